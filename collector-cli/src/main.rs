@@ -1,0 +1,2 @@
+//! The collector command.
+fn main() {}
