@@ -1,1 +1,50 @@
-//! See the manifest's description.
+//! Vocabulary and traits of the metrics collector under autoscalers of LLM-inference fleets.
+//!
+//! Data flows one way, `Backend -> engine -> MetricsCache -> reader`. This crate holds what the
+//! rooms on that way have in common and does no I/O:
+//!
+//! - write a [`Backend`] to collect from somewhere new,
+//! - write a [`MetricsCache`] to keep readings elsewhere,
+//! - call a [`MetricsCollector`] to read.
+//!
+//! Missing, zero and error are three different things in every type here: what was not measured is
+//! `None`, a model without series is [`Answer::Missing`], and a failed look is a [`BackendError`].
+
+mod backend;
+mod cache;
+mod clock;
+mod collector;
+mod directory;
+pub mod duration;
+mod error;
+mod freshness;
+mod key;
+mod metrics;
+mod model;
+mod reading;
+pub mod sanitize;
+
+pub use backend::{
+    Answer, Ask, Backend, Check, CheckStatus, KnownModel, LiveSource, LoadRow, ModelSample, Permit,
+    Permits, Probe, Supports, Unlimited, UpdateSink, Urgency,
+};
+pub use cache::{
+    CacheStats, Cold, MetricsCache, Nearest, Outcome, Peeked, SourceAnswer, Stored, Value,
+};
+pub use clock::{Clock, ManualClock, SystemClock, Tick};
+pub use collector::{
+    Availability, AvailabilityReason, BackendState, BreakerState, CollectError, CollectorState,
+    MetricsCollector, TrackedModel,
+};
+pub use directory::{DEFAULT_COST, NoVariants, Variant, VariantDirectory};
+pub use error::{Advice, BackendError, ErrorKind, Operation};
+pub use freshness::{Freshness, FreshnessThresholds, ThresholdsError};
+pub use key::{CacheKey, KeyKind, KeyRef, Scope, ScopeError};
+pub use metrics::{
+    Allocation, Field, FieldSet, Load, LoadRates, Mark, ReplicaMetrics, Replicas, mean_over_window,
+};
+pub use model::{
+    AcceleratorName, BackendName, EngineName, ModelId, ModelRef, Namespace, PodName, VariantName,
+    VariantRef,
+};
+pub use reading::{Aged, Reading, Source};

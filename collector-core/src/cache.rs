@@ -1,0 +1,209 @@
+//! What a cache keeps, and what the engine asks of one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::{Answer, KnownModel, ModelSample};
+use crate::clock::Tick;
+use crate::error::BackendError;
+use crate::key::{CacheKey, KeyRef, Scope};
+use crate::metrics::{Allocation, Replicas};
+use crate::model::{BackendName, ModelId, ModelRef, Namespace};
+
+/// What is kept under a key. Immutable: a change is another `Stored`.
+///
+/// A ttl never removes a value; it only says from when on a read should start a refresh.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The last good value.
+    pub value: Value,
+    /// How the last look ended.
+    pub outcome: Outcome,
+    /// From here on a read starts a refresh: arrival + ttl. Not sample time + ttl, or a server that
+    /// scrapes each minute would always miss.
+    pub refresh_after: Tick,
+    /// From here on the value is of no use. It is removed once nobody has read it for
+    /// [`keep_unread`](Self::keep_unread) as well.
+    pub keep_until: Tick,
+    /// How long an entry past `keep_until` survives without a read.
+    pub keep_unread: Duration,
+    /// What a hit does not need.
+    pub cold: Arc<Cold>,
+}
+
+/// The last good value of an entry.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// There never was one.
+    None,
+    /// Of [`KeyKind::Replicas`](crate::KeyKind::Replicas).
+    Replicas(Arc<Replicas>),
+    /// Of [`KeyKind::Allocation`](crate::KeyKind::Allocation).
+    Allocation(Arc<Allocation>),
+}
+
+/// How the last look for an entry ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// With a value.
+    Found,
+    /// With the news that the model has no series. A value from before is then never called fresh.
+    Missing,
+    /// With an error. A value from before keeps its own age.
+    Failed,
+}
+
+/// The part of an entry that only writers and errors need; shared by the entries of one model.
+#[derive(Clone, Default, Debug)]
+pub struct Cold {
+    /// The last good answer of each source, in order of preference.
+    pub answers: Vec<SourceAnswer>,
+    /// Why the last look failed.
+    pub error: Option<Arc<BackendError>>,
+    /// What exists in place of a model that is missing.
+    pub nearest: Option<Arc<Nearest>>,
+    /// When a look was last answered, with or without a value.
+    pub answered_at: Option<Tick>,
+}
+
+/// The last good answer of one source.
+#[derive(Clone, Debug)]
+pub struct SourceAnswer {
+    /// The source.
+    pub backend: BackendName,
+    /// What it said.
+    pub sample: Arc<ModelSample>,
+    /// When it arrived.
+    pub arrived_at: Tick,
+}
+
+/// What exists in place of a model that has no series.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Nearest {
+    /// The nearest model ids in the namespace asked, best first.
+    pub models: Vec<ModelId>,
+    /// Namespaces where the very model exists.
+    pub namespaces: Vec<Namespace>,
+    /// How many models the backend knows at all, where it can tell.
+    pub known: Option<usize>,
+}
+
+/// What [`MetricsCache::peek`] sees.
+#[derive(Clone, Debug)]
+pub struct Peeked {
+    /// The entry.
+    pub stored: Arc<Stored>,
+    /// When it was last read, or put where it was never read.
+    pub last_read: Tick,
+}
+
+/// Counters of a cache since it was made.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct CacheStats {
+    /// Entries now.
+    pub entries: usize,
+    /// Entries removed to stay within the capacity.
+    pub evictions: u64,
+}
+
+/// Keeps entries under structured keys: synchronous and local.
+///
+/// The cache knows two deadlines of an entry and when it was last read, nothing else. Implementations
+/// may be called from many threads; a read takes no lock that a writer holds.
+///
+/// Show that an implementation keeps this contract with `collector_testkit::conformance::cache`.
+pub trait MetricsCache: Send + Sync + 'static {
+    /// Whether what is put can be got. A cache that keeps nothing says `false`, and the engine then
+    /// neither tracks nor refreshes, and asks the backend at every read.
+    fn retains(&self) -> bool;
+
+    /// The entry, whatever its age; counts as a read at `now`.
+    fn get(&self, key: KeyRef<'_>, now: Tick) -> Option<Arc<Stored>>;
+
+    /// Shows the entry to `f` without sharing it; counts as a read at `now`. False when there is none.
+    fn visit(&self, key: KeyRef<'_>, now: Tick, f: &mut dyn FnMut(&Stored)) -> bool;
+
+    /// The entry and when it was last read; does not count as a read.
+    fn peek(&self, key: KeyRef<'_>) -> Option<Peeked>;
+
+    /// Puts an entry in place of the one under its key. `now` counts as its last read when it is new.
+    fn put(&self, key: CacheKey, stored: Arc<Stored>, now: Tick);
+
+    /// Removes the entries of a scope and tells how many there were.
+    fn remove(&self, scope: &Scope) -> usize;
+
+    /// Removes the entries that are past `keep_until` and unread for `keep_unread`, and returns their
+    /// keys.
+    fn sweep(&self, now: Tick) -> Vec<CacheKey>;
+
+    /// How many entries there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool;
+
+    /// Counters.
+    fn stats(&self) -> CacheStats;
+}
+
+impl Nearest {
+    /// What to suggest for `asked`, given what exists: at most `limit` names, nearest first.
+    ///
+    /// `distance` tells how far two names are apart; names at more than `2/3` of the longer one's
+    /// length are no suggestion.
+    pub fn of(
+        asked: &ModelRef,
+        known: &[KnownModel],
+        limit: usize,
+        distance: impl Fn(&str, &str) -> usize,
+    ) -> Self {
+        let text = asked.model.as_str();
+        let mut near: Vec<(usize, &ModelRef)> = known
+            .iter()
+            .map(|known| &known.model)
+            .filter(|model| model.model != asked.model)
+            .map(|model| {
+                // A longer id costs more to compare; ids are cut where nobody mistypes any more.
+                (distance(head(text), head(model.model.as_str())), model)
+            })
+            .filter(|(far, model)| *far * 3 <= text.len().max(model.model.as_str().len()) * 2)
+            .collect();
+        // A neighbour in the namespace asked comes before a nearer name elsewhere.
+        near.sort_by_key(|(far, model)| (model.namespace != asked.namespace, *far, &model.model));
+        let mut models: Vec<ModelId> = Vec::new();
+        for (_, model) in near {
+            if models.len() < limit && !models.contains(&model.model) {
+                models.push(model.model.clone());
+            }
+        }
+        let mut namespaces: Vec<Namespace> = known
+            .iter()
+            .filter(|known| known.model.model == asked.model)
+            .map(|known| known.model.namespace.clone())
+            .collect();
+        namespaces.sort_unstable();
+        namespaces.dedup();
+        Self {
+            models,
+            namespaces,
+            known: Some(known.len()),
+        }
+    }
+}
+
+/// The first 200 characters.
+fn head(text: &str) -> &str {
+    text.char_indices()
+        .nth(200)
+        .map_or(text, |(end, _)| &text[..end])
+}
+
+impl From<&Answer> for Outcome {
+    fn from(answer: &Answer) -> Self {
+        match answer {
+            Answer::Found(_) => Self::Found,
+            Answer::Missing { .. } => Self::Missing,
+            Answer::Failed(_) => Self::Failed,
+        }
+    }
+}

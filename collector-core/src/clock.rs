@@ -1,0 +1,241 @@
+//! Time, passed in: a monotonic clock that is cheap to read, and one that tests set by hand.
+
+use std::fmt;
+use std::ops::{Add, Sub};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// A point on the collector's own monotonic clock, in nanoseconds.
+///
+/// Ticks of one [`Clock`] can be compared; they mean nothing outside the process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tick(u64);
+
+/// Where clocks start counting. A sample may be older than the machine's last boot, and its tick
+/// must still be expressible, so the origin lies some 146 years before the boot.
+const ORIGIN: u64 = 1 << 62;
+
+impl Tick {
+    /// Before everything.
+    pub const MIN: Self = Self(0);
+    /// After everything: "never", as a deadline.
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// How long before `now` this was; zero when it lies in the future.
+    pub fn age(self, now: Self) -> Duration {
+        Duration::from_nanos(now.0.saturating_sub(self.0))
+    }
+
+    /// How long after `now` this is; zero when it has passed.
+    pub fn until(self, now: Self) -> Duration {
+        now.age(self)
+    }
+
+    /// The nanoseconds, for a cache that keeps ticks in an atomic.
+    pub const fn to_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// The tick that [`to_nanos`](Self::to_nanos) came from.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Add<Duration> for Tick {
+    type Output = Self;
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(duration)))
+    }
+}
+
+impl Sub<Duration> for Tick {
+    type Output = Self;
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos(duration)))
+    }
+}
+
+impl fmt::Debug for Tick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::MIN => f.write_str("Tick(min)"),
+            Self::MAX => f.write_str("Tick(max)"),
+            Self(nanos) => write!(
+                f,
+                "Tick({:?})",
+                Duration::from_nanos(nanos.saturating_sub(ORIGIN))
+            ),
+        }
+    }
+}
+
+/// What time it is. Ages and deadlines come from [`now`](Self::now) alone; [`wall`](Self::wall) is
+/// for showing.
+pub trait Clock: Send + Sync + 'static {
+    /// Now, monotonic: never goes back, whatever happens to the wall clock.
+    fn now(&self) -> Tick;
+
+    /// The wall clock, to show a time to people. Never compared, never stored.
+    fn wall(&self) -> SystemTime;
+
+    /// Moves the clock forward by the time the machine was suspended, which a monotonic clock does
+    /// not count by itself. Called once a refresh cycle.
+    fn catch_up(&self);
+}
+
+/// The machine's clock: `CLOCK_MONOTONIC_COARSE` where there is one.
+///
+/// A coarse read costs about 4 ns, a precise one 23 to 26 ns; its step of 1 to 10 ms is far below
+/// every threshold that ages are compared with. [`catch_up`](Clock::catch_up) adds what
+/// `CLOCK_BOOTTIME` says was slept through, so that everything stored ages by it at once.
+#[derive(Debug, Default)]
+pub struct SystemClock {
+    suspended: AtomicU64,
+}
+
+impl SystemClock {
+    /// A clock that starts now.
+    pub fn new() -> Self {
+        let clock = Self::default();
+        clock.catch_up();
+        clock
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod machine {
+    use rustix::time::{ClockId, Timespec, clock_gettime};
+
+    fn nanos(time: Timespec) -> u64 {
+        // The kernel gives neither negative seconds nor nanoseconds for these clocks.
+        u64::try_from(time.tv_sec)
+            .unwrap_or(0)
+            .saturating_mul(1_000_000_000)
+            + u64::try_from(time.tv_nsec).unwrap_or(0)
+    }
+
+    pub(super) fn monotonic() -> u64 {
+        nanos(clock_gettime(ClockId::MonotonicCoarse))
+    }
+
+    pub(super) fn suspended() -> u64 {
+        nanos(clock_gettime(ClockId::Boottime))
+            .saturating_sub(nanos(clock_gettime(ClockId::Monotonic)))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod machine {
+    use std::sync::LazyLock;
+    use std::time::Instant;
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the clock that others are given"
+    )]
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+    pub(super) fn monotonic() -> u64 {
+        u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn suspended() -> u64 {
+        0
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Tick {
+        Tick(ORIGIN + machine::monotonic() + self.suspended.load(Ordering::Relaxed))
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the clock that others are given"
+    )]
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn catch_up(&self) {
+        // `fetch_max`, because two readings of two clocks jitter by some nanoseconds and the sum
+        // must never go back.
+        self.suspended
+            .fetch_max(machine::suspended(), Ordering::Relaxed);
+    }
+}
+
+/// A clock that stands still until it is told to move.
+#[derive(Debug)]
+pub struct ManualClock {
+    elapsed: AtomicU64,
+}
+
+impl ManualClock {
+    /// A clock that stands at its origin.
+    pub const fn new() -> Self {
+        Self {
+            elapsed: AtomicU64::new(0),
+        }
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, by: Duration) {
+        self.elapsed.fetch_add(nanos(by), Ordering::SeqCst);
+    }
+}
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Tick {
+        Tick(ORIGIN + self.elapsed.load(Ordering::SeqCst))
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.elapsed.load(Ordering::SeqCst))
+    }
+
+    fn catch_up(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_clock_never_goes_back() {
+        let clock = SystemClock::new();
+        let mut before = clock.now();
+        for _ in 0..1000 {
+            clock.catch_up();
+            let now = clock.now();
+            assert!(now >= before);
+            before = now;
+        }
+    }
+
+    #[test]
+    fn a_sample_older_than_the_clock_keeps_its_age() {
+        let clock = ManualClock::new();
+        let sampled = clock.now() - Duration::from_secs(3600);
+        assert_eq!(sampled.age(clock.now()), Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn a_tick_in_the_future_has_age_zero() {
+        let clock = ManualClock::new();
+        let later = clock.now() + Duration::from_secs(1);
+        assert_eq!(later.age(clock.now()), Duration::ZERO);
+        assert_eq!(later.until(clock.now()), Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,395 @@
+//! What a controller calls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::backend::KnownModel;
+use crate::cache::{CacheStats, Nearest};
+use crate::error::BackendError;
+use crate::freshness::Freshness;
+use crate::key::Scope;
+use crate::metrics::{Allocation, Replicas};
+use crate::model::{BackendName, ModelRef, VariantName, VariantRef};
+use crate::reading::Reading;
+
+/// Reads the load of LLM-inference fleets: from memory where it can, always with the true age.
+#[async_trait]
+pub trait MetricsCollector: Send + Sync + 'static {
+    /// Replica metrics of `model`, from the cache when its entry is there.
+    ///
+    /// Past the ttl the last good value is returned with its true age while a refresh runs, until it
+    /// is unavailable. Collecting tracks: a model that was found is refreshed in the background until
+    /// nobody has read it for 5 minutes.
+    ///
+    /// # Errors
+    /// [`Missing`](CollectError::Missing): the backend knows no such series.
+    /// [`Unavailable`](CollectError::Unavailable): there is nothing younger than
+    /// `unavailable_threshold`. [`Backend`](CollectError::Backend): asked now, and it failed.
+    ///
+    /// # Concurrent calls
+    /// Calls for one model share one request to the backend; calls for several models within a few
+    /// milliseconds share one batch.
+    ///
+    /// # Cancel safety
+    /// Dropping the future keeps the shared request running for the other waiters and the cache.
+    async fn collect_replica_metrics(
+        &self,
+        model: &ModelRef,
+    ) -> Result<Reading<Replicas>, CollectError>;
+
+    /// The same reading narrowed to the replicas of one variant, without another request.
+    ///
+    /// # Errors
+    /// As [`collect_replica_metrics`](Self::collect_replica_metrics), and
+    /// [`UnknownVariant`](CollectError::UnknownVariant).
+    async fn collect_variant_metrics(
+        &self,
+        model: &ModelRef,
+        variant: &VariantName,
+    ) -> Result<Reading<Replicas>, CollectError>;
+
+    /// What one variant of `model` carries, from the same look as its replicas.
+    ///
+    /// Caching, concurrency and cancellation are those of
+    /// [`collect_replica_metrics`](Self::collect_replica_metrics).
+    ///
+    /// # Errors
+    /// As there, and [`UnknownVariant`](CollectError::UnknownVariant).
+    async fn collect_allocation(
+        &self,
+        model: &ModelRef,
+        variant: &VariantName,
+    ) -> Result<Reading<Allocation>, CollectError>;
+
+    /// Whether there are metrics to decide from, and if not, why and what to check.
+    async fn validate_metrics_availability(&self, model: &ModelRef) -> Availability;
+
+    /// The models the backend knows, tracked or not.
+    ///
+    /// # Errors
+    /// When the backend cannot be asked or cannot list.
+    async fn list_models(&self) -> Result<Vec<KnownModel>, CollectError>;
+
+    /// Starts the background refresh of what is tracked. Does nothing when it runs already, or when
+    /// nothing is cached or `fetch_interval` is 0. Must be called within a tokio runtime.
+    fn start_background_worker(&self);
+
+    /// Stops the background refresh and waits for what is under way; what is cached can still be
+    /// read, and a miss still asks the backend.
+    async fn stop_background_worker(&self);
+
+    /// Stops tracking a variant and drops its allocation; the model's replicas go with its last
+    /// tracked variant. The next read tracks again.
+    fn stop_tracking(&self, variant: &VariantRef);
+
+    /// Drops the entries of a model and tells how many there were. A fetch under way is overtaken: its
+    /// waiters get their answer, nothing of it is stored.
+    fn invalidate_cache(&self, model: &ModelRef) -> usize;
+
+    /// Drops the entries of a scope, likewise.
+    fn invalidate_by_prefix(&self, scope: &Scope) -> usize;
+
+    /// How many entries are cached.
+    fn cache_size(&self) -> usize;
+
+    /// What an age means by the thresholds of this collector.
+    fn determine_status(&self, age: Duration) -> Freshness;
+
+    /// What is tracked, with the readings as they stand now, in order. Does not count as reading.
+    fn tracked(&self) -> Vec<TrackedModel>;
+
+    /// How the collector and its backends are doing.
+    fn state(&self) -> CollectorState;
+}
+
+/// Why there is no reading. Clones share the backend's error.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CollectError {
+    /// The backend answered and has no series of this model: neither zero nor an error.
+    #[error("no metrics of {model}{}", describe_nearest(.nearest))]
+    Missing {
+        /// What was asked for.
+        model: ModelRef,
+        /// What exists instead.
+        nearest: Arc<Nearest>,
+    },
+    /// What is known is too old to be used.
+    #[error(
+        "metrics of {model} are {} old, unavailable from {} on{}",
+        humantime::format_duration(Duration::from_secs(.age.as_secs())),
+        humantime::format_duration(*.threshold),
+        describe_cause(.cause.as_deref())
+    )]
+    Unavailable {
+        /// What was asked for.
+        model: ModelRef,
+        /// The age of what is known.
+        age: Duration,
+        /// `unavailable_threshold`.
+        threshold: Duration,
+        /// Why there is nothing newer, where a look failed.
+        cause: Option<Arc<BackendError>>,
+    },
+    /// The backend was asked now and failed, and nothing usable is cached.
+    #[error(transparent)]
+    Backend(#[from] Arc<BackendError>),
+    /// No variant of that name serves the model.
+    #[error("{model} has no variant {variant:?}{}", describe_variants(.known))]
+    UnknownVariant {
+        /// The model.
+        model: ModelRef,
+        /// The variant asked for.
+        variant: VariantName,
+        /// The variants that the model does have.
+        known: Vec<VariantName>,
+    },
+    /// As many models are tracked as may be.
+    #[error("{limit} models are tracked already, which is the limit: raise server.max_tracked")]
+    TooManyModels {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+fn describe_nearest(nearest: &Nearest) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    if !nearest.namespaces.is_empty() {
+        let _ = write!(
+            text,
+            "; it exists in namespace {}",
+            listed(&nearest.namespaces)
+        );
+    } else if !nearest.models.is_empty() {
+        let _ = write!(text, "; did you mean {}?", listed(&nearest.models));
+    } else if nearest.known == Some(0) {
+        text.push_str("; the backend knows no model at all: is it scraping the model servers?");
+    }
+    text
+}
+
+fn describe_cause(cause: Option<&BackendError>) -> String {
+    cause.map_or_else(String::new, |cause| format!(": {cause}"))
+}
+
+fn describe_variants(known: &[VariantName]) -> String {
+    if known.is_empty() {
+        "; it has none: add [[variants]] to the configuration".to_owned()
+    } else {
+        format!("; it has {}", listed(known))
+    }
+}
+
+fn listed<T: std::fmt::Debug>(names: &[T]) -> String {
+    names
+        .iter()
+        .map(|name| format!("{name:?}"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The reason of an [`Availability`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AvailabilityReason {
+    /// There are metrics, fresh or stale.
+    MetricsFound,
+    /// The model has no series.
+    MetricsMissing,
+    /// What there is, is too old.
+    MetricsStale,
+    /// The backend failed.
+    BackendError,
+}
+
+/// The answer of [`MetricsCollector::validate_metrics_availability`]; the condition
+/// `MetricsAvailable` of a VariantAutoscaling object.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Availability {
+    /// Whether to decide from the metrics.
+    pub available: bool,
+    /// Why.
+    pub reason: AvailabilityReason,
+    /// The backend the answer is about.
+    pub backend: BackendName,
+    /// Why in words, with what to check.
+    pub message: String,
+}
+
+impl Availability {
+    /// The reason as conditions name it: `MetricsFound`, `MetricsMissing`, `MetricsStale`, or the
+    /// backend's own, `PrometheusError` for the backend `prometheus`.
+    pub fn reason_name(&self) -> String {
+        match self.reason {
+            AvailabilityReason::MetricsFound => "MetricsFound".to_owned(),
+            AvailabilityReason::MetricsMissing => "MetricsMissing".to_owned(),
+            AvailabilityReason::MetricsStale => "MetricsStale".to_owned(),
+            AvailabilityReason::BackendError => backend_error_reason(&self.backend),
+        }
+    }
+}
+
+/// `PrometheusError` for `prometheus`, `StaticJsonError` for `static-json`.
+fn backend_error_reason(backend: &BackendName) -> String {
+    let mut reason = String::new();
+    for word in backend.as_str().split(|c: char| !c.is_alphanumeric()) {
+        let mut letters = word.chars();
+        reason.extend(letters.next().into_iter().flat_map(char::to_uppercase));
+        reason.push_str(letters.as_str());
+    }
+    reason.push_str("Error");
+    reason
+}
+
+impl CollectError {
+    /// The reason in error documents: `MetricsMissing`, `MetricsStale`, the backend's own
+    /// (`PrometheusError`), or `TooManyModels`.
+    pub fn reason_name(&self) -> String {
+        match self {
+            Self::Missing { .. } | Self::UnknownVariant { .. } => "MetricsMissing".to_owned(),
+            Self::Unavailable { .. } => "MetricsStale".to_owned(),
+            Self::Backend(error) => backend_error_reason(error.backend()),
+            Self::TooManyModels { .. } => "TooManyModels".to_owned(),
+        }
+    }
+}
+
+/// One tracked model.
+#[derive(Clone, Debug)]
+pub struct TrackedModel {
+    /// The model.
+    pub model: ModelRef,
+    /// The reading as it stands, or why there is none. A value past `unavailable_threshold` is
+    /// [`CollectError::Unavailable`].
+    pub replicas: Result<Reading<Replicas>, CollectError>,
+    /// The same for each tracked variant.
+    pub allocations: Vec<(VariantName, Result<Reading<Allocation>, CollectError>)>,
+}
+
+/// Whether a backend is asked at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BreakerState {
+    /// Asked.
+    Closed,
+    /// One look is under way to see whether the backend is back.
+    HalfOpen,
+    /// Not asked for now.
+    Open,
+}
+
+impl BreakerState {
+    /// The word used in JSON and labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half-open",
+            Self::Open => "open",
+        }
+    }
+}
+
+/// How one backend is doing.
+#[derive(Clone, Debug)]
+pub struct BackendState {
+    /// The backend.
+    pub name: BackendName,
+    /// Whether it is asked.
+    pub breaker: BreakerState,
+    /// How long ago a look at it was last answered; `None` when none has been.
+    pub last_success: Option<Duration>,
+    /// Why the last look failed; `None` when it did not.
+    pub last_error: Option<Arc<BackendError>>,
+    /// Requests sent to it.
+    pub requests: u64,
+}
+
+/// Counters of a collector since it was made.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CollectorState {
+    /// Its backends, in order of preference.
+    pub backends: Vec<BackendState>,
+    /// Its cache.
+    pub cache: CacheStats,
+    /// Reads answered from the cache within the ttl.
+    pub hits: u64,
+    /// Reads for which the backend had to be asked.
+    pub misses: u64,
+    /// Reads answered with a last known good value.
+    pub stale_serves: u64,
+    /// Of the misses, those that joined a fetch under way.
+    pub coalesced_misses: u64,
+    /// Models refreshed in the background.
+    pub background_refreshes: u64,
+    /// Cycles of the background refresh that have ended, well or badly.
+    pub cycles: u64,
+    /// Models tracked now.
+    pub tracked: usize,
+}
+
+impl CollectorState {
+    /// The state of a collector that has done nothing yet.
+    pub fn new(backends: Vec<BackendState>, cache: CacheStats) -> Self {
+        Self {
+            backends,
+            cache,
+            hits: 0,
+            misses: 0,
+            stale_serves: 0,
+            coalesced_misses: 0,
+            background_refreshes: 0,
+            cycles: 0,
+            tracked: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_backend_error_carries_the_backends_name() {
+        assert_eq!(
+            backend_error_reason(&"prometheus".into()),
+            "PrometheusError"
+        );
+        assert_eq!(
+            backend_error_reason(&"static-json".into()),
+            "StaticJsonError"
+        );
+    }
+
+    #[test]
+    fn a_missing_model_names_what_exists() {
+        let model = ModelRef::new("llama", "prod");
+        let missing = |nearest| CollectError::Missing {
+            model: model.clone(),
+            nearest: Arc::new(nearest),
+        };
+        let near = Nearest {
+            models: vec!["llama-8b".into()],
+            ..Nearest::default()
+        };
+        assert_eq!(
+            missing(near).to_string(),
+            r#"no metrics of model "llama" in namespace "prod"; did you mean "llama-8b"?"#
+        );
+        let elsewhere = Nearest {
+            namespaces: vec!["dev".into()],
+            ..Nearest::default()
+        };
+        assert!(
+            missing(elsewhere)
+                .to_string()
+                .ends_with(r#"it exists in namespace "dev""#)
+        );
+        let empty = Nearest {
+            known: Some(0),
+            ..Nearest::default()
+        };
+        assert!(missing(empty).to_string().contains("knows no model at all"));
+    }
+}

@@ -1,0 +1,403 @@
+//! Cache keys: structured values that print in a form for people.
+//!
+//! A key is its kind and its parts, with their lengths: `:` and `/` inside a model id never confuse
+//! two keys, and a look-up borrows its parts instead of building a text.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use crate::model::{AcceleratorName, ModelRef, VariantName};
+
+/// What an entry holds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum KeyKind {
+    /// [`Replicas`](crate::Replicas) of a model.
+    Replicas,
+    /// The [`Allocation`](crate::Allocation) of a variant.
+    Allocation,
+}
+
+impl KeyKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Replicas => "replicas",
+            Self::Allocation => "allocation",
+        }
+    }
+}
+
+/// A key that borrows its parts: two words to pass on, nothing to allocate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyRef<'a> {
+    kind: KeyKind,
+    model: &'a str,
+    namespace: &'a str,
+    variant: &'a str,
+}
+
+impl<'a> KeyRef<'a> {
+    /// Key of a model's replicas.
+    pub fn replicas(model: &'a ModelRef) -> Self {
+        Self {
+            kind: KeyKind::Replicas,
+            model: model.model.as_str(),
+            namespace: model.namespace.as_str(),
+            variant: "",
+        }
+    }
+
+    /// Key of a variant's allocation.
+    pub fn allocation(model: &'a ModelRef, variant: &'a VariantName) -> Self {
+        Self {
+            kind: KeyKind::Allocation,
+            model: model.model.as_str(),
+            namespace: model.namespace.as_str(),
+            variant: variant.as_str(),
+        }
+    }
+
+    /// What the entry holds.
+    pub fn kind(&self) -> KeyKind {
+        self.kind
+    }
+
+    /// The model's id.
+    pub fn model(&self) -> &'a str {
+        self.model
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &'a str {
+        self.namespace
+    }
+}
+
+impl Hash for KeyRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // One write of kind and lengths, then the bytes: `str`'s own hash would add a byte to each
+        // part and tell nothing that the lengths do not.
+        let lengths = (self.model.len() as u64) << 32 ^ (self.namespace.len() as u64) << 1;
+        state.write_u64(lengths | self.kind as u64);
+        state.write(self.model.as_bytes());
+        state.write(self.namespace.as_bytes());
+        if !self.variant.is_empty() {
+            state.write(self.variant.as_bytes());
+        }
+    }
+}
+
+/// A key that owns its parts, in one allocation.
+#[derive(Clone)]
+pub struct CacheKey {
+    kind: KeyKind,
+    parts: Box<str>,
+    model_len: usize,
+    namespace_len: usize,
+    // For printing and scopes alone: the variant says it already, so it is no part of the identity.
+    accelerator: Option<AcceleratorName>,
+}
+
+impl CacheKey {
+    /// Key of a model's replicas; prints as `replicas:<model>:<namespace>`.
+    pub fn replicas(model: &ModelRef) -> Self {
+        Self::owned(KeyRef::replicas(model), None)
+    }
+
+    /// Key of a variant's allocation; prints as `allocation:<model>:<namespace>:<accelerator>`, with
+    /// the variant's name in place of an accelerator that is not known.
+    pub fn allocation(
+        model: &ModelRef,
+        variant: &VariantName,
+        accelerator: Option<AcceleratorName>,
+    ) -> Self {
+        Self::owned(KeyRef::allocation(model, variant), accelerator)
+    }
+
+    fn owned(key: KeyRef<'_>, accelerator: Option<AcceleratorName>) -> Self {
+        Self {
+            kind: key.kind,
+            parts: [key.model, key.namespace, key.variant].concat().into(),
+            model_len: key.model.len(),
+            namespace_len: key.namespace.len(),
+            accelerator,
+        }
+    }
+
+    /// The same key with borrowed parts.
+    pub fn as_ref(&self) -> KeyRef<'_> {
+        let (model, rest) = self.parts.split_at(self.model_len);
+        let (namespace, variant) = rest.split_at(self.namespace_len);
+        KeyRef {
+            kind: self.kind,
+            model,
+            namespace,
+            variant,
+        }
+    }
+
+    /// The accelerator of an allocation's variant.
+    pub fn accelerator(&self) -> Option<&AcceleratorName> {
+        self.accelerator.as_ref()
+    }
+}
+
+impl PartialEq for CacheKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_ref() == other.as_ref()
+    }
+}
+
+impl Eq for CacheKey {}
+
+impl Hash for CacheKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_ref().hash(state);
+    }
+}
+
+impl fmt::Display for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let KeyRef {
+            kind,
+            model,
+            namespace,
+            variant,
+        } = self.as_ref();
+        write!(f, "{}:{model}:{namespace}", kind.as_str())?;
+        match (kind, &self.accelerator) {
+            (KeyKind::Replicas, _) => Ok(()),
+            (KeyKind::Allocation, Some(accelerator)) => write!(f, ":{accelerator}"),
+            (KeyKind::Allocation, None) => write!(f, ":{variant}"),
+        }
+    }
+}
+
+impl fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CacheKey({self})")
+    }
+}
+
+/// A set of keys, by whole parts: what the architecture calls a prefix.
+///
+/// ```
+/// # use collector_core::{CacheKey, KeyKind, ModelRef, Scope};
+/// let scope = Scope::of_kind(KeyKind::Replicas).model("llama");
+/// assert!(scope.contains(&CacheKey::replicas(&ModelRef::new("llama", "prod"))));
+/// assert!(!scope.contains(&CacheKey::replicas(&ModelRef::new("llama-8b", "prod"))));
+/// ```
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Scope {
+    kind: Option<KeyKind>,
+    model: Option<Box<str>>,
+    namespace: Option<Box<str>>,
+    accelerator: Option<Box<str>>,
+}
+
+/// A text that is no scope.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "{text:?} is not a key prefix: {reason}; write replicas[:model[:namespace]] or \
+     allocation[:model[:namespace[:accelerator]]]"
+)]
+pub struct ScopeError {
+    text: String,
+    reason: &'static str,
+}
+
+impl Scope {
+    /// Every key.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Every key of one kind.
+    pub fn of_kind(kind: KeyKind) -> Self {
+        Self {
+            kind: Some(kind),
+            ..Self::default()
+        }
+    }
+
+    /// Both kinds of keys of one model in one namespace.
+    pub fn of_model(model: &ModelRef) -> Self {
+        Self::all()
+            .model(model.model.as_str())
+            .namespace(model.namespace.as_str())
+    }
+
+    /// Only this model.
+    #[must_use]
+    pub fn model(mut self, model: &str) -> Self {
+        self.model = Some(model.into());
+        self
+    }
+
+    /// Only this namespace.
+    #[must_use]
+    pub fn namespace(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Only allocations on this accelerator.
+    #[must_use]
+    pub fn accelerator(mut self, accelerator: &str) -> Self {
+        self.accelerator = Some(accelerator.into());
+        self
+    }
+
+    /// Reads the printed form of a key, cut after any whole part. `replicas:llama` is the model
+    /// `llama` and never `llama-8b`.
+    ///
+    /// # Errors
+    /// When a part is empty or there are more than the kind has: a model id that holds `:` cannot
+    /// be told from two parts, so build its scope with [`model`](Self::model) instead.
+    pub fn parse(text: &str) -> Result<Self, ScopeError> {
+        let fail = |reason| ScopeError {
+            text: text.chars().take(200).collect(),
+            reason,
+        };
+        // A trailing separator, as in `replicas:`, says that the part before it is whole: it is.
+        let mut parts = text.strip_suffix(':').unwrap_or(text).split(':');
+        let (scope, limit) = match parts.next() {
+            Some("replicas") => (Self::of_kind(KeyKind::Replicas), 2),
+            Some("allocation") => (Self::of_kind(KeyKind::Allocation), 3),
+            _ => return Err(fail("it begins with neither kind")),
+        };
+        let parts: Vec<&str> = parts.collect();
+        if parts.iter().any(|part| part.is_empty()) {
+            return Err(fail("a part is empty"));
+        }
+        if parts.len() > limit {
+            return Err(fail("it has more parts than its kind"));
+        }
+        let part = |index: usize| parts.get(index).map(|part| Box::from(*part));
+        Ok(Self {
+            model: part(0),
+            namespace: part(1),
+            accelerator: part(2),
+            ..scope
+        })
+    }
+
+    /// Whether the key is in the set.
+    pub fn contains(&self, key: &CacheKey) -> bool {
+        let KeyRef {
+            kind,
+            model,
+            namespace,
+            ..
+        } = key.as_ref();
+        let fits = |wanted: &Option<Box<str>>, part: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == part)
+        };
+        self.kind.is_none_or(|wanted| wanted == kind)
+            && fits(&self.model, model)
+            && fits(&self.namespace, namespace)
+            && (self.accelerator.is_none()
+                || key
+                    .accelerator
+                    .as_ref()
+                    .is_some_and(|name| fits(&self.accelerator, name.as_str())))
+    }
+
+    /// Whether any key of the model may be in the set.
+    pub fn touches(&self, model: &ModelRef) -> bool {
+        self.model
+            .as_deref()
+            .is_none_or(|wanted| wanted == model.model.as_str())
+            && self
+                .namespace
+                .as_deref()
+                .is_none_or(|wanted| wanted == model.namespace.as_str())
+    }
+
+    /// The one model in one namespace that the scope is limited to, if it is: an index finds its
+    /// entries without a walk over all.
+    pub fn single_model(&self) -> Option<(&str, &str)> {
+        Some((self.model.as_deref()?, self.namespace.as_deref()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::hash::BuildHasher;
+
+    fn replicas(model: &str, namespace: &str) -> CacheKey {
+        CacheKey::replicas(&ModelRef::new(model, namespace))
+    }
+
+    #[test]
+    fn keys_print_in_the_form_people_know() {
+        assert_eq!(replicas("llama", "prod").to_string(), "replicas:llama:prod");
+        let model = ModelRef::new("llama", "prod");
+        let key = CacheKey::allocation(&model, &"llama-h100".into(), Some("H100".into()));
+        assert_eq!(key.to_string(), "allocation:llama:prod:H100");
+        let key = CacheKey::allocation(&model, &"llama-h100".into(), None);
+        assert_eq!(key.to_string(), "allocation:llama:prod:llama-h100");
+    }
+
+    #[test]
+    fn a_colon_in_a_model_id_makes_no_other_key() {
+        assert_ne!(replicas("a:b", "c"), replicas("a", "b:c"));
+        assert_ne!(replicas("ab", "c"), replicas("a", "bc"));
+    }
+
+    #[track_caller]
+    fn check_scope(text: &str, key: &CacheKey, expected: bool) {
+        assert_eq!(
+            Scope::parse(text).unwrap().contains(key),
+            expected,
+            "{text} {key}"
+        );
+    }
+
+    #[test]
+    fn a_prefix_ends_at_a_whole_part() {
+        check_scope("replicas:llama", &replicas("llama", "prod"), true);
+        check_scope("replicas:llama:", &replicas("llama", "prod"), true);
+        check_scope("replicas:llama", &replicas("llama-8b", "prod"), false);
+        check_scope(
+            "replicas:llama:prod",
+            &replicas("llama", "production"),
+            false,
+        );
+        check_scope("allocation:llama", &replicas("llama", "prod"), false);
+        let model = ModelRef::new("llama", "prod");
+        let h100 = CacheKey::allocation(&model, &"v".into(), Some("H100".into()));
+        check_scope("allocation:llama:prod:H100", &h100, true);
+        check_scope("allocation:llama:prod:L4", &h100, false);
+        assert!(Scope::of_model(&model).contains(&h100));
+    }
+
+    #[test]
+    fn an_unclear_prefix_is_refused() {
+        for text in [
+            "",
+            "llama",
+            "replica:llama",
+            "replicas::prod",
+            "replicas:a:b:c",
+        ] {
+            assert!(Scope::parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn owned_and_borrowed_keys_hash_and_compare_alike(
+            model in ".{0,12}", namespace in ".{0,12}", variant in ".{0,12}",
+        ) {
+            let hasher = foldhash::fast::FixedState::with_seed(7);
+            let model = ModelRef::new(model, namespace);
+            let variant = VariantName::new(variant);
+            let owned = CacheKey::allocation(&model, &variant, Some("L4".into()));
+            let borrowed = KeyRef::allocation(&model, &variant);
+            prop_assert_eq!(owned.as_ref(), borrowed);
+            prop_assert_eq!(hasher.hash_one(&owned), hasher.hash_one(borrowed));
+        }
+    }
+}
