@@ -1,0 +1,260 @@
+//! How a collector caches and refreshes: the architecture's `CacheConfig`.
+
+use std::time::Duration;
+
+use collector_core::{FreshnessThresholds, ThresholdsError, duration};
+use serde::{Deserialize, Serialize};
+
+/// How values are cached, refreshed and labelled.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CacheConfig {
+    /// False: nothing is kept and every read asks the backend, still coalesced. Default true.
+    pub enabled: bool,
+    /// How long a value is served without starting a refresh. Default 30 s.
+    #[serde(with = "collector_core::duration")]
+    pub ttl: Duration,
+    /// How often entries that nobody reads any more are looked for. Default 1 minute.
+    #[serde(with = "collector_core::duration")]
+    pub cleanup_interval: Duration,
+    /// How often everything tracked is refreshed in the background; 0 is never. Default 30 s, half
+    /// of `fresh_threshold`: one lost cycle still leaves a fresh value.
+    #[serde(with = "collector_core::duration")]
+    pub fetch_interval: Duration,
+    /// How many entries are kept at most. Default 100 000.
+    pub max_entries: usize,
+    /// How long the news that a model has no series is believed. Default 10 s.
+    #[serde(with = "collector_core::duration")]
+    pub missing_ttl: Duration,
+    /// What an age means.
+    pub freshness: FreshnessThresholds,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            ttl: Duration::from_secs(30),
+            cleanup_interval: Duration::from_secs(60),
+            fetch_interval: Duration::from_secs(30),
+            max_entries: 100_000,
+            missing_ttl: Duration::from_secs(10),
+            freshness: FreshnessThresholds::default(),
+        }
+    }
+}
+
+/// Settings that cannot work together, or on their own.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TimingError {
+    /// Two keys contradict each other.
+    #[error(
+        "{lower} ({}) must be below {upper} ({}): {advice}",
+        duration::format(*.lower_value), duration::format(*.upper_value)
+    )]
+    Order {
+        /// The key whose value must be the smaller one.
+        lower: &'static str,
+        /// Its value.
+        lower_value: Duration,
+        /// The key whose value must be the greater one.
+        upper: &'static str,
+        /// Its value.
+        upper_value: Duration,
+        /// A value that works.
+        advice: String,
+    },
+    /// The freshness thresholds are out of order.
+    #[error("cache.freshness: {0}")]
+    Thresholds(#[from] ThresholdsError),
+    /// A key that must not be zero is.
+    #[error("{key} is 0, which means nothing here: set it to {advice}")]
+    Zero {
+        /// The key.
+        key: &'static str,
+        /// A value that works.
+        advice: &'static str,
+    },
+}
+
+impl CacheConfig {
+    /// Checks the settings against each other and against the backend's time-out; every broken
+    /// relation is told, not just the first.
+    ///
+    /// # Errors
+    /// One error for each broken relation, with the keys' paths in a configuration file.
+    pub fn validate(
+        &self,
+        timeout_key: &'static str,
+        timeout: Duration,
+    ) -> Result<(), Vec<TimingError>> {
+        let mut errors = Vec::new();
+        if let Err(error) = self.freshness.validate() {
+            errors.push(error.into());
+        }
+        for (key, value, advice) in [
+            (timeout_key, timeout, "5s"),
+            (
+                "cache.ttl",
+                self.ttl,
+                "30s (to cache nothing, set cache.enabled = false)",
+            ),
+            ("cache.cleanup_interval", self.cleanup_interval, "1m"),
+            (
+                "cache.freshness.fresh_threshold",
+                self.freshness.fresh_threshold,
+                "1m",
+            ),
+            (
+                "cache.freshness.unavailable_threshold",
+                self.freshness.unavailable_threshold,
+                "5m",
+            ),
+        ] {
+            if value.is_zero() {
+                errors.push(TimingError::Zero { key, advice });
+            }
+        }
+        let unavailable = (
+            "cache.freshness.unavailable_threshold",
+            self.freshness.unavailable_threshold,
+        );
+        let fetch_interval = ("cache.fetch_interval", self.fetch_interval);
+        for ((lower, lower_value), (upper, upper_value)) in [
+            ((timeout_key, timeout), fetch_interval),
+            (("cache.ttl", self.ttl), unavailable),
+            (fetch_interval, unavailable),
+        ] {
+            // A fetch interval of 0 means no background fetching; nothing relates to it then.
+            let off =
+                self.fetch_interval.is_zero() && [lower, upper].contains(&"cache.fetch_interval");
+            if !off
+                && !lower_value.is_zero()
+                && !upper_value.is_zero()
+                && lower_value >= upper_value
+            {
+                errors.push(TimingError::Order {
+                    lower,
+                    lower_value,
+                    upper,
+                    upper_value,
+                    advice: format!(
+                        "set {upper} to {} or more, or {lower} to {} or less",
+                        duration::format(lower_value * 2),
+                        duration::format(upper_value / 2),
+                    ),
+                });
+            }
+        }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// Settings that work and waste something, in words.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.enabled && !self.fetch_interval.is_zero() && self.fetch_interval > self.ttl {
+            warnings.push(format!(
+                "cache.fetch_interval ({}) is above cache.ttl ({}): reads between two refreshes \
+                 live on last-known-good values and each start a refresh; set cache.ttl to at \
+                 least {}",
+                duration::format(self.fetch_interval),
+                duration::format(self.ttl),
+                duration::format(self.fetch_interval),
+            ));
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[track_caller]
+    fn check(config: &CacheConfig, timeout: Duration, expected: &[&str]) {
+        let errors = config
+            .validate("prometheus.timeout", timeout)
+            .err()
+            .unwrap_or_default();
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(texts.len(), expected.len(), "{texts:?}");
+        for (text, part) in texts.iter().zip(expected) {
+            assert!(text.contains(part), "{text:?} lacks {part:?}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_work_without_a_warning() {
+        check(&CacheConfig::default(), secs(5), &[]);
+        assert!(CacheConfig::default().warnings().is_empty());
+    }
+
+    #[test]
+    fn each_broken_relation_names_both_keys_and_values_that_work() {
+        check(
+            &CacheConfig {
+                fetch_interval: secs(4),
+                ..CacheConfig::default()
+            },
+            secs(5),
+            &[
+                "prometheus.timeout (5s) must be below cache.fetch_interval (4s): set cache.fetch_interval to 10s or more",
+            ],
+        );
+        check(
+            &CacheConfig {
+                ttl: secs(300),
+                ..CacheConfig::default()
+            },
+            secs(5),
+            &["cache.ttl (5m) must be below cache.freshness.unavailable_threshold (5m)"],
+        );
+        check(
+            &CacheConfig {
+                ttl: secs(400),
+                fetch_interval: secs(600),
+                ..CacheConfig::default()
+            },
+            secs(5),
+            &["cache.ttl", "cache.fetch_interval"],
+        );
+        check(
+            &CacheConfig {
+                ttl: Duration::ZERO,
+                ..CacheConfig::default()
+            },
+            secs(5),
+            &["cache.ttl is 0"],
+        );
+    }
+
+    #[test]
+    fn without_background_fetching_its_relations_drop_out() {
+        check(
+            &CacheConfig {
+                fetch_interval: Duration::ZERO,
+                ..CacheConfig::default()
+            },
+            secs(50),
+            &[],
+        );
+    }
+
+    #[test]
+    fn a_fetch_interval_above_the_ttl_is_wasteful() {
+        let config = CacheConfig {
+            fetch_interval: secs(60),
+            ..CacheConfig::default()
+        };
+        check(&config, secs(5), &[]);
+        assert_eq!(config.warnings().len(), 1);
+    }
+}
