@@ -1,1 +1,36 @@
-//! See the manifest's description.
+//! A simulated fleet of model servers that expose true-to-life metrics, and that can be asked for
+//! the truth behind them.
+//!
+//! A [`FleetSpec`] describes variants (a model on some pods) and the load on each. A [`Fleet`]
+//! computes what happens in their pods: a pure state machine, whose time is passed in and whose
+//! every number follows from the description and its seed. A [`FleetServer`] puts it on loopback,
+//! one listener a pod, in step with the machine's clock:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use collector_sim::{FleetServer, FleetSpec};
+//!
+//! let fleet = FleetServer::start(FleetSpec::demo()).await?;
+//! for target in fleet.targets() {
+//!     println!("http://{}/metrics is {}/{}", target.address, target.namespace, target.pod);
+//! }
+//! let truth = fleet.truth("chat", "llama-8b-0").expect("the demo has this pod");
+//! println!("{} wait, {} run", truth.waiting(), truth.running());
+//! fleet.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod engine;
+mod fleet;
+mod load;
+mod serve;
+mod spec;
+mod truth;
+mod variant;
+
+pub use fleet::{Fleet, FleetError};
+pub use load::{Arrivals, Load, Variation};
+pub use serve::{FleetServer, PodLabel, ServeError, Target};
+pub use spec::{EngineSpec, FleetSpec, MetricNames, SpecError, VariantSpec};
+pub use truth::{Gauges, ModelTruth, PodTruth, Totals};

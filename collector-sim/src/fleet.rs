@@ -1,0 +1,267 @@
+//! The fleet as a pure state machine: time is passed in, nothing is read, nothing is sent.
+//!
+//! Looking changes nothing: the same fleet shows the same page at the same instant, however often
+//! and at whatever other instants it was looked at before.
+
+use std::time::{Duration, SystemTime};
+
+use crate::engine::PodPage;
+use crate::spec::{FleetSpec, SpecError, check_rate};
+use crate::truth::{Gauges, ModelTruth, PodTruth, Totals};
+use crate::variant::Variant;
+
+/// A fleet in simulated time, which starts at zero.
+#[derive(Debug)]
+pub struct Fleet {
+    now: Duration,
+    /// The Unix time of simulated time zero.
+    epoch: Duration,
+    variants: Vec<Variant>,
+}
+
+/// Why something could not be done to a fleet.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FleetError {
+    /// There never was a pod of this name, or it was deleted.
+    #[error("no pod {pod:?} in namespace {namespace:?}")]
+    NoSuchPod {
+        /// The namespace asked for.
+        namespace: String,
+        /// The pod asked for.
+        pod: String,
+    },
+    /// The pod has fewer data-parallel engines.
+    #[error("pod {pod:?} in namespace {namespace:?} has no engine {engine}")]
+    NoSuchEngine {
+        /// The namespace asked for.
+        namespace: String,
+        /// The pod asked for.
+        pod: String,
+        /// The engine asked for.
+        engine: usize,
+    },
+    /// The fleet was not described with such a variant.
+    #[error("no variant {variant:?} in namespace {namespace:?}")]
+    NoSuchVariant {
+        /// The namespace asked for.
+        namespace: String,
+        /// The variant asked for.
+        variant: String,
+    },
+    /// A load that cannot be simulated.
+    #[error("{0}")]
+    BadLoad(String),
+}
+
+impl Fleet {
+    /// A fleet whose load has been on for the described warm-up; the wall clock showed `epoch`
+    /// when it began.
+    ///
+    /// # Errors
+    /// When the description is impossible.
+    pub fn new(spec: FleetSpec, epoch: SystemTime) -> Result<Self, SpecError> {
+        spec.check()?;
+        let mut seeds = fastrand::Rng::with_seed(spec.seed);
+        Ok(Self {
+            now: spec.warm_up,
+            epoch: epoch
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default(),
+            variants: spec
+                .variants
+                .into_iter()
+                .map(|variant| Variant::new(variant, seeds.fork()))
+                .collect(),
+        })
+    }
+
+    /// The simulated time.
+    pub fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// Moves the time on; it never goes back.
+    ///
+    /// This costs nothing by itself: what happened meanwhile is computed for each variant when
+    /// somebody looks at it.
+    pub fn advance_to(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+    }
+
+    /// The pods as (namespace, name), dead ones included.
+    pub fn pods(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variants.iter().flat_map(|variant| {
+            variant
+                .pods
+                .iter()
+                .map(|pod| (variant.spec.namespace.as_str(), pod.name.as_str()))
+        })
+    }
+
+    /// The page that a pod shows now; `None` when no such pod is alive.
+    pub fn page(&mut self, namespace: &str, pod: &str) -> Option<String> {
+        Some(self.pod_page(namespace, pod)?.render())
+    }
+
+    /// What the page of a pod is rendered from. The server renders when it has let go of the fleet.
+    pub(crate) fn pod_page(&mut self, namespace: &str, pod: &str) -> Option<PodPage> {
+        let epoch = self.epoch;
+        let (variant, index) = self.find_pod(namespace, pod).ok()?;
+        variant.page(index, epoch)
+    }
+
+    /// What is true of a pod now; `None` when no such pod is alive. Pinned gauges are true.
+    pub fn truth(&mut self, namespace: &str, pod: &str) -> Option<PodTruth> {
+        let (variant, index) = self.find_pod(namespace, pod).ok()?;
+        variant.truth(index)
+    }
+
+    /// What is true of a model now, over all variants that serve it in the namespace; `None` when
+    /// there is none.
+    pub fn model_truth(&mut self, namespace: &str, model: &str) -> Option<ModelTruth> {
+        let now = self.now;
+        let serves = |variant: &&mut Variant| {
+            variant.spec.namespace == namespace && variant.spec.model == model
+        };
+        let mut found = None;
+        for variant in self.variants.iter_mut().filter(serves) {
+            variant.advance_to(now);
+            let truth = found.get_or_insert(ModelTruth {
+                pods: 0,
+                requests_per_minute: 0.0,
+                refused: 0,
+                totals: Totals::default(),
+            });
+            truth.pods += u32::try_from(variant.alive()).unwrap_or(u32::MAX);
+            truth.requests_per_minute += variant.spec.load.requests_per_minute;
+            truth.refused += variant.refused;
+            truth.totals += variant.totals();
+        }
+        found
+    }
+
+    /// From now on requests come to a variant at another rate.
+    ///
+    /// # Errors
+    /// When there is no such variant, or the rate cannot be simulated.
+    pub fn set_requests_per_minute(
+        &mut self,
+        namespace: &str,
+        variant: &str,
+        requests_per_minute: f64,
+    ) -> Result<(), FleetError> {
+        check_rate(requests_per_minute).map_err(FleetError::BadLoad)?;
+        self.find_variant(namespace, variant)?
+            .set_requests_per_minute(requests_per_minute);
+        Ok(())
+    }
+
+    /// Adds a pod to a variant and returns its name. It takes its share of the load at once.
+    ///
+    /// # Errors
+    /// When there is no such variant.
+    pub fn add_pod(&mut self, namespace: &str, variant: &str) -> Result<String, FleetError> {
+        Ok(self.find_variant(namespace, variant)?.add_pod())
+    }
+
+    /// A pod's process dies, and the requests in it with it. The others take over its load.
+    ///
+    /// # Errors
+    /// When there is no such pod.
+    pub fn kill_pod(&mut self, namespace: &str, pod: &str) -> Result<(), FleetError> {
+        let (variant, index) = self.find_pod(namespace, pod)?;
+        variant.kill_pod(index);
+        Ok(())
+    }
+
+    /// A pod's process, alive or dead, is replaced by a new one, whose counters begin at zero.
+    ///
+    /// # Errors
+    /// When there is no such pod.
+    pub fn restart_pod(&mut self, namespace: &str, pod: &str) -> Result<(), FleetError> {
+        let (variant, index) = self.find_pod(namespace, pod)?;
+        variant.restart_pod(index);
+        Ok(())
+    }
+
+    /// A pod goes for good, with its name.
+    ///
+    /// # Errors
+    /// When there is no such pod.
+    pub fn delete_pod(&mut self, namespace: &str, pod: &str) -> Result<(), FleetError> {
+        let (variant, index) = self.find_pod(namespace, pod)?;
+        variant.delete_pod(index);
+        Ok(())
+    }
+
+    /// Lets one engine of a pod show these gauges, whatever it does underneath, until
+    /// [`unpin`](Self::unpin).
+    ///
+    /// # Errors
+    /// When there is no such pod or engine.
+    pub fn pin(
+        &mut self,
+        namespace: &str,
+        pod: &str,
+        engine: usize,
+        gauges: Gauges,
+    ) -> Result<(), FleetError> {
+        let (variant, index) = self.find_pod(namespace, pod)?;
+        if variant.pin(index, engine, gauges) {
+            Ok(())
+        } else {
+            Err(FleetError::NoSuchEngine {
+                namespace: namespace.into(),
+                pod: pod.into(),
+                engine,
+            })
+        }
+    }
+
+    /// Lets a pod show its own gauges again.
+    ///
+    /// # Errors
+    /// When there is no such pod.
+    pub fn unpin(&mut self, namespace: &str, pod: &str) -> Result<(), FleetError> {
+        let (variant, index) = self.find_pod(namespace, pod)?;
+        variant.unpin(index);
+        Ok(())
+    }
+
+    /// A pod as its variant, brought up to now, and its place there.
+    fn find_pod(
+        &mut self,
+        namespace: &str,
+        pod: &str,
+    ) -> Result<(&mut Variant, usize), FleetError> {
+        let now = self.now;
+        self.variants
+            .iter_mut()
+            .filter(|variant| variant.spec.namespace == namespace)
+            .find_map(|variant| variant.index_of(pod).map(|index| (variant, index)))
+            .map(|(variant, index)| {
+                variant.advance_to(now);
+                (variant, index)
+            })
+            .ok_or_else(|| FleetError::NoSuchPod {
+                namespace: namespace.into(),
+                pod: pod.into(),
+            })
+    }
+
+    /// A variant, brought up to now.
+    fn find_variant(&mut self, namespace: &str, name: &str) -> Result<&mut Variant, FleetError> {
+        let now = self.now;
+        let variant = self
+            .variants
+            .iter_mut()
+            .find(|variant| variant.spec.namespace == namespace && variant.spec.name == name)
+            .ok_or_else(|| FleetError::NoSuchVariant {
+                namespace: namespace.into(),
+                variant: name.into(),
+            })?;
+        variant.advance_to(now);
+        Ok(variant)
+    }
+}

@@ -1,0 +1,202 @@
+//! The load on a variant: when requests arrive, and what each of them asks for.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// How far [`Variation::Spread`] goes from a mean, as a share of it.
+pub(crate) const SPREAD: f64 = 0.5;
+
+/// The load that clients put on one variant, all its pods together.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Load {
+    /// Requests that arrive per minute; 0 is an idle variant.
+    pub requests_per_minute: f64,
+    /// Mean length of a prompt, in tokens.
+    pub prompt_tokens: u32,
+    /// Mean length of an answer, in tokens.
+    pub output_tokens: u32,
+    /// Mean time from admission to the first token. What a client sees is this and the time queued.
+    #[serde(with = "collector_core::duration")]
+    pub ttft: Duration,
+    /// Mean time between two tokens of an answer.
+    #[serde(with = "collector_core::duration")]
+    pub itl: Duration,
+    /// Share of the prompt tokens that the prefix cache holds already, 0 to 1.
+    pub prefix_hit_ratio: f64,
+    /// How arrivals lie in time.
+    pub arrivals: Arrivals,
+    /// How requests differ from each other.
+    pub variation: Variation,
+}
+
+impl Default for Load {
+    /// A steady chat load: four requests a second, each alike, so that rates can be compared
+    /// exactly.
+    fn default() -> Self {
+        Self {
+            requests_per_minute: 240.0,
+            prompt_tokens: 500,
+            output_tokens: 100,
+            ttft: Duration::from_millis(80),
+            itl: Duration::from_millis(20),
+            prefix_hit_ratio: 0.4,
+            arrivals: Arrivals::Even,
+            variation: Variation::Fixed,
+        }
+    }
+}
+
+/// How arrivals lie in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arrivals {
+    /// Evenly spaced.
+    #[default]
+    Even,
+    /// A Poisson process: independent clients.
+    Poisson,
+}
+
+/// How requests differ from each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Variation {
+    /// Every request is the mean one.
+    #[default]
+    Fixed,
+    /// Lengths and the time between tokens are drawn, evenly from half to one and a half times
+    /// their mean; the time to the first token follows the length of the prompt.
+    Spread,
+}
+
+/// What one request asks of an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) prompt_tokens: u32,
+    /// At least 1.
+    pub(crate) output_tokens: u32,
+    /// From admission to the first token.
+    pub(crate) prefill: Duration,
+    /// Between two tokens.
+    pub(crate) itl: Duration,
+}
+
+impl Load {
+    /// The time from one arrival to the next; `None` when nothing arrives.
+    pub(crate) fn gap(&self, rng: &mut fastrand::Rng) -> Option<Duration> {
+        if self.requests_per_minute <= 0.0 {
+            return None;
+        }
+        let mean = 60.0 / self.requests_per_minute;
+        Some(Duration::from_secs_f64(match self.arrivals {
+            Arrivals::Even => mean,
+            // The inverse of the exponential distribution; 1 - u is never 0.
+            Arrivals::Poisson => mean * -(1.0 - rng.f64()).ln(),
+        }))
+    }
+
+    /// The next request.
+    pub(crate) fn request(&self, rng: &mut fastrand::Rng) -> Request {
+        let mut around = |mean: f64| match self.variation {
+            Variation::Fixed => mean,
+            Variation::Spread => mean * (1.0 - SPREAD + 2.0 * SPREAD * rng.f64()),
+        };
+        let prompt_tokens = tokens(around(f64::from(self.prompt_tokens)));
+        let output_tokens = tokens(around(f64::from(self.output_tokens)));
+        let itl = self.itl.mul_f64(around(1.0));
+        let prefill = self
+            .ttft
+            .mul_f64(f64::from(prompt_tokens) / f64::from(self.prompt_tokens.max(1)));
+        Request {
+            prompt_tokens,
+            output_tokens,
+            prefill,
+            itl,
+        }
+    }
+
+    /// The longest request that can be drawn, in tokens of prompt and answer.
+    pub(crate) fn longest_request(&self) -> u64 {
+        let stretch = match self.variation {
+            Variation::Fixed => 1.0,
+            Variation::Spread => 1.0 + SPREAD,
+        };
+        u64::from(tokens(f64::from(self.prompt_tokens) * stretch))
+            + u64::from(tokens(f64::from(self.output_tokens) * stretch))
+    }
+}
+
+/// A drawn length as a number of tokens, at least 1.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rounded, positive, and `as` saturates"
+)]
+fn tokens(length: f64) -> u32 {
+    (length.round() as u32).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mean_gap(load: &Load) -> f64 {
+        let mut rng = fastrand::Rng::with_seed(1);
+        (0..20_000)
+            .map(|_| load.gap(&mut rng).unwrap().as_secs_f64())
+            .sum::<f64>()
+            / 20_000.0
+    }
+
+    #[test]
+    fn even_arrivals_are_exactly_spaced() {
+        let load = Load {
+            requests_per_minute: 120.0,
+            ..Load::default()
+        };
+        let mut rng = fastrand::Rng::with_seed(1);
+        assert_eq!(load.gap(&mut rng), Some(Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn poisson_arrivals_keep_the_described_rate() {
+        let load = Load {
+            requests_per_minute: 120.0,
+            arrivals: Arrivals::Poisson,
+            ..Load::default()
+        };
+        assert!((mean_gap(&load) - 0.5).abs() < 0.01);
+    }
+
+    #[test]
+    fn an_idle_load_has_no_arrivals() {
+        let load = Load {
+            requests_per_minute: 0.0,
+            ..Load::default()
+        };
+        assert_eq!(load.gap(&mut fastrand::Rng::with_seed(1)), None);
+    }
+
+    #[test]
+    fn spread_requests_keep_the_described_means_and_never_exceed_the_longest() {
+        let load = Load {
+            variation: Variation::Spread,
+            ..Load::default()
+        };
+        let mut rng = fastrand::Rng::with_seed(1);
+        let drawn: Vec<_> = (0..20_000).map(|_| load.request(&mut rng)).collect();
+        let mean = |of: &dyn Fn(&Request) -> f64| drawn.iter().map(of).sum::<f64>() / 20_000.0;
+
+        assert!((mean(&|r| f64::from(r.prompt_tokens)) / 500.0 - 1.0).abs() < 0.01);
+        assert!((mean(&|r| f64::from(r.output_tokens)) / 100.0 - 1.0).abs() < 0.01);
+        assert!((mean(&|r| r.prefill.as_secs_f64()) / 0.08 - 1.0).abs() < 0.01);
+        assert!((mean(&|r| r.itl.as_secs_f64()) / 0.02 - 1.0).abs() < 0.01);
+        let longest = drawn
+            .iter()
+            .map(|r| u64::from(r.prompt_tokens + r.output_tokens))
+            .max();
+        assert!(longest.unwrap() <= load.longest_request());
+    }
+}

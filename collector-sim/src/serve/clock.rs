@@ -1,0 +1,57 @@
+//! The simulation's clock: the machine's, which can be stopped.
+
+use std::time::{Duration, Instant, SystemTime};
+
+/// Maps the machine's monotonic clock to simulated time.
+#[derive(Debug)]
+pub(super) struct SimClock {
+    /// The simulated time at the last start or stop of the clock.
+    base: Duration,
+    /// When the clock was last started; `None` while it is frozen.
+    started: Option<Instant>,
+}
+
+impl SimClock {
+    pub(super) fn starting_at(base: Duration) -> Self {
+        Self {
+            base,
+            started: Some(now()),
+        }
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.base
+            + self
+                .started
+                .map_or(Duration::ZERO, |started| started.elapsed())
+    }
+
+    pub(super) fn freeze(&mut self) {
+        *self = Self {
+            base: self.now(),
+            started: None,
+        };
+    }
+
+    pub(super) fn unfreeze(&mut self) {
+        self.started.get_or_insert_with(now);
+    }
+}
+
+/// The machine's monotonic clock.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a server of real scrapes lives in real time"
+)]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
+
+/// The machine's wall clock, for the start times that pages show.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a server of real scrapes lives in real time"
+)]
+pub(super) fn wall() -> SystemTime {
+    SystemTime::now()
+}

@@ -1,0 +1,170 @@
+//! One pod's HTTP server: `GET /metrics`, nothing else.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::{LiveFleet, PodKey, clock, lock};
+
+/// A scraper needs one connection, a pair of them two; the rest is room for tests.
+const MAX_CONNECTIONS: usize = 64;
+/// A request head takes no time to send on loopback.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A scrape's request head is some 300 bytes.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// How many scrape times are kept.
+const SCRAPES_KEPT: usize = 16;
+/// When accepting fails, it is for want of open files: wait for some to be closed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What one pod answers.
+#[derive(Debug)]
+pub(super) struct PodPages {
+    fleet: Arc<LiveFleet>,
+    namespace: String,
+    pod: String,
+    scrapes: Mutex<VecDeque<Instant>>,
+}
+
+impl PodPages {
+    pub(super) fn new(fleet: Arc<LiveFleet>, (namespace, pod): PodKey) -> Self {
+        Self {
+            fleet,
+            namespace,
+            pod,
+            scrapes: Mutex::default(),
+        }
+    }
+
+    pub(super) fn pod(&self) -> &str {
+        &self.pod
+    }
+
+    pub(super) fn scrapes(&self) -> Vec<Instant> {
+        lock(&self.scrapes).iter().copied().collect()
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.uri().path() != "/metrics" {
+            return plain(StatusCode::NOT_FOUND, "there is only /metrics\n");
+        }
+        if request.method() != Method::GET {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET"));
+            return response;
+        }
+        // Rendering takes longer than anything else here, so that it happens without the lock.
+        match self
+            .fleet
+            .with(|fleet| fleet.pod_page(&self.namespace, &self.pod))
+        {
+            Some(page) => {
+                self.note_scrape();
+                plain(StatusCode::OK, page.render())
+            }
+            None => plain(StatusCode::SERVICE_UNAVAILABLE, "this pod is dead\n"),
+        }
+    }
+
+    fn note_scrape(&self) {
+        let mut scrapes = lock(&self.scrapes);
+        if scrapes.len() == SCRAPES_KEPT {
+            scrapes.pop_front();
+        }
+        scrapes.push_back(clock::now());
+    }
+}
+
+fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+    );
+    response
+}
+
+/// A running server. Dropping it ends it and its connections.
+#[derive(Debug)]
+pub(super) struct Listener {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+    /// Closed, it tells the task to end.
+    stop: oneshot::Sender<Infallible>,
+}
+
+impl Listener {
+    pub(super) async fn open(pages: Arc<PodPages>, address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpListener::bind(address).await?;
+        let address = socket.local_addr()?;
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(serve(socket, pages, stopped));
+        Ok(Self {
+            address,
+            task,
+            stop,
+        })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes the socket and all connections, and returns when they are closed.
+    pub(super) async fn stop(self) {
+        drop(self.stop);
+        // It can only fail by a panic of the task, which then has ended as well.
+        let _ = self.task.await;
+    }
+}
+
+async fn serve(
+    socket: TcpListener,
+    pages: Arc<PodPages>,
+    mut stopped: oneshot::Receiver<Infallible>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = &mut stopped => break,
+            Some(_) = connections.join_next() => {}
+            accepted = socket.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok((stream, _)) => { connections.spawn(answer_on(stream, Arc::clone(&pages))); }
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
+        }
+    }
+    drop(socket);
+    connections.shutdown().await;
+}
+
+async fn answer_on(stream: TcpStream, pages: Arc<PodPages>) {
+    let service = service_fn(|request| {
+        let response = pages.answer(&request);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    // A connection ends in an error when the client goes away: nobody to tell.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}

@@ -1,0 +1,57 @@
+//! Telling a Prometheus where the pods are.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde_json::json;
+
+/// Where a pod answers, and the names that scraping gives it: a page itself does not hold them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its listener; the page is at `/metrics`.
+    pub address: SocketAddr,
+    /// The label `namespace`.
+    pub namespace: String,
+    /// The label `pod`.
+    pub pod: String,
+}
+
+/// How the label with the pod's name is called: it depends on the scrape configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PodLabel {
+    /// `pod`, as Prometheus operators make it.
+    #[default]
+    Pod,
+    /// `pod_name`.
+    PodName,
+}
+
+/// Replaces the `file_sd` file at `path`.
+pub(super) fn write(path: &Path, label: PodLabel, targets: &[Target]) -> io::Result<()> {
+    let pod_label = match label {
+        PodLabel::Pod => "pod",
+        PodLabel::PodName => "pod_name",
+    };
+    let groups: Vec<_> = targets
+        .iter()
+        .map(
+            |Target {
+                 address,
+                 namespace,
+                 pod,
+             }| {
+                json!({
+                    "targets": [address.to_string()],
+                    "labels": { "namespace": namespace, pod_label: pod },
+                })
+            },
+        )
+        .collect();
+    let mut unfinished = OsString::from(path);
+    unfinished.push(".new");
+    fs::write(&unfinished, serde_json::to_vec_pretty(&groups)?)?;
+    fs::rename(&unfinished, path)
+}

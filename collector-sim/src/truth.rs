@@ -1,0 +1,153 @@
+//! What is true of a pod and of a model, to compare a reading with.
+
+use std::ops::{AddAssign, Sub};
+use std::time::Duration;
+
+/// What an engine's gauges show at one instant.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Gauges {
+    /// Requests in the queue.
+    pub waiting: u32,
+    /// Requests in the running batch.
+    pub running: u32,
+    /// Share of the KV blocks in use, 0 to 1.
+    pub kv_cache_usage: f64,
+}
+
+/// A pod at one instant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PodTruth {
+    /// Its data-parallel engines, in the order of their label.
+    pub engines: Vec<Gauges>,
+    /// KV blocks of each engine.
+    pub num_gpu_blocks: u32,
+    /// Tokens in a block.
+    pub block_size: u32,
+    /// Everything since the pod's last start, all engines together.
+    pub totals: Totals,
+}
+
+impl PodTruth {
+    /// Requests queued, over all engines.
+    pub fn waiting(&self) -> u32 {
+        self.engines.iter().map(|engine| engine.waiting).sum()
+    }
+
+    /// Requests running, over all engines.
+    pub fn running(&self) -> u32 {
+        self.engines.iter().map(|engine| engine.running).sum()
+    }
+
+    /// The fullest engine's share of KV blocks in use, 0 to 1.
+    pub fn kv_cache_usage(&self) -> f64 {
+        self.engines
+            .iter()
+            .map(|engine| engine.kv_cache_usage)
+            .fold(0.0, f64::max)
+    }
+}
+
+/// A model in a namespace at one instant, over all variants that serve it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelTruth {
+    /// Pods that answer.
+    pub pods: u32,
+    /// The described load, requests per minute.
+    pub requests_per_minute: f64,
+    /// Requests that found no pod to go to.
+    pub refused: u64,
+    /// Everything since the fleet began, pods that are gone and earlier lives of pods included.
+    pub totals: Totals,
+}
+
+/// Sums that only grow. The truth of a span is the difference of two of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Requests that reached an engine.
+    pub arrived: u64,
+    /// Requests answered in full.
+    pub finished: u64,
+    /// Prompt tokens of the finished requests.
+    pub prompt_tokens: u64,
+    /// Tokens of the finished answers.
+    pub output_tokens: u64,
+    /// Requests that have their first token.
+    pub first_tokens: u64,
+    /// Time from arrival to first token, summed over those.
+    pub ttft: Duration,
+    /// Gaps between two tokens of an answer.
+    pub gaps: u64,
+    /// The time of these gaps, summed.
+    pub itl: Duration,
+    /// Prompt tokens looked up in the prefix cache.
+    pub prefix_queries: u64,
+    /// Prompt tokens found there.
+    pub prefix_hits: u64,
+}
+
+impl Totals {
+    /// Mean prompt length, in tokens; `None` when no request has finished.
+    pub fn mean_prompt_tokens(&self) -> Option<f64> {
+        ratio(self.prompt_tokens as f64, self.finished)
+    }
+
+    /// Mean answer length, in tokens; `None` when no request has finished.
+    pub fn mean_output_tokens(&self) -> Option<f64> {
+        ratio(self.output_tokens as f64, self.finished)
+    }
+
+    /// Mean time to first token, in seconds; `None` when there was none.
+    pub fn mean_ttft(&self) -> Option<f64> {
+        ratio(self.ttft.as_secs_f64(), self.first_tokens)
+    }
+
+    /// Mean time between tokens, in seconds; `None` when there was no second token.
+    pub fn mean_itl(&self) -> Option<f64> {
+        ratio(self.itl.as_secs_f64(), self.gaps)
+    }
+
+    /// Share of the prompt tokens found in the prefix cache; `None` when none was looked up.
+    pub fn prefix_hit_ratio(&self) -> Option<f64> {
+        ratio(self.prefix_hits as f64, self.prefix_queries)
+    }
+}
+
+fn ratio(sum: f64, count: u64) -> Option<f64> {
+    (count > 0).then(|| sum / count as f64)
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.arrived += other.arrived;
+        self.finished += other.finished;
+        self.prompt_tokens += other.prompt_tokens;
+        self.output_tokens += other.output_tokens;
+        self.first_tokens += other.first_tokens;
+        self.ttft += other.ttft;
+        self.gaps += other.gaps;
+        self.itl += other.itl;
+        self.prefix_queries += other.prefix_queries;
+        self.prefix_hits += other.prefix_hits;
+    }
+}
+
+impl Sub for Totals {
+    type Output = Self;
+
+    /// What happened since `earlier`. A pod that restarted in between has less than before, and
+    /// counts as having done nothing: ask the model's totals, which survive restarts.
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            arrived: self.arrived.saturating_sub(earlier.arrived),
+            finished: self.finished.saturating_sub(earlier.finished),
+            prompt_tokens: self.prompt_tokens.saturating_sub(earlier.prompt_tokens),
+            output_tokens: self.output_tokens.saturating_sub(earlier.output_tokens),
+            first_tokens: self.first_tokens.saturating_sub(earlier.first_tokens),
+            ttft: self.ttft.saturating_sub(earlier.ttft),
+            gaps: self.gaps.saturating_sub(earlier.gaps),
+            itl: self.itl.saturating_sub(earlier.itl),
+            prefix_queries: self.prefix_queries.saturating_sub(earlier.prefix_queries),
+            prefix_hits: self.prefix_hits.saturating_sub(earlier.prefix_hits),
+        }
+    }
+}
