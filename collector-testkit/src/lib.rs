@@ -1,1 +1,14 @@
-//! See the manifest's description.
+//! What tests of backends, caches and the engine share.
+//!
+//! - [`conformance`]: the promises of [`Backend`](collector_core::Backend) and of
+//!   [`MetricsCache`](collector_core::MetricsCache) as suites that every implementation calls,
+//! - [`FakeBackend`]: a backend that answers, fails, hangs or panics as a test tells it to,
+//! - [`TokioClock`] and [`ManualClock`]: time that tests move.
+
+mod clock;
+pub mod conformance;
+mod fake_backend;
+
+pub use clock::TokioClock;
+pub use collector_core::ManualClock;
+pub use fake_backend::{Failure, FakeBackend, RecordedAsk};

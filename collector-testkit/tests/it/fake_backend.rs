@@ -1,0 +1,119 @@
+//! The fake backend does as it is told.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use collector_core::{Answer, Ask, Backend, BackendError, Clock, ErrorKind, ModelRef};
+use collector_testkit::{Failure, FakeBackend, TokioClock};
+
+type Looked = Result<Vec<(ModelRef, Answer)>, BackendError>;
+
+fn llama() -> ModelRef {
+    ModelRef::new("llama", "prod")
+}
+
+fn fake() -> FakeBackend {
+    let backend = FakeBackend::new(Arc::new(TokioClock::new()));
+    backend.serve_pods(&llama(), &["llama-0"]);
+    backend
+}
+
+async fn look(backend: &FakeBackend) -> Looked {
+    backend.fetch(Ask::new(&[llama()], &HashSet::new())).await
+}
+
+fn is_found(looked: &Looked) -> bool {
+    matches!(looked.as_deref(), Ok([(_, Answer::Found(_))]))
+}
+
+#[tokio::test]
+async fn a_look_that_hangs_goes_on_when_it_is_released() {
+    let backend = fake();
+    backend.hang();
+    let looking = tokio::spawn({
+        let backend = backend.clone();
+        async move { look(&backend).await }
+    });
+    backend.entered().await;
+    assert_eq!(backend.in_flight(), 1);
+    // Closed again at once: the look that hangs must have been let go all the same.
+    backend.release();
+    backend.hang();
+    assert!(is_found(&looking.await.unwrap()));
+    assert_eq!(backend.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn a_dropped_look_is_no_longer_in_flight() {
+    let backend = fake();
+    backend.hang();
+    tokio::select! {
+        _ = look(&backend) => panic!("it hangs"),
+        () = backend.entered() => {}
+    }
+    assert_eq!((backend.in_flight(), backend.fetches()), (0, 1));
+}
+
+#[tokio::test]
+async fn failures_last_as_long_as_they_were_told_to() {
+    let backend = fake();
+    backend.fail_next(
+        1,
+        Failure {
+            kind: ErrorKind::RateLimited,
+            retry_after: Some(Duration::from_secs(7)),
+        },
+    );
+    let error = look(&backend).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RateLimited);
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+    assert!(is_found(&look(&backend).await));
+
+    backend.fail(ErrorKind::Connect);
+    assert!(look(&backend).await.is_err());
+    assert!(backend.list_models().await.is_err());
+    backend.restore();
+    assert!(is_found(&look(&backend).await));
+
+    backend.fail_model(&llama(), ErrorKind::TooLarge);
+    assert!(matches!(
+        look(&backend).await.as_deref(),
+        Ok([(_, Answer::Failed(_))])
+    ));
+    backend.omit(&llama());
+    assert!(look(&backend).await.unwrap().is_empty());
+    backend.remove(&llama());
+    assert!(matches!(
+        look(&backend).await.as_deref(),
+        Ok([(_, Answer::Missing { .. })])
+    ));
+}
+
+#[tokio::test]
+async fn a_panic_harms_only_its_own_look() {
+    let backend = fake();
+    backend.panic_next(1);
+    let looking = tokio::spawn({
+        let backend = backend.clone();
+        async move { look(&backend).await }
+    });
+    assert!(looking.await.unwrap_err().is_panic());
+    assert!(is_found(&look(&backend).await));
+    assert_eq!((backend.in_flight(), backend.fetches()), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_samples_age_with_paused_time() {
+    let clock = Arc::new(TokioClock::new());
+    let backend = FakeBackend::new(Arc::<TokioClock>::clone(&clock));
+    backend.serve_pods(&llama(), &["llama-0"]);
+    tokio::time::advance(Duration::from_secs(90)).await;
+    let looked = look(&backend).await;
+    let Ok([(_, Answer::Found(sample))]) = looked.as_deref() else {
+        panic!("not found: {looked:?}");
+    };
+    assert_eq!(sample.as_of, clock.now());
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert_eq!(sample.as_of.age(clock.now()), Duration::from_secs(30));
+}

@@ -1,0 +1,5 @@
+//! The testkit tested: the suites pass what is right and catch what is wrong.
+
+mod backend_suite;
+mod cache_suite;
+mod fake_backend;
