@@ -53,11 +53,7 @@ impl MemoryCache {
 
     fn keys(&self, wanted: impl Fn(&CacheKey, &Slot) -> bool) -> Vec<CacheKey> {
         let slots = self.slots.pin();
-        slots
-            .iter()
-            .filter(|(key, slot)| wanted(key, slot))
-            .map(|(key, _)| key.clone())
-            .collect()
+        slots.iter().filter(|(key, slot)| wanted(key, slot)).map(|(key, _)| key.clone()).collect()
     }
 
     fn evict(&self, index: &mut Index, spared: &CacheKey) {
@@ -68,13 +64,9 @@ impl MemoryCache {
         let mut by_last_read: Vec<(Tick, CacheKey)> = {
             let slots = self.slots.pin();
             let others = slots.iter().filter(|(key, _)| *key != spared);
-            others
-                .map(|(key, slot)| (slot.last_read(), key.clone()))
-                .collect()
+            others.map(|(key, slot)| (slot.last_read(), key.clone())).collect()
         };
-        let leaving = excess
-            .max(self.capacity / EVICTED_SHARE)
-            .min(by_last_read.len());
+        let leaving = excess.max(self.capacity / EVICTED_SHARE).min(by_last_read.len());
         if leaving == 0 {
             return;
         }
@@ -135,10 +127,7 @@ impl MetricsCache for MemoryCache {
     fn peek(&self, key: KeyRef<'_>) -> Option<Peeked> {
         let slots = self.slots.pin();
         let slot = slots.get(&Lookup(key))?;
-        Some(Peeked {
-            stored: slot.stored(),
-            last_read: slot.last_read(),
-        })
+        Some(Peeked { stored: slot.stored(), last_read: slot.last_read() })
     }
 
     fn put(&self, key: CacheKey, stored: Arc<Stored>, now: Tick) {
@@ -160,9 +149,7 @@ impl MetricsCache for MemoryCache {
             None => self.keys(|_, _| true),
         };
         keys.retain(|key| scope.contains(key));
-        keys.into_iter()
-            .filter(|key| self.remove_key(&mut index, key))
-            .count()
+        keys.into_iter().filter(|key| self.remove_key(&mut index, key)).count()
     }
 
     fn sweep(&self, now: Tick) -> Vec<CacheKey> {
@@ -171,11 +158,7 @@ impl MetricsCache for MemoryCache {
         let mut due = self.keys(|_, slot| slot.is_forgotten(now));
         let mut index = self.write();
         due.retain(|key| {
-            let forgotten = self
-                .slots
-                .pin()
-                .get(key)
-                .is_some_and(|slot| slot.is_forgotten(now));
+            let forgotten = self.slots.pin().get(key).is_some_and(|slot| slot.is_forgotten(now));
             forgotten && self.remove_key(&mut index, key)
         });
         due
@@ -190,10 +173,7 @@ impl MetricsCache for MemoryCache {
     }
 
     fn stats(&self) -> CacheStats {
-        CacheStats {
-            entries: self.len(),
-            evictions: self.evictions.load(Ordering::Relaxed),
-        }
+        CacheStats { entries: self.len(), evictions: self.evictions.load(Ordering::Relaxed) }
     }
 }
 
@@ -232,10 +212,7 @@ mod tests {
         for number in 32..500 {
             clock.advance(Duration::from_secs(1));
             cache.put(CacheKey::replicas(&model(number)), missing(), clock.now());
-            assert!(
-                cache.get(KeyRef::replicas(&hot), clock.now()).is_some(),
-                "at {number}"
-            );
+            assert!(cache.get(KeyRef::replicas(&hot), clock.now()).is_some(), "at {number}");
             assert!(cache.len() <= 32);
         }
         let newest = model(499);

@@ -13,10 +13,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     pub(crate) fn new(stored: Arc<Stored>, now: Tick) -> Self {
-        Self {
-            stored: ArcSwap::new(stored),
-            last_read: AtomicU64::new(now.to_nanos()),
-        }
+        Self { stored: ArcSwap::new(stored), last_read: AtomicU64::new(now.to_nanos()) }
     }
 
     pub(crate) fn touch(&self, now: Tick) {

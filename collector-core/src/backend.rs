@@ -96,17 +96,9 @@ pub struct Supports {
 
 impl Supports {
     /// Everything.
-    pub const ALL: Self = Self {
-        load: true,
-        load_per_pod: true,
-        list_models: true,
-    };
+    pub const ALL: Self = Self { load: true, load_per_pod: true, list_models: true };
     /// Replicas alone.
-    pub const REPLICAS_ONLY: Self = Self {
-        load: false,
-        load_per_pod: false,
-        list_models: false,
-    };
+    pub const REPLICAS_ONLY: Self = Self { load: false, load_per_pod: false, list_models: false };
 }
 
 /// Why a look is taken; a backend may trade server load for delay by it.
@@ -233,13 +225,7 @@ pub struct ModelSample {
 impl ModelSample {
     /// A complete sample of these replicas, without load.
     pub fn new(as_of: Tick, replicas: Vec<ReplicaMetrics>) -> Self {
-        Self {
-            as_of,
-            replicas,
-            load: Vec::new(),
-            failed: FieldSet::EMPTY,
-            complete: true,
-        }
+        Self { as_of, replicas, load: Vec::new(), failed: FieldSet::EMPTY, complete: true }
     }
 }
 
@@ -290,12 +276,7 @@ pub struct Check {
 impl Check {
     /// A check that needs no remedy.
     pub fn new(id: impl Into<String>, status: CheckStatus, detail: impl Into<String>) -> Self {
-        Self {
-            id: id.into(),
-            status,
-            detail: detail.into(),
-            remedy: None,
-        }
+        Self { id: id.into(), status, detail: detail.into(), remedy: None }
     }
 
     /// Adds what to do about it.

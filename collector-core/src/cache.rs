@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Answer, KnownModel, ModelSample};
+use crate::backend::{KnownModel, ModelSample};
 use crate::clock::Tick;
 use crate::error::BackendError;
 use crate::key::{CacheKey, KeyRef, Scope};
-use crate::metrics::{Allocation, Replicas};
+use crate::metrics::{Allocation, Mark, Replicas};
 use crate::model::{BackendName, ModelId, ModelRef, Namespace};
 
 /// What is kept under a key. Immutable: a change is another `Stored`.
@@ -75,6 +75,8 @@ pub struct SourceAnswer {
     pub sample: Arc<ModelSample>,
     /// When it arrived.
     pub arrived_at: Tick,
+    /// The load fields that were kept from a look before it, because their query failed in this one.
+    pub load_marks: Vec<Mark>,
 }
 
 /// What exists in place of a model that has no series.
@@ -149,7 +151,7 @@ pub trait MetricsCache: Send + Sync + 'static {
 impl Nearest {
     /// What to suggest for `asked`, given what exists: at most `limit` names, nearest first.
     ///
-    /// `distance` tells how far two names are apart; names at more than `2/3` of the longer one's
+    /// `distance` tells how far two names are apart; names further apart than 2/3 of the longer one's
     /// length are no suggestion.
     pub fn of(
         asked: &ModelRef,
@@ -183,27 +185,11 @@ impl Nearest {
             .collect();
         namespaces.sort_unstable();
         namespaces.dedup();
-        Self {
-            models,
-            namespaces,
-            known: Some(known.len()),
-        }
+        Self { models, namespaces, known: Some(known.len()) }
     }
 }
 
 /// The first 200 characters.
 fn head(text: &str) -> &str {
-    text.char_indices()
-        .nth(200)
-        .map_or(text, |(end, _)| &text[..end])
-}
-
-impl From<&Answer> for Outcome {
-    fn from(answer: &Answer) -> Self {
-        match answer {
-            Answer::Found(_) => Self::Found,
-            Answer::Missing { .. } => Self::Missing,
-            Answer::Failed(_) => Self::Failed,
-        }
-    }
+    text.char_indices().nth(200).map_or(text, |(end, _)| &text[..end])
 }

@@ -65,11 +65,9 @@ impl fmt::Debug for Tick {
         match *self {
             Self::MIN => f.write_str("Tick(min)"),
             Self::MAX => f.write_str("Tick(max)"),
-            Self(nanos) => write!(
-                f,
-                "Tick({:?})",
-                Duration::from_nanos(nanos.saturating_sub(ORIGIN))
-            ),
+            Self(nanos) => {
+                write!(f, "Tick({:?})", Duration::from_nanos(nanos.saturating_sub(ORIGIN)))
+            }
         }
     }
 }
@@ -113,9 +111,7 @@ mod machine {
 
     fn nanos(time: Timespec) -> u64 {
         // The kernel gives neither negative seconds nor nanoseconds for these clocks.
-        u64::try_from(time.tv_sec)
-            .unwrap_or(0)
-            .saturating_mul(1_000_000_000)
+        u64::try_from(time.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000)
             + u64::try_from(time.tv_nsec).unwrap_or(0)
     }
 
@@ -134,10 +130,7 @@ mod machine {
     use std::sync::LazyLock;
     use std::time::Instant;
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the clock that others are given"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that others are given")]
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
     pub(super) fn monotonic() -> u64 {
@@ -154,10 +147,7 @@ impl Clock for SystemClock {
         Tick(ORIGIN + machine::monotonic() + self.suspended.load(Ordering::Relaxed))
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the clock that others are given"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that others are given")]
     fn wall(&self) -> SystemTime {
         SystemTime::now()
     }
@@ -165,8 +155,7 @@ impl Clock for SystemClock {
     fn catch_up(&self) {
         // `fetch_max`, because two readings of two clocks jitter by some nanoseconds and the sum
         // must never go back.
-        self.suspended
-            .fetch_max(machine::suspended(), Ordering::Relaxed);
+        self.suspended.fetch_max(machine::suspended(), Ordering::Relaxed);
     }
 }
 
@@ -179,9 +168,7 @@ pub struct ManualClock {
 impl ManualClock {
     /// A clock that stands at its origin.
     pub const fn new() -> Self {
-        Self {
-            elapsed: AtomicU64::new(0),
-        }
+        Self { elapsed: AtomicU64::new(0) }
     }
 
     /// Moves the clock forward.

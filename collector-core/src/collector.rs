@@ -72,8 +72,12 @@ pub trait MetricsCollector: Send + Sync + 'static {
     /// When the backend cannot be asked or cannot list.
     async fn list_models(&self) -> Result<Vec<KnownModel>, CollectError>;
 
-    /// Starts the background refresh of what is tracked. Does nothing when it runs already, or when
-    /// nothing is cached or `fetch_interval` is 0. Must be called within a tokio runtime.
+    /// Starts the background refresh of what is tracked, and the sweeping of what is forgotten. Does
+    /// nothing when it runs already or nothing is cached; with a `fetch_interval` of 0 it only
+    /// sweeps.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     fn start_background_worker(&self);
 
     /// Stops the background refresh and waits for what is under way; what is cached can still be
@@ -146,6 +150,12 @@ pub enum CollectError {
         /// The variants that the model does have.
         known: Vec<VariantName>,
     },
+    /// The model is tracked and the first look at it has not ended yet.
+    #[error("metrics of {model} have not been collected yet")]
+    Pending {
+        /// The model.
+        model: ModelRef,
+    },
     /// As many models are tracked as may be.
     #[error("{limit} models are tracked already, which is the limit: raise server.max_tracked")]
     TooManyModels {
@@ -158,11 +168,7 @@ fn describe_nearest(nearest: &Nearest) -> String {
     use std::fmt::Write as _;
     let mut text = String::new();
     if !nearest.namespaces.is_empty() {
-        let _ = write!(
-            text,
-            "; it exists in namespace {}",
-            listed(&nearest.namespaces)
-        );
+        let _ = write!(text, "; it exists in namespace {}", listed(&nearest.namespaces));
     } else if !nearest.models.is_empty() {
         let _ = write!(text, "; did you mean {}?", listed(&nearest.models));
     } else if nearest.known == Some(0) {
@@ -184,11 +190,7 @@ fn describe_variants(known: &[VariantName]) -> String {
 }
 
 fn listed<T: std::fmt::Debug>(names: &[T]) -> String {
-    names
-        .iter()
-        .map(|name| format!("{name:?}"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
 }
 
 /// The reason of an [`Availability`].
@@ -245,11 +247,12 @@ fn backend_error_reason(backend: &BackendName) -> String {
 
 impl CollectError {
     /// The reason in error documents: `MetricsMissing`, `MetricsStale`, the backend's own
-    /// (`PrometheusError`), or `TooManyModels`.
+    /// (`PrometheusError`), `MetricsPending` or `TooManyModels`.
     pub fn reason_name(&self) -> String {
         match self {
             Self::Missing { .. } | Self::UnknownVariant { .. } => "MetricsMissing".to_owned(),
             Self::Unavailable { .. } => "MetricsStale".to_owned(),
+            Self::Pending { .. } => "MetricsPending".to_owned(),
             Self::Backend(error) => backend_error_reason(error.backend()),
             Self::TooManyModels { .. } => "TooManyModels".to_owned(),
         }
@@ -352,44 +355,23 @@ mod tests {
 
     #[test]
     fn the_reason_of_a_backend_error_carries_the_backends_name() {
-        assert_eq!(
-            backend_error_reason(&"prometheus".into()),
-            "PrometheusError"
-        );
-        assert_eq!(
-            backend_error_reason(&"static-json".into()),
-            "StaticJsonError"
-        );
+        assert_eq!(backend_error_reason(&"prometheus".into()), "PrometheusError");
+        assert_eq!(backend_error_reason(&"static-json".into()), "StaticJsonError");
     }
 
     #[test]
     fn a_missing_model_names_what_exists() {
         let model = ModelRef::new("llama", "prod");
-        let missing = |nearest| CollectError::Missing {
-            model: model.clone(),
-            nearest: Arc::new(nearest),
-        };
-        let near = Nearest {
-            models: vec!["llama-8b".into()],
-            ..Nearest::default()
-        };
+        let missing =
+            |nearest| CollectError::Missing { model: model.clone(), nearest: Arc::new(nearest) };
+        let near = Nearest { models: vec!["llama-8b".into()], ..Nearest::default() };
         assert_eq!(
             missing(near).to_string(),
             r#"no metrics of model "llama" in namespace "prod"; did you mean "llama-8b"?"#
         );
-        let elsewhere = Nearest {
-            namespaces: vec!["dev".into()],
-            ..Nearest::default()
-        };
-        assert!(
-            missing(elsewhere)
-                .to_string()
-                .ends_with(r#"it exists in namespace "dev""#)
-        );
-        let empty = Nearest {
-            known: Some(0),
-            ..Nearest::default()
-        };
+        let elsewhere = Nearest { namespaces: vec!["dev".into()], ..Nearest::default() };
+        assert!(missing(elsewhere).to_string().ends_with(r#"it exists in namespace "dev""#));
+        let empty = Nearest { known: Some(0), ..Nearest::default() };
         assert!(missing(empty).to_string().contains("knows no model at all"));
     }
 }

@@ -25,10 +25,7 @@ pub struct Variant {
 impl Variant {
     /// Name and namespace.
     pub fn reference(&self) -> VariantRef {
-        VariantRef {
-            namespace: self.model.namespace.clone(),
-            name: self.name.clone(),
-        }
+        VariantRef { namespace: self.model.namespace.clone(), name: self.name.clone() }
     }
 }
 

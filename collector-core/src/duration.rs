@@ -71,19 +71,13 @@ fn parse_go(text: &str) -> Option<Duration> {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let number: f64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
-        let unit_end = rest
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(rest.len());
+        let unit_end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
         let (_, seconds) = UNITS.iter().find(|(unit, _)| *unit == &rest[..unit_end])?;
         rest = &rest[unit_end..];
         // A fraction of a nanosecond is rounded away, so that 1.1s is 1100 ms exactly.
         let part = Duration::try_from_secs_f64(number * seconds).ok()?;
         let nanos = (number * seconds * 1e9).round();
-        let part = if nanos < 9e15 {
-            Duration::from_nanos(whole(nanos))
-        } else {
-            part
-        };
+        let part = if nanos < 9e15 { Duration::from_nanos(whole(nanos)) } else { part };
         total = total.checked_add(part)?;
     }
     (!text.is_empty()).then_some(total)
@@ -103,9 +97,7 @@ pub fn format(duration: Duration) -> String {
     if duration.is_zero() {
         "0".to_owned()
     } else {
-        humantime::format_duration(duration)
-            .to_string()
-            .replace(' ', "")
+        humantime::format_duration(duration).to_string().replace(' ', "")
     }
 }
 
@@ -182,11 +174,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected_ms: u64) {
-        assert_eq!(
-            parse(text),
-            Ok(Duration::from_millis(expected_ms)),
-            "{text}"
-        );
+        assert_eq!(parse(text), Ok(Duration::from_millis(expected_ms)), "{text}");
     }
 
     #[track_caller]
@@ -235,18 +223,8 @@ mod tests {
         }
         let read = |text: &str| serde_json::from_str::<File>(text).map(|file| file.ttl);
         assert_eq!(read(r#"{"ttl":0}"#).unwrap(), Duration::ZERO);
-        assert!(
-            read(r#"{"ttl":30}"#)
-                .unwrap_err()
-                .to_string()
-                .contains("no unit")
-        );
-        assert!(
-            read(r#"{"ttl":true}"#)
-                .unwrap_err()
-                .to_string()
-                .contains("a duration such as")
-        );
+        assert!(read(r#"{"ttl":30}"#).unwrap_err().to_string().contains("no unit"));
+        assert!(read(r#"{"ttl":true}"#).unwrap_err().to_string().contains("a duration such as"));
     }
 
     proptest! {

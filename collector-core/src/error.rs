@@ -260,15 +260,7 @@ impl BackendError {
 
 impl fmt::Display for BackendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner {
-            kind,
-            operation,
-            backend,
-            subject,
-            detail,
-            remedy,
-            ..
-        } = &*self.0;
+        let Inner { kind, operation, backend, subject, detail, remedy, .. } = &*self.0;
         write!(f, "{backend}: {operation} from {subject}: {kind}")?;
         if !detail.is_empty() {
             write!(f, ": {detail}")?;
@@ -282,10 +274,7 @@ impl fmt::Display for BackendError {
 
 impl Error for BackendError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0
-            .source
-            .as_ref()
-            .map(|source| &**source as &(dyn Error + 'static))
+        self.0.source.as_ref().map(|source| &**source as &(dyn Error + 'static))
     }
 }
 

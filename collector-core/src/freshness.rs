@@ -111,22 +111,12 @@ impl FreshnessThresholds {
     pub fn validate(&self) -> Result<(), ThresholdsError> {
         let in_order = |lower, lower_value, upper, upper_value| {
             if lower_value > upper_value {
-                Err(ThresholdsError {
-                    lower,
-                    lower_value,
-                    upper,
-                    upper_value,
-                })
+                Err(ThresholdsError { lower, lower_value, upper, upper_value })
             } else {
                 Ok(())
             }
         };
-        in_order(
-            "fresh_threshold",
-            self.fresh_threshold,
-            "stale_threshold",
-            self.stale_threshold,
-        )?;
+        in_order("fresh_threshold", self.fresh_threshold, "stale_threshold", self.stale_threshold)?;
         in_order(
             "stale_threshold",
             self.stale_threshold,

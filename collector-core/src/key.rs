@@ -127,12 +127,7 @@ impl CacheKey {
     pub fn as_ref(&self) -> KeyRef<'_> {
         let (model, rest) = self.parts.split_at(self.model_len);
         let (namespace, variant) = rest.split_at(self.namespace_len);
-        KeyRef {
-            kind: self.kind,
-            model,
-            namespace,
-            variant,
-        }
+        KeyRef { kind: self.kind, model, namespace, variant }
     }
 
     /// The accelerator of an allocation's variant.
@@ -157,12 +152,7 @@ impl Hash for CacheKey {
 
 impl fmt::Display for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let KeyRef {
-            kind,
-            model,
-            namespace,
-            variant,
-        } = self.as_ref();
+        let KeyRef { kind, model, namespace, variant } = self.as_ref();
         write!(f, "{}:{model}:{namespace}", kind.as_str())?;
         match (kind, &self.accelerator) {
             (KeyKind::Replicas, _) => Ok(()),
@@ -192,6 +182,7 @@ pub struct Scope {
     model: Option<Box<str>>,
     namespace: Option<Box<str>>,
     accelerator: Option<Box<str>>,
+    variant: Option<Box<str>>,
 }
 
 /// A text that is no scope.
@@ -213,17 +204,12 @@ impl Scope {
 
     /// Every key of one kind.
     pub fn of_kind(kind: KeyKind) -> Self {
-        Self {
-            kind: Some(kind),
-            ..Self::default()
-        }
+        Self { kind: Some(kind), ..Self::default() }
     }
 
     /// Both kinds of keys of one model in one namespace.
     pub fn of_model(model: &ModelRef) -> Self {
-        Self::all()
-            .model(model.model.as_str())
-            .namespace(model.namespace.as_str())
+        Self::all().model(model.model.as_str()).namespace(model.namespace.as_str())
     }
 
     /// Only this model.
@@ -247,6 +233,13 @@ impl Scope {
         self
     }
 
+    /// Only the allocation of this variant.
+    #[must_use]
+    pub fn variant(mut self, variant: &str) -> Self {
+        self.variant = Some(variant.into());
+        self
+    }
+
     /// Reads the printed form of a key, cut after any whole part. `replicas:llama` is the model
     /// `llama` and never `llama-8b`.
     ///
@@ -254,10 +247,7 @@ impl Scope {
     /// When a part is empty or there are more than the kind has: a model id that holds `:` cannot
     /// be told from two parts, so build its scope with [`model`](Self::model) instead.
     pub fn parse(text: &str) -> Result<Self, ScopeError> {
-        let fail = |reason| ScopeError {
-            text: text.chars().take(200).collect(),
-            reason,
-        };
+        let fail = |reason| ScopeError { text: text.chars().take(200).collect(), reason };
         // A trailing separator, as in `replicas:`, says that the part before it is whole: it is.
         let mut parts = text.strip_suffix(':').unwrap_or(text).split(':');
         let (scope, limit) = match parts.next() {
@@ -273,28 +263,19 @@ impl Scope {
             return Err(fail("it has more parts than its kind"));
         }
         let part = |index: usize| parts.get(index).map(|part| Box::from(*part));
-        Ok(Self {
-            model: part(0),
-            namespace: part(1),
-            accelerator: part(2),
-            ..scope
-        })
+        Ok(Self { model: part(0), namespace: part(1), accelerator: part(2), ..scope })
     }
 
     /// Whether the key is in the set.
     pub fn contains(&self, key: &CacheKey) -> bool {
-        let KeyRef {
-            kind,
-            model,
-            namespace,
-            ..
-        } = key.as_ref();
+        let KeyRef { kind, model, namespace, variant } = key.as_ref();
         let fits = |wanted: &Option<Box<str>>, part: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == part)
         };
         self.kind.is_none_or(|wanted| wanted == kind)
             && fits(&self.model, model)
             && fits(&self.namespace, namespace)
+            && fits(&self.variant, variant)
             && (self.accelerator.is_none()
                 || key
                     .accelerator
@@ -304,13 +285,8 @@ impl Scope {
 
     /// Whether any key of the model may be in the set.
     pub fn touches(&self, model: &ModelRef) -> bool {
-        self.model
-            .as_deref()
-            .is_none_or(|wanted| wanted == model.model.as_str())
-            && self
-                .namespace
-                .as_deref()
-                .is_none_or(|wanted| wanted == model.namespace.as_str())
+        self.model.as_deref().is_none_or(|wanted| wanted == model.model.as_str())
+            && self.namespace.as_deref().is_none_or(|wanted| wanted == model.namespace.as_str())
     }
 
     /// The one model in one namespace that the scope is limited to, if it is: an index finds its
@@ -348,11 +324,7 @@ mod tests {
 
     #[track_caller]
     fn check_scope(text: &str, key: &CacheKey, expected: bool) {
-        assert_eq!(
-            Scope::parse(text).unwrap().contains(key),
-            expected,
-            "{text} {key}"
-        );
+        assert_eq!(Scope::parse(text).unwrap().contains(key), expected, "{text} {key}");
     }
 
     #[test]
@@ -360,11 +332,7 @@ mod tests {
         check_scope("replicas:llama", &replicas("llama", "prod"), true);
         check_scope("replicas:llama:", &replicas("llama", "prod"), true);
         check_scope("replicas:llama", &replicas("llama-8b", "prod"), false);
-        check_scope(
-            "replicas:llama:prod",
-            &replicas("llama", "production"),
-            false,
-        );
+        check_scope("replicas:llama:prod", &replicas("llama", "production"), false);
         check_scope("allocation:llama", &replicas("llama", "prod"), false);
         let model = ModelRef::new("llama", "prod");
         let h100 = CacheKey::allocation(&model, &"v".into(), Some("H100".into()));
@@ -375,13 +343,7 @@ mod tests {
 
     #[test]
     fn an_unclear_prefix_is_refused() {
-        for text in [
-            "",
-            "llama",
-            "replica:llama",
-            "replicas::prod",
-            "replicas:a:b:c",
-        ] {
+        for text in ["", "llama", "replica:llama", "replicas::prod", "replicas:a:b:c"] {
             assert!(Scope::parse(text).is_err(), "{text}");
         }
     }

@@ -106,9 +106,7 @@ impl FieldSet {
 
     /// The fields, in their order.
     pub fn iter(self) -> impl Iterator<Item = Field> {
-        Field::ALL
-            .into_iter()
-            .filter(move |field| self.contains(*field))
+        Field::ALL.into_iter().filter(move |field| self.contains(*field))
     }
 }
 
@@ -277,18 +275,8 @@ impl Replicas {
         as_of: Tick,
     ) -> Self {
         replicas.sort_unstable_by(|a, b| a.pod_name.cmp(&b.pod_name));
-        let oldest = replicas
-            .iter()
-            .map(|replica| replica.sampled_at)
-            .min()
-            .unwrap_or(as_of);
-        Self {
-            model,
-            replicas,
-            backend,
-            oldest,
-            partial: false,
-        }
+        let oldest = replicas.iter().map(|replica| replica.sampled_at).min().unwrap_or(as_of);
+        Self { model, replicas, backend, oldest, partial: false }
     }
 
     /// The replicas of one variant, and no others.
@@ -299,12 +287,8 @@ impl Replicas {
             .filter(|replica| replica.variant_name.as_ref() == Some(variant))
             .cloned()
             .collect();
-        let mut narrowed = Self::new(
-            self.model.clone(),
-            of_variant,
-            self.backend.clone(),
-            self.oldest,
-        );
+        let mut narrowed =
+            Self::new(self.model.clone(), of_variant, self.backend.clone(), self.oldest);
         narrowed.partial = self.partial;
         narrowed
     }
@@ -339,6 +323,17 @@ pub struct LoadRates {
 }
 
 impl LoadRates {
+    /// Nothing arrives: a known zero.
+    pub const ZERO: Self = Self {
+        requests: Some(0.0),
+        prompt_tokens: Some(0.0),
+        generation_tokens: Some(0.0),
+        ttft_seconds: Some(0.0),
+        ttft_count: Some(0.0),
+        itl_seconds: Some(0.0),
+        itl_count: Some(0.0),
+    };
+
     /// The sum; what only one side knows is that side's.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
@@ -514,10 +509,7 @@ mod tests {
 
     #[test]
     fn rates_of_pods_add_up_and_an_unknown_one_adds_nothing() {
-        let known = LoadRates {
-            requests: Some(2.0),
-            ..LoadRates::default()
-        };
+        let known = LoadRates { requests: Some(2.0), ..LoadRates::default() };
         let sum = known.plus(known).plus(LoadRates::default());
         assert_eq!(sum.requests, Some(4.0));
         assert_eq!(sum.load().arrival_rate, Some(240.0));
@@ -531,12 +523,7 @@ mod tests {
         old.variant_name = Some("slow".into());
         let mut new = ReplicaMetrics::new("a", at(20));
         new.variant_name = Some("quick".into());
-        let all = Replicas::new(
-            ModelRef::new("m", "n"),
-            vec![old, new],
-            "test".into(),
-            at(30),
-        );
+        let all = Replicas::new(ModelRef::new("m", "n"), vec![old, new], "test".into(), at(30));
         assert_eq!(all.oldest, at(10));
         assert_eq!(all.replicas[0].pod_name.as_str(), "a");
         let quick = all.narrowed_to(&"quick".into());
@@ -545,13 +532,8 @@ mod tests {
 
     #[test]
     fn field_sets_hold_what_was_put_in() {
-        let set: FieldSet = [Field::ItlAverage, Field::KvCacheUsage]
-            .into_iter()
-            .collect();
-        assert_eq!(
-            set.iter().collect::<Vec<_>>(),
-            [Field::KvCacheUsage, Field::ItlAverage]
-        );
+        let set: FieldSet = [Field::ItlAverage, Field::KvCacheUsage].into_iter().collect();
+        assert_eq!(set.iter().collect::<Vec<_>>(), [Field::KvCacheUsage, Field::ItlAverage]);
         assert!(!set.contains(Field::QueueLength));
         assert!(FieldSet::EMPTY.is_empty());
     }

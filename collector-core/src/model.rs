@@ -108,20 +108,13 @@ pub struct ModelRef {
 impl ModelRef {
     /// `model` in `namespace`.
     pub fn new(model: impl Into<ModelId>, namespace: impl Into<Namespace>) -> Self {
-        Self {
-            namespace: namespace.into(),
-            model: model.into(),
-        }
+        Self { namespace: namespace.into(), model: model.into() }
     }
 }
 
 impl fmt::Display for ModelRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "model {:?} in namespace {:?}",
-            self.model, self.namespace
-        )
+        write!(f, "model {:?} in namespace {:?}", self.model, self.namespace)
     }
 }
 
@@ -137,19 +130,12 @@ pub struct VariantRef {
 impl VariantRef {
     /// The variant `name` in `namespace`.
     pub fn new(name: impl Into<VariantName>, namespace: impl Into<Namespace>) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self { namespace: namespace.into(), name: name.into() }
     }
 }
 
 impl fmt::Display for VariantRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "variant {:?} in namespace {:?}",
-            self.name, self.namespace
-        )
+        write!(f, "variant {:?} in namespace {:?}", self.name, self.namespace)
     }
 }

@@ -56,10 +56,7 @@ pub struct Reading<T> {
 
 impl<T> Clone for Reading<T> {
     fn clone(&self) -> Self {
-        Self {
-            value: Arc::clone(&self.value),
-            ..*self
-        }
+        Self { value: Arc::clone(&self.value), ..*self }
     }
 }
 
@@ -72,13 +69,7 @@ impl<T: Aged> Reading<T> {
         source: Source,
     ) -> Self {
         let age = value.oldest().age(read_at);
-        Self {
-            value,
-            read_at,
-            age,
-            freshness: thresholds.determine_status(age),
-            source,
-        }
+        Self { value, read_at, age, freshness: thresholds.determine_status(age), source }
     }
 
     /// The same reading, called stale at best: the backend has since said that there is nothing.
@@ -122,9 +113,7 @@ impl<T> Reading<T> {
 
     /// The wall-clock time of the oldest part, derived from its age, given that of the read.
     pub fn collected_at(&self, wall_of_read: SystemTime) -> SystemTime {
-        wall_of_read
-            .checked_sub(self.age)
-            .unwrap_or(SystemTime::UNIX_EPOCH)
+        wall_of_read.checked_sub(self.age).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 }
 

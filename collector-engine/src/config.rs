@@ -94,31 +94,17 @@ impl CacheConfig {
         }
         for (key, value, advice) in [
             (timeout_key, timeout, "5s"),
-            (
-                "cache.ttl",
-                self.ttl,
-                "30s (to cache nothing, set cache.enabled = false)",
-            ),
+            ("cache.ttl", self.ttl, "30s (to cache nothing, set cache.enabled = false)"),
             ("cache.cleanup_interval", self.cleanup_interval, "1m"),
-            (
-                "cache.freshness.fresh_threshold",
-                self.freshness.fresh_threshold,
-                "1m",
-            ),
-            (
-                "cache.freshness.unavailable_threshold",
-                self.freshness.unavailable_threshold,
-                "5m",
-            ),
+            ("cache.freshness.fresh_threshold", self.freshness.fresh_threshold, "1m"),
+            ("cache.freshness.unavailable_threshold", self.freshness.unavailable_threshold, "5m"),
         ] {
             if value.is_zero() {
                 errors.push(TimingError::Zero { key, advice });
             }
         }
-        let unavailable = (
-            "cache.freshness.unavailable_threshold",
-            self.freshness.unavailable_threshold,
-        );
+        let unavailable =
+            ("cache.freshness.unavailable_threshold", self.freshness.unavailable_threshold);
         let fetch_interval = ("cache.fetch_interval", self.fetch_interval);
         for ((lower, lower_value), (upper, upper_value)) in [
             ((timeout_key, timeout), fetch_interval),
@@ -146,11 +132,7 @@ impl CacheConfig {
                 });
             }
         }
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
     /// Settings that work and waste something, in words.
@@ -180,10 +162,7 @@ mod tests {
 
     #[track_caller]
     fn check(config: &CacheConfig, timeout: Duration, expected: &[&str]) {
-        let errors = config
-            .validate("prometheus.timeout", timeout)
-            .err()
-            .unwrap_or_default();
+        let errors = config.validate("prometheus.timeout", timeout).err().unwrap_or_default();
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(texts.len(), expected.len(), "{texts:?}");
         for (text, part) in texts.iter().zip(expected) {
@@ -200,37 +179,24 @@ mod tests {
     #[test]
     fn each_broken_relation_names_both_keys_and_values_that_work() {
         check(
-            &CacheConfig {
-                fetch_interval: secs(4),
-                ..CacheConfig::default()
-            },
+            &CacheConfig { fetch_interval: secs(4), ..CacheConfig::default() },
             secs(5),
             &[
                 "prometheus.timeout (5s) must be below cache.fetch_interval (4s): set cache.fetch_interval to 10s or more",
             ],
         );
         check(
-            &CacheConfig {
-                ttl: secs(300),
-                ..CacheConfig::default()
-            },
+            &CacheConfig { ttl: secs(300), ..CacheConfig::default() },
             secs(5),
             &["cache.ttl (5m) must be below cache.freshness.unavailable_threshold (5m)"],
         );
         check(
-            &CacheConfig {
-                ttl: secs(400),
-                fetch_interval: secs(600),
-                ..CacheConfig::default()
-            },
+            &CacheConfig { ttl: secs(400), fetch_interval: secs(600), ..CacheConfig::default() },
             secs(5),
             &["cache.ttl", "cache.fetch_interval"],
         );
         check(
-            &CacheConfig {
-                ttl: Duration::ZERO,
-                ..CacheConfig::default()
-            },
+            &CacheConfig { ttl: Duration::ZERO, ..CacheConfig::default() },
             secs(5),
             &["cache.ttl is 0"],
         );
@@ -239,10 +205,7 @@ mod tests {
     #[test]
     fn without_background_fetching_its_relations_drop_out() {
         check(
-            &CacheConfig {
-                fetch_interval: Duration::ZERO,
-                ..CacheConfig::default()
-            },
+            &CacheConfig { fetch_interval: Duration::ZERO, ..CacheConfig::default() },
             secs(50),
             &[],
         );
@@ -250,10 +213,7 @@ mod tests {
 
     #[test]
     fn a_fetch_interval_above_the_ttl_is_wasteful() {
-        let config = CacheConfig {
-            fetch_interval: secs(60),
-            ..CacheConfig::default()
-        };
+        let config = CacheConfig { fetch_interval: secs(60), ..CacheConfig::default() };
         check(&config, secs(5), &[]);
         assert_eq!(config.warnings().len(), 1);
     }

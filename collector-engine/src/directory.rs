@@ -71,19 +71,12 @@ impl StaticDirectory {
         let mut directory = Self::default();
         let mut names = std::collections::HashSet::new();
         for (index, spec) in specs.into_iter().enumerate() {
-            let fail = |reason| InvalidPattern {
-                index,
-                name: spec.name.clone(),
-                reason,
-            };
+            let fail = |reason| InvalidPattern { index, name: spec.name.clone(), reason };
             let empty = [
                 (spec.name.as_str(), "its name is empty"),
                 (spec.namespace.as_str(), "its namespace is empty"),
                 (spec.model.as_str(), "its model is empty"),
-                (
-                    spec.pods.as_str(),
-                    "its pods pattern is empty: write \"*\" for every pod",
-                ),
+                (spec.pods.as_str(), "its pods pattern is empty: write \"*\" for every pod"),
             ];
             if let Some((_, reason)) = empty.iter().find(|(text, _)| text.is_empty()) {
                 return Err(fail(reason));
@@ -94,10 +87,7 @@ impl StaticDirectory {
             if !names.insert((spec.namespace.clone(), spec.name.clone())) {
                 return Err(fail("another variant of its namespace has the same name"));
             }
-            let model = ModelRef {
-                namespace: spec.namespace,
-                model: spec.model,
-            };
+            let model = ModelRef { namespace: spec.namespace, model: spec.model };
             let variant = Arc::new(Variant {
                 name: spec.name,
                 model: model.clone(),
@@ -127,11 +117,8 @@ impl VariantDirectory for StaticDirectory {
     }
 
     fn variant_of(&self, model: &ModelRef, pod: &PodName) -> Option<Arc<Variant>> {
-        let (_, variant) = self
-            .by_model
-            .get(model)?
-            .iter()
-            .find(|(glob, _)| glob.matches(pod.as_str()))?;
+        let (_, variant) =
+            self.by_model.get(model)?.iter().find(|(glob, _)| glob.matches(pod.as_str()))?;
         Some(Arc::clone(variant))
     }
 
@@ -162,35 +149,21 @@ mod tests {
             StaticDirectory::new(vec![spec("h100", "m-h100-*"), spec("rest", "m-?-*")]).unwrap();
         let model = ModelRef::new("org/m", "prod");
         let of = |pod: &str| {
-            directory
-                .variant_of(&model, &pod.into())
-                .map(|variant| variant.name.to_string())
+            directory.variant_of(&model, &pod.into()).map(|variant| variant.name.to_string())
         };
         assert_eq!(of("m-h100-0").as_deref(), Some("h100"));
         assert_eq!(of("m-x-0").as_deref(), Some("rest"));
         assert_eq!(of("other"), None);
-        assert_eq!(
-            directory.variant_of(&ModelRef::new("org/m", "dev"), &"m-x-0".into()),
-            None
-        );
+        assert_eq!(directory.variant_of(&ModelRef::new("org/m", "dev"), &"m-x-0".into()), None);
     }
 
     #[test]
     fn a_variant_that_cannot_work_is_refused_with_its_place() {
         let error = StaticDirectory::new(vec![spec("a", "*"), spec("a", "b-*")]).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("variants[1] (\"a\"): another variant"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("variants[1] (\"a\"): another variant"), "{error}");
         assert!(StaticDirectory::new(vec![spec("a", "")]).is_err());
         assert!(
-            StaticDirectory::new(vec![VariantSpec {
-                cost: f64::NAN,
-                ..spec("a", "*")
-            }])
-            .is_err()
+            StaticDirectory::new(vec![VariantSpec { cost: f64::NAN, ..spec("a", "*") }]).is_err()
         );
     }
 }

@@ -1,9 +1,34 @@
 //! `CachingCollector`: any [`Backend`](collector_core::Backend) and any
 //! [`MetricsCache`](collector_core::MetricsCache) make a
 //! [`MetricsCollector`](collector_core::MetricsCollector).
+//!
+//! The engine decides when a backend is asked and what is kept:
+//!
+//! - a read comes from the cache; past its ttl it is answered all the same, with its true age, while
+//!   a refresh runs ([`CachingCollector`]);
+//! - concurrent misses of a model share one fetch, misses of several models one batch;
+//! - a background worker refreshes what is tracked, in one batch a cycle;
+//! - a failed refresh never removes a good value, and an invalidation never lets an older fetch
+//!   store.
 
+mod assess;
+mod breaker;
+mod builder;
+mod collector;
 mod config;
 mod directory;
+mod engine;
+mod flight;
+mod gate;
+mod known;
+mod look;
+mod publish;
+mod retry;
+mod source;
+mod tracker;
+mod worker;
 
+pub use builder::{Builder, DEFAULT_MAX_TRACKED, DEFAULT_TIMEOUT, TimingErrors};
+pub use collector::CachingCollector;
 pub use config::{CacheConfig, TimingError};
 pub use directory::{InvalidPattern, StaticDirectory, VariantSpec};

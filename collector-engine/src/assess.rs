@@ -1,0 +1,121 @@
+//! What an entry means to a reader: serve it, serve it and refresh, say that there is nothing, or ask
+//! the backend.
+
+use std::sync::Arc;
+
+use collector_core::{
+    Aged, Allocation, CollectError, Freshness, FreshnessThresholds, ModelRef, Nearest, Outcome,
+    Reading, Replicas, Source, Stored, Tick, Value,
+};
+
+/// A value that entries hold.
+pub(crate) trait Kept: Aged + Sized + Send + Sync + 'static {
+    /// The value, where the entry is of this kind and has one.
+    fn of(value: &Value) -> Option<&Arc<Self>>;
+}
+
+impl Kept for Replicas {
+    fn of(value: &Value) -> Option<&Arc<Self>> {
+        match value {
+            Value::Replicas(replicas) => Some(replicas),
+            Value::None | Value::Allocation(_) => None,
+        }
+    }
+}
+
+impl Kept for Allocation {
+    fn of(value: &Value) -> Option<&Arc<Self>> {
+        match value {
+            Value::Allocation(allocation) => Some(allocation),
+            Value::None | Value::Replicas(_) => None,
+        }
+    }
+}
+
+/// What to do with an entry at a read.
+#[derive(Debug)]
+pub(crate) enum Assessment<T> {
+    /// Answer with it.
+    Serve(Reading<T>),
+    /// Answer with it, and start a refresh that nobody waits for.
+    ServeAndRefresh(Reading<T>),
+    /// The backend said a moment ago that there is nothing.
+    Missing(Arc<Nearest>),
+    /// Only the backend can tell.
+    Ask,
+}
+
+/// Judges an entry at a read. Allocates nothing.
+pub(crate) fn assess<T: Kept>(
+    stored: &Stored,
+    thresholds: &FreshnessThresholds,
+    now: Tick,
+) -> Assessment<T> {
+    let due = now >= stored.refresh_after;
+    match usable(stored, thresholds, now) {
+        Some(reading) if due => Assessment::ServeAndRefresh(reading),
+        Some(reading) => Assessment::Serve(reading),
+        None => match &stored.cold.nearest {
+            Some(nearest) if stored.outcome == Outcome::Missing && !due => {
+                Assessment::Missing(Arc::clone(nearest))
+            }
+            _ => Assessment::Ask,
+        },
+    }
+}
+
+/// The reading of an entry whose value is young enough to be used.
+fn usable<T: Kept>(
+    stored: &Stored,
+    thresholds: &FreshnessThresholds,
+    now: Tick,
+) -> Option<Reading<T>> {
+    let value = Arc::clone(T::of(&stored.value)?);
+    let source = match stored.outcome {
+        Outcome::Found if now < stored.refresh_after => Source::Cache,
+        _ => Source::LastKnownGood,
+    };
+    let mut reading = Reading::new(value, now, thresholds, source);
+    if stored.outcome == Outcome::Missing {
+        // The backend has since said that there is nothing: the value may be served, and never as
+        // if it were the present state.
+        reading = reading.at_best_stale();
+    }
+    (reading.freshness() != Freshness::Unavailable).then_some(reading)
+}
+
+/// What an entry says to someone for whom the backend was asked, or who does not want it asked.
+///
+/// `asked_now`: the entry comes straight from a look at the backend.
+pub(crate) fn conclude<T: Kept>(
+    model: &ModelRef,
+    stored: &Stored,
+    thresholds: &FreshnessThresholds,
+    now: Tick,
+    asked_now: bool,
+) -> Result<Reading<T>, CollectError> {
+    if let Some(reading) = usable(stored, thresholds, now) {
+        return Ok(if asked_now && stored.outcome == Outcome::Found {
+            Reading::new(Arc::clone(reading.value()), now, thresholds, Source::Backend)
+        } else {
+            reading
+        });
+    }
+    let cause = stored.cold.error.clone();
+    match (stored.outcome, T::of(&stored.value)) {
+        (Outcome::Missing, _) => Err(CollectError::Missing {
+            model: model.clone(),
+            nearest: stored.cold.nearest.clone().unwrap_or_default(),
+        }),
+        (_, Some(value)) => Err(CollectError::Unavailable {
+            model: model.clone(),
+            age: value.oldest().age(now),
+            threshold: thresholds.unavailable_threshold,
+            cause,
+        }),
+        (_, None) => Err(match cause {
+            Some(error) => CollectError::Backend(error),
+            None => CollectError::Pending { model: model.clone() },
+        }),
+    }
+}

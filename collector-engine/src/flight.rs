@@ -1,0 +1,161 @@
+//! Fetches under way, one a model: whoever wants the same model joins, and models wanted within a
+//! few milliseconds board one batch.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use collector_core::{ModelRef, Scope, Stored, VariantName};
+use tokio::sync::{Notify, watch};
+
+use crate::gate::{Gate, Ticket};
+
+/// What a flight brings back: the entries of its model, stored or not.
+#[derive(Clone)]
+pub(crate) struct Landing {
+    pub(crate) replicas: Arc<Stored>,
+    pub(crate) allocations: Arc<[(VariantName, Arc<Stored>)]>,
+}
+
+/// One fetch of one model.
+pub(crate) struct Flight {
+    pub(crate) model: ModelRef,
+    pub(crate) ticket: Ticket,
+    /// Somebody waits for it, and reads are to be tracked.
+    awaited: AtomicBool,
+    /// Wakes the batch from the pause before its next try.
+    hurry: Arc<Notify>,
+    landing: watch::Sender<Option<Landing>>,
+}
+
+impl Flight {
+    /// Whether somebody waits, or has waited, for it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Acquire)
+    }
+}
+
+/// A batch of flights that leaves together.
+pub(crate) struct Batch {
+    pub(crate) flights: Vec<Arc<Flight>>,
+    /// Notified when somebody begins to wait for one of its flights.
+    pub(crate) hurry: Arc<Notify>,
+}
+
+/// All flights.
+#[derive(Default)]
+pub(crate) struct Flights {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    under_way: HashMap<ModelRef, Arc<Flight>>,
+    boarding: Vec<Arc<Flight>>,
+    boarding_hurry: Arc<Notify>,
+}
+
+/// What [`Flights::join`] did.
+pub(crate) struct Joined {
+    /// Resolves to the landing; closed without one when the batch was given up.
+    pub(crate) landing: watch::Receiver<Option<Landing>>,
+    /// The caller is the first to board and must see to it that the batch leaves.
+    pub(crate) opens_boarding: bool,
+    /// The flight was under way already.
+    pub(crate) coalesced: bool,
+}
+
+impl Flights {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing under this lock can panic half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins the flight of a model, or lets one board.
+    ///
+    /// `landed` is asked under the lock whether the value has arrived since the caller looked; a
+    /// flight stores before it is taken off the list, so no model is fetched twice between the two.
+    pub(crate) fn join<T>(
+        &self,
+        model: &ModelRef,
+        awaited: bool,
+        gate: &Gate,
+        landed: impl FnOnce() -> Option<T>,
+    ) -> Result<Joined, T> {
+        let mut state = self.lock();
+        if let Some(flight) = state.under_way.get(model) {
+            if awaited && !flight.awaited.swap(true, Ordering::AcqRel) {
+                flight.hurry.notify_one();
+            }
+            let landing = flight.landing.subscribe();
+            return Ok(Joined { landing, opens_boarding: false, coalesced: true });
+        }
+        if let Some(value) = landed() {
+            return Err(value);
+        }
+        let opens_boarding = state.boarding.is_empty();
+        let flight = new_flight(model, awaited, gate, &state.boarding_hurry);
+        let landing = flight.landing.subscribe();
+        state.boarding.push(Arc::clone(&flight));
+        state.under_way.insert(model.clone(), flight);
+        Ok(Joined { landing, opens_boarding, coalesced: false })
+    }
+
+    /// Closes the boarding and returns its batch.
+    pub(crate) fn depart(&self) -> Batch {
+        let mut state = self.lock();
+        let flights = std::mem::take(&mut state.boarding);
+        let hurry = std::mem::take(&mut state.boarding_hurry);
+        Batch { flights, hurry }
+    }
+
+    /// A batch of all these models that are not under way already, which nobody waits for.
+    pub(crate) fn charter(&self, models: Vec<ModelRef>, gate: &Gate) -> Batch {
+        let hurry = Arc::new(Notify::new());
+        let mut state = self.lock();
+        let mut flights = Vec::new();
+        for model in models {
+            if let Entry::Vacant(place) = state.under_way.entry(model) {
+                let flight = new_flight(place.key(), false, gate, &hurry);
+                flights.push(Arc::clone(&flight));
+                place.insert(flight);
+            }
+        }
+        Batch { flights, hurry }
+    }
+
+    /// Takes a flight off the list and hands its landing to whoever waits. Call it after storing.
+    pub(crate) fn land(&self, flight: &Arc<Flight>, landing: Landing) {
+        self.take_off_list(flight);
+        flight.landing.send_replace(Some(landing));
+    }
+
+    /// Takes a flight off the list when there is nothing to hand over. Those who wait find that the
+    /// sender is gone once the last `Arc` of the flight is.
+    pub(crate) fn take_off_list(&self, flight: &Arc<Flight>) {
+        let mut state = self.lock();
+        let listed = state.under_way.get(&flight.model);
+        if listed.is_some_and(|listed| Arc::ptr_eq(listed, flight)) {
+            state.under_way.remove(&flight.model);
+        }
+    }
+
+    /// Takes the flights of a scope off the list that began before an invalidation: whoever reads
+    /// after it starts a new one.
+    pub(crate) fn overtake(&self, scope: &Scope, sequence: u64) {
+        self.lock()
+            .under_way
+            .retain(|model, flight| !(scope.touches(model) && flight.ticket.is_before(sequence)));
+    }
+}
+
+fn new_flight(model: &ModelRef, awaited: bool, gate: &Gate, hurry: &Arc<Notify>) -> Arc<Flight> {
+    Arc::new(Flight {
+        model: model.clone(),
+        ticket: gate.ticket(),
+        awaited: AtomicBool::new(awaited),
+        hurry: Arc::clone(hurry),
+        landing: watch::Sender::new(None),
+    })
+}

@@ -1,0 +1,321 @@
+//! A batch of flights in the air: looks at the backend, tries again where that can help, and lands
+//! what came back.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use collector_core::{
+    Advice, Answer, Ask, BackendError, CacheKey, ErrorKind, KeyRef, ModelRef, Outcome, Urgency,
+    Value,
+};
+use futures_util::FutureExt as _;
+use tokio::time::Instant;
+
+use crate::engine::Engine;
+use crate::flight::{Batch, Flight, Flights, Landing};
+use crate::publish::{Looked, Publisher};
+use crate::retry;
+
+/// How long a batch waits for others to board.
+const BOARDING: Duration = Duration::from_millis(3);
+
+/// Whatever becomes of the batch's task, its flights leave the list: a reader who joined one that
+/// nobody flies would wait in vain.
+struct Aloft<'a> {
+    flights: &'a Flights,
+    pending: Vec<Arc<Flight>>,
+}
+
+impl Drop for Aloft<'_> {
+    fn drop(&mut self) {
+        for flight in &self.pending {
+            self.flights.take_off_list(flight);
+        }
+    }
+}
+
+impl Engine {
+    /// Lets those who want something at the same time board, and flies.
+    pub(crate) fn open_boarding(self: &Arc<Self>) {
+        let engine = Arc::clone(self);
+        self.tasks.spawn(async move {
+            tokio::time::sleep(BOARDING).await;
+            let batch = engine.flights.depart();
+            engine.fly(batch).await;
+        });
+    }
+
+    /// Flies a batch until every flight has landed or been given up.
+    pub(crate) async fn fly(&self, batch: Batch) {
+        let started = Instant::now();
+        let stopping = self.stopping();
+        let mut aloft = Aloft { flights: &self.flights, pending: batch.flights };
+        for tried in 1..=retry::TRIES {
+            let urgency = urgency(&aloft.pending);
+            let time_left = self.limit(urgency).saturating_sub(started.elapsed());
+            let looked = tokio::select! {
+                looked = self.look(&aloft.pending, urgency, time_left) => looked,
+                () = given_up(&stopping, &aloft.pending) => return,
+            };
+            let last = tried == retry::TRIES;
+            let Some(error) = self.land_all(&mut aloft.pending, looked, last).await else {
+                return;
+            };
+            let pause = retry::pause(tried, urgency, &error);
+            let time_left = self.limit(urgency).saturating_sub(started.elapsed());
+            if pause >= time_left {
+                self.land_failed(&mut aloft.pending, &error);
+                return;
+            }
+            // A caller who joins a refresh in its long pause wakes it, unless the server itself
+            // named the pause.
+            let may_hurry = urgency == Urgency::Background && error.retry_after().is_none();
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = batch.hurry.notified(), if may_hurry => {}
+                () = given_up(&stopping, &aloft.pending) => return,
+            }
+        }
+    }
+
+    /// How long all tries of a look may take together.
+    fn limit(&self, urgency: Urgency) -> Duration {
+        match urgency {
+            Urgency::Waiting => self.call_limit,
+            // The next refresh takes over after an interval.
+            Urgency::Background => self.config.fetch_interval.max(self.call_limit),
+        }
+    }
+
+    /// One look at the backend.
+    async fn look(
+        &self,
+        flights: &[Arc<Flight>],
+        urgency: Urgency,
+        time_left: Duration,
+    ) -> Result<Vec<(ModelRef, Answer)>, Arc<BackendError>> {
+        let admission = self.source.breaker.admit(self.clock.now())?;
+        let models: Vec<ModelRef> = flights.iter().map(|flight| flight.model.clone()).collect();
+        let load_per_pod = self.wants_load_per_pod(&models, urgency);
+        let mut ask = Ask::new(&models, &load_per_pod);
+        ask.time_left = time_left;
+        ask.permits = &self.source;
+        ask.urgency = urgency;
+        let fetch = AssertUnwindSafe(self.source.backend.fetch(ask)).catch_unwind();
+        let result = match tokio::time::timeout(time_left, fetch).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_panic)) => Err(self
+                .source
+                .error(ErrorKind::Panicked, subject(&models))
+                .with_remedy("this is a defect of the backend: report it")),
+            Err(_elapsed) => Err(self
+                .source
+                .error(ErrorKind::Timeout, subject(&models))
+                .with_detail(format!("no answer within {}", humantime::format_duration(time_left)))
+                .with_remedy("is the server overloaded? If it needs longer, raise its timeout")),
+        };
+        match result {
+            Ok(answers) => {
+                admission.answered(self.clock.now());
+                Ok(answers)
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                admission.failed(&error, self.clock.now());
+                Err(error)
+            }
+        }
+    }
+
+    /// The models whose load must be told apart by pod: those that variants share, and those of
+    /// which a variant claims some pods and not others. A caller who waits asks about few models, so
+    /// that it costs next to nothing to always know.
+    fn wants_load_per_pod(&self, models: &[ModelRef], urgency: Urgency) -> HashSet<ModelRef> {
+        let supports = self.source.backend.supports();
+        if !supports.load_per_pod {
+            return HashSet::new();
+        }
+        let shared = |model: &&ModelRef| {
+            urgency == Urgency::Waiting
+                || match self.directory.variants_of(model).len() {
+                    0 => false,
+                    1 => self.has_unclaimed_pods(model),
+                    _ => true,
+                }
+        };
+        models.iter().filter(shared).cloned().collect()
+    }
+
+    fn has_unclaimed_pods(&self, model: &ModelRef) -> bool {
+        self.cache.peek(KeyRef::replicas(model)).is_some_and(|peeked| match &peeked.stored.value {
+            Value::Replicas(replicas) => {
+                replicas.replicas.iter().any(|row| row.variant_name.is_none())
+            }
+            Value::None | Value::Allocation(_) => false,
+        })
+    }
+
+    /// Lands what can be landed. Leaves in `pending` what another try may bring, and returns the error
+    /// that stands in the way.
+    async fn land_all(
+        &self,
+        pending: &mut Vec<Arc<Flight>>,
+        looked: Result<Vec<(ModelRef, Answer)>, Arc<BackendError>>,
+        last: bool,
+    ) -> Option<Arc<BackendError>> {
+        let retry = |error: &BackendError| !last && error.advice() == Advice::Retry;
+        let answers = match looked {
+            Ok(answers) => answers,
+            Err(error) if retry(&error) => return Some(error),
+            Err(error) => {
+                self.land_failed(pending, &error);
+                return None;
+            }
+        };
+        let mut answers: HashMap<ModelRef, Answer> = answers.into_iter().collect();
+        let mut missing = Vec::new();
+        let mut again = Vec::new();
+        let mut obstacle: Option<Arc<BackendError>> = None;
+        // All stay aloft until the end: taking a landed flight off the list again does nothing.
+        for flight in pending.iter().cloned() {
+            match answers.remove(&flight.model) {
+                Some(Answer::Found(sample)) => self.land(&flight, Looked::Found(sample)),
+                Some(Answer::Missing { .. }) => missing.push(flight),
+                Some(Answer::Failed(error)) => {
+                    let error = Arc::new(error);
+                    if retry(&error) {
+                        again.push(flight);
+                        let longer = obstacle
+                            .as_ref()
+                            .is_none_or(|known| known.retry_after() < error.retry_after());
+                        if longer {
+                            obstacle = Some(error);
+                        }
+                    } else {
+                        self.land(&flight, Looked::Failed(error));
+                    }
+                }
+                None => {
+                    let error = self
+                        .source
+                        .error(ErrorKind::BadAnswer, flight.model.to_string())
+                        .with_detail("the backend left the model out of its answer")
+                        .with_remedy("this is a defect of the backend: report it");
+                    self.land(&flight, Looked::Failed(Arc::new(error)));
+                }
+            }
+        }
+        for flight in missing {
+            let (source, clock) = (&self.source, &*self.clock);
+            let (max_age, limit) = (self.config.missing_ttl, self.call_limit / 3);
+            let nearest = self.known.nearest(&flight.model, source, clock, max_age, limit).await;
+            self.land(&flight, Looked::Missing(nearest));
+        }
+        *pending = again;
+        obstacle
+    }
+
+    fn land_failed(&self, pending: &mut Vec<Arc<Flight>>, error: &Arc<BackendError>) {
+        if pending.iter().any(|flight| !flight.is_awaited())
+            && !self.refresh_failing.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(models = pending.len(), %error, "Background fetch failed");
+        }
+        for flight in pending.drain(..) {
+            self.land(&flight, Looked::Failed(Arc::clone(error)));
+        }
+    }
+
+    /// Publishes, stores unless the model was invalidated meanwhile, and hands over to the waiters.
+    fn land(&self, flight: &Arc<Flight>, looked: Looked) {
+        let now = self.clock.now();
+        let model = &flight.model;
+        let found = matches!(looked, Looked::Found(_));
+        let failed = matches!(looked, Looked::Failed(_));
+        let tracked = self.tracker.get(model);
+        let publisher = Publisher {
+            config: &self.config,
+            directory: &*self.directory,
+            model,
+            variants: tracked.as_ref().map(|tracked| &tracked.variants),
+            pinned: tracked.as_ref().is_some_and(|tracked| tracked.pinned),
+            now,
+        };
+        let entries = self.gate.store(&flight.ticket, model, |may_store| {
+            let peek = |key: KeyRef<'_>| {
+                may_store.then(|| self.cache.peek(key)).flatten().map(|peeked| peeked.stored)
+            };
+            let before = peek(KeyRef::replicas(model));
+            let entries = publisher.publish(&self.source.name, looked, before.as_deref(), |v| {
+                peek(KeyRef::allocation(model, v))
+            });
+            // That a model nobody has ever seen could not be looked at is nothing to keep.
+            if may_store && (!failed || before.is_some() || tracked.is_some()) {
+                for (key, _, stored) in &entries.allocations {
+                    self.cache.put(key.clone(), Arc::clone(stored), now);
+                }
+                self.cache.put(CacheKey::replicas(model), Arc::clone(&entries.replicas), now);
+                if found && flight.is_awaited() && self.cache.retains() {
+                    self.tracker.track(model, &*self.directory, false, now);
+                }
+            }
+            entries
+        });
+        if entries.unclaimed > 0 {
+            let namespace = model.namespace.to_string();
+            metrics::counter!(
+                "wva_pod_mapping_miss_total", "namespace" => namespace, "reason" => "no_variant"
+            )
+            .increment(entries.unclaimed as u64);
+        }
+        if !flight.is_awaited() {
+            self.note_refresh(model, &entries.replicas.value, entries.replicas.outcome);
+        }
+        let allocations =
+            entries.allocations.into_iter().map(|(_, name, stored)| (name, stored)).collect();
+        self.flights.land(flight, Landing { replicas: entries.replicas, allocations });
+    }
+
+    fn note_refresh(&self, model: &ModelRef, value: &Value, outcome: Outcome) {
+        if outcome == Outcome::Failed {
+            return;
+        }
+        self.counters.background_refreshes.fetch_add(1, Ordering::Relaxed);
+        if self.refresh_failing.swap(false, Ordering::Relaxed) {
+            tracing::info!(backend = %self.source.name, "Background fetch works again");
+        }
+        if let Value::Replicas(replicas) = value {
+            tracing::debug!(
+                modelID = ?model.model, namespace = ?model.namespace,
+                age = ?replicas.oldest.age(self.clock.now()), "Background fetch succeeded"
+            );
+        }
+    }
+}
+
+fn urgency(flights: &[Arc<Flight>]) -> Urgency {
+    if flights.iter().any(|flight| flight.is_awaited()) {
+        Urgency::Waiting
+    } else {
+        Urgency::Background
+    }
+}
+
+/// Resolves when the collector is stopping and nobody waits for these flights.
+async fn given_up(stopping: &tokio_util::sync::CancellationToken, flights: &[Arc<Flight>]) {
+    stopping.cancelled().await;
+    if flights.iter().any(|flight| flight.is_awaited()) {
+        // Whoever waits is answered; the look has its own limit.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn subject(models: &[ModelRef]) -> String {
+    match models {
+        [model] => model.to_string(),
+        models => format!("{} models", models.len()),
+    }
+}

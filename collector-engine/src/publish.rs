@@ -1,0 +1,411 @@
+//! From a backend's answer to what is stored: the only place where values are made.
+//!
+//! Pure: no clock, no lock, no I/O. What it makes is immutable from then on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use collector_core::{
+    Allocation, BackendError, BackendName, CacheKey, Cold, Field, LoadRates, LoadRow, Mark,
+    ModelRef, ModelSample, Nearest, Outcome, PodName, ReplicaMetrics, Replicas, SourceAnswer,
+    Stored, Tick, Value, Variant, VariantDirectory, VariantName,
+};
+
+use crate::config::CacheConfig;
+
+/// How long an entry survives unread once its value is of no use, and how long a model stays tracked
+/// without a read: five minutes, as in the Go collector.
+pub(crate) const UNTRACK_AFTER: Duration = Duration::from_secs(300);
+
+/// How long a read past a failed refresh waits before it starts the next one. The circuit breaker
+/// covers what is down; this covers what answers with a refusal each time.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
+
+/// What became of one look at one model.
+pub(crate) enum Looked {
+    /// It was found.
+    Found(ModelSample),
+    /// It has no series; these exist.
+    Missing(Arc<Nearest>),
+    /// It could not be looked at.
+    Failed(Arc<BackendError>),
+}
+
+/// The entries of one model: its replicas, and the allocation of each variant that is kept.
+pub(crate) struct Published {
+    pub(crate) replicas: Arc<Stored>,
+    pub(crate) allocations: Vec<(CacheKey, VariantName, Arc<Stored>)>,
+    /// Pods that no variant claims.
+    pub(crate) unclaimed: usize,
+}
+
+/// Makes entries.
+pub(crate) struct Publisher<'a> {
+    pub(crate) config: &'a CacheConfig,
+    pub(crate) directory: &'a dyn VariantDirectory,
+    pub(crate) model: &'a ModelRef,
+    /// The variants whose allocations are kept; `None` for all.
+    pub(crate) variants: Option<&'a BTreeSet<VariantName>>,
+    /// A configured model: its entries stay for as long as it is one.
+    pub(crate) pinned: bool,
+    pub(crate) now: Tick,
+}
+
+impl Publisher<'_> {
+    /// The entries after a look, given the ones from before it.
+    ///
+    /// `allocation_before` gives the entry of a variant's allocation from before the look.
+    pub(crate) fn publish(
+        &self,
+        backend: &BackendName,
+        looked: Looked,
+        before: Option<&Stored>,
+        allocation_before: impl Fn(&VariantName) -> Option<Arc<Stored>>,
+    ) -> Published {
+        match looked {
+            Looked::Found(sample) => {
+                let former = before.and_then(|stored| answer_of(backend, &stored.cold));
+                match former {
+                    // An older look never replaces a newer one.
+                    Some(former) if former.sample.as_of > sample.as_of => {
+                        self.found(former.clone())
+                    }
+                    _ => self.found(self.carry(backend, sample, former)),
+                }
+            }
+            Looked::Missing(nearest) => {
+                let cold = Cold {
+                    nearest: Some(nearest),
+                    error: None,
+                    answered_at: Some(self.now),
+                    answers: before.map(|stored| stored.cold.answers.clone()).unwrap_or_default(),
+                };
+                self.without_value(Outcome::Missing, cold, before, allocation_before)
+            }
+            Looked::Failed(error) => {
+                let cold = before.map(|stored| Cold::clone(&stored.cold)).unwrap_or_default();
+                let cold = Cold { error: Some(error), ..cold };
+                self.without_value(Outcome::Failed, cold, before, allocation_before)
+            }
+        }
+    }
+
+    /// The entries made anew from the last answer, after the directory has changed; `None` when there
+    /// is none, or the last look did not end with it.
+    pub(crate) fn again(&self, backend: &BackendName, before: &Stored) -> Option<Published> {
+        let last = answer_of(backend, &before.cold)?;
+        (before.outcome == Outcome::Found).then(|| self.found(last.clone()))
+    }
+
+    /// The sample with what it lacks taken from the one before it: fields whose query failed, and,
+    /// when it is incomplete, the replicas it does not have.
+    fn carry(
+        &self,
+        backend: &BackendName,
+        mut sample: ModelSample,
+        former: Option<&SourceAnswer>,
+    ) -> SourceAnswer {
+        for replica in &mut sample.replicas {
+            // Samples from the future: a clock that is ahead makes nothing younger than now.
+            replica.sampled_at = replica.sampled_at.min(self.now);
+        }
+        let mut load_marks = Vec::new();
+        if let Some(former) = former {
+            let kept = if sample.complete { Vec::new() } else { self.absent(&sample, former) };
+            for replica in &mut sample.replicas {
+                let twin = former.sample.replicas.iter().find(|f| f.pod_name == replica.pod_name);
+                if let Some(twin) = twin {
+                    self.keep_failed_fields(backend, sample.failed, replica, twin);
+                }
+            }
+            let kept_pods: Vec<PodName> = kept.iter().map(|r| r.pod_name.clone()).collect();
+            sample.replicas.extend(kept);
+            load_marks = self.keep_failed_load(backend, &mut sample, former);
+            for row in &former.sample.load {
+                if row.pod.as_ref().is_some_and(|pod| kept_pods.contains(pod)) {
+                    sample.load.push(row.clone());
+                }
+            }
+        }
+        SourceAnswer {
+            backend: backend.clone(),
+            sample: Arc::new(sample),
+            arrived_at: self.now,
+            load_marks,
+        }
+    }
+
+    /// The replicas of the former sample that the new one may merely not have been told of. They
+    /// stay until `stale_threshold`, so that one hung pod never makes a whole model unavailable.
+    fn absent(&self, sample: &ModelSample, former: &SourceAnswer) -> Vec<ReplicaMetrics> {
+        let former = former.sample.replicas.iter();
+        former
+            .filter(|row| !self.config.freshness.warns(row.sampled_at.age(self.now)))
+            .filter(|row| sample.replicas.iter().all(|new| new.pod_name != row.pod_name))
+            .cloned()
+            .collect()
+    }
+
+    fn keep_failed_fields(
+        &self,
+        backend: &BackendName,
+        failed: collector_core::FieldSet,
+        replica: &mut ReplicaMetrics,
+        twin: &ReplicaMetrics,
+    ) {
+        for field in Field::OF_REPLICA.into_iter().filter(|field| failed.contains(*field)) {
+            let sampled_at = twin.sampled_at(field);
+            if twin.has(field) && !replica.has(field) && self.usable(sampled_at) {
+                replica.copy_field(field, twin);
+                replica.marks.push(Mark { field, backend: backend.clone(), sampled_at });
+            }
+        }
+    }
+
+    /// The same for load rows, which have their marks in one list.
+    fn keep_failed_load(
+        &self,
+        backend: &BackendName,
+        sample: &mut ModelSample,
+        former: &SourceAnswer,
+    ) -> Vec<Mark> {
+        let mut marks = Vec::new();
+        for field in Field::OF_LOAD.into_iter().filter(|field| sample.failed.contains(*field)) {
+            let marked = former.load_marks.iter().find(|mark| mark.field == field);
+            let sampled_at = marked.map_or(former.sample.as_of, |mark| mark.sampled_at);
+            if !self.usable(sampled_at) {
+                continue;
+            }
+            let mut kept = false;
+            for row in &former.sample.load {
+                let gone = row
+                    .pod
+                    .as_ref()
+                    .is_some_and(|pod| sample.replicas.iter().all(|new| new.pod_name != *pod));
+                if gone {
+                    continue;
+                }
+                let place = sample.load.iter().position(|new| new.pod == row.pod);
+                let place = place.unwrap_or_else(|| {
+                    sample.load.push(LoadRow { pod: row.pod.clone(), rates: LoadRates::default() });
+                    sample.load.len() - 1
+                });
+                sample.load[place].rates.copy_field(field, &row.rates);
+                kept = true;
+            }
+            if kept {
+                marks.push(Mark { field, backend: backend.clone(), sampled_at });
+            }
+        }
+        marks
+    }
+
+    fn usable(&self, sampled_at: Tick) -> bool {
+        sampled_at.age(self.now) < self.config.freshness.unavailable_threshold
+    }
+
+    fn found(&self, answer: SourceAnswer) -> Published {
+        let sample = Arc::clone(&answer.sample);
+        let backend = answer.backend.clone();
+        let arrived_at = answer.arrived_at;
+        let load_marks = answer.load_marks.clone();
+        let mut rows = sample.replicas.clone();
+        let mut unclaimed = 0;
+        for row in &mut rows {
+            match self.directory.variant_of(self.model, &row.pod_name) {
+                Some(variant) => {
+                    row.variant_name = Some(variant.name.clone());
+                    row.accelerator_name.clone_from(&variant.accelerator);
+                    row.cost = variant.cost;
+                }
+                None => unclaimed += 1,
+            }
+        }
+        fill_token_averages(&mut rows, &sample.load, &load_marks);
+        let mut replicas = Replicas::new(self.model.clone(), rows, backend, sample.as_of);
+        replicas.partial = !sample.complete;
+
+        let cold = Arc::new(Cold {
+            answers: vec![answer],
+            error: None,
+            nearest: None,
+            answered_at: Some(arrived_at),
+        });
+        let allocations = self
+            .kept_variants()
+            .into_iter()
+            .map(|variant| {
+                let allocation = allocation(&variant, &replicas, &sample, &load_marks);
+                let value = Value::Allocation(Arc::new(allocation));
+                let stored = self.stored(value, Outcome::Found, arrived_at, &cold);
+                (self.allocation_key(&variant), variant.name.clone(), stored)
+            })
+            .collect();
+        let value = Value::Replicas(Arc::new(replicas));
+        let replicas = self.stored(value, Outcome::Found, arrived_at, &cold);
+        Published { replicas, allocations, unclaimed }
+    }
+
+    fn without_value(
+        &self,
+        outcome: Outcome,
+        cold: Cold,
+        before: Option<&Stored>,
+        allocation_before: impl Fn(&VariantName) -> Option<Arc<Stored>>,
+    ) -> Published {
+        let cold = Arc::new(cold);
+        let value_of = |stored: Option<&Stored>| stored.map_or(Value::None, |s| s.value.clone());
+        let allocations = self
+            .kept_variants()
+            .into_iter()
+            .map(|variant| {
+                let value = value_of(allocation_before(&variant.name).as_deref());
+                let stored = self.stored(value, outcome, self.now, &cold);
+                (self.allocation_key(&variant), variant.name.clone(), stored)
+            })
+            .collect();
+        Published {
+            replicas: self.stored(value_of(before), outcome, self.now, &cold),
+            allocations,
+            unclaimed: 0,
+        }
+    }
+
+    fn kept_variants(&self) -> Vec<Arc<Variant>> {
+        let mut variants = self.directory.variants_of(self.model);
+        if let Some(kept) = self.variants {
+            variants.retain(|variant| kept.contains(&variant.name));
+        }
+        variants
+    }
+
+    fn allocation_key(&self, variant: &Variant) -> CacheKey {
+        CacheKey::allocation(self.model, &variant.name, variant.accelerator.clone())
+    }
+
+    fn stored(
+        &self,
+        value: Value,
+        outcome: Outcome,
+        arrived_at: Tick,
+        cold: &Arc<Cold>,
+    ) -> Arc<Stored> {
+        let oldest = value_oldest(&value);
+        let refresh_after = arrived_at
+            + match outcome {
+                Outcome::Found => self.config.ttl,
+                Outcome::Missing => self.config.missing_ttl,
+                Outcome::Failed => PAUSE_AFTER_FAILURE,
+            };
+        let keep_until = match oldest {
+            _ if self.pinned => Tick::MAX,
+            Some(oldest) => oldest + self.config.freshness.unavailable_threshold,
+            None => refresh_after,
+        };
+        // The news that a name is misspelt is forgotten soon after it was last asked for.
+        let keep_unread = if oldest.is_none() { self.config.missing_ttl } else { UNTRACK_AFTER };
+        Arc::new(Stored {
+            value,
+            outcome,
+            refresh_after,
+            keep_until,
+            keep_unread,
+            cold: Arc::clone(cold),
+        })
+    }
+}
+
+fn answer_of<'a>(backend: &BackendName, cold: &'a Cold) -> Option<&'a SourceAnswer> {
+    cold.answers.iter().find(|answer| answer.backend == *backend)
+}
+
+fn value_oldest(value: &Value) -> Option<Tick> {
+    match value {
+        Value::None => None,
+        Value::Replicas(replicas) => Some(replicas.oldest),
+        Value::Allocation(allocation) => Some(allocation.oldest),
+    }
+}
+
+/// Gives each replica the token averages of its own load row, or of the model where the load is
+/// known for the model alone.
+fn fill_token_averages(rows: &mut [ReplicaMetrics], load: &[LoadRow], load_marks: &[Mark]) {
+    for row in rows {
+        let own = load.iter().find(|load| load.pod.as_ref() == Some(&row.pod_name));
+        let Some(load_row) = own.or_else(|| load.iter().find(|load| load.pod.is_none())) else {
+            continue;
+        };
+        let load = load_row.rates.load();
+        for (field, average, place) in [
+            (Field::AvgInputTokens, load.avg_input_tokens, &mut row.avg_input_tokens),
+            (Field::AvgOutputTokens, load.avg_output_tokens, &mut row.avg_output_tokens),
+        ] {
+            if place.is_none() && average.is_some() {
+                *place = average;
+                // A mean is as old as the older of its two halves.
+                let mark = load_marks
+                    .iter()
+                    .filter(|mark| mark.field == field || mark.field == Field::ArrivalRate)
+                    .min_by_key(|mark| mark.sampled_at);
+                row.marks.extend(mark.map(|mark| Mark { field, ..mark.clone() }));
+            }
+        }
+    }
+}
+
+fn allocation(
+    variant: &Variant,
+    replicas: &Replicas,
+    sample: &ModelSample,
+    load_marks: &[Mark],
+) -> Allocation {
+    let of_variant = |row: &&ReplicaMetrics| row.variant_name.as_ref() == Some(&variant.name);
+    let own: Vec<&ReplicaMetrics> = replicas.replicas.iter().filter(of_variant).collect();
+    let rates = variant_rates(&own, replicas, &sample.load);
+    let sampled = own.iter().map(|row| row.sampled_at).min().unwrap_or(sample.as_of);
+    let oldest = load_marks.iter().map(|mark| mark.sampled_at).min().unwrap_or(sampled);
+    let mut allocation = Allocation::new(
+        replicas.model.clone(),
+        variant.name.clone(),
+        u32::try_from(own.len()).unwrap_or(u32::MAX),
+        replicas.backend.clone(),
+        sampled.min(oldest),
+    );
+    allocation.accelerator.clone_from(&variant.accelerator);
+    allocation.max_batch = variant.max_batch;
+    allocation.partial = replicas.partial;
+    allocation.marks = load_marks.to_vec();
+    if let Some(rates) = rates {
+        allocation.load = rates.load();
+        allocation.itl_average = rates.itl_average();
+        allocation.ttft_average = rates.ttft_average();
+    }
+    allocation
+}
+
+/// The rates of one variant: the sum of its pods' where they are known per pod, and the model's
+/// where the variant has all of the model's replicas. A share of the model's load cannot be guessed:
+/// it is unknown.
+fn variant_rates(
+    own: &[&ReplicaMetrics],
+    replicas: &Replicas,
+    load: &[LoadRow],
+) -> Option<LoadRates> {
+    let per_pod = load
+        .iter()
+        .filter(|row| {
+            row.pod.as_ref().is_some_and(|pod| own.iter().any(|replica| replica.pod_name == *pod))
+        })
+        .map(|row| row.rates)
+        .reduce(LoadRates::plus);
+    let of_model = load.iter().find(|row| row.pod.is_none()).map(|row| row.rates);
+    let whole = own.len() == replicas.replicas.len();
+    // A variant without pods carries nothing, whoever carries the rest.
+    let none = (own.is_empty() && !whole).then_some(LoadRates::ZERO);
+    per_pod.or(none).or(of_model.filter(|_| whole))
+}
+
+#[cfg(test)]
+#[path = "publish_tests.rs"]
+mod tests;

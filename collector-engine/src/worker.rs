@@ -1,0 +1,233 @@
+//! The background: refreshes what is tracked, ahead of expiry and in one batch a cycle, and sweeps
+//! what is forgotten.
+
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use collector_core::{CacheKey, KeyRef, ModelRef, Outcome, Scope, Tick, Value, duration};
+use futures_util::FutureExt as _;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+use crate::publish::{Publisher, UNTRACK_AFTER};
+
+/// A cycle begins after this share of `fetch_interval`, drawn anew each time: below 1, so that a
+/// value is replaced before its ttl ends when both are equal, as they are by default; spread, so
+/// that collectors started together do not ask together.
+const CYCLE_SHARE: std::ops::Range<f64> = 0.85..0.95;
+
+/// How often the cache's counters are logged.
+const STATISTICS_INTERVAL: Duration = Duration::from_secs(300);
+
+/// The running background tasks of a collector.
+pub(crate) struct Worker {
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Worker {
+    pub(crate) fn start(engine: &Arc<Engine>) -> Self {
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let config = &engine.config;
+        if !config.fetch_interval.is_zero() {
+            tasks.spawn(fetch_loop(Arc::clone(engine), stop.clone()));
+            tracing::info!(
+                interval = %duration::format(config.fetch_interval),
+                "Started background fetching executor"
+            );
+        }
+        tasks.spawn(housekeeping(Arc::clone(engine), stop.clone()));
+        Self { stop, tasks }
+    }
+
+    /// Stops and waits for what is under way.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn fetch_loop(engine: Arc<Engine>, stop: CancellationToken) {
+    let mut warned = HashSet::new();
+    let mut directory_generation = engine.directory.generation();
+    loop {
+        let started = Instant::now();
+        // Outside code runs in a cycle: a cache, a directory. Its panic must not end the refresh of
+        // everything in silence.
+        let cycle = AssertUnwindSafe(engine.cycle(&mut directory_generation)).catch_unwind();
+        if cycle.await.is_err() {
+            tracing::error!("A refresh cycle panicked; the next one comes as usual");
+        }
+        engine.warn_about_age(&mut warned);
+        engine.counters.cycles.fetch_add(1, Ordering::Relaxed);
+        let share = CYCLE_SHARE.start + (CYCLE_SHARE.end - CYCLE_SHARE.start) * fastrand::f64();
+        tokio::select! {
+            () = tokio::time::sleep_until(started + engine.config.fetch_interval.mul_f64(share)) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn housekeeping(engine: Arc<Engine>, stop: CancellationToken) {
+    let first = Instant::now();
+    let mut sweep = tokio::time::interval_at(
+        first + engine.config.cleanup_interval,
+        engine.config.cleanup_interval,
+    );
+    let mut statistics = tokio::time::interval_at(first + STATISTICS_INTERVAL, STATISTICS_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = sweep.tick() => engine.sweep(),
+            _ = statistics.tick() => engine.log_statistics(),
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+impl Engine {
+    /// One refresh of everything tracked that is due.
+    async fn cycle(&self, directory_generation: &mut u64) {
+        self.clock.catch_up();
+        let generation = self.directory.generation();
+        if generation != *directory_generation {
+            *directory_generation = generation;
+            self.publish_again();
+        }
+        let now = self.clock.now();
+        let due = self
+            .tracker
+            .all()
+            .into_iter()
+            .map(|(model, _)| model)
+            .filter(|model| self.is_due(model, now))
+            .collect();
+        let batch = self.flights.charter(due, &self.gate);
+        if !batch.flights.is_empty() {
+            self.fly(batch).await;
+        }
+    }
+
+    /// Whether a tracked model should be fetched in this cycle: unless its value will outlive the
+    /// next one as well, or a read has fetched it only just now.
+    fn is_due(&self, model: &ModelRef, now: Tick) -> bool {
+        let Some(peeked) = self.cache.peek(KeyRef::replicas(model)) else {
+            return true;
+        };
+        let (Some(answered_at), Outcome::Found) =
+            (peeked.stored.cold.answered_at, peeked.stored.outcome)
+        else {
+            return true;
+        };
+        let next_cycle = self.config.fetch_interval.mul_f64(CYCLE_SHARE.end);
+        let spare = self.config.ttl.saturating_sub(next_cycle);
+        let just_now = self.config.fetch_interval / 10;
+        answered_at.age(now) >= spare.max(just_now)
+    }
+
+    /// Makes the entries anew from the last answers, because pods may belong to other variants now.
+    fn publish_again(&self) {
+        let now = self.clock.now();
+        for variant in self.directory.variants() {
+            self.tracker.track(&variant.model, &*self.directory, true, now);
+        }
+        for (model, tracked) in self.tracker.all() {
+            let ticket = self.gate.ticket();
+            self.gate.store(&ticket, &model, |_| {
+                let Some(before) = self.cache.peek(KeyRef::replicas(&model)) else {
+                    return;
+                };
+                let publisher = Publisher {
+                    config: &self.config,
+                    directory: &*self.directory,
+                    model: &model,
+                    variants: None,
+                    pinned: tracked.pinned,
+                    now,
+                };
+                let Some(entries) = publisher.again(&self.source.name, &before.stored) else {
+                    return;
+                };
+                self.cache.remove(
+                    &Scope::of_kind(collector_core::KeyKind::Allocation)
+                        .model(model.model.as_str())
+                        .namespace(model.namespace.as_str()),
+                );
+                for (key, _, stored) in entries.allocations {
+                    self.cache.put(key, stored, now);
+                }
+                self.cache.put(CacheKey::replicas(&model), entries.replicas, now);
+            });
+        }
+    }
+
+    /// Untracks and drops what nobody has read for a while, and sweeps the cache.
+    pub(crate) fn sweep(&self) {
+        self.clock.catch_up();
+        let now = self.clock.now();
+        for (model, tracked) in self.tracker.all() {
+            let read = |key| self.cache.peek(key).map(|peeked| peeked.last_read);
+            let last_read = tracked
+                .variants
+                .iter()
+                .filter_map(|variant| read(KeyRef::allocation(&model, variant)))
+                .chain(read(KeyRef::replicas(&model)))
+                .chain([tracked.since])
+                .max();
+            let idle = last_read.is_none_or(|last_read| last_read.age(now) >= UNTRACK_AFTER);
+            if idle && self.tracker.forget(&model) {
+                self.invalidate(&Scope::of_model(&model));
+                tracing::debug!(
+                    modelID = ?model.model, namespace = ?model.namespace,
+                    "No longer tracked: nobody has read it"
+                );
+            }
+        }
+        self.cache.sweep(now);
+    }
+
+    /// Warns once when a tracked model's reading reaches `stale_threshold`, until it is younger again.
+    fn warn_about_age(&self, warned: &mut HashSet<ModelRef>) {
+        let thresholds = &self.config.freshness;
+        let now = self.clock.now();
+        let tracked: HashSet<ModelRef> = self.tracker.all().into_iter().map(|(m, _)| m).collect();
+        warned.retain(|model| tracked.contains(model));
+        for model in tracked {
+            let Some(peeked) = self.cache.peek(KeyRef::replicas(&model)) else {
+                continue;
+            };
+            let Value::Replicas(replicas) = &peeked.stored.value else {
+                continue;
+            };
+            let age = replicas.oldest.age(now);
+            if !thresholds.warns(age) {
+                warned.remove(&model);
+            } else if warned.insert(model.clone()) {
+                tracing::warn!(
+                    modelID = ?model.model, namespace = ?model.namespace, age = ?age,
+                    threshold = %duration::format(thresholds.stale_threshold), "Metrics are stale"
+                );
+            }
+        }
+    }
+
+    fn log_statistics(&self) {
+        let hits = self.counters.hits.load(Ordering::Relaxed)
+            + self.counters.stale_serves.load(Ordering::Relaxed);
+        let misses = self.counters.misses.load(Ordering::Relaxed);
+        // No reads, no rate: 0 would say that every read missed.
+        let rate = (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64);
+        tracing::info!(
+            entries = self.cache.len(),
+            hits,
+            misses,
+            hitRate = rate,
+            "Cache statistics"
+        );
+    }
+}
