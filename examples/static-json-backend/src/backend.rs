@@ -1,0 +1,146 @@
+//! The file as a [`Backend`].
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use collector_core::{
+    Answer, Ask, Backend, BackendError, Check, CheckStatus, Clock, ErrorKind, KnownModel,
+    LiveSource, ModelRef, Operation, Probe, Supports, Tick,
+};
+use tokio::fs::{self, File};
+use tokio::io::AsyncReadExt;
+
+use crate::document::{Document, Model};
+
+const NAME: &str = "static-json";
+
+/// The largest file that is read: some 20 000 replicas. More is a mistake, and must not be buffered.
+const MAX_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Reads models and replicas from a JSON file, anew at each look.
+#[derive(Clone)]
+pub struct StaticJson {
+    path: PathBuf,
+    clock: Arc<dyn Clock>,
+}
+
+/// The file as one look found it.
+struct Look {
+    document: Document,
+    as_of: Tick,
+    sampled_at: Tick,
+}
+
+impl StaticJson {
+    /// A backend over the file at `path`, which is first read when somebody asks.
+    pub fn new(path: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
+        Self { path: path.into(), clock }
+    }
+
+    async fn look(&self, operation: Operation) -> Result<Look, BackendError> {
+        let as_of = self.clock.now();
+        let (text, modified) =
+            self.read().await.map_err(|error| self.unreadable(&error, operation))?;
+        if text.len() as u64 > MAX_BYTES {
+            return Err(self
+                .error(ErrorKind::TooLarge, operation)
+                .with_detail(format!("more than {MAX_BYTES} bytes")));
+        }
+        let document = Document::parse(&text).map_err(|invalid| {
+            self.error(ErrorKind::BadAnswer, operation)
+                .with_detail(invalid.to_string())
+                .with_remedy("see the README of static-json-backend for the format")
+        })?;
+        // Only a duration crosses from the file's clock to ours. A file from the future is new.
+        let since_written = self.clock.wall().duration_since(modified);
+        let age = since_written.unwrap_or_default().saturating_add(document.age());
+        Ok(Look { document, as_of, sampled_at: as_of - age })
+    }
+
+    /// The file's content, at most one byte over the limit, and when it was written.
+    async fn read(&self) -> io::Result<(Vec<u8>, std::time::SystemTime)> {
+        // Asked before opening, because opening a pipe would wait for a writer.
+        if !fs::metadata(&self.path).await?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "it is not a regular file"));
+        }
+        let file = File::open(&self.path).await?;
+        let modified = file.metadata().await?.modified()?;
+        let mut text = Vec::new();
+        file.take(MAX_BYTES + 1).read_to_end(&mut text).await?;
+        Ok((text, modified))
+    }
+
+    fn unreadable(&self, error: &io::Error, operation: Operation) -> BackendError {
+        let kind = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => ErrorKind::Configuration,
+            _ => ErrorKind::ServerError,
+        };
+        self.error(kind, operation)
+            .with_detail(error.to_string())
+            .with_remedy("is the path right, and may the collector read the file?")
+    }
+
+    fn error(&self, kind: ErrorKind, operation: Operation) -> BackendError {
+        BackendError::new(kind, NAME.into(), operation, self.path.to_string_lossy())
+    }
+}
+
+#[async_trait]
+impl Backend for StaticJson {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn supports(&self) -> Supports {
+        Supports::ALL
+    }
+
+    async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
+        if ask.models.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _permit = ask.permits.acquire().await?;
+        let look = self.look(Operation::Fetch).await?;
+        let mut models = ask.models.to_vec();
+        models.sort_unstable();
+        models.dedup();
+        Ok(models
+            .into_iter()
+            .map(|model| {
+                let answer = match look.document.model(&model) {
+                    Some(found) => {
+                        let per_pod = ask.load_per_pod.contains(&model);
+                        Answer::Found(found.sample(look.as_of, look.sampled_at, per_pod))
+                    }
+                    None => Answer::Missing { as_of: look.as_of },
+                };
+                (model, answer)
+            })
+            .collect())
+    }
+
+    async fn list_models(&self) -> Result<Vec<KnownModel>, BackendError> {
+        let look = self.look(Operation::ListModels).await?;
+        Ok(look.document.models.iter().map(Model::known).collect())
+    }
+
+    async fn probe(&self) -> Result<Probe, BackendError> {
+        let check = match self.look(Operation::Probe).await {
+            Ok(look) => {
+                let models = look.document.models.len();
+                let age = look.sampled_at.age(look.as_of);
+                let detail = format!("{models} models, {} s old", age.as_secs());
+                Check::new("connection.file", CheckStatus::Pass, detail)
+            }
+            Err(error) => Check::new("connection.file", CheckStatus::Fail, error.to_string())
+                .with_remedy(error.remedy()),
+        };
+        Ok(Probe { checks: vec![check] })
+    }
+
+    fn live(&self) -> Option<&dyn LiveSource> {
+        None
+    }
+}

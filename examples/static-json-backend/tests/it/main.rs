@@ -1,0 +1,126 @@
+//! The backend through the conformance suite, and what is its own.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use collector_core::{Answer, Ask, Backend, BackendError, Clock, ErrorKind, ModelRef, SystemClock};
+use collector_testkit::conformance::{self, BreakableServer, Fleet, FleetModel};
+use static_json_backend::StaticJson;
+use tempfile::TempDir;
+
+const FLEET: &str = include_str!("../../fleet.json");
+
+/// A file in a folder of its own.
+struct FileFleet {
+    folder: TempDir,
+    clock: Arc<SystemClock>,
+}
+
+impl FileFleet {
+    fn new() -> Self {
+        let fleet = Self { folder: TempDir::new().unwrap(), clock: Arc::new(SystemClock::new()) };
+        fleet.write(FLEET.as_bytes());
+        fleet
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("fleet.json")
+    }
+
+    fn write(&self, text: &[u8]) {
+        fs::write(self.path(), text).unwrap();
+    }
+
+    fn backend(&self) -> StaticJson {
+        StaticJson::new(self.path(), Arc::<SystemClock>::clone(&self.clock))
+    }
+
+    async fn look(&self) -> Result<Answer, BackendError> {
+        let models = [ModelRef::new("org/chat", "prod")];
+        let answers = self.backend().fetch(Ask::new(&models, &HashSet::new())).await?;
+        Ok(answers.into_iter().next().unwrap().1)
+    }
+
+    #[track_caller]
+    fn check_error(looked: Result<Answer, BackendError>, kind: ErrorKind, part: &str) {
+        let error = looked.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        let message = error.to_string();
+        assert!(message.contains("fleet.json"), "no path in: {message}");
+        assert!(message.contains(part), "no {part:?} in: {message}");
+    }
+}
+
+#[async_trait]
+impl Fleet for FileFleet {
+    fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    fn models(&self) -> Vec<FleetModel> {
+        let model = |id: &str, pods: &[&str]| FleetModel {
+            model: ModelRef::new(id, "prod"),
+            pods: pods.iter().map(|pod| (*pod).into()).collect(),
+        };
+        vec![model("org/chat", &["chat-0", "chat-1"]), model("org/asleep", &[])]
+    }
+
+    fn breakable(&self) -> Option<&dyn BreakableServer> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl BreakableServer for FileFleet {
+    async fn break_down(&self) {
+        self.write(br#"{"models": ["#);
+    }
+
+    async fn restore(&self) {
+        self.write(FLEET.as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn the_backend_conforms() {
+    let fleet = FileFleet::new();
+    conformance::backend(&fleet.backend(), &fleet).await;
+}
+
+#[tokio::test]
+async fn the_age_of_the_file_is_added_to_the_age_it_states() {
+    let fleet = FileFleet::new();
+    let minute = Duration::from_secs(60);
+    let file = File::options().write(true).open(fleet.path()).unwrap();
+    file.set_modified(fleet.clock.wall() - minute).unwrap();
+
+    let Ok(Answer::Found(sample)) = fleet.look().await else {
+        panic!("the file has it");
+    };
+    // The file says 1.5 s. The wall clock and the coarse monotonic one differ by some milliseconds.
+    let age = sample.replicas[0].sampled_at.age(sample.as_of);
+    let stated = minute + Duration::from_millis(1500);
+    assert!(age >= stated && age < stated + minute, "{age:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_is_an_error_that_names_it() {
+    let fleet = FileFleet::new();
+    let configuration = ErrorKind::Configuration;
+
+    fs::remove_file(fleet.path()).unwrap();
+    FileFleet::check_error(fleet.look().await, configuration, "is the path right");
+    fs::create_dir(fleet.path()).unwrap();
+    FileFleet::check_error(fleet.look().await, configuration, "not a regular file");
+    fs::remove_dir(fleet.path()).unwrap();
+
+    fleet.write(b"{}");
+    FileFleet::check_error(fleet.look().await, ErrorKind::BadAnswer, "models");
+    let file = File::create(fleet.path()).unwrap();
+    file.set_len(9 * 1024 * 1024).unwrap();
+    FileFleet::check_error(fleet.look().await, ErrorKind::TooLarge, "8388608 bytes");
+}
