@@ -133,12 +133,20 @@ impl MetricsCache for MemoryCache {
     fn put(&self, key: CacheKey, stored: Arc<Stored>, now: Tick) {
         let mut index = self.write();
         let slots = self.slots.pin();
-        if let Some(slot) = slots.get(&key) {
-            slot.replace(stored);
-            return;
+        let mut last_read = now;
+        if let Some((old, slot)) = slots.get_key_value(&key) {
+            if old.accelerator() == key.accelerator() {
+                slot.replace(stored);
+                return;
+            }
+            // An equal key stays in the map when its value is replaced, and with it the accelerator
+            // that scopes look at: the new one has to come in its place.
+            last_read = slot.last_read();
+            let old = old.clone();
+            self.remove_key(&mut index, &old);
         }
         index.add(&key);
-        slots.insert(key.clone(), Arc::new(Slot::new(stored, now)));
+        slots.insert(key.clone(), Arc::new(Slot::new(stored, last_read)));
         self.evict(&mut index, &key);
     }
 
