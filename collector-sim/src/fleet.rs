@@ -65,9 +65,7 @@ impl Fleet {
         let mut seeds = fastrand::Rng::with_seed(spec.seed);
         Ok(Self {
             now: spec.warm_up,
-            epoch: epoch
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .unwrap_or_default(),
+            epoch: epoch.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
             variants: spec
                 .variants
                 .into_iter()
@@ -92,10 +90,7 @@ impl Fleet {
     /// The pods as (namespace, name), dead ones included.
     pub fn pods(&self) -> impl Iterator<Item = (&str, &str)> {
         self.variants.iter().flat_map(|variant| {
-            variant
-                .pods
-                .iter()
-                .map(|pod| (variant.spec.namespace.as_str(), pod.name.as_str()))
+            variant.pods.iter().map(|pod| (variant.spec.namespace.as_str(), pod.name.as_str()))
         })
     }
 
@@ -152,8 +147,7 @@ impl Fleet {
         requests_per_minute: f64,
     ) -> Result<(), FleetError> {
         check_rate(requests_per_minute).map_err(FleetError::BadLoad)?;
-        self.find_variant(namespace, variant)?
-            .set_requests_per_minute(requests_per_minute);
+        self.find_variant(namespace, variant)?.set_requests_per_minute(requests_per_minute);
         Ok(())
     }
 
@@ -211,11 +205,7 @@ impl Fleet {
         if variant.pin(index, engine, gauges) {
             Ok(())
         } else {
-            Err(FleetError::NoSuchEngine {
-                namespace: namespace.into(),
-                pod: pod.into(),
-                engine,
-            })
+            Err(FleetError::NoSuchEngine { namespace: namespace.into(), pod: pod.into(), engine })
         }
     }
 
@@ -244,10 +234,7 @@ impl Fleet {
                 variant.advance_to(now);
                 (variant, index)
             })
-            .ok_or_else(|| FleetError::NoSuchPod {
-                namespace: namespace.into(),
-                pod: pod.into(),
-            })
+            .ok_or_else(|| FleetError::NoSuchPod { namespace: namespace.into(), pod: pod.into() })
     }
 
     /// A variant, brought up to now.

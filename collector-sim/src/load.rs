@@ -106,15 +106,9 @@ impl Load {
         let prompt_tokens = tokens(around(f64::from(self.prompt_tokens)));
         let output_tokens = tokens(around(f64::from(self.output_tokens)));
         let itl = self.itl.mul_f64(around(1.0));
-        let prefill = self
-            .ttft
-            .mul_f64(f64::from(prompt_tokens) / f64::from(self.prompt_tokens.max(1)));
-        Request {
-            prompt_tokens,
-            output_tokens,
-            prefill,
-            itl,
-        }
+        let prefill =
+            self.ttft.mul_f64(f64::from(prompt_tokens) / f64::from(self.prompt_tokens.max(1)));
+        Request { prompt_tokens, output_tokens, prefill, itl }
     }
 
     /// The longest request that can be drawn, in tokens of prompt and answer.
@@ -144,47 +138,32 @@ mod tests {
 
     fn mean_gap(load: &Load) -> f64 {
         let mut rng = fastrand::Rng::with_seed(1);
-        (0..20_000)
-            .map(|_| load.gap(&mut rng).unwrap().as_secs_f64())
-            .sum::<f64>()
-            / 20_000.0
+        (0..20_000).map(|_| load.gap(&mut rng).unwrap().as_secs_f64()).sum::<f64>() / 20_000.0
     }
 
     #[test]
     fn even_arrivals_are_exactly_spaced() {
-        let load = Load {
-            requests_per_minute: 120.0,
-            ..Load::default()
-        };
+        let load = Load { requests_per_minute: 120.0, ..Load::default() };
         let mut rng = fastrand::Rng::with_seed(1);
         assert_eq!(load.gap(&mut rng), Some(Duration::from_millis(500)));
     }
 
     #[test]
     fn poisson_arrivals_keep_the_described_rate() {
-        let load = Load {
-            requests_per_minute: 120.0,
-            arrivals: Arrivals::Poisson,
-            ..Load::default()
-        };
+        let load =
+            Load { requests_per_minute: 120.0, arrivals: Arrivals::Poisson, ..Load::default() };
         assert!((mean_gap(&load) - 0.5).abs() < 0.01);
     }
 
     #[test]
     fn an_idle_load_has_no_arrivals() {
-        let load = Load {
-            requests_per_minute: 0.0,
-            ..Load::default()
-        };
+        let load = Load { requests_per_minute: 0.0, ..Load::default() };
         assert_eq!(load.gap(&mut fastrand::Rng::with_seed(1)), None);
     }
 
     #[test]
     fn spread_requests_keep_the_described_means_and_never_exceed_the_longest() {
-        let load = Load {
-            variation: Variation::Spread,
-            ..Load::default()
-        };
+        let load = Load { variation: Variation::Spread, ..Load::default() };
         let mut rng = fastrand::Rng::with_seed(1);
         let drawn: Vec<_> = (0..20_000).map(|_| load.request(&mut rng)).collect();
         let mean = |of: &dyn Fn(&Request) -> f64| drawn.iter().map(of).sum::<f64>() / 20_000.0;
@@ -193,10 +172,7 @@ mod tests {
         assert!((mean(&|r| f64::from(r.output_tokens)) / 100.0 - 1.0).abs() < 0.01);
         assert!((mean(&|r| r.prefill.as_secs_f64()) / 0.08 - 1.0).abs() < 0.01);
         assert!((mean(&|r| r.itl.as_secs_f64()) / 0.02 - 1.0).abs() < 0.01);
-        let longest = drawn
-            .iter()
-            .map(|r| u64::from(r.prompt_tokens + r.output_tokens))
-            .max();
+        let longest = drawn.iter().map(|r| u64::from(r.prompt_tokens + r.output_tokens)).max();
         assert!(longest.unwrap() <= load.longest_request());
     }
 }

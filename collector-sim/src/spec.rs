@@ -127,15 +127,10 @@ impl VariantSpec {
             return Err(format!("pods = {} is more than {MAX_PODS}", self.pods));
         }
         if !(1..=MAX_ENGINES).contains(&engine.engines) {
-            return Err(format!(
-                "engines = {} is not in 1..={MAX_ENGINES}",
-                engine.engines
-            ));
+            return Err(format!("engines = {} is not in 1..={MAX_ENGINES}", engine.engines));
         }
         if engine.names == MetricNames::V0 && engine.engines > 1 {
-            return Err(
-                "names = \"v0\" has no label to tell engines apart: use engines = 1".into(),
-            );
+            return Err("names = \"v0\" has no label to tell engines apart: use engines = 1".into());
         }
         if engine.max_num_seqs == 0 {
             return Err("max_num_seqs must be at least 1".into());
@@ -145,10 +140,7 @@ impl VariantSpec {
             return Err("itl must be more than 0".into());
         }
         if !(0.0..=1.0).contains(&load.prefix_hit_ratio) {
-            return Err(format!(
-                "prefix_hit_ratio = {} is not in 0..=1",
-                load.prefix_hit_ratio
-            ));
+            return Err(format!("prefix_hit_ratio = {} is not in 0..=1", load.prefix_hit_ratio));
         }
         let capacity = u64::from(engine.num_gpu_blocks) * u64::from(engine.block_size);
         if load.longest_request() > capacity {

@@ -40,10 +40,7 @@ impl PodTruth {
 
     /// The fullest engine's share of KV blocks in use, 0 to 1.
     pub fn kv_cache_usage(&self) -> f64 {
-        self.engines
-            .iter()
-            .map(|engine| engine.kv_cache_usage)
-            .fold(0.0, f64::max)
+        self.engines.iter().map(|engine| engine.kv_cache_usage).fold(0.0, f64::max)
     }
 }
 

@@ -110,11 +110,7 @@ impl Variant {
         self.next_pod += 1;
         let pins = (0..self.spec.engine.engines).map(|_| None).collect();
         let life = Some(self.new_life());
-        self.pods.push(Pod {
-            name: name.clone(),
-            life,
-            pins,
-        });
+        self.pods.push(Pod { name: name.clone(), life, pins });
         name
     }
 
@@ -166,10 +162,7 @@ impl Variant {
             .zip(&pod.pins)
             .map(|(engine, pin)| {
                 let snapshot = engine.look(now);
-                Snapshot {
-                    gauges: pin.unwrap_or(snapshot.gauges),
-                    ..snapshot
-                }
+                Snapshot { gauges: pin.unwrap_or(snapshot.gauges), ..snapshot }
             })
             .collect();
         Some((life.started, engines))

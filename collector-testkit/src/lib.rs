@@ -3,12 +3,20 @@
 //! - [`conformance`]: the promises of [`Backend`](collector_core::Backend) and of
 //!   [`MetricsCache`](collector_core::MetricsCache) as suites that every implementation calls,
 //! - [`FakeBackend`]: a backend that answers, fails, hangs or panics as a test tells it to,
-//! - [`TokioClock`] and [`ManualClock`]: time that tests move.
+//! - [`TokioClock`] and [`ManualClock`]: time that tests move,
+//! - with the feature `real-servers`, `PrometheusServer`: a real Prometheus that scrapes a simulated
+//!   fleet.
 
 mod clock;
 pub mod conformance;
 mod fake_backend;
+#[cfg(feature = "real-servers")]
+mod prometheus_server;
 
 pub use clock::TokioClock;
 pub use collector_core::ManualClock;
 pub use fake_backend::{Failure, FakeBackend, RecordedAsk};
+#[cfg(feature = "real-servers")]
+pub use prometheus_server::{
+    PROMETHEUS_BIN, PrometheusError, PrometheusOptions, PrometheusServer, REQUIRE_REAL_SERVERS,
+};

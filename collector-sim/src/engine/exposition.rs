@@ -12,27 +12,14 @@ pub(crate) struct Page {
 
 impl Page {
     pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self {
-            text: String::with_capacity(bytes),
-        }
+        Self { text: String::with_capacity(bytes) }
     }
 
     /// Begins a family.
     pub(crate) fn family(&mut self, name: &str, suffix: &str, help: &str, kind: &str) {
         let Self { text } = self;
-        for part in [
-            "# HELP ",
-            name,
-            suffix,
-            " ",
-            help,
-            "\n# TYPE ",
-            name,
-            suffix,
-            " ",
-            kind,
-            "\n",
-        ] {
+        for part in ["# HELP ", name, suffix, " ", help, "\n# TYPE ", name, suffix, " ", kind, "\n"]
+        {
             text.push_str(part);
         }
     }
@@ -137,10 +124,7 @@ mod tests {
 
     #[test]
     fn label_values_are_escaped() {
-        assert_eq!(
-            label("model_name", "a\"b\\c\nd:/{é"),
-            "model_name=\"a\\\"b\\\\c\\nd:/{é\","
-        );
+        assert_eq!(label("model_name", "a\"b\\c\nd:/{é"), "model_name=\"a\\\"b\\\\c\\nd:/{é\",");
     }
 
     #[test]

@@ -28,12 +28,7 @@ impl Histogram {
     }
 
     fn new(bounds: &'static [f64], scale: f64) -> Self {
-        Self {
-            bounds,
-            scale,
-            counts: vec![0; bounds.len() + 1].into(),
-            sum: 0,
-        }
+        Self { bounds, scale, counts: vec![0; bounds.len() + 1].into(), sum: 0 }
     }
 
     pub(crate) fn observe(&mut self, value: impl Unit) {
@@ -65,14 +60,13 @@ impl Histogram {
 
     /// Upper bound and cumulative count of each bucket, `+Inf` last.
     pub(crate) fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
-        self.bounds
-            .iter()
-            .copied()
-            .chain([f64::INFINITY])
-            .zip(self.counts.iter().scan(0, |below, count| {
+        self.bounds.iter().copied().chain([f64::INFINITY]).zip(self.counts.iter().scan(
+            0,
+            |below, count| {
                 *below += count;
                 Some(*below)
-            }))
+            },
+        ))
     }
 }
 

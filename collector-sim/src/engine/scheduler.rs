@@ -81,10 +81,7 @@ impl Engine {
     pub(crate) fn arrive(&mut self, at: Duration, request: Request) {
         self.advance_to(at);
         self.counters.arrived += 1;
-        self.waiting.push_back(Waiting {
-            request,
-            arrived: at,
-        });
+        self.waiting.push_back(Waiting { request, arrived: at });
         self.admit(at);
     }
 
@@ -117,8 +114,7 @@ impl Engine {
             };
             if running.first_token.is_none() {
                 self.count_first_token(&mut running, at);
-                self.schedule
-                    .push(Reverse((at + running.request.decode_time(), id)));
+                self.schedule.push(Reverse((at + running.request.decode_time(), id)));
                 self.running.insert(id, running);
             } else {
                 self.finish(running, at);
@@ -168,9 +164,7 @@ impl Engine {
         let counters = &mut self.counters;
         counters.prefix_queries += u64::from(prompt_tokens);
         let hits = (counters.prefix_queries as f64 * self.prefix_hit_ratio) as u64;
-        let found = hits
-            .saturating_sub(counters.prefix_hits)
-            .min(u64::from(prompt_tokens)) as u32;
+        let found = hits.saturating_sub(counters.prefix_hits).min(u64::from(prompt_tokens)) as u32;
         counters.prefix_hits += u64::from(found);
         found
     }
@@ -184,9 +178,7 @@ impl Engine {
         counters.generation_tokens += 1;
         // Engine steps are not simulated: a prefill counts as one step of its own.
         counters.step_tokens.observe(computed + 1);
-        counters
-            .time_to_first_token
-            .observe(at.saturating_sub(running.arrived));
+        counters.time_to_first_token.observe(at.saturating_sub(running.arrived));
     }
 
     fn finish(&mut self, mut running: Running, at: Duration) {
@@ -196,33 +188,17 @@ impl Engine {
 
         let counters = &mut self.counters;
         counters.finished += 1;
-        counters
-            .request_prompt_tokens
-            .observe(request.prompt_tokens);
-        counters
-            .request_generation_tokens
-            .observe(request.output_tokens);
+        counters.request_prompt_tokens.observe(request.prompt_tokens);
+        counters.request_generation_tokens.observe(request.output_tokens);
         counters.request_max_tokens.observe(request.output_tokens);
         counters.request_n.observe(1_u32);
-        counters
-            .computed_prompt_tokens
-            .observe(request.prompt_tokens - running.cached_tokens);
-        counters
-            .e2e_latency
-            .observe(at.saturating_sub(running.arrived));
-        counters
-            .queue_time
-            .observe(running.admitted.saturating_sub(running.arrived));
-        counters
-            .inference_time
-            .observe(at.saturating_sub(running.admitted));
+        counters.computed_prompt_tokens.observe(request.prompt_tokens - running.cached_tokens);
+        counters.e2e_latency.observe(at.saturating_sub(running.arrived));
+        counters.queue_time.observe(running.admitted.saturating_sub(running.arrived));
+        counters.inference_time.observe(at.saturating_sub(running.admitted));
         counters.prefill_time.observe(request.prefill);
         counters.decode_time.observe(request.decode_time());
-        let per_token = if request.output_tokens > 1 {
-            request.itl
-        } else {
-            Duration::ZERO
-        };
+        let per_token = if request.output_tokens > 1 { request.itl } else { Duration::ZERO };
         counters.time_per_output_token.observe(per_token);
     }
 }
@@ -233,15 +209,11 @@ fn count_gaps(running: &mut Running, now: Duration, counters: &mut Counters) {
         return;
     };
     let passed = now.saturating_sub(first_token).as_nanos() / running.request.itl.as_nanos().max(1);
-    let gaps = u32::try_from(passed)
-        .unwrap_or(u32::MAX)
-        .min(running.request.output_tokens - 1);
+    let gaps = u32::try_from(passed).unwrap_or(u32::MAX).min(running.request.output_tokens - 1);
     let new = u64::from(gaps - running.counted_gaps);
     running.counted_gaps = gaps;
     counters.generation_tokens += new;
-    counters
-        .inter_token_latency
-        .observe_many(running.request.itl, new);
+    counters.inter_token_latency.observe_many(running.request.itl, new);
 }
 
 fn blocks_of(tokens: u32, block_size: u32) -> u32 {
@@ -276,23 +248,11 @@ mod tests {
 
     /// 100 ms to the first token, then 10 tokens 20 ms apart: 280 ms in all; 9 to 10 blocks of 16.
     fn request() -> Request {
-        Request {
-            prompt_tokens: 140,
-            output_tokens: 10,
-            prefill: 100 * MS,
-            itl: 20 * MS,
-        }
+        Request { prompt_tokens: 140, output_tokens: 10, prefill: 100 * MS, itl: 20 * MS }
     }
 
     fn engine(max_num_seqs: u32, num_gpu_blocks: u32) -> Engine {
-        Engine::new(
-            &EngineSpec {
-                max_num_seqs,
-                num_gpu_blocks,
-                ..EngineSpec::default()
-            },
-            0.25,
-        )
+        Engine::new(&EngineSpec { max_num_seqs, num_gpu_blocks, ..EngineSpec::default() }, 0.25)
     }
 
     #[test]
@@ -366,10 +326,7 @@ mod tests {
             assert_eq!(counters.arrived, inside + counters.finished);
         }
         let end = engine.look(now + Duration::from_secs(3600));
-        assert_eq!(
-            (end.counters.finished, end.gauges),
-            (2000, Gauges::default())
-        );
+        assert_eq!((end.counters.finished, end.gauges), (2000, Gauges::default()));
         assert_eq!(engine.reserved_blocks, 0);
     }
 
@@ -380,13 +337,7 @@ mod tests {
             engine.arrive(Duration::from_secs(second), request());
         }
         let counters = engine.look(Duration::from_secs(60)).counters;
-        assert_eq!(
-            (counters.prefix_queries, counters.prefix_hits),
-            (7000, 1750)
-        );
-        assert_eq!(
-            (counters.prompt_tokens, counters.cached_prompt_tokens),
-            (7000, 1750)
-        );
+        assert_eq!((counters.prefix_queries, counters.prefix_hits), (7000, 1750));
+        assert_eq!((counters.prompt_tokens, counters.cached_prompt_tokens), (7000, 1750));
     }
 }

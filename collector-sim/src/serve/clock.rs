@@ -13,24 +13,15 @@ pub(super) struct SimClock {
 
 impl SimClock {
     pub(super) fn starting_at(base: Duration) -> Self {
-        Self {
-            base,
-            started: Some(now()),
-        }
+        Self { base, started: Some(now()) }
     }
 
     pub(super) fn now(&self) -> Duration {
-        self.base
-            + self
-                .started
-                .map_or(Duration::ZERO, |started| started.elapsed())
+        self.base + self.started.map_or(Duration::ZERO, |started| started.elapsed())
     }
 
     pub(super) fn freeze(&mut self) {
-        *self = Self {
-            base: self.now(),
-            started: None,
-        };
+        *self = Self { base: self.now(), started: None };
     }
 
     pub(super) fn unfreeze(&mut self) {
@@ -39,19 +30,13 @@ impl SimClock {
 }
 
 /// The machine's monotonic clock.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a server of real scrapes lives in real time"
-)]
+#[expect(clippy::disallowed_methods, reason = "a server of real scrapes lives in real time")]
 pub(super) fn now() -> Instant {
     Instant::now()
 }
 
 /// The machine's wall clock, for the start times that pages show.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a server of real scrapes lives in real time"
-)]
+#[expect(clippy::disallowed_methods, reason = "a server of real scrapes lives in real time")]
 pub(super) fn wall() -> SystemTime {
     SystemTime::now()
 }

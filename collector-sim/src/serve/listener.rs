@@ -42,12 +42,7 @@ pub(super) struct PodPages {
 
 impl PodPages {
     pub(super) fn new(fleet: Arc<LiveFleet>, (namespace, pod): PodKey) -> Self {
-        Self {
-            fleet,
-            namespace,
-            pod,
-            scrapes: Mutex::default(),
-        }
+        Self { fleet, namespace, pod, scrapes: Mutex::default() }
     }
 
     pub(super) fn pod(&self) -> &str {
@@ -64,16 +59,11 @@ impl PodPages {
         }
         if request.method() != Method::GET {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
-            response
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static("GET"));
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
             return response;
         }
         // Rendering takes longer than anything else here, so that it happens without the lock.
-        match self
-            .fleet
-            .with(|fleet| fleet.pod_page(&self.namespace, &self.pod))
-        {
+        match self.fleet.with(|fleet| fleet.pod_page(&self.namespace, &self.pod)) {
             Some(page) => {
                 self.note_scrape();
                 plain(StatusCode::OK, page.render())
@@ -94,10 +84,9 @@ impl PodPages {
 fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
-    );
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
     response
 }
 
@@ -116,11 +105,7 @@ impl Listener {
         let address = socket.local_addr()?;
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(serve(socket, pages, stopped));
-        Ok(Self {
-            address,
-            task,
-            stop,
-        })
+        Ok(Self { address, task, stop })
     }
 
     pub(super) fn address(&self) -> SocketAddr {

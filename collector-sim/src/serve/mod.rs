@@ -103,15 +103,11 @@ impl FleetServer {
     /// file, and another for each connection to it).
     pub async fn start(spec: FleetSpec) -> Result<Self, ServeError> {
         let fleet = Fleet::new(spec, clock::wall())?;
-        let pods: Vec<PodKey> = fleet
-            .pods()
-            .map(|(namespace, pod)| (namespace.to_owned(), pod.to_owned()))
-            .collect();
+        let pods: Vec<PodKey> =
+            fleet.pods().map(|(namespace, pod)| (namespace.to_owned(), pod.to_owned())).collect();
         let clock = SimClock::starting_at(fleet.now());
         let server = Self {
-            live: Arc::new(LiveFleet {
-                state: Mutex::new((fleet, clock)),
-            }),
+            live: Arc::new(LiveFleet { state: Mutex::new((fleet, clock)) }),
             pods: Mutex::default(),
             target_files: Mutex::default(),
         };
@@ -126,19 +122,8 @@ impl FleetServer {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = open(&pages, any_port).await?;
         let address = listener.address();
-        let target = Target {
-            address,
-            namespace: key.0.clone(),
-            pod: key.1.clone(),
-        };
-        lock(&self.pods).insert(
-            key,
-            ServedPod {
-                pages,
-                address,
-                listener: Some(listener),
-            },
-        );
+        let target = Target { address, namespace: key.0.clone(), pod: key.1.clone() };
+        lock(&self.pods).insert(key, ServedPod { pages, address, listener: Some(listener) });
         Ok(target)
     }
 
@@ -161,10 +146,8 @@ impl FleetServer {
     /// # Errors
     /// When the file cannot be written.
     pub fn write_targets_to(&self, path: &Path, label: PodLabel) -> Result<(), ServeError> {
-        targets::write(path, label, &self.targets()).map_err(|source| ServeError::Targets {
-            path: path.to_owned(),
-            source,
-        })?;
+        targets::write(path, label, &self.targets())
+            .map_err(|source| ServeError::Targets { path: path.to_owned(), source })?;
         lock(&self.target_files).push((path.to_owned(), label));
         Ok(())
     }
@@ -172,10 +155,8 @@ impl FleetServer {
     fn rewrite_targets(&self) -> Result<(), ServeError> {
         let targets = self.targets();
         for (path, label) in &*lock(&self.target_files) {
-            targets::write(path, *label, &targets).map_err(|source| ServeError::Targets {
-                path: path.clone(),
-                source,
-            })?;
+            targets::write(path, *label, &targets)
+                .map_err(|source| ServeError::Targets { path: path.clone(), source })?;
         }
         Ok(())
     }
@@ -222,8 +203,7 @@ impl FleetServer {
         engine: usize,
         gauges: Gauges,
     ) -> Result<(), FleetError> {
-        self.live
-            .with(|fleet| fleet.pin(namespace, pod, engine, gauges))
+        self.live.with(|fleet| fleet.pin(namespace, pod, engine, gauges))
     }
 
     /// Lets a pod show its own gauges again.
@@ -267,9 +247,7 @@ impl FleetServer {
     pub async fn kill_pod(&self, namespace: &str, pod: &str) -> Result<(), FleetError> {
         self.live.with(|fleet| fleet.kill_pod(namespace, pod))?;
         let key = (namespace.to_owned(), pod.to_owned());
-        let listener = lock(&self.pods)
-            .get_mut(&key)
-            .and_then(|served| served.listener.take());
+        let listener = lock(&self.pods).get_mut(&key).and_then(|served| served.listener.take());
         if let Some(listener) = listener {
             listener.stop().await;
         }
@@ -320,11 +298,9 @@ impl FleetServer {
 }
 
 async fn open(pages: &Arc<PodPages>, address: SocketAddr) -> Result<Listener, ServeError> {
-    Listener::open(Arc::clone(pages), address)
-        .await
-        .map_err(|source| ServeError::Listen {
-            pod: pages.pod().to_owned(),
-            address,
-            source,
-        })
+    Listener::open(Arc::clone(pages), address).await.map_err(|source| ServeError::Listen {
+        pod: pages.pod().to_owned(),
+        address,
+        source,
+    })
 }

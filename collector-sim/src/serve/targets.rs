@@ -37,18 +37,12 @@ pub(super) fn write(path: &Path, label: PodLabel, targets: &[Target]) -> io::Res
     };
     let groups: Vec<_> = targets
         .iter()
-        .map(
-            |Target {
-                 address,
-                 namespace,
-                 pod,
-             }| {
-                json!({
-                    "targets": [address.to_string()],
-                    "labels": { "namespace": namespace, pod_label: pod },
-                })
-            },
-        )
+        .map(|Target { address, namespace, pod }| {
+            json!({
+                "targets": [address.to_string()],
+                "labels": { "namespace": namespace, pod_label: pod },
+            })
+        })
         .collect();
     let mut unfinished = OsString::from(path);
     unfinished.push(".new");

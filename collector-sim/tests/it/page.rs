@@ -13,10 +13,7 @@ fn page_of(model: &str, engine: EngineSpec, after: Duration) -> String {
         load: Load::default(),
         ..VariantSpec::new("v", model, "ns")
     };
-    let spec = FleetSpec {
-        variants: vec![variant],
-        ..FleetSpec::default()
-    };
+    let spec = FleetSpec { variants: vec![variant], ..FleetSpec::default() };
     let epoch = SystemTime::UNIX_EPOCH + Duration::from_secs(1_755_400_000);
     let mut fleet = Fleet::new(spec, epoch).unwrap();
     fleet.advance_to(after);
@@ -24,10 +21,7 @@ fn page_of(model: &str, engine: EngineSpec, after: Duration) -> String {
 }
 
 fn names(names: MetricNames) -> EngineSpec {
-    EngineSpec {
-        names,
-        ..EngineSpec::default()
-    }
+    EngineSpec { names, ..EngineSpec::default() }
 }
 
 /// Each line of a fixture is a family's name, its type and, for histograms, its bounds.
@@ -38,14 +32,7 @@ fn check_families(page: &str, fixture: &str) {
         let mut bounds: Vec<&str> = page
             .lines()
             .filter(|line| line.starts_with(&format!("{family}_bucket{{")))
-            .map(|line| {
-                line.split("le=\"")
-                    .nth(1)
-                    .unwrap()
-                    .split('"')
-                    .next()
-                    .unwrap()
-            })
+            .map(|line| line.split("le=\"").nth(1).unwrap().split('"').next().unwrap())
             .collect();
         bounds.dedup();
         bounds.join(",")
@@ -98,15 +85,10 @@ fn samples_carry_the_labels_of_vllm_in_its_order() {
 
 #[test]
 fn each_data_parallel_engine_has_its_own_samples() {
-    let engine = EngineSpec {
-        engines: 4,
-        ..EngineSpec::default()
-    };
+    let engine = EngineSpec { engines: 4, ..EngineSpec::default() };
     let text = Text::parse(&page_of("m", engine, Duration::from_secs(60)));
-    let arrived: Vec<f64> = text
-        .named("vllm:prefix_cache_queries_total")
-        .map(|(_, tokens)| tokens / 500.0)
-        .collect();
+    let arrived: Vec<f64> =
+        text.named("vllm:prefix_cache_queries_total").map(|(_, tokens)| tokens / 500.0).collect();
     // 240 requests in the minute, in turn.
     assert_eq!(arrived, [60.0; 4]);
     assert_eq!(text.named("vllm:cache_config_info").count(), 4);
@@ -114,11 +96,7 @@ fn each_data_parallel_engine_has_its_own_samples() {
 
 #[test]
 fn any_model_id_is_escaped() {
-    let page = page_of(
-        "a\"b\\c\nd:/{}é",
-        names(MetricNames::V1),
-        Duration::from_secs(60),
-    );
+    let page = page_of("a\"b\\c\nd:/{}é", names(MetricNames::V1), Duration::from_secs(60));
     let expected = "vllm:num_requests_running{engine=\"0\",model_name=\"a\\\"b\\\\c\\nd:/{}é\"} ";
     assert!(page.contains(expected));
     Text::parse(&page);
@@ -128,9 +106,7 @@ fn any_model_id_is_escaped() {
 fn an_idle_engine_shows_zeros_in_every_family() {
     let text = Text::parse(&page_of("m", names(MetricNames::V1), Duration::ZERO));
     let idle = |series: &str| {
-        !["_created", "_info", "sleep_state", "process_"]
-            .iter()
-            .any(|part| series.contains(part))
+        !["_created", "_info", "sleep_state", "process_"].iter().any(|part| series.contains(part))
     };
     for (series, value) in text.samples.iter().filter(|(series, _)| idle(series)) {
         assert!(value.abs() < f64::EPSILON, "{series} is {value}");

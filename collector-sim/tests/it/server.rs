@@ -10,26 +10,13 @@ use tokio::net::TcpStream;
 use crate::text::Text;
 
 async fn start(pods: u32) -> FleetServer {
-    let variant = VariantSpec {
-        pods,
-        ..VariantSpec::new("v", "org/model", "ns")
-    };
+    let variant = VariantSpec { pods, ..VariantSpec::new("v", "org/model", "ns") };
     let variants = vec![variant];
-    FleetServer::start(FleetSpec {
-        variants,
-        ..FleetSpec::default()
-    })
-    .await
-    .unwrap()
+    FleetServer::start(FleetSpec { variants, ..FleetSpec::default() }).await.unwrap()
 }
 
 fn address_of(fleet: &FleetServer, pod: &str) -> SocketAddr {
-    fleet
-        .targets()
-        .into_iter()
-        .find(|target| target.pod == pod)
-        .unwrap()
-        .address
+    fleet.targets().into_iter().find(|target| target.pod == pod).unwrap().address
 }
 
 /// Head and body of the answer to one request.
@@ -73,23 +60,11 @@ async fn a_scrape_of_a_frozen_fleet_equals_its_truth_and_is_recorded() {
 async fn only_metrics_is_answered() {
     let fleet = start(1).await;
     let address = address_of(&fleet, "v-0");
-    assert!(
-        ask(address, "GET /")
-            .await
-            .unwrap()
-            .0
-            .starts_with("HTTP/1.1 404")
-    );
+    assert!(ask(address, "GET /").await.unwrap().0.starts_with("HTTP/1.1 404"));
     let (head, _) = ask(address, "POST /metrics").await.unwrap();
-    assert!(
-        head.starts_with("HTTP/1.1 405") && head.contains("allow: GET"),
-        "{head}"
-    );
+    assert!(head.starts_with("HTTP/1.1 405") && head.contains("allow: GET"), "{head}");
     let (head, _) = ask(address, "GET /metrics").await.unwrap();
-    assert!(
-        head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"),
-        "{head}"
-    );
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
     fleet.stop().await;
 }
 
@@ -98,9 +73,7 @@ async fn a_killed_pod_refuses_and_ends_its_connections_and_restarts_on_its_addre
     let fleet = start(2).await;
     let address = address_of(&fleet, "v-0");
     let mut idle = TcpStream::connect(address).await.unwrap();
-    idle.write_all(b"GET /metrics HTTP/1.1\r\nHost: pod\r\n\r\n")
-        .await
-        .unwrap();
+    idle.write_all(b"GET /metrics HTTP/1.1\r\nHost: pod\r\n\r\n").await.unwrap();
     idle.read_exact(&mut [0; 12]).await.unwrap();
 
     fleet.kill_pod("ns", "v-0").await.unwrap();
@@ -121,11 +94,7 @@ async fn a_killed_pod_refuses_and_ends_its_connections_and_restarts_on_its_addre
 #[tokio::test]
 async fn pinned_gauges_are_scraped() {
     let fleet = start(1).await;
-    let gauges = Gauges {
-        waiting: 5,
-        running: 7,
-        kv_cache_usage: 0.5,
-    };
+    let gauges = Gauges { waiting: 5, running: 7, kv_cache_usage: 0.5 };
     fleet.pin("ns", "v-0", 0, gauges).unwrap();
     let text = scrape(address_of(&fleet, "v-0")).await;
     assert!((text.only("vllm:num_requests_waiting") - 5.0).abs() < f64::EPSILON);
@@ -167,10 +136,7 @@ async fn a_dropped_or_stopped_fleet_refuses() {
     let fleet = start(1).await;
     let address = address_of(&fleet, "v-0");
     fleet.stop().await;
-    assert_eq!(
-        TcpStream::connect(address).await.unwrap_err().kind(),
-        ErrorKind::ConnectionRefused
-    );
+    assert_eq!(TcpStream::connect(address).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
 
     let fleet = start(1).await;
     let address = address_of(&fleet, "v-0");

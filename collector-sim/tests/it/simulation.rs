@@ -22,23 +22,11 @@ fn lively(requests_per_minute: f64) -> Load {
 
 fn fleet_of(seed: u64, variants: Vec<VariantSpec>) -> Fleet {
     let epoch = SystemTime::UNIX_EPOCH + Duration::from_secs(1_755_400_000);
-    Fleet::new(
-        FleetSpec {
-            seed,
-            variants,
-            ..FleetSpec::default()
-        },
-        epoch,
-    )
-    .unwrap()
+    Fleet::new(FleetSpec { seed, variants, ..FleetSpec::default() }, epoch).unwrap()
 }
 
 fn one_variant(pods: u32, load: Load) -> VariantSpec {
-    VariantSpec {
-        pods,
-        load,
-        ..VariantSpec::new("v", MODEL, "ns")
-    }
+    VariantSpec { pods, load, ..VariantSpec::new("v", MODEL, "ns") }
 }
 
 fn at(seconds: u64) -> Duration {
@@ -48,10 +36,7 @@ fn at(seconds: u64) -> Duration {
 #[track_caller]
 fn assert_close(value: Option<f64>, expected: f64, tolerance: f64) {
     let value = value.expect("measured");
-    assert!(
-        (value / expected - 1.0).abs() <= tolerance,
-        "{value} is not {expected}"
-    );
+    assert!((value / expected - 1.0).abs() <= tolerance, "{value} is not {expected}");
 }
 
 #[test]
@@ -75,18 +60,8 @@ fn the_same_seed_shows_the_same_page_however_often_it_is_looked_at() {
 
 #[test]
 fn every_request_is_waiting_running_or_finished() {
-    let engine = EngineSpec {
-        max_num_seqs: 6,
-        num_gpu_blocks: 300,
-        ..EngineSpec::default()
-    };
-    let mut fleet = fleet_of(
-        3,
-        vec![VariantSpec {
-            engine,
-            ..one_variant(3, lively(600.0))
-        }],
-    );
+    let engine = EngineSpec { max_num_seqs: 6, num_gpu_blocks: 300, ..EngineSpec::default() };
+    let mut fleet = fleet_of(3, vec![VariantSpec { engine, ..one_variant(3, lively(600.0)) }]);
     let mut queued = false;
     for second in 1..300 {
         fleet.advance_to(at(second));
@@ -106,8 +81,7 @@ fn counters_never_decrease_but_at_a_restart() {
     let counters = |fleet: &mut Fleet| {
         let mut text = Text::parse(&fleet.page("ns", "v-0").unwrap());
         let parts = ["_total{", "_bucket{", "_count{", "_sum{"];
-        text.samples
-            .retain(|series, _| parts.iter().any(|part| series.contains(part)));
+        text.samples.retain(|series, _| parts.iter().any(|part| series.contains(part)));
         text.samples
     };
     let mut before = counters(&mut fleet);
@@ -121,77 +95,35 @@ fn counters_never_decrease_but_at_a_restart() {
     }
 
     fleet.restart_pod("ns", "v-0").unwrap();
-    assert!(
-        counters(&mut fleet)
-            .values()
-            .all(|value| value.abs() < f64::EPSILON)
-    );
+    assert!(counters(&mut fleet).values().all(|value| value.abs() < f64::EPSILON));
     let created = fleet.page("ns", "v-0").unwrap();
-    assert!(
-        created.contains("process_start_time_seconds 1.755400054663e+09"),
-        "{created}"
-    );
+    assert!(created.contains("process_start_time_seconds 1.755400054663e+09"), "{created}");
 }
 
 #[test]
 fn the_page_shows_the_truth() {
-    let engine = EngineSpec {
-        max_num_seqs: 6,
-        ..EngineSpec::default()
-    };
-    let mut fleet = fleet_of(
-        5,
-        vec![VariantSpec {
-            engine,
-            ..one_variant(2, lively(600.0))
-        }],
-    );
+    let engine = EngineSpec { max_num_seqs: 6, ..EngineSpec::default() };
+    let mut fleet = fleet_of(5, vec![VariantSpec { engine, ..one_variant(2, lively(600.0)) }]);
     fleet.advance_to(at(300));
     let truth = fleet.truth("ns", "v-0").unwrap();
     let text = Text::parse(&fleet.page("ns", "v-0").unwrap());
     let check = |name: &str, truth: f64| {
         let shown = text.only(name);
-        assert!(
-            (shown - truth).abs() < 1e-6,
-            "{name} shows {shown}, the truth is {truth}"
-        );
+        assert!((shown - truth).abs() < 1e-6, "{name} shows {shown}, the truth is {truth}");
     };
     check("vllm:num_requests_waiting", f64::from(truth.waiting()));
     check("vllm:num_requests_running", f64::from(truth.running()));
     check("vllm:kv_cache_usage_perc", truth.kv_cache_usage());
-    let Totals {
-        prompt_tokens,
-        output_tokens,
-        finished,
-        ..
-    } = truth.totals;
+    let Totals { prompt_tokens, output_tokens, finished, .. } = truth.totals;
     check("vllm:request_prompt_tokens_count", finished as f64);
     check("vllm:request_prompt_tokens_sum", prompt_tokens as f64);
     check("vllm:request_generation_tokens_sum", output_tokens as f64);
-    check(
-        "vllm:time_to_first_token_seconds_sum",
-        truth.totals.ttft.as_secs_f64(),
-    );
-    check(
-        "vllm:time_to_first_token_seconds_count",
-        truth.totals.first_tokens as f64,
-    );
-    check(
-        "vllm:inter_token_latency_seconds_sum",
-        truth.totals.itl.as_secs_f64(),
-    );
-    check(
-        "vllm:inter_token_latency_seconds_count",
-        truth.totals.gaps as f64,
-    );
-    check(
-        "vllm:prefix_cache_queries_total",
-        truth.totals.prefix_queries as f64,
-    );
-    check(
-        "vllm:prefix_cache_hits_total",
-        truth.totals.prefix_hits as f64,
-    );
+    check("vllm:time_to_first_token_seconds_sum", truth.totals.ttft.as_secs_f64());
+    check("vllm:time_to_first_token_seconds_count", truth.totals.first_tokens as f64);
+    check("vllm:inter_token_latency_seconds_sum", truth.totals.itl.as_secs_f64());
+    check("vllm:inter_token_latency_seconds_count", truth.totals.gaps as f64);
+    check("vllm:prefix_cache_queries_total", truth.totals.prefix_queries as f64);
+    check("vllm:prefix_cache_hits_total", truth.totals.prefix_hits as f64);
     assert!(truth.waiting() > 0 && truth.running() > 0 && truth.kv_cache_usage() > 0.0);
 }
 
@@ -240,24 +172,15 @@ fn the_load_of_a_killed_pod_goes_to_the_others() {
     assert_eq!(fleet.page("ns", "v-1"), None);
     let before = fleet.truth("ns", "v-0").unwrap().totals;
     fleet.advance_to(at(120));
-    assert_eq!(
-        (fleet.truth("ns", "v-0").unwrap().totals - before).arrived,
-        120
-    );
+    assert_eq!((fleet.truth("ns", "v-0").unwrap().totals - before).arrived, 120);
     let model = fleet.model_truth("ns", MODEL).unwrap();
-    assert_eq!(
-        (model.pods, model.totals.arrived, model.refused),
-        (2, 480, 0)
-    );
+    assert_eq!((model.pods, model.totals.arrived, model.refused), (2, 480, 0));
 
     fleet.kill_pod("ns", "v-0").unwrap();
     fleet.kill_pod("ns", "v-2").unwrap();
     fleet.advance_to(at(180));
     let model = fleet.model_truth("ns", MODEL).unwrap();
-    assert_eq!(
-        (model.pods, model.totals.arrived, model.refused),
-        (0, 480, 240)
-    );
+    assert_eq!((model.pods, model.totals.arrived, model.refused), (0, 480, 240));
 }
 
 #[test]
@@ -268,19 +191,13 @@ fn a_new_pod_takes_its_share_and_names_are_not_used_again() {
     assert_eq!(fleet.truth("ns", "v-1").unwrap().totals.arrived, 120);
     fleet.delete_pod("ns", "v-1").unwrap();
     assert_eq!(fleet.add_pod("ns", "v").unwrap(), "v-2");
-    assert!(matches!(
-        fleet.kill_pod("ns", "v-1"),
-        Err(FleetError::NoSuchPod { .. })
-    ));
+    assert!(matches!(fleet.kill_pod("ns", "v-1"), Err(FleetError::NoSuchPod { .. })));
 }
 
 #[test]
 fn two_variants_of_a_model_are_one_model() {
     let variants = ["a", "b"]
-        .map(|name| VariantSpec {
-            pods: 1,
-            ..VariantSpec::new(name, MODEL, "ns")
-        })
+        .map(|name| VariantSpec { pods: 1, ..VariantSpec::new(name, MODEL, "ns") })
         .to_vec();
     let mut fleet = fleet_of(1, variants);
     fleet.advance_to(at(60));
@@ -297,16 +214,11 @@ fn a_load_can_end_and_begin_again() {
     fleet.set_requests_per_minute("ns", "v", 0.0).unwrap();
     fleet.advance_to(at(600));
     let idle = fleet.truth("ns", "v-0").unwrap();
-    assert_eq!(
-        (idle.totals.arrived, idle.totals.finished, idle.running()),
-        (240, 240, 0)
-    );
+    assert_eq!((idle.totals.arrived, idle.totals.finished, idle.running()), (240, 240, 0));
     fleet.set_requests_per_minute("ns", "v", 60.0).unwrap();
     fleet.advance_to(at(610));
     assert_eq!(fleet.truth("ns", "v-0").unwrap().totals.arrived, 250);
-    let error = fleet
-        .set_requests_per_minute("ns", "v", f64::NAN)
-        .unwrap_err();
+    let error = fleet.set_requests_per_minute("ns", "v", f64::NAN).unwrap_err();
     assert!(matches!(error, FleetError::BadLoad(_)));
 }
 
@@ -315,11 +227,7 @@ fn pinned_gauges_are_shown_and_true_until_unpinned() {
     let mut fleet = fleet_of(1, vec![one_variant(1, Load::default())]);
     fleet.advance_to(at(60));
     let own = fleet.truth("ns", "v-0").unwrap().engines[0];
-    let pinned = Gauges {
-        waiting: 17,
-        running: 3,
-        kv_cache_usage: 0.875,
-    };
+    let pinned = Gauges { waiting: 17, running: 3, kv_cache_usage: 0.875 };
     fleet.pin("ns", "v-0", 0, pinned).unwrap();
     assert_eq!(fleet.truth("ns", "v-0").unwrap().engines, [pinned]);
     let text = Text::parse(&fleet.page("ns", "v-0").unwrap());
@@ -334,23 +242,14 @@ fn pinned_gauges_are_shown_and_true_until_unpinned() {
 #[test]
 fn the_demo_fleet_is_neither_idle_nor_jammed() {
     let mut fleet = Fleet::new(FleetSpec::demo(), SystemTime::UNIX_EPOCH).unwrap();
-    let pods: Vec<_> = fleet
-        .pods()
-        .map(|(ns, pod)| (ns.to_owned(), pod.to_owned()))
-        .collect();
+    let pods: Vec<_> = fleet.pods().map(|(ns, pod)| (ns.to_owned(), pod.to_owned())).collect();
     assert_eq!(pods.len(), 24);
     for minutes in [5, 10, 30, 60] {
         fleet.advance_to(at(minutes * 60));
         for (namespace, pod) in &pods {
             let truth = fleet.truth(namespace, pod).unwrap();
-            assert!(
-                (0.02..=1.0).contains(&truth.kv_cache_usage()),
-                "{pod}: {truth:?}"
-            );
-            assert!(
-                truth.running() > 0 && truth.waiting() < 50,
-                "{pod}: {truth:?}"
-            );
+            assert!((0.02..=1.0).contains(&truth.kv_cache_usage()), "{pod}: {truth:?}");
+            assert!(truth.running() > 0 && truth.waiting() < 50, "{pod}: {truth:?}");
         }
     }
 }
@@ -373,102 +272,35 @@ fn a_fleet_can_be_described_in_toml() {
     .unwrap();
     let variant = &spec.variants[0];
     assert_eq!(spec.warm_up, at(120));
-    assert_eq!(
-        (
-            variant.pods,
-            variant.engine.engines,
-            variant.engine.block_size
-        ),
-        (3, 2, 16)
-    );
+    assert_eq!((variant.pods, variant.engine.engines, variant.engine.block_size), (3, 2, 16));
     assert_eq!(variant.load.itl, Duration::from_millis(25));
     assert_eq!(variant.load.arrivals, Arrivals::Poisson);
     assert!(toml::from_str::<FleetSpec>("[[variants]]\nname = \"a\"").is_err());
-    assert!(
-        toml::from_str::<FleetSpec>("sed = 1")
-            .unwrap_err()
-            .to_string()
-            .contains("sed")
-    );
+    assert!(toml::from_str::<FleetSpec>("sed = 1").unwrap_err().to_string().contains("sed"));
 }
 
 #[track_caller]
 fn check_refused(variant: VariantSpec, words: &str) {
-    let spec = FleetSpec {
-        variants: vec![variant],
-        ..FleetSpec::default()
-    };
-    let error = Fleet::new(spec, SystemTime::UNIX_EPOCH)
-        .unwrap_err()
-        .to_string();
+    let spec = FleetSpec { variants: vec![variant], ..FleetSpec::default() };
+    let error = Fleet::new(spec, SystemTime::UNIX_EPOCH).unwrap_err().to_string();
     assert!(error.contains(words), "{error}");
 }
 
 #[test]
 fn impossible_descriptions_are_refused_with_their_reason() {
     let variant = || VariantSpec::new("v", MODEL, "ns");
-    let engine = EngineSpec {
-        num_gpu_blocks: 10,
-        ..EngineSpec::default()
-    };
-    check_refused(
-        VariantSpec {
-            engine,
-            ..variant()
-        },
-        "its longest request has 600 tokens",
-    );
-    let engine = EngineSpec {
-        block_size: 0,
-        ..EngineSpec::default()
-    };
-    check_refused(
-        VariantSpec {
-            engine,
-            ..variant()
-        },
-        "the KV cache 0",
-    );
-    let engine = EngineSpec {
-        engines: 2,
-        names: collector_sim::MetricNames::V0,
-        ..EngineSpec::default()
-    };
-    check_refused(
-        VariantSpec {
-            engine,
-            ..variant()
-        },
-        "no label to tell engines apart",
-    );
-    check_refused(
-        VariantSpec {
-            load: lively(-1.0),
-            ..variant()
-        },
-        "requests_per_minute = -1",
-    );
-    check_refused(
-        VariantSpec {
-            load: lively(f64::INFINITY),
-            ..variant()
-        },
-        "inf",
-    );
-    check_refused(
-        VariantSpec {
-            name: String::new(),
-            ..variant()
-        },
-        "must not be empty",
-    );
+    let engine = EngineSpec { num_gpu_blocks: 10, ..EngineSpec::default() };
+    check_refused(VariantSpec { engine, ..variant() }, "its longest request has 600 tokens");
+    let engine = EngineSpec { block_size: 0, ..EngineSpec::default() };
+    check_refused(VariantSpec { engine, ..variant() }, "the KV cache 0");
+    let engine =
+        EngineSpec { engines: 2, names: collector_sim::MetricNames::V0, ..EngineSpec::default() };
+    check_refused(VariantSpec { engine, ..variant() }, "no label to tell engines apart");
+    check_refused(VariantSpec { load: lively(-1.0), ..variant() }, "requests_per_minute = -1");
+    check_refused(VariantSpec { load: lively(f64::INFINITY), ..variant() }, "inf");
+    check_refused(VariantSpec { name: String::new(), ..variant() }, "must not be empty");
 
-    let twice = FleetSpec {
-        variants: vec![variant(), variant()],
-        ..FleetSpec::default()
-    };
-    let error = Fleet::new(twice, SystemTime::UNIX_EPOCH)
-        .unwrap_err()
-        .to_string();
+    let twice = FleetSpec { variants: vec![variant(), variant()], ..FleetSpec::default() };
+    let error = Fleet::new(twice, SystemTime::UNIX_EPOCH).unwrap_err().to_string();
     assert!(error.contains("there are two of this name"), "{error}");
 }

@@ -23,10 +23,7 @@ impl Text {
             } else if !line.starts_with("# HELP ") {
                 let (series, value) = line.rsplit_once(' ').unwrap();
                 let family = &families.last().unwrap().0;
-                assert!(
-                    series.starts_with(family.as_str()),
-                    "{series} is not of {family}"
-                );
+                assert!(series.starts_with(family.as_str()), "{series} is not of {family}");
                 let before = samples.insert(series.to_owned(), value.parse().unwrap());
                 assert!(before.is_none(), "{series} is there twice");
             }
@@ -44,8 +41,6 @@ impl Text {
 
     /// All samples of a name.
     pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = (&String, &f64)> {
-        self.samples
-            .iter()
-            .filter(move |(series, _)| series.split('{').next().unwrap() == name)
+        self.samples.iter().filter(move |(series, _)| series.split('{').next().unwrap() == name)
     }
 }

@@ -3,3 +3,5 @@
 mod backend_suite;
 mod cache_suite;
 mod fake_backend;
+#[cfg(feature = "real-servers")]
+mod prometheus_server;

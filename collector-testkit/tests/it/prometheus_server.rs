@@ -33,14 +33,16 @@ async fn pods(server: &PrometheusServer) -> Vec<String> {
     pods
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_stored_scrape_of_a_frozen_fleet_is_its_truth() {
     let fleet = fleet().await;
     let Some(server) = PrometheusServer::start_or_skip(&fleet, PrometheusOptions::default()).await
     else {
         return;
     };
-    fleet.pin("chat", "llama-1", 0, Gauges { waiting: 7, running: 3, kv_cache_usage: 0.5 }).unwrap();
+    fleet
+        .pin("chat", "llama-1", 0, Gauges { waiting: 7, running: 3, kv_cache_usage: 0.5 })
+        .unwrap();
     fleet.freeze();
     server.stored_scrape(&fleet).await.unwrap();
 
@@ -55,11 +57,13 @@ async fn a_stored_scrape_of_a_frozen_fleet_is_its_truth() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn pods_that_come_and_go_are_targets_that_come_and_go() {
     let fleet = fleet().await;
     let options = PrometheusOptions { pod_label: PodLabel::Pod, ..PrometheusOptions::default() };
-    let Some(server) = PrometheusServer::start_or_skip(&fleet, options).await else { return };
+    let Some(server) = PrometheusServer::start_or_skip(&fleet, options).await else {
+        return;
+    };
     server.stored_scrape(&fleet).await.unwrap();
     assert_eq!(pods(&server).await, ["llama-0", "llama-1"]);
 
@@ -73,7 +77,7 @@ async fn pods_that_come_and_go_are_targets_that_come_and_go() {
     assert_eq!(pods(&server).await, ["llama-2"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_stopped_server_refuses_and_starts_again_with_its_data() {
     let fleet = fleet().await;
     let Some(mut server) =
@@ -82,8 +86,7 @@ async fn a_stopped_server_refuses_and_starts_again_with_its_data() {
         return;
     };
     server.stored_scrape(&fleet).await.unwrap();
-    let (url, before) = (server.url(), query(&server, "time()").await.len());
-    assert_eq!(before, 0, "a scalar has no rows");
+    let url = server.url();
 
     server.stop();
     let error = server.get("/-/ready").await.unwrap_err().to_string();
@@ -98,7 +101,7 @@ async fn a_stopped_server_refuses_and_starts_again_with_its_data() {
     assert_eq!(query(&server, "last_over_time(vllm:num_requests_running[5m])").await.len(), 2);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn requests_are_counted_by_handler() {
     let fleet = fleet().await;
     let Some(server) = PrometheusServer::start_or_skip(&fleet, PrometheusOptions::default()).await
@@ -114,7 +117,7 @@ async fn requests_are_counted_by_handler() {
     assert_eq!(server.requests_total("/api/v1/series").await.unwrap(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_server_that_cannot_start_shows_its_log() {
     let fleet = fleet().await;
     let works = PrometheusServer::start_or_skip(&fleet, PrometheusOptions::default()).await;
