@@ -14,6 +14,7 @@ use collector_core::{
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
+use crate::breaker::Admission;
 use crate::engine::Engine;
 use crate::flight::{Batch, Flight, Flights, Landing};
 use crate::publish::{Looked, Publisher};
@@ -56,8 +57,13 @@ impl Engine {
         for tried in 1..=retry::TRIES {
             let urgency = urgency(&aloft.pending);
             let time_left = self.limit(urgency).saturating_sub(started.elapsed());
+            let admission = match self.source.breaker.admit(self.clock.now()) {
+                Ok(admission) => admission,
+                // Another try would be refused as well.
+                Err(error) => return self.land_failed(&mut aloft.pending, &error),
+            };
             let looked = tokio::select! {
-                looked = self.look(&aloft.pending, urgency, time_left) => looked,
+                looked = self.look(admission, &aloft.pending, urgency, time_left) => looked,
                 () = given_up(&stopping, &aloft.pending) => return,
             };
             let last = tried == retry::TRIES;
@@ -67,8 +73,7 @@ impl Engine {
             let pause = retry::pause(tried, urgency, &error);
             let time_left = self.limit(urgency).saturating_sub(started.elapsed());
             if pause >= time_left {
-                self.land_failed(&mut aloft.pending, &error);
-                return;
+                return self.land_failed(&mut aloft.pending, &error);
             }
             // A caller who joins a refresh in its long pause wakes it, unless the server itself
             // named the pause.
@@ -93,11 +98,11 @@ impl Engine {
     /// One look at the backend.
     async fn look(
         &self,
+        admission: Admission<'_>,
         flights: &[Arc<Flight>],
         urgency: Urgency,
         time_left: Duration,
     ) -> Result<Vec<(ModelRef, Answer)>, Arc<BackendError>> {
-        let admission = self.source.breaker.admit(self.clock.now())?;
         let models: Vec<ModelRef> = flights.iter().map(|flight| flight.model.clone()).collect();
         let load_per_pod = self.wants_load_per_pod(&models, urgency);
         let mut ask = Ask::new(&models, &load_per_pod);

@@ -407,5 +407,152 @@ fn variant_rates(
 }
 
 #[cfg(test)]
-#[path = "publish_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::directory::{StaticDirectory, VariantSpec};
+    use collector_core::{Clock as _, ManualClock};
+
+    struct Bench {
+        config: CacheConfig,
+        directory: StaticDirectory,
+        model: ModelRef,
+        clock: ManualClock,
+    }
+
+    impl Bench {
+        fn new(variants: &[(&str, &str)]) -> Self {
+            let model = ModelRef::new("llama", "prod");
+            let spec = |(name, pods): &(&str, &str)| VariantSpec {
+                name: (*name).into(),
+                namespace: model.namespace.clone(),
+                model: model.model.clone(),
+                accelerator: None,
+                cost: 10.0,
+                pods: (*pods).to_owned(),
+                max_batch: None,
+            };
+            Self {
+                config: CacheConfig::default(),
+                directory: StaticDirectory::new(variants.iter().map(spec).collect()).unwrap(),
+                model: model.clone(),
+                clock: ManualClock::new(),
+            }
+        }
+
+        fn publish(&self, looked: Looked, before: Option<&Stored>) -> Published {
+            let publisher = Publisher {
+                config: &self.config,
+                directory: &self.directory,
+                model: &self.model,
+                variants: None,
+                pinned: false,
+                now: self.clock.now(),
+            };
+            publisher.publish(&"test".into(), looked, before, |_| None)
+        }
+
+        fn sample(&self, pods: &[&str]) -> ModelSample {
+            let now = self.clock.now();
+            ModelSample::new(now, pods.iter().map(|pod| ReplicaMetrics::new(*pod, now)).collect())
+        }
+    }
+
+    fn replicas(published: &Published) -> Arc<Replicas> {
+        match &published.replicas.value {
+            Value::Replicas(replicas) => Arc::clone(replicas),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn allocation_of(published: &Published, variant: &str) -> Arc<Allocation> {
+        let found = published.allocations.iter().find(|(_, name, _)| name.as_str() == variant);
+        match &found.unwrap().2.value {
+            Value::Allocation(allocation) => Arc::clone(allocation),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn load(pod: Option<&str>, requests: f64) -> LoadRow {
+        let rates = LoadRates { requests: Some(requests), ..LoadRates::default() };
+        LoadRow { pod: pod.map(PodName::from), rates }
+    }
+
+    #[test]
+    fn an_older_look_never_replaces_a_newer_one() {
+        let bench = Bench::new(&[]);
+        let old = bench.sample(&["a"]);
+        bench.clock.advance(Duration::from_secs(1));
+        let newer = bench.publish(Looked::Found(bench.sample(&["a", "b"])), None);
+        let after = bench.publish(Looked::Found(old), Some(&newer.replicas));
+        assert_eq!(replicas(&after).replicas.len(), 2);
+    }
+
+    #[test]
+    fn a_sample_from_the_future_is_from_now() {
+        let bench = Bench::new(&[]);
+        let mut sample = bench.sample(&["a"]);
+        sample.replicas[0].sampled_at = bench.clock.now() + Duration::from_secs(3600);
+        let published = bench.publish(Looked::Found(sample), None);
+        assert_eq!(replicas(&published).oldest, bench.clock.now());
+    }
+
+    #[test]
+    fn the_models_load_belongs_to_a_variant_only_when_all_its_pods_do() {
+        let bench = Bench::new(&[("h100", "h-*")]);
+        let mut sample = bench.sample(&["h-0", "h-1"]);
+        sample.load = vec![load(None, 2.0)];
+        let published = bench.publish(Looked::Found(sample), None);
+        assert_eq!(allocation_of(&published, "h100").load.arrival_rate, Some(120.0));
+
+        let mut sample = bench.sample(&["h-0", "stray"]);
+        sample.load = vec![load(None, 2.0)];
+        let published = bench.publish(Looked::Found(sample.clone()), None);
+        assert_eq!(allocation_of(&published, "h100").load.arrival_rate, None);
+        assert_eq!(published.unclaimed, 1);
+
+        sample.load = vec![load(Some("h-0"), 1.5), load(Some("stray"), 0.5)];
+        let published = bench.publish(Looked::Found(sample), None);
+        assert_eq!(allocation_of(&published, "h100").load.arrival_rate, Some(90.0));
+    }
+
+    #[test]
+    fn a_variant_without_pods_beside_one_with_them_carries_a_known_zero() {
+        let bench = Bench::new(&[("h100", "h-*"), ("l4", "l-*")]);
+        let mut sample = bench.sample(&["h-0"]);
+        sample.load = vec![load(Some("h-0"), 1.0)];
+        let published = bench.publish(Looked::Found(sample), None);
+        let idle = allocation_of(&published, "l4");
+        assert_eq!((idle.num_replicas, idle.load.arrival_rate), (0, Some(0.0)));
+        assert_eq!(idle.ttft_average, Some(0.0));
+    }
+
+    #[test]
+    fn replicas_that_an_incomplete_answer_lacks_keep_their_load_too() {
+        let bench = Bench::new(&[("h100", "h-*"), ("l4", "l-*")]);
+        let mut sample = bench.sample(&["h-0", "h-1"]);
+        sample.load = vec![load(Some("h-0"), 1.0), load(Some("h-1"), 1.0)];
+        let before = bench.publish(Looked::Found(sample), None);
+        bench.clock.advance(Duration::from_secs(30));
+        let mut sample = bench.sample(&["h-0"]);
+        sample.load = vec![load(Some("h-0"), 1.0)];
+        sample.complete = false;
+        let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
+        let allocation = allocation_of(&published, "h100");
+        assert_eq!((allocation.num_replicas, allocation.load.arrival_rate), (2, Some(120.0)));
+        assert!(allocation.partial);
+    }
+
+    #[test]
+    fn a_failed_look_changes_no_value() {
+        let bench = Bench::new(&[]);
+        let before = bench.publish(Looked::Found(bench.sample(&["a"])), None);
+        bench.clock.advance(Duration::from_secs(30));
+        let kind = collector_core::ErrorKind::Timeout;
+        let operation = collector_core::Operation::Fetch;
+        let error = Arc::new(BackendError::new(kind, "test".into(), operation, "x"));
+        let after = bench.publish(Looked::Failed(error), Some(&before.replicas));
+        assert_eq!(replicas(&after), replicas(&before));
+        assert_eq!(after.replicas.outcome, Outcome::Failed);
+        assert_eq!(after.replicas.keep_until, before.replicas.keep_until);
+    }
+}

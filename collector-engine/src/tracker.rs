@@ -42,8 +42,20 @@ impl Tracker {
             tracked.pinned |= pinned;
             return;
         }
-        let variants = directory.variants_of(model).iter().map(|v| v.name.clone()).collect();
+        let variants = names_of(directory, model);
         models.insert(model.clone(), Tracked { pinned, variants, since: now });
+    }
+
+    /// Follows a directory that has changed: models with variants are tracked, and pinned, with the
+    /// variants they have now; those without stay tracked for as long as they are read.
+    pub(crate) fn follow(&self, directory: &dyn VariantDirectory, now: Tick) {
+        for variant in directory.variants() {
+            self.track(&variant.model, directory, true, now);
+        }
+        for (model, tracked) in self.lock().iter_mut() {
+            tracked.variants = names_of(directory, model);
+            tracked.pinned = !tracked.variants.is_empty();
+        }
     }
 
     /// Tracks a variant of a tracked model again after it was stopped.
@@ -95,4 +107,8 @@ impl Tracker {
     pub(crate) fn all(&self) -> Vec<(ModelRef, Tracked)> {
         self.lock().iter().map(|(model, tracked)| (model.clone(), tracked.clone())).collect()
     }
+}
+
+fn names_of(directory: &dyn VariantDirectory, model: &ModelRef) -> BTreeSet<VariantName> {
+    directory.variants_of(model).iter().map(|variant| variant.name.clone()).collect()
 }

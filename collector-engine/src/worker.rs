@@ -133,9 +133,7 @@ impl Engine {
     /// Makes the entries anew from the last answers, because pods may belong to other variants now.
     fn publish_again(&self) {
         let now = self.clock.now();
-        for variant in self.directory.variants() {
-            self.tracker.track(&variant.model, &*self.directory, true, now);
-        }
+        self.tracker.follow(&*self.directory, now);
         for (model, tracked) in self.tracker.all() {
             let ticket = self.gate.ticket();
             self.gate.store(&ticket, &model, |_| {

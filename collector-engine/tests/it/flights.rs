@@ -1,0 +1,194 @@
+//! Concurrent misses, retries, panics, deadlines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use collector_core::{
+    BreakerState, CollectError, ErrorKind, MetricsCollector as _, ModelRef, Urgency,
+};
+use collector_testkit::Failure;
+use futures_util::future::join_all;
+
+use crate::setup::{config, llama, pass, secs, setup, setup_with};
+
+fn kind(error: &CollectError) -> ErrorKind {
+    match error {
+        CollectError::Backend(error) => error.kind(),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_concurrent_misses_of_one_model_share_one_fetch() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    let model = llama();
+    let reads = (0..1000).map(|_| setup.read(&model));
+    assert_eq!(join_all(reads).await.len(), 1000);
+    assert_eq!(setup.backend.fetches(), 1);
+    assert_eq!(setup.collector.state().coalesced_misses, 999);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_holds_without_a_cache() {
+    let setup = setup_with(config(|config| config.enabled = false));
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    let model = llama();
+    join_all((0..1000).map(|_| setup.read(&model))).await;
+    assert_eq!(setup.backend.fetches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn misses_of_several_models_within_a_moment_share_one_batch() {
+    let setup = setup();
+    let models: Vec<ModelRef> = (0..50).map(|n| ModelRef::new(format!("m-{n}"), "prod")).collect();
+    for model in &models {
+        setup.backend.serve_pods(model, &["pod-0"]);
+    }
+    join_all(models.iter().map(|model| setup.read(model))).await;
+    assert_eq!(setup.backend.fetches(), 1);
+    assert_eq!(setup.backend.asks()[0].models.len(), 50);
+    assert_eq!(setup.backend.asks()[0].urgency, Urgency::Waiting);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_caller_harms_nobody() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.backend.hang();
+    let collector = Arc::clone(&setup.collector);
+    let first = tokio::spawn(async move { collector.collect_replica_metrics(&llama()).await });
+    setup.backend.entered().await;
+    let collector = Arc::clone(&setup.collector);
+    let second = tokio::spawn(async move { collector.collect_replica_metrics(&llama()).await });
+    tokio::task::yield_now().await;
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    setup.backend.release();
+    assert!(second.await.unwrap().is_ok());
+    assert_eq!(setup.backend.fetches(), 1);
+    assert_eq!(setup.collector.cache_size(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_everybody_left_is_still_stored() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.backend.hang();
+    let gone = tokio::time::timeout(secs(1), setup.read(&llama())).await;
+    assert!(gone.is_err());
+    setup.backend.release();
+    pass(Duration::from_millis(10)).await;
+    setup.read(&llama()).await;
+    assert_eq!(setup.backend.fetches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_pass_is_tried_three_times_and_what_will_not_once() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.backend.fail_next(2, ErrorKind::Disconnected);
+    setup.read(&llama()).await;
+    assert_eq!(setup.backend.fetches(), 3);
+    let other = ModelRef::new("other", "prod");
+    setup.backend.fail_next(1, ErrorKind::Unauthorized);
+    let error = setup.collector.collect_replica_metrics(&other).await.unwrap_err();
+    assert_eq!(kind(&error), ErrorKind::Unauthorized);
+    assert_eq!(setup.backend.fetches(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_models_that_failed_are_tried_again() {
+    let setup = setup();
+    let (model, other) = (llama(), ModelRef::new("other", "prod"));
+    setup.backend.serve_pods(&model, &["llama-0"]);
+    setup.backend.fail_model(&other, ErrorKind::Overloaded);
+    let (found, failed) = tokio::join!(
+        setup.collector.collect_replica_metrics(&model),
+        setup.collector.collect_replica_metrics(&other),
+    );
+    assert!(found.is_ok());
+    assert_eq!(kind(&failed.unwrap_err()), ErrorKind::Overloaded);
+    let asked: Vec<usize> = setup.backend.asks().iter().map(|ask| ask.models.len()).collect();
+    assert_eq!(asked, [2, 1, 1]);
+    // The server answered each time: that is no reason to stop asking it.
+    assert_eq!(setup.collector.state().backends[0].breaker, BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_names_a_pause_gets_it() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup
+        .backend
+        .fail_next(1, Failure { kind: ErrorKind::RateLimited, retry_after: Some(secs(3)) });
+    let began = tokio::time::Instant::now();
+    setup.read(&llama()).await;
+    assert!(began.elapsed() >= secs(3) && began.elapsed() < secs(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_call_ends_within_three_timeouts_and_a_second() {
+    let setup = setup_with(|builder| builder.timeout(secs(5)));
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.backend.hang();
+    let began = tokio::time::Instant::now();
+    let error = setup.collector.collect_replica_metrics(&llama()).await.unwrap_err();
+    assert_eq!(kind(&error), ErrorKind::Timeout);
+    assert!(began.elapsed() <= secs(16), "{:?}", began.elapsed());
+    pass(secs(1)).await;
+    assert_eq!(setup.backend.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_panics_fails_that_look_and_no_other() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.backend.panic_next(1);
+    let error = setup.collector.collect_replica_metrics(&llama()).await.unwrap_err();
+    assert_eq!(kind(&error), ErrorKind::Panicked);
+    setup.read(&llama()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_left_out_of_an_answer_has_failed_and_is_not_missing() {
+    let setup = setup();
+    setup.backend.omit(&llama());
+    let error = setup.collector.collect_replica_metrics(&llama()).await.unwrap_err();
+    assert_eq!(kind(&error), ErrorKind::BadAnswer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_backend_is_not_hammered_and_says_why_each_time() {
+    let setup = setup();
+    setup.backend.fail(ErrorKind::Connect);
+    for _ in 0..200 {
+        let error = setup.collector.collect_replica_metrics(&llama()).await.unwrap_err();
+        assert_eq!(kind(&error), ErrorKind::Connect);
+        pass(Duration::from_millis(50)).await;
+    }
+    assert!(setup.backend.fetches() <= 8, "{}", setup.backend.fetches());
+    assert_eq!(setup.collector.state().backends[0].breaker, BreakerState::Open);
+    setup.backend.restore();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    pass(secs(10)).await;
+    setup.read(&llama()).await;
+    assert_eq!(setup.collector.state().backends[0].breaker, BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_joins_a_refresh_in_its_pause_wakes_it() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.read(&llama()).await;
+    pass(secs(299)).await;
+    setup.backend.fail_next(1, ErrorKind::Timeout);
+    // Served, and a refresh that nobody waits for begins and fails.
+    setup.read(&llama()).await;
+    pass(Duration::from_millis(100)).await;
+    assert_eq!(setup.backend.fetches(), 2);
+    setup.collector.invalidate_cache(&ModelRef::new("other", "prod"));
+    pass(Duration::from_millis(950)).await;
+    let _ = setup.collector.collect_replica_metrics(&llama()).await;
+    assert_eq!(setup.backend.fetches(), 3);
+}

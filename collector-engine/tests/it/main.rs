@@ -1,0 +1,10 @@
+//! The engine over a fake backend, on paused time: tokio's timers and the collector's clock move
+//! together, and no test sleeps for real.
+
+mod flights;
+mod invalidation;
+mod outage;
+mod readings;
+mod refresh;
+mod setup;
+mod tracking;

@@ -1,0 +1,80 @@
+//! A backend that goes away and comes back; a model that does.
+
+use collector_core::{CollectError, ErrorKind, Freshness, MetricsCollector as _, Source};
+
+use crate::setup::{config, llama, pass, secs, setup, setup_with};
+
+#[tokio::test(start_paused = true)]
+async fn through_an_outage_the_last_good_value_ages_until_it_is_unavailable() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker();
+    setup.read(&llama()).await;
+    setup.backend.fail(ErrorKind::Connect);
+    let mut seen = Vec::new();
+    for second in 1..=320 {
+        pass(secs(1)).await;
+        let status = match setup.collector.collect_replica_metrics(&llama()).await {
+            Ok(reading) => {
+                assert!(reading.age().abs_diff(secs(second)) <= secs(1), "{:?}", reading.age());
+                reading.freshness()
+            }
+            Err(CollectError::Unavailable { cause, .. }) => {
+                assert_eq!(cause.unwrap().kind(), ErrorKind::Connect);
+                Freshness::Unavailable
+            }
+            Err(error) => panic!("{error}"),
+        };
+        if seen.last() != Some(&status) {
+            seen.push(status);
+        }
+    }
+    assert_eq!(seen, [Freshness::Fresh, Freshness::Stale, Freshness::Unavailable]);
+    setup.backend.restore();
+    pass(secs(30)).await;
+    assert_eq!(setup.read(&llama()).await.freshness(), Freshness::Fresh);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_refreshes_fail_a_value_is_last_known_good() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker();
+    setup.read(&llama()).await;
+    setup.backend.fail(ErrorKind::Unauthorized);
+    pass(secs(40)).await;
+    let reading = setup.read(&llama()).await;
+    assert_eq!((reading.source(), reading.age()), (Source::LastKnownGood, secs(40)));
+    let state = setup.collector.state();
+    assert_eq!(state.backends[0].last_error.as_ref().unwrap().kind(), ErrorKind::Unauthorized);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_vanishes_is_not_fresh_and_then_missing() {
+    let setup = setup_with(config(|config| config.freshness.fresh_threshold = secs(110)));
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker();
+    setup.read(&llama()).await;
+    setup.backend.remove(&llama());
+    pass(secs(60)).await;
+    let reading = setup.read(&llama()).await;
+    // Young enough to be fresh, had the backend not said that there is nothing.
+    assert_eq!((reading.age(), reading.freshness()), (secs(60), Freshness::Stale));
+    assert_eq!(reading.source(), Source::LastKnownGood);
+    pass(secs(240)).await;
+    let error = setup.collector.collect_replica_metrics(&llama()).await.unwrap_err();
+    assert!(matches!(error, CollectError::Missing { .. }), "{error}");
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    pass(secs(30)).await;
+    assert_eq!(setup.read(&llama()).await.freshness(), Freshness::Fresh);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_cached_and_the_backend_down_is_the_backends_error() {
+    let setup = setup();
+    setup.backend.fail(ErrorKind::Dns);
+    let error = setup.collector.collect_replica_metrics(&llama()).await.unwrap_err();
+    assert_eq!(error.reason_name(), "FakeError");
+    assert!(setup.collector.tracked().is_empty());
+    assert_eq!(setup.collector.cache_size(), 0);
+}

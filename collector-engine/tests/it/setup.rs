@@ -1,0 +1,69 @@
+//! What these tests start from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use collector_core::{
+    AcceleratorName, Clock, MetricsCollector as _, ModelRef, Reading, Replicas, VariantName,
+};
+use collector_engine::{Builder, CacheConfig, CachingCollector, StaticDirectory, VariantSpec};
+use collector_testkit::{FakeBackend, TokioClock};
+
+pub(crate) struct Setup {
+    pub(crate) backend: FakeBackend,
+    pub(crate) collector: Arc<CachingCollector>,
+}
+
+/// Defaults: ttl and fetch interval 30 s, fresh below 1 m, unavailable from 5 m on.
+pub(crate) fn setup() -> Setup {
+    setup_with(|builder| builder)
+}
+
+pub(crate) fn setup_with(change: impl FnOnce(Builder) -> Builder) -> Setup {
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
+    let backend = FakeBackend::new(Arc::clone(&clock));
+    let builder = CachingCollector::builder(Arc::new(backend.clone())).clock(clock);
+    let collector = Arc::new(change(builder).build().unwrap());
+    Setup { backend, collector }
+}
+
+pub(crate) fn config(change: impl FnOnce(&mut CacheConfig)) -> impl FnOnce(Builder) -> Builder {
+    let mut config = CacheConfig::default();
+    change(&mut config);
+    move |builder| builder.config(config)
+}
+
+pub(crate) fn variant(name: &str, model: &ModelRef, pods: &str) -> VariantSpec {
+    VariantSpec {
+        name: VariantName::from(name),
+        namespace: model.namespace.clone(),
+        model: model.model.clone(),
+        accelerator: Some(AcceleratorName::from("H100")),
+        cost: 40.0,
+        pods: pods.to_owned(),
+        max_batch: Some(256),
+    }
+}
+
+pub(crate) fn variants(specs: Vec<VariantSpec>) -> impl FnOnce(Builder) -> Builder {
+    move |builder| builder.directory(Arc::new(StaticDirectory::new(specs).unwrap()))
+}
+
+pub(crate) fn llama() -> ModelRef {
+    ModelRef::new("llama", "prod")
+}
+
+pub(crate) fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Lets time pass, and everything that is due in it happen.
+pub(crate) async fn pass(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
+impl Setup {
+    pub(crate) async fn read(&self, model: &ModelRef) -> Reading<Replicas> {
+        self.collector.collect_replica_metrics(model).await.unwrap()
+    }
+}
