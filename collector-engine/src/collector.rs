@@ -66,11 +66,12 @@ impl CachingCollector {
         Self { engine: Arc::new(engine), worker: Mutex::new(None) }
     }
 
-    /// One read: cache first.
+    /// One read: cache first. `may_ask` is consulted before the backend is.
     async fn read<T: Kept>(
         &self,
         model: &ModelRef,
         key: KeyRef<'_>,
+        may_ask: impl FnOnce() -> Result<(), CollectError> + Send,
         landed: impl Fn(&Landing) -> Option<Arc<Stored>> + Send,
     ) -> Result<Reading<T>, CollectError> {
         match self.cached(key) {
@@ -87,7 +88,10 @@ impl CachingCollector {
             Some(Assessment::Missing(nearest)) => {
                 Err(CollectError::Missing { model: model.clone(), nearest })
             }
-            Some(Assessment::Ask) | None => self.ask(model, key, landed).await,
+            Some(Assessment::Ask) | None => {
+                may_ask()?;
+                self.ask(model, key, landed).await
+            }
         }
     }
 
@@ -210,7 +214,7 @@ impl MetricsCollector for CachingCollector {
         model: &ModelRef,
     ) -> Result<Reading<Replicas>, CollectError> {
         let landed = |landing: &Landing| Some(Arc::clone(&landing.replicas));
-        self.read(model, KeyRef::replicas(model), landed).await
+        self.read(model, KeyRef::replicas(model), || Ok(()), landed).await
     }
 
     async fn collect_variant_metrics(
@@ -228,16 +232,17 @@ impl MetricsCollector for CachingCollector {
         model: &ModelRef,
         variant: &VariantName,
     ) -> Result<Reading<Allocation>, CollectError> {
-        let key = KeyRef::allocation(model, variant);
-        if self.engine.cache.peek(key).is_none() {
+        let may_ask = || {
             self.check_variant(model, variant)?;
+            // It may have been stopped; whoever reads it wants it back.
             self.engine.tracker.resume(model, variant);
-        }
+            Ok(())
+        };
         let landed = |landing: &Landing| {
             let found = landing.allocations.iter().find(|(name, _)| name == variant);
             found.map(|(_, stored)| Arc::clone(stored))
         };
-        self.read(model, key, landed).await
+        self.read(model, KeyRef::allocation(model, variant), may_ask, landed).await
     }
 
     async fn validate_metrics_availability(&self, model: &ModelRef) -> Availability {

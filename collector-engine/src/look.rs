@@ -70,6 +70,8 @@ impl Engine {
             let Some(error) = self.land_all(&mut aloft.pending, looked, last).await else {
                 return;
             };
+            // Somebody may have begun to wait while the look was taken.
+            let urgency = self::urgency(&aloft.pending);
             let pause = retry::pause(tried, urgency, &error);
             let time_left = self.limit(urgency).saturating_sub(started.elapsed());
             if pause >= time_left {
@@ -90,8 +92,9 @@ impl Engine {
     fn limit(&self, urgency: Urgency) -> Duration {
         match urgency {
             Urgency::Waiting => self.call_limit,
+            Urgency::Background if self.config.fetch_interval.is_zero() => self.call_limit,
             // The next refresh takes over after an interval.
-            Urgency::Background => self.config.fetch_interval.max(self.call_limit),
+            Urgency::Background => self.config.fetch_interval,
         }
     }
 
