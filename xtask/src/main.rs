@@ -1,2 +1,69 @@
-//! Developer tasks.
-fn main() {}
+//! Developer tasks: `cargo xtask --help`.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool talks to its user"
+)]
+
+mod bench;
+mod ci;
+mod install;
+mod new_backend;
+mod run;
+mod test;
+mod workspace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Developer tasks of the metrics collector.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing and run every test, those with real servers included.
+    Test,
+    /// Everything that must hold before a change is merged: format, lints, docs, features, tests.
+    Ci,
+    /// Measure, and print the figures beside their goals.
+    Bench {
+        /// Fewer and smaller rounds: minutes become seconds, and figures rougher.
+        #[arg(long)]
+        quick: bool,
+        /// Also write the figures to a file.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// Make the crate of a new backend, which compiles and passes the conformance suite as it is.
+    NewBackend {
+        /// Name of the crate, in lower case with hyphens: `acme-backend`.
+        name: String,
+        /// Folder of the new crate [default: NAME at the top of the workspace].
+        #[arg(long, value_name = "DIR")]
+        path: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().task {
+        Task::Test => test::all(),
+        Task::Ci => ci::all(),
+        Task::Bench { quick, json } => bench::all(quick, json.as_deref()),
+        Task::NewBackend { name, path } => new_backend::make_and_explain(&name, path),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

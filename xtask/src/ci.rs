@@ -1,0 +1,127 @@
+//! What must hold before a change is merged.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::run::{cargo, has_subcommand, output, step};
+use crate::{test, workspace};
+
+/// The crates that compose the others by cargo features.
+const COMPOSED: [&str; 2] = ["collector-config", "collector-cli"];
+
+/// The crates that do no I/O, and what they must therefore never pull in.
+const PURE: [&str; 2] = ["collector-core", "collector-cache"];
+const IMPURE: [&str; 3] = ["tokio", "hyper", "reqwest"];
+
+/// Runs everything; the quick checks come first.
+pub(crate) fn all() -> Result<()> {
+    step("format", &mut cargo(&["fmt", "--all", "--check"]))?;
+    architecture_names_what_exists()?;
+    pure_crates_stay_pure()?;
+    step(
+        "lints",
+        &mut cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "-Dwarnings",
+        ]),
+    )?;
+    each_feature_alone()?;
+    step(
+        "docs",
+        cargo(&["doc", "--workspace", "--no-deps", "--all-features"])
+            .env("RUSTDOCFLAGS", "-Dwarnings"),
+    )?;
+    if has_subcommand("deny") {
+        step("licenses, bans and sources", &mut cargo(&["deny", "check"]))?;
+    } else {
+        println!("== licenses, bans and sources: skipped, because cargo-deny is not installed");
+    }
+    test::all()
+}
+
+/// Features add and never change: none, and each alone, must do.
+fn each_feature_alone() -> Result<()> {
+    let packages = workspace::packages()?;
+    for package in COMPOSED {
+        let features = packages.get(package).into_iter().flatten();
+        for feature in std::iter::once("").chain(features.map(String::as_str)) {
+            step(
+                &format!("{package} with the features [{feature}]"),
+                &mut cargo(&[
+                    "clippy",
+                    "--package",
+                    package,
+                    "--no-default-features",
+                    "--features",
+                    feature,
+                    "--",
+                    "-Dwarnings",
+                ]),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn pure_crates_stay_pure() -> Result<()> {
+    for package in PURE {
+        let mut tree = cargo(&["tree", "--edges=normal", "--prefix=none", "--package", package]);
+        let tree = output(&mut tree).with_context(|| format!("cargo tree of {package} failed"))?;
+        for line in tree.lines() {
+            let dependency = line.split(' ').next().unwrap_or(line);
+            if IMPURE.contains(&dependency) {
+                bail!("{package} does no I/O, and now depends on {dependency}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A page on the architecture that nobody checks soon speaks of crates that are gone.
+fn architecture_names_what_exists() -> Result<()> {
+    println!("== ARCHITECTURE.md");
+    let page = workspace::root().join("ARCHITECTURE.md");
+    let page =
+        fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
+    let packages: BTreeSet<String> = workspace::packages()?.into_keys().collect();
+    let problems = differences(&page, &packages);
+    if !problems.is_empty() {
+        bail!("ARCHITECTURE.md: {}", problems.join("; "));
+    }
+    Ok(())
+}
+
+fn differences(page: &str, packages: &BTreeSet<String>) -> Vec<String> {
+    let words: BTreeSet<&str> =
+        page.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '-')).collect();
+    let unnamed = packages
+        .iter()
+        .filter(|package| !words.contains(package.as_str()))
+        .map(|package| format!("does not name the crate {package}"));
+    let gone = words
+        .iter()
+        .filter(|word| word.starts_with("collector-") && !packages.contains(**word))
+        .map(|word| format!("names {word}, which is no crate"));
+    unnamed.chain(gone).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crate_without_a_mention_and_a_mention_without_a_crate_are_found() {
+        let packages = BTreeSet::from(["collector-core".to_owned(), "xtask".to_owned()]);
+        assert!(differences("`collector-core`, and xtask.", &packages).is_empty());
+        assert_eq!(
+            differences("collector-core and (collector-gone)", &packages),
+            ["does not name the crate xtask", "names collector-gone, which is no crate"]
+        );
+    }
+}

@@ -1,0 +1,58 @@
+//! Installs the real servers that tests run against.
+
+use std::env;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+use crate::run::{output, step};
+
+/// Sees to it that there is a `prometheus` to run.
+pub(crate) fn prometheus() -> Result<()> {
+    if env::var_os("COLLECTOR_PROMETHEUS_BIN").is_some() || runs("prometheus", "--version") {
+        return Ok(());
+    }
+    if !is_root() || !runs("apt-get", "--version") {
+        bail!(
+            "the tests need Prometheus: run `sudo apt-get install --no-install-recommends \
+             prometheus` (or your system's counterpart), or set COLLECTOR_PROMETHEUS_BIN to the \
+             path of the program"
+        );
+    }
+    step("update package lists", &mut apt_get(&["update", "-q"]))?;
+    step(
+        "install prometheus",
+        &mut apt_get(&["install", "-q", "-y", "--no-install-recommends", "prometheus"]),
+    )?;
+    stop_service();
+    Ok(())
+}
+
+/// The tests start servers of their own; the one that the package may have started would only take
+/// port 9090. Where no init system runs there is nothing to stop, and these fail.
+fn stop_service() {
+    for stop in [
+        ["systemctl", "disable", "--now", "prometheus"].as_slice(),
+        &["service", "prometheus", "stop"],
+    ] {
+        let mut command = Command::new(stop[0]);
+        command.args(&stop[1..]).stdin(Stdio::null());
+        if output(&mut command).is_some() {
+            return;
+        }
+    }
+}
+
+fn apt_get(arguments: &[&str]) -> Command {
+    let mut command = Command::new("apt-get");
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+fn runs(program: &str, argument: &str) -> bool {
+    output(Command::new(program).arg(argument)).is_some()
+}
+
+fn is_root() -> bool {
+    output(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0")
+}

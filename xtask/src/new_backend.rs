@@ -1,0 +1,336 @@
+//! Makes the crate of a new backend, as a copy of the example under another name.
+//!
+//! The example is the template, because it is compiled, linted and tested with the workspace; files
+//! that only look like code would decay.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::run;
+use crate::workspace;
+
+macro_rules! template {
+    ($($path:literal),* $(,)?) => {
+        [$((
+            $path,
+            include_str!(concat!("../../examples/static-json-backend/", $path)),
+        )),*]
+    };
+}
+
+const TEMPLATE: [(&str, &str); 7] = template![
+    "Cargo.toml",
+    "README.md",
+    "fleet.json",
+    "src/backend.rs",
+    "src/document.rs",
+    "src/lib.rs",
+    "tests/it/main.rs",
+];
+
+/// From here on the example's README is about making a backend like it.
+const README_OF_A_COPY: &str = include_str!("../templates/backend/README.md");
+const README_ENDS: &str = "## Write your own";
+
+/// What a crate cannot be called: keywords, and the crates that come with the language.
+const RESERVED: [&str; 52] = [
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "if",
+    "impl",
+    "in",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "priv",
+    "proc-macro",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "true",
+    "try",
+    "type",
+    "unsafe",
+    "use",
+    "where",
+    "while",
+];
+
+/// Names of the prelude, which a type of the new crate must not hide.
+const PRELUDE: [&str; 9] = ["Box", "Err", "None", "Ok", "Option", "Self", "Some", "String", "Vec"];
+
+/// Makes the crate and prints what to do next. Adds it to the workspace when it lies inside.
+pub(crate) fn make_and_explain(name: &str, path: Option<PathBuf>) -> Result<()> {
+    let folder = match path {
+        Some(path) => {
+            std::path::absolute(&path).with_context(|| format!("no path: {}", path.display()))?
+        }
+        None => workspace::root().join(name),
+    };
+    make(name, &folder)?;
+    let test = match inside(&folder) {
+        Some(_) => format!("cargo test -p {name}"),
+        None => format!("cd {} && cargo test", folder.display()),
+    };
+    println!(
+        "made {}\n\
+         1. {test}\n\
+         2. put your server in place of the file: src/document.rs, and `look` in src/backend.rs\n\
+         3. describe your test server to the conformance suite: tests/it/main.rs",
+        folder.display()
+    );
+    if inside(&folder).is_some() {
+        println!(
+            "4. to choose it in the configuration: an optional dependency and a feature in \
+             collector-config/Cargo.toml, and a line in collector-config/src/build.rs"
+        );
+    }
+    Ok(())
+}
+
+/// Makes the crate `name` in `folder`, which must not exist.
+pub(crate) fn make(name: &str, folder: &Path) -> Result<()> {
+    let names = Names::of(name)?;
+    ensure!(!folder.exists(), "{} exists already", folder.display());
+    let member = inside(folder);
+    for (path, text) in TEMPLATE {
+        let text = match path {
+            "README.md" => readme(text),
+            "Cargo.toml" if member.is_none() => standalone(text, &root_manifest()?)?,
+            _ => text.to_owned(),
+        };
+        let path = folder.join(path);
+        write(&path, &names.rename(&text))?;
+    }
+    if let Some(member) = member {
+        let manifest = with_member(&root_manifest()?, &member)?;
+        write(&workspace::root().join("Cargo.toml"), &manifest)?;
+    }
+    // The new name may sort elsewhere among the imports. Without rustfmt it compiles all the same.
+    let mut rustfmt = Command::new("rustfmt");
+    rustfmt.args(["--edition", "2024"]);
+    run::output(rustfmt.args(["src/lib.rs", "tests/it/main.rs"]).current_dir(folder));
+    Ok(())
+}
+
+/// The folder's path below the workspace's root, if it lies there.
+fn inside(folder: &Path) -> Option<String> {
+    let member = folder.strip_prefix(workspace::root()).ok()?;
+    member.to_str().map(str::to_owned)
+}
+
+fn root_manifest() -> Result<String> {
+    let path = workspace::root().join("Cargo.toml");
+    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn readme(text: &str) -> String {
+    let about_the_file = text.split(README_ENDS).next().unwrap_or(text);
+    format!("{about_the_file}{README_OF_A_COPY}")
+}
+
+/// The names that the example goes by, and those of a copy.
+struct Names([(&'static str, String); 4]);
+
+impl Names {
+    fn of(name: &str) -> Result<Self> {
+        check_name(name)?;
+        let backend = name.strip_prefix("collector-").unwrap_or(name);
+        let backend = backend.strip_suffix("-backend").unwrap_or(backend);
+        let type_name = type_name(backend);
+        // The longer ones first: the shorter ones are parts of them.
+        Ok(Self([
+            ("static-json-backend", name.to_owned()),
+            ("static_json_backend", name.replace('-', "_")),
+            ("static-json", backend.to_owned()),
+            ("StaticJson", type_name),
+        ]))
+    }
+
+    fn rename(&self, text: &str) -> String {
+        let Self(names) = self;
+        names.iter().fold(text.to_owned(), |text, (old, new)| text.replace(old, new))
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let is_word = |word: &str| {
+        !word.is_empty()
+            && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    ensure!(
+        name.len() <= 32
+            && name.split('-').all(is_word)
+            && name.starts_with(|letter: char| letter.is_ascii_lowercase()),
+        "{name:?} is no name for a backend's crate: use at most 32 of a-z, 0-9 and single hyphens, \
+         beginning with a letter, as in acme-backend"
+    );
+    let manifest = root_manifest()?;
+    let is_dependency = manifest
+        .lines()
+        .any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(" = ")));
+    let is_member = workspace::packages()?.contains_key(name);
+    if RESERVED.contains(&name) || is_dependency || is_member {
+        bail!("{name:?} is taken: call it {name}-backend, or something else");
+    }
+    Ok(())
+}
+
+/// `acme-json` becomes `AcmeJson`; with `Backend` behind it where the example has such a name.
+fn type_name(backend: &str) -> String {
+    let mut name = String::new();
+    for word in backend.split('-') {
+        let mut letters = word.chars();
+        name.extend(letters.next().map(|letter| letter.to_ascii_uppercase()));
+        name.push_str(letters.as_str());
+    }
+    let in_the_example = TEMPLATE.iter().any(|(_, text)| {
+        text.split(|letter: char| !letter.is_ascii_alphanumeric()).any(|word| word == name)
+    });
+    if in_the_example || PRELUDE.contains(&name.as_str()) {
+        name.push_str("Backend");
+    }
+    name
+}
+
+/// The example's manifest for a crate outside of the workspace: what it inherits is written out.
+fn standalone(manifest: &str, root_manifest: &str) -> Result<String> {
+    let inherited = |key: &str| {
+        root_manifest
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "))
+            .with_context(|| format!("the root manifest has no {key}"))
+    };
+    let mut lines = Vec::new();
+    for line in manifest.lines() {
+        lines.push(if let Some(key) = line.strip_suffix(".workspace = true") {
+            format!("{key} = {}", inherited(key)?)
+        } else if let Some((key, rest)) = line.split_once(" = { workspace = true") {
+            let table = inherited(key)?.trim_end_matches('}').trim_end();
+            format!("{key} = {table}{rest}")
+        } else {
+            match line {
+                "[lints]" => "[lints.rust]".to_owned(),
+                "workspace = true" => r#"unsafe_code = "forbid""#.to_owned(),
+                other => other.to_owned(),
+            }
+        });
+    }
+    lines.push("\n# It stands alone, whatever folder it lies in.\n[workspace]\n".to_owned());
+    let here = format!(r#"path = "{}/"#, workspace::root().display());
+    Ok(lines.join("\n").replace(r#"path = ""#, &here))
+}
+
+fn with_member(root_manifest: &str, member: &str) -> Result<String> {
+    let members = root_manifest.find("members = [").context("no members in the root manifest")?;
+    let length = root_manifest[members..].find("\n]").context("the list of members has no end")?;
+    let mut manifest = root_manifest.to_owned();
+    manifest.insert_str(members + length, &format!("\n    {member:?},"));
+    Ok(manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_refused(name: &str) {
+        assert!(check_name(name).is_err(), "{name:?} was accepted");
+    }
+
+    #[test]
+    fn names_that_cannot_work_are_refused() {
+        let too_long = "a".repeat(33);
+        for name in ["", "-a", "a-", "a--b", "A", "1a", "a_b", "../a", "a b", &too_long] {
+            check_refused(name);
+        }
+        for name in ["self", "core", "tokio", "collector-core", "static-json-backend"] {
+            check_refused(name);
+        }
+        check_name("acme-backend").unwrap();
+    }
+
+    #[track_caller]
+    fn check_type_name(backend: &str, expected: &str) {
+        assert_eq!(type_name(backend), expected);
+    }
+
+    #[test]
+    fn a_type_never_hides_another() {
+        check_type_name("acme", "Acme");
+        check_type_name("acme-v2-json", "AcmeV2Json");
+        check_type_name("model", "ModelBackend");
+        check_type_name("self", "SelfBackend");
+    }
+
+    #[test]
+    fn every_name_of_the_example_is_replaced() {
+        let names = Names::of("acme-backend").unwrap();
+        assert_eq!(
+            names.rename("static-json-backend static_json_backend static-json StaticJson"),
+            "acme-backend acme_backend acme Acme"
+        );
+    }
+
+    #[test]
+    fn a_crate_outside_inherits_nothing() {
+        let root = "version = \"1.2.3\"\na = { path = \"a\" }\nb = { version = \"1\" }\n";
+        let manifest = "version.workspace = true\na.workspace = true\n\
+                        b = { workspace = true, features = [\"x\"] }\n[lints]\nworkspace = true";
+        let made = standalone(manifest, root).unwrap();
+        let here = workspace::root().display();
+        assert!(made.starts_with(&format!(
+            "version = \"1.2.3\"\na = {{ path = \"{here}/a\" }}\n\
+             b = {{ version = \"1\", features = [\"x\"] }}\n\
+             [lints.rust]\nunsafe_code = \"forbid\"\n"
+        )));
+    }
+
+    #[test]
+    fn a_member_is_added_at_the_end_of_the_list() {
+        let made = with_member("[workspace]\nmembers = [\n    \"a\",\n]\nx = []\n", "b").unwrap();
+        assert_eq!(made, "[workspace]\nmembers = [\n    \"a\",\n    \"b\",\n]\nx = []\n");
+    }
+}

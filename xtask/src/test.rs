@@ -1,0 +1,43 @@
+//! Every test there is.
+
+use anyhow::{Context as _, Result};
+
+use crate::run::{cargo, has_subcommand, step};
+use crate::{install, new_backend, workspace};
+
+/// Without the benches, whose peers take long to compile and which `cargo xtask bench` runs.
+const TESTED: [&str; 4] =
+    ["--workspace", "--exclude=collector-bench", "--all-features", "--no-fail-fast"];
+
+/// Installs what is missing and runs the tests; none is skipped for want of a real server.
+pub(crate) fn all() -> Result<()> {
+    install::prometheus()?;
+    if has_subcommand("nextest") {
+        tests("test", &["nextest", "run"])?;
+        tests("test the examples in the docs", &["test", "--doc"])?;
+    } else {
+        tests("test", &["test"])?;
+    }
+    what_new_backend_makes()
+}
+
+fn tests(title: &str, command: &[&str]) -> Result<()> {
+    step(title, cargo(command).args(TESTED).env("COLLECTOR_REQUIRE_REAL_SERVERS", "1"))
+}
+
+fn what_new_backend_makes() -> Result<()> {
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let crate_folder = folder.path().join("made-backend");
+    new_backend::make("made-backend", &crate_folder)?;
+    // The versions that the workspace is tested with, and what is compiled of them already.
+    std::fs::copy(workspace::root().join("Cargo.lock"), crate_folder.join("Cargo.lock"))
+        .context("cannot copy Cargo.lock")?;
+    let target = workspace::target_folder()?;
+    for arguments in [["clippy", "--all-targets", "--", "-Dwarnings"].as_slice(), &["test"]] {
+        step(
+            &format!("{} what new-backend makes", arguments[0]),
+            cargo(arguments).current_dir(&crate_folder).env("CARGO_TARGET_DIR", &target),
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! What the workspace consists of.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::run;
+
+/// The workspace's root.
+pub(crate) fn root() -> &'static Path {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask)
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    let metadata = metadata()?;
+    let folder = metadata["target_directory"].as_str();
+    Ok(folder.context("cargo metadata has no target_directory")?.into())
+}
+
+/// Each package of the workspace, with its features without `default`.
+pub(crate) fn packages() -> Result<BTreeMap<String, Vec<String>>> {
+    let metadata = metadata()?;
+    let packages = metadata["packages"].as_array();
+    packages
+        .context("cargo metadata has no packages")?
+        .iter()
+        .map(|package| {
+            let name = package["name"].as_str().context("a package has no name")?;
+            let features = package["features"].as_object();
+            let features = features.context("a package has no features")?;
+            let features = features.keys().filter(|feature| *feature != "default");
+            Ok((name.to_owned(), features.cloned().collect()))
+        })
+        .collect()
+}
+
+fn metadata() -> Result<Value> {
+    let mut command = run::cargo(&["metadata", "--no-deps", "--format-version=1"]);
+    let text = run::output(&mut command).context("cargo metadata failed")?;
+    serde_json::from_str(&text).context("cargo metadata is not JSON")
+}
