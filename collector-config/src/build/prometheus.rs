@@ -1,0 +1,167 @@
+//! The section `[prometheus]`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use collector_core::{Backend, Clock};
+use collector_prometheus::{PrometheusBackend, PrometheusConfig};
+
+use super::{BackendSettings, Problem, Registration, section};
+use crate::error::ConfigError;
+use crate::key::{Key, Kind};
+
+pub(super) const REGISTRATION: Registration = Registration {
+    name: "prometheus",
+    keys: KEYS,
+    read: |figment| Ok(Arc::new(section::<PrometheusConfig>(figment, "prometheus")?)),
+};
+
+const TIMEOUT: &str = "prometheus.timeout";
+
+const KEYS: &[Key] = &[
+    Key::new(
+        "prometheus.url",
+        Kind::Url,
+        "Where the PromQL server is, a path prefix included. Required, because a wrong guess would look like a server that is down.",
+    )
+    .aliases(&["PROMETHEUS_BASE_URL"]),
+    Key::new(
+        "prometheus.allow_http",
+        Kind::Bool,
+        "Allows `http://`, and the token over it: who reads the traffic reads the token.",
+    )
+    .default("false")
+    .aliases(&["PROMETHEUS_ALLOW_HTTP"]),
+    Key::new(
+        TIMEOUT,
+        Kind::Duration,
+        "Time for one request: DNS, connecting, TLS, head and body together. A call with its retries takes at most 3 times as long and 1 s.",
+    )
+    .default("5s"),
+    Key::new(
+        "prometheus.bearer_token",
+        Kind::Text,
+        "Sent as `Authorization: Bearer`. Beats `prometheus.token_path`.",
+    )
+    .secret()
+    .aliases(&["PROMETHEUS_BEARER_TOKEN"]),
+    Key::new(
+        "prometheus.token_path",
+        Kind::Path,
+        "A file that holds the token; read again whenever it changes.",
+    )
+    .aliases(&["PROMETHEUS_TOKEN_PATH"]),
+    Key::new(
+        "prometheus.ca_cert_path",
+        Kind::Path,
+        "Certificates, PEM, of the authorities that may have signed the server's; without it those of the operating system.",
+    )
+    .aliases(&["PROMETHEUS_CA_CERT_PATH"]),
+    Key::new(
+        "prometheus.client_cert_path",
+        Kind::Path,
+        "The client's certificate chain, PEM, for servers that demand one; needs `prometheus.client_key_path`.",
+    )
+    .aliases(&["PROMETHEUS_CLIENT_CERT_PATH"]),
+    Key::new(
+        "prometheus.client_key_path",
+        Kind::Path,
+        "The private key of the client's certificate, PEM.",
+    )
+    .aliases(&["PROMETHEUS_CLIENT_KEY_PATH"]),
+    Key::new(
+        "prometheus.server_name",
+        Kind::Text,
+        "The name that the server's certificate must hold; without it the host of the URL.",
+    )
+    .aliases(&["PROMETHEUS_SERVER_NAME"]),
+    Key::new(
+        "prometheus.tls_insecure_skip_verify",
+        Kind::Bool,
+        "Believes any certificate: anyone on the way can read the token and make up metrics.",
+    )
+    .default("false")
+    .aliases(&["PROMETHEUS_TLS_INSECURE_SKIP_VERIFY"]),
+    Key::new(
+        "prometheus.tenant",
+        Kind::Text,
+        "Sent as `X-Scope-OrgID`, which Mimir, Cortex and multi-tenant gateways ask for.",
+    ),
+    Key::new(
+        "prometheus.scrape_interval",
+        Kind::Duration,
+        "How often the server scrapes the pods.",
+    )
+    .default("15s"),
+    Key::new(
+        "prometheus.window",
+        Kind::Duration,
+        "The time over which peaks and rates are taken; without it the greater of 1m and 4 scrape intervals.",
+    ),
+    Key::new(
+        "prometheus.max_response_bytes",
+        Kind::Positive,
+        "The greatest answer that is read, in bytes after decompression.",
+    )
+    .default("67108864"),
+    Key::new(
+        "prometheus.namespaces",
+        Kind::Texts,
+        "The only namespaces to read; without it all.",
+    )
+    .aliases(&["WATCH_NAMESPACE"]),
+];
+
+impl BackendSettings for PrometheusConfig {
+    fn timeout(&self) -> (&'static str, Duration) {
+        (TIMEOUT, self.timeout)
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let errors = self.validate().err().unwrap_or_default();
+        errors
+            .into_iter()
+            .map(|error| Problem {
+                keys: KEYS
+                    .iter()
+                    .map(|key| key.path)
+                    .filter(|path| path.strip_prefix("prometheus.") == Some(error.key()))
+                    .collect(),
+                message: error.to_string(),
+            })
+            .collect()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.tls_insecure_skip_verify {
+            warnings.push(
+                "prometheus.tls_insecure_skip_verify is set: any certificate is believed, so that \
+                 anyone on the way can read the token and make up metrics"
+                    .to_owned(),
+            );
+        }
+        if self.allow_http && self.url.trim_start().starts_with("http://") {
+            let what = if self.bearer_token.is_some() || self.token_path.is_some() {
+                "the bearer token travels unencrypted"
+            } else {
+                "metrics travel unencrypted"
+            };
+            warnings.push(format!("prometheus.url begins with http://: {what}"));
+        }
+        if self.bearer_token.is_some() && self.token_path.is_some() {
+            warnings.push(
+                "prometheus.token_path is ignored: prometheus.bearer_token is set and beats it"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+
+    fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, ConfigError> {
+        match PrometheusBackend::new(self.clone(), clock) {
+            Ok(backend) => Ok(Arc::new(backend)),
+            Err(error) => Err(ConfigError::new(error.to_string())),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A configuration file as a tree whose every node knows its line, whatever the syntax.
+//!
+//! Nothing is interpreted here: what a value means is decided by the type of its key.
+
+mod toml;
+mod yaml;
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use crate::error::ConfigError;
+use crate::origin::Origin;
+
+/// A configuration is written by hand; whatever is longer is another file.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// A value and the line it stands on, from 1.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Node {
+    pub(crate) line: usize,
+    pub(crate) content: Content,
+}
+
+#[derive(Clone, PartialEq)]
+pub(crate) enum Content {
+    Null,
+    Bool(bool),
+    /// Beyond 128 bits there is no whole number that a key could mean.
+    Integer(i128),
+    Float(f64),
+    Text(String),
+    /// A TOML date or time.
+    Date,
+    List(Vec<Node>),
+    Table(Vec<Pair>),
+}
+
+/// One key of a table, at the line of its name.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Pair {
+    pub(crate) line: usize,
+    pub(crate) name: String,
+    pub(crate) node: Node,
+}
+
+impl Content {
+    /// The kind of value, for messages that must not show the value itself.
+    pub(crate) fn describe(&self) -> &'static str {
+        match self {
+            Self::Null => "nothing",
+            Self::Bool(_) => "a boolean",
+            Self::Integer(_) | Self::Float(_) => "a number",
+            Self::Text(_) => "text",
+            Self::Date => "a date",
+            Self::List(_) => "a list",
+            Self::Table(_) => "a table",
+        }
+    }
+}
+
+/// What is wrong with the syntax, and the line if it is known.
+struct SyntaxError {
+    line: Option<usize>,
+    message: String,
+}
+
+/// Reads a file: `.yaml` and `.yml` are YAML, everything else is TOML.
+pub(crate) fn read(path: &Path) -> Result<Vec<Pair>, ConfigError> {
+    let text = read_text(path).map_err(|message| {
+        ConfigError::new(format!("the configuration file {message}")).at(Origin::file(path, None))
+    })?;
+    let is_yaml = path.extension().is_some_and(|extension| {
+        extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml")
+    });
+    let (syntax, parsed) =
+        if is_yaml { ("YAML", yaml::parse(&text)) } else { ("TOML", toml::parse(&text)) };
+    parsed.map_err(|error| {
+        ConfigError::new(format!("not valid {syntax}: {}", error.message))
+            .at(Origin::file(path, error.line))
+    })
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let metadata = file.metadata().map_err(|error| format!("cannot be read: {error}"))?;
+    if metadata.is_dir() {
+        return Err("is a directory: name a file in it".to_owned());
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err("is longer than 1 MiB: is it the right file?".to_owned());
+    }
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text: is it the right file?".to_owned())
+}

@@ -1,0 +1,187 @@
+//! The environment's layers: `COLLECTOR_*`, and the variables of other tools that mean the same.
+//!
+//! A variable that is set to nothing counts as not set: manifests in Kubernetes often carry such.
+
+use std::collections::BTreeMap;
+
+use crate::build;
+use crate::error::ConfigError;
+use crate::key::Key;
+use crate::layer::{Setting, find, printable};
+use crate::nearest::nearest;
+use crate::origin::Origin;
+use crate::schema;
+
+/// Names the configuration file; whoever makes the [`Loader`](crate::Loader) reads it.
+const FILE_VARIABLE: &str = "COLLECTOR_CONFIG";
+
+/// The cache's keys as they are called where the EPP is the only backend.
+const EPP_ALIASES: [(&str, &str); 4] = [
+    ("EPP_METRICS_CACHE_ENABLED", "cache.enabled"),
+    ("EPP_METRICS_CACHE_TTL", "cache.ttl"),
+    ("EPP_METRICS_CACHE_MAX_SIZE", "cache.max_entries"),
+    ("EPP_METRICS_CACHE_CLEANUP_INTERVAL", "cache.cleanup_interval"),
+];
+
+/// Secrets of backends, to tell when they are set for one that this build does not have.
+const BACKEND_ALIASES: [(&str, &str); 1] = [("EPP_METRIC_READER_BEARER_TOKEN", "epp")];
+
+/// The variables that hold something.
+pub(crate) type Variables = BTreeMap<String, String>;
+
+/// What `COLLECTOR_*` sets.
+pub(crate) fn own(
+    variables: &Variables,
+    errors: &mut Vec<ConfigError>,
+    ignored: &mut Vec<(&'static str, Origin)>,
+) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    for (name, text) in variables {
+        let Some(rest) = name.strip_prefix("COLLECTOR_") else {
+            continue;
+        };
+        if name == FILE_VARIABLE || is_service_link(rest) {
+            continue;
+        }
+        let path = rest.replace("__", ".").to_lowercase();
+        let section = path.split('.').next().unwrap_or_default();
+        if let Some(key) = schema::keys().find(|key| key.variable() == *name) {
+            collect(key, name, text, &mut settings, errors);
+        } else if let Some(backend) = build::not_compiled_in(section) {
+            ignored.push((backend, Origin::Variable(printable(name))));
+        } else {
+            errors.push(unknown(name, &path));
+        }
+    }
+    for (alias, backend) in BACKEND_ALIASES {
+        if variables.contains_key(alias) && build::not_compiled_in(backend).is_some() {
+            ignored.push((backend, Origin::Variable(alias.to_owned())));
+        }
+    }
+    settings
+}
+
+/// What the variables of other tools set, the more particular ones last.
+pub(crate) fn aliases(
+    variables: &Variables,
+    backend: &[String],
+    errors: &mut Vec<ConfigError>,
+    warnings: &mut Vec<String>,
+) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    for key in schema::keys() {
+        for alias in key.aliases {
+            if let Some(text) = variables.get(*alias) {
+                collect(key, alias, text, &mut settings, errors);
+            }
+        }
+    }
+    for (alias, path) in EPP_ALIASES {
+        let (Some(text), Some(key)) = (variables.get(alias), find(path)) else {
+            continue;
+        };
+        if backend == ["epp"] {
+            collect(key, alias, text, &mut settings, errors);
+        } else {
+            warnings.push(format!(
+                "environment variable {alias} is ignored: it counts only where `epp` is the only \
+                 backend; set {} instead",
+                key.variable()
+            ));
+        }
+    }
+    settings
+}
+
+/// A warning for each alias whose value is beaten by another variable that says otherwise.
+pub(crate) fn beaten(aliases: &[Setting], own: &[Setting]) -> Vec<String> {
+    let loses = |alias: &&Setting| {
+        own.iter().any(|own| own.key.path == alias.key.path && own.value != alias.value)
+    };
+    aliases
+        .iter()
+        .filter(loses)
+        .map(|alias| {
+            format!(
+                "{} is ignored: {} is set too, and beats it",
+                alias.origin,
+                alias.key.variable()
+            )
+        })
+        .collect()
+}
+
+fn collect(
+    key: &'static Key,
+    name: &str,
+    text: &str,
+    settings: &mut Vec<Setting>,
+    errors: &mut Vec<ConfigError>,
+) {
+    match Setting::from_text(key, text, Origin::Variable(name.to_owned())) {
+        Ok(setting) => settings.push(setting),
+        Err(error) => errors.push(error),
+    }
+}
+
+fn unknown(name: &str, path: &str) -> ConfigError {
+    let message = if path.starts_with("variants") {
+        "variants can be set in a configuration file only".to_owned()
+    } else {
+        // The paths, not the variables, are compared: all variables begin alike.
+        match nearest(path, schema::keys().map(|key| key.path)).and_then(find) {
+            Some(known) => format!("unknown variable; did you mean {}?", known.variable()),
+            None => {
+                "unknown variable; a key's variable is COLLECTOR_ and its path with __ between \
+                     levels, such as COLLECTOR_CACHE__TTL"
+                    .to_owned()
+            }
+        }
+    };
+    ConfigError::new(message).at(Origin::Variable(printable(name)))
+}
+
+/// Whether Kubernetes made the variable: in every pod it sets some for each Service of the
+/// namespace, and a Service may well be called `collector` or `collector-metrics`.
+/// (Kubernetes documentation, "Service", Environment variables.)
+fn is_service_link(rest: &str) -> bool {
+    let parts: Vec<&str> = rest.split('_').collect();
+    let ends_with = |end: &[&str]| parts.ends_with(end);
+    let port_number = |part: &&str| part.parse::<u16>().is_ok();
+    let protocol = |part: &&str| matches!(*part, "TCP" | "UDP" | "SCTP");
+    ends_with(&["SERVICE", "HOST"])
+        || parts.windows(2).any(|pair| pair == ["SERVICE", "PORT"])
+        || ends_with(&["PORT"])
+        || parts
+            .windows(3)
+            .any(|window| window[0] == "PORT" && port_number(&window[1]) && protocol(&window[2]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variables_of_kubernetes_services_are_told_from_settings() {
+        for name in [
+            "SERVICE_HOST",
+            "SERVICE_PORT",
+            "SERVICE_PORT_METRICS",
+            "METRICS_SERVICE_HOST",
+            "PORT",
+            "METRICS_PORT",
+            "PORT_9464_TCP",
+            "PORT_9464_TCP_ADDR",
+            "METRICS_PORT_9464_TCP_PROTO",
+        ] {
+            assert!(is_service_link(name), "{name}");
+        }
+        for key in schema::keys() {
+            let variable = key.variable();
+            let rest = variable.strip_prefix("COLLECTOR_").unwrap();
+            assert!(!is_service_link(rest), "{variable}");
+        }
+        assert!(!is_service_link("PORTS"));
+        assert!(!is_service_link("SERVER__PORT"));
+    }
+}

@@ -1,0 +1,89 @@
+//! What is wrong with a configuration: where, which key, what to do.
+
+use std::fmt;
+
+use crate::origin::Origin;
+
+/// One thing that is wrong. Never holds the value of a secret key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigError {
+    origin: Option<Origin>,
+    key: Option<String>,
+    message: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { origin: None, key: None, message: message.into() }
+    }
+
+    pub(crate) fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    pub(crate) fn at(mut self, origin: Origin) -> Self {
+        self.origin = Some(origin);
+        self
+    }
+
+    /// The path of the key that is wrong, where there is one.
+    pub(crate) fn key_path(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// Where the wrong value stands; `None` when it is not one place, as for a key that is not set.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(origin) = self.origin.as_ref().filter(|origin| **origin != Origin::Default) {
+            write!(f, "{origin}: ")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, "{key}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Everything that is wrong with a configuration, one line each.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// The errors, in the order in which they were found; there is at least one.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+        self.0.iter()
+    }
+
+    /// `value`, unless something is wrong.
+    pub(crate) fn or<T>(errors: Vec<ConfigError>, value: T) -> Result<T, Self> {
+        if errors.is_empty() { Ok(value) } else { Err(Self(errors)) }
+    }
+}
+
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> Self {
+        Self(vec![error])
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, error) in self.0.iter().enumerate() {
+            if place > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}

@@ -1,0 +1,273 @@
+//! Keys and their kinds: a value is read by the kind of its key, never by what it looks like.
+//!
+//! `00123` is a token where a token is expected, and `1e3` is no count where a count is.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use collector_core::duration;
+use figment::value::Value;
+
+use crate::document::Content;
+
+/// One key: all that is known of it apart from the type that it ends up in.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// The path in a configuration file: `cache.ttl`.
+    pub path: &'static str,
+    /// How its value is read.
+    pub kind: Kind,
+    /// The default as a user would write it; `None` when there is none.
+    pub default: Option<&'static str>,
+    /// Environment variables that set it besides its own, by which other tools know it.
+    pub aliases: &'static [&'static str],
+    /// Whether its value is never shown.
+    pub secret: bool,
+    /// What it does, in one or two sentences.
+    pub doc: &'static str,
+}
+
+/// How the value of a key is read and written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Text, as it is.
+    Text,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// A URL; user information in it is never shown.
+    Url,
+    /// A path; a relative one in a file starts at that file.
+    Path,
+    /// An IP address with a port.
+    Address,
+    /// True or false.
+    Bool,
+    /// A whole number, from 0.
+    Count,
+    /// A whole number, from 1.
+    Positive,
+    /// A number.
+    Number,
+    /// A duration, in Go's or Rust's form.
+    Duration,
+    /// One text or a list of them; in the environment separated by commas.
+    Texts,
+}
+
+impl Key {
+    pub(crate) const fn new(path: &'static str, kind: Kind, doc: &'static str) -> Self {
+        Self { path, kind, default: None, aliases: &[], secret: false, doc }
+    }
+
+    pub(crate) const fn default(mut self, default: &'static str) -> Self {
+        self.default = Some(default);
+        self
+    }
+
+    pub(crate) const fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    pub(crate) const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    /// The environment variable of the key itself: `COLLECTOR_CACHE__TTL`.
+    pub fn variable(&self) -> String {
+        format!("COLLECTOR_{}", self.path.replace('.', "__").to_uppercase())
+    }
+
+    /// The value as it may be shown.
+    pub(crate) fn shown(&self, value: &Value) -> String {
+        let text = show(value);
+        match self.kind {
+            _ if self.secret => "***".to_owned(),
+            Kind::Url => without_user(&text),
+            _ => text,
+        }
+    }
+}
+
+impl Kind {
+    /// What to write, for messages and the reference.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::OneOf(_) => "one of its words",
+            Self::Url => "a URL",
+            Self::Path => "a path",
+            Self::Address => "an address such as 127.0.0.1:9464",
+            Self::Bool => "true or false",
+            Self::Count => "a whole number, 0 or more",
+            Self::Positive => "a whole number, 1 or more",
+            Self::Number => "a number",
+            Self::Duration => "a duration such as 30s, 1m30s or 0",
+            Self::Texts => "text or a list of texts",
+        }
+    }
+
+    /// Reads text from the environment or the command line.
+    ///
+    /// # Errors
+    /// What is wrong with it, with the text: a secret key is [`Text`](Self::Text), which is never
+    /// wrong.
+    pub(crate) fn read_text(self, text: &str) -> Result<Value, String> {
+        let trimmed = text.trim();
+        match self {
+            Self::Text | Self::Url | Self::Path => Ok(text.into()),
+            Self::Duration => match duration::parse(text) {
+                Ok(_) => Ok(trimmed.into()),
+                Err(error) => Err(error.to_string()),
+            },
+            Self::OneOf(words) => one_of(trimmed, words),
+            Self::Address => address(trimmed),
+            // The words of Go's strconv.ParseBool, which the aliases have always been read with.
+            Self::Bool => match trimmed.to_ascii_lowercase().as_str() {
+                "1" | "t" | "true" => Ok(true.into()),
+                "0" | "f" | "false" => Ok(false.into()),
+                _ => Err(self.refuse(text)),
+            },
+            Self::Count | Self::Positive => {
+                trimmed.parse().map_err(|_| self.refuse(text)).and_then(|number| self.whole(number))
+            }
+            Self::Number => match trimmed.parse::<f64>() {
+                Ok(number) if number.is_finite() => Ok(number.into()),
+                _ => Err(self.refuse(text)),
+            },
+            Self::Texts => Ok(texts(trimmed.split(',').map(str::trim))),
+        }
+    }
+
+    /// Reads a value from a file in the folder `base`.
+    ///
+    /// # Errors
+    /// What is wrong with it; a value of another type is not shown.
+    pub(crate) fn read_content(self, content: &Content, base: &Path) -> Result<Value, String> {
+        match (self, content) {
+            (Self::Path, Content::Text(path)) => Ok(below(base, path).into()),
+            (Self::Bool, Content::Bool(flag)) => Ok((*flag).into()),
+            (Self::Count | Self::Positive, Content::Integer(number)) => self.whole(*number),
+            // The duration 0 needs no unit; every other number does, and the message says so.
+            (Self::Number | Self::Duration, Content::Integer(number)) => {
+                self.read_text(&number.to_string())
+            }
+            (Self::Number | Self::Duration, Content::Float(number)) => {
+                self.read_text(&number.to_string())
+            }
+            (Self::Texts, Content::Text(text)) => Ok(texts([text.as_str()])),
+            (Self::Texts, Content::List(items)) => {
+                let items: Option<Vec<&str>> = items
+                    .iter()
+                    .map(|item| match &item.content {
+                        Content::Text(text) => Some(text.as_str()),
+                        _ => None,
+                    })
+                    .collect();
+                match items {
+                    Some(items) => Ok(texts(items)),
+                    None => {
+                        Err("the list holds something that is no text: put each item in quotes"
+                            .to_owned())
+                    }
+                }
+            }
+            (
+                Self::Text | Self::Url | Self::Duration | Self::OneOf(_) | Self::Address,
+                Content::Text(text),
+            ) => self.read_text(text),
+            (Self::Bool | Self::Count | Self::Positive | Self::Number, Content::Text(_)) => {
+                Err(format!("expected {}, found text: write it without quotes", self.describe()))
+            }
+            (
+                Self::Text | Self::Url | Self::Path | Self::Texts | Self::Address | Self::OneOf(_),
+                Content::Bool(_) | Content::Integer(_) | Content::Float(_) | Content::Date,
+            ) => Err(format!(
+                "expected {}, found {}: put it in quotes",
+                self.describe(),
+                content.describe()
+            )),
+            _ => Err(format!("expected {}, found {}", self.describe(), content.describe())),
+        }
+    }
+
+    fn whole(self, number: i128) -> Result<Value, String> {
+        let least = u64::from(self == Self::Positive);
+        match u64::try_from(number) {
+            Ok(number) if number >= least => Ok(number.into()),
+            _ => Err(self.refuse(&number.to_string())),
+        }
+    }
+
+    fn refuse(self, text: &str) -> String {
+        format!("{:?} is not {}", short(text), self.describe())
+    }
+}
+
+/// Messages go into logs, and values may be of any length.
+fn short(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+fn one_of(text: &str, words: &[&'static str]) -> Result<Value, String> {
+    match words.iter().find(|word| text.eq_ignore_ascii_case(word)) {
+        Some(word) => Ok((*word).into()),
+        None => Err(format!("{:?} is not known: write one of {}", short(text), words.join(", "))),
+    }
+}
+
+fn address(text: &str) -> Result<Value, String> {
+    if text.parse::<SocketAddr>().is_ok() {
+        return Ok(text.into());
+    }
+    let advice = match text.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() => match host {
+            "" | "*" => format!("write 0.0.0.0:{port} to listen on every interface"),
+            "localhost" => format!("write 127.0.0.1:{port}"),
+            _ => "write an IP address and a port".to_owned(),
+        },
+        _ => "write an IP address and a port, for example 127.0.0.1:9464 or [::1]:9464".to_owned(),
+    };
+    Err(format!("{:?} is not an address: {advice}", short(text)))
+}
+
+fn texts<'a>(items: impl IntoIterator<Item = &'a str>) -> Value {
+    let items = items.into_iter().filter(|item| !item.is_empty());
+    Value::from(items.map(Value::from).collect::<Vec<_>>())
+}
+
+fn below(base: &Path, path: &str) -> String {
+    let path = PathBuf::from(path);
+    if path.as_os_str().is_empty() {
+        return String::new();
+    }
+    base.join(path).display().to_string()
+}
+
+fn show(value: &Value) -> String {
+    match value {
+        Value::String(_, text) => text.clone(),
+        Value::Char(_, c) => c.to_string(),
+        Value::Bool(_, flag) => flag.to_string(),
+        Value::Num(_, number) => number
+            .to_u128()
+            .map(|number| number.to_string())
+            .or_else(|| number.to_f64().map(|number| number.to_string()))
+            .unwrap_or_default(),
+        Value::Array(_, items) => items.iter().map(show).collect::<Vec<_>>().join(","),
+        Value::Empty(..) | Value::Dict(..) => String::new(),
+    }
+}
+
+/// A URL without the user and password that may stand before its host.
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://***@{host}{path}"),
+        None => url.to_owned(),
+    }
+}

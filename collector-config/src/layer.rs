@@ -1,0 +1,66 @@
+//! What the layers are made of: one value of one key, and where it came from.
+
+use figment::value::{Dict, Map, Value};
+use figment::{Metadata, Profile, Provider};
+
+use crate::error::ConfigError;
+use crate::key::Key;
+use crate::nearest::nearest;
+use crate::origin::Origin;
+use crate::schema;
+
+/// A key that somebody set. A [`Provider`] of its own, so that figment knows each value's origin.
+#[derive(Clone)]
+pub(crate) struct Setting {
+    pub(crate) key: &'static Key,
+    pub(crate) value: Value,
+    pub(crate) origin: Origin,
+}
+
+impl Setting {
+    /// The setting, or what is wrong with the text.
+    pub(crate) fn from_text(
+        key: &'static Key,
+        text: &str,
+        origin: Origin,
+    ) -> Result<Self, ConfigError> {
+        match key.kind.read_text(text) {
+            Ok(value) => Ok(Self { key, value, origin }),
+            Err(message) => Err(ConfigError::new(message).key(key.path).at(origin)),
+        }
+    }
+}
+
+impl Provider for Setting {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.origin.to_string())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let nested = figment::util::nest(self.key.path, self.value.clone());
+        Ok(Profile::Default.collect(nested.into_dict().unwrap_or_default()))
+    }
+}
+
+/// The key of this path.
+pub(crate) fn find(path: &str) -> Option<&'static Key> {
+    schema::keys().find(|key| key.path == path)
+}
+
+/// The error for a path that is no key, with the nearest that is.
+pub(crate) fn unknown_key(path: &str) -> ConfigError {
+    let message = match nearest(path, schema::keys().map(|key| key.path).chain(["variants"])) {
+        Some(known) => format!("unknown key; did you mean {known}?"),
+        None => "unknown key; `collector config show --defaults` lists those there are".to_owned(),
+    };
+    ConfigError::new(message).key(printable(path))
+}
+
+/// A name from outside, fit for a terminal and a log line.
+pub(crate) fn printable(name: &str) -> String {
+    let mut text: String = name.chars().take(128).flat_map(char::escape_debug).collect();
+    if name.chars().nth(128).is_some() {
+        text.push('…');
+    }
+    text
+}

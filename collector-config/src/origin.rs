@@ -1,0 +1,100 @@
+//! Where a value came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::key::Key;
+use crate::schema;
+
+/// Where a value came from, as it is shown to the user.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// A line of the configuration file, or the file as a whole.
+    File {
+        /// The file as it was named.
+        path: PathBuf,
+        /// From 1.
+        line: Option<usize>,
+    },
+    /// An environment variable.
+    Variable(String),
+    /// A flag of the command line.
+    Flag(String),
+}
+
+impl Origin {
+    pub(crate) fn file(path: &Path, line: Option<usize>) -> Self {
+        Self::File { path: path.to_owned(), line }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line: None } => write!(f, "{}", path.display()),
+            Self::File { path, line: Some(line) } => write!(f, "{}:{line}", path.display()),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+            Self::Flag(flag) => f.write_str(flag),
+        }
+    }
+}
+
+/// Where each value came from.
+#[derive(Clone, Default, Debug)]
+pub struct Origins {
+    /// The values of keys that were set, as they may be shown.
+    set: BTreeMap<&'static str, (String, Origin)>,
+    /// Where each variant begins, and what was written for it.
+    variants: Vec<(Origin, Vec<Entry>)>,
+}
+
+/// One key with its value and where that came from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// The key's path.
+    pub key: String,
+    /// The value as it was written, `***` for a secret, empty for a key that has none.
+    pub value: String,
+    /// `default`, a file and line, a variable or a flag.
+    pub origin: String,
+}
+
+impl Entry {
+    pub(crate) fn new(key: impl Into<String>, value: impl Into<String>, origin: &Origin) -> Self {
+        Self { key: key.into(), value: value.into(), origin: origin.to_string() }
+    }
+}
+
+impl Origins {
+    /// Where the value of a key came from.
+    pub fn of(&self, key: &str) -> Origin {
+        self.set.get(key).map_or(Origin::Default, |(_, origin)| origin.clone())
+    }
+
+    /// Where a variant begins.
+    pub(crate) fn of_variant(&self, index: usize) -> Origin {
+        self.variants.get(index).map_or(Origin::Default, |(origin, _)| origin.clone())
+    }
+
+    pub(crate) fn set(&mut self, key: &Key, shown: String, origin: Origin) {
+        self.set.insert(key.path, (shown, origin));
+    }
+
+    pub(crate) fn set_variant(&mut self, origin: Origin, entries: Vec<Entry>) {
+        self.variants.push((origin, entries));
+    }
+
+    /// Every key, in the order of the reference, then what was written for each variant.
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        let of_keys = schema::keys().map(|key| match self.set.get(key.path) {
+            Some((shown, origin)) => Entry::new(key.path, shown, origin),
+            None => Entry::new(key.path, key.default.unwrap_or_default(), &Origin::Default),
+        });
+        let of_variants = self.variants.iter().flat_map(|(_, entries)| entries.clone());
+        of_keys.chain(of_variants).collect()
+    }
+}

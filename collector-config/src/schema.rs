@@ -1,0 +1,281 @@
+//! Everything that a user sets: the types it ends up in, and the table of its keys.
+//!
+//! The table holds what the types cannot say: other names in the environment, which values are
+//! secret, what a key does. Tests hold the two together.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use collector_engine::{CacheConfig, VariantSpec};
+use serde::Deserialize;
+
+use crate::build::{self, BackendSettings};
+use crate::key::{Key, Kind};
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct CollectorConfig {
+    /// The backends by name, in order of preference. Default `prometheus`.
+    pub backend: Vec<String>,
+    /// The name of this instance, where several controllers share a cluster.
+    pub instance: Option<String>,
+    /// How values are cached, refreshed and labelled.
+    pub cache: CacheConfig,
+    /// The variants whose pods are known by a glob on their names.
+    pub variants: Vec<VariantSpec>,
+    /// The HTTP server of `serve`.
+    pub server: ServerConfig,
+    /// What is logged.
+    pub log: LogConfig,
+    /// The section of each backend that is compiled in.
+    pub(crate) sections: BTreeMap<&'static str, Arc<dyn BackendSettings>>,
+}
+
+/// The HTTP server of `serve`.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Where it listens. Default 127.0.0.1:9464: loopback, because the API has no log-in.
+    pub listen: SocketAddr,
+    /// The certificate chain, PEM. With it the server speaks TLS.
+    pub tls_cert_path: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    pub tls_key_path: Option<PathBuf>,
+    /// The token that lets others than loopback drop cache entries.
+    pub admin_token_path: Option<PathBuf>,
+    /// How many models may be tracked. Default 10 000.
+    pub max_tracked: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
+            tls_cert_path: None,
+            tls_key_path: None,
+            admin_token_path: None,
+            max_tracked: 10_000,
+        }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// The least severity that is logged. Default info.
+    pub level: LogLevel,
+    /// Default text.
+    pub format: LogFormat,
+}
+
+/// The least severity that is logged.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Nothing at all.
+    Off,
+    /// What failed.
+    Error,
+    /// What is about to fail, or is wasteful.
+    Warn,
+    /// What changed.
+    #[default]
+    Info,
+    /// What was done.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    const WORDS: &'static [&'static str] = &["off", "error", "warn", "info", "debug", "trace"];
+
+    /// The word in a configuration, which is also a filter directive of `tracing-subscriber`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The sections that every build has.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct CommonSections {
+    pub(crate) backend: Vec<String>,
+    pub(crate) instance: Option<String>,
+    pub(crate) cache: CacheConfig,
+    pub(crate) server: ServerConfig,
+    pub(crate) log: LogConfig,
+}
+
+impl Default for CommonSections {
+    fn default() -> Self {
+        Self {
+            backend: vec!["prometheus".to_owned()],
+            instance: None,
+            cache: CacheConfig::default(),
+            server: ServerConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+/// Every key of this build but those of `[[variants]]`, in the order of the reference.
+pub fn keys() -> impl Iterator<Item = &'static Key> {
+    let of_backends = build::BACKENDS.iter().flat_map(|backend| backend.keys);
+    COMMON_KEYS.iter().chain(of_backends)
+}
+
+const COMMON_KEYS: &[Key] = &[
+    Key::new(
+        "backend",
+        Kind::Texts,
+        "Where metrics come from: the name of a backend, or several in order of preference.",
+    )
+    .default("prometheus"),
+    Key::new(
+        "instance",
+        Kind::Text,
+        "The name of this instance in its logs, where several controllers share a cluster.",
+    )
+    .aliases(&["CONTROLLER_INSTANCE"]),
+    Key::new(
+        "cache.enabled",
+        Kind::Bool,
+        "False: nothing is kept and every read asks the backend.",
+    )
+    .default("true")
+    .aliases(&["PROMETHEUS_METRICS_CACHE_ENABLED"]),
+    Key::new(
+        "cache.ttl",
+        Kind::Duration,
+        "How long a value is served without starting a refresh.",
+    )
+    .default("30s")
+    .aliases(&["PROMETHEUS_METRICS_CACHE_TTL"]),
+    Key::new(
+        "cache.cleanup_interval",
+        Kind::Duration,
+        "How often entries that nobody reads any more are looked for.",
+    )
+    .default("1m")
+    .aliases(&["PROMETHEUS_METRICS_CACHE_CLEANUP_INTERVAL"]),
+    Key::new(
+        "cache.fetch_interval",
+        Kind::Duration,
+        "How often everything tracked is refreshed in the background; 0 is never.",
+    )
+    .default("30s")
+    .aliases(&["PROMETHEUS_METRICS_CACHE_FETCH_INTERVAL"]),
+    Key::new(
+        "cache.max_entries",
+        Kind::Positive,
+        "How many entries are kept at most.",
+    )
+    .default("100000"),
+    Key::new(
+        "cache.missing_ttl",
+        Kind::Duration,
+        "How long the news that a model has no series is believed.",
+    )
+    .default("10s"),
+    Key::new(
+        "cache.freshness.fresh_threshold",
+        Kind::Duration,
+        "Below this age a reading is fresh, from it on stale.",
+    )
+    .default("1m")
+    .aliases(&["PROMETHEUS_METRICS_CACHE_FRESH_THRESHOLD"]),
+    Key::new(
+        "cache.freshness.stale_threshold",
+        Kind::Duration,
+        "From this age on a warning is logged.",
+    )
+    .default("2m")
+    .aliases(&["PROMETHEUS_METRICS_CACHE_STALE_THRESHOLD"]),
+    Key::new(
+        "cache.freshness.unavailable_threshold",
+        Kind::Duration,
+        "From this age on a reading is unavailable: not to be used.",
+    )
+    .default("5m")
+    .aliases(&["PROMETHEUS_METRICS_CACHE_UNAVAILABLE_THRESHOLD"]),
+    Key::new(
+        "server.listen",
+        Kind::Address,
+        "Where `collector serve` listens. The API has no log-in, hence loopback.",
+    )
+    .default("127.0.0.1:9464"),
+    Key::new(
+        "server.tls_cert_path",
+        Kind::Path,
+        "The server's certificate chain, PEM; needs `server.tls_key_path`.",
+    ),
+    Key::new(
+        "server.tls_key_path",
+        Kind::Path,
+        "The private key of the server's certificate, PEM.",
+    ),
+    Key::new(
+        "server.admin_token_path",
+        Kind::Path,
+        "A file with the token that lets others than loopback drop cache entries.",
+    ),
+    Key::new(
+        "server.max_tracked",
+        Kind::Positive,
+        "How many models are tracked at most.",
+    )
+    .default("10000"),
+    Key::new(
+        "log.level",
+        Kind::OneOf(LogLevel::WORDS),
+        "The least severity that is logged: off, error, warn, info, debug or trace. `RUST_LOG` beats it.",
+    )
+    .default("info"),
+    Key::new(
+        "log.format",
+        Kind::OneOf(&["text", "json"]),
+        "How a log line is written: text or json.",
+    )
+    .default("text"),
+];
+
+/// The keys of one `[[variants]]`; their paths are relative to it.
+pub const VARIANT_KEYS: &[Key] = &[
+    Key::new("name", Kind::Text, "The variant's name. Required."),
+    Key::new("namespace", Kind::Text, "Its namespace and that of its pods. Required."),
+    Key::new("model", Kind::Text, "The model it serves. Required."),
+    Key::new("accelerator", Kind::Text, "What its pods run on."),
+    Key::new("cost", Kind::Number, "The cost of one replica per hour.").default("10"),
+    Key::new("pods", Kind::Text, "The names of its pods: `*` is any text, `?` any one character.")
+        .default("*"),
+    Key::new("max_batch", Kind::Count, "The greatest batch of one replica."),
+];

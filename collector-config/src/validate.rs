@@ -1,0 +1,111 @@
+//! What cannot work together, or not at all, though each value is one of its kind.
+
+use std::collections::HashSet;
+
+use collector_engine::{StaticDirectory, TimingError, VariantSpec};
+
+use crate::error::ConfigError;
+use crate::load::Loaded;
+use crate::origin::{Origin, Origins};
+use crate::{build, schema};
+
+/// Adds what is wrong to `errors` and what is wasteful to the warnings.
+///
+/// A key that has an error already kept its default, which nobody wrote: its relations to others
+/// are not checked.
+pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
+    let broken: HashSet<String> =
+        errors.iter().filter_map(ConfigError::key_path).map(str::to_owned).collect();
+    let sound = |keys: &[&str]| !keys.iter().any(|key| broken.contains(*key));
+    let Loaded { config, origins, warnings } = loaded;
+
+    if sound(&["backend"]) {
+        errors.extend(
+            build::check_names(&config.backend)
+                .into_iter()
+                .map(|message| error_at("backend", message, origins)),
+        );
+    }
+    for settings in config.chosen() {
+        for problem in settings.problems() {
+            if sound(&problem.keys) {
+                errors.push(told_with_origins(problem.message, &problem.keys, origins));
+            }
+        }
+        warnings.extend(settings.warnings());
+
+        let (timeout_key, timeout) = settings.timeout();
+        for error in config.cache.validate(timeout_key, timeout).err().unwrap_or_default() {
+            let keys = keys_of(&error);
+            if sound(&keys) {
+                errors.push(told_with_origins(error.to_string(), &keys, origins));
+            }
+        }
+    }
+    warnings.extend(config.cache.warnings());
+
+    let pair = ["server.tls_cert_path", "server.tls_key_path"];
+    if sound(&pair) {
+        let (set, other) = match (&config.server.tls_cert_path, &config.server.tls_key_path) {
+            (Some(_), None) => (pair[0], pair[1]),
+            (None, Some(_)) => (pair[1], pair[0]),
+            _ => ("", ""),
+        };
+        if !set.is_empty() {
+            let message = format!("set without {other}: set both, or neither");
+            errors.push(error_at(set, message, origins));
+        }
+    }
+    check_variants(&config.variants, origins, errors);
+}
+
+fn error_at(key: &str, message: String, origins: &Origins) -> ConfigError {
+    ConfigError::new(message).key(key).at(origins.of(key))
+}
+
+/// The message with where the values of its keys came from.
+fn told_with_origins(message: String, keys: &[&str], origins: &Origins) -> ConfigError {
+    let set: Vec<String> = keys
+        .iter()
+        .filter_map(|key| match origins.of(key) {
+            Origin::Default => None,
+            origin => Some(format!("{key} is set in {origin}")),
+        })
+        .collect();
+    if set.is_empty() {
+        ConfigError::new(message)
+    } else {
+        ConfigError::new(format!("{message} ({})", set.join(", ")))
+    }
+}
+
+/// The paths of the keys in a relation.
+fn keys_of(error: &TimingError) -> Vec<&'static str> {
+    match error {
+        TimingError::Order { lower, upper, .. } => vec![lower, upper],
+        TimingError::Zero { key, .. } => vec![key],
+        TimingError::Thresholds(error) => {
+            [error.lower, error.upper].into_iter().filter_map(threshold_path).collect()
+        }
+    }
+}
+
+/// The path of a threshold, which the engine calls by its field.
+fn threshold_path(field: &str) -> Option<&'static str> {
+    schema::keys()
+        .map(|key| key.path)
+        .find(|path| path.strip_prefix("cache.freshness.") == Some(field))
+}
+
+/// The directory tells one wrong variant at a time: without it the next is found.
+fn check_variants(variants: &[VariantSpec], origins: &Origins, errors: &mut Vec<ConfigError>) {
+    let mut left: Vec<(usize, &VariantSpec)> = variants.iter().enumerate().collect();
+    while let Err(error) =
+        StaticDirectory::new(left.iter().map(|(_, spec)| (*spec).clone()).collect())
+    {
+        let (index, _) = left.remove(error.index);
+        let key = format!("variants[{index}]");
+        let message = format!("{:?}: {}", error.name, error.reason);
+        errors.push(ConfigError::new(message).key(key).at(origins.of_variant(index)));
+    }
+}
