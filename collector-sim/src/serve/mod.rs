@@ -5,6 +5,7 @@
 
 mod clock;
 mod listener;
+mod open_files;
 mod targets;
 
 use std::collections::BTreeMap;
@@ -99,8 +100,9 @@ impl FleetServer {
     /// Starts all pods of the described fleet on free loopback ports.
     ///
     /// # Errors
-    /// When the description is impossible, or a listener cannot be opened (each pod needs an open
-    /// file, and another for each connection to it).
+    /// When the description is impossible, or a listener cannot be opened: each pod needs an open
+    /// file, and another for each connection to it. The process's soft limit is raised for them,
+    /// as far as the hard limit allows.
     pub async fn start(spec: FleetSpec) -> Result<Self, ServeError> {
         let fleet = Fleet::new(spec, clock::wall())?;
         let pods: Vec<PodKey> =
@@ -111,6 +113,7 @@ impl FleetServer {
             pods: Mutex::default(),
             target_files: Mutex::default(),
         };
+        open_files::make_room_for(pods.len());
         for pod in pods {
             server.serve_new_pod(pod).await?;
         }
@@ -234,7 +237,13 @@ impl FleetServer {
     /// When there is no such variant, no listener can be opened or a targets file not written.
     pub async fn add_pod(&self, namespace: &str, variant: &str) -> Result<Target, ServeError> {
         let pod = self.live.with(|fleet| fleet.add_pod(namespace, variant))?;
-        let target = self.serve_new_pod((namespace.to_owned(), pod)).await?;
+        open_files::make_room_for(lock(&self.pods).len() + 1);
+        let served = self.serve_new_pod((namespace.to_owned(), pod.clone())).await;
+        if served.is_err() {
+            // A pod that nobody can reach must not take a share of the load.
+            self.live.with(|fleet| fleet.delete_pod(namespace, &pod))?;
+        }
+        let target = served?;
         self.rewrite_targets()?;
         Ok(target)
     }
