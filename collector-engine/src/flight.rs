@@ -159,3 +159,61 @@ fn new_flight(model: &ModelRef, awaited: bool, gate: &Gate, hurry: &Arc<Notify>)
         landing: watch::Sender::new(None),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(name: &str) -> ModelRef {
+        ModelRef::new(name, "prod")
+    }
+
+    fn join(flights: &Flights, gate: &Gate, name: &str) -> Joined {
+        flights.join(&model(name), true, gate, || None::<()>).unwrap_or_else(|()| panic!())
+    }
+
+    #[test]
+    fn the_first_to_board_sees_to_the_departure_and_everybody_leaves_in_it() {
+        let (flights, gate) = (Flights::default(), Gate::default());
+        assert!(join(&flights, &gate, "a").opens_boarding);
+        assert!(!join(&flights, &gate, "b").opens_boarding);
+        let again = join(&flights, &gate, "a");
+        assert!(again.coalesced && !again.opens_boarding);
+        assert_eq!(flights.depart().flights.len(), 2);
+        // The next batch has its own departure.
+        assert!(join(&flights, &gate, "c").opens_boarding);
+    }
+
+    #[test]
+    fn what_landed_between_the_look_into_the_cache_and_the_joining_is_not_fetched_again() {
+        let (flights, gate) = (Flights::default(), Gate::default());
+        let joined = flights.join(&model("a"), true, &gate, || Some("landed"));
+        assert_eq!(joined.err(), Some("landed"));
+        assert!(flights.depart().flights.is_empty());
+    }
+
+    #[test]
+    fn a_charter_leaves_out_what_is_under_way() {
+        let (flights, gate) = (Flights::default(), Gate::default());
+        join(&flights, &gate, "a");
+        let batch = flights.charter(vec![model("a"), model("b")], &gate);
+        assert_eq!(batch.flights.len(), 1);
+        assert!(!batch.flights[0].is_awaited());
+        let joined = join(&flights, &gate, "b");
+        assert!(joined.coalesced && batch.flights[0].is_awaited());
+    }
+
+    #[test]
+    fn nobody_joins_a_flight_that_an_invalidation_overtook() {
+        let (flights, gate) = (Flights::default(), Gate::default());
+        join(&flights, &gate, "a");
+        let overtaken = flights.depart().flights.remove(0);
+        let scope = Scope::of_model(&model("a"));
+        let ((), sequence) = gate.invalidate(&scope, || ());
+        flights.overtake(&scope, sequence);
+        assert!(!join(&flights, &gate, "a").coalesced);
+        // Its landing does not take the newer flight off the list.
+        flights.take_off_list(&overtaken);
+        assert!(join(&flights, &gate, "a").coalesced);
+    }
+}
