@@ -1,0 +1,43 @@
+//! Measures the collector: `cargo xtask bench` builds it and runs this.
+
+#![expect(clippy::print_stdout, reason = "a command-line tool prints its figures")]
+
+mod collector;
+mod report;
+mod sizes;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+
+use crate::report::Report;
+
+/// Measures the collector.
+#[derive(Parser)]
+struct Args {
+    /// The program to measure, built as it is released.
+    #[arg(long, value_name = "PROGRAM")]
+    collector: PathBuf,
+    /// Fewer rounds.
+    #[arg(long)]
+    quick: bool,
+    /// Also write the figures to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+// Several threads, because the simulated pods must answer while this one waits for a program.
+#[tokio::main(flavor = "multi_thread")]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    let mut report = Report::default();
+    sizes::measure(&args.collector, args.quick, &mut report).await?;
+    report.print();
+    if let Some(path) = args.json {
+        fs::write(&path, report.json().to_string())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
