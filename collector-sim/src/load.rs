@@ -136,11 +136,6 @@ fn tokens(length: f64) -> u32 {
 mod tests {
     use super::*;
 
-    fn mean_gap(load: &Load) -> f64 {
-        let mut rng = fastrand::Rng::with_seed(1);
-        (0..20_000).map(|_| load.gap(&mut rng).unwrap().as_secs_f64()).sum::<f64>() / 20_000.0
-    }
-
     #[test]
     fn even_arrivals_are_exactly_spaced() {
         let load = Load { requests_per_minute: 120.0, ..Load::default() };
@@ -149,10 +144,17 @@ mod tests {
     }
 
     #[test]
-    fn poisson_arrivals_keep_the_described_rate() {
+    fn poisson_arrivals_keep_the_described_rate_and_have_no_memory() {
         let load =
             Load { requests_per_minute: 120.0, arrivals: Arrivals::Poisson, ..Load::default() };
-        assert!((mean_gap(&load) - 0.5).abs() < 0.01);
+        let mut rng = fastrand::Rng::with_seed(1);
+        let gaps: Vec<f64> =
+            (0..20_000).map(|_| load.gap(&mut rng).unwrap().as_secs_f64()).collect();
+        let mean = gaps.iter().sum::<f64>() / 20_000.0;
+        let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / 20_000.0;
+        assert!((mean - 0.5).abs() < 0.01);
+        // An exponential distribution's deviation is its mean.
+        assert!((variance.sqrt() - 0.5).abs() < 0.02);
     }
 
     #[test]

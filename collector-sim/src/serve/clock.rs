@@ -40,3 +40,31 @@ pub(super) fn now() -> Instant {
 pub(super) fn wall() -> SystemTime {
     SystemTime::now()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns when the machine's clock has visibly moved.
+    fn let_time_pass() {
+        let before = now();
+        while before.elapsed() < Duration::from_micros(10) {}
+    }
+
+    #[test]
+    fn a_frozen_clock_stands_still_and_goes_on_from_there() {
+        let mut clock = SimClock::starting_at(Duration::from_secs(60));
+        clock.freeze();
+        let frozen = clock.now();
+        assert!(frozen >= Duration::from_secs(60));
+        let_time_pass();
+        assert_eq!(clock.now(), frozen);
+
+        clock.unfreeze();
+        let_time_pass();
+        let moved = clock.now();
+        assert!(moved > frozen);
+        clock.unfreeze();
+        assert!(clock.now() >= moved);
+    }
+}
