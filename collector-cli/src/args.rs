@@ -1,0 +1,288 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use collector_core::{ModelRef, duration};
+
+const EXAMPLES: &str = "\
+Examples:
+  collector demo
+  PROMETHEUS_BASE_URL=http://localhost:9090 PROMETHEUS_ALLOW_HTTP=true \\
+    collector get replicas -m meta-llama/Llama-3.1-8B-Instruct -n prod
+  collector check -m meta-llama/Llama-3.1-8B-Instruct -n prod
+  collector --config collector.toml serve
+
+Exit codes:
+  0 found, all good      1 another failure, or a failed check   2 usage or configuration error
+  3 metrics missing      4 metrics too old to be used           5 the backend failed";
+
+/// Reads the load of LLM-inference fleets, always with its true age.
+#[derive(Parser, Debug)]
+#[command(
+    name = "collector",
+    version,
+    propagate_version = true,
+    after_help = EXAMPLES,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct GlobalArgs {
+    /// Configuration file: .yaml and .yml are YAML, everything else is TOML
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "COLLECTOR_CONFIG",
+        hide_env_values = true
+    )]
+    pub(crate) config: Option<PathBuf>,
+    /// Backend to ask; several, separated by commas, in order of preference
+    #[arg(long, global = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) backend: Option<String>,
+    /// Least severity that is logged; `RUST_LOG` beats it
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub(crate) log_level: Option<LogLevelArg>,
+    /// Form of the log on stderr
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormatArg>,
+    /// Form of the result on stdout
+    #[arg(short, long, global = true, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+}
+
+/// The words of `log.level`.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LogLevelArg {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// The words of `log.format`.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LogFormatArg {
+    Text,
+    Json,
+}
+
+/// Forms of a result. Not every command has each of them.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Format {
+    /// Columns for people
+    Table,
+    /// More columns
+    Wide,
+    /// One document
+    Json,
+    /// The same document
+    Yaml,
+    /// Series in the Prometheus text format
+    Prometheus,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Simulate a fleet on this machine and collect from it: no cluster, no configuration
+    Demo(DemoArgs),
+    /// Print one reading
+    #[command(subcommand)]
+    Get(GetCommand),
+    /// Check the configuration, the backend and a model, each with cause and remedy
+    Check(CheckArgs),
+    /// Check configuration files without using the network
+    Validate(ValidateArgs),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Refresh in the background and answer over HTTP
+    Serve(ServeArgs),
+}
+
+/// What to print one reading of.
+#[derive(Subcommand, Debug)]
+pub(crate) enum GetCommand {
+    /// The replicas of one model
+    #[command(after_help = "Example:\n  collector get replicas -m org/model -n prod -o wide")]
+    Replicas(ModelArgs),
+    /// What one variant of a model carries
+    #[command(
+        after_help = "Example:\n  collector get allocation -m org/model -n prod --variant model-h100"
+    )]
+    Allocation(AllocationArgs),
+    /// The models that the backend knows
+    #[command(after_help = "Example:\n  collector get models -n prod -o json")]
+    Models(ModelsArgs),
+}
+
+/// One model.
+#[derive(Args, Debug)]
+pub(crate) struct ModelArgs {
+    /// Model id: the value of the label `model_name`
+    #[arg(short, long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
+    model: String,
+    /// Namespace its pods run in
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmptyStringValueParser::new())]
+    namespace: String,
+}
+
+impl ModelArgs {
+    /// The model.
+    pub(crate) fn model(&self) -> ModelRef {
+        ModelRef::new(self.model.as_str(), self.namespace.as_str())
+    }
+}
+
+/// One variant of a model.
+#[derive(Args, Debug)]
+pub(crate) struct AllocationArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) which: VariantArgs,
+}
+
+/// A variant, by its name or by its accelerator.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct VariantArgs {
+    /// Name of the variant
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) variant: Option<String>,
+    /// Accelerator of the variant, where only one variant of the model has it
+    #[arg(long, value_name = "ACCELERATOR", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) accelerator: Option<String>,
+}
+
+/// Some of the models known.
+#[derive(Args, Debug)]
+pub(crate) struct ModelsArgs {
+    /// Only those of this namespace
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) namespace: Option<String>,
+}
+
+/// What to check.
+#[derive(Args, Debug)]
+#[command(after_help = "Exits with 0 when nothing failed and with 1 otherwise.\n\n\
+                  Example:\n  collector check -m org/model -n prod --wait 60s")]
+pub(crate) struct CheckArgs {
+    /// Model id to check for
+    #[arg(short, long, value_name = "MODEL", requires = "namespace",
+          value_parser = NonEmptyStringValueParser::new())]
+    model: Option<String>,
+    /// Namespace its pods run in
+    #[arg(short, long, value_name = "NAMESPACE", requires = "model",
+          value_parser = NonEmptyStringValueParser::new())]
+    namespace: Option<String>,
+    /// Repeat until nothing fails, for so long at most
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) wait: Option<Duration>,
+}
+
+impl CheckArgs {
+    /// The model to check for.
+    pub(crate) fn model(&self) -> Option<ModelRef> {
+        let (model, namespace) = (self.model.as_deref()?, self.namespace.as_deref()?);
+        Some(ModelRef::new(model, namespace))
+    }
+}
+
+/// What to validate.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Checks each file as `serve --config FILE` would read it, environment variables \
+                  and the files it names included.\n\n\
+                  Example:\n  collector validate collector.toml"
+)]
+pub(crate) struct ValidateArgs {
+    /// Configuration files
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// What to do with the configuration.
+#[derive(Subcommand, Debug)]
+pub(crate) enum ConfigCommand {
+    /// Print each key with its value
+    #[command(after_help = "Example:\n  collector --config collector.toml config show --origin")]
+    Show(ConfigShowArgs),
+}
+
+/// What to print of the configuration.
+#[derive(Args, Debug)]
+pub(crate) struct ConfigShowArgs {
+    /// Print where each value comes from: file and line, variable, flag or default
+    #[arg(long)]
+    pub(crate) origin: bool,
+    /// Print the defaults instead of what is set
+    #[arg(long, conflicts_with = "origin")]
+    pub(crate) defaults: bool,
+}
+
+/// How to serve.
+#[derive(Args, Debug)]
+#[command(after_help = "Paths:\n  \
+                  /api/v1/replicas?model=&namespace=            one reading, or all tracked\n  \
+                  /api/v1/allocation?model=&namespace=&variant= likewise\n  \
+                  /api/v1/models                                models known\n  \
+                  /healthz, /readyz, /metrics, /                health, metrics, live page\n\n\
+                  Example:\n  collector --config collector.toml serve --listen 127.0.0.1:9464")]
+pub(crate) struct ServeArgs {
+    /// Address to listen on [default: 127.0.0.1:9464]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+/// How long to show the demo.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  collector demo --once -o json")]
+pub(crate) struct DemoArgs {
+    /// Leave after so long; without it the demo runs until it is stopped
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, conflicts_with = "once")]
+    pub(crate) duration: Option<Duration>,
+    /// Print one reading of every model and leave
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after_the_subcommand() {
+        for line in [
+            "collector -o json --backend prometheus get models",
+            "collector get -o json models --backend prometheus",
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(cli.global.output, Some(Format::Json), "{line}");
+            assert_eq!(cli.global.backend.as_deref(), Some("prometheus"), "{line}");
+        }
+    }
+}

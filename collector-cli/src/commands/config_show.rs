@@ -1,0 +1,36 @@
+//! `collector config show`: each key with its value and where that came from.
+
+use collector_config::Loader;
+
+use super::settings::{format, invalid, loader};
+use crate::args::{ConfigShowArgs, Format, GlobalArgs};
+use crate::exit::{Exit, Failure};
+use crate::output::{ConfigDocument, ConfigEntry, aligned, print, printable, to_json};
+
+pub(super) fn run(global: &GlobalArgs, args: &ConfigShowArgs) -> Result<Exit, Failure> {
+    let format = format(global, &[Format::Table, Format::Json])?;
+    let loader = if args.defaults { Loader::new() } else { loader(global) };
+    // Only read: a configuration that is not complete yet can be looked at.
+    let loaded = loader.read().map_err(invalid)?;
+    let entries: Vec<ConfigEntry> = loaded
+        .entries()
+        .into_iter()
+        .map(|entry| ConfigEntry {
+            key: entry.key,
+            value: entry.value,
+            origin: args.origin.then_some(entry.origin),
+        })
+        .collect();
+    let text = if format == Format::Json {
+        to_json(&ConfigDocument::new(entries)) + "\n"
+    } else {
+        let rows = entries.iter().map(|entry| {
+            let cells = [Some(&entry.key), Some(&entry.value), entry.origin.as_ref()];
+            let shown = cells.into_iter().flatten();
+            shown.map(|cell| printable(cell).to_string()).collect()
+        });
+        aligned([], rows)
+    };
+    print(&text)?;
+    Ok(Exit::Success)
+}

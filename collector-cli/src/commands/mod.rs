@@ -1,0 +1,55 @@
+//! What each command does, one file each.
+
+mod check;
+mod config_show;
+mod demo;
+mod get;
+mod serve;
+mod settings;
+mod validate;
+
+use std::future::Future;
+
+use tokio::runtime::Builder;
+
+use crate::args::{Cli, Command, ConfigCommand};
+use crate::exit::{Exit, Failure};
+
+/// Runs the command.
+pub(crate) fn run(cli: &Cli) -> Result<Exit, Failure> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Demo(args) => demo::run(global, args),
+        Command::Get(args) => get::run(global, args),
+        Command::Check(args) => check::run(global, args),
+        Command::Validate(args) => validate::run(global, args),
+        Command::Config(ConfigCommand::Show(args)) => config_show::run(global, args),
+        Command::Serve(args) => serve::run(global, args),
+    }
+}
+
+/// Runs a command that asks a few questions and leaves: one thread is enough and soonest there.
+fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    run_on(&mut Builder::new_current_thread(), command)
+}
+
+/// Runs a command that serves others meanwhile.
+fn block_on_many_threads<T>(
+    command: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    run_on(&mut Builder::new_multi_thread(), command)
+}
+
+fn run_on<T>(
+    builder: &mut Builder,
+    command: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::other(format!("cannot start: {error}")))?;
+    let result = runtime.block_on(command);
+    // Not waited for: the resolver of a dead name server would keep us for its own time.
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,134 @@
+//! `collector serve`: background refresh, the HTTP API and the metrics, until a signal.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use collector_core::MetricsCollector;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{interval, timeout};
+
+use super::settings::{Settings, Verbosity, loader};
+use crate::args::{GlobalArgs, ServeArgs};
+use crate::exit::{Exit, Failure};
+use crate::server::{Admin, App, Lifecycle, Listener, Recorder, load_tls, serve_until};
+use crate::signals::StopSignals;
+
+/// How long requests under way may take once a signal came.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How long the answers may then take to be written, and each of the tasks to end. All in all the
+/// process leaves within 5 s.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How often samples are moved into their buckets; a scrape does it too.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+pub(super) fn run(global: &GlobalArgs, args: &ServeArgs) -> Result<Exit, Failure> {
+    if global.output.is_some() {
+        return Err(Failure::usage("--output does not work with this command"));
+    }
+    let mut loader = loader(global);
+    if let Some(listen) = args.listen {
+        loader = loader.flag("server.listen", listen.to_string(), "--listen");
+    }
+    let settings = Settings::of(loader, Verbosity::Daemon)?;
+    settings.warn();
+    super::block_on_many_threads(serve(&settings))
+}
+
+async fn serve(settings: &Settings) -> Result<Exit, Failure> {
+    let mut signals = StopSignals::catch()
+        .map_err(|error| Failure::other(format!("cannot catch signals: {error}")))?;
+    let recorder = Recorder::install()
+        .map_err(|error| Failure::other(format!("cannot keep metrics: {error}")))?;
+    let collector = settings.collector()?;
+    let listener = listen(settings).await?;
+    let (lifecycle, watched) = watch::channel(Lifecycle::Serving);
+    let stopping = Lifecycle::Stopping.reached(watched.clone());
+    let app = app(settings, &collector, recorder.clone(), watched)?;
+    collector.start_background_worker();
+    announce(&listener)?;
+
+    let mut server = tokio::spawn(serve_until(listener, app.router(), stopping));
+    let upkeep = tokio::spawn(async move {
+        let mut ticks = interval(UPKEEP_INTERVAL);
+        loop {
+            ticks.tick().await;
+            recorder.upkeep();
+        }
+    });
+
+    let signal = signals.received().await;
+    tracing::info!(signal, "Stopping");
+    lifecycle.send_replace(Lifecycle::Stopping);
+    if timeout(GRACE, &mut server).await.is_err() {
+        // Whoever still waits for a backend gets an error instead of a broken connection.
+        lifecycle.send_replace(Lifecycle::Leaving);
+        if timeout(LAST_WORDS, &mut server).await.is_err() {
+            tracing::warn!("Connections that do not take their answers are cut");
+        }
+    }
+    upkeep.abort();
+    if timeout(LAST_WORDS, collector.stop_background_worker()).await.is_err() {
+        tracing::warn!("A request to the backend is abandoned");
+    }
+    tracing::info!("Stopped");
+    Ok(Exit::Success)
+}
+
+async fn listen(settings: &Settings) -> Result<Listener, Failure> {
+    let server = &settings.loaded.config.server;
+    let tls = match (&server.tls_cert_path, &server.tls_key_path) {
+        (Some(cert), Some(key)) => Some(load_tls(cert, key)?),
+        (None, None) => None,
+        _ => {
+            return Err(Failure::usage(
+                "server.tls_cert_path and server.tls_key_path go together: set both or neither",
+            ));
+        }
+    };
+    let socket = TcpListener::bind(server.listen).await.map_err(|error| {
+        Failure::other(format!(
+            "cannot listen on {}: {error}; choose another address with --listen or server.listen",
+            server.listen
+        ))
+    })?;
+    Ok(Listener { socket, tls })
+}
+
+fn app(
+    settings: &Settings,
+    collector: &Arc<dyn MetricsCollector>,
+    recorder: Recorder,
+    lifecycle: watch::Receiver<Lifecycle>,
+) -> Result<Arc<App>, Failure> {
+    let config = &settings.loaded.config;
+    let token_path = config.server.admin_token_path.clone();
+    let admin = Admin::new(token_path).map_err(|error| {
+        Failure::usage(format!(
+            "server.admin_token_path: cannot use {:?}: {error}",
+            config.server.admin_token_path
+        ))
+    })?;
+    let refreshes = config.cache.enabled && !config.cache.fetch_interval.is_zero();
+    let clock = Arc::clone(&settings.clock);
+    Ok(App::new(Arc::clone(collector), clock, recorder, admin, refreshes, lifecycle))
+}
+
+fn announce(listener: &Listener) -> Result<(), Failure> {
+    let address: SocketAddr = listener
+        .socket
+        .local_addr()
+        .map_err(|error| Failure::other(format!("the listening socket is gone: {error}")))?;
+    let scheme = if listener.tls.is_some() { "https" } else { "http" };
+    tracing::info!("listening on {scheme}://{address}");
+    if !address.ip().is_loopback() {
+        tracing::warn!(
+            "Whoever reaches {address} can read everything: the API has no log-in, so let only a \
+             trusted network in"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! `collector validate`: whether configuration files work, without the network.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use collector_config::ConfigErrors;
+use collector_core::SystemClock;
+
+use super::settings::{format, layers};
+use crate::args::{Format, GlobalArgs, ValidateArgs};
+use crate::exit::{Exit, Failure};
+use crate::output::{print, printable};
+
+pub(super) fn run(global: &GlobalArgs, args: &ValidateArgs) -> Result<Exit, Failure> {
+    format(global, &[Format::Table])?;
+    let mut wrong = Vec::new();
+    for file in &args.files {
+        let name = file.to_string_lossy();
+        match validate(global, file) {
+            Ok(warnings) => {
+                let mut text = format!("{}: ok\n", printable(&name));
+                for warning in warnings {
+                    text.push_str(&format!("  warning: {}\n", printable(&warning)));
+                }
+                print(&text)?;
+            }
+            Err(errors) => wrong.push(format!("{name}: {errors}")),
+        }
+    }
+    if wrong.is_empty() { Ok(Exit::Success) } else { Err(Failure::usage(wrong.join("\n"))) }
+}
+
+/// Loads a file as `serve` would, and builds what it describes: that opens the files it names.
+fn validate(global: &GlobalArgs, file: &Path) -> Result<Vec<String>, ConfigErrors> {
+    let loaded = layers(global, Some(file)).load()?;
+    loaded.config.build(Arc::new(SystemClock::new()))?;
+    Ok(loaded.warnings)
+}

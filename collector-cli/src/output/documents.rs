@@ -1,0 +1,382 @@
+//! The JSON documents. Programs rely on them: within a schema version they only grow.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use collector_core::{
+    Allocation, CheckStatus, Field, Load, Mark, Reading, ReplicaMetrics, Replicas,
+};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::error::ErrorBody;
+
+/// The version that every document carries.
+pub(crate) const SCHEMA_VERSION: u32 = 1;
+
+/// What was said of a reading as a whole.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ReadingHead<'a> {
+    /// `fresh`, `stale` or `unavailable`.
+    status: &'a str,
+    /// Age of the oldest replica.
+    age_seconds: f64,
+    /// When the oldest replica was sampled: RFC 3339, UTC.
+    collected_at: String,
+    /// `backend` (asked for this read), `cache` (within its ttl) or `last-known-good` (past it).
+    source: &'a str,
+    /// The backend that supplied it.
+    backend: &'a str,
+    /// Some replicas may be absent.
+    partial: bool,
+}
+
+impl<'a> ReadingHead<'a> {
+    fn new<T>(reading: &Reading<T>, wall: SystemTime, backend: &'a str, partial: bool) -> Self {
+        Self {
+            status: reading.freshness().as_str(),
+            age_seconds: seconds(reading.age()),
+            collected_at: rfc3339(reading.collected_at(wall)),
+            source: reading.source().as_str(),
+            backend,
+            partial,
+        }
+    }
+}
+
+/// One reading of a model's replicas.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ReplicasDocument<'a> {
+    schema_version: u32,
+    /// `replicas`.
+    kind: &'static str,
+    model: &'a str,
+    namespace: &'a str,
+    #[serde(flatten)]
+    head: ReadingHead<'a>,
+    /// Ordered by pod name; empty when the model is known and has no live pod.
+    replicas: Vec<ReplicaRow<'a>>,
+}
+
+/// One replica. What was not measured is null, never 0.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ReplicaRow<'a> {
+    pod_name: &'a str,
+    /// Null when no variant claims the pod.
+    variant_name: Option<&'a str>,
+    accelerator_name: Option<&'a str>,
+    /// The kind of model server, `vllm` for example.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<&'a str>,
+    /// 0.0 to 1.0: the peak over the window.
+    kv_cache_usage: Option<f64>,
+    /// Requests waiting: the peak over the window.
+    queue_length: Option<u64>,
+    /// Requests in the running batch.
+    running_requests: Option<u64>,
+    /// Cost of one replica per hour, in the unit of the configuration.
+    cost: f64,
+    num_gpu_blocks: Option<u64>,
+    /// Tokens in a KV-cache block.
+    block_size: Option<u64>,
+    total_kv_capacity_tokens: Option<u64>,
+    tokens_in_use: Option<u64>,
+    /// Mean prompt tokens per request over the window.
+    avg_input_tokens: Option<f64>,
+    /// Mean generated tokens per request over the window.
+    avg_output_tokens: Option<f64>,
+    /// 0.0 to 1.0.
+    prefix_cache_hit_rate: Option<f64>,
+    age_seconds: f64,
+    /// The fields that are older than their row or came from another backend.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    marks: BTreeMap<&'static str, MarkDocument<'a>>,
+}
+
+/// Where a field came from that does not share the source or the time of its row.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct MarkDocument<'a> {
+    backend: &'a str,
+    age_seconds: f64,
+}
+
+/// One reading of a variant's allocation.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct AllocationDocument<'a> {
+    schema_version: u32,
+    /// `allocation`.
+    kind: &'static str,
+    model: &'a str,
+    namespace: &'a str,
+    variant: &'a str,
+    accelerator: Option<&'a str>,
+    #[serde(flatten)]
+    head: ReadingHead<'a>,
+    /// Live replicas of the variant.
+    num_replicas: u32,
+    /// Greatest batch of one replica, from the configuration.
+    max_batch: Option<u32>,
+    /// Mean inter-token latency over the window, in milliseconds.
+    itl_average_ms: Option<f64>,
+    /// Mean time to first token over the window, in milliseconds.
+    ttft_average_ms: Option<f64>,
+    load: LoadDocument,
+    /// The fields that are older than the reading or came from another backend.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    marks: BTreeMap<&'static str, MarkDocument<'a>>,
+}
+
+/// What arrives at a variant.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct LoadDocument {
+    /// Requests per minute.
+    arrival_rate_per_minute: Option<f64>,
+    /// Mean prompt tokens per request.
+    avg_input_tokens: Option<f64>,
+    /// Mean generated tokens per request.
+    avg_output_tokens: Option<f64>,
+}
+
+impl<'a> ReplicasDocument<'a> {
+    /// The document of a reading that was read at `wall`.
+    pub(crate) fn new(reading: &'a Reading<Replicas>, wall: SystemTime) -> Self {
+        let value = reading.value();
+        Self {
+            schema_version: SCHEMA_VERSION,
+            kind: "replicas",
+            model: value.model.model.as_str(),
+            namespace: value.model.namespace.as_str(),
+            head: ReadingHead::new(reading, wall, value.backend.as_str(), value.partial),
+            replicas: value
+                .replicas
+                .iter()
+                .map(|replica| ReplicaRow::new(replica, reading))
+                .collect(),
+        }
+    }
+}
+
+impl<'a> ReplicaRow<'a> {
+    fn new(replica: &'a ReplicaMetrics, reading: &Reading<Replicas>) -> Self {
+        Self {
+            pod_name: replica.pod_name.as_str(),
+            variant_name: replica.variant_name.as_ref().map(AsRef::as_ref),
+            accelerator_name: replica.accelerator_name.as_ref().map(AsRef::as_ref),
+            engine: replica.engine.as_ref().map(AsRef::as_ref),
+            kv_cache_usage: replica.kv_cache_usage,
+            queue_length: replica.queue_length,
+            running_requests: replica.running_requests,
+            cost: replica.cost,
+            num_gpu_blocks: replica.num_gpu_blocks,
+            block_size: replica.block_size,
+            total_kv_capacity_tokens: replica.total_kv_capacity_tokens(),
+            tokens_in_use: replica.tokens_in_use(),
+            avg_input_tokens: replica.avg_input_tokens,
+            avg_output_tokens: replica.avg_output_tokens,
+            prefix_cache_hit_rate: replica.prefix_cache_hit_rate,
+            age_seconds: seconds(reading.age_of(replica.sampled_at)),
+            marks: marks(&replica.marks, reading),
+        }
+    }
+}
+
+impl<'a> AllocationDocument<'a> {
+    /// The document of a reading that was read at `wall`.
+    pub(crate) fn new(reading: &'a Reading<Allocation>, wall: SystemTime) -> Self {
+        let value = reading.value();
+        let Load { arrival_rate, avg_input_tokens, avg_output_tokens } = value.load;
+        Self {
+            schema_version: SCHEMA_VERSION,
+            kind: "allocation",
+            model: value.model.model.as_str(),
+            namespace: value.model.namespace.as_str(),
+            variant: value.variant.as_str(),
+            accelerator: value.accelerator.as_ref().map(AsRef::as_ref),
+            head: ReadingHead::new(reading, wall, value.backend.as_str(), value.partial),
+            num_replicas: value.num_replicas,
+            max_batch: value.max_batch,
+            itl_average_ms: value.itl_average,
+            ttft_average_ms: value.ttft_average,
+            load: LoadDocument {
+                arrival_rate_per_minute: arrival_rate,
+                avg_input_tokens,
+                avg_output_tokens,
+            },
+            marks: marks(&value.marks, reading),
+        }
+    }
+}
+
+/// Marks under the names of the fields they are about.
+fn marks<'a, T>(
+    marks: &'a [Mark],
+    reading: &Reading<T>,
+) -> BTreeMap<&'static str, MarkDocument<'a>> {
+    marks
+        .iter()
+        .flat_map(|mark| {
+            let fields: &[&str] = match mark.field {
+                Field::CacheConfig => &["numGpuBlocks", "blockSize"],
+                field => &[field.as_str()],
+            };
+            let document = |name: &&'static str| {
+                let mark = MarkDocument {
+                    backend: mark.backend.as_str(),
+                    age_seconds: seconds(reading.age_of(mark.sampled_at)),
+                };
+                (*name, mark)
+            };
+            fields.iter().map(document).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// A list of anything.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ListDocument<T> {
+    schema_version: u32,
+    items: Vec<T>,
+}
+
+impl<T> FromIterator<T> for ListDocument<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        Self { schema_version: SCHEMA_VERSION, items: items.into_iter().collect() }
+    }
+}
+
+/// One of the readings of a list, or why there is none.
+#[derive(Serialize)]
+#[serde(untagged)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) enum ReadingItem<'a, D> {
+    /// The reading.
+    Reading(D),
+    /// What is tracked without a reading, and why.
+    Error {
+        model: &'a str,
+        namespace: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        variant: Option<&'a str>,
+        error: ErrorBody,
+    },
+}
+
+/// One model that is known.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ModelItem {
+    pub(crate) model: String,
+    pub(crate) namespace: String,
+    /// Live replicas, where the backend tells.
+    pub(crate) replicas: Option<u32>,
+    /// Whether it is refreshed in the background.
+    pub(crate) tracked: bool,
+}
+
+/// How many entries were dropped.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RemovedDocument {
+    pub(crate) removed: usize,
+}
+
+/// What `check` found.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct CheckDocument<'a> {
+    schema_version: u32,
+    checks: Vec<CheckItem<'a>>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct CheckItem<'a> {
+    /// `group.name`, `connection.tls` for example: stable.
+    id: &'a str,
+    /// `pass`, `warn`, `fail` or `skip`.
+    status: &'static str,
+    /// What was found, in one line.
+    detail: &'a str,
+    /// What to do about it; null when there is nothing to do.
+    remedy: Option<&'a str>,
+}
+
+impl<'a> CheckDocument<'a> {
+    /// The document of these checks.
+    pub(crate) fn new(checks: &'a [collector_core::Check]) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            checks: checks
+                .iter()
+                .map(|check| CheckItem {
+                    id: &check.id,
+                    status: match check.status {
+                        CheckStatus::Pass => "pass",
+                        CheckStatus::Warn => "warn",
+                        CheckStatus::Fail => "fail",
+                        CheckStatus::Skip => "skip",
+                    },
+                    detail: &check.detail,
+                    remedy: check.remedy.as_deref(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// The settings in force.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ConfigDocument {
+    schema_version: u32,
+    entries: Vec<ConfigEntry>,
+}
+
+/// One key of the configuration.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ConfigEntry {
+    /// Its path, `cache.ttl` for example.
+    pub(crate) key: String,
+    /// Its value as a configuration file would have it; secrets are masked.
+    pub(crate) value: String,
+    /// The file and line, variable or flag it came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) origin: Option<String>,
+}
+
+impl ConfigDocument {
+    /// The document of these keys.
+    pub(crate) fn new(entries: Vec<ConfigEntry>) -> Self {
+        Self { schema_version: SCHEMA_VERSION, entries }
+    }
+}
+
+/// Seconds to the millisecond, which is all that ages are good for.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// RFC 3339 in UTC, to the millisecond.
+fn rfc3339(time: SystemTime) -> String {
+    // Years beyond 9999 cannot be written; a wall clock that far off is shown as the epoch.
+    let timestamp = Timestamp::try_from(time).unwrap_or_default();
+    format!("{timestamp:.3}")
+}

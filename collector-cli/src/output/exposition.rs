@@ -1,0 +1,87 @@
+//! The Prometheus text format, for series that come and go with what they are about.
+
+use std::fmt::{self, Write as _};
+
+/// A page in the text format, written family by family.
+#[derive(Default)]
+pub(crate) struct Exposition(String);
+
+/// The type of a family.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// The family that samples are being added to.
+pub(crate) struct Family<'a> {
+    page: &'a mut String,
+    name: &'static str,
+}
+
+impl Exposition {
+    /// Begins a family. Its samples follow before the next family begins, as the format demands.
+    pub(crate) fn family(&mut self, name: &'static str, kind: Kind, help: &str) -> Family<'_> {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        };
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        Family { page: &mut self.0, name }
+    }
+
+    /// The page.
+    pub(crate) fn into_text(self) -> String {
+        self.0
+    }
+}
+
+impl Family<'_> {
+    /// Adds a sample.
+    pub(crate) fn sample(&mut self, labels: &[(&str, &str)], value: f64) -> &mut Self {
+        self.page.push_str(self.name);
+        for (index, (name, text)) in labels.iter().enumerate() {
+            let separator = if index == 0 { '{' } else { ',' };
+            let _ = write!(self.page, "{separator}{name}=\"{}\"", LabelValue(text));
+        }
+        if !labels.is_empty() {
+            self.page.push('}');
+        }
+        let _ = writeln!(self.page, " {value}");
+        self
+    }
+}
+
+/// A label's value, escaped as the format demands. It has escapes for three characters only; other
+/// control characters are spelt out, so that none reaches a terminal.
+struct LabelValue<'a>(&'a str);
+
+impl fmt::Display for LabelValue<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| match c {
+            '\\' => f.write_str("\\\\"),
+            '"' => f.write_str("\\\""),
+            '\n' => f.write_str("\\n"),
+            c if c.is_control() => write!(f, "\\\\u{{{:x}}}", u32::from(c)),
+            c => f.write_char(c),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_cannot_end_its_label_or_its_line() {
+        let mut page = Exposition::default();
+        page.family("up", Kind::Gauge, "Alive.")
+            .sample(&[("pod", "a\"} 1\nfake 2\\\u{1b}[2J")], 1.0)
+            .sample(&[], 0.5);
+        assert_eq!(
+            page.into_text(),
+            "# HELP up Alive.\n# TYPE up gauge\n\
+             up{pod=\"a\\\"} 1\\nfake 2\\\\\\\\u{1b}[2J\"} 1\nup 0.5\n"
+        );
+    }
+}

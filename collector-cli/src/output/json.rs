@@ -1,0 +1,48 @@
+//! JSON as it is printed and sent, and YAML as it is printed.
+
+use serde::Serialize;
+
+/// The document on one line. Control characters beyond ASCII's first 32 are escaped too, which JSON
+/// does not ask for and terminals need.
+pub(crate) fn to_json(document: &impl Serialize) -> String {
+    let json = serde_json::to_string(document)
+        .expect("documents have text keys and no failing serializers");
+    if !json.contains(is_late_control) {
+        return json;
+    }
+    // Such characters only occur within strings, so the document stays the same.
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if is_late_control(c) {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// The document as YAML.
+pub(crate) fn to_yaml(document: &impl Serialize) -> String {
+    serde_saphyr::to_string(document).expect("documents have text keys and no failing serializers")
+}
+
+fn is_late_control(c: char) -> bool {
+    ('\u{7f}'..='\u{9f}').contains(&c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_exactly_without_a_raw_control_character() {
+        let name = "a\"\\\n\u{1b}\u{7f}\u{9b}é";
+        let json = to_json(&name);
+        assert!(!json.contains(char::is_control), "{json}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), name);
+        let yaml = to_yaml(&name);
+        assert!(!yaml.trim_end().contains(char::is_control), "{yaml:?}");
+        assert_eq!(serde_saphyr::from_str::<String>(&yaml).unwrap(), name);
+    }
+}

@@ -1,0 +1,22 @@
+//! What users read: the documents of the command line and the HTTP API, and their printed forms.
+
+mod documents;
+mod error;
+mod exposition;
+mod json;
+mod lists;
+mod readings;
+mod table;
+mod text;
+
+pub(crate) use documents::{
+    AllocationDocument, CheckDocument, ConfigDocument, ConfigEntry, ListDocument, ModelItem,
+    RemovedDocument, ReplicasDocument, SCHEMA_VERSION,
+};
+pub(crate) use error::ErrorDocument;
+pub(crate) use exposition::{Exposition, Kind};
+pub(crate) use json::{to_json, to_yaml};
+pub(crate) use lists::{allocation_items, model_items, replicas_items};
+pub(crate) use readings::{describe_allocations, describe_replicas};
+pub(crate) use table::{aligned, allocation_table, models_table, replicas_table};
+pub(crate) use text::{print, printable};

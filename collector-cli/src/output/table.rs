@@ -1,0 +1,159 @@
+//! Tables for people, in the way of kubectl: aligned columns, no borders.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use collector_core::{Allocation, Reading, ReplicaMetrics, Replicas};
+use comfy_table::{ContentArrangement, Table, presets};
+
+use super::documents::ModelItem;
+use super::text::printable;
+
+/// What stands where nothing was measured.
+const UNKNOWN: &str = "-";
+
+type Column = (&'static str, fn(&ReplicaMetrics) -> String);
+
+const COLUMNS: [Column; 6] = [
+    ("POD", |replica| name(&replica.pod_name)),
+    ("VARIANT", |replica| optional(replica.variant_name.as_ref())),
+    ("ACCELERATOR", |replica| optional(replica.accelerator_name.as_ref())),
+    ("KV", |replica| percent(replica.kv_cache_usage)),
+    ("QUEUE", |replica| whole(replica.queue_length)),
+    ("RUNNING", |replica| whole(replica.running_requests)),
+];
+
+const WIDE_COLUMNS: [Column; 9] = [
+    ("COST", |replica| tenths(Some(replica.cost))),
+    ("ENGINE", |replica| optional(replica.engine.as_ref())),
+    ("BLOCKS", |replica| whole(replica.num_gpu_blocks)),
+    ("BLOCK SIZE", |replica| whole(replica.block_size)),
+    ("KV TOKENS", |replica| whole(replica.total_kv_capacity_tokens())),
+    ("IN USE", |replica| whole(replica.tokens_in_use())),
+    ("INPUT", |replica| tenths(replica.avg_input_tokens)),
+    ("OUTPUT", |replica| tenths(replica.avg_output_tokens)),
+    ("PREFIX HITS", |replica| percent(replica.prefix_cache_hit_rate)),
+];
+
+/// A model's replicas, under a line about the reading as a whole.
+pub(crate) fn replicas_table(reading: &Reading<Replicas>, wide: bool) -> String {
+    let value = reading.value();
+    let columns: Vec<Column> =
+        if wide { COLUMNS.into_iter().chain(WIDE_COLUMNS).collect() } else { COLUMNS.to_vec() };
+    let mut text =
+        heading(reading, &value.model.to_string(), value.backend.as_str(), value.partial);
+    if value.replicas.is_empty() {
+        text.push_str("no live replicas\n");
+        return text;
+    }
+    let header = columns.iter().map(|(title, _)| *title).chain(["AGE"]);
+    let rows = value.replicas.iter().map(|replica| {
+        columns
+            .iter()
+            .map(|(_, show)| show(replica))
+            .chain([age(reading.age_of(replica.sampled_at))])
+            .collect()
+    });
+    text.push_str(&aligned(header, rows));
+    text
+}
+
+/// A variant's allocation, a line each value.
+pub(crate) fn allocation_table(reading: &Reading<Allocation>) -> String {
+    let value = reading.value();
+    let subject = format!("variant {:?} of {}", value.variant, value.model);
+    let mut text = heading(reading, &subject, value.backend.as_str(), value.partial);
+    let rows = [
+        ("accelerator", optional(value.accelerator.as_ref())),
+        ("replicas", value.num_replicas.to_string()),
+        ("max batch", whole(value.max_batch.map(u64::from))),
+        ("arrival rate", unit(value.load.arrival_rate, " /min")),
+        ("input tokens", tenths(value.load.avg_input_tokens)),
+        ("output tokens", tenths(value.load.avg_output_tokens)),
+        ("time to first token", unit(value.ttft_average, " ms")),
+        ("inter-token latency", unit(value.itl_average, " ms")),
+    ];
+    let rows = rows.map(|(title, shown)| vec![title.to_owned(), shown]);
+    text.push_str(&aligned([], rows.into_iter()));
+    text
+}
+
+/// The models that are known.
+pub(crate) fn models_table(models: &[ModelItem]) -> String {
+    let rows = models.iter().map(|item| {
+        vec![
+            printable(&item.namespace).to_string(),
+            printable(&item.model).to_string(),
+            whole(item.replicas.map(u64::from)),
+        ]
+    });
+    aligned(["NAMESPACE", "MODEL", "REPLICAS"], rows)
+}
+
+fn heading<T>(reading: &Reading<T>, subject: &str, backend: &str, partial: bool) -> String {
+    let mut line = format!(
+        "{}: {}, {} old, from {} ({})",
+        printable(subject),
+        reading.freshness(),
+        age(reading.age()),
+        printable(backend),
+        reading.source(),
+    );
+    if partial {
+        line.push_str(", partial: some replicas may be absent");
+    }
+    line.push('\n');
+    line
+}
+
+/// Columns aligned by what is seen, not by bytes.
+pub(crate) fn aligned<'a>(
+    header: impl IntoIterator<Item = &'a str>,
+    rows: impl Iterator<Item = Vec<String>>,
+) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .add_rows(rows);
+    let header: Vec<&str> = header.into_iter().collect();
+    if !header.is_empty() {
+        table.set_header(header);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 3));
+    }
+    let mut text = String::new();
+    for line in table.lines() {
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+fn name(name: &impl AsRef<str>) -> String {
+    printable(name.as_ref()).to_string()
+}
+
+fn optional(name: Option<&impl AsRef<str>>) -> String {
+    name.map_or_else(|| UNKNOWN.to_owned(), |name| printable(name.as_ref()).to_string())
+}
+
+fn whole(count: Option<u64>) -> String {
+    count.map_or_else(|| UNKNOWN.to_owned(), |count| count.to_string())
+}
+
+fn tenths(value: Option<f64>) -> String {
+    unit(value, "")
+}
+
+fn unit(value: Option<f64>, unit: &str) -> String {
+    value.map_or_else(|| UNKNOWN.to_owned(), |value| format!("{value:.1}{unit}"))
+}
+
+fn percent(ratio: Option<f64>) -> String {
+    unit(ratio.map(|ratio| ratio * 100.0), "%")
+}
+
+fn age(age: Duration) -> String {
+    format!("{:.1}s", age.as_secs_f64())
+}

@@ -1,0 +1,94 @@
+//! `DELETE /api/v1/cache`: for whoever is on this machine, or has the admin token.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use subtle::ConstantTimeEq as _;
+
+use super::app::{App, Peer};
+use super::query::Query;
+use super::respond::{Answered, bad_request, fail, json};
+use crate::output::{ErrorDocument, RemovedDocument};
+
+/// Longer than any token in use; a file beyond it is a mistake.
+const MAX_TOKEN_BYTES: u64 = 16 * 1024;
+
+/// Who may change something.
+pub(crate) struct Admin {
+    token_path: Option<PathBuf>,
+}
+
+impl Admin {
+    /// Whoever is on this machine, and whoever has the token in this file.
+    ///
+    /// # Errors
+    /// When the file holds no token.
+    pub(crate) fn new(token_path: Option<PathBuf>) -> io::Result<Self> {
+        if let Some(path) = &token_path {
+            read_token(path)?;
+        }
+        Ok(Self { token_path })
+    }
+
+    /// The token is read anew each time, because it may be rotated.
+    fn allows(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        if peer.to_canonical().is_loopback() {
+            return true;
+        }
+        let given = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        let (Some(given), Some(path)) = (given, &self.token_path) else {
+            return false;
+        };
+        match read_token(path) {
+            Ok(token) => token.as_bytes().ct_eq(given).into(),
+            Err(error) => {
+                tracing::warn!(?path, %error, "Cannot read server.admin_token_path");
+                false
+            }
+        }
+    }
+}
+
+fn read_token(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_TOKEN_BYTES).read_to_string(&mut text)?;
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty"));
+    }
+    Ok(token.to_owned())
+}
+
+/// Drops a model's entries.
+pub(super) async fn drop_entries(
+    State(app): State<Arc<App>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Answered {
+    if !app.admin.allows(peer, &headers) {
+        return Err(fail(
+            StatusCode::FORBIDDEN,
+            &ErrorDocument::new(
+                "Forbidden",
+                "this is for loopback, or with the header Authorization: Bearer and the token in \
+                 server.admin_token_path",
+            ),
+        ));
+    }
+    let Some(model) = Query::parse(&uri, &["model", "namespace"])?.model()? else {
+        return Err(bad_request(
+            "parameters \"model\" and \"namespace\" are missing: they say what to drop",
+        ));
+    };
+    let removed = app.collector.invalidate_cache(&model);
+    Ok(json(StatusCode::OK, &RemovedDocument { removed }))
+}

@@ -1,0 +1,154 @@
+//! `/healthz` and `/readyz`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use collector_core::{BackendState, CollectError, CollectorState, Freshness, TrackedModel};
+use serde::Serialize;
+
+use super::app::App;
+use super::respond::json;
+use crate::output::SCHEMA_VERSION;
+
+/// So many models are named in the answer at most; the rest is counted.
+const MAX_NAMED: usize = 100;
+
+/// Whether the first cycle has ended. Once ready it stays so: a backend that is down leaves the
+/// last known good values, and a pod that is not ready could not even say why.
+pub(super) struct Readiness {
+    reached: AtomicBool,
+    refreshes: bool,
+}
+
+impl Readiness {
+    pub(super) fn new(refreshes: bool) -> Self {
+        Self { reached: AtomicBool::new(false), refreshes }
+    }
+
+    fn reached(&self, state: &CollectorState) -> bool {
+        let reached = self.reached.load(Ordering::Relaxed)
+            || !self.refreshes
+            || state.cycles > 0
+            || state.tracked == 0;
+        if reached {
+            self.reached.store(true, Ordering::Relaxed);
+        }
+        reached
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct HealthDocument {
+    schema_version: u32,
+    /// `ok`.
+    status: &'static str,
+}
+
+/// How the backends are, and what is outdated because of it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct ReadinessDocument {
+    schema_version: u32,
+    /// The configuration is loaded and the first cycle has ended, well or badly.
+    ready: bool,
+    backends: Vec<BackendDocument>,
+    /// Models tracked.
+    tracked: usize,
+    /// Of these, how many have no fresh reading.
+    not_fresh: usize,
+    /// The first of them.
+    stale: Vec<StaleDocument>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct BackendDocument {
+    name: String,
+    /// `up`, `down`, or `unknown` before the first look.
+    state: &'static str,
+    /// `closed`, `half-open` or `open`.
+    breaker: &'static str,
+    /// How long ago a look was last answered; null when none has been.
+    last_success_age_seconds: Option<f64>,
+    /// Why the last look failed; null when it did not.
+    last_error: Option<String>,
+    /// Requests sent.
+    requests: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct StaleDocument {
+    model: String,
+    namespace: String,
+    /// `stale`, `unavailable`, `missing` or `failed`.
+    status: &'static str,
+    /// The age of what is known; null when nothing is.
+    age_seconds: Option<f64>,
+}
+
+/// The process answers.
+pub(super) async fn alive() -> Response {
+    let document = HealthDocument { schema_version: SCHEMA_VERSION, status: "ok" };
+    json(StatusCode::OK, &document)
+}
+
+/// Whether readings can be asked for.
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
+    let state = app.collector.state();
+    let ready = app.readiness.reached(&state);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let tracked = app.collector.tracked();
+    let outdated = || tracked.iter().filter_map(outdated);
+    let document = ReadinessDocument {
+        schema_version: SCHEMA_VERSION,
+        ready,
+        backends: state.backends.iter().map(BackendDocument::new).collect(),
+        tracked: state.tracked,
+        not_fresh: outdated().count(),
+        stale: outdated().take(MAX_NAMED).collect(),
+    };
+    json(status, &document)
+}
+
+impl BackendDocument {
+    fn new(backend: &BackendState) -> Self {
+        Self {
+            name: backend.name.to_string(),
+            state: match (&backend.last_error, backend.last_success) {
+                (Some(_), _) => "down",
+                (None, Some(_)) => "up",
+                (None, None) => "unknown",
+            },
+            breaker: backend.breaker.as_str(),
+            last_success_age_seconds: backend.last_success.as_ref().map(Duration::as_secs_f64),
+            last_error: backend.last_error.as_ref().map(ToString::to_string),
+            requests: backend.requests,
+        }
+    }
+}
+
+fn outdated(tracked: &TrackedModel) -> Option<StaleDocument> {
+    let (status, age) = match &tracked.replicas {
+        Ok(reading) if reading.freshness() == Freshness::Fresh => return None,
+        Ok(reading) => (reading.freshness().as_str(), Some(reading.age())),
+        Err(CollectError::Unavailable { age, .. }) => (Freshness::Unavailable.as_str(), Some(*age)),
+        Err(CollectError::Missing { .. }) => ("missing", None),
+        Err(_) => ("failed", None),
+    };
+    Some(StaleDocument {
+        model: tracked.model.model.to_string(),
+        namespace: tracked.model.namespace.to_string(),
+        status,
+        age_seconds: age.map(|age| age.as_secs_f64()),
+    })
+}

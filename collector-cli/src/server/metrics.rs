@@ -1,0 +1,270 @@
+//! `/metrics`: the collector's own metrics, and the readings of what is tracked.
+//!
+//! What the crates below count goes through the `metrics` facade into a recorder. What the
+//! collector can be asked for is written anew at each scrape, so that the series of a pod or a
+//! model that is gone are gone too.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use collector_core::{
+    BreakerState, CollectError, CollectorState, ErrorKind, Freshness, Reading, TrackedModel,
+};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use super::app::App;
+use crate::output::{Exposition, Kind, describe_allocations, describe_replicas};
+
+const DURATION: &str = "wva_metrics_collection_duration_seconds";
+const ERRORS: &str = "wva_metrics_collection_errors_total";
+const MAPPING_MISSES: &str = "wva_pod_mapping_miss_total";
+
+/// Seconds. Users have dashboards with these.
+const DURATION_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+
+/// The queries whose durations and errors are shown from the start, so that a first error is an
+/// increase and not a new series.
+const QUERY_TYPES: [&str; 4] = ["kv_cache", "queue_length", "request_count", "cache_config"];
+
+/// The errors that are shown from the start: those that a server and the way to it give.
+const REASONS: [ErrorKind; 10] = [
+    ErrorKind::Dns,
+    ErrorKind::Connect,
+    ErrorKind::Tls,
+    ErrorKind::Timeout,
+    ErrorKind::Disconnected,
+    ErrorKind::Unauthorized,
+    ErrorKind::Rejected,
+    ErrorKind::Overloaded,
+    ErrorKind::ServerError,
+    ErrorKind::BadAnswer,
+];
+
+/// Words of `wva_metrics_freshness_status`; each has a series, at 0 where nothing has that status.
+const STATUSES: [&str; 4] = ["fresh", "stale", "missing", "unavailable"];
+
+/// Keeps what is counted through the `metrics` facade.
+#[derive(Clone)]
+pub(crate) struct Recorder(PrometheusHandle);
+
+impl Recorder {
+    /// Becomes the process's recorder, with every family at 0.
+    ///
+    /// # Errors
+    /// When there is a recorder already.
+    pub(crate) fn install() -> Result<Self, BuildError> {
+        let handle = builder()?.install_recorder()?;
+        announce();
+        Ok(Self(handle))
+    }
+
+    /// A recorder that nothing is counted in but the families' zeros.
+    #[cfg(test)]
+    pub(crate) fn detached() -> Self {
+        let recorder = builder().expect("the buckets are valid").build_recorder();
+        metrics::with_local_recorder(&recorder, announce);
+        Self(recorder.handle())
+    }
+
+    /// Moves samples into their buckets; without it they would pile up between scrapes.
+    pub(crate) fn upkeep(&self) {
+        self.0.run_upkeep();
+    }
+}
+
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &DURATION_BUCKETS)
+}
+
+fn announce() {
+    metrics::describe_histogram!(DURATION, "Time that one query to the backend took.");
+    metrics::describe_counter!(ERRORS, "Queries to the backend that failed.");
+    metrics::describe_counter!(MAPPING_MISSES, "Pods that could not be assigned to a variant.");
+    for query in QUERY_TYPES {
+        let _ = metrics::histogram!(DURATION, "query_type" => query);
+        for reason in REASONS {
+            let labels = [("query_type", query), ("reason", reason.as_str())];
+            metrics::counter!(ERRORS, &labels).absolute(0);
+        }
+    }
+    announce_namespace("");
+}
+
+/// Shows a namespace's misses before there are any.
+fn announce_namespace(namespace: &str) {
+    let labels = [("namespace", namespace.to_owned()), ("reason", "no_variant".to_owned())];
+    metrics::counter!(MAPPING_MISSES, &labels).increment(0);
+}
+
+/// The page that Prometheus scrapes.
+pub(super) async fn scrape(State(app): State<Arc<App>>) -> Response {
+    let tracked = app.collector.tracked();
+    for tracked in &tracked {
+        announce_namespace(tracked.model.namespace.as_str());
+    }
+    let mut page = app.recorder.0.render();
+    page.push_str(&describe(&app.collector.state(), &tracked));
+    let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (headers, page).into_response()
+}
+
+fn describe(state: &CollectorState, tracked: &[TrackedModel]) -> String {
+    let mut page = Exposition::default();
+    describe_collector(&mut page, state);
+    describe_backends(&mut page, state);
+    describe_pods(&mut page, tracked);
+    describe_freshness(&mut page, tracked);
+    describe_replicas(
+        &mut page,
+        tracked.iter().filter_map(|tracked| tracked.replicas.as_ref().ok()),
+    );
+    describe_allocations(
+        &mut page,
+        tracked
+            .iter()
+            .flat_map(|tracked| &tracked.allocations)
+            .filter_map(|(_, reading)| reading.as_ref().ok()),
+    );
+    page.into_text()
+}
+
+fn describe_collector(page: &mut Exposition, state: &CollectorState) {
+    let counters = [
+        ("collector_cache_hits_total", "Reads answered from the cache within the ttl.", state.hits),
+        ("collector_cache_misses_total", "Reads for which the backend was asked.", state.misses),
+        (
+            "collector_cache_stale_serves_total",
+            "Reads answered with a last known good value.",
+            state.stale_serves,
+        ),
+        (
+            "collector_cache_coalesced_misses_total",
+            "Misses that joined a fetch under way.",
+            state.coalesced_misses,
+        ),
+        (
+            "collector_cache_evictions_total",
+            "Entries removed to stay within the capacity.",
+            state.cache.evictions,
+        ),
+        (
+            "collector_background_refreshes_total",
+            "Models refreshed in the background.",
+            state.background_refreshes,
+        ),
+        (
+            "collector_background_cycles_total",
+            "Cycles of the background refresh that have ended.",
+            state.cycles,
+        ),
+    ];
+    for (name, help, value) in counters {
+        page.family(name, Kind::Counter, help).sample(&[], value as f64);
+    }
+    let gauges = [
+        ("collector_cache_entries", "Entries in the cache.", state.cache.entries),
+        ("collector_tracked_models", "Models tracked.", state.tracked),
+    ];
+    for (name, help, value) in gauges {
+        page.family(name, Kind::Gauge, help).sample(&[], value as f64);
+    }
+}
+
+fn describe_backends(page: &mut Exposition, state: &CollectorState) {
+    let mut family = page.family(
+        "collector_backend_breaker_state",
+        Kind::Gauge,
+        "Whether the backend is asked: 0 closed (asked), 1 half-open, 2 open (not asked).",
+    );
+    for backend in &state.backends {
+        let value = match backend.breaker {
+            BreakerState::Closed => 0.0,
+            BreakerState::HalfOpen => 1.0,
+            BreakerState::Open => 2.0,
+        };
+        family.sample(&[("backend", backend.name.as_str())], value);
+    }
+    let mut family = page.family(
+        "collector_backend_requests_total",
+        Kind::Counter,
+        "Requests sent to the backend.",
+    );
+    for backend in &state.backends {
+        family.sample(&[("backend", backend.name.as_str())], backend.requests as f64);
+    }
+    let mut family = page.family(
+        "collector_backend_last_success_age_seconds",
+        Kind::Gauge,
+        "Time since the backend last answered; absent until it has.",
+    );
+    for backend in &state.backends {
+        if let Some(age) = backend.last_success {
+            family.sample(&[("backend", backend.name.as_str())], age.as_secs_f64());
+        }
+    }
+}
+
+fn describe_pods(page: &mut Exposition, tracked: &[TrackedModel]) {
+    let mut pods: BTreeMap<&str, usize> = BTreeMap::new();
+    for tracked in tracked {
+        // A model without a reading has an unknown number of pods, which is not 0.
+        if let Ok(reading) = &tracked.replicas {
+            *pods.entry(tracked.model.namespace.as_str()).or_default() +=
+                reading.value().replicas.len();
+        }
+    }
+    let mut family = page.family(
+        "wva_metrics_pods_discovered",
+        Kind::Gauge,
+        "Pods in the readings of the tracked models.",
+    );
+    for (namespace, count) in pods {
+        family.sample(&[("namespace", namespace)], count as f64);
+    }
+}
+
+/// How many readings have each status.
+type Counts = BTreeMap<&'static str, u32>;
+
+fn describe_freshness(page: &mut Exposition, tracked: &[TrackedModel]) {
+    let mut counts: BTreeMap<(&str, &str), Counts> = BTreeMap::new();
+    for tracked in tracked {
+        let namespace = tracked.model.namespace.as_str();
+        let mut count = |variant, status| {
+            let counts: &mut Counts = counts.entry((variant, namespace)).or_default();
+            *counts.entry(status).or_default() += 1;
+        };
+        for (variant, reading) in &tracked.allocations {
+            count(variant.as_str(), status_of(reading));
+        }
+        if tracked.allocations.is_empty() {
+            count("", status_of(&tracked.replicas));
+        }
+    }
+    let mut family = page.family(
+        "wva_metrics_freshness_status",
+        Kind::Gauge,
+        "Readings of the variant that have this status; of no variant under an empty name.",
+    );
+    for ((variant, namespace), counts) in counts {
+        for status in STATUSES {
+            let count = counts.get(status).copied().unwrap_or_default();
+            let labels = [("variant_name", variant), ("namespace", namespace), ("status", status)];
+            family.sample(&labels, f64::from(count));
+        }
+    }
+}
+
+/// The word of [`STATUSES`]. A backend that failed before there was any value says nothing about
+/// the model: the reading cannot be had, so it counts as unavailable.
+fn status_of<T>(reading: &Result<Reading<T>, CollectError>) -> &'static str {
+    match reading {
+        Ok(reading) => reading.freshness().as_str(),
+        Err(CollectError::Missing { .. } | CollectError::UnknownVariant { .. }) => "missing",
+        Err(_) => Freshness::Unavailable.as_str(),
+    }
+}

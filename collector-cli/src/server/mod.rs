@@ -1,0 +1,20 @@
+//! The HTTP API: a collector's readings, its health and its own metrics.
+
+mod admin;
+mod app;
+mod connections;
+mod health;
+mod metrics;
+mod page;
+mod query;
+mod readings;
+mod respond;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+pub(crate) use admin::Admin;
+pub(crate) use app::{App, Lifecycle};
+pub(crate) use connections::{Listener, serve_until};
+pub(crate) use metrics::Recorder;
+pub(crate) use tls::load_tls;

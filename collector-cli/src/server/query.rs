@@ -1,0 +1,130 @@
+//! Query parameters, read strictly: a misspelt or doubled one must not turn into another question.
+
+use axum::http::Uri;
+use axum::response::Response;
+use collector_core::{ModelRef, VariantName};
+use percent_encoding::percent_decode_str;
+
+use super::respond::bad_request;
+
+/// The longest name that is asked for: four times the longest that fleets are known to use, in
+/// characters of up to four bytes.
+const MAX_NAME_BYTES: usize = 4096;
+
+/// The parameters of a request: each of a known name, once, with a value.
+#[derive(Debug)]
+pub(super) struct Query(Vec<(&'static str, String)>);
+
+impl Query {
+    /// Reads a query whose parameters are among `known`.
+    pub(super) fn parse(uri: &Uri, known: &[&'static str]) -> Result<Self, Response> {
+        read(uri.query().unwrap_or_default(), known).map(Self).map_err(bad_request)
+    }
+
+    /// The model that `model` and `namespace` name together; `None` when both are absent.
+    pub(super) fn model(&mut self) -> Result<Option<ModelRef>, Response> {
+        match (self.take("model"), self.take("namespace")) {
+            (Some(model), Some(namespace)) => Ok(Some(ModelRef::new(model, namespace))),
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(missing("model", "namespace")),
+            (Some(_), None) => Err(missing("namespace", "model")),
+        }
+    }
+
+    /// The model and the variant of it that is asked for; `None` when all are absent.
+    pub(super) fn variant(&mut self) -> Result<Option<(ModelRef, VariantName)>, Response> {
+        let variant = self.take("variant");
+        match (self.model()?, variant) {
+            (Some(model), Some(variant)) => Ok(Some((model, variant.into()))),
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(missing("variant", "model")),
+            (None, Some(_)) => Err(missing("model", "variant")),
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<String> {
+        let index = self.0.iter().position(|(known, _)| *known == name)?;
+        Some(self.0.swap_remove(index).1)
+    }
+}
+
+fn missing(absent: &str, present: &str) -> Response {
+    bad_request(format!("parameter {absent:?} is missing: it goes together with {present:?}"))
+}
+
+fn read(query: &str, known: &[&'static str]) -> Result<Vec<(&'static str, String)>, String> {
+    let mut parameters: Vec<(&'static str, String)> = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let Some(name) = known.iter().find(|known| **known == name) else {
+            let name: String = name.chars().take(50).collect();
+            return Err(format!("unknown parameter {name:?}: there are {}", known.join(", ")));
+        };
+        if parameters.iter().any(|(taken, _)| taken == name) {
+            return Err(format!("parameter {name:?} is there twice"));
+        }
+        parameters.push((name, decode(name, value)?));
+    }
+    Ok(parameters)
+}
+
+fn decode(name: &str, value: &str) -> Result<String, String> {
+    // A plus is a space in the query of a form, and every client escapes it where it is meant.
+    let spaced = value.replace('+', " ");
+    let text = percent_decode_str(&spaced)
+        .decode_utf8()
+        .map_err(|_| format!("parameter {name:?} is not UTF-8"))?;
+    if text.is_empty() {
+        return Err(format!("parameter {name:?} is empty"));
+    }
+    if text.len() > MAX_NAME_BYTES {
+        return Err(format!("parameter {name:?} is longer than {MAX_NAME_BYTES} bytes"));
+    }
+    if text.contains(char::is_control) {
+        return Err(format!("parameter {name:?} has control characters"));
+    }
+    Ok(text.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(query: &str, expected: Result<&[(&'static str, &str)], &str>) {
+        let known = ["model", "namespace"];
+        match (read(query, &known), expected) {
+            (Ok(parameters), Ok(expected)) => {
+                let parameters: Vec<(&str, &str)> =
+                    parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                assert_eq!(parameters, expected);
+            }
+            (Err(message), Err(part)) => {
+                assert!(message.contains(part), "{message:?} lacks {part:?}");
+            }
+            (got, _) => panic!("{query:?} gave {got:?}"),
+        }
+    }
+
+    #[test]
+    fn names_are_decoded_exactly() {
+        check("", Ok(&[]));
+        check(
+            "model=org%2Fm%3A1%2B+x&namespace=%E6%A8%A1",
+            Ok(&[("model", "org/m:1+ x"), ("namespace", "模")]),
+        );
+        check("model=a%7B%22%5C%7D%3D.*", Ok(&[("model", "a{\"\\}=.*")]));
+    }
+
+    #[test]
+    fn what_is_wrong_names_its_parameter() {
+        check("model=", Err("\"model\" is empty"));
+        check("model", Err("\"model\" is empty"));
+        check("model=a&model=a", Err("\"model\" is there twice"));
+        check("model=%ff", Err("\"model\" is not UTF-8"));
+        check("namespace=a%00", Err("\"namespace\" has control"));
+        check("model=a%0d%0aX: y", Err("\"model\" has control"));
+        check("modell=a", Err("unknown parameter \"modell\""));
+        check(&format!("model={}", "x".repeat(5000)), Err("\"model\" is longer"));
+    }
+}

@@ -1,0 +1,65 @@
+//! `/api/v1/replicas`, `/api/v1/allocation` and `/api/v1/models`.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use collector_core::CollectError;
+
+use super::app::App;
+use super::query::Query;
+use super::respond::{Answered, json, leaving, no_reading};
+use crate::output::{
+    AllocationDocument, ListDocument, ModelItem, ReplicasDocument, allocation_items, model_items,
+    replicas_items,
+};
+
+/// One model's replicas, or those of everything tracked.
+pub(super) async fn replicas(State(app): State<Arc<App>>, uri: Uri) -> Answered {
+    let Some(model) = Query::parse(&uri, &["model", "namespace"])?.model()? else {
+        let tracked = app.collector.tracked();
+        let list = replicas_items(&tracked, app.clock.wall());
+        return Ok(json(StatusCode::OK, &list));
+    };
+    let reading = read(&app, app.collector.collect_replica_metrics(&model)).await?;
+    let document = ReplicasDocument::new(&reading, app.clock.wall());
+    Ok(json(StatusCode::OK, &document))
+}
+
+/// One variant's allocation, or those of everything tracked.
+pub(super) async fn allocation(State(app): State<Arc<App>>, uri: Uri) -> Answered {
+    let query = Query::parse(&uri, &["model", "namespace", "variant"])?.variant()?;
+    let Some((model, variant)) = query else {
+        let tracked = app.collector.tracked();
+        let list = allocation_items(&tracked, app.clock.wall());
+        return Ok(json(StatusCode::OK, &list));
+    };
+    let reading = read(&app, app.collector.collect_allocation(&model, &variant)).await?;
+    let document = AllocationDocument::new(&reading, app.clock.wall());
+    Ok(json(StatusCode::OK, &document))
+}
+
+/// What the backend knows, tracked or not.
+pub(super) async fn models(State(app): State<Arc<App>>, uri: Uri) -> Answered {
+    Query::parse(&uri, &[])?;
+    let known = read(&app, app.collector.list_models()).await?;
+    let tracked: HashSet<_> =
+        app.collector.tracked().into_iter().map(|tracked| tracked.model).collect();
+    let list: ListDocument<ModelItem> = model_items(known, &tracked).collect();
+    Ok(json(StatusCode::OK, &list))
+}
+
+/// Waits for a read, but not beyond the server's end: whoever waits gets an answer.
+async fn read<T>(
+    app: &App,
+    reading: impl Future<Output = Result<T, CollectError>>,
+) -> Result<T, Response> {
+    tokio::select! {
+        biased;
+        result = reading => result.map_err(|error| no_reading(&error)),
+        () = app.leaving() => Err(leaving()),
+    }
+}

@@ -1,0 +1,384 @@
+//! The API over a scripted backend, without sockets; `tests/it` has the sockets.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use collector_core::{
+    Clock, ErrorKind, MetricsCollector as _, ModelRef, ModelSample, ReplicaMetrics,
+};
+use collector_engine::{CacheConfig, CachingCollector, StaticDirectory, VariantSpec};
+use collector_testkit::{FakeBackend, TokioClock};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+
+use super::app::Peer;
+use super::{Admin, App, Lifecycle, Recorder};
+
+/// A server with its backend and the model `org/m` in `prod`, which has a variant.
+struct Fixture {
+    backend: FakeBackend,
+    collector: Arc<CachingCollector>,
+    app: Arc<App>,
+    lifecycle: watch::Sender<Lifecycle>,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    #[track_caller]
+    fn json(&self) -> Value {
+        assert_eq!(self.headers["content-type"], "application/json");
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    #[track_caller]
+    fn reason(&self) -> String {
+        self.json()["error"]["reason"].as_str().unwrap().to_owned()
+    }
+}
+
+fn model() -> ModelRef {
+    ModelRef::new("org/m", "prod")
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self::with(Admin::new(None).unwrap(), 10)
+    }
+
+    fn with(admin: Admin, max_tracked: usize) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
+        let backend = FakeBackend::new(Arc::clone(&clock)).named("prometheus");
+        backend.serve_pods(&model(), &["m-0", "m-1"]);
+        let variant = VariantSpec {
+            name: "m-h100".into(),
+            namespace: "prod".into(),
+            model: "org/m".into(),
+            accelerator: Some("H100".into()),
+            cost: 10.0,
+            pods: "m-*".to_owned(),
+            max_batch: Some(256),
+        };
+        let collector = CachingCollector::builder(Arc::new(backend.clone()))
+            .config(CacheConfig::default())
+            .max_tracked(max_tracked)
+            .directory(Arc::new(StaticDirectory::new(vec![variant]).unwrap()))
+            .clock(Arc::clone(&clock))
+            .build()
+            .unwrap();
+        let collector = Arc::new(collector);
+        let (lifecycle, watched) = watch::channel(Lifecycle::Serving);
+        let app = App::new(
+            Arc::clone(&collector) as _,
+            clock,
+            Recorder::detached(),
+            admin,
+            true,
+            watched,
+        );
+        Self { backend, collector, app, lifecycle }
+    }
+
+    async fn get(&self, uri: &str) -> Answer {
+        self.ask(Request::get(uri).body(Body::empty()).unwrap(), "127.0.0.1").await
+    }
+
+    async fn ask(&self, mut request: Request<Body>, peer: &str) -> Answer {
+        request.extensions_mut().insert(Peer(peer.parse::<IpAddr>().unwrap()));
+        let answer = Arc::clone(&self.app).router().oneshot(request).await.unwrap();
+        let (head, body) = answer.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Answer {
+            status: head.status,
+            headers: head.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_has_the_documented_fields_and_null_for_what_was_not_measured() {
+    let fixture = Fixture::new();
+    fixture.backend.serve(&model(), |as_of| {
+        let mut replica = ReplicaMetrics::new("m-0", as_of);
+        replica.queue_length = Some(3);
+        ModelSample::new(as_of, vec![replica])
+    });
+    let uri = "/api/v1/replicas?model=org%2Fm&namespace=prod";
+    let answer = fixture.get(uri).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+    let document = answer.json();
+    assert_eq!(document["schemaVersion"], 1);
+    assert_eq!(document["kind"], "replicas");
+    assert_eq!(document["status"], "fresh");
+    assert_eq!(document["source"], "backend");
+    assert_eq!(document["backend"], "prometheus");
+    assert_eq!(document["partial"], false);
+    let replica = &document["replicas"][0];
+    assert_eq!(replica["podName"], "m-0");
+    assert_eq!(replica["variantName"], "m-h100");
+    assert_eq!(replica["queueLength"], 3);
+    assert_eq!(replica["runningRequests"], Value::Null);
+    assert_eq!(replica["totalKvCapacityTokens"], Value::Null);
+    assert!(replica.get("marks").is_none());
+    assert_eq!(fixture.get(uri).await.json()["source"], "cache");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_allocation_is_that_of_its_variant() {
+    let fixture = Fixture::new();
+    let answer = fixture.get("/api/v1/allocation?model=org/m&namespace=prod&variant=m-h100").await;
+    let document = answer.json();
+    assert_eq!(document["kind"], "allocation", "{document}");
+    assert_eq!(document["variant"], "m-h100");
+    assert_eq!(document["accelerator"], "H100");
+    assert_eq!(document["numReplicas"], 2);
+    assert_eq!(document["maxBatch"], 256);
+    assert!(document["load"].get("arrivalRatePerMinute").is_some());
+
+    let unknown = fixture.get("/api/v1/allocation?model=org/m&namespace=prod&variant=m-a100").await;
+    assert_eq!(unknown.status, StatusCode::NOT_FOUND);
+    assert_eq!(unknown.reason(), "MetricsMissing");
+    assert_eq!(unknown.json()["error"]["suggestions"], json!(["m-h100"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_list_says_of_each_tracked_model_its_reading_or_why_there_is_none() {
+    let fixture = Fixture::new();
+    let list = fixture.get("/api/v1/replicas").await.json();
+    assert_eq!(list["schemaVersion"], 1);
+    let item = &list["items"][0];
+    assert_eq!(item["model"], "org/m");
+    assert!(item["error"]["reason"].is_string(), "{list}");
+
+    fixture.collector.collect_replica_metrics(&model()).await.unwrap();
+    let list = fixture.get("/api/v1/replicas").await.json();
+    assert_eq!(list["items"][0]["replicas"][0]["podName"], "m-0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_does_not_exist_is_missing_with_its_neighbours() {
+    let fixture = Fixture::new();
+    let answer = fixture.get("/api/v1/replicas?model=org/n&namespace=prod").await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    assert_eq!(answer.reason(), "MetricsMissing");
+    assert_eq!(answer.json()["error"]["suggestions"], json!(["org/m"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_backend_is_503_and_says_when_to_ask_again() {
+    let fixture = Fixture::new();
+    fixture.backend.fail(ErrorKind::Unauthorized);
+    let answer = fixture.get("/api/v1/replicas?model=org/m&namespace=prod").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.reason(), "PrometheusError");
+    assert!(answer.headers.contains_key("retry-after"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_goes_from_last_known_good_to_unavailable() {
+    let fixture = Fixture::new();
+    let uri = "/api/v1/replicas?model=org/m&namespace=prod";
+    fixture.get(uri).await;
+    fixture.backend.fail(ErrorKind::Connect);
+    tokio::time::advance(Duration::from_secs(90)).await;
+    let document = fixture.get(uri).await.json();
+    assert_eq!(document["status"], "stale");
+    assert_eq!(document["source"], "last-known-good");
+    assert_eq!(document["ageSeconds"], 90.0);
+
+    tokio::time::advance(Duration::from_secs(300)).await;
+    let answer = fixture.get(uri).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.reason(), "MetricsStale");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_model_too_many_is_429() {
+    let fixture = Fixture::with(Admin::new(None).unwrap(), 1);
+    fixture.backend.serve_pods(&ModelRef::new("org/other", "prod"), &["o-0"]);
+    fixture.get("/api/v1/replicas?model=org/m&namespace=prod").await;
+    let answer = fixture.get("/api/v1/replicas?model=org/other&namespace=prod").await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.reason(), "TooManyModels");
+    assert!(answer.headers.contains_key("retry-after"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn known_models_say_whether_they_are_tracked() {
+    let fixture = Fixture::new();
+    fixture.backend.serve_pods(&ModelRef::new("org/other", "dev"), &["o-0"]);
+    let list = fixture.get("/api/v1/models").await.json();
+    assert_eq!(
+        list["items"],
+        json!([
+            {"model": "org/other", "namespace": "dev", "replicas": 1, "tracked": false},
+            {"model": "org/m", "namespace": "prod", "replicas": 2, "tracked": true},
+        ])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_parameters_are_400_and_never_another_question() {
+    let fixture = Fixture::new();
+    for uri in [
+        "/api/v1/replicas?model=org/m",
+        "/api/v1/replicas?namespace=prod",
+        "/api/v1/replicas?model=&namespace=prod",
+        "/api/v1/replicas?model=a&model=b&namespace=prod",
+        "/api/v1/replicas?modell=a&namespace=prod",
+        "/api/v1/replicas?model=%ff&namespace=prod",
+        "/api/v1/allocation?model=org/m&namespace=prod",
+        "/api/v1/allocation?variant=m-h100",
+        "/api/v1/models?namespace=prod",
+    ] {
+        let answer = fixture.get(uri).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{uri}");
+        assert_eq!(answer.reason(), "BadRequest", "{uri}");
+    }
+    assert_eq!(fixture.backend.fetches(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unknown_paths_and_methods_are_json_errors_and_bodies_are_refused() {
+    let fixture = Fixture::new();
+    for uri in ["/nothing", "/api/v1/", "/../../etc/passwd", "/<script>"] {
+        let answer = fixture.get(&uri.replace('<', "%3C").replace('>', "%3E")).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{uri}");
+        assert_eq!(answer.reason(), "NotFound", "{uri}");
+    }
+    let post = Request::post("/api/v1/replicas").body(Body::empty()).unwrap();
+    let answer = fixture.ask(post, "127.0.0.1").await;
+    assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(answer.reason(), "MethodNotAllowed");
+    assert_eq!(answer.headers["allow"], "GET,HEAD");
+
+    let with_body =
+        Request::get("/healthz").header("content-length", "100000000").body(Body::empty()).unwrap();
+    let answer = fixture.ask(with_body, "127.0.0.1").await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer.headers["connection"], "close");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_loopback_or_the_token_drops_entries() {
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "s3cret\n").unwrap();
+    let admin = Admin::new(Some(token.path().to_owned())).unwrap();
+    let fixture = Fixture::with(admin, 10);
+    let delete = |authorization: &str| {
+        Request::delete("/api/v1/cache?model=org/m&namespace=prod")
+            .header("authorization", authorization)
+            .body(Body::empty())
+            .unwrap()
+    };
+    fixture.get("/api/v1/replicas?model=org/m&namespace=prod").await;
+    for (authorization, peer, status) in [
+        ("", "10.0.0.7", StatusCode::FORBIDDEN),
+        ("Bearer s3cre", "10.0.0.7", StatusCode::FORBIDDEN),
+        ("Bearer s3cret", "10.0.0.7", StatusCode::OK),
+        ("", "::ffff:127.0.0.1", StatusCode::OK),
+    ] {
+        let answer = fixture.ask(delete(authorization), peer).await;
+        assert_eq!(answer.status, status, "{authorization:?} from {peer}");
+    }
+    assert_eq!(fixture.collector.cache_size(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ready_once_the_first_cycle_has_ended_and_then_for_good() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.get("/healthz").await.status, StatusCode::OK);
+    let before = fixture.get("/readyz").await;
+    assert_eq!(before.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(before.json()["ready"], false);
+
+    fixture.backend.fail(ErrorKind::Connect);
+    fixture.collector.start_background_worker();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let after = fixture.get("/readyz").await;
+    assert_eq!(after.status, StatusCode::OK, "{}", after.text);
+    let backend = &after.json()["backends"][0];
+    assert_eq!(backend["name"], "prometheus");
+    assert_eq!(backend["state"], "down");
+    assert_eq!(after.json()["stale"][0]["model"], "org/m");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_family_is_on_the_page_before_anything_was_counted() {
+    let fixture = Fixture::new();
+    let answer = fixture.get("/metrics").await;
+    assert!(answer.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
+    for family in [
+        "wva_metrics_collection_duration_seconds histogram",
+        "wva_metrics_collection_errors_total counter",
+        "wva_metrics_pods_discovered gauge",
+        "wva_metrics_freshness_status gauge",
+        "wva_pod_mapping_miss_total counter",
+        "collector_cache_hits_total counter",
+        "collector_cache_misses_total counter",
+        "collector_cache_stale_serves_total counter",
+        "collector_cache_entries gauge",
+        "collector_cache_evictions_total counter",
+        "collector_cache_coalesced_misses_total counter",
+        "collector_background_refreshes_total counter",
+        "collector_backend_breaker_state gauge",
+        "collector_backend_requests_total counter",
+    ] {
+        let line = format!("# TYPE {family}\n");
+        assert!(answer.text.contains(&line), "no {family} in {}", answer.text);
+    }
+    for bucket in ["0.001", "0.005", "2.5", "+Inf"] {
+        let sample = format!("query_type=\"kv_cache\",le=\"{bucket}\"}} 0\n");
+        assert!(answer.text.contains(&sample), "no {sample} in {}", answer.text);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_series_of_a_model_that_is_gone_are_gone() {
+    let fixture = Fixture::new();
+    let other = ModelRef::new("other", "dev");
+    fixture.backend.serve_pods(&other, &["o-0", "o-1", "o-2"]);
+    fixture.collector.collect_replica_metrics(&other).await.unwrap();
+    let page = fixture.get("/metrics").await.text;
+    assert!(page.contains("wva_metrics_pods_discovered{namespace=\"dev\"} 3\n"), "{page}");
+    assert!(page.contains(
+        "wva_metrics_freshness_status{variant_name=\"\",namespace=\"dev\",status=\"fresh\"} 1\n"
+    ));
+    assert!(page.contains("collector_replica_age_seconds{model_name=\"other\""));
+
+    fixture.collector.invalidate_cache(&other);
+    let page = fixture.get("/metrics").await.text;
+    assert!(!page.contains("collector_replica_age_seconds{model_name=\"other\""), "{page}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_waits_is_answered_when_the_process_leaves() {
+    let fixture = Fixture::new();
+    fixture.backend.hang();
+    let uri = "/api/v1/replicas?model=org/m&namespace=prod";
+    let (answer, ()) = tokio::join!(fixture.get(uri), async {
+        fixture.backend.entered().await;
+        fixture.lifecycle.send_replace(Lifecycle::Leaving);
+    });
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.reason(), "Stopping");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_allows_nothing_from_elsewhere() {
+    let answer = Fixture::new().get("/").await;
+    let policy = answer.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    assert!(!answer.text.contains("innerHTML") && !answer.text.contains("http"));
+}

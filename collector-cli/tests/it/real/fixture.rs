@@ -1,0 +1,92 @@
+//! A fleet, a Prometheus that scrapes it every second, and a collector over that.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use collector_config::Loader;
+use collector_core::{MetricsCollector, ModelRef, Reading, Replicas, SystemClock};
+use collector_sim::{FleetServer, FleetSpec, VariantSpec};
+use collector_testkit::{PrometheusOptions, PrometheusServer};
+
+/// Long enough for a scrape a second under load, short enough to be waited for.
+pub(crate) const WINDOW: Duration = Duration::from_secs(10);
+
+pub(crate) struct World {
+    pub(crate) fleet: FleetServer,
+    pub(crate) prometheus: PrometheusServer,
+}
+
+impl World {
+    /// `None` where no Prometheus is installed and none is required.
+    pub(crate) async fn start(variants: Vec<VariantSpec>) -> Option<Self> {
+        let warm_up = Duration::from_secs(60);
+        let fleet =
+            FleetServer::start(FleetSpec { seed: 7, warm_up, variants }).await.unwrap();
+        let prometheus =
+            PrometheusServer::start_or_skip(&fleet, PrometheusOptions::default()).await?;
+        prometheus.stored_scrape(&fleet).await.unwrap();
+        Some(Self { fleet, prometheus })
+    }
+
+    /// A configuration for this Prometheus.
+    pub(crate) fn toml(&self, more: &str) -> String {
+        format!(
+            "{more}\n[prometheus]\nurl = {:?}\nallow_http = true\nscrape_interval = \"1s\"\n\
+             window = \"{}s\"\n",
+            self.prometheus.url(),
+            WINDOW.as_secs()
+        )
+    }
+
+    /// A collector as the binary builds it.
+    pub(crate) fn collector(&self, more: &str) -> Arc<dyn MetricsCollector> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("collector.toml");
+        std::fs::write(&file, self.toml(more)).unwrap();
+        let loaded = Loader::new().file(file).load().unwrap();
+        loaded.config.build(Arc::new(SystemClock::new())).unwrap()
+    }
+
+    /// Requests that Prometheus has answered to queries.
+    pub(crate) async fn queries(&self) -> u64 {
+        self.prometheus.requests_total("/api/v1/query").await.unwrap()
+    }
+
+    /// Lets so many scrapes of every living pod be stored.
+    pub(crate) async fn scrapes(&self, count: usize) {
+        for _ in 0..count {
+            self.prometheus.stored_scrape(&self.fleet).await.unwrap();
+        }
+    }
+}
+
+pub(crate) fn variant(name: &str, model: &str) -> VariantSpec {
+    VariantSpec::new(name, model, "prod")
+}
+
+/// Reads past the cache.
+pub(crate) async fn read_anew(
+    collector: &dyn MetricsCollector,
+    model: &ModelRef,
+) -> Reading<Replicas> {
+    collector.invalidate_cache(model);
+    collector.collect_replica_metrics(model).await.unwrap()
+}
+
+/// Looks again and again until `condition` holds; a real server takes its own time.
+pub(crate) async fn eventually<F: Future<Output = bool>>(
+    what: &str,
+    within: Duration,
+    condition: impl Fn() -> F,
+) {
+    let deadline = now() + within;
+    while !condition().await {
+        assert!(now() < deadline, "not within {within:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "real servers live in real time")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
