@@ -13,6 +13,13 @@ use serde_json::Value;
 /// For one answer of the program's API.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The program, in an environment in which nothing but what the caller sets configures it.
+pub(crate) fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
 /// `collector serve`, killed when this is dropped.
 pub(crate) struct Serving {
     process: Child,
@@ -23,13 +30,11 @@ impl Serving {
     /// Starts the program on a free port.
     pub(crate) fn start(program: &Path, configuration: &Path) -> Result<Self> {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let process = Command::new(program)
+        let process = command(program)
             .args(["serve", "--log-level", "warn", "--listen"])
             .arg(free.to_string())
             .arg("--config")
             .arg(configuration)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot run {}", program.display()))?;
         Ok(Self { process, address: free })

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,7 +11,7 @@ use collector_testkit::{PrometheusOptions, PrometheusServer};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::collector::Serving;
+use crate::collector::{Serving, command};
 use crate::report::{Figure, Report};
 
 const SUITE: &str = "sizes";
@@ -134,13 +133,11 @@ fn configuration(prometheus: &str) -> String {
 /// How long a user waits for one reading, process start and end included.
 fn get(program: &Path, prometheus: &str, times: usize) -> Result<Vec<Duration>> {
     let one = || {
-        let mut command = Command::new(program);
+        let mut command = command(program);
         command
             .args(["get", "replicas", "-o", "json", "-n", "prod", "-m", &model(0)])
             .env("PROMETHEUS_BASE_URL", prometheus)
-            .env("PROMETHEUS_ALLOW_HTTP", "true")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
+            .env("PROMETHEUS_ALLOW_HTTP", "true");
         let started = Instant::now();
         let status = command.status().context("cannot run the collector")?;
         let waited = started.elapsed();
