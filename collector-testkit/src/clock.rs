@@ -21,10 +21,7 @@ pub struct TokioClock {
 impl TokioClock {
     /// A clock that starts now.
     pub fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            origin: ManualClock::new().now(),
-        }
+        Self { started: Instant::now(), origin: ManualClock::new().now() }
     }
 
     fn elapsed(&self) -> Duration {

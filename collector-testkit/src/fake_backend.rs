@@ -111,10 +111,7 @@ pub struct Failure {
 
 impl From<ErrorKind> for Failure {
     fn from(kind: ErrorKind) -> Self {
-        Self {
-            kind,
-            retry_after: None,
-        }
+        Self { kind, retry_after: None }
     }
 }
 
@@ -191,10 +188,7 @@ impl FakeBackend {
             let mut sample = ModelSample::new(as_of, replicas);
             sample.load = pods
                 .iter()
-                .map(|pod| LoadRow {
-                    pod: Some(pod.clone()),
-                    rates: SMALL_LOAD,
-                })
+                .map(|pod| LoadRow { pod: Some(pod.clone()), rates: SMALL_LOAD })
                 .collect();
             sample
         });
@@ -291,12 +285,8 @@ impl FakeBackend {
     }
 
     fn error(&self, failure: Failure, operation: Operation) -> BackendError {
-        let error = BackendError::new(
-            failure.kind,
-            self.name.clone(),
-            operation,
-            "a scripted server",
-        );
+        let error =
+            BackendError::new(failure.kind, self.name.clone(), operation, "a scripted server");
         match failure.retry_after {
             Some(after) => error.with_retry_after(after),
             None => error,
@@ -337,10 +327,8 @@ impl FakeBackend {
         if !self.supports.load {
             sample.load.clear();
         } else if !per_pod && sample.load.iter().any(|row| row.pod.is_some()) {
-            let rates = sample
-                .load
-                .iter()
-                .fold(LoadRates::default(), |sum, row| sum.plus(row.rates));
+            let rates =
+                sample.load.iter().fold(LoadRates::default(), |sum, row| sum.plus(row.rates));
             sample.load = vec![LoadRow { pod: None, rates }];
         }
         sample
@@ -463,21 +451,13 @@ impl Backend for FakeBackend {
 
     async fn probe(&self) -> Result<Probe, BackendError> {
         let check = match self.script().broken {
-            None => Check::new(
-                "connection.script",
-                CheckStatus::Pass,
-                "answers as scripted",
-            ),
-            Some(failure) => Check::new(
-                "connection.script",
-                CheckStatus::Fail,
-                failure.kind.to_string(),
-            )
-            .with_remedy("call FakeBackend::restore"),
+            None => Check::new("connection.script", CheckStatus::Pass, "answers as scripted"),
+            Some(failure) => {
+                Check::new("connection.script", CheckStatus::Fail, failure.kind.to_string())
+                    .with_remedy("call FakeBackend::restore")
+            }
         };
-        Ok(Probe {
-            checks: vec![check],
-        })
+        Ok(Probe { checks: vec![check] })
     }
 
     fn live(&self) -> Option<&dyn LiveSource> {

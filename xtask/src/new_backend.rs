@@ -117,7 +117,8 @@ pub(crate) fn make_and_explain(name: &str, path: Option<PathBuf>) -> Result<()> 
     if inside(&folder).is_some() {
         println!(
             "4. to choose it in the configuration: an optional dependency and a feature in \
-             collector-config/Cargo.toml, and a line in collector-config/src/build.rs"
+             collector-config/Cargo.toml, a line in its src/build.rs and a module beside \
+             src/build/prometheus.rs"
         );
     }
     Ok(())

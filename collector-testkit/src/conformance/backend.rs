@@ -55,11 +55,7 @@ pub trait BreakableServer: Send + Sync {
 /// # Panics
 /// When a promise is broken.
 pub async fn backend(backend: &dyn Backend, fleet: &dyn Fleet) {
-    let suite = Suite {
-        backend,
-        fleet,
-        models: fleet.models(),
-    };
+    let suite = Suite { backend, fleet, models: fleet.models() };
     assert!(
         suite.models.iter().any(|model| !model.pods.is_empty()),
         "the suite needs a model with pods in its fleet"
@@ -144,19 +140,12 @@ impl Suite<'_> {
     }
 
     fn skips(&self, case: &str, reason: &str) {
-        print(
-            self.backend.name(),
-            case,
-            &format!("skipped, because {reason}"),
-        );
+        print(self.backend.name(), case, &format!("skipped, because {reason}"));
     }
 
     /// The models of the fleet.
     fn known(&self) -> Vec<ModelRef> {
-        self.models
-            .iter()
-            .map(|known| known.model.clone())
-            .collect()
+        self.models.iter().map(|known| known.model.clone()).collect()
     }
 
     /// The pods of a model, in order; `None` when it does not exist.
@@ -177,10 +166,7 @@ impl Suite<'_> {
 
     /// A model that nobody has.
     fn absent(&self) -> ModelRef {
-        ModelRef::new(
-            "conformance/no-such-model",
-            self.populated().model.namespace.clone(),
-        )
+        ModelRef::new("conformance/no-such-model", self.populated().model.namespace.clone())
     }
 
     /// Looks, and checks the shape of the answer.
@@ -226,11 +212,8 @@ impl Suite<'_> {
                 assert!(sample.as_of <= now, "{model} was looked at in the future");
                 assert!(sample.complete, "{model}: a healthy look is complete");
                 assert!(sample.failed.is_empty(), "{model}: {:?}", sample.failed);
-                let mut found: Vec<PodName> = sample
-                    .replicas
-                    .iter()
-                    .map(|replica| replica.pod_name.clone())
-                    .collect();
+                let mut found: Vec<PodName> =
+                    sample.replicas.iter().map(|replica| replica.pod_name.clone()).collect();
                 found.sort_unstable();
                 assert_eq!(found, pods, "the live pods of {model}");
                 for replica in &sample.replicas {
@@ -534,20 +517,15 @@ fn odd_names_near(known: &ModelRef) -> Vec<ModelRef> {
         format!("x{id}"),
         format!("{id}:{}", known.namespace),
     ];
-    let mut models: Vec<ModelRef> = ids
-        .into_iter()
-        .map(|id| ModelRef::new(id, known.namespace.clone()))
-        .collect();
+    let mut models: Vec<ModelRef> =
+        ids.into_iter().map(|id| ModelRef::new(id, known.namespace.clone())).collect();
     for namespace in ["", ".*", r#"x"} or {__name__=~".+"#, "conformance-nowhere"] {
         models.push(ModelRef::new(known.model.clone(), namespace));
     }
     models
 }
 
-#[expect(
-    clippy::float_cmp,
-    reason = "the default cost is copied, never computed"
-)]
+#[expect(clippy::float_cmp, reason = "the default cost is copied, never computed")]
 fn check_values(replica: &ReplicaMetrics) {
     let pod = &replica.pod_name;
     for ratio in [replica.kv_cache_usage, replica.prefix_cache_hit_rate] {

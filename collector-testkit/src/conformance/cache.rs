@@ -117,10 +117,7 @@ fn peeked(cache: &dyn MetricsCache, name: &str) -> Option<u64> {
 }
 
 fn last_read(cache: &dyn MetricsCache, name: &str) -> Tick {
-    cache
-        .peek(KeyRef::replicas(&model(name)))
-        .expect("the entry is there")
-        .last_read
+    cache.peek(KeyRef::replicas(&model(name))).expect("the entry is there").last_read
 }
 
 fn an_empty_cache_has_nothing(cache: &dyn MetricsCache) {
@@ -191,9 +188,7 @@ fn keys_are_told_apart_by_their_parts(cache: &dyn MetricsCache) {
 
 fn a_put_replaces(cache: &dyn MetricsCache) {
     put(cache, "llama", 1);
-    let held = cache
-        .get(KeyRef::replicas(&model("llama")), start())
-        .expect("it was put");
+    let held = cache.get(KeyRef::replicas(&model("llama")), start()).expect("it was put");
     put(cache, "llama", 2);
     assert_eq!(peeked(cache, "llama"), Some(2));
     assert_eq!(cache.len(), 1);
@@ -229,11 +224,7 @@ fn fill(cache: &dyn MetricsCache) -> Vec<CacheKey> {
             keys.push(CacheKey::replicas(&model));
             for accelerator in ["H100", "H100-80G"] {
                 let variant = VariantName::new(format!("{name}-{accelerator}"));
-                keys.push(CacheKey::allocation(
-                    &model,
-                    &variant,
-                    Some(accelerator.into()),
-                ));
+                keys.push(CacheKey::allocation(&model, &variant, Some(accelerator.into())));
             }
             keys.push(CacheKey::allocation(&model, &"bare".into(), None));
         }
@@ -255,10 +246,7 @@ fn a_scope_removes_what_it_contains_and_nothing_else(cache: &dyn MetricsCache) {
         replicas().model("llama").namespace("prod"),
         replicas().accelerator("H100"),
         allocations().model("llama"),
-        allocations()
-            .model("llama")
-            .namespace("prod")
-            .accelerator("H100"),
+        allocations().model("llama").namespace("prod").accelerator("H100"),
         Scope::all().model("llama"),
         Scope::all().namespace("prod"),
         Scope::all().accelerator("H100"),
@@ -295,11 +283,8 @@ fn an_allocation_is_removed_by_its_newest_accelerator(cache: &dyn MetricsCache) 
 
 /// Sweeps, and tells the models whose replicas were swept, in order.
 fn swept(cache: &dyn MetricsCache, now: Tick) -> Vec<String> {
-    let mut models: Vec<String> = cache
-        .sweep(now)
-        .iter()
-        .map(|key| key.as_ref().model().to_owned())
-        .collect();
+    let mut models: Vec<String> =
+        cache.sweep(now).iter().map(|key| key.as_ref().model().to_owned()).collect();
     models.sort_unstable();
     models
 }
@@ -454,13 +439,10 @@ fn a_model_removed_while_it_is_written_leaves_no_trace(cache: &dyn MetricsCache)
         });
     });
     put(cache, "llama", 0);
-    let there = [
-        KeyRef::replicas(&llama),
-        KeyRef::allocation(&llama, &variant),
-    ]
-    .into_iter()
-    .filter(|key| cache.peek(*key).is_some())
-    .count();
+    let there = [KeyRef::replicas(&llama), KeyRef::allocation(&llama, &variant)]
+        .into_iter()
+        .filter(|key| cache.peek(*key).is_some())
+        .count();
     assert_eq!(cache.len(), there, "the count and the entries agree");
     assert_eq!(
         cache.remove(&Scope::of_model(&llama)),
@@ -474,10 +456,6 @@ fn keeps_nothing(cache: &dyn MetricsCache) {
     put(cache, "llama", 1);
     an_empty_cache_has_nothing(cache);
     assert_eq!(peeked(cache, "llama"), None);
-    assert!(
-        cache
-            .get(KeyRef::replicas(&model("llama")), start())
-            .is_none()
-    );
+    assert!(cache.get(KeyRef::replicas(&model("llama")), start()).is_none());
     assert_eq!(cache.stats().entries, 0);
 }

@@ -214,9 +214,8 @@ impl Backend for Flawed {
             (answers, _) => answers?,
         };
         for (model, answer) in &mut answers {
-            if let Some(wanted) = asked
-                .iter()
-                .find(|asked| self.mistaken(asked).as_ref() == Some(&*model))
+            if let Some(wanted) =
+                asked.iter().find(|asked| self.mistaken(asked).as_ref() == Some(&*model))
             {
                 *model = wanted.clone();
             }

@@ -58,10 +58,7 @@ struct PlainCache {
 
 impl PlainCache {
     fn new(flaw: Flaw) -> Self {
-        Self {
-            flaw,
-            entries: Mutex::default(),
-        }
+        Self { flaw, entries: Mutex::default() }
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
@@ -104,20 +101,13 @@ impl MetricsCache for PlainCache {
         if self.flaw == Flaw::PeekCountsAsRead {
             entry.last_read = entry.last_read + std::time::Duration::from_secs(1);
         }
-        Some(Peeked {
-            stored: Arc::clone(&entry.stored),
-            last_read: entry.last_read,
-        })
+        Some(Peeked { stored: Arc::clone(&entry.stored), last_read: entry.last_read })
     }
 
     fn put(&self, key: CacheKey, stored: Arc<Stored>, now: Tick) {
         let mut entries = self.entries();
         let id = self.id(key.as_ref());
-        let mut entry = Entry {
-            key,
-            stored,
-            last_read: now,
-        };
+        let mut entry = Entry { key, stored, last_read: now };
         if let Some(old) = entries.remove(&id) {
             match self.flaw {
                 Flaw::PutKeepsTheOldKey => entry.key = old.key,
@@ -144,11 +134,7 @@ impl MetricsCache for PlainCache {
             _ => !scope.contains(&entry.key),
         });
         let removed = before - entries.len();
-        if self.flaw == Flaw::MiscountsRemovals {
-            removed.min(1)
-        } else {
-            removed
-        }
+        if self.flaw == Flaw::MiscountsRemovals { removed.min(1) } else { removed }
     }
 
     fn sweep(&self, now: Tick) -> Vec<CacheKey> {
@@ -181,10 +167,7 @@ impl MetricsCache for PlainCache {
     }
 
     fn stats(&self) -> CacheStats {
-        CacheStats {
-            entries: self.len(),
-            evictions: 0,
-        }
+        CacheStats { entries: self.len(), evictions: 0 }
     }
 }
 

@@ -60,10 +60,7 @@ async fn failures_last_as_long_as_they_were_told_to() {
     let backend = fake();
     backend.fail_next(
         1,
-        Failure {
-            kind: ErrorKind::RateLimited,
-            retry_after: Some(Duration::from_secs(7)),
-        },
+        Failure { kind: ErrorKind::RateLimited, retry_after: Some(Duration::from_secs(7)) },
     );
     let error = look(&backend).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RateLimited);
@@ -77,17 +74,11 @@ async fn failures_last_as_long_as_they_were_told_to() {
     assert!(is_found(&look(&backend).await));
 
     backend.fail_model(&llama(), ErrorKind::TooLarge);
-    assert!(matches!(
-        look(&backend).await.as_deref(),
-        Ok([(_, Answer::Failed(_))])
-    ));
+    assert!(matches!(look(&backend).await.as_deref(), Ok([(_, Answer::Failed(_))])));
     backend.omit(&llama());
     assert!(look(&backend).await.unwrap().is_empty());
     backend.remove(&llama());
-    assert!(matches!(
-        look(&backend).await.as_deref(),
-        Ok([(_, Answer::Missing { .. })])
-    ));
+    assert!(matches!(look(&backend).await.as_deref(), Ok([(_, Answer::Missing { .. })])));
 }
 
 #[tokio::test]
