@@ -14,7 +14,6 @@ use std::time::Duration;
 use collector_core::{Backend, Clock, MetricsCollector};
 use collector_engine::{CachingCollector, StaticDirectory};
 use figment::Figment;
-use serde::de::DeserializeOwned;
 
 use crate::error::{ConfigError, ConfigErrors};
 use crate::key::Key;
@@ -75,14 +74,6 @@ pub(crate) struct Problem {
     pub(crate) keys: Vec<&'static str>,
     /// What is wrong, naming the keys, and what to do.
     pub(crate) message: String,
-}
-
-/// Reads `section` into `T`, whose defaults stand where nothing is set.
-pub(crate) fn section<T: DeserializeOwned + Default>(
-    figment: &Figment,
-    section: &str,
-) -> Extracted<T> {
-    if figment.contains(section) { Ok(figment.extract_inner(section)?) } else { Ok(T::default()) }
 }
 
 /// The names of the backends that this build has.

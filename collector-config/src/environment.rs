@@ -16,7 +16,7 @@ use crate::schema;
 const FILE_VARIABLE: &str = "COLLECTOR_CONFIG";
 
 /// The cache's keys as they are called where the EPP is the only backend.
-const EPP_ALIASES: [(&str, &str); 4] = [
+pub(crate) const EPP_ALIASES: [(&str, &str); 4] = [
     ("EPP_METRICS_CACHE_ENABLED", "cache.enabled"),
     ("EPP_METRICS_CACHE_TTL", "cache.ttl"),
     ("EPP_METRICS_CACHE_MAX_SIZE", "cache.max_entries"),
@@ -40,7 +40,7 @@ pub(crate) fn own(
         let Some(rest) = name.strip_prefix("COLLECTOR_") else {
             continue;
         };
-        if name == FILE_VARIABLE || is_service_link(rest) {
+        if name == FILE_VARIABLE || is_service_link(rest, text) {
             continue;
         }
         let path = rest.replace("__", ".").to_lowercase();
@@ -144,17 +144,21 @@ fn unknown(name: &str, path: &str) -> ConfigError {
 /// Whether Kubernetes made the variable: in every pod it sets some for each Service of the
 /// namespace, and a Service may well be called `collector` or `collector-metrics`.
 /// (Kubernetes documentation, "Service", Environment variables.)
-fn is_service_link(rest: &str) -> bool {
+fn is_service_link(rest: &str, text: &str) -> bool {
+    // A key below the top level.
+    if rest.contains("__") {
+        return false;
+    }
     let parts: Vec<&str> = rest.split('_').collect();
-    let ends_with = |end: &[&str]| parts.ends_with(end);
-    let port_number = |part: &&str| part.parse::<u16>().is_ok();
-    let protocol = |part: &&str| matches!(*part, "TCP" | "UDP" | "SCTP");
-    ends_with(&["SERVICE", "HOST"])
+    let is_port = |window: &[&str]| {
+        window[0] == "PORT"
+            && window[1].parse::<u16>().is_ok()
+            && matches!(window[2], "TCP" | "UDP" | "SCTP")
+    };
+    parts.ends_with(&["SERVICE", "HOST"])
         || parts.windows(2).any(|pair| pair == ["SERVICE", "PORT"])
-        || ends_with(&["PORT"])
-        || parts
-            .windows(3)
-            .any(|window| window[0] == "PORT" && port_number(&window[1]) && protocol(&window[2]))
+        || (parts.ends_with(&["PORT"]) && text.contains("://"))
+        || parts.windows(3).any(is_port)
 }
 
 #[cfg(test)]
@@ -174,14 +178,14 @@ mod tests {
             "PORT_9464_TCP_ADDR",
             "METRICS_PORT_9464_TCP_PROTO",
         ] {
-            assert!(is_service_link(name), "{name}");
+            assert!(is_service_link(name, "tcp://10.0.0.1:80"), "{name}");
         }
         for key in schema::keys() {
             let variable = key.variable();
             let rest = variable.strip_prefix("COLLECTOR_").unwrap();
-            assert!(!is_service_link(rest), "{variable}");
+            assert!(!is_service_link(rest, "tcp://h"), "{variable}");
         }
-        assert!(!is_service_link("PORTS"));
-        assert!(!is_service_link("SERVER__PORT"));
+        assert!(!is_service_link("PORTS", "80"));
+        assert!(!is_service_link("LISTEN_PORT", "80"));
     }
 }

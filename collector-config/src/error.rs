@@ -32,6 +32,11 @@ impl ConfigError {
         self.key.as_deref()
     }
 
+    /// Whether it is the file as a whole that cannot be read.
+    pub(crate) fn is_of_whole_file(&self) -> bool {
+        self.key.is_none() && matches!(self.origin, Some(Origin::File { .. }))
+    }
+
     /// Where the wrong value stands; `None` when it is not one place, as for a key that is not set.
     pub fn origin(&self) -> Option<&Origin> {
         self.origin.as_ref()

@@ -11,25 +11,17 @@ use crate::document::{self, Content, Node, Pair};
 use crate::error::ConfigError;
 use crate::layer::{Setting, find, printable, unknown_key};
 use crate::nearest::nearest;
-use crate::origin::{Entry, Origin};
+use crate::origin::{Entry, Origin, VariantOrigin};
 use crate::schema::{self, VARIANT_KEYS};
 
 /// What a file sets.
 #[derive(Default)]
 pub(crate) struct FileLayer {
     pub(crate) settings: Vec<Setting>,
-    pub(crate) variants: Vec<FileVariant>,
+    pub(crate) variants: Vec<(VariantSpec, VariantOrigin)>,
     /// Sections of backends that exist and are not compiled in.
     pub(crate) ignored: Vec<(&'static str, Origin)>,
     pub(crate) errors: Vec<ConfigError>,
-}
-
-/// One `[[variants]]`, and what was written for it.
-pub(crate) struct FileVariant {
-    pub(crate) spec: VariantSpec,
-    pub(crate) origin: Origin,
-    /// Its keys that are set.
-    pub(crate) entries: Vec<Entry>,
 }
 
 /// Reads a file.
@@ -153,7 +145,7 @@ impl Reader<'_> {
         match VariantSpec::deserialize(&Value::from(dict)) {
             Ok(spec) => {
                 let origin = self.at(node.line);
-                self.layer.variants.push(FileVariant { spec, origin, entries });
+                self.layer.variants.push((spec, VariantOrigin { path: variant, origin, entries }));
             }
             Err(error) => {
                 let error = ConfigError::new(error.kind.to_string()).key(variant);

@@ -21,8 +21,6 @@ pub struct Key {
     pub default: Option<&'static str>,
     /// Environment variables that set it besides its own, by which other tools know it.
     pub aliases: &'static [&'static str],
-    /// Whether its value is never shown.
-    pub secret: bool,
     /// What it does, in one or two sentences.
     pub doc: &'static str,
 }
@@ -32,6 +30,8 @@ pub struct Key {
 pub enum Kind {
     /// Text, as it is.
     Text,
+    /// Text, as it is, that is never shown.
+    Secret,
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// A URL; user information in it is never shown.
@@ -56,7 +56,7 @@ pub enum Kind {
 
 impl Key {
     pub(crate) const fn new(path: &'static str, kind: Kind, doc: &'static str) -> Self {
-        Self { path, kind, default: None, aliases: &[], secret: false, doc }
+        Self { path, kind, default: None, aliases: &[], doc }
     }
 
     pub(crate) const fn default(mut self, default: &'static str) -> Self {
@@ -69,11 +69,6 @@ impl Key {
         self
     }
 
-    pub(crate) const fn secret(mut self) -> Self {
-        self.secret = true;
-        self
-    }
-
     /// The environment variable of the key itself: `COLLECTOR_CACHE__TTL`.
     pub fn variable(&self) -> String {
         format!("COLLECTOR_{}", self.path.replace('.', "__").to_uppercase())
@@ -83,7 +78,7 @@ impl Key {
     pub(crate) fn shown(&self, value: &Value) -> String {
         let text = show(value);
         match self.kind {
-            _ if self.secret => "***".to_owned(),
+            Kind::Secret => "***".to_owned(),
             Kind::Url => without_user(&text),
             _ => text,
         }
@@ -94,7 +89,7 @@ impl Kind {
     /// What to write, for messages and the reference.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Text => "text",
+            Self::Text | Self::Secret => "text",
             Self::OneOf(_) => "one of its words",
             Self::Url => "a URL",
             Self::Path => "a path",
@@ -111,12 +106,11 @@ impl Kind {
     /// Reads text from the environment or the command line.
     ///
     /// # Errors
-    /// What is wrong with it, with the text: a secret key is [`Text`](Self::Text), which is never
-    /// wrong.
+    /// What is wrong with it, with the text: a [`Secret`](Self::Secret) is never wrong.
     pub(crate) fn read_text(self, text: &str) -> Result<Value, String> {
         let trimmed = text.trim();
         match self {
-            Self::Text | Self::Url | Self::Path => Ok(text.into()),
+            Self::Text | Self::Secret | Self::Url | Self::Path => Ok(text.into()),
             Self::Duration => match duration::parse(text) {
                 Ok(_) => Ok(trimmed.into()),
                 Err(error) => Err(error.to_string()),
@@ -174,14 +168,25 @@ impl Kind {
                 }
             }
             (
-                Self::Text | Self::Url | Self::Duration | Self::OneOf(_) | Self::Address,
+                Self::Text
+                | Self::Secret
+                | Self::Url
+                | Self::Duration
+                | Self::OneOf(_)
+                | Self::Address,
                 Content::Text(text),
             ) => self.read_text(text),
             (Self::Bool | Self::Count | Self::Positive | Self::Number, Content::Text(_)) => {
                 Err(format!("expected {}, found text: write it without quotes", self.describe()))
             }
             (
-                Self::Text | Self::Url | Self::Path | Self::Texts | Self::Address | Self::OneOf(_),
+                Self::Text
+                | Self::Secret
+                | Self::Url
+                | Self::Path
+                | Self::Texts
+                | Self::Address
+                | Self::OneOf(_),
                 Content::Bool(_) | Content::Integer(_) | Content::Float(_) | Content::Date,
             ) => Err(format!(
                 "expected {}, found {}: put it in quotes",

@@ -49,7 +49,9 @@ pub(crate) fn find(path: &str) -> Option<&'static Key> {
 
 /// The error for a path that is no key, with the nearest that is.
 pub(crate) fn unknown_key(path: &str) -> ConfigError {
-    let message = match nearest(path, schema::keys().map(|key| key.path).chain(["variants"])) {
+    let keys = schema::keys().map(|key| key.path);
+    let sections = keys.clone().filter_map(|path| Some(path.rsplit_once('.')?.0));
+    let message = match nearest(path, keys.chain(sections).chain(["variants"])) {
         Some(known) => format!("unknown key; did you mean {known}?"),
         None => "unknown key; `collector config show --defaults` lists those there are".to_owned(),
     };

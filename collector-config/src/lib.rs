@@ -13,6 +13,7 @@ mod layer;
 mod load;
 mod nearest;
 mod origin;
+mod reference;
 mod schema;
 mod validate;
 
@@ -22,6 +23,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use key::{Key, Kind};
 pub use load::{Loaded, Loader};
 pub use origin::{Entry, Origin, Origins};
+pub use reference::reference;
 pub use schema::{
     CollectorConfig, LogConfig, LogFormat, LogLevel, ServerConfig, VARIANT_KEYS, keys,
 };

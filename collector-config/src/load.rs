@@ -10,8 +10,9 @@ use crate::build::{self, BackendSettings, Extracted};
 use crate::environment::{self, Variables};
 use crate::error::{ConfigError, ConfigErrors};
 use crate::file::{self, FileLayer};
+use crate::key::Kind;
 use crate::layer::{Setting, find, unknown_key};
-use crate::origin::{Origin, Origins};
+use crate::origin::{Entry, Origin, Origins};
 use crate::schema::{CollectorConfig, CommonSections};
 use crate::validate;
 
@@ -101,9 +102,9 @@ impl Loader {
             }
         }
         let mut specs = Vec::new();
-        for variant in variants {
-            specs.push(variant.spec);
-            origins.set_variant(variant.origin, variant.entries);
+        for (spec, origin) in variants {
+            specs.push(spec);
+            origins.set_variant(origin);
         }
         let config = CollectorConfig {
             backend: common.backend,
@@ -174,8 +175,11 @@ fn extract<T>(
             return None;
         };
         let Setting { key, origin, .. } = settings.remove(place);
-        let message =
-            if key.secret { "its value cannot be used".to_owned() } else { error.kind.to_string() };
+        let message = if key.kind == Kind::Secret {
+            "its value cannot be used".to_owned()
+        } else {
+            error.kind.to_string()
+        };
         errors.push(ConfigError::new(message).key(key.path).at(origin));
     }
 }

@@ -48,8 +48,19 @@ impl fmt::Display for Origin {
 pub struct Origins {
     /// The values of keys that were set, as they may be shown.
     set: BTreeMap<&'static str, (String, Origin)>,
-    /// Where each variant begins, and what was written for it.
-    variants: Vec<(Origin, Vec<Entry>)>,
+    /// The variants in order.
+    variants: Vec<VariantOrigin>,
+}
+
+/// Where a variant came from.
+#[derive(Clone, Debug)]
+pub(crate) struct VariantOrigin {
+    /// Its path: `variants[2]`, counted from 0.
+    pub(crate) path: String,
+    /// Where it begins.
+    pub(crate) origin: Origin,
+    /// What was written for it.
+    pub(crate) entries: Vec<Entry>,
 }
 
 /// One key with its value and where that came from.
@@ -75,17 +86,17 @@ impl Origins {
         self.set.get(key).map_or(Origin::Default, |(_, origin)| origin.clone())
     }
 
-    /// Where a variant begins.
-    pub(crate) fn of_variant(&self, index: usize) -> Origin {
-        self.variants.get(index).map_or(Origin::Default, |(origin, _)| origin.clone())
+    /// Where the variant at this place of the configuration came from.
+    pub(crate) fn of_variant(&self, index: usize) -> Option<&VariantOrigin> {
+        self.variants.get(index)
     }
 
     pub(crate) fn set(&mut self, key: &Key, shown: String, origin: Origin) {
         self.set.insert(key.path, (shown, origin));
     }
 
-    pub(crate) fn set_variant(&mut self, origin: Origin, entries: Vec<Entry>) {
-        self.variants.push((origin, entries));
+    pub(crate) fn set_variant(&mut self, variant: VariantOrigin) {
+        self.variants.push(variant);
     }
 
     /// Every key, in the order of the reference, then what was written for each variant.
@@ -94,7 +105,7 @@ impl Origins {
             Some((shown, origin)) => Entry::new(key.path, shown, origin),
             None => Entry::new(key.path, key.default.unwrap_or_default(), &Origin::Default),
         });
-        let of_variants = self.variants.iter().flat_map(|(_, entries)| entries.clone());
+        let of_variants = self.variants.iter().flat_map(|variant| variant.entries.clone());
         of_keys.chain(of_variants).collect()
     }
 }

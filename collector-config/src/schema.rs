@@ -124,9 +124,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// The sections that every build has.
+/// The sections that every build has; those of the backends stand beside them.
 #[derive(Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub(crate) struct CommonSections {
     pub(crate) backend: Vec<String>,
     pub(crate) instance: Option<String>,
@@ -148,7 +148,7 @@ impl Default for CommonSections {
 }
 
 /// Every key of this build but those of `[[variants]]`, in the order of the reference.
-pub fn keys() -> impl Iterator<Item = &'static Key> {
+pub fn keys() -> impl Iterator<Item = &'static Key> + Clone {
     let of_backends = build::BACKENDS.iter().flat_map(|backend| backend.keys);
     COMMON_KEYS.iter().chain(of_backends)
 }
@@ -279,3 +279,48 @@ pub const VARIANT_KEYS: &[Key] = &[
         .default("*"),
     Key::new("max_batch", Kind::Count, "The greatest batch of one replica."),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use figment::error::Kind as Refused;
+    use figment::{Figment, providers::Serialized};
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    /// The fields that a type has for serde: it lists them when it refuses one.
+    fn fields<T: DeserializeOwned + fmt::Debug>() -> BTreeSet<String> {
+        let figment = Figment::from(Serialized::default("no such field", 0));
+        match figment.extract::<T>().unwrap_err().kind {
+            Refused::UnknownField(_, fields) => fields.iter().map(ToString::to_string).collect(),
+            kind => panic!("{kind}"),
+        }
+    }
+
+    fn names<'a>(keys: impl Iterator<Item = &'a Key>, section: &str) -> BTreeSet<String> {
+        keys.filter_map(|key| key.path.strip_prefix(section))
+            .map(|rest| rest.split('.').next().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn every_field_of_the_types_is_a_key_of_the_table_and_the_reverse() {
+        let CommonSections { backend: _, instance: _, cache: _, server: _, log: _ } =
+            CommonSections::default();
+        let common = ["backend", "instance", "cache", "server", "log"].map(str::to_owned);
+        assert_eq!(BTreeSet::from(common), names(COMMON_KEYS.iter(), ""));
+        assert_eq!(fields::<CacheConfig>(), names(keys(), "cache."));
+        let thresholds = fields::<collector_core::FreshnessThresholds>();
+        assert_eq!(thresholds, names(keys(), "cache.freshness."));
+        assert_eq!(fields::<ServerConfig>(), names(keys(), "server."));
+        assert_eq!(fields::<LogConfig>(), names(keys(), "log."));
+        assert_eq!(fields::<VariantSpec>(), names(VARIANT_KEYS.iter(), ""));
+        #[cfg(feature = "prometheus")]
+        assert_eq!(
+            fields::<collector_prometheus::PrometheusConfig>(),
+            names(keys(), "prometheus.")
+        );
+    }
+}

@@ -14,6 +14,10 @@ use crate::{build, schema};
 /// A key that has an error already kept its default, which nobody wrote: its relations to others
 /// are not checked.
 pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
+    // What a file that cannot be read would have set, nobody knows.
+    if errors.iter().any(ConfigError::is_of_whole_file) {
+        return;
+    }
     let broken: HashSet<String> =
         errors.iter().filter_map(ConfigError::key_path).map(str::to_owned).collect();
     let sound = |keys: &[&str]| !keys.iter().any(|key| broken.contains(*key));
@@ -104,8 +108,11 @@ fn check_variants(variants: &[VariantSpec], origins: &Origins, errors: &mut Vec<
         StaticDirectory::new(left.iter().map(|(_, spec)| (*spec).clone()).collect())
     {
         let (index, _) = left.remove(error.index);
-        let key = format!("variants[{index}]");
         let message = format!("{:?}: {}", error.name, error.reason);
-        errors.push(ConfigError::new(message).key(key).at(origins.of_variant(index)));
+        let error = ConfigError::new(message);
+        errors.push(match origins.of_variant(index) {
+            Some(variant) => error.key(variant.path.as_str()).at(variant.origin.clone()),
+            None => error,
+        });
     }
 }

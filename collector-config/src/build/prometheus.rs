@@ -5,16 +5,24 @@ use std::time::Duration;
 
 use collector_core::{Backend, Clock};
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
+use serde::Deserialize;
 
-use super::{BackendSettings, Problem, Registration, section};
+use super::{BackendSettings, Problem, Registration};
 use crate::error::ConfigError;
 use crate::key::{Key, Kind};
 
 pub(super) const REGISTRATION: Registration = Registration {
     name: "prometheus",
     keys: KEYS,
-    read: |figment| Ok(Arc::new(section::<PrometheusConfig>(figment, "prometheus")?)),
+    read: |figment| Ok(Arc::new(figment.extract::<Section>()?.prometheus)),
 };
+
+/// The layers hold other sections beside this one.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Section {
+    prometheus: PrometheusConfig,
+}
 
 const TIMEOUT: &str = "prometheus.timeout";
 
@@ -40,10 +48,9 @@ const KEYS: &[Key] = &[
     .default("5s"),
     Key::new(
         "prometheus.bearer_token",
-        Kind::Text,
+        Kind::Secret,
         "Sent as `Authorization: Bearer`. Beats `prometheus.token_path`.",
     )
-    .secret()
     .aliases(&["PROMETHEUS_BEARER_TOKEN"]),
     Key::new(
         "prometheus.token_path",

@@ -1,0 +1,77 @@
+//! The reference of all keys, written from their table.
+
+use std::fmt::Write as _;
+
+use crate::environment::EPP_ALIASES;
+use crate::key::{Key, Kind};
+use crate::schema::{VARIANT_KEYS, keys};
+
+const HEAD: &str = "\
+# Configuration
+
+<!-- Written from the table of keys; `UPDATE_REFERENCE=1 cargo test -p collector-config` writes it anew. -->
+
+Everything can be set in a file, most of it also in the environment. The later wins: defaults, the
+file, the variables of other tools, `COLLECTOR_*`, flags.
+
+- **File**: `--config FILE` or `COLLECTOR_CONFIG`. `.yaml` and `.yml` are YAML, everything else is
+  TOML; at most 1 MiB. Relative paths in it start at its folder.
+- **Environment**: `COLLECTOR_` and the key's path with `__` between levels, such as
+  `COLLECTOR_CACHE__TTL=45s`; lists are separated by commas. A variable that is empty counts as not
+  set. A value is read by the kind of its key, never by what it looks like: a token `00123` stays
+  that text.
+- **Durations** take Go's and Rust's forms: `30s`, `1m30s`, `1.5h`, `0`.
+- `collector config show --origin` tells each value and where it came from, `collector validate FILE`
+  everything that is wrong with a file.
+";
+
+/// The reference of all keys of this build, in Markdown.
+pub fn reference() -> String {
+    let mut text = HEAD.to_owned();
+    let mut section = None;
+    for key in keys() {
+        let of_key = key.path.split_once('.').map(|(section, _)| section);
+        if of_key != section || section.is_none() {
+            if let Some(name) = of_key {
+                let _ = write!(text, "\n## `[{name}]`\n");
+            } else if !text.contains("## Top level") {
+                text.push_str("\n## Top level\n");
+            }
+            section = of_key;
+        }
+        describe(&mut text, key, Some(&key.variable()));
+    }
+    text.push_str(
+        "\n## `[[variants]]`\n\nOne table for each variant, in a file only. Where the globs of two \
+         fit one pod, the first has it.\n",
+    );
+    for key in VARIANT_KEYS {
+        describe(&mut text, key, None);
+    }
+    text.push_str("\n## Where the EPP is the only backend\n\nThere these set the cache, too:\n\n");
+    for (alias, path) in EPP_ALIASES {
+        let _ = writeln!(text, "- `{alias}`: `{path}`");
+    }
+    text
+}
+
+fn describe(text: &mut String, key: &Key, variable: Option<&str>) {
+    let _ = write!(text, "\n### `{}`\n\n{}\n\n", key.path, key.doc);
+    let _ = write!(text, "- Value: {}", key.kind.describe());
+    match key.default {
+        Some(default) => {
+            let _ = writeln!(text, "; default `{default}`");
+        }
+        None => text.push_str("; no default\n"),
+    }
+    if key.kind == Kind::Secret {
+        text.push_str("- Secret: never shown\n");
+    }
+    if let Some(variable) = variable {
+        let names: Vec<String> = std::iter::once(variable)
+            .chain(key.aliases.iter().copied())
+            .map(|name| format!("`{name}`"))
+            .collect();
+        let _ = writeln!(text, "- Environment: {}", names.join(", "));
+    }
+}

@@ -1,0 +1,290 @@
+//! Each error names the key, where it came from, and what to do.
+
+use collector_config::Loader;
+
+use crate::{ConfigFile, URL, variables};
+
+/// The lines of the message about a TOML file, whose path shows as FILE.
+#[track_caller]
+fn check(toml: &str, expected: &[&str]) {
+    let file = ConfigFile::toml(toml);
+    check_loader(&file, file.loader().env(variables(&[URL])), expected);
+}
+
+#[track_caller]
+fn check_yaml(yaml: &str, expected: &[&str]) {
+    let file = ConfigFile::yaml(yaml);
+    check_loader(&file, file.loader().env(variables(&[URL])), expected);
+}
+
+#[track_caller]
+fn check_env(env: &[(&str, &str)], expected: &[&str]) {
+    let file = ConfigFile::toml("");
+    check_loader(&file, Loader::new().env(variables(&[&[URL], env].concat())), expected);
+}
+
+#[track_caller]
+fn check_loader(file: &ConfigFile, loader: Loader, expected: &[&str]) {
+    let errors = loader.load().unwrap_err();
+    let text = errors.to_string().replace(&file.path().display().to_string(), "FILE");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines, expected);
+    assert_eq!(errors.iter().count(), expected.len());
+}
+
+#[test]
+fn an_unknown_key_is_told_with_its_line_and_the_nearest() {
+    check(
+        "[cache]\nttl = \"30s\"\ntll = \"30s\"",
+        &["FILE:3: cache.tll: unknown key; did you mean cache.ttl?"],
+    );
+    check("ttl = \"30s\"", &["FILE:1: ttl: unknown key; did you mean cache.ttl?"]);
+    check("[cach]\nttl = \"30s\"", &["FILE:1: cach: unknown key; did you mean cache?"]);
+    check(
+        "[cache]\ncleanupInterval = \"1m\"",
+        &["FILE:2: cache.cleanupInterval: unknown key; did you mean cache.cleanup_interval?"],
+    );
+    check("variant = 1", &["FILE:1: variant: unknown key; did you mean variants?"]);
+    check(
+        "zzzzzzzzzzzz = 1",
+        &[
+            "FILE:1: zzzzzzzzzzzz: unknown key; `collector config show --defaults` lists those there are",
+        ],
+    );
+    check("\"cache.ttl\" = \"30s\"", &["FILE:1: cache.ttl: unknown key; did you mean cache.ttl?"]);
+    check(
+        "\"a\\u001b[31m\" = 1",
+        &[
+            "FILE:1: a\\u{1b}[31m: unknown key; `collector config show --defaults` lists those there are",
+        ],
+    );
+    check_yaml(
+        "cache:\n  ttl: 30s\n  tll: 30s\n",
+        &["FILE:3: cache.tll: unknown key; did you mean cache.ttl?"],
+    );
+    check_env(
+        &[("COLLECTOR_CACHE__TLL", "30s"), ("COLLECTOR_CACHE_TTL", "30s")],
+        &[
+            "environment variable COLLECTOR_CACHE_TTL: unknown variable; did you mean COLLECTOR_CACHE__TTL?",
+            "environment variable COLLECTOR_CACHE__TLL: unknown variable; did you mean COLLECTOR_CACHE__TTL?",
+        ],
+    );
+    check_env(
+        &[("COLLECTOR_VARIANTS__0__NAME", "x")],
+        &[
+            "environment variable COLLECTOR_VARIANTS__0__NAME: variants can be set in a configuration file only",
+        ],
+    );
+    check_env(
+        &[("COLLECTOR_ZZZZZZZZZZZ", "x")],
+        &[
+            "environment variable COLLECTOR_ZZZZZZZZZZZ: unknown variable; a key's variable is COLLECTOR_ and its path with __ between levels, such as COLLECTOR_CACHE__TTL",
+        ],
+    );
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_told_without_showing_it() {
+    check(
+        "backend = 3\n[cache]\nenabled = \"yes\"\nmax_entries = \"many\"\nttl = true\n\
+         [prometheus]\nbearer_token = 4711\nnamespaces = [\"a\", 2]\n[server]\nlisten = 9464\n",
+        &[
+            "FILE:1: backend: expected text or a list of texts, found a number: put it in quotes",
+            "FILE:3: cache.enabled: expected true or false, found text: write it without quotes",
+            "FILE:4: cache.max_entries: expected a whole number, 1 or more, found text: write it without quotes",
+            "FILE:5: cache.ttl: expected a duration such as 30s, 1m30s or 0, found a boolean",
+            "FILE:7: prometheus.bearer_token: expected text, found a number: put it in quotes",
+            "FILE:8: prometheus.namespaces: the list holds something that is no text: put each item in quotes",
+            "FILE:10: server.listen: expected an address such as 127.0.0.1:9464, found a number: put it in quotes",
+        ],
+    );
+    check(
+        "cache = 5\nlog = []\n",
+        &[
+            "FILE:1: cache: expected a table of keys, found a number",
+            "FILE:2: log: expected a table of keys, found a list",
+        ],
+    );
+    check(
+        "[cache.ttl]\nseconds = 3",
+        &["FILE:1: cache.ttl: expected a duration such as 30s, 1m30s or 0, found a table"],
+    );
+    check_yaml(
+        "prometheus:\n  bearer_token: 00123\n  tenant: no\n  server_name: true\n",
+        &[
+            "FILE:2: prometheus.bearer_token: expected text, found a number: put it in quotes",
+            "FILE:3: prometheus.tenant: expected text, found a boolean: put it in quotes",
+            "FILE:4: prometheus.server_name: expected text, found a boolean: put it in quotes",
+        ],
+    );
+}
+
+#[test]
+fn a_value_that_cannot_be_read_is_told_with_what_works() {
+    check(
+        "[cache]\nttl = \"soon\"\nfetch_interval = 30\nmissing_ttl = \"-5s\"\nmax_entries = 0\n",
+        &[
+            "FILE:2: cache.ttl: \"soon\" is not a duration: expected number at 0; write for example 30s, 1m30s, 1.5h or 0",
+            "FILE:3: cache.fetch_interval: \"30\" is not a duration: it has no unit; write for example 30s, 1m30s, 1.5h or 0",
+            "FILE:4: cache.missing_ttl: \"-5s\" is not a duration: it is negative; write for example 30s, 1m30s, 1.5h or 0",
+            "FILE:5: cache.max_entries: \"0\" is not a whole number, 1 or more",
+        ],
+    );
+    check(
+        "[server]\nlisten = \":9464\"\n[log]\nlevel = \"verbose\"\nformat = \"xml\"",
+        &[
+            "FILE:2: server.listen: \":9464\" is not an address: write 0.0.0.0:9464 to listen on every interface",
+            "FILE:4: log.level: \"verbose\" is not known: write one of off, error, warn, info, debug, trace",
+            "FILE:5: log.format: \"xml\" is not known: write one of text, json",
+        ],
+    );
+    check_env(
+        &[
+            ("COLLECTOR_CACHE__ENABLED", "perhaps"),
+            ("COLLECTOR_CACHE__MAX_ENTRIES", "1e3"),
+            ("COLLECTOR_SERVER__LISTEN", "localhost:80"),
+            ("COLLECTOR_SERVER__MAX_TRACKED", "-1"),
+            ("PROMETHEUS_METRICS_CACHE_TTL", "30"),
+        ],
+        &[
+            "environment variable COLLECTOR_CACHE__ENABLED: cache.enabled: \"perhaps\" is not true or false",
+            "environment variable COLLECTOR_CACHE__MAX_ENTRIES: cache.max_entries: \"1e3\" is not a whole number, 1 or more",
+            "environment variable COLLECTOR_SERVER__LISTEN: server.listen: \"localhost:80\" is not an address: write 127.0.0.1:80",
+            "environment variable COLLECTOR_SERVER__MAX_TRACKED: server.max_tracked: \"-1\" is not a whole number, 1 or more",
+            "environment variable PROMETHEUS_METRICS_CACHE_TTL: cache.ttl: \"30\" is not a duration: it has no unit; write for example 30s, 1m30s, 1.5h or 0",
+        ],
+    );
+}
+
+#[test]
+fn a_flag_is_named_as_the_user_typed_it() {
+    let file = ConfigFile::toml("");
+    let loader = Loader::new()
+        .env(variables(&[URL]))
+        .flag("server.listen", "nowhere", "--listen")
+        .flag("backend", "promethius", "--backend");
+    check_loader(
+        &file,
+        loader,
+        &[
+            "--listen: server.listen: \"nowhere\" is not an address: write an IP address and a port, for example 127.0.0.1:9464 or [::1]:9464",
+            "--backend: backend: \"promethius\" is no backend; did you mean \"prometheus\"? this build has prometheus",
+        ],
+    );
+}
+
+#[test]
+fn impossible_timings_name_both_keys_where_they_are_set_and_what_works() {
+    check(
+        "[cache]\nfetch_interval = \"4s\"",
+        &[
+            "prometheus.timeout (5s) must be below cache.fetch_interval (4s): set cache.fetch_interval to 10s or more, or prometheus.timeout to 2s or less (cache.fetch_interval is set in FILE:2)",
+        ],
+    );
+    check(
+        "[prometheus]\ntimeout = \"1m\"\n[cache]\nttl = \"5m\"",
+        &[
+            "prometheus.timeout (1m) must be below cache.fetch_interval (30s): set cache.fetch_interval to 2m or more, or prometheus.timeout to 15s or less (prometheus.timeout is set in FILE:2)",
+            "cache.ttl (5m) must be below cache.freshness.unavailable_threshold (5m): set cache.freshness.unavailable_threshold to 10m or more, or cache.ttl to 2m30s or less (cache.ttl is set in FILE:4)",
+        ],
+    );
+    check(
+        "[cache.freshness]\nstale_threshold = \"30s\"",
+        &[
+            "cache.freshness: fresh_threshold (1m) is above stale_threshold (30s): set stale_threshold to at least 1m (cache.freshness.stale_threshold is set in FILE:2)",
+        ],
+    );
+    check(
+        "[cache]\ncleanup_interval = 0",
+        &[
+            "cache.cleanup_interval is 0, which means nothing here: set it to 1m (cache.cleanup_interval is set in FILE:2)",
+        ],
+    );
+}
+
+#[test]
+fn a_relation_of_a_value_that_could_not_be_read_is_not_judged() {
+    check(
+        "[cache]\nfetch_interval = \"x\"\n[prometheus]\ntimeout = \"40s\"",
+        &[
+            "FILE:2: cache.fetch_interval: \"x\" is not a duration: expected number at 0; write for example 30s, 1m30s, 1.5h or 0",
+        ],
+    );
+}
+
+#[test]
+fn the_backends_own_checks_are_made() {
+    let file = ConfigFile::toml("");
+    let loader = Loader::new().env(variables(&[("PROMETHEUS_BASE_URL", "http://h:9090")]));
+    check_loader(
+        &file,
+        loader,
+        &[
+            "prometheus.url: http://h:9090 is not encrypted; use https://, or set prometheus.allow_http = true (PROMETHEUS_ALLOW_HTTP=true) if you trust the network (prometheus.url is set in environment variable PROMETHEUS_BASE_URL)",
+        ],
+    );
+    check(
+        "[prometheus]\nclient_cert_path = \"/c.pem\"",
+        &[
+            "prometheus.client_key_path: not set, and prometheus.client_cert_path is: set both or neither (PROMETHEUS_CLIENT_KEY_PATH)",
+        ],
+    );
+    let loader = Loader::new().env(variables(&[("PROMETHEUS_BASE_URL", "https://h:99999")]));
+    let errors = loader.load().unwrap_err().to_string();
+    assert!(errors.starts_with("prometheus.url: it is not a URL"), "{errors}");
+}
+
+#[test]
+fn a_certificate_of_the_server_needs_its_key() {
+    check(
+        "[server]\ntls_cert_path = \"c.pem\"",
+        &["FILE:2: server.tls_cert_path: set without server.tls_key_path: set both, or neither"],
+    );
+    check(
+        "[server]\ntls_key_path = \"k.pem\"",
+        &["FILE:2: server.tls_key_path: set without server.tls_cert_path: set both, or neither"],
+    );
+}
+
+#[test]
+fn a_backend_that_this_build_does_not_have_is_an_error_and_its_section_no_second_one() {
+    check(
+        "backend = \"epp\"\n[epp]\nscrape_interval = \"1s\"",
+        &["FILE:1: backend: \"epp\" is not compiled in; this build has prometheus"],
+    );
+    check("backend = []", &["FILE:1: backend: names no backend; this build has prometheus"]);
+}
+
+#[test]
+fn every_wrong_variant_is_told_with_its_place() {
+    let variant = |name: &str, more: &str| {
+        format!("[[variants]]\nname = \"{name}\"\nnamespace = \"n\"\nmodel = \"m\"\n{more}\n")
+    };
+    let text = [
+        variant("a", "cost = -1"),
+        variant("b", "costs = 1"),
+        variant("c", "cost = \"1\""),
+        variant("d", ""),
+        variant("d", ""),
+        variant("e", "max_batch = 5000000000"),
+        "[[variants]]\nname = \"f\"\nmodel = \"m\"\n".to_owned(),
+    ];
+    check(
+        &text.concat(),
+        &[
+            "FILE:10: variants[1].costs: unknown key; did you mean cost?",
+            "FILE:15: variants[2].cost: expected a number, found text: write it without quotes",
+            "FILE:26: variants[5]: invalid value unsigned int `5000000000`, expected u32",
+            "FILE:31: variants[6]: missing field `namespace`",
+            "FILE:1: variants[0]: \"a\": its cost is no amount: write 0 or more",
+            "FILE:21: variants[4]: \"d\": another variant of its namespace has the same name",
+        ],
+    );
+    check(
+        "[variants]\nname = \"a\"",
+        &[
+            "FILE:1: variants: expected a list of tables, found a table: in TOML each variant begins with [[variants]]",
+        ],
+    );
+    check("variants = [1]", &["FILE:1: variants[0]: expected a table of keys, found a number"]);
+}
