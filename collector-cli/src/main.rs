@@ -5,6 +5,8 @@ mod commands;
 mod exit;
 mod logging;
 mod output;
+#[cfg(test)]
+mod schema;
 mod server;
 mod signals;
 

@@ -11,7 +11,7 @@ use collector_core::{
 };
 use tokio::time::sleep;
 
-use super::settings::{Settings, Verbosity, format, invalid};
+use super::settings::{Settings, Verbosity, format};
 use crate::args::{CheckArgs, Format, GlobalArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{CheckDocument, ErrorDocument, print, printable, to_json};
@@ -43,7 +43,7 @@ async fn check(
     args: &CheckArgs,
 ) -> Result<Vec<Check>, Failure> {
     let clock = Arc::clone(&settings.clock);
-    let backends = settings.loaded.config.build_backends(clock).map_err(invalid)?;
+    let backends = settings.loaded.config.build_backends(clock).map_err(Failure::usage)?;
     let started = settings.clock.now();
     loop {
         // A new collector each round: the last one's breaker may be open.
@@ -104,7 +104,7 @@ fn group(check: &Check) -> &str {
 fn configuration(settings: &Settings, file: Option<&Path>) -> Vec<Check> {
     let loaded = file.map_or_else(
         || "no file: defaults, environment and flags".to_owned(),
-        |file| format!("read {file:?}"),
+        |file| format!("read {}", file.display()),
     );
     let timings = settings.loaded.config.cache.warnings();
     let others = settings.loaded.warnings.iter().filter(|warning| !timings.contains(warning));

@@ -2,16 +2,16 @@
 
 use collector_config::Loader;
 
-use super::settings::{format, invalid, loader};
+use super::settings::{format, loader};
 use crate::args::{ConfigShowArgs, Format, GlobalArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{ConfigDocument, ConfigEntry, aligned, print, printable, to_json};
 
 pub(super) fn run(global: &GlobalArgs, args: &ConfigShowArgs) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Json])?;
-    let loader = if args.defaults { Loader::new() } else { loader(global) };
+    let layers = if args.defaults { Loader::new() } else { loader(global) };
     // Only read: a configuration that is not complete yet can be looked at.
-    let loaded = loader.read().map_err(invalid)?;
+    let loaded = layers.read().map_err(Failure::usage)?;
     let entries: Vec<ConfigEntry> = loaded
         .entries()
         .into_iter()

@@ -4,7 +4,7 @@ use std::env;
 use std::path::Path;
 use std::sync::Arc;
 
-use collector_config::{ConfigErrors, Loaded, Loader, LogLevel, Origin};
+use collector_config::{Loaded, Loader, LogLevel, Origin};
 use collector_core::{Clock, MetricsCollector, SystemClock};
 
 use crate::args::{Format, GlobalArgs};
@@ -12,6 +12,7 @@ use crate::exit::Failure;
 use crate::logging;
 
 /// How much a command says unless it is told.
+#[derive(Clone, Copy)]
 pub(super) enum Verbosity {
     /// It prints a result: only what is wrong is worth a line beside it.
     OneShot,
@@ -32,8 +33,8 @@ impl Settings {
     }
 
     /// Likewise, with what a command's own flags set.
-    pub(super) fn of(loader: Loader, verbosity: Verbosity) -> Result<Self, Failure> {
-        let loaded = loader.load().map_err(invalid)?;
+    pub(super) fn of(layers: Loader, verbosity: Verbosity) -> Result<Self, Failure> {
+        let loaded = layers.load().map_err(Failure::usage)?;
         start_log(&loaded, verbosity)?;
         Ok(Self { loaded, clock: Arc::new(SystemClock::new()) })
     }
@@ -48,7 +49,7 @@ impl Settings {
     /// The collector that the configuration describes.
     pub(super) fn collector(&self) -> Result<Arc<dyn MetricsCollector>, Failure> {
         let clock = Arc::clone(&self.clock);
-        self.loaded.config.build(clock).map_err(invalid)
+        self.loaded.config.build(clock).map_err(Failure::usage)
     }
 }
 
@@ -72,10 +73,10 @@ pub(super) fn layers(global: &GlobalArgs, file: Option<&Path>) -> Loader {
 /// Adds what the command line says about the log.
 pub(super) fn log_flags(mut loader: Loader, global: &GlobalArgs) -> Loader {
     if let Some(level) = global.log_level {
-        loader = loader.flag("log.level", word(level), "--log-level");
+        loader = loader.flag("log.level", word(&level), "--log-level");
     }
     if let Some(format) = global.log_format {
-        loader = loader.flag("log.format", word(format), "--log-format");
+        loader = loader.flag("log.format", word(&format), "--log-format");
     }
     loader
 }
@@ -99,14 +100,8 @@ fn variables() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-fn word(value: impl clap::ValueEnum) -> String {
+fn word(value: &impl clap::ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-}
-
-/// A configuration that cannot be used.
-#[expect(clippy::needless_pass_by_value, reason = "it is the function of a map_err")]
-pub(super) fn invalid(errors: ConfigErrors) -> Failure {
-    Failure::usage(errors)
 }
 
 /// The form of the result, when the command has it.
@@ -115,10 +110,10 @@ pub(super) fn format(global: &GlobalArgs, known: &[Format]) -> Result<Format, Fa
     if known.contains(&format) {
         return Ok(format);
     }
-    let known: Vec<String> = known.iter().map(|format| word(*format)).collect();
+    let known: Vec<String> = known.iter().map(word).collect();
     Err(Failure::usage(format!(
         "--output {} does not work with this command: use {}",
-        word(format),
+        word(&format),
         known.join(" or ")
     )))
 }

@@ -1,5 +1,6 @@
 //! `collector validate`: whether configuration files work, without the network.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ pub(super) fn run(global: &GlobalArgs, args: &ValidateArgs) -> Result<Exit, Fail
             Ok(warnings) => {
                 let mut text = format!("{}: ok\n", printable(&name));
                 for warning in warnings {
-                    text.push_str(&format!("  warning: {}\n", printable(&warning)));
+                    let _ = writeln!(text, "  warning: {}", printable(&warning));
                 }
                 print(&text)?;
             }

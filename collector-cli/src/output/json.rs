@@ -1,5 +1,7 @@
 //! JSON as it is printed and sent, and YAML as it is printed.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 
 /// The document on one line. Control characters beyond ASCII's first 32 are escaped too, which JSON
@@ -14,7 +16,7 @@ pub(crate) fn to_json(document: &impl Serialize) -> String {
     let mut escaped = String::with_capacity(json.len() + 16);
     for c in json.chars() {
         if is_late_control(c) {
-            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
         } else {
             escaped.push(c);
         }

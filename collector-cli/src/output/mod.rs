@@ -9,6 +9,8 @@ mod readings;
 mod table;
 mod text;
 
+#[cfg(test)]
+pub(crate) use documents::ReadingItem;
 pub(crate) use documents::{
     AllocationDocument, CheckDocument, ConfigDocument, ConfigEntry, ListDocument, ModelItem,
     RemovedDocument, ReplicasDocument, SCHEMA_VERSION,

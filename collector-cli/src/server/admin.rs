@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::app::{App, Peer};
 use super::query::Query;
-use super::respond::{Answered, bad_request, fail, json};
+use super::respond::{Answered, Refusal, found};
 use crate::output::{ErrorDocument, RemovedDocument};
 
 /// Longer than any token in use; a file beyond it is a mistake.
@@ -75,9 +75,9 @@ pub(super) async fn drop_entries(
     uri: Uri,
 ) -> Answered {
     if !app.admin.allows(peer, &headers) {
-        return Err(fail(
+        return Err(Refusal::new(
             StatusCode::FORBIDDEN,
-            &ErrorDocument::new(
+            ErrorDocument::new(
                 "Forbidden",
                 "this is for loopback, or with the header Authorization: Bearer and the token in \
                  server.admin_token_path",
@@ -85,10 +85,10 @@ pub(super) async fn drop_entries(
         ));
     }
     let Some(model) = Query::parse(&uri, &["model", "namespace"])?.model()? else {
-        return Err(bad_request(
+        return Err(Refusal::bad_request(
             "parameters \"model\" and \"namespace\" are missing: they say what to drop",
         ));
     };
     let removed = app.collector.invalidate_cache(&model);
-    Ok(json(StatusCode::OK, &RemovedDocument { removed }))
+    Ok(found(&RemovedDocument { removed }))
 }

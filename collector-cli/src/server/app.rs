@@ -4,20 +4,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{delete, get};
 use collector_core::{Clock, MetricsCollector};
 use tokio::sync::watch;
 
 use super::admin::{self, Admin};
 use super::health::{self, Readiness};
 use super::metrics::{self, Recorder};
-use super::respond::{Answered, fail, limit_body};
+use super::respond::{Refusal, limit_body};
 use super::{page, readings};
-use crate::output::{ErrorDocument, printable};
+use crate::output::ErrorDocument;
 
 /// What the handlers share.
 pub(crate) struct App {
@@ -75,7 +75,7 @@ impl App {
             .route("/api/v1/replicas", get(readings::replicas))
             .route("/api/v1/allocation", get(readings::allocation))
             .route("/api/v1/models", get(readings::models))
-            .route("/api/v1/cache", axum::routing::delete(admin::drop_entries))
+            .route("/api/v1/cache", delete(admin::drop_entries))
             .fallback(no_such_path)
             .method_not_allowed_fallback(no_such_method)
             .layer(middleware::from_fn(limit_body))
@@ -97,29 +97,28 @@ impl Lifecycle {
     }
 }
 
-async fn no_such_path(uri: Uri) -> Answered {
+async fn no_such_path(uri: Uri) -> Refusal {
     // A path may be as long as a request's head may be, and an error document should not.
     let path: String = uri.path().chars().take(100).collect();
-    Err(fail(
+    Refusal::new(
         StatusCode::NOT_FOUND,
-        &ErrorDocument::new("NotFound", format!("there is nothing at {path:?}")).with_hint(
+        ErrorDocument::new("NotFound", format!("there is nothing at {path:?}")).with_hint(
             "there are /api/v1/replicas, /api/v1/allocation, /api/v1/models, /healthz, /readyz \
              and /metrics",
         ),
-    ))
+    )
 }
 
 // axum adds the header `Allow` to this answer.
-async fn no_such_method(State(_): State<Arc<App>>, request: Request) -> Answered {
-    let method = printable(request.method().as_str()).to_string();
-    let method: String = method.chars().take(20).collect();
-    Err(fail(
+async fn no_such_method(method: Method) -> Refusal {
+    let method: String = method.as_str().chars().take(20).collect();
+    Refusal::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        &ErrorDocument::new(
+        ErrorDocument::new(
             "MethodNotAllowed",
             format!("{method} does not work here; the header Allow says what does"),
         ),
-    ))
+    )
 }
 
 /// No answer is taken for anything but what it says it is, nor kept by anybody on the way: its age

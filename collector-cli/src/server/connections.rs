@@ -130,3 +130,111 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::oneshot;
+    use tokio::task::JoinHandle;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// More than socket buffers take.
+    const BIG: usize = 64 * 1024 * 1024;
+
+    struct Running {
+        address: SocketAddr,
+        stop: oneshot::Sender<()>,
+        server: JoinHandle<()>,
+    }
+
+    async fn start() -> Running {
+        let router = Router::new()
+            .route("/small", get(|| async { "small" }))
+            .route("/big", get(|| async { "x".repeat(BIG) }))
+            .route(
+                "/slow",
+                get(|| async {
+                    sleep(Duration::from_secs(2)).await;
+                    "slow"
+                }),
+            );
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let listener = Listener { socket, tls: None };
+        let server = tokio::spawn(serve_until(listener, router, async {
+            let _ = stopped.await;
+        }));
+        Running { address, stop, server }
+    }
+
+    /// Sends this and reads until the server closes the connection.
+    async fn exchange(address: SocketAddr, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset is an end, too.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_end_is_cut_and_so_is_an_idle_connection() {
+        let running = start().await;
+        let begun = Instant::now();
+        let answer = exchange(running.address, b"GET /small HTTP/1.1\r\nHost: ").await;
+        assert_eq!(answer, "");
+        assert_eq!(begun.elapsed().as_secs(), HEAD_TIMEOUT.as_secs());
+
+        let begun = Instant::now();
+        let answer = exchange(running.address, b"GET /small HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(answer.ends_with("small"), "{answer}");
+        assert_eq!(begun.elapsed().as_secs(), HEAD_TIMEOUT.as_secs());
+    }
+
+    #[tokio::test]
+    async fn a_head_beyond_the_limit_or_broken_is_refused() {
+        let running = start().await;
+        let long = "x".repeat(2 * MAX_HEAD_BYTES);
+        for (request, status) in [
+            (format!("GET /small?{long} HTTP/1.1\r\n\r\n"), "HTTP/1.1 4"),
+            (format!("GET /small HTTP/1.1\r\nA: {long}\r\n\r\n"), "HTTP/1.1 431"),
+            ("nonsense\r\n\r\n".to_owned(), "HTTP/1.1 400"),
+        ] {
+            let answer = exchange(running.address, request.as_bytes()).await;
+            assert!(answer.starts_with(status), "{answer:?} to {request:.50}");
+        }
+        let long = "x".repeat(MAX_HEAD_BYTES - 200);
+        let request = format!("GET /small?{long} HTTP/1.1\r\nConnection: close\r\n\r\n");
+        let answer = exchange(running.address, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_of_its_answer_is_cut() {
+        let running = start().await;
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        sleep(WRITE_TIMEOUT * 2).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(answer.len() < BIG, "{} bytes", answer.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_under_way_is_answered_before_the_end() {
+        let running = start().await;
+        let client =
+            tokio::spawn(exchange(running.address, b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"));
+        sleep(Duration::from_secs(1)).await;
+        running.stop.send(()).unwrap();
+        let answer = client.await.unwrap();
+        assert!(answer.ends_with("slow"), "{answer}");
+        assert!(answer.to_lowercase().contains("connection: close"), "{answer}");
+        running.server.await.unwrap();
+        assert!(TcpStream::connect(running.address).await.is_err());
+    }
+}

@@ -44,7 +44,7 @@ impl Readiness {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(super) struct HealthDocument {
+pub(crate) struct HealthDocument {
     schema_version: u32,
     /// `ok`.
     status: &'static str,
@@ -54,7 +54,7 @@ pub(super) struct HealthDocument {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(super) struct ReadinessDocument {
+pub(crate) struct ReadinessDocument {
     schema_version: u32,
     /// The configuration is loaded and the first cycle has ended, well or badly.
     ready: bool,

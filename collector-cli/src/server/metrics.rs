@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use collector_core::{
-    BreakerState, CollectError, CollectorState, ErrorKind, Freshness, Reading, TrackedModel,
+    BreakerState, CollectError, CollectorState, Freshness, Reading, TrackedModel,
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -19,29 +19,10 @@ use super::app::App;
 use crate::output::{Exposition, Kind, describe_allocations, describe_replicas};
 
 const DURATION: &str = "wva_metrics_collection_duration_seconds";
-const ERRORS: &str = "wva_metrics_collection_errors_total";
 const MAPPING_MISSES: &str = "wva_pod_mapping_miss_total";
 
 /// Seconds. Users have dashboards with these.
 const DURATION_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
-
-/// The queries whose durations and errors are shown from the start, so that a first error is an
-/// increase and not a new series.
-const QUERY_TYPES: [&str; 4] = ["kv_cache", "queue_length", "request_count", "cache_config"];
-
-/// The errors that are shown from the start: those that a server and the way to it give.
-const REASONS: [ErrorKind; 10] = [
-    ErrorKind::Dns,
-    ErrorKind::Connect,
-    ErrorKind::Tls,
-    ErrorKind::Timeout,
-    ErrorKind::Disconnected,
-    ErrorKind::Unauthorized,
-    ErrorKind::Rejected,
-    ErrorKind::Overloaded,
-    ErrorKind::ServerError,
-    ErrorKind::BadAnswer,
-];
 
 /// Words of `wva_metrics_freshness_status`; each has a series, at 0 where nothing has that status.
 const STATUSES: [&str; 4] = ["fresh", "stale", "missing", "unavailable"];
@@ -51,7 +32,8 @@ const STATUSES: [&str; 4] = ["fresh", "stale", "missing", "unavailable"];
 pub(crate) struct Recorder(PrometheusHandle);
 
 impl Recorder {
-    /// Becomes the process's recorder, with every family at 0.
+    /// Becomes the process's recorder, with its families at 0. Backends announce their own when they are
+    /// built, so build them afterwards.
     ///
     /// # Errors
     /// When there is a recorder already.
@@ -81,16 +63,7 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
 }
 
 fn announce() {
-    metrics::describe_histogram!(DURATION, "Time that one query to the backend took.");
-    metrics::describe_counter!(ERRORS, "Queries to the backend that failed.");
     metrics::describe_counter!(MAPPING_MISSES, "Pods that could not be assigned to a variant.");
-    for query in QUERY_TYPES {
-        let _ = metrics::histogram!(DURATION, "query_type" => query);
-        for reason in REASONS {
-            let labels = [("query_type", query), ("reason", reason.as_str())];
-            metrics::counter!(ERRORS, &labels).absolute(0);
-        }
-    }
     announce_namespace("");
 }
 

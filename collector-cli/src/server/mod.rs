@@ -16,5 +16,7 @@ mod tls;
 pub(crate) use admin::Admin;
 pub(crate) use app::{App, Lifecycle};
 pub(crate) use connections::{Listener, serve_until};
+#[cfg(test)]
+pub(crate) use health::{HealthDocument, ReadinessDocument};
 pub(crate) use metrics::Recorder;
 pub(crate) use tls::load_tls;

@@ -1,11 +1,10 @@
 //! Query parameters, read strictly: a misspelt or doubled one must not turn into another question.
 
 use axum::http::Uri;
-use axum::response::Response;
 use collector_core::{ModelRef, VariantName};
 use percent_encoding::percent_decode_str;
 
-use super::respond::bad_request;
+use super::respond::Refusal;
 
 /// The longest name that is asked for: four times the longest that fleets are known to use, in
 /// characters of up to four bytes.
@@ -17,12 +16,12 @@ pub(super) struct Query(Vec<(&'static str, String)>);
 
 impl Query {
     /// Reads a query whose parameters are among `known`.
-    pub(super) fn parse(uri: &Uri, known: &[&'static str]) -> Result<Self, Response> {
-        read(uri.query().unwrap_or_default(), known).map(Self).map_err(bad_request)
+    pub(super) fn parse(uri: &Uri, known: &[&'static str]) -> Result<Self, Refusal> {
+        read(uri.query().unwrap_or_default(), known).map(Self).map_err(Refusal::bad_request)
     }
 
     /// The model that `model` and `namespace` name together; `None` when both are absent.
-    pub(super) fn model(&mut self) -> Result<Option<ModelRef>, Response> {
+    pub(super) fn model(&mut self) -> Result<Option<ModelRef>, Refusal> {
         match (self.take("model"), self.take("namespace")) {
             (Some(model), Some(namespace)) => Ok(Some(ModelRef::new(model, namespace))),
             (None, None) => Ok(None),
@@ -32,7 +31,7 @@ impl Query {
     }
 
     /// The model and the variant of it that is asked for; `None` when all are absent.
-    pub(super) fn variant(&mut self) -> Result<Option<(ModelRef, VariantName)>, Response> {
+    pub(super) fn variant(&mut self) -> Result<Option<(ModelRef, VariantName)>, Refusal> {
         let variant = self.take("variant");
         match (self.model()?, variant) {
             (Some(model), Some(variant)) => Ok(Some((model, variant.into()))),
@@ -48,8 +47,10 @@ impl Query {
     }
 }
 
-fn missing(absent: &str, present: &str) -> Response {
-    bad_request(format!("parameter {absent:?} is missing: it goes together with {present:?}"))
+fn missing(absent: &str, present: &str) -> Refusal {
+    Refusal::bad_request(format!(
+        "parameter {absent:?} is missing: it goes together with {present:?}"
+    ))
 }
 
 fn read(query: &str, known: &[&'static str]) -> Result<Vec<(&'static str, String)>, String> {

@@ -5,13 +5,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
-use axum::response::Response;
+use axum::http::Uri;
 use collector_core::CollectError;
 
 use super::app::App;
 use super::query::Query;
-use super::respond::{Answered, json, leaving, no_reading};
+use super::respond::{Answered, Refusal, found};
 use crate::output::{
     AllocationDocument, ListDocument, ModelItem, ReplicasDocument, allocation_items, model_items,
     replicas_items,
@@ -22,11 +21,11 @@ pub(super) async fn replicas(State(app): State<Arc<App>>, uri: Uri) -> Answered 
     let Some(model) = Query::parse(&uri, &["model", "namespace"])?.model()? else {
         let tracked = app.collector.tracked();
         let list = replicas_items(&tracked, app.clock.wall());
-        return Ok(json(StatusCode::OK, &list));
+        return Ok(found(&list));
     };
     let reading = read(&app, app.collector.collect_replica_metrics(&model)).await?;
     let document = ReplicasDocument::new(&reading, app.clock.wall());
-    Ok(json(StatusCode::OK, &document))
+    Ok(found(&document))
 }
 
 /// One variant's allocation, or those of everything tracked.
@@ -35,11 +34,11 @@ pub(super) async fn allocation(State(app): State<Arc<App>>, uri: Uri) -> Answere
     let Some((model, variant)) = query else {
         let tracked = app.collector.tracked();
         let list = allocation_items(&tracked, app.clock.wall());
-        return Ok(json(StatusCode::OK, &list));
+        return Ok(found(&list));
     };
     let reading = read(&app, app.collector.collect_allocation(&model, &variant)).await?;
     let document = AllocationDocument::new(&reading, app.clock.wall());
-    Ok(json(StatusCode::OK, &document))
+    Ok(found(&document))
 }
 
 /// What the backend knows, tracked or not.
@@ -49,17 +48,17 @@ pub(super) async fn models(State(app): State<Arc<App>>, uri: Uri) -> Answered {
     let tracked: HashSet<_> =
         app.collector.tracked().into_iter().map(|tracked| tracked.model).collect();
     let list: ListDocument<ModelItem> = model_items(known, &tracked).collect();
-    Ok(json(StatusCode::OK, &list))
+    Ok(found(&list))
 }
 
 /// Waits for a read, but not beyond the server's end: whoever waits gets an answer.
 async fn read<T>(
     app: &App,
     reading: impl Future<Output = Result<T, CollectError>>,
-) -> Result<T, Response> {
+) -> Result<T, Refusal> {
     tokio::select! {
         biased;
-        result = reading => result.map_err(|error| no_reading(&error)),
-        () = app.leaving() => Err(leaving()),
+        result = reading => Ok(result?),
+        () = app.leaving() => Err(Refusal::leaving()),
     }
 }

@@ -5,18 +5,23 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use collector_core::CollectError;
 use serde::Serialize;
 
 use crate::output::{ErrorDocument, to_json};
 
-/// What a handler gives: an answer, or an error that is one already.
-pub(super) type Answered = Result<Response, Response>;
-
 /// When to ask again where the backend said nothing about it: about the time after which a breaker
 /// tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What a handler gives.
+pub(super) type Answered = Result<Response, Refusal>;
+
+/// A document that answers the question.
+pub(super) fn found(document: &impl Serialize) -> Response {
+    json(StatusCode::OK, document)
+}
 
 /// A document.
 pub(super) fn json(status: StatusCode, document: &impl Serialize) -> Response {
@@ -24,50 +29,70 @@ pub(super) fn json(status: StatusCode, document: &impl Serialize) -> Response {
     (status, headers, to_json(document)).into_response()
 }
 
-/// An error document.
-pub(super) fn fail(status: StatusCode, document: &ErrorDocument) -> Response {
-    json(status, document)
+/// Why a request has no result; becomes an error document.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    document: Box<ErrorDocument>,
+    /// Set when the same request may succeed later.
+    retry_after: Option<Duration>,
 }
 
-/// A request that cannot be understood.
-pub(super) fn bad_request(message: impl Into<String>) -> Response {
-    fail(StatusCode::BAD_REQUEST, &ErrorDocument::new("BadRequest", message))
-}
-
-/// Why there is no reading.
-pub(super) fn no_reading(error: &CollectError) -> Response {
-    let status = match error {
-        CollectError::Missing { .. } | CollectError::UnknownVariant { .. } => StatusCode::NOT_FOUND,
-        CollectError::TooManyModels { .. } => StatusCode::TOO_MANY_REQUESTS,
-        // Every other failure may pass: the old reading's, the backend's, and those to come.
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    let mut response = fail(status, &ErrorDocument::of(error));
-    if status != StatusCode::NOT_FOUND {
-        let asked = match error {
-            CollectError::Backend(error) => error.retry_after(),
-            CollectError::Unavailable { cause, .. } => {
-                cause.as_ref().and_then(|cause| cause.retry_after())
-            }
-            _ => None,
-        };
-        retry_after(&mut response, asked.unwrap_or(RETRY_AFTER));
+impl Refusal {
+    /// A refusal that stays one until the request changes.
+    pub(super) fn new(status: StatusCode, document: ErrorDocument) -> Self {
+        Self { status, document: Box::new(document), retry_after: None }
     }
-    response
+
+    /// A request that cannot be understood.
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        let document = ErrorDocument::new("BadRequest", message);
+        Self::new(StatusCode::BAD_REQUEST, document)
+    }
+
+    /// The process is about to leave.
+    pub(super) fn leaving() -> Self {
+        let document = ErrorDocument::new("Stopping", "the collector is stopping");
+        Self {
+            retry_after: Some(RETRY_AFTER),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, document)
+        }
+    }
 }
 
-/// The process is about to leave.
-pub(super) fn leaving() -> Response {
-    let document = ErrorDocument::new("Stopping", "the collector is stopping");
-    let mut response = fail(StatusCode::SERVICE_UNAVAILABLE, &document);
-    retry_after(&mut response, RETRY_AFTER);
-    response
+impl From<CollectError> for Refusal {
+    fn from(error: CollectError) -> Self {
+        let (status, retry_after) = match &error {
+            CollectError::Missing { .. } | CollectError::UnknownVariant { .. } => {
+                (StatusCode::NOT_FOUND, None)
+            }
+            CollectError::TooManyModels { .. } => (StatusCode::TOO_MANY_REQUESTS, Some(None)),
+            CollectError::Backend(error) => {
+                (StatusCode::SERVICE_UNAVAILABLE, Some(error.retry_after()))
+            }
+            CollectError::Unavailable { cause, .. } => {
+                let asked = cause.as_ref().and_then(|cause| cause.retry_after());
+                (StatusCode::SERVICE_UNAVAILABLE, Some(asked))
+            }
+            _ => (StatusCode::SERVICE_UNAVAILABLE, Some(None)),
+        };
+        Self {
+            retry_after: retry_after.map(|asked| asked.unwrap_or(RETRY_AFTER)),
+            ..Self::new(status, ErrorDocument::of(&error))
+        }
+    }
 }
 
-fn retry_after(response: &mut Response, after: Duration) {
-    // Whole seconds are all the header can say; half a second is a second, not none.
-    let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = json(self.status, &*self.document);
+        if let Some(after) = self.retry_after {
+            // Whole seconds are all the header can say; half a second is a second, not none.
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        response
+    }
 }
 
 /// Refuses a request with a body before reading any of it, and the connection with it: what follows
@@ -79,7 +104,7 @@ pub(super) async fn limit_body(request: Request, next: Next) -> Response {
     if !has_body {
         return next.run(request).await;
     }
-    let mut response = bad_request("no request here has a body");
+    let mut response = Refusal::bad_request("no request here has a body").into_response();
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

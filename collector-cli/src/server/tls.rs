@@ -14,7 +14,7 @@ use crate::exit::Failure;
 /// An acceptor with the certificate chain and the key in these PEM files.
 pub(crate) fn load_tls(cert_path: &Path, key_path: &Path) -> Result<TlsAcceptor, Failure> {
     let unreadable = |key: &str, path: &Path, error: &dyn std::fmt::Display| {
-        Failure::usage(format!("{key}: cannot use {path:?}: {error}"))
+        Failure::usage(format!("{key}: cannot use {}: {error}", path.display()))
     };
     let chain = CertificateDer::pem_file_iter(cert_path)
         .and_then(Iterator::collect::<Result<Vec<_>, pem::Error>>)

@@ -36,8 +36,7 @@ pub(super) fn run(global: &GlobalArgs, args: &DemoArgs) -> Result<Exit, Failure>
             "--backend does not work with this command: the demo has a backend of its own",
         ));
     }
-    let loader = log_flags(Loader::new(), global);
-    let loaded = loader.read().map_err(super::settings::invalid)?;
+    let loaded = log_flags(Loader::new(), global).read().map_err(Failure::usage)?;
     start_log(&loaded, Verbosity::OneShot)?;
     super::block_on_many_threads(demo(args, format))
 }

@@ -19,11 +19,17 @@ pub(crate) struct World {
 impl World {
     /// `None` where no Prometheus is installed and none is required.
     pub(crate) async fn start(variants: Vec<VariantSpec>) -> Option<Self> {
+        Self::start_scraped_as(variants, PrometheusOptions::default()).await
+    }
+
+    pub(crate) async fn start_scraped_as(
+        variants: Vec<VariantSpec>,
+        options: PrometheusOptions,
+    ) -> Option<Self> {
         let warm_up = Duration::from_secs(60);
         let fleet =
             FleetServer::start(FleetSpec { seed: 7, warm_up, variants }).await.unwrap();
-        let prometheus =
-            PrometheusServer::start_or_skip(&fleet, PrometheusOptions::default()).await?;
+        let prometheus = PrometheusServer::start_or_skip(&fleet, options).await?;
         prometheus.stored_scrape(&fleet).await.unwrap();
         Some(Self { fleet, prometheus })
     }

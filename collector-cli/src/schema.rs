@@ -1,0 +1,58 @@
+//! The published schemas in `docs/schema` are those of the documents, or this test says so.
+
+use std::path::Path;
+use std::{env, fs};
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema};
+
+use crate::output::{
+    AllocationDocument, CheckDocument, ConfigDocument, ErrorDocument, ListDocument, ModelItem,
+    ReadingItem, RemovedDocument, ReplicasDocument,
+};
+use crate::server::{HealthDocument, ReadinessDocument};
+
+/// Set it to write the schemas instead of comparing them.
+const UPDATE: &str = "UPDATE_SCHEMAS";
+
+fn of<T: JsonSchema>() -> Schema {
+    // As written, not as read: a field that is always there is required.
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    settings.into_generator().into_root_schema_for::<T>()
+}
+
+#[test]
+fn the_published_schemas_are_up_to_date() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema");
+    let schemas = [
+        ("replicas", of::<ReplicasDocument<'static>>()),
+        ("allocation", of::<AllocationDocument<'static>>()),
+        ("replicas-list", of::<ListDocument<ReadingItem<'static, ReplicasDocument<'static>>>>()),
+        (
+            "allocation-list",
+            of::<ListDocument<ReadingItem<'static, AllocationDocument<'static>>>>(),
+        ),
+        ("models", of::<ListDocument<ModelItem>>()),
+        ("error", of::<ErrorDocument>()),
+        ("check", of::<CheckDocument<'static>>()),
+        ("config", of::<ConfigDocument>()),
+        ("removed", of::<RemovedDocument>()),
+        ("health", of::<HealthDocument>()),
+        ("readiness", of::<ReadinessDocument>()),
+    ];
+    for (name, schema) in schemas {
+        let path = folder.join(format!("{name}.json"));
+        let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        if env::var_os(UPDATE).is_some() {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&path, text).unwrap();
+            continue;
+        }
+        let published = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            published == text,
+            "docs/schema/{name}.json is out of date: run this test with {UPDATE}=1 and look at \
+             what changed; within a schema version documents only grow"
+        );
+    }
+}
