@@ -1,7 +1,9 @@
 //! What the workspace consists of.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -10,8 +12,14 @@ use crate::run;
 
 /// The workspace's root.
 pub(crate) fn root() -> &'static Path {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask)
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        // What cargo says when it runs this, before what it said when it compiled this: two clones
+        // may share a target folder, and so the program.
+        let xtask = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let xtask = xtask.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        xtask.parent().map(Path::to_owned).unwrap_or(xtask)
+    });
+    &ROOT
 }
 
 /// Where cargo puts what it builds.
