@@ -265,14 +265,15 @@ fn show(value: &Value) -> String {
     }
 }
 
-/// A URL without the user and password that may stand before its host.
-fn without_user(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
+/// A URL without the user and password that may stand before its host. It may be no URL at all, so
+/// everything up to the last `@` goes, wherever that stands.
+pub(crate) fn without_user(url: &str) -> String {
+    let (scheme, rest) = match url.find("://") {
+        Some(end) => url.split_at(end + 3),
+        None => ("", url),
     };
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    match authority.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://***@{host}{path}"),
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}***@{host}"),
         None => url.to_owned(),
     }
 }

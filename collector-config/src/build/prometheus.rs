@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{BackendSettings, Problem, Registration};
 use crate::error::ConfigError;
-use crate::key::{Key, Kind};
+use crate::key::{Key, Kind, without_user};
 
 pub(super) const REGISTRATION: Registration = Registration {
     name: "prometheus",
@@ -134,7 +134,8 @@ impl BackendSettings for PrometheusConfig {
                     .map(|key| key.path)
                     .filter(|path| path.strip_prefix("prometheus.") == Some(error.key()))
                     .collect(),
-                message: error.to_string(),
+                // What is no URL yet may hold a password, and the message quote it.
+                message: error.to_string().replace(self.url.trim(), &without_user(self.url.trim())),
             })
             .collect()
     }

@@ -223,6 +223,14 @@ fn no_secret_is_shown() {
     let errors = file.loader().load().unwrap_err();
     assert!(!format!("{errors} {errors:?}").contains("hunter2"), "{errors}");
 
+    for url in ["me:hunter2@host:9090", "https://me:hunter/hunter2@host:9090"] {
+        let env = variables(&[("PROMETHEUS_BASE_URL", url)]);
+        let loaded = Loader::new().env(env.clone()).read().unwrap();
+        assert!(entry(&loaded, "prometheus.url").value.ends_with("***@host:9090"), "{url}");
+        let errors = Loader::new().env(env).load().unwrap_err();
+        assert!(!errors.to_string().contains("hunter2"), "{errors}");
+    }
+
     let env = [URL, ("PROMETHEUS_BEARER_TOKEN", "hunter2")];
     let loaded = Loader::new().env(variables(&env)).load().unwrap();
     assert!(!format!("{loaded:?}").contains("hunter2"));
