@@ -1,1 +1,32 @@
-//! See the manifest's description.
+//! A backend that asks a PromQL server: Prometheus, Thanos, Mimir, VictoriaMetrics.
+//!
+//! [`PrometheusBackend`] implements [`collector_core::Backend`]; [`PrometheusConfig`] is what a user
+//! sets. On the way of a look: `learn` finds out how this server is to be asked, `shard` groups the
+//! models, `plan` writes the queries, `client` sends them, `answer` reads what comes, `assemble`
+//! makes of it what is known about each model.
+
+mod answer;
+mod assemble;
+mod auth;
+mod backend;
+mod client;
+mod config;
+mod failure;
+mod files;
+mod learn;
+mod look;
+mod memory;
+mod names;
+mod plan;
+mod probe;
+mod promql;
+mod selfmetrics;
+mod server_clock;
+mod shard;
+mod tls;
+
+pub use backend::PrometheusBackend;
+pub use config::{ConfigError, PrometheusConfig};
+
+/// The backend's name in readings, errors, logs and metrics.
+const NAME: &str = "prometheus";

@@ -1,0 +1,564 @@
+//! From rows to what a look says about each model.
+//!
+//! The rows of the liveness query come first and decide who exists. A pod in another query and not
+//! among them is dead and left out; one that lives and has no row there is unknown in that field.
+
+use std::collections::HashMap;
+
+use collector_core::sanitize::{self, Rejected};
+use collector_core::{
+    Answer, ErrorKind, Field, FieldSet, LoadRates, LoadRow, Mark, ModelRef, ModelSample, Namespace,
+    Operation, PodName, ReplicaMetrics, Tick, mean_over_window,
+};
+
+use crate::answer::Row;
+use crate::failure::Failure;
+use crate::memory::{CacheConfig, ModelMemory, PodMemory};
+use crate::plan::QueryKind;
+use crate::selfmetrics;
+use crate::shard::Asked;
+
+/// The kinds that are rates, in the order in which their values are kept.
+const RATES: [QueryKind; 7] = [
+    QueryKind::RequestCount,
+    QueryKind::InputTokens,
+    QueryKind::OutputTokens,
+    QueryKind::TtftSum,
+    QueryKind::TtftCount,
+    QueryKind::ItlSum,
+    QueryKind::ItlCount,
+];
+
+/// A row of a model that was asked for.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    model: usize,
+    pod: Option<PodName>,
+    time: f64,
+    value: f64,
+}
+
+/// A row of `vllm:cache_config_info`.
+#[derive(Debug)]
+pub(crate) struct EngineConfig {
+    namespace: Namespace,
+    pod: PodName,
+    engine: Box<str>,
+    config: CacheConfig,
+    /// How many series say so; more than one are duplicates.
+    copies: f64,
+}
+
+/// The rows of one answer that belong to the models of a look.
+#[derive(Debug)]
+pub(crate) enum Rows {
+    Samples(Vec<Sample>),
+    Engines(Vec<EngineConfig>),
+}
+
+impl Rows {
+    /// None yet, of the form that `kind` has.
+    pub(crate) fn of(kind: QueryKind) -> Self {
+        match kind {
+            QueryKind::CacheConfig => Self::Engines(Vec::new()),
+            _ => Self::Samples(Vec::new()),
+        }
+    }
+
+    /// Keeps a row if its model was asked for.
+    pub(crate) fn push(&mut self, row: &Row<'_>, asked: &Asked) {
+        let labels = &row.labels;
+        let Some(namespace) = labels.namespace.as_deref() else {
+            return;
+        };
+        match self {
+            Self::Samples(samples) => {
+                let Some(model) =
+                    labels.model_name.as_deref().and_then(|model| asked.position(namespace, model))
+                else {
+                    return;
+                };
+                samples.push(Sample {
+                    model,
+                    pod: labels.pod().map(PodName::from),
+                    time: row.time,
+                    value: row.value,
+                });
+            }
+            Self::Engines(engines) => {
+                let (Some(namespace), Some(pod)) = (asked.namespace(namespace), labels.pod())
+                else {
+                    return;
+                };
+                // The text may be "None", while an engine has not measured its memory yet.
+                let number = |text: &Option<std::borrow::Cow<'_, str>>| text.as_ref()?.parse().ok();
+                engines.push(EngineConfig {
+                    namespace,
+                    pod: pod.into(),
+                    engine: labels.engine.as_deref().unwrap_or_default().into(),
+                    config: CacheConfig {
+                        num_gpu_blocks: number(&labels.num_gpu_blocks),
+                        block_size: number(&labels.block_size),
+                    },
+                    copies: row.value,
+                });
+            }
+        }
+    }
+}
+
+/// A rate as far as it is known.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+enum Rate {
+    #[default]
+    Absent,
+    Known(f64),
+    /// There was a value, and it cannot be true. A sum without it would be too small.
+    Spoiled,
+}
+
+impl Rate {
+    fn known(self) -> Option<f64> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Absent | Self::Spoiled => None,
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Spoiled, _) | (_, Self::Spoiled) => Self::Spoiled,
+            (Self::Known(a), Self::Known(b)) => Self::Known(a + b),
+            (Self::Absent, one) | (one, Self::Absent) => one,
+        }
+    }
+}
+
+type Rates = [Rate; RATES.len()];
+
+fn load_rates(rates: &Rates) -> LoadRates {
+    let [requests, prompt, generation, ttft, ttft_count, itl, itl_count] = rates.map(Rate::known);
+    LoadRates {
+        requests,
+        prompt_tokens: prompt,
+        generation_tokens: generation,
+        ttft_seconds: ttft,
+        ttft_count,
+        itl_seconds: itl,
+        itl_count,
+    }
+}
+
+/// A live pod.
+#[derive(Debug)]
+struct Pod {
+    replica: ReplicaMetrics,
+    hits: Option<f64>,
+    queries: Option<f64>,
+    engines: HashMap<Box<str>, Option<CacheConfig>>,
+}
+
+/// What is known of one model.
+#[derive(Debug, Default)]
+struct Model {
+    alive: HashMap<PodName, Pod>,
+    /// Rates by pod, dead ones too; under `None` those of the model as a whole.
+    rates: HashMap<Option<PodName>, Rates>,
+    /// Some query had a row of it.
+    seen: bool,
+    /// The liveness query was answered, and whether in full.
+    alive_known: bool,
+    /// A query over the window was answered in full, so that absence means something.
+    window_known: bool,
+    incomplete: bool,
+    /// It has series without a pod.
+    unnamed: bool,
+    failed: FieldSet,
+    /// Why a query about it failed; the first.
+    failure: Option<Failure>,
+    hit_rates_asked: bool,
+    cache_config_asked: bool,
+}
+
+/// One answer, or its failure, for some models of a look.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) kind: QueryKind,
+    /// Positions in [`Asked`].
+    pub(crate) models: Vec<usize>,
+    pub(crate) result: Result<Arrived, Failure>,
+}
+
+/// The rows of an answer, and what goes with them.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    pub(crate) rows: Rows,
+    pub(crate) complete: bool,
+    pub(crate) at: Tick,
+}
+
+/// The look as far as it has come.
+#[derive(Debug)]
+pub(crate) struct Assembly<'a> {
+    asked: &'a Asked,
+    moment: crate::server_clock::Moment,
+    models: Vec<Model>,
+}
+
+impl<'a> Assembly<'a> {
+    pub(crate) fn new(asked: &'a Asked, moment: crate::server_clock::Moment) -> Self {
+        Self { asked, moment, models: asked.models().iter().map(|_| Model::default()).collect() }
+    }
+
+    /// Takes in one answer. True when it shows that series are stored more than once.
+    pub(crate) fn add(&mut self, piece: Piece) -> bool {
+        let Piece { kind, models, result } = piece;
+        match result {
+            Err(failure) => {
+                for position in models {
+                    let model = &mut self.models[position];
+                    kind.fields().iter().for_each(|field| model.failed.insert(*field));
+                    model.failure.get_or_insert_with(|| failure.clone());
+                }
+                false
+            }
+            Ok(Arrived { rows, complete, at }) => {
+                for position in models {
+                    let model = &mut self.models[position];
+                    model.incomplete |= !complete;
+                    match kind {
+                        QueryKind::Liveness => model.alive_known = true,
+                        QueryKind::QueueLength => model.window_known |= complete,
+                        QueryKind::PrefixHits => model.hit_rates_asked = true,
+                        QueryKind::CacheConfig => model.cache_config_asked = true,
+                        _ => {}
+                    }
+                }
+                match rows {
+                    Rows::Samples(samples) => {
+                        for sample in samples {
+                            self.add_sample(kind, sample, at);
+                        }
+                        false
+                    }
+                    Rows::Engines(engines) => self.add_engines(engines),
+                }
+            }
+        }
+    }
+
+    fn add_sample(&mut self, kind: QueryKind, sample: Sample, arrived_at: Tick) {
+        let Sample { model: position, pod, time, value } = sample;
+        let model = &mut self.models[position];
+        model.seen = true;
+        if let Some(slot) = RATES.iter().position(|rate| *rate == kind) {
+            let rate = match accepted(kind, sanitize::rate(value)) {
+                Some(value) => Rate::Known(value),
+                None => Rate::Spoiled,
+            };
+            let known = &mut model.rates.entry(pod).or_default()[slot];
+            // The same row twice is a double, and doubles are taken once.
+            *known = match (*known, rate) {
+                (Rate::Known(a), Rate::Known(b)) => Rate::Known(a.max(b)),
+                (Rate::Absent, one) => one,
+                _ => Rate::Spoiled,
+            };
+            return;
+        }
+        let Some(pod) = pod else {
+            if kind == QueryKind::Liveness {
+                model.unnamed = true;
+                selfmetrics::no_pod_label(self.asked.models()[position].namespace.as_str());
+            }
+            return;
+        };
+        if kind == QueryKind::Liveness {
+            match self.moment.sampled_at(value, time, arrived_at) {
+                Some(sampled_at) => model.lives(pod, sampled_at),
+                // It lives, and nothing is known about when: not to be shown, not to be lost.
+                None => {
+                    model.incomplete = true;
+                    selfmetrics::value_refused(kind, Rejected::NotFinite);
+                }
+            }
+            return;
+        }
+        let Some(pod) = model.alive.get_mut(&pod) else {
+            return;
+        };
+        let replica = &mut pod.replica;
+        match kind {
+            QueryKind::KvCache => {
+                raise(&mut replica.kv_cache_usage, accepted(kind, sanitize::ratio(value)))
+            }
+            QueryKind::QueueLength => {
+                raise(&mut replica.queue_length, accepted(kind, sanitize::count(value)))
+            }
+            QueryKind::RunningRequests => {
+                raise(&mut replica.running_requests, accepted(kind, sanitize::count(value)))
+            }
+            QueryKind::PrefixHits => raise(&mut pod.hits, accepted(kind, sanitize::rate(value))),
+            QueryKind::PrefixQueries => {
+                raise(&mut pod.queries, accepted(kind, sanitize::rate(value)));
+            }
+            _ => {}
+        }
+    }
+
+    fn add_engines(&mut self, engines: Vec<EngineConfig>) -> bool {
+        // The series carries no model: pods are found by their namespace.
+        let mut by_pod: HashMap<(&str, &str), Vec<&EngineConfig>> = HashMap::new();
+        let mut duplicates = false;
+        for engine in &engines {
+            duplicates |= engine.copies > 1.0;
+            by_pod
+                .entry((engine.namespace.as_str(), engine.pod.as_str()))
+                .or_default()
+                .push(engine);
+        }
+        for (reference, model) in self.asked.models().iter().zip(&mut self.models) {
+            for (name, pod) in &mut model.alive {
+                let key = (reference.namespace.as_str(), name.as_str());
+                for engine in by_pod.get(&key).into_iter().flatten() {
+                    pod.engines
+                        .entry(engine.engine.clone())
+                        .and_modify(|known| {
+                            // One engine with two sizes is in the middle of a restart.
+                            if *known != Some(engine.config) {
+                                *known = None;
+                            }
+                        })
+                        .or_insert(Some(engine.config));
+                }
+            }
+        }
+        duplicates
+    }
+
+    /// Positions of the models that have live pods.
+    pub(crate) fn has_live_pods(&self, position: usize) -> bool {
+        !self.models[position].alive.is_empty()
+    }
+
+    /// The live pods of a model.
+    pub(crate) fn live_pods(&self, position: usize) -> impl Iterator<Item = &PodName> {
+        self.models[position].alive.keys()
+    }
+
+    /// The failure that all models share because nothing is known of any of them.
+    pub(crate) fn failed_altogether(&self) -> Option<&Failure> {
+        if self.models.iter().any(|model| model.alive_known) {
+            return None;
+        }
+        self.models.iter().find_map(|model| model.failure.as_ref())
+    }
+
+    /// Some live pod has no KV-cache usage although the server was asked for it.
+    pub(crate) fn looks_misnamed(&self) -> bool {
+        self.models.iter().any(|model| {
+            !model.failed.contains(Field::KvCacheUsage)
+                && model.alive.values().any(|pod| pod.replica.kv_cache_usage.is_none())
+        })
+    }
+
+    /// Whether any model has series that name no pod.
+    pub(crate) fn has_unnamed_pods(&self) -> bool {
+        self.models.iter().any(|model| model.unnamed)
+    }
+
+    /// What the look says, and what is worth keeping for the next one.
+    ///
+    /// `per_pod` tells whose load was asked per pod, `memory` what is kept from before, `url` the
+    /// server for messages.
+    pub(crate) fn finish(
+        self,
+        as_of: Tick,
+        per_pod: impl Fn(&ModelRef) -> bool,
+        memory: impl Fn(&ModelRef) -> Option<ModelMemory>,
+        url: &str,
+    ) -> (Vec<(ModelRef, Answer)>, Vec<(ModelRef, ModelMemory)>) {
+        let mut kept = Vec::new();
+        let mut answers = Vec::new();
+        for (reference, model) in self.asked.models().iter().zip(self.models) {
+            let answer = if !model.alive_known || (model.alive.is_empty() && !model.seen) {
+                model.without_series(as_of, url)
+            } else {
+                let before = memory(reference);
+                let (sample, memory) =
+                    model.found(as_of, self.moment.tick, per_pod(reference), before);
+                kept.push((reference.clone(), memory));
+                Answer::Found(sample)
+            };
+            answers.push((reference.clone(), answer));
+        }
+        (answers, kept)
+    }
+}
+
+impl Model {
+    fn lives(&mut self, name: PodName, sampled_at: Tick) {
+        self.alive
+            .entry(name)
+            .and_modify(|pod| pod.replica.sampled_at = pod.replica.sampled_at.max(sampled_at))
+            .or_insert_with_key(|name| {
+                let mut replica = ReplicaMetrics::new(name.clone(), sampled_at);
+                replica.engine = Some("vllm".into());
+                Pod { replica, hits: None, queries: None, engines: HashMap::new() }
+            });
+    }
+
+    /// Missing is said only by a server that answered in full; else it is not known.
+    fn without_series(self, as_of: Tick, url: &str) -> Answer {
+        if self.alive_known && self.window_known && !self.incomplete {
+            return Answer::Missing { as_of };
+        }
+        if let Some(failure) = self.failure {
+            return Answer::Failed(failure.into_error(Operation::Fetch, url));
+        }
+        Answer::Failed(
+            Failure::new(
+                ErrorKind::ServerError,
+                "its answer was incomplete and held nothing of this model, which may exist",
+            )
+            .with_remedy("are all stores of the server up?")
+            .into_error(Operation::Fetch, url),
+        )
+    }
+
+    fn found(
+        self,
+        as_of: Tick,
+        evaluated_at: Tick,
+        per_pod: bool,
+        before: Option<ModelMemory>,
+    ) -> (ModelSample, ModelMemory) {
+        let mut memory = ModelMemory {
+            live: u32::try_from(self.alive.len()).unwrap_or(u32::MAX),
+            pods: HashMap::with_capacity(self.alive.len()),
+            hit_rates_at: before.as_ref().and_then(|before| before.hit_rates_at),
+            cache_config_at: before.as_ref().and_then(|before| before.cache_config_at),
+            looked_at: as_of,
+        };
+        let hit_rates_failed = self.failed.contains(Field::PrefixCacheHitRate);
+        let hit_rates_new = self.hit_rates_asked && !hit_rates_failed;
+        if hit_rates_new {
+            memory.hit_rates_at = Some(evaluated_at);
+        }
+        let cache_config_failed = self.failed.contains(Field::CacheConfig);
+        let cache_config_new = self.cache_config_asked && !cache_config_failed;
+        if cache_config_new {
+            memory.cache_config_at = Some(evaluated_at);
+        }
+        let load = self.load(per_pod);
+        let mut replicas = Vec::with_capacity(self.alive.len());
+        for (name, pod) in self.alive {
+            let known = before.as_ref().and_then(|before| before.pods.get(&name));
+            let hit_rate =
+                if hit_rates_new { pod.hit_rate() } else { known.and_then(|known| known.hit_rate) };
+            let cache_config = if cache_config_new {
+                Some(pod.cache_config())
+            } else {
+                known.map(|known| known.cache_config)
+            };
+            let mut replica = pod.replica;
+            // What failed is left to the engine, which has the former value and its age.
+            if !hit_rates_failed {
+                replica.prefix_cache_hit_rate = hit_rate;
+                if let (Some(_), Some(at)) = (hit_rate, memory.hit_rates_at)
+                    && !hit_rates_new
+                    && at < replica.sampled_at
+                {
+                    replica.marks.push(Mark {
+                        field: Field::PrefixCacheHitRate,
+                        backend: crate::NAME.into(),
+                        sampled_at: at,
+                    });
+                }
+            }
+            if !cache_config_failed && let Some(config) = cache_config {
+                replica.num_gpu_blocks = config.num_gpu_blocks;
+                replica.block_size = config.block_size;
+            }
+            if per_pod && let Some(rates) = self.rates.get(&Some(name.clone())) {
+                let means = load_rates(rates).load();
+                replica.avg_input_tokens = means.avg_input_tokens;
+                replica.avg_output_tokens = means.avg_output_tokens;
+            }
+            // A pod whose cache size was never asked for is not remembered, so that it will be.
+            if let Some(cache_config) = cache_config {
+                memory.pods.insert(name, PodMemory { hit_rate, cache_config });
+            }
+            replicas.push(replica);
+        }
+        let nameless = self.unnamed && replicas.is_empty();
+        replicas.sort_unstable_by(|a, b| a.pod_name.cmp(&b.pod_name));
+        let mut sample = ModelSample::new(as_of, replicas);
+        sample.load = load;
+        sample.failed = self.failed;
+        sample.complete = !self.incomplete && !nameless;
+        (sample, memory)
+    }
+
+    fn load(&self, per_pod: bool) -> Vec<LoadRow> {
+        if per_pod {
+            let mut rows: Vec<LoadRow> = self
+                .alive
+                .keys()
+                .map(|pod| LoadRow {
+                    pod: Some(pod.clone()),
+                    rates: self.rates.get(&Some(pod.clone())).map(load_rates).unwrap_or_default(),
+                })
+                .collect();
+            rows.sort_unstable_by(|a, b| a.pod.cmp(&b.pod));
+            return rows;
+        }
+        // Rows of pods, where other models of the shard wanted them: the sum is the model's, with
+        // the pods that died within the window, as the server would have summed.
+        let sum = self.rates.values().fold(Rates::default(), |mut sum, rates| {
+            for (sum, rate) in sum.iter_mut().zip(rates) {
+                *sum = sum.plus(*rate);
+            }
+            sum
+        });
+        vec![LoadRow { pod: None, rates: load_rates(&sum) }]
+    }
+}
+
+impl Pod {
+    fn hit_rate(&self) -> Option<f64> {
+        let rate = mean_over_window(self.hits, self.queries)?;
+        accepted(QueryKind::PrefixHits, sanitize::ratio(rate))
+    }
+
+    /// Summed over engines; unknown as soon as one of them is, for a part is not the capacity.
+    fn cache_config(&self) -> CacheConfig {
+        let mut engines = self.engines.values();
+        let Some(first) = engines.next() else {
+            return CacheConfig::default();
+        };
+        engines.fold(first.unwrap_or_default(), |sum, engine| {
+            let engine = engine.unwrap_or_default();
+            CacheConfig {
+                num_gpu_blocks: sum
+                    .num_gpu_blocks
+                    .zip(engine.num_gpu_blocks)
+                    .and_then(|(a, b)| a.checked_add(b)),
+                block_size: sum.block_size.filter(|size| engine.block_size == Some(*size)),
+            }
+        })
+    }
+}
+
+/// The value, or nothing and a count of why.
+fn accepted<T>(kind: QueryKind, value: Result<T, Rejected>) -> Option<T> {
+    value.inspect_err(|reason| selfmetrics::value_refused(kind, *reason)).ok()
+}
+
+/// Sets a value, or keeps the greater one of a row that came twice.
+fn raise<T: PartialOrd>(known: &mut Option<T>, value: Option<T>) {
+    if let Some(value) = value
+        && known.as_ref().is_none_or(|known| *known < value)
+    {
+        *known = Some(value);
+    }
+}

@@ -1,0 +1,228 @@
+//! The bearer token: from the configuration, or from a file that rotates.
+
+use std::sync::{Mutex, PoisonError};
+
+use reqwest::header::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::config::{ConfigError, PrometheusConfig, check_token};
+use crate::files::{NamedFile, Stamp};
+
+/// Where the `Authorization` header comes from.
+pub(crate) enum Token {
+    /// None is sent.
+    None,
+    /// `prometheus.bearer_token`.
+    Value(SecretString),
+    /// `prometheus.token_path`.
+    File(TokenFile),
+}
+
+/// A token that is read again when its file changes.
+pub(crate) struct TokenFile {
+    file: NamedFile,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    token: SecretString,
+    stamp: Option<Stamp>,
+    /// The file could not be read when it was last tried, which was logged.
+    failing: bool,
+}
+
+impl Token {
+    /// Reads the token for the first time.
+    pub(crate) fn from_config(config: &PrometheusConfig) -> Result<Self, ConfigError> {
+        if let Some(token) = &config.bearer_token {
+            return Ok(Self::Value(token.clone()));
+        }
+        let Some(path) = &config.token_path else {
+            return Ok(Self::None);
+        };
+        let file = NamedFile::new("token_path", path);
+        // The stamp is taken first: a file that changes in between is then read once more.
+        let stamp = file.stamp();
+        let token = read(&file)?;
+        Ok(Self::File(TokenFile {
+            file,
+            current: Mutex::new(Current { token, stamp, failing: false }),
+        }))
+    }
+
+    /// The header to send; never shown by `Debug`.
+    pub(crate) fn header(&self) -> Option<HeaderValue> {
+        let token = match self {
+            Self::None => return None,
+            Self::Value(token) => token.clone(),
+            Self::File(file) => file.token(),
+        };
+        // A token that is no header value was refused when it was read.
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// The server refused the token: reads its file again, whatever its stamp says. True when there
+    /// is another token to try.
+    pub(crate) fn changed_after_refusal(&self) -> bool {
+        match self {
+            Self::File(file) => file.reread(),
+            Self::None | Self::Value(_) => false,
+        }
+    }
+
+    /// What was sent, for messages.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::None => "no bearer token was sent".to_owned(),
+            Self::Value(_) => "the bearer token of prometheus.bearer_token was sent".to_owned(),
+            Self::File(file) => format!(
+                "the bearer token of {} (prometheus.token_path) was sent",
+                file.file.path.display()
+            ),
+        }
+    }
+}
+
+impl TokenFile {
+    fn token(&self) -> SecretString {
+        let stamp = self.file.stamp();
+        let unchanged = {
+            let current = self.lock();
+            stamp.is_some() && stamp == current.stamp
+        };
+        if !unchanged {
+            self.reread();
+        }
+        self.lock().token.clone()
+    }
+
+    /// Reads the file; the last good token stays when that fails. True when the token is another.
+    fn reread(&self) -> bool {
+        let stamp = self.file.stamp();
+        let read = read(&self.file);
+        let mut current = self.lock();
+        match read {
+            Ok(token) => {
+                let changed = token.expose_secret() != current.token.expose_secret();
+                *current = Current { token, stamp, failing: false };
+                changed
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut current.failing, true) {
+                    tracing::warn!(%error, "The token file cannot be read; the last token is kept");
+                }
+                false
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
+        // Each change is one assignment, so a panic elsewhere leaves nothing half done.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read(file: &NamedFile) -> Result<SecretString, ConfigError> {
+    let bytes = file.read()?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| file.problem("holds no token: it is not text"))?
+        .trim();
+    check_token(text).map_err(|problem| file.problem(&format!("holds a token that {problem}")))?;
+    Ok(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    fn from_file(path: &Path) -> Result<Token, ConfigError> {
+        Token::from_config(&PrometheusConfig {
+            token_path: Some(path.to_owned()),
+            ..PrometheusConfig::default()
+        })
+    }
+
+    #[track_caller]
+    fn check(token: &Token, expected: &str) {
+        let header = token.header().unwrap();
+        assert!(header.is_sensitive());
+        assert_eq!(header.to_str().unwrap(), format!("Bearer {expected}"));
+    }
+
+    #[test]
+    fn a_token_file_is_trimmed_and_read_again_when_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, "one\n").unwrap();
+        let token = from_file(&path).unwrap();
+        check(&token, "one");
+        fs::write(&path, "second\r\n").unwrap();
+        check(&token, "second");
+        assert!(!token.changed_after_refusal());
+    }
+
+    #[test]
+    fn the_last_good_token_survives_a_file_that_is_gone_or_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, "good").unwrap();
+        let token = from_file(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        check(&token, "good");
+        fs::write(&path, "\n").unwrap();
+        check(&token, "good");
+        fs::write(&path, "new").unwrap();
+        check(&token, "new");
+    }
+
+    #[test]
+    fn a_refused_token_is_read_again_even_if_the_file_looks_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, "aaa").unwrap();
+        let token = from_file(&path).unwrap();
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::write(&path, "bbb").unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        assert!(token.changed_after_refusal());
+        check(&token, "bbb");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_a_token_is_refused_with_key_and_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        #[track_caller]
+        fn refused(path: &Path, part: &str) {
+            let text = from_file(path).err().unwrap().to_string();
+            assert!(text.starts_with("prometheus.token_path: "), "{text}");
+            assert!(text.contains(path.to_str().unwrap()), "{text}");
+            assert!(text.contains(part), "{text}");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+        refused(&path, "cannot be read");
+        fs::write(&path, "").unwrap();
+        refused(&path, "is empty");
+        fs::write(&path, "hunter2 and more").unwrap();
+        refused(&path, "blanks");
+        fs::write(&path, [0xff]).unwrap();
+        refused(&path, "not text");
+        refused(folder.path(), "is not a file");
+    }
+
+    #[test]
+    fn the_configured_value_beats_the_file() {
+        let token = Token::from_config(&PrometheusConfig {
+            bearer_token: Some("value".into()),
+            token_path: Some("/does/not/exist".into()),
+            ..PrometheusConfig::default()
+        })
+        .unwrap();
+        check(&token, "value");
+        assert!(token.describe().contains("prometheus.bearer_token"));
+    }
+}

@@ -1,0 +1,633 @@
+//! Sends one query and reads its answer, bounded in time, size and number.
+//!
+//! What the server may force on us without the engine's knowing is done here, each within the
+//! permits and the deadline of the look: another method, another token, another path of the same
+//! origin. Retrying is not: that is the engine's.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use collector_core::{Clock, ErrorKind, Permit, Permits, Tick};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap,
+    HeaderValue, LOCATION, RETRY_AFTER,
+};
+use reqwest::{Method, Response, StatusCode, Url};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+use crate::answer::{self, Expect, Notice, Row, Unreadable};
+use crate::auth::Token;
+use crate::config::{ConfigError, PrometheusConfig};
+use crate::failure::{Context, Failure, Split, Stage, no_connection_in_time, quote};
+use crate::plan::QueryKind;
+use crate::promql::EvalTime;
+use crate::selfmetrics;
+use crate::tls::Tls;
+
+/// Redirects that are followed within the server's own origin.
+const REDIRECTS_MAX: usize = 10;
+/// Up to here an answer is cheaper for the server uncompressed: gzip costs it about 0.8 MiB of
+/// allocations per answer.
+const IDENTITY_BYTES_MAX: usize = 64 << 10;
+/// Above this, only one answer at a time is read, so that four answers at their limit do not stand
+/// in memory together. It is also where a group of models is too large for one query.
+const LARGE_BYTES: usize = 8 << 20;
+/// Bytes of an error's body that are read.
+const ERROR_BYTES_MAX: usize = 64 << 10;
+/// Connections that are kept open: what may be in flight.
+const IDLE_CONNECTIONS_MAX: usize = 4;
+
+/// A connection to one PromQL server.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    /// `…/api/v1/query`.
+    query_url: Url,
+    /// The server's URL as messages show it; it holds no credentials.
+    shown: String,
+    token: Token,
+    tenant: Option<HeaderValue>,
+    tls: Option<Tls>,
+    context: Context,
+    timeout: Duration,
+    max_response_bytes: usize,
+    /// The server refuses POST.
+    use_get: AtomicBool,
+    /// Decoded size of the last answer to each kind of query.
+    last_bytes: [AtomicUsize; QueryKind::ALL.len()],
+    large: Semaphore,
+}
+
+/// What a look may spend, for each of its queries.
+#[derive(Clone, Copy)]
+pub(crate) struct Budget<'a> {
+    pub(crate) permits: &'a dyn Permits,
+    /// When the look must have ended.
+    pub(crate) deadline: Instant,
+    /// Somebody waits: the answer is small and asked for uncompressed.
+    pub(crate) waiting: bool,
+    pub(crate) clock: &'a dyn Clock,
+}
+
+/// One query.
+#[derive(Clone, Copy)]
+pub(crate) struct Query<'a> {
+    pub(crate) kind: QueryKind,
+    pub(crate) text: &'a str,
+    /// `None`: the server's own now.
+    pub(crate) time: Option<EvalTime>,
+}
+
+/// A query that was answered.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    /// Why rows may be absent.
+    pub(crate) incomplete: Option<String>,
+    /// The server's wall clock when it wrote the head, to the second.
+    pub(crate) date: Option<SystemTime>,
+    /// When the last request for it was sent, and when the answer had arrived.
+    pub(crate) sent_at: Tick,
+    pub(crate) arrived_at: Tick,
+    /// The answer was so large that its models should not share a query again.
+    pub(crate) large: bool,
+}
+
+/// A body, and the leave to hold one of its size.
+struct Body<'a> {
+    bytes: Vec<u8>,
+    _large: Option<SemaphorePermit<'a>>,
+    date: Option<SystemTime>,
+}
+
+/// Why a request must be sent once more, in another form.
+enum Again {
+    WithGet,
+    WithAnotherToken,
+    At(Url),
+}
+
+enum Outcome<'a> {
+    Body(Body<'a>),
+    Again(Again),
+}
+
+impl Client {
+    pub(crate) fn new(config: &PrometheusConfig) -> Result<Self, ConfigError> {
+        let url = config.base_url()?;
+        let token = Token::from_config(config)?;
+        let tenant =
+            config.tenant.as_deref().map(HeaderValue::from_str).transpose().map_err(|error| {
+                ConfigError::new("tenant", "it cannot be an HTTP header").with_source(error)
+            })?;
+        let encrypted = url.scheme() == "https";
+        if !encrypted && !matches!(token, Token::None) {
+            tracing::warn!(
+                url = url.as_str(),
+                "The bearer token travels unencrypted (prometheus.allow_http)"
+            );
+        }
+        let mut http = reqwest::Client::builder()
+            .user_agent(concat!("collector/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .dns_resolver(Resolver)
+            // Apart from the deadline, so that the message can say which of the two it was.
+            .connect_timeout(config.timeout.mul_f64(0.9))
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX);
+        // Without https nothing is loaded: the system's authorities take time and memory.
+        let tls = encrypted.then(|| Tls::from_config(config)).transpose()?;
+        http = match &tls {
+            Some(tls) => http.tls_backend_preconfigured(tls.config.clone()),
+            None => http.tls_backend_preconfigured(no_tls()?),
+        };
+        let http = http.build().map_err(|error| {
+            ConfigError::new("url", "the HTTP client cannot be built").with_source(error)
+        })?;
+        let query_url = url.join("api/v1/query").map_err(|error| {
+            ConfigError::new("url", format!("it cannot be a base: {error}")).with_source(error)
+        })?;
+        Ok(Self {
+            http,
+            query_url,
+            shown: url.as_str().trim_end_matches('/').to_owned(),
+            token,
+            tenant,
+            tls,
+            context: Context {
+                host: url.host_str().unwrap_or_default().to_owned(),
+                server_name: config.server_name.clone(),
+                has_ca: config.ca_cert_path.is_some(),
+                has_client_cert: config.client_cert_path.is_some(),
+            },
+            timeout: config.timeout,
+            max_response_bytes: config.max_response_bytes,
+            use_get: AtomicBool::new(false),
+            last_bytes: [const { AtomicUsize::new(0) }; QueryKind::ALL.len()],
+            large: Semaphore::new(1),
+        })
+    }
+
+    /// The server's URL, to be shown.
+    pub(crate) fn url(&self) -> &str {
+        &self.shown
+    }
+
+    /// Whether the connection is encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// What is sent as a credential, for messages.
+    pub(crate) fn credential(&self) -> String {
+        let mut text = self.token.describe();
+        if self.context.has_client_cert {
+            text.push_str(", with the certificate of prometheus.client_cert_path");
+        }
+        text
+    }
+
+    /// Asks one query and hands each row of its answer to `on_row`.
+    ///
+    /// Rows that were handed over before an error must be thrown away.
+    pub(crate) async fn query(
+        &self,
+        query: Query<'_>,
+        expect: Expect,
+        budget: Budget<'_>,
+        on_row: &mut (dyn FnMut(Row<'_>) + Send),
+    ) -> Result<Answered, Failure> {
+        let started = Instant::now();
+        let result = self.ask(query, expect, budget, on_row).await;
+        selfmetrics::query_ended(query.kind, started.elapsed(), result.as_ref().err());
+        result
+    }
+
+    async fn ask(
+        &self,
+        query: Query<'_>,
+        expect: Expect,
+        budget: Budget<'_>,
+        on_row: &mut (dyn FnMut(Row<'_>) + Send),
+    ) -> Result<Answered, Failure> {
+        let mut url = self.query_url.clone();
+        let mut redirects = 0;
+        let mut other_token = false;
+        loop {
+            let permit = self.permit(budget).await?;
+            let sent_at = budget.clock.now();
+            let outcome = self.exchange(query, &url, budget).await;
+            let arrived_at = budget.clock.now();
+            drop(permit);
+            match outcome? {
+                Outcome::Body(body) => {
+                    let notice = self.read(&body, query, expect, on_row)?;
+                    return Ok(Answered {
+                        incomplete: notice.incomplete,
+                        date: body.date,
+                        sent_at,
+                        arrived_at,
+                        large: body.bytes.len() > LARGE_BYTES,
+                    });
+                }
+                Outcome::Again(Again::WithGet) => self.use_get.store(true, Ordering::Relaxed),
+                Outcome::Again(Again::WithAnotherToken) if !other_token => other_token = true,
+                Outcome::Again(Again::WithAnotherToken) => return Err(self.unauthorized()),
+                Outcome::Again(Again::At(_)) if redirects == REDIRECTS_MAX => {
+                    return Err(Failure::new(
+                        ErrorKind::Redirected,
+                        format!("more than {REDIRECTS_MAX} redirects"),
+                    )
+                    .with_remedy("check the path in prometheus.url"));
+                }
+                Outcome::Again(Again::At(next)) => {
+                    redirects += 1;
+                    url = next;
+                }
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        body: &Body<'_>,
+        query: Query<'_>,
+        expect: Expect,
+        on_row: &mut (dyn FnMut(Row<'_>) + Send),
+    ) -> Result<Notice, Failure> {
+        self.last_bytes[query.kind as usize].store(body.bytes.len(), Ordering::Relaxed);
+        answer::decode(&body.bytes, expect, on_row).map_err(|unreadable| {
+            let kind = match unreadable {
+                Unreadable::Refused { .. } => ErrorKind::Rejected,
+                Unreadable::TooManyRows => ErrorKind::TooLarge,
+                _ => ErrorKind::BadAnswer,
+            };
+            let failure = Failure::new(kind, unreadable.to_string());
+            match unreadable {
+                Unreadable::Refused { .. } => failure,
+                Unreadable::TooManyRows => failure.with_split(Split::UntilItFits),
+                _ => failure.with_remedy("check prometheus.url"),
+            }
+        })
+    }
+
+    async fn permit(&self, budget: Budget<'_>) -> Result<Permit, Failure> {
+        tokio::time::timeout_at(budget.deadline, budget.permits.acquire())
+            .await
+            .map_err(|_| {
+                Failure::new(ErrorKind::Timeout, "no time was left to send it").at(Stage::Unsent)
+            })?
+            .map_err(Failure::not_permitted)
+    }
+
+    /// One request and its answer, within one deadline.
+    async fn exchange(
+        &self,
+        query: Query<'_>,
+        url: &Url,
+        budget: Budget<'_>,
+    ) -> Result<Outcome<'_>, Failure> {
+        let now = Instant::now();
+        let deadline = budget.deadline.min(now + self.timeout);
+        let left = deadline.saturating_duration_since(now);
+        let mut stage = Stage::Connecting;
+        let exchange = self.send_and_receive(query, url, budget.waiting, left, &mut stage);
+        match tokio::time::timeout_at(deadline, exchange).await {
+            Ok(outcome) => outcome,
+            Err(_) if stage == Stage::Connecting => Err(Failure::new(
+                ErrorKind::Timeout,
+                format!("no answer began within {}", seconds(left)),
+            )
+            .with_remedy("is the server overloaded? prometheus.timeout may be raised")),
+            Err(_) => Err(Failure::new(
+                ErrorKind::Timeout,
+                format!("the answer was not complete within {}", seconds(left)),
+            )
+            .with_remedy("prometheus.timeout may be raised")),
+        }
+    }
+
+    async fn send_and_receive(
+        &self,
+        query: Query<'_>,
+        url: &Url,
+        waiting: bool,
+        left: Duration,
+        stage: &mut Stage,
+    ) -> Result<Outcome<'_>, Failure> {
+        if left.is_zero() {
+            return Err(no_connection_in_time().at(Stage::Unsent));
+        }
+        let get = self.use_get.load(Ordering::Relaxed);
+        let parameters = parameters(query, left);
+        let request = if get {
+            let mut url = url.clone();
+            url.set_query(Some(&parameters));
+            self.http.request(Method::GET, url)
+        } else {
+            self.http.request(Method::POST, url.clone()).body(parameters)
+        };
+        let small = waiting
+            || self.last_bytes[query.kind as usize].load(Ordering::Relaxed) < IDENTITY_BYTES_MAX;
+        let response = request
+            .headers(self.headers(small))
+            .send()
+            .await
+            .map_err(|error| self.explain(error))?;
+        *stage = Stage::Answering;
+        let status = response.status();
+        match status {
+            StatusCode::OK => Ok(Outcome::Body(self.body(response).await?)),
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED if !get => {
+                Ok(Outcome::Again(Again::WithGet))
+            }
+            StatusCode::UNAUTHORIZED if self.token.changed_after_refusal() => {
+                Ok(Outcome::Again(Again::WithAnotherToken))
+            }
+            status if status.is_redirection() => redirect(url, status, response.headers())
+                .map(|next| Outcome::Again(Again::At(next))),
+            _ => Err(self.refused(response).await),
+        }
+    }
+
+    fn headers(&self, small: bool) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(
+            ACCEPT_ENCODING,
+            HeaderValue::from_static(if small { "identity" } else { "gzip" }),
+        );
+        if let Some(tenant) = &self.tenant {
+            headers.insert("x-scope-orgid", tenant.clone());
+        }
+        if let Some(token) = self.token.header() {
+            headers.insert(AUTHORIZATION, token);
+        }
+        headers
+    }
+
+    fn explain(&self, error: reqwest::Error) -> Failure {
+        let demanded = self.tls.as_ref().is_some_and(Tls::take_client_cert_demanded);
+        self.context.explain(error, demanded)
+    }
+
+    /// The decoded body, at most `max_response_bytes` of it.
+    async fn body(&self, mut response: Response) -> Result<Body<'_>, Failure> {
+        if let Some(encoding) = unread_encoding(response.headers()) {
+            return Err(Failure::new(
+                ErrorKind::BadAnswer,
+                format!("its encoding {encoding:?} is none that was asked for"),
+            )
+            .with_remedy("does a proxy stand between?"));
+        }
+        let limit = self.max_response_bytes;
+        let date = response
+            .headers()
+            .get(DATE)
+            .and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        let announced = response.content_length().unwrap_or(0);
+        if announced > limit as u64 {
+            return Err(self.too_large());
+        }
+        let mut body = Body { bytes: Vec::new(), _large: None, date };
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.explain(error))? {
+            let bytes = body.bytes.len() + chunk.len();
+            if bytes > limit {
+                return Err(self.too_large());
+            }
+            if bytes > LARGE_BYTES && body._large.is_none() {
+                // Never closed, so this waits until it is free, or until the deadline.
+                body._large = self.large.acquire().await.ok();
+            }
+            body.bytes.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn too_large(&self) -> Failure {
+        let limit = self.max_response_bytes;
+        let shown = if limit.is_multiple_of(1 << 20) {
+            format!("{} MiB", limit >> 20)
+        } else {
+            format!("{limit} bytes")
+        };
+        Failure::new(ErrorKind::TooLarge, format!("it is over {shown} (decoded)"))
+            .with_remedy("raise prometheus.max_response_bytes or set prometheus.namespaces")
+            .with_split(Split::UntilItFits)
+    }
+
+    fn unauthorized(&self) -> Failure {
+        Failure::new(ErrorKind::Unauthorized, self.credential()).with_remedy(
+            "check prometheus.bearer_token or prometheus.token_path (PROMETHEUS_BEARER_TOKEN, \
+             PROMETHEUS_TOKEN_PATH)",
+        )
+    }
+
+    /// An answer with a status that is no success.
+    async fn refused(&self, response: Response) -> Failure {
+        let status = response.status();
+        let retry_after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|after| after.to_str().ok()?.trim().parse().ok())
+            .map(Duration::from_secs);
+        let said = words(response).await;
+        let with_words = |text: &str| match &said {
+            Said::Nothing => text.to_owned(),
+            Said::Html => format!("{text}, with an HTML page"),
+            Said::Text(words) => format!("{text}: {words}"),
+            Said::Error { kind, text: words } => format!("{text}: {kind}: {words}"),
+        };
+        let numbered = || with_words(&status.as_u16().to_string());
+        let mut failure = match status.as_u16() {
+            401 => {
+                let mut failure = self.unauthorized();
+                failure.detail = with_words(&failure.detail);
+                failure
+            }
+            403 => Failure::new(ErrorKind::Forbidden, with_words(&self.credential())).with_remedy(
+                "may this credential read these metrics? check prometheus.tenant as well",
+            ),
+            404 => Failure::new(ErrorKind::NotFound, with_words(self.query_url.path()))
+                .with_remedy("is prometheus.url the address of a PromQL server, with its path?"),
+            429 => Failure::new(ErrorKind::RateLimited, numbered()),
+            503 if said.is_timeout() => {
+                Failure::new(ErrorKind::Overloaded, numbered()).with_split(Split::Once)
+            }
+            503 => Failure::new(ErrorKind::Overloaded, numbered()),
+            500..=599 => Failure::new(ErrorKind::ServerError, numbered()),
+            422 if said.is_sample_limit() => {
+                Failure::new(ErrorKind::Rejected, numbered()).with_split(Split::UntilItFits)
+            }
+            400..=499 => Failure::new(ErrorKind::Rejected, numbered()),
+            _ => Failure::new(
+                ErrorKind::BadAnswer,
+                format!("{} without a body to read", status.as_u16()),
+            )
+            .with_remedy("check prometheus.url"),
+        };
+        failure.retry_after = retry_after;
+        failure
+    }
+}
+
+/// The parameters of a query, URL-encoded.
+fn parameters(query: Query<'_>, left: Duration) -> String {
+    // Slightly less than we wait, so that the server gives up first and says so.
+    let timeout = left.mul_f64(0.9);
+    let mut parameters = url::form_urlencoded::Serializer::new(String::new());
+    parameters.append_pair("query", query.text);
+    if let Some(time) = query.time {
+        parameters.append_pair("time", &time.to_string());
+    }
+    parameters.append_pair("timeout", &format!("{}ms", timeout.as_millis().max(1)));
+    parameters.finish()
+}
+
+/// Where a redirect leads: the same origin, or nowhere.
+fn redirect(from: &Url, status: StatusCode, headers: &HeaderMap) -> Result<Url, Failure> {
+    let refuse = |detail: String| {
+        Err(Failure::new(ErrorKind::Redirected, detail)
+            .with_remedy("if that is where the server is, set prometheus.url to it"))
+    };
+    let target = headers.get(LOCATION).and_then(|location| from.join(location.to_str().ok()?).ok());
+    let Some(mut target) = target else {
+        return refuse(format!("{} without a Location to read", status.as_u16()));
+    };
+    // What is shown holds neither credentials nor parameters.
+    let _ = target.set_username("");
+    let _ = target.set_password(None);
+    target.set_query(None);
+    target.set_fragment(None);
+    let shown = quote(target.as_str());
+    if target.origin() != from.origin() {
+        return refuse(format!(
+            "{} to {shown}, which is another server and was not followed",
+            status.as_u16()
+        ));
+    }
+    // Only these two keep method and body.
+    if !matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
+        return refuse(format!(
+            "{} to {shown}, which would lose the query and was not followed",
+            status.as_u16()
+        ));
+    }
+    Ok(target)
+}
+
+/// A content encoding that was not undone; the HTTP client removes the header of what it undid.
+fn unread_encoding(headers: &HeaderMap) -> Option<String> {
+    let encoding = headers.get(CONTENT_ENCODING)?;
+    let text = String::from_utf8_lossy(encoding.as_bytes());
+    (!text.eq_ignore_ascii_case("identity")).then(|| quote(&text))
+}
+
+/// What a server wrote beside an error's status.
+enum Said {
+    Nothing,
+    Html,
+    Text(String),
+    Error { kind: String, text: String },
+}
+
+impl Said {
+    fn is_timeout(&self) -> bool {
+        match self {
+            Self::Error { kind, text } => kind == "timeout" || text.contains("timed out"),
+            _ => false,
+        }
+    }
+
+    /// Prometheus: "query processing would load too many samples into memory"; VictoriaMetrics and
+    /// Mimir say what was exceeded.
+    fn is_sample_limit(&self) -> bool {
+        match self {
+            Self::Error { text, .. } | Self::Text(text) => {
+                ["too many", "exceed", "maximum number", "cannot select more"]
+                    .iter()
+                    .any(|sign| text.to_ascii_lowercase().contains(sign))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The beginning of an error's body, as far as it can be read and shown.
+async fn words(mut response: Response) -> Said {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let room = ERROR_BYTES_MAX - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if body.len() == ERROR_BYTES_MAX {
+            break;
+        }
+    }
+    if let Some((kind, text)) = answer::error_of(&body) {
+        return Said::Error { kind, text };
+    }
+    let text = String::from_utf8_lossy(&body);
+    match text.trim_start().bytes().next() {
+        None => Said::Nothing,
+        Some(b'<') => Said::Html,
+        Some(_) => Said::Text(quote(&text)),
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1}s", duration.as_secs_f64())
+}
+
+/// A TLS configuration for a client that never uses it: without one, the HTTP client would load the
+/// system's authorities.
+fn no_tls() -> Result<rustls::ClientConfig, ConfigError> {
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ConfigError::new("url", "TLS cannot be set up").with_source(error))?
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth())
+}
+
+/// The system's resolver, with an error of its own that can be recognised.
+struct Resolver;
+
+/// A host name without an address.
+#[derive(Debug, thiserror::Error)]
+pub(crate) struct Unresolved {
+    host: String,
+    #[source]
+    source: Option<std::io::Error>,
+}
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.host)?;
+        match &self.source {
+            Some(error) => write!(f, ": {}", quote(&error.to_string())),
+            None => f.write_str(" has no address"),
+        }
+    }
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let host = name.as_str();
+            let unresolved = |source| Unresolved { host: host.to_owned(), source };
+            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, 0))
+                .await
+                .map_err(|error| unresolved(Some(error)))?
+                .collect();
+            if addresses.is_empty() {
+                return Err(unresolved(None).into());
+            }
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}

@@ -1,0 +1,356 @@
+//! What a user sets about the server: the keys under `[prometheus]`.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::header::HeaderValue;
+use rustls::pki_types::ServerName;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// How to reach a PromQL server and how it scrapes.
+///
+/// Serializing it leaves the token out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PrometheusConfig {
+    /// Where the server is, a path prefix included: `https://prometheus:9090`. It has no default,
+    /// because a wrong guess would look like a server that is down.
+    pub url: String,
+    /// Allows `http://`, and the token over it. Default false: who reads the traffic reads the token.
+    pub allow_http: bool,
+    /// Time for one request: DNS, connecting, TLS, head and body together. Default 5 s, a sixth of
+    /// the refresh interval: three tries fit into it.
+    #[serde(with = "collector_core::duration")]
+    pub timeout: Duration,
+    /// Sent as `Authorization: Bearer`. Beats `token_path`.
+    #[serde(skip_serializing)]
+    pub bearer_token: Option<SecretString>,
+    /// A file that holds the token; read again whenever it changes, because service-account tokens
+    /// rotate every hour.
+    pub token_path: Option<PathBuf>,
+    /// Certificates (PEM) of the authorities that may have signed the server's; default: those of
+    /// the operating system.
+    pub ca_cert_path: Option<PathBuf>,
+    /// The client's certificate chain (PEM), for servers that demand one.
+    pub client_cert_path: Option<PathBuf>,
+    /// The private key (PEM) of that certificate.
+    pub client_key_path: Option<PathBuf>,
+    /// The name that the server's certificate must hold; default: the host of `url`.
+    pub server_name: Option<String>,
+    /// Believes any certificate. Default false: with it, anyone on the way can read the token and
+    /// make up metrics.
+    pub tls_insecure_skip_verify: bool,
+    /// Sent as `X-Scope-OrgID`, which Mimir, Cortex and multi-tenant gateways ask for.
+    pub tenant: Option<String>,
+    /// How often the server scrapes the pods. Default 15 s, the habit of most installations;
+    /// Prometheus's own default is 1 m, for which the window must be set.
+    #[serde(with = "collector_core::duration")]
+    pub scrape_interval: Duration,
+    /// The time over which peaks and rates are taken. Default the greater of 1 m and 4 scrape
+    /// intervals: a rate needs two samples, and two scrapes may be lost.
+    #[serde(with = "collector_core::duration::option")]
+    pub window: Option<Duration>,
+    /// Bytes of one answer, after decompression. Default 64 MiB, the answer of some 600 000 pods.
+    pub max_response_bytes: usize,
+    /// The only namespaces to read; empty, the default, is all.
+    pub namespaces: Vec<String>,
+}
+
+/// The least that `max_response_bytes` may be: an answer about one model fits.
+const MAX_RESPONSE_BYTES_MIN: usize = 64 << 10;
+
+impl Default for PrometheusConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            allow_http: false,
+            timeout: Duration::from_secs(5),
+            bearer_token: None,
+            token_path: None,
+            ca_cert_path: None,
+            client_cert_path: None,
+            client_key_path: None,
+            server_name: None,
+            tls_insecure_skip_verify: false,
+            tenant: None,
+            scrape_interval: Duration::from_secs(15),
+            window: None,
+            max_response_bytes: 64 << 20,
+            namespaces: Vec::new(),
+        }
+    }
+}
+
+/// A setting that cannot work. Its message names the key, and the file where there is one.
+#[derive(Debug, thiserror::Error)]
+#[error("prometheus.{key}: {problem}")]
+pub struct ConfigError {
+    key: &'static str,
+    problem: String,
+    #[source]
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl ConfigError {
+    pub(crate) fn new(key: &'static str, problem: impl Into<String>) -> Self {
+        Self { key, problem: problem.into(), source: None }
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The key under `[prometheus]`.
+    pub fn key(&self) -> &'static str {
+        self.key
+    }
+}
+
+impl PrometheusConfig {
+    /// The time over which peaks and rates are taken.
+    pub fn effective_window(&self) -> Duration {
+        self.window.unwrap_or_else(|| Duration::from_secs(60).max(self.scrape_interval * 4))
+    }
+
+    /// Checks the settings without touching files or the network; every problem is told, not just
+    /// the first.
+    ///
+    /// # Errors
+    /// One error for each key that cannot work.
+    pub fn validate(&self) -> Result<(), Vec<ConfigError>> {
+        let mut errors = Vec::new();
+        if let Err(error) = self.base_url() {
+            errors.push(error);
+        }
+        let mut refuse = |key, problem: String| errors.push(ConfigError::new(key, problem));
+        for (key, value, example) in
+            [("timeout", self.timeout, "5s"), ("scrape_interval", self.scrape_interval, "15s")]
+        {
+            if value.is_zero() {
+                refuse(key, format!("0 cannot work; set it to {example} for example"));
+            }
+        }
+        if let Some(window) = self.window
+            && window < self.scrape_interval * 2
+        {
+            let show = collector_core::duration::format;
+            refuse(
+                "window",
+                format!(
+                    "{} is shorter than two scrapes (prometheus.scrape_interval is {}), so that no \
+                     rate could be taken; set it to {} or leave it out",
+                    show(window),
+                    show(self.scrape_interval),
+                    show(self.scrape_interval * 4),
+                ),
+            );
+        }
+        if self.max_response_bytes < MAX_RESPONSE_BYTES_MIN {
+            refuse(
+                "max_response_bytes",
+                format!(
+                    "{} is less than {MAX_RESPONSE_BYTES_MIN}, which one model's answer may take; \
+                     the default is 67108864",
+                    self.max_response_bytes
+                ),
+            );
+        }
+        match (&self.client_cert_path, &self.client_key_path) {
+            (Some(_), None) => refuse(
+                "client_key_path",
+                "not set, and prometheus.client_cert_path is: set both or neither \
+                 (PROMETHEUS_CLIENT_KEY_PATH)"
+                    .into(),
+            ),
+            (None, Some(_)) => refuse(
+                "client_cert_path",
+                "not set, and prometheus.client_key_path is: set both or neither \
+                 (PROMETHEUS_CLIENT_CERT_PATH)"
+                    .into(),
+            ),
+            _ => {}
+        }
+        if let Some(name) = &self.server_name
+            && ServerName::try_from(name.as_str()).is_err()
+        {
+            refuse("server_name", format!("{name:?} is neither a DNS name nor an IP address"));
+        }
+        if let Some(token) = &self.bearer_token
+            && let Err(problem) = check_token(token.expose_secret())
+        {
+            refuse("bearer_token", format!("the token {problem}"));
+        }
+        if let Some(tenant) = &self.tenant
+            && (tenant.is_empty() || HeaderValue::from_str(tenant).is_err())
+        {
+            refuse("tenant", "it is empty or holds characters that an HTTP header cannot".into());
+        }
+        if self.namespaces.iter().any(String::is_empty) {
+            refuse("namespaces", "an entry is empty; leave it out".into());
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// The server's URL with a path that ends in `/`.
+    pub(crate) fn base_url(&self) -> Result<Url, ConfigError> {
+        let refuse = |problem: String| Err(ConfigError::new("url", problem));
+        let text = self.url.trim();
+        if text.is_empty() {
+            return refuse(
+                "not set: give the server's address, https://prometheus:9090 for example \
+                 (PROMETHEUS_BASE_URL)"
+                    .into(),
+            );
+        }
+        // The text may hold a password, so no message before the check of the parts quotes it.
+        let mut url = match Url::parse(text) {
+            Ok(url) => url,
+            Err(error) => {
+                return refuse(format!(
+                    "it is not a URL ({error}); write https://HOST:PORT, with a path if the server \
+                     has one"
+                ));
+            }
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return refuse(
+                "it holds credentials, which would show in logs; use prometheus.bearer_token or \
+                 prometheus.token_path"
+                    .into(),
+            );
+        }
+        match url.scheme() {
+            "https" => {}
+            "http" if self.allow_http => {}
+            "http" => {
+                return refuse(format!(
+                    "{text} is not encrypted; use https://, or set prometheus.allow_http = true \
+                     (PROMETHEUS_ALLOW_HTTP=true) if you trust the network"
+                ));
+            }
+            // What looks like a scheme may be the host of `localhost:9090`.
+            _ => {
+                return refuse(format!("{text} does not begin with https:// or http://"));
+            }
+        }
+        if url.host_str().is_none_or(str::is_empty) {
+            return refuse(format!("{text} names no host"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return refuse(
+                "it has a query or a fragment; give the address alone, without ? and #".into(),
+            );
+        }
+        if !url.path().ends_with('/') {
+            let path = format!("{}/", url.path());
+            url.set_path(&path);
+        }
+        Ok(url)
+    }
+}
+
+/// What a bearer token must be to travel in a header.
+pub(crate) fn check_token(token: &str) -> Result<(), &'static str> {
+    if token.is_empty() {
+        Err("is empty")
+    } else if token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err("holds blanks, line breaks or other characters that no bearer token has")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(url: &str) -> PrometheusConfig {
+        PrometheusConfig { url: url.into(), ..PrometheusConfig::default() }
+    }
+
+    #[track_caller]
+    fn refused(config: &PrometheusConfig, parts: &[&str]) {
+        let errors = config.validate().unwrap_err();
+        let text = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        for part in parts {
+            assert!(text.contains(part), "{text:?} lacks {part:?}");
+        }
+        assert!(!text.contains("hunter2"), "{text:?} shows a secret");
+    }
+
+    #[test]
+    fn a_url_that_cannot_work_says_what_to_write() {
+        refused(&config(""), &["prometheus.url", "PROMETHEUS_BASE_URL"]);
+        refused(&config("http://h"), &["allow_http", "PROMETHEUS_ALLOW_HTTP"]);
+        refused(&config("https://me:hunter2@h"), &["bearer_token"]);
+        refused(&config("https://me:hunter2@h:bad"), &["not a URL"]);
+        refused(&config("localhost:9090"), &["https:// or http://"]);
+        refused(&config("https://h/?a=b"), &["query"]);
+        refused(&config("prometheus"), &["not a URL"]);
+    }
+
+    #[test]
+    fn a_path_prefix_is_kept_with_or_without_its_slash() {
+        for url in ["https://h/prom", "https://h/prom/"] {
+            let url = config(url).base_url().unwrap();
+            assert_eq!(url.join("api/v1/query").unwrap().as_str(), "https://h/prom/api/v1/query");
+        }
+    }
+
+    #[test]
+    fn every_broken_key_is_named() {
+        let broken = PrometheusConfig {
+            timeout: Duration::ZERO,
+            window: Some(Duration::from_secs(20)),
+            client_cert_path: Some("cert.pem".into()),
+            server_name: Some("not a name".into()),
+            bearer_token: Some("hunter2 with blanks".into()),
+            tenant: Some("a\nb".into()),
+            max_response_bytes: 10,
+            ..config("https://h")
+        };
+        refused(
+            &broken,
+            &[
+                "prometheus.timeout",
+                "prometheus.window: 20s",
+                "set it to 1m",
+                "prometheus.client_key_path",
+                "prometheus.server_name",
+                "prometheus.bearer_token",
+                "prometheus.tenant",
+                "prometheus.max_response_bytes",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_window_follows_the_scrape_interval() {
+        let mut config = config("https://h");
+        assert_eq!(config.effective_window(), Duration::from_secs(60));
+        config.scrape_interval = Duration::from_secs(60);
+        assert_eq!(config.effective_window(), Duration::from_secs(240));
+        assert!(config.validate().is_ok());
+    }
+
+    #[test]
+    fn no_secret_is_serialized_or_shown() {
+        let config =
+            PrometheusConfig { bearer_token: Some("hunter2".into()), ..config("https://h") };
+        assert!(!serde_json::to_string(&config).unwrap().contains("hunter2"));
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_and_durations_are_text() {
+        let read = serde_json::from_str::<PrometheusConfig>;
+        let config = read(r#"{"url":"https://h","timeout":"2s","window":"1m30s"}"#).unwrap();
+        assert_eq!(config.timeout, Duration::from_secs(2));
+        assert_eq!(config.window, Some(Duration::from_secs(90)));
+        assert!(read(r#"{"urll":"https://h"}"#).is_err());
+    }
+}

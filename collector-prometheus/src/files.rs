@@ -1,0 +1,82 @@
+//! Files that change while the collector runs: tokens and certificates rotate.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::config::ConfigError;
+
+/// Bytes of a file that are read at most. A bundle of all public authorities is a quarter of it.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A file named by a key of the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct NamedFile {
+    /// The key under `[prometheus]`.
+    pub(crate) key: &'static str,
+    /// Where the file is.
+    pub(crate) path: PathBuf,
+}
+
+/// What changes when a file does. Kubernetes replaces a mounted secret by a symbolic link to
+/// another file, which shows in the number as well as in the time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    number: u64,
+}
+
+impl NamedFile {
+    pub(crate) fn new(key: &'static str, path: &Path) -> Self {
+        Self { key, path: path.to_owned() }
+    }
+
+    /// An error about this file.
+    pub(crate) fn problem(&self, problem: &str) -> ConfigError {
+        ConfigError::new(self.key, format!("{} {problem}", self.path.display()))
+    }
+
+    /// The file's stamp, or `None` while it cannot be seen, as in the middle of a rotation.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        let metadata = fs::metadata(&self.path).ok()?;
+        Some(Stamp {
+            modified: metadata.modified().ok(),
+            length: metadata.len(),
+            number: number(&metadata),
+        })
+    }
+
+    /// Reads the whole file.
+    pub(crate) fn read(&self) -> Result<Vec<u8>, ConfigError> {
+        let cannot = |error: std::io::Error| {
+            self.problem(&format!("cannot be read: {error}; check the path and its permissions"))
+                .with_source(error)
+        };
+        let metadata = fs::metadata(&self.path).map_err(cannot)?;
+        // Reading from a pipe or a device could wait for ever.
+        if !metadata.is_file() {
+            return Err(self.problem("is not a file"));
+        }
+        let mut bytes = Vec::new();
+        fs::File::open(&self.path)
+            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+            .map_err(cannot)?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            return Err(self.problem("is larger than 1 MiB; is it the right file?"));
+        }
+        Ok(bytes)
+    }
+}
+
+#[cfg(unix)]
+fn number(metadata: &fs::Metadata) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    metadata.ino()
+}
+
+#[cfg(not(unix))]
+fn number(_: &fs::Metadata) -> u64 {
+    0
+}

@@ -1,0 +1,278 @@
+//! One look at the server: liveness first, then what living pods are asked.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use collector_core::PodName;
+use futures_util::StreamExt;
+use futures_util::stream;
+
+use crate::answer::Expect;
+use crate::assemble::{Arrived, Assembly, Piece, Rows};
+use crate::client::{Answered, Budget, Client, Query};
+use crate::failure::{Failure, Split};
+use crate::names::PodLabel;
+use crate::plan::{Grouping, Plan, QueryKind};
+use crate::promql::{Filter, Matcher};
+use crate::server_clock::{Moment, ServerClock};
+use crate::shard::{Asked, Shard};
+
+/// Splits within one look. A limit that no group gets under would else cost a query per model; the
+/// groups of the next look are smaller in any case.
+const SPLITS_MAX: u32 = 16;
+/// Pods that a filter names at most.
+const PODS_IN_FILTER_MAX: usize = 50;
+
+/// What all queries of a look have in common.
+pub(crate) struct Look<'a> {
+    client: &'a Client,
+    budget: Budget<'a>,
+    asked: &'a Asked,
+    plan: Plan,
+    moment: Moment,
+    in_flight: usize,
+    /// The server is not to be asked any more, and why.
+    dead: OnceLock<Failure>,
+    timed_out: AtomicBool,
+    splits: AtomicU32,
+    too_large: AtomicBool,
+    contradicted: AtomicBool,
+    incomplete: std::sync::Mutex<Option<String>>,
+}
+
+/// One query for one shard.
+struct Job {
+    kind: QueryKind,
+    shard: Shard,
+    grouping: Grouping,
+    /// For the query whose series carry no model: the pods, where they are few.
+    pods: Vec<PodName>,
+}
+
+impl<'a> Look<'a> {
+    pub(crate) fn new(
+        client: &'a Client,
+        budget: Budget<'a>,
+        asked: &'a Asked,
+        plan: Plan,
+        moment: Moment,
+    ) -> Self {
+        Self {
+            client,
+            budget,
+            asked,
+            plan,
+            moment,
+            // Two were as fast as more on the servers measured, and leave them room; a caller who
+            // waits for one small model gets four.
+            in_flight: if budget.waiting { 4 } else { 2 },
+            dead: OnceLock::new(),
+            timed_out: AtomicBool::new(false),
+            splits: AtomicU32::new(0),
+            too_large: AtomicBool::new(false),
+            contradicted: AtomicBool::new(false),
+            incomplete: std::sync::Mutex::new(None),
+        }
+    }
+
+    /// Learnt in the middle of a look, from the cache sizes.
+    pub(crate) fn saw_duplicates(&mut self) {
+        self.plan.duplicates = true;
+    }
+
+    /// Some query or answer was too large for the server or for us.
+    pub(crate) fn was_too_large(&self) -> bool {
+        self.too_large.load(Ordering::Relaxed)
+    }
+
+    /// The server's clock was not where the look took it to be.
+    pub(crate) fn clock_contradicted(&self) -> bool {
+        self.contradicted.load(Ordering::Relaxed)
+    }
+
+    /// The first reason why rows may be absent.
+    pub(crate) fn incomplete(self) -> Option<String> {
+        self.incomplete.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Who lives. The first shard goes alone: a server that does not answer it is not asked more.
+    pub(crate) async fn liveness(
+        &self,
+        shards: &[Shard],
+        clock: &ServerClock,
+        assembly: &mut Assembly<'_>,
+    ) -> Result<(), Failure> {
+        let mut jobs: Vec<Job> = shards
+            .iter()
+            .map(|shard| Job {
+                kind: QueryKind::Liveness,
+                shard: shard.clone(),
+                grouping: Grouping::Model,
+                pods: Vec::new(),
+            })
+            .collect();
+        let others = jobs.split_off(jobs.len().min(1));
+        self.run(jobs, Some(clock), assembly).await;
+        if let Some(failure) = self.dead.get() {
+            return Err(failure.clone());
+        }
+        self.run(others, Some(clock), assembly).await;
+        match assembly.failed_altogether() {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Cache sizes, for the shards where they are due. True when they show duplicates.
+    pub(crate) async fn cache_config(
+        &self,
+        shards: Vec<(Shard, Vec<PodName>)>,
+        assembly: &mut Assembly<'_>,
+    ) -> bool {
+        let jobs = shards
+            .into_iter()
+            .map(|(shard, pods)| Job {
+                kind: QueryKind::CacheConfig,
+                shard,
+                grouping: Grouping::Pod,
+                pods,
+            })
+            .collect();
+        self.run(jobs, None, assembly).await
+    }
+
+    /// The other queries, each for the shards it is wanted for.
+    pub(crate) async fn fields(
+        &self,
+        wanted: Vec<(QueryKind, Shard, Grouping)>,
+        assembly: &mut Assembly<'_>,
+    ) {
+        let jobs = wanted
+            .into_iter()
+            .map(|(kind, shard, grouping)| Job { kind, shard, grouping, pods: Vec::new() })
+            .collect();
+        self.run(jobs, None, assembly).await;
+    }
+
+    /// Runs jobs, a few at a time, and takes in their answers as they come.
+    async fn run(
+        &self,
+        jobs: Vec<Job>,
+        clock: Option<&ServerClock>,
+        assembly: &mut Assembly<'_>,
+    ) -> bool {
+        let mut duplicates = false;
+        let mut answers =
+            stream::iter(jobs).map(|job| self.job(job, clock)).buffer_unordered(self.in_flight);
+        while let Some(pieces) = answers.next().await {
+            for piece in pieces {
+                duplicates |= assembly.add(piece);
+            }
+        }
+        duplicates
+    }
+
+    /// One query, in as many pieces as the server makes necessary.
+    async fn job(&self, job: Job, clock: Option<&ServerClock>) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        // A time-out is split once: a server out of breath is not helped by more queries.
+        let mut left = vec![(job.shard.clone(), true)];
+        while let Some((shard, may_time_out)) = left.pop() {
+            let result = self.query(&job, &shard, clock).await;
+            if let Err(failure) = &result {
+                let split = match failure.split {
+                    Split::No => false,
+                    Split::Once => may_time_out,
+                    Split::UntilItFits => true,
+                };
+                if failure.split != Split::No {
+                    self.too_large.store(true, Ordering::Relaxed);
+                }
+                let smaller = shard.split();
+                if split
+                    && !smaller.is_empty()
+                    && self.splits.fetch_add(1, Ordering::Relaxed) < SPLITS_MAX
+                {
+                    let may_time_out = may_time_out && failure.split != Split::Once;
+                    left.extend(smaller.into_iter().map(|shard| (shard, may_time_out)));
+                    continue;
+                }
+                self.note_failure(failure);
+            }
+            pieces.push(Piece {
+                kind: job.kind,
+                models: self.asked.positions(&shard.models),
+                result,
+            });
+        }
+        pieces
+    }
+
+    /// What one failure says about the queries that have not been sent yet.
+    fn note_failure(&self, failure: &Failure) {
+        let second_timeout = failure.kind == collector_core::ErrorKind::Timeout
+            && self.timed_out.swap(true, Ordering::Relaxed);
+        if failure.is_of_the_server() || second_timeout {
+            // Only the first is kept; the others say the same.
+            let _ = self.dead.set(failure.clone());
+        }
+    }
+
+    async fn query(
+        &self,
+        job: &Job,
+        shard: &Shard,
+        clock: Option<&ServerClock>,
+    ) -> Result<Arrived, Failure> {
+        if let Some(failure) = self.dead.get() {
+            return Err(failure.clone());
+        }
+        let text = self.plan.query(job.kind, &self.filter(job, shard), job.grouping);
+        let query = Query { kind: job.kind, text: &text, time: Some(self.moment.time) };
+        let mut rows = Rows::of(job.kind);
+        let answered = self
+            .client
+            .query(query, Expect::Vector, self.budget, &mut |row| {
+                rows.push(&row, self.asked);
+            })
+            .await?;
+        Ok(self.arrived(rows, answered, clock))
+    }
+
+    fn arrived(&self, rows: Rows, answered: Answered, clock: Option<&ServerClock>) -> Arrived {
+        if answered.large {
+            self.too_large.store(true, Ordering::Relaxed);
+        }
+        if let (Some(clock), Some(date)) = (clock, answered.date)
+            && clock.contradicts(date, answered.arrived_at)
+        {
+            self.contradicted.store(true, Ordering::Relaxed);
+        }
+        let complete = answered.incomplete.is_none();
+        if let Some(reason) = answered.incomplete {
+            self.incomplete
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .get_or_insert(reason);
+        }
+        Arrived { rows, complete, at: answered.arrived_at }
+    }
+
+    fn filter(&self, job: &Job, shard: &Shard) -> Filter {
+        if job.kind != QueryKind::CacheConfig {
+            return shard.filter();
+        }
+        let filter = shard.filter_without_models();
+        let label = match self.plan.pod_label {
+            PodLabel::Pod => "pod",
+            PodLabel::PodName => "pod_name",
+            PodLabel::Either => return filter,
+        };
+        // Without models in the filter, a single model would be answered with its whole namespace.
+        if shard.names_models() && (1..=PODS_IN_FILTER_MAX).contains(&job.pods.len()) {
+            filter.and(Matcher::any_of(label, job.pods.iter().map(PodName::as_str)))
+        } else {
+            filter
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What is kept of a model between two looks: quantities that hardly change and are not asked for
+//! each time. Everything of a pod leaves with it, and a model that nobody looks at is forgotten.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use collector_core::{ModelRef, PodName, Tick};
+
+/// The prefix-cache hit rate is taken over five minutes, and cache sizes are constant while a pod
+/// lives; a pod that restarts under its old name may have another size, though. A little less than
+/// a minute, so that a refresh every 30 s asks at each second one in spite of its jitter.
+const SLOW_INTERVAL: Duration = Duration::from_secs(55);
+/// A model that was not looked at for this long is forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
+
+/// Blocks of a pod's KV cache.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct CacheConfig {
+    /// Summed over engines.
+    pub(crate) num_gpu_blocks: Option<u64>,
+    pub(crate) block_size: Option<u64>,
+}
+
+/// What is kept of one pod.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub(crate) struct PodMemory {
+    pub(crate) hit_rate: Option<f64>,
+    pub(crate) cache_config: CacheConfig,
+}
+
+/// What is kept of one model.
+#[derive(Clone, Debug)]
+pub(crate) struct ModelMemory {
+    /// How many pods lived at the last look.
+    pub(crate) live: u32,
+    /// Those of them whose cache size is known, or known to be unknown.
+    pub(crate) pods: HashMap<PodName, PodMemory>,
+    /// When hit rates were last asked for.
+    pub(crate) hit_rates_at: Option<Tick>,
+    /// When cache sizes were last asked for.
+    pub(crate) cache_config_at: Option<Tick>,
+    pub(crate) looked_at: Tick,
+}
+
+impl ModelMemory {
+    /// Whether hit rates are to be asked for again.
+    pub(crate) fn hit_rates_due(&self, now: Tick) -> bool {
+        self.hit_rates_at.is_none_or(|at| at.age(now) >= SLOW_INTERVAL)
+    }
+
+    /// Whether cache sizes are to be asked for again, given who lives now.
+    pub(crate) fn cache_config_due<'a>(
+        &self,
+        now: Tick,
+        mut alive: impl Iterator<Item = &'a PodName>,
+    ) -> bool {
+        self.cache_config_at.is_none_or(|at| at.age(now) >= SLOW_INTERVAL)
+            || alive.any(|pod| !self.pods.contains_key(pod))
+    }
+}
+
+/// What is kept of all models.
+#[derive(Debug, Default)]
+pub(crate) struct Memory(Mutex<HashMap<ModelRef, ModelMemory>>);
+
+impl Memory {
+    /// What is kept of a model.
+    pub(crate) fn of(&self, model: &ModelRef) -> Option<ModelMemory> {
+        self.lock().get(model).cloned()
+    }
+
+    /// How many pods a model had at the last look.
+    pub(crate) fn pods_of(&self, model: &ModelRef) -> Option<u32> {
+        Some(self.lock().get(model)?.live)
+    }
+
+    /// Replaces what is kept of a model, and forgets models that nobody looks at. An older look
+    /// that ends late changes nothing.
+    pub(crate) fn keep(&self, kept: Vec<(ModelRef, ModelMemory)>, now: Tick) {
+        let mut models = self.lock();
+        for (model, memory) in kept {
+            let newer = models.get(&model).is_some_and(|known| known.looked_at > memory.looked_at);
+            if !newer {
+                models.insert(model, memory);
+            }
+        }
+        models.retain(|_, memory| memory.looked_at.age(now) < FORGET_AFTER);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ModelRef, ModelMemory>> {
+        // Each change is one insertion, so a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Tick {
+        Tick::from_nanos(1 << 62) + Duration::from_secs(seconds)
+    }
+
+    fn memory(pods: &[&str], looked_at: Tick) -> ModelMemory {
+        ModelMemory {
+            live: u32::try_from(pods.len()).unwrap(),
+            pods: pods.iter().map(|pod| ((*pod).into(), PodMemory::default())).collect(),
+            hit_rates_at: Some(looked_at),
+            cache_config_at: Some(looked_at),
+            looked_at,
+        }
+    }
+
+    #[test]
+    fn slow_quantities_are_due_each_minute_and_cache_sizes_with_each_new_pod() {
+        let memory = memory(&["a"], at(0));
+        let pods: [PodName; 2] = ["a".into(), "b".into()];
+        assert!(!memory.hit_rates_due(at(30)));
+        assert!(memory.hit_rates_due(at(58)));
+        assert!(!memory.cache_config_due(at(30), pods[..1].iter()));
+        assert!(memory.cache_config_due(at(30), pods.iter()));
+        assert!(memory.cache_config_due(at(58), pods[..1].iter()));
+    }
+
+    #[test]
+    fn a_late_old_look_changes_nothing_and_idle_models_are_forgotten() {
+        let all = Memory::default();
+        let model = ModelRef::new("m", "n");
+        all.keep(vec![(model.clone(), memory(&["a", "b"], at(10)))], at(10));
+        all.keep(vec![(model.clone(), memory(&["a"], at(5)))], at(11));
+        assert_eq!(all.pods_of(&model), Some(2));
+        all.keep(Vec::new(), at(700));
+        assert_eq!(all.pods_of(&model), None);
+    }
+}

@@ -1,0 +1,166 @@
+//! The server's clock, seen from ours: when to evaluate, and how old a sample is.
+//!
+//! Only durations cross from one clock to the other, so that neither a wrong wall clock here nor
+//! one there makes a value look younger or older than it is.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use collector_core::Tick;
+
+use crate::promql::EvalTime;
+
+/// A reading of the server's clock that is worse than half of this is taken again.
+pub(crate) const ROUND_TRIP_GOOD: Duration = Duration::from_millis(100);
+/// A `Date` header has whole seconds and is as old as the answer took.
+const DATE_TOLERANCE: Duration = Duration::from_millis(2_500);
+
+/// What the server's clock said at one tick of ours.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServerClock {
+    /// Since the epoch.
+    server: Duration,
+    at: Tick,
+    /// What the question took; the reading is off by half of it at most.
+    pub(crate) round_trip: Duration,
+}
+
+impl ServerClock {
+    /// From an answer to `time()`. `None` when that was no time of day.
+    pub(crate) fn new(seconds: f64, sent_at: Tick, arrived_at: Tick) -> Option<Self> {
+        // From 2001 to 2286: below and above, it is something else.
+        if !(1e9..1e10).contains(&seconds) {
+            return None;
+        }
+        let round_trip = sent_at.age(arrived_at);
+        Some(Self {
+            server: Duration::try_from_secs_f64(seconds).ok()?,
+            at: sent_at + round_trip / 2,
+            round_trip,
+        })
+    }
+
+    /// From a `Date` header, for a server that does not answer `time()`: right to a second.
+    pub(crate) fn from_date(date: SystemTime, arrived_at: Tick) -> Option<Self> {
+        Some(Self {
+            server: date.duration_since(UNIX_EPOCH).ok()? + Duration::from_millis(500),
+            at: arrived_at,
+            round_trip: Duration::ZERO,
+        })
+    }
+
+    /// The moment of a tick, on both clocks. Whole milliseconds, as the server counts.
+    pub(crate) fn moment(&self, tick: Tick) -> Moment {
+        let server = self.server_time(tick);
+        let millis = u64::try_from(server.as_millis()).unwrap_or(u64::MAX);
+        Moment {
+            tick: tick - Duration::from_nanos(u64::from(server.subsec_nanos() % 1_000_000)),
+            time: EvalTime(millis),
+        }
+    }
+
+    /// The server's clock is not where it should be by now.
+    pub(crate) fn contradicts(&self, date: SystemTime, arrived_at: Tick) -> bool {
+        let expected = UNIX_EPOCH + self.server_time(arrived_at);
+        let apart = expected.duration_since(date).unwrap_or_else(|error| error.duration());
+        apart > DATE_TOLERANCE
+    }
+
+    /// How far the server's clock is ahead of a wall clock of ours, in seconds.
+    pub(crate) fn ahead_of(&self, wall: SystemTime, now: Tick) -> f64 {
+        let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.server_time(now).as_secs_f64() - wall.as_secs_f64()
+    }
+
+    fn server_time(&self, tick: Tick) -> Duration {
+        // One of the two is zero.
+        (self.server + self.at.age(tick)).saturating_sub(self.at.until(tick))
+    }
+}
+
+/// One moment on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// On ours.
+    pub(crate) tick: Tick,
+    /// On the server's.
+    pub(crate) time: EvalTime,
+}
+
+impl Moment {
+    /// When, on our clock, a sample was taken that the server stamped `stamp`, in an answer that was
+    /// evaluated at `evaluated` and arrived at `arrived_at`. `None` when the stamp is no time.
+    ///
+    /// A server that evaluated at the moment it was asked for dates the sample by that moment,
+    /// however long the answer took. One that chose a time of its own did so before it answered.
+    pub(crate) fn sampled_at(&self, stamp: f64, evaluated: f64, arrived_at: Tick) -> Option<Tick> {
+        let asked = self.time.seconds();
+        let (tick, evaluated) = if evaluated.is_nan() || (evaluated - asked).abs() < 0.002 {
+            (self.tick, asked)
+        } else {
+            (arrived_at, evaluated)
+        };
+        let age = evaluated - stamp;
+        // Older than a century, or later than that: not a time.
+        if age.is_nan() || age.abs() > 3e9 {
+            return None;
+        }
+        let distance = Duration::try_from_secs_f64(age.abs()).ok()?;
+        // A sample from the future is as old as now.
+        Some(if age >= 0.0 { tick - distance } else { (tick + distance).min(arrived_at) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tick(millis: u64) -> Tick {
+        Tick::from_nanos(1 << 62) + Duration::from_millis(millis)
+    }
+
+    fn clock() -> ServerClock {
+        ServerClock::new(1_732_000_000.0, tick(0), tick(20)).unwrap()
+    }
+
+    #[test]
+    fn the_server_read_its_clock_half_way_between_question_and_answer() {
+        assert_eq!(clock().moment(tick(10)).time, EvalTime(1_732_000_000_000));
+        assert_eq!(clock().moment(tick(1510)).time, EvalTime(1_732_000_001_500));
+        assert_eq!(clock().moment(tick(0)).time, EvalTime(1_731_999_999_990));
+    }
+
+    #[test]
+    fn age_counts_from_the_evaluation_and_not_from_the_answer() {
+        let moment = clock().moment(tick(1010));
+        let sampled =
+            |stamp, evaluated, arrived| moment.sampled_at(stamp, evaluated, tick(arrived)).unwrap();
+        // An answer that took four seconds does not make its sample younger.
+        let at = sampled(1_732_000_000.25, 1_732_000_001.0, 5_000);
+        assert_eq!(at.age(tick(1010)), Duration::from_millis(750));
+        // The server evaluated at a time of its own.
+        let at = sampled(1_732_003_600.0, 1_732_003_645.0, 5_000);
+        assert_eq!(at.age(tick(5_000)), Duration::from_secs(45));
+        // From the future.
+        let at = sampled(1_732_009_999.0, 1_732_000_001.0, 5_000);
+        assert_eq!(at, tick(5_000));
+        for stamp in [f64::NAN, f64::INFINITY, -1e300, 1e300] {
+            assert_eq!(moment.sampled_at(stamp, f64::NAN, tick(2000)), None);
+        }
+    }
+
+    #[test]
+    fn a_jump_of_the_servers_clock_shows_in_the_date() {
+        let date = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        assert!(!clock().contradicts(date(1_732_000_000), tick(900)));
+        assert!(!clock().contradicts(date(1_732_000_001), tick(900)));
+        assert!(clock().contradicts(date(1_732_003_600), tick(900)));
+        assert!(clock().contradicts(date(1_731_996_400), tick(900)));
+    }
+
+    #[test]
+    fn what_is_no_time_of_day_is_no_clock() {
+        for seconds in [0.42, f64::NAN, f64::INFINITY, 1e18, -1.0] {
+            assert!(ServerClock::new(seconds, tick(0), tick(1)).is_none());
+        }
+    }
+}

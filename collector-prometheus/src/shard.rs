@@ -1,0 +1,371 @@
+//! Which models share a query, and how a query that is too large is split.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use collector_core::{ModelId, ModelRef, Namespace};
+
+use crate::names::Names;
+use crate::promql::{Filter, Matcher};
+
+/// Bytes that a query may have. VictoriaMetrics refuses 16 KiB.
+const QUERY_BYTES_MAX: usize = 12_000;
+/// What a query has besides its filters.
+const TEMPLATE_BYTES: usize = 800;
+/// Up to here a filter on models costs the server less than the other models of the namespace do.
+const MODELS_IN_FILTER_MAX: usize = 10;
+
+/// A group of models that one query asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Shard {
+    /// In order of namespace, then model.
+    pub(crate) models: Vec<ModelRef>,
+    width: Width,
+}
+
+/// What the filter of a shard lets through. Rows of models that nobody asked for are left out by
+/// the reader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Width {
+    /// All the server holds.
+    Server,
+    /// All in the models' namespaces.
+    Namespaces,
+    /// These models.
+    Models,
+}
+
+impl Shard {
+    fn new(models: Vec<ModelRef>, width: Width) -> Self {
+        Self { models, width }
+    }
+
+    /// The filter of the shard's queries.
+    pub(crate) fn filter(&self) -> Filter {
+        match self.width {
+            Width::Server => Filter::default(),
+            Width::Namespaces => Filter(vec![self.namespaces_matcher()]),
+            Width::Models => Filter(vec![
+                self.namespaces_matcher(),
+                Matcher::any_of(
+                    "model_name",
+                    distinct(self.models.iter().map(|m| m.model.as_str())),
+                ),
+            ]),
+        }
+    }
+
+    /// The filter for series that carry no model.
+    pub(crate) fn filter_without_models(&self) -> Filter {
+        match self.width {
+            Width::Server => Filter::default(),
+            Width::Namespaces | Width::Models => Filter(vec![self.namespaces_matcher()]),
+        }
+    }
+
+    /// Whether the filter names models, so that what carries none is better asked for by pod.
+    pub(crate) fn names_models(&self) -> bool {
+        self.width == Width::Models
+    }
+
+    fn namespaces_matcher(&self) -> Matcher {
+        Matcher::any_of("namespace", self.namespaces())
+    }
+
+    fn namespaces(&self) -> Vec<&str> {
+        distinct(self.models.iter().map(|m| m.namespace.as_str()))
+    }
+
+    /// The same models in smaller pieces: halves by namespace, or by model within one namespace, or
+    /// the single model under a narrower filter. Empty when there is nothing to split.
+    pub(crate) fn split(&self) -> Vec<Self> {
+        let namespaces = self.namespaces();
+        let (at, width) = match (self.models.len(), namespaces.len(), self.width) {
+            (0 | 1, _, Width::Models) => return Vec::new(),
+            (0 | 1, ..) => return vec![Self::new(self.models.clone(), Width::Models)],
+            (all, 1, _) => (all / 2, Width::Models),
+            (_, several, width) => {
+                let boundary = namespaces[several / 2];
+                let at = self.models.partition_point(|model| model.namespace.as_str() < boundary);
+                let width = match width {
+                    Width::Server => Width::Namespaces,
+                    width => width,
+                };
+                (at, width)
+            }
+        };
+        let (left, right) = self.models.split_at(at);
+        vec![Self::new(left.to_vec(), width), Self::new(right.to_vec(), width)]
+    }
+
+    /// The fewest pieces whose filters fit into a query.
+    fn fitting(self, budget: usize) -> Vec<Self> {
+        if self.filter().to_string().len() <= budget {
+            return vec![self];
+        }
+        let pieces = self.split();
+        if pieces.is_empty() {
+            // A single model always fits: long names are cut.
+            return vec![self];
+        }
+        pieces.into_iter().flat_map(|piece| piece.fitting(budget)).collect()
+    }
+}
+
+/// Each text once, in order.
+fn distinct<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = HashSet::new();
+    texts.filter(|text| seen.insert(*text)).collect()
+}
+
+/// What is known about the size of a look before it is taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Census {
+    /// Pods of the models asked, at the last look at them.
+    pub(crate) asked: u64,
+    /// Pods that the server holds; `None` when it did not say.
+    pub(crate) on_server: Option<u64>,
+}
+
+/// How many pods go into one query; learns from what the server refuses.
+#[derive(Debug)]
+pub(crate) struct Sharder {
+    /// Pods of one group.
+    limit: AtomicU32,
+    /// Looks without trouble since the limit was last changed.
+    calm: AtomicU32,
+}
+
+/// Pods of one group to begin with: an answer of some 250 KB. A fleet of 300 variants is one group.
+const PODS_MAX: u32 = 2_500;
+/// Looks without trouble before a group may grow again.
+const CALM_LOOKS: u32 = 10;
+
+impl Sharder {
+    pub(crate) const fn new() -> Self {
+        Self { limit: AtomicU32::new(PODS_MAX), calm: AtomicU32::new(0) }
+    }
+
+    /// The shards of a look at `models`, which are distinct.
+    ///
+    /// `pods_of` tells how many pods a model had at the last look.
+    pub(crate) fn shards(
+        &self,
+        mut models: Vec<ModelRef>,
+        names: Names,
+        census: Census,
+        waiting: bool,
+        pods_of: impl Fn(&ModelRef) -> Option<u32>,
+    ) -> Vec<Shard> {
+        models.sort_unstable();
+        let selectors = if names.mixed() { 2 } else { 1 };
+        let budget = QUERY_BYTES_MAX / selectors - TEMPLATE_BYTES;
+        let few = models.len() <= MODELS_IN_FILTER_MAX;
+        if few || waiting {
+            let bytes: usize =
+                models.iter().map(|model| Matcher::bytes_of(model.model.as_str())).sum();
+            if few || bytes < budget / 2 {
+                return Shard::new(models, Width::Models).fitting(budget);
+            }
+        }
+        // Pods of a model that was never looked at: what a model usually has.
+        let pods_of = |model: &ModelRef| u64::from(pods_of(model).unwrap_or(4).max(1));
+        let limit = u64::from(self.limit.load(Ordering::Relaxed));
+        let most_of_the_server =
+            census.on_server.is_some_and(|total| census.asked * 10 > total * 7);
+        if most_of_the_server && census.on_server.is_some_and(|total| total <= limit) {
+            return vec![Shard::new(models, Width::Server)];
+        }
+        let mut shards = Vec::new();
+        let mut group: Vec<ModelRef> = Vec::new();
+        let mut pods = 0;
+        for namespace in models.chunk_by(|a, b| a.namespace == b.namespace) {
+            let more: u64 = namespace.iter().map(pods_of).sum();
+            if !group.is_empty() && pods + more > limit {
+                shards.push(Shard::new(std::mem::take(&mut group), Width::Namespaces));
+                pods = 0;
+            }
+            group.extend_from_slice(namespace);
+            pods += more;
+        }
+        if !group.is_empty() {
+            shards.push(Shard::new(group, Width::Namespaces));
+        }
+        shards.into_iter().flat_map(|shard| shard.fitting(budget)).collect()
+    }
+
+    /// The server found a query too large, or its answer was.
+    pub(crate) fn too_large(&self) {
+        self.calm.store(0, Ordering::Relaxed);
+        let limit = self.limit.load(Ordering::Relaxed);
+        self.limit.store((limit / 2).max(1), Ordering::Relaxed);
+    }
+
+    /// A look ended without such trouble.
+    pub(crate) fn went_well(&self) {
+        if self.calm.fetch_add(1, Ordering::Relaxed) + 1 >= CALM_LOOKS {
+            self.calm.store(0, Ordering::Relaxed);
+            let limit = self.limit.load(Ordering::Relaxed);
+            self.limit.store(limit.saturating_mul(2).min(PODS_MAX), Ordering::Relaxed);
+        }
+    }
+}
+
+/// The models of a look: who was asked for, and where rows belong.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    models: Vec<ModelRef>,
+    index: HashMap<Namespace, HashMap<ModelId, u32>>,
+}
+
+impl Asked {
+    /// Each model once.
+    pub(crate) fn new(models: &[ModelRef]) -> Self {
+        let mut asked = Self { models: Vec::new(), index: HashMap::new() };
+        for model in models {
+            let next = u32::try_from(asked.models.len()).unwrap_or(u32::MAX);
+            let known = asked.index.entry(model.namespace.clone()).or_default();
+            if !known.contains_key(&model.model) {
+                known.insert(model.model.clone(), next);
+                asked.models.push(model.clone());
+            }
+        }
+        asked
+    }
+
+    /// The models.
+    pub(crate) fn models(&self) -> &[ModelRef] {
+        &self.models
+    }
+
+    /// Where a model stands in [`models`](Self::models).
+    pub(crate) fn position(&self, namespace: &str, model: &str) -> Option<usize> {
+        self.index.get(namespace)?.get(model).map(|position| *position as usize)
+    }
+
+    /// Where several models stand.
+    pub(crate) fn positions(&self, models: &[ModelRef]) -> Vec<usize> {
+        models
+            .iter()
+            .filter_map(|model| self.position(model.namespace.as_str(), model.model.as_str()))
+            .collect()
+    }
+
+    /// The namespace of that name, if any model in it was asked for.
+    pub(crate) fn namespace(&self, namespace: &str) -> Option<Namespace> {
+        let (namespace, _) = self.index.get_key_value(namespace)?;
+        Some(namespace.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fleet(namespaces: usize, models: usize) -> Vec<ModelRef> {
+        (0..namespaces)
+            .flat_map(|n| {
+                (0..models).map(move |m| ModelRef::new(format!("m{m:03}"), format!("ns{n:03}")))
+            })
+            .collect()
+    }
+
+    const NAMES: Names = Names {
+        kv_cache: crate::names::Alias::New,
+        itl: crate::names::Alias::New,
+        prefix_cache: true,
+        any: true,
+    };
+
+    fn census(asked: u64, on_server: u64) -> Census {
+        Census { asked, on_server: Some(on_server) }
+    }
+
+    fn shards(sharder: &Sharder, models: Vec<ModelRef>, census: Census) -> Vec<Shard> {
+        sharder.shards(models, NAMES, census, false, |_| Some(4))
+    }
+
+    #[test]
+    fn ten_and_three_hundred_variants_are_one_shard() {
+        let sharder = Sharder::new();
+        for models in [fleet(1, 10), fleet(30, 10), fleet(1, 300)] {
+            let count = shards(&sharder, models, census(0, 1200)).len();
+            assert_eq!(count, 1);
+        }
+    }
+
+    #[test]
+    fn a_thousand_variants_are_a_few_shards_that_hold_each_model_once() {
+        let models = fleet(50, 20);
+        let shards = shards(&Sharder::new(), models.clone(), census(4000, 100_000));
+        assert!((2..=4).contains(&shards.len()), "{}", shards.len());
+        let mut all: Vec<ModelRef> = shards.iter().flat_map(|s| s.models.clone()).collect();
+        all.sort_unstable();
+        assert!(all == models, "each model once");
+    }
+
+    #[test]
+    fn the_filter_is_dropped_when_most_of_the_server_is_asked_for() {
+        let sharder = Sharder::new();
+        let filter = |census| shards(&sharder, fleet(3, 10), census)[0].filter().to_string();
+        assert_eq!(filter(census(120, 150)), "");
+        assert_eq!(filter(census(120, 300)), r#"{namespace=~"ns000|ns001|ns002"}"#);
+    }
+
+    #[test]
+    fn few_models_are_asked_for_by_name() {
+        let shards = shards(&Sharder::new(), fleet(1, 2), census(8, 8));
+        assert_eq!(shards[0].filter().to_string(), r#"{namespace="ns000",model_name=~"m000|m001"}"#);
+        assert_eq!(shards[0].filter_without_models().to_string(), r#"{namespace="ns000"}"#);
+    }
+
+    #[test]
+    fn no_filter_outgrows_a_query() {
+        let long: Vec<ModelRef> = (0..9)
+            .map(|i| ModelRef::new(format!("{i}{}", "\\".repeat(5000)), "x".repeat(5000)))
+            .collect();
+        let many: Vec<ModelRef> =
+            (0..2000).map(|i| ModelRef::new("m", format!("{i:04}{}", "n".repeat(59)))).collect();
+        for models in [long, many] {
+            for names in [NAMES, Names::UNKNOWN] {
+                let count = models.len();
+                let shards =
+                    Sharder::new().shards(models.clone(), names, census(1, 1), true, |_| None);
+                assert_eq!(shards.iter().map(|s| s.models.len()).sum::<usize>(), count);
+                for shard in shards {
+                    let selectors = if names.mixed() { 2 } else { 1 };
+                    let bytes = shard.filter().to_string().len() * selectors;
+                    assert!(bytes + TEMPLATE_BYTES <= QUERY_BYTES_MAX, "{bytes}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn splitting_ends_at_one_model() {
+        let mut shards = shards(&Sharder::new(), fleet(3, 5), census(1, 100));
+        assert_eq!(shards.len(), 1);
+        let mut singles = 0;
+        while let Some(shard) = shards.pop() {
+            let pieces = shard.split();
+            if pieces.is_empty() {
+                singles += shard.models.len();
+            }
+            shards.extend(pieces);
+        }
+        assert_eq!(singles, 15);
+    }
+
+    #[test]
+    fn groups_shrink_at_once_and_grow_back_after_ten_calm_looks() {
+        let sharder = Sharder::new();
+        let count = || shards(&sharder, fleet(50, 10), census(2000, 100_000)).len();
+        assert_eq!(count(), 1);
+        sharder.too_large();
+        assert_eq!(count(), 2);
+        (0..9).for_each(|_| sharder.went_well());
+        assert_eq!(count(), 2);
+        sharder.went_well();
+        assert_eq!(count(), 1);
+    }
+}
