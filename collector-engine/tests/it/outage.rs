@@ -2,7 +2,7 @@
 
 use collector_core::{CollectError, ErrorKind, Freshness, MetricsCollector as _, Source};
 
-use crate::setup::{config, llama, pass, secs, setup, setup_with};
+use crate::setup::{config, llama, pass, secs, setup, setup_with, variant, variants};
 
 #[tokio::test(start_paused = true)]
 async fn through_an_outage_the_last_good_value_ages_until_it_is_unavailable() {
@@ -77,4 +77,21 @@ async fn nothing_cached_and_the_backend_down_is_the_backends_error() {
     assert_eq!(error.reason_name(), "FakeError");
     assert!(setup.collector.tracked().is_empty());
     assert_eq!(setup.collector.cache_size(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configured_model_says_when_it_was_last_seen_however_long_ago_that_is() {
+    let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker();
+    pass(secs(1)).await;
+    setup.backend.fail(ErrorKind::Connect);
+    // Longer than anybody would remember a model that is merely read now and then.
+    pass(secs(1000)).await;
+    let tracked = setup.collector.tracked();
+    let Err(CollectError::Unavailable { age, cause, .. }) = &tracked[0].replicas else {
+        panic!("{:?}", tracked[0].replicas)
+    };
+    assert!(age.abs_diff(secs(1000)) <= secs(30), "{age:?}");
+    assert_eq!(cause.as_ref().unwrap().kind(), ErrorKind::Connect);
 }
