@@ -58,6 +58,8 @@ async fn a_missing_model_is_an_error_with_the_nearest_names_and_is_remembered_fo
     assert_eq!((setup.backend.fetches(), setup.backend.list_calls()), (1, 1));
     let Err(CollectError::Missing { nearest, .. }) = read("qwen").await else { panic!() };
     assert_eq!(nearest.namespaces[0].as_str(), "dev");
+    // What exists was asked a moment ago.
+    assert_eq!(setup.backend.list_calls(), 1);
     assert!(setup.collector.tracked().is_empty());
     pass(secs(10)).await;
     assert!(read("lama").await.is_err());
