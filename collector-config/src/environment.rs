@@ -187,5 +187,6 @@ mod tests {
         }
         assert!(!is_service_link("PORTS", "80"));
         assert!(!is_service_link("LISTEN_PORT", "80"));
+        assert!(!is_service_link("SERVER__PORT", "tcp://10.0.0.1:80"));
     }
 }

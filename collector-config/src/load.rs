@@ -175,6 +175,7 @@ fn extract<T>(
             return None;
         };
         let Setting { key, origin, .. } = settings.remove(place);
+        // figment's words hold the value.
         let message = if key.kind == Kind::Secret {
             "its value cannot be used".to_owned()
         } else {

@@ -48,6 +48,7 @@ mod tests {
     fn misspelt_misplaced_and_camel_case_names_find_theirs() {
         check("cache.tll", Some("cache.ttl"));
         check("ttl", Some("cache.ttl"));
+        check("tl", Some("cache.ttl"));
         check("cache.cleanupInterval", Some("cache.cleanup_interval"));
         check("Backends", Some("backend"));
         check("server.adress", None);

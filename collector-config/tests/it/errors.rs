@@ -84,6 +84,20 @@ fn an_unknown_key_is_told_with_its_line_and_the_nearest() {
 }
 
 #[test]
+fn errors_stand_in_the_order_of_the_file() {
+    let unknown = "unknown key; `collector config show --defaults` lists those there are";
+    check(
+        "zzzzzzzz = 1\naaaaaaaaaa = 1\n[mmmmmmmmmm]\n[bbbbbbbbbb]\n",
+        &[
+            &format!("FILE:1: zzzzzzzz: {unknown}"),
+            &format!("FILE:2: aaaaaaaaaa: {unknown}"),
+            &format!("FILE:3: mmmmmmmmmm: {unknown}"),
+            &format!("FILE:4: bbbbbbbbbb: {unknown}"),
+        ],
+    );
+}
+
+#[test]
 fn a_value_of_the_wrong_type_is_told_without_showing_it() {
     check(
         "backend = 3\n[cache]\nenabled = \"yes\"\nmax_entries = \"many\"\nttl = true\n\
@@ -257,6 +271,10 @@ fn a_backend_that_this_build_does_not_have_is_an_error_and_its_section_no_second
 
 #[test]
 fn every_wrong_variant_is_told_with_its_place() {
+    check(
+        "[[variants]]\nname = \"a\"\nnamespac = \"n\"\nmodel = \"m\"\n",
+        &["FILE:3: variants[0].namespac: unknown key; did you mean namespace?"],
+    );
     let variant = |name: &str, more: &str| {
         format!("[[variants]]\nname = \"{name}\"\nnamespace = \"n\"\nmodel = \"m\"\n{more}\n")
     };

@@ -36,6 +36,14 @@ fn each_layer_beats_those_below_it_and_is_named() {
 }
 
 #[test]
+fn a_variable_of_another_tool_beats_the_file() {
+    let file = ConfigFile::toml("[cache]\nttl = \"40s\"\n");
+    let env = [URL, ("PROMETHEUS_METRICS_CACHE_TTL", "50s")];
+    let loaded = file.loader().env(variables(&env)).load().unwrap();
+    assert_eq!(loaded.config.cache.ttl, Duration::from_secs(50));
+}
+
+#[test]
 fn a_url_in_the_environment_is_all_that_it_takes() {
     let env = [("PROMETHEUS_BASE_URL", "http://localhost:9090"), ("PROMETHEUS_ALLOW_HTTP", "true")];
     let loaded = Loader::new().env(variables(&env)).load().unwrap();
@@ -119,7 +127,9 @@ fn the_cache_is_set_by_the_variables_of_the_prometheus_collector() {
         ("PROMETHEUS_METRICS_CACHE_STALE_THRESHOLD", "3m"),
         ("PROMETHEUS_METRICS_CACHE_UNAVAILABLE_THRESHOLD", "10m"),
     ];
-    let cache = Loader::new().env(variables(&env)).load().unwrap().config.cache;
+    let loaded = Loader::new().env(variables(&env)).load().unwrap();
+    assert_eq!(loaded.warnings, [""; 0]);
+    let cache = loaded.config.cache;
     assert!(!cache.enabled);
     assert_eq!(cache.ttl, Duration::from_secs(60));
     assert_eq!(cache.cleanup_interval, Duration::from_secs(120));
@@ -188,6 +198,9 @@ fn a_section_of_a_backend_that_nobody_asks_for_is_ignored_aloud() {
             format!("environment variable EPP_METRIC_READER_BEARER_TOKEN {reason}"),
         ]
     );
+    // Where it is asked for, that is the error.
+    let read = file.loader().flag("backend", "epp", "--backend").read().unwrap();
+    assert_eq!(read.warnings, [""; 0]);
 }
 
 #[test]
