@@ -103,7 +103,7 @@ impl PrometheusBackend {
         let plan = learnt.shape.plan(self.config.effective_window());
         let mut look = Look::new(&self.client, budget, asked, plan, moment);
         look.liveness(&shards, &learnt.clock, &mut assembly).await?;
-        if look.clock_contradicted() {
+        if learnt.date_trusted && look.clock_contradicted() {
             // The server's clock has jumped since it was read: who lives was asked for a time that
             // is not now. Once more; a Date that still differs is wrong itself.
             self.learner.suspect_clock();
@@ -112,6 +112,9 @@ impl PrometheusBackend {
             assembly = Assembly::new(asked, moment);
             look = Look::new(&self.client, budget, asked, plan, moment);
             look.liveness(&shards, &learnt.clock, &mut assembly).await?;
+            if look.clock_contradicted() {
+                self.learner.distrust_date().await;
+            }
         }
         if look.cache_config(self.cache_config_due(&shards, asked, &assembly), &mut assembly).await
         {

@@ -255,7 +255,10 @@ impl Context {
                 CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
             ) => failed("the server's certificate is not valid yet".into())
                 .with_remedy("is this machine's clock right?"),
-            Tls::InvalidCertificate(CertificateError::UnknownIssuer) if self.has_ca => failed(
+            // A bad signature is that of another authority of the same name, one made anew for example.
+            Tls::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            ) if self.has_ca => failed(
                 "the server's certificate is self-signed or signed by an authority that \
                  prometheus.ca_cert_path does not hold"
                     .into(),

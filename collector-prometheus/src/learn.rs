@@ -30,6 +30,8 @@ const SKEW_LOGGED: f64 = 5.0;
 pub(crate) struct Learnt {
     pub(crate) clock: ServerClock,
     pub(crate) shape: Shape,
+    /// The `Date` header and `time()` agreed so far, so that a difference is a jump.
+    pub(crate) date_trusted: bool,
     clock_at: Tick,
     shape_at: Tick,
 }
@@ -116,7 +118,9 @@ impl Learner {
                 }
             }
         };
-        let known = Learnt { clock, shape, clock_at, shape_at };
+        let date_trusted =
+            before.is_none_or(|known| known.date_trusted || known.clock_at != clock_at);
+        let known = Learnt { clock, shape, date_trusted, clock_at, shape_at };
         *learnt = Some(known);
         Ok(known)
     }
@@ -145,6 +149,14 @@ impl Learner {
     /// The server's clock has jumped: it is asked again by the next [`learn`](Self::learn).
     pub(crate) fn suspect_clock(&self) {
         self.clock_wrong.store(true, Ordering::Relaxed);
+    }
+
+    /// The `Date` header differs from what the server has just said for `time()`: it is not looked
+    /// at until the clock is read again.
+    pub(crate) async fn distrust_date(&self) {
+        if let Some(known) = &mut *self.learnt.lock().await {
+            known.date_trusted = false;
+        }
     }
 
     async fn lock(&self, budget: Budget<'_>) -> Result<MutexGuard<'_, Option<Learnt>>, Failure> {

@@ -315,7 +315,10 @@ mod tests {
     #[test]
     fn few_models_are_asked_for_by_name() {
         let shards = shards(&Sharder::new(), fleet(1, 2), census(8, 8));
-        assert_eq!(shards[0].filter().to_string(), r#"{namespace="ns000",model_name=~"m000|m001"}"#);
+        assert_eq!(
+            shards[0].filter().to_string(),
+            r#"{namespace="ns000",model_name=~"m000|m001"}"#
+        );
         assert_eq!(shards[0].filter_without_models().to_string(), r#"{namespace="ns000"}"#);
     }
 

@@ -1,0 +1,288 @@
+//! A PromQL server that answers from a script.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, UNIX_EPOCH};
+
+use collector_core::{
+    Answer, Ask, Backend, BackendError, Clock, ManualClock, ModelRef, ModelSample, Urgency,
+};
+use collector_prometheus::{PrometheusBackend, PrometheusConfig};
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
+
+/// The evaluation time of a clock that nobody moved.
+pub(crate) const NOW: f64 = 1_732_000_000.0;
+
+/// Makes an answer from the parameters of a request; `None` leaves it to the next rule.
+type Rule = Box<dyn Fn(&Parameters) -> Option<ResponseTemplate> + Send + Sync>;
+
+/// What was asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Parameters {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) time: Option<f64>,
+    pub(crate) headers: wiremock::http::HeaderMap,
+}
+
+impl Parameters {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+#[derive(Default)]
+struct Script {
+    /// Seconds by which the `Date` header is ahead of the script's time.
+    date_ahead: Mutex<u64>,
+    clock: Arc<ManualClock>,
+    rules: Mutex<Vec<Rule>>,
+    asked: Mutex<Vec<Parameters>>,
+}
+
+struct Responder(Arc<Script>);
+
+impl Respond for Responder {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let text = if request.method.as_str() == "GET" {
+            request.url.query().unwrap_or_default().to_owned()
+        } else {
+            String::from_utf8(request.body.clone()).unwrap()
+        };
+        let mut parameters = Parameters {
+            method: request.method.to_string(),
+            path: request.url.path().to_owned(),
+            headers: request.headers.clone(),
+            ..Parameters::default()
+        };
+        for (key, value) in url::form_urlencoded::parse(text.as_bytes()) {
+            match &*key {
+                "query" => parameters.query = value.into_owned(),
+                "time" => parameters.time = value.parse().ok(),
+                "timeout" => assert!(value.ends_with("ms"), "{value}"),
+                other => panic!("the parameter {other:?} is none"),
+            }
+        }
+        assert!(parameters.query.len() <= 12_000, "a query of {} bytes", parameters.query.len());
+        self.0.asked.lock().unwrap().push(parameters.clone());
+        let rules = self.0.rules.lock().unwrap();
+        let answer = rules.iter().find_map(|rule| rule(&parameters));
+        let passed = self.0.clock.wall().duration_since(UNIX_EPOCH).unwrap();
+        let ahead = Duration::from_secs(*self.0.date_ahead.lock().unwrap());
+        let date = UNIX_EPOCH + Duration::from_secs(1_732_000_000) + passed + ahead;
+        answer
+            .unwrap_or_else(|| vector(&[]))
+            .insert_header("date", httpdate::fmt_http_date(date).as_str())
+    }
+}
+
+/// A scripted server and a backend that asks it.
+pub(crate) struct Fake {
+    pub(crate) server: MockServer,
+    script: Arc<Script>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) backend: PrometheusBackend,
+}
+
+impl Fake {
+    /// A server that knows the time and holds nothing.
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn with(set: impl FnOnce(&mut PrometheusConfig)) -> Self {
+        let server = MockServer::start().await;
+        let clock = Arc::new(ManualClock::new());
+        let script = Arc::new(Script { clock: clock.clone(), ..Script::default() });
+        Mock::given(any()).respond_with(Responder(Arc::clone(&script))).mount(&server).await;
+        let mut config = PrometheusConfig {
+            url: server.uri(),
+            allow_http: true,
+            timeout: Duration::from_secs(20),
+            ..PrometheusConfig::default()
+        };
+        set(&mut config);
+        let backend = PrometheusBackend::new(config, clock.clone()).unwrap();
+        let fake = Self { server, script, clock, backend };
+        let clock = Arc::clone(&fake.clock);
+        fake.rule(move |asked| {
+            let passed = clock.wall().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+            (asked.query == "time()").then(|| scalar(NOW + passed))
+        });
+        fake
+    }
+
+    /// Sets the `Date` header ahead of the script's time.
+    pub(crate) fn set_date_ahead(&self, seconds: u64) {
+        *self.script.date_ahead.lock().unwrap() = seconds;
+    }
+
+    /// Answers as `rule` says from now on, where it says something.
+    pub(crate) fn rule(
+        &self,
+        rule: impl Fn(&Parameters) -> Option<ResponseTemplate> + Send + Sync + 'static,
+    ) {
+        self.script.rules.lock().unwrap().insert(0, Box::new(rule));
+    }
+
+    /// Answers queries that hold `part` with these rows, evaluated when it was asked.
+    pub(crate) fn rows(&self, part: &'static str, rows: &[(&str, f64)]) {
+        let rows: Vec<(String, f64)> =
+            rows.iter().map(|(labels, value)| ((*labels).to_owned(), *value)).collect();
+        self.rule(move |asked| {
+            let rows: Vec<(&str, f64)> =
+                rows.iter().map(|(labels, value)| (labels.as_str(), *value)).collect();
+            asked
+                .query
+                .contains(part)
+                .then(|| ok(&vector_text_at(asked.time.unwrap_or(NOW), &rows)))
+        });
+    }
+
+    /// Answers queries that hold `part` with this.
+    pub(crate) fn answer(&self, part: &'static str, answer: ResponseTemplate) {
+        self.rule(move |asked| asked.query.contains(part).then(|| answer.clone()));
+    }
+
+    /// Answers everything with this.
+    pub(crate) fn always(&self, answer: ResponseTemplate) {
+        self.rule(move |_| Some(answer.clone()));
+    }
+
+    /// What was asked since the last call.
+    pub(crate) fn asked(&self) -> Vec<Parameters> {
+        std::mem::take(&mut self.script.asked.lock().unwrap())
+    }
+
+    /// The queries that were asked since the last call.
+    pub(crate) fn queries(&self) -> Vec<String> {
+        self.asked().into_iter().map(|asked| asked.query).collect()
+    }
+
+    pub(crate) async fn look(
+        &self,
+        models: &[ModelRef],
+        per_pod: &[ModelRef],
+        urgency: Urgency,
+    ) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
+        let per_pod: HashSet<ModelRef> = per_pod.iter().cloned().collect();
+        let mut ask = Ask::new(models, &per_pod);
+        ask.urgency = urgency;
+        self.backend.fetch(ask).await
+    }
+
+    /// Looks at `m` in `prod`.
+    pub(crate) async fn answer_for_m(&self) -> Result<Answer, BackendError> {
+        let mut answers = self.look(&[m()], &[], Urgency::Background).await?;
+        assert_eq!(answers.len(), 1);
+        Ok(answers.remove(0).1)
+    }
+
+    /// Looks at `m` in `prod`, which is there.
+    pub(crate) async fn sample(&self) -> ModelSample {
+        found(self.answer_for_m().await.unwrap())
+    }
+
+    /// Why a look fails.
+    pub(crate) async fn failure(&self) -> BackendError {
+        self.answer_for_m().await.unwrap_err()
+    }
+}
+
+pub(crate) fn m() -> ModelRef {
+    ModelRef::new("m", "prod")
+}
+
+#[track_caller]
+pub(crate) fn found(answer: Answer) -> ModelSample {
+    match answer {
+        Answer::Found(sample) => sample,
+        other => panic!("not found: {other:?}"),
+    }
+}
+
+/// A scalar.
+pub(crate) fn scalar(value: f64) -> ResponseTemplate {
+    ok(&format!(
+        r#"{{"status":"success","data":{{"resultType":"scalar","result":[{value},"{value}"]}}}}"#
+    ))
+}
+
+/// A vector of rows that were evaluated at [`NOW`]: their labels without braces, and their values.
+pub(crate) fn vector(rows: &[(&str, f64)]) -> ResponseTemplate {
+    ok(&vector_text(rows))
+}
+
+pub(crate) fn vector_text(rows: &[(&str, f64)]) -> String {
+    vector_text_at(NOW, rows)
+}
+
+pub(crate) fn vector_text_at(time: f64, rows: &[(&str, f64)]) -> String {
+    let rows: Vec<String> = rows
+        .iter()
+        .map(|(labels, value)| format!(r#"{{"metric":{{{labels}}},"value":[{time},"{value}"]}}"#))
+        .collect();
+    format!(
+        r#"{{"status":"success","data":{{"resultType":"vector","result":[{}]}}}}"#,
+        rows.join(",")
+    )
+}
+
+pub(crate) fn ok(body: &str) -> ResponseTemplate {
+    ResponseTemplate::new(200).set_body_raw(body, "application/json")
+}
+
+pub(crate) fn error(status: u16, kind: &str, text: &str) -> ResponseTemplate {
+    ResponseTemplate::new(status).set_body_raw(
+        format!(r#"{{"status":"error","errorType":"{kind}","error":"{text}"}}"#),
+        "application/json",
+    )
+}
+
+/// The labels of a row of `m` in `prod`.
+pub(crate) const POD_0: &str = r#""namespace":"prod","model_name":"m","pod":"m-0""#;
+pub(crate) const POD_1: &str = r#""namespace":"prod","model_name":"m","pod":"m-1""#;
+pub(crate) const MODEL: &str = r#""namespace":"prod","model_name":"m""#;
+
+/// Two pods and their load.
+pub(crate) fn two_pods(fake: &Fake) {
+    fake.rows("num_requests_running{", &[(POD_0, 7.0), (POD_1, 5.0)]);
+    fake.rows("timestamp(", &[(POD_0, NOW - 2.5), (POD_1, NOW - 4.0)]);
+    fake.rows("kv_cache_usage_perc{", &[(POD_0, 0.42), (POD_1, 0.5)]);
+    fake.rows("num_requests_waiting{", &[(POD_0, 3.0), (POD_1, 0.0)]);
+    fake.rows("request_prompt_tokens_count{", &[(MODEL, 2.0)]);
+    fake.rows("request_prompt_tokens_sum{", &[(MODEL, 1024.0)]);
+    fake.rows("request_generation_tokens_sum{", &[(MODEL, 256.0)]);
+    fake.rows("time_to_first_token_seconds_sum{", &[(MODEL, 0.5)]);
+    fake.rows("time_to_first_token_seconds_count{", &[(MODEL, 2.0)]);
+    fake.rows("inter_token_latency_seconds_sum{", &[(MODEL, 5.0)]);
+    fake.rows("inter_token_latency_seconds_count{", &[(MODEL, 250.0)]);
+    fake.rows("prefix_cache_hits_total{", &[(POD_0, 60.0), (POD_1, 0.0)]);
+    fake.rows("prefix_cache_queries_total{", &[(POD_0, 100.0), (POD_1, 0.0)]);
+    let engine = |pod: &str, engine: u8, blocks: &str| {
+        format!(
+            r#""namespace":"prod","pod":"{pod}","engine":"{engine}","num_gpu_blocks":"{blocks}","block_size":"16""#
+        )
+    };
+    let engines = [
+        (engine("m-0", 0, "1000"), 1.0),
+        (engine("m-0", 1, "1001"), 1.0),
+        (engine("m-1", 0, "None"), 1.0),
+    ];
+    let engines: Vec<(&str, f64)> =
+        engines.iter().map(|(labels, value)| (labels.as_str(), *value)).collect();
+    fake.rows("cache_config_info{", &engines);
+    fake.rows(
+        "label_replace",
+        &[
+            (r#""what":"vllm:num_requests_running""#, 2.0),
+            (r#""what":"vllm:kv_cache_usage_perc""#, 2.0),
+            (r#""what":"vllm:inter_token_latency_seconds_count""#, 2.0),
+            (r#""what":"vllm:prefix_cache_hits_total""#, 2.0),
+            (r#""what":"pod""#, 2.0),
+        ],
+    );
+}

@@ -1,0 +1,491 @@
+//! What a look makes of what a server says.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use collector_core::{
+    Answer, Ask, Backend, BackendError, Clock, ErrorKind, Field, FieldSet, ModelRef, Operation,
+    Permit, Permits, Urgency,
+};
+use wiremock::ResponseTemplate;
+
+use crate::fake::{
+    Fake, MODEL, NOW, POD_0, POD_1, error, found, m, ok, two_pods, vector, vector_text,
+};
+
+#[tokio::test]
+async fn every_field_is_read_in_fourteen_queries_of_one_time() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    let sample = fake.sample().await;
+    assert!(sample.complete && sample.failed.is_empty());
+    let [first, second] = sample.replicas.as_slice() else { panic!("{:?}", sample.replicas) };
+    assert_eq!(first.pod_name.as_str(), "m-0");
+    assert_eq!(first.kv_cache_usage, Some(0.42));
+    assert_eq!(first.queue_length, Some(3));
+    assert_eq!(first.running_requests, Some(7));
+    assert_eq!(first.num_gpu_blocks, Some(2001));
+    assert_eq!(first.block_size, Some(16));
+    assert_eq!(first.prefix_cache_hit_rate, Some(0.6));
+    assert_eq!(first.avg_input_tokens, None);
+    assert_eq!(first.engine.as_ref().unwrap().as_str(), "vllm");
+    assert_eq!(first.sampled_at.age(fake.clock.now()), Duration::from_millis(2500));
+    assert_eq!(second.sampled_at.age(fake.clock.now()), Duration::from_secs(4));
+    assert_eq!(second.queue_length, Some(0), "idle is a known zero");
+    assert_eq!(second.num_gpu_blocks, None, "the text None is no number");
+    assert_eq!(second.prefix_cache_hit_rate, Some(0.0));
+    let [row] = sample.load.as_slice() else { panic!("{:?}", sample.load) };
+    assert_eq!(row.pod, None);
+    assert_eq!(row.rates.load().arrival_rate, Some(120.0));
+    assert_eq!(row.rates.load().avg_input_tokens, Some(512.0));
+    assert_eq!(row.rates.load().avg_output_tokens, Some(128.0));
+    assert_eq!(row.rates.ttft_average(), Some(250.0));
+    assert_eq!(row.rates.itl_average(), Some(20.0));
+
+    let asked = fake.asked();
+    let (probes, look): (Vec<_>, Vec<_>) = asked.iter().partition(|asked| asked.time.is_none());
+    assert_eq!(probes.len(), 2);
+    assert_eq!(look.len(), 14);
+    assert!(look.iter().all(|asked| asked.time == Some(NOW)));
+    let distinct: HashSet<&String> = look.iter().map(|asked| &asked.query).collect();
+    assert_eq!(distinct.len(), 14);
+}
+
+#[tokio::test]
+async fn slow_quantities_are_asked_each_minute_and_carry_their_own_time() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    fake.sample().await;
+    fake.asked();
+    fake.clock.advance(Duration::from_secs(30));
+    fake.rows("timestamp(", &[(POD_0, NOW + 29.0)]);
+    let sample = fake.sample().await;
+    assert_eq!(fake.asked().len(), 11);
+    let replica = &sample.replicas[0];
+    assert_eq!(replica.num_gpu_blocks, Some(2001));
+    assert_eq!(replica.prefix_cache_hit_rate, Some(0.6));
+    let age = |field| replica.sampled_at(field).age(fake.clock.now());
+    assert_eq!(age(Field::PrefixCacheHitRate), Duration::from_secs(30));
+    assert_eq!(age(Field::KvCacheUsage), Duration::from_secs(1));
+    fake.clock.advance(Duration::from_secs(30));
+    fake.rows("timestamp(", &[(POD_0, NOW + 59.0)]);
+    let sample = fake.sample().await;
+    assert_eq!(fake.asked().len(), 14);
+    assert!(sample.replicas[0].marks.is_empty());
+}
+
+#[tokio::test]
+async fn a_new_pod_has_its_cache_size_asked_at_once() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    fake.rows("timestamp(", &[(POD_1, NOW)]);
+    fake.sample().await;
+    fake.asked();
+    fake.rows("timestamp(", &[(POD_0, NOW), (POD_1, NOW)]);
+    let sample = fake.sample().await;
+    assert_eq!(sample.replicas[0].num_gpu_blocks, Some(2001));
+    let queries = fake.queries();
+    assert_eq!(queries.iter().filter(|query| query.contains("cache_config_info")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_dead_pod_is_left_out_and_an_unmeasured_field_is_unknown() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    fake.rows("timestamp(", &[(POD_1, NOW)]);
+    fake.rows("kv_cache_usage_perc{", &[(POD_0, 0.9)]);
+    let sample = fake.sample().await;
+    assert_eq!(sample.replicas.len(), 1);
+    assert_eq!(sample.replicas[0].pod_name.as_str(), "m-1");
+    assert_eq!(sample.replicas[0].kv_cache_usage, None);
+    assert!(sample.complete);
+}
+
+#[tokio::test]
+async fn missing_and_without_pods_and_unknown_are_three_answers() {
+    let fake = Fake::start().await;
+    assert!(matches!(fake.answer_for_m().await, Ok(Answer::Missing { .. })));
+    assert_eq!(fake.asked().len(), 4, "two probes, who lives, and who lately did");
+
+    fake.rows("num_requests_waiting{", &[(POD_0, 0.0)]);
+    let sample = fake.sample().await;
+    assert!(sample.replicas.is_empty() && sample.complete);
+
+    let warned = vector_text(&[]).replacen('{', r#"{"warnings":["a store is down"],"#, 1);
+    fake.always(ok(&warned));
+    fake.rule(|asked| (asked.query == "time()").then(|| crate::fake::scalar(NOW)));
+    match fake.answer_for_m().await {
+        Ok(Answer::Failed(error)) => assert!(error.to_string().contains("incomplete"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_fleet_that_starts_later_is_seen_at_the_next_look() {
+    let fake = Fake::start().await;
+    assert!(matches!(fake.answer_for_m().await, Ok(Answer::Missing { .. })));
+    two_pods(&fake);
+    fake.rows(
+        "label_replace",
+        &[
+            (r#""what":"vllm:num_requests_running""#, 1.0),
+            (r#""what":"vllm:gpu_cache_usage_perc""#, 1.0),
+            (r#""what":"pod_name""#, 1.0),
+        ],
+    );
+    fake.rows("gpu_cache_usage_perc{", &[(POD_0, 0.25)]);
+    fake.asked();
+    let sample = fake.sample().await;
+    assert_eq!(sample.replicas[0].kv_cache_usage, Some(0.25));
+    let queries = fake.queries();
+    assert!(queries.iter().any(|q| q.contains("by (namespace,model_name,pod_name)")));
+    assert!(!queries.iter().any(|q| q.contains("prefix_cache_hits_total{")));
+}
+
+#[tokio::test]
+async fn a_warning_makes_the_sample_incomplete_and_not_smaller_in_silence() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    let rows = vector_text(&[(POD_0, NOW - 1.0)]);
+    for extra in [r#""warnings":["a store is down"],"#, r#""isPartial":true,"#] {
+        fake.answer("timestamp(", ok(&rows.replacen('{', &format!("{{{extra}"), 1)));
+        let sample = fake.sample().await;
+        assert_eq!(sample.replicas.len(), 1);
+        assert!(!sample.complete);
+    }
+}
+
+#[tokio::test]
+async fn a_failed_query_leaves_its_own_fields_unknown_and_no_others() {
+    #[track_caller]
+    fn check(part: &str, failed: FieldSet, expected: &[Field]) {
+        assert_eq!(failed, expected.iter().copied().collect(), "{part}");
+    }
+    for (part, expected) in [
+        ("kv_cache_usage_perc{", &[Field::KvCacheUsage][..]),
+        ("num_requests_waiting{", &[Field::QueueLength]),
+        ("cache_config_info{", &[Field::CacheConfig]),
+        ("prefix_cache_hits_total{", &[Field::PrefixCacheHitRate]),
+        (
+            "request_prompt_tokens_count{",
+            &[Field::ArrivalRate, Field::AvgInputTokens, Field::AvgOutputTokens],
+        ),
+        ("inter_token_latency_seconds_sum{", &[Field::ItlAverage]),
+    ] {
+        let fake = Fake::start().await;
+        two_pods(&fake);
+        fake.answer(part, error(500, "internal", "boom"));
+        let sample = fake.sample().await;
+        check(part, sample.failed, expected);
+        assert_eq!(sample.replicas.len(), 2);
+        assert_eq!(sample.replicas[0].running_requests, Some(7));
+        let asked = fake.queries();
+        assert_eq!(asked.iter().filter(|query| query.contains(part)).count(), 1, "sent once");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_probe_costs_exactness_nothing() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    fake.answer("label_replace", error(422, "bad_data", "no"));
+    let sample = fake.sample().await;
+    assert_eq!(sample.replicas[0].kv_cache_usage, Some(0.42));
+    assert_eq!(sample.load[0].rates.itl_average(), Some(20.0));
+    let queries = fake.queries();
+    assert!(queries.iter().any(|q| q.contains("gpu_cache_usage_perc")), "under both names");
+    assert!(
+        queries.iter().any(|q| q.contains("max by (namespace,model_name,pod,pod_name,engine)"))
+    );
+}
+
+#[tokio::test]
+async fn values_that_cannot_be_true_are_absent_and_the_others_stay() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    fake.rows("kv_cache_usage_perc{", &[(POD_0, 1.7), (POD_1, 1.000_000_1)]);
+    fake.rows("num_requests_waiting{", &[(POD_0, -3.0), (POD_1, 1e308)]);
+    fake.rows("request_prompt_tokens_sum{", &[(MODEL, f64::NAN)]);
+    let sample = fake.sample().await;
+    let [first, second] = sample.replicas.as_slice() else { panic!() };
+    assert_eq!((first.kv_cache_usage, second.kv_cache_usage), (None, Some(1.0)));
+    assert_eq!((first.queue_length, second.queue_length), (None, None));
+    assert_eq!(first.running_requests, Some(7));
+    assert_eq!(sample.load[0].rates.load().avg_input_tokens, None);
+    assert_eq!(sample.load[0].rates.load().arrival_rate, Some(120.0));
+}
+
+#[tokio::test]
+async fn doubled_rows_are_one_replica_and_rows_without_a_pod_are_left_out() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    fake.rows("timestamp(", &[(POD_0, NOW), (POD_0, NOW), (MODEL, NOW)]);
+    fake.rows("num_requests_waiting{", &[(POD_0, 3.0), (POD_0, 3.0), (MODEL, 9.0)]);
+    fake.rows("request_prompt_tokens_count{", &[(MODEL, 2.0), (MODEL, 2.0)]);
+    let sample = fake.sample().await;
+    assert_eq!(sample.replicas.len(), 1);
+    assert_eq!(sample.replicas[0].queue_length, Some(3));
+    assert_eq!(sample.load[0].rates.requests, Some(2.0));
+}
+
+#[tokio::test]
+async fn doubled_series_are_noticed_and_taken_once() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    let engine =
+        r#""namespace":"prod","pod":"m-0","engine":"0","num_gpu_blocks":"1000","block_size":"16""#;
+    fake.rows("cache_config_info{", &[(engine, 2.0)]);
+    fake.sample().await;
+    let wrapped = |queries: Vec<String>| {
+        queries.iter().filter(|q| q.contains("max by (namespace,model_name,pod,engine)")).count()
+    };
+    assert!(wrapped(fake.queries()) >= 9, "in the very look that noticed it");
+    fake.sample().await;
+    assert!(wrapped(fake.queries()) >= 9, "and from then on");
+}
+
+#[tokio::test]
+async fn load_per_pod_is_a_row_for_each_live_pod() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    let dead = r#""namespace":"prod","model_name":"m","pod":"m-9""#;
+    let other = r#""namespace":"prod","model_name":"n","pod":"n-0""#;
+    let n = ModelRef::new("n", "prod");
+    fake.rows("timestamp(", &[(POD_0, NOW), (POD_1, NOW), (other, NOW)]);
+    fake.rows("request_prompt_tokens_count{", &[(POD_0, 2.0), (dead, 1.0), (other, 4.0)]);
+    fake.rows("request_prompt_tokens_sum{", &[(POD_0, 100.0), (other, 8.0)]);
+    let answers = fake.look(&[m(), n.clone()], &[m()], Urgency::Background).await.unwrap();
+    for (model, answer) in answers {
+        let sample = found(answer);
+        let rows: Vec<(Option<&str>, Option<f64>)> = sample
+            .load
+            .iter()
+            .map(|row| (row.pod.as_ref().map(AsRef::as_ref), row.rates.requests))
+            .collect();
+        if model == n {
+            assert_eq!(rows, [(None, Some(4.0))], "summed for who did not ask per pod");
+            assert_eq!(sample.replicas[0].avg_input_tokens, None);
+        } else {
+            assert_eq!(rows, [(Some("m-0"), Some(2.0)), (Some("m-1"), None)]);
+            assert_eq!(sample.replicas[0].avg_input_tokens, Some(50.0));
+            assert_eq!(sample.replicas[1].avg_input_tokens, None);
+        }
+    }
+    assert_eq!(fake.asked().len(), 16, "no more queries than without");
+}
+
+#[tokio::test]
+async fn rows_of_others_never_leak() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    let twin = r#""namespace":"test","model_name":"m","pod":"twin-0""#;
+    let near = r#""namespace":"prod","model_name":"m-8b","pod":"m-8b-0""#;
+    fake.rows("timestamp(", &[(POD_0, NOW), (twin, NOW), (near, NOW)]);
+    let models = [m(), ModelRef::new("other", "test")];
+    for (model, answer) in fake.look(&models, &[], Urgency::Waiting).await.unwrap() {
+        if model == m() {
+            assert_eq!(found(answer).replicas.len(), 1);
+        } else {
+            assert!(matches!(answer, Answer::Missing { .. }), "{answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_not_read_is_no_missing_model() {
+    let fake = Fake::with(|config| config.namespaces = vec!["test".into()]).await;
+    match fake.answer_for_m().await {
+        Ok(Answer::Failed(error)) => {
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert!(error.to_string().contains("prometheus.namespaces"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(fake.asked().is_empty());
+}
+
+#[tokio::test]
+async fn odd_names_are_asked_for_literally() {
+    let fake = Fake::start().await;
+    let names = [
+        "a\"} or up{x=\"",
+        "back\\slash",
+        "{}",
+        "モデル🦀",
+        "line\nbreak",
+        ".*",
+        "",
+        "org/model:7b",
+        &"x".repeat(20_000),
+        &"\\\"".repeat(6_000),
+    ];
+    for name in names {
+        let model = ModelRef::new(name, "prod");
+        let answers = fake.look(&[model], &[], Urgency::Waiting).await.unwrap();
+        assert!(matches!(answers[0].1, Answer::Missing { .. }), "{name:.40}: {answers:?}");
+        let namespace = ModelRef::new("m", name);
+        let answers = fake.look(&[namespace], &[], Urgency::Waiting).await.unwrap();
+        assert!(matches!(answers[0].1, Answer::Missing { .. }), "{name:.40}");
+    }
+}
+
+#[tokio::test]
+async fn three_hundred_models_cost_what_ten_do() {
+    let fake = Fake::start().await;
+    let count = async |models: usize| {
+        let models: Vec<ModelRef> =
+            (0..models).map(|i| ModelRef::new(format!("m{i}"), format!("ns{}", i % 9))).collect();
+        let labels: Vec<String> = models
+            .iter()
+            .map(|model| {
+                let (model, namespace) = (&model.model, &model.namespace);
+                format!(r#""namespace":"{namespace}","model_name":"{model}","pod":"{model}-0""#)
+            })
+            .collect();
+        let rows: Vec<(&str, f64)> = labels.iter().map(|labels| (labels.as_str(), NOW)).collect();
+        fake.rows("timestamp(", &rows);
+        fake.asked();
+        let answers = fake.look(&models, &[], Urgency::Background).await.unwrap();
+        assert!(answers.into_iter().all(|(_, answer)| found(answer).replicas.len() == 1));
+        fake.asked().iter().filter(|asked| asked.time.is_some()).count()
+    };
+    assert_eq!(count(10).await, 14);
+    assert_eq!(count(300).await, 14);
+}
+
+#[tokio::test]
+async fn a_sample_limit_is_healed_by_one_split_with_the_same_values() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    let other = r#""namespace":"test","model_name":"m","pod":"t-0""#;
+    fake.rows("timestamp(", &[(POD_0, NOW), (other, NOW)]);
+    let (both, one) = (vector(&[(POD_0, 0.5), (other, 0.6)]), vector(&[(POD_0, 0.5)]));
+    let two = vector(&[(other, 0.6)]);
+    fake.rule(move |asked| {
+        let query = &asked.query;
+        if !query.contains("kv_cache_usage_perc{") {
+            return None;
+        }
+        Some(match (query.contains("prod"), query.contains("test")) {
+            (true, true) => error(
+                422,
+                "execution",
+                "query processing would load too many samples into memory in query execution",
+            ),
+            (true, false) => one.clone(),
+            (false, true) => two.clone(),
+            (false, false) => both.clone(),
+        })
+    });
+    let models = [m(), ModelRef::new("m", "test")];
+    let answers = fake.look(&models, &[], Urgency::Background).await.unwrap();
+    for (model, answer) in answers {
+        let sample = found(answer);
+        assert!(sample.failed.is_empty(), "{:?}", sample.failed);
+        let expected = if model == m() { 0.5 } else { 0.6 };
+        assert_eq!(sample.replicas[0].kv_cache_usage, Some(expected));
+    }
+    assert_eq!(fake.asked().len(), 2 + 14 + 2);
+}
+
+#[tokio::test]
+async fn a_limit_that_nothing_gets_under_ends() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    let models: Vec<ModelRef> = (0..400).map(|i| ModelRef::new(format!("m{i}"), "prod")).collect();
+    fake.answer("timestamp(", error(422, "execution", "too many samples"));
+    let failed = fake.look(&models, &[], Urgency::Background).await.unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Rejected);
+    let asked = fake.asked().len();
+    assert!(asked < 40, "{asked} requests");
+}
+
+#[tokio::test]
+async fn a_server_out_of_time_is_asked_in_halves_once() {
+    let fake = Fake::start().await;
+    let models: Vec<ModelRef> = (0..64).map(|i| ModelRef::new(format!("m{i}"), "prod")).collect();
+    fake.answer("timestamp(", error(503, "timeout", "query timed out in expression evaluation"));
+    let failed = fake.look(&models, &[], Urgency::Background).await.unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Overloaded);
+    assert_eq!(fake.queries().iter().filter(|query| query.contains("timestamp(")).count(), 3);
+}
+
+#[tokio::test]
+async fn a_large_answer_is_asked_compressed_the_next_time() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    fake.sample().await;
+    let padded = vector_text(&[(POD_0, 0.5)]) + &" ".repeat(70_000);
+    fake.answer("kv_cache_usage_perc{", ok(&padded));
+    fake.sample().await;
+    assert!(fake.asked().iter().all(|asked| asked.header("accept-encoding") == "identity"));
+    fake.sample().await;
+    for asked in fake.asked() {
+        let large = asked.query.contains("kv_cache_usage_perc");
+        let expected = if large { "gzip" } else { "identity" };
+        assert_eq!(asked.header("accept-encoding"), expected, "{}", asked.query);
+    }
+}
+
+/// Permits that count, and may refuse.
+struct Counting {
+    given: AtomicUsize,
+    limit: usize,
+}
+
+#[async_trait]
+impl Permits for Counting {
+    async fn acquire(&self) -> Result<Permit, BackendError> {
+        if self.given.fetch_add(1, Ordering::SeqCst) >= self.limit {
+            let open = ErrorKind::CircuitOpen;
+            return Err(BackendError::new(open, "prometheus".into(), Operation::Fetch, "u"));
+        }
+        Ok(Permit::new(()))
+    }
+}
+
+#[tokio::test]
+async fn each_request_takes_a_permit_and_none_is_sent_without() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    let (models, per_pod) = ([m()], HashSet::new());
+    let mut ask = Ask::new(&models, &per_pod);
+    let permits = Counting { given: AtomicUsize::new(0), limit: 100 };
+    ask.permits = &permits;
+    fake.backend.fetch(ask).await.unwrap();
+    assert_eq!(permits.given.load(Ordering::SeqCst), fake.asked().len());
+
+    let permits = Counting { given: AtomicUsize::new(0), limit: 0 };
+    ask.permits = &permits;
+    let refused = fake.backend.fetch(ask).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::CircuitOpen);
+    assert!(fake.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_dies_in_mid_look_is_left_in_peace() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    fake.answer("num_requests_waiting{", ResponseTemplate::new(429));
+    let sample = fake.sample().await;
+    assert_eq!(sample.replicas.len(), 2);
+    assert!(sample.failed.contains(Field::QueueLength));
+    assert!(sample.failed.contains(Field::ItlAverage));
+    assert!(fake.asked().len() <= 2 + 2 + 2, "two were in flight");
+}
+
+#[tokio::test]
+async fn models_are_listed_with_their_pods() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    let other = r#""namespace":"a","model_name":"b""#;
+    fake.rows("count by (namespace,model_name) (", &[(MODEL, 2.0), (other, 1.0), (other, 1.0)]);
+    let models = fake.backend.list_models().await.unwrap();
+    let listed: Vec<(String, Option<u32>)> = models
+        .iter()
+        .map(|known| (format!("{}/{}", known.model.namespace, known.model.model), known.replicas))
+        .collect();
+    assert_eq!(listed, [("a/b".to_owned(), Some(1)), ("prod/m".to_owned(), Some(2))]);
+}

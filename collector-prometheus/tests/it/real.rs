@@ -1,0 +1,1 @@
+//! Against a real Prometheus that scrapes a simulated fleet.

@@ -1,0 +1,266 @@
+//! TLS in earnest: whose certificate is believed, and which one is shown.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use collector_core::{Ask, Backend, BackendError, ErrorKind, SystemClock};
+use collector_prometheus::{PrometheusBackend, PrometheusConfig};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, date_time_ymd,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::fake::{m, vector_text};
+
+/// An authority.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: Certificate,
+}
+
+/// A certificate and its key, as PEM.
+#[derive(Clone)]
+struct Pair {
+    cert: String,
+    key: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap();
+        Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    fn sign(&self, name: &str, expired: bool) -> Pair {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        if expired {
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2021, 1, 1);
+        }
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        Pair { cert: cert.pem(), key: key.serialize_pem() }
+    }
+
+    fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+}
+
+struct Server {
+    address: SocketAddr,
+    /// The client certificate of each connection.
+    shown: Arc<Mutex<Vec<Option<CertificateDer<'static>>>>>,
+}
+
+/// Answers every request with an empty vector. `clients`: whose client certificates are demanded.
+async fn serve(pair: &Pair, clients: Option<&Authority>) -> Server {
+    let builder =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(authority.certificate.der().clone()).unwrap();
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            builder.with_client_cert_verifier(
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                    .build()
+                    .unwrap(),
+            )
+        }
+    };
+    let config = builder
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&shown);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, seen) = (acceptor.clone(), Arc::clone(&seen));
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let certificate = stream.get_ref().1.peer_certificates().map(|c| c[0].clone());
+                seen.lock().unwrap().push(certificate.map(CertificateDer::into_owned));
+                let mut request = [0; 16_384];
+                let _ = stream.read(&mut request).await;
+                // Closed after each answer, so that the next request shakes hands again.
+                let body = vector_text(&[]);
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nDate: Thu, 21 Nov 2024 00:00:00 GMT\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream.write_all(head.as_bytes()).await;
+                let _ = stream.write_all(body.as_bytes()).await;
+                let _ = stream.shutdown().await;
+            });
+        }
+    });
+    Server { address, shown }
+}
+
+struct Client {
+    config: PrometheusConfig,
+    folder: tempfile::TempDir,
+}
+
+impl Client {
+    fn of(server: &Server) -> Self {
+        Self {
+            config: PrometheusConfig {
+                url: format!("https://{}", server.address),
+                timeout: Duration::from_secs(20),
+                ..PrometheusConfig::default()
+            },
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn trusting(mut self, authority: &Authority) -> Self {
+        self.config.ca_cert_path = Some(self.file("ca.pem", &authority.pem()));
+        self
+    }
+
+    fn showing(mut self, pair: &Pair) -> Self {
+        self.config.client_cert_path = Some(self.file("cert.pem", &pair.cert));
+        self.config.client_key_path = Some(self.file("key.pem", &pair.key));
+        self
+    }
+
+    fn backend(&self) -> PrometheusBackend {
+        PrometheusBackend::new(self.config.clone(), Arc::new(SystemClock::new())).unwrap()
+    }
+
+    async fn refused(&self, parts: &[&str]) {
+        let error = look(&self.backend()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+        for part in parts {
+            assert!(error.to_string().contains(part), "{error} lacks {part:?}");
+        }
+    }
+
+    async fn accepted(&self) {
+        look(&self.backend()).await.unwrap();
+    }
+}
+
+async fn look(backend: &PrometheusBackend) -> Result<(), BackendError> {
+    let (models, per_pod) = ([m()], std::collections::HashSet::new());
+    backend.fetch(Ask::new(&models, &per_pod)).await.map(drop)
+}
+
+#[tokio::test]
+async fn the_authority_in_the_file_is_believed_and_no_other() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let server = serve(&authority.sign("127.0.0.1", false), None).await;
+    Client::of(&server).trusting(&authority).accepted().await;
+    Client::of(&server).trusting(&other).refused(&["authority", "prometheus.ca_cert_path"]).await;
+    Client::of(&server)
+        .refused(&["self-signed or signed by an authority", "PROMETHEUS_CA_CERT_PATH"])
+        .await;
+    let mut careless = Client::of(&server);
+    careless.config.tls_insecure_skip_verify = true;
+    careless.accepted().await;
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_called_expired() {
+    let authority = Authority::new();
+    let server = serve(&authority.sign("127.0.0.1", true), None).await;
+    Client::of(&server).trusting(&authority).refused(&["expired"]).await;
+}
+
+#[tokio::test]
+async fn a_wrong_name_is_told_with_both_names_and_can_be_set() {
+    let authority = Authority::new();
+    let server = serve(&authority.sign("prometheus.monitoring", false), None).await;
+    let mut client = Client::of(&server).trusting(&authority);
+    client.refused(&["prometheus.monitoring", "127.0.0.1", "PROMETHEUS_SERVER_NAME"]).await;
+    client.config.server_name = Some("thanos.monitoring".into());
+    client.refused(&["prometheus.monitoring", "thanos.monitoring"]).await;
+    client.config.server_name = Some("prometheus.monitoring".into());
+    client.accepted().await;
+}
+
+#[tokio::test]
+async fn a_demanded_client_certificate_is_asked_for_and_then_shown() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let server = serve(&authority.sign("127.0.0.1", false), Some(&clients)).await;
+    Client::of(&server)
+        .trusting(&authority)
+        .refused(&[
+            "client certificate",
+            "prometheus.client_cert_path",
+            "PROMETHEUS_CLIENT_KEY_PATH",
+        ])
+        .await;
+    let stranger = authority.sign("client", false);
+    Client::of(&server)
+        .trusting(&authority)
+        .showing(&stranger)
+        .refused(&["prometheus.client_cert_path"])
+        .await;
+    Client::of(&server)
+        .trusting(&authority)
+        .showing(&clients.sign("client", false))
+        .accepted()
+        .await;
+}
+
+#[tokio::test]
+async fn a_replaced_client_certificate_is_shown_at_the_next_connection() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let server = serve(&authority.sign("127.0.0.1", false), Some(&clients)).await;
+    let client = Client::of(&server).trusting(&authority).showing(&clients.sign("one", false));
+    let backend = client.backend();
+    look(&backend).await.unwrap();
+    let other = clients.sign("another name", false);
+    client.file("cert.pem", &other.cert);
+    client.file("key.pem", &other.key);
+    look(&backend).await.unwrap();
+    let shown = server.shown.lock().unwrap();
+    assert!(shown.iter().all(Option::is_some));
+    assert_ne!(shown.first(), shown.last());
+    let expected = CertificateDer::from_pem_slice(other.cert.as_bytes()).unwrap();
+    assert_eq!(shown.last().unwrap().as_ref(), Some(&expected));
+}
+
+#[tokio::test]
+async fn a_replaced_authority_is_believed_at_the_next_connection() {
+    let (first, second) = (Authority::new(), Authority::new());
+    let server = serve(&second.sign("127.0.0.1", false), None).await;
+    let client = Client::of(&server).trusting(&first);
+    let backend = client.backend();
+    assert!(look(&backend).await.is_err());
+    client.file("ca.pem", &format!("{}\n", second.pem()));
+    look(&backend).await.unwrap();
+}
