@@ -1,0 +1,100 @@
+//! Usage errors, help, and the demo.
+
+use std::process::Stdio;
+
+use crate::process::{collector, run};
+
+#[test]
+fn a_wrong_command_line_exits_with_2_and_prints_nothing_on_stdout() {
+    for args in [
+        &["get"][..],
+        &["get", "replicas", "-m", "a"],
+        &["get", "replicas", "-m", "", "-n", "b"],
+        &["get", "allocation", "-m", "a", "-n", "b"],
+        &["get", "allocation", "-m", "a", "-n", "b", "--variant", "c", "--accelerator", "d"],
+        &["get", "models", "-o", "prometheus"],
+        &["check", "-m", "a"],
+        &["check", "--wait", "soon"],
+        &["check", "-o", "wide"],
+        &["demo", "-o", "json"],
+        &["--log-level", "loud", "demo"],
+        &["validate"],
+        &["nonsense"],
+    ] {
+        let ended = run(&mut collector(), args);
+        assert_eq!(ended.exit, 2, "{args:?}: {}", ended.stderr);
+        assert_eq!(ended.stdout, "", "{args:?}");
+    }
+}
+
+#[test]
+fn every_command_has_a_help() {
+    for args in [
+        &["--help"][..],
+        &["get", "--help"],
+        &["get", "replicas", "--help"],
+        &["get", "allocation", "--help"],
+        &["get", "models", "--help"],
+        &["check", "--help"],
+        &["validate", "--help"],
+        &["config", "show", "--help"],
+        &["serve", "--help"],
+        &["demo", "--help"],
+    ] {
+        let ended = run(&mut collector(), args);
+        assert_eq!(ended.exit, 0, "{args:?}");
+        assert!(ended.stdout.contains("--config"), "{}", ended.stdout);
+    }
+}
+
+#[test]
+fn one_demo_reading_of_every_model_is_a_list_document() {
+    let ended = run(&mut collector(), &["demo", "--once", "-o", "json"]);
+    assert_eq!(ended.exit, 0, "{}", ended.stderr);
+    let list = ended.json();
+    assert_eq!(list["schemaVersion"], 1);
+    let items = list["items"].as_array().unwrap();
+    assert_eq!(items.len(), 3);
+    for item in items {
+        assert_eq!(item["kind"], "replicas");
+        assert_eq!(item["backend"], "simulator");
+        assert_eq!(item["replicas"].as_array().unwrap().len(), 8);
+        assert!(item["replicas"][0]["avgInputTokens"].as_f64().unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn the_demo_shows_tables_until_its_time_is_over() {
+    let ended = run(&mut collector(), &["demo", "--duration", "10ms"]);
+    assert_eq!(ended.exit, 0, "{}", ended.stderr);
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    let mut command = collector();
+    let mut child = command
+        .args(["config", "show", "--defaults"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_exits_with_1_and_names_stdout() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = collector();
+    let output = command
+        .args(["config", "show", "--defaults"])
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("stdout"));
+}

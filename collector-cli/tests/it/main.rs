@@ -1,0 +1,9 @@
+//! The real binary, against a server that answers as Prometheus does.
+
+mod command_line;
+mod configuration;
+mod fake_prometheus;
+mod get;
+mod process;
+mod real;
+mod serve;
