@@ -7,15 +7,16 @@ use std::collections::HashMap;
 
 use collector_core::sanitize::{self, Rejected};
 use collector_core::{
-    Answer, ErrorKind, Field, FieldSet, LoadRates, LoadRow, Mark, ModelRef, ModelSample, Namespace,
-    Operation, PodName, ReplicaMetrics, Tick, mean_over_window,
+    Answer, ErrorKind, Field, FieldSet, LoadRates, LoadRow, Mark, ModelRef, ModelSample, Operation,
+    PodName, ReplicaMetrics, Tick, mean_over_window,
 };
 
-use crate::answer::Row;
 use crate::failure::Failure;
 use crate::memory::{CacheConfig, ModelMemory, PodMemory};
-use crate::plan::QueryKind;
+use crate::plan::{QueryKind, QueryKinds};
+use crate::rows::{EngineConfig, Rows, Sample};
 use crate::selfmetrics;
+use crate::server_clock::Moment;
 use crate::shard::Asked;
 
 /// The kinds that are rates, in the order in which their values are kept.
@@ -28,84 +29,6 @@ const RATES: [QueryKind; 7] = [
     QueryKind::ItlSum,
     QueryKind::ItlCount,
 ];
-
-/// A row of a model that was asked for.
-#[derive(Debug)]
-pub(crate) struct Sample {
-    model: usize,
-    pod: Option<PodName>,
-    time: f64,
-    value: f64,
-}
-
-/// A row of `vllm:cache_config_info`.
-#[derive(Debug)]
-pub(crate) struct EngineConfig {
-    namespace: Namespace,
-    pod: PodName,
-    engine: Box<str>,
-    config: CacheConfig,
-    /// How many series say so; more than one are duplicates.
-    copies: f64,
-}
-
-/// The rows of one answer that belong to the models of a look.
-#[derive(Debug)]
-pub(crate) enum Rows {
-    Samples(Vec<Sample>),
-    Engines(Vec<EngineConfig>),
-}
-
-impl Rows {
-    /// None yet, of the form that `kind` has.
-    pub(crate) fn of(kind: QueryKind) -> Self {
-        match kind {
-            QueryKind::CacheConfig => Self::Engines(Vec::new()),
-            _ => Self::Samples(Vec::new()),
-        }
-    }
-
-    /// Keeps a row if its model was asked for.
-    pub(crate) fn push(&mut self, row: &Row<'_>, asked: &Asked) {
-        let labels = &row.labels;
-        let Some(namespace) = labels.namespace.as_deref() else {
-            return;
-        };
-        match self {
-            Self::Samples(samples) => {
-                let Some(model) =
-                    labels.model_name.as_deref().and_then(|model| asked.position(namespace, model))
-                else {
-                    return;
-                };
-                samples.push(Sample {
-                    model,
-                    pod: labels.pod().map(PodName::from),
-                    time: row.time,
-                    value: row.value,
-                });
-            }
-            Self::Engines(engines) => {
-                let (Some(namespace), Some(pod)) = (asked.namespace(namespace), labels.pod())
-                else {
-                    return;
-                };
-                // The text may be "None", while an engine has not measured its memory yet.
-                let number = |text: &Option<std::borrow::Cow<'_, str>>| text.as_ref()?.parse().ok();
-                engines.push(EngineConfig {
-                    namespace,
-                    pod: pod.into(),
-                    engine: labels.engine.as_deref().unwrap_or_default().into(),
-                    config: CacheConfig {
-                        num_gpu_blocks: number(&labels.num_gpu_blocks),
-                        block_size: number(&labels.block_size),
-                    },
-                    copies: row.value,
-                });
-            }
-        }
-    }
-}
 
 /// A rate as far as it is known.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
@@ -166,18 +89,15 @@ struct Model {
     rates: HashMap<Option<PodName>, Rates>,
     /// Some query had a row of it.
     seen: bool,
-    /// The liveness query was answered, and whether in full.
-    alive_known: bool,
-    /// A query over the window was answered in full, so that absence means something.
-    window_known: bool,
-    incomplete: bool,
     /// It has series without a pod.
     unnamed: bool,
+    /// Rows may be absent from some answer.
+    incomplete: bool,
+    /// The queries about it that were answered.
+    answered: QueryKinds,
     failed: FieldSet,
     /// Why a query about it failed; the first.
     failure: Option<Failure>,
-    hit_rates_asked: bool,
-    cache_config_asked: bool,
 }
 
 /// One answer, or its failure, for some models of a look.
@@ -197,16 +117,24 @@ pub(crate) struct Arrived {
     pub(crate) at: Tick,
 }
 
+/// What a look comes to.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) answers: Vec<(ModelRef, Answer)>,
+    /// What is worth keeping for the next look.
+    pub(crate) kept: Vec<(ModelRef, ModelMemory)>,
+}
+
 /// The look as far as it has come.
 #[derive(Debug)]
 pub(crate) struct Assembly<'a> {
     asked: &'a Asked,
-    moment: crate::server_clock::Moment,
+    moment: Moment,
     models: Vec<Model>,
 }
 
 impl<'a> Assembly<'a> {
-    pub(crate) fn new(asked: &'a Asked, moment: crate::server_clock::Moment) -> Self {
+    pub(crate) fn new(asked: &'a Asked, moment: Moment) -> Self {
         Self { asked, moment, models: asked.models().iter().map(|_| Model::default()).collect() }
     }
 
@@ -226,13 +154,7 @@ impl<'a> Assembly<'a> {
                 for position in models {
                     let model = &mut self.models[position];
                     model.incomplete |= !complete;
-                    match kind {
-                        QueryKind::Liveness => model.alive_known = true,
-                        QueryKind::QueueLength => model.window_known |= complete,
-                        QueryKind::PrefixHits => model.hit_rates_asked = true,
-                        QueryKind::CacheConfig => model.cache_config_asked = true,
-                        _ => {}
-                    }
+                    model.answered.insert(kind);
                 }
                 match rows {
                     Rows::Samples(samples) => {
@@ -241,7 +163,7 @@ impl<'a> Assembly<'a> {
                         }
                         false
                     }
-                    Rows::Engines(engines) => self.add_engines(engines),
+                    Rows::Engines(engines) => self.add_engines(&engines),
                 }
             }
         }
@@ -273,13 +195,12 @@ impl<'a> Assembly<'a> {
             return;
         };
         if kind == QueryKind::Liveness {
-            match self.moment.sampled_at(value, time, arrived_at) {
-                Some(sampled_at) => model.lives(pod, sampled_at),
+            if let Some(sampled_at) = self.moment.sampled_at(value, time, arrived_at) {
+                model.lives(pod, sampled_at);
+            } else {
                 // It lives, and nothing is known about when: not to be shown, not to be lost.
-                None => {
-                    model.incomplete = true;
-                    selfmetrics::value_refused(kind, Rejected::NotFinite);
-                }
+                model.incomplete = true;
+                selfmetrics::value_refused(kind, Rejected::NotFinite);
             }
             return;
         }
@@ -289,13 +210,13 @@ impl<'a> Assembly<'a> {
         let replica = &mut pod.replica;
         match kind {
             QueryKind::KvCache => {
-                raise(&mut replica.kv_cache_usage, accepted(kind, sanitize::ratio(value)))
+                raise(&mut replica.kv_cache_usage, accepted(kind, sanitize::ratio(value)));
             }
             QueryKind::QueueLength => {
-                raise(&mut replica.queue_length, accepted(kind, sanitize::count(value)))
+                raise(&mut replica.queue_length, accepted(kind, sanitize::count(value)));
             }
             QueryKind::RunningRequests => {
-                raise(&mut replica.running_requests, accepted(kind, sanitize::count(value)))
+                raise(&mut replica.running_requests, accepted(kind, sanitize::count(value)));
             }
             QueryKind::PrefixHits => raise(&mut pod.hits, accepted(kind, sanitize::rate(value))),
             QueryKind::PrefixQueries => {
@@ -305,11 +226,11 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn add_engines(&mut self, engines: Vec<EngineConfig>) -> bool {
+    fn add_engines(&mut self, engines: &[EngineConfig]) -> bool {
         // The series carries no model: pods are found by their namespace.
         let mut by_pod: HashMap<(&str, &str), Vec<&EngineConfig>> = HashMap::new();
         let mut duplicates = false;
-        for engine in &engines {
+        for engine in engines {
             duplicates |= engine.copies > 1.0;
             by_pod
                 .entry((engine.namespace.as_str(), engine.pod.as_str()))
@@ -347,7 +268,7 @@ impl<'a> Assembly<'a> {
 
     /// The failure that all models share because nothing is known of any of them.
     pub(crate) fn failed_altogether(&self) -> Option<&Failure> {
-        if self.models.iter().any(|model| model.alive_known) {
+        if self.models.iter().any(Model::is_known) {
             return None;
         }
         self.models.iter().find_map(|model| model.failure.as_ref())
@@ -366,7 +287,7 @@ impl<'a> Assembly<'a> {
         self.models.iter().any(|model| model.unnamed)
     }
 
-    /// What the look says, and what is worth keeping for the next one.
+    /// What the look comes to.
     ///
     /// `per_pod` tells whose load was asked per pod, `memory` what is kept from before, `url` the
     /// server for messages.
@@ -376,26 +297,31 @@ impl<'a> Assembly<'a> {
         per_pod: impl Fn(&ModelRef) -> bool,
         memory: impl Fn(&ModelRef) -> Option<ModelMemory>,
         url: &str,
-    ) -> (Vec<(ModelRef, Answer)>, Vec<(ModelRef, ModelMemory)>) {
+    ) -> Finished {
         let mut kept = Vec::new();
         let mut answers = Vec::new();
         for (reference, model) in self.asked.models().iter().zip(self.models) {
-            let answer = if !model.alive_known || (model.alive.is_empty() && !model.seen) {
+            let answer = if !model.is_known() || (model.alive.is_empty() && !model.seen) {
                 model.without_series(as_of, url)
             } else {
                 let before = memory(reference);
                 let (sample, memory) =
-                    model.found(as_of, self.moment.tick, per_pod(reference), before);
+                    model.found(as_of, self.moment.tick, per_pod(reference), before.as_ref());
                 kept.push((reference.clone(), memory));
                 Answer::Found(sample)
             };
             answers.push((reference.clone(), answer));
         }
-        (answers, kept)
+        Finished { answers, kept }
     }
 }
 
 impl Model {
+    /// Whether it was told who lives.
+    fn is_known(&self) -> bool {
+        self.answered.contains(QueryKind::Liveness)
+    }
+
     fn lives(&mut self, name: PodName, sampled_at: Tick) {
         self.alive
             .entry(name)
@@ -409,7 +335,7 @@ impl Model {
 
     /// Missing is said only by a server that answered in full; else it is not known.
     fn without_series(self, as_of: Tick, url: &str) -> Answer {
-        if self.alive_known && self.window_known && !self.incomplete {
+        if self.is_known() && self.answered.contains(QueryKind::QueueLength) && !self.incomplete {
             return Answer::Missing { as_of };
         }
         if let Some(failure) = self.failure {
@@ -430,29 +356,29 @@ impl Model {
         as_of: Tick,
         evaluated_at: Tick,
         per_pod: bool,
-        before: Option<ModelMemory>,
+        before: Option<&ModelMemory>,
     ) -> (ModelSample, ModelMemory) {
         let mut memory = ModelMemory {
             live: u32::try_from(self.alive.len()).unwrap_or(u32::MAX),
             pods: HashMap::with_capacity(self.alive.len()),
-            hit_rates_at: before.as_ref().and_then(|before| before.hit_rates_at),
-            cache_config_at: before.as_ref().and_then(|before| before.cache_config_at),
+            hit_rates_at: before.and_then(|before| before.hit_rates_at),
+            cache_config_at: before.and_then(|before| before.cache_config_at),
             looked_at: as_of,
         };
         let hit_rates_failed = self.failed.contains(Field::PrefixCacheHitRate);
-        let hit_rates_new = self.hit_rates_asked && !hit_rates_failed;
+        let hit_rates_new = self.answered.contains(QueryKind::PrefixHits) && !hit_rates_failed;
         if hit_rates_new {
             memory.hit_rates_at = Some(evaluated_at);
         }
         let cache_config_failed = self.failed.contains(Field::CacheConfig);
-        let cache_config_new = self.cache_config_asked && !cache_config_failed;
+        let cache_config_new = self.answered.contains(QueryKind::CacheConfig);
         if cache_config_new {
             memory.cache_config_at = Some(evaluated_at);
         }
         let load = self.load(per_pod);
         let mut replicas = Vec::with_capacity(self.alive.len());
         for (name, pod) in self.alive {
-            let known = before.as_ref().and_then(|before| before.pods.get(&name));
+            let known = before.and_then(|before| before.pods.get(&name));
             let hit_rate =
                 if hit_rates_new { pod.hit_rate() } else { known.and_then(|known| known.hit_rate) };
             let cache_config = if cache_config_new {

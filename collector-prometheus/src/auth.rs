@@ -192,18 +192,19 @@ mod tests {
         check(&token, "bbb");
     }
 
+    #[track_caller]
+    fn refused(path: &Path, part: &str) {
+        let text = from_file(path).err().unwrap().to_string();
+        assert!(text.starts_with("prometheus.token_path: "), "{text}");
+        assert!(text.contains(path.to_str().unwrap()), "{text}");
+        assert!(text.contains(part), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
     #[test]
     fn a_file_that_cannot_be_a_token_is_refused_with_key_and_path() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
-        #[track_caller]
-        fn refused(path: &Path, part: &str) {
-            let text = from_file(path).err().unwrap().to_string();
-            assert!(text.starts_with("prometheus.token_path: "), "{text}");
-            assert!(text.contains(path.to_str().unwrap()), "{text}");
-            assert!(text.contains(part), "{text}");
-            assert!(!text.contains("hunter2"), "{text}");
-        }
         refused(&path, "cannot be read");
         fs::write(&path, "").unwrap();
         refused(&path, "is empty");

@@ -13,7 +13,7 @@ use collector_core::{
 use tokio::time::Instant;
 
 use crate::answer::Expect;
-use crate::assemble::Assembly;
+use crate::assemble::{Assembly, Finished};
 use crate::client::{Budget, Client, Query};
 use crate::config::{ConfigError, PrometheusConfig};
 use crate::failure::Failure;
@@ -134,7 +134,7 @@ impl PrometheusBackend {
         }
         self.log_incomplete(look.incomplete());
         self.log_unnamed(assembly.has_unnamed_pods());
-        let (answers, kept) = assembly.finish(
+        let Finished { answers, kept } = assembly.finish(
             as_of,
             |model| ask.load_per_pod.contains(model),
             |model| self.memory.of(model),

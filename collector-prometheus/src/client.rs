@@ -95,10 +95,10 @@ pub(crate) struct Answered {
     pub(crate) large: bool,
 }
 
-/// A body, and the leave to hold one of its size.
+/// A body, and the turn to hold a large one.
 struct Body<'a> {
     bytes: Vec<u8>,
-    _large: Option<SemaphorePermit<'a>>,
+    turn: Option<SemaphorePermit<'a>>,
     date: Option<SystemTime>,
 }
 
@@ -394,15 +394,15 @@ impl Client {
         if announced > limit as u64 {
             return Err(self.too_large());
         }
-        let mut body = Body { bytes: Vec::new(), _large: None, date };
+        let mut body = Body { bytes: Vec::new(), turn: None, date };
         while let Some(chunk) = response.chunk().await.map_err(|error| self.explain(error))? {
             let bytes = body.bytes.len() + chunk.len();
             if bytes > limit {
                 return Err(self.too_large());
             }
-            if bytes > LARGE_BYTES && body._large.is_none() {
+            if bytes > LARGE_BYTES && body.turn.is_none() {
                 // Never closed, so this waits until it is free, or until the deadline.
-                body._large = self.large.acquire().await.ok();
+                body.turn = self.large.acquire().await.ok();
             }
             body.bytes.extend_from_slice(&chunk);
         }

@@ -20,6 +20,7 @@ mod names;
 mod plan;
 mod probe;
 mod promql;
+mod rows;
 mod selfmetrics;
 mod server_clock;
 mod shard;

@@ -8,12 +8,13 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 use crate::answer::Expect;
-use crate::assemble::{Arrived, Assembly, Piece, Rows};
+use crate::assemble::{Arrived, Assembly, Piece};
 use crate::client::{Answered, Budget, Client, Query};
 use crate::failure::{Failure, Split};
 use crate::names::PodLabel;
 use crate::plan::{Grouping, Plan, QueryKind};
 use crate::promql::{Filter, Matcher};
+use crate::rows::Rows;
 use crate::server_clock::{Moment, ServerClock};
 use crate::shard::{Asked, Shard};
 

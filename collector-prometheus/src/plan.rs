@@ -157,6 +157,20 @@ impl QueryKind {
     }
 }
 
+/// A set of kinds.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct QueryKinds(u32);
+
+impl QueryKinds {
+    pub(crate) fn insert(&mut self, kind: QueryKind) {
+        self.0 |= 1 << kind as u8;
+    }
+
+    pub(crate) fn contains(self, kind: QueryKind) -> bool {
+        self.0 & (1 << kind as u8) != 0
+    }
+}
+
 /// How rates are grouped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Grouping {
@@ -238,7 +252,7 @@ impl Plan {
         let peak = |name: &str| {
             format!("max by ({}) (max_over_time({name}{filter}{}))", self.pods(), self.window)
         };
-        self.under_names(self.names.kv_cache, KV_CACHE, &peak)
+        under_names(self.names.kv_cache, KV_CACHE, &peak)
     }
 
     fn itl(&self, part: &str, filter: &Filter, grouping: Grouping) -> String {
@@ -247,24 +261,9 @@ impl Plan {
             // too; between sums over pods it is exact.
             format!("sum by (namespace,model_name) ({})", self.itl(part, filter, Grouping::Pod))
         } else {
-            self.under_names(self.names.itl, ITL, &|name| {
+            under_names(self.names.itl, ITL, &|name| {
                 self.rate(&format!("{name}_{part}"), filter, grouping)
             })
-        }
-    }
-
-    /// The query under whichever names exist. One selector over several names is no way out: range
-    /// functions refuse it, because the series would be equal without their names.
-    fn under_names(
-        &self,
-        alias: Alias,
-        [new, old]: [&str; 2],
-        query: &dyn Fn(&str) -> String,
-    ) -> String {
-        match alias {
-            Alias::New => query(new),
-            Alias::Old => query(old),
-            Alias::Both => format!("{} or {}", query(new), query(old)),
         }
     }
 
@@ -293,6 +292,16 @@ impl Plan {
         } else {
             inner.to_owned()
         }
+    }
+}
+
+/// A query under whichever names exist. One selector over several names is no way out: range
+/// functions refuse it, because the series would be equal without their names.
+fn under_names(alias: Alias, [new, old]: [&str; 2], query: &dyn Fn(&str) -> String) -> String {
+    match alias {
+        Alias::New => query(new),
+        Alias::Old => query(old),
+        Alias::Both => format!("{} or {}", query(new), query(old)),
     }
 }
 

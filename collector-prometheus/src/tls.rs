@@ -62,10 +62,13 @@ impl Tls {
     }
 }
 
-/// A value made from a file, made again when the file changes.
+/// Makes a value from files.
+type Make<T> = fn(&[NamedFile], &Arc<CryptoProvider>) -> Result<Arc<T>, ConfigError>;
+
+/// A value made from files, made again when one of them changes.
 struct Reloaded<T> {
     files: Vec<NamedFile>,
-    make: fn(&[NamedFile], &Arc<CryptoProvider>) -> Result<Arc<T>, ConfigError>,
+    make: Make<T>,
     provider: Arc<CryptoProvider>,
     current: Mutex<(Vec<Option<Stamp>>, Arc<T>)>,
 }
@@ -74,7 +77,7 @@ impl<T> Reloaded<T> {
     fn new(
         files: Vec<NamedFile>,
         provider: &Arc<CryptoProvider>,
-        make: fn(&[NamedFile], &Arc<CryptoProvider>) -> Result<Arc<T>, ConfigError>,
+        make: Make<T>,
     ) -> Result<Self, ConfigError> {
         let stamps = files.iter().map(NamedFile::stamp).collect();
         let value = make(&files, provider)?;
