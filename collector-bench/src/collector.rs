@@ -40,6 +40,13 @@ impl Serving {
         Ok(Self { process, address: free })
     }
 
+    /// An error when the program has ended; it has said why on stderr.
+    pub(crate) fn still_runs(&mut self) -> Result<()> {
+        let ended = self.process.try_wait()?;
+        ensure!(ended.is_none(), "collector serve ended: {ended:?}");
+        Ok(())
+    }
+
     /// The JSON under a path of the API.
     pub(crate) fn get(&self, path: &str) -> Result<Value> {
         let mut stream = TcpStream::connect(self.address)?;

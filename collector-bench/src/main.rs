@@ -1,6 +1,10 @@
 //! Measures the collector: `cargo xtask bench` builds it and runs this.
 
-#![expect(clippy::print_stdout, reason = "a command-line tool prints its figures")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool prints its figures, and why there are none"
+)]
 
 mod collector;
 mod report;
@@ -8,6 +12,7 @@ mod sizes;
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
@@ -30,13 +35,22 @@ struct Args {
 
 // Several threads, because the simulated pods must answer while this one waits for a program.
 #[tokio::main(flavor = "multi_thread")]
-async fn main() -> Result<()> {
-    let args = Args::parse();
+async fn main() -> ExitCode {
+    match measure(&Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(args: &Args) -> Result<()> {
     let mut report = Report::default();
     sizes::measure(&args.collector, args.quick, &mut report).await?;
     report.print();
-    if let Some(path) = args.json {
-        fs::write(&path, report.json().to_string())
+    if let Some(path) = &args.json {
+        fs::write(path, report.json().to_string())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())

@@ -83,10 +83,11 @@ async fn serve(program: &Path, prometheus: &str, quick: bool) -> Result<(f64, f6
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("collector.toml");
     fs::write(&path, configuration(prometheus))?;
-    let serving = Serving::start(program, &path)?;
+    let mut serving = Serving::start(program, &path)?;
 
     let started = Instant::now();
     while !serving.get("/api/v1/replicas").is_ok_and(|list| is_known(&list)) {
+        serving.still_runs()?;
         ensure!(
             started.elapsed() < KNOWN_WITHIN,
             "the collector does not know the whole fleet after {KNOWN_WITHIN:?}"
@@ -115,7 +116,7 @@ fn configuration(prometheus: &str) -> String {
     let interval = INTERVAL.as_secs();
     let mut text = format!(
         "[cache]\nttl = \"{interval}s\"\nfetch_interval = \"{interval}s\"\n\
-         [prometheus]\nurl = \"{prometheus}\"\nallow_http = true\n\
+         [prometheus]\nurl = \"{prometheus}\"\nallow_http = true\ntimeout = \"2s\"\n\
          scrape_interval = \"{interval}s\"\n"
     );
     for number in 0..VARIANTS {
@@ -135,7 +136,18 @@ fn get(program: &Path, prometheus: &str, times: usize) -> Result<Vec<Duration>> 
     let one = || {
         let mut command = command(program);
         command
-            .args(["get", "replicas", "-o", "json", "-n", "prod", "-m", &model(0)])
+            .args([
+                "get",
+                "replicas",
+                "-o",
+                "json",
+                "-n",
+                "prod",
+                "-m",
+                &model(0),
+                "--log-level",
+                "error",
+            ])
             .env("PROMETHEUS_BASE_URL", prometheus)
             .env("PROMETHEUS_ALLOW_HTTP", "true");
         let started = Instant::now();
