@@ -72,6 +72,16 @@ impl Token {
         }
     }
 
+    /// A text of the server's without the token in it.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        let token = match self {
+            Self::None => return text.to_owned(),
+            Self::Value(token) => token.clone(),
+            Self::File(file) => file.lock().token.clone(),
+        };
+        text.replace(token.expose_secret(), "[token]")
+    }
+
     /// What was sent, for messages.
     pub(crate) fn describe(&self) -> String {
         match self {

@@ -4,16 +4,12 @@
 //! permits and the deadline of the look: another method, another token, another path of the same
 //! origin. Retrying is not: that is the engine's.
 
-use std::fmt;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use collector_core::{Clock, ErrorKind, Permit, Permits, Tick};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap,
-    HeaderValue, LOCATION, RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue,
 };
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -22,9 +18,12 @@ use tokio::time::Instant;
 use crate::answer::{self, Expect, Notice, Row, Unreadable};
 use crate::auth::Token;
 use crate::config::{ConfigError, PrometheusConfig};
-use crate::failure::{Context, Failure, Split, Stage, no_connection_in_time, quote};
+use crate::explain::{Context, no_connection_in_time};
+use crate::failure::{Failure, Split, Stage};
 use crate::plan::QueryKind;
 use crate::promql::EvalTime;
+use crate::reply::{Caller, redirect, refused, unauthorized, unread_encoding};
+use crate::resolver::Resolver;
 use crate::selfmetrics;
 use crate::tls::Tls;
 
@@ -36,8 +35,6 @@ const IDENTITY_BYTES_MAX: usize = 64 << 10;
 /// Above this, only one answer at a time is read, so that four answers at their limit do not stand
 /// in memory together. It is also where a group of models is too large for one query.
 const LARGE_BYTES: usize = 8 << 20;
-/// Bytes of an error's body that are read.
-const ERROR_BYTES_MAX: usize = 64 << 10;
 /// Connections that are kept open: what may be in flight.
 const IDLE_CONNECTIONS_MAX: usize = 4;
 
@@ -236,7 +233,9 @@ impl Client {
                 }
                 Outcome::Again(Again::WithGet) => self.use_get.store(true, Ordering::Relaxed),
                 Outcome::Again(Again::WithAnotherToken) if !other_token => other_token = true,
-                Outcome::Again(Again::WithAnotherToken) => return Err(self.unauthorized()),
+                Outcome::Again(Again::WithAnotherToken) => {
+                    return Err(unauthorized(&self.credential()));
+                }
                 Outcome::Again(Again::At(_)) if redirects == REDIRECTS_MAX => {
                     return Err(Failure::new(
                         ErrorKind::Redirected,
@@ -266,7 +265,7 @@ impl Client {
                 Unreadable::TooManyRows => ErrorKind::TooLarge,
                 _ => ErrorKind::BadAnswer,
             };
-            let failure = Failure::new(kind, unreadable.to_string());
+            let failure = Failure::new(kind, self.token.redact(&unreadable.to_string()));
             match unreadable {
                 Unreadable::Refused { .. } => failure,
                 Unreadable::TooManyRows => failure.with_split(Split::UntilItFits),
@@ -350,7 +349,12 @@ impl Client {
             }
             status if status.is_redirection() => redirect(url, status, response.headers())
                 .map(|next| Outcome::Again(Again::At(next))),
-            _ => Err(self.refused(response).await),
+            _ => {
+                let credential = self.credential();
+                let caller =
+                    Caller { token: &self.token, credential: &credential, path: url.path() };
+                Err(refused(response, caller).await)
+            }
         }
     }
 
@@ -420,60 +424,6 @@ impl Client {
             .with_remedy("raise prometheus.max_response_bytes or set prometheus.namespaces")
             .with_split(Split::UntilItFits)
     }
-
-    fn unauthorized(&self) -> Failure {
-        Failure::new(ErrorKind::Unauthorized, self.credential()).with_remedy(
-            "check prometheus.bearer_token or prometheus.token_path (PROMETHEUS_BEARER_TOKEN, \
-             PROMETHEUS_TOKEN_PATH)",
-        )
-    }
-
-    /// An answer with a status that is no success.
-    async fn refused(&self, response: Response) -> Failure {
-        let status = response.status();
-        let retry_after = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|after| after.to_str().ok()?.trim().parse().ok())
-            .map(Duration::from_secs);
-        let said = words(response).await;
-        let with_words = |text: &str| match &said {
-            Said::Nothing => text.to_owned(),
-            Said::Html => format!("{text}, with an HTML page"),
-            Said::Text(words) => format!("{text}: {words}"),
-            Said::Error { kind, text: words } => format!("{text}: {kind}: {words}"),
-        };
-        let numbered = || with_words(&status.as_u16().to_string());
-        let mut failure = match status.as_u16() {
-            401 => {
-                let mut failure = self.unauthorized();
-                failure.detail = with_words(&failure.detail);
-                failure
-            }
-            403 => Failure::new(ErrorKind::Forbidden, with_words(&self.credential())).with_remedy(
-                "may this credential read these metrics? check prometheus.tenant as well",
-            ),
-            404 => Failure::new(ErrorKind::NotFound, with_words(self.query_url.path()))
-                .with_remedy("is prometheus.url the address of a PromQL server, with its path?"),
-            429 => Failure::new(ErrorKind::RateLimited, numbered()),
-            503 if said.is_timeout() => {
-                Failure::new(ErrorKind::Overloaded, numbered()).with_split(Split::Once)
-            }
-            503 => Failure::new(ErrorKind::Overloaded, numbered()),
-            500..=599 => Failure::new(ErrorKind::ServerError, numbered()),
-            422 if said.is_sample_limit() => {
-                Failure::new(ErrorKind::Rejected, numbered()).with_split(Split::UntilItFits)
-            }
-            400..=499 => Failure::new(ErrorKind::Rejected, numbered()),
-            _ => Failure::new(
-                ErrorKind::BadAnswer,
-                format!("{} without a body to read", status.as_u16()),
-            )
-            .with_remedy("check prometheus.url"),
-        };
-        failure.retry_after = retry_after;
-        failure
-    }
 }
 
 /// The parameters of a query, URL-encoded.
@@ -489,96 +439,6 @@ fn parameters(query: Query<'_>, left: Duration) -> String {
     parameters.finish()
 }
 
-/// Where a redirect leads: the same origin, or nowhere.
-fn redirect(from: &Url, status: StatusCode, headers: &HeaderMap) -> Result<Url, Failure> {
-    let refuse = |detail: String| {
-        Err(Failure::new(ErrorKind::Redirected, detail)
-            .with_remedy("if that is where the server is, set prometheus.url to it"))
-    };
-    let target = headers.get(LOCATION).and_then(|location| from.join(location.to_str().ok()?).ok());
-    let Some(mut target) = target else {
-        return refuse(format!("{} without a Location to read", status.as_u16()));
-    };
-    // What is shown holds neither credentials nor parameters.
-    let _ = target.set_username("");
-    let _ = target.set_password(None);
-    target.set_query(None);
-    target.set_fragment(None);
-    let shown = quote(target.as_str());
-    if target.origin() != from.origin() {
-        return refuse(format!(
-            "{} to {shown}, which is another server and was not followed",
-            status.as_u16()
-        ));
-    }
-    // Only these two keep method and body.
-    if !matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
-        return refuse(format!(
-            "{} to {shown}, which would lose the query and was not followed",
-            status.as_u16()
-        ));
-    }
-    Ok(target)
-}
-
-/// A content encoding that was not undone; the HTTP client removes the header of what it undid.
-fn unread_encoding(headers: &HeaderMap) -> Option<String> {
-    let encoding = headers.get(CONTENT_ENCODING)?;
-    let text = String::from_utf8_lossy(encoding.as_bytes());
-    (!text.eq_ignore_ascii_case("identity")).then(|| quote(&text))
-}
-
-/// What a server wrote beside an error's status.
-enum Said {
-    Nothing,
-    Html,
-    Text(String),
-    Error { kind: String, text: String },
-}
-
-impl Said {
-    fn is_timeout(&self) -> bool {
-        match self {
-            Self::Error { kind, text } => kind == "timeout" || text.contains("timed out"),
-            _ => false,
-        }
-    }
-
-    /// Prometheus: "query processing would load too many samples into memory"; VictoriaMetrics and
-    /// Mimir say what was exceeded.
-    fn is_sample_limit(&self) -> bool {
-        match self {
-            Self::Error { text, .. } | Self::Text(text) => {
-                ["too many", "exceed", "maximum number", "cannot select more"]
-                    .iter()
-                    .any(|sign| text.to_ascii_lowercase().contains(sign))
-            }
-            _ => false,
-        }
-    }
-}
-
-/// The beginning of an error's body, as far as it can be read and shown.
-async fn words(mut response: Response) -> Said {
-    let mut body = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
-        let room = ERROR_BYTES_MAX - body.len();
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if body.len() == ERROR_BYTES_MAX {
-            break;
-        }
-    }
-    if let Some((kind, text)) = answer::error_of(&body) {
-        return Said::Error { kind, text };
-    }
-    let text = String::from_utf8_lossy(&body);
-    match text.trim_start().bytes().next() {
-        None => Said::Nothing,
-        Some(b'<') => Said::Html,
-        Some(_) => Said::Text(quote(&text)),
-    }
-}
-
 fn seconds(duration: Duration) -> String {
     format!("{:.1}s", duration.as_secs_f64())
 }
@@ -592,42 +452,4 @@ fn no_tls() -> Result<rustls::ClientConfig, ConfigError> {
         .map_err(|error| ConfigError::new("url", "TLS cannot be set up").with_source(error))?
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth())
-}
-
-/// The system's resolver, with an error of its own that can be recognised.
-struct Resolver;
-
-/// A host name without an address.
-#[derive(Debug, thiserror::Error)]
-pub(crate) struct Unresolved {
-    host: String,
-    #[source]
-    source: Option<std::io::Error>,
-}
-
-impl fmt::Display for Unresolved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.host)?;
-        match &self.source {
-            Some(error) => write!(f, ": {}", quote(&error.to_string())),
-            None => f.write_str(" has no address"),
-        }
-    }
-}
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let host = name.as_str();
-            let unresolved = |source| Unresolved { host: host.to_owned(), source };
-            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, 0))
-                .await
-                .map_err(|error| unresolved(Some(error)))?
-                .collect();
-            if addresses.is_empty() {
-                return Err(unresolved(None).into());
-            }
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
-    }
 }

@@ -99,9 +99,20 @@ async fn a_path_prefix_a_tenant_and_a_token_are_sent() {
         assert_eq!(asked.header("x-scope-orgid"), "team-a");
         assert_eq!(asked.header("authorization"), "Bearer hunter2");
     }
-    fake.always(ResponseTemplate::new(401));
-    let text = fake.failure().await.to_string();
-    assert!(text.contains("prometheus.bearer_token") && !text.contains("hunter2"), "{text}");
+    let echoes = [
+        error(401, "unauthorized", "the token hunter2 is wrong"),
+        ResponseTemplate::new(400).set_body_string("x".repeat(190) + "Authorization: hunter2"),
+        ok(r#"{"status":"error","errorType":"x","error":"no hunter2 here"}"#),
+    ];
+    for echo in echoes {
+        fake.always(echo);
+        let failure = fake.failure().await;
+        let text = format!("{failure} {failure:?}");
+        assert!(!text.contains("hunter") && !text.contains("unter2"), "{text}");
+        if failure.kind() == ErrorKind::Unauthorized {
+            assert!(text.contains("prometheus.bearer_token"), "{text}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -113,6 +113,13 @@ async fn missing_and_without_pods_and_unknown_are_three_answers() {
     let sample = fake.sample().await;
     assert!(sample.replicas.is_empty() && sample.complete);
 
+    let fake = Fake::start().await;
+    fake.answer("num_requests_waiting{", error(500, "internal", "boom"));
+    match fake.answer_for_m().await {
+        Ok(Answer::Failed(error)) => assert_eq!(error.kind(), ErrorKind::ServerError),
+        other => panic!("{other:?}"),
+    }
+
     let warned = vector_text(&[]).replacen('{', r#"{"warnings":["a store is down"],"#, 1);
     fake.always(ok(&warned));
     fake.rule(|asked| (asked.query == "time()").then(|| crate::fake::scalar(NOW)));
