@@ -13,7 +13,9 @@ use crate::exit::Failure;
 
 /// Starts to log. `level` is about the collector's own events; what the libraries below log is for
 /// those who ask for it in `RUST_LOG`.
-pub(crate) fn start(level: LogLevel, format: LogFormat) -> Result<(), Failure> {
+///
+/// Beside a result (`one_shot`) a line says what is wrong and not when.
+pub(crate) fn start(level: LogLevel, format: LogFormat, one_shot: bool) -> Result<(), Failure> {
     let filter = match env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => {
             directives.parse::<Targets>().map_err(|error| {
@@ -28,7 +30,14 @@ pub(crate) fn start(level: LogLevel, format: LogFormat) -> Result<(), Failure> {
     let lines = fmt::layer().with_writer(io::stderr);
     match format {
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
-        LogFormat::Text => registry.with(lines.with_ansi(colours())).init(),
+        LogFormat::Text => {
+            let lines = lines.with_ansi(colours());
+            if one_shot {
+                registry.with(lines.without_time().with_target(false)).init();
+            } else {
+                registry.with(lines).init();
+            }
+        }
     }
     Ok(())
 }

@@ -11,9 +11,9 @@ use super::settings::{Settings, Verbosity, format};
 use crate::args::{AllocationArgs, Format, GetCommand, GlobalArgs, ModelsArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{
-    AllocationDocument, Exposition, ListDocument, ModelItem, ReplicasDocument, allocation_table,
-    describe_allocations, describe_replicas, model_items, models_table, print, replicas_table,
-    to_json, to_yaml,
+    ALLOCATION_FAMILIES, AllocationDocument, Exposition, ListDocument, ModelItem, REPLICA_FAMILIES,
+    ReplicasDocument, allocation_table, model_items, models_table, print, replicas_table, to_json,
+    to_yaml,
 };
 
 pub(super) fn run(global: &GlobalArgs, command: &GetCommand) -> Result<Exit, Failure> {
@@ -117,7 +117,9 @@ fn show_replicas(reading: &Reading<Replicas>, format: Format, settings: &Setting
         Format::Wide => replicas_table(reading, true),
         Format::Prometheus => {
             let mut page = Exposition::default();
-            describe_replicas(&mut page, std::iter::once(reading));
+            for family in REPLICA_FAMILIES {
+                family.describe(&mut page, std::iter::once(reading));
+            }
             page.into_text()
         }
         Format::Json | Format::Yaml => {
@@ -131,7 +133,9 @@ fn show_allocation(reading: &Reading<Allocation>, format: Format, settings: &Set
         Format::Table | Format::Wide => allocation_table(reading),
         Format::Prometheus => {
             let mut page = Exposition::default();
-            describe_allocations(&mut page, std::iter::once(reading));
+            for family in ALLOCATION_FAMILIES {
+                family.describe(&mut page, std::iter::once(reading));
+            }
             page.into_text()
         }
         Format::Json | Format::Yaml => {

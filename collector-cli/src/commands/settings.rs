@@ -12,7 +12,7 @@ use crate::exit::Failure;
 use crate::logging;
 
 /// How much a command says unless it is told.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verbosity {
     /// It prints a result: only what is wrong is worth a line beside it.
     OneShot,
@@ -84,11 +84,10 @@ pub(super) fn log_flags(mut loader: Loader, global: &GlobalArgs) -> Loader {
 /// Starts the log as configured.
 pub(super) fn start_log(loaded: &Loaded, verbosity: Verbosity) -> Result<(), Failure> {
     let log = loaded.config.log;
-    let level = match verbosity {
-        Verbosity::OneShot if loaded.origins.of("log.level") == Origin::Default => LogLevel::Warn,
-        _ => log.level,
-    };
-    logging::start(level, log.format)
+    let one_shot = verbosity == Verbosity::OneShot;
+    let unset = loaded.origins.of("log.level") == Origin::Default;
+    let level = if one_shot && unset { LogLevel::Warn } else { log.level };
+    logging::start(level, log.format, one_shot)
 }
 
 /// The environment. A variable that is not UTF-8 is none of ours, or wrong in a way that its key's

@@ -5,50 +5,40 @@ use std::time::SystemTime;
 
 use collector_core::{KnownModel, ModelRef, TrackedModel};
 
-use super::documents::{
-    AllocationDocument, ListDocument, ModelItem, ReadingItem, ReplicasDocument,
-};
+use super::documents::{AllocationDocument, ModelItem, ReadingItem, ReplicasDocument};
 use super::error::ErrorBody;
 
-/// The replicas of everything tracked; what has no reading says why.
-pub(crate) fn replicas_items(
-    tracked: &[TrackedModel],
+/// The replicas of a tracked model; when it has no reading, why.
+pub(crate) fn replicas_item(
+    tracked: &TrackedModel,
     wall: SystemTime,
-) -> ListDocument<ReadingItem<'_, ReplicasDocument<'_>>> {
-    tracked
-        .iter()
-        .map(|tracked| match &tracked.replicas {
-            Ok(reading) => ReadingItem::Reading(ReplicasDocument::new(reading, wall)),
-            Err(error) => ReadingItem::Error {
-                model: tracked.model.model.as_str(),
-                namespace: tracked.model.namespace.as_str(),
-                variant: None,
-                error: ErrorBody::of(error),
-            },
-        })
-        .collect()
+) -> ReadingItem<'_, ReplicasDocument<'_>> {
+    match &tracked.replicas {
+        Ok(reading) => ReadingItem::Reading(ReplicasDocument::new(reading, wall)),
+        Err(error) => ReadingItem::Error {
+            model: tracked.model.model.as_str(),
+            namespace: tracked.model.namespace.as_str(),
+            variant: None,
+            error: ErrorBody::of(error),
+        },
+    }
 }
 
-/// The allocations of every tracked variant, likewise.
+/// The allocations of its tracked variants, likewise.
 pub(crate) fn allocation_items(
-    tracked: &[TrackedModel],
+    tracked: &TrackedModel,
     wall: SystemTime,
-) -> ListDocument<ReadingItem<'_, AllocationDocument<'_>>> {
-    let variants = tracked.iter().flat_map(|tracked| {
-        let allocations = tracked.allocations.iter();
-        allocations.map(move |(variant, reading)| (&tracked.model, variant, reading))
-    });
-    variants
-        .map(|(model, variant, reading)| match reading {
-            Ok(reading) => ReadingItem::Reading(AllocationDocument::new(reading, wall)),
-            Err(error) => ReadingItem::Error {
-                model: model.model.as_str(),
-                namespace: model.namespace.as_str(),
-                variant: Some(variant.as_str()),
-                error: ErrorBody::of(error),
-            },
-        })
-        .collect()
+) -> impl Iterator<Item = ReadingItem<'_, AllocationDocument<'_>>> {
+    let allocations = tracked.allocations.iter();
+    allocations.map(move |(variant, reading)| match reading {
+        Ok(reading) => ReadingItem::Reading(AllocationDocument::new(reading, wall)),
+        Err(error) => ReadingItem::Error {
+            model: tracked.model.model.as_str(),
+            namespace: tracked.model.namespace.as_str(),
+            variant: Some(variant.as_str()),
+            error: ErrorBody::of(error),
+        },
+    })
 }
 
 /// The models known, in order, with whether each is tracked.

@@ -4,133 +4,159 @@ use collector_core::{Allocation, Reading, ReplicaMetrics, Replicas};
 
 use super::exposition::{Exposition, Kind};
 
-type Measure<T> = (&'static str, &'static str, fn(&T) -> Option<f64>);
+/// A family of series about replicas.
+pub(crate) struct ReplicaFamily {
+    name: &'static str,
+    help: &'static str,
+    value: fn(&Reading<Replicas>, &ReplicaMetrics) -> Option<f64>,
+}
 
-const OF_REPLICA: [Measure<ReplicaMetrics>; 11] = [
-    (
-        "collector_replica_kv_cache_usage",
-        "Share of the KV-cache blocks in use, 0 to 1, the peak over the window.",
-        |replica| replica.kv_cache_usage,
-    ),
-    ("collector_replica_queue_length", "Requests waiting, the peak over the window.", |replica| {
-        replica.queue_length.map(|count| count as f64)
-    }),
-    ("collector_replica_running_requests", "Requests in the running batch.", |replica| {
-        replica.running_requests.map(|count| count as f64)
-    }),
-    ("collector_replica_cost", "Cost per hour, in the unit of the configuration.", |replica| {
-        Some(replica.cost)
-    }),
-    ("collector_replica_num_gpu_blocks", "KV-cache blocks.", |replica| {
-        replica.num_gpu_blocks.map(|count| count as f64)
-    }),
-    ("collector_replica_block_size", "Tokens in a KV-cache block.", |replica| {
-        replica.block_size.map(|count| count as f64)
-    }),
-    ("collector_replica_kv_capacity_tokens", "Tokens that the KV cache holds.", |replica| {
-        replica.total_kv_capacity_tokens().map(|count| count as f64)
-    }),
-    ("collector_replica_tokens_in_use", "Tokens in the KV cache.", |replica| {
-        replica.tokens_in_use().map(|count| count as f64)
-    }),
-    (
-        "collector_replica_avg_input_tokens",
-        "Mean prompt tokens per request over the window.",
-        |replica| replica.avg_input_tokens,
-    ),
-    (
-        "collector_replica_avg_output_tokens",
-        "Mean generated tokens per request over the window.",
-        |replica| replica.avg_output_tokens,
-    ),
-    (
-        "collector_replica_prefix_cache_hit_rate",
-        "Share of the prompt tokens found in the prefix cache, 0 to 1.",
-        |replica| replica.prefix_cache_hit_rate,
-    ),
+/// A family of series about allocations.
+pub(crate) struct AllocationFamily {
+    name: &'static str,
+    help: &'static str,
+    value: fn(&Reading<Allocation>) -> Option<f64>,
+}
+
+/// Everything that is said of a replica.
+pub(crate) const REPLICA_FAMILIES: &[ReplicaFamily] = &[
+    ReplicaFamily {
+        name: "collector_replica_kv_cache_usage",
+        help: "Share of the KV-cache blocks in use, 0 to 1, the peak over the window.",
+        value: |_, replica| replica.kv_cache_usage,
+    },
+    ReplicaFamily {
+        name: "collector_replica_queue_length",
+        help: "Requests waiting, the peak over the window.",
+        value: |_, replica| replica.queue_length.map(|count| count as f64),
+    },
+    ReplicaFamily {
+        name: "collector_replica_running_requests",
+        help: "Requests in the running batch.",
+        value: |_, replica| replica.running_requests.map(|count| count as f64),
+    },
+    ReplicaFamily {
+        name: "collector_replica_cost",
+        help: "Cost per hour, in the unit of the configuration.",
+        value: |_, replica| Some(replica.cost),
+    },
+    ReplicaFamily {
+        name: "collector_replica_num_gpu_blocks",
+        help: "KV-cache blocks.",
+        value: |_, replica| replica.num_gpu_blocks.map(|count| count as f64),
+    },
+    ReplicaFamily {
+        name: "collector_replica_block_size",
+        help: "Tokens in a KV-cache block.",
+        value: |_, replica| replica.block_size.map(|count| count as f64),
+    },
+    ReplicaFamily {
+        name: "collector_replica_kv_capacity_tokens",
+        help: "Tokens that the KV cache holds.",
+        value: |_, replica| replica.total_kv_capacity_tokens().map(|count| count as f64),
+    },
+    ReplicaFamily {
+        name: "collector_replica_tokens_in_use",
+        help: "Tokens in the KV cache.",
+        value: |_, replica| replica.tokens_in_use().map(|count| count as f64),
+    },
+    ReplicaFamily {
+        name: "collector_replica_avg_input_tokens",
+        help: "Mean prompt tokens per request over the window.",
+        value: |_, replica| replica.avg_input_tokens,
+    },
+    ReplicaFamily {
+        name: "collector_replica_avg_output_tokens",
+        help: "Mean generated tokens per request over the window.",
+        value: |_, replica| replica.avg_output_tokens,
+    },
+    ReplicaFamily {
+        name: "collector_replica_prefix_cache_hit_rate",
+        help: "Share of the prompt tokens found in the prefix cache, 0 to 1.",
+        value: |_, replica| replica.prefix_cache_hit_rate,
+    },
+    ReplicaFamily {
+        name: "collector_replica_age_seconds",
+        help: "Age of the replica's row.",
+        value: |reading, replica| Some(reading.age_of(replica.sampled_at).as_secs_f64()),
+    },
 ];
 
-const OF_ALLOCATION: [Measure<Allocation>; 7] = [
-    ("collector_allocation_replicas", "Live replicas of the variant.", |allocation| {
-        Some(f64::from(allocation.num_replicas))
-    }),
-    (
-        "collector_allocation_max_batch",
-        "Greatest batch of one replica, from the configuration.",
-        |allocation| allocation.max_batch.map(f64::from),
-    ),
-    (
-        "collector_allocation_itl_average_milliseconds",
-        "Mean inter-token latency over the window.",
-        |allocation| allocation.itl_average,
-    ),
-    (
-        "collector_allocation_ttft_average_milliseconds",
-        "Mean time to first token over the window.",
-        |allocation| allocation.ttft_average,
-    ),
-    (
-        "collector_allocation_arrival_rate_per_minute",
-        "Requests that arrive per minute.",
-        |allocation| allocation.load.arrival_rate,
-    ),
-    (
-        "collector_allocation_avg_input_tokens",
-        "Mean prompt tokens per request over the window.",
-        |allocation| allocation.load.avg_input_tokens,
-    ),
-    (
-        "collector_allocation_avg_output_tokens",
-        "Mean generated tokens per request over the window.",
-        |allocation| allocation.load.avg_output_tokens,
-    ),
+/// Everything that is said of an allocation.
+pub(crate) const ALLOCATION_FAMILIES: &[AllocationFamily] = &[
+    AllocationFamily {
+        name: "collector_allocation_replicas",
+        help: "Live replicas of the variant.",
+        value: |reading| Some(f64::from(reading.value().num_replicas)),
+    },
+    AllocationFamily {
+        name: "collector_allocation_max_batch",
+        help: "Greatest batch of one replica, from the configuration.",
+        value: |reading| reading.value().max_batch.map(f64::from),
+    },
+    AllocationFamily {
+        name: "collector_allocation_itl_average_milliseconds",
+        help: "Mean inter-token latency over the window.",
+        value: |reading| reading.value().itl_average,
+    },
+    AllocationFamily {
+        name: "collector_allocation_ttft_average_milliseconds",
+        help: "Mean time to first token over the window.",
+        value: |reading| reading.value().ttft_average,
+    },
+    AllocationFamily {
+        name: "collector_allocation_arrival_rate_per_minute",
+        help: "Requests that arrive per minute.",
+        value: |reading| reading.value().load.arrival_rate,
+    },
+    AllocationFamily {
+        name: "collector_allocation_avg_input_tokens",
+        help: "Mean prompt tokens per request over the window.",
+        value: |reading| reading.value().load.avg_input_tokens,
+    },
+    AllocationFamily {
+        name: "collector_allocation_avg_output_tokens",
+        help: "Mean generated tokens per request over the window.",
+        value: |reading| reading.value().load.avg_output_tokens,
+    },
+    AllocationFamily {
+        name: "collector_allocation_age_seconds",
+        help: "Age of the allocation's oldest value.",
+        value: |reading| Some(reading.age().as_secs_f64()),
+    },
 ];
 
-/// Writes the replicas of these readings and their ages.
-pub(crate) fn describe_replicas<'a>(
-    page: &mut Exposition,
-    readings: impl Iterator<Item = &'a Reading<Replicas>> + Clone,
-) {
-    let rows = readings.flat_map(|reading| {
-        let rows = &reading.value().replicas;
-        rows.iter().map(move |replica| (reading, replica))
-    });
-    for (name, help, measure) in OF_REPLICA {
-        let mut family = page.family(name, Kind::Gauge, help);
-        for (reading, replica) in rows.clone() {
-            if let Some(value) = measure(replica) {
-                family.sample(&replica_labels(reading, replica), value);
+impl ReplicaFamily {
+    /// Writes the family with a sample for each replica of these readings.
+    pub(crate) fn describe<'a>(
+        &self,
+        page: &mut Exposition,
+        readings: impl Iterator<Item = &'a Reading<Replicas>>,
+    ) {
+        let mut family = page.family(self.name, Kind::Gauge, self.help);
+        for reading in readings {
+            for replica in &reading.value().replicas {
+                if let Some(value) = (self.value)(reading, replica) {
+                    family.sample(&replica_labels(reading, replica), value);
+                }
             }
         }
-    }
-    let mut family =
-        page.family("collector_replica_age_seconds", Kind::Gauge, "Age of the replica's row.");
-    for (reading, replica) in rows {
-        let age = reading.age_of(replica.sampled_at).as_secs_f64();
-        family.sample(&replica_labels(reading, replica), age);
     }
 }
 
-/// Writes these allocations and their ages.
-pub(crate) fn describe_allocations<'a>(
-    page: &mut Exposition,
-    readings: impl Iterator<Item = &'a Reading<Allocation>> + Clone,
-) {
-    for (name, help, measure) in OF_ALLOCATION {
-        let mut family = page.family(name, Kind::Gauge, help);
-        for reading in readings.clone() {
-            if let Some(value) = measure(reading.value()) {
+impl AllocationFamily {
+    /// Writes the family with a sample for each of these readings.
+    pub(crate) fn describe<'a>(
+        &self,
+        page: &mut Exposition,
+        readings: impl Iterator<Item = &'a Reading<Allocation>>,
+    ) {
+        let mut family = page.family(self.name, Kind::Gauge, self.help);
+        for reading in readings {
+            if let Some(value) = (self.value)(reading) {
                 family.sample(&allocation_labels(reading), value);
             }
         }
-    }
-    let mut family = page.family(
-        "collector_allocation_age_seconds",
-        Kind::Gauge,
-        "Age of the allocation's oldest value.",
-    );
-    for reading in readings {
-        family.sample(&allocation_labels(reading), reading.age().as_secs_f64());
     }
 }
 

@@ -5,6 +5,7 @@
 //! model that is gone are gone too.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -16,7 +17,8 @@ use collector_core::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::app::App;
-use crate::output::{Exposition, Kind, describe_allocations, describe_replicas};
+use super::respond::streamed;
+use crate::output::{ALLOCATION_FAMILIES, Exposition, Kind, REPLICA_FAMILIES};
 
 const DURATION: &str = "wva_metrics_collection_duration_seconds";
 const MAPPING_MISSES: &str = "wva_pod_mapping_miss_total";
@@ -79,30 +81,37 @@ pub(super) async fn scrape(State(app): State<Arc<App>>) -> Response {
     for tracked in &tracked {
         announce_namespace(tracked.model.namespace.as_str());
     }
-    let mut page = app.recorder.0.render();
-    page.push_str(&describe(&app.collector.state(), &tracked));
+    let mut page = Exposition::default();
+    describe_collector(&mut page, &app.collector.state());
+    describe_backends(&mut page, &app.collector.state());
+    describe_pods(&mut page, &tracked);
+    describe_freshness(&mut page, &tracked);
+    let own = app.recorder.0.render() + &page.into_text();
+    let parts = iter::once(own).chain(describe_readings(tracked));
     let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (headers, page).into_response()
+    (headers, streamed(parts)).into_response()
 }
 
-fn describe(state: &CollectorState, tracked: &[TrackedModel]) -> String {
-    let mut page = Exposition::default();
-    describe_collector(&mut page, state);
-    describe_backends(&mut page, state);
-    describe_pods(&mut page, tracked);
-    describe_freshness(&mut page, tracked);
-    describe_replicas(
-        &mut page,
-        tracked.iter().filter_map(|tracked| tracked.replicas.as_ref().ok()),
-    );
-    describe_allocations(
-        &mut page,
-        tracked
-            .iter()
-            .flat_map(|tracked| &tracked.allocations)
-            .filter_map(|(_, reading)| reading.as_ref().ok()),
-    );
-    page.into_text()
+/// The readings family by family: of a large fleet, all of them at once would be a lot to keep for
+/// every client that is slow to take them.
+fn describe_readings(tracked: Vec<TrackedModel>) -> impl Iterator<Item = String> {
+    let tracked = Arc::new(tracked);
+    let of_replicas = {
+        let tracked = Arc::clone(&tracked);
+        REPLICA_FAMILIES.iter().map(move |family| {
+            let mut page = Exposition::default();
+            let readings = tracked.iter().filter_map(|tracked| tracked.replicas.as_ref().ok());
+            family.describe(&mut page, readings);
+            page.into_text()
+        })
+    };
+    of_replicas.chain(ALLOCATION_FAMILIES.iter().map(move |family| {
+        let mut page = Exposition::default();
+        let allocations = tracked.iter().flat_map(|tracked| &tracked.allocations);
+        let readings = allocations.filter_map(|(_, reading)| reading.as_ref().ok());
+        family.describe(&mut page, readings);
+        page.into_text()
+    }))
 }
 
 fn describe_collector(page: &mut Exposition, state: &CollectorState) {

@@ -10,18 +10,18 @@ use collector_core::CollectError;
 
 use super::app::App;
 use super::query::Query;
-use super::respond::{Answered, Refusal, found};
+use super::respond::{Answered, Refusal, found, list};
 use crate::output::{
     AllocationDocument, ListDocument, ModelItem, ReplicasDocument, allocation_items, model_items,
-    replicas_items,
+    replicas_item, to_json,
 };
 
 /// One model's replicas, or those of everything tracked.
 pub(super) async fn replicas(State(app): State<Arc<App>>, uri: Uri) -> Answered {
     let Some(model) = Query::parse(&uri, &["model", "namespace"])?.model()? else {
-        let tracked = app.collector.tracked();
-        let list = replicas_items(&tracked, app.clock.wall());
-        return Ok(found(&list));
+        let wall = app.clock.wall();
+        let tracked = app.collector.tracked().into_iter();
+        return Ok(list(tracked.map(move |tracked| to_json(&replicas_item(&tracked, wall)))));
     };
     let reading = read(&app, app.collector.collect_replica_metrics(&model)).await?;
     let document = ReplicasDocument::new(&reading, app.clock.wall());
@@ -32,9 +32,12 @@ pub(super) async fn replicas(State(app): State<Arc<App>>, uri: Uri) -> Answered 
 pub(super) async fn allocation(State(app): State<Arc<App>>, uri: Uri) -> Answered {
     let query = Query::parse(&uri, &["model", "namespace", "variant"])?.variant()?;
     let Some((model, variant)) = query else {
-        let tracked = app.collector.tracked();
-        let list = allocation_items(&tracked, app.clock.wall());
-        return Ok(found(&list));
+        let wall = app.clock.wall();
+        let tracked = app.collector.tracked().into_iter();
+        return Ok(list(tracked.flat_map(move |tracked| {
+            let items = allocation_items(&tracked, wall);
+            items.map(|item| to_json(&item)).collect::<Vec<_>>()
+        })));
     };
     let reading = read(&app, app.collector.collect_allocation(&model, &variant)).await?;
     let document = AllocationDocument::new(&reading, app.clock.wall());

@@ -1,15 +1,19 @@
 //! Answers: JSON documents with their status, for results and for errors alike.
 
+use std::convert::Infallible;
+use std::iter;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use collector_core::CollectError;
+use futures_util::stream;
 use serde::Serialize;
 
-use crate::output::{ErrorDocument, to_json};
+use crate::output::{ErrorDocument, SCHEMA_VERSION, to_json};
 
 /// When to ask again where the backend said nothing about it: about the time after which a breaker
 /// tries again.
@@ -21,6 +25,23 @@ pub(super) type Answered = Result<Response, Refusal>;
 /// A document that answers the question.
 pub(super) fn found(document: &impl Serialize) -> Response {
     json(StatusCode::OK, document)
+}
+
+/// A list document of items that are JSON already. They are written one by one as the client takes
+/// them: a list of everything is long, and clients that do not read it are many.
+pub(super) fn list(items: impl Iterator<Item = String> + Send + 'static) -> Response {
+    let separated = items.enumerate().map(|(index, item)| {
+        let separator = if index == 0 { "" } else { "," };
+        format!("{separator}{item}")
+    });
+    let start = format!("{{\"schemaVersion\":{SCHEMA_VERSION},\"items\":[");
+    let parts = iter::once(start).chain(separated).chain(iter::once("]}".to_owned()));
+    ([(header::CONTENT_TYPE, "application/json")], streamed(parts)).into_response()
+}
+
+/// A body of parts that are made when the client has taken those before.
+pub(super) fn streamed(parts: impl Iterator<Item = String> + Send + 'static) -> Body {
+    Body::from_stream(stream::iter(parts.map(Ok::<_, Infallible>)))
 }
 
 /// A document.

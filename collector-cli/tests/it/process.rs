@@ -92,7 +92,8 @@ impl Served {
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
-        self.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
+        // 1.0, so that no body comes in chunks and the connection ends with the answer.
+        self.send(&format!("GET {path} HTTP/1.0\r\n\r\n"))
     }
 
     pub(crate) fn send(&self, request: &str) -> Answer {

@@ -16,7 +16,7 @@ use tokio::time::{interval, sleep};
 use super::settings::{Verbosity, format, log_flags, start_log};
 use crate::args::{DemoArgs, Format, GlobalArgs};
 use crate::exit::{Exit, Failure};
-use crate::output::{ErrorDocument, print, replicas_items, replicas_table, to_json};
+use crate::output::{ErrorDocument, ListDocument, print, replicas_item, replicas_table, to_json};
 use crate::signals::StopSignals;
 use simulator::Simulator;
 
@@ -61,7 +61,8 @@ async fn demo(args: &DemoArgs, format: Format) -> Result<Exit, Failure> {
     if args.once {
         let tracked = read_all(&collector).await?;
         let text = if format == Format::Json {
-            to_json(&replicas_items(&tracked, clock.wall())) + "\n"
+            let items = tracked.iter().map(|tracked| replicas_item(tracked, clock.wall()));
+            to_json(&items.collect::<ListDocument<_>>()) + "\n"
         } else {
             tables(&tracked, format)
         };
