@@ -1,5 +1,6 @@
 //! The section `[prometheus]`.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,23 +141,9 @@ impl BackendSettings for PrometheusConfig {
             .collect()
     }
 
+    /// Of unencrypted tokens and unverified certificates the backend itself warns when it is built.
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.tls_insecure_skip_verify {
-            warnings.push(
-                "prometheus.tls_insecure_skip_verify is set: any certificate is believed, so that \
-                 anyone on the way can read the token and make up metrics"
-                    .to_owned(),
-            );
-        }
-        if self.allow_http && self.url.trim_start().starts_with("http://") {
-            let what = if self.bearer_token.is_some() || self.token_path.is_some() {
-                "the bearer token travels unencrypted"
-            } else {
-                "metrics travel unencrypted"
-            };
-            warnings.push(format!("prometheus.url begins with http://: {what}"));
-        }
         if self.bearer_token.is_some() && self.token_path.is_some() {
             warnings.push(
                 "prometheus.token_path is ignored: prometheus.bearer_token is set and beats it"
@@ -169,7 +156,21 @@ impl BackendSettings for PrometheusConfig {
     fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, ConfigError> {
         match PrometheusBackend::new(self.clone(), clock) {
             Ok(backend) => Ok(Arc::new(backend)),
-            Err(error) => Err(ConfigError::new(error.to_string())),
+            Err(error) => Err(ConfigError::new(with_causes(&error))),
         }
     }
+}
+
+/// The message with the causes that it does not tell itself.
+fn with_causes(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        cause = error.source();
+    }
+    message
 }

@@ -1,6 +1,7 @@
 //! What users meet: the layers, the messages, the reference.
 #![cfg(feature = "prometheus")]
 
+mod compose;
 mod errors;
 mod keys;
 mod layers;

@@ -1,0 +1,56 @@
+//! From a configuration to the parts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use collector_config::{Loader, backends_compiled_in};
+use collector_core::{Freshness, ManualClock};
+
+use crate::{ConfigFile, URL, variables};
+
+#[test]
+fn the_collector_is_what_the_configuration_describes() {
+    let file = ConfigFile::toml(
+        "[cache.freshness]\nfresh_threshold = \"10s\"\n\
+         [[variants]]\nname = \"v\"\nnamespace = \"prod\"\nmodel = \"org/m\"\n",
+    );
+    let config = file.loader().env(variables(&[URL])).load().unwrap().config;
+    let collector = config.build(Arc::new(ManualClock::new())).unwrap();
+    assert_eq!(collector.determine_status(Duration::from_secs(10)), Freshness::Stale);
+    let backends = collector.state().backends;
+    assert_eq!(backends.len(), 1);
+    assert_eq!(backends[0].name.as_str(), "prometheus");
+}
+
+#[test]
+fn the_chosen_backends_can_be_had_alone() {
+    assert_eq!(backends_compiled_in(), ["prometheus"]);
+    let config = Loader::new().env(variables(&[URL])).load().unwrap().config;
+    let backends = config.build_backends(Arc::new(ManualClock::new())).unwrap();
+    let names: Vec<&str> = backends.iter().map(|backend| backend.name()).collect();
+    assert_eq!(names, ["prometheus"]);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told_with_its_key_and_path() {
+    let file = ConfigFile::toml("[prometheus]\nca_cert_path = \"absent.pem\"");
+    let config = file.loader().env(variables(&[URL])).load().unwrap().config;
+    let errors = config.build(Arc::new(ManualClock::new())).err().unwrap().to_string();
+    let path = file.folder().join("absent.pem").display().to_string();
+    assert!(errors.starts_with("prometheus.ca_cert_path: "), "{errors}");
+    assert!(errors.contains(&path), "{errors}");
+    assert_eq!(errors.matches("No such file").count(), 1, "{errors}");
+}
+
+#[test]
+fn a_configuration_that_was_only_read_is_checked_when_it_is_built() {
+    let build = |loader: Loader| {
+        let config = loader.read().unwrap().config;
+        config.build(Arc::new(ManualClock::new())).err().unwrap().to_string()
+    };
+    assert!(build(Loader::new()).starts_with("prometheus.url: not set"));
+    let epp = Loader::new().flag("backend", "epp", "--backend");
+    assert!(build(epp).starts_with("backend: \"epp\" is not compiled in"));
+    let timings = Loader::new().env(variables(&[URL])).flag("cache.ttl", "1h", "--ttl");
+    assert!(build(timings).contains("cache.ttl (1h) must be below"));
+}
