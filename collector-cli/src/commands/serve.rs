@@ -80,14 +80,10 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
 
 async fn listen(settings: &Settings) -> Result<Listener, Failure> {
     let server = &settings.loaded.config.server;
+    // The configuration has made sure that there are both or neither.
     let tls = match (&server.tls_cert_path, &server.tls_key_path) {
         (Some(cert), Some(key)) => Some(load_tls(cert, key)?),
-        (None, None) => None,
-        _ => {
-            return Err(Failure::usage(
-                "server.tls_cert_path and server.tls_key_path go together: set both or neither",
-            ));
-        }
+        _ => None,
     };
     let socket = TcpListener::bind(server.listen).await.map_err(|error| {
         Failure::other(format!(
@@ -105,13 +101,7 @@ fn app(
     lifecycle: watch::Receiver<Lifecycle>,
 ) -> Result<Arc<App>, Failure> {
     let config = &settings.loaded.config;
-    let token_path = config.server.admin_token_path.clone();
-    let admin = Admin::new(token_path).map_err(|error| {
-        Failure::usage(format!(
-            "server.admin_token_path: cannot use {:?}: {error}",
-            config.server.admin_token_path
-        ))
-    })?;
+    let admin = Admin::new(config.server.admin_token_path.clone())?;
     let refreshes = config.cache.enabled && !config.cache.fetch_interval.is_zero();
     let clock = Arc::clone(&settings.clock);
     Ok(App::new(Arc::clone(collector), clock, recorder, admin, refreshes, lifecycle))

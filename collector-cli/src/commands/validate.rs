@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use collector_config::ConfigErrors;
+use collector_config::{ConfigErrors, Origin};
 use collector_core::SystemClock;
 
 use super::settings::{format, layers};
@@ -25,7 +25,11 @@ pub(super) fn run(global: &GlobalArgs, args: &ValidateArgs) -> Result<Exit, Fail
                 }
                 print(&text)?;
             }
-            Err(errors) => wrong.push(format!("{name}: {errors}")),
+            Err(errors) => wrong.extend(errors.iter().map(|error| match error.origin() {
+                // It names the file by itself, and the line.
+                Some(Origin::File { .. }) => error.to_string(),
+                _ => format!("{name}: {error}"),
+            })),
         }
     }
     if wrong.is_empty() { Ok(Exit::Success) } else { Err(Failure::usage(wrong.join("\n"))) }

@@ -14,6 +14,7 @@ use subtle::ConstantTimeEq as _;
 use super::app::{App, Peer};
 use super::query::Query;
 use super::respond::{Answered, Refusal, found};
+use crate::exit::Failure;
 use crate::output::{ErrorDocument, RemovedDocument};
 
 /// Longer than any token in use; a file beyond it is a mistake.
@@ -29,9 +30,14 @@ impl Admin {
     ///
     /// # Errors
     /// When the file holds no token.
-    pub(crate) fn new(token_path: Option<PathBuf>) -> io::Result<Self> {
+    pub(crate) fn new(token_path: Option<PathBuf>) -> Result<Self, Failure> {
         if let Some(path) = &token_path {
-            read_token(path)?;
+            read_token(path).map_err(|error| {
+                Failure::usage(format!(
+                    "server.admin_token_path: cannot use {}: {error}",
+                    path.display()
+                ))
+            })?;
         }
         Ok(Self { token_path })
     }

@@ -118,3 +118,20 @@ async fn a_port_in_use_exits_with_1_and_names_the_address() {
     assert_eq!(ended.exit, 1, "{}", ended.stderr);
     assert!(ended.stderr.contains(&address), "{}", ended.stderr);
 }
+
+#[tokio::test]
+async fn files_of_the_server_that_cannot_be_read_exit_with_2_and_are_named() {
+    for (variables, key) in [
+        (&["TLS_CERT_PATH"][..], "server.tls_key_path"),
+        (&["TLS_CERT_PATH", "TLS_KEY_PATH"], "server.tls_cert_path"),
+        (&["ADMIN_TOKEN_PATH"], "server.admin_token_path"),
+    ] {
+        let mut command = collector_of("http://127.0.0.1:9");
+        for variable in variables {
+            command.env(format!("COLLECTOR_SERVER__{variable}"), "/nowhere");
+        }
+        let ended = run(&mut command, &["serve", "--listen", "127.0.0.1:0"]);
+        assert_eq!(ended.exit, 2, "{}", ended.stderr);
+        assert!(ended.stderr.contains(key), "{}", ended.stderr);
+    }
+}
