@@ -92,8 +92,14 @@ impl CacheConfig {
         if let Err(error) = self.freshness.validate() {
             errors.push(error.into());
         }
+        if timeout.is_zero() {
+            errors.push(TimingError::Zero { key: timeout_key, advice: "5s" });
+        }
+        if !self.enabled {
+            // Nothing is kept and nothing refreshed: the other settings mean nothing.
+            return if errors.is_empty() { Ok(()) } else { Err(errors) };
+        }
         for (key, value, advice) in [
-            (timeout_key, timeout, "5s"),
             ("cache.ttl", self.ttl, "30s (to cache nothing, set cache.enabled = false)"),
             ("cache.cleanup_interval", self.cleanup_interval, "1m"),
             ("cache.freshness.fresh_threshold", self.freshness.fresh_threshold, "1m"),
@@ -200,6 +206,13 @@ mod tests {
             secs(5),
             &["cache.ttl is 0"],
         );
+    }
+
+    #[test]
+    fn without_a_cache_its_settings_mean_nothing() {
+        let off = CacheConfig { enabled: false, ttl: Duration::ZERO, ..CacheConfig::default() };
+        check(&off, secs(500), &[]);
+        check(&off, Duration::ZERO, &["prometheus.timeout is 0"]);
     }
 
     #[test]
