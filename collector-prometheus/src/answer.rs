@@ -8,8 +8,9 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// Rows of one answer at most, so that 64 MiB of tiny rows do not become more memory than that.
-pub(crate) const ROWS_MAX: usize = 500_000;
+/// Rows of one answer at most: twenty times the pods that a query is made for. A row that is kept
+/// takes ten times the memory of its text.
+pub(crate) const ROWS_MAX: usize = 50_000;
 
 /// The labels that queries group by.
 #[derive(Default, Debug)]

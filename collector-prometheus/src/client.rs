@@ -260,16 +260,16 @@ impl Client {
     ) -> Result<Notice, Failure> {
         self.last_bytes[query.kind as usize].store(body.bytes.len(), Ordering::Relaxed);
         answer::decode(&body.bytes, expect, on_row).map_err(|unreadable| {
-            let kind = match unreadable {
-                Unreadable::Refused { .. } => ErrorKind::Rejected,
-                Unreadable::TooManyRows => ErrorKind::TooLarge,
-                _ => ErrorKind::BadAnswer,
-            };
-            let failure = Failure::new(kind, self.token.redact(&unreadable.to_string()));
+            let detail = self.token.redact(&unreadable.to_string());
             match unreadable {
-                Unreadable::Refused { .. } => failure,
-                Unreadable::TooManyRows => failure.with_split(Split::UntilItFits),
-                _ => failure.with_remedy("check prometheus.url"),
+                Unreadable::Refused { .. } => Failure::new(ErrorKind::Rejected, detail),
+                Unreadable::TooManyRows => Failure::new(
+                    ErrorKind::TooLarge,
+                    format!("{detail}; it may have so many, and {} decoded", self.limit()),
+                )
+                .with_remedy("set prometheus.namespaces")
+                .with_split(Split::UntilItFits),
+                _ => Failure::new(ErrorKind::BadAnswer, detail).with_remedy("check prometheus.url"),
             }
         })
     }
@@ -414,15 +414,18 @@ impl Client {
     }
 
     fn too_large(&self) -> Failure {
-        let limit = self.max_response_bytes;
-        let shown = if limit.is_multiple_of(1 << 20) {
-            format!("{} MiB", limit >> 20)
-        } else {
-            format!("{limit} bytes")
-        };
-        Failure::new(ErrorKind::TooLarge, format!("it is over {shown} (decoded)"))
+        Failure::new(ErrorKind::TooLarge, format!("it is over {} (decoded)", self.limit()))
             .with_remedy("raise prometheus.max_response_bytes or set prometheus.namespaces")
             .with_split(Split::UntilItFits)
+    }
+
+    fn limit(&self) -> String {
+        let bytes = self.max_response_bytes;
+        if bytes.is_multiple_of(1 << 20) {
+            format!("{} MiB", bytes >> 20)
+        } else {
+            format!("{bytes} bytes")
+        }
     }
 }
 

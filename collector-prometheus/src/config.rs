@@ -53,7 +53,8 @@ pub struct PrometheusConfig {
     /// intervals: a rate needs two samples, and two scrapes may be lost.
     #[serde(with = "collector_core::duration::option")]
     pub window: Option<Duration>,
-    /// Bytes of one answer, after decompression. Default 64 MiB, the answer of some 600 000 pods.
+    /// Bytes of one answer, after decompression. Default 64 MiB, far more than
+    /// the answer about any group of pods that is asked for together, and little for a machine.
     pub max_response_bytes: usize,
     /// The only namespaces to read; empty, the default, is all.
     pub namespaces: Vec<String>,

@@ -1,9 +1,9 @@
 //! One look at the server: liveness first, then what living pods are asked.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use collector_core::PodName;
+use collector_core::{ErrorKind, PodName};
 use futures_util::StreamExt;
 use futures_util::stream;
 
@@ -21,6 +21,8 @@ use crate::shard::{Asked, Shard};
 /// Splits within one look. A limit that no group gets under would else cost a query per model; the
 /// groups of the next look are smaller in any case.
 const SPLITS_MAX: u32 = 16;
+/// Live pods of one look at most, some 60 MB of them: five thousand variants of ten pods each.
+const PODS_MAX: usize = 50_000;
 /// Pods that a filter names at most.
 const PODS_IN_FILTER_MAX: usize = 50;
 
@@ -35,6 +37,8 @@ pub(crate) struct Look<'a> {
     /// The server is not to be asked any more, and why.
     dead: OnceLock<Failure>,
     timed_out: AtomicBool,
+    /// Live pods so far.
+    pods: AtomicUsize,
     splits: AtomicU32,
     too_large: AtomicBool,
     contradicted: AtomicBool,
@@ -69,6 +73,7 @@ impl<'a> Look<'a> {
             in_flight: if budget.waiting { 4 } else { 2 },
             dead: OnceLock::new(),
             timed_out: AtomicBool::new(false),
+            pods: AtomicUsize::new(0),
             splits: AtomicU32::new(0),
             too_large: AtomicBool::new(false),
             contradicted: AtomicBool::new(false),
@@ -211,8 +216,8 @@ impl<'a> Look<'a> {
 
     /// What one failure says about the queries that have not been sent yet.
     fn note_failure(&self, failure: &Failure) {
-        let second_timeout = failure.kind == collector_core::ErrorKind::Timeout
-            && self.timed_out.swap(true, Ordering::Relaxed);
+        let second_timeout =
+            failure.kind == ErrorKind::Timeout && self.timed_out.swap(true, Ordering::Relaxed);
         if failure.is_of_the_server() || second_timeout {
             // Only the first is kept; the others say the same.
             let _ = self.dead.set(failure.clone());
@@ -237,6 +242,17 @@ impl<'a> Look<'a> {
                 rows.push(&row, self.asked);
             })
             .await?;
+        if job.kind == QueryKind::Liveness
+            && self.pods.fetch_add(rows.len(), Ordering::Relaxed) + rows.len() > PODS_MAX
+        {
+            return Err(Failure::new(
+                ErrorKind::TooLarge,
+                format!("more than {PODS_MAX} pods live in what is looked at together"),
+            )
+            .with_remedy(
+                "share the namespaces out to several collectors, by prometheus.namespaces",
+            ));
+        }
         Ok(self.arrived(rows, answered, clock))
     }
 

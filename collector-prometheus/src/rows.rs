@@ -48,6 +48,13 @@ impl Rows {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Samples(samples) => samples.len(),
+            Self::Engines(engines) => engines.len(),
+        }
+    }
+
     /// Keeps a row if its model was asked for.
     pub(crate) fn push(&mut self, row: &Row<'_>, asked: &Asked) {
         let labels = &row.labels;
