@@ -249,7 +249,7 @@ impl MetricsCollector for CachingCollector {
         match self.collect_replica_metrics(model).await {
             Ok(reading) => {
                 let replicas = reading.value().replicas.len();
-                let age = duration::format(Duration::from_secs(reading.age().as_secs()));
+                let age = humantime::format_duration(Duration::from_secs(reading.age().as_secs()));
                 let message = format!(
                     "{model} has {replicas} replicas; the oldest reading is {age} old ({})",
                     reading.freshness()

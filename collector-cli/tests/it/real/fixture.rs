@@ -10,6 +10,8 @@ use collector_testkit::{PrometheusOptions, PrometheusServer};
 
 /// Long enough for a scrape a second under load, short enough to be waited for.
 pub(crate) const WINDOW: Duration = Duration::from_secs(10);
+/// At one a second.
+pub(crate) const SCRAPES_OF_A_WINDOW: usize = 10;
 
 pub(crate) struct World {
     pub(crate) fleet: FleetServer,
@@ -27,8 +29,7 @@ impl World {
         options: PrometheusOptions,
     ) -> Option<Self> {
         let warm_up = Duration::from_secs(60);
-        let fleet =
-            FleetServer::start(FleetSpec { seed: 7, warm_up, variants }).await.unwrap();
+        let fleet = FleetServer::start(FleetSpec { seed: 7, warm_up, variants }).await.unwrap();
         let prometheus = PrometheusServer::start_or_skip(&fleet, options).await?;
         prometheus.stored_scrape(&fleet).await.unwrap();
         Some(Self { fleet, prometheus })

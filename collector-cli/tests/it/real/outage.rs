@@ -5,6 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::fixture::{World, eventually, now, variant};
 
@@ -35,9 +37,15 @@ impl Serve {
     }
 
     async fn get(&self, path: &str) -> (u16, Value) {
-        let response = reqwest::get(format!("http://{}{path}", self.address)).await.unwrap();
-        let status = response.status().as_u16();
-        (status, serde_json::from_str(&response.text().await.unwrap()).unwrap())
+        let mut stream = TcpStream::connect(&self.address).await.unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: collector\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap())
     }
 
     async fn replicas(&self) -> (u16, Value) {
@@ -62,10 +70,8 @@ async fn readings_go_on_through_an_outage_and_are_fresh_again_after_it() {
                     [[variants]]\nname = \"llama\"\nnamespace = \"prod\"\nmodel = \"llama\"";
     std::fs::write(&config, format!("{}timeout = \"500ms\"\n", world.toml(settings))).unwrap();
     let serve = Serve::start(&config);
-    eventually("ready", Duration::from_secs(10), || async {
-        serve.get("/readyz").await.0 == 200
-    })
-    .await;
+    eventually("ready", Duration::from_secs(10), || async { serve.get("/readyz").await.0 == 200 })
+        .await;
     let (status, reading) = serve.replicas().await;
     assert_eq!((status, &reading["status"]), (200, &"fresh".into()), "{reading}");
 
@@ -75,11 +81,14 @@ async fn readings_go_on_through_an_outage_and_are_fresh_again_after_it() {
     let mut last_age = 0.0;
     while stopped.elapsed() < Duration::from_secs(14) {
         let (status, document) = serve.replicas().await;
-        let word = match status {
+        let state = match status {
             200 => {
                 let age = document["ageSeconds"].as_f64().unwrap();
                 // A refresh that was under way when the server stopped may still bring news.
-                assert!(age >= last_age || stopped.elapsed() < Duration::from_secs(1), "{document}");
+                assert!(
+                    age >= last_age || stopped.elapsed() < Duration::from_secs(1),
+                    "{document}"
+                );
                 last_age = age;
                 assert_eq!(document["replicas"].as_array().unwrap().len(), 2);
                 document["status"].as_str().unwrap().to_owned()
@@ -87,8 +96,8 @@ async fn readings_go_on_through_an_outage_and_are_fresh_again_after_it() {
             503 => document["error"]["reason"].as_str().unwrap().to_owned(),
             other => panic!("{other}: {document}"),
         };
-        if seen.last() != Some(&word) {
-            seen.push(word);
+        if seen.last() != Some(&state) {
+            seen.push(state);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_core::{MetricsCollector, ModelRef};
+use collector_core::ModelRef;
 use collector_sim::VariantSpec;
 use collector_testkit::PrometheusOptions;
 

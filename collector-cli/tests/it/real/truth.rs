@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use collector_core::{CollectError, MetricsCollector as _, ModelRef, PodName};
+use collector_core::{CollectError, ModelRef, PodName};
 use collector_sim::{Gauges, VariantSpec};
 
-use super::fixture::{WINDOW, World, eventually, now, read_anew, variant};
+use super::fixture::{SCRAPES_OF_A_WINDOW, WINDOW, World, eventually, now, read_anew, variant};
 
 const MODEL: &str = "meta-llama/Llama-3.1-8B-Instruct";
 
@@ -51,7 +51,7 @@ async fn rates_and_means_are_true_to_five_percent() {
     other.load.requests_per_minute = 600.0;
     other.load.prompt_tokens = 900;
     let Some(world) = World::start(vec![variant("llama", MODEL), other]).await else { return };
-    world.scrapes(WINDOW.as_secs() as usize).await;
+    world.scrapes(SCRAPES_OF_A_WINDOW).await;
     let collector = world.collector(
         "[[variants]]\nname = \"other\"\nnamespace = \"prod\"\nmodel = \"qwen\"\n\
          accelerator = \"H100\"\npods = \"other-*\"",
@@ -118,10 +118,12 @@ async fn pods_come_and_go_and_restart() {
     assert!(killed.elapsed() <= Duration::from_secs(4), "more than 3 scrapes");
 
     let added = world.fleet.add_pod("prod", "llama").await.unwrap();
-    eventually("the new pod is there", Duration::from_secs(3), || async {
-        pods().await.iter().any(|pod| pod.as_str() == added.pod)
+    // Prometheus takes its time to find a new target; from then on two scrapes and one look do.
+    eventually("the new pod is scraped twice", Duration::from_secs(20), || async {
+        world.fleet.scrapes("prod", &added.pod).len() >= 2
     })
     .await;
+    assert!(pods().await.iter().any(|pod| pod.as_str() == added.pod));
 
     // A restart resets the counters: no rate may become negative or giant by it.
     let more = "[[variants]]\nname = \"llama\"\nnamespace = \"prod\"\n\
@@ -144,9 +146,8 @@ async fn idle_is_zero_and_missing_is_not() {
     idle.load.requests_per_minute = 0.0;
     let Some(world) = World::start(vec![idle]).await else { return };
     world.scrapes(2).await;
-    let collector = world.collector(
-        "[[variants]]\nname = \"idle\"\nnamespace = \"prod\"\nmodel = \"idle-model\"",
-    );
+    let collector = world
+        .collector("[[variants]]\nname = \"idle\"\nnamespace = \"prod\"\nmodel = \"idle-model\"");
     let model = ModelRef::new("idle-model", "prod");
     let reading = collector.collect_replica_metrics(&model).await.unwrap();
     let replica = &reading.value().replicas[0];
@@ -179,12 +180,15 @@ async fn odd_model_ids_are_answered_or_missing_and_never_another_models() {
         "new\nline",
         long.as_str(),
     ];
-    let variants: Vec<VariantSpec> =
-        odd.iter().enumerate().map(|(n, model)| {
+    let variants: Vec<VariantSpec> = odd
+        .iter()
+        .enumerate()
+        .map(|(n, model)| {
             let mut spec = variant(&format!("odd-{n}"), model);
             spec.pods = 1;
             spec
-        }).collect();
+        })
+        .collect();
     let Some(world) = World::start(variants).await else { return };
     let collector = world.collector("");
     for (n, model) in odd.iter().enumerate() {
