@@ -98,6 +98,9 @@ impl Learner {
             _ => {
                 let asked = self.ask_clock(client, budget).await;
                 match (asked, before) {
+                    // The first request also resolves, connects and shakes hands. When that took
+                    // long the clock is read again, by the next look: this one has waited enough.
+                    (Ok(clock), None) if clock.round_trip > ROUND_TRIP_GOOD => (clock, Tick::MIN),
                     (Ok(clock), _) => (clock, now),
                     // An old reading of a clock that did not jump is better than no metrics.
                     (Err(failure), Some(known)) if !jumped && !failure.is_of_the_server() => {
@@ -166,14 +169,7 @@ impl Learner {
     }
 
     async fn ask_clock(&self, client: &Client, budget: Budget<'_>) -> Result<ServerClock, Failure> {
-        let mut clock = ask_clock_once(client, budget).await?;
-        if clock.round_trip > ROUND_TRIP_GOOD {
-            // The first request also resolves, connects and shakes hands.
-            let again = ask_clock_once(client, budget).await?;
-            if again.round_trip < clock.round_trip {
-                clock = again;
-            }
-        }
+        let clock = ask_clock_once(client, budget).await?;
         self.log_skew(clock, budget.clock);
         Ok(clock)
     }
@@ -238,12 +234,18 @@ pub(crate) async fn ask_shape(client: &Client, budget: Budget<'_>) -> Result<Sha
                 Some(name) => {
                     names.insert(name.to_owned());
                 }
-                None => {}
+                None => names.extend(row.labels.name.as_deref().map(str::to_owned)),
             }
         })
         .await?;
+    let names = Names::of(&names);
+    if !names.any {
+        // A server without a fleet says nothing about how the fleet will be named that it holds
+        // next.
+        return Ok(Shape { probed: true, ..Shape::UNKNOWN });
+    }
     Ok(Shape {
-        names: Names::of(&names),
+        names,
         pod_label: PodLabel::of(pods > 0, pods_by_name > 0),
         duplicates,
         pods: (pods + pods_by_name > 0).then_some(pods + pods_by_name),
