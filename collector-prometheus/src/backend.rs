@@ -101,8 +101,8 @@ impl PrometheusBackend {
         let mut moment = learnt.clock.moment(self.clock.now());
         let mut assembly = Assembly::new(asked, moment);
         let plan = learnt.shape.plan(self.config.effective_window());
-        let mut look = Look::new(&self.client, budget, asked, plan, moment);
-        look.liveness(&shards, &learnt.clock, &mut assembly).await?;
+        let mut look = Look::new(&self.client, budget, asked, plan, moment, shards.clone());
+        look.liveness(&learnt.clock, &mut assembly).await?;
         if learnt.date_trusted && look.clock_contradicted() {
             // The server's clock has jumped since it was read: who lives was asked for a time that
             // is not now. Once more; a Date that still differs is wrong itself.
@@ -110,8 +110,8 @@ impl PrometheusBackend {
             learnt = self.learner.learn(&self.client, budget).await?;
             moment = learnt.clock.moment(self.clock.now());
             assembly = Assembly::new(asked, moment);
-            look = Look::new(&self.client, budget, asked, plan, moment);
-            look.liveness(&shards, &learnt.clock, &mut assembly).await?;
+            look = Look::new(&self.client, budget, asked, plan, moment, shards.clone());
+            look.liveness(&learnt.clock, &mut assembly).await?;
             if look.clock_contradicted() {
                 self.learner.distrust_date().await;
             }
@@ -159,7 +159,7 @@ impl PrometheusBackend {
         shards: &[Shard],
         asked: &Asked,
         assembly: &Assembly<'_>,
-    ) -> Vec<(Shard, Vec<PodName>)> {
+    ) -> Vec<(usize, Vec<(usize, PodName)>)> {
         let now = self.clock.now();
         let due = |model: &ModelRef| {
             asked.position(model.namespace.as_str(), model.model.as_str()).is_some_and(|position| {
@@ -171,14 +171,17 @@ impl PrometheusBackend {
         };
         shards
             .iter()
-            .filter(|shard| shard.models.iter().any(due))
-            .map(|shard| {
+            .enumerate()
+            .filter(|(_, shard)| shard.models.iter().any(due))
+            .map(|(number, shard)| {
                 let pods = asked
                     .positions(&shard.models)
                     .into_iter()
-                    .flat_map(|position| assembly.live_pods(position).cloned())
+                    .flat_map(|position| {
+                        assembly.live_pods(position).map(move |pod| (position, pod.clone()))
+                    })
                     .collect();
-                (shard.clone(), pods)
+                (number, pods)
             })
             .collect()
     }
@@ -191,15 +194,15 @@ impl PrometheusBackend {
         learnt: &Learnt,
         asked: &Asked,
         assembly: &Assembly<'_>,
-    ) -> Vec<(QueryKind, Shard, Grouping)> {
+    ) -> Vec<(QueryKind, usize, Grouping)> {
         let now = self.clock.now();
         let mut wanted = Vec::new();
-        for shard in shards {
+        for (number, shard) in shards.iter().enumerate() {
             let positions = asked.positions(&shard.models);
             if !positions.iter().any(|p| assembly.has_live_pods(*p)) {
                 // Nothing lives here; what remains to know is whether something lately did, and
                 // every vLLM has a queue.
-                wanted.push((QueryKind::QueueLength, shard.clone(), Grouping::Model));
+                wanted.push((QueryKind::QueueLength, number, Grouping::Model));
                 continue;
             }
             let grouping = if shard.models.iter().any(|model| per_pod.contains(model)) {
@@ -208,13 +211,13 @@ impl PrometheusBackend {
                 Grouping::Model
             };
             let each = QueryKind::EACH_LOOK.into_iter();
-            wanted.extend(each.map(|kind| (kind, shard.clone(), grouping)));
+            wanted.extend(each.map(|kind| (kind, number, grouping)));
             let hit_rates_due = |model: &ModelRef| {
                 self.memory.of(model).is_none_or(|memory| memory.hit_rates_due(now))
             };
             if learnt.shape.names.prefix_cache && shard.models.iter().any(hit_rates_due) {
                 for kind in [QueryKind::PrefixHits, QueryKind::PrefixQueries] {
-                    wanted.push((kind, shard.clone(), Grouping::Pod));
+                    wanted.push((kind, number, Grouping::Pod));
                 }
             }
         }

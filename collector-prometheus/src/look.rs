@@ -1,7 +1,8 @@
 //! One look at the server: liveness first, then what living pods are asked.
 
-use std::sync::OnceLock;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use collector_core::{ErrorKind, PodName};
 use futures_util::StreamExt;
@@ -11,20 +12,16 @@ use crate::answer::Expect;
 use crate::assemble::{Arrived, Assembly, Piece};
 use crate::client::{Answered, Budget, Client, Query};
 use crate::failure::{Failure, Split};
-use crate::names::PodLabel;
 use crate::plan::{Grouping, Plan, QueryKind};
-use crate::promql::{Filter, Matcher};
 use crate::rows::Rows;
 use crate::server_clock::{Moment, ServerClock};
-use crate::shard::{Asked, Shard};
+use crate::shard::{Asked, QUERY_BYTES_MAX, Shard};
 
 /// Splits within one look. A limit that no group gets under would else cost a query per model; the
 /// groups of the next look are smaller in any case.
 const SPLITS_MAX: u32 = 16;
 /// Live pods of one look at most, some 60 MB of them: five thousand variants of ten pods each.
 const PODS_MAX: usize = 50_000;
-/// Pods that a filter names at most.
-const PODS_IN_FILTER_MAX: usize = 50;
 
 /// What all queries of a look have in common.
 pub(crate) struct Look<'a> {
@@ -42,16 +39,19 @@ pub(crate) struct Look<'a> {
     splits: AtomicU32,
     too_large: AtomicBool,
     contradicted: AtomicBool,
-    incomplete: std::sync::Mutex<Option<String>>,
+    incomplete: Mutex<Option<String>>,
+    /// Each shard, in the pieces that the server has made necessary so far: what was too large for
+    /// one query is too large for the next.
+    pieces: Mutex<Vec<Vec<Shard>>>,
 }
 
-/// One query for one shard.
+/// One query for one shard, which is told by its number.
 struct Job {
     kind: QueryKind,
-    shard: Shard,
+    shard: usize,
     grouping: Grouping,
-    /// For the query whose series carry no model: the pods, where they are few.
-    pods: Vec<PodName>,
+    /// For the query whose series carry no model: the pods, each with the position of its model.
+    pods: Vec<(usize, PodName)>,
 }
 
 impl<'a> Look<'a> {
@@ -61,6 +61,7 @@ impl<'a> Look<'a> {
         asked: &'a Asked,
         plan: Plan,
         moment: Moment,
+        shards: Vec<Shard>,
     ) -> Self {
         Self {
             client,
@@ -77,7 +78,8 @@ impl<'a> Look<'a> {
             splits: AtomicU32::new(0),
             too_large: AtomicBool::new(false),
             contradicted: AtomicBool::new(false),
-            incomplete: std::sync::Mutex::new(None),
+            incomplete: Mutex::new(None),
+            pieces: Mutex::new(shards.into_iter().map(|shard| vec![shard]).collect()),
         }
     }
 
@@ -98,21 +100,19 @@ impl<'a> Look<'a> {
 
     /// The first reason why rows may be absent.
     pub(crate) fn incomplete(self) -> Option<String> {
-        self.incomplete.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.incomplete.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who lives. The first shard goes alone: a server that does not answer it is not asked more.
     pub(crate) async fn liveness(
         &self,
-        shards: &[Shard],
         clock: &ServerClock,
         assembly: &mut Assembly<'_>,
     ) -> Result<(), Failure> {
-        let mut jobs: Vec<Job> = shards
-            .iter()
+        let mut jobs: Vec<Job> = (0..self.pieces().len())
             .map(|shard| Job {
                 kind: QueryKind::Liveness,
-                shard: shard.clone(),
+                shard,
                 grouping: Grouping::Model,
                 pods: Vec::new(),
             })
@@ -132,7 +132,7 @@ impl<'a> Look<'a> {
     /// Cache sizes, for the shards where they are due. True when they show duplicates.
     pub(crate) async fn cache_config(
         &self,
-        shards: Vec<(Shard, Vec<PodName>)>,
+        shards: Vec<(usize, Vec<(usize, PodName)>)>,
         assembly: &mut Assembly<'_>,
     ) -> bool {
         let jobs = shards
@@ -150,7 +150,7 @@ impl<'a> Look<'a> {
     /// The other queries, each for the shards it is wanted for.
     pub(crate) async fn fields(
         &self,
-        wanted: Vec<(QueryKind, Shard, Grouping)>,
+        wanted: Vec<(QueryKind, usize, Grouping)>,
         assembly: &mut Assembly<'_>,
     ) {
         let jobs = wanted
@@ -180,9 +180,10 @@ impl<'a> Look<'a> {
 
     /// One query, in as many pieces as the server makes necessary.
     async fn job(&self, job: Job, clock: Option<&ServerClock>) -> Vec<Piece> {
-        let mut pieces = Vec::new();
+        let mut answers = Vec::new();
         // A time-out is split once: a server out of breath is not helped by more queries.
-        let mut left = vec![(job.shard.clone(), true)];
+        let mut left: Vec<(Shard, bool)> =
+            self.pieces()[job.shard].iter().map(|shard| (shard.clone(), true)).collect();
         while let Some((shard, may_time_out)) = left.pop() {
             let result = self.query(&job, &shard, clock).await;
             if let Err(failure) = &result {
@@ -200,18 +201,32 @@ impl<'a> Look<'a> {
                     && self.splits.fetch_add(1, Ordering::Relaxed) < SPLITS_MAX
                 {
                     let may_time_out = may_time_out && failure.split != Split::Once;
+                    self.replace(job.shard, &shard, &smaller);
                     left.extend(smaller.into_iter().map(|shard| (shard, may_time_out)));
                     continue;
                 }
                 self.note_failure(failure);
             }
-            pieces.push(Piece {
+            answers.push(Piece {
                 kind: job.kind,
                 models: self.asked.positions(&shard.models),
                 result,
             });
         }
-        pieces
+        answers
+    }
+
+    /// From now on, `smaller` are asked for in place of `shard`.
+    fn replace(&self, number: usize, shard: &Shard, smaller: &[Shard]) {
+        let pieces = &mut self.pieces()[number];
+        // Another query may have done so meanwhile.
+        if let Some(at) = pieces.iter().position(|piece| piece == shard) {
+            pieces.splice(at..=at, smaller.iter().cloned());
+        }
+    }
+
+    fn pieces(&self) -> MutexGuard<'_, Vec<Vec<Shard>>> {
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What one failure says about the queries that have not been sent yet.
@@ -233,7 +248,7 @@ impl<'a> Look<'a> {
         if let Some(failure) = self.dead.get() {
             return Err(failure.clone());
         }
-        let text = self.plan.query(job.kind, &self.filter(job, shard), job.grouping);
+        let text = self.text(job, shard);
         let query = Query { kind: job.kind, text: &text, time: Some(self.moment.time) };
         let mut rows = Rows::of(job.kind);
         let answered = self
@@ -267,29 +282,27 @@ impl<'a> Look<'a> {
         }
         let complete = answered.incomplete.is_none();
         if let Some(reason) = answered.incomplete {
-            self.incomplete
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .get_or_insert(reason);
+            self.incomplete.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         }
         Arrived { rows, complete, at: answered.arrived_at }
     }
 
-    fn filter(&self, job: &Job, shard: &Shard) -> Filter {
+    fn text(&self, job: &Job, shard: &Shard) -> String {
         if job.kind != QueryKind::CacheConfig {
-            return shard.filter();
+            return self.plan.query(job.kind, &shard.filter(), job.grouping);
         }
         let filter = shard.filter_without_models();
-        let label = match self.plan.pod_label {
-            PodLabel::Pod => "pod",
-            PodLabel::PodName => "pod_name",
-            PodLabel::Either => return filter,
-        };
-        // Without models in the filter, a single model would be answered with its whole namespace.
-        if shard.names_models() && (1..=PODS_IN_FILTER_MAX).contains(&job.pods.len()) {
-            filter.and(Matcher::any_of(label, job.pods.iter().map(PodName::as_str)))
-        } else {
-            filter
+        if shard.names_models() {
+            // Without models in the filter, a single model would be answered with its whole
+            // namespace; its pods stand for it as far as they fit.
+            let models: HashSet<usize> = self.asked.positions(&shard.models).into_iter().collect();
+            let pods = job.pods.iter().filter(|(model, _)| models.contains(model));
+            let pods: Vec<&str> = pods.map(|(_, pod)| pod.as_str()).collect();
+            let text = self.plan.cache_config(&filter, &pods);
+            if text.len() <= QUERY_BYTES_MAX {
+                return text;
+            }
         }
+        self.plan.cache_config(&filter, &[])
     }
 }

@@ -225,12 +225,7 @@ impl Plan {
             QueryKind::ItlCount => self.itl("count", filter, grouping),
             QueryKind::PrefixHits => self.prefix("hits", filter),
             QueryKind::PrefixQueries => self.prefix("queries", filter),
-            // The value of the series is always 1; counting it shows doubled series for free.
-            QueryKind::CacheConfig => format!(
-                "count by (namespace,{},engine,num_gpu_blocks,block_size) \
-                 (vllm:cache_config_info{filter})",
-                self.pod_label.labels()
-            ),
+            QueryKind::CacheConfig => self.cache_config(filter, &[]),
             QueryKind::ServerTime => "time()".to_owned(),
             QueryKind::Shape => shape_probe(),
             QueryKind::Models => format!(
@@ -241,6 +236,29 @@ impl Plan {
                 format!("max(count_over_time({RUNNING}{filter}{}))", self.window)
             }
         }
+    }
+
+    /// The text of [`QueryKind::CacheConfig`] for these pods, or for all where there are none.
+    pub(crate) fn cache_config(&self, filter: &Filter, pods: &[&str]) -> String {
+        let by_name = |filter: &Filter, label| {
+            let filter = filter.and(Matcher::any_of(label, pods.iter().copied()));
+            format!("vllm:cache_config_info{filter}")
+        };
+        let series = match self.pod_label {
+            _ if pods.is_empty() => format!("vllm:cache_config_info{filter}"),
+            PodLabel::Pod => by_name(filter, POD),
+            PodLabel::PodName => by_name(filter, POD_NAME),
+            PodLabel::Either => format!(
+                "{} or {}",
+                by_name(filter, POD),
+                by_name(&filter.and(Matcher::absent(POD)), POD_NAME)
+            ),
+        };
+        // The value of a series is always 1; counting it shows doubled series for free.
+        format!(
+            "count by (namespace,{},engine,num_gpu_blocks,block_size) ({series})",
+            self.pod_label.labels()
+        )
     }
 
     /// `P`.

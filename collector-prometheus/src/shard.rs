@@ -9,14 +9,14 @@ use crate::names::Names;
 use crate::promql::{Filter, Matcher};
 
 /// Bytes that a query may have. VictoriaMetrics refuses 16 KiB.
-const QUERY_BYTES_MAX: usize = 12_000;
+pub(crate) const QUERY_BYTES_MAX: usize = 12_000;
 /// What a query has besides its filters.
 const TEMPLATE_BYTES: usize = 800;
 /// Up to here a filter on models costs the server less than the other models of the namespace do.
 const MODELS_IN_FILTER_MAX: usize = 10;
 
 /// A group of models that one query asks for.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Shard {
     /// In order of namespace, then model.
     pub(crate) models: Vec<ModelRef>,

@@ -394,7 +394,34 @@ async fn a_sample_limit_is_healed_by_one_split_with_the_same_values() {
         let expected = if model == m() { 0.5 } else { 0.6 };
         assert_eq!(sample.replicas[0].kv_cache_usage, Some(expected));
     }
-    assert_eq!(fake.asked().len(), 2 + 14 + 2);
+    let queries = fake.queries();
+    let of_usage = queries.iter().filter(|query| query.contains("kv_cache_usage_perc{"));
+    assert_eq!(of_usage.count(), 3);
+    assert!(queries.len() <= 2 + 14 * 2 + 1, "{}", queries.len());
+}
+
+#[tokio::test]
+async fn what_was_split_once_stays_split_for_the_other_queries_of_the_look() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    let namespaces: Vec<String> = (0..16).map(|i| format!("ns-{i:02}")).collect();
+    let models: Vec<ModelRef> =
+        namespaces.iter().map(|ns| ModelRef::new("m", ns.as_str())).collect();
+    let rows: Vec<String> = namespaces
+        .iter()
+        .map(|ns| format!(r#""namespace":"{ns}","model_name":"m","pod":"p-0""#))
+        .collect();
+    let rows: Vec<(&str, f64)> = rows.iter().map(|labels| (labels.as_str(), NOW)).collect();
+    fake.rows("timestamp(", &rows);
+    fake.rule(|asked| {
+        let large = asked.query.matches("ns-").count() > 4;
+        large.then(|| error(422, "execution", "too many samples"))
+    });
+    for (_, answer) in fake.look(&models, &[], Urgency::Background).await.unwrap() {
+        assert!(found(answer).failed.is_empty());
+    }
+    // Three refusals of the first query, and then four pieces of each.
+    assert_eq!(fake.asked().len(), 2 + 3 + 4 * 14);
 }
 
 #[tokio::test]

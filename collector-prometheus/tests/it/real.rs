@@ -317,15 +317,14 @@ async fn old_names_mixed_fleets_and_the_other_pod_label_are_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sample_limit_is_split_until_it_fits() {
     let variants: Vec<VariantSpec> =
-        (0..24).map(|i| variant(&format!("v{i}"), &format!("m{i}"), 1)).collect();
-    // Twenty-four pods of ten samples are too many for one query, and twelve are not.
-    let options = PrometheusOptions {
-        flags: vec!["--query.max-samples=200".into()],
-        ..PrometheusOptions::default()
-    };
+        (0..60).map(|i| variant(&format!("v{i}"), &format!("m{i}"), 1)).collect();
+    // Sixty series are too many for a query of any kind.
+    let flags = vec!["--query.max-samples=50".into()];
+    let options = PrometheusOptions { flags, ..PrometheusOptions::default() };
     let Some(world) = World::with(variants, options).await else { return };
+    assert!(world.server.get("/api/v1/query?query=vllm:num_requests_running").await.is_err());
     world.let_pass(WINDOW).await;
-    let models: Vec<ModelRef> = (0..24).map(|i| in_prod(&format!("m{i}"))).collect();
+    let models: Vec<ModelRef> = (0..60).map(|i| in_prod(&format!("m{i}"))).collect();
     for (model, answer) in world.look(&models, &[]).await {
         let sample = found(answer);
         assert!(sample.failed.is_empty(), "{model}: {:?}", sample.failed);
