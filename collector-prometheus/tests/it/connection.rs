@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::time::Duration;
 
-use collector_core::{Advice, Answer, Backend, CheckStatus, ErrorKind, Probe};
+use collector_core::{Advice, Backend, CheckStatus, ErrorKind, Probe};
 use wiremock::ResponseTemplate;
 
 use crate::fake::{Fake, error, ok, scalar, two_pods, vector_text};
@@ -237,12 +237,4 @@ async fn a_probe_tells_how_far_it_came() {
     let empty = Fake::start().await;
     let probe = empty.backend.probe().await.unwrap();
     assert_eq!(statuses(&probe)[6], ("metrics.names", Fail));
-}
-
-#[tokio::test]
-async fn an_idle_connection_that_the_server_closed_is_replaced_unseen() {
-    let fake = Fake::start().await;
-    two_pods(&fake);
-    fake.sample().await;
-    assert!(matches!(fake.answer_for_m().await, Ok(Answer::Found(_))));
 }

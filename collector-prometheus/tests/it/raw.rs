@@ -28,24 +28,31 @@ enum Then {
 struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    /// Those of them that the server has closed.
+    closed: Arc<AtomicUsize>,
 }
 
 async fn serve(then: Then) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let connections = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&connections);
+    let closed = Arc::new(AtomicUsize::new(0));
+    let (count, ended) = (Arc::clone(&connections), Arc::clone(&closed));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             count.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(answer(stream, then.clone()));
+            let (then, ended) = (then.clone(), Arc::clone(&ended));
+            tokio::spawn(async move {
+                let _ = answer(stream, then).await;
+                ended.fetch_add(1, Ordering::SeqCst);
+            });
         }
     });
-    Server { address, connections }
+    Server { address, connections, closed }
 }
 
 async fn answer(mut stream: TcpStream, then: Then) -> std::io::Result<()> {
-    let mut request = [0; 16_384];
+    let mut request = vec![0; 16_384];
     let _ = stream.read(&mut request).await?;
     match then {
         Then::Close(bytes) => stream.write_all(&bytes).await,
@@ -79,7 +86,10 @@ fn config(address: &str) -> PrometheusConfig {
 }
 
 async fn failure(config: PrometheusConfig) -> BackendError {
-    let backend = PrometheusBackend::new(config, Arc::new(SystemClock::new())).unwrap();
+    failure_of(&PrometheusBackend::new(config, Arc::new(SystemClock::new())).unwrap()).await
+}
+
+async fn failure_of(backend: &PrometheusBackend) -> BackendError {
     let (models, per_pod) = ([m()], std::collections::HashSet::new());
     backend.fetch(Ask::new(&models, &per_pod)).await.unwrap_err()
 }
@@ -144,6 +154,22 @@ async fn an_answer_that_breaks_off_is_no_answer() {
     check(Then::Close(chunked), ErrorKind::Disconnected, &[]).await;
     let cut = response("", &BODY[..30]);
     check(Then::Close(cut), ErrorKind::BadAnswer, &["not JSON"]).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_the_server_closed_is_replaced_unseen() {
+    let not_found = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec();
+    let server = serve(Then::Close(not_found)).await;
+    let mut config = config(&format!("http://{}", server.address));
+    config.timeout = Duration::from_secs(20);
+    let backend = PrometheusBackend::new(config, Arc::new(SystemClock::new())).unwrap();
+    for look in 1..4 {
+        assert_eq!(failure_of(&backend).await.kind(), ErrorKind::NotFound);
+        while server.closed.load(Ordering::SeqCst) < look {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    assert_eq!(server.connections.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test]
