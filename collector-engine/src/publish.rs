@@ -9,7 +9,7 @@ use std::time::Duration;
 use collector_core::{
     Allocation, BackendError, BackendName, CacheKey, Cold, Field, LoadRates, LoadRow, Mark,
     ModelRef, ModelSample, Nearest, Outcome, PodName, ReplicaMetrics, Replicas, SourceAnswer,
-    Stored, Tick, Value, Variant, VariantDirectory, VariantName,
+    Stored, Tick, Value, Variant, VariantDirectory, VariantName, mean_over_window,
 };
 
 use crate::config::CacheConfig;
@@ -170,8 +170,14 @@ impl Publisher<'_> {
         sample: &mut ModelSample,
         former: &SourceAnswer,
     ) -> Vec<Mark> {
+        let mut failed = sample.failed;
+        if failed.contains(Field::ArrivalRate) {
+            // New tokens over former requests would be a mean of no time at all.
+            failed.insert(Field::AvgInputTokens);
+            failed.insert(Field::AvgOutputTokens);
+        }
         let mut marks = Vec::new();
-        for field in Field::OF_LOAD.into_iter().filter(|field| sample.failed.contains(*field)) {
+        for field in Field::OF_LOAD.into_iter().filter(|field| failed.contains(*field)) {
             let marked = former.load_marks.iter().find(|mark| mark.field == field);
             let sampled_at = marked.map_or(former.sample.as_of, |mark| mark.sampled_at);
             if !self.usable(sampled_at) {
@@ -191,7 +197,7 @@ impl Publisher<'_> {
                     sample.load.push(LoadRow { pod: row.pod.clone(), rates: LoadRates::default() });
                     sample.load.len() - 1
                 });
-                sample.load[place].rates.copy_field(field, &row.rates);
+                keep_load_field(&mut sample.load[place].rates, field, &row.rates);
                 kept = true;
             }
             if kept {
@@ -313,6 +319,20 @@ impl Publisher<'_> {
             keep_unread,
             cold: Arc::clone(cold),
         })
+    }
+}
+
+/// Takes what belongs to one field from the rates of a former look. Of the token rates it is the mean
+/// that is kept, whatever has arrived since: a former sum over present requests would be wrong.
+fn keep_load_field(rates: &mut LoadRates, field: Field, former: &LoadRates) {
+    let at_former_mean =
+        |tokens: Option<f64>| Some(mean_over_window(tokens, former.requests)? * rates.requests?);
+    match field {
+        Field::AvgInputTokens => rates.prompt_tokens = at_former_mean(former.prompt_tokens),
+        Field::AvgOutputTokens => {
+            rates.generation_tokens = at_former_mean(former.generation_tokens);
+        }
+        _ => rates.copy_field(field, former),
     }
 }
 
@@ -540,6 +560,26 @@ mod tests {
         let allocation = allocation_of(&published, "h100");
         assert_eq!((allocation.num_replicas, allocation.load.arrival_rate), (2, Some(120.0)));
         assert!(allocation.partial);
+    }
+
+    #[test]
+    fn a_mean_whose_sum_failed_stays_what_it_was_while_the_arrivals_change() {
+        let bench = Bench::new(&[("h100", "*")]);
+        let rates = |requests, prompt_tokens| LoadRates {
+            requests: Some(requests),
+            prompt_tokens,
+            ..LoadRates::default()
+        };
+        let mut sample = bench.sample(&["h-0"]);
+        sample.load = vec![LoadRow { pod: None, rates: rates(2.0, Some(1000.0)) }];
+        let before = bench.publish(Looked::Found(sample), None);
+        bench.clock.advance(Duration::from_secs(30));
+        let mut sample = bench.sample(&["h-0"]);
+        sample.load = vec![LoadRow { pod: None, rates: rates(4.0, None) }];
+        sample.failed.insert(Field::AvgInputTokens);
+        let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
+        let load = allocation_of(&published, "h100").load;
+        assert_eq!((load.arrival_rate, load.avg_input_tokens), (Some(240.0), Some(500.0)));
     }
 
     #[test]
