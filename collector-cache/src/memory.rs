@@ -225,7 +225,7 @@ mod tests {
         }
         let newest = model(499);
         assert!(cache.peek(KeyRef::replicas(&newest)).is_some());
-        assert_eq!(cache.stats().evictions as usize, 500 - cache.len());
+        assert_eq!(cache.stats().evictions, 500 - cache.len() as u64);
     }
 
     #[test]
