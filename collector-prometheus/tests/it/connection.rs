@@ -187,7 +187,7 @@ async fn a_redirect_loop_ends() {
     let fake = Fake::start().await;
     fake.always(ResponseTemplate::new(308).insert_header("location", "/api/v1/query"));
     assert_eq!(fake.failure().await.kind(), ErrorKind::Redirected);
-    assert_eq!(fake.asked().len(), 11);
+    assert_eq!(fake.asked().len(), 10);
     let fake = Fake::start().await;
     fake.always(ResponseTemplate::new(302).insert_header("location", "/login"));
     let text = fake.failure().await.to_string();
