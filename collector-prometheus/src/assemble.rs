@@ -301,8 +301,8 @@ impl<'a> Assembly<'a> {
         let mut kept = Vec::new();
         let mut answers = Vec::new();
         for (reference, model) in self.asked.models().iter().zip(self.models) {
-            let answer = if !model.is_known() || (model.alive.is_empty() && !model.seen) {
-                model.without_series(as_of, url)
+            let answer = if !model.is_known() || model.is_empty_in_doubt() {
+                model.without_pods(as_of, url)
             } else {
                 let before = memory(reference);
                 let (sample, memory) =
@@ -333,8 +333,24 @@ impl Model {
             });
     }
 
+    /// No pod was found, and that is not the same as a fleet without pods: either there are no
+    /// series at all, or there may be pods that the answer does not tell of.
+    fn is_empty_in_doubt(&self) -> bool {
+        self.alive.is_empty() && (!self.seen || self.unnamed || self.incomplete)
+    }
+
     /// Missing is said only by a server that answered in full; else it is not known.
-    fn without_series(self, as_of: Tick, url: &str) -> Answer {
+    fn without_pods(self, as_of: Tick, url: &str) -> Answer {
+        if self.unnamed {
+            return Answer::Failed(
+                Failure::new(
+                    ErrorKind::BadAnswer,
+                    "the model has series, and none of them has a label pod or pod_name",
+                )
+                .with_remedy("check the relabelling of the scrape job")
+                .into_error(Operation::Fetch, url),
+            );
+        }
         if self.is_known() && self.answered.contains(QueryKind::QueueLength) && !self.incomplete {
             return Answer::Missing { as_of };
         }
@@ -344,7 +360,7 @@ impl Model {
         Answer::Failed(
             Failure::new(
                 ErrorKind::ServerError,
-                "its answer was incomplete and held nothing of this model, which may exist",
+                "its answer was incomplete and held no pod of this model, which may have some",
             )
             .with_remedy("are all stores of the server up?")
             .into_error(Operation::Fetch, url),
@@ -416,12 +432,11 @@ impl Model {
             }
             replicas.push(replica);
         }
-        let nameless = self.unnamed && replicas.is_empty();
         replicas.sort_unstable_by(|a, b| a.pod_name.cmp(&b.pod_name));
         let mut sample = ModelSample::new(as_of, replicas);
         sample.load = load;
         sample.failed = self.failed;
-        sample.complete = !self.incomplete && !nameless;
+        sample.complete = !self.incomplete;
         (sample, memory)
     }
 

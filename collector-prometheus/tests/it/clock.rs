@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use collector_core::{Answer, Clock, ErrorKind};
 
-use crate::fake::{Fake, NOW, POD_0, scalar, two_pods, vector};
+use crate::fake::{Fake, NOW, POD_0, POD_1, scalar, two_pods, vector};
 
 #[tokio::test]
 async fn a_clock_an_hour_ahead_makes_nothing_look_younger() {
@@ -47,9 +47,14 @@ async fn a_sample_from_the_future_is_as_old_as_now() {
 async fn a_pod_whose_time_is_unknown_is_not_lost_in_silence() {
     let fake = Fake::start().await;
     two_pods(&fake);
-    fake.rows("timestamp(", &[(POD_0, f64::NAN)]);
+    fake.rows("timestamp(", &[(POD_0, f64::NAN), (POD_1, NOW - 4.0)]);
     let sample = fake.sample().await;
-    assert!(sample.replicas.is_empty() && !sample.complete);
+    assert!(sample.replicas.len() == 1 && !sample.complete);
+
+    // A fleet of such pods is unknown, and not a fleet without pods.
+    fake.rows("timestamp(", &[(POD_0, f64::NAN)]);
+    let answer = fake.answer_for_m().await;
+    assert!(matches!(answer, Ok(Answer::Failed(_))), "{answer:?}");
 }
 
 #[tokio::test]
