@@ -207,13 +207,19 @@ impl PrometheusConfig {
                     .into(),
             );
         }
-        // The text may hold a password, so no message before the check of the parts quotes it.
         let mut url = match Url::parse(text) {
             Ok(url) => url,
             Err(error) => {
+                // What cannot be taken apart may hold a password before an `@`, or a token as a
+                // parameter; then it is not quoted.
+                let quoted = if text.contains(['@', '?', '#']) {
+                    "it".to_owned()
+                } else {
+                    format!("{text:?}")
+                };
                 return refuse(format!(
-                    "it is not a URL ({error}); write https://HOST:PORT, with a path if the server \
-                     has one"
+                    "{quoted} is not a URL ({error}); write https://HOST:PORT, with a path if the \
+                     server has one"
                 ));
             }
         };
@@ -291,7 +297,8 @@ mod tests {
         refused(&config("https://me:hunter2@h:bad"), &["not a URL"]);
         refused(&config("localhost:9090"), &["https:// or http://"]);
         refused(&config("https://h/?a=b"), &["query"]);
-        refused(&config("prometheus"), &["not a URL"]);
+        refused(&config("https://h:bad/?token=hunter2"), &["not a URL"]);
+        refused(&config("prometheus"), &["\"prometheus\" is not a URL"]);
     }
 
     #[test]
