@@ -3,6 +3,7 @@
 mod command_line;
 mod configuration;
 mod fake_prometheus;
+mod faults;
 mod get;
 mod process;
 mod real;

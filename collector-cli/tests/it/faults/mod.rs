@@ -1,0 +1,19 @@
+//! What users see when something breaks, shown with the real binary.
+//!
+//! Each case says which fault it makes, and every one of them is held to the same rules
+//! (`verdict.rs`): the exit code, one document at most on stdout, one cause on stderr that names
+//! what to change, no secret anywhere, an end within the deadline.
+
+mod certificates;
+mod configuration;
+mod daemon;
+mod data;
+mod fleet;
+mod lifecycle;
+mod load;
+mod partial;
+mod reaching;
+mod server;
+mod status;
+mod tls;
+mod verdict;
