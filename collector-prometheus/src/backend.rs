@@ -325,6 +325,7 @@ impl Backend for PrometheusBackend {
             time: Some(learnt.clock.moment(self.clock.now()).time),
         };
         let mut models = Vec::new();
+        let mut unlabelled = false;
         let answered = self
             .client
             .query(query, Expect::Vector, budget, &mut |row| {
@@ -336,10 +337,32 @@ impl Backend for PrometheusBackend {
                         model: ModelRef::new(&**model, &**namespace),
                         replicas: replicas.and_then(|count| u32::try_from(count).ok()),
                     });
+                } else {
+                    unlabelled = true;
                 }
             })
             .await
             .map_err(to_error)?;
+        // That there is no model is said only when it is known.
+        if models.is_empty() && unlabelled {
+            return Err(to_error(
+                Failure::new(
+                    ErrorKind::BadAnswer,
+                    "there are vLLM series, and none of them has both labels namespace and \
+                     model_name",
+                )
+                .with_remedy("check the relabelling of the scrape job"),
+            ));
+        }
+        if models.is_empty() && answered.incomplete.is_some() {
+            return Err(to_error(
+                Failure::new(
+                    ErrorKind::ServerError,
+                    "its answer was incomplete and held no model, though there may be some",
+                )
+                .with_remedy("are all stores of the server up?"),
+            ));
+        }
         self.log_incomplete(answered.incomplete);
         models.sort_unstable();
         // A row that came twice is one model.
