@@ -277,6 +277,14 @@ fn a_fleet_whose_pods_cannot_be_told_apart_is_no_empty_fleet() {
 }
 
 #[test]
+fn models_that_cannot_be_told_apart_are_no_empty_list() {
+    let server = except(Quantity::Models, |_, request| {
+        Reply::ok(vector(&[row(&json!({"model_name": MODEL}), request.time, "2")]))
+    });
+    Call::to(&server).args(&["get", "models"]).backend_fails(&["namespace", "relabelling"]);
+}
+
+#[test]
 fn pods_may_be_named_by_another_label() {
     let fleet = Fleet { pod_label: "pod_name", ..Fleet::default() };
     let server = Server::start(move |request| fleet.reply(request));

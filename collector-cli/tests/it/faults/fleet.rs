@@ -111,6 +111,7 @@ impl Fleet {
             Quantity::Time => unreachable!("it is no vector"),
             Quantity::Shape => shape(&NEW_NAMES, self.pod_label, self.pods.len(), request.time),
             Quantity::Liveness => each(&(request.time - self.age).to_string()),
+            Quantity::Models if self.pods.is_empty() => Vec::new(),
             Quantity::Models => {
                 let labels = json!({"namespace": NAMESPACE, "model_name": MODEL});
                 vec![row(&labels, request.time, &self.pods.len().to_string())]

@@ -60,6 +60,7 @@ fn a_partial_answer_says_so_and_an_empty_one_is_unknown() {
         // Nothing at all, from a server that lacks a part of what it has: not missing, not empty.
         let server = Server::start(partial(&[], mark));
         Call::to(&server).backend_fails(&["incomplete"]);
+        Call::to(&server).args(&["get", "models"]).backend_fails(&["incomplete"]);
         // Rows of the window, and nobody alive in the part that is there.
         let lingering = partial(&["m-0"], mark);
         let nobody = partial(&[], mark);
@@ -288,15 +289,73 @@ fn an_unknown_model_during_an_outage_is_no_missing_one() {
     assert_eq!(models.status, 503, "not an empty list: {}", models.body);
     let listed = Call::to(&server).args(&["get", "models"]).backend_fails(&[]);
     assert!(!listed.stdout.contains("items"), "{}", listed.stdout);
-    let variants = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
-    let variant =
-        format!("[[variants]]\nname = \"v\"\nnamespace = {NAMESPACE:?}\nmodel = {MODEL:?}\n");
-    std::fs::write(variants.path(), variant).unwrap();
+    let variants = variants();
     let allocation = ["get", "allocation", "-m", MODEL, "-n", NAMESPACE, "--variant", "v"];
     Call::to(&server)
         .args(&allocation)
         .env("COLLECTOR_CONFIG", variants.path().to_str().unwrap())
         .backend_fails(&[]);
+}
+
+#[test]
+fn a_configured_model_that_was_never_read_is_an_error_in_the_list_and_no_number_in_the_metrics() {
+    let server = Server::start(|_| Reply::Reset(Vec::new()));
+    let variants = variants();
+    let mut command = collector_of(&server.url());
+    let daemon = Daemon::start_fast(command.arg("--config").arg(variants.path()));
+    daemon.eventually("it was tried", |daemon| daemon.get("/readyz").status == 200);
+    let items = daemon.get("/api/v1/replicas").json()["items"].clone();
+    assert_eq!(items[0]["error"]["reason"], "PrometheusError", "{items}");
+    assert!(items[0].get("replicas").is_none(), "{items}");
+    let page = daemon.get("/metrics").body;
+    for family in ["collector_replica_", "collector_allocation_", "wva_metrics_pods_discovered{"] {
+        let samples = page.lines().filter(|line| line.starts_with(family));
+        assert_eq!(samples.collect::<Vec<_>>(), [""; 0], "{page}");
+    }
+    assert!(!page.contains("status=\"fresh\"} 1"), "{page}");
+}
+
+#[test]
+fn what_has_no_rows_is_no_zero_in_any_form() {
+    let fleet = Fleet::default();
+    let server = Server::start(move |request| match request.about() {
+        Quantity::Time | Quantity::Shape | Quantity::Liveness => fleet.reply(request),
+        _ => Reply::ok(vector(&[])),
+    });
+    let variants = variants();
+    let path = variants.path().to_str().unwrap();
+    let call = |args: &[&str]| Call::to(&server).args(args).env("COLLECTOR_CONFIG", path);
+    let (document, _) = Call::to(&server).finds();
+    let replica = document["replicas"][0].as_object().unwrap();
+    let known = ["podName", "engine", "cost", "ageSeconds"];
+    for (field, value) in replica.iter().filter(|(field, _)| !known.contains(&field.as_str())) {
+        assert!(value.is_null(), "{field}: {document}");
+    }
+    let allocation = ["get", "allocation", "-m", MODEL, "-n", NAMESPACE, "--variant", "v"];
+    let (document, _) = call(&allocation).finds();
+    assert_eq!(document["numReplicas"], 2);
+    for field in ["maxBatch", "itlAverageMs", "ttftAverageMs"] {
+        assert!(document[field].is_null(), "{field}: {document}");
+    }
+    for (field, value) in document["load"].as_object().unwrap() {
+        assert!(value.is_null(), "{field}: {document}");
+    }
+    let replicas = ["get", "replicas", "-m", MODEL, "-n", NAMESPACE];
+    for args in [replicas.to_vec(), allocation.to_vec()] {
+        let args = [args, vec!["-o", "prometheus"]].concat();
+        let page = call(&args).prints();
+        let zeros = page.lines().filter(|line| !line.starts_with('#') && line.ends_with(" 0"));
+        assert_eq!(zeros.collect::<Vec<_>>(), [""; 0], "{page}");
+    }
+}
+
+/// A configuration with one variant of the model.
+fn variants() -> tempfile::NamedTempFile {
+    let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    let variant =
+        format!("[[variants]]\nname = \"v\"\nnamespace = {NAMESPACE:?}\nmodel = {MODEL:?}\n");
+    std::fs::write(file.path(), variant).unwrap();
+    file
 }
 
 #[test]
