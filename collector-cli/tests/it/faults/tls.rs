@@ -82,6 +82,20 @@ fn a_token_file_may_end_in_a_newline() {
 }
 
 #[test]
+fn a_refused_token_whose_file_has_not_changed_is_not_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    fs::write(&file, SECRET).unwrap();
+    let file = file.to_str().unwrap();
+    let server = Server::start(|_| Reply::status(401, ""));
+    let verdict = Call::to(&server)
+        .env("PROMETHEUS_BEARER_TOKEN", "")
+        .env("PROMETHEUS_TOKEN_PATH", file)
+        .backend_fails(&[file, "prometheus.token_path"]);
+    assert_eq!(verdict.asked.len(), 1);
+}
+
+#[test]
 fn a_token_that_rotates_while_serving_is_used_within_two_cycles() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
