@@ -334,21 +334,44 @@ impl LoadRates {
         itl_count: Some(0.0),
     };
 
-    /// The sum; what only one side knows is that side's.
+    /// The sum over two pods, or two groups of them.
+    ///
+    /// What only one side knows is that side's, with one exception: a mean needs both of its halves
+    /// from the same requests. Where one side has requests and does not know their tokens, those of
+    /// the sum are unknown; likewise the latencies.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         let add = |a: Option<f64>, b: Option<f64>| match (a, b) {
             (Some(a), Some(b)) => Some(a + b),
             (one, None) | (None, one) => one,
         };
+        let counts = |count: Option<f64>| count.is_some_and(|count| count > 0.0);
+        let half = |sum: fn(&Self) -> Option<f64>, count: fn(&Self) -> Option<f64>| {
+            let lacks = |side: &Self| counts(count(side)) && sum(side).is_none();
+            if lacks(&self) || lacks(&other) { None } else { add(sum(&self), sum(&other)) }
+        };
         Self {
             requests: add(self.requests, other.requests),
-            prompt_tokens: add(self.prompt_tokens, other.prompt_tokens),
-            generation_tokens: add(self.generation_tokens, other.generation_tokens),
-            ttft_seconds: add(self.ttft_seconds, other.ttft_seconds),
-            ttft_count: add(self.ttft_count, other.ttft_count),
-            itl_seconds: add(self.itl_seconds, other.itl_seconds),
-            itl_count: add(self.itl_count, other.itl_count),
+            prompt_tokens: half(|rates| rates.prompt_tokens, |rates| rates.requests),
+            generation_tokens: half(|rates| rates.generation_tokens, |rates| rates.requests),
+            ttft_seconds: half(|rates| rates.ttft_seconds, |rates| rates.ttft_count),
+            ttft_count: half(|rates| rates.ttft_count, |rates| rates.ttft_seconds),
+            itl_seconds: half(|rates| rates.itl_seconds, |rates| rates.itl_count),
+            itl_count: half(|rates| rates.itl_count, |rates| rates.itl_seconds),
+        }
+    }
+
+    /// These rates, and what they do not know from others.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.or(other.requests),
+            prompt_tokens: self.prompt_tokens.or(other.prompt_tokens),
+            generation_tokens: self.generation_tokens.or(other.generation_tokens),
+            ttft_seconds: self.ttft_seconds.or(other.ttft_seconds),
+            ttft_count: self.ttft_count.or(other.ttft_count),
+            itl_seconds: self.itl_seconds.or(other.itl_seconds),
+            itl_count: self.itl_count.or(other.itl_count),
         }
     }
 
@@ -514,6 +537,17 @@ mod tests {
         assert_eq!(sum.requests, Some(4.0));
         assert_eq!(sum.load().arrival_rate, Some(240.0));
         assert_eq!(sum.load().avg_input_tokens, None);
+    }
+
+    #[test]
+    fn a_sum_has_no_mean_of_requests_whose_tokens_are_unknown() {
+        let known =
+            LoadRates { requests: Some(1.0), prompt_tokens: Some(100.0), ..LoadRates::default() };
+        let spoiled = LoadRates { prompt_tokens: None, ..known };
+        let sum = known.plus(spoiled).load();
+        assert_eq!((sum.arrival_rate, sum.avg_input_tokens), (Some(120.0), None));
+        let idle = LoadRates { requests: Some(0.0), ..LoadRates::default() };
+        assert_eq!(known.plus(idle).load().avg_input_tokens, Some(100.0));
     }
 
     #[test]

@@ -14,6 +14,7 @@
 mod assess;
 mod breaker;
 mod builder;
+mod carry;
 mod collector;
 mod config;
 mod directory;

@@ -9,9 +9,10 @@ use std::time::Duration;
 use collector_core::{
     Allocation, BackendError, BackendName, CacheKey, Cold, Field, LoadRates, LoadRow, Mark,
     ModelRef, ModelSample, Nearest, Outcome, PodName, ReplicaMetrics, Replicas, SourceAnswer,
-    Stored, Tick, Value, Variant, VariantDirectory, VariantName, mean_over_window,
+    Stored, Tick, Value, Variant, VariantDirectory, VariantName,
 };
 
+use crate::carry::carry;
 use crate::config::CacheConfig;
 
 /// How long an entry survives unread once its value is of no use, and how long a model stays tracked
@@ -71,7 +72,7 @@ impl Publisher<'_> {
                     Some(former) if former.sample.as_of > sample.as_of => {
                         self.found(former.clone())
                     }
-                    _ => self.found(self.carry(backend, sample, former)),
+                    _ => self.found(carry(sample, former, backend, self.config, self.now)),
                 }
             }
             Looked::Missing(nearest) => {
@@ -96,119 +97,6 @@ impl Publisher<'_> {
     pub(crate) fn again(&self, backend: &BackendName, before: &Stored) -> Option<Published> {
         let last = answer_of(backend, &before.cold)?;
         (before.outcome == Outcome::Found).then(|| self.found(last.clone()))
-    }
-
-    /// The sample with what it lacks taken from the one before it: fields whose query failed, and,
-    /// when it is incomplete, the replicas it does not have.
-    fn carry(
-        &self,
-        backend: &BackendName,
-        mut sample: ModelSample,
-        former: Option<&SourceAnswer>,
-    ) -> SourceAnswer {
-        for replica in &mut sample.replicas {
-            // Samples from the future: a clock that is ahead makes nothing younger than now.
-            replica.sampled_at = replica.sampled_at.min(self.now);
-        }
-        let mut load_marks = Vec::new();
-        if let Some(former) = former {
-            let kept = if sample.complete { Vec::new() } else { self.absent(&sample, former) };
-            for replica in &mut sample.replicas {
-                let twin = former.sample.replicas.iter().find(|f| f.pod_name == replica.pod_name);
-                if let Some(twin) = twin {
-                    self.keep_failed_fields(backend, sample.failed, replica, twin);
-                }
-            }
-            let kept_pods: Vec<PodName> = kept.iter().map(|r| r.pod_name.clone()).collect();
-            sample.replicas.extend(kept);
-            load_marks = self.keep_failed_load(backend, &mut sample, former);
-            for row in &former.sample.load {
-                if row.pod.as_ref().is_some_and(|pod| kept_pods.contains(pod)) {
-                    sample.load.push(row.clone());
-                }
-            }
-        }
-        SourceAnswer {
-            backend: backend.clone(),
-            sample: Arc::new(sample),
-            arrived_at: self.now,
-            load_marks,
-        }
-    }
-
-    /// The replicas of the former sample that the new one may merely not have been told of. They
-    /// stay until `stale_threshold`, so that one hung pod never makes a whole model unavailable.
-    fn absent(&self, sample: &ModelSample, former: &SourceAnswer) -> Vec<ReplicaMetrics> {
-        let former = former.sample.replicas.iter();
-        former
-            .filter(|row| !self.config.freshness.warns(row.sampled_at.age(self.now)))
-            .filter(|row| sample.replicas.iter().all(|new| new.pod_name != row.pod_name))
-            .cloned()
-            .collect()
-    }
-
-    fn keep_failed_fields(
-        &self,
-        backend: &BackendName,
-        failed: collector_core::FieldSet,
-        replica: &mut ReplicaMetrics,
-        twin: &ReplicaMetrics,
-    ) {
-        for field in Field::OF_REPLICA.into_iter().filter(|field| failed.contains(*field)) {
-            let sampled_at = twin.sampled_at(field);
-            if twin.has(field) && !replica.has(field) && self.usable(sampled_at) {
-                replica.copy_field(field, twin);
-                replica.marks.push(Mark { field, backend: backend.clone(), sampled_at });
-            }
-        }
-    }
-
-    /// The same for load rows, which have their marks in one list.
-    fn keep_failed_load(
-        &self,
-        backend: &BackendName,
-        sample: &mut ModelSample,
-        former: &SourceAnswer,
-    ) -> Vec<Mark> {
-        let mut failed = sample.failed;
-        if failed.contains(Field::ArrivalRate) {
-            // New tokens over former requests would be a mean of no time at all.
-            failed.insert(Field::AvgInputTokens);
-            failed.insert(Field::AvgOutputTokens);
-        }
-        let mut marks = Vec::new();
-        for field in Field::OF_LOAD.into_iter().filter(|field| failed.contains(*field)) {
-            let marked = former.load_marks.iter().find(|mark| mark.field == field);
-            let sampled_at = marked.map_or(former.sample.as_of, |mark| mark.sampled_at);
-            if !self.usable(sampled_at) {
-                continue;
-            }
-            let mut kept = false;
-            for row in &former.sample.load {
-                let gone = row
-                    .pod
-                    .as_ref()
-                    .is_some_and(|pod| sample.replicas.iter().all(|new| new.pod_name != *pod));
-                if gone {
-                    continue;
-                }
-                let place = sample.load.iter().position(|new| new.pod == row.pod);
-                let place = place.unwrap_or_else(|| {
-                    sample.load.push(LoadRow { pod: row.pod.clone(), rates: LoadRates::default() });
-                    sample.load.len() - 1
-                });
-                keep_load_field(&mut sample.load[place].rates, field, &row.rates);
-                kept = true;
-            }
-            if kept {
-                marks.push(Mark { field, backend: backend.clone(), sampled_at });
-            }
-        }
-        marks
-    }
-
-    fn usable(&self, sampled_at: Tick) -> bool {
-        sampled_at.age(self.now) < self.config.freshness.unavailable_threshold
     }
 
     fn found(&self, answer: SourceAnswer) -> Published {
@@ -322,20 +210,6 @@ impl Publisher<'_> {
     }
 }
 
-/// Takes what belongs to one field from the rates of a former look. Of the token rates it is the mean
-/// that is kept, whatever has arrived since: a former sum over present requests would be wrong.
-fn keep_load_field(rates: &mut LoadRates, field: Field, former: &LoadRates) {
-    let at_former_mean =
-        |tokens: Option<f64>| Some(mean_over_window(tokens, former.requests)? * rates.requests?);
-    match field {
-        Field::AvgInputTokens => rates.prompt_tokens = at_former_mean(former.prompt_tokens),
-        Field::AvgOutputTokens => {
-            rates.generation_tokens = at_former_mean(former.generation_tokens);
-        }
-        _ => rates.copy_field(field, former),
-    }
-}
-
 fn answer_of<'a>(backend: &BackendName, cold: &'a Cold) -> Option<&'a SourceAnswer> {
     cold.answers.iter().find(|answer| answer.backend == *backend)
 }
@@ -353,10 +227,13 @@ fn value_oldest(value: &Value) -> Option<Tick> {
 fn fill_token_averages(rows: &mut [ReplicaMetrics], load: &[LoadRow], load_marks: &[Mark]) {
     for row in rows {
         let own = load.iter().find(|load| load.pod.as_ref() == Some(&row.pod_name));
-        let Some(load_row) = own.or_else(|| load.iter().find(|load| load.pod.is_none())) else {
-            continue;
-        };
-        let load = load_row.rates.load();
+        let of_model = load.iter().find(|load| load.pod.is_none());
+        let load = match (own, of_model) {
+            (Some(own), Some(of_model)) => own.rates.or(of_model.rates),
+            (Some(one), None) | (None, Some(one)) => one.rates,
+            (None, None) => continue,
+        }
+        .load();
         for (field, average, place) in [
             (Field::AvgInputTokens, load.avg_input_tokens, &mut row.avg_input_tokens),
             (Field::AvgOutputTokens, load.avg_output_tokens, &mut row.avg_output_tokens),
@@ -412,18 +289,25 @@ fn variant_rates(
     replicas: &Replicas,
     load: &[LoadRow],
 ) -> Option<LoadRates> {
+    let is_own = |pod: &PodName| own.iter().any(|replica| replica.pod_name == *pod);
     let per_pod = load
         .iter()
-        .filter(|row| {
-            row.pod.as_ref().is_some_and(|pod| own.iter().any(|replica| replica.pod_name == *pod))
-        })
+        .filter(|row| row.pod.as_ref().is_some_and(is_own))
         .map(|row| row.rates)
         .reduce(LoadRates::plus);
     let of_model = load.iter().find(|row| row.pod.is_none()).map(|row| row.rates);
-    let whole = own.len() == replicas.replicas.len();
-    // A variant without pods carries nothing, whoever carries the rest.
-    let none = (own.is_empty() && !whole).then_some(LoadRates::ZERO);
-    per_pod.or(none).or(of_model.filter(|_| whole))
+    if own.len() == replicas.replicas.len() {
+        // Where a field was kept from a look at the model as a whole, its pods lack it.
+        return match (per_pod, of_model) {
+            (Some(per_pod), Some(of_model)) => Some(per_pod.or(of_model)),
+            (one, None) | (None, one) => one,
+        };
+    }
+    // A variant without pods carries nothing, whoever carries the rest; but only when it is known
+    // that it has none.
+    let others = replicas.replicas.iter().all(|replica| replica.variant_name.is_some());
+    let none = own.is_empty() && others && !replicas.partial;
+    per_pod.or(none.then_some(LoadRates::ZERO))
 }
 
 #[cfg(test)]
@@ -580,6 +464,95 @@ mod tests {
         let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
         let load = allocation_of(&published, "h100").load;
         assert_eq!((load.arrival_rate, load.avg_input_tokens), (Some(240.0), Some(500.0)));
+    }
+
+    #[test]
+    fn a_kept_replica_whose_load_query_failed_counts_once() {
+        let bench = Bench::new(&[("h100", "h-*")]);
+        let mut sample = bench.sample(&["h-0", "h-1"]);
+        sample.load = vec![load(Some("h-0"), 1.0), load(Some("h-1"), 1.0)];
+        let before = bench.publish(Looked::Found(sample), None);
+        bench.clock.advance(Duration::from_secs(30));
+        let mut sample = bench.sample(&["h-0"]);
+        sample.complete = false;
+        sample.failed.insert(Field::ArrivalRate);
+        let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
+        let allocation = allocation_of(&published, "h100");
+        assert_eq!((allocation.num_replicas, allocation.load.arrival_rate), (2, Some(120.0)));
+    }
+
+    #[test]
+    fn a_partial_answer_without_a_variants_pods_is_no_zero() {
+        let bench = Bench::new(&[("h100", "h-*"), ("l4", "l-*")]);
+        let mut sample = bench.sample(&["h-0"]);
+        sample.load = vec![load(Some("h-0"), 1.0)];
+        sample.complete = false;
+        let published = bench.publish(Looked::Found(sample), None);
+        assert_eq!(allocation_of(&published, "l4").load.arrival_rate, None);
+    }
+
+    fn keeps_the_arrivals_and_takes_the_latency(before_load: Vec<LoadRow>, pods: &[Option<&str>]) {
+        let bench = Bench::new(&[("h100", "*")]);
+        let mut sample = bench.sample(&["h-0", "h-1"]);
+        sample.load = before_load;
+        let before = bench.publish(Looked::Found(sample), None);
+        bench.clock.advance(Duration::from_secs(30));
+        let mut sample = bench.sample(&["h-0", "h-1"]);
+        let rates =
+            LoadRates { ttft_seconds: Some(1.0), ttft_count: Some(2.0), ..LoadRates::default() };
+        sample.load =
+            pods.iter().map(|pod| LoadRow { pod: pod.map(PodName::from), rates }).collect();
+        sample.failed.insert(Field::ArrivalRate);
+        let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
+        let a = allocation_of(&published, "h100");
+        assert_eq!((a.ttft_average, a.load.arrival_rate), (Some(500.0), Some(120.0)));
+    }
+
+    #[test]
+    fn load_that_was_per_pod_is_kept_for_the_model() {
+        keeps_the_arrivals_and_takes_the_latency(
+            vec![load(Some("h-0"), 1.0), load(Some("h-1"), 1.0)],
+            &[None],
+        );
+    }
+
+    #[test]
+    fn load_that_was_the_models_is_kept_beside_that_of_pods() {
+        keeps_the_arrivals_and_takes_the_latency(
+            vec![load(None, 2.0)],
+            &[Some("h-0"), Some("h-1")],
+        );
+    }
+
+    #[test]
+    fn a_look_from_the_future_is_from_now() {
+        let bench = Bench::new(&[]);
+        let mut sample = bench.sample(&[]);
+        sample.as_of = bench.clock.now() + Duration::from_secs(3600);
+        let first = bench.publish(Looked::Found(sample), None);
+        bench.clock.advance(Duration::from_secs(600));
+        let second = bench.publish(Looked::Found(bench.sample(&["a"])), Some(&first.replicas));
+        assert_eq!(replicas(&second).replicas.len(), 1);
+    }
+
+    #[test]
+    fn the_mean_of_no_requests_is_not_that_of_new_ones() {
+        let bench = Bench::new(&[("h100", "*")]);
+        let rates = |requests, prompt_tokens| LoadRates {
+            requests: Some(requests),
+            prompt_tokens,
+            ..LoadRates::default()
+        };
+        let mut sample = bench.sample(&["h-0"]);
+        sample.load = vec![LoadRow { pod: None, rates: rates(0.0, Some(0.0)) }];
+        let before = bench.publish(Looked::Found(sample), None);
+        bench.clock.advance(Duration::from_secs(30));
+        let mut sample = bench.sample(&["h-0"]);
+        sample.load = vec![LoadRow { pod: None, rates: rates(4.0, None) }];
+        sample.failed.insert(Field::AvgInputTokens);
+        let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
+        let load = allocation_of(&published, "h100").load;
+        assert_eq!((load.arrival_rate, load.avg_input_tokens), (Some(240.0), None));
     }
 
     #[test]

@@ -1,0 +1,152 @@
+//! What a look lacks, taken from the look before it: fields whose query failed, each with its own age,
+//! and, when the answer is incomplete, the replicas that it does not have.
+
+use collector_core::{
+    BackendName, Field, FieldSet, LoadRates, LoadRow, Mark, ModelSample, ReplicaMetrics,
+    SourceAnswer, Tick, mean_over_window,
+};
+
+use crate::config::CacheConfig;
+
+/// The answer of a look that arrived at `now`, completed from the former one.
+pub(crate) fn carry(
+    mut sample: ModelSample,
+    former: Option<&SourceAnswer>,
+    backend: &BackendName,
+    config: &CacheConfig,
+    now: Tick,
+) -> SourceAnswer {
+    // A clock that is ahead makes nothing younger than now.
+    sample.as_of = sample.as_of.min(now);
+    for replica in &mut sample.replicas {
+        replica.sampled_at = replica.sampled_at.min(now);
+    }
+    let load_marks = former.map_or_else(Vec::new, |former| {
+        let keeper = Keeper { former, backend, config, now };
+        for replica in &mut sample.replicas {
+            keeper.keep_failed_fields(sample.failed, replica);
+        }
+        keeper.keep_absent_replicas(&mut sample);
+        keeper.keep_failed_load(&mut sample)
+    });
+    SourceAnswer {
+        backend: backend.clone(),
+        sample: std::sync::Arc::new(sample),
+        arrived_at: now,
+        load_marks,
+    }
+}
+
+struct Keeper<'a> {
+    former: &'a SourceAnswer,
+    backend: &'a BackendName,
+    config: &'a CacheConfig,
+    now: Tick,
+}
+
+impl Keeper<'_> {
+    fn mark(&self, field: Field, sampled_at: Tick) -> Mark {
+        Mark { field, backend: self.backend.clone(), sampled_at }
+    }
+
+    fn is_usable(&self, sampled_at: Tick) -> bool {
+        sampled_at.age(self.now) < self.config.freshness.unavailable_threshold
+    }
+
+    fn keep_failed_fields(&self, failed: FieldSet, replica: &mut ReplicaMetrics) {
+        let mut rows = self.former.sample.replicas.iter();
+        let Some(twin) = rows.find(|row| row.pod_name == replica.pod_name) else { return };
+        for field in Field::OF_REPLICA.into_iter().filter(|field| failed.contains(*field)) {
+            let sampled_at = twin.sampled_at(field);
+            if twin.has(field) && !replica.has(field) && self.is_usable(sampled_at) {
+                replica.copy_field(field, twin);
+                replica.marks.push(self.mark(field, sampled_at));
+            }
+        }
+    }
+
+    /// Keeps, with their load, the replicas that an incomplete answer may merely not have been told
+    /// of. They stay until `stale_threshold`, so that one hung pod never makes a whole model
+    /// unavailable.
+    fn keep_absent_replicas(&self, sample: &mut ModelSample) {
+        if sample.complete {
+            return;
+        }
+        for row in &self.former.sample.replicas {
+            let known = sample.replicas.iter().any(|new| new.pod_name == row.pod_name);
+            if known || self.config.freshness.warns(row.sampled_at.age(self.now)) {
+                continue;
+            }
+            sample.replicas.push(row.clone());
+            let load = self.former.sample.load.iter();
+            sample.load.extend(load.filter(|l| l.pod.as_ref() == Some(&row.pod_name)).cloned());
+        }
+    }
+
+    /// Keeps the load fields whose query failed. Load rows have their marks in one list.
+    fn keep_failed_load(&self, sample: &mut ModelSample) -> Vec<Mark> {
+        let mut failed = sample.failed;
+        if failed.contains(Field::ArrivalRate) {
+            // New tokens over former requests would be a mean of no time at all.
+            failed.insert(Field::AvgInputTokens);
+            failed.insert(Field::AvgOutputTokens);
+        }
+        let former_load = self.load_as_asked_now(sample);
+        let mut marks = Vec::new();
+        for field in Field::OF_LOAD.into_iter().filter(|field| failed.contains(*field)) {
+            let marked = self.former.load_marks.iter().find(|mark| mark.field == field);
+            let sampled_at = marked.map_or(self.former.sample.as_of, |mark| mark.sampled_at);
+            if former_load.is_empty() || !self.is_usable(sampled_at) {
+                continue;
+            }
+            for row in &former_load {
+                keep_load_field(rates_of(row, &mut sample.load), field, &row.rates);
+            }
+            marks.push(self.mark(field, sampled_at));
+        }
+        marks
+    }
+
+    /// The former load rows of what still lives, one for the model where the new look has one. (That
+    /// of a model cannot be told apart by pod: it then stands beside the rows of pods.)
+    fn load_as_asked_now(&self, sample: &ModelSample) -> Vec<LoadRow> {
+        let former = &self.former.sample.load;
+        if sample.load.iter().any(|row| row.pod.is_none()) {
+            let whole = former.iter().find(|row| row.pod.is_none()).map(|row| row.rates);
+            let sum = || former.iter().map(|row| row.rates).reduce(LoadRates::plus);
+            let rates = whole.or_else(sum);
+            return rates.map(|rates| LoadRow { pod: None, rates }).into_iter().collect();
+        }
+        let lives = |row: &&LoadRow| {
+            row.pod.as_ref().is_none_or(|pod| sample.replicas.iter().any(|r| r.pod_name == *pod))
+        };
+        former.iter().filter(lives).cloned().collect()
+    }
+}
+
+/// The rates of a row's pod, or of the model; a new row where there is none yet.
+fn rates_of<'a>(row: &LoadRow, load: &'a mut Vec<LoadRow>) -> &'a mut LoadRates {
+    let place = load.iter().position(|new| new.pod == row.pod).unwrap_or_else(|| {
+        load.push(LoadRow { pod: row.pod.clone(), rates: LoadRates::default() });
+        load.len() - 1
+    });
+    &mut load[place].rates
+}
+
+/// Takes what belongs to one field from the rates of a former look. Of the token rates it is the mean
+/// that is kept, whatever has arrived since: a former sum over present requests would be wrong.
+fn keep_load_field(rates: &mut LoadRates, field: Field, former: &LoadRates) {
+    let at_former_mean = |tokens: Option<f64>| {
+        let requests = rates.requests?;
+        // What had no requests had no mean that others could be given.
+        let comparable = former.requests? > 0.0 || requests == 0.0;
+        Some(mean_over_window(tokens, former.requests)? * requests).filter(|_| comparable)
+    };
+    match field {
+        Field::AvgInputTokens => rates.prompt_tokens = at_former_mean(former.prompt_tokens),
+        Field::AvgOutputTokens => {
+            rates.generation_tokens = at_former_mean(former.generation_tokens);
+        }
+        _ => rates.copy_field(field, former),
+    }
+}
