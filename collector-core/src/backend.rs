@@ -71,7 +71,7 @@ pub trait LiveSource: Send + Sync {
     /// The whole tracked set, whenever it changes.
     fn tracked(&self, models: Arc<HashSet<ModelRef>>);
 
-    /// Works until dropped and pushes what it learns, coalesced per model. The engine spawns it,
+    /// Works until dropped and pushes what it learns, coalesced per model. An engine spawns it,
     /// restarts it after a panic, and drops it at shutdown.
     async fn run(&self, sink: Arc<dyn UpdateSink>);
 }

@@ -159,16 +159,18 @@ impl Nearest {
         limit: usize,
         distance: impl Fn(&str, &str) -> usize,
     ) -> Self {
-        let text = asked.model.as_str();
+        let text = head(asked.model.as_str());
         let mut near: Vec<(usize, &ModelRef)> = known
             .iter()
             .map(|known| &known.model)
             .filter(|model| model.model != asked.model)
-            .map(|model| {
-                // A longer id costs more to compare; ids are cut where nobody mistypes any more.
-                (distance(head(text), head(model.model.as_str())), model)
+            .filter_map(|model| {
+                // Ids are compared where people mistype, and that bounds what comparing costs.
+                let other = head(model.model.as_str());
+                let far = distance(text, other);
+                let longer = text.chars().count().max(other.chars().count());
+                (far * 3 <= longer * 2).then_some((far, model))
             })
-            .filter(|(far, model)| *far * 3 <= text.len().max(model.model.as_str().len()) * 2)
             .collect();
         // A neighbour in the namespace asked comes before a nearer name elsewhere.
         near.sort_by_key(|(far, model)| (model.namespace != asked.namespace, *far, &model.model));

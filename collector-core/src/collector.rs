@@ -195,6 +195,7 @@ fn listed<T: std::fmt::Debug>(names: &[T]) -> String {
 
 /// The reason of an [`Availability`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum AvailabilityReason {
     /// There are metrics, fresh or stale.
     MetricsFound,
@@ -204,6 +205,10 @@ pub enum AvailabilityReason {
     MetricsStale,
     /// The backend failed.
     BackendError,
+    /// Nothing has been collected yet, or it is no longer wanted.
+    MetricsPending,
+    /// As many models are tracked as may be, and this is none of them.
+    TooManyModels,
 }
 
 /// The answer of [`MetricsCollector::validate_metrics_availability`]; the condition
@@ -221,14 +226,17 @@ pub struct Availability {
 }
 
 impl Availability {
-    /// The reason as conditions name it: `MetricsFound`, `MetricsMissing`, `MetricsStale`, or the
-    /// backend's own, `PrometheusError` for the backend `prometheus`.
+    /// The reason as conditions name it: `MetricsFound`, `MetricsMissing`, `MetricsStale`,
+    /// `MetricsPending`, `TooManyModels`, or the backend's own, `PrometheusError` for the backend
+    /// `prometheus`.
     pub fn reason_name(&self) -> String {
         match self.reason {
             AvailabilityReason::MetricsFound => "MetricsFound".to_owned(),
             AvailabilityReason::MetricsMissing => "MetricsMissing".to_owned(),
             AvailabilityReason::MetricsStale => "MetricsStale".to_owned(),
             AvailabilityReason::BackendError => backend_error_reason(&self.backend),
+            AvailabilityReason::MetricsPending => "MetricsPending".to_owned(),
+            AvailabilityReason::TooManyModels => "TooManyModels".to_owned(),
         }
     }
 }

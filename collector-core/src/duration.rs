@@ -14,6 +14,9 @@ pub struct ParseDurationError {
     reason: String,
 }
 
+/// Beyond this, sums of settings would no longer be expressible, and nobody means it.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+
 /// Go's units (`time.ParseDuration`), longest first, so that `ms` is not read as `m`.
 const UNITS: [(&str, f64); 9] = [
     ("ns", 1e-9),
@@ -56,11 +59,12 @@ pub fn parse(text: &str) -> Result<Duration, ParseDurationError> {
     if trimmed.parse::<f64>().is_ok() {
         return Err(fail("it has no unit"));
     }
-    match parse_go(trimmed) {
-        Some(duration) => Ok(duration),
+    let duration = match parse_go(trimmed) {
+        Some(duration) => duration,
         // Rust's words: `2min 5sec`, `1hour`.
-        None => humantime::parse_duration(trimmed).map_err(|error| fail(&error.to_string())),
-    }
+        None => humantime::parse_duration(trimmed).map_err(|error| fail(&error.to_string()))?,
+    };
+    if duration > LONGEST { Err(fail("it is longer than a hundred years")) } else { Ok(duration) }
 }
 
 /// Go's form; `None` when it is not that form, or too long to express.
@@ -212,6 +216,7 @@ mod tests {
         refused("s", "");
         refused("1..5s", "");
         refused("9999999999999999999h", "");
+        refused("10000000000000000s", "longer than a hundred years");
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl KeyKind {
     }
 }
 
-/// A key that borrows its parts: two words to pass on, nothing to allocate.
+/// A key that borrows its parts: nothing to allocate for a look-up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeyRef<'a> {
     kind: KeyKind,
@@ -277,6 +277,8 @@ impl Scope {
             && fits(&self.namespace, namespace)
             && fits(&self.variant, variant)
             && (self.accelerator.is_none()
+                // A key without an accelerator prints its variant in that place.
+                || (key.accelerator.is_none() && fits(&self.accelerator, variant))
                 || key
                     .accelerator
                     .as_ref()
@@ -339,6 +341,8 @@ mod tests {
         check_scope("allocation:llama:prod:H100", &h100, true);
         check_scope("allocation:llama:prod:L4", &h100, false);
         assert!(Scope::of_model(&model).contains(&h100));
+        let unknown = CacheKey::allocation(&model, &"v".into(), None);
+        check_scope(&unknown.to_string(), &unknown, true);
     }
 
     #[test]

@@ -3,13 +3,20 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use collector_core::{BackendError, BreakerState, Tick};
+use collector_core::{BackendError, BreakerState, ErrorKind, Tick};
 
 /// Failed looks in a row that open the circuit: the tries of one retry loop.
 const FAILURES_TO_OPEN: u32 = 3;
 
 /// First pause; it doubles with each look that finds the backend still failing.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause that a server can name: what is known would be unavailable before the next look
+/// otherwise, because of one header.
+const LONGEST_NAMED_PAUSE: Duration = Duration::from_secs(300);
+
+/// What a coarse clock may be behind the timer that ends a named pause.
+const CLOCK_LAG: Duration = Duration::from_millis(20);
 
 /// A circuit breaker. Synchronous and without a clock of its own: `now` is passed in.
 pub(crate) struct Breaker {
@@ -124,18 +131,26 @@ impl Admission<'_> {
         state.last_success = Some(now);
     }
 
-    /// The look failed as a whole.
+    /// The look failed as a whole. That it was refused a permit by this very breaker is no news. A
+    /// server that names a pause is left in peace for it, by everybody.
     pub(crate) fn failed(mut self, error: &Arc<BackendError>, now: Tick) {
+        if error.kind() == ErrorKind::CircuitOpen {
+            return;
+        }
         self.told = true;
         let mut state = self.breaker.lock();
         state.last_error = Some(Arc::clone(error));
         state.failures = state.failures.saturating_add(1);
         if self.trial {
             state.pause = (state.pause * 2).min(self.breaker.longest_pause);
-        } else if state.failures < FAILURES_TO_OPEN {
-            return;
         }
-        state.circuit = Circuit::Open { until: now + state.pause };
+        let opens = self.trial || state.failures >= FAILURES_TO_OPEN;
+        let own = if opens { state.pause } else { Duration::ZERO };
+        let named = error.retry_after().unwrap_or_default().min(LONGEST_NAMED_PAUSE);
+        let pause = own.max(named.saturating_sub(CLOCK_LAG));
+        if !pause.is_zero() {
+            state.circuit = Circuit::Open { until: now + pause };
+        }
     }
 }
 
@@ -151,7 +166,7 @@ impl Drop for Admission<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use collector_core::{Clock, ErrorKind, ManualClock, Operation};
+    use collector_core::{Clock, ManualClock, Operation};
 
     fn error() -> Arc<BackendError> {
         let kind = ErrorKind::Connect;

@@ -114,6 +114,7 @@ impl Builder {
         } else {
             LONGEST_PAUSE.min(config.fetch_interval / 2)
         };
+        let directory_generation = self.directory.generation();
         let engine = Engine {
             source: Source::new(self.backend, longest_pause, Arc::clone(&clock)),
             cache,
@@ -128,8 +129,9 @@ impl Builder {
             known: crate::known::Known::default(),
             counters: Counters::default(),
             refresh_failing: AtomicBool::new(false),
-            tasks: tokio_util::task::TaskTracker::new(),
-            stopping: std::sync::Mutex::default(),
+            // Read before the directory's variants are: a change in between is then followed.
+            directory_generation: directory_generation.into(),
+            shift: std::sync::Mutex::default(),
         };
         CachingCollector::of(engine)
     }

@@ -7,10 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use collector_core::{
     Allocation, Availability, AvailabilityReason, Backend, CollectError, CollectorState, ErrorKind,
-    Freshness, KeyRef, KnownModel, MetricsCollector, ModelRef, Reading, Replicas, Scope, Stored,
-    TrackedModel, VariantName, VariantRef, duration,
+    Freshness, KeyRef, KnownModel, MetricsCollector, ModelRef, Reading, Replicas, Scope, Source,
+    Stored, TrackedModel, VariantName, VariantRef, duration,
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::assess::{Assessment, Kept, assess, conclude};
 use crate::builder::Builder;
@@ -50,11 +49,8 @@ impl CachingCollector {
     }
 
     pub(crate) fn of(engine: Engine) -> Self {
-        let now = engine.clock.now();
         if engine.cache.retains() {
-            for variant in engine.directory.variants() {
-                engine.tracker.track(&variant.model, &*engine.directory, true, now);
-            }
+            engine.tracker.follow(&*engine.directory, engine.clock.now());
             tracing::info!(
                 TTL = %duration::format(engine.config.ttl),
                 cleanupInterval = %duration::format(engine.config.cleanup_interval),
@@ -75,6 +71,11 @@ impl CachingCollector {
         landed: impl Fn(&Landing) -> Option<Arc<Stored>> + Send,
     ) -> Result<Reading<T>, CollectError> {
         match self.cached(key) {
+            // Past its ttl, and its refresh has just failed: the next one waits a moment.
+            Some(Assessment::Serve(reading)) if reading.source() == Source::LastKnownGood => {
+                self.engine.counters.stale_serves.fetch_add(1, Ordering::Relaxed);
+                Ok(reading)
+            }
             Some(Assessment::Serve(reading)) => {
                 self.engine.counters.hits.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(modelID = ?model.model, namespace = ?model.namespace, "Cache hit");
@@ -107,7 +108,7 @@ impl CachingCollector {
     /// Starts a refresh that nobody waits for, unless one is under way.
     fn refresh(&self, model: &ModelRef) {
         let engine = &self.engine;
-        let joined = engine.flights.join(model, false, &engine.gate, || None::<()>);
+        let joined = engine.flights.join(model, false, || None::<()>);
         if joined.is_ok_and(|joined| joined.opens_boarding) {
             engine.open_boarding();
         }
@@ -129,7 +130,7 @@ impl CachingCollector {
         }
         tracing::debug!(modelID = ?model.model, namespace = ?model.namespace, "Cache miss");
         engine.counters.misses.fetch_add(1, Ordering::Relaxed);
-        let joined = engine.flights.join(model, true, &engine.gate, || match self.cached(key)? {
+        let joined = engine.flights.join(model, true, || match self.cached(key)? {
             Assessment::Serve(reading) | Assessment::ServeAndRefresh(reading) => Some(Ok(reading)),
             Assessment::Missing(nearest) => {
                 Some(Err(CollectError::Missing { model: model.clone(), nearest }))
@@ -160,7 +161,11 @@ impl CachingCollector {
                     None => Err(CollectError::Pending { model: model.clone() }),
                 };
             }
-            Ok(Err(_given_up)) => engine.source.error(ErrorKind::Stopped, model.to_string()),
+            // Whoever waits is never given up: the task of the fetch is gone.
+            Ok(Err(_gone)) => engine
+                .source
+                .error(ErrorKind::Panicked, model.to_string())
+                .with_detail("the fetch ended without an answer"),
             Err(_elapsed) => {
                 let limit = humantime::format_duration(engine.call_limit);
                 engine
@@ -170,7 +175,14 @@ impl CachingCollector {
                     .with_remedy("is the server overloaded? If it needs longer, raise its timeout")
             }
         };
-        Err(CollectError::Backend(Arc::new(error)))
+        let cause = Arc::new(error);
+        // A value that is too old to be used still says since when there is nothing newer.
+        match self.peek::<T>(model, key) {
+            Err(CollectError::Unavailable { model, age, threshold, .. }) => {
+                Err(CollectError::Unavailable { model, age, threshold, cause: Some(cause) })
+            }
+            _ => Err(CollectError::Backend(cause)),
+        }
     }
 
     /// The variants of a model by name, to tell a wrong name from one that has no pods.
@@ -271,7 +283,14 @@ impl MetricsCollector for CachingCollector {
                      backend"
                 ),
             ),
-            Err(error) => self.availability(AvailabilityReason::BackendError, error.to_string()),
+            Err(error) => {
+                let reason = match error {
+                    CollectError::TooManyModels { .. } => AvailabilityReason::TooManyModels,
+                    CollectError::Pending { .. } => AvailabilityReason::MetricsPending,
+                    _ => AvailabilityReason::BackendError,
+                };
+                self.availability(reason, error.to_string())
+            }
         }
     }
 
@@ -293,15 +312,17 @@ impl MetricsCollector for CachingCollector {
 
     async fn stop_background_worker(&self) {
         let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(worker) = worker else { return };
-        self.engine.stopping().cancel();
-        worker.stop().await;
-        self.engine.tasks.close();
-        self.engine.tasks.wait().await;
-        self.engine.tasks.reopen();
-        // Misses after this are fetched as before.
-        *self.engine.stopping.lock().unwrap_or_else(PoisonError::into_inner) =
-            CancellationToken::new();
+        if let Some(worker) = &worker {
+            worker.signal();
+        }
+        // Misses from here on belong to the next shift, which is not waited for.
+        let ended = std::mem::take(&mut *self.engine.shift());
+        ended.stopping.cancel();
+        if let Some(worker) = worker {
+            worker.ended().await;
+        }
+        ended.tasks.close();
+        ended.tasks.wait().await;
     }
 
     fn stop_tracking(&self, variant: &VariantRef) {
@@ -311,7 +332,8 @@ impl MetricsCollector for CachingCollector {
             return;
         };
         let of_model = Scope::of_model(&known.model);
-        if self.engine.tracker.stop(&known.model, &known.name) {
+        let variants = self.engine.directory.variants_of(&known.model);
+        if self.engine.tracker.stop(&known.model, &known.name, &variants) {
             self.engine.invalidate(&of_model);
         } else {
             self.engine.invalidate(&of_model.variant(known.name.as_str()));
@@ -339,12 +361,15 @@ impl MetricsCollector for CachingCollector {
         tracked
             .map(|(model, tracked)| TrackedModel {
                 replicas: self.peek(&model, KeyRef::replicas(&model)),
-                allocations: tracked
-                    .variants
-                    .into_iter()
+                allocations: self
+                    .engine
+                    .directory
+                    .variants_of(&model)
+                    .iter()
+                    .filter(|variant| !tracked.stopped.contains(&variant.name))
                     .map(|variant| {
-                        let reading = self.peek(&model, KeyRef::allocation(&model, &variant));
-                        (variant, reading)
+                        let key = KeyRef::allocation(&model, &variant.name);
+                        (variant.name.clone(), self.peek(&model, key))
                     })
                     .collect(),
                 model,

@@ -1,7 +1,7 @@
 //! What the parts of a collector share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use collector_core::{Clock, MetricsCache, Scope, VariantDirectory};
@@ -32,10 +32,19 @@ pub(crate) struct Engine {
     pub(crate) counters: Counters,
     /// The last background refresh failed, and the log says so already.
     pub(crate) refresh_failing: AtomicBool,
-    /// Every task that a batch flies in.
+    /// The generation of the directory that entries were published by.
+    pub(crate) directory_generation: AtomicU64,
+    /// What begins now belongs to this shift; a stop ends it and begins the next.
+    pub(crate) shift: Mutex<Shift>,
+}
+
+/// The tasks between two stops.
+#[derive(Clone, Default)]
+pub(crate) struct Shift {
+    /// Every task that a batch flies in, but for the worker's own.
     pub(crate) tasks: TaskTracker,
-    /// Cancelled while the worker is being stopped: what nobody waits for is given up.
-    pub(crate) stopping: std::sync::Mutex<CancellationToken>,
+    /// Cancelled by a stop: what nobody waits for is given up.
+    pub(crate) stopping: CancellationToken,
 }
 
 /// Counters since the collector was made.
@@ -56,11 +65,13 @@ impl Engine {
         // the two has a ticket from after the invalidation and is left alone.
         let (removed, sequence) = self.gate.invalidate(scope, || self.cache.remove(scope));
         self.flights.overtake(scope, sequence);
+        // When they were last read went with the entries; without it they would look idle.
+        self.tracker.renew(scope, self.clock.now());
         removed
     }
 
-    /// Cancelled when what nobody waits for should be given up.
-    pub(crate) fn stopping(&self) -> CancellationToken {
-        self.stopping.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    /// The present shift.
+    pub(crate) fn shift(&self) -> MutexGuard<'_, Shift> {
+        self.shift.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

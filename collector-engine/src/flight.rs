@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use collector_core::{ModelRef, Scope, Stored, VariantName};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::gate::{Gate, Ticket};
 
@@ -21,9 +21,11 @@ pub(crate) struct Landing {
 /// One fetch of one model.
 pub(crate) struct Flight {
     pub(crate) model: ModelRef,
-    pub(crate) ticket: Ticket,
-    /// Somebody waits for it, and reads are to be tracked.
-    awaited: AtomicBool,
+    /// The number of the last invalidation before it departed; none while it boards, because what has
+    /// not departed cannot be overtaken.
+    departed_after: OnceLock<u64>,
+    /// When somebody first waited for it.
+    awaited_since: OnceLock<Instant>,
     /// Wakes the batch from the pause before its next try.
     hurry: Arc<Notify>,
     landing: watch::Sender<Option<Landing>>,
@@ -32,13 +34,25 @@ pub(crate) struct Flight {
 impl Flight {
     /// Whether somebody waits, or has waited, for it.
     pub(crate) fn is_awaited(&self) -> bool {
-        self.awaited.load(Ordering::Acquire)
+        self.awaited_since.get().is_some()
+    }
+
+    /// When somebody first waited for it.
+    pub(crate) fn awaited_since(&self) -> Option<Instant> {
+        self.awaited_since.get().copied()
+    }
+
+    /// Whether somebody waits for it now.
+    pub(crate) fn has_waiters(&self) -> bool {
+        self.landing.receiver_count() > 0
     }
 }
 
 /// A batch of flights that leaves together.
 pub(crate) struct Batch {
     pub(crate) flights: Vec<Arc<Flight>>,
+    /// From the departure.
+    pub(crate) ticket: Ticket,
     /// Notified when somebody begins to wait for one of its flights.
     pub(crate) hurry: Arc<Notify>,
 }
@@ -80,12 +94,11 @@ impl Flights {
         &self,
         model: &ModelRef,
         awaited: bool,
-        gate: &Gate,
         landed: impl FnOnce() -> Option<T>,
     ) -> Result<Joined, T> {
         let mut state = self.lock();
         if let Some(flight) = state.under_way.get(model) {
-            if awaited && !flight.awaited.swap(true, Ordering::AcqRel) {
+            if awaited && flight.awaited_since.set(Instant::now()).is_ok() {
                 flight.hurry.notify_one();
             }
             let landing = flight.landing.subscribe();
@@ -95,7 +108,7 @@ impl Flights {
             return Err(value);
         }
         let opens_boarding = state.boarding.is_empty();
-        let flight = new_flight(model, awaited, gate, &state.boarding_hurry);
+        let flight = new_flight(model, awaited, &state.boarding_hurry);
         let landing = flight.landing.subscribe();
         state.boarding.push(Arc::clone(&flight));
         state.under_way.insert(model.clone(), flight);
@@ -103,11 +116,11 @@ impl Flights {
     }
 
     /// Closes the boarding and returns its batch.
-    pub(crate) fn depart(&self) -> Batch {
+    pub(crate) fn depart(&self, gate: &Gate) -> Batch {
         let mut state = self.lock();
         let flights = std::mem::take(&mut state.boarding);
         let hurry = std::mem::take(&mut state.boarding_hurry);
-        Batch { flights, hurry }
+        batch(flights, hurry, gate)
     }
 
     /// A batch of all these models that are not under way already, which nobody waits for.
@@ -117,12 +130,12 @@ impl Flights {
         let mut flights = Vec::new();
         for model in models {
             if let Entry::Vacant(place) = state.under_way.entry(model) {
-                let flight = new_flight(place.key(), false, gate, &hurry);
+                let flight = new_flight(place.key(), false, &hurry);
                 flights.push(Arc::clone(&flight));
                 place.insert(flight);
             }
         }
-        Batch { flights, hurry }
+        batch(flights, hurry, gate)
     }
 
     /// Takes a flight off the list and hands its landing to whoever waits. Call it after storing.
@@ -141,20 +154,31 @@ impl Flights {
         }
     }
 
-    /// Takes the flights of a scope off the list that began before an invalidation: whoever reads
+    /// Takes the flights of a scope off the list that departed before an invalidation: whoever reads
     /// after it starts a new one.
     pub(crate) fn overtake(&self, scope: &Scope, sequence: u64) {
-        self.lock()
-            .under_way
-            .retain(|model, flight| !(scope.touches(model) && flight.ticket.is_before(sequence)));
+        let is_before = |flight: &Flight| {
+            flight.departed_after.get().is_some_and(|departed_after| *departed_after < sequence)
+        };
+        self.lock().under_way.retain(|model, flight| !(scope.touches(model) && is_before(flight)));
     }
 }
 
-fn new_flight(model: &ModelRef, awaited: bool, gate: &Gate, hurry: &Arc<Notify>) -> Arc<Flight> {
+/// Called under the lock, so that nobody joins between the departure and the ticket.
+fn batch(flights: Vec<Arc<Flight>>, hurry: Arc<Notify>, gate: &Gate) -> Batch {
+    let ticket = gate.ticket();
+    for flight in &flights {
+        // A flight departs once.
+        let _ = flight.departed_after.set(ticket.sequence());
+    }
+    Batch { flights, ticket, hurry }
+}
+
+fn new_flight(model: &ModelRef, awaited: bool, hurry: &Arc<Notify>) -> Arc<Flight> {
     Arc::new(Flight {
         model: model.clone(),
-        ticket: gate.ticket(),
-        awaited: AtomicBool::new(awaited),
+        departed_after: OnceLock::new(),
+        awaited_since: awaited.then(Instant::now).map_or_else(OnceLock::new, OnceLock::from),
         hurry: Arc::clone(hurry),
         landing: watch::Sender::new(None),
     })
@@ -168,52 +192,55 @@ mod tests {
         ModelRef::new(name, "prod")
     }
 
-    fn join(flights: &Flights, gate: &Gate, name: &str) -> Joined {
-        flights.join(&model(name), true, gate, || None::<()>).unwrap_or_else(|()| panic!())
+    fn join(flights: &Flights, name: &str) -> Joined {
+        flights.join(&model(name), true, || None::<()>).unwrap_or_else(|()| panic!())
     }
 
     #[test]
     fn the_first_to_board_sees_to_the_departure_and_everybody_leaves_in_it() {
         let (flights, gate) = (Flights::default(), Gate::default());
-        assert!(join(&flights, &gate, "a").opens_boarding);
-        assert!(!join(&flights, &gate, "b").opens_boarding);
-        let again = join(&flights, &gate, "a");
+        assert!(join(&flights, "a").opens_boarding);
+        assert!(!join(&flights, "b").opens_boarding);
+        let again = join(&flights, "a");
         assert!(again.coalesced && !again.opens_boarding);
-        assert_eq!(flights.depart().flights.len(), 2);
+        assert_eq!(flights.depart(&gate).flights.len(), 2);
         // The next batch has its own departure.
-        assert!(join(&flights, &gate, "c").opens_boarding);
+        assert!(join(&flights, "c").opens_boarding);
     }
 
     #[test]
     fn what_landed_between_the_look_into_the_cache_and_the_joining_is_not_fetched_again() {
         let (flights, gate) = (Flights::default(), Gate::default());
-        let joined = flights.join(&model("a"), true, &gate, || Some("landed"));
+        let joined = flights.join(&model("a"), true, || Some("landed"));
         assert_eq!(joined.err(), Some("landed"));
-        assert!(flights.depart().flights.is_empty());
+        assert!(flights.depart(&gate).flights.is_empty());
     }
 
     #[test]
     fn a_charter_leaves_out_what_is_under_way() {
         let (flights, gate) = (Flights::default(), Gate::default());
-        join(&flights, &gate, "a");
+        join(&flights, "a");
         let batch = flights.charter(vec![model("a"), model("b")], &gate);
         assert_eq!(batch.flights.len(), 1);
         assert!(!batch.flights[0].is_awaited());
-        let joined = join(&flights, &gate, "b");
+        let joined = join(&flights, "b");
         assert!(joined.coalesced && batch.flights[0].is_awaited());
     }
 
     #[test]
     fn nobody_joins_a_flight_that_an_invalidation_overtook() {
         let (flights, gate) = (Flights::default(), Gate::default());
-        join(&flights, &gate, "a");
-        let overtaken = flights.depart().flights.remove(0);
+        join(&flights, "a");
+        let overtaken = flights.depart(&gate).flights.remove(0);
         let scope = Scope::of_model(&model("a"));
         let ((), sequence) = gate.invalidate(&scope, || ());
         flights.overtake(&scope, sequence);
-        assert!(!join(&flights, &gate, "a").coalesced);
+        assert!(!join(&flights, "a").coalesced);
+        // One that still boards has not been overtaken.
+        flights.overtake(&scope, sequence + 1);
+        assert!(join(&flights, "a").coalesced);
         // Its landing does not take the newer flight off the list.
         flights.take_off_list(&overtaken);
-        assert!(join(&flights, &gate, "a").coalesced);
+        assert!(join(&flights, "a").coalesced);
     }
 }

@@ -75,9 +75,9 @@ impl Gate {
 }
 
 impl Ticket {
-    /// Whether the ticket was given before the invalidation of this number.
-    pub(crate) fn is_before(&self, sequence: u64) -> bool {
-        self.sequence < sequence
+    /// The number of the last invalidation before the ticket was given.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
     }
 }
 

@@ -25,7 +25,8 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// The models, not older than `max_age`.
+    /// The models, not older than `max_age`. Waits for `limit` at most, twice that where another
+    /// caller is asking.
     pub(crate) async fn models(
         &self,
         source: &Source,
@@ -33,61 +34,67 @@ impl Known {
         max_age: Duration,
         limit: Duration,
     ) -> Listing {
-        let list = async {
-            let mut last = self.last.lock().await;
-            if let Some((listed_at, listing)) = &*last {
-                let max_age = if listing.is_ok() { max_age } else { FAILURE_TTL };
-                if listed_at.age(clock.now()) < max_age {
-                    return listing.clone();
-                }
-            }
-            let listing = list(source, clock).await;
-            *last = Some((clock.now(), listing.clone()));
-            listing
+        let timed_out = || Arc::new(source.listing_error(ErrorKind::Timeout));
+        let Ok(mut last) = tokio::time::timeout(limit, self.last.lock()).await else {
+            return Err(timed_out());
         };
-        match tokio::time::timeout(limit, list).await {
-            Ok(listing) => listing,
-            Err(_) => Err(Arc::new(source.error(ErrorKind::Timeout, "the list of models"))),
-        }
-    }
-
-    /// What exists instead of a model that is missing; nothing when the backend cannot tell.
-    pub(crate) async fn nearest(
-        &self,
-        model: &ModelRef,
-        source: &Source,
-        clock: &dyn Clock,
-        max_age: Duration,
-        limit: Duration,
-    ) -> Arc<Nearest> {
-        if !source.backend.supports().list_models {
-            return Arc::default();
-        }
-        match self.models(source, clock, max_age, limit).await {
-            Ok(known) => Arc::new(Nearest::of(model, &known, SUGGESTIONS, strsim::levenshtein)),
-            Err(error) => {
-                tracing::debug!(%error, "Cannot list models for suggestions");
-                Arc::default()
+        if let Some((listed_at, listing)) = &*last {
+            let max_age = if listing.is_ok() { max_age } else { FAILURE_TTL };
+            if listed_at.age(clock.now()) < max_age {
+                return listing.clone();
             }
         }
+        let listing = tokio::time::timeout(limit, list(source, clock))
+            .await
+            .unwrap_or_else(|_| Err(timed_out()));
+        *last = Some((clock.now(), listing.clone()));
+        listing
     }
 }
 
+/// What exists instead of a model that is missing.
+pub(crate) fn nearest(model: &ModelRef, known: &[KnownModel]) -> Arc<Nearest> {
+    Arc::new(Nearest::of(model, known, SUGGESTIONS, strsim::levenshtein))
+}
+
+/// Asks the backend. The breaker is obeyed and not told: that models cannot be listed says nothing
+/// about whether they can be looked at.
 async fn list(source: &Source, clock: &dyn Clock) -> Listing {
-    let admission = source.breaker.admit(clock.now())?;
+    if let Some(error) = source.breaker.refusal(clock.now()) {
+        return Err(error);
+    }
     let listing = AssertUnwindSafe(source.backend.list_models()).catch_unwind().await;
-    let listing =
-        listing.unwrap_or_else(|_| Err(source.error(ErrorKind::Panicked, "the list of models")));
-    match listing {
+    match listing.unwrap_or_else(|_| Err(source.listing_error(ErrorKind::Panicked))) {
         Ok(mut models) => {
-            admission.answered(clock.now());
             models.sort_unstable();
             Ok(models.into())
         }
-        Err(error) => {
-            let error = Arc::new(error);
-            admission.failed(&error, clock.now());
-            Err(error)
-        }
+        Err(error) => Err(Arc::new(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(model: &str, namespace: &str) -> KnownModel {
+        KnownModel { model: ModelRef::new(model, namespace), replicas: None }
+    }
+
+    #[test]
+    fn near_names_are_suggested_and_far_ones_are_not() {
+        let known =
+            [known("org/llama-8b", "prod"), known("org/llama-70b", "dev"), known("x", "prod")];
+        let near = nearest(&ModelRef::new("org/lama-8b", "prod"), &known);
+        assert_eq!(near.models, ["org/llama-8b".into(), "org/llama-70b".into()]);
+        assert_eq!(near.known, Some(3));
+        let elsewhere = nearest(&ModelRef::new("org/llama-70b", "prod"), &known);
+        assert_eq!(elsewhere.namespaces, ["dev".into()]);
+    }
+
+    #[test]
+    fn a_name_of_a_thousand_characters_is_near_to_none() {
+        let near = nearest(&ModelRef::new("x".repeat(1000), "prod"), &[known("llama", "prod")]);
+        assert!(near.models.is_empty(), "{:?}", near.models);
     }
 }

@@ -17,6 +17,8 @@ use tokio::time::Instant;
 use crate::breaker::Admission;
 use crate::engine::Engine;
 use crate::flight::{Batch, Flight, Flights, Landing};
+use crate::gate::Ticket;
+use crate::known::nearest;
 use crate::publish::{Looked, Publisher};
 use crate::retry;
 
@@ -27,6 +29,7 @@ const BOARDING: Duration = Duration::from_millis(3);
 /// nobody flies would wait in vain.
 struct Aloft<'a> {
     flights: &'a Flights,
+    ticket: Ticket,
     pending: Vec<Arc<Flight>>,
 }
 
@@ -38,64 +41,94 @@ impl Drop for Aloft<'_> {
     }
 }
 
+/// The same before the departure: a task that is dropped while it lets others board takes all of them
+/// off the list, and the next read opens a boarding of its own.
+struct Boarding(Option<Arc<Engine>>);
+
+impl Drop for Boarding {
+    fn drop(&mut self) {
+        if let Some(engine) = self.0.take() {
+            for flight in engine.flights.depart(&engine.gate).flights {
+                engine.flights.take_off_list(&flight);
+            }
+        }
+    }
+}
+
 impl Engine {
     /// Lets those who want something at the same time board, and flies.
     pub(crate) fn open_boarding(self: &Arc<Self>) {
-        let engine = Arc::clone(self);
-        self.tasks.spawn(async move {
+        let mut boarding = Boarding(Some(Arc::clone(self)));
+        let tasks = self.shift().tasks.clone();
+        tasks.spawn(async move {
             tokio::time::sleep(BOARDING).await;
-            let batch = engine.flights.depart();
-            engine.fly(batch).await;
+            if let Some(engine) = boarding.0.take() {
+                engine.fly(engine.flights.depart(&engine.gate)).await;
+            }
         });
     }
 
     /// Flies a batch until every flight has landed or been given up.
     pub(crate) async fn fly(&self, batch: Batch) {
         let started = Instant::now();
-        let stopping = self.stopping();
-        let mut aloft = Aloft { flights: &self.flights, pending: batch.flights };
+        let stopping = self.shift().stopping.clone();
+        let Batch { flights, ticket, hurry } = batch;
+        let mut aloft = Aloft { flights: &self.flights, ticket, pending: flights };
         for tried in 1..=retry::TRIES {
             let urgency = urgency(&aloft.pending);
-            let time_left = self.limit(urgency).saturating_sub(started.elapsed());
             let admission = match self.source.breaker.admit(self.clock.now()) {
                 Ok(admission) => admission,
                 // Another try would be refused as well.
-                Err(error) => return self.land_failed(&mut aloft.pending, &error),
+                Err(error) => return self.land_failed(&mut aloft, &error),
             };
+            let time_left = self.time_left(started, &aloft.pending);
             let looked = tokio::select! {
                 looked = self.look(admission, &aloft.pending, urgency, time_left) => looked,
                 () = given_up(&stopping, &aloft.pending) => return,
             };
             let last = tried == retry::TRIES;
-            let Some(error) = self.land_all(&mut aloft.pending, looked, last).await else {
+            let time_left = self.time_left(started, &aloft.pending);
+            let Some(error) = self.land_all(&mut aloft, looked, last, time_left).await else {
                 return;
             };
             // Somebody may have begun to wait while the look was taken.
             let urgency = self::urgency(&aloft.pending);
             let pause = retry::pause(tried, urgency, &error);
-            let time_left = self.limit(urgency).saturating_sub(started.elapsed());
-            if pause >= time_left {
-                return self.land_failed(&mut aloft.pending, &error);
+            if pause >= self.time_left(started, &aloft.pending) {
+                return self.land_failed(&mut aloft, &error);
             }
-            // A caller who joins a refresh in its long pause wakes it, unless the server itself
-            // named the pause.
-            let may_hurry = urgency == Urgency::Background && error.retry_after().is_none();
+            let next = Instant::now() + pause;
+            // A caller who joins a refresh in its long pause wakes it, unless the server itself named
+            // the pause: then the caller waits for its end, or learns at once that it is too far.
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = batch.hurry.notified(), if may_hurry => {}
+                () = tokio::time::sleep_until(next) => continue,
+                () = hurry.notified(), if urgency == Urgency::Background => {}
+                () = given_up(&stopping, &aloft.pending) => return,
+            }
+            if error.retry_after().is_none() {
+                continue;
+            }
+            if next >= Instant::now() + self.time_left(started, &aloft.pending) {
+                return self.land_failed(&mut aloft, &error);
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
                 () = given_up(&stopping, &aloft.pending) => return,
             }
         }
     }
 
-    /// How long all tries of a look may take together.
-    fn limit(&self, urgency: Urgency) -> Duration {
-        match urgency {
-            Urgency::Waiting => self.call_limit,
-            Urgency::Background if self.config.fetch_interval.is_zero() => self.call_limit,
+    /// What is left of the time that all tries of a look may take together. A caller who joined late
+    /// has a whole call before them.
+    fn time_left(&self, started: Instant, flights: &[Arc<Flight>]) -> Duration {
+        let awaited_since = flights.iter().filter_map(|flight| flight.awaited_since()).max();
+        let deadline = match awaited_since {
+            Some(since) => since + self.call_limit,
+            None if self.config.fetch_interval.is_zero() => started + self.call_limit,
             // The next refresh takes over after an interval.
-            Urgency::Background => self.config.fetch_interval,
-        }
+            None => started + self.config.fetch_interval,
+        };
+        deadline.saturating_duration_since(Instant::now())
     }
 
     /// One look at the backend.
@@ -133,6 +166,10 @@ impl Engine {
             Err(error) => {
                 let error = Arc::new(error);
                 admission.failed(&error, self.clock.now());
+                if error.kind() == ErrorKind::CircuitOpen {
+                    // Why the circuit is open says more than that it is.
+                    return Err(self.source.breaker.last_error().unwrap_or(error));
+                }
                 Err(error)
             }
         }
@@ -170,16 +207,17 @@ impl Engine {
     /// that stands in the way.
     async fn land_all(
         &self,
-        pending: &mut Vec<Arc<Flight>>,
+        aloft: &mut Aloft<'_>,
         looked: Result<Vec<(ModelRef, Answer)>, Arc<BackendError>>,
         last: bool,
+        time_left: Duration,
     ) -> Option<Arc<BackendError>> {
         let retry = |error: &BackendError| !last && error.advice() == Advice::Retry;
         let answers = match looked {
             Ok(answers) => answers,
             Err(error) if retry(&error) => return Some(error),
             Err(error) => {
-                self.land_failed(pending, &error);
+                self.land_failed(aloft, &error);
                 return None;
             }
         };
@@ -188,9 +226,11 @@ impl Engine {
         let mut again = Vec::new();
         let mut obstacle: Option<Arc<BackendError>> = None;
         // All stay aloft until the end: taking a landed flight off the list again does nothing.
-        for flight in pending.iter().cloned() {
+        for flight in aloft.pending.iter().cloned() {
             match answers.remove(&flight.model) {
-                Some(Answer::Found(sample)) => self.land(&flight, Looked::Found(sample)),
+                Some(Answer::Found(sample)) => {
+                    self.land(&flight, &aloft.ticket, Looked::Found(sample));
+                }
                 Some(Answer::Missing { .. }) => missing.push(flight),
                 Some(Answer::Failed(error)) => {
                     let error = Arc::new(error);
@@ -203,7 +243,7 @@ impl Engine {
                             obstacle = Some(error);
                         }
                     } else {
-                        self.land(&flight, Looked::Failed(error));
+                        self.land(&flight, &aloft.ticket, Looked::Failed(error));
                     }
                 }
                 None => {
@@ -212,47 +252,72 @@ impl Engine {
                         .error(ErrorKind::BadAnswer, flight.model.to_string())
                         .with_detail("the backend left the model out of its answer")
                         .with_remedy("this is a defect of the backend: report it");
-                    self.land(&flight, Looked::Failed(Arc::new(error)));
+                    self.land(&flight, &aloft.ticket, Looked::Failed(Arc::new(error)));
                 }
             }
         }
-        for flight in missing {
-            let (source, clock) = (&self.source, &*self.clock);
-            let (max_age, limit) = (self.config.missing_ttl, self.call_limit / 3);
-            let nearest = self.known.nearest(&flight.model, source, clock, max_age, limit).await;
-            self.land(&flight, Looked::Missing(nearest));
-        }
-        *pending = again;
+        self.land_missing(missing, &aloft.ticket, time_left).await;
+        aloft.pending = again;
         obstacle
     }
 
-    fn land_failed(&self, pending: &mut Vec<Arc<Flight>>, error: &Arc<BackendError>) {
-        if pending.iter().any(|flight| !flight.is_awaited())
-            && !self.refresh_failing.swap(true, Ordering::Relaxed)
-        {
-            tracing::warn!(models = pending.len(), %error, "Background fetch failed");
-        }
-        for flight in pending.drain(..) {
-            self.land(&flight, Looked::Failed(Arc::clone(error)));
+    /// Lands what has no series. What exists instead is asked once, and only for those who wait.
+    async fn land_missing(&self, missing: Vec<Arc<Flight>>, ticket: &Ticket, time_left: Duration) {
+        let lists = self.source.backend.supports().list_models;
+        let known = if lists && missing.iter().any(|flight| flight.is_awaited()) {
+            let (max_age, limit) = (self.config.missing_ttl, time_left.min(self.call_limit / 3));
+            let listing = self.known.models(&self.source, &*self.clock, max_age, limit / 2).await;
+            listing
+                .inspect_err(|error| tracing::debug!(%error, "Cannot list models to suggest"))
+                .ok()
+        } else {
+            None
+        };
+        for flight in missing {
+            let known = known.as_ref().filter(|_| flight.is_awaited());
+            let nearest = known.map(|known| nearest(&flight.model, known));
+            self.land(&flight, ticket, Looked::Missing(nearest));
         }
     }
 
-    /// Publishes, stores unless the model was invalidated meanwhile, and hands over to the waiters.
-    fn land(&self, flight: &Arc<Flight>, looked: Looked) {
+    fn land_failed(&self, aloft: &mut Aloft<'_>, error: &Arc<BackendError>) {
+        if aloft.pending.iter().any(|flight| !flight.is_awaited())
+            && !self.refresh_failing.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(models = aloft.pending.len(), %error, "Background fetch failed");
+        }
+        for flight in std::mem::take(&mut aloft.pending) {
+            self.land(&flight, &aloft.ticket, Looked::Failed(Arc::clone(error)));
+        }
+    }
+
+    /// Publishes, stores, and hands over to the waiters.
+    fn land(&self, flight: &Arc<Flight>, ticket: &Ticket, looked: Looked) {
+        // Outside code runs here, a cache and a directory: its panic over one model must not take
+        // the others of the batch with it.
+        let publish = AssertUnwindSafe(|| self.publish(flight, ticket, looked));
+        if let Ok(landing) = std::panic::catch_unwind(publish) {
+            self.flights.land(flight, landing);
+        } else {
+            tracing::error!(model = %flight.model, "Publishing what was fetched panicked");
+            self.flights.take_off_list(flight);
+        }
+    }
+
+    /// Publishes, and stores unless the model was invalidated meanwhile or nobody wants it any more.
+    fn publish(&self, flight: &Flight, ticket: &Ticket, looked: Looked) -> Landing {
         let now = self.clock.now();
         let model = &flight.model;
-        let found = matches!(looked, Looked::Found(_));
-        let failed = matches!(looked, Looked::Failed(_));
+        let outcome = looked.outcome();
         let tracked = self.tracker.get(model);
         let publisher = Publisher {
             config: &self.config,
             directory: &*self.directory,
             model,
-            variants: tracked.as_ref().map(|tracked| &tracked.variants),
-            pinned: tracked.as_ref().is_some_and(|tracked| tracked.pinned),
+            tracked: tracked.as_ref(),
             now,
         };
-        let entries = self.gate.store(&flight.ticket, model, |may_store| {
+        let entries = self.gate.store(ticket, model, |may_store| {
             let peek = |key: KeyRef<'_>| {
                 may_store.then(|| self.cache.peek(key)).flatten().map(|peeked| peeked.stored)
             };
@@ -260,15 +325,25 @@ impl Engine {
             let entries = publisher.publish(&self.source.name, looked, before.as_deref(), |v| {
                 peek(KeyRef::allocation(model, v))
             });
-            // That a model nobody has ever seen could not be looked at is nothing to keep.
-            if may_store && (!failed || before.is_some() || tracked.is_some()) {
+            let awaited = flight.is_awaited();
+            let wanted = may_store
+                && match outcome {
+                    // Collecting tracks. What is neither read nor tracked was stopped meanwhile.
+                    Outcome::Found => {
+                        tracked.is_some()
+                            || (awaited
+                                && self.cache.retains()
+                                && self.tracker.track(model, now, self.max_tracked))
+                    }
+                    Outcome::Missing => tracked.is_some() || before.is_some() || awaited,
+                    // That a model nobody has ever seen could not be looked at is nothing to keep.
+                    Outcome::Failed => tracked.is_some() || before.is_some(),
+                };
+            if wanted {
                 for (key, _, stored) in &entries.allocations {
                     self.cache.put(key.clone(), Arc::clone(stored), now);
                 }
                 self.cache.put(CacheKey::replicas(model), Arc::clone(&entries.replicas), now);
-                if found && flight.is_awaited() && self.cache.retains() {
-                    self.tracker.track(model, &*self.directory, false, now);
-                }
             }
             entries
         });
@@ -280,11 +355,11 @@ impl Engine {
             .increment(entries.unclaimed as u64);
         }
         if !flight.is_awaited() {
-            self.note_refresh(model, &entries.replicas.value, entries.replicas.outcome);
+            self.note_refresh(model, &entries.replicas.value, outcome);
         }
         let allocations =
             entries.allocations.into_iter().map(|(_, name, stored)| (name, stored)).collect();
-        self.flights.land(flight, Landing { replicas: entries.replicas, allocations });
+        Landing { replicas: entries.replicas, allocations }
     }
 
     fn note_refresh(&self, model: &ModelRef, value: &Value, outcome: Outcome) {
@@ -315,7 +390,7 @@ fn urgency(flights: &[Arc<Flight>]) -> Urgency {
 /// Resolves when the collector is stopping and nobody waits for these flights.
 async fn given_up(stopping: &tokio_util::sync::CancellationToken, flights: &[Arc<Flight>]) {
     stopping.cancelled().await;
-    if flights.iter().any(|flight| flight.is_awaited()) {
+    if flights.iter().any(|flight| flight.has_waiters()) {
         // Whoever waits is answered; the look has its own limit.
         std::future::pending::<()>().await;
     }

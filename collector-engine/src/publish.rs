@@ -2,7 +2,6 @@
 //!
 //! Pure: no clock, no lock, no I/O. What it makes is immutable from then on.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use collector_core::{
 
 use crate::carry::carry;
 use crate::config::CacheConfig;
+use crate::tracker::Tracked;
 
 /// How long an entry survives unread once its value is of no use, and how long a model stays tracked
 /// without a read: five minutes, as in the Go collector.
@@ -27,10 +27,21 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 pub(crate) enum Looked {
     /// It was found.
     Found(ModelSample),
-    /// It has no series; these exist.
-    Missing(Arc<Nearest>),
+    /// It has no series; these exist, where that was asked.
+    Missing(Option<Arc<Nearest>>),
     /// It could not be looked at.
     Failed(Arc<BackendError>),
+}
+
+impl Looked {
+    /// How the look ended.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Found(_) => Outcome::Found,
+            Self::Missing(_) => Outcome::Missing,
+            Self::Failed(_) => Outcome::Failed,
+        }
+    }
 }
 
 /// The entries of one model: its replicas, and the allocation of each variant that is kept.
@@ -46,10 +57,8 @@ pub(crate) struct Publisher<'a> {
     pub(crate) config: &'a CacheConfig,
     pub(crate) directory: &'a dyn VariantDirectory,
     pub(crate) model: &'a ModelRef,
-    /// The variants whose allocations are kept; `None` for all.
-    pub(crate) variants: Option<&'a BTreeSet<VariantName>>,
-    /// A configured model: its entries stay for as long as it is one.
-    pub(crate) pinned: bool,
+    /// What is known of the model, where it is tracked.
+    pub(crate) tracked: Option<&'a Tracked>,
     pub(crate) now: Tick,
 }
 
@@ -76,8 +85,9 @@ impl Publisher<'_> {
                 }
             }
             Looked::Missing(nearest) => {
+                let known = || before.and_then(|stored| stored.cold.nearest.clone());
                 let cold = Cold {
-                    nearest: Some(nearest),
+                    nearest: nearest.or_else(known).or_else(|| Some(Arc::default())),
                     error: None,
                     answered_at: Some(self.now),
                     answers: before.map(|stored| stored.cold.answers.clone()).unwrap_or_default(),
@@ -93,10 +103,19 @@ impl Publisher<'_> {
     }
 
     /// The entries made anew from the last answer, after the directory has changed; `None` when there
-    /// is none, or the last look did not end with it.
+    /// is none.
     pub(crate) fn again(&self, backend: &BackendName, before: &Stored) -> Option<Published> {
         let last = answer_of(backend, &before.cold)?;
-        (before.outcome == Outcome::Found).then(|| self.found(last.clone()))
+        let mut made = self.found(last.clone());
+        if before.outcome != Outcome::Found {
+            // The value is made anew; what has become of later looks stays as it is.
+            let allocations = made.allocations.iter_mut().map(|(_, _, stored)| stored);
+            for stored in allocations.chain([&mut made.replicas]) {
+                let value = stored.value.clone();
+                *stored = Arc::new(Stored { value, ..before.clone() });
+            }
+        }
+        Some(made)
     }
 
     fn found(&self, answer: SourceAnswer) -> Published {
@@ -168,8 +187,8 @@ impl Publisher<'_> {
 
     fn kept_variants(&self) -> Vec<Arc<Variant>> {
         let mut variants = self.directory.variants_of(self.model);
-        if let Some(kept) = self.variants {
-            variants.retain(|variant| kept.contains(&variant.name));
+        if let Some(tracked) = self.tracked {
+            variants.retain(|variant| !tracked.stopped.contains(&variant.name));
         }
         variants
     }
@@ -193,7 +212,8 @@ impl Publisher<'_> {
                 Outcome::Failed => PAUSE_AFTER_FAILURE,
             };
         let keep_until = match oldest {
-            _ if self.pinned => Tick::MAX,
+            // A configured model remembers for as long as it is one.
+            _ if self.tracked.is_some_and(|tracked| tracked.pinned) => Tick::MAX,
             Some(oldest) => oldest + self.config.freshness.unavailable_threshold,
             None => refresh_after,
         };
@@ -348,8 +368,7 @@ mod tests {
                 config: &self.config,
                 directory: &self.directory,
                 model: &self.model,
-                variants: None,
-                pinned: false,
+                tracked: None,
                 now: self.clock.now(),
             };
             publisher.publish(&"test".into(), looked, before, |_| None)

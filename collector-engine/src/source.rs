@@ -43,9 +43,15 @@ impl Source {
         }
     }
 
-    /// An error of this backend that the engine found, not the backend itself.
+    /// An error in fetching that the engine found, not the backend itself.
     pub(crate) fn error(&self, kind: ErrorKind, subject: impl Into<String>) -> BackendError {
         BackendError::new(kind, self.name.clone(), Operation::Fetch, subject)
+    }
+
+    /// The same in listing models.
+    pub(crate) fn listing_error(&self, kind: ErrorKind) -> BackendError {
+        let operation = Operation::ListModels;
+        BackendError::new(kind, self.name.clone(), operation, "the backend")
     }
 
     pub(crate) fn state(&self, now: Tick) -> BackendState {

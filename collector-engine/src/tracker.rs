@@ -1,9 +1,9 @@
 //! Which models are refreshed in the background, and since when.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use collector_core::{ModelRef, Tick, VariantDirectory, VariantName};
+use collector_core::{ModelRef, Scope, Tick, Variant, VariantDirectory, VariantName};
 
 /// The tracked set. A model is tracked from the read that found it, or from the start when a variant
 /// of it is configured.
@@ -17,8 +17,8 @@ pub(crate) struct Tracker {
 pub(crate) struct Tracked {
     /// Configured: never untracked for idleness.
     pub(crate) pinned: bool,
-    /// The variants whose allocations are kept.
-    pub(crate) variants: BTreeSet<VariantName>,
+    /// The variants whose allocations are not kept, until somebody reads them.
+    pub(crate) stopped: BTreeSet<VariantName>,
     /// When tracking began; counts as a read.
     pub(crate) since: Tick,
 }
@@ -29,50 +29,62 @@ impl Tracker {
         self.models.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tracks a model with all its variants, or all that are not tracked yet.
-    pub(crate) fn track(
-        &self,
-        model: &ModelRef,
-        directory: &dyn VariantDirectory,
-        pinned: bool,
-        now: Tick,
-    ) {
-        let mut models = self.lock();
-        if let Some(tracked) = models.get_mut(model) {
-            tracked.pinned |= pinned;
-            return;
-        }
-        let variants = names_of(directory, model);
-        models.insert(model.clone(), Tracked { pinned, variants, since: now });
+    /// Tracks a model that variants are configured of.
+    pub(crate) fn pin(&self, model: &ModelRef, now: Tick) {
+        self.lock().entry(model.clone()).or_insert_with(|| tracked_since(now)).pinned = true;
     }
 
-    /// Follows a directory that has changed: models with variants are tracked, and pinned, with the
-    /// variants they have now; those without stay tracked for as long as they are read.
-    pub(crate) fn follow(&self, directory: &dyn VariantDirectory, now: Tick) {
-        for variant in directory.variants() {
-            self.track(&variant.model, directory, true, now);
+    /// Tracks a model that a read has found; false when it is not tracked and `limit` models are.
+    pub(crate) fn track(&self, model: &ModelRef, now: Tick, limit: usize) -> bool {
+        let mut models = self.lock();
+        if models.contains_key(model) {
+            return true;
         }
+        let room = models.len() < limit;
+        if room {
+            models.insert(model.clone(), tracked_since(now));
+        }
+        room
+    }
+
+    /// Follows a directory that has changed: models with variants are tracked and pinned; those
+    /// without stay tracked for as long as they are read.
+    pub(crate) fn follow(&self, directory: &dyn VariantDirectory, now: Tick) {
+        for tracked in self.lock().values_mut() {
+            tracked.pinned = false;
+        }
+        for variant in directory.variants() {
+            self.pin(&variant.model, now);
+        }
+    }
+
+    /// Counts as a read of the tracked models of a scope.
+    pub(crate) fn renew(&self, scope: &Scope, now: Tick) {
         for (model, tracked) in self.lock().iter_mut() {
-            tracked.variants = names_of(directory, model);
-            tracked.pinned = !tracked.variants.is_empty();
+            if scope.touches(model) {
+                tracked.since = now;
+            }
         }
     }
 
     /// Tracks a variant of a tracked model again after it was stopped.
     pub(crate) fn resume(&self, model: &ModelRef, variant: &VariantName) {
         if let Some(tracked) = self.lock().get_mut(model) {
-            tracked.variants.insert(variant.clone());
+            tracked.stopped.remove(variant);
         }
     }
 
-    /// Stops tracking a variant; true when it was the model's last and the model went with it.
-    pub(crate) fn stop(&self, model: &ModelRef, variant: &VariantName) -> bool {
+    /// Stops tracking a variant; true when it was the last of `variants` and the model went with it.
+    pub(crate) fn stop(
+        &self,
+        model: &ModelRef,
+        variant: &VariantName,
+        variants: &[Arc<Variant>],
+    ) -> bool {
         let mut models = self.lock();
-        let Some(tracked) = models.get_mut(model) else {
-            return false;
-        };
-        tracked.variants.remove(variant);
-        let last = tracked.variants.is_empty();
+        let Some(tracked) = models.get_mut(model) else { return false };
+        tracked.stopped.insert(variant.clone());
+        let last = variants.iter().all(|variant| tracked.stopped.contains(&variant.name));
         if last {
             models.remove(model);
         }
@@ -109,6 +121,6 @@ impl Tracker {
     }
 }
 
-fn names_of(directory: &dyn VariantDirectory, model: &ModelRef) -> BTreeSet<VariantName> {
-    directory.variants_of(model).iter().map(|variant| variant.name.clone()).collect()
+fn tracked_since(now: Tick) -> Tracked {
+    Tracked { pinned: false, stopped: BTreeSet::new(), since: now }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use collector_core::{CacheKey, KeyRef, ModelRef, Outcome, Scope, Tick, Value, duration};
 use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
@@ -46,30 +46,36 @@ impl Worker {
         Self { stop, tasks }
     }
 
-    /// Stops and waits for what is under way.
-    pub(crate) async fn stop(mut self) {
+    /// Asks the tasks to end.
+    pub(crate) fn signal(&self) {
         self.stop.cancel();
+    }
+
+    /// Waits for their end.
+    pub(crate) async fn ended(mut self) {
         while self.tasks.join_next().await.is_some() {}
     }
 }
 
 async fn fetch_loop(engine: Arc<Engine>, stop: CancellationToken) {
     let mut warned = HashSet::new();
-    let mut directory_generation = engine.directory.generation();
     loop {
         let started = Instant::now();
         // Outside code runs in a cycle: a cache, a directory. Its panic must not end the refresh of
         // everything in silence.
-        let cycle = AssertUnwindSafe(engine.cycle(&mut directory_generation)).catch_unwind();
-        if cycle.await.is_err() {
+        let cycle = async {
+            engine.cycle().await;
+            engine.warn_about_age(&mut warned);
+        };
+        if AssertUnwindSafe(cycle).catch_unwind().await.is_err() {
             tracing::error!("A refresh cycle panicked; the next one comes as usual");
         }
-        engine.warn_about_age(&mut warned);
         engine.counters.cycles.fetch_add(1, Ordering::Relaxed);
         let share = CYCLE_SHARE.start + (CYCLE_SHARE.end - CYCLE_SHARE.start) * fastrand::f64();
         tokio::select! {
-            () = tokio::time::sleep_until(started + engine.config.fetch_interval.mul_f64(share)) => {}
+            biased;
             () = stop.cancelled() => return,
+            () = tokio::time::sleep_until(started + engine.config.fetch_interval.mul_f64(share)) => {}
         }
     }
 }
@@ -80,10 +86,16 @@ async fn housekeeping(engine: Arc<Engine>, stop: CancellationToken) {
         first + engine.config.cleanup_interval,
         engine.config.cleanup_interval,
     );
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut statistics = tokio::time::interval_at(first + STATISTICS_INTERVAL, STATISTICS_INTERVAL);
     loop {
         tokio::select! {
-            _ = sweep.tick() => engine.sweep(),
+            _ = sweep.tick() => {
+                let swept = std::panic::catch_unwind(AssertUnwindSafe(|| engine.sweep()));
+                if swept.is_err() {
+                    tracing::error!("A sweep of the cache panicked; the next one comes as usual");
+                }
+            }
             _ = statistics.tick() => engine.log_statistics(),
             () = stop.cancelled() => return,
         }
@@ -92,13 +104,9 @@ async fn housekeeping(engine: Arc<Engine>, stop: CancellationToken) {
 
 impl Engine {
     /// One refresh of everything tracked that is due.
-    async fn cycle(&self, directory_generation: &mut u64) {
+    async fn cycle(&self) {
         self.clock.catch_up();
-        let generation = self.directory.generation();
-        if generation != *directory_generation {
-            *directory_generation = generation;
-            self.publish_again();
-        }
+        self.follow_directory();
         let now = self.clock.now();
         let due = self
             .tracker
@@ -113,8 +121,8 @@ impl Engine {
         }
     }
 
-    /// Whether a tracked model should be fetched in this cycle: unless its value will outlive the
-    /// next one as well, or a read has fetched it only just now.
+    /// Whether a tracked model should be fetched in this cycle: unless a read has fetched it only just
+    /// now.
     fn is_due(&self, model: &ModelRef, now: Tick) -> bool {
         let Some(peeked) = self.cache.peek(KeyRef::replicas(model)) else {
             return true;
@@ -124,10 +132,16 @@ impl Engine {
         else {
             return true;
         };
-        let next_cycle = self.config.fetch_interval.mul_f64(CYCLE_SHARE.end);
-        let spare = self.config.ttl.saturating_sub(next_cycle);
-        let just_now = self.config.fetch_interval / 10;
-        answered_at.age(now) >= spare.max(just_now)
+        answered_at.age(now) >= self.config.fetch_interval / 10
+    }
+
+    /// Publishes everything again when the directory has changed since.
+    fn follow_directory(&self) {
+        let generation = self.directory.generation();
+        if generation != self.directory_generation.load(Ordering::Relaxed) {
+            self.publish_again();
+            self.directory_generation.store(generation, Ordering::Relaxed);
+        }
     }
 
     /// Makes the entries anew from the last answers, because pods may belong to other variants now.
@@ -144,8 +158,7 @@ impl Engine {
                     config: &self.config,
                     directory: &*self.directory,
                     model: &model,
-                    variants: None,
-                    pinned: tracked.pinned,
+                    tracked: Some(&tracked),
                     now,
                 };
                 let Some(entries) = publisher.again(&self.source.name, &before.stored) else {
@@ -167,13 +180,16 @@ impl Engine {
     /// Untracks and drops what nobody has read for a while, and sweeps the cache.
     pub(crate) fn sweep(&self) {
         self.clock.catch_up();
+        // Where nothing is refreshed in the background, nobody else looks.
+        self.follow_directory();
         let now = self.clock.now();
         for (model, tracked) in self.tracker.all() {
             let read = |key| self.cache.peek(key).map(|peeked| peeked.last_read);
-            let last_read = tracked
-                .variants
+            let last_read = self
+                .directory
+                .variants_of(&model)
                 .iter()
-                .filter_map(|variant| read(KeyRef::allocation(&model, variant)))
+                .filter_map(|variant| read(KeyRef::allocation(&model, &variant.name)))
                 .chain(read(KeyRef::replicas(&model)))
                 .chain([tracked.since])
                 .max();

@@ -6,10 +6,11 @@ use std::time::Duration;
 use collector_core::{
     BreakerState, CollectError, ErrorKind, MetricsCollector as _, ModelRef, Urgency,
 };
+use collector_engine::CacheConfig;
 use collector_testkit::Failure;
 use futures_util::future::join_all;
 
-use crate::setup::{config, llama, pass, secs, setup, setup_with};
+use crate::setup::{config, llama, pass, secs, setup, setup_with, variant, variants};
 
 fn kind(error: &CollectError) -> ErrorKind {
     match error {
@@ -191,4 +192,92 @@ async fn a_caller_who_joins_a_refresh_in_its_pause_wakes_it() {
     pass(Duration::from_millis(950)).await;
     let _ = setup.collector.collect_replica_metrics(&llama()).await;
     assert_eq!(setup.backend.fetches(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_joins_a_refresh_that_must_wait_for_long_learns_why_at_once() {
+    let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    let failure = Failure { kind: ErrorKind::RateLimited, retry_after: Some(secs(25)) };
+    setup.backend.fail_next(1, failure);
+    setup.collector.start_background_worker();
+    pass(secs(1)).await;
+    let began = tokio::time::Instant::now();
+    let error = setup.collector.collect_replica_metrics(&llama()).await.unwrap_err();
+    assert_eq!(kind(&error), ErrorKind::RateLimited);
+    assert!(began.elapsed() < secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_names_a_long_pause_is_left_in_peace_by_later_calls_too() {
+    let setup = setup();
+    setup.backend.fail(Failure { kind: ErrorKind::RateLimited, retry_after: Some(secs(60)) });
+    for _ in 0..550 {
+        let error = setup.collector.collect_replica_metrics(&llama()).await.unwrap_err();
+        assert_eq!(kind(&error), ErrorKind::RateLimited);
+        pass(Duration::from_millis(100)).await;
+    }
+    assert_eq!(setup.backend.fetches(), 1);
+    setup.backend.restore();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    pass(secs(5)).await;
+    setup.read(&llama()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_joins_late_has_a_whole_call_before_them() {
+    let setup = setup_with(|builder| {
+        let config =
+            CacheConfig { fetch_interval: secs(60), ttl: secs(90), ..CacheConfig::default() };
+        variants(vec![variant("fast", &llama(), "*")])(builder).config(config)
+    });
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.backend.hang();
+    setup.backend.fail_next(1, ErrorKind::ServerError);
+    setup.collector.start_background_worker();
+    setup.backend.entered().await;
+    pass(secs(20)).await;
+    setup.backend.release();
+    setup.backend.hang();
+    // The refresh is in the pause after its first try.
+    pass(Duration::from_millis(100)).await;
+    let collector = Arc::clone(&setup.collector);
+    let read = tokio::spawn(async move { collector.collect_replica_metrics(&llama()).await });
+    pass(Duration::from_millis(50)).await;
+    assert_eq!(setup.backend.asks()[1].time_left, secs(16));
+    setup.backend.release();
+    assert!(read.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidation_while_a_fetch_boards_does_not_overtake_it() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    let collector = Arc::clone(&setup.collector);
+    let first = tokio::spawn(async move { collector.collect_replica_metrics(&llama()).await });
+    tokio::task::yield_now().await;
+    setup.collector.invalidate_cache(&llama());
+    setup.read(&llama()).await;
+    assert!(first.await.unwrap().is_ok());
+    assert_eq!(setup.backend.fetches(), 1);
+    assert_eq!(setup.collector.cache_size(), 1);
+}
+
+#[test]
+fn a_runtime_that_ends_while_a_fetch_boards_strands_nobody() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().start_paused(true).build().unwrap()
+    };
+    let first = runtime();
+    let setup = first.block_on(async {
+        let setup = setup();
+        setup.backend.serve_pods(&llama(), &["llama-0"]);
+        let model = llama();
+        let read = setup.collector.collect_replica_metrics(&model);
+        assert!(tokio::time::timeout(Duration::from_millis(1), read).await.is_err());
+        setup
+    });
+    drop(first);
+    runtime().block_on(async { setup.read(&llama()).await });
 }

@@ -1,10 +1,13 @@
 //! The engine over a fake backend, on paused time: tokio's timers and the collector's clock move
 //! together, and no test sleeps for real.
 
+mod directory;
 mod flights;
 mod invalidation;
 mod outage;
+mod panics;
 mod readings;
 mod refresh;
 mod setup;
+mod stopping;
 mod tracking;

@@ -95,3 +95,33 @@ async fn a_configured_model_says_when_it_was_last_seen_however_long_ago_that_is(
     assert!(age.abs_diff(secs(1000)) <= secs(30), "{age:?}");
     assert_eq!(cause.as_ref().unwrap().kind(), ErrorKind::Connect);
 }
+
+#[tokio::test(start_paused = true)]
+async fn while_the_backend_hangs_a_value_that_is_too_old_says_how_old() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.read(&llama()).await;
+    setup.backend.hang();
+    pass(secs(301)).await;
+    let error = setup.collector.collect_replica_metrics(&llama()).await.unwrap_err();
+    let CollectError::Unavailable { age, cause: Some(cause), .. } = error else {
+        panic!("{error}")
+    };
+    assert_eq!(age, secs(301 + 16));
+    assert_eq!(cause.kind(), ErrorKind::Timeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_in_an_outage_are_stale_serves_and_no_hits() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.read(&llama()).await;
+    setup.backend.fail(ErrorKind::Unauthorized);
+    pass(secs(60)).await;
+    for _ in 0..100 {
+        assert_eq!(setup.read(&llama()).await.source(), Source::LastKnownGood);
+        pass(secs(1) / 10).await;
+    }
+    let state = setup.collector.state();
+    assert_eq!((state.hits, state.stale_serves), (0, 100));
+}

@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use collector_core::{
-    AvailabilityReason, CollectError, ErrorKind, Field, Freshness, LoadRates, LoadRow,
-    MetricsCollector as _, ModelRef, ModelSample, ReplicaMetrics, Source,
+    Answer, Ask, AvailabilityReason, Backend, BackendError, Clock, CollectError, ErrorKind, Field,
+    Freshness, KnownModel, LiveSource, LoadRates, LoadRow, MetricsCollector as _, ModelRef,
+    ModelSample, Probe, ReplicaMetrics, Source, Supports,
 };
+use collector_engine::CachingCollector;
+use collector_testkit::{FakeBackend, TokioClock};
+use futures_util::future::join_all;
 
 use crate::setup::{config, llama, pass, secs, setup, setup_with, variant, variants};
 
@@ -210,4 +215,41 @@ async fn availability_tells_found_missing_and_failed_apart() {
     setup.backend.fail(ErrorKind::Unauthorized);
     let failed = validate("qwen").await;
     assert_eq!((failed.available, failed.reason_name().as_str()), (false, "FakeError"));
+}
+
+/// Answers what it is asked and never says which models it knows.
+struct ListsNever(FakeBackend);
+
+#[async_trait]
+impl Backend for ListsNever {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+    fn supports(&self) -> Supports {
+        self.0.supports()
+    }
+    async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
+        self.0.fetch(ask).await
+    }
+    async fn list_models(&self) -> Result<Vec<KnownModel>, BackendError> {
+        std::future::pending().await
+    }
+    async fn probe(&self) -> Result<Probe, BackendError> {
+        self.0.probe().await
+    }
+    fn live(&self) -> Option<&dyn LiveSource> {
+        self.0.live()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_never_comes_turns_missing_into_no_error() {
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
+    let backend = ListsNever(FakeBackend::new(Arc::clone(&clock)));
+    let collector = CachingCollector::builder(Arc::new(backend)).clock(clock).build().unwrap();
+    let models: Vec<_> = (0..6).map(|n| ModelRef::new(format!("typo-{n}"), "prod")).collect();
+    let reads = models.iter().map(|model| collector.collect_replica_metrics(model));
+    for read in join_all(reads).await {
+        assert!(matches!(read, Err(CollectError::Missing { .. })), "{read:?}");
+    }
 }

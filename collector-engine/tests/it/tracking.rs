@@ -1,14 +1,11 @@
 //! Who is tracked, and until when.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use collector_core::{CollectError, KeyKind, MetricsCollector as _, ModelRef, Scope, VariantRef};
+use futures_util::future::join_all;
 
-use collector_core::{PodName, Variant, VariantDirectory};
-use collector_engine::StaticDirectory;
-
-use crate::setup::{llama, pass, secs, setup, setup_with, variant, variants};
+use crate::setup::{config, llama, pass, secs, setup, setup_with, variant, variants};
 
 #[tokio::test(start_paused = true)]
 async fn a_model_that_nobody_reads_for_five_minutes_is_untracked_and_dropped() {
@@ -106,55 +103,50 @@ async fn a_scope_drops_its_kind_alone() {
     assert_eq!(setup.collector.cache_size(), 1);
 }
 
-/// A directory that is exchanged while the collector runs.
-struct Exchangeable {
-    now: Mutex<Arc<StaticDirectory>>,
-    generation: AtomicU64,
-}
-
-impl Exchangeable {
-    fn now(&self) -> Arc<StaticDirectory> {
-        Arc::clone(&self.now.lock().unwrap())
+#[tokio::test(start_paused = true)]
+async fn the_limit_holds_for_concurrent_first_reads() {
+    let setup = setup_with(|builder| builder.max_tracked(5));
+    let models: Vec<_> = (0..50).map(|n| ModelRef::new(format!("m-{n}"), "prod")).collect();
+    for model in &models {
+        setup.backend.serve_pods(model, &["p"]);
     }
-}
-
-impl VariantDirectory for Exchangeable {
-    fn variants(&self) -> Vec<Arc<Variant>> {
-        self.now().variants()
-    }
-    fn variants_of(&self, model: &ModelRef) -> Vec<Arc<Variant>> {
-        self.now().variants_of(model)
-    }
-    fn variant_of(&self, model: &ModelRef, pod: &PodName) -> Option<Arc<Variant>> {
-        self.now().variant_of(model, pod)
-    }
-    fn generation(&self) -> u64 {
-        self.generation.load(Ordering::SeqCst)
-    }
+    join_all(models.iter().map(|model| setup.collector.collect_replica_metrics(model))).await;
+    assert_eq!(setup.collector.state().tracked, 5);
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_directory_changes_values_are_published_again_without_asking() {
-    let old = StaticDirectory::new(vec![variant("old", &llama(), "*")]).unwrap();
-    let directory =
-        Arc::new(Exchangeable { now: Mutex::new(Arc::new(old)), generation: AtomicU64::new(0) });
-    let shared = Arc::clone(&directory);
-    let long = collector_engine::CacheConfig { ttl: secs(200), ..Default::default() };
-    let setup = setup_with(|builder| builder.directory(shared).config(long));
+async fn the_limit_is_no_failure_of_the_backend() {
+    let setup = setup_with(|builder| builder.max_tracked(0));
+    let answer = setup.collector.validate_metrics_availability(&llama()).await;
+    assert_eq!(answer.reason_name(), "TooManyModels");
+    assert!(answer.message.contains("server.max_tracked"), "{}", answer.message);
+}
+
+#[tokio::test(start_paused = true)]
+async fn models_whose_entries_were_evicted_are_untracked_all_the_same() {
+    let setup = setup_with(config(|config| config.max_entries = 10));
+    let models: Vec<_> = (0..20).map(|n| ModelRef::new(format!("m-{n}"), "prod")).collect();
+    for model in &models {
+        setup.backend.serve_pods(model, &["p"]);
+    }
+    join_all(models.iter().map(|model| setup.collector.collect_replica_metrics(model))).await;
+    setup.collector.start_background_worker();
+    pass(secs(3600)).await;
+    assert_eq!(setup.collector.state().tracked, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidation_counts_as_a_read() {
+    let setup = setup_with(config(|config| config.fetch_interval = Duration::ZERO));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.collector.start_background_worker();
-    pass(secs(1)).await;
-    let new = StaticDirectory::new(vec![variant("new", &llama(), "*")]).unwrap();
-    *directory.now.lock().unwrap() = Arc::new(new);
-    directory.generation.store(1, Ordering::SeqCst);
-    pass(secs(30)).await;
-    let reading = setup.read(&llama()).await;
-    assert_eq!(reading.value().replicas[0].variant_name, Some("new".into()));
-    assert!(setup.collector.collect_allocation(&llama(), &"new".into()).await.is_ok());
-    assert!(setup.collector.collect_allocation(&llama(), &"old".into()).await.is_err());
-    assert_eq!(setup.backend.fetches(), 1);
-    pass(secs(200)).await;
-    assert_eq!(setup.backend.fetches(), 2);
-    assert!(setup.collector.tracked()[0].allocations[0].1.is_ok());
-    assert_eq!(setup.collector.cache_size(), 2);
+    for _ in 0..59 {
+        pass(secs(10)).await;
+        setup.read(&llama()).await;
+    }
+    // The sweep comes at 600 s, when nothing of the entry is left that could say when it was read.
+    pass(secs(8)).await;
+    setup.collector.invalidate_cache(&llama());
+    pass(secs(3)).await;
+    assert_eq!(setup.collector.state().tracked, 1);
 }
