@@ -57,6 +57,9 @@ pub(crate) trait BackendSettings: fmt::Debug + Send + Sync {
     /// The key of the time-out of one request, and its value.
     fn timeout(&self) -> (&'static str, Duration);
 
+    /// Whether the backend learns by itself, so that it is not asked in the background.
+    fn pushes(&self) -> bool;
+
     /// Everything because of which the backend cannot be built; nothing outside the settings is
     /// looked at.
     fn problems(&self) -> Vec<Problem>;
@@ -117,12 +120,6 @@ pub(crate) fn check_names(names: &[String]) -> Vec<String> {
     let mut seen = HashSet::new();
     if let Some(twice) = names.iter().find(|name| !seen.insert(name.as_str())) {
         problems.push(format!("{twice:?} is named twice"));
-    } else if problems.is_empty() && names.len() > 1 {
-        problems.push(format!(
-            "{} backends are named, and one is supported so far: keep \"{}\"",
-            names.len(),
-            names[0]
-        ));
     }
     problems
 }
@@ -157,7 +154,7 @@ impl CollectorConfig {
         ConfigErrors::or(errors, backends)
     }
 
-    /// The collector: the chosen backend, the variants and the cache as they are set. Its background
+    /// The collector: the chosen backends as one, the variants and the cache as they are set. Its background
     /// worker is not started.
     ///
     /// # Errors
@@ -165,14 +162,16 @@ impl CollectorConfig {
     pub fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn MetricsCollector>, ConfigErrors> {
         let directory = StaticDirectory::new(self.variants.clone())
             .map_err(|error| ConfigError::new(error.to_string()))?;
-        let settings = self.chosen().zip(self.build_backends(Arc::clone(&clock))?).next();
-        let Some((settings, backend)) = settings else {
+        let backends = self.build_backends(Arc::clone(&clock))?;
+        let timeouts = self.chosen().map(|settings| settings.timeout().1);
+        let mut backends = backends.into_iter().zip(timeouts);
+        let Some((first, timeout)) = backends.next() else {
             return Err(ConfigError::new("names no backend").key("backend").into());
         };
-        let (_, timeout) = settings.timeout();
-        let collector = CachingCollector::builder(backend)
+        let builder = CachingCollector::builder(first).timeout(timeout);
+        let collector = backends
+            .fold(builder, |builder, (backend, timeout)| builder.also(backend, timeout))
             .config(self.cache.clone())
-            .timeout(timeout)
             .directory(Arc::new(directory))
             .max_tracked(self.server.max_tracked)
             .clock(clock)
@@ -210,7 +209,7 @@ mod tests {
 
     #[cfg(feature = "prometheus")]
     #[test]
-    fn one_backend_is_supported_so_far() {
+    fn a_backend_is_named_once() {
         check(&["prometheus"], &[]);
         check(&["prometheus", "prometheus"], &["\"prometheus\" is named twice"]);
         check(&["epp", "prometheus"], &["\"epp\" is not compiled in"]);

@@ -37,13 +37,14 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
             }
         }
         warnings.extend(settings.warnings());
-
-        let (timeout_key, timeout) = settings.timeout();
-        for error in config.cache.validate(timeout_key, timeout).err().unwrap_or_default() {
-            let keys = keys_of(&error);
-            if sound(&keys) {
-                errors.push(told_with_origins(error.to_string(), &keys, origins));
-            }
+    }
+    // A backend that pushes is not asked in the background: its time-out relates to nothing here.
+    let asked = config.chosen().filter(|settings| !settings.pushes());
+    let timeouts: Vec<_> = asked.map(|settings| settings.timeout()).collect();
+    for error in config.cache.validate(&timeouts).err().unwrap_or_default() {
+        let keys = keys_of(&error);
+        if sound(&keys) {
+            errors.push(told_with_origins(error.to_string(), &keys, origins));
         }
     }
     warnings.extend(config.cache.warnings());

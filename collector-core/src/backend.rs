@@ -66,20 +66,31 @@ pub trait Backend: Send + Sync + 'static {
 }
 
 /// The part of a backend that pushes what it learns.
+///
+/// A source that pushes is not asked in the background; [`Backend::fetch`] is still called for a
+/// model that nothing is known of yet, and when no push has come for a ttl.
 #[async_trait]
 pub trait LiveSource: Send + Sync {
-    /// The whole tracked set, whenever it changes.
+    /// The whole tracked set: before [`run`](Self::run), and then whenever it changes.
     fn tracked(&self, models: Arc<HashSet<ModelRef>>);
 
-    /// Works until dropped and pushes what it learns, coalesced per model. An engine spawns it,
+    /// Works until dropped and pushes what it learns, coalesced per model. The engine spawns it,
     /// restarts it after a panic, and drops it at shutdown.
+    ///
+    /// Of a tracked model it also pushes that it is missing, or could not be looked at: silence would
+    /// look like a value that merely ages.
     async fn run(&self, sink: Arc<dyn UpdateSink>);
 }
 
-/// Where a [`LiveSource`] pushes to. A push is stored exactly as an answer to a fetch is.
+/// Where a [`LiveSource`] pushes to. A push is stored exactly as an answer to a fetch is; one about a
+/// model that is not tracked is dropped.
 pub trait UpdateSink: Send + Sync {
     /// Hands over what was learnt. Never blocks on I/O.
     fn push(&self, answers: Vec<(ModelRef, Answer)>);
+
+    /// Everything has been tried once since the last call, or since the start: well or badly, a cycle
+    /// has ended. The collector is ready after the first.
+    fn cycle_ended(&self);
 }
 
 /// What a backend can do.

@@ -8,7 +8,7 @@ use crate::clock::Tick;
 use crate::error::BackendError;
 use crate::key::{CacheKey, KeyRef, Scope};
 use crate::metrics::{Allocation, Mark, Replicas};
-use crate::model::{BackendName, ModelId, ModelRef, Namespace};
+use crate::model::{BackendName, ModelId, ModelRef, Namespace, PodName};
 
 /// What is kept under a key. Immutable: a change is another `Stored`.
 ///
@@ -56,27 +56,45 @@ pub enum Outcome {
 /// The part of an entry that only writers and errors need; shared by the entries of one model.
 #[derive(Clone, Default, Debug)]
 pub struct Cold {
-    /// The last good answer of each source, in order of preference.
-    pub answers: Vec<SourceAnswer>,
-    /// Why the last look failed.
+    /// What became of the last look of each source that has been asked, in order of preference.
+    pub sources: Vec<SourceState>,
+    /// Why there is nothing newer: the error of the most preferred source whose last look failed.
     pub error: Option<Arc<BackendError>>,
     /// What exists in place of a model that is missing.
     pub nearest: Option<Arc<Nearest>>,
-    /// When a look was last answered, with or without a value.
-    pub answered_at: Option<Tick>,
 }
 
-/// The last good answer of one source.
+/// What one source last said of a model.
 #[derive(Clone, Debug)]
-pub struct SourceAnswer {
+pub struct SourceState {
     /// The source.
     pub backend: BackendName,
-    /// What it said.
+    /// How its last look ended.
+    pub outcome: Outcome,
+    /// When that was.
+    pub ended_at: Tick,
+    /// When it last answered, with the model or without it; `None` when it never has.
+    pub answered_at: Option<Tick>,
+    /// The last answer that had the model.
+    pub answer: Option<SourceAnswer>,
+    /// Why its last look failed; `None` when it did not.
+    pub error: Option<Arc<BackendError>>,
+    /// What it has in place of the model, where it was asked.
+    pub nearest: Option<Arc<Nearest>>,
+}
+
+/// An answer of one source that had the model.
+#[derive(Clone, Debug)]
+pub struct SourceAnswer {
+    /// What it said, completed with what was kept from the answer before it.
     pub sample: Arc<ModelSample>,
     /// When it arrived.
     pub arrived_at: Tick,
     /// The load fields that were kept from a look before it, because their query failed in this one.
     pub load_marks: Vec<Mark>,
+    /// The pods that the source has seen leave, each with the first look that lacked it. Another source
+    /// may still show them from before.
+    pub departed: Vec<(PodName, Tick)>,
 }
 
 /// What exists in place of a model that has no series.
@@ -188,6 +206,20 @@ impl Nearest {
         namespaces.sort_unstable();
         namespaces.dedup();
         Self { models, namespaces, known: Some(known.len()) }
+    }
+
+    /// What two sources have, in order of preference: at most as many names as the longer list.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let limit = self.models.len().max(other.models.len());
+        let mut both = self.clone();
+        both.models.extend(other.models.iter().filter(|m| !self.models.contains(m)).cloned());
+        both.models.truncate(limit);
+        both.namespaces.extend(other.namespaces.iter().cloned());
+        both.namespaces.sort_unstable();
+        both.namespaces.dedup();
+        both.known = self.known.max(other.known);
+        both
     }
 }
 

@@ -314,6 +314,10 @@ pub struct BackendState {
     pub last_error: Option<Arc<BackendError>>,
     /// Requests sent to it.
     pub requests: u64,
+    /// Cycles of its background refresh, or of its own, that have ended, well or badly.
+    pub cycles: u64,
+    /// Answers that it has pushed and that were stored.
+    pub pushes: u64,
 }
 
 /// Counters of a collector since it was made.
@@ -334,7 +338,7 @@ pub struct CollectorState {
     pub coalesced_misses: u64,
     /// Models refreshed in the background.
     pub background_refreshes: u64,
-    /// Cycles of the background refresh that have ended, well or badly.
+    /// Cycles of the background refresh that have ended at every backend, well or badly.
     pub cycles: u64,
     /// Models tracked now.
     pub tracked: usize,

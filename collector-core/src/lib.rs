@@ -29,7 +29,8 @@ pub use backend::{
     Permits, Probe, Supports, Unlimited, UpdateSink, Urgency,
 };
 pub use cache::{
-    CacheStats, Cold, MetricsCache, Nearest, Outcome, Peeked, SourceAnswer, Stored, Value,
+    CacheStats, Cold, MetricsCache, Nearest, Outcome, Peeked, SourceAnswer, SourceState, Stored,
+    Value,
 };
 pub use clock::{Clock, ManualClock, SystemClock, Tick};
 pub use collector::{

@@ -241,6 +241,14 @@ impl ReplicaMetrics {
         }
     }
 
+    /// Takes what a pod is, and not how it is doing, from another row of the same pod, where this one
+    /// does not know it.
+    pub fn fill_identity(&mut self, from: &Self) {
+        if self.engine.is_none() {
+            self.engine.clone_from(&from.engine);
+        }
+    }
+
     /// When a field of this row was sampled.
     pub fn sampled_at(&self, field: Field) -> Tick {
         self.marks
@@ -493,6 +501,23 @@ impl Allocation {
             oldest,
             partial: false,
             marks: Vec::new(),
+        }
+    }
+
+    /// The value of a field of the load, as this type holds it: rates per minute, times in
+    /// milliseconds. `None` for a field of replicas.
+    pub fn field_mut(&mut self, field: Field) -> Option<&mut Option<f64>> {
+        match field {
+            Field::ArrivalRate => Some(&mut self.load.arrival_rate),
+            Field::AvgInputTokens => Some(&mut self.load.avg_input_tokens),
+            Field::AvgOutputTokens => Some(&mut self.load.avg_output_tokens),
+            Field::TtftAverage => Some(&mut self.ttft_average),
+            Field::ItlAverage => Some(&mut self.itl_average),
+            Field::KvCacheUsage
+            | Field::QueueLength
+            | Field::RunningRequests
+            | Field::CacheConfig
+            | Field::PrefixCacheHitRate => None,
         }
     }
 }

@@ -99,6 +99,20 @@ impl Breaker {
         }
     }
 
+    /// The backend has said something of its own accord: it is there.
+    pub(crate) fn heard(&self, now: Tick) {
+        let mut state = self.lock();
+        self.close(&mut state, now);
+    }
+
+    fn close(&self, state: &mut State, now: Tick) {
+        state.failures = 0;
+        state.circuit = Circuit::Closed;
+        state.pause = FIRST_PAUSE.min(self.longest_pause);
+        state.last_error = None;
+        state.last_success = Some(now);
+    }
+
     /// The state, for people and metrics.
     pub(crate) fn state(&self) -> BreakerState {
         match self.lock().circuit {
@@ -123,12 +137,7 @@ impl Admission<'_> {
     /// The backend answered.
     pub(crate) fn answered(mut self, now: Tick) {
         self.told = true;
-        let mut state = self.breaker.lock();
-        state.failures = 0;
-        state.circuit = Circuit::Closed;
-        state.pause = FIRST_PAUSE.min(self.breaker.longest_pause);
-        state.last_error = None;
-        state.last_success = Some(now);
+        self.breaker.heard(now);
     }
 
     /// The look failed as a whole. That it was refused a permit by this very breaker is no news. A

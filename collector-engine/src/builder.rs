@@ -1,7 +1,6 @@
 //! Puts a collector together.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use collector_cache::{MemoryCache, NoOpCache};
@@ -30,9 +29,9 @@ pub struct TimingErrors(pub Vec<TimingError>);
 /// Builds a [`CachingCollector`] of chosen parts.
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
-    backend: Arc<dyn Backend>,
+    /// With what each gives one request; at least one.
+    backends: Vec<(Arc<dyn Backend>, Duration)>,
     config: CacheConfig,
-    timeout: Duration,
     max_tracked: usize,
     directory: Arc<dyn VariantDirectory>,
     cache: Option<Arc<dyn MetricsCache>>,
@@ -42,9 +41,8 @@ pub struct Builder {
 impl Builder {
     pub(crate) fn new(backend: Arc<dyn Backend>) -> Self {
         Self {
-            backend,
+            backends: vec![(backend, DEFAULT_TIMEOUT)],
             config: CacheConfig::default(),
-            timeout: DEFAULT_TIMEOUT,
             max_tracked: DEFAULT_MAX_TRACKED,
             directory: Arc::new(NoVariants),
             cache: None,
@@ -58,10 +56,20 @@ impl Builder {
         self
     }
 
-    /// What the backend gives one request to its server. A whole call, with its retries, takes at
-    /// most 3 times as long and 1 s. Default 5 s.
+    /// Another backend, which comes after those that were given before: each field is taken from the
+    /// first that has it fresh, and the others fill what is missing. `timeout` is what it gives one
+    /// request.
+    ///
+    /// The backends need names of their own.
+    pub fn also(mut self, backend: Arc<dyn Backend>, timeout: Duration) -> Self {
+        self.backends.push((backend, timeout));
+        self
+    }
+
+    /// What the first backend gives one request to its server. A whole call, with its retries, takes
+    /// at most 3 times as long and 1 s. Default 5 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.backends[0].1 = timeout;
         self
     }
 
@@ -95,8 +103,13 @@ impl Builder {
     ///
     /// # Errors
     /// When the timings contradict each other.
+    ///
+    /// # Panics
+    /// When two backends have one name: what they say could not be told apart.
     pub fn build(self) -> Result<CachingCollector, TimingErrors> {
-        self.config.validate("timeout", self.timeout).map_err(TimingErrors)?;
+        let asked = self.backends.iter().filter(|(backend, _)| backend.live().is_none());
+        let timeouts: Vec<_> = asked.map(|(_, timeout)| ("timeout", *timeout)).collect();
+        self.config.validate(&timeouts).map_err(TimingErrors)?;
         Ok(self.assemble())
     }
 
@@ -114,21 +127,24 @@ impl Builder {
         } else {
             LONGEST_PAUSE.min(config.fetch_interval / 2)
         };
+        let source =
+            |(backend, timeout)| Source::new(backend, timeout, longest_pause, Arc::clone(&clock));
+        let sources: Vec<Source> = self.backends.into_iter().map(source).collect();
+        let names: Vec<_> = sources.iter().map(|source| source.name.clone()).collect();
+        let own_name = |(place, name)| !names[..place].contains(name);
+        assert!(names.iter().enumerate().all(own_name), "two backends are named alike: {names:?}");
         let directory_generation = self.directory.generation();
         let engine = Engine {
-            source: Source::new(self.backend, longest_pause, Arc::clone(&clock)),
+            sources,
+            names,
             cache,
             directory: self.directory,
             clock,
             config,
-            call_limit: self.timeout * 3 + Duration::from_secs(1),
             max_tracked: self.max_tracked,
-            flights: crate::flight::Flights::default(),
             gate: crate::gate::Gate::default(),
             tracker: crate::tracker::Tracker::default(),
-            known: crate::known::Known::default(),
             counters: Counters::default(),
-            refresh_failing: AtomicBool::new(false),
             // Read before the directory's variants are: a change in between is then followed.
             directory_generation: directory_generation.into(),
             shift: std::sync::Mutex::default(),

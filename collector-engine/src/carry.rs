@@ -1,8 +1,10 @@
 //! What a look lacks, taken from the look before it: fields whose query failed, each with its own age,
 //! and, when the answer is incomplete, the replicas that it does not have.
 
+use std::collections::HashSet;
+
 use collector_core::{
-    BackendName, Field, FieldSet, LoadRates, LoadRow, Mark, ModelSample, ReplicaMetrics,
+    BackendName, Field, FieldSet, LoadRates, LoadRow, Mark, ModelSample, PodName, ReplicaMetrics,
     SourceAnswer, Tick, mean_over_window,
 };
 
@@ -21,20 +23,18 @@ pub(crate) fn carry(
     for replica in &mut sample.replicas {
         replica.sampled_at = replica.sampled_at.min(now);
     }
-    let load_marks = former.map_or_else(Vec::new, |former| {
+    let mut load_marks = Vec::new();
+    let mut departed = Vec::new();
+    if let Some(former) = former {
         let keeper = Keeper { former, backend, config, now };
         for replica in &mut sample.replicas {
             keeper.keep_failed_fields(sample.failed, replica);
         }
         keeper.keep_absent_replicas(&mut sample);
-        keeper.keep_failed_load(&mut sample)
-    });
-    SourceAnswer {
-        backend: backend.clone(),
-        sample: std::sync::Arc::new(sample),
-        arrived_at: now,
-        load_marks,
+        load_marks = keeper.keep_failed_load(&mut sample);
+        departed = keeper.departed(&sample);
     }
+    SourceAnswer { sample: std::sync::Arc::new(sample), arrived_at: now, load_marks, departed }
 }
 
 struct Keeper<'a> {
@@ -54,6 +54,9 @@ impl Keeper<'_> {
     }
 
     fn keep_failed_fields(&self, failed: FieldSet, replica: &mut ReplicaMetrics) {
+        if failed.is_empty() {
+            return;
+        }
         let mut rows = self.former.sample.replicas.iter();
         let Some(twin) = rows.find(|row| row.pod_name == replica.pod_name) else { return };
         for field in Field::OF_REPLICA.into_iter().filter(|field| failed.contains(*field)) {
@@ -72,15 +75,30 @@ impl Keeper<'_> {
         if sample.complete {
             return;
         }
+        let known: HashSet<PodName> = pods(sample).cloned().collect();
         for row in &self.former.sample.replicas {
-            let known = sample.replicas.iter().any(|new| new.pod_name == row.pod_name);
-            if known || self.config.freshness.warns(row.sampled_at.age(self.now)) {
+            if known.contains(&row.pod_name)
+                || self.config.freshness.warns(row.sampled_at.age(self.now))
+            {
                 continue;
             }
             sample.replicas.push(row.clone());
             let load = self.former.sample.load.iter();
             sample.load.extend(load.filter(|l| l.pod.as_ref() == Some(&row.pod_name)).cloned());
         }
+    }
+
+    /// The pods that this source has seen leave, for as long as another could still show them.
+    fn departed(&self, sample: &ModelSample) -> Vec<(PodName, Tick)> {
+        // What an incomplete answer lacks may only be out of this source's reach.
+        let former = self.former.sample.replicas.iter().filter(|_| sample.complete);
+        let newly = former.map(|row| (row.pod_name.clone(), sample.as_of));
+        let earlier = self.former.departed.iter().filter(|(_, left)| self.is_usable(*left));
+        let present: HashSet<&PodName> = pods(sample).collect();
+        let mut departed: Vec<(PodName, Tick)> = earlier.cloned().chain(newly).collect();
+        departed.retain(|(pod, _)| !present.contains(pod));
+        departed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        departed
     }
 
     /// Keeps the load fields whose query failed. Load rows have their marks in one list.
@@ -90,6 +108,9 @@ impl Keeper<'_> {
             // New tokens over former requests would be a mean of no time at all.
             failed.insert(Field::AvgInputTokens);
             failed.insert(Field::AvgOutputTokens);
+        }
+        if Field::OF_LOAD.into_iter().all(|field| !failed.contains(field)) {
+            return Vec::new();
         }
         let former_load = self.load_as_asked_now(sample);
         let mut marks = Vec::new();
@@ -117,11 +138,14 @@ impl Keeper<'_> {
             let rates = whole.or_else(sum);
             return rates.map(|rates| LoadRow { pod: None, rates }).into_iter().collect();
         }
-        let lives = |row: &&LoadRow| {
-            row.pod.as_ref().is_none_or(|pod| sample.replicas.iter().any(|r| r.pod_name == *pod))
-        };
+        let alive: HashSet<&PodName> = pods(sample).collect();
+        let lives = |row: &&LoadRow| row.pod.as_ref().is_none_or(|pod| alive.contains(pod));
         former.iter().filter(lives).cloned().collect()
     }
+}
+
+fn pods(sample: &ModelSample) -> impl Iterator<Item = &PodName> {
+    sample.replicas.iter().map(|row| &row.pod_name)
 }
 
 /// The rates of a row's pod, or of the model; a new row where there is none yet.

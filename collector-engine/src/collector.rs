@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use collector_core::{
-    Allocation, Availability, AvailabilityReason, Backend, CollectError, CollectorState, ErrorKind,
-    Freshness, KeyRef, KnownModel, MetricsCollector, ModelRef, Reading, Replicas, Scope, Source,
-    Stored, TrackedModel, VariantName, VariantRef, duration,
+    Allocation, Availability, AvailabilityReason, Backend, CollectError, CollectorState, Freshness,
+    KeyRef, KnownModel, MetricsCollector, ModelRef, Reading, Replicas, Scope, Source, Stored,
+    TrackedModel, VariantName, VariantRef, duration,
 };
 
-use crate::assess::{Assessment, Kept, assess, conclude};
+use crate::assess::{Assessment, Kept};
 use crate::builder::Builder;
 use crate::builder::TimingErrors;
 use crate::config::CacheConfig;
@@ -70,7 +70,7 @@ impl CachingCollector {
         may_ask: impl FnOnce() -> Result<(), CollectError> + Send,
         landed: impl Fn(&Landing) -> Option<Arc<Stored>> + Send,
     ) -> Result<Reading<T>, CollectError> {
-        match self.cached(key) {
+        match self.engine.cached(key) {
             // Past its ttl, and its refresh has just failed: the next one waits a moment.
             Some(Assessment::Serve(reading)) if reading.source() == Source::LastKnownGood => {
                 self.engine.counters.stale_serves.fetch_add(1, Ordering::Relaxed);
@@ -83,7 +83,7 @@ impl CachingCollector {
             }
             Some(Assessment::ServeAndRefresh(reading)) => {
                 self.engine.counters.stale_serves.fetch_add(1, Ordering::Relaxed);
-                self.refresh(model);
+                self.engine.refresh(model);
                 Ok(reading)
             }
             Some(Assessment::Missing(nearest)) => {
@@ -91,97 +91,8 @@ impl CachingCollector {
             }
             Some(Assessment::Ask) | None => {
                 may_ask()?;
-                self.ask(model, key, landed).await
+                self.engine.ask(model, key, landed).await
             }
-        }
-    }
-
-    fn cached<T: Kept>(&self, key: KeyRef<'_>) -> Option<Assessment<T>> {
-        let now = self.engine.clock.now();
-        let mut assessment = None;
-        self.engine.cache.visit(key, now, &mut |stored| {
-            assessment = Some(assess(stored, &self.engine.config.freshness, now));
-        });
-        assessment
-    }
-
-    /// Starts a refresh that nobody waits for, unless one is under way.
-    fn refresh(&self, model: &ModelRef) {
-        let engine = &self.engine;
-        let joined = engine.flights.join(model, false, || None::<()>);
-        if joined.is_ok_and(|joined| joined.opens_boarding) {
-            engine.open_boarding();
-        }
-    }
-
-    /// Waits for the model's fetch: the one under way, or a new one.
-    async fn ask<T: Kept>(
-        &self,
-        model: &ModelRef,
-        key: KeyRef<'_>,
-        landed: impl Fn(&Landing) -> Option<Arc<Stored>> + Send,
-    ) -> Result<Reading<T>, CollectError> {
-        let engine = &self.engine;
-        if engine.cache.retains()
-            && engine.tracker.len() >= engine.max_tracked
-            && !engine.tracker.contains(model)
-        {
-            return Err(CollectError::TooManyModels { limit: engine.max_tracked });
-        }
-        tracing::debug!(modelID = ?model.model, namespace = ?model.namespace, "Cache miss");
-        engine.counters.misses.fetch_add(1, Ordering::Relaxed);
-        let joined = engine.flights.join(model, true, || match self.cached(key)? {
-            Assessment::Serve(reading) | Assessment::ServeAndRefresh(reading) => Some(Ok(reading)),
-            Assessment::Missing(nearest) => {
-                Some(Err(CollectError::Missing { model: model.clone(), nearest }))
-            }
-            Assessment::Ask => None,
-        });
-        let mut joined = match joined {
-            Ok(joined) => joined,
-            Err(arrived_meanwhile) => return arrived_meanwhile,
-        };
-        if joined.coalesced {
-            engine.counters.coalesced_misses.fetch_add(1, Ordering::Relaxed);
-        }
-        if joined.opens_boarding {
-            engine.open_boarding();
-        }
-        let wait = joined.landing.wait_for(Option::is_some);
-        let error = match tokio::time::timeout(engine.call_limit, wait).await {
-            Ok(Ok(landing)) => {
-                let stored = landing.as_ref().and_then(&landed);
-                drop(landing);
-                return match stored {
-                    Some(stored) => {
-                        let now = engine.clock.now();
-                        conclude(model, &stored, &engine.config.freshness, now, true)
-                    }
-                    // Stopped being tracked while the fetch was under way.
-                    None => Err(CollectError::Pending { model: model.clone() }),
-                };
-            }
-            // Whoever waits is never given up: the task of the fetch is gone.
-            Ok(Err(_gone)) => engine
-                .source
-                .error(ErrorKind::Panicked, model.to_string())
-                .with_detail("the fetch ended without an answer"),
-            Err(_elapsed) => {
-                let limit = humantime::format_duration(engine.call_limit);
-                engine
-                    .source
-                    .error(ErrorKind::Timeout, model.to_string())
-                    .with_detail(format!("no answer within {limit}"))
-                    .with_remedy("is the server overloaded? If it needs longer, raise its timeout")
-            }
-        };
-        let cause = Arc::new(error);
-        // A value that is too old to be used still says since when there is nothing newer.
-        match self.peek::<T>(model, key) {
-            Err(CollectError::Unavailable { model, age, threshold, .. }) => {
-                Err(CollectError::Unavailable { model, age, threshold, cause: Some(cause) })
-            }
-            _ => Err(CollectError::Backend(cause)),
         }
     }
 
@@ -196,26 +107,6 @@ impl CachingCollector {
             variant: variant.clone(),
             known: known.iter().map(|known| known.name.clone()).collect(),
         })
-    }
-
-    /// An entry as it stands, without asking anybody and without counting as a read.
-    fn peek<T: Kept>(&self, model: &ModelRef, key: KeyRef<'_>) -> Result<Reading<T>, CollectError> {
-        match self.engine.cache.peek(key) {
-            Some(peeked) => {
-                let now = self.engine.clock.now();
-                conclude(model, &peeked.stored, &self.engine.config.freshness, now, false)
-            }
-            None => Err(CollectError::Pending { model: model.clone() }),
-        }
-    }
-
-    fn availability(&self, reason: AvailabilityReason, message: String) -> Availability {
-        Availability {
-            available: reason == AvailabilityReason::MetricsFound,
-            reason,
-            backend: self.engine.source.name.clone(),
-            message,
-        }
     }
 }
 
@@ -258,49 +149,46 @@ impl MetricsCollector for CachingCollector {
     }
 
     async fn validate_metrics_availability(&self, model: &ModelRef) -> Availability {
-        match self.collect_replica_metrics(model).await {
+        let read = self.collect_replica_metrics(model).await;
+        let reason = match &read {
+            Ok(_) => AvailabilityReason::MetricsFound,
+            Err(CollectError::Missing { .. }) => AvailabilityReason::MetricsMissing,
+            Err(CollectError::Unavailable { .. }) => AvailabilityReason::MetricsStale,
+            Err(CollectError::TooManyModels { .. }) => AvailabilityReason::TooManyModels,
+            Err(CollectError::Pending { .. }) => AvailabilityReason::MetricsPending,
+            Err(_) => AvailabilityReason::BackendError,
+        };
+        let backend = match &read {
+            Ok(reading) => reading.value().backend.clone(),
+            Err(CollectError::Backend(error)) => error.backend().clone(),
+            Err(_) => self.engine.names[0].clone(),
+        };
+        let message = match &read {
             Ok(reading) => {
                 let replicas = reading.value().replicas.len();
                 let age = humantime::format_duration(Duration::from_secs(reading.age().as_secs()));
-                let message = format!(
-                    "{model} has {replicas} replicas; the oldest reading is {age} old ({})",
-                    reading.freshness()
-                );
-                self.availability(AvailabilityReason::MetricsFound, message)
-            }
-            Err(error @ CollectError::Missing { .. }) => self.availability(
-                AvailabilityReason::MetricsMissing,
+                let freshness = reading.freshness();
                 format!(
-                    "{error}; check that the model id is the value of the label model_name, that \
-                     the model servers run in this namespace, and that they are scraped (a \
-                     ServiceMonitor or PodMonitor that selects them)"
-                ),
-            ),
-            Err(error @ CollectError::Unavailable { .. }) => self.availability(
-                AvailabilityReason::MetricsStale,
-                format!(
-                    "{error}; check that the model's pods run and that their targets are up in the \
-                     backend"
-                ),
-            ),
-            Err(error) => {
-                let reason = match error {
-                    CollectError::TooManyModels { .. } => AvailabilityReason::TooManyModels,
-                    CollectError::Pending { .. } => AvailabilityReason::MetricsPending,
-                    _ => AvailabilityReason::BackendError,
-                };
-                self.availability(reason, error.to_string())
+                    "{model} has {replicas} replicas; the oldest reading is {age} old ({freshness})"
+                )
             }
-        }
+            Err(error @ CollectError::Missing { .. }) => format!(
+                "{error}; check that the model id is the value of the label model_name, that the \
+                 model servers run in this namespace, and that they are scraped (a ServiceMonitor \
+                 or PodMonitor that selects them)"
+            ),
+            Err(error @ CollectError::Unavailable { .. }) => format!(
+                "{error}; check that the model's pods run and that their targets are up in the \
+                 backend"
+            ),
+            Err(error) => error.to_string(),
+        };
+        let available = reason == AvailabilityReason::MetricsFound;
+        Availability { available, reason, backend, message }
     }
 
     async fn list_models(&self) -> Result<Vec<KnownModel>, CollectError> {
-        let engine = &self.engine;
-        let max_age =
-            if engine.cache.retains() { engine.config.missing_ttl } else { Duration::ZERO };
-        let listing =
-            engine.known.models(&engine.source, &*engine.clock, max_age, engine.call_limit).await;
-        Ok(listing.map_err(CollectError::Backend)?.to_vec())
+        Ok(self.engine.list_models().await?)
     }
 
     fn start_background_worker(&self) {
@@ -360,7 +248,7 @@ impl MetricsCollector for CachingCollector {
         let tracked = self.engine.tracker.all().into_iter();
         tracked
             .map(|(model, tracked)| TrackedModel {
-                replicas: self.peek(&model, KeyRef::replicas(&model)),
+                replicas: self.engine.peek(&model, KeyRef::replicas(&model)),
                 allocations: self
                     .engine
                     .directory
@@ -369,7 +257,7 @@ impl MetricsCollector for CachingCollector {
                     .filter(|variant| !tracked.stopped.contains(&variant.name))
                     .map(|variant| {
                         let key = KeyRef::allocation(&model, &variant.name);
-                        (variant.name.clone(), self.peek(&model, key))
+                        (variant.name.clone(), self.engine.peek(&model, key))
                     })
                     .collect(),
                 model,
@@ -380,14 +268,16 @@ impl MetricsCollector for CachingCollector {
     fn state(&self) -> CollectorState {
         let engine = &self.engine;
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let backends = vec![engine.source.state(engine.clock.now())];
+        let now = engine.clock.now();
+        let backends: Vec<_> = engine.sources.iter().map(|source| source.state(now)).collect();
+        let cycles = backends.iter().map(|backend| backend.cycles).min().unwrap_or(0);
         let mut state = CollectorState::new(backends, engine.cache.stats());
         state.hits = count(&engine.counters.hits);
         state.misses = count(&engine.counters.misses);
         state.stale_serves = count(&engine.counters.stale_serves);
         state.coalesced_misses = count(&engine.counters.coalesced_misses);
         state.background_refreshes = count(&engine.counters.background_refreshes);
-        state.cycles = count(&engine.counters.cycles);
+        state.cycles = cycles;
         state.tracked = engine.tracker.len();
         state
     }

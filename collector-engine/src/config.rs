@@ -78,22 +78,18 @@ pub enum TimingError {
 }
 
 impl CacheConfig {
-    /// Checks the settings against each other and against the backend's time-out; every broken
-    /// relation is told, not just the first.
+    /// Checks the settings against each other and against the time-outs, each with its key, of the
+    /// backends that are asked; every broken relation is told, not just the first.
     ///
     /// # Errors
     /// One error for each broken relation, with the keys' paths in a configuration file.
-    pub fn validate(
-        &self,
-        timeout_key: &'static str,
-        timeout: Duration,
-    ) -> Result<(), Vec<TimingError>> {
+    pub fn validate(&self, timeouts: &[(&'static str, Duration)]) -> Result<(), Vec<TimingError>> {
         let mut errors = Vec::new();
         if let Err(error) = self.freshness.validate() {
             errors.push(error.into());
         }
-        if timeout.is_zero() {
-            errors.push(TimingError::Zero { key: timeout_key, advice: "5s" });
+        for (key, _) in timeouts.iter().filter(|(_, timeout)| timeout.is_zero()) {
+            errors.push(TimingError::Zero { key, advice: "5s" });
         }
         if !self.enabled {
             // Nothing is kept and nothing refreshed: the other settings mean nothing.
@@ -112,14 +108,14 @@ impl CacheConfig {
         let unavailable =
             ("cache.freshness.unavailable_threshold", self.freshness.unavailable_threshold);
         let fetch_interval = ("cache.fetch_interval", self.fetch_interval);
-        for ((lower, lower_value), (upper, upper_value)) in [
-            ((timeout_key, timeout), fetch_interval),
-            (("cache.ttl", self.ttl), unavailable),
-            (fetch_interval, unavailable),
-        ] {
-            // A fetch interval of 0 means no background fetching; nothing relates to it then.
-            let off =
-                self.fetch_interval.is_zero() && [lower, upper].contains(&"cache.fetch_interval");
+        let all_push = timeouts.is_empty();
+        let timeouts = timeouts.iter().map(|timeout| (*timeout, fetch_interval));
+        let others = [(("cache.ttl", self.ttl), unavailable), (fetch_interval, unavailable)];
+        for ((lower, lower_value), (upper, upper_value)) in timeouts.chain(others) {
+            // A fetch interval of 0, or of backends that all push, means no background fetching;
+            // nothing relates to it then.
+            let no_fetching = self.fetch_interval.is_zero() || all_push;
+            let off = no_fetching && [lower, upper].contains(&"cache.fetch_interval");
             if !off
                 && !lower_value.is_zero()
                 && !upper_value.is_zero()
@@ -168,7 +164,7 @@ mod tests {
 
     #[track_caller]
     fn check(config: &CacheConfig, timeout: Duration, expected: &[&str]) {
-        let errors = config.validate("prometheus.timeout", timeout).err().unwrap_or_default();
+        let errors = config.validate(&[("prometheus.timeout", timeout)]).err().unwrap_or_default();
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(texts.len(), expected.len(), "{texts:?}");
         for (text, part) in texts.iter().zip(expected) {

@@ -1,37 +1,32 @@
 //! What the parts of a collector share.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use collector_core::{Clock, MetricsCache, Scope, VariantDirectory};
+use collector_core::{BackendName, Clock, MetricsCache, ModelRef, Scope, Tick, VariantDirectory};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::CacheConfig;
-use crate::flight::Flights;
 use crate::gate::Gate;
-use crate::known::Known;
+use crate::publish::Publisher;
 use crate::source::Source;
-use crate::tracker::Tracker;
+use crate::tracker::{Tracked, Tracker};
 
 /// The state of one collector; its tasks hold it by `Arc`.
 pub(crate) struct Engine {
-    pub(crate) source: Source,
+    /// In order of preference; at least one.
+    pub(crate) sources: Vec<Source>,
+    /// Their names.
+    pub(crate) names: Vec<BackendName>,
     pub(crate) cache: Arc<dyn MetricsCache>,
     pub(crate) directory: Arc<dyn VariantDirectory>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: CacheConfig,
-    /// How long one call waits in all: 3 x the backend's time-out + 1 s.
-    pub(crate) call_limit: Duration,
     pub(crate) max_tracked: usize,
-    pub(crate) flights: Flights,
     pub(crate) gate: Gate,
     pub(crate) tracker: Tracker,
-    pub(crate) known: Known,
     pub(crate) counters: Counters,
-    /// The last background refresh failed, and the log says so already.
-    pub(crate) refresh_failing: AtomicBool,
     /// The generation of the directory that entries were published by.
     pub(crate) directory_generation: AtomicU64,
     /// What begins now belongs to this shift; a stop ends it and begins the next.
@@ -55,7 +50,6 @@ pub(crate) struct Counters {
     pub(crate) stale_serves: AtomicU64,
     pub(crate) coalesced_misses: AtomicU64,
     pub(crate) background_refreshes: AtomicU64,
-    pub(crate) cycles: AtomicU64,
 }
 
 impl Engine {
@@ -63,11 +57,31 @@ impl Engine {
     pub(crate) fn invalidate(&self, scope: &Scope) -> usize {
         // Entries go first and flights are taken off the list second: a flight that begins between
         // the two has a ticket from after the invalidation and is left alone.
-        let (removed, sequence) = self.gate.invalidate(scope, || self.cache.remove(scope));
-        self.flights.overtake(scope, sequence);
+        let now = self.clock.now();
+        let (removed, sequence) = self.gate.invalidate(scope, now, || self.cache.remove(scope));
+        for source in &self.sources {
+            source.flights.overtake(scope, sequence);
+        }
         // When they were last read went with the entries; without it they would look idle.
-        self.tracker.renew(scope, self.clock.now());
+        self.tracker.renew(scope, now);
         removed
+    }
+
+    /// What makes the entries of a model as things stand.
+    pub(crate) fn publisher<'a>(
+        &'a self,
+        model: &'a ModelRef,
+        tracked: Option<&'a Tracked>,
+        now: Tick,
+    ) -> Publisher<'a> {
+        Publisher {
+            config: &self.config,
+            directory: &*self.directory,
+            sources: &self.names,
+            model,
+            tracked,
+            now,
+        }
     }
 
     /// The present shift.

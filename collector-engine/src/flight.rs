@@ -1,4 +1,4 @@
-//! Fetches under way, one a model: whoever wants the same model joins, and models wanted within a
+//! Fetches under way at one source, one a model: whoever wants the same model joins, and models wanted within a
 //! few milliseconds board one batch.
 
 use std::collections::HashMap;
@@ -10,12 +10,23 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::gate::{Gate, Ticket};
+use crate::publish::Published;
 
 /// What a flight brings back: the entries of its model, stored or not.
 #[derive(Clone)]
 pub(crate) struct Landing {
     pub(crate) replicas: Arc<Stored>,
     pub(crate) allocations: Arc<[(VariantName, Arc<Stored>)]>,
+}
+
+impl From<Published> for Landing {
+    fn from(entries: Published) -> Self {
+        let allocations = entries.allocations.into_iter();
+        Self {
+            replicas: entries.replicas,
+            allocations: allocations.map(|(_, name, stored)| (name, stored)).collect(),
+        }
+    }
 }
 
 /// One fetch of one model.
@@ -187,6 +198,7 @@ fn new_flight(model: &ModelRef, awaited: bool, hurry: &Arc<Notify>) -> Arc<Fligh
 #[cfg(test)]
 mod tests {
     use super::*;
+    use collector_core::Tick;
 
     fn model(name: &str) -> ModelRef {
         ModelRef::new(name, "prod")
@@ -233,7 +245,7 @@ mod tests {
         join(&flights, "a");
         let overtaken = flights.depart(&gate).flights.remove(0);
         let scope = Scope::of_model(&model("a"));
-        let ((), sequence) = gate.invalidate(&scope, || ());
+        let ((), sequence) = gate.invalidate(&scope, Tick::MIN, || ());
         flights.overtake(&scope, sequence);
         assert!(!join(&flights, "a").coalesced);
         // One that still boards has not been overtaken.

@@ -5,8 +5,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use collector_core::{ModelRef, Scope};
+use collector_core::{ModelRef, Scope, Tick};
+
+/// How long an invalidation keeps out pushes of what was looked at before it. A push follows its look
+/// within moments.
+const PUSH_HORIZON: Duration = Duration::from_secs(60);
 
 /// Serves tickets to those who set out to fetch something, and checks them when it is stored.
 #[derive(Default)]
@@ -22,6 +27,8 @@ struct Log {
     invalidations: VecDeque<(u64, Scope)>,
     /// How many tickets are open, by the sequence number they were given at.
     open: BTreeMap<u64, usize>,
+    /// When each scope was last invalidated, latest last; those that pushes can be older than.
+    recent: VecDeque<(Tick, Scope)>,
 }
 
 /// Says when a fetch began, in invalidations.
@@ -47,8 +54,15 @@ impl Gate {
 
     /// Logs an invalidation, then removes. Returns what `remove` returned, and the number that
     /// tickets from before are below of.
-    pub(crate) fn invalidate<R>(&self, scope: &Scope, remove: impl FnOnce() -> R) -> (R, u64) {
+    pub(crate) fn invalidate<R>(
+        &self,
+        scope: &Scope,
+        now: Tick,
+        remove: impl FnOnce() -> R,
+    ) -> (R, u64) {
         let mut log = lock(&self.log);
+        log.recent.retain(|(at, other)| at.age(now) < PUSH_HORIZON && other != scope);
+        log.recent.push_back((now, scope.clone()));
         log.sequence += 1;
         let sequence = log.sequence;
         if !log.open.is_empty() {
@@ -70,6 +84,19 @@ impl Gate {
             .invalidations
             .iter()
             .any(|(sequence, scope)| *sequence > ticket.sequence && scope.touches(model));
+        store(!overtaken)
+    }
+
+    /// The same for what was pushed: it has no ticket, but says when it was looked at.
+    pub(crate) fn store_pushed<R>(
+        &self,
+        as_of: Tick,
+        model: &ModelRef,
+        store: impl FnOnce(bool) -> R,
+    ) -> R {
+        let log = lock(&self.log);
+        let since = log.recent.iter().rev().take_while(|(at, _)| *at >= as_of);
+        let overtaken = since.into_iter().any(|(_, scope)| scope.touches(model));
         store(!overtaken)
     }
 }
@@ -100,6 +127,7 @@ impl Drop for Ticket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use collector_core::{Clock as _, ManualClock};
 
     fn model(name: &str) -> ModelRef {
         ModelRef::new(name, "prod")
@@ -109,7 +137,7 @@ mod tests {
     fn what_began_before_an_invalidation_is_not_stored() {
         let gate = Gate::default();
         let before = gate.ticket();
-        gate.invalidate(&Scope::of_model(&model("llama")), || ());
+        gate.invalidate(&Scope::of_model(&model("llama")), Tick::MIN, || ());
         let after = gate.ticket();
         let may_store = |ticket, name| gate.store(ticket, &model(name), |may_store| may_store);
         assert!(!may_store(&before, "llama"));
@@ -118,14 +146,32 @@ mod tests {
     }
 
     #[test]
+    fn what_was_looked_at_before_an_invalidation_is_not_stored_when_it_is_pushed_after() {
+        let gate = Gate::default();
+        let clock = ManualClock::new();
+        let before = clock.now();
+        clock.advance(Duration::from_millis(1));
+        gate.invalidate(&Scope::of_model(&model("llama")), clock.now(), || ());
+        gate.invalidate(&Scope::of_model(&model("other")), clock.now(), || ());
+        clock.advance(Duration::from_millis(1));
+        let may_store = |as_of, name| gate.store_pushed(as_of, &model(name), |may_store| may_store);
+        assert!(!may_store(before, "llama"));
+        assert!(may_store(before, "llama-8b"));
+        assert!(may_store(clock.now(), "llama"));
+        clock.advance(PUSH_HORIZON);
+        gate.invalidate(&Scope::of_model(&model("other")), clock.now(), || ());
+        assert_eq!(lock(&gate.log).recent.len(), 1, "what is long ago is forgotten");
+    }
+
+    #[test]
     fn the_log_is_as_long_as_open_tickets_need_it() {
         let gate = Gate::default();
-        gate.invalidate(&Scope::all(), || ());
+        gate.invalidate(&Scope::all(), Tick::MIN, || ());
         assert!(lock(&gate.log).invalidations.is_empty());
         let first = gate.ticket();
-        gate.invalidate(&Scope::all(), || ());
+        gate.invalidate(&Scope::all(), Tick::MIN, || ());
         let second = gate.ticket();
-        gate.invalidate(&Scope::all(), || ());
+        gate.invalidate(&Scope::all(), Tick::MIN, || ());
         assert_eq!(lock(&gate.log).invalidations.len(), 2);
         drop(first);
         assert_eq!(lock(&gate.log).invalidations.len(), 1);

@@ -1,13 +1,16 @@
-//! Which models the backend knows, remembered for a moment: for discovery and for "did you mean".
+//! Which models a backend knows, remembered for a moment: for discovery and for "did you mean".
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{BackendError, Clock, ErrorKind, KnownModel, ModelRef, Nearest, Tick};
 use futures_util::FutureExt as _;
+use futures_util::future::join_all;
 use tokio::sync::Mutex;
 
+use crate::engine::Engine;
 use crate::source::Source;
 
 /// How many names are suggested.
@@ -49,6 +52,39 @@ impl Known {
             .unwrap_or_else(|_| Err(timed_out()));
         *last = Some((clock.now(), listing.clone()));
         listing
+    }
+}
+
+impl Engine {
+    /// The models that any source knows. A source that cannot say is left out, unless nobody else
+    /// knows any: that there is none takes an answer of all of them.
+    pub(crate) async fn list_models(&self) -> Result<Vec<KnownModel>, Arc<BackendError>> {
+        let max_age = if self.cache.retains() { self.config.missing_ttl } else { Duration::ZERO };
+        let listings =
+            join_all(self.sources.iter().map(|source| {
+                source.known.models(source, &*self.clock, max_age, source.call_limit)
+            }));
+        let mut models = BTreeMap::new();
+        let mut failed = None;
+        for listing in listings.await {
+            match listing {
+                Ok(listing) => {
+                    for known in listing.iter() {
+                        let replicas: &mut Option<u32> =
+                            models.entry(known.model.clone()).or_default();
+                        *replicas = replicas.or(known.replicas);
+                    }
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        match failed {
+            Some(error) if models.is_empty() => Err(error),
+            _ => {
+                let known = models.into_iter();
+                Ok(known.map(|(model, replicas)| KnownModel { model, replicas }).collect())
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! - a failed refresh never removes a good value, and an invalidation never lets an older fetch
 //!   store.
 
+mod ask;
 mod assess;
 mod breaker;
 mod builder;
@@ -22,7 +23,9 @@ mod engine;
 mod flight;
 mod gate;
 mod known;
+mod live;
 mod look;
+mod merge;
 mod publish;
 mod retry;
 mod source;

@@ -8,19 +8,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use collector_core::{
-    Advice, Answer, Ask, BackendError, CacheKey, ErrorKind, KeyRef, ModelRef, Outcome, Urgency,
-    Value,
+    Advice, Answer, Ask, BackendError, CacheKey, ErrorKind, KeyRef, ModelRef, Outcome, Tick,
+    Urgency, Value,
 };
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use crate::breaker::Admission;
 use crate::engine::Engine;
-use crate::flight::{Batch, Flight, Flights, Landing};
+use crate::flight::{Batch, Flight};
 use crate::gate::Ticket;
 use crate::known::nearest;
-use crate::publish::{Looked, Publisher};
+use crate::publish::{Looked, Published};
 use crate::retry;
+use crate::source::Source;
 
 /// How long a batch waits for others to board.
 const BOARDING: Duration = Duration::from_millis(3);
@@ -28,7 +29,7 @@ const BOARDING: Duration = Duration::from_millis(3);
 /// Whatever becomes of the batch's task, its flights leave the list: a reader who joined one that
 /// nobody flies would wait in vain.
 struct Aloft<'a> {
-    flights: &'a Flights,
+    source: &'a Source,
     ticket: Ticket,
     pending: Vec<Arc<Flight>>,
 }
@@ -36,65 +37,67 @@ struct Aloft<'a> {
 impl Drop for Aloft<'_> {
     fn drop(&mut self) {
         for flight in &self.pending {
-            self.flights.take_off_list(flight);
+            self.source.flights.take_off_list(flight);
         }
     }
 }
 
 /// The same before the departure: a task that is dropped while it lets others board takes all of them
 /// off the list, and the next read opens a boarding of its own.
-struct Boarding(Option<Arc<Engine>>);
+struct Boarding(Option<(Arc<Engine>, usize)>);
 
 impl Drop for Boarding {
     fn drop(&mut self) {
-        if let Some(engine) = self.0.take() {
-            for flight in engine.flights.depart(&engine.gate).flights {
-                engine.flights.take_off_list(&flight);
+        if let Some((engine, place)) = self.0.take() {
+            let flights = &engine.sources[place].flights;
+            for flight in flights.depart(&engine.gate).flights {
+                flights.take_off_list(&flight);
             }
         }
     }
 }
 
 impl Engine {
-    /// Lets those who want something at the same time board, and flies.
-    pub(crate) fn open_boarding(self: &Arc<Self>) {
-        let mut boarding = Boarding(Some(Arc::clone(self)));
+    /// Lets those who want something of a source at the same time board, and flies.
+    pub(crate) fn open_boarding(self: &Arc<Self>, place: usize) {
+        let mut boarding = Boarding(Some((Arc::clone(self), place)));
         let tasks = self.shift().tasks.clone();
         tasks.spawn(async move {
             tokio::time::sleep(BOARDING).await;
-            if let Some(engine) = boarding.0.take() {
-                engine.fly(engine.flights.depart(&engine.gate)).await;
+            if let Some((engine, place)) = boarding.0.take() {
+                let source = &engine.sources[place];
+                engine.fly(source, source.flights.depart(&engine.gate)).await;
             }
         });
     }
 
     /// Flies a batch until every flight has landed or been given up.
-    pub(crate) async fn fly(&self, batch: Batch) {
+    pub(crate) async fn fly(&self, source: &Source, batch: Batch) {
         let started = Instant::now();
         let stopping = self.shift().stopping.clone();
         let Batch { flights, ticket, hurry } = batch;
-        let mut aloft = Aloft { flights: &self.flights, ticket, pending: flights };
+        let mut aloft = Aloft { source, ticket, pending: flights };
         for tried in 1..=retry::TRIES {
             let urgency = urgency(&aloft.pending);
-            let admission = match self.source.breaker.admit(self.clock.now()) {
+            let admission = match source.breaker.admit(self.clock.now()) {
                 Ok(admission) => admission,
                 // Another try would be refused as well.
                 Err(error) => return self.land_failed(&mut aloft, &error),
             };
-            let time_left = self.time_left(started, &aloft.pending);
+            let time_left = self.time_left(source, started, &aloft.pending);
             let looked = tokio::select! {
-                looked = self.look(admission, &aloft.pending, urgency, time_left) => looked,
+                looked = self.look(source, admission, &aloft.pending, urgency, time_left) => looked,
                 () = given_up(&stopping, &aloft.pending) => return,
             };
             let last = tried == retry::TRIES;
-            let time_left = self.time_left(started, &aloft.pending);
+            let time_left = self.time_left(source, started, &aloft.pending);
             let Some(error) = self.land_all(&mut aloft, looked, last, time_left).await else {
                 return;
             };
             // Somebody may have begun to wait while the look was taken.
             let urgency = self::urgency(&aloft.pending);
             let pause = retry::pause(tried, urgency, &error);
-            if pause >= self.time_left(started, &aloft.pending) {
+            if pause >= self.time_left(source, started, &aloft.pending) {
                 return self.land_failed(&mut aloft, &error);
             }
             let next = Instant::now() + pause;
@@ -108,7 +111,7 @@ impl Engine {
             if error.retry_after().is_none() {
                 continue;
             }
-            if next >= Instant::now() + self.time_left(started, &aloft.pending) {
+            if next >= Instant::now() + self.time_left(source, started, &aloft.pending) {
                 return self.land_failed(&mut aloft, &error);
             }
             tokio::select! {
@@ -120,11 +123,11 @@ impl Engine {
 
     /// What is left of the time that all tries of a look may take together. A caller who joined late
     /// has a whole call before them.
-    fn time_left(&self, started: Instant, flights: &[Arc<Flight>]) -> Duration {
+    fn time_left(&self, source: &Source, started: Instant, flights: &[Arc<Flight>]) -> Duration {
         let awaited_since = flights.iter().filter_map(|flight| flight.awaited_since()).max();
         let deadline = match awaited_since {
-            Some(since) => since + self.call_limit,
-            None if self.config.fetch_interval.is_zero() => started + self.call_limit,
+            Some(since) => since + source.call_limit,
+            None if self.config.fetch_interval.is_zero() => started + source.call_limit,
             // The next refresh takes over after an interval.
             None => started + self.config.fetch_interval,
         };
@@ -134,26 +137,25 @@ impl Engine {
     /// One look at the backend.
     async fn look(
         &self,
+        source: &Source,
         admission: Admission<'_>,
         flights: &[Arc<Flight>],
         urgency: Urgency,
         time_left: Duration,
     ) -> Result<Vec<(ModelRef, Answer)>, Arc<BackendError>> {
         let models: Vec<ModelRef> = flights.iter().map(|flight| flight.model.clone()).collect();
-        let load_per_pod = self.wants_load_per_pod(&models, urgency);
+        let load_per_pod = self.wants_load_per_pod(source, &models, urgency);
         let mut ask = Ask::new(&models, &load_per_pod);
         ask.time_left = time_left;
-        ask.permits = &self.source;
+        ask.permits = source;
         ask.urgency = urgency;
-        let fetch = AssertUnwindSafe(self.source.backend.fetch(ask)).catch_unwind();
+        let fetch = AssertUnwindSafe(source.backend.fetch(ask)).catch_unwind();
         let result = match tokio::time::timeout(time_left, fetch).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_panic)) => Err(self
-                .source
+            Ok(Err(_panic)) => Err(source
                 .error(ErrorKind::Panicked, subject(&models))
                 .with_remedy("this is a defect of the backend: report it")),
-            Err(_elapsed) => Err(self
-                .source
+            Err(_elapsed) => Err(source
                 .error(ErrorKind::Timeout, subject(&models))
                 .with_detail(format!("no answer within {}", humantime::format_duration(time_left)))
                 .with_remedy("is the server overloaded? If it needs longer, raise its timeout")),
@@ -168,7 +170,7 @@ impl Engine {
                 admission.failed(&error, self.clock.now());
                 if error.kind() == ErrorKind::CircuitOpen {
                     // Why the circuit is open says more than that it is.
-                    return Err(self.source.breaker.last_error().unwrap_or(error));
+                    return Err(source.breaker.last_error().unwrap_or(error));
                 }
                 Err(error)
             }
@@ -178,8 +180,13 @@ impl Engine {
     /// The models whose load must be told apart by pod: those that variants share, and those of
     /// which a variant claims some pods and not others. A caller who waits asks about few models, so
     /// that it costs next to nothing to always know.
-    fn wants_load_per_pod(&self, models: &[ModelRef], urgency: Urgency) -> HashSet<ModelRef> {
-        let supports = self.source.backend.supports();
+    fn wants_load_per_pod(
+        &self,
+        source: &Source,
+        models: &[ModelRef],
+        urgency: Urgency,
+    ) -> HashSet<ModelRef> {
+        let supports = source.backend.supports();
         if !supports.load_per_pod {
             return HashSet::new();
         }
@@ -229,9 +236,9 @@ impl Engine {
         for flight in aloft.pending.iter().cloned() {
             match answers.remove(&flight.model) {
                 Some(Answer::Found(sample)) => {
-                    self.land(&flight, &aloft.ticket, Looked::Found(sample));
+                    self.land(aloft, &flight, Looked::Found(sample));
                 }
-                Some(Answer::Missing { .. }) => missing.push(flight),
+                Some(Answer::Missing { as_of }) => missing.push((flight, as_of)),
                 Some(Answer::Failed(error)) => {
                     let error = Arc::new(error);
                     if retry(&error) {
@@ -243,132 +250,142 @@ impl Engine {
                             obstacle = Some(error);
                         }
                     } else {
-                        self.land(&flight, &aloft.ticket, Looked::Failed(error));
+                        self.land(aloft, &flight, Looked::Failed(error));
                     }
                 }
                 None => {
-                    let error = self
+                    let error = aloft
                         .source
                         .error(ErrorKind::BadAnswer, flight.model.to_string())
                         .with_detail("the backend left the model out of its answer")
                         .with_remedy("this is a defect of the backend: report it");
-                    self.land(&flight, &aloft.ticket, Looked::Failed(Arc::new(error)));
+                    self.land(aloft, &flight, Looked::Failed(Arc::new(error)));
                 }
             }
         }
-        self.land_missing(missing, &aloft.ticket, time_left).await;
+        self.land_missing(aloft, missing, time_left).await;
         aloft.pending = again;
         obstacle
     }
 
     /// Lands what has no series. What exists instead is asked once, and only for those who wait.
-    async fn land_missing(&self, missing: Vec<Arc<Flight>>, ticket: &Ticket, time_left: Duration) {
-        let lists = self.source.backend.supports().list_models;
-        let known = if lists && missing.iter().any(|flight| flight.is_awaited()) {
-            let (max_age, limit) = (self.config.missing_ttl, time_left.min(self.call_limit / 3));
-            let listing = self.known.models(&self.source, &*self.clock, max_age, limit / 2).await;
+    async fn land_missing(
+        &self,
+        aloft: &Aloft<'_>,
+        missing: Vec<(Arc<Flight>, Tick)>,
+        time_left: Duration,
+    ) {
+        let source = aloft.source;
+        let lists = source.backend.supports().list_models;
+        let known = if lists && missing.iter().any(|(flight, _)| flight.is_awaited()) {
+            let (max_age, limit) = (self.config.missing_ttl, time_left.min(source.call_limit / 3));
+            let listing = source.known.models(source, &*self.clock, max_age, limit / 2).await;
             listing
                 .inspect_err(|error| tracing::debug!(%error, "Cannot list models to suggest"))
                 .ok()
         } else {
             None
         };
-        for flight in missing {
+        for (flight, as_of) in missing {
             let known = known.as_ref().filter(|_| flight.is_awaited());
             let nearest = known.map(|known| nearest(&flight.model, known));
-            self.land(&flight, ticket, Looked::Missing(nearest));
+            self.land(aloft, &flight, Looked::Missing { as_of, nearest });
         }
     }
 
     fn land_failed(&self, aloft: &mut Aloft<'_>, error: &Arc<BackendError>) {
         if aloft.pending.iter().any(|flight| !flight.is_awaited())
-            && !self.refresh_failing.swap(true, Ordering::Relaxed)
+            && !aloft.source.refresh_failing.swap(true, Ordering::Relaxed)
         {
             tracing::warn!(models = aloft.pending.len(), %error, "Background fetch failed");
         }
         for flight in std::mem::take(&mut aloft.pending) {
-            self.land(&flight, &aloft.ticket, Looked::Failed(Arc::clone(error)));
+            self.land(aloft, &flight, Looked::Failed(Arc::clone(error)));
         }
     }
 
     /// Publishes, stores, and hands over to the waiters.
-    fn land(&self, flight: &Arc<Flight>, ticket: &Ticket, looked: Looked) {
+    fn land(&self, aloft: &Aloft<'_>, flight: &Arc<Flight>, looked: Looked) {
+        let source = aloft.source;
         // Outside code runs here, a cache and a directory: its panic over one model must not take
         // the others of the batch with it.
-        let publish = AssertUnwindSafe(|| self.publish(flight, ticket, looked));
-        if let Ok(landing) = std::panic::catch_unwind(publish) {
-            self.flights.land(flight, landing);
+        let land = AssertUnwindSafe(|| {
+            let outcome = looked.outcome();
+            let landed = self.gate.store(&aloft.ticket, &flight.model, |may_store| {
+                self.publish(source, &flight.model, looked, flight.is_awaited(), may_store)
+            });
+            if !flight.is_awaited() {
+                self.note_refresh(source, &flight.model, &landed.replicas.value, outcome);
+            }
+            landed
+        });
+        if let Ok(entries) = std::panic::catch_unwind(land) {
+            source.flights.land(flight, entries.into());
         } else {
             tracing::error!(model = %flight.model, "Publishing what was fetched panicked");
-            self.flights.take_off_list(flight);
+            source.flights.take_off_list(flight);
         }
     }
 
-    /// Publishes, and stores unless the model was invalidated meanwhile or nobody wants it any more.
-    fn publish(&self, flight: &Flight, ticket: &Ticket, looked: Looked) -> Landing {
+    /// Publishes what a source has said, and stores it unless it may not or nobody wants it any more.
+    /// Called under the gate's lock.
+    pub(crate) fn publish(
+        &self,
+        source: &Source,
+        model: &ModelRef,
+        looked: Looked,
+        awaited: bool,
+        may_store: bool,
+    ) -> Published {
         let now = self.clock.now();
-        let model = &flight.model;
         let outcome = looked.outcome();
         let tracked = self.tracker.get(model);
-        let publisher = Publisher {
-            config: &self.config,
-            directory: &*self.directory,
-            model,
-            tracked: tracked.as_ref(),
-            now,
-        };
-        let entries = self.gate.store(ticket, model, |may_store| {
-            let peek = |key: KeyRef<'_>| {
-                may_store.then(|| self.cache.peek(key)).flatten().map(|peeked| peeked.stored)
-            };
-            let before = peek(KeyRef::replicas(model));
-            let entries = publisher.publish(&self.source.name, looked, before.as_deref(), |v| {
-                peek(KeyRef::allocation(model, v))
-            });
-            let awaited = flight.is_awaited();
-            let wanted = may_store
-                && match outcome {
-                    // Collecting tracks. What is neither read nor tracked was stopped meanwhile.
-                    Outcome::Found => {
-                        tracked.is_some()
-                            || (awaited
-                                && self.cache.retains()
-                                && self.tracker.track(model, now, self.max_tracked))
-                    }
-                    Outcome::Missing => tracked.is_some() || before.is_some() || awaited,
-                    // That a model nobody has ever seen could not be looked at is nothing to keep.
-                    Outcome::Failed => tracked.is_some() || before.is_some(),
-                };
-            if wanted {
-                for (key, _, stored) in &entries.allocations {
-                    self.cache.put(key.clone(), Arc::clone(stored), now);
+        let before = may_store.then(|| self.cache.peek(KeyRef::replicas(model))).flatten();
+        let states = before.as_ref().map(|peeked| peeked.stored.cold.sources.as_slice());
+        let entries = self.publisher(model, tracked.as_ref(), now).publish(
+            &source.name,
+            looked,
+            states.unwrap_or_default(),
+        );
+        let wanted = may_store
+            && match outcome {
+                // Collecting tracks. What is neither read nor tracked was stopped meanwhile.
+                Outcome::Found => {
+                    tracked.is_some()
+                        || (awaited
+                            && self.cache.retains()
+                            && self.tracker.track(model, now, self.max_tracked))
                 }
-                self.cache.put(CacheKey::replicas(model), Arc::clone(&entries.replicas), now);
+                Outcome::Missing => tracked.is_some() || before.is_some() || awaited,
+                // That a model nobody has ever seen could not be looked at is nothing to keep, unless
+                // another source may still have it.
+                Outcome::Failed => {
+                    tracked.is_some() || before.is_some() || (awaited && self.sources.len() > 1)
+                }
+            };
+        if wanted {
+            for (key, _, stored) in &entries.allocations {
+                self.cache.put(key.clone(), Arc::clone(stored), now);
             }
-            entries
-        });
-        if entries.unclaimed > 0 {
+            self.cache.put(CacheKey::replicas(model), Arc::clone(&entries.replicas), now);
+        }
+        if entries.unclaimed > 0 && outcome == Outcome::Found {
             let namespace = model.namespace.to_string();
             metrics::counter!(
                 "wva_pod_mapping_miss_total", "namespace" => namespace, "reason" => "no_variant"
             )
             .increment(entries.unclaimed as u64);
         }
-        if !flight.is_awaited() {
-            self.note_refresh(model, &entries.replicas.value, outcome);
-        }
-        let allocations =
-            entries.allocations.into_iter().map(|(_, name, stored)| (name, stored)).collect();
-        Landing { replicas: entries.replicas, allocations }
+        entries
     }
 
-    fn note_refresh(&self, model: &ModelRef, value: &Value, outcome: Outcome) {
+    fn note_refresh(&self, source: &Source, model: &ModelRef, value: &Value, outcome: Outcome) {
         if outcome == Outcome::Failed {
             return;
         }
         self.counters.background_refreshes.fetch_add(1, Ordering::Relaxed);
-        if self.refresh_failing.swap(false, Ordering::Relaxed) {
-            tracing::info!(backend = %self.source.name, "Background fetch works again");
+        if source.refresh_failing.swap(false, Ordering::Relaxed) {
+            tracing::info!(backend = %source.name, "Background fetch works again");
         }
         if let Value::Replicas(replicas) = value {
             tracing::debug!(

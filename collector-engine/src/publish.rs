@@ -1,18 +1,20 @@
-//! From a backend's answer to what is stored: the only place where values are made.
+//! From what backends answer to what is stored: the only place where values are made.
 //!
-//! Pure: no clock, no lock, no I/O. What it makes is immutable from then on.
+//! Pure: no clock, no lock, no I/O. What it makes is immutable from then on. An entry's value follows
+//! from what each source last said and from the directory alone, so that it can be made again at any
+//! time, by whichever of the sources brings something new.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Allocation, BackendError, BackendName, CacheKey, Cold, Field, LoadRates, LoadRow, Mark,
-    ModelRef, ModelSample, Nearest, Outcome, PodName, ReplicaMetrics, Replicas, SourceAnswer,
-    Stored, Tick, Value, Variant, VariantDirectory, VariantName,
+    BackendError, BackendName, CacheKey, Cold, ModelRef, ModelSample, Nearest, Outcome,
+    SourceState, Stored, Tick, Value, Variant, VariantDirectory, VariantName,
 };
 
 use crate::carry::carry;
 use crate::config::CacheConfig;
+use crate::merge::{self, View};
 use crate::tracker::Tracked;
 
 /// How long an entry survives unread once its value is of no use, and how long a model stays tracked
@@ -23,12 +25,17 @@ pub(crate) const UNTRACK_AFTER: Duration = Duration::from_secs(300);
 /// covers what is down; this covers what answers with a refusal each time.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 
-/// What became of one look at one model.
+/// What became of one look of one source at one model.
 pub(crate) enum Looked {
     /// It was found.
     Found(ModelSample),
-    /// It has no series; these exist, where that was asked.
-    Missing(Option<Arc<Nearest>>),
+    /// It has no series.
+    Missing {
+        /// When it was looked at.
+        as_of: Tick,
+        /// What exists, where that was asked.
+        nearest: Option<Arc<Nearest>>,
+    },
     /// It could not be looked at.
     Failed(Arc<BackendError>),
 }
@@ -38,7 +45,7 @@ impl Looked {
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Found(_) => Outcome::Found,
-            Self::Missing(_) => Outcome::Missing,
+            Self::Missing { .. } => Outcome::Missing,
             Self::Failed(_) => Outcome::Failed,
         }
     }
@@ -56,6 +63,8 @@ pub(crate) struct Published {
 pub(crate) struct Publisher<'a> {
     pub(crate) config: &'a CacheConfig,
     pub(crate) directory: &'a dyn VariantDirectory,
+    /// The sources that there are, in order of preference.
+    pub(crate) sources: &'a [BackendName],
     pub(crate) model: &'a ModelRef,
     /// What is known of the model, where it is tracked.
     pub(crate) tracked: Option<&'a Tracked>,
@@ -63,125 +72,130 @@ pub(crate) struct Publisher<'a> {
 }
 
 impl Publisher<'_> {
-    /// The entries after a look, given the ones from before it.
-    ///
-    /// `allocation_before` gives the entry of a variant's allocation from before the look.
+    /// The entries after a look of one source, given what all of them said before it.
     pub(crate) fn publish(
         &self,
         backend: &BackendName,
         looked: Looked,
-        before: Option<&Stored>,
-        allocation_before: impl Fn(&VariantName) -> Option<Arc<Stored>>,
+        before: &[SourceState],
     ) -> Published {
-        match looked {
-            Looked::Found(sample) => {
-                let former = before.and_then(|stored| answer_of(backend, &stored.cold));
-                match former {
-                    // An older look never replaces a newer one.
-                    Some(former) if former.sample.as_of > sample.as_of => {
-                        self.found(former.clone())
-                    }
-                    _ => self.found(carry(sample, former, backend, self.config, self.now)),
-                }
-            }
-            Looked::Missing(nearest) => {
-                let known = || before.and_then(|stored| stored.cold.nearest.clone());
-                let cold = Cold {
-                    nearest: nearest.or_else(known).or_else(|| Some(Arc::default())),
-                    error: None,
-                    answered_at: Some(self.now),
-                    answers: before.map(|stored| stored.cold.answers.clone()).unwrap_or_default(),
-                };
-                self.without_value(Outcome::Missing, cold, before, allocation_before)
-            }
-            Looked::Failed(error) => {
-                let cold = before.map(|stored| Cold::clone(&stored.cold)).unwrap_or_default();
-                let cold = Cold { error: Some(error), ..cold };
-                self.without_value(Outcome::Failed, cold, before, allocation_before)
-            }
-        }
+        let former = before.iter().find(|state| state.backend == *backend);
+        let mut states = vec![self.after(backend, looked, former)];
+        states.extend(before.iter().filter(|state| state.backend != *backend).cloned());
+        self.entries(states)
     }
 
-    /// The entries made anew from the last answer, after the directory has changed; `None` when there
-    /// is none.
-    pub(crate) fn again(&self, backend: &BackendName, before: &Stored) -> Option<Published> {
-        let last = answer_of(backend, &before.cold)?;
-        let mut made = self.found(last.clone());
-        if before.outcome != Outcome::Found {
-            // The value is made anew; what has become of later looks stays as it is.
-            let allocations = made.allocations.iter_mut().map(|(_, _, stored)| stored);
-            for stored in allocations.chain([&mut made.replicas]) {
-                let value = stored.value.clone();
-                *stored = Arc::new(Stored { value, ..before.clone() });
-            }
-        }
-        Some(made)
-    }
-
-    fn found(&self, answer: SourceAnswer) -> Published {
-        let sample = Arc::clone(&answer.sample);
-        let backend = answer.backend.clone();
-        let arrived_at = answer.arrived_at;
-        let load_marks = answer.load_marks.clone();
-        let mut rows = sample.replicas.clone();
-        let mut unclaimed = 0;
-        for row in &mut rows {
-            match self.directory.variant_of(self.model, &row.pod_name) {
-                Some(variant) => {
-                    row.variant_name = Some(variant.name.clone());
-                    row.accelerator_name.clone_from(&variant.accelerator);
-                    row.cost = variant.cost;
-                }
-                None => unclaimed += 1,
-            }
-        }
-        fill_token_averages(&mut rows, &sample.load, &load_marks);
-        let mut replicas = Replicas::new(self.model.clone(), rows, backend, sample.as_of);
-        replicas.partial = !sample.complete;
-
-        let cold = Arc::new(Cold {
-            answers: vec![answer],
+    /// What a source has said, after one more look.
+    fn after(
+        &self,
+        backend: &BackendName,
+        looked: Looked,
+        former: Option<&SourceState>,
+    ) -> SourceState {
+        let former_answer = former.and_then(|state| state.answer.as_ref());
+        let is_newer = |as_of: Tick| former_answer.is_none_or(|a| a.sample.as_of <= as_of);
+        let state = SourceState {
+            backend: backend.clone(),
+            outcome: looked.outcome(),
+            ended_at: self.now,
+            answered_at: Some(self.now),
+            answer: former_answer.cloned(),
             error: None,
             nearest: None,
-            answered_at: Some(arrived_at),
-        });
-        let allocations = self
-            .kept_variants()
-            .into_iter()
+        };
+        match (looked, former) {
+            (Looked::Found(sample), _) if is_newer(sample.as_of) => {
+                let answer = carry(sample, former_answer, backend, self.config, self.now);
+                SourceState { answer: Some(answer), ..state }
+            }
+            // An older look never replaces a newer one.
+            (Looked::Found(_), Some(former)) => former.clone(),
+            (Looked::Missing { as_of, .. }, Some(former)) if !is_newer(as_of) => former.clone(),
+            (Looked::Found(_), None) => state,
+            (Looked::Missing { nearest, .. }, former) => {
+                let known = || former.and_then(|state| state.nearest.clone());
+                SourceState { nearest: nearest.or_else(known), ..state }
+            }
+            (Looked::Failed(error), former) => SourceState {
+                answered_at: former.and_then(|state| state.answered_at),
+                error: Some(error),
+                ..state
+            },
+        }
+    }
+
+    /// The entries that follow from what each source last said.
+    pub(crate) fn entries(&self, states: Vec<SourceState>) -> Published {
+        let cold = self.cold(states);
+        let outcome = self.outcome(&cold.sources);
+        let variants = self.kept_variants();
+        let views = self.views(&cold.sources);
+        let thresholds = &self.config.freshness;
+        let merged = merge::replicas(self.model, &views, thresholds, self.now);
+        let Some(replicas) = merged else {
+            let nothing = || self.stored(Value::None, outcome, &cold);
+            let allocation = |variant: &Arc<Variant>| {
+                (self.allocation_key(variant), variant.name.clone(), nothing())
+            };
+            let allocations = variants.iter().map(allocation).collect();
+            return Published { replicas: nothing(), allocations, unclaimed: 0 };
+        };
+        let unclaimed = replicas.replicas.iter().filter(|row| row.variant_name.is_none()).count();
+        let allocations = variants
+            .iter()
             .map(|variant| {
-                let allocation = allocation(&variant, &replicas, &sample, &load_marks);
-                let value = Value::Allocation(Arc::new(allocation));
-                let stored = self.stored(value, Outcome::Found, arrived_at, &cold);
-                (self.allocation_key(&variant), variant.name.clone(), stored)
+                let value = merge::allocation(variant, &replicas, &views, thresholds, self.now);
+                let stored = self.stored(Value::Allocation(Arc::new(value)), outcome, &cold);
+                (self.allocation_key(variant), variant.name.clone(), stored)
             })
             .collect();
         let value = Value::Replicas(Arc::new(replicas));
-        let replicas = self.stored(value, Outcome::Found, arrived_at, &cold);
-        Published { replicas, allocations, unclaimed }
+        Published { replicas: self.stored(value, outcome, &cold), allocations, unclaimed }
     }
 
-    fn without_value(
-        &self,
-        outcome: Outcome,
-        cold: Cold,
-        before: Option<&Stored>,
-        allocation_before: impl Fn(&VariantName) -> Option<Arc<Stored>>,
-    ) -> Published {
-        let cold = Arc::new(cold);
-        let value_of = |stored: Option<&Stored>| stored.map_or(Value::None, |s| s.value.clone());
-        let allocations = self
-            .kept_variants()
-            .into_iter()
-            .map(|variant| {
-                let value = value_of(allocation_before(&variant.name).as_deref());
-                let stored = self.stored(value, outcome, self.now, &cold);
-                (self.allocation_key(&variant), variant.name.clone(), stored)
+    /// The sources whose answers make the value. What says that the model is missing counts only where
+    /// nobody says otherwise: its last answer is then the last known good one.
+    fn views<'s>(&self, states: &'s [SourceState]) -> Vec<View<'s>> {
+        let has = |state: &&SourceState| state.answer.is_some();
+        let denies = |state: &&SourceState| state.outcome == Outcome::Missing;
+        let some_do_not = states.iter().filter(has).any(|state| !denies(&state));
+        states
+            .iter()
+            .filter(|state| !(some_do_not && denies(state)))
+            .filter_map(|state| {
+                let answer = state.answer.as_ref()?;
+                let mut rows = answer.sample.replicas.clone();
+                for row in &mut rows {
+                    if let Some(variant) = self.directory.variant_of(self.model, &row.pod_name) {
+                        row.variant_name = Some(variant.name.clone());
+                        row.accelerator_name.clone_from(&variant.accelerator);
+                        row.cost = variant.cost;
+                    }
+                }
+                Some(View::new(&state.backend, state.outcome, answer, rows))
             })
-            .collect();
-        Published {
-            replicas: self.stored(value_of(before), outcome, self.now, &cold),
-            allocations,
-            unclaimed: 0,
+            .collect()
+    }
+
+    fn cold(&self, mut states: Vec<SourceState>) -> Arc<Cold> {
+        let place = |state: &SourceState| self.sources.iter().position(|n| *n == state.backend);
+        states.sort_by_key(place);
+        let error = states.iter().find_map(|state| state.error.clone());
+        let nearest = states.iter().filter_map(|state| state.nearest.clone());
+        let nearest = nearest.reduce(|one, other| Arc::new(one.and(&other)));
+        Arc::new(Cold { sources: states, error, nearest })
+    }
+
+    /// How the last looks ended, taken together: found where one source has the model, missing only
+    /// where all of them have answered that they have not.
+    fn outcome(&self, states: &[SourceState]) -> Outcome {
+        let all = |outcome| states.iter().all(|state| state.outcome == outcome);
+        if states.iter().any(|state| state.outcome == Outcome::Found) {
+            Outcome::Found
+        } else if all(Outcome::Missing) && states.len() >= self.sources.len() {
+            Outcome::Missing
+        } else {
+            Outcome::Failed
         }
     }
 
@@ -197,15 +211,15 @@ impl Publisher<'_> {
         CacheKey::allocation(self.model, &variant.name, variant.accelerator.clone())
     }
 
-    fn stored(
-        &self,
-        value: Value,
-        outcome: Outcome,
-        arrived_at: Tick,
-        cold: &Arc<Cold>,
-    ) -> Arc<Stored> {
-        let oldest = value_oldest(&value);
-        let refresh_after = arrived_at
+    fn stored(&self, value: Value, outcome: Outcome, cold: &Arc<Cold>) -> Arc<Stored> {
+        let oldest = match &value {
+            Value::None => None,
+            Value::Replicas(replicas) => Some(replicas.oldest),
+            Value::Allocation(allocation) => Some(allocation.oldest),
+        };
+        let ended = cold.sources.iter().filter(|state| state.outcome == outcome);
+        let ended_at = ended.map(|state| state.ended_at).max().unwrap_or(self.now);
+        let refresh_after = ended_at
             + match outcome {
                 Outcome::Found => self.config.ttl,
                 Outcome::Missing => self.config.missing_ttl,
@@ -230,111 +244,14 @@ impl Publisher<'_> {
     }
 }
 
-fn answer_of<'a>(backend: &BackendName, cold: &'a Cold) -> Option<&'a SourceAnswer> {
-    cold.answers.iter().find(|answer| answer.backend == *backend)
-}
-
-fn value_oldest(value: &Value) -> Option<Tick> {
-    match value {
-        Value::None => None,
-        Value::Replicas(replicas) => Some(replicas.oldest),
-        Value::Allocation(allocation) => Some(allocation.oldest),
-    }
-}
-
-/// Gives each replica the token averages of its own load row, or of the model where the load is
-/// known for the model alone.
-fn fill_token_averages(rows: &mut [ReplicaMetrics], load: &[LoadRow], load_marks: &[Mark]) {
-    for row in rows {
-        let own = load.iter().find(|load| load.pod.as_ref() == Some(&row.pod_name));
-        let of_model = load.iter().find(|load| load.pod.is_none());
-        let load = match (own, of_model) {
-            (Some(own), Some(of_model)) => own.rates.or(of_model.rates),
-            (Some(one), None) | (None, Some(one)) => one.rates,
-            (None, None) => continue,
-        }
-        .load();
-        for (field, average, place) in [
-            (Field::AvgInputTokens, load.avg_input_tokens, &mut row.avg_input_tokens),
-            (Field::AvgOutputTokens, load.avg_output_tokens, &mut row.avg_output_tokens),
-        ] {
-            if place.is_none() && average.is_some() {
-                *place = average;
-                // A mean is as old as the older of its two halves.
-                let mark = load_marks
-                    .iter()
-                    .filter(|mark| mark.field == field || mark.field == Field::ArrivalRate)
-                    .min_by_key(|mark| mark.sampled_at);
-                row.marks.extend(mark.map(|mark| Mark { field, ..mark.clone() }));
-            }
-        }
-    }
-}
-
-fn allocation(
-    variant: &Variant,
-    replicas: &Replicas,
-    sample: &ModelSample,
-    load_marks: &[Mark],
-) -> Allocation {
-    let of_variant = |row: &&ReplicaMetrics| row.variant_name.as_ref() == Some(&variant.name);
-    let own: Vec<&ReplicaMetrics> = replicas.replicas.iter().filter(of_variant).collect();
-    let rates = variant_rates(&own, replicas, &sample.load);
-    let sampled = own.iter().map(|row| row.sampled_at).min().unwrap_or(sample.as_of);
-    let oldest = load_marks.iter().map(|mark| mark.sampled_at).min().unwrap_or(sampled);
-    let mut allocation = Allocation::new(
-        replicas.model.clone(),
-        variant.name.clone(),
-        u32::try_from(own.len()).unwrap_or(u32::MAX),
-        replicas.backend.clone(),
-        sampled.min(oldest),
-    );
-    allocation.accelerator.clone_from(&variant.accelerator);
-    allocation.max_batch = variant.max_batch;
-    allocation.partial = replicas.partial;
-    allocation.marks = load_marks.to_vec();
-    if let Some(rates) = rates {
-        allocation.load = rates.load();
-        allocation.itl_average = rates.itl_average();
-        allocation.ttft_average = rates.ttft_average();
-    }
-    allocation
-}
-
-/// The rates of one variant: the sum of its pods' where they are known per pod, and the model's
-/// where the variant has all of the model's replicas. A share of the model's load cannot be guessed:
-/// it is unknown.
-fn variant_rates(
-    own: &[&ReplicaMetrics],
-    replicas: &Replicas,
-    load: &[LoadRow],
-) -> Option<LoadRates> {
-    let is_own = |pod: &PodName| own.iter().any(|replica| replica.pod_name == *pod);
-    let per_pod = load
-        .iter()
-        .filter(|row| row.pod.as_ref().is_some_and(is_own))
-        .map(|row| row.rates)
-        .reduce(LoadRates::plus);
-    let of_model = load.iter().find(|row| row.pod.is_none()).map(|row| row.rates);
-    if own.len() == replicas.replicas.len() {
-        // Where a field was kept from a look at the model as a whole, its pods lack it.
-        return match (per_pod, of_model) {
-            (Some(per_pod), Some(of_model)) => Some(per_pod.or(of_model)),
-            (one, None) | (None, one) => one,
-        };
-    }
-    // A variant without pods carries nothing, whoever carries the rest; but only when it is known
-    // that it has none.
-    let others = replicas.replicas.iter().all(|replica| replica.variant_name.is_some());
-    let none = own.is_empty() && others && !replicas.partial;
-    per_pod.or(none.then_some(LoadRates::ZERO))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::directory::{StaticDirectory, VariantSpec};
-    use collector_core::{Clock as _, ManualClock};
+    use collector_core::{
+        Allocation, Clock as _, Field, LoadRates, LoadRow, ManualClock, PodName, ReplicaMetrics,
+        Replicas,
+    };
 
     struct Bench {
         config: CacheConfig,
@@ -363,15 +280,17 @@ mod tests {
             }
         }
 
-        fn publish(&self, looked: Looked, before: Option<&Stored>) -> Published {
+        fn publish(&self, looked: Looked, before: Option<&Arc<Stored>>) -> Published {
             let publisher = Publisher {
                 config: &self.config,
                 directory: &self.directory,
+                sources: &["test".into()],
                 model: &self.model,
                 tracked: None,
                 now: self.clock.now(),
             };
-            publisher.publish(&"test".into(), looked, before, |_| None)
+            let before = before.map(|stored| stored.cold.sources.as_slice()).unwrap_or_default();
+            publisher.publish(&"test".into(), looked, before)
         }
 
         fn sample(&self, pods: &[&str]) -> ModelSample {

@@ -1,7 +1,8 @@
-//! One backend with what the engine keeps beside it: its breaker, its budget of requests, its state.
+//! One backend with what the engine keeps beside it: its flights, its breaker, its budget of requests,
+//! its state.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +13,8 @@ use collector_core::{
 use tokio::sync::Semaphore;
 
 use crate::breaker::Breaker;
+use crate::flight::Flights;
+use crate::known::Known;
 
 /// Requests in flight to one backend, over all looks. A look of the Prometheus backend keeps 2 to 4
 /// in flight; this bounds how many looks can do so at once.
@@ -20,7 +23,15 @@ const REQUESTS_IN_FLIGHT: usize = 8;
 pub(crate) struct Source {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) name: BackendName,
+    /// How long one call waits for this backend in all: 3 x its time-out + 1 s.
+    pub(crate) call_limit: Duration,
+    pub(crate) flights: Flights,
+    pub(crate) known: Known,
     pub(crate) breaker: Breaker,
+    /// The last background refresh failed, and the log says so already.
+    pub(crate) refresh_failing: AtomicBool,
+    pub(crate) cycles: AtomicU64,
+    pub(crate) pushes: AtomicU64,
     clock: Arc<dyn Clock>,
     in_flight: Arc<Semaphore>,
     requests: AtomicU64,
@@ -29,6 +40,7 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new(
         backend: Arc<dyn Backend>,
+        timeout: Duration,
         longest_pause: Duration,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -36,7 +48,13 @@ impl Source {
         Self {
             backend,
             name,
+            call_limit: timeout * 3 + Duration::from_secs(1),
+            flights: Flights::default(),
+            known: Known::default(),
             breaker: Breaker::new(longest_pause),
+            refresh_failing: AtomicBool::new(false),
+            cycles: AtomicU64::new(0),
+            pushes: AtomicU64::new(0),
             clock,
             in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT)),
             requests: AtomicU64::new(0),
@@ -61,7 +79,14 @@ impl Source {
             last_success: self.breaker.last_success().map(|tick| tick.age(now)),
             last_error: self.breaker.last_error(),
             requests: self.requests.load(Ordering::Relaxed),
+            cycles: self.cycles.load(Ordering::Relaxed),
+            pushes: self.pushes.load(Ordering::Relaxed),
         }
+    }
+
+    /// Whether the backend learns by itself, so that nobody has to ask it in the background.
+    pub(crate) fn pushes(&self) -> bool {
+        self.backend.live().is_some()
     }
 }
 

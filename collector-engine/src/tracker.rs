@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use collector_core::{ModelRef, Scope, Tick, Variant, VariantDirectory, VariantName};
+use tokio::sync::watch;
 
 /// The tracked set. A model is tracked from the read that found it, or from the start when a variant
 /// of it is configured.
 #[derive(Default)]
 pub(crate) struct Tracker {
     models: Mutex<BTreeMap<ModelRef, Tracked>>,
+    /// Counts the changes of which models are tracked.
+    changes: watch::Sender<u64>,
 }
 
 /// What is known of a tracked model.
@@ -29,9 +32,25 @@ impl Tracker {
         self.models.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn changed(&self) {
+        self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+    }
+
+    /// Resolves whenever the set of tracked models has changed since the last time.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     /// Tracks a model that variants are configured of.
     pub(crate) fn pin(&self, model: &ModelRef, now: Tick) {
-        self.lock().entry(model.clone()).or_insert_with(|| tracked_since(now)).pinned = true;
+        let mut models = self.lock();
+        if !models.contains_key(model) {
+            models.insert(model.clone(), tracked_since(now));
+            self.changed();
+        }
+        if let Some(tracked) = models.get_mut(model) {
+            tracked.pinned = true;
+        }
     }
 
     /// Tracks a model that a read has found; false when it is not tracked and `limit` models are.
@@ -43,6 +62,7 @@ impl Tracker {
         let room = models.len() < limit;
         if room {
             models.insert(model.clone(), tracked_since(now));
+            self.changed();
         }
         room
     }
@@ -87,6 +107,7 @@ impl Tracker {
         let last = variants.iter().all(|variant| tracked.stopped.contains(&variant.name));
         if last {
             models.remove(model);
+            self.changed();
         }
         last
     }
@@ -97,6 +118,7 @@ impl Tracker {
         match models.get(model) {
             Some(tracked) if !tracked.pinned => {
                 models.remove(model);
+                self.changed();
                 true
             }
             _ => false,

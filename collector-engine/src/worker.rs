@@ -14,12 +14,17 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
-use crate::publish::{Publisher, UNTRACK_AFTER};
+use crate::live;
+use crate::publish::UNTRACK_AFTER;
+use crate::source::Source;
 
 /// A cycle begins after this share of `fetch_interval`, drawn anew each time: below 1, so that a
 /// value is replaced before its ttl ends when both are equal, as they are by default; spread, so
 /// that collectors started together do not ask together.
 const CYCLE_SHARE: std::ops::Range<f64> = 0.85..0.95;
+
+/// How often it is looked whether the directory has changed or a reading has grown old.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often the cache's counters are logged.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(300);
@@ -34,13 +39,17 @@ impl Worker {
     pub(crate) fn start(engine: &Arc<Engine>) -> Self {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let config = &engine.config;
-        if !config.fetch_interval.is_zero() {
-            tasks.spawn(fetch_loop(Arc::clone(engine), stop.clone()));
-            tracing::info!(
-                interval = %duration::format(config.fetch_interval),
-                "Started background fetching executor"
-            );
+        let interval = engine.config.fetch_interval;
+        for (place, source) in engine.sources.iter().enumerate() {
+            if source.pushes() {
+                tasks.spawn(live::run(Arc::clone(engine), place, stop.clone()));
+            } else if !interval.is_zero() {
+                tasks.spawn(fetch_loop(Arc::clone(engine), place, stop.clone()));
+                tracing::info!(
+                    backend = %source.name, interval = %duration::format(interval),
+                    "Started background fetching executor"
+                );
+            }
         }
         tasks.spawn(housekeeping(Arc::clone(engine), stop.clone()));
         Self { stop, tasks }
@@ -57,20 +66,16 @@ impl Worker {
     }
 }
 
-async fn fetch_loop(engine: Arc<Engine>, stop: CancellationToken) {
-    let mut warned = HashSet::new();
+async fn fetch_loop(engine: Arc<Engine>, place: usize, stop: CancellationToken) {
+    let source = &engine.sources[place];
     loop {
         let started = Instant::now();
         // Outside code runs in a cycle: a cache, a directory. Its panic must not end the refresh of
         // everything in silence.
-        let cycle = async {
-            engine.cycle().await;
-            engine.warn_about_age(&mut warned);
-        };
-        if AssertUnwindSafe(cycle).catch_unwind().await.is_err() {
+        if AssertUnwindSafe(engine.cycle(source)).catch_unwind().await.is_err() {
             tracing::error!("A refresh cycle panicked; the next one comes as usual");
         }
-        engine.counters.cycles.fetch_add(1, Ordering::Relaxed);
+        source.cycles.fetch_add(1, Ordering::Relaxed);
         let share = CYCLE_SHARE.start + (CYCLE_SHARE.end - CYCLE_SHARE.start) * fastrand::f64();
         tokio::select! {
             biased;
@@ -87,24 +92,40 @@ async fn housekeeping(engine: Arc<Engine>, stop: CancellationToken) {
         engine.config.cleanup_interval,
     );
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch = tokio::time::interval_at(first + WATCH_INTERVAL, WATCH_INTERVAL);
+    watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut warned = HashSet::new();
     let mut statistics = tokio::time::interval_at(first + STATISTICS_INTERVAL, STATISTICS_INTERVAL);
     loop {
         tokio::select! {
-            _ = sweep.tick() => {
-                let swept = std::panic::catch_unwind(AssertUnwindSafe(|| engine.sweep()));
-                if swept.is_err() {
-                    tracing::error!("A sweep of the cache panicked; the next one comes as usual");
-                }
-            }
+            _ = sweep.tick() => survive("A sweep of the cache", || engine.sweep()),
+            _ = watch.tick() => survive("A look at what is tracked", || {
+                engine.watch(&mut warned);
+            }),
             _ = statistics.tick() => engine.log_statistics(),
             () = stop.cancelled() => return,
         }
     }
 }
 
+/// Outside code runs in the background: a cache, a directory. Its panic must not end it in silence.
+fn survive(what: &str, run: impl FnOnce()) {
+    if std::panic::catch_unwind(AssertUnwindSafe(run)).is_err() {
+        tracing::error!("{what} panicked; the next one comes as usual");
+    }
+}
+
 impl Engine {
-    /// One refresh of everything tracked that is due.
-    async fn cycle(&self) {
+    /// What must be noticed soon, whoever brings the values: that the machine slept, that the directory
+    /// is another, that a reading grows old.
+    fn watch(&self, warned: &mut HashSet<ModelRef>) {
+        self.clock.catch_up();
+        self.follow_directory();
+        self.warn_about_age(warned);
+    }
+
+    /// One refresh of everything tracked that is due at a source.
+    async fn cycle(&self, source: &Source) {
         self.clock.catch_up();
         self.follow_directory();
         let now = self.clock.now();
@@ -113,26 +134,25 @@ impl Engine {
             .all()
             .into_iter()
             .map(|(model, _)| model)
-            .filter(|model| self.is_due(model, now))
+            .filter(|model| self.is_due(source, model, now))
             .collect();
-        let batch = self.flights.charter(due, &self.gate);
+        let batch = source.flights.charter(due, &self.gate);
         if !batch.flights.is_empty() {
-            self.fly(batch).await;
+            self.fly(source, batch).await;
         }
     }
 
     /// Whether a tracked model should be fetched in this cycle: unless a read has fetched it only just
     /// now.
-    fn is_due(&self, model: &ModelRef, now: Tick) -> bool {
+    fn is_due(&self, source: &Source, model: &ModelRef, now: Tick) -> bool {
         let Some(peeked) = self.cache.peek(KeyRef::replicas(model)) else {
             return true;
         };
-        let (Some(answered_at), Outcome::Found) =
-            (peeked.stored.cold.answered_at, peeked.stored.outcome)
-        else {
-            return true;
-        };
-        answered_at.age(now) >= self.config.fetch_interval / 10
+        let state = peeked.stored.cold.sources.iter().find(|state| state.backend == source.name);
+        state.is_none_or(|state| {
+            state.outcome != Outcome::Found
+                || state.ended_at.age(now) >= self.config.fetch_interval / 10
+        })
     }
 
     /// Publishes everything again when the directory has changed since.
@@ -154,16 +174,8 @@ impl Engine {
                 let Some(before) = self.cache.peek(KeyRef::replicas(&model)) else {
                     return;
                 };
-                let publisher = Publisher {
-                    config: &self.config,
-                    directory: &*self.directory,
-                    model: &model,
-                    tracked: Some(&tracked),
-                    now,
-                };
-                let Some(entries) = publisher.again(&self.source.name, &before.stored) else {
-                    return;
-                };
+                let publisher = self.publisher(&model, Some(&tracked), now);
+                let entries = publisher.entries(before.stored.cold.sources.clone());
                 self.cache.remove(
                     &Scope::of_kind(collector_core::KeyKind::Allocation)
                         .model(model.model.as_str())
@@ -180,8 +192,6 @@ impl Engine {
     /// Untracks and drops what nobody has read for a while, and sweeps the cache.
     pub(crate) fn sweep(&self) {
         self.clock.catch_up();
-        // Where nothing is refreshed in the background, nobody else looks.
-        self.follow_directory();
         let now = self.clock.now();
         for (model, tracked) in self.tracker.all() {
             let read = |key| self.cache.peek(key).map(|peeked| peeked.last_read);

@@ -14,6 +14,8 @@ use collector_core::{
 };
 use tokio::sync::{Semaphore, watch};
 
+use crate::fake_live::Live;
+
 /// A scriptable [`Backend`].
 ///
 /// A model that was not scripted is missing. Clones share everything, so that a test keeps a handle
@@ -47,6 +49,7 @@ pub struct FakeBackend {
     name: BackendName,
     supports: Supports,
     requests_per_fetch: usize,
+    pushes: bool,
     shared: Arc<Shared>,
 }
 
@@ -58,6 +61,7 @@ struct Shared {
     in_flight: AtomicUsize,
     entered: Semaphore,
     gate: watch::Sender<Gate>,
+    live: Live,
 }
 
 #[derive(Default)]
@@ -123,6 +127,7 @@ impl FakeBackend {
             name: "fake".into(),
             supports: Supports::ALL,
             requests_per_fetch: 1,
+            pushes: false,
             shared: Arc::new(Shared {
                 clock,
                 script: Mutex::default(),
@@ -131,6 +136,7 @@ impl FakeBackend {
                 in_flight: AtomicUsize::new(0),
                 entered: Semaphore::new(0),
                 gate: watch::Sender::new(Gate::default()),
+                live: Live::default(),
             }),
         }
     }
@@ -154,6 +160,13 @@ impl FakeBackend {
     #[must_use]
     pub fn requests_per_fetch(mut self, requests: usize) -> Self {
         self.requests_per_fetch = requests;
+        self
+    }
+
+    /// Has a live half, which pushes when it is told to; of this handle and the clones made from it.
+    #[must_use]
+    pub fn pushing(mut self) -> Self {
+        self.pushes = true;
         self
     }
 
@@ -310,7 +323,15 @@ impl FakeBackend {
         script.broken
     }
 
-    fn answer(&self, model: &ModelRef, per_pod: bool, as_of: Tick) -> Option<Answer> {
+    pub(crate) fn live_half(&self) -> &Live {
+        &self.shared.live
+    }
+
+    pub(crate) fn now(&self) -> Tick {
+        self.shared.clock.now()
+    }
+
+    pub(crate) fn answer(&self, model: &ModelRef, per_pod: bool, as_of: Tick) -> Option<Answer> {
         let reply = self.script().replies.get(model).cloned();
         Some(match reply {
             Some(Reply::Found(sample)) => {
@@ -346,7 +367,7 @@ const SMALL_LOAD: LoadRates = LoadRates {
 };
 
 /// A test that panicked elsewhere must not turn into a second, misleading panic here.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -461,6 +482,6 @@ impl Backend for FakeBackend {
     }
 
     fn live(&self) -> Option<&dyn LiveSource> {
-        None
+        self.pushes.then_some(self as &dyn LiveSource)
     }
 }

@@ -10,6 +10,7 @@
 mod clock;
 pub mod conformance;
 mod fake_backend;
+mod fake_live;
 #[cfg(feature = "real-servers")]
 mod prometheus_server;
 

@@ -179,6 +179,14 @@ fn describe_backends(page: &mut Exposition, state: &CollectorState) {
         family.sample(&[("backend", backend.name.as_str())], backend.requests as f64);
     }
     let mut family = page.family(
+        "collector_backend_pushes_total",
+        Kind::Counter,
+        "Answers that the backend pushed of its own accord and that were stored.",
+    );
+    for backend in &state.backends {
+        family.sample(&[("backend", backend.name.as_str())], backend.pushes as f64);
+    }
+    let mut family = page.family(
         "collector_backend_last_success_age_seconds",
         Kind::Gauge,
         "Time since the backend last answered; absent until it has.",

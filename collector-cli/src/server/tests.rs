@@ -332,6 +332,7 @@ async fn every_family_is_on_the_page_before_anything_was_counted() {
         "collector_background_refreshes_total counter",
         "collector_backend_breaker_state gauge",
         "collector_backend_requests_total counter",
+        "collector_backend_pushes_total counter",
     ] {
         let line = format!("# TYPE {family}\n");
         assert!(answer.text.contains(&line), "no {family} in {}", answer.text);

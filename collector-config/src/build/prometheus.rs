@@ -125,6 +125,10 @@ impl BackendSettings for PrometheusConfig {
         (TIMEOUT, self.timeout)
     }
 
+    fn pushes(&self) -> bool {
+        false
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let errors = self.validate().err().unwrap_or_default();
         errors

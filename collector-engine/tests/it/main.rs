@@ -4,6 +4,8 @@
 mod directory;
 mod flights;
 mod invalidation;
+mod live;
+mod merging;
 mod outage;
 mod panics;
 mod readings;

@@ -12,6 +12,7 @@ use collector_testkit::{FakeBackend, TokioClock};
 pub(crate) struct Setup {
     pub(crate) backend: FakeBackend,
     pub(crate) collector: Arc<CachingCollector>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// Defaults: ttl and fetch interval 30 s, fresh below 1 m, unavailable from 5 m on.
@@ -20,11 +21,19 @@ pub(crate) fn setup() -> Setup {
 }
 
 pub(crate) fn setup_with(change: impl FnOnce(Builder) -> Builder) -> Setup {
+    setup_of(|backend| backend, change)
+}
+
+/// With another fake, and another collector.
+pub(crate) fn setup_of(
+    backend: impl FnOnce(FakeBackend) -> FakeBackend,
+    change: impl FnOnce(Builder) -> Builder,
+) -> Setup {
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
-    let backend = FakeBackend::new(Arc::clone(&clock));
-    let builder = CachingCollector::builder(Arc::new(backend.clone())).clock(clock);
+    let backend = backend(FakeBackend::new(Arc::clone(&clock)));
+    let builder = CachingCollector::builder(Arc::new(backend.clone())).clock(Arc::clone(&clock));
     let collector = Arc::new(change(builder).build().unwrap());
-    Setup { backend, collector }
+    Setup { backend, collector, clock }
 }
 
 pub(crate) fn config(change: impl FnOnce(&mut CacheConfig)) -> impl FnOnce(Builder) -> Builder {

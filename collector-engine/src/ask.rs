@@ -1,0 +1,207 @@
+//! A read that the cache cannot answer: joins the fetch of its model at each source, or starts it, and
+//! waits.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use collector_core::{
+    BackendError, CollectError, ErrorKind, KeyRef, ModelRef, Outcome, Reading, SourceState, Stored,
+};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::assess::{Assessment, Kept, assess, conclude};
+use crate::engine::Engine;
+use crate::flight::Landing;
+use crate::source::Source;
+
+/// How long the other sources are waited for once one has the model: what they would fill in is not
+/// worth the whole time-out of one that hangs.
+const OTHERS_WAIT: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// What the cache says to a read now; `None` when it has no entry.
+    pub(crate) fn cached<T: Kept>(&self, key: KeyRef<'_>) -> Option<Assessment<T>> {
+        let now = self.clock.now();
+        let mut assessment = None;
+        self.cache.visit(key, now, &mut |stored| {
+            assessment = Some(assess(stored, &self.config.freshness, now));
+        });
+        assessment
+    }
+
+    /// An entry as it stands, without asking anybody and without counting as a read.
+    pub(crate) fn peek<T: Kept>(
+        &self,
+        model: &ModelRef,
+        key: KeyRef<'_>,
+    ) -> Result<Reading<T>, CollectError> {
+        match self.cache.peek(key) {
+            Some(peeked) => {
+                conclude(model, &peeked.stored, &self.config.freshness, self.clock.now(), false)
+            }
+            None => Err(CollectError::Pending { model: model.clone() }),
+        }
+    }
+
+    /// Starts a refresh at every source that nobody waits for, unless one is under way.
+    pub(crate) fn refresh(self: &Arc<Self>, model: &ModelRef) {
+        for (place, source) in self.sources.iter().enumerate() {
+            let joined = source.flights.join(model, false, || None::<()>);
+            if joined.is_ok_and(|joined| joined.opens_boarding) {
+                self.open_boarding(place);
+            }
+        }
+    }
+
+    /// Waits for the model's fetches: those under way, or new ones. `pick` chooses the entry that was
+    /// asked for.
+    pub(crate) async fn ask<T: Kept>(
+        self: &Arc<Self>,
+        model: &ModelRef,
+        key: KeyRef<'_>,
+        pick: impl Fn(&Landing) -> Option<Arc<Stored>> + Send,
+    ) -> Result<Reading<T>, CollectError> {
+        if self.cache.retains()
+            && self.tracker.len() >= self.max_tracked
+            && !self.tracker.contains(model)
+        {
+            return Err(CollectError::TooManyModels { limit: self.max_tracked });
+        }
+        tracing::debug!(modelID = ?model.model, namespace = ?model.namespace, "Cache miss");
+        self.counters.misses.fetch_add(1, Ordering::Relaxed);
+        let mut waits = FuturesUnordered::new();
+        let mut coalesced = true;
+        for (place, source) in self.sources.iter().enumerate() {
+            let joined = match source.flights.join(model, true, || self.arrived(model, key)) {
+                Ok(joined) => joined,
+                Err(arrived_meanwhile) => return arrived_meanwhile,
+            };
+            coalesced &= joined.coalesced;
+            if joined.opens_boarding {
+                self.open_boarding(place);
+            }
+            waits.push(landing_of(source, model, joined.landing));
+        }
+        if coalesced {
+            self.counters.coalesced_misses.fetch_add(1, Ordering::Relaxed);
+        }
+
+        let mut landed: Vec<(&Source, Landing)> = Vec::new();
+        let mut error = None;
+        loop {
+            let found =
+                landed.iter().any(|(_, landing)| landing.replicas.outcome == Outcome::Found);
+            let others = async { if found { sleep(OTHERS_WAIT).await } else { pending().await } };
+            let next = tokio::select! {
+                next = waits.next() => next,
+                () = others => None,
+            };
+            match next {
+                Some((source, Ok(landing))) => landed.push((source, landing)),
+                Some((_, Err(gone))) => error = error.or(Some(gone)),
+                None => break,
+            }
+        }
+        let Some(landing) = self.together(model, landed) else {
+            let error = error.unwrap_or_else(|| gone(&self.sources[0], model));
+            return Err(self.without_landing::<T>(model, key, error));
+        };
+        let Some(stored) = pick(&landing) else {
+            // Stopped being tracked while the fetch was under way.
+            return Err(CollectError::Pending { model: model.clone() });
+        };
+        let concluded = conclude(model, &stored, &self.config.freshness, self.clock.now(), true);
+        match (concluded, error) {
+            // Whoever has answered does not have it, and the one who may have it has not answered.
+            (Err(CollectError::Pending { .. }), Some(error)) => {
+                Err(CollectError::Backend(Arc::new(error)))
+            }
+            (concluded, _) => concluded,
+        }
+    }
+
+    /// What has arrived since the cache was looked into, if anything has.
+    fn arrived<T: Kept>(
+        &self,
+        model: &ModelRef,
+        key: KeyRef<'_>,
+    ) -> Option<Result<Reading<T>, CollectError>> {
+        match self.cached(key)? {
+            Assessment::Serve(reading) | Assessment::ServeAndRefresh(reading) => Some(Ok(reading)),
+            Assessment::Missing(nearest) => {
+                Some(Err(CollectError::Missing { model: model.clone(), nearest }))
+            }
+            Assessment::Ask => None,
+        }
+    }
+
+    /// One landing of those of all sources. Each of them knows what its own source said last; of a
+    /// source that has not landed, what it said before is taken from the others'.
+    fn together(&self, model: &ModelRef, mut landed: Vec<(&Source, Landing)>) -> Option<Landing> {
+        if landed.len() <= 1 {
+            return landed.pop().map(|(_, landing)| landing);
+        }
+        let states_of = |landing: &'_ Landing| landing.replicas.cold.sources.clone();
+        let mut states: Vec<SourceState> = Vec::new();
+        for (source, landing) in &landed {
+            states.extend(states_of(landing).into_iter().filter(|s| s.backend == source.name));
+        }
+        for former in landed.iter().flat_map(|(_, landing)| states_of(landing)) {
+            if states.iter().all(|state| state.backend != former.backend) {
+                states.push(former);
+            }
+        }
+        let tracked = self.tracker.get(model);
+        let publisher = self.publisher(model, tracked.as_ref(), self.clock.now());
+        Some(publisher.entries(states).into())
+    }
+
+    /// Nothing has come. A value that is too old to be used still says since when.
+    fn without_landing<T: Kept>(
+        &self,
+        model: &ModelRef,
+        key: KeyRef<'_>,
+        error: BackendError,
+    ) -> CollectError {
+        let cause = Arc::new(error);
+        match self.peek::<T>(model, key) {
+            Err(CollectError::Unavailable { model, age, threshold, .. }) => {
+                CollectError::Unavailable { model, age, threshold, cause: Some(cause) }
+            }
+            _ => CollectError::Backend(cause),
+        }
+    }
+}
+
+/// Waits for a landing, as long as a call may.
+async fn landing_of<'a>(
+    source: &'a Source,
+    model: &ModelRef,
+    mut landing: watch::Receiver<Option<Landing>>,
+) -> (&'a Source, Result<Landing, BackendError>) {
+    let wait = landing.wait_for(Option::is_some);
+    let landed = match tokio::time::timeout(source.call_limit, wait).await {
+        Ok(Ok(landing)) => landing.clone().ok_or_else(|| gone(source, model)),
+        Ok(Err(_gone)) => Err(gone(source, model)),
+        Err(_elapsed) => {
+            let limit = humantime::format_duration(source.call_limit);
+            Err(source
+                .error(ErrorKind::Timeout, model.to_string())
+                .with_detail(format!("no answer within {limit}"))
+                .with_remedy("is the server overloaded? If it needs longer, raise its timeout"))
+        }
+    };
+    (source, landed)
+}
+
+/// Whoever waits is never given up: the task of the fetch is gone.
+fn gone(source: &Source, model: &ModelRef) -> BackendError {
+    source
+        .error(ErrorKind::Panicked, model.to_string())
+        .with_detail("the fetch ended without an answer")
+}

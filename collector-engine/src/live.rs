@@ -1,0 +1,108 @@
+//! Sources that learn by themselves: runs them, tells them what is tracked, and stores what they push
+//! exactly as an answer to a look is stored.
+
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use collector_core::{Answer, LiveSource, ModelRef, Tick, UpdateSink};
+use futures_util::FutureExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+use crate::publish::Looked;
+use crate::source::Source;
+
+/// How long a source that panicked, or ended by itself, stays down. Its values age meanwhile, and a
+/// read past their ttl asks the backend.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long changes of the tracked set are collected before they are told: models are found in bursts.
+const TELL_PAUSE: Duration = Duration::from_millis(50);
+
+/// Runs the live half of a source until the worker is stopped.
+pub(crate) async fn run(engine: Arc<Engine>, place: usize, stop: CancellationToken) {
+    let source = &engine.sources[place];
+    let Some(live) = source.backend.live() else { return };
+    tracing::info!(backend = %source.name, "Started live collection");
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = supervise(&engine, place, live) => {}
+        () = tell_tracked(&engine, live) => {}
+    }
+}
+
+async fn supervise(engine: &Arc<Engine>, place: usize, live: &dyn LiveSource) {
+    let source = &engine.sources[place];
+    loop {
+        live.tracked(tracked(engine));
+        let sink = Arc::new(Sink { engine: Arc::clone(engine), place });
+        let ended = AssertUnwindSafe(live.run(sink)).catch_unwind().await;
+        let how = if ended.is_ok() { "ended by itself" } else { "panicked" };
+        tracing::error!(backend = %source.name, "Live collection {how}; it is started again");
+        tokio::time::sleep(RESTART_PAUSE).await;
+    }
+}
+
+async fn tell_tracked(engine: &Engine, live: &dyn LiveSource) {
+    let mut changes = engine.tracker.changes();
+    while changes.changed().await.is_ok() {
+        tokio::time::sleep(TELL_PAUSE).await;
+        changes.mark_unchanged();
+        live.tracked(tracked(engine));
+    }
+}
+
+fn tracked(engine: &Engine) -> Arc<HashSet<ModelRef>> {
+    Arc::new(engine.tracker.all().into_iter().map(|(model, _)| model).collect())
+}
+
+/// Stores what one source pushes.
+struct Sink {
+    engine: Arc<Engine>,
+    place: usize,
+}
+
+impl Sink {
+    fn source(&self) -> &Source {
+        &self.engine.sources[self.place]
+    }
+
+    fn store(&self, model: &ModelRef, as_of: Tick, looked: Looked) {
+        let engine = &self.engine;
+        engine.gate.store_pushed(as_of, model, |may_store| {
+            if may_store && engine.tracker.contains(model) {
+                self.source().pushes.fetch_add(1, Ordering::Relaxed);
+                engine.publish(self.source(), model, looked, false, true);
+            }
+        });
+    }
+}
+
+impl UpdateSink for Sink {
+    fn push(&self, answers: Vec<(ModelRef, Answer)>) {
+        let now = self.engine.clock.now();
+        for (model, answer) in answers {
+            let (as_of, looked) = match answer {
+                Answer::Found(sample) => (sample.as_of, Looked::Found(sample)),
+                Answer::Missing { as_of } => (as_of, Looked::Missing { as_of, nearest: None }),
+                Answer::Failed(error) => (now, Looked::Failed(Arc::new(error))),
+            };
+            if !matches!(looked, Looked::Failed(_)) {
+                self.source().breaker.heard(now);
+            }
+            // Outside code runs here, a cache and a directory: its panic over one model must not take
+            // the others with it.
+            let store = AssertUnwindSafe(|| self.store(&model, as_of, looked));
+            if std::panic::catch_unwind(store).is_err() {
+                tracing::error!(%model, "Publishing what was pushed panicked");
+            }
+        }
+    }
+
+    fn cycle_ended(&self) {
+        self.source().cycles.fetch_add(1, Ordering::Relaxed);
+    }
+}

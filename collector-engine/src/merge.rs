@@ -1,0 +1,334 @@
+//! Several sources made one: each field comes from the first source, in order of preference, that has
+//! it fresh; the others fill what is missing. A pod counts once.
+//!
+//! With a single source, merging hands its answer through.
+
+use std::collections::HashMap;
+
+use collector_core::{
+    Allocation, BackendName, Field, Freshness, FreshnessThresholds, LoadRates, Mark, ModelRef,
+    Outcome, PodName, ReplicaMetrics, Replicas, SourceAnswer, Tick, Variant,
+};
+
+/// The answer of one source, its pods assigned to variants.
+pub(crate) struct View<'a> {
+    backend: &'a BackendName,
+    /// Its last look had the model: what it says is the present state as it sees it.
+    current: bool,
+    answer: &'a SourceAnswer,
+    /// In order of their pods.
+    rows: Vec<ReplicaMetrics>,
+    load: LoadOf<'a>,
+}
+
+/// The load rows of an answer, by what they are about.
+struct LoadOf<'a> {
+    pods: HashMap<&'a PodName, LoadRates>,
+    model: Option<LoadRates>,
+}
+
+/// What a source has to offer for one field, or for a row.
+#[derive(Clone, Copy)]
+struct Offer {
+    /// The place of its view.
+    view: usize,
+    sampled_at: Tick,
+    fresh: bool,
+    current: bool,
+}
+
+impl<'a> View<'a> {
+    /// A view of an answer, whose replicas are `rows`.
+    pub(crate) fn new(
+        backend: &'a BackendName,
+        outcome: Outcome,
+        answer: &'a SourceAnswer,
+        mut rows: Vec<ReplicaMetrics>,
+    ) -> Self {
+        rows.sort_unstable_by(|a, b| a.pod_name.cmp(&b.pod_name));
+        let load = &answer.sample.load;
+        let load = LoadOf {
+            pods: load.iter().filter_map(|row| Some((row.pod.as_ref()?, row.rates))).collect(),
+            model: load.iter().find(|row| row.pod.is_none()).map(|row| row.rates),
+        };
+        load.fill_token_averages(&mut rows, &answer.load_marks);
+        Self { backend, current: outcome == Outcome::Found, answer, rows, load }
+    }
+
+    fn row(&self, pod: &PodName) -> Option<&ReplicaMetrics> {
+        let place = self.rows.binary_search_by(|row| row.pod_name.cmp(pod)).ok()?;
+        Some(&self.rows[place])
+    }
+
+    /// Whether the source has seen a pod leave after it was sampled.
+    fn saw_leave(&self, pod: &PodName, sampled_at: Tick) -> bool {
+        let departed = &self.answer.departed;
+        let place = departed.binary_search_by(|(name, _)| name.cmp(pod));
+        place.is_ok_and(|place| departed[place].1 > sampled_at)
+    }
+}
+
+/// The replicas, each pod once; `None` when no source has ever had the model.
+pub(crate) fn replicas(
+    model: &ModelRef,
+    views: &[View<'_>],
+    thresholds: &FreshnessThresholds,
+    now: Tick,
+) -> Option<Replicas> {
+    let first = views.iter().find(|view| view.current).or_else(|| views.first())?;
+    let (rows, backend) = match views {
+        [only] => (only.rows.clone(), only.backend.clone()),
+        _ => Merger { views, thresholds, now }.rows(first.backend),
+    };
+    let as_of = views.iter().map(|view| view.answer.sample.as_of).max().unwrap_or(now);
+    let mut replicas = Replicas::new(model.clone(), rows, backend, as_of);
+    // A source that shows the whole fleet makes up for one that does not.
+    let none_is_current = !views.iter().any(|view| view.current);
+    let whole = |view: &View<'_>| view.answer.sample.complete && (view.current || none_is_current);
+    replicas.partial = !views.iter().any(whole);
+    Some(replicas)
+}
+
+struct Merger<'a> {
+    views: &'a [View<'a>],
+    thresholds: &'a FreshnessThresholds,
+    now: Tick,
+}
+
+impl Merger<'_> {
+    /// The rows, and the backend that most of what they say is from: the most preferred one that
+    /// supplies a row, or `otherwise` when there are no rows.
+    fn rows(&self, otherwise: &BackendName) -> (Vec<ReplicaMetrics>, BackendName) {
+        let mut pods: Vec<&PodName> =
+            self.views.iter().flat_map(|view| &view.rows).map(|row| &row.pod_name).collect();
+        pods.sort_unstable();
+        pods.dedup();
+        let rows: Vec<(usize, ReplicaMetrics)> =
+            pods.into_iter().filter_map(|pod| self.row(pod)).collect();
+        let leading = rows.iter().map(|(view, _)| *view).min();
+        let backend = leading.map_or(otherwise, |view| self.views[view].backend).clone();
+        let mark_foreign = |(view, mut row): (usize, ReplicaMetrics)| {
+            if Some(view) != leading {
+                self.mark_all(view, &mut row);
+            }
+            row
+        };
+        (rows.into_iter().map(mark_foreign).collect(), backend)
+    }
+
+    /// One pod, and the place of the source that its row is from.
+    fn row(&self, pod: &PodName) -> Option<(usize, ReplicaMetrics)> {
+        let offers: Vec<(Offer, &ReplicaMetrics)> = self
+            .views
+            .iter()
+            .enumerate()
+            .filter_map(|(place, view)| {
+                let row = view.row(pod)?;
+                let left = self.views.iter().any(|other| other.saw_leave(pod, row.sampled_at));
+                (!left).then(|| (self.offer(place, row.sampled_at), row))
+            })
+            .collect();
+        let base = best(offers.iter().map(|(offer, _)| *offer))?;
+        let mut row = offers.iter().find(|(offer, _)| offer.view == base)?.1.clone();
+        for field in Field::ALL {
+            let has = |(offer, row): &(Offer, &ReplicaMetrics)| {
+                row.has(field).then(|| self.offer(offer.view, row.sampled_at(field)))
+            };
+            let Some(chosen) = best(offers.iter().filter_map(has)) else { continue };
+            if chosen == base {
+                continue;
+            }
+            let Some((_, from)) = offers.iter().find(|(offer, _)| offer.view == chosen) else {
+                continue;
+            };
+            row.copy_field(field, from);
+            row.marks.retain(|mark| mark.field != field);
+            row.marks.push(self.mark(field, chosen, from.sampled_at(field)));
+        }
+        for (_, other) in &offers {
+            row.fill_identity(other);
+        }
+        Some((base, row))
+    }
+
+    /// A row that is not the leading source's: each of its fields says where it is from.
+    fn mark_all(&self, view: usize, row: &mut ReplicaMetrics) {
+        for field in Field::ALL {
+            if row.has(field) && row.marks.iter().all(|mark| mark.field != field) {
+                row.marks.push(self.mark(field, view, row.sampled_at));
+            }
+        }
+    }
+
+    fn mark(&self, field: Field, view: usize, sampled_at: Tick) -> Mark {
+        Mark { field, backend: self.views[view].backend.clone(), sampled_at }
+    }
+
+    fn offer(&self, view: usize, sampled_at: Tick) -> Offer {
+        let age = sampled_at.age(self.now);
+        Offer {
+            view,
+            sampled_at,
+            fresh: self.thresholds.determine_status(age) == Freshness::Fresh,
+            current: self.views[view].current,
+        }
+    }
+}
+
+/// The view whose offer is taken: the first that is fresh, in order of preference. A source whose last
+/// look failed has no preference left: it goes first only with what is newer than all others have.
+/// Where nothing is fresh, the newest is taken.
+fn best(offers: impl Iterator<Item = Offer> + Clone) -> Option<usize> {
+    let newest =
+        offers.clone().max_by_key(|offer| (offer.sampled_at, std::cmp::Reverse(offer.view)))?;
+    let preferred =
+        |offer: &Offer| offer.fresh && (offer.current || offer.sampled_at >= newest.sampled_at);
+    let mut offers = offers;
+    Some(offers.find(preferred).map_or(newest.view, |offer| offer.view))
+}
+
+impl LoadOf<'_> {
+    /// Gives each replica the token averages of its own load row, or of the model where the load is
+    /// known for the model alone.
+    fn fill_token_averages(&self, rows: &mut [ReplicaMetrics], load_marks: &[Mark]) {
+        for row in rows {
+            let load = match (self.pods.get(&row.pod_name), self.model) {
+                (Some(own), Some(of_model)) => own.or(of_model),
+                (Some(one), None) => *one,
+                (None, Some(one)) => one,
+                (None, None) => continue,
+            }
+            .load();
+            for (field, average, place) in [
+                (Field::AvgInputTokens, load.avg_input_tokens, &mut row.avg_input_tokens),
+                (Field::AvgOutputTokens, load.avg_output_tokens, &mut row.avg_output_tokens),
+            ] {
+                if place.is_none() && average.is_some() {
+                    *place = average;
+                    // A mean is as old as the older of its two halves.
+                    let mark = load_marks
+                        .iter()
+                        .filter(|mark| mark.field == field || mark.field == Field::ArrivalRate)
+                        .min_by_key(|mark| mark.sampled_at);
+                    row.marks.extend(mark.map(|mark| Mark { field, ..mark.clone() }));
+                }
+            }
+        }
+    }
+}
+
+/// What one variant carries: its replicas from the merged ones, each field of its load from the first
+/// source that has it fresh.
+pub(crate) fn allocation(
+    variant: &Variant,
+    replicas: &Replicas,
+    views: &[View<'_>],
+    thresholds: &FreshnessThresholds,
+    now: Tick,
+) -> Allocation {
+    let own = replicas.replicas.iter().filter(|row| is_of(row, variant));
+    let num_replicas = u32::try_from(own.clone().count()).unwrap_or(u32::MAX);
+    let look = views.iter().map(|view| view.answer.sample.as_of).max().unwrap_or(now);
+    let sampled = own.map(|row| row.sampled_at).min().unwrap_or(look);
+    let mut allocation = Allocation::new(
+        replicas.model.clone(),
+        variant.name.clone(),
+        num_replicas,
+        replicas.backend.clone(),
+        sampled,
+    );
+    allocation.accelerator.clone_from(&variant.accelerator);
+    allocation.max_batch = variant.max_batch;
+    allocation.partial = replicas.partial;
+
+    let merger = Merger { views, thresholds, now };
+    let loads: Vec<VariantLoad<'_>> =
+        views.iter().map(|view| variant_load(variant, view)).collect();
+    for field in Field::OF_LOAD {
+        let offers = loads.iter().enumerate().filter_map(|(place, load)| {
+            load.value(field)?;
+            Some(merger.offer(place, load.sampled_at(field)))
+        });
+        // What nobody knows and one source kept from before is as old as that.
+        let kept = || loads.iter().flat_map(|load| load.marks).find(|mark| mark.field == field);
+        let Some(chosen) = best(offers) else {
+            allocation.marks.extend(kept().cloned());
+            continue;
+        };
+        let load = &loads[chosen];
+        if let Some(place) = allocation.field_mut(field) {
+            *place = load.value(field);
+        }
+        let marked = load.marks.iter().find(|mark| mark.field == field);
+        if let Some(mark) = marked {
+            allocation.marks.push(mark.clone());
+        } else if *views[chosen].backend != replicas.backend {
+            allocation.marks.push(merger.mark(field, chosen, load.sampled));
+        }
+    }
+    let oldest = allocation.marks.iter().map(|mark| mark.sampled_at).min();
+    allocation.oldest = oldest.map_or(sampled, |oldest| oldest.min(sampled));
+    allocation
+}
+
+fn is_of(row: &ReplicaMetrics, variant: &Variant) -> bool {
+    row.variant_name.as_ref() == Some(&variant.name)
+}
+
+/// The load of a variant as one source tells it.
+struct VariantLoad<'a> {
+    rates: LoadRates,
+    /// When it was sampled, but for the fields that are marked.
+    sampled: Tick,
+    marks: &'a [Mark],
+}
+
+impl VariantLoad<'_> {
+    fn value(&self, field: Field) -> Option<f64> {
+        match field {
+            Field::ArrivalRate => self.rates.load().arrival_rate,
+            Field::AvgInputTokens => self.rates.load().avg_input_tokens,
+            Field::AvgOutputTokens => self.rates.load().avg_output_tokens,
+            Field::TtftAverage => self.rates.ttft_average(),
+            Field::ItlAverage => self.rates.itl_average(),
+            _ => None,
+        }
+    }
+
+    fn sampled_at(&self, field: Field) -> Tick {
+        let mark = self.marks.iter().find(|mark| mark.field == field);
+        mark.map_or(self.sampled, |mark| mark.sampled_at)
+    }
+}
+
+fn variant_load<'a>(variant: &Variant, view: &View<'a>) -> VariantLoad<'a> {
+    let own: Vec<&ReplicaMetrics> = view.rows.iter().filter(|row| is_of(row, variant)).collect();
+    let sample = &view.answer.sample;
+    VariantLoad {
+        rates: variant_rates(&own, view).unwrap_or_default(),
+        sampled: own.iter().map(|row| row.sampled_at).min().unwrap_or(sample.as_of),
+        marks: &view.answer.load_marks,
+    }
+}
+
+/// The rates of one variant: the sum of its pods' where they are known per pod, and the model's
+/// where the variant has all of the model's replicas. A share of the model's load cannot be guessed:
+/// it is unknown.
+fn variant_rates(own: &[&ReplicaMetrics], view: &View<'_>) -> Option<LoadRates> {
+    let per_pod = own
+        .iter()
+        .filter_map(|row| view.load.pods.get(&row.pod_name).copied())
+        .reduce(LoadRates::plus);
+    if own.len() == view.rows.len() {
+        // Where a field was kept from a look at the model as a whole, its pods lack it.
+        return match (per_pod, view.load.model) {
+            (Some(per_pod), Some(of_model)) => Some(per_pod.or(of_model)),
+            (one, None) | (None, one) => one,
+        };
+    }
+    // A variant without pods carries nothing, whoever carries the rest; but only when it is known
+    // that it has none.
+    let others = view.rows.iter().all(|replica| replica.variant_name.is_some());
+    let none = own.is_empty() && others && view.answer.sample.complete;
+    per_pod.or(none.then_some(LoadRates::ZERO))
+}

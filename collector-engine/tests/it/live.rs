@@ -1,0 +1,173 @@
+//! A backend that pushes what it learns.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use collector_core::{
+    CollectError, ErrorKind, MetricsCollector as _, ModelRef, Source, Urgency, VariantRef,
+};
+use collector_engine::CacheConfig;
+
+use crate::setup::{Setup, llama, pass, secs, setup_of, variant, variants};
+
+fn setup() -> Setup {
+    setup_of(collector_testkit::FakeBackend::pushing, |builder| builder)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pushed_is_read_at_once_and_nothing_is_asked_in_the_background() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker();
+    setup.read(&llama()).await;
+    // That the model is tracked now is told soon.
+    pass(Duration::from_millis(100)).await;
+    assert_eq!(setup.backend.tracked_models().len(), 1);
+    for pods in 1..100 {
+        let pods: Vec<String> = (0..pods).map(|pod| format!("llama-{pod}")).collect();
+        setup.backend.serve_pods(&llama(), &pods.iter().map(String::as_str).collect::<Vec<_>>());
+        setup.backend.push_tracked();
+        let reading = setup.read(&llama()).await;
+        assert_eq!(reading.value().replicas.len(), pods.len());
+        assert_eq!((reading.age(), reading.source()), (Duration::ZERO, Source::Cache));
+        pass(secs(1)).await;
+    }
+    assert_eq!(setup.backend.fetches(), 1);
+    assert_eq!(setup.collector.state().backends[0].pushes, 99);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_no_push_comes_for_a_ttl_a_read_asks() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker();
+    setup.read(&llama()).await;
+    pass(secs(31)).await;
+    assert_eq!(setup.read(&llama()).await.source(), Source::LastKnownGood);
+    pass(secs(1)).await;
+    assert!(setup.read(&llama()).await.age() < secs(2));
+    assert_eq!(setup.backend.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pushed_answer_of_a_model_that_nobody_tracks_is_dropped() {
+    let setup = setup_of(
+        collector_testkit::FakeBackend::pushing,
+        variants(vec![variant("fast", &llama(), "*")]),
+    );
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker();
+    pass(secs(1)).await;
+    setup.collector.stop_tracking(&VariantRef::new("fast", "prod"));
+    // The backend has not been told yet.
+    setup.backend.push_tracked();
+    assert_eq!(setup.collector.cache_size(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pushed_after_an_invalidation_and_looked_at_before_it_is_dropped() {
+    let setup = setup();
+    setup.collector.start_background_worker();
+    let model = llama();
+    let clock = Arc::clone(&setup.clock);
+    let looked_at = clock.now() + secs(10);
+    setup.backend.serve(&model, move |_| {
+        collector_core::ModelSample::new(
+            looked_at,
+            vec![collector_core::ReplicaMetrics::new("a", looked_at)],
+        )
+    });
+    setup.read(&model).await;
+    pass(secs(20)).await;
+    setup.collector.invalidate_cache(&model);
+    setup.backend.push_tracked();
+    assert_eq!(setup.collector.cache_size(), 0, "looked at ten seconds before the invalidation");
+    setup.backend.serve_pods(&model, &["a"]);
+    pass(Duration::from_millis(1)).await;
+    setup.backend.push_tracked();
+    assert_eq!(setup.collector.cache_size(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_half_that_panics_is_started_again_and_told_what_is_tracked() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker();
+    setup.read(&llama()).await;
+    pass(secs(1)).await;
+    setup.backend.panic_live();
+    pass(Duration::from_millis(100)).await;
+    assert!(!setup.backend.is_live());
+    pass(secs(1)).await;
+    assert_eq!((setup.backend.live_runs(), setup.backend.tracked_models().len()), (2, 1));
+    setup.backend.push_tracked();
+    assert_eq!(setup.read(&llama()).await.age(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_drops_the_live_half() {
+    let setup = setup();
+    setup.collector.start_background_worker();
+    pass(secs(1)).await;
+    assert!(setup.backend.is_live());
+    setup.collector.stop_background_worker().await;
+    assert!(!setup.backend.is_live());
+    setup.collector.start_background_worker();
+    pass(secs(1)).await;
+    assert!(setup.backend.is_live());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cycle_is_over_when_the_live_half_says_so() {
+    let setup = setup();
+    setup.collector.start_background_worker();
+    pass(secs(100)).await;
+    assert_eq!(setup.collector.state().cycles, 0);
+    setup.backend.end_cycle();
+    assert_eq!(setup.collector.state().cycles, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pushed_failure_keeps_the_value_and_says_why_once_it_is_too_old() {
+    let setup = setup_of(
+        collector_testkit::FakeBackend::pushing,
+        variants(vec![variant("fast", &llama(), "*")]),
+    );
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker();
+    setup.read(&llama()).await;
+    setup.backend.fail_model(&llama(), ErrorKind::Timeout);
+    for _ in 0..310 {
+        pass(secs(1)).await;
+        setup.backend.push_tracked();
+    }
+    let error = setup.collector.tracked().remove(0).replicas.unwrap_err();
+    let CollectError::Unavailable { cause: Some(cause), age, .. } = error else {
+        panic!("{error}")
+    };
+    assert_eq!((cause.kind(), age), (ErrorKind::Timeout, secs(310)));
+    assert!(setup.backend.asks().iter().all(|ask| ask.urgency == Urgency::Waiting));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_push_never_replaces_a_newer_one() {
+    let setup = setup();
+    setup.collector.start_background_worker();
+    let model: ModelRef = llama();
+    setup.backend.serve_pods(&model, &["a", "b"]);
+    setup.read(&model).await;
+    let as_of = setup.clock.now() - secs(1);
+    setup.backend.serve(&model, move |_| collector_core::ModelSample::new(as_of, vec![]));
+    setup.backend.push_tracked();
+    pass(Duration::from_millis(100)).await;
+    setup.backend.push_tracked();
+    assert_eq!(setup.read(&model).await.value().replicas.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_timings_of_asking_mean_nothing_to_what_is_not_asked() {
+    let hasty = CacheConfig { fetch_interval: secs(1), ..CacheConfig::default() };
+    setup_of(collector_testkit::FakeBackend::pushing, |builder| {
+        builder.config(hasty).timeout(secs(5))
+    });
+}
