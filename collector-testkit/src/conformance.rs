@@ -5,6 +5,7 @@
 
 mod backend;
 mod cache;
+mod live;
 
 pub use backend::{BreakableServer, Fleet, FleetModel, backend};
 pub use cache::cache;

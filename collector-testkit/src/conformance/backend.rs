@@ -13,7 +13,7 @@ use collector_core::{
     LoadRates, ModelRef, ModelSample, Operation, Permit, Permits, PodName, ReplicaMetrics,
 };
 
-use super::print;
+use super::{live, print};
 
 /// What exists behind the backend under test, told by the author of the test.
 #[async_trait]
@@ -83,6 +83,16 @@ pub async fn backend(backend: &dyn Backend, fleet: &dyn Fleet) {
     suite.runs("a_probe_of_a_healthy_server_passes");
     suite.a_probe_of_a_healthy_server_passes().await;
 
+    if backend.live().is_some() {
+        suite.runs("what_is_tracked_is_pushed_and_what_is_missing_too");
+        suite.what_is_tracked_is_pushed_and_what_is_missing_too().await;
+        suite.runs("a_live_half_that_was_dropped_can_be_started_again");
+        suite.what_is_tracked_is_pushed_and_what_is_missing_too().await;
+    } else {
+        let reason = "it only answers when it is asked";
+        suite.skips("what_is_tracked_is_pushed_and_what_is_missing_too", reason);
+        suite.skips("a_live_half_that_was_dropped_can_be_started_again", reason);
+    }
     if backend.live().is_none() {
         suite.runs("no_request_is_sent_without_a_permit");
         suite.no_request_is_sent_without_a_permit().await;
@@ -248,6 +258,16 @@ impl Suite<'_> {
             "the name {name:?} becomes a label and a key: use a-z, 0-9 and -"
         );
         assert_eq!(name, self.backend.name());
+    }
+
+    async fn what_is_tracked_is_pushed_and_what_is_missing_too(&self) {
+        let Some(live) = self.backend.live() else { return };
+        let mut models = self.known();
+        models.push(self.absent());
+        let pushed = live::pushed(live, &models).await;
+        for model in &models {
+            self.check_answer(model, &pushed[model]);
+        }
     }
 
     async fn each_model_asked_is_answered_once(&self) {

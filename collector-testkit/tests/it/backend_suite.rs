@@ -72,6 +72,39 @@ async fn the_fake_backend_conforms() {
     conformance::backend(&fleet.backend.clone().requests_per_fetch(3), &fleet).await;
 }
 
+/// Lets a fake push each second, and end its first cycle, as a live half does by itself; or only the
+/// one.
+async fn beside_pushes(backend: &FakeBackend, suite: impl Future<Output = ()>, cycles: bool) {
+    let pushes = async {
+        loop {
+            backend.push_tracked();
+            if cycles {
+                backend.end_cycle();
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        () = pushes => {}
+        () = suite => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_pushes_conforms() {
+    let fleet = FakeFleet::new(Supports::ALL);
+    let backend = fleet.backend.clone().pushing();
+    beside_pushes(&backend, conformance::backend(&backend, &fleet), true).await;
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "0 cycles have ended")]
+async fn a_live_half_whose_cycles_never_end_does_not_conform() {
+    let fleet = FakeFleet::new(Supports::ALL);
+    let backend = fleet.backend.clone().pushing();
+    beside_pushes(&backend, conformance::backend(&backend, &fleet), false).await;
+}
+
 #[tokio::test]
 async fn a_backend_of_replicas_alone_conforms() {
     let fleet = FakeFleet::new(Supports::REPLICAS_ONLY);
