@@ -1,0 +1,1 @@
+//! What the pages of each kind of model server mean.

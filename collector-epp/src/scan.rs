@@ -1,0 +1,1 @@
+//! Reads wanted samples out of a Prometheus exposition page.
