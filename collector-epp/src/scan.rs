@@ -1,1 +1,0 @@
-//! Reads wanted samples out of a Prometheus exposition page.

@@ -1,0 +1,118 @@
+//! What is said of a page besides its samples.
+
+use std::error::Error;
+use std::fmt;
+
+use super::NameId;
+
+/// Malformed lines that a [`Summary`] shows; all are counted.
+pub const MALFORMED_KEPT: usize = 16;
+
+/// What a page was like.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Summary {
+    /// Samples handed out.
+    pub samples: u64,
+    /// Lines of wanted names that were refused.
+    pub malformed_count: u64,
+    /// The first [`MALFORMED_KEPT`] of them.
+    pub malformed: Vec<Malformed>,
+    /// The page did not end with a newline. [`Ended::Complete`](super::Ended::Complete) reads such a
+    /// line, [`Ended::CutShort`](super::Ended::CutShort) drops it.
+    pub last_line_unterminated: bool,
+    /// OpenMetrics' `# EOF` was seen. A page of that format without it is incomplete.
+    pub eof_marker: bool,
+    /// Bytes fed, including those after `# EOF`.
+    pub bytes: u64,
+    /// Lines up to the end or to `# EOF`, of any kind, the unterminated one included.
+    pub lines: u64,
+}
+
+/// A line of a wanted name that cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Malformed {
+    /// Counted from 1.
+    pub line: u64,
+    /// The name that it begins with.
+    pub name: NameId,
+    /// What is wrong with it.
+    pub reason: Reason,
+}
+
+/// Why a line is malformed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It has more bytes than [`Limits::max_line_bytes`](super::Limits::max_line_bytes).
+    LineTooLong,
+    /// A label name is missing or has other characters than letters, digits and `_`.
+    LabelName,
+    /// No `=` after a label name.
+    LabelEquals,
+    /// A label value does not begin with a quote.
+    LabelValue,
+    /// Neither a comma nor `}` after a label.
+    LabelSeparator,
+    /// A quoted string, or the label set itself, has no end.
+    LabelsUnclosed,
+    /// More labels than fit (128).
+    TooManyLabels,
+    /// The same label name twice.
+    LabelTwice,
+    /// A second metric name, in quotes.
+    NameTwice,
+    /// The labels are not UTF-8.
+    NotUtf8,
+    /// The line ends before its value.
+    NoValue,
+    /// The value is no decimal number, `NaN` or infinity.
+    Value,
+    /// The value is finite and beyond the greatest double.
+    ValueTooLarge,
+    /// What follows the value is no timestamp.
+    Timestamp,
+    /// The exemplar is malformed.
+    Exemplar,
+    /// Something follows where the line should end.
+    TrailingCharacters,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LineTooLong => "the line is too long",
+            Self::LabelName => "a label name is missing or has characters that no name has",
+            Self::LabelEquals => "no = after a label name",
+            Self::LabelValue => "a label value is not in quotes",
+            Self::LabelSeparator => "neither a comma nor } after a label",
+            Self::LabelsUnclosed => "the labels have no end",
+            Self::TooManyLabels => "more than 128 labels",
+            Self::LabelTwice => "a label name stands twice",
+            Self::NameTwice => "a second metric name among the labels",
+            Self::NotUtf8 => "the labels are not UTF-8",
+            Self::NoValue => "no value",
+            Self::Value => "the value is no number",
+            Self::ValueTooLarge => "the value is too large for a double",
+            Self::Timestamp => "the timestamp is no number in range",
+            Self::Exemplar => "the exemplar is malformed",
+            Self::TrailingCharacters => "something follows the end of the sample",
+        })
+    }
+}
+
+/// The page has more bytes than [`Limits::max_page_bytes`](super::Limits::max_page_bytes).
+///
+/// What was handed out of it is a part only: drop it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageTooLarge {
+    /// The limit, in bytes.
+    pub max_page_bytes: u64,
+}
+
+impl fmt::Display for PageTooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the page is larger than {} bytes", self.max_page_bytes)
+    }
+}
+
+impl Error for PageTooLarge {}

@@ -1,0 +1,58 @@
+//! Which names are wanted.
+
+use std::collections::HashMap;
+
+/// Sample names wanted, compiled for look-up; scanners share one.
+///
+/// A name is that of a sample, not of a family: `x_sum` and `x_count` are two.
+#[derive(Debug)]
+pub struct Wanted {
+    names: Box<[Box<str>]>,
+    ids: HashMap<Box<str>, NameId>,
+}
+
+/// Which of the [`Wanted`] names: its place in the list that they were made of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NameId(usize);
+
+impl NameId {
+    /// The place in the list that [`Wanted::new`] was given, from 0.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+impl Wanted {
+    /// Compiles names. The first of equal ones lends all of them its id.
+    pub fn new(names: impl IntoIterator<Item = impl Into<Box<str>>>) -> Self {
+        let names: Box<[Box<str>]> = names.into_iter().map(Into::into).collect();
+        let mut ids = HashMap::new();
+        for (index, name) in names.iter().enumerate() {
+            ids.entry(name.clone()).or_insert(NameId(index));
+        }
+        Self { names, ids }
+    }
+
+    /// The name of an id.
+    ///
+    /// # Panics
+    /// When the id is another, longer list's.
+    pub fn name(&self, id: NameId) -> &str {
+        &self.names[id.0]
+    }
+
+    /// The id of a whole name; `None` when it is not wanted.
+    pub fn id_of(&self, name: &str) -> Option<NameId> {
+        self.ids.get(name).copied()
+    }
+
+    /// How many names [`Wanted::new`] was given: each [`NameId::index`] is below it.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether nothing is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+}
