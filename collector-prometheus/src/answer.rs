@@ -142,7 +142,7 @@ pub(crate) fn decode(
         if overflow {
             Unreadable::TooManyRows
         } else {
-            Unreadable::Json(crate::failure::quote(&error.to_string()))
+            Unreadable::Json(collector_transport::quote(&error.to_string()))
         }
     })?;
     document.check(expect)
@@ -175,8 +175,8 @@ impl Document {
             Some("success") => {}
             Some("error") => {
                 return Err(Unreadable::Refused {
-                    kind: crate::failure::quote(&self.error_type.0.unwrap_or_default()),
-                    text: crate::failure::quote(&self.error.0.unwrap_or_default()),
+                    kind: collector_transport::quote(&self.error_type.0.unwrap_or_default()),
+                    text: collector_transport::quote(&self.error.0.unwrap_or_default()),
                 });
             }
             _ => return Err(Unreadable::Lacks("status")),
@@ -186,14 +186,16 @@ impl Document {
         }
         match (self.result_type.as_deref(), expect) {
             (Some("vector"), _) | (Some("scalar"), Expect::Number) => {}
-            (Some(other), _) => return Err(Unreadable::NoVector(crate::failure::quote(other))),
+            (Some(other), _) => {
+                return Err(Unreadable::NoVector(collector_transport::quote(other)));
+            }
             (None, _) => return Err(Unreadable::Lacks("resultType")),
         }
         if !self.result {
             return Err(Unreadable::Lacks("result"));
         }
         let incomplete = match self.warning {
-            FirstText(Some(warning)) => Some(crate::failure::quote(&warning)),
+            FirstText(Some(warning)) => Some(collector_transport::quote(&warning)),
             FirstText(None) => {
                 self.partial.then(|| "the server calls its answer partial".to_owned())
             }

@@ -10,12 +10,13 @@ use collector_core::{
     Answer, Ask, Backend, BackendError, Clock, ErrorKind, KnownModel, LiveSource, ModelRef,
     Operation, PodName, Probe, Supports, Unlimited, Urgency,
 };
+use collector_transport::ConfigError;
 use tokio::time::Instant;
 
 use crate::answer::Expect;
 use crate::assemble::{Assembly, Finished};
 use crate::client::{Budget, Client, Query};
-use crate::config::{ConfigError, PrometheusConfig};
+use crate::config::PrometheusConfig;
 use crate::failure::Failure;
 use crate::learn::{Learner, Learnt};
 use crate::look::Look;
@@ -271,7 +272,7 @@ impl PrometheusBackend {
                     ErrorKind::Configuration,
                     format!(
                         "the namespace {:?} is not among prometheus.namespaces",
-                        crate::failure::quote(model.namespace.as_str())
+                        collector_transport::quote(model.namespace.as_str())
                     ),
                 )
                 .with_remedy("add it there, or leave the key out to read all");

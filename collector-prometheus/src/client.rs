@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use collector_core::{Clock, ErrorKind, Permit, Permits, Tick};
+use collector_transport::{ConfigError, Tls, TlsSettings, Token, Wording, find};
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue,
 };
@@ -15,17 +16,15 @@ use reqwest::{Method, Response, StatusCode, Url};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use crate::SECTION;
 use crate::answer::{self, Expect, Notice, Row, Unreadable};
-use crate::auth::Token;
-use crate::config::{ConfigError, PrometheusConfig};
-use crate::explain::{Context, no_connection_in_time};
+use crate::config::PrometheusConfig;
 use crate::failure::{Failure, Split, Stage};
 use crate::plan::QueryKind;
 use crate::promql::EvalTime;
 use crate::reply::{Caller, redirect, refused, unauthorized, unread_encoding};
 use crate::resolver::Resolver;
 use crate::selfmetrics;
-use crate::tls::Tls;
 
 /// Redirects that are followed within the server's own origin: with the first, ten requests.
 const REDIRECTS_MAX: usize = 9;
@@ -48,7 +47,7 @@ pub(crate) struct Client {
     token: Token,
     tenant: Option<HeaderValue>,
     tls: Option<Tls>,
-    context: Context,
+    wording: Wording,
     timeout: Duration,
     max_response_bytes: usize,
     /// The server refuses POST.
@@ -114,13 +113,14 @@ enum Outcome<'a> {
 impl Client {
     pub(crate) fn new(config: &PrometheusConfig) -> Result<Self, ConfigError> {
         let url = config.base_url()?;
-        let token = Token::from_config(config)?;
+        let token =
+            Token::new(SECTION, config.bearer_token.as_ref(), config.token_path.as_deref())?;
         let tenant =
             config.tenant.as_deref().map(HeaderValue::from_str).transpose().map_err(|error| {
-                ConfigError::new("tenant", "it cannot be an HTTP header").with_source(error)
+                SECTION.error("tenant", "it cannot be an HTTP header").with_source(error)
             })?;
         let encrypted = url.scheme() == "https";
-        if !encrypted && !matches!(token, Token::None) {
+        if !encrypted && token.is_some() {
             tracing::warn!(
                 url = url.as_str(),
                 "The bearer token travels unencrypted (prometheus.allow_http)"
@@ -137,16 +137,16 @@ impl Client {
             .connect_timeout(config.timeout.mul_f64(0.9))
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX);
         // Without https nothing is loaded: the system's authorities take time and memory.
-        let tls = encrypted.then(|| Tls::from_config(config)).transpose()?;
+        let tls = encrypted.then(|| Tls::new(&tls_settings(config))).transpose()?;
         http = match &tls {
             Some(tls) => http.tls_backend_preconfigured(tls.config.clone()),
             None => http.tls_backend_preconfigured(no_tls()?),
         };
         let http = http.build().map_err(|error| {
-            ConfigError::new("url", "the HTTP client cannot be built").with_source(error)
+            SECTION.error("url", "the HTTP client cannot be built").with_source(error)
         })?;
         let query_url = url.join("api/v1/query").map_err(|error| {
-            ConfigError::new("url", format!("it cannot be a base: {error}")).with_source(error)
+            SECTION.error("url", format!("it cannot be a base: {error}")).with_source(error)
         })?;
         Ok(Self {
             http,
@@ -155,7 +155,11 @@ impl Client {
             token,
             tenant,
             tls,
-            context: Context {
+            wording: Wording {
+                section: SECTION,
+                server: "a PromQL server",
+                address: "prometheus.url",
+                unencrypted: " (with prometheus.allow_http)",
                 host: url.host_str().unwrap_or_default().to_owned(),
                 server_name: config.server_name.clone(),
                 has_ca: config.ca_cert_path.is_some(),
@@ -182,7 +186,7 @@ impl Client {
     /// What is sent as a credential, for messages.
     pub(crate) fn credential(&self) -> String {
         let mut text = self.token.describe();
-        if self.context.has_client_cert {
+        if self.wording.has_client_cert {
             text.push_str(", with the certificate of prometheus.client_cert_path");
         }
         text
@@ -319,7 +323,7 @@ impl Client {
         stage: &mut Stage,
     ) -> Result<Outcome<'_>, Failure> {
         if left.is_zero() {
-            return Err(no_connection_in_time().at(Stage::Unsent));
+            return Err(Failure::of(self.wording.no_connection_in_time()).at(Stage::Unsent));
         }
         let get = self.use_get.load(Ordering::Relaxed);
         let parameters = parameters(query, left);
@@ -376,8 +380,23 @@ impl Client {
     }
 
     fn explain(&self, error: reqwest::Error) -> Failure {
+        // The URL may hold the query, and the message names the server in any case.
+        let error = error.without_url();
+        let connecting = error.is_connect();
         let demanded = self.tls.as_ref().is_some_and(Tls::take_client_cert_demanded);
-        self.context.explain(error, demanded)
+        let failure = if error.is_timeout() {
+            Failure::of(self.wording.no_connection_in_time())
+        } else if error.is_decode() && find::<hyper::Error>(&error).is_none() {
+            let cause = collector_transport::root_cause(&error);
+            Failure::new(
+                ErrorKind::BadAnswer,
+                format!("its compressed body cannot be read: {cause}"),
+            )
+        } else {
+            Failure::of(self.wording.explain(&error, connecting, demanded))
+        };
+        let stage = if connecting { Stage::Connecting } else { Stage::Answering };
+        failure.at(stage).with_source(error)
     }
 
     /// The decoded body, at most `max_response_bytes` of it.
@@ -442,6 +461,18 @@ fn parameters(query: Query<'_>, left: Duration) -> String {
     parameters.finish()
 }
 
+fn tls_settings(config: &PrometheusConfig) -> TlsSettings {
+    TlsSettings {
+        section: SECTION,
+        server: config.url.clone(),
+        ca_cert_path: config.ca_cert_path.clone(),
+        client_cert_path: config.client_cert_path.clone(),
+        client_key_path: config.client_key_path.clone(),
+        server_name: config.server_name.clone(),
+        tls_insecure_skip_verify: config.tls_insecure_skip_verify,
+    }
+}
+
 fn seconds(duration: Duration) -> String {
     format!("{:.1}s", duration.as_secs_f64())
 }
@@ -452,7 +483,7 @@ fn no_tls() -> Result<rustls::ClientConfig, ConfigError> {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     Ok(rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| ConfigError::new("url", "TLS cannot be set up").with_source(error))?
+        .map_err(|error| SECTION.error("url", "TLS cannot be set up").with_source(error))?
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth())
 }

@@ -1,14 +1,16 @@
 //! What a user sets about the server: the keys under `[prometheus]`.
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use collector_transport::{ConfigError, check_token};
 use reqwest::header::HeaderValue;
 use rustls::pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
+
+use crate::SECTION;
 
 /// How to reach a PromQL server and how it scrapes.
 ///
@@ -85,32 +87,6 @@ impl Default for PrometheusConfig {
     }
 }
 
-/// A setting that cannot work. Its message names the key, and the file where there is one.
-#[derive(Debug, thiserror::Error)]
-#[error("prometheus.{key}: {problem}")]
-pub struct ConfigError {
-    key: &'static str,
-    problem: String,
-    #[source]
-    source: Option<Box<dyn Error + Send + Sync>>,
-}
-
-impl ConfigError {
-    pub(crate) fn new(key: &'static str, problem: impl Into<String>) -> Self {
-        Self { key, problem: problem.into(), source: None }
-    }
-
-    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
-        self
-    }
-
-    /// The key under `[prometheus]`.
-    pub fn key(&self) -> &'static str {
-        self.key
-    }
-}
-
 impl PrometheusConfig {
     /// The time over which peaks and rates are taken.
     pub fn effective_window(&self) -> Duration {
@@ -127,7 +103,7 @@ impl PrometheusConfig {
         if let Err(error) = self.base_url() {
             errors.push(error);
         }
-        let mut refuse = |key, problem: String| errors.push(ConfigError::new(key, problem));
+        let mut refuse = |key, problem: String| errors.push(SECTION.error(key, problem));
         for (key, value, example) in
             [("timeout", self.timeout, "5s"), ("scrape_interval", self.scrape_interval, "15s")]
         {
@@ -198,7 +174,7 @@ impl PrometheusConfig {
 
     /// The server's URL with a path that ends in `/`.
     pub(crate) fn base_url(&self) -> Result<Url, ConfigError> {
-        let refuse = |problem: String| Err(ConfigError::new("url", problem));
+        let refuse = |problem: String| Err(SECTION.error("url", problem));
         let text = self.url.trim();
         if text.is_empty() {
             return refuse(
@@ -257,17 +233,6 @@ impl PrometheusConfig {
             url.set_path(&path);
         }
         Ok(url)
-    }
-}
-
-/// What a bearer token must be to travel in a header.
-pub(crate) fn check_token(token: &str) -> Result<(), &'static str> {
-    if token.is_empty() {
-        Err("is empty")
-    } else if token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Ok(())
-    } else {
-        Err("holds blanks, line breaks or other characters that no bearer token has")
     }
 }
 

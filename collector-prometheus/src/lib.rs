@@ -7,13 +7,10 @@
 
 mod answer;
 mod assemble;
-mod auth;
 mod backend;
 mod client;
 mod config;
-mod explain;
 mod failure;
-mod files;
 mod learn;
 mod look;
 mod memory;
@@ -27,10 +24,14 @@ mod rows;
 mod selfmetrics;
 mod server_clock;
 mod shard;
-mod tls;
 
 pub use backend::PrometheusBackend;
-pub use config::{ConfigError, PrometheusConfig};
+pub use collector_transport::ConfigError;
+pub use config::PrometheusConfig;
 
 /// The backend's name in readings, errors, logs and metrics.
 const NAME: &str = "prometheus";
+
+/// The section of its keys.
+const SECTION: collector_transport::Section =
+    collector_transport::Section { name: NAME, variables: Some("PROMETHEUS") };

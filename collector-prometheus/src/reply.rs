@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use collector_core::ErrorKind;
+use collector_transport::{Token, quote};
 use reqwest::header::{CONTENT_ENCODING, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 
 use crate::answer;
-use crate::auth::Token;
-use crate::failure::{Failure, Split, quote};
+use crate::failure::{Failure, Split};
 
 /// Bytes of an error's body that are read.
 const ERROR_BYTES_MAX: usize = 64 << 10;

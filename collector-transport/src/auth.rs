@@ -1,25 +1,37 @@
 //! The bearer token: from the configuration, or from a file that rotates.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use reqwest::header::HeaderValue;
+use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::config::{ConfigError, PrometheusConfig, check_token};
+use crate::error::{ConfigError, Section};
 use crate::files::{NamedFile, Stamp};
 
 /// Where the `Authorization` header comes from.
-pub(crate) enum Token {
+pub struct Token {
+    section: Section,
+    from: From,
+}
+
+enum From {
     /// None is sent.
-    None,
-    /// `prometheus.bearer_token`.
+    Nowhere,
+    /// `bearer_token`.
     Value(SecretString),
-    /// `prometheus.token_path`.
+    /// `token_path`.
     File(TokenFile),
 }
 
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Token").field(&self.describe()).finish()
+    }
+}
+
 /// A token that is read again when its file changes.
-pub(crate) struct TokenFile {
+struct TokenFile {
     file: NamedFile,
     current: Mutex<Current>,
 }
@@ -32,30 +44,42 @@ struct Current {
 }
 
 impl Token {
-    /// Reads the token for the first time.
-    pub(crate) fn from_config(config: &PrometheusConfig) -> Result<Self, ConfigError> {
-        if let Some(token) = &config.bearer_token {
-            return Ok(Self::Value(token.clone()));
-        }
-        let Some(path) = &config.token_path else {
-            return Ok(Self::None);
+    /// The token of a section's keys `bearer_token` and `token_path`, of which the first beats the
+    /// second. Reads the file for the first time.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no token.
+    pub fn new(
+        section: Section,
+        bearer_token: Option<&SecretString>,
+        token_path: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        let from = match (bearer_token, token_path) {
+            (Some(token), _) => From::Value(token.clone()),
+            (None, Some(path)) => {
+                let file = NamedFile::new(section, "token_path", path);
+                // The stamp is taken first: a file that changes in between is then read once more.
+                let stamp = file.stamp();
+                let token = read(&file)?;
+                let current = Mutex::new(Current { token, stamp, failing: false });
+                From::File(TokenFile { file, current })
+            }
+            (None, None) => From::Nowhere,
         };
-        let file = NamedFile::new("token_path", path);
-        // The stamp is taken first: a file that changes in between is then read once more.
-        let stamp = file.stamp();
-        let token = read(&file)?;
-        Ok(Self::File(TokenFile {
-            file,
-            current: Mutex::new(Current { token, stamp, failing: false }),
-        }))
+        Ok(Self { section, from })
+    }
+
+    /// Whether there is a token to send.
+    pub fn is_some(&self) -> bool {
+        !matches!(self.from, From::Nowhere)
     }
 
     /// The header to send; never shown by `Debug`.
-    pub(crate) fn header(&self) -> Option<HeaderValue> {
-        let token = match self {
-            Self::None => return None,
-            Self::Value(token) => token.clone(),
-            Self::File(file) => file.token(),
+    pub fn header(&self) -> Option<HeaderValue> {
+        let token = match &self.from {
+            From::Nowhere => return None,
+            From::Value(token) => token.clone(),
+            From::File(file) => file.token(),
         };
         // A token that is no header value was refused when it was read.
         let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok()?;
@@ -65,31 +89,34 @@ impl Token {
 
     /// The server refused the token: reads its file again, whatever its stamp says. True when there
     /// is another token to try.
-    pub(crate) fn changed_after_refusal(&self) -> bool {
-        match self {
-            Self::File(file) => file.reread(),
-            Self::None | Self::Value(_) => false,
+    pub fn changed_after_refusal(&self) -> bool {
+        match &self.from {
+            From::File(file) => file.reread(),
+            From::Nowhere | From::Value(_) => false,
         }
     }
 
     /// A text of the server's without the token in it.
-    pub(crate) fn redact(&self, text: &str) -> String {
-        let token = match self {
-            Self::None => return text.to_owned(),
-            Self::Value(token) => token.clone(),
-            Self::File(file) => file.lock().token.clone(),
+    pub fn redact(&self, text: &str) -> String {
+        let token = match &self.from {
+            From::Nowhere => return text.to_owned(),
+            From::Value(token) => token.clone(),
+            From::File(file) => file.lock().token.clone(),
         };
         text.replace(token.expose_secret(), "[token]")
     }
 
     /// What was sent, for messages.
-    pub(crate) fn describe(&self) -> String {
-        match self {
-            Self::None => "no bearer token was sent".to_owned(),
-            Self::Value(_) => "the bearer token of prometheus.bearer_token was sent".to_owned(),
-            Self::File(file) => format!(
-                "the bearer token of {} (prometheus.token_path) was sent",
-                file.file.path.display()
+    pub fn describe(&self) -> String {
+        match &self.from {
+            From::Nowhere => "no bearer token was sent".to_owned(),
+            From::Value(_) => {
+                format!("the bearer token of {} was sent", self.section.key("bearer_token"))
+            }
+            From::File(file) => format!(
+                "the bearer token of {} ({}) was sent",
+                file.file.path.display(),
+                self.section.key("token_path")
             ),
         }
     }
@@ -143,17 +170,29 @@ fn read(file: &NamedFile) -> Result<SecretString, ConfigError> {
     Ok(text.into())
 }
 
+/// What a bearer token must be to travel in a header.
+///
+/// # Errors
+/// What is wrong with it, to follow the word "token".
+pub fn check_token(token: &str) -> Result<(), &'static str> {
+    if token.is_empty() {
+        Err("is empty")
+    } else if token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err("holds blanks, line breaks or other characters that no bearer token has")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
-    use std::path::Path;
+
+    const SECTION: Section = Section { name: "prometheus", variables: Some("PROMETHEUS") };
 
     fn from_file(path: &Path) -> Result<Token, ConfigError> {
-        Token::from_config(&PrometheusConfig {
-            token_path: Some(path.to_owned()),
-            ..PrometheusConfig::default()
-        })
+        Token::new(SECTION, None, Some(path))
     }
 
     #[track_caller]
@@ -227,12 +266,8 @@ mod tests {
 
     #[test]
     fn the_configured_value_beats_the_file() {
-        let token = Token::from_config(&PrometheusConfig {
-            bearer_token: Some("value".into()),
-            token_path: Some("/does/not/exist".into()),
-            ..PrometheusConfig::default()
-        })
-        .unwrap();
+        let (value, path) = (SecretString::from("value"), Path::new("/does/not/exist"));
+        let token = Token::new(SECTION, Some(&value), Some(path)).unwrap();
         check(&token, "value");
         assert!(token.describe().contains("prometheus.bearer_token"));
     }

@@ -5,41 +5,44 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::config::ConfigError;
+use crate::error::{ConfigError, Section};
 
 /// Bytes of a file that are read at most. A bundle of all public authorities is a quarter of it.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// A file named by a key of the configuration.
 #[derive(Clone, Debug)]
-pub(crate) struct NamedFile {
-    /// The key under `[prometheus]`.
-    pub(crate) key: &'static str,
+pub struct NamedFile {
+    /// The section of the key.
+    pub section: Section,
+    /// The key that names the file.
+    pub key: &'static str,
     /// Where the file is.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
 }
 
 /// What changes when a file does. Kubernetes replaces a mounted secret by a symbolic link to
 /// another file, which shows in the number as well as in the time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Stamp {
+pub struct Stamp {
     modified: Option<SystemTime>,
     length: u64,
     number: u64,
 }
 
 impl NamedFile {
-    pub(crate) fn new(key: &'static str, path: &Path) -> Self {
-        Self { key, path: path.to_owned() }
+    /// The file at `path`, which `key` names.
+    pub fn new(section: Section, key: &'static str, path: &Path) -> Self {
+        Self { section, key, path: path.to_owned() }
     }
 
     /// An error about this file.
-    pub(crate) fn problem(&self, problem: &str) -> ConfigError {
-        ConfigError::new(self.key, format!("{} {problem}", self.path.display()))
+    pub fn problem(&self, problem: &str) -> ConfigError {
+        self.section.error(self.key, format!("{} {problem}", self.path.display()))
     }
 
     /// The file's stamp, or `None` while it cannot be seen, as in the middle of a rotation.
-    pub(crate) fn stamp(&self) -> Option<Stamp> {
+    pub fn stamp(&self) -> Option<Stamp> {
         let metadata = fs::metadata(&self.path).ok()?;
         Some(Stamp {
             modified: metadata.modified().ok(),
@@ -48,8 +51,11 @@ impl NamedFile {
         })
     }
 
-    /// Reads the whole file.
-    pub(crate) fn read(&self) -> Result<Vec<u8>, ConfigError> {
+    /// Reads the whole file, at most 1 MiB of it.
+    ///
+    /// # Errors
+    /// When it is no file, cannot be read or is larger.
+    pub fn read(&self) -> Result<Vec<u8>, ConfigError> {
         let cannot = |error: std::io::Error| {
             self.problem(&format!("cannot be read: {error}; check the path and its permissions"))
                 .with_source(error)

@@ -2,6 +2,7 @@
 //! certificate is shown to a server that demands one. Files are read again when they change.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,19 +14,47 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::config::{ConfigError, PrometheusConfig};
+use crate::error::{ConfigError, Section};
 use crate::files::{NamedFile, Stamp};
 
+/// What a user sets about TLS; the fields are the keys of a section.
+#[derive(Clone, Debug)]
+pub struct TlsSettings {
+    /// The section of the keys.
+    pub section: Section,
+    /// Whom the connection is with, for log lines: a URL without credentials, a kind of server.
+    pub server: String,
+    /// Certificates (PEM) of the authorities that are believed; `None`: the operating system's.
+    pub ca_cert_path: Option<PathBuf>,
+    /// The client's certificate chain (PEM). Without `client_key_path` it is not used.
+    pub client_cert_path: Option<PathBuf>,
+    /// The private key (PEM) of that certificate.
+    pub client_key_path: Option<PathBuf>,
+    /// The name that the server's certificate must hold; `None`: the host that is asked.
+    pub server_name: Option<String>,
+    /// Believes any certificate.
+    pub tls_insecure_skip_verify: bool,
+}
+
 /// The client's side of TLS, and what was seen of it.
-pub(crate) struct Tls {
-    /// For the HTTP client.
-    pub(crate) config: ClientConfig,
+pub struct Tls {
+    /// For the client of the backend.
+    pub config: ClientConfig,
     identity: Arc<Identity>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").finish_non_exhaustive()
+    }
 }
 
 impl Tls {
     /// Reads the files for the first time.
-    pub(crate) fn from_config(config: &PrometheusConfig) -> Result<Self, ConfigError> {
+    ///
+    /// # Errors
+    /// A file that cannot be read or used, a name that is none, no authorities to believe.
+    pub fn new(config: &TlsSettings) -> Result<Self, ConfigError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let server_name = config
             .server_name
@@ -33,7 +62,9 @@ impl Tls {
             .map(|name| ServerName::try_from(name.clone()))
             .transpose()
             .map_err(|error| {
-                ConfigError::new("server_name", "it is neither a DNS name nor an IP address")
+                config
+                    .section
+                    .error("server_name", "it is neither a DNS name nor an IP address")
                     .with_source(error)
             })?;
         let verifier = Verifier {
@@ -45,7 +76,10 @@ impl Tls {
         let mut tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| {
-                ConfigError::new("url", format!("TLS cannot be set up: {error}")).with_source(error)
+                config
+                    .section
+                    .error("ca_cert_path", format!("TLS cannot be set up: {error}"))
+                    .with_source(error)
             })?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
@@ -57,7 +91,7 @@ impl Tls {
     }
 
     /// Whether a server has asked for a client certificate since this was last asked.
-    pub(crate) fn take_client_cert_demanded(&self) -> bool {
+    pub fn take_client_cert_demanded(&self) -> bool {
         self.identity.demanded.swap(false, Ordering::Relaxed)
     }
 }
@@ -119,31 +153,34 @@ enum Trust {
 
 impl Trust {
     fn from_config(
-        config: &PrometheusConfig,
+        config: &TlsSettings,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, ConfigError> {
         if config.tls_insecure_skip_verify {
             tracing::warn!(
-                url = config.url,
-                "TLS certificates are NOT verified (prometheus.tls_insecure_skip_verify): whoever \
-                 sits between can read the token and make up metrics"
+                url = config.server,
+                "TLS certificates are NOT verified ({}): whoever sits between can read the token \
+                 and make up metrics",
+                config.section.key("tls_insecure_skip_verify")
             );
             return Ok(Self::Anyone);
         }
         if let Some(path) = &config.ca_cert_path {
-            let file = NamedFile::new("ca_cert_path", path);
+            let file = NamedFile::new(config.section, "ca_cert_path", path);
             return Ok(Self::File(Reloaded::new(vec![file], provider, authorities)?));
         }
         rustls_platform_verifier::Verifier::new(Arc::clone(provider))
             .map(|system| Self::System(Arc::new(system)))
             .map_err(|error| {
-                ConfigError::new(
-                    "ca_cert_path",
-                    format!(
-                        "not set, and this system has no certificates of authorities that could be \
-                         used ({error}); set it (PROMETHEUS_CA_CERT_PATH)"
-                    ),
-                )
+                let variable = match config.section.variable("ca_cert_path") {
+                    Some(variable) => format!(" ({variable})"),
+                    None => String::new(),
+                };
+                let problem = format!(
+                    "not set, and this system has no certificates of authorities that could be used \
+                     ({error}); set it{variable}"
+                );
+                config.section.error("ca_cert_path", problem)
                 .with_source(error)
             })
     }
@@ -249,18 +286,18 @@ impl fmt::Debug for Identity {
 
 impl Identity {
     fn from_config(
-        config: &PrometheusConfig,
+        config: &TlsSettings,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, ConfigError> {
         let pair = match (&config.client_cert_path, &config.client_key_path) {
             (Some(cert), Some(key)) => {
                 let files = vec![
-                    NamedFile::new("client_cert_path", cert),
-                    NamedFile::new("client_key_path", key),
+                    NamedFile::new(config.section, "client_cert_path", cert),
+                    NamedFile::new(config.section, "client_key_path", key),
                 ];
                 Some(Reloaded::new(files, provider, certified_key)?)
             }
-            // One without the other was refused by `PrometheusConfig::validate`.
+            // One without the other was refused when the settings were checked.
             _ => None,
         };
         Ok(Self { pair, demanded: AtomicBool::new(false) })
@@ -286,8 +323,9 @@ fn certified_key(
             Ok(Arc::new(pair))
         }
         Err(rustls::Error::InconsistentKeys(_)) => Err(key_file.problem(&format!(
-            "is not the key of the certificate in {} (prometheus.client_cert_path)",
-            cert_file.path.display()
+            "is not the key of the certificate in {} ({})",
+            cert_file.path.display(),
+            cert_file.section.key(cert_file.key)
         ))),
         Err(error) => Err(cert_file
             .problem(&format!("holds a certificate that cannot be used: {error}"))
@@ -310,7 +348,6 @@ impl ResolvesClientCert for Identity {
 mod tests {
     use super::*;
     use std::fs;
-    use std::path::PathBuf;
 
     struct Folder(tempfile::TempDir);
 
@@ -322,14 +359,26 @@ mod tests {
         }
     }
 
+    fn settings() -> TlsSettings {
+        TlsSettings {
+            section: Section { name: "prometheus", variables: Some("PROMETHEUS") },
+            server: "https://h".into(),
+            ca_cert_path: None,
+            client_cert_path: None,
+            client_key_path: None,
+            server_name: None,
+            tls_insecure_skip_verify: false,
+        }
+    }
+
     fn pair() -> (String, String) {
         let pair = rcgen::generate_simple_self_signed(["h".to_owned()]).unwrap();
         (pair.cert.pem(), pair.signing_key.serialize_pem())
     }
 
     #[track_caller]
-    fn refused(config: &PrometheusConfig, parts: &[&str]) {
-        let text = Tls::from_config(config).err().unwrap().to_string();
+    fn refused(config: &TlsSettings, parts: &[&str]) {
+        let text = Tls::new(config).err().unwrap().to_string();
         for part in parts {
             assert!(text.contains(part), "{text:?} lacks {part:?}");
         }
@@ -345,16 +394,16 @@ mod tests {
         let other = folder.write("other.pem", &other_key);
         let garbage = folder.write("garbage.pem", "hunter2");
         let broken = folder.write("broken.pem", "-----BEGIN CERTIFICATE-----\n!!\n");
-        let base = PrometheusConfig::default();
+        let base = settings();
         let with_ca =
-            |path: &PathBuf| PrometheusConfig { ca_cert_path: Some(path.clone()), ..base.clone() };
+            |path: &PathBuf| TlsSettings { ca_cert_path: Some(path.clone()), ..base.clone() };
         refused(
             &with_ca(&PathBuf::from("/does/not/exist")),
             &["prometheus.ca_cert_path", "/does/not/exist", "cannot be read"],
         );
         refused(&with_ca(&garbage), &["garbage.pem", "no PEM certificate"]);
         refused(&with_ca(&broken), &["broken.pem"]);
-        let with_pair = |cert: &PathBuf, key: &PathBuf| PrometheusConfig {
+        let with_pair = |cert: &PathBuf, key: &PathBuf| TlsSettings {
             client_cert_path: Some(cert.clone()),
             client_key_path: Some(key.clone()),
             ..with_ca(cert)
@@ -365,20 +414,20 @@ mod tests {
         );
         refused(&with_pair(&cert, &garbage), &["prometheus.client_key_path", "no PEM private key"]);
         let key = folder.write("key.pem", &key);
-        assert!(Tls::from_config(&with_pair(&cert, &key)).is_ok());
+        assert!(Tls::new(&with_pair(&cert, &key)).is_ok());
     }
 
     #[test]
     fn a_replaced_client_certificate_is_shown_to_the_next_server() {
         let folder = Folder(tempfile::tempdir().unwrap());
         let (cert, key) = pair();
-        let config = PrometheusConfig {
+        let config = TlsSettings {
             client_cert_path: Some(folder.write("cert.pem", &cert)),
             client_key_path: Some(folder.write("key.pem", &key)),
             tls_insecure_skip_verify: true,
-            ..PrometheusConfig::default()
+            ..settings()
         };
-        let tls = Tls::from_config(&config).unwrap();
+        let tls = Tls::new(&config).unwrap();
         let shown = || tls.identity.resolve(&[], &[]).unwrap().cert[0].clone();
         let first = shown();
         assert_eq!(first, shown());

@@ -1,0 +1,64 @@
+//! Settings that cannot work, named by the key that a user wrote.
+
+use std::error::Error;
+
+/// A section of the configuration, so that messages name its keys as a user writes them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Section {
+    /// Its name, `prometheus` for example.
+    pub name: &'static str,
+    /// How the environment variables of its keys begin, `PROMETHEUS` for example; `None` when its
+    /// keys have no variables of their own.
+    pub variables: Option<&'static str>,
+}
+
+impl Section {
+    /// The key with its section: `prometheus.url`.
+    pub fn key(self, key: &str) -> String {
+        format!("{}.{key}", self.name)
+    }
+
+    /// The key with its section, and the environment variable that sets it too:
+    /// `prometheus.token_path (PROMETHEUS_TOKEN_PATH)`.
+    pub fn key_and_variable(self, key: &str) -> String {
+        match self.variable(key) {
+            Some(variable) => format!("{}.{key} ({variable})", self.name),
+            None => self.key(key),
+        }
+    }
+
+    /// The environment variable of a key.
+    pub fn variable(self, key: &str) -> Option<String> {
+        self.variables.map(|prefix| format!("{prefix}_{}", key.to_ascii_uppercase()))
+    }
+
+    /// An error about one of its keys.
+    pub fn error(self, key: &'static str, problem: impl Into<String>) -> ConfigError {
+        ConfigError { section: self.name, key, problem: problem.into(), source: None }
+    }
+}
+
+/// A setting that cannot work. Its message names the key, and the file where there is one.
+#[derive(Debug, thiserror::Error)]
+#[error("{section}.{key}: {problem}")]
+pub struct ConfigError {
+    section: &'static str,
+    key: &'static str,
+    problem: String,
+    #[source]
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl ConfigError {
+    /// Adds the underlying error. Its text is not part of the message.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The key, without its section.
+    pub fn key(&self) -> &'static str {
+        self.key
+    }
+}

@@ -1,0 +1,235 @@
+//! Errors of a connection in words: what happened, and which key changes it.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::io;
+
+use collector_core::ErrorKind;
+
+use crate::error::Section;
+use crate::resolver::Unresolved;
+use crate::text::quote;
+
+/// What an error of the connection came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cause {
+    /// What to do about it.
+    pub kind: ErrorKind,
+    /// What happened: printable, short, without secrets.
+    pub detail: String,
+    /// What the user should do; empty when nothing helps but waiting.
+    pub remedy: Cow<'static, str>,
+}
+
+impl Cause {
+    fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), remedy: Cow::Borrowed("") }
+    }
+
+    fn with_remedy(mut self, remedy: impl Into<Cow<'static, str>>) -> Self {
+        self.remedy = remedy.into();
+        self
+    }
+}
+
+/// What errors of a connection are explained with.
+#[derive(Clone, Debug)]
+pub struct Wording {
+    /// The section of the keys that are named.
+    pub section: Section,
+    /// What is asked, `a PromQL server` for example.
+    pub server: &'static str,
+    /// Where its address is set, `prometheus.url` for example.
+    pub address: &'static str,
+    /// What follows the advice to use `http://`: empty, or what must be set for it.
+    pub unencrypted: &'static str,
+    /// Host of the URL.
+    pub host: String,
+    /// `server_name`, where set.
+    pub server_name: Option<String>,
+    /// `ca_cert_path` is set.
+    pub has_ca: bool,
+    /// `client_cert_path` is set.
+    pub has_client_cert: bool,
+}
+
+impl Wording {
+    /// Explains an error of a connection.
+    ///
+    /// `connecting`: there was no connection yet. `client_cert_demanded`: the server asked for a
+    /// certificate.
+    pub fn explain(
+        &self,
+        error: &(dyn Error + 'static),
+        connecting: bool,
+        client_cert_demanded: bool,
+    ) -> Cause {
+        if let Some(tls) = find::<rustls::Error>(error) {
+            return self.tls(tls, client_cert_demanded);
+        }
+        if let Some(dns) = find::<Unresolved>(error) {
+            return Cause::new(ErrorKind::Dns, dns.to_string())
+                .with_remedy(format!("is the host in {} right?", self.address));
+        }
+        if client_cert_demanded && !self.has_client_cert {
+            return self.client_certificate_demanded();
+        }
+        let cause = root_cause(error);
+        if connecting {
+            return Cause::new(ErrorKind::Connect, cause)
+                .with_remedy(format!("is the server running, and is {} right?", self.address));
+        }
+        if let Some(http) = find::<hyper::Error>(error) {
+            if http.is_parse_too_large() {
+                return Cause::new(
+                    ErrorKind::TooLarge,
+                    format!("the head of its answer is too large to be HTTP of {}", self.server),
+                )
+                .with_remedy(format!("check {}", self.address));
+            }
+            if http.is_parse() {
+                return Cause::new(ErrorKind::BadAnswer, format!("it is not HTTP: {cause}"))
+                    .with_remedy(format!(
+                        "check the port, and whether {} should begin with https://",
+                        self.address
+                    ));
+            }
+        }
+        Cause::new(ErrorKind::Disconnected, cause)
+    }
+
+    /// No connection came about in the time.
+    pub fn no_connection_in_time(&self) -> Cause {
+        Cause::new(ErrorKind::Timeout, "no connection within the time").with_remedy(format!(
+            "is the address in {} reachable from here, or does a firewall drop the packets?",
+            self.address
+        ))
+    }
+
+    fn tls(&self, error: &rustls::Error, demanded: bool) -> Cause {
+        use rustls::{AlertDescription, CertificateError, Error as Tls};
+        let failed = |detail: String| Cause::new(ErrorKind::Tls, detail);
+        let ca_key = self.section.key_and_variable("ca_cert_path");
+        match error {
+            Tls::InvalidCertificate(
+                CertificateError::Expired | CertificateError::ExpiredContext { .. },
+            ) => failed("the server's certificate has expired".into())
+                .with_remedy("renew it; is this machine's clock right?"),
+            Tls::InvalidCertificate(
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+            ) => failed("the server's certificate is not valid yet".into())
+                .with_remedy("is this machine's clock right?"),
+            // A bad signature is that of another authority of the same name, one made anew for example.
+            Tls::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            ) if self.has_ca => failed(format!(
+                "the server's certificate is self-signed or signed by an authority that {} does not \
+                 hold",
+                self.section.key("ca_cert_path")
+            ))
+            .with_remedy(format!("put the right authority into {ca_key}")),
+            Tls::InvalidCertificate(CertificateError::UnknownIssuer) => failed(
+                "the server's certificate is self-signed or signed by an authority that this \
+                 machine does not know"
+                    .into(),
+            )
+            .with_remedy(format!("give the authority's certificate in {ca_key}")),
+            Tls::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            ) => self.wrong_name(error),
+            Tls::InvalidCertificate(other) => {
+                failed(format!("the server's certificate is not good: {other}"))
+                    .with_remedy(format!("check the certificate and {ca_key}"))
+            }
+            Tls::AlertReceived(AlertDescription::CertificateRequired) => {
+                self.client_certificate_demanded()
+            }
+            Tls::AlertReceived(alert) if demanded && !self.has_client_cert => {
+                let mut cause = self.client_certificate_demanded();
+                cause.detail = format!("{} ({alert:?})", cause.detail);
+                cause
+            }
+            Tls::AlertReceived(alert) if self.has_client_cert => {
+                failed(format!("the server refused the handshake: {alert:?}")).with_remedy(format!(
+                    "does it trust the certificate in {}, and has that expired?",
+                    self.section.key("client_cert_path")
+                ))
+            }
+            Tls::InvalidMessage(_) => failed("the server does not speak TLS on this port".into())
+                .with_remedy(format!(
+                    "check the port, and whether {} should begin with http://{}",
+                    self.address, self.unencrypted
+                )),
+            other => failed(other.to_string()),
+        }
+    }
+
+    fn wrong_name(&self, error: &rustls::Error) -> Cause {
+        let asked = self.server_name.as_ref().unwrap_or(&self.host);
+        let holds = match error {
+            rustls::Error::InvalidCertificate(
+                rustls::CertificateError::NotValidForNameContext { presented, .. },
+            ) if !presented.is_empty() => {
+                format!("the server's certificate is for {}", quote(&presented.join(", ")))
+            }
+            _ => "the server's certificate is for another name".to_owned(),
+        };
+        Cause::new(ErrorKind::Tls, format!("{holds}, not for {asked:?}")).with_remedy(format!(
+            "set {} to a name that it holds, or correct {}",
+            self.section.key_and_variable("server_name"),
+            self.address
+        ))
+    }
+
+    fn client_certificate_demanded(&self) -> Cause {
+        let [cert, key] = ["client_cert_path", "client_key_path"];
+        let variables = match (self.section.variable(cert), self.section.variable(key)) {
+            (Some(cert), Some(key)) => format!(" ({cert}, {key})"),
+            _ => String::new(),
+        };
+        Cause::new(ErrorKind::Tls, "the server demands a client certificate").with_remedy(format!(
+            "set {} and {}{variables}",
+            self.section.key(cert),
+            self.section.key(key)
+        ))
+    }
+}
+
+/// The first `T` among an error and its causes; an `io::Error` hides what it wraps from `source`.
+pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
+            && let Some(found) = find::<T>(inner)
+        {
+            return Some(found);
+        }
+        current = error.source();
+    }
+    None
+}
+
+/// The innermost cause, in words.
+pub fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut current = error;
+    while let Some(source) = current.source() {
+        current = source;
+    }
+    quote(&current.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_found_inside_an_io_error() {
+        let tls = rustls::Error::General("x".into());
+        let wrapped = io::Error::other(io::Error::other(tls));
+        assert!(find::<rustls::Error>(&wrapped).is_some());
+        assert!(find::<hyper::Error>(&wrapped).is_none());
+    }
+}

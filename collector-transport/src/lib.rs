@@ -1,0 +1,21 @@
+//! What the backends share on the way to a server.
+//!
+//! [`Tls`] and [`Token`] are made from a user's settings and read their files again when these change;
+//! [`Wording`] puts errors of the connection into words that name the key to change; [`quote`] makes
+//! what a server wrote fit to be shown. No request is sent from here: each backend has its own client.
+
+mod auth;
+mod error;
+mod explain;
+mod files;
+mod resolver;
+mod text;
+mod tls;
+
+pub use auth::{Token, check_token};
+pub use error::{ConfigError, Section};
+pub use explain::{Cause, Wording, find, root_cause};
+pub use files::{NamedFile, Stamp};
+pub use resolver::{Unresolved, resolve};
+pub use text::quote;
+pub use tls::{Tls, TlsSettings};
