@@ -1,0 +1,284 @@
+//! Reads the syntax of a [`Spec`], in one pass and without going back.
+
+use std::fmt;
+
+use super::{Operand, Operator, Series, Spec};
+
+/// Longest spec that is read, in bytes.
+const LENGTH_MAX: usize = 4096;
+
+/// A spec that cannot be read.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("at character {position}: expected {expected}, found {found}")]
+pub struct SpecSyntaxError {
+    /// The character at which reading stopped, counted from 1.
+    pub position: usize,
+    /// What may stand there.
+    pub expected: &'static str,
+    /// What stands there.
+    pub found: Found,
+}
+
+/// What stands where something else was expected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// A character.
+    Character(char),
+    /// Nothing more.
+    End,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Character(c) => write!(f, "{c:?}"),
+            Self::End => f.write_str("the end"),
+        }
+    }
+}
+
+pub(super) fn spec(text: &str) -> Result<Spec, SpecSyntaxError> {
+    let mut reader = Reader { text, at: 0 };
+    if text.len() > LENGTH_MAX {
+        return Err(reader.expected("at most 4096 bytes"));
+    }
+    let left = reader.operand()?;
+    let Some(operator) = reader.operator() else {
+        reader.end("*, /, + or the end")?;
+        return Ok(Spec::Operand(left));
+    };
+    let right = reader.operand()?;
+    reader.end("the end: two operands are the most")?;
+    Ok(Spec::Combined(left, operator, right))
+}
+
+/// What a name may begin with, of metrics and labels alike.
+pub(super) fn starts_name(c: char) -> bool {
+    c.is_ascii_alphabetic() || matches!(c, '_' | ':')
+}
+
+/// What a name may hold.
+pub(super) fn in_name(c: char) -> bool {
+    starts_name(c) || c.is_ascii_digit()
+}
+
+/// What the value of a label may hold without quotes.
+pub(super) fn in_bare_value(c: char) -> bool {
+    in_name(c) || matches!(c, '.' | '-' | '/' | '+')
+}
+
+fn in_number(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '.'
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    /// Byte offset of what was not read yet.
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn operand(&mut self) -> Result<Operand, SpecSyntaxError> {
+        match self.peek() {
+            Some(c) if c.is_ascii_digit() || c == '.' => self.number().map(Operand::Number),
+            Some(c) if starts_name(c) || c == '"' => self.series().map(Operand::Series),
+            _ => Err(self.expected("a series or a number")),
+        }
+    }
+
+    fn operator(&mut self) -> Option<Operator> {
+        let operator = match self.peek()? {
+            '*' => Operator::Times,
+            '/' => Operator::Per,
+            '+' => Operator::Plus,
+            _ => return None,
+        };
+        self.at += 1;
+        Some(operator)
+    }
+
+    fn number(&mut self) -> Result<f64, SpecSyntaxError> {
+        let start = self.at;
+        self.take_while(in_number);
+        // The sign of an exponent. A + after anything else is an operator.
+        if self.text[start..self.at].ends_with(['e', 'E']) && self.rest().starts_with(['+', '-']) {
+            self.at += 1;
+            self.take_while(|c| c.is_ascii_digit());
+        }
+        let number = self.text[start..self.at].parse().ok();
+        number.filter(|number: &f64| number.is_finite()).ok_or_else(|| {
+            self.at = start;
+            self.expected("a decimal number")
+        })
+    }
+
+    fn series(&mut self) -> Result<Series, SpecSyntaxError> {
+        let name = self.name("the name of a series")?;
+        let labels = if self.eat('{') { self.labels()? } else { Box::default() };
+        let number_in = if self.eat('[') {
+            let label = self.name("the name of a label")?;
+            self.must(']', "]")?;
+            Some(label)
+        } else {
+            None
+        };
+        Ok(Series { name, labels, number_in })
+    }
+
+    /// What follows a `{`.
+    fn labels(&mut self) -> Result<Box<[(Box<str>, Box<str>)]>, SpecSyntaxError> {
+        let mut labels: Vec<(Box<str>, Box<str>)> = Vec::new();
+        while !self.eat('}') {
+            self.skip_blanks();
+            let start = self.at;
+            let label = self.name("the name of a label or }")?;
+            if labels.iter().any(|(known, _)| *known == label) {
+                self.at = start;
+                return Err(self.expected("another label than before"));
+            }
+            self.must('=', "=")?;
+            labels.push((label, self.value()?));
+            if !self.eat(',') {
+                self.must('}', ", or }")?;
+                break;
+            }
+        }
+        Ok(labels.into())
+    }
+
+    fn name(&mut self, expected: &'static str) -> Result<Box<str>, SpecSyntaxError> {
+        match self.peek() {
+            Some('"') => {
+                let start = self.at;
+                let name = self.quoted()?;
+                if name.is_empty() {
+                    self.at = start;
+                    return Err(self.expected(expected));
+                }
+                Ok(name)
+            }
+            Some(c) if starts_name(c) => Ok(self.take_while(in_name).into()),
+            _ => Err(self.expected(expected)),
+        }
+    }
+
+    fn value(&mut self) -> Result<Box<str>, SpecSyntaxError> {
+        match self.peek() {
+            Some('"') => self.quoted(),
+            Some(c) if in_bare_value(c) => Ok(self.take_while(in_bare_value).into()),
+            _ => Err(self.expected("the value of the label, quoted where it is no plain word")),
+        }
+    }
+
+    /// A text in quotes, in which `\\`, `\"` and `\n` are escapes.
+    fn quoted(&mut self) -> Result<Box<str>, SpecSyntaxError> {
+        self.at += 1;
+        let mut text = String::new();
+        loop {
+            let Some(c) = self.rest().chars().next() else {
+                return Err(self.expected("a closing quote"));
+            };
+            self.at += c.len_utf8();
+            match c {
+                '"' => return Ok(text.into()),
+                '\\' => {
+                    text.push(match self.rest().chars().next() {
+                        Some('n') => '\n',
+                        Some(c @ ('\\' | '"')) => c,
+                        _ => return Err(self.expected("\\, \" or n after a backslash")),
+                    });
+                    self.at += 1;
+                }
+                c => text.push(c),
+            }
+        }
+    }
+
+    fn end(&mut self, expected: &'static str) -> Result<(), SpecSyntaxError> {
+        if self.peek().is_none() { Ok(()) } else { Err(self.expected(expected)) }
+    }
+
+    fn must(&mut self, c: char, expected: &'static str) -> Result<(), SpecSyntaxError> {
+        if self.eat(c) { Ok(()) } else { Err(self.expected(expected)) }
+    }
+
+    fn eat(&mut self, c: char) -> bool {
+        let is_next = self.peek() == Some(c);
+        if is_next {
+            self.at += c.len_utf8();
+        }
+        is_next
+    }
+
+    fn take_while(&mut self, is_part: fn(char) -> bool) -> &'a str {
+        let rest = self.rest();
+        let length = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+        self.at += length;
+        &rest[..length]
+    }
+
+    /// The next character that is no blank.
+    fn peek(&mut self) -> Option<char> {
+        self.skip_blanks();
+        self.rest().chars().next()
+    }
+
+    fn skip_blanks(&mut self) {
+        self.at = self.text.len() - self.rest().trim_start().len();
+    }
+
+    fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    fn expected(&self, expected: &'static str) -> SpecSyntaxError {
+        SpecSyntaxError {
+            position: self.text[..self.at].chars().count() + 1,
+            expected,
+            found: self.rest().chars().next().map_or(Found::End, Found::Character),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        assert_eq!(spec(text).unwrap_err().to_string(), expected, "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_with_its_position() {
+        check("", "at character 1: expected a series or a number, found the end");
+        check("-1", "at character 1: expected a series or a number, found '-'");
+        check("a{", "at character 3: expected the name of a label or }, found the end");
+        check("a{b}", "at character 4: expected =, found '}'");
+        check("a{b=c", "at character 6: expected , or }, found the end");
+        check("a{b=\"é\\x\"}", "at character 8: expected \\, \" or n after a backslash, found 'x'");
+        check("a{b=\"c", "at character 7: expected a closing quote, found the end");
+        check("a{b=c,b=d}", "at character 7: expected another label than before, found 'b'");
+        check("a{b=>c}", {
+            "at character 5: expected the value of the label, quoted where it is no plain word, \
+             found '>'"
+        });
+        check("a[b", "at character 4: expected ], found the end");
+        check("\"\"", "at character 1: expected the name of a series, found '\"'");
+        check("a b", "at character 3: expected *, /, + or the end, found 'b'");
+        check(
+            "a * b / c",
+            "at character 7: expected the end: two operands are the most, found '/'",
+        );
+        check("0x10", "at character 1: expected a decimal number, found '0'");
+        check("1e999", "at character 1: expected a decimal number, found '1'");
+    }
+
+    #[test]
+    fn a_plus_is_an_operator_unless_it_signs_an_exponent() {
+        let shown = |text: &str| spec(text).unwrap().to_string();
+        assert_eq!(shown("1+a"), "1 + a");
+        assert_eq!(shown("1e+2+a"), "100 + a");
+        assert_eq!(shown("2e-1*a"), "0.2 * a");
+    }
+}
