@@ -12,6 +12,7 @@ use crate::clock::Tick;
 use crate::error::BackendError;
 use crate::metrics::{FieldSet, LoadRates, ReplicaMetrics};
 use crate::model::{ModelRef, PodName};
+use crate::trace::TraceRow;
 
 /// Somewhere metrics come from.
 ///
@@ -135,6 +136,8 @@ pub struct Ask<'a> {
     pub permits: &'a dyn Permits,
     /// Why the look is taken.
     pub urgency: Urgency,
+    /// Also tell how each value came about, in [`ModelSample::trace`].
+    pub trace: bool,
 }
 
 impl<'a> Ask<'a> {
@@ -146,6 +149,7 @@ impl<'a> Ask<'a> {
             time_left: Duration::from_secs(16),
             permits: &Unlimited,
             urgency: Urgency::Waiting,
+            trace: false,
         }
     }
 }
@@ -157,6 +161,7 @@ impl fmt::Debug for Ask<'_> {
             .field("load_per_pod", &self.load_per_pod)
             .field("time_left", &self.time_left)
             .field("urgency", &self.urgency)
+            .field("trace", &self.trace)
             .finish_non_exhaustive()
     }
 }
@@ -231,12 +236,21 @@ pub struct ModelSample {
     pub failed: FieldSet,
     /// False when replicas may be absent: warnings, `isPartial`, a pod that hangs.
     pub complete: bool,
+    /// How the values came about; empty unless [`Ask::trace`] was set.
+    pub trace: Vec<TraceRow>,
 }
 
 impl ModelSample {
     /// A complete sample of these replicas, without load.
     pub fn new(as_of: Tick, replicas: Vec<ReplicaMetrics>) -> Self {
-        Self { as_of, replicas, load: Vec::new(), failed: FieldSet::EMPTY, complete: true }
+        Self {
+            as_of,
+            replicas,
+            load: Vec::new(),
+            failed: FieldSet::EMPTY,
+            complete: true,
+            trace: Vec::new(),
+        }
     }
 }
 

@@ -23,6 +23,8 @@ mod metrics;
 mod model;
 mod reading;
 pub mod sanitize;
+mod trace;
+pub mod window;
 
 pub use backend::{
     Answer, Ask, Backend, Check, CheckStatus, KnownModel, LiveSource, LoadRow, ModelSample, Permit,
@@ -42,10 +44,12 @@ pub use error::{Advice, BackendError, ErrorKind, Operation};
 pub use freshness::{Freshness, FreshnessThresholds, ThresholdsError};
 pub use key::{CacheKey, KeyKind, KeyRef, Scope, ScopeError};
 pub use metrics::{
-    Allocation, Field, FieldSet, Load, LoadRates, Mark, ReplicaMetrics, Replicas, mean_over_window,
+    Allocation, Field, FieldSet, Load, LoadRates, LoraAdapters, Mark, ReplicaMetrics, Replicas,
+    mean_over_window,
 };
 pub use model::{
-    AcceleratorName, BackendName, EngineName, ModelId, ModelRef, Namespace, PodName, VariantName,
-    VariantRef,
+    AcceleratorName, BackendName, EngineName, ModelId, ModelRef, Namespace, PodName, Role,
+    VariantName, VariantRef,
 };
 pub use reading::{Aged, Reading, Source};
+pub use trace::TraceRow;

@@ -1,7 +1,10 @@
-//! What is measured: of each replica, and of the load of a model.
+//! What is measured: of each replica, and of the load of a model. What each field means over a window
+//! stands in [`window`](crate::window).
 
 use crate::clock::Tick;
-use crate::model::{AcceleratorName, BackendName, EngineName, ModelRef, PodName, VariantName};
+use crate::model::{
+    AcceleratorName, BackendName, EngineName, ModelRef, PodName, Role, VariantName,
+};
 use crate::reading::Aged;
 
 /// A measured quantity, named when it failed or came from elsewhere than its row.
@@ -135,6 +138,17 @@ pub struct Mark {
     pub sampled_at: Tick,
 }
 
+/// The LoRA adapters of a replica, each list ordered by name.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct LoraAdapters {
+    /// Adapters that requests in the running batch use.
+    pub running: Vec<Box<str>>,
+    /// Adapters that waiting requests need.
+    pub waiting: Vec<Box<str>>,
+    /// How many adapters fit into one batch.
+    pub max: Option<u64>,
+}
+
 /// What was measured of one replica. A field that was not measured is `None`, never 0.
 ///
 /// A backend fills what it measured and leaves the variant to the engine.
@@ -147,6 +161,10 @@ pub struct ReplicaMetrics {
     pub sampled_at: Tick,
     /// The kind of model server.
     pub engine: Option<EngineName>,
+    /// What the pod does where a request is served by several; `None` when it was not told.
+    pub role: Option<Role>,
+    /// The LoRA adapters at the last sample; `None` when the server has none or does not tell.
+    pub lora_adapters: Option<Box<LoraAdapters>>,
     /// The variant the pod belongs to; `None` when no variant claims it. Set by the engine.
     pub variant_name: Option<VariantName>,
     /// The variant's accelerator. Set by the engine.
@@ -184,6 +202,8 @@ impl ReplicaMetrics {
             pod_name: pod_name.into(),
             sampled_at,
             engine: None,
+            role: None,
+            lora_adapters: None,
             variant_name: None,
             accelerator_name: None,
             cost: crate::DEFAULT_COST,

@@ -1,4 +1,4 @@
-//! Names: of models, namespaces, pods, variants, accelerators, engines and backends.
+//! Names: of models, namespaces, pods, variants, accelerators, engines, roles and backends.
 //!
 //! Each kind of name is its own type, so that a namespace is never passed for a model. Names are
 //! shared text: cloning one copies a pointer.
@@ -90,6 +90,10 @@ name! {
 name! {
     /// A kind of model server, `vllm` for example.
     EngineName
+}
+name! {
+    /// What a pod does where a request is served by several: `prefill` or `decode`, for example.
+    Role
 }
 name! {
     /// A source of metrics, `prometheus` for example.

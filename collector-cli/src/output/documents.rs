@@ -74,6 +74,12 @@ struct ReplicaRow<'a> {
     /// The kind of model server, `vllm` for example.
     #[serde(skip_serializing_if = "Option::is_none")]
     engine: Option<&'a str>,
+    /// What the pod does where a request is served by several: `prefill` or `decode`, for example.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'a str>,
+    /// Where the server tells of its LoRA adapters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lora_adapters: Option<LoraDocument<'a>>,
     /// 0.0 to 1.0: the peak over the window.
     kv_cache_usage: Option<f64>,
     /// Requests waiting: the peak over the window.
@@ -97,6 +103,19 @@ struct ReplicaRow<'a> {
     /// The fields that are older than their row or came from another backend.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     marks: BTreeMap<&'static str, MarkDocument<'a>>,
+}
+
+/// The LoRA adapters of a replica.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct LoraDocument<'a> {
+    /// Adapters that running requests use.
+    running: &'a [Box<str>],
+    /// Adapters that waiting requests need.
+    waiting: &'a [Box<str>],
+    /// How many adapters fit into one batch.
+    max: Option<u64>,
 }
 
 /// Where a field came from that does not share the source or the time of its row.
@@ -175,6 +194,12 @@ impl<'a> ReplicaRow<'a> {
             variant_name: replica.variant_name.as_ref().map(AsRef::as_ref),
             accelerator_name: replica.accelerator_name.as_ref().map(AsRef::as_ref),
             engine: replica.engine.as_ref().map(AsRef::as_ref),
+            role: replica.role.as_ref().map(AsRef::as_ref),
+            lora_adapters: replica.lora_adapters.as_deref().map(|lora| LoraDocument {
+                running: &lora.running,
+                waiting: &lora.waiting,
+                max: lora.max,
+            }),
             kv_cache_usage: replica.kv_cache_usage,
             queue_length: replica.queue_length,
             running_requests: replica.running_requests,
