@@ -1,5 +1,48 @@
 //! What the pages of each kind of model server mean.
+//!
+//! [`Engines`] is the table: for each engine and quantity the places where it may stand, in the syntax
+//! of [`Spec`]. A [`PageReader`] takes the samples of a page from a [`Scanner`](crate::scan::Scanner)
+//! and tells what the [`Page`] says: of a model server one row for each model and data-parallel rank,
+//! of the Endpoint Picker its models and pools.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use collector_epp::engines::{Engines, Page};
+//! use collector_epp::scan::{Ended, Format, Limits, Scanner};
+//!
+//! let engines = Engines::builtin();
+//! let mut scanner = Scanner::new(Arc::clone(engines.wanted()), Limits::default());
+//! let mut reader = engines.reader();
+//! scanner.begin(Format::Text);
+//! let page = b"vllm:num_requests_waiting{model_name=\"llama\",engine=\"0\"} 3.0\n";
+//! scanner.feed(page, |sample| reader.sample(sample))?;
+//! let summary = scanner.finish(Ended::Complete, |sample| reader.sample(sample))?;
+//! let Page::Server(page) = reader.finish(&summary) else { panic!("it is a server's") };
+//! assert_eq!(page.engine.as_str(), "vllm");
+//! assert_eq!((page.rows[0].waiting, page.rows[0].running), (Some(3.0), None));
+//! # Ok::<(), collector_epp::scan::PageTooLarge>(())
+//! ```
 
+mod assemble;
+mod builtin;
+mod cells;
+mod lora;
+mod page;
+mod picker;
+mod quantity;
+mod reader;
+mod rows;
 mod spec;
+mod table;
+mod user;
 
-pub use spec::{Found, Operand, Operator, Series, Spec, SpecSyntaxError};
+pub use page::{
+    Counters, EngineRow, Ignored, LoraAdapters, Matched, Page, PickerModel, PickerPage, PickerPool,
+    ServerPage, UnknownPage,
+};
+pub use picker::PICKER;
+pub use quantity::{PickerQuantity, PoolQuantity, Quantity};
+pub use reader::PageReader;
+pub use spec::{LabelIs, Operand, Operator, Series, Spec, SpecSyntaxError};
+pub use table::Engines;
+pub use user::{Aliases, EngineSpec, SpecError};

@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 mod parse;
 
-pub use parse::{Found, SpecSyntaxError};
+pub use parse::SpecSyntaxError;
 
 /// Where one quantity stands on a page: read with [`FromStr`], written back by `Display`.
 #[derive(Clone, PartialEq, Debug)]
@@ -49,10 +49,19 @@ pub enum Operator {
 pub struct Series {
     /// The whole sample name.
     pub name: Box<str>,
-    /// The labels that must have these values. As in PromQL, an empty value is an absent label.
-    pub labels: Box<[(Box<str>, Box<str>)]>,
+    /// What its labels must be.
+    pub labels: Box<[LabelIs]>,
     /// The label whose text is the number; without it the sample's value is.
     pub number_in: Option<Box<str>>,
+}
+
+/// One label with its value. As in PromQL, an empty value is an absent label.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LabelIs {
+    /// The label's whole name.
+    pub label: Box<str>,
+    /// Its whole value.
+    pub value: Box<str>,
 }
 
 impl Spec {
@@ -119,7 +128,7 @@ impl fmt::Display for Operand {
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Name(&self.name))?;
-        for (i, (label, value)) in self.labels.iter().enumerate() {
+        for (i, LabelIs { label, value }) in self.labels.iter().enumerate() {
             let before = if i == 0 { '{' } else { ',' };
             write!(f, "{before}{}={}", Name(label), Value(value))?;
         }
@@ -172,6 +181,10 @@ mod tests {
 
     use super::*;
 
+    fn label_is(label: &str, value: &str) -> LabelIs {
+        LabelIs { label: label.into(), value: value.into() }
+    }
+
     fn series(name: &str) -> Series {
         Series { name: name.into(), labels: Box::default(), number_in: None }
     }
@@ -191,8 +204,7 @@ mod tests {
         check(" vllm:num_requests_waiting ", "vllm:num_requests_waiting", &spec);
 
         let told_apart = Series {
-            labels: [("request_type".into(), "waiting".into()), ("v".into(), "a, b}".into())]
-                .into(),
+            labels: [label_is("request_type", "waiting"), label_is("v", "a, b}")].into(),
             ..series("nv_trt_llm_request_metrics")
         };
         check(
@@ -217,20 +229,18 @@ mod tests {
 
     #[test]
     fn operators_do_what_they_say() {
-        assert_eq!(Operator::Times.apply(6.0, 2.0), 12.0);
-        assert_eq!(Operator::Per.apply(6.0, 2.0), 3.0);
-        assert_eq!(Operator::Plus.apply(6.0, 2.0), 8.0);
+        let results = [Operator::Times, Operator::Per, Operator::Plus].map(|it| it.apply(6.0, 2.0));
+        assert_eq!(results.map(f64::to_bits), [12.0, 3.0, 8.0].map(f64::to_bits));
     }
 
     fn any_series() -> impl Strategy<Value = Series> {
         let label =
-            ("[a-z\" .]{1,6}", ".{0,8}").prop_map(|(name, value)| (name.into(), value.into()));
-        let labels =
-            proptest::collection::vec(label, 0..4).prop_map(|mut labels: Vec<(Box<str>, _)>| {
-                labels.sort();
-                labels.dedup_by(|a, b| a.0 == b.0);
-                labels.into_boxed_slice()
-            });
+            ("[a-z\" .]{1,6}", ".{0,8}").prop_map(|(label, value)| label_is(&label, &value));
+        let labels = proptest::collection::vec(label, 0..4).prop_map(|mut labels| {
+            labels.sort();
+            labels.dedup_by(|a, b| a.label == b.label);
+            labels.into_boxed_slice()
+        });
         ("\\PC{1,12}", labels, proptest::option::of(".{1,6}")).prop_map(
             |(name, labels, number_in)| Series {
                 name: name.into(),

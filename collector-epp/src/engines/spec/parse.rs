@@ -1,40 +1,24 @@
 //! Reads the syntax of a [`Spec`], in one pass and without going back.
 
-use std::fmt;
-
-use super::{Operand, Operator, Series, Spec};
+use super::{LabelIs, Operand, Operator, Series, Spec};
 
 /// Longest spec that is read, in bytes.
 const LENGTH_MAX: usize = 4096;
 
 /// A spec that cannot be read.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("at character {position}: expected {expected}, found {found}")]
+#[error("at character {position}: expected {expected}, found {}", shown(*.found))]
 pub struct SpecSyntaxError {
     /// The character at which reading stopped, counted from 1.
     pub position: usize,
     /// What may stand there.
     pub expected: &'static str,
-    /// What stands there.
-    pub found: Found,
+    /// What stands there; `None` at the end.
+    pub found: Option<char>,
 }
 
-/// What stands where something else was expected.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Found {
-    /// A character.
-    Character(char),
-    /// Nothing more.
-    End,
-}
-
-impl fmt::Display for Found {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Character(c) => write!(f, "{c:?}"),
-            Self::End => f.write_str("the end"),
-        }
-    }
+fn shown(found: Option<char>) -> String {
+    found.map_or_else(|| "the end".to_owned(), |c| format!("{c:?}"))
 }
 
 pub(super) fn spec(text: &str) -> Result<Spec, SpecSyntaxError> {
@@ -114,7 +98,7 @@ impl<'a> Reader<'a> {
 
     fn series(&mut self) -> Result<Series, SpecSyntaxError> {
         let name = self.name("the name of a series")?;
-        let labels = if self.eat('{') { self.labels()? } else { Box::default() };
+        let labels = if self.eat('{') { self.labels()? } else { Vec::new() };
         let number_in = if self.eat('[') {
             let label = self.name("the name of a label")?;
             self.must(']', "]")?;
@@ -122,28 +106,28 @@ impl<'a> Reader<'a> {
         } else {
             None
         };
-        Ok(Series { name, labels, number_in })
+        Ok(Series { name, labels: labels.into(), number_in })
     }
 
     /// What follows a `{`.
-    fn labels(&mut self) -> Result<Box<[(Box<str>, Box<str>)]>, SpecSyntaxError> {
-        let mut labels: Vec<(Box<str>, Box<str>)> = Vec::new();
+    fn labels(&mut self) -> Result<Vec<LabelIs>, SpecSyntaxError> {
+        let mut labels: Vec<LabelIs> = Vec::new();
         while !self.eat('}') {
             self.skip_blanks();
             let start = self.at;
             let label = self.name("the name of a label or }")?;
-            if labels.iter().any(|(known, _)| *known == label) {
+            if labels.iter().any(|known| known.label == label) {
                 self.at = start;
                 return Err(self.expected("another label than before"));
             }
             self.must('=', "=")?;
-            labels.push((label, self.value()?));
+            labels.push(LabelIs { label, value: self.value()? });
             if !self.eat(',') {
                 self.must('}', ", or }")?;
                 break;
             }
         }
-        Ok(labels.into())
+        Ok(labels)
     }
 
     fn name(&mut self, expected: &'static str) -> Result<Box<str>, SpecSyntaxError> {
@@ -235,7 +219,7 @@ impl<'a> Reader<'a> {
         SpecSyntaxError {
             position: self.text[..self.at].chars().count() + 1,
             expected,
-            found: self.rest().chars().next().map_or(Found::End, Found::Character),
+            found: self.rest().chars().next(),
         }
     }
 }

@@ -1,0 +1,214 @@
+//! What a page says.
+
+use std::sync::Arc;
+
+use collector_core::{EngineName, ModelId, PodName};
+
+use super::spec::Spec;
+
+/// What one page says, once its last sample is read.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Page {
+    /// It is a model server's.
+    Server(ServerPage),
+    /// It is the Endpoint Picker's.
+    Picker(PickerPage),
+    /// It is of no engine, or not of the one that it should be of.
+    Unknown(UnknownPage),
+}
+
+/// A page on which nothing was found that was looked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnknownPage {
+    /// The engine that it should be of; `None` when any would do.
+    pub expected: Option<EngineName>,
+    /// The engine that its series are of.
+    pub looks_like: Option<EngineName>,
+}
+
+/// What a model server's page says.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ServerPage {
+    /// What its series are read as.
+    pub engine: EngineName,
+    /// By model and rank; what is given per server has no rank, and comes last of its model.
+    pub rows: Vec<EngineRow>,
+    /// The LoRA adapters of the server, where it tells.
+    pub lora: Option<LoraAdapters>,
+    /// The aliases that were on the page.
+    pub matched: Vec<Matched>,
+    /// What was on the page and does not count.
+    pub ignored: Ignored,
+}
+
+/// What stands on a page and is in no number.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Ignored {
+    /// Samples of a series that stood on the page before. The first one counts, as in Prometheus.
+    pub repeated: u64,
+    /// Samples beyond what a reader holds of one page. Where there are some, no sum is told.
+    pub beyond_limit: u64,
+}
+
+/// Which alias a quantity was read from.
+///
+/// Between pages that matched differently, a counter is not the same counter: no rate spans them.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Matched {
+    /// The quantity's key, `kv_cache_usage` for example.
+    pub quantity: &'static str,
+    /// What it was read from.
+    pub spec: Arc<Spec>,
+}
+
+/// What a page says of one model on one data-parallel rank.
+///
+/// `None`: it is not on the page. Numbers are as the page has them, NaN included:
+/// [`collector_core::sanitize`] judges them.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct EngineRow {
+    /// `None` where no series of the row names a model.
+    pub model: Option<ModelId>,
+    /// The data-parallel engine; `None` for what is given per server.
+    pub rank: Option<Arc<str>>,
+    /// Requests waiting.
+    pub waiting: Option<f64>,
+    /// Requests in the running batch.
+    pub running: Option<f64>,
+    /// Share of the KV cache in use, 0.0 to 1.0.
+    pub kv_cache_usage: Option<f64>,
+    /// Tokens in a KV-cache block.
+    pub block_size: Option<f64>,
+    /// Blocks of the KV cache.
+    pub num_gpu_blocks: Option<f64>,
+    /// What only grows, until the server restarts.
+    pub counters: Counters,
+}
+
+/// Sums since the server started. `None`: not on the page.
+///
+/// Not every engine has all; what stands for each other is told by the field.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct Counters {
+    /// Requests that ended, by whatever reason the engine calls a success.
+    pub request_success_total: Option<f64>,
+    /// Requests that ended in any way.
+    pub requests_total: Option<f64>,
+    /// Prompt tokens of `prompt_tokens_count` requests.
+    pub prompt_tokens_sum: Option<f64>,
+    /// Requests whose prompt was processed: what arrived.
+    pub prompt_tokens_count: Option<f64>,
+    /// Prompt tokens, of however many requests.
+    pub prompt_tokens_total: Option<f64>,
+    /// Generated tokens of `generation_tokens_count` requests.
+    pub generation_tokens_sum: Option<f64>,
+    /// Requests that ended.
+    pub generation_tokens_count: Option<f64>,
+    /// Generated tokens, of however many requests.
+    pub generation_tokens_total: Option<f64>,
+    /// Times to first token, in seconds.
+    pub ttft_sum: Option<f64>,
+    /// First tokens.
+    pub ttft_count: Option<f64>,
+    /// Inter-token latencies, in seconds.
+    pub itl_sum: Option<f64>,
+    /// Inter-token latencies measured.
+    pub itl_count: Option<f64>,
+    /// What the prefix cache had, in the unit of `prefix_queries`: tokens, or blocks (TensorRT-LLM).
+    pub prefix_hits: Option<f64>,
+    /// What was looked for in the prefix cache.
+    pub prefix_queries: Option<f64>,
+    /// Prompt tokens that the prefix cache had, out of `prompt_tokens_total` (SGLang).
+    pub cached_tokens_total: Option<f64>,
+}
+
+/// The LoRA adapters of a server: `vllm:lora_requests_info`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LoraAdapters {
+    /// Adapters with running requests.
+    pub running: Vec<Box<str>>,
+    /// Adapters with waiting requests.
+    pub waiting: Vec<Box<str>>,
+    /// Adapters that fit into one batch.
+    pub max: Option<u64>,
+}
+
+/// What the Endpoint Picker's page says.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PickerPage {
+    /// By model and target.
+    pub per_model: Vec<PickerModel>,
+    /// By name.
+    pub per_pool: Vec<PickerPool>,
+    /// The aliases that were on the page: which generation of names each number is of.
+    pub matched: Vec<Matched>,
+    /// What was on the page and does not count.
+    pub ignored: Ignored,
+}
+
+/// Requests for one model, as the picker counts them. `None`: not on the page.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct PickerModel {
+    /// The model that was asked for; `None` where the picker did not say.
+    pub model: Option<ModelId>,
+    /// The model that they were sent to. `None` for what is given of a model with several targets
+    /// as a whole: the earliest names count running requests so.
+    pub target: Option<ModelId>,
+    /// Requests.
+    pub requests_total: Option<f64>,
+    /// Requests that failed.
+    pub errors_total: Option<f64>,
+    /// Requests that run.
+    pub running: Option<f64>,
+    /// Requests held back in the picker's queues.
+    pub flow_control_queue_size: Option<f64>,
+    /// Bytes of these.
+    pub flow_control_queue_bytes: Option<f64>,
+    /// Durations, in seconds.
+    pub duration_sum: Option<f64>,
+    /// Durations measured.
+    pub duration_count: Option<f64>,
+    /// Prompt tokens.
+    pub input_tokens_sum: Option<f64>,
+    /// Requests whose prompt tokens were counted.
+    pub input_tokens_count: Option<f64>,
+    /// Generated tokens.
+    pub output_tokens_sum: Option<f64>,
+    /// Requests whose generated tokens were counted.
+    pub output_tokens_count: Option<f64>,
+    /// Durations divided by generated tokens ("normalized time per output token"), in seconds.
+    pub ntpot_sum: Option<f64>,
+    /// Such quotients measured.
+    pub ntpot_count: Option<f64>,
+    /// Inter-token latencies of streaming requests, in seconds.
+    pub itl_sum: Option<f64>,
+    /// Such latencies measured.
+    pub itl_count: Option<f64>,
+    /// Times to first token of streaming requests, in seconds.
+    pub ttft_streaming_sum: Option<f64>,
+    /// Such times measured.
+    pub ttft_streaming_count: Option<f64>,
+    /// Times to the answer of requests that do not stream, in seconds.
+    pub ttft_whole_sum: Option<f64>,
+    /// Such times measured.
+    pub ttft_whole_count: Option<f64>,
+}
+
+/// A pool of model servers, as the picker sees it. `None`: not on the page.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct PickerPool {
+    /// The InferencePool; `None` where the picker did not say.
+    pub name: Option<Arc<str>>,
+    /// Mean KV-cache usage of its pods, 0.0 to 1.0.
+    pub avg_kv: Option<f64>,
+    /// Mean number of requests that wait in a pod.
+    pub avg_queue: Option<f64>,
+    /// Mean number of requests that run in a pod.
+    pub avg_running: Option<f64>,
+    /// Pods that are ready.
+    pub ready: Option<f64>,
+    /// How full the pool is for flow control: from 1.0 on requests are held back.
+    pub saturation_effective: Option<f64>,
+    /// Requests waiting in each pod, by its name.
+    pub per_pod_queue: Vec<(PodName, f64)>,
+}

@@ -1,0 +1,267 @@
+//! Every capture gives exactly what its expected file says.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use collector_epp::engines::{EngineRow, Engines, Page, PageReader, PickerPage, ServerPage};
+use collector_epp::scan::{Ended, Format, Limits, Scanner};
+use serde_json::Value;
+
+const SERVERS: [&str; 8] = [
+    "vllm_v1",
+    "vllm_dp4",
+    "vllm_dp8",
+    "vllm_lora",
+    "vllm_old_names",
+    "sglang",
+    "trtllm",
+    "triton_trtllm",
+];
+const PICKERS: [&str; 3] = ["epp", "epp_router_names", "epp_llm_d_names"];
+
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/captures").join(name)
+}
+
+fn capture(name: &str) -> Vec<u8> {
+    fs::read(file(&format!("{name}.txt"))).unwrap()
+}
+
+fn expected(name: &str) -> Value {
+    let text = fs::read_to_string(file(&format!("{name}.expected.json"))).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// What a reader makes of a page that comes in chunks of so many bytes.
+fn read(engines: &Engines, reader: &mut PageReader, page: &[u8], chunk: usize) -> Page {
+    let mut scanner = Scanner::new(Arc::clone(engines.wanted()), Limits::default());
+    scanner.begin(Format::Text);
+    for bytes in page.chunks(chunk) {
+        scanner.feed(bytes, |sample| reader.sample(sample)).unwrap();
+    }
+    let summary = scanner.finish(Ended::Complete, |sample| reader.sample(sample)).unwrap();
+    assert_eq!(summary.malformed_count, 0);
+    reader.finish(&summary)
+}
+
+fn whole(name: &str) -> Page {
+    let engines = Engines::builtin();
+    read(&engines, &mut engines.reader(), &capture(name), usize::MAX)
+}
+
+fn server(name: &str) -> ServerPage {
+    match whole(name) {
+        Page::Server(page) => page,
+        page => panic!("{name}: {page:?}"),
+    }
+}
+
+fn picker(name: &str) -> PickerPage {
+    match whole(name) {
+        Page::Picker(page) => page,
+        page => panic!("{name}: {page:?}"),
+    }
+}
+
+/// One number; what the expected file does not have must be absent.
+#[track_caller]
+fn check(what: &str, actual: Option<f64>, expected: &Value) {
+    assert_eq!(actual, expected.as_f64(), "{what}");
+}
+
+fn check_row(name: &str, row: &EngineRow, expected: &Value) {
+    let counters = row.counters;
+    for (key, actual) in [
+        ("waiting", row.waiting),
+        ("running", row.running),
+        ("kv_usage", row.kv_cache_usage),
+        ("block_size", row.block_size),
+        ("num_gpu_blocks", row.num_gpu_blocks),
+        ("request_success_total", counters.request_success_total),
+        ("requests_total", counters.requests_total),
+        ("prompt_tokens_sum", counters.prompt_tokens_sum),
+        ("prompt_tokens_count", counters.prompt_tokens_count),
+        ("prompt_tokens_total", counters.prompt_tokens_total),
+        ("generation_tokens_sum", counters.generation_tokens_sum),
+        ("generation_tokens_count", counters.generation_tokens_count),
+        ("generation_tokens_total", counters.generation_tokens_total),
+        ("ttft_sum", counters.ttft_sum),
+        ("ttft_count", counters.ttft_count),
+        ("itl_sum", counters.itl_sum),
+        ("itl_count", counters.itl_count),
+        ("prefix_hits", counters.prefix_hits),
+        ("prefix_queries", counters.prefix_queries),
+        ("cached_tokens_total", counters.cached_tokens_total),
+    ] {
+        check(&format!("{name}, rank {:?}, {key}", row.rank), actual, &expected[key]);
+    }
+    if let Some(capacity) = expected["max_total_num_tokens"].as_f64() {
+        let product = row.block_size.zip(row.num_gpu_blocks).map(|(size, blocks)| size * blocks);
+        assert_eq!(product, Some(capacity), "{name}");
+    }
+}
+
+#[test]
+fn every_model_server_page_gives_exactly_its_expected_values() {
+    for name in SERVERS {
+        let page = server(name);
+        let expected = expected(name);
+        assert_eq!(page.engine.as_str(), expected["kind"].as_str().unwrap());
+        let none = Vec::new();
+        let per_server = expected["per_server"].as_array().unwrap_or(&none);
+        let per_engine = expected["per_engine"].as_array().unwrap();
+        assert_eq!(page.rows.len(), per_engine.len() + per_server.len(), "{name}");
+        for (row, expected) in page.rows.iter().zip(per_engine.iter().chain(per_server)) {
+            assert_eq!(row.model.as_ref().map(AsRef::as_ref), expected["model"].as_str());
+            assert_eq!(row.rank.as_deref(), expected["engine"].as_str(), "{name}");
+            check_row(name, row, expected);
+        }
+        if let Some(family) = expected["itl_family"].as_str() {
+            let itl = page.matched.iter().find(|matched| matched.quantity == "itl_sum").unwrap();
+            assert_eq!(itl.spec.to_string(), format!("{family}_sum"));
+        }
+        assert_eq!((page.ignored.repeated, page.ignored.beyond_limit), (0, 0), "{name}");
+    }
+}
+
+#[test]
+fn the_newest_lora_series_is_the_current_one() {
+    for name in SERVERS {
+        let lora = server(name).lora;
+        let expected = &expected(name)["lora_current"];
+        let Some(max) = expected["max_lora"].as_u64() else {
+            assert_eq!(lora, None, "{name}");
+            continue;
+        };
+        let lora = lora.unwrap();
+        let names =
+            |key: &str| -> Vec<Box<str>> { serde_json::from_value(expected[key].clone()).unwrap() };
+        assert_eq!(lora.max, Some(max));
+        assert_eq!((lora.running, lora.waiting), (names("running"), names("waiting")));
+    }
+}
+
+#[test]
+fn every_generation_of_the_picker_gives_exactly_its_expected_values() {
+    for name in PICKERS {
+        let page = picker(name);
+        let expected = expected(name);
+        let models = expected["per_model"].as_array().unwrap();
+        for expected in models {
+            let (model, target) = (expected["model"].as_str(), expected["target"].as_str());
+            let row = page.per_model.iter().find(|row| {
+                row.model.as_ref().map(AsRef::as_ref) == model
+                    && row.target.as_ref().map(AsRef::as_ref) == target
+            });
+            let row = row.unwrap_or_else(|| panic!("{name}: {model:?} {target:?}"));
+            let ttft = |key: &str, half: usize| expected["ttft"][key][half].clone();
+            for (key, actual, expected) in [
+                ("requests_total", row.requests_total, &expected["requests_total"]),
+                ("errors_total", row.errors_total, &expected["errors_total"]),
+                (
+                    "flow_control_queue_size",
+                    row.flow_control_queue_size,
+                    &expected["flow_control_queue_size"],
+                ),
+                ("duration_sum", row.duration_sum, &expected["duration_sum"]),
+                ("duration_count", row.duration_count, &expected["duration_count"]),
+                ("input_tokens_sum", row.input_tokens_sum, &expected["input_tokens_sum"]),
+                ("input_tokens_count", row.input_tokens_count, &expected["input_tokens_count"]),
+                ("output_tokens_sum", row.output_tokens_sum, &expected["output_tokens_sum"]),
+                ("output_tokens_count", row.output_tokens_count, &expected["output_tokens_count"]),
+                ("ntpot_sum", row.ntpot_sum, &expected["ntpot_sum"]),
+                ("ntpot_count", row.ntpot_count, &expected["ntpot_count"]),
+                ("itl_sum", row.itl_sum, &expected["itl_sum"]),
+                ("itl_count", row.itl_count, &expected["itl_count"]),
+                ("ttft", row.ttft_streaming_sum, &ttft("streaming=true", 0)),
+                ("ttft", row.ttft_streaming_count, &ttft("streaming=true", 1)),
+                ("ttft", row.ttft_whole_sum, &ttft("streaming=false", 0)),
+                ("ttft", row.ttft_whole_count, &ttft("streaming=false", 1)),
+            ] {
+                check(&format!("{name}, {model:?}, {key}"), actual, expected);
+            }
+        }
+        check_running(name, &page, models);
+        check_pool(name, &page, &expected["pool"]);
+    }
+}
+
+/// The first generation counts running requests by model alone: of a model with several targets it
+/// tells the sum, and the share of each target cannot be told.
+fn check_running(name: &str, page: &PickerPage, models: &[Value]) {
+    for expected in models {
+        let same_model = |other: &&Value| other["model"] == expected["model"];
+        let of_model: Vec<&Value> = models.iter().filter(same_model).collect();
+        let rows = page
+            .per_model
+            .iter()
+            .filter(|row| row.model.as_ref().map(AsRef::as_ref) == expected["model"].as_str());
+        let running: Vec<Option<f64>> = rows.map(|row| row.running).collect();
+        let each: Vec<Option<f64>> = of_model.iter().map(|row| row["running"].as_f64()).collect();
+        if name == "epp" && of_model.len() > 1 {
+            let sum = each.iter().copied().sum::<Option<f64>>();
+            assert_eq!(running, [&[sum][..], &vec![None; of_model.len()]].concat(), "{name}");
+        } else {
+            assert_eq!(running, each, "{name}");
+        }
+    }
+}
+
+fn check_pool(name: &str, page: &PickerPage, expected: &Value) {
+    let [pool] = &page.per_pool[..] else { panic!("{name}: {:?}", page.per_pool) };
+    assert_eq!(pool.name.as_deref(), expected["name"].as_str());
+    check(name, pool.avg_kv, &expected["avg_kv"]);
+    check(name, pool.avg_queue, &expected["avg_queue"]);
+    check(name, pool.avg_running, &expected["avg_running"]);
+    check(name, pool.ready, &expected["ready"]);
+    check(name, pool.saturation_effective, &expected["saturation_effective"]);
+    let pods = expected["per_pod_queue"].as_object().unwrap();
+    assert_eq!(pool.per_pod_queue.len(), pods.len());
+    for (pod, waiting) in &pool.per_pod_queue {
+        assert_eq!(Some(*waiting), pods[pod.as_str()].as_f64(), "{name}, {pod}");
+    }
+}
+
+#[test]
+fn the_newest_generation_of_the_picker_is_read_wherever_there_is_one() {
+    for (name, prefix) in
+        [("epp_router_names", "llm_d_router_epp_"), ("epp_llm_d_names", "llm_d_epp_")]
+    {
+        for matched in picker(name).matched {
+            assert!(matched.spec.to_string().starts_with(prefix), "{name}: {matched:?}");
+        }
+    }
+    assert!(picker("epp").matched.iter().all(|it| it.spec.to_string().starts_with("inference_")));
+}
+
+#[test]
+fn no_chunking_of_a_page_changes_what_it_says() {
+    let engines = Engines::builtin();
+    let mut reader = engines.reader();
+    for name in SERVERS.iter().chain(&PICKERS) {
+        let page = capture(name);
+        let at_once = read(&engines, &mut reader, &page, usize::MAX);
+        for chunk in [1, 7, 4096] {
+            assert_eq!(read(&engines, &mut reader, &page, chunk), at_once, "{name} by {chunk}");
+        }
+    }
+}
+
+#[test]
+fn a_forced_engine_reads_its_own_pages_and_no_others() {
+    let engines = Engines::builtin();
+    for name in SERVERS {
+        let engine = server(name).engine;
+        let mut reader = engines.reader_of(&engine).unwrap();
+        let page = read(&engines, &mut reader, &capture(name), usize::MAX);
+        assert!(matches!(page, Page::Server(page) if page.engine == engine), "{name}");
+    }
+    let mut reader = engines.reader_of(&"vllm".into()).unwrap();
+    let Page::Unknown(page) = read(&engines, &mut reader, &capture("sglang"), usize::MAX) else {
+        panic!("an SGLang page is none of vLLM's")
+    };
+    assert_eq!(page.expected, Some("vllm".into()));
+    assert_eq!(page.looks_like, Some("sglang".into()));
+    assert!(engines.reader_of(&"vlm".into()).is_none());
+}

@@ -1,0 +1,3 @@
+//! The pages of real servers, read as a backend reads them.
+
+mod captures;
