@@ -51,11 +51,19 @@ impl NamedFile {
         })
     }
 
-    /// Reads the whole file, at most 1 MiB of it.
+    /// Reads the whole file, which may have 1 MiB.
     ///
     /// # Errors
     /// When it is no file, cannot be read or is larger.
     pub fn read(&self) -> Result<Vec<u8>, ConfigError> {
+        self.read_up_to(FILE_BYTES_MAX)
+    }
+
+    /// Reads the whole file, which may have `limit` bytes, a whole number of MiB.
+    ///
+    /// # Errors
+    /// When it is no file, cannot be read or is larger.
+    pub fn read_up_to(&self, limit: u64) -> Result<Vec<u8>, ConfigError> {
         let cannot = |error: std::io::Error| {
             self.problem(&format!("cannot be read: {error}; check the path and its permissions"))
                 .with_source(error)
@@ -67,10 +75,11 @@ impl NamedFile {
         }
         let mut bytes = Vec::new();
         fs::File::open(&self.path)
-            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+            .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
             .map_err(cannot)?;
-        if bytes.len() as u64 > FILE_BYTES_MAX {
-            return Err(self.problem("is larger than 1 MiB; is it the right file?"));
+        if bytes.len() as u64 > limit {
+            let limit = limit >> 20;
+            return Err(self.problem(&format!("is larger than {limit} MiB; is it the right file?")));
         }
         Ok(bytes)
     }

@@ -1,0 +1,256 @@
+//! All sources of targets as one set.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use collector_core::{Namespace, PodName};
+use futures_util::future::join_all;
+
+use super::{Discovery, DiscoveryError, Target};
+
+/// The sources, and the last good set of each.
+pub(crate) struct Sources {
+    sources: Vec<Source>,
+    max_targets: usize,
+    /// The pods that were named twice when that was last told.
+    told_twice: Mutex<HashSet<(Namespace, PodName)>>,
+}
+
+struct Source {
+    discovery: Box<dyn Discovery>,
+    last: Mutex<Last>,
+}
+
+#[derive(Default)]
+struct Last {
+    /// `None` until it has told its targets for the first time.
+    targets: Option<Vec<Target>>,
+    /// Why its last look failed, told once.
+    failing: Option<DiscoveryError>,
+}
+
+/// What the sources say together.
+#[derive(Default, Debug)]
+pub(crate) struct Found {
+    /// One a pod.
+    pub(crate) targets: Vec<Target>,
+    /// The sources that have never told their targets: there may be more.
+    pub(crate) unknown: Vec<DiscoveryError>,
+}
+
+impl Sources {
+    pub(crate) fn new(sources: Vec<Box<dyn Discovery>>, max_targets: usize) -> Self {
+        let source = |discovery| Source { discovery, last: Mutex::default() };
+        Self {
+            sources: sources.into_iter().map(source).collect(),
+            max_targets,
+            told_twice: Mutex::default(),
+        }
+    }
+
+    /// Asks every source.
+    pub(crate) async fn look(&self) -> Found {
+        join_all(self.sources.iter().map(|source| self.look_at(source))).await;
+        self.found()
+    }
+
+    /// Asks each source whenever it is worth it, and calls `on_change` after each look.
+    pub(crate) async fn run(&self, on_change: impl Fn(Found)) {
+        let watch = |source| {
+            let on_change = &on_change;
+            async move {
+                loop {
+                    Source::changed(source).await;
+                    self.look_at(source).await;
+                    on_change(self.found());
+                }
+            }
+        };
+        join_all(self.sources.iter().map(watch)).await;
+        // Without sources nothing ever changes.
+        std::future::pending().await
+    }
+
+    async fn look_at(&self, source: &Source) {
+        let looked = source.discovery.look().await.and_then(|targets| {
+            let others: usize = self
+                .sources
+                .iter()
+                .filter(|other| !std::ptr::eq(*other, source))
+                .map(|other| other.lock().targets.as_ref().map_or(0, Vec::len))
+                .sum();
+            if targets.len() + others > self.max_targets {
+                return Err(DiscoveryError::new(format!(
+                    "{}: {} targets, with {others} of other sources, are more than epp.max_targets \
+                     ({}); raise it, or share the fleet out among several collectors",
+                    source.discovery.source(),
+                    targets.len(),
+                    self.max_targets
+                )));
+            }
+            Ok(targets)
+        });
+        source.keep(looked);
+    }
+
+    /// What is known now, without asking.
+    pub(crate) fn found(&self) -> Found {
+        let mut found = Found::default();
+        let mut pods = HashSet::new();
+        let mut twice = HashSet::new();
+        for source in &self.sources {
+            let last = source.lock();
+            let Some(targets) = &last.targets else {
+                let not_asked = || {
+                    let source = source.discovery.source();
+                    DiscoveryError::new(format!("{source}: it was not looked at yet"))
+                };
+                found.unknown.push(last.failing.clone().unwrap_or_else(not_asked));
+                continue;
+            };
+            for target in targets {
+                let pod = (target.namespace.clone(), target.pod.clone());
+                if pods.insert(pod.clone()) {
+                    found.targets.push(target.clone());
+                } else {
+                    twice.insert(pod);
+                }
+            }
+        }
+        self.tell_twice(twice);
+        found
+    }
+
+    /// A pod counts once, whoever names it how often.
+    fn tell_twice(&self, twice: HashSet<(Namespace, PodName)>) {
+        let mut told = self.told_twice.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((namespace, pod)) = twice.iter().find(|pod| !told.contains(pod)) {
+            tracing::warn!(
+                %namespace, %pod, pods = twice.len(),
+                "Some pods have several targets; the first of each is scraped. Give each target a pod \
+                 of its own"
+            );
+        }
+        *told = twice;
+    }
+}
+
+impl Source {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Last> {
+        // Each change is one assignment, so a panic elsewhere leaves nothing half done.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn changed(&self) {
+        self.discovery.changed().await;
+    }
+
+    fn keep(&self, looked: Result<Vec<Target>, DiscoveryError>) {
+        let source = self.discovery.source();
+        let mut last = self.lock();
+        match looked {
+            Ok(targets) => {
+                if last.failing.is_some() {
+                    tracing::info!(source, targets = targets.len(), "Targets are told again");
+                } else if last.targets.as_ref().is_some_and(|before| *before != targets) {
+                    tracing::info!(source, targets = targets.len(), "Targets have changed");
+                }
+                *last = Last { targets: Some(targets), failing: None };
+            }
+            Err(error) => {
+                if last.failing.as_ref() != Some(&error) {
+                    let kept = last.targets.as_ref().map(Vec::len);
+                    tracing::warn!(%error, kept, "Targets cannot be told; the last ones are kept");
+                }
+                last.failing = Some(error);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::discover::TargetSpec;
+
+    /// A source that says what a test lets it say.
+    #[derive(Clone, Default)]
+    struct Told(Arc<Mutex<Option<Vec<Target>>>>);
+
+    impl Told {
+        fn tell(&self, pods: Option<&[&str]>) {
+            *self.0.lock().unwrap() = pods.map(|pods| pods.iter().map(|pod| target(pod)).collect());
+        }
+    }
+
+    fn target(pod: &str) -> Target {
+        let spec = TargetSpec {
+            url: format!("http://{pod}/metrics"),
+            namespace: "n".into(),
+            pod: Some(pod.into()),
+            engine: None,
+            role: None,
+        };
+        spec.target().unwrap()
+    }
+
+    #[async_trait]
+    impl Discovery for Told {
+        fn source(&self) -> &'static str {
+            "told"
+        }
+
+        async fn look(&self) -> Result<Vec<Target>, DiscoveryError> {
+            self.0.lock().unwrap().clone().ok_or_else(|| DiscoveryError::new("told: broken"))
+        }
+
+        async fn changed(&self) {}
+    }
+
+    fn pods(found: &Found) -> Vec<&str> {
+        found.targets.iter().map(|target| target.pod.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_source_that_fails_keeps_its_last_good_targets() {
+        let told = Told::default();
+        let sources = Sources::new(vec![Box::new(told.clone())], 10);
+        let found = sources.look().await;
+        assert_eq!((found.targets.len(), found.unknown.len()), (0, 1));
+        assert_eq!(found.unknown[0].to_string(), "told: broken");
+        told.tell(Some(&["a", "b"]));
+        assert_eq!(pods(&sources.look().await), ["a", "b"]);
+        told.tell(None);
+        let found = sources.look().await;
+        assert_eq!((pods(&found), found.unknown.len()), (vec!["a", "b"], 0));
+        told.tell(Some(&[]));
+        assert!(sources.look().await.targets.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_is_named_twice_counts_once() {
+        let (one, two) = (Told::default(), Told::default());
+        one.tell(Some(&["a", "b"]));
+        two.tell(Some(&["b", "c"]));
+        let sources = Sources::new(vec![Box::new(one), Box::new(two)], 10);
+        assert_eq!(pods(&sources.look().await), ["a", "b", "c"]);
+    }
+
+    #[tokio::test]
+    async fn more_targets_than_allowed_are_refused_as_a_whole() {
+        let told = Told::default();
+        told.tell(Some(&["a", "b"]));
+        let sources = Sources::new(vec![Box::new(told.clone())], 2);
+        assert_eq!(sources.look().await.targets.len(), 2);
+        told.tell(Some(&["a", "b", "c"]));
+        // Two of three would pass for a fleet of two, so the two are from before.
+        assert_eq!(pods(&sources.look().await), ["a", "b"]);
+        let sources = Sources::new(vec![Box::new(told)], 2);
+        let unknown = &sources.look().await.unknown;
+        assert!(unknown[0].to_string().contains("epp.max_targets (2)"), "{unknown:?}");
+    }
+}

@@ -1,0 +1,177 @@
+//! One page to scrape, and whose it is.
+
+use collector_core::{EngineName, Namespace, PodName, Role};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// Bytes of a name; Kubernetes allows 253.
+const NAME_BYTES_MAX: usize = 512;
+/// Bytes of a URL.
+const URL_BYTES_MAX: usize = 2048;
+
+/// A page to scrape.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// Where it is: `http` or `https`, without credentials.
+    pub url: Url,
+    /// The namespace of the pod.
+    pub namespace: Namespace,
+    /// The pod, unique within its namespace.
+    pub pod: PodName,
+    /// The kind of server; `None`: the page tells.
+    pub engine: Option<EngineName>,
+    /// What the pod does where a request is served by several.
+    pub role: Option<Role>,
+}
+
+/// A target as a user writes it, in `epp.targets`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetSpec {
+    /// Where the page is: `http://10.0.0.7:8000/metrics`.
+    pub url: String,
+    /// The namespace of the pod.
+    pub namespace: String,
+    /// The pod; default: host and port of the URL.
+    #[serde(default)]
+    pub pod: Option<String>,
+    /// The kind of server; default: the page tells.
+    #[serde(default)]
+    pub engine: Option<String>,
+    /// `prefill` or `decode`, for example.
+    #[serde(default)]
+    pub role: Option<String>,
+}
+
+/// A target that cannot be scraped, whatever answers there.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{problem}")]
+pub struct TargetError {
+    problem: String,
+}
+
+impl TargetError {
+    pub(crate) fn new(problem: impl Into<String>) -> Self {
+        Self { problem: problem.into() }
+    }
+}
+
+impl TargetSpec {
+    /// The target, checked.
+    ///
+    /// # Errors
+    /// A URL that cannot be scraped, a name that is empty, too long or holds control characters.
+    pub fn target(&self) -> Result<Target, TargetError> {
+        let url = page_url(&self.url)?;
+        let pod = match &self.pod {
+            Some(pod) => pod.clone(),
+            None => address(&url),
+        };
+        check_name("namespace", &self.namespace)?;
+        check_name("pod", &pod)?;
+        let optional = |what, name: &Option<String>| match name {
+            Some(name) => check_name(what, name).map(|()| Some(name.clone())),
+            None => Ok(None),
+        };
+        let engine = optional("engine", &self.engine)?;
+        let role = optional("role", &self.role)?;
+        Ok(Target {
+            url,
+            namespace: Namespace::from(self.namespace.as_str()),
+            pod: pod.into(),
+            engine: engine.map(EngineName::from),
+            role: role.map(Role::from),
+        })
+    }
+}
+
+/// Host and port.
+pub(super) fn address(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port_or_known_default() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+fn page_url(text: &str) -> Result<Url, TargetError> {
+    let refuse = |problem: String| Err(TargetError::new(problem));
+    if text.len() > URL_BYTES_MAX {
+        return refuse(format!("its URL is longer than {URL_BYTES_MAX} bytes"));
+    }
+    let url = match Url::parse(text.trim()) {
+        Ok(url) => url,
+        // What cannot be taken apart may hold a password before an `@`; then it is not quoted.
+        Err(error) if text.contains('@') => return refuse(format!("it is not a URL ({error})")),
+        Err(error) => return refuse(format!("{text:?} is not a URL ({error})")),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return refuse(
+            "its URL holds credentials, which would show in logs; use epp.token_path".into(),
+        );
+    }
+    if !matches!(url.scheme(), "http" | "https") {
+        return refuse(format!("{text:?} does not begin with http:// or https://"));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return refuse(format!("{text:?} names no host"));
+    }
+    if url.fragment().is_some() {
+        return refuse(format!("{text:?} has a fragment; leave out what follows the #"));
+    }
+    Ok(url)
+}
+
+fn check_name(what: &str, name: &str) -> Result<(), TargetError> {
+    let problem = if name.is_empty() {
+        "is empty".to_owned()
+    } else if name.len() > NAME_BYTES_MAX {
+        format!("is longer than {NAME_BYTES_MAX} bytes")
+    } else if name.chars().any(char::is_control) {
+        "holds control characters".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(TargetError::new(format!("its {what} {problem}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(url: &str) -> TargetSpec {
+        TargetSpec {
+            url: url.into(),
+            namespace: "prod".into(),
+            pod: None,
+            engine: None,
+            role: None,
+        }
+    }
+
+    #[track_caller]
+    fn refused(spec: &TargetSpec, part: &str) {
+        let text = spec.target().unwrap_err().to_string();
+        assert!(text.contains(part), "{text:?} lacks {part:?}");
+        assert!(!text.contains("hunter2"), "{text:?} shows a secret");
+    }
+
+    #[test]
+    fn a_target_that_cannot_work_says_why() {
+        refused(&spec("10.0.0.7:8000"), "not a URL");
+        refused(&spec("ftp://h/metrics"), "http://");
+        refused(&spec("http://me:hunter2@h/metrics"), "credentials");
+        refused(&spec("http://me:hunter2@h:bad/metrics"), "not a URL");
+        refused(&spec("http://h/metrics#x"), "fragment");
+        refused(&TargetSpec { namespace: String::new(), ..spec("http://h") }, "namespace is empty");
+        refused(&TargetSpec { pod: Some("a\nb".into()), ..spec("http://h") }, "control");
+        refused(&TargetSpec { role: Some("x".repeat(600)), ..spec("http://h") }, "longer");
+    }
+
+    #[test]
+    fn a_pod_without_a_name_is_called_by_its_address() {
+        let pod = |url| spec(url).target().unwrap().pod;
+        assert_eq!(pod("http://10.0.0.7:8000/metrics").as_str(), "10.0.0.7:8000");
+        assert_eq!(pod("https://m-0.prod/metrics").as_str(), "m-0.prod:443");
+    }
+}
