@@ -261,11 +261,17 @@ impl ReplicaMetrics {
         }
     }
 
-    /// Takes what a pod is, and not how it is doing, from another row of the same pod, where this one
-    /// does not know it.
+    /// Takes what no [`Field`] stands for, what a pod is and which adapters it has, from another row of
+    /// the same pod, where this one does not know it.
     pub fn fill_identity(&mut self, from: &Self) {
         if self.engine.is_none() {
             self.engine.clone_from(&from.engine);
+        }
+        if self.role.is_none() {
+            self.role.clone_from(&from.role);
+        }
+        if self.lora_adapters.is_none() {
+            self.lora_adapters.clone_from(&from.lora_adapters);
         }
     }
 
