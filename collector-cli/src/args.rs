@@ -107,6 +107,10 @@ pub(crate) enum Command {
     Get(GetCommand),
     /// Check the configuration, the backend and a model, each with cause and remedy
     Check(CheckArgs),
+    /// Tell of each value of a reading which backend and series it came from, and how old it is
+    #[command(after_help = "Exits as `collector get replicas` does.\n\n\
+                  Example:\n  collector explain -m org/model -n prod -o wide")]
+    Explain(ModelArgs),
     /// Check configuration files without using the network
     Validate(ValidateArgs),
     /// Look at the configuration

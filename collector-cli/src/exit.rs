@@ -37,17 +37,24 @@ pub(crate) struct Failure {
     exit: Exit,
     message: String,
     document: Option<Box<ErrorDocument>>,
+    /// stdout has a document already, which says so too.
+    told: bool,
 }
 
 impl Failure {
     /// The command line or the configuration is wrong. stdout stays empty.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
-        Self { exit: Exit::Usage, message: message.to_string(), document: None }
+        Self { exit: Exit::Usage, message: message.to_string(), document: None, told: false }
     }
 
     /// Anything that has no exit code of its own.
     pub(crate) fn other(message: impl fmt::Display) -> Self {
-        Self { exit: Exit::Failure, message: message.to_string(), document: None }
+        Self { exit: Exit::Failure, message: message.to_string(), document: None, told: false }
+    }
+
+    /// The command's own document was printed, and says what failed: stdout holds one document.
+    pub(crate) fn told_on_stdout(self) -> Self {
+        Self { told: true, ..self }
     }
 
     /// The exit code.
@@ -57,7 +64,7 @@ impl Failure {
 
     /// What `-o json` prints in place of a result.
     pub(crate) fn document(&self) -> Option<&ErrorDocument> {
-        self.document.as_deref()
+        self.document.as_deref().filter(|_| !self.told)
     }
 }
 
@@ -86,6 +93,11 @@ impl From<CollectError> for Failure {
             _ => Exit::Failure,
         };
         let document = ErrorDocument::of(&error);
-        Self { exit, message: document.message().to_owned(), document: Some(Box::new(document)) }
+        Self {
+            exit,
+            message: document.message().to_owned(),
+            document: Some(Box::new(document)),
+            told: false,
+        }
     }
 }

@@ -7,8 +7,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
 use crate::output::{
-    AllocationDocument, CheckDocument, ConfigDocument, ErrorDocument, ListDocument, ModelItem,
-    ReadingItem, RemovedDocument, ReplicasDocument,
+    AllocationDocument, CheckDocument, ConfigDocument, ErrorDocument, ExplainDocument,
+    ListDocument, ModelItem, ReadingItem, RemovedDocument, ReplicasDocument,
 };
 use crate::server::{HealthDocument, ReadinessDocument};
 
@@ -34,6 +34,7 @@ fn the_published_schemas_are_up_to_date() {
         ),
         ("models", of::<ListDocument<ModelItem>>()),
         ("error", of::<ErrorDocument>()),
+        ("explain", of::<ExplainDocument<'static>>()),
         ("check", of::<CheckDocument<'static>>()),
         ("config", of::<ConfigDocument>()),
         ("removed", of::<RemovedDocument>()),

@@ -154,15 +154,28 @@ impl CollectorConfig {
         ConfigErrors::or(errors, backends)
     }
 
-    /// The collector: the chosen backends as one, the variants and the cache as they are set. Its background
-    /// worker is not started.
+    /// The collector: the chosen backends as one, the variants and the cache as they are set. Its
+    /// background worker is not started.
     ///
     /// # Errors
     /// As [`build_backends`](Self::build_backends), and when settings contradict each other.
     pub fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn MetricsCollector>, ConfigErrors> {
+        let backends = self.build_backends(Arc::clone(&clock))?;
+        self.compose(backends, clock)
+    }
+
+    /// The same over backends that [`build_backends`](Self::build_backends) made, each perhaps wrapped
+    /// in another.
+    ///
+    /// # Errors
+    /// When there is none, and when settings contradict each other.
+    pub fn compose(
+        &self,
+        backends: Vec<Arc<dyn Backend>>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<dyn MetricsCollector>, ConfigErrors> {
         let directory = StaticDirectory::new(self.variants.clone())
             .map_err(|error| ConfigError::new(error.to_string()))?;
-        let backends = self.build_backends(Arc::clone(&clock))?;
         let timeouts = self.chosen().map(|settings| settings.timeout().1);
         let mut backends = backends.into_iter().zip(timeouts);
         let Some((first, timeout)) = backends.next() else {

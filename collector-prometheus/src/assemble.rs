@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use collector_core::sanitize::{self, Rejected};
 use collector_core::{
     Answer, ErrorKind, Field, FieldSet, LoadRates, LoadRow, Mark, ModelRef, ModelSample, Operation,
-    PodName, ReplicaMetrics, Tick, mean_over_window,
+    PodName, ReplicaMetrics, Tick, TraceRow, mean_over_window,
 };
 
 use crate::failure::Failure;
@@ -18,6 +18,7 @@ use crate::rows::{EngineConfig, Rows, Sample};
 use crate::selfmetrics;
 use crate::server_clock::Moment;
 use crate::shard::Asked;
+use crate::trace::{self, TracedQuery};
 
 /// The kinds that are rates, in the order in which their values are kept.
 const RATES: [QueryKind; 7] = [
@@ -98,6 +99,10 @@ struct Model {
     failed: FieldSet,
     /// Why a query about it failed; the first.
     failure: Option<Failure>,
+    /// How its values came about, where the look is traced.
+    trace: Vec<TraceRow>,
+    /// The query for its cache sizes, likewise.
+    traced_config: Option<TracedQuery>,
 }
 
 /// One answer, or its failure, for some models of a look.
@@ -115,6 +120,8 @@ pub(crate) struct Arrived {
     pub(crate) rows: Rows,
     pub(crate) complete: bool,
     pub(crate) at: Tick,
+    /// What was asked, where the look is traced.
+    pub(crate) query: Option<TracedQuery>,
 }
 
 /// What a look comes to.
@@ -150,7 +157,10 @@ impl<'a> Assembly<'a> {
                 }
                 false
             }
-            Ok(Arrived { rows, complete, at }) => {
+            Ok(Arrived { rows, complete, at, query }) => {
+                if let Some(query) = query {
+                    self.trace(kind, &models, &rows, &query);
+                }
                 for position in models {
                     let model = &mut self.models[position];
                     model.incomplete |= !complete;
@@ -165,6 +175,17 @@ impl<'a> Assembly<'a> {
                     }
                     Rows::Engines(engines) => self.add_engines(&engines),
                 }
+            }
+        }
+    }
+
+    fn trace(&mut self, kind: QueryKind, models: &[usize], rows: &Rows, query: &TracedQuery) {
+        for (model, row) in trace::rows(kind, models, rows, query) {
+            self.models[model].trace.push(row);
+        }
+        if kind == QueryKind::CacheConfig {
+            for model in models {
+                self.models[*model].traced_config = Some(query.clone());
             }
         }
     }
@@ -437,6 +458,10 @@ impl Model {
         sample.load = load;
         sample.failed = self.failed;
         sample.complete = !self.incomplete;
+        sample.trace = self.trace;
+        if !sample.trace.is_empty() {
+            trace::complete(&mut sample, self.traced_config.as_ref());
+        }
         (sample, memory)
     }
 

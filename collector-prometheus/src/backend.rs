@@ -102,7 +102,8 @@ impl PrometheusBackend {
         let mut moment = learnt.clock.moment(self.clock.now());
         let mut assembly = Assembly::new(asked, moment);
         let plan = learnt.shape.plan(self.config.effective_window());
-        let mut look = Look::new(&self.client, budget, asked, plan, moment, shards.clone());
+        let mut look =
+            Look::new(&self.client, budget, asked, plan, moment, shards.clone()).traced(ask.trace);
         look.liveness(&learnt.clock, &mut assembly).await?;
         if learnt.date_trusted && look.clock_contradicted() {
             // The server's clock has jumped since it was read: who lives was asked for a time that
@@ -111,7 +112,8 @@ impl PrometheusBackend {
             learnt = self.learner.learn(&self.client, budget).await?;
             moment = learnt.clock.moment(self.clock.now());
             assembly = Assembly::new(asked, moment);
-            look = Look::new(&self.client, budget, asked, plan, moment, shards.clone());
+            look = Look::new(&self.client, budget, asked, plan, moment, shards.clone())
+                .traced(ask.trace);
             look.liveness(&learnt.clock, &mut assembly).await?;
             if look.clock_contradicted() {
                 self.learner.distrust_date().await;

@@ -24,6 +24,7 @@ mod rows;
 mod selfmetrics;
 mod server_clock;
 mod shard;
+mod trace;
 
 pub use backend::PrometheusBackend;
 pub use collector_transport::ConfigError;

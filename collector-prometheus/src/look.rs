@@ -16,6 +16,7 @@ use crate::plan::{Grouping, Plan, QueryKind};
 use crate::rows::Rows;
 use crate::server_clock::{Moment, ServerClock};
 use crate::shard::{Asked, QUERY_BYTES_MAX, Shard};
+use crate::trace::TracedQuery;
 
 /// Splits within one look. A limit that no group gets under would else cost a query per model; the
 /// groups of the next look are smaller in any case.
@@ -31,6 +32,8 @@ pub(crate) struct Look<'a> {
     plan: Plan,
     moment: Moment,
     in_flight: usize,
+    /// How values come about is told.
+    trace: bool,
     /// The server is not to be asked any more, and why.
     dead: OnceLock<Failure>,
     timed_out: AtomicBool,
@@ -72,6 +75,7 @@ impl<'a> Look<'a> {
             // Two were as fast as more on the servers measured, and leave them room; a caller who
             // waits for one small model gets four.
             in_flight: if budget.waiting { 4 } else { 2 },
+            trace: false,
             dead: OnceLock::new(),
             timed_out: AtomicBool::new(false),
             pods: AtomicUsize::new(0),
@@ -81,6 +85,12 @@ impl<'a> Look<'a> {
             incomplete: Mutex::new(None),
             pieces: Mutex::new(shards.into_iter().map(|shard| vec![shard]).collect()),
         }
+    }
+
+    /// The same look, which also tells how values come about.
+    pub(crate) fn traced(mut self, trace: bool) -> Self {
+        self.trace = trace;
+        self
     }
 
     /// Learnt in the middle of a look, from the cache sizes.
@@ -268,7 +278,13 @@ impl<'a> Look<'a> {
                 "share the namespaces out to several collectors, by prometheus.namespaces",
             ));
         }
-        Ok(self.arrived(rows, answered, clock))
+        let query = self.trace.then(|| TracedQuery {
+            text: text.into(),
+            series: self.plan.series(job.kind),
+            sent_at: answered.sent_at,
+            arrived_at: answered.arrived_at,
+        });
+        Ok(Arrived { query, ..self.arrived(rows, answered, clock) })
     }
 
     fn arrived(&self, rows: Rows, answered: Answered, clock: Option<&ServerClock>) -> Arrived {
@@ -284,7 +300,7 @@ impl<'a> Look<'a> {
         if let Some(reason) = answered.incomplete {
             self.incomplete.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         }
-        Arrived { rows, complete, at: answered.arrived_at }
+        Arrived { rows, complete, at: answered.arrived_at, query: None }
     }
 
     fn text(&self, job: &Job, shard: &Shard) -> String {

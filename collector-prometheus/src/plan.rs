@@ -238,6 +238,33 @@ impl Plan {
         }
     }
 
+    /// The series that a query is over; `None` where it is over two names of one quantity, or none.
+    pub(crate) fn series(&self, kind: QueryKind) -> Option<&'static str> {
+        let under = |alias, [new, old]: [&'static str; 2]| match alias {
+            Alias::New => Some(new),
+            Alias::Old => Some(old),
+            Alias::Both => None,
+        };
+        match kind {
+            QueryKind::Liveness | QueryKind::RunningRequests => Some(RUNNING),
+            QueryKind::KvCache => under(self.names.kv_cache, KV_CACHE),
+            QueryKind::QueueLength => Some("vllm:num_requests_waiting"),
+            QueryKind::RequestCount => Some("vllm:request_prompt_tokens_count"),
+            QueryKind::InputTokens => Some("vllm:request_prompt_tokens_sum"),
+            QueryKind::OutputTokens => Some("vllm:request_generation_tokens_sum"),
+            QueryKind::TtftSum => Some("vllm:time_to_first_token_seconds_sum"),
+            QueryKind::TtftCount => Some("vllm:time_to_first_token_seconds_count"),
+            QueryKind::ItlSum | QueryKind::ItlCount => under(self.names.itl, ITL),
+            QueryKind::PrefixHits => Some("vllm:prefix_cache_hits_total"),
+            QueryKind::PrefixQueries => Some("vllm:prefix_cache_queries_total"),
+            QueryKind::CacheConfig => Some("vllm:cache_config_info"),
+            QueryKind::ServerTime
+            | QueryKind::Shape
+            | QueryKind::Models
+            | QueryKind::ScrapeSamples => None,
+        }
+    }
+
     /// The text of [`QueryKind::CacheConfig`] for these pods, or for all where there are none.
     pub(crate) fn cache_config(&self, filter: &Filter, pods: &[&str]) -> String {
         let by_name = |filter: &Filter, label| {

@@ -3,6 +3,7 @@
 mod check;
 mod config_show;
 mod demo;
+mod explain;
 mod get;
 mod serve;
 mod settings;
@@ -22,6 +23,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Demo(args) => demo::run(global, args),
         Command::Get(args) => get::run(global, args),
         Command::Check(args) => check::run(global, args),
+        Command::Explain(args) => explain::run(global, args),
         Command::Validate(args) => validate::run(global, args),
         Command::Config(ConfigCommand::Show(args)) => config_show::run(global, args),
         Command::Serve(args) => serve::run(global, args),

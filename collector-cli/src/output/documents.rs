@@ -395,7 +395,7 @@ impl ConfigDocument {
 }
 
 /// Seconds to the millisecond, which is all that ages are good for.
-fn seconds(duration: Duration) -> f64 {
+pub(super) fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }
 

@@ -2,6 +2,7 @@
 
 mod documents;
 mod error;
+mod explain;
 mod exposition;
 mod json;
 mod lists;
@@ -16,6 +17,7 @@ pub(crate) use documents::{
     RemovedDocument, ReplicasDocument, SCHEMA_VERSION,
 };
 pub(crate) use error::ErrorDocument;
+pub(crate) use explain::{ExplainDocument, Look, Looked, explain_table};
 pub(crate) use exposition::{Exposition, Kind};
 pub(crate) use json::{to_json, to_yaml};
 pub(crate) use lists::{allocation_items, model_items, replicas_item};

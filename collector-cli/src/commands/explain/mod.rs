@@ -1,0 +1,45 @@
+//! `collector explain`: how each value of a reading came about.
+
+mod tracer;
+
+use std::sync::Arc;
+
+use collector_core::Backend;
+
+use self::tracer::Tracer;
+use super::settings::{Settings, Verbosity, format};
+use crate::args::{Format, GlobalArgs, ModelArgs};
+use crate::exit::{Exit, Failure};
+use crate::output::{ExplainDocument, Look, explain_table, print, to_json, to_yaml};
+
+pub(super) fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<Exit, Failure> {
+    let format = format(global, &[Format::Table, Format::Wide, Format::Json, Format::Yaml])?;
+    let settings = Settings::load(global, Verbosity::OneShot)?;
+    settings.warn();
+    super::block_on(explain(&settings, args, format))
+}
+
+async fn explain(settings: &Settings, args: &ModelArgs, format: Format) -> Result<Exit, Failure> {
+    let (config, clock) = (&settings.loaded.config, Arc::clone(&settings.clock));
+    let model = args.model();
+    let backends = config.build_backends(Arc::clone(&clock)).map_err(Failure::usage)?;
+    // The looks that are explained are those that the reading is made of.
+    let tracers: Vec<Arc<Tracer>> =
+        backends.into_iter().map(|backend| Arc::new(Tracer::new(backend))).collect();
+    let traced = tracers.iter().map(|tracer| Arc::clone(tracer) as Arc<dyn Backend>).collect();
+    let collector = config.compose(traced, clock).map_err(Failure::usage)?;
+    let reading = collector.collect_replica_metrics(&model).await;
+    let looks: Vec<Look> = tracers.iter().map(|tracer| tracer.last_look(&model)).collect();
+    let now = settings.clock.now();
+    let document = ExplainDocument::new(&model, &reading, &looks, now, settings.clock.wall());
+    let text = match format {
+        Format::Json => to_json(&document) + "\n",
+        Format::Yaml => to_yaml(&document),
+        _ => explain_table(&document, format == Format::Wide),
+    };
+    print(&text)?;
+    match reading {
+        Ok(_) => Ok(Exit::Success),
+        Err(error) => Err(Failure::from(error).told_on_stdout()),
+    }
+}

@@ -1,0 +1,89 @@
+//! A backend that has its looks traced, and remembers them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use collector_core::{
+    Answer, Ask, Backend, BackendError, KnownModel, LiveSource, ModelRef, Probe, Supports, TraceRow,
+};
+
+use crate::output::{Look, Looked};
+
+/// Wraps a backend.
+pub(super) struct Tracer {
+    backend: Arc<dyn Backend>,
+    looks: Mutex<HashMap<ModelRef, (Looked, Vec<TraceRow>)>>,
+}
+
+impl Tracer {
+    pub(super) fn new(backend: Arc<dyn Backend>) -> Self {
+        Self { backend, looks: Mutex::default() }
+    }
+
+    /// The last look at a model.
+    pub(super) fn last_look(&self, model: &ModelRef) -> Look {
+        let (outcome, rows) =
+            self.lock().remove(model).unwrap_or_else(|| (Looked::NotYet, Vec::new()));
+        Look { backend: self.backend.name().into(), outcome, rows }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ModelRef, (Looked, Vec<TraceRow>)>> {
+        // Each change is one insertion, so a panic elsewhere leaves nothing half done.
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Backend for Tracer {
+    fn name(&self) -> &str {
+        self.backend.name()
+    }
+
+    fn supports(&self) -> Supports {
+        self.backend.supports()
+    }
+
+    async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
+        let mut traced = ask;
+        traced.trace = true;
+        let result = self.backend.fetch(traced).await;
+        let mut looks = self.lock();
+        match &result {
+            Ok(answers) => {
+                for (model, answer) in answers {
+                    let (outcome, rows) = match answer {
+                        Answer::Found(sample) => {
+                            (Looked::Found(sample.as_of), sample.trace.clone())
+                        }
+                        Answer::Missing { as_of } => (Looked::Missing(*as_of), Vec::new()),
+                        Answer::Failed(error) => (Looked::Failed(error.to_string()), Vec::new()),
+                    };
+                    looks.insert(model.clone(), (outcome, rows));
+                }
+            }
+            Err(error) => {
+                for model in ask.models {
+                    let failed = Looked::Failed(error.to_string());
+                    looks.insert(model.clone(), (failed, Vec::new()));
+                }
+            }
+        }
+        drop(looks);
+        result
+    }
+
+    async fn list_models(&self) -> Result<Vec<KnownModel>, BackendError> {
+        self.backend.list_models().await
+    }
+
+    async fn probe(&self) -> Result<Probe, BackendError> {
+        self.backend.probe().await
+    }
+
+    /// Looks are taken here, one by one; nothing is pushed past them.
+    fn live(&self) -> Option<&dyn LiveSource> {
+        None
+    }
+}

@@ -1,0 +1,227 @@
+//! `collector explain`: the document, and its table for people.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use collector_core::{
+    BackendName, CollectError, Field, ModelRef, Reading, Replicas, Tick, TraceRow,
+};
+use serde::Serialize;
+
+use super::documents::{ReplicasDocument, SCHEMA_VERSION, seconds};
+use super::error::ErrorBody;
+use super::table::aligned;
+use super::text::printable;
+
+/// What one backend last said of a model, and how its values came about.
+pub(crate) struct Look {
+    pub(crate) backend: BackendName,
+    pub(crate) outcome: Looked,
+    pub(crate) rows: Vec<TraceRow>,
+}
+
+/// How a look ended.
+#[derive(Clone)]
+pub(crate) enum Looked {
+    Found(Tick),
+    Missing(Tick),
+    Failed(String),
+    /// It was not asked, or has not answered in time.
+    NotYet,
+}
+
+/// How the values of a reading came about.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ExplainDocument<'a> {
+    schema_version: u32,
+    /// `explain`.
+    kind: &'static str,
+    model: &'a str,
+    namespace: &'a str,
+    /// The reading that is explained; null when there is none.
+    reading: Option<ReplicasDocument<'a>>,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorBody>,
+    /// What each backend said, in order of preference.
+    backends: Vec<BackendLook>,
+}
+
+/// One look of one backend.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct BackendLook {
+    backend: String,
+    /// `found`, `missing`, `failed`, or `pending` when it was not waited for.
+    outcome: &'static str,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// How long ago it was looked; null when it failed.
+    look_age_seconds: Option<f64>,
+    /// Where each value came from; empty for a backend that cannot tell.
+    rows: Vec<ExplainRow>,
+}
+
+/// One value.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ExplainRow {
+    /// Null for what is of the model as a whole, or when no pod has it.
+    pod: Option<String>,
+    /// The field of the reading, or of the allocation.
+    field: &'static str,
+    /// The query that was sent, or the series that was looked for.
+    asked: String,
+    /// Of the names that were looked for, the one that was there.
+    matched: Option<String>,
+    /// What the server wrote; null when it wrote nothing, or no number.
+    raw: Option<f64>,
+    /// Whether the reading has this field of this pod from this backend; null for the load, which is
+    /// summed and divided before it is shown.
+    used: Option<bool>,
+    /// Age of the sample.
+    sampled_age_seconds: Option<f64>,
+    /// How long ago it was asked for.
+    asked_age_seconds: f64,
+    /// How long ago the answer had arrived.
+    answered_age_seconds: f64,
+}
+
+impl<'a> ExplainDocument<'a> {
+    pub(crate) fn new(
+        model: &'a ModelRef,
+        reading: &'a Result<Reading<Replicas>, CollectError>,
+        looks: &[Look],
+        now: Tick,
+        wall: SystemTime,
+    ) -> Self {
+        let replicas = reading.as_ref().ok().map(|reading| &**reading.value());
+        Self {
+            schema_version: SCHEMA_VERSION,
+            kind: "explain",
+            model: model.model.as_str(),
+            namespace: model.namespace.as_str(),
+            reading: reading.as_ref().ok().map(|reading| ReplicasDocument::new(reading, wall)),
+            error: reading.as_ref().err().map(ErrorBody::of),
+            backends: looks.iter().map(|look| BackendLook::new(look, replicas, now)).collect(),
+        }
+    }
+}
+
+impl BackendLook {
+    fn new(look: &Look, replicas: Option<&Replicas>, now: Tick) -> Self {
+        let age = |tick: Tick| seconds(tick.age(now));
+        let (outcome, error, looked_at) = match &look.outcome {
+            Looked::Found(at) => ("found", None, Some(*at)),
+            Looked::Missing(at) => ("missing", None, Some(*at)),
+            Looked::Failed(error) => ("failed", Some(error.clone()), None),
+            Looked::NotYet => ("pending", None, None),
+        };
+        let row = |row: &TraceRow| ExplainRow {
+            pod: row.pod.as_ref().map(ToString::to_string),
+            field: row.field.as_str(),
+            asked: row.asked.to_string(),
+            matched: row.matched.as_ref().map(ToString::to_string),
+            raw: row.raw.filter(|raw| raw.is_finite()),
+            used: used(row, &look.backend, replicas),
+            sampled_age_seconds: row.sampled_at.map(age),
+            asked_age_seconds: age(row.asked_at),
+            answered_age_seconds: age(row.answered_at),
+        };
+        Self {
+            backend: look.backend.to_string(),
+            outcome,
+            error,
+            look_age_seconds: looked_at.map(age),
+            rows: look.rows.iter().map(row).collect(),
+        }
+    }
+}
+
+/// Whether the reading has the value of a row.
+fn used(row: &TraceRow, backend: &BackendName, replicas: Option<&Replicas>) -> Option<bool> {
+    if !Field::OF_REPLICA.contains(&row.field) {
+        return None;
+    }
+    let (replicas, pod) = (replicas?, row.pod.as_ref()?);
+    let replica = replicas.replicas.iter().find(|replica| replica.pod_name == *pod);
+    Some(replica.is_some_and(|replica| {
+        let marked = replica.marks.iter().find(|mark| mark.field == row.field);
+        let source = marked.map_or(&replicas.backend, |mark| &mark.backend);
+        replica.has(row.field) && source == backend
+    }))
+}
+
+/// For people: what each backend said, and what was asked for it.
+pub(crate) fn explain_table(document: &ExplainDocument<'_>, wide: bool) -> String {
+    let mut text = String::new();
+    for (index, look) in document.backends.iter().enumerate() {
+        if index > 0 {
+            text.push('\n');
+        }
+        let looked =
+            look.look_age_seconds.map_or_else(String::new, |age| format!(" {age:.1}s ago"));
+        let _ = writeln!(text, "{}: {}{looked}", printable(&look.backend), look.outcome);
+        if let Some(error) = &look.error {
+            let _ = writeln!(text, "  {}", printable(error));
+        }
+        if look.rows.is_empty() {
+            continue;
+        }
+        let header = ["FIELD", "POD", "RAW", "SERIES", "SAMPLED", "ASKED", "ANSWERED", "USED"];
+        text.push_str(&aligned(header, look.rows.iter().map(ExplainRow::columns)));
+        text.push_str(&legend(&look.rows, wide));
+    }
+    text
+}
+
+impl ExplainRow {
+    fn columns(&self) -> Vec<String> {
+        let shown = |text: &Option<String>| {
+            text.as_ref().map_or_else(|| "-".to_owned(), |text| printable(text).to_string())
+        };
+        let used = match self.used {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "-",
+        };
+        vec![
+            self.field.to_owned(),
+            shown(&self.pod),
+            self.raw.map_or_else(|| "-".to_owned(), |raw| raw.to_string()),
+            shown(&self.matched),
+            self.sampled_age_seconds.map_or_else(|| "-".to_owned(), |age| format!("{age:.2}s")),
+            format!("{:.2}s", self.asked_age_seconds),
+            format!("{:.2}s", self.answered_age_seconds),
+            used.to_owned(),
+        ]
+    }
+}
+
+/// What was asked for each field. Queries are long: the narrow form has the first line's worth.
+fn legend(rows: &[ExplainRow], wide: bool) -> String {
+    const NARROW: usize = 90;
+    let mut asked: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for row in rows {
+        let of_field = asked.entry(row.field).or_default();
+        if !of_field.contains(&row.asked.as_str()) {
+            of_field.push(&row.asked);
+        }
+    }
+    let mut text = String::from("asked\n");
+    for (field, queries) in asked {
+        for query in queries {
+            let query = printable(query).to_string();
+            let cut = query.char_indices().nth(NARROW).filter(|_| !wide);
+            let query = cut.map_or_else(|| query.clone(), |(end, _)| format!("{}…", &query[..end]));
+            let _ = writeln!(text, "  {field}: {query}");
+        }
+    }
+    text
+}

@@ -1,0 +1,71 @@
+//! `explain`: which query and series each value came from.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::fake_prometheus::{MODEL, NAMESPACE, empty, with_one_model};
+use crate::process::{collector_of, run};
+
+const EXPLAIN: [&str; 5] = ["explain", "-m", MODEL, "-n", NAMESPACE];
+
+#[tokio::test]
+async fn each_value_tells_its_query_its_series_and_its_ages() {
+    let server = with_one_model(Duration::from_secs(3)).await;
+    let ended = run(collector_of(&server.uri()).args(["-o", "json"]), &EXPLAIN);
+    assert_eq!(ended.exit, 0, "{}", ended.stderr);
+    let document = ended.json();
+    assert_eq!((&document["kind"], &document["schemaVersion"]), (&"explain".into(), &1.into()));
+    assert_eq!(document["reading"]["replicas"][0]["kvCacheUsage"], 0.42);
+    let look = &document["backends"][0];
+    assert_eq!((&look["backend"], &look["outcome"]), (&"prometheus".into(), &"found".into()));
+    let rows = look["rows"].as_array().unwrap();
+    let row = |field: &str, pod: Value| {
+        let found = rows.iter().find(|row| row["field"] == field && row["pod"] == pod);
+        found.unwrap_or_else(|| panic!("no row of {field} and {pod}: {look}"))
+    };
+    let usage = row("kvCacheUsage", "m-1".into());
+    assert_eq!(usage["matched"], "vllm:kv_cache_usage_perc");
+    assert_eq!((&usage["raw"], &usage["used"]), (&0.42.into(), &true.into()));
+    let asked = usage["asked"].as_str().unwrap();
+    assert!(asked.contains("max_over_time(vllm:kv_cache_usage_perc{"), "{asked}");
+    let age = |key: &str| usage[key].as_f64().unwrap();
+    assert!((2.9..10.0).contains(&age("sampledAgeSeconds")), "{usage}");
+    assert!(age("askedAgeSeconds") >= age("answeredAgeSeconds"), "{usage}");
+    // The load is the model's, or its pods'; whichever, it is summed and divided before it is shown.
+    let load = rows.iter().find(|row| row["field"] == "arrivalRatePerMinute").unwrap();
+    assert_eq!((&load["used"], &load["raw"]), (&Value::Null, &3.0.into()));
+    assert_eq!(row("cacheConfig", "m-0".into())["raw"], 1000.0);
+}
+
+#[tokio::test]
+async fn people_get_a_table_and_the_queries() {
+    let server = with_one_model(Duration::ZERO).await;
+    let ended = run(collector_of(&server.uri()).args(["-o", "wide"]), &EXPLAIN);
+    assert_eq!(ended.exit, 0, "{}", ended.stderr);
+    assert!(ended.stdout.starts_with("prometheus: found"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("queueLength: sum by ("), "{}", ended.stdout);
+}
+
+#[tokio::test]
+async fn a_missing_model_is_explained_and_exits_with_3() {
+    let server = empty().await;
+    let ended = run(collector_of(&server.uri()).args(["-o", "json"]), &EXPLAIN);
+    assert_eq!(ended.exit, 3);
+    // One document, which holds the error and what each backend said.
+    let document = ended.json();
+    assert_eq!(document["error"]["reason"], "MetricsMissing");
+    assert_eq!(document["reading"], Value::Null);
+    assert_eq!(document["backends"][0]["outcome"], "missing");
+    assert!(ended.stderr.contains("no metrics of model"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_backend_that_is_down_is_told() {
+    let mut collector = collector_of("http://127.0.0.1:1");
+    let ended = run(collector.args(["-o", "json"]), &EXPLAIN);
+    assert_eq!(ended.exit, 5);
+    let look = &ended.json()["backends"][0];
+    assert_eq!(look["outcome"], "failed");
+    assert!(look["error"].as_str().unwrap().contains("cannot connect"), "{look}");
+}

@@ -1,0 +1,76 @@
+//! How values came about, for `explain`: what was asked, under which name, and what came.
+
+use std::sync::Arc;
+
+use collector_core::{Field, ModelSample, Tick, TraceRow};
+
+use crate::plan::QueryKind;
+use crate::rows::Rows;
+
+/// A query that was answered, of a look that is traced.
+#[derive(Clone, Debug)]
+pub(crate) struct TracedQuery {
+    /// Its text.
+    pub(crate) text: Arc<str>,
+    /// The series that it is over; `None` where it is over several names.
+    pub(crate) series: Option<&'static str>,
+    pub(crate) sent_at: Tick,
+    pub(crate) arrived_at: Tick,
+}
+
+/// What an answer says, as (position of the model, row). A model without a row has one that says so.
+pub(crate) fn rows(
+    kind: QueryKind,
+    models: &[usize],
+    rows: &Rows,
+    query: &TracedQuery,
+) -> Vec<(usize, TraceRow)> {
+    let Some(field) = kind.fields().first() else { return Vec::new() };
+    let row = |pod, raw: Option<f64>| TraceRow {
+        pod,
+        field: *field,
+        asked: query.text.as_ref().into(),
+        matched: raw.and(query.series).map(Into::into),
+        raw,
+        sampled_at: None,
+        asked_at: query.sent_at,
+        answered_at: query.arrived_at,
+    };
+    let Rows::Samples(samples) = rows else { return Vec::new() };
+    let mut traced: Vec<(usize, TraceRow)> = samples
+        .iter()
+        .map(|sample| (sample.model, row(sample.pod.clone(), Some(sample.value))))
+        .collect();
+    let silent = models.iter().filter(|model| samples.iter().all(|s| s.model != **model));
+    traced.extend(silent.map(|model| (*model, row(None, None))));
+    traced
+}
+
+/// What only the whole look knows: when the pods were sampled, which of them live, and the sizes of
+/// their caches, whose series carry no model.
+pub(crate) fn complete(sample: &mut ModelSample, config: Option<&TracedQuery>) {
+    let sampled_at = |row: &TraceRow| {
+        let pod = row.pod.as_ref()?;
+        sample.replicas.iter().find(|replica| replica.pod_name == *pod).map(|r| r.sampled_at)
+    };
+    for row in &mut sample.trace {
+        row.sampled_at = row.sampled_at.or_else(|| sampled_at(row));
+    }
+    sample.trace.retain(|row| row.pod.is_none() || row.sampled_at.is_some());
+    if let Some(query) = config {
+        sample.trace.extend(sample.replicas.iter().map(|replica| {
+            let raw = replica.num_gpu_blocks.map(|blocks| blocks as f64);
+            TraceRow {
+                pod: Some(replica.pod_name.clone()),
+                field: Field::CacheConfig,
+                asked: query.text.as_ref().into(),
+                matched: raw.and(query.series).map(Into::into),
+                raw,
+                sampled_at: Some(replica.sampled_at),
+                asked_at: query.sent_at,
+                answered_at: query.arrived_at,
+            }
+        }));
+    }
+    sample.trace.sort_by(|a, b| (&a.pod, a.field, &a.asked).cmp(&(&b.pod, b.field, &b.asked)));
+}
