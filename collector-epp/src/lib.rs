@@ -1,8 +1,17 @@
 //! A backend that reads model servers (vLLM, SGLang, TensorRT-LLM) and the Endpoint Picker directly.
 
+mod backend;
+mod config;
 pub mod discover;
 pub mod engines;
+mod rates;
 pub mod scan;
+mod scrape;
+mod selfmetrics;
+
+pub use backend::EppBackend;
+pub use collector_transport::ConfigError;
+pub use config::EppConfig;
 
 /// The backend's name in readings, errors, logs and metrics.
 const NAME: &str = "epp";

@@ -22,11 +22,14 @@ pub struct Cause {
 }
 
 impl Cause {
-    fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+    /// A cause without a remedy.
+    pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), remedy: Cow::Borrowed("") }
     }
 
-    fn with_remedy(mut self, remedy: impl Into<Cow<'static, str>>) -> Self {
+    /// Adds what the user should do.
+    #[must_use]
+    pub fn with_remedy(mut self, remedy: impl Into<Cow<'static, str>>) -> Self {
         self.remedy = remedy.into();
         self
     }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use collector_core::ErrorKind;
 use collector_transport::quote;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::net::{DnsError, NetError};
@@ -216,19 +217,21 @@ impl Discovery for DnsTargets {
     async fn look(&self) -> Result<Vec<Target>, DiscoveryError> {
         self.look_again_after(AGAIN_AFTER_FAILURE);
         let records = self.records().await.map_err(|error| {
-            DiscoveryError::new(format!(
+            let message = format!(
                 "{}: {}; is the name right, and does the resolver of this machine know it?",
                 self.shown,
                 quote(&error.to_string())
-            ))
+            );
+            DiscoveryError::new(ErrorKind::Dns, message)
         })?;
         if let Some(ttl) = records.iter().map(|record| record.ttl).min() {
             let ttl = Duration::from_secs(u64::from(ttl));
             self.look_again_after(ttl.clamp(AGAIN_MIN, AGAIN_MAX));
         }
-        self.spec
-            .targets(&records)
-            .map_err(|problem| DiscoveryError::new(format!("{}: {problem}", self.shown)))
+        self.spec.targets(&records).map_err(|problem| {
+            let message = format!("{}: {problem}", self.shown);
+            DiscoveryError::new(ErrorKind::Configuration, message)
+        })
     }
 
     async fn changed(&self) {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use collector_core::ErrorKind;
 use collector_transport::{NamedFile, Stamp, quote};
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
@@ -70,7 +71,7 @@ impl Discovery for FileTargets {
         tokio::task::spawn_blocking(read)
             .await
             .unwrap_or_else(|_| Err(format!("{}: reading it was given up", self.shown)))
-            .map_err(DiscoveryError::new)
+            .map_err(|problem| DiscoveryError::new(ErrorKind::Configuration, problem))
     }
 
     async fn changed(&self) {
@@ -263,7 +264,7 @@ mod tests {
             "group 1, target \"h:1\": it has no label namespace",
         );
         refused("t.json", r#"[{"targets": ["http://h:1/m"]}]"#, "HOST:PORT");
-        refused("t.json", r#"[null]"#, "null");
+        refused("t.json", "[null]", "null");
         refused("t.txt", "[]", ".json");
         refused("t.yaml", "targets: [a]", "is not good");
         refused("t.yaml", "- targets: [1.5]\n", "quotes");

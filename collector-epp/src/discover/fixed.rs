@@ -26,6 +26,6 @@ impl Discovery for FixedTargets {
     }
 
     async fn changed(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

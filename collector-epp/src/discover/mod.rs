@@ -11,6 +11,7 @@ mod sources;
 mod target;
 
 use async_trait::async_trait;
+use collector_core::ErrorKind;
 
 pub use dns::{DnsRecord, DnsSpec, DnsTargets};
 pub use file::FileTargets;
@@ -41,12 +42,18 @@ pub trait Discovery: Send + Sync {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct DiscoveryError {
+    kind: ErrorKind,
     message: String,
 }
 
 impl DiscoveryError {
     /// An error whose message names the source.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into() }
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-use collector_core::{Namespace, PodName};
+use collector_core::{ErrorKind, Namespace, PodName};
 use futures_util::future::join_all;
 
 use super::{Discovery, DiscoveryError, Target};
 
 /// The sources, and the last good set of each.
 pub(crate) struct Sources {
-    sources: Vec<Source>,
+    all: Vec<Source>,
     max_targets: usize,
     /// The pods that were named twice when that was last told.
     told_twice: Mutex<HashSet<(Namespace, PodName)>>,
@@ -36,13 +36,15 @@ pub(crate) struct Found {
     pub(crate) targets: Vec<Target>,
     /// The sources that have never told their targets: there may be more.
     pub(crate) unknown: Vec<DiscoveryError>,
+    /// Some source has not been asked yet.
+    pub(crate) unlooked: bool,
 }
 
 impl Sources {
     pub(crate) fn new(sources: Vec<Box<dyn Discovery>>, max_targets: usize) -> Self {
         let source = |discovery| Source { discovery, last: Mutex::default() };
         Self {
-            sources: sources.into_iter().map(source).collect(),
+            all: sources.into_iter().map(source).collect(),
             max_targets,
             told_twice: Mutex::default(),
         }
@@ -50,43 +52,44 @@ impl Sources {
 
     /// Asks every source.
     pub(crate) async fn look(&self) -> Found {
-        join_all(self.sources.iter().map(|source| self.look_at(source))).await;
+        join_all(self.all.iter().map(|source| self.look_at(source))).await;
         self.found()
     }
 
-    /// Asks each source whenever it is worth it, and calls `on_change` after each look.
-    pub(crate) async fn run(&self, on_change: impl Fn(Found)) {
+    /// Asks each source now and whenever it is worth it, and calls `on_look` after each look.
+    pub(crate) async fn run(&self, on_look: impl Fn(Found)) {
         let watch = |source| {
-            let on_change = &on_change;
+            let on_look = &on_look;
             async move {
                 loop {
-                    Source::changed(source).await;
                     self.look_at(source).await;
-                    on_change(self.found());
+                    on_look(self.found());
+                    source.discovery.changed().await;
                 }
             }
         };
-        join_all(self.sources.iter().map(watch)).await;
+        join_all(self.all.iter().map(watch)).await;
         // Without sources nothing ever changes.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn look_at(&self, source: &Source) {
         let looked = source.discovery.look().await.and_then(|targets| {
             let others: usize = self
-                .sources
+                .all
                 .iter()
                 .filter(|other| !std::ptr::eq(*other, source))
                 .map(|other| other.lock().targets.as_ref().map_or(0, Vec::len))
                 .sum();
             if targets.len() + others > self.max_targets {
-                return Err(DiscoveryError::new(format!(
+                let message = format!(
                     "{}: {} targets, with {others} of other sources, are more than epp.max_targets \
                      ({}); raise it, or share the fleet out among several collectors",
                     source.discovery.source(),
                     targets.len(),
                     self.max_targets
-                )));
+                );
+                return Err(DiscoveryError::new(ErrorKind::Configuration, message));
             }
             Ok(targets)
         });
@@ -98,13 +101,15 @@ impl Sources {
         let mut found = Found::default();
         let mut pods = HashSet::new();
         let mut twice = HashSet::new();
-        for source in &self.sources {
+        for source in &self.all {
             let last = source.lock();
             let Some(targets) = &last.targets else {
                 let not_asked = || {
-                    let source = source.discovery.source();
-                    DiscoveryError::new(format!("{source}: it was not looked at yet"))
+                    let message =
+                        format!("{}: it was not looked at yet", source.discovery.source());
+                    DiscoveryError::new(ErrorKind::Timeout, message)
                 };
+                found.unlooked |= last.failing.is_none();
                 found.unknown.push(last.failing.clone().unwrap_or_else(not_asked));
                 continue;
             };
@@ -139,10 +144,6 @@ impl Source {
     fn lock(&self) -> std::sync::MutexGuard<'_, Last> {
         // Each change is one assignment, so a panic elsewhere leaves nothing half done.
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn changed(&self) {
-        self.discovery.changed().await;
     }
 
     fn keep(&self, looked: Result<Vec<Target>, DiscoveryError>) {
@@ -205,7 +206,8 @@ mod tests {
         }
 
         async fn look(&self) -> Result<Vec<Target>, DiscoveryError> {
-            self.0.lock().unwrap().clone().ok_or_else(|| DiscoveryError::new("told: broken"))
+            let broken = || DiscoveryError::new(ErrorKind::Dns, "told: broken");
+            self.0.lock().unwrap().clone().ok_or_else(broken)
         }
 
         async fn changed(&self) {}

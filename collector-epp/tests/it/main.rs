@@ -1,3 +1,11 @@
-//! The pages of real servers, read as a backend reads them.
+//! The pages of real servers, read as a backend reads them; and the backend, on pods that keep the rules
+//! and on pods that do not.
 
+mod bad_input;
 mod captures;
+mod conformance;
+mod credentials;
+mod fake_pod;
+mod live;
+mod look;
+mod world;

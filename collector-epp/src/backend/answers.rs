@@ -1,0 +1,197 @@
+//! From what the pods last said to what is known of a model.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use collector_core::{
+    Answer, BackendError, ErrorKind, LoadRates, LoadRow, ModelId, ModelRef, ModelSample, Namespace,
+    Operation, Tick,
+};
+use collector_transport::Cause;
+
+use super::fleet::{Fleet, State};
+use super::pod::{Good, Outcome, Pod, Was};
+use super::trace;
+use crate::NAME;
+
+/// How answers are to be made.
+#[derive(Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    /// The models whose load is told per pod; `None` for all of them.
+    pub(crate) load_per_pod: Option<&'a HashSet<ModelRef>>,
+    /// A pod that was not tried since then is unknown.
+    pub(crate) not_before: Tick,
+    /// Also tell how each value came about.
+    pub(crate) trace: bool,
+}
+
+/// A pod of which nothing is known now.
+struct Silent {
+    pod: Arc<Pod>,
+    cause: Arc<Cause>,
+    was: Was,
+}
+
+/// What one namespace said.
+#[derive(Default)]
+struct Room {
+    /// By model: the pages that serve it, and which of their models it is.
+    served: HashMap<ModelId, Vec<(Arc<Good>, usize)>>,
+    silent: Vec<Silent>,
+    /// When any of its pods was last tried.
+    tried_at: Option<Tick>,
+}
+
+/// What is known of each model, each told once.
+pub(crate) fn answers(
+    fleet: &Fleet,
+    models: &[ModelRef],
+    wish: Wish<'_>,
+    now: Tick,
+) -> Vec<(ModelRef, Answer)> {
+    let mut wanted: HashMap<&Namespace, HashSet<&ModelId>> = HashMap::new();
+    for model in models {
+        wanted.entry(&model.namespace).or_default().insert(&model.model);
+    }
+    let state = fleet.lock();
+    let mut answers = Vec::new();
+    for (namespace, models) in wanted {
+        let room = room(&state, namespace, &models, wish.not_before);
+        let as_of = room.tried_at.map_or(state.changed_at, |at| at.max(state.changed_at));
+        for id in models {
+            let model = ModelRef::new(id.clone(), namespace.clone());
+            let answer = match room.served.get(id) {
+                Some(served) => Answer::Found(sample(&model, served, &room, &state, wish, as_of)),
+                None => match unknown(&room, &state, Operation::Fetch) {
+                    Some(error) => Answer::Failed(error),
+                    None if fleet.served_lately(&state, &model, now) => {
+                        Answer::Found(ModelSample::new(as_of, Vec::new()))
+                    }
+                    None => Answer::Missing { as_of },
+                },
+            };
+            answers.push((model, answer));
+        }
+    }
+    answers
+}
+
+fn room(
+    state: &State,
+    namespace: &Namespace,
+    models: &HashSet<&ModelId>,
+    not_before: Tick,
+) -> Room {
+    let mut room = Room::default();
+    for pod in state.namespaces.get(namespace).into_iter().flat_map(|pods| pods.values()) {
+        let seen = pod.seen();
+        room.tried_at = room.tried_at.max(seen.tried_at);
+        let silent =
+            |cause: Arc<Cause>| Silent { pod: Arc::clone(pod), cause, was: seen.was.clone() };
+        match &seen.outcome {
+            Outcome::Good(good) if seen.tried_at >= Some(not_before) => {
+                for (place, served) in good.models.iter().enumerate() {
+                    if models.contains(&served.model) {
+                        let of_model = room.served.entry(served.model.clone()).or_default();
+                        of_model.push((Arc::clone(good), place));
+                    }
+                }
+            }
+            Outcome::Failed(cause) if seen.tried_at >= Some(not_before) => {
+                room.silent.push(silent(Arc::clone(cause)));
+            }
+            _ => room.silent.push(silent(Arc::new(not_tried()))),
+        }
+    }
+    // The picker serves nothing, so without it nothing is missed.
+    room.silent.retain(|silent| silent.was != Was::Picker);
+    room
+}
+
+fn not_tried() -> Cause {
+    Cause::new(ErrorKind::Timeout, "there was no time to scrape it")
+}
+
+fn sample(
+    model: &ModelRef,
+    served: &[(Arc<Good>, usize)],
+    room: &Room,
+    state: &State,
+    wish: Wish<'_>,
+    as_of: Tick,
+) -> ModelSample {
+    let pods = || served.iter().map(|(good, place)| &good.models[*place]);
+    let mut sample = ModelSample::new(as_of, pods().map(|pod| pod.replica.clone()).collect());
+    sample.complete = state.unknown.is_empty()
+        && !room.silent.iter().any(|silent| silent.was.may_serve(&model.model));
+    let per_pod = wish.load_per_pod.is_none_or(|models| models.contains(model));
+    // The sum over the pods that answered would be a smaller load; pod by pod, what is known of the
+    // others can be kept.
+    sample.load = if per_pod || !sample.complete {
+        let row = |pod: &crate::rates::PodModel| LoadRow {
+            pod: Some(pod.replica.pod_name.clone()),
+            rates: pod.rates,
+        };
+        pods().map(row).collect()
+    } else {
+        let rates = pods().map(|pod| pod.rates).reduce(LoadRates::plus).unwrap_or_default();
+        vec![LoadRow { pod: None, rates }]
+    };
+    if wish.trace {
+        sample.trace = served.iter().flat_map(|(good, place)| trace::rows(good, *place)).collect();
+    }
+    sample
+}
+
+/// Why it cannot be told whether a model that nobody serves is missing; `None` when every pod has
+/// answered.
+fn unknown(room: &Room, state: &State, operation: Operation) -> Option<BackendError> {
+    if let Some(first) = room.silent.first() {
+        let others = room.silent.len() - 1;
+        let mut error = error_of(&first.pod, &first.cause, operation);
+        if others > 0 {
+            let detail = format!("{} (and {others} other targets fail)", first.cause.detail);
+            error = error.with_detail(detail);
+        }
+        return Some(error);
+    }
+    state.unknown.first().map(|error| discovery_error(error, operation))
+}
+
+/// What a failed scrape is to a caller of the backend.
+pub(crate) fn error_of(pod: &Pod, cause: &Cause, operation: Operation) -> BackendError {
+    BackendError::new(cause.kind, NAME.into(), operation, pod.target.url.as_str())
+        .with_detail(cause.detail.clone())
+        .with_remedy(cause.remedy.clone())
+}
+
+/// What failed discovery is to a caller of the backend.
+pub(crate) fn discovery_error(
+    error: &crate::discover::DiscoveryError,
+    operation: Operation,
+) -> BackendError {
+    BackendError::new(error.kind(), NAME.into(), operation, "the targets")
+        .with_detail(error.to_string())
+}
+
+/// The error of a look at these pods when none of them answered; `None` when there is no pod, or one
+/// did.
+pub(crate) fn nobody_answered(
+    pods: &[Arc<Pod>],
+    not_before: Tick,
+    operation: Operation,
+) -> Option<BackendError> {
+    let mut first = None;
+    for pod in pods {
+        let seen = pod.seen();
+        match &seen.outcome {
+            Outcome::Good(_) if seen.tried_at >= Some(not_before) => return None,
+            Outcome::Failed(cause) if first.is_none() => {
+                first = Some(error_of(pod, cause, operation));
+            }
+            _ => {}
+        }
+    }
+    let untried = || pods.first().map(|pod| error_of(pod, &not_tried(), operation));
+    first.or_else(untried)
+}

@@ -1,0 +1,144 @@
+//! All pods, by namespace, and what was lately there.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use collector_core::{ModelRef, Namespace, PodName, Tick};
+
+use super::pod::{Outcome, Pod};
+use crate::discover::{DiscoveryError, Found, Target};
+
+/// The pods that are scraped.
+pub(crate) struct Fleet {
+    /// How long what is gone is remembered.
+    window: Duration,
+    state: Mutex<State>,
+}
+
+/// The pods, and what goes with them. It is locked for moments, never over a wait.
+pub(crate) struct State {
+    pub(crate) namespaces: HashMap<Namespace, BTreeMap<PodName, Arc<Pod>>>,
+    /// The sources that have never told their targets: there may be more pods.
+    pub(crate) unknown: Vec<DiscoveryError>,
+    /// Some source has not been asked yet.
+    pub(crate) unlooked: bool,
+    /// When the set of pods last became another.
+    pub(crate) changed_at: Tick,
+    /// When each model was last served by somebody.
+    served: HashMap<ModelRef, Tick>,
+    /// Pods that vanished, and when: one that comes back within the window keeps its counters.
+    gone: Vec<(Arc<Pod>, Tick)>,
+}
+
+impl Fleet {
+    pub(crate) fn new(window: Duration, now: Tick) -> Self {
+        let state = State {
+            namespaces: HashMap::new(),
+            unknown: Vec::new(),
+            unlooked: true,
+            changed_at: now,
+            served: HashMap::new(),
+            gone: Vec::new(),
+        };
+        Self { window, state: Mutex::new(state) }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves a state that is at worst half renewed, and soon renewed again.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what discovery says. A pod whose target is as before stays as it is; the models of pods
+    /// that vanished are told.
+    pub(crate) fn set(
+        &self,
+        found: Found,
+        now: Tick,
+        make: impl Fn(Target) -> Pod,
+    ) -> Vec<ModelRef> {
+        let mut state = self.lock();
+        state.unlooked = found.unlooked;
+        state.unknown = found.unknown;
+        self.forget(&mut state, now);
+        let mut before: HashMap<(Namespace, PodName), Arc<Pod>> =
+            std::mem::take(&mut state.namespaces)
+                .into_iter()
+                .flat_map(|(namespace, pods)| {
+                    pods.into_iter().map(move |(name, pod)| ((namespace.clone(), name), pod))
+                })
+                .collect();
+        let mut changed = false;
+        for target in found.targets {
+            let key = (target.namespace.clone(), target.pod.clone());
+            let same = |pod: &Arc<Pod>| pod.target == target;
+            let pod = match before.remove(&key) {
+                Some(pod) if same(&pod) => pod,
+                other => {
+                    changed = true;
+                    before.extend(other.map(|pod| (key.clone(), pod)));
+                    let gone = state.gone.iter().position(|(pod, _)| same(pod));
+                    match gone {
+                        Some(place) => state.gone.swap_remove(place).0,
+                        None => Arc::new(make(target)),
+                    }
+                }
+            };
+            state.namespaces.entry(key.0).or_default().insert(key.1, pod);
+        }
+        if changed || !before.is_empty() {
+            state.changed_at = now;
+        }
+        let mut vanished = Vec::new();
+        for pod in before.into_values() {
+            let namespace = &pod.target.namespace;
+            let models = pod.seen().was.models().to_vec();
+            vanished
+                .extend(models.into_iter().map(|model| ModelRef::new(model, namespace.clone())));
+            state.gone.push((pod, now));
+        }
+        vanished
+    }
+
+    /// Notes that these models are served now.
+    pub(crate) fn serve(&self, models: impl IntoIterator<Item = ModelRef>, now: Tick) {
+        self.lock().served.extend(models.into_iter().map(|model| (model, now)));
+    }
+
+    /// Forgets what is gone for longer than the window.
+    pub(crate) fn tidy(&self, now: Tick) {
+        let mut state = self.lock();
+        self.forget(&mut state, now);
+    }
+
+    fn forget(&self, state: &mut State, now: Tick) {
+        let window = self.window;
+        state.gone.retain(|(_, since)| since.age(now) <= window);
+        state.served.retain(|_, last| last.age(now) <= window);
+    }
+
+    /// Whether the model was served within the window.
+    pub(crate) fn served_lately(&self, state: &State, model: &ModelRef, now: Tick) -> bool {
+        state.served.get(model).is_some_and(|last| last.age(now) <= self.window)
+    }
+
+    /// All pods, or those of some namespaces.
+    pub(crate) fn pods(&self, of: impl Fn(&Namespace) -> bool) -> Vec<Arc<Pod>> {
+        let state = self.lock();
+        let rooms = state.namespaces.iter().filter(|(namespace, _)| of(namespace));
+        rooms.flat_map(|(_, pods)| pods.values().cloned()).collect()
+    }
+
+    /// How many pods are up, down and untried.
+    pub(crate) fn count(&self) -> [usize; 3] {
+        let mut counts = [0; 3];
+        for pod in self.pods(|_| true) {
+            counts[match pod.seen().outcome {
+                Outcome::Good(_) => 0,
+                Outcome::Failed(_) => 1,
+                Outcome::Untried => 2,
+            }] += 1;
+        }
+        counts
+    }
+}

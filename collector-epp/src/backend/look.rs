@@ -1,0 +1,174 @@
+//! Sees to it that what is known of the pods is of now: by waiting for the live half, or by scraping
+//! them, where it does not run.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use collector_core::{
+    Ask, BackendError, ErrorKind, KnownModel, ModelRef, Namespace, Operation, Tick,
+};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::answers::{discovery_error, error_of, nobody_answered};
+use super::pod::{Outcome, Pod};
+use super::shared::Shared;
+use crate::NAME;
+
+/// The least time between the two scrapes of a look: over less a rate says nothing.
+const BETWEEN_MIN: Duration = Duration::from_millis(50);
+
+/// A look at the pods that may matter to the models asked. What was tried before the tick that it
+/// returns is no part of it.
+pub(super) async fn look(shared: &Shared, ask: Ask<'_>) -> Result<Tick, BackendError> {
+    if ask.time_left.is_zero() {
+        return Err(no_time(Operation::Fetch));
+    }
+    // A little less than there is, so that what was learnt by then is still told.
+    let deadline = Instant::now() + ask.time_left.mul_f64(0.97);
+    let namespaces: HashSet<&Namespace> = ask.models.iter().map(|model| &model.namespace).collect();
+    if shared.is_live() {
+        wait_for_live(shared, |namespace| namespaces.contains(namespace), deadline).await;
+        return Ok(Tick::MIN);
+    }
+    // One for the look: the budget spares one server, and here each request is to another one.
+    let permit = timeout_at(deadline, ask.permits.acquire()).await;
+    let _permit = permit.map_err(|_| no_time(Operation::Fetch))??;
+    let since = discover(shared, deadline, Operation::Fetch).await?;
+    let pods = shared.fleet.pods(|namespace| namespaces.contains(namespace));
+    scrape_twice(shared, &pods, since, deadline).await;
+    match nobody_answered(&pods, since, Operation::Fetch) {
+        Some(error) => Err(error),
+        None => Ok(since),
+    }
+}
+
+/// A look at every pod, for questions outside of the engine's looks. It ends within three time-outs.
+pub(super) async fn look_at_all(shared: &Shared, operation: Operation) -> Tick {
+    let deadline = Instant::now() + shared.settings.timeout * 3;
+    if shared.is_live() {
+        wait_for_live(shared, |_| true, deadline).await;
+        return Tick::MIN;
+    }
+    // What cannot be found out about targets is told with the rest.
+    let since = match discover(shared, deadline, operation).await {
+        Ok(since) => since,
+        Err(_) => shared.now(),
+    };
+    let pods = shared.fleet.pods(|_| true);
+    scrape_all(shared, &pods, since, deadline).await;
+    since
+}
+
+/// The models that exist, and how many pods serve each.
+pub(super) async fn list_models(shared: &Shared) -> Result<Vec<KnownModel>, BackendError> {
+    let operation = Operation::ListModels;
+    let not_before = look_at_all(shared, operation).await;
+    let mut models: BTreeMap<ModelRef, u32> = BTreeMap::new();
+    let mut silent = None;
+    for pod in shared.fleet.pods(|_| true) {
+        let seen = pod.seen();
+        match &seen.outcome {
+            Outcome::Good(good) if seen.tried_at >= Some(not_before) => {
+                for served in &good.models {
+                    let namespace = pod.target.namespace.clone();
+                    *models.entry(ModelRef::new(served.model.clone(), namespace)).or_default() += 1;
+                }
+            }
+            Outcome::Failed(cause) => silent = Some(error_of(&pod, cause, operation)),
+            _ => silent = silent.or_else(|| Some(no_time(operation))),
+        }
+    }
+    // That there is no model is said only when it is known.
+    if models.is_empty() {
+        let state = shared.fleet.lock();
+        let unknown = state.unknown.first().map(|error| discovery_error(error, operation));
+        if let Some(error) = silent.or(unknown) {
+            return Err(error);
+        }
+    }
+    let known = |(model, replicas)| KnownModel { model, replicas: Some(replicas) };
+    Ok(models.into_iter().map(known).collect())
+}
+
+fn no_time(operation: Operation) -> BackendError {
+    BackendError::new(ErrorKind::Timeout, NAME.into(), operation, "the targets")
+        .with_detail("no time was left to scrape them")
+}
+
+/// Waits until the live half has tried every pod of these namespaces lately, and wakes the ones that it
+/// leaves in peace.
+async fn wait_for_live(shared: &Shared, matter: impl Fn(&Namespace) -> bool, deadline: Instant) {
+    let now = shared.now();
+    let recent = shared.config.scrape_interval * 2;
+    let mut progress = shared.progress();
+    let waiting_for = || {
+        let mut pods = shared.fleet.pods(&matter);
+        pods.retain(|pod| pod.seen().tried_at.is_none_or(|tried_at| tried_at.age(now) > recent));
+        pods
+    };
+    let mut asked: HashSet<usize> = HashSet::new();
+    loop {
+        let pods = waiting_for();
+        for pod in &pods {
+            if asked.insert(Arc::as_ptr(pod).addr()) {
+                pod.ask();
+            }
+        }
+        if pods.is_empty() && !shared.fleet.lock().unlooked {
+            return;
+        }
+        match timeout_at(deadline, progress.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return,
+        }
+    }
+}
+
+/// Asks the sources for their targets. When that began: what was tried before is of another look.
+async fn discover(
+    shared: &Shared,
+    deadline: Instant,
+    operation: Operation,
+) -> Result<Tick, BackendError> {
+    let since = shared.now();
+    let found = timeout_at(deadline, shared.sources.look()).await;
+    shared.take(found.map_err(|_| no_time(operation))?);
+    let state = shared.fleet.lock();
+    if state.namespaces.is_empty()
+        && let Some(error) = state.unknown.first()
+    {
+        return Err(discovery_error(error, operation));
+    }
+    Ok(since)
+}
+
+/// Scrapes all; and once more those that were scraped for the first time, one interval later or as much
+/// later as there is time for.
+async fn scrape_twice(shared: &Shared, pods: &[Arc<Pod>], since: Tick, deadline: Instant) {
+    scrape_all(shared, pods, since, deadline).await;
+    let is_first = |pod: &&Arc<Pod>| match &pod.seen().outcome {
+        Outcome::Good(good) => good.is_first,
+        Outcome::Untried | Outcome::Failed(_) => false,
+    };
+    let again: Vec<Arc<Pod>> = pods.iter().filter(is_first).cloned().collect();
+    let left = deadline.saturating_duration_since(Instant::now());
+    let between = shared.config.scrape_interval.min(left.saturating_sub(shared.settings.timeout));
+    if again.is_empty() || between < BETWEEN_MIN {
+        return;
+    }
+    sleep(between).await;
+    let since = shared.now();
+    scrape_all(shared, &again, since, deadline).await;
+}
+
+/// Scrapes all at once; each has its own time-out, and none waits for another.
+async fn scrape_all(shared: &Shared, pods: &[Arc<Pod>], since: Tick, deadline: Instant) {
+    let mut scrapes: FuturesUnordered<_> =
+        pods.iter().map(|pod| shared.scrape(pod, since)).collect();
+    let all = async { while scrapes.next().await.is_some() {} };
+    // Those that did not end in time are unknown.
+    let _ = timeout_at(deadline, all).await;
+}

@@ -1,0 +1,134 @@
+//! [`Backend`] for pods that are scraped directly.
+//!
+//! Two halves share one memory, the `fleet`: what each pod last said. The live half scrapes every pod
+//! all the time and pushes what changed (`live`); a look without it scrapes the pods that may matter
+//! by itself (`look`). Both end in `answers`, which tells what is known of a model.
+
+mod answers;
+mod fleet;
+mod live;
+mod look;
+mod pod;
+mod probe;
+mod shared;
+mod trace;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use collector_core::{
+    Answer, Ask, Backend, BackendError, Clock, KnownModel, LiveSource, ModelRef, Operation, Probe,
+    Supports, UpdateSink,
+};
+use collector_transport::ConfigError;
+
+use crate::NAME;
+use crate::config::EppConfig;
+use crate::discover::{Discovery, DnsTargets, FileTargets, FixedTargets};
+use answers::{Wish, answers};
+use shared::Shared;
+
+/// Reads model servers directly.
+///
+/// While its [`LiveSource`] runs, every pod is scraped all the time and a fetch answers from memory;
+/// without it a fetch scrapes each pod of the namespaces asked for, twice where it has not been scraped
+/// lately, because a rate needs two samples.
+pub struct EppBackend {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for EppBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EppBackend").field("targets", &self.shared.fleet.count()).finish()
+    }
+}
+
+impl EppBackend {
+    /// A backend for the targets of `config`. Reads tokens and certificates, and sends nothing.
+    ///
+    /// # Errors
+    /// The first setting or file that cannot work, with its key and path.
+    pub fn new(config: EppConfig, clock: Arc<dyn Clock>) -> Result<Self, ConfigError> {
+        let sources = sources(&config);
+        Self::with_discovery(config, sources, clock)
+    }
+
+    /// A backend for targets that others find. `config` names none of its own then, or these as well.
+    ///
+    /// # Errors
+    /// The first setting or file that cannot work, with its key and path.
+    pub fn with_discovery(
+        config: EppConfig,
+        sources: Vec<Box<dyn Discovery>>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConfigError> {
+        if let Err(errors) = config.validate()
+            && let Some(first) = errors.into_iter().next()
+        {
+            return Err(first);
+        }
+        crate::selfmetrics::register();
+        Ok(Self { shared: Arc::new(Shared::new(config, sources, clock)?) })
+    }
+}
+
+/// The sources of targets that are set. They were checked with the rest of the settings.
+fn sources(config: &EppConfig) -> Vec<Box<dyn Discovery>> {
+    let mut sources: Vec<Box<dyn Discovery>> = Vec::new();
+    if !config.targets.is_empty() {
+        let targets = config.targets.iter().filter_map(|spec| spec.target().ok()).collect();
+        sources.push(Box::new(FixedTargets::new(targets)));
+    }
+    if let Some(path) = &config.target_file {
+        sources.push(Box::new(FileTargets::new(path)));
+    }
+    for spec in &config.dns {
+        sources.push(Box::new(DnsTargets::new(spec.clone())));
+    }
+    sources
+}
+
+#[async_trait]
+impl Backend for EppBackend {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn supports(&self) -> Supports {
+        Supports::ALL
+    }
+
+    async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
+        if ask.models.is_empty() {
+            return Ok(Vec::new());
+        }
+        let not_before = look::look(&self.shared, ask).await?;
+        let wish = Wish { load_per_pod: Some(ask.load_per_pod), not_before, trace: ask.trace };
+        Ok(answers(&self.shared.fleet, ask.models, wish, self.shared.now()))
+    }
+
+    async fn list_models(&self) -> Result<Vec<KnownModel>, BackendError> {
+        look::list_models(&self.shared).await
+    }
+
+    async fn probe(&self) -> Result<Probe, BackendError> {
+        let not_before = look::look_at_all(&self.shared, Operation::Probe).await;
+        Ok(probe::probe(&self.shared, not_before))
+    }
+
+    fn live(&self) -> Option<&dyn LiveSource> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl LiveSource for EppBackend {
+    fn tracked(&self, models: Arc<HashSet<ModelRef>>) {
+        self.shared.track(models);
+    }
+
+    async fn run(&self, sink: Arc<dyn UpdateSink>) {
+        live::run(&self.shared, sink).await;
+    }
+}

@@ -1,0 +1,257 @@
+//! One target: what it last said, and the work that finds it out.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use collector_core::{ErrorKind, ModelId, Tick};
+use collector_transport::Cause;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::discover::Target;
+use crate::engines::{Engines, PICKER, Page};
+use crate::rates::{History, PodModel, Whose};
+use crate::scan::Summary;
+use crate::scrape::{Reader, Scraped, Scraper, Settings};
+use crate::selfmetrics;
+
+/// A target.
+pub(crate) struct Pod {
+    pub(crate) target: Target,
+    /// Held during a scrape: one at a time.
+    work: tokio::sync::Mutex<Work>,
+    seen: Mutex<Seen>,
+    /// Rung when the pod is to be scraped now, or its next scrape is due at another time.
+    pub(super) bell: Notify,
+    asked: AtomicBool,
+}
+
+struct Work {
+    scraper: Scraper,
+    history: History,
+}
+
+/// What is known of a target.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Seen {
+    /// When its last scrape ended, well or badly.
+    pub(crate) tried_at: Option<Tick>,
+    pub(crate) outcome: Outcome,
+    /// Failed scrapes in a row.
+    pub(crate) failures: u64,
+    /// What it was when it last answered.
+    pub(crate) was: Was,
+    /// By how many seconds its wall clock is ahead of ours.
+    pub(crate) clock_ahead: Option<f64>,
+}
+
+/// How the last scrape ended.
+#[derive(Clone, Default, Debug)]
+pub(crate) enum Outcome {
+    /// There was none yet.
+    #[default]
+    Untried,
+    Good(Arc<Good>),
+    Failed(Arc<Cause>),
+}
+
+/// A page that was read.
+#[derive(Debug)]
+pub(crate) struct Good {
+    pub(crate) asked_at: Tick,
+    pub(crate) arrived_at: Tick,
+    pub(crate) page: Page,
+    /// The pod as a replica of each model that it serves; none for the picker.
+    pub(crate) models: Vec<PodModel>,
+    /// The page before it is so long ago that no rate spans the two.
+    pub(crate) is_first: bool,
+    pub(crate) malformed: u64,
+}
+
+/// What a target was when it last answered.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) enum Was {
+    /// It never did.
+    #[default]
+    Unknown,
+    /// A server of these models.
+    Server(Vec<ModelId>),
+    /// The Endpoint Picker.
+    Picker,
+}
+
+impl Was {
+    /// Whether this model's replicas may be incomplete without it.
+    pub(crate) fn may_serve(&self, model: &ModelId) -> bool {
+        match self {
+            Self::Unknown => true,
+            Self::Server(models) => models.contains(model),
+            Self::Picker => false,
+        }
+    }
+
+    pub(crate) fn models(&self) -> &[ModelId] {
+        match self {
+            Self::Server(models) => models,
+            Self::Unknown | Self::Picker => &[],
+        }
+    }
+}
+
+impl Pod {
+    pub(crate) fn new(
+        target: Target,
+        engines: &Engines,
+        settings: &Settings,
+        window: Duration,
+    ) -> Self {
+        let reader = Reader::new(engines, target.engine.as_ref(), settings.limits);
+        let scraper = Scraper::new(target.url.clone(), reader);
+        let was = match &target.engine {
+            Some(engine) if engine.as_str() == PICKER => Was::Picker,
+            _ => Was::Unknown,
+        };
+        Self {
+            target,
+            work: tokio::sync::Mutex::new(Work { scraper, history: History::new(window) }),
+            seen: Mutex::new(Seen { was, ..Seen::default() }),
+            bell: Notify::new(),
+            asked: AtomicBool::new(false),
+        }
+    }
+
+    /// What is known of it.
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+        // Each change is one assignment, so a panic elsewhere leaves nothing half done.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has it scraped now, where somebody scrapes it all the time.
+    pub(super) fn ask(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+        self.bell.notify_one();
+    }
+
+    /// Whether it is to be scraped now.
+    pub(super) fn take_asked(&self) -> bool {
+        self.asked.swap(false, Ordering::Relaxed)
+    }
+
+    /// Scrapes it, unless somebody else has done so since `since`. The models whose answer is another
+    /// now.
+    pub(super) async fn scrape(&self, settings: &Settings, since: Tick) -> Vec<ModelId> {
+        let mut work = self.work.lock().await;
+        if self.seen().tried_at.is_some_and(|tried_at| tried_at > since) {
+            return Vec::new();
+        }
+        let began = Instant::now();
+        let Work { scraper, history } = &mut *work;
+        let scraped = scraper.scrape(settings).await;
+        let took = began.elapsed();
+        let read = scraped.and_then(|scraped| self.read(scraped, history));
+        match &read {
+            Ok((good, summary, _)) => {
+                selfmetrics::scraped(took, summary.bytes, summary.malformed_count);
+                self.log_malformed(good, summary);
+            }
+            Err(cause) => selfmetrics::failed(took, cause.kind),
+        }
+        self.keep(read.map(|(good, _, ahead)| (good, ahead)), settings.clock.now())
+    }
+
+    /// What the pod is by a page.
+    fn read(
+        &self,
+        scraped: Scraped,
+        history: &mut History,
+    ) -> Result<(Good, Summary, Option<f64>), Cause> {
+        let Scraped { page, summary, asked_at, arrived_at, clock_ahead } = scraped;
+        let is_first = !history.reaches(asked_at);
+        let models = match &page {
+            Page::Server(server) => {
+                let whose = Whose { pod: &self.target.pod, role: self.target.role.as_ref() };
+                let models = history.record(server, whose, asked_at);
+                if models.is_empty() {
+                    return Err(Cause::new(
+                        ErrorKind::BadAnswer,
+                        format!("no series of its {} page names a model", server.engine),
+                    )
+                    .with_remedy("has the server loaded a model?"));
+                }
+                models
+            }
+            Page::Picker(_) | Page::Unknown(_) => Vec::new(),
+        };
+        let malformed = summary.malformed_count;
+        let good = Good { asked_at, arrived_at, page, models, is_first, malformed };
+        Ok((good, summary, clock_ahead))
+    }
+
+    /// Notes how a scrape ended, and tells when that is another state than before.
+    fn keep(&self, read: Result<(Good, Option<f64>), Cause>, now: Tick) -> Vec<ModelId> {
+        let mut seen = self.seen();
+        seen.tried_at = Some(now);
+        match read {
+            Ok((good, clock_ahead)) => {
+                let failures = std::mem::take(&mut seen.failures);
+                if failures > 0 {
+                    tracing::info!(url = %self.target.url, failures, "Target answers again");
+                }
+                let was = match &good.page {
+                    Page::Picker(_) => Was::Picker,
+                    _ => Was::Server(good.models.iter().map(|pod| pod.model.clone()).collect()),
+                };
+                let mut changed = was.models().to_vec();
+                let left = seen.was.models().iter().filter(|model| !changed.contains(model));
+                let left: Vec<ModelId> = left.cloned().collect();
+                if !left.is_empty() {
+                    let Target { url, .. } = &self.target;
+                    tracing::info!(%url, before = ?left, now = ?changed, "Target serves another model");
+                }
+                changed.extend(left);
+                seen.was = was;
+                seen.clock_ahead = clock_ahead;
+                seen.outcome = Outcome::Good(Arc::new(good));
+                changed
+            }
+            Err(cause) => {
+                seen.failures += 1;
+                let is_new = seen.failures == 1;
+                if is_new {
+                    tracing::warn!(
+                        url = %self.target.url, namespace = %self.target.namespace,
+                        pod = %self.target.pod, error = %Told(&cause), "Target cannot be scraped"
+                    );
+                }
+                seen.outcome = Outcome::Failed(Arc::new(cause));
+                // That it still fails is no news.
+                if is_new { seen.was.models().to_vec() } else { Vec::new() }
+            }
+        }
+    }
+
+    fn log_malformed(&self, good: &Good, summary: &Summary) {
+        let before = match &self.seen().outcome {
+            Outcome::Good(before) => before.malformed,
+            Outcome::Untried | Outcome::Failed(_) => 0,
+        };
+        if let (0, Some(first)) = (before, summary.malformed.first()) {
+            tracing::warn!(
+                url = %self.target.url, lines = good.malformed, line = first.line,
+                reason = %first.reason, "Some lines of a page cannot be read and are left out"
+            );
+        }
+    }
+}
+
+/// A cause as a log line tells it.
+struct Told<'a>(&'a Cause);
+
+impl std::fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Cause { kind, detail, remedy } = self.0;
+        write!(f, "{kind}: {detail}")?;
+        if remedy.is_empty() { Ok(()) } else { write!(f, "; {remedy}") }
+    }
+}

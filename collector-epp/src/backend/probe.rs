@@ -1,0 +1,209 @@
+//! What `check` wants to know of the targets: whether they can be found and reached, and what they say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use collector_core::{Check, CheckStatus, Field, Probe, ReplicaMetrics, Tick};
+
+use super::pod::{Good, Outcome, Pod};
+use super::shared::Shared;
+use crate::engines::Page;
+
+/// Targets that are told one by one.
+const SHOWN_MAX: usize = 10;
+/// Seconds by which the clocks may differ before it is worth a look.
+const SKEW_MAX: f64 = 5.0;
+
+/// The fields that an autoscaler cannot do without.
+const NEEDED: [Field; 3] = [Field::KvCacheUsage, Field::QueueLength, Field::RunningRequests];
+
+/// Tells what the last look at all pods found.
+pub(super) fn probe(shared: &Shared, not_before: Tick) -> Probe {
+    let mut checks = vec![discovery(shared)];
+    let pods = shared.fleet.pods(|_| true);
+    let mut good = Vec::new();
+    let mut failed = Vec::new();
+    for pod in &pods {
+        let seen = pod.seen();
+        match &seen.outcome {
+            Outcome::Good(page) if seen.tried_at >= Some(not_before) => {
+                good.push((pod, Arc::clone(page), seen.clock_ahead));
+            }
+            outcome => failed.push((pod, outcome.clone())),
+        }
+    }
+    checks.extend(reachable(pods.len(), &failed));
+    if good.is_empty() {
+        for id in ["connection.clock", "metrics.engines", "metrics.names", "metrics.fields"] {
+            checks.push(Check::new(id, CheckStatus::Skip, "no target answered"));
+        }
+        return Probe { checks };
+    }
+    let pages: Vec<&Good> = good.iter().map(|(_, page, _)| &**page).collect();
+    checks.push(clock(good.iter().map(|(pod, _, ahead)| (&***pod, *ahead))));
+    checks.push(engines(&pages));
+    checks.push(names(&pages));
+    checks.push(fields(good.iter().map(|(pod, page, _)| (&***pod, &**page))));
+    checks.extend(malformed(&pages));
+    Probe { checks }
+}
+
+fn discovery(shared: &Shared) -> Check {
+    let id = "connection.targets";
+    let state = shared.fleet.lock();
+    let count: usize = state.namespaces.values().map(BTreeMap::len).sum();
+    match state.unknown.first() {
+        Some(error) => Check::new(id, CheckStatus::Fail, error.to_string())
+            .with_remedy("correct it; targets of other sources are scraped all the same"),
+        None if count == 0 => Check::new(id, CheckStatus::Fail, "there is no target at all")
+            .with_remedy(
+                "does epp.target_file name any, or does the name in epp.dns have records?",
+            ),
+        None => Check::new(
+            id,
+            CheckStatus::Pass,
+            format!("{count} targets in {} namespaces", state.namespaces.len()),
+        ),
+    }
+}
+
+fn reachable(all: usize, failed: &[(&Arc<Pod>, Outcome)]) -> Vec<Check> {
+    let id = "connection.scrape";
+    if all == 0 {
+        return vec![Check::new(id, CheckStatus::Skip, "there is no target")];
+    }
+    if failed.is_empty() {
+        return vec![Check::new(id, CheckStatus::Pass, format!("all {all} targets answer"))];
+    }
+    let mut checks = vec![
+        Check::new(
+            id,
+            CheckStatus::Fail,
+            format!("{} of {all} targets do not answer", failed.len()),
+        )
+        .with_remedy("their replicas are unknown until they do; see the targets that follow"),
+    ];
+    for (number, (pod, outcome)) in failed.iter().take(SHOWN_MAX).enumerate() {
+        let url = &pod.target.url;
+        let (detail, remedy) = match outcome {
+            Outcome::Failed(cause) if cause.detail.is_empty() => {
+                (format!("{url}: {}", cause.kind), &*cause.remedy)
+            }
+            Outcome::Failed(cause) => {
+                (format!("{url}: {}: {}", cause.kind, cause.detail), &*cause.remedy)
+            }
+            Outcome::Untried | Outcome::Good(_) => {
+                (format!("{url}: there was no time to scrape it"), "")
+            }
+        };
+        let id = format!("connection.target-{}", number + 1);
+        let check = Check::new(id, CheckStatus::Fail, detail);
+        checks.push(if remedy.is_empty() { check } else { check.with_remedy(remedy) });
+    }
+    checks
+}
+
+fn clock<'a>(pods: impl Iterator<Item = (&'a Pod, Option<f64>)>) -> Check {
+    let id = "connection.clock";
+    let skewed: Vec<_> = pods
+        .filter_map(|(pod, ahead)| ahead.map(|ahead| (pod, ahead)))
+        .filter(|(_, ahead)| ahead.abs() > SKEW_MAX)
+        .collect();
+    let worst = skewed.iter().max_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()));
+    match worst {
+        None => Check::new(id, CheckStatus::Pass, "no target's clock is far from ours"),
+        Some((pod, ahead)) => {
+            let direction = if *ahead > 0.0 { "ahead of" } else { "behind" };
+            let detail = format!(
+                "the clocks of {} targets differ, that of {} is {:.0} s {direction} ours",
+                skewed.len(),
+                pod.target.url,
+                ahead.abs()
+            );
+            Check::new(id, CheckStatus::Warn, detail).with_remedy(
+                "ages are right in spite of it, as they are counted from the scrape; set the clocks by \
+                 NTP",
+            )
+        }
+    }
+}
+
+fn engines(pages: &[&Good]) -> Check {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for good in pages {
+        let engine = match &good.page {
+            Page::Server(page) => page.engine.as_str(),
+            Page::Picker(_) | Page::Unknown(_) => crate::engines::PICKER,
+        };
+        *counts.entry(engine).or_default() += 1;
+    }
+    let id = "metrics.engines";
+    if !pages.iter().any(|good| matches!(good.page, Page::Server(_))) {
+        return Check::new(id, CheckStatus::Fail, "no target is a model server")
+            .with_remedy("name the model servers as targets, not the Endpoint Picker alone");
+    }
+    let counts: Vec<_> = counts.iter().map(|(engine, count)| format!("{count} {engine}")).collect();
+    Check::new(id, CheckStatus::Pass, counts.join(", "))
+}
+
+/// Which name each quantity was read from.
+fn names(pages: &[&Good]) -> Check {
+    let mut names: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for good in pages {
+        let matched = match &good.page {
+            Page::Server(page) => &page.matched,
+            Page::Picker(_) | Page::Unknown(_) => continue,
+        };
+        for matched in matched {
+            names.entry(matched.quantity).or_default().insert(matched.spec.to_string());
+        }
+    }
+    let mut detail = String::new();
+    for quantity in ["waiting", "running", "kv_cache_usage"] {
+        let Some(names) = names.get(quantity) else { continue };
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let comma = if detail.is_empty() { "" } else { "; " };
+        let _ = write!(detail, "{comma}{quantity} from {}", names.join(" and "));
+    }
+    Check::new("metrics.names", CheckStatus::Pass, detail)
+}
+
+/// Whether every model server tells what an autoscaler needs.
+fn fields<'a>(pods: impl Iterator<Item = (&'a Pod, &'a Good)>) -> Check {
+    let id = "metrics.fields";
+    let lacks = |replica: &ReplicaMetrics| NEEDED.iter().find(|field| !replica.has(**field));
+    let mut lacking = pods.filter_map(|(pod, good)| {
+        let field = good.models.iter().find_map(|served| lacks(&served.replica))?;
+        Some((pod, field))
+    });
+    match lacking.next() {
+        None => {
+            Check::new(id, CheckStatus::Pass, "every model server tells queue, batch and KV cache")
+        }
+        Some((pod, field)) => {
+            let others = lacking.count();
+            let detail = format!(
+                "{} does not tell {}, and {others} others lack a field",
+                pod.target.url,
+                field.as_str()
+            );
+            Check::new(id, CheckStatus::Warn, detail).with_remedy(
+                "`collector scrape URL` shows what is read of a page; a series of another name is \
+                 added in [[epp.engines]]",
+            )
+        }
+    }
+}
+
+fn malformed(pages: &[&Good]) -> Option<Check> {
+    let lines: u64 = pages.iter().map(|good| good.malformed).sum();
+    (lines > 0).then(|| {
+        Check::new(
+            "metrics.malformed",
+            CheckStatus::Warn,
+            format!("{lines} lines of wanted series cannot be read and are left out"),
+        )
+        .with_remedy("`collector scrape URL` shows them with their numbers")
+    })
+}

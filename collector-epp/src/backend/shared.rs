@@ -1,0 +1,146 @@
+//! What the live half, the looks and the tasks of the pods have in common.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use collector_core::{Clock, ModelRef, Tick};
+use collector_transport::ConfigError;
+use tokio::sync::{Notify, watch};
+
+use super::fleet::Fleet;
+use super::pod::{Pod, Was};
+use crate::SECTION;
+use crate::config::EppConfig;
+use crate::discover::{Discovery, Found, Sources};
+use crate::engines::Engines;
+use crate::scrape::Settings;
+
+/// How often a pod is tried that has never answered, where pods that did are not scraped again.
+const UNKNOWN_INTERVAL_MIN: Duration = Duration::from_secs(15);
+
+/// Everything but the sink.
+pub(crate) struct Shared {
+    pub(crate) config: EppConfig,
+    pub(crate) settings: Settings,
+    pub(crate) sources: Sources,
+    pub(crate) fleet: Fleet,
+    engines: Engines,
+    tracked: Mutex<Arc<HashSet<ModelRef>>>,
+    /// The live half runs.
+    live: AtomicBool,
+    /// The models whose answer is another since they were last pushed.
+    changed: Mutex<HashSet<ModelRef>>,
+    /// Rung when there are some.
+    pub(crate) news: Notify,
+    /// Moves on with each scrape that ended, and each look at the sources.
+    progress: watch::Sender<()>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: EppConfig,
+        sources: Vec<Box<dyn Discovery>>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConfigError> {
+        let engines = Engines::new(&config.engines)
+            .map_err(|error| SECTION.error("engines", error.to_string()))?;
+        let now = clock.now();
+        Ok(Self {
+            settings: Settings::new(&config, clock)?,
+            sources: Sources::new(sources, config.max_targets),
+            fleet: Fleet::new(config.window, now),
+            engines,
+            tracked: Mutex::default(),
+            live: AtomicBool::new(false),
+            changed: Mutex::default(),
+            news: Notify::new(),
+            progress: watch::Sender::new(()),
+            config,
+        })
+    }
+
+    pub(crate) fn now(&self) -> Tick {
+        self.settings.clock.now()
+    }
+
+    /// Takes what discovery says.
+    pub(crate) fn take(&self, found: Found) {
+        let make = |target| Pod::new(target, &self.engines, &self.settings, self.config.window);
+        let vanished = self.fleet.set(found, self.now(), make);
+        self.tell(vanished);
+        self.progress.send_replace(());
+    }
+
+    /// Scrapes a pod, unless somebody else has done so since `since`.
+    pub(crate) async fn scrape(&self, pod: &Pod, since: Tick) {
+        let changed = pod.scrape(&self.settings, since).await;
+        let of_pod = |model| ModelRef::new(model, pod.target.namespace.clone());
+        let changed: Vec<ModelRef> = changed.into_iter().map(of_pod).collect();
+        let served = {
+            let seen = pod.seen();
+            let serves =
+                |model: &&ModelRef| seen.failures == 0 && seen.was.models().contains(&model.model);
+            changed.iter().filter(serves).cloned().collect::<Vec<_>>()
+        };
+        self.fleet.serve(served, self.now());
+        self.tell(changed);
+        self.progress.send_replace(());
+    }
+
+    fn tell(&self, models: Vec<ModelRef>) {
+        if models.is_empty() || !self.is_live() {
+            return;
+        }
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner).extend(models);
+        self.news.notify_one();
+    }
+
+    /// The models whose answer is another since this was last asked.
+    pub(crate) fn take_changed(&self) -> Vec<ModelRef> {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *changed).into_iter().collect()
+    }
+
+    pub(crate) fn progress(&self) -> watch::Receiver<()> {
+        self.progress.subscribe()
+    }
+
+    pub(crate) fn track(&self, models: Arc<HashSet<ModelRef>>) {
+        *self.tracked.lock().unwrap_or_else(PoisonError::into_inner) = models;
+        // Some pods are due at another time now.
+        for pod in self.fleet.pods(|_| true) {
+            pod.bell.notify_one();
+        }
+    }
+
+    /// How often a pod is to be scraped now; `None`: not again.
+    pub(crate) fn interval(&self, pod: &Pod) -> Option<Duration> {
+        let tracked = Arc::clone(&*self.tracked.lock().unwrap_or_else(PoisonError::into_inner));
+        let namespace = &pod.target.namespace;
+        let seen = pod.seen();
+        let is_wanted = match &seen.was {
+            Was::Server(models) => models
+                .iter()
+                .any(|model| tracked.contains(&ModelRef::new(model.clone(), namespace.clone()))),
+            // It may be of any model of its namespace, or pick among its pods.
+            Was::Unknown | Was::Picker => tracked.iter().any(|model| model.namespace == *namespace),
+        };
+        let idle = self.config.idle_interval;
+        match (is_wanted, &seen.was) {
+            (true, _) => Some(self.config.scrape_interval),
+            (false, _) if !idle.is_zero() => Some(idle),
+            (false, Was::Unknown) => Some(self.config.scrape_interval.max(UNKNOWN_INTERVAL_MIN)),
+            (false, Was::Server(_) | Was::Picker) => None,
+        }
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.live.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_live(&self, live: bool) {
+        self.live.store(live, Ordering::Release);
+    }
+}

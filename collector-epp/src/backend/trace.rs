@@ -1,0 +1,68 @@
+//! How the values of a replica came about, for `explain`.
+
+use collector_core::{Field, TraceRow};
+
+use super::pod::Good;
+use crate::engines::{EngineRow, Matched, Page, ServerPage};
+
+/// A number of a page, by the quantity that it is read as.
+type Number = (Field, &'static str, fn(&EngineRow) -> Option<f64>);
+
+/// What each field is made of; what stands for each other side by side.
+const NUMBERS: [Number; 19] = [
+    (Field::KvCacheUsage, "kv_cache_usage", |row| row.kv_cache_usage),
+    (Field::QueueLength, "waiting", |row| row.waiting),
+    (Field::RunningRequests, "running", |row| row.running),
+    (Field::CacheConfig, "num_gpu_blocks", |row| row.num_gpu_blocks),
+    (Field::CacheConfig, "block_size", |row| row.block_size),
+    (Field::PrefixCacheHitRate, "prefix_hits", |row| row.counters.prefix_hits),
+    (Field::PrefixCacheHitRate, "prefix_queries", |row| row.counters.prefix_queries),
+    (Field::PrefixCacheHitRate, "cached_tokens_total", |row| row.counters.cached_tokens_total),
+    (Field::ArrivalRate, "prompt_tokens_count", |row| row.counters.prompt_tokens_count),
+    (Field::ArrivalRate, "requests_total", |row| row.counters.requests_total),
+    (Field::ArrivalRate, "request_success_total", |row| row.counters.request_success_total),
+    (Field::AvgInputTokens, "prompt_tokens_sum", |row| row.counters.prompt_tokens_sum),
+    (Field::AvgInputTokens, "prompt_tokens_total", |row| row.counters.prompt_tokens_total),
+    (Field::AvgOutputTokens, "generation_tokens_sum", |row| row.counters.generation_tokens_sum),
+    (Field::AvgOutputTokens, "generation_tokens_total", |row| row.counters.generation_tokens_total),
+    (Field::TtftAverage, "ttft_sum", |row| row.counters.ttft_sum),
+    (Field::TtftAverage, "ttft_count", |row| row.counters.ttft_count),
+    (Field::ItlAverage, "itl_sum", |row| row.counters.itl_sum),
+    (Field::ItlAverage, "itl_count", |row| row.counters.itl_count),
+];
+
+/// One row for each number of the model on the page, and one for each field that nothing is there of.
+pub(super) fn rows(good: &Good, place: usize) -> Vec<TraceRow> {
+    let Page::Server(page) = &good.page else { return Vec::new() };
+    let served = &good.models[place];
+    let is_of_model =
+        |row: &&EngineRow| row.model.as_ref().is_none_or(|model| *model == served.model);
+    let row = |field, asked: &str, raw: Option<f64>| TraceRow {
+        pod: Some(served.replica.pod_name.clone()),
+        field,
+        asked: asked.into(),
+        matched: matched(page, asked).map(|matched| matched.spec.to_string().into()),
+        raw,
+        sampled_at: raw.map(|_| good.asked_at),
+        asked_at: good.asked_at,
+        answered_at: good.arrived_at,
+    };
+    let mut rows = Vec::new();
+    for field in Field::ALL {
+        let before = rows.len();
+        let of_field = || NUMBERS.iter().filter(|(of, ..)| *of == field);
+        for (_, quantity, number) in of_field() {
+            let numbers = page.rows.iter().filter(is_of_model).filter_map(number);
+            rows.extend(numbers.map(|raw| row(field, quantity, Some(raw))));
+        }
+        if rows.len() == before {
+            let asked: Vec<_> = of_field().map(|(_, quantity, _)| *quantity).collect();
+            rows.push(row(field, &asked.join(" or "), None));
+        }
+    }
+    rows
+}
+
+fn matched<'a>(page: &'a ServerPage, quantity: &str) -> Option<&'a Matched> {
+    page.matched.iter().find(|matched| matched.quantity == quantity)
+}

@@ -1,0 +1,132 @@
+//! What all scrapes share: credentials, certificates, limits.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use collector_core::Clock;
+use collector_transport::{Cause, ConfigError, Tls, TlsSettings, Token, Wording};
+use http::HeaderValue;
+use tokio_rustls::TlsConnector;
+use url::Url;
+
+use crate::SECTION;
+use crate::config::EppConfig;
+use crate::scan::Limits;
+
+/// What all scrapes share.
+pub(crate) struct Settings {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) timeout: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) token: Token,
+    allow_token_over_http: bool,
+    /// What TLS is made by.
+    tls_by: TlsSettings,
+    /// Made when it is first needed: the system's authorities take time and memory.
+    tls: OnceLock<Result<Arc<Encryption>, Cause>>,
+}
+
+/// TLS for all connections.
+pub(crate) struct Encryption {
+    tls: Tls,
+    connector: TlsConnector,
+}
+
+impl Settings {
+    /// Reads the files that the configuration names.
+    pub(crate) fn new(config: &EppConfig, clock: Arc<dyn Clock>) -> Result<Self, ConfigError> {
+        let token =
+            Token::new(SECTION, config.bearer_token.as_ref(), config.token_path.as_deref())?;
+        let settings = Self {
+            clock,
+            timeout: config.effective_timeout(),
+            limits: Limits {
+                max_line_bytes: config.max_line_bytes,
+                max_page_bytes: config.max_page_bytes,
+            },
+            token,
+            allow_token_over_http: config.allow_token_over_http,
+            tls_by: TlsSettings {
+                section: SECTION,
+                server: "the pods".to_owned(),
+                ca_cert_path: config.ca_cert_path.clone(),
+                client_cert_path: None,
+                client_key_path: None,
+                server_name: config.server_name.clone(),
+                tls_insecure_skip_verify: config.tls_insecure_skip_verify,
+            },
+            tls: OnceLock::new(),
+        };
+        // A file that cannot be used is told at the start, whether a pod needs it or not.
+        if config.ca_cert_path.is_some() {
+            let made = Encryption::new(&settings.tls_by)?;
+            let _ = settings.tls.set(Ok(Arc::new(made)));
+        }
+        Ok(settings)
+    }
+
+    pub(crate) fn encryption(&self) -> Result<Arc<Encryption>, Cause> {
+        self.tls
+            .get_or_init(|| {
+                Encryption::new(&self.tls_by).map(Arc::new).map_err(|error| {
+                    Cause::new(collector_core::ErrorKind::Configuration, error.to_string())
+                })
+            })
+            .clone()
+    }
+
+    /// The header that this URL gets; a token travels encrypted, or where it is allowed to.
+    pub(crate) fn authorization(&self, url: &Url) -> Option<HeaderValue> {
+        if url.scheme() == "https" || self.allow_token_over_http {
+            self.token.header()
+        } else {
+            None
+        }
+    }
+
+    /// What was sent as a credential, in words.
+    pub(crate) fn credential(&self, url: &Url) -> String {
+        if self.token.is_some() && self.authorization(url).is_none() {
+            "the token was not sent over http:// (epp.allow_token_over_http)".to_owned()
+        } else {
+            self.token.describe()
+        }
+    }
+
+    /// What an error of a connection to this URL is explained with.
+    pub(crate) fn wording(&self, url: &Url) -> Wording {
+        Wording {
+            section: SECTION,
+            server: "a model server",
+            address: "the target's URL",
+            unencrypted: "",
+            host: url.host_str().unwrap_or_default().to_owned(),
+            server_name: self.tls_by.server_name.clone(),
+            has_ca: self.tls_by.ca_cert_path.is_some(),
+            has_client_cert: false,
+        }
+    }
+
+    /// The name that is asked for in the handshake: the configured one, else the host.
+    pub(crate) fn server_name(&self, url: &Url) -> String {
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        self.tls_by.server_name.clone().unwrap_or_else(|| host.to_owned())
+    }
+}
+
+impl Encryption {
+    fn new(settings: &TlsSettings) -> Result<Self, ConfigError> {
+        let tls = Tls::new(settings)?;
+        let connector = TlsConnector::from(Arc::new(tls.config.clone()));
+        Ok(Self { tls, connector })
+    }
+
+    pub(crate) fn connector(&self) -> &TlsConnector {
+        &self.connector
+    }
+
+    /// Whether a server has asked for a client certificate since this was last asked.
+    pub(crate) fn client_cert_demanded(&self) -> bool {
+        self.tls.take_client_cert_demanded()
+    }
+}

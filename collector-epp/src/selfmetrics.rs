@@ -1,0 +1,105 @@
+//! What the collector tells about its own scrapes, through the `metrics` facade.
+
+use std::time::Duration;
+
+use collector_core::sanitize::Rejected;
+use collector_core::{ErrorKind, Field};
+use metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+
+const DURATION: &str = "wva_metrics_collection_duration_seconds";
+const ERRORS: &str = "wva_metrics_collection_errors_total";
+const SCRAPES: &str = "collector_epp_scrapes_total";
+const BYTES: &str = "collector_epp_scrape_bytes_total";
+const TARGETS: &str = "collector_epp_targets";
+const MALFORMED: &str = "collector_epp_malformed_lines_total";
+
+/// The `query_type` of a scrape.
+const SCRAPE: &str = "scrape";
+
+/// Describes the families and brings them into being, so that each is there before its first event.
+pub(crate) fn register() {
+    describe_histogram!(
+        DURATION,
+        Unit::Seconds,
+        "Time to collect metrics from the backend, by query"
+    );
+    describe_counter!(
+        ERRORS,
+        Unit::Count,
+        "Failed queries and refused values, by query and reason"
+    );
+    describe_counter!(SCRAPES, Unit::Count, "Scrapes of pods, by outcome");
+    describe_counter!(BYTES, Unit::Bytes, "Bytes of the pages that were read");
+    describe_gauge!(TARGETS, Unit::Count, "Pods to scrape, by state: up, down or untried");
+    describe_counter!(
+        MALFORMED,
+        Unit::Count,
+        "Lines of wanted series that could not be read and were left out"
+    );
+    let _ = histogram!(DURATION, "query_type" => SCRAPE);
+    counter!(ERRORS, "query_type" => SCRAPE, "reason" => "timeout").increment(0);
+    for outcome in ["ok", "failed"] {
+        counter!(SCRAPES, "outcome" => outcome).increment(0);
+    }
+    counter!(BYTES).increment(0);
+    counter!(MALFORMED).increment(0);
+    targets(0, 0, 0);
+}
+
+/// A page was read.
+pub(crate) fn scraped(took: Duration, bytes: u64, malformed: u64) {
+    histogram!(DURATION, "query_type" => SCRAPE).record(took.as_secs_f64());
+    counter!(SCRAPES, "outcome" => "ok").increment(1);
+    counter!(BYTES).increment(bytes);
+    if malformed > 0 {
+        counter!(MALFORMED).increment(malformed);
+    }
+}
+
+/// A page could not be read.
+pub(crate) fn failed(took: Duration, kind: ErrorKind) {
+    histogram!(DURATION, "query_type" => SCRAPE).record(took.as_secs_f64());
+    counter!(SCRAPES, "outcome" => "failed").increment(1);
+    counter!(ERRORS, "query_type" => SCRAPE, "reason" => kind.as_str()).increment(1);
+}
+
+/// How many pods there are.
+pub(crate) fn targets(up: usize, down: usize, untried: usize) {
+    for (state, count) in [("up", up), ("down", down), ("untried", untried)] {
+        gauge!(TARGETS, "state" => state).set(count as f64);
+    }
+}
+
+/// A value that was judged; one that cannot be true is counted, and is none.
+pub(crate) fn judged<T>(field: Field, judged: Result<T, Rejected>) -> Option<T> {
+    match judged {
+        Ok(value) => Some(value),
+        Err(rejected) => {
+            let reason = match rejected {
+                Rejected::NotFinite => "not_finite",
+                Rejected::OutOfRange => "out_of_range",
+            };
+            counter!(ERRORS, "query_type" => query_type(field), "reason" => reason).increment(1);
+            None
+        }
+    }
+}
+
+/// The names by which the Prometheus backend counts the same fields.
+fn query_type(field: Field) -> &'static str {
+    match field {
+        Field::KvCacheUsage => "kv_cache",
+        Field::QueueLength => "queue_length",
+        Field::RunningRequests => "running_requests",
+        Field::CacheConfig => "cache_config",
+        Field::PrefixCacheHitRate => "prefix_cache_hits",
+        Field::ArrivalRate => "request_count",
+        Field::AvgInputTokens => "input_tokens",
+        Field::AvgOutputTokens => "output_tokens",
+        Field::TtftAverage => "ttft",
+        Field::ItlAverage => "itl",
+        _ => "other",
+    }
+}

@@ -1,0 +1,237 @@
+//! Pods that break the rules: each is an error or a counted skip of its own, its neighbour is unharmed.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use collector_core::{Backend as _, ErrorKind};
+use collector_epp::EppConfig;
+
+use crate::fake_pod::{FakePod, Says, answer_with, vllm};
+use crate::world::{answer, backend, config, failure, found, in_prod, look};
+
+/// Scrapes a pod that says this beside one that is good, and gives the error of the former.
+#[track_caller]
+fn check(says: Says, kind: ErrorKind, parts: &'static [&'static str]) -> impl Future<Output = ()> {
+    check_with(|config| config, says, kind, parts)
+}
+
+async fn check_with(
+    set: impl FnOnce(EppConfig) -> EppConfig,
+    says: Says,
+    kind: ErrorKind,
+    parts: &[&str],
+) {
+    let bad = FakePod::start(says).await;
+    let good = FakePod::with_page(&vllm("good", 7.0, 0.5, 1.0)).await;
+    let config = config(vec![bad.target("bad-0"), good.target("good-0")]);
+    let backend = backend(set(EppConfig { scrape_interval: Duration::from_millis(400), ..config }));
+    let error = failure(&backend, "of-the-bad").await;
+    assert_eq!(error.kind(), kind, "{error}");
+    let text = error.to_string();
+    assert!(text.contains(&format!("http://{}/metrics", bad.address)), "{text}");
+    for part in parts {
+        assert!(text.contains(part), "{text:?} lacks {part:?}");
+    }
+    assert!(text.len() < 700 && !text.contains(['<', '\n', '\x1b']), "{text:?}");
+    let sample = found(answer(&backend, "good").await);
+    assert_eq!(sample.replicas[0].queue_length, Some(7));
+    assert!(!sample.complete, "the other pod may be of this model");
+}
+
+fn raw(text: &str) -> Says {
+    Says::Raw(text.as_bytes().to_vec())
+}
+
+#[tokio::test]
+async fn a_status_that_is_no_success_says_what_to_do() {
+    let status = |line: &str| raw(&format!("HTTP/1.1 {line}\r\nContent-Length: 0\r\n\r\n"));
+    check(
+        status("401 x"),
+        ErrorKind::Unauthorized,
+        &["no bearer token was sent", "epp.token_path"],
+    )
+    .await;
+    check(status("403 x"), ErrorKind::Forbidden, &["no bearer token was sent"]).await;
+    check(status("404 x"), ErrorKind::NotFound, &["/metrics", "path"]).await;
+    check(status("429 x"), ErrorKind::RateLimited, &["429"]).await;
+    check(status("500 x"), ErrorKind::ServerError, &["500"]).await;
+    check(status("503 x"), ErrorKind::Overloaded, &["503"]).await;
+    check(status("418 x"), ErrorKind::Rejected, &["418"]).await;
+    check(status("204 x"), ErrorKind::BadAnswer, &["204"]).await;
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_its_parameters_are_not_shown() {
+    let elsewhere = "HTTP/1.1 302 x\r\nLocation: http://me:hunter2@other/m?t=hunter2\r\n\
+                     Content-Length: 0\r\n\r\n";
+    check(
+        raw(elsewhere),
+        ErrorKind::Redirected,
+        &["302 to http://other/m, which was not followed"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_not_metrics_is_called_so() {
+    let html = "<html><body><script>alert(1)</script></body></html>";
+    check(
+        Says::Raw(answer_with("Content-Type: text/html\r\n", html)),
+        ErrorKind::BadAnswer,
+        &["HTML page"],
+    )
+    .await;
+    check(Says::Page(html.into()), ErrorKind::BadAnswer, &["no series of a known engine"]).await;
+    check(Says::Page(String::new()), ErrorKind::BadAnswer, &["0 lines"]).await;
+    check(
+        Says::Page("go_goroutines 7\nup 1\n".into()),
+        ErrorKind::BadAnswer,
+        &["2 lines (21 bytes) has no series of a known engine", "collector scrape"],
+    )
+    .await;
+    check(raw("SSH-2.0-OpenSSH_9.2\r\n\r\n"), ErrorKind::BadAnswer, &["not HTTP"]).await;
+    check(raw(""), ErrorKind::Disconnected, &["connection"]).await;
+    let mut garbage = b"HTTP/1.1 200 OK\r\nContent-Length: 4096\r\n\r\n".to_vec();
+    garbage.extend((0..4096_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8));
+    check(Says::Raw(garbage), ErrorKind::BadAnswer, &["no series"]).await;
+    check(
+        Says::Page("vllm:num_requests_waiting 1\n".into()),
+        ErrorKind::BadAnswer,
+        &["no series of its vllm page names a model"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_encoding_that_was_not_asked_for_is_refused() {
+    check(
+        Says::Raw(answer_with("Content-Encoding: gzip\r\n", "\x1f\u{8b}lies")),
+        ErrorKind::BadAnswer,
+        &["encoding \"gzip\""],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_page_that_was_cut_short_is_no_smaller_page() {
+    let page = vllm("of-the-bad", 123.0, 0.5, 10.0);
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n";
+    let announced = format!("{head}Content-Length: {}\r\n\r\n{page}", page.len() + 1);
+    check(raw(&announced), ErrorKind::Disconnected, &["before the answer was complete"]).await;
+    let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{page}\r\n", page.len());
+    check(raw(&chunked), ErrorKind::Disconnected, &["before the answer was complete"]).await;
+    let until_closed = format!("{head}Connection: close\r\n\r\n{}", page.trim_end());
+    check(raw(&until_closed), ErrorKind::Disconnected, &["in the middle of a line"]).await;
+    let openmetrics = page.replace("of-the-bad", "x");
+    check(
+        Says::Raw(answer_with("Content-Type: application/openmetrics-text\r\n", &openmetrics)),
+        ErrorKind::Disconnected,
+        &["# EOF"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn sizes_are_bounded() {
+    let smaller = |config| EppConfig { max_page_bytes: 100 << 10, ..config };
+    let announced = "HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n".as_bytes().to_vec();
+    let line = b"unwanted_series_of_some_length 1\n".to_vec();
+    let limit = &["larger than 102400 bytes", "epp.max_page_bytes"];
+    check_with(smaller, Says::Raw(announced), ErrorKind::TooLarge, limit).await;
+    // A page that never ends, in lines and without any.
+    let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+    check_with(smaller, Says::Endless(head.clone(), line), ErrorKind::TooLarge, limit).await;
+    check_with(smaller, Says::Endless(head, vec![b'x'; 1 << 12]), ErrorKind::TooLarge, limit).await;
+    // A head that never ends.
+    let header = b"X-Header: of some length\r\n".to_vec();
+    let head = b"HTTP/1.1 200 OK\r\n".to_vec();
+    check(Says::Endless(head, header), ErrorKind::TooLarge, &["head of its answer is too large"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_line_without_end_is_passed_over_and_counted() {
+    let long = format!("vllm:num_requests_running{{x=\"{}\"}} 1\n", "y".repeat(80 << 10));
+    let other = "vllm:num_requests_waiting{engine=\"1\",model_name=\"m\"} 1.0\n";
+    let page = long + &vllm("m", 6.0, 0.5, 1.0) + other;
+    let pod = FakePod::with_page(&page).await;
+    let backend = backend(config(vec![pod.target("m-0")]));
+    let sample = found(answer(&backend, "m").await);
+    // A sum that the lost line may be a part of is unknown: the running requests of the other engine.
+    assert_eq!(sample.replicas[0].queue_length, Some(7));
+    assert_eq!(sample.replicas[0].running_requests, None);
+    assert!(sample.complete);
+    let probe = backend.probe().await.unwrap();
+    let malformed = probe.checks.iter().find(|check| check.id == "metrics.malformed").unwrap();
+    assert!(malformed.detail.starts_with("1 lines"), "{malformed:?}");
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_labels_cost_one_line() {
+    let mut page = String::from("vllm:num_requests_running{");
+    for number in 0..100_000 {
+        let _ = write!(page, "l{number}=\"v\",");
+    }
+    page.push_str("} 1\n");
+    let pod = FakePod::with_page(&(page + &vllm("m", 7.0, 0.5, 1.0))).await;
+    let backend = backend(config(vec![pod.target("m-0")]));
+    assert_eq!(found(answer(&backend, "m").await).replicas[0].queue_length, Some(7));
+}
+
+#[tokio::test]
+async fn a_page_of_many_models_is_bounded() {
+    let mut page = String::new();
+    for number in 0..100_000 {
+        let _ = writeln!(page, "vllm:num_requests_waiting{{model_name=\"m{number}\"}} 1");
+    }
+    let pod = FakePod::with_page(&page).await;
+    let good = FakePod::with_page(&vllm("good", 7.0, 0.5, 1.0)).await;
+    let backend = backend(config(vec![pod.target("m-0"), good.target("good-0")]));
+    assert_eq!(found(answer(&backend, "good").await).replicas[0].queue_length, Some(7));
+    assert!(backend.list_models().await.unwrap().len() < 10_000);
+}
+
+#[tokio::test]
+async fn values_that_cannot_be_true_are_absent_and_the_others_stay() {
+    let page = vllm("m", -1.0, 1.7, f64::NAN);
+    let pod = FakePod::with_page(&page).await;
+    let backend = backend(config(vec![pod.target("m-0")]));
+    let sample = found(answer(&backend, "m").await);
+    let replica = &sample.replicas[0];
+    assert_eq!((replica.queue_length, replica.kv_cache_usage), (None, None));
+    assert_eq!(replica.running_requests, Some(2));
+    assert_eq!(sample.load[0].rates.requests, None);
+    pod.say(Says::Page(vllm("m", 4.0, f64::INFINITY, -5.0)));
+    let replica = &found(answer(&backend, "m").await).replicas[0];
+    assert_eq!((replica.queue_length, replica.kv_cache_usage), (Some(4), None));
+}
+
+#[tokio::test]
+async fn silence_and_slowness_end_with_the_time_out() {
+    let page = vllm("m", 1.0, 0.5, 10.0);
+    check(Says::Nothing, ErrorKind::Timeout, &["no answer began within 360ms"]).await;
+    let dripped = Says::Drip(answer_with("", &page), Duration::from_millis(100));
+    check(dripped, ErrorKind::Timeout, &["no answer began within 360ms"]).await;
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
+    let pod = FakePod::start(Says::Drip(head, Duration::from_micros(1))).await;
+    let backend = backend(EppConfig {
+        scrape_interval: Duration::from_millis(400),
+        ..config(vec![pod.target("m-0")])
+    });
+    let error = failure(&backend, "m").await;
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.to_string().contains("the page was not complete within 360ms"), "{error}");
+}
+
+#[tokio::test]
+async fn a_dead_pod_is_told_with_its_address() {
+    let pod = FakePod::with_page("").await;
+    let target = pod.target("m-0");
+    let address = pod.address;
+    drop(pod);
+    let backend = backend(config(vec![target]));
+    let error = look(&backend, &[in_prod("m")]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    assert!(error.to_string().contains("the target's URL"), "{error}");
+}

@@ -1,0 +1,103 @@
+//! The promises of every backend, kept by this one on a simulated fleet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use collector_core::{Backend as _, Clock, KnownModel, LiveSource as _, SystemClock};
+use collector_epp::discover::TargetSpec;
+use collector_epp::{EppBackend, EppConfig};
+use collector_sim::{FleetServer, FleetSpec, VariantSpec};
+use collector_testkit::conformance::{self, BreakableServer, Fleet, FleetModel};
+
+use crate::world::{Pushed, in_prod};
+
+struct Conforming {
+    fleet: FleetServer,
+    clock: Arc<SystemClock>,
+    /// What the live half learnt a moment ago it tells for a moment more, so that a broken server is
+    /// not an error at once.
+    is_live: bool,
+}
+
+impl Conforming {
+    async fn start() -> (Self, EppBackend) {
+        let variant = |name: &str, model: &str, pods| VariantSpec {
+            pods,
+            ..VariantSpec::new(name, model, "prod")
+        };
+        let variants = vec![variant("a", "org/a", 2), variant("b", "org/b", 3)];
+        let fleet =
+            FleetServer::start(FleetSpec { variants, ..FleetSpec::default() }).await.unwrap();
+        let clock = Arc::new(SystemClock::new());
+        let target = |target: collector_sim::Target| TargetSpec {
+            url: format!("http://{}/metrics", target.address),
+            namespace: target.namespace,
+            pod: Some(target.pod),
+            engine: None,
+            role: None,
+        };
+        let config = EppConfig {
+            targets: fleet.targets().into_iter().map(target).collect(),
+            // Looks scrape twice; a busy machine must manage within nine tenths of it.
+            scrape_interval: Duration::from_millis(500),
+            ..EppConfig::default()
+        };
+        let backend = EppBackend::new(config, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        (Self { fleet, clock, is_live: false }, backend)
+    }
+}
+
+#[async_trait]
+impl Fleet for Conforming {
+    fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    fn models(&self) -> Vec<FleetModel> {
+        let pods =
+            |name: &str, count: u32| (0..count).map(|i| format!("{name}-{i}").into()).collect();
+        vec![
+            FleetModel { model: in_prod("org/a"), pods: pods("a", 2) },
+            FleetModel { model: in_prod("org/b"), pods: pods("b", 3) },
+        ]
+    }
+
+    fn breakable(&self) -> Option<&dyn BreakableServer> {
+        (!self.is_live).then_some(self as _)
+    }
+}
+
+#[async_trait]
+impl BreakableServer for Conforming {
+    async fn break_down(&self) {
+        for target in self.fleet.targets() {
+            self.fleet.kill_pod(&target.namespace, &target.pod).await.unwrap();
+        }
+    }
+
+    async fn restore(&self) {
+        for target in self.fleet.targets() {
+            self.fleet.restart_pod(&target.namespace, &target.pod).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_backend_conforms_when_it_is_only_asked() {
+    let (conforming, backend) = Conforming::start().await;
+    let known = backend.list_models().await.unwrap();
+    assert_eq!(known[0], KnownModel { model: in_prod("org/a"), replicas: Some(2) });
+    conformance::backend(&backend, &conforming).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_backend_conforms_while_its_live_half_runs() {
+    let (conforming, backend) = Conforming::start().await;
+    let conforming = Conforming { is_live: true, ..conforming };
+    let sink = Arc::new(Pushed::new(Arc::clone(&conforming.clock) as Arc<dyn Clock>));
+    tokio::select! {
+        () = backend.run(sink) => {}
+        () = conformance::backend(&backend, &conforming) => {}
+    }
+}

@@ -1,0 +1,205 @@
+//! Tokens and certificates.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use collector_core::{Backend as _, CheckStatus, ErrorKind};
+use collector_epp::EppConfig;
+use collector_epp::discover::TargetSpec;
+use rcgen::{CertifiedKey, KeyPair};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+use crate::fake_pod::{FakePod, Says, answer as good_answer, vllm};
+use crate::world::{answer, backend, config, failure, found};
+
+/// A pod that speaks TLS, with a certificate for `host`.
+struct SafePod {
+    port: u16,
+    requests: Arc<Mutex<Vec<String>>>,
+    certificate: String,
+}
+
+impl SafePod {
+    async fn start(host: &str) -> Self {
+        let CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+        let certificate = cert.pem();
+        let acceptor = acceptor(&cert, &signing_key);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&requests);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, log) = (acceptor.clone(), Arc::clone(&log));
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    let mut buffer = vec![0; 4096];
+                    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                        let request = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                        log.lock().unwrap().push(request);
+                        let page = good_answer(&vllm("m", 3.0, 0.5, 1.0));
+                        stream.write_all(&page).await.unwrap();
+                    }
+                });
+            }
+        });
+        Self { port, requests, certificate }
+    }
+
+    fn target(&self) -> TargetSpec {
+        TargetSpec {
+            url: format!("https://localhost:{}/metrics", self.port),
+            namespace: "prod".into(),
+            pod: Some("m-0".into()),
+            engine: None,
+            role: None,
+        }
+    }
+
+    /// Believes this pod's certificate.
+    fn config(&self, folder: &tempfile::TempDir) -> EppConfig {
+        let path = folder.path().join("ca.pem");
+        fs::write(&path, &self.certificate).unwrap();
+        EppConfig { ca_cert_path: Some(path), ..config(vec![self.target()]) }
+    }
+}
+
+fn acceptor(cert: &rcgen::Certificate, key: &KeyPair) -> TlsAcceptor {
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+#[tokio::test]
+async fn a_pod_with_a_known_certificate_is_scraped_and_gets_the_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let pod = SafePod::start("localhost").await;
+    let config = EppConfig { bearer_token: Some("hunter2".into()), ..pod.config(&folder) };
+    let backend = backend(config);
+    assert_eq!(found(answer(&backend, "m").await).replicas[0].queue_length, Some(3));
+    let requests = pod.requests.lock().unwrap().clone();
+    assert_eq!(requests.len(), 2);
+    assert!(requests[0].contains("authorization: Bearer hunter2\r\n"), "{requests:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_good_says_which_key_to_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let pod = SafePod::start("other.name").await;
+    let error = failure(&backend(config(vec![pod.target()])), "m").await;
+    assert_eq!(error.kind(), ErrorKind::Tls);
+    assert!(error.to_string().contains("epp.ca_cert_path"), "{error}");
+    let error = failure(&backend(pod.config(&folder)), "m").await;
+    assert_eq!(error.kind(), ErrorKind::Tls);
+    let text = error.to_string();
+    assert!(text.contains("epp.server_name") && text.contains("the target's URL"), "{text}");
+    let named = EppConfig { server_name: Some("other.name".into()), ..pod.config(&folder) };
+    assert!(found(answer(&backend(named), "m").await).complete);
+    let blind = EppConfig { tls_insecure_skip_verify: true, ..config(vec![pod.target()]) };
+    assert!(found(answer(&backend(blind), "m").await).complete);
+    let absent =
+        EppConfig { ca_cert_path: Some("/does/not/exist".into()), ..config(vec![pod.target()]) };
+    let clock = Arc::new(collector_core::SystemClock::new());
+    let error = collector_epp::EppBackend::new(absent, clock).unwrap_err().to_string();
+    assert!(error.starts_with("epp.ca_cert_path: /does/not/exist cannot be read"), "{error}");
+}
+
+#[tokio::test]
+async fn http_and_https_on_the_wrong_port_are_told_apart() {
+    let pod = FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await;
+    let mut target = pod.target("m-0");
+    target.url = target.url.replace("http://", "https://");
+    let blind = EppConfig { tls_insecure_skip_verify: true, ..config(vec![target]) };
+    let error = failure(&backend(blind), "m").await;
+    assert_eq!(error.kind(), ErrorKind::Tls);
+    assert!(error.to_string().contains("should begin with http://"), "{error}");
+    let safe = SafePod::start("localhost").await;
+    let mut target = safe.target();
+    target.url = target.url.replace("https://", "http://");
+    let error = failure(&backend(config(vec![target])), "m").await;
+    assert!(error.to_string().contains("should begin with https://"), "{error}");
+}
+
+#[tokio::test]
+async fn the_token_travels_over_http_only_where_it_may() {
+    let pod = FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await;
+    let config =
+        EppConfig { bearer_token: Some("hunter2".into()), ..config(vec![pod.target("m-0")]) };
+    found(answer(&backend(config.clone()), "m").await);
+    assert!(pod.requests().iter().all(|request| !request.contains("hunter2")));
+    let unauthorized = Says::Raw(b"HTTP/1.1 401 x\r\nContent-Length: 0\r\n\r\n".to_vec());
+    pod.say(unauthorized);
+    let error = failure(&backend(config.clone()), "m").await.to_string();
+    assert!(error.contains("epp.allow_token_over_http"), "{error}");
+    let allowed = EppConfig { allow_token_over_http: true, ..config };
+    let error = failure(&backend(allowed), "m").await.to_string();
+    assert!(error.contains("the bearer token of epp.bearer_token was sent"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+    assert!(pod.requests().last().unwrap().contains("authorization: Bearer hunter2\r\n"));
+}
+
+#[tokio::test]
+async fn a_refused_token_is_read_again_and_tried_once_when_it_is_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    fs::write(&token, "old\n").unwrap();
+    let modified = fs::metadata(&token).unwrap().modified().unwrap();
+    let pod =
+        FakePod::start(Says::Raw(b"HTTP/1.1 401 x\r\nContent-Length: 0\r\n\r\n".to_vec())).await;
+    let backend = backend(EppConfig {
+        token_path: Some(token.clone()),
+        allow_token_over_http: true,
+        ..config(vec![pod.target("m-0")])
+    });
+    assert_eq!(failure(&backend, "m").await.kind(), ErrorKind::Unauthorized);
+    assert_eq!(pod.requests().len(), 1);
+    // Rotated, and as if it were the same file.
+    fs::write(&token, "new\n").unwrap();
+    fs::File::options().write(true).open(&token).unwrap().set_modified(modified).unwrap();
+    assert_eq!(failure(&backend, "m").await.kind(), ErrorKind::Unauthorized);
+    let sent: Vec<bool> =
+        pod.requests().iter().map(|request| request.contains("Bearer new\r\n")).collect();
+    assert_eq!(sent, [false, false, true]);
+}
+
+#[tokio::test]
+async fn the_probe_tells_what_a_user_may_have_got_wrong() {
+    let pod = FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await;
+    let dead = FakePod::with_page("").await;
+    let dead_target = dead.target("m-1");
+    drop(dead);
+    let late = "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\n";
+    let skewed = FakePod::start(Says::Raw(crate::fake_pod::answer_with(
+        late,
+        "vllm:num_requests_waiting{model_name=\"m\"} 1\n",
+    )))
+    .await;
+    let backend = backend(EppConfig {
+        scrape_interval: Duration::from_millis(500),
+        ..config(vec![pod.target("m-0"), dead_target, skewed.target("m-2")])
+    });
+    let probe = backend.probe().await.unwrap();
+    let of = |id: &str| probe.checks.iter().find(|check| check.id == id).unwrap();
+    assert_eq!(of("connection.targets").status, CheckStatus::Pass);
+    assert_eq!(of("connection.scrape").status, CheckStatus::Fail);
+    assert!(of("connection.scrape").detail.starts_with("1 of 3 targets"));
+    assert!(of("connection.target-1").detail.contains("cannot connect"));
+    assert_eq!(of("connection.clock").status, CheckStatus::Warn);
+    assert_eq!(of("metrics.engines").detail, "2 vllm");
+    assert!(of("metrics.names").detail.contains("vllm:num_requests_waiting"));
+    assert_eq!(of("metrics.fields").status, CheckStatus::Warn);
+    assert!(of("metrics.fields").detail.contains("kvCacheUsage"));
+}

@@ -1,0 +1,210 @@
+//! Looks at pods that keep the rules: what is found, missing and unknown.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use collector_core::{Answer, Ask, Backend as _, ErrorKind, Field};
+use collector_epp::EppConfig;
+
+use crate::fake_pod::{FakePod, Says, vllm};
+use crate::world::{answer, backend, config, failure, found, in_prod, look};
+
+#[tokio::test]
+async fn a_first_look_scrapes_twice_so_that_it_has_rates() {
+    let pod = FakePod::with_page(&vllm("m", 3.0, 0.5, 10.0)).await;
+    let backend = backend(EppConfig {
+        scrape_interval: Duration::from_millis(200),
+        ..config(vec![pod.target("m-0")])
+    });
+    let sample = found(answer(&backend, "m").await);
+    assert!(sample.complete);
+    let replica = &sample.replicas[0];
+    assert_eq!(replica.pod_name.as_str(), "m-0");
+    assert_eq!(replica.engine.as_ref().unwrap().as_str(), "vllm");
+    assert_eq!(
+        (replica.queue_length, replica.running_requests, replica.kv_cache_usage),
+        (Some(3), Some(2), Some(0.5))
+    );
+    assert_eq!((replica.num_gpu_blocks, replica.block_size), (Some(1000), Some(16)));
+    // The counters did not move: a known zero.
+    assert_eq!(sample.load[0].rates.requests, Some(0.0));
+    assert_eq!(sample.load[0].rates.load().avg_input_tokens, Some(0.0));
+    // What is not on the page is unknown.
+    assert_eq!(sample.load[0].rates.ttft_count, None);
+    assert_eq!(replica.prefix_cache_hit_rate, None);
+    assert_eq!((pod.requests().len(), pod.connections()), (2, 1));
+    // From then on once, over the same connection.
+    found(answer(&backend, "m").await);
+    assert_eq!((pod.requests().len(), pod.connections()), (3, 1));
+    let request = pod.requests().remove(0).to_ascii_lowercase();
+    assert!(request.starts_with("get /metrics http/1.1\r\n"), "{request}");
+    assert!(request.contains("accept: text/plain;version=0.0.4\r\n"), "{request}");
+    assert!(request.contains(&format!("host: {}\r\n", pod.address)), "{request}");
+}
+
+#[tokio::test]
+async fn a_model_is_missing_only_when_every_target_has_answered() {
+    let pods = [FakePod::with_page(&vllm("m", 0.0, 0.0, 0.0)).await];
+    let other = FakePod::start(Says::Raw(b"HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n".to_vec()));
+    let other = other.await;
+    let backend = backend(config(vec![pods[0].target("m-0"), other.target("o-0")]));
+    // The pod that fails may be of any model.
+    let error = failure(&backend, "absent").await;
+    assert_eq!(error.kind(), ErrorKind::ServerError);
+    assert!(error.to_string().contains(&other.address.to_string()), "{error}");
+    let sample = found(answer(&backend, "m").await);
+    assert!(!sample.complete);
+    assert_eq!(sample.replicas.len(), 1);
+    other.say(Says::Page(vllm("o", 0.0, 0.0, 0.0)));
+    assert!(matches!(answer(&backend, "absent").await, Answer::Missing { .. }));
+    assert!(found(answer(&backend, "m").await).complete);
+    // Of a pod that is known to serve another model nothing is missed.
+    other.say(Says::Raw(b"HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n".to_vec()));
+    assert!(found(answer(&backend, "m").await).complete);
+    assert_eq!(failure(&backend, "o").await.kind(), ErrorKind::ServerError);
+}
+
+#[tokio::test]
+async fn a_namespace_without_targets_has_no_models() {
+    let pod = FakePod::with_page(&vllm("m", 0.0, 0.0, 0.0)).await;
+    let backend = backend(config(vec![pod.target("m-0")]));
+    let models = [collector_core::ModelRef::new("m", "elsewhere")];
+    let answers = look(&backend, &models).await.unwrap();
+    assert!(matches!(answers[0].1, Answer::Missing { .. }), "{answers:?}");
+    assert!(pod.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_pod_that_answers_for_another_model_belongs_to_that_one_from_then_on() {
+    let pod = FakePod::with_page(&vllm("one", 1.0, 0.5, 10.0)).await;
+    let backend = backend(config(vec![pod.target("m-0")]));
+    assert_eq!(found(answer(&backend, "one").await).replicas.len(), 1);
+    pod.say(Says::Page(vllm("two", 2.0, 0.1, 5.0)));
+    let sample = found(answer(&backend, "two").await);
+    assert_eq!(sample.replicas[0].queue_length, Some(2));
+    // The one that it served is known, and has no pod.
+    let sample = found(answer(&backend, "one").await);
+    assert!(sample.complete && sample.replicas.is_empty());
+}
+
+#[tokio::test]
+async fn the_load_is_told_for_the_model_or_pod_by_pod_as_asked() {
+    let page = vllm("m", 0.0, 0.0, 10.0);
+    let pods = [FakePod::with_page(&page).await, FakePod::with_page(&page).await];
+    let backend = backend(config(vec![pods[0].target("m-0"), pods[1].target("m-1")]));
+    let sample = found(answer(&backend, "m").await);
+    assert_eq!(sample.load.len(), 1);
+    assert_eq!(sample.load[0].pod, None);
+    let models = [in_prod("m")];
+    let per_pod: HashSet<_> = models.iter().cloned().collect();
+    let mut answers = backend.fetch(Ask::new(&models, &per_pod)).await.unwrap();
+    let sample = found(answers.remove(0).1);
+    let pods: Vec<_> = sample.load.iter().map(|row| row.pod.clone().unwrap()).collect();
+    assert_eq!(pods, ["m-0".into(), "m-1".into()]);
+}
+
+#[tokio::test]
+async fn where_a_pod_fails_the_load_of_the_others_is_told_pod_by_pod() {
+    let page = vllm("m", 0.0, 0.0, 10.0);
+    let pods = [FakePod::with_page(&page).await, FakePod::with_page(&page).await];
+    let backend = backend(config(vec![pods[0].target("m-0"), pods[1].target("m-1")]));
+    found(answer(&backend, "m").await);
+    pods[1].say(Says::Raw(Vec::new()));
+    let sample = found(answer(&backend, "m").await);
+    assert!(!sample.complete);
+    // A sum over those that answered would pass for the load of the model.
+    assert_eq!(sample.load.len(), 1);
+    assert_eq!(sample.load[0].pod, Some("m-0".into()));
+}
+
+#[tokio::test]
+async fn role_and_adapters_are_carried_through() {
+    let page = vllm("m", 0.0, 0.0, 0.0)
+        + "vllm:lora_requests_info{max_lora=\"4\",running_lora_adapters=\"b,a\",\
+           waiting_lora_adapters=\"\"} 1755400400.5\n";
+    let pod = FakePod::with_page(&page).await;
+    let mut target = pod.target("m-0");
+    target.role = Some("decode".into());
+    let backend = backend(config(vec![target]));
+    let replica = found(answer(&backend, "m").await).replicas.remove(0);
+    assert_eq!(replica.role.unwrap().as_str(), "decode");
+    let lora = replica.lora_adapters.unwrap();
+    assert_eq!(
+        (&*lora.running, &*lora.waiting, lora.max),
+        (&["a".into(), "b".into()][..], &[][..], Some(4))
+    );
+}
+
+#[tokio::test]
+async fn a_forced_engine_is_not_guessed_and_an_unknown_one_is_told() {
+    let pod = FakePod::with_page(&vllm("m", 0.0, 0.0, 0.0)).await;
+    let with_engine = |engine: &str| {
+        let mut target = pod.target("m-0");
+        target.engine = Some(engine.into());
+        backend(config(vec![target]))
+    };
+    let error = failure(&with_engine("sglang"), "m").await;
+    assert_eq!(error.kind(), ErrorKind::BadAnswer);
+    assert!(error.to_string().contains("not of sglang, but of vllm"), "{error}");
+    let error = failure(&with_engine("vlm"), "m").await;
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert!(error.to_string().contains("\"vlm\" is not known; there are "), "{error}");
+    assert_eq!(found(answer(&with_engine("vllm"), "m").await).replicas.len(), 1);
+}
+
+#[tokio::test]
+async fn the_picker_is_no_replica_and_its_absence_makes_nothing_incomplete() {
+    let page = include_str!("../captures/epp.txt");
+    let picker = FakePod::with_page(page).await;
+    let pod = FakePod::with_page(&vllm("m", 0.0, 0.0, 0.0)).await;
+    let backend = backend(config(vec![pod.target("m-0"), picker.target("epp-0")]));
+    let sample = found(answer(&backend, "m").await);
+    assert_eq!((sample.replicas.len(), sample.complete), (1, true));
+    picker.say(Says::Raw(Vec::new()));
+    assert!(found(answer(&backend, "m").await).complete);
+    assert!(matches!(answer(&backend, "absent").await, Answer::Missing { .. }));
+    assert_eq!(backend.list_models().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_trace_tells_how_each_value_came_about() {
+    let pod = FakePod::with_page(&vllm("m", 3.0, 0.5, 10.0)).await;
+    let backend = backend(config(vec![pod.target("m-0")]));
+    let (models, none) = ([in_prod("m")], HashSet::new());
+    let mut ask = Ask::new(&models, &none);
+    ask.trace = true;
+    let sample = found(backend.fetch(ask).await.unwrap().remove(0).1);
+    let of = |field| sample.trace.iter().find(|row| row.field == field).unwrap();
+    let queue = of(Field::QueueLength);
+    assert_eq!(queue.raw, Some(3.0));
+    assert_eq!(queue.matched.as_deref(), Some("vllm:num_requests_waiting"));
+    assert_eq!(queue.pod, Some("m-0".into()));
+    assert!(queue.asked_at <= queue.answered_at);
+    let ttft = of(Field::TtftAverage);
+    assert_eq!((ttft.raw, &ttft.matched, ttft.sampled_at), (None, &None, None));
+    assert!(found(answer(&backend, "m").await).trace.is_empty());
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_ended_is_replaced_unseen() {
+    let pod = FakePod::start(Says::PageThenGone(vllm("m", 0.0, 0.0, 0.0))).await;
+    let backend = backend(config(vec![pod.target("m-0")]));
+    for _ in 0..3 {
+        assert!(found(answer(&backend, "m").await).complete);
+    }
+    assert!(pod.connections() >= 3, "{}", pod.connections());
+}
+
+#[tokio::test]
+async fn the_list_tells_models_with_their_pods_and_is_an_error_when_nothing_is_known() {
+    let page = vllm("m", 0.0, 0.0, 0.0);
+    let pods = [FakePod::with_page(&page).await, FakePod::with_page(&page).await];
+    let backend = backend(config(vec![pods[0].target("m-0"), pods[1].target("m-1")]));
+    let known = backend.list_models().await.unwrap();
+    assert_eq!((&known[0].model, known[0].replicas, known.len()), (&in_prod("m"), Some(2), 1));
+    for pod in &pods {
+        pod.say(Says::Raw(Vec::new()));
+    }
+    let error = backend.list_models().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Disconnected);
+}
