@@ -130,6 +130,11 @@ impl CollectorConfig {
         self.backend.iter().filter_map(|name| self.sections.get(name.as_str()))
     }
 
+    /// Whether values are renewed in the background: by asking for them, or by a backend that pushes.
+    pub fn refreshes(&self) -> bool {
+        !self.cache.fetch_interval.is_zero() || self.chosen().any(|settings| settings.pushes())
+    }
+
     /// The chosen backends, in order of preference. Files that they need are read; nothing is sent.
     ///
     /// # Errors

@@ -270,14 +270,17 @@ impl MetricsCollector for CachingCollector {
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let now = engine.clock.now();
         let backends: Vec<_> = engine.sources.iter().map(|source| source.state(now)).collect();
-        let cycles = backends.iter().map(|backend| backend.cycles).min().unwrap_or(0);
+        // What is not asked in the background, and does not push, has no cycles to wait for.
+        let asks = !engine.config.fetch_interval.is_zero();
+        let cycling = engine.sources.iter().filter(|source| asks || source.pushes());
+        let cycles = cycling.map(|source| source.cycles.load(Ordering::Relaxed)).min();
         let mut state = CollectorState::new(backends, engine.cache.stats());
         state.hits = count(&engine.counters.hits);
         state.misses = count(&engine.counters.misses);
         state.stale_serves = count(&engine.counters.stale_serves);
         state.coalesced_misses = count(&engine.counters.coalesced_misses);
         state.background_refreshes = count(&engine.counters.background_refreshes);
-        state.cycles = cycles;
+        state.cycles = cycles.unwrap_or(0);
         state.tracked = engine.tracker.len();
         state
     }

@@ -102,7 +102,7 @@ fn app(
 ) -> Result<Arc<App>, Failure> {
     let config = &settings.loaded.config;
     let admin = Admin::new(config.server.admin_token_path.clone())?;
-    let refreshes = config.cache.enabled && !config.cache.fetch_interval.is_zero();
+    let refreshes = config.cache.enabled && config.refreshes();
     let clock = Arc::clone(&settings.clock);
     Ok(App::new(Arc::clone(collector), clock, recorder, admin, refreshes, lifecycle))
 }

@@ -1,10 +1,10 @@
 //! The live half: every pod has a task that scrapes it at its own times, and what changed is pushed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_core::{Tick, UpdateSink};
+use collector_core::{ModelRef, Tick, UpdateSink};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -38,6 +38,7 @@ pub(super) async fn run(shared: &Arc<Shared>, sink: Arc<dyn UpdateSink>) {
         shared.sources.run(on_look),
         keep_tasks(shared, &targets_changed),
         keep_pushing(shared, &*sink),
+        keep_cycles(shared, &*sink),
         keep_tidy(shared),
     );
 }
@@ -187,6 +188,26 @@ async fn keep_pushing(shared: &Shared, sink: &dyn UpdateSink) {
         let wish = Wish { load_per_pod: None, not_before: Tick::MIN, trace: false };
         sink.push(answers(&shared.fleet, &models, wish, shared.now()));
         pause = (began.elapsed() * PUSHING_MAX).clamp(TOGETHER, TOGETHER_MAX);
+    }
+}
+
+/// Tells when every pod was tried, and then of the tracked models that none of them serves: no scrape
+/// would.
+async fn keep_cycles(shared: &Shared, sink: &dyn UpdateSink) {
+    let mut told = HashSet::new();
+    let mut progress = shared.progress();
+    loop {
+        while !shared.all_tried() {
+            // The sender lives as long as `shared`.
+            let _ = progress.changed().await;
+        }
+        sink.cycle_ended();
+        let unserved = shared.unserved();
+        told.retain(|model| unserved.contains(model));
+        let news: Vec<ModelRef> = unserved.difference(&told).cloned().collect();
+        told.extend(news.iter().cloned());
+        shared.tell(news);
+        sleep(shared.config.scrape_interval.max(TIDY_EVERY)).await;
     }
 }
 

@@ -89,7 +89,8 @@ impl Shared {
         self.progress.send_replace(());
     }
 
-    fn tell(&self, models: Vec<ModelRef>) {
+    /// Has what is known of these models pushed.
+    pub(crate) fn tell(&self, models: Vec<ModelRef>) {
         if models.is_empty() || !self.is_live() {
             return;
         }
@@ -134,6 +135,24 @@ impl Shared {
             (false, Was::Unknown) => Some(self.config.scrape_interval.max(UNKNOWN_INTERVAL_MIN)),
             (false, Was::Server(_) | Was::Picker) => None,
         }
+    }
+
+    /// Whether every source was asked for its targets, and every target was tried.
+    pub(crate) fn all_tried(&self) -> bool {
+        !self.fleet.lock().unlooked && self.fleet.count()[2] == 0
+    }
+
+    /// The tracked models that no pod serves, or served when it last answered.
+    pub(crate) fn unserved(&self) -> HashSet<ModelRef> {
+        let tracked = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unserved = HashSet::clone(&tracked);
+        drop(tracked);
+        for pod in self.fleet.pods(|_| true) {
+            for model in pod.seen().was.models() {
+                unserved.remove(&ModelRef::new(model.clone(), pod.target.namespace.clone()));
+            }
+        }
+        unserved
     }
 
     pub(crate) fn is_live(&self) -> bool {

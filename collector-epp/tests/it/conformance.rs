@@ -4,20 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use collector_core::{Backend as _, Clock, KnownModel, LiveSource as _, SystemClock};
+use collector_core::{Backend as _, Clock, KnownModel, SystemClock};
 use collector_epp::discover::TargetSpec;
 use collector_epp::{EppBackend, EppConfig};
 use collector_sim::{FleetServer, FleetSpec, VariantSpec};
 use collector_testkit::conformance::{self, BreakableServer, Fleet, FleetModel};
 
-use crate::world::{Pushed, in_prod};
+use crate::world::in_prod;
 
 struct Conforming {
     fleet: FleetServer,
     clock: Arc<SystemClock>,
-    /// What the live half learnt a moment ago it tells for a moment more, so that a broken server is
-    /// not an error at once.
-    is_live: bool,
 }
 
 impl Conforming {
@@ -44,7 +41,7 @@ impl Conforming {
             ..EppConfig::default()
         };
         let backend = EppBackend::new(config, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
-        (Self { fleet, clock, is_live: false }, backend)
+        (Self { fleet, clock }, backend)
     }
 }
 
@@ -64,7 +61,7 @@ impl Fleet for Conforming {
     }
 
     fn breakable(&self) -> Option<&dyn BreakableServer> {
-        (!self.is_live).then_some(self as _)
+        Some(self)
     }
 }
 
@@ -84,20 +81,9 @@ impl BreakableServer for Conforming {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_backend_conforms_when_it_is_only_asked() {
+async fn the_backend_conforms() {
     let (conforming, backend) = Conforming::start().await;
     let known = backend.list_models().await.unwrap();
     assert_eq!(known[0], KnownModel { model: in_prod("org/a"), replicas: Some(2) });
     conformance::backend(&backend, &conforming).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_backend_conforms_while_its_live_half_runs() {
-    let (conforming, backend) = Conforming::start().await;
-    let conforming = Conforming { is_live: true, ..conforming };
-    let sink = Arc::new(Pushed::new(Arc::clone(&conforming.clock) as Arc<dyn Clock>));
-    tokio::select! {
-        () = backend.run(sink) => {}
-        () = conformance::backend(&backend, &conforming) => {}
-    }
 }

@@ -71,6 +71,37 @@ async fn a_pod_that_fails_is_told_once_and_so_is_its_return() {
 }
 
 #[tokio::test]
+async fn of_a_tracked_model_that_no_pod_serves_it_is_pushed_that_it_is_missing() {
+    let pods =
+        [FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await, FakePod::start(Says::Nothing).await];
+    let live = Live::start(quick(config(vec![pods[0].target("m-0"), pods[1].target("m-1")])));
+    live.track(&["m", "absent"]);
+    // The silent pod may serve it.
+    let failed = |answer: &Answer| matches!(answer, Answer::Failed(_)).then_some(());
+    live.pushed.wait_for("absent", failed).await;
+    assert!(live.pushed.cycles() > 0);
+    pods[1].say(Says::Page(vllm("m", 1.0, 0.5, 1.0)));
+    let missing = |answer: &Answer| matches!(answer, Answer::Missing { .. }).then_some(());
+    let both = |answer: &Answer| match answer {
+        Answer::Found(sample) => (sample.complete && sample.replicas.len() == 2).then_some(()),
+        _ => None,
+    };
+    live.pushed.wait_for("m", both).await;
+    assert_eq!(missing(&answer(&live.backend, "absent").await), Some(()));
+    live.track(&["m", "other"]);
+    live.pushed.wait_for("other", missing).await;
+}
+
+#[tokio::test]
+async fn a_cycle_ends_when_every_pod_was_tried_well_or_badly() {
+    let pods =
+        [FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await, FakePod::start(Says::Nothing).await];
+    let live = Live::start(quick(config(vec![pods[0].target("m-0"), pods[1].target("m-1")])));
+    live.pushed.first_cycle().await;
+    assert!(pods.iter().all(|pod| !pod.requests().is_empty()));
+}
+
+#[tokio::test]
 async fn a_slow_pod_delays_no_other() {
     let slow = FakePod::start(Says::Nothing).await;
     let pods = [

@@ -64,16 +64,32 @@ type Push = Vec<(ModelRef, Answer)>;
 pub(crate) struct Pushed {
     clock: Arc<dyn Clock>,
     pushes: Arc<Mutex<Vec<Push>>>,
+    cycles: tokio::sync::watch::Sender<u32>,
     news: Arc<tokio::sync::Notify>,
 }
 
 impl Pushed {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, pushes: Arc::default(), news: Arc::default() }
+        Self {
+            clock,
+            pushes: Arc::default(),
+            cycles: tokio::sync::watch::Sender::new(0),
+            news: Arc::default(),
+        }
     }
 
     pub(crate) fn count(&self) -> usize {
         self.pushes.lock().unwrap().len()
+    }
+
+    /// Cycles that have ended.
+    pub(crate) fn cycles(&self) -> u32 {
+        *self.cycles.borrow()
+    }
+
+    /// Waits until the first cycle has ended.
+    pub(crate) async fn first_cycle(&self) {
+        self.cycles.subscribe().wait_for(|cycles| *cycles > 0).await.unwrap();
     }
 
     /// Waits for a push in which `wanted` says so of an answer about the model, and gives that.
@@ -105,6 +121,10 @@ impl UpdateSink for Pushed {
         }
         self.pushes.lock().unwrap().push(answers);
         self.news.notify_one();
+    }
+
+    fn cycle_ended(&self) {
+        self.cycles.send_modify(|cycles| *cycles += 1);
     }
 }
 

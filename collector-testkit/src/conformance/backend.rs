@@ -83,13 +83,23 @@ pub async fn backend(backend: &dyn Backend, fleet: &dyn Fleet) {
     suite.runs("a_probe_of_a_healthy_server_passes");
     suite.a_probe_of_a_healthy_server_passes().await;
 
-    if backend.live().is_some() {
+    if let Some(live) = backend.live() {
+        suite.runs("looks_while_the_live_half_runs_say_the_same");
+        let looks = async {
+            suite.each_model_asked_is_answered_once().await;
+            suite.a_batch_says_what_single_asks_say().await;
+            suite.odd_names_are_missing_and_harm_nobody().await;
+            suite.looks_at_once_do_not_mix().await;
+            suite.a_probe_of_a_healthy_server_passes().await;
+        };
+        live::beside(live, &suite.known(), looks).await;
         suite.runs("what_is_tracked_is_pushed_and_what_is_missing_too");
         suite.what_is_tracked_is_pushed_and_what_is_missing_too().await;
         suite.runs("a_live_half_that_was_dropped_can_be_started_again");
         suite.what_is_tracked_is_pushed_and_what_is_missing_too().await;
     } else {
         let reason = "it only answers when it is asked";
+        suite.skips("looks_while_the_live_half_runs_say_the_same", reason);
         suite.skips("what_is_tracked_is_pushed_and_what_is_missing_too", reason);
         suite.skips("a_live_half_that_was_dropped_can_be_started_again", reason);
     }

@@ -31,6 +31,26 @@ impl UpdateSink for Recorder {
     }
 }
 
+/// Runs the source beside `cases`.
+///
+/// # Panics
+/// When the source ends by itself.
+pub(super) async fn beside(
+    live: &dyn LiveSource,
+    models: &[ModelRef],
+    cases: impl Future<Output = ()>,
+) {
+    live.tracked(Arc::new(models.iter().cloned().collect::<HashSet<_>>()));
+    tokio::select! {
+        () = live.run(Arc::new(Recorder::default())) => ended_by_itself(),
+        () = cases => {}
+    }
+}
+
+fn ended_by_itself() {
+    panic!("the live half ended by itself; it works until it is dropped");
+}
+
 /// Runs the source until a cycle has ended and something final was pushed of each of `models`, and
 /// returns what.
 ///
@@ -44,7 +64,7 @@ pub(super) async fn pushed(
     live.tracked(Arc::new(models.iter().cloned().collect::<HashSet<_>>()));
     let run = async {
         live.run(Arc::clone(&recorder) as Arc<dyn UpdateSink>).await;
-        panic!("the live half ended by itself; it works until it is dropped");
+        ended_by_itself();
     };
     let complete = async {
         loop {
