@@ -125,9 +125,10 @@ pub(super) fn read(
                 let name = string(cursor)?;
                 cursor.skip_blanks();
                 if matches!(cursor.peek(), Some(b',' | b'}')) {
-                    if metric.replace(name).is_some() {
+                    if metric.is_some() {
                         return Err(Reason::NameTwice);
                     }
+                    *metric = Some(name);
                     if end_of_label(cursor)? {
                         return Ok(());
                     }
