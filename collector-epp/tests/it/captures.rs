@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use collector_epp::engines::{EngineRow, Engines, Page, PageReader, PickerPage, ServerPage};
-use collector_epp::scan::{Ended, Format, Limits, Scanner};
+use collector_epp::engines::{EngineRow, Engines, Page, PickerPage, ServerPage};
 use serde_json::Value;
+
+use crate::read::read;
 
 const SERVERS: [&str; 8] = [
     "vllm_v1",
@@ -31,18 +31,6 @@ fn capture(name: &str) -> Vec<u8> {
 fn expected(name: &str) -> Value {
     let text = fs::read_to_string(file(&format!("{name}.expected.json"))).unwrap();
     serde_json::from_str(&text).unwrap()
-}
-
-/// What a reader makes of a page that comes in chunks of so many bytes.
-fn read(engines: &Engines, reader: &mut PageReader, page: &[u8], chunk: usize) -> Page {
-    let mut scanner = Scanner::new(Arc::clone(engines.wanted()), Limits::default());
-    scanner.begin(Format::Text);
-    for bytes in page.chunks(chunk) {
-        scanner.feed(bytes, |sample| reader.sample(sample)).unwrap();
-    }
-    let summary = scanner.finish(Ended::Complete, |sample| reader.sample(sample)).unwrap();
-    assert_eq!(summary.malformed_count, 0);
-    reader.finish(&summary)
 }
 
 fn whole(name: &str) -> Page {

@@ -1,5 +1,6 @@
 //! The pages of real servers, read as a backend reads them; and the backend, on pods that keep the rules
 //! and on pods that do not.
+//! The pages of servers, read as a backend reads them.
 
 mod bad_input;
 mod captures;
@@ -8,4 +9,7 @@ mod credentials;
 mod fake_pod;
 mod live;
 mod look;
+mod pages;
+mod read;
+mod user_engines;
 mod world;

@@ -1,0 +1,181 @@
+//! What counts on a page, and what does not.
+
+use std::fmt::Write as _;
+
+use collector_epp::engines::{Engines, Page, PickerPage};
+use proptest::prelude::*;
+
+use crate::read::{page_of, server_of};
+
+fn picker(page: &str) -> PickerPage {
+    match page_of(&Engines::builtin(), page) {
+        Page::Picker(page) => page,
+        page => panic!("{page:?}"),
+    }
+}
+
+#[test]
+fn old_and_new_names_side_by_side_are_one_value() {
+    let page = server_of(
+        &Engines::builtin(),
+        "vllm:gpu_cache_usage_perc{model_name=\"m\"} 0.25\n\
+         vllm:kv_cache_usage_perc{model_name=\"m\"} 0.5\n\
+         vllm:time_per_output_token_seconds_sum{model_name=\"m\"} 7\n",
+    );
+    assert_eq!(page.rows.len(), 1);
+    assert_eq!(page.rows[0].kv_cache_usage, Some(0.5));
+    assert_eq!(page.rows[0].counters.itl_sum, Some(7.0));
+    let matched: Vec<String> =
+        page.matched.iter().map(|it| format!("{}: {}", it.quantity, it.spec)).collect();
+    assert_eq!(
+        matched,
+        [
+            "kv_cache_usage: vllm:kv_cache_usage_perc",
+            "itl_sum: vllm:time_per_output_token_seconds_sum"
+        ]
+    );
+
+    let page = picker(
+        "inference_objective_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"0\"} 5\n\
+         llm_d_router_epp_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"0\"} 5\n\
+         llm_d_epp_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"0\"} 5\n\
+         llm_d_epp_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"1\"} 2\n",
+    );
+    assert_eq!(page.per_model.len(), 1);
+    assert_eq!(page.per_model[0].requests_total, Some(7.0));
+}
+
+#[test]
+fn alias_that_is_on_the_page_counts_even_where_it_is_no_number() {
+    let page = server_of(
+        &Engines::builtin(),
+        "vllm:kv_cache_usage_perc{model_name=\"m\"} NaN\n\
+         vllm:gpu_cache_usage_perc{model_name=\"m\"} 0.5\n",
+    );
+    assert!(page.rows[0].kv_cache_usage.unwrap().is_nan());
+}
+
+#[test]
+fn series_that_stands_twice_counts_once_as_it_stood_first() {
+    let page = server_of(
+        &Engines::builtin(),
+        "vllm:request_success_total{model_name=\"m\",finished_reason=\"stop\"} 3\n\
+         vllm:request_success_total{model_name=\"m\",finished_reason=\"length\"} 4\n\
+         vllm:request_success_total{finished_reason=\"stop\",model_name=\"m\"} 5\n",
+    );
+    assert_eq!(page.rows[0].counters.request_success_total, Some(7.0));
+    assert_eq!(page.ignored.repeated, 1);
+}
+
+#[test]
+fn sum_with_a_malformed_part_is_unknown_and_the_rest_survives() {
+    let page = server_of(
+        &Engines::builtin(),
+        "vllm:request_success_total{model_name=\"m\",finished_reason=\"stop\"} 3\n\
+         vllm:request_success_total{model_name=\"m\",finished_reason=\"length\"} 4x\n\
+         vllm:num_requests_waiting{model_name=\"m\"} 2\n",
+    );
+    assert_eq!(page.rows[0].counters.request_success_total, None);
+    assert_eq!(page.rows[0].waiting, Some(2.0));
+}
+
+#[test]
+fn tensor_ranks_of_one_scheduler_are_not_added() {
+    let page = server_of(
+        &Engines::builtin(),
+        "sglang:num_queue_reqs{dp_rank=\"0\",model_name=\"m\",tp_rank=\"0\"} 3\n\
+         sglang:num_queue_reqs{dp_rank=\"0\",model_name=\"m\",tp_rank=\"1\"} 4\n",
+    );
+    assert_eq!((page.rows.len(), page.rows[0].waiting), (1, Some(4.0)));
+}
+
+#[test]
+fn configuration_without_a_model_belongs_to_the_only_row_it_can_be_about() {
+    let info = "vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"None\"} 1\n";
+    let waiting = |rank: u8| {
+        format!("vllm:num_requests_waiting{{model_name=\"m\",engine=\"{rank}\"}} {rank}\n")
+    };
+    let one = server_of(&Engines::builtin(), &(waiting(0) + info));
+    assert_eq!(one.rows.len(), 1);
+    assert_eq!((one.rows[0].block_size, one.rows[0].num_gpu_blocks), (Some(16.0), None));
+
+    let two = server_of(&Engines::builtin(), &(waiting(0) + info + &waiting(1)));
+    assert_eq!(two.rows.len(), 3);
+    assert_eq!((two.rows[0].model.as_ref(), two.rows[0].block_size), (None, Some(16.0)));
+    assert_eq!((two.rows[1].block_size, two.rows[2].block_size), (None, None));
+}
+
+#[test]
+fn label_that_is_empty_is_no_label() {
+    let page = server_of(&Engines::builtin(), "vllm:num_requests_waiting{model_name=\"\"} 2\n");
+    assert_eq!((page.rows[0].model.as_ref(), page.rows[0].waiting), (None, Some(2.0)));
+
+    let staged = picker(
+        "llm_d_epp_flow_control_pool_saturation{inference_pool=\"p\",stage=\"prefill\"} 0.1\n\
+         llm_d_epp_flow_control_pool_saturation{inference_pool=\"p\",stage=\"effective\"} 0.2\n",
+    );
+    assert_eq!(staged.per_pool[0].saturation_effective, Some(0.2));
+    let whole =
+        picker("inference_extension_flow_control_pool_saturation{inference_pool=\"p\"} 0.3\n");
+    assert_eq!(whole.per_pool[0].saturation_effective, Some(0.3));
+}
+
+#[test]
+fn page_of_no_known_engine_is_unknown_and_not_empty() {
+    for page in ["", "up 1\n", "<html>vllm:num_requests_waiting 3</html>\n"] {
+        let Page::Unknown(unknown) = page_of(&Engines::builtin(), page) else {
+            panic!("{page} is of no engine")
+        };
+        assert_eq!((unknown.expected, unknown.looks_like), (None, None));
+    }
+}
+
+#[test]
+fn what_is_beyond_the_limit_is_counted_and_makes_no_smaller_sum() {
+    let mut page = String::new();
+    for model in 0..10_000 {
+        let _ = writeln!(page, "vllm:request_success_total{{model_name=\"{model}\"}} 1");
+        let _ = writeln!(page, "vllm:num_requests_waiting{{model_name=\"{model}\"}} 1");
+    }
+    let page = server_of(&Engines::builtin(), &page);
+    assert!(page.rows.len() < 10_000);
+    assert_eq!(page.ignored.beyond_limit, 2 * (10_000 - page.rows.len() as u64));
+    assert!(page.rows.iter().all(|row| row.waiting == Some(1.0)));
+    assert!(page.rows.iter().all(|row| row.counters.request_success_total.is_none()));
+}
+
+const NAMES: &[&str] = &[
+    "vllm:num_requests_waiting",
+    "vllm:request_success_total",
+    "vllm:cache_config_info",
+    "sglang:num_queue_reqs",
+    "nv_trt_llm_request_metrics",
+    "llm_d_epp_request_ttft_seconds_sum",
+    "inference_objective_running_requests",
+    "inference_pool_per_pod_queue_size",
+    "inference_extension_flow_control_pool_saturation",
+];
+
+proptest! {
+    /// Whatever the lines are, reading them ends in a page, and that of the same lines is the same.
+    #[test]
+    fn every_page_is_read_to_its_end(
+        lines in proptest::collection::vec(
+            (
+                proptest::sample::select(NAMES),
+                "(model_name|engine|streaming|name|stage)",
+                "(a|0|1|true|effective|)",
+                "(1|-2.5|NaN|\\+Inf|x)",
+            ),
+            0..40,
+        )
+    ) {
+        let engines = Engines::builtin();
+        let mut page = String::new();
+        for (name, label, text, value) in lines {
+            let _ = writeln!(page, "{name}{{{label}=\"{text}\"}} {value}");
+        }
+        let shown = |page: Page| format!("{page:?}");
+        prop_assert_eq!(shown(page_of(&engines, &page)), shown(page_of(&engines, &page)));
+    }
+}
