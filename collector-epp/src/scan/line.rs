@@ -1,7 +1,7 @@
 //! One line behind its name: labels, value, timestamp, exemplar.
 
 use super::labels::{self, Labels, Piece, Spans};
-use super::{Format, Reason, number};
+use super::{Format, NameId, Reason, Wanted, number};
 
 /// What a sample line says behind its name.
 pub(super) struct Body<'a> {
@@ -45,19 +45,20 @@ pub(super) fn after_name<'a>(
     after_brace(cursor, format, tables)
 }
 
-/// Reads a line whose name is among its labels, from behind the opening brace. `wanted` gets that name
-/// as soon as it is known, and says whether the line matters at all.
-pub(super) fn with_quoted_name<'a, T>(
+/// Reads a line whose name is among its labels, from behind the opening brace. `None` when that name is
+/// not wanted, or is not reached because something before it is malformed.
+pub(super) fn with_quoted_name<'a>(
     rest: &'a [u8],
     format: Format,
     tables: &'a mut Tables,
-    wanted: impl Fn(&[u8]) -> Option<T>,
-) -> Option<(T, Result<Body<'a>, Reason>)> {
+    wanted: &Wanted,
+) -> Option<(NameId, Result<Body<'a>, Reason>)> {
     let mut cursor = Cursor::new(rest);
     let mut name = None;
     let labels = labels::read(&mut cursor, &mut tables.sample, &mut name);
-    let id = wanted(&labels::unescaped(rest, &name?))?;
-    Some((id, labels.and_then(|()| after_brace(cursor, format, tables))))
+    let name = labels::unescaped(rest, &name?);
+    let name = wanted.id_of(str::from_utf8(&name).ok()?)?;
+    Some((name, labels.and_then(|()| after_brace(cursor, format, tables))))
 }
 
 /// Reads on behind the closing brace; the cursor began behind the opening one.

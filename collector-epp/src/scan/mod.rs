@@ -43,7 +43,9 @@
 
 mod labels;
 mod line;
+mod newlines;
 mod number;
+mod page;
 mod scanner;
 mod summary;
 #[cfg(test)]

@@ -1,12 +1,11 @@
-//! Chunks into lines, and lines into samples.
+//! Chunks into lines.
 
-use std::mem;
 use std::sync::Arc;
 
 use memchr::memchr;
 
-use super::line::{self, Tables};
-use super::{Labels, MALFORMED_KEPT, Malformed, NameId, PageTooLarge, Reason, Summary, Wanted};
+use super::page::Page;
+use super::{Labels, NameId, PageTooLarge, Summary, Wanted};
 
 /// How a page is written.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -84,27 +83,11 @@ pub struct Scanner {
     page: Page,
 }
 
-/// What a scanner knows between two lines.
-#[derive(Debug)]
-struct Page {
-    wanted: Arc<Wanted>,
-    limits: Limits,
-    format: Format,
-    tables: Tables,
-    summary: Summary,
-}
-
 impl Scanner {
     /// A scanner for these names. It expects [`Format::Text`] until [`begin`](Self::begin) says
     /// otherwise.
     pub fn new(wanted: Arc<Wanted>, limits: Limits) -> Self {
-        let page = Page {
-            wanted,
-            limits,
-            format: Format::Text,
-            tables: Tables::new(),
-            summary: Summary::default(),
-        };
+        let page = Page::new(wanted, limits);
         Self { partial: Vec::new(), passing_over: false, page }
     }
 
@@ -112,8 +95,7 @@ impl Scanner {
     pub fn begin(&mut self, format: Format) {
         self.partial.clear();
         self.passing_over = false;
-        self.page.format = format;
-        self.page.summary = Summary::default();
+        self.page.begin(format);
     }
 
     /// Reads the next bytes of the page and calls `each` with every wanted sample whose line has ended,
@@ -126,10 +108,9 @@ impl Scanner {
         chunk: &[u8],
         mut each: impl FnMut(&Sample<'_>),
     ) -> Result<(), PageTooLarge> {
-        self.page.summary.bytes += chunk.len() as u64;
-        self.page.check_size()?;
+        self.page.arrived(chunk.len())?;
         let mut rest = chunk;
-        if self.passing_over || !self.partial.is_empty() {
+        if self.is_in_line() {
             let Some(end) = memchr(b'\n', rest) else {
                 self.keep(rest);
                 return Ok(());
@@ -138,14 +119,8 @@ impl Scanner {
             self.end_line(&mut each);
             rest = &rest[end + 1..];
         }
-        while !self.page.summary.eof_marker {
-            let Some(end) = memchr(b'\n', rest) else {
-                self.keep(rest);
-                break;
-            };
-            self.page.line(&rest[..end], &mut each);
-            rest = &rest[end + 1..];
-        }
+        let read = self.page.read_lines(rest, &mut each);
+        self.keep(&rest[read..]);
         Ok(())
     }
 
@@ -159,18 +134,22 @@ impl Scanner {
         ended: Ended,
         mut each: impl FnMut(&Sample<'_>),
     ) -> Result<Summary, PageTooLarge> {
-        self.page.check_size()?;
-        let unterminated = self.passing_over || !self.partial.is_empty();
-        if unterminated {
-            match ended {
-                Ended::Complete => self.end_line(&mut each),
-                Ended::CutShort => self.page.summary.lines += 1,
-            }
+        self.page.arrived(0)?;
+        let unterminated = self.is_in_line();
+        if unterminated && ended == Ended::CutShort {
+            self.partial.clear();
         }
-        let mut summary = mem::take(&mut self.page.summary);
+        if unterminated {
+            self.end_line(&mut each);
+        }
+        let mut summary = self.page.end();
         summary.last_line_unterminated = unterminated;
-        self.begin(self.page.format);
         Ok(summary)
+    }
+
+    /// Whether a line has begun and not ended.
+    fn is_in_line(&self) -> bool {
+        self.passing_over || !self.partial.is_empty()
     }
 
     /// Keeps what has arrived of a line, until it is over the limit.
@@ -178,10 +157,10 @@ impl Scanner {
         if self.passing_over {
             return;
         }
-        let room = self.page.limits.max_line_bytes - self.partial.len();
+        let room = self.page.max_line_bytes() - self.partial.len();
         self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
         if bytes.len() > room {
-            self.page.too_long(&self.partial);
+            self.page.refuse_long_line(&self.partial);
             self.partial.clear();
             self.passing_over = true;
         }
@@ -191,113 +170,10 @@ impl Scanner {
     fn end_line(&mut self, each: &mut impl FnMut(&Sample<'_>)) {
         if self.passing_over {
             self.passing_over = false;
-            self.page.summary.lines += 1;
+            self.page.pass_line();
         } else {
-            self.page.line(&self.partial, each);
+            self.page.read_line(&self.partial, each);
             self.partial.clear();
         }
     }
-}
-
-impl Page {
-    fn check_size(&self) -> Result<(), PageTooLarge> {
-        let max_page_bytes = self.limits.max_page_bytes;
-        if self.summary.bytes > max_page_bytes {
-            return Err(PageTooLarge { max_page_bytes });
-        }
-        Ok(())
-    }
-
-    /// Reads one line, without its newline.
-    fn line(&mut self, line: &[u8], each: &mut impl FnMut(&Sample<'_>)) {
-        if line.len() > self.limits.max_line_bytes {
-            self.too_long(&line[..self.limits.max_line_bytes]);
-        } else {
-            self.line_within_limit(line, each);
-        }
-        self.summary.lines += 1;
-    }
-
-    fn line_within_limit(&mut self, line: &[u8], each: &mut impl FnMut(&Sample<'_>)) {
-        let line = skip_blanks(line);
-        let (name, body) = match line {
-            [] => return,
-            [b'#', ..] => {
-                self.summary.eof_marker = self.format == Format::OpenMetrics && is_eof(line);
-                return;
-            }
-            [b'{', rest @ ..] => {
-                let wanted = |name: &[u8]| self.wanted.id_of(str::from_utf8(name).ok()?);
-                match line::with_quoted_name(rest, self.format, &mut self.tables, wanted) {
-                    Some(found) => found,
-                    None => return,
-                }
-            }
-            _ => {
-                let Some((name, rest)) = split_name(&self.wanted, line) else { return };
-                (name, line::after_name(rest, self.format, &mut self.tables))
-            }
-        };
-        let number = self.summary.lines + 1;
-        match body {
-            Ok(body) => {
-                self.summary.samples += 1;
-                each(&Sample {
-                    name,
-                    labels: body.labels,
-                    value: body.value,
-                    timestamp_ms: body.timestamp_ms,
-                    line: number,
-                });
-            }
-            Err(reason) => self.refuse(name, reason),
-        }
-    }
-
-    /// Counts a line over the limit, of which `beginning` is known, when its name is wanted.
-    fn too_long(&mut self, beginning: &[u8]) {
-        let line = skip_blanks(beginning);
-        let name = if let [b'{', rest @ ..] = line {
-            let wanted = |name: &[u8]| self.wanted.id_of(str::from_utf8(name).ok()?);
-            line::with_quoted_name(rest, self.format, &mut self.tables, wanted)
-                .map(|(name, _)| name)
-        } else {
-            // A name that ends with what is known may go on beyond it.
-            split_name(&self.wanted, line)
-                .filter(|(_, rest)| !rest.is_empty())
-                .map(|(name, _)| name)
-        };
-        if let Some(name) = name {
-            self.refuse(name, Reason::LineTooLong);
-        }
-    }
-
-    fn refuse(&mut self, name: NameId, reason: Reason) {
-        self.summary.malformed_count += 1;
-        if self.summary.malformed.len() < MALFORMED_KEPT {
-            let line = self.summary.lines + 1;
-            self.summary.malformed.push(Malformed { line, name, reason });
-        }
-    }
-}
-
-/// The wanted name that a line begins with, and what follows it.
-fn split_name<'a>(wanted: &Wanted, line: &'a [u8]) -> Option<(NameId, &'a [u8])> {
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':');
-    let end = line.iter().position(|byte| !is_name(byte)).unwrap_or(line.len());
-    let (name, rest) = line.split_at(end);
-    let ends = matches!(rest.first(), None | Some(b' ' | b'\t' | b'{'));
-    let name = wanted.id_of(str::from_utf8(name).ok()?)?;
-    ends.then_some((name, rest))
-}
-
-fn skip_blanks(line: &[u8]) -> &[u8] {
-    let blanks = line.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-    &line[blanks..]
-}
-
-/// Whether a comment is the one that ends an OpenMetrics page.
-fn is_eof(comment: &[u8]) -> bool {
-    let rest = comment.strip_prefix(b"# EOF");
-    rest.is_some_and(|rest| skip_blanks(rest).is_empty())
 }

@@ -28,6 +28,16 @@ pub struct Summary {
     pub lines: u64,
 }
 
+impl Summary {
+    /// Counts the current line as malformed.
+    pub(super) fn refuse(&mut self, name: NameId, reason: Reason) {
+        self.malformed_count += 1;
+        if self.malformed.len() < MALFORMED_KEPT {
+            self.malformed.push(Malformed { line: self.lines + 1, name, reason });
+        }
+    }
+}
+
 /// A line of a wanted name that cannot be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Malformed {
