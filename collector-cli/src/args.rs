@@ -118,6 +118,9 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Refresh in the background and answer over HTTP
     Serve(ServeArgs),
+    /// Read one page of metrics and show what is taken from it
+    #[cfg(feature = "epp")]
+    Scrape(ScrapeArgs),
 }
 
 /// What to print one reading of.
@@ -253,6 +256,38 @@ pub(crate) struct ServeArgs {
     /// Address to listen on [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
+}
+
+/// Which page to read, and how.
+#[cfg(feature = "epp")]
+#[derive(Args, Debug)]
+#[command(
+    after_help = "A page of at most 16 MiB is read, from a server within 10 s. A file whose name \
+                  ends in .gz is decompressed.\n\n\
+                  Examples:\n  \
+                  collector scrape http://10.0.0.7:8000/metrics\n  \
+                  kubectl exec m-0 -- curl -s localhost:8000/metrics | collector scrape - -o json\n  \
+                  collector scrape metrics.txt --engine sglang\n  \
+                  collector scrape metrics.txt --raw --name up --name http_requests_total -o json"
+)]
+pub(crate) struct ScrapeArgs {
+    /// Page to read: a URL, a file, or - for what comes on stdin
+    #[arg(value_name = "URL|FILE|-", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) page: String,
+    /// Engine whose page it is; without it the page itself tells
+    #[arg(long, value_name = "NAME", conflicts_with = "raw",
+          value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) engine: Option<String>,
+    /// Show samples as they stand on the page, of whatever server it is
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Whole name of the samples to show, again for each; without it those that any engine has
+    #[arg(long = "name", value_name = "NAME", requires = "raw",
+          value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) names: Vec<String>,
+    /// Read it as if it came with this Content-Type: application/openmetrics-text, for example
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) content_type: Option<String>,
 }
 
 /// How long to show the demo.

@@ -57,6 +57,13 @@ impl Failure {
         Self { told: true, ..self }
     }
 
+    /// The same with what to do about it, and a document.
+    #[cfg(feature = "epp")]
+    pub(crate) fn explained(document: ErrorDocument) -> Self {
+        let message = document.message().to_owned();
+        Self { exit: Exit::Failure, message, document: Some(Box::new(document)) }
+    }
+
     /// The exit code.
     pub(crate) fn exit(&self) -> Exit {
         self.exit

@@ -6,6 +6,8 @@ use std::{env, fs};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
+#[cfg(feature = "epp")]
+use crate::commands::{SamplesDocument, ScrapeDocument};
 use crate::output::{
     AllocationDocument, CheckDocument, ConfigDocument, ErrorDocument, ExplainDocument,
     ListDocument, ModelItem, ReadingItem, RemovedDocument, ReplicasDocument,
@@ -40,6 +42,10 @@ fn the_published_schemas_are_up_to_date() {
         ("removed", of::<RemovedDocument>()),
         ("health", of::<HealthDocument>()),
         ("readiness", of::<ReadinessDocument>()),
+        #[cfg(feature = "epp")]
+        ("scrape", of::<ScrapeDocument<'static>>()),
+        #[cfg(feature = "epp")]
+        ("samples", of::<SamplesDocument<'static>>()),
     ];
     for (name, schema) in schemas {
         let path = folder.join(format!("{name}.json"));

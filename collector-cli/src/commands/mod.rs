@@ -5,9 +5,14 @@ mod config_show;
 mod demo;
 mod explain;
 mod get;
+#[cfg(feature = "epp")]
+mod scrape;
 mod serve;
 mod settings;
 mod validate;
+
+#[cfg(all(test, feature = "epp"))]
+pub(crate) use scrape::{SamplesDocument, ScrapeDocument};
 
 use std::future::Future;
 
@@ -27,6 +32,8 @@ pub(crate) fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Validate(args) => validate::run(global, args),
         Command::Config(ConfigCommand::Show(args)) => config_show::run(global, args),
         Command::Serve(args) => serve::run(global, args),
+        #[cfg(feature = "epp")]
+        Command::Scrape(args) => scrape::run(global, args),
     }
 }
 

@@ -22,5 +22,7 @@ pub(crate) use exposition::{Exposition, Kind};
 pub(crate) use json::{to_json, to_yaml};
 pub(crate) use lists::{allocation_items, model_items, replicas_item};
 pub(crate) use readings::{ALLOCATION_FAMILIES, REPLICA_FAMILIES};
+#[cfg(feature = "epp")]
+pub(crate) use table::UNKNOWN;
 pub(crate) use table::{aligned, allocation_table, models_table, replicas_table};
 pub(crate) use text::{print, printable};

@@ -10,7 +10,7 @@ use super::documents::ModelItem;
 use super::text::printable;
 
 /// What stands where nothing was measured.
-const UNKNOWN: &str = "-";
+pub(crate) const UNKNOWN: &str = "-";
 
 type Column = (&'static str, fn(&ReplicaMetrics) -> String);
 

@@ -8,4 +8,6 @@ mod faults;
 mod get;
 mod process;
 mod real;
+#[cfg(feature = "epp")]
+mod scrape;
 mod serve;

@@ -1,0 +1,322 @@
+//! The JSON document of what is taken from a page.
+
+use std::collections::BTreeMap;
+
+use collector_epp::engines::{
+    EngineRow, LoraAdapters, Matched, PICKER, Page, PickerModel, PickerPool,
+};
+use collector_epp::scan::Malformed;
+use serde::{Serialize, Serializer};
+
+use super::intake::Read;
+use crate::output::SCHEMA_VERSION;
+
+/// What is taken from a page.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ScrapeDocument<'a> {
+    schema_version: u32,
+    /// `scrape`.
+    kind: &'static str,
+    /// What the page is read as: a kind of model server, or `epp`, the Endpoint Picker.
+    engine: &'a str,
+    /// Samples on the page, of whatever is in it.
+    samples: u64,
+    /// Malformed lines of samples that any engine has, and how many there are in all: only the first
+    /// are listed.
+    malformed: Vec<MalformedLine>,
+    malformed_count: u64,
+    /// Which series each value was read from, by the value's name.
+    matched: BTreeMap<String, String>,
+    #[serde(flatten)]
+    content: Content<'a>,
+}
+
+/// A line that was skipped.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct MalformedLine {
+    /// Counted from 1.
+    line: u64,
+    reason: String,
+}
+
+#[derive(Serialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+enum Content<'a> {
+    /// Of a model server.
+    Server {
+        rows: Vec<Row<'a>>,
+        /// Null when the server tells none.
+        lora: Option<Adapters<'a>>,
+    },
+    /// Of the Endpoint Picker.
+    Picker { per_model: Vec<ModelRow<'a>>, per_pool: Vec<PoolRow<'a>> },
+}
+
+/// One model on one data-parallel engine. What the page does not have is null.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Row<'a> {
+    /// Null where no series of the row names it.
+    model: Option<&'a str>,
+    /// The data-parallel engine (vLLM's label `engine`, SGLang's `dp_rank`); null for what is given
+    /// per server.
+    engine: Option<&'a str>,
+    waiting: Option<Number>,
+    running: Option<Number>,
+    /// 0.0 to 1.0.
+    kv_cache_usage: Option<Number>,
+    /// Tokens in a KV-cache block.
+    block_size: Option<Number>,
+    num_gpu_blocks: Option<Number>,
+    request_success_total: Option<Number>,
+    requests_total: Option<Number>,
+    prompt_tokens_sum: Option<Number>,
+    prompt_tokens_count: Option<Number>,
+    prompt_tokens_total: Option<Number>,
+    generation_tokens_sum: Option<Number>,
+    generation_tokens_count: Option<Number>,
+    generation_tokens_total: Option<Number>,
+    /// In seconds.
+    ttft_sum: Option<Number>,
+    ttft_count: Option<Number>,
+    /// In seconds.
+    itl_sum: Option<Number>,
+    itl_count: Option<Number>,
+    /// In tokens, or in blocks where the server counts these.
+    prefix_hits: Option<Number>,
+    prefix_queries: Option<Number>,
+    cached_tokens_total: Option<Number>,
+}
+
+/// The adapters of a server.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Adapters<'a> {
+    running: Vec<&'a str>,
+    waiting: Vec<&'a str>,
+    /// How many fit into one batch.
+    max_lora: Option<u64>,
+}
+
+/// The requests for one model, as the picker counts them. What the page does not have is null.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ModelRow<'a> {
+    /// The model that was asked for.
+    model: Option<&'a str>,
+    /// The model that they were sent to; null for what is given of all targets together.
+    target: Option<&'a str>,
+    requests_total: Option<Number>,
+    errors_total: Option<Number>,
+    running: Option<Number>,
+    flow_control_queue_size: Option<Number>,
+    flow_control_queue_bytes: Option<Number>,
+    /// In seconds.
+    duration_sum: Option<Number>,
+    duration_count: Option<Number>,
+    input_tokens_sum: Option<Number>,
+    input_tokens_count: Option<Number>,
+    output_tokens_sum: Option<Number>,
+    output_tokens_count: Option<Number>,
+    /// Seconds per generated token, of whole requests.
+    ntpot_sum: Option<Number>,
+    ntpot_count: Option<Number>,
+    /// In seconds.
+    itl_sum: Option<Number>,
+    itl_count: Option<Number>,
+    /// Sum in seconds and count, under `streaming=true` and `streaming=false`; null where the page
+    /// has neither.
+    ttft: Option<BTreeMap<&'static str, [Option<Number>; 2]>>,
+}
+
+/// A pool of model servers. What the page does not have is null.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct PoolRow<'a> {
+    name: Option<&'a str>,
+    /// 0.0 to 1.0.
+    avg_kv: Option<Number>,
+    avg_queue: Option<Number>,
+    avg_running: Option<Number>,
+    /// Pods that are ready.
+    ready: Option<Number>,
+    /// From 1.0 on requests are held back.
+    saturation_effective: Option<Number>,
+    /// Requests waiting in each pod.
+    per_pod_queue: BTreeMap<&'a str, Option<Number>>,
+}
+
+/// A number as it stands on the page; whole ones are printed as such.
+#[derive(Clone, Copy)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(transparent))]
+struct Number(f64);
+
+impl Number {
+    /// NaN and infinities are no numbers: what a server says when it does not know.
+    fn of(value: Option<f64>) -> Option<Self> {
+        value.filter(|value| value.is_finite()).map(Self)
+    }
+}
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Up to here an f64 counts by ones.
+        const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+        let Self(value) = *self;
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole and within 2^53")]
+        if value.fract() == 0.0 && value.abs() <= WHOLE_MAX {
+            serializer.serialize_i64(value as i64)
+        } else {
+            serializer.serialize_f64(value)
+        }
+    }
+}
+
+impl<'a> ScrapeDocument<'a> {
+    /// The document of a page that is of some engine.
+    pub(super) fn new(page: &'a Page, read: &Read) -> Self {
+        let summary = &read.summary;
+        let (engine, matched, content): (&str, &[Matched], _) = match page {
+            Page::Server(page) => {
+                let rows = page.rows.iter().map(Row::of).collect();
+                let lora = page.lora.as_ref().map(Adapters::of);
+                (page.engine.as_str(), &page.matched, Content::Server { rows, lora })
+            }
+            Page::Picker(page) => {
+                let per_model = page.per_model.iter().map(ModelRow::of).collect();
+                let per_pool = page.per_pool.iter().map(PoolRow::of).collect();
+                (PICKER, &page.matched, Content::Picker { per_model, per_pool })
+            }
+            Page::Unknown(_) => unreachable!("a page of no engine is an error"),
+        };
+        let matched = matched.iter().map(|it| (camel_case(it.quantity), it.spec.to_string()));
+        Self {
+            schema_version: SCHEMA_VERSION,
+            kind: "scrape",
+            engine,
+            samples: read.sample_lines,
+            malformed: summary.malformed.iter().map(MalformedLine::from).collect(),
+            malformed_count: summary.malformed_count,
+            matched: matched.collect(),
+            content,
+        }
+    }
+}
+
+impl From<&Malformed> for MalformedLine {
+    fn from(malformed: &Malformed) -> Self {
+        Self { line: malformed.line, reason: malformed.reason.to_string() }
+    }
+}
+
+impl<'a> Row<'a> {
+    fn of(row: &'a EngineRow) -> Self {
+        let counters = &row.counters;
+        Self {
+            model: row.model.as_ref().map(AsRef::as_ref),
+            engine: row.rank.as_deref(),
+            waiting: Number::of(row.waiting),
+            running: Number::of(row.running),
+            kv_cache_usage: Number::of(row.kv_cache_usage),
+            block_size: Number::of(row.block_size),
+            num_gpu_blocks: Number::of(row.num_gpu_blocks),
+            request_success_total: Number::of(counters.request_success_total),
+            requests_total: Number::of(counters.requests_total),
+            prompt_tokens_sum: Number::of(counters.prompt_tokens_sum),
+            prompt_tokens_count: Number::of(counters.prompt_tokens_count),
+            prompt_tokens_total: Number::of(counters.prompt_tokens_total),
+            generation_tokens_sum: Number::of(counters.generation_tokens_sum),
+            generation_tokens_count: Number::of(counters.generation_tokens_count),
+            generation_tokens_total: Number::of(counters.generation_tokens_total),
+            ttft_sum: Number::of(counters.ttft_sum),
+            ttft_count: Number::of(counters.ttft_count),
+            itl_sum: Number::of(counters.itl_sum),
+            itl_count: Number::of(counters.itl_count),
+            prefix_hits: Number::of(counters.prefix_hits),
+            prefix_queries: Number::of(counters.prefix_queries),
+            cached_tokens_total: Number::of(counters.cached_tokens_total),
+        }
+    }
+}
+
+impl<'a> Adapters<'a> {
+    fn of(lora: &'a LoraAdapters) -> Self {
+        Self {
+            running: lora.running.iter().map(AsRef::as_ref).collect(),
+            waiting: lora.waiting.iter().map(AsRef::as_ref).collect(),
+            max_lora: lora.max,
+        }
+    }
+}
+
+impl<'a> ModelRow<'a> {
+    fn of(row: &'a PickerModel) -> Self {
+        let ttft = [
+            ("streaming=true", row.ttft_streaming_sum, row.ttft_streaming_count),
+            ("streaming=false", row.ttft_whole_sum, row.ttft_whole_count),
+        ];
+        let ttft: BTreeMap<_, _> = ttft
+            .into_iter()
+            .map(|(label, sum, count)| (label, [Number::of(sum), Number::of(count)]))
+            .filter(|(_, halves)| halves.iter().any(Option::is_some))
+            .collect();
+        Self {
+            model: row.model.as_ref().map(AsRef::as_ref),
+            target: row.target.as_ref().map(AsRef::as_ref),
+            requests_total: Number::of(row.requests_total),
+            errors_total: Number::of(row.errors_total),
+            running: Number::of(row.running),
+            flow_control_queue_size: Number::of(row.flow_control_queue_size),
+            flow_control_queue_bytes: Number::of(row.flow_control_queue_bytes),
+            duration_sum: Number::of(row.duration_sum),
+            duration_count: Number::of(row.duration_count),
+            input_tokens_sum: Number::of(row.input_tokens_sum),
+            input_tokens_count: Number::of(row.input_tokens_count),
+            output_tokens_sum: Number::of(row.output_tokens_sum),
+            output_tokens_count: Number::of(row.output_tokens_count),
+            ntpot_sum: Number::of(row.ntpot_sum),
+            ntpot_count: Number::of(row.ntpot_count),
+            itl_sum: Number::of(row.itl_sum),
+            itl_count: Number::of(row.itl_count),
+            ttft: (!ttft.is_empty()).then_some(ttft),
+        }
+    }
+}
+
+impl<'a> PoolRow<'a> {
+    fn of(pool: &'a PickerPool) -> Self {
+        let queue = pool.per_pod_queue.iter();
+        Self {
+            name: pool.name.as_deref(),
+            avg_kv: Number::of(pool.avg_kv),
+            avg_queue: Number::of(pool.avg_queue),
+            avg_running: Number::of(pool.avg_running),
+            ready: Number::of(pool.ready),
+            saturation_effective: Number::of(pool.saturation_effective),
+            per_pod_queue: queue
+                .map(|(pod, waiting)| (pod.as_str(), Number::of(Some(*waiting))))
+                .collect(),
+        }
+    }
+}
+
+/// `kvCacheUsage` for `kv_cache_usage`.
+fn camel_case(key: &str) -> String {
+    let mut words = key.split('_');
+    let mut name = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let mut letters = word.chars();
+        name.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        name.push_str(letters.as_str());
+    }
+    name
+}

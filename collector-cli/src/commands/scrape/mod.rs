@@ -1,0 +1,110 @@
+//! `collector scrape`: one page, and what is taken from it.
+
+mod document;
+mod fetch;
+mod intake;
+mod raw;
+mod source;
+mod table;
+mod unknown;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use collector_config::Loader;
+use collector_core::EngineName;
+use collector_epp::engines::{Engines, Ignored, Page, PageReader};
+use collector_epp::scan::Summary;
+
+use self::intake::Intake;
+use self::source::Source;
+use super::settings::{Verbosity, format, log_flags, start_log};
+use crate::args::{Format, GlobalArgs, ScrapeArgs};
+use crate::exit::{Exit, Failure};
+use crate::output::{ErrorDocument, print, printable, to_json, to_yaml};
+
+pub(crate) use self::document::ScrapeDocument;
+#[cfg(test)]
+pub(crate) use self::raw::SamplesDocument;
+
+/// What to do when something else answers than a server of metrics.
+const PATH_HINT: &str = "is the path right? Most servers have their metrics at /metrics";
+
+pub(super) fn run(global: &GlobalArgs, args: &ScrapeArgs) -> Result<Exit, Failure> {
+    let format = format(global, &[Format::Table, Format::Json, Format::Yaml])?;
+    let loaded = log_flags(Loader::new(), global).read().map_err(Failure::usage)?;
+    start_log(&loaded, Verbosity::OneShot)?;
+    let source = Source::of(&args.page)?;
+    let engines = Engines::builtin();
+    if args.raw {
+        return raw::run(&engines, &source, args, format);
+    }
+    let mut reader = reader(&engines, args.engine.as_deref())?;
+    let mut intake = Intake::new(Arc::clone(engines.wanted()), |sample| reader.sample(sample));
+    let transfer = source.read(args.content_type.as_deref(), &mut intake)?;
+    let read = intake.finish(&transfer).map_err(|error| source.too_large(error))?;
+    if let Some(cause) = read.cut_short(&transfer) {
+        return Err(cut_short(&source, &cause));
+    }
+    let page = match reader.finish(&read.summary) {
+        Page::Unknown(unknown) => return Err(unknown::failure(&source, &unknown, &read)),
+        page => page,
+    };
+    print(&match format {
+        Format::Json => to_json(&ScrapeDocument::new(&page, &read)) + "\n",
+        Format::Yaml => to_yaml(&ScrapeDocument::new(&page, &read)),
+        _ => table::of(&page, &read),
+    })?;
+    warn(&page);
+    Ok(Exit::Success)
+}
+
+fn reader(engines: &Engines, engine: Option<&str>) -> Result<PageReader, Failure> {
+    let Some(name) = engine else { return Ok(engines.reader()) };
+    engines.reader_of(&EngineName::from(name)).ok_or_else(|| {
+        let known: Vec<&str> = engines.names().map(AsRef::as_ref).collect();
+        Failure::usage(format!(
+            "--engine {name:?}: there is no engine of this name, only {}",
+            known.join(", ")
+        ))
+    })
+}
+
+/// Says what stands on the page and does not count.
+fn warn(page: &Page) {
+    let Ignored { repeated, beyond_limit } = match page {
+        Page::Server(page) => page.ignored,
+        Page::Picker(page) => page.ignored,
+        Page::Unknown(_) => return,
+    };
+    if repeated > 0 {
+        tracing::warn!(samples = repeated, "Series stand on the page twice; the first ones count");
+    }
+    if beyond_limit > 0 {
+        tracing::warn!(
+            samples = beyond_limit,
+            "The page has more rows than are read of one page; its sums are unknown"
+        );
+    }
+}
+
+/// The malformed lines, for people.
+fn malformed_lines(summary: &Summary) -> String {
+    let mut text = String::new();
+    if summary.malformed_count > 0 {
+        let _ = writeln!(text, "\n{} malformed lines were skipped", summary.malformed_count);
+    }
+    for malformed in &summary.malformed {
+        let _ = writeln!(text, "  line {}: {}", malformed.line, malformed.reason);
+    }
+    text
+}
+
+/// Half a page is no page: what it lacks would pass for what the server does not have.
+fn cut_short(source: &Source, cause: &str) -> Failure {
+    let message = format!("{source}: the page was cut short: {}", printable(cause));
+    Failure::explained(
+        ErrorDocument::new("TransferCutShort", message)
+            .with_hint("nothing of it is shown, because values may be missing or shortened"),
+    )
+}

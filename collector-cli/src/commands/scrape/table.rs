@@ -1,0 +1,156 @@
+//! What is taken from a page, for people.
+
+use std::fmt::Write as _;
+
+use collector_epp::engines::{
+    EngineRow, LoraAdapters, Matched, PICKER, Page, PickerModel, PickerPage, PickerPool, ServerPage,
+};
+
+use super::intake::Read;
+use super::malformed_lines;
+use crate::output::{UNKNOWN, aligned, printable};
+
+type Column<Row> = (&'static str, fn(&Row) -> String);
+
+const ROW: [Column<EngineRow>; 12] = [
+    ("MODEL", |row| name(row.model.as_ref().map(AsRef::as_ref))),
+    ("ENGINE", |row| name(row.rank.as_deref())),
+    ("WAITING", |row| number(row.waiting)),
+    ("RUNNING", |row| number(row.running)),
+    ("KV", |row| percent(row.kv_cache_usage)),
+    ("BLOCKS", |row| number(row.num_gpu_blocks)),
+    ("BLOCK SIZE", |row| number(row.block_size)),
+    ("REQUESTS", |row| {
+        let counters = row.counters;
+        number(counters.request_success_total.or(counters.requests_total))
+    }),
+    ("PROMPT TOKENS", |row| {
+        number(row.counters.prompt_tokens_total.or(row.counters.prompt_tokens_sum))
+    }),
+    ("GENERATED", |row| {
+        number(row.counters.generation_tokens_total.or(row.counters.generation_tokens_sum))
+    }),
+    ("TTFT", |row| milliseconds(row.counters.ttft_sum, row.counters.ttft_count)),
+    ("ITL", |row| milliseconds(row.counters.itl_sum, row.counters.itl_count)),
+];
+
+const MODEL: [Column<PickerModel>; 10] = [
+    ("MODEL", |row| name(row.model.as_ref().map(AsRef::as_ref))),
+    ("TARGET", |row| name(row.target.as_ref().map(AsRef::as_ref))),
+    ("QUEUED", |row| number(row.flow_control_queue_size)),
+    ("QUEUED BYTES", |row| number(row.flow_control_queue_bytes)),
+    ("RUNNING", |row| number(row.running)),
+    ("REQUESTS", |row| number(row.requests_total)),
+    ("ERRORS", |row| number(row.errors_total)),
+    ("INPUT TOKENS", |row| number(row.input_tokens_sum)),
+    ("OUTPUT TOKENS", |row| number(row.output_tokens_sum)),
+    ("DURATION", |row| milliseconds(row.duration_sum, row.duration_count)),
+];
+
+const POOL: [Column<PickerPool>; 6] = [
+    ("POOL", |pool| name(pool.name.as_deref())),
+    ("READY", |pool| number(pool.ready)),
+    ("AVG KV", |pool| percent(pool.avg_kv)),
+    ("AVG QUEUE", |pool| number(pool.avg_queue)),
+    ("AVG RUNNING", |pool| number(pool.avg_running)),
+    ("SATURATION", |pool| percent(pool.saturation_effective)),
+];
+
+/// What is taken from the page, and from which of its series.
+pub(super) fn of(page: &Page, read: &Read) -> String {
+    match page {
+        Page::Server(page) => server(page, read),
+        Page::Picker(page) => picker(page, read),
+        Page::Unknown(_) => unreachable!("a page of no engine is an error"),
+    }
+}
+
+fn server(page: &ServerPage, read: &Read) -> String {
+    let mut text = heading(page.engine.as_str(), read);
+    text.push_str(&table(&ROW, &page.rows));
+    if let Some(LoraAdapters { running, waiting, max }) = &page.lora {
+        let max = max.map_or_else(|| UNKNOWN.to_owned(), |max| max.to_string());
+        let _ = writeln!(
+            text,
+            "\nLoRA adapters running: {}; waiting: {}; at most: {max}",
+            names(running),
+            names(waiting)
+        );
+    }
+    text.push_str(&matched(&page.matched));
+    text.push_str(&malformed_lines(&read.summary));
+    text
+}
+
+fn picker(page: &PickerPage, read: &Read) -> String {
+    let mut text = heading(PICKER, read);
+    text.push_str(&table(&POOL, &page.per_pool));
+    for pool in page.per_pool.iter().filter(|pool| !pool.per_pod_queue.is_empty()) {
+        text.push('\n');
+        let rows = pool.per_pod_queue.iter();
+        let rows = rows.map(|(pod, queue)| vec![name(Some(pod.as_str())), number(Some(*queue))]);
+        text.push_str(&aligned(["POD", "QUEUE"], rows));
+    }
+    text.push('\n');
+    text.push_str(&table(&MODEL, &page.per_model));
+    text.push_str(&matched(&page.matched));
+    text.push_str(&malformed_lines(&read.summary));
+    text
+}
+
+fn heading(engine: &str, read: &Read) -> String {
+    format!(
+        "{}: {} samples, of which {} are read; times are means since the server started\n",
+        printable(engine),
+        read.sample_lines,
+        read.summary.samples
+    )
+}
+
+fn table<Row>(columns: &[Column<Row>], rows: &[Row]) -> String {
+    let header = columns.iter().map(|(title, _)| *title);
+    let rows = rows.iter().map(|row| columns.iter().map(|(_, show)| show(row)).collect());
+    aligned(header, rows)
+}
+
+/// Which series each value was read from.
+fn matched(matched: &[Matched]) -> String {
+    let rows = matched
+        .iter()
+        .map(|it| vec![it.quantity.to_owned(), printable(&it.spec.to_string()).to_string()]);
+    format!("\n{}", aligned(["VALUE", "READ FROM"], rows))
+}
+
+fn names(names: &[Box<str>]) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    let names: Vec<String> = names.iter().map(|name| printable(name).to_string()).collect();
+    names.join(", ")
+}
+
+fn name(name: Option<&str>) -> String {
+    name.map_or_else(|| UNKNOWN.to_owned(), |name| printable(name).to_string())
+}
+
+/// Whole numbers as such, others to the hundredth.
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(
+        || UNKNOWN.to_owned(),
+        |value| {
+            if value.fract() == 0.0 { value.to_string() } else { format!("{value:.2}") }
+        },
+    )
+}
+
+fn percent(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| UNKNOWN.to_owned(), |ratio| format!("{:.1}%", ratio * 100.0))
+}
+
+/// The mean of seconds, of none of which there is no mean.
+fn milliseconds(sum: Option<f64>, count: Option<f64>) -> String {
+    match (sum, count) {
+        (Some(sum), Some(count)) if count > 0.0 => format!("{:.1} ms", sum / count * 1000.0),
+        _ => UNKNOWN.to_owned(),
+    }
+}

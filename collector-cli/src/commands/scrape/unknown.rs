@@ -1,0 +1,68 @@
+//! Pages on which nothing was found, and what they may be.
+
+use collector_epp::engines::UnknownPage;
+
+use super::PATH_HINT;
+use super::intake::Read;
+use super::source::Source;
+use crate::exit::Failure;
+use crate::output::{ErrorDocument, printable};
+
+/// Names that are told of what is on the page.
+const NAMES_MAX: usize = 5;
+
+/// Says that a page is of no engine, and what it is as far as can be seen.
+pub(super) fn failure(source: &Source, unknown: &UnknownPage, read: &Read) -> Failure {
+    let expected = match &unknown.expected {
+        Some(engine) => format!("nothing of engine {engine:?} is on the page"),
+        None => "the page is of no engine that is known".to_owned(),
+    };
+    let (what, hint) = what(unknown, read);
+    let mut document = ErrorDocument::new("UnknownEngine", format!("{source}: {expected}: {what}"))
+        .with_hint(hint);
+    if read.summary.malformed_count > 0 {
+        let lines = read.summary.malformed_count;
+        document = document.with_hint(format!("{lines} lines of known series are malformed"));
+    }
+    Failure::explained(document)
+}
+
+fn what(unknown: &UnknownPage, read: &Read) -> (String, String) {
+    let head = String::from_utf8_lossy(&read.head);
+    if let Some(engine) = &unknown.looks_like {
+        return (
+            format!("its series are those of {engine:?}"),
+            "leave --engine out, or name that one".to_owned(),
+        );
+    }
+    match head.trim_start().chars().next() {
+        None => ("it is empty".to_owned(), "is the server still starting?".to_owned()),
+        Some('<') => ("it is HTML or XML".to_owned(), PATH_HINT.to_owned()),
+        Some('{' | '[') if serde_json::from_str::<serde_json::Value>(&head).is_ok() => (
+            "it is JSON".to_owned(),
+            "trtllm-serve has JSON at /metrics and its series at /prometheus/metrics".to_owned(),
+        ),
+        _ => of_others(&head),
+    }
+}
+
+/// A page of series, or of something else in lines.
+fn of_others(head: &str) -> (String, String) {
+    let mut names: Vec<&str> = Vec::new();
+    for line in head.lines() {
+        let line = line.trim_start();
+        let end = line.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | ':'));
+        let name = &line[..end.unwrap_or(line.len())];
+        if !name.is_empty() && names.last() != Some(&name) && names.len() < NAMES_MAX {
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        return ("it has no series".to_owned(), "is this a page of metrics?".to_owned());
+    }
+    let names: Vec<String> = names.iter().map(|name| printable(name).to_string()).collect();
+    (
+        format!("it begins with {}", names.join(", ")),
+        "--raw --name NAME shows any series of a page".to_owned(),
+    )
+}
