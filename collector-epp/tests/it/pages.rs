@@ -80,6 +80,46 @@ fn sum_with_a_malformed_part_is_unknown_and_the_rest_survives() {
 }
 
 #[test]
+fn more_malformed_lines_than_are_told_may_be_part_of_any_sum() {
+    let mut page = "vllm:num_requests_running{model_name=\"m\"} x\n".repeat(20);
+    page += "vllm:request_success_total{model_name=\"m\",finished_reason=\"stop\"} 3\n\
+             vllm:request_success_total{model_name=\"m\",finished_reason=\"abort\"} x\n";
+    let page = server_of(&Engines::builtin(), &page);
+    assert_eq!(page.rows[0].counters.request_success_total, None);
+}
+
+#[test]
+fn floats_add_up_in_the_order_of_the_page() {
+    let mut page = String::new();
+    for (tenant, sum) in [0.1, 0.2, 0.3, 0.4, 0.7].iter().enumerate() {
+        let _ = writeln!(
+            page,
+            "llm_d_epp_request_duration_seconds_sum{{model_name=\"m\",target_model_name=\"m\",\
+             fairness_id=\"{tenant}\"}} {sum}"
+        );
+    }
+    // Readers differ in how they hash.
+    for _ in 0..20 {
+        let expected = Some(0.1 + 0.2 + 0.3 + 0.4 + 0.7);
+        assert_eq!(picker(&page).per_model[0].duration_sum, expected);
+    }
+}
+
+#[test]
+fn newest_lora_series_is_the_current_one_wherever_it_stands() {
+    let page = server_of(
+        &Engines::builtin(),
+        "vllm:num_requests_waiting{model_name=\"m\"} 3\n\
+         vllm:lora_requests_info{max_lora=\"2\",running_lora_adapters=\"a, b\"} 1.75540040025e+09\n\
+         vllm:lora_requests_info{max_lora=\"2\",running_lora_adapters=\"c\"} 1.75540030025e+09\n\
+         vllm:lora_requests_info{max_lora=\"2\",running_lora_adapters=\"d\"} NaN\n",
+    );
+    let lora = page.lora.unwrap();
+    let running: Vec<&str> = lora.running.iter().map(AsRef::as_ref).collect();
+    assert_eq!((running, lora.waiting.len(), lora.max), (vec!["a", "b"], 0, Some(2)));
+}
+
+#[test]
 fn tensor_ranks_of_one_scheduler_are_not_added() {
     let page = server_of(
         &Engines::builtin(),
