@@ -201,6 +201,11 @@ fn half_a_page_is_no_page() {
     let open = ["-o", "json", "--content-type", "application/openmetrics-text"];
     let error = error_of(&scrape_text(b"vllm:num_requests_waiting 3\n", &open), 1);
     assert!(error["message"].as_str().unwrap().contains("# EOF"), "{error}");
+    // The scanner's own work is shown with a warning.
+    let raw = ["--raw", "-o", "json", "--content-type", "application/openmetrics-text"];
+    let ended = scrape_text(b"vllm:num_requests_waiting 3 1.5\n", &raw);
+    assert_eq!(ended.json()["samples"][0]["timestampMs"], 1500);
+    assert!(ended.stderr.contains("# EOF"), "{}", ended.stderr);
 }
 
 #[test]

@@ -84,16 +84,8 @@ impl SampleLines {
 }
 
 impl Read {
-    /// Why the page is not whole, if it is not.
-    pub(super) fn cut_short(&self, transfer: &Transfer) -> Option<String> {
-        match transfer {
-            Transfer::CutShort(cause) => Some(cause.clone()),
-            Transfer::Complete
-                if self.format == Format::OpenMetrics && !self.summary.eof_marker =>
-            {
-                Some("it does not end with # EOF, as a page of OpenMetrics must".to_owned())
-            }
-            Transfer::Complete => None,
-        }
+    /// The page says itself where it ends, and did not.
+    pub(super) fn lacks_its_end(&self) -> bool {
+        self.format == Format::OpenMetrics && !self.summary.eof_marker
     }
 }

@@ -17,7 +17,7 @@ use collector_epp::engines::{Engines, Ignored, Page, PageReader};
 use collector_epp::scan::Summary;
 
 use self::intake::Intake;
-use self::source::Source;
+use self::source::{Source, Transfer};
 use super::settings::{Verbosity, format, log_flags, start_log};
 use crate::args::{Format, GlobalArgs, ScrapeArgs};
 use crate::exit::{Exit, Failure};
@@ -29,6 +29,9 @@ pub(crate) use self::raw::SamplesDocument;
 
 /// What to do when something else answers than a server of metrics.
 const PATH_HINT: &str = "is the path right? Most servers have their metrics at /metrics";
+
+/// What a page of OpenMetrics lacks that was cut where a line ends.
+const NO_EOF: &str = "it does not end with # EOF, as a page of OpenMetrics must";
 
 pub(super) fn run(global: &GlobalArgs, args: &ScrapeArgs) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Json, Format::Yaml])?;
@@ -43,8 +46,9 @@ pub(super) fn run(global: &GlobalArgs, args: &ScrapeArgs) -> Result<Exit, Failur
     let mut intake = Intake::new(Arc::clone(engines.wanted()), |sample| reader.sample(sample));
     let transfer = source.read(args.content_type.as_deref(), &mut intake)?;
     let read = intake.finish(&transfer).map_err(|error| source.too_large(error))?;
-    if let Some(cause) = read.cut_short(&transfer) {
-        return Err(cut_short(&source, &cause));
+    check_whole(&source, &transfer)?;
+    if read.lacks_its_end() {
+        return Err(cut_short(&source, NO_EOF));
     }
     let page = match reader.finish(&read.summary) {
         Page::Unknown(unknown) => return Err(unknown::failure(&source, &unknown, &read)),
@@ -98,6 +102,13 @@ fn malformed_lines(summary: &Summary) -> String {
         let _ = writeln!(text, "  line {}: {}", malformed.line, malformed.reason);
     }
     text
+}
+
+fn check_whole(source: &Source, transfer: &Transfer) -> Result<(), Failure> {
+    match transfer {
+        Transfer::Complete => Ok(()),
+        Transfer::CutShort(cause) => Err(cut_short(source, cause)),
+    }
 }
 
 /// Half a page is no page: what it lacks would pass for what the server does not have.

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use super::document::MalformedLine;
 use super::intake::{Intake, Read};
 use super::source::Source;
-use super::{cut_short, malformed_lines};
+use super::{NO_EOF, check_whole, malformed_lines};
 use crate::args::{Format, ScrapeArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{ErrorDocument, SCHEMA_VERSION, aligned, print, printable, to_json, to_yaml};
@@ -97,9 +97,7 @@ pub(super) fn run(
     });
     let transfer = source.read(args.content_type.as_deref(), &mut intake)?;
     let read = intake.finish(&transfer).map_err(|error| source.too_large(error))?;
-    if let Some(cause) = read.cut_short(&transfer) {
-        return Err(cut_short(source, &cause));
-    }
+    check_whole(source, &transfer)?;
     if left_out > 0 {
         let message =
             format!("{source}: {left_out} samples more than the {SAMPLES_MAX} that can be shown");
@@ -113,6 +111,9 @@ pub(super) fn run(
         _ => table(&wanted, &samples, &read),
     };
     print(&text)?;
+    if read.lacks_its_end() {
+        tracing::warn!(page = %source, "The page may have been cut short: {NO_EOF}");
+    }
     Ok(Exit::Success)
 }
 
@@ -123,12 +124,8 @@ fn table(wanted: &Wanted, samples: &[Kept], read: &Read) -> String {
             let mut labels = String::new();
             for (i, (name, value)) in sample.labels.iter().enumerate() {
                 let before = if i == 0 { "" } else { "," };
-                let _ = write!(
-                    labels,
-                    "{before}{}={:?}",
-                    printable(name),
-                    printable(value).to_string()
-                );
+                let value = format!("{value:?}");
+                let _ = write!(labels, "{before}{}={}", printable(name), printable(&value));
             }
             vec![
                 printable(wanted.name(sample.name)).to_string(),
