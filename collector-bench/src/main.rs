@@ -48,7 +48,9 @@ async fn main() -> ExitCode {
 
 async fn measure(args: &Args) -> Result<()> {
     let mut report = Report::default();
-    if std::env::var_os("SCAN").is_some() { return scan::measure(args.quick, &mut report); }
+    if std::env::var_os("SCAN").is_some() {
+        return scan::measure(args.quick, &mut report);
+    }
     sizes::measure(&args.collector, args.quick, &mut report).await?;
     report.print();
     if let Some(path) = &args.json {

@@ -135,10 +135,17 @@ pub(crate) fn measure(quick: bool, report: &mut Report) -> Result<()> {
         ];
         let best = race(rounds, &mut systems);
         for (system, best) in systems.iter().zip(&best) {
-            println!("{case} {} {:.1} us {:.2}", system.name, best * 1e6, best / best_of_first(&systems, &[0.0]).max(1e-12).min(1.0));
+            println!(
+                "{case} {} {:.1} us {:.2}",
+                system.name,
+                best * 1e6,
+                best / best_of_first(&systems, &[0.0]).max(1e-12).min(1.0)
+            );
         }
         println!("  ratio {:.2}", best[1] / best[0]);
     }
     Ok(())
 }
-fn best_of_first(_: &[System<'_>], _: &[f64]) -> f64 { 1.0 }
+fn best_of_first(_: &[System<'_>], _: &[f64]) -> f64 {
+    1.0
+}

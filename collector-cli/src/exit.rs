@@ -61,7 +61,7 @@ impl Failure {
     #[cfg(feature = "epp")]
     pub(crate) fn explained(document: ErrorDocument) -> Self {
         let message = document.message().to_owned();
-        Self { exit: Exit::Failure, message, document: Some(Box::new(document)) }
+        Self { exit: Exit::Failure, message, document: Some(Box::new(document)), told: false }
     }
 
     /// The exit code.

@@ -1,6 +1,5 @@
 //! The pages of real servers, read as a backend reads them; and the backend, on pods that keep the rules
 //! and on pods that do not.
-//! The pages of servers, read as a backend reads them.
 
 mod bad_input;
 mod captures;
