@@ -57,6 +57,17 @@ impl Recorder {
     pub(crate) fn upkeep(&self) {
         self.0.run_upkeep();
     }
+
+    /// The sum over the series of a counter; `None` when there is none.
+    pub(crate) fn counter(&self, family: &str) -> Option<u64> {
+        let page = self.0.render();
+        let value = |line: &str| {
+            let rest = line.strip_prefix(family)?;
+            let (_, value) = rest.starts_with(['{', ' ']).then(|| rest.rsplit_once(' '))??;
+            value.parse::<u64>().ok()
+        };
+        page.lines().filter_map(value).reduce(|sum, value| sum + value)
+    }
 }
 
 fn builder() -> Result<PrometheusBuilder, BuildError> {

@@ -1,4 +1,4 @@
-//! Usage errors, help, and the demo.
+//! Usage errors and help.
 
 use std::process::Stdio;
 
@@ -17,6 +17,8 @@ fn a_wrong_command_line_exits_with_2_and_prints_nothing_on_stdout() {
         &["check", "--wait", "soon"],
         &["check", "-o", "wide"],
         &["demo", "-o", "json"],
+        &["demo", "--backend", "nonsense"],
+        &["explain", "-m", "a"],
         &["--log-level", "loud", "demo"],
         &["validate"],
         &["nonsense"],
@@ -36,6 +38,7 @@ fn every_command_has_a_help() {
         &["get", "allocation", "--help"],
         &["get", "models", "--help"],
         &["check", "--help"],
+        &["explain", "--help"],
         &["validate", "--help"],
         &["config", "show", "--help"],
         &["serve", "--help"],
@@ -45,28 +48,6 @@ fn every_command_has_a_help() {
         assert_eq!(ended.exit, 0, "{args:?}");
         assert!(ended.stdout.contains("--config"), "{}", ended.stdout);
     }
-}
-
-#[test]
-fn one_demo_reading_of_every_model_is_a_list_document() {
-    let ended = run(&mut collector(), &["demo", "--once", "-o", "json"]);
-    assert_eq!(ended.exit, 0, "{}", ended.stderr);
-    let list = ended.json();
-    assert_eq!(list["schemaVersion"], 1);
-    let items = list["items"].as_array().unwrap();
-    assert_eq!(items.len(), 3);
-    for item in items {
-        assert_eq!(item["kind"], "replicas");
-        assert_eq!(item["backend"], "simulator");
-        assert_eq!(item["replicas"].as_array().unwrap().len(), 8);
-        assert!(item["replicas"][0]["avgInputTokens"].as_f64().unwrap() > 0.0);
-    }
-}
-
-#[test]
-fn the_demo_shows_tables_until_its_time_is_over() {
-    let ended = run(&mut collector(), &["demo", "--duration", "10ms"]);
-    assert_eq!(ended.exit, 0, "{}", ended.stderr);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod command_line;
 mod configuration;
+mod demo;
 mod explain;
 mod fake_prometheus;
 mod faults;

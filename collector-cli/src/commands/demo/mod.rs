@@ -1,145 +1,227 @@
-//! `collector demo`: a simulated fleet, collected live through the real engine.
+//! `collector demo`: a simulated fleet, collected live as a real one would be.
 
-mod simulator;
+mod configuration;
+mod history;
+mod prometheus;
+mod readers;
+mod report;
+mod view;
 
-use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _};
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_config::Loader;
-use collector_core::{Clock, MetricsCollector, SystemClock, TrackedModel};
-use collector_engine::{CacheConfig, CachingCollector, StaticDirectory, VariantSpec};
+use collector_config::{Loaded, Loader, backends_compiled_in};
+use collector_core::{Clock, MetricsCollector, ModelRef, SystemClock, TrackedModel};
 use collector_sim::{FleetServer, FleetSpec};
-use tokio::time::{interval, sleep};
+use tokio::time::{Instant, interval, sleep};
 
+use self::configuration::{From, configuration};
+use self::history::History;
+use self::prometheus::Prometheus;
+use self::readers::{Latencies, read};
+use self::report::{Collected, report};
+use self::view::{Screen, Shown, tables};
 use super::settings::{Verbosity, format, log_flags, start_log};
 use crate::args::{DemoArgs, Format, GlobalArgs};
 use crate::exit::{Exit, Failure};
-use crate::output::{ErrorDocument, ListDocument, print, replicas_item, replicas_table, to_json};
+use crate::output::{ListDocument, print, replicas_item, replicas_table, to_json};
+use crate::server::Recorder;
 use crate::signals::StopSignals;
-use simulator::Simulator;
 
-/// How often the table is shown anew.
-const SHOW_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a frame is drawn on a terminal; elsewhere each line stays, and one a second is enough.
+const FRAME: Duration = Duration::from_millis(500);
+const SECOND: Duration = Duration::from_secs(1);
 
-/// What the simulator is given; it answers from memory.
-const TIMEOUT: Duration = Duration::from_millis(300);
+/// How long a first reading of every model may take to come.
+const FIRST_READINGS: Duration = Duration::from_secs(20);
+
+/// Where the demo collects from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Direct,
+    Prometheus,
+}
 
 pub(super) fn run(global: &GlobalArgs, args: &DemoArgs) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Wide, Format::Json])?;
     if format == Format::Json && !args.once {
         return Err(Failure::usage("--output json prints one document: add --once"));
     }
-    if global.backend.is_some() {
-        return Err(Failure::usage(
-            "--backend does not work with this command: the demo has a backend of its own",
-        ));
-    }
+    let way = way(global.backend.as_deref())?;
     let loaded = log_flags(Loader::new(), global).read().map_err(Failure::usage)?;
     start_log(&loaded, Verbosity::OneShot)?;
-    super::block_on_many_threads(demo(args, format))
+    super::block_on_many_threads(demo(args, format, way))
 }
 
-async fn demo(args: &DemoArgs, format: Format) -> Result<Exit, Failure> {
+/// Direct scraping, unless Prometheus was asked for or is all that there is.
+fn way(backend: Option<&str>) -> Result<Way, Failure> {
+    let in_this_build = backends_compiled_in();
+    let chosen = match backend {
+        None => ["epp", "prometheus"].into_iter().find(|name| in_this_build.contains(name)),
+        Some(name) => in_this_build.iter().copied().find(|known| *known == name),
+    };
+    match (chosen, backend) {
+        (Some("epp"), _) => Ok(Way::Direct),
+        (Some("prometheus"), _) => Ok(Way::Prometheus),
+        (_, Some(name)) => Err(Failure::usage(format!(
+            "--backend {name:?}: the demo collects from one of {}",
+            in_this_build.join(", ")
+        ))),
+        (_, None) => {
+            Err(Failure::usage("this build has no backend: build it with `--features epp`"))
+        }
+    }
+}
+
+async fn demo(args: &DemoArgs, format: Format, way: Way) -> Result<Exit, Failure> {
     let mut signals = StopSignals::catch()
         .map_err(|error| Failure::other(format!("cannot catch signals: {error}")))?;
+    let recorder = Recorder::install()
+        .map_err(|error| Failure::other(format!("cannot keep metrics: {error}")))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let spec = FleetSpec::demo();
-    let directory = StaticDirectory::new(spec.variants.iter().map(described).collect())
-        .map_err(Failure::other)?;
     let fleet = FleetServer::start(spec.clone()).await.map_err(Failure::other)?;
-    let simulator = Simulator::new(spec, fleet, Arc::clone(&clock));
-    let collector = CachingCollector::builder(Arc::new(simulator))
-        .config(fast())
-        .timeout(TIMEOUT)
-        .directory(Arc::new(directory))
-        .clock(Arc::clone(&clock))
-        .build()
-        .map_err(Failure::other)?;
+    let server = match way {
+        Way::Direct => None,
+        Way::Prometheus => Some(Prometheus::start(&fleet).await?),
+    };
+    let targets = fleet.targets();
+    let from =
+        server.as_ref().map_or(From::Pods(&targets), |server| From::Prometheus(server.url()));
+    let settings = load(&configuration(&spec, from))?;
+    let collector = settings.config.build(Arc::clone(&clock)).map_err(Failure::usage)?;
+    let models: Vec<ModelRef> = spec
+        .variants
+        .iter()
+        .map(|variant| ModelRef::new(variant.model.as_str(), variant.namespace.as_str()))
+        .collect();
 
-    if args.once {
-        let tracked = read_all(&collector).await?;
-        let text = if format == Format::Json {
-            let items = tracked.iter().map(|tracked| replicas_item(tracked, clock.wall()));
-            to_json(&items.collect::<ListDocument<_>>()) + "\n"
-        } else {
-            tables(&tracked, format)
-        };
-        print(&text)?;
-        return Ok(Exit::Success);
-    }
-
-    collector.start_background_worker();
+    let run = async {
+        if server.is_some() {
+            wait_for_readings(&*collector, &models).await?;
+        }
+        if args.once {
+            return once(&*collector, &*clock, &models, format).await;
+        }
+        live(args, &collector, &models, &recorder).await
+    };
     tokio::select! {
-        shown = show(&collector, format) => shown?,
-        () = sleep(args.duration.unwrap_or(Duration::MAX)) => {}
-        _ = signals.received() => {}
-    }
-    collector.stop_background_worker().await;
-    Ok(Exit::Success)
-}
-
-/// The variant as a configuration would have it.
-fn described(variant: &collector_sim::VariantSpec) -> VariantSpec {
-    VariantSpec {
-        name: variant.name.as_str().into(),
-        namespace: variant.namespace.as_str().into(),
-        model: variant.model.as_str().into(),
-        accelerator: Some("H100".into()),
-        cost: collector_core::DEFAULT_COST,
-        pods: format!("{}-*", variant.name),
-        max_batch: Some(variant.engine.max_num_seqs),
+        ended = run => ended,
+        // Before there is anything to report on, a signal just ends it.
+        _ = signals.received(), if args.once || server.is_some() => Ok(Exit::Success),
     }
 }
 
-/// Timings at which a watching person sees something happen.
-fn fast() -> CacheConfig {
-    CacheConfig {
-        ttl: Duration::from_secs(2),
-        fetch_interval: Duration::from_secs(1),
-        ..CacheConfig::default()
+/// Loads the configuration as it would be loaded from a user's file.
+fn load(toml: &str) -> Result<Loaded, Failure> {
+    let folder = tempfile::tempdir()
+        .map_err(|error| Failure::other(format!("cannot make a temporary folder: {error}")))?;
+    let file = folder.path().join("demo.toml");
+    fs::write(&file, toml)
+        .map_err(|error| Failure::other(format!("cannot write {}: {error}", file.display())))?;
+    Loader::new().file(file).load().map_err(Failure::other)
+}
+
+/// A Prometheus that has just started knows nothing yet.
+async fn wait_for_readings(
+    collector: &dyn MetricsCollector,
+    models: &[ModelRef],
+) -> Result<(), Failure> {
+    let started = Instant::now();
+    for model in models {
+        while let Err(error) = collector.collect_replica_metrics(model).await {
+            if started.elapsed() > FIRST_READINGS {
+                return Err(error.into());
+            }
+            collector.invalidate_cache(model);
+            sleep(Duration::from_millis(200)).await;
+        }
     }
+    Ok(())
 }
 
 /// One reading of every model.
-async fn read_all(collector: &dyn MetricsCollector) -> Result<Vec<TrackedModel>, Failure> {
-    let mut readings = Vec::new();
-    for known in collector.list_models().await? {
-        readings.push(TrackedModel {
-            replicas: collector.collect_replica_metrics(&known.model).await,
-            model: known.model,
+async fn once(
+    collector: &dyn MetricsCollector,
+    clock: &dyn Clock,
+    models: &[ModelRef],
+    format: Format,
+) -> Result<Exit, Failure> {
+    let reads = models.iter().map(|model| async {
+        TrackedModel {
+            replicas: collector.collect_replica_metrics(model).await,
+            model: model.clone(),
             allocations: Vec::new(),
-        });
-    }
-    Ok(readings)
-}
-
-/// Prints the readings again and again.
-async fn show(collector: &dyn MetricsCollector, format: Format) -> Result<(), Failure> {
-    // On a terminal each table takes the place of the one before.
-    let clear = if io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-    let mut ticks = interval(SHOW_INTERVAL);
-    loop {
-        ticks.tick().await;
-        let tracked = read_all(collector).await?;
-        let text = tables(&tracked, format);
-        print(&format!("{clear}{text}\n"))?;
-    }
-}
-
-fn tables(tracked: &[TrackedModel], format: Format) -> String {
+        }
+    });
+    let tracked = futures_util::future::join_all(reads).await;
     let mut text = String::new();
-    for (index, tracked) in tracked.iter().enumerate() {
-        if index > 0 {
+    if format == Format::Json {
+        let items = tracked.iter().map(|tracked| replicas_item(tracked, clock.wall()));
+        text = to_json(&items.collect::<ListDocument<_>>()) + "\n";
+    } else {
+        for tracked in &tracked {
+            let reading = tracked.replicas.as_ref().map_err(Clone::clone)?;
+            text.push_str(&replicas_table(reading, format == Format::Wide));
             text.push('\n');
         }
-        match &tracked.replicas {
-            Ok(reading) => text.push_str(&replicas_table(reading, format == Format::Wide)),
-            Err(error) => {
-                let _ = writeln!(text, "{}", ErrorDocument::of(error).message());
+    }
+    print(&text)?;
+    Ok(Exit::Success)
+}
+
+/// Frames until the time is over or a signal comes, then what was measured.
+async fn live(
+    args: &DemoArgs,
+    collector: &Arc<dyn MetricsCollector>,
+    models: &[ModelRef],
+    recorder: &Recorder,
+) -> Result<Exit, Failure> {
+    let mut signals = StopSignals::catch()
+        .map_err(|error| Failure::other(format!("cannot catch signals: {error}")))?;
+    let began = Instant::now();
+    let latencies = Latencies::new();
+    collector.start_background_worker();
+    tokio::select! {
+        shown = show(&**collector, recorder) => shown?,
+        () = read(&**collector, models, &latencies) => {}
+        () = sleep(args.duration.unwrap_or(Duration::MAX)) => {}
+        _ = signals.received() => {}
+    }
+    let state = collector.state();
+    let ran = began.elapsed();
+    collector.stop_background_worker().await;
+    print(&report(&state, &latencies, &collected(recorder, state.backends[0].requests), ran))?;
+    Ok(Exit::Success)
+}
+
+/// Draws what is tracked, again and again. Does not count as reading.
+async fn show(collector: &dyn MetricsCollector, recorder: &Recorder) -> Result<(), Failure> {
+    let screen = Screen::of_stdout();
+    let mut ticks = interval(if screen.is_terminal() { FRAME } else { SECOND });
+    let mut history = History::default();
+    loop {
+        ticks.tick().await;
+        recorder.upkeep();
+        let shown: Vec<Shown> = collector.tracked().into_iter().map(Shown::of).collect();
+        for shown in &shown {
+            if let Ok(reading) = &shown.replicas {
+                history.add(&shown.model, &reading.value().replicas);
             }
         }
+        print(&screen.frame(&tables(&screen, &shown, &history)))?;
     }
-    text
+}
+
+/// What the backend did, by its own counters.
+fn collected(recorder: &Recorder, requests: u64) -> Collected {
+    let count = |family| recorder.counter(family);
+    match count("collector_epp_scrapes_total") {
+        Some(scrapes) => vec![
+            ("scrapes", scrapes),
+            ("bytes of pages read", count("collector_epp_scrape_bytes_total").unwrap_or(0)),
+        ],
+        None => vec![("requests to Prometheus", requests)],
+    }
 }
