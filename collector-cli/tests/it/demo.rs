@@ -39,7 +39,9 @@ fn it_shows_the_fleet_and_says_what_it_measured() {
     assert_eq!(ended.exit, 0, "{}", ended.stderr);
     let text = &ended.stdout;
     assert!(text.contains("fresh") && text.contains("from epp"), "{text}");
-    for part in ["llama-8b-0", "qwen-coder-7", "readings served", "(p99)", "scrapes", "bytes of pages"] {
+    for part in
+        ["llama-8b-0", "qwen-coder-7", "readings served", "(p99)", "scrapes", "bytes of pages"]
+    {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
     // Without a terminal nothing moves the cursor.
