@@ -3,10 +3,13 @@
 //! A backend joins with its line in [`BACKENDS`], a cargo feature of its name, and a module here
 //! that says which keys its section has and implements [`BackendSettings`].
 
+#[cfg(feature = "epp")]
+mod epp;
 #[cfg(feature = "prometheus")]
 mod prometheus;
 
 use std::collections::HashSet;
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +27,8 @@ use crate::schema::CollectorConfig;
 pub(crate) const BACKENDS: &[Registration] = &[
     #[cfg(feature = "prometheus")]
     prometheus::REGISTRATION,
+    #[cfg(feature = "epp")]
+    epp::REGISTRATION,
 ];
 
 /// The backends that there are, in whatever build.
@@ -199,6 +204,20 @@ impl CollectorConfig {
     }
 }
 
+/// The message with the causes that it does not tell itself.
+fn with_causes(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        cause = error.source();
+    }
+    message
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,26 +233,32 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_that_this_build_does_not_have_is_told_with_those_it_has() {
-        check(&["epp"], &["\"epp\" is not compiled in; this build has "]);
+    fn a_backend_that_there_is_not_is_told_with_those_there_are() {
         check(
             &["promethius"],
             &["\"promethius\" is no backend; did you mean \"prometheus\"? this build has "],
         );
         check(&["graphite"], &["\"graphite\" is no backend; this build has "]);
         check(&[], &["names no backend; this build has "]);
+    }
+
+    #[cfg(not(feature = "epp"))]
+    #[test]
+    fn a_backend_that_this_build_does_not_have_is_told_with_those_it_has() {
+        check(&["epp"], &["\"epp\" is not compiled in; this build has "]);
         check(&["epp", "x\n"], &["\"epp\"", "\"x\\n\" is no backend"]);
     }
 
-    #[cfg(feature = "prometheus")]
+    #[cfg(all(feature = "epp", feature = "prometheus"))]
     #[test]
     fn a_backend_is_named_once() {
         check(&["prometheus"], &[]);
+        check(&["epp"], &[]);
         check(&["prometheus", "prometheus"], &["\"prometheus\" is named twice"]);
-        check(&["epp", "prometheus"], &["\"epp\" is not compiled in"]);
+        check(&["epp", "prometheus"], &[]);
     }
 
-    #[cfg(not(feature = "prometheus"))]
+    #[cfg(not(any(feature = "epp", feature = "prometheus")))]
     #[test]
     fn a_build_without_a_backend_says_so() {
         assert!(backends_compiled_in().is_empty());

@@ -81,6 +81,11 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Pair>, ConfigError> {
     })
 }
 
+/// A value in one piece of text, in YAML, of which JSON is a part.
+pub(crate) fn inline(text: &str) -> Result<Content, serde_saphyr::Error> {
+    serde_saphyr::from_str(text)
+}
+
 fn read_text(path: &Path) -> Result<String, String> {
     let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let metadata = file.metadata().map_err(|error| format!("cannot be read: {error}"))?;

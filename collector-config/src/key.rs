@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use collector_core::duration;
-use figment::value::Value;
+use figment::value::{Dict, Value};
 
-use crate::document::Content;
+use crate::document::{self, Content};
 
 /// One key: all that is known of it apart from the type that it ends up in.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,8 @@ pub enum Kind {
     Duration,
     /// One text or a list of them; in the environment separated by commas.
     Texts,
+    /// A list of tables; in the environment as JSON.
+    Tables,
 }
 
 impl Key {
@@ -76,6 +78,9 @@ impl Key {
 
     /// The value as it may be shown.
     pub(crate) fn shown(&self, value: &Value) -> String {
+        if self.kind == Kind::Tables {
+            return shown_tables(value);
+        }
         let text = show(value);
         match self.kind {
             Kind::Secret => "***".to_owned(),
@@ -100,6 +105,7 @@ impl Kind {
             Self::Number => "a number",
             Self::Duration => "a duration such as 30s, 1m30s or 0",
             Self::Texts => "text or a list of texts",
+            Self::Tables => "a list of tables; in the environment as JSON",
         }
     }
 
@@ -131,6 +137,12 @@ impl Kind {
                 _ => Err(self.refuse(text)),
             },
             Self::Texts => Ok(texts(trimmed.split(',').map(str::trim))),
+            Self::Tables => {
+                let content = document::inline(trimmed).map_err(|_| {
+                    "it is not JSON: write [{\"key\": \"value\"}] for example".to_owned()
+                })?;
+                self.read_content(&content, Path::new(""))
+            }
         }
     }
 
@@ -166,6 +178,15 @@ impl Kind {
                             .to_owned())
                     }
                 }
+            }
+            (Self::Tables, Content::List(items)) => {
+                let tables = items.iter().map(|item| match &item.content {
+                    Content::Table(_) => nested(&item.content),
+                    other => {
+                        Err(format!("expected a list of tables, found {} in it", other.describe()))
+                    }
+                });
+                Ok(Value::from(tables.collect::<Result<Vec<_>, _>>()?))
             }
             (
                 Self::Text
@@ -242,12 +263,46 @@ fn texts<'a>(items: impl IntoIterator<Item = &'a str>) -> Value {
     Value::from(items.map(Value::from).collect::<Vec<_>>())
 }
 
+/// A value inside of a table whose keys are those of a type, not of the table of keys.
+fn nested(content: &Content) -> Result<Value, String> {
+    Ok(match content {
+        Content::Null => Value::Empty(figment::value::Tag::Default, figment::value::Empty::None),
+        Content::Bool(flag) => Value::from(*flag),
+        // As small as it can be: a type that expects 16 bits takes no 128.
+        Content::Integer(number) => match (u64::try_from(*number), i64::try_from(*number)) {
+            (Ok(number), _) => Value::from(number),
+            (_, Ok(number)) => Value::from(number),
+            _ => Value::from(*number),
+        },
+        Content::Float(number) => Value::from(*number),
+        Content::Text(text) => Value::from(text.as_str()),
+        Content::Date => return Err("found a date in a table: put it in quotes".to_owned()),
+        Content::List(items) => {
+            let items = items.iter().map(|item| nested(&item.content));
+            Value::from(items.collect::<Result<Vec<_>, _>>()?)
+        }
+        Content::Table(pairs) => {
+            let pairs = pairs.iter().filter(|pair| pair.node.content != Content::Null);
+            let pairs = pairs.map(|pair| Ok((pair.name.clone(), nested(&pair.node.content)?)));
+            Value::from(pairs.collect::<Result<Dict, String>>()?)
+        }
+    })
+}
+
 fn below(base: &Path, path: &str) -> String {
     let path = PathBuf::from(path);
     if path.as_os_str().is_empty() {
         return String::new();
     }
     base.join(path).display().to_string()
+}
+
+/// What is in a table is not shown: a URL in it could hold a password.
+fn shown_tables(value: &Value) -> String {
+    match value.as_array().map_or(0, <[Value]>::len) {
+        1 => "1 table".to_owned(),
+        count => format!("{count} tables"),
+    }
 }
 
 fn show(value: &Value) -> String {

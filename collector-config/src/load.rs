@@ -179,9 +179,22 @@ fn extract<T>(
         let message = if key.kind == Kind::Secret {
             "its value cannot be used".to_owned()
         } else {
-            error.kind.to_string()
+            match path.strip_prefix(key.path).unwrap_or_default().trim_start_matches('.') {
+                "" => error.kind.to_string(),
+                inside => format!("{}: {}", inside_of_list(inside), error.kind),
+            }
         };
         errors.push(ConfigError::new(message).key(key.path).at(origin));
+    }
+}
+
+/// A place in a list of tables, `0.url` for example, as people count.
+fn inside_of_list(path: &str) -> String {
+    let (entry, key) = path.split_once('.').unwrap_or((path, ""));
+    match entry.parse::<usize>() {
+        Ok(entry) if key.is_empty() => format!("entry {}", entry + 1),
+        Ok(entry) => format!("entry {}, {key}", entry + 1),
+        Err(_) => path.to_owned(),
     }
 }
 

@@ -317,6 +317,8 @@ mod tests {
         assert_eq!(fields::<ServerConfig>(), names(keys(), "server."));
         assert_eq!(fields::<LogConfig>(), names(keys(), "log."));
         assert_eq!(fields::<VariantSpec>(), names(VARIANT_KEYS.iter(), ""));
+        #[cfg(feature = "epp")]
+        assert_eq!(fields::<collector_epp::EppConfig>(), names(keys(), "epp."));
         #[cfg(feature = "prometheus")]
         assert_eq!(
             fields::<collector_prometheus::PrometheusConfig>(),

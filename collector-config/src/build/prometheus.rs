@@ -1,6 +1,5 @@
 //! The section `[prometheus]`.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use collector_core::{Backend, Clock};
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
 use serde::Deserialize;
 
-use super::{BackendSettings, Problem, Registration};
+use super::{BackendSettings, Problem, Registration, with_causes};
 use crate::error::ConfigError;
 use crate::key::{Key, Kind, without_user};
 
@@ -163,18 +162,4 @@ impl BackendSettings for PrometheusConfig {
             Err(error) => Err(ConfigError::new(with_causes(&error))),
         }
     }
-}
-
-/// The message with the causes that it does not tell itself.
-fn with_causes(error: &dyn Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !message.contains(&text) {
-            message = format!("{message}: {text}");
-        }
-        cause = error.source();
-    }
-    message
 }

@@ -182,7 +182,10 @@ fn a_flag_is_named_as_the_user_typed_it() {
         loader,
         &[
             "--listen: server.listen: \"nowhere\" is not an address: write an IP address and a port, for example 127.0.0.1:9464 or [::1]:9464",
-            "--backend: backend: \"promethius\" is no backend; did you mean \"prometheus\"? this build has prometheus",
+            &format!(
+                "--backend: backend: \"promethius\" is no backend; did you mean \"prometheus\"? this build has {}",
+                collector_config::backends_compiled_in().join(", ")
+            ),
         ],
     );
 }
@@ -261,6 +264,7 @@ fn a_certificate_of_the_server_needs_its_key() {
     );
 }
 
+#[cfg(not(feature = "epp"))]
 #[test]
 fn a_backend_that_this_build_does_not_have_is_an_error_and_its_section_no_second_one() {
     check(
@@ -268,6 +272,42 @@ fn a_backend_that_this_build_does_not_have_is_an_error_and_its_section_no_second
         &["FILE:1: backend: \"epp\" is not compiled in; this build has prometheus"],
     );
     check("backend = []", &["FILE:1: backend: names no backend; this build has prometheus"]);
+}
+
+#[cfg(feature = "epp")]
+#[test]
+fn what_is_wrong_with_direct_scraping_is_told_with_its_keys_and_places() {
+    check(
+        "backend = \"epp\"\n[epp]\nscrape_interval = \"20ms\"\ntimeout = \"30ms\"",
+        &[
+            "epp.targets: not set: name the pods, as [{ url = \"http://10.0.0.7:8000/metrics\", namespace = \"prod\" }] for example, or set epp.target_file or epp.dns",
+            "epp.scrape_interval: 20ms is less than 50ms; set it to 1s for example (epp.scrape_interval is set in FILE:3)",
+            "epp.timeout: 30ms is not between 0 and epp.scrape_interval (20ms), so that a scrape would delay the next; set it to 18ms or leave it out (epp.timeout is set in FILE:4, epp.scrape_interval is set in FILE:3)",
+        ],
+    );
+    let target = |rest: &str| {
+        format!("backend = \"epp\"\n[[epp.targets]]\nurl = \"http://h/metrics\"\n{rest}")
+    };
+    check(
+        &target("namespaces = \"n\""),
+        &[
+            "FILE:2: epp.targets: entry 1, namespaces: unknown field: found `namespaces`, expected `one of `url`, `namespace`, `pod`, `engine`, `role``",
+        ],
+    );
+    check(
+        &target("namespace = \"\""),
+        &["epp.targets: entry 1: its namespace is empty (epp.targets is set in FILE:2)"],
+    );
+    check(
+        "backend = \"epp\"\n[epp]\ntargets = [1]",
+        &["FILE:3: epp.targets: expected a list of tables, found a number in it"],
+    );
+    check(
+        &target("namespace = \"n\"\n[[epp.engines]]\nname = \"acme\"\nmetrics.waiting = \"a{\""),
+        &[
+            "epp.engines: engine \"acme\", metrics.waiting, \"a{\": at character 3: expected the name of a label or }, found the end (epp.engines is set in FILE:5)",
+        ],
+    );
 }
 
 #[test]

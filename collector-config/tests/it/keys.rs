@@ -24,6 +24,18 @@ fn sample(key: &Key) -> (&'static str, &'static str) {
         (_, Kind::Bool) => ("true", "true"),
         (_, Kind::Count | Kind::Positive | Kind::Number) => ("77777", "77777"),
         (_, Kind::Duration) => ("17s", "\"17s\""),
+        ("epp.targets", _) => (
+            r#"[{"url": "http://h/metrics", "namespace": "n"}]"#,
+            r#"[{ url = "http://h/metrics", namespace = "n" }]"#,
+        ),
+        ("epp.dns", _) => (
+            r#"[{"name": "h", "namespace": "n", "port": 8000}]"#,
+            r#"[{ name = "h", namespace = "n", port = 8000 }]"#,
+        ),
+        (_, Kind::Tables) => (
+            r#"[{"name": "acme", "metrics": {"waiting": "w"}}]"#,
+            r#"[{ name = "acme", metrics.waiting = "w" }]"#,
+        ),
         (_, Kind::Texts) => ("one,two", "[\"one\", \"two\"]"),
     }
 }
@@ -40,7 +52,11 @@ fn each_key_can_be_set_by_file_variable_alias_and_flag_and_shows_its_origin() {
     let unset = format!("{:?}", Loader::new().read().unwrap().config);
     for key in keys() {
         let (text, in_toml) = sample(key);
-        let shown = if key.kind == Kind::Secret { "***" } else { text };
+        let shown = match key.kind {
+            Kind::Secret => "***",
+            Kind::Tables => "1 table",
+            _ => text,
+        };
         let check = |loader: Loader, origin: &str| {
             let loaded = loader.read().unwrap_or_else(|errors| panic!("{errors}"));
             let entry = entry(&loaded, key.path);

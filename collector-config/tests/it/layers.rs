@@ -182,6 +182,7 @@ fn relative_paths_in_a_file_start_at_that_file() {
     assert_eq!(entry(&loaded, "prometheus.token_path").value, "token");
 }
 
+#[cfg(not(feature = "epp"))]
 #[test]
 fn a_section_of_a_backend_that_nobody_asks_for_is_ignored_aloud() {
     let file = ConfigFile::toml("[epp]\nscrape_interval = \"1s\"\n");

@@ -1,0 +1,168 @@
+//! The section `[epp]`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use collector_core::{Backend, Clock};
+use collector_epp::{EppBackend, EppConfig};
+use serde::Deserialize;
+
+use super::{BackendSettings, Problem, Registration, with_causes};
+use crate::error::ConfigError;
+use crate::key::{Key, Kind};
+
+pub(super) const REGISTRATION: Registration = Registration {
+    name: "epp",
+    keys: KEYS,
+    read: |figment| {
+        /// The section alone; the others are somebody else's.
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Section {
+            epp: EppConfig,
+        }
+        let Section { epp } = figment.extract()?;
+        Ok(Arc::new(epp))
+    },
+};
+
+const TIMEOUT: &str = "epp.timeout";
+
+const KEYS: &[Key] = &[
+    Key::new(
+        "epp.targets",
+        Kind::Tables,
+        "The pods to scrape. Each has `url` and `namespace`, and may have `pod` (default: host and port), `engine` (default: the page tells) and `role`.",
+    ),
+    Key::new(
+        "epp.target_file",
+        Kind::Path,
+        "A file of pods in the form of Prometheus' `file_sd_configs`, JSON or YAML by its ending, read again when it changes. Labels read: `__scheme__` (http), `__metrics_path__` (/metrics), `namespace` (required), `pod`, `llm-d.ai/engine-type`, `llm-d.ai/role`.",
+    ),
+    Key::new(
+        "epp.dns",
+        Kind::Tables,
+        "DNS names of pods, looked up again when their ttl is over. Each has `name`, `namespace` and `port`, or `type` = `SRV`; and may have `scheme` (http), `path` (/metrics), `engine` and `role`.",
+    ),
+    Key::new(
+        "epp.scrape_interval",
+        Kind::Duration,
+        "How often each pod is scraped; at least 50ms.",
+    )
+    .default("1s"),
+    Key::new(
+        TIMEOUT,
+        Kind::Duration,
+        "Time for one scrape, from DNS to the last byte; without it nine tenths of the scrape interval.",
+    ),
+    Key::new("epp.window", Kind::Duration, "The time over which peaks and rates are taken.")
+        .default("1m"),
+    Key::new(
+        "epp.idle_interval",
+        Kind::Duration,
+        "How often pods are scraped whose models nobody tracks; 0: not again once they have answered.",
+    )
+    .default("15s"),
+    Key::new("epp.max_page_bytes", Kind::Positive, "The greatest page that is read, in bytes.")
+        .default("16777216"),
+    Key::new(
+        "epp.max_line_bytes",
+        Kind::Positive,
+        "The longest line that is read; longer ones are passed over, and counted where they matter.",
+    )
+    .default("65536"),
+    Key::new(
+        "epp.max_targets",
+        Kind::Positive,
+        "How many pods are scraped at most; a source that names more is refused as a whole.",
+    )
+    .default("10000"),
+    Key::new(
+        "epp.bearer_token",
+        Kind::Secret,
+        "Sent as `Authorization: Bearer`, over https alone. Beats `epp.token_path`.",
+    )
+    .aliases(&["EPP_METRIC_READER_BEARER_TOKEN"]),
+    Key::new(
+        "epp.token_path",
+        Kind::Path,
+        "A file that holds the token; read again whenever it changes.",
+    ),
+    Key::new(
+        "epp.allow_token_over_http",
+        Kind::Bool,
+        "Sends the token over http, too: who reads the traffic reads the token.",
+    )
+    .default("false"),
+    Key::new(
+        "epp.ca_cert_path",
+        Kind::Path,
+        "Certificates, PEM, of the authorities that may have signed the pods'; without it those of the operating system.",
+    ),
+    Key::new(
+        "epp.server_name",
+        Kind::Text,
+        "The name that a pod's certificate must hold; without it the host of its URL.",
+    ),
+    Key::new(
+        "epp.tls_insecure_skip_verify",
+        Kind::Bool,
+        "Believes any certificate: anyone on the way can read the token and make up metrics.",
+    )
+    .default("false"),
+    Key::new(
+        "epp.engines",
+        Kind::Tables,
+        "Kinds of model servers besides the known ones, and corrections of these: `name`, the engine to begin with, and where its metrics stand.",
+    ),
+];
+
+impl BackendSettings for EppConfig {
+    fn timeout(&self) -> (&'static str, Duration) {
+        (TIMEOUT, self.effective_timeout())
+    }
+
+    fn pushes(&self) -> bool {
+        true
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let errors = self.validate().err().unwrap_or_default();
+        errors
+            .into_iter()
+            .map(|error| {
+                let message = error.to_string();
+                // The key that it begins with, and those that it speaks of besides.
+                let mut keys: Vec<_> =
+                    KEYS.iter().map(|key| key.path).filter(|path| message.contains(path)).collect();
+                keys.sort_by_key(|path| message.find(path));
+                Problem { keys, message }
+            })
+            .collect()
+    }
+
+    /// Of unverified certificates the backend itself warns when it is built.
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.bearer_token.is_some() && self.token_path.is_some() {
+            warnings
+                .push("epp.token_path is ignored: epp.bearer_token is set and beats it".to_owned());
+        }
+        if self.allow_token_over_http && (self.bearer_token.is_some() || self.token_path.is_some())
+        {
+            warnings.push(
+                "epp.allow_token_over_http: who reads the traffic to a pod that is scraped over \
+                 http:// reads the token"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+
+    fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, ConfigError> {
+        match EppBackend::new(self.clone(), clock) {
+            Ok(backend) => Ok(Arc::new(backend)),
+            Err(error) => Err(ConfigError::new(with_causes(&error))),
+        }
+    }
+}
