@@ -3,10 +3,13 @@
 //! Looking changes nothing: the same fleet shows the same page at the same instant, however often
 //! and at whatever other instants it was looked at before.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::engine::PodPage;
-use crate::spec::{FleetSpec, SpecError, check_rate};
+use crate::engine::{PodView, Template};
+use crate::load::Load;
+use crate::picker::{PickerView, PoolModel, PoolPod};
+use crate::spec::{FleetSpec, PickerSpec, SpecError, check_load};
 use crate::truth::{Gauges, ModelTruth, PodTruth, Totals};
 use crate::variant::Variant;
 
@@ -17,6 +20,31 @@ pub struct Fleet {
     /// The Unix time of simulated time zero.
     epoch: Duration,
     variants: Vec<Variant>,
+    pickers: Vec<Picker>,
+}
+
+/// An Endpoint Picker and the places of the variants in its pool.
+#[derive(Debug)]
+struct Picker {
+    spec: PickerSpec,
+    members: Vec<usize>,
+}
+
+/// What a page is rendered from. The server renders when it has let go of the fleet.
+#[derive(Debug)]
+pub(crate) enum View {
+    Server(Arc<Template<PodView>>, Box<PodView>),
+    Picker(Box<PickerView>),
+}
+
+impl View {
+    /// The page as text.
+    pub(crate) fn render(&self) -> String {
+        match self {
+            Self::Server(template, view) => template.render(view),
+            Self::Picker(view) => view.render(),
+        }
+    }
 }
 
 /// Why something could not be done to a fleet.
@@ -60,17 +88,28 @@ impl Fleet {
     ///
     /// # Errors
     /// When the description is impossible.
+    #[expect(clippy::needless_pass_by_value, reason = "a fleet is what becomes of its description")]
     pub fn new(spec: FleetSpec, epoch: SystemTime) -> Result<Self, SpecError> {
         spec.check()?;
         let mut seeds = fastrand::Rng::with_seed(spec.seed);
+        let pickers: Vec<Picker> = spec
+            .pickers
+            .iter()
+            .map(|picker| Picker { spec: picker.clone(), members: picker.members(&spec.variants) })
+            .collect();
+        let picker_of = |place| {
+            let picker = pickers.iter().find(|picker| picker.members.contains(&place));
+            picker.map(|picker| picker.spec.flow_control)
+        };
+        let variants = spec.variants.iter().enumerate().map(|(place, variant)| {
+            let hot = spec.hot_shape(place);
+            Variant::new(variant.clone(), hot, picker_of(place), seeds.fork())
+        });
         Ok(Self {
             now: spec.warm_up,
             epoch: epoch.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
-            variants: spec
-                .variants
-                .into_iter()
-                .map(|variant| Variant::new(variant, seeds.fork()))
-                .collect(),
+            variants: variants.collect(),
+            pickers,
         })
     }
 
@@ -87,23 +126,55 @@ impl Fleet {
         self.now = self.now.max(now);
     }
 
-    /// The pods as (namespace, name), dead ones included.
+    /// The pods of the variants as (namespace, name), dead ones included.
     pub fn pods(&self) -> impl Iterator<Item = (&str, &str)> {
         self.variants.iter().flat_map(|variant| {
             variant.pods.iter().map(|pod| (variant.spec.namespace.as_str(), pod.name.as_str()))
         })
     }
 
-    /// The page that a pod shows now; `None` when no such pod is alive.
-    pub fn page(&mut self, namespace: &str, pod: &str) -> Option<String> {
-        Some(self.pod_page(namespace, pod)?.render())
+    /// The pods of the Endpoint Pickers as (namespace, name).
+    pub fn pickers(&self) -> impl Iterator<Item = (&str, String)> {
+        self.pickers.iter().map(|picker| (picker.spec.namespace.as_str(), picker.spec.pod()))
     }
 
-    /// What the page of a pod is rendered from. The server renders when it has let go of the fleet.
-    pub(crate) fn pod_page(&mut self, namespace: &str, pod: &str) -> Option<PodPage> {
+    /// The page that a pod, of a variant or of a picker, shows now; `None` when no such pod is
+    /// alive.
+    pub fn page(&mut self, namespace: &str, pod: &str) -> Option<String> {
+        Some(self.look(namespace, pod)?.render())
+    }
+
+    /// What the page of a pod is rendered from.
+    pub(crate) fn look(&mut self, namespace: &str, pod: &str) -> Option<View> {
         let epoch = self.epoch;
-        let (variant, index) = self.find_pod(namespace, pod).ok()?;
-        variant.page(index, epoch)
+        if let Ok((variant, index)) = self.find_pod(namespace, pod) {
+            let (template, view) = variant.page(index, epoch)?;
+            return Some(View::Server(template, Box::new(view)));
+        }
+        let picker = self
+            .pickers
+            .iter()
+            .find(|picker| picker.spec.namespace == namespace && picker.spec.pod() == pod)?;
+        let mut models: Vec<PoolModel> = Vec::new();
+        let mut pods: Vec<PoolPod> = Vec::new();
+        for member in &picker.members {
+            let variant = &mut self.variants[*member];
+            variant.advance_to(self.now);
+            let (model, mut its_pods) = variant.pool();
+            pods.append(&mut its_pods);
+            match models.iter_mut().find(|known| known.model == model.model) {
+                Some(known) => known.add(&model),
+                None => models.push(model),
+            }
+        }
+        Some(View::Picker(Box::new(PickerView {
+            pool: picker.spec.pool.clone(),
+            namespace: picker.spec.namespace.clone(),
+            names: picker.spec.names,
+            started: epoch.as_secs_f64(),
+            pods,
+            models,
+        })))
     }
 
     /// What is true of a pod now; `None` when no such pod is alive. Pinned gauges are true.
@@ -125,18 +196,20 @@ impl Fleet {
             let truth = found.get_or_insert(ModelTruth {
                 pods: 0,
                 requests_per_minute: 0.0,
+                held: 0,
                 refused: 0,
                 totals: Totals::default(),
             });
             truth.pods += u32::try_from(variant.alive()).unwrap_or(u32::MAX);
-            truth.requests_per_minute += variant.spec.load.requests_per_minute;
+            truth.requests_per_minute += variant.requests_per_minute();
+            truth.held += variant.held();
             truth.refused += variant.refused;
             truth.totals += variant.totals();
         }
         found
     }
 
-    /// From now on requests come to a variant at another rate.
+    /// From now on requests come to a variant at another rate; its shape begins anew.
     ///
     /// # Errors
     /// When there is no such variant, or the rate cannot be simulated.
@@ -146,8 +219,31 @@ impl Fleet {
         variant: &str,
         requests_per_minute: f64,
     ) -> Result<(), FleetError> {
-        check_rate(requests_per_minute).map_err(FleetError::BadLoad)?;
-        self.find_variant(namespace, variant)?.set_requests_per_minute(requests_per_minute);
+        let load = self.load(namespace, variant)?;
+        self.set_load(namespace, variant, Load { requests_per_minute, ..load })
+    }
+
+    /// The load that is described on a variant.
+    ///
+    /// # Errors
+    /// When there is no such variant.
+    pub fn load(&mut self, namespace: &str, variant: &str) -> Result<Load, FleetError> {
+        Ok(self.find_variant(namespace, variant)?.spec.load.clone())
+    }
+
+    /// From now on a variant is under another load; its shape begins now.
+    ///
+    /// # Errors
+    /// When there is no such variant, or its pods cannot be under such a load.
+    pub fn set_load(
+        &mut self,
+        namespace: &str,
+        variant: &str,
+        load: Load,
+    ) -> Result<(), FleetError> {
+        let variant = self.find_variant(namespace, variant)?;
+        check_load(&variant.spec.engine, &load).map_err(FleetError::BadLoad)?;
+        variant.set_load(load);
         Ok(())
     }
 

@@ -21,10 +21,13 @@
 //! # }
 //! ```
 
+mod arrivals;
 mod engine;
 mod fleet;
 mod load;
+mod picker;
 mod serve;
+mod shape;
 mod spec;
 mod truth;
 mod variant;
@@ -32,5 +35,9 @@ mod variant;
 pub use fleet::{Fleet, FleetError};
 pub use load::{Arrivals, Load, Variation};
 pub use serve::{FleetServer, PodLabel, ServeError, Target};
-pub use spec::{EngineSpec, FleetSpec, MetricNames, SpecError, VariantSpec};
-pub use truth::{Gauges, ModelTruth, PodTruth, Totals};
+pub use shape::Shape;
+pub use spec::{
+    EngineKind, EngineSpec, FleetSpec, HotModel, MetricNames, PickerNames, PickerSpec, SpecError,
+    VariantSpec,
+};
+pub use truth::{Gauges, LoraTruth, ModelTruth, PodTruth, Totals};

@@ -1,18 +1,22 @@
-//! The load on a variant: when requests arrive, and what each of them asks for.
+//! The load on a variant: how many requests arrive, and what each of them asks for.
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+use crate::shape::Shape;
 
 /// How far [`Variation::Spread`] goes from a mean, as a share of it.
 pub(crate) const SPREAD: f64 = 0.5;
 
 /// The load that clients put on one variant, all its pods together.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Load {
-    /// Requests that arrive per minute; 0 is an idle variant.
+    /// Requests that arrive per minute, before [`shape`](Self::shape); 0 is an idle variant.
     pub requests_per_minute: f64,
+    /// How the rate changes over time.
+    pub shape: Shape,
     /// Mean length of a prompt, in tokens.
     pub prompt_tokens: u32,
     /// Mean length of an answer, in tokens.
@@ -37,6 +41,7 @@ impl Default for Load {
     fn default() -> Self {
         Self {
             requests_per_minute: 240.0,
+            shape: Shape::Steady,
             prompt_tokens: 500,
             output_tokens: 100,
             ttft: Duration::from_millis(80),
@@ -49,7 +54,7 @@ impl Default for Load {
 }
 
 /// How arrivals lie in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arrivals {
     /// Evenly spaced.
@@ -60,7 +65,7 @@ pub enum Arrivals {
 }
 
 /// How requests differ from each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Variation {
     /// Every request is the mean one.
@@ -81,24 +86,13 @@ pub(crate) struct Request {
     pub(crate) prefill: Duration,
     /// Between two tokens.
     pub(crate) itl: Duration,
+    /// The number of its LoRA adapter; `None` for the base model.
+    pub(crate) adapter: Option<u16>,
 }
 
 impl Load {
-    /// The time from one arrival to the next; `None` when nothing arrives.
-    pub(crate) fn gap(&self, rng: &mut fastrand::Rng) -> Option<Duration> {
-        if self.requests_per_minute <= 0.0 {
-            return None;
-        }
-        let mean = 60.0 / self.requests_per_minute;
-        Some(Duration::from_secs_f64(match self.arrivals {
-            Arrivals::Even => mean,
-            // The inverse of the exponential distribution; 1 - u is never 0.
-            Arrivals::Poisson => mean * -(1.0 - rng.f64()).ln(),
-        }))
-    }
-
-    /// The next request.
-    pub(crate) fn request(&self, rng: &mut fastrand::Rng) -> Request {
+    /// The next request, to the base model or to one of `adapters`.
+    pub(crate) fn request(&self, adapters: u16, rng: &mut fastrand::Rng) -> Request {
         let mut around = |mean: f64| match self.variation {
             Variation::Fixed => mean,
             Variation::Spread => mean * (1.0 - SPREAD + 2.0 * SPREAD * rng.f64()),
@@ -108,7 +102,9 @@ impl Load {
         let itl = self.itl.mul_f64(around(1.0));
         let prefill =
             self.ttft.mul_f64(f64::from(prompt_tokens) / f64::from(self.prompt_tokens.max(1)));
-        Request { prompt_tokens, output_tokens, prefill, itl }
+        // Nothing is drawn where there is no choice, so that adapters elsewhere change nothing.
+        let adapter = if adapters == 0 { None } else { rng.u16(0..=adapters).checked_sub(1) };
+        Request { prompt_tokens, output_tokens, prefill, itl, adapter }
     }
 
     /// The longest request that can be drawn, in tokens of prompt and answer.
@@ -137,37 +133,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn even_arrivals_are_exactly_spaced() {
-        let load = Load { requests_per_minute: 120.0, ..Load::default() };
-        let mut rng = fastrand::Rng::with_seed(1);
-        assert_eq!(load.gap(&mut rng), Some(Duration::from_millis(500)));
-    }
-
-    #[test]
-    fn poisson_arrivals_keep_the_described_rate_and_have_no_memory() {
-        let load =
-            Load { requests_per_minute: 120.0, arrivals: Arrivals::Poisson, ..Load::default() };
-        let mut rng = fastrand::Rng::with_seed(1);
-        let gaps: Vec<f64> =
-            (0..20_000).map(|_| load.gap(&mut rng).unwrap().as_secs_f64()).collect();
-        let mean = gaps.iter().sum::<f64>() / 20_000.0;
-        let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / 20_000.0;
-        assert!((mean - 0.5).abs() < 0.01);
-        // An exponential distribution's deviation is its mean.
-        assert!((variance.sqrt() - 0.5).abs() < 0.02);
-    }
-
-    #[test]
-    fn an_idle_load_has_no_arrivals() {
-        let load = Load { requests_per_minute: 0.0, ..Load::default() };
-        assert_eq!(load.gap(&mut fastrand::Rng::with_seed(1)), None);
-    }
-
-    #[test]
     fn spread_requests_keep_the_described_means_and_never_exceed_the_longest() {
         let load = Load { variation: Variation::Spread, ..Load::default() };
         let mut rng = fastrand::Rng::with_seed(1);
-        let drawn: Vec<_> = (0..20_000).map(|_| load.request(&mut rng)).collect();
+        let drawn: Vec<_> = (0..20_000).map(|_| load.request(0, &mut rng)).collect();
         let mean = |of: &dyn Fn(&Request) -> f64| drawn.iter().map(of).sum::<f64>() / 20_000.0;
 
         assert!((mean(&|r| f64::from(r.prompt_tokens)) / 500.0 - 1.0).abs() < 0.01);

@@ -3,8 +3,10 @@
 use std::ops::{AddAssign, Sub};
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// What an engine's gauges show at one instant.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Gauges {
     /// Requests in the queue.
     pub waiting: u32,
@@ -15,7 +17,7 @@ pub struct Gauges {
 }
 
 /// A pod at one instant.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PodTruth {
     /// Its data-parallel engines, in the order of their label.
     pub engines: Vec<Gauges>,
@@ -23,6 +25,8 @@ pub struct PodTruth {
     pub num_gpu_blocks: u32,
     /// Tokens in a block.
     pub block_size: u32,
+    /// Its LoRA adapters in use; `None` when it has none.
+    pub lora: Option<LoraTruth>,
     /// Everything since the pod's last start, all engines together.
     pub totals: Totals,
 }
@@ -44,13 +48,26 @@ impl PodTruth {
     }
 }
 
+/// LoRA adapters at one instant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LoraTruth {
+    /// Those of running requests, in the order of the description.
+    pub running: Vec<String>,
+    /// Those of waiting requests.
+    pub waiting: Vec<String>,
+    /// How many can be in use at once.
+    pub max: u32,
+}
+
 /// A model in a namespace at one instant, over all variants that serve it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelTruth {
     /// Pods that answer.
     pub pods: u32,
-    /// The described load, requests per minute.
+    /// The load now, requests per minute: what is described, as its shape has it now.
     pub requests_per_minute: f64,
+    /// Requests that the Endpoint Picker holds back; 0 without one.
+    pub held: u64,
     /// Requests that found no pod to go to.
     pub refused: u64,
     /// Everything since the fleet began, pods that are gone and earlier lives of pods included.
@@ -58,7 +75,7 @@ pub struct ModelTruth {
 }
 
 /// Sums that only grow. The truth of a span is the difference of two of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Totals {
     /// Requests that reached an engine.
     pub arrived: u64,
@@ -71,10 +88,12 @@ pub struct Totals {
     /// Requests that have their first token.
     pub first_tokens: u64,
     /// Time from arrival to first token, summed over those.
+    #[serde(serialize_with = "seconds")]
     pub ttft: Duration,
     /// Gaps between two tokens of an answer.
     pub gaps: u64,
     /// The time of these gaps, summed.
+    #[serde(serialize_with = "seconds")]
     pub itl: Duration,
     /// Prompt tokens looked up in the prefix cache.
     pub prefix_queries: u64,
@@ -107,6 +126,11 @@ impl Totals {
     pub fn prefix_hit_ratio(&self) -> Option<f64> {
         ratio(self.prefix_hits as f64, self.prefix_queries)
     }
+}
+
+/// Durations as numbers: these are compared with sums on a page.
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
 }
 
 fn ratio(sum: f64, count: u64) -> Option<f64> {

@@ -1,27 +1,49 @@
 //! One variant: the stream of requests to it, and the pods that share them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{Engine, PodPage, Snapshot};
+use crate::arrivals::Stream;
+use crate::engine::{Counters, Engine, PodView, Snapshot, Template, template};
+use crate::load::Load;
+use crate::picker::{Flow, FlowControl, PoolModel, PoolPod, QUEUE_DEPTH_THRESHOLD};
+use crate::shape::Shape;
 use crate::spec::VariantSpec;
-use crate::truth::{Gauges, PodTruth, Totals};
+use crate::truth::{Gauges, LoraTruth, PodTruth, Totals};
 
 /// The pods of one variant and the stream of requests to them.
 #[derive(Debug)]
 pub(crate) struct Variant {
     pub(crate) spec: VariantSpec,
     pub(crate) pods: Vec<Pod>,
-    /// Requests that found no pod alive.
+    /// Requests that found no pod to go to.
     pub(crate) refused: u64,
+    /// The page of each pod without its numbers.
+    template: Arc<Template<PodView>>,
     now: Duration,
     rng: fastrand::Rng,
-    next_arrival: Option<Duration>,
+    stream: Stream,
+    /// Requests that came so far.
+    received: u64,
     /// Requests sent to pods so far: they take turns.
     turn: usize,
     /// The number of the next pod. Names of deleted pods are not used again.
     next_pod: u32,
-    /// What earlier lives of pods have done.
-    past: Totals,
+    /// What earlier lives of pods have counted.
+    past: Counters,
+    sender: Sender,
+}
+
+/// Who sends requests to the pods.
+#[derive(Debug)]
+enum Sender {
+    /// Clients, in turn to each pod.
+    Clients,
+    /// An Endpoint Picker that counts them, likewise in turn.
+    Picker,
+    /// An Endpoint Picker that sends each to the pod with the fewest, and holds them back while
+    /// none has room.
+    FlowControl(FlowControl),
 }
 
 #[derive(Debug)]
@@ -40,18 +62,39 @@ struct Life {
     engines: Vec<Engine>,
 }
 
+impl Life {
+    /// Requests inside, over all engines.
+    fn load(&self) -> usize {
+        self.engines.iter().map(Engine::load).map(|(wait, run)| wait + run).sum()
+    }
+}
+
 impl Variant {
-    /// A variant whose load begins at time zero.
-    pub(crate) fn new(spec: VariantSpec, mut rng: fastrand::Rng) -> Self {
+    /// A variant whose load begins at time zero, multiplied by `hot`. `picker`: whether an Endpoint
+    /// Picker sends its requests, and whether that holds them back.
+    pub(crate) fn new(
+        spec: VariantSpec,
+        hot: Shape,
+        picker: Option<bool>,
+        mut rng: fastrand::Rng,
+    ) -> Self {
+        let sender = match picker {
+            None => Sender::Clients,
+            Some(false) => Sender::Picker,
+            Some(true) => Sender::FlowControl(FlowControl::new()),
+        };
         let mut variant = Self {
-            next_arrival: spec.load.gap(&mut rng),
+            template: Arc::new(template(&spec.model, &spec.engine)),
+            stream: Stream::new(&spec.load, hot, Duration::ZERO, &mut rng),
+            past: Counters::new(&spec.engine, picker.is_some()),
             pods: Vec::new(),
             refused: 0,
             now: Duration::ZERO,
             rng,
+            received: 0,
             turn: 0,
             next_pod: 0,
-            past: Totals::default(),
+            sender,
             spec,
         };
         for _ in 0..variant.spec.pods {
@@ -62,31 +105,107 @@ impl Variant {
 
     /// Lets everything happen that lies before `now`.
     pub(crate) fn advance_to(&mut self, now: Duration) {
-        while let Some(at) = self.next_arrival
-            && at <= now
-        {
-            let request = self.spec.load.request(&mut self.rng);
-            match self.next_engine() {
-                Some(engine) => engine.arrive(at, request),
-                None => self.refused += 1,
+        loop {
+            let arrival = self.stream.peek(&self.spec.load, now);
+            // Only what is held back has to be told when something happens in a pod.
+            let event = self.next_event().filter(|at| *at <= now);
+            match (arrival, event) {
+                (Some(at), event) if event.is_none_or(|event| at <= event) => self.arrive(at),
+                (_, Some(at)) => self.release(at),
+                (_, None) => break,
             }
-            self.next_arrival = self.spec.load.gap(&mut self.rng).map(|gap| at + gap);
         }
         self.now = now;
     }
 
-    /// The engine whose turn it is: each living pod in turn, and within a pod each engine in turn.
-    fn next_engine(&mut self) -> Option<&mut Engine> {
+    fn arrive(&mut self, at: Duration) {
+        let adapters = u16::try_from(self.spec.engine.lora_adapters.len()).unwrap_or(u16::MAX);
+        let request = self.spec.load.request(adapters, &mut self.rng);
+        self.stream.take(&self.spec.load, at, &mut self.rng);
+        self.received += 1;
+        let waits = matches!(&self.sender, Sender::FlowControl(flow) if !flow.is_empty());
+        let engine = if waits { None } else { self.next_engine(at) };
+        if let Some((pod, engine)) = engine
+            && let Some(life) = &mut self.pods[pod].life
+        {
+            life.engines[engine].arrive(at, request);
+            if let Sender::FlowControl(flow) = &mut self.sender {
+                flow.pass();
+            }
+            return;
+        }
+        let held = match &mut self.sender {
+            Sender::FlowControl(flow) => flow.hold(at, request),
+            Sender::Clients | Sender::Picker => false,
+        };
+        self.refused += u64::from(!held);
+    }
+
+    /// When something happens next in a pod, while requests are held back.
+    fn next_event(&self) -> Option<Duration> {
+        match &self.sender {
+            Sender::FlowControl(flow) if !flow.is_empty() => self
+                .pods
+                .iter()
+                .filter_map(|pod| pod.life.as_ref())
+                .flat_map(|life| &life.engines)
+                .filter_map(Engine::next_event)
+                .min(),
+            _ => None,
+        }
+    }
+
+    /// Sends what is held back to the pods that have room at that time.
+    fn release(&mut self, at: Duration) {
+        for life in self.pods.iter_mut().filter_map(|pod| pod.life.as_mut()) {
+            life.engines.iter_mut().for_each(|engine| engine.advance_to(at));
+        }
+        while matches!(&self.sender, Sender::FlowControl(flow) if !flow.is_empty())
+            && let Some((pod, engine)) = self.next_engine(at)
+        {
+            if let Sender::FlowControl(flow) = &mut self.sender
+                && let Some(request) = flow.release(at)
+                && let Some(life) = &mut self.pods[pod].life
+            {
+                life.engines[engine].arrive(at, request);
+            }
+        }
+    }
+
+    /// Where the next request goes, as the places of a pod and of an engine in it.
+    fn next_engine(&mut self, at: Duration) -> Option<(usize, usize)> {
+        if matches!(self.sender, Sender::FlowControl(_)) {
+            return self.emptiest_engine(at);
+        }
+        // Each living pod in turn, and within a pod each engine in turn.
         let turn = self.turn;
         let alive = self.alive();
-        let life = self
+        let (pod, life) = self
             .pods
-            .iter_mut()
-            .filter_map(|pod| pod.life.as_mut())
+            .iter()
+            .enumerate()
+            .filter_map(|(place, pod)| Some((place, pod.life.as_ref()?)))
             .nth(turn.checked_rem(alive)?)?;
         self.turn += 1;
-        let engine = (turn / alive) % life.engines.len();
-        life.engines.get_mut(engine)
+        Some((pod, (turn / alive) % life.engines.len()))
+    }
+
+    /// The emptiest engine of the pod with the fewest requests of those that have room.
+    fn emptiest_engine(&mut self, at: Duration) -> Option<(usize, usize)> {
+        let mut best: Option<(usize, usize)> = None;
+        for (place, pod) in self.pods.iter_mut().enumerate() {
+            let Some(life) = &mut pod.life else { continue };
+            life.engines.iter_mut().for_each(|engine| engine.advance_to(at));
+            let waiting: usize = life.engines.iter().map(|engine| engine.load().0).sum();
+            let load = life.load();
+            if waiting < QUEUE_DEPTH_THRESHOLD && best.is_none_or(|(least, _)| load < least) {
+                best = Some((load, place));
+            }
+        }
+        let (_, pod) = best?;
+        let engines = &self.pods[pod].life.as_ref()?.engines;
+        let engine = (0..engines.len()).min_by_key(|engine| engines[*engine].load())?;
+        Some((pod, engine))
     }
 
     /// How many pods are alive.
@@ -98,10 +217,27 @@ impl Variant {
         self.pods.iter().position(|candidate| candidate.name == pod)
     }
 
-    /// From now on the load has another rate.
-    pub(crate) fn set_requests_per_minute(&mut self, requests_per_minute: f64) {
-        self.spec.load.requests_per_minute = requests_per_minute;
-        self.next_arrival = self.spec.load.gap(&mut self.rng).map(|gap| self.now + gap);
+    /// Requests a minute now.
+    pub(crate) fn requests_per_minute(&self) -> f64 {
+        self.stream.rate(&self.spec.load, self.now).0
+    }
+
+    /// Requests that the picker holds back.
+    pub(crate) fn held(&self) -> u64 {
+        match &self.sender {
+            Sender::FlowControl(flow) => flow.held(),
+            Sender::Clients | Sender::Picker => 0,
+        }
+    }
+
+    /// From now on another load, whose shape begins now.
+    pub(crate) fn set_load(&mut self, load: Load) {
+        self.spec.load = load;
+        self.stream.restart(&self.spec.load, self.now, &mut self.rng);
+        let ratio = self.spec.load.prefix_hit_ratio;
+        for life in self.pods.iter_mut().filter_map(|pod| pod.life.as_mut()) {
+            life.engines.iter_mut().for_each(|engine| engine.set_prefix_hit_ratio(ratio));
+        }
     }
 
     /// Adds a pod that starts now, and returns its name.
@@ -111,11 +247,13 @@ impl Variant {
         let pins = (0..self.spec.engine.engines).map(|_| None).collect();
         let life = Some(self.new_life());
         self.pods.push(Pod { name: name.clone(), life, pins });
+        self.release(self.now);
         name
     }
 
     fn new_life(&self) -> Life {
-        let engine = || Engine::new(&self.spec.engine, self.spec.load.prefix_hit_ratio);
+        let ratio = self.spec.load.prefix_hit_ratio;
+        let engine = || Engine::new(&self.spec.engine, ratio, self.past.picker.is_some());
         Life {
             started: self.now,
             engines: (0..self.spec.engine.engines).map(|_| engine()).collect(),
@@ -124,8 +262,10 @@ impl Variant {
 
     /// The process dies, and its requests with it.
     pub(crate) fn kill_pod(&mut self, index: usize) {
-        if let Some(truth) = self.truth(index) {
-            self.past += truth.totals;
+        if let Some((_, engines)) = self.look(index) {
+            for engine in &engines {
+                self.past.add(&engine.counters);
+            }
         }
         self.pods[index].life = None;
     }
@@ -134,6 +274,7 @@ impl Variant {
     pub(crate) fn restart_pod(&mut self, index: usize) {
         self.kill_pod(index);
         self.pods[index].life = Some(self.new_life());
+        self.release(self.now);
     }
 
     pub(crate) fn delete_pod(&mut self, index: usize) {
@@ -178,29 +319,78 @@ impl Variant {
             engines: engines.iter().map(|engine| engine.gauges).collect(),
             num_gpu_blocks: self.spec.engine.num_gpu_blocks,
             block_size: self.spec.engine.block_size,
+            lora: self.lora(index),
             totals,
+        })
+    }
+
+    fn lora(&self, index: usize) -> Option<LoraTruth> {
+        let names = &self.spec.engine.lora_adapters;
+        let present = self.pods[index].life.as_ref()?.engines.first()?.adapters()?;
+        let with_names = |adapters: &[u16]| {
+            adapters.iter().map(|adapter| names[usize::from(*adapter)].clone()).collect()
+        };
+        Some(LoraTruth {
+            running: with_names(&present.running),
+            waiting: with_names(&present.waiting),
+            max: u32::try_from(names.len()).unwrap_or(u32::MAX),
         })
     }
 
     /// Everything that all pods have ever done.
     pub(crate) fn totals(&mut self) -> Totals {
-        let mut totals = self.past;
+        let mut totals = self.past.totals();
         for index in 0..self.pods.len() {
-            if let Some(truth) = self.truth(index) {
-                totals += truth.totals;
+            if let Some((_, engines)) = self.look(index) {
+                for engine in &engines {
+                    totals += engine.counters.totals();
+                }
             }
         }
         totals
     }
 
-    /// What a pod's page is rendered from; `epoch` is the Unix time of simulated time zero.
-    pub(crate) fn page(&mut self, index: usize, epoch: Duration) -> Option<PodPage> {
+    /// What a pod's page shows, and how; `epoch` is the Unix time of simulated time zero.
+    pub(crate) fn page(
+        &mut self,
+        index: usize,
+        epoch: Duration,
+    ) -> Option<(Arc<Template<PodView>>, PodView)> {
         let (started, engines) = self.look(index)?;
-        Some(PodPage {
+        let started = (epoch + started).as_secs_f64();
+        Some((Arc::clone(&self.template), PodView::new(started, epoch, engines)))
+    }
+
+    /// What the picker in front of the variant knows of it.
+    pub(crate) fn pool(&mut self) -> (PoolModel, Vec<PoolPod>) {
+        let mut counters = self.past.clone();
+        let mut pods = Vec::new();
+        for index in 0..self.pods.len() {
+            let Some((_, engines)) = self.look(index) else { continue };
+            for engine in &engines {
+                counters.add(&engine.counters);
+            }
+            let gauges: Vec<Gauges> = engines.iter().map(|engine| engine.gauges).collect();
+            pods.push(PoolPod {
+                name: self.pods[index].name.clone(),
+                model: self.spec.model.clone(),
+                waiting: gauges.iter().map(|gauges| gauges.waiting).sum(),
+                running: gauges.iter().map(|gauges| gauges.running).sum(),
+                kv_cache_usage: gauges.iter().map(|g| g.kv_cache_usage).fold(0.0, f64::max),
+                sent: engines.iter().map(|engine| engine.counters.arrived).sum(),
+            });
+        }
+        let flows = match &self.sender {
+            Sender::FlowControl(flow) => flow.flows(),
+            Sender::Clients | Sender::Picker => [Flow::new(), Flow::new()],
+        };
+        let model = PoolModel {
             model: self.spec.model.clone(),
-            spec: self.spec.engine.clone(),
-            started: (epoch + started).as_secs_f64(),
-            engines,
-        })
+            received: self.received,
+            refused: self.refused,
+            flows,
+            counters: counters.picker,
+        };
+        (model, pods)
     }
 }

@@ -1,31 +1,14 @@
-//! What an engine counts, in the buckets of its generation of vLLM.
+//! What an engine counts, in the buckets of its server.
 
 use std::time::Duration;
 
+use crate::engine::bounds::{
+    Bounds, HTTP_DURATION, HTTP_DURATION_FINE, PARAMETER_N, SGLANG_RETRACTIONS,
+};
 use crate::engine::histogram::Histogram;
-use crate::spec::MetricNames;
+use crate::picker::PickerCounters;
+use crate::spec::EngineSpec;
 use crate::truth::Totals;
-
-/// Bounds for lengths of requests, up to the context length that vLLM was started with.
-const LENGTHS: &[f64] =
-    &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5];
-/// The same for the shorter contexts of the older generation.
-const LENGTHS_V0: &[f64] = LENGTHS.split_at(14).0;
-const STEP_TOKENS: &[f64] =
-    &[1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0];
-const PARAMETER_N: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0];
-const FIRST_TOKEN: &[f64] = &[
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-    20.0, 40.0, 80.0, 160.0, 640.0, 2560.0,
-];
-const BETWEEN_TOKENS: &[f64] = &[
-    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0,
-    40.0, 80.0,
-];
-const WHOLE_REQUEST: &[f64] = &[
-    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0,
-    480.0, 960.0, 1920.0, 7680.0,
-];
 
 /// Everything an engine has counted since it started.
 #[derive(Debug, Clone)]
@@ -44,23 +27,31 @@ pub(crate) struct Counters {
     pub(crate) request_max_tokens: Histogram,
     pub(crate) request_n: Histogram,
     pub(crate) computed_prompt_tokens: Histogram,
+    pub(crate) request_cached_tokens: Histogram,
     pub(crate) step_tokens: Histogram,
     pub(crate) time_to_first_token: Histogram,
     pub(crate) inter_token_latency: Histogram,
     pub(crate) time_per_output_token: Histogram,
     pub(crate) e2e_latency: Histogram,
     pub(crate) queue_time: Histogram,
+    pub(crate) stage_queue_time: Histogram,
     pub(crate) inference_time: Histogram,
     pub(crate) prefill_time: Histogram,
     pub(crate) decode_time: Histogram,
+    /// Nothing is ever retracted, nor kept waiting between prefill and decode: zeros, one a request.
+    pub(crate) retractions: Histogram,
+    pub(crate) stage_decode_waiting: Histogram,
+    /// What vLLM's web framework counts: of all requests, by handler, and by the other handlers.
+    pub(crate) http_duration_fine: Histogram,
+    pub(crate) http_duration: Histogram,
+    pub(crate) http_duration_elsewhere: Histogram,
+    /// What the Endpoint Picker in front of the engine counts; `None` without one.
+    pub(crate) picker: Option<Box<PickerCounters>>,
 }
 
 impl Counters {
-    pub(crate) fn new(names: MetricNames) -> Self {
-        let lengths = match names {
-            MetricNames::V1 => LENGTHS,
-            MetricNames::V0 => LENGTHS_V0,
-        };
+    pub(crate) fn new(spec: &EngineSpec, picked: bool) -> Self {
+        let bounds = Bounds::of(spec);
         Self {
             arrived: 0,
             finished: 0,
@@ -69,21 +60,71 @@ impl Counters {
             generation_tokens: 0,
             prefix_queries: 0,
             prefix_hits: 0,
-            request_prompt_tokens: Histogram::of_tokens(lengths),
-            request_generation_tokens: Histogram::of_tokens(lengths),
-            request_max_tokens: Histogram::of_tokens(lengths),
+            request_prompt_tokens: Histogram::of_tokens(bounds.lengths),
+            request_generation_tokens: Histogram::of_tokens(bounds.lengths),
+            request_max_tokens: Histogram::of_tokens(bounds.lengths),
             request_n: Histogram::of_tokens(PARAMETER_N),
-            computed_prompt_tokens: Histogram::of_tokens(lengths),
-            step_tokens: Histogram::of_tokens(STEP_TOKENS),
-            time_to_first_token: Histogram::of_times(FIRST_TOKEN),
-            inter_token_latency: Histogram::of_times(BETWEEN_TOKENS),
-            time_per_output_token: Histogram::of_times(BETWEEN_TOKENS),
-            e2e_latency: Histogram::of_times(WHOLE_REQUEST),
-            queue_time: Histogram::of_times(WHOLE_REQUEST),
-            inference_time: Histogram::of_times(WHOLE_REQUEST),
-            prefill_time: Histogram::of_times(WHOLE_REQUEST),
-            decode_time: Histogram::of_times(WHOLE_REQUEST),
+            computed_prompt_tokens: Histogram::of_tokens(bounds.lengths),
+            request_cached_tokens: Histogram::of_tokens(bounds.cached_tokens),
+            step_tokens: Histogram::of_tokens(bounds.step_tokens),
+            time_to_first_token: Histogram::of_times(bounds.first_token),
+            inter_token_latency: Histogram::of_times(bounds.between_tokens),
+            time_per_output_token: Histogram::of_times(bounds.between_tokens),
+            e2e_latency: Histogram::of_times(bounds.whole_request),
+            queue_time: Histogram::of_times(bounds.queue),
+            stage_queue_time: Histogram::of_times(bounds.stage),
+            inference_time: Histogram::of_times(bounds.whole_request),
+            prefill_time: Histogram::of_times(bounds.prefill),
+            decode_time: Histogram::of_times(bounds.decode),
+            retractions: Histogram::of_tokens(SGLANG_RETRACTIONS),
+            stage_decode_waiting: Histogram::of_times(bounds.stage),
+            http_duration_fine: Histogram::of_times(HTTP_DURATION_FINE),
+            http_duration: Histogram::of_times(HTTP_DURATION),
+            http_duration_elsewhere: Histogram::of_times(HTTP_DURATION),
+            picker: picked.then(|| Box::new(PickerCounters::new())),
         }
+    }
+
+    /// Adds what another engine of the same kind has counted.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.arrived += other.arrived;
+        self.finished += other.finished;
+        self.prompt_tokens += other.prompt_tokens;
+        self.cached_prompt_tokens += other.cached_prompt_tokens;
+        self.generation_tokens += other.generation_tokens;
+        self.prefix_queries += other.prefix_queries;
+        self.prefix_hits += other.prefix_hits;
+        for (histogram, others) in self.histograms().into_iter().zip(other.clone().histograms()) {
+            histogram.add(others);
+        }
+        if let (Some(picker), Some(others)) = (&mut self.picker, &other.picker) {
+            picker.add(others);
+        }
+    }
+
+    fn histograms(&mut self) -> [&mut Histogram; 20] {
+        [
+            &mut self.request_prompt_tokens,
+            &mut self.request_generation_tokens,
+            &mut self.request_max_tokens,
+            &mut self.request_n,
+            &mut self.computed_prompt_tokens,
+            &mut self.request_cached_tokens,
+            &mut self.step_tokens,
+            &mut self.time_to_first_token,
+            &mut self.inter_token_latency,
+            &mut self.time_per_output_token,
+            &mut self.e2e_latency,
+            &mut self.queue_time,
+            &mut self.stage_queue_time,
+            &mut self.inference_time,
+            &mut self.prefill_time,
+            &mut self.decode_time,
+            &mut self.retractions,
+            &mut self.stage_decode_waiting,
+            &mut self.http_duration_fine,
+            &mut self.http_duration,
+        ]
     }
 
     pub(crate) fn totals(&self) -> Totals {

@@ -1,34 +1,59 @@
-//! The Prometheus text format as the Python client writes it.
+//! The Prometheus text format as the servers' client libraries write it.
 //!
-//! Its habits matter to a reader: numbers are floats (`1.0`, `1.7554e+09`), labels are sorted by
-//! name, and each counter and histogram has a second family with the time of its creation.
+//! Their habits matter to a reader: the Python client writes numbers as floats (`1.0`,
+//! `1.7554e+09`) and adds to each counter and histogram a family with the time of its creation; the
+//! Go client writes `1` and `1.7554e+09`; Triton's writes all digits.
 
 use std::fmt::Write;
 
+/// How numbers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbers {
+    /// `1.0`, an exponent from 10^6 on.
+    Python,
+    /// `1`, an exponent from 10^6 on and below 10^-4.
+    Go,
+    /// `1`, never an exponent.
+    Plain,
+}
+
 /// A page under construction.
+#[derive(Debug)]
 pub(crate) struct Page {
     text: String,
+    numbers: Numbers,
 }
 
 impl Page {
-    pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self { text: String::with_capacity(bytes) }
+    pub(crate) fn new(numbers: Numbers) -> Self {
+        Self { text: String::new(), numbers }
+    }
+
+    pub(crate) fn with_capacity(numbers: Numbers, bytes: usize) -> Self {
+        Self { text: String::with_capacity(bytes), numbers }
+    }
+
+    pub(crate) fn numbers(&self) -> Numbers {
+        self.numbers
     }
 
     /// Begins a family.
-    pub(crate) fn family(&mut self, name: &str, suffix: &str, help: &str, kind: &str) {
-        let Self { text } = self;
-        for part in ["# HELP ", name, suffix, " ", help, "\n# TYPE ", name, suffix, " ", kind, "\n"]
-        {
-            text.push_str(part);
+    pub(crate) fn family(&mut self, name: &str, help: &str, kind: &str) {
+        for part in ["# HELP ", name, " ", help, "\n# TYPE ", name, " ", kind, "\n"] {
+            self.text.push_str(part);
         }
     }
 
     /// One sample; `labels` are the parts of the label set, already rendered by [`label`] and
     /// each followed by a comma.
-    pub(crate) fn sample(&mut self, name: &str, suffix: &str, labels: &[&str], value: f64) {
+    pub(crate) fn sample(&mut self, name: &str, labels: &[&str], value: f64) {
+        self.series(name, labels);
+        self.value(value);
+    }
+
+    /// A sample up to its value.
+    pub(crate) fn series(&mut self, name: &str, labels: &[&str]) {
         self.text.push_str(name);
-        self.text.push_str(suffix);
         let before = self.text.len();
         self.text.push('{');
         for part in labels {
@@ -41,8 +66,21 @@ impl Page {
             self.text.push('}');
         }
         self.text.push(' ');
-        write_float(&mut self.text, value);
+    }
+
+    /// The value that ends a sample.
+    pub(crate) fn value(&mut self, value: f64) {
+        write_number(&mut self.text, self.numbers, value);
         self.text.push('\n');
+    }
+
+    /// Text that is rendered already.
+    pub(crate) fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.text.len()
     }
 
     pub(crate) fn finish(self) -> String {
@@ -52,48 +90,92 @@ impl Page {
 
 /// `name="value",` with the value escaped.
 pub(crate) fn label(name: &str, value: &str) -> String {
-    let mut text = String::with_capacity(name.len() + value.len() + 4);
-    text.push_str(name);
-    text.push_str("=\"");
-    for character in value.chars() {
-        match character {
-            '\\' => text.push_str("\\\\"),
-            '"' => text.push_str("\\\""),
-            '\n' => text.push_str("\\n"),
-            other => text.push(other),
-        }
+    format!("{name}=\"{}\",", escape(value))
+}
+
+/// `name="value",` of each.
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> String {
+    pairs.iter().map(|(name, value)| label(name, value)).collect()
+}
+
+/// A label value as it stands between its quotes.
+pub(crate) fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// `le="bound",`
+pub(crate) fn bound_label(numbers: Numbers, bound: f64) -> String {
+    let mut text = String::from("le=\"");
+    write_number(&mut text, numbers, bound);
+    text.push_str("\",");
+    text
+}
+
+/// Writes a number as the shortest text that reads back as the same float, in the given form.
+fn write_number(text: &mut String, numbers: Numbers, value: f64) {
+    if write_small_count(text, numbers, value) {
+        return;
     }
-    text.push_str("\",");
-    text
-}
-
-/// `name="<number>",` as for the bounds of buckets.
-pub(crate) fn number_label(name: &str, value: f64) -> String {
-    let mut text = format!("{name}=\"");
-    write_float(&mut text, value);
-    text.push_str("\",");
-    text
-}
-
-/// Writes a number as Python's client does: the shortest text that reads back as the same float,
-/// with an exponent from 10^6 on.
-fn write_float(text: &mut String, value: f64) {
-    if value == f64::INFINITY {
-        text.push_str("+Inf");
+    if value.is_nan() {
+        text.push_str("NaN");
+        return;
+    }
+    if value.is_infinite() {
+        text.push_str(if value > 0.0 { "+Inf" } else { "-Inf" });
         return;
     }
     let start = text.len();
     // Writing to a String does not fail.
-    let _ = write!(text, "{value:?}");
-    let Some(point) = text[start..].find('.') else {
+    let _ = write!(text, "{value}");
+    if numbers == Numbers::Plain {
+        return;
+    }
+    // Python decides by the number, Go by its size.
+    let large = if numbers == Numbers::Python { value } else { value.abs() } >= 1e6;
+    let small = value != 0.0 && value.abs() < 1e-4;
+    if large || small {
+        text.truncate(start);
+        write_with_exponent(text, value);
+    } else if numbers == Numbers::Python && !text[start..].contains('.') {
+        text.push_str(".0");
+    }
+}
+
+/// Most numbers on a page are counts below a million. False when this is no such number.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    reason = "only a number that is the same as a count is written as one"
+)]
+fn write_small_count(text: &mut String, numbers: Numbers, value: f64) -> bool {
+    if !(0.0..1e6).contains(&value) || value.is_sign_negative() {
+        return false;
+    }
+    let count = value as u32;
+    if f64::from(count) != value {
+        return false;
+    }
+    let _ = write!(text, "{count}");
+    if numbers == Numbers::Python {
+        text.push_str(".0");
+    }
+    true
+}
+
+/// `1.5e+09`: an exponent with its sign and at least two digits.
+fn write_with_exponent(text: &mut String, value: f64) {
+    let start = text.len();
+    let _ = write!(text, "{value:e}");
+    let Some(exponent) = text[start..].find('e').map(|at| start + at + 1) else {
         return;
     };
-    if value > 0.0 && point > 6 {
-        text.remove(start + point);
-        text.insert(start + 1, '.');
-        text.truncate(text.trim_end_matches(['0', '.']).len());
-        let _ = write!(text, "e+0{}", point - 1);
-    }
+    let digits = text.split_off(exponent);
+    let (sign, digits) = match digits.strip_prefix('-') {
+        Some(digits) => ('-', digits),
+        None => ('+', digits.as_str()),
+    };
+    let _ = write!(text, "{sign}{digits:0>2}");
 }
 
 #[cfg(test)]
@@ -101,25 +183,36 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(value: f64, expected: &str) {
-        let mut text = String::from("500.0 ");
-        write_float(&mut text, value);
-        assert_eq!(text, format!("500.0 {expected}"));
+    fn check(value: f64, python: &str, go: &str, plain: &str) {
+        let forms = [(Numbers::Python, python), (Numbers::Go, go), (Numbers::Plain, plain)];
+        for (numbers, expected) in forms {
+            let mut text = String::from("500.0 ");
+            write_number(&mut text, numbers, value);
+            assert_eq!(text, format!("500.0 {expected}"));
+        }
     }
 
     #[test]
-    fn numbers_are_written_as_the_python_client_writes_them() {
-        check(0.0, "0.0");
-        check(1.0, "1.0");
-        check(-1.0, "-1.0");
-        check(0.001, "0.001");
-        check(913_183.0, "913183.0");
-        check(1_008_832.0, "1.008832e+06");
-        check(1_000_000.0, "1e+06");
-        check(120_447_315.0, "1.20447315e+08");
-        check(1_755_400_000.334_655, "1.755400000334655e+09");
-        check(191.522_031_361_329_94, "191.52203136132994");
-        check(f64::INFINITY, "+Inf");
+    fn numbers_are_written_as_each_client_library_writes_them() {
+        check(0.0, "0.0", "0", "0");
+        check(1.0, "1.0", "1", "1");
+        check(-1.0, "-1.0", "-1", "-1");
+        check(0.001, "0.001", "0.001", "0.001");
+        check(0.0001, "0.0001", "0.0001", "0.0001");
+        check(1e-8, "1e-08", "1e-08", "0.00000001");
+        check(913_183.0, "913183.0", "913183", "913183");
+        check(1_008_832.0, "1.008832e+06", "1.008832e+06", "1008832");
+        check(1_000_000.0, "1e+06", "1e+06", "1000000");
+        check(120_447_315.0, "1.20447315e+08", "1.20447315e+08", "120447315");
+        check(1_755_400_000.25, "1.75540000025e+09", "1.75540000025e+09", "1755400000.25");
+        check(
+            191.522_031_361_329_94,
+            "191.52203136132994",
+            "191.52203136132994",
+            "191.52203136132994",
+        );
+        check(f64::INFINITY, "+Inf", "+Inf", "+Inf");
+        check(f64::NAN, "NaN", "NaN", "NaN");
     }
 
     #[test]
@@ -129,9 +222,9 @@ mod tests {
 
     #[test]
     fn a_sample_without_labels_has_no_braces() {
-        let mut page = Page::with_capacity(0);
-        page.sample("up", "_total", &[], 2.0);
-        page.sample("up", "", &["a=\"1\",", "", "b=\"2\","], 3.0);
+        let mut page = Page::new(Numbers::Python);
+        page.sample("up_total", &[], 2.0);
+        page.sample("up", &["a=\"1\",", "", "b=\"2\","], 3.0);
         assert_eq!(page.finish(), "up_total 2.0\nup{a=\"1\",b=\"2\"} 3.0\n");
     }
 }

@@ -31,6 +31,11 @@ impl Histogram {
         Self { bounds, scale, counts: vec![0; bounds.len() + 1].into(), sum: 0 }
     }
 
+    /// The upper bounds of its buckets, without `+Inf`.
+    pub(crate) fn bounds(&self) -> &'static [f64] {
+        self.bounds
+    }
+
     pub(crate) fn observe(&mut self, value: impl Unit) {
         self.observe_many(value, 1);
     }
@@ -58,15 +63,18 @@ impl Histogram {
         self.counts.iter().sum()
     }
 
-    /// Upper bound and cumulative count of each bucket, `+Inf` last.
-    pub(crate) fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
-        self.bounds.iter().copied().chain([f64::INFINITY]).zip(self.counts.iter().scan(
-            0,
-            |below, count| {
-                *below += count;
-                Some(*below)
-            },
-        ))
+    /// How many observations lie in this bucket and those below it.
+    pub(crate) fn up_to(&self, bucket: usize) -> u64 {
+        self.counts.iter().take(bucket + 1).sum()
+    }
+
+    /// Adds what another histogram of the same bounds has observed.
+    pub(crate) fn add(&mut self, other: &Self) {
+        debug_assert_eq!(self.bounds, other.bounds, "histograms of different bounds");
+        for (count, others) in self.counts.iter_mut().zip(&other.counts) {
+            *count += others;
+        }
+        self.sum = self.sum.saturating_add(other.sum);
     }
 }
 
@@ -98,8 +106,7 @@ mod tests {
         histogram.observe_many(Duration::from_millis(25), 2);
         histogram.observe(Duration::from_secs(1));
 
-        let buckets: Vec<_> = histogram.cumulative().collect();
-        assert_eq!(buckets, [(0.01, 1), (0.025, 3), (f64::INFINITY, 4)]);
+        assert_eq!([0, 1, 2].map(|bucket| histogram.up_to(bucket)), [1, 3, 4]);
         assert_eq!(histogram.count(), 4);
         assert!((histogram.sum() - 1.06).abs() < 1e-12);
     }

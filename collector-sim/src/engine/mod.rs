@@ -1,13 +1,21 @@
 //! A model server's engine: what it does with its requests, and the page that tells of it.
 //!
-//! [`scheduler`] simulates vLLM's scheduler and fills [`counters`]; [`vllm`] renders both as vLLM
-//! does, through the writer in [`exposition`].
+//! [`scheduler`] simulates the scheduler of one engine and fills [`counters`] in the [`bounds`] of
+//! its server; [`pages`] says what each server's page looks like, as a [`template`] that is written
+//! by way of [`exposition`].
 
+mod bounds;
 mod counters;
 mod exposition;
 mod histogram;
+mod lora;
+mod pages;
 mod scheduler;
-mod vllm;
+mod template;
 
+pub(crate) use counters::Counters;
+pub(crate) use exposition::{Numbers, Page, bound_label, labels};
+pub(crate) use histogram::Histogram;
+pub(crate) use pages::{PodView, template};
 pub(crate) use scheduler::{Engine, Snapshot};
-pub(crate) use vllm::PodPage;
+pub(crate) use template::Template;

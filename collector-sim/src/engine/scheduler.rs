@@ -5,7 +5,7 @@
 //! events (first token, end) nothing has to be computed: tokens and blocks at any instant follow
 //! from the time of the first token. So the cost is that of the requests, not of their tokens.
 //!
-//! Unlike vLLM, which admits on the blocks of the prompt and preempts when answers outgrow the
+//! Unlike the servers, which admit on the blocks of the prompt and preempt when answers outgrow the
 //! cache, a request is admitted when the blocks of its whole length are free. So nothing is ever
 //! preempted, and a request once admitted takes exactly its described time.
 
@@ -14,7 +14,9 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use crate::engine::counters::Counters;
+use crate::engine::lora::{Combination, LoraLog};
 use crate::load::Request;
+use crate::picker::Answered;
 use crate::spec::EngineSpec;
 use crate::truth::Gauges;
 
@@ -25,6 +27,8 @@ pub(crate) struct Engine {
     num_gpu_blocks: u32,
     block_size: u32,
     prefix_hit_ratio: f64,
+    /// Look-ups and hits when the ratio was set.
+    prefix_before: (u64, u64),
     waiting: VecDeque<Waiting>,
     running: BTreeMap<u64, Running>,
     /// When something happens next to which running request.
@@ -33,6 +37,8 @@ pub(crate) struct Engine {
     reserved_blocks: u32,
     next_id: u64,
     counters: Counters,
+    /// `None` when there are no adapters.
+    lora: Option<LoraLog>,
 }
 
 #[derive(Debug)]
@@ -59,21 +65,27 @@ struct Running {
 pub(crate) struct Snapshot {
     pub(crate) gauges: Gauges,
     pub(crate) counters: Counters,
+    /// The combinations of adapters there have been, with the time at which each was last so, in
+    /// simulated time; `None` when there are no adapters.
+    pub(crate) lora: Option<Vec<(Combination, Duration)>>,
 }
 
 impl Engine {
-    pub(crate) fn new(spec: &EngineSpec, prefix_hit_ratio: f64) -> Self {
+    /// `picked`: an Endpoint Picker in front of it counts its requests.
+    pub(crate) fn new(spec: &EngineSpec, prefix_hit_ratio: f64, picked: bool) -> Self {
         Self {
             max_num_seqs: usize::try_from(spec.max_num_seqs).unwrap_or(usize::MAX),
             num_gpu_blocks: spec.num_gpu_blocks,
             block_size: spec.block_size,
             prefix_hit_ratio,
+            prefix_before: (0, 0),
             waiting: VecDeque::new(),
             running: BTreeMap::new(),
             schedule: BinaryHeap::new(),
             reserved_blocks: 0,
             next_id: 0,
-            counters: Counters::new(spec.names),
+            counters: Counters::new(spec, picked),
+            lora: (!spec.lora_adapters.is_empty()).then(LoraLog::new),
         }
     }
 
@@ -81,6 +93,9 @@ impl Engine {
     pub(crate) fn arrive(&mut self, at: Duration, request: Request) {
         self.advance_to(at);
         self.counters.arrived += 1;
+        if let (Some(lora), Some(adapter)) = (&mut self.lora, request.adapter) {
+            lora.arrive(at, adapter);
+        }
         self.waiting.push_back(Waiting { request, arrived: at });
         self.admit(at);
     }
@@ -101,10 +116,33 @@ impl Engine {
                 kv_cache_usage: f64::from(blocks) / f64::from(self.num_gpu_blocks),
             },
             counters: self.counters.clone(),
+            lora: self.lora.as_ref().map(|lora| lora.shown(now)),
         }
     }
 
-    fn advance_to(&mut self, now: Duration) {
+    /// Requests in the queue and in the batch, as of the last advance.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        (self.waiting.len(), self.running.len())
+    }
+
+    /// When the next thing happens in it; `None` when it is idle.
+    pub(crate) fn next_event(&self) -> Option<Duration> {
+        self.schedule.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// The adapters in use, as of the last advance; `None` when there are none.
+    pub(crate) fn adapters(&self) -> Option<Combination> {
+        self.lora.as_ref().map(LoraLog::present)
+    }
+
+    /// From now on prompts are found in the prefix cache at another ratio.
+    pub(crate) fn set_prefix_hit_ratio(&mut self, ratio: f64) {
+        self.prefix_hit_ratio = ratio;
+        self.prefix_before = (self.counters.prefix_queries, self.counters.prefix_hits);
+    }
+
+    /// Lets everything happen that lies before `now`.
+    pub(crate) fn advance_to(&mut self, now: Duration) {
         while let Some(&Reverse((at, id))) = self.schedule.peek()
             && at <= now
         {
@@ -134,6 +172,9 @@ impl Engine {
             let Some(Waiting { request, arrived }) = self.waiting.pop_front() else {
                 break;
             };
+            if let (Some(lora), Some(adapter)) = (&mut self.lora, request.adapter) {
+                lora.admit(now, adapter);
+            }
             self.reserved_blocks += blocks;
             let id = self.next_id;
             self.next_id += 1;
@@ -163,7 +204,9 @@ impl Engine {
     fn look_up_prefix(&mut self, prompt_tokens: u32) -> u32 {
         let counters = &mut self.counters;
         counters.prefix_queries += u64::from(prompt_tokens);
-        let hits = (counters.prefix_queries as f64 * self.prefix_hit_ratio) as u64;
+        let (queries, hits) = self.prefix_before;
+        let hits =
+            hits + ((counters.prefix_queries - queries) as f64 * self.prefix_hit_ratio) as u64;
         let found = hits.saturating_sub(counters.prefix_hits).min(u64::from(prompt_tokens)) as u32;
         counters.prefix_hits += u64::from(found);
         found
@@ -178,13 +221,20 @@ impl Engine {
         counters.generation_tokens += 1;
         // Engine steps are not simulated: a prefill counts as one step of its own.
         counters.step_tokens.observe(computed + 1);
-        counters.time_to_first_token.observe(at.saturating_sub(running.arrived));
+        let ttft = at.saturating_sub(running.arrived);
+        counters.time_to_first_token.observe(ttft);
+        if let Some(picker) = &mut counters.picker {
+            picker.time_to_first_token.observe(ttft);
+        }
     }
 
     fn finish(&mut self, mut running: Running, at: Duration) {
         count_gaps(&mut running, at, &mut self.counters);
         let request = &running.request;
         self.reserved_blocks -= blocks_of(request.tokens(), self.block_size);
+        if let (Some(lora), Some(adapter)) = (&mut self.lora, request.adapter) {
+            lora.finish(at, adapter);
+        }
 
         let counters = &mut self.counters;
         counters.finished += 1;
@@ -193,13 +243,30 @@ impl Engine {
         counters.request_max_tokens.observe(request.output_tokens);
         counters.request_n.observe(1_u32);
         counters.computed_prompt_tokens.observe(request.prompt_tokens - running.cached_tokens);
-        counters.e2e_latency.observe(at.saturating_sub(running.arrived));
-        counters.queue_time.observe(running.admitted.saturating_sub(running.arrived));
+        counters.request_cached_tokens.observe(running.cached_tokens);
+        let whole = at.saturating_sub(running.arrived);
+        counters.e2e_latency.observe(whole);
+        counters.http_duration.observe(whole);
+        counters.http_duration_fine.observe(whole);
+        let queued = running.admitted.saturating_sub(running.arrived);
+        counters.queue_time.observe(queued);
+        counters.stage_queue_time.observe(queued);
+        counters.stage_decode_waiting.observe(Duration::ZERO);
+        counters.retractions.observe(0_u32);
         counters.inference_time.observe(at.saturating_sub(running.admitted));
         counters.prefill_time.observe(request.prefill);
         counters.decode_time.observe(request.decode_time());
         let per_token = if request.output_tokens > 1 { request.itl } else { Duration::ZERO };
         counters.time_per_output_token.observe(per_token);
+        if let Some(picker) = &mut counters.picker {
+            picker.observe(&Answered {
+                prompt_tokens: request.prompt_tokens,
+                cached_tokens: running.cached_tokens,
+                output_tokens: request.output_tokens,
+                duration: whole,
+                time_per_output_token: per_token,
+            });
+        }
     }
 }
 
@@ -214,6 +281,9 @@ fn count_gaps(running: &mut Running, now: Duration, counters: &mut Counters) {
     running.counted_gaps = gaps;
     counters.generation_tokens += new;
     counters.inter_token_latency.observe_many(running.request.itl, new);
+    if let Some(picker) = &mut counters.picker {
+        picker.inter_token_latency.observe_many(running.request.itl, new);
+    }
 }
 
 fn blocks_of(tokens: u32, block_size: u32) -> u32 {
@@ -248,11 +318,21 @@ mod tests {
 
     /// 100 ms to the first token, then 10 tokens 20 ms apart: 280 ms in all; 9 to 10 blocks of 16.
     fn request() -> Request {
-        Request { prompt_tokens: 140, output_tokens: 10, prefill: 100 * MS, itl: 20 * MS }
+        Request {
+            prompt_tokens: 140,
+            output_tokens: 10,
+            prefill: 100 * MS,
+            itl: 20 * MS,
+            adapter: None,
+        }
     }
 
     fn engine(max_num_seqs: u32, num_gpu_blocks: u32) -> Engine {
-        Engine::new(&EngineSpec { max_num_seqs, num_gpu_blocks, ..EngineSpec::default() }, 0.25)
+        Engine::new(
+            &EngineSpec { max_num_seqs, num_gpu_blocks, ..EngineSpec::default() },
+            0.25,
+            false,
+        )
     }
 
     #[test]
@@ -317,9 +397,10 @@ mod tests {
                     output_tokens: rng.u32(1..60),
                     prefill: MS * rng.u32(1..50),
                     itl: MS * rng.u32(1..40),
+                    adapter: None,
                 },
             );
-            let Snapshot { gauges, counters } = engine.look(now);
+            let Snapshot { gauges, counters, .. } = engine.look(now);
             assert!(gauges.running <= 8);
             assert!((0.0..=1.0).contains(&gauges.kv_cache_usage));
             let inside = u64::from(gauges.waiting + gauges.running);

@@ -63,7 +63,7 @@ impl PodPages {
             return response;
         }
         // Rendering takes longer than anything else here, so that it happens without the lock.
-        match self.fleet.with(|fleet| fleet.pod_page(&self.namespace, &self.pod)) {
+        match self.fleet.with(|fleet| fleet.look(&self.namespace, &self.pod)) {
             Some(page) => {
                 self.note_scrape();
                 plain(StatusCode::OK, page.render())

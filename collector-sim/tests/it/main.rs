@@ -1,6 +1,7 @@
 //! The fleet as its users see it: pages, truth, time and sockets.
 
 mod page;
+mod picker;
 mod server;
 mod simulation;
 mod text;

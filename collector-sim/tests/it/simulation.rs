@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use collector_sim::{
-    Arrivals, EngineSpec, Fleet, FleetError, FleetSpec, Gauges, Load, Totals, VariantSpec,
-    Variation,
+    Arrivals, EngineKind, EngineSpec, Fleet, FleetError, FleetSpec, Gauges, HotModel, Load, Shape,
+    Totals, VariantSpec, Variation,
 };
 
 use crate::text::Text;
@@ -240,6 +240,63 @@ fn pinned_gauges_are_shown_and_true_until_unpinned() {
 }
 
 #[test]
+fn a_load_follows_its_shape_and_the_truth_says_where_it_is() {
+    let shape = Shape::Burst { factor: 3.0, every: at(60), lasts: at(20), after: at(40) };
+    let load = Load { shape, ..Load::default() };
+    let mut fleet = fleet_of(1, vec![one_variant(2, load)]);
+    fleet.advance_to(at(40));
+    let before = fleet.model_truth("ns", MODEL).unwrap();
+    fleet.advance_to(at(50));
+    assert_close(Some(fleet.model_truth("ns", MODEL).unwrap().requests_per_minute), 720.0, 1e-9);
+    fleet.advance_to(at(60));
+    let after = fleet.model_truth("ns", MODEL).unwrap();
+    assert_eq!((before.totals.arrived, after.totals.arrived), (160, 400));
+}
+
+#[test]
+fn a_new_shape_begins_when_it_is_set() {
+    let mut fleet = fleet_of(1, vec![one_variant(1, Load::default())]);
+    fleet.advance_to(at(1000));
+    let shape = Shape::Ramp { from: 0.0, to: 1.0, over: at(60), after: at(0) };
+    fleet.set_load("ns", "v", Load { shape, ..Load::default() }).unwrap();
+    let begun = fleet.truth("ns", "v-0").unwrap().totals.arrived;
+    fleet.advance_to(at(1060));
+    let ramp = fleet.truth("ns", "v-0").unwrap().totals.arrived - begun;
+    assert!((118..=121).contains(&ramp), "{ramp}");
+    assert_eq!(fleet.load("ns", "v").unwrap().shape, shape);
+}
+
+#[test]
+fn models_take_turns_at_being_hot() {
+    let variants = ["a", "b", "c"].map(|name| VariantSpec {
+        // Two variants of the first model.
+        model: if name == "c" { "a" } else { name }.to_owned(),
+        ..VariantSpec::new(name, MODEL, "ns")
+    });
+    let hot_model = Some(HotModel { factor: 5.0, turn: at(30) });
+    let spec = FleetSpec { hot_model, variants: variants.to_vec(), ..FleetSpec::default() };
+    let mut fleet = Fleet::new(spec, SystemTime::UNIX_EPOCH).unwrap();
+    for (second, a, b) in [(1, 2400.0, 240.0), (31, 480.0, 1200.0), (61, 2400.0, 240.0)] {
+        fleet.advance_to(at(second));
+        let mut rate = |model| fleet.model_truth("ns", model).unwrap().requests_per_minute;
+        assert_close(Some(rate("a")), a, 1e-9);
+        assert_close(Some(rate("b")), b, 1e-9);
+    }
+}
+
+#[test]
+fn a_new_prefix_hit_ratio_holds_from_now_on() {
+    let mut fleet = fleet_of(1, vec![one_variant(1, Load::default())]);
+    fleet.advance_to(at(60));
+    let before = fleet.truth("ns", "v-0").unwrap().totals;
+    let load = Load { prefix_hit_ratio: 0.1, ..Load::default() };
+    fleet.set_load("ns", "v", load).unwrap();
+    fleet.advance_to(at(120));
+    let minute = fleet.truth("ns", "v-0").unwrap().totals - before;
+    assert_close(minute.prefix_hit_ratio(), 0.1, 1e-3);
+}
+
+#[test]
 fn the_demo_fleet_is_neither_idle_nor_jammed() {
     let mut fleet = Fleet::new(FleetSpec::demo(), SystemTime::UNIX_EPOCH).unwrap();
     let pods: Vec<_> = fleet.pods().map(|(ns, pod)| (ns.to_owned(), pod.to_owned())).collect();
@@ -296,6 +353,25 @@ fn impossible_descriptions_are_refused_with_their_reason() {
     let engine =
         EngineSpec { engines: 2, names: collector_sim::MetricNames::V0, ..EngineSpec::default() };
     check_refused(VariantSpec { engine, ..variant() }, "no label to tell engines apart");
+    let engine = EngineSpec { engines: 2, kind: EngineKind::TrtllmServe, ..EngineSpec::default() };
+    check_refused(VariantSpec { engine, ..variant() }, "no label to tell engines apart");
+    let engine = EngineSpec {
+        kind: EngineKind::Sglang,
+        names: collector_sim::MetricNames::V0,
+        ..EngineSpec::default()
+    };
+    check_refused(VariantSpec { engine, ..variant() }, "a generation of vLLM");
+    let engine = EngineSpec { lora_adapters: vec!["a,b".into()], ..EngineSpec::default() };
+    check_refused(VariantSpec { engine, ..variant() }, "holds a comma");
+    let engine = EngineSpec {
+        kind: EngineKind::Sglang,
+        lora_adapters: vec!["a".into()],
+        ..EngineSpec::default()
+    };
+    check_refused(VariantSpec { engine, ..variant() }, "need a vLLM");
+    let shape = Shape::Burst { factor: 1000.0, every: at(60), lasts: at(1), after: at(0) };
+    let load = Load { shape, ..Load::default() };
+    check_refused(VariantSpec { load, ..variant() }, "with its shape, requests_per_minute");
     check_refused(VariantSpec { load: lively(-1.0), ..variant() }, "requests_per_minute = -1");
     check_refused(VariantSpec { load: lively(f64::INFINITY), ..variant() }, "inf");
     check_refused(VariantSpec { name: String::new(), ..variant() }, "must not be empty");

@@ -1,0 +1,206 @@
+//! What the pages of Python servers have in common.
+
+use crate::engine::counters::Counters;
+use crate::engine::exposition::{Numbers, labels};
+use crate::engine::histogram::Histogram;
+use crate::engine::template::Layout;
+use crate::spec::EngineSpec;
+
+use super::{PodView, Whose};
+
+/// Reads one gauge of an engine.
+pub(super) type Gauge = fn(&PodView, usize) -> f64;
+/// Reads one counter.
+pub(super) type Count = fn(&Counters) -> u64;
+/// Picks a histogram.
+pub(super) type Pick = fn(&Counters) -> &Histogram;
+
+/// One series of a family, without its name.
+#[derive(Debug, Clone)]
+pub(super) struct Series {
+    /// The labels that sort before `le`.
+    pub(super) before: String,
+    /// The labels that sort after it.
+    pub(super) after: String,
+    pub(super) whose: Whose,
+}
+
+impl Series {
+    pub(super) fn of_pod(before: &[(&str, &str)], after: &[(&str, &str)]) -> Self {
+        Self { before: labels(before), after: labels(after), whose: Whose::Pod }
+    }
+
+    pub(super) fn of_engine(
+        engine: usize,
+        before: &[(&str, &str)],
+        after: &[(&str, &str)],
+    ) -> Self {
+        Self { whose: Whose::Engine(engine), ..Self::of_pod(before, after) }
+    }
+
+    /// With one more label behind those that sort before `le`.
+    pub(super) fn and_before(&self, name: &str, value: &str) -> Self {
+        Self { before: self.before.clone() + &labels(&[(name, value)]), ..self.clone() }
+    }
+
+    /// With one more label behind all others.
+    pub(super) fn and_after(&self, name: &str, value: &str) -> Self {
+        Self { after: self.after.clone() + &labels(&[(name, value)]), ..self.clone() }
+    }
+
+    fn labels(&self) -> [&str; 2] {
+        [&self.before, &self.after]
+    }
+}
+
+/// A Python server's page under construction.
+pub(super) struct PythonPage {
+    pub(super) layout: Layout<PodView>,
+    /// Whose bounds its histograms have.
+    bounds: Counters,
+}
+
+impl PythonPage {
+    pub(super) fn new(spec: &EngineSpec) -> Self {
+        Self { layout: Layout::new(Numbers::Python), bounds: Counters::new(spec, false) }
+    }
+
+    /// A gauge of each engine.
+    pub(super) fn gauge(&mut self, name: &str, help: &str, engines: &[Series], read: Gauge) {
+        self.layout.family(name, help, "gauge");
+        for (engine, series) in engines.iter().enumerate() {
+            self.layout.sample(name, &series.labels(), move |view| read(view, engine));
+        }
+    }
+
+    /// A gauge that never changes.
+    pub(super) fn constant(&mut self, name: &str, help: &str, series: &[Series], value: f64) {
+        self.layout.family(name, help, "gauge");
+        for series in series {
+            self.layout.constant(name, &series.labels(), value);
+        }
+    }
+
+    /// A counter with the same reading on each of its series.
+    pub(super) fn counter(&mut self, name: &str, help: &str, series: &[Series], read: Count) {
+        let samples: Vec<_> = series.iter().map(|series| (series.clone(), read)).collect();
+        self.counters(name, help, &samples);
+    }
+
+    /// A counter.
+    pub(super) fn counters(&mut self, name: &str, help: &str, samples: &[(Series, Count)]) {
+        self.padded_counters(name, help, samples, |_| {});
+    }
+
+    /// A counter with further series that `pad` adds.
+    pub(super) fn padded_counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: &[(Series, Count)],
+        pad: impl FnOnce(&mut Layout<PodView>),
+    ) {
+        let total = format!("{name}_total");
+        self.layout.family(&total, help, "counter");
+        for (series, read) in samples {
+            let (whose, read) = (series.whose, *read);
+            self.layout
+                .sample(&total, &series.labels(), move |view| read(view.counters(whose)) as f64);
+        }
+        pad(&mut self.layout);
+        self.created(name, help, samples.iter().map(|(series, _)| series));
+    }
+
+    /// A histogram.
+    pub(super) fn histogram(&mut self, name: &str, help: &str, series: &[Series], pick: Pick) {
+        let picks: Vec<_> = series.iter().map(|series| (series.clone(), pick)).collect();
+        self.histograms(name, help, &picks);
+    }
+
+    /// A histogram that differs from series to series; all have the same bounds.
+    pub(super) fn histograms(&mut self, name: &str, help: &str, samples: &[(Series, Pick)]) {
+        self.padded_histograms(name, help, samples, |_| {});
+    }
+
+    /// A histogram with further series that `pad` adds.
+    pub(super) fn padded_histograms(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: &[(Series, Pick)],
+        pad: impl FnOnce(&mut Layout<PodView>),
+    ) {
+        self.layout.family(name, help, "histogram");
+        for (series, pick) in samples {
+            let (whose, pick) = (series.whose, *pick);
+            let bounds = pick(&self.bounds).bounds();
+            let around = (series.before.as_str(), series.after.as_str());
+            self.layout
+                .histogram(name, around, bounds, move |view: &PodView| pick(view.counters(whose)));
+        }
+        pad(&mut self.layout);
+        self.created(name, help, samples.iter().map(|(series, _)| series));
+    }
+
+    /// The times at which the series of a counter, histogram or summary were made.
+    pub(super) fn created<'s>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl Iterator<Item = &'s Series>,
+    ) {
+        let created = format!("{name}_created");
+        self.layout.family(&created, help, "gauge");
+        for series in series {
+            self.layout.sample(&created, &series.labels(), |view| view.started);
+        }
+    }
+
+    /// What any Python process shows.
+    pub(super) fn process(&mut self) {
+        let pod = [Series::of_pod(&[], &[])];
+        let generations =
+            ["0", "1", "2"].map(|value| Series::of_pod(&[("generation", value)], &[]));
+        for (name, help) in [
+            ("python_gc_objects_collected", "Objects collected by the garbage collector"),
+            ("python_gc_objects_uncollectable", "Objects that could not be collected"),
+            ("python_gc_collections", "Collections of a generation"),
+        ] {
+            self.counter(name, help, &generations, |_| 0);
+        }
+        let python = Series::of_pod(
+            &[("implementation", "CPython")],
+            &[("major", "3"), ("minor", "12"), ("patchlevel", "11"), ("version", "3.12.11")],
+        );
+        self.constant("python_info", "Python platform information", &[python], 1.0);
+        for (name, help, value) in [
+            ("process_virtual_memory_bytes", "Virtual memory size in bytes", 18_123_436_032.0),
+            ("process_resident_memory_bytes", "Resident memory size in bytes", 1_121_667_072.0),
+        ] {
+            self.constant(name, help, &pod, value);
+        }
+        let started = "process_start_time_seconds";
+        self.gauge(started, "Start time of the process, in Unix time", &pod, |view, _| {
+            view.started
+        });
+        self.constant("process_open_fds", "Open file descriptors", &pod, 91.0);
+        self.constant("process_max_fds", "Most open file descriptors", &pod, 1_048_576.0);
+        self.counter("process_cpu_seconds", "Processor time spent, in seconds", &pod, |counters| {
+            counters.generation_tokens / 1000
+        });
+    }
+}
+
+/// So many bytes of further series; `more` adds the series of a number, counted from 0.
+pub(super) fn pad(
+    layout: &mut Layout<PodView>,
+    bytes: usize,
+    mut more: impl FnMut(&mut Layout<PodView>, usize),
+) {
+    let end = layout.len() + bytes;
+    let mut number = 0;
+    while layout.len() < end {
+        more(layout, number);
+        number += 1;
+    }
+}

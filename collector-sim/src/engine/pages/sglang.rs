@@ -1,0 +1,241 @@
+//! SGLang's page: the scheduler's families once for each data-parallel rank, the tokenizer's once
+//! for the server.
+
+use crate::engine::bounds::SGLANG_STAGE;
+use crate::engine::exposition::{Numbers, bound_label};
+use crate::engine::template::Layout;
+use crate::spec::EngineSpec;
+
+use super::PodView;
+use super::python::{Count, Gauge, Pick, PythonPage, Series, pad};
+
+/// The process id of the first rank; those of the others follow.
+const FIRST_PID: usize = 8123;
+
+pub(super) fn layout(model: &str, spec: &EngineSpec, padding: usize) -> Layout<PodView> {
+    let ranks = (0..usize::try_from(spec.engines).unwrap_or(usize::MAX))
+        .map(|rank| Rank { rank, model: model.to_owned() })
+        .collect();
+    let server = [Series::of_pod(&[], &[("model_name", model)])];
+    let mut sglang = Sglang { page: PythonPage::new(spec), ranks, server };
+    sglang.gauges(spec);
+    sglang.scheduler_counters(padding);
+    sglang.server();
+    sglang.page.process();
+    sglang.page.layout
+}
+
+struct Sglang {
+    page: PythonPage,
+    ranks: Vec<Rank>,
+    server: [Series; 1],
+}
+
+struct Rank {
+    rank: usize,
+    model: String,
+}
+
+impl Rank {
+    fn series(&self) -> Series {
+        self.with(&[], &[], &[], &[])
+    }
+
+    /// Its series with further labels: behind `engine_type`, `moe_ep_rank`, `pid` or `pp_rank`.
+    fn with(
+        &self,
+        engine_type: &[(&str, &str)],
+        moe_ep_rank: &[(&str, &str)],
+        pid: &[(&str, &str)],
+        pp_rank: &[(&str, &str)],
+    ) -> Series {
+        let rank = self.rank.to_string();
+        let process = (FIRST_PID + self.rank).to_string();
+        let before = [&[("dp_rank", rank.as_str()), ("engine_type", "unified")], engine_type];
+        let after = [
+            &[("model_name", self.model.as_str()), ("moe_ep_rank", "0")],
+            moe_ep_rank,
+            &[("pid", process.as_str())],
+            pid,
+            &[("pp_rank", "0")],
+            pp_rank,
+            &[("tp_rank", "0")],
+        ];
+        Series::of_engine(self.rank, &before.concat(), &after.concat())
+    }
+}
+
+impl Sglang {
+    fn gauges(&mut self, spec: &EngineSpec) {
+        let (blocks, tokens) = (spec.num_gpu_blocks, f64::from(spec.block_size));
+        let capacity = f64::from(blocks) * tokens;
+        self.gauge("num_running_reqs", "Running requests", PodView::running);
+        let series = self.series();
+        let used = "sglang:num_used_tokens";
+        self.page.layout.family(used, "Tokens used", "gauge");
+        for (rank, series) in series.iter().enumerate() {
+            let labels = [series.before.as_str(), &series.after];
+            self.page
+                .layout
+                .sample(used, &labels, move |view| view.used_blocks(rank, blocks) * tokens);
+        }
+        self.gauge("token_usage", "Token usage", PodView::kv_cache_usage);
+        self.constants(&[
+            ("pending_prealloc_token_usage", 0.0),
+            ("swa_token_usage", 0.0),
+            ("mamba_usage", 0.0),
+            ("decode_sum_seq_lens", 0.0),
+            ("gen_throughput", 0.0),
+        ]);
+        self.gauge("num_queue_reqs", "Requests in the waiting queue", PodView::waiting);
+        self.constants(&[("num_grammar_queue_reqs", 0.0), ("num_running_reqs_offline_batch", 0.0)]);
+        self.gauge("cache_hit_rate", "Prefix cache hit rate", |view, rank| {
+            view.engines[rank].counters.totals().prefix_hit_ratio().unwrap_or(0.0)
+        });
+        self.constants(&[
+            ("max_total_num_tokens", capacity),
+            ("spec_accept_length", 0.0),
+            ("spec_accept_rate", 0.0),
+            ("num_retracted_reqs", 0.0),
+            ("num_paused_reqs", 0.0),
+            ("num_prefill_prealloc_queue_reqs", 0.0),
+            ("num_prefill_inflight_queue_reqs", 0.0),
+            ("num_decode_prealloc_queue_reqs", 0.0),
+            ("num_decode_transfer_queue_reqs", 0.0),
+            ("kv_transfer_speed_gb_s", 0.0),
+            ("kv_transfer_latency_ms", 0.0),
+            ("kv_transfer_bootstrap_ms", 0.0),
+            ("kv_transfer_alloc_ms", 0.0),
+            ("kv_transfer_total_mb", 0.0),
+            ("utilization", 0.0),
+            ("engine_startup_time", 41.7),
+            ("engine_load_weights_time", 12.25),
+            ("new_token_ratio", 0.7),
+            ("is_cuda_graph", 1.0),
+        ]);
+        let (pages, page_size) = (blocks.to_string(), spec.block_size.to_string());
+        let info = [("num_pages", pages.as_str()), ("page_size", &page_size)];
+        let series: Vec<Series> =
+            self.ranks.iter().map(|rank| rank.with(&[], &info, &[], &[])).collect();
+        self.page.constant("sglang:cache_config_info", "Cache configuration", &series, 1.0);
+    }
+
+    fn scheduler_counters(&mut self, padding: usize) {
+        let ranks = self.series();
+        for name in [
+            "num_retracted_requests",
+            "num_retracted_input_tokens",
+            "num_retracted_output_tokens",
+            "num_bootstrap_failed_reqs",
+            "num_transfer_failed_reqs",
+        ] {
+            self.page.counter(&format!("sglang:{name}"), &help(name), &ranks, |_| 0);
+        }
+        let name = "sglang:queue_time_seconds";
+        self.page.histogram(name, "Time in the queue", &ranks, |c| &c.queue_time);
+        let stages: [(&str, Pick); 4] = [
+            ("prefill_waiting", |c| &c.stage_queue_time),
+            ("prefill_forward", |c| &c.prefill_time),
+            ("decode_waiting", |c| &c.stage_decode_waiting),
+            ("decode_forward", |c| &c.decode_time),
+        ];
+        let stages: Vec<(Series, Pick)> = self
+            .ranks
+            .iter()
+            .flat_map(|rank| {
+                stages.map(|(stage, pick)| (rank.with(&[], &[], &[], &[("stage", stage)]), pick))
+            })
+            .collect();
+        let name = "sglang:per_stage_req_latency_seconds";
+        let rank = &self.ranks[0];
+        self.page.padded_histograms(name, "Latency of a stage of a request", &stages, |layout| {
+            pad(layout, padding, |layout, number| unused_stage(layout, name, rank, number));
+        });
+        self.by_mode(
+            "sglang:cuda_graph_passes",
+            "Forward passes",
+            &[("decode_cuda_graph", |c| c.generation_tokens), ("decode_none", |_| 0)],
+        );
+        self.by_mode(
+            "sglang:realtime_tokens",
+            "Tokens as they are processed",
+            &[
+                ("prefill_compute", |c| c.prompt_tokens - c.cached_prompt_tokens),
+                ("prefill_cache", |c| c.cached_prompt_tokens),
+                ("decode", |c| c.generation_tokens),
+            ],
+        );
+    }
+
+    /// What the server counts when a request is done, over all ranks.
+    fn server(&mut self) {
+        let counters: [(&str, Count); 6] = [
+            ("prompt_tokens", |c| c.request_prompt_tokens.sum_units()),
+            ("generation_tokens", |c| c.request_generation_tokens.sum_units()),
+            ("cached_tokens", |c| c.request_cached_tokens.sum_units()),
+            ("num_requests", |c| c.finished),
+            ("num_so_requests", |_| 0),
+            ("num_aborted_requests", |_| 0),
+        ];
+        for (name, read) in counters {
+            self.page.counter(&format!("sglang:{name}"), &help(name), &self.server, read);
+        }
+        let histograms: [(&str, Pick); 6] = [
+            ("prompt_tokens_histogram", |c| &c.request_prompt_tokens),
+            ("generation_tokens_histogram", |c| &c.request_generation_tokens),
+            ("time_to_first_token_seconds", |c| &c.time_to_first_token),
+            ("inter_token_latency_seconds", |c| &c.inter_token_latency),
+            ("e2e_request_latency_seconds", |c| &c.e2e_latency),
+            ("num_retractions", |c| &c.retractions),
+        ];
+        for (name, pick) in histograms {
+            self.page.histogram(&format!("sglang:{name}"), &help(name), &self.server, pick);
+        }
+    }
+
+    fn series(&self) -> Vec<Series> {
+        self.ranks.iter().map(Rank::series).collect()
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, read: Gauge) {
+        let ranks = self.series();
+        self.page.gauge(&format!("sglang:{name}"), help, &ranks, read);
+    }
+
+    fn constants(&mut self, values: &[(&str, f64)]) {
+        let ranks = self.series();
+        for (name, value) in values {
+            self.page.constant(&format!("sglang:{name}"), &help(name), &ranks, *value);
+        }
+    }
+
+    fn by_mode(&mut self, name: &str, help: &str, modes: &[(&str, Count)]) {
+        let samples: Vec<_> = self
+            .ranks
+            .iter()
+            .flat_map(|rank| {
+                let series = |mode| rank.with(&[("mode", mode)], &[], &[], &[]);
+                modes.iter().map(move |(mode, read)| (series(*mode), *read))
+            })
+            .collect();
+        self.page.counters(name, help, &samples);
+    }
+}
+
+/// One more stage: SGLang has dozens more than are simulated, each a whole histogram.
+fn unused_stage(layout: &mut Layout<PodView>, name: &str, rank: &Rank, number: usize) {
+    let stage = format!("stage_{number:04}");
+    let Series { before, after, .. } = rank.with(&[], &[], &[], &[("stage", &stage)]);
+    for bound in SGLANG_STAGE.iter().copied().chain([f64::INFINITY]) {
+        let le = bound_label(Numbers::Python, bound);
+        layout.constant(&format!("{name}_bucket"), &[&before, &le, &after], 0.0);
+    }
+    for part in ["count", "sum"] {
+        layout.constant(&format!("{name}_{part}"), &[&before, &after], 0.0);
+    }
+}
+
+/// A name as words.
+fn help(name: &str) -> String {
+    name.replace('_', " ")
+}
