@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::engine::{PodView, Template};
+use crate::engine::{Lie, PodView, Template};
 use crate::load::Load;
 use crate::picker::{PickerView, PoolModel, PoolPod};
 use crate::spec::{FleetSpec, PickerSpec, SpecError, check_load};
@@ -43,6 +43,13 @@ impl View {
         match self {
             Self::Server(template, view) => template.render(view),
             Self::Picker(view) => view.render(),
+        }
+    }
+
+    /// Lets the gauges of a model server show another value than the true one.
+    pub(crate) fn lie(&mut self, lie: Lie) {
+        if let Self::Server(_, view) = self {
+            view.lie = Some(lie);
         }
     }
 }
@@ -136,6 +143,15 @@ impl Fleet {
     /// The pods of the Endpoint Pickers as (namespace, name).
     pub fn pickers(&self) -> impl Iterator<Item = (&str, String)> {
         self.pickers.iter().map(|picker| (picker.spec.namespace.as_str(), picker.spec.pod()))
+    }
+
+    /// Whether there is such a pod, of a variant or of a picker, and its process runs.
+    pub fn is_alive(&self, namespace: &str, pod: &str) -> bool {
+        let of_variant = self.variants.iter().any(|variant| {
+            variant.spec.namespace == namespace
+                && variant.index_of(pod).is_some_and(|index| variant.pods[index].is_alive())
+        });
+        of_variant || self.pickers().any(|picker| (picker.0, picker.1.as_str()) == (namespace, pod))
     }
 
     /// The page that a pod, of a variant or of a picker, shows now; `None` when no such pod is

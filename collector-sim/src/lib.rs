@@ -34,7 +34,9 @@ mod variant;
 
 pub use fleet::{Fleet, FleetError};
 pub use load::{Arrivals, Load, Variation};
-pub use serve::{FleetServer, PodLabel, ServeError, Target};
+pub use serve::{
+    BodyFault, Faults, FleetServer, PodLabel, ServeError, Target, TransferFault, ValueFault,
+};
 pub use shape::Shape;
 pub use spec::{
     EngineKind, EngineSpec, FleetSpec, HotModel, MetricNames, PickerNames, PickerSpec, SpecError,

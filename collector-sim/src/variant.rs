@@ -55,6 +55,12 @@ pub(crate) struct Pod {
     pins: Vec<Option<Gauges>>,
 }
 
+impl Pod {
+    pub(crate) fn is_alive(&self) -> bool {
+        self.life.is_some()
+    }
+}
+
 /// A pod's process, from its start on.
 #[derive(Debug)]
 struct Life {

@@ -14,8 +14,8 @@ mod scheduler;
 mod template;
 
 pub(crate) use counters::Counters;
-pub(crate) use exposition::{Numbers, Page, bound_label, labels};
+pub(crate) use exposition::{Numbers, Page, bound_label, escape, labels};
 pub(crate) use histogram::Histogram;
-pub(crate) use pages::{PodView, template};
+pub(crate) use pages::{Lie, PodView, template};
 pub(crate) use scheduler::{Engine, Snapshot};
 pub(crate) use template::Template;

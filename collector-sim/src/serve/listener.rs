@@ -7,9 +7,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -18,6 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::answer::{self, Body, plain};
+use super::faults::Faults;
 use super::{LiveFleet, PodKey, clock, lock};
 
 /// A scraper needs one connection, a pair of them two; the rest is room for tests.
@@ -38,11 +39,12 @@ pub(super) struct PodPages {
     namespace: String,
     pod: String,
     scrapes: Mutex<VecDeque<Instant>>,
+    faults: Mutex<Arc<Faults>>,
 }
 
 impl PodPages {
     pub(super) fn new(fleet: Arc<LiveFleet>, (namespace, pod): PodKey) -> Self {
-        Self { fleet, namespace, pod, scrapes: Mutex::default() }
+        Self { fleet, namespace, pod, scrapes: Mutex::default(), faults: Mutex::default() }
     }
 
     pub(super) fn pod(&self) -> &str {
@@ -53,7 +55,16 @@ impl PodPages {
         lock(&self.scrapes).iter().copied().collect()
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    /// The faults that it has from now on.
+    pub(super) fn set_faults(&self, faults: Faults) {
+        *lock(&self.faults) = Arc::new(faults);
+    }
+
+    pub(super) fn faults(&self) -> Arc<Faults> {
+        Arc::clone(&lock(&self.faults))
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         if request.uri().path() != "/metrics" {
             return plain(StatusCode::NOT_FOUND, "there is only /metrics\n");
         }
@@ -62,14 +73,14 @@ impl PodPages {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
             return response;
         }
+        let faults = self.faults();
+        answer::delay(&faults).await;
         // Rendering takes longer than anything else here, so that it happens without the lock.
-        match self.fleet.with(|fleet| fleet.look(&self.namespace, &self.pod)) {
-            Some(page) => {
-                self.note_scrape();
-                plain(StatusCode::OK, page.render())
-            }
-            None => plain(StatusCode::SERVICE_UNAVAILABLE, "this pod is dead\n"),
+        let view = self.fleet.with(|fleet| fleet.look(&self.namespace, &self.pod));
+        if view.is_some() {
+            self.note_scrape();
         }
+        answer::answer(view, &faults)
     }
 
     fn note_scrape(&self) {
@@ -79,15 +90,6 @@ impl PodPages {
         }
         scrapes.push_back(clock::now());
     }
-}
-
-fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
-    response
 }
 
 /// A running server. Dropping it ends it and its connections.
@@ -112,11 +114,11 @@ impl Listener {
         self.address
     }
 
-    /// Closes the socket and all connections, and returns when they are closed.
-    pub(super) async fn stop(self) {
+    /// Closes the socket and all connections. What is returned resolves when they are closed; it
+    /// can only fail by a panic of the task, which then has ended as well.
+    pub(super) fn stop(self) -> JoinHandle<()> {
         drop(self.stop);
-        // It can only fail by a panic of the task, which then has ended as well.
-        let _ = self.task.await;
+        self.task
     }
 }
 
@@ -141,10 +143,7 @@ async fn serve(
 }
 
 async fn answer_on(stream: TcpStream, pages: Arc<PodPages>) {
-    let service = service_fn(|request| {
-        let response = pages.answer(&request);
-        async move { Ok::<_, Infallible>(response) }
-    });
+    let service = service_fn(|request| async { Ok::<_, Infallible>(pages.answer(request).await) });
     // A connection ends in an error when the client goes away: nobody to tell.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())

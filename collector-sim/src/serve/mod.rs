@@ -3,7 +3,9 @@
 //! Each pod has a listener of its own, as it has in a cluster: a dead pod refuses connections, and
 //! each pod is a target with its own address. What a pod shows is computed when it is asked.
 
+mod answer;
 mod clock;
+mod faults;
 mod listener;
 mod open_files;
 mod targets;
@@ -19,6 +21,7 @@ use crate::fleet::{Fleet, FleetError};
 use crate::spec::{FleetSpec, SpecError};
 use crate::truth::{Gauges, ModelTruth, PodTruth};
 use clock::SimClock;
+pub use faults::{BodyFault, Faults, TransferFault, ValueFault};
 use listener::{Listener, PodPages};
 pub use targets::{PodLabel, Target};
 
@@ -32,6 +35,10 @@ pub struct FleetServer {
     live: Arc<LiveFleet>,
     pods: Mutex<BTreeMap<PodKey, ServedPod>>,
     target_files: Mutex<Vec<(PathBuf, PodLabel)>>,
+    /// The port of the next pod; `None` for any free one.
+    next_port: Mutex<Option<u16>>,
+    /// One change of the pods at a time: opening and closing a listener takes a while.
+    changes: tokio::sync::Mutex<()>,
 }
 
 /// Namespace and name.
@@ -41,7 +48,7 @@ type PodKey = (String, String);
 struct ServedPod {
     pages: Arc<PodPages>,
     address: SocketAddr,
-    /// `None` while the pod is dead.
+    /// `None` while the pod is dead or has vanished.
     listener: Option<Listener>,
 }
 
@@ -86,6 +93,15 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// There are more pods than ports from the first one on.
+    #[error("there is no port left for pod {pod:?}: begin at a lower port")]
+    NoPort {
+        /// The pod.
+        pod: String,
+    },
+    /// Faults that no pod can have.
+    #[error("{0}")]
+    BadFaults(String),
     /// A targets file could not be written.
     #[error("cannot write the targets file {}: {source}", path.display())]
     Targets {
@@ -104,14 +120,27 @@ impl FleetServer {
     /// file, and another for each connection to it. The process's soft limit is raised for them,
     /// as far as the hard limit allows.
     pub async fn start(spec: FleetSpec) -> Result<Self, ServeError> {
+        Self::start_from_port(spec, None).await
+    }
+
+    /// Likewise, on consecutive ports from the given one on: first the pods of the variants as they
+    /// are described, then those of the pickers, then whichever are added.
+    ///
+    /// # Errors
+    /// Also when one of these ports is in use.
+    pub async fn start_from_port(spec: FleetSpec, port: Option<u16>) -> Result<Self, ServeError> {
         let fleet = Fleet::new(spec, clock::wall())?;
-        let pods: Vec<PodKey> =
-            fleet.pods().map(|(namespace, pod)| (namespace.to_owned(), pod.to_owned())).collect();
+        let of_variants =
+            fleet.pods().map(|(namespace, pod)| (namespace.to_owned(), pod.to_owned()));
+        let of_pickers = fleet.pickers().map(|(namespace, pod)| (namespace.to_owned(), pod));
+        let pods: Vec<PodKey> = of_variants.chain(of_pickers).collect();
         let clock = SimClock::starting_at(fleet.now());
         let server = Self {
             live: Arc::new(LiveFleet { state: Mutex::new((fleet, clock)) }),
             pods: Mutex::default(),
             target_files: Mutex::default(),
+            next_port: Mutex::new(port),
+            changes: tokio::sync::Mutex::default(),
         };
         open_files::make_room_for(pods.len());
         for pod in pods {
@@ -121,13 +150,92 @@ impl FleetServer {
     }
 
     async fn serve_new_pod(&self, key: PodKey) -> Result<Target, ServeError> {
+        let port = match &mut *lock(&self.next_port) {
+            None => 0,
+            // Port 0 comes after the last one.
+            Some(0) => return Err(ServeError::NoPort { pod: key.1 }),
+            Some(next) => {
+                let port = *next;
+                *next = port.wrapping_add(1);
+                port
+            }
+        };
         let pages = Arc::new(PodPages::new(Arc::clone(&self.live), key.clone()));
-        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listener = open(&pages, any_port).await?;
+        let listener = open(&pages, SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
         let address = listener.address();
         let target = Target { address, namespace: key.0.clone(), pod: key.1.clone() };
         lock(&self.pods).insert(key, ServedPod { pages, address, listener: Some(listener) });
         Ok(target)
+    }
+
+    /// Opens or closes a pod's listener, as the pod is alive or not and has vanished or not.
+    async fn settle(&self, key: &PodKey) -> Result<(), ServeError> {
+        let alive = self.live.with(|fleet| fleet.is_alive(&key.0, &key.1));
+        let (closed, opened) = {
+            let mut pods = lock(&self.pods);
+            let Some(served) = pods.get_mut(key) else { return Ok(()) };
+            let listens = alive && !served.pages.faults().vanish;
+            let closed = if listens { None } else { served.listener.take() };
+            let opens = listens && served.listener.is_none();
+            (closed, opens.then(|| (Arc::clone(&served.pages), served.address)))
+        };
+        if let Some(listener) = closed {
+            let _ = listener.stop().await;
+        }
+        if let Some((pages, address)) = opened {
+            let listener = open(&pages, address).await?;
+            if let Some(served) = lock(&self.pods).get_mut(key) {
+                served.listener = Some(listener);
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on a pod, of a variant or of a picker, has these faults and no others. Requests
+    /// that hang or drip already go on so.
+    ///
+    /// # Errors
+    /// When there is no such pod, no pod can have such faults, or the address of a pod that had
+    /// vanished has been taken by another program.
+    pub async fn set_faults(
+        &self,
+        namespace: &str,
+        pod: &str,
+        faults: Faults,
+    ) -> Result<(), ServeError> {
+        faults.check().map_err(ServeError::BadFaults)?;
+        let _one = self.changes.lock().await;
+        let key = (namespace.to_owned(), pod.to_owned());
+        let pages = lock(&self.pods).get(&key).map(|served| Arc::clone(&served.pages));
+        let pages = pages.ok_or_else(|| FleetError::NoSuchPod {
+            namespace: namespace.into(),
+            pod: pod.into(),
+        })?;
+        pages.set_faults(faults);
+        self.settle(&key).await
+    }
+
+    /// From now on every pod that there is has these faults and no others.
+    ///
+    /// # Errors
+    /// As for one pod.
+    pub async fn set_all_faults(&self, faults: &Faults) -> Result<(), ServeError> {
+        faults.check().map_err(ServeError::BadFaults)?;
+        let _one = self.changes.lock().await;
+        let keys: Vec<PodKey> = lock(&self.pods).keys().cloned().collect();
+        for key in keys {
+            if let Some(served) = lock(&self.pods).get(&key) {
+                served.pages.set_faults(faults.clone());
+            }
+            self.settle(&key).await?;
+        }
+        Ok(())
+    }
+
+    /// The faults that a pod has; `None` when there is no such pod.
+    pub fn faults(&self, namespace: &str, pod: &str) -> Option<Faults> {
+        let key = (namespace.to_owned(), pod.to_owned());
+        lock(&self.pods).get(&key).map(|served| Faults::clone(&served.pages.faults()))
     }
 
     /// Where the pods are, dead ones included, sorted by namespace and name.
@@ -236,6 +344,7 @@ impl FleetServer {
     /// # Errors
     /// When there is no such variant, no listener can be opened or a targets file not written.
     pub async fn add_pod(&self, namespace: &str, variant: &str) -> Result<Target, ServeError> {
+        let _one = self.changes.lock().await;
         let pod = self.live.with(|fleet| fleet.add_pod(namespace, variant))?;
         open_files::make_room_for(lock(&self.pods).len() + 1);
         let served = self.serve_new_pod((namespace.to_owned(), pod.clone())).await;
@@ -254,12 +363,10 @@ impl FleetServer {
     /// # Errors
     /// When there is no such pod.
     pub async fn kill_pod(&self, namespace: &str, pod: &str) -> Result<(), FleetError> {
+        let _one = self.changes.lock().await;
         self.live.with(|fleet| fleet.kill_pod(namespace, pod))?;
-        let key = (namespace.to_owned(), pod.to_owned());
-        let listener = lock(&self.pods).get_mut(&key).and_then(|served| served.listener.take());
-        if let Some(listener) = listener {
-            listener.stop().await;
-        }
+        // Only opening a listener can fail.
+        let _ = self.settle(&(namespace.to_owned(), pod.to_owned())).await;
         Ok(())
     }
 
@@ -269,19 +376,9 @@ impl FleetServer {
     /// # Errors
     /// When there is no such pod, or the address of a dead pod has been taken by another program.
     pub async fn restart_pod(&self, namespace: &str, pod: &str) -> Result<(), ServeError> {
+        let _one = self.changes.lock().await;
         self.live.with(|fleet| fleet.restart_pod(namespace, pod))?;
-        let key = (namespace.to_owned(), pod.to_owned());
-        let dead = lock(&self.pods)
-            .get(&key)
-            .filter(|served| served.listener.is_none())
-            .map(|served| (Arc::clone(&served.pages), served.address));
-        if let Some((pages, address)) = dead {
-            let listener = open(&pages, address).await?;
-            if let Some(served) = lock(&self.pods).get_mut(&key) {
-                served.listener = Some(listener);
-            }
-        }
-        Ok(())
+        self.settle(&(namespace.to_owned(), pod.to_owned())).await
     }
 
     /// A pod goes for good: as [`kill_pod`](Self::kill_pod), and it is no longer a target.
@@ -289,19 +386,24 @@ impl FleetServer {
     /// # Errors
     /// When there is no such pod, or a targets file cannot be written.
     pub async fn delete_pod(&self, namespace: &str, pod: &str) -> Result<(), ServeError> {
+        let _one = self.changes.lock().await;
         self.live.with(|fleet| fleet.delete_pod(namespace, pod))?;
         let served = lock(&self.pods).remove(&(namespace.to_owned(), pod.to_owned()));
         if let Some(listener) = served.and_then(|served| served.listener) {
-            listener.stop().await;
+            let _ = listener.stop().await;
         }
         self.rewrite_targets()
     }
 
-    /// Ends all listeners and connections, and returns when they have ended.
-    pub async fn stop(self) {
+    /// Ends all listeners and connections, and returns when they have ended. There are no pods to
+    /// reach afterwards.
+    pub async fn stop(&self) {
         let pods = std::mem::take(&mut *lock(&self.pods));
-        for listener in pods.into_values().filter_map(|served| served.listener) {
-            listener.stop().await;
+        let listeners = pods.into_values().filter_map(|served| served.listener);
+        // All are told before any is waited for.
+        let ending: Vec<_> = listeners.map(Listener::stop).collect();
+        for listener in ending {
+            let _ = listener.await;
         }
     }
 }

@@ -25,6 +25,19 @@ pub(crate) struct PodView {
     pub(crate) engines: Vec<Snapshot>,
     /// What all engines have counted, where there are several.
     sum: Option<Box<Counters>>,
+    /// Gauges that show another value than the true one.
+    pub(crate) lie: Option<Lie>,
+}
+
+/// Changes what a gauge shows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Lie {
+    /// NaN.
+    NotANumber,
+    /// The true value below zero, less one.
+    Negative,
+    /// Usage of the KV cache above 1.
+    KvAboveOne,
 }
 
 /// Whose numbers a series shows.
@@ -47,7 +60,7 @@ impl PodView {
             }
             _ => None,
         };
-        Self { started, epoch, engines, sum }
+        Self { started, epoch, engines, sum, lie: None }
     }
 
     fn counters(&self, whose: Whose) -> &Counters {
@@ -63,15 +76,27 @@ impl PodView {
     }
 
     fn waiting(&self, engine: usize) -> f64 {
-        f64::from(self.gauges(engine).waiting)
+        self.shown(f64::from(self.gauges(engine).waiting))
     }
 
     fn running(&self, engine: usize) -> f64 {
-        f64::from(self.gauges(engine).running)
+        self.shown(f64::from(self.gauges(engine).running))
     }
 
     fn kv_cache_usage(&self, engine: usize) -> f64 {
-        self.gauges(engine).kv_cache_usage
+        let usage = self.gauges(engine).kv_cache_usage;
+        match self.lie {
+            Some(Lie::KvAboveOne) => 1.5 + usage,
+            _ => self.shown(usage),
+        }
+    }
+
+    fn shown(&self, truth: f64) -> f64 {
+        match self.lie {
+            Some(Lie::NotANumber) => f64::NAN,
+            Some(Lie::Negative) => -1.0 - truth,
+            Some(Lie::KvAboveOne) | None => truth,
+        }
     }
 
     /// KV blocks in use, of so many.
