@@ -10,7 +10,7 @@ use crate::engine::{Lie, PodView, Template};
 use crate::load::Load;
 use crate::picker::{PickerView, PoolModel, PoolPod};
 use crate::spec::{FleetSpec, PickerSpec, SpecError, check_load};
-use crate::truth::{Gauges, ModelTruth, PodTruth, Totals};
+use crate::truth::{Gauges, ModelTruth, PodTruth, Totals, VariantTruth};
 use crate::variant::Variant;
 
 /// A fleet in simulated time, which starts at zero.
@@ -223,6 +223,16 @@ impl Fleet {
             truth.totals += variant.totals();
         }
         found
+    }
+
+    /// What is true of every variant now.
+    pub fn variants(&mut self) -> Vec<VariantTruth> {
+        let now = self.now;
+        let truth = |variant: &mut Variant| {
+            variant.advance_to(now);
+            variant.whole_truth()
+        };
+        self.variants.iter_mut().map(truth).collect()
     }
 
     /// From now on requests come to a variant at another rate; its shape begins anew.

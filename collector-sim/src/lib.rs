@@ -35,11 +35,12 @@ mod variant;
 pub use fleet::{Fleet, FleetError};
 pub use load::{Arrivals, Load, Variation};
 pub use serve::{
-    BodyFault, Faults, FleetServer, PodLabel, ServeError, Target, TransferFault, ValueFault,
+    BodyFault, ControlServer, Faults, FleetServer, PodLabel, ServeError, Target, TransferFault,
+    ValueFault,
 };
 pub use shape::Shape;
 pub use spec::{
     EngineKind, EngineSpec, FleetSpec, HotModel, MetricNames, PickerNames, PickerSpec, SpecError,
     VariantSpec,
 };
-pub use truth::{Gauges, LoraTruth, ModelTruth, PodTruth, Totals};
+pub use truth::{Gauges, LoraTruth, ModelTruth, PodTruth, Totals, VariantTruth};

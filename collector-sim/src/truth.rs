@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::load::Load;
+
 /// What an engine's gauges show at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Gauges {
@@ -57,6 +59,29 @@ pub struct LoraTruth {
     pub waiting: Vec<String>,
     /// How many can be in use at once.
     pub max: u32,
+}
+
+/// A variant at one instant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VariantTruth {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The model that its pods serve.
+    pub model: String,
+    /// The engine in its pods, as the pod label `llm-d.ai/engine-type` has it.
+    pub engine: &'static str,
+    /// The load as described.
+    pub load: Load,
+    /// The load now, requests per minute.
+    pub requests_per_minute: f64,
+    /// Requests that the Endpoint Picker holds back.
+    pub held: u64,
+    /// Requests that found no pod to go to.
+    pub refused: u64,
+    /// Its pods by name; `None` is dead.
+    pub pods: Vec<(String, Option<PodTruth>)>,
 }
 
 /// A model in a namespace at one instant, over all variants that serve it.

@@ -9,7 +9,7 @@ use crate::load::Load;
 use crate::picker::{Flow, FlowControl, PoolModel, PoolPod, QUEUE_DEPTH_THRESHOLD};
 use crate::shape::Shape;
 use crate::spec::VariantSpec;
-use crate::truth::{Gauges, LoraTruth, PodTruth, Totals};
+use crate::truth::{Gauges, LoraTruth, PodTruth, Totals, VariantTruth};
 
 /// The pods of one variant and the stream of requests to them.
 #[derive(Debug)]
@@ -328,6 +328,22 @@ impl Variant {
             lora: self.lora(index),
             totals,
         })
+    }
+
+    pub(crate) fn whole_truth(&mut self) -> VariantTruth {
+        let names: Vec<String> = self.pods.iter().map(|pod| pod.name.clone()).collect();
+        let pods = names.into_iter().enumerate().map(|(index, name)| (name, self.truth(index)));
+        VariantTruth {
+            pods: pods.collect(),
+            namespace: self.spec.namespace.clone(),
+            name: self.spec.name.clone(),
+            model: self.spec.model.clone(),
+            engine: self.spec.engine.kind.label(),
+            load: self.spec.load.clone(),
+            requests_per_minute: self.requests_per_minute(),
+            held: self.held(),
+            refused: self.refused,
+        }
     }
 
     fn lora(&self, index: usize) -> Option<LoraTruth> {

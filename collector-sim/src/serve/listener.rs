@@ -1,4 +1,4 @@
-//! One pod's HTTP server: `GET /metrics`, nothing else.
+//! A listener with its limits, and what a pod answers on it: `GET /metrics`, nothing else.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -32,6 +32,12 @@ const SCRAPES_KEPT: usize = 16;
 /// When accepting fails, it is for want of open files: wait for some to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Answers requests on a listener.
+pub(super) trait Service: Send + Sync + 'static {
+    /// The answer to one request. It is dropped when the client or the listener goes away.
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
+}
+
 /// What one pod answers.
 #[derive(Debug)]
 pub(super) struct PodPages {
@@ -64,6 +70,16 @@ impl PodPages {
         Arc::clone(&lock(&self.faults))
     }
 
+    fn note_scrape(&self) {
+        let mut scrapes = lock(&self.scrapes);
+        if scrapes.len() == SCRAPES_KEPT {
+            scrapes.pop_front();
+        }
+        scrapes.push_back(clock::now());
+    }
+}
+
+impl Service for PodPages {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         if request.uri().path() != "/metrics" {
             return plain(StatusCode::NOT_FOUND, "there is only /metrics\n");
@@ -82,14 +98,6 @@ impl PodPages {
         }
         answer::answer(view, &faults)
     }
-
-    fn note_scrape(&self) {
-        let mut scrapes = lock(&self.scrapes);
-        if scrapes.len() == SCRAPES_KEPT {
-            scrapes.pop_front();
-        }
-        scrapes.push_back(clock::now());
-    }
 }
 
 /// A running server. Dropping it ends it and its connections.
@@ -102,11 +110,11 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    pub(super) async fn open(pages: Arc<PodPages>, address: SocketAddr) -> io::Result<Self> {
+    pub(super) async fn open(service: Arc<impl Service>, address: SocketAddr) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
         let address = socket.local_addr()?;
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(serve(socket, pages, stopped));
+        let task = tokio::spawn(serve(socket, service, stopped));
         Ok(Self { address, task, stop })
     }
 
@@ -124,7 +132,7 @@ impl Listener {
 
 async fn serve(
     socket: TcpListener,
-    pages: Arc<PodPages>,
+    service: Arc<impl Service>,
     mut stopped: oneshot::Receiver<Infallible>,
 ) {
     let mut connections = JoinSet::new();
@@ -133,7 +141,7 @@ async fn serve(
             _ = &mut stopped => break,
             Some(_) = connections.join_next() => {}
             accepted = socket.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => { connections.spawn(answer_on(stream, Arc::clone(&pages))); }
+                Ok((stream, _)) => { connections.spawn(answer_on(stream, Arc::clone(&service))); }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
         }
@@ -142,13 +150,14 @@ async fn serve(
     connections.shutdown().await;
 }
 
-async fn answer_on(stream: TcpStream, pages: Arc<PodPages>) {
-    let service = service_fn(|request| async { Ok::<_, Infallible>(pages.answer(request).await) });
+async fn answer_on(stream: TcpStream, service: Arc<impl Service>) {
+    let answers =
+        service_fn(|request| async { Ok::<_, Infallible>(service.answer(request).await) });
     // A connection ends in an error when the client goes away: nobody to tell.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(stream), answers)
         .await;
 }

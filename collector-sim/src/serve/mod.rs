@@ -5,6 +5,7 @@
 
 mod answer;
 mod clock;
+mod control;
 mod faults;
 mod listener;
 mod open_files;
@@ -15,12 +16,14 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::fleet::{Fleet, FleetError};
+use crate::load::Load;
 use crate::spec::{FleetSpec, SpecError};
-use crate::truth::{Gauges, ModelTruth, PodTruth};
+use crate::truth::{Gauges, ModelTruth, PodTruth, VariantTruth};
 use clock::SimClock;
+pub use control::ControlServer;
 pub use faults::{BodyFault, Faults, TransferFault, ValueFault};
 use listener::{Listener, PodPages};
 pub use targets::{PodLabel, Target};
@@ -283,6 +286,20 @@ impl FleetServer {
         self.live.with(|fleet| fleet.model_truth(namespace, model))
     }
 
+    /// What is true of every variant now.
+    pub fn variants(&self) -> Vec<VariantTruth> {
+        self.live.with(Fleet::variants)
+    }
+
+    /// The simulated time, what is true of every variant then, and the pickers' pods.
+    fn whole_truth(&self) -> (Duration, Vec<VariantTruth>, Vec<PodKey>) {
+        self.live.with(|fleet| {
+            let pickers = fleet.pickers().map(|(namespace, pod)| (namespace.to_owned(), pod));
+            let pickers = pickers.collect();
+            (fleet.now(), fleet.variants(), pickers)
+        })
+    }
+
     /// When a pod was last scraped, oldest first: the instants at which the pages shown were
     /// computed. At most the last 16; empty when there is no such pod.
     pub fn scrapes(&self, namespace: &str, pod: &str) -> Vec<Instant> {
@@ -337,6 +354,22 @@ impl FleetServer {
     ) -> Result<(), FleetError> {
         self.live
             .with(|fleet| fleet.set_requests_per_minute(namespace, variant, requests_per_minute))
+    }
+
+    /// The load that is described on a variant.
+    ///
+    /// # Errors
+    /// When there is no such variant.
+    pub fn load(&self, namespace: &str, variant: &str) -> Result<Load, FleetError> {
+        self.live.with(|fleet| fleet.load(namespace, variant))
+    }
+
+    /// From now on a variant is under another load; its shape begins now.
+    ///
+    /// # Errors
+    /// When there is no such variant, or its pods cannot be under such a load.
+    pub fn set_load(&self, namespace: &str, variant: &str, load: Load) -> Result<(), FleetError> {
+        self.live.with(|fleet| fleet.set_load(namespace, variant, load))
     }
 
     /// Adds a pod to a variant; it answers, and takes its share of the load, at once.

@@ -6,10 +6,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 /// Where a pod answers, and the names that scraping gives it: a page itself does not hold them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Target {
     /// Its listener; the page is at `/metrics`.
     pub address: SocketAddr,
@@ -29,13 +30,13 @@ pub enum PodLabel {
     PodName,
 }
 
-/// Replaces the `file_sd` file at `path`.
-pub(super) fn write(path: &Path, label: PodLabel, targets: &[Target]) -> io::Result<()> {
+/// The targets as `file_sd_configs` and `http_sd_configs` read them.
+pub(super) fn groups(label: PodLabel, targets: &[Target]) -> Vec<Value> {
     let pod_label = match label {
         PodLabel::Pod => "pod",
         PodLabel::PodName => "pod_name",
     };
-    let groups: Vec<_> = targets
+    targets
         .iter()
         .map(|Target { address, namespace, pod }| {
             json!({
@@ -43,9 +44,13 @@ pub(super) fn write(path: &Path, label: PodLabel, targets: &[Target]) -> io::Res
                 "labels": { "namespace": namespace, pod_label: pod },
             })
         })
-        .collect();
+        .collect()
+}
+
+/// Replaces the `file_sd` file at `path`.
+pub(super) fn write(path: &Path, label: PodLabel, targets: &[Target]) -> io::Result<()> {
     let mut unfinished = OsString::from(path);
     unfinished.push(".new");
-    fs::write(&unfinished, serde_json::to_vec_pretty(&groups)?)?;
+    fs::write(&unfinished, serde_json::to_vec_pretty(&groups(label, targets))?)?;
     fs::rename(&unfinished, path)
 }

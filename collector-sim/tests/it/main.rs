@@ -1,5 +1,6 @@
 //! The fleet as its users see it: pages, truth, time and sockets.
 
+mod control;
 mod faults;
 mod page;
 mod picker;

@@ -153,3 +153,38 @@ async fn a_dropped_or_stopped_fleet_refuses() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn pods_take_consecutive_ports_from_the_first_on() {
+    // A range that is free now; another program may take it meanwhile, so that it is tried again.
+    for _ in 0..20 {
+        let probe = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = probe.local_addr().unwrap().port();
+        drop(probe);
+        let variants = vec![VariantSpec { pods: 2, ..VariantSpec::new("v", "org/model", "ns") }];
+        let spec = FleetSpec { variants, ..FleetSpec::default() };
+        let Ok(fleet) = FleetServer::start_from_port(spec, Some(port)).await else { continue };
+        let Ok(added) = fleet.add_pod("ns", "v").await else { continue };
+        assert_eq!(address_of(&fleet, "v-0").port(), port);
+        assert_eq!(address_of(&fleet, "v-1").port(), port + 1);
+        assert_eq!(added.address.port(), port + 2);
+        fleet.stop().await;
+        return;
+    }
+    panic!("no three free ports");
+}
+
+#[tokio::test]
+async fn a_port_in_use_and_a_port_too_high_are_named_in_the_error() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let spec = || FleetSpec {
+        variants: vec![VariantSpec { pods: 2, ..VariantSpec::new("v", "org/model", "ns") }],
+        ..FleetSpec::default()
+    };
+    let error = FleetServer::start_from_port(spec(), Some(address.port())).await.unwrap_err();
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    let error = FleetServer::start_from_port(spec(), Some(65535)).await.unwrap_err();
+    let full = matches!(&error, ServeError::NoPort { pod } if pod == "v-1");
+    assert!(full || matches!(error, ServeError::Listen { .. }), "{error}");
+}
