@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use wide::u8x16;
+
 use super::Reason;
 use super::line::Cursor;
 
@@ -10,7 +12,7 @@ use super::line::Cursor;
 const MAX_LABELS: usize = 128;
 
 /// The labels of a sample. Names are unique; order is the page's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct Labels<'a> {
     /// What the spans point into.
     text: &'a str,
@@ -20,6 +22,10 @@ pub struct Labels<'a> {
 impl<'a> Labels<'a> {
     pub(super) fn new(text: &'a str, spans: &'a [Span]) -> Self {
         Self { text, spans }
+    }
+
+    pub(super) fn parts(&self) -> (&'a str, &'a [Span]) {
+        (self.text, self.spans)
     }
 
     /// The value of a label; `None` when there is no label of this whole name. Allocates only when an
@@ -76,68 +82,74 @@ impl Piece {
 /// Room for the labels of one line.
 #[derive(Debug)]
 pub(super) struct Spans {
-    spans: Box<[Span; MAX_LABELS]>,
+    table: Box<[Span; MAX_LABELS]>,
+    /// A hash of each name, so that a second one of the same name is found without reading them again.
+    tags: Box<[u32; MAX_LABELS]>,
     len: usize,
 }
 
 impl Spans {
     pub(super) fn new() -> Self {
-        Self { spans: Box::new([Span::default(); MAX_LABELS]), len: 0 }
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.len = 0;
+        let table = Box::new([Span::default(); MAX_LABELS]);
+        Self { table, tags: Box::new([0; MAX_LABELS]), len: 0 }
     }
 
     pub(super) fn as_slice(&self) -> &[Span] {
-        &self.spans[..self.len]
+        &self.table[..self.len]
     }
 
-    fn push(&mut self, bytes: &[u8], span: Span) -> Result<(), Reason> {
-        let name = unescaped(bytes, &span.name);
-        if self.as_slice().iter().any(|other| unescaped(bytes, &other.name) == name) {
+    #[inline]
+    fn push(&mut self, bytes: &[u8], span: Span, tag: u32) -> Result<(), Reason> {
+        if self.tags[..self.len].contains(&tag) && self.has(bytes, &span.name) {
             return Err(Reason::LabelTwice);
         }
-        *self.spans.get_mut(self.len).ok_or(Reason::TooManyLabels)? = span;
+        *self.table.get_mut(self.len).ok_or(Reason::TooManyLabels)? = span;
+        self.tags[self.len] = tag;
         self.len += 1;
         Ok(())
     }
+
+    #[cold]
+    fn has(&self, bytes: &[u8], name: &Piece) -> bool {
+        let name = unescaped(bytes, name);
+        self.as_slice().iter().any(|span| unescaped(bytes, &span.name) == name)
+    }
 }
 
-/// Reads a label set from behind its opening brace to behind its closing one.
+/// Reads a label set from behind its opening brace, where the cursor begins, to behind its closing one.
 ///
 /// A quoted string that is no label's name is the metric's, and goes to `metric`; it is known there
 /// even when what follows it is malformed.
-pub(super) fn read(
-    cursor: &mut Cursor<'_>,
+pub(super) fn read<'a>(
+    mut cursor: Cursor<'a>,
     spans: &mut Spans,
     metric: &mut Option<Piece>,
-) -> Result<(), Reason> {
-    spans.clear();
+) -> Result<Cursor<'a>, Reason> {
+    spans.len = 0;
     loop {
         cursor.skip_blanks();
-        let name = match cursor.peek() {
+        let (name, tag) = match cursor.peek() {
             Some(b'}') => {
                 cursor.advance();
-                return Ok(());
+                return Ok(cursor);
             }
             Some(b'"') => {
-                let name = string(cursor)?;
+                let name = string(&mut cursor)?;
                 cursor.skip_blanks();
                 if matches!(cursor.peek(), Some(b',' | b'}')) {
                     if metric.is_some() {
                         return Err(Reason::NameTwice);
                     }
                     *metric = Some(name);
-                    if end_of_label(cursor)? {
-                        return Ok(());
+                    if end_of_label(&mut cursor)? {
+                        return Ok(cursor);
                     }
                     continue;
                 }
-                name
+                (name, unescaped(cursor.bytes(), &name).iter().copied().fold(0, tag_with))
             }
             None => return Err(Reason::LabelsUnclosed),
-            Some(_) => bare_name(cursor)?,
+            Some(_) => bare_name(&mut cursor)?,
         };
         cursor.skip_blanks();
         cursor.expect(b'=', Reason::LabelEquals)?;
@@ -145,15 +157,16 @@ pub(super) fn read(
         if cursor.peek() != Some(b'"') {
             return Err(cursor.unless_at_end(Reason::LabelValue));
         }
-        let value = string(cursor)?;
-        spans.push(cursor.bytes(), Span { name, value })?;
-        if end_of_label(cursor)? {
-            return Ok(());
+        let value = string(&mut cursor)?;
+        spans.push(cursor.bytes(), Span { name, value }, tag)?;
+        if end_of_label(&mut cursor)? {
+            return Ok(cursor);
         }
     }
 }
 
 /// Passes the comma or the brace behind a label, and tells whether it was the brace.
+#[inline]
 fn end_of_label(cursor: &mut Cursor<'_>) -> Result<bool, Reason> {
     cursor.skip_blanks();
     let closes = cursor.peek() == Some(b'}');
@@ -164,39 +177,69 @@ fn end_of_label(cursor: &mut Cursor<'_>) -> Result<bool, Reason> {
     Ok(closes)
 }
 
-fn bare_name(cursor: &mut Cursor<'_>) -> Result<Piece, Reason> {
+/// Passes a bare name, and tells its tag too.
+#[inline]
+fn bare_name(cursor: &mut Cursor<'_>) -> Result<(Piece, u32), Reason> {
     let start = cursor.at();
-    if !matches!(cursor.peek(), Some(byte) if byte.is_ascii_alphabetic() || byte == b'_') {
-        return Err(Reason::LabelName);
-    }
-    while matches!(cursor.peek(), Some(byte) if byte.is_ascii_alphanumeric() || byte == b'_') {
+    let mut tag = 0;
+    while let Some(byte) = cursor.peek()
+        && (byte.is_ascii_alphanumeric() || byte == b'_')
+    {
+        tag = tag_with(tag, byte);
         cursor.advance();
     }
-    Ok(Piece { start, end: cursor.at(), escaped: false })
+    let name = Piece { start, end: cursor.at(), escaped: false };
+    match cursor.bytes()[name.range()] {
+        [] | [b'0'..=b'9', ..] => Err(Reason::LabelName),
+        _ => Ok((name, tag)),
+    }
+}
+
+/// The tag of what the other tag stands for and one more byte.
+#[inline]
+fn tag_with(tag: u32, byte: u8) -> u32 {
+    tag.rotate_left(5) ^ u32::from(byte)
 }
 
 /// Passes a quoted string, at whose opening quote the cursor stands.
+#[inline]
 fn string(cursor: &mut Cursor<'_>) -> Result<Piece, Reason> {
     cursor.advance();
-    let mut piece = Piece { start: cursor.at(), ..Piece::default() };
+    let start = cursor.at();
+    let mut escaped = false;
     loop {
+        cursor.skip(until_special(cursor.rest()));
         match cursor.peek() {
-            None => return Err(Reason::LabelsUnclosed),
             Some(b'"') => break,
-            Some(b'\\') => {
-                piece.escaped = true;
+            Some(_) => {
+                // Whatever follows a backslash belongs to it.
+                escaped = true;
                 cursor.advance();
-                if cursor.peek().is_none() {
-                    return Err(Reason::LabelsUnclosed);
-                }
+                cursor.peek().ok_or(Reason::LabelsUnclosed)?;
+                cursor.advance();
             }
-            Some(_) => {}
+            None => return Err(Reason::LabelsUnclosed),
         }
-        cursor.advance();
     }
-    piece.end = cursor.at();
+    let end = cursor.at();
     cursor.advance();
-    Ok(piece)
+    Ok(Piece { start, end, escaped })
+}
+
+/// How many bytes are neither a quote nor a backslash, up to the first that is.
+#[inline]
+fn until_special(bytes: &[u8]) -> usize {
+    let (blocks, rest) = bytes.as_chunks::<16>();
+    for (index, block) in blocks.iter().enumerate() {
+        let block = u8x16::new(*block);
+        let special = block.simd_eq(u8x16::splat(b'"')) | block.simd_eq(u8x16::splat(b'\\'));
+        let mask = special.to_bitmask();
+        if mask != 0 {
+            return 16 * index + mask.trailing_zeros() as usize;
+        }
+    }
+    let special = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+    16 * blocks.len() + special.unwrap_or(rest.len())
 }
 
 /// The bytes that a string stands for.

@@ -1,82 +1,69 @@
-//! One line behind its name: labels, value, timestamp, exemplar.
+//! The parts of a line: labels, and what is measured.
 
-use super::labels::{self, Labels, Piece, Spans};
+use super::labels::{self, Labels, Spans};
 use super::{Format, NameId, Reason, Wanted, number};
 
-/// What a sample line says behind its name.
-pub(super) struct Body<'a> {
+/// The labels of a line, as they stand in the bytes behind its name or its first brace.
+pub(super) struct Series<'a> {
     pub(super) labels: Labels<'a>,
+    /// Where those bytes go on behind the labels.
+    pub(super) rest: &'a [u8],
+}
+
+/// What follows the labels.
+pub(super) struct Measured {
     pub(super) value: f64,
     pub(super) timestamp_ms: Option<i64>,
 }
 
-/// Room for what is read of one line.
-#[derive(Debug)]
-pub(super) struct Tables {
-    sample: Spans,
-    exemplar: Spans,
-}
-
-impl Tables {
-    pub(super) fn new() -> Self {
-        Self { sample: Spans::new(), exemplar: Spans::new() }
-    }
-}
-
-/// Reads what follows a bare name.
-pub(super) fn after_name<'a>(
-    rest: &'a [u8],
-    format: Format,
-    tables: &'a mut Tables,
-) -> Result<Body<'a>, Reason> {
-    let mut cursor = Cursor::new(rest);
+/// Reads the labels behind a bare name, if there are any.
+#[inline]
+pub(super) fn series<'a>(
+    behind_name: &'a [u8],
+    spans: &'a mut Spans,
+) -> Result<Series<'a>, Reason> {
+    let mut cursor = Cursor::new(behind_name);
     cursor.skip_blanks();
     if cursor.peek() != Some(b'{') {
-        let (value, timestamp_ms) = after_labels(&mut cursor, format, tables)?;
-        return Ok(Body { labels: Labels::new("", &[]), value, timestamp_ms });
+        return Ok(Series { labels: Labels::default(), rest: behind_name });
     }
     cursor.advance();
-    let mut cursor = Cursor::new(cursor.rest());
     let mut name = None;
-    labels::read(&mut cursor, &mut tables.sample, &mut name)?;
+    let cursor = labels::read(Cursor::new(cursor.rest()), spans, &mut name)?;
     if name.is_some() {
         return Err(Reason::NameTwice);
     }
-    after_brace(cursor, format, tables)
+    behind_brace(&cursor, spans)
 }
 
-/// Reads a line whose name is among its labels, from behind the opening brace. `None` when that name is
-/// not wanted, or is not reached because something before it is malformed.
-pub(super) fn with_quoted_name<'a>(
-    rest: &'a [u8],
-    format: Format,
-    tables: &'a mut Tables,
+/// Reads the labels of a line whose name is among them, from behind the opening brace. `None` when that
+/// name is not wanted, or is not reached because something before it is malformed.
+pub(super) fn series_with_name<'a>(
+    behind_brace_open: &'a [u8],
+    spans: &'a mut Spans,
     wanted: &Wanted,
-) -> Option<(NameId, Result<Body<'a>, Reason>)> {
-    let mut cursor = Cursor::new(rest);
+) -> Option<(NameId, Result<Series<'a>, Reason>)> {
     let mut name = None;
-    let labels = labels::read(&mut cursor, &mut tables.sample, &mut name);
-    let name = labels::unescaped(rest, &name?);
+    let labels = labels::read(Cursor::new(behind_brace_open), spans, &mut name);
+    let name = labels::unescaped(behind_brace_open, &name?);
     let name = wanted.id_of(str::from_utf8(&name).ok()?)?;
-    Some((name, labels.and_then(|()| after_brace(cursor, format, tables))))
+    Some((name, labels.and_then(|cursor| behind_brace(&cursor, spans))))
 }
 
-/// Reads on behind the closing brace; the cursor began behind the opening one.
-fn after_brace<'a>(
-    mut cursor: Cursor<'a>,
-    format: Format,
-    tables: &'a mut Tables,
-) -> Result<Body<'a>, Reason> {
+/// The labels that a cursor has passed, which began behind the opening brace.
+fn behind_brace<'a>(cursor: &Cursor<'a>, spans: &'a Spans) -> Result<Series<'a>, Reason> {
     let text = str::from_utf8(cursor.passed()).map_err(|_| Reason::NotUtf8)?;
-    let (value, timestamp_ms) = after_labels(&mut cursor, format, tables)?;
-    Ok(Body { labels: Labels::new(text, tables.sample.as_slice()), value, timestamp_ms })
+    Ok(Series { labels: Labels::new(text, spans.as_slice()), rest: cursor.rest() })
 }
 
-fn after_labels(
-    cursor: &mut Cursor<'_>,
+/// Reads value, timestamp and exemplar, to the end of the line.
+#[inline]
+pub(super) fn measured(
+    behind_labels: &[u8],
     format: Format,
-    tables: &mut Tables,
-) -> Result<(f64, Option<i64>), Reason> {
+    exemplar_labels: &mut Spans,
+) -> Result<Measured, Reason> {
+    let mut cursor = Cursor::new(behind_labels);
     let value = match cursor.token() {
         [] => return Err(Reason::NoValue),
         token => number::value(token)?,
@@ -88,14 +75,14 @@ fn after_labels(
         cursor.skip_blanks();
     }
     match (cursor.peek(), format) {
-        (None, _) => {}
+        (None, _) => Ok(Measured { value, timestamp_ms }),
         (Some(b'#'), Format::OpenMetrics) => {
             cursor.advance();
-            exemplar(cursor, &mut tables.exemplar).ok_or(Reason::Exemplar)?;
+            exemplar(&mut cursor, exemplar_labels).ok_or(Reason::Exemplar)?;
+            Ok(Measured { value, timestamp_ms })
         }
-        _ => return Err(Reason::TrailingCharacters),
+        _ => Err(Reason::TrailingCharacters),
     }
-    Ok((value, timestamp_ms))
 }
 
 fn timestamp(token: &[u8], format: Format) -> Result<i64, Reason> {
@@ -110,8 +97,8 @@ fn timestamp(token: &[u8], format: Format) -> Result<i64, Reason> {
 fn exemplar(cursor: &mut Cursor<'_>, spans: &mut Spans) -> Option<()> {
     cursor.skip_blanks();
     cursor.expect(b'{', Reason::Exemplar).ok()?;
-    let mut name: Option<Piece> = None;
-    labels::read(cursor, spans, &mut name).ok()?;
+    let mut name = None;
+    let mut cursor = labels::read(Cursor::new(cursor.rest()), spans, &mut name).ok()?;
     if name.is_some() {
         return None;
     }
@@ -160,6 +147,11 @@ impl<'a> Cursor<'a> {
     /// Passes one byte, which must be there.
     pub(super) fn advance(&mut self) {
         self.at += 1;
+    }
+
+    /// Passes bytes that are there.
+    pub(super) fn skip(&mut self, bytes: usize) {
+        self.at += bytes;
     }
 
     pub(super) fn skip_blanks(&mut self) {

@@ -43,6 +43,8 @@
 
 mod labels;
 mod line;
+mod memo;
+mod names;
 mod newlines;
 mod number;
 mod page;

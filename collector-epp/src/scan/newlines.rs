@@ -1,56 +1,69 @@
 //! Where lines end.
 //!
-//! Asking memchr for each newline costs a call a line, more than the search itself on lines of a
-//! hundred bytes. So bytes are compared 64 at a time into a mask, and its bits are walked.
+//! Asking memchr for each newline costs a call and a branch that nobody can predict, more than the
+//! search itself on lines of a hundred bytes. So 64 bytes at a time are compared into a mask, and the
+//! places of its bits are written down before anyone looks at the lines.
 
 use wide::u8x16;
+
+/// Bytes that are searched at once.
+pub(super) const STRETCH: usize = 2048;
 
 /// Bytes that one mask stands for.
 const BLOCK: usize = u64::BITS as usize;
 
-/// The places of all newlines, in order.
-pub(super) struct Newlines<'a> {
-    /// From the current block on.
-    rest: &'a [u8],
-    /// Where `rest` begins.
-    at: usize,
-    /// Newlines of the current block that have not been told.
-    mask: u64,
+/// Places that are written for every block, needed or not, because asking costs more: few blocks have
+/// more newlines.
+const UNASKED: usize = 2;
+
+/// Room for the newlines of a stretch.
+pub(super) struct Newlines {
+    places: [u16; STRETCH + UNASKED],
 }
 
-impl<'a> Newlines<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, at: 0, mask: mask_of_first(bytes) }
+impl Newlines {
+    pub(super) fn new() -> Self {
+        Self { places: [0; STRETCH + UNASKED] }
     }
-}
 
-impl Iterator for Newlines<'_> {
-    type Item = usize;
-
-    #[inline]
-    fn next(&mut self) -> Option<usize> {
-        while self.mask == 0 {
-            self.rest = self.rest.get(BLOCK..)?;
-            self.at += BLOCK;
-            self.mask = mask_of_first(self.rest);
+    /// The places of the newlines among the first [`STRETCH`] bytes.
+    pub(super) fn find(&mut self, bytes: &[u8]) -> &[u16] {
+        let (blocks, rest) = bytes[..bytes.len().min(STRETCH)].as_chunks();
+        let mut starts = (0..).step_by(BLOCK);
+        let mut found = 0;
+        for (block, start) in blocks.iter().zip(&mut starts) {
+            found = self.write(found, start, mask_of(block));
         }
-        let place = self.at + self.mask.trailing_zeros() as usize;
-        self.mask &= self.mask - 1;
-        Some(place)
+        if let Some(start) = starts.next()
+            && !rest.is_empty()
+        {
+            let mut block = [0; BLOCK];
+            block[..rest.len()].copy_from_slice(rest);
+            found = self.write(found, start, mask_of(&block));
+        }
+        &self.places[..found]
+    }
+
+    /// Writes the places of a block behind those found so far, and tells how many they are now.
+    #[inline]
+    fn write(&mut self, mut found: usize, start: u16, mut mask: u64) -> usize {
+        #[expect(clippy::cast_possible_truncation, reason = "it is at most 64")]
+        let lowest = |mask: u64| start + mask.trailing_zeros() as u16;
+        for _ in 0..UNASKED {
+            self.places[found] = lowest(mask);
+            found += usize::from(mask != 0);
+            mask &= mask.wrapping_sub(1);
+        }
+        while mask != 0 {
+            self.places[found] = lowest(mask);
+            found += 1;
+            mask &= mask - 1;
+        }
+        found
     }
 }
 
-/// The newlines among the first 64 bytes, or as many as there are: the first one's bit is the lowest.
-#[inline]
-fn mask_of_first(bytes: &[u8]) -> u64 {
-    if let Some(block) = bytes.first_chunk() {
-        return mask_of(block);
-    }
-    let mut block = [0; BLOCK];
-    block[..bytes.len()].copy_from_slice(bytes);
-    mask_of(&block)
-}
-
+/// The newlines of a block: the first byte's bit is the lowest.
 #[inline]
 fn mask_of(block: &[u8; BLOCK]) -> u64 {
     let newline = u8x16::splat(b'\n');
@@ -69,10 +82,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_newline_is_found(bytes in vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..300)) {
-            let found: Vec<usize> = Newlines::new(&bytes).collect();
-            let expected: Vec<usize> = memchr::memchr_iter(b'\n', &bytes).collect();
+        fn every_newline_of_the_stretch_is_found(
+            bytes in vec(0_u8..30, 0..200), times in 1..15_usize,
+        ) {
+            let bytes = bytes.repeat(times);
+            let mut newlines = Newlines::new();
+            let found: Vec<usize> =
+                newlines.find(&bytes).iter().map(|place| usize::from(*place)).collect();
+            let stretch = &bytes[..bytes.len().min(STRETCH)];
+            let expected: Vec<usize> = memchr::memchr_iter(b'\n', stretch).collect();
             prop_assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn a_stretch_may_be_all_newlines() {
+        let found = Newlines::new().find(&[b'\n'; 2 * STRETCH]).to_vec();
+        assert_eq!(found, (0..2048).collect::<Vec<u16>>());
     }
 }

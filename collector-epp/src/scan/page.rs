@@ -3,9 +3,11 @@
 use std::mem;
 use std::sync::Arc;
 
-use super::line::{self, Body, Tables};
-use super::newlines::Newlines;
-use super::wanted::head_of;
+use super::labels::{Labels, Spans};
+use super::line::{self, Measured};
+use super::memo::Memo;
+use super::names::Finder;
+use super::newlines::{Newlines, STRETCH};
 use super::{Format, Limits, NameId, PageTooLarge, Reason, Sample, Summary, Wanted};
 
 /// What a scanner knows between two lines.
@@ -13,24 +15,43 @@ use super::{Format, Limits, NameId, PageTooLarge, Reason, Sample, Summary, Wante
 pub(super) struct Page {
     wanted: Arc<Wanted>,
     limits: Limits,
+    spans: Spans,
+    memo: Option<Memo>,
+    output: Output,
+}
+
+/// The part of it that is needed while labels are lent from the others.
+#[derive(Debug)]
+struct Output {
     format: Format,
-    tables: Tables,
+    exemplar_labels: Spans,
     summary: Summary,
 }
 
 impl Page {
     pub(super) fn new(wanted: Arc<Wanted>, limits: Limits) -> Self {
-        let (format, summary) = (Format::Text, Summary::default());
-        Self { wanted, limits, format, tables: Tables::new(), summary }
+        let output = Output {
+            format: Format::Text,
+            exemplar_labels: Spans::new(),
+            summary: Summary::default(),
+        };
+        Self { wanted, limits, spans: Spans::new(), memo: None, output }
+    }
+
+    pub(super) fn set_memo(&mut self, memo: bool) {
+        self.memo = memo.then(Memo::default);
     }
 
     pub(super) fn begin(&mut self, format: Format) {
-        self.format = format;
-        self.summary = Summary::default();
+        self.output.format = format;
+        self.output.summary = Summary::default();
+        if let Some(memo) = &mut self.memo {
+            memo.rewind();
+        }
     }
 
     pub(super) fn end(&mut self) -> Summary {
-        mem::take(&mut self.summary)
+        mem::take(&mut self.output.summary)
     }
 
     pub(super) fn max_line_bytes(&self) -> usize {
@@ -40,8 +61,8 @@ impl Page {
     /// Counts bytes that have arrived.
     pub(super) fn arrived(&mut self, bytes: usize) -> Result<(), PageTooLarge> {
         let max_page_bytes = self.limits.max_page_bytes;
-        self.summary.bytes += bytes as u64;
-        if self.summary.bytes > max_page_bytes {
+        self.output.summary.bytes += bytes as u64;
+        if self.output.summary.bytes > max_page_bytes {
             return Err(PageTooLarge { max_page_bytes });
         }
         Ok(())
@@ -49,40 +70,59 @@ impl Page {
 
     /// Reads all whole lines and tells where the rest begins.
     pub(super) fn read_lines(&mut self, bytes: &[u8], each: &mut impl FnMut(&Sample<'_>)) -> usize {
+        let wanted = Arc::clone(&self.wanted);
+        let mut finder = wanted.finder();
+        let mut newlines = Newlines::new();
         let mut start = 0;
-        for end in Newlines::new(bytes) {
-            if self.summary.eof_marker {
-                break;
+        let mut searched = 0;
+        while searched < bytes.len() {
+            for place in newlines.find(&bytes[searched..]) {
+                if self.output.summary.eof_marker {
+                    break;
+                }
+                let end = searched + usize::from(*place);
+                self.line(&bytes[start..], end - start, &mut finder, each);
+                start = end + 1;
             }
-            // The head may reach into the next lines: no name has a newline.
-            let head = head_of(&bytes[start..]);
-            self.line(head, &bytes[start..end], each);
-            start = end + 1;
+            searched += STRETCH;
         }
         // What follows the marker is not kept either.
-        if self.summary.eof_marker { bytes.len() } else { start }
+        if self.output.summary.eof_marker { bytes.len() } else { start }
     }
 
     /// Reads one line, given without its newline.
     pub(super) fn read_line(&mut self, line: &[u8], each: &mut impl FnMut(&Sample<'_>)) {
-        if !self.summary.eof_marker {
-            self.line(head_of(line), line, each);
+        if !self.output.summary.eof_marker {
+            let wanted = Arc::clone(&self.wanted);
+            self.line(line, line.len(), &mut wanted.finder(), each);
         }
+    }
+
+    /// Reads the line that the first `len` bytes are.
+    #[inline]
+    fn line(
+        &mut self,
+        bytes: &[u8],
+        len: usize,
+        finder: &mut Finder<'_>,
+        each: &mut impl FnMut(&Sample<'_>),
+    ) {
+        match bytes.first() {
+            // Not looked up, because they stand between lines that begin alike.
+            Some(b'#') if self.output.format == Format::Text => {}
+            Some(b' ' | b'\t' | b'{' | b'#') => self.odd(&bytes[..len], each),
+            _ => {
+                if let Some(name) = finder.find(bytes) {
+                    self.bare(name, &bytes[..len], each);
+                }
+            }
+        }
+        self.output.summary.lines += 1;
     }
 
     /// Counts a line that is over.
     pub(super) fn pass_line(&mut self) {
-        self.summary.lines += 1;
-    }
-
-    #[inline]
-    fn line(&mut self, head: u128, line: &[u8], each: &mut impl FnMut(&Sample<'_>)) {
-        if let Some(name) = self.wanted.find(head, line) {
-            self.bare(name, line, each);
-        } else if matches!(line.first(), Some(b' ' | b'\t' | b'{' | b'#')) {
-            self.odd(line, each);
-        }
-        self.summary.lines += 1;
+        self.output.summary.lines += 1;
     }
 
     /// A line that begins with a wanted name.
@@ -90,10 +130,25 @@ impl Page {
         if line.len() > self.limits.max_line_bytes {
             return self.refuse_long_line(&line[..self.limits.max_line_bytes]);
         }
-        let rest = &line[self.wanted.name(name).len()..];
-        match line::after_name(rest, self.format, &mut self.tables) {
-            Ok(body) => hand_out(&mut self.summary, name, &body, each),
-            Err(reason) => self.summary.refuse(name, reason),
+        let behind_name = &line[self.wanted.name(name).len()..];
+        // Where no label set follows, there is nothing to be saved.
+        let memo = self.memo.as_mut().filter(|_| behind_name.starts_with(b"{"));
+        let Some(memo) = memo else {
+            match line::series(behind_name, &mut self.spans) {
+                Ok(series) => self.output.sample(name, series.labels, series.rest, each),
+                Err(reason) => self.output.summary.refuse(name, reason),
+            }
+            return;
+        };
+        if let Some(known) = memo.next(line) {
+            return self.output.sample(name, known.labels(), &line[known.len()..], each);
+        }
+        match line::series(behind_name, &mut self.spans) {
+            Ok(series) => {
+                memo.keep(&line[..line.len() - series.rest.len()], series.labels);
+                self.output.sample(name, series.labels, series.rest, each);
+            }
+            Err(reason) => self.output.summary.refuse(name, reason),
         }
     }
 
@@ -105,19 +160,20 @@ impl Page {
         match skip_blanks(line) {
             [] => {}
             comment @ [b'#', ..] => {
-                self.summary.eof_marker = self.format == Format::OpenMetrics && is_eof(comment);
+                let openmetrics = self.output.format == Format::OpenMetrics;
+                self.output.summary.eof_marker = openmetrics && is_eof(comment);
             }
             [b'{', rest @ ..] => {
-                let found =
-                    line::with_quoted_name(rest, self.format, &mut self.tables, &self.wanted);
-                match found {
-                    Some((name, Ok(body))) => hand_out(&mut self.summary, name, &body, each),
-                    Some((name, Err(reason))) => self.summary.refuse(name, reason),
+                match line::series_with_name(rest, &mut self.spans, &self.wanted) {
+                    Some((name, Ok(series))) => {
+                        self.output.sample(name, series.labels, series.rest, each);
+                    }
+                    Some((name, Err(reason))) => self.output.summary.refuse(name, reason),
                     None => {}
                 }
             }
             line => {
-                if let Some(name) = self.wanted.find(head_of(line), line) {
+                if let Some(name) = self.wanted.finder().find(line) {
                     self.bare(name, line, each);
                 }
             }
@@ -128,35 +184,37 @@ impl Page {
     pub(super) fn refuse_long_line(&mut self, beginning: &[u8]) {
         let line = skip_blanks(beginning);
         let name = if let [b'{', rest @ ..] = line {
-            line::with_quoted_name(rest, self.format, &mut self.tables, &self.wanted)
-                .map(|(name, _)| name)
+            line::series_with_name(rest, &mut self.spans, &self.wanted).map(|(name, _)| name)
         } else {
             // A name that ends where the limit does may go on beyond it.
-            let name = self.wanted.find(head_of(line), line);
+            let name = self.wanted.finder().find(line);
             name.filter(|name| self.wanted.name(*name).len() < line.len())
         };
         if let Some(name) = name {
-            self.summary.refuse(name, Reason::LineTooLong);
+            self.output.summary.refuse(name, Reason::LineTooLong);
         }
     }
 }
 
-/// Hands out the sample of the current line.
-#[inline]
-fn hand_out(
-    summary: &mut Summary,
-    name: NameId,
-    body: &Body<'_>,
-    each: &mut impl FnMut(&Sample<'_>),
-) {
-    summary.samples += 1;
-    each(&Sample {
-        name,
-        labels: body.labels,
-        value: body.value,
-        timestamp_ms: body.timestamp_ms,
-        line: summary.lines + 1,
-    });
+impl Output {
+    /// Reads on behind the labels of a line and hands out its sample.
+    #[inline]
+    fn sample(
+        &mut self,
+        name: NameId,
+        labels: Labels<'_>,
+        behind_labels: &[u8],
+        each: &mut impl FnMut(&Sample<'_>),
+    ) {
+        match line::measured(behind_labels, self.format, &mut self.exemplar_labels) {
+            Ok(Measured { value, timestamp_ms }) => {
+                self.summary.samples += 1;
+                let line = self.summary.lines + 1;
+                each(&Sample { name, labels, value, timestamp_ms, line });
+            }
+            Err(reason) => self.summary.refuse(name, reason),
+        }
+    }
 }
 
 fn skip_blanks(line: &[u8]) -> &[u8] {

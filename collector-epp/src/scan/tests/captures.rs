@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::super::{Ended, Format, Limits};
 use super::{reference, scan};
 
-fn captures() -> Vec<(PathBuf, String)> {
+pub(super) fn all() -> Vec<(PathBuf, String)> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/captures");
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let pages = paths.filter(|path| path.extension().is_some_and(|ending| ending == "txt"));
@@ -15,14 +15,14 @@ fn captures() -> Vec<(PathBuf, String)> {
 }
 
 /// The name of each sample line of a page.
-fn names(page: &str) -> BTreeSet<&str> {
+pub(super) fn names(page: &str) -> BTreeSet<&str> {
     let samples = page.lines().filter(|line| !line.starts_with('#'));
     samples.map(|line| line.split(['{', ' ']).next().unwrap()).collect()
 }
 
 #[test]
 fn every_sample_of_every_capture_is_read_as_the_reference_reads_it() {
-    let captures = captures();
+    let captures = all();
     assert!(captures.len() >= 11, "{captures:?}");
     for (path, page) in captures {
         let names: Vec<&str> = names(&page).into_iter().collect();

@@ -1,8 +1,9 @@
 //! The scanner as a whole.
 
+mod allocations;
 mod captures;
 mod properties;
-mod reference;
+pub(super) mod reference;
 mod rules;
 
 use std::sync::Arc;

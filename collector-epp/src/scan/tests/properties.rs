@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::super::{Ended, Format, Limits, Scanner, Wanted};
+use super::super::{Ended, Format, Limits, MALFORMED_KEPT, Scanner, Wanted};
 use super::reference::{self, How, Seen};
 use super::{scan, scan_with};
 
@@ -239,8 +239,32 @@ fn cut<'a>(page: &'a [u8], places: &[Index]) -> Vec<&'a [u8]> {
     places.windows(2).map(|pair| &page[pair[0]..pair[1]]).collect()
 }
 
-/// The scanner in one piece, in chunks and byte by byte against the reference.
+/// The scanner in one piece, in chunks and byte by byte, without and with a memo of the page before,
+/// against the reference.
+#[track_caller]
 fn agrees(format: Format, page: &[u8], places: &[Index], max_line_bytes: usize, ended: Ended) {
+    for memo in [false, true] {
+        let mut scanner = scanner(max_line_bytes).with_memo(memo);
+        for chunks in [vec![page], cut(page, places), page.chunks(1).collect()] {
+            agrees_with(&mut scanner, format, page, chunks, max_line_bytes, ended);
+        }
+    }
+}
+
+fn scanner(max_line_bytes: usize) -> Scanner {
+    let limits = Limits { max_line_bytes, ..Limits::default() };
+    Scanner::new(Arc::new(Wanted::new(WANTED)), limits)
+}
+
+#[track_caller]
+fn agrees_with(
+    scanner: &mut Scanner,
+    format: Format,
+    page: &[u8],
+    chunks: Vec<&[u8]>,
+    max_line_bytes: usize,
+    ended: Ended,
+) {
     let how = How {
         wanted: &WANTED,
         openmetrics: format == Format::OpenMetrics,
@@ -248,22 +272,18 @@ fn agrees(format: Format, page: &[u8], places: &[Index], max_line_bytes: usize, 
         complete: ended == Ended::Complete,
     };
     let expected = reference::read(page, how);
-    let wanted = Arc::new(Wanted::new(WANTED));
-    let limits = Limits { max_line_bytes, ..Limits::default() };
-    let mut scanner = Scanner::new(Arc::clone(&wanted), limits);
-    for chunks in [vec![page], cut(page, places), page.chunks(1).collect()] {
-        let (seen, summary) = scan_with(&mut scanner, &wanted, format, chunks, ended).unwrap();
-        assert_eq!(seen, expected.seen);
-        let bad = summary.malformed.iter();
-        let bad: Vec<_> = bad.map(|bad| (bad.line, wanted.name(bad.name).to_owned())).collect();
-        assert_eq!(bad, expected.malformed[..expected.malformed.len().min(16)]);
-        assert_eq!(summary.malformed_count, expected.malformed.len() as u64);
-        assert_eq!(summary.samples, expected.seen.len() as u64);
-        assert_eq!(summary.lines, expected.lines);
-        assert_eq!(summary.bytes, page.len() as u64);
-        assert_eq!(summary.last_line_unterminated, expected.last_line_unterminated);
-        assert_eq!(summary.eof_marker, expected.eof_marker);
-    }
+    let wanted = Wanted::new(WANTED);
+    let (seen, summary) = scan_with(scanner, &wanted, format, chunks, ended).unwrap();
+    assert_eq!(seen, expected.seen);
+    let bad = summary.malformed.iter();
+    let bad: Vec<_> = bad.map(|bad| (bad.line, wanted.name(bad.name).to_owned())).collect();
+    assert_eq!(bad, expected.malformed[..expected.malformed.len().min(MALFORMED_KEPT)]);
+    assert_eq!(summary.malformed_count, expected.malformed.len() as u64);
+    assert_eq!(summary.samples, expected.seen.len() as u64);
+    assert_eq!(summary.lines, expected.lines);
+    assert_eq!(summary.bytes, page.len() as u64);
+    assert_eq!(summary.last_line_unterminated, expected.last_line_unterminated);
+    assert_eq!(summary.eof_marker, expected.eof_marker);
 }
 
 fn cuts() -> impl Strategy<Value = Vec<Index>> {
@@ -305,6 +325,16 @@ proptest! {
     }
 
     #[test]
+    fn a_memo_of_another_page_changes_nothing(
+        (format, former) in mutated_page(), (_, page) in mutated_page(), soup in soup(),
+    ) {
+        let mut scanner = scanner(1000).with_memo(true);
+        for page in [&former, &page, &soup, &former] {
+            agrees_with(&mut scanner, format, page, vec![page], 1000, Ended::Complete);
+        }
+    }
+
+    #[test]
     fn any_bytes_are_read_alike(
         format in format(), page in vec(any::<u8>(), 0..200), places in cuts(), ended in ended(),
     ) {
@@ -315,7 +345,7 @@ proptest! {
     fn labels_are_found_by_their_whole_name((name, labels) in (label_name(), labels())) {
         let (labels, written) = labels;
         let page = format!("up{{{}}} 1\n", written.join(","));
-        let mut scanner = Scanner::new(Arc::new(Wanted::new(["up"])), Limits::default());
+        let mut scanner = scanner(page.len());
         scanner.begin(Format::Text);
         scanner.feed(page.as_bytes(), |sample| {
             for (name, value) in &labels {
