@@ -29,7 +29,8 @@ impl World {
         options: PrometheusOptions,
     ) -> Option<Self> {
         let warm_up = Duration::from_secs(60);
-        let fleet = FleetServer::start(FleetSpec { seed: 7, warm_up, variants }).await.unwrap();
+        let spec = FleetSpec { seed: 7, warm_up, variants, ..FleetSpec::default() };
+        let fleet = FleetServer::start(spec).await.unwrap();
         let prometheus = PrometheusServer::start_or_skip(&fleet, options).await?;
         prometheus.stored_scrape(&fleet).await.unwrap();
         Some(Self { fleet, prometheus })
