@@ -1,6 +1,7 @@
 //! The whole path against a real Prometheus that scrapes a simulated fleet: what the fleet knows of
 //! itself is what a reading must say.
 
+mod both;
 mod fixture;
 mod outage;
 mod requests;
