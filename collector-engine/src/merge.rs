@@ -15,6 +15,9 @@ pub(crate) struct View<'a> {
     backend: &'a BackendName,
     /// Its last look had the model: what it says is the present state as it sees it.
     current: bool,
+    /// Its last answer is younger than `stale_threshold`. One that is silent for longer makes no pod
+    /// exist and no fleet whole, where another is heard.
+    heard: bool,
     answer: &'a SourceAnswer,
     /// In order of their pods.
     rows: Vec<ReplicaMetrics>,
@@ -38,12 +41,14 @@ struct Offer {
 }
 
 impl<'a> View<'a> {
-    /// A view of an answer, whose replicas are `rows`.
+    /// A view at `now` of what a source last answered, whose replicas are `rows`; `outcome` is how
+    /// its last look ended.
     pub(crate) fn new(
-        backend: &'a BackendName,
-        outcome: Outcome,
+        (backend, outcome): (&'a BackendName, Outcome),
         answer: &'a SourceAnswer,
         mut rows: Vec<ReplicaMetrics>,
+        thresholds: &FreshnessThresholds,
+        now: Tick,
     ) -> Self {
         rows.sort_unstable_by(|a, b| a.pod_name.cmp(&b.pod_name));
         let load = &answer.sample.load;
@@ -52,7 +57,8 @@ impl<'a> View<'a> {
             model: load.iter().find(|row| row.pod.is_none()).map(|row| row.rates),
         };
         load.fill_token_averages(&mut rows, &answer.load_marks);
-        Self { backend, current: outcome == Outcome::Found, answer, rows, load }
+        let heard = !thresholds.warns(answer.sample.as_of.age(now));
+        Self { backend, current: outcome == Outcome::Found, heard, answer, rows, load }
     }
 
     fn row(&self, pod: &PodName) -> Option<&ReplicaMetrics> {
@@ -84,7 +90,12 @@ pub(crate) fn replicas(
     let mut replicas = Replicas::new(model.clone(), rows, backend, as_of);
     // A source that shows the whole fleet makes up for one that does not.
     let none_is_current = !views.iter().any(|view| view.current);
-    let whole = |view: &View<'_>| view.answer.sample.complete && (view.current || none_is_current);
+    let none_is_heard = !views.iter().any(|view| view.heard);
+    let whole = |view: &View<'_>| {
+        view.answer.sample.complete
+            && (view.current || none_is_current)
+            && (view.heard || none_is_heard)
+    };
     replicas.partial = !views.iter().any(whole);
     Some(replicas)
 }
@@ -99,8 +110,9 @@ impl Merger<'_> {
     /// The rows, and the backend that most of what they say is from: the most preferred one that
     /// supplies a row, or `otherwise` when there are no rows.
     fn rows(&self, otherwise: &BackendName) -> (Vec<ReplicaMetrics>, BackendName) {
+        let heard = self.views.iter().filter(|view| view.heard || !self.any_is_heard());
         let mut pods: Vec<&PodName> =
-            self.views.iter().flat_map(|view| &view.rows).map(|row| &row.pod_name).collect();
+            heard.flat_map(|view| &view.rows).map(|row| &row.pod_name).collect();
         pods.sort_unstable();
         pods.dedup();
         let rows: Vec<(usize, ReplicaMetrics)> =
@@ -125,7 +137,7 @@ impl Merger<'_> {
             .filter_map(|(place, view)| {
                 let row = view.row(pod)?;
                 let left = self.views.iter().any(|other| other.saw_leave(pod, row.sampled_at));
-                (!left).then(|| (self.offer(place, row.sampled_at), row))
+                if left { None } else { Some((self.offer(place, row.sampled_at), row)) }
             })
             .collect();
         let base = best(offers.iter().map(|(offer, _)| *offer))?;
@@ -134,7 +146,14 @@ impl Merger<'_> {
             let has = |(offer, row): &(Offer, &ReplicaMetrics)| {
                 row.has(field).then(|| self.offer(offer.view, row.sampled_at(field)))
             };
-            let Some(chosen) = best(offers.iter().filter_map(has)) else { continue };
+            let usable = offers.iter().filter_map(has).filter(|offer| self.is_usable(offer));
+            let Some(chosen) = best(usable) else {
+                if row.has(field) {
+                    row.copy_field(field, &ReplicaMetrics::new(pod.clone(), row.sampled_at));
+                    row.marks.retain(|mark| mark.field != field);
+                }
+                continue;
+            };
             if chosen == base {
                 continue;
             }
@@ -162,6 +181,16 @@ impl Merger<'_> {
 
     fn mark(&self, field: Field, view: usize, sampled_at: Tick) -> Mark {
         Mark { field, backend: self.views[view].backend.clone(), sampled_at }
+    }
+
+    fn any_is_heard(&self) -> bool {
+        self.views.iter().any(|view| view.heard)
+    }
+
+    /// Whether an offer is taken at all: nothing that is unavailable by now, while anybody is heard.
+    fn is_usable(&self, offer: &Offer) -> bool {
+        let age = offer.sampled_at.age(self.now);
+        self.thresholds.determine_status(age) != Freshness::Unavailable || !self.any_is_heard()
     }
 
     fn offer(&self, view: usize, sampled_at: Tick) -> Offer {
@@ -243,18 +272,28 @@ pub(crate) fn allocation(
 
     let merger = Merger { views, thresholds, now };
     let loads: Vec<VariantLoad<'_>> =
-        views.iter().map(|view| variant_load(variant, view)).collect();
+        views.iter().map(|view| variant_load(variant, view, replicas)).collect();
     for field in Field::OF_LOAD {
-        let offers = loads.iter().enumerate().filter_map(|(place, load)| {
-            load.value(field)?;
-            Some(merger.offer(place, load.sampled_at(field)))
-        });
-        // What nobody knows and one source kept from before is as old as that.
-        let kept = || loads.iter().flat_map(|load| load.marks).find(|mark| mark.field == field);
+        let offers: Vec<(Offer, bool)> = loads
+            .iter()
+            .enumerate()
+            .filter(|(_, load)| load.value(field).is_some())
+            .map(|(place, load)| (merger.offer(place, load.sampled_at(field)), load.whole))
+            .filter(|(offer, _)| merger.is_usable(offer))
+            .collect();
+        // The load of a part of the pods is taken only where nobody knows that of all.
+        let whole = offers.iter().any(|(_, whole)| *whole);
+        let offers = offers.iter().filter(|(_, of_all)| *of_all == whole).map(|(offer, _)| *offer);
         let Some(chosen) = best(offers) else {
-            allocation.marks.extend(kept().cloned());
+            // What nobody knows and one source kept from before is as old as that.
+            let kept = loads.iter().enumerate().find_map(|(place, load)| {
+                let mark = load.marks.iter().find(|mark| mark.field == field)?;
+                merger.is_usable(&merger.offer(place, mark.sampled_at)).then_some(mark)
+            });
+            allocation.marks.extend(kept.cloned());
             continue;
         };
+        allocation.partial |= !whole;
         let load = &loads[chosen];
         if let Some(place) = allocation.field_mut(field) {
             *place = load.value(field);
@@ -262,7 +301,7 @@ pub(crate) fn allocation(
         let marked = load.marks.iter().find(|mark| mark.field == field);
         if let Some(mark) = marked {
             allocation.marks.push(mark.clone());
-        } else if *views[chosen].backend != replicas.backend {
+        } else if *views[chosen].backend != replicas.backend || load.sampled < sampled {
             allocation.marks.push(merger.mark(field, chosen, load.sampled));
         }
     }
@@ -278,6 +317,8 @@ fn is_of(row: &ReplicaMetrics, variant: &Variant) -> bool {
 /// The load of a variant as one source tells it.
 struct VariantLoad<'a> {
     rates: LoadRates,
+    /// It is that of all pods that the variant has. That of some of them would be too small a number.
+    whole: bool,
     /// When it was sampled, but for the fields that are marked.
     sampled: Tick,
     marks: &'a [Mark],
@@ -301,11 +342,13 @@ impl VariantLoad<'_> {
     }
 }
 
-fn variant_load<'a>(variant: &Variant, view: &View<'a>) -> VariantLoad<'a> {
+fn variant_load<'a>(variant: &Variant, view: &View<'a>, replicas: &Replicas) -> VariantLoad<'a> {
     let own: Vec<&ReplicaMetrics> = view.rows.iter().filter(|row| is_of(row, variant)).collect();
     let sample = &view.answer.sample;
+    let mut pods = replicas.replicas.iter().filter(|row| is_of(row, variant));
     VariantLoad {
         rates: variant_rates(&own, view).unwrap_or_default(),
+        whole: pods.all(|row| view.row(&row.pod_name).is_some()),
         sampled: own.iter().map(|row| row.sampled_at).min().unwrap_or(sample.as_of),
         marks: &view.answer.load_marks,
     }

@@ -172,7 +172,9 @@ impl Publisher<'_> {
                         row.cost = variant.cost;
                     }
                 }
-                Some(View::new(&state.backend, state.outcome, answer, rows))
+                let thresholds = &self.config.freshness;
+                let said_by = (&state.backend, state.outcome);
+                Some(View::new(said_by, answer, rows, thresholds, self.now))
             })
             .collect()
     }

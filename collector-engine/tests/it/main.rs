@@ -11,5 +11,6 @@ mod panics;
 mod readings;
 mod refresh;
 mod setup;
+mod silence;
 mod stopping;
 mod tracking;

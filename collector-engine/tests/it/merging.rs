@@ -12,18 +12,18 @@ use collector_testkit::{FakeBackend, TokioClock};
 
 use crate::setup::{config, llama, pass, secs, variant, variants};
 
-struct Both {
+pub(crate) struct Both {
     /// Preferred, and pushes.
-    pods: FakeBackend,
-    server: FakeBackend,
-    collector: Arc<CachingCollector>,
+    pub(crate) pods: FakeBackend,
+    pub(crate) server: FakeBackend,
+    pub(crate) collector: Arc<CachingCollector>,
 }
 
-fn both() -> Both {
+pub(crate) fn both() -> Both {
     both_with(|builder| builder)
 }
 
-fn both_with(change: impl FnOnce(Builder) -> Builder) -> Both {
+pub(crate) fn both_with(change: impl FnOnce(Builder) -> Builder) -> Both {
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
     let pods = FakeBackend::new(Arc::clone(&clock)).named("pods").pushing();
     let server = FakeBackend::new(Arc::clone(&clock)).named("server");
@@ -35,7 +35,7 @@ fn both_with(change: impl FnOnce(Builder) -> Builder) -> Both {
 }
 
 /// A sample of pods that say so many requests wait, and of fields that only some backends have.
-fn sample(as_of: Tick, pods: &[&str], waiting: u64, hits: Option<f64>) -> ModelSample {
+pub(crate) fn sample(as_of: Tick, pods: &[&str], waiting: u64, hits: Option<f64>) -> ModelSample {
     let row = |pod: &&str| {
         let mut row = ReplicaMetrics::new(*pod, as_of);
         row.queue_length = Some(waiting);

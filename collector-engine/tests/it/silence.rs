@@ -1,0 +1,113 @@
+//! Two backends, one of which says nothing any more, says it late, or sees a part of the fleet.
+
+use std::time::Duration;
+
+use collector_core::{CollectError, ErrorKind, LoadRates, LoadRow, MetricsCollector as _, PodName};
+
+use crate::merging::{both, both_with, sample};
+use crate::setup::{llama, pass, secs, variant, variants};
+
+fn load_of(pod: &str, requests: f64) -> LoadRow {
+    let rates = LoadRates { requests: Some(requests), ..LoadRates::default() };
+    LoadRow { pod: Some(PodName::from(pod)), rates }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_is_down_for_long_does_not_make_the_other_one_unavailable() {
+    let both = both_with(variants(vec![variant("v", &llama(), "*")]));
+    both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
+    both.server.serve(&llama(), |as_of| {
+        let mut sample = sample(as_of, &["a", "gone"], 3, Some(0.5));
+        let itl = LoadRates {
+            requests: Some(1.0),
+            itl_seconds: Some(0.1),
+            itl_count: Some(1.0),
+            ..LoadRates::default()
+        };
+        sample.load = vec![LoadRow { pod: None, rates: itl }];
+        sample
+    });
+    both.collector.start_background_worker();
+    both.collector.collect_replica_metrics(&llama()).await.unwrap();
+    both.server.fail(ErrorKind::Connect);
+    let mut sizes = Vec::new();
+    for _ in 0..400 {
+        pass(secs(1)).await;
+        both.pods.push_tracked();
+        let reading = both.collector.collect_replica_metrics(&llama()).await.unwrap();
+        sizes.push(reading.value().replicas.len());
+    }
+    // What only the dead backend knows is kept for as long as a pod that hangs, and then no more.
+    assert_eq!(sizes.iter().filter(|size| **size == 2).count(), 119);
+    let reading = both.collector.collect_replica_metrics(&llama()).await.unwrap();
+    assert_eq!((reading.value().replicas.len(), reading.age()), (1, Duration::ZERO));
+    assert_eq!(reading.value().replicas[0].prefix_cache_hit_rate, None, "of 400 s ago");
+    let allocation = both.collector.collect_allocation(&llama(), &"v".into()).await.unwrap();
+    assert_eq!((allocation.value().num_replicas, allocation.age()), (1, Duration::ZERO));
+    assert_eq!(allocation.value().itl_average, None, "of 400 s ago");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_backends_are_silent_what_was_last_known_is_kept() {
+    let both = both();
+    both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
+    both.server.serve(&llama(), |as_of| sample(as_of, &["a", "b"], 3, None));
+    both.collector.start_background_worker();
+    both.collector.collect_replica_metrics(&llama()).await.unwrap();
+    both.server.fail(ErrorKind::Connect);
+    both.pods.fail(ErrorKind::Connect);
+    pass(secs(250)).await;
+    let reading = both.collector.collect_replica_metrics(&llama()).await.unwrap();
+    assert_eq!(reading.value().replicas.len(), 2);
+    pass(secs(150)).await;
+    let read = both.collector.collect_replica_metrics(&llama()).await;
+    assert!(matches!(read, Err(CollectError::Unavailable { .. })), "{read:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_load_of_a_part_of_a_variant_is_not_told_as_that_of_the_whole() {
+    let both = both_with(variants(vec![variant("v", &llama(), "*")]));
+    both.pods.serve(&llama(), |as_of| {
+        let mut sample = sample(as_of, &["a"], 7, None);
+        sample.load = vec![load_of("a", 1.0)];
+        sample.complete = false;
+        sample
+    });
+    both.server.serve(&llama(), |as_of| {
+        let mut sample = sample(as_of, &["a", "b"], 3, None);
+        sample.load = vec![load_of("a", 1.0), load_of("b", 4.0)];
+        sample
+    });
+    let read = || async { both.collector.collect_allocation(&llama(), &"v".into()).await };
+    let reading = read().await.unwrap();
+    let allocation = reading.value();
+    assert_eq!((allocation.num_replicas, allocation.partial), (2, false));
+    assert_eq!(allocation.load.arrival_rate, Some(300.0));
+    assert_eq!(allocation.marks.len(), 1, "{:?}", allocation.marks);
+    assert_eq!(allocation.marks[0].backend.as_str(), "server");
+
+    // Where nobody has the load of all, it is said that a part is missing.
+    both.collector.invalidate_cache(&llama());
+    both.server.serve(&llama(), |as_of| sample(as_of, &["a", "b"], 3, None));
+    let reading = read().await.unwrap();
+    let allocation = reading.value();
+    assert_eq!((allocation.num_replicas, allocation.load.arrival_rate), (2, Some(60.0)));
+    assert!(allocation.partial);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_holds_an_old_pod_is_as_old_as_that_pod() {
+    let both = both_with(variants(vec![variant("v", &llama(), "*")]));
+    both.pods.serve(&llama(), |as_of| {
+        let mut sample = sample(as_of, &["a", "b"], 7, None);
+        sample.load = vec![load_of("a", 1.0), load_of("b", 4.0)];
+        // A pod that hangs keeps what it said when it was last seen.
+        sample.replicas[1].sampled_at = as_of - secs(90);
+        sample
+    });
+    both.server.serve(&llama(), |as_of| sample(as_of, &["a", "b"], 3, None));
+    pass(secs(200)).await;
+    let reading = both.collector.collect_allocation(&llama(), &"v".into()).await.unwrap();
+    assert_eq!(reading.value().load.arrival_rate, Some(300.0));
+    assert_eq!(reading.age(), secs(90));
+}
