@@ -76,12 +76,25 @@ fn usable<T: Kept>(
         _ => Source::LastKnownGood,
     };
     let mut reading = Reading::new(value, now, thresholds, source);
-    if stored.outcome == Outcome::Missing {
-        // The backend has since said that there is nothing: the value may be served, and never as
-        // if it were the present state.
+    if is_denied(stored) {
+        // Whoever had the model has since said that there is nothing: the value may be served, and
+        // never as if it were the present state.
         reading = reading.at_best_stale();
     }
     (reading.freshness() != Freshness::Unavailable).then_some(reading)
+}
+
+/// Whether all the sources that the value can be from say now that there is no such model. One that
+/// never had it and is down says neither.
+fn is_denied(stored: &Stored) -> bool {
+    match stored.outcome {
+        Outcome::Found => false,
+        Outcome::Missing => true,
+        Outcome::Failed => {
+            let mut had_it = stored.cold.sources.iter().filter(|state| state.answer.is_some());
+            had_it.all(|state| state.outcome == Outcome::Missing)
+        }
+    }
 }
 
 /// What an entry says to someone for whom the backend was asked, or who does not want it asked.

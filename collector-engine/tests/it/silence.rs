@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use collector_core::{CollectError, ErrorKind, LoadRates, LoadRow, MetricsCollector as _, PodName};
+use collector_core::{
+    CollectError, ErrorKind, Freshness, LoadRates, LoadRow, MetricsCollector as _, PodName,
+};
 
 use crate::merging::{both, both_with, sample};
 use crate::setup::{llama, pass, secs, variant, variants};
@@ -110,4 +112,18 @@ async fn a_load_that_holds_an_old_pod_is_as_old_as_that_pod() {
     let reading = both.collector.collect_allocation(&llama(), &"v".into()).await.unwrap();
     assert_eq!(reading.value().load.arrival_rate, Some(300.0));
     assert_eq!(reading.age(), secs(90));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_its_own_backend_calls_missing_is_not_fresh_because_the_other_is_down() {
+    let both = both();
+    both.server.fail(ErrorKind::Connect);
+    both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
+    both.collector.start_background_worker();
+    both.collector.collect_replica_metrics(&llama()).await.unwrap();
+    pass(secs(1)).await;
+    both.pods.remove(&llama());
+    both.pods.push_tracked();
+    let reading = both.collector.collect_replica_metrics(&llama()).await.unwrap();
+    assert_eq!(reading.freshness(), Freshness::Stale);
 }
