@@ -61,8 +61,10 @@ impl Gate {
         remove: impl FnOnce() -> R,
     ) -> (R, u64) {
         let mut log = lock(&self.log);
+        // Clocks are read before the lock is taken: the log stays in order all the same.
+        let at = log.recent.back().map_or(now, |(last, _)| now.max(*last));
         log.recent.retain(|(at, other)| at.age(now) < PUSH_HORIZON && other != scope);
-        log.recent.push_back((now, scope.clone()));
+        log.recent.push_back((at, scope.clone()));
         log.sequence += 1;
         let sequence = log.sequence;
         if !log.open.is_empty() {
@@ -161,6 +163,18 @@ mod tests {
         clock.advance(PUSH_HORIZON);
         gate.invalidate(&Scope::of_model(&model("other")), clock.now(), || ());
         assert_eq!(lock(&gate.log).recent.len(), 1, "what is long ago is forgotten");
+    }
+
+    #[test]
+    fn an_invalidation_that_reads_its_clock_first_and_comes_second_hides_no_other() {
+        let gate = Gate::default();
+        let clock = ManualClock::new();
+        let first = clock.now();
+        clock.advance(Duration::from_millis(2));
+        let looked_at = first + Duration::from_millis(1);
+        gate.invalidate(&Scope::of_model(&model("llama")), clock.now(), || ());
+        gate.invalidate(&Scope::of_model(&model("other")), first, || ());
+        assert!(!gate.store_pushed(looked_at, &model("llama"), |may_store| may_store));
     }
 
     #[test]
