@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use collector_core::{Answer, LiveSource, ModelRef, Tick, UpdateSink};
 use futures_util::FutureExt as _;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
@@ -30,24 +31,34 @@ pub(crate) async fn run(engine: Arc<Engine>, place: usize, stop: CancellationTok
     tokio::select! {
         () = stop.cancelled() => {}
         () = supervise(&engine, place, live) => {}
-        () = tell_tracked(&engine, live) => {}
     }
 }
 
 async fn supervise(engine: &Arc<Engine>, place: usize, live: &dyn LiveSource) {
     let source = &engine.sources[place];
     loop {
-        live.tracked(tracked(engine));
-        let sink = Arc::new(Sink { engine: Arc::clone(engine), place });
-        let ended = AssertUnwindSafe(live.run(sink)).catch_unwind().await;
-        let how = if ended.is_ok() { "ended by itself" } else { "panicked" };
+        let how = match AssertUnwindSafe(live_once(engine, place, live)).catch_unwind().await {
+            Ok(()) => "ended by itself",
+            Err(_panic) => "panicked",
+        };
         tracing::error!(backend = %source.name, "Live collection {how}; it is started again");
         tokio::time::sleep(RESTART_PAUSE).await;
     }
 }
 
-async fn tell_tracked(engine: &Engine, live: &dyn LiveSource) {
-    let mut changes = engine.tracker.changes();
+/// Runs the live half, and tells it what is tracked, until it ends. All of it is outside code.
+async fn live_once(engine: &Arc<Engine>, place: usize, live: &dyn LiveSource) {
+    // Before the set is told: what changes while it is told is then told as well.
+    let changes = engine.tracker.changes();
+    live.tracked(tracked(engine));
+    let sink = Arc::new(Sink { engine: Arc::clone(engine), place });
+    tokio::select! {
+        () = live.run(sink) => {}
+        () = tell_tracked(engine, live, changes) => {}
+    }
+}
+
+async fn tell_tracked(engine: &Engine, live: &dyn LiveSource, mut changes: watch::Receiver<u64>) {
     while changes.changed().await.is_ok() {
         tokio::time::sleep(TELL_PAUSE).await;
         changes.mark_unchanged();

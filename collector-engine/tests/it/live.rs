@@ -1,12 +1,17 @@
 //! A backend that pushes what it learns.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use collector_core::{
-    CollectError, ErrorKind, MetricsCollector as _, ModelRef, Source, Urgency, VariantRef,
+    Answer, Ask, Backend, BackendError, CollectError, ErrorKind, KnownModel, LiveSource,
+    MetricsCollector as _, ModelRef, Probe, Source, Supports, UpdateSink, Urgency, VariantRef,
 };
-use collector_engine::CacheConfig;
+use collector_engine::{CacheConfig, CachingCollector};
+use collector_testkit::{FakeBackend, TokioClock};
 
 use crate::setup::{Setup, llama, pass, secs, setup_of, variant, variants};
 
@@ -170,4 +175,57 @@ async fn the_timings_of_asking_mean_nothing_to_what_is_not_asked() {
     setup_of(collector_testkit::FakeBackend::pushing, |builder| {
         builder.config(hasty).timeout(secs(5))
     });
+}
+
+/// Panics once when it is told what is tracked.
+struct Touchy {
+    inner: FakeBackend,
+    panics: AtomicBool,
+}
+
+#[async_trait]
+impl Backend for Touchy {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+    fn supports(&self) -> Supports {
+        self.inner.supports()
+    }
+    async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
+        self.inner.fetch(ask).await
+    }
+    async fn list_models(&self) -> Result<Vec<KnownModel>, BackendError> {
+        self.inner.list_models().await
+    }
+    async fn probe(&self) -> Result<Probe, BackendError> {
+        self.inner.probe().await
+    }
+    fn live(&self) -> Option<&dyn LiveSource> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl LiveSource for Touchy {
+    fn tracked(&self, models: Arc<HashSet<ModelRef>>) {
+        assert!(models.is_empty() || !self.panics.swap(false, Ordering::SeqCst), "a defect");
+        self.inner.tracked(models);
+    }
+    async fn run(&self, sink: Arc<dyn UpdateSink>) {
+        self.inner.run(sink).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_half_that_panics_when_it_is_told_what_is_tracked_is_started_again() {
+    let clock = Arc::new(TokioClock::new());
+    let inner = FakeBackend::new(clock.clone()).pushing();
+    let backend = Touchy { inner: inner.clone(), panics: true.into() };
+    let collector = CachingCollector::builder(Arc::new(backend)).clock(clock).build().unwrap();
+    inner.serve_pods(&llama(), &["a"]);
+    collector.start_background_worker();
+    collector.collect_replica_metrics(&llama()).await.unwrap();
+    pass(secs(2)).await;
+    assert!(inner.is_live());
+    assert_eq!((inner.live_runs(), inner.tracked_models().len()), (2, 1));
 }
