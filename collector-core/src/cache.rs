@@ -75,6 +75,8 @@ pub struct SourceState {
     pub ended_at: Tick,
     /// When it last answered, with the model or without it; `None` when it never has.
     pub answered_at: Option<Tick>,
+    /// When what it answered then was looked at; orders what it says. `None` when it never has.
+    pub as_of: Option<Tick>,
     /// The last answer that had the model.
     pub answer: Option<SourceAnswer>,
     /// Why its last look failed; `None` when it did not.

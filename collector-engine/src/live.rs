@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use collector_core::{Answer, LiveSource, ModelRef, Tick, UpdateSink};
+use collector_core::{Answer, LiveSource, ModelRef, Outcome, UpdateSink};
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -81,9 +81,9 @@ impl Sink {
         &self.engine.sources[self.place]
     }
 
-    fn store(&self, model: &ModelRef, as_of: Tick, looked: Looked) {
+    fn store(&self, model: &ModelRef, looked: Looked) {
         let engine = &self.engine;
-        engine.gate.store_pushed(as_of, model, |may_store| {
+        engine.gate.store_pushed(looked.as_of(), model, |may_store| {
             if may_store && engine.tracker.contains(model) {
                 self.source().pushes.fetch_add(1, Ordering::Relaxed);
                 engine.publish(self.source(), model, looked, false, true);
@@ -96,17 +96,17 @@ impl UpdateSink for Sink {
     fn push(&self, answers: Vec<(ModelRef, Answer)>) {
         let now = self.engine.clock.now();
         for (model, answer) in answers {
-            let (as_of, looked) = match answer {
-                Answer::Found(sample) => (sample.as_of, Looked::Found(sample)),
-                Answer::Missing { as_of } => (as_of, Looked::Missing { as_of, nearest: None }),
-                Answer::Failed(error) => (now, Looked::Failed(Arc::new(error))),
+            let looked = match answer {
+                Answer::Found(sample) => Looked::Found(sample),
+                Answer::Missing { as_of } => Looked::Missing { as_of, nearest: None },
+                Answer::Failed(error) => Looked::Failed { began: now, error: Arc::new(error) },
             };
-            if !matches!(looked, Looked::Failed(_)) {
+            if looked.outcome() != Outcome::Failed {
                 self.source().breaker.heard(now);
             }
             // Outside code runs here, a cache and a directory: its panic over one model must not take
             // the others with it.
-            let store = AssertUnwindSafe(|| self.store(&model, as_of, looked));
+            let store = AssertUnwindSafe(|| self.store(&model, looked));
             if std::panic::catch_unwind(store).is_err() {
                 tracing::error!(%model, "Publishing what was pushed panicked");
             }

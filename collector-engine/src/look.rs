@@ -31,7 +31,15 @@ const BOARDING: Duration = Duration::from_millis(3);
 struct Aloft<'a> {
     source: &'a Source,
     ticket: Ticket,
+    /// When the present try began.
+    began: Tick,
     pending: Vec<Arc<Flight>>,
+}
+
+impl Aloft<'_> {
+    fn failed(&self, error: Arc<BackendError>) -> Looked {
+        Looked::Failed { began: self.began, error }
+    }
 }
 
 impl Drop for Aloft<'_> {
@@ -76,10 +84,11 @@ impl Engine {
         let started = Instant::now();
         let stopping = self.shift().stopping.clone();
         let Batch { flights, ticket, hurry } = batch;
-        let mut aloft = Aloft { source, ticket, pending: flights };
+        let mut aloft = Aloft { source, ticket, began: self.clock.now(), pending: flights };
         for tried in 1..=retry::TRIES {
+            aloft.began = self.clock.now();
             let urgency = urgency(&aloft.pending);
-            let admission = match source.breaker.admit(self.clock.now()) {
+            let admission = match source.breaker.admit(aloft.began) {
                 Ok(admission) => admission,
                 // Another try would be refused as well.
                 Err(error) => return self.land_failed(&mut aloft, &error),
@@ -250,7 +259,7 @@ impl Engine {
                             obstacle = Some(error);
                         }
                     } else {
-                        self.land(aloft, &flight, Looked::Failed(error));
+                        self.land(aloft, &flight, aloft.failed(error));
                     }
                 }
                 None => {
@@ -259,7 +268,7 @@ impl Engine {
                         .error(ErrorKind::BadAnswer, flight.model.to_string())
                         .with_detail("the backend left the model out of its answer")
                         .with_remedy("this is a defect of the backend: report it");
-                    self.land(aloft, &flight, Looked::Failed(Arc::new(error)));
+                    self.land(aloft, &flight, aloft.failed(Arc::new(error)));
                 }
             }
         }
@@ -300,7 +309,7 @@ impl Engine {
             tracing::warn!(models = aloft.pending.len(), %error, "Background fetch failed");
         }
         for flight in std::mem::take(&mut aloft.pending) {
-            self.land(aloft, &flight, Looked::Failed(Arc::clone(error)));
+            self.land(aloft, &flight, aloft.failed(Arc::clone(error)));
         }
     }
 

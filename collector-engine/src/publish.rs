@@ -37,16 +37,30 @@ pub(crate) enum Looked {
         nearest: Option<Arc<Nearest>>,
     },
     /// It could not be looked at.
-    Failed(Arc<BackendError>),
+    Failed {
+        /// When the look began.
+        began: Tick,
+        /// Why.
+        error: Arc<BackendError>,
+    },
 }
 
 impl Looked {
+    /// When the source was looked at: the order of what it says.
+    pub(crate) fn as_of(&self) -> Tick {
+        match self {
+            Self::Found(sample) => sample.as_of,
+            Self::Missing { as_of, .. } => *as_of,
+            Self::Failed { began, .. } => *began,
+        }
+    }
+
     /// How the look ended.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Found(_) => Outcome::Found,
             Self::Missing { .. } => Outcome::Missing,
-            Self::Failed(_) => Outcome::Failed,
+            Self::Failed { .. } => Outcome::Failed,
         }
     }
 }
@@ -92,32 +106,37 @@ impl Publisher<'_> {
         looked: Looked,
         former: Option<&SourceState>,
     ) -> SourceState {
+        // A clock that is ahead makes nothing younger than now.
+        let as_of = looked.as_of().min(self.now);
+        if let Some(former) = former
+            && former.as_of.is_some_and(|newer| newer > as_of)
+        {
+            // An older look never replaces a newer one, however it ended.
+            return former.clone();
+        }
         let former_answer = former.and_then(|state| state.answer.as_ref());
-        let is_newer = |as_of: Tick| former_answer.is_none_or(|a| a.sample.as_of <= as_of);
         let state = SourceState {
             backend: backend.clone(),
             outcome: looked.outcome(),
             ended_at: self.now,
             answered_at: Some(self.now),
+            as_of: Some(as_of),
             answer: former_answer.cloned(),
             error: None,
             nearest: None,
         };
-        match (looked, former) {
-            (Looked::Found(sample), _) if is_newer(sample.as_of) => {
+        match looked {
+            Looked::Found(sample) => {
                 let answer = carry(sample, former_answer, backend, self.config, self.now);
                 SourceState { answer: Some(answer), ..state }
             }
-            // An older look never replaces a newer one.
-            (Looked::Found(_), Some(former)) => former.clone(),
-            (Looked::Missing { as_of, .. }, Some(former)) if !is_newer(as_of) => former.clone(),
-            (Looked::Found(_), None) => state,
-            (Looked::Missing { nearest, .. }, former) => {
+            Looked::Missing { nearest, .. } => {
                 let known = || former.and_then(|state| state.nearest.clone());
                 SourceState { nearest: nearest.or_else(known), ..state }
             }
-            (Looked::Failed(error), former) => SourceState {
+            Looked::Failed { error, .. } => SourceState {
                 answered_at: former.and_then(|state| state.answered_at),
+                as_of: former.and_then(|state| state.as_of),
                 error: Some(error),
                 ..state
             },
@@ -503,7 +522,8 @@ mod tests {
         let kind = collector_core::ErrorKind::Timeout;
         let operation = collector_core::Operation::Fetch;
         let error = Arc::new(BackendError::new(kind, "test".into(), operation, "x"));
-        let after = bench.publish(Looked::Failed(error), Some(&before.replicas));
+        let failed = Looked::Failed { began: bench.clock.now(), error };
+        let after = bench.publish(failed, Some(&before.replicas));
         assert_eq!(replicas(&after), replicas(&before));
         assert_eq!(after.replicas.outcome, Outcome::Failed);
         assert_eq!(after.replicas.keep_until, before.replicas.keep_until);

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, CollectError, ErrorKind, KnownModel, LiveSource,
-    MetricsCollector as _, ModelRef, Probe, Source, Supports, UpdateSink, Urgency, VariantRef,
+    Answer, Ask, Backend, BackendError, CollectError, ErrorKind, Freshness, KnownModel, LiveSource,
+    MetricsCollector as _, ModelRef, ModelSample, Probe, ReplicaMetrics, Source, Supports,
+    UpdateSink, Urgency, VariantRef,
 };
 use collector_engine::{CacheConfig, CachingCollector};
 use collector_testkit::{FakeBackend, TokioClock};
@@ -228,4 +229,43 @@ async fn a_live_half_that_panics_when_it_is_told_what_is_tracked_is_started_agai
     pass(secs(2)).await;
     assert!(inner.is_live());
     assert_eq!((inner.live_runs(), inner.tracked_models().len()), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_from_before_a_model_went_missing_does_not_bring_it_back() {
+    let setup = setup_of(FakeBackend::pushing, |builder| builder);
+    setup.backend.serve_pods(&llama(), &["a"]);
+    setup.collector.start_background_worker();
+    setup.read(&llama()).await;
+    pass(secs(2)).await;
+    let as_of = setup.clock.now();
+    pass(secs(1)).await;
+    setup.backend.remove(&llama());
+    setup.backend.push_tracked();
+    assert_eq!(setup.read(&llama()).await.freshness(), Freshness::Stale);
+    // What was looked at before is pushed late.
+    setup
+        .backend
+        .serve(&llama(), move |_| ModelSample::new(as_of, vec![ReplicaMetrics::new("a", as_of)]));
+    setup.backend.push_tracked();
+    assert_eq!(setup.read(&llama()).await.freshness(), Freshness::Stale);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_fails_after_something_newer_was_pushed_says_nothing() {
+    let setup = setup_of(FakeBackend::pushing, |builder| builder);
+    setup.backend.serve_pods(&llama(), &["a"]);
+    setup.collector.start_background_worker();
+    setup.read(&llama()).await;
+    pass(secs(31)).await;
+    setup.backend.hang();
+    setup.read(&llama()).await;
+    // Pushes come again while the look that the read has started hangs.
+    for _ in 0..60 {
+        pass(secs(1)).await;
+        setup.backend.push_tracked();
+        pass(Duration::from_millis(900)).await;
+        let reading = setup.collector.tracked().remove(0).replicas.unwrap();
+        assert_eq!(reading.source(), Source::Cache);
+    }
 }
