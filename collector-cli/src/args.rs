@@ -121,6 +121,8 @@ pub(crate) enum Command {
     /// Read one page of metrics and show what is taken from it
     #[cfg(feature = "epp")]
     Scrape(ScrapeArgs),
+    /// Simulate the model servers of a described fleet, for whoever builds on their metrics
+    Sim(SimArgs),
 }
 
 /// What to print one reading of.
@@ -300,6 +302,28 @@ pub(crate) struct DemoArgs {
     /// Print one reading of every model and leave
     #[arg(long)]
     pub(crate) once: bool,
+}
+
+/// Which fleet to simulate.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "The control endpoint answers GET /state and /targets, and changes loads, pods and \
+                  faults while\nthe fleet runs: see docs/simulator.md.\n\n\
+                  Example:\n  collector sim --fleet examples/fleet.toml --targets targets.json"
+)]
+pub(crate) struct SimArgs {
+    /// Description of the fleet: .yaml and .yml are YAML, everything else is TOML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) fleet: PathBuf,
+    /// Loopback address of the control endpoint; port 0 takes any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9470")]
+    pub(crate) listen: SocketAddr,
+    /// Port of the first pod, from which on the others follow; without it, any free ones
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// Write the targets in Prometheus' file_sd form, and again whenever pods come or go
+    #[arg(long, value_name = "FILE")]
+    pub(crate) targets: Option<PathBuf>,
 }
 
 #[cfg(test)]

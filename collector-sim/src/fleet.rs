@@ -110,7 +110,10 @@ impl Fleet {
         };
         let variants = spec.variants.iter().enumerate().map(|(place, variant)| {
             let hot = spec.hot_shape(place);
-            Variant::new(variant.clone(), hot, picker_of(place), seeds.fork())
+            let mut variant = Variant::new(variant.clone(), hot, picker_of(place), seeds.fork());
+            // Here rather than at the first look, which somebody waits for.
+            variant.advance_to(spec.warm_up);
+            variant
         });
         Ok(Self {
             now: spec.warm_up,

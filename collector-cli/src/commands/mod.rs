@@ -9,6 +9,7 @@ mod get;
 mod scrape;
 mod serve;
 mod settings;
+mod sim;
 mod validate;
 
 #[cfg(all(test, feature = "epp"))]
@@ -34,6 +35,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Serve(args) => serve::run(global, args),
         #[cfg(feature = "epp")]
         Command::Scrape(args) => scrape::run(global, args),
+        Command::Sim(args) => sim::run(global, args),
     }
 }
 

@@ -21,6 +21,7 @@ fn a_wrong_command_line_exits_with_2_and_prints_nothing_on_stdout() {
         &["explain", "-m", "a"],
         &["--log-level", "loud", "demo"],
         &["validate"],
+        &["sim"],
         &["nonsense"],
     ] {
         let ended = run(&mut collector(), args);
@@ -42,6 +43,7 @@ fn every_command_has_a_help() {
         &["validate", "--help"],
         &["config", "show", "--help"],
         &["serve", "--help"],
+        &["sim", "--help"],
         &["demo", "--help"],
     ] {
         let ended = run(&mut collector(), args);

@@ -12,3 +12,4 @@ mod real;
 #[cfg(feature = "epp")]
 mod scrape;
 mod serve;
+mod sim;

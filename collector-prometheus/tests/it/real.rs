@@ -36,7 +36,10 @@ impl World {
 
     async fn with(variants: Vec<VariantSpec>, options: PrometheusOptions) -> Option<Self> {
         let warm_up = Duration::from_secs(60);
-        let fleet = FleetServer::start(FleetSpec { seed: 7, warm_up, variants }).await.unwrap();
+        let fleet =
+            FleetServer::start(FleetSpec { seed: 7, warm_up, variants, ..FleetSpec::default() })
+                .await
+                .unwrap();
         let server = PrometheusServer::start_or_skip(&fleet, options).await?;
         server.stored_scrape(&fleet).await.unwrap();
         let clock = Arc::new(SystemClock::new());

@@ -1,6 +1,9 @@
 //! A real Prometheus sees the simulated fleet as it truly is.
 
-use collector_sim::{FleetServer, FleetSpec, Gauges, PodLabel, VariantSpec};
+use collector_sim::{
+    EngineKind, EngineSpec, FleetServer, FleetSpec, Gauges, MetricNames, PickerNames, PickerSpec,
+    PodLabel, VariantSpec,
+};
 use collector_testkit::{PrometheusOptions, PrometheusServer};
 use serde_json::Value;
 
@@ -54,6 +57,48 @@ async fn a_stored_scrape_of_a_frozen_fleet_is_its_truth() {
         assert_eq!(labels["engine"], "0");
         let truth = fleet.truth("chat", labels["pod"].as_str().unwrap()).unwrap();
         assert!((value - f64::from(truth.running())).abs() < f64::EPSILON, "{labels} {value}");
+    }
+}
+
+#[tokio::test]
+async fn every_kind_of_page_is_read() {
+    let variant = |name: &str, engine: EngineSpec| VariantSpec {
+        pods: 1,
+        engine: EngineSpec { page_bytes: Some(150_000), ..engine },
+        ..VariantSpec::new(name, "a\"b\\c\nd", name)
+    };
+    let kind = |kind| EngineSpec { kind, ..EngineSpec::default() };
+    let lora_adapters = vec!["sql".to_owned(), "tweets".to_owned()];
+    let variants = vec![
+        variant("v1", EngineSpec { lora_adapters, ..kind(EngineKind::Vllm) }),
+        variant("v0", EngineSpec { names: MetricNames::V0, ..kind(EngineKind::Vllm) }),
+        variant("sglang", EngineSpec { engines: 2, ..kind(EngineKind::Sglang) }),
+        variant("trtllm", kind(EngineKind::TrtllmServe)),
+        variant("triton", kind(EngineKind::TritonTensorrtLlm)),
+    ];
+    let picker = |namespace: &str, names| PickerSpec {
+        pool: "pool".into(),
+        namespace: namespace.into(),
+        variants: Vec::new(),
+        names,
+        flow_control: true,
+    };
+    let pickers = vec![
+        picker("v1", PickerNames::Legacy),
+        picker("v0", PickerNames::Router),
+        picker("sglang", PickerNames::LlmD),
+    ];
+    let spec = FleetSpec { variants, pickers, ..FleetSpec::default() };
+    let fleet = FleetServer::start(spec).await.unwrap();
+    let Some(server) = PrometheusServer::start_or_skip(&fleet, PrometheusOptions::default()).await
+    else {
+        return;
+    };
+    server.stored_scrape(&fleet).await.unwrap();
+    let up = query(&server, "up").await;
+    assert_eq!(up.len(), 8);
+    for (labels, up) in up {
+        assert!(up > 0.5, "{labels}");
     }
 }
 
