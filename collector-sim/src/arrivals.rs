@@ -32,6 +32,11 @@ impl Stream {
         *self = Self::new(load, self.hot, now, rng);
     }
 
+    /// The greatest second factor.
+    pub(crate) fn hot_peak(&self) -> f64 {
+        self.hot.peak()
+    }
+
     /// Requests a minute at a time, and until when that stays so; `None` is for ever.
     pub(crate) fn rate(&self, load: &Load, at: Duration) -> (f64, Option<Duration>) {
         let (factor, shaped) = load.shape.piece(at.saturating_sub(self.since));

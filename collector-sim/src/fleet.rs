@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use crate::engine::{Lie, PodView, Template};
 use crate::load::Load;
 use crate::picker::{PickerView, PoolModel, PoolPod};
-use crate::spec::{FleetSpec, PickerSpec, SpecError, check_load};
+use crate::spec::{FleetSpec, MAX_PODS, PickerSpec, SpecError, check_load};
 use crate::truth::{Gauges, ModelTruth, PodTruth, Totals, VariantTruth};
 use crate::variant::Variant;
 
@@ -87,6 +87,9 @@ pub enum FleetError {
     /// A load that cannot be simulated.
     #[error("{0}")]
     BadLoad(String),
+    /// The fleet has as many pods as one machine can show.
+    #[error("there are {MAX_PODS} pods already: delete one first")]
+    TooManyPods,
 }
 
 impl Fleet {
@@ -271,7 +274,9 @@ impl Fleet {
         load: Load,
     ) -> Result<(), FleetError> {
         let variant = self.find_variant(namespace, variant)?;
-        check_load(&variant.spec.engine, &load).map_err(FleetError::BadLoad)?;
+        check_load(&variant.spec.engine, &load)
+            .and_then(|()| variant.check_hot(&load))
+            .map_err(FleetError::BadLoad)?;
         variant.set_load(load);
         Ok(())
     }
@@ -279,8 +284,11 @@ impl Fleet {
     /// Adds a pod to a variant and returns its name. It takes its share of the load at once.
     ///
     /// # Errors
-    /// When there is no such variant.
+    /// When there is no such variant, or there are too many pods.
     pub fn add_pod(&mut self, namespace: &str, variant: &str) -> Result<String, FleetError> {
+        if self.pods().count() >= usize::try_from(MAX_PODS).unwrap_or(usize::MAX) {
+            return Err(FleetError::TooManyPods);
+        }
         Ok(self.find_variant(namespace, variant)?.add_pod())
     }
 

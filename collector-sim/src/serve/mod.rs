@@ -6,13 +6,13 @@
 mod answer;
 mod clock;
 mod control;
+mod error;
 mod faults;
 mod listener;
 mod open_files;
 mod targets;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,10 +20,11 @@ use std::time::{Duration, Instant};
 
 use crate::fleet::{Fleet, FleetError};
 use crate::load::Load;
-use crate::spec::{FleetSpec, SpecError};
+use crate::spec::FleetSpec;
 use crate::truth::{Gauges, ModelTruth, PodTruth, VariantTruth};
 use clock::SimClock;
 pub use control::ControlServer;
+pub use error::ServeError;
 pub use faults::{BodyFault, Faults, TransferFault, ValueFault};
 use listener::{Listener, PodPages};
 pub use targets::{PodLabel, Target};
@@ -74,45 +75,6 @@ impl LiveFleet {
 /// A panic in one test's closure must not hide the fleet from the others.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Why a fleet could not be served.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// The description is impossible.
-    #[error(transparent)]
-    Spec(#[from] SpecError),
-    /// What was asked for is not in the fleet.
-    #[error(transparent)]
-    Fleet(#[from] FleetError),
-    /// A pod's listener could not be opened.
-    #[error("cannot listen on {address} for pod {pod:?}: {source}")]
-    Listen {
-        /// The pod.
-        pod: String,
-        /// Where it was to listen; port 0 means any free one.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// There are more pods than ports from the first one on.
-    #[error("there is no port left for pod {pod:?}: begin at a lower port")]
-    NoPort {
-        /// The pod.
-        pod: String,
-    },
-    /// Faults that no pod can have.
-    #[error("{0}")]
-    BadFaults(String),
-    /// A targets file could not be written.
-    #[error("cannot write the targets file {}: {source}", path.display())]
-    Targets {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
 }
 
 impl FleetServer {

@@ -276,6 +276,9 @@ fn models_take_turns_at_being_hot() {
     let hot_model = Some(HotModel { factor: 5.0, turn: at(30) });
     let spec = FleetSpec { hot_model, variants: variants.to_vec(), ..FleetSpec::default() };
     let mut fleet = Fleet::new(spec, SystemTime::UNIX_EPOCH).unwrap();
+    let too_much = Load { requests_per_minute: 20_000.0, ..Load::default() };
+    let error = fleet.set_load("ns", "b", too_much).unwrap_err().to_string();
+    assert!(error.contains("while its model is hot, requests_per_minute = 100000"), "{error}");
     for (second, a, b) in [(1, 2400.0, 240.0), (31, 480.0, 1200.0), (61, 2400.0, 240.0)] {
         fleet.advance_to(at(second));
         let mut rate = |model| fleet.model_truth("ns", model).unwrap().requests_per_minute;
@@ -379,4 +382,17 @@ fn impossible_descriptions_are_refused_with_their_reason() {
     let twice = FleetSpec { variants: vec![variant(), variant()], ..FleetSpec::default() };
     let error = Fleet::new(twice, SystemTime::UNIX_EPOCH).unwrap_err().to_string();
     assert!(error.contains("there are two of this name"), "{error}");
+}
+
+#[test]
+fn a_fleet_has_no_more_pods_than_a_machine_can_show() {
+    let load = Load { requests_per_minute: 0.0, ..Load::default() };
+    let mut fleet = fleet_of(1, vec![one_variant(10_000, load)]);
+    assert_eq!(fleet.add_pod("ns", "v"), Err(FleetError::TooManyPods));
+    fleet.delete_pod("ns", "v-17").unwrap();
+    assert_eq!(fleet.add_pod("ns", "v").unwrap(), "v-10000");
+    let two = || VariantSpec { pods: 6_000, ..VariantSpec::new("v", MODEL, "ns") };
+    let other = VariantSpec { name: "w".into(), ..two() };
+    let spec = FleetSpec { variants: vec![two(), other], ..FleetSpec::default() };
+    assert!(spec.check().unwrap_err().to_string().contains("12000 pods"));
 }

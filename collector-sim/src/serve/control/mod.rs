@@ -106,6 +106,7 @@ impl From<ServeError> for Refusal {
             ServeError::Fleet(FleetError::BadLoad(_)) | ServeError::BadFaults(_) => {
                 StatusCode::BAD_REQUEST
             }
+            ServeError::Fleet(FleetError::TooManyPods) => StatusCode::CONFLICT,
             ServeError::Fleet(_) => StatusCode::NOT_FOUND,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };

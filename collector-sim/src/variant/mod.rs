@@ -1,15 +1,18 @@
 //! One variant: the stream of requests to it, and the pods that share them.
 
+mod sending;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::arrivals::Stream;
 use crate::engine::{Counters, Engine, PodView, Snapshot, Template, template};
 use crate::load::Load;
-use crate::picker::{Flow, FlowControl, PoolModel, PoolPod, QUEUE_DEPTH_THRESHOLD};
+use crate::picker::{Flow, FlowControl, PoolModel, PoolPod};
 use crate::shape::Shape;
-use crate::spec::VariantSpec;
+use crate::spec::{VariantSpec, check_rate};
 use crate::truth::{Gauges, LoraTruth, PodTruth, Totals, VariantTruth};
+use sending::Sender;
 
 /// The pods of one variant and the stream of requests to them.
 #[derive(Debug)]
@@ -34,18 +37,6 @@ pub(crate) struct Variant {
     sender: Sender,
 }
 
-/// Who sends requests to the pods.
-#[derive(Debug)]
-enum Sender {
-    /// Clients, in turn to each pod.
-    Clients,
-    /// An Endpoint Picker that counts them, likewise in turn.
-    Picker,
-    /// An Endpoint Picker that sends each to the pod with the fewest, and holds them back while
-    /// none has room.
-    FlowControl(FlowControl),
-}
-
 #[derive(Debug)]
 pub(crate) struct Pod {
     pub(crate) name: String,
@@ -66,13 +57,6 @@ impl Pod {
 struct Life {
     started: Duration,
     engines: Vec<Engine>,
-}
-
-impl Life {
-    /// Requests inside, over all engines.
-    fn load(&self) -> usize {
-        self.engines.iter().map(Engine::load).map(|(wait, run)| wait + run).sum()
-    }
 }
 
 impl Variant {
@@ -124,96 +108,6 @@ impl Variant {
         self.now = now;
     }
 
-    fn arrive(&mut self, at: Duration) {
-        let adapters = u16::try_from(self.spec.engine.lora_adapters.len()).unwrap_or(u16::MAX);
-        let request = self.spec.load.request(adapters, &mut self.rng);
-        self.stream.take(&self.spec.load, at, &mut self.rng);
-        self.received += 1;
-        let waits = matches!(&self.sender, Sender::FlowControl(flow) if !flow.is_empty());
-        let engine = if waits { None } else { self.next_engine(at) };
-        if let Some((pod, engine)) = engine
-            && let Some(life) = &mut self.pods[pod].life
-        {
-            life.engines[engine].arrive(at, request);
-            if let Sender::FlowControl(flow) = &mut self.sender {
-                flow.pass();
-            }
-            return;
-        }
-        let held = match &mut self.sender {
-            Sender::FlowControl(flow) => flow.hold(at, request),
-            Sender::Clients | Sender::Picker => false,
-        };
-        self.refused += u64::from(!held);
-    }
-
-    /// When something happens next in a pod, while requests are held back.
-    fn next_event(&self) -> Option<Duration> {
-        match &self.sender {
-            Sender::FlowControl(flow) if !flow.is_empty() => self
-                .pods
-                .iter()
-                .filter_map(|pod| pod.life.as_ref())
-                .flat_map(|life| &life.engines)
-                .filter_map(Engine::next_event)
-                .min(),
-            _ => None,
-        }
-    }
-
-    /// Sends what is held back to the pods that have room at that time.
-    fn release(&mut self, at: Duration) {
-        for life in self.pods.iter_mut().filter_map(|pod| pod.life.as_mut()) {
-            life.engines.iter_mut().for_each(|engine| engine.advance_to(at));
-        }
-        while matches!(&self.sender, Sender::FlowControl(flow) if !flow.is_empty())
-            && let Some((pod, engine)) = self.next_engine(at)
-        {
-            if let Sender::FlowControl(flow) = &mut self.sender
-                && let Some(request) = flow.release(at)
-                && let Some(life) = &mut self.pods[pod].life
-            {
-                life.engines[engine].arrive(at, request);
-            }
-        }
-    }
-
-    /// Where the next request goes, as the places of a pod and of an engine in it.
-    fn next_engine(&mut self, at: Duration) -> Option<(usize, usize)> {
-        if matches!(self.sender, Sender::FlowControl(_)) {
-            return self.emptiest_engine(at);
-        }
-        // Each living pod in turn, and within a pod each engine in turn.
-        let turn = self.turn;
-        let alive = self.alive();
-        let (pod, life) = self
-            .pods
-            .iter()
-            .enumerate()
-            .filter_map(|(place, pod)| Some((place, pod.life.as_ref()?)))
-            .nth(turn.checked_rem(alive)?)?;
-        self.turn += 1;
-        Some((pod, (turn / alive) % life.engines.len()))
-    }
-
-    /// The emptiest engine of the pod with the fewest requests of those that have room.
-    fn emptiest_engine(&mut self, at: Duration) -> Option<(usize, usize)> {
-        let mut best: Option<(usize, usize)> = None;
-        for (place, pod) in self.pods.iter_mut().enumerate() {
-            let Some(life) = &mut pod.life else { continue };
-            life.engines.iter_mut().for_each(|engine| engine.advance_to(at));
-            let waiting: usize = life.engines.iter().map(|engine| engine.load().0).sum();
-            let load = life.load();
-            if waiting < QUEUE_DEPTH_THRESHOLD && best.is_none_or(|(least, _)| load < least) {
-                best = Some((load, place));
-            }
-        }
-        let (_, pod) = best?;
-        let engines = &self.pods[pod].life.as_ref()?.engines;
-        let engine = (0..engines.len()).min_by_key(|engine| engines[*engine].load())?;
-        Some((pod, engine))
-    }
-
     /// How many pods are alive.
     pub(crate) fn alive(&self) -> usize {
         self.pods.iter().filter(|pod| pod.life.is_some()).count()
@@ -234,6 +128,12 @@ impl Variant {
             Sender::FlowControl(flow) => flow.held(),
             Sender::Clients | Sender::Picker => 0,
         }
+    }
+
+    /// Whether it can be under that load while its model is the hot one.
+    pub(crate) fn check_hot(&self, load: &Load) -> Result<(), String> {
+        check_rate(load.requests_per_minute * load.shape.peak() * self.stream.hot_peak())
+            .map_err(|problem| format!("while its model is hot, {problem}"))
     }
 
     /// From now on another load, whose shape begins now.

@@ -1,0 +1,140 @@
+//! What a pod runs.
+
+use serde::Deserialize;
+
+/// As many as the largest data-parallel deployments have.
+const MAX_ENGINES: u32 = 64;
+/// Far more than a server loads at once.
+const MAX_ADAPTERS: usize = 64;
+/// Beyond this a page is no page of a model server.
+const MAX_PAGE_BYTES: u32 = 16 * 1024 * 1024;
+
+/// What a pod runs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineSpec {
+    /// Which model server it is.
+    pub kind: EngineKind,
+    /// Data-parallel engines in the pod, told apart by the label `engine` (vLLM) or `dp_rank`
+    /// (SGLang). The other servers have one.
+    pub engines: u32,
+    /// How many requests one engine runs at once (vLLM's `--max-num-seqs`).
+    pub max_num_seqs: u32,
+    /// KV-cache blocks of one engine.
+    pub num_gpu_blocks: u32,
+    /// Tokens in a block.
+    pub block_size: u32,
+    /// Which generation of vLLM's metric names its page has.
+    pub names: MetricNames,
+    /// Names of the LoRA adapters that requests use beside the base model, each as often as the
+    /// others. vLLM with one engine only.
+    pub lora_adapters: Vec<String>,
+    /// Fills its page with more series of families that the server itself has, up to this many
+    /// bytes: real pages grow with paths, stages and models in use. `None` for as it is.
+    pub page_bytes: Option<u32>,
+}
+
+/// A model server, named as by the pod label `llm-d.ai/engine-type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum EngineKind {
+    /// vLLM.
+    #[default]
+    Vllm,
+    /// SGLang.
+    Sglang,
+    /// TensorRT-LLM's own server.
+    TrtllmServe,
+    /// Triton with the TensorRT-LLM backend.
+    TritonTensorrtLlm,
+}
+
+impl EngineKind {
+    /// The value of the pod label `llm-d.ai/engine-type`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Vllm => "vllm",
+            Self::Sglang => "sglang",
+            Self::TrtllmServe => "trtllm-serve",
+            Self::TritonTensorrtLlm => "triton-tensorrt-llm",
+        }
+    }
+}
+
+impl Default for EngineSpec {
+    /// vLLM's own defaults; the blocks are those of an 8B model on a GPU with 80 GB.
+    fn default() -> Self {
+        Self {
+            kind: EngineKind::Vllm,
+            engines: 1,
+            max_num_seqs: 256,
+            num_gpu_blocks: 27_436,
+            block_size: 16,
+            names: MetricNames::V1,
+            lora_adapters: Vec::new(),
+            page_bytes: None,
+        }
+    }
+}
+
+impl EngineSpec {
+    pub(super) fn check(&self) -> Result<(), String> {
+        if !(1..=MAX_ENGINES).contains(&self.engines) {
+            return Err(format!("engines = {} is not in 1..={MAX_ENGINES}", self.engines));
+        }
+        if self.names == MetricNames::V0 && self.kind != EngineKind::Vllm {
+            return Err("names = \"v0\" is a generation of vLLM: leave it out".into());
+        }
+        let parallel = match self.kind {
+            EngineKind::Vllm => self.names == MetricNames::V1,
+            EngineKind::Sglang => true,
+            EngineKind::TrtllmServe | EngineKind::TritonTensorrtLlm => false,
+        };
+        if self.engines > 1 && !parallel {
+            return Err(format!(
+                "a page of {}{} has no label to tell engines apart: use engines = 1",
+                self.kind.label(),
+                if self.kind == EngineKind::Vllm { " with names = \"v0\"" } else { "" },
+            ));
+        }
+        if self.max_num_seqs == 0 {
+            return Err("max_num_seqs must be at least 1".into());
+        }
+        if let Some(bytes) = self.page_bytes.filter(|bytes| *bytes > MAX_PAGE_BYTES) {
+            return Err(format!("page_bytes = {bytes} is more than {MAX_PAGE_BYTES}"));
+        }
+        self.check_adapters()
+    }
+
+    fn check_adapters(&self) -> Result<(), String> {
+        let adapters = &self.lora_adapters;
+        if adapters.is_empty() {
+            return Ok(());
+        }
+        if self.kind != EngineKind::Vllm || self.engines > 1 {
+            return Err("lora_adapters need a vLLM with engines = 1".into());
+        }
+        if adapters.len() > MAX_ADAPTERS {
+            return Err(format!(
+                "lora_adapters has {} names, more than {MAX_ADAPTERS}",
+                adapters.len()
+            ));
+        }
+        if adapters.iter().any(|name| name.is_empty() || name.contains(',')) {
+            return Err("a name in lora_adapters is empty or holds a comma".into());
+        }
+        Ok(())
+    }
+}
+
+/// A generation of vLLM's metric names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricNames {
+    /// `vllm:kv_cache_usage_perc`, `vllm:inter_token_latency_seconds`, a label `engine`.
+    #[default]
+    V1,
+    /// `vllm:gpu_cache_usage_perc`, `vllm:time_per_output_token_seconds`, no label `engine`.
+    V0,
+}
