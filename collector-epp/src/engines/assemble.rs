@@ -1,5 +1,6 @@
 //! Decides which engine a page is of, and puts its rows together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use collector_core::{ModelId, PodName};
@@ -9,10 +10,10 @@ use super::page::{
     EngineRow, Ignored, Matched, Page, PickerModel, PickerPage, PickerPool, ServerPage, UnknownPage,
 };
 use super::picker::PickerRead;
-use super::quantity::{Fold, Quantity};
+use super::quantity::Fold;
 use super::reader::PageReader;
-use super::rows::{RowId, RowKey};
-use super::table::{Alias, Engine, Reads, RowKind, Table};
+use super::rows::{RowId, RowKey, Rows};
+use super::table::{Alias, Engine, Read, RowKind, Table, What};
 use crate::scan::Summary;
 
 /// What the page of a reader says.
@@ -28,27 +29,15 @@ pub(super) fn page(reader: &mut PageReader, summary: &Summary) -> Page {
         let looks_like = best.map(|engine| engine.name.clone());
         return Page::Unknown(UnknownPage { expected, looks_like });
     };
-    match &engine.reads {
-        Reads::Server { quantities, lora } => {
-            let lora = std::mem::take(&mut reader.lora).into_adapters().filter(|_| *lora);
-            let found = Found::new(reader, engine, summary);
-            Page::Server(ServerPage {
-                engine: engine.name.clone(),
-                rows: server_rows(&found, quantities),
-                lora,
-                matched: found.matched(engine),
-                ignored: found.ignored,
-            })
-        }
-        Reads::Picker(reads) => {
-            let found = Found::new(reader, engine, summary);
-            Page::Picker(PickerPage {
-                per_model: picker_models(&found, reads),
-                per_pool: picker_pools(&found, reads),
-                matched: found.matched(engine),
-                ignored: found.ignored,
-            })
-        }
+    let lora = std::mem::take(&mut reader.lora).into_adapters().filter(|_| engine.lora);
+    let found = Found::new(reader, engine, summary);
+    let (matched, ignored) = (found.matched(), found.ignored);
+    if engine.is_picker() {
+        let (per_model, per_pool) = (picker_models(&found), picker_pools(&found));
+        Page::Picker(PickerPage { per_model, per_pool, matched, ignored })
+    } else {
+        let (engine, rows) = (engine.name.clone(), server_rows(&found));
+        Page::Server(ServerPage { engine, rows, lora, matched, ignored })
     }
 }
 
@@ -59,10 +48,10 @@ fn best<'a>(table: &'a Table, present: &[bool]) -> Option<&'a Engine> {
     best.map(|(_, engine)| engine)
 }
 
-/// How many of an engine's quantities stand on the page. A constant says nothing.
+/// How many of an engine's numbers stand on the page. A constant says nothing.
 fn score(engine: &Engine, present: &[bool]) -> usize {
     let says = |alias: &Alias| alias.slots().next().is_some() && is_present(alias, present);
-    engine.aliases().filter(|(_, aliases)| aliases.iter().any(says)).count()
+    engine.reads.iter().filter(|read| read.aliases.iter().any(says)).count()
 }
 
 fn is_present(alias: &Alias, present: &[bool]) -> bool {
@@ -71,9 +60,9 @@ fn is_present(alias: &Alias, present: &[bool]) -> bool {
 
 /// What was found of one engine.
 struct Found<'a> {
-    reader: &'a PageReader,
-    /// For each of the engine's quantities its alias that counts, if one is on the page.
-    chosen: Vec<Option<&'a Alias>>,
+    rows: &'a Rows,
+    /// The numbers that are on the page, each with the alias that counts.
+    chosen: Vec<(What, &'a Alias)>,
     cells: Cells,
     ignored: Ignored,
 }
@@ -81,10 +70,13 @@ struct Found<'a> {
 impl<'a> Found<'a> {
     fn new(reader: &'a mut PageReader, engine: &'a Engine, summary: &Summary) -> Self {
         let present = &reader.present;
-        let first = |aliases: &'a [Alias]| aliases.iter().find(|alias| is_present(alias, present));
-        let chosen: Vec<_> = engine.aliases().map(|(_, aliases)| first(aliases)).collect();
+        let first = |read: &'a Read| {
+            let alias = read.aliases.iter().find(|alias| is_present(alias, present))?;
+            Some((read.what, alias))
+        };
+        let chosen: Vec<_> = engine.reads.iter().filter_map(first).collect();
         let mut counts = vec![false; present.len()];
-        for slot in chosen.iter().flatten().flat_map(|alias| alias.slots()) {
+        for slot in chosen.iter().flat_map(|(_, alias)| alias.slots()) {
             counts[usize::from(slot)] = true;
         }
         let mut readings = std::mem::take(&mut reader.readings);
@@ -105,34 +97,35 @@ impl<'a> Found<'a> {
         // Its room is for the next page.
         reader.readings = readings;
         let ignored = Ignored { repeated: cells.repeated, beyond_limit: reader.beyond_limit };
-        Self { reader, chosen, cells, ignored }
+        Self { rows: &reader.rows, chosen, cells, ignored }
     }
 
     /// The rows of one kind, with what they are about.
     fn rows(&self, kind: RowKind) -> impl Iterator<Item = (RowId, &RowKey)> {
         let rows = self.cells.rows().into_iter();
-        rows.map(|id| (id, self.reader.rows.key(id))).filter(move |(_, key)| key.kind == kind)
+        rows.map(|id| (id, self.rows.key(id))).filter(move |(_, key)| key.kind == kind)
     }
 
-    fn matched(&self, engine: &Engine) -> Vec<Matched> {
-        let both = engine.aliases().zip(&self.chosen);
-        let matched = both.filter_map(|((quantity, _), alias)| {
-            let spec = Arc::clone(&(*alias)?.spec);
-            Some(Matched { quantity, spec })
-        });
+    fn matched(&self) -> Vec<Matched> {
+        let matched = self
+            .chosen
+            .iter()
+            .map(|(what, alias)| Matched { quantity: what.key(), spec: Arc::clone(&alias.spec) });
         matched.collect()
     }
 }
 
-fn server_rows(found: &Found<'_>, quantities: &[(Quantity, Vec<Alias>)]) -> Vec<EngineRow> {
+fn server_rows(found: &Found<'_>) -> Vec<EngineRow> {
     let rows = found.rows(RowKind::Server).map(|(id, RowKey { names: [model, rank], .. })| {
         let mut row = EngineRow {
             model: model.clone().map(ModelId::new),
             rank: rank.clone(),
             ..EngineRow::default()
         };
-        for ((quantity, _), alias) in quantities.iter().zip(&found.chosen) {
-            *quantity.of(&mut row) = alias.and_then(|alias| found.cells.value(alias, id));
+        for (what, alias) in &found.chosen {
+            if let What::Server(quantity) = what {
+                *quantity.of(&mut row) = found.cells.value(alias, id);
+            }
         }
         row
     });
@@ -147,16 +140,16 @@ fn server_rows(found: &Found<'_>, quantities: &[(Quantity, Vec<Alias>)]) -> Vec<
     rows
 }
 
-fn picker_models(found: &Found<'_>, reads: &[(PickerRead, Vec<Alias>)]) -> Vec<PickerModel> {
+fn picker_models(found: &Found<'_>) -> Vec<PickerModel> {
     let rows = found.rows(RowKind::Model).map(|(id, RowKey { names: [model, target], .. })| {
         let mut row = PickerModel {
             model: model.clone().map(ModelId::new),
             target: target.clone().map(ModelId::new),
             ..PickerModel::default()
         };
-        for ((read, _), alias) in reads.iter().zip(&found.chosen) {
-            if let PickerRead::Model(quantity) = read {
-                *quantity.of(&mut row) = alias.and_then(|alias| found.cells.value(alias, id));
+        for (what, alias) in &found.chosen {
+            if let What::Picker(PickerRead::Model(quantity)) = what {
+                *quantity.of(&mut row) = found.cells.value(alias, id);
             }
         }
         row
@@ -166,29 +159,27 @@ fn picker_models(found: &Found<'_>, reads: &[(PickerRead, Vec<Alias>)]) -> Vec<P
     rows
 }
 
-fn picker_pools(found: &Found<'_>, reads: &[(PickerRead, Vec<Alias>)]) -> Vec<PickerPool> {
-    let mut pools: Vec<PickerPool> = Vec::new();
+fn picker_pools(found: &Found<'_>) -> Vec<PickerPool> {
+    let mut pools: BTreeMap<Option<Arc<str>>, PickerPool> = BTreeMap::new();
+    let named =
+        |name: &Option<Arc<str>>| PickerPool { name: name.clone(), ..PickerPool::default() };
     for (id, RowKey { names: [name, _], .. }) in found.rows(RowKind::Pool) {
-        let mut pool = PickerPool { name: name.clone(), ..PickerPool::default() };
-        for ((read, _), alias) in reads.iter().zip(&found.chosen) {
-            if let PickerRead::Pool(quantity) = read {
-                *quantity.of(&mut pool) = alias.and_then(|alias| found.cells.value(alias, id));
+        let pool = pools.entry(name.clone()).or_insert_with(|| named(name));
+        for (what, alias) in &found.chosen {
+            if let What::Picker(PickerRead::Pool(quantity)) = what {
+                *quantity.of(pool) = found.cells.value(alias, id);
             }
         }
-        pools.push(pool);
     }
-    pools.sort_by(|a, b| a.name.cmp(&b.name));
-    let queue = reads.iter().position(|(read, _)| *read == PickerRead::PodQueue);
-    let queue = queue.and_then(|index| found.chosen[index]);
+    let queue = found.chosen.iter().find(|(what, _)| *what == What::Picker(PickerRead::PodQueue));
     for (id, RowKey { names: [name, pod], .. }) in found.rows(RowKind::Pod) {
-        let (Some(alias), Some(pod)) = (queue, pod) else { continue };
-        let Some(waiting) = found.cells.value(alias, id) else { continue };
-        let at = pools.binary_search_by(|pool| pool.name.cmp(name)).unwrap_or_else(|at| {
-            pools.insert(at, PickerPool { name: name.clone(), ..PickerPool::default() });
-            at
-        });
-        pools[at].per_pod_queue.push((PodName::new(Arc::clone(pod)), waiting));
+        let waiting = queue.and_then(|(_, alias)| found.cells.value(alias, id));
+        if let (Some(pod), Some(waiting)) = (pod, waiting) {
+            let pool = pools.entry(name.clone()).or_insert_with(|| named(name));
+            pool.per_pod_queue.push((PodName::new(Arc::clone(pod)), waiting));
+        }
     }
+    let mut pools: Vec<PickerPool> = pools.into_values().collect();
     for pool in &mut pools {
         pool.per_pod_queue.sort_by(|a, b| a.0.cmp(&b.0));
     }

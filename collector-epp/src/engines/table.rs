@@ -38,14 +38,24 @@ pub(super) struct Table {
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) name: EngineName,
-    pub(super) reads: Reads,
+    pub(super) reads: Vec<Read>,
+    /// Whether it tells its LoRA adapters.
+    pub(super) lora: bool,
 }
 
-/// What is read of an engine's page.
+/// One number that is read of an engine's pages.
 #[derive(Debug)]
-pub(super) enum Reads {
-    Server { quantities: Vec<(Quantity, Vec<Alias>)>, lora: bool },
-    Picker(Vec<(PickerRead, Vec<Alias>)>),
+pub(super) struct Read {
+    pub(super) what: What,
+    /// In order of preference.
+    pub(super) aliases: Vec<Alias>,
+}
+
+/// Which number it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum What {
+    Server(Quantity),
+    Picker(PickerRead),
 }
 
 /// One place where a quantity may stand.
@@ -147,15 +157,16 @@ impl Alias {
 }
 
 impl Engine {
-    /// The aliases of each quantity.
-    pub(super) fn aliases(&self) -> Box<dyn Iterator<Item = (&'static str, &[Alias])> + '_> {
-        match &self.reads {
-            Reads::Server { quantities, .. } => {
-                Box::new(quantities.iter().map(|(quantity, aliases)| (quantity.key(), &**aliases)))
-            }
-            Reads::Picker(reads) => {
-                Box::new(reads.iter().map(|(read, aliases)| (read.key(), &**aliases)))
-            }
+    pub(super) fn is_picker(&self) -> bool {
+        self.name.as_str() == PICKER
+    }
+}
+
+impl What {
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::Server(quantity) => quantity.key(),
+            Self::Picker(read) => read.key(),
         }
     }
 }
@@ -251,7 +262,7 @@ impl Compiler {
     fn server(&mut self, definition: Definition) -> Result<Engine, SpecError> {
         let Definition { name, model_label, rank_label, metrics, lora } = definition;
         let labels = [model_label, rank_label];
-        let mut quantities = Vec::new();
+        let mut reads = Vec::new();
         for (quantity, specs) in metrics {
             if specs.len() > ALIASES_MAX {
                 let what = format!("engine {name:?}, metrics.{}, aliases", quantity.key());
@@ -267,14 +278,14 @@ impl Compiler {
                 })?;
                 aliases.push(self.alias(spec, RowKind::Server, &labels, quantity.fold()));
             }
-            quantities.push((quantity, aliases));
+            reads.push(Read { what: What::Server(quantity), aliases });
         }
-        let mut all = quantities.iter().flat_map(|(_, aliases)| aliases);
+        let mut all = reads.iter().flat_map(|read| &read.aliases);
         if all.all(|alias| alias.slots().next().is_none()) {
             return Err(SpecError::ReadsNothing { engine: name });
         }
         self.lora |= lora;
-        Ok(Engine { name, reads: Reads::Server { quantities, lora } })
+        Ok(Engine { name, reads, lora })
     }
 
     fn picker(&mut self) -> Engine {
@@ -289,10 +300,9 @@ impl Compiler {
                 let labels = alias.labels.map(Into::into);
                 self.alias(spec, kind, &labels, read.fold())
             });
-            (read, aliases.collect())
+            Read { what: What::Picker(read), aliases: aliases.collect() }
         });
-        let reads = Reads::Picker(reads.collect());
-        Engine { name: PICKER.into(), reads }
+        Engine { name: PICKER.into(), reads: reads.collect(), lora: false }
     }
 
     fn alias(&mut self, spec: Spec, kind: RowKind, labels: &[Box<str>; 2], fold: Fold) -> Alias {
