@@ -8,6 +8,7 @@ mod epp;
 #[cfg(feature = "prometheus")]
 mod prometheus;
 
+use std::any::Any;
 use std::collections::HashSet;
 use std::error::Error;
 use std::fmt;
@@ -58,7 +59,7 @@ pub(crate) struct Registration {
 }
 
 /// The section of a backend, read.
-pub(crate) trait BackendSettings: fmt::Debug + Send + Sync {
+pub(crate) trait BackendSettings: Any + fmt::Debug + Send + Sync {
     /// The key of the time-out of one request, and its value.
     fn timeout(&self) -> (&'static str, Duration);
 
@@ -138,6 +139,13 @@ impl CollectorConfig {
     /// Whether values are renewed in the background: by asking for them, or by a backend that pushes.
     pub fn refreshes(&self) -> bool {
         !self.cache.fetch_interval.is_zero() || self.chosen().any(|settings| settings.pushes())
+    }
+
+    /// The section `[epp]`, whichever backend is chosen.
+    #[cfg(feature = "epp")]
+    pub fn epp(&self) -> Option<&collector_epp::EppConfig> {
+        let section: &dyn Any = &**self.sections.get("epp")?;
+        section.downcast_ref()
     }
 
     /// The chosen backends, in order of preference. Files that they need are read; nothing is sent.

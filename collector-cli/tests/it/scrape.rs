@@ -10,7 +10,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::TlsAcceptor;
 
+use crate::faults::certificates::Authority;
 use crate::process::{Ended, collector, run};
 
 fn capture(name: &str) -> PathBuf {
@@ -341,4 +344,56 @@ fn a_wrong_command_line_exits_with_2_and_prints_nothing_on_stdout() {
     let ended = run(&mut collector(), &["scrape", "--help"]);
     assert_eq!(ended.exit, 0);
     assert!(ended.stdout.contains("--raw") && ended.stdout.contains("Examples:"));
+}
+
+#[test]
+fn engines_and_limits_of_the_configuration_hold() {
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("collector.toml");
+    let page = folder.path().join("page.txt");
+    fs::write(&page, "acme_requests{model_name=\"m\",state=\"waiting\"} 3\n").unwrap();
+    let with = |text: &str| {
+        fs::write(&config, text).unwrap();
+        let args = ["--config", config.to_str().unwrap(), "-o", "json"];
+        scrape(page.to_str().unwrap(), &args)
+    };
+    let acme = "[[epp.engines]]\nname = \"acme\"\nmetrics.waiting = ";
+    let ended = with(&format!("{acme}\"acme_requests{{state=waiting}}\"\n"));
+    assert_eq!(ended.exit, 0, "{}", ended.stderr);
+    assert_eq!(
+        (&ended.json()["engine"], &ended.json()["rows"][0]["waiting"]),
+        (&json!("acme"), &json!(3))
+    );
+
+    let ended = with(&format!("{acme}\"acme_requests{{state\"\n"));
+    assert_eq!((ended.exit, ended.stdout.as_str()), (2, ""), "{}", ended.stderr);
+    assert!(ended.stderr.contains("metrics.waiting") && ended.stderr.contains("character 20"));
+
+    fs::write(&page, "x 1\n".repeat(20_000)).unwrap();
+    let error = error_of(&with("[epp]\nmax_page_bytes = 65536\n"), 1);
+    assert_eq!(error["reason"], "PageTooLarge");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_behind_tls_is_read_when_its_authority_is_known() {
+    let authority = Authority::new();
+    let acceptor = TlsAcceptor::from(authority.server("127.0.0.1"));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/metrics", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let _ = stream.read(&mut [0; 4096]).await;
+            let answer = page("text/plain", "sglang:num_queue_reqs{model_name=\"m\"} 3\n");
+            let _ = stream.write_all(&answer).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    let args = ["scrape", &url, "-o", "json"];
+    let known = run(collector().env("COLLECTOR_EPP__CA_CERT_PATH", authority.file()), &args);
+    assert_eq!(known.json()["engine"], "sglang", "{}", known.stderr);
+    let other = run(collector().env("COLLECTOR_EPP__CA_CERT_PATH", Authority::new().file()), &args);
+    let error = error_of(&other, 5);
+    assert!(error["message"].as_str().unwrap().contains("TLS failed"), "{error}");
+    assert!(error["hints"][0].as_str().unwrap().contains("epp.ca_cert_path"), "{error}");
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{BackendError, CollectError, ErrorKind, Operation};
+use collector_epp::EppConfig;
 use collector_epp::scan::{PageTooLarge, Sample};
 use collector_transport::{Section, Tls, TlsSettings, Wording, quote, root_cause};
 use reqwest::header::{
@@ -32,12 +33,13 @@ const SECTION: Section = Section { name: "epp", variables: None };
 ///
 /// A connection that breaks within the page is no error: the page was cut short.
 pub(super) async fn page<Each: FnMut(&Sample<'_>)>(
+    config: &EppConfig,
     url: &Url,
     content_type: Option<&str>,
     intake: &mut Intake<Each>,
 ) -> Result<Transfer, Failure> {
     let transfer = async {
-        let mut response = answer(url.clone()).await?;
+        let mut response = answer(config, url.clone()).await?;
         let announced = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         intake.begin(content_type.or(announced));
         loop {
@@ -70,9 +72,9 @@ pub(super) fn shown(url: &Url) -> String {
 }
 
 /// The answer that has the page, after any redirects.
-async fn answer(mut url: Url) -> Result<Response, Failure> {
+async fn answer(config: &EppConfig, mut url: Url) -> Result<Response, Failure> {
     for _ in 0..=REDIRECTS_MAX {
-        let response = get(&url).await?;
+        let response = get(config, &url).await?;
         match response.status() {
             StatusCode::OK => return decoded(&url, response),
             status if status.is_redirection() => url = next(&url, response.headers())?,
@@ -83,10 +85,10 @@ async fn answer(mut url: Url) -> Result<Response, Failure> {
     Err(failure(&url, ErrorKind::Redirected, detail, PATH_HINT))
 }
 
-async fn get(url: &Url) -> Result<Response, Failure> {
-    let tls = (url.scheme() == "https").then(|| Tls::new(&settings(url))).transpose();
-    let tls = tls.map_err(Failure::other)?;
-    let config = match &tls {
+async fn get(config: &EppConfig, url: &Url) -> Result<Response, Failure> {
+    let tls = (url.scheme() == "https").then(|| Tls::new(&settings(config, url))).transpose();
+    let tls = tls.map_err(Failure::usage)?;
+    let tls_config = match &tls {
         Some(tls) => tls.config.clone(),
         None => no_tls().map_err(Failure::other)?,
     };
@@ -97,13 +99,13 @@ async fn get(url: &Url) -> Result<Response, Failure> {
         .referer(false)
         .no_gzip()
         .no_proxy()
-        .tls_backend_preconfigured(config)
+        .tls_backend_preconfigured(tls_config)
         .build()
         .map_err(|error| Failure::other(format!("the HTTP client cannot be built: {error}")))?;
     let request = client.get(url.clone()).header(ACCEPT, ACCEPTED);
     request.header(ACCEPT_ENCODING, "identity").send().await.map_err(|error| {
         let demanded = tls.as_ref().is_some_and(Tls::take_client_cert_demanded);
-        broken(url, error, demanded)
+        broken(config, url, error, demanded)
     })
 }
 
@@ -146,7 +148,12 @@ fn refused(url: &Url, status: StatusCode) -> Failure {
 }
 
 /// A connection that did not come about, or broke before the answer began.
-fn broken(url: &Url, error: reqwest::Error, client_cert_demanded: bool) -> Failure {
+fn broken(
+    config: &EppConfig,
+    url: &Url,
+    error: reqwest::Error,
+    client_cert_demanded: bool,
+) -> Failure {
     let error = error.without_url();
     let wording = Wording {
         section: SECTION,
@@ -154,8 +161,8 @@ fn broken(url: &Url, error: reqwest::Error, client_cert_demanded: bool) -> Failu
         address: "the URL",
         unencrypted: "",
         host: url.host_str().unwrap_or_default().to_owned(),
-        server_name: None,
-        has_ca: false,
+        server_name: config.server_name.clone(),
+        has_ca: config.ca_cert_path.is_some(),
         has_client_cert: false,
     };
     let cause = wording.explain(&error, error.is_connect(), client_cert_demanded);
@@ -172,15 +179,16 @@ fn failure(
     CollectError::Backend(Arc::new(error.with_detail(detail).with_remedy(remedy))).into()
 }
 
-fn settings(url: &Url) -> TlsSettings {
+/// What the section of the backend says about TLS. Its token is for its own targets alone.
+fn settings(config: &EppConfig, url: &Url) -> TlsSettings {
     TlsSettings {
         section: SECTION,
         server: shown(url),
-        ca_cert_path: None,
+        ca_cert_path: config.ca_cert_path.clone(),
         client_cert_path: None,
         client_key_path: None,
-        server_name: None,
-        tls_insecure_skip_verify: false,
+        server_name: config.server_name.clone(),
+        tls_insecure_skip_verify: config.tls_insecure_skip_verify,
     }
 }
 

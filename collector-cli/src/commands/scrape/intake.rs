@@ -37,8 +37,8 @@ struct SampleLines {
 }
 
 impl<Each: FnMut(&Sample<'_>)> Intake<Each> {
-    pub(super) fn new(wanted: Arc<Wanted>, each: Each) -> Self {
-        let scanner = Scanner::new(wanted, Limits::default());
+    pub(super) fn new(wanted: Arc<Wanted>, limits: Limits, each: Each) -> Self {
+        let scanner = Scanner::new(wanted, limits);
         let lines = SampleLines::default();
         Self { scanner, each, format: Format::Text, head: Vec::new(), lines }
     }

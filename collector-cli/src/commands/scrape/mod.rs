@@ -11,14 +11,14 @@ mod unknown;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use collector_config::Loader;
 use collector_core::EngineName;
+use collector_epp::EppConfig;
 use collector_epp::engines::{Engines, Ignored, Page, PageReader};
-use collector_epp::scan::Summary;
+use collector_epp::scan::{Limits, Summary};
 
 use self::intake::Intake;
 use self::source::{Source, Transfer};
-use super::settings::{Verbosity, format, log_flags, start_log};
+use super::settings::{Verbosity, format, loader, start_log};
 use crate::args::{Format, GlobalArgs, ScrapeArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{ErrorDocument, print, printable, to_json, to_yaml};
@@ -35,16 +35,19 @@ const NO_EOF: &str = "it does not end with # EOF, as a page of OpenMetrics must"
 
 pub(super) fn run(global: &GlobalArgs, args: &ScrapeArgs) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Json, Format::Yaml])?;
-    let loaded = log_flags(Loader::new(), global).read().map_err(Failure::usage)?;
+    let loaded = loader(global).read().map_err(Failure::usage)?;
     start_log(&loaded, Verbosity::OneShot)?;
+    let config = &loaded.config.epp().cloned().unwrap_or_default();
     let source = Source::of(&args.page)?;
-    let engines = Engines::builtin();
+    let engines = Engines::new(&config.engines)
+        .map_err(|error| Failure::usage(format!("epp.engines: {error}")))?;
     if args.raw {
-        return raw::run(&engines, &source, args, format);
+        return raw::run(config, &engines, &source, args, format);
     }
     let mut reader = reader(&engines, args.engine.as_deref())?;
-    let mut intake = Intake::new(Arc::clone(engines.wanted()), |sample| reader.sample(sample));
-    let transfer = source.read(args.content_type.as_deref(), &mut intake)?;
+    let wanted = Arc::clone(engines.wanted());
+    let mut intake = Intake::new(wanted, limits(config), |sample| reader.sample(sample));
+    let transfer = source.read(config, args.content_type.as_deref(), &mut intake)?;
     let read = intake.finish(&transfer).map_err(|error| source.too_large(error))?;
     check_whole(&source, &transfer)?;
     if read.lacks_its_end() {
@@ -61,6 +64,10 @@ pub(super) fn run(global: &GlobalArgs, args: &ScrapeArgs) -> Result<Exit, Failur
     })?;
     warn(&page);
     Ok(Exit::Success)
+}
+
+fn limits(config: &EppConfig) -> Limits {
+    Limits { max_line_bytes: config.max_line_bytes, max_page_bytes: config.max_page_bytes }
 }
 
 fn reader(engines: &Engines, engine: Option<&str>) -> Result<PageReader, Failure> {

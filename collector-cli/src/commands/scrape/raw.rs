@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use collector_epp::EppConfig;
 use collector_epp::engines::Engines;
 use collector_epp::scan::{Format as PageFormat, NameId, Sample, Wanted};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
@@ -10,7 +11,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use super::document::MalformedLine;
 use super::intake::{Intake, Read};
 use super::source::Source;
-use super::{NO_EOF, check_whole, malformed_lines};
+use super::{NO_EOF, check_whole, limits, malformed_lines};
 use crate::args::{Format, ScrapeArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{ErrorDocument, SCHEMA_VERSION, aligned, print, printable, to_json, to_yaml};
@@ -76,6 +77,7 @@ struct Kept {
 }
 
 pub(super) fn run(
+    config: &EppConfig,
     engines: &Engines,
     source: &Source,
     args: &ScrapeArgs,
@@ -88,14 +90,14 @@ pub(super) fn run(
     };
     let mut samples: Vec<Kept> = Vec::new();
     let mut left_out: u64 = 0;
-    let mut intake = Intake::new(Arc::clone(&wanted), |sample| {
+    let mut intake = Intake::new(Arc::clone(&wanted), limits(config), |sample| {
         if samples.len() < SAMPLES_MAX {
             samples.push(Kept::of(sample));
         } else {
             left_out += 1;
         }
     });
-    let transfer = source.read(args.content_type.as_deref(), &mut intake)?;
+    let transfer = source.read(config, args.content_type.as_deref(), &mut intake)?;
     let read = intake.finish(&transfer).map_err(|error| source.too_large(error))?;
     check_whole(source, &transfer)?;
     if left_out > 0 {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::PathBuf;
 
+use collector_epp::EppConfig;
 use collector_epp::scan::{PageTooLarge, Sample};
 use flate2::read::MultiGzDecoder;
 use reqwest::Url;
@@ -53,11 +54,12 @@ impl Source {
     /// Reads the page to its end, wherever that is. A Content-Type of the user's beats the server's.
     pub(super) fn read<Each: FnMut(&Sample<'_>)>(
         &self,
+        config: &EppConfig,
         content_type: Option<&str>,
         intake: &mut Intake<Each>,
     ) -> Result<Transfer, Failure> {
         match self {
-            Self::Url(url) => block_on(fetch::page(url, content_type, intake)),
+            Self::Url(url) => block_on(fetch::page(config, url, content_type, intake)),
             Self::Stdin => {
                 intake.begin(content_type);
                 self.take_all(io::stdin().lock(), intake)

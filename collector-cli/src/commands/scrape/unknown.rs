@@ -63,6 +63,7 @@ fn of_others(head: &str) -> (String, String) {
     let names: Vec<String> = names.iter().map(|name| printable(name).to_string()).collect();
     (
         format!("it begins with {}", names.join(", ")),
-        "--raw --name NAME shows any series of a page".to_owned(),
+        "--raw --name NAME shows any series of a page; [[epp.engines]] says what they mean"
+            .to_owned(),
     )
 }

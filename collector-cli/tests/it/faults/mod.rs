@@ -4,7 +4,7 @@
 //! (`verdict.rs`): the exit code, one document at most on stdout, one cause on stderr that names
 //! what to change, no secret anywhere, an end within the deadline.
 
-mod certificates;
+pub(crate) mod certificates;
 mod configuration;
 mod daemon;
 mod data;
