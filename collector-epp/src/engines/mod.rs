@@ -26,6 +26,7 @@
 mod assemble;
 mod builtin;
 mod cells;
+mod compile;
 mod lora;
 mod page;
 mod picker;
