@@ -49,6 +49,21 @@ impl Serving {
 
     /// The JSON under a path of the API.
     pub(crate) fn get(&self, path: &str) -> Result<Value> {
+        serde_json::from_str(&self.text(path)?).with_context(|| format!("{path}: no JSON"))
+    }
+
+    /// The sum over the series of a counter in its self-metrics that have this label, or any.
+    pub(crate) fn counter(&self, family: &str, label: &str) -> Result<f64> {
+        let page = self.text("/metrics")?;
+        let value = |line: &str| {
+            let rest = line.strip_prefix(family)?;
+            let of_family = rest.starts_with(['{', ' ']) && rest.contains(label);
+            of_family.then(|| rest.rsplit_once(' ')?.1.parse::<f64>().ok())?
+        };
+        Ok(page.lines().filter_map(value).sum())
+    }
+
+    fn text(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         let host = self.address;
@@ -57,7 +72,12 @@ impl Serving {
         stream.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
         ensure!(head.contains(" 200 "), "{path}: {head}");
-        serde_json::from_str(body).with_context(|| format!("{path}: no JSON"))
+        Ok(body.to_owned())
+    }
+
+    /// Time that it has spent on a processor so far.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        cpu(self.process.id())
     }
 
     /// Memory in RAM now, and the most there ever was, in bytes.
@@ -66,6 +86,64 @@ impl Serving {
         let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         Ok((kibibytes(&status, "VmRSS")?, kibibytes(&status, "VmHWM")?))
     }
+}
+
+/// `collector sim`, killed when this is dropped: a fleet in a process of its own, so that what it costs
+/// is told apart from what is measured.
+pub(crate) struct Simulating {
+    process: Child,
+}
+
+impl Simulating {
+    /// Starts a fleet, which writes its targets to a file once it listens.
+    pub(crate) fn start(program: &Path, fleet: &Path, targets: &Path) -> Result<Self> {
+        let process = command(program)
+            .args(["sim", "--listen", "127.0.0.1:0", "--log-level", "error", "--fleet"])
+            .arg(fleet)
+            .arg("--targets")
+            .arg(targets)
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot run {}", program.display()))?;
+        Ok(Self { process })
+    }
+
+    /// An error when the program has ended.
+    pub(crate) fn still_runs(&mut self) -> Result<()> {
+        let ended = self.process.try_wait()?;
+        ensure!(ended.is_none(), "collector sim ended: {ended:?}");
+        Ok(())
+    }
+
+    /// Time that it has spent on a processor so far.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        cpu(self.process.id())
+    }
+}
+
+impl Drop for Simulating {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// User and system time of a process, from `/proc/PID/stat`, which counts in hundredths of a second
+/// (`USER_HZ` is 100 on every Linux that is still about).
+fn cpu(process: u32) -> Result<Duration> {
+    let path = format!("/proc/{process}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let ticks = cpu_ticks(&stat).with_context(|| format!("{path} is not as it should be"))?;
+    Ok(Duration::from_millis(ticks * 10))
+}
+
+/// Fields 14 and 15. The second is the program's name in parentheses, which may hold anything.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
 }
 
 impl Drop for Serving {
@@ -92,5 +170,12 @@ mod tests {
         let status = "Name:\tcollector\nVmHWM:\t   20480 kB\nVmRSS:\t    1024 kB\n";
         assert_eq!(kibibytes(status, "VmRSS").unwrap().to_bits(), 1_048_576_f64.to_bits());
         assert!(kibibytes(status, "VmSwap").is_err());
+    }
+
+    #[test]
+    fn processor_time_is_read_as_the_kernel_writes_it() {
+        let stat = "12 (a ) b) S 1 12 12 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 3 0 99 1 2";
+        assert_eq!(cpu_ticks(stat), Some(300));
+        assert_eq!(cpu_ticks("12 (a) S 1"), None);
     }
 }

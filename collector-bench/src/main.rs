@@ -7,8 +7,10 @@
 )]
 
 mod collector;
+mod latency;
 mod report;
 mod scan;
+mod scrape;
 mod sizes;
 
 use std::fs;
@@ -52,6 +54,8 @@ async fn measure(args: &Args) -> Result<()> {
         return scan::measure(args.quick, &mut report);
     }
     sizes::measure(&args.collector, args.quick, &mut report).await?;
+    latency::measure(args.quick, &mut report).await?;
+    scrape::measure(&args.collector, args.quick, &mut report).await?;
     report.print();
     if let Some(path) = &args.json {
         fs::write(path, report.json().to_string())

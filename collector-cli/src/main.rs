@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod exit;
 mod logging;
+mod open_files;
 mod output;
 #[cfg(test)]
 mod schema;
@@ -23,6 +24,7 @@ use crate::output::{print, printable, to_json, to_yaml};
 fn main() -> ExitCode {
     panic::set_hook(Box::new(report_panic));
     let cli = Cli::parse();
+    open_files::make_room();
     let exit = match panic::catch_unwind(|| commands::run(&cli)) {
         Ok(Ok(exit)) => exit,
         Ok(Err(failure)) => report(&failure, cli.global.output),
