@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use super::document::MalformedLine;
 use super::intake::{Intake, Read};
 use super::source::Source;
+use super::table::exact;
 use super::{NO_EOF, check_whole, limits, malformed_lines};
 use crate::args::{Format, ScrapeArgs};
 use crate::exit::{Exit, Failure};
@@ -132,7 +133,7 @@ fn table(wanted: &Wanted, samples: &[Kept], read: &Read) -> String {
             vec![
                 printable(wanted.name(sample.name)).to_string(),
                 labels,
-                Value(sample.value).to_string(),
+                exact(sample.value),
                 sample.timestamp_ms.map_or_else(String::new, |at| at.to_string()),
             ]
         });
@@ -190,23 +191,12 @@ impl Serialize for Labels<'_> {
     }
 }
 
-impl std::fmt::Display for Value {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            value if value.is_nan() => f.write_str("NaN"),
-            f64::INFINITY => f.write_str("+Inf"),
-            f64::NEG_INFINITY => f.write_str("-Inf"),
-            value => write!(f, "{value}"),
-        }
-    }
-}
-
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.0.is_finite() {
             serializer.serialize_f64(self.0)
         } else {
-            serializer.collect_str(self)
+            serializer.serialize_str(&exact(self.0))
         }
     }
 }

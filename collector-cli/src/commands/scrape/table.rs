@@ -10,6 +10,9 @@ use super::intake::Read;
 use super::malformed_lines;
 use crate::output::{UNKNOWN, aligned, printable};
 
+/// From here on, and below its inverse, numbers are shown with an exponent.
+const DIGITS_MAX: f64 = 1e15;
+
 type Column<Row> = (&'static str, fn(&Row) -> String);
 
 const ROW: [Column<EngineRow>; 12] = [
@@ -138,13 +141,32 @@ fn number(value: Option<f64>) -> String {
     value.map_or_else(
         || UNKNOWN.to_owned(),
         |value| {
-            if value.fract() == 0.0 { value.to_string() } else { format!("{value:.2}") }
+            let fits = value.is_finite() && value.abs() < DIGITS_MAX && value.fract() != 0.0;
+            if fits { format!("{value:.2}") } else { exact(value) }
         },
     )
 }
 
+/// A number as it stands on a page, in no more digits than it needs.
+pub(super) fn exact(value: f64) -> String {
+    match value {
+        value if value.is_nan() => "NaN".to_owned(),
+        f64::INFINITY => "+Inf".to_owned(),
+        f64::NEG_INFINITY => "-Inf".to_owned(),
+        value if value == 0.0 || (1.0 / DIGITS_MAX..DIGITS_MAX).contains(&value.abs()) => {
+            value.to_string()
+        }
+        value => format!("{value:e}"),
+    }
+}
+
 fn percent(ratio: Option<f64>) -> String {
-    ratio.map_or_else(|| UNKNOWN.to_owned(), |ratio| format!("{:.1}%", ratio * 100.0))
+    match ratio {
+        Some(ratio) if ratio.is_finite() && ratio.abs() < DIGITS_MAX => {
+            format!("{:.1}%", ratio * 100.0)
+        }
+        ratio => number(ratio),
+    }
 }
 
 /// The mean of seconds, of none of which there is no mean.
