@@ -1,7 +1,7 @@
 //! What the pages of Python servers have in common.
 
 use crate::engine::counters::Counters;
-use crate::engine::exposition::{Numbers, labels};
+use crate::engine::exposition::{Numbers, bound_label, label};
 use crate::engine::histogram::Histogram;
 use crate::engine::template::Layout;
 use crate::spec::EngineSpec;
@@ -18,38 +18,35 @@ pub(super) type Pick = fn(&Counters) -> &Histogram;
 /// One series of a family, without its name.
 #[derive(Debug, Clone)]
 pub(super) struct Series {
-    /// The labels that sort before `le`.
-    pub(super) before: String,
-    /// The labels that sort after it.
-    pub(super) after: String,
-    pub(super) whose: Whose,
+    /// Sorted by name, as the client writes them.
+    labels: Vec<(String, String)>,
+    whose: Whose,
 }
 
 impl Series {
-    pub(super) fn of_pod(before: &[(&str, &str)], after: &[(&str, &str)]) -> Self {
-        Self { before: labels(before), after: labels(after), whose: Whose::Pod }
+    pub(super) fn of_pod(labels: &[(&str, &str)]) -> Self {
+        Self { labels: Vec::new(), whose: Whose::Pod }.with(labels)
     }
 
-    pub(super) fn of_engine(
-        engine: usize,
-        before: &[(&str, &str)],
-        after: &[(&str, &str)],
-    ) -> Self {
-        Self { whose: Whose::Engine(engine), ..Self::of_pod(before, after) }
+    pub(super) fn of_engine(engine: usize, labels: &[(&str, &str)]) -> Self {
+        Self { labels: Vec::new(), whose: Whose::Engine(engine) }.with(labels)
     }
 
-    /// With one more label behind those that sort before `le`.
-    pub(super) fn and_before(&self, name: &str, value: &str) -> Self {
-        Self { before: self.before.clone() + &labels(&[(name, value)]), ..self.clone() }
+    /// The same with more labels.
+    pub(super) fn with(&self, more: &[(&str, &str)]) -> Self {
+        let mut labels = self.labels.clone();
+        labels.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        labels.sort();
+        Self { labels, whose: self.whose }
     }
 
-    /// With one more label behind all others.
-    pub(super) fn and_after(&self, name: &str, value: &str) -> Self {
-        Self { after: self.after.clone() + &labels(&[(name, value)]), ..self.clone() }
-    }
-
-    fn labels(&self) -> [&str; 2] {
-        [&self.before, &self.after]
+    /// Its labels, in two parts: those that sort before `le`, and those after it.
+    pub(super) fn around_le(&self) -> [String; 2] {
+        let le = self.labels.partition_point(|(name, _)| name.as_str() < "le");
+        let text = |labels: &[(String, String)]| {
+            labels.iter().map(|(name, value)| label(name, value)).collect()
+        };
+        [text(&self.labels[..le]), text(&self.labels[le..])]
     }
 }
 
@@ -65,11 +62,32 @@ impl PythonPage {
         Self { layout: Layout::new(Numbers::Python), bounds: Counters::new(spec, false) }
     }
 
-    /// A gauge of each engine.
-    pub(super) fn gauge(&mut self, name: &str, help: &str, engines: &[Series], read: Gauge) {
+    /// A gauge of each engine, or of the pod as that of its first engine.
+    pub(super) fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: &[Series],
+        read: impl Fn(&PodView, usize) -> f64 + Copy + Send + Sync + 'static,
+    ) {
+        let samples: Vec<_> = series.iter().map(|series| (series.clone(), read)).collect();
+        self.gauges(name, help, &samples);
+    }
+
+    /// A gauge that is read differently from series to series.
+    pub(super) fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: &[(Series, impl Fn(&PodView, usize) -> f64 + Copy + Send + Sync + 'static)],
+    ) {
         self.layout.family(name, help, "gauge");
-        for (engine, series) in engines.iter().enumerate() {
-            self.layout.sample(name, &series.labels(), move |view| read(view, engine));
+        for (series, read) in samples {
+            let (whose, read) = (series.whose, *read);
+            self.sample(name, series, move |view| match whose {
+                Whose::Engine(engine) => read(view, engine),
+                Whose::Pod => read(view, 0),
+            });
         }
     }
 
@@ -77,8 +95,17 @@ impl PythonPage {
     pub(super) fn constant(&mut self, name: &str, help: &str, series: &[Series], value: f64) {
         self.layout.family(name, help, "gauge");
         for series in series {
-            self.layout.constant(name, &series.labels(), value);
+            constant(&mut self.layout, name, series, value);
         }
+    }
+
+    fn sample(
+        &mut self,
+        name: &str,
+        series: &Series,
+        read: impl Fn(&PodView) -> f64 + Send + Sync + 'static,
+    ) {
+        self.layout.sample(name, &series.around_le().each_ref().map(String::as_str), read);
     }
 
     /// A counter with the same reading on each of its series.
@@ -104,8 +131,7 @@ impl PythonPage {
         self.layout.family(&total, help, "counter");
         for (series, read) in samples {
             let (whose, read) = (series.whose, *read);
-            self.layout
-                .sample(&total, &series.labels(), move |view| read(view.counters(whose)) as f64);
+            self.sample(&total, series, move |view| read(view.counters(whose)) as f64);
         }
         pad(&mut self.layout);
         self.created(name, help, samples.iter().map(|(series, _)| series));
@@ -134,9 +160,10 @@ impl PythonPage {
         for (series, pick) in samples {
             let (whose, pick) = (series.whose, *pick);
             let bounds = pick(&self.bounds).bounds();
-            let around = (series.before.as_str(), series.after.as_str());
-            self.layout
-                .histogram(name, around, bounds, move |view: &PodView| pick(view.counters(whose)));
+            let [before, after] = series.around_le();
+            self.layout.histogram(name, (&before, &after), bounds, move |view: &PodView| {
+                pick(view.counters(whose))
+            });
         }
         pad(&mut self.layout);
         self.created(name, help, samples.iter().map(|(series, _)| series));
@@ -152,15 +179,28 @@ impl PythonPage {
         let created = format!("{name}_created");
         self.layout.family(&created, help, "gauge");
         for series in series {
-            self.layout.sample(&created, &series.labels(), |view| view.started);
+            self.sample(&created, series, |view| view.started);
         }
+    }
+
+    /// A summary without quantiles: a count and a sum.
+    pub(super) fn summary(&mut self, name: &str, help: &str, samples: &[(Series, Count, Count)]) {
+        self.layout.family(name, help, "summary");
+        for (series, count, sum) in samples {
+            for (part, read) in [("count", *count), ("sum", *sum)] {
+                let whose = series.whose;
+                self.sample(&format!("{name}_{part}"), series, move |view| {
+                    read(view.counters(whose)) as f64
+                });
+            }
+        }
+        self.created(name, help, samples.iter().map(|(series, ..)| series));
     }
 
     /// What any Python process shows.
     pub(super) fn process(&mut self) {
-        let pod = [Series::of_pod(&[], &[])];
-        let generations =
-            ["0", "1", "2"].map(|value| Series::of_pod(&[("generation", value)], &[]));
+        let pod = [Series::of_pod(&[])];
+        let generations = ["0", "1", "2"].map(|value| Series::of_pod(&[("generation", value)]));
         for (name, help) in [
             ("python_gc_objects_collected", "Objects collected by the garbage collector"),
             ("python_gc_objects_uncollectable", "Objects that could not be collected"),
@@ -168,10 +208,13 @@ impl PythonPage {
         ] {
             self.counter(name, help, &generations, |_| 0);
         }
-        let python = Series::of_pod(
-            &[("implementation", "CPython")],
-            &[("major", "3"), ("minor", "12"), ("patchlevel", "11"), ("version", "3.12.11")],
-        );
+        let python = Series::of_pod(&[
+            ("implementation", "CPython"),
+            ("major", "3"),
+            ("minor", "12"),
+            ("patchlevel", "11"),
+            ("version", "3.12.11"),
+        ]);
         self.constant("python_info", "Python platform information", &[python], 1.0);
         for (name, help, value) in [
             ("process_virtual_memory_bytes", "Virtual memory size in bytes", 18_123_436_032.0),
@@ -188,6 +231,28 @@ impl PythonPage {
         self.counter("process_cpu_seconds", "Processor time spent, in seconds", &pod, |counters| {
             counters.generation_tokens / 1000
         });
+    }
+}
+
+/// A sample that never changes.
+pub(super) fn constant(layout: &mut Layout<PodView>, name: &str, series: &Series, value: f64) {
+    layout.constant(name, &series.around_le().each_ref().map(String::as_str), value);
+}
+
+/// A histogram without observations.
+pub(super) fn unused_histogram(
+    layout: &mut Layout<PodView>,
+    name: &str,
+    series: &Series,
+    bounds: &[f64],
+) {
+    let [before, after] = series.around_le();
+    for bound in bounds.iter().copied().chain([f64::INFINITY]) {
+        let le = bound_label(Numbers::Python, bound);
+        layout.constant(&format!("{name}_bucket"), &[&before, &le, &after], 0.0);
+    }
+    for part in ["count", "sum"] {
+        constant(layout, &format!("{name}_{part}"), series, 0.0);
     }
 }
 

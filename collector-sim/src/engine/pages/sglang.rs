@@ -2,21 +2,33 @@
 //! for the server.
 
 use crate::engine::bounds::SGLANG_STAGE;
-use crate::engine::exposition::{Numbers, bound_label};
 use crate::engine::template::Layout;
 use crate::spec::EngineSpec;
 
 use super::PodView;
-use super::python::{Count, Gauge, Pick, PythonPage, Series, pad};
+use super::python::{Count, Pick, PythonPage, Series, pad, unused_histogram};
 
 /// The process id of the first rank; those of the others follow.
 const FIRST_PID: usize = 8123;
 
 pub(super) fn layout(model: &str, spec: &EngineSpec, padding: usize) -> Layout<PodView> {
-    let ranks = (0..usize::try_from(spec.engines).unwrap_or(usize::MAX))
-        .map(|rank| Rank { rank, model: model.to_owned() })
-        .collect();
-    let server = [Series::of_pod(&[], &[("model_name", model)])];
+    let rank = |rank: usize| {
+        let (pid, rank_label) = ((FIRST_PID + rank).to_string(), rank.to_string());
+        Series::of_engine(
+            rank,
+            &[
+                ("dp_rank", &rank_label),
+                ("engine_type", "unified"),
+                ("model_name", model),
+                ("moe_ep_rank", "0"),
+                ("pid", &pid),
+                ("pp_rank", "0"),
+                ("tp_rank", "0"),
+            ],
+        )
+    };
+    let ranks = (0..usize::try_from(spec.engines).unwrap_or(usize::MAX)).map(rank).collect();
+    let server = [Series::of_pod(&[("model_name", model)])];
     let mut sglang = Sglang { page: PythonPage::new(spec), ranks, server };
     sglang.gauges(spec);
     sglang.scheduler_counters(padding);
@@ -27,42 +39,8 @@ pub(super) fn layout(model: &str, spec: &EngineSpec, padding: usize) -> Layout<P
 
 struct Sglang {
     page: PythonPage,
-    ranks: Vec<Rank>,
+    ranks: Vec<Series>,
     server: [Series; 1],
-}
-
-struct Rank {
-    rank: usize,
-    model: String,
-}
-
-impl Rank {
-    fn series(&self) -> Series {
-        self.with(&[], &[], &[], &[])
-    }
-
-    /// Its series with further labels: behind `engine_type`, `moe_ep_rank`, `pid` or `pp_rank`.
-    fn with(
-        &self,
-        engine_type: &[(&str, &str)],
-        moe_ep_rank: &[(&str, &str)],
-        pid: &[(&str, &str)],
-        pp_rank: &[(&str, &str)],
-    ) -> Series {
-        let rank = self.rank.to_string();
-        let process = (FIRST_PID + self.rank).to_string();
-        let before = [&[("dp_rank", rank.as_str()), ("engine_type", "unified")], engine_type];
-        let after = [
-            &[("model_name", self.model.as_str()), ("moe_ep_rank", "0")],
-            moe_ep_rank,
-            &[("pid", process.as_str())],
-            pid,
-            &[("pp_rank", "0")],
-            pp_rank,
-            &[("tp_rank", "0")],
-        ];
-        Series::of_engine(self.rank, &before.concat(), &after.concat())
-    }
 }
 
 impl Sglang {
@@ -70,15 +48,9 @@ impl Sglang {
         let (blocks, tokens) = (spec.num_gpu_blocks, f64::from(spec.block_size));
         let capacity = f64::from(blocks) * tokens;
         self.gauge("num_running_reqs", "Running requests", PodView::running);
-        let series = self.series();
-        let used = "sglang:num_used_tokens";
-        self.page.layout.family(used, "Tokens used", "gauge");
-        for (rank, series) in series.iter().enumerate() {
-            let labels = [series.before.as_str(), &series.after];
-            self.page
-                .layout
-                .sample(used, &labels, move |view| view.used_blocks(rank, blocks) * tokens);
-        }
+        self.gauge("num_used_tokens", "Tokens used", move |view, rank| {
+            view.used_blocks(rank, blocks) * tokens
+        });
         self.gauge("token_usage", "Token usage", PodView::kv_cache_usage);
         self.constants(&[
             ("pending_prealloc_token_usage", 0.0),
@@ -115,13 +87,12 @@ impl Sglang {
         ]);
         let (pages, page_size) = (blocks.to_string(), spec.block_size.to_string());
         let info = [("num_pages", pages.as_str()), ("page_size", &page_size)];
-        let series: Vec<Series> =
-            self.ranks.iter().map(|rank| rank.with(&[], &info, &[], &[])).collect();
+        let series: Vec<Series> = self.ranks.iter().map(|rank| rank.with(&info)).collect();
         self.page.constant("sglang:cache_config_info", "Cache configuration", &series, 1.0);
     }
 
     fn scheduler_counters(&mut self, padding: usize) {
-        let ranks = self.series();
+        let ranks = self.ranks.clone();
         for name in [
             "num_retracted_requests",
             "num_retracted_input_tokens",
@@ -142,9 +113,7 @@ impl Sglang {
         let stages: Vec<(Series, Pick)> = self
             .ranks
             .iter()
-            .flat_map(|rank| {
-                stages.map(|(stage, pick)| (rank.with(&[], &[], &[], &[("stage", stage)]), pick))
-            })
+            .flat_map(|rank| stages.map(|(stage, pick)| (rank.with(&[("stage", stage)]), pick)))
             .collect();
         let name = "sglang:per_stage_req_latency_seconds";
         let rank = &self.ranks[0];
@@ -193,17 +162,17 @@ impl Sglang {
         }
     }
 
-    fn series(&self) -> Vec<Series> {
-        self.ranks.iter().map(Rank::series).collect()
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, read: Gauge) {
-        let ranks = self.series();
-        self.page.gauge(&format!("sglang:{name}"), help, &ranks, read);
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        read: impl Fn(&PodView, usize) -> f64 + Copy + Send + Sync + 'static,
+    ) {
+        self.page.gauge(&format!("sglang:{name}"), help, &self.ranks, read);
     }
 
     fn constants(&mut self, values: &[(&str, f64)]) {
-        let ranks = self.series();
+        let ranks = self.ranks.clone();
         for (name, value) in values {
             self.page.constant(&format!("sglang:{name}"), &help(name), &ranks, *value);
         }
@@ -213,26 +182,16 @@ impl Sglang {
         let samples: Vec<_> = self
             .ranks
             .iter()
-            .flat_map(|rank| {
-                let series = |mode| rank.with(&[("mode", mode)], &[], &[], &[]);
-                modes.iter().map(move |(mode, read)| (series(*mode), *read))
-            })
+            .flat_map(|rank| modes.iter().map(|(mode, read)| (rank.with(&[("mode", mode)]), *read)))
             .collect();
         self.page.counters(name, help, &samples);
     }
 }
 
 /// One more stage: SGLang has dozens more than are simulated, each a whole histogram.
-fn unused_stage(layout: &mut Layout<PodView>, name: &str, rank: &Rank, number: usize) {
-    let stage = format!("stage_{number:04}");
-    let Series { before, after, .. } = rank.with(&[], &[], &[], &[("stage", &stage)]);
-    for bound in SGLANG_STAGE.iter().copied().chain([f64::INFINITY]) {
-        let le = bound_label(Numbers::Python, bound);
-        layout.constant(&format!("{name}_bucket"), &[&before, &le, &after], 0.0);
-    }
-    for part in ["count", "sum"] {
-        layout.constant(&format!("{name}_{part}"), &[&before, &after], 0.0);
-    }
+fn unused_stage(layout: &mut Layout<PodView>, name: &str, rank: &Series, number: usize) {
+    let series = rank.with(&[("stage", &format!("stage_{number:04}"))]);
+    unused_histogram(layout, name, &series, SGLANG_STAGE);
 }
 
 /// A name as words.

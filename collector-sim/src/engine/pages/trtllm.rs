@@ -1,11 +1,10 @@
 //! The page of TensorRT-LLM's own server, `trtllm-serve`.
 
-use crate::engine::exposition::label;
 use crate::engine::template::Layout;
 use crate::spec::EngineSpec;
 
 use super::PodView;
-use super::python::{Count, Gauge, Pick, PythonPage, Series, pad};
+use super::python::{Count, Pick, PythonPage, Series, constant, pad};
 
 pub(super) fn layout(model: &str, spec: &EngineSpec, padding: usize) -> Layout<PodView> {
     let mut server = Trtllm { page: PythonPage::new(spec), model: model.to_owned() };
@@ -24,7 +23,7 @@ struct Trtllm {
 
 impl Trtllm {
     fn series(&self) -> Series {
-        Series::of_engine(0, &[("engine_type", "trtllm")], &[("model_name", &self.model)])
+        Series::of_engine(0, &[("engine_type", "trtllm"), ("model_name", &self.model)])
     }
 
     fn requests(&mut self) {
@@ -32,7 +31,7 @@ impl Trtllm {
             [("stop", |c| c.finished), ("length", |_| 0), ("cancelled", |_| 0)];
         let series = self.series();
         let success =
-            reasons.map(|(reason, read)| (series.and_before("finished_reason", reason), read));
+            reasons.map(|(reason, read)| (series.with(&[("finished_reason", reason)]), read));
         self.page.counters("trtllm_request_success", "Requests that succeeded", &success);
         let histograms: [(&str, Pick); 7] = [
             ("e2e_request_latency_seconds", |c| &c.e2e_latency),
@@ -94,10 +93,10 @@ impl Trtllm {
         self.constant("max_batch_size_runtime", batch);
         self.constant("max_num_tokens_runtime", 8192.0);
         self.constant("kv_cache_max_blocks", f64::from(blocks));
-        self.of_blocks("kv_cache_free_blocks", move |view| {
-            f64::from(blocks) - view.used_blocks(0, blocks)
+        self.gauge("kv_cache_free_blocks", move |view, engine| {
+            f64::from(blocks) - view.used_blocks(engine, blocks)
         });
-        self.of_blocks("kv_cache_used_blocks", move |view| view.used_blocks(0, blocks));
+        self.gauge("kv_cache_used_blocks", move |view, engine| view.used_blocks(engine, blocks));
         self.constant("kv_cache_tokens_per_block", f64::from(spec.block_size));
         self.constant("num_context_requests", 0.0);
         self.gauge("num_generation_requests", PodView::running);
@@ -114,45 +113,45 @@ impl Trtllm {
         self.histogram("prompt_cached_tokens_per_request", |c| &c.request_cached_tokens);
         self.histogram("prefill_batch_tokens", |c| &c.step_tokens);
         let series = self.series();
-        let Series { before, after, .. } = &series;
         let (name, none) = ("trtllm_request_error", (|_| 0) as Count);
-        let errors = [(series.and_before("http_code", "400"), none)];
+        let errors = [(series.with(&[("http_code", "400")]), none)];
         self.page.padded_counters(name, "Requests that failed", &errors, |layout| {
             // The one family of the server's own with a label that takes many values.
             pad(layout, padding, |layout, number| {
-                let code = label("http_code", &(401 + number).to_string());
-                layout.constant(&format!("{name}_total"), &[before, &code, after], 0.0);
+                let code = (401 + number).to_string();
+                let series = series.with(&[("http_code", &code)]);
+                constant(layout, &format!("{name}_total"), &series, 0.0);
             });
         });
     }
 
     fn config(&mut self, spec: &EngineSpec) {
         let (model, page_size) = (self.model.clone(), spec.block_size.to_string());
-        let engine = ("engine_type", "trtllm");
-        let name = ("model_name", model.as_str());
-        for (family, before, after) in [
+        for (family, labels) in [
             (
                 "trtllm_model_config_info",
-                &[("dtype", "bfloat16"), engine, ("gpu_type", "NVIDIA H200")][..],
-                &[("model", model.as_str()), name, ("quantization", "FP8")][..],
+                &[
+                    ("dtype", "bfloat16"),
+                    ("gpu_type", "NVIDIA H200"),
+                    ("model", model.as_str()),
+                    ("quantization", "FP8"),
+                ][..],
             ),
             (
                 "trtllm_parallel_config_info",
-                &[engine, ("ep_size", "1")],
-                &[name, ("pp_size", "1"), ("tp_size", "4")],
+                &[("ep_size", "1"), ("pp_size", "1"), ("tp_size", "4")],
             ),
             (
                 "trtllm_kv_cache_config_info",
                 &[
                     ("enable_block_reuse", "True"),
                     ("enable_partial_reuse", "True"),
-                    engine,
                     ("free_gpu_memory_fraction", "0.9"),
+                    ("page_size", &page_size),
                 ],
-                &[name, ("page_size", &page_size)],
             ),
         ] {
-            let series = [Series::of_pod(before, after)];
+            let series = [self.series().with(labels)];
             self.page.constant(family, "Configuration", &series, 1.0);
         }
     }
@@ -162,15 +161,13 @@ impl Trtllm {
         self.page.counter(&format!("trtllm_{name}"), &help(name), &series, read);
     }
 
-    fn gauge(&mut self, name: &str, read: Gauge) {
+    fn gauge(
+        &mut self,
+        name: &str,
+        read: impl Fn(&PodView, usize) -> f64 + Copy + Send + Sync + 'static,
+    ) {
         let series = [self.series()];
         self.page.gauge(&format!("trtllm_{name}"), &help(name), &series, read);
-    }
-
-    fn of_blocks(&mut self, name: &str, read: impl Fn(&PodView) -> f64 + Send + Sync + 'static) {
-        let (name, Series { before, after, .. }) = (format!("trtllm_{name}"), self.series());
-        self.page.layout.family(&name, "KV-cache blocks", "gauge");
-        self.page.layout.sample(&name, &[&before, &after], read);
     }
 
     fn constant(&mut self, name: &str, value: f64) {

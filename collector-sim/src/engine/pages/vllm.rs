@@ -1,12 +1,13 @@
 //! vLLM's page, in both generations of its names.
 
+use crate::engine::bounds::HTTP_DURATION;
 use crate::engine::exposition::{Page, label};
 use crate::engine::lora::Combination;
 use crate::engine::template::Layout;
 use crate::spec::{EngineSpec, MetricNames};
 
 use super::PodView;
-use super::python::{Count, Gauge, Pick, PythonPage, Series, pad};
+use super::python::{Count, Gauge, Pick, PythonPage, Series, pad, unused_histogram};
 
 /// Reasons for which a request can end; in this simulation each ends by itself.
 const FINISHED_REASONS: [&str; 5] = ["stop", "length", "abort", "error", "repetition"];
@@ -22,12 +23,10 @@ const HANDLERS: [(&str, &str); 4] = [
 pub(super) fn layout(model: &str, spec: &EngineSpec, padding: usize) -> Layout<PodView> {
     let engines = (0..usize::try_from(spec.engines).unwrap_or(usize::MAX))
         .map(|engine| match spec.names {
-            MetricNames::V1 => Series::of_engine(
-                engine,
-                &[("engine", &engine.to_string())],
-                &[("model_name", model)],
-            ),
-            MetricNames::V0 => Series::of_engine(engine, &[], &[("model_name", model)]),
+            MetricNames::V1 => {
+                Series::of_engine(engine, &[("engine", &engine.to_string()), ("model_name", model)])
+            }
+            MetricNames::V0 => Series::of_engine(engine, &[("model_name", model)]),
         })
         .collect();
     let mut vllm = Vllm { page: PythonPage::new(spec), engines };
@@ -88,7 +87,7 @@ impl Vllm {
             ("local_cache_hit", |c| c.cached_prompt_tokens),
             ("external_kv_transfer", |_| 0),
         ];
-        let by_source = self.each(&by_source, |engine, source| engine.and_after("source", source));
+        let by_source = self.each("source", &by_source);
         self.page.counters("vllm:prompt_tokens_by_source", "Prompt tokens by source", &by_source);
         self.counter("vllm:prompt_tokens_cached", "Prompt tokens taken from a cache", |c| {
             c.cached_prompt_tokens
@@ -164,8 +163,7 @@ impl Vllm {
                 if *reason == "stop" { (reason, |c| c.finished) } else { (reason, |_| 0) }
             })
             .collect();
-        let samples =
-            self.each(&reasons, |engine, reason| engine.and_before("finished_reason", reason));
+        let samples = self.each("finished_reason", &reasons);
         self.page.counters("vllm:request_success", "Successfully processed requests", &samples);
     }
 
@@ -235,40 +233,36 @@ impl Vllm {
     fn cache_config(&mut self, spec: &EngineSpec) {
         let block_size = spec.block_size.to_string();
         let num_gpu_blocks = spec.num_gpu_blocks.to_string();
-        let series: Vec<Series> = self
-            .engines
-            .iter()
-            .map(|engine| {
-                let before = Series::of_pod(
-                    &[
-                        ("block_size", &block_size),
-                        ("cache_dtype", "auto"),
-                        ("calculate_kv_scales", "False"),
-                        ("cpu_kvcache_space_bytes", "None"),
-                        ("cpu_offload_gb", "0"),
-                        ("enable_prefix_caching", "True"),
-                    ],
-                    &[
-                        ("gpu_memory_utilization", "0.9"),
-                        ("is_attention_free", "False"),
-                        ("kv_cache_memory_bytes", "None"),
-                        ("kv_sharing_fast_prefill", "False"),
-                        ("mamba_block_size", "None"),
-                        ("mamba_cache_dtype", "auto"),
-                        ("mamba_page_size_padded", "None"),
-                        ("mamba_ssm_cache_dtype", "auto"),
-                        ("num_cpu_blocks", "None"),
-                        ("num_gpu_blocks", &num_gpu_blocks),
-                        ("num_gpu_blocks_override", "None"),
-                        ("prefix_caching_hash_algo", "sha256"),
-                        ("sliding_window", "None"),
-                        ("swap_space", "4"),
-                    ],
-                );
-                // The one family of vLLM without the model's name.
-                Series { before: before.before + &engine.before, ..before }
-            })
-            .collect();
+        let config = [
+            ("block_size", block_size.as_str()),
+            ("cache_dtype", "auto"),
+            ("calculate_kv_scales", "False"),
+            ("cpu_kvcache_space_bytes", "None"),
+            ("cpu_offload_gb", "0"),
+            ("enable_prefix_caching", "True"),
+            ("gpu_memory_utilization", "0.9"),
+            ("is_attention_free", "False"),
+            ("kv_cache_memory_bytes", "None"),
+            ("kv_sharing_fast_prefill", "False"),
+            ("mamba_block_size", "None"),
+            ("mamba_cache_dtype", "auto"),
+            ("mamba_page_size_padded", "None"),
+            ("mamba_ssm_cache_dtype", "auto"),
+            ("num_cpu_blocks", "None"),
+            ("num_gpu_blocks", &num_gpu_blocks),
+            ("num_gpu_blocks_override", "None"),
+            ("prefix_caching_hash_algo", "sha256"),
+            ("sliding_window", "None"),
+            ("swap_space", "4"),
+        ];
+        // The one family of vLLM without the model's name.
+        let config = Series::of_pod(&config);
+        let series: Vec<Series> = match spec.names {
+            MetricNames::V1 => (0..self.engines.len())
+                .map(|engine| config.with(&[("engine", &engine.to_string())]))
+                .collect(),
+            MetricNames::V0 => vec![config],
+        };
         let help = "Information of the LLM engine's cache config";
         self.page.constant("vllm:cache_config_info", help, &series, 1.0);
     }
@@ -283,7 +277,7 @@ impl Vllm {
             .flat_map(|(handler, method)| {
                 ["2xx", "4xx"].map(|status| {
                     let labels = [("handler", *handler), ("method", *method), ("status", status)];
-                    (Series::of_pod(&labels, &[]), counts(handler, status))
+                    (Series::of_pod(&labels), counts(handler, status))
                 })
             })
             .collect();
@@ -294,14 +288,14 @@ impl Vllm {
         self.http_sizes("http_response_size_bytes", "Size of responses", |c| {
             c.request_generation_tokens.sum_units() * 4
         });
-        let pod = [Series::of_pod(&[], &[])];
+        let pod = [Series::of_pod(&[])];
         let name = "http_request_duration_highr_seconds";
         self.page.histogram(name, "Latency in many buckets", &pod, |c| &c.http_duration_fine);
         let name = "http_request_duration_seconds";
         let by_handler: Vec<(Series, Pick)> = HANDLERS
             .iter()
             .map(|(handler, method)| -> (Series, Pick) {
-                let series = Series::of_pod(&[("handler", handler)], &[("method", method)]);
+                let series = Series::of_pod(&[("handler", handler), ("method", method)]);
                 if *handler == HANDLERS[0].0 {
                     (series, |c| &c.http_duration)
                 } else {
@@ -314,36 +308,26 @@ impl Vllm {
         });
     }
 
-    /// A summary without quantiles, by handler.
     fn http_sizes(&mut self, name: &str, help: &str, bytes: Count) {
-        let series = HANDLERS.map(|(handler, _)| Series::of_pod(&[("handler", handler)], &[]));
-        self.page.layout.family(name, help, "summary");
-        let (count, sum) = (format!("{name}_count"), format!("{name}_sum"));
-        for (index, Series { before, whose, .. }) in series.iter().enumerate() {
-            let (whose, used) = (*whose, index == 0);
-            let shown = move |read: Count| {
-                move |view: &PodView| if used { read(view.counters(whose)) as f64 } else { 0.0 }
-            };
-            self.page.layout.sample(&count, &[before], shown(|c| c.finished));
-            self.page.layout.sample(&sum, &[before], shown(bytes));
-        }
-        self.page.created(name, help, series.iter());
+        let samples = HANDLERS.map(|(handler, _)| -> (Series, Count, Count) {
+            let series = Series::of_pod(&[("handler", handler)]);
+            if handler == HANDLERS[0].0 {
+                (series, |c| c.finished, bytes)
+            } else {
+                (series, |_| 0, |_| 0)
+            }
+        });
+        self.page.summary(name, help, &samples);
     }
 
     fn gauge(&mut self, name: &str, help: &str, read: Gauge) {
         self.page.gauge(name, help, &self.engines, read);
     }
 
-    /// A gauge with one more label, whose name sorts after `model_name`.
+    /// A gauge with one more label.
     fn gauge_by(&mut self, name: &str, help: &str, by: &str, values: &[(&str, Gauge)]) {
-        self.page.layout.family(name, help, "gauge");
-        for (index, engine) in self.engines.iter().enumerate() {
-            for (key, read) in values {
-                let (series, read) = (engine.and_after(by, key), *read);
-                let labels = [series.before.as_str(), &series.after];
-                self.page.layout.sample(name, &labels, move |view| read(view, index));
-            }
-        }
+        let samples = self.each(by, values);
+        self.page.gauges(name, help, &samples);
     }
 
     fn counter(&mut self, name: &str, help: &str, read: Count) {
@@ -354,29 +338,22 @@ impl Vllm {
         self.page.histogram(name, help, &self.engines, pick);
     }
 
-    /// Each engine with each of the values, whose label `place` adds.
-    fn each(
-        &self,
-        values: &[(&str, Count)],
-        place: fn(&Series, &str) -> Series,
-    ) -> Vec<(Series, Count)> {
+    /// Each engine with each value of one more label.
+    fn each<T: Copy>(&self, name: &str, values: &[(&str, T)]) -> Vec<(Series, T)> {
         self.engines
             .iter()
-            .flat_map(|engine| values.iter().map(move |(key, read)| (place(engine, key), *read)))
+            .flat_map(|engine| {
+                values.iter().map(|(value, read)| (engine.with(&[(name, value)]), *read))
+            })
             .collect()
     }
 }
 
 /// One more path of the web framework's: a server has as many as its plugins and clients make.
 fn unused_handler(layout: &mut Layout<PodView>, name: &str, number: usize) {
-    let handler = label("handler", &format!("/v1/custom/{number:04}"));
-    for le in ["0.1", "0.5", "1.0", "+Inf"] {
-        let labels = [handler.as_str(), &label("le", le), "method=\"POST\","];
-        layout.constant(&format!("{name}_bucket"), &labels, 0.0);
-    }
-    for part in ["count", "sum"] {
-        layout.constant(&format!("{name}_{part}"), &[&handler, "method=\"POST\","], 0.0);
-    }
+    let handler = format!("/v1/custom/{number:04}");
+    let series = Series::of_pod(&[("handler", &handler), ("method", "POST")]);
+    unused_histogram(layout, name, &series, HTTP_DURATION);
 }
 
 fn zero(_: &PodView, _: usize) -> f64 {
