@@ -93,7 +93,7 @@ impl Service for PodPages {
         answer::delay(&faults).await;
         // Rendering takes longer than anything else here, so that it happens without the lock.
         let view = self.fleet.with(|fleet| fleet.look(&self.namespace, &self.pod));
-        if view.is_some() {
+        if view.is_some() && faults.status.is_none() {
             self.note_scrape();
         }
         answer::answer(view, &faults)

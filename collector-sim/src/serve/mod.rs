@@ -134,6 +134,10 @@ impl FleetServer {
     }
 
     /// Opens or closes a pod's listener, as the pod is alive or not and has vanished or not.
+    ///
+    /// # Cancel safety
+    /// A listener that is being closed closes all the same. Opening one on loopback never waits, so
+    /// that it is not left half done.
     async fn settle(&self, key: &PodKey) -> Result<(), ServeError> {
         let alive = self.live.with(|fleet| fleet.is_alive(&key.0, &key.1));
         let (closed, opened) = {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Life, Variant};
 use crate::engine::Engine;
+use crate::load::Request;
 use crate::picker::{FlowControl, QUEUE_DEPTH_THRESHOLD};
 
 /// Who sends requests to the pods.
@@ -26,57 +27,57 @@ impl Life {
 }
 
 impl Variant {
+    /// The next request arrives.
     pub(super) fn arrive(&mut self, at: Duration) {
         let adapters = u16::try_from(self.spec.engine.lora_adapters.len()).unwrap_or(u16::MAX);
         let request = self.spec.load.request(adapters, &mut self.rng);
         self.stream.take(&self.spec.load, at, &mut self.rng);
         self.received += 1;
-        let waits = matches!(&self.sender, Sender::FlowControl(flow) if !flow.is_empty());
-        let engine = if waits { None } else { self.next_engine(at) };
-        if let Some((pod, engine)) = engine
-            && let Some(life) = &mut self.pods[pod].life
-        {
-            life.engines[engine].arrive(at, request);
-            if let Sender::FlowControl(flow) = &mut self.sender {
-                flow.pass();
+        // It does not overtake those that are held back.
+        let place = if self.is_holding() { None } else { self.next_engine(at) };
+        match (place, &mut self.sender) {
+            (Some(place), sender) => {
+                if let Sender::FlowControl(flow) = sender {
+                    flow.pass();
+                }
+                self.send(at, request, place);
             }
-            return;
+            (None, Sender::FlowControl(flow)) => {
+                self.refused += u64::from(!flow.hold(at, request));
+            }
+            (None, Sender::Clients | Sender::Picker) => self.refused += 1,
         }
-        let held = match &mut self.sender {
-            Sender::FlowControl(flow) => flow.hold(at, request),
-            Sender::Clients | Sender::Picker => false,
-        };
-        self.refused += u64::from(!held);
     }
 
-    /// When something happens next in a pod, while requests are held back.
+    /// When something happens next in a pod that may let what is held back go on; `None` while
+    /// nothing is held back.
     pub(super) fn next_event(&self) -> Option<Duration> {
-        match &self.sender {
-            Sender::FlowControl(flow) if !flow.is_empty() => self
-                .pods
-                .iter()
-                .filter_map(|pod| pod.life.as_ref())
-                .flat_map(|life| &life.engines)
-                .filter_map(Engine::next_event)
-                .min(),
-            _ => None,
+        if !self.is_holding() {
+            return None;
         }
+        let lives = self.pods.iter().filter_map(|pod| pod.life.as_ref());
+        lives.flat_map(|life| &life.engines).filter_map(Engine::next_event).min()
     }
 
     /// Sends what is held back to the pods that have room at that time.
     pub(super) fn release(&mut self, at: Duration) {
-        for life in self.pods.iter_mut().filter_map(|pod| pod.life.as_mut()) {
-            life.engines.iter_mut().for_each(|engine| engine.advance_to(at));
-        }
-        while matches!(&self.sender, Sender::FlowControl(flow) if !flow.is_empty())
-            && let Some((pod, engine)) = self.next_engine(at)
-        {
+        while self.is_holding() {
+            let Some(place) = self.next_engine(at) else { return };
             if let Sender::FlowControl(flow) = &mut self.sender
                 && let Some(request) = flow.release(at)
-                && let Some(life) = &mut self.pods[pod].life
             {
-                life.engines[engine].arrive(at, request);
+                self.send(at, request, place);
             }
+        }
+    }
+
+    fn is_holding(&self) -> bool {
+        matches!(&self.sender, Sender::FlowControl(flow) if !flow.is_empty())
+    }
+
+    fn send(&mut self, at: Duration, request: Request, (pod, engine): (usize, usize)) {
+        if let Some(life) = &mut self.pods[pod].life {
+            life.engines[engine].arrive(at, request);
         }
     }
 
