@@ -1,10 +1,10 @@
 //! What a look lacks, taken from the look before it: fields whose query failed, each with its own age,
 //! and, when the answer is incomplete, the replicas that it does not have.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use collector_core::{
-    BackendName, Field, FieldSet, LoadRates, LoadRow, Mark, ModelSample, PodName, ReplicaMetrics,
+    BackendName, Field, LoadRates, LoadRow, Mark, ModelSample, PodName, ReplicaMetrics,
     SourceAnswer, Tick, mean_over_window,
 };
 
@@ -27,9 +27,7 @@ pub(crate) fn carry(
     let mut departed = Vec::new();
     if let Some(former) = former {
         let keeper = Keeper { former, backend, config, now };
-        for replica in &mut sample.replicas {
-            keeper.keep_failed_fields(sample.failed, replica);
-        }
+        keeper.keep_failed_fields(&mut sample);
         keeper.keep_absent_replicas(&mut sample);
         load_marks = keeper.keep_failed_load(&mut sample);
         departed = keeper.departed(&sample);
@@ -53,17 +51,21 @@ impl Keeper<'_> {
         sampled_at.age(self.now) < self.config.freshness.unavailable_threshold
     }
 
-    fn keep_failed_fields(&self, failed: FieldSet, replica: &mut ReplicaMetrics) {
+    fn keep_failed_fields(&self, sample: &mut ModelSample) {
+        let failed = sample.failed;
         if failed.is_empty() {
             return;
         }
-        let mut rows = self.former.sample.replicas.iter();
-        let Some(twin) = rows.find(|row| row.pod_name == replica.pod_name) else { return };
-        for field in Field::OF_REPLICA.into_iter().filter(|field| failed.contains(*field)) {
-            let sampled_at = twin.sampled_at(field);
-            if twin.has(field) && !replica.has(field) && self.is_usable(sampled_at) {
-                replica.copy_field(field, twin);
-                replica.marks.push(self.mark(field, sampled_at));
+        let former = self.former.sample.replicas.iter();
+        let former: HashMap<&PodName, _> = former.map(|row| (&row.pod_name, row)).collect();
+        for replica in &mut sample.replicas {
+            let Some(twin) = former.get(&replica.pod_name) else { continue };
+            for field in Field::OF_REPLICA.into_iter().filter(|field| failed.contains(*field)) {
+                let sampled_at = twin.sampled_at(field);
+                if twin.has(field) && !replica.has(field) && self.is_usable(sampled_at) {
+                    replica.copy_field(field, twin);
+                    replica.marks.push(self.mark(field, sampled_at));
+                }
             }
         }
     }
@@ -75,17 +77,15 @@ impl Keeper<'_> {
         if sample.complete {
             return;
         }
-        let known: HashSet<PodName> = pods(sample).cloned().collect();
-        for row in &self.former.sample.replicas {
-            if known.contains(&row.pod_name)
-                || self.config.freshness.warns(row.sampled_at.age(self.now))
-            {
-                continue;
-            }
-            sample.replicas.push(row.clone());
-            let load = self.former.sample.load.iter();
-            sample.load.extend(load.filter(|l| l.pod.as_ref() == Some(&row.pod_name)).cloned());
-        }
+        let known: HashSet<&PodName> = pods(sample).collect();
+        let old = |row: &ReplicaMetrics| self.config.freshness.warns(row.sampled_at.age(self.now));
+        let former = self.former.sample.replicas.iter();
+        let absent: Vec<ReplicaMetrics> =
+            former.filter(|row| !known.contains(&row.pod_name) && !old(row)).cloned().collect();
+        let pods: HashSet<&PodName> = absent.iter().map(|row| &row.pod_name).collect();
+        let is_theirs = |row: &&LoadRow| row.pod.as_ref().is_some_and(|pod| pods.contains(pod));
+        sample.load.extend(self.former.sample.load.iter().filter(is_theirs).cloned());
+        sample.replicas.extend(absent);
     }
 
     /// The pods that this source has seen leave, for as long as another could still show them.
@@ -113,6 +113,7 @@ impl Keeper<'_> {
             return Vec::new();
         }
         let former_load = self.load_as_asked_now(sample);
+        let places = places_of(&former_load, &mut sample.load);
         let mut marks = Vec::new();
         for field in Field::OF_LOAD.into_iter().filter(|field| failed.contains(*field)) {
             let marked = self.former.load_marks.iter().find(|mark| mark.field == field);
@@ -120,8 +121,8 @@ impl Keeper<'_> {
             if former_load.is_empty() || !self.is_usable(sampled_at) {
                 continue;
             }
-            for row in &former_load {
-                keep_load_field(rates_of(row, &mut sample.load), field, &row.rates);
+            for (row, place) in former_load.iter().zip(&places) {
+                keep_load_field(&mut sample.load[*place].rates, field, &row.rates);
             }
             marks.push(self.mark(field, sampled_at));
         }
@@ -148,13 +149,17 @@ fn pods(sample: &ModelSample) -> impl Iterator<Item = &PodName> {
     sample.replicas.iter().map(|row| &row.pod_name)
 }
 
-/// The rates of a row's pod, or of the model; a new row where there is none yet.
-fn rates_of<'a>(row: &LoadRow, load: &'a mut Vec<LoadRow>) -> &'a mut LoadRates {
-    let place = load.iter().position(|new| new.pod == row.pod).unwrap_or_else(|| {
-        load.push(LoadRow { pod: row.pod.clone(), rates: LoadRates::default() });
-        load.len() - 1
-    });
-    &mut load[place].rates
+/// Where the new look has the pods, or the model, of former rows; a new row where it has none yet.
+fn places_of(former: &[LoadRow], load: &mut Vec<LoadRow>) -> Vec<usize> {
+    let present = load.iter().enumerate().map(|(place, row)| (row.pod.clone(), place));
+    let mut places: HashMap<Option<PodName>, usize> = present.collect();
+    let of_row = |row: &LoadRow| {
+        *places.entry(row.pod.clone()).or_insert_with(|| {
+            load.push(LoadRow { pod: row.pod.clone(), rates: LoadRates::default() });
+            load.len() - 1
+        })
+    };
+    former.iter().map(of_row).collect()
 }
 
 /// Takes what belongs to one field from the rates of a former look. Of the token rates it is the mean
