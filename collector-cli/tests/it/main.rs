@@ -7,6 +7,8 @@ mod explain;
 mod fake_prometheus;
 mod faults;
 mod get;
+#[cfg(feature = "epp")]
+mod pods;
 mod process;
 mod real;
 #[cfg(feature = "epp")]
