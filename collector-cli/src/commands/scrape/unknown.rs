@@ -1,12 +1,13 @@
 //! Pages on which nothing was found, and what they may be.
 
 use collector_epp::engines::UnknownPage;
+use collector_transport::quote;
 
 use super::PATH_HINT;
 use super::intake::Read;
 use super::source::Source;
 use crate::exit::Failure;
-use crate::output::{ErrorDocument, printable};
+use crate::output::ErrorDocument;
 
 /// Names that are told of what is on the page.
 const NAMES_MAX: usize = 5;
@@ -60,7 +61,7 @@ fn of_others(head: &str) -> (String, String) {
     if names.is_empty() {
         return ("it has no series".to_owned(), "is this a page of metrics?".to_owned());
     }
-    let names: Vec<String> = names.iter().map(|name| printable(name).to_string()).collect();
+    let names: Vec<String> = names.into_iter().map(quote).collect();
     (
         format!("it begins with {}", names.join(", ")),
         "--raw --name NAME shows any series of a page; [[epp.engines]] says what they mean"
