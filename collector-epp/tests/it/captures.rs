@@ -237,6 +237,29 @@ fn no_chunking_of_a_page_changes_what_it_says() {
 }
 
 #[test]
+fn no_order_of_its_lines_changes_what_a_page_says() {
+    let engines = Engines::builtin();
+    let mut reader = engines.reader();
+    for name in SERVERS.iter().chain(&PICKERS) {
+        let page = String::from_utf8(capture(name)).unwrap();
+        let in_order = read(&engines, &mut reader, page.as_bytes(), usize::MAX);
+        let backwards: Vec<&str> = page.lines().rev().collect();
+        let backwards = backwards.join("\n");
+        assert_eq!(
+            read(&engines, &mut reader, backwards.as_bytes(), usize::MAX),
+            in_order,
+            "{name}"
+        );
+        // Families interleave when every seventh line is read first.
+        let lines: Vec<&str> = page.lines().collect();
+        let dealt: Vec<&str> =
+            (0..7).flat_map(|start| lines.iter().skip(start).step_by(7).copied()).collect();
+        let dealt = dealt.join("\n");
+        assert_eq!(read(&engines, &mut reader, dealt.as_bytes(), usize::MAX), in_order, "{name}");
+    }
+}
+
+#[test]
 fn a_forced_engine_reads_its_own_pages_and_no_others() {
     let engines = Engines::builtin();
     for name in SERVERS {
