@@ -13,6 +13,7 @@ use super::fleet::{Fleet, State};
 use super::pod::{Good, Outcome, Pod, Was};
 use super::trace;
 use crate::NAME;
+use crate::engines::Engines;
 
 /// How answers are to be made.
 #[derive(Clone, Copy)]
@@ -21,8 +22,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) load_per_pod: Option<&'a HashSet<ModelRef>>,
     /// A pod that was not tried since then is unknown.
     pub(crate) not_before: Tick,
-    /// Also tell how each value came about.
-    pub(crate) trace: bool,
+    /// Also tell how each value came about, with these engines.
+    pub(crate) trace: Option<&'a Engines>,
 }
 
 /// A pod of which nothing is known now.
@@ -137,8 +138,9 @@ fn sample(
         let rates = pods().map(|pod| pod.rates).reduce(LoadRates::plus).unwrap_or_default();
         vec![LoadRow { pod: None, rates }]
     };
-    if wish.trace {
-        sample.trace = served.iter().flat_map(|(good, place)| trace::rows(good, *place)).collect();
+    if let Some(engines) = wish.trace {
+        let rows = served.iter().flat_map(|(good, place)| trace::rows(good, *place, engines));
+        sample.trace = rows.collect();
     }
     sample
 }

@@ -1,6 +1,6 @@
 //! The live half: every pod has a task that scrapes it at its own times, and what changed is pushed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -180,13 +180,8 @@ async fn keep_pushing(shared: &Shared, sink: &dyn UpdateSink) {
         shared.news.notified().await;
         sleep(pause).await;
         let models = shared.take_changed();
-        if models.is_empty() {
-            continue;
-        }
         let began = Instant::now();
-        // Nobody asked, so the load is told pod by pod: it can be summed, and not be taken apart.
-        let wish = Wish { load_per_pod: None, not_before: Tick::MIN, trace: false };
-        sink.push(answers(&shared.fleet, &models, wish, shared.now()));
+        push(shared, sink, &models);
         pause = (began.elapsed() * PUSHING_MAX).clamp(TOGETHER, TOGETHER_MAX);
     }
 }
@@ -194,21 +189,35 @@ async fn keep_pushing(shared: &Shared, sink: &dyn UpdateSink) {
 /// Tells when every pod was tried, and then of the tracked models that none of them serves: no scrape
 /// would.
 async fn keep_cycles(shared: &Shared, sink: &dyn UpdateSink) {
-    let mut told = HashSet::new();
     let mut progress = shared.progress();
+    let mut told = None;
     loop {
         while !shared.all_tried() {
             // The sender lives as long as `shared`.
             let _ = progress.changed().await;
         }
-        sink.cycle_ended();
         let unserved = shared.unserved();
-        told.retain(|model| unserved.contains(model));
-        let news: Vec<ModelRef> = unserved.difference(&told).cloned().collect();
-        told.extend(news.iter().cloned());
-        shared.tell(news);
+        let news: Vec<ModelRef> = match &told {
+            // Whoever is told that the first cycle has ended relies on it: what was found is pushed
+            // before, whatever still waits to be pushed together.
+            None => shared.tracked(),
+            Some(told) => unserved.difference(told).cloned().collect(),
+        };
+        push(shared, sink, &news);
+        told = Some(unserved);
+        sink.cycle_ended();
         sleep(shared.config.scrape_interval.max(TIDY_EVERY)).await;
     }
+}
+
+/// Pushes what is known of these models.
+fn push(shared: &Shared, sink: &dyn UpdateSink, models: &[ModelRef]) {
+    if models.is_empty() {
+        return;
+    }
+    // Nobody asked, so the load is told pod by pod: it can be summed, and not be taken apart.
+    let wish = Wish { load_per_pod: None, not_before: Tick::MIN, trace: None };
+    sink.push(answers(&shared.fleet, models, wish, shared.now()));
 }
 
 async fn keep_tidy(shared: &Shared) {

@@ -104,7 +104,8 @@ impl Backend for EppBackend {
             return Ok(Vec::new());
         }
         let not_before = look::look(&self.shared, ask).await?;
-        let wish = Wish { load_per_pod: Some(ask.load_per_pod), not_before, trace: ask.trace };
+        let trace = ask.trace.then_some(&self.shared.engines);
+        let wish = Wish { load_per_pod: Some(ask.load_per_pod), not_before, trace };
         Ok(answers(&self.shared.fleet, ask.models, wish, self.shared.now()))
     }
 

@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) sources: Sources,
     pub(crate) fleet: Fleet,
-    engines: Engines,
+    pub(crate) engines: Engines,
     tracked: Mutex<Arc<HashSet<ModelRef>>>,
     /// The live half runs.
     live: AtomicBool,
@@ -140,6 +140,12 @@ impl Shared {
     /// Whether every source was asked for its targets, and every target was tried.
     pub(crate) fn all_tried(&self) -> bool {
         !self.fleet.lock().unlooked && self.fleet.count()[2] == 0
+    }
+
+    /// The models that somebody tracks.
+    pub(crate) fn tracked(&self) -> Vec<ModelRef> {
+        let tracked = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
+        tracked.iter().cloned().collect()
     }
 
     /// The tracked models that no pod serves, or served when it last answered.

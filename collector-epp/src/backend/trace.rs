@@ -3,7 +3,7 @@
 use collector_core::{Field, TraceRow};
 
 use super::pod::Good;
-use crate::engines::{EngineRow, Matched, Page, ServerPage};
+use crate::engines::{EngineRow, Engines, Matched, Page, ServerPage};
 
 /// A number of a page, by the quantity that it is read as.
 type Number = (Field, &'static str, fn(&EngineRow) -> Option<f64>);
@@ -32,16 +32,16 @@ const NUMBERS: [Number; 19] = [
 ];
 
 /// One row for each number of the model on the page, and one for each field that nothing is there of.
-pub(super) fn rows(good: &Good, place: usize) -> Vec<TraceRow> {
+pub(super) fn rows(good: &Good, place: usize, engines: &Engines) -> Vec<TraceRow> {
     let Page::Server(page) = &good.page else { return Vec::new() };
     let served = &good.models[place];
     let is_of_model =
         |row: &&EngineRow| row.model.as_ref().is_none_or(|model| *model == served.model);
-    let row = |field, asked: &str, raw: Option<f64>| TraceRow {
+    let row = |field, asked: String, matched: Option<&Matched>, raw: Option<f64>| TraceRow {
         pod: Some(served.replica.pod_name.clone()),
         field,
         asked: asked.into(),
-        matched: matched(page, asked).map(|matched| matched.spec.to_string().into()),
+        matched: matched.map(|matched| matched.spec.to_string().into()),
         raw,
         sampled_at: raw.map(|_| good.asked_at),
         asked_at: good.asked_at,
@@ -53,14 +53,32 @@ pub(super) fn rows(good: &Good, place: usize) -> Vec<TraceRow> {
         let of_field = || NUMBERS.iter().filter(|(of, ..)| *of == field);
         for (_, quantity, number) in of_field() {
             let numbers = page.rows.iter().filter(is_of_model).filter_map(number);
-            rows.extend(numbers.map(|raw| row(field, quantity, Some(raw))));
+            let asked = || looked_for(engines, page, [*quantity]);
+            let matched = matched(page, quantity);
+            rows.extend(numbers.map(|raw| row(field, asked(), matched, Some(raw))));
         }
         if rows.len() == before {
-            let asked: Vec<_> = of_field().map(|(_, quantity, _)| *quantity).collect();
-            rows.push(row(field, &asked.join(" or "), None));
+            let asked = looked_for(engines, page, of_field().map(|(_, quantity, _)| *quantity));
+            rows.push(row(field, asked, None, None));
         }
     }
     rows
+}
+
+/// The series that are looked for, the preferred one first.
+fn looked_for(
+    engines: &Engines,
+    page: &ServerPage,
+    quantities: impl IntoIterator<Item = &'static str>,
+) -> String {
+    let specs =
+        quantities.into_iter().flat_map(|quantity| engines.looked_for(&page.engine, quantity));
+    let specs: Vec<String> = specs.map(|spec| spec.to_string()).collect();
+    if specs.is_empty() {
+        format!("nothing: {} does not tell it", page.engine)
+    } else {
+        specs.join(" or ")
+    }
 }
 
 fn matched<'a>(page: &'a ServerPage, quantity: &str) -> Option<&'a Matched> {

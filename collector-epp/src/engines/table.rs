@@ -116,6 +116,22 @@ impl Engines {
         self.0.engines.iter().map(|engine| &engine.name)
     }
 
+    /// Where a quantity of an engine is looked for, in order of preference; nothing when there is no such
+    /// engine or quantity.
+    pub fn looked_for(&self, engine: &EngineName, quantity: &str) -> Vec<Arc<Spec>> {
+        let engine = self.0.engines.iter().find(|known| known.name == *engine);
+        let reads = engine.into_iter().flat_map(|engine| &engine.reads);
+        let of_quantity = |read: &&Read| match read.what {
+            What::Server(known) => known.key() == quantity,
+            What::Picker(_) => false,
+        };
+        reads
+            .filter(of_quantity)
+            .flat_map(|read| &read.aliases)
+            .map(|alias| Arc::clone(&alias.spec))
+            .collect()
+    }
+
     /// A reader that finds out from each page which engine it is of.
     pub fn reader(&self) -> PageReader {
         PageReader::new(Arc::clone(&self.0), None)
