@@ -10,9 +10,10 @@ use crate::spec::PickerNames;
 pub(crate) use counters::{Answered, PickerCounters};
 pub(crate) use flow::{Flow, FlowControl};
 
-/// GIE's default: a pod with so many requests waiting is saturated.
+/// `DefaultQueueDepthThreshold` of the Gateway API Inference Extension's saturation detector: a pod
+/// with so many requests waiting is saturated.
 pub(crate) const QUEUE_DEPTH_THRESHOLD: usize = 5;
-/// GIE's default: so is one that uses so much of its KV cache.
+/// Its `DefaultKVCacheUtilThreshold`: so is one that uses so much of its KV cache.
 const KV_CACHE_THRESHOLD: f64 = 0.8;
 
 /// All that a picker's page tells, at one instant.
@@ -36,7 +37,7 @@ pub(crate) struct PoolPod {
     pub(crate) running: u32,
     /// Of its fullest engine.
     pub(crate) kv_cache_usage: f64,
-    /// Requests sent to it since it was started.
+    /// Requests sent to it, in all its lives.
     pub(crate) sent: u64,
 }
 
@@ -69,6 +70,11 @@ impl PoolModel {
 impl PickerView {
     pub(crate) fn render(&self) -> String {
         page::render(self)
+    }
+
+    /// Requests that came, over all models.
+    fn received(&self) -> u64 {
+        self.models.iter().map(|model| model.received).sum()
     }
 
     fn average(&self, of: impl Fn(&PoolPod) -> f64) -> f64 {

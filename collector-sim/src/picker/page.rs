@@ -74,9 +74,9 @@ impl Generation<'_> {
 
     fn flow_control(&mut self) {
         let pool = self.view.pool.clone();
-        let sent: u64 = self.view.pods.iter().map(|pod| pod.sent).sum();
+        let received = self.view.received();
         let name = self.extension("flow_control_dispatch_cycle_duration_seconds");
-        self.moments(&name, "Dispatch cycles", &[String::new()], sent);
+        self.moments(&name, "Dispatch cycles", &[String::new()], received);
 
         let name = self.extension("flow_control_pool_saturation");
         self.page.family(&name, "Saturation of the pool", "gauge");
@@ -114,12 +114,12 @@ impl Generation<'_> {
         let build = labels(&[("build_ref", "main"), ("commit", "9f3c1d7")]);
         self.page.sample(&info, &[&build], 1.0);
 
-        let sent: u64 = self.view.pods.iter().map(|pod| pod.sent).sum();
+        let received = self.view.received();
         let plugins = PLUGINS.map(|(point, plugin)| {
             labels(&[("extension_point", point), ("plugin_name", plugin), ("plugin_type", plugin)])
         });
         let name = self.extension("plugin_duration_seconds");
-        self.moments(&name, "Time in a plugin", &plugins, sent);
+        self.moments(&name, "Time in a plugin", &plugins, received);
 
         let indexer = self.extension("prefix_indexer_size");
         self.page.family(&indexer, "Size of the prefix index", "gauge");
@@ -141,7 +141,7 @@ impl Generation<'_> {
             self.page.sample(&attempts, &[&labels(&pod), &labels(&rest)], *sent as f64);
         }
         let name = self.extension("scheduler_e2e_duration_seconds");
-        self.moments(&name, "Time to choose a pod", &[String::new()], sent);
+        self.moments(&name, "Time to choose a pod", &[String::new()], received);
     }
 
     fn requests(&mut self) {

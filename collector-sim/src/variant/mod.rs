@@ -42,6 +42,8 @@ pub(crate) struct Pod {
     pub(crate) name: String,
     /// `None` while it is dead.
     life: Option<Life>,
+    /// Requests sent to it, in all its lives.
+    sent: u64,
     /// Gauges set by hand, by engine. They outlive a restart.
     pins: Vec<Option<Gauges>>,
 }
@@ -152,7 +154,7 @@ impl Variant {
         self.next_pod += 1;
         let pins = (0..self.spec.engine.engines).map(|_| None).collect();
         let life = Some(self.new_life());
-        self.pods.push(Pod { name: name.clone(), life, pins });
+        self.pods.push(Pod { name: name.clone(), life, sent: 0, pins });
         self.release(self.now);
         name
     }
@@ -299,7 +301,7 @@ impl Variant {
                 waiting: gauges.iter().map(|gauges| gauges.waiting).sum(),
                 running: gauges.iter().map(|gauges| gauges.running).sum(),
                 kv_cache_usage: gauges.iter().map(|g| g.kv_cache_usage).fold(0.0, f64::max),
-                sent: engines.iter().map(|engine| engine.counters.arrived).sum(),
+                sent: self.pods[index].sent,
             });
         }
         let flows = match &self.sender {

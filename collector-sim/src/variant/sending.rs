@@ -76,7 +76,9 @@ impl Variant {
     }
 
     fn send(&mut self, at: Duration, request: Request, (pod, engine): (usize, usize)) {
-        if let Some(life) = &mut self.pods[pod].life {
+        let pod = &mut self.pods[pod];
+        if let Some(life) = &mut pod.life {
+            pod.sent += 1;
             life.engines[engine].arrive(at, request);
         }
     }

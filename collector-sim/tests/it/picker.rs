@@ -170,6 +170,36 @@ fn its_counters_outlive_the_pods_and_are_told_by_model() {
 }
 
 #[test]
+fn its_counters_never_fall_whatever_becomes_of_the_pods() {
+    let mut fleet = fleet_of(vec![variant("v", "m", 3, 300.0)], picker(PickerNames::LlmD));
+    let counters = |fleet: &mut Fleet| {
+        let mut samples = page(fleet).samples;
+        let parts = ["_total", "_bucket", "_count", "_sum"];
+        samples.retain(|series, _| {
+            let name = series.split('{').next().unwrap();
+            parts.iter().any(|part| name.ends_with(part))
+        });
+        samples
+    };
+    let mut before = counters(&mut fleet);
+    for second in 1..90 {
+        fleet.advance_to(at(second));
+        match second {
+            30 => fleet.restart_pod("ns", "v-0").unwrap(),
+            50 => fleet.kill_pod("ns", "v-1").unwrap(),
+            70 => fleet.delete_pod("ns", "v-2").unwrap(),
+            _ => {}
+        }
+        let now = counters(&mut fleet);
+        for (series, value) in &now {
+            let was = before.get(series).copied().unwrap_or(0.0);
+            assert!(*value >= was, "{series} fell from {was} to {value} at {second} s");
+        }
+        before = now;
+    }
+}
+
+#[test]
 fn a_picker_of_nothing_or_of_what_another_picks_for_is_refused() {
     let check = |pickers: Vec<PickerSpec>, words: &str| {
         let variants = vec![variant("v", "m", 1, 60.0)];
