@@ -46,7 +46,7 @@ pub struct EppConfig {
     pub max_page_bytes: u64,
     /// Bytes of a line of it. Default 64 KiB.
     pub max_line_bytes: usize,
-    /// Targets. Default 10 000; each costs some 20 KB of memory and an open connection.
+    /// Targets. Default 10 000; each costs some 45 KB of memory and an open connection.
     pub max_targets: usize,
     /// A file that holds the token; read again whenever it changes.
     pub token_path: Option<PathBuf>,

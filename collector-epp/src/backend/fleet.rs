@@ -95,6 +95,7 @@ impl Fleet {
             let models = pod.seen().was.models().to_vec();
             vanished
                 .extend(models.into_iter().map(|model| ModelRef::new(model, namespace.clone())));
+            pod.hang_up();
             state.gone.push((pod, now));
         }
         vanished

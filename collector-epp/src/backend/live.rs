@@ -10,6 +10,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::answers::{Wish, answers};
+use super::picker::PickerGauges;
 use super::pod::Pod;
 use super::shared::Shared;
 use crate::selfmetrics;
@@ -106,14 +107,16 @@ impl Tasks {
                 if error.is_panic()
                     && let Some((pod, _)) = self.running.get(&error.id())
                 {
+                    // It begins anew, at a time of its own as every task does.
                     tracing::error!(url = %pod.target.url, "Scraping a target panicked");
-                    // Not at once again: what was done will be done again.
-                    sleep(TIDY_EVERY).await;
                 }
                 error.id()
             }
         };
-        self.running.remove(&ended);
+        if let Some((pod, _)) = self.running.remove(&ended) {
+            // Where it has vanished, nobody else will.
+            pod.hang_up();
+        }
     }
 }
 
@@ -221,10 +224,12 @@ fn push(shared: &Shared, sink: &dyn UpdateSink, models: &[ModelRef]) {
 }
 
 async fn keep_tidy(shared: &Shared) {
+    let mut pickers = PickerGauges::default();
     loop {
         shared.fleet.tidy(shared.now());
         let [up, down, untried] = shared.fleet.count();
         selfmetrics::targets(up, down, untried);
+        pickers.show(&shared.fleet);
         sleep(TIDY_EVERY).await;
     }
 }

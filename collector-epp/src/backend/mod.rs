@@ -8,6 +8,7 @@ mod answers;
 mod fleet;
 mod live;
 mod look;
+mod picker;
 mod pod;
 mod probe;
 mod shared;

@@ -133,6 +133,13 @@ impl Pod {
         self.bell.notify_one();
     }
 
+    /// Closes its connection, unless it is being scraped.
+    pub(super) fn hang_up(&self) {
+        if let Ok(mut work) = self.work.try_lock() {
+            work.scraper.hang_up();
+        }
+    }
+
     /// Whether it is to be scraped now.
     pub(super) fn take_asked(&self) -> bool {
         self.asked.swap(false, Ordering::Relaxed)

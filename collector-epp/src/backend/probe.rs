@@ -45,6 +45,7 @@ pub(super) fn probe(shared: &Shared, not_before: Tick) -> Probe {
     checks.push(engines(&pages));
     checks.push(names(&pages));
     checks.push(fields(good.iter().map(|(pod, page, _)| (&***pod, &**page))));
+    checks.extend(pickers(&pages));
     checks.extend(malformed(&pages));
     Probe { checks }
 }
@@ -194,6 +195,24 @@ fn fields<'a>(pods: impl Iterator<Item = (&'a Pod, &'a Good)>) -> Check {
             )
         }
     }
+}
+
+/// What the pickers say of their pools.
+fn pickers(pages: &[&Good]) -> Option<Check> {
+    let pools = pages.iter().filter_map(|good| match &good.page {
+        Page::Picker(page) => Some(&page.per_pool),
+        Page::Server(_) | Page::Unknown(_) => None,
+    });
+    let mut told = Vec::new();
+    let mut seen = false;
+    for pool in pools.inspect(|_| seen = true).flatten().take(SHOWN_MAX) {
+        let name = collector_transport::quote(pool.name.as_deref().unwrap_or("without a name"));
+        told.push(match pool.ready {
+            Some(ready) => format!("pool {name} has {ready} ready pods"),
+            None => format!("pool {name}"),
+        });
+    }
+    seen.then(|| Check::new("metrics.picker", CheckStatus::Pass, told.join(", ")))
 }
 
 fn malformed(pages: &[&Good]) -> Option<Check> {

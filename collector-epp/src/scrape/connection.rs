@@ -18,9 +18,9 @@ use url::{Host, Url};
 
 use super::settings::Settings;
 
-/// Bytes that a connection buffers: the head of an answer must fit, and a thousand of them must fit
-/// into memory.
-const BUFFER_BYTES: usize = 16 << 10;
+/// Bytes that a connection buffers, the least that hyper allows: the head of an answer must fit, and
+/// there is one for each pod. Twice as much made a page of 100 KB no cheaper.
+const BUFFER_BYTES: usize = 8 << 10;
 
 /// A connection, and its other half, which moves bytes while it is polled.
 ///

@@ -1,7 +1,7 @@
 //! Gets one page of one pod: a connection that is kept, one request, and a page read as it arrives.
 //!
 //! Everything has a limit: one deadline counts over name look-up, connecting, TLS, head and body; the
-//! head must fit into the connection's buffer of 16 KiB; lines and pages have theirs. Whatever goes
+//! head must fit into the connection's buffer of 8 KiB; lines and pages have theirs. Whatever goes
 //! wrong is a [`Cause`](collector_transport::Cause) for this pod alone.
 
 mod connection;

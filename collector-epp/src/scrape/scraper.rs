@@ -85,6 +85,11 @@ impl Scraper {
         Self { url, host, connection: None, reader }
     }
 
+    /// Closes the connection that is kept.
+    pub(crate) fn hang_up(&mut self) {
+        self.connection = None;
+    }
+
     /// Gets and reads the page, within the time-out.
     pub(crate) async fn scrape(&mut self, settings: &Settings) -> Result<Scraped, Cause> {
         let mut stage = Stage::Connecting;

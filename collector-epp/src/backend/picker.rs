@@ -1,0 +1,88 @@
+//! What the Endpoint Pickers say, as metrics of our own: it is of pools and of requests held back, and of
+//! no replica.
+
+use std::collections::HashMap;
+
+use metrics::gauge;
+
+use super::fleet::Fleet;
+use super::pod::Outcome;
+use crate::engines::{Page, PickerModel, PickerPage, PickerPool};
+
+/// Rows of one page that are shown.
+const ROWS_MAX: usize = 256;
+
+type OfPool = (&'static str, fn(&PickerPool) -> Option<f64>);
+type OfModel = (&'static str, fn(&PickerModel) -> Option<f64>);
+
+const OF_POOL: [OfPool; 5] = [
+    ("collector_epp_pool_ready_pods", |pool| pool.ready),
+    ("collector_epp_pool_average_kv_cache_usage", |pool| pool.avg_kv),
+    ("collector_epp_pool_average_queue_size", |pool| pool.avg_queue),
+    ("collector_epp_pool_average_running_requests", |pool| pool.avg_running),
+    ("collector_epp_pool_saturation", |pool| pool.saturation_effective),
+];
+
+const OF_MODEL: [OfModel; 2] = [
+    ("collector_epp_flow_control_queue_size", |model| model.flow_control_queue_size),
+    ("collector_epp_flow_control_queue_bytes", |model| model.flow_control_queue_bytes),
+];
+
+/// A gauge: its family, the namespace, and the pool or model.
+type Key = (&'static str, String, String);
+
+/// The gauges of all pickers, and those that were shown before.
+#[derive(Default)]
+pub(super) struct PickerGauges {
+    shown: HashMap<Key, f64>,
+}
+
+impl PickerGauges {
+    /// Shows what the pickers said last. What none of them says any more is NaN: a gauge cannot be taken
+    /// back, and its last value would go on for ever.
+    pub(super) fn show(&mut self, fleet: &Fleet) {
+        let mut now: HashMap<Key, f64> = HashMap::new();
+        for pod in fleet.pods(|_| true) {
+            let Outcome::Good(good) = pod.seen().outcome.clone() else { continue };
+            if let Page::Picker(page) = &good.page {
+                collect(page, pod.target.namespace.as_str(), &mut now);
+            }
+        }
+        let gone = self.shown.keys().filter(|key| !now.contains_key(key));
+        for key in gone {
+            set(key, f64::NAN);
+        }
+        for (key, value) in &now {
+            set(key, *value);
+        }
+        self.shown = now;
+    }
+}
+
+/// Pickers of one pool see the same pods, so one of them is enough; each holds back requests of its own.
+fn collect(page: &PickerPage, namespace: &str, gauges: &mut HashMap<Key, f64>) {
+    for pool in page.per_pool.iter().take(ROWS_MAX) {
+        let name = pool.name.as_deref().unwrap_or_default();
+        for (family, value) in OF_POOL {
+            if let Some(value) = value(pool) {
+                gauges.insert((family, namespace.to_owned(), name.to_owned()), value);
+            }
+        }
+    }
+    for model in page.per_model.iter().take(ROWS_MAX) {
+        let name = model.model.as_ref().or(model.target.as_ref());
+        let name = name.map_or("", |name| name.as_str());
+        for (family, value) in OF_MODEL {
+            if let Some(value) = value(model) {
+                // Requests for one model may be held back for several targets.
+                let key = (family, namespace.to_owned(), name.to_owned());
+                *gauges.entry(key).or_default() += value;
+            }
+        }
+    }
+}
+
+fn set((family, namespace, name): &Key, value: f64) {
+    let kind = if family.starts_with("collector_epp_pool") { "pool" } else { "model" };
+    gauge!(*family, "namespace" => namespace.clone(), kind => name.clone()).set(value);
+}
