@@ -12,18 +12,14 @@ pub(super) const STRETCH: usize = 2048;
 /// Bytes that one mask stands for.
 const BLOCK: usize = u64::BITS as usize;
 
-/// Places that are written for every block, needed or not, because asking costs more: few blocks have
-/// more newlines.
-const UNASKED: usize = 2;
-
 /// Room for the newlines of a stretch.
 pub(super) struct Newlines {
-    places: [u16; STRETCH + UNASKED],
+    places: [u16; STRETCH],
 }
 
 impl Newlines {
     pub(super) fn new() -> Self {
-        Self { places: [0; STRETCH + UNASKED] }
+        Self { places: [0; STRETCH] }
     }
 
     /// The places of the newlines among the first [`STRETCH`] bytes.
@@ -47,15 +43,10 @@ impl Newlines {
     /// Writes the places of a block behind those found so far, and tells how many they are now.
     #[inline]
     fn write(&mut self, mut found: usize, start: u16, mut mask: u64) -> usize {
-        #[expect(clippy::cast_possible_truncation, reason = "it is at most 64")]
-        let lowest = |mask: u64| start + mask.trailing_zeros() as u16;
-        for _ in 0..UNASKED {
-            self.places[found] = lowest(mask);
-            found += usize::from(mask != 0);
-            mask &= mask.wrapping_sub(1);
-        }
         while mask != 0 {
-            self.places[found] = lowest(mask);
+            #[expect(clippy::cast_possible_truncation, reason = "it is below 64")]
+            let lowest = mask.trailing_zeros() as u16;
+            self.places[found] = start + lowest;
             found += 1;
             mask &= mask - 1;
         }
