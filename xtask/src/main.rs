@@ -8,6 +8,7 @@
 
 mod bench;
 mod ci;
+mod fuzz;
 mod install;
 mod new_backend;
 mod run;
@@ -42,6 +43,12 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Feed made-up pages to the scanner and hold it against a plain reader of the same formats.
+    Fuzz {
+        /// How long.
+        #[arg(value_name = "SECONDS", default_value_t = 30)]
+        seconds: u32,
+    },
     /// Make the crate of a new backend, which compiles and passes the conformance suite as it is.
     NewBackend {
         /// Name of the crate, in lower case with hyphens: `acme-backend`.
@@ -57,6 +64,7 @@ fn main() -> ExitCode {
         Task::Test => test::all(),
         Task::Ci => ci::all(),
         Task::Bench { quick, json } => bench::all(quick, json.as_deref()),
+        Task::Fuzz { seconds } => fuzz::scan(seconds),
         Task::NewBackend { name, path } => new_backend::make_and_explain(&name, path),
     };
     match outcome {
