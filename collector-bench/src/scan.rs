@@ -1,151 +1,135 @@
 //! How fast exposition pages are read: the scanner beside whole-page parsers, and beside the least
-//! that any reader of lines must do.
+//! that any reader of lines must do, which is to find them.
+
+mod growth;
+mod race;
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use collector_epp::scan::{Ended, Format, Limits, Scanner, Wanted};
+use anyhow::{Result, anyhow, ensure};
+use collector_epp::engines::Engines;
+use collector_epp::scan::{Ended, Format, Limits, Sample, Scanner, Wanted};
 use memchr::memchr_iter;
-use tokio::time::Instant;
 
+use self::race::{System, race};
 use crate::report::{Figure, Report};
 
 const SUITE: &str = "scan";
-
-/// What the engines and the Endpoint Picker call what is wanted of them.
-const WANTED: [&str; 40] = [
-    "vllm:num_requests_waiting",
-    "vllm:num_requests_running",
-    "vllm:kv_cache_usage_perc",
-    "vllm:gpu_cache_usage_perc",
-    "vllm:cache_config_info",
-    "vllm:request_success_total",
-    "vllm:request_prompt_tokens_sum",
-    "vllm:request_prompt_tokens_count",
-    "vllm:request_generation_tokens_sum",
-    "vllm:request_generation_tokens_count",
-    "vllm:time_to_first_token_seconds_sum",
-    "vllm:time_to_first_token_seconds_count",
-    "vllm:inter_token_latency_seconds_sum",
-    "vllm:inter_token_latency_seconds_count",
-    "vllm:time_per_output_token_seconds_sum",
-    "vllm:time_per_output_token_seconds_count",
-    "vllm:prefix_cache_hits_total",
-    "vllm:prefix_cache_queries_total",
-    "vllm:lora_requests_info",
-    "sglang:num_queue_reqs",
-    "sglang:num_running_reqs",
-    "sglang:token_usage",
-    "trtllm_num_requests_waiting",
-    "nv_trt_llm_request_metrics",
-    "inference_pool_average_kv_cache_utilization",
-    "inference_pool_average_queue_size",
-    "inference_pool_average_running_requests",
-    "inference_pool_ready_pods",
-    "inference_extension_flow_control_queue_size",
-    "inference_extension_flow_control_queue_bytes",
-    "inference_extension_flow_control_pool_saturation",
-    "inference_objective_request_total",
-    "inference_objective_request_error_total",
-    "inference_objective_running_requests",
-    "inference_objective_request_duration_seconds_sum",
-    "inference_objective_request_duration_seconds_count",
-    "inference_objective_input_tokens_sum",
-    "inference_objective_input_tokens_count",
-    "inference_objective_output_tokens_sum",
-    "inference_objective_output_tokens_count",
-];
 
 const VLLM: &str = include_str!("../../collector-epp/tests/captures/vllm_v1.txt");
 const VLLM_DP8: &str = include_str!("../../collector-epp/tests/captures/vllm_dp8.txt");
 const EPP: &str = include_str!("../../collector-epp/tests/captures/epp.txt");
 
-/// Shorter runs are repeated until one measurement takes this long.
-const MEASUREMENT: Duration = Duration::from_micros(500);
+/// Measures the scanner with the names that the built-in engines want.
+pub(crate) fn measure(quick: bool, report: &mut Report) -> Result<()> {
+    let wanted = Arc::clone(Engines::builtin().wanted());
+    let rounds = if quick { 20 } else { 200 };
+    let vllm = one_page("vllm_v1", VLLM, &wanted, rounds, report)?;
+    let vllm_dp8 = one_page("vllm_dp8", VLLM_DP8, &wanted, rounds, report)?;
+    let epp = one_page("epp", EPP, &wanted, rounds, report)?;
 
-/// One way of reading a page; it tells something that it cannot know without reading.
-struct System<'a> {
-    name: &'static str,
-    read: Box<dyn FnMut() -> u64 + 'a>,
+    let factor = vllm.best_crate.min(vllm_dp8.best_crate);
+    report.goal_at_least("scan.vllm.vs_best_crate", 50.0, factor);
+    let plain = vllm.newlines.max(vllm_dp8.newlines);
+    report.goal("scan.vllm.vs_memchr_lines", 2.5, plain);
+    let memo = vllm.newlines_with_memo.max(vllm_dp8.newlines_with_memo);
+    report.goal("scan.vllm.memo.vs_memchr_lines", 1.3, memo);
+    report.goal("scan.epp.vs_memchr_lines", 2.5, epp.newlines);
+    let allocations = [vllm, vllm_dp8, epp].iter().map(|page| page.allocations).sum::<u64>();
+    report.goal("scan.allocations", 0.0, allocations as f64);
+
+    growth::measure(rounds, report)
 }
 
-impl<'a> System<'a> {
-    fn new(name: &'static str, read: impl FnMut() -> u64 + 'a) -> Self {
-        Self { name, read: Box::new(read) }
+/// How the scanner did on one page.
+struct Outcome {
+    /// Its time, in that of visiting each newline.
+    newlines: f64,
+    newlines_with_memo: f64,
+    /// The time of the fastest crate, in its own.
+    best_crate: f64,
+    /// With and without a memo, once each has seen the page.
+    allocations: u64,
+}
+
+fn one_page(
+    case: &'static str,
+    page: &'static str,
+    wanted: &Arc<Wanted>,
+    rounds: u32,
+    report: &mut Report,
+) -> Result<Outcome> {
+    let mut plain = Scanner::new(Arc::clone(wanted), Limits::default());
+    let mut memo = Scanner::new(Arc::clone(wanted), Limits::default()).with_memo(true);
+    let families = page.matches("# TYPE ").count();
+    // It passes over names with a colon.
+    let without_colons = page.replace("vllm:", "vllm_");
+    let mut systems = [
+        System::new("memchr, each newline", || {
+            visit_newlines(page);
+            Ok(())
+        }),
+        System::new("scanner", || scan(&mut plain, page)),
+        System::new("scanner, with memo", || scan(&mut memo, page)),
+        System::new("prometheus-parse", || prometheus_parse(&without_colons, families)),
+        System::new("openmetrics-parser", || openmetrics_parser(page, families)),
+    ];
+    let seconds = race(rounds, &mut systems)?;
+    let mut allocations = [0; 5];
+    for ((system, seconds_of_it), count) in systems.iter_mut().zip(seconds).zip(&mut allocations) {
+        *count = system.allocations()?;
+        let figures = [
+            Figure { name: "time", value: seconds_of_it * 1e6, unit: "us" },
+            throughput(page, seconds_of_it),
+            Figure { name: "vs newlines", value: seconds_of_it / seconds[0], unit: "times" },
+            Figure { name: "allocations", value: *count as f64, unit: "a page" },
+        ];
+        report.row(SUITE, case, system.name, &figures);
     }
-
-    /// Seconds of one reading, of as many as fill a measurement.
-    fn time(&mut self, repeats: u32) -> f64 {
-        let started = Instant::now();
-        for _ in 0..repeats {
-            black_box((self.read)());
-        }
-        started.elapsed().as_secs_f64() / f64::from(repeats)
-    }
+    let [newlines, plain, memo, crates @ ..] = seconds;
+    Ok(Outcome {
+        newlines: plain / newlines,
+        newlines_with_memo: memo / newlines,
+        best_crate: crates.into_iter().fold(f64::INFINITY, f64::min) / plain,
+        allocations: allocations[1] + allocations[2],
+    })
 }
 
-/// Seconds that each system takes at best. They take turns, so that what else the machine does meets
-/// all of them.
-fn race(rounds: u32, systems: &mut [System<'_>]) -> Vec<f64> {
-    let repeats: Vec<u32> = systems
-        .iter_mut()
-        .map(|system| {
-            let once = system.time(1).min(system.time(1));
-            (MEASUREMENT.as_secs_f64() / once).clamp(1.0, 10_000.0) as u32
-        })
-        .collect();
-    let mut best = vec![f64::INFINITY; systems.len()];
-    for _ in 0..rounds {
-        for ((system, repeats), best) in systems.iter_mut().zip(&repeats).zip(&mut best) {
-            *best = best.min(system.time(*repeats));
-        }
-    }
-    best
+fn throughput(page: &str, seconds: f64) -> Figure {
+    Figure { name: "throughput", value: page.len() as f64 / seconds / 1e6, unit: "MB/s" }
 }
 
-fn scanner(wanted: &Arc<Wanted>) -> Scanner {
-    Scanner::new(Arc::clone(wanted), Limits::default())
-}
-
-fn scan(scanner: &mut Scanner, page: &str) -> u64 {
-    let mut bits = 0;
-    let mut each = |sample: &collector_epp::scan::Sample<'_>| {
-        bits ^= black_box(sample).value.to_bits();
+fn scan(scanner: &mut Scanner, page: &str) -> Result<()> {
+    let each = |sample: &Sample<'_>| {
+        black_box(sample);
     };
     scanner.begin(Format::Text);
-    scanner.feed(page.as_bytes(), &mut each).expect("the page is within its limit");
-    let summary = scanner.finish(Ended::Complete, &mut each).expect("the page is within its limit");
-    bits ^ summary.samples
-}
-
-fn visit_newlines(page: &str) -> u64 {
-    memchr_iter(b'\n', page.as_bytes()).map(|place| black_box(place) as u64).sum()
-}
-
-pub(crate) fn measure(quick: bool, report: &mut Report) -> Result<()> {
-    let rounds = if quick { 30 } else { 300 };
-    let wanted = Arc::new(Wanted::new(WANTED));
-    for (case, page) in [("vllm_v1", VLLM), ("vllm_dp8", VLLM_DP8), ("epp", EPP)] {
-        let mut ours = scanner(&wanted);
-        let mut systems = [
-            System::new("memchr, each newline", || visit_newlines(page)),
-            System::new("scanner", || scan(&mut ours, page)),
-        ];
-        let best = race(rounds, &mut systems);
-        for (system, best) in systems.iter().zip(&best) {
-            println!(
-                "{case} {} {:.1} us {:.2}",
-                system.name,
-                best * 1e6,
-                best / best_of_first(&systems, &[0.0]).max(1e-12).min(1.0)
-            );
-        }
-        println!("  ratio {:.2}", best[1] / best[0]);
-    }
+    scanner.feed(page.as_bytes(), each)?;
+    black_box(scanner.finish(Ended::Complete, each)?);
     Ok(())
 }
-fn best_of_first(_: &[System<'_>], _: &[f64]) -> f64 {
-    1.0
+
+fn visit_newlines(page: &str) {
+    for place in memchr_iter(b'\n', page.as_bytes()) {
+        black_box(place);
+    }
+}
+
+/// Refuses to count what does not read the whole page.
+fn prometheus_parse(page: &str, families: usize) -> Result<()> {
+    let lines = page.lines().map(|line| Ok(line.to_owned()));
+    let read = prometheus_parse::Scrape::parse(lines)?;
+    let samples = read.samples.len();
+    ensure!(samples >= families, "{samples} samples of {families} families");
+    black_box(read);
+    Ok(())
+}
+
+fn openmetrics_parser(page: &str, families: usize) -> Result<()> {
+    let read = openmetrics_parser::prometheus::parse_prometheus(page);
+    let read = read.map_err(|error| anyhow!("{error}"))?;
+    ensure!(read.families.len() >= families, "{} of {families} families", read.families.len());
+    black_box(read);
+    Ok(())
 }
