@@ -42,7 +42,8 @@ impl Reader {
             })?,
         };
         Ok(Self {
-            scanner: Scanner::new(Arc::clone(engines.wanted()), limits),
+            // All pages are of one target, which writes the same series each time.
+            scanner: Scanner::new(Arc::clone(engines.wanted()), limits).with_memo(true),
             pages,
             format: Format::Text,
         })
