@@ -86,3 +86,40 @@ fn set((family, namespace, name): &Key, value: f64) {
     let kind = if family.starts_with("collector_epp_pool") { "pool" } else { "model" };
     gauge!(*family, "namespace" => namespace.clone(), kind => name.clone()).set(value);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engines::Ignored;
+
+    #[test]
+    fn what_is_held_back_for_a_model_is_summed_over_its_targets_and_pickers() {
+        let held = |target: &str, size| PickerModel {
+            model: Some("m".into()),
+            target: Some(target.into()),
+            flow_control_queue_size: Some(size),
+            ..PickerModel::default()
+        };
+        let pool = PickerPool {
+            name: Some("p".into()),
+            ready: Some(3.0),
+            avg_kv: None,
+            ..PickerPool::default()
+        };
+        let page = PickerPage {
+            per_model: vec![held("a", 2.0), held("b", 3.0)],
+            per_pool: vec![pool],
+            matched: Vec::new(),
+            ignored: Ignored::default(),
+        };
+        let mut gauges = HashMap::new();
+        collect(&page, "prod", &mut gauges);
+        collect(&page, "prod", &mut gauges);
+        let of = |family, name: &str| gauges.get(&(family, "prod".to_owned(), name.to_owned()));
+        assert_eq!(of("collector_epp_flow_control_queue_size", "m"), Some(&10.0));
+        assert_eq!(of("collector_epp_pool_ready_pods", "p"), Some(&3.0));
+        // What the picker does not tell is no 0.
+        assert_eq!(of("collector_epp_pool_average_kv_cache_usage", "p"), None);
+        assert_eq!(gauges.len(), 2);
+    }
+}

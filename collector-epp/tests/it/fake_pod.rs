@@ -33,6 +33,7 @@ pub(crate) struct FakePod {
     says: Arc<Mutex<Says>>,
     requests: Arc<Mutex<Vec<String>>>,
     connections: Arc<Mutex<usize>>,
+    open: Arc<()>,
     task: JoinHandle<()>,
 }
 
@@ -51,15 +52,22 @@ impl FakePod {
         let connections = Arc::new(Mutex::new(0));
         let (for_task, log) = (Arc::clone(&says), Arc::clone(&requests));
         let count = Arc::clone(&connections);
+        let open = Arc::new(());
+        let for_each = Arc::clone(&open);
         let task = tokio::spawn(async move {
             // Connections end with the pod.
             let mut serving = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 *count.lock().unwrap() += 1;
-                serving.spawn(serve(stream, Arc::clone(&for_task), Arc::clone(&log)));
+                let (says, log) = (Arc::clone(&for_task), Arc::clone(&log));
+                let is_open = Arc::clone(&for_each);
+                serving.spawn(async move {
+                    let _ = serve(stream, says, log).await;
+                    drop(is_open);
+                });
             }
         });
-        Self { address, says, requests, connections, task }
+        Self { address, says, requests, connections, open, task }
     }
 
     pub(crate) async fn with_page(page: &str) -> Self {
@@ -77,6 +85,12 @@ impl FakePod {
 
     pub(crate) fn connections(&self) -> usize {
         *self.connections.lock().unwrap()
+    }
+
+    /// Connections that have not ended.
+    pub(crate) fn open_connections(&self) -> usize {
+        // One is ours, and one the listener's.
+        Arc::strong_count(&self.open) - 2
     }
 
     /// As a target called `pod` in the namespace `prod`.

@@ -201,7 +201,11 @@ async fn a_target_that_vanishes_is_dropped_at_once_and_its_model_later() {
         Answer::Found(sample) if sample.replicas.is_empty() => Some(sample.complete),
         _ => None,
     };
+    assert_eq!(pods[1].open_connections(), 1);
     assert!(live.pushed.wait_for("gone", empty).await);
+    while pods[1].open_connections() > 0 {
+        live.pushed.wait_for("m", |_| Some(())).await;
+    }
     // It is forgotten with the window.
     while !matches!(answer(&live.backend, "gone").await, Answer::Missing { .. }) {
         live.pushed.wait_for("m", |_| Some(())).await;
