@@ -1,6 +1,6 @@
 //! All pods, by namespace, and what was lately there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use crate::discover::{DiscoveryError, Found, Target};
 pub(crate) struct Fleet {
     /// How long what is gone is remembered.
     window: Duration,
+    /// How many pods that are gone are remembered.
+    max_gone: usize,
     state: Mutex<State>,
 }
 
@@ -25,23 +27,21 @@ pub(crate) struct State {
     pub(crate) unlooked: bool,
     /// When the set of pods last became another.
     pub(crate) changed_at: Tick,
-    /// When each model was last served by somebody.
-    served: HashMap<ModelRef, Tick>,
-    /// Pods that vanished, and when: one that comes back within the window keeps its counters.
-    gone: Vec<(Arc<Pod>, Tick)>,
+    /// Pods that vanished, and when, in that order: one that comes back within the window keeps its
+    /// counters.
+    gone: VecDeque<(Arc<Pod>, Tick)>,
 }
 
 impl Fleet {
-    pub(crate) fn new(window: Duration, now: Tick) -> Self {
+    pub(crate) fn new(window: Duration, max_gone: usize, now: Tick) -> Self {
         let state = State {
             namespaces: HashMap::new(),
             unknown: Vec::new(),
             unlooked: true,
             changed_at: now,
-            served: HashMap::new(),
-            gone: Vec::new(),
+            gone: VecDeque::new(),
         };
-        Self { window, state: Mutex::new(state) }
+        Self { window, max_gone, state: Mutex::new(state) }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -78,8 +78,8 @@ impl Fleet {
                     changed = true;
                     before.extend(other.map(|pod| (key.clone(), pod)));
                     let gone = state.gone.iter().position(|(pod, _)| same(pod));
-                    match gone {
-                        Some(place) => state.gone.swap_remove(place).0,
+                    match gone.and_then(|place| state.gone.remove(place)) {
+                        Some((pod, _)) => pod,
                         None => Arc::new(make(target)),
                     }
                 }
@@ -96,14 +96,12 @@ impl Fleet {
             vanished
                 .extend(models.into_iter().map(|model| ModelRef::new(model, namespace.clone())));
             pod.hang_up();
-            state.gone.push((pod, now));
+            state.gone.push_back((pod, now));
+        }
+        while state.gone.len() > self.max_gone {
+            state.gone.pop_front();
         }
         vanished
-    }
-
-    /// Notes that these models are served now.
-    pub(crate) fn serve(&self, models: impl IntoIterator<Item = ModelRef>, now: Tick) {
-        self.lock().served.extend(models.into_iter().map(|model| (model, now)));
     }
 
     /// Forgets what is gone for longer than the window.
@@ -113,14 +111,17 @@ impl Fleet {
     }
 
     fn forget(&self, state: &mut State, now: Tick) {
-        let window = self.window;
-        state.gone.retain(|(_, since)| since.age(now) <= window);
-        state.served.retain(|_, last| last.age(now) <= window);
+        state.gone.retain(|(_, since)| since.age(now) <= self.window);
     }
 
-    /// Whether the model was served within the window.
+    /// Whether the model was served within the window, by a pod that is gone or serves another now.
     pub(crate) fn served_lately(&self, state: &State, model: &ModelRef, now: Tick) -> bool {
-        state.served.get(model).is_some_and(|last| last.age(now) <= self.window)
+        let since = now - self.window;
+        let present = state.namespaces.get(&model.namespace);
+        let present = present.into_iter().flat_map(|pods| pods.values());
+        let gone = state.gone.iter().map(|(pod, _)| pod);
+        let gone = gone.filter(|pod| pod.target.namespace == model.namespace);
+        present.chain(gone).any(|pod| pod.seen().served_since(&model.model, since))
     }
 
     /// All pods, or those of some namespaces.

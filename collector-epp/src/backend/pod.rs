@@ -1,5 +1,6 @@
 //! One target: what it last said, and the work that finds it out.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,11 +11,18 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::discover::Target;
-use crate::engines::{Engines, PICKER, Page};
+use crate::engines::{Engines, PICKER, Page, ServerPage};
 use crate::rates::{History, PodModel, Whose};
 use crate::scan::Summary;
 use crate::scrape::{Reader, Scraped, Scraper, Settings};
 use crate::selfmetrics;
+
+/// Models and data-parallel engines of one page: four times what the largest deployments have.
+const ROWS_MAX: usize = 256;
+/// Bytes of a model's id.
+const MODEL_BYTES_MAX: usize = 1024;
+/// Models that a pod no longer serves and that are remembered.
+const LEFT_MAX: usize = 16;
 
 /// A target.
 pub(crate) struct Pod {
@@ -38,10 +46,14 @@ pub(crate) struct Seen {
     /// When its last scrape ended, well or badly.
     pub(crate) tried_at: Option<Tick>,
     pub(crate) outcome: Outcome,
+    /// When it last answered.
+    answered_at: Option<Tick>,
     /// Failed scrapes in a row.
     pub(crate) failures: u64,
     /// What it was when it last answered.
     pub(crate) was: Was,
+    /// The models that it served before, and when it last did.
+    left: VecDeque<(ModelId, Tick)>,
     /// By how many seconds its wall clock is ahead of ours.
     pub(crate) clock_ahead: Option<f64>,
 }
@@ -96,6 +108,15 @@ impl Was {
             Self::Server(models) => models,
             Self::Unknown | Self::Picker => &[],
         }
+    }
+}
+
+impl Seen {
+    /// Whether it served the model then or later.
+    pub(crate) fn served_since(&self, model: &ModelId, since: Tick) -> bool {
+        let now =
+            self.answered_at.is_some_and(|at| at >= since) && self.was.models().contains(model);
+        now || self.left.iter().any(|(left, at)| left == model && *at >= since)
     }
 }
 
@@ -177,6 +198,7 @@ impl Pod {
         let is_first = !history.reaches(asked_at);
         let models = match &page {
             Page::Server(server) => {
+                check_size(server)?;
                 let whose = Whose { pod: &self.target.pod, role: self.target.role.as_ref() };
                 let models = history.record(server, whose, asked_at);
                 if models.is_empty() {
@@ -216,8 +238,14 @@ impl Pod {
                     let Target { url, .. } = &self.target;
                     tracing::info!(%url, before = ?left, now = ?changed, "Target serves another model");
                 }
+                let last = seen.answered_at.unwrap_or(now);
+                seen.left.extend(left.iter().map(|model| (model.clone(), last)));
+                while seen.left.len() > LEFT_MAX {
+                    seen.left.pop_front();
+                }
                 changed.extend(left);
                 seen.was = was;
+                seen.answered_at = Some(now);
                 seen.clock_ahead = clock_ahead;
                 seen.outcome = Outcome::Good(Arc::new(good));
                 changed
@@ -250,6 +278,19 @@ impl Pod {
             );
         }
     }
+}
+
+/// A page of a model server tells of a few models and engines: what is beyond it would only cost memory.
+fn check_size(page: &ServerPage) -> Result<(), Cause> {
+    let refuse = |detail: String| Err(Cause::new(ErrorKind::TooLarge, detail));
+    if page.rows.len() > ROWS_MAX {
+        return refuse(format!("its page tells of more than {ROWS_MAX} models and engines"));
+    }
+    let models = page.rows.iter().filter_map(|row| row.model.as_ref());
+    if models.map(|model| model.as_str().len()).any(|bytes| bytes > MODEL_BYTES_MAX) {
+        return refuse(format!("a model's name is longer than {MODEL_BYTES_MAX} bytes"));
+    }
+    Ok(())
 }
 
 /// A cause as a log line tells it.

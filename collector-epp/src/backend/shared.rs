@@ -50,7 +50,7 @@ impl Shared {
         Ok(Self {
             settings: Settings::new(&config, clock)?,
             sources: Sources::new(sources, config.max_targets),
-            fleet: Fleet::new(config.window, now),
+            fleet: Fleet::new(config.window, config.max_targets, now),
             engines,
             tracked: Mutex::default(),
             live: AtomicBool::new(false),
@@ -77,14 +77,7 @@ impl Shared {
     pub(crate) async fn scrape(&self, pod: &Pod, since: Tick) {
         let changed = pod.scrape(&self.settings, since).await;
         let of_pod = |model| ModelRef::new(model, pod.target.namespace.clone());
-        let changed: Vec<ModelRef> = changed.into_iter().map(of_pod).collect();
-        let served = {
-            let seen = pod.seen();
-            let serves =
-                |model: &&ModelRef| seen.failures == 0 && seen.was.models().contains(&model.model);
-            changed.iter().filter(serves).cloned().collect::<Vec<_>>()
-        };
-        self.fleet.serve(served, self.now());
+        let changed = changed.into_iter().map(of_pod).collect();
         self.tell(changed);
         self.progress.send_replace(());
     }

@@ -12,6 +12,10 @@ use super::peak::Peak;
 use crate::engines::{self, EngineRow, Matched, ServerPage};
 use crate::selfmetrics;
 
+/// Engines that are remembered; beyond it those that the last page did not have are forgotten. A page
+/// that has more of them is refused before.
+const ENGINES_MAX: usize = 512;
+
 /// The samples of one pod in the window, by model and data-parallel engine.
 #[derive(Debug)]
 pub(crate) struct History {
@@ -94,6 +98,9 @@ impl History {
             sums.add(row, engine, window, at);
             pod.rates = pod.rates.plus(engine.rates());
             sums.add_prefix(engine.prefix.rates());
+        }
+        if self.engines.len() > ENGINES_MAX {
+            self.engines.retain(|engine| engine.seen_at == at);
         }
         for (pod, sums) in &mut models {
             sums.fill(&mut pod.replica);

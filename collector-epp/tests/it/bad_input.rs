@@ -188,7 +188,14 @@ async fn a_page_of_many_models_is_bounded() {
     let good = FakePod::with_page(&vllm("good", 7.0, 0.5, 1.0)).await;
     let backend = backend(config(vec![pod.target("m-0"), good.target("good-0")]));
     assert_eq!(found(answer(&backend, "good").await).replicas[0].queue_length, Some(7));
-    assert!(backend.list_models().await.unwrap().len() < 10_000);
+    assert_eq!(backend.list_models().await.unwrap().len(), 1);
+    let error = failure(&backend, "m7").await;
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    assert!(error.to_string().contains("more than 256 models"), "{error}");
+    pod.say(Says::Page(vllm(&"m".repeat(2000), 1.0, 0.5, 1.0)));
+    let error = failure(&backend, "m7").await;
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    assert!(error.to_string().contains("longer than 1024 bytes"), "{error}");
 }
 
 #[tokio::test]

@@ -164,6 +164,17 @@ async fn the_picker_is_no_replica_and_its_absence_makes_nothing_incomplete() {
     assert!(found(answer(&backend, "m").await).complete);
     assert!(matches!(answer(&backend, "absent").await, Answer::Missing { .. }));
     assert_eq!(backend.list_models().await.unwrap().len(), 1);
+    // Named as what it is, it need not even have answered once.
+    let target = collector_epp::discover::TargetSpec {
+        engine: Some(collector_epp::engines::PICKER.into()),
+        ..picker.target("epp-0")
+    };
+    let named = crate::world::backend(config(vec![pod.target("m-0"), target]));
+    assert!(found(answer(&named, "m").await).complete);
+    picker.say(Says::Page(page.into()));
+    let probe = named.probe().await.unwrap();
+    let check = probe.checks.iter().find(|check| check.id == "metrics.picker").unwrap();
+    assert!(check.detail.contains("ready pods"), "{check:?}");
 }
 
 #[tokio::test]

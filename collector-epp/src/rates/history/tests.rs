@@ -130,3 +130,13 @@ fn hits_are_divided_by_what_was_looked_up_in_some_minutes() {
         assert!((busy.unwrap() - 0.75).abs() < 1e-9, "{busy:?}");
     }
 }
+
+#[test]
+fn models_that_come_and_go_are_forgotten() {
+    let mut history = History::new(WINDOW);
+    for number in 0..2000 {
+        let row = EngineRow { model: Some(format!("m{number}").into()), ..rank("0") };
+        record(&mut history, vec![row], number / 100);
+        assert!(history.engines.len() <= ENGINES_MAX, "{}", history.engines.len());
+    }
+}
