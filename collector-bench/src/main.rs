@@ -50,9 +50,7 @@ async fn main() -> ExitCode {
 
 async fn measure(args: &Args) -> Result<()> {
     let mut report = Report::default();
-    if std::env::var_os("SCAN").is_some() {
-        return scan::measure(args.quick, &mut report);
-    }
+    scan::measure(args.quick, &mut report)?;
     sizes::measure(&args.collector, args.quick, &mut report).await?;
     latency::measure(args.quick, &mut report).await?;
     scrape::measure(&args.collector, args.quick, &mut report).await?;

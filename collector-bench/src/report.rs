@@ -30,13 +30,23 @@ pub(crate) struct Figure {
 
 struct Goal {
     id: &'static str,
-    at_most: f64,
+    bound: Bound,
     value: f64,
+}
+
+/// What a value is to be.
+#[derive(Clone, Copy)]
+enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
 }
 
 impl Goal {
     fn met(&self) -> bool {
-        self.value <= self.at_most
+        match self.bound {
+            Bound::AtMost(bound) => self.value <= bound,
+            Bound::AtLeast(bound) => self.value >= bound,
+        }
     }
 }
 
@@ -54,7 +64,12 @@ impl Report {
 
     /// Holds a value, in the unit of its goal, against that goal.
     pub(crate) fn goal(&mut self, id: &'static str, at_most: f64, value: f64) {
-        self.goals.push(Goal { id, at_most, value });
+        self.goals.push(Goal { id, bound: Bound::AtMost(at_most), value });
+    }
+
+    /// The same for a value that is good when it is great.
+    pub(crate) fn goal_at_least(&mut self, id: &'static str, at_least: f64, value: f64) {
+        self.goals.push(Goal { id, bound: Bound::AtLeast(at_least), value });
     }
 
     /// For people.
@@ -68,8 +83,11 @@ impl Report {
         println!("goals");
         for goal in &self.goals {
             let mark = if goal.met() { "✓" } else { "×" };
-            let (id, value, at_most) = (goal.id, goal.value, goal.at_most);
-            println!("  {mark} {id:<20} {value:>10.2}  at most {at_most}");
+            let bound = match goal.bound {
+                Bound::AtMost(bound) => format!("at most {bound}"),
+                Bound::AtLeast(bound) => format!("at least {bound}"),
+            };
+            println!("  {mark} {:<30} {:>10.2}  {bound}", goal.id, goal.value);
         }
     }
 
@@ -87,9 +105,13 @@ impl Report {
             json!({"suite": row.suite, "case": row.case, "system": row.system, "figures": figures})
         });
         let goals = self.goals.iter().map(|goal| {
+            let bound = match goal.bound {
+                Bound::AtMost(bound) => format!("<= {bound}"),
+                Bound::AtLeast(bound) => format!(">= {bound}"),
+            };
             json!({
                 "id": goal.id,
-                "goal": format!("<= {}", goal.at_most),
+                "goal": bound,
                 "value": goal.value,
                 "met": goal.met(),
             })
