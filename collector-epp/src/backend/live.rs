@@ -27,7 +27,7 @@ const START_WITHIN: Duration = Duration::from_secs(1);
 /// How often what is gone is forgotten and pods are counted.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 
-/// Works until it is dropped; then every task and connection ends.
+/// Works until it is dropped; then every task ends. Connections stay, for looks that may follow.
 pub(super) async fn run(shared: &Arc<Shared>, sink: Arc<dyn UpdateSink>) {
     let _live = Live::begin(shared);
     let targets_changed = Notify::new();
