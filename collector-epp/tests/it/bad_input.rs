@@ -42,7 +42,7 @@ fn raw(text: &str) -> Says {
     Says::Raw(text.as_bytes().to_vec())
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_status_that_is_no_success_says_what_to_do() {
     let status = |line: &str| raw(&format!("HTTP/1.1 {line}\r\nContent-Length: 0\r\n\r\n"));
     check(
@@ -60,7 +60,7 @@ async fn a_status_that_is_no_success_says_what_to_do() {
     check(status("204 x"), ErrorKind::BadAnswer, &["204"]).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_redirect_is_not_followed_and_its_parameters_are_not_shown() {
     let elsewhere = "HTTP/1.1 302 x\r\nLocation: http://me:hunter2@other/m?t=hunter2\r\n\
                      Content-Length: 0\r\n\r\n";
@@ -72,7 +72,7 @@ async fn a_redirect_is_not_followed_and_its_parameters_are_not_shown() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_not_metrics_is_called_so() {
     let html = "<html><body><script>alert(1)</script></body></html>";
     check(
@@ -102,7 +102,7 @@ async fn what_is_not_metrics_is_called_so() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_encoding_that_was_not_asked_for_is_refused() {
     check(
         Says::Raw(answer_with("Content-Encoding: gzip\r\n", "\x1f\u{8b}lies")),
@@ -112,7 +112,7 @@ async fn an_encoding_that_was_not_asked_for_is_refused() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_page_that_was_cut_short_is_no_smaller_page() {
     let page = vllm("of-the-bad", 123.0, 0.5, 10.0);
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n";
@@ -131,7 +131,7 @@ async fn a_page_that_was_cut_short_is_no_smaller_page() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn sizes_are_bounded() {
     let smaller = |config| EppConfig { max_page_bytes: 100 << 10, ..config };
     let announced = "HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n".as_bytes().to_vec();
@@ -149,7 +149,7 @@ async fn sizes_are_bounded() {
         .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_line_without_end_is_passed_over_and_counted() {
     let long = format!("vllm:num_requests_running{{x=\"{}\"}} 1\n", "y".repeat(80 << 10));
     let other = "vllm:num_requests_waiting{engine=\"1\",model_name=\"m\"} 1.0\n";
@@ -166,7 +166,7 @@ async fn a_line_without_end_is_passed_over_and_counted() {
     assert!(malformed.detail.starts_with("1 lines"), "{malformed:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_hundred_thousand_labels_cost_one_line() {
     let mut page = String::from("vllm:num_requests_running{");
     for number in 0..100_000 {
@@ -178,7 +178,7 @@ async fn a_hundred_thousand_labels_cost_one_line() {
     assert_eq!(found(answer(&backend, "m").await).replicas[0].queue_length, Some(7));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_page_of_many_models_is_bounded() {
     let mut page = String::new();
     for number in 0..100_000 {
@@ -198,7 +198,7 @@ async fn a_page_of_many_models_is_bounded() {
     assert!(error.to_string().contains("longer than 1024 bytes"), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn values_that_cannot_be_true_are_absent_and_the_others_stay() {
     let page = vllm("m", -1.0, 1.7, f64::NAN);
     let pod = FakePod::with_page(&page).await;
@@ -213,7 +213,7 @@ async fn values_that_cannot_be_true_are_absent_and_the_others_stay() {
     assert_eq!((replica.queue_length, replica.kv_cache_usage), (Some(4), None));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn silence_and_slowness_end_with_the_time_out() {
     let page = vllm("m", 1.0, 0.5, 10.0);
     check(Says::Nothing, ErrorKind::Timeout, &["no answer began within 360ms"]).await;
@@ -230,7 +230,7 @@ async fn silence_and_slowness_end_with_the_time_out() {
     assert!(error.to_string().contains("the page was not complete within 360ms"), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_dead_pod_is_told_with_its_address() {
     let pod = FakePod::with_page("").await;
     let target = pod.target("m-0");

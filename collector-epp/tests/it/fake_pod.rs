@@ -1,4 +1,7 @@
 //! A pod on loopback that says whatever a test lets it say.
+//!
+//! It also serves where tokio's time is paused, so that waits cost none: what one task writes to
+//! loopback is there for the other at once, before the time moves.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -25,7 +25,7 @@ fn queue(answer: &Answer) -> Option<u64> {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_changes_in_a_pod_is_pushed() {
     let pod = FakePod::with_page(&vllm("m", 3.0, 0.5, 10.0)).await;
     let live = Live::start(quick(config(vec![pod.target("m-0")])));
@@ -47,7 +47,7 @@ async fn what_changes_in_a_pod_is_pushed() {
     assert!(pod.requests().len() <= before + 1, "it was scraped for the fetch");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_fails_is_told_once_and_so_is_its_return() {
     let page = vllm("m", 3.0, 0.5, 10.0);
     let pod = FakePod::with_page(&page).await;
@@ -62,7 +62,7 @@ async fn a_pod_that_fails_is_told_once_and_so_is_its_return() {
     // That it still fails is no news.
     let requests = pod.requests().len();
     while pod.requests().len() < requests + 5 {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(live.pushed.count(), 0);
     assert_eq!(failure(&live.backend, "m").await.kind(), ErrorKind::ServerError);
@@ -70,7 +70,7 @@ async fn a_pod_that_fails_is_told_once_and_so_is_its_return() {
     live.pushed.wait_for("m", queue).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn of_a_tracked_model_that_no_pod_serves_it_is_pushed_that_it_is_missing() {
     let pods =
         [FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await, FakePod::start(Says::Nothing).await];
@@ -92,7 +92,7 @@ async fn of_a_tracked_model_that_no_pod_serves_it_is_pushed_that_it_is_missing()
     live.pushed.wait_for("other", missing).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_cycle_ends_when_every_pod_was_tried_well_or_badly() {
     let pods =
         [FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await, FakePod::start(Says::Nothing).await];
@@ -101,7 +101,7 @@ async fn a_cycle_ends_when_every_pod_was_tried_well_or_badly() {
     assert!(pods.iter().all(|pod| !pod.requests().is_empty()));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_slow_pod_delays_no_other() {
     let slow = FakePod::start(Says::Nothing).await;
     let pods = [
@@ -128,7 +128,7 @@ async fn a_slow_pod_delays_no_other() {
     assert!((4..=7).contains(&scrapes), "{scrapes} scrapes while another had 5");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_fetch_waits_until_every_pod_was_tried() {
     let pods = [
         FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await,
@@ -141,7 +141,7 @@ async fn a_fetch_waits_until_every_pod_was_tried() {
     assert!(matches!(answer(&live.backend, "absent").await, Answer::Missing { .. }));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn pods_of_models_that_nobody_tracks_are_left_in_peace_until_somebody_asks() {
     let pod = FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await;
     let never = EppConfig {
@@ -168,7 +168,7 @@ async fn pods_of_models_that_nobody_tracks_are_left_in_peace_until_somebody_asks
     assert!(pod.requests().len() <= requests + 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_target_that_vanishes_is_dropped_at_once_and_its_model_later() {
     let pods = [
         FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await,
@@ -216,7 +216,7 @@ async fn a_target_that_vanishes_is_dropped_at_once_and_its_model_later() {
     assert!(found(answer(&live.backend, "m").await).complete);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_source_that_was_never_told_makes_nothing_missing() {
     let pod = FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await;
     let settings = EppConfig {
@@ -236,7 +236,7 @@ async fn a_source_that_was_never_told_makes_nothing_missing() {
     assert_eq!(error.kind(), ErrorKind::Configuration);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn dropped_it_lets_go_of_every_pod() {
     let pod = FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await;
     let mut live = Live::start(quick(config(vec![pod.target("m-0")])));

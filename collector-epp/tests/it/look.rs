@@ -9,7 +9,7 @@ use collector_epp::EppConfig;
 use crate::fake_pod::{FakePod, Says, vllm};
 use crate::world::{answer, backend, config, failure, found, in_prod, look};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_first_look_scrapes_twice_so_that_it_has_rates() {
     let pod = FakePod::with_page(&vllm("m", 3.0, 0.5, 10.0)).await;
     let backend = backend(EppConfig {
@@ -42,7 +42,7 @@ async fn a_first_look_scrapes_twice_so_that_it_has_rates() {
     assert!(request.contains(&format!("host: {}\r\n", pod.address)), "{request}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_model_is_missing_only_when_every_target_has_answered() {
     let pods = [FakePod::with_page(&vllm("m", 0.0, 0.0, 0.0)).await];
     let other = FakePod::start(Says::Raw(b"HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n".to_vec()));
@@ -64,7 +64,7 @@ async fn a_model_is_missing_only_when_every_target_has_answered() {
     assert_eq!(failure(&backend, "o").await.kind(), ErrorKind::ServerError);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_namespace_without_targets_has_no_models() {
     let pod = FakePod::with_page(&vllm("m", 0.0, 0.0, 0.0)).await;
     let backend = backend(config(vec![pod.target("m-0")]));
@@ -74,7 +74,7 @@ async fn a_namespace_without_targets_has_no_models() {
     assert!(pod.requests().is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_answers_for_another_model_belongs_to_that_one_from_then_on() {
     let pod = FakePod::with_page(&vllm("one", 1.0, 0.5, 10.0)).await;
     let backend = backend(config(vec![pod.target("m-0")]));
@@ -87,7 +87,7 @@ async fn a_pod_that_answers_for_another_model_belongs_to_that_one_from_then_on()
     assert!(sample.complete && sample.replicas.is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_load_is_told_for_the_model_or_pod_by_pod_as_asked() {
     let page = vllm("m", 0.0, 0.0, 10.0);
     let pods = [FakePod::with_page(&page).await, FakePod::with_page(&page).await];
@@ -103,7 +103,7 @@ async fn the_load_is_told_for_the_model_or_pod_by_pod_as_asked() {
     assert_eq!(pods, ["m-0".into(), "m-1".into()]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn where_a_pod_fails_the_load_of_the_others_is_told_pod_by_pod() {
     let page = vllm("m", 0.0, 0.0, 10.0);
     let pods = [FakePod::with_page(&page).await, FakePod::with_page(&page).await];
@@ -117,7 +117,7 @@ async fn where_a_pod_fails_the_load_of_the_others_is_told_pod_by_pod() {
     assert_eq!(sample.load[0].pod, Some("m-0".into()));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn role_and_adapters_are_carried_through() {
     let page = vllm("m", 0.0, 0.0, 0.0)
         + "vllm:lora_requests_info{max_lora=\"4\",running_lora_adapters=\"b,a\",\
@@ -135,7 +135,7 @@ async fn role_and_adapters_are_carried_through() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_forced_engine_is_not_guessed_and_an_unknown_one_is_told() {
     let pod = FakePod::with_page(&vllm("m", 0.0, 0.0, 0.0)).await;
     let with_engine = |engine: &str| {
@@ -152,7 +152,7 @@ async fn a_forced_engine_is_not_guessed_and_an_unknown_one_is_told() {
     assert_eq!(found(answer(&with_engine("vllm"), "m").await).replicas.len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_picker_is_no_replica_and_its_absence_makes_nothing_incomplete() {
     let page = include_str!("../captures/epp.txt");
     let picker = FakePod::with_page(page).await;
@@ -177,7 +177,7 @@ async fn the_picker_is_no_replica_and_its_absence_makes_nothing_incomplete() {
     assert!(check.detail.contains("ready pods"), "{check:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_trace_tells_how_each_value_came_about() {
     let pod = FakePod::with_page(&vllm("m", 3.0, 0.5, 10.0)).await;
     let backend = backend(config(vec![pod.target("m-0")]));
@@ -196,7 +196,7 @@ async fn a_trace_tells_how_each_value_came_about() {
     assert!(found(answer(&backend, "m").await).trace.is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_kept_connection_that_ended_is_replaced_unseen() {
     let pod = FakePod::start(Says::PageThenGone(vllm("m", 0.0, 0.0, 0.0))).await;
     let backend = backend(config(vec![pod.target("m-0")]));
@@ -206,7 +206,7 @@ async fn a_kept_connection_that_ended_is_replaced_unseen() {
     assert!(pod.connections() >= 3, "{}", pod.connections());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_list_tells_models_with_their_pods_and_is_an_error_when_nothing_is_known() {
     let page = vllm("m", 0.0, 0.0, 0.0);
     let pods = [FakePod::with_page(&page).await, FakePod::with_page(&page).await];
