@@ -56,7 +56,8 @@ pub(crate) async fn measure(program: &Path, quick: bool, report: &mut Report) ->
         sleep(Duration::from_secs(1)).await;
         worst_age = worst_age.max(oldest(&serving.get("/api/v1/replicas")?));
     }
-    let (used, simulator_used) = (serving.cpu()? - used, simulating.cpu()? - simulator_used);
+    let used = serving.cpu()?.saturating_sub(used);
+    let simulator_used = simulating.cpu()?.saturating_sub(simulator_used);
     let took = began.elapsed().as_secs_f64();
     let (ok, failed) = (scrapes("outcome=\"ok\"")? - ok, scrapes("outcome=\"failed\"")? - failed);
     let (resident, _) = serving.memory()?;

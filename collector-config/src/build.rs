@@ -10,6 +10,7 @@ mod prometheus;
 
 use std::any::Any;
 use std::collections::HashSet;
+#[cfg(any(feature = "epp", feature = "prometheus"))]
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -213,6 +214,7 @@ impl CollectorConfig {
 }
 
 /// The message with the causes that it does not tell itself.
+#[cfg(any(feature = "epp", feature = "prometheus"))]
 fn with_causes(error: &dyn Error) -> String {
     let mut message = error.to_string();
     let mut cause = error.source();

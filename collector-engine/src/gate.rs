@@ -13,6 +13,10 @@ use collector_core::{ModelRef, Scope, Tick};
 /// within moments.
 const PUSH_HORIZON: Duration = Duration::from_secs(60);
 
+/// Invalidations that are kept apart for pushes. A sweep of ten thousand idle models is no reason to keep
+/// ten thousand scopes that each push is compared with.
+const RECENT_MAX: usize = 256;
+
 /// Serves tickets to those who set out to fetch something, and checks them when it is stored.
 #[derive(Default)]
 pub(crate) struct Gate {
@@ -63,7 +67,14 @@ impl Gate {
         let mut log = lock(&self.log);
         // Clocks are read before the lock is taken: the log stays in order all the same.
         let at = log.recent.back().map_or(now, |(last, _)| now.max(*last));
-        log.recent.retain(|(at, other)| at.age(now) < PUSH_HORIZON && other != scope);
+        while log.recent.front().is_some_and(|(at, _)| at.age(now) >= PUSH_HORIZON) {
+            log.recent.pop_front();
+        }
+        if log.recent.len() >= RECENT_MAX {
+            // A push that is refused without need is made up for by the next one.
+            log.recent.clear();
+            log.recent.push_back((at, Scope::all()));
+        }
         log.recent.push_back((at, scope.clone()));
         log.sequence += 1;
         let sequence = log.sequence;
@@ -163,6 +174,11 @@ mod tests {
         clock.advance(PUSH_HORIZON);
         gate.invalidate(&Scope::of_model(&model("other")), clock.now(), || ());
         assert_eq!(lock(&gate.log).recent.len(), 1, "what is long ago is forgotten");
+        for n in 0..10 * RECENT_MAX {
+            gate.invalidate(&Scope::of_model(&model(&n.to_string())), clock.now(), || ());
+        }
+        assert!(lock(&gate.log).recent.len() <= RECENT_MAX);
+        assert!(!may_store(clock.now(), "0"), "what is no longer kept apart is still kept out");
     }
 
     #[test]

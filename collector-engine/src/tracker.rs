@@ -80,7 +80,14 @@ impl Tracker {
 
     /// Counts as a read of the tracked models of a scope.
     pub(crate) fn renew(&self, scope: &Scope, now: Tick) {
-        for (model, tracked) in self.lock().iter_mut() {
+        let mut models = self.lock();
+        if let Some((model, namespace)) = scope.single_model() {
+            if let Some(tracked) = models.get_mut(&ModelRef::new(model, namespace)) {
+                tracked.since = now;
+            }
+            return;
+        }
+        for (model, tracked) in models.iter_mut() {
             if scope.touches(model) {
                 tracked.since = now;
             }

@@ -1,7 +1,7 @@
 //! Which pods there are.
 //!
 //! A [`Discovery`] tells its whole set of [`Target`]s and when it is worth asking again; there are a
-//! static list, a file in the form of Prometheus' `file_sd_configs`, and DNS. [`Sources`] puts them
+//! static list, a file in the form of Prometheus' `file_sd_configs`, and DNS. `Sources` puts them
 //! together: it keeps the last good set of a source that fails, and says so once.
 
 mod dns;
