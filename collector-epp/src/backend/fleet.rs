@@ -144,3 +144,56 @@ impl Fleet {
         counts
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use collector_core::{Clock, ManualClock};
+
+    use super::*;
+    use crate::backend::shared::Shared;
+    use crate::config::EppConfig;
+    use crate::discover::TargetSpec;
+
+    fn target(pod: &str) -> Target {
+        let spec = TargetSpec {
+            url: format!("http://{pod}/metrics"),
+            namespace: "prod".into(),
+            pod: Some(pod.into()),
+            engine: None,
+            role: None,
+        };
+        spec.target().unwrap()
+    }
+
+    fn pod(shared: &Shared) -> Arc<Pod> {
+        shared.fleet.pods(|_| true).remove(0)
+    }
+
+    #[test]
+    fn a_pod_that_comes_back_within_the_window_is_the_same_and_only_so_many_are_remembered() {
+        let clock = Arc::new(ManualClock::new());
+        let config = EppConfig { max_targets: 2, ..EppConfig::default() };
+        let shared = Shared::new(config, Vec::new(), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        let set = |pod: &str| {
+            shared.take(Found { targets: vec![target(pod)], ..Found::default() });
+        };
+        set("a");
+        let a = pod(&shared);
+        set("b");
+        set("a");
+        assert!(Arc::ptr_eq(&a, &pod(&shared)));
+        set("b");
+        clock.advance(shared.config.window + std::time::Duration::from_secs(1));
+        set("a");
+        assert!(!Arc::ptr_eq(&a, &pod(&shared)));
+        for number in 0..10 {
+            set(&format!("c{number}"));
+            assert!(shared.fleet.lock().gone.len() <= 2);
+        }
+        let changed_at = shared.fleet.lock().changed_at;
+        clock.advance(std::time::Duration::from_secs(1));
+        set("c9");
+        assert_eq!(shared.fleet.lock().changed_at, changed_at, "nothing has changed");
+        assert!(changed_at < clock.now());
+    }
+}

@@ -28,6 +28,8 @@ pub(crate) enum Says {
     Endless(Vec<u8>, Vec<u8>),
     /// A good answer with this page, and then the connection ends without a word of it.
     PageThenGone(String),
+    /// A good answer with this page to the first request of a connection, which ends at the second.
+    PageOnce(String),
 }
 
 /// A pod.
@@ -118,12 +120,13 @@ async fn serve(
     says: Arc<Mutex<Says>>,
     requests: Arc<Mutex<Vec<String>>>,
 ) -> io::Result<()> {
-    loop {
+    for number in 0.. {
         let Some(head) = head(&mut stream).await? else { return Ok(()) };
         requests.lock().unwrap().push(head);
         let says = says.lock().unwrap().clone();
         match says {
-            Says::Page(page) => stream.write_all(&answer(&page)).await?,
+            Says::PageOnce(_) if number > 0 => return Ok(()),
+            Says::Page(page) | Says::PageOnce(page) => stream.write_all(&answer(&page)).await?,
             Says::PageThenGone(page) => {
                 stream.write_all(&answer(&page)).await?;
                 return Ok(());
@@ -148,6 +151,7 @@ async fn serve(
             }
         }
     }
+    Ok(())
 }
 
 async fn head(stream: &mut TcpStream) -> io::Result<Option<String>> {

@@ -204,6 +204,11 @@ async fn a_kept_connection_that_ended_is_replaced_unseen() {
         assert!(found(answer(&backend, "m").await).complete);
     }
     assert!(pod.connections() >= 3, "{}", pod.connections());
+    // Likewise one that ends only when it is used again.
+    pod.say(Says::PageOnce(vllm("m", 0.0, 0.0, 0.0)));
+    for _ in 0..3 {
+        assert!(found(answer(&backend, "m").await).complete);
+    }
 }
 
 #[tokio::test(start_paused = true)]
