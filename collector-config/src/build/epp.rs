@@ -42,7 +42,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "epp.dns",
         Kind::Tables,
-        "DNS names of pods, looked up again when their ttl is over. Each has `name`, `namespace` and `port`, or `type` = `SRV`; and may have `scheme` (http), `path` (/metrics), `engine` and `role`.",
+        "DNS names of pods, looked up again when their ttl is over. Each has `name`, `namespace`, `type` (A, AAAA or SRV; default A) and, unless that is SRV, `port`; and may have `scheme` (http), `path` (/metrics), `engine` and `role`.",
     ),
     Key::new(
         "epp.scrape_interval",
@@ -153,6 +153,16 @@ impl BackendSettings for EppConfig {
             warnings.push(
                 "epp.allow_token_over_http: who reads the traffic to a pod that is scraped over \
                  http:// reads the token"
+                    .to_owned(),
+            );
+        }
+        if !self.allow_token_over_http
+            && (self.bearer_token.is_some() || self.token_path.is_some())
+            && self.targets.iter().any(|target| target.url.starts_with("http://"))
+        {
+            warnings.push(
+                "epp.targets: the token is not sent to those of http://, unless \
+                 epp.allow_token_over_http is set"
                     .to_owned(),
             );
         }

@@ -75,3 +75,19 @@ fn pods_are_scraped_where_the_file_says_so() {
     assert_eq!(backends[0].name(), "epp");
     assert!(loaded.config.build(Arc::new(ManualClock::new())).is_ok());
 }
+
+#[cfg(feature = "epp")]
+#[test]
+fn a_token_that_stays_at_home_or_travels_unencrypted_is_warned_of() {
+    let file = ConfigFile::toml(
+        "backend = \"epp\"\n[epp]\nbearer_token = \"hunter2\"\n\
+         targets = [{ url = \"http://10.0.0.7:8000/metrics\", namespace = \"prod\" }]\n",
+    );
+    let warnings = |loader: Loader| loader.load().unwrap().warnings.join("\n");
+    let kept = warnings(file.loader());
+    assert!(kept.contains("epp.targets: the token is not sent to those of http://"), "{kept}");
+    let flag = file.loader().flag("epp.allow_token_over_http", "true", "--allow");
+    let sent = warnings(flag);
+    assert!(sent.contains("epp.allow_token_over_http: who reads the traffic"), "{sent}");
+    assert!(!kept.contains("hunter2") && !sent.contains("hunter2"));
+}

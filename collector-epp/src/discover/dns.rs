@@ -29,7 +29,7 @@ const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(5);
 pub struct DnsSpec {
     /// The name: `vllm.prod.svc.cluster.local`, or `_http._tcp.vllm.prod.svc.cluster.local` for SRV.
     pub name: String,
-    /// Which records. Default `A`, which reads AAAA as well.
+    /// Which records. Default `A`.
     #[serde(default, rename = "type")]
     pub record: DnsRecord,
     /// The port of the pages; SRV records bring their own.
@@ -59,13 +59,17 @@ fn metrics() -> String {
     "/metrics".to_owned()
 }
 
-/// The kind of record that is looked up.
+/// The kind of record that is looked up: one, because where pods have addresses of both kinds, each would
+/// be there twice.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub enum DnsRecord {
-    /// Addresses, of IPv4 and of IPv6.
+    /// Addresses of IPv4.
     #[default]
-    #[serde(alias = "a", alias = "AAAA", alias = "aaaa")]
+    #[serde(alias = "a")]
     A,
+    /// Addresses of IPv6.
+    #[serde(rename = "AAAA", alias = "aaaa")]
+    Aaaa,
     /// Hosts with ports.
     #[serde(rename = "SRV", alias = "srv")]
     Srv,
@@ -94,7 +98,7 @@ impl DnsSpec {
         if self.name.is_empty() || self.name.len() > 253 {
             return Err(format!("{:?} is no DNS name", quote(&self.name)));
         }
-        if self.record == DnsRecord::A && self.port.is_none() {
+        if self.record != DnsRecord::Srv && self.port.is_none() {
             return Err(format!(
                 "{:?} has no port: set it, or set type = \"SRV\" where the records have ports",
                 quote(&self.name)
@@ -117,10 +121,11 @@ impl DnsSpec {
         .map_err(|error| format!("{:?}: {error}", quote(&self.name)))
     }
 
-    fn record_types(&self) -> &'static [RecordType] {
+    fn record_type(&self) -> RecordType {
         match self.record {
-            DnsRecord::A => &[RecordType::A, RecordType::AAAA],
-            DnsRecord::Srv => &[RecordType::SRV],
+            DnsRecord::A => RecordType::A,
+            DnsRecord::Aaaa => RecordType::AAAA,
+            DnsRecord::Srv => RecordType::SRV,
         }
     }
 
@@ -188,23 +193,16 @@ impl DnsTargets {
 
     async fn records(&self) -> Result<Vec<Record>, NetError> {
         let resolver = self.resolver().await?;
-        let lookups = self.spec.record_types().iter().map(|kind| {
-            let name = self.spec.name.as_str();
-            async move { resolver.lookup(name, *kind).await }
-        });
-        let mut records = Vec::new();
-        let mut failed = None;
-        for lookup in futures_util::future::join_all(lookups).await {
-            match lookup {
-                Ok(lookup) => records.extend_from_slice(lookup.answers()),
-                // The name exists and has no record of this kind: nothing is behind it.
-                Err(NetError::Dns(DnsError::NoRecordsFound(none)))
-                    if none.response_code == ResponseCode::NoError => {}
-                Err(error) => failed = Some(error),
+        match resolver.lookup(self.spec.name.as_str(), self.spec.record_type()).await {
+            Ok(lookup) => Ok(lookup.answers().to_vec()),
+            // The name exists and has no record of this kind: nothing is behind it.
+            Err(NetError::Dns(DnsError::NoRecordsFound(none)))
+                if none.response_code == ResponseCode::NoError =>
+            {
+                Ok(Vec::new())
             }
+            Err(error) => Err(error),
         }
-        // Half of the addresses would pass for a small fleet.
-        failed.map_or(Ok(records), Err)
     }
 }
 

@@ -57,7 +57,7 @@ fn spec(record: DnsRecord) -> DnsSpec {
     DnsSpec {
         name: "vllm.test.".into(),
         record,
-        port: (record == DnsRecord::A).then_some(8000),
+        port: (record != DnsRecord::Srv).then_some(8000),
         namespace: "prod".into(),
         scheme: http(),
         path: metrics(),
@@ -88,9 +88,12 @@ async fn each_address_is_a_target_and_the_ttl_says_when_to_look_again() {
         [
             ("10.0.0.7:8000", "http://10.0.0.7:8000/metrics"),
             ("10.0.0.8:8000", "http://10.0.0.8:8000/metrics"),
-            ("[::1]:8000", "http://[::1]:8000/metrics"),
         ]
     );
+    // The other addresses are of the same pods.
+    let dns = DnsTargets::with_resolver(spec(DnsRecord::Aaaa), zone.serve().await);
+    let targets = dns.look().await.unwrap();
+    assert_eq!(shown(&targets), [("[::1]:8000", "http://[::1]:8000/metrics")]);
     assert_eq!(*dns.again_after.lock().unwrap(), Duration::from_secs(7));
 }
 
