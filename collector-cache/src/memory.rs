@@ -196,6 +196,7 @@ mod tests {
         Arc::new(Stored {
             value: Value::None,
             outcome: Outcome::Missing,
+            current_until: Tick::MAX,
             refresh_after: Tick::MAX,
             keep_until: Tick::MAX,
             keep_unread: Duration::ZERO,

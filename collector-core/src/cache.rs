@@ -19,8 +19,11 @@ pub struct Stored {
     pub value: Value,
     /// How the last look ended.
     pub outcome: Outcome,
-    /// From here on a read starts a refresh: arrival + ttl. Not sample time + ttl, or a server that
-    /// scrapes each minute would always miss.
+    /// Until here the value counts as within its ttl: arrival of the newest of what it is made of + ttl.
+    /// Not sample time + ttl, or a server that scrapes each minute would always miss.
+    pub current_until: Tick,
+    /// From here on a read starts a refresh: some source is past its ttl. With one source the same as
+    /// `current_until`.
     pub refresh_after: Tick,
     /// From here on the value is of no use. It is removed once nobody has read it for
     /// [`keep_unread`](Self::keep_unread) as well.

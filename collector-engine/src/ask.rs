@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use crate::assess::{Assessment, Kept, assess, conclude};
 use crate::engine::Engine;
 use crate::flight::Landing;
+use crate::publish::next_look;
 use crate::source::Source;
 
 /// How long the other sources are waited for once one has the model: what they would fill in is not
@@ -48,9 +49,19 @@ impl Engine {
         }
     }
 
-    /// Starts a refresh at every source that nobody waits for, unless one is under way.
+    /// Starts a refresh that nobody waits for at every source where it is due, unless one is under way.
     pub(crate) fn refresh(self: &Arc<Self>, model: &ModelRef) {
+        let now = self.clock.now();
+        let peeked = self.cache.peek(KeyRef::replicas(model));
+        let states = peeked.iter().flat_map(|peeked| &peeked.stored.cold.sources);
+        let is_due = |source: &Source| {
+            let state = states.clone().find(|state| state.backend == source.name);
+            state.is_none_or(|state| now >= next_look(state, &self.config))
+        };
         for (place, source) in self.sources.iter().enumerate() {
+            if !is_due(source) {
+                continue;
+            }
             let joined = source.flights.join(model, false, || None::<()>);
             if joined.is_ok_and(|joined| joined.opens_boarding) {
                 self.open_boarding(place);

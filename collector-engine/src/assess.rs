@@ -72,7 +72,7 @@ fn usable<T: Kept>(
 ) -> Option<Reading<T>> {
     let value = Arc::clone(T::of(&stored.value)?);
     let source = match stored.outcome {
-        Outcome::Found if now < stored.refresh_after => Source::Cache,
+        Outcome::Found if now < stored.current_until => Source::Cache,
         _ => Source::LastKnownGood,
     };
     let mut reading = Reading::new(value, now, thresholds, source);

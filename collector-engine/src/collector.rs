@@ -71,18 +71,12 @@ impl CachingCollector {
         landed: impl Fn(&Landing) -> Option<Arc<Stored>> + Send,
     ) -> Result<Reading<T>, CollectError> {
         match self.engine.cached(key) {
-            // Past its ttl, and its refresh has just failed: the next one waits a moment.
-            Some(Assessment::Serve(reading)) if reading.source() == Source::LastKnownGood => {
-                self.engine.counters.stale_serves.fetch_add(1, Ordering::Relaxed);
-                Ok(reading)
-            }
             Some(Assessment::Serve(reading)) => {
-                self.engine.counters.hits.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(modelID = ?model.model, namespace = ?model.namespace, "Cache hit");
+                self.count_served(model, &reading);
                 Ok(reading)
             }
             Some(Assessment::ServeAndRefresh(reading)) => {
-                self.engine.counters.stale_serves.fetch_add(1, Ordering::Relaxed);
+                self.count_served(model, &reading);
                 self.engine.refresh(model);
                 Ok(reading)
             }
@@ -93,6 +87,16 @@ impl CachingCollector {
                 may_ask()?;
                 self.engine.ask(model, key, landed).await
             }
+        }
+    }
+
+    fn count_served<T>(&self, model: &ModelRef, reading: &Reading<T>) {
+        let counters = &self.engine.counters;
+        if reading.source() == Source::LastKnownGood {
+            counters.stale_serves.fetch_add(1, Ordering::Relaxed);
+        } else {
+            counters.hits.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(modelID = ?model.model, namespace = ?model.namespace, "Cache hit");
         }
     }
 

@@ -238,31 +238,42 @@ impl Publisher<'_> {
             Value::Replicas(replicas) => Some(replicas.oldest),
             Value::Allocation(allocation) => Some(allocation.oldest),
         };
-        let ended = cold.sources.iter().filter(|state| state.outcome == outcome);
-        let ended_at = ended.map(|state| state.ended_at).max().unwrap_or(self.now);
-        let refresh_after = ended_at
-            + match outcome {
-                Outcome::Found => self.config.ttl,
-                Outcome::Missing => self.config.missing_ttl,
-                Outcome::Failed => PAUSE_AFTER_FAILURE,
-            };
+        let of_outcome = cold.sources.iter().filter(|state| state.outcome == outcome);
+        let due = of_outcome.map(|state| next_look(state, self.config));
+        let current_until = due.clone().max().unwrap_or(self.now + PAUSE_AFTER_FAILURE);
+        let refresh_after = match outcome {
+            // One source that pushes all the time does not make up for another that is only asked.
+            Outcome::Found => due.min().unwrap_or(current_until),
+            Outcome::Missing | Outcome::Failed => current_until,
+        };
         let keep_until = match oldest {
             // A configured model remembers for as long as it is one.
             _ if self.tracked.is_some_and(|tracked| tracked.pinned) => Tick::MAX,
             Some(oldest) => oldest + self.config.freshness.unavailable_threshold,
-            None => refresh_after,
+            None => current_until,
         };
         // The news that a name is misspelt is forgotten soon after it was last asked for.
         let keep_unread = if oldest.is_none() { self.config.missing_ttl } else { UNTRACK_AFTER };
         Arc::new(Stored {
             value,
             outcome,
+            current_until,
             refresh_after,
             keep_until,
             keep_unread,
             cold: Arc::clone(cold),
         })
     }
+}
+
+/// When a source is to be looked at again, if nobody does so before.
+pub(crate) fn next_look(state: &SourceState, config: &CacheConfig) -> Tick {
+    state.ended_at
+        + match state.outcome {
+            Outcome::Found => config.ttl,
+            Outcome::Missing => config.missing_ttl,
+            Outcome::Failed => PAUSE_AFTER_FAILURE,
+        }
 }
 
 #[cfg(test)]

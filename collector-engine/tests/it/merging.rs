@@ -299,6 +299,26 @@ async fn a_push_of_one_backend_leaves_what_the_other_said() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_background_fetching_reads_refresh_the_backend_that_is_only_asked() {
+    let both = both_with(config(|config| config.fetch_interval = Duration::ZERO));
+    both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
+    both.server.serve(&llama(), |as_of| sample(as_of, &["a"], 3, Some(0.5)));
+    both.collector.start_background_worker();
+    for _ in 0..400 {
+        let reading = both.collector.collect_replica_metrics(&llama()).await.unwrap();
+        let row = &reading.value().replicas[0];
+        assert_eq!((row.queue_length, row.prefix_cache_hit_rate), (Some(7), Some(0.5)));
+        assert!(reading.age_of(row.sampled_at(Field::PrefixCacheHitRate)) <= secs(32));
+        assert_ne!(reading.source(), Source::LastKnownGood, "the pods push each second");
+        pass(secs(1)).await;
+        both.pods.push_tracked();
+    }
+    // Each ttl once; the pods, which push, were asked for the first reading alone.
+    assert!((12..=15).contains(&both.server.fetches()), "{}", both.server.fetches());
+    assert_eq!(both.pods.fetches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn models_of_both_are_listed_and_none_is_only_when_both_say_so() {
     let both = both();
     both.pods.serve_pods(&llama(), &["a"]);

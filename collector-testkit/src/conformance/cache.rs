@@ -89,6 +89,7 @@ fn stored_until(number: u64, keep_until: Tick) -> Arc<Stored> {
     Arc::new(Stored {
         value: Value::Replicas(Arc::new(replicas)),
         outcome: Outcome::Found,
+        current_until: start() + SECOND,
         refresh_after: start() + SECOND,
         keep_until,
         keep_unread: UNREAD,
