@@ -236,6 +236,9 @@ pub struct ModelSample {
     pub failed: FieldSet,
     /// False when replicas may be absent: warnings, `isPartial`, a pod that hangs.
     pub complete: bool,
+    /// The pods that an incomplete sample lacks, where the backend can name them: all others that are
+    /// not in it are gone. Empty: any pod may be absent.
+    pub unreached: Vec<PodName>,
     /// How the values came about; empty unless [`Ask::trace`] was set.
     pub trace: Vec<TraceRow>,
 }
@@ -249,6 +252,7 @@ impl ModelSample {
             load: Vec::new(),
             failed: FieldSet::EMPTY,
             complete: true,
+            unreached: Vec::new(),
             trace: Vec::new(),
         }
     }

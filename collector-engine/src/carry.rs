@@ -78,10 +78,14 @@ impl Keeper<'_> {
             return;
         }
         let known: HashSet<&PodName> = pods(sample).collect();
+        let reach = Reach::of(sample);
         let old = |row: &ReplicaMetrics| self.config.freshness.warns(row.sampled_at.age(self.now));
+        let may_live = |row: &&ReplicaMetrics| {
+            let pod = &row.pod_name;
+            !known.contains(pod) && !reach.has(pod) && !old(row)
+        };
         let former = self.former.sample.replicas.iter();
-        let absent: Vec<ReplicaMetrics> =
-            former.filter(|row| !known.contains(&row.pod_name) && !old(row)).cloned().collect();
+        let absent: Vec<ReplicaMetrics> = former.filter(may_live).cloned().collect();
         let pods: HashSet<&PodName> = absent.iter().map(|row| &row.pod_name).collect();
         let is_theirs = |row: &&LoadRow| row.pod.as_ref().is_some_and(|pod| pods.contains(pod));
         sample.load.extend(self.former.sample.load.iter().filter(is_theirs).cloned());
@@ -90,8 +94,8 @@ impl Keeper<'_> {
 
     /// The pods that this source has seen leave, for as long as another could still show them.
     fn departed(&self, sample: &ModelSample) -> Vec<(PodName, Tick)> {
-        // What an incomplete answer lacks may only be out of this source's reach.
-        let former = self.former.sample.replicas.iter().filter(|_| sample.complete);
+        let reach = Reach::of(sample);
+        let former = self.former.sample.replicas.iter().filter(|row| reach.has(&row.pod_name));
         let newly = former.map(|row| (row.pod_name.clone(), sample.as_of));
         let earlier = self.former.departed.iter().filter(|(_, left)| self.is_usable(*left));
         let present: HashSet<&PodName> = pods(sample).collect();
@@ -142,6 +146,34 @@ impl Keeper<'_> {
         let alive: HashSet<&PodName> = pods(sample).collect();
         let lives = |row: &&LoadRow| row.pod.as_ref().is_none_or(|pod| alive.contains(pod));
         former.iter().filter(lives).cloned().collect()
+    }
+}
+
+/// Which pods a look would have seen, had they been there. What others lack may only be out of its
+/// reach.
+enum Reach<'a> {
+    All,
+    AllBut(HashSet<&'a PodName>),
+    Unknown,
+}
+
+impl<'a> Reach<'a> {
+    fn of(sample: &'a ModelSample) -> Self {
+        if sample.complete {
+            Self::All
+        } else if sample.unreached.is_empty() {
+            Self::Unknown
+        } else {
+            Self::AllBut(sample.unreached.iter().collect())
+        }
+    }
+
+    fn has(&self, pod: &PodName) -> bool {
+        match self {
+            Self::All => true,
+            Self::AllBut(unreached) => !unreached.contains(pod),
+            Self::Unknown => false,
+        }
     }
 }
 

@@ -198,6 +198,26 @@ async fn an_incomplete_answer_does_not_make_a_smaller_fleet_until_it_is_stale() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_the_backend_names_the_pods_out_of_reach_the_others_are_gone_at_once() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["gone", "hangs", "lives"]);
+    setup.read(&llama()).await;
+    setup.backend.serve(&llama(), |as_of| {
+        let mut sample = ModelSample::new(as_of, vec![ReplicaMetrics::new("lives", as_of)]);
+        sample.complete = false;
+        sample.unreached = vec!["hangs".into()];
+        sample
+    });
+    pass(secs(31)).await;
+    setup.read(&llama()).await;
+    pass(secs(1)).await;
+    let reading = setup.read(&llama()).await;
+    let pods: Vec<&str> =
+        reading.value().replicas.iter().map(|row| row.pod_name.as_str()).collect();
+    assert_eq!((pods, reading.value().partial), (vec!["hangs", "lives"], true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn availability_tells_found_missing_and_failed_apart() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);

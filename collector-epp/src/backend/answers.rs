@@ -123,8 +123,11 @@ fn sample(
 ) -> ModelSample {
     let pods = || served.iter().map(|(good, place)| &good.models[*place]);
     let mut sample = ModelSample::new(as_of, pods().map(|pod| pod.replica.clone()).collect());
-    sample.complete = state.unknown.is_empty()
-        && !room.silent.iter().any(|silent| silent.was.may_serve(&model.model));
+    let silent = room.silent.iter().filter(|silent| silent.was.may_serve(&model.model));
+    sample.complete = state.unknown.is_empty() && silent.clone().next().is_none();
+    if state.unknown.is_empty() {
+        sample.unreached = silent.map(|silent| silent.pod.target.pod.clone()).collect();
+    }
     let per_pod = wish.load_per_pod.is_none_or(|models| models.contains(model));
     // The sum over the pods that answered would be a smaller load; pod by pod, what is known of the
     // others can be kept.

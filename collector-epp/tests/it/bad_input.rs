@@ -36,6 +36,7 @@ async fn check_with(
     let sample = found(answer(&backend, "good").await);
     assert_eq!(sample.replicas[0].queue_length, Some(7));
     assert!(!sample.complete, "the other pod may be of this model");
+    assert_eq!(sample.unreached, ["bad-0".into()]);
 }
 
 fn raw(text: &str) -> Says {
