@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use collector_config::{Loaded, Loader, backends_compiled_in};
 use collector_core::{Clock, MetricsCollector, ModelRef, SystemClock, TrackedModel};
-use collector_sim::{FleetServer, FleetSpec};
+use collector_sim::{FleetServer, FleetSpec, VariantSpec};
 use tokio::time::{Instant, interval, sleep};
 
 use self::configuration::{From, configuration};
@@ -91,15 +91,11 @@ async fn demo(args: &DemoArgs, format: Format, way: Way) -> Result<Exit, Failure
         server.as_ref().map_or(From::Pods(&targets), |server| From::Prometheus(server.url()));
     let settings = load(&configuration(&spec, from))?;
     let collector = settings.config.build(Arc::clone(&clock)).map_err(Failure::usage)?;
-    let models: Vec<ModelRef> = spec
-        .variants
-        .iter()
-        .map(|variant| ModelRef::new(variant.model.as_str(), variant.namespace.as_str()))
-        .collect();
+    let models: Vec<ModelRef> = spec.variants.iter().map(model_of).collect();
 
     let run = async {
         if server.is_some() {
-            wait_for_readings(&*collector, &models).await?;
+            wait_for_readings(&*collector, &spec.variants).await?;
         }
         if args.once {
             return once(&*collector, &*clock, &models, format).await;
@@ -123,22 +119,33 @@ fn load(toml: &str) -> Result<Loaded, Failure> {
     Loader::new().file(file).load().map_err(Failure::other)
 }
 
-/// A Prometheus that has just started knows nothing yet.
+/// A Prometheus that has just started knows nothing yet, and then some of the pods.
 async fn wait_for_readings(
     collector: &dyn MetricsCollector,
-    models: &[ModelRef],
+    variants: &[VariantSpec],
 ) -> Result<(), Failure> {
     let started = Instant::now();
-    for model in models {
-        while let Err(error) = collector.collect_replica_metrics(model).await {
-            if started.elapsed() > FIRST_READINGS {
-                return Err(error.into());
+    for variant in variants {
+        let model = model_of(variant);
+        loop {
+            let read = collector.collect_replica_metrics(&model).await;
+            let pods = read.as_ref().map_or(0, |reading| reading.value().replicas.len());
+            if pods >= variant.pods as usize {
+                break;
             }
-            collector.invalidate_cache(model);
+            if started.elapsed() > FIRST_READINGS {
+                read?;
+                break;
+            }
+            collector.invalidate_cache(&model);
             sleep(Duration::from_millis(200)).await;
         }
     }
     Ok(())
+}
+
+fn model_of(variant: &VariantSpec) -> ModelRef {
+    ModelRef::new(variant.model.as_str(), variant.namespace.as_str())
 }
 
 /// One reading of every model.
