@@ -3,12 +3,16 @@
 //!
 //! With a single source, merging hands its answer through.
 
+mod allocation;
+
 use std::collections::HashMap;
 
 use collector_core::{
-    Allocation, BackendName, Field, Freshness, FreshnessThresholds, LoadRates, Mark, ModelRef,
-    Outcome, PodName, ReplicaMetrics, Replicas, SourceAnswer, Tick, Variant,
+    BackendName, Field, Freshness, FreshnessThresholds, LoadRates, Mark, ModelRef, Outcome,
+    PodName, ReplicaMetrics, Replicas, SourceAnswer, Tick,
 };
+
+pub(crate) use allocation::allocation;
 
 /// The answer of one source, its pods assigned to variants.
 pub(crate) struct View<'a> {
@@ -244,134 +248,4 @@ impl LoadOf<'_> {
             }
         }
     }
-}
-
-/// What one variant carries: its replicas from the merged ones, each field of its load from the first
-/// source that has it fresh.
-pub(crate) fn allocation(
-    variant: &Variant,
-    replicas: &Replicas,
-    views: &[View<'_>],
-    thresholds: &FreshnessThresholds,
-    now: Tick,
-) -> Allocation {
-    let own = replicas.replicas.iter().filter(|row| is_of(row, variant));
-    let num_replicas = u32::try_from(own.clone().count()).unwrap_or(u32::MAX);
-    let look = views.iter().map(|view| view.answer.sample.as_of).max().unwrap_or(now);
-    let sampled = own.map(|row| row.sampled_at).min().unwrap_or(look);
-    let mut allocation = Allocation::new(
-        replicas.model.clone(),
-        variant.name.clone(),
-        num_replicas,
-        replicas.backend.clone(),
-        sampled,
-    );
-    allocation.accelerator.clone_from(&variant.accelerator);
-    allocation.max_batch = variant.max_batch;
-    allocation.partial = replicas.partial;
-
-    let merger = Merger { views, thresholds, now };
-    let loads: Vec<VariantLoad<'_>> =
-        views.iter().map(|view| variant_load(variant, view, replicas)).collect();
-    for field in Field::OF_LOAD {
-        let offers: Vec<(Offer, bool)> = loads
-            .iter()
-            .enumerate()
-            .filter(|(_, load)| load.value(field).is_some())
-            .map(|(place, load)| (merger.offer(place, load.sampled_at(field)), load.whole))
-            .filter(|(offer, _)| merger.is_usable(offer))
-            .collect();
-        // The load of a part of the pods is taken only where nobody knows that of all.
-        let whole = offers.iter().any(|(_, whole)| *whole);
-        let offers = offers.iter().filter(|(_, of_all)| *of_all == whole).map(|(offer, _)| *offer);
-        let Some(chosen) = best(offers) else {
-            // What nobody knows and one source kept from before is as old as that.
-            let kept = loads.iter().enumerate().find_map(|(place, load)| {
-                let mark = load.marks.iter().find(|mark| mark.field == field)?;
-                merger.is_usable(&merger.offer(place, mark.sampled_at)).then_some(mark)
-            });
-            allocation.marks.extend(kept.cloned());
-            continue;
-        };
-        allocation.partial |= !whole;
-        let load = &loads[chosen];
-        if let Some(place) = allocation.field_mut(field) {
-            *place = load.value(field);
-        }
-        let marked = load.marks.iter().find(|mark| mark.field == field);
-        if let Some(mark) = marked {
-            allocation.marks.push(mark.clone());
-        } else if *views[chosen].backend != replicas.backend || load.sampled < sampled {
-            allocation.marks.push(merger.mark(field, chosen, load.sampled));
-        }
-    }
-    let oldest = allocation.marks.iter().map(|mark| mark.sampled_at).min();
-    allocation.oldest = oldest.map_or(sampled, |oldest| oldest.min(sampled));
-    allocation
-}
-
-fn is_of(row: &ReplicaMetrics, variant: &Variant) -> bool {
-    row.variant_name.as_ref() == Some(&variant.name)
-}
-
-/// The load of a variant as one source tells it.
-struct VariantLoad<'a> {
-    rates: LoadRates,
-    /// It is that of all pods that the variant has. That of some of them would be too small a number.
-    whole: bool,
-    /// When it was sampled, but for the fields that are marked.
-    sampled: Tick,
-    marks: &'a [Mark],
-}
-
-impl VariantLoad<'_> {
-    fn value(&self, field: Field) -> Option<f64> {
-        match field {
-            Field::ArrivalRate => self.rates.load().arrival_rate,
-            Field::AvgInputTokens => self.rates.load().avg_input_tokens,
-            Field::AvgOutputTokens => self.rates.load().avg_output_tokens,
-            Field::TtftAverage => self.rates.ttft_average(),
-            Field::ItlAverage => self.rates.itl_average(),
-            _ => None,
-        }
-    }
-
-    fn sampled_at(&self, field: Field) -> Tick {
-        let mark = self.marks.iter().find(|mark| mark.field == field);
-        mark.map_or(self.sampled, |mark| mark.sampled_at)
-    }
-}
-
-fn variant_load<'a>(variant: &Variant, view: &View<'a>, replicas: &Replicas) -> VariantLoad<'a> {
-    let own: Vec<&ReplicaMetrics> = view.rows.iter().filter(|row| is_of(row, variant)).collect();
-    let sample = &view.answer.sample;
-    let mut pods = replicas.replicas.iter().filter(|row| is_of(row, variant));
-    VariantLoad {
-        rates: variant_rates(&own, view).unwrap_or_default(),
-        whole: pods.all(|row| view.row(&row.pod_name).is_some()),
-        sampled: own.iter().map(|row| row.sampled_at).min().unwrap_or(sample.as_of),
-        marks: &view.answer.load_marks,
-    }
-}
-
-/// The rates of one variant: the sum of its pods' where they are known per pod, and the model's
-/// where the variant has all of the model's replicas. A share of the model's load cannot be guessed:
-/// it is unknown.
-fn variant_rates(own: &[&ReplicaMetrics], view: &View<'_>) -> Option<LoadRates> {
-    let per_pod = own
-        .iter()
-        .filter_map(|row| view.load.pods.get(&row.pod_name).copied())
-        .reduce(LoadRates::plus);
-    if own.len() == view.rows.len() {
-        // Where a field was kept from a look at the model as a whole, its pods lack it.
-        return match (per_pod, view.load.model) {
-            (Some(per_pod), Some(of_model)) => Some(per_pod.or(of_model)),
-            (one, None) | (None, one) => one,
-        };
-    }
-    // A variant without pods carries nothing, whoever carries the rest; but only when it is known
-    // that it has none.
-    let others = view.rows.iter().all(|replica| replica.variant_name.is_some());
-    let none = own.is_empty() && others && view.answer.sample.complete;
-    per_pod.or(none.then_some(LoadRates::ZERO))
 }
