@@ -1,6 +1,7 @@
 //! A read that the cache cannot answer: joins the fetch of its model at each source, or starts it, and
 //! waits.
 
+use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +13,7 @@ use collector_core::{
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::assess::{Assessment, Kept, assess, conclude};
 use crate::engine::Engine;
@@ -20,7 +21,7 @@ use crate::flight::Landing;
 use crate::publish::next_look;
 use crate::source::Source;
 
-/// How long the other sources are waited for once one has the model: what they would fill in is not
+/// How long less preferred sources are waited for once one has the model: what they would fill in is not
 /// worth the whole time-out of one that hangs.
 const OTHERS_WAIT: Duration = Duration::from_secs(1);
 
@@ -85,7 +86,7 @@ impl Engine {
         }
         tracing::debug!(modelID = ?model.model, namespace = ?model.namespace, "Cache miss");
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
-        let mut waits = FuturesUnordered::new();
+        let waits = FuturesUnordered::new();
         let mut coalesced = true;
         for (place, source) in self.sources.iter().enumerate() {
             let joined = match source.flights.join(model, true, || self.arrived(model, key)) {
@@ -96,28 +97,13 @@ impl Engine {
             if joined.opens_boarding {
                 self.open_boarding(place);
             }
-            waits.push(landing_of(source, model, joined.landing));
+            waits.push(self.landing_of(place, model, joined.landing));
         }
         if coalesced {
             self.counters.coalesced_misses.fetch_add(1, Ordering::Relaxed);
         }
 
-        let mut landed: Vec<(&Source, Landing)> = Vec::new();
-        let mut error = None;
-        loop {
-            let found =
-                landed.iter().any(|(_, landing)| landing.replicas.outcome == Outcome::Found);
-            let others = async { if found { sleep(OTHERS_WAIT).await } else { pending().await } };
-            let next = tokio::select! {
-                next = waits.next() => next,
-                () = others => None,
-            };
-            match next {
-                Some((source, Ok(landing))) => landed.push((source, landing)),
-                Some((_, Err(gone))) => error = error.or(Some(gone)),
-                None => break,
-            }
-        }
+        let (landed, error) = self.landings(waits).await;
         let Some(landing) = self.together(model, landed) else {
             let error = error.unwrap_or_else(|| gone(&self.sources[0], model));
             return Err(self.without_landing::<T>(model, key, error));
@@ -134,6 +120,76 @@ impl Engine {
             }
             (concluded, _) => concluded,
         }
+    }
+
+    /// The landings that are worth waiting for: all of them, or, once a source has the model, those that
+    /// come soon.
+    async fn landings<F>(
+        &self,
+        mut waits: FuturesUnordered<F>,
+    ) -> (Vec<(&Source, Landing)>, Option<BackendError>)
+    where
+        F: Future<Output = (usize, Result<Landing, BackendError>)>,
+    {
+        let mut awaited: BTreeSet<usize> = (0..self.sources.len()).collect();
+        let mut landed = Vec::new();
+        let mut error = None;
+        let mut found: Option<(usize, Instant)> = None;
+        let mut enough_at = None;
+        loop {
+            let enough = async {
+                match enough_at {
+                    Some(at) => sleep_until(at).await,
+                    None => pending().await,
+                }
+            };
+            let next = tokio::select! {
+                next = waits.next() => next,
+                () = enough => None,
+            };
+            let Some((place, result)) = next else { break };
+            awaited.remove(&place);
+            match result {
+                Ok(landing) => {
+                    if landing.replicas.outcome == Outcome::Found {
+                        let (best, since) = found.unwrap_or((place, Instant::now()));
+                        found = Some((best.min(place), since));
+                    }
+                    landed.push((&self.sources[place], landing));
+                }
+                Err(gone) => error = error.or(Some(gone)),
+            }
+            if let Some((best, since)) = found {
+                let patience = |place: &usize| {
+                    if *place < best { self.sources[*place].patience } else { OTHERS_WAIT }
+                };
+                enough_at = awaited.iter().map(patience).max().map(|patience| since + patience);
+            }
+        }
+        (landed, error)
+    }
+
+    /// Waits for a landing, as long as a call may.
+    async fn landing_of(
+        &self,
+        place: usize,
+        model: &ModelRef,
+        mut landing: watch::Receiver<Option<Landing>>,
+    ) -> (usize, Result<Landing, BackendError>) {
+        let source = &self.sources[place];
+        let wait = landing.wait_for(Option::is_some);
+        let landed = match timeout(source.call_limit, wait).await {
+            Ok(Ok(landing)) => landing.clone().ok_or_else(|| gone(source, model)),
+            Ok(Err(_gone)) => Err(gone(source, model)),
+            Err(_elapsed) => {
+                let limit = humantime::format_duration(source.call_limit);
+                Err(source
+                    .error(ErrorKind::Timeout, model.to_string())
+                    .with_detail(format!("no answer within {limit}"))
+                    .with_remedy("is the server overloaded? If it needs longer, raise its timeout"))
+            }
+        };
+        (place, landed)
     }
 
     /// What has arrived since the cache was looked into, if anything has.
@@ -187,27 +243,6 @@ impl Engine {
             _ => CollectError::Backend(cause),
         }
     }
-}
-
-/// Waits for a landing, as long as a call may.
-async fn landing_of<'a>(
-    source: &'a Source,
-    model: &ModelRef,
-    mut landing: watch::Receiver<Option<Landing>>,
-) -> (&'a Source, Result<Landing, BackendError>) {
-    let wait = landing.wait_for(Option::is_some);
-    let landed = match tokio::time::timeout(source.call_limit, wait).await {
-        Ok(Ok(landing)) => landing.clone().ok_or_else(|| gone(source, model)),
-        Ok(Err(_gone)) => Err(gone(source, model)),
-        Err(_elapsed) => {
-            let limit = humantime::format_duration(source.call_limit);
-            Err(source
-                .error(ErrorKind::Timeout, model.to_string())
-                .with_detail(format!("no answer within {limit}"))
-                .with_remedy("is the server overloaded? If it needs longer, raise its timeout"))
-        }
-    };
-    (source, landed)
 }
 
 /// Whoever waits is never given up: the task of the fetch is gone.

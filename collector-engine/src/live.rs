@@ -10,15 +10,17 @@ use std::time::Duration;
 use collector_core::{Answer, LiveSource, ModelRef, Outcome, UpdateSink};
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use crate::publish::Looked;
 use crate::source::Source;
 
-/// How long a source that panicked, or ended by itself, stays down. Its values age meanwhile, and a
-/// read past their ttl asks the backend.
+/// How long a source that panicked, or ended by itself, stays down: doubled while it does so again at
+/// once. Its values age meanwhile, and a read past their ttl asks the backend.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_RESTART_PAUSE: Duration = Duration::from_secs(60);
 
 /// How long changes of the tracked set are collected before they are told: models are found in bursts.
 const TELL_PAUSE: Duration = Duration::from_millis(50);
@@ -36,13 +38,19 @@ pub(crate) async fn run(engine: Arc<Engine>, place: usize, stop: CancellationTok
 
 async fn supervise(engine: &Arc<Engine>, place: usize, live: &dyn LiveSource) {
     let source = &engine.sources[place];
+    let mut pause = RESTART_PAUSE;
     loop {
+        let began = Instant::now();
         let how = match AssertUnwindSafe(live_once(engine, place, live)).catch_unwind().await {
             Ok(()) => "ended by itself",
             Err(_panic) => "panicked",
         };
         tracing::error!(backend = %source.name, "Live collection {how}; it is started again");
-        tokio::time::sleep(RESTART_PAUSE).await;
+        if began.elapsed() > LONGEST_RESTART_PAUSE {
+            pause = RESTART_PAUSE;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_RESTART_PAUSE);
     }
 }
 

@@ -25,6 +25,9 @@ pub(crate) struct Source {
     pub(crate) name: BackendName,
     /// How long one call waits for this backend in all: 3 x its time-out + 1 s.
     pub(crate) call_limit: Duration,
+    /// How long it is waited for when a less preferred source has the model already: its time-out for
+    /// one request and 1 s. A look of a backend that scrapes takes two pages, an interval apart.
+    pub(crate) patience: Duration,
     pub(crate) flights: Flights,
     pub(crate) known: Known,
     pub(crate) breaker: Breaker,
@@ -49,6 +52,7 @@ impl Source {
             backend,
             name,
             call_limit: timeout * 3 + Duration::from_secs(1),
+            patience: timeout + Duration::from_secs(1),
             flights: Flights::default(),
             known: Known::default(),
             breaker: Breaker::new(longest_pause),

@@ -150,6 +150,30 @@ async fn a_backend_that_hangs_is_waited_for_a_moment_and_no_longer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_preferred_backend_that_takes_its_time_is_waited_for() {
+    let both = both();
+    both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
+    both.server.serve(&llama(), |as_of| sample(as_of, &["a"], 3, None));
+    both.pods.hang();
+    let collector = Arc::clone(&both.collector);
+    let read = tokio::spawn(async move { collector.collect_replica_metrics(&llama()).await });
+    // Two pages an interval apart, for example.
+    pass(Duration::from_millis(2500)).await;
+    assert!(!read.is_finished());
+    both.pods.release();
+    let reading = read.await.unwrap().unwrap();
+    assert_eq!(reading.value().backend.as_str(), "pods");
+
+    // And for no longer than one of its requests may take, and a second.
+    both.pods.hang();
+    both.collector.invalidate_cache(&llama());
+    let began = tokio::time::Instant::now();
+    let reading = both.collector.collect_replica_metrics(&llama()).await.unwrap();
+    assert_eq!(reading.value().backend.as_str(), "server");
+    assert!((secs(6)..secs(7)).contains(&began.elapsed()), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn missing_takes_the_word_of_every_backend() {
     let both = both();
     let model = llama();

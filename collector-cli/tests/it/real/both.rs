@@ -124,8 +124,10 @@ async fn together_they_are_as_new_as_the_pods_and_carry_on_when_one_fails() {
                       fresh_threshold = \"4s\"\nstale_threshold = \"30s\"\n";
     let more = format!("{VARIANT}{thresholds}");
     let both = collector(&world, "[\"epp\", \"prometheus\"]", &more);
-    both.start_background_worker();
     let read = || async { both.collect_replica_metrics(&llama()).await.unwrap() };
+    // The pods are scraped twice for it, which takes longer than the server's answer.
+    assert_eq!(backend_of(&read().await), "epp");
+    both.start_background_worker();
     eventually("both have answered", Duration::from_secs(10), || async {
         both.state().backends.iter().all(|backend| backend.last_success.is_some())
     })
