@@ -97,7 +97,8 @@ impl PrometheusBackend {
             waiting: ask.urgency == Urgency::Waiting,
             clock: &*self.clock,
         };
-        let mut learnt = self.learner.learn(&self.client, budget).await?;
+        let first = asked.one_model().filter(|_| budget.waiting);
+        let mut learnt = self.learner.learn(&self.client, budget, first.as_ref()).await?;
         let shards = self.shards(asked, &learnt, budget.waiting);
         let mut moment = learnt.clock.moment(self.clock.now());
         let mut assembly = Assembly::new(asked, moment);
@@ -109,7 +110,7 @@ impl PrometheusBackend {
             // The server's clock has jumped since it was read: who lives was asked for a time that
             // is not now. Once more; a Date that still differs is wrong itself.
             self.learner.suspect_clock();
-            learnt = self.learner.learn(&self.client, budget).await?;
+            learnt = self.learner.learn(&self.client, budget, None).await?;
             moment = learnt.clock.moment(self.clock.now());
             assembly = Assembly::new(asked, moment);
             look = Look::new(&self.client, budget, asked, plan, moment, shards.clone())
@@ -313,7 +314,7 @@ impl Backend for PrometheusBackend {
     async fn list_models(&self) -> Result<Vec<KnownModel>, BackendError> {
         let budget = self.own_budget();
         let to_error = |failure| self.error(failure, Operation::ListModels);
-        let learnt = self.learner.learn(&self.client, budget).await.map_err(to_error)?;
+        let learnt = self.learner.learn(&self.client, budget, None).await.map_err(to_error)?;
         let filter = match self.config.namespaces.as_slice() {
             [] => Filter::default(),
             namespaces => {

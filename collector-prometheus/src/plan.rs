@@ -227,7 +227,7 @@ impl Plan {
             QueryKind::PrefixQueries => self.prefix("queries", filter),
             QueryKind::CacheConfig => self.cache_config(filter, &[]),
             QueryKind::ServerTime => "time()".to_owned(),
-            QueryKind::Shape => shape_probe(),
+            QueryKind::Shape => shape_probe(filter),
             QueryKind::Models => format!(
                 "count by (namespace,model_name) (count by ({}) ({RUNNING}{filter}))",
                 self.pods()
@@ -352,24 +352,24 @@ fn under_names(alias: Alias, [new, old]: [&str; 2], query: &dyn Fn(&str) -> Stri
 
 /// One row for each thing that is so, told by the label `what`: each metric name that exists, the
 /// number of pods named by each label, and the number of engines that are stored more than once.
-fn shape_probe() -> String {
+fn shape_probe(filter: &Filter) -> String {
     let row = |what: &str, count: &str| {
         format!("label_replace(count({count}),\"what\",\"{what}\",\"namespace\",\".*\")")
     };
-    let pods = |label: &'static str, other: Filter| {
-        let filter = other.and(Matcher::present(label));
+    let pods = |label: &'static str, filter: &Filter| {
+        let filter = filter.and(Matcher::present(label));
         format!("count by (namespace,{label}) ({RUNNING}{filter})")
     };
     [
         format!(
             "label_replace(count by (__name__) ({}),\"what\",\"$1\",\"__name__\",\"(.*)\")",
-            Filter(vec![Matcher::any_of("__name__", PROBED)])
+            filter.and(Matcher::any_of("__name__", PROBED))
         ),
-        row(POD, &pods(POD, Filter::default())),
-        row(POD_NAME, &pods(POD_NAME, Filter(vec![Matcher::absent(POD)]))),
+        row(POD, &pods(POD, filter)),
+        row(POD_NAME, &pods(POD_NAME, &filter.and(Matcher::absent(POD)))),
         row(
             DUPLICATES,
-            &format!("count by (namespace,model_name,pod,pod_name,engine) ({RUNNING}) > 1"),
+            &format!("count by (namespace,model_name,pod,pod_name,engine) ({RUNNING}{filter}) > 1"),
         ),
     ]
     .join(" or ")

@@ -38,7 +38,7 @@ pub(crate) async fn run(client: &Client, config: &PrometheusConfig, budget: Budg
     };
     connection(client, None, &mut checks);
     checks.push(skew(&clock, budget));
-    match ask_shape(client, budget).await {
+    match ask_shape(client, budget, &Filter::default()).await {
         Ok(shape) => {
             checks.extend([names(&shape), labels(&shape), duplicates(&shape)]);
             checks.push(scrape_interval(client, config, &shape, budget).await);

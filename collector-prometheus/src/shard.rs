@@ -238,6 +238,16 @@ impl Asked {
         &self.models
     }
 
+    /// The filter of the one model that is asked for, where it is one and its names leave room for the
+    /// filter to stand four times in one query.
+    pub(crate) fn one_model(&self) -> Option<Filter> {
+        let [model] = self.models.as_slice() else { return None };
+        let names = [model.namespace.as_str(), model.model.as_str()];
+        let bytes: usize = names.into_iter().map(Matcher::bytes_of).sum();
+        (bytes * 4 + 2 * TEMPLATE_BYTES <= QUERY_BYTES_MAX)
+            .then(|| Shard::new(self.models.clone(), Width::Models).filter())
+    }
+
     /// Where a model stands in [`models`](Self::models).
     pub(crate) fn position(&self, namespace: &str, model: &str) -> Option<usize> {
         self.index.get(namespace)?.get(model).map(|position| *position as usize)

@@ -152,6 +152,50 @@ async fn a_fleet_that_starts_later_is_seen_at_the_next_look() {
 }
 
 #[tokio::test]
+async fn a_first_look_that_somebody_waits_for_learns_the_names_of_its_own_model_alone() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    let probe = |queries: Vec<String>| {
+        let mut probes = queries.into_iter().filter(|query| query.contains("label_replace"));
+        let probe = probes.next();
+        assert_eq!(probes.next(), None);
+        probe
+    };
+    let looked = fake.look(&[m()], &[], Urgency::Waiting).await.unwrap();
+    assert_eq!(found(looked.into_iter().next().unwrap().1).replicas.len(), 2);
+    let narrow = probe(fake.queries()).unwrap();
+    let selectors = narrow.matches(r#"namespace="prod",model_name="m""#).count();
+    assert_eq!(selectors, 4, "{narrow}");
+    // What one model is named like says nothing about others.
+    fake.sample().await;
+    let whole = probe(fake.queries()).unwrap();
+    assert!(!whole.contains("prod"), "{whole}");
+    fake.sample().await;
+    assert_eq!(probe(fake.queries()), None);
+}
+
+#[tokio::test]
+async fn a_first_look_in_vain_keeps_nothing_of_what_it_learnt() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    fake.answer("label_replace", vector(&[]));
+    let other = ModelRef::new("other", "prod");
+    let looked = fake.look(&[other], &[], Urgency::Waiting).await.unwrap();
+    assert!(matches!(looked[0].1, Answer::Missing { .. }), "{looked:?}");
+    fake.answer("label_replace", error(422, "bad_data", "no"));
+    // Nothing is known of the whole server: it is asked under all names.
+    fake.rows("gpu_cache_usage_perc{", &[(POD_0, 0.25)]);
+    fake.asked();
+    let sample = fake.sample().await;
+    assert_eq!(sample.replicas.len(), 2);
+    let queries = fake.queries();
+    let both = |query: &&String| {
+        query.contains("gpu_cache_usage_perc{") && query.contains("kv_cache_usage_perc{")
+    };
+    assert_eq!(queries.iter().filter(both).count(), 1, "{queries:#?}");
+}
+
+#[tokio::test]
 async fn a_warning_makes_the_sample_incomplete_and_not_smaller_in_silence() {
     let fake = Fake::start().await;
     two_pods(&fake);
