@@ -1,12 +1,19 @@
 //! Caches of the metrics collector.
 //!
-//! - [`MemoryCache`] keeps entries in memory; reads take no lock.
+//! - [`MemoryCache`] keeps entries in memory, within limits; reads take no lock. A [`Handle`] reads one
+//!   key again and again.
 //! - [`NoOpCache`] keeps nothing, for those who want every read to ask the backend.
 
+mod books;
+mod due;
+mod evict;
+mod handle;
 mod index;
 mod memory;
 mod noop;
 mod slot;
 
+pub use evict::Eviction;
+pub use handle::{Handle, Shown};
 pub use memory::MemoryCache;
 pub use noop::NoOpCache;

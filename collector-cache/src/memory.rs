@@ -1,80 +1,198 @@
 //! Entries in memory: a concurrent map for readers, one lock for writers.
 
-use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::hash::{BuildHasher, BuildHasherDefault};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use collector_core::{CacheKey, CacheStats, KeyRef, MetricsCache, Peeked, Scope, Stored, Tick};
 use foldhash::fast::RandomState;
-use papaya::Equivalent;
 
-use crate::index::Index;
-use crate::slot::Slot;
+use crate::books::{Books, NONE};
+use crate::evict::Eviction;
+use crate::handle::Handle;
+use crate::slot::{Listed, Lookup, Prehashed, Slot};
 
-/// Share of the entries that leaves when the capacity is exceeded: one walk over all entries then
-/// pays for many puts.
-const EVICTED_SHARE: usize = 16;
+/// How many entries a sweep looks at before it lets other writers in.
+const SWEPT_AT_ONCE: usize = 256;
+
+pub(crate) type Entries = papaya::HashMap<Listed, Arc<Stored>, BuildHasherDefault<Prehashed>>;
 
 /// A [`MetricsCache`] in memory.
 ///
 /// A read takes no lock and allocates nothing. Writers exclude each other, so that checking and
 /// storing are one step. The hasher is seeded, because names come from users of the cluster.
 ///
-/// At `capacity` entries the least recently read sixteenth is removed.
+/// Beyond `max_entries` or `max_bytes` entries leave as [`Eviction`] says, those that are not tracked
+/// first. What is not tracked finds no room in a cache that is full of what is: a flood of misspelt
+/// names costs no tracked model its entry.
 pub struct MemoryCache {
-    slots: papaya::HashMap<CacheKey, Arc<Slot>, RandomState>,
-    writer: Mutex<Index>,
-    capacity: usize,
+    entries: Entries,
+    hasher: RandomState,
+    writer: Mutex<Books>,
+    max_entries: usize,
+    max_bytes: usize,
+    bytes: AtomicUsize,
     evictions: AtomicU64,
 }
 
 impl MemoryCache {
-    /// A cache of at most `capacity` entries; a capacity of 0 counts as 1.
-    pub fn new(capacity: usize) -> Self {
+    /// A cache of at most `max_entries` entries, of any size, that evicts by SIEVE. 0 counts as 1.
+    pub fn new(max_entries: usize) -> Self {
+        Self::with_limits(max_entries, usize::MAX, Eviction::default())
+    }
+
+    /// A cache of at most `max_entries` entries that hold `max_bytes` together, by the estimate of
+    /// [`Stored::bytes`]. One entry is kept however large it is; 0 entries count as 1.
+    pub fn with_limits(max_entries: usize, max_bytes: usize, eviction: Eviction) -> Self {
         Self {
-            slots: papaya::HashMap::with_hasher(RandomState::default()),
-            writer: Mutex::default(),
-            capacity: capacity.max(1),
+            entries: Entries::default(),
+            hasher: RandomState::default(),
+            writer: Mutex::new(Books::new(eviction)),
+            max_entries: max_entries.max(1),
+            max_bytes,
+            bytes: AtomicUsize::new(0),
             evictions: AtomicU64::new(0),
         }
     }
 
-    fn write(&self) -> MutexGuard<'_, Index> {
-        // A writer that panicked can have left a key in the index that the map lacks, which the
-        // functions below allow for, or the reverse for one key, which costs that key's early
-        // removal: both are better than a cache that is poisoned for good.
+    /// Shows the entry to `f`; counts as a read at `now`. What [`visit`](MetricsCache::visit) does, for
+    /// callers who know that this is the cache they have.
+    pub fn read<R>(&self, key: KeyRef<'_>, now: Tick, f: impl FnOnce(&Stored) -> R) -> Option<R> {
+        let entries = self.entries.pin();
+        let (listed, stored) = entries.get_key_value(&self.lookup(key))?;
+        listed.0.touch(now);
+        Some(f(stored))
+    }
+
+    /// Whether a read of an entry that is due for a refresh should see to it: the first to ask since the
+    /// entry was put, and one each second after. So a server that is slow or away costs a read nothing.
+    pub fn claim_refresh(&self, key: KeyRef<'_>, now: Tick) -> bool {
+        let entries = self.entries.pin();
+        let known = entries.get_key_value(&self.lookup(key));
+        known.is_some_and(|(listed, _)| listed.0.claim_refresh(now))
+    }
+
+    /// A handle on the entry under a key, which there need not be yet.
+    pub fn handle(&self, key: CacheKey) -> Handle {
+        Handle::new(key)
+    }
+
+    /// The entry, its cell, and the cell's generation: the entry is of this generation or newer.
+    pub(crate) fn resolve(&self, key: KeyRef<'_>) -> Option<(Arc<Slot>, u64, Arc<Stored>)> {
+        let entries = self.entries.pin();
+        let lookup = self.lookup(key);
+        loop {
+            let (before, _) = entries.get_key_value(&lookup)?;
+            // First the generation, then the entry: the other way round a put in between would pair an
+            // old entry with the new generation, and it would pass for current ever after. A cell that
+            // has gone meanwhile has another in its place, or none.
+            let Some(generation) = before.0.generation() else { continue };
+            let (listed, stored) = entries.get_key_value(&lookup)?;
+            if Arc::ptr_eq(&before.0, &listed.0) {
+                return Some((Arc::clone(&listed.0), generation, Arc::clone(stored)));
+            }
+        }
+    }
+
+    fn lookup<'a>(&self, key: KeyRef<'a>) -> Lookup<'a> {
+        Lookup { hash: self.hasher.hash_one(key), key }
+    }
+
+    fn write(&self) -> MutexGuard<'_, Books> {
+        // Nothing under this lock calls out. Should it panic all the same, the books may count an entry
+        // that the map lacks, or the reverse: both are better than a cache that is poisoned for good.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remove_key(&self, index: &mut Index, key: &CacheKey) -> bool {
-        index.remove(key);
-        self.slots.pin().remove(key).is_some()
+    /// Whether there is room for `more` entries of `bytes`, after those have left that may.
+    fn make_room(
+        &self,
+        books: &mut Books,
+        (more, bytes): (usize, usize),
+        for_tracked: bool,
+        spared: u32,
+    ) -> bool {
+        loop {
+            let others = books.len() - usize::from(spared != NONE);
+            let fits = books.len() + more <= self.max_entries
+                && books.bytes().saturating_add(bytes) <= self.max_bytes;
+            if fits || others == 0 {
+                return true;
+            }
+            let Some(victim) = books.victim(for_tracked, spared) else { return false };
+            self.drop_entry(books, &victim);
+            self.evictions.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    fn keys(&self, wanted: impl Fn(&CacheKey, &Slot) -> bool) -> Vec<CacheKey> {
-        let slots = self.slots.pin();
-        slots.iter().filter(|(key, slot)| wanted(key, slot)).map(|(key, _)| key.clone()).collect()
+    fn drop_entry(&self, books: &mut Books, slot: &Slot) {
+        books.strike(slot);
+        self.entries.pin().remove(&Lookup { hash: slot.hash(), key: slot.key().as_ref() });
+        slot.gone();
     }
 
-    fn evict(&self, index: &mut Index, spared: &CacheKey) {
-        let excess = self.slots.len().saturating_sub(self.capacity);
-        if excess == 0 {
+    /// Tells readers of the counters.
+    fn balance(&self, books: &Books) {
+        self.bytes.store(books.bytes(), Ordering::Relaxed);
+    }
+
+    fn put_new(
+        &self,
+        books: &mut Books,
+        key: CacheKey,
+        hash: u64,
+        stored: Arc<Stored>,
+        last_read: Tick,
+    ) {
+        let bytes = Books::bytes_of(key.heap_bytes(), &stored);
+        if !self.make_room(books, (1, bytes), stored.tracked, NONE) {
+            self.evictions.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let mut by_last_read: Vec<(Tick, CacheKey)> = {
-            let slots = self.slots.pin();
-            let others = slots.iter().filter(|(key, _)| *key != spared);
-            others.map(|(key, slot)| (slot.last_read(), key.clone())).collect()
-        };
-        let leaving = excess.max(self.capacity / EVICTED_SHARE).min(by_last_read.len());
-        if leaving == 0 {
-            return;
+        let slot = Arc::new(Slot::new(key, hash, books.next_id(), last_read));
+        books.enter(&slot, &stored);
+        self.entries.pin().insert(Listed(slot), stored);
+    }
+
+    fn replace(&self, books: &mut Books, slot: &Arc<Slot>, stored: Arc<Stored>) {
+        books.replace(slot, &stored);
+        let tracked = stored.tracked;
+        self.entries.pin().insert(Listed(Arc::clone(slot)), stored);
+        slot.replaced();
+        if !self.make_room(books, (0, 0), tracked, slot.id()) {
+            self.drop_entry(books, slot);
+            self.evictions.fetch_add(1, Ordering::Relaxed);
         }
-        by_last_read.select_nth_unstable_by_key(leaving - 1, |(last_read, _)| *last_read);
-        for (_, key) in &by_last_read[..leaving] {
-            self.remove_key(index, key);
+    }
+
+    /// Drops those that are due of a list, and returns the others.
+    fn sweep_list(
+        &self,
+        (step, ids): (crate::due::Step, Vec<u32>),
+        now: Tick,
+        removed: &mut Vec<CacheKey>,
+    ) -> Vec<(Arc<Slot>, crate::due::Step)> {
+        let mut later = Vec::new();
+        for some in ids.chunks(SWEPT_AT_ONCE) {
+            let mut books = self.write();
+            for id in some {
+                let Some(slot) = books.due_slot(*id, step) else { continue };
+                let leaves_at = self.stored_in(&slot).map(|stored| slot.leaves_at(&stored));
+                if leaves_at.is_none_or(|at| at <= now) {
+                    self.drop_entry(&mut books, &slot);
+                    removed.push(slot.key().clone());
+                } else {
+                    later.push((slot, step));
+                }
+            }
+            self.balance(&books);
         }
-        self.evictions.fetch_add(leaving as u64, Ordering::Relaxed);
+        later
+    }
+
+    fn stored_in(&self, slot: &Slot) -> Option<Arc<Stored>> {
+        let lookup = Lookup { hash: slot.hash(), key: slot.key().as_ref() };
+        self.entries.pin().get(&lookup).cloned()
     }
 }
 
@@ -82,23 +200,8 @@ impl std::fmt::Debug for MemoryCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MemoryCache")
             .field("entries", &self.len())
-            .field("capacity", &self.capacity)
+            .field("max_entries", &self.max_entries)
             .finish_non_exhaustive()
-    }
-}
-
-/// Looks an owned key up by its borrowed parts.
-struct Lookup<'a>(KeyRef<'a>);
-
-impl Hash for Lookup<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
-    }
-}
-
-impl Equivalent<CacheKey> for Lookup<'_> {
-    fn equivalent(&self, key: &CacheKey) -> bool {
-        key.as_ref() == self.0
     }
 }
 
@@ -108,136 +211,95 @@ impl MetricsCache for MemoryCache {
     }
 
     fn get(&self, key: KeyRef<'_>, now: Tick) -> Option<Arc<Stored>> {
-        let slots = self.slots.pin();
-        let slot = slots.get(&Lookup(key))?;
-        slot.touch(now);
-        Some(slot.stored())
+        let entries = self.entries.pin();
+        let (listed, stored) = entries.get_key_value(&self.lookup(key))?;
+        listed.0.touch(now);
+        Some(Arc::clone(stored))
     }
 
     fn visit(&self, key: KeyRef<'_>, now: Tick, f: &mut dyn FnMut(&Stored)) -> bool {
-        let slots = self.slots.pin();
-        let Some(slot) = slots.get(&Lookup(key)) else {
-            return false;
-        };
-        slot.touch(now);
-        f(&slot.borrow());
-        true
+        self.read(key, now, f).is_some()
     }
 
     fn peek(&self, key: KeyRef<'_>) -> Option<Peeked> {
-        let slots = self.slots.pin();
-        let slot = slots.get(&Lookup(key))?;
-        Some(Peeked { stored: slot.stored(), last_read: slot.last_read() })
+        let entries = self.entries.pin();
+        let (listed, stored) = entries.get_key_value(&self.lookup(key))?;
+        Some(Peeked { stored: Arc::clone(stored), last_read: listed.0.last_read() })
     }
 
     fn put(&self, key: CacheKey, stored: Arc<Stored>, now: Tick) {
-        let mut index = self.write();
-        let slots = self.slots.pin();
-        let mut last_read = now;
-        if let Some((old, slot)) = slots.get_key_value(&key) {
-            if old.accelerator() == key.accelerator() {
-                slot.replace(stored);
-                return;
+        let hash = self.hasher.hash_one(key.as_ref());
+        let mut books = self.write();
+        let known = {
+            let entries = self.entries.pin();
+            let known = entries.get_key_value(&Lookup { hash, key: key.as_ref() });
+            known.map(|(listed, _)| Arc::clone(&listed.0))
+        };
+        match known {
+            Some(slot) if slot.key().accelerator() == key.accelerator() => {
+                self.replace(&mut books, &slot, stored);
             }
-            // An equal key stays in the map when its value is replaced, and with it the accelerator
-            // that scopes look at: the new one has to come in its place.
-            last_read = slot.last_read();
-            let old = old.clone();
-            self.remove_key(&mut index, &old);
+            Some(slot) => {
+                // The accelerator is no part of the identity, but scopes look at it: the new key takes
+                // the place of the old one.
+                let last_read = slot.last_read();
+                self.drop_entry(&mut books, &slot);
+                self.put_new(&mut books, key, hash, stored, last_read);
+            }
+            None => self.put_new(&mut books, key, hash, stored, now),
         }
-        index.add(&key);
-        slots.insert(key.clone(), Arc::new(Slot::new(stored, last_read)));
-        self.evict(&mut index, &key);
+        self.balance(&books);
     }
 
     fn remove(&self, scope: &Scope) -> usize {
-        let mut index = self.write();
-        let mut keys = match scope.single_model() {
-            Some((model, namespace)) => index.of_model(model, namespace),
-            None => self.keys(|_, _| true),
-        };
-        keys.retain(|key| scope.contains(key));
-        keys.into_iter().filter(|key| self.remove_key(&mut index, key)).count()
+        let mut books = self.write();
+        let mut members = books.members(scope.group());
+        members.retain(|slot| scope.contains(slot.key()));
+        for slot in &members {
+            self.drop_entry(&mut books, slot);
+        }
+        self.balance(&books);
+        members.len()
     }
 
     fn sweep(&self, now: Tick) -> Vec<CacheKey> {
-        // The walk holds no lock; only what it found is looked at again under it, because an entry
-        // may have been read or replaced since.
-        let mut due = self.keys(|_, slot| slot.is_forgotten(now));
-        let mut index = self.write();
-        due.retain(|key| {
-            let forgotten = self.slots.pin().get(key).is_some_and(|slot| slot.is_forgotten(now));
-            forgotten && self.remove_key(&mut index, key)
-        });
-        due
+        let mut removed = Vec::new();
+        let mut later = Vec::new();
+        loop {
+            let list = self.write().take_due(now);
+            let Some(list) = list else { break };
+            later.extend(self.sweep_list(list, now, &mut removed));
+        }
+        // At the end, because some go back into a list of this very second.
+        for some in later.chunks(SWEPT_AT_ONCE) {
+            let mut books = self.write();
+            for (slot, step) in some {
+                let same =
+                    books.due_slot(slot.id(), *step).is_some_and(|is| Arc::ptr_eq(&is, slot));
+                if let Some(stored) = self.stored_in(slot).filter(|_| same) {
+                    books.put_off(slot, &stored);
+                }
+            }
+        }
+        removed
     }
 
     fn len(&self) -> usize {
-        self.slots.len()
+        self.entries.len()
     }
 
     fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.entries.is_empty()
     }
 
     fn stats(&self) -> CacheStats {
-        CacheStats { entries: self.len(), evictions: self.evictions.load(Ordering::Relaxed) }
+        CacheStats {
+            entries: self.len(),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            evictions: self.evictions.load(Ordering::Relaxed),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    use collector_core::{Clock, ManualClock, ModelRef, Outcome, Value};
-
-    fn missing() -> Arc<Stored> {
-        Arc::new(Stored {
-            value: Value::None,
-            outcome: Outcome::Missing,
-            current_until: Tick::MAX,
-            refresh_after: Tick::MAX,
-            keep_until: Tick::MAX,
-            keep_unread: Duration::ZERO,
-            cold: Arc::default(),
-        })
-    }
-
-    fn model(number: usize) -> ModelRef {
-        ModelRef::new(format!("m-{number}"), "prod")
-    }
-
-    #[test]
-    fn beyond_the_capacity_the_least_recently_read_leave() {
-        let clock = ManualClock::new();
-        let cache = MemoryCache::new(32);
-        for number in 0..32 {
-            cache.put(CacheKey::replicas(&model(number)), missing(), clock.now());
-        }
-        clock.advance(Duration::from_secs(1));
-        let hot = model(0);
-        assert!(cache.get(KeyRef::replicas(&hot), clock.now()).is_some());
-        for number in 32..500 {
-            clock.advance(Duration::from_secs(1));
-            cache.put(CacheKey::replicas(&model(number)), missing(), clock.now());
-            assert!(cache.get(KeyRef::replicas(&hot), clock.now()).is_some(), "at {number}");
-            assert!(cache.len() <= 32);
-        }
-        let newest = model(499);
-        assert!(cache.peek(KeyRef::replicas(&newest)).is_some());
-        assert_eq!(cache.stats().evictions, 500 - cache.len() as u64);
-    }
-
-    #[test]
-    fn the_index_forgets_with_the_entries() {
-        let clock = ManualClock::new();
-        let cache = MemoryCache::new(4);
-        for number in 0..100 {
-            cache.put(CacheKey::replicas(&model(number)), missing(), clock.now());
-        }
-        cache.remove(&Scope::all());
-        assert!(cache.is_empty());
-        assert!(cache.write().of_model("m-99", "prod").is_empty());
-    }
-}
+mod tests;

@@ -201,6 +201,19 @@ const COMMON_KEYS: &[Key] = &[
     )
     .default("100000"),
     Key::new(
+        "cache.max_bytes",
+        Kind::Positive,
+        "About how many bytes the entries hold at most, their values included.",
+    )
+    .default("268435456"),
+    Key::new(
+        "cache.eviction",
+        Kind::OneOf(&["sieve", "lru"]),
+        "Which entry leaves when there is no room for another: the oldest that has not been read \
+         lately, or the least recently read. What is not tracked leaves first in any case.",
+    )
+    .default("sieve"),
+    Key::new(
         "cache.missing_ttl",
         Kind::Duration,
         "How long the news that a model has no series is believed.",

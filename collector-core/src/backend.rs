@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use crate::clock::Tick;
 use crate::error::BackendError;
-use crate::metrics::{FieldSet, LoadRates, ReplicaMetrics};
+use crate::metrics::{FieldSet, LoadRates, ReplicaMetrics, bytes_of_rows};
 use crate::model::{ModelRef, PodName};
 use crate::trace::TraceRow;
 
@@ -244,6 +244,15 @@ pub struct ModelSample {
 }
 
 impl ModelSample {
+    /// About how many bytes the sample holds, but for the text of names, which is shared.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + bytes_of_rows(&self.replicas)
+            + size_of_val(self.load.as_slice())
+            + size_of_val(self.unreached.as_slice())
+            + size_of_val(self.trace.as_slice())
+    }
+
     /// A complete sample of these replicas, without load.
     pub fn new(as_of: Tick, replicas: Vec<ReplicaMetrics>) -> Self {
         Self {

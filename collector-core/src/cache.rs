@@ -30,8 +30,43 @@ pub struct Stored {
     pub keep_until: Tick,
     /// How long an entry past `keep_until` survives without a read.
     pub keep_unread: Duration,
+    /// It is refreshed in the background: where room is short, what is not tracked leaves first.
+    pub tracked: bool,
     /// What a hit does not need.
     pub cold: Arc<Cold>,
+}
+
+impl Stored {
+    /// About how many bytes the entry holds, its value and what is behind it included. Names are shared
+    /// text and count as pointers. The cold part, which the entries of a model share, counts with the
+    /// replicas.
+    pub fn bytes(&self) -> usize {
+        let value = match &self.value {
+            Value::None => self.cold.bytes(),
+            Value::Replicas(replicas) => replicas.bytes() + self.cold.bytes(),
+            Value::Allocation(allocation) => {
+                size_of::<Allocation>() + size_of_val(allocation.marks.as_slice())
+            }
+        };
+        size_of::<Self>() + value
+    }
+}
+
+impl Cold {
+    fn bytes(&self) -> usize {
+        let source = |source: &SourceState| {
+            size_of::<SourceState>()
+                + source.answer.as_ref().map_or(0, |answer| {
+                    answer.sample.bytes()
+                        + size_of_val(answer.load_marks.as_slice())
+                        + size_of_val(answer.departed.as_slice())
+                })
+        };
+        let nearest = self.nearest.as_ref().map_or(0, |nearest| {
+            size_of_val(nearest.models.as_slice()) + size_of_val(nearest.namespaces.as_slice())
+        });
+        size_of::<Self>() + self.sources.iter().map(source).sum::<usize>() + nearest
+    }
 }
 
 /// The last good value of an entry.
@@ -127,6 +162,8 @@ pub struct Peeked {
 pub struct CacheStats {
     /// Entries now.
     pub entries: usize,
+    /// About how many bytes they hold, their values included; 0 where the cache does not count them.
+    pub bytes: usize,
     /// Entries removed to stay within the capacity.
     pub evictions: u64,
 }
@@ -152,6 +189,9 @@ pub trait MetricsCache: Send + Sync + 'static {
     fn peek(&self, key: KeyRef<'_>) -> Option<Peeked>;
 
     /// Puts an entry in place of the one under its key. `now` counts as its last read when it is new.
+    ///
+    /// A cache of limited size makes room by removing others, tracked ones last. What is not tracked
+    /// finds no room among entries that all are.
     fn put(&self, key: CacheKey, stored: Arc<Stored>, now: Tick);
 
     /// Removes the entries of a scope and tells how many there were.

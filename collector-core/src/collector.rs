@@ -63,6 +63,32 @@ pub trait MetricsCollector: Send + Sync + 'static {
         variant: &VariantName,
     ) -> Result<Reading<Allocation>, CollectError>;
 
+    /// The replica metrics of many models, in their order: one look at the clock, one request to the
+    /// backend for all that are not cached.
+    ///
+    /// Each is what [`collect_replica_metrics`](Self::collect_replica_metrics) would say, and so are
+    /// concurrency and cancellation.
+    async fn collect_many(
+        &self,
+        models: &[ModelRef],
+    ) -> Vec<Result<Reading<Replicas>, CollectError>>;
+
+    /// The cached replica metrics of `model`, without waiting for anything: the path of
+    /// [`collect_replica_metrics`](Self::collect_replica_metrics) for what is cached, past its ttl
+    /// too. It allocates nothing and takes no lock.
+    ///
+    /// `None` is no news about the model: it is not cached, unavailable, or known to be missing; collect
+    /// it to learn which. It counts as a read. Past the ttl it starts a refresh, inside of a tokio
+    /// runtime; outside of one the background worker alone refreshes.
+    fn cached_replicas(&self, model: &ModelRef) -> Option<Reading<Replicas>>;
+
+    /// The cached allocation of a variant, in the same way.
+    fn cached_allocation(
+        &self,
+        model: &ModelRef,
+        variant: &VariantName,
+    ) -> Option<Reading<Allocation>>;
+
     /// Whether there are metrics to decide from, and if not, why and what to check.
     async fn validate_metrics_availability(&self, model: &ModelRef) -> Availability;
 

@@ -27,7 +27,7 @@ impl KeyKind {
 }
 
 /// A key that borrows its parts: nothing to allocate for a look-up.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct KeyRef<'a> {
     kind: KeyKind,
     model: &'a str,
@@ -70,6 +70,28 @@ impl<'a> KeyRef<'a> {
     pub fn namespace(&self) -> &'a str {
         self.namespace
     }
+
+    /// The variant; empty for replicas.
+    pub fn variant(&self) -> &'a str {
+        self.variant
+    }
+}
+
+impl PartialEq for KeyRef<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind
+            && same(self.model, other.model)
+            && same(self.namespace, other.namespace)
+            && same(self.variant, other.variant)
+    }
+}
+
+impl Eq for KeyRef<'_> {}
+
+/// Comparing two empty texts costs some 80 ns on machines whose memcmp faults on their dangling
+/// pointers, and the variant of every key of replicas is empty.
+fn same(one: &str, other: &str) -> bool {
+    one.len() == other.len() && (one.is_empty() || one == other)
 }
 
 impl Hash for KeyRef<'_> {
@@ -89,50 +111,75 @@ impl Hash for KeyRef<'_> {
 /// A key that owns its parts, in one allocation.
 #[derive(Clone)]
 pub struct CacheKey {
-    kind: KeyKind,
+    /// Model, namespace, variant and accelerator.
     parts: Box<str>,
-    model_len: usize,
-    namespace_len: usize,
+    model_len: u32,
+    namespace_len: u32,
+    variant_len: u32,
+    kind: KeyKind,
     // For printing and scopes alone: the variant says it already, so it is no part of the identity.
-    accelerator: Option<AcceleratorName>,
+    has_accelerator: bool,
 }
 
 impl CacheKey {
     /// Key of a model's replicas; prints as `replicas:<model>:<namespace>`.
+    ///
+    /// # Panics
+    /// For a name of 4 GiB.
     pub fn replicas(model: &ModelRef) -> Self {
         Self::owned(KeyRef::replicas(model), None)
     }
 
     /// Key of a variant's allocation; prints as `allocation:<model>:<namespace>:<accelerator>`, with
     /// the variant's name in place of an accelerator that is not known.
+    ///
+    /// # Panics
+    /// For a name of 4 GiB.
     pub fn allocation(
         model: &ModelRef,
         variant: &VariantName,
-        accelerator: Option<AcceleratorName>,
+        accelerator: Option<&AcceleratorName>,
     ) -> Self {
         Self::owned(KeyRef::allocation(model, variant), accelerator)
     }
 
-    fn owned(key: KeyRef<'_>, accelerator: Option<AcceleratorName>) -> Self {
+    fn owned(key: KeyRef<'_>, accelerator: Option<&AcceleratorName>) -> Self {
+        let length = |part: &str| u32::try_from(part.len()).expect("a name is below 4 GiB");
+        let accelerator_text = accelerator.map_or("", AcceleratorName::as_str);
         Self {
+            parts: [key.model, key.namespace, key.variant, accelerator_text].concat().into(),
+            model_len: length(key.model),
+            namespace_len: length(key.namespace),
+            variant_len: length(key.variant),
             kind: key.kind,
-            parts: [key.model, key.namespace, key.variant].concat().into(),
-            model_len: key.model.len(),
-            namespace_len: key.namespace.len(),
-            accelerator,
+            has_accelerator: accelerator.is_some(),
         }
     }
 
     /// The same key with borrowed parts.
     pub fn as_ref(&self) -> KeyRef<'_> {
-        let (model, rest) = self.parts.split_at(self.model_len);
-        let (namespace, variant) = rest.split_at(self.namespace_len);
+        let (model, rest) = self.parts.split_at(self.model_len as usize);
+        let (namespace, rest) = rest.split_at(self.namespace_len as usize);
+        let (variant, _) = rest.split_at(self.variant_len as usize);
         KeyRef { kind: self.kind, model, namespace, variant }
     }
 
-    /// The accelerator of an allocation's variant.
-    pub fn accelerator(&self) -> Option<&AcceleratorName> {
-        self.accelerator.as_ref()
+    /// The accelerator of an allocation's variant, where it is known.
+    pub fn accelerator(&self) -> Option<&str> {
+        let start =
+            self.model_len as usize + self.namespace_len as usize + self.variant_len as usize;
+        self.has_accelerator.then(|| &self.parts[start..])
+    }
+
+    /// What stands in the accelerator's place when an allocation's key is printed: the accelerator, or
+    /// the variant's name where none is known.
+    pub fn printed_accelerator(&self) -> &str {
+        self.accelerator().unwrap_or_else(|| self.as_ref().variant)
+    }
+
+    /// Bytes that the key takes besides itself.
+    pub fn heap_bytes(&self) -> usize {
+        self.parts.len()
     }
 }
 
@@ -152,12 +199,11 @@ impl Hash for CacheKey {
 
 impl fmt::Display for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let KeyRef { kind, model, namespace, variant } = self.as_ref();
+        let KeyRef { kind, model, namespace, .. } = self.as_ref();
         write!(f, "{}:{model}:{namespace}", kind.as_str())?;
-        match (kind, &self.accelerator) {
-            (KeyKind::Replicas, _) => Ok(()),
-            (KeyKind::Allocation, Some(accelerator)) => write!(f, ":{accelerator}"),
-            (KeyKind::Allocation, None) => write!(f, ":{variant}"),
+        match kind {
+            KeyKind::Replicas => Ok(()),
+            KeyKind::Allocation => write!(f, ":{}", self.printed_accelerator()),
         }
     }
 }
@@ -276,13 +322,7 @@ impl Scope {
             && fits(&self.model, model)
             && fits(&self.namespace, namespace)
             && fits(&self.variant, variant)
-            && (self.accelerator.is_none()
-                // A key without an accelerator prints its variant in that place.
-                || (key.accelerator.is_none() && fits(&self.accelerator, variant))
-                || key
-                    .accelerator
-                    .as_ref()
-                    .is_some_and(|name| fits(&self.accelerator, name.as_str())))
+            && fits(&self.accelerator, key.printed_accelerator())
     }
 
     /// Whether any key of the model may be in the set.
@@ -291,11 +331,43 @@ impl Scope {
             && self.namespace.as_deref().is_none_or(|wanted| wanted == model.namespace.as_str())
     }
 
-    /// The one model in one namespace that the scope is limited to, if it is: an index finds its
-    /// entries without a walk over all.
+    /// The one model in one namespace that the scope is limited to, if it is.
     pub fn single_model(&self) -> Option<(&str, &str)> {
         Some((self.model.as_deref()?, self.namespace.as_deref()?))
     }
+
+    /// The narrowest group of keys that holds the scope: an index finds its entries without a walk
+    /// over all.
+    pub fn group(&self) -> KeyGroup<'_> {
+        let parts = (self.model.as_deref(), self.namespace.as_deref(), self.accelerator.as_deref());
+        match parts {
+            (Some(model), Some(namespace), _) => KeyGroup::Model { model, namespace },
+            (Some(model), None, _) => KeyGroup::ModelAnywhere(model),
+            (None, Some(namespace), _) => KeyGroup::Namespace(namespace),
+            (None, None, Some(accelerator)) => KeyGroup::Accelerator(accelerator),
+            (None, None, None) => KeyGroup::All,
+        }
+    }
+}
+
+/// Keys that have one part in common.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyGroup<'a> {
+    /// Those of a model in one namespace.
+    Model {
+        /// The model's id.
+        model: &'a str,
+        /// The namespace.
+        namespace: &'a str,
+    },
+    /// Those of a model id in any namespace.
+    ModelAnywhere(&'a str),
+    /// Those of a namespace.
+    Namespace(&'a str),
+    /// Those that print this in the accelerator's place.
+    Accelerator(&'a str),
+    /// Every key.
+    All,
 }
 
 #[cfg(test)]
@@ -312,7 +384,7 @@ mod tests {
     fn keys_print_in_the_form_people_know() {
         assert_eq!(replicas("llama", "prod").to_string(), "replicas:llama:prod");
         let model = ModelRef::new("llama", "prod");
-        let key = CacheKey::allocation(&model, &"llama-h100".into(), Some("H100".into()));
+        let key = CacheKey::allocation(&model, &"llama-h100".into(), Some(&"H100".into()));
         assert_eq!(key.to_string(), "allocation:llama:prod:H100");
         let key = CacheKey::allocation(&model, &"llama-h100".into(), None);
         assert_eq!(key.to_string(), "allocation:llama:prod:llama-h100");
@@ -337,7 +409,7 @@ mod tests {
         check_scope("replicas:llama:prod", &replicas("llama", "production"), false);
         check_scope("allocation:llama", &replicas("llama", "prod"), false);
         let model = ModelRef::new("llama", "prod");
-        let h100 = CacheKey::allocation(&model, &"v".into(), Some("H100".into()));
+        let h100 = CacheKey::allocation(&model, &"v".into(), Some(&"H100".into()));
         check_scope("allocation:llama:prod:H100", &h100, true);
         check_scope("allocation:llama:prod:L4", &h100, false);
         assert!(Scope::of_model(&model).contains(&h100));
@@ -360,7 +432,7 @@ mod tests {
             let hasher = foldhash::fast::FixedState::with_seed(7);
             let model = ModelRef::new(model, namespace);
             let variant = VariantName::new(variant);
-            let owned = CacheKey::allocation(&model, &variant, Some("L4".into()));
+            let owned = CacheKey::allocation(&model, &variant, Some(&"L4".into()));
             let borrowed = KeyRef::allocation(&model, &variant);
             prop_assert_eq!(owned.as_ref(), borrowed);
             prop_assert_eq!(hasher.hash_one(&owned), hasher.hash_one(borrowed));

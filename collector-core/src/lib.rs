@@ -42,7 +42,7 @@ pub use collector::{
 pub use directory::{DEFAULT_COST, NoVariants, Variant, VariantDirectory};
 pub use error::{Advice, BackendError, ErrorKind, Operation};
 pub use freshness::{Freshness, FreshnessThresholds, ThresholdsError};
-pub use key::{CacheKey, KeyKind, KeyRef, Scope, ScopeError};
+pub use key::{CacheKey, KeyGroup, KeyKind, KeyRef, Scope, ScopeError};
 pub use metrics::{
     Allocation, Field, FieldSet, Load, LoadRates, LoraAdapters, Mark, ReplicaMetrics, Replicas,
     mean_over_window,

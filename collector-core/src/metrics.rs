@@ -328,6 +328,23 @@ impl Replicas {
     }
 }
 
+/// About how many bytes rows hold, but for the text of names, which is shared.
+pub(crate) fn bytes_of_rows(rows: &[ReplicaMetrics]) -> usize {
+    let behind = |row: &ReplicaMetrics| {
+        let adapters = row.lora_adapters.as_ref().map_or(0, |_| size_of::<LoraAdapters>());
+        size_of_val(row.marks.as_slice()) + adapters
+    };
+    size_of_val(rows) + rows.iter().map(behind).sum::<usize>()
+}
+
+impl Replicas {
+    /// About how many bytes they hold. Pods have names of their own, so their text counts here.
+    pub(crate) fn bytes(&self) -> usize {
+        let names = self.replicas.iter().map(|row| row.pod_name.as_str().len()).sum::<usize>();
+        size_of::<Self>() + bytes_of_rows(&self.replicas) + names
+    }
+}
+
 impl Aged for Replicas {
     fn oldest(&self) -> Tick {
         self.oldest

@@ -72,11 +72,24 @@ impl<T: Aged> Reading<T> {
         Self { value, read_at, age, freshness: thresholds.determine_status(age), source }
     }
 
+    /// The same value at another moment.
+    pub fn renew(&mut self, read_at: Tick, thresholds: &FreshnessThresholds, source: Source) {
+        self.read_at = read_at;
+        self.age = self.value.oldest().age(read_at);
+        self.freshness = thresholds.determine_status(self.age);
+        self.source = source;
+    }
+
     /// The same reading, called stale at best: the backend has since said that there is nothing.
     #[must_use]
     pub fn at_best_stale(mut self) -> Self {
-        self.freshness = self.freshness.max(Freshness::Stale);
+        self.deny();
         self
+    }
+
+    /// Calls the reading stale at best, as [`at_best_stale`](Self::at_best_stale) does.
+    pub fn deny(&mut self) {
+        self.freshness = self.freshness.max(Freshness::Stale);
     }
 }
 

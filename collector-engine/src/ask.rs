@@ -8,10 +8,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use collector_core::{
-    BackendError, CollectError, ErrorKind, KeyRef, ModelRef, Outcome, Reading, SourceState, Stored,
+    BackendError, CollectError, ErrorKind, KeyRef, ModelRef, Outcome, Reading, Replicas,
+    SourceState, Stored, Tick,
 };
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -25,15 +28,19 @@ use crate::source::Source;
 /// worth the whole time-out of one that hangs.
 const OTHERS_WAIT: Duration = Duration::from_secs(1);
 
+/// The fetches of one model that a caller waits for.
+#[derive(Default)]
+struct Landings {
+    /// By the places of their sources.
+    of_sources: Vec<(usize, watch::Receiver<Option<Landing>>)>,
+    /// The caller has started one of them; else all were under way.
+    started: bool,
+}
+
 impl Engine {
     /// What the cache says to a read now; `None` when it has no entry.
-    pub(crate) fn cached<T: Kept>(&self, key: KeyRef<'_>) -> Option<Assessment<T>> {
-        let now = self.clock.now();
-        let mut assessment = None;
-        self.cache.visit(key, now, &mut |stored| {
-            assessment = Some(assess(stored, &self.config.freshness, now));
-        });
-        assessment
+    pub(crate) fn cached<T: Kept>(&self, key: KeyRef<'_>, now: Tick) -> Option<Assessment<T>> {
+        self.cache.read(key, now, |stored| assess(stored, &self.config.freshness, now))
     }
 
     /// An entry as it stands, without asking anybody and without counting as a read.
@@ -51,8 +58,12 @@ impl Engine {
     }
 
     /// Starts a refresh that nobody waits for at every source where it is due, unless one is under way.
-    pub(crate) fn refresh(self: &Arc<Self>, model: &ModelRef) {
-        let now = self.clock.now();
+    /// Of the reads of an entry that is due, one a second comes this far. Outside of a tokio runtime
+    /// there is nothing to start it on, and the worker refreshes alone.
+    pub(crate) fn refresh(self: &Arc<Self>, model: &ModelRef, read: KeyRef<'_>, now: Tick) {
+        if !self.cache.may_refresh(read, now) || Handle::try_current().is_err() {
+            return;
+        }
         let peeked = self.cache.peek(KeyRef::replicas(model));
         let states = peeked.iter().flat_map(|peeked| &peeked.stored.cold.sources);
         let is_due = |source: &Source| {
@@ -78,31 +89,103 @@ impl Engine {
         key: KeyRef<'_>,
         pick: impl Fn(&Landing) -> Option<Arc<Stored>> + Send,
     ) -> Result<Reading<T>, CollectError> {
-        if self.cache.retains()
-            && self.tracker.len() >= self.max_tracked
-            && !self.tracker.contains(model)
-        {
-            return Err(CollectError::TooManyModels { limit: self.max_tracked });
+        let mut joined = self.join(&[model], |model| self.arrived(model, key));
+        match joined.pop() {
+            Some(Ok(landings)) => self.landed(model, key, landings, pick).await,
+            Some(Err(arrived)) => arrived,
+            None => Err(CollectError::Pending { model: model.clone() }),
         }
+    }
+
+    /// The same for the replicas of several models, which board together.
+    pub(crate) async fn ask_all(
+        self: &Arc<Self>,
+        models: &[&ModelRef],
+    ) -> Vec<Result<Reading<Replicas>, CollectError>> {
+        let arrived = |model: &ModelRef| self.arrived(model, KeyRef::replicas(model));
+        let joined = self.join(models, arrived);
+        let each =
+            models.iter().zip(joined).map(|(model, joined)| self.landed_replicas(model, joined));
+        join_all(each).await
+    }
+
+    async fn landed_replicas(
+        &self,
+        model: &ModelRef,
+        joined: Result<Landings, Result<Reading<Replicas>, CollectError>>,
+    ) -> Result<Reading<Replicas>, CollectError> {
+        let pick = |landing: &Landing| Some(Arc::clone(&landing.replicas));
+        match joined {
+            Ok(landings) => self.landed(model, KeyRef::replicas(model), landings, pick).await,
+            Err(arrived) => arrived,
+        }
+    }
+
+    /// Joins the fetches of models at every source, those under way or new ones. Where the value has
+    /// arrived meanwhile, or may not be asked for, that is returned instead.
+    fn join<T: Kept>(
+        self: &Arc<Self>,
+        models: &[&ModelRef],
+        arrived: impl Fn(&ModelRef) -> Option<Result<Reading<T>, CollectError>>,
+    ) -> Vec<Result<Landings, Result<Reading<T>, CollectError>>> {
+        let mut all: Vec<_> = models
+            .iter()
+            .map(|model| match self.refused(model) {
+                Some(refused) => Err(Err(refused)),
+                None => Ok(Landings::default()),
+            })
+            .collect();
+        for (place, source) in self.sources.iter().enumerate() {
+            let wanted: Vec<usize> = (0..all.len()).filter(|at| all[*at].is_ok()).collect();
+            let asked: Vec<&ModelRef> = wanted.iter().map(|at| models[*at]).collect();
+            for (at, joined) in wanted.into_iter().zip(source.flights.join_all(&asked, &arrived)) {
+                match (joined, &mut all[at]) {
+                    (Ok(joined), Ok(landings)) => {
+                        landings.started |= !joined.coalesced;
+                        landings.of_sources.push((place, joined.landing));
+                        if joined.opens_boarding {
+                            self.open_boarding(place);
+                        }
+                    }
+                    (Ok(_), Err(_)) => {}
+                    (Err(arrived), result) => *result = Err(arrived),
+                }
+            }
+        }
+        for (model, result) in models.iter().zip(&all) {
+            if let Ok(landings) = result {
+                self.count_miss(model, landings);
+            }
+        }
+        all
+    }
+
+    /// Why a model that is not cached may not be asked for, if so.
+    fn refused(&self, model: &ModelRef) -> Option<CollectError> {
+        let full = self.cache.retains()
+            && self.tracker.len() >= self.max_tracked
+            && !self.tracker.contains(model);
+        full.then_some(CollectError::TooManyModels { limit: self.max_tracked })
+    }
+
+    fn count_miss(&self, model: &ModelRef, landings: &Landings) {
         tracing::debug!(modelID = ?model.model, namespace = ?model.namespace, "Cache miss");
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
-        let waits = FuturesUnordered::new();
-        let mut coalesced = true;
-        for (place, source) in self.sources.iter().enumerate() {
-            let joined = match source.flights.join(model, true, || self.arrived(model, key)) {
-                Ok(joined) => joined,
-                Err(arrived_meanwhile) => return arrived_meanwhile,
-            };
-            coalesced &= joined.coalesced;
-            if joined.opens_boarding {
-                self.open_boarding(place);
-            }
-            waits.push(self.landing_of(place, model, joined.landing));
-        }
-        if coalesced {
+        if !landings.started {
             self.counters.coalesced_misses.fetch_add(1, Ordering::Relaxed);
         }
+    }
 
+    /// Waits for the landings of one model.
+    async fn landed<T: Kept>(
+        &self,
+        model: &ModelRef,
+        key: KeyRef<'_>,
+        landings: Landings,
+        pick: impl Fn(&Landing) -> Option<Arc<Stored>> + Send,
+    ) -> Result<Reading<T>, CollectError> {
+        let waits = landings.of_sources.into_iter();
+        let waits = waits.map(|(place, landing)| self.landing_of(place, model, landing)).collect();
         let (landed, error) = self.landings(waits).await;
         let Some(landing) = self.together(model, landed) else {
             let error = error.unwrap_or_else(|| gone(&self.sources[0], model));
@@ -198,7 +281,7 @@ impl Engine {
         model: &ModelRef,
         key: KeyRef<'_>,
     ) -> Option<Result<Reading<T>, CollectError>> {
-        match self.cached(key)? {
+        match self.cached(key, self.clock.now())? {
             Assessment::Serve(reading) | Assessment::ServeAndRefresh(reading) => Some(Ok(reading)),
             Assessment::Missing(nearest) => {
                 Some(Err(CollectError::Missing { model: model.clone(), nearest }))

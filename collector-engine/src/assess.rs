@@ -65,23 +65,41 @@ pub(crate) fn assess<T: Kept>(
 }
 
 /// The reading of an entry whose value is young enough to be used.
-fn usable<T: Kept>(
+pub(crate) fn usable<T: Kept>(
     stored: &Stored,
     thresholds: &FreshnessThresholds,
     now: Tick,
 ) -> Option<Reading<T>> {
     let value = Arc::clone(T::of(&stored.value)?);
-    let source = match stored.outcome {
-        Outcome::Found if now < stored.current_until => Source::Cache,
-        _ => Source::LastKnownGood,
-    };
-    let mut reading = Reading::new(value, now, thresholds, source);
+    let mut reading = Reading::new(value, now, thresholds, source(stored, now));
     if is_denied(stored) {
         // Whoever had the model has since said that there is nothing: the value may be served, and
         // never as if it were the present state.
-        reading = reading.at_best_stale();
+        reading.deny();
     }
     (reading.freshness() != Freshness::Unavailable).then_some(reading)
+}
+
+/// The same for a reader that has the reading from before of this very entry. False when the value is
+/// no longer of use.
+pub(crate) fn read_again<T: Kept>(
+    reading: &mut Reading<T>,
+    stored: &Stored,
+    thresholds: &FreshnessThresholds,
+    now: Tick,
+) -> bool {
+    reading.renew(now, thresholds, source(stored, now));
+    if is_denied(stored) {
+        reading.deny();
+    }
+    reading.freshness() != Freshness::Unavailable
+}
+
+fn source(stored: &Stored, now: Tick) -> Source {
+    match stored.outcome {
+        Outcome::Found if now < stored.current_until => Source::Cache,
+        _ => Source::LastKnownGood,
+    }
 }
 
 /// Whether all the sources that the value can be from say now that there is no such model. One that

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_cache::{MemoryCache, NoOpCache};
+use collector_cache::NoOpCache;
 use collector_core::{Backend, Clock, MetricsCache, NoVariants, SystemClock, VariantDirectory};
 
+use crate::cache::Cache;
 use crate::collector::CachingCollector;
 use crate::config::{CacheConfig, TimingError};
-use crate::engine::{Counters, Engine};
+use crate::counters::Counters;
+use crate::engine::Engine;
 use crate::source::Source;
 
 /// What a backend is given for one request unless it is told otherwise.
@@ -86,7 +88,8 @@ impl Builder {
         self
     }
 
-    /// Where entries are kept. Default: a [`MemoryCache`], or a [`NoOpCache`] when caching is not
+    /// Where entries are kept. Default: a [`MemoryCache`](collector_cache::MemoryCache), which reads are
+    /// fastest from, or a [`NoOpCache`] when caching is not
     /// enabled.
     pub fn cache(mut self, cache: Arc<dyn MetricsCache>) -> Self {
         self.cache = Some(cache);
@@ -115,13 +118,11 @@ impl Builder {
 
     pub(crate) fn assemble(self) -> CachingCollector {
         let Self { config, clock, .. } = self;
-        let cache = self.cache.unwrap_or_else(|| {
-            if config.enabled {
-                Arc::new(MemoryCache::new(config.max_entries))
-            } else {
-                Arc::new(NoOpCache)
-            }
-        });
+        let cache = match self.cache {
+            Some(cache) => Cache::Other(cache),
+            None if config.enabled => config.memory_cache(),
+            None => Cache::Other(Arc::new(NoOpCache)),
+        };
         let longest_pause = if config.fetch_interval.is_zero() {
             LONGEST_PAUSE
         } else {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use collector_core::{
     Allocation, Availability, AvailabilityReason, Backend, CollectError, CollectorState, Freshness,
-    KeyRef, KnownModel, MetricsCollector, ModelRef, Reading, Replicas, Scope, Source, Stored,
+    KeyRef, KnownModel, MetricsCollector, ModelRef, Nearest, Reading, Replicas, Scope, Tick,
     TrackedModel, VariantName, VariantRef, duration,
 };
 
@@ -17,6 +17,7 @@ use crate::builder::TimingErrors;
 use crate::config::CacheConfig;
 use crate::engine::Engine;
 use crate::flight::Landing;
+use crate::handle::WorkloadHandle;
 use crate::worker::Worker;
 
 /// A [`MetricsCollector`] over any [`Backend`] and any [`MetricsCache`](collector_core::MetricsCache).
@@ -62,42 +63,41 @@ impl CachingCollector {
         Self { engine: Arc::new(engine), worker: Mutex::new(None) }
     }
 
-    /// One read: cache first. `may_ask` is consulted before the backend is.
-    async fn read<T: Kept>(
+    /// A handle on what one variant carries, or on a model's replicas alone, for a loop that reads them
+    /// again and again: see [`WorkloadHandle`].
+    pub fn handle(&self, model: ModelRef, variant: Option<VariantName>) -> WorkloadHandle {
+        WorkloadHandle::new(Arc::clone(&self.engine), model, variant)
+    }
+
+    /// What the cache has, and whether only the backend can say more.
+    fn cached<T: Kept>(
         &self,
         model: &ModelRef,
         key: KeyRef<'_>,
-        may_ask: impl FnOnce() -> Result<(), CollectError> + Send,
-        landed: impl Fn(&Landing) -> Option<Arc<Stored>> + Send,
-    ) -> Result<Reading<T>, CollectError> {
-        match self.engine.cached(key) {
-            Some(Assessment::Serve(reading)) => {
-                self.count_served(model, &reading);
-                Ok(reading)
+        now: Tick,
+    ) -> Option<Result<Reading<T>, Arc<Nearest>>> {
+        match self.engine.cached(key, now)? {
+            Assessment::Serve(reading) => {
+                self.engine.count_served(model, &reading);
+                Some(Ok(reading))
             }
-            Some(Assessment::ServeAndRefresh(reading)) => {
-                self.count_served(model, &reading);
-                self.engine.refresh(model);
-                Ok(reading)
+            Assessment::ServeAndRefresh(reading) => {
+                self.engine.count_served(model, &reading);
+                self.engine.refresh(model, key, now);
+                Some(Ok(reading))
             }
-            Some(Assessment::Missing(nearest)) => {
-                Err(CollectError::Missing { model: model.clone(), nearest })
-            }
-            Some(Assessment::Ask) | None => {
-                may_ask()?;
-                self.engine.ask(model, key, landed).await
-            }
+            Assessment::Missing(nearest) => Some(Err(nearest)),
+            Assessment::Ask => None,
         }
     }
 
-    fn count_served<T>(&self, model: &ModelRef, reading: &Reading<T>) {
-        let counters = &self.engine.counters;
-        if reading.source() == Source::LastKnownGood {
-            counters.stale_serves.fetch_add(1, Ordering::Relaxed);
-        } else {
-            counters.hits.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(modelID = ?model.model, namespace = ?model.namespace, "Cache hit");
-        }
+    fn cached_now<T: Kept>(
+        &self,
+        model: &ModelRef,
+        key: KeyRef<'_>,
+    ) -> Option<Result<Reading<T>, CollectError>> {
+        let cached = self.cached(model, key, self.engine.clock.now())?;
+        Some(cached.map_err(|nearest| CollectError::Missing { model: model.clone(), nearest }))
     }
 
     /// The variants of a model by name, to tell a wrong name from one that has no pods.
@@ -120,8 +120,13 @@ impl MetricsCollector for CachingCollector {
         &self,
         model: &ModelRef,
     ) -> Result<Reading<Replicas>, CollectError> {
+        let key = KeyRef::replicas(model);
+        if let Some(read) = self.cached_now(model, key) {
+            return read;
+        }
         let landed = |landing: &Landing| Some(Arc::clone(&landing.replicas));
-        self.read(model, KeyRef::replicas(model), || Ok(()), landed).await
+        // In a box of its own: else each hit would pay for a future of its size.
+        Box::pin(self.engine.ask(model, key, landed)).await
     }
 
     async fn collect_variant_metrics(
@@ -139,17 +144,53 @@ impl MetricsCollector for CachingCollector {
         model: &ModelRef,
         variant: &VariantName,
     ) -> Result<Reading<Allocation>, CollectError> {
-        let may_ask = || {
-            self.check_variant(model, variant)?;
-            // It may have been stopped; whoever reads it wants it back.
-            self.engine.tracker.resume(model, variant);
-            Ok(())
-        };
+        let key = KeyRef::allocation(model, variant);
+        if let Some(read) = self.cached_now(model, key) {
+            return read;
+        }
+        self.check_variant(model, variant)?;
+        // It may have been stopped; whoever reads it wants it back.
+        self.engine.tracker.resume(model, variant);
         let landed = |landing: &Landing| {
             let found = landing.allocations.iter().find(|(name, _)| name == variant);
             found.map(|(_, stored)| Arc::clone(stored))
         };
-        self.read(model, KeyRef::allocation(model, variant), may_ask, landed).await
+        Box::pin(self.engine.ask(model, key, landed)).await
+    }
+
+    async fn collect_many(
+        &self,
+        models: &[ModelRef],
+    ) -> Vec<Result<Reading<Replicas>, CollectError>> {
+        let now = self.engine.clock.now();
+        let cached = |model: &ModelRef| {
+            let read = self.cached(model, KeyRef::replicas(model), now)?;
+            Some(read.map_err(|nearest| CollectError::Missing { model: model.clone(), nearest }))
+        };
+        let mut readings: Vec<_> = models.iter().map(cached).collect();
+        let open = readings.iter_mut().zip(models).filter(|(read, _)| read.is_none());
+        let (places, missed): (Vec<_>, Vec<_>) = open.unzip();
+        if !missed.is_empty() {
+            let asked = Box::pin(self.engine.ask_all(&missed)).await;
+            for (place, read) in places.into_iter().zip(asked) {
+                *place = Some(read);
+            }
+        }
+        let pending = |model: &ModelRef| Err(CollectError::Pending { model: model.clone() });
+        let all = readings.into_iter().zip(models);
+        all.map(|(read, model)| read.unwrap_or_else(|| pending(model))).collect()
+    }
+
+    fn cached_replicas(&self, model: &ModelRef) -> Option<Reading<Replicas>> {
+        self.cached(model, KeyRef::replicas(model), self.engine.clock.now())?.ok()
+    }
+
+    fn cached_allocation(
+        &self,
+        model: &ModelRef,
+        variant: &VariantName,
+    ) -> Option<Reading<Allocation>> {
+        self.cached(model, KeyRef::allocation(model, variant), self.engine.clock.now())?.ok()
     }
 
     async fn validate_metrics_availability(&self, model: &ModelRef) -> Availability {
@@ -279,9 +320,9 @@ impl MetricsCollector for CachingCollector {
         let cycling = engine.sources.iter().filter(|source| asks || source.pushes());
         let cycles = cycling.map(|source| source.cycles.load(Ordering::Relaxed)).min();
         let mut state = CollectorState::new(backends, engine.cache.stats());
-        state.hits = count(&engine.counters.hits);
+        state.hits = engine.counters.hits.total();
         state.misses = count(&engine.counters.misses);
-        state.stale_serves = count(&engine.counters.stale_serves);
+        state.stale_serves = engine.counters.stale_serves.total();
         state.coalesced_misses = count(&engine.counters.coalesced_misses);
         state.background_refreshes = count(&engine.counters.background_refreshes);
         state.cycles = cycles.unwrap_or(0);

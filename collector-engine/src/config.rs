@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use collector_cache::{Eviction, MemoryCache};
 use collector_core::{FreshnessThresholds, ThresholdsError, duration};
 use serde::{Deserialize, Serialize};
+
+use crate::cache::Cache;
 
 /// How values are cached, refreshed and labelled.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -23,6 +26,11 @@ pub struct CacheConfig {
     pub fetch_interval: Duration,
     /// How many entries are kept at most. Default 100 000.
     pub max_entries: usize,
+    /// About how many bytes the entries hold at most, their values included. Default 256 MiB: 100 000
+    /// entries of 8 replicas hold about as much.
+    pub max_bytes: usize,
+    /// Which entry leaves when there is no room for another. Default SIEVE.
+    pub eviction: EvictionPolicy,
     /// How long the news that a model has no series is believed. Default 10 s.
     #[serde(with = "collector_core::duration")]
     pub missing_ttl: Duration,
@@ -38,10 +46,25 @@ impl Default for CacheConfig {
             cleanup_interval: Duration::from_secs(60),
             fetch_interval: Duration::from_secs(30),
             max_entries: 100_000,
+            max_bytes: 256 << 20,
+            eviction: EvictionPolicy::Sieve,
             missing_ttl: Duration::from_secs(10),
             freshness: FreshnessThresholds::default(),
         }
     }
+}
+
+/// Which entry leaves when there is no room for another. Those that are not tracked leave first in any
+/// case.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EvictionPolicy {
+    /// The oldest that has not been read lately: what is read once does not push out what is read
+    /// again and again.
+    #[default]
+    Sieve,
+    /// The least recently read.
+    Lru,
 }
 
 /// Settings that cannot work together, or on their own.
@@ -78,6 +101,14 @@ pub enum TimingError {
 }
 
 impl CacheConfig {
+    pub(crate) fn memory_cache(&self) -> Cache {
+        let eviction = match self.eviction {
+            EvictionPolicy::Sieve => Eviction::Sieve,
+            EvictionPolicy::Lru => Eviction::Lru,
+        };
+        Cache::Memory(MemoryCache::with_limits(self.max_entries, self.max_bytes, eviction))
+    }
+
     /// Checks the settings against each other and against the time-outs, each with its key, of the
     /// backends that are asked; every broken relation is told, not just the first.
     ///

@@ -3,23 +3,27 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use collector_core::{BackendName, Clock, MetricsCache, ModelRef, Scope, Tick, VariantDirectory};
+use collector_core::{
+    BackendName, Clock, ModelRef, Reading, Scope, Source, Tick, VariantDirectory,
+};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cache::Cache;
 use crate::config::CacheConfig;
+use crate::counters::Counters;
 use crate::gate::Gate;
 use crate::publish::Publisher;
-use crate::source::Source;
+use crate::source;
 use crate::tracker::{Tracked, Tracker};
 
 /// The state of one collector; its tasks hold it by `Arc`.
 pub(crate) struct Engine {
     /// In order of preference; at least one.
-    pub(crate) sources: Vec<Source>,
+    pub(crate) sources: Vec<source::Source>,
     /// Their names.
     pub(crate) names: Vec<BackendName>,
-    pub(crate) cache: Arc<dyn MetricsCache>,
+    pub(crate) cache: Cache,
     pub(crate) directory: Arc<dyn VariantDirectory>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: CacheConfig,
@@ -40,16 +44,6 @@ pub(crate) struct Shift {
     pub(crate) tasks: TaskTracker,
     /// Cancelled by a stop: what nobody waits for is given up.
     pub(crate) stopping: CancellationToken,
-}
-
-/// Counters since the collector was made.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) hits: AtomicU64,
-    pub(crate) misses: AtomicU64,
-    pub(crate) stale_serves: AtomicU64,
-    pub(crate) coalesced_misses: AtomicU64,
-    pub(crate) background_refreshes: AtomicU64,
 }
 
 impl Engine {
@@ -81,6 +75,16 @@ impl Engine {
             model,
             tracked,
             now,
+        }
+    }
+
+    /// A reading was served from the cache.
+    pub(crate) fn count_served<T>(&self, model: &ModelRef, reading: &Reading<T>) {
+        if reading.source() == Source::LastKnownGood {
+            self.counters.stale_serves.count();
+        } else {
+            self.counters.hits.count();
+            tracing::debug!(modelID = ?model.model, namespace = ?model.namespace, "Cache hit");
         }
     }
 

@@ -107,23 +107,18 @@ impl Flights {
         awaited: bool,
         landed: impl FnOnce() -> Option<T>,
     ) -> Result<Joined, T> {
+        self.lock().join(model, awaited, landed)
+    }
+
+    /// The same for several models that a caller waits for. They board in one step, so that those which
+    /// do not fly yet leave in one batch.
+    pub(crate) fn join_all<T>(
+        &self,
+        models: &[&ModelRef],
+        landed: impl Fn(&ModelRef) -> Option<T>,
+    ) -> Vec<Result<Joined, T>> {
         let mut state = self.lock();
-        if let Some(flight) = state.under_way.get(model) {
-            if awaited && flight.awaited_since.set(Instant::now()).is_ok() {
-                flight.hurry.notify_one();
-            }
-            let landing = flight.landing.subscribe();
-            return Ok(Joined { landing, opens_boarding: false, coalesced: true });
-        }
-        if let Some(value) = landed() {
-            return Err(value);
-        }
-        let opens_boarding = state.boarding.is_empty();
-        let flight = new_flight(model, awaited, &state.boarding_hurry);
-        let landing = flight.landing.subscribe();
-        state.boarding.push(Arc::clone(&flight));
-        state.under_way.insert(model.clone(), flight);
-        Ok(Joined { landing, opens_boarding, coalesced: false })
+        models.iter().map(|model| state.join(model, true, || landed(model))).collect()
     }
 
     /// Closes the boarding and returns its batch.
@@ -172,6 +167,32 @@ impl Flights {
             flight.departed_after.get().is_some_and(|departed_after| *departed_after < sequence)
         };
         self.lock().under_way.retain(|model, flight| !(scope.touches(model) && is_before(flight)));
+    }
+}
+
+impl State {
+    fn join<T>(
+        &mut self,
+        model: &ModelRef,
+        awaited: bool,
+        landed: impl FnOnce() -> Option<T>,
+    ) -> Result<Joined, T> {
+        if let Some(flight) = self.under_way.get(model) {
+            if awaited && flight.awaited_since.set(Instant::now()).is_ok() {
+                flight.hurry.notify_one();
+            }
+            let landing = flight.landing.subscribe();
+            return Ok(Joined { landing, opens_boarding: false, coalesced: true });
+        }
+        if let Some(value) = landed() {
+            return Err(value);
+        }
+        let opens_boarding = self.boarding.is_empty();
+        let flight = new_flight(model, awaited, &self.boarding_hurry);
+        let landing = flight.landing.subscribe();
+        self.boarding.push(Arc::clone(&flight));
+        self.under_way.insert(model.clone(), flight);
+        Ok(Joined { landing, opens_boarding, coalesced: false })
     }
 }
 

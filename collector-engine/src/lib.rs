@@ -8,6 +8,7 @@
 //!   a refresh runs ([`CachingCollector`]);
 //! - concurrent misses of a model share one fetch, misses of several models one batch;
 //! - a background worker refreshes what is tracked, in one batch a cycle;
+//! - a loop that reads one workload again and again holds a [`WorkloadHandle`];
 //! - a failed refresh never removes a good value, and an invalidation never lets an older fetch
 //!   store.
 
@@ -15,13 +16,16 @@ mod ask;
 mod assess;
 mod breaker;
 mod builder;
+mod cache;
 mod carry;
 mod collector;
 mod config;
+mod counters;
 mod directory;
 mod engine;
 mod flight;
 mod gate;
+mod handle;
 mod known;
 mod live;
 mod look;
@@ -34,5 +38,6 @@ mod worker;
 
 pub use builder::{Builder, DEFAULT_MAX_TRACKED, DEFAULT_TIMEOUT, TimingErrors};
 pub use collector::CachingCollector;
-pub use config::{CacheConfig, TimingError};
+pub use config::{CacheConfig, EvictionPolicy, TimingError};
 pub use directory::{InvalidPattern, StaticDirectory, VariantSpec};
+pub use handle::WorkloadHandle;

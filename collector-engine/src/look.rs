@@ -348,8 +348,12 @@ impl Engine {
     ) -> Published {
         let now = self.clock.now();
         let outcome = looked.outcome();
-        let tracked = self.tracker.get(model);
         let before = may_store.then(|| self.cache.peek(KeyRef::replicas(model))).flatten();
+        // Collecting tracks, before the entries are made: they say whether they are tracked.
+        if may_store && awaited && outcome == Outcome::Found && self.cache.retains() {
+            self.tracker.track(model, now, self.max_tracked);
+        }
+        let tracked = self.tracker.get(model);
         let states = before.as_ref().map(|peeked| peeked.stored.cold.sources.as_slice());
         let entries = self.publisher(model, tracked.as_ref(), now).publish(
             &source.name,
@@ -358,13 +362,8 @@ impl Engine {
         );
         let wanted = may_store
             && match outcome {
-                // Collecting tracks. What is neither read nor tracked was stopped meanwhile.
-                Outcome::Found => {
-                    tracked.is_some()
-                        || (awaited
-                            && self.cache.retains()
-                            && self.tracker.track(model, now, self.max_tracked))
-                }
+                // What is neither read nor tracked was stopped meanwhile.
+                Outcome::Found => tracked.is_some(),
                 Outcome::Missing => tracked.is_some() || before.is_some() || awaited,
                 // That a model nobody has ever seen could not be looked at is nothing to keep, unless
                 // another source may still have it.

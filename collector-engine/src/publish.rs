@@ -229,7 +229,7 @@ impl Publisher<'_> {
     }
 
     fn allocation_key(&self, variant: &Variant) -> CacheKey {
-        CacheKey::allocation(self.model, &variant.name, variant.accelerator.clone())
+        CacheKey::allocation(self.model, &variant.name, variant.accelerator.as_ref())
     }
 
     fn stored(&self, value: Value, outcome: Outcome, cold: &Arc<Cold>) -> Arc<Stored> {
@@ -261,6 +261,7 @@ impl Publisher<'_> {
             refresh_after,
             keep_until,
             keep_unread,
+            tracked: self.tracked.is_some(),
             cold: Arc::clone(cold),
         })
     }

@@ -160,6 +160,7 @@ fn describe_collector(page: &mut Exposition, state: &CollectorState) {
     }
     let gauges = [
         ("collector_cache_entries", "Entries in the cache.", state.cache.entries),
+        ("collector_cache_bytes", "About what they hold, in bytes.", state.cache.bytes),
         ("collector_tracked_models", "Models tracked.", state.tracked),
     ];
     for (name, help, value) in gauges {

@@ -93,6 +93,7 @@ fn stored_until(number: u64, keep_until: Tick) -> Arc<Stored> {
         refresh_after: start() + SECOND,
         keep_until,
         keep_unread: UNREAD,
+        tracked: true,
         cold: Arc::new(Cold::default()),
     })
 }
@@ -167,8 +168,8 @@ fn keys_are_told_apart_by_their_parts(cache: &dyn MetricsCache) {
     for model in &models {
         for key in [
             CacheKey::replicas(model),
-            CacheKey::allocation(model, &quick, Some("L4".into())),
-            CacheKey::allocation(model, &slow, Some("L4".into())),
+            CacheKey::allocation(model, &quick, Some(&"L4".into())),
+            CacheKey::allocation(model, &slow, Some(&"L4".into())),
         ] {
             cache.put(key, stored(numbers.next().unwrap_or(0)), start());
         }
@@ -225,7 +226,7 @@ fn fill(cache: &dyn MetricsCache) -> Vec<CacheKey> {
             keys.push(CacheKey::replicas(&model));
             for accelerator in ["H100", "H100-80G"] {
                 let variant = VariantName::new(format!("{name}-{accelerator}"));
-                keys.push(CacheKey::allocation(&model, &variant, Some(accelerator.into())));
+                keys.push(CacheKey::allocation(&model, &variant, Some(&accelerator.into())));
             }
             keys.push(CacheKey::allocation(&model, &"bare".into(), None));
         }
@@ -272,7 +273,7 @@ fn a_scope_removes_what_it_contains_and_nothing_else(cache: &dyn MetricsCache) {
 fn an_allocation_is_removed_by_its_newest_accelerator(cache: &dyn MetricsCache) {
     let allocation = |accelerator: &str| {
         let accelerator = AcceleratorName::from(accelerator);
-        CacheKey::allocation(&model("llama"), &"v".into(), Some(accelerator))
+        CacheKey::allocation(&model("llama"), &"v".into(), Some(&accelerator))
     };
     cache.put(allocation("L4"), stored(1), start());
     cache.put(allocation("H100"), stored(2), start());
@@ -424,7 +425,7 @@ fn a_model_removed_while_it_is_written_leaves_no_trace(cache: &dyn MetricsCache)
         scope.spawn(|| {
             for number in 1..=ROUNDS {
                 put(cache, "llama", number);
-                let key = CacheKey::allocation(&llama, &variant, Some("L4".into()));
+                let key = CacheKey::allocation(&llama, &variant, Some(&"L4".into()));
                 cache.put(key, stored(number), start());
             }
         });

@@ -167,7 +167,7 @@ impl MetricsCache for PlainCache {
     }
 
     fn stats(&self) -> CacheStats {
-        CacheStats { entries: self.len(), evictions: 0 }
+        CacheStats { entries: self.len(), ..CacheStats::default() }
     }
 }
 

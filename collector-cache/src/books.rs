@@ -1,0 +1,175 @@
+//! What writers know of the entries: their sizes, classes and groups, who leaves first, and when each is
+//! to be swept. Readers never look here.
+
+use std::sync::Arc;
+
+use collector_core::{KeyGroup, Stored, Tick};
+
+use crate::due::{Due, Step};
+use crate::evict::{Eviction, Order};
+use crate::index::Index;
+use crate::slot::Slot;
+
+/// No entry, where an id stands.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// What an entry costs besides its value and the text of its key: its cell, its place in the map and
+/// in these books. As `cargo xtask bench` measures it.
+const OVERHEAD: usize = 256;
+
+pub(crate) struct Books {
+    pages: Vec<Option<Page>>,
+    free: Vec<u32>,
+    index: Index,
+    untracked: Order,
+    tracked: Order,
+    due: Due,
+    bytes: usize,
+}
+
+/// What is known of one entry.
+struct Page {
+    slot: Arc<Slot>,
+    bytes: usize,
+    step: Step,
+    tracked: bool,
+}
+
+impl Books {
+    pub(crate) fn new(eviction: Eviction) -> Self {
+        Self {
+            pages: Vec::new(),
+            free: Vec::new(),
+            index: Index::default(),
+            untracked: Order::new(eviction),
+            tracked: Order::new(eviction),
+            due: Due::default(),
+            bytes: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.pages.len() - self.free.len()
+    }
+
+    /// About what the entries hold, all together.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// About what an entry of this slot would hold.
+    pub(crate) fn bytes_of(key_bytes: usize, stored: &Stored) -> usize {
+        OVERHEAD + key_bytes + stored.bytes()
+    }
+
+    /// The id of the next new entry.
+    pub(crate) fn next_id(&self) -> u32 {
+        let next = || u32::try_from(self.pages.len()).unwrap_or(NONE);
+        self.free.last().copied().unwrap_or_else(next)
+    }
+
+    /// Enters a new entry, whose slot has [`next_id`](Self::next_id).
+    pub(crate) fn enter(&mut self, slot: &Arc<Slot>, stored: &Stored) {
+        let id = slot.id();
+        let bytes = Self::bytes_of(slot.key().heap_bytes(), stored);
+        let step = Step::of(slot.leaves_at(stored));
+        let page = Page { slot: Arc::clone(slot), bytes, step, tracked: stored.tracked };
+        if self.free.pop().is_some() {
+            self.pages[id as usize] = Some(page);
+        } else {
+            self.pages.push(Some(page));
+        }
+        let Self { index, pages, .. } = self;
+        index.add(slot, |id| slot_in(pages, id));
+        self.order(stored.tracked).insert(slot);
+        self.due.add(step, id);
+        self.bytes += bytes;
+    }
+
+    /// Another entry stands in the place of one that was entered.
+    pub(crate) fn replace(&mut self, slot: &Slot, stored: &Stored) {
+        let id = slot.id();
+        let Some(page) = self.pages.get_mut(id as usize).and_then(Option::as_mut) else { return };
+        let bytes = Self::bytes_of(slot.key().heap_bytes(), stored);
+        self.bytes = self.bytes - page.bytes + bytes;
+        page.bytes = bytes;
+        let step = Step::of(slot.leaves_at(stored));
+        if step < page.step {
+            page.step = step;
+            self.due.add(step, id);
+        }
+        let was_tracked = std::mem::replace(&mut page.tracked, stored.tracked);
+        if was_tracked != stored.tracked {
+            self.order(was_tracked).remove(id);
+            self.order(stored.tracked).insert(slot);
+        }
+    }
+
+    /// Strikes an entry out.
+    pub(crate) fn strike(&mut self, slot: &Slot) {
+        let id = slot.id();
+        // While its page is still there, because groups are found by their members' keys.
+        self.index.remove(slot);
+        if let Some(page) = self.pages.get_mut(id as usize).and_then(Option::take) {
+            self.order(page.tracked).remove(id);
+            self.bytes -= page.bytes;
+            self.free.push(id);
+        }
+    }
+
+    fn order(&mut self, tracked: bool) -> &mut Order {
+        if tracked { &mut self.tracked } else { &mut self.untracked }
+    }
+
+    /// Who leaves for an entry that is tracked or not, and is not `spared`: those that are not tracked
+    /// first, and tracked ones only for one that is tracked itself.
+    pub(crate) fn victim(&mut self, for_tracked: bool, spared: u32) -> Option<Arc<Slot>> {
+        let Self { untracked, tracked, pages, .. } = self;
+        let id = untracked.victim(spared, |id| slot_in(pages, id)).or_else(|| {
+            for_tracked.then(|| tracked.victim(spared, |id| slot_in(pages, id))).flatten()
+        })?;
+        Some(Arc::clone(&pages.get(id as usize)?.as_ref()?.slot))
+    }
+
+    /// The entries of a group.
+    pub(crate) fn members(&self, group: KeyGroup<'_>) -> Vec<Arc<Slot>> {
+        let slots = |ids: Vec<u32>| {
+            let pages = ids.into_iter().filter_map(|id| self.pages[id as usize].as_ref());
+            pages.map(|page| Arc::clone(&page.slot)).collect()
+        };
+        match self.index.members(group, |id| slot_in(&self.pages, id)) {
+            Some(ids) => slots(ids),
+            None => self.pages.iter().flatten().map(|page| Arc::clone(&page.slot)).collect(),
+        }
+    }
+
+    /// Takes the ids of entries that may be due at `now`, with the list they stood in; `None` when there
+    /// are no more.
+    pub(crate) fn take_due(&mut self, now: Tick) -> Option<(Step, Vec<u32>)> {
+        self.due.take(now)
+    }
+
+    /// The slot of an entry that stood in this list and in no earlier one.
+    pub(crate) fn due_slot(&self, id: u32, step: Step) -> Option<Arc<Slot>> {
+        let page = self.pages.get(id as usize)?.as_ref()?;
+        (page.step == step).then(|| Arc::clone(&page.slot))
+    }
+
+    /// Puts an entry that was taken, and turned out not to be due, into the list it belongs to.
+    pub(crate) fn put_off(&mut self, slot: &Slot, stored: &Stored) {
+        let step = Step::of(slot.leaves_at(stored));
+        if let Some(page) = self.pages.get_mut(slot.id() as usize).and_then(Option::as_mut) {
+            page.step = step;
+            self.due.add(step, slot.id());
+        }
+    }
+}
+
+/// The slot of an entry that is in the books.
+fn slot_in(pages: &[Option<Page>], id: u32) -> &Slot {
+    match &pages[id as usize] {
+        Some(page) => &page.slot,
+        // An id leaves every list before its page is free.
+        None => unreachable!("the entry {id} is in a list and not in the books"),
+    }
+}
