@@ -146,7 +146,7 @@ impl Hash for Lookup<'_> {
 
 impl Equivalent<Listed> for Lookup<'_> {
     fn equivalent(&self, listed: &Listed) -> bool {
-        listed.0.hash == self.hash && listed.0.key.as_ref() == self.key
+        listed.0.hash == self.hash && listed.0.key.is(self.key)
     }
 }
 

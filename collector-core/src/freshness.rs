@@ -77,6 +77,12 @@ pub struct ThresholdsError {
     pub upper_value: Duration,
 }
 
+/// `Duration` has no const comparison yet.
+const fn is_below(one: Duration, other: Duration) -> bool {
+    one.as_secs() < other.as_secs()
+        || (one.as_secs() == other.as_secs() && one.subsec_nanos() < other.subsec_nanos())
+}
+
 impl FreshnessThresholds {
     /// Freshness of a reading of this age.
     ///
@@ -89,10 +95,9 @@ impl FreshnessThresholds {
     /// assert_eq!(thresholds.determine_status(Duration::from_secs(300)), Freshness::Unavailable);
     /// ```
     pub const fn determine_status(&self, age: Duration) -> Freshness {
-        // `Duration` has no const comparison yet; nanoseconds compare the same.
-        if age.as_nanos() < self.fresh_threshold.as_nanos() {
+        if is_below(age, self.fresh_threshold) {
             Freshness::Fresh
-        } else if age.as_nanos() < self.unavailable_threshold.as_nanos() {
+        } else if is_below(age, self.unavailable_threshold) {
             Freshness::Stale
         } else {
             Freshness::Unavailable

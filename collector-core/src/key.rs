@@ -164,6 +164,24 @@ impl CacheKey {
         KeyRef { kind: self.kind, model, namespace, variant }
     }
 
+    /// Whether this is that key: `as_ref() == key`, without finding out where characters begin.
+    #[inline]
+    pub fn is(&self, key: KeyRef<'_>) -> bool {
+        let (model, namespace, variant) = (key.model.len(), key.namespace.len(), key.variant.len());
+        if self.kind != key.kind
+            || self.model_len as usize != model
+            || self.namespace_len as usize != namespace
+            || self.variant_len as usize != variant
+        {
+            return false;
+        }
+        let (own_model, rest) = self.parts.as_bytes().split_at(model);
+        let (own_namespace, rest) = rest.split_at(namespace);
+        own_model == key.model.as_bytes()
+            && own_namespace == key.namespace.as_bytes()
+            && (variant == 0 || rest[..variant] == *key.variant.as_bytes())
+    }
+
     /// The accelerator of an allocation's variant, where it is known.
     pub fn accelerator(&self) -> Option<&str> {
         let start =
@@ -396,6 +414,26 @@ mod tests {
         assert_ne!(replicas("ab", "c"), replicas("a", "bc"));
     }
 
+    #[test]
+    fn a_key_is_itself_and_none_that_differs_in_a_part() {
+        let (a, b) = (ModelRef::new("ab", "c"), ModelRef::new("a", "bc"));
+        let (v, w) = (VariantName::new("v"), VariantName::new("w"));
+        let keys = [
+            CacheKey::replicas(&a),
+            CacheKey::replicas(&b),
+            CacheKey::replicas(&ModelRef::new("ab", "d")),
+            CacheKey::replicas(&ModelRef::new("xb", "c")),
+            CacheKey::allocation(&a, &v, None),
+            CacheKey::allocation(&a, &w, None),
+            CacheKey::allocation(&a, &VariantName::new(""), None),
+        ];
+        for (place, key) in keys.iter().enumerate() {
+            for (other_place, other) in keys.iter().enumerate() {
+                assert_eq!(key.is(other.as_ref()), place == other_place, "{key} {other}");
+            }
+        }
+    }
+
     #[track_caller]
     fn check_scope(text: &str, key: &CacheKey, expected: bool) {
         assert_eq!(Scope::parse(text).unwrap().contains(key), expected, "{text} {key}");
@@ -435,6 +473,8 @@ mod tests {
             let owned = CacheKey::allocation(&model, &variant, Some(&"L4".into()));
             let borrowed = KeyRef::allocation(&model, &variant);
             prop_assert_eq!(owned.as_ref(), borrowed);
+            prop_assert!(owned.is(borrowed));
+            prop_assert!(!owned.is(KeyRef::replicas(&model)));
             prop_assert_eq!(hasher.hash_one(&owned), hasher.hash_one(borrowed));
         }
     }

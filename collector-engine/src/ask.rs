@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::assess::{Assessment, Kept, assess, conclude};
+use crate::assess::{Kept, conclude, known_missing, usable};
 use crate::engine::Engine;
 use crate::flight::Landing;
 use crate::publish::next_look;
@@ -38,9 +38,25 @@ struct Landings {
 }
 
 impl Engine {
-    /// What the cache says to a read now; `None` when it has no entry.
-    pub(crate) fn cached<T: Kept>(&self, key: KeyRef<'_>, now: Tick) -> Option<Assessment<T>> {
-        self.cache.read(key, now, |stored| assess(stored, &self.config.freshness, now))
+    /// The cached reading, and whether a refresh is due. `None` when there is no entry, or none that can
+    /// be used.
+    #[inline]
+    pub(crate) fn cached<T: Kept>(&self, key: KeyRef<'_>, now: Tick) -> Option<(Reading<T>, bool)> {
+        self.cache.read(key, now, |stored| {
+            let reading = usable(stored, &self.config.freshness, now)?;
+            Some((reading, now >= stored.refresh_after))
+        })?
+    }
+
+    /// The cached news that a model is missing.
+    pub(crate) fn known_missing(
+        &self,
+        model: &ModelRef,
+        key: KeyRef<'_>,
+        now: Tick,
+    ) -> Option<CollectError> {
+        let nearest = self.cache.read(key, now, |stored| known_missing(stored, now))??;
+        Some(CollectError::Missing { model: model.clone(), nearest })
     }
 
     /// An entry as it stands, without asking anybody and without counting as a read.
@@ -281,12 +297,10 @@ impl Engine {
         model: &ModelRef,
         key: KeyRef<'_>,
     ) -> Option<Result<Reading<T>, CollectError>> {
-        match self.cached(key, self.clock.now())? {
-            Assessment::Serve(reading) | Assessment::ServeAndRefresh(reading) => Some(Ok(reading)),
-            Assessment::Missing(nearest) => {
-                Some(Err(CollectError::Missing { model: model.clone(), nearest }))
-            }
-            Assessment::Ask => None,
+        let now = self.clock.now();
+        match self.cached(key, now) {
+            Some((reading, _)) => Some(Ok(reading)),
+            None => self.known_missing(model, key, now).map(Err),
         }
     }
 

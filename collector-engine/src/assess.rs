@@ -1,5 +1,4 @@
-//! What an entry means to a reader: serve it, serve it and refresh, say that there is nothing, or ask
-//! the backend.
+//! What an entry means to a reader: a reading, the news that there is nothing, or neither.
 
 use std::sync::Arc;
 
@@ -32,39 +31,16 @@ impl Kept for Allocation {
     }
 }
 
-/// What to do with an entry at a read.
-#[derive(Debug)]
-pub(crate) enum Assessment<T> {
-    /// Answer with it.
-    Serve(Reading<T>),
-    /// Answer with it, and start a refresh that nobody waits for.
-    ServeAndRefresh(Reading<T>),
-    /// The backend said a moment ago that there is nothing.
-    Missing(Arc<Nearest>),
-    /// Only the backend can tell.
-    Ask,
-}
-
-/// Judges an entry at a read. Allocates nothing.
-pub(crate) fn assess<T: Kept>(
-    stored: &Stored,
-    thresholds: &FreshnessThresholds,
-    now: Tick,
-) -> Assessment<T> {
-    let due = now >= stored.refresh_after;
-    match usable(stored, thresholds, now) {
-        Some(reading) if due => Assessment::ServeAndRefresh(reading),
-        Some(reading) => Assessment::Serve(reading),
-        None => match &stored.cold.nearest {
-            Some(nearest) if stored.outcome == Outcome::Missing && !due => {
-                Assessment::Missing(Arc::clone(nearest))
-            }
-            _ => Assessment::Ask,
-        },
-    }
+/// What there is in place of a model, if all sources said a moment ago that it is missing and there is
+/// no value from before.
+pub(crate) fn known_missing(stored: &Stored, now: Tick) -> Option<Arc<Nearest>> {
+    let nearest = stored.cold.nearest.as_ref()?;
+    let holds = stored.outcome == Outcome::Missing && now < stored.refresh_after;
+    holds.then(|| Arc::clone(nearest))
 }
 
 /// The reading of an entry whose value is young enough to be used.
+#[inline]
 pub(crate) fn usable<T: Kept>(
     stored: &Stored,
     thresholds: &FreshnessThresholds,

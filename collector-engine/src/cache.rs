@@ -18,6 +18,7 @@ pub(crate) enum Cache {
 
 impl Cache {
     /// Shows the entry to `f`; counts as a read at `now`.
+    #[inline]
     pub(crate) fn read<R>(
         &self,
         key: KeyRef<'_>,

@@ -7,11 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use collector_core::{
     Allocation, Availability, AvailabilityReason, Backend, CollectError, CollectorState, Freshness,
-    KeyRef, KnownModel, MetricsCollector, ModelRef, Nearest, Reading, Replicas, Scope, Tick,
-    TrackedModel, VariantName, VariantRef, duration,
+    KeyRef, KnownModel, MetricsCollector, ModelRef, Reading, Replicas, Scope, Tick, TrackedModel,
+    VariantName, VariantRef, duration,
 };
 
-use crate::assess::{Assessment, Kept};
+use crate::assess::Kept;
 use crate::builder::Builder;
 use crate::builder::TimingErrors;
 use crate::config::CacheConfig;
@@ -69,35 +69,27 @@ impl CachingCollector {
         WorkloadHandle::new(Arc::clone(&self.engine), model, variant)
     }
 
-    /// What the cache has, and whether only the backend can say more.
-    fn cached<T: Kept>(
+    /// A read of what is cached.
+    fn hit<T: Kept>(&self, model: &ModelRef, key: KeyRef<'_>, now: Tick) -> Option<Reading<T>> {
+        let (reading, is_due) = self.engine.cached(key, now)?;
+        self.engine.count_served(model, &reading);
+        if is_due {
+            self.engine.refresh(model, key, now);
+        }
+        Some(reading)
+    }
+
+    /// The same, and what is known to be missing.
+    fn known<T: Kept>(
         &self,
         model: &ModelRef,
         key: KeyRef<'_>,
         now: Tick,
-    ) -> Option<Result<Reading<T>, Arc<Nearest>>> {
-        match self.engine.cached(key, now)? {
-            Assessment::Serve(reading) => {
-                self.engine.count_served(model, &reading);
-                Some(Ok(reading))
-            }
-            Assessment::ServeAndRefresh(reading) => {
-                self.engine.count_served(model, &reading);
-                self.engine.refresh(model, key, now);
-                Some(Ok(reading))
-            }
-            Assessment::Missing(nearest) => Some(Err(nearest)),
-            Assessment::Ask => None,
-        }
-    }
-
-    fn cached_now<T: Kept>(
-        &self,
-        model: &ModelRef,
-        key: KeyRef<'_>,
     ) -> Option<Result<Reading<T>, CollectError>> {
-        let cached = self.cached(model, key, self.engine.clock.now())?;
-        Some(cached.map_err(|nearest| CollectError::Missing { model: model.clone(), nearest }))
+        match self.hit(model, key, now) {
+            Some(reading) => Some(Ok(reading)),
+            None => self.engine.known_missing(model, key, now).map(Err),
+        }
     }
 
     /// The variants of a model by name, to tell a wrong name from one that has no pods.
@@ -121,7 +113,7 @@ impl MetricsCollector for CachingCollector {
         model: &ModelRef,
     ) -> Result<Reading<Replicas>, CollectError> {
         let key = KeyRef::replicas(model);
-        if let Some(read) = self.cached_now(model, key) {
+        if let Some(read) = self.known(model, key, self.engine.clock.now()) {
             return read;
         }
         let landed = |landing: &Landing| Some(Arc::clone(&landing.replicas));
@@ -145,7 +137,7 @@ impl MetricsCollector for CachingCollector {
         variant: &VariantName,
     ) -> Result<Reading<Allocation>, CollectError> {
         let key = KeyRef::allocation(model, variant);
-        if let Some(read) = self.cached_now(model, key) {
+        if let Some(read) = self.known(model, key, self.engine.clock.now()) {
             return read;
         }
         self.check_variant(model, variant)?;
@@ -163,11 +155,8 @@ impl MetricsCollector for CachingCollector {
         models: &[ModelRef],
     ) -> Vec<Result<Reading<Replicas>, CollectError>> {
         let now = self.engine.clock.now();
-        let cached = |model: &ModelRef| {
-            let read = self.cached(model, KeyRef::replicas(model), now)?;
-            Some(read.map_err(|nearest| CollectError::Missing { model: model.clone(), nearest }))
-        };
-        let mut readings: Vec<_> = models.iter().map(cached).collect();
+        let known = |model: &ModelRef| self.known(model, KeyRef::replicas(model), now);
+        let mut readings: Vec<_> = models.iter().map(known).collect();
         let open = readings.iter_mut().zip(models).filter(|(read, _)| read.is_none());
         let (places, missed): (Vec<_>, Vec<_>) = open.unzip();
         if !missed.is_empty() {
@@ -182,7 +171,7 @@ impl MetricsCollector for CachingCollector {
     }
 
     fn cached_replicas(&self, model: &ModelRef) -> Option<Reading<Replicas>> {
-        self.cached(model, KeyRef::replicas(model), self.engine.clock.now())?.ok()
+        self.hit(model, KeyRef::replicas(model), self.engine.clock.now())
     }
 
     fn cached_allocation(
@@ -190,7 +179,7 @@ impl MetricsCollector for CachingCollector {
         model: &ModelRef,
         variant: &VariantName,
     ) -> Option<Reading<Allocation>> {
-        self.cached(model, KeyRef::allocation(model, variant), self.engine.clock.now())?.ok()
+        self.hit(model, KeyRef::allocation(model, variant), self.engine.clock.now())
     }
 
     async fn validate_metrics_availability(&self, model: &ModelRef) -> Availability {
