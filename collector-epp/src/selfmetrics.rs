@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use collector_core::sanitize::Rejected;
 use collector_core::{ErrorKind, Field};
-use metrics::{
-    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
+use collector_transport::collecting;
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
-const DURATION: &str = "wva_metrics_collection_duration_seconds";
-const ERRORS: &str = "wva_metrics_collection_errors_total";
 const SCRAPES: &str = "collector_epp_scrapes_total";
 const BYTES: &str = "collector_epp_scrape_bytes_total";
 const TARGETS: &str = "collector_epp_targets";
@@ -20,16 +17,7 @@ const SCRAPE: &str = "scrape";
 
 /// Describes the families and brings them into being, so that each is there before its first event.
 pub(crate) fn register() {
-    describe_histogram!(
-        DURATION,
-        Unit::Seconds,
-        "Time to collect metrics from the backend, by query"
-    );
-    describe_counter!(
-        ERRORS,
-        Unit::Count,
-        "Failed queries and refused values, by query and reason"
-    );
+    collecting::register([SCRAPE]);
     describe_counter!(SCRAPES, Unit::Count, "Scrapes of pods, by outcome");
     describe_counter!(BYTES, Unit::Bytes, "Bytes of the pages that were read");
     describe_gauge!(TARGETS, Unit::Count, "Pods to scrape, by state: up, down or untried");
@@ -38,8 +26,6 @@ pub(crate) fn register() {
         Unit::Count,
         "Lines of wanted series that could not be read and were left out"
     );
-    let _ = histogram!(DURATION, "query_type" => SCRAPE);
-    counter!(ERRORS, "query_type" => SCRAPE, "reason" => "timeout").increment(0);
     for outcome in ["ok", "failed"] {
         counter!(SCRAPES, "outcome" => outcome).increment(0);
     }
@@ -50,7 +36,7 @@ pub(crate) fn register() {
 
 /// A page was read.
 pub(crate) fn scraped(took: Duration, bytes: u64, malformed: u64) {
-    histogram!(DURATION, "query_type" => SCRAPE).record(took.as_secs_f64());
+    collecting::ended(SCRAPE, took, None);
     counter!(SCRAPES, "outcome" => "ok").increment(1);
     counter!(BYTES).increment(bytes);
     if malformed > 0 {
@@ -60,9 +46,8 @@ pub(crate) fn scraped(took: Duration, bytes: u64, malformed: u64) {
 
 /// A page could not be read.
 pub(crate) fn failed(took: Duration, kind: ErrorKind) {
-    histogram!(DURATION, "query_type" => SCRAPE).record(took.as_secs_f64());
+    collecting::ended(SCRAPE, took, Some(kind));
     counter!(SCRAPES, "outcome" => "failed").increment(1);
-    counter!(ERRORS, "query_type" => SCRAPE, "reason" => kind.as_str()).increment(1);
 }
 
 /// How many pods there are.
@@ -74,17 +59,7 @@ pub(crate) fn targets(up: usize, down: usize, untried: usize) {
 
 /// A value that was judged; one that cannot be true is counted, and is none.
 pub(crate) fn judged<T>(field: Field, judged: Result<T, Rejected>) -> Option<T> {
-    match judged {
-        Ok(value) => Some(value),
-        Err(rejected) => {
-            let reason = match rejected {
-                Rejected::NotFinite => "not_finite",
-                Rejected::OutOfRange => "out_of_range",
-            };
-            counter!(ERRORS, "query_type" => query_type(field), "reason" => reason).increment(1);
-            None
-        }
-    }
+    judged.inspect_err(|why| collecting::refused(query_type(field), *why)).ok()
 }
 
 /// The names by which the Prometheus backend counts the same fields.

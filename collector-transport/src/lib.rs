@@ -2,9 +2,11 @@
 //!
 //! [`Tls`] and [`Token`] are made from a user's settings and read their files again when these change;
 //! [`Wording`] puts errors of the connection into words that name the key to change; [`quote`] makes
-//! what a server wrote fit to be shown. No request is sent from here: each backend has its own client.
+//! what a server wrote fit to be shown; [`collecting`] counts under the names that all backends share. No
+//! request is sent from here: each backend has its own client.
 
 mod auth;
+pub mod collecting;
 mod error;
 mod explain;
 mod files;
