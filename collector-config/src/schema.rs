@@ -220,6 +220,11 @@ const COMMON_KEYS: &[Key] = &[
     )
     .default("10s"),
     Key::new(
+        "cache.snapshot_path",
+        Kind::Path,
+        "A file that `collector serve` writes the last readings to, each minute and when it stops, and reads them from when it starts. Of its own for each collector.",
+    ),
+    Key::new(
         "cache.freshness.fresh_threshold",
         Kind::Duration,
         "Below this age a reading is fresh, from it on stale.",

@@ -88,7 +88,7 @@ fn told_with_origins(message: String, keys: &[&str], origins: &Origins) -> Confi
 fn keys_of(error: &TimingError) -> Vec<&'static str> {
     match error {
         TimingError::Order { lower, upper, .. } => vec![lower, upper],
-        TimingError::Zero { key, .. } => vec![key],
+        TimingError::Zero { key, .. } | TimingError::NoFile { key, .. } => vec![key],
         TimingError::Thresholds(error) => {
             [error.lower, error.upper].into_iter().filter_map(threshold_path).collect()
         }

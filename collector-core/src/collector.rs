@@ -102,11 +102,15 @@ pub trait MetricsCollector: Send + Sync + 'static {
     /// nothing when it runs already or nothing is cached; with a `fetch_interval` of 0 it only
     /// sweeps.
     ///
+    /// Where readings outlive the process in a file, the first start reads it, and blocks for that:
+    /// milliseconds for a file on a disk, at most some seconds where it hangs.
+    ///
     /// # Panics
     /// Outside of a tokio runtime.
     fn start_background_worker(&self);
 
-    /// Stops the background refresh and waits for what is under way; what is cached can still be
+    /// Stops the background refresh and waits for what is under way, and for the readings to be
+    /// written where they outlive the process; what is cached can still be
     /// read, and a miss still asks the backend.
     async fn stop_background_worker(&self);
 
@@ -346,6 +350,17 @@ pub struct BackendState {
     pub pushes: u64,
 }
 
+/// How the file with the last readings is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnapshotState {
+    /// How long ago it was written; `None` when this process has not written it yet.
+    pub last_success: Option<Duration>,
+    /// How many bytes that was.
+    pub bytes: Option<u64>,
+    /// Writes that failed.
+    pub failures: u64,
+}
+
 /// Counters of a collector since it was made.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -368,6 +383,8 @@ pub struct CollectorState {
     pub cycles: u64,
     /// Models tracked now.
     pub tracked: usize,
+    /// The snapshot, where one is kept.
+    pub snapshot: Option<SnapshotState>,
 }
 
 impl CollectorState {
@@ -383,6 +400,7 @@ impl CollectorState {
             background_refreshes: 0,
             cycles: 0,
             tracked: 0,
+            snapshot: None,
         }
     }
 }

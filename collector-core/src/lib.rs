@@ -37,7 +37,7 @@ pub use cache::{
 pub use clock::{Clock, ManualClock, SystemClock, Tick};
 pub use collector::{
     Availability, AvailabilityReason, BackendState, BreakerState, CollectError, CollectorState,
-    MetricsCollector, TrackedModel,
+    MetricsCollector, SnapshotState, TrackedModel,
 };
 pub use directory::{DEFAULT_COST, NoVariants, Variant, VariantDirectory};
 pub use error::{Advice, BackendError, ErrorKind, Operation};

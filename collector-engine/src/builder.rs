@@ -11,6 +11,7 @@ use crate::collector::CachingCollector;
 use crate::config::{CacheConfig, TimingError};
 use crate::counters::Counters;
 use crate::engine::Engine;
+use crate::snapshot::Snapshot;
 use crate::source::Source;
 
 /// What a backend is given for one request unless it is told otherwise.
@@ -135,6 +136,7 @@ impl Builder {
         let own_name = |(place, name)| !names[..place].contains(name);
         assert!(names.iter().enumerate().all(own_name), "two backends are named alike: {names:?}");
         let directory_generation = self.directory.generation();
+        let snapshot = config.snapshot_path.clone().map(Snapshot::new);
         let engine = Engine {
             sources,
             names,
@@ -148,6 +150,7 @@ impl Builder {
             counters: Counters::default(),
             // Read before the directory's variants are: a change in between is then followed.
             directory_generation: directory_generation.into(),
+            snapshot,
             shift: std::sync::Mutex::default(),
         };
         CachingCollector::of(engine)

@@ -26,7 +26,7 @@ use crate::worker::Worker;
 /// what is read is tracked and refreshed in the background once
 /// [`start_background_worker`](MetricsCollector::start_background_worker) was called.
 pub struct CachingCollector {
-    engine: Arc<Engine>,
+    pub(crate) engine: Arc<Engine>,
     worker: Mutex<Option<Worker>>,
 }
 
@@ -228,6 +228,7 @@ impl MetricsCollector for CachingCollector {
     fn start_background_worker(&self) {
         let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
         if worker.is_none() && self.engine.cache.retains() {
+            self.engine.restore();
             *worker = Some(Worker::start(&self.engine));
         }
     }
@@ -316,6 +317,7 @@ impl MetricsCollector for CachingCollector {
         state.background_refreshes = count(&engine.counters.background_refreshes);
         state.cycles = cycles.unwrap_or(0);
         state.tracked = engine.tracker.len();
+        state.snapshot = engine.snapshot.as_ref().map(|snapshot| snapshot.state(now));
         state
     }
 }

@@ -1,5 +1,6 @@
 //! How a collector caches and refreshes: the architecture's `CacheConfig`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use collector_cache::{Eviction, MemoryCache};
@@ -34,6 +35,9 @@ pub struct CacheConfig {
     /// How long the news that a model has no series is believed. Default 10 s.
     #[serde(with = "collector_core::duration")]
     pub missing_ttl: Duration,
+    /// The file that the last readings are written to, each minute and when the background worker stops,
+    /// and read from when it starts. Without it, the default, a restart begins with nothing.
+    pub snapshot_path: Option<PathBuf>,
     /// What an age means.
     pub freshness: FreshnessThresholds,
 }
@@ -49,6 +53,7 @@ impl Default for CacheConfig {
             max_bytes: 256 << 20,
             eviction: EvictionPolicy::Sieve,
             missing_ttl: Duration::from_secs(10),
+            snapshot_path: None,
             freshness: FreshnessThresholds::default(),
         }
     }
@@ -95,6 +100,16 @@ pub enum TimingError {
     Zero {
         /// The key.
         key: &'static str,
+        /// A value that works.
+        advice: &'static str,
+    },
+    /// A path of a file that can be none.
+    #[error("{key} ({}) names no file: set it to {advice}", .path.display())]
+    NoFile {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        path: PathBuf,
         /// A value that works.
         advice: &'static str,
     },
@@ -165,6 +180,13 @@ impl CacheConfig {
                 });
             }
         }
+        if let Some(path) = self.snapshot_path.as_ref().filter(|path| path.file_name().is_none()) {
+            errors.push(TimingError::NoFile {
+                key: "cache.snapshot_path",
+                path: path.clone(),
+                advice: "/var/lib/collector/readings.snapshot, for example",
+            });
+        }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
@@ -180,6 +202,13 @@ impl CacheConfig {
                 duration::format(self.ttl),
                 duration::format(self.fetch_interval),
             ));
+        }
+        if !self.enabled && self.snapshot_path.is_some() {
+            warnings.push(
+                "cache.snapshot_path is ignored: with cache.enabled = false there is nothing to \
+                 write to it"
+                    .to_owned(),
+            );
         }
         warnings
     }
@@ -240,6 +269,18 @@ mod tests {
         let off = CacheConfig { enabled: false, ttl: Duration::ZERO, ..CacheConfig::default() };
         check(&off, secs(500), &[]);
         check(&off, Duration::ZERO, &["prometheus.timeout is 0"]);
+    }
+
+    #[test]
+    fn a_snapshot_needs_a_file_and_something_to_keep() {
+        let at =
+            |path: &str| CacheConfig { snapshot_path: Some(path.into()), ..CacheConfig::default() };
+        check(&at("/var/lib/collector/readings"), secs(5), &[]);
+        check(&at("/var/lib/.."), secs(5), &["cache.snapshot_path (/var/lib/..) names no file"]);
+        let off = CacheConfig { enabled: false, ..at("readings") };
+        check(&off, secs(5), &[]);
+        assert_eq!(off.warnings().len(), 1);
+        assert!(off.warnings()[0].starts_with("cache.snapshot_path is ignored"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::config::CacheConfig;
 use crate::counters::Counters;
 use crate::gate::Gate;
 use crate::publish::Publisher;
+use crate::snapshot::Snapshot;
 use crate::source;
 use crate::tracker::{Tracked, Tracker};
 
@@ -33,6 +34,8 @@ pub(crate) struct Engine {
     pub(crate) counters: Counters,
     /// The generation of the directory that entries were published by.
     pub(crate) directory_generation: AtomicU64,
+    /// The file that outlives the process, where there is one.
+    pub(crate) snapshot: Option<Snapshot>,
     /// What begins now belongs to this shift; a stop ends it and begins the next.
     pub(crate) shift: Mutex<Shift>,
 }

@@ -32,6 +32,7 @@ mod look;
 mod merge;
 mod publish;
 mod retry;
+mod snapshot;
 mod source;
 mod tracker;
 mod worker;

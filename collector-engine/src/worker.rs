@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::Engine;
 use crate::live;
 use crate::publish::UNTRACK_AFTER;
+use crate::snapshot;
 use crate::source::Source;
+use crate::tracker::Tracked;
 
 /// A cycle begins after this share of `fetch_interval`, drawn anew each time: below 1, so that a
 /// value is replaced before its ttl ends when both are equal, as they are by default; spread, so
@@ -52,6 +54,9 @@ impl Worker {
             }
         }
         tasks.spawn(housekeeping(Arc::clone(engine), stop.clone()));
+        if engine.snapshot.is_some() {
+            tasks.spawn(snapshot::keep(Arc::clone(engine), stop.clone()));
+        }
         Self { stop, tasks }
     }
 
@@ -194,16 +199,7 @@ impl Engine {
         self.clock.catch_up();
         let now = self.clock.now();
         for (model, tracked) in self.tracker.all() {
-            let read = |key| self.cache.peek(key).map(|peeked| peeked.last_read);
-            let last_read = self
-                .directory
-                .variants_of(&model)
-                .iter()
-                .filter_map(|variant| read(KeyRef::allocation(&model, &variant.name)))
-                .chain(read(KeyRef::replicas(&model)))
-                .chain([tracked.since])
-                .max();
-            let idle = last_read.is_none_or(|last_read| last_read.age(now) >= UNTRACK_AFTER);
+            let idle = self.last_read(&model, &tracked).age(now) >= UNTRACK_AFTER;
             if idle && self.tracker.forget(&model) {
                 self.invalidate(&Scope::of_model(&model));
                 tracing::debug!(
@@ -213,6 +209,17 @@ impl Engine {
             }
         }
         self.cache.sweep(now);
+    }
+
+    /// When somebody last read anything of a tracked model.
+    pub(crate) fn last_read(&self, model: &ModelRef, tracked: &Tracked) -> Tick {
+        let read = |key| self.cache.peek(key).map(|peeked| peeked.last_read);
+        let variants = self.directory.variants_of(model);
+        let of_variants = variants.iter();
+        let of_variants =
+            of_variants.filter_map(|variant| read(KeyRef::allocation(model, &variant.name)));
+        let reads = of_variants.chain(read(KeyRef::replicas(model)));
+        reads.fold(tracked.since, Tick::max)
     }
 
     /// Warns once when a tracked model's reading reaches `stale_threshold`, until it is younger again.

@@ -18,9 +18,12 @@ use crate::signals::StopSignals;
 /// How long requests under way may take once a signal came.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How long the answers may then take to be written, and each of the tasks to end. All in all the
-/// process leaves within 5 s.
+/// How long the answers may then take to be written.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How long the tasks may take to end, and the snapshot to be written. All in all the process leaves
+/// within 5 s.
+const LAST_DEEDS: Duration = Duration::from_secs(1);
 
 /// How often samples are moved into their buckets; a scrape does it too.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -71,8 +74,8 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
         }
     }
     upkeep.abort();
-    if timeout(LAST_WORDS, collector.stop_background_worker()).await.is_err() {
-        tracing::warn!("A request to the backend is abandoned");
+    if timeout(LAST_DEEDS, collector.stop_background_worker()).await.is_err() {
+        tracing::warn!("A request to the backend, or the last snapshot, is abandoned");
     }
     tracing::info!("Stopped");
     Ok(Exit::Success)

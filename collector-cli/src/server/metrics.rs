@@ -94,6 +94,7 @@ pub(super) async fn scrape(State(app): State<Arc<App>>) -> Response {
     }
     let mut page = Exposition::default();
     describe_collector(&mut page, &app.collector.state());
+    describe_snapshot(&mut page, &app.collector.state());
     describe_backends(&mut page, &app.collector.state());
     describe_pods(&mut page, &tracked);
     describe_freshness(&mut page, &tracked);
@@ -165,6 +166,33 @@ fn describe_collector(page: &mut Exposition, state: &CollectorState) {
     ];
     for (name, help, value) in gauges {
         page.family(name, Kind::Gauge, help).sample(&[], value as f64);
+    }
+}
+
+/// A snapshot that has not been written yet has neither an age nor a length; failures are counted from 0.
+fn describe_snapshot(page: &mut Exposition, state: &CollectorState) {
+    let snapshot = state.snapshot.as_ref();
+    page.family(
+        "collector_cache_snapshot_failures_total",
+        Kind::Counter,
+        "Writes of the snapshot of the readings that failed.",
+    )
+    .sample(&[], snapshot.map_or(0, |snapshot| snapshot.failures) as f64);
+    let mut family = page.family(
+        "collector_cache_snapshot_last_success_age_seconds",
+        Kind::Gauge,
+        "Time since the snapshot was written; absent until it has been.",
+    );
+    if let Some(age) = snapshot.and_then(|snapshot| snapshot.last_success) {
+        family.sample(&[], age.as_secs_f64());
+    }
+    let mut family = page.family(
+        "collector_cache_snapshot_bytes",
+        Kind::Gauge,
+        "Size of the snapshot; absent until it has been written.",
+    );
+    if let Some(bytes) = snapshot.and_then(|snapshot| snapshot.bytes) {
+        family.sample(&[], bytes as f64);
     }
 }
 

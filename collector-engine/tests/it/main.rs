@@ -11,6 +11,7 @@ mod outage;
 mod panics;
 mod readings;
 mod refresh;
+mod restart;
 mod setup;
 mod silence;
 mod stopping;

@@ -13,6 +13,7 @@ mod lifecycle;
 mod load;
 mod partial;
 mod reaching;
+mod restart;
 mod server;
 mod status;
 mod tls;

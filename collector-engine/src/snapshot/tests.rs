@@ -1,0 +1,448 @@
+//! What is written is what is read; whatever else stands in a file is refused with a reason.
+
+use std::io::Cursor;
+
+use collector_core::{
+    Field, FieldSet, LoadRates, LoadRow, LoraAdapters, ManualClock, Mark, ModelSample, Outcome,
+    PodName, ReplicaMetrics, Scope, SourceAnswer,
+};
+use collector_testkit::FakeBackend;
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{CacheConfig, CachingCollector};
+
+const WRITTEN: SystemTime = SystemTime::UNIX_EPOCH;
+
+fn now() -> Tick {
+    ManualClock::new().now()
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// The file as a process writes it at `now()`.
+fn file_of(models: &[(ModelRef, Duration, Vec<SourceState>)]) -> Vec<u8> {
+    let record = |(model, unread, states): &(ModelRef, Duration, Vec<SourceState>)| {
+        ModelRecord::new(model, *unread, states, now())
+    };
+    let mut file = Cursor::new(Vec::new());
+    let bytes = format::write(&mut file, WRITTEN, models.iter().filter_map(record)).unwrap();
+    assert_eq!(bytes, file.get_ref().len() as u64);
+    file.into_inner()
+}
+
+/// The states as a process reads them `gap` after the writing, by its clock at `now()`.
+fn states_after(file: &[u8], gap: Duration) -> Vec<(ModelRef, Duration, Vec<SourceState>)> {
+    let models = format::read(file).unwrap().models.into_iter();
+    let recall = |record: ModelRecord| record.recall(now() - gap).unwrap();
+    models.map(recall).map(|found| (found.model, found.unread, found.states)).collect()
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-z0-9/:._-]{0,12}", ".{0,6}", "[\"\\\\\n\u{0}\u{1b}]{1,4}"]
+}
+
+/// Up to four hours ago, to the nanosecond, or before there was time.
+fn past() -> impl Strategy<Value = Tick> {
+    prop_oneof![9 => (0..14_400_000_000_000u64).prop_map(|n| now() - Duration::from_nanos(n)),
+        1 => Just(Tick::MIN)]
+}
+
+fn field() -> impl Strategy<Value = Field> {
+    proptest::sample::select(Field::ALL.to_vec())
+}
+
+fn marks() -> impl Strategy<Value = Vec<Mark>> {
+    btree_set(field(), 0..3).prop_flat_map(|fields| {
+        let places = fields.len();
+        (Just(fields), vec((text(), past()), places)).prop_map(|(fields, rest)| {
+            let mark = |(field, (backend, sampled_at)): (Field, (String, Tick))| Mark {
+                field,
+                backend: backend.into(),
+                sampled_at,
+            };
+            fields.into_iter().zip(rest).map(mark).collect()
+        })
+    })
+}
+
+fn adapters() -> impl Strategy<Value = Option<Box<LoraAdapters>>> {
+    let names = || vec(text().prop_map(String::into_boxed_str), 0..3);
+    option::of(
+        (names(), names(), option::of(0..100u64))
+            .prop_map(|(running, waiting, max)| Box::new(LoraAdapters { running, waiting, max })),
+    )
+}
+
+fn replica(pod: String) -> impl Strategy<Value = ReplicaMetrics> {
+    let count = || option::of(0..=(1u64 << 53));
+    let ratio = || option::of(0.0..=1.0f64);
+    let rate = || option::of(0.0..=1e15f64);
+    let identity = (past(), option::of(text()), option::of(text()), adapters(), marks());
+    let counts = (count(), count(), count(), count());
+    (identity, counts, (ratio(), ratio(), rate(), rate())).prop_map(move |(who, counts, shares)| {
+        let mut row = ReplicaMetrics::new(pod.clone(), who.0);
+        row.engine = who.1.map(Into::into);
+        row.role = who.2.map(Into::into);
+        row.lora_adapters = who.3;
+        row.marks = who.4;
+        (row.queue_length, row.running_requests, row.num_gpu_blocks, row.block_size) = counts;
+        (
+            row.kv_cache_usage,
+            row.prefix_cache_hit_rate,
+            row.avg_input_tokens,
+            row.avg_output_tokens,
+        ) = shares;
+        row
+    })
+}
+
+fn rates() -> impl Strategy<Value = LoadRates> {
+    proptest::array::uniform7(option::of(0.0..1e15f64)).prop_map(|[a, b, c, d, e, f, g]| {
+        LoadRates {
+            requests: a,
+            prompt_tokens: b,
+            generation_tokens: c,
+            ttft_seconds: d,
+            ttft_count: e,
+            itl_seconds: f,
+            itl_count: g,
+        }
+    })
+}
+
+fn sample() -> impl Strategy<Value = ModelSample> {
+    let replicas = btree_set(text(), 0..4)
+        .prop_flat_map(|pods| pods.into_iter().map(replica).collect::<Vec<_>>());
+    let load = btree_set(option::of(text()), 0..4).prop_flat_map(|pods| {
+        let places = pods.len();
+        (Just(pods), vec(rates(), places)).prop_map(|(pods, rates)| {
+            let row =
+                |(pod, rates): (Option<String>, _)| LoadRow { pod: pod.map(Into::into), rates };
+            pods.into_iter().zip(rates).map(row).collect::<Vec<_>>()
+        })
+    });
+    let unreached = vec(text().prop_map(PodName::from), 0..3);
+    (past(), replicas, load, vec(field(), 0..4), any::<bool>(), unreached).prop_map(
+        |(as_of, replicas, load, failed, complete, unreached)| {
+            let mut sample = ModelSample::new(as_of, replicas);
+            sample.load = load;
+            sample.failed = failed.into_iter().collect::<FieldSet>();
+            sample.complete = complete;
+            sample.unreached = unreached;
+            sample
+        },
+    )
+}
+
+fn state(backend: String) -> impl Strategy<Value = SourceState> {
+    let outcome = proptest::sample::select(vec![Outcome::Found, Outcome::Missing, Outcome::Failed]);
+    let departed = proptest::collection::btree_map(text().prop_map(PodName::from), past(), 0..3);
+    (outcome, past(), past(), past(), sample(), marks(), departed).prop_map(
+        move |(outcome, answered, as_of, arrived_at, sample, load_marks, departed)| SourceState {
+            backend: backend.clone().into(),
+            outcome,
+            // Of the former process: it never crosses.
+            ended_at: Tick::MIN,
+            answered_at: Some(answered),
+            as_of: Some(as_of),
+            answer: Some(SourceAnswer {
+                sample: Arc::new(sample),
+                arrived_at,
+                load_marks,
+                departed: departed.into_iter().collect(),
+            }),
+            error: None,
+            nearest: None,
+        },
+    )
+}
+
+fn model() -> impl Strategy<Value = (ModelRef, Duration, Vec<SourceState>)> {
+    let states = btree_set(text(), 0..3)
+        .prop_flat_map(|names| names.into_iter().map(state).collect::<Vec<_>>());
+    ((text(), text()), 0..1_000_000_000_000u64, states).prop_map(
+        |((model, namespace), n, states)| {
+            (ModelRef::new(model, namespace), Duration::from_nanos(n), states)
+        },
+    )
+}
+
+fn shown<T: std::fmt::Debug>(value: &T) -> String {
+    format!("{value:#?}")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn what_was_written_is_read_as_it_was(models in vec(model(), 0..4)) {
+        let file = file_of(&models);
+        prop_assert_eq!(format::read(&file).unwrap().written, WRITTEN);
+        prop_assert_eq!(shown(&states_after(&file, Duration::ZERO)), shown(&models));
+    }
+
+    #[test]
+    fn ages_grow_by_exactly_the_time_in_between(
+        models in vec(model(), 1..3), gap in 0..10_000_000_000_000_000u64,
+    ) {
+        let gap = Duration::from_nanos(gap);
+        let sampled = |models: &[(ModelRef, Duration, Vec<SourceState>)]| -> Vec<Tick> {
+            let answers = models.iter().flat_map(|model| &model.2).filter_map(|s| s.answer.as_ref());
+            let rows = answers.flat_map(|answer| answer.sample.replicas.iter());
+            rows.flat_map(|row| {
+                let of_marks = row.marks.iter().map(|mark| mark.sampled_at);
+                std::iter::once(row.sampled_at).chain(of_marks)
+            })
+            .collect()
+        };
+        let after = states_after(&file_of(&models), gap);
+        let expected: Vec<Tick> = sampled(&models).into_iter().map(|tick| tick - gap).collect();
+        prop_assert_eq!(sampled(&after), expected);
+    }
+
+    #[test]
+    fn a_file_with_any_byte_changed_cut_or_added_is_refused(
+        models in vec(model(), 1..3), place in any::<proptest::sample::Index>(),
+        byte in any::<u8>(), how in 0..3,
+    ) {
+        let sound = file_of(&models);
+        let mut file = sound.clone();
+        let place = place.index(file.len());
+        match how {
+            0 => file[place] = byte,
+            1 => file.truncate(place),
+            _ => file.insert(place, byte),
+        }
+        if file != sound {
+            let refused = format::read(&file);
+            prop_assert!(refused.is_err(), "byte {} of {}", place, file.len());
+            prop_assert!(!refused.unwrap_err().to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn no_bytes_are_a_panic(bytes in vec(any::<u8>(), 0..300)) {
+        prop_assert!(format::read(&bytes).is_err());
+    }
+
+    /// Behind a checksum that fits.
+    #[test]
+    fn no_body_is_a_panic(bytes in vec(any::<u8>(), 0..300), line in "\\{\"[a-z\":\\[\\],{}0-9]{0,60}") {
+        for body in [bytes, line.into_bytes()] {
+            let file = sealed(&body);
+            prop_assert!(format::read(&file).is_err());
+            let file = sealed(&[b"{\"writtenAt\":1}\n", &body[..]].concat());
+            let _ = format::read(&file);
+        }
+    }
+
+    /// A number of a sound file made another, behind a checksum that fits.
+    #[test]
+    fn no_number_is_a_panic(model in model(), place in any::<proptest::sample::Index>(), number in prop_oneof![
+        any::<u64>().prop_map(|n| n.to_string()), any::<i64>().prop_map(|n| n.to_string()),
+        any::<f64>().prop_map(|n| format!("{n:e}")), Just("1e999".to_owned()),
+    ]) {
+        let file = String::from_utf8(file_of(&[model])).unwrap();
+        let (_, body) = file.split_once('\n').unwrap();
+        let digits: Vec<_> = body.match_indices(|c: char| c.is_ascii_digit()).map(|(at, _)| at).collect();
+        let at = digits[place.index(digits.len())];
+        let body = format!("{}{number}{}", &body[..at], &body[at + 1..]);
+        if let Ok(contents) = format::read(&sealed(body.as_bytes())) {
+            for record in contents.models {
+                for state in record.recall(now() - secs(u64::from(u32::MAX))).iter().flat_map(|found| &found.states) {
+                    let answer = state.answer.as_ref().unwrap();
+                    for row in &answer.sample.replicas {
+                        prop_assert!(row.sampled_at <= now());
+                        prop_assert!(row.kv_cache_usage.is_none_or(|usage| (0.0..=1.0).contains(&usage)));
+                        prop_assert!(row.queue_length.is_none_or(|length| length <= 1 << 53));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A body with the first line that fits it.
+fn sealed(body: &[u8]) -> Vec<u8> {
+    let first = format!("collector-snapshot 1 {:020} {:08x}\n", body.len(), crc32fast::hash(body));
+    [first.as_bytes(), body].concat()
+}
+
+#[track_caller]
+fn refused(file: &[u8], reason: &str) {
+    let refused = format::read(file).unwrap_err().to_string();
+    assert!(refused.contains(reason), "{refused}");
+}
+
+#[test]
+fn each_kind_of_wrong_file_has_its_reason() {
+    let sound = file_of(&[]);
+    refused(b"", "it is no snapshot");
+    refused(b"{}\n", "it is no snapshot");
+    refused(&[b'x'; 1000], "it is no snapshot");
+    let text = String::from_utf8(sound.clone()).unwrap();
+    let older = text.replacen("snapshot 1", "snapshot 0", 1);
+    refused(older.as_bytes(), "it has format 0, and this version reads format 1");
+    refused(&sound[..sound.len() - 1], "it should have 16 bytes after its first line and has 15");
+    refused(text.replacen(":0}", ":1}", 1).as_bytes(), "it is damaged");
+    refused(&sealed(b"{\"writtenAt\":1}\n{}\n"), "its line 3 says");
+}
+
+#[test]
+fn what_is_told_twice_counts_once_and_what_cannot_be_true_is_unknown() {
+    let pod = |usage: f64| format!(r#"{{"pod":"p","sampled":5,"kvCacheUsage":{usage}}}"#);
+    let source = format!(
+        r#"{{"backend":"b","outcome":"found","answered":1,"asOf":2,"arrived":3,"departed":[["z",1],["a",2],["z",3]],
+        "sample":{{"asOf":4,"complete":true,"replicas":[{},{}],"load":[{{"rates":{{"requests":-1.0,"ttftCount":2.0}}}}]}}}}"#,
+        pod(1.7),
+        pod(0.5)
+    )
+    .replace('\n', "");
+    let body = format!(
+        "{{\"writtenAt\":0}}\n{{\"model\":\"m\",\"namespace\":\"n\",\"unread\":1,\"sources\":[{source},{source}]}}\n"
+    );
+    let (_, _, states) = states_after(&sealed(body.as_bytes()), Duration::ZERO).remove(0);
+    assert_eq!(states.len(), 1);
+    let answer = states[0].answer.as_ref().unwrap();
+    assert_eq!(answer.sample.replicas.len(), 1);
+    assert_eq!(answer.sample.replicas[0].kv_cache_usage, None);
+    let rates = LoadRates { ttft_count: Some(2.0), ..LoadRates::default() };
+    assert_eq!(answer.sample.load[0].rates, rates);
+    let departed: Vec<&str> = answer.departed.iter().map(|(pod, _)| pod.as_str()).collect();
+    assert_eq!(departed, ["a", "z"]);
+}
+
+#[test]
+fn what_is_beyond_the_limits_is_neither_written_nor_read() {
+    let long = ModelRef::new("x".repeat(5000), "prod");
+    assert!(ModelRecord::new(&long, Duration::ZERO, &[], now()).is_none());
+    let body = format!(
+        "{{\"writtenAt\":0}}\n{{\"model\":\"{}\",\"namespace\":\"n\",\"unread\":0,\"sources\":[]}}\n",
+        long.model
+    );
+    let mut contents = format::read(&sealed(body.as_bytes())).unwrap();
+    assert!(contents.models.remove(0).recall(now()).is_none());
+}
+
+#[test]
+fn an_error_crosses_to_no_other_process() {
+    let clock = ManualClock::new();
+    let state = SourceState {
+        backend: "b".into(),
+        outcome: Outcome::Failed,
+        ended_at: clock.now(),
+        answered_at: None,
+        as_of: None,
+        answer: None,
+        error: None,
+        nearest: None,
+    };
+    let model = ModelRef::new("m", "n");
+    let file = file_of(&[(model.clone(), secs(7), vec![state])]);
+    // The model was tracked all the same.
+    let models = states_after(&file, secs(1));
+    assert_eq!(shown(&models), shown(&vec![(model, secs(7), Vec::<SourceState>::new())]));
+}
+
+/// An engine with a snapshot in this folder, that knows nothing yet.
+fn engine_in(folder: &tempfile::TempDir) -> Arc<Engine> {
+    let clock = Arc::new(ManualClock::new());
+    let backend = FakeBackend::new(Arc::clone(&clock) as Arc<dyn Clock>).named("b");
+    let path = Some(folder.path().join("readings"));
+    let config = CacheConfig { snapshot_path: path, ..CacheConfig::default() };
+    let builder = CachingCollector::builder(Arc::new(backend)).clock(clock).config(config);
+    builder.build().unwrap().engine
+}
+
+fn two_models() -> Contents {
+    let answer = SourceAnswer {
+        sample: Arc::new(ModelSample::new(now(), vec![ReplicaMetrics::new("pod", now())])),
+        arrived_at: now(),
+        load_marks: Vec::new(),
+        departed: Vec::new(),
+    };
+    let state = SourceState {
+        backend: "b".into(),
+        outcome: Outcome::Found,
+        ended_at: now(),
+        answered_at: Some(now()),
+        as_of: Some(now()),
+        answer: Some(answer),
+        error: None,
+        nearest: None,
+    };
+    let models = ["llama", "qwen"].map(|name| ModelRef::new(name, "prod"));
+    let states = [state];
+    let record = |model| ModelRecord::new(&model, Duration::ZERO, &states, now()).unwrap();
+    Contents { written: WRITTEN, models: models.map(record).into() }
+}
+
+#[test]
+fn what_is_invalidated_while_the_file_is_read_does_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine_in(&folder);
+    let ticket = engine.gate.ticket();
+    engine.invalidate(&Scope::of_model(&ModelRef::new("llama", "prod")));
+    let (models, _) = engine.recall(&ticket, Some(two_models())).unwrap().unwrap();
+    assert_eq!((models, engine.tracker.len()), (2, 2));
+    let is_kept =
+        |name| engine.cache.peek(KeyRef::replicas(&ModelRef::new(name, "prod"))).is_some();
+    assert_eq!((is_kept("llama"), is_kept("qwen")), (false, true));
+}
+
+#[test]
+fn while_one_write_hangs_no_other_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine_in(&folder);
+    let snapshot = engine.snapshot.as_ref().unwrap();
+    let hanging = snapshot.writing.lock().unwrap();
+    let refused = engine.write_snapshot().unwrap_err();
+    assert!(refused.to_string().contains("still being written"), "{refused}");
+    assert!(!snapshot.path.exists());
+    drop(hanging);
+    assert!(engine.write_snapshot().is_ok());
+    assert!(snapshot.path.is_file());
+}
+
+#[test]
+fn the_file_is_the_owners_alone_and_replaced_as_a_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("readings");
+    std::fs::write(folder.path().join("readings.new"), "left behind by a kill").unwrap();
+    let write =
+        |text: &'static str| file::replace(&path, |out| io::Write::write_all(out, text.as_bytes()));
+    write("one").unwrap();
+    write("two").unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "two");
+    let failed = file::replace(&path, |out| {
+        io::Write::write_all(out, b"half of thr")?;
+        Err::<(), _>(io::Error::other("the disk is full"))
+    });
+    assert!(failed.is_err());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "two");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn only_a_regular_file_within_the_limit_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("readings");
+    assert!(file::read(&path, 3).unwrap().is_none());
+    std::fs::write(&path, "abc").unwrap();
+    assert_eq!(file::read(&path, 3).unwrap().unwrap(), b"abc");
+    assert!(file::read(&path, 2).unwrap_err().to_string().contains("larger than"));
+    assert!(file::read(folder.path(), 3).unwrap_err().to_string().contains("no regular file"));
+    #[cfg(unix)]
+    assert!(file::read(Path::new("/dev/zero"), 3).is_err());
+}
