@@ -296,6 +296,11 @@ pub const VARIANT_KEYS: &[Key] = &[
     Key::new("pods", Kind::Text, "The names of its pods: `*` is any text, `?` any one character.")
         .default("*"),
     Key::new("max_batch", Kind::Count, "The greatest batch of one replica."),
+    Key::new(
+        "fetch_interval",
+        Kind::Duration,
+        "How often its model is refreshed, which is also the ttl of its values; without it `cache.fetch_interval` and `cache.ttl`. Of the variants of a model the shortest counts.",
+    ),
 ];
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! What cannot work together, or not at all, though each value is one of its kind.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use collector_engine::{StaticDirectory, TimingError, VariantSpec};
 
 use crate::error::ConfigError;
 use crate::load::Loaded;
 use crate::origin::{Origin, Origins};
+use crate::schema::CollectorConfig;
 use crate::{build, schema};
 
 /// Adds what is wrong to `errors` and what is wasteful to the warnings.
@@ -46,6 +48,12 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
         if sound(&keys) {
             errors.push(told_with_origins(error.to_string(), &keys, origins));
         }
+    }
+    let relations = ["cache.freshness.unavailable_threshold"];
+    let of_timeouts = timeouts.iter().map(|(key, _)| *key);
+    if of_timeouts.chain(relations).all(|key| sound(&[key])) {
+        let slowest = timeouts.iter().map(|(_, timeout)| *timeout).max().unwrap_or_default();
+        check_intervals(config, slowest, origins, errors);
     }
     warnings.extend(config.cache.warnings());
 
@@ -89,6 +97,8 @@ fn keys_of(error: &TimingError) -> Vec<&'static str> {
     match error {
         TimingError::Order { lower, upper, .. } => vec![lower, upper],
         TimingError::Zero { key, .. } | TimingError::NoFile { key, .. } => vec![key],
+        // Checked beside the other things of a variant.
+        TimingError::Interval { .. } => Vec::new(),
         TimingError::Thresholds(error) => {
             [error.lower, error.upper].into_iter().filter_map(threshold_path).collect()
         }
@@ -102,6 +112,29 @@ fn threshold_path(field: &str) -> Option<&'static str> {
         .find(|path| path.strip_prefix("cache.freshness.") == Some(field))
 }
 
+/// The intervals that variants have of their own, against the greatest time-out of a request.
+fn check_intervals(
+    config: &CollectorConfig,
+    timeout: Duration,
+    origins: &Origins,
+    errors: &mut Vec<ConfigError>,
+) {
+    for (index, spec) in config.variants.iter().enumerate() {
+        let Some(interval) = spec.fetch_interval else { continue };
+        if let Err(error) = config.cache.check_interval(interval, timeout) {
+            errors.push(of_variant(index, format!("{:?}: {error}", spec.name), origins));
+        }
+    }
+}
+
+fn of_variant(index: usize, message: String, origins: &Origins) -> ConfigError {
+    let error = ConfigError::new(message);
+    match origins.of_variant(index) {
+        Some(variant) => error.key(variant.path.as_str()).at(variant.origin.clone()),
+        None => error,
+    }
+}
+
 /// The directory tells one wrong variant at a time: without it the next is found.
 fn check_variants(variants: &[VariantSpec], origins: &Origins, errors: &mut Vec<ConfigError>) {
     let mut left: Vec<(usize, &VariantSpec)> = variants.iter().enumerate().collect();
@@ -109,11 +142,6 @@ fn check_variants(variants: &[VariantSpec], origins: &Origins, errors: &mut Vec<
         StaticDirectory::new(left.iter().map(|(_, spec)| (*spec).clone()).collect())
     {
         let (index, _) = left.remove(error.index);
-        let message = format!("{:?}: {}", error.name, error.reason);
-        let error = ConfigError::new(message);
-        errors.push(match origins.of_variant(index) {
-            Some(variant) => error.key(variant.path.as_str()).at(variant.origin.clone()),
-            None => error,
-        });
+        errors.push(of_variant(index, format!("{:?}: {}", error.name, error.reason), origins));
     }
 }

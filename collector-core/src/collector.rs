@@ -9,6 +9,7 @@ use crate::backend::KnownModel;
 use crate::cache::{CacheStats, Nearest};
 use crate::error::BackendError;
 use crate::freshness::Freshness;
+use crate::interval::IntervalError;
 use crate::key::Scope;
 use crate::metrics::{Allocation, Replicas};
 use crate::model::{BackendName, ModelRef, VariantName, VariantRef};
@@ -117,6 +118,19 @@ pub trait MetricsCollector: Send + Sync + 'static {
     /// Stops tracking a variant and drops its allocation; the model's replicas go with its last
     /// tracked variant. The next read tracks again.
     fn stop_tracking(&self, variant: &VariantRef);
+
+    /// Sets how often `model` is refreshed in the background while it is tracked, whatever the
+    /// configuration says; `None`: as configured, again. With an interval of its own a value is current
+    /// for that long.
+    ///
+    /// # Errors
+    /// For an interval that cannot work with the other timings, and when as many models as may be
+    /// tracked have one.
+    fn set_fetch_interval(
+        &self,
+        model: &ModelRef,
+        interval: Option<Duration>,
+    ) -> Result<(), IntervalError>;
 
     /// Drops the entries of a model and tells how many there were. A fetch under way is overtaken: its
     /// waiters get their answer, nothing of it is stored.
@@ -346,6 +360,9 @@ pub struct BackendState {
     pub requests: u64,
     /// Cycles of its background refresh, or of its own, that have ended, well or badly.
     pub cycles: u64,
+    /// Cycles of its background refresh that were left out, because the one before them took longer
+    /// than the interval.
+    pub skipped_cycles: u64,
     /// Answers that it has pushed and that were stored.
     pub pushes: u64,
 }

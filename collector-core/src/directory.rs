@@ -1,6 +1,7 @@
 //! Which variant a pod belongs to, and what that variant is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::{AcceleratorName, ModelRef, PodName, VariantName, VariantRef};
 
@@ -20,6 +21,9 @@ pub struct Variant {
     pub cost: f64,
     /// Greatest batch of one replica.
     pub max_batch: Option<u32>,
+    /// How often its model is to be refreshed; `None`: as everything is. Of the variants of a model the
+    /// shortest counts.
+    pub fetch_interval: Option<Duration>,
 }
 
 impl Variant {

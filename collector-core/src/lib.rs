@@ -18,6 +18,7 @@ mod directory;
 pub mod duration;
 mod error;
 mod freshness;
+mod interval;
 mod key;
 mod metrics;
 mod model;
@@ -42,6 +43,7 @@ pub use collector::{
 pub use directory::{DEFAULT_COST, NoVariants, Variant, VariantDirectory};
 pub use error::{Advice, BackendError, ErrorKind, Operation};
 pub use freshness::{Freshness, FreshnessThresholds, ThresholdsError};
+pub use interval::IntervalError;
 pub use key::{CacheKey, KeyGroup, KeyKind, KeyRef, Scope, ScopeError};
 pub use metrics::{
     Allocation, Field, FieldSet, Load, LoadRates, LoraAdapters, Mark, ReplicaMetrics, Replicas,

@@ -80,11 +80,12 @@ impl Engine {
         if !self.cache.may_refresh(read, now) || Handle::try_current().is_err() {
             return;
         }
+        let pace = self.pace(model);
         let peeked = self.cache.peek(KeyRef::replicas(model));
         let states = peeked.iter().flat_map(|peeked| &peeked.stored.cold.sources);
         let is_due = |source: &Source| {
             let state = states.clone().find(|state| state.backend == source.name);
-            state.is_none_or(|state| now >= next_look(state, &self.config))
+            state.is_none_or(|state| now >= next_look(state, pace))
         };
         for (place, source) in self.sources.iter().enumerate() {
             if !is_due(source) {

@@ -114,6 +114,20 @@ impl Builder {
         let asked = self.backends.iter().filter(|(backend, _)| backend.live().is_none());
         let timeouts: Vec<_> = asked.map(|(_, timeout)| ("timeout", *timeout)).collect();
         self.config.validate(&timeouts).map_err(TimingErrors)?;
+        let slowest = timeouts.iter().map(|(_, timeout)| *timeout).max().unwrap_or_default();
+        let intervals: Vec<TimingError> = self
+            .directory
+            .variants()
+            .iter()
+            .filter_map(|variant| {
+                let checked = self.config.check_interval(variant.fetch_interval?, slowest);
+                let error = checked.err()?;
+                Some(TimingError::Interval { variant: variant.name.clone(), error })
+            })
+            .collect();
+        if !intervals.is_empty() {
+            return Err(TimingErrors(intervals));
+        }
         Ok(self.assemble())
     }
 
@@ -147,6 +161,7 @@ impl Builder {
             max_tracked: self.max_tracked,
             gate: crate::gate::Gate::default(),
             tracker: crate::tracker::Tracker::default(),
+            paces: crate::pace::Paces::default(),
             counters: Counters::default(),
             // Read before the directory's variants are: a change in between is then followed.
             directory_generation: directory_generation.into(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use collector_core::{
     Allocation, Availability, AvailabilityReason, Backend, CollectError, CollectorState, Freshness,
-    KeyRef, KnownModel, MetricsCollector, ModelRef, Reading, Replicas, Scope, Tick, TrackedModel,
-    VariantName, VariantRef, duration,
+    IntervalError, KeyRef, KnownModel, MetricsCollector, ModelRef, Reading, Replicas, Scope, Tick,
+    TrackedModel, VariantName, VariantRef, duration,
 };
 
 use crate::assess::Kept;
@@ -261,6 +261,14 @@ impl MetricsCollector for CachingCollector {
         } else {
             self.engine.invalidate(&of_model.variant(known.name.as_str()));
         }
+    }
+
+    fn set_fetch_interval(
+        &self,
+        model: &ModelRef,
+        interval: Option<Duration>,
+    ) -> Result<(), IntervalError> {
+        self.engine.set_interval(model, interval)
     }
 
     fn invalidate_cache(&self, model: &ModelRef) -> usize {

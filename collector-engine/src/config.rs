@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use collector_cache::{Eviction, MemoryCache};
-use collector_core::{FreshnessThresholds, ThresholdsError, duration};
+use collector_core::{FreshnessThresholds, IntervalError, ThresholdsError, VariantName, duration};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
@@ -91,6 +91,14 @@ pub enum TimingError {
         upper_value: Duration,
         /// A value that works.
         advice: String,
+    },
+    /// A variant has an interval of its own that cannot work.
+    #[error("variant {variant:?}: {error}")]
+    Interval {
+        /// The variant.
+        variant: VariantName,
+        /// What is wrong with its interval.
+        error: IntervalError,
     },
     /// The freshness thresholds are out of order.
     #[error("cache.freshness: {0}")]
@@ -188,6 +196,26 @@ impl CacheConfig {
             });
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// Whether a model can be refreshed each `interval`, given the greatest time-out of the backends
+    /// that are asked; zero where none is.
+    ///
+    /// # Errors
+    /// When it is not above `timeout`, or not below `unavailable_threshold`.
+    pub fn check_interval(
+        &self,
+        interval: Duration,
+        timeout: Duration,
+    ) -> Result<(), IntervalError> {
+        let unavailable_threshold = self.freshness.unavailable_threshold;
+        if interval <= timeout {
+            Err(IntervalError::TooShort { interval, timeout })
+        } else if interval >= unavailable_threshold {
+            Err(IntervalError::TooLong { interval, unavailable_threshold })
+        } else {
+            Ok(())
+        }
     }
 
     /// Settings that work and waste something, in words.

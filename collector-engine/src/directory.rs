@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use collector_core::{
     AcceleratorName, DEFAULT_COST, ModelRef, PodName, Variant, VariantDirectory, VariantName,
@@ -32,6 +33,10 @@ pub struct VariantSpec {
     /// Greatest batch of one replica.
     #[serde(default)]
     pub max_batch: Option<u32>,
+    /// How often its model is refreshed; without it as everything is. Of the variants of a model the
+    /// shortest counts.
+    #[serde(default, with = "collector_core::duration::option")]
+    pub fetch_interval: Option<Duration>,
 }
 
 fn default_cost() -> f64 {
@@ -94,6 +99,7 @@ impl StaticDirectory {
                 accelerator: spec.accelerator,
                 cost: spec.cost,
                 max_batch: spec.max_batch,
+                fetch_interval: spec.fetch_interval,
             });
             directory.variants.push(Arc::clone(&variant));
             directory
@@ -140,6 +146,7 @@ mod tests {
             cost: 10.0,
             pods: pods.into(),
             max_batch: None,
+            fetch_interval: None,
         }
     }
 

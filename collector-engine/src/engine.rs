@@ -13,6 +13,7 @@ use crate::cache::Cache;
 use crate::config::CacheConfig;
 use crate::counters::Counters;
 use crate::gate::Gate;
+use crate::pace::Paces;
 use crate::publish::Publisher;
 use crate::snapshot::Snapshot;
 use crate::source;
@@ -31,6 +32,7 @@ pub(crate) struct Engine {
     pub(crate) max_tracked: usize,
     pub(crate) gate: Gate,
     pub(crate) tracker: Tracker,
+    pub(crate) paces: Paces,
     pub(crate) counters: Counters,
     /// The generation of the directory that entries were published by.
     pub(crate) directory_generation: AtomicU64,
@@ -73,6 +75,7 @@ impl Engine {
     ) -> Publisher<'a> {
         Publisher {
             config: &self.config,
+            pace: self.pace(model),
             directory: &*self.directory,
             sources: &self.names,
             model,

@@ -31,14 +31,28 @@ const BOARDING: Duration = Duration::from_millis(3);
 struct Aloft<'a> {
     source: &'a Source,
     ticket: Ticket,
+    started: Instant,
     /// When the present try began.
     began: Tick,
+    /// How long all tries may take while nobody waits.
+    unawaited_limit: Duration,
     pending: Vec<Arc<Flight>>,
 }
 
 impl Aloft<'_> {
     fn failed(&self, error: Arc<BackendError>) -> Looked {
         Looked::Failed { began: self.began, error }
+    }
+
+    /// What is left of the time that all tries of a look may take together. A caller who joined late
+    /// has a whole call before them.
+    fn time_left(&self) -> Duration {
+        let awaited_since = self.pending.iter().filter_map(|flight| flight.awaited_since()).max();
+        let deadline = match awaited_since {
+            Some(since) => since + self.source.call_limit,
+            None => self.started + self.unawaited_limit,
+        };
+        deadline.saturating_duration_since(Instant::now())
     }
 }
 
@@ -81,10 +95,12 @@ impl Engine {
 
     /// Flies a batch until every flight has landed or been given up.
     pub(crate) async fn fly(&self, source: &Source, batch: Batch) {
-        let started = Instant::now();
         let stopping = self.shift().stopping.clone();
         let Batch { flights, ticket, hurry } = batch;
-        let mut aloft = Aloft { source, ticket, began: self.clock.now(), pending: flights };
+        let began = self.clock.now();
+        let unawaited_limit = self.unawaited_limit(source, &flights);
+        let started = Instant::now();
+        let mut aloft = Aloft { source, ticket, started, began, unawaited_limit, pending: flights };
         for tried in 1..=retry::TRIES {
             aloft.began = self.clock.now();
             let urgency = urgency(&aloft.pending);
@@ -93,20 +109,20 @@ impl Engine {
                 // Another try would be refused as well.
                 Err(error) => return self.land_failed(&mut aloft, &error),
             };
-            let time_left = self.time_left(source, started, &aloft.pending);
+            let time_left = aloft.time_left();
             let looked = tokio::select! {
                 looked = self.look(source, admission, &aloft.pending, urgency, time_left) => looked,
                 () = given_up(&stopping, &aloft.pending) => return,
             };
             let last = tried == retry::TRIES;
-            let time_left = self.time_left(source, started, &aloft.pending);
+            let time_left = aloft.time_left();
             let Some(error) = self.land_all(&mut aloft, looked, last, time_left).await else {
                 return;
             };
             // Somebody may have begun to wait while the look was taken.
             let urgency = self::urgency(&aloft.pending);
             let pause = retry::pause(tried, urgency, &error);
-            if pause >= self.time_left(source, started, &aloft.pending) {
+            if pause >= aloft.time_left() {
                 return self.land_failed(&mut aloft, &error);
             }
             let next = Instant::now() + pause;
@@ -120,7 +136,7 @@ impl Engine {
             if error.retry_after().is_none() {
                 continue;
             }
-            if next >= Instant::now() + self.time_left(source, started, &aloft.pending) {
+            if next >= Instant::now() + aloft.time_left() {
                 return self.land_failed(&mut aloft, &error);
             }
             tokio::select! {
@@ -130,17 +146,11 @@ impl Engine {
         }
     }
 
-    /// What is left of the time that all tries of a look may take together. A caller who joined late
-    /// has a whole call before them.
-    fn time_left(&self, source: &Source, started: Instant, flights: &[Arc<Flight>]) -> Duration {
-        let awaited_since = flights.iter().filter_map(|flight| flight.awaited_since()).max();
-        let deadline = match awaited_since {
-            Some(since) => since + source.call_limit,
-            None if self.config.fetch_interval.is_zero() => started + source.call_limit,
-            // The next refresh takes over after an interval.
-            None => started + self.config.fetch_interval,
-        };
-        deadline.saturating_duration_since(Instant::now())
+    /// The limit of a background refresh: its interval, because the next refresh takes over then. Of
+    /// several the longest, or one model in a hurry would cut short the look at a whole fleet.
+    fn unawaited_limit(&self, source: &Source, flights: &[Arc<Flight>]) -> Duration {
+        let intervals = flights.iter().map(|flight| self.pace(&flight.model).interval);
+        intervals.max().filter(|longest| !longest.is_zero()).unwrap_or(source.call_limit)
     }
 
     /// One look at the backend.

@@ -15,6 +15,7 @@ use collector_core::{
 use crate::carry::carry;
 use crate::config::CacheConfig;
 use crate::merge::{self, View};
+use crate::pace::Pace;
 use crate::tracker::Tracked;
 
 /// How long an entry survives unread once its value is of no use, and how long a model stays tracked
@@ -76,6 +77,7 @@ pub(crate) struct Published {
 /// Makes entries.
 pub(crate) struct Publisher<'a> {
     pub(crate) config: &'a CacheConfig,
+    pub(crate) pace: Pace,
     pub(crate) directory: &'a dyn VariantDirectory,
     /// The sources that there are, in order of preference.
     pub(crate) sources: &'a [BackendName],
@@ -239,7 +241,7 @@ impl Publisher<'_> {
             Value::Allocation(allocation) => Some(allocation.oldest),
         };
         let of_outcome = cold.sources.iter().filter(|state| state.outcome == outcome);
-        let due = of_outcome.map(|state| next_look(state, self.config));
+        let due = of_outcome.map(|state| next_look(state, self.pace));
         let current_until = due.clone().max().unwrap_or(self.now + PAUSE_AFTER_FAILURE);
         let refresh_after = match outcome {
             // One source that pushes all the time does not make up for another that is only asked.
@@ -253,7 +255,7 @@ impl Publisher<'_> {
             None => current_until,
         };
         // The news that a name is misspelt is forgotten soon after it was last asked for.
-        let keep_unread = if oldest.is_none() { self.config.missing_ttl } else { UNTRACK_AFTER };
+        let keep_unread = if oldest.is_none() { self.pace.missing_ttl } else { UNTRACK_AFTER };
         Arc::new(Stored {
             value,
             outcome,
@@ -268,11 +270,11 @@ impl Publisher<'_> {
 }
 
 /// When a source is to be looked at again, if nobody does so before.
-pub(crate) fn next_look(state: &SourceState, config: &CacheConfig) -> Tick {
+pub(crate) fn next_look(state: &SourceState, pace: Pace) -> Tick {
     state.ended_at
         + match state.outcome {
-            Outcome::Found => config.ttl,
-            Outcome::Missing => config.missing_ttl,
+            Outcome::Found => pace.ttl,
+            Outcome::Missing => pace.missing_ttl,
             Outcome::Failed => PAUSE_AFTER_FAILURE,
         }
 }
@@ -304,6 +306,7 @@ mod tests {
                 cost: 10.0,
                 pods: (*pods).to_owned(),
                 max_batch: None,
+                fetch_interval: None,
             };
             Self {
                 config: CacheConfig::default(),
@@ -316,6 +319,7 @@ mod tests {
         fn publish(&self, looked: Looked, before: Option<&Arc<Stored>>) -> Published {
             let publisher = Publisher {
                 config: &self.config,
+                pace: Pace::of(&self.config),
                 directory: &self.directory,
                 sources: &["test".into()],
                 model: &self.model,

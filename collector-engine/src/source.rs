@@ -23,6 +23,8 @@ const REQUESTS_IN_FLIGHT: usize = 8;
 pub(crate) struct Source {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) name: BackendName,
+    /// What it gives one request.
+    pub(crate) timeout: Duration,
     /// How long one call waits for this backend in all: 3 x its time-out + 1 s.
     pub(crate) call_limit: Duration,
     /// How long it is waited for when a less preferred source has the model already: its time-out for
@@ -34,6 +36,8 @@ pub(crate) struct Source {
     /// The last background refresh failed, and the log says so already.
     pub(crate) refresh_failing: AtomicBool,
     pub(crate) cycles: AtomicU64,
+    /// Cycles that were left out because the one before them overran.
+    pub(crate) skipped_cycles: AtomicU64,
     pub(crate) pushes: AtomicU64,
     clock: Arc<dyn Clock>,
     in_flight: Arc<Semaphore>,
@@ -51,6 +55,7 @@ impl Source {
         Self {
             backend,
             name,
+            timeout,
             call_limit: timeout * 3 + Duration::from_secs(1),
             patience: timeout + Duration::from_secs(1),
             flights: Flights::default(),
@@ -58,6 +63,7 @@ impl Source {
             breaker: Breaker::new(longest_pause),
             refresh_failing: AtomicBool::new(false),
             cycles: AtomicU64::new(0),
+            skipped_cycles: AtomicU64::new(0),
             pushes: AtomicU64::new(0),
             clock,
             in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT)),
@@ -84,6 +90,7 @@ impl Source {
             last_error: self.breaker.last_error(),
             requests: self.requests.load(Ordering::Relaxed),
             cycles: self.cycles.load(Ordering::Relaxed),
+            skipped_cycles: self.skipped_cycles.load(Ordering::Relaxed),
             pushes: self.pushes.load(Ordering::Relaxed),
         }
     }

@@ -2,6 +2,7 @@
 //! what is forgotten.
 
 use std::collections::HashSet;
+use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,18 +16,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use crate::live;
-use crate::publish::UNTRACK_AFTER;
+use crate::publish::{UNTRACK_AFTER, next_look};
+use crate::schedule::{Plan, Schedule, Target};
 use crate::snapshot;
 use crate::source::Source;
 use crate::tracker::Tracked;
 
-/// A cycle begins after this share of `fetch_interval`, drawn anew each time: below 1, so that a
-/// value is replaced before its ttl ends when both are equal, as they are by default; spread, so
-/// that collectors started together do not ask together.
-const CYCLE_SHARE: std::ops::Range<f64> = 0.85..0.95;
-
 /// How often it is looked whether the directory has changed or a reading has grown old.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A clock that is ahead by more after it caught up has slept, or stood still.
+const SLEPT: Duration = Duration::from_secs(1);
 
 /// How often the cache's counters are logged.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(300);
@@ -45,8 +45,11 @@ impl Worker {
         for (place, source) in engine.sources.iter().enumerate() {
             if source.pushes() {
                 tasks.spawn(live::run(Arc::clone(engine), place, stop.clone()));
-            } else if !interval.is_zero() {
-                tasks.spawn(fetch_loop(Arc::clone(engine), place, stop.clone()));
+                continue;
+            }
+            // Without an interval for all, some model may still have one of its own.
+            tasks.spawn(fetch_loop(Arc::clone(engine), place, stop.clone()));
+            if !interval.is_zero() {
                 tracing::info!(
                     backend = %source.name, interval = %duration::format(interval),
                     "Started background fetching executor"
@@ -71,21 +74,49 @@ impl Worker {
     }
 }
 
+/// What one turn of the fetch loop came to.
+enum Turn {
+    /// A cycle has ended.
+    Flew,
+    /// Nothing is due for so long; `None`: until something changes.
+    Waits(Option<Duration>),
+}
+
 async fn fetch_loop(engine: Arc<Engine>, place: usize, stop: CancellationToken) {
     let source = &engine.sources[place];
+    let mut schedule = Schedule::new(fastrand::f64());
+    let mut changes = engine.paces.changes();
+    let mut turns: u64 = 0;
     loop {
-        let started = Instant::now();
+        changes.mark_unchanged();
         // Outside code runs in a cycle: a cache, a directory. Its panic must not end the refresh of
         // everything in silence.
-        if AssertUnwindSafe(engine.cycle(source)).catch_unwind().await.is_err() {
-            tracing::error!("A refresh cycle panicked; the next one comes as usual");
+        let turn = AssertUnwindSafe(engine.turn(source, &mut schedule)).catch_unwind().await;
+        let (flew, wait) = match turn {
+            Ok(Turn::Flew) => (true, Some(Duration::ZERO)),
+            Ok(Turn::Waits(wait)) => (false, wait),
+            Err(_panic) => {
+                tracing::error!("A refresh cycle panicked; the next one comes as usual");
+                (true, Some(engine.shortest_interval().max(WATCH_INTERVAL)))
+            }
+        };
+        // Whoever waits for the first cycle waits until all that is tracked has been tried.
+        if flew || turns == 0 {
+            source.cycles.fetch_add(1, Ordering::Relaxed);
         }
-        source.cycles.fetch_add(1, Ordering::Relaxed);
-        let share = CYCLE_SHARE.start + (CYCLE_SHARE.end - CYCLE_SHARE.start) * fastrand::f64();
+        turns += 1;
+        let due = async {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep_until(started + engine.config.fetch_interval.mul_f64(share)) => {}
+            () = due => {}
+            // The sender lives in the engine.
+            _ = changes.changed() => {}
         }
     }
 }
@@ -124,39 +155,57 @@ impl Engine {
     /// What must be noticed soon, whoever brings the values: that the machine slept, that the directory
     /// is another, that a reading grows old.
     fn watch(&self, warned: &mut HashSet<ModelRef>) {
+        let before = self.clock.now();
         self.clock.catch_up();
+        if before.age(self.clock.now()) > SLEPT {
+            // Everything has aged at once, while the timers stood still.
+            self.paces.changed();
+        }
         self.follow_directory();
         self.warn_about_age(warned);
     }
 
-    /// One refresh of everything tracked that is due at a source.
-    async fn cycle(&self, source: &Source) {
+    /// One refresh of everything tracked that is due at a source, if anything is.
+    async fn turn(&self, source: &Source, schedule: &mut Schedule) -> Turn {
         self.clock.catch_up();
         self.follow_directory();
         let now = self.clock.now();
-        let due = self
-            .tracker
-            .all()
-            .into_iter()
-            .map(|(model, _)| model)
-            .filter(|model| self.is_due(source, model, now))
-            .collect();
-        let batch = source.flights.charter(due, &self.gate);
+        let tracked = self.tracker.all();
+        let targets = tracked.iter().filter_map(|(model, _)| self.target(source, model)).collect();
+        let (models, interval) = match schedule.plan(targets, self.shortest_interval(), now) {
+            Plan::Cycle { models, interval } => (models, interval),
+            Plan::Wait(until) => return Turn::Waits(until.map(|until| until.until(now))),
+        };
+        let tracked: HashSet<&ModelRef> = tracked.iter().map(|(model, _)| model).collect();
+        schedule.retain(|model| tracked.contains(model));
+        schedule.begin(&models, now);
+        let began = Instant::now();
+        let batch = source.flights.charter(models, &self.gate);
         if !batch.flights.is_empty() {
             self.fly(source, batch).await;
         }
+        let missed = schedule.end(began.elapsed(), interval, self.clock.now(), fastrand::f64());
+        source.skipped_cycles.fetch_add(missed, Ordering::Relaxed);
+        Turn::Flew
     }
 
-    /// Whether a tracked model should be fetched in this cycle: unless a read has fetched it only just
-    /// now.
-    fn is_due(&self, source: &Source, model: &ModelRef, now: Tick) -> bool {
-        let Some(peeked) = self.cache.peek(KeyRef::replicas(model)) else {
-            return true;
-        };
-        let state = peeked.stored.cold.sources.iter().find(|state| state.backend == source.name);
-        state.is_none_or(|state| {
-            state.outcome != Outcome::Found
-                || state.ended_at.age(now) >= self.config.fetch_interval / 10
+    /// A tracked model as a source sees it; `None` when it is not to be refreshed.
+    fn target(&self, source: &Source, model: &ModelRef) -> Option<Target> {
+        let pace = self.pace(model);
+        if pace.interval.is_zero() {
+            return None;
+        }
+        let peeked = self.cache.peek(KeyRef::replicas(model));
+        let states = peeked.iter().flat_map(|peeked| &peeked.stored.cold.sources);
+        let state = states.clone().find(|state| state.backend == source.name);
+        // A look that failed says nothing about when the model was last seen: it is tried again.
+        let answered = state.filter(|state| state.outcome != Outcome::Failed);
+        let missing = answered.filter(|state| state.outcome == Outcome::Missing);
+        Some(Target {
+            model: model.clone(),
+            interval: pace.interval,
+            looked_at: answered.and_then(|state| state.as_of),
+            missing_until: missing.map(|state| next_look(state, pace)),
         })
     }
 
@@ -166,6 +215,7 @@ impl Engine {
         if generation != self.directory_generation.load(Ordering::Relaxed) {
             self.publish_again();
             self.directory_generation.store(generation, Ordering::Relaxed);
+            self.paces.changed();
         }
     }
 

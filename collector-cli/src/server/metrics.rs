@@ -227,6 +227,14 @@ fn describe_backends(page: &mut Exposition, state: &CollectorState) {
         family.sample(&[("backend", backend.name.as_str())], backend.pushes as f64);
     }
     let mut family = page.family(
+        "collector_background_cycles_skipped_total",
+        Kind::Counter,
+        "Cycles of the background refresh left out because the one before them overran.",
+    );
+    for backend in &state.backends {
+        family.sample(&[("backend", backend.name.as_str())], backend.skipped_cycles as f64);
+    }
+    let mut family = page.family(
         "collector_backend_last_success_age_seconds",
         Kind::Gauge,
         "Time since the backend last answered; absent until it has.",

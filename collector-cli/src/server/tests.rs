@@ -67,6 +67,7 @@ impl Fixture {
             cost: 10.0,
             pods: "m-*".to_owned(),
             max_batch: Some(256),
+            fetch_interval: None,
         };
         let collector = CachingCollector::builder(Arc::new(backend.clone()))
             .config(CacheConfig::default())
@@ -333,6 +334,7 @@ async fn every_family_is_on_the_page_before_anything_was_counted() {
         "collector_backend_breaker_state gauge",
         "collector_backend_requests_total counter",
         "collector_backend_pushes_total counter",
+        "collector_background_cycles_skipped_total counter",
     ] {
         let line = format!("# TYPE {family}\n");
         assert!(answer.text.contains(&line), "no {family} in {}", answer.text);

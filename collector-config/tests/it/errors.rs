@@ -220,6 +220,25 @@ fn impossible_timings_name_both_keys_where_they_are_set_and_what_works() {
 }
 
 #[test]
+fn an_interval_of_a_variant_must_fit_between_the_time_out_and_unavailable() {
+    let variant = |name: &str, interval: &str| {
+        format!(
+            "[[variants]]\nname = \"{name}\"\nnamespace = \"n\"\nmodel = \"m\"\n\
+             fetch_interval = \"{interval}\"\n"
+        )
+    };
+    check(
+        &[variant("a", "5s"), variant("b", "10s"), variant("c", "5m"), variant("d", "soon")]
+            .concat(),
+        &[
+            "FILE:20: variants[3].fetch_interval: \"soon\" is not a duration: expected number at 0; write for example 30s, 1m30s, 1.5h or 0",
+            "FILE:1: variants[0]: \"a\": a fetch interval of 5s is too short, because one request may take 5s: set it to 10s or more",
+            "FILE:11: variants[2]: \"c\": a fetch interval of 5m is too long, because a reading is unavailable after 5m: set it to 2m30s or less",
+        ],
+    );
+}
+
+#[test]
 fn a_relation_of_a_value_that_could_not_be_read_is_not_judged() {
     check(
         "[cache]\nfetch_interval = \"x\"\n[prometheus]\ntimeout = \"40s\"",

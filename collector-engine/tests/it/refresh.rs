@@ -1,10 +1,12 @@
 //! The background refresh: when it comes, and what it asks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use collector_core::{ErrorKind, MetricsCollector as _, ModelRef, Source, Urgency};
+use collector_core::{ErrorKind, IntervalError, MetricsCollector as _, ModelRef, Source, Urgency};
+use collector_engine::CachingCollector;
 
-use crate::setup::{config, llama, pass, secs, setup, setup_with, variant, variants};
+use crate::setup::{Setup, config, llama, pass, secs, setup, setup_with, variant, variants};
 
 #[tokio::test(start_paused = true)]
 async fn what_is_tracked_is_refreshed_ahead_of_expiry_in_one_batch() {
@@ -85,6 +87,134 @@ async fn a_fetch_interval_of_zero_refreshes_nothing() {
     setup.read(&llama()).await;
     pass(secs(200)).await;
     assert_eq!(setup.backend.fetches(), 1);
+}
+
+/// The greatest age of a model's reading, read at each second.
+async fn oldest_age(setup: &Setup, model: &ModelRef, seconds: u64) -> Duration {
+    let mut oldest = Duration::ZERO;
+    for _ in 0..seconds {
+        pass(secs(1)).await;
+        oldest = oldest.max(setup.read(model).await.age());
+    }
+    oldest
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_variant_with_an_interval_of_its_own_is_refreshed_so_and_the_others_as_ever() {
+    let (fast, slow) = (llama(), ModelRef::new("slow", "prod"));
+    let mut own = variant("fast", &fast, "*");
+    own.fetch_interval = Some(secs(10));
+    // The shortest of a model's variants counts.
+    let mut longer = variant("other", &fast, "x-*");
+    longer.fetch_interval = Some(secs(20));
+    let setup = setup_with(variants(vec![longer, own, variant("slow", &slow, "*")]));
+    setup.backend.serve_pods(&fast, &["fast-0"]);
+    setup.backend.serve_pods(&slow, &["slow-0"]);
+    setup.collector.start_background_worker();
+    let oldest = oldest_age(&setup, &fast, 270).await;
+    assert!(oldest < secs(10), "{oldest:?}");
+    let asks = setup.backend.asks();
+    // Reads in between have started none of their own, and the slow model caused none.
+    assert!(asks.iter().all(|ask| ask.urgency == Urgency::Background));
+    assert!((28..=33).contains(&asks.len()), "{}", asks.len());
+    let with_slow = asks.iter().filter(|ask| ask.models.contains(&slow)).count();
+    assert!((9..=12).contains(&with_slow), "{with_slow}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_sets_the_interval_of_a_model_and_takes_it_back() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker();
+    setup.read(&llama()).await;
+    pass(secs(15)).await;
+    assert_eq!(setup.backend.fetches(), 1);
+    setup.collector.set_fetch_interval(&llama(), Some(secs(6))).unwrap();
+    // It is overdue by that, and looked at now and not at the end of the former interval.
+    pass(secs(1)).await;
+    assert_eq!(setup.backend.fetches(), 2);
+    let oldest = oldest_age(&setup, &llama(), 60).await;
+    assert!(oldest < secs(6), "{oldest:?}");
+    setup.collector.set_fetch_interval(&llama(), None).unwrap();
+    let before = setup.backend.fetches();
+    pass(secs(270)).await;
+    let cycles = setup.backend.fetches() - before;
+    assert!((9..=11).contains(&cycles), "{cycles}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_slows_a_model_down_and_its_reads_start_no_refresh() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.set_fetch_interval(&llama(), Some(secs(120))).unwrap();
+    setup.collector.start_background_worker();
+    setup.read(&llama()).await;
+    let oldest = oldest_age(&setup, &llama(), 500).await;
+    assert!((secs(102)..secs(120)).contains(&oldest), "{oldest:?}");
+    assert!((5..=6).contains(&setup.backend.fetches()), "{}", setup.backend.fetches());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_of_its_own_is_refreshed_where_nothing_else_is() {
+    let setup = setup_with(config(|config| config.fetch_interval = Duration::ZERO));
+    let other = ModelRef::new("other", "prod");
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.backend.serve_pods(&other, &["other-0"]);
+    setup.collector.start_background_worker();
+    setup.read(&llama()).await;
+    setup.read(&other).await;
+    pass(secs(60)).await;
+    setup.collector.set_fetch_interval(&llama(), Some(secs(10))).unwrap();
+    pass(secs(95)).await;
+    let background = setup.backend.asks().split_off(2);
+    assert!((10..=12).contains(&background.len()), "{}", background.len());
+    assert!(background.iter().all(|ask| ask.models == [llama()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_that_cannot_work_is_refused() {
+    let setup = setup_with(|builder| builder.max_tracked(1));
+    let set = |model: &str, seconds| {
+        let model = ModelRef::new(model, "prod");
+        setup.collector.set_fetch_interval(&model, Some(secs(seconds)))
+    };
+    let (timeout, unavailable_threshold) = (secs(5), secs(300));
+    for (seconds, error) in [
+        (0, IntervalError::TooShort { interval: secs(0), timeout }),
+        (5, IntervalError::TooShort { interval: secs(5), timeout }),
+        (300, IntervalError::TooLong { interval: secs(300), unavailable_threshold }),
+    ] {
+        assert_eq!(set("a", seconds), Err(error));
+    }
+    assert_eq!(set("a", 6), Ok(()));
+    assert_eq!(set("b", 299), Err(IntervalError::TooMany { limit: 1 }));
+    assert_eq!(set("a", 299), Ok(()));
+
+    let mut own = variant("v", &llama(), "*");
+    own.fetch_interval = Some(secs(5));
+    let backend = Arc::new(setup.backend.clone());
+    let builder = variants(vec![own])(CachingCollector::builder(backend));
+    let errors = builder.build().err().unwrap().to_string();
+    assert!(errors.contains("variant \"v\": a fetch interval of 5s is too short"), "{errors}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cycle_that_overruns_its_interval_is_followed_by_a_pause_and_counted() {
+    let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.backend.hang();
+    setup.collector.start_background_worker();
+    pass(secs(170)).await;
+    // A look is given up after an interval; the one that was due meanwhile is left out.
+    let times: Vec<_> = setup.backend.asks().iter().map(|ask| ask.at).collect();
+    assert!(setup.backend.in_flight() <= 1, "never two at once");
+    assert!(times.len() >= 3, "{times:?}");
+    for pair in times.windows(2) {
+        let apart = pair[0].age(pair[1]);
+        assert!((secs(51)..=secs(57)).contains(&apart), "{apart:?}");
+    }
+    let state = setup.collector.state();
+    assert!(state.backends[0].skipped_cycles >= 2, "{}", state.backends[0].skipped_cycles);
 }
 
 #[tokio::test(start_paused = true)]

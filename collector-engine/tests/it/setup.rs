@@ -51,6 +51,7 @@ pub(crate) fn variant(name: &str, model: &ModelRef, pods: &str) -> VariantSpec {
         cost: 40.0,
         pods: pods.to_owned(),
         max_batch: Some(256),
+        fetch_interval: None,
     }
 }
 
