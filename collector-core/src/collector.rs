@@ -352,10 +352,20 @@ pub struct BackendState {
     pub name: BackendName,
     /// Whether it is asked.
     pub breaker: BreakerState,
+    /// Looks at it that the breaker judges by: the last 20, of the last minute, since it was closed.
+    pub recent_looks: usize,
+    /// How many of them failed; the breaker opens when it is half of them.
+    pub recent_failures: usize,
+    /// For how long the breaker has not been closed; `None` when it is.
+    pub open_for: Option<Duration>,
+    /// In how long it is tried whether the backend is back; `None` unless the breaker is open.
+    pub retry_in: Option<Duration>,
     /// How long ago a look at it was last answered; `None` when none has been.
     pub last_success: Option<Duration>,
     /// Why the last look failed; `None` when it did not.
     pub last_error: Option<Arc<BackendError>>,
+    /// Panics of it that were caught.
+    pub panics: u64,
     /// Requests sent to it.
     pub requests: u64,
     /// Cycles of its background refresh, or of its own, that have ended, well or badly.
@@ -398,6 +408,8 @@ pub struct CollectorState {
     pub background_refreshes: u64,
     /// Cycles of the background refresh that have ended at every backend, well or badly.
     pub cycles: u64,
+    /// Panics of outside code other than backends, a cache or a directory, that were caught.
+    pub panics: u64,
     /// Models tracked now.
     pub tracked: usize,
     /// The snapshot, where one is kept.
@@ -416,6 +428,7 @@ impl CollectorState {
             coalesced_misses: 0,
             background_refreshes: 0,
             cycles: 0,
+            panics: 0,
             tracked: 0,
             snapshot: None,
         }

@@ -1,12 +1,21 @@
-//! Whether a backend is asked at all: closed, open after failures in a row, half-open for one look.
+//! Whether a backend is asked at all: closed, open when too many of the last looks failed, half-open
+//! for one look.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use collector_core::{BackendError, BreakerState, ErrorKind, Tick};
 
-/// Failed looks in a row that open the circuit: the tries of one retry loop.
-const FAILURES_TO_OPEN: u32 = 3;
+/// Looks that are remembered: of a server that dies after a busy minute ten more are sent at most, not
+/// as many as went well before.
+const WINDOW_LOOKS: usize = 20;
+
+/// For how long they are: two background cycles by default, with the tries of each.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Fewer do not open the circuit, or a look would not have all of its tries.
+const FAILURES_TO_OPEN: usize = 3;
 
 /// First pause; it doubles with each look that finds the backend still failing.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -25,17 +34,43 @@ pub(crate) struct Breaker {
 }
 
 struct State {
-    failures: u32,
+    /// When the last looks ended, oldest first, and whether they failed; since it was last closed.
+    recent: VecDeque<(Tick, bool)>,
     circuit: Circuit,
+    /// Since when it has not been closed.
+    opened_at: Option<Tick>,
     pause: Duration,
+    trials: u64,
     last_error: Option<Arc<BackendError>>,
     last_success: Option<Tick>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Circuit {
     Closed,
-    Open { until: Tick },
-    HalfOpen,
+    Open {
+        until: Tick,
+    },
+    /// The look of this number decides.
+    HalfOpen {
+        trial: u64,
+    },
+}
+
+/// What a breaker says of itself, for people and metrics.
+pub(crate) struct Report {
+    pub(crate) state: BreakerState,
+    /// Looks that ended lately, and how many of them failed.
+    pub(crate) recent_looks: usize,
+    pub(crate) recent_failures: usize,
+    /// For how long it has not been closed.
+    pub(crate) open_for: Option<Duration>,
+    /// In how long a look is let through, where none is now.
+    pub(crate) retry_in: Option<Duration>,
+    /// When a look was last answered.
+    pub(crate) last_success: Option<Tick>,
+    /// Why the last look failed; `None` when it did not.
+    pub(crate) last_error: Option<Arc<BackendError>>,
 }
 
 /// Leave to take one look; what became of it must be told. Dropped without a word, as when the look
@@ -43,8 +78,37 @@ enum Circuit {
 #[must_use = "tell the breaker what became of the look"]
 pub(crate) struct Admission<'a> {
     breaker: &'a Breaker,
-    trial: bool,
-    told: bool,
+    /// Its number, where it is the one look of a half-open circuit.
+    trial: Option<u64>,
+}
+
+impl State {
+    /// Remembers how a look ended.
+    fn note(&mut self, failed: bool, now: Tick) {
+        if self.recent.len() == WINDOW_LOOKS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((now, failed));
+    }
+
+    /// Looks within the window, and how many of them failed.
+    fn recent(&self, now: Tick) -> (usize, usize) {
+        let within = self.recent.iter().filter(|(ended, _)| ended.age(now) < WINDOW);
+        within.fold((0, 0), |(looks, failures), (_, failed)| {
+            (looks + 1, failures + usize::from(*failed))
+        })
+    }
+
+    /// Whether half of the last looks failed, or more.
+    fn fails_too_often(&self, now: Tick) -> bool {
+        let (looks, failures) = self.recent(now);
+        failures >= FAILURES_TO_OPEN && failures * 2 >= looks
+    }
+
+    fn open(&mut self, until: Tick, now: Tick) {
+        self.circuit = Circuit::Open { until };
+        self.opened_at.get_or_insert(now);
+    }
 }
 
 impl Breaker {
@@ -52,9 +116,11 @@ impl Breaker {
     pub(crate) fn new(longest_pause: Duration) -> Self {
         Self {
             state: Mutex::new(State {
-                failures: 0,
+                recent: VecDeque::new(),
                 circuit: Circuit::Closed,
+                opened_at: None,
                 pause: FIRST_PAUSE.min(longest_pause),
+                trials: 0,
                 last_error: None,
                 last_success: None,
             }),
@@ -73,21 +139,18 @@ impl Breaker {
     /// The last error, when the circuit is open.
     pub(crate) fn admit(&self, now: Tick) -> Result<Admission<'_>, Arc<BackendError>> {
         let mut state = self.lock();
-        let trial = match state.circuit {
-            Circuit::Closed => false,
-            Circuit::Open { until } if now >= until => {
-                state.circuit = Circuit::HalfOpen;
-                true
+        let trial = match (state.circuit, &state.last_error) {
+            (Circuit::Closed, _) => None,
+            (Circuit::Open { until }, _) if now >= until => {
+                state.trials = state.trials.wrapping_add(1);
+                state.circuit = Circuit::HalfOpen { trial: state.trials };
+                Some(state.trials)
             }
-            Circuit::Open { .. } | Circuit::HalfOpen => {
-                if let Some(error) = &state.last_error {
-                    return Err(Arc::clone(error));
-                }
-                // Only an error opens the circuit, so there is one; if not, looking is harmless.
-                false
-            }
+            (_, Some(error)) => return Err(Arc::clone(error)),
+            // Only an error opens the circuit, so there is one; if not, looking is harmless.
+            (_, None) => None,
         };
-        Ok(Admission { breaker: self, trial, told: false })
+        Ok(Admission { breaker: self, trial })
     }
 
     /// The last error while the circuit is open; requests of a look that began before must stop too.
@@ -102,29 +165,37 @@ impl Breaker {
     /// The backend has said something of its own accord: it is there.
     pub(crate) fn heard(&self, now: Tick) {
         let mut state = self.lock();
-        self.close(&mut state, now);
-    }
-
-    fn close(&self, state: &mut State, now: Tick) {
-        state.failures = 0;
-        state.circuit = Circuit::Closed;
-        state.pause = FIRST_PAUSE.min(self.longest_pause);
-        state.last_error = None;
+        self.close(&mut state);
         state.last_success = Some(now);
     }
 
-    /// The state, for people and metrics.
-    pub(crate) fn state(&self) -> BreakerState {
-        match self.lock().circuit {
-            Circuit::Closed => BreakerState::Closed,
-            Circuit::Open { .. } => BreakerState::Open,
-            Circuit::HalfOpen => BreakerState::HalfOpen,
-        }
+    /// What failed before it closed says nothing about what comes.
+    fn close(&self, state: &mut State) {
+        state.recent.clear();
+        state.circuit = Circuit::Closed;
+        state.opened_at = None;
+        state.pause = FIRST_PAUSE.min(self.longest_pause);
+        state.last_error = None;
     }
 
-    /// When a look was last answered.
-    pub(crate) fn last_success(&self) -> Option<Tick> {
-        self.lock().last_success
+    /// How it is, for people and metrics.
+    pub(crate) fn report(&self, now: Tick) -> Report {
+        let state = self.lock();
+        let (recent_looks, recent_failures) = state.recent(now);
+        let (word, retry_in) = match state.circuit {
+            Circuit::Closed => (BreakerState::Closed, None),
+            Circuit::Open { until } => (BreakerState::Open, Some(until.until(now))),
+            Circuit::HalfOpen { .. } => (BreakerState::HalfOpen, None),
+        };
+        Report {
+            state: word,
+            recent_looks,
+            recent_failures,
+            open_for: state.opened_at.map(|opened_at| opened_at.age(now)),
+            retry_in,
+            last_success: state.last_success,
+            last_error: state.last_error.clone(),
+        }
     }
 
     /// Why the last look failed; `None` when it did not.
@@ -134,10 +205,16 @@ impl Breaker {
 }
 
 impl Admission<'_> {
-    /// The backend answered.
+    /// The backend answered. Whichever look says so, a circuit that was open closes.
     pub(crate) fn answered(mut self, now: Tick) {
-        self.told = true;
-        self.breaker.heard(now);
+        self.trial = None;
+        let mut state = self.breaker.lock();
+        if state.circuit != Circuit::Closed {
+            self.breaker.close(&mut state);
+        }
+        state.note(false, now);
+        state.last_error = None;
+        state.last_success = Some(now);
     }
 
     /// The look failed as a whole. That it was refused a permit by this very breaker is no news. A
@@ -146,28 +223,37 @@ impl Admission<'_> {
         if error.kind() == ErrorKind::CircuitOpen {
             return;
         }
-        self.told = true;
+        let trial = self.trial.take();
         let mut state = self.breaker.lock();
         state.last_error = Some(Arc::clone(error));
-        state.failures = state.failures.saturating_add(1);
-        if self.trial {
-            state.pause = (state.pause * 2).min(self.breaker.longest_pause);
+        state.note(true, now);
+        let mut until = now;
+        match state.circuit {
+            Circuit::HalfOpen { trial: deciding } if trial == Some(deciding) => {
+                state.pause = (state.pause * 2).min(self.breaker.longest_pause);
+                until = now + state.pause;
+            }
+            Circuit::Closed if state.fails_too_often(now) => until = now + state.pause,
+            // One that began before the circuit opened, and does not prolong its pause.
+            Circuit::Open { until: already } => until = already,
+            Circuit::Closed | Circuit::HalfOpen { .. } => {}
         }
-        let opens = self.trial || state.failures >= FAILURES_TO_OPEN;
-        let own = if opens { state.pause } else { Duration::ZERO };
         let named = error.retry_after().unwrap_or_default().min(LONGEST_NAMED_PAUSE);
-        let pause = own.max(named.saturating_sub(CLOCK_LAG));
-        if !pause.is_zero() {
-            state.circuit = Circuit::Open { until: now + pause };
+        until = until.max(now + named.saturating_sub(CLOCK_LAG));
+        if until > now {
+            state.open(until, now);
         }
     }
 }
 
 impl Drop for Admission<'_> {
     fn drop(&mut self) {
-        // A trial that was cancelled must not leave the circuit half-open for ever.
-        if self.trial && !self.told {
-            self.breaker.lock().circuit = Circuit::Open { until: Tick::MIN };
+        // A trial that was cancelled must not leave the circuit half-open for ever; one that another
+        // look has decided meanwhile has no say any more.
+        let Some(trial) = self.trial else { return };
+        let mut state = self.breaker.lock();
+        if state.circuit == (Circuit::HalfOpen { trial }) {
+            state.circuit = Circuit::Open { until: Tick::MIN };
         }
     }
 }
@@ -192,6 +278,14 @@ mod tests {
         }
     }
 
+    fn answer(breaker: &Breaker, clock: &ManualClock) {
+        breaker.admit(clock.now()).ok().unwrap().answered(clock.now());
+    }
+
+    fn state(breaker: &Breaker, clock: &ManualClock) -> BreakerState {
+        breaker.report(clock.now()).state
+    }
+
     #[test]
     fn a_dead_backend_is_asked_ever_more_seldom_and_one_answer_closes_the_circuit() {
         let clock = ManualClock::new();
@@ -203,13 +297,89 @@ mod tests {
         }
         // Three to open it, then after 1, 2 and 4 s.
         assert_eq!(asked, 6);
-        assert_eq!(breaker.state(), BreakerState::Open);
+        assert_eq!(state(&breaker, &clock), BreakerState::Open);
         clock.advance(Duration::from_secs(10));
-        breaker.admit(clock.now()).ok().unwrap().answered(clock.now());
-        assert_eq!(breaker.state(), BreakerState::Closed);
+        answer(&breaker, &clock);
+        assert_eq!(state(&breaker, &clock), BreakerState::Closed);
         assert!(breaker.last_error().is_none());
+        // What failed before it closed does not count any more.
         assert!(fail(&breaker, &clock) && fail(&breaker, &clock));
-        assert_eq!(breaker.state(), BreakerState::Closed);
+        assert_eq!(state(&breaker, &clock), BreakerState::Closed);
+    }
+
+    #[test]
+    fn half_of_the_last_looks_must_fail() {
+        let clock = ManualClock::new();
+        let breaker = Breaker::new(Duration::from_secs(10));
+        // One in three fails, for as long as one likes.
+        for _ in 0..50 {
+            answer(&breaker, &clock);
+            answer(&breaker, &clock);
+            assert!(fail(&breaker, &clock));
+            clock.advance(Duration::from_millis(100));
+        }
+        assert_eq!(state(&breaker, &clock), BreakerState::Closed);
+        // Every second one: it opens, though there are never three in a row.
+        let mut pairs = 0;
+        while state(&breaker, &clock) == BreakerState::Closed {
+            assert!(fail(&breaker, &clock));
+            if state(&breaker, &clock) == BreakerState::Closed {
+                answer(&breaker, &clock);
+            }
+            pairs += 1;
+        }
+        assert!((2..=10).contains(&pairs), "{pairs}");
+    }
+
+    #[test]
+    fn a_server_that_dies_after_a_busy_minute_is_asked_ten_times_more_at_most() {
+        let clock = ManualClock::new();
+        let breaker = Breaker::new(Duration::from_secs(10));
+        for _ in 0..1000 {
+            answer(&breaker, &clock);
+            clock.advance(Duration::from_millis(1));
+        }
+        let mut asked = 0;
+        while fail(&breaker, &clock) {
+            asked += 1;
+        }
+        assert_eq!(asked, 10);
+        let report = breaker.report(clock.now());
+        assert_eq!((report.recent_looks, report.recent_failures), (20, 10));
+    }
+
+    #[test]
+    fn what_failed_a_minute_ago_does_not_count() {
+        let clock = ManualClock::new();
+        let breaker = Breaker::new(Duration::from_secs(10));
+        assert!(fail(&breaker, &clock) && fail(&breaker, &clock));
+        clock.advance(WINDOW);
+        assert!(fail(&breaker, &clock) && fail(&breaker, &clock));
+        assert_eq!(state(&breaker, &clock), BreakerState::Closed);
+        assert!(fail(&breaker, &clock));
+        assert_eq!(state(&breaker, &clock), BreakerState::Open);
+    }
+
+    #[test]
+    fn it_says_since_when_it_is_open_and_when_it_looks_again() {
+        let clock = ManualClock::new();
+        let breaker = Breaker::new(Duration::from_secs(10));
+        answer(&breaker, &clock);
+        let report = breaker.report(clock.now());
+        assert_eq!((report.recent_looks, report.recent_failures), (1, 0));
+        assert_eq!((report.open_for, report.retry_in), (None, None));
+        clock.advance(WINDOW);
+        while fail(&breaker, &clock) {}
+        clock.advance(Duration::from_secs(1));
+        assert!(fail(&breaker, &clock));
+        clock.advance(Duration::from_millis(500));
+        let report = breaker.report(clock.now());
+        assert_eq!((report.recent_looks, report.recent_failures), (4, 4));
+        assert_eq!(report.open_for, Some(Duration::from_millis(1500)));
+        assert_eq!(report.retry_in, Some(Duration::from_millis(1500)));
+        clock.advance(Duration::from_millis(1500));
+        answer(&breaker, &clock);
+        assert_eq!(breaker.report(clock.now()).open_for, None);
     }
 
     #[test]
@@ -219,9 +389,30 @@ mod tests {
         while fail(&breaker, &clock) {}
         clock.advance(Duration::from_secs(1));
         let trial = breaker.admit(clock.now()).ok().unwrap();
-        assert_eq!(breaker.state(), BreakerState::HalfOpen);
+        assert_eq!(state(&breaker, &clock), BreakerState::HalfOpen);
         assert!(breaker.admit(clock.now()).is_err());
         drop(trial);
         assert!(breaker.admit(clock.now()).is_ok());
+    }
+
+    #[test]
+    fn a_look_from_before_neither_prolongs_the_pause_nor_frees_the_place_of_another() {
+        let clock = ManualClock::new();
+        let breaker = Breaker::new(Duration::from_secs(10));
+        let slow = breaker.admit(clock.now()).ok().unwrap();
+        while fail(&breaker, &clock) {}
+        clock.advance(Duration::from_millis(900));
+        slow.failed(&error(), clock.now());
+        clock.advance(Duration::from_millis(100));
+        let first = breaker.admit(clock.now()).ok().unwrap();
+        // A push closes the circuit, and it opens again: the first trial is over.
+        breaker.heard(clock.now());
+        while fail(&breaker, &clock) {}
+        clock.advance(Duration::from_secs(1));
+        let second = breaker.admit(clock.now()).ok().unwrap();
+        drop(first);
+        assert!(breaker.admit(clock.now()).is_err(), "one look at a time");
+        second.answered(clock.now());
+        assert_eq!(state(&breaker, &clock), BreakerState::Closed);
     }
 }

@@ -323,6 +323,7 @@ impl MetricsCollector for CachingCollector {
         state.stale_serves = engine.counters.stale_serves.total();
         state.coalesced_misses = count(&engine.counters.coalesced_misses);
         state.background_refreshes = count(&engine.counters.background_refreshes);
+        state.panics = count(&engine.counters.panics);
         state.cycles = cycles.unwrap_or(0);
         state.tracked = engine.tracker.len();
         state.snapshot = engine.snapshot.as_ref().map(|snapshot| snapshot.state(now));

@@ -11,6 +11,8 @@ pub(crate) struct Counters {
     pub(crate) misses: AtomicU64,
     pub(crate) coalesced_misses: AtomicU64,
     pub(crate) background_refreshes: AtomicU64,
+    /// Panics of a cache or a directory that were caught.
+    pub(crate) panics: AtomicU64,
 }
 
 /// A counter for the hot path: each thread counts by itself, so that readers on several cores do not

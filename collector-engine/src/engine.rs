@@ -1,6 +1,6 @@
 //! What the parts of a collector share.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use collector_core::{
@@ -92,6 +92,11 @@ impl Engine {
             self.counters.hits.count();
             tracing::debug!(modelID = ?model.model, namespace = ?model.namespace, "Cache hit");
         }
+    }
+
+    /// A cache or a directory has panicked, and was caught.
+    pub(crate) fn panicked(&self) {
+        self.counters.panics.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The present shift.

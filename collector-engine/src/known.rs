@@ -100,7 +100,11 @@ async fn list(source: &Source, clock: &dyn Clock) -> Listing {
         return Err(error);
     }
     let listing = AssertUnwindSafe(source.backend.list_models()).catch_unwind().await;
-    match listing.unwrap_or_else(|_| Err(source.listing_error(ErrorKind::Panicked))) {
+    let listing = listing.unwrap_or_else(|_| {
+        source.panicked();
+        Err(source.listing_error(ErrorKind::Panicked))
+    });
+    match listing {
         Ok(mut models) => {
             models.sort_unstable();
             Ok(models.into())

@@ -43,7 +43,10 @@ async fn supervise(engine: &Arc<Engine>, place: usize, live: &dyn LiveSource) {
         let began = Instant::now();
         let how = match AssertUnwindSafe(live_once(engine, place, live)).catch_unwind().await {
             Ok(()) => "ended by itself",
-            Err(_panic) => "panicked",
+            Err(_panic) => {
+                source.panicked();
+                "panicked"
+            }
         };
         tracing::error!(backend = %source.name, "Live collection {how}; it is started again");
         if began.elapsed() > LONGEST_RESTART_PAUSE {
@@ -116,6 +119,7 @@ impl UpdateSink for Sink {
             // the others with it.
             let store = AssertUnwindSafe(|| self.store(&model, looked));
             if std::panic::catch_unwind(store).is_err() {
+                self.engine.panicked();
                 tracing::error!(%model, "Publishing what was pushed panicked");
             }
         }

@@ -171,9 +171,12 @@ impl Engine {
         let fetch = AssertUnwindSafe(source.backend.fetch(ask)).catch_unwind();
         let result = match tokio::time::timeout(time_left, fetch).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_panic)) => Err(source
-                .error(ErrorKind::Panicked, subject(&models))
-                .with_remedy("this is a defect of the backend: report it")),
+            Ok(Err(_panic)) => {
+                source.panicked();
+                Err(source
+                    .error(ErrorKind::Panicked, subject(&models))
+                    .with_remedy("this is a defect of the backend: report it"))
+            }
             Err(_elapsed) => Err(source
                 .error(ErrorKind::Timeout, subject(&models))
                 .with_detail(format!("no answer within {}", humantime::format_duration(time_left)))
@@ -341,6 +344,7 @@ impl Engine {
         if let Ok(entries) = std::panic::catch_unwind(land) {
             source.flights.land(flight, entries.into());
         } else {
+            self.panicked();
             tracing::error!(model = %flight.model, "Publishing what was fetched panicked");
             source.flights.take_off_list(flight);
         }

@@ -39,6 +39,8 @@ pub(crate) struct Source {
     /// Cycles that were left out because the one before them overran.
     pub(crate) skipped_cycles: AtomicU64,
     pub(crate) pushes: AtomicU64,
+    /// Panics of the backend that were caught.
+    pub(crate) panics: AtomicU64,
     clock: Arc<dyn Clock>,
     in_flight: Arc<Semaphore>,
     requests: AtomicU64,
@@ -65,6 +67,7 @@ impl Source {
             cycles: AtomicU64::new(0),
             skipped_cycles: AtomicU64::new(0),
             pushes: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
             clock,
             in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT)),
             requests: AtomicU64::new(0),
@@ -83,16 +86,27 @@ impl Source {
     }
 
     pub(crate) fn state(&self, now: Tick) -> BackendState {
+        let breaker = self.breaker.report(now);
         BackendState {
             name: self.name.clone(),
-            breaker: self.breaker.state(),
-            last_success: self.breaker.last_success().map(|tick| tick.age(now)),
-            last_error: self.breaker.last_error(),
+            breaker: breaker.state,
+            recent_looks: breaker.recent_looks,
+            recent_failures: breaker.recent_failures,
+            open_for: breaker.open_for,
+            retry_in: breaker.retry_in,
+            last_success: breaker.last_success.map(|tick| tick.age(now)),
+            last_error: breaker.last_error,
             requests: self.requests.load(Ordering::Relaxed),
             cycles: self.cycles.load(Ordering::Relaxed),
             skipped_cycles: self.skipped_cycles.load(Ordering::Relaxed),
             pushes: self.pushes.load(Ordering::Relaxed),
+            panics: self.panics.load(Ordering::Relaxed),
         }
+    }
+
+    /// The backend has panicked, and was caught.
+    pub(crate) fn panicked(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether the backend learns by itself, so that nobody has to ask it in the background.

@@ -96,6 +96,7 @@ async fn fetch_loop(engine: Arc<Engine>, place: usize, stop: CancellationToken) 
             Ok(Turn::Flew) => (true, Some(Duration::ZERO)),
             Ok(Turn::Waits(wait)) => (false, wait),
             Err(_panic) => {
+                engine.panicked();
                 tracing::error!("A refresh cycle panicked; the next one comes as usual");
                 (true, Some(engine.shortest_interval().max(WATCH_INTERVAL)))
             }
@@ -134,8 +135,8 @@ async fn housekeeping(engine: Arc<Engine>, stop: CancellationToken) {
     let mut statistics = tokio::time::interval_at(first + STATISTICS_INTERVAL, STATISTICS_INTERVAL);
     loop {
         tokio::select! {
-            _ = sweep.tick() => survive("A sweep of the cache", || engine.sweep()),
-            _ = watch.tick() => survive("A look at what is tracked", || {
+            _ = sweep.tick() => survive(&engine, "A sweep of the cache", || engine.sweep()),
+            _ = watch.tick() => survive(&engine, "A look at what is tracked", || {
                 engine.watch(&mut warned);
             }),
             _ = statistics.tick() => engine.log_statistics(),
@@ -145,8 +146,9 @@ async fn housekeeping(engine: Arc<Engine>, stop: CancellationToken) {
 }
 
 /// Outside code runs in the background: a cache, a directory. Its panic must not end it in silence.
-fn survive(what: &str, run: impl FnOnce()) {
+fn survive(engine: &Engine, what: &str, run: impl FnOnce()) {
     if std::panic::catch_unwind(AssertUnwindSafe(run)).is_err() {
+        engine.panicked();
         tracing::error!("{what} panicked; the next one comes as usual");
     }
 }

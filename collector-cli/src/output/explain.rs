@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use collector_core::{
-    BackendName, CollectError, Field, ModelRef, Reading, Replicas, Tick, TraceRow,
+    BackendName, BackendState, CollectError, Field, ModelRef, Reading, Replicas, Tick, TraceRow,
 };
 use serde::Serialize;
 
+use super::backend::BackendDocument;
 use super::documents::{ReplicasDocument, SCHEMA_VERSION, seconds};
 use super::error::ErrorBody;
 use super::table::aligned;
@@ -63,6 +64,8 @@ struct BackendLook {
     error: Option<String>,
     /// How long ago it was looked; null when it failed.
     look_age_seconds: Option<f64>,
+    /// How the backend is doing; null when there is no such backend any more.
+    health: Option<BackendDocument>,
     /// Where each value came from; empty for a backend that cannot tell.
     rows: Vec<ExplainRow>,
 }
@@ -98,8 +101,8 @@ impl<'a> ExplainDocument<'a> {
         model: &'a ModelRef,
         reading: &'a Result<Reading<Replicas>, CollectError>,
         looks: &[Look],
-        now: Tick,
-        wall: SystemTime,
+        states: &[BackendState],
+        (now, wall): (Tick, SystemTime),
     ) -> Self {
         let replicas = reading.as_ref().ok().map(|reading| &**reading.value());
         Self {
@@ -109,13 +112,17 @@ impl<'a> ExplainDocument<'a> {
             namespace: model.namespace.as_str(),
             reading: reading.as_ref().ok().map(|reading| ReplicasDocument::new(reading, wall)),
             error: reading.as_ref().err().map(ErrorBody::of),
-            backends: looks.iter().map(|look| BackendLook::new(look, replicas, now)).collect(),
+            backends: looks
+                .iter()
+                .map(|look| BackendLook::new(look, states, replicas, now))
+                .collect(),
         }
     }
 }
 
 impl BackendLook {
-    fn new(look: &Look, replicas: Option<&Replicas>, now: Tick) -> Self {
+    fn new(look: &Look, states: &[BackendState], replicas: Option<&Replicas>, now: Tick) -> Self {
+        let state = states.iter().find(|state| state.name == look.backend);
         let age = |tick: Tick| seconds(tick.age(now));
         let (outcome, error, looked_at) = match &look.outcome {
             Looked::Found(at) => ("found", None, Some(*at)),
@@ -139,6 +146,7 @@ impl BackendLook {
             outcome,
             error,
             look_age_seconds: looked_at.map(age),
+            health: state.map(BackendDocument::new),
             rows: look.rows.iter().map(row).collect(),
         }
     }
@@ -170,6 +178,9 @@ pub(crate) fn explain_table(document: &ExplainDocument<'_>, wide: bool) -> Strin
         let _ = writeln!(text, "{}: {}{looked}", printable(&look.backend), look.outcome);
         if let Some(error) = &look.error {
             let _ = writeln!(text, "  {}", printable(error));
+        }
+        if let Some(trouble) = look.health.as_ref().and_then(BackendDocument::trouble) {
+            let _ = writeln!(text, "  {trouble}");
         }
         if look.rows.is_empty() {
             continue;

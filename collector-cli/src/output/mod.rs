@@ -1,5 +1,6 @@
 //! What users read: the documents of the command line and the HTTP API, and their printed forms.
 
+mod backend;
 mod documents;
 mod error;
 mod explain;
@@ -10,6 +11,7 @@ mod readings;
 mod table;
 mod text;
 
+pub(crate) use backend::BackendDocument;
 #[cfg(test)]
 pub(crate) use documents::ReadingItem;
 pub(crate) use documents::{

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use collector_core::{BackendState, CollectError, CollectorState, Freshness, TrackedModel};
+use collector_core::{CollectError, CollectorState, Freshness, TrackedModel};
 use serde::Serialize;
 
 use super::app::App;
 use super::respond::json;
-use crate::output::SCHEMA_VERSION;
+use crate::output::{BackendDocument, SCHEMA_VERSION};
 
 /// So many models are named in the answer at most; the rest is counted.
 const MAX_NAMED: usize = 100;
@@ -70,23 +69,6 @@ pub(crate) struct ReadinessDocument {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct BackendDocument {
-    name: String,
-    /// `up`, `down`, or `unknown` before the first look.
-    state: &'static str,
-    /// `closed`, `half-open` or `open`.
-    breaker: &'static str,
-    /// How long ago a look was last answered; null when none has been.
-    last_success_age_seconds: Option<f64>,
-    /// Why the last look failed; null when it did not.
-    last_error: Option<String>,
-    /// Requests sent.
-    requests: u64,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct StaleDocument {
     model: String,
     namespace: String,
@@ -118,23 +100,6 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
         stale: outdated().take(MAX_NAMED).collect(),
     };
     json(status, &document)
-}
-
-impl BackendDocument {
-    fn new(backend: &BackendState) -> Self {
-        Self {
-            name: backend.name.to_string(),
-            state: match (&backend.last_error, backend.last_success) {
-                (Some(_), _) => "down",
-                (None, Some(_)) => "up",
-                (None, None) => "unknown",
-            },
-            breaker: backend.breaker.as_str(),
-            last_success_age_seconds: backend.last_success.as_ref().map(Duration::as_secs_f64),
-            last_error: backend.last_error.as_ref().map(ToString::to_string),
-            requests: backend.requests,
-        }
-    }
 }
 
 fn outdated(tracked: &TrackedModel) -> Option<StaleDocument> {

@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use collector_core::{
-    BreakerState, CollectError, CollectorState, Freshness, Reading, TrackedModel,
+    BackendState, BreakerState, CollectError, CollectorState, Freshness, Reading, TrackedModel,
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -155,6 +155,11 @@ fn describe_collector(page: &mut Exposition, state: &CollectorState) {
             "Cycles of the background refresh that have ended.",
             state.cycles,
         ),
+        (
+            "collector_panics_total",
+            "Panics of a cache or a directory that were caught.",
+            state.panics,
+        ),
     ];
     for (name, help, value) in counters {
         page.family(name, Kind::Counter, help).sample(&[], value as f64);
@@ -210,29 +215,36 @@ fn describe_backends(page: &mut Exposition, state: &CollectorState) {
         };
         family.sample(&[("backend", backend.name.as_str())], value);
     }
-    let mut family = page.family(
-        "collector_backend_requests_total",
-        Kind::Counter,
-        "Requests sent to the backend.",
-    );
-    for backend in &state.backends {
-        family.sample(&[("backend", backend.name.as_str())], backend.requests as f64);
+    let counters: [(&str, &str, fn(&BackendState) -> u64); 4] = [
+        ("collector_backend_requests_total", "Requests sent to the backend.", |b| b.requests),
+        (
+            "collector_backend_pushes_total",
+            "Answers that the backend pushed of its own accord and that were stored.",
+            |b| b.pushes,
+        ),
+        ("collector_backend_panics_total", "Panics of the backend that were caught.", |b| b.panics),
+        (
+            "collector_background_cycles_skipped_total",
+            "Cycles of the background refresh left out because the one before them overran.",
+            |b| b.skipped_cycles,
+        ),
+    ];
+    for (name, help, value) in counters {
+        let mut family = page.family(name, Kind::Counter, help);
+        for backend in &state.backends {
+            family.sample(&[("backend", backend.name.as_str())], value(backend) as f64);
+        }
     }
     let mut family = page.family(
-        "collector_backend_pushes_total",
-        Kind::Counter,
-        "Answers that the backend pushed of its own accord and that were stored.",
+        "collector_backend_failure_ratio",
+        Kind::Gauge,
+        "Share of the last looks that failed, which opens the breaker at 0.5; absent without any.",
     );
     for backend in &state.backends {
-        family.sample(&[("backend", backend.name.as_str())], backend.pushes as f64);
-    }
-    let mut family = page.family(
-        "collector_background_cycles_skipped_total",
-        Kind::Counter,
-        "Cycles of the background refresh left out because the one before them overran.",
-    );
-    for backend in &state.backends {
-        family.sample(&[("backend", backend.name.as_str())], backend.skipped_cycles as f64);
+        if backend.recent_looks > 0 {
+            let ratio = backend.recent_failures as f64 / backend.recent_looks as f64;
+            family.sample(&[("backend", backend.name.as_str())], ratio);
+        }
     }
     let mut family = page.family(
         "collector_backend_last_success_age_seconds",

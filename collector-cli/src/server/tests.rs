@@ -316,6 +316,28 @@ async fn ready_once_the_first_cycle_has_ended_and_then_for_good() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn readiness_and_metrics_tell_that_a_backend_is_left_in_peace_since_when_and_why() {
+    let fixture = Fixture::new();
+    let before = fixture.get("/readyz").await.json()["backends"][0].clone();
+    assert_eq!(before["breaker"], "closed");
+    assert!(before["breakerOpenSeconds"].is_null() && before["retryInSeconds"].is_null());
+    assert!(!fixture.get("/metrics").await.text.contains("collector_backend_failure_ratio{"));
+
+    fixture.backend.fail(ErrorKind::Connect);
+    assert!(fixture.collector.collect_replica_metrics(&model()).await.is_err());
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let open = fixture.get("/readyz").await.json()["backends"][0].clone();
+    assert_eq!((&open["breaker"], &open["state"]), (&"open".into(), &"down".into()));
+    assert_eq!((&open["recentLooks"], &open["recentFailures"]), (&3.into(), &3.into()));
+    // A timer is good to a millisecond.
+    let is_about = |key: &str, expected: f64| (open[key].as_f64().unwrap() - expected).abs() < 0.01;
+    assert!(is_about("breakerOpenSeconds", 0.4) && is_about("retryInSeconds", 0.6), "{open}");
+    let page = fixture.get("/metrics").await.text;
+    assert!(page.contains("collector_backend_failure_ratio{backend=\"prometheus\"} 1\n"));
+    assert!(page.contains("collector_backend_breaker_state{backend=\"prometheus\"} 2\n"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_family_is_on_the_page_before_anything_was_counted() {
     let fixture = Fixture::new();
     let answer = fixture.get("/metrics").await;
@@ -335,6 +357,8 @@ async fn every_family_is_on_the_page_before_anything_was_counted() {
         "collector_backend_requests_total counter",
         "collector_backend_pushes_total counter",
         "collector_background_cycles_skipped_total counter",
+        "collector_backend_panics_total counter",
+        "collector_panics_total counter",
     ] {
         let line = format!("# TYPE {family}\n");
         assert!(answer.text.contains(&line), "no {family} in {}", answer.text);

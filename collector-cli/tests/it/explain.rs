@@ -69,3 +69,15 @@ fn a_backend_that_is_down_is_told() {
     assert_eq!(look["outcome"], "failed");
     assert!(look["error"].as_str().unwrap().contains("cannot connect"), "{look}");
 }
+
+#[test]
+fn a_backend_that_is_left_in_peace_says_so_and_since_how_many_failures() {
+    // A port that nobody listens on.
+    let ended = run(&mut collector_of("http://127.0.0.1:1"), &EXPLAIN);
+    assert_eq!(ended.exit, 5, "{}", ended.stderr);
+    let circuit = "its circuit is open: 3 of the last 3 looks failed; it is asked again in ";
+    assert!(ended.stdout.contains(circuit), "{}", ended.stdout);
+    let ended = run(collector_of("http://127.0.0.1:1").args(["-o", "json"]), &EXPLAIN);
+    let health = ended.json()["backends"][0]["health"].clone();
+    assert_eq!((&health["breaker"], &health["recentFailures"]), (&"open".into(), &3.into()));
+}

@@ -1,6 +1,10 @@
 //! A backend that goes away and comes back; a model that does.
 
-use collector_core::{CollectError, ErrorKind, Freshness, MetricsCollector as _, Source};
+use std::time::Duration;
+
+use collector_core::{
+    BreakerState, CollectError, ErrorKind, Freshness, MetricsCollector as _, ModelRef, Source,
+};
 
 use crate::setup::{config, llama, pass, secs, setup, setup_with, variant, variants};
 
@@ -109,6 +113,45 @@ async fn while_the_backend_hangs_a_value_that_is_too_old_says_how_old() {
     };
     assert_eq!(age, secs(301 + 16));
     assert_eq!(cause.kind(), ErrorKind::Timeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_fails_every_second_look_is_left_in_peace_and_values_are_served_on() {
+    // No interval of the background: each look is one that this test causes.
+    let setup = setup_with(config(|config| config.fetch_interval = Duration::ZERO));
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.read(&llama()).await;
+    let mut opened = false;
+    for n in 0..6 {
+        let other = ModelRef::new(format!("m-{n}"), "prod");
+        setup.backend.serve_pods(&other, &["pod-0"]);
+        // Permanent, so that each is one look.
+        setup.backend.fail_next(1 - n % 2, ErrorKind::Unauthorized);
+        let _ = setup.collector.collect_replica_metrics(&other).await;
+        opened |= setup.collector.state().backends[0].breaker == BreakerState::Open;
+        pass(Duration::from_millis(100)).await;
+    }
+    assert!(opened);
+    let asked = setup.backend.fetches();
+    pass(secs(40)).await;
+    setup.backend.fail(ErrorKind::Connect);
+    for _ in 0..200 {
+        let reading = setup.read(&llama()).await;
+        assert_eq!(reading.source(), Source::LastKnownGood);
+        pass(secs(1) / 20).await;
+    }
+    assert!(setup.backend.fetches() - asked <= 8, "{}", setup.backend.fetches() - asked);
+    let state = setup.collector.state().backends[0].clone();
+    assert!(state.open_for.is_some(), "{state:?}");
+    // One answer and it is as before.
+    setup.backend.restore();
+    pass(secs(10)).await;
+    setup.read(&llama()).await;
+    pass(secs(1)).await;
+    let state = setup.collector.state().backends[0].clone();
+    assert_eq!((state.breaker, state.open_for), (BreakerState::Closed, None));
+    assert_eq!((state.recent_looks, state.recent_failures), (1, 0));
+    assert_eq!(setup.read(&llama()).await.source(), Source::Cache);
 }
 
 #[tokio::test(start_paused = true)]

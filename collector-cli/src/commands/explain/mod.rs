@@ -30,8 +30,9 @@ async fn explain(settings: &Settings, args: &ModelArgs, format: Format) -> Resul
     let collector = config.compose(traced, clock).map_err(Failure::usage)?;
     let reading = collector.collect_replica_metrics(&model).await;
     let looks: Vec<Look> = tracers.iter().map(|tracer| tracer.last_look(&model)).collect();
-    let now = settings.clock.now();
-    let document = ExplainDocument::new(&model, &reading, &looks, now, settings.clock.wall());
+    let (states, times) =
+        (collector.state().backends, (settings.clock.now(), settings.clock.wall()));
+    let document = ExplainDocument::new(&model, &reading, &looks, &states, times);
     let text = match format {
         Format::Json => to_json(&document) + "\n",
         Format::Yaml => to_yaml(&document),
