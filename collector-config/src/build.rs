@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{Backend, Clock, MetricsCollector};
-use collector_engine::{CachingCollector, StaticDirectory};
+use collector_engine::{CachingCollector, RequestRate, StaticDirectory};
 use figment::Figment;
 
 use crate::error::{ConfigError, ConfigErrors};
@@ -63,6 +63,9 @@ pub(crate) struct Registration {
 pub(crate) trait BackendSettings: Any + fmt::Debug + Send + Sync {
     /// The key of the time-out of one request, and its value.
     fn timeout(&self) -> (&'static str, Duration);
+
+    /// How many requests a second it may send to its server.
+    fn rate(&self) -> RequestRate;
 
     /// Whether the backend learns by itself, so that it is not asked in the background.
     fn pushes(&self) -> bool;
@@ -195,14 +198,15 @@ impl CollectorConfig {
     ) -> Result<Arc<dyn MetricsCollector>, ConfigErrors> {
         let directory = StaticDirectory::new(self.variants.clone())
             .map_err(|error| ConfigError::new(error.to_string()))?;
-        let timeouts = self.chosen().map(|settings| settings.timeout().1);
-        let mut backends = backends.into_iter().zip(timeouts);
-        let Some((first, timeout)) = backends.next() else {
+        let mut backends = backends.into_iter().zip(self.chosen());
+        let Some((first, settings)) = backends.next() else {
             return Err(ConfigError::new("names no backend").key("backend").into());
         };
-        let builder = CachingCollector::builder(first).timeout(timeout);
+        let builder = CachingCollector::builder(first).timeout(settings.timeout().1);
         let collector = backends
-            .fold(builder, |builder, (backend, timeout)| builder.also(backend, timeout))
+            .fold(builder.request_rate(settings.rate()), |builder, (backend, settings)| {
+                builder.also(backend, settings.timeout().1).request_rate(settings.rate())
+            })
             .config(self.cache.clone())
             .directory(Arc::new(directory))
             .max_tracked(self.server.max_tracked)

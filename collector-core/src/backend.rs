@@ -46,12 +46,13 @@ pub trait Backend: Send + Sync + 'static {
     /// The engine drops the future when the time is up; nothing may be left half done by that.
     async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError>;
 
-    /// What exists, for discovery and for "did you mean".
+    /// What exists, for discovery and for "did you mean". A permit is taken before each request to the
+    /// server.
     ///
     /// # Errors
     /// When the server could not be asked, or the backend cannot list
     /// ([`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)).
-    async fn list_models(&self) -> Result<Vec<KnownModel>, BackendError>;
+    async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError>;
 
     /// Checks what a user may have got wrong: reachability, credentials, names, clocks.
     ///

@@ -6,6 +6,7 @@ use std::time::Duration;
 use collector_cache::NoOpCache;
 use collector_core::{Backend, Clock, MetricsCache, NoVariants, SystemClock, VariantDirectory};
 
+use crate::budget::RequestRate;
 use crate::cache::Cache;
 use crate::collector::CachingCollector;
 use crate::config::{CacheConfig, TimingError};
@@ -29,11 +30,25 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct TimingErrors(pub Vec<TimingError>);
 
+/// A backend with what it may do.
+struct Joining {
+    backend: Arc<dyn Backend>,
+    /// What it gives one request.
+    timeout: Duration,
+    rate: RequestRate,
+}
+
+impl Joining {
+    fn new(backend: Arc<dyn Backend>, timeout: Duration) -> Self {
+        Self { backend, timeout, rate: RequestRate::UNLIMITED }
+    }
+}
+
 /// Builds a [`CachingCollector`] of chosen parts.
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
-    /// With what each gives one request; at least one.
-    backends: Vec<(Arc<dyn Backend>, Duration)>,
+    /// At least one.
+    backends: Vec<Joining>,
     config: CacheConfig,
     max_tracked: usize,
     directory: Arc<dyn VariantDirectory>,
@@ -44,7 +59,7 @@ pub struct Builder {
 impl Builder {
     pub(crate) fn new(backend: Arc<dyn Backend>) -> Self {
         Self {
-            backends: vec![(backend, DEFAULT_TIMEOUT)],
+            backends: vec![Joining::new(backend, DEFAULT_TIMEOUT)],
             config: CacheConfig::default(),
             max_tracked: DEFAULT_MAX_TRACKED,
             directory: Arc::new(NoVariants),
@@ -65,14 +80,23 @@ impl Builder {
     ///
     /// The backends need names of their own.
     pub fn also(mut self, backend: Arc<dyn Backend>, timeout: Duration) -> Self {
-        self.backends.push((backend, timeout));
+        self.backends.push(Joining::new(backend, timeout));
         self
     }
 
     /// What the first backend gives one request to its server. A whole call, with its retries, takes
     /// at most 3 times as long and 1 s. Default 5 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.backends[0].1 = timeout;
+        self.backends[0].timeout = timeout;
+        self
+    }
+
+    /// How many requests a second go to the backend that was given last, by whoever they are wanted;
+    /// callers who wait come first. Default: as many as 8 in flight come to.
+    pub fn request_rate(mut self, rate: RequestRate) -> Self {
+        if let Some(last) = self.backends.last_mut() {
+            last.rate = rate;
+        }
         self
     }
 
@@ -111,8 +135,8 @@ impl Builder {
     /// # Panics
     /// When two backends have one name: what they say could not be told apart.
     pub fn build(self) -> Result<CachingCollector, TimingErrors> {
-        let asked = self.backends.iter().filter(|(backend, _)| backend.live().is_none());
-        let timeouts: Vec<_> = asked.map(|(_, timeout)| ("timeout", *timeout)).collect();
+        let asked = self.backends.iter().filter(|joining| joining.backend.live().is_none());
+        let timeouts: Vec<_> = asked.map(|joining| ("timeout", joining.timeout)).collect();
         self.config.validate(&timeouts).map_err(TimingErrors)?;
         let slowest = timeouts.iter().map(|(_, timeout)| *timeout).max().unwrap_or_default();
         let intervals: Vec<TimingError> = self
@@ -143,8 +167,10 @@ impl Builder {
         } else {
             LONGEST_PAUSE.min(config.fetch_interval / 2)
         };
-        let source =
-            |(backend, timeout)| Source::new(backend, timeout, longest_pause, Arc::clone(&clock));
+        let source = |joining: Joining| {
+            let Joining { backend, timeout, rate } = joining;
+            Source::new(backend, timeout, rate, longest_pause, Arc::clone(&clock))
+        };
         let sources: Vec<Source> = self.backends.into_iter().map(source).collect();
         let names: Vec<_> = sources.iter().map(|source| source.name.clone()).collect();
         let own_name = |(place, name)| !names[..place].contains(name);

@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tokio::sync::Mutex;
 
+use crate::budget::Priority;
 use crate::engine::Engine;
 use crate::source::Source;
 
@@ -99,7 +100,8 @@ async fn list(source: &Source, clock: &dyn Clock) -> Listing {
     if let Some(error) = source.breaker.refusal(clock.now()) {
         return Err(error);
     }
-    let listing = AssertUnwindSafe(source.backend.list_models()).catch_unwind().await;
+    let permits = source.permits(&|| Priority::Probe);
+    let listing = AssertUnwindSafe(source.backend.list_models(&permits)).catch_unwind().await;
     let listing = listing.unwrap_or_else(|_| {
         source.panicked();
         Err(source.listing_error(ErrorKind::Panicked))

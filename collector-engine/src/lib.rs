@@ -15,6 +15,7 @@
 mod ask;
 mod assess;
 mod breaker;
+mod budget;
 mod builder;
 mod cache;
 mod carry;
@@ -39,6 +40,7 @@ mod source;
 mod tracker;
 mod worker;
 
+pub use budget::RequestRate;
 pub use builder::{Builder, DEFAULT_MAX_TRACKED, DEFAULT_TIMEOUT, TimingErrors};
 pub use collector::CachingCollector;
 pub use config::{CacheConfig, EvictionPolicy, TimingError};

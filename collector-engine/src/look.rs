@@ -15,6 +15,7 @@ use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use crate::breaker::Admission;
+use crate::budget::Priority;
 use crate::engine::Engine;
 use crate::flight::{Batch, Flight};
 use crate::gate::Ticket;
@@ -166,7 +167,13 @@ impl Engine {
         let load_per_pod = self.wants_load_per_pod(source, &models, urgency);
         let mut ask = Ask::new(&models, &load_per_pod);
         ask.time_left = time_left;
-        ask.permits = source;
+        // Asked anew for each request: whoever begins to wait meanwhile hurries the rest of the look.
+        let priority = || match self::urgency(flights) {
+            Urgency::Waiting => Priority::Waiting,
+            Urgency::Background => Priority::Background,
+        };
+        let permits = source.permits(&priority);
+        ask.permits = &permits;
         ask.urgency = urgency;
         let fetch = AssertUnwindSafe(source.backend.fetch(ask)).catch_unwind();
         let result = match tokio::time::timeout(time_left, fetch).await {
@@ -186,6 +193,12 @@ impl Engine {
             Ok(answers) => {
                 admission.answered(self.clock.now());
                 Ok(answers)
+            }
+            // Not the server let it wait, but others who ask it: the breaker hears nothing of it.
+            Err(error)
+                if error.kind() == ErrorKind::Timeout && permits.waited() > time_left / 2 =>
+            {
+                Err(Arc::new(out_of_budget(source, &models, time_left)))
             }
             Err(error) => {
                 let error = Arc::new(error);
@@ -433,6 +446,17 @@ async fn given_up(stopping: &tokio_util::sync::CancellationToken, flights: &[Arc
         // Whoever waits is answered; the look has its own limit.
         std::future::pending::<()>().await;
     }
+}
+
+/// A look that was let wait for its permits until no time was left.
+fn out_of_budget(source: &Source, models: &[ModelRef], time_left: Duration) -> BackendError {
+    let limit = humantime::format_duration(time_left);
+    source
+        .error(ErrorKind::Timeout, subject(models))
+        .with_detail(format!(
+            "more requests are wanted than may be sent; none was left within {limit}"
+        ))
+        .with_remedy("raise requests_per_second and request_burst if the server can take more")
 }
 
 fn subject(models: &[ModelRef]) -> String {

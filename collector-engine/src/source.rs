@@ -10,15 +10,13 @@ use collector_core::{
     Backend, BackendError, BackendName, BackendState, Clock, ErrorKind, Operation, Permit, Permits,
     Tick,
 };
-use tokio::sync::Semaphore;
+
+use tokio::time::Instant;
 
 use crate::breaker::Breaker;
+use crate::budget::{Budget, Priority, RequestRate};
 use crate::flight::Flights;
 use crate::known::Known;
-
-/// Requests in flight to one backend, over all looks. A look of the Prometheus backend keeps 2 to 4
-/// in flight; this bounds how many looks can do so at once.
-const REQUESTS_IN_FLIGHT: usize = 8;
 
 pub(crate) struct Source {
     pub(crate) backend: Arc<dyn Backend>,
@@ -42,7 +40,7 @@ pub(crate) struct Source {
     /// Panics of the backend that were caught.
     pub(crate) panics: AtomicU64,
     clock: Arc<dyn Clock>,
-    in_flight: Arc<Semaphore>,
+    budget: Arc<Budget>,
     requests: AtomicU64,
 }
 
@@ -50,6 +48,7 @@ impl Source {
     pub(crate) fn new(
         backend: Arc<dyn Backend>,
         timeout: Duration,
+        rate: RequestRate,
         longest_pause: Duration,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -69,7 +68,7 @@ impl Source {
             pushes: AtomicU64::new(0),
             panics: AtomicU64::new(0),
             clock,
-            in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT)),
+            budget: Arc::new(Budget::new(rate)),
             requests: AtomicU64::new(0),
         }
     }
@@ -109,24 +108,58 @@ impl Source {
         self.panics.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// What a look or a listing takes before each of its requests; `priority` is asked each time.
+    pub(crate) fn permits<'a>(&'a self, priority: &'a (dyn Fn() -> Priority + Sync)) -> Purse<'a> {
+        Purse { source: self, priority, waited: AtomicU64::new(0) }
+    }
+
     /// Whether the backend learns by itself, so that nobody has to ask it in the background.
     pub(crate) fn pushes(&self) -> bool {
         self.backend.live().is_some()
     }
 }
 
+/// The budget of a source, spent for one look or one listing.
+pub(crate) struct Purse<'a> {
+    source: &'a Source,
+    priority: &'a (dyn Fn() -> Priority + Sync),
+    /// Nanoseconds that were waited for permits, all requests together.
+    waited: AtomicU64,
+}
+
+/// Counts the time that a permit is waited for, also in vain.
+struct Waiting<'a> {
+    since: Instant,
+    total: &'a AtomicU64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let waited = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.total.fetch_add(waited, Ordering::Relaxed);
+    }
+}
+
+impl Purse<'_> {
+    /// How long permits were waited for, all requests together.
+    pub(crate) fn waited(&self) -> Duration {
+        Duration::from_nanos(self.waited.load(Ordering::Relaxed))
+    }
+}
+
 #[async_trait]
-impl Permits for Source {
+impl Permits for Purse<'_> {
     async fn acquire(&self) -> Result<Permit, BackendError> {
-        let permit = Arc::clone(&self.in_flight).acquire_owned().await;
-        // The semaphore is never closed; were it, refusing is the safe answer.
-        let permit = permit.map_err(|_| self.error(ErrorKind::Stopped, "the request budget"))?;
-        if let Some(last) = self.breaker.refusal(self.clock.now()) {
-            return Err(self
+        let source = self.source;
+        let waiting = Waiting { since: Instant::now(), total: &self.waited };
+        let leave = source.budget.acquire((self.priority)()).await;
+        drop(waiting);
+        if let Some(last) = source.breaker.refusal(source.clock.now()) {
+            return Err(source
                 .error(ErrorKind::CircuitOpen, "the server")
                 .with_detail(last.to_string()));
         }
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        Ok(Permit::new(permit))
+        source.requests.fetch_add(1, Ordering::Relaxed);
+        Ok(Permit::new(leave))
     }
 }

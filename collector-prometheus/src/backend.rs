@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use collector_core::{
     Answer, Ask, Backend, BackendError, Clock, ErrorKind, KnownModel, LiveSource, ModelRef,
-    Operation, PodName, Probe, Supports, Unlimited, Urgency,
+    Operation, Permits, PodName, Probe, Supports, Unlimited, Urgency,
 };
 use collector_transport::ConfigError;
 use tokio::time::Instant;
@@ -79,9 +79,9 @@ impl PrometheusBackend {
     }
 
     /// What a question outside a look may spend.
-    fn own_budget(&self) -> Budget<'_> {
+    fn own_budget<'a>(&'a self, permits: &'a dyn Permits) -> Budget<'a> {
         Budget {
-            permits: &Unlimited,
+            permits,
             deadline: Instant::now() + self.config.timeout * 3,
             waiting: true,
             clock: &*self.clock,
@@ -311,8 +311,8 @@ impl Backend for PrometheusBackend {
         Ok(answers)
     }
 
-    async fn list_models(&self) -> Result<Vec<KnownModel>, BackendError> {
-        let budget = self.own_budget();
+    async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
+        let budget = self.own_budget(permits);
         let to_error = |failure| self.error(failure, Operation::ListModels);
         let learnt = self.learner.learn(&self.client, budget, None).await.map_err(to_error)?;
         let filter = match self.config.namespaces.as_slice() {
@@ -375,7 +375,7 @@ impl Backend for PrometheusBackend {
     }
 
     async fn probe(&self) -> Result<Probe, BackendError> {
-        Ok(probe::run(&self.client, &self.config, self.own_budget()).await)
+        Ok(probe::run(&self.client, &self.config, self.own_budget(&Unlimited)).await)
     }
 
     fn live(&self) -> Option<&dyn LiveSource> {

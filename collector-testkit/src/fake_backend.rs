@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use collector_core::{
     Answer, Ask, Backend, BackendError, BackendName, Check, CheckStatus, Clock, ErrorKind,
-    KnownModel, LiveSource, LoadRates, LoadRow, ModelRef, ModelSample, Operation, PodName, Probe,
-    ReplicaMetrics, Supports, Tick, Urgency,
+    KnownModel, LiveSource, LoadRates, LoadRow, ModelRef, ModelSample, Operation, Permits, PodName,
+    Probe, ReplicaMetrics, Supports, Tick, Urgency,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -447,11 +447,12 @@ impl Backend for FakeBackend {
             .collect())
     }
 
-    async fn list_models(&self) -> Result<Vec<KnownModel>, BackendError> {
+    async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
         self.shared.list_calls.fetch_add(1, Ordering::SeqCst);
         if !self.supports.list_models {
             return Err(self.error(ErrorKind::Unsupported.into(), Operation::ListModels));
         }
+        let _permit = permits.acquire().await?;
         let now = self.shared.clock.now();
         let script = self.script();
         if let Some(failure) = script.broken {

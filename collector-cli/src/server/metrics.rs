@@ -201,6 +201,9 @@ fn describe_snapshot(page: &mut Exposition, state: &CollectorState) {
     }
 }
 
+/// Name, help and value.
+type BackendCounter = (&'static str, &'static str, fn(&BackendState) -> u64);
+
 fn describe_backends(page: &mut Exposition, state: &CollectorState) {
     let mut family = page.family(
         "collector_backend_breaker_state",
@@ -215,7 +218,7 @@ fn describe_backends(page: &mut Exposition, state: &CollectorState) {
         };
         family.sample(&[("backend", backend.name.as_str())], value);
     }
-    let counters: [(&str, &str, fn(&BackendState) -> u64); 4] = [
+    let counters: [BackendCounter; 4] = [
         ("collector_backend_requests_total", "Requests sent to the backend.", |b| b.requests),
         (
             "collector_backend_pushes_total",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{Backend, Clock};
+use collector_engine::RequestRate;
 use collector_epp::{EppBackend, EppConfig};
 use serde::Deserialize;
 
@@ -120,6 +121,11 @@ const KEYS: &[Key] = &[
 impl BackendSettings for EppConfig {
     fn timeout(&self) -> (&'static str, Duration) {
         (TIMEOUT, self.effective_timeout())
+    }
+
+    /// Each pod is a server of its own, and is scraped once an interval.
+    fn rate(&self) -> RequestRate {
+        RequestRate::UNLIMITED
     }
 
     fn pushes(&self) -> bool {

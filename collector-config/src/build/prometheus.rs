@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{Backend, Clock};
+use collector_engine::RequestRate;
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
 use serde::Deserialize;
 
@@ -25,6 +26,9 @@ struct Section {
 }
 
 const TIMEOUT: &str = "prometheus.timeout";
+
+/// Requests that a first look at a few models takes.
+const LOOK_REQUESTS: u64 = 16;
 
 const KEYS: &[Key] = &[
     Key::new(
@@ -112,6 +116,18 @@ const KEYS: &[Key] = &[
     )
     .default("67108864"),
     Key::new(
+        "prometheus.requests_per_second",
+        Kind::Count,
+        "Requests a second that the server is sent in the long run, callers who wait first; 0 is no limit but that of 8 in flight. A fleet of 10 000 models takes some 20.",
+    )
+    .default("100"),
+    Key::new(
+        "prometheus.request_burst",
+        Kind::Positive,
+        "Requests that may be sent at once after a quiet time. A cycle of 10 000 models sends some 600, and one look at least 16.",
+    )
+    .default("1000"),
+    Key::new(
         "prometheus.namespaces",
         Kind::Texts,
         "The only namespaces to read; without it all.",
@@ -122,6 +138,10 @@ const KEYS: &[Key] = &[
 impl BackendSettings for PrometheusConfig {
     fn timeout(&self) -> (&'static str, Duration) {
         (TIMEOUT, self.timeout)
+    }
+
+    fn rate(&self) -> RequestRate {
+        RequestRate { per_second: self.requests_per_second, burst: self.request_burst }
     }
 
     fn pushes(&self) -> bool {
@@ -152,6 +172,16 @@ impl BackendSettings for PrometheusConfig {
                 "prometheus.token_path is ignored: prometheus.bearer_token is set and beats it"
                     .to_owned(),
             );
+        }
+        let in_a_call = u64::from(self.request_burst)
+            + u64::from(self.requests_per_second) * self.timeout.as_secs();
+        if self.requests_per_second > 0 && in_a_call < LOOK_REQUESTS {
+            warnings.push(format!(
+                "prometheus.requests_per_second ({}) and prometheus.request_burst ({}) leave a look \
+                 too few requests within prometheus.timeout: it may take {LOOK_REQUESTS}; set \
+                 prometheus.request_burst to {LOOK_REQUESTS} or more",
+                self.requests_per_second, self.request_burst
+            ));
         }
         warnings
     }

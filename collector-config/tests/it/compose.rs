@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_config::{Loader, backends_compiled_in};
-use collector_core::{Freshness, ManualClock};
+use collector_core::{Clock, Freshness, ManualClock, ModelRef};
+use collector_testkit::{FakeBackend, TokioClock};
 
 use crate::{ConfigFile, URL, variables};
 
@@ -20,6 +21,22 @@ fn the_collector_is_what_the_configuration_describes() {
     let backends = collector.state().backends;
     assert_eq!(backends.len(), 1);
     assert_eq!(backends[0].name.as_str(), "prometheus");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_are_sent_as_often_as_the_configuration_lets_them() {
+    let file = ConfigFile::toml("[prometheus]\nrequests_per_second = 2\nrequest_burst = 4");
+    let loaded = file.loader().env(variables(&[URL])).load().unwrap();
+    assert!(loaded.warnings[0].contains("prometheus.request_burst to 16"), "{:?}", loaded.warnings);
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
+    let backend = FakeBackend::new(Arc::clone(&clock)).requests_per_fetch(24);
+    let model = ModelRef::new("org/m", "prod");
+    backend.serve_pods(&model, &["m-0"]);
+    let collector = loaded.config.compose(vec![Arc::new(backend)], clock).unwrap();
+    let began = tokio::time::Instant::now();
+    collector.collect_replica_metrics(&model).await.unwrap();
+    let took = began.elapsed();
+    assert!((10.0..10.1).contains(&took.as_secs_f64()), "{took:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use collector_core::{
     Answer, Ask, Backend, BackendError, CollectError, ErrorKind, Freshness, KnownModel, LiveSource,
-    MetricsCollector as _, ModelRef, ModelSample, Probe, ReplicaMetrics, Source, Supports,
+    MetricsCollector as _, ModelRef, ModelSample, Permits, Probe, ReplicaMetrics, Source, Supports,
     UpdateSink, Urgency, VariantRef,
 };
 use collector_engine::{CacheConfig, CachingCollector};
@@ -195,8 +195,8 @@ impl Backend for Touchy {
     async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
         self.inner.fetch(ask).await
     }
-    async fn list_models(&self) -> Result<Vec<KnownModel>, BackendError> {
-        self.inner.list_models().await
+    async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
+        self.inner.list_models(permits).await
     }
     async fn probe(&self) -> Result<Probe, BackendError> {
         self.inner.probe().await

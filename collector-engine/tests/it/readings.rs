@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use collector_core::{
     Answer, Ask, AvailabilityReason, Backend, BackendError, Clock, CollectError, ErrorKind, Field,
     Freshness, KnownModel, LiveSource, LoadRates, LoadRow, MetricsCollector as _, ModelRef,
-    ModelSample, Probe, ReplicaMetrics, Source, Supports,
+    ModelSample, Permits, Probe, ReplicaMetrics, Source, Supports,
 };
 use collector_engine::CachingCollector;
 use collector_testkit::{FakeBackend, TokioClock};
@@ -251,7 +251,7 @@ impl Backend for ListsNever {
     async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
         self.0.fetch(ask).await
     }
-    async fn list_models(&self) -> Result<Vec<KnownModel>, BackendError> {
+    async fn list_models(&self, _: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
         std::future::pending().await
     }
     async fn probe(&self) -> Result<Probe, BackendError> {

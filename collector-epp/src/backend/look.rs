@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Ask, BackendError, ErrorKind, KnownModel, ModelRef, Namespace, Operation, Tick,
+    Ask, BackendError, ErrorKind, KnownModel, ModelRef, Namespace, Operation, Permits, Tick,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -63,8 +63,13 @@ pub(super) async fn look_at_all(shared: &Shared, operation: Operation) -> Tick {
 }
 
 /// The models that exist, and how many pods serve each.
-pub(super) async fn list_models(shared: &Shared) -> Result<Vec<KnownModel>, BackendError> {
+pub(super) async fn list_models(
+    shared: &Shared,
+    permits: &dyn Permits,
+) -> Result<Vec<KnownModel>, BackendError> {
     let operation = Operation::ListModels;
+    // One for the listing, as for a look; what is known by itself needs none.
+    let _permit = if shared.is_live() { None } else { Some(permits.acquire().await?) };
     let not_before = look_at_all(shared, operation).await;
     let mut models: BTreeMap<ModelRef, u32> = BTreeMap::new();
     let mut silent = None;

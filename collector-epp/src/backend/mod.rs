@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, Clock, KnownModel, LiveSource, ModelRef, Operation, Probe,
-    Supports, UpdateSink,
+    Answer, Ask, Backend, BackendError, Clock, KnownModel, LiveSource, ModelRef, Operation,
+    Permits, Probe, Supports, UpdateSink,
 };
 use collector_transport::ConfigError;
 
@@ -110,8 +110,8 @@ impl Backend for EppBackend {
         Ok(answers(&self.shared.fleet, ask.models, wish, self.shared.now()))
     }
 
-    async fn list_models(&self) -> Result<Vec<KnownModel>, BackendError> {
-        look::list_models(&self.shared).await
+    async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
+        look::list_models(&self.shared, permits).await
     }
 
     async fn probe(&self) -> Result<Probe, BackendError> {

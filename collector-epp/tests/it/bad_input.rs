@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use collector_core::{Backend as _, ErrorKind};
+use collector_core::{Backend as _, ErrorKind, Unlimited};
 use collector_epp::EppConfig;
 
 use crate::fake_pod::{FakePod, Says, answer_with, vllm};
@@ -189,7 +189,7 @@ async fn a_page_of_many_models_is_bounded() {
     let good = FakePod::with_page(&vllm("good", 7.0, 0.5, 1.0)).await;
     let backend = backend(config(vec![pod.target("m-0"), good.target("good-0")]));
     assert_eq!(found(answer(&backend, "good").await).replicas[0].queue_length, Some(7));
-    assert_eq!(backend.list_models().await.unwrap().len(), 1);
+    assert_eq!(backend.list_models(&Unlimited).await.unwrap().len(), 1);
     let error = failure(&backend, "m7").await;
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert!(error.to_string().contains("more than 256 models"), "{error}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use collector_core::{Backend as _, Clock, KnownModel, SystemClock};
+use collector_core::{Backend as _, Clock, KnownModel, SystemClock, Unlimited};
 use collector_epp::discover::TargetSpec;
 use collector_epp::{EppBackend, EppConfig};
 use collector_sim::{FleetServer, FleetSpec, VariantSpec};
@@ -83,7 +83,7 @@ impl BreakableServer for Conforming {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_backend_conforms() {
     let (conforming, backend) = Conforming::start().await;
-    let known = backend.list_models().await.unwrap();
+    let known = backend.list_models(&Unlimited).await.unwrap();
     assert_eq!(known[0], KnownModel { model: in_prod("org/a"), replicas: Some(2) });
     conformance::backend(&backend, &conforming).await;
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use collector_core::{Answer, Backend as _, ErrorKind};
+use collector_core::{Answer, Backend as _, ErrorKind, Unlimited};
 use collector_epp::EppConfig;
 
 use crate::fake_pod::{FakePod, Says, vllm};
@@ -246,6 +246,6 @@ async fn dropped_it_lets_go_of_every_pod() {
     tokio::time::sleep(seconds(1)).await;
     assert_eq!(pod.requests().len(), requests);
     // It answers when it is asked, as if it had never run.
-    assert_eq!(live.backend.list_models().await.unwrap()[0].model, in_prod("m"));
+    assert_eq!(live.backend.list_models(&Unlimited).await.unwrap()[0].model, in_prod("m"));
     assert_eq!(pod.requests().len(), requests + 1);
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use collector_core::{Answer, Ask, Backend as _, ErrorKind, Field};
+use collector_core::{Answer, Ask, Backend as _, ErrorKind, Field, Unlimited};
 use collector_epp::EppConfig;
 
 use crate::fake_pod::{FakePod, Says, vllm};
@@ -163,7 +163,7 @@ async fn the_picker_is_no_replica_and_its_absence_makes_nothing_incomplete() {
     picker.say(Says::Raw(Vec::new()));
     assert!(found(answer(&backend, "m").await).complete);
     assert!(matches!(answer(&backend, "absent").await, Answer::Missing { .. }));
-    assert_eq!(backend.list_models().await.unwrap().len(), 1);
+    assert_eq!(backend.list_models(&Unlimited).await.unwrap().len(), 1);
     // Named as what it is, it need not even have answered once.
     let target = collector_epp::discover::TargetSpec {
         engine: Some(collector_epp::engines::PICKER.into()),
@@ -216,11 +216,11 @@ async fn the_list_tells_models_with_their_pods_and_is_an_error_when_nothing_is_k
     let page = vllm("m", 0.0, 0.0, 0.0);
     let pods = [FakePod::with_page(&page).await, FakePod::with_page(&page).await];
     let backend = backend(config(vec![pods[0].target("m-0"), pods[1].target("m-1")]));
-    let known = backend.list_models().await.unwrap();
+    let known = backend.list_models(&Unlimited).await.unwrap();
     assert_eq!((&known[0].model, known[0].replicas, known.len()), (&in_prod("m"), Some(2), 1));
     for pod in &pods {
         pod.say(Says::Raw(Vec::new()));
     }
-    let error = backend.list_models().await.unwrap_err();
+    let error = backend.list_models(&Unlimited).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Disconnected);
 }

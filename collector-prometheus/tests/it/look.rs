@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use collector_core::{
     Answer, Ask, Backend, BackendError, Clock, ErrorKind, Field, FieldSet, ModelRef, Operation,
-    Permit, Permits, Urgency,
+    Permit, Permits, Unlimited, Urgency,
 };
 use wiremock::ResponseTemplate;
 
@@ -560,7 +560,7 @@ async fn models_are_listed_with_their_pods() {
     two_pods(&fake);
     let other = r#""namespace":"a","model_name":"b""#;
     fake.rows("count by (namespace,model_name) (", &[(MODEL, 2.0), (other, 1.0), (other, 1.0)]);
-    let models = fake.backend.list_models().await.unwrap();
+    let models = fake.backend.list_models(&Unlimited).await.unwrap();
     let listed: Vec<(String, Option<u32>)> = models
         .iter()
         .map(|known| (format!("{}/{}", known.model.namespace, known.model.model), known.replicas))

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use collector_core::{
     Answer, Ask, Backend, Clock, KnownModel, ModelRef, ModelSample, ReplicaMetrics, SystemClock,
-    Tick,
+    Tick, Unlimited,
 };
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
 use collector_sim::{
@@ -382,7 +382,7 @@ async fn the_backend_conforms() {
     let Some(world) = World::start(variants).await else { return };
     world.scrapes(3).await;
     let World { fleet, server, clock, backend } = world;
-    let known = backend.list_models().await.unwrap();
+    let known = backend.list_models(&Unlimited).await.unwrap();
     assert_eq!(known[0], KnownModel { model: in_prod("org/a"), replicas: Some(2) });
     let conforming = Conforming { fleet, clock, server: tokio::sync::Mutex::new(server) };
     conformance::backend(&backend, &conforming).await;

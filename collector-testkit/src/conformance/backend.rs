@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use collector_core::{
     Answer, Ask, Backend, BackendError, BackendName, CheckStatus, Clock, DEFAULT_COST, ErrorKind,
     LoadRates, ModelRef, ModelSample, Operation, Permit, Permits, PodName, ReplicaMetrics,
+    Unlimited,
 };
 
 use super::{live, print};
@@ -402,6 +403,11 @@ impl Suite<'_> {
         assert!(answers.is_ok(), "{answers:?}");
         assert!(permits.taken.load(Ordering::SeqCst) > 0, "no permit taken");
         assert_eq!(permits.held.load(Ordering::SeqCst), 0, "permits kept");
+        if self.backend.supports().list_models {
+            let list = self.backend.list_models(&Refusing).await;
+            let kind = list.as_ref().map_err(BackendError::kind);
+            assert_eq!(kind, Err(ErrorKind::CircuitOpen), "listed without a permit: {list:?}");
+        }
     }
 
     async fn a_batch_costs_little_more_than_one_model(&self) {
@@ -429,7 +435,7 @@ impl Suite<'_> {
     }
 
     async fn the_list_is_what_exists(&self) {
-        let list = self.backend.list_models().await;
+        let list = self.backend.list_models(&Unlimited).await;
         let mut list = list.unwrap_or_else(|error| panic!("the list failed: {error}"));
         list.sort_unstable();
         let listed: Vec<&ModelRef> = list.iter().map(|known| &known.model).collect();
@@ -445,7 +451,7 @@ impl Suite<'_> {
     }
 
     async fn a_list_that_is_not_supported_is_an_error(&self) {
-        let list = self.backend.list_models().await;
+        let list = self.backend.list_models(&Unlimited).await;
         let kind = list.as_ref().map_err(BackendError::kind);
         assert_eq!(kind, Err(ErrorKind::Unsupported), "{list:?}");
     }
@@ -491,7 +497,7 @@ impl Suite<'_> {
             }
         }
         if self.backend.supports().list_models {
-            match self.backend.list_models().await {
+            match self.backend.list_models(&Unlimited).await {
                 Err(error) => self.check_error(&error),
                 Ok(list) => panic!("a broken server lists {list:?}"),
             }

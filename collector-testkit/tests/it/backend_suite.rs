@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use collector_core::{
     Answer, Ask, Backend, BackendError, Check, CheckStatus, Clock, ErrorKind, KnownModel,
-    LiveSource, ManualClock, ModelRef, ModelSample, PodName, Probe, Supports, Unlimited,
+    LiveSource, ManualClock, ModelRef, ModelSample, Permits, PodName, Probe, Supports, Unlimited,
 };
 use collector_testkit::FakeBackend;
 use collector_testkit::conformance::{self, BreakableServer, Fleet, FleetModel};
@@ -273,8 +273,8 @@ impl Backend for Flawed {
         Ok(answers)
     }
 
-    async fn list_models(&self) -> Result<Vec<KnownModel>, BackendError> {
-        let mut list = self.inner.list_models().await?;
+    async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
+        let mut list = self.inner.list_models(permits).await?;
         if self.flaw == Flaw::HidesHalfOfTheList {
             list.truncate(list.len() / 2);
         }

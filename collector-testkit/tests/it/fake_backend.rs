@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_core::{Answer, Ask, Backend, BackendError, Clock, ErrorKind, ModelRef};
+use collector_core::{Answer, Ask, Backend, BackendError, Clock, ErrorKind, ModelRef, Unlimited};
 use collector_testkit::{Failure, FakeBackend, TokioClock};
 
 type Looked = Result<Vec<(ModelRef, Answer)>, BackendError>;
@@ -69,7 +69,7 @@ async fn failures_last_as_long_as_they_were_told_to() {
 
     backend.fail(ErrorKind::Connect);
     assert!(look(&backend).await.is_err());
-    assert!(backend.list_models().await.is_err());
+    assert!(backend.list_models(&Unlimited).await.is_err());
     backend.restore();
     assert!(is_found(&look(&backend).await));
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use collector_core::{
     Answer, Ask, Backend, BackendError, Check, CheckStatus, Clock, ErrorKind, KnownModel,
-    LiveSource, ModelRef, Operation, Probe, Supports, Tick,
+    LiveSource, ModelRef, Operation, Permits, Probe, Supports, Tick,
 };
 use tokio::fs::{self, File};
 use tokio::io::AsyncReadExt;
@@ -121,7 +121,8 @@ impl Backend for StaticJson {
             .collect())
     }
 
-    async fn list_models(&self) -> Result<Vec<KnownModel>, BackendError> {
+    async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
+        let _permit = permits.acquire().await?;
         let look = self.look(Operation::ListModels).await?;
         Ok(look.document.models.iter().map(Model::known).collect())
     }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, KnownModel, LiveSource, ModelRef, Probe, Supports, TraceRow,
+    Answer, Ask, Backend, BackendError, KnownModel, LiveSource, ModelRef, Permits, Probe, Supports,
+    TraceRow,
 };
 
 use crate::output::{Look, Looked};
@@ -74,8 +75,8 @@ impl Backend for Tracer {
         result
     }
 
-    async fn list_models(&self) -> Result<Vec<KnownModel>, BackendError> {
-        self.backend.list_models().await
+    async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
+        self.backend.list_models(permits).await
     }
 
     async fn probe(&self) -> Result<Probe, BackendError> {
