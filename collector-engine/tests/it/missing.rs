@@ -1,0 +1,89 @@
+//! Models that do not exist: remembered for `missing_ttl`, so that a misspelt name hammers no server.
+
+use std::time::Duration;
+
+use collector_core::{CollectError, MetricsCollector as _, ModelRef, Urgency};
+use futures_util::future::join_all;
+
+use crate::setup::{Setup, config, llama, pass, secs, setup, setup_with, variant, variants};
+
+async fn is_missing(setup: &Setup, model: &ModelRef) {
+    let read = setup.collector.collect_replica_metrics(model).await;
+    assert!(matches!(read, Err(CollectError::Missing { .. })), "{read:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_hundred_typos_cost_a_few_batches_and_asked_again_nothing() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker();
+    let typos: Vec<_> = (0..500).map(|n| ModelRef::new(format!("typo-{n}"), "prod")).collect();
+    for some in typos.chunks(25) {
+        join_all(some.iter().map(|model| is_missing(&setup, model))).await;
+    }
+    assert_eq!(setup.backend.fetches(), 20);
+    assert_eq!(setup.backend.list_calls(), 1, "what exists instead is asked once");
+    for some in typos.chunks(25) {
+        join_all(some.iter().map(|model| is_missing(&setup, model))).await;
+    }
+    assert_eq!((setup.backend.fetches(), setup.backend.list_calls()), (20, 1));
+    // Nobody refreshes what nobody has ever seen.
+    pass(secs(100)).await;
+    assert_eq!(setup.backend.fetches(), 20);
+    assert_eq!(setup.collector.state().tracked, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_typo_that_is_read_all_the_time_is_asked_for_once_a_missing_ttl() {
+    let setup = setup();
+    setup.collector.start_background_worker();
+    for _ in 0..600 {
+        is_missing(&setup, &llama()).await;
+        pass(Duration::from_millis(100)).await;
+    }
+    let asked = setup.backend.fetches();
+    assert!((6..=7).contains(&asked), "{asked}");
+    // It is found within a missing ttl of its appearance.
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    pass(secs(10)).await;
+    setup.read(&llama()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configured_model_that_is_missing_is_refreshed_once_a_missing_ttl() {
+    let mut own = variant("typo", &llama(), "*");
+    own.fetch_interval = Some(secs(10));
+    let setup = setup_with(|builder| {
+        let builder = config(|config| config.missing_ttl = secs(60))(builder);
+        variants(vec![own])(builder)
+    });
+    setup.collector.start_background_worker();
+    for _ in 0..300 {
+        pass(secs(1)).await;
+        is_missing(&setup, &llama()).await;
+    }
+    let asks = setup.backend.asks();
+    assert!((5..=6).contains(&asks.len()), "{}", asks.len());
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    pass(secs(61)).await;
+    // From then on it has its own pace.
+    let before = setup.backend.fetches();
+    pass(secs(90)).await;
+    assert!((9..=11).contains(&(setup.backend.fetches() - before)));
+    assert!(setup.read(&llama()).await.age() < secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_model_that_is_tracked_rides_along_and_causes_no_batch_of_its_own() {
+    let other = ModelRef::new("typo", "prod");
+    let specs = vec![variant("fast", &llama(), "*"), variant("typo", &other, "*")];
+    let setup = setup_with(variants(specs));
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker();
+    pass(secs(270)).await;
+    let asks = setup.backend.asks();
+    assert!((9..=11).contains(&asks.len()), "{}", asks.len());
+    for ask in asks {
+        assert_eq!((ask.models.len(), ask.urgency), (2, Urgency::Background));
+    }
+}
