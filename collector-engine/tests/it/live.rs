@@ -106,6 +106,7 @@ async fn a_live_half_that_panics_is_started_again_and_told_what_is_tracked() {
     assert!(!setup.backend.is_live());
     pass(secs(1)).await;
     assert_eq!((setup.backend.live_runs(), setup.backend.tracked_models().len()), (2, 1));
+    assert_eq!(setup.collector.state().backends[0].panics, 1);
     setup.backend.push_tracked();
     assert_eq!(setup.read(&llama()).await.age(), Duration::ZERO);
 }

@@ -79,6 +79,8 @@ async fn wherever_a_cache_panics_in_a_cycle_the_next_one_comes() {
         pass(secs(90)).await;
         assert_eq!(cache.peeks.load(Ordering::SeqCst), 0, "no peek number {peeks} came");
         assert!(setup.read(&llama()).await.age() <= secs(30), "peek {peeks}");
+        let state = setup.collector.state();
+        assert_eq!((state.panics, state.backends[0].panics), (1, 0), "peek {peeks}");
     }
 }
 
