@@ -206,7 +206,9 @@ impl Engine {
         Some(Target {
             model: model.clone(),
             interval: pace.interval,
-            looked_at: answered.and_then(|state| state.as_of),
+            // What was restored from a snapshot was not looked at by this process: it is due at once.
+            looked_at: answered
+                .and_then(|state| state.as_of.map(|as_of| as_of.min(state.ended_at))),
             missing_until: missing.map(|state| next_look(state, pace)),
         })
     }
