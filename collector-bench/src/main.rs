@@ -8,6 +8,8 @@
 
 mod collector;
 mod latency;
+#[cfg_attr(not(test), expect(dead_code, reason = "the suites that draw follow"))]
+mod plot;
 mod report;
 mod scan;
 mod scrape;
