@@ -12,6 +12,7 @@
 //! - a failed refresh never removes a good value, and an invalidation never lets an older fetch
 //!   store.
 
+pub mod adaptive;
 mod ask;
 mod assess;
 mod breaker;
