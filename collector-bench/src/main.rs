@@ -6,9 +6,9 @@
     reason = "a command-line tool prints its figures, and why there are none"
 )]
 
+mod adaptive;
 mod collector;
 mod latency;
-#[cfg_attr(not(test), expect(dead_code, reason = "the suites that draw follow"))]
 mod plot;
 mod report;
 mod scan;
@@ -52,6 +52,7 @@ async fn main() -> ExitCode {
 
 async fn measure(args: &Args) -> Result<()> {
     let mut report = Report::default();
+    adaptive::measure(args.quick, &mut report)?;
     scan::measure(args.quick, &mut report)?;
     sizes::measure(&args.collector, args.quick, &mut report).await?;
     latency::measure(args.quick, &mut report).await?;
