@@ -246,6 +246,25 @@ const COMMON_KEYS: &[Key] = &[
     .default("5m")
     .aliases(&["PROMETHEUS_METRICS_CACHE_UNAVAILABLE_THRESHOLD"]),
     Key::new(
+        "cache.adaptive.enabled",
+        Kind::Bool,
+        "True: a model whose readings move is refreshed sooner, an idle one later, with no more looks in \
+         all than by `cache.fetch_interval`. See adaptive-ttl.md.",
+    )
+    .default("false"),
+    Key::new(
+        "cache.adaptive.min_ttl",
+        Kind::Duration,
+        "No model is refreshed more often. A Prometheus has nothing new before it scrapes again.",
+    )
+    .default("15s"),
+    Key::new(
+        "cache.adaptive.max_ttl",
+        Kind::Duration,
+        "No model is refreshed more seldom.",
+    )
+    .default("1m"),
+    Key::new(
         "server.listen",
         Kind::Address,
         "Where `collector serve` listens. The API has no log-in, hence loopback.",
@@ -337,6 +356,8 @@ mod tests {
         assert_eq!(fields::<CacheConfig>(), names(keys(), "cache."));
         let thresholds = fields::<collector_core::FreshnessThresholds>();
         assert_eq!(thresholds, names(keys(), "cache.freshness."));
+        let adaptive = fields::<collector_engine::adaptive::AdaptiveConfig>();
+        assert_eq!(adaptive, names(keys(), "cache.adaptive."));
         assert_eq!(fields::<ServerConfig>(), names(keys(), "server."));
         assert_eq!(fields::<LogConfig>(), names(keys(), "log."));
         assert_eq!(fields::<VariantSpec>(), names(VARIANT_KEYS.iter(), ""));

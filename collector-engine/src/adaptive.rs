@@ -5,6 +5,7 @@
 //! for a set of models. The figures are in docs/adaptive-ttl.md.
 
 mod allocation;
+mod config;
 mod signal;
 mod volatility;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use collector_core::{ModelRef, Tick};
 
 pub use allocation::{Need, Steps};
+pub use config::AdaptiveConfig;
 pub use signal::{Differences, Quantity, Signal};
 pub use volatility::{Cause, Volatility};
 

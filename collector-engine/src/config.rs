@@ -7,6 +7,7 @@ use collector_cache::{Eviction, MemoryCache};
 use collector_core::{FreshnessThresholds, IntervalError, ThresholdsError, VariantName, duration};
 use serde::{Deserialize, Serialize};
 
+use crate::adaptive::AdaptiveConfig;
 use crate::cache::Cache;
 
 /// How values are cached, refreshed and labelled.
@@ -40,6 +41,8 @@ pub struct CacheConfig {
     pub snapshot_path: Option<PathBuf>,
     /// What an age means.
     pub freshness: FreshnessThresholds,
+    /// Whether each model has a ttl of its own.
+    pub adaptive: AdaptiveConfig,
 }
 
 impl Default for CacheConfig {
@@ -55,6 +58,7 @@ impl Default for CacheConfig {
             missing_ttl: Duration::from_secs(10),
             snapshot_path: None,
             freshness: FreshnessThresholds::default(),
+            adaptive: AdaptiveConfig::default(),
         }
     }
 }
@@ -149,6 +153,9 @@ impl CacheConfig {
             // Nothing is kept and nothing refreshed: the other settings mean nothing.
             return if errors.is_empty() { Ok(()) } else { Err(errors) };
         }
+        if self.adaptive.enabled && self.adaptive.min_ttl.is_zero() {
+            errors.push(TimingError::Zero { key: "cache.adaptive.min_ttl", advice: "15s" });
+        }
         for (key, value, advice) in [
             ("cache.ttl", self.ttl, "30s (to cache nothing, set cache.enabled = false)"),
             ("cache.cleanup_interval", self.cleanup_interval, "1m"),
@@ -163,9 +170,10 @@ impl CacheConfig {
             ("cache.freshness.unavailable_threshold", self.freshness.unavailable_threshold);
         let fetch_interval = ("cache.fetch_interval", self.fetch_interval);
         let all_push = timeouts.is_empty();
+        let adaptive = self.adaptive.relations(self, timeouts);
         let timeouts = timeouts.iter().map(|timeout| (*timeout, fetch_interval));
         let others = [(("cache.ttl", self.ttl), unavailable), (fetch_interval, unavailable)];
-        for ((lower, lower_value), (upper, upper_value)) in timeouts.chain(others) {
+        for ((lower, lower_value), (upper, upper_value)) in timeouts.chain(others).chain(adaptive) {
             // A fetch interval of 0, or of backends that all push, means no background fetching;
             // nothing relates to it then.
             let no_fetching = self.fetch_interval.is_zero() || all_push;
@@ -196,6 +204,16 @@ impl CacheConfig {
             });
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// How often a model is refreshed that has no other pace, and the key that says so: a ttl where
+    /// nothing is refreshed in the background.
+    pub(crate) fn base(&self) -> (&'static str, Duration) {
+        if self.fetch_interval.is_zero() {
+            ("cache.ttl", self.ttl)
+        } else {
+            ("cache.fetch_interval", self.fetch_interval)
+        }
     }
 
     /// Whether a model can be refreshed each `interval`, given the greatest time-out of the backends
@@ -237,6 +255,9 @@ impl CacheConfig {
                  write to it"
                     .to_owned(),
             );
+        }
+        if self.enabled {
+            warnings.extend(self.adaptive.warnings(self));
         }
         warnings
     }
@@ -318,6 +339,55 @@ mod tests {
             secs(50),
             &[],
         );
+    }
+
+    fn adaptive(min: u64, max: u64) -> CacheConfig {
+        let adaptive = AdaptiveConfig { enabled: true, min_ttl: secs(min), max_ttl: secs(max) };
+        CacheConfig { adaptive, ..CacheConfig::default() }
+    }
+
+    #[test]
+    fn adaptive_ttls_lie_around_the_interval_and_between_time_out_and_unavailable() {
+        let mut defaults = CacheConfig::default();
+        defaults.adaptive.enabled = true;
+        check(&defaults, secs(5), &[]);
+        assert!(defaults.warnings().is_empty(), "{:?}", defaults.warnings());
+
+        check(
+            &adaptive(15, 60),
+            secs(15),
+            &["prometheus.timeout (15s) must be below cache.adaptive.min_ttl (15s)"],
+        );
+        check(
+            &adaptive(15, 300),
+            secs(5),
+            &[
+                "cache.adaptive.max_ttl (5m) must be below cache.freshness.unavailable_threshold (5m)",
+            ],
+        );
+        check(
+            &adaptive(40, 60),
+            secs(5),
+            &["cache.adaptive.min_ttl (40s) must be below cache.fetch_interval (30s)"],
+        );
+        check(
+            &adaptive(10, 20),
+            secs(5),
+            &["cache.fetch_interval (30s) must be below cache.adaptive.max_ttl (20s)"],
+        );
+        check(&adaptive(30, 30), secs(5), &["cache.adaptive.min_ttl (30s) must be below"]);
+        check(&adaptive(0, 60), secs(5), &["cache.adaptive.min_ttl is 0"]);
+        let mut off = adaptive(0, 1000);
+        off.adaptive.enabled = false;
+        check(&off, secs(5), &[]);
+    }
+
+    #[test]
+    fn adaptive_ttls_that_change_nothing_or_make_idle_models_stale_are_wasteful() {
+        let warnings = adaptive(20, 50).warnings();
+        assert!(warnings[0].contains("can change nothing"), "{warnings:?}");
+        let warnings = adaptive(15, 120).warnings();
+        assert!(warnings[0].contains("called stale"), "{warnings:?}");
     }
 
     #[test]
