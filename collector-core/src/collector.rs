@@ -13,6 +13,7 @@ use crate::interval::IntervalError;
 use crate::key::Scope;
 use crate::metrics::{Allocation, Replicas};
 use crate::model::{BackendName, ModelRef, VariantName, VariantRef};
+use crate::pace::Pace;
 use crate::reading::Reading;
 
 /// Reads the load of LLM-inference fleets: from memory where it can, always with the true age.
@@ -147,6 +148,9 @@ pub trait MetricsCollector: Send + Sync + 'static {
 
     /// What is tracked, with the readings as they stand now, in order. Does not count as reading.
     fn tracked(&self) -> Vec<TrackedModel>;
+
+    /// How long a value of `model` counts as current at present, and why.
+    fn pace(&self, model: &ModelRef) -> Pace;
 
     /// How the collector and its backends are doing.
     fn state(&self) -> CollectorState;

@@ -22,6 +22,7 @@ mod interval;
 mod key;
 mod metrics;
 mod model;
+mod pace;
 mod reading;
 pub mod sanitize;
 mod trace;
@@ -53,5 +54,6 @@ pub use model::{
     AcceleratorName, BackendName, EngineName, ModelId, ModelRef, Namespace, PodName, Role,
     VariantName, VariantRef,
 };
+pub use pace::{Pace, PaceReason};
 pub use reading::{Aged, Reading, Source};
 pub use trace::TraceRow;

@@ -68,7 +68,7 @@ impl Fleet {
 
     /// A look at `at` found the model.
     pub fn found(&mut self, model: &ModelRef, at: Tick, signal: Signal) {
-        self.saved -= 1.0;
+        self.looked();
         let too_soon = self.steps.shortest() / 2;
         let volatility = &mut self.member(model).volatility;
         // Two looks at nearly one time, as when a caller could not wait, are no measure of anything.
@@ -79,24 +79,25 @@ impl Fleet {
 
     /// A look did not find the model, which it had found before.
     pub fn missing(&mut self, model: &ModelRef) {
-        self.saved -= 1.0;
+        self.looked();
         if let Some(member) = self.models.get_mut(model) {
             member.volatility.missing();
         }
     }
 
-    /// Forgets the models for which `keep` is false.
-    pub fn retain(&mut self, keep: impl Fn(&ModelRef) -> bool) {
-        self.models.retain(|model, _| keep(model));
+    /// A look that taught nothing: it failed, or saw a part of the model.
+    pub fn looked(&mut self) {
+        self.saved -= 1.0;
     }
 
-    /// Gives every model its ttl anew, unless that was done only just now. True when some model is due
-    /// sooner than it was.
-    pub fn allocate(&mut self, now: Tick) -> bool {
+    /// Gives every model its ttl anew, unless that was done only just now, and forgets those for which
+    /// `keep` is false. True when some model is due sooner than it was.
+    pub fn allocate(&mut self, now: Tick, keep: impl Fn(&ModelRef) -> bool) -> bool {
         let passed = self.allocated.map_or(Duration::MAX, |allocated| allocated.age(now));
         if passed < self.steps.shortest() / 2 {
             return false;
         }
+        self.models.retain(|model, _| keep(model));
         let budget = self.budget(passed);
         self.allocated = Some(now);
         let need = |member: &Member| Need {
@@ -168,7 +169,7 @@ mod tests {
         let mut last = vec![None; models];
         for second in seconds {
             let now = Tick::from_nanos(second * 1_000_000_000);
-            fleet.allocate(now);
+            fleet.allocate(now, |_| true);
             for (place, last) in last.iter_mut().enumerate() {
                 let ttl = fleet.ttl(&model(place)).map_or(Duration::ZERO, |(ttl, _)| ttl);
                 if last.is_none_or(|last: Tick| last.age(now) >= ttl) {
@@ -243,7 +244,7 @@ mod tests {
         let mut fleet = Fleet::new(secs(30), secs(30), secs(60), 0.9);
         for look in 0..100 {
             let now = Tick::from_nanos(look * 27_000_000_000);
-            fleet.allocate(now);
+            fleet.allocate(now, |_| true);
             for place in 0..3 {
                 let kv_cache_usage = Some(0.01 * (look % 50) as f64);
                 let signal = Signal { replicas: 1, kv_cache_usage, ..Signal::default() };
@@ -270,7 +271,7 @@ mod tests {
     fn what_is_no_longer_wanted_is_forgotten() {
         let mut fleet = fleet();
         run(&mut fleet, 2, 0..10, |_, _| 0.2);
-        fleet.retain(|kept| *kept == model(1));
+        fleet.allocate(Tick::from_nanos(60_000_000_000), |kept| *kept == model(1));
         assert_eq!(fleet.ttl(&model(0)), None);
         assert!(fleet.ttl(&model(1)).is_some());
         fleet.missing(&model(0));

@@ -177,6 +177,7 @@ impl Builder {
         assert!(names.iter().enumerate().all(own_name), "two backends are named alike: {names:?}");
         let directory_generation = self.directory.generation();
         let snapshot = config.snapshot_path.clone().map(Snapshot::new);
+        let paces = crate::pace::Paces::new(&config);
         let engine = Engine {
             sources,
             names,
@@ -187,7 +188,7 @@ impl Builder {
             max_tracked: self.max_tracked,
             gate: crate::gate::Gate::default(),
             tracker: crate::tracker::Tracker::default(),
-            paces: crate::pace::Paces::default(),
+            paces,
             counters: Counters::default(),
             // Read before the directory's variants are: a change in between is then followed.
             directory_generation: directory_generation.into(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use collector_core::{
     Allocation, Availability, AvailabilityReason, Backend, CollectError, CollectorState, Freshness,
-    IntervalError, KeyRef, KnownModel, MetricsCollector, ModelRef, Reading, Replicas, Scope, Tick,
-    TrackedModel, VariantName, VariantRef, duration,
+    IntervalError, KeyRef, KnownModel, MetricsCollector, ModelRef, Pace, Reading, Replicas, Scope,
+    Tick, TrackedModel, VariantName, VariantRef, duration,
 };
 
 use crate::assess::Kept;
@@ -306,6 +306,10 @@ impl MetricsCollector for CachingCollector {
                 model,
             })
             .collect()
+    }
+
+    fn pace(&self, model: &ModelRef) -> Pace {
+        self.engine.shown_pace(model)
     }
 
     fn state(&self) -> CollectorState {

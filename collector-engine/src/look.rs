@@ -403,6 +403,7 @@ impl Engine {
                 self.cache.put(key.clone(), Arc::clone(stored), now);
             }
             self.cache.put(CacheKey::replicas(model), Arc::clone(&entries.replicas), now);
+            self.learn(source, model, outcome, &entries.replicas, now);
         }
         if entries.unclaimed > 0 && outcome == Outcome::Found {
             let namespace = model.namespace.to_string();

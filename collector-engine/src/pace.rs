@@ -1,4 +1,5 @@
-//! How often a model is refreshed: as the configuration says, unless it has an interval of its own.
+//! How often a model is refreshed: as the configuration says, unless it has an interval of its own, or one
+//! that adapts to how its readings move.
 //!
 //! Whoever asks when a model is due asks [`Engine::pace`], and nothing else.
 
@@ -6,11 +7,14 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use collector_core::{IntervalError, ModelRef};
+use collector_core::{IntervalError, ModelRef, Outcome, PaceReason, Stored, Tick, Value};
 use tokio::sync::watch;
 
+use crate::adaptive::{AdaptiveConfig, Cause, Fleet, Signal};
 use crate::config::CacheConfig;
 use crate::engine::Engine;
+use crate::schedule::MEAN_SHARE;
+use crate::source::Source;
 
 /// The pace of one model.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +33,11 @@ impl Pace {
         Self { ttl: config.ttl, interval: config.fetch_interval, missing_ttl: config.missing_ttl }
     }
 
+    /// The same with a ttl that adapts. Where nothing is refreshed in the background, that stays so.
+    fn adapted(self, ttl: Duration) -> Self {
+        Self { ttl, interval: if self.interval.is_zero() { self.interval } else { ttl }, ..self }
+    }
+
     /// The same with an interval of its own, which is its ttl as well: with a shorter ttl reads in
     /// between would start refreshes, with a longer one a value would be called current past its time.
     fn every(self, interval: Duration) -> Self {
@@ -36,15 +45,34 @@ impl Pace {
     }
 }
 
-/// The intervals that callers have asked for.
-#[derive(Default)]
+/// The paces that are not configured: intervals that callers have asked for, and ttls that adapt.
 pub(crate) struct Paces {
     wishes: Mutex<HashMap<ModelRef, Duration>>,
+    /// `None`: ttls do not adapt.
+    fleet: Option<Mutex<Fleet>>,
     /// Counts the changes of any pace.
     changes: watch::Sender<u64>,
 }
 
 impl Paces {
+    pub(crate) fn new(config: &CacheConfig) -> Self {
+        let AdaptiveConfig { enabled, min_ttl, max_ttl } = config.adaptive;
+        let (_, base) = config.base();
+        // Reads come after the end of a ttl, the background ahead of it.
+        let ahead = if config.fetch_interval.is_zero() { 1.0 } else { MEAN_SHARE };
+        let fleet = || Mutex::new(Fleet::new(base, min_ttl, max_ttl, ahead));
+        Self {
+            wishes: Mutex::default(),
+            fleet: (enabled && config.enabled).then(fleet),
+            changes: watch::Sender::default(),
+        }
+    }
+
+    fn fleet(&self) -> Option<MutexGuard<'_, Fleet>> {
+        // It is arithmetic on numbers: a panic elsewhere leaves at worst one of them old.
+        Some(self.fleet.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn wishes(&self) -> MutexGuard<'_, HashMap<ModelRef, Duration>> {
         // Nothing under this lock can panic half-way through a change.
         self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
@@ -90,15 +118,77 @@ impl Engine {
     /// configured, else as everything is.
     pub(crate) fn pace(&self, model: &ModelRef) -> Pace {
         let pace = Pace::of(&self.config);
+        if let Some(interval) = self.own_interval(model) {
+            return pace.every(interval);
+        }
+        let adapted = self.paces.fleet().and_then(|fleet| fleet.ttl(model));
+        adapted.map_or(pace, |(ttl, _)| pace.adapted(ttl))
+    }
+
+    /// The pace of a model as it is shown, with its reason.
+    pub(crate) fn shown_pace(&self, model: &ModelRef) -> collector_core::Pace {
+        let ttl = self.pace(model).ttl;
+        let cause = || Some(self.paces.fleet()?.ttl(model)?.1);
+        let reason = match (self.own_interval(model), cause()) {
+            (Some(_), _) => PaceReason::Own,
+            (None, None) => PaceReason::Configured,
+            (None, Some(Cause::Watched)) => PaceReason::Watched,
+            (None, Some(Cause::Still)) => PaceReason::Still,
+            (None, Some(Cause::Moves(quantity, volatility))) => PaceReason::Moves {
+                field: quantity.as_str(),
+                // It grows with the root of the time.
+                per_minute: volatility * 60_f64.sqrt(),
+            },
+        };
+        collector_core::Pace::new(ttl, reason)
+    }
+
+    fn own_interval(&self, model: &ModelRef) -> Option<Duration> {
         let wish = self.paces.wishes().get(model).copied();
-        let own = wish.or_else(|| {
+        wish.or_else(|| {
             let variants = self.directory.variants_of(model);
             let shortest = variants.iter().filter_map(|variant| variant.fetch_interval).min();
             // A directory may change to what could not have been configured.
             let timeout = self.slowest_timeout();
             shortest.filter(|interval| self.config.check_interval(*interval, timeout).is_ok())
-        });
-        own.map_or(pace, |interval| pace.every(interval))
+        })
+    }
+
+    /// Takes in what a look of a source came to, where ttls adapt.
+    pub(crate) fn learn(
+        &self,
+        source: &Source,
+        model: &ModelRef,
+        outcome: Outcome,
+        stored: &Stored,
+        now: Tick,
+    ) {
+        // One source teaches: looks of two at about one time would pass for two looks at a model.
+        let teacher = self.sources.iter().find(|source| !source.pushes());
+        if teacher.is_none_or(|teacher| teacher.name != source.name) {
+            return;
+        }
+        let own = self.own_interval(model).is_some();
+        let Some(mut fleet) = self.paces.fleet().filter(|_| !own) else { return };
+        match (outcome, &stored.value) {
+            (Outcome::Found, Value::Replicas(replicas)) if !replicas.partial => {
+                let states = &stored.cold.sources;
+                let state = states.iter().find(|state| state.backend == source.name);
+                let answer = state.and_then(|state| state.answer.as_ref());
+                let load = answer.map(|answer| answer.sample.load.as_slice()).unwrap_or_default();
+                fleet.found(model, now, Signal::of(replicas, load));
+            }
+            (Outcome::Missing, _) => fleet.missing(model),
+            _ => fleet.looked(),
+        }
+    }
+
+    /// Gives what is tracked its ttls anew, where they adapt. True when some model is due sooner.
+    pub(crate) fn adapt(&self, now: Tick) -> bool {
+        let Some(mut fleet) = self.paces.fleet() else { return false };
+        fleet.allocate(now, |model| {
+            self.tracker.contains(model) && self.own_interval(model).is_none()
+        })
     }
 
     /// The least interval that a model may have that is not tracked yet: within it the worker must

@@ -110,7 +110,7 @@ impl Looker {
         self.last_tick = Some(ticks);
         let now = Tick::from_nanos(second as u64 * 1_000_000_000);
         if let Some(fleet) = &mut self.fleet {
-            fleet.allocate(now);
+            fleet.allocate(now, |_| true);
             for model in &mut self.models {
                 if let Some((ttl, _)) = fleet.ttl(&model.name) {
                     self.changes += usize::from(ttl != model.ttl);

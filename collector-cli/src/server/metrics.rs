@@ -12,7 +12,8 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use collector_core::{
-    BackendState, BreakerState, CollectError, CollectorState, Freshness, Reading, TrackedModel,
+    BackendState, BreakerState, CollectError, CollectorState, Freshness, MetricsCollector,
+    ModelRef, Pace, PaceReason, Reading, TrackedModel,
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -98,6 +99,7 @@ pub(super) async fn scrape(State(app): State<Arc<App>>) -> Response {
     describe_backends(&mut page, &app.collector.state());
     describe_pods(&mut page, &tracked);
     describe_freshness(&mut page, &tracked);
+    describe_paces(&mut page, &*app.collector, &tracked);
     let own = app.recorder.0.render() + &page.into_text();
     let parts = iter::once(own).chain(describe_readings(tracked));
     let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
@@ -277,6 +279,40 @@ fn describe_pods(page: &mut Exposition, tracked: &[TrackedModel]) {
     );
     for (namespace, count) in pods {
         family.sample(&[("namespace", namespace)], count as f64);
+    }
+}
+
+fn describe_paces(
+    page: &mut Exposition,
+    collector: &dyn MetricsCollector,
+    tracked: &[TrackedModel],
+) {
+    fn labels(model: &ModelRef) -> [(&'static str, &str); 2] {
+        [("model_name", model.model.as_str()), ("namespace", model.namespace.as_str())]
+    }
+    let mut family = page.family(
+        "collector_cache_ttl_seconds",
+        Kind::Gauge,
+        "How long a value of the model counts as current.",
+    );
+    let paces = tracked.iter().map(|tracked| (&tracked.model, collector.pace(&tracked.model)));
+    let paces: Vec<(&ModelRef, Pace)> = paces.collect();
+    for (model, pace) in &paces {
+        family.sample(&labels(model), pace.ttl.as_secs_f64());
+    }
+    let mut family = page.family(
+        "collector_cache_volatility_ratio",
+        Kind::Gauge,
+        "How far the field that moves most is expected to be off after a minute, 0.01 for a point; \
+         absent where ttls do not adapt or nothing is known yet.",
+    );
+    for (model, pace) in &paces {
+        let per_minute = match pace.reason {
+            PaceReason::Moves { per_minute, .. } => per_minute,
+            PaceReason::Still => 0.0,
+            _ => continue,
+        };
+        family.sample(&labels(model), per_minute);
     }
 }
 

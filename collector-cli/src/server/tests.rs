@@ -359,6 +359,8 @@ async fn every_family_is_on_the_page_before_anything_was_counted() {
         "collector_background_cycles_skipped_total counter",
         "collector_backend_panics_total counter",
         "collector_panics_total counter",
+        "collector_cache_ttl_seconds gauge",
+        "collector_cache_volatility_ratio gauge",
     ] {
         let line = format!("# TYPE {family}\n");
         assert!(answer.text.contains(&line), "no {family} in {}", answer.text);
@@ -382,6 +384,8 @@ async fn the_series_of_a_model_that_is_gone_are_gone() {
         "wva_metrics_freshness_status{variant_name=\"\",namespace=\"dev\",status=\"fresh\"} 1\n"
     ));
     assert!(page.contains("collector_replica_age_seconds{model_name=\"other\""));
+    let ttl = "collector_cache_ttl_seconds{model_name=\"other\",namespace=\"dev\"} 30\n";
+    assert!(page.contains(ttl), "{page}");
 
     fixture.collector.invalidate_cache(&other);
     let page = fixture.get("/metrics").await.text;

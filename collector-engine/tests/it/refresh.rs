@@ -1,9 +1,13 @@
 //! The background refresh: when it comes, and what it asks.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_core::{ErrorKind, IntervalError, MetricsCollector as _, ModelRef, Source, Urgency};
+use collector_core::{
+    ErrorKind, IntervalError, MetricsCollector as _, ModelRef, ModelSample, PaceReason,
+    ReplicaMetrics, Source, Urgency,
+};
 use collector_engine::CachingCollector;
 
 use crate::setup::{Setup, config, llama, pass, secs, setup, setup_with, variant, variants};
@@ -229,4 +233,101 @@ async fn a_background_refresh_backs_off_from_a_second() {
     let pause = |n: usize| times[n].age(times[n + 1]);
     assert!((Duration::from_millis(500)..=secs(1)).contains(&pause(0)), "{:?}", pause(0));
     assert!((secs(1)..=secs(2)).contains(&pause(1)), "{:?}", pause(1));
+}
+
+/// Serves a model whose KV-cache usage follows from the seconds that have passed.
+fn serve_usage(
+    setup: &Setup,
+    model: &ModelRef,
+    usage: impl Fn(f64) -> f64 + Send + Sync + 'static,
+) {
+    let start = setup.clock.now();
+    setup.backend.serve(model, move |as_of| {
+        let mut replica = ReplicaMetrics::new("pod-0", as_of);
+        replica.kv_cache_usage = Some(usage(start.age(as_of).as_secs_f64()));
+        ModelSample::new(as_of, vec![replica])
+    });
+}
+
+/// How often each model was looked at since the ask of this place.
+fn looks(setup: &Setup, since: usize) -> HashMap<String, usize> {
+    let mut looks = HashMap::new();
+    for ask in &setup.backend.asks()[since..] {
+        for model in &ask.models {
+            *looks.entry(model.model.to_string()).or_default() += 1;
+        }
+    }
+    looks
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_ttl_gives_the_looks_of_idle_models_to_the_one_that_moves() {
+    let setup = setup_with(config(|config| config.adaptive.enabled = true));
+    let idle: Vec<ModelRef> = (0..3).map(|n| ModelRef::new(format!("idle-{n}"), "prod")).collect();
+    for model in &idle {
+        serve_usage(&setup, model, |_| 0.3);
+    }
+    // Up by a point in 3 s, again and again.
+    serve_usage(&setup, &llama(), |seconds| seconds % 300.0 / 300.0);
+    let models: Vec<ModelRef> = idle.iter().cloned().chain([llama()]).collect();
+    for model in &models {
+        setup.read(model).await;
+    }
+    setup.collector.start_background_worker();
+    pass(secs(600)).await;
+    let since = setup.backend.fetches();
+    for _ in 0..1800 {
+        for model in &models {
+            setup.read(model).await;
+        }
+        pass(secs(1)).await;
+    }
+
+    let looks = looks(&setup, since);
+    // 1800 s at 27 s a look are 67 for each, 267 in all.
+    assert!(looks.values().sum::<usize>() <= 270, "{looks:?}");
+    assert!((115..=145).contains(&looks["llama"]), "{looks:?}");
+    assert!((30..=40).contains(&looks["idle-0"]), "{looks:?}");
+    let pace = setup.collector.pace(&llama());
+    assert_eq!(pace.ttl, secs(15));
+    assert!(matches!(pace.reason, PaceReason::Moves { field: "kvCacheUsage", .. }), "{pace:?}");
+    let pace = setup.collector.pace(&idle[0]);
+    assert_eq!((pace.ttl, pace.reason), (secs(60), PaceReason::Still));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_with_an_interval_of_its_own_does_not_adapt_and_one_no_longer_tracked_is_forgotten()
+{
+    let setup = setup_with(config(|config| config.adaptive.enabled = true));
+    let own = ModelRef::new("own", "prod");
+    for model in [&llama(), &own] {
+        serve_usage(&setup, model, |_| 0.3);
+    }
+    setup.collector.set_fetch_interval(&own, Some(secs(20))).unwrap();
+    setup.collector.start_background_worker();
+    for _ in 0..400 {
+        for model in [&llama(), &own] {
+            setup.read(model).await;
+        }
+        pass(secs(1)).await;
+    }
+    let pace = |model: &ModelRef| setup.collector.pace(model);
+    assert_eq!((pace(&own).ttl, pace(&own).reason), (secs(20), PaceReason::Own));
+    assert_eq!((pace(&llama()).ttl, pace(&llama()).reason), (secs(60), PaceReason::Still));
+
+    // Five minutes without a read, the sweep, and the next look at what adapts.
+    pass(secs(400)).await;
+    assert_eq!(pace(&llama()).reason, PaceReason::Configured);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ttls_do_not_adapt_unless_they_are_told_to() {
+    let setup = setup();
+    serve_usage(&setup, &llama(), |_| 0.3);
+    setup.read(&llama()).await;
+    setup.collector.start_background_worker();
+    pass(secs(250)).await;
+    let pace = setup.collector.pace(&llama());
+    assert_eq!((pace.ttl, pace.reason), (secs(30), PaceReason::Configured));
+    assert_eq!(pace.reason.to_string(), "cache.ttl");
 }
