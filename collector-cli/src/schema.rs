@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema};
 use crate::commands::{SamplesDocument, ScrapeDocument};
 use crate::output::{
     AllocationDocument, CheckDocument, ConfigDocument, ErrorDocument, ExplainDocument,
-    ListDocument, ModelItem, ReadingItem, RemovedDocument, ReplicasDocument,
+    ListDocument, ModelItem, PaceDocument, ReadingItem, RemovedDocument, ReplicasDocument,
 };
 use crate::server::{HealthDocument, ReadinessDocument};
 
@@ -36,6 +36,7 @@ fn the_published_schemas_are_up_to_date() {
         ),
         ("models", of::<ListDocument<ModelItem>>()),
         ("error", of::<ErrorDocument>()),
+        ("pace", of::<PaceDocument>()),
         ("explain", of::<ExplainDocument<'static>>()),
         ("check", of::<CheckDocument<'static>>()),
         ("config", of::<ConfigDocument>()),

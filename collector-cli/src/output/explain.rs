@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::backend::BackendDocument;
 use super::documents::{ReplicasDocument, SCHEMA_VERSION, seconds};
 use super::error::ErrorBody;
+use super::pace::PaceDocument;
 use super::table::aligned;
 use super::text::printable;
 
@@ -49,6 +50,22 @@ pub(crate) struct ExplainDocument<'a> {
     error: Option<ErrorBody>,
     /// What each backend said, in order of preference.
     backends: Vec<BackendLook>,
+    /// How long the reading counts as current, and why.
+    pace: ExplainedPace,
+}
+
+/// How often the model is refreshed, by whoever knows best.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ExplainedPace {
+    #[serde(flatten)]
+    pub(crate) pace: PaceDocument,
+    /// The address of the running collector that said so; null when none was asked or has answered, and it
+    /// is what one begins with.
+    pub(crate) collector: Option<String>,
+    /// Why no running collector has said so, where ttls adapt; else null.
+    pub(crate) unknown: Option<String>,
 }
 
 /// One look of one backend.
@@ -102,6 +119,7 @@ impl<'a> ExplainDocument<'a> {
         reading: &'a Result<Reading<Replicas>, CollectError>,
         looks: &[Look],
         states: &[BackendState],
+        pace: ExplainedPace,
         (now, wall): (Tick, SystemTime),
     ) -> Self {
         let replicas = reading.as_ref().ok().map(|reading| &**reading.value());
@@ -116,6 +134,7 @@ impl<'a> ExplainDocument<'a> {
                 .iter()
                 .map(|look| BackendLook::new(look, states, replicas, now))
                 .collect(),
+            pace,
         }
     }
 }
@@ -188,6 +207,15 @@ pub(crate) fn explain_table(document: &ExplainDocument<'_>, wide: bool) -> Strin
         let header = ["FIELD", "POD", "RAW", "SERIES", "SAMPLED", "ASKED", "ANSWERED", "USED"];
         text.push_str(&aligned(header, look.rows.iter().map(ExplainRow::columns)));
         text.push_str(&legend(&look.rows, wide));
+    }
+    text.push('\n');
+    text.push_str(&document.pace.pace.line());
+    if let Some(collector) = &document.pace.collector {
+        let _ = write!(text, " (says the collector at {collector})");
+    }
+    text.push('\n');
+    if let Some(unknown) = &document.pace.unknown {
+        let _ = writeln!(text, "  to begin with: {}", printable(unknown));
     }
     text
 }

@@ -7,6 +7,7 @@ mod explain;
 mod exposition;
 mod json;
 mod lists;
+mod pace;
 mod readings;
 mod table;
 mod text;
@@ -19,10 +20,11 @@ pub(crate) use documents::{
     RemovedDocument, ReplicasDocument, SCHEMA_VERSION,
 };
 pub(crate) use error::ErrorDocument;
-pub(crate) use explain::{ExplainDocument, Look, Looked, explain_table};
+pub(crate) use explain::{ExplainDocument, ExplainedPace, Look, Looked, explain_table};
 pub(crate) use exposition::{Exposition, Kind};
 pub(crate) use json::{to_json, to_yaml};
 pub(crate) use lists::{allocation_items, model_items, replicas_item};
+pub(crate) use pace::PaceDocument;
 pub(crate) use readings::{ALLOCATION_FAMILIES, REPLICA_FAMILIES};
 #[cfg(feature = "epp")]
 pub(crate) use table::UNKNOWN;

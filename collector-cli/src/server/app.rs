@@ -16,7 +16,7 @@ use super::admin::{self, Admin};
 use super::health::{self, Readiness};
 use super::metrics::{self, Recorder};
 use super::respond::{Refusal, limit_body};
-use super::{page, readings};
+use super::{pace, page, readings};
 use crate::output::ErrorDocument;
 
 /// What the handlers share.
@@ -75,6 +75,7 @@ impl App {
             .route("/api/v1/replicas", get(readings::replicas))
             .route("/api/v1/allocation", get(readings::allocation))
             .route("/api/v1/models", get(readings::models))
+            .route("/api/v1/pace", get(pace::show))
             .route("/api/v1/cache", delete(admin::drop_entries))
             .fallback(no_such_path)
             .method_not_allowed_fallback(no_such_method)
@@ -103,8 +104,8 @@ async fn no_such_path(uri: Uri) -> Refusal {
     Refusal::new(
         StatusCode::NOT_FOUND,
         ErrorDocument::new("NotFound", format!("there is nothing at {path:?}")).with_hint(
-            "there are /api/v1/replicas, /api/v1/allocation, /api/v1/models, /healthz, /readyz \
-             and /metrics",
+            "there are /api/v1/replicas, /api/v1/allocation, /api/v1/models, /api/v1/pace, \
+             /healthz, /readyz and /metrics",
         ),
     )
 }

@@ -5,6 +5,7 @@ mod app;
 mod connections;
 mod health;
 mod metrics;
+mod pace;
 mod page;
 mod query;
 mod readings;

@@ -412,3 +412,20 @@ async fn the_page_allows_nothing_from_elsewhere() {
     assert!(policy.starts_with("default-src 'none'"), "{policy}");
     assert!(!answer.text.contains("innerHTML") && !answer.text.contains("http"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_pace_of_a_model_is_told_without_asking_for_it() {
+    let fixture = Fixture::new();
+    let answer = fixture.get("/api/v1/pace?model=org/m&namespace=prod").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(
+        answer.json(),
+        json!({
+            "schemaVersion": 1, "kind": "pace", "model": "org/m", "namespace": "prod",
+            "ttlSeconds": 30.0, "reason": "configured", "because": "cache.ttl",
+            "field": null, "changePerMinute": null,
+        })
+    );
+    assert_eq!(fixture.backend.fetches(), 0);
+    assert_eq!(fixture.get("/api/v1/pace").await.status, StatusCode::BAD_REQUEST);
+}

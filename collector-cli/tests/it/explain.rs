@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::fake_prometheus::{MODEL, NAMESPACE, empty, with_one_model};
-use crate::process::{collector_of, run};
+use crate::process::{Served, collector_of, run};
 
 const EXPLAIN: [&str; 5] = ["explain", "-m", MODEL, "-n", NAMESPACE];
 
@@ -80,4 +80,47 @@ fn a_backend_that_is_left_in_peace_says_so_and_since_how_many_failures() {
     let ended = run(collector_of("http://127.0.0.1:1").args(["-o", "json"]), &EXPLAIN);
     let health = ended.json()["backends"][0]["health"].clone();
     assert_eq!((&health["breaker"], &health["recentFailures"]), (&"open".into(), &3.into()));
+}
+
+#[tokio::test]
+async fn the_ttl_is_told_with_its_reason() {
+    let server = with_one_model(Duration::ZERO).await;
+    let ended = run(&mut collector_of(&server.uri()), &EXPLAIN);
+    assert!(ended.stdout.ends_with("\nttl 30s: cache.ttl\n"), "{}", ended.stdout);
+    let ended = run(collector_of(&server.uri()).args(["-o", "json"]), &EXPLAIN);
+    let pace = &ended.json()["pace"];
+    assert_eq!((&pace["ttlSeconds"], &pace["reason"]), (&30.0.into(), &"configured".into()));
+    assert_eq!((&pace["collector"], &pace["unknown"]), (&Value::Null, &Value::Null));
+}
+
+#[tokio::test]
+async fn how_a_model_moves_is_asked_of_the_collector_that_runs() {
+    let prometheus = with_one_model(Duration::ZERO).await;
+    let mut command = collector_of(&prometheus.uri());
+    let served = Served::start(command.env("COLLECTOR_CACHE__ADAPTIVE__ENABLED", "true"));
+    let reading = format!("/api/v1/replicas?model={MODEL}&namespace={NAMESPACE}");
+    assert_eq!(served.get(&reading).status, 200);
+
+    let explain = |listen: &str| {
+        let mut command = collector_of(&prometheus.uri());
+        command.env("COLLECTOR_CACHE__ADAPTIVE__ENABLED", "true");
+        run(command.env("COLLECTOR_SERVER__LISTEN", listen), &EXPLAIN).stdout
+    };
+    let address = served.address.to_string();
+    let told = explain(&address);
+    let says = format!("few looks ago (says the collector at {address})\n");
+    assert!(
+        told.contains("\nttl 30s: watched, because it is new") && told.ends_with(&says),
+        "{told}"
+    );
+    // The backend answers there as well.
+    for (listen, cause) in
+        [("127.0.0.1:1", "refused"), (&*prometheus.address().to_string(), "it is no collector")]
+    {
+        let told = explain(listen);
+        assert!(told.contains("\n  to begin with: no running collector answers at "), "{told}");
+        assert!(told.contains(cause), "{told}");
+    }
+    let (exit, log) = served.stop("-TERM");
+    assert_eq!(exit, Some(0), "{log}");
 }

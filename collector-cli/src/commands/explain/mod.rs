@@ -1,22 +1,48 @@
 //! `collector explain`: how each value of a reading came about.
 
+mod running;
 mod tracer;
 
 use std::sync::Arc;
 
-use collector_core::Backend;
+use collector_config::CollectorConfig;
+use collector_core::{Backend, MetricsCollector, ModelRef};
 
 use self::tracer::Tracer;
 use super::settings::{Settings, Verbosity, format};
 use crate::args::{Format, GlobalArgs, ModelArgs};
 use crate::exit::{Exit, Failure};
-use crate::output::{ExplainDocument, Look, explain_table, print, to_json, to_yaml};
+use crate::output::{
+    ExplainDocument, ExplainedPace, Look, PaceDocument, explain_table, print, to_json, to_yaml,
+};
 
 pub(super) fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Wide, Format::Json, Format::Yaml])?;
     let settings = Settings::load(global, Verbosity::OneShot)?;
     settings.warn();
     super::block_on(explain(&settings, args, format))
+}
+
+/// How often the model is refreshed. This process looks once, so how the model moves only a collector that
+/// runs can tell.
+async fn pace(
+    config: &CollectorConfig,
+    model: &ModelRef,
+    collector: &dyn MetricsCollector,
+) -> ExplainedPace {
+    let own = |unknown| {
+        let pace = PaceDocument::new(model, collector.pace(model));
+        ExplainedPace { pace, collector: None, unknown }
+    };
+    if !(config.cache.enabled && config.cache.adaptive.enabled) {
+        return own(None);
+    }
+    match running::pace(&config.server, model).await {
+        Ok((pace, address)) => {
+            ExplainedPace { pace, collector: Some(address.to_string()), unknown: None }
+        }
+        Err(why) => own(Some(why)),
+    }
 }
 
 async fn explain(settings: &Settings, args: &ModelArgs, format: Format) -> Result<Exit, Failure> {
@@ -32,7 +58,8 @@ async fn explain(settings: &Settings, args: &ModelArgs, format: Format) -> Resul
     let looks: Vec<Look> = tracers.iter().map(|tracer| tracer.last_look(&model)).collect();
     let (states, times) =
         (collector.state().backends, (settings.clock.now(), settings.clock.wall()));
-    let document = ExplainDocument::new(&model, &reading, &looks, &states, times);
+    let pace = pace(config, &model, &*collector).await;
+    let document = ExplainDocument::new(&model, &reading, &looks, &states, pace, times);
     let text = match format {
         Format::Json => to_json(&document) + "\n",
         Format::Yaml => to_yaml(&document),
