@@ -2,10 +2,12 @@
 //! for one look.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use collector_core::{BackendError, BreakerState, ErrorKind, Tick};
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// Looks that are remembered: of a server that dies after a busy minute ten more are sent at most, not
 /// as many as went well before.
@@ -128,7 +130,7 @@ impl Breaker {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // No code that can panic runs under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

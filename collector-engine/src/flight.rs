@@ -1,9 +1,7 @@
 //! Fetches under way at one source, one a model: whoever wants the same model joins, and models wanted within a
 //! few milliseconds board one batch.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use collector_core::{ModelRef, Scope, Stored, VariantName};
 use tokio::sync::{Notify, watch};
@@ -11,6 +9,10 @@ use tokio::time::Instant;
 
 use crate::gate::{Gate, Ticket};
 use crate::publish::Published;
+
+pub(crate) mod table;
+
+use table::Table;
 
 /// What a flight brings back: the entries of its model, stored or not.
 #[derive(Clone)]
@@ -32,9 +34,6 @@ impl From<Published> for Landing {
 /// One fetch of one model.
 pub(crate) struct Flight {
     pub(crate) model: ModelRef,
-    /// The number of the last invalidation before it departed; none while it boards, because what has
-    /// not departed cannot be overtaken.
-    departed_after: OnceLock<u64>,
     /// When somebody first waited for it.
     awaited_since: OnceLock<Instant>,
     /// Wakes the batch from the pause before its next try.
@@ -43,6 +42,21 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
+    fn new(model: &ModelRef, awaited: bool, hurry: Arc<Notify>) -> Self {
+        Self {
+            model: model.clone(),
+            awaited_since: awaited.then(Instant::now).map_or_else(OnceLock::new, OnceLock::from),
+            hurry,
+            landing: watch::Sender::new(None),
+        }
+    }
+
+    /// One that boards with those that do already: all of a batch are woken by the same.
+    fn boarding(model: &ModelRef, awaited: bool, first: Option<&Self>) -> Self {
+        let hurry = first.map_or_else(Arc::default, |first| Arc::clone(&first.hurry));
+        Self::new(model, awaited, hurry)
+    }
+
     /// Whether somebody waits, or has waited, for it.
     pub(crate) fn is_awaited(&self) -> bool {
         self.awaited_since.get().is_some()
@@ -68,17 +82,10 @@ pub(crate) struct Batch {
     pub(crate) hurry: Arc<Notify>,
 }
 
-/// All flights.
+/// All flights of a source.
 #[derive(Default)]
 pub(crate) struct Flights {
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    under_way: HashMap<ModelRef, Arc<Flight>>,
-    boarding: Vec<Arc<Flight>>,
-    boarding_hurry: Arc<Notify>,
+    table: Table<Flight>,
 }
 
 /// What [`Flights::join`] did.
@@ -92,22 +99,17 @@ pub(crate) struct Joined {
 }
 
 impl Flights {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing under this lock can panic half-way through a change.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Joins the flight of a model, or lets one board.
     ///
-    /// `landed` is asked under the lock whether the value has arrived since the caller looked; a
-    /// flight stores before it is taken off the list, so no model is fetched twice between the two.
+    /// `landed` is asked under the table's lock whether the value has arrived since the caller looked.
     pub(crate) fn join<T>(
         &self,
         model: &ModelRef,
         awaited: bool,
         landed: impl FnOnce() -> Option<T>,
     ) -> Result<Joined, T> {
-        self.lock().join(model, awaited, landed)
+        let board = |first: Option<&Flight>| Flight::boarding(model, awaited, first);
+        joined(self.table.join(model, landed, board), awaited)
     }
 
     /// The same for several models that a caller waits for. They board in one step, so that those which
@@ -117,31 +119,24 @@ impl Flights {
         models: &[&ModelRef],
         landed: impl Fn(&ModelRef) -> Option<T>,
     ) -> Vec<Result<Joined, T>> {
-        let mut state = self.lock();
-        models.iter().map(|model| state.join(model, true, || landed(model))).collect()
+        let board = |model: &ModelRef, first: Option<&Flight>| Flight::boarding(model, true, first);
+        let found = self.table.join_all(models, landed, board);
+        found.into_iter().map(|found| joined(found, true)).collect()
     }
 
     /// Closes the boarding and returns its batch.
     pub(crate) fn depart(&self, gate: &Gate) -> Batch {
-        let mut state = self.lock();
-        let flights = std::mem::take(&mut state.boarding);
-        let hurry = std::mem::take(&mut state.boarding_hurry);
-        batch(flights, hurry, gate)
+        let (flights, ticket) = self.table.depart(gate);
+        let hurry = flights.first().map_or_else(Arc::default, |first| Arc::clone(&first.hurry));
+        Batch { flights, ticket, hurry }
     }
 
     /// A batch of all these models that are not under way already, which nobody waits for.
     pub(crate) fn charter(&self, models: Vec<ModelRef>, gate: &Gate) -> Batch {
         let hurry = Arc::new(Notify::new());
-        let mut state = self.lock();
-        let mut flights = Vec::new();
-        for model in models {
-            if let Entry::Vacant(place) = state.under_way.entry(model) {
-                let flight = new_flight(place.key(), false, &hurry);
-                flights.push(Arc::clone(&flight));
-                place.insert(flight);
-            }
-        }
-        batch(flights, hurry, gate)
+        let make = |model: &ModelRef| Flight::new(model, false, Arc::clone(&hurry));
+        let (flights, ticket) = self.table.charter(gate, models, make);
+        Batch { flights, ticket, hurry }
     }
 
     /// Takes a flight off the list and hands its landing to whoever waits. Call it after storing.
@@ -153,67 +148,29 @@ impl Flights {
     /// Takes a flight off the list when there is nothing to hand over. Those who wait find that the
     /// sender is gone once the last `Arc` of the flight is.
     pub(crate) fn take_off_list(&self, flight: &Arc<Flight>) {
-        let mut state = self.lock();
-        let listed = state.under_way.get(&flight.model);
-        if listed.is_some_and(|listed| Arc::ptr_eq(listed, flight)) {
-            state.under_way.remove(&flight.model);
-        }
+        self.table.take_off_list(&flight.model, flight);
     }
 
     /// Takes the flights of a scope off the list that departed before an invalidation: whoever reads
     /// after it starts a new one.
     pub(crate) fn overtake(&self, scope: &Scope, sequence: u64) {
-        let is_before = |flight: &Flight| {
-            flight.departed_after.get().is_some_and(|departed_after| *departed_after < sequence)
-        };
-        self.lock().under_way.retain(|model, flight| !(scope.touches(model) && is_before(flight)));
+        self.table.overtake(scope, sequence);
     }
 }
 
-impl State {
-    fn join<T>(
-        &mut self,
-        model: &ModelRef,
-        awaited: bool,
-        landed: impl FnOnce() -> Option<T>,
-    ) -> Result<Joined, T> {
-        if let Some(flight) = self.under_way.get(model) {
+/// Begins to wait.
+fn joined<T>(found: table::Joined<Flight, T>, awaited: bool) -> Result<Joined, T> {
+    let (flight, opens_boarding, coalesced) = match found {
+        table::Joined::Listed(flight) => {
             if awaited && flight.awaited_since.set(Instant::now()).is_ok() {
                 flight.hurry.notify_one();
             }
-            let landing = flight.landing.subscribe();
-            return Ok(Joined { landing, opens_boarding: false, coalesced: true });
+            (flight, false, true)
         }
-        if let Some(value) = landed() {
-            return Err(value);
-        }
-        let opens_boarding = self.boarding.is_empty();
-        let flight = new_flight(model, awaited, &self.boarding_hurry);
-        let landing = flight.landing.subscribe();
-        self.boarding.push(Arc::clone(&flight));
-        self.under_way.insert(model.clone(), flight);
-        Ok(Joined { landing, opens_boarding, coalesced: false })
-    }
-}
-
-/// Called under the lock, so that nobody joins between the departure and the ticket.
-fn batch(flights: Vec<Arc<Flight>>, hurry: Arc<Notify>, gate: &Gate) -> Batch {
-    let ticket = gate.ticket();
-    for flight in &flights {
-        // A flight departs once.
-        let _ = flight.departed_after.set(ticket.sequence());
-    }
-    Batch { flights, ticket, hurry }
-}
-
-fn new_flight(model: &ModelRef, awaited: bool, hurry: &Arc<Notify>) -> Arc<Flight> {
-    Arc::new(Flight {
-        model: model.clone(),
-        departed_after: OnceLock::new(),
-        awaited_since: awaited.then(Instant::now).map_or_else(OnceLock::new, OnceLock::from),
-        hurry: Arc::clone(hurry),
-        landing: watch::Sender::new(None),
-    })
+        table::Joined::Boards { flight, opens_boarding } => (flight, opens_boarding, false),
+        table::Joined::Landed(value) => return Err(value),
+    };
+    Ok(Joined { landing: flight.landing.subscribe(), opens_boarding, coalesced })
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@
 //! A generation inside the cache entry would not do, because the entry may not exist yet.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use collector_core::{ModelRef, Scope, Tick};
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// How long an invalidation keeps out pushes of what was looked at before it. A push follows its look
 /// within moments.

@@ -28,6 +28,8 @@ mod engine;
 mod flight;
 mod gate;
 mod handle;
+#[cfg(all(test, loom))]
+mod interleavings;
 mod known;
 mod live;
 mod look;
@@ -38,6 +40,7 @@ mod retry;
 mod schedule;
 mod snapshot;
 mod source;
+mod sync;
 mod tracker;
 mod worker;
 

@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result, bail};
 
 use crate::run::{cargo, has_subcommand, output, step};
-use crate::{test, workspace};
+use crate::{loom, test, workspace};
 
 /// The crates that compose the others by cargo features.
 const COMPOSED: [&str; 2] = ["collector-config", "collector-cli"];
@@ -42,6 +42,7 @@ pub(crate) fn all() -> Result<()> {
     } else {
         println!("== licenses, bans and sources: skipped, because cargo-deny is not installed");
     }
+    loom::all()?;
     test::all()
 }
 

@@ -10,6 +10,9 @@ mod bench;
 mod ci;
 mod fuzz;
 mod install;
+mod loom;
+mod miri;
+mod mutants;
 mod new_backend;
 mod run;
 mod test;
@@ -49,6 +52,16 @@ enum Task {
         #[arg(value_name = "SECONDS", default_value_t = 30)]
         seconds: u32,
     },
+    /// Run the engine's locks through every interleaving of their threads.
+    Loom,
+    /// Run the cache's tests under Miri, where a nightly toolchain has it.
+    Miri,
+    /// Break core, cache and engine in small ways, and count the breaks that no test sees. Takes hours.
+    Mutants {
+        /// For `cargo mutants`: `--file gate.rs`, `--shard 1/4`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Make the crate of a new backend, which compiles and passes the conformance suite as it is.
     NewBackend {
         /// Name of the crate, in lower case with hyphens: `acme-backend`.
@@ -65,6 +78,9 @@ fn main() -> ExitCode {
         Task::Ci => ci::all(),
         Task::Bench { quick, json } => bench::all(quick, json.as_deref()),
         Task::Fuzz { seconds } => fuzz::scan(seconds),
+        Task::Loom => loom::all(),
+        Task::Miri => miri::all(),
+        Task::Mutants { arguments } => mutants::all(&arguments),
         Task::NewBackend { name, path } => new_backend::make_and_explain(&name, path),
     };
     match outcome {

@@ -14,6 +14,13 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+/// The cargo of another toolchain, in the workspace's root.
+pub(crate) fn cargo_of(toolchain: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", toolchain, "cargo"]).args(arguments).current_dir(workspace::root());
+    command
+}
+
 /// Runs a step to its end, under a heading.
 pub(crate) fn step(title: &str, command: &mut Command) -> Result<()> {
     println!("== {title}");

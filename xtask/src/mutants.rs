@@ -1,0 +1,109 @@
+//! Runs mutation tests: breaks the code in a thousand small ways, and counts those that no test sees.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::run::{cargo, has_subcommand, step};
+use crate::workspace;
+
+/// How many of a hundred mutants tests must catch.
+const CAUGHT_AT_LEAST: usize = 90;
+
+/// The crates whose guarantees an autoscaler relies on, with those whose tests are a second opinion: a
+/// crate's own take seconds, and what they miss is held against the others.
+const CRATES: [(&str, &str); 3] = [
+    ("collector-core", "collector-core,collector-cache,collector-engine,collector-config"),
+    ("collector-cache", "collector-cache,collector-engine"),
+    ("collector-engine", "collector-engine,collector-config"),
+];
+
+/// What became of the mutants that compile.
+#[derive(Default)]
+struct Tally {
+    caught: usize,
+    missed: Vec<String>,
+}
+
+/// Installs `cargo-mutants` when it is missing and runs it over the crates, as `.cargo/mutants.toml` says:
+/// an hour or three. `arguments` go to it as they are.
+pub(crate) fn all(arguments: &[String]) -> Result<()> {
+    if !has_subcommand("mutants") {
+        step("install cargo-mutants", &mut cargo(&["install", "--locked", "cargo-mutants"]))?;
+    }
+    let mut all = Tally::default();
+    for (package, second_opinion) in CRATES {
+        let tally = test(package, second_opinion, arguments)?;
+        println!("== {package}: {}", tally.summary());
+        all.caught += tally.caught;
+        all.missed.extend(tally.missed);
+    }
+    println!("== all: {}", all.summary());
+    for missed in &all.missed {
+        println!("missed: {missed}");
+    }
+    if all.caught * 100 < all.total() * CAUGHT_AT_LEAST {
+        bail!("tests catch fewer than {CAUGHT_AT_LEAST} % of the mutants");
+    }
+    Ok(())
+}
+
+fn test(package: &str, second_opinion: &str, arguments: &[String]) -> Result<Tally> {
+    let output = workspace::target_folder()?.join("mutants").join(package);
+    let results = output.join("mutants.out");
+    if results.exists() {
+        fs::remove_dir_all(&results)
+            .with_context(|| format!("cannot remove {}", results.display()))?;
+    }
+    run(package, &output, arguments, &[])?;
+    if !results.exists() {
+        // The arguments leave nothing of this crate.
+        return Ok(Tally::default());
+    }
+    let own = read(&results)?;
+    if own.missed.is_empty() {
+        return Ok(own);
+    }
+    let again = ["--iterate", "--baseline=skip", "--timeout=180", "--test-package", second_opinion];
+    run(package, &output, arguments, &again)?;
+    let others = read(&results)?;
+    Ok(Tally { caught: own.caught + others.caught, missed: others.missed })
+}
+
+fn run(package: &str, output: &Path, arguments: &[String], more: &[&str]) -> Result<()> {
+    println!("== mutants of {package}");
+    fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
+    let mut mutants = cargo(&["mutants", "--package", package, "--output"]);
+    mutants.arg(output).args(more).args(arguments);
+    mutants.env("CARGO_TARGET_DIR", workspace::target_folder()?.join("mutants/built"));
+    let status = mutants.status().context("cannot run cargo mutants")?;
+    // 2: some were missed; 3: some made a test hang.
+    if !matches!(status.code(), Some(0 | 2 | 3)) {
+        bail!("cargo mutants of {package} failed ({status})");
+    }
+    Ok(())
+}
+
+/// What the last run in this folder has found. A mutant that makes a test hang is caught.
+fn read(results: &Path) -> Result<Tally> {
+    let lines = |name: &str| -> Result<Vec<String>> {
+        let text = fs::read_to_string(results.join(name))
+            .with_context(|| format!("cannot read {name} in {}", results.display()))?;
+        Ok(text.lines().map(str::to_owned).collect())
+    };
+    let caught = lines("caught.txt")?.len() + lines("timeout.txt")?.len();
+    Ok(Tally { caught, missed: lines("missed.txt")? })
+}
+
+impl Tally {
+    fn total(&self) -> usize {
+        self.caught + self.missed.len()
+    }
+
+    fn summary(&self) -> String {
+        let (caught, total) = (self.caught, self.total());
+        let share = caught as f64 * 100.0 / total.max(1) as f64;
+        format!("{caught} of {total} mutants caught ({share:.1} %)")
+    }
+}
