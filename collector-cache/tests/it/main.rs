@@ -1,5 +1,7 @@
 //! Both caches keep the promises of `MetricsCache`.
 
+mod machine;
+
 use collector_cache::{MemoryCache, NoOpCache};
 use collector_testkit::conformance;
 

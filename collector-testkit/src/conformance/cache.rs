@@ -374,7 +374,7 @@ fn counts_agree(cache: &dyn MetricsCache) {
 
 /// Rounds of each thread: enough for a lost update to show within some runs, few enough to take
 /// milliseconds.
-const ROUNDS: u64 = 2000;
+const ROUNDS: u64 = if cfg!(miri) { 10 } else { 2000 };
 
 fn threads_at_once_lose_nothing(cache: &dyn MetricsCache) {
     let (one, two) = ("written-1", "written-2");
