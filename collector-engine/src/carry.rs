@@ -211,3 +211,89 @@ fn keep_load_field(rates: &mut LoadRates, field: Field, former: &LoadRates) {
         _ => rates.copy_field(field, former),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use collector_core::{Clock, FieldSet, ManualClock};
+
+    use super::*;
+
+    const NANOSECOND: Duration = Duration::from_nanos(1);
+
+    /// What was said at `as_of` of one pod, with all of its load known.
+    fn former(as_of: Tick) -> SourceAnswer {
+        let mut row = ReplicaMetrics::new("pod", as_of);
+        row.queue_length = Some(3);
+        let mut sample = ModelSample::new(as_of, vec![row]);
+        sample.load = vec![LoadRow { pod: None, rates: LoadRates::ZERO }];
+        SourceAnswer {
+            sample: Arc::new(sample),
+            arrived_at: as_of,
+            load_marks: Vec::new(),
+            departed: Vec::new(),
+        }
+    }
+
+    /// A look at the same pod of which these fields failed.
+    fn look(now: Tick, failed: &[Field]) -> ModelSample {
+        let mut sample = ModelSample::new(now, vec![ReplicaMetrics::new("pod", now)]);
+        sample.failed = failed.iter().copied().collect::<FieldSet>();
+        sample
+    }
+
+    fn carried(sample: ModelSample, former: &SourceAnswer, now: Tick) -> SourceAnswer {
+        carry(sample, Some(former), &"test".into(), &CacheConfig::default(), now)
+    }
+
+    /// From when on what was sampled at `tick` is of no use.
+    fn unusable_from(tick: Tick) -> Tick {
+        tick + CacheConfig::default().freshness.unavailable_threshold
+    }
+
+    #[test]
+    fn a_field_that_failed_is_kept_until_it_is_unavailable() {
+        let then = ManualClock::new().now();
+        let kept = |now| {
+            let answer = carried(look(now, &[Field::QueueLength]), &former(then), now);
+            answer.sample.replicas[0].queue_length
+        };
+        assert_eq!(kept(unusable_from(then) - NANOSECOND), Some(3));
+        assert_eq!(kept(unusable_from(then)), None);
+    }
+
+    #[test]
+    fn load_of_which_everything_failed_is_kept_whole_until_it_is_unavailable() {
+        let then = ManualClock::new().now();
+        let answer = |now| carried(look(now, &Field::OF_LOAD), &former(then), now);
+        let kept = answer(unusable_from(then) - NANOSECOND);
+        assert_eq!(kept.sample.load, former(then).sample.load);
+        let marks: Vec<_> =
+            kept.load_marks.iter().map(|mark| (mark.field, mark.sampled_at)).collect();
+        assert_eq!(marks, Field::OF_LOAD.map(|field| (field, then)));
+        assert_eq!(answer(unusable_from(then)).load_marks, []);
+    }
+
+    #[test]
+    fn where_there_was_no_load_none_is_kept() {
+        let then = ManualClock::new().now();
+        let mut empty = former(then);
+        Arc::make_mut(&mut empty.sample).load.clear();
+        let answer = carried(look(then, &[Field::TtftAverage]), &empty, then);
+        assert_eq!((answer.load_marks.len(), answer.sample.load.len()), (0, 0));
+    }
+
+    #[test]
+    fn load_that_is_kept_a_second_time_keeps_its_first_age() {
+        let first = ManualClock::new().now();
+        let second = first + Duration::from_secs(30);
+        let third = second + Duration::from_secs(30);
+        let once = carried(look(second, &[Field::TtftAverage]), &former(first), second);
+        let twice = carried(look(third, &[Field::TtftAverage, Field::ItlAverage]), &once, third);
+        let marks: Vec<_> =
+            twice.load_marks.iter().map(|mark| (mark.field, mark.sampled_at)).collect();
+        assert_eq!(marks, [(Field::TtftAverage, first), (Field::ItlAverage, second)]);
+    }
+}

@@ -1,0 +1,10 @@
+//! The vocabulary from outside: what its words, counts and arithmetic promise.
+
+mod bytes;
+mod durations;
+mod keys;
+mod nearest;
+mod readings;
+mod rows;
+mod time;
+mod words;
