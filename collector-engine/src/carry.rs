@@ -277,6 +277,19 @@ mod tests {
     }
 
     #[test]
+    fn of_tokens_it_is_the_mean_that_is_kept() {
+        let now = ManualClock::new().now();
+        let requests = |requests| LoadRates { requests: Some(requests), ..LoadRates::default() };
+        let mut before = former(now);
+        Arc::make_mut(&mut before.sample).load[0].rates =
+            LoadRates { prompt_tokens: Some(20.0), generation_tokens: Some(40.0), ..requests(2.0) };
+        let mut sample = look(now, &[Field::AvgInputTokens, Field::AvgOutputTokens]);
+        sample.load = vec![LoadRow { pod: None, rates: requests(4.0) }];
+        let kept = carried(sample, &before, now).sample.load[0].rates;
+        assert_eq!((kept.prompt_tokens, kept.generation_tokens), (Some(40.0), Some(80.0)));
+    }
+
+    #[test]
     fn where_there_was_no_load_none_is_kept() {
         let then = ManualClock::new().now();
         let mut empty = former(then);
