@@ -229,6 +229,10 @@ mod tests {
         // One that still boards has not been overtaken.
         flights.overtake(&scope, sequence + 1);
         assert!(join(&flights, "a").coalesced);
+        // Nor has one that departed after.
+        let _after = flights.depart(&gate);
+        flights.overtake(&scope, sequence);
+        assert!(join(&flights, "a").coalesced);
         // Its landing does not take the newer flight off the list.
         flights.take_off_list(&overtaken);
         assert!(join(&flights, "a").coalesced);
