@@ -1,0 +1,279 @@
+//! Hits on two threads at once: of one key, of many, and with a write among a hundred; and hits while a sweep
+//! removes a hundred thousand entries.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use collector_cache::MemoryCache;
+use collector_core::{CacheKey, Clock as _, MetricsCache as _, ModelRef, SystemClock, Tick};
+use dashmap::DashMap;
+
+use crate::case::{Case, Outcome};
+use crate::hit::{KEYED, read_cache};
+use crate::peers::{
+    FastHasher, Locked, Peer, entry_as_written, entry_like_for_like, filled, key_of,
+    read_as_written, read_like_for_like,
+};
+use crate::race::System;
+use crate::report::{Figure, Report};
+use crate::workload::{self, cache_of, shuffled, stored};
+
+const SUITE: &str = "threads";
+const THREADS: u32 = 2;
+/// Reads of one thread in a run; long against the start of the threads.
+const READS: u32 = 20_000;
+const SPREAD: usize = 10_000;
+/// Entries that a sweep removes while hits are timed.
+const SWEPT: usize = 100_000;
+
+const HOT: &str = "2 threads, one hot key, as written";
+const HOT_ALIKE: &str = "2 threads, one hot key, like for like";
+const WRITES: &str = "2 threads, one hot key, 1 % writes, like for like";
+const SPREAD_KEYS: &str = "2 threads, 10 000 keys, like for like";
+
+/// Each way to read on two threads.
+pub(crate) fn cases() -> [Case; 4] {
+    let (one, many) = (workload::models(1), workload::models(SPREAD));
+    [
+        Case::new(
+            SUITE,
+            HOT,
+            vec![
+                ours(&one, 0),
+                written("dashmap", DashMap::new(), &one),
+                written("RwLock<HashMap>", Locked::<_, std::hash::RandomState>::default(), &one),
+            ],
+        ),
+        Case::new(SUITE, HOT_ALIKE, alike(&one, 0)),
+        Case::new(SUITE, WRITES, alike(&one, 100)),
+        Case::new(SUITE, SPREAD_KEYS, alike(&many, 0)),
+    ]
+}
+
+/// Measures them, and holds them against the goals.
+pub(crate) fn measure(quick: bool, report: &mut Report) -> Result<()> {
+    let rounds = if quick { 15 } else { 100 };
+    let [hot, hot_alike, writes, spread] = cases();
+    let hot = hot.measure(rounds, report)?;
+    let hot_alike = hot_alike.measure(rounds, report)?;
+    let writes = writes.measure(rounds, report)?;
+    spread.measure(rounds, report)?;
+    let goals = [
+        ("hit.two_threads.vs_dashmap", &hot, "dashmap"),
+        ("hit.two_threads.vs_rwlock", &hot, "RwLock<HashMap>"),
+        ("hit.two_threads.like_for_like.vs_dashmap", &hot_alike, "dashmap"),
+        ("hit.two_threads.like_for_like.vs_rwlock", &hot_alike, "RwLock<HashMap>"),
+    ];
+    for (id, outcome, peer) in goals {
+        report.goal_at_least(id, 2.0, faster_than(outcome, peer)?);
+    }
+    let slowdown = writes.of(KEYED)?.seconds / hot_alike.of(KEYED)?.seconds;
+    report.goal("hit.two_threads.one_percent_writes", 2.0, slowdown);
+    during_sweep(if quick { 3 } else { 20 }, report)
+}
+
+fn faster_than(outcome: &Outcome, peer: &str) -> Result<f64> {
+    Ok(outcome.of(peer)?.seconds / outcome.of(KEYED)?.seconds)
+}
+
+/// Lets every thread do the same at the same time. The slowest counts.
+fn together(
+    name: &'static str,
+    run: impl Fn(u32) -> Result<()> + Sync + Send + 'static,
+) -> System<'static> {
+    System::timed(name, READS, move |runs| {
+        let start = Barrier::new(THREADS as usize);
+        let (run, start) = (&run, &start);
+        let times = thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|number| {
+                    scope.spawn(move || {
+                        start.wait();
+                        let began = tokio::time::Instant::now();
+                        for _ in 0..runs {
+                            run(number)?;
+                        }
+                        anyhow::Ok(began.elapsed())
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+        });
+        let mut slowest = Duration::ZERO;
+        for time in times {
+            let time = time.ok().context("a reading thread panicked")??;
+            slowest = slowest.max(time);
+        }
+        Ok(slowest)
+    })
+}
+
+/// Reads `READS` of the keys, from a place of each thread's own, and overwrites after every so many (never
+/// where that is 0).
+fn reads<K>(
+    keys: &[K],
+    thread: u32,
+    writes: u32,
+    read: impl Fn(&K) -> bool,
+    write: impl Fn(&K),
+) -> Result<()> {
+    let from = keys.len() / THREADS as usize * thread as usize;
+    let mut found = 0;
+    let order = keys.iter().cycle().skip(from).take(READS as usize);
+    for (number, key) in (1_u32..).zip(order) {
+        found += u32::from(read(black_box(key)));
+        if writes > 0 && number % writes == 0 {
+            write(key);
+        }
+    }
+    ensure!(found == READS, "an entry is lost");
+    Ok(())
+}
+
+fn ours(models: &[ModelRef], writes: u32) -> System<'static> {
+    let clock = SystemClock::new();
+    let cache = cache_of(models, clock.now());
+    let keys = shuffled(models.to_vec());
+    let spare = stored(workload::value(&models[0], clock.now()), clock.now());
+    together(KEYED, move |thread| {
+        let write = |model: &ModelRef| {
+            cache.put(CacheKey::replicas(model), Arc::clone(&spare), clock.now());
+        };
+        let read = |model: &ModelRef| black_box(read_cache(&cache, model, clock.now())).is_some();
+        reads(&keys, thread, writes, read, write)
+    })
+}
+
+fn written(
+    name: &'static str,
+    peer: impl Peer<Instant> + 'static,
+    models: &[ModelRef],
+) -> System<'static> {
+    let peer = filled(peer, models, entry_as_written);
+    let keys = shuffled(models.to_vec());
+    together(name, move |thread| {
+        let read = |model: &ModelRef| black_box(read_as_written(&peer, model)).is_some();
+        reads(&keys, thread, 0, read, |_| {})
+    })
+}
+
+fn alike(models: &[ModelRef], writes: u32) -> Vec<System<'static>> {
+    vec![
+        ours(models, writes),
+        peer("dashmap", DashMap::with_hasher(FastHasher::default()), models, writes),
+        peer("RwLock<HashMap>", Locked::<_, FastHasher>::default(), models, writes),
+    ]
+}
+
+fn peer(
+    name: &'static str,
+    peer: impl Peer<Tick> + 'static,
+    models: &[ModelRef],
+    writes: u32,
+) -> System<'static> {
+    let clock = SystemClock::new();
+    let now = clock.now();
+    let peer = filled(peer, models, |model| entry_like_for_like(model, now));
+    let keys: Vec<String> = shuffled(models.iter().map(key_of).collect());
+    let spare = entry_like_for_like(&models[0], now);
+    together(name, move |thread| {
+        let read = |key: &String| black_box(read_like_for_like(&peer, key, &clock)).is_some();
+        reads(&keys, thread, writes, read, |key| peer.put(key.clone(), spare.clone()))
+    })
+}
+
+/// Times single hits, the clock's 20 to 30 ns included, while another thread sweeps.
+fn during_sweep(sweeps: usize, report: &mut Report) -> Result<()> {
+    let clock = SystemClock::new();
+    let now = clock.now();
+    let models = workload::models(SWEPT + 1);
+    let (hot, due) = models.split_first().context("no model")?;
+    let cache = MemoryCache::new(SWEPT * 2);
+    cache.put(CacheKey::replicas(hot), stored(workload::value(hot, now), now), now);
+    let shared = workload::value(hot, now);
+    let mut quiet = hits_while(&cache, hot, &clock, || {
+        thread::sleep(Duration::from_millis(100));
+        Ok(())
+    })?;
+    tell(report, "hits alone", &mut quiet);
+
+    let mut swept = Vec::new();
+    let mut sweeping = Duration::ZERO;
+    for _ in 0..sweeps {
+        let mut entry = (*stored(Arc::clone(&shared), now)).clone();
+        entry.keep_until = now;
+        let entry = Arc::new(entry);
+        for model in due {
+            cache.put(CacheKey::replicas(model), Arc::clone(&entry), now);
+        }
+        swept.append(&mut hits_while(&cache, hot, &clock, || {
+            let began = tokio::time::Instant::now();
+            let removed = cache.sweep(clock.now()).len();
+            sweeping += began.elapsed();
+            ensure!(removed == SWEPT, "{removed} of {SWEPT} entries were swept");
+            Ok(())
+        })?);
+    }
+    let milliseconds = sweeping.as_secs_f64() * 1e3 / sweeps as f64;
+    tell(report, "hits during a sweep of 100 000 entries", &mut swept);
+    report.row(
+        SUITE,
+        "a sweep of 100 000 entries",
+        "collector",
+        &[Figure { name: "time", value: milliseconds, unit: "ms" }],
+    );
+    Ok(())
+}
+
+/// Nanoseconds of each hit until `meanwhile` has ended.
+fn hits_while(
+    cache: &MemoryCache,
+    model: &ModelRef,
+    clock: &SystemClock,
+    meanwhile: impl FnOnce() -> Result<()> + Send,
+) -> Result<Vec<u64>> {
+    let (ended, start) = (AtomicBool::new(false), Barrier::new(2));
+    thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            start.wait();
+            let outcome = meanwhile();
+            ended.store(true, Ordering::Relaxed);
+            outcome
+        });
+        let mut times = Vec::with_capacity(1 << 20);
+        start.wait();
+        while !ended.load(Ordering::Relaxed) {
+            let began = tokio::time::Instant::now();
+            let found = black_box(read_cache(cache, model, clock.now())).is_some();
+            times.push(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            ensure!(found, "the sweep took an entry that was not due");
+        }
+        other.join().ok().context("the sweep panicked")??;
+        Ok(times)
+    })
+}
+
+fn tell(report: &mut Report, case: &'static str, nanos: &mut [u64]) {
+    nanos.sort_unstable();
+    let quantile = |name, thousandths: usize| {
+        let place = (nanos.len() * thousandths / 1000).min(nanos.len().saturating_sub(1));
+        let value = nanos.get(place).map_or(f64::NAN, |nanos| *nanos as f64);
+        Figure { name, value, unit: "ns" }
+    };
+    report.row(
+        SUITE,
+        case,
+        KEYED,
+        &[
+            quantile("p50", 500),
+            quantile("p99", 990),
+            quantile("p99.9", 999),
+            quantile("slowest", 1000),
+            Figure { name: "hits", value: nanos.len() as f64, unit: "" },
+        ],
+    );
+}
