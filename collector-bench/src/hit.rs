@@ -34,8 +34,14 @@ pub(crate) const DYN: &str = "collector, dyn MetricsCollector";
 const HOT: usize = 100;
 const SPREAD: usize = 10_000;
 
+/// Names of the cases.
+pub(crate) const HOT_WRITTEN: &str = "hot, 100 entries, as written";
+pub(crate) const HOT_ALIKE: &str = "hot, 100 entries, like for like";
+pub(crate) const SPREAD_WRITTEN: &str = "spread, 10 000 entries, as written";
+pub(crate) const SPREAD_ALIKE: &str = "spread, 10 000 entries, like for like";
+
 /// How many entries there are where growth is shown.
-const SIZES: [(usize, &str); 4] = [
+pub(crate) const SIZES: [(usize, &str); 4] = [
     (100, "growth, 100 entries"),
     (1000, "growth, 1000 entries"),
     (10_000, "growth, 10 000 entries"),
@@ -46,8 +52,8 @@ const SIZES: [(usize, &str); 4] = [
 pub(crate) async fn hot() -> Result<[Case; 2]> {
     let models = workload::models(HOT);
     Ok([
-        Case::new(SUITE, "hot, 100 entries, as written", as_written(&models).await?),
-        Case::new(SUITE, "hot, 100 entries, like for like", like_for_like(&models).await?),
+        Case::new(SUITE, HOT_WRITTEN, as_written(&models).await?),
+        Case::new(SUITE, HOT_ALIKE, like_for_like(&models).await?),
     ])
 }
 
@@ -55,8 +61,8 @@ pub(crate) async fn hot() -> Result<[Case; 2]> {
 pub(crate) async fn spread() -> Result<[Case; 2]> {
     let models = workload::models(SPREAD);
     Ok([
-        Case::new(SUITE, "spread, 10 000 entries, as written", as_written(&models).await?),
-        Case::new(SUITE, "spread, 10 000 entries, like for like", like_for_like(&models).await?),
+        Case::new(SUITE, SPREAD_WRITTEN, as_written(&models).await?),
+        Case::new(SUITE, SPREAD_ALIKE, like_for_like(&models).await?),
     ])
 }
 

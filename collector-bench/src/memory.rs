@@ -13,6 +13,8 @@ use crate::report::{Figure, Report};
 use crate::workload::{self, TTL, collector_with_variants, stored};
 
 const SUITE: &str = "memory";
+/// Name of the case that compares.
+pub(crate) const ENTRY: &str = "an entry of 10 000, besides its value";
 const ENTRIES: usize = 10_000;
 const VARIANTS: usize = 100;
 
@@ -32,7 +34,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
         }
         cache
     })? / ENTRIES as f64;
-    row(report, "an entry of 10 000, besides its value", "collector", ours, "B");
+    row(report, ENTRY, "collector", ours, "B");
     report.goal("memory.bytes_per_entry", 200.0, ours);
 
     let entry = |value: &Arc<Replicas>| Entry {
@@ -48,7 +50,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
         ("dashmap", peer(|| DashMap::with_hasher(hasher()), &values, entry)?),
         ("RwLock<HashMap>", peer(Locked::<_, FastHasher>::default, &values, entry)?),
     ] {
-        row(report, "an entry of 10 000, besides its value", name, bytes, "B");
+        row(report, ENTRY, name, bytes, "B");
     }
 
     let all = fleet()?;

@@ -103,15 +103,6 @@ impl Report {
         self.rows.iter().filter(move |row| row.suite == suite)
     }
 
-    /// A figure, where it was measured.
-    pub(crate) fn figure(&self, suite: &str, case: &str, system: &str, name: &str) -> Option<f64> {
-        let row = self
-            .rows
-            .iter()
-            .find(|row| row.suite == suite && row.case == case && row.system == system)?;
-        Some(row.figures.iter().find(|figure| figure.name == name)?.value)
-    }
-
     /// Why figures of a suite are not there.
     pub(crate) fn notes_of<'a>(&'a self, suite: &'a str) -> impl Iterator<Item = &'a str> {
         self.notes.iter().filter(move |note| note.suite == suite).map(|note| &*note.text)

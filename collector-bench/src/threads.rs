@@ -35,6 +35,9 @@ const HOT_ALIKE: &str = "2 threads, one hot key, like for like";
 const WRITES: &str = "2 threads, one hot key, 1 % writes, like for like";
 const SPREAD_KEYS: &str = "2 threads, 10 000 keys, like for like";
 
+/// Names of the cases.
+pub(crate) const CASES: [&str; 4] = [HOT, HOT_ALIKE, WRITES, SPREAD_KEYS];
+
 /// Each way to read on two threads.
 pub(crate) fn cases() -> [Case; 4] {
     let (one, many) = (workload::models(1), workload::models(SPREAD));
