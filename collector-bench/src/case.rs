@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result};
 
-use crate::race::{System, race};
+use crate::race::{Judged, System, race};
 use crate::report::{Figure, Report};
 
 /// One thing, done by several systems.
@@ -17,6 +17,7 @@ pub struct Case {
 #[derive(Clone, Copy)]
 pub(crate) struct Spent {
     pub(crate) seconds: f64,
+    /// Not a number where they were not counted.
     pub(crate) allocations: f64,
 }
 
@@ -44,23 +45,32 @@ impl Case {
 
     /// Races the systems, and adds a row for each.
     pub(crate) fn measure(mut self, rounds: u32, report: &mut Report) -> Result<Outcome> {
-        let seconds = race(rounds, &mut self.systems)?;
+        let seconds = race(rounds, &mut self.systems, Judged::ByBest)?;
         let mut spent = Vec::new();
         for (system, seconds) in self.systems.iter_mut().zip(seconds) {
-            let one = Spent { seconds, allocations: system.allocations()? };
-            report.row(
-                self.suite,
-                self.name,
-                system.name(),
-                &[
-                    Figure { name: "time", value: seconds * 1e9, unit: "ns" },
-                    Figure { name: "allocations", value: one.allocations, unit: "" },
-                ],
-            );
-            spent.push((system.name(), one));
+            let allocations = system.allocations()?;
+            let counted = Figure { name: "allocations", value: allocations, unit: "" };
+            report.row(self.suite, self.name, system.name(), &[time(seconds), counted]);
+            spent.push((system.name(), Spent { seconds, allocations }));
         }
         Ok(Outcome(spent))
     }
+
+    /// The same where several threads work: their allocations are not counted, and the round in the middle
+    /// counts.
+    pub(crate) fn measure_threads(mut self, rounds: u32, report: &mut Report) -> Result<Outcome> {
+        let seconds = race(rounds, &mut self.systems, Judged::ByMedian)?;
+        let mut spent = Vec::new();
+        for (system, seconds) in self.systems.iter().zip(seconds) {
+            report.row(self.suite, self.name, system.name(), &[time(seconds)]);
+            spent.push((system.name(), Spent { seconds, allocations: f64::NAN }));
+        }
+        Ok(Outcome(spent))
+    }
+}
+
+fn time(seconds: f64) -> Figure {
+    Figure { name: "time", value: seconds * 1e9, unit: "ns" }
 }
 
 impl Outcome {

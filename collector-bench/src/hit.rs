@@ -1,6 +1,7 @@
 //! A cached read of a model's replicas, judged by ttl and freshness: ours beside caches and maps, as a caller
 //! writes it and like for like.
 
+use std::cell::RefCell;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,8 +9,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use collector_cache::MemoryCache;
 use collector_core::{
-    Clock as _, KeyRef, MetricsCache as _, MetricsCollector, ModelRef, Reading, Replicas, Source,
-    SystemClock, Tick, Value,
+    Clock as _, KeyRef, MetricsCollector, ModelRef, Reading, Replicas, Source, SystemClock, Tick,
+    Value,
 };
 use dashmap::DashMap;
 use futures_util::FutureExt as _;
@@ -185,23 +186,21 @@ fn alike(
 
 /// Our ways to read; they have no other form for a comparison like for like.
 async fn ours(models: &[ModelRef]) -> Result<Vec<System<'static>>> {
-    let (collector, _) = collector_of(models).await?;
-    let through_dyn: Arc<dyn MetricsCollector> = collector.clone();
+    let collector = collector_of(models).await?;
+    let by_key = Arc::clone(&collector);
+    let through_dyn: Arc<dyn MetricsCollector> = Arc::clone(&collector) as _;
+    let handles: Vec<_> =
+        models.iter().map(|model| RefCell::new(collector.handle(model.clone(), None))).collect();
     Ok(vec![
-        keyed(models),
+        each(KEYED, models.to_vec(), move |model| {
+            black_box(by_key.cached_replicas(model)).is_some()
+        }),
+        each(HANDLE, handles, |handle| black_box(handle.borrow_mut().replicas()).is_some()),
         each(DYN, models.to_vec(), move |model| {
             let read = through_dyn.collect_replica_metrics(model).now_or_never();
             matches!(black_box(read), Some(Ok(_)))
         }),
     ])
-}
-
-fn keyed(models: &[ModelRef]) -> System<'static> {
-    let clock = SystemClock::new();
-    let cache = workload::cache_of(models, clock.now());
-    each(KEYED, models.to_vec(), move |model| {
-        black_box(read_cache(&cache, model, clock.now())).is_some()
-    })
 }
 
 /// A read of our cache without the collector around it.
@@ -210,13 +209,13 @@ pub(crate) fn read_cache(
     model: &ModelRef,
     now: Tick,
 ) -> Option<Reading<Replicas>> {
-    let mut reading = None;
-    cache.visit(KeyRef::replicas(model), now, &mut |stored| {
-        if let Value::Replicas(value) = &stored.value {
-            reading = Some(Reading::new(Arc::clone(value), now, &THRESHOLDS, Source::Cache));
+    let read = cache.read(KeyRef::replicas(model), now, |stored| match &stored.value {
+        Value::Replicas(value) => {
+            Some(Reading::new(Arc::clone(value), now, &THRESHOLDS, Source::Cache))
         }
+        Value::None | Value::Allocation(_) => None,
     });
-    reading
+    read.flatten()
 }
 
 /// What one read costs as entries become more.

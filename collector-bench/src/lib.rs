@@ -116,7 +116,7 @@ impl Suite {
         match self {
             Self::Hit => hit::measure(quick, report).await,
             Self::Instructions => instructions::measure(quick, report).await,
-            Self::Threads => threads::measure(quick, report),
+            Self::Threads => threads::measure(quick, report).await,
             Self::Invalidate => invalidate::measure(quick, report),
             Self::Memory => memory::measure(report),
             Self::Ratio => ratio::measure(quick, report),
@@ -145,7 +145,7 @@ pub async fn repeat(repeat: &Repeat) -> Result<()> {
 pub async fn cases() -> Result<Vec<Case>> {
     let mut cases: Vec<Case> = hit::hot().await?.into();
     cases.extend(hit::spread().await?);
-    cases.extend(threads::cases());
+    cases.extend(threads::cases().await?);
     cases.extend(invalidate::cases());
     cases.push(invalidate::overwrite());
     Ok(cases)

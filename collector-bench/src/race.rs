@@ -79,9 +79,19 @@ impl<'a> System<'a> {
     }
 }
 
-/// Seconds that one operation takes each system at best. They take turns, so that what else the machine
-/// does meets all of them.
-pub(crate) fn race(rounds: u32, systems: &mut [System<'_>]) -> Result<Vec<f64>> {
+/// Which of its rounds a system is judged by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// The best, in which the machine did nothing else.
+    ByBest,
+    /// The one in the middle: where threads get into each other's way, the best round is the one in which
+    /// they happened not to.
+    ByMedian,
+}
+
+/// Seconds that one operation takes each system. They take turns, so that what else the machine does meets
+/// all of them.
+pub(crate) fn race(rounds: u32, systems: &mut [System<'_>], judged: Judged) -> Result<Vec<f64>> {
     let mut runs = vec![1; systems.len()];
     for (system, runs) in systems.iter_mut().zip(&mut runs) {
         // The first run also warms up.
@@ -91,11 +101,19 @@ pub(crate) fn race(rounds: u32, systems: &mut [System<'_>]) -> Result<Vec<f64>> 
             *runs *= 2;
         }
     }
-    let mut best = vec![f64::INFINITY; systems.len()];
+    let mut times = vec![Vec::new(); systems.len()];
     for _ in 0..rounds {
-        for ((system, runs), best) in systems.iter_mut().zip(&runs).zip(&mut best) {
-            *best = best.min(system.time(*runs)? / f64::from(system.operations));
+        for ((system, runs), times) in systems.iter_mut().zip(&runs).zip(&mut times) {
+            times.push(system.time(*runs)? / f64::from(system.operations));
         }
     }
-    Ok(best)
+    let judge = |mut times: Vec<f64>| {
+        times.sort_unstable_by(f64::total_cmp);
+        let place = match judged {
+            Judged::ByBest => 0,
+            Judged::ByMedian => times.len() / 2,
+        };
+        times.get(place).copied().unwrap_or(f64::NAN)
+    };
+    Ok(times.into_iter().map(judge).collect())
 }

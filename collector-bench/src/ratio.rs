@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use anyhow::Result;
-use collector_cache::MemoryCache;
+use collector_cache::{Eviction, MemoryCache};
 use collector_core::{CacheKey, KeyRef, MetricsCache as _, ModelRef, Stored, Tick};
 use lru::LruCache;
 use moka::policy::EvictionPolicy;
@@ -48,11 +48,13 @@ pub(crate) fn measure(quick: bool, report: &mut Report) -> Result<()> {
 
 type Make = fn(usize, &Arc<[ModelRef]>, &Arc<Stored>) -> Box<dyn Policy>;
 
-fn policies() -> [(&'static str, Make); 5] {
+fn policies() -> [(&'static str, Make); 6] {
     [
-        ("collector", |capacity, models, stored| {
-            let cache = MemoryCache::new(capacity);
-            Box::new(Ours { cache, models: Arc::clone(models), stored: Arc::clone(stored), now: 0 })
+        ("collector, SIEVE", |capacity, models, stored| {
+            ours(capacity, Eviction::Sieve, models, stored)
+        }),
+        ("collector, LRU", |capacity, models, stored| {
+            ours(capacity, Eviction::Lru, models, stored)
         }),
         ("moka, TinyLFU", |capacity, _, _| moka(capacity, EvictionPolicy::tiny_lfu())),
         ("moka, LRU", |capacity, _, _| moka(capacity, EvictionPolicy::lru())),
@@ -61,6 +63,16 @@ fn policies() -> [(&'static str, Make); 5] {
             Box::new(LruCache::new(NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN)))
         }),
     ]
+}
+
+fn ours(
+    capacity: usize,
+    eviction: Eviction,
+    models: &Arc<[ModelRef]>,
+    stored: &Arc<Stored>,
+) -> Box<dyn Policy> {
+    let cache = MemoryCache::with_limits(capacity, usize::MAX, eviction);
+    Box::new(Ours { cache, models: Arc::clone(models), stored: Arc::clone(stored), now: 0 })
 }
 
 struct Ours {

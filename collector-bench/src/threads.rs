@@ -1,6 +1,7 @@
 //! Hits on two threads at once: of one key, of many, and with a write among a hundred; and hits while a sweep
 //! removes a hundred thousand entries.
 
+use std::cell::RefCell;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
@@ -9,26 +10,32 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use collector_cache::MemoryCache;
-use collector_core::{CacheKey, Clock as _, MetricsCache as _, ModelRef, SystemClock, Tick};
+use collector_core::{
+    CacheKey, Clock as _, MetricsCache as _, MetricsCollector as _, ModelRef, SystemClock, Tick,
+};
+use collector_engine::WorkloadHandle;
 use dashmap::DashMap;
 
-use crate::case::{Case, Outcome};
-use crate::hit::{KEYED, read_cache};
+use crate::case::Case;
+use crate::hit::{HANDLE, KEYED, read_cache};
 use crate::peers::{
     FastHasher, Locked, Peer, entry_as_written, entry_like_for_like, filled, key_of,
     read_as_written, read_like_for_like,
 };
 use crate::race::System;
 use crate::report::{Figure, Report};
-use crate::workload::{self, cache_of, shuffled, stored};
+use crate::workload::{self, cache_of, collector_of, shuffled, stored};
 
 const SUITE: &str = "threads";
 const THREADS: u32 = 2;
 /// Reads of one thread in a run; long against the start of the threads.
-const READS: u32 = 20_000;
+const READS: u32 = 200_000;
 const SPREAD: usize = 10_000;
 /// Entries that a sweep removes while hits are timed.
 const SWEPT: usize = 100_000;
+
+/// Our cache without the collector around it, which a bench can write to.
+const CACHE: &str = "collector's cache, by key";
 
 const HOT: &str = "2 threads, one hot key, as written";
 const HOT_ALIKE: &str = "2 threads, one hot key, like for like";
@@ -39,32 +46,33 @@ const SPREAD_KEYS: &str = "2 threads, 10 000 keys, like for like";
 pub(crate) const CASES: [&str; 4] = [HOT, HOT_ALIKE, WRITES, SPREAD_KEYS];
 
 /// Each way to read on two threads.
-pub(crate) fn cases() -> [Case; 4] {
+pub(crate) async fn cases() -> Result<[Case; 4]> {
     let (one, many) = (workload::models(1), workload::models(SPREAD));
-    [
-        Case::new(
-            SUITE,
-            HOT,
-            vec![
-                ours(&one, 0),
-                written("dashmap", DashMap::new(), &one),
-                written("RwLock<HashMap>", Locked::<_, std::hash::RandomState>::default(), &one),
-            ],
-        ),
-        Case::new(SUITE, HOT_ALIKE, alike(&one, 0)),
+    let mut hot = ours(&one).await?;
+    hot.extend([
+        written("dashmap", DashMap::new(), &one),
+        written("RwLock<HashMap>", Locked::<_, std::hash::RandomState>::default(), &one),
+    ]);
+    let mut hot_alike = ours(&one).await?;
+    hot_alike.extend(alike(&one, 0));
+    let mut spread = ours(&many).await?;
+    spread.extend(alike(&many, 0));
+    Ok([
+        Case::new(SUITE, HOT, hot),
+        Case::new(SUITE, HOT_ALIKE, hot_alike),
         Case::new(SUITE, WRITES, alike(&one, 100)),
-        Case::new(SUITE, SPREAD_KEYS, alike(&many, 0)),
-    ]
+        Case::new(SUITE, SPREAD_KEYS, spread),
+    ])
 }
 
 /// Measures them, and holds them against the goals.
-pub(crate) fn measure(quick: bool, report: &mut Report) -> Result<()> {
-    let rounds = if quick { 15 } else { 100 };
-    let [hot, hot_alike, writes, spread] = cases();
-    let hot = hot.measure(rounds, report)?;
-    let hot_alike = hot_alike.measure(rounds, report)?;
-    let writes = writes.measure(rounds, report)?;
-    spread.measure(rounds, report)?;
+pub(crate) async fn measure(quick: bool, report: &mut Report) -> Result<()> {
+    let rounds = if quick { 7 } else { 41 };
+    let [hot, hot_alike, writes, spread] = cases().await?;
+    let hot = hot.measure_threads(rounds, report)?;
+    let hot_alike = hot_alike.measure_threads(rounds, report)?;
+    let writes = writes.measure_threads(rounds, report)?;
+    spread.measure_threads(rounds, report)?;
     let goals = [
         ("hit.two_threads.vs_dashmap", &hot, "dashmap"),
         ("hit.two_threads.vs_rwlock", &hot, "RwLock<HashMap>"),
@@ -72,15 +80,12 @@ pub(crate) fn measure(quick: bool, report: &mut Report) -> Result<()> {
         ("hit.two_threads.like_for_like.vs_rwlock", &hot_alike, "RwLock<HashMap>"),
     ];
     for (id, outcome, peer) in goals {
-        report.goal_at_least(id, 2.0, faster_than(outcome, peer)?);
+        let faster = outcome.of(peer)?.seconds / outcome.of(KEYED)?.seconds;
+        report.goal_at_least(id, 2.0, faster);
     }
-    let slowdown = writes.of(KEYED)?.seconds / hot_alike.of(KEYED)?.seconds;
+    let slowdown = writes.of(CACHE)?.seconds / hot_alike.of(CACHE)?.seconds;
     report.goal("hit.two_threads.one_percent_writes", 2.0, slowdown);
     during_sweep(if quick { 3 } else { 20 }, report)
-}
-
-fn faster_than(outcome: &Outcome, peer: &str) -> Result<f64> {
-    Ok(outcome.of(peer)?.seconds / outcome.of(KEYED)?.seconds)
 }
 
 /// Lets every thread do the same at the same time. The slowest counts.
@@ -137,12 +142,34 @@ fn reads<K>(
     Ok(())
 }
 
-fn ours(models: &[ModelRef], writes: u32) -> System<'static> {
+async fn ours(models: &[ModelRef]) -> Result<Vec<System<'static>>> {
+    let collector = collector_of(models).await?;
+    let by_key = Arc::clone(&collector);
+    let keys = shuffled(models.to_vec());
+    let handled = keys.clone();
+    Ok(vec![
+        together(KEYED, move |thread| {
+            let read = |model: &ModelRef| black_box(by_key.cached_replicas(model)).is_some();
+            reads(&keys, thread, 0, read, |_| {})
+        }),
+        together(HANDLE, move |thread| {
+            // Each thread has handles of its own, as each reconcile loop has.
+            let handle = |model: &ModelRef| RefCell::new(collector.handle(model.clone(), None));
+            let handles: Vec<_> = handled.iter().map(handle).collect();
+            let read = |handle: &RefCell<WorkloadHandle>| {
+                black_box(handle.borrow_mut().replicas()).is_some()
+            };
+            reads(&handles, thread, 0, read, |_| {})
+        }),
+    ])
+}
+
+fn our_cache(models: &[ModelRef], writes: u32) -> System<'static> {
     let clock = SystemClock::new();
     let cache = cache_of(models, clock.now());
     let keys = shuffled(models.to_vec());
     let spare = stored(workload::value(&models[0], clock.now()), clock.now());
-    together(KEYED, move |thread| {
+    together(CACHE, move |thread| {
         let write = |model: &ModelRef| {
             cache.put(CacheKey::replicas(model), Arc::clone(&spare), clock.now());
         };
@@ -166,7 +193,7 @@ fn written(
 
 fn alike(models: &[ModelRef], writes: u32) -> Vec<System<'static>> {
     vec![
-        ours(models, writes),
+        our_cache(models, writes),
         peer("dashmap", DashMap::with_hasher(FastHasher::default()), models, writes),
         peer("RwLock<HashMap>", Locked::<_, FastHasher>::default(), models, writes),
     ]
@@ -270,7 +297,7 @@ fn tell(report: &mut Report, case: &'static str, nanos: &mut [u64]) {
     report.row(
         SUITE,
         case,
-        KEYED,
+        CACHE,
         &[
             quantile("p50", 500),
             quantile("p99", 990),

@@ -13,7 +13,6 @@ use collector_core::{
     Tick, Value,
 };
 use collector_engine::{Builder, CacheConfig, CachingCollector, StaticDirectory, VariantSpec};
-use futures_util::future::join_all;
 
 /// Pods of each model.
 pub(crate) const REPLICAS: usize = 8;
@@ -75,6 +74,7 @@ pub(crate) fn stored(value: Arc<Replicas>, now: Tick) -> Arc<Stored> {
         refresh_after: now + TTL,
         keep_until: now + TTL,
         keep_unread: Duration::ZERO,
+        tracked: true,
         cold: Arc::new(Cold::default()),
     })
 }
@@ -88,13 +88,9 @@ pub(crate) fn cache_of(models: &[ModelRef], now: Tick) -> MemoryCache {
     cache
 }
 
-/// A collector that knows these models, and the cache in it.
-pub(crate) async fn collector_of(
-    models: &[ModelRef],
-) -> Result<(Arc<CachingCollector>, Arc<MemoryCache>)> {
-    let cache = Arc::new(MemoryCache::new(models.len() * 4));
-    let builder = builder(models).cache(Arc::clone(&cache) as Arc<dyn MetricsCache>);
-    Ok((Arc::new(read_all(builder.build()?, models).await?), cache))
+/// A collector that knows these models.
+pub(crate) async fn collector_of(models: &[ModelRef]) -> Result<Arc<CachingCollector>> {
+    Ok(Arc::new(read_all(builder(models).build()?, models).await?))
 }
 
 /// A collector that knows these models, each with a variant that has all of its pods.
@@ -114,7 +110,12 @@ pub(crate) async fn collector_with_variants(models: &[ModelRef]) -> Result<Cachi
 
 fn builder(models: &[ModelRef]) -> Builder {
     let clock: Arc<SystemClock> = Arc::new(SystemClock::new());
-    let config = CacheConfig { ttl: TTL, freshness: THRESHOLDS, ..CacheConfig::default() };
+    let config = CacheConfig {
+        ttl: TTL,
+        max_entries: models.len() * 4,
+        freshness: THRESHOLDS,
+        ..CacheConfig::default()
+    };
     CachingCollector::builder(Arc::new(Steady(clock.clone())))
         .config(config)
         .max_tracked(models.len())
@@ -122,8 +123,7 @@ fn builder(models: &[ModelRef]) -> Builder {
 }
 
 async fn read_all(collector: CachingCollector, models: &[ModelRef]) -> Result<CachingCollector> {
-    let reads = models.iter().map(|model| collector.collect_replica_metrics(model));
-    for read in join_all(reads).await {
+    for read in collector.collect_many(models).await {
         ensure!(read?.value().replicas.len() == REPLICAS, "a replica is lost");
     }
     Ok(collector)
