@@ -35,22 +35,13 @@ pub(crate) async fn measure(quick: bool, report: &mut Report) -> Result<()> {
             if quick && (number > 0 || !quick_ones.contains(&name)) {
                 continue;
             }
-            let mut counts = [0.0; 2];
-            for (count, runs) in counts.iter_mut().zip(RUNS) {
-                *count = match collected(number, name, runs) {
-                    Ok(count) => count,
-                    Err(error) => {
-                        report.note(SUITE, format!("{name}: not measured: {error:#}"));
-                        f64::NAN
-                    }
-                };
-            }
-            let value = (counts[1] - counts[0])
-                / f64::from(RUNS[1] - RUNS[0])
-                / f64::from(system.operations());
-            if value.is_finite() {
-                let figures = [Figure { name: "instructions", value, unit: "" }];
-                report.row(SUITE, case.name, name, &figures);
+            match of_one_run(number, name) {
+                Ok(count) => {
+                    let value = count / f64::from(system.operations());
+                    let figures = [Figure { name: "instructions", value, unit: "" }];
+                    report.row(SUITE, case.name, name, &figures);
+                }
+                Err(error) => report.note(SUITE, format!("{name}: not measured: {error:#}")),
             }
         }
     }
@@ -61,6 +52,12 @@ fn is_there() -> bool {
     let mut valgrind = Command::new("valgrind");
     valgrind.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
     valgrind.status().is_ok_and(|status| status.success())
+}
+
+fn of_one_run(case: usize, system: &str) -> Result<f64> {
+    let few = collected(case, system, RUNS[0])?;
+    let many = collected(case, system, RUNS[1])?;
+    Ok((many - few) / f64::from(RUNS[1] - RUNS[0]))
 }
 
 /// Instructions of this program when it does nothing but so many runs of a system.
@@ -75,7 +72,8 @@ fn collected(case: usize, system: &str, runs: u32) -> Result<f64> {
         .context("cannot run valgrind")?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        let reason = said.lines().find(|line| line.contains("unhandled") || line.contains("error"));
+        let why = ["unhandled", "terminating", "error"];
+        let reason = said.lines().find(|line| why.iter().any(|word| line.contains(word)));
         bail!("valgrind: {}", reason.unwrap_or("it failed").trim());
     }
     let line = said.lines().find_map(|line| line.split_once("Collected :"));

