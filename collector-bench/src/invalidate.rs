@@ -160,7 +160,9 @@ fn walk_moka(models: &[ModelRef]) -> System<'static> {
             let prefix = key_of(model);
             let keys: Vec<_> =
                 cache.iter().map(|(key, _)| key).filter(|key| key.starts_with(&prefix)).collect();
-            keys.iter().for_each(|key| cache.invalidate(key.as_str()));
+            for key in &keys {
+                cache.invalidate(key.as_str());
+            }
             keys.len()
         },
         move |model| to.put(key_of(model), entry_as_written(model)),

@@ -81,9 +81,9 @@ fn row(
 
 /// Bytes on the heap that are held by what `make` makes.
 fn bytes<T>(make: impl FnOnce() -> T) -> Result<f64> {
-    let mut made = None;
-    let counted = allocation_counter::measure(|| made = Some(make()));
-    drop(made.context("nothing was made")?);
+    let mut kept = None;
+    let counted = allocation_counter::measure(|| kept = Some(make()));
+    drop(kept.context("nothing was made")?);
     Ok(counted.bytes_current as f64)
 }
 

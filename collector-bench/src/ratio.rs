@@ -6,7 +6,6 @@ mod trace;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use anyhow::Result;
 use collector_cache::{Eviction, MemoryCache};
 use collector_core::{CacheKey, KeyRef, MetricsCache as _, ModelRef, Stored, Tick};
 use lru::LruCache;
@@ -27,7 +26,7 @@ trait Policy {
 }
 
 /// Runs every trace through every policy.
-pub(crate) fn measure(quick: bool, report: &mut Report) -> Result<()> {
+pub(crate) fn measure(quick: bool, report: &mut Report) {
     let models: Arc<[ModelRef]> = workload::models(trace::KEYS).into();
     let shared = stored(value(&models[0], Tick::MIN), Tick::MIN);
     for (case, trace) in trace::all(quick) {
@@ -43,7 +42,6 @@ pub(crate) fn measure(quick: bool, report: &mut Report) -> Result<()> {
             report.row(SUITE, case, name, &figures);
         }
     }
-    Ok(())
 }
 
 type Make = fn(usize, &Arc<[ModelRef]>, &Arc<Stored>) -> Box<dyn Policy>;

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -109,7 +109,7 @@ fn together(
                     })
                 })
                 .collect();
-            threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+            threads.into_iter().map(ScopedJoinHandle::join).collect::<Vec<_>>()
         });
         let mut slowest = Duration::ZERO;
         for time in times {
@@ -146,7 +146,7 @@ async fn ours(models: &[ModelRef]) -> Result<Vec<System<'static>>> {
     let collector = collector_of(models).await?;
     let by_key = Arc::clone(&collector);
     let keys = shuffled(models.to_vec());
-    let handled = keys.clone();
+    let models = keys.clone();
     Ok(vec![
         together(KEYED, move |thread| {
             let read = |model: &ModelRef| black_box(by_key.cached_replicas(model)).is_some();
@@ -155,7 +155,7 @@ async fn ours(models: &[ModelRef]) -> Result<Vec<System<'static>>> {
         together(HANDLE, move |thread| {
             // Each thread has handles of its own, as each reconcile loop has.
             let handle = |model: &ModelRef| RefCell::new(collector.handle(model.clone(), None));
-            let handles: Vec<_> = handled.iter().map(handle).collect();
+            let handles: Vec<_> = models.iter().map(handle).collect();
             let read = |handle: &RefCell<WorkloadHandle>| {
                 black_box(handle.borrow_mut().replicas()).is_some()
             };

@@ -122,18 +122,17 @@ impl Bars {
 /// The time of a hit as entries become more.
 fn growth(folder: &Path, report: &Report) -> Result<Option<Plot>> {
     let (suite, title, file) = ("hit", "A hit as entries become more", "hit-growth.svg");
+    let time = |row: &Row| Some(row.figures.iter().find(|figure| figure.name == "time")?.value);
     let mut lines: Vec<Line<'_>> = Vec::new();
     for (entries, case) in hit::SIZES {
         for row in report.rows_of(suite).filter(|row| row.case == case) {
-            let time = row.figures.iter().find(|figure| figure.name == "time");
-            let Some(time) = time else { continue };
-            let point = (entries as f64, time.value);
-            match lines.iter_mut().find(|line| line.name == row.system) {
-                Some(line) => line.points.push(point),
-                None => {
-                    lines.push(Line { name: row.system, points: vec![point], labels: Vec::new() })
-                }
-            }
+            let Some(time) = time(row) else { continue };
+            let place = lines.iter().position(|line| line.name == row.system);
+            let place = place.unwrap_or_else(|| {
+                lines.push(Line { name: row.system, points: Vec::new(), labels: Vec::new() });
+                lines.len() - 1
+            });
+            lines[place].points.push((entries as f64, time));
         }
     }
     if lines.is_empty() {
