@@ -152,3 +152,46 @@ pub(crate) fn write(docs: &Path, report: &Report) -> Result<()> {
     let path = docs.join("benchmarks.md");
     fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Figure;
+
+    #[test]
+    fn the_page_has_goals_tables_plots_and_what_was_not_measured() {
+        let mut report = Report::default();
+        for system in ["collector, by key", "moka::sync"] {
+            let figure = Figure { name: "time", value: 26.0, unit: "ns" };
+            report.row("hit", crate::hit::HOT_WRITTEN, system, &[figure]);
+        }
+        report.note("refresh", "not measured: there is no `prometheus` program");
+        report.goal_at_least("hit.keyed.vs_moka_sync", 7.0, 9.4);
+        let docs = tempfile::tempdir().unwrap();
+
+        write(docs.path(), &report).unwrap();
+
+        let page = fs::read_to_string(docs.path().join("benchmarks.md")).unwrap();
+        for part in [
+            "hit.keyed.vs_moka_sync",
+            "## A cache hit",
+            "![A hit among 100 entries](plots/hit-hot.svg)",
+            "moka::sync",
+            "## A refresh from Prometheus",
+            "not measured: there is no `prometheus` program.",
+        ] {
+            assert!(page.contains(part), "{part} is not in\n{page}");
+        }
+        assert!(!page.contains("hit-growth.svg"), "what was not measured has no plot");
+        let plot = fs::read_to_string(docs.path().join("plots/hit-hot.svg")).unwrap();
+        assert!(plot.contains("moka::sync"), "{plot}");
+    }
+
+    #[test]
+    fn every_suite_has_a_section_of_its_own() {
+        let mut names: Vec<&str> = SECTIONS.iter().map(|section| section.suite).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), SECTIONS.len());
+    }
+}

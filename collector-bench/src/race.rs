@@ -117,3 +117,29 @@ pub(crate) fn race(rounds: u32, systems: &mut [System<'_>], judged: Judged) -> R
     };
     Ok(times.into_iter().map(judge).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_is_judged_by_its_best_round_or_by_the_one_in_the_middle() {
+        // The rounds take 10, 20, … 50 ms in a mixed order; what comes before them is no round.
+        let rounds = [10, 10, 40, 20, 50, 10, 30];
+        for (judged, milliseconds) in [(Judged::ByBest, 10.0), (Judged::ByMedian, 30.0)] {
+            let mut times = rounds.iter();
+            let system = System::timed("system", 10, |_| {
+                Ok(Duration::from_millis(*times.next().context("a round too many")?))
+            });
+            let seconds = race(5, &mut [system], judged).unwrap()[0];
+            assert!((seconds * 10.0 - milliseconds / 1e3).abs() < 1e-9, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn what_fails_is_not_measured() {
+        let mut systems = [System::new("system", || anyhow::bail!("an entry is lost"))];
+        let error = race(1, &mut systems, Judged::ByBest).unwrap_err();
+        assert_eq!(format!("{error:#}"), "system: an entry is lost");
+    }
+}

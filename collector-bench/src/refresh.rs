@@ -267,3 +267,31 @@ fn goals(report: &mut Report, outcome: &Outcome) {
     report.goal("refresh.1000.wire_bytes", 400e3, plan.wire_bytes);
     report.goal_at_least("refresh.1000.client_cpu", 20.0, less(|spent| spent.client_cpu));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_series_of_a_family_that_have_a_label_are_summed() {
+        let page = "# TYPE a_total counter\n\
+                    a_total{handler=\"/api/v1/query\"} 3\n\
+                    a_total{handler=\"/api/v1/labels\"} 2\n\
+                    a_total{handler=\"/metrics\"} 9\n\
+                    a_total_other 7\nb_total 1.5e+06\n";
+        let is = |sum: Result<f64>, expected: f64| (sum.unwrap() - expected).abs() < f64::EPSILON;
+        assert!(is(sum(page, "a_total{", "handler=\"/api/v1/"), 5.0));
+        assert!(is(sum(page, "b_total ", ""), 1.5e6));
+        assert!(sum("b_total x", "b_total ", "").is_err());
+    }
+
+    #[test]
+    fn what_would_have_been_spent_anyway_is_taken_off() {
+        let reading = Spent { server_cpu: 0.1, ..Spent::default() };
+        let a_second = Spent { server_cpu: 0.2, ..Spent::default() };
+        let spent = Spent { server_cpu: 2.1, wall: 5.0, requests: 8.0, ..Spent::default() };
+        let left = Idle { reading, a_second }.taken_off(spent);
+        assert!((left.server_cpu - 1.0).abs() < 1e-9, "{}", left.server_cpu);
+        assert!((left.wall - 5.0).abs() < 1e-9 && (left.requests - 8.0).abs() < 1e-9);
+    }
+}

@@ -98,3 +98,34 @@ impl Popularity {
 fn key(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_the_same_each_time() {
+        assert_eq!(zipf(1.0, 20_000), zipf(1.0, 20_000));
+        assert_eq!(day(60), day(60));
+    }
+
+    #[test]
+    fn the_more_a_law_leans_the_more_the_first_keys_are_wanted() {
+        let share_of_most_wanted = |exponent| {
+            let mut counts = vec![0; KEYS];
+            let trace = zipf(exponent, 9000);
+            trace.iter().for_each(|key| counts[*key as usize] += 1);
+            f64::from(counts.into_iter().max().unwrap_or(0)) / trace.len() as f64
+        };
+        let (flat, steep) = (share_of_most_wanted(0.8), share_of_most_wanted(1.2));
+        // 1 / sum(1/k^0.8) over 8000 keys is 0.04, with 1.2 it is 0.22.
+        assert!((0.02..0.06).contains(&flat) && (0.18..0.26).contains(&steep), "{flat} {steep}");
+    }
+
+    #[test]
+    fn each_half_hour_of_a_day_all_variants_are_wanted() {
+        let trace = day(RESYNC + 1);
+        let walks = trace.windows(2).filter(|pair| pair[1] == pair[0] + 1).count();
+        assert!(walks >= 2 * (KEYS - 1), "{walks}");
+    }
+}
