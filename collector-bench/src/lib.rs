@@ -92,7 +92,7 @@ pub struct Repeat {
 /// # Errors
 /// When something cannot be measured, or a file cannot be written.
 pub async fn measure(args: &Args) -> Result<()> {
-    let mut report = Report::default();
+    let mut report = Report::new();
     let (program, quick) = (args.collector.as_path(), args.quick);
     for suite in Suite::value_variants() {
         if args.only.is_empty() || args.only.contains(suite) {

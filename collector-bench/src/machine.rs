@@ -15,9 +15,15 @@ pub(crate) struct Machine {
     kernel: Option<String>,
     rustc: Option<String>,
     prometheus: Option<String>,
+    /// How many wanted a processor in the minute before.
+    load: Option<f64>,
 }
 
+/// A load above this share of the threads tells that others are at work.
+const BUSY: f64 = 0.5;
+
 impl Machine {
+    /// This one, as it stands before anything is measured.
     pub(crate) fn of_this() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let value = |text: &str, key: &str| {
@@ -38,7 +44,19 @@ impl Machine {
             rustc: version("rustc"),
             prometheus: version("prometheus")
                 .map(|text| text.split(" (").next().unwrap_or(&text).replace(", version", "")),
+            load: read("/proc/loadavg").split(' ').next().and_then(|load| load.parse().ok()),
         }
+    }
+
+    /// What to say where others were at work, whose traces are in the figures.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let (load, threads) = (self.load?, self.threads?);
+        (load > threads as f64 * BUSY).then(|| {
+            format!(
+                "The machine was busy with other work ({load} wanted a processor before the run began): \
+                 times, and ratios of them, are not to be trusted."
+            )
+        })
     }
 
     /// In one line, for people.
@@ -69,6 +87,7 @@ impl Machine {
             "kernel": self.kernel,
             "rustc": self.rustc,
             "prometheus": self.prometheus,
+            "load": self.load,
         })
     }
 }
@@ -80,4 +99,16 @@ fn version(program: &str) -> Option<String> {
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8(said).ok()?;
     Some(said.lines().next()?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_machine_is_said_to_be_one() {
+        let of_load = |load| Machine { load: Some(load), threads: Some(2), ..Machine::of_this() };
+        assert!(of_load(0.4).warning().is_none());
+        assert!(of_load(9.0).warning().unwrap().contains("9 wanted a processor"));
+    }
 }

@@ -8,7 +8,6 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use crate::machine::Machine;
 use crate::report::Report;
 
 const HEAD: &str = "\
@@ -130,8 +129,12 @@ pods.",
 /// Writes the page and its plots into the folder of the documentation.
 pub(crate) fn write(docs: &Path, report: &Report) -> Result<()> {
     let plots = plots::draw(docs, report)?;
-    let mut page = format!("{HEAD}\nMeasured on: {}.\n\n{HOW}\n", Machine::of_this().line());
+    let machine = report.machine();
+    let mut page = format!("{HEAD}\nMeasured on: {}.\n\n{HOW}\n", machine.line());
     // Writing to a string cannot fail.
+    if let Some(warning) = machine.warning() {
+        let _ = writeln!(page, "**{warning}**\n");
+    }
     let _ = writeln!(page, "## Goals\n\n{}", report.goals());
     for suite in report.suites() {
         let section = SECTIONS.iter().find(|section| section.suite == suite);
@@ -160,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_page_has_goals_tables_plots_and_what_was_not_measured() {
-        let mut report = Report::default();
+        let mut report = Report::new();
         for system in ["collector, by key", "moka::sync"] {
             let figure = Figure { name: "time", value: 26.0, unit: "ns" };
             report.row("hit", crate::hit::HOT_WRITTEN, system, &[figure]);

@@ -17,7 +17,8 @@ use crate::workload::{self, stored, value};
 const SUITE: &str = "ratio";
 
 /// Room for this share of the keys.
-const CAPACITIES: [(&str, usize); 3] = [("1 %", 100), ("5 %", 20), ("20 %", 5)];
+const CAPACITIES: [(&str, usize); 6] =
+    [("1 %", 100), ("2 %", 50), ("5 %", 20), ("10 %", 10), ("20 %", 5), ("50 %", 2)];
 
 /// A cache that is asked for a key, and keeps it from then on if it likes.
 trait Policy {

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use crate::machine::Machine;
 
 /// Everything that was measured.
-#[derive(Default)]
 pub(crate) struct Report {
+    machine: Machine,
     rows: Vec<Row>,
     goals: Vec<Goal>,
     notes: Vec<Note>,
@@ -60,6 +60,16 @@ impl Goal {
 }
 
 impl Report {
+    /// A report without figures, of this machine as it stands.
+    pub(crate) fn new() -> Self {
+        Self { machine: Machine::of_this(), rows: Vec::new(), goals: Vec::new(), notes: Vec::new() }
+    }
+
+    /// What the figures are of.
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
     /// Adds what one system did in one case.
     pub(crate) fn row(
         &mut self,
@@ -110,7 +120,7 @@ impl Report {
 
     /// For people.
     pub(crate) fn print(&self) {
-        println!("{}", Machine::of_this().line());
+        println!("{}", self.machine.line());
         for suite in self.suites() {
             println!("\n{}\n", suite.to_uppercase());
             for table in self.tables(suite) {
@@ -121,6 +131,9 @@ impl Report {
             }
         }
         println!("\nGOALS\n\n{}", self.goals());
+        if let Some(warning) = self.machine.warning() {
+            println!("{warning}");
+        }
     }
 
     /// The rows of a suite, those with the same figures in one table.
@@ -194,7 +207,7 @@ impl Report {
         });
         let notes = self.notes.iter().map(|note| json!({"suite": note.suite, "note": note.text}));
         json!({
-            "machine": Machine::of_this().json(),
+            "machine": self.machine.json(),
             "rows": rows.collect::<Vec<_>>(),
             "goals": goals.collect::<Vec<_>>(),
             "notes": notes.collect::<Vec<_>>(),
@@ -243,7 +256,7 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let mut report = Report::default();
+        let mut report = Report::new();
         let figure = |value| [Figure { name: "time", value, unit: "ns" }];
         report.row("hit", "hot", "ours", &figure(26.04));
         report.row("hit", "hot", "moka", &figure(244.4));

@@ -37,10 +37,10 @@ const SWEPT: usize = 100_000;
 /// Our cache without the collector around it, which a bench can write to.
 const CACHE: &str = "collector's cache, by key";
 
-const HOT: &str = "2 threads, one hot key, as written";
-const HOT_ALIKE: &str = "2 threads, one hot key, like for like";
-const WRITES: &str = "2 threads, one hot key, 1 % writes, like for like";
-const SPREAD_KEYS: &str = "2 threads, 10 000 keys, like for like";
+const HOT: &str = "one hot key, as written";
+const HOT_ALIKE: &str = "one hot key, like for like";
+const WRITES: &str = "one hot key, 1 % writes";
+const SPREAD_KEYS: &str = "10 000 keys, like for like";
 
 /// Names of the cases.
 pub(crate) const CASES: [&str; 4] = [HOT, HOT_ALIKE, WRITES, SPREAD_KEYS];
