@@ -36,7 +36,7 @@ const FLEETS: [(usize, &str); 3] =
 pub(crate) async fn measure(quick: bool, report: &mut Report) -> Result<()> {
     let fleets = if quick { &FLEETS[2..] } else { &FLEETS[..] };
     // In a full run the whole window of the rates is filled with samples of the usual interval.
-    let (interval, filled) = if quick { (5, 16) } else { (15, 76) };
+    let (interval, filled) = if quick { (3, 7) } else { (15, 76) };
     let mut servers = Vec::new();
     for (variants, case) in fleets {
         let feed = Feed::start(*variants).await?;
