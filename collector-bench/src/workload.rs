@@ -113,6 +113,7 @@ fn builder(models: &[ModelRef]) -> Builder {
     let config = CacheConfig {
         ttl: TTL,
         max_entries: models.len() * 4,
+        max_bytes: usize::MAX,
         freshness: THRESHOLDS,
         ..CacheConfig::default()
     };
