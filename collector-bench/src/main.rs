@@ -1,66 +1,30 @@
 //! Measures the collector: `cargo xtask bench` builds it and runs this.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command-line tool prints its figures, and why there are none"
-)]
+#![expect(clippy::print_stderr, reason = "a command-line tool says why there are no figures")]
 
-mod adaptive;
-mod collector;
-mod latency;
-mod plot;
-mod report;
-mod scan;
-mod scrape;
-mod sizes;
-
-use std::fs;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
-use clap::Parser;
+use clap::Parser as _;
+use collector_bench::{Args, Repeat};
+use tokio::runtime;
 
-use crate::report::Report;
-
-/// Measures the collector.
-#[derive(Parser)]
-struct Args {
-    /// The program to measure, built as it is released.
-    #[arg(long, value_name = "PROGRAM")]
-    collector: PathBuf,
-    /// Fewer rounds.
-    #[arg(long)]
-    quick: bool,
-    /// Also write the figures to a file.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-}
-
-// Several threads, because the simulated pods must answer while this one waits for a program.
-#[tokio::main(flavor = "multi_thread")]
-async fn main() -> ExitCode {
-    match measure(&Args::parse()).await {
+fn main() -> ExitCode {
+    let outcome = if std::env::args().any(|argument| argument == "--repeat-case") {
+        // One thread, so that nothing but the runs is counted.
+        let repeat = Repeat::parse();
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(Into::into).and_then(|it| it.block_on(collector_bench::repeat(&repeat)))
+    } else {
+        let args = Args::parse();
+        // Several, because the simulated pods must answer while this one waits for a program.
+        let runtime = runtime::Builder::new_multi_thread().enable_all().build();
+        runtime.map_err(Into::into).and_then(|it| it.block_on(collector_bench::measure(&args)))
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
-}
-
-async fn measure(args: &Args) -> Result<()> {
-    let mut report = Report::default();
-    adaptive::measure(args.quick, &mut report)?;
-    scan::measure(args.quick, &mut report)?;
-    sizes::measure(&args.collector, args.quick, &mut report).await?;
-    latency::measure(args.quick, &mut report).await?;
-    scrape::measure(&args.collector, args.quick, &mut report).await?;
-    report.print();
-    if let Some(path) = &args.json {
-        fs::write(path, report.json().to_string())
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
 }

@@ -53,7 +53,6 @@ pub(crate) enum Scale {
     /// From zero.
     Linear,
     /// By powers of ten; what is drawn must be above zero.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for figures that differ tenfold"))]
     Log,
 }
 

@@ -1,23 +1,26 @@
-//! The figures, beside their goals.
+//! The figures, beside their goals: for people and for programs.
 
-use std::fs;
-use std::thread;
+use std::borrow::Cow;
 
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Map, Value, json};
 
+use crate::machine::Machine;
+
 /// Everything that was measured.
-#[derive(Default)]
 pub(crate) struct Report {
+    machine: Machine,
     rows: Vec<Row>,
     goals: Vec<Goal>,
+    notes: Vec<Note>,
 }
 
 /// What one system did in one case.
-struct Row {
-    suite: &'static str,
-    case: &'static str,
-    system: &'static str,
-    figures: Vec<Figure>,
+pub(crate) struct Row {
+    pub(crate) suite: &'static str,
+    pub(crate) case: &'static str,
+    pub(crate) system: &'static str,
+    pub(crate) figures: Vec<Figure>,
 }
 
 /// One number.
@@ -32,6 +35,12 @@ struct Goal {
     id: &'static str,
     bound: Bound,
     value: f64,
+}
+
+/// Why there is no figure.
+struct Note {
+    suite: &'static str,
+    text: Cow<'static, str>,
 }
 
 /// What a value is to be.
@@ -51,6 +60,16 @@ impl Goal {
 }
 
 impl Report {
+    /// A report without figures, of this machine as it stands.
+    pub(crate) fn new() -> Self {
+        Self { machine: Machine::of_this(), rows: Vec::new(), goals: Vec::new(), notes: Vec::new() }
+    }
+
+    /// What the figures are of.
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
     /// Adds what one system did in one case.
     pub(crate) fn row(
         &mut self,
@@ -72,23 +91,93 @@ impl Report {
         self.goals.push(Goal { id, bound: Bound::AtLeast(at_least), value });
     }
 
-    /// For people.
-    pub(crate) fn print(&self) {
-        for row in &self.rows {
-            println!("{} / {} / {}", row.suite, row.case, row.system);
-            for figure in &row.figures {
-                println!("  {:<12} {:>10.2} {}", figure.name, figure.value, figure.unit);
+    /// Says why something was not measured: no figure is not a figure of 0.
+    pub(crate) fn note(&mut self, suite: &'static str, text: impl Into<Cow<'static, str>>) {
+        self.notes.push(Note { suite, text: text.into() });
+    }
+
+    /// The suites, in the order in which they were measured.
+    pub(crate) fn suites(&self) -> Vec<&'static str> {
+        let mut suites = Vec::new();
+        let rows = self.rows.iter().map(|row| row.suite);
+        for suite in rows.chain(self.notes.iter().map(|note| note.suite)) {
+            if !suites.contains(&suite) {
+                suites.push(suite);
             }
         }
-        println!("goals");
+        suites
+    }
+
+    /// The rows of a suite, in the order in which they were measured.
+    pub(crate) fn rows_of<'a>(&'a self, suite: &'a str) -> impl Iterator<Item = &'a Row> {
+        self.rows.iter().filter(move |row| row.suite == suite)
+    }
+
+    /// Why figures of a suite are not there.
+    pub(crate) fn notes_of<'a>(&'a self, suite: &'a str) -> impl Iterator<Item = &'a str> {
+        self.notes.iter().filter(move |note| note.suite == suite).map(|note| &*note.text)
+    }
+
+    /// For people.
+    pub(crate) fn print(&self) {
+        println!("{}", self.machine.line());
+        for suite in self.suites() {
+            println!("\n{}\n", suite.to_uppercase());
+            for table in self.tables(suite) {
+                println!("{table}\n");
+            }
+            for note in self.notes_of(suite) {
+                println!("{note}");
+            }
+        }
+        println!("\nGOALS\n\n{}", self.goals());
+        if let Some(warning) = self.machine.warning() {
+            println!("{warning}");
+        }
+    }
+
+    /// The rows of a suite, those with the same figures in one table.
+    pub(crate) fn tables(&self, suite: &str) -> Vec<Table> {
+        let mut tables: Vec<(Vec<&str>, Table)> = Vec::new();
+        let mut last_case = "";
+        for row in self.rows_of(suite) {
+            let names: Vec<&str> = row.figures.iter().map(|figure| figure.name).collect();
+            if tables.last().is_none_or(|(last, _)| *last != names) {
+                let units = row.figures.iter().map(heading);
+                let header = ["case".to_owned(), "system".to_owned()].into_iter().chain(units);
+                tables.push((names, table(header.collect())));
+                last_case = "";
+            }
+            // A case is named once, above the systems that it compares.
+            let case = if row.case == last_case { "" } else { row.case };
+            last_case = row.case;
+            let figures = row.figures.iter().map(|figure| number(figure.value));
+            let cells = [case.to_owned(), row.system.to_owned()].into_iter().chain(figures);
+            if let Some((_, table)) = tables.last_mut() {
+                table.add_row(cells);
+            }
+        }
+        let left = |(_, mut table): (_, Table)| {
+            align(&mut table, 2);
+            table
+        };
+        tables.into_iter().map(left).collect()
+    }
+
+    /// Whether each goal is met.
+    pub(crate) fn goals(&self) -> Table {
+        let header = ["", "goal", "bound", "measured"].map(str::to_owned);
+        let mut table = table(header.to_vec());
         for goal in &self.goals {
             let mark = if goal.met() { "✓" } else { "×" };
             let bound = match goal.bound {
-                Bound::AtMost(bound) => format!("at most {bound}"),
-                Bound::AtLeast(bound) => format!("at least {bound}"),
+                Bound::AtMost(bound) => format!("at most {}", number(bound)),
+                Bound::AtLeast(bound) => format!("at least {}", number(bound)),
             };
-            println!("  {mark} {:<30} {:>10.2}  {bound}", goal.id, goal.value);
+            table.add_row([mark, goal.id, &bound, &number(goal.value)]);
         }
+        align(&mut table, 3);
+        table
     }
 
     /// For programs.
@@ -116,24 +205,90 @@ impl Report {
                 "met": goal.met(),
             })
         });
+        let notes = self.notes.iter().map(|note| json!({"suite": note.suite, "note": note.text}));
         json!({
-            "machine": machine(),
+            "machine": self.machine.json(),
             "rows": rows.collect::<Vec<_>>(),
             "goals": goals.collect::<Vec<_>>(),
+            "notes": notes.collect::<Vec<_>>(),
         })
     }
 }
 
-fn machine() -> Value {
-    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = cpus
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map(|(_, name)| name);
-    json!({
-        "os": std::env::consts::OS,
-        "arch": std::env::consts::ARCH,
-        "cpu": cpu,
-        "threads": thread::available_parallelism().map(usize::from).ok(),
-    })
+/// An empty table, which is Markdown as well.
+fn table(header: Vec<String>) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::ASCII_MARKDOWN)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header);
+    table
+}
+
+/// Numbers stand to the right.
+fn align(table: &mut Table, first_number: usize) {
+    for column in table.column_iter_mut().skip(first_number) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+fn heading(figure: &Figure) -> String {
+    match figure.unit {
+        "" => figure.name.to_owned(),
+        unit => format!("{} ({unit})", figure.name),
+    }
+}
+
+/// With three digits that say something, and no more than three places.
+fn number(value: f64) -> String {
+    let decimals = match value.abs() {
+        _ if value.fract() == 0.0 => 0,
+        100.0.. => 0,
+        10.0.. => 1,
+        1.0.. => 2,
+        _ => 3,
+    };
+    format!("{value:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let mut report = Report::new();
+        let figure = |value| [Figure { name: "time", value, unit: "ns" }];
+        report.row("hit", "hot", "ours", &figure(26.04));
+        report.row("hit", "hot", "moka", &figure(244.4));
+        report.note("refresh", "not measured: there is no `prometheus` program");
+        report.goal("a", 10.0, 26.04);
+        report.goal_at_least("b", 7.0, 9.5);
+        report
+    }
+
+    #[test]
+    fn a_table_names_a_case_once_and_its_systems_below_each_other() {
+        let table = report().tables("hit").remove(0).to_string();
+        let lines: Vec<String> = table
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(lines[0], "| case | system | time (ns) |");
+        assert_eq!(lines[2..], ["| hot | ours | 26.0 |", "| | moka | 244 |"]);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_said_and_is_no_figure() {
+        let json = report().json();
+        assert_eq!(json["notes"][0]["suite"], "refresh");
+        assert_eq!(json["rows"].as_array().unwrap().len(), 2);
+        assert_eq!(report().suites(), ["hit", "refresh"]);
+    }
+
+    #[test]
+    fn a_goal_is_met_by_less_or_by_more_as_it_says() {
+        let goals = report().json()["goals"].clone();
+        assert_eq!(goals[0]["met"], false);
+        assert_eq!(goals[1]["met"], true);
+    }
 }

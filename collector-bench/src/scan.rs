@@ -2,17 +2,16 @@
 //! that any reader of lines must do, which is to find them.
 
 mod growth;
-mod race;
 
 use std::hint::black_box;
 use std::sync::Arc;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use collector_epp::engines::Engines;
 use collector_epp::scan::{Ended, Format, Limits, Sample, Scanner, Wanted};
 use memchr::memchr_iter;
 
-use self::race::{System, race};
+use crate::race::{Judged, System, race};
 use crate::report::{Figure, Report};
 
 const SUITE: &str = "scan";
@@ -36,8 +35,8 @@ pub(crate) fn measure(quick: bool, report: &mut Report) -> Result<()> {
     let memo = vllm.newlines_with_memo.max(vllm_dp8.newlines_with_memo);
     report.goal("scan.vllm.memo.vs_memchr_lines", 1.3, memo);
     report.goal("scan.epp.vs_memchr_lines", 2.5, epp.newlines);
-    let allocations = [vllm, vllm_dp8, epp].iter().map(|page| page.allocations).sum::<u64>();
-    report.goal("scan.allocations", 0.0, allocations as f64);
+    let allocations = [vllm, vllm_dp8, epp].iter().map(|page| page.allocations).sum::<f64>();
+    report.goal("scan.allocations", 0.0, allocations);
 
     growth::measure(rounds, report)
 }
@@ -50,7 +49,7 @@ struct Outcome {
     /// The time of the fastest crate, in its own.
     best_crate: f64,
     /// With and without a memo, once each has seen the page.
-    allocations: u64,
+    allocations: f64,
 }
 
 fn one_page(
@@ -75,23 +74,25 @@ fn one_page(
         System::new("prometheus-parse", || prometheus_parse(&without_colons, families)),
         System::new("openmetrics-parser", || openmetrics_parser(page, families)),
     ];
-    let seconds = race(rounds, &mut systems)?;
-    let mut allocations = [0; 5];
-    for ((system, seconds_of_it), count) in systems.iter_mut().zip(seconds).zip(&mut allocations) {
+    let seconds = race(rounds, &mut systems, Judged::ByBest)?;
+    let mut allocations = [0.0; 5];
+    for ((system, seconds_of_it), count) in systems.iter_mut().zip(&seconds).zip(&mut allocations) {
         *count = system.allocations()?;
         let figures = [
             Figure { name: "time", value: seconds_of_it * 1e6, unit: "us" },
-            throughput(page, seconds_of_it),
+            throughput(page, *seconds_of_it),
             Figure { name: "vs newlines", value: seconds_of_it / seconds[0], unit: "times" },
-            Figure { name: "allocations", value: *count as f64, unit: "a page" },
+            Figure { name: "allocations", value: *count, unit: "a page" },
         ];
-        report.row(SUITE, case, system.name, &figures);
+        report.row(SUITE, case, system.name(), &figures);
     }
-    let [newlines, plain, memo, crates @ ..] = seconds;
+    let [newlines, plain, memo, ref crates @ ..] = seconds[..] else {
+        bail!("of five systems {} were measured", seconds.len());
+    };
     Ok(Outcome {
         newlines: plain / newlines,
         newlines_with_memo: memo / newlines,
-        best_crate: crates.into_iter().fold(f64::INFINITY, f64::min) / plain,
+        best_crate: crates.iter().copied().fold(f64::INFINITY, f64::min) / plain,
         allocations: allocations[1] + allocations[2],
     })
 }

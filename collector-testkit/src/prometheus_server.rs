@@ -162,11 +162,29 @@ impl PrometheusServer {
         options: PrometheusOptions,
     ) -> Result<Self, PrometheusError> {
         let program = find_program().ok_or(PrometheusError::NotInstalled)?;
-        let folder = tempfile::Builder::new().prefix("collector-prometheus-").tempdir()?;
+        let folder = new_folder()?;
         fleet.write_targets_to(&folder.path().join("targets.json"), options.pod_label)?;
-        fs::write(folder.path().join("prometheus.yml"), configuration(&options))?;
-        let mut server =
-            Self { program, flags: options.flags, folder, address: free_address()?, process: None };
+        Self::begin(program, folder, &configuration(&options), options.flags).await
+    }
+
+    /// Starts a server with a configuration of the caller's own, the text of a `prometheus.yml`, and
+    /// returns when it answers queries: for what a [`FleetServer`] is too true to life for.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(configuration: &str) -> Result<Self, PrometheusError> {
+        let program = find_program().ok_or(PrometheusError::NotInstalled)?;
+        Self::begin(program, new_folder()?, configuration, Vec::new()).await
+    }
+
+    async fn begin(
+        program: PathBuf,
+        folder: TempDir,
+        configuration: &str,
+        flags: Vec<String>,
+    ) -> Result<Self, PrometheusError> {
+        fs::write(folder.path().join("prometheus.yml"), configuration)?;
+        let mut server = Self { program, flags, folder, address: free_address()?, process: None };
         let mut tries = 1;
         loop {
             match server.start_again().await {
@@ -356,6 +374,10 @@ impl PrometheusServer {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
+}
+
+fn new_folder() -> io::Result<TempDir> {
+    tempfile::Builder::new().prefix("collector-prometheus-").tempdir()
 }
 
 fn configuration(options: &PrometheusOptions) -> String {

@@ -1,23 +1,46 @@
 //! Runs the benches.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use clap::Args;
 
 use crate::run::{cargo, step};
 use crate::{install, workspace};
 
+/// What to measure, and where to write it.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Fewer and smaller rounds: minutes become seconds, and figures rougher.
+    #[arg(long)]
+    quick: bool,
+    /// Also write the figures to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Only this suite (hit, threads, refresh …); may be given several times.
+    #[arg(long, value_name = "SUITE")]
+    only: Vec<String>,
+    /// Also write docs/benchmarks.md and its plots, as a run of everything that is not quick does.
+    #[arg(long)]
+    page: bool,
+}
+
 /// Builds the collector as it is released and measures it.
-pub(crate) fn all(quick: bool, json: Option<&Path>) -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<()> {
     install::prometheus()?;
     step("build the collector", &mut cargo(&["build", "--release", "--package", "collector-cli"]))?;
     let collector = workspace::target_folder()?.join("release/collector");
     let mut bench = cargo(&["run", "--release", "--package", "collector-bench", "--"]);
     bench.arg("--collector").arg(collector);
-    if quick {
-        bench.arg("--quick");
+    for (flag, wanted) in [("--quick", options.quick), ("--page", options.page)] {
+        if wanted {
+            bench.arg(flag);
+        }
     }
-    if let Some(json) = json {
+    for suite in &options.only {
+        bench.arg("--only").arg(suite);
+    }
+    if let Some(json) = &options.json {
         // The bench runs in the workspace's root, and the path counts from where the user is.
         let json =
             std::path::absolute(json).with_context(|| format!("no path: {}", json.display()))?;

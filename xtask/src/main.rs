@@ -38,14 +38,7 @@ enum Task {
     /// Everything that must hold before a change is merged: format, lints, docs, features, tests.
     Ci,
     /// Measure, and print the figures beside their goals.
-    Bench {
-        /// Fewer and smaller rounds: minutes become seconds, and figures rougher.
-        #[arg(long)]
-        quick: bool,
-        /// Also write the figures to a file.
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-    },
+    Bench(bench::Options),
     /// Feed made-up pages to the scanner and hold it against a plain reader of the same formats.
     Fuzz {
         /// How long.
@@ -76,7 +69,7 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().task {
         Task::Test => test::all(),
         Task::Ci => ci::all(),
-        Task::Bench { quick, json } => bench::all(quick, json.as_deref()),
+        Task::Bench(options) => bench::run(&options),
         Task::Fuzz { seconds } => fuzz::scan(seconds),
         Task::Loom => loom::all(),
         Task::Miri => miri::all(),

@@ -1,6 +1,7 @@
 //! The engine over a fake backend, on paused time: tokio's timers and the collector's clock move
 //! together, and no test sleeps for real.
 
+mod allocations;
 mod budget;
 mod cached;
 mod directory;

@@ -1,0 +1,239 @@
+//! A cached read of a model's replicas, judged by ttl and freshness: ours beside caches and maps, as a caller
+//! writes it and like for like.
+
+use std::cell::RefCell;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use collector_cache::MemoryCache;
+use collector_core::{
+    Clock as _, KeyRef, MetricsCollector, ModelRef, Reading, Replicas, Source, SystemClock, Tick,
+    Value,
+};
+use dashmap::DashMap;
+use futures_util::FutureExt as _;
+
+use crate::case::{Case, Outcome};
+use crate::peers::{
+    self, FastHasher, Locked, Peer, entry_as_written, entry_like_for_like, filled, key_of,
+    read_as_written, read_like_for_like,
+};
+use crate::race::System;
+use crate::report::Report;
+use crate::workload::{self, THRESHOLDS, collector_of, shuffled};
+
+const SUITE: &str = "hit";
+const LOST: &str = "an entry is lost";
+
+/// Names of our ways to read.
+pub(crate) const KEYED: &str = "collector, by key";
+pub(crate) const HANDLE: &str = "collector, by handle";
+pub(crate) const DYN: &str = "collector, dyn MetricsCollector";
+
+const HOT: usize = 100;
+const SPREAD: usize = 10_000;
+
+/// Names of the cases.
+pub(crate) const HOT_WRITTEN: &str = "hot, 100 entries, as written";
+pub(crate) const HOT_ALIKE: &str = "hot, 100 entries, like for like";
+pub(crate) const SPREAD_WRITTEN: &str = "spread, 10 000 entries, as written";
+pub(crate) const SPREAD_ALIKE: &str = "spread, 10 000 entries, like for like";
+
+/// How many entries there are where growth is shown.
+pub(crate) const SIZES: [(usize, &str); 4] = [
+    (100, "growth, 100 entries"),
+    (1000, "growth, 1000 entries"),
+    (10_000, "growth, 10 000 entries"),
+    (100_000, "growth, 100 000 entries"),
+];
+
+/// The cases with few entries, which stay in the processor's caches.
+pub(crate) async fn hot() -> Result<[Case; 2]> {
+    let models = workload::models(HOT);
+    Ok([
+        Case::new(SUITE, HOT_WRITTEN, as_written(&models).await?),
+        Case::new(SUITE, HOT_ALIKE, like_for_like(&models).await?),
+    ])
+}
+
+/// The cases with many entries, read in an order that nobody guesses.
+pub(crate) async fn spread() -> Result<[Case; 2]> {
+    let models = workload::models(SPREAD);
+    Ok([
+        Case::new(SUITE, SPREAD_WRITTEN, as_written(&models).await?),
+        Case::new(SUITE, SPREAD_ALIKE, like_for_like(&models).await?),
+    ])
+}
+
+/// Measures hits with few and with many entries, and as the entries become more.
+pub(crate) async fn measure(quick: bool, report: &mut Report) -> Result<()> {
+    let rounds = if quick { 30 } else { 200 };
+    let [written, alike] = hot().await?;
+    let written = written.measure(rounds, report)?;
+    goals_as_written(&written, report)?;
+    goals_like_for_like(&alike.measure(rounds, report)?, report)?;
+    for case in spread().await? {
+        // A run of these takes a hundred times as long.
+        case.measure(rounds / 3, report)?;
+    }
+    growth(quick, report).await
+}
+
+fn goals_as_written(hot: &Outcome, report: &mut Report) -> Result<()> {
+    let keyed = hot.of(KEYED)?;
+    report.goal("hit.keyed.allocations", 0.0, keyed.allocations);
+    for (id, at_least, peer) in [
+        ("hit.keyed.vs_moka_sync", 7.0, "moka::sync"),
+        ("hit.keyed.vs_dashmap", 4.5, "dashmap"),
+        ("hit.keyed.vs_rwlock", 4.5, "RwLock<HashMap>"),
+        ("hit.keyed.vs_quick_cache", 4.5, "quick_cache"),
+    ] {
+        report.goal_at_least(id, at_least, hot.of(peer)?.seconds / keyed.seconds);
+    }
+    let handle = hot.of(HANDLE)?;
+    let moka = hot.of("moka::sync")?.seconds;
+    report.goal_at_least("hit.handle.vs_moka_sync", 15.0, moka / handle.seconds);
+    let through_dyn = hot.of(DYN)?;
+    report.goal("hit.dyn.allocations", 1.0, through_dyn.allocations);
+    let moka = hot.of("moka::future")?.seconds;
+    report.goal_at_least("hit.dyn.vs_moka_future", 4.0, moka / through_dyn.seconds);
+    Ok(())
+}
+
+fn goals_like_for_like(hot: &Outcome, report: &mut Report) -> Result<()> {
+    let keyed = hot.of(KEYED)?.seconds;
+    let maps = ["dashmap", "RwLock<HashMap>", "quick_cache"];
+    let mut fastest = f64::INFINITY;
+    for map in maps {
+        fastest = fastest.min(hot.of(map)?.seconds);
+    }
+    report.goal("hit.keyed.like_for_like.vs_fastest_map", 1.8, keyed / fastest);
+    let moka = hot.of("moka::sync")?.seconds;
+    report.goal_at_least("hit.keyed.like_for_like.vs_moka", 4.0, moka / keyed);
+    Ok(())
+}
+
+async fn as_written(models: &[ModelRef]) -> Result<Vec<System<'static>>> {
+    let room = models.len() * 2;
+    let mut systems = ours(models).await?;
+    let hasher = std::hash::RandomState::new;
+    systems.extend([
+        written("moka::future", peers::moka_future(room, hasher()), models),
+        written("moka::sync", peers::moka_sync(room, hasher()), models),
+        written(
+            "quick_cache",
+            peers::quick(room, quick_cache::DefaultHashBuilder::default()),
+            models,
+        ),
+        written("dashmap", DashMap::with_hasher(hasher()), models),
+        written("RwLock<HashMap>", Locked::<_, std::hash::RandomState>::default(), models),
+    ]);
+    Ok(systems)
+}
+
+async fn like_for_like(models: &[ModelRef]) -> Result<Vec<System<'static>>> {
+    let room = models.len() * 2;
+    let mut systems = ours(models).await?;
+    let hasher = FastHasher::default;
+    systems.extend([
+        alike("moka::future", peers::moka_future(room, hasher()), models),
+        alike("moka::sync", peers::moka_sync(room, hasher()), models),
+        alike("quick_cache", peers::quick(room, hasher()), models),
+        alike("dashmap", DashMap::with_hasher(hasher()), models),
+        alike("RwLock<HashMap>", Locked::<_, FastHasher>::default(), models),
+    ]);
+    Ok(systems)
+}
+
+/// Reads every model once, in an order of its own.
+fn each<K: 'static>(
+    name: &'static str,
+    keys: Vec<K>,
+    mut read: impl FnMut(&K) -> bool + 'static,
+) -> System<'static> {
+    let keys = shuffled(keys);
+    let operations = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+    System::of_many(name, operations, move || {
+        let mut found = 0;
+        for key in &keys {
+            found += usize::from(read(black_box(key)));
+        }
+        (found == keys.len()).then_some(()).context(LOST)
+    })
+}
+
+fn written(
+    name: &'static str,
+    peer: impl Peer<Instant> + 'static,
+    models: &[ModelRef],
+) -> System<'static> {
+    let peer = filled(peer, models, entry_as_written);
+    each(name, models.to_vec(), move |model| black_box(read_as_written(&peer, model)).is_some())
+}
+
+fn alike(
+    name: &'static str,
+    peer: impl Peer<Tick> + 'static,
+    models: &[ModelRef],
+) -> System<'static> {
+    let clock = SystemClock::new();
+    let now = clock.now();
+    let peer = filled(peer, models, |model| entry_like_for_like(model, now));
+    let keys = models.iter().map(key_of).collect();
+    each(name, keys, move |key| black_box(read_like_for_like(&peer, key, &clock)).is_some())
+}
+
+/// Our ways to read; they have no other form for a comparison like for like.
+async fn ours(models: &[ModelRef]) -> Result<Vec<System<'static>>> {
+    let collector = collector_of(models).await?;
+    let by_key = Arc::clone(&collector);
+    let through_dyn: Arc<dyn MetricsCollector> = Arc::clone(&collector) as _;
+    let handles: Vec<_> =
+        models.iter().map(|model| RefCell::new(collector.handle(model.clone(), None))).collect();
+    Ok(vec![
+        each(KEYED, models.to_vec(), move |model| {
+            black_box(by_key.cached_replicas(model)).is_some()
+        }),
+        each(HANDLE, handles, |handle| black_box(handle.borrow_mut().replicas()).is_some()),
+        each(DYN, models.to_vec(), move |model| {
+            let read = through_dyn.collect_replica_metrics(model).now_or_never();
+            matches!(black_box(read), Some(Ok(_)))
+        }),
+    ])
+}
+
+/// A read of our cache without the collector around it.
+pub(crate) fn read_cache(
+    cache: &MemoryCache,
+    model: &ModelRef,
+    now: Tick,
+) -> Option<Reading<Replicas>> {
+    let read = cache.read(KeyRef::replicas(model), now, |stored| match &stored.value {
+        Value::Replicas(value) => {
+            Some(Reading::new(Arc::clone(value), now, &THRESHOLDS, Source::Cache))
+        }
+        Value::None | Value::Allocation(_) => None,
+    });
+    read.flatten()
+}
+
+/// What one read costs as entries become more.
+async fn growth(quick: bool, report: &mut Report) -> Result<()> {
+    let rounds = if quick { 3 } else { 20 };
+    let sizes = if quick { &SIZES[..3] } else { &SIZES[..] };
+    for (count, name) in sizes {
+        let models = workload::models(*count);
+        let mut systems = ours(&models).await?;
+        let hasher = FastHasher::default;
+        systems.extend([
+            alike("moka::sync", peers::moka_sync(count * 2, hasher()), &models),
+            alike("quick_cache", peers::quick(count * 2, hasher()), &models),
+            alike("dashmap", DashMap::with_hasher(hasher()), &models),
+            alike("RwLock<HashMap>", Locked::<_, FastHasher>::default(), &models),
+        ]);
+        Case::new(SUITE, name, systems).measure(rounds, report)?;
+    }
+    Ok(())
+}
