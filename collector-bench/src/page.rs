@@ -100,7 +100,10 @@ reading its counters, is taken off. `wire` is what the answers weigh as they are
     Section {
         suite: "adaptive",
         title: "Adaptive ttl",
-        text: "",
+        text: "How wrong held readings are, and how many looks they cost, with ttls that adapt and with \
+fixed ones: see [adaptive ttls](adaptive-ttl.md).
+
+![How wrong a held reading is, for the same looks](plots/adaptive.svg)",
     },
     Section {
         suite: "scan",
