@@ -23,7 +23,11 @@ impl Tick {
 
     /// How long before `now` this was; zero when it lies in the future.
     pub fn age(self, now: Self) -> Duration {
-        Duration::from_nanos(now.0.saturating_sub(self.0))
+        Duration::from_nanos(self.age_in_nanos(now))
+    }
+
+    pub(crate) fn age_in_nanos(self, now: Self) -> u64 {
+        now.0.saturating_sub(self.0)
     }
 
     /// How long after `now` this is; zero when it has passed.
@@ -42,8 +46,10 @@ impl Tick {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+/// The nanoseconds of a duration, at most those of 584 years.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(u64::from(duration.subsec_nanos()))
 }
 
 impl Add<Duration> for Tick {

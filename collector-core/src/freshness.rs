@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::nanos;
+
 /// What an age means for someone who decides from the value.
 ///
 /// There is no "missing" here: a reading exists, so it has an age. A model without series has none
@@ -77,12 +79,6 @@ pub struct ThresholdsError {
     pub upper_value: Duration,
 }
 
-/// `Duration` has no const comparison yet.
-const fn is_below(one: Duration, other: Duration) -> bool {
-    one.as_secs() < other.as_secs()
-        || (one.as_secs() == other.as_secs() && one.subsec_nanos() < other.subsec_nanos())
-}
-
 impl FreshnessThresholds {
     /// Freshness of a reading of this age.
     ///
@@ -94,10 +90,14 @@ impl FreshnessThresholds {
     /// assert_eq!(thresholds.determine_status(Duration::from_secs(60)), Freshness::Stale);
     /// assert_eq!(thresholds.determine_status(Duration::from_secs(300)), Freshness::Unavailable);
     /// ```
-    pub const fn determine_status(&self, age: Duration) -> Freshness {
-        if is_below(age, self.fresh_threshold) {
+    pub fn determine_status(&self, age: Duration) -> Freshness {
+        self.status_of_nanos(nanos(age))
+    }
+
+    pub(crate) fn status_of_nanos(&self, age: u64) -> Freshness {
+        if age < nanos(self.fresh_threshold) {
             Freshness::Fresh
-        } else if is_below(age, self.unavailable_threshold) {
+        } else if age < nanos(self.unavailable_threshold) {
             Freshness::Stale
         } else {
             Freshness::Unavailable
@@ -152,6 +152,8 @@ mod tests {
         check(120_000, Freshness::Stale, true);
         check(299_999, Freshness::Stale, true);
         check(300_000, Freshness::Unavailable, true);
+        // Longer than nanoseconds can be counted.
+        check(u64::MAX, Freshness::Unavailable, true);
     }
 
     #[test]
