@@ -29,8 +29,8 @@ use crate::selfmetrics;
 /// Redirects that are followed within the server's own origin: with the first, ten requests.
 const REDIRECTS_MAX: usize = 9;
 /// Up to here an answer is cheaper for the server uncompressed: gzip costs it about 0.8 MiB of
-/// allocations. Those of a thousand variants come in pieces of 32 KB, which shrink to a sixth.
-const IDENTITY_BYTES_MAX: usize = 24 << 10;
+/// allocations. Those of a thousand variants come in pieces of 20 to 32 KB, which shrink to a sixth.
+const IDENTITY_BYTES_MAX: usize = 8 << 10;
 /// Above this, only one answer at a time is read, so that four answers at their limit do not stand
 /// in memory together. It is also where a group of models is too large for one query.
 const LARGE_BYTES: usize = 8 << 20;
