@@ -14,20 +14,17 @@ use crate::slot::Slot;
 #[derive(Default)]
 pub(crate) struct Index {
     hasher: RandomState,
-    models: Chains,
-    models_anywhere: Chains,
-    namespaces: Chains,
-    accelerators: Chains,
+    /// By [`Dimension`].
+    chains: [Chains; 4],
 }
 
 impl Index {
     pub(crate) fn add<'a>(&mut self, slot: &Slot, slot_of: impl Fn(u32) -> &'a Slot) {
-        let Self { hasher, .. } = self;
-        let hasher = hasher.clone();
+        let Self { hasher, chains } = self;
         for (dimension, part) in groups_of(slot) {
-            let hash = |part: &KeyGroup<'_>| hash(&hasher, part);
+            let hash = |part: &KeyGroup<'_>| hash(hasher, part);
             let of = |id: u32| part_of(dimension, slot_of(id));
-            self.chains(dimension).add(
+            chains[dimension as usize].add(
                 slot.id(),
                 hash(&part),
                 |id| of(id) == part,
@@ -39,7 +36,7 @@ impl Index {
     pub(crate) fn remove(&mut self, slot: &Slot) {
         for (dimension, part) in groups_of(slot) {
             let hash = hash(&self.hasher, &part);
-            self.chains(dimension).remove(slot.id(), hash);
+            self.chains[dimension as usize].remove(slot.id(), hash);
         }
     }
 
@@ -57,25 +54,8 @@ impl Index {
             KeyGroup::All => return None,
         };
         let is_it = |id: u32| part_of(dimension, slot_of(id)) == group;
-        Some(self.chains_of(dimension).members(hash(&self.hasher, &group), is_it))
-    }
-
-    fn chains(&mut self, dimension: Dimension) -> &mut Chains {
-        match dimension {
-            Dimension::Model => &mut self.models,
-            Dimension::ModelAnywhere => &mut self.models_anywhere,
-            Dimension::Namespace => &mut self.namespaces,
-            Dimension::Accelerator => &mut self.accelerators,
-        }
-    }
-
-    fn chains_of(&self, dimension: Dimension) -> &Chains {
-        match dimension {
-            Dimension::Model => &self.models,
-            Dimension::ModelAnywhere => &self.models_anywhere,
-            Dimension::Namespace => &self.namespaces,
-            Dimension::Accelerator => &self.accelerators,
-        }
+        let chains = &self.chains[dimension as usize];
+        Some(chains.members(hash(&self.hasher, &group), is_it))
     }
 }
 

@@ -114,8 +114,7 @@ impl Engine {
     ) -> Result<Reading<T>, CollectError> {
         let mut joined = self.join(&[model], |model| self.arrived(model, key));
         match joined.pop() {
-            Some(Ok(landings)) => self.landed(model, key, landings, pick).await,
-            Some(Err(arrived)) => arrived,
+            Some(joined) => self.landed(model, key, joined, pick).await,
             None => Err(CollectError::Pending { model: model.clone() }),
         }
     }
@@ -127,21 +126,12 @@ impl Engine {
     ) -> Vec<Result<Reading<Replicas>, CollectError>> {
         let arrived = |model: &ModelRef| self.arrived(model, KeyRef::replicas(model));
         let joined = self.join(models, arrived);
-        let each =
-            models.iter().zip(joined).map(|(model, joined)| self.landed_replicas(model, joined));
-        join_all(each).await
-    }
-
-    async fn landed_replicas(
-        &self,
-        model: &ModelRef,
-        joined: Result<Landings, Result<Reading<Replicas>, CollectError>>,
-    ) -> Result<Reading<Replicas>, CollectError> {
         let pick = |landing: &Landing| Some(Arc::clone(&landing.replicas));
-        match joined {
-            Ok(landings) => self.landed(model, KeyRef::replicas(model), landings, pick).await,
-            Err(arrived) => arrived,
-        }
+        let each = models.iter().zip(joined);
+        join_all(
+            each.map(|(model, joined)| self.landed(model, KeyRef::replicas(model), joined, pick)),
+        )
+        .await
     }
 
     /// Joins the fetches of models at every source, those under way or new ones. Where the value has
@@ -199,14 +189,18 @@ impl Engine {
         }
     }
 
-    /// Waits for the landings of one model.
+    /// Waits for the landings of one model, unless joining has told already.
     async fn landed<T: Kept>(
         &self,
         model: &ModelRef,
         key: KeyRef<'_>,
-        landings: Landings,
+        joined: Result<Landings, Result<Reading<T>, CollectError>>,
         pick: impl Fn(&Landing) -> Option<Arc<Stored>> + Send,
     ) -> Result<Reading<T>, CollectError> {
+        let landings = match joined {
+            Ok(landings) => landings,
+            Err(told) => return told,
+        };
         let waits = landings.of_sources.into_iter();
         let waits = waits.map(|(place, landing)| self.landing_of(place, model, landing)).collect();
         let (landed, error) = self.landings(waits).await;

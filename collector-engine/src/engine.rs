@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use collector_core::{
-    BackendName, Clock, ModelRef, Reading, Scope, Source, Tick, VariantDirectory,
+    BackendName, CacheKey, Clock, ModelRef, Reading, Scope, Source, Tick, VariantDirectory,
 };
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,7 +14,7 @@ use crate::config::CacheConfig;
 use crate::counters::Counters;
 use crate::gate::Gate;
 use crate::pace::Paces;
-use crate::publish::Publisher;
+use crate::publish::{Published, Publisher};
 use crate::snapshot::Snapshot;
 use crate::source;
 use crate::tracker::{Tracked, Tracker};
@@ -82,6 +82,15 @@ impl Engine {
             tracked,
             now,
         }
+    }
+
+    /// Puts the entries of a model; `read_at` counts as the last read of those that are new. Called under
+    /// the gate's lock.
+    pub(crate) fn put(&self, model: &ModelRef, entries: &Published, read_at: Tick) {
+        for (key, _, stored) in &entries.allocations {
+            self.cache.put(key.clone(), Arc::clone(stored), read_at);
+        }
+        self.cache.put(CacheKey::replicas(model), Arc::clone(&entries.replicas), read_at);
     }
 
     /// A reading was served from the cache.

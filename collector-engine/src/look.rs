@@ -8,8 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use collector_core::{
-    Advice, Answer, Ask, BackendError, CacheKey, ErrorKind, KeyRef, ModelRef, Outcome, Tick,
-    Urgency, Value,
+    Advice, Answer, Ask, BackendError, ErrorKind, KeyRef, ModelRef, Outcome, Tick, Urgency, Value,
 };
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
@@ -399,10 +398,7 @@ impl Engine {
                 }
             };
         if wanted {
-            for (key, _, stored) in &entries.allocations {
-                self.cache.put(key.clone(), Arc::clone(stored), now);
-            }
-            self.cache.put(CacheKey::replicas(model), Arc::clone(&entries.replicas), now);
+            self.put(model, &entries, now);
             self.learn(source, model, outcome, &entries.replicas, now);
         }
         if entries.unclaimed > 0 && outcome == Outcome::Found {

@@ -17,9 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use collector_core::{
-    CacheKey, Clock, KeyRef, ModelRef, SnapshotState, SourceState, Tick, duration,
-};
+use collector_core::{Clock, KeyRef, ModelRef, SnapshotState, SourceState, Tick, duration};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -244,10 +242,7 @@ impl Engine {
         }
         let tracked = self.tracker.get(model);
         let entries = self.publisher(model, tracked.as_ref(), now).entries(states);
-        for (key, _, stored) in entries.allocations {
-            self.cache.put(key, stored, last_read);
-        }
-        self.cache.put(CacheKey::replicas(model), entries.replicas, last_read);
+        self.put(model, &entries, last_read);
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use collector_core::{CacheKey, KeyRef, ModelRef, Outcome, Scope, Tick, Value, duration};
+use collector_core::{KeyRef, ModelRef, Outcome, Scope, Tick, Value, duration};
 use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -244,10 +244,7 @@ impl Engine {
                         .model(model.model.as_str())
                         .namespace(model.namespace.as_str()),
                 );
-                for (key, _, stored) in entries.allocations {
-                    self.cache.put(key, stored, now);
-                }
-                self.cache.put(CacheKey::replicas(&model), entries.replicas, now);
+                self.put(&model, &entries, now);
             });
         }
     }
