@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use collector_core::ModelRef;
-use loom::thread;
 
 use super::world::{Flight, Seen, World, explore};
 use crate::flight::table::Joined;
@@ -12,10 +11,7 @@ use crate::flight::table::Joined;
 fn readers_at_once_share_one_fetch_and_each_gets_its_value() {
     explore(|| {
         let world = World::new();
-        let readers = [(); 2].map(|()| {
-            let world = world.clone();
-            thread::spawn(move || world.read())
-        });
+        let readers = [(); 2].map(|()| world.spawn(World::read));
         let mut seen = vec![world.read()];
         seen.extend(readers.map(|reader| reader.join().unwrap()));
 
@@ -31,14 +27,8 @@ fn readers_at_once_share_one_fetch_and_each_gets_its_value() {
 fn a_refresh_and_readers_never_fetch_at_once() {
     explore(|| {
         let world = World::new();
-        let worker = {
-            let world = world.clone();
-            thread::spawn(move || world.refresh())
-        };
-        let reader = {
-            let world = world.clone();
-            thread::spawn(move || world.read())
-        };
+        let worker = world.spawn(World::refresh);
+        let reader = world.spawn(World::read);
         let seen = [world.read(), {
             worker.join().unwrap();
             reader.join().unwrap()
@@ -56,21 +46,15 @@ fn whoever_joins_a_fetch_that_is_given_up_is_told_and_the_next_read_fetches() {
     explore(|| {
         let world = World::new();
         // A task that is dropped in flight, as `Aloft` does it.
-        let given_up = {
-            let world = world.clone();
-            thread::spawn(move || {
-                let models = vec![world.model.clone()];
-                let (flights, _) = world.table.charter(&world.gate, models, |_| Flight::default());
-                for flight in &flights {
-                    world.table.take_off_list(&world.model, flight);
-                }
-                flights
-            })
-        };
-        let reader = {
-            let world = world.clone();
-            thread::spawn(move || world.read())
-        };
+        let given_up = world.spawn(|world| {
+            let models = vec![world.model.clone()];
+            let (flights, _) = world.table.charter(&world.gate, models, |_| Flight::default());
+            for flight in &flights {
+                world.table.take_off_list(&world.model, flight);
+            }
+            flights
+        });
+        let reader = world.spawn(World::read);
         let seen = [world.read(), reader.join().unwrap()];
         let given_up = given_up.join().unwrap();
 
@@ -94,10 +78,7 @@ fn two_who_board_at_once_have_one_departure() {
             let joined = world.table.join(&model, || None::<()>, |_| Flight::default());
             matches!(joined, Joined::Boards { opens_boarding: true, .. })
         };
-        let other = {
-            let world = world.clone();
-            thread::spawn(move || board(&world, "one"))
-        };
+        let other = world.spawn(move |world| board(world, "one"));
         let openers = u32::from(board(&world, "two")) + u32::from(other.join().unwrap());
         assert_eq!(openers, 1);
         assert_eq!(world.table.depart(&world.gate).0.len(), 2);

@@ -1,24 +1,16 @@
 //! Nothing that was looked at before an invalidation is left after it, nor told to who reads after it.
 
-use loom::thread;
-
 use super::world::{World, explore};
 
 #[test]
 fn a_fetch_from_before_leaves_nothing_and_a_read_from_after_never_joins_it() {
     explore(|| {
         let world = World::new();
-        let before_or_after = {
-            let world = world.clone();
-            thread::spawn(move || world.read())
-        };
-        let after = {
-            let world = world.clone();
-            thread::spawn(move || {
-                world.change_and_invalidate();
-                world.read()
-            })
-        };
+        let before_or_after = world.spawn(World::read);
+        let after = world.spawn(|world| {
+            world.change_and_invalidate();
+            world.read()
+        });
         let (before_or_after, after) = (before_or_after.join().unwrap(), after.join().unwrap());
 
         assert_eq!(after.value(), Some(2), "what was begun before is told after");
@@ -33,14 +25,8 @@ fn a_fetch_from_before_leaves_nothing_and_a_read_from_after_never_joins_it() {
 fn a_refresh_and_a_reader_from_before_leave_nothing_either() {
     explore(|| {
         let world = World::new();
-        let worker = {
-            let world = world.clone();
-            thread::spawn(move || world.refresh())
-        };
-        let reader = {
-            let world = world.clone();
-            thread::spawn(move || world.read())
-        };
+        let worker = world.spawn(World::refresh);
+        let reader = world.spawn(World::read);
         world.change_and_invalidate();
         let after = world.read();
         worker.join().unwrap();
@@ -58,10 +44,7 @@ fn a_refresh_and_a_reader_from_before_leave_nothing_either() {
 fn a_push_of_what_was_seen_before_leaves_nothing() {
     explore(|| {
         let world = World::new();
-        let pushes = [(); 2].map(|()| {
-            let world = world.clone();
-            thread::spawn(move || world.push())
-        });
+        let pushes = [(); 2].map(|()| world.spawn(World::push));
         world.change_and_invalidate();
         for push in pushes {
             push.join().unwrap();

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use collector_core::{ModelRef, Scope, Tick};
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use loom::thread::{self, JoinHandle};
 
 use crate::flight::table::{Joined, Table};
 use crate::gate::{Gate, Ticket};
@@ -73,6 +74,15 @@ impl World {
             under_way: [AtomicUsize::new(0), AtomicUsize::new(0)],
             stored_after: OnceLock::new(),
         })
+    }
+
+    /// A thread that does something here.
+    pub(super) fn spawn<T: 'static>(
+        self: &Arc<Self>,
+        act: impl FnOnce(&Self) -> T + 'static,
+    ) -> JoinHandle<T> {
+        let world = Arc::clone(self);
+        thread::spawn(move || act(&world))
     }
 
     pub(super) fn cached(&self) -> Option<u64> {
