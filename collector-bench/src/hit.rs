@@ -210,7 +210,8 @@ pub(crate) fn read_cache(
     model: &ModelRef,
     now: Tick,
 ) -> Option<Reading<Replicas>> {
-    let read = cache.read(KeyRef::replicas(model), now, |stored| match &stored.value {
+    let lookup = cache.lookup(KeyRef::replicas(model));
+    let read = cache.read(&lookup, now, |stored| match &stored.value {
         Value::Replicas(value) => {
             Some(Reading::new(Arc::clone(value), now, &THRESHOLDS, Source::Cache))
         }

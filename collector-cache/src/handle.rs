@@ -5,7 +5,7 @@ use std::sync::Arc;
 use collector_core::{CacheKey, Stored, Tick};
 
 use crate::memory::MemoryCache;
-use crate::slot::Slot;
+use crate::version::Version;
 
 /// One reader's place at one key of a [`MemoryCache`].
 ///
@@ -15,14 +15,7 @@ use crate::slot::Slot;
 #[derive(Clone)]
 pub struct Handle {
     key: CacheKey,
-    seen: Option<Seen>,
-}
-
-#[derive(Clone)]
-struct Seen {
-    slot: Arc<Slot>,
-    generation: u64,
-    stored: Arc<Stored>,
+    seen: Option<(Version, Arc<Stored>)>,
 }
 
 /// Whether a read shows what the one before it has shown.
@@ -47,16 +40,13 @@ impl Handle {
     /// The entry, and whether it is another than the last time; counts as a read at `now`. `None` when
     /// there is none. `cache` must be the one that made the handle.
     pub fn read(&mut self, cache: &MemoryCache, now: Tick) -> Option<(&Arc<Stored>, Shown)> {
-        let current =
-            self.seen.as_ref().is_some_and(|seen| seen.slot.generation() == Some(seen.generation));
+        let current = self.seen.as_ref().is_some_and(|(version, _)| version.is_current());
         if !current {
-            let resolved = cache.resolve(self.key.as_ref());
-            self.seen =
-                resolved.map(|(slot, generation, stored)| Seen { slot, generation, stored });
+            self.seen = cache.resolve(&cache.lookup(self.key.as_ref()));
         }
-        let seen = self.seen.as_ref()?;
-        seen.slot.touch(now);
-        Some((&seen.stored, if current { Shown::Again } else { Shown::New }))
+        let (version, stored) = self.seen.as_ref()?;
+        version.touch(now);
+        Some((stored, if current { Shown::Again } else { Shown::New }))
     }
 }
 

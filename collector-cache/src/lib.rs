@@ -11,9 +11,13 @@ mod handle;
 mod index;
 mod memory;
 mod noop;
+mod recent;
 mod slot;
+mod version;
 
 pub use evict::Eviction;
 pub use handle::{Handle, Shown};
 pub use memory::MemoryCache;
 pub use noop::NoOpCache;
+pub use recent::Recent;
+pub use slot::Lookup;

@@ -94,6 +94,29 @@ fn same(one: &str, other: &str) -> bool {
     one.len() == other.len() && (one.is_empty() || one == other)
 }
 
+/// Whether two texts of one length are the same, without a call to `memcmp` for the two or three short
+/// ones of a key: half of what comparing them costs.
+#[inline]
+fn same_bytes(one: &[u8], other: &[u8]) -> bool {
+    const LONG: usize = 16;
+    const SHORT: usize = 4;
+    // Whole chunks from the front, and one from the back that overlaps the last of them.
+    if let (Some(one_end), Some(other_end)) = (one.last_chunk::<LONG>(), other.last_chunk::<LONG>())
+    {
+        let (one, _) = one.as_chunks::<LONG>();
+        let (other, _) = other.as_chunks::<LONG>();
+        return one_end == other_end && one.iter().zip(other).all(|(one, other)| one == other);
+    }
+    if let (Some(one_end), Some(other_end)) =
+        (one.last_chunk::<SHORT>(), other.last_chunk::<SHORT>())
+    {
+        let (one, _) = one.as_chunks::<SHORT>();
+        let (other, _) = other.as_chunks::<SHORT>();
+        return one_end == other_end && one.iter().zip(other).all(|(one, other)| one == other);
+    }
+    one.iter().zip(other).all(|(one, other)| one == other)
+}
+
 impl Hash for KeyRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // One write of kind and lengths, then the bytes: `str`'s own hash would add a byte to each
@@ -177,9 +200,9 @@ impl CacheKey {
         }
         let (own_model, rest) = self.parts.as_bytes().split_at(model);
         let (own_namespace, rest) = rest.split_at(namespace);
-        own_model == key.model.as_bytes()
-            && own_namespace == key.namespace.as_bytes()
-            && (variant == 0 || rest[..variant] == *key.variant.as_bytes())
+        same_bytes(own_model, key.model.as_bytes())
+            && same_bytes(own_namespace, key.namespace.as_bytes())
+            && same_bytes(&rest[..variant], key.variant.as_bytes())
     }
 
     /// The accelerator of an allocation's variant, where it is known.

@@ -18,10 +18,12 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::assess::{Kept, conclude, known_missing, usable};
+use crate::assess::{Kept, Labels, conclude, known_missing};
+use crate::cache::Cache;
 use crate::engine::Engine;
 use crate::flight::Landing;
 use crate::publish::next_look;
+use crate::readers::Reader;
 use crate::source::Source;
 
 /// How long less preferred sources are waited for once one has the model: what they would fill in is not
@@ -38,20 +40,34 @@ struct Landings {
 }
 
 impl Engine {
-    /// The cached reading, and whether a refresh is due. `None` when there is no entry, or none that can
-    /// be used.
-    #[expect(
-        clippy::inline_always,
-        reason = "a hit is handed through in registers, not copied: half of its time"
-    )]
-    #[inline(always)]
-    pub(crate) fn cached<T: Kept>(&self, key: KeyRef<'_>, now: Tick) -> Option<(Reading<T>, bool)> {
-        let mut is_due = false;
-        let reading = self.cache.read(key, now, |stored| {
-            is_due = now >= stored.refresh_after;
-            usable(stored, &self.config.freshness, now)
-        })??;
-        Some((reading, is_due))
+    /// A read of what is cached and was not read lately by this thread. `None` when there is no entry, or
+    /// none that can be used.
+    #[inline(never)]
+    pub(crate) fn hit_anew<T: Kept>(
+        self: &Arc<Self>,
+        reader: &Reader,
+        model: &ModelRef,
+        key: KeyRef<'_>,
+        now: Tick,
+    ) -> Option<Reading<T>> {
+        let (reading, labels) = self.cached(key, now)?;
+        if let Cache::Memory(cache) = &self.cache {
+            reader.learn::<T>(cache, key);
+        }
+        reader.served(model, reading.source());
+        if labels.is_due(now) {
+            self.refresh(model, key, now);
+        }
+        Some(reading)
+    }
+
+    /// The cached reading, and what it is called by.
+    fn cached<T: Kept>(&self, key: KeyRef<'_>, now: Tick) -> Option<(Reading<T>, Labels)> {
+        self.cache.read(key, now, |stored| {
+            let labels = Labels::of(stored);
+            let value = Arc::clone(T::of(&stored.value)?);
+            Some((labels.put_on(value, &self.config.freshness, now)?, labels))
+        })?
     }
 
     /// The cached news that a model is missing.

@@ -1,16 +1,23 @@
 //! What an entry means to a reader: a reading, the news that there is nothing, or neither.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
+use collector_cache::Recent;
 use collector_core::{
     Aged, Allocation, CollectError, Freshness, FreshnessThresholds, ModelRef, Nearest, Outcome,
     Reading, Replicas, Source, Stored, Tick, Value,
 };
 
+use crate::readers::{Reader, Seen};
+
 /// A value that entries hold.
 pub(crate) trait Kept: Aged + Sized + Send + Sync + 'static {
     /// The value, where the entry is of this kind and has one.
     fn of(value: &Value) -> Option<&Arc<Self>>;
+
+    /// Those that a thread read lately.
+    fn recent(reader: &Reader) -> &RefCell<Recent<Seen<Self>>>;
 }
 
 impl Kept for Replicas {
@@ -20,6 +27,10 @@ impl Kept for Replicas {
             Value::None | Value::Allocation(_) => None,
         }
     }
+
+    fn recent(reader: &Reader) -> &RefCell<Recent<Seen<Self>>> {
+        &reader.replicas
+    }
 }
 
 impl Kept for Allocation {
@@ -28,6 +39,10 @@ impl Kept for Allocation {
             Value::Allocation(allocation) => Some(allocation),
             Value::None | Value::Replicas(_) => None,
         }
+    }
+
+    fn recent(reader: &Reader) -> &RefCell<Recent<Seen<Self>>> {
+        &reader.allocations
     }
 }
 
@@ -39,47 +54,78 @@ pub(crate) fn known_missing(stored: &Stored, now: Tick) -> Option<Arc<Nearest>> 
     holds.then(|| Arc::clone(nearest))
 }
 
+/// What a value is to be called by, besides its age.
+#[derive(Clone, Copy)]
+pub(crate) struct Labels {
+    /// Until when it counts as cached; after it as last known good.
+    cached_until: Tick,
+    refresh_after: Tick,
+    denied: bool,
+}
+
+impl Labels {
+    pub(crate) fn of(stored: &Stored) -> Self {
+        Self {
+            cached_until: match stored.outcome {
+                Outcome::Found => stored.current_until,
+                Outcome::Missing | Outcome::Failed => Tick::MIN,
+            },
+            refresh_after: stored.refresh_after,
+            denied: is_denied(stored),
+        }
+    }
+
+    /// The reading of a value that is young enough to be used.
+    #[inline]
+    pub(crate) fn put_on<T: Kept>(
+        self,
+        value: Arc<T>,
+        thresholds: &FreshnessThresholds,
+        now: Tick,
+    ) -> Option<Reading<T>> {
+        let mut reading = Reading::new(value, now, thresholds, self.source(now));
+        if self.denied {
+            // Whoever had the model has since said that there is nothing: the value may be served, and
+            // never as if it were the present state.
+            reading.deny();
+        }
+        (reading.freshness() != Freshness::Unavailable).then_some(reading)
+    }
+
+    /// The same for a reader that has the reading from before of this very entry. False when the value is
+    /// no longer of use.
+    pub(crate) fn put_again<T: Kept>(
+        self,
+        reading: &mut Reading<T>,
+        thresholds: &FreshnessThresholds,
+        now: Tick,
+    ) -> bool {
+        reading.renew(now, thresholds, self.source(now));
+        if self.denied {
+            reading.deny();
+        }
+        reading.freshness() != Freshness::Unavailable
+    }
+
+    /// Whether a read should see to a refresh.
+    #[inline]
+    pub(crate) fn is_due(self, now: Tick) -> bool {
+        now >= self.refresh_after
+    }
+
+    #[inline]
+    fn source(self, now: Tick) -> Source {
+        if now < self.cached_until { Source::Cache } else { Source::LastKnownGood }
+    }
+}
+
 /// The reading of an entry whose value is young enough to be used.
-#[expect(
-    clippy::inline_always,
-    reason = "a hit is handed through in registers, not copied: half of its time"
-)]
-#[inline(always)]
 pub(crate) fn usable<T: Kept>(
     stored: &Stored,
     thresholds: &FreshnessThresholds,
     now: Tick,
 ) -> Option<Reading<T>> {
-    let value = Arc::clone(T::of(&stored.value)?);
-    let mut reading = Reading::new(value, now, thresholds, source(stored, now));
-    if is_denied(stored) {
-        // Whoever had the model has since said that there is nothing: the value may be served, and
-        // never as if it were the present state.
-        reading.deny();
-    }
-    (reading.freshness() != Freshness::Unavailable).then_some(reading)
-}
-
-/// The same for a reader that has the reading from before of this very entry. False when the value is
-/// no longer of use.
-pub(crate) fn read_again<T: Kept>(
-    reading: &mut Reading<T>,
-    stored: &Stored,
-    thresholds: &FreshnessThresholds,
-    now: Tick,
-) -> bool {
-    reading.renew(now, thresholds, source(stored, now));
-    if is_denied(stored) {
-        reading.deny();
-    }
-    reading.freshness() != Freshness::Unavailable
-}
-
-fn source(stored: &Stored, now: Tick) -> Source {
-    match stored.outcome {
-        Outcome::Found if now < stored.current_until => Source::Cache,
-        _ => Source::LastKnownGood,
-    }
+    Labels::of(stored).put_on(Arc::clone(T::of(&stored.value)?), thresholds, now)
 }
 
 /// Whether all the sources that the value can be from say now that there is no such model. One that

@@ -12,6 +12,7 @@ use crate::collector::CachingCollector;
 use crate::config::{CacheConfig, TimingError};
 use crate::counters::Counters;
 use crate::engine::Engine;
+use crate::readers::Readers;
 use crate::snapshot::Snapshot;
 use crate::source::Source;
 
@@ -190,6 +191,7 @@ impl Builder {
             tracker: crate::tracker::Tracker::default(),
             paces,
             counters: Counters::default(),
+            readers: Readers::default(),
             // Read before the directory's variants are: a change in between is then followed.
             directory_generation: directory_generation.into(),
             snapshot,

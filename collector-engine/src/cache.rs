@@ -18,11 +18,6 @@ pub(crate) enum Cache {
 
 impl Cache {
     /// Shows the entry to `f`; counts as a read at `now`.
-    #[expect(
-        clippy::inline_always,
-        reason = "a hit is handed through in registers, not copied: half of its time"
-    )]
-    #[inline(always)]
     pub(crate) fn read<R>(
         &self,
         key: KeyRef<'_>,
@@ -30,7 +25,7 @@ impl Cache {
         f: impl FnOnce(&Stored) -> R,
     ) -> Option<R> {
         match self {
-            Self::Memory(cache) => cache.read(key, now, f),
+            Self::Memory(cache) => cache.read(&cache.lookup(key), now, f),
             Self::Other(cache) => visit(&**cache, key, now, f),
         }
     }

@@ -70,18 +70,22 @@ impl CachingCollector {
     }
 
     /// A read of what is cached.
-    #[expect(
-        clippy::inline_always,
-        reason = "a hit is handed through in registers, not copied: half of its time"
-    )]
-    #[inline(always)]
+    #[inline]
     fn hit<T: Kept>(&self, model: &ModelRef, key: KeyRef<'_>, now: Tick) -> Option<Reading<T>> {
-        let (reading, is_due) = self.engine.cached(key, now)?;
-        self.engine.count_served(model, &reading);
-        if is_due {
-            self.engine.refresh(model, key, now);
+        let engine = &self.engine;
+        let reader = engine.readers.own();
+        // Straight into the place that the caller has for it: copying it from hand to hand took a third of
+        // a hit.
+        if let Some((value, labels)) = reader.lately(key, now)
+            && let Some(reading) = labels.put_on(value, &engine.config.freshness, now)
+        {
+            reader.served(model, reading.source());
+            if labels.is_due(now) {
+                engine.refresh(model, key, now);
+            }
+            return Some(reading);
         }
-        Some(reading)
+        engine.hit_anew(reader, model, key, now)
     }
 
     /// The same, and what is known to be missing.
@@ -327,9 +331,9 @@ impl MetricsCollector for CachingCollector {
         let cycling = engine.sources.iter().filter(|source| asks || source.pushes());
         let cycles = cycling.map(|source| source.cycles.load(Ordering::Relaxed)).min();
         let mut state = CollectorState::new(backends, engine.cache.stats());
-        state.hits = engine.counters.hits.total();
+        state.hits = engine.readers.hits();
         state.misses = count(&engine.counters.misses);
-        state.stale_serves = engine.counters.stale_serves.total();
+        state.stale_serves = engine.readers.stale_serves();
         state.coalesced_misses = count(&engine.counters.coalesced_misses);
         state.background_refreshes = count(&engine.counters.background_refreshes);
         state.panics = count(&engine.counters.panics);

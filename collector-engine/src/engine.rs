@@ -3,9 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use collector_core::{
-    BackendName, CacheKey, Clock, ModelRef, Reading, Scope, Source, Tick, VariantDirectory,
-};
+use collector_core::{BackendName, CacheKey, Clock, ModelRef, Scope, Tick, VariantDirectory};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,6 +13,7 @@ use crate::counters::Counters;
 use crate::gate::Gate;
 use crate::pace::Paces;
 use crate::publish::{Published, Publisher};
+use crate::readers::Readers;
 use crate::snapshot::Snapshot;
 use crate::source;
 use crate::tracker::{Tracked, Tracker};
@@ -34,6 +33,7 @@ pub(crate) struct Engine {
     pub(crate) tracker: Tracker,
     pub(crate) paces: Paces,
     pub(crate) counters: Counters,
+    pub(crate) readers: Readers,
     /// The generation of the directory that entries were published by.
     pub(crate) directory_generation: AtomicU64,
     /// The file that outlives the process, where there is one.
@@ -91,16 +91,6 @@ impl Engine {
             self.cache.put(key.clone(), Arc::clone(stored), read_at);
         }
         self.cache.put(CacheKey::replicas(model), Arc::clone(&entries.replicas), read_at);
-    }
-
-    /// A reading was served from the cache.
-    pub(crate) fn count_served<T>(&self, model: &ModelRef, reading: &Reading<T>) {
-        if reading.source() == Source::LastKnownGood {
-            self.counters.stale_serves.count();
-        } else {
-            self.counters.hits.count();
-            tracing::debug!(modelID = ?model.model, namespace = ?model.namespace, "Cache hit");
-        }
     }
 
     /// A cache or a directory has panicked, and was caught.

@@ -7,7 +7,7 @@ use collector_core::{
     Allocation, CacheKey, ModelRef, Reading, Replicas, Stored, Tick, VariantName,
 };
 
-use crate::assess::{Kept, read_again, usable};
+use crate::assess::{Kept, Labels, usable};
 use crate::cache::Cache;
 use crate::engine::Engine;
 
@@ -110,7 +110,7 @@ impl<T: Kept> Place<T> {
             return None;
         };
         let reading = self.reading.as_ref()?;
-        engine.count_served(model, reading);
+        engine.readers.own().served(model, reading.source());
         if is_due {
             engine.refresh(model, self.key.as_ref(), now);
         }
@@ -129,7 +129,7 @@ fn show<T: Kept>(
     let thresholds = &engine.config.freshness;
     match reading {
         Some(same) if shown == Shown::Again => {
-            if !read_again(same, stored, thresholds, now) {
+            if !Labels::of(stored).put_again(same, thresholds, now) {
                 *reading = None;
             }
         }

@@ -36,6 +36,7 @@ mod look;
 mod merge;
 mod pace;
 mod publish;
+mod readers;
 mod retry;
 mod schedule;
 mod snapshot;

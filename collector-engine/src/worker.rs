@@ -303,7 +303,7 @@ impl Engine {
     }
 
     fn log_statistics(&self) {
-        let hits = self.counters.hits.total() + self.counters.stale_serves.total();
+        let hits = self.readers.hits() + self.readers.stale_serves();
         let misses = self.counters.misses.load(Ordering::Relaxed);
         // No reads, no rate: 0 would say that every read missed.
         let rate = (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64);

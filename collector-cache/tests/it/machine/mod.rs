@@ -8,8 +8,8 @@ mod steps;
 use std::fmt;
 use std::sync::Arc;
 
-use collector_cache::{Eviction, Handle, MemoryCache, NoOpCache};
-use collector_core::{CacheKey, MetricsCache, Stored, Tick};
+use collector_cache::{Eviction, Handle, MemoryCache, NoOpCache, Recent};
+use collector_core::{CacheKey, KeyRef, MetricsCache, Stored, Tick};
 use proptest::prelude::*;
 
 use order::Order;
@@ -27,6 +27,14 @@ trait Subject: MetricsCache {
     fn handle(&self, key: CacheKey) -> Self::Handle;
 
     fn read(&self, handle: &mut Self::Handle, now: Tick) -> Option<Arc<Stored>>;
+
+    /// Reads what `recent` remembers, else the cache, and has it remembered.
+    fn read_recent(
+        &self,
+        recent: &mut Recent<Arc<Stored>>,
+        key: KeyRef<'_>,
+        now: Tick,
+    ) -> Option<Arc<Stored>>;
 }
 
 impl Subject for MemoryCache {
@@ -38,6 +46,20 @@ impl Subject for MemoryCache {
 
     fn read(&self, handle: &mut Handle, now: Tick) -> Option<Arc<Stored>> {
         handle.read(self, now).map(|(stored, _)| Arc::clone(stored))
+    }
+
+    fn read_recent(
+        &self,
+        recent: &mut Recent<Arc<Stored>>,
+        key: KeyRef<'_>,
+        now: Tick,
+    ) -> Option<Arc<Stored>> {
+        if let Some(stored) = recent.find(key, now) {
+            return Some(Arc::clone(stored));
+        }
+        let stored = self.get(key, now);
+        recent.learn(self, &self.lookup(key), |stored| Some(Arc::clone(stored)));
+        stored
     }
 }
 
@@ -51,6 +73,15 @@ impl Subject for NoOpCache {
     fn read(&self, handle: &mut CacheKey, now: Tick) -> Option<Arc<Stored>> {
         self.get(handle.as_ref(), now)
     }
+
+    fn read_recent(
+        &self,
+        _: &mut Recent<Arc<Stored>>,
+        key: KeyRef<'_>,
+        now: Tick,
+    ) -> Option<Arc<Stored>> {
+        self.get(key, now)
+    }
 }
 
 /// A cache beside its reference.
@@ -58,6 +89,7 @@ struct Machine<C: Subject> {
     cache: C,
     /// One on each key, kept over everything.
     handles: Vec<C::Handle>,
+    recent: Recent<Arc<Stored>>,
     reference: Reference,
     now: Tick,
 }
@@ -65,7 +97,8 @@ struct Machine<C: Subject> {
 impl<C: Subject> Machine<C> {
     fn new(cache: C, reference: Reference) -> Self {
         let handles = KEYS.iter().map(|key| cache.handle(key.clone())).collect();
-        Self { cache, handles, reference, now: Tick::from_nanos(1 << 40) }
+        let now = Tick::from_nanos(1 << 40);
+        Self { cache, handles, recent: Recent::default(), reference, now }
     }
 
     fn run(mut self, steps: Vec<Step>) {
@@ -111,6 +144,7 @@ impl<C: Subject> Machine<C> {
             Read::Get => self.cache.get(key_ref, now),
             Read::Peek => self.cache.peek(key_ref).map(|peeked| peeked.stored),
             Read::Handle => self.cache.read(&mut self.handles[key], now),
+            Read::Recent => self.cache.read_recent(&mut self.recent, key_ref, now),
             Read::Visit => {
                 // What is shown has no count of its own: it is known again by its place in memory.
                 let peeked = self.cache.peek(key_ref).map(|peeked| peeked.stored);

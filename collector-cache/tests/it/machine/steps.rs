@@ -46,6 +46,8 @@ pub(super) enum Read {
     Visit,
     Peek,
     Handle,
+    /// What was read lately, or else the cache.
+    Recent,
 }
 
 #[derive(Clone, Debug)]
@@ -133,7 +135,7 @@ fn a_scope() -> impl Strategy<Value = Scope> {
 
 /// A sequence of steps.
 pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let how = select(vec![Read::Get, Read::Visit, Read::Peek, Read::Handle]);
+    let how = select(vec![Read::Get, Read::Visit, Read::Peek, Read::Handle, Read::Recent]);
     let late = prop_oneof![4 => Just(0), 1 => select(vec![1, 2_000_000_000_u64])];
     let accelerator = proptest::option::of(select(ACCELERATORS.to_vec()));
     let times = vec![Duration::ZERO, NANOSECOND, SECOND / 2, SECOND, SECOND * 4, SECOND * 3600];
