@@ -210,8 +210,7 @@ pub(crate) fn read_cache(
     model: &ModelRef,
     now: Tick,
 ) -> Option<Reading<Replicas>> {
-    let lookup = cache.lookup(KeyRef::replicas(model));
-    let read = cache.read(&lookup, now, |stored| match &stored.value {
+    let read = cache.read(KeyRef::replicas(model), now, |stored| match &stored.value {
         Value::Replicas(value) => {
             Some(Reading::new(Arc::clone(value), now, &THRESHOLDS, Source::Cache))
         }

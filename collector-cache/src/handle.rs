@@ -42,7 +42,7 @@ impl Handle {
     pub fn read(&mut self, cache: &MemoryCache, now: Tick) -> Option<(&Arc<Stored>, Shown)> {
         let current = self.seen.as_ref().is_some_and(|(version, _)| version.is_current());
         if !current {
-            self.seen = cache.resolve(&cache.lookup(self.key.as_ref()));
+            self.seen = cache.resolve(self.key.as_ref());
         }
         let (version, stored) = self.seen.as_ref()?;
         version.touch(now);

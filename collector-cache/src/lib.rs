@@ -20,4 +20,3 @@ pub use handle::{Handle, Shown};
 pub use memory::MemoryCache;
 pub use noop::NoOpCache;
 pub use recent::Recent;
-pub use slot::Lookup;

@@ -58,14 +58,9 @@ impl MemoryCache {
 
     /// Shows the entry to `f`; counts as a read at `now`. What [`visit`](MetricsCache::visit) does, for
     /// callers who know that this is the cache they have.
-    pub fn read<R>(
-        &self,
-        lookup: &Lookup<'_>,
-        now: Tick,
-        f: impl FnOnce(&Stored) -> R,
-    ) -> Option<R> {
+    pub fn read<R>(&self, key: KeyRef<'_>, now: Tick, f: impl FnOnce(&Stored) -> R) -> Option<R> {
         let entries = self.entries.pin();
-        let (listed, stored) = entries.get_key_value(lookup)?;
+        let (listed, stored) = entries.get_key_value(&self.lookup(key))?;
         listed.0.touch(now);
         Some(f(stored))
     }
@@ -84,15 +79,16 @@ impl MemoryCache {
     }
 
     /// The entry, and its version: the entry is of this version or newer.
-    pub(crate) fn resolve(&self, lookup: &Lookup<'_>) -> Option<(Version, Arc<Stored>)> {
+    pub(crate) fn resolve(&self, key: KeyRef<'_>) -> Option<(Version, Arc<Stored>)> {
         let entries = self.entries.pin();
+        let lookup = self.lookup(key);
         loop {
-            let (before, _) = entries.get_key_value(lookup)?;
+            let (before, _) = entries.get_key_value(&lookup)?;
             // First the generation, then the entry: the other way round a put in between would pair an
             // old entry with the new generation, and it would pass for current ever after. A cell that
             // has gone meanwhile has another in its place, or none.
             let Some(generation) = before.0.generation() else { continue };
-            let (listed, stored) = entries.get_key_value(lookup)?;
+            let (listed, stored) = entries.get_key_value(&lookup)?;
             if Arc::ptr_eq(&before.0, &listed.0) {
                 let version = Version::new(Arc::clone(&listed.0), generation);
                 return Some((version, Arc::clone(stored)));
@@ -100,9 +96,7 @@ impl MemoryCache {
         }
     }
 
-    /// What is needed to look a key up in this cache.
-    #[inline]
-    pub fn lookup<'a>(&self, key: KeyRef<'a>) -> Lookup<'a> {
+    fn lookup<'a>(&self, key: KeyRef<'a>) -> Lookup<'a> {
         Lookup { hash: self.hasher.hash_one(key), key }
     }
 
@@ -226,7 +220,7 @@ impl MetricsCache for MemoryCache {
     }
 
     fn visit(&self, key: KeyRef<'_>, now: Tick, f: &mut dyn FnMut(&Stored)) -> bool {
-        self.read(&self.lookup(key), now, f).is_some()
+        self.read(key, now, f).is_some()
     }
 
     fn peek(&self, key: KeyRef<'_>) -> Option<Peeked> {

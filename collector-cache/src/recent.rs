@@ -6,7 +6,6 @@ use std::sync::Arc;
 use collector_core::{KeyRef, Stored, Tick};
 
 use crate::memory::MemoryCache;
-use crate::slot::Lookup;
 use crate::version::Version;
 
 /// How many entries a reader remembers: more than a loop reads hot, and 32 KB.
@@ -73,16 +72,16 @@ impl<V> Recent<V> {
     pub fn learn(
         &mut self,
         cache: &MemoryCache,
-        lookup: &Lookup<'_>,
+        key: KeyRef<'_>,
         make: impl FnOnce(&Arc<Stored>) -> Option<V>,
     ) {
         if self.places.is_empty() {
             let empty = || Place { mark: NOBODY, seen: None, rival: Cell::new(NOBODY) };
             self.places.resize_with(PLACES, empty);
         }
-        let mark = mark_of(lookup.key);
+        let mark = mark_of(key);
         let Some(place) = self.free_place(mark) else { return };
-        let Some((version, stored)) = cache.resolve(lookup) else { return };
+        let Some((version, stored)) = cache.resolve(key) else { return };
         let seen = make(&stored).map(|made| Seen { version, made });
         self.places[place] = Place { mark, seen, rival: Cell::new(NOBODY) };
     }
@@ -194,7 +193,7 @@ mod tests {
                 assert_eq!(*remembered, number);
                 return true;
             }
-            self.recent.learn(&self.cache, &self.cache.lookup(key), |_| Some(number));
+            self.recent.learn(&self.cache, key, |_| Some(number));
             false
         }
     }
@@ -267,7 +266,7 @@ mod tests {
             let stored = desk.cache.peek(KeyRef::replicas(&self::model(0))).unwrap().stored;
             desk.cache.put(CacheKey::replicas(model), stored, NOW);
             for _ in 0..2 {
-                desk.recent.learn(&desk.cache, &desk.cache.lookup(key), |_| Some(number));
+                desk.recent.learn(&desk.cache, key, |_| Some(number));
             }
         }
         for (number, model) in models.iter().enumerate() {

@@ -132,8 +132,8 @@ impl PartialEq for Listed {
 
 impl Eq for Listed {}
 
-/// A key, and its hash in one [`MemoryCache`](crate::MemoryCache): what a look-up there takes.
-pub struct Lookup<'a> {
+/// Looks a cell up by the borrowed parts of its key.
+pub(crate) struct Lookup<'a> {
     pub(crate) hash: u64,
     pub(crate) key: KeyRef<'a>,
 }

@@ -25,7 +25,7 @@ impl Cache {
         f: impl FnOnce(&Stored) -> R,
     ) -> Option<R> {
         match self {
-            Self::Memory(cache) => cache.read(&cache.lookup(key), now, f),
+            Self::Memory(cache) => cache.read(key, now, f),
             Self::Other(cache) => visit(&**cache, key, now, f),
         }
     }

@@ -13,7 +13,7 @@ use crate::engine::Engine;
 
 /// One workload's cached readings, for a loop that reads them again and again.
 ///
-/// A read is a look at the clock and a comparison while nothing new was stored, some 5 ns, and shares
+/// A read is a look at the clock and a comparison while nothing new was stored, some 10 ns, and shares
 /// nothing that readers on other cores write. The handle outlives its entries: after an invalidation it
 /// shows what is stored next. It never asks the backend by itself; where it has nothing, collect:
 ///

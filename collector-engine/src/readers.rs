@@ -78,7 +78,7 @@ impl Reader {
 
     /// Takes note of what stands under a key, for the next read of it.
     pub(crate) fn learn<T: Kept>(&self, cache: &MemoryCache, key: KeyRef<'_>) {
-        T::recent(self).borrow_mut().learn(cache, &cache.lookup(key), |stored| {
+        T::recent(self).borrow_mut().learn(cache, key, |stored| {
             Some(Seen { value: Arc::downgrade(T::of(&stored.value)?), labels: Labels::of(stored) })
         });
     }

@@ -58,7 +58,7 @@ impl Subject for MemoryCache {
             return Some(Arc::clone(stored));
         }
         let stored = self.get(key, now);
-        recent.learn(self, &self.lookup(key), |stored| Some(Arc::clone(stored)));
+        recent.learn(self, key, |stored| Some(Arc::clone(stored)));
         stored
     }
 }
