@@ -28,10 +28,10 @@ pub struct Recent<V> {
 #[repr(align(64))]
 struct Place<V> {
     /// Of the key of what is remembered.
-    mark: u64,
+    mark: u32,
     seen: Option<Seen<V>>,
     /// The mark of the last key that would have this place, if its owner was not read since.
-    rival: Cell<u64>,
+    rival: Cell<u32>,
 }
 
 struct Seen<V> {
@@ -88,9 +88,9 @@ impl<V> Recent<V> {
 
     /// The place of the same key, or of none; else that of one that was not read since the same key was
     /// last kept out.
-    fn free_place(&self, mark: u64) -> Option<usize> {
+    fn free_place(&self, mark: u32) -> Option<usize> {
         let both = places_of(mark);
-        let is = |wanted: u64| both.into_iter().find(|place| self.places[*place].mark == wanted);
+        let is = |wanted: u32| both.into_iter().find(|place| self.places[*place].mark == wanted);
         is(mark).or_else(|| is(NOBODY)).or_else(|| {
             // Which of the two owners is challenged is up to the challenger, and always the same.
             let place = both[usize::from(mark.count_ones().is_multiple_of(2))];
@@ -100,18 +100,18 @@ impl<V> Recent<V> {
 }
 
 /// The mark of no key.
-const NOBODY: u64 = 0;
+const NOBODY: u32 = 0;
 
 /// The two places that may be taken under a mark, neighbours.
-fn places_of(mark: u64) -> [usize; 2] {
-    let first = usize::try_from(mark % PLACES as u64).unwrap_or(0);
+fn places_of(mark: u32) -> [usize; 2] {
+    let first = mark as usize % PLACES;
     [first, first ^ 1]
 }
 
 /// What tells keys apart at a glance: their lengths, and how their names end. Keys that look alike compete
 /// for a place, no more, so that this need not stand up to who chooses names.
 #[inline]
-fn mark_of(key: KeyRef<'_>) -> u64 {
+fn mark_of(key: KeyRef<'_>) -> u32 {
     // Two odd numbers with as many ones as zeros: the fractional parts of the golden ratio and of e.
     const ONE: u64 = 0x9e37_79b9_7f4a_7c15;
     const OTHER: u64 = 0xb7e1_5162_8aed_2a6b;
@@ -123,7 +123,8 @@ fn mark_of(key: KeyRef<'_>) -> u64 {
         end_of(key.namespace().as_bytes()) ^ ONE,
         end_of(key.variant().as_bytes()) ^ key.variant().len() as u64 ^ OTHER,
     );
-    (one ^ other.rotate_left(32)).max(NOBODY + 1)
+    let both = one ^ other.rotate_left(32);
+    (((both ^ both << 32) >> 32) as u32).max(NOBODY + 1)
 }
 
 /// The last eight bytes, or four.

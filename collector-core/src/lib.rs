@@ -55,5 +55,5 @@ pub use model::{
     VariantName, VariantRef,
 };
 pub use pace::{Pace, PaceReason};
-pub use reading::{Aged, Reading, Source};
+pub use reading::{Aged, Label, Reading, Source};
 pub use trace::TraceRow;

@@ -43,11 +43,9 @@ impl fmt::Display for Source {
     }
 }
 
-/// A value as it stands at one moment. The value itself is shared and never changes; age and
-/// freshness were computed at the read.
-#[derive(Debug)]
-pub struct Reading<T> {
-    value: Arc<T>,
+/// What a reading says of its value, but for the value: computed at the read, before the value is at hand.
+#[derive(Clone, Copy, Debug)]
+pub struct Label {
     read_at: Tick,
     // Nanoseconds, because a hit is handed through as four words, and a `Duration` is copied in pieces
     // that straddle them: that cost a third of it.
@@ -56,9 +54,57 @@ pub struct Reading<T> {
     source: Source,
 }
 
+impl Label {
+    /// That of a value whose oldest part was sampled at `oldest`, read at `read_at`.
+    #[inline]
+    pub fn new(
+        oldest: Tick,
+        read_at: Tick,
+        thresholds: &FreshnessThresholds,
+        source: Source,
+    ) -> Self {
+        let age = oldest.age_in_nanos(read_at);
+        Self { read_at, age, freshness: thresholds.status_of_nanos(age), source }
+    }
+
+    /// The same, called stale at best: the backend has since said that there is nothing.
+    #[inline]
+    #[must_use]
+    pub fn at_best_stale(self) -> Self {
+        Self { freshness: self.freshness.max(Freshness::Stale), ..self }
+    }
+
+    /// What the age means.
+    #[inline]
+    pub fn freshness(&self) -> Freshness {
+        self.freshness
+    }
+
+    /// How the reading was come by.
+    #[inline]
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// The reading of the value that this was made for.
+    #[inline]
+    pub fn on<T: Aged>(self, value: Arc<T>) -> Reading<T> {
+        debug_assert_eq!(value.oldest().age_in_nanos(self.read_at), self.age, "of another value");
+        Reading { value, label: self }
+    }
+}
+
+/// A value as it stands at one moment. The value itself is shared and never changes; age and
+/// freshness were computed at the read.
+#[derive(Debug)]
+pub struct Reading<T> {
+    value: Arc<T>,
+    label: Label,
+}
+
 impl<T> Clone for Reading<T> {
     fn clone(&self) -> Self {
-        Self { value: Arc::clone(&self.value), ..*self }
+        Self { value: Arc::clone(&self.value), label: self.label }
     }
 }
 
@@ -71,28 +117,20 @@ impl<T: Aged> Reading<T> {
         thresholds: &FreshnessThresholds,
         source: Source,
     ) -> Self {
-        let age = value.oldest().age_in_nanos(read_at);
-        Self { value, read_at, age, freshness: thresholds.status_of_nanos(age), source }
+        Label::new(value.oldest(), read_at, thresholds, source).on(value)
     }
 
-    /// The same value at another moment.
-    pub fn renew(&mut self, read_at: Tick, thresholds: &FreshnessThresholds, source: Source) {
-        self.read_at = read_at;
-        self.age = self.value.oldest().age_in_nanos(read_at);
-        self.freshness = thresholds.status_of_nanos(self.age);
-        self.source = source;
+    /// The same value, labelled at another moment.
+    pub fn relabel(&mut self, label: Label) {
+        debug_assert_eq!(self.value.oldest().age_in_nanos(label.read_at), label.age);
+        self.label = label;
     }
 
     /// The same reading, called stale at best: the backend has since said that there is nothing.
     #[must_use]
     pub fn at_best_stale(mut self) -> Self {
-        self.deny();
+        self.label = self.label.at_best_stale();
         self
-    }
-
-    /// Calls the reading stale at best, as [`at_best_stale`](Self::at_best_stale) does.
-    pub fn deny(&mut self) {
-        self.freshness = self.freshness.max(Freshness::Stale);
     }
 }
 
@@ -104,27 +142,27 @@ impl<T> Reading<T> {
 
     /// How old the oldest part of the value was when it was read.
     pub fn age(&self) -> Duration {
-        Duration::from_nanos(self.age)
+        Duration::from_nanos(self.label.age)
     }
 
     /// How old something sampled at `tick` was when this was read.
     pub fn age_of(&self, tick: Tick) -> Duration {
-        tick.age(self.read_at)
+        tick.age(self.label.read_at)
     }
 
     /// What the age means.
     pub fn freshness(&self) -> Freshness {
-        self.freshness
+        self.label.freshness
     }
 
     /// How the reading was come by.
     pub fn source(&self) -> Source {
-        self.source
+        self.label.source
     }
 
     /// When the read took place, on the collector's clock.
     pub fn read_at(&self) -> Tick {
-        self.read_at
+        self.label.read_at
     }
 
     /// The wall-clock time of the oldest part, derived from its age, given that of the read.
@@ -139,10 +177,10 @@ impl Reading<Replicas> {
     #[must_use]
     pub fn narrowed_to(&self, variant: &VariantName, thresholds: &FreshnessThresholds) -> Self {
         let value = Arc::new(self.value.narrowed_to(variant));
-        let narrowed = Self::new(value, self.read_at, thresholds, self.source);
+        let narrowed = Self::new(value, self.read_at(), thresholds, self.source());
         // A reading is called stale in spite of its age when its model has gone missing; that holds
         // for each part of it.
-        if self.freshness > thresholds.status_of_nanos(self.age) {
+        if self.freshness() > thresholds.status_of_nanos(self.label.age) {
             narrowed.at_best_stale()
         } else {
             narrowed

@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::assess::{Kept, Labels, conclude, known_missing};
+use crate::assess::{Kept, conclude, known_missing, usable};
 use crate::cache::Cache;
 use crate::engine::Engine;
 use crate::flight::Landing;
@@ -50,23 +50,22 @@ impl Engine {
         key: KeyRef<'_>,
         now: Tick,
     ) -> Option<Reading<T>> {
-        let (reading, labels) = self.cached(key, now)?;
+        let (reading, is_due) = self.cached(key, now)?;
         if let Cache::Memory(cache) = &self.cache {
             reader.learn::<T>(cache, key);
         }
         reader.served(model, reading.source());
-        if labels.is_due(now) {
+        if is_due {
             self.refresh(model, key, now);
         }
         Some(reading)
     }
 
-    /// The cached reading, and what it is called by.
-    fn cached<T: Kept>(&self, key: KeyRef<'_>, now: Tick) -> Option<(Reading<T>, Labels)> {
+    /// The cached reading, and whether a refresh is due.
+    fn cached<T: Kept>(&self, key: KeyRef<'_>, now: Tick) -> Option<(Reading<T>, bool)> {
         self.cache.read(key, now, |stored| {
-            let labels = Labels::of(stored);
-            let value = Arc::clone(T::of(&stored.value)?);
-            Some((labels.put_on(value, &self.config.freshness, now)?, labels))
+            let reading = usable(stored, &self.config.freshness, now)?;
+            Some((reading, now >= stored.refresh_after))
         })?
     }
 

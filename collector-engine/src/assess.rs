@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use collector_cache::Recent;
 use collector_core::{
-    Aged, Allocation, CollectError, Freshness, FreshnessThresholds, ModelRef, Nearest, Outcome,
-    Reading, Replicas, Source, Stored, Tick, Value,
+    Aged, Allocation, CollectError, Freshness, FreshnessThresholds, Label, ModelRef, Nearest,
+    Outcome, Reading, Replicas, Source, Stored, Tick, Value,
 };
 
 use crate::readers::{Reader, Seen};
@@ -54,18 +54,21 @@ pub(crate) fn known_missing(stored: &Stored, now: Tick) -> Option<Arc<Nearest>> 
     holds.then(|| Arc::clone(nearest))
 }
 
-/// What a value is to be called by, besides its age.
+/// What the label of a reading follows from, at any time.
 #[derive(Clone, Copy)]
-pub(crate) struct Labels {
-    /// Until when it counts as cached; after it as last known good.
+pub(crate) struct Terms {
+    oldest: Tick,
+    /// Until when the value counts as cached; after it as last known good.
     cached_until: Tick,
     refresh_after: Tick,
     denied: bool,
 }
 
-impl Labels {
-    pub(crate) fn of(stored: &Stored) -> Self {
+impl Terms {
+    /// Those of an entry and its value.
+    pub(crate) fn of(stored: &Stored, value: &impl Aged) -> Self {
         Self {
+            oldest: value.oldest(),
             cached_until: match stored.outcome {
                 Outcome::Found => stored.current_until,
                 Outcome::Missing | Outcome::Failed => Tick::MIN,
@@ -75,47 +78,23 @@ impl Labels {
         }
     }
 
-    /// The reading of a value that is young enough to be used.
+    /// The label of a value that is young enough to be used.
     #[inline]
-    pub(crate) fn put_on<T: Kept>(
-        self,
-        value: Arc<T>,
-        thresholds: &FreshnessThresholds,
-        now: Tick,
-    ) -> Option<Reading<T>> {
-        let mut reading = Reading::new(value, now, thresholds, self.source(now));
+    pub(crate) fn label(self, thresholds: &FreshnessThresholds, now: Tick) -> Option<Label> {
+        let source = if now < self.cached_until { Source::Cache } else { Source::LastKnownGood };
+        let mut label = Label::new(self.oldest, now, thresholds, source);
         if self.denied {
             // Whoever had the model has since said that there is nothing: the value may be served, and
             // never as if it were the present state.
-            reading.deny();
+            label = label.at_best_stale();
         }
-        (reading.freshness() != Freshness::Unavailable).then_some(reading)
-    }
-
-    /// The same for a reader that has the reading from before of this very entry. False when the value is
-    /// no longer of use.
-    pub(crate) fn put_again<T: Kept>(
-        self,
-        reading: &mut Reading<T>,
-        thresholds: &FreshnessThresholds,
-        now: Tick,
-    ) -> bool {
-        reading.renew(now, thresholds, self.source(now));
-        if self.denied {
-            reading.deny();
-        }
-        reading.freshness() != Freshness::Unavailable
+        (label.freshness() != Freshness::Unavailable).then_some(label)
     }
 
     /// Whether a read should see to a refresh.
     #[inline]
     pub(crate) fn is_due(self, now: Tick) -> bool {
         now >= self.refresh_after
-    }
-
-    #[inline]
-    fn source(self, now: Tick) -> Source {
-        if now < self.cached_until { Source::Cache } else { Source::LastKnownGood }
     }
 }
 
@@ -125,7 +104,8 @@ pub(crate) fn usable<T: Kept>(
     thresholds: &FreshnessThresholds,
     now: Tick,
 ) -> Option<Reading<T>> {
-    Labels::of(stored).put_on(Arc::clone(T::of(&stored.value)?), thresholds, now)
+    let value = T::of(&stored.value)?;
+    Some(Terms::of(stored, &**value).label(thresholds, now)?.on(Arc::clone(value)))
 }
 
 /// Whether all the sources that the value can be from say now that there is no such model. One that

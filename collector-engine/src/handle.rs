@@ -7,7 +7,7 @@ use collector_core::{
     Allocation, CacheKey, ModelRef, Reading, Replicas, Stored, Tick, VariantName,
 };
 
-use crate::assess::{Kept, Labels, usable};
+use crate::assess::{Kept, Terms, usable};
 use crate::cache::Cache;
 use crate::engine::Engine;
 
@@ -129,8 +129,9 @@ fn show<T: Kept>(
     let thresholds = &engine.config.freshness;
     match reading {
         Some(same) if shown == Shown::Again => {
-            if !Labels::of(stored).put_again(same, thresholds, now) {
-                *reading = None;
+            match Terms::of(stored, &**same.value()).label(thresholds, now) {
+                Some(label) => same.relabel(label),
+                None => *reading = None,
             }
         }
         _ => *reading = usable(stored, thresholds, now),

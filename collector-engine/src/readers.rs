@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use collector_cache::{MemoryCache, Recent};
-use collector_core::{Allocation, KeyRef, ModelRef, Replicas, Source, Tick};
+use collector_core::{
+    Allocation, FreshnessThresholds, KeyRef, ModelRef, Reading, Replicas, Source, Tick,
+};
 use thread_local::ThreadLocal;
 
-use crate::assess::{Kept, Labels};
+use crate::assess::{Kept, Terms};
 
 /// The readers of a collector.
 #[derive(Default)]
@@ -68,18 +70,32 @@ impl Readers {
 }
 
 impl Reader {
-    /// The value that stands under a key now, if this thread has read it lately; counts as a read.
-    #[inline]
-    pub(crate) fn lately<T: Kept>(&self, key: KeyRef<'_>, now: Tick) -> Option<(Arc<T>, Labels)> {
+    /// The reading of what stands under a key, if this thread has read it lately and it can be used, and
+    /// whether a refresh is due; counts as a read.
+    #[expect(
+        clippy::inline_always,
+        reason = "the reading is made where the caller wants it, not copied: a third of a hit"
+    )]
+    #[inline(always)]
+    pub(crate) fn lately<T: Kept>(
+        &self,
+        key: KeyRef<'_>,
+        thresholds: &FreshnessThresholds,
+        now: Tick,
+    ) -> Option<(Reading<T>, bool)> {
         let recent = T::recent(self).borrow();
         let seen = recent.find(key, now)?;
-        Some((seen.value.upgrade()?, seen.labels))
+        let label = seen.terms.label(thresholds, now)?;
+        // Last, because the count is what readers on other cores want as well.
+        let value = seen.value.upgrade()?;
+        Some((label.on(value), seen.terms.is_due(now)))
     }
 
     /// Takes note of what stands under a key, for the next read of it.
     pub(crate) fn learn<T: Kept>(&self, cache: &MemoryCache, key: KeyRef<'_>) {
         T::recent(self).borrow_mut().learn(cache, key, |stored| {
-            Some(Seen { value: Arc::downgrade(T::of(&stored.value)?), labels: Labels::of(stored) })
+            let value = T::of(&stored.value)?;
+            Some(Seen { value: Arc::downgrade(value), terms: Terms::of(stored, &**value) })
         });
     }
 
@@ -106,7 +122,7 @@ fn add_one(own: &AtomicU64) {
 pub(crate) struct Seen<T> {
     /// Held weakly: a thread that reads no more would keep it for ever.
     value: Weak<T>,
-    labels: Labels,
+    terms: Terms,
 }
 
 #[cfg(test)]

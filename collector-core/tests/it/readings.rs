@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Clock, Freshness, FreshnessThresholds, ManualClock, ModelRef, Reading, ReplicaMetrics,
+    Clock, Freshness, FreshnessThresholds, Label, ManualClock, ModelRef, Reading, ReplicaMetrics,
     Replicas, Source, Tick,
 };
 
@@ -37,7 +37,8 @@ fn a_reading_has_the_age_of_its_oldest_part() {
 #[test]
 fn the_same_value_at_another_moment_is_another_reading() {
     let (mut reading, sampled) = reading(|sampled| sampled);
-    reading.renew(sampled + SECOND * 100, &thresholds(), Source::LastKnownGood);
+    let (later, source) = (sampled + SECOND * 100, Source::LastKnownGood);
+    reading.relabel(Label::new(sampled, later, &thresholds(), source));
     assert_eq!(reading.age(), SECOND * 100);
     assert_eq!(reading.read_at(), sampled + SECOND * 100);
     assert_eq!(reading.freshness(), Freshness::Stale);
@@ -46,9 +47,8 @@ fn the_same_value_at_another_moment_is_another_reading() {
 
 #[test]
 fn a_reading_that_is_denied_is_stale_and_none_is_made_better_by_it() {
-    let (mut young, _) = reading(|sampled| sampled);
-    young.deny();
-    assert_eq!(young.freshness(), Freshness::Stale);
+    let (young, _) = reading(|sampled| sampled);
+    assert_eq!(young.at_best_stale().freshness(), Freshness::Stale);
     let (old, _) = reading(|sampled| sampled + SECOND * 1000);
     assert_eq!(old.at_best_stale().freshness(), Freshness::Unavailable);
 }
@@ -78,4 +78,12 @@ fn thresholds_may_be_equal_and_no_more() {
     assert_eq!(above.validate().unwrap_err().upper, "stale_threshold");
     let above = FreshnessThresholds { stale_threshold: SECOND * 2, ..equal };
     assert_eq!(above.validate().unwrap_err().upper, "unavailable_threshold");
+}
+
+#[test]
+#[should_panic(expected = "of another value")]
+fn the_label_of_another_value_is_a_defect() {
+    let (reading, sampled) = reading(|sampled| sampled);
+    let other = Label::new(sampled + SECOND, sampled + SECOND, &thresholds(), Source::Cache);
+    let _ = other.on(Arc::clone(reading.value()));
 }
