@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use collector_cache::{MemoryCache, Recent};
 use collector_core::{
-    Allocation, FreshnessThresholds, KeyRef, ModelRef, Reading, Replicas, Source, Tick,
+    Allocation, FreshnessThresholds, KeyRef, Label, ModelRef, Replicas, Source, Tick,
 };
 use thread_local::ThreadLocal;
 
@@ -70,25 +70,21 @@ impl Readers {
 }
 
 impl Reader {
-    /// The reading of what stands under a key, if this thread has read it lately and it can be used, and
+    /// The value under a key with its label, if this thread has read it lately and it can be used, and
     /// whether a refresh is due; counts as a read.
-    #[expect(
-        clippy::inline_always,
-        reason = "the reading is made where the caller wants it, not copied: a third of a hit"
-    )]
-    #[inline(always)]
+    #[inline]
     pub(crate) fn lately<T: Kept>(
         &self,
         key: KeyRef<'_>,
         thresholds: &FreshnessThresholds,
         now: Tick,
-    ) -> Option<(Reading<T>, bool)> {
+    ) -> Option<(Arc<T>, Label, bool)> {
         let recent = T::recent(self).borrow();
         let seen = recent.find(key, now)?;
         let label = seen.terms.label(thresholds, now)?;
         // Last, because the count is what readers on other cores want as well.
         let value = seen.value.upgrade()?;
-        Some((label.on(value), seen.terms.is_due(now)))
+        Some((value, label, seen.terms.is_due(now)))
     }
 
     /// Takes note of what stands under a key, for the next read of it.
