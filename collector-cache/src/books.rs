@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use collector_core::{KeyGroup, Stored, Tick};
 
+use crate::by_id::ById;
 use crate::due::{Due, Step};
 use crate::evict::{Eviction, Order};
 use crate::index::Index;
@@ -18,11 +19,10 @@ pub(crate) const NONE: u32 = u32::MAX;
 const OVERHEAD: usize = 256;
 
 pub(crate) struct Books {
-    pages: Vec<Option<Page>>,
+    pages: ById<Option<Page>>,
     free: Vec<u32>,
     index: Index,
-    untracked: Order,
-    tracked: Order,
+    order: Order,
     due: Due,
     bytes: usize,
 }
@@ -38,11 +38,10 @@ struct Page {
 impl Books {
     pub(crate) fn new(eviction: Eviction) -> Self {
         Self {
-            pages: Vec::new(),
+            pages: ById::default(),
             free: Vec::new(),
             index: Index::default(),
-            untracked: Order::new(eviction),
-            tracked: Order::new(eviction),
+            order: Order::new(eviction),
             due: Due::default(),
             bytes: 0,
         }
@@ -74,14 +73,11 @@ impl Books {
         let bytes = Self::bytes_of(slot.key().heap_bytes(), stored);
         let step = Step::of(slot.leaves_at(stored));
         let page = Page { slot: Arc::clone(slot), bytes, step, tracked: stored.tracked };
-        if self.free.pop().is_some() {
-            self.pages[id as usize] = Some(page);
-        } else {
-            self.pages.push(Some(page));
-        }
+        self.free.pop();
         let Self { index, pages, .. } = self;
+        pages.set(id, Some(page));
         index.add(slot, |id| slot_in(pages, id));
-        self.order(stored.tracked).insert(slot);
+        self.order.insert(slot, stored.tracked);
         self.due.add(step, id);
         self.bytes += bytes;
     }
@@ -89,7 +85,7 @@ impl Books {
     /// Another entry stands in the place of one that was entered.
     pub(crate) fn replace(&mut self, slot: &Slot, stored: &Stored) {
         let id = slot.id();
-        let Some(page) = self.pages.get_mut(id as usize).and_then(Option::as_mut) else { return };
+        let Some(page) = &mut self.pages[id] else { return };
         let bytes = Self::bytes_of(slot.key().heap_bytes(), stored);
         self.bytes = self.bytes - page.bytes + bytes;
         page.bytes = bytes;
@@ -100,8 +96,8 @@ impl Books {
         }
         let was_tracked = std::mem::replace(&mut page.tracked, stored.tracked);
         if was_tracked != stored.tracked {
-            self.order(was_tracked).remove(id);
-            self.order(stored.tracked).insert(slot);
+            self.order.remove(id, was_tracked);
+            self.order.insert(slot, stored.tracked);
         }
     }
 
@@ -110,31 +106,26 @@ impl Books {
         let id = slot.id();
         // While its page is still there, because groups are found by their members' keys.
         self.index.remove(slot);
-        if let Some(page) = self.pages.get_mut(id as usize).and_then(Option::take) {
-            self.order(page.tracked).remove(id);
+        if let Some(page) = self.pages[id].take() {
+            self.order.remove(id, page.tracked);
             self.bytes -= page.bytes;
             self.free.push(id);
         }
     }
 
-    fn order(&mut self, tracked: bool) -> &mut Order {
-        if tracked { &mut self.tracked } else { &mut self.untracked }
-    }
-
     /// Who leaves for an entry that is tracked or not, and is not `spared`: those that are not tracked
     /// first, and tracked ones only for one that is tracked itself.
     pub(crate) fn victim(&mut self, for_tracked: bool, spared: u32) -> Option<Arc<Slot>> {
-        let Self { untracked, tracked, pages, .. } = self;
-        let id = untracked.victim(spared, |id| slot_in(pages, id)).or_else(|| {
-            for_tracked.then(|| tracked.victim(spared, |id| slot_in(pages, id))).flatten()
-        })?;
-        Some(Arc::clone(&pages.get(id as usize)?.as_ref()?.slot))
+        let Self { order, pages, .. } = self;
+        let mut of_class = |tracked| order.victim(tracked, spared, |id| slot_in(pages, id));
+        let id = of_class(false).or_else(|| for_tracked.then(|| of_class(true)).flatten())?;
+        Some(Arc::clone(&pages[id].as_ref()?.slot))
     }
 
     /// The entries of a group.
     pub(crate) fn members(&self, group: KeyGroup<'_>) -> Vec<Arc<Slot>> {
         let slots = |ids: Vec<u32>| {
-            let pages = ids.into_iter().filter_map(|id| self.pages[id as usize].as_ref());
+            let pages = ids.into_iter().filter_map(|id| self.pages[id].as_ref());
             pages.map(|page| Arc::clone(&page.slot)).collect()
         };
         match self.index.members(group, |id| slot_in(&self.pages, id)) {
@@ -151,14 +142,14 @@ impl Books {
 
     /// The slot of an entry that stood in this list and in no earlier one.
     pub(crate) fn due_slot(&self, id: u32, step: Step) -> Option<Arc<Slot>> {
-        let page = self.pages.get(id as usize)?.as_ref()?;
+        let page = self.pages[id].as_ref()?;
         (page.step == step).then(|| Arc::clone(&page.slot))
     }
 
     /// Puts an entry that was taken, and turned out not to be due, into the list it belongs to.
     pub(crate) fn put_off(&mut self, slot: &Slot, stored: &Stored) {
         let step = Step::of(slot.leaves_at(stored));
-        if let Some(page) = self.pages.get_mut(slot.id() as usize).and_then(Option::as_mut) {
+        if let Some(page) = &mut self.pages[slot.id()] {
             page.step = step;
             self.due.add(step, slot.id());
         }
@@ -166,8 +157,8 @@ impl Books {
 }
 
 /// The slot of an entry that is in the books.
-fn slot_in(pages: &[Option<Page>], id: u32) -> &Slot {
-    match &pages[id as usize] {
+fn slot_in(pages: &ById<Option<Page>>, id: u32) -> &Slot {
+    match &pages[id] {
         Some(page) => &page.slot,
         // An id leaves every list before its page is free.
         None => unreachable!("the entry {id} is in a list and not in the books"),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use collector_core::Tick;
 
+use crate::by_id::push;
+
 /// Entries that leave within one second of each other share a list.
 const STEP: u64 = 1_000_000_000;
 
@@ -31,7 +33,7 @@ pub(crate) struct Due {
 impl Due {
     pub(crate) fn add(&mut self, step: Step, id: u32) {
         if step != Step::NEVER {
-            self.lists.entry(step).or_default().push(id);
+            push(self.lists.entry(step).or_default(), id);
         }
     }
 

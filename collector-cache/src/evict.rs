@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::books::NONE;
+use crate::by_id::ById;
 use crate::slot::Slot;
 
 /// How the entry is chosen that leaves when a cache is full.
@@ -18,7 +19,7 @@ pub enum Eviction {
     Lru,
 }
 
-/// The order of the entries of one class, tracked or not.
+/// The order of the entries of each class, tracked or not.
 pub(crate) enum Order {
     Sieve(Sieve),
     Lru(Lru),
@@ -32,41 +33,56 @@ impl Order {
         }
     }
 
-    pub(crate) fn insert(&mut self, slot: &Slot) {
+    pub(crate) fn insert(&mut self, slot: &Slot, tracked: bool) {
         match self {
-            Self::Sieve(sieve) => sieve.insert(slot.id()),
-            Self::Lru(lru) => lru.insert(slot),
+            Self::Sieve(sieve) => sieve.insert(slot.id(), tracked),
+            Self::Lru(lru) => lru.insert(slot, tracked),
         }
     }
 
-    pub(crate) fn remove(&mut self, id: u32) {
+    pub(crate) fn remove(&mut self, id: u32, tracked: bool) {
         match self {
-            Self::Sieve(sieve) => sieve.remove(id),
-            Self::Lru(lru) => lru.remove(id),
+            Self::Sieve(sieve) => sieve.remove(id, tracked),
+            Self::Lru(lru) => lru.remove(id, tracked),
         }
     }
 
-    /// The entry that is to leave, which is not `spared`. It stays in the order until it is removed.
+    /// The entry of a class that is to leave, which is not `spared`. It stays in the order until it is
+    /// removed.
     pub(crate) fn victim<'a>(
         &mut self,
+        tracked: bool,
         spared: u32,
         slot_of: impl Fn(u32) -> &'a Slot,
     ) -> Option<u32> {
         match self {
-            Self::Sieve(sieve) => sieve.victim(spared, |id| slot_of(id).take_visited()),
-            Self::Lru(lru) => lru.victim(spared, slot_of),
+            Self::Sieve(sieve) => sieve.victim(tracked, spared, |id| slot_of(id).take_visited()),
+            Self::Lru(lru) => lru.victim(tracked, spared, slot_of),
         }
     }
 }
 
-/// A queue from old to new, and a hand in it.
+/// A queue of each class.
+#[derive(Default)]
 pub(crate) struct Sieve {
-    links: Vec<Link>,
+    queues: [Queue; 2],
+    /// Of both, because an entry is in one of them.
+    links: ById<Link>,
+}
+
+/// A queue from old to new, and a hand in it.
+struct Queue {
     oldest: u32,
     newest: u32,
     /// Where the hand goes on; at the oldest when it is nowhere.
     hand: u32,
     len: usize,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { oldest: NONE, newest: NONE, hand: NONE, len: 0 }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -75,59 +91,63 @@ struct Link {
     newer: u32,
 }
 
-impl Default for Sieve {
+impl Default for Link {
     fn default() -> Self {
-        Self { links: Vec::new(), oldest: NONE, newest: NONE, hand: NONE, len: 0 }
+        Self { older: NONE, newer: NONE }
     }
 }
 
 impl Sieve {
-    fn insert(&mut self, id: u32) {
-        let place = id as usize;
-        if self.links.len() <= place {
-            self.links.resize(place + 1, Link { older: NONE, newer: NONE });
+    fn insert(&mut self, id: u32, tracked: bool) {
+        let queue = &mut self.queues[usize::from(tracked)];
+        self.links.set(id, Link { older: queue.newest, newer: NONE });
+        match queue.newest {
+            NONE => queue.oldest = id,
+            newest => self.links[newest].newer = id,
         }
-        self.links[place] = Link { older: self.newest, newer: NONE };
-        match self.newest {
-            NONE => self.oldest = id,
-            newest => self.links[newest as usize].newer = id,
-        }
-        self.newest = id;
-        self.len += 1;
+        queue.newest = id;
+        queue.len += 1;
     }
 
-    fn remove(&mut self, id: u32) {
-        let Link { older, newer } = self.links[id as usize];
+    fn remove(&mut self, id: u32, tracked: bool) {
+        let queue = &mut self.queues[usize::from(tracked)];
+        let Link { older, newer } = self.links[id];
         match older {
-            NONE => self.oldest = newer,
-            older => self.links[older as usize].newer = newer,
+            NONE => queue.oldest = newer,
+            older => self.links[older].newer = newer,
         }
         match newer {
-            NONE => self.newest = older,
-            newer => self.links[newer as usize].older = older,
+            NONE => queue.newest = older,
+            newer => self.links[newer].older = older,
         }
-        if self.hand == id {
-            self.hand = newer;
+        if queue.hand == id {
+            queue.hand = newer;
         }
-        self.len -= 1;
+        queue.len -= 1;
     }
 
-    fn victim(&mut self, spared: u32, take_visited: impl Fn(u32) -> bool) -> Option<u32> {
+    fn victim(
+        &mut self,
+        tracked: bool,
+        spared: u32,
+        take_visited: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
+        let queue = &mut self.queues[usize::from(tracked)];
         // After one round every mark is taken, so that the second finds an entry if there is any but
         // the spared one; a third would only be for readers that mark faster than this looks.
-        for _ in 0..=2 * self.len {
-            let at = if self.hand == NONE { self.oldest } else { self.hand };
+        for _ in 0..=2 * queue.len {
+            let at = if queue.hand == NONE { queue.oldest } else { queue.hand };
             if at == NONE {
                 return None;
             }
             if at != spared && !take_visited(at) {
-                self.hand = at;
+                queue.hand = at;
                 return Some(at);
             }
-            self.hand = self.links[at as usize].newer;
+            queue.hand = self.links[at].newer;
         }
-        let oldest = self.oldest;
-        let next = if oldest == spared { self.links[oldest as usize].newer } else { oldest };
+        let oldest = queue.oldest;
+        let next = if oldest == spared { self.links[oldest].newer } else { oldest };
         (next != NONE).then_some(next)
     }
 }
@@ -136,37 +156,40 @@ impl Sieve {
 /// front may have been read since and is then put where it belongs.
 #[derive(Default)]
 pub(crate) struct Lru {
-    order: BTreeSet<(u64, u32)>,
-    /// Where each entry stands in the order.
-    places: Vec<u64>,
+    orders: [BTreeSet<(u64, u32)>; 2],
+    /// Where each entry stands in the order of its class.
+    places: ById<u64>,
 }
 
 impl Lru {
-    fn insert(&mut self, slot: &Slot) {
+    fn insert(&mut self, slot: &Slot, tracked: bool) {
         let (id, read) = (slot.id(), slot.last_read().to_nanos());
-        if self.places.len() <= id as usize {
-            self.places.resize(id as usize + 1, 0);
-        }
-        self.places[id as usize] = read;
-        self.order.insert((read, id));
+        self.places.set(id, read);
+        self.orders[usize::from(tracked)].insert((read, id));
     }
 
-    fn remove(&mut self, id: u32) {
-        self.order.remove(&(self.places[id as usize], id));
+    fn remove(&mut self, id: u32, tracked: bool) {
+        self.orders[usize::from(tracked)].remove(&(self.places[id], id));
     }
 
-    fn victim<'a>(&mut self, spared: u32, slot_of: impl Fn(u32) -> &'a Slot) -> Option<u32> {
+    fn victim<'a>(
+        &mut self,
+        tracked: bool,
+        spared: u32,
+        slot_of: impl Fn(u32) -> &'a Slot,
+    ) -> Option<u32> {
+        let class = usize::from(tracked);
         // What is moved is moved behind its last read, so each is moved once, unless readers are faster.
-        for _ in 0..=self.order.len() {
-            let mut others = self.order.iter().filter(|(_, id)| *id != spared);
+        for _ in 0..=self.orders[class].len() {
+            let mut others = self.orders[class].iter().filter(|(_, id)| *id != spared);
             let (place, id) = *others.next()?;
             let slot = slot_of(id);
             if slot.last_read().to_nanos() <= place {
                 return Some(id);
             }
-            self.remove(id);
-            self.insert(slot);
+            self.remove(id, tracked);
+            self.insert(slot, tracked);
         }
-        self.order.iter().map(|(_, id)| *id).find(|id| *id != spared)
+        self.orders[class].iter().map(|(_, id)| *id).find(|id| *id != spared)
     }
 }

@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use crate::books::NONE;
+use crate::by_id::ById;
 use crate::slot::Slot;
 
 /// The groups that entries are in, by what they have in common.
@@ -102,13 +103,19 @@ fn hash(hasher: &RandomState, group: &KeyGroup<'_>) -> u64 {
 struct Chains {
     /// The first member of each group.
     heads: HashTable<u32>,
-    links: Vec<Link>,
+    links: ById<Link>,
 }
 
 #[derive(Clone, Copy)]
 struct Link {
     before: u32,
     after: u32,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { before: NONE, after: NONE }
+    }
 }
 
 impl Chains {
@@ -123,24 +130,20 @@ impl Chains {
         let mut after = NONE;
         if let Some(head) = self.heads.find_mut(hash, |head| is_it(*head)) {
             after = std::mem::replace(head, id);
-            self.links[after as usize].before = id;
+            self.links[after].before = id;
         } else {
             self.heads.insert_unique(hash, id, |head| rehash(*head));
         }
-        let place = id as usize;
-        if self.links.len() <= place {
-            self.links.resize(place + 1, Link { before: NONE, after: NONE });
-        }
-        self.links[place] = Link { before: NONE, after };
+        self.links.set(id, Link { before: NONE, after });
     }
 
     fn remove(&mut self, id: u32, hash: u64) {
-        let Link { before, after } = self.links[id as usize];
+        let Link { before, after } = self.links[id];
         if after != NONE {
-            self.links[after as usize].before = before;
+            self.links[after].before = before;
         }
         if before != NONE {
-            self.links[before as usize].after = after;
+            self.links[before].after = after;
         } else if let Ok(mut head) = self.heads.find_entry(hash, |head| *head == id) {
             if after == NONE {
                 head.remove();
@@ -155,7 +158,7 @@ impl Chains {
         let mut next = self.heads.find(hash, |head| is_it(*head)).copied().unwrap_or(NONE);
         while next != NONE {
             members.push(next);
-            next = self.links[next as usize].after;
+            next = self.links[next].after;
         }
         members
     }

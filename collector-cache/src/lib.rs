@@ -5,6 +5,7 @@
 //! - [`NoOpCache`] keeps nothing, for those who want every read to ask the backend.
 
 mod books;
+mod by_id;
 mod due;
 mod evict;
 mod handle;
