@@ -105,7 +105,7 @@ impl Books {
     pub(crate) fn strike(&mut self, slot: &Slot) {
         let id = slot.id();
         // While its page is still there, because groups are found by their members' keys.
-        self.index.remove(slot);
+        self.index.remove(slot, |id| slot_in(&self.pages, id));
         if let Some(page) = self.pages[id].take() {
             self.order.remove(id, page.tracked);
             self.bytes -= page.bytes;

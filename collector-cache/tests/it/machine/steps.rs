@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 const MODELS: [&str; 2] = ["llama", "llama-8b"];
-const NAMESPACES: [&str; 2] = ["prod", "llama"];
+const NAMESPACES: [&str; 3] = ["prod", "llama", "test"];
 const VARIANTS: [&str; 2] = ["quick", "slow"];
 /// One of them is named as a variant is: what has no accelerator prints its variant.
 const ACCELERATORS: [&str; 3] = ["L4", "H100", "quick"];
