@@ -27,12 +27,31 @@ pub(crate) struct Books {
     bytes: usize,
 }
 
-/// What is known of one entry.
+/// What is known of one entry, in 16 bytes.
 struct Page {
     slot: Arc<Slot>,
-    bytes: usize,
+    weight: Weight,
     step: Step,
-    tracked: bool,
+}
+
+/// The bytes of an entry, at most 2 GiB, and in the lowest bit whether it is tracked.
+#[derive(Clone, Copy)]
+struct Weight(u32);
+
+impl Weight {
+    fn of(slot: &Slot, stored: &Stored) -> Self {
+        let bytes = Books::bytes_of(slot.key().heap_bytes(), stored);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(u32::MAX >> 1);
+        Self(bytes << 1 | u32::from(stored.tracked))
+    }
+
+    fn bytes(self) -> usize {
+        (self.0 >> 1) as usize
+    }
+
+    fn tracked(self) -> bool {
+        self.0 & 1 == 1
+    }
 }
 
 impl Books {
@@ -70,33 +89,30 @@ impl Books {
     /// Enters a new entry, whose slot has [`next_id`](Self::next_id).
     pub(crate) fn enter(&mut self, slot: &Arc<Slot>, stored: &Stored) {
         let id = slot.id();
-        let bytes = Self::bytes_of(slot.key().heap_bytes(), stored);
-        let step = Step::of(slot.leaves_at(stored));
-        let page = Page { slot: Arc::clone(slot), bytes, step, tracked: stored.tracked };
+        let (weight, step) = (Weight::of(slot, stored), Step::of(slot.leaves_at(stored)));
         self.free.pop();
         let Self { index, pages, .. } = self;
-        pages.set(id, Some(page));
+        pages.set(id, Some(Page { slot: Arc::clone(slot), weight, step }));
         index.add(slot, |id| slot_in(pages, id));
         self.order.insert(slot, stored.tracked);
         self.due.add(step, id);
-        self.bytes += bytes;
+        self.bytes += weight.bytes();
     }
 
     /// Another entry stands in the place of one that was entered.
     pub(crate) fn replace(&mut self, slot: &Slot, stored: &Stored) {
         let id = slot.id();
         let Some(page) = &mut self.pages[id] else { return };
-        let bytes = Self::bytes_of(slot.key().heap_bytes(), stored);
-        self.bytes = self.bytes - page.bytes + bytes;
-        page.bytes = bytes;
+        let weight = Weight::of(slot, stored);
+        let former = std::mem::replace(&mut page.weight, weight);
+        self.bytes = self.bytes - former.bytes() + weight.bytes();
         let step = Step::of(slot.leaves_at(stored));
         if step < page.step {
             page.step = step;
             self.due.add(step, id);
         }
-        let was_tracked = std::mem::replace(&mut page.tracked, stored.tracked);
-        if was_tracked != stored.tracked {
-            self.order.remove(id, was_tracked);
+        if former.tracked() != stored.tracked {
+            self.order.remove(id, former.tracked());
             self.order.insert(slot, stored.tracked);
         }
     }
@@ -107,8 +123,8 @@ impl Books {
         // While its page is still there, because groups are found by their members' keys.
         self.index.remove(slot, |id| slot_in(&self.pages, id));
         if let Some(page) = self.pages[id].take() {
-            self.order.remove(id, page.tracked);
-            self.bytes -= page.bytes;
+            self.order.remove(id, page.weight.tracked());
+            self.bytes -= page.weight.bytes();
             self.free.push(id);
         }
     }
