@@ -80,6 +80,11 @@ impl Books {
         OVERHEAD + key_bytes + stored.bytes()
     }
 
+    /// Whether the books grow with the next new entry.
+    pub(crate) fn is_full(&self) -> bool {
+        self.free.is_empty() && self.pages.is_full()
+    }
+
     /// The id of the next new entry.
     pub(crate) fn next_id(&self) -> u32 {
         let next = || u32::try_from(self.pages.len()).unwrap_or(NONE);

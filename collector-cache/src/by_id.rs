@@ -29,6 +29,10 @@ impl<T> ById<T> {
         self.0.len()
     }
 
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() == self.0.capacity()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter()
     }

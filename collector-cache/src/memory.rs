@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use collector_core::{CacheKey, CacheStats, KeyRef, MetricsCache, Peeked, Scope, Stored, Tick};
 use foldhash::fast::RandomState;
+use papaya::Guard as _;
 
 use crate::books::{Books, NONE};
 use crate::evict::Eviction;
@@ -151,9 +152,16 @@ impl MemoryCache {
             self.evictions.fetch_add(1, Ordering::Relaxed);
             return;
         }
+        let grows = books.is_full();
         let slot = Arc::new(Slot::new(key, hash, books.next_id(), last_read));
         books.enter(&slot, &stored);
-        self.entries.pin().insert(Listed(slot), stored);
+        let guard = self.entries.guard();
+        self.entries.insert(Listed(slot), stored, &guard);
+        if grows {
+            // A table that the map has outgrown would wait to be freed until this thread has replaced 31
+            // entries, and takes up to 9 bytes for each that there is.
+            guard.flush();
+        }
     }
 
     fn replace(&self, books: &mut Books, slot: &Arc<Slot>, stored: Arc<Stored>) {
