@@ -97,8 +97,9 @@ impl MemoryCache {
         }
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "half of it tells keys apart as well")]
     fn lookup<'a>(&self, key: KeyRef<'a>) -> Lookup<'a> {
-        Lookup { hash: self.hasher.hash_one(key), key }
+        Lookup { hash: self.hasher.hash_one(key) as u32, key }
     }
 
     fn write(&self) -> MutexGuard<'_, Books> {
@@ -130,7 +131,7 @@ impl MemoryCache {
 
     fn drop_entry(&self, books: &mut Books, slot: &Slot) {
         books.strike(slot);
-        self.entries.pin().remove(&Lookup { hash: slot.hash(), key: slot.key().as_ref() });
+        self.entries.pin().remove(&slot.lookup());
         slot.gone();
     }
 
@@ -143,7 +144,7 @@ impl MemoryCache {
         &self,
         books: &mut Books,
         key: CacheKey,
-        hash: u64,
+        hash: u32,
         stored: Arc<Stored>,
         last_read: Tick,
     ) {
@@ -201,8 +202,7 @@ impl MemoryCache {
     }
 
     fn stored_in(&self, slot: &Slot) -> Option<Arc<Stored>> {
-        let lookup = Lookup { hash: slot.hash(), key: slot.key().as_ref() };
-        self.entries.pin().get(&lookup).cloned()
+        self.entries.pin().get(&slot.lookup()).cloned()
     }
 }
 
@@ -238,20 +238,21 @@ impl MetricsCache for MemoryCache {
     }
 
     fn put(&self, key: CacheKey, stored: Arc<Stored>, now: Tick) {
-        let hash = self.hasher.hash_one(key.as_ref());
+        let lookup = self.lookup(key.as_ref());
+        let hash = lookup.hash;
         let mut books = self.write();
         let known = {
             let entries = self.entries.pin();
-            let known = entries.get_key_value(&Lookup { hash, key: key.as_ref() });
+            let known = entries.get_key_value(&lookup);
             known.map(|(listed, _)| Arc::clone(&listed.0))
         };
         match known {
-            Some(slot) if slot.key().accelerator() == key.accelerator() => {
+            Some(slot) if slot.key().accelerator() == key.accelerator() && !slot.is_worn() => {
                 self.replace(&mut books, &slot, stored);
             }
             Some(slot) => {
                 // The accelerator is no part of the identity, but scopes look at it: the new key takes
-                // the place of the old one.
+                // the place of the old one. So does a new cell that of one that can count no further.
                 let last_read = slot.last_read();
                 self.drop_entry(&mut books, &slot);
                 self.put_new(&mut books, key, hash, stored, last_read);

@@ -3,42 +3,41 @@
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use collector_core::{CacheKey, KeyRef, Stored, Tick};
 use papaya::Equivalent;
 
 /// The generation of a cell that is no longer in the map.
-const GONE: u64 = u64::MAX;
+const GONE: u32 = u32::MAX;
 
-/// A refresh that ends stores something, and that frees the claim; this is for one that is lost.
-const CLAIM_LASTS: Duration = Duration::from_secs(1);
+/// A refresh that ends stores something, and that frees the claim; this is for one that is lost. It is
+/// a second, as [`claim_time`] counts, and a step less for each of the two that it compares.
+const CLAIM_LASTS: u32 = 952;
 
 pub(crate) struct Slot {
     key: CacheKey,
-    hash: u64,
+    /// Of the key, in this cache.
+    hash: u32,
     /// Its place in the books.
     id: u32,
-    last_read: AtomicU64,
+    /// When it was last read, in the form of [`read_at`].
+    read: AtomicU64,
     /// Counts the entries that have stood here.
-    generation: AtomicU64,
+    generation: AtomicU32,
     /// When a read last saw to the refresh of the entry; 0 when none has.
-    refresh_claimed: AtomicU64,
-    /// Read since eviction last looked.
-    visited: AtomicBool,
+    refresh_claimed: AtomicU32,
 }
 
 impl Slot {
-    pub(crate) fn new(key: CacheKey, hash: u64, id: u32, last_read: Tick) -> Self {
+    pub(crate) fn new(key: CacheKey, hash: u32, id: u32, last_read: Tick) -> Self {
         Self {
             key,
             hash,
             id,
-            last_read: AtomicU64::new(last_read.to_nanos()),
-            generation: AtomicU64::new(0),
-            refresh_claimed: AtomicU64::new(0),
-            visited: AtomicBool::new(false),
+            read: AtomicU64::new(read_at(last_read)),
+            generation: AtomicU32::new(0),
+            refresh_claimed: AtomicU32::new(0),
         }
     }
 
@@ -46,8 +45,9 @@ impl Slot {
         &self.key
     }
 
-    pub(crate) fn hash(&self) -> u64 {
-        self.hash
+    /// What finds it in the map.
+    pub(crate) fn lookup(&self) -> Lookup<'_> {
+        Lookup { hash: self.hash, key: self.key.as_ref() }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -58,38 +58,42 @@ impl Slot {
     pub(crate) fn touch(&self, now: Tick) {
         // Reads within one step of the coarse clock write once, so that readers of a hot key on
         // several cores mostly share the line instead of passing it on.
-        let now = now.to_nanos();
-        if self.last_read.load(Ordering::Relaxed) < now {
-            self.last_read.fetch_max(now, Ordering::Relaxed);
+        let (last, read) = (self.read.load(Ordering::Relaxed), read_at(now) | VISITED);
+        if last == read {
+            return;
         }
-        if !self.visited.load(Ordering::Relaxed) {
-            self.visited.store(true, Ordering::Relaxed);
+        if last < read {
+            self.read.fetch_max(read, Ordering::Relaxed);
+        } else if last & VISITED == 0 {
+            // Another has looked at the clock later, and eviction at the mark since.
+            self.read.fetch_or(VISITED, Ordering::Relaxed);
         }
     }
 
     pub(crate) fn last_read(&self) -> Tick {
-        Tick::from_nanos(self.last_read.load(Ordering::Relaxed))
+        Tick::from_nanos(self.read.load(Ordering::Relaxed) >> 1)
     }
 
     /// Whether it was read since this was last asked.
     pub(crate) fn take_visited(&self) -> bool {
-        self.visited.swap(false, Ordering::Relaxed)
+        self.read.fetch_and(!VISITED, Ordering::Relaxed) & VISITED != 0
     }
 
     /// Whether a read of an entry that is due should see to its refresh: no other has done so within the
     /// last second, since the entry was put.
     pub(crate) fn claim_refresh(&self, now: Tick) -> bool {
-        let last = self.refresh_claimed.load(Ordering::Relaxed);
-        let free = last == 0 || Tick::from_nanos(last).age(now) >= CLAIM_LASTS;
+        let (last, now) = (self.refresh_claimed.load(Ordering::Relaxed), claim_time(now));
+        // Either may be the later one, by who has looked at the clock first.
+        let apart = now.wrapping_sub(last).min(last.wrapping_sub(now));
         let claim = || {
             let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
-            self.refresh_claimed.compare_exchange(last, now.to_nanos(), success, failure).is_ok()
+            self.refresh_claimed.compare_exchange(last, now, success, failure).is_ok()
         };
-        free && claim()
+        (last == 0 || apart >= CLAIM_LASTS) && claim()
     }
 
     /// What tells one entry under this key from the next; `None` once there is none any more.
-    pub(crate) fn generation(&self) -> Option<u64> {
+    pub(crate) fn generation(&self) -> Option<u32> {
         let generation = self.generation.load(Ordering::Acquire);
         (generation != GONE).then_some(generation)
     }
@@ -100,6 +104,16 @@ impl Slot {
         let generation = self.generation.load(Ordering::Relaxed);
         self.refresh_claimed.store(0, Ordering::Relaxed);
         self.generation.store(generation + 1, Ordering::Release);
+    }
+
+    /// Whether it has counted as far as it can: the next entry needs another cell.
+    pub(crate) fn is_worn(&self) -> bool {
+        self.generation.load(Ordering::Relaxed) == GONE - 1
+    }
+
+    #[cfg(test)]
+    pub(crate) fn wear_out(&self) {
+        self.generation.store(GONE - 2, Ordering::Relaxed);
     }
 
     /// The map has no such entry any more. Called by writers, after it has not.
@@ -114,13 +128,28 @@ impl Slot {
     }
 }
 
+/// Read since eviction last looked: the lowest bit of when it was read.
+const VISITED: u64 = 1;
+
+/// A tick beside which there is room for [`VISITED`], until 146 years after the machine's boot.
+fn read_at(tick: Tick) -> u64 {
+    tick.to_nanos() << 1
+}
+
+/// About the milliseconds of a tick. They come again after 52 days, and a claim that was lost so long ago
+/// passes for one of this second then.
+#[expect(clippy::cast_possible_truncation, reason = "the upper half is left out")]
+fn claim_time(tick: Tick) -> u32 {
+    ((tick.to_nanos() >> 20) as u32).max(1)
+}
+
 /// A cell as the map's key.
 #[derive(Clone)]
 pub(crate) struct Listed(pub(crate) Arc<Slot>);
 
 impl Hash for Listed {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0.hash);
+        state.write_u32(self.0.hash);
     }
 }
 
@@ -134,13 +163,13 @@ impl Eq for Listed {}
 
 /// Looks a cell up by the borrowed parts of its key.
 pub(crate) struct Lookup<'a> {
-    pub(crate) hash: u64,
+    pub(crate) hash: u32,
     pub(crate) key: KeyRef<'a>,
 }
 
 impl Hash for Lookup<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
+        state.write_u32(self.hash);
     }
 }
 
@@ -159,12 +188,13 @@ impl Hasher for Prehashed {
         self.0
     }
 
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+    fn write_u32(&mut self, hash: u32) {
+        // The map takes the place from the low bits and a tag from the highest.
+        self.0 = u64::from(hash) << 32 | u64::from(hash);
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        // Cells and look-ups write one u64.
+        // Cells and look-ups write one u32.
         debug_assert!(bytes.is_empty(), "only hashes are hashed here");
     }
 }

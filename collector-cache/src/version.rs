@@ -10,11 +10,11 @@ use crate::slot::Slot;
 #[derive(Clone)]
 pub(crate) struct Version {
     slot: Arc<Slot>,
-    generation: u64,
+    generation: u32,
 }
 
 impl Version {
-    pub(crate) fn new(slot: Arc<Slot>, generation: u64) -> Self {
+    pub(crate) fn new(slot: Arc<Slot>, generation: u32) -> Self {
         Self { slot, generation }
     }
 
@@ -34,5 +34,11 @@ impl Version {
     #[inline]
     pub(crate) fn touch(&self, now: Tick) {
         self.slot.touch(now);
+    }
+
+    /// Lets the cell count once more, and no further.
+    #[cfg(test)]
+    pub(crate) fn wear_out(&self) {
+        self.slot.wear_out();
     }
 }

@@ -210,3 +210,44 @@ fn a_handle_shows_the_newest_entry_and_survives_a_removal() {
     let (stored, how) = handle.read(&cache, clock.now()).unwrap();
     assert!(Arc::ptr_eq(stored, &first) && how == Shown::New);
 }
+
+#[test]
+fn a_handle_follows_an_entry_whose_cell_can_count_no_further() {
+    let clock = ManualClock::new();
+    let cache = MemoryCache::new(10);
+    let key = CacheKey::replicas(&model(0));
+    cache.put(key.clone(), entry(true), clock.now());
+    let (version, _) = cache.resolve(key.as_ref()).unwrap();
+    version.wear_out();
+    clock.advance(SECOND);
+    let mut handle = cache.handle(key.clone());
+    for _ in 0..3 {
+        assert!(handle.read(&cache, clock.now()).is_some());
+        let newer = entry(true);
+        cache.put(key.clone(), Arc::clone(&newer), clock.now());
+        let (stored, shown) = handle.read(&cache, clock.now()).unwrap();
+        assert!(Arc::ptr_eq(stored, &newer) && shown == Shown::New);
+        assert_eq!(cache.peek(key.as_ref()).unwrap().last_read, clock.now());
+    }
+    assert_eq!(cache.len(), 1);
+}
+
+#[test]
+fn a_refresh_is_claimed_once_a_second_and_anew_when_another_entry_is_put() {
+    let clock = ManualClock::new();
+    let cache = MemoryCache::new(10);
+    let model = model(0);
+    let claim = |at| cache.claim_refresh(KeyRef::replicas(&model), at);
+    assert!(!claim(clock.now()), "there is none");
+    cache.put(CacheKey::replicas(&model), entry(true), clock.now());
+    // By whole days, and by some weeks more than what a cell keeps of a tick can tell apart.
+    for days in [0, 1, 100, 3650] {
+        clock.advance(SECOND * 86_400 * days);
+        let now = clock.now();
+        assert!(claim(now) && !claim(now));
+        assert!(!claim(now + SECOND / 2) && !claim(now - SECOND / 2), "{days}");
+        assert!(claim(now + SECOND) && !claim(now + SECOND), "{days}");
+        cache.put(CacheKey::replicas(&model), entry(true), now);
+        assert!(claim(now) && !claim(now), "{days}");
+    }
+}
