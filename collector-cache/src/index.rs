@@ -9,7 +9,7 @@ mod models;
 
 use std::hash::BuildHasher;
 
-use collector_core::{KeyGroup, KeyKind};
+use collector_core::{KeyGroup, KeyKind, KeyRef};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
@@ -30,18 +30,20 @@ pub(crate) struct Index {
 impl Index {
     pub(crate) fn add<'a>(&mut self, slot: &Slot, slot_of: impl Fn(u32) -> &'a Slot) {
         let Self { hasher, models, namespaces, accelerators } = self;
-        models.add(hasher, slot, &slot_of);
-        namespaces.add(hasher, slot.id(), namespace(slot), |id| namespace(slot_of(id)));
-        if has_accelerator(slot) {
+        let key = slot.key().as_ref();
+        models.add(hasher, (slot.id(), key), &slot_of);
+        namespaces.add(hasher, slot.id(), key.namespace(), |id| namespace(slot_of(id)));
+        if has_accelerator(key) {
             accelerators.add(hasher, slot.id(), accelerator(slot), |id| accelerator(slot_of(id)));
         }
     }
 
     pub(crate) fn remove<'a>(&mut self, slot: &Slot, slot_of: impl Fn(u32) -> &'a Slot) {
         let Self { hasher, models, namespaces, accelerators } = self;
-        models.remove(hasher, slot, slot_of);
-        namespaces.remove(hasher, slot.id(), namespace(slot));
-        if has_accelerator(slot) {
+        let key = slot.key().as_ref();
+        models.remove(hasher, (slot.id(), key), slot_of);
+        namespaces.remove(hasher, slot.id(), key.namespace());
+        if has_accelerator(key) {
             accelerators.remove(hasher, slot.id(), accelerator(slot));
         }
     }
@@ -78,8 +80,8 @@ fn accelerator(slot: &Slot) -> &str {
 }
 
 /// Replicas have none.
-fn has_accelerator(slot: &Slot) -> bool {
-    slot.key().as_ref().kind() == KeyKind::Allocation
+fn has_accelerator(key: KeyRef<'_>) -> bool {
+    key.kind() == KeyKind::Allocation
 }
 
 /// Groups by one part of the key.

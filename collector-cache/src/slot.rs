@@ -155,7 +155,7 @@ impl Hash for Listed {
 
 impl PartialEq for Listed {
     fn eq(&self, other: &Self) -> bool {
-        self.0.key == other.0.key
+        Arc::ptr_eq(&self.0, &other.0) || self.0.key == other.0.key
     }
 }
 

@@ -3,10 +3,13 @@
 //! A key is its kind and its parts, with their lengths: `:` and `/` inside a model id never confuse
 //! two keys, and a look-up borrows its parts instead of building a text.
 
+mod head;
+
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use crate::model::{AcceleratorName, ModelRef, VariantName};
+use head::Head;
 
 /// What an entry holds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -75,6 +78,11 @@ impl<'a> KeyRef<'a> {
     pub fn variant(&self) -> &'a str {
         self.variant
     }
+
+    #[inline]
+    fn lengths(&self) -> [usize; 3] {
+        [self.model.len(), self.namespace.len(), self.variant.len()]
+    }
 }
 
 impl PartialEq for KeyRef<'_> {
@@ -134,30 +142,22 @@ impl Hash for KeyRef<'_> {
 /// A key that owns its parts, in one allocation.
 #[derive(Clone)]
 pub struct CacheKey {
-    /// Model, namespace, variant and accelerator.
-    parts: Box<str>,
-    model_len: u32,
-    namespace_len: u32,
-    variant_len: u32,
-    kind: KeyKind,
-    // For printing and scopes alone: the variant says it already, so it is no part of the identity.
-    has_accelerator: bool,
+    /// The head, model, namespace and variant; behind a separator the accelerator, where it is known. That
+    /// is for printing and scopes alone: the variant says it already, so it is no part of the identity.
+    text: Box<str>,
 }
+
+/// What stands before an accelerator, which may be empty.
+const SEPARATOR: char = ':';
 
 impl CacheKey {
     /// Key of a model's replicas; prints as `replicas:<model>:<namespace>`.
-    ///
-    /// # Panics
-    /// For a name of 4 GiB.
     pub fn replicas(model: &ModelRef) -> Self {
         Self::owned(KeyRef::replicas(model), None)
     }
 
     /// Key of a variant's allocation; prints as `allocation:<model>:<namespace>:<accelerator>`, with
     /// the variant's name in place of an accelerator that is not known.
-    ///
-    /// # Panics
-    /// For a name of 4 GiB.
     pub fn allocation(
         model: &ModelRef,
         variant: &VariantName,
@@ -167,49 +167,49 @@ impl CacheKey {
     }
 
     fn owned(key: KeyRef<'_>, accelerator: Option<&AcceleratorName>) -> Self {
-        let length = |part: &str| u32::try_from(part.len()).expect("a name is below 4 GiB");
-        let accelerator_text = accelerator.map_or("", AcceleratorName::as_str);
-        Self {
-            parts: [key.model, key.namespace, key.variant, accelerator_text].concat().into(),
-            model_len: length(key.model),
-            namespace_len: length(key.namespace),
-            variant_len: length(key.variant),
-            kind: key.kind,
-            has_accelerator: accelerator.is_some(),
+        let parts = key.lengths().iter().sum::<usize>();
+        let behind = accelerator.map_or(0, |name| SEPARATOR.len_utf8() + name.as_str().len());
+        let mut text = String::with_capacity(Head::size(key) + parts + behind);
+        Head::write(&mut text, key);
+        text.push_str(key.model);
+        text.push_str(key.namespace);
+        text.push_str(key.variant);
+        if let Some(name) = accelerator {
+            text.push(SEPARATOR);
+            text.push_str(name.as_str());
         }
+        Self { text: text.into() }
     }
 
     /// The same key with borrowed parts.
+    #[inline]
     pub fn as_ref(&self) -> KeyRef<'_> {
-        let (model, rest) = self.parts.split_at(self.model_len as usize);
-        let (namespace, rest) = rest.split_at(self.namespace_len as usize);
-        let (variant, _) = rest.split_at(self.variant_len as usize);
-        KeyRef { kind: self.kind, model, namespace, variant }
+        let Head { kind, lengths: [model, namespace, variant], end } = Head::read(&self.text);
+        let (model, rest) = self.text[end..].split_at(model);
+        let (namespace, rest) = rest.split_at(namespace);
+        let (variant, _) = rest.split_at(variant);
+        KeyRef { kind, model, namespace, variant }
     }
 
     /// Whether this is that key: `as_ref() == key`, without finding out where characters begin.
     #[inline]
     pub fn is(&self, key: KeyRef<'_>) -> bool {
-        let (model, namespace, variant) = (key.model.len(), key.namespace.len(), key.variant.len());
-        if self.kind != key.kind
-            || self.model_len as usize != model
-            || self.namespace_len as usize != namespace
-            || self.variant_len as usize != variant
-        {
+        let Some(head) = head::short(key) else { return self.as_ref() == key };
+        let Some((own, text)) = self.text.as_bytes().split_first_chunk() else { return false };
+        if *own != head {
             return false;
         }
-        let (own_model, rest) = self.parts.as_bytes().split_at(model);
-        let (own_namespace, rest) = rest.split_at(namespace);
-        same_bytes(own_model, key.model.as_bytes())
-            && same_bytes(own_namespace, key.namespace.as_bytes())
-            && same_bytes(&rest[..variant], key.variant.as_bytes())
+        let (model, rest) = text.split_at(key.model.len());
+        let (namespace, rest) = rest.split_at(key.namespace.len());
+        same_bytes(model, key.model.as_bytes())
+            && same_bytes(namespace, key.namespace.as_bytes())
+            && same_bytes(&rest[..key.variant.len()], key.variant.as_bytes())
     }
 
     /// The accelerator of an allocation's variant, where it is known.
     pub fn accelerator(&self) -> Option<&str> {
-        let start =
-            self.model_len as usize + self.namespace_len as usize + self.variant_len as usize;
-        self.has_accelerator.then(|| &self.parts[start..])
+        let Head { lengths, end, .. } = Head::read(&self.text);
+        self.text[end + lengths.iter().sum::<usize>()..].strip_prefix(SEPARATOR)
     }
 
     /// What stands in the accelerator's place when an allocation's key is printed: the accelerator, or
@@ -220,7 +220,7 @@ impl CacheKey {
 
     /// Bytes that the key takes besides itself.
     pub fn heap_bytes(&self) -> usize {
-        self.parts.len()
+        self.text.len()
     }
 }
 
@@ -454,6 +454,25 @@ mod tests {
             for (other_place, other) in keys.iter().enumerate() {
                 assert_eq!(key.is(other.as_ref()), place == other_place, "{key} {other}");
             }
+        }
+    }
+
+    #[test]
+    fn a_key_with_long_names_is_told_from_its_neighbours() {
+        let lengths = [0, 1, 63, 64, 65, 4095, 4096, 4097, 300_000];
+        let keys = lengths.map(|length| {
+            let model = ModelRef::new("m".repeat(length), "n".repeat(length / 2));
+            let variant = VariantName::from("v".repeat(length / 64));
+            (CacheKey::allocation(&model, &variant, Some(&"".into())), model, variant)
+        });
+        for (key, ..) in &keys {
+            for (other, model, variant) in &keys {
+                let other_ref = KeyRef::allocation(model, variant);
+                let same = key.heap_bytes() == other.heap_bytes();
+                assert_eq!(key.is(other_ref), same);
+                assert_eq!(key.as_ref() == other_ref, same);
+            }
+            assert_eq!(key.accelerator(), Some(""));
         }
     }
 

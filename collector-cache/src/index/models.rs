@@ -5,6 +5,7 @@
 
 use std::hash::BuildHasher;
 
+use collector_core::KeyRef;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
@@ -33,10 +34,10 @@ impl Models {
     pub(super) fn add<'a>(
         &mut self,
         hasher: &RandomState,
-        slot: &Slot,
+        (id, key): (u32, KeyRef<'_>),
         slot_of: impl Fn(u32) -> &'a Slot,
     ) {
-        let (id, (model, namespace)) = (slot.id(), place(slot));
+        let (model, namespace) = (key.model(), key.namespace());
         let place_of = |id: u32| place(slot_of(id));
         let hash = hasher.hash_one(model);
         let Some(first) = self.first.find_mut(hash, |head| place_of(*head).0 == model) else {
@@ -63,10 +64,10 @@ impl Models {
     pub(super) fn remove<'a>(
         &mut self,
         hasher: &RandomState,
-        slot: &Slot,
+        (id, key): (u32, KeyRef<'_>),
         slot_of: impl Fn(u32) -> &'a Slot,
     ) {
-        let (id, (model, namespace)) = (slot.id(), place(slot));
+        let (model, namespace) = (key.model(), key.namespace());
         let place_of = |id: u32| place(slot_of(id));
         let is_beside = |other: u32| other != NONE && place_of(other).1 == namespace;
         let link = self.links.take_out(id);

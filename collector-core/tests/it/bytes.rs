@@ -130,8 +130,8 @@ fn an_allocation_leaves_what_its_model_shares_to_the_replicas() {
 }
 
 #[test]
-fn a_key_counts_the_text_of_its_parts() {
-    assert_eq!(CacheKey::replicas(&model()).heap_bytes(), "llamaprod".len());
+fn a_key_counts_the_text_of_its_parts_and_a_head() {
+    assert_eq!(CacheKey::replicas(&model()).heap_bytes(), 4 + "llamaprod".len());
     let key = CacheKey::allocation(&model(), &"quick".into(), Some(&"L4".into()));
-    assert_eq!(key.heap_bytes(), "llamaprodquickL4".len());
+    assert_eq!(key.heap_bytes(), 4 + "llamaprodquick:L4".len());
 }
