@@ -16,7 +16,7 @@ pub(crate) const NONE: u32 = u32::MAX;
 
 /// What an entry costs besides its value and the text of its key: its cell, its place in the map and
 /// in these books. As `cargo xtask bench` measures it.
-const OVERHEAD: usize = 256;
+const OVERHEAD: usize = 144;
 
 pub(crate) struct Books {
     pages: ById<Option<Page>>,

@@ -1,5 +1,8 @@
 //! Both caches keep the promises of `MetricsCache`.
 
+// Ten thousand entries are too many for Miri.
+#[cfg(not(miri))]
+mod footprint;
 mod machine;
 
 use collector_cache::{MemoryCache, NoOpCache};
