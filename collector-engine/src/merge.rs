@@ -249,3 +249,113 @@ impl LoadOf<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use collector_core::{Clock as _, LoadRow, ManualClock, ModelSample};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn now() -> Tick {
+        ManualClock::new().now()
+    }
+
+    fn row(pod: &str, sampled_at: Tick) -> ReplicaMetrics {
+        let mut row = ReplicaMetrics::new(pod, sampled_at);
+        row.queue_length = Some(3);
+        row
+    }
+
+    fn answer(rows: Vec<ReplicaMetrics>) -> SourceAnswer {
+        SourceAnswer {
+            sample: Arc::new(ModelSample::new(now(), rows)),
+            arrived_at: now(),
+            load_marks: Vec::new(),
+            departed: Vec::new(),
+        }
+    }
+
+    fn load(prompt_tokens: Option<f64>, generation_tokens: Option<f64>) -> Vec<LoadRow> {
+        let rates = LoadRates {
+            requests: Some(1.0),
+            prompt_tokens,
+            generation_tokens,
+            ..LoadRates::default()
+        };
+        vec![LoadRow { pod: None, rates }]
+    }
+
+    fn merged(answers: &[&SourceAnswer]) -> Vec<ReplicaMetrics> {
+        let names = ["pods", "server"].map(BackendName::from);
+        let thresholds = FreshnessThresholds::default();
+        let mut views = Vec::new();
+        for (name, answer) in names.iter().zip(answers) {
+            let rows = answer.sample.replicas.clone();
+            views.push(View::new((name, Outcome::Found), answer, rows, &thresholds, now()));
+        }
+        replicas(&ModelRef::new("llama", "prod"), &views, &thresholds, now()).unwrap().replicas
+    }
+
+    #[test]
+    fn a_pod_that_was_sampled_when_another_saw_it_leave_is_shown() {
+        let mut left = answer(vec![row("a", now())]);
+        left.departed = vec![("b".into(), now())];
+        let before = now() - Duration::from_nanos(1);
+        for (sampled_at, shown) in [(now(), 2), (before, 1)] {
+            let other = answer(vec![row("a", now()), row("b", sampled_at)]);
+            assert_eq!(merged(&[&left, &other]).len(), shown, "{sampled_at:?}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_nobody_has_of_late_goes_with_its_mark_and_no_other() {
+        let mark = |field, seconds| Mark {
+            field,
+            backend: "pods".into(),
+            sampled_at: now() - Duration::from_secs(seconds),
+        };
+        let mut old = row("a", now());
+        old.running_requests = Some(5);
+        old.marks = vec![mark(Field::QueueLength, 300), mark(Field::RunningRequests, 299)];
+        let rows = merged(&[&answer(vec![old]), &answer(Vec::new())]);
+        assert_eq!((rows[0].queue_length, rows[0].running_requests), (None, Some(5)));
+        assert_eq!(rows[0].marks, [mark(Field::RunningRequests, 299)]);
+    }
+
+    #[test]
+    fn averages_that_a_replica_knows_itself_stay_whatever_the_load_says() {
+        let mut own = row("a", now());
+        own.avg_input_tokens = Some(100.0);
+        own.avg_output_tokens = Some(10.0);
+        let mut answer = answer(vec![own]);
+        let sample = Arc::make_mut(&mut answer.sample);
+        sample.load = load(Some(700.0), None);
+        let rows = merged(&[&answer]);
+        assert_eq!(rows[0].avg_input_tokens, Some(100.0));
+        assert_eq!(rows[0].avg_output_tokens, Some(10.0));
+    }
+
+    #[test]
+    fn an_average_from_the_load_is_as_old_as_its_own_field_or_the_arrivals() {
+        let mark = |field, seconds| Mark {
+            field,
+            backend: "pods".into(),
+            sampled_at: now() - Duration::from_secs(seconds),
+        };
+        let mut answer = answer(vec![row("a", now())]);
+        let sample = Arc::make_mut(&mut answer.sample);
+        sample.load = load(Some(700.0), Some(70.0));
+        answer.load_marks = vec![
+            mark(Field::AvgInputTokens, 30),
+            mark(Field::AvgOutputTokens, 10),
+            mark(Field::ArrivalRate, 20),
+            mark(Field::TtftAverage, 90),
+        ];
+        let rows = merged(&[&answer]);
+        assert_eq!(
+            rows[0].marks,
+            [mark(Field::AvgInputTokens, 30), mark(Field::AvgOutputTokens, 20)]
+        );
+    }
+}

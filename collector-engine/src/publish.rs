@@ -543,5 +543,39 @@ mod tests {
         assert_eq!(replicas(&after), replicas(&before));
         assert_eq!(after.replicas.outcome, Outcome::Failed);
         assert_eq!(after.replicas.keep_until, before.replicas.keep_until);
+        let last_heard = |published: &Published| {
+            let state = &published.replicas.cold.sources[0];
+            (state.answered_at, state.as_of)
+        };
+        assert_eq!(last_heard(&after), last_heard(&before));
+    }
+
+    #[test]
+    fn of_two_looks_of_the_same_moment_the_later_one_counts() {
+        let bench = Bench::new(&[]);
+        let first = bench.publish(Looked::Found(bench.sample(&["a"])), None);
+        let sample = bench.sample(&["a", "b"]);
+        let second = bench.publish(Looked::Found(sample), Some(&first.replicas));
+        assert_eq!(replicas(&second).replicas.len(), 2);
+        assert_eq!(second.replicas.keep_until, bench.clock.now() + Duration::from_secs(300));
+    }
+
+    #[test]
+    fn what_one_of_two_sources_has_not_is_asked_for_again_after_a_pause() {
+        let bench = Bench::new(&[]);
+        let now = bench.clock.now();
+        let publisher = Publisher {
+            config: &bench.config,
+            pace: Pace::of(&bench.config),
+            directory: &bench.directory,
+            sources: &["test".into(), "other".into()],
+            model: &bench.model,
+            tracked: None,
+            now,
+        };
+        let missing = Looked::Missing { as_of: now, nearest: None };
+        let stored = publisher.publish(&"test".into(), missing, &[]).replicas;
+        assert_eq!(stored.outcome, Outcome::Failed, "the other has not said anything");
+        assert_eq!(stored.current_until, now + PAUSE_AFTER_FAILURE);
     }
 }
