@@ -417,4 +417,29 @@ mod tests {
         second.answered(clock.now());
         assert_eq!(state(&breaker, &clock), BreakerState::Closed);
     }
+
+    #[test]
+    fn a_look_from_before_that_fails_does_not_decide_for_the_one_that_tries() {
+        let clock = ManualClock::new();
+        let breaker = Breaker::new(Duration::from_secs(10));
+        let slow = breaker.admit(clock.now()).ok().unwrap();
+        while fail(&breaker, &clock) {}
+        clock.advance(Duration::from_secs(1));
+        let trial = breaker.admit(clock.now()).ok().unwrap();
+        slow.failed(&error(), clock.now());
+        assert_eq!(state(&breaker, &clock), BreakerState::HalfOpen);
+        trial.failed(&error(), clock.now());
+        assert_eq!(breaker.report(clock.now()).retry_in, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_request_is_refused_until_the_pause_is_over() {
+        let clock = ManualClock::new();
+        let breaker = Breaker::new(Duration::from_secs(10));
+        assert!(breaker.refusal(clock.now()).is_none());
+        while fail(&breaker, &clock) {}
+        assert!(breaker.refusal(clock.now()).is_some());
+        clock.advance(Duration::from_secs(1));
+        assert!(breaker.refusal(clock.now()).is_none());
+    }
 }

@@ -372,4 +372,22 @@ mod tests {
             assert_eq!(all.expect("all are free").len(), IN_FLIGHT);
         }
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_their_like_whoever_comes_first_goes_first() {
+        let budget = budget(10, 1);
+        drop(budget.acquire(Priority::Waiting).await);
+        let began = Instant::now();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = tokio::task::JoinSet::new();
+        for number in 1..=3 {
+            let (budget, order) = (Arc::clone(&budget), Arc::clone(&order));
+            tasks.spawn(async move {
+                let _leave = budget.acquire(Priority::Waiting).await;
+                order.lock().unwrap().push((number, began.elapsed()));
+            });
+        }
+        tokio::time::timeout(ms(1000), tasks.join_all()).await.expect("all are granted");
+        assert_eq!(*order.lock().unwrap(), [(1, ms(100)), (2, ms(200)), (3, ms(300))]);
+    }
 }

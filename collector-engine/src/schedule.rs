@@ -286,4 +286,23 @@ mod tests {
         let plan = schedule.plan(Vec::new(), Duration::ZERO, bench.clock.now());
         assert_eq!(plan, Plan::Wait(None));
     }
+
+    #[test]
+    fn a_timer_that_is_early_by_a_clocks_lag_finds_its_model_due() {
+        let mut bench = Bench::new(&[("a", 30)]);
+        bench.missing_until.insert("a", bench.clock.now() + CLOCK_LAG / 2);
+        let Plan::Cycle { models, .. } = bench.plan() else { panic!("a is due") };
+        assert_eq!(models, [ModelRef::new("a", "prod")]);
+    }
+
+    #[test]
+    fn a_model_that_is_tracked_anew_is_due_at_once() {
+        let mut bench = Bench::new(&[("a", 30)]);
+        bench.schedule.begin(&[ModelRef::new("a", "prod")], bench.clock.now());
+        bench.clock.advance(secs(1));
+        bench.schedule.retain(|_| true);
+        assert!(matches!(bench.plan(), Plan::Wait(_)));
+        bench.schedule.retain(|_| false);
+        assert!(matches!(bench.plan(), Plan::Cycle { .. }));
+    }
 }

@@ -160,3 +160,23 @@ impl<F> State<F> {
         Joined::Boards { flight, opens_boarding }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use collector_core::{Clock as _, ManualClock};
+
+    #[test]
+    fn an_invalidation_overtakes_what_departed_before_it_and_nothing_else() {
+        let (table, gate) = (Table::default(), Gate::default());
+        let now = ManualClock::new().now();
+        let (before, after) = (ModelRef::new("before", "prod"), ModelRef::new("after", "prod"));
+        let (_, _first) = table.charter(&gate, vec![before.clone()], |_| ());
+        let ((), sequence) = gate.invalidate(&Scope::all(), now, || ());
+        let (_, _second) = table.charter(&gate, vec![after.clone()], |_| ());
+        table.overtake(&Scope::all(), sequence);
+        let join = |model| table.join(model, || None::<()>, |_| ());
+        assert!(matches!(join(&before), Joined::Boards { .. }));
+        assert!(matches!(join(&after), Joined::Listed(_)));
+    }
+}
