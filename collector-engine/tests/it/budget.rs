@@ -95,3 +95,23 @@ async fn listing_models_is_counted_and_comes_last() {
     assert!(setup.collector.list_models().await.is_err());
     assert_eq!(setup.backend.list_calls(), before);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_look_under_way_stops_when_the_circuit_opens_and_tells_why_it_did() {
+    let setup = scarce(|builder| builder);
+    setup.backend.fail_next(3, ErrorKind::Unauthorized);
+    let mut reads = Vec::new();
+    for n in 0..4 {
+        let model = ModelRef::new(format!("m-{n}"), "prod");
+        setup.backend.serve_pods(&model, &["pod-0"]);
+        let collector = Arc::clone(&setup.collector);
+        reads.push(tokio::spawn(async move { collector.collect_replica_metrics(&model).await }));
+        pass(Duration::from_millis(10)).await;
+    }
+    for read in reads {
+        let Err(CollectError::Backend(error)) = read.await.unwrap() else { panic!() };
+        assert_eq!(error.kind(), ErrorKind::Unauthorized);
+    }
+    // They take turns: the last of them lacked one more.
+    assert_eq!(setup.collector.state().backends[0].requests, 39);
+}

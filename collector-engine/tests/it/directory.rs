@@ -8,6 +8,7 @@ use collector_core::{
     ErrorKind, MetricsCollector as _, ModelRef, PodName, Variant, VariantDirectory, VariantRef,
 };
 use collector_engine::{StaticDirectory, VariantSpec};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
 use crate::setup::{config, llama, pass, secs, setup_with, variant};
 
@@ -171,4 +172,57 @@ async fn a_directory_that_panics_over_one_model_harms_no_other() {
     setup.collector.start_background_worker();
     pass(secs(400)).await;
     assert!(setup.read(&good).await.age() < secs(30));
+}
+
+/// Counts what is added to one counter.
+#[derive(Default)]
+struct Counted {
+    registrations: AtomicU64,
+    total: Arc<AtomicU64>,
+}
+
+impl Recorder for Counted {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        if key.name() != "wva_pod_mapping_miss_total" {
+            return Counter::noop();
+        }
+        self.registrations.fetch_add(1, Ordering::SeqCst);
+        Counter::from_arc(Arc::clone(&self.total))
+    }
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_no_variant_claims_are_counted_with_each_look_that_shows_them() {
+    let counted = Counted::default();
+    let _guard = metrics::set_default_local_recorder(&counted);
+    let setup = setup_with(|builder| {
+        let specs = vec![variant("v", &llama(), "v-*")];
+        builder.directory(Arc::new(StaticDirectory::new(specs).unwrap()))
+    });
+    let look = || async {
+        setup.collector.invalidate_cache(&llama());
+        let _ = setup.collector.collect_replica_metrics(&llama()).await;
+        counted.total.load(Ordering::SeqCst)
+    };
+    setup.backend.serve_pods(&llama(), &["v-0"]);
+    look().await;
+    assert_eq!(counted.registrations.load(Ordering::SeqCst), 0);
+    setup.backend.serve_pods(&llama(), &["v-0", "stray-0", "stray-1"]);
+    assert_eq!((look().await, look().await), (2, 4));
+    // A look that fails has shown none.
+    setup.backend.fail(ErrorKind::Unauthorized);
+    pass(secs(31)).await;
+    setup.read(&llama()).await;
+    pass(secs(1)).await;
+    assert_eq!(setup.backend.fetches(), 4);
+    assert_eq!(counted.total.load(Ordering::SeqCst), 4);
 }

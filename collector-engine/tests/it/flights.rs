@@ -129,6 +129,26 @@ async fn a_server_that_names_a_pause_gets_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_the_pauses_that_are_named_for_several_models_the_longest_is_kept() {
+    let named =
+        |seconds| Failure { kind: ErrorKind::RateLimited, retry_after: Some(secs(seconds)) };
+    let (model, other) = (llama(), ModelRef::new("other", "prod"));
+    for (first, second) in [(1, 3), (3, 1)] {
+        let setup = setup();
+        setup.backend.fail_model(&model, named(first));
+        setup.backend.fail_model(&other, named(second));
+        let (one, two) = tokio::join!(
+            setup.collector.collect_replica_metrics(&model),
+            setup.collector.collect_replica_metrics(&other),
+        );
+        assert!(one.is_err() && two.is_err());
+        let asks = setup.backend.asks();
+        let apart = asks[0].at.age(asks[1].at);
+        assert!((secs(3)..secs(4)).contains(&apart), "{apart:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_call_ends_within_three_timeouts_and_a_second() {
     let setup = setup_with(|builder| builder.timeout(secs(5)));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
@@ -137,7 +157,10 @@ async fn one_call_ends_within_three_timeouts_and_a_second() {
     let error = setup.collector.collect_replica_metrics(&llama()).await.unwrap_err();
     assert_eq!(kind(&error), ErrorKind::Timeout);
     assert!(began.elapsed() <= secs(16), "{:?}", began.elapsed());
+    assert!(error.to_string().contains("model \"llama\" in"), "{error}");
     pass(secs(1)).await;
+    // Nothing but the server let it wait.
+    assert_eq!(setup.collector.state().backends[0].recent_failures, 1);
     assert_eq!(setup.backend.in_flight(), 0);
 }
 
@@ -206,6 +229,20 @@ async fn a_caller_who_joins_a_refresh_that_must_wait_for_long_learns_why_at_once
     let error = setup.collector.collect_replica_metrics(&llama()).await.unwrap_err();
     assert_eq!(kind(&error), ErrorKind::RateLimited);
     assert!(began.elapsed() < secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_joins_a_refresh_that_must_wait_for_a_moment_waits_with_it() {
+    let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    let failure = Failure { kind: ErrorKind::RateLimited, retry_after: Some(secs(5)) };
+    setup.backend.fail_next(1, failure);
+    setup.collector.start_background_worker();
+    pass(secs(1)).await;
+    let began = tokio::time::Instant::now();
+    setup.read(&llama()).await;
+    assert!((secs(4)..secs(5)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert_eq!(setup.backend.fetches(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, CollectError, ErrorKind, Freshness, KnownModel, LiveSource,
-    MetricsCollector as _, ModelRef, ModelSample, Permits, Probe, ReplicaMetrics, Source, Supports,
-    UpdateSink, Urgency, VariantRef,
+    Answer, Ask, Backend, BackendError, BreakerState, CollectError, ErrorKind, Freshness,
+    KnownModel, LiveSource, MetricsCollector as _, ModelRef, ModelSample, Permits, Probe,
+    ReplicaMetrics, Source, Supports, UpdateSink, Urgency, VariantRef,
 };
 use collector_engine::{CacheConfig, CachingCollector};
 use collector_testkit::{FakeBackend, TokioClock};
@@ -109,6 +109,47 @@ async fn a_live_half_that_panics_is_started_again_and_told_what_is_tracked() {
     assert_eq!(setup.collector.state().backends[0].panics, 1);
     setup.backend.push_tracked();
     assert_eq!(setup.read(&llama()).await.age(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_half_that_panics_at_once_is_started_ever_more_seldom() {
+    let setup = setup();
+    setup.collector.start_background_worker();
+    for _ in 0..1200 {
+        setup.backend.panic_live();
+        pass(Duration::from_millis(100)).await;
+    }
+    // After pauses of 1, 2, 4, 8, 16 and 32 s.
+    assert_eq!(setup.backend.live_runs(), 7);
+    // The last panic that was ordered comes with the next start, and then a minute passes.
+    pass(secs(130)).await;
+    assert_eq!((setup.backend.live_runs(), setup.backend.is_live()), (9, true));
+    // One that ran for longer than that is not suspected of anything.
+    setup.backend.panic_live();
+    pass(Duration::from_millis(1100)).await;
+    assert_eq!((setup.backend.live_runs(), setup.backend.is_live()), (10, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pushed_says_that_the_backend_is_there_unless_it_is_a_failure() {
+    let setup = setup_of(
+        collector_testkit::FakeBackend::pushing,
+        variants(vec![variant("fast", &llama(), "*")]),
+    );
+    setup.collector.start_background_worker();
+    pass(secs(1)).await;
+    setup.backend.fail(ErrorKind::Unauthorized);
+    for n in 0..3 {
+        let model = ModelRef::new(format!("m-{n}"), "prod");
+        assert!(setup.collector.collect_replica_metrics(&model).await.is_err());
+    }
+    let breaker = || setup.collector.state().backends[0].breaker;
+    setup.backend.fail_model(&llama(), ErrorKind::Timeout);
+    setup.backend.push_tracked();
+    assert_eq!(breaker(), BreakerState::Open);
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.backend.push_tracked();
+    assert_eq!(breaker(), BreakerState::Closed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,10 @@
 //! Models that do not exist: remembered for `missing_ttl`, so that a misspelt name hammers no server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{CollectError, MetricsCollector as _, ModelRef, Urgency};
+use collector_engine::RequestRate;
 use futures_util::future::join_all;
 
 use crate::setup::{Setup, config, llama, pass, secs, setup, setup_with, variant, variants};
@@ -86,4 +88,41 @@ async fn a_missing_model_that_is_tracked_rides_along_and_causes_no_batch_of_its_
     for ask in asks {
         assert_eq!((ask.models.len(), ask.urgency), (2, Urgency::Background));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configured_model_that_is_missing_and_not_read_is_asked_for_as_seldom() {
+    let mut own = variant("typo", &llama(), "*");
+    own.fetch_interval = Some(secs(10));
+    let setup = setup_with(|builder| {
+        let builder = config(|config| config.missing_ttl = secs(60))(builder);
+        variants(vec![own])(builder)
+    });
+    setup.collector.start_background_worker();
+    pass(secs(300)).await;
+    let asked = setup.backend.fetches();
+    assert!((5..=6).contains(&asked), "{asked}");
+    assert_eq!(setup.backend.list_calls(), 0, "nobody wants to know what exists instead");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_exists_instead_is_not_waited_for_for_long() {
+    let rate = RequestRate { per_second: 1, burst: 1 };
+    let setup = setup_with(|builder| builder.request_rate(rate));
+    let began = tokio::time::Instant::now();
+    let typo = ModelRef::new("typo", "prod");
+    let read = is_missing(&setup, &typo);
+    // More than a second each, for many seconds: the question comes after eight of them.
+    let others = async {
+        for n in 0..20 {
+            pass(Duration::from_millis(10)).await;
+            let collector = Arc::clone(&setup.collector);
+            let model = ModelRef::new(format!("m-{n}"), "prod");
+            tokio::spawn(async move { collector.collect_replica_metrics(&model).await.is_ok() });
+        }
+    };
+    tokio::join!(read, others);
+    // A sixth of a call.
+    assert!(began.elapsed() < secs(3), "{:?}", began.elapsed());
+    assert_eq!(setup.backend.list_calls(), 1);
 }

@@ -168,3 +168,16 @@ async fn reads_in_an_outage_are_stale_serves_and_no_hits() {
     let state = setup.collector.state();
     assert_eq!((state.hits, state.stale_serves), (0, 100));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_configured_model_that_was_never_seen_says_why() {
+    let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
+    setup.backend.fail(ErrorKind::Unauthorized);
+    setup.collector.start_background_worker();
+    pass(secs(1)).await;
+    let tracked = setup.collector.tracked();
+    let Err(CollectError::Backend(cause)) = &tracked[0].replicas else {
+        panic!("{:?}", tracked[0].replicas)
+    };
+    assert_eq!(cause.kind(), ErrorKind::Unauthorized);
+}

@@ -331,3 +331,37 @@ async fn ttls_do_not_adapt_unless_they_are_told_to() {
     assert_eq!((pace.ttl, pace.reason), (secs(30), PaceReason::Configured));
     assert_eq!(pace.reason.to_string(), "cache.ttl");
 }
+
+#[tokio::test(start_paused = true)]
+async fn load_is_told_apart_by_pod_only_where_a_variant_has_some_of_a_models_pods() {
+    let shared = ModelRef::new("shared", "prod");
+    let setup = setup_with(variants(vec![variant("v", &shared, "v-*")]));
+    setup.backend.serve_pods(&shared, &["v-0", "stray"]);
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker();
+    setup.read(&llama()).await;
+    pass(secs(60)).await;
+    let last = setup.backend.asks().pop().unwrap();
+    assert_eq!((last.models.len(), last.urgency), (2, Urgency::Background));
+    assert_eq!(last.load_per_pod, [shared].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn refreshes_that_were_answered_are_counted_and_reads_are_not() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    let count = || {
+        let state = setup.collector.state();
+        (state.background_refreshes, state.cycles)
+    };
+    setup.read(&llama()).await;
+    setup.collector.start_background_worker();
+    pass(secs(1)).await;
+    // Nothing was due: what is tracked has been looked at all the same.
+    assert_eq!(count(), (0, 1));
+    pass(secs(60)).await;
+    assert_eq!(count(), (2, 3));
+    setup.backend.fail(ErrorKind::Unauthorized);
+    pass(secs(27)).await;
+    assert_eq!(count(), (2, 4));
+}
