@@ -10,6 +10,7 @@ mod invalidation;
 mod large;
 mod last_known_good;
 mod live;
+mod logs;
 mod merging;
 mod missing;
 mod outage;

@@ -1,0 +1,142 @@
+//! What is logged, and how often.
+
+use std::fmt::{Debug, Write as _};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use collector_core::{ErrorKind, MetricsCollector as _};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use crate::setup::{config, llama, pass, secs, setup, setup_with, variant, variants};
+
+/// The lines that the thread of a test has logged, each with its fields.
+#[derive(Clone, Default)]
+struct Logs(Arc<Mutex<Vec<String>>>);
+
+impl Logs {
+    fn capture() -> (Self, DefaultGuard) {
+        let logs = Self::default();
+        let guard = tracing::subscriber::set_default(logs.clone());
+        (logs, guard)
+    }
+
+    fn with(&self, message: &str) -> Vec<String> {
+        let lines = self.0.lock().unwrap();
+        lines.iter().filter(|line| line.starts_with(message)).cloned().collect()
+    }
+}
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        match field.name() {
+            "message" => self.0.insert_str(0, &format!("{value:?}")),
+            name => write!(self.0, " {name}={value:?}").unwrap(),
+        }
+    }
+}
+
+impl Subscriber for Logs {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::INFO
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_fails_is_logged_when_that_begins_and_when_it_is_over() {
+    let (logs, _guard) = Logs::capture();
+    let setup = setup_with(variants(vec![variant("v", &llama(), "*")]));
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker();
+    setup.backend.fail(ErrorKind::Unauthorized);
+    pass(secs(100)).await;
+    assert!(setup.backend.fetches() >= 3);
+    let failed = logs.with("Background fetch failed");
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert!(failed[0].contains(" models=1 "), "{failed:?}");
+    assert_eq!(logs.with("Background fetch works again").len(), 0);
+    setup.backend.restore();
+    pass(secs(100)).await;
+    assert_eq!(logs.with("Background fetch works again").len(), 1);
+    assert_eq!(logs.with("Background fetch failed").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_a_read_fails_is_told_to_its_caller_and_not_to_the_log() {
+    let (logs, _guard) = Logs::capture();
+    let setup = setup();
+    setup.backend.fail(ErrorKind::Unauthorized);
+    assert!(setup.collector.collect_replica_metrics(&llama()).await.is_err());
+    assert_eq!(logs.with("Background fetch failed").len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_that_grows_old_is_logged_once_until_it_is_younger_again() {
+    let (logs, _guard) = Logs::capture();
+    let setup = setup_with(variants(vec![variant("v", &llama(), "*")]));
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker();
+    pass(secs(60)).await;
+    for times in 1..=2 {
+        setup.backend.fail(ErrorKind::Unauthorized);
+        pass(secs(80)).await;
+        assert_eq!(logs.with("Metrics are stale").len(), times - 1);
+        pass(secs(120)).await;
+        assert_eq!(logs.with("Metrics are stale").len(), times);
+        setup.backend.restore();
+        pass(secs(60)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_counters_of_the_cache_are_logged_every_five_minutes() {
+    let (logs, _guard) = Logs::capture();
+    let setup = setup_with(config(|config| config.fetch_interval = Duration::ZERO));
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker();
+    pass(secs(299)).await;
+    assert_eq!(logs.with("Cache statistics").len(), 0);
+    pass(secs(2)).await;
+    // No reads, no rate.
+    assert_eq!(logs.with("Cache statistics"), ["Cache statistics entries=0 hits=0 misses=0"]);
+    // A miss, two hits, and two that are served past the ttl while the backend fails.
+    for _ in 0..3 {
+        setup.read(&llama()).await;
+    }
+    setup.backend.fail(ErrorKind::Unauthorized);
+    pass(secs(40)).await;
+    for _ in 0..2 {
+        setup.read(&llama()).await;
+    }
+    pass(secs(260)).await;
+    assert_eq!(
+        logs.with("Cache statistics")[1..],
+        ["Cache statistics entries=1 hits=4 misses=1 hitRate=0.8"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_the_background_fetches_is_logged_where_it_does() {
+    let (logs, _guard) = Logs::capture();
+    for (interval, times) in [(Duration::ZERO, 0), (secs(30), 1)] {
+        let setup = setup_with(config(|config| config.fetch_interval = interval));
+        setup.collector.start_background_worker();
+        assert_eq!(logs.with("Started background fetching executor").len(), times);
+    }
+}
