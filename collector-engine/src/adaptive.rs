@@ -277,4 +277,89 @@ mod tests {
         fleet.missing(&model(0));
         assert_eq!(fleet.ttl(&model(0)), None);
     }
+
+    fn look(fleet: &mut Fleet, at: u64, kv_cache_usage: f64) {
+        let signal =
+            Signal { replicas: 1, kv_cache_usage: Some(kv_cache_usage), ..Signal::default() };
+        fleet.found(&model(0), tick(at), signal);
+    }
+
+    fn tick(second: u64) -> Tick {
+        Tick::from_nanos(second * 1_000_000_000)
+    }
+
+    #[test]
+    fn a_look_within_half_of_the_shortest_ttl_teaches_nothing() {
+        for (apart, cause) in [(3, Cause::Watched), (4, Cause::Still)] {
+            let mut fleet = fleet();
+            for look in 0..4 {
+                self::look(&mut fleet, look * apart, 0.2);
+            }
+            assert_eq!(fleet.ttl(&model(0)).unwrap().1, cause, "{apart} s");
+        }
+    }
+
+    #[test]
+    fn a_model_that_was_missing_is_watched() {
+        let mut fleet = fleet();
+        run(&mut fleet, 1, 0..600, |_, _| 0.2);
+        assert_eq!(fleet.ttl(&model(0)).unwrap().1, Cause::Still);
+        fleet.missing(&model(0));
+        assert_eq!(fleet.ttl(&model(0)).unwrap().1, Cause::Watched);
+    }
+
+    #[test]
+    fn ttls_are_given_anew_after_half_of_the_shortest() {
+        let mut fleet = fleet();
+        assert_eq!(fleet.shortest(), secs(8));
+        look(&mut fleet, 0, 0.2);
+        fleet.allocate(tick(0), |_| true);
+        fleet.allocate(tick(3), |_| false);
+        assert!(fleet.ttl(&model(0)).is_some());
+        fleet.allocate(tick(4), |_| false);
+        assert_eq!(fleet.ttl(&model(0)), None);
+    }
+
+    #[test]
+    fn it_is_told_when_a_model_is_due_sooner() {
+        let mut fleet = fleet();
+        let ttls = |fleet: &Fleet| -> Vec<Duration> {
+            let ttl = |place| fleet.ttl(&model(place)).map_or(fleet.base, |(ttl, _)| ttl);
+            (0..4).map(ttl).collect()
+        };
+        let mut last = [0; 4];
+        let mut told = Vec::new();
+        for second in 0..900 {
+            let before = ttls(&fleet);
+            let sooner = fleet.allocate(tick(second), |_| true);
+            let after = ttls(&fleet);
+            let is_sooner = after.iter().zip(&before).any(|(after, before)| after < before);
+            assert_eq!(sooner, is_sooner, "at {second}: {before:?} {after:?}");
+            told.push(sooner);
+            for (place, ttl) in after.into_iter().enumerate() {
+                if second == 0 || secs(second - last[place]) >= ttl {
+                    last[place] = second;
+                    // One begins to move when all are known to be still.
+                    let moves = if place == 0 { second.saturating_sub(600) } else { 0 };
+                    let kv_cache_usage = Some(0.2 + 0.003 * moves as f64);
+                    let signal = Signal { replicas: 1, kv_cache_usage, ..Signal::default() };
+                    fleet.found(&model(place), tick(second), signal);
+                }
+            }
+        }
+        assert!(told[600..].contains(&true));
+    }
+
+    #[test]
+    fn saved_looks_beyond_one_of_each_are_spent_within_a_minute_and_debts_paid_back() {
+        let mut fleet = Fleet::new(secs(30), secs(30), secs(60), 0.9);
+        look(&mut fleet, 0, 0.2);
+        fleet.allocated = Some(tick(0));
+        let earned = 1.0 / 30.0;
+        for (saved, spare) in [(5.0, 4.0), (0.5, 0.0), (-0.5, -0.5), (100.0, 7.0), (-100.0, -1.0)] {
+            fleet.saved = saved;
+            let budget = fleet.budget(Duration::ZERO);
+            assert!((budget - earned - spare * 0.9 / 60.0).abs() < 1e-12, "{saved}: {budget}");
+        }
+    }
 }

@@ -1,0 +1,150 @@
+//! What becomes of each row and field when the answers of two sources meet.
+
+use super::*;
+use collector_core::{Clock as _, LoadRow, ManualClock, ModelSample};
+use std::sync::Arc;
+use std::time::Duration;
+
+fn now() -> Tick {
+    ManualClock::new().now()
+}
+
+fn row(pod: &str, sampled_at: Tick) -> ReplicaMetrics {
+    let mut row = ReplicaMetrics::new(pod, sampled_at);
+    row.queue_length = Some(3);
+    row
+}
+
+fn answer(rows: Vec<ReplicaMetrics>) -> SourceAnswer {
+    SourceAnswer {
+        sample: Arc::new(ModelSample::new(now(), rows)),
+        arrived_at: now(),
+        load_marks: Vec::new(),
+        departed: Vec::new(),
+    }
+}
+
+/// A mark of so many seconds ago.
+fn mark(field: Field, backend: &str, seconds: u64) -> Mark {
+    Mark { field, backend: backend.into(), sampled_at: now() - Duration::from_secs(seconds) }
+}
+
+fn load(prompt_tokens: Option<f64>, generation_tokens: Option<f64>) -> Vec<LoadRow> {
+    let rates =
+        LoadRates { requests: Some(1.0), prompt_tokens, generation_tokens, ..LoadRates::default() };
+    vec![LoadRow { pod: None, rates }]
+}
+
+fn merged(answers: &[&SourceAnswer]) -> Vec<ReplicaMetrics> {
+    replicas_of(answers, &[Outcome::Found; 2]).replicas
+}
+
+fn replicas_of(answers: &[&SourceAnswer], outcomes: &[Outcome; 2]) -> Replicas {
+    let names = ["pods", "server"].map(BackendName::from);
+    let thresholds = FreshnessThresholds::default();
+    let mut views = Vec::new();
+    for ((name, answer), outcome) in names.iter().zip(answers).zip(outcomes) {
+        let rows = answer.sample.replicas.clone();
+        views.push(View::new((name, *outcome), answer, rows, &thresholds, now()));
+    }
+    replicas(&ModelRef::new("llama", "prod"), &views, &thresholds, now()).unwrap()
+}
+
+#[test]
+fn a_pod_that_was_sampled_when_another_saw_it_leave_is_shown() {
+    let mut left = answer(vec![row("a", now())]);
+    left.departed = vec![("b".into(), now())];
+    let before = now() - Duration::from_nanos(1);
+    for (sampled_at, shown) in [(now(), 2), (before, 1)] {
+        let other = answer(vec![row("a", now()), row("b", sampled_at)]);
+        assert_eq!(merged(&[&left, &other]).len(), shown, "{sampled_at:?}");
+    }
+}
+
+#[test]
+fn a_field_that_nobody_has_of_late_goes_with_its_mark_and_no_other() {
+    let mut old = row("a", now());
+    old.running_requests = Some(5);
+    old.marks =
+        vec![mark(Field::QueueLength, "pods", 300), mark(Field::RunningRequests, "pods", 299)];
+    let rows = merged(&[&answer(vec![old]), &answer(Vec::new())]);
+    assert_eq!((rows[0].queue_length, rows[0].running_requests), (None, Some(5)));
+    assert_eq!(rows[0].marks, [mark(Field::RunningRequests, "pods", 299)]);
+}
+
+#[test]
+fn averages_that_a_replica_knows_itself_stay_whatever_the_load_says() {
+    let mut own = row("a", now());
+    own.avg_input_tokens = Some(100.0);
+    own.avg_output_tokens = Some(10.0);
+    let mut answer = answer(vec![own]);
+    let sample = Arc::make_mut(&mut answer.sample);
+    sample.load = load(Some(700.0), None);
+    let rows = merged(&[&answer]);
+    assert_eq!(rows[0].avg_input_tokens, Some(100.0));
+    assert_eq!(rows[0].avg_output_tokens, Some(10.0));
+}
+
+#[test]
+fn an_average_from_the_load_is_as_old_as_its_own_field_or_the_arrivals() {
+    let mut answer = answer(vec![row("a", now())]);
+    let sample = Arc::make_mut(&mut answer.sample);
+    sample.load = load(Some(700.0), Some(70.0));
+    answer.load_marks = vec![
+        mark(Field::AvgInputTokens, "pods", 30),
+        mark(Field::AvgOutputTokens, "pods", 10),
+        mark(Field::ArrivalRate, "pods", 20),
+        mark(Field::TtftAverage, "pods", 90),
+    ];
+    let rows = merged(&[&answer]);
+    assert_eq!(
+        rows[0].marks,
+        [mark(Field::AvgInputTokens, "pods", 30), mark(Field::AvgOutputTokens, "pods", 20)]
+    );
+}
+
+#[test]
+fn the_answer_of_a_single_source_is_handed_through() {
+    let mut old = row("a", now());
+    old.marks = vec![mark(Field::QueueLength, "pods", 300)];
+    assert_eq!(merged(&[&answer(vec![old.clone()])]), [old]);
+}
+
+#[test]
+fn a_field_from_another_source_brings_its_mark_in_place_of_the_former_one() {
+    let mut ours = row("a", now());
+    ours.running_requests = Some(5);
+    ours.marks =
+        vec![mark(Field::QueueLength, "pods", 90), mark(Field::RunningRequests, "pods", 10)];
+    let theirs = row("a", now());
+    let rows = merged(&[&answer(vec![ours]), &answer(vec![theirs])]);
+    assert_eq!(
+        rows[0].marks,
+        [mark(Field::RunningRequests, "pods", 10), mark(Field::QueueLength, "server", 0)]
+    );
+}
+
+#[test]
+fn a_pod_that_only_another_source_shows_is_marked_field_by_field() {
+    let mut theirs = row("b", now());
+    theirs.running_requests = Some(5);
+    theirs.marks = vec![mark(Field::RunningRequests, "server", 10)];
+    let rows = merged(&[&answer(vec![row("a", now())]), &answer(vec![theirs])]);
+    assert!(rows[0].marks.is_empty());
+    assert_eq!(
+        rows[1].marks,
+        [mark(Field::RunningRequests, "server", 10), mark(Field::QueueLength, "server", 0)]
+    );
+}
+
+#[test]
+fn a_fleet_is_whole_by_the_word_of_those_whose_last_look_had_it_or_else_of_all() {
+    let complete = answer(vec![row("a", now())]);
+    let mut part = complete.clone();
+    Arc::make_mut(&mut part.sample).complete = false;
+    let is_partial = |answers: &[&SourceAnswer], outcomes| replicas_of(answers, &outcomes).partial;
+    let (found, failed) = (Outcome::Found, Outcome::Failed);
+    assert!(is_partial(&[&part, &complete], [found, failed]));
+    assert!(!is_partial(&[&part, &complete], [failed, found]));
+    assert!(!is_partial(&[&part, &complete], [failed, failed]));
+}
