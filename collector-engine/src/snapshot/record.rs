@@ -328,3 +328,6 @@ fn are_marks(marks: &[MarkRecord]) -> bool {
 fn is_name(name: &str) -> bool {
     name.len() <= MAX_NAME_BYTES
 }
+
+#[cfg(test)]
+mod tests;
