@@ -388,6 +388,10 @@ mod tests {
         assert!(warnings[0].contains("can change nothing"), "{warnings:?}");
         let warnings = adaptive(15, 120).warnings();
         assert!(warnings[0].contains("called stale"), "{warnings:?}");
+        // One that is doubled or halved is enough.
+        for (min, max) in [(20, 60), (15, 50)] {
+            assert_eq!(adaptive(min, max).warnings(), [""; 0]);
+        }
     }
 
     #[test]

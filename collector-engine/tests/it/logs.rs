@@ -140,3 +140,24 @@ async fn that_the_background_fetches_is_logged_where_it_does() {
         assert_eq!(logs.with("Started background fetching executor").len(), times);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_cannot_be_written_is_logged_when_that_begins_and_when_it_is_over() {
+    let (logs, _guard) = Logs::capture();
+    let machine = tempfile::tempdir().unwrap();
+    let folder = machine.path().join("not-there-yet");
+    let path = folder.join("readings");
+    let setup = setup_with(config(|config| config.snapshot_path = Some(path)));
+    setup.collector.start_background_worker();
+    let failed = || logs.with("Cannot write the snapshot of the readings").len();
+    let works = || logs.with("The snapshot of the readings can be written again").len();
+    let failures = || setup.collector.state().snapshot.unwrap().failures;
+    pass(secs(59)).await;
+    assert_eq!((failures(), failed()), (0, 0));
+    pass(secs(131)).await;
+    assert_eq!(failures(), 3);
+    assert_eq!((failed(), works()), (1, 0));
+    std::fs::create_dir(&folder).unwrap();
+    pass(secs(120)).await;
+    assert_eq!((failed(), works()), (1, 1));
+}
