@@ -188,6 +188,22 @@ mod tests {
     }
 
     #[test]
+    fn a_few_requests_are_compared_with_a_batch_of_note() {
+        let few = |replicas, running, waiting| Signal {
+            replicas,
+            running_requests: Some(running),
+            queue_length: Some(waiting),
+            ..Signal::default()
+        };
+        // Five on each of two replicas; of four requests two are chance.
+        let [_, queue, running, ..] = few(2, 4.0, 10.0).differences(&few(2, 0.0, 0.0));
+        assert_eq!((queue, running), (Some(0.5), Some(0.2)));
+        assert!((few(2, 4.0, 0.0).error(&few(2, 0.0, 0.0)) - 0.2).abs() < 1e-12);
+        let none = few(0, 0.0, 0.0);
+        assert_eq!(none.differences(&none)[1], Some(0.0));
+    }
+
+    #[test]
     fn what_is_unknown_counts_for_nothing() {
         check(Signal { kv_cache_usage: None, ..signal() }, Quantity::KvCacheUsage, None);
         check(Signal { queue_length: None, ..signal() }, Quantity::QueueLength, None);
