@@ -330,6 +330,8 @@ mod tests {
         check(&off, secs(5), &[]);
         assert_eq!(off.warnings().len(), 1);
         assert!(off.warnings()[0].starts_with("cache.snapshot_path is ignored"));
+        assert_eq!(at("readings").warnings(), [""; 0]);
+        assert_eq!(CacheConfig { snapshot_path: None, ..off }.warnings(), [""; 0]);
     }
 
     #[test]
@@ -339,6 +341,13 @@ mod tests {
             secs(50),
             &[],
         );
+    }
+
+    #[test]
+    fn where_all_backends_push_nothing_relates_to_the_fetch_interval() {
+        let seldom = CacheConfig { fetch_interval: secs(400), ..CacheConfig::default() };
+        assert_eq!(seldom.validate(&[]), Ok(()));
+        check(&seldom, secs(5), &["cache.fetch_interval (6m40s) must be below"]);
     }
 
     fn adaptive(min: u64, max: u64) -> CacheConfig {

@@ -173,4 +173,11 @@ mod tests {
             StaticDirectory::new(vec![VariantSpec { cost: f64::NAN, ..spec("a", "*") }]).is_err()
         );
     }
+
+    #[test]
+    fn a_variant_that_says_no_more_has_the_default_cost_and_every_pod() {
+        let spec = r#"{"name":"v","namespace":"n","model":"m"}"#;
+        let spec: VariantSpec = serde_json::from_str(spec).unwrap();
+        assert_eq!((spec.cost.to_string(), spec.pods.as_str()), ("10".to_owned(), "*"));
+    }
 }

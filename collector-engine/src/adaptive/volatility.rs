@@ -220,6 +220,12 @@ mod tests {
     }
 
     #[test]
+    fn what_always_leaps_as_far_has_not_jumped() {
+        let leaps = after((0..40).map(|look| if look % 2 == 0 { 0.3 } else { 0.5 }));
+        assert_ne!(leaps.cause(), Cause::Watched);
+    }
+
+    #[test]
     fn a_model_that_gains_or_loses_replicas_or_comes_back_is_watched() {
         let mut volatility = after([0.2; 20]);
         volatility.found(at(600), Signal { replicas: 3, ..usage(0.2) });

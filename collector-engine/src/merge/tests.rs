@@ -1,7 +1,7 @@
 //! What becomes of each row and field when the answers of two sources meet.
 
 use super::*;
-use collector_core::{Clock as _, LoadRow, ManualClock, ModelSample};
+use collector_core::{Allocation, Clock as _, LoadRow, ManualClock, ModelSample, Variant};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ fn now() -> Tick {
 
 fn row(pod: &str, sampled_at: Tick) -> ReplicaMetrics {
     let mut row = ReplicaMetrics::new(pod, sampled_at);
+    row.variant_name = Some("v".into());
     row.queue_length = Some(3);
     row
 }
@@ -40,6 +41,15 @@ fn merged(answers: &[&SourceAnswer]) -> Vec<ReplicaMetrics> {
 }
 
 fn replicas_of(answers: &[&SourceAnswer], outcomes: &[Outcome; 2]) -> Replicas {
+    both_of(answers, outcomes).0
+}
+
+fn allocation_of(answers: &[&SourceAnswer]) -> Allocation {
+    both_of(answers, &[Outcome::Found; 2]).1
+}
+
+/// The replicas, and the allocation of the variant that has all of them.
+fn both_of(answers: &[&SourceAnswer], outcomes: &[Outcome; 2]) -> (Replicas, Allocation) {
     let names = ["pods", "server"].map(BackendName::from);
     let thresholds = FreshnessThresholds::default();
     let mut views = Vec::new();
@@ -47,7 +57,17 @@ fn replicas_of(answers: &[&SourceAnswer], outcomes: &[Outcome; 2]) -> Replicas {
         let rows = answer.sample.replicas.clone();
         views.push(View::new((name, *outcome), answer, rows, &thresholds, now()));
     }
-    replicas(&ModelRef::new("llama", "prod"), &views, &thresholds, now()).unwrap()
+    let variant = Variant {
+        name: "v".into(),
+        model: ModelRef::new("llama", "prod"),
+        accelerator: None,
+        cost: 10.0,
+        max_batch: None,
+        fetch_interval: None,
+    };
+    let replicas = replicas(&variant.model, &views, &thresholds, now()).unwrap();
+    let allocation = allocation(&variant, &replicas, &views, &thresholds, now());
+    (replicas, allocation)
 }
 
 #[test]
@@ -147,4 +167,35 @@ fn a_fleet_is_whole_by_the_word_of_those_whose_last_look_had_it_or_else_of_all()
     assert!(is_partial(&[&part, &complete], [found, failed]));
     assert!(!is_partial(&[&part, &complete], [failed, found]));
     assert!(!is_partial(&[&part, &complete], [failed, failed]));
+}
+
+#[test]
+fn a_field_of_the_load_that_was_kept_says_since_when_and_no_other_does() {
+    let mut kept = answer(vec![row("a", now())]);
+    Arc::make_mut(&mut kept.sample).load = load(Some(700.0), Some(70.0));
+    kept.load_marks = vec![mark(Field::ArrivalRate, "pods", 20)];
+    let allocation = allocation_of(&[&kept]);
+    assert_eq!(allocation.load.avg_input_tokens, Some(700.0));
+    assert_eq!(allocation.load.avg_output_tokens, Some(70.0));
+    assert_eq!(allocation.marks, kept.load_marks);
+
+    // Of a mean that nobody can tell any more, too.
+    Arc::make_mut(&mut kept.sample).load = load(None, Some(70.0));
+    kept.load_marks = vec![mark(Field::AvgInputTokens, "pods", 30)];
+    let allocation = allocation_of(&[&kept]);
+    assert_eq!(allocation.load.avg_input_tokens, None);
+    assert_eq!(allocation.marks, kept.load_marks);
+}
+
+#[test]
+fn a_field_of_the_load_that_was_kept_too_long_gives_way_to_a_fresh_one() {
+    let mut ours = answer(vec![row("a", now())]);
+    Arc::make_mut(&mut ours.sample).load = load(None, None);
+    let mut theirs = ours.clone();
+    Arc::make_mut(&mut theirs.sample).load[0].rates.requests = Some(2.0);
+    assert_eq!(allocation_of(&[&ours, &theirs]).load.arrival_rate, Some(60.0));
+    ours.load_marks = vec![mark(Field::TtftAverage, "pods", 90)];
+    assert_eq!(allocation_of(&[&ours, &theirs]).load.arrival_rate, Some(60.0));
+    ours.load_marks.push(mark(Field::ArrivalRate, "pods", 90));
+    assert_eq!(allocation_of(&[&ours, &theirs]).load.arrival_rate, Some(120.0));
 }

@@ -350,6 +350,10 @@ async fn models_of_both_are_listed_and_none_is_only_when_both_say_so() {
     assert_eq!(both.collector.list_models().await.unwrap().len(), 2);
     let both = self::both();
     both.server.fail(ErrorKind::Connect);
+    both.pods.serve_pods(&llama(), &["a"]);
+    assert_eq!(both.collector.list_models().await.unwrap().len(), 1);
+    let both = self::both();
+    both.server.fail(ErrorKind::Connect);
     assert!(both.collector.list_models().await.is_err());
     pass(secs(2)).await;
     both.server.restore();

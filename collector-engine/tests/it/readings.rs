@@ -100,6 +100,10 @@ async fn without_a_cache_every_read_asks_and_nothing_is_tracked() {
         assert_eq!(setup.read(&llama()).await.source(), Source::Backend);
     }
     assert_eq!(setup.backend.fetches(), 3);
+    for listed in 1..=3 {
+        setup.collector.list_models().await.unwrap();
+        assert_eq!(setup.backend.list_calls(), listed);
+    }
     assert!(setup.collector.tracked().is_empty());
     assert_eq!(setup.collector.cache_size(), 0);
 }
