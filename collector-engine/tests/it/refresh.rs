@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    ErrorKind, IntervalError, MetricsCollector as _, ModelRef, ModelSample, PaceReason,
-    ReplicaMetrics, Source, Urgency,
+    ErrorKind, IntervalError, LoadRates, LoadRow, MetricsCollector as _, ModelRef, ModelSample,
+    PaceReason, ReplicaMetrics, Source, Urgency,
 };
 use collector_engine::CachingCollector;
 
@@ -321,6 +321,38 @@ async fn a_model_with_an_interval_of_its_own_does_not_adapt_and_one_no_longer_tr
     // Five minutes without a read, the sweep, and the next look at what adapts.
     pass(secs(400)).await;
     assert_eq!(pace(&llama()).reason, PaceReason::Configured);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ttl_adapts_to_what_arrives_and_to_whole_answers_alone_and_a_missing_model_is_watched() {
+    let setup = setup_with(config(|config| config.adaptive.enabled = true));
+    let part = ModelRef::new("part", "prod");
+    let start = setup.clock.now();
+    setup.backend.serve(&llama(), move |as_of| {
+        let mut sample = ModelSample::new(as_of, vec![ReplicaMetrics::new("pod-0", as_of)]);
+        let requests = Some(100.0 + start.age(as_of).as_secs_f64());
+        let rates = LoadRates { requests, ..LoadRates::default() };
+        sample.load = vec![LoadRow { pod: None, rates }];
+        sample
+    });
+    setup.backend.serve(&part, |as_of| {
+        let mut sample = ModelSample::new(as_of, vec![ReplicaMetrics::new("pod-0", as_of)]);
+        sample.complete = false;
+        sample
+    });
+    setup.collector.start_background_worker();
+    for _ in 0..300 {
+        setup.read(&llama()).await;
+        setup.read(&part).await;
+        pass(secs(1)).await;
+    }
+    let reason = |model: &ModelRef| setup.collector.pace(model).reason;
+    let moves = reason(&llama());
+    assert!(matches!(moves, PaceReason::Moves { field: "arrivalRatePerMinute", .. }), "{moves:?}");
+    assert_eq!(reason(&part), PaceReason::Configured);
+    setup.backend.remove(&llama());
+    pass(secs(30)).await;
+    assert_eq!(reason(&llama()), PaceReason::Watched);
 }
 
 #[tokio::test(start_paused = true)]
