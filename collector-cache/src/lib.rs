@@ -7,13 +7,17 @@
 mod books;
 mod by_id;
 mod due;
+mod entries;
 mod evict;
 mod handle;
 mod index;
+#[cfg(all(test, loom))]
+mod interleavings;
 mod memory;
 mod noop;
 mod recent;
 mod slot;
+mod sync;
 mod version;
 
 pub use evict::Eviction;

@@ -1,23 +1,22 @@
 //! Entries in memory: a concurrent map for readers, one lock for writers.
 
-use std::hash::{BuildHasher, BuildHasherDefault};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use collector_core::{CacheKey, CacheStats, KeyRef, MetricsCache, Peeked, Scope, Stored, Tick};
 use foldhash::fast::RandomState;
-use papaya::Guard as _;
 
 use crate::books::{Books, NONE};
+use crate::entries::{Entries, Listed, Lookup, free_outgrown};
 use crate::evict::Eviction;
 use crate::handle::Handle;
-use crate::slot::{Listed, Lookup, Prehashed, Slot};
+use crate::slot::Slot;
+use crate::sync::{Mutex, MutexGuard};
 use crate::version::Version;
 
 /// How many entries a sweep looks at before it lets other writers in.
 const SWEPT_AT_ONCE: usize = 256;
-
-pub(crate) type Entries = papaya::HashMap<Listed, Arc<Stored>, BuildHasherDefault<Prehashed>>;
 
 /// A [`MetricsCache`] in memory.
 ///
@@ -156,12 +155,9 @@ impl MemoryCache {
         let grows = books.is_full();
         let slot = Arc::new(Slot::new(key, hash, books.next_id(), last_read));
         books.enter(&slot, &stored);
-        let guard = self.entries.guard();
-        self.entries.insert(Listed(slot), stored, &guard);
+        self.entries.pin().insert(Listed(slot), stored);
         if grows {
-            // A table that the map has outgrown would wait to be freed until this thread has replaced 31
-            // entries, and takes up to 9 bytes for each that there is.
-            guard.flush();
+            free_outgrown(&self.entries);
         }
     }
 

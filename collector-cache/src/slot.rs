@@ -1,12 +1,10 @@
 //! The cell of one key: what a read leaves behind, and what a handle looks at to see whether its entry
 //! is still the newest. The entry itself stands beside the cell in the map.
 
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use collector_core::{CacheKey, Stored, Tick};
 
-use collector_core::{CacheKey, KeyRef, Stored, Tick};
-use papaya::Equivalent;
+use crate::entries::Lookup;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The generation of a cell that is no longer in the map.
 const GONE: u32 = u32::MAX;
@@ -43,6 +41,10 @@ impl Slot {
 
     pub(crate) fn key(&self) -> &CacheKey {
         &self.key
+    }
+
+    pub(crate) fn hash(&self) -> u32 {
+        self.hash
     }
 
     /// What finds it in the map.
@@ -141,60 +143,4 @@ fn read_at(tick: Tick) -> u64 {
 #[expect(clippy::cast_possible_truncation, reason = "the upper half is left out")]
 fn claim_time(tick: Tick) -> u32 {
     ((tick.to_nanos() >> 20) as u32).max(1)
-}
-
-/// A cell as the map's key.
-#[derive(Clone)]
-pub(crate) struct Listed(pub(crate) Arc<Slot>);
-
-impl Hash for Listed {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u32(self.0.hash);
-    }
-}
-
-impl PartialEq for Listed {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0.key == other.0.key
-    }
-}
-
-impl Eq for Listed {}
-
-/// Looks a cell up by the borrowed parts of its key.
-pub(crate) struct Lookup<'a> {
-    pub(crate) hash: u32,
-    pub(crate) key: KeyRef<'a>,
-}
-
-impl Hash for Lookup<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u32(self.hash);
-    }
-}
-
-impl Equivalent<Listed> for Lookup<'_> {
-    fn equivalent(&self, listed: &Listed) -> bool {
-        listed.0.hash == self.hash && listed.0.key.is(self.key)
-    }
-}
-
-/// Hands the hash through that keys were given by the cache's own seeded hasher.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Prehashed(u64);
-
-impl Hasher for Prehashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write_u32(&mut self, hash: u32) {
-        // The map takes the place from the low bits and a tag from the highest.
-        self.0 = u64::from(hash) << 32 | u64::from(hash);
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        // Cells and look-ups write one u32.
-        debug_assert!(bytes.is_empty(), "only hashes are hashed here");
-    }
 }

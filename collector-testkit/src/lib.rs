@@ -4,11 +4,14 @@
 //!   [`MetricsCache`](collector_core::MetricsCache) as suites that every implementation calls,
 //! - [`FakeBackend`]: a backend that answers, fails, hangs or panics as a test tells it to,
 //! - [`TokioClock`] and [`ManualClock`]: time that tests move,
+//! - under `cfg(loom)`, `explore`: every interleaving of a model's threads,
 //! - with the feature `real-servers`, `PrometheusServer`: a real Prometheus that scrapes a simulated
 //!   fleet.
 
 mod clock;
 pub mod conformance;
+#[cfg(loom)]
+mod explore;
 mod fake_backend;
 mod fake_live;
 #[cfg(feature = "real-servers")]
@@ -16,6 +19,8 @@ mod prometheus_server;
 
 pub use clock::TokioClock;
 pub use collector_core::ManualClock;
+#[cfg(loom)]
+pub use explore::explore;
 pub use fake_backend::{Failure, FakeBackend, RecordedAsk};
 #[cfg(feature = "real-servers")]
 pub use prometheus_server::{

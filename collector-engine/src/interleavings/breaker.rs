@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{BackendError, BreakerState, ErrorKind, Operation, Tick};
+use collector_testkit::explore;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
-use super::world::explore;
 use crate::breaker::Breaker;
 
 fn error() -> Arc<BackendError> {

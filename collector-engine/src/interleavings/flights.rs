@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use collector_core::ModelRef;
+use collector_testkit::explore;
 
-use super::world::{Flight, Seen, World, explore};
+use super::world::{Flight, Seen, World};
 use crate::flight::table::Joined;
 
 #[test]

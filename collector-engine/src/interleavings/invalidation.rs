@@ -1,6 +1,8 @@
 //! Nothing that was looked at before an invalidation is left after it, nor told to who reads after it.
 
-use super::world::{World, explore};
+use collector_testkit::explore;
+
+use super::world::World;
 
 #[test]
 fn a_fetch_from_before_leaves_nothing_and_a_read_from_after_never_joins_it() {

@@ -10,15 +10,6 @@ use loom::thread::{self, JoinHandle};
 use crate::flight::table::{Joined, Table};
 use crate::gate::{Gate, Ticket};
 
-/// Runs `body` through the interleavings of its threads with at most three preemptions, unless
-/// `LOOM_MAX_PREEMPTIONS` allows more: mistakes of order need one or two, and each more makes seconds
-/// seven times as many.
-pub(super) fn explore(body: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(3));
-    builder.check(body);
-}
-
 /// One model, and who has to do with it.
 pub(super) struct World {
     pub(super) model: ModelRef,
