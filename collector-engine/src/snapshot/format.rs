@@ -173,3 +173,19 @@ impl<W: Write> Write for Body<W> {
         self.out.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_written_than_would_be_read_again() {
+        let almost_full = || {
+            let checksum = crc32fast::Hasher::new();
+            Body { out: io::sink(), length: MAX_BYTES - 1, checksum }
+        };
+        assert_eq!(almost_full().write(b"1").unwrap(), 1);
+        let error = almost_full().write(b"12").unwrap_err().to_string();
+        assert_eq!(error, "it would be larger than 128 MiB");
+    }
+}

@@ -181,3 +181,17 @@ async fn a_configured_model_that_was_never_seen_says_why() {
     };
     assert_eq!(cause.kind(), ErrorKind::Unauthorized);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_backend_is_looked_at_again_within_half_of_a_short_interval() {
+    let setup = setup_with(config(|config| config.fetch_interval = secs(6)));
+    setup.backend.fail(ErrorKind::Connect);
+    let mut longest = Duration::ZERO;
+    for _ in 0..600 {
+        assert!(setup.collector.collect_replica_metrics(&llama()).await.is_err());
+        let retry_in = setup.collector.state().backends[0].retry_in;
+        longest = longest.max(retry_in.unwrap_or_default());
+        pass(secs(1) / 10).await;
+    }
+    assert!((secs(2)..=secs(3)).contains(&longest), "{longest:?}");
+}
