@@ -37,25 +37,25 @@ fn load(prompt_tokens: Option<f64>, generation_tokens: Option<f64>) -> Vec<LoadR
 }
 
 fn merged(answers: &[&SourceAnswer]) -> Vec<ReplicaMetrics> {
-    replicas_of(answers, &[Outcome::Found; 2]).replicas
+    replicas_of(answers, [Outcome::Found; 2]).replicas
 }
 
-fn replicas_of(answers: &[&SourceAnswer], outcomes: &[Outcome; 2]) -> Replicas {
+fn replicas_of(answers: &[&SourceAnswer], outcomes: [Outcome; 2]) -> Replicas {
     both_of(answers, outcomes).0
 }
 
 fn allocation_of(answers: &[&SourceAnswer]) -> Allocation {
-    both_of(answers, &[Outcome::Found; 2]).1
+    both_of(answers, [Outcome::Found; 2]).1
 }
 
 /// The replicas, and the allocation of the variant that has all of them.
-fn both_of(answers: &[&SourceAnswer], outcomes: &[Outcome; 2]) -> (Replicas, Allocation) {
+fn both_of(answers: &[&SourceAnswer], outcomes: [Outcome; 2]) -> (Replicas, Allocation) {
     let names = ["pods", "server"].map(BackendName::from);
     let thresholds = FreshnessThresholds::default();
     let mut views = Vec::new();
     for ((name, answer), outcome) in names.iter().zip(answers).zip(outcomes) {
         let rows = answer.sample.replicas.clone();
-        views.push(View::new((name, *outcome), answer, rows, &thresholds, now()));
+        views.push(View::new((name, outcome), answer, rows, &thresholds, now()));
     }
     let variant = Variant {
         name: "v".into(),
@@ -162,7 +162,7 @@ fn a_fleet_is_whole_by_the_word_of_those_whose_last_look_had_it_or_else_of_all()
     let complete = answer(vec![row("a", now())]);
     let mut part = complete.clone();
     Arc::make_mut(&mut part.sample).complete = false;
-    let is_partial = |answers: &[&SourceAnswer], outcomes| replicas_of(answers, &outcomes).partial;
+    let is_partial = |answers: &[&SourceAnswer], outcomes| replicas_of(answers, outcomes).partial;
     let (found, failed) = (Outcome::Found, Outcome::Failed);
     assert!(is_partial(&[&part, &complete], [found, failed]));
     assert!(!is_partial(&[&part, &complete], [failed, found]));
