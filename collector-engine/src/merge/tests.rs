@@ -167,6 +167,12 @@ fn a_fleet_is_whole_by_the_word_of_those_whose_last_look_had_it_or_else_of_all()
     assert!(is_partial(&[&part, &complete], [found, failed]));
     assert!(!is_partial(&[&part, &complete], [failed, found]));
     assert!(!is_partial(&[&part, &complete], [failed, failed]));
+
+    // Likewise of those that were heard of late.
+    let mut silent = complete.clone();
+    Arc::make_mut(&mut silent.sample).as_of = now() - Duration::from_secs(120);
+    assert!(is_partial(&[&part, &silent], [found, found]));
+    assert!(!is_partial(&[&silent, &silent], [found, found]));
 }
 
 #[test]
