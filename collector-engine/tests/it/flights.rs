@@ -171,6 +171,15 @@ async fn a_backend_that_panics_fails_that_look_and_no_other() {
     setup.backend.panic_next(1);
     let error = setup.collector.collect_replica_metrics(&llama()).await.unwrap_err();
     assert_eq!(kind(&error), ErrorKind::Panicked);
+    assert!(error.to_string().contains("from model \"llama\" in"), "{error}");
+    setup.backend.panic_next(1);
+    let (one, two) = (ModelRef::new("one", "prod"), ModelRef::new("two", "prod"));
+    let (error, _) = tokio::join!(
+        setup.collector.collect_replica_metrics(&one),
+        setup.collector.collect_replica_metrics(&two),
+    );
+    let error = error.unwrap_err();
+    assert!(error.to_string().contains("from 2 models"), "{error}");
     setup.read(&llama()).await;
 }
 
