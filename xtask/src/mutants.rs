@@ -22,7 +22,7 @@ const CRATES: [(&str, &str); 3] = [
 /// What became of the mutants that compile.
 #[derive(Default)]
 struct Tally {
-    caught: usize,
+    caught: Vec<String>,
     missed: Vec<String>,
 }
 
@@ -36,19 +36,21 @@ pub(crate) fn all(arguments: &[String]) -> Result<()> {
     for (package, second_opinion) in CRATES {
         let tally = test(package, second_opinion, arguments)?;
         println!("== {package}: {}", tally.summary());
-        all.caught += tally.caught;
+        all.caught.extend(tally.caught);
         all.missed.extend(tally.missed);
     }
     println!("== all: {}", all.summary());
     for missed in &all.missed {
         println!("missed: {missed}");
     }
-    if all.caught * 100 < all.total() * CAUGHT_AT_LEAST {
+    if all.caught.len() * 100 < all.total() * CAUGHT_AT_LEAST {
         bail!("tests catch fewer than {CAUGHT_AT_LEAST} % of the mutants");
     }
     Ok(())
 }
 
+/// Most mutants are caught by the tests that stand beside the code, which are one binary to build. What
+/// those miss goes to all tests of the crate, and what these miss to the second opinion.
 fn test(package: &str, second_opinion: &str, arguments: &[String]) -> Result<Tally> {
     let output = workspace::target_folder()?.join("mutants").join(package);
     let results = output.join("mutants.out");
@@ -56,26 +58,60 @@ fn test(package: &str, second_opinion: &str, arguments: &[String]) -> Result<Tal
         fs::remove_dir_all(&results)
             .with_context(|| format!("cannot remove {}", results.display()))?;
     }
-    run(package, &output, arguments, &[])?;
+    let selected: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    run(package, &output, &[&selected[..], &["--cargo-arg=--lib"]].concat())?;
     if !results.exists() {
         // The arguments leave nothing of this crate.
         return Ok(Tally::default());
     }
-    let own = read(&results)?;
-    if own.missed.is_empty() {
-        return Ok(own);
+    let mut tally = read(&results)?;
+    for tests in [package, second_opinion] {
+        if tally.missed.is_empty() {
+            break;
+        }
+        let these = only(&tally.missed);
+        let mut again = unsharded(&selected);
+        again.extend(["--baseline=skip", "--timeout=180", "--test-package", tests]);
+        again.extend(these.iter().flat_map(|name| ["--re", name]));
+        run(package, &output, &again)?;
+        let others = read(&results)?;
+        // A pattern lets fields that were left out through, whatever it says.
+        let is_caught = |name: &String| others.caught.contains(name);
+        let (caught, missed) = tally.missed.into_iter().partition(is_caught);
+        tally.missed = missed;
+        tally.caught.extend::<Vec<String>>(caught);
     }
-    let again = ["--iterate", "--baseline=skip", "--timeout=180", "--test-package", second_opinion];
-    run(package, &output, arguments, &again)?;
-    let others = read(&results)?;
-    Ok(Tally { caught: own.caught + others.caught, missed: others.missed })
+    Ok(tally)
 }
 
-fn run(package: &str, output: &Path, arguments: &[String], more: &[&str]) -> Result<()> {
+/// Patterns for these mutants and no other.
+fn only(names: &[String]) -> Vec<String> {
+    let escaped = |name: &String| -> String {
+        let each = name.chars().map(|c| {
+            let plain = c.is_alphanumeric() || c.is_whitespace() || "_/:<>=!&%'@,;\"".contains(c);
+            if plain { c.to_string() } else { format!("\\{c}") }
+        });
+        each.collect()
+    };
+    names.iter().map(|name| format!("^{}$", escaped(name))).collect()
+}
+
+/// The arguments without those that keep to a part: they would keep to a part of that part.
+fn unsharded<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    let mut is_value = false;
+    let stays = |argument: &&&str| {
+        let dropped = is_value || argument.starts_with("--shard");
+        is_value = matches!(**argument, "--shard" | "--sharding");
+        !dropped
+    };
+    arguments.iter().filter(stays).copied().collect()
+}
+
+fn run(package: &str, output: &Path, arguments: &[&str]) -> Result<()> {
     println!("== mutants of {package}");
     fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
     let mut mutants = cargo(&["mutants", "--package", package, "--output"]);
-    mutants.arg(output).args(more).args(arguments);
+    mutants.arg(output).args(arguments);
     mutants.env("CARGO_TARGET_DIR", workspace::target_folder()?.join("mutants/built"));
     let status = mutants.status().context("cannot run cargo mutants")?;
     // 2: some were missed; 3: some made a test hang.
@@ -92,17 +128,17 @@ fn read(results: &Path) -> Result<Tally> {
             .with_context(|| format!("cannot read {name} in {}", results.display()))?;
         Ok(text.lines().map(str::to_owned).collect())
     };
-    let caught = lines("caught.txt")?.len() + lines("timeout.txt")?.len();
+    let caught = [lines("caught.txt")?, lines("timeout.txt")?].concat();
     Ok(Tally { caught, missed: lines("missed.txt")? })
 }
 
 impl Tally {
     fn total(&self) -> usize {
-        self.caught + self.missed.len()
+        self.caught.len() + self.missed.len()
     }
 
     fn summary(&self) -> String {
-        let (caught, total) = (self.caught, self.total());
+        let (caught, total) = (self.caught.len(), self.total());
         let share = caught as f64 * 100.0 / total.max(1) as f64;
         format!("{caught} of {total} mutants caught ({share:.1} %)")
     }
