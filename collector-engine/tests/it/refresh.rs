@@ -351,7 +351,7 @@ async fn a_ttl_adapts_to_what_arrives_and_to_whole_answers_alone_and_a_missing_m
     assert!(matches!(moves, PaceReason::Moves { field: "arrivalRatePerMinute", .. }), "{moves:?}");
     assert_eq!(reason(&part), PaceReason::Configured);
     setup.backend.remove(&llama());
-    pass(secs(30)).await;
+    pass(secs(61)).await;
     assert_eq!(reason(&llama()), PaceReason::Watched);
 }
 
