@@ -180,34 +180,26 @@ async fn ours(models: &[ModelRef]) -> Result<Vec<System<'static>>> {
     ])
 }
 
-fn our_cache(models: &[ModelRef], writes: u32) -> System<'static> {
+/// Our cache, read by key or with what each thread read lately in front of it.
+fn our_cache(name: &'static str, models: &[ModelRef], writes: u32) -> System<'static> {
     let clock = SystemClock::new();
     let cache = cache_of(models, clock.now());
     let keys = shuffled(models.to_vec());
     let spare = stored(workload::value(&models[0], clock.now()), clock.now());
-    together(CACHE, move |thread| {
-        let write = |model: &ModelRef| {
-            cache.put(CacheKey::replicas(model), Arc::clone(&spare), clock.now());
-        };
-        let read = |model: &ModelRef| black_box(read_cache(&cache, model, clock.now())).is_some();
-        reads(&keys, thread, writes, read, write)
-    })
-}
-
-fn our_cache_read_lately(models: &[ModelRef], writes: u32) -> System<'static> {
-    let clock = SystemClock::new();
-    let cache = cache_of(models, clock.now());
-    let keys = shuffled(models.to_vec());
-    let spare = stored(workload::value(&models[0], clock.now()), clock.now());
-    together(LATELY, move |thread| {
+    together(name, move |thread| {
         let recent = RefCell::default();
         let write = |model: &ModelRef| {
             cache.put(CacheKey::replicas(model), Arc::clone(&spare), clock.now());
         };
-        let read = |model: &ModelRef| {
+        let by_key = |model: &ModelRef| black_box(read_cache(&cache, model, clock.now())).is_some();
+        let lately = |model: &ModelRef| {
             black_box(read_lately(&cache, &recent, model, clock.now())).is_some()
         };
-        reads(&keys, thread, writes, read, write)
+        if name == LATELY {
+            reads(&keys, thread, writes, lately, write)
+        } else {
+            reads(&keys, thread, writes, by_key, write)
+        }
     })
 }
 
@@ -242,8 +234,8 @@ fn written(
 
 fn alike(models: &[ModelRef], writes: u32) -> Vec<System<'static>> {
     vec![
-        our_cache(models, writes),
-        our_cache_read_lately(models, writes),
+        our_cache(CACHE, models, writes),
+        our_cache(LATELY, models, writes),
         peer("dashmap", DashMap::with_hasher(FastHasher::default()), models, writes),
         peer("RwLock<HashMap>", Locked::<_, FastHasher>::default(), models, writes),
     ]

@@ -3,31 +3,19 @@
 //! They run the code itself: the cache over loom's lock and atomics, and over a map that loom sees into.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use collector_core::{
-    CacheKey, KeyRef, MetricsCache, ModelRef, Outcome, Scope, Stored, Tick, Value,
-};
+use collector_core::{CacheKey, KeyRef, MetricsCache, ModelRef, Scope, Stored, Tick};
 use collector_testkit::explore;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
-use crate::{Handle, MemoryCache, Recent};
+use crate::{Handle, MemoryCache, Recent, samples};
 
 const NOW: Tick = Tick::from_nanos(1 << 40);
 
 /// An entry that is known again by its number.
 fn entry(number: u64) -> Arc<Stored> {
-    Arc::new(Stored {
-        value: Value::None,
-        outcome: Outcome::Missing,
-        current_until: Tick::from_nanos(number),
-        refresh_after: Tick::MAX,
-        keep_until: Tick::MAX,
-        keep_unread: Duration::ZERO,
-        tracked: true,
-        cold: Arc::default(),
-    })
+    Arc::new(Stored { current_until: Tick::from_nanos(number), ..samples::entry() })
 }
 
 fn number_of(stored: &Stored) -> u64 {

@@ -16,6 +16,8 @@ mod interleavings;
 mod memory;
 mod noop;
 mod recent;
+#[cfg(test)]
+mod samples;
 mod slot;
 mod sync;
 mod version;

@@ -24,7 +24,7 @@ pub struct Recent<V> {
     places: Vec<Place<V>>,
 }
 
-/// A line of the processor's cache.
+/// A line of the processor's cache, if what is made of an entry takes at most 32 bytes.
 #[repr(align(64))]
 struct Place<V> {
     /// Of the key of what is remembered.
@@ -75,6 +75,7 @@ impl<V> Recent<V> {
         key: KeyRef<'_>,
         make: impl FnOnce(&Arc<Stored>) -> Option<V>,
     ) {
+        const { assert!(size_of::<Place<V>>() == 64, "what is made of an entry is too large") };
         if self.places.is_empty() {
             let empty = || Place { mark: NOBODY, seen: None, rival: Cell::new(NOBODY) };
             self.places.resize_with(PLACES, empty);
@@ -148,9 +149,8 @@ fn fold(one: u64, other: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use collector_core::{
-        CacheKey, MetricsCache as _, ModelRef, Outcome, Scope, Value, VariantName,
-    };
+    use crate::samples;
+    use collector_core::{CacheKey, MetricsCache as _, ModelRef, Scope, VariantName};
     use std::collections::HashSet;
     use std::time::Duration;
 
@@ -174,17 +174,7 @@ mod tests {
         }
 
         fn put(&self, number: usize) {
-            let stored = Stored {
-                value: Value::None,
-                outcome: Outcome::Missing,
-                current_until: Tick::MAX,
-                refresh_after: Tick::MAX,
-                keep_until: Tick::MAX,
-                keep_unread: Duration::ZERO,
-                tracked: true,
-                cold: Arc::default(),
-            };
-            self.cache.put(CacheKey::replicas(&model(number)), Arc::new(stored), NOW);
+            self.cache.put(CacheKey::replicas(&model(number)), Arc::new(samples::entry()), NOW);
         }
 
         /// Whether it is remembered; takes note of it when it is not.
@@ -263,12 +253,9 @@ mod tests {
         assert!(marks.iter().all(|mark| *mark == marks[0]), "{marks:?}");
         let mut desk = Desk::new(0..0);
         for (number, model) in models.iter().enumerate() {
-            let key = KeyRef::replicas(model);
-            desk.put(0);
-            let stored = desk.cache.peek(KeyRef::replicas(&self::model(0))).unwrap().stored;
-            desk.cache.put(CacheKey::replicas(model), stored, NOW);
+            desk.cache.put(CacheKey::replicas(model), Arc::new(samples::entry()), NOW);
             for _ in 0..2 {
-                desk.recent.learn(&desk.cache, key, |_| Some(number));
+                desk.recent.learn(&desk.cache, KeyRef::replicas(model), |_| Some(number));
             }
         }
         for (number, model) in models.iter().enumerate() {

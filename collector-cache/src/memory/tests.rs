@@ -2,24 +2,16 @@
 
 use std::time::Duration;
 
-use collector_core::{Clock, ManualClock, ModelRef, Outcome, Value, VariantName};
+use collector_core::{Clock, ManualClock, ModelRef, VariantName};
 
 use super::*;
 use crate::handle::Shown;
+use crate::samples;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn entry(tracked: bool) -> Arc<Stored> {
-    Arc::new(Stored {
-        value: Value::None,
-        outcome: Outcome::Missing,
-        current_until: Tick::MAX,
-        refresh_after: Tick::MAX,
-        keep_until: Tick::MAX,
-        keep_unread: Duration::ZERO,
-        tracked,
-        cold: Arc::default(),
-    })
+    Arc::new(Stored { tracked, ..samples::entry() })
 }
 
 fn model(number: usize) -> ModelRef {

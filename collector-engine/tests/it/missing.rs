@@ -51,14 +51,19 @@ async fn a_typo_that_is_read_all_the_time_is_asked_for_once_a_missing_ttl() {
     setup.read(&llama()).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_configured_model_that_is_missing_is_refreshed_once_a_missing_ttl() {
+/// A variant is configured to be asked for each 10 s, and has no pods; what is missing, each minute.
+fn setup_with_typo() -> Setup {
     let mut own = variant("typo", &llama(), "*");
     own.fetch_interval = Some(secs(10));
-    let setup = setup_with(|builder| {
+    setup_with(|builder| {
         let builder = config(|config| config.missing_ttl = secs(60))(builder);
         variants(vec![own])(builder)
-    });
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configured_model_that_is_missing_is_refreshed_once_a_missing_ttl() {
+    let setup = setup_with_typo();
     setup.collector.start_background_worker();
     for _ in 0..300 {
         pass(secs(1)).await;
@@ -92,12 +97,7 @@ async fn a_missing_model_that_is_tracked_rides_along_and_causes_no_batch_of_its_
 
 #[tokio::test(start_paused = true)]
 async fn a_configured_model_that_is_missing_and_not_read_is_asked_for_as_seldom() {
-    let mut own = variant("typo", &llama(), "*");
-    own.fetch_interval = Some(secs(10));
-    let setup = setup_with(|builder| {
-        let builder = config(|config| config.missing_ttl = secs(60))(builder);
-        variants(vec![own])(builder)
-    });
+    let setup = setup_with_typo();
     setup.collector.start_background_worker();
     pass(secs(300)).await;
     let asked = setup.backend.fetches();
