@@ -3,88 +3,12 @@
 //! The text is hostile: nesting, sizes and types are bounded here, and a label that nobody reads is
 //! skipped where it stands. What is no number becomes NaN, which no field takes.
 
-use std::borrow::Cow;
-use std::fmt;
+mod samples;
 
-use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use self::samples::{ROWS_MAX, Rows};
+use crate::json::{Json, Malformed};
 
-/// Rows of one answer at most: twenty times the pods that a query is made for. A row that is kept
-/// takes ten times the memory of its text.
-pub(crate) const ROWS_MAX: usize = 50_000;
-
-/// The labels that queries group by.
-#[derive(Default, Debug)]
-pub(crate) struct Labels<'a> {
-    pub(crate) name: Option<Cow<'a, str>>,
-    pub(crate) namespace: Option<Cow<'a, str>>,
-    pub(crate) model_name: Option<Cow<'a, str>>,
-    pod: Option<Cow<'a, str>>,
-    pod_name: Option<Cow<'a, str>>,
-    pub(crate) engine: Option<Cow<'a, str>>,
-    pub(crate) num_gpu_blocks: Option<Cow<'a, str>>,
-    pub(crate) block_size: Option<Cow<'a, str>>,
-    pub(crate) what: Option<Cow<'a, str>>,
-    /// There were others, whether or not they matter.
-    others: bool,
-}
-
-impl Labels<'_> {
-    /// The pod, under whichever label; an empty label is an absent one.
-    pub(crate) fn pod(&self) -> Option<&str> {
-        [&self.pod, &self.pod_name]
-            .into_iter()
-            .flatten()
-            .map(AsRef::as_ref)
-            .find(|pod| !pod.is_empty())
-    }
-
-    /// Whether the row has no label at all.
-    fn is_empty(&self) -> bool {
-        let Self {
-            name,
-            namespace,
-            model_name,
-            pod,
-            pod_name,
-            engine,
-            num_gpu_blocks,
-            block_size,
-            what,
-            others,
-        } = self;
-        !others
-            && [
-                name,
-                namespace,
-                model_name,
-                pod,
-                pod_name,
-                engine,
-                num_gpu_blocks,
-                block_size,
-                what,
-            ]
-            .into_iter()
-            .all(Option::is_none)
-    }
-}
-
-/// One sample of an instant vector.
-#[derive(Debug)]
-pub(crate) struct Row<'a> {
-    pub(crate) labels: Labels<'a>,
-    /// The evaluation time, in seconds of the server's clock; NaN when it was not given.
-    pub(crate) time: f64,
-    /// NaN when it was not a number.
-    pub(crate) value: f64,
-}
-
-impl Row<'_> {
-    /// The value of a row that is a bare number: no label says of what.
-    pub(crate) fn scalar(&self) -> Option<f64> {
-        self.labels.is_empty().then_some(self.value)
-    }
-}
+pub(crate) use self::samples::Row;
 
 /// What was said besides the rows.
 #[derive(Debug, Default)]
@@ -94,14 +18,14 @@ pub(crate) struct Notice {
 }
 
 /// An answer that is none.
-#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+#[derive(PartialEq, Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
     #[error("the answer is empty")]
     Empty,
     #[error("not JSON: it looks like an HTML page; is this a login page?")]
     Html,
     #[error("not JSON of a PromQL server: {0}")]
-    Json(String),
+    Json(#[from] Malformed),
     #[error("the result is a {0}, not a vector")]
     NoVector(String),
     #[error("it has no {0}")]
@@ -125,26 +49,16 @@ pub(crate) enum Expect {
 pub(crate) fn decode(
     body: &[u8],
     expect: Expect,
-    on_row: &mut dyn FnMut(Row<'_>),
+    on_row: &mut dyn FnMut(&Row<'_>),
 ) -> Result<Notice, Unreadable> {
     match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
         None => return Err(Unreadable::Empty),
         Some(b'<') => return Err(Unreadable::Html),
         Some(_) => {}
     }
-    let mut rows = Rows { on_row, left: ROWS_MAX, overflow: false };
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let read = DocumentSeed(&mut rows)
-        .deserialize(&mut json)
-        .and_then(|document| json.end().map(|()| document));
-    let overflow = rows.overflow;
-    let document = read.map_err(|error| {
-        if overflow {
-            Unreadable::TooManyRows
-        } else {
-            Unreadable::Json(collector_transport::quote(&error.to_string()))
-        }
-    })?;
+    let mut json = Json::new(body)?;
+    let document = document(&mut json, &mut Rows::new(on_row))?;
+    json.end()?;
     document.check(expect)
 }
 
@@ -160,9 +74,9 @@ pub(crate) fn error_of(body: &[u8]) -> Option<(String, String)> {
 #[derive(Default)]
 struct Document {
     status: Option<String>,
-    error_type: FirstText,
-    error: FirstText,
-    warning: FirstText,
+    error_type: Option<String>,
+    error: Option<String>,
+    warning: Option<String>,
     partial: bool,
     data: bool,
     result_type: Option<String>,
@@ -175,8 +89,8 @@ impl Document {
             Some("success") => {}
             Some("error") => {
                 return Err(Unreadable::Refused {
-                    kind: collector_transport::quote(&self.error_type.0.unwrap_or_default()),
-                    text: collector_transport::quote(&self.error.0.unwrap_or_default()),
+                    kind: collector_transport::quote(&self.error_type.unwrap_or_default()),
+                    text: collector_transport::quote(&self.error.unwrap_or_default()),
                 });
             }
             _ => return Err(Unreadable::Lacks("status")),
@@ -195,381 +109,77 @@ impl Document {
             return Err(Unreadable::Lacks("result"));
         }
         let incomplete = match self.warning {
-            FirstText(Some(warning)) => Some(collector_transport::quote(&warning)),
-            FirstText(None) => {
-                self.partial.then(|| "the server calls its answer partial".to_owned())
-            }
+            Some(warning) => Some(collector_transport::quote(&warning)),
+            None => self.partial.then(|| "the server calls its answer partial".to_owned()),
         };
         Ok(Notice { incomplete })
     }
 }
 
-struct Rows<'f> {
-    on_row: &'f mut dyn FnMut(Row<'_>),
-    left: usize,
-    overflow: bool,
-}
-
-impl Rows<'_> {
-    fn push<E: de::Error>(&mut self, row: Row<'_>) -> Result<(), E> {
-        if self.left == 0 {
-            self.overflow = true;
-            return Err(E::custom("too many rows"));
-        }
-        self.left -= 1;
-        (self.on_row)(row);
-        Ok(())
-    }
-}
-
-struct DocumentSeed<'r, 'f>(&'r mut Rows<'f>);
-
-impl<'de> DeserializeSeed<'de> for DocumentSeed<'_, '_> {
-    type Value = Document;
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Document, D::Error> {
-        json.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for DocumentSeed<'_, '_> {
-    type Value = Document;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
-        let mut document = Document::default();
-        while let Some(Text(key)) = map.next_key()? {
-            match &*key {
-                "status" => document.status = Some(map.next_value()?),
-                "errorType" => document.error_type = map.next_value()?,
-                "error" => document.error = map.next_value()?,
-                "warnings" => document.warning = map.next_value()?,
-                "isPartial" => document.partial = map.next_value()?,
-                "data" => {
-                    document.data =
-                        map.next_value_seed(DataSeed { document: &mut document, rows: self.0 })?;
-                }
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
+fn document<'a>(json: &mut Json<'a>, rows: &mut Rows<'a, '_>) -> Result<Document, Unreadable> {
+    let mut document = Document::default();
+    json.enter_object("an object")?;
+    while let Some(key) = json.next_key()? {
+        match &*key {
+            "status" => document.status = Some(json.text("a text as status")?.into_owned()),
+            "errorType" => document.error_type = first_text(json)?,
+            "error" => document.error = first_text(json)?,
+            "warnings" => document.warning = first_text(json)?,
+            "isPartial" => document.partial = json.truth("true or false")?,
+            "data" => {
+                document.data = !json.null()?;
+                if document.data {
+                    data(json, &mut document, rows)?;
                 }
             }
+            _ => json.skip()?,
         }
-        Ok(document)
     }
+    Ok(document)
 }
 
-/// `data`: an object, or null; says which.
-struct DataSeed<'d, 'r, 'f> {
-    document: &'d mut Document,
-    rows: &'r mut Rows<'f>,
-}
-
-impl<'de> DeserializeSeed<'de> for DataSeed<'_, '_, '_> {
-    type Value = bool;
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<bool, D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for DataSeed<'_, '_, '_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object as data")
-    }
-
-    fn visit_unit<E>(self) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
-        while let Some(Text(key)) = map.next_key()? {
-            match &*key {
-                "resultType" => self.document.result_type = Some(map.next_value()?),
-                "result" => self.document.result = map.next_value_seed(ResultSeed(self.rows))?,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
+fn data<'a>(
+    json: &mut Json<'a>,
+    document: &mut Document,
+    rows: &mut Rows<'a, '_>,
+) -> Result<(), Unreadable> {
+    json.enter_object("an object as data")?;
+    while let Some(key) = json.next_key()? {
+        match &*key {
+            "resultType" => {
+                document.result_type = Some(json.text("a text as resultType")?.into_owned());
+            }
+            "result" => {
+                document.result = !json.null()?;
+                if document.result {
+                    rows.take_all(json)?;
                 }
             }
-        }
-        Ok(true)
-    }
-}
-
-/// `result`: rows, the two parts of a scalar, or null; false for null.
-struct ResultSeed<'r, 'f>(&'r mut Rows<'f>);
-
-impl<'de> DeserializeSeed<'de> for ResultSeed<'_, '_> {
-    type Value = bool;
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<bool, D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ResultSeed<'_, '_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of samples as result")
-    }
-
-    fn visit_unit<E>(self) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<bool, A::Error> {
-        let mut parts = Vec::new();
-        while let Some(element) = seq.next_element_seed(ElementSeed(&mut *self.0))? {
-            if let Some(number) = element {
-                if parts.len() == 2 {
-                    return Err(de::Error::custom("a scalar of more than two parts"));
-                }
-                parts.push(number);
-            }
-        }
-        match parts.as_slice() {
-            [] => Ok(true),
-            [time, value] => {
-                self.0.push(Row { labels: Labels::default(), time: *time, value: *value })?;
-                Ok(true)
-            }
-            _ => Err(de::Error::custom("a scalar of one part")),
+            _ => json.skip()?,
         }
     }
-}
-
-/// An element of `result`: a row, which is handed on, or a part of a scalar.
-struct ElementSeed<'r, 'f>(&'r mut Rows<'f>);
-
-impl<'de> DeserializeSeed<'de> for ElementSeed<'_, '_> {
-    type Value = Option<f64>;
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Option<f64>, D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ElementSeed<'_, '_> {
-    type Value = Option<f64>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a sample with its labels")
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Option<f64>, E> {
-        Ok(Some(number))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Option<f64>, E> {
-        Ok(Some(number as f64))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Option<f64>, E> {
-        Ok(Some(number as f64))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Option<f64>, E> {
-        Ok(Some(number(text)))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<f64>, A::Error> {
-        let mut labels = None;
-        let mut sample = None;
-        while let Some(Text(key)) = map.next_key()? {
-            match &*key {
-                "metric" => labels = Some(map.next_value::<Labels<'_>>()?),
-                "value" => sample = Some(map.next_value::<Sample>()?),
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        let labels = labels.ok_or_else(|| de::Error::missing_field("metric"))?;
-        let Sample { time, value } = sample.ok_or_else(|| de::Error::missing_field("value"))?;
-        self.0.push(Row { labels, time, value })?;
-        Ok(None)
-    }
-}
-
-impl<'de> de::Deserialize<'de> for Labels<'de> {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        struct LabelsVisitor;
-        impl<'de> Visitor<'de> for LabelsVisitor {
-            type Value = Labels<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of labels")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels<'de>, A::Error> {
-                let mut labels = Labels::default();
-                while let Some(Text(key)) = map.next_key()? {
-                    let label = match &*key {
-                        "__name__" => &mut labels.name,
-                        "namespace" => &mut labels.namespace,
-                        "model_name" => &mut labels.model_name,
-                        "pod" => &mut labels.pod,
-                        "pod_name" => &mut labels.pod_name,
-                        "engine" => &mut labels.engine,
-                        "num_gpu_blocks" => &mut labels.num_gpu_blocks,
-                        "block_size" => &mut labels.block_size,
-                        "what" => &mut labels.what,
-                        _ => {
-                            labels.others = true;
-                            map.next_value::<IgnoredAny>()?;
-                            continue;
-                        }
-                    };
-                    *label = Some(map.next_value::<Text<'de>>()?.0);
-                }
-                Ok(labels)
-            }
-        }
-        json.deserialize_map(LabelsVisitor)
-    }
-}
-
-/// A text, borrowed where it stands in the body without an escape.
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de> de::Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        json.deserialize_str(TextVisitor)
-    }
+    Ok(())
 }
 
 /// The text, or the first of a list of texts, or nothing. Of the rest nothing is kept: a list of a
 /// million empty texts would take far more memory than its JSON.
-#[derive(Default)]
-struct FirstText(Option<String>);
-
-impl<'de> de::Deserialize<'de> for FirstText {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        struct FirstTextVisitor;
-        impl<'de> Visitor<'de> for FirstTextVisitor {
-            type Value = FirstText;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text or a list of texts")
-            }
-
-            fn visit_unit<E>(self) -> Result<FirstText, E> {
-                Ok(FirstText(None))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<FirstText, E> {
-                Ok(FirstText(Some(text.to_owned())))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<FirstText, A::Error> {
-                let first = seq.next_element::<Text<'de>>()?;
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(FirstText(first.map(|Text(text)| text.into_owned())))
-            }
-        }
-        json.deserialize_any(FirstTextVisitor)
+fn first_text(json: &mut Json<'_>) -> Result<Option<String>, Malformed> {
+    let expected = "a text or a list of texts";
+    if json.null()? {
+        return Ok(None);
     }
-}
-
-/// `[time, "value"]`, or a bare number.
-struct Sample {
-    time: f64,
-    value: f64,
-}
-
-impl<'de> de::Deserialize<'de> for Sample {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        struct SampleVisitor;
-        impl<'de> Visitor<'de> for SampleVisitor {
-            type Value = Sample;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a time and a value")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Sample, A::Error> {
-                let missing = |at| de::Error::invalid_length(at, &"a time and a value");
-                let Number(time) = seq.next_element()?.ok_or_else(|| missing(0))?;
-                let Number(value) = seq.next_element()?.ok_or_else(|| missing(1))?;
-                match seq.next_element::<IgnoredAny>()? {
-                    None => Ok(Sample { time, value }),
-                    Some(_) => Err(missing(3)),
-                }
-            }
-
-            fn visit_f64<E>(self, value: f64) -> Result<Sample, E> {
-                Ok(Sample { time: f64::NAN, value })
-            }
-
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Sample, E> {
-                self.visit_f64(value as f64)
-            }
-
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Sample, E> {
-                self.visit_f64(value as f64)
-            }
-        }
-        json.deserialize_any(SampleVisitor)
+    if json.peek() == Some(b'"') {
+        return Ok(Some(json.text(expected)?.into_owned()));
     }
-}
-
-/// A number, or a text that should hold one.
-struct Number(f64);
-
-impl<'de> de::Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        struct NumberVisitor;
-        impl Visitor<'_> for NumberVisitor {
-            type Value = Number;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number")
-            }
-
-            fn visit_unit<E>(self) -> Result<Number, E> {
-                Ok(Number(f64::NAN))
-            }
-
-            fn visit_f64<E>(self, value: f64) -> Result<Number, E> {
-                Ok(Number(value))
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<Number, E> {
-                Ok(Number(value as f64))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<Number, E> {
-                Ok(Number(value as f64))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Number, E> {
-                Ok(Number(number(text)))
-            }
-        }
-        json.deserialize_any(NumberVisitor)
+    json.enter_list(expected)?;
+    if !json.next_element()? {
+        return Ok(None);
     }
-}
-
-/// A sample value as Prometheus writes it; NaN when the text is none.
-fn number(text: &str) -> f64 {
-    text.parse().unwrap_or(f64::NAN)
+    let first = json.text(expected)?.into_owned();
+    while json.next_element()? {
+        json.skip()?;
+    }
+    Ok(Some(first))
 }
 
 #[cfg(test)]

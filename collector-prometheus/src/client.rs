@@ -200,7 +200,7 @@ impl Client {
         query: Query<'_>,
         expect: Expect,
         budget: Budget<'_>,
-        on_row: &mut (dyn FnMut(Row<'_>) + Send),
+        on_row: &mut (dyn FnMut(&Row<'_>) + Send),
     ) -> Result<Answered, Failure> {
         let started = Instant::now();
         let result = self.ask(query, expect, budget, on_row).await;
@@ -213,7 +213,7 @@ impl Client {
         query: Query<'_>,
         expect: Expect,
         budget: Budget<'_>,
-        on_row: &mut (dyn FnMut(Row<'_>) + Send),
+        on_row: &mut (dyn FnMut(&Row<'_>) + Send),
     ) -> Result<Answered, Failure> {
         let mut url = self.query_url.clone();
         let mut redirects = 0;
@@ -260,7 +260,7 @@ impl Client {
         body: &Body<'_>,
         query: Query<'_>,
         expect: Expect,
-        on_row: &mut (dyn FnMut(Row<'_>) + Send),
+        on_row: &mut (dyn FnMut(&Row<'_>) + Send),
     ) -> Result<Notice, Failure> {
         self.last_bytes[query.kind as usize].store(body.bytes.len(), Ordering::Relaxed);
         answer::decode(&body.bytes, expect, on_row).map_err(|unreadable| {

@@ -11,6 +11,7 @@ mod backend;
 mod client;
 mod config;
 mod failure;
+mod json;
 mod learn;
 mod look;
 mod memory;

@@ -264,7 +264,7 @@ impl<'a> Look<'a> {
         let answered = self
             .client
             .query(query, Expect::Vector, self.budget, &mut |row| {
-                rows.push(&row, self.asked);
+                rows.push(row, self.asked);
             })
             .await?;
         if job.kind == QueryKind::Liveness

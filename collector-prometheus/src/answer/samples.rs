@@ -1,0 +1,445 @@
+//! The samples of an instant vector.
+//!
+//! The rows of an answer are written alike. So what stands between the texts of one is expected of the
+//! next, and only where that fails is the next one read bit by bit.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::Unreadable;
+use crate::json::{Json, Malformed};
+
+/// Rows of one answer at most: twenty times the pods that a query is made for.
+pub(super) const ROWS_MAX: usize = 50_000;
+/// Labels that anybody reads. A row with more of them repeats some, and is no pattern.
+const LABELS_MAX: usize = 9;
+
+/// The labels that queries group by.
+#[derive(Default, Debug)]
+pub(crate) struct Labels<'a> {
+    pub(crate) name: Option<Cow<'a, str>>,
+    pub(crate) namespace: Option<Cow<'a, str>>,
+    pub(crate) model_name: Option<Cow<'a, str>>,
+    pod: Option<Cow<'a, str>>,
+    pod_name: Option<Cow<'a, str>>,
+    pub(crate) engine: Option<Cow<'a, str>>,
+    pub(crate) num_gpu_blocks: Option<Cow<'a, str>>,
+    pub(crate) block_size: Option<Cow<'a, str>>,
+    pub(crate) what: Option<Cow<'a, str>>,
+    /// There were others, whether or not they matter.
+    others: bool,
+}
+
+impl<'a> Labels<'a> {
+    /// Where a label is kept, if anybody reads it.
+    fn slot(&mut self, key: &str) -> Option<&mut Option<Cow<'a, str>>> {
+        Some(match key {
+            "__name__" => &mut self.name,
+            "namespace" => &mut self.namespace,
+            "model_name" => &mut self.model_name,
+            "pod" => &mut self.pod,
+            "pod_name" => &mut self.pod_name,
+            "engine" => &mut self.engine,
+            "num_gpu_blocks" => &mut self.num_gpu_blocks,
+            "block_size" => &mut self.block_size,
+            "what" => &mut self.what,
+            _ => return None,
+        })
+    }
+
+    /// The pod, under whichever label; an empty label is an absent one.
+    pub(crate) fn pod(&self) -> Option<&str> {
+        [&self.pod, &self.pod_name]
+            .into_iter()
+            .flatten()
+            .map(AsRef::as_ref)
+            .find(|pod| !pod.is_empty())
+    }
+
+    /// Whether the row has no label at all.
+    fn is_empty(&self) -> bool {
+        let Self {
+            name,
+            namespace,
+            model_name,
+            pod,
+            pod_name,
+            engine,
+            num_gpu_blocks,
+            block_size,
+            what,
+            others,
+        } = self;
+        !others
+            && [
+                name,
+                namespace,
+                model_name,
+                pod,
+                pod_name,
+                engine,
+                num_gpu_blocks,
+                block_size,
+                what,
+            ]
+            .into_iter()
+            .all(Option::is_none)
+    }
+}
+
+/// One sample of an instant vector.
+#[derive(Default, Debug)]
+pub(crate) struct Row<'a> {
+    pub(crate) labels: Labels<'a>,
+    /// The evaluation time, in seconds of the server's clock; NaN when it was not given.
+    pub(crate) time: f64,
+    /// NaN when it was not a number.
+    pub(crate) value: f64,
+}
+
+impl Row<'_> {
+    /// The value of a row that is a bare number: no label says of what.
+    pub(crate) fn scalar(&self) -> Option<f64> {
+        self.labels.is_empty().then_some(self.value)
+    }
+}
+
+/// Where rows go, and the last of them.
+pub(super) struct Rows<'a, 'f> {
+    on_row: &'f mut dyn FnMut(&Row<'_>),
+    left: usize,
+    row: Row<'a>,
+    pattern: Pattern<'a>,
+}
+
+/// How the last row was written, which is how the next one most likely is: what stands before, between
+/// and behind the texts of its labels and of its value.
+#[derive(Default)]
+struct Pattern<'a> {
+    /// Nothing else in the row may differ.
+    complete: bool,
+    /// The labels, each with what stands before its text.
+    labels: Vec<(Range<usize>, Cow<'a, str>)>,
+    before_value: Range<usize>,
+    after_value: Range<usize>,
+}
+
+impl<'a, 'f> Rows<'a, 'f> {
+    pub(super) fn new(on_row: &'f mut dyn FnMut(&Row<'_>)) -> Self {
+        Self { on_row, left: ROWS_MAX, row: Row::default(), pattern: Pattern::default() }
+    }
+
+    /// All of a result: rows, or the two parts of a scalar.
+    pub(super) fn take_all(&mut self, json: &mut Json<'a>) -> Result<(), Unreadable> {
+        let mut parts = Vec::new();
+        json.enter_list("a list of samples as result")?;
+        while json.next_element()? {
+            if json.peek() == Some(b'{') {
+                self.take(json)?;
+            } else if parts.len() == 2 {
+                return Err(json.error("a scalar of more than two parts").into());
+            } else if json.peek() == Some(b'"') {
+                parts.push(number(&json.text("a number")?));
+            } else {
+                parts.push(json.number("a sample with its labels")?);
+            }
+        }
+        match parts.as_slice() {
+            [] => Ok(()),
+            [time, value] => self.take_scalar(*time, *value),
+            _ => Err(json.error("a scalar of one part").into()),
+        }
+    }
+
+    /// Reads a row and hands it on.
+    fn take(&mut self, json: &mut Json<'a>) -> Result<(), Unreadable> {
+        let start = json.at();
+        if self.repeat(json).is_none() {
+            json.back_to(start);
+            self.read(json)?;
+        }
+        self.hand_on()
+    }
+
+    /// Hands on a row without labels.
+    fn take_scalar(&mut self, time: f64, value: f64) -> Result<(), Unreadable> {
+        self.row = Row { labels: Labels::default(), time, value };
+        self.pattern.complete = false;
+        self.hand_on()
+    }
+
+    /// A row that follows the pattern, and so would be read as the last one was but for those texts.
+    fn repeat(&mut self, json: &mut Json<'a>) -> Option<()> {
+        let Pattern { complete, labels, before_value, after_value } = &self.pattern;
+        if !complete {
+            return None;
+        }
+        for (before, key) in labels {
+            let label = json.text_after(before)?;
+            *self.row.labels.slot(key)? = Some(label);
+        }
+        self.row.value = number(&json.text_after(before_value)?);
+        json.repeats(after_value).then_some(())
+    }
+
+    fn read(&mut self, json: &mut Json<'a>) -> Result<(), Unreadable> {
+        let start = json.at();
+        self.pattern.complete = false;
+        let mut has_labels = false;
+        let mut end_of_labels = start;
+        let mut sample = None;
+        json.enter_object("a sample")?;
+        while let Some(key) = json.next_key()? {
+            match &*key {
+                "metric" => {
+                    has_labels = true;
+                    end_of_labels = self.read_labels(start, json)?;
+                }
+                "value" => sample = Some(Sample::read(json)?),
+                _ => json.skip()?,
+            }
+        }
+        if !has_labels {
+            return Err(json.error("a sample without `metric`").into());
+        }
+        let Some(Sample { time, value, text }) = sample else {
+            return Err(json.error("a sample without `value`").into());
+        };
+        self.row.time = time;
+        self.row.value = value;
+        if let Some(text) = text
+            && end_of_labels < text.start
+            && self.pattern.labels.len() <= LABELS_MAX
+        {
+            self.pattern.before_value = end_of_labels..text.start;
+            self.pattern.after_value = text.end..json.at();
+            self.pattern.complete = true;
+        }
+        Ok(())
+    }
+
+    /// The labels of a row that begins at `start`; tells where the last text ends.
+    fn read_labels(&mut self, start: usize, json: &mut Json<'a>) -> Result<usize, Malformed> {
+        self.row.labels = Labels::default();
+        self.pattern.labels.clear();
+        let mut end = start;
+        json.enter_object("an object of labels")?;
+        while let Some(key) = json.next_key()? {
+            let Some(label) = self.row.labels.slot(&key) else {
+                self.row.labels.others = true;
+                json.skip()?;
+                continue;
+            };
+            let (text, range) = json.text_at("a text as label")?;
+            *label = Some(text);
+            if self.pattern.labels.len() <= LABELS_MAX {
+                self.pattern.labels.push((end..range.start, key));
+            }
+            end = range.end;
+        }
+        Ok(end)
+    }
+
+    fn hand_on(&mut self) -> Result<(), Unreadable> {
+        self.left = self.left.checked_sub(1).ok_or(Unreadable::TooManyRows)?;
+        (self.on_row)(&self.row);
+        Ok(())
+    }
+}
+
+/// `[time, "value"]`, or a bare number.
+struct Sample {
+    time: f64,
+    value: f64,
+    /// Where the text of the value stands, if it is one.
+    text: Option<Range<usize>>,
+}
+
+impl Sample {
+    fn read(json: &mut Json<'_>) -> Result<Self, Malformed> {
+        let expected = "a time and a value";
+        if json.peek() != Some(b'[') {
+            let value = json.number(expected)?;
+            return Ok(Self { time: f64::NAN, value, text: None });
+        }
+        json.enter_list(expected)?;
+        let (time, _) = Self::part(json, expected)?;
+        let (value, text) = Self::part(json, expected)?;
+        if json.next_element()? {
+            return Err(json.expected(expected));
+        }
+        Ok(Self { time, value, text })
+    }
+
+    /// A number, or null, or a text that should hold a number and where it stands.
+    fn part(json: &mut Json<'_>, expected: &str) -> Result<(f64, Option<Range<usize>>), Malformed> {
+        if !json.next_element()? {
+            return Err(json.expected(expected));
+        }
+        if json.null()? {
+            return Ok((f64::NAN, None));
+        }
+        if json.peek() != Some(b'"') {
+            return Ok((json.number(expected)?, None));
+        }
+        let (text, range) = json.text_at(expected)?;
+        Ok((number(&text), Some(range)))
+    }
+}
+
+/// A sample value as Prometheus writes it; NaN when the text is none.
+fn number(text: &str) -> f64 {
+    text.parse().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::super::{Expect, decode};
+
+    /// What is read of a row: namespace, model, pod, and the bits of time and value.
+    type Read = (Option<String>, Option<String>, Option<String>, u64, u64);
+
+    fn body(result: &str) -> String {
+        format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{result}]}}}}"#)
+    }
+
+    fn read(body: &str) -> Option<Vec<Read>> {
+        let mut rows = Vec::new();
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        let decoded = decode(body.as_bytes(), Expect::Vector, &mut |row| {
+            let labels = &row.labels;
+            rows.push((
+                owned(labels.namespace.as_deref()),
+                owned(labels.model_name.as_deref()),
+                owned(labels.pod()),
+                row.time.to_bits(),
+                row.value.to_bits(),
+            ));
+        });
+        decoded.ok().map(|_| rows)
+    }
+
+    /// The same by a reader that builds a tree of the whole.
+    fn expected(body: &str) -> Option<Vec<Read>> {
+        let tree: Value = serde_json::from_str(body).ok()?;
+        let mut rows = Vec::new();
+        let mut parts = Vec::new();
+        for element in tree["data"]["result"].as_array()? {
+            match element {
+                Value::Object(_) => rows.push(row(element)?),
+                Value::Null => return None,
+                part => parts.push(bits(part)?),
+            }
+        }
+        match parts[..] {
+            [] => {}
+            [time, value] => rows.push((None, None, None, time, value)),
+            _ => return None,
+        }
+        Some(rows)
+    }
+
+    fn row(row: &Value) -> Option<Read> {
+        let labels = row["metric"].as_object()?;
+        let known = ["__name__", "namespace", "model_name", "pod", "pod_name", "engine", "what"];
+        for label in known.into_iter().chain(["num_gpu_blocks", "block_size"]) {
+            labels.get(label).is_none_or(Value::is_string).then_some(())?;
+        }
+        let label = |name| labels.get(name).and_then(Value::as_str).map(str::to_owned);
+        let pod = ["pod", "pod_name"].into_iter().filter_map(label).find(|pod| !pod.is_empty());
+        let (time, value) = match row.get("value")? {
+            Value::Array(parts) => match &parts[..] {
+                [time, value] => (bits(time)?, bits(value)?),
+                _ => return None,
+            },
+            Value::Number(_) => (f64::NAN.to_bits(), bits(row.get("value")?)?),
+            _ => return None,
+        };
+        Some((label("namespace"), label("model_name"), pod, time, value))
+    }
+
+    fn bits(part: &Value) -> Option<u64> {
+        let number = match part {
+            Value::Null => f64::NAN,
+            Value::Number(number) => number.as_f64()?,
+            Value::String(text) => text.parse().unwrap_or(f64::NAN),
+            _ => return None,
+        };
+        Some(number.to_bits())
+    }
+
+    /// Some rows of one form, which differ in their texts.
+    fn a_run() -> impl Strategy<Value = Vec<String>> {
+        let forms = [
+            r#"{"metric":{"model_name":"$M","namespace":"$N","pod":"$P"},"value":[$T,"$V"]}"#,
+            r#"{"metric":{"model_name":"$M","namespace":"$N"},"value":[$T,"$V"]}"#,
+            r#"{"metric":{"model_name":"$M","namespace":"$N"},"value":[$T,"$V"],"more":{}}"#,
+            r#"{ "value" : [ $T , "$V" ] , "metric" : { "namespace" : "$N" , "pod" : "$P" } }"#,
+            r#"{"metric":{"pod":"$M","namespace":"$N","pod":"$P","zone":"$M"},"value":[$T,"$V"]}"#,
+            r#"{"metric":{"pod_name":"$M","zone":["$N"],"pod":"$P"},"value":[$T,"1"],"value":[2,$W]}"#,
+            r#"{"metric":{"pod":"$M"},"value":[1,"$V"],"metric":{"namespace":"$N","p\u006fd":"$P"}}"#,
+            r#"{"metric":{"pod":"$P"},"metric":{"namespace":"$N"},"value":[$T,"$V"],"more":{}}"#,
+            r#"{"metric":{},"value":[$T,"$V"]}"#,
+            r#"{"metric":{"namespace":"$N","pod":"$P"},"value":$W}"#,
+        ];
+        let select = prop::sample::select::<&'static str>;
+        let names = || select(vec!["a", "b", "a-name-longer-than-others", "", r#"\"é"#]);
+        let times = select(vec!["1732.5", "1732.75", "null"]);
+        let values = select(vec!["0", "1", "0.25", "NaN", "+Inf", "x", r"\u0031"]);
+        let numbers = select(vec!["-3e5", "7"]);
+        let texts = (names(), names(), names(), times, values, numbers);
+        (select(forms.to_vec()), prop::collection::vec(texts, 1..5)).prop_map(|(form, rows)| {
+            let row = |(model, namespace, pod, time, value, number)| {
+                [("$M", model), ("$N", namespace), ("$P", pod), ("$T", time), ("$V", value)]
+                    .into_iter()
+                    .chain([("$W", number)])
+                    .fold(form.to_owned(), |row, (place, text)| row.replace(place, text))
+            };
+            rows.into_iter().map(row).collect()
+        })
+    }
+
+    #[test]
+    fn a_scalar_is_no_row_to_go_by() {
+        let row = |pod| format!(r#"{{"metric":{{"pod":"{pod}"}},"value":[5,"3"]}}"#);
+        let body = body(&format!("{},1,\"2\"],\"result\":[{}", row("a"), row("b")));
+        let rows = read(&body).unwrap();
+        let numbers: Vec<[u64; 2]> = rows.into_iter().map(|row| [row.3, row.4]).collect();
+        assert_eq!(numbers, [[5.0, 3.0], [1.0, 2.0], [5.0, 3.0]].map(|it| it.map(f64::to_bits)));
+    }
+
+    proptest! {
+        #[test]
+        fn rows_are_read_as_others_read_them(runs in prop::collection::vec(a_run(), 1..6)) {
+            let body = body(&runs.concat().join(","));
+            let (read, expected) = (read(&body), expected(&body));
+            prop_assert!(expected.is_some(), "{body}");
+            prop_assert_eq!(read, expected, "{}", body);
+        }
+
+        #[test]
+        fn a_spoiled_answer_is_read_as_by_others_or_not_at_all(
+            runs in prop::collection::vec(a_run(), 1..3),
+            at in any::<prop::sample::Index>(),
+            byte in prop::sample::select(b"\"\\{}[],:0x \n\x01".to_vec()),
+            cut in any::<bool>(),
+        ) {
+            let mut body = body(&runs.concat().join(",")).into_bytes();
+            let at = at.index(body.len());
+            if cut {
+                body.remove(at);
+            } else {
+                body[at] = byte;
+            }
+            let Ok(body) = String::from_utf8(body) else { return Ok(()) };
+            let (read, expected) = (read(&body), expected(&body));
+            // What is wrong besides the rows is not looked at by the other reader.
+            if read.is_some() || expected.is_none() {
+                prop_assert_eq!(read, expected, "{}", body);
+            }
+        }
+    }
+}
