@@ -8,21 +8,21 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use collector_core::{Clock, ErrorKind, Permit, Permits, Tick};
-use collector_transport::{ConfigError, Tls, TlsSettings, Token, Wording, find};
+use collector_transport::{ConfigError, Tls, TlsSettings, Token, Wording};
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue,
 };
-use reqwest::{Method, Response, StatusCode, Url};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use reqwest::{Method, StatusCode, Url};
 use tokio::time::Instant;
 
 use crate::SECTION;
 use crate::answer::{self, Expect, Notice, Row, Unreadable};
+use crate::body::{Bodies, Body};
 use crate::config::PrometheusConfig;
 use crate::failure::{Failure, Split, Stage};
 use crate::plan::QueryKind;
 use crate::promql::EvalTime;
-use crate::reply::{Caller, redirect, refused, unauthorized, unread_encoding};
+use crate::reply::{Caller, redirect, refused, unauthorized};
 use crate::resolver::Resolver;
 use crate::selfmetrics;
 
@@ -31,9 +31,6 @@ const REDIRECTS_MAX: usize = 9;
 /// Up to here an answer is cheaper for the server uncompressed: gzip costs it about 0.8 MiB of
 /// allocations. Those of a thousand variants come in pieces of 20 to 32 KB, which shrink to a sixth.
 const IDENTITY_BYTES_MAX: usize = 8 << 10;
-/// Above this, only one answer at a time is read, so that four answers at their limit do not stand
-/// in memory together. It is also where a group of models is too large for one query.
-const LARGE_BYTES: usize = 8 << 20;
 /// Connections that are kept open: what may be in flight.
 const IDLE_CONNECTIONS_MAX: usize = 4;
 
@@ -49,12 +46,11 @@ pub(crate) struct Client {
     tls: Option<Tls>,
     wording: Wording,
     timeout: Duration,
-    max_response_bytes: usize,
+    bodies: Bodies,
     /// The server refuses POST.
     use_get: AtomicBool,
     /// Decoded size of the last answer to each kind of query.
     last_bytes: [AtomicUsize; QueryKind::ALL.len()],
-    large: Semaphore,
 }
 
 /// What a look may spend, for each of its queries.
@@ -89,13 +85,6 @@ pub(crate) struct Answered {
     pub(crate) arrived_at: Tick,
     /// The answer was so large that its models should not share a query again.
     pub(crate) large: bool,
-}
-
-/// A body, and the turn to hold a large one.
-struct Body<'a> {
-    bytes: Vec<u8>,
-    turn: Option<SemaphorePermit<'a>>,
-    date: Option<SystemTime>,
 }
 
 /// Why a request must be sent once more, in another form.
@@ -166,10 +155,9 @@ impl Client {
                 has_client_cert: config.client_cert_path.is_some(),
             },
             timeout: config.timeout,
-            max_response_bytes: config.max_response_bytes,
+            bodies: Bodies::new(config.max_response_bytes),
             use_get: AtomicBool::new(false),
             last_bytes: [const { AtomicUsize::new(0) }; QueryKind::ALL.len()],
-            large: Semaphore::new(1),
         })
     }
 
@@ -232,7 +220,7 @@ impl Client {
                         date: body.date,
                         sent_at,
                         arrived_at,
-                        large: body.bytes.len() > LARGE_BYTES,
+                        large: body.is_large(),
                     });
                 }
                 Outcome::Again(Again::WithGet) => self.use_get.store(true, Ordering::Relaxed),
@@ -269,7 +257,7 @@ impl Client {
                 Unreadable::Refused { .. } => Failure::new(ErrorKind::Rejected, detail),
                 Unreadable::TooManyRows => Failure::new(
                     ErrorKind::TooLarge,
-                    format!("{detail}; it may have so many, and {} decoded", self.limit()),
+                    format!("{detail}; it may have so many, and {} decoded", self.bodies.limit()),
                 )
                 .with_remedy("set prometheus.namespaces")
                 .with_split(Split::UntilItFits),
@@ -334,8 +322,8 @@ impl Client {
         } else {
             self.http.request(Method::POST, url.clone()).body(parameters)
         };
-        let small = waiting
-            || self.last_bytes[query.kind as usize].load(Ordering::Relaxed) < IDENTITY_BYTES_MAX;
+        let last_bytes = self.last_bytes[query.kind as usize].load(Ordering::Relaxed);
+        let small = waiting || last_bytes < IDENTITY_BYTES_MAX;
         let response = request
             .headers(self.headers(small))
             .send()
@@ -344,7 +332,10 @@ impl Client {
         *stage = Stage::Answering;
         let status = response.status();
         match status {
-            StatusCode::OK => Ok(Outcome::Body(self.body(response).await?)),
+            StatusCode::OK => {
+                let body = self.bodies.read(response, last_bytes, |error| self.explain(error));
+                Ok(Outcome::Body(body.await?))
+            }
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED if !get => {
                 Ok(Outcome::Again(Again::WithGet))
             }
@@ -386,65 +377,11 @@ impl Client {
         let demanded = self.tls.as_ref().is_some_and(Tls::take_client_cert_demanded);
         let failure = if error.is_timeout() {
             Failure::of(self.wording.no_connection_in_time())
-        } else if error.is_decode() && find::<hyper::Error>(&error).is_none() {
-            let cause = collector_transport::root_cause(&error);
-            Failure::new(
-                ErrorKind::BadAnswer,
-                format!("its compressed body cannot be read: {cause}"),
-            )
         } else {
             Failure::of(self.wording.explain(&error, connecting, demanded))
         };
         let stage = if connecting { Stage::Connecting } else { Stage::Answering };
         failure.at(stage).with_source(error)
-    }
-
-    /// The decoded body, at most `max_response_bytes` of it.
-    async fn body(&self, mut response: Response) -> Result<Body<'_>, Failure> {
-        if let Some(encoding) = unread_encoding(response.headers()) {
-            return Err(Failure::new(
-                ErrorKind::BadAnswer,
-                format!("its encoding {encoding:?} is none that was asked for"),
-            )
-            .with_remedy("does a proxy stand between?"));
-        }
-        let limit = self.max_response_bytes;
-        let date = response
-            .headers()
-            .get(DATE)
-            .and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
-        let announced = response.content_length().unwrap_or(0);
-        if announced > limit as u64 {
-            return Err(self.too_large());
-        }
-        let mut body = Body { bytes: Vec::new(), turn: None, date };
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.explain(error))? {
-            let bytes = body.bytes.len() + chunk.len();
-            if bytes > limit {
-                return Err(self.too_large());
-            }
-            if bytes > LARGE_BYTES && body.turn.is_none() {
-                // Never closed, so this waits until it is free, or until the deadline.
-                body.turn = self.large.acquire().await.ok();
-            }
-            body.bytes.extend_from_slice(&chunk);
-        }
-        Ok(body)
-    }
-
-    fn too_large(&self) -> Failure {
-        Failure::new(ErrorKind::TooLarge, format!("it is over {} (decoded)", self.limit()))
-            .with_remedy("raise prometheus.max_response_bytes or set prometheus.namespaces")
-            .with_split(Split::UntilItFits)
-    }
-
-    fn limit(&self) -> String {
-        let bytes = self.max_response_bytes;
-        if bytes.is_multiple_of(1 << 20) {
-            format!("{} MiB", bytes >> 20)
-        } else {
-            format!("{bytes} bytes")
-        }
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! [`PrometheusBackend`] implements [`collector_core::Backend`]; [`PrometheusConfig`] is what a user
 //! sets. On the way of a look: `learn` finds out how this server is to be asked, `shard` groups the
-//! models, `plan` writes the queries, `client` sends them, `answer` reads what comes, `assemble`
-//! makes of it what is known about each model.
+//! models, `plan` writes the queries, `client` sends them, `body` unpacks what comes, `answer` reads
+//! it, `assemble` makes of it what is known about each model.
 
 mod answer;
 mod assemble;
 mod backend;
+mod body;
 mod client;
 mod config;
 mod failure;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use collector_core::ErrorKind;
 use collector_transport::{Token, quote};
-use reqwest::header::{CONTENT_ENCODING, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 
-use crate::answer;
 use crate::failure::{Failure, Split};
+use crate::{answer, body};
 
 /// Bytes of an error's body that are read.
 const ERROR_BYTES_MAX: usize = 64 << 10;
@@ -113,13 +113,6 @@ pub(crate) fn redirect(
     Ok(target)
 }
 
-/// A content encoding that was not undone; the HTTP client removes the header of what it undid.
-pub(crate) fn unread_encoding(headers: &HeaderMap) -> Option<String> {
-    let encoding = headers.get(CONTENT_ENCODING)?;
-    let text = String::from_utf8_lossy(encoding.as_bytes());
-    (!text.eq_ignore_ascii_case("identity")).then(|| quote(&text))
-}
-
 /// What a server wrote beside an error's status.
 enum Said {
     Nothing,
@@ -151,15 +144,8 @@ impl Said {
 }
 
 /// The beginning of an error's body, as far as it can be read and shown.
-async fn words(mut response: Response, token: &Token) -> Said {
-    let mut body = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
-        let room = ERROR_BYTES_MAX - body.len();
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if body.len() == ERROR_BYTES_MAX {
-            break;
-        }
-    }
+async fn words(response: Response, token: &Token) -> Said {
+    let body = body::beginning(response, ERROR_BYTES_MAX).await;
     // Some gateways quote what they refuse.
     let text = token.redact(&String::from_utf8_lossy(&body));
     if let Some((kind, text)) = answer::error_of(text.as_bytes()) {

@@ -1,6 +1,7 @@
 //! What a look makes of what a server says.
 
 use std::collections::HashSet;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use collector_core::{
     Answer, Ask, Backend, BackendError, Clock, ErrorKind, Field, FieldSet, ModelRef, Operation,
     Permit, Permits, Unlimited, Urgency,
 };
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use wiremock::ResponseTemplate;
 
 use crate::fake::{
@@ -505,6 +508,20 @@ async fn a_large_answer_is_asked_compressed_the_next_time() {
         let expected = if large { "gzip" } else { "identity" };
         assert_eq!(asked.header("accept-encoding"), expected, "{}", asked.query);
     }
+}
+
+#[tokio::test]
+async fn what_a_refusal_says_is_read_when_it_is_compressed() {
+    let fake = Fake::start().await;
+    let body = br#"{"status":"error","errorType":"bad_data","error":"a word of the server"}"#;
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(body).unwrap();
+    let refusal = ResponseTemplate::new(400)
+        .set_body_bytes(gzip.finish().unwrap())
+        .insert_header("content-encoding", "gzip");
+    fake.answer("timestamp(", refusal);
+    let failed = fake.look(&[m()], &[], Urgency::Background).await.unwrap_err();
+    assert!(failed.to_string().contains("bad_data: a word of the server"), "{failed}");
 }
 
 /// Permits that count, and may refuse.

@@ -1,0 +1,258 @@
+//! The body of an answer, unpacked, within limits in size and in memory.
+
+use std::fmt::Display;
+use std::time::SystemTime;
+
+use collector_core::ErrorKind;
+use collector_transport::quote;
+use flate2::{Decompress, DecompressError, FlushDecompress, Status};
+use reqwest::Response;
+use reqwest::header::{CONTENT_ENCODING, DATE, HeaderMap};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::failure::{Failure, Split};
+
+/// Above this, only one answer at a time is read, so that four answers at their limit do not stand
+/// in memory together. It is also where a group of models is too large for one query.
+const LARGE_BYTES: usize = 8 << 20;
+/// Room that is made for what is unpacked when there is none left.
+const ROOM_BYTES: usize = 32 << 10;
+/// As far back as gzip may refer: 2 to the power of this.
+const WINDOW_BITS: u8 = 15;
+
+/// A body, and the turn to hold a large one.
+pub(crate) struct Body<'a> {
+    pub(crate) bytes: Vec<u8>,
+    /// The server's wall clock when it wrote the head, to the second.
+    pub(crate) date: Option<SystemTime>,
+    _turn: Option<SemaphorePermit<'a>>,
+}
+
+impl Body<'_> {
+    /// The models of so large an answer should not share a query again.
+    pub(crate) fn is_large(&self) -> bool {
+        self.bytes.len() > LARGE_BYTES
+    }
+}
+
+/// Reads bodies.
+pub(crate) struct Bodies {
+    /// Bytes of one at most, unpacked.
+    limit: usize,
+    large: Semaphore,
+}
+
+impl Bodies {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, large: Semaphore::new(1) }
+    }
+
+    /// The whole body; `likely` is how long it may be.
+    pub(crate) async fn read(
+        &self,
+        mut response: Response,
+        likely: usize,
+        explain: impl Fn(reqwest::Error) -> Failure,
+    ) -> Result<Body<'_>, Failure> {
+        let packed = is_packed(response.headers())?;
+        let date = response
+            .headers()
+            .get(DATE)
+            .and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        let announced = response.content_length().unwrap_or(0);
+        if announced > self.limit as u64 {
+            return Err(self.too_large());
+        }
+        let mut text = Text::new(packed, likely.min(LARGE_BYTES), self.limit);
+        let mut turn = None;
+        while let Some(chunk) = response.chunk().await.map_err(&explain)? {
+            let mut rest = &chunk[..];
+            while text.take(&mut rest).map_err(unreadable)? {
+                if text.bytes.len() > self.limit {
+                    return Err(self.too_large());
+                }
+                if text.bytes.len() > LARGE_BYTES && turn.is_none() {
+                    // Never closed, so this waits until it is free, or until the deadline.
+                    turn = self.large.acquire().await.ok();
+                }
+            }
+        }
+        if !text.is_whole() {
+            return Err(unreadable("it breaks off"));
+        }
+        Ok(Body { bytes: text.bytes, date, _turn: turn })
+    }
+
+    fn too_large(&self) -> Failure {
+        Failure::new(ErrorKind::TooLarge, format!("it is over {} (decoded)", self.limit()))
+            .with_remedy("raise prometheus.max_response_bytes or set prometheus.namespaces")
+            .with_split(Split::UntilItFits)
+    }
+
+    /// The limit, for messages.
+    pub(crate) fn limit(&self) -> String {
+        if self.limit.is_multiple_of(1 << 20) {
+            format!("{} MiB", self.limit >> 20)
+        } else {
+            format!("{} bytes", self.limit)
+        }
+    }
+}
+
+/// The beginning of a body, as far as it can be read, for messages.
+pub(crate) async fn beginning(mut response: Response, limit: usize) -> Vec<u8> {
+    let mut text = Text::new(is_packed(response.headers()).unwrap_or(false), 0, limit);
+    'body: while let Ok(Some(chunk)) = response.chunk().await {
+        let mut rest = &chunk[..];
+        while text.take(&mut rest).unwrap_or(false) {
+            if text.bytes.len() >= limit {
+                break 'body;
+            }
+        }
+        // What cannot be unpacked is left.
+        if !rest.is_empty() {
+            break;
+        }
+    }
+    text.bytes.truncate(limit);
+    text.bytes
+}
+
+/// What a body says, as far as it has come.
+struct Text {
+    bytes: Vec<u8>,
+    /// More than that, and one byte, is not unpacked.
+    limit: usize,
+    /// Where it is packed.
+    unpacking: Option<Decompress>,
+    /// What was unpacked last was the end of something whole.
+    ended: bool,
+}
+
+impl Text {
+    fn new(packed: bool, likely: usize, limit: usize) -> Self {
+        let unpacking = packed.then(|| Decompress::new_gzip(WINDOW_BITS));
+        Self { bytes: Vec::with_capacity(likely.min(limit)), limit, unpacking, ended: false }
+    }
+
+    /// Takes in what comes next, or as much of it as there is room for, and takes it off `rest`. False
+    /// when nothing was left to be taken.
+    fn take(&mut self, rest: &mut &[u8]) -> Result<bool, DecompressError> {
+        let Some(unpacking) = &mut self.unpacking else {
+            self.bytes.extend_from_slice(rest);
+            return Ok(!std::mem::take(rest).is_empty());
+        };
+        if self.ended {
+            if rest.is_empty() {
+                return Ok(false);
+            }
+            // Several in a row say what they say one after the other.
+            *unpacking = Decompress::new_gzip(WINDOW_BITS);
+        }
+        if self.bytes.len() == self.bytes.capacity() {
+            let left = self.limit.saturating_add(1).saturating_sub(self.bytes.len());
+            self.bytes.reserve_exact(self.bytes.len().max(ROOM_BYTES).min(left));
+        }
+        let (before, room) = (unpacking.total_in(), self.bytes.len());
+        let status = unpacking.decompress_vec(rest, &mut self.bytes, FlushDecompress::None)?;
+        let taken = usize::try_from(unpacking.total_in() - before).unwrap_or(rest.len());
+        *rest = &rest[taken..];
+        self.ended = status == Status::StreamEnd;
+        Ok(taken > 0 || self.bytes.len() > room)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.unpacking.is_none() || self.ended
+    }
+}
+
+/// Whether a body comes compressed, in the one way that was asked for.
+fn is_packed(headers: &HeaderMap) -> Result<bool, Failure> {
+    let encoding = headers.get(CONTENT_ENCODING).map_or(&b"identity"[..], |it| it.as_bytes());
+    if encoding.eq_ignore_ascii_case(b"gzip") {
+        return Ok(true);
+    }
+    if encoding.eq_ignore_ascii_case(b"identity") {
+        return Ok(false);
+    }
+    let encoding = quote(&String::from_utf8_lossy(encoding));
+    Err(Failure::new(
+        ErrorKind::BadAnswer,
+        format!("its encoding {encoding:?} is none that was asked for"),
+    )
+    .with_remedy("does a proxy stand between?"))
+}
+
+fn unreadable(why: impl Display) -> Failure {
+    Failure::new(ErrorKind::BadAnswer, format!("its compressed body cannot be read: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn packed(text: &[u8]) -> Vec<u8> {
+        let mut packing = GzEncoder::new(Vec::new(), Compression::default());
+        packing.write_all(text).unwrap();
+        packing.finish().unwrap()
+    }
+
+    /// What comes of a body that arrives in chunks of this size.
+    fn taken(body: &[u8], chunk: usize, likely: usize, limit: usize) -> Result<Text, String> {
+        let mut text = Text::new(true, likely, limit);
+        for chunk in body.chunks(chunk) {
+            let mut rest = chunk;
+            while text.take(&mut rest).map_err(|error| error.to_string())? {
+                if text.bytes.len() > limit {
+                    return Ok(text);
+                }
+            }
+        }
+        Ok(text)
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_is_unpacked_in_whatever_pieces_it_comes(
+            texts in prop::collection::vec(prop::collection::vec(0..4_u8, 0..3000), 1..4),
+            chunk in 1..700_usize,
+            likely in 0..5000_usize,
+        ) {
+            let body: Vec<u8> = texts.iter().flat_map(|text| packed(text)).collect();
+            let text = taken(&body, chunk, likely, usize::MAX).unwrap();
+            prop_assert_eq!(&text.bytes, &texts.concat());
+            prop_assert!(text.is_whole());
+            let cut = taken(&body[..body.len() - 1], chunk, likely, usize::MAX).unwrap();
+            prop_assert!(!cut.is_whole());
+        }
+    }
+
+    #[test]
+    fn no_more_is_unpacked_than_one_byte_over_the_limit() {
+        let bomb = packed(&vec![b' '; 4 << 20]);
+        for likely in [0, 1 << 20, 100 << 20] {
+            let text = taken(&bomb, bomb.len(), likely, 1 << 20).unwrap();
+            assert_eq!(text.bytes.len(), (1 << 20) + 1);
+            assert!(text.bytes.capacity() <= (1 << 20) + 1, "{}", text.bytes.capacity());
+        }
+    }
+
+    #[test]
+    fn what_is_spoiled_is_not_whole() {
+        let spoil = |at: usize| {
+            let mut body = packed(b"some text, some more text");
+            body[at] ^= 0x40;
+            taken(&body, 7, 0, 1000).is_ok_and(|text| text.is_whole())
+        };
+        let length = packed(b"some text, some more text").len();
+        assert!(!spoil(0) && !spoil(length / 2) && !spoil(length - 5) && !spoil(length - 1));
+        let followed = [packed(b"text"), b"and what is none".to_vec()].concat();
+        assert!(taken(&followed, 1000, 0, 1000).is_err());
+    }
+}
