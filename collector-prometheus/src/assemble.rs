@@ -4,16 +4,19 @@
 //! among them is dead and left out; one that lives and has no row there is unknown in that field.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use collector_core::sanitize::{self, Rejected};
 use collector_core::{
-    Answer, ErrorKind, Field, FieldSet, LoadRates, LoadRow, Mark, ModelRef, ModelSample, Operation,
-    PodName, ReplicaMetrics, Tick, TraceRow, mean_over_window,
+    Answer, BackendName, EngineName, ErrorKind, Field, FieldSet, LoadRates, LoadRow, Mark,
+    ModelRef, ModelSample, Operation, PodName, ReplicaMetrics, Tick, TraceRow, mean_over_window,
 };
+use foldhash::fast::RandomState;
 
 use crate::failure::Failure;
-use crate::memory::{CacheConfig, ModelMemory, PodMemory};
+use crate::memory::{CacheConfig, Known, ModelMemory, PodMemory};
 use crate::plan::{QueryKind, QueryKinds};
+use crate::pods::{Pod, Pods};
 use crate::rows::{EngineConfig, Rows, Sample};
 use crate::selfmetrics;
 use crate::server_clock::Moment;
@@ -73,21 +76,14 @@ fn load_rates(rates: &Rates) -> LoadRates {
     }
 }
 
-/// A live pod.
-#[derive(Debug)]
-struct Pod {
-    replica: ReplicaMetrics,
-    hits: Option<f64>,
-    queries: Option<f64>,
-    engines: HashMap<Box<str>, Option<CacheConfig>>,
-}
-
 /// What is known of one model.
 #[derive(Debug, Default)]
 struct Model {
-    alive: HashMap<PodName, Pod>,
-    /// Rates by pod, dead ones too; under `None` those of the model as a whole.
-    rates: HashMap<Option<PodName>, Rates>,
+    alive: Pods,
+    /// Rates of the model as a whole.
+    rates: Rates,
+    /// Rates by pod, dead ones too.
+    rates_by_pod: HashMap<PodName, Rates, RandomState>,
     /// Some query had a row of it.
     seen: bool,
     /// It has series without a pod.
@@ -110,7 +106,7 @@ struct Model {
 pub(crate) struct Piece {
     pub(crate) kind: QueryKind,
     /// Positions in [`Asked`].
-    pub(crate) models: Vec<usize>,
+    pub(crate) models: Arc<[usize]>,
     pub(crate) result: Result<Arrived, Failure>,
 }
 
@@ -132,6 +128,15 @@ pub(crate) struct Finished {
     pub(crate) kept: Vec<(ModelRef, ModelMemory)>,
 }
 
+/// What all models of a look have in common.
+#[derive(Debug)]
+struct Common {
+    as_of: Tick,
+    evaluated_at: Tick,
+    engine: EngineName,
+    backend: BackendName,
+}
+
 /// The look as far as it has come.
 #[derive(Debug)]
 pub(crate) struct Assembly<'a> {
@@ -150,8 +155,8 @@ impl<'a> Assembly<'a> {
         let Piece { kind, models, result } = piece;
         match result {
             Err(failure) => {
-                for position in models {
-                    let model = &mut self.models[position];
+                for position in &*models {
+                    let model = &mut self.models[*position];
                     kind.fields().iter().for_each(|field| model.failed.insert(*field));
                     model.failure.get_or_insert_with(|| failure.clone());
                 }
@@ -161,15 +166,15 @@ impl<'a> Assembly<'a> {
                 if let Some(query) = query {
                     self.trace(kind, &models, &rows, &query);
                 }
-                for position in models {
-                    let model = &mut self.models[position];
+                for position in &*models {
+                    let model = &mut self.models[*position];
                     model.incomplete |= !complete;
                     model.answered.insert(kind);
                 }
                 match rows {
                     Rows::Samples(samples) => {
-                        for sample in samples {
-                            self.add_sample(kind, sample, at);
+                        for sample in samples.iter() {
+                            self.add_sample(kind, &sample, at);
                         }
                         false
                     }
@@ -190,8 +195,8 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn add_sample(&mut self, kind: QueryKind, sample: Sample, arrived_at: Tick) {
-        let Sample { model: position, pod, time, value } = sample;
+    fn add_sample(&mut self, kind: QueryKind, sample: &Sample<'_>, arrived_at: Tick) {
+        let Sample { model: position, pod, time, value } = *sample;
         let model = &mut self.models[position];
         model.seen = true;
         if let Some(slot) = RATES.iter().position(|rate| *rate == kind) {
@@ -199,7 +204,11 @@ impl<'a> Assembly<'a> {
                 Some(value) => Rate::Known(value),
                 None => Rate::Spoiled,
             };
-            let known = &mut model.rates.entry(pod).or_default()[slot];
+            let rates = match pod {
+                Some(pod) => model.rates_by_pod.entry(pod.into()).or_default(),
+                None => &mut model.rates,
+            };
+            let known = &mut rates[slot];
             // The same row twice is a double, and doubles are taken once.
             *known = match (*known, rate) {
                 (Rate::Known(a), Rate::Known(b)) => Rate::Known(a.max(b)),
@@ -217,7 +226,7 @@ impl<'a> Assembly<'a> {
         };
         if kind == QueryKind::Liveness {
             if let Some(sampled_at) = self.moment.sampled_at(value, time, arrived_at) {
-                model.lives(pod, sampled_at);
+                model.alive.add(pod.into(), sampled_at);
             } else {
                 // It lives, and nothing is known about when: not to be shown, not to be lost.
                 model.incomplete = true;
@@ -225,19 +234,18 @@ impl<'a> Assembly<'a> {
             }
             return;
         }
-        let Some(pod) = model.alive.get_mut(&pod) else {
+        let Some(pod) = model.alive.get_mut(pod) else {
             return;
         };
-        let replica = &mut pod.replica;
         match kind {
             QueryKind::KvCache => {
-                raise(&mut replica.kv_cache_usage, accepted(kind, sanitize::ratio(value)));
+                raise(&mut pod.kv_cache_usage, accepted(kind, sanitize::ratio(value)));
             }
             QueryKind::QueueLength => {
-                raise(&mut replica.queue_length, accepted(kind, sanitize::count(value)));
+                raise(&mut pod.queue_length, accepted(kind, sanitize::count(value)));
             }
             QueryKind::RunningRequests => {
-                raise(&mut replica.running_requests, accepted(kind, sanitize::count(value)));
+                raise(&mut pod.running_requests, accepted(kind, sanitize::count(value)));
             }
             QueryKind::PrefixHits => raise(&mut pod.hits, accepted(kind, sanitize::rate(value))),
             QueryKind::PrefixQueries => {
@@ -259,8 +267,8 @@ impl<'a> Assembly<'a> {
                 .push(engine);
         }
         for (reference, model) in self.asked.models().iter().zip(&mut self.models) {
-            for (name, pod) in &mut model.alive {
-                let key = (reference.namespace.as_str(), name.as_str());
+            for pod in model.alive.as_mut_slice() {
+                let key = (reference.namespace.as_str(), pod.name.as_str());
                 for engine in by_pod.get(&key).into_iter().flatten() {
                     pod.engines
                         .entry(engine.engine.clone())
@@ -277,14 +285,19 @@ impl<'a> Assembly<'a> {
         duplicates
     }
 
-    /// Positions of the models that have live pods.
-    pub(crate) fn has_live_pods(&self, position: usize) -> bool {
-        !self.models[position].alive.is_empty()
+    /// All that live are known.
+    pub(crate) fn settle(&mut self) {
+        self.models.iter_mut().for_each(|model| model.alive.settle());
     }
 
-    /// The live pods of a model.
+    /// Whether the model has live pods.
+    pub(crate) fn has_live_pods(&self, position: usize) -> bool {
+        !self.models[position].alive.as_slice().is_empty()
+    }
+
+    /// The live pods of a model, in order.
     pub(crate) fn live_pods(&self, position: usize) -> impl Iterator<Item = &PodName> {
-        self.models[position].alive.keys()
+        self.models[position].alive.as_slice().iter().map(|pod| &pod.name)
     }
 
     /// The failure that all models share because nothing is known of any of them.
@@ -299,7 +312,7 @@ impl<'a> Assembly<'a> {
     pub(crate) fn looks_misnamed(&self) -> bool {
         self.models.iter().any(|model| {
             !model.failed.contains(Field::KvCacheUsage)
-                && model.alive.values().any(|pod| pod.replica.kv_cache_usage.is_none())
+                && model.alive.as_slice().iter().any(|pod| pod.kv_cache_usage.is_none())
         })
     }
 
@@ -316,9 +329,15 @@ impl<'a> Assembly<'a> {
         self,
         as_of: Tick,
         per_pod: impl Fn(&ModelRef) -> bool,
-        memory: impl Fn(&ModelRef) -> Option<ModelMemory>,
+        memory: impl Fn(&ModelRef) -> Option<Arc<ModelMemory>>,
         url: &str,
     ) -> Finished {
+        let common = Common {
+            as_of,
+            evaluated_at: self.moment.tick,
+            engine: "vllm".into(),
+            backend: crate::NAME.into(),
+        };
         let mut kept = Vec::new();
         let mut answers = Vec::new();
         for (reference, model) in self.asked.models().iter().zip(self.models) {
@@ -326,8 +345,7 @@ impl<'a> Assembly<'a> {
                 model.without_pods(as_of, url)
             } else {
                 let before = memory(reference);
-                let (sample, memory) =
-                    model.found(as_of, self.moment.tick, per_pod(reference), before.as_ref());
+                let (sample, memory) = model.found(&common, per_pod(reference), before.as_deref());
                 kept.push((reference.clone(), memory));
                 Answer::Found(sample)
             };
@@ -343,21 +361,10 @@ impl Model {
         self.answered.contains(QueryKind::Liveness)
     }
 
-    fn lives(&mut self, name: PodName, sampled_at: Tick) {
-        self.alive
-            .entry(name)
-            .and_modify(|pod| pod.replica.sampled_at = pod.replica.sampled_at.max(sampled_at))
-            .or_insert_with_key(|name| {
-                let mut replica = ReplicaMetrics::new(name.clone(), sampled_at);
-                replica.engine = Some("vllm".into());
-                Pod { replica, hits: None, queries: None, engines: HashMap::new() }
-            });
-    }
-
     /// No pod was found, and that is not the same as a fleet without pods: either there are no
     /// series at all, or there may be pods that the answer does not tell of.
     fn is_empty_in_doubt(&self) -> bool {
-        self.alive.is_empty() && (!self.seen || self.unnamed || self.incomplete)
+        self.alive.as_slice().is_empty() && (!self.seen || self.unnamed || self.incomplete)
     }
 
     /// Missing is said only by a server that answered in full; else it is not known.
@@ -390,32 +397,33 @@ impl Model {
 
     fn found(
         self,
-        as_of: Tick,
-        evaluated_at: Tick,
+        common: &Common,
         per_pod: bool,
         before: Option<&ModelMemory>,
     ) -> (ModelSample, ModelMemory) {
+        let load = self.load(per_pod);
+        let alive = self.alive.into_vec();
         let mut memory = ModelMemory {
-            live: u32::try_from(self.alive.len()).unwrap_or(u32::MAX),
-            pods: HashMap::with_capacity(self.alive.len()),
+            live: u32::try_from(alive.len()).unwrap_or(u32::MAX),
+            pods: Vec::with_capacity(alive.len()),
             hit_rates_at: before.and_then(|before| before.hit_rates_at),
             cache_config_at: before.and_then(|before| before.cache_config_at),
-            looked_at: as_of,
+            looked_at: common.as_of,
         };
         let hit_rates_failed = self.failed.contains(Field::PrefixCacheHitRate);
         let hit_rates_new = self.answered.contains(QueryKind::PrefixHits) && !hit_rates_failed;
         if hit_rates_new {
-            memory.hit_rates_at = Some(evaluated_at);
+            memory.hit_rates_at = Some(common.evaluated_at);
         }
         let cache_config_failed = self.failed.contains(Field::CacheConfig);
         let cache_config_new = self.answered.contains(QueryKind::CacheConfig);
         if cache_config_new {
-            memory.cache_config_at = Some(evaluated_at);
+            memory.cache_config_at = Some(common.evaluated_at);
         }
-        let load = self.load(per_pod);
-        let mut replicas = Vec::with_capacity(self.alive.len());
-        for (name, pod) in self.alive {
-            let known = before.and_then(|before| before.pods.get(&name));
+        let mut replicas = Vec::with_capacity(alive.len());
+        let mut known = Known::of(before);
+        for pod in alive {
+            let known = known.next(&pod.name);
             let hit_rate =
                 if hit_rates_new { pod.hit_rate() } else { known.and_then(|known| known.hit_rate) };
             let cache_config = if cache_config_new {
@@ -423,7 +431,11 @@ impl Model {
             } else {
                 known.map(|known| known.cache_config)
             };
-            let mut replica = pod.replica;
+            let mut replica = ReplicaMetrics::new(pod.name.clone(), pod.sampled_at);
+            replica.engine = Some(common.engine.clone());
+            replica.kv_cache_usage = pod.kv_cache_usage;
+            replica.queue_length = pod.queue_length;
+            replica.running_requests = pod.running_requests;
             // What failed is left to the engine, which has the former value and its age.
             if !hit_rates_failed {
                 replica.prefix_cache_hit_rate = hit_rate;
@@ -433,7 +445,7 @@ impl Model {
                 {
                     replica.marks.push(Mark {
                         field: Field::PrefixCacheHitRate,
-                        backend: crate::NAME.into(),
+                        backend: common.backend.clone(),
                         sampled_at: at,
                     });
                 }
@@ -442,19 +454,18 @@ impl Model {
                 replica.num_gpu_blocks = config.num_gpu_blocks;
                 replica.block_size = config.block_size;
             }
-            if per_pod && let Some(rates) = self.rates.get(&Some(name.clone())) {
+            if per_pod && let Some(rates) = self.rates_by_pod.get(&pod.name) {
                 let means = load_rates(rates).load();
                 replica.avg_input_tokens = means.avg_input_tokens;
                 replica.avg_output_tokens = means.avg_output_tokens;
             }
             // A pod whose cache size was never asked for is not remembered, so that it will be.
             if let Some(cache_config) = cache_config {
-                memory.pods.insert(name, PodMemory { hit_rate, cache_config });
+                memory.pods.push((pod.name, PodMemory { hit_rate, cache_config }));
             }
             replicas.push(replica);
         }
-        replicas.sort_unstable_by(|a, b| a.pod_name.cmp(&b.pod_name));
-        let mut sample = ModelSample::new(as_of, replicas);
+        let mut sample = ModelSample::new(common.as_of, replicas);
         sample.load = load;
         sample.failed = self.failed;
         sample.complete = !self.incomplete;
@@ -467,20 +478,15 @@ impl Model {
 
     fn load(&self, per_pod: bool) -> Vec<LoadRow> {
         if per_pod {
-            let mut rows: Vec<LoadRow> = self
-                .alive
-                .keys()
-                .map(|pod| LoadRow {
-                    pod: Some(pod.clone()),
-                    rates: self.rates.get(&Some(pod.clone())).map(load_rates).unwrap_or_default(),
-                })
-                .collect();
-            rows.sort_unstable_by(|a, b| a.pod.cmp(&b.pod));
-            return rows;
+            let row = |pod: &Pod| LoadRow {
+                pod: Some(pod.name.clone()),
+                rates: self.rates_by_pod.get(&pod.name).map(load_rates).unwrap_or_default(),
+            };
+            return self.alive.as_slice().iter().map(row).collect();
         }
         // Rows of pods, where other models of the shard wanted them: the sum is the model's, with
         // the pods that died within the window, as the server would have summed.
-        let sum = self.rates.values().fold(Rates::default(), |mut sum, rates| {
+        let sum = self.rates_by_pod.values().fold(self.rates, |mut sum, rates| {
             for (sum, rate) in sum.iter_mut().zip(rates) {
                 *sum = sum.plus(*rate);
             }

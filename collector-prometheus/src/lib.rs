@@ -18,6 +18,7 @@ mod look;
 mod memory;
 mod names;
 mod plan;
+mod pods;
 mod probe;
 mod promql;
 mod reply;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use collector_core::{ErrorKind, PodName};
 use futures_util::StreamExt;
@@ -13,6 +13,7 @@ use crate::assemble::{Arrived, Assembly, Piece};
 use crate::client::{Answered, Budget, Client, Query};
 use crate::failure::{Failure, Split};
 use crate::plan::{Grouping, Plan, QueryKind};
+use crate::promql::Filter;
 use crate::rows::Rows;
 use crate::server_clock::{Moment, ServerClock};
 use crate::shard::{Asked, QUERY_BYTES_MAX, Shard};
@@ -45,7 +46,26 @@ pub(crate) struct Look<'a> {
     incomplete: Mutex<Option<String>>,
     /// Each shard, in the pieces that the server has made necessary so far: what was too large for
     /// one query is too large for the next.
-    pieces: Mutex<Vec<Vec<Shard>>>,
+    pieces: Mutex<Vec<Vec<Arc<Part>>>>,
+}
+
+/// A shard, and what all queries for it have in common.
+#[derive(Debug)]
+struct Part {
+    shard: Shard,
+    filter: Filter,
+    /// Positions of its models.
+    models: Arc<[usize]>,
+    /// Rows of the longest answer for it so far; a row for each model at least.
+    rows: AtomicUsize,
+}
+
+impl Part {
+    fn new(shard: Shard, asked: &Asked) -> Arc<Self> {
+        let (filter, models) = (shard.filter(), asked.positions(&shard.models).into());
+        let rows = AtomicUsize::new(shard.models.len());
+        Arc::new(Self { shard, filter, models, rows })
+    }
 }
 
 /// One query for one shard, which is told by its number.
@@ -83,7 +103,9 @@ impl<'a> Look<'a> {
             too_large: AtomicBool::new(false),
             contradicted: AtomicBool::new(false),
             incomplete: Mutex::new(None),
-            pieces: Mutex::new(shards.into_iter().map(|shard| vec![shard]).collect()),
+            pieces: Mutex::new(
+                shards.into_iter().map(|shard| vec![Part::new(shard, asked)]).collect(),
+            ),
         }
     }
 
@@ -133,6 +155,7 @@ impl<'a> Look<'a> {
             return Err(failure.clone());
         }
         self.run(others, Some(clock), assembly).await;
+        assembly.settle();
         match assembly.failed_altogether() {
             Some(failure) => Err(failure.clone()),
             None => Ok(()),
@@ -192,10 +215,10 @@ impl<'a> Look<'a> {
     async fn job(&self, job: Job, clock: Option<&ServerClock>) -> Vec<Piece> {
         let mut answers = Vec::new();
         // A time-out is split once: a server out of breath is not helped by more queries.
-        let mut left: Vec<(Shard, bool)> =
-            self.pieces()[job.shard].iter().map(|shard| (shard.clone(), true)).collect();
-        while let Some((shard, may_time_out)) = left.pop() {
-            let result = self.query(&job, &shard, clock).await;
+        let mut left: Vec<(Arc<Part>, bool)> =
+            self.pieces()[job.shard].iter().map(|part| (Arc::clone(part), true)).collect();
+        while let Some((part, may_time_out)) = left.pop() {
+            let result = self.query(&job, &part, clock).await;
             if let Err(failure) = &result {
                 let split = match failure.split {
                     Split::No => false,
@@ -205,37 +228,35 @@ impl<'a> Look<'a> {
                 if failure.split != Split::No {
                     self.too_large.store(true, Ordering::Relaxed);
                 }
-                let smaller = shard.split();
+                let smaller = part.shard.split();
                 if split
                     && !smaller.is_empty()
                     && self.splits.fetch_add(1, Ordering::Relaxed) < SPLITS_MAX
                 {
                     let may_time_out = may_time_out && failure.split != Split::Once;
-                    self.replace(job.shard, &shard, &smaller);
-                    left.extend(smaller.into_iter().map(|shard| (shard, may_time_out)));
+                    let parts: Vec<Arc<Part>> =
+                        smaller.into_iter().map(|shard| Part::new(shard, self.asked)).collect();
+                    self.replace(job.shard, &part, &parts);
+                    left.extend(parts.into_iter().map(|part| (part, may_time_out)));
                     continue;
                 }
                 self.note_failure(failure);
             }
-            answers.push(Piece {
-                kind: job.kind,
-                models: self.asked.positions(&shard.models),
-                result,
-            });
+            answers.push(Piece { kind: job.kind, models: Arc::clone(&part.models), result });
         }
         answers
     }
 
-    /// From now on, `smaller` are asked for in place of `shard`.
-    fn replace(&self, number: usize, shard: &Shard, smaller: &[Shard]) {
+    /// From now on, `smaller` are asked for in place of `part`.
+    fn replace(&self, number: usize, part: &Arc<Part>, smaller: &[Arc<Part>]) {
         let pieces = &mut self.pieces()[number];
         // Another query may have done so meanwhile.
-        if let Some(at) = pieces.iter().position(|piece| piece == shard) {
+        if let Some(at) = pieces.iter().position(|piece| Arc::ptr_eq(piece, part)) {
             pieces.splice(at..=at, smaller.iter().cloned());
         }
     }
 
-    fn pieces(&self) -> MutexGuard<'_, Vec<Vec<Shard>>> {
+    fn pieces(&self) -> MutexGuard<'_, Vec<Vec<Arc<Part>>>> {
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -252,21 +273,22 @@ impl<'a> Look<'a> {
     async fn query(
         &self,
         job: &Job,
-        shard: &Shard,
+        part: &Part,
         clock: Option<&ServerClock>,
     ) -> Result<Arrived, Failure> {
         if let Some(failure) = self.dead.get() {
             return Err(failure.clone());
         }
-        let text = self.text(job, shard);
+        let text = self.text(job, part);
         let query = Query { kind: job.kind, text: &text, time: Some(self.moment.time) };
-        let mut rows = Rows::of(job.kind);
+        let mut rows = Rows::of(job.kind, part.rows.load(Ordering::Relaxed));
         let answered = self
             .client
             .query(query, Expect::Vector, self.budget, &mut |row| {
                 rows.push(row, self.asked);
             })
             .await?;
+        part.rows.fetch_max(rows.len(), Ordering::Relaxed);
         if job.kind == QueryKind::Liveness
             && self.pods.fetch_add(rows.len(), Ordering::Relaxed) + rows.len() > PODS_MAX
         {
@@ -303,15 +325,15 @@ impl<'a> Look<'a> {
         Arrived { rows, complete, at: answered.arrived_at, query: None }
     }
 
-    fn text(&self, job: &Job, shard: &Shard) -> String {
+    fn text(&self, job: &Job, part: &Part) -> String {
         if job.kind != QueryKind::CacheConfig {
-            return self.plan.query(job.kind, &shard.filter(), job.grouping);
+            return self.plan.query(job.kind, &part.filter, job.grouping);
         }
-        let filter = shard.filter_without_models();
-        if shard.names_models() {
+        let filter = part.shard.filter_without_models();
+        if part.shard.names_models() {
             // Without models in the filter, a single model would be answered with its whole
             // namespace; its pods stand for it as far as they fit.
-            let models: HashSet<usize> = self.asked.positions(&shard.models).into_iter().collect();
+            let models: HashSet<usize> = part.models.iter().copied().collect();
             let pods = job.pods.iter().filter(|(model, _)| models.contains(model));
             let pods: Vec<&str> = pods.map(|(_, pod)| pod.as_str()).collect();
             let text = self.plan.cache_config(&filter, &pods);

@@ -1,11 +1,13 @@
 //! What is kept of a model between two looks: quantities that hardly change and are not asked for
 //! each time. Everything of a pod leaves with it, and a model that nobody looks at is forgotten.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use collector_core::{ModelRef, PodName, Tick};
+use foldhash::fast::RandomState;
 
 /// The prefix-cache hit rate is taken over five minutes, and cache sizes are constant while a pod
 /// lives; a pod that restarts under its old name may have another size, though. A little less than
@@ -34,8 +36,8 @@ pub(crate) struct PodMemory {
 pub(crate) struct ModelMemory {
     /// How many pods lived at the last look.
     pub(crate) live: u32,
-    /// Those of them whose cache size is known, or known to be unknown.
-    pub(crate) pods: HashMap<PodName, PodMemory>,
+    /// Those of them whose cache size is known, or known to be unknown, in order of their names.
+    pub(crate) pods: Vec<(PodName, PodMemory)>,
     /// When hit rates were last asked for.
     pub(crate) hit_rates_at: Option<Tick>,
     /// When cache sizes were last asked for.
@@ -49,24 +51,51 @@ impl ModelMemory {
         self.hit_rates_at.is_none_or(|at| at.age(now) >= SLOW_INTERVAL)
     }
 
-    /// Whether cache sizes are to be asked for again, given who lives now.
+    /// Whether cache sizes are to be asked for again, given who lives now, in order.
     pub(crate) fn cache_config_due<'a>(
         &self,
         now: Tick,
         mut alive: impl Iterator<Item = &'a PodName>,
     ) -> bool {
+        let mut known = Known::of(Some(self));
         self.cache_config_at.is_none_or(|at| at.age(now) >= SLOW_INTERVAL)
-            || alive.any(|pod| !self.pods.contains_key(pod))
+            || alive.any(|pod| known.next(pod).is_none())
+    }
+}
+
+/// What is kept of pods that are asked about in order of their names.
+pub(crate) struct Known<'a>(&'a [(PodName, PodMemory)]);
+
+impl<'a> Known<'a> {
+    pub(crate) fn of(memory: Option<&'a ModelMemory>) -> Self {
+        Self(memory.map_or(&[], |memory| &memory.pods))
+    }
+
+    /// What is kept of the next pod.
+    pub(crate) fn next(&mut self, pod: &PodName) -> Option<&'a PodMemory> {
+        while let [(name, memory), rest @ ..] = self.0 {
+            match name.cmp(pod) {
+                Ordering::Less => self.0 = rest,
+                Ordering::Equal => {
+                    self.0 = rest;
+                    return Some(memory);
+                }
+                Ordering::Greater => return None,
+            }
+        }
+        None
     }
 }
 
 /// What is kept of all models.
 #[derive(Debug, Default)]
-pub(crate) struct Memory(Mutex<HashMap<ModelRef, ModelMemory>>);
+pub(crate) struct Memory(Mutex<Models>);
+
+type Models = HashMap<ModelRef, Arc<ModelMemory>, RandomState>;
 
 impl Memory {
     /// What is kept of a model.
-    pub(crate) fn of(&self, model: &ModelRef) -> Option<ModelMemory> {
+    pub(crate) fn of(&self, model: &ModelRef) -> Option<Arc<ModelMemory>> {
         self.lock().get(model).cloned()
     }
 
@@ -82,13 +111,13 @@ impl Memory {
         for (model, memory) in kept {
             let newer = models.get(&model).is_some_and(|known| known.looked_at > memory.looked_at);
             if !newer {
-                models.insert(model, memory);
+                models.insert(model, Arc::new(memory));
             }
         }
         models.retain(|_, memory| memory.looked_at.age(now) < FORGET_AFTER);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ModelRef, ModelMemory>> {
+    fn lock(&self) -> MutexGuard<'_, Models> {
         // Each change is one insertion, so a panic elsewhere leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -121,6 +150,17 @@ mod tests {
         assert!(!memory.cache_config_due(at(30), pods[..1].iter()));
         assert!(memory.cache_config_due(at(30), pods.iter()));
         assert!(memory.cache_config_due(at(58), pods[..1].iter()));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_pod_is_found_among_those_that_left_and_came() {
+        let mut memory = memory(&["a", "c", "e", "f"], at(0));
+        for (number, (_, kept)) in memory.pods.iter_mut().enumerate() {
+            kept.hit_rate = Some(number as f64);
+        }
+        let mut known = Known::of(Some(&memory));
+        let kept = ["b", "c", "d", "e", "g"].map(|pod| known.next(&pod.into())?.hit_rate);
+        assert_eq!(kept, [None, Some(1.0), None, Some(2.0), None]);
     }
 
     #[test]

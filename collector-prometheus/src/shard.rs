@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use collector_core::{ModelId, ModelRef, Namespace};
+use foldhash::fast::RandomState;
 
 use crate::names::Names;
 use crate::promql::{Filter, Matcher};
@@ -73,7 +74,9 @@ impl Shard {
     }
 
     fn namespaces(&self) -> Vec<&str> {
-        distinct(self.models.iter().map(|m| m.namespace.as_str()))
+        let mut namespaces: Vec<&str> = self.models.iter().map(|m| m.namespace.as_str()).collect();
+        namespaces.dedup();
+        namespaces
     }
 
     /// The same models in smaller pieces: halves by namespace, or by model within one namespace, or
@@ -215,13 +218,13 @@ impl Sharder {
 #[derive(Debug)]
 pub(crate) struct Asked {
     models: Vec<ModelRef>,
-    index: HashMap<Namespace, HashMap<ModelId, u32>>,
+    index: HashMap<Namespace, HashMap<ModelId, u32, RandomState>, RandomState>,
 }
 
 impl Asked {
     /// Each model once.
     pub(crate) fn new(models: &[ModelRef]) -> Self {
-        let mut asked = Self { models: Vec::new(), index: HashMap::new() };
+        let mut asked = Self { models: Vec::new(), index: HashMap::default() };
         for model in models {
             let next = u32::try_from(asked.models.len()).unwrap_or(u32::MAX);
             let known = asked.index.entry(model.namespace.clone()).or_default();
@@ -251,6 +254,12 @@ impl Asked {
     /// Where a model stands in [`models`](Self::models).
     pub(crate) fn position(&self, namespace: &str, model: &str) -> Option<usize> {
         self.index.get(namespace)?.get(model).map(|position| *position as usize)
+    }
+
+    /// Whether that model stands there.
+    pub(crate) fn is_at(&self, position: usize, namespace: &str, model: &str) -> bool {
+        let at = &self.models[position];
+        at.model.as_str() == model && at.namespace.as_str() == namespace
     }
 
     /// Where several models stand.

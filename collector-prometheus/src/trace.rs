@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use collector_core::{Field, ModelSample, Tick, TraceRow};
+use collector_core::{Field, ModelSample, PodName, Tick, TraceRow};
 
 use crate::plan::QueryKind;
 use crate::rows::Rows;
@@ -39,7 +39,7 @@ pub(crate) fn rows(
     let Rows::Samples(samples) = rows else { return Vec::new() };
     let mut traced: Vec<(usize, TraceRow)> = samples
         .iter()
-        .map(|sample| (sample.model, row(sample.pod.clone(), Some(sample.value))))
+        .map(|sample| (sample.model, row(sample.pod.map(PodName::from), Some(sample.value))))
         .collect();
     let silent = models.iter().filter(|model| samples.iter().all(|s| s.model != **model));
     traced.extend(silent.map(|model| (*model, row(None, None))));
