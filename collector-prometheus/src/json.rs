@@ -463,6 +463,8 @@ mod tests {
         let nested = |depth: usize| [b"[".repeat(depth), b"]".repeat(depth)].concat();
         assert_eq!(whole(&nested(usize::from(DEPTH_MAX)), Json::skip), Ok(()));
         refused(&nested(101), "nested too deep at line 1 column 101");
+        let beside_each_other = [b"[", &b"[],".repeat(200)[..], b"[]]"].concat();
+        assert_eq!(whole(&beside_each_other, Json::skip), Ok(()));
         let number = |text: &str| {
             whole(text.as_bytes(), |json| json.number("")).map_err(|it| it.to_string())
         };
