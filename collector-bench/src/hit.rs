@@ -51,11 +51,22 @@ pub(crate) const SIZES: [(usize, &str); 4] = [
 
 /// The cases with few entries, which stay in the processor's caches.
 pub(crate) async fn hot() -> Result<[Case; 2]> {
-    let models = workload::models(HOT);
-    Ok([
-        Case::new(SUITE, HOT_WRITTEN, as_written(&models).await?),
-        Case::new(SUITE, HOT_ALIKE, like_for_like(&models).await?),
-    ])
+    Ok([hot_as_written().await?, hot_like_for_like().await?])
+}
+
+/// The first of them.
+pub(crate) async fn hot_as_written() -> Result<Case> {
+    Ok(Case::new(SUITE, HOT_WRITTEN, as_written(&workload::models(HOT)).await?))
+}
+
+/// The second of them.
+pub(crate) async fn hot_like_for_like() -> Result<Case> {
+    Ok(Case::new(SUITE, HOT_ALIKE, like_for_like(&workload::models(HOT)).await?))
+}
+
+/// Ours alone, with ten times as many entries as a thread remembers: nine in ten are looked up in the map.
+pub(crate) async fn from_map() -> Result<Case> {
+    Ok(Case::new(SUITE, "5000 entries", ours(&workload::models(5000)).await?))
 }
 
 /// The cases with many entries, read in an order that nobody guesses.

@@ -17,7 +17,8 @@ use crate::report::Report;
 use crate::workload::{self, cache_of, shuffled, stored};
 
 const SUITE: &str = "invalidate";
-const OURS: &str = "collector";
+/// How our cache is called.
+pub(crate) const OURS: &str = "collector";
 const SCAN: &str = "RwLock<HashMap>, retain by prefix";
 /// Models that are removed in one measurement, and put again outside of it.
 const REMOVED: usize = 100;
@@ -35,6 +36,11 @@ pub(crate) fn cases() -> [Case; 2] {
         Case::new(SUITE, name, systems)
     };
     [case("one model of 10 000", 10_000), case("one model of 100 000", 100_000)]
+}
+
+/// Ours alone, where the putting again counts as well.
+pub(crate) fn remove_and_put(name: &'static str, entries: usize) -> Case {
+    Case::new(SUITE, name, vec![ours(&workload::models(entries))])
 }
 
 /// Overwriting a key that is there.

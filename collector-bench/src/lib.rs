@@ -6,6 +6,7 @@
 mod adaptive;
 mod case;
 mod collector;
+mod counts;
 mod hit;
 mod instructions;
 mod invalidate;
@@ -26,15 +27,18 @@ mod sizes;
 mod threads;
 mod workload;
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
+use tokio::runtime;
 
 pub use crate::case::Case;
+pub use crate::counts::counts;
 pub use crate::race::System;
 
+use crate::instructions::Counted;
 use crate::report::Report;
 
 /// Measures the collector.
@@ -77,10 +81,10 @@ enum Suite {
 
 /// What callgrind runs: some runs of one system, and nothing else.
 #[derive(Parser)]
-pub struct Repeat {
-    /// The case, by its number.
+struct Repeat {
+    /// The case.
     #[arg(long = "repeat-case")]
-    case: usize,
+    case: Counted,
     /// The system, by its name.
     #[arg(long = "repeat-system")]
     system: String,
@@ -136,12 +140,19 @@ impl Suite {
     }
 }
 
-/// Does what callgrind counts.
+/// Does what callgrind counts, where this process was started for that, and tells whether it was.
 ///
 /// # Errors
 /// When there is no such case or system, or it fails.
-pub async fn repeat(repeat: &Repeat) -> Result<()> {
-    instructions::repeat(repeat.case, &repeat.system, repeat.runs).await
+pub fn repeat_if_told() -> Result<bool> {
+    if !env::args().any(|argument| argument == "--repeat-case") {
+        return Ok(false);
+    }
+    let Repeat { case, system, runs } = Repeat::parse();
+    // One thread, so that nothing but the runs is counted.
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(instructions::repeat(case, &system, runs))?;
+    Ok(true)
 }
 
 /// The cases of the cache, for the criterion benches.

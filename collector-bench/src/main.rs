@@ -4,27 +4,27 @@
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser as _;
-use collector_bench::{Args, Repeat};
+use collector_bench::Args;
 use tokio::runtime;
 
 fn main() -> ExitCode {
-    let outcome = if std::env::args().any(|argument| argument == "--repeat-case") {
-        // One thread, so that nothing but the runs is counted.
-        let repeat = Repeat::parse();
-        let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(Into::into).and_then(|it| it.block_on(collector_bench::repeat(&repeat)))
-    } else {
-        let args = Args::parse();
-        // Several, because the simulated pods must answer while this one waits for a program.
-        let runtime = runtime::Builder::new_multi_thread().enable_all().build();
-        runtime.map_err(Into::into).and_then(|it| it.block_on(collector_bench::measure(&args)))
-    };
-    match outcome {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run() -> Result<()> {
+    if collector_bench::repeat_if_told()? {
+        return Ok(());
+    }
+    let args = Args::parse();
+    // Several threads, because the simulated pods must answer while this one waits for a program.
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(collector_bench::measure(&args))
 }

@@ -11,10 +11,16 @@ use collector_epp::engines::Engines;
 use collector_epp::scan::{Ended, Format, Limits, Sample, Scanner, Wanted};
 use memchr::memchr_iter;
 
+use crate::case::Case;
 use crate::race::{Judged, System, race};
 use crate::report::{Figure, Report};
 
 const SUITE: &str = "scan";
+
+/// Names of ways to read a page.
+pub(crate) const NEWLINES: &str = "memchr, each newline";
+pub(crate) const SCANNER: &str = "scanner";
+pub(crate) const MEMO: &str = "scanner, with memo";
 
 const VLLM: &str = include_str!("../../collector-epp/tests/captures/vllm_v1.txt");
 const VLLM_DP8: &str = include_str!("../../collector-epp/tests/captures/vllm_dp8.txt");
@@ -41,6 +47,22 @@ pub(crate) fn measure(quick: bool, report: &mut Report) -> Result<()> {
     growth::measure(rounds, report)
 }
 
+/// Reading the page of a vLLM server: a line is an operation.
+pub(crate) fn lines() -> Case {
+    let lines = u32::try_from(VLLM.lines().count()).unwrap_or(u32::MAX);
+    let scanner = || Scanner::new(Arc::clone(Engines::builtin().wanted()), Limits::default());
+    let (mut plain, mut memo) = (scanner(), scanner().with_memo(true));
+    let systems = vec![
+        System::of_many(NEWLINES, lines, || {
+            visit_newlines(VLLM);
+            Ok(())
+        }),
+        System::of_many(SCANNER, lines, move || scan(&mut plain, VLLM)),
+        System::of_many(MEMO, lines, move || scan(&mut memo, VLLM)),
+    ];
+    Case::new(SUITE, "vllm_v1", systems)
+}
+
 /// How the scanner did on one page.
 struct Outcome {
     /// Its time, in that of visiting each newline.
@@ -65,12 +87,12 @@ fn one_page(
     // It passes over names with a colon.
     let without_colons = page.replace("vllm:", "vllm_");
     let mut systems = [
-        System::new("memchr, each newline", || {
+        System::new(NEWLINES, || {
             visit_newlines(page);
             Ok(())
         }),
-        System::new("scanner", || scan(&mut plain, page)),
-        System::new("scanner, with memo", || scan(&mut memo, page)),
+        System::new(SCANNER, || scan(&mut plain, page)),
+        System::new(MEMO, || scan(&mut memo, page)),
         System::new("prometheus-parse", || prometheus_parse(&without_colons, families)),
         System::new("openmetrics-parser", || openmetrics_parser(page, families)),
     ];

@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result, bail};
 
 use crate::run::{cargo, has_subcommand, output, step};
-use crate::{loom, test, workspace};
+use crate::{counts, loom, test, workspace};
 
 /// The crates that compose the others by cargo features.
 const COMPOSED: [&str; 2] = ["collector-config", "collector-cli"];
@@ -43,7 +43,8 @@ pub(crate) fn all() -> Result<()> {
         println!("== licenses, bans and sources: skipped, because cargo-deny is not installed");
     }
     loom::all()?;
-    test::all()
+    test::all()?;
+    counts::all()
 }
 
 /// Features add and never change: none, and each alone, must do.

@@ -1,4 +1,4 @@
-//! Installs the real servers that tests run against.
+//! Installs the programs that tests and counts need.
 
 use std::env;
 use std::process::{Command, Stdio};
@@ -12,20 +12,30 @@ pub(crate) fn prometheus() -> Result<()> {
     if env::var_os("COLLECTOR_PROMETHEUS_BIN").is_some() || runs("prometheus", "--version") {
         return Ok(());
     }
-    if !is_root() || !runs("apt-get", "--version") {
+    if !can_install() {
         bail!(
             "the tests need Prometheus: run `sudo apt-get install --no-install-recommends \
              prometheus` (or your system's counterpart), or set COLLECTOR_PROMETHEUS_BIN to the \
              path of the program"
         );
     }
-    step("update package lists", &mut apt_get(&["update", "-q"]))?;
-    step(
-        "install prometheus",
-        &mut apt_get(&["install", "-q", "-y", "--no-install-recommends", "prometheus"]),
-    )?;
+    apt_install("prometheus")?;
     stop_service();
     Ok(())
+}
+
+/// Sees to it that there is a `valgrind` to run.
+pub(crate) fn valgrind() -> Result<()> {
+    if runs("valgrind", "--version") {
+        return Ok(());
+    }
+    if !can_install() {
+        bail!(
+            "counting needs valgrind: run `sudo apt-get install --no-install-recommends valgrind` (or \
+             your system's counterpart)"
+        );
+    }
+    apt_install("valgrind")
 }
 
 /// The tests start servers of their own; the one that the package may have started would only take
@@ -43,6 +53,12 @@ fn stop_service() {
     }
 }
 
+fn apt_install(package: &str) -> Result<()> {
+    step("update package lists", &mut apt_get(&["update", "-q"]))?;
+    let install = ["install", "-q", "-y", "--no-install-recommends", package];
+    step(&format!("install {package}"), &mut apt_get(&install))
+}
+
 fn apt_get(arguments: &[&str]) -> Command {
     let mut command = Command::new("apt-get");
     command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
@@ -53,6 +69,7 @@ fn runs(program: &str, argument: &str) -> bool {
     output(Command::new(program).arg(argument)).is_some()
 }
 
-fn is_root() -> bool {
-    output(Command::new("id").arg("-u")).is_some_and(|id| id.trim() == "0")
+fn can_install() -> bool {
+    let id = output(Command::new("id").arg("-u"));
+    id.is_some_and(|id| id.trim() == "0") && runs("apt-get", "--version")
 }

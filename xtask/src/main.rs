@@ -8,6 +8,7 @@
 
 mod bench;
 mod ci;
+mod counts;
 mod fuzz;
 mod install;
 mod loom;
@@ -35,10 +36,12 @@ struct Args {
 enum Task {
     /// Install what is missing and run every test, those with real servers included.
     Test,
-    /// Everything that must hold before a change is merged: format, lints, docs, features, tests.
+    /// Everything that must hold before a change is merged: format, lints, docs, features, tests, counts.
     Ci,
     /// Measure, and print the figures beside their goals.
     Bench(bench::Options),
+    /// Count the instructions of what is hot, and hold them against their bounds.
+    Counts,
     /// Feed made-up pages to the scanner and hold it against a plain reader of the same formats.
     Fuzz {
         /// How long.
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Task::Test => test::all(),
         Task::Ci => ci::all(),
         Task::Bench(options) => bench::run(&options),
+        Task::Counts => counts::all(),
         Task::Fuzz { seconds } => fuzz::scan(seconds),
         Task::Loom => loom::all(),
         Task::Miri => miri::all(),
