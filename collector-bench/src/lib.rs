@@ -8,6 +8,7 @@ mod case;
 mod collector;
 mod counts;
 mod hit;
+mod hour;
 mod instructions;
 mod invalidate;
 mod latency;

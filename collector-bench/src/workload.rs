@@ -41,8 +41,8 @@ pub(crate) fn shuffled<T>(mut things: Vec<T>) -> Vec<T> {
     things
 }
 
-/// The replicas of a model, everything about them measured.
-pub(crate) fn replicas(sampled_at: Tick) -> Vec<ReplicaMetrics> {
+/// So many replicas of a model, everything about them measured.
+pub(crate) fn replicas(count: usize, sampled_at: Tick) -> Vec<ReplicaMetrics> {
     let replica = |number| {
         let pod = PodName::from(format!("llama-8b-6f7c9d8b5-{number:05}"));
         let mut replica = ReplicaMetrics::new(pod, sampled_at);
@@ -56,12 +56,12 @@ pub(crate) fn replicas(sampled_at: Tick) -> Vec<ReplicaMetrics> {
         replica.prefix_cache_hit_rate = Some(0.3);
         replica
     };
-    (0..REPLICAS).map(replica).collect()
+    (0..count).map(replica).collect()
 }
 
 /// The same as caches hold it.
 pub(crate) fn value(model: &ModelRef, sampled_at: Tick) -> Arc<Replicas> {
-    let rows = replicas(sampled_at);
+    let rows = replicas(REPLICAS, sampled_at);
     Arc::new(Replicas::new(model.clone(), rows, BackendName::from("bench"), sampled_at))
 }
 
@@ -118,7 +118,8 @@ fn builder(models: &[ModelRef]) -> Builder {
         freshness: THRESHOLDS,
         ..CacheConfig::default()
     };
-    CachingCollector::builder(Arc::new(Steady(clock.clone())))
+    let backend = Steady { clock: clock.clone(), pods: REPLICAS, takes: Duration::ZERO };
+    CachingCollector::builder(Arc::new(backend))
         .config(config)
         .max_tracked(models.len())
         .clock(clock)
@@ -132,7 +133,13 @@ async fn read_all(collector: CachingCollector, models: &[ModelRef]) -> Result<Ca
 }
 
 /// A backend that knows every model.
-struct Steady(Arc<dyn Clock>);
+pub(crate) struct Steady {
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Of each model.
+    pub(crate) pods: usize,
+    /// For a look, however many models it is at.
+    pub(crate) takes: Duration,
+}
 
 #[async_trait]
 impl Backend for Steady {
@@ -145,9 +152,12 @@ impl Backend for Steady {
     }
 
     async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
-        let now = self.0.now();
+        let now = self.clock.now();
+        if !self.takes.is_zero() {
+            tokio::time::sleep(self.takes).await;
+        }
         let answer = |model: &ModelRef| {
-            let mut sample = ModelSample::new(now, replicas(now));
+            let mut sample = ModelSample::new(now, replicas(self.pods, now));
             sample.load = vec![LoadRow { pod: None, rates: LoadRates::ZERO }];
             (model.clone(), Answer::Found(sample))
         };

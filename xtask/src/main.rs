@@ -40,7 +40,7 @@ enum Task {
     Ci,
     /// Measure, and print the figures beside their goals.
     Bench(bench::Options),
-    /// Count the instructions of what is hot, and hold them against their bounds.
+    /// Count the instructions of what is hot, and what is in memory over a simulated hour.
     Counts,
     /// Feed made-up pages to the scanner and hold it against a plain reader of the same formats.
     Fuzz {

@@ -82,13 +82,9 @@ async fn ten_thousand_models_stay_in_the_cache_over_a_backend_that_takes_three_s
     check(10_000, 150).await;
 }
 
+/// With as many as may be tracked it takes a minute unoptimised: `cargo xtask counts` has that hour, and counts
+/// its memory in bytes.
 #[tokio::test(start_paused = true)]
 async fn over_an_hour_ages_and_memory_stay_as_they_are() {
     check(400, 3600).await;
-}
-
-#[tokio::test(start_paused = true)]
-#[ignore = "takes a minute of computing; the two before it show the same"]
-async fn ten_thousand_models_stay_in_the_cache_for_an_hour() {
-    check(10_000, 3600).await;
 }
