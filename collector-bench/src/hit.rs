@@ -196,13 +196,14 @@ fn alike(
     each(name, keys, move |key| black_box(read_like_for_like(&peer, key, &clock)).is_some())
 }
 
-/// Our ways to read; they have no other form for a comparison like for like.
+/// Our ways to read; they have no other form for a comparison like for like. Each has a collector of its own:
+/// of many entries, one would else find in the processor's caches what another has just read.
 async fn ours(models: &[ModelRef]) -> Result<Vec<System<'static>>> {
-    let collector = collector_of(models).await?;
-    let by_key = Arc::clone(&collector);
-    let through_dyn: Arc<dyn MetricsCollector> = Arc::clone(&collector) as _;
-    let handles: Vec<_> =
-        models.iter().map(|model| RefCell::new(collector.handle(model.clone(), None))).collect();
+    let by_key = collector_of(models).await?;
+    let by_handle = collector_of(models).await?;
+    let through_dyn: Arc<dyn MetricsCollector> = collector_of(models).await?;
+    let handle = |model: &ModelRef| RefCell::new(by_handle.handle(model.clone(), None));
+    let handles = models.iter().map(handle).collect();
     Ok(vec![
         each(KEYED, models.to_vec(), move |model| {
             black_box(by_key.cached_replicas(model)).is_some()

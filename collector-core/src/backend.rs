@@ -10,7 +10,9 @@ use async_trait::async_trait;
 
 use crate::clock::Tick;
 use crate::error::BackendError;
-use crate::metrics::{FieldSet, LoadRates, ReplicaMetrics, bytes_of_rows};
+use crate::field::FieldSet;
+use crate::load::LoadRates;
+use crate::metrics::{ReplicaMetrics, bytes_of_rows};
 use crate::model::{ModelRef, PodName};
 use crate::trace::TraceRow;
 

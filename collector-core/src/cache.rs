@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::backend::{KnownModel, ModelSample};
 use crate::clock::Tick;
 use crate::error::BackendError;
+use crate::field::Mark;
 use crate::key::{CacheKey, KeyRef, Scope};
-use crate::metrics::{Allocation, Mark, Replicas};
+use crate::metrics::{Allocation, Replicas};
 use crate::model::{BackendName, ModelId, ModelRef, Namespace, PodName};
 
 /// What is kept under a key. Immutable: a change is another `Stored`.

@@ -17,9 +17,11 @@ mod collector;
 mod directory;
 pub mod duration;
 mod error;
+mod field;
 mod freshness;
 mod interval;
 mod key;
+mod load;
 mod metrics;
 mod model;
 mod pace;
@@ -43,13 +45,12 @@ pub use collector::{
 };
 pub use directory::{DEFAULT_COST, NoVariants, Variant, VariantDirectory};
 pub use error::{Advice, BackendError, ErrorKind, Operation};
+pub use field::{Field, FieldSet, Mark};
 pub use freshness::{Freshness, FreshnessThresholds, ThresholdsError};
 pub use interval::IntervalError;
 pub use key::{CacheKey, KeyGroup, KeyKind, KeyRef, Scope, ScopeError};
-pub use metrics::{
-    Allocation, Field, FieldSet, Load, LoadRates, LoraAdapters, Mark, ReplicaMetrics, Replicas,
-    mean_over_window,
-};
+pub use load::{Load, LoadRates, mean_over_window};
+pub use metrics::{Allocation, LoraAdapters, ReplicaMetrics, Replicas};
 pub use model::{
     AcceleratorName, BackendName, EngineName, ModelId, ModelRef, Namespace, PodName, Role,
     VariantName, VariantRef,

@@ -1,142 +1,13 @@
-//! What is measured: of each replica, and of the load of a model. What each field means over a window
+//! What is measured of each replica, and of each variant. What each field means over a window
 //! stands in [`window`](crate::window).
 
 use crate::clock::Tick;
+use crate::field::{Field, Mark};
+use crate::load::Load;
 use crate::model::{
     AcceleratorName, BackendName, EngineName, ModelRef, PodName, Role, VariantName,
 };
 use crate::reading::Aged;
-
-/// A measured quantity, named when it failed or came from elsewhere than its row.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[repr(u8)]
-#[non_exhaustive]
-pub enum Field {
-    /// [`ReplicaMetrics::kv_cache_usage`].
-    KvCacheUsage,
-    /// [`ReplicaMetrics::queue_length`].
-    QueueLength,
-    /// [`ReplicaMetrics::running_requests`].
-    RunningRequests,
-    /// [`ReplicaMetrics::num_gpu_blocks`] and [`ReplicaMetrics::block_size`], which come together.
-    CacheConfig,
-    /// [`ReplicaMetrics::prefix_cache_hit_rate`].
-    PrefixCacheHitRate,
-    /// [`LoadRates::requests`], and with it the denominator of the token averages.
-    ArrivalRate,
-    /// [`LoadRates::prompt_tokens`].
-    AvgInputTokens,
-    /// [`LoadRates::generation_tokens`].
-    AvgOutputTokens,
-    /// [`LoadRates::ttft_seconds`] and [`LoadRates::ttft_count`].
-    TtftAverage,
-    /// [`LoadRates::itl_seconds`] and [`LoadRates::itl_count`].
-    ItlAverage,
-}
-
-impl Field {
-    /// Every field.
-    pub const ALL: [Self; 10] = [
-        Self::KvCacheUsage,
-        Self::QueueLength,
-        Self::RunningRequests,
-        Self::CacheConfig,
-        Self::PrefixCacheHitRate,
-        Self::ArrivalRate,
-        Self::AvgInputTokens,
-        Self::AvgOutputTokens,
-        Self::TtftAverage,
-        Self::ItlAverage,
-    ];
-
-    /// The fields of a replica's own row.
-    pub const OF_REPLICA: [Self; 5] = [
-        Self::KvCacheUsage,
-        Self::QueueLength,
-        Self::RunningRequests,
-        Self::CacheConfig,
-        Self::PrefixCacheHitRate,
-    ];
-
-    /// The fields of a load row.
-    pub const OF_LOAD: [Self; 5] = [
-        Self::ArrivalRate,
-        Self::AvgInputTokens,
-        Self::AvgOutputTokens,
-        Self::TtftAverage,
-        Self::ItlAverage,
-    ];
-
-    /// The name in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::KvCacheUsage => "kvCacheUsage",
-            Self::QueueLength => "queueLength",
-            Self::RunningRequests => "runningRequests",
-            Self::CacheConfig => "cacheConfig",
-            Self::PrefixCacheHitRate => "prefixCacheHitRate",
-            Self::ArrivalRate => "arrivalRatePerMinute",
-            Self::AvgInputTokens => "avgInputTokens",
-            Self::AvgOutputTokens => "avgOutputTokens",
-            Self::TtftAverage => "ttftAverageMs",
-            Self::ItlAverage => "itlAverageMs",
-        }
-    }
-}
-
-/// A set of fields.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Hash)]
-pub struct FieldSet(u16);
-
-impl FieldSet {
-    /// No field.
-    pub const EMPTY: Self = Self(0);
-
-    /// Adds a field.
-    pub const fn insert(&mut self, field: Field) {
-        self.0 |= 1 << field as u8;
-    }
-
-    /// Whether the field is in the set.
-    pub const fn contains(self, field: Field) -> bool {
-        self.0 & (1 << field as u8) != 0
-    }
-
-    /// Whether no field is in the set.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// The fields, in their order.
-    pub fn iter(self) -> impl Iterator<Item = Field> {
-        Field::ALL.into_iter().filter(move |field| self.contains(*field))
-    }
-}
-
-impl FromIterator<Field> for FieldSet {
-    fn from_iter<I: IntoIterator<Item = Field>>(fields: I) -> Self {
-        let mut set = Self::EMPTY;
-        fields.into_iter().for_each(|field| set.insert(field));
-        set
-    }
-}
-
-impl std::fmt::Debug for FieldSet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.iter()).finish()
-    }
-}
-
-/// A field that does not share the time or the source of its row.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Mark {
-    /// The field.
-    pub field: Field,
-    /// Where its value came from.
-    pub backend: BackendName,
-    /// When its value was sampled.
-    pub sampled_at: Tick,
-}
 
 /// The LoRA adapters of a replica, each list ordered by name.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -351,147 +222,6 @@ impl Aged for Replicas {
     }
 }
 
-/// Rates over the window, per second, from which averages are divided; they can be summed over
-/// pods where averages cannot.
-///
-/// `None` is unknown; 0 is measured.
-#[derive(Clone, Copy, PartialEq, Default, Debug)]
-pub struct LoadRates {
-    /// Requests that arrived.
-    pub requests: Option<f64>,
-    /// Prompt tokens of these.
-    pub prompt_tokens: Option<f64>,
-    /// Generated tokens.
-    pub generation_tokens: Option<f64>,
-    /// Sum of the times to first token, in seconds.
-    pub ttft_seconds: Option<f64>,
-    /// Number of first tokens.
-    pub ttft_count: Option<f64>,
-    /// Sum of the inter-token latencies, in seconds.
-    pub itl_seconds: Option<f64>,
-    /// Number of inter-token latencies.
-    pub itl_count: Option<f64>,
-}
-
-impl LoadRates {
-    /// Nothing arrives: a known zero.
-    pub const ZERO: Self = Self {
-        requests: Some(0.0),
-        prompt_tokens: Some(0.0),
-        generation_tokens: Some(0.0),
-        ttft_seconds: Some(0.0),
-        ttft_count: Some(0.0),
-        itl_seconds: Some(0.0),
-        itl_count: Some(0.0),
-    };
-
-    /// The sum over two pods, or two groups of them.
-    ///
-    /// What only one side knows is that side's, with one exception: a mean needs both of its halves
-    /// from the same requests. Where one side has requests and does not know their tokens, those of
-    /// the sum are unknown; likewise the latencies.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        let add = |a: Option<f64>, b: Option<f64>| match (a, b) {
-            (Some(a), Some(b)) => Some(a + b),
-            (one, None) | (None, one) => one,
-        };
-        let counts = |count: Option<f64>| count.is_some_and(|count| count > 0.0);
-        let half = |sum: fn(&Self) -> Option<f64>, count: fn(&Self) -> Option<f64>| {
-            let lacks = |side: &Self| counts(count(side)) && sum(side).is_none();
-            if lacks(&self) || lacks(&other) { None } else { add(sum(&self), sum(&other)) }
-        };
-        Self {
-            requests: add(self.requests, other.requests),
-            prompt_tokens: half(|rates| rates.prompt_tokens, |rates| rates.requests),
-            generation_tokens: half(|rates| rates.generation_tokens, |rates| rates.requests),
-            ttft_seconds: half(|rates| rates.ttft_seconds, |rates| rates.ttft_count),
-            ttft_count: half(|rates| rates.ttft_count, |rates| rates.ttft_seconds),
-            itl_seconds: half(|rates| rates.itl_seconds, |rates| rates.itl_count),
-            itl_count: half(|rates| rates.itl_count, |rates| rates.itl_seconds),
-        }
-    }
-
-    /// These rates, and what they do not know from others.
-    #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        Self {
-            requests: self.requests.or(other.requests),
-            prompt_tokens: self.prompt_tokens.or(other.prompt_tokens),
-            generation_tokens: self.generation_tokens.or(other.generation_tokens),
-            ttft_seconds: self.ttft_seconds.or(other.ttft_seconds),
-            ttft_count: self.ttft_count.or(other.ttft_count),
-            itl_seconds: self.itl_seconds.or(other.itl_seconds),
-            itl_count: self.itl_count.or(other.itl_count),
-        }
-    }
-
-    /// Takes what belongs to one field from other rates.
-    pub fn copy_field(&mut self, field: Field, from: &Self) {
-        match field {
-            Field::ArrivalRate => self.requests = from.requests,
-            Field::AvgInputTokens => self.prompt_tokens = from.prompt_tokens,
-            Field::AvgOutputTokens => self.generation_tokens = from.generation_tokens,
-            Field::TtftAverage => {
-                self.ttft_seconds = from.ttft_seconds;
-                self.ttft_count = from.ttft_count;
-            }
-            Field::ItlAverage => {
-                self.itl_seconds = from.itl_seconds;
-                self.itl_count = from.itl_count;
-            }
-            Field::KvCacheUsage
-            | Field::QueueLength
-            | Field::RunningRequests
-            | Field::CacheConfig
-            | Field::PrefixCacheHitRate => {}
-        }
-    }
-
-    /// The load: arrivals per minute, and means per request.
-    pub fn load(&self) -> Load {
-        Load {
-            arrival_rate: self.requests.map(|per_second| per_second * 60.0),
-            avg_input_tokens: mean_over_window(self.prompt_tokens, self.requests),
-            avg_output_tokens: mean_over_window(self.generation_tokens, self.requests),
-        }
-    }
-
-    /// Mean time to first token, in milliseconds.
-    pub fn ttft_average(&self) -> Option<f64> {
-        mean_over_window(self.ttft_seconds, self.ttft_count).map(|seconds| seconds * 1000.0)
-    }
-
-    /// Mean inter-token latency, in milliseconds.
-    pub fn itl_average(&self) -> Option<f64> {
-        mean_over_window(self.itl_seconds, self.itl_count).map(|seconds| seconds * 1000.0)
-    }
-}
-
-/// `sum / count`, where a count of 0 means idle: a known zero, and where either is unknown the mean
-/// is unknown.
-///
-/// Every mean is divided here, on the client, because servers disagree about 0/0: Prometheus
-/// answers NaN, VictoriaMetrics leaves the row out, and neither tells idle from unknown.
-pub fn mean_over_window(sum: Option<f64>, count: Option<f64>) -> Option<f64> {
-    let (sum, count) = (sum?, count?);
-    if count == 0.0 {
-        return Some(0.0);
-    }
-    Some(sum / count).filter(|mean| mean.is_finite())
-}
-
-/// What arrives at a model or a variant.
-#[derive(Clone, Copy, PartialEq, Default, Debug)]
-pub struct Load {
-    /// Requests per minute.
-    pub arrival_rate: Option<f64>,
-    /// Mean prompt tokens per request.
-    pub avg_input_tokens: Option<f64>,
-    /// Mean generated tokens per request.
-    pub avg_output_tokens: Option<f64>,
-}
-
 /// What one variant of a model carries, from the same look as the model's [`Replicas`].
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
@@ -576,15 +306,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn idle_is_a_known_zero_and_unknown_stays_unknown() {
-        assert_eq!(mean_over_window(Some(0.0), Some(0.0)), Some(0.0));
-        assert_eq!(mean_over_window(None, Some(0.0)), None);
-        assert_eq!(mean_over_window(Some(5.0), None), None);
-        assert_eq!(mean_over_window(Some(6.0), Some(2.0)), Some(3.0));
-        assert_eq!(mean_over_window(Some(f64::NAN), Some(2.0)), None);
-    }
-
-    #[test]
     fn capacity_needs_both_of_its_factors() {
         let mut replica = ReplicaMetrics::new("m-0", Tick::MIN);
         replica.num_gpu_blocks = Some(12_000);
@@ -599,26 +320,6 @@ mod tests {
     }
 
     #[test]
-    fn rates_of_pods_add_up_and_an_unknown_one_adds_nothing() {
-        let known = LoadRates { requests: Some(2.0), ..LoadRates::default() };
-        let sum = known.plus(known).plus(LoadRates::default());
-        assert_eq!(sum.requests, Some(4.0));
-        assert_eq!(sum.load().arrival_rate, Some(240.0));
-        assert_eq!(sum.load().avg_input_tokens, None);
-    }
-
-    #[test]
-    fn a_sum_has_no_mean_of_requests_whose_tokens_are_unknown() {
-        let known =
-            LoadRates { requests: Some(1.0), prompt_tokens: Some(100.0), ..LoadRates::default() };
-        let spoiled = LoadRates { prompt_tokens: None, ..known };
-        let sum = known.plus(spoiled).load();
-        assert_eq!((sum.arrival_rate, sum.avg_input_tokens), (Some(120.0), None));
-        let idle = LoadRates { requests: Some(0.0), ..LoadRates::default() };
-        assert_eq!(known.plus(idle).load().avg_input_tokens, Some(100.0));
-    }
-
-    #[test]
     fn narrowing_to_a_variant_recomputes_the_age() {
         let at = |seconds: u64| Tick::from_nanos(seconds * 1_000_000_000);
         let mut old = ReplicaMetrics::new("b", at(10));
@@ -630,13 +331,5 @@ mod tests {
         assert_eq!(all.replicas[0].pod_name.as_str(), "a");
         let quick = all.narrowed_to(&"quick".into());
         assert_eq!((quick.replicas.len(), quick.oldest), (1, at(20)));
-    }
-
-    #[test]
-    fn field_sets_hold_what_was_put_in() {
-        let set: FieldSet = [Field::ItlAverage, Field::KvCacheUsage].into_iter().collect();
-        assert_eq!(set.iter().collect::<Vec<_>>(), [Field::KvCacheUsage, Field::ItlAverage]);
-        assert!(!set.contains(Field::QueueLength));
-        assert!(FieldSet::EMPTY.is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! How a value came about, for `explain`.
 
 use crate::clock::Tick;
-use crate::metrics::Field;
+use crate::field::Field;
 use crate::model::PodName;
 
 /// Where the value of one field came from: what was asked for, what matched, what it said and when.
