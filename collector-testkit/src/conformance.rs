@@ -6,6 +6,7 @@
 mod backend;
 mod cache;
 mod live;
+mod permits;
 
 pub use backend::{BreakableServer, Fleet, FleetModel, backend};
 pub use cache::cache;

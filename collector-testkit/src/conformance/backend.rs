@@ -3,17 +3,15 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, BackendName, CheckStatus, Clock, DEFAULT_COST, ErrorKind,
-    LoadRates, ModelRef, ModelSample, Operation, Permit, Permits, PodName, ReplicaMetrics,
-    Unlimited,
+    Answer, Ask, Backend, BackendError, CheckStatus, Clock, DEFAULT_COST, ErrorKind, LoadRates,
+    ModelRef, ModelSample, PodName, ReplicaMetrics, Unlimited,
 };
 
+use super::permits::{CountingPermits, Refusing};
 use super::{live, print};
 
 /// What exists behind the backend under test, told by the author of the test.
@@ -356,11 +354,7 @@ impl Suite<'_> {
                 _ = self.backend.fetch(ask) => {}
                 () = permits.exhausted() => {}
             }
-            assert_eq!(
-                permits.held.load(Ordering::SeqCst),
-                0,
-                "permits are given back when a look is dropped"
-            );
+            assert_eq!(permits.held(), 0, "permits are given back when a look is dropped");
         }
         self.each_model_asked_is_answered_once().await;
     }
@@ -401,8 +395,8 @@ impl Suite<'_> {
         ask.permits = &permits;
         let answers = self.backend.fetch(ask).await;
         assert!(answers.is_ok(), "{answers:?}");
-        assert!(permits.taken.load(Ordering::SeqCst) > 0, "no permit taken");
-        assert_eq!(permits.held.load(Ordering::SeqCst), 0, "permits kept");
+        assert!(permits.taken() > 0, "no permit taken");
+        assert_eq!(permits.held(), 0, "permits kept");
         if self.backend.supports().list_models {
             let list = self.backend.list_models(&Refusing).await;
             let kind = list.as_ref().map_err(BackendError::kind);
@@ -431,7 +425,7 @@ impl Suite<'_> {
         ask.permits = &permits;
         let answers = self.backend.fetch(ask).await;
         assert!(answers.is_ok(), "{answers:?}");
-        permits.taken.load(Ordering::SeqCst)
+        permits.taken()
     }
 
     async fn the_list_is_what_exists(&self) {
@@ -606,63 +600,4 @@ async fn poll_once(future: impl Future) {
         std::task::Poll::Ready(())
     })
     .await;
-}
-
-/// Grants so many permits, and then lets everybody wait.
-struct CountingPermits {
-    granting: usize,
-    taken: AtomicUsize,
-    held: Arc<AtomicUsize>,
-    exhausted: tokio::sync::Notify,
-}
-
-impl CountingPermits {
-    fn granting(granting: usize) -> Self {
-        Self {
-            granting,
-            taken: AtomicUsize::new(0),
-            held: Arc::default(),
-            exhausted: tokio::sync::Notify::new(),
-        }
-    }
-
-    /// Waits until somebody waits for a permit in vain.
-    async fn exhausted(&self) {
-        self.exhausted.notified().await;
-    }
-}
-
-struct Held(Arc<AtomicUsize>);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-#[async_trait]
-impl Permits for CountingPermits {
-    async fn acquire(&self) -> Result<Permit, BackendError> {
-        if self.taken.fetch_add(1, Ordering::SeqCst) >= self.granting {
-            self.exhausted.notify_one();
-            std::future::pending::<()>().await;
-        }
-        self.held.fetch_add(1, Ordering::SeqCst);
-        Ok(Permit::new(Held(Arc::clone(&self.held))))
-    }
-}
-
-/// What the engine's permits say while the circuit is open.
-struct Refusing;
-
-#[async_trait]
-impl Permits for Refusing {
-    async fn acquire(&self) -> Result<Permit, BackendError> {
-        Err(BackendError::new(
-            ErrorKind::CircuitOpen,
-            BackendName::from("conformance"),
-            Operation::Fetch,
-            "the server under test",
-        ))
-    }
 }
