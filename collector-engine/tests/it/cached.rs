@@ -34,6 +34,20 @@ async fn what_is_cached_is_read_without_waiting_and_what_is_not_is_no_news() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cached_allocation_is_read_without_waiting_like_replicas() {
+    let setup = setup_with(variants(vec![variant("llama-h100", &llama(), "llama-*")]));
+    setup.backend.serve_pods(&llama(), &["llama-0", "llama-1"]);
+    let cached = |name: &str| setup.collector.cached_allocation(&llama(), &name.into());
+    assert!(cached("llama-h100").is_none());
+    setup.read(&llama()).await;
+    pass(secs(10)).await;
+    let allocation = cached("llama-h100").unwrap();
+    assert_eq!((allocation.value().num_replicas, allocation.age()), (2, secs(10)));
+    assert!(cached("llama-l4").is_none());
+    assert_eq!(setup.backend.fetches(), 1, "it asks nobody");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cached_read_past_the_ttl_starts_one_refresh() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);

@@ -49,6 +49,22 @@ async fn of_a_batch_that_half_fails_one_half_is_fresh_and_the_other_ages() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_look_that_fails_makes_no_value_older_than_it_is() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.read(&llama()).await;
+    setup.backend.fail_model(&llama(), ErrorKind::Rejected);
+    for (passes, freshness) in
+        [(31, Freshness::Fresh), (9, Freshness::Fresh), (20, Freshness::Stale)]
+    {
+        pass(secs(passes)).await;
+        let reading = setup.read(&llama()).await;
+        assert_eq!((reading.source(), reading.freshness()), (Source::LastKnownGood, freshness));
+    }
+    assert!(setup.backend.fetches() > 1, "nothing has failed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn through_panics_of_the_backend_values_are_served_and_the_worker_lives() {
     let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
     setup.backend.serve_pods(&llama(), &["llama-0"]);

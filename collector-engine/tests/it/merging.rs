@@ -100,6 +100,25 @@ async fn what_the_preferred_backend_has_no_longer_fresh_comes_from_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_is_answered_with_what_each_backend_said_last() {
+    let both = both();
+    both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
+    both.server.serve(&llama(), |as_of| sample(as_of, &["a"], 3, None));
+    both.collector.collect_replica_metrics(&llama()).await.unwrap();
+    // What both said then is too old to be used. The preferred one answers last.
+    pass(secs(300)).await;
+    both.pods.hang();
+    let collector = Arc::clone(&both.collector);
+    let read = tokio::spawn(async move { collector.collect_replica_metrics(&llama()).await });
+    pass(Duration::from_millis(100)).await;
+    assert_eq!((both.server.in_flight(), both.pods.in_flight()), (0, 1));
+    both.pods.release();
+    let reading = read.await.unwrap().unwrap();
+    assert_eq!(reading.value().backend.as_str(), "pods");
+    assert_eq!(reading.value().replicas[0].queue_length, Some(7));
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_one_backend_fails_the_other_carries_on() {
     let both = both();
     both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
