@@ -185,3 +185,32 @@ fn slot_in(pages: &ById<Option<Page>>, id: u32) -> &Slot {
         None => unreachable!("the entry {id} is in a list and not in the books"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+    use collector_core::{CacheKey, ModelRef};
+    use std::time::Duration;
+
+    #[test]
+    fn an_entry_that_is_replaced_again_and_again_is_listed_once() {
+        let now = Tick::from_nanos(1 << 40);
+        let stored = Stored { keep_until: now + Duration::from_secs(60), ..samples::entry() };
+        let key = CacheKey::replicas(&ModelRef::new("model", "prod"));
+        let slot = Arc::new(Slot::new(key, 0, 0, now));
+        let mut books = Books::new(Eviction::Sieve);
+        books.enter(&slot, &stored);
+        for _ in 0..100 {
+            books.replace(&slot, &stored);
+        }
+        let sooner = Stored { keep_until: now + Duration::from_secs(30), ..stored };
+        books.replace(&slot, &sooner);
+        let listed = |books: &mut Books, seconds| {
+            books.take_due(now + Duration::from_secs(seconds)).map(|(_, ids)| ids)
+        };
+        assert_eq!(listed(&mut books, 30), Some(vec![0]));
+        assert_eq!(listed(&mut books, 60), Some(vec![0]));
+        assert_eq!(listed(&mut books, 60), None);
+    }
+}

@@ -59,3 +59,25 @@ pub(crate) fn push<T>(list: &mut Vec<T>, value: T) {
     }
     list.push(value);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_grows_by_an_eighth_and_says_before_that_it_will() {
+        let mut list = ById::default();
+        let (mut times, mut told) = (0, 0);
+        for id in 0..10_000_u32 {
+            let (full, before) = (list.is_full(), list.0.capacity());
+            list.set(id, u64::from(id));
+            let grows = list.0.capacity() > before;
+            told += usize::from(full == grows);
+            times += usize::from(grows);
+            let spare = list.0.capacity() - list.len();
+            assert!(spare <= (list.len() / 8).max(4), "{spare} places are spare of {id}");
+        }
+        assert_eq!(told, 10_000);
+        assert!(times < 80, "it has grown {times} times");
+    }
+}

@@ -41,3 +41,21 @@ impl Due {
         (*first.key() <= Step::of(now)).then(|| first.remove_entry())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_list_is_taken_when_something_in_it_may_be_due_and_no_sooner() {
+        let now = Tick::from_nanos(1 << 40);
+        let later = now + Duration::from_secs(5);
+        let mut due = Due::default();
+        due.add(Step::of(later), 7);
+        due.add(Step::of(Tick::MAX), 8);
+        assert_eq!(due.take(now), None);
+        assert_eq!(due.take(later), Some((Step::of(later), vec![7])));
+        assert_eq!(due.take(Tick::MAX), None, "what never leaves is in no list");
+    }
+}

@@ -83,3 +83,27 @@ impl Hasher for Prehashed {
         debug_assert!(bytes.is_empty(), "only hashes are hashed here");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use collector_core::{CacheKey, ModelRef, Tick};
+
+    #[test]
+    fn a_hash_alone_finds_no_cell_and_neither_does_a_key() {
+        let [one, other] = ["one", "other"].map(|name| ModelRef::new(name, "prod"));
+        let listed = Listed(Arc::new(Slot::new(CacheKey::replicas(&one), 7, 0, Tick::MIN)));
+        let finds = |hash, model| Lookup { hash, key: KeyRef::replicas(model) }.equivalent(&listed);
+        assert!(finds(7, &one));
+        assert!(!finds(7, &other), "two names with one hash are taken for each other");
+        assert!(!finds(8, &one));
+    }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn place_and_tag_both_come_of_the_hash() {
+        let mut hasher = Prehashed::default();
+        hasher.write_u32(0x1234_5678);
+        assert_eq!(hasher.finish(), 0x1234_5678_1234_5678);
+    }
+}

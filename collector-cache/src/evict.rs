@@ -193,3 +193,48 @@ impl Lru {
         self.orders[class].iter().map(|(_, id)| *id).find(|id| *id != spared)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use collector_core::{CacheKey, ModelRef, Tick};
+    use std::cell::Cell;
+
+    #[test]
+    fn the_hand_goes_round_twice_at_most_however_fast_others_read() {
+        let mut sieve = Sieve::default();
+        (0..100).for_each(|id| sieve.insert(id, false));
+        (0..98).for_each(|id| sieve.remove(id, false));
+        let looked = Cell::new(0);
+        let always_read = |_| {
+            looked.set(looked.get() + 1);
+            true
+        };
+        assert_eq!(sieve.victim(false, NONE, always_read), Some(98));
+        assert!(looked.get() <= 5, "it looked at {} of two entries", looked.get());
+        assert_eq!(sieve.victim(false, 98, always_read), Some(99));
+        sieve.remove(99, false);
+        assert_eq!(sieve.victim(false, 98, always_read), None);
+    }
+
+    #[test]
+    fn the_least_recently_read_is_found_among_entries_that_are_read_all_the_time() {
+        let key = CacheKey::replicas(&ModelRef::new("model", "prod"));
+        let slots = [0, 1, 2].map(|id| Slot::new(key.clone(), 0, id, Tick::from_nanos(1)));
+        let mut lru = Lru::default();
+        for slot in &slots {
+            lru.insert(slot, false);
+        }
+        let clock = Cell::new(10);
+        let read_all_the_time = |id: u32| {
+            let slot = &slots[id as usize];
+            clock.set(clock.get() + 1);
+            slot.touch(Tick::from_nanos(clock.get()));
+            slot
+        };
+        for spared in [0, 1, 2] {
+            let victim = lru.victim(false, spared, read_all_the_time);
+            assert!(victim.is_some_and(|id| id != spared), "{victim:?}, and {spared} is spared");
+        }
+    }
+}

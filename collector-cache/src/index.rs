@@ -127,3 +127,40 @@ impl Groups {
         self.links.from(head.copied()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use collector_core::{CacheKey, ModelRef, Tick};
+
+    #[test]
+    fn every_group_but_that_of_all_is_found_without_a_walk() {
+        let models = [("a", "prod"), ("a", "test"), ("b", "prod")];
+        let slots: Vec<Slot> = models
+            .into_iter()
+            .zip(0..)
+            .map(|((model, namespace), id)| {
+                let model = ModelRef::new(model, namespace);
+                let key = CacheKey::allocation(&model, &"v".into(), Some(&"H100".into()));
+                Slot::new(key, 0, id, Tick::MIN)
+            })
+            .collect();
+        let slot_of = |id: u32| &slots[id as usize];
+        let mut index = Index::default();
+        for slot in &slots {
+            index.add(slot, slot_of);
+        }
+        let members = |group| {
+            let mut members = index.members(group, slot_of)?;
+            members.sort_unstable();
+            Some(members)
+        };
+        let model = KeyGroup::Model { model: "a", namespace: "test" };
+        assert_eq!(members(model), Some(vec![1]));
+        assert_eq!(members(KeyGroup::ModelAnywhere("a")), Some(vec![0, 1]));
+        assert_eq!(members(KeyGroup::Namespace("prod")), Some(vec![0, 2]));
+        assert_eq!(members(KeyGroup::Accelerator("H100")), Some(vec![0, 1, 2]));
+        assert_eq!(members(KeyGroup::Accelerator("L4")), Some(vec![]));
+        assert_eq!(members(KeyGroup::All), None);
+    }
+}

@@ -266,6 +266,36 @@ mod tests {
     }
 
     #[test]
+    fn names_that_end_alike_and_differ_in_length_have_marks_of_their_own() {
+        let of = |model: usize, namespace: usize, variant: usize| {
+            let text = |length: usize| format!("{}-common-end-of-them", "x".repeat(length));
+            let model = ModelRef::new(text(model), text(namespace));
+            mark_of(KeyRef::allocation(&model, &text(variant).into()))
+        };
+        let lengths = [0, 1, 2, 3, 8, 16, 17];
+        let one = lengths.map(|length| of(length, 0, 0));
+        let other = lengths.map(|length| of(0, length, 0));
+        let third = lengths.map(|length| of(0, 0, length));
+        for marks in [one, other, third] {
+            assert_eq!(HashSet::from(marks).len(), lengths.len(), "{marks:x?}");
+        }
+        let all: HashSet<u32> = [one, other, third].concat().into_iter().collect();
+        assert_eq!(all.len(), 3 * lengths.len() - 2, "a longer model is taken for another name");
+    }
+
+    #[test]
+    fn who_shares_one_place_with_another_seldom_shares_both() {
+        let places: Vec<[usize; 2]> =
+            (0..2000).map(|n| places_of(mark_of(KeyRef::replicas(&model(n))))).collect();
+        let different: HashSet<_> = places.iter().collect();
+        assert!(different.len() > 1950, "{} pairs of places", different.len());
+        for second in [0, 1] {
+            let taken: HashSet<usize> = places.iter().map(|both| both[second]).collect();
+            assert!(taken.len() > PLACES * 9 / 10, "{} places are taken", taken.len());
+        }
+    }
+
+    #[test]
     fn marks_of_the_names_of_a_fleet_differ() {
         let mut marks = HashSet::new();
         let variants = ["", "llama-8b-h100", "llama-8b-l4", "v"].map(VariantName::from);
