@@ -63,22 +63,34 @@ impl Bodies {
         if announced > self.limit as u64 {
             return Err(self.too_large());
         }
-        let mut text = Text::new(packed, likely.min(LARGE_BYTES), self.limit);
+        let before_turn = self.limit.min(LARGE_BYTES);
+        let mut text = Text::new(packed, likely.min(before_turn));
+        let mut most = before_turn;
         let mut turn = None;
+        let mut received = 0_usize;
         while let Some(chunk) = response.chunk().await.map_err(&explain)? {
+            // What is packed may unpack to nothing for ever.
+            received = received.saturating_add(chunk.len());
+            if received > self.limit {
+                return Err(self.too_large());
+            }
             let mut rest = &chunk[..];
-            while text.take(&mut rest).map_err(unreadable)? {
+            while text
+                .take(&mut rest, most)
+                .map_err(|error| unreadable(&error).with_source(error))?
+            {
                 if text.bytes.len() > self.limit {
                     return Err(self.too_large());
                 }
-                if text.bytes.len() > LARGE_BYTES && turn.is_none() {
+                if text.bytes.len() > most {
                     // Never closed, so this waits until it is free, or until the deadline.
                     turn = self.large.acquire().await.ok();
+                    most = self.limit;
                 }
             }
         }
         if !text.is_whole() {
-            return Err(unreadable("it breaks off"));
+            return Err(unreadable(&"it breaks off"));
         }
         Ok(Body { bytes: text.bytes, date, _turn: turn })
     }
@@ -101,10 +113,14 @@ impl Bodies {
 
 /// The beginning of a body, as far as it can be read, for messages.
 pub(crate) async fn beginning(mut response: Response, limit: usize) -> Vec<u8> {
-    let mut text = Text::new(is_packed(response.headers()).unwrap_or(false), 0, limit);
-    'body: while let Ok(Some(chunk)) = response.chunk().await {
+    let mut text = Text::new(is_packed(response.headers()).unwrap_or(false), 0);
+    let mut received = 0;
+    'body: while received < limit
+        && let Ok(Some(chunk)) = response.chunk().await
+    {
+        received += chunk.len();
         let mut rest = &chunk[..];
-        while text.take(&mut rest).unwrap_or(false) {
+        while text.take(&mut rest, limit).unwrap_or(false) {
             if text.bytes.len() >= limit {
                 break 'body;
             }
@@ -121,8 +137,6 @@ pub(crate) async fn beginning(mut response: Response, limit: usize) -> Vec<u8> {
 /// What a body says, as far as it has come.
 struct Text {
     bytes: Vec<u8>,
-    /// More than that, and one byte, is not unpacked.
-    limit: usize,
     /// Where it is packed.
     unpacking: Option<Decompress>,
     /// What was unpacked last was the end of something whole.
@@ -130,14 +144,14 @@ struct Text {
 }
 
 impl Text {
-    fn new(packed: bool, likely: usize, limit: usize) -> Self {
+    fn new(packed: bool, likely: usize) -> Self {
         let unpacking = packed.then(|| Decompress::new_gzip(WINDOW_BITS));
-        Self { bytes: Vec::with_capacity(likely.min(limit)), limit, unpacking, ended: false }
+        Self { bytes: Vec::with_capacity(likely), unpacking, ended: false }
     }
 
     /// Takes in what comes next, or as much of it as there is room for, and takes it off `rest`. False
-    /// when nothing was left to be taken.
-    fn take(&mut self, rest: &mut &[u8]) -> Result<bool, DecompressError> {
+    /// when nothing was left to be taken. Of what is packed it unpacks no more than one byte over `most`.
+    fn take(&mut self, rest: &mut &[u8], most: usize) -> Result<bool, DecompressError> {
         let Some(unpacking) = &mut self.unpacking else {
             self.bytes.extend_from_slice(rest);
             return Ok(!std::mem::take(rest).is_empty());
@@ -150,7 +164,7 @@ impl Text {
             *unpacking = Decompress::new_gzip(WINDOW_BITS);
         }
         if self.bytes.len() == self.bytes.capacity() {
-            let left = self.limit.saturating_add(1).saturating_sub(self.bytes.len());
+            let left = most.saturating_add(1).saturating_sub(self.bytes.len());
             self.bytes.reserve_exact(self.bytes.len().max(ROOM_BYTES).min(left));
         }
         let (before, room) = (unpacking.total_in(), self.bytes.len());
@@ -168,22 +182,26 @@ impl Text {
 
 /// Whether a body comes compressed, in the one way that was asked for.
 fn is_packed(headers: &HeaderMap) -> Result<bool, Failure> {
-    let encoding = headers.get(CONTENT_ENCODING).map_or(&b"identity"[..], |it| it.as_bytes());
-    if encoding.eq_ignore_ascii_case(b"gzip") {
-        return Ok(true);
+    let mut packed = false;
+    for encoding in headers.get_all(CONTENT_ENCODING) {
+        let is = |name: &str| encoding.as_bytes().eq_ignore_ascii_case(name.as_bytes());
+        match packed {
+            false if is("gzip") || is("x-gzip") => packed = true,
+            _ if is("identity") => {}
+            _ => {
+                let encoding = quote(&String::from_utf8_lossy(encoding.as_bytes()));
+                return Err(Failure::new(
+                    ErrorKind::BadAnswer,
+                    format!("its encoding {encoding:?} is none that was asked for"),
+                )
+                .with_remedy("does a proxy stand between?"));
+            }
+        }
     }
-    if encoding.eq_ignore_ascii_case(b"identity") {
-        return Ok(false);
-    }
-    let encoding = quote(&String::from_utf8_lossy(encoding));
-    Err(Failure::new(
-        ErrorKind::BadAnswer,
-        format!("its encoding {encoding:?} is none that was asked for"),
-    )
-    .with_remedy("does a proxy stand between?"))
+    Ok(packed)
 }
 
-fn unreadable(why: impl Display) -> Failure {
+fn unreadable(why: &dyn Display) -> Failure {
     Failure::new(ErrorKind::BadAnswer, format!("its compressed body cannot be read: {why}"))
 }
 
@@ -194,6 +212,7 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use proptest::prelude::*;
+    use reqwest::header::HeaderValue;
 
     use super::*;
 
@@ -205,10 +224,10 @@ mod tests {
 
     /// What comes of a body that arrives in chunks of this size.
     fn taken(body: &[u8], chunk: usize, likely: usize, limit: usize) -> Result<Text, String> {
-        let mut text = Text::new(true, likely, limit);
+        let mut text = Text::new(true, likely.min(limit));
         for chunk in body.chunks(chunk) {
             let mut rest = chunk;
-            while text.take(&mut rest).map_err(|error| error.to_string())? {
+            while text.take(&mut rest, limit).map_err(|error| error.to_string())? {
                 if text.bytes.len() > limit {
                     return Ok(text);
                 }
@@ -254,5 +273,23 @@ mod tests {
         assert!(!spoil(0) && !spoil(length / 2) && !spoil(length - 5) && !spoil(length - 1));
         let followed = [packed(b"text"), b"and what is none".to_vec()].concat();
         assert!(taken(&followed, 1000, 0, 1000).is_err());
+    }
+
+    #[test]
+    fn an_encoding_that_was_not_asked_for_is_told() {
+        let packed = |values: &[&'static str]| {
+            let values =
+                values.iter().map(|value| (CONTENT_ENCODING, HeaderValue::from_static(value)));
+            let mut headers = HeaderMap::new();
+            values.for_each(|(name, value)| _ = headers.append(name, value));
+            is_packed(&headers).ok()
+        };
+        assert_eq!(packed(&[]), Some(false));
+        assert_eq!(packed(&["identity"]), Some(false));
+        assert_eq!(packed(&["GZIP"]), Some(true));
+        assert_eq!(packed(&["identity", "x-gzip"]), Some(true));
+        for other in [&["br"][..], &["gzip, gzip"], &["gzip", "gzip"], &["gzip", "br"], &[""]] {
+            assert_eq!(packed(other), None, "{other:?}");
+        }
     }
 }

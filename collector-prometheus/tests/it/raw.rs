@@ -185,6 +185,10 @@ async fn endless_headers_and_bodies_are_cut_off() {
     check(Then::Repeat(head, header), ErrorKind::TooLarge, &["head"]).await;
     let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
     check(Then::Repeat(head, vec![b' '; 65_536]), ErrorKind::TooLarge, &["64 MiB"]).await;
+    // gzip, in which the name of a file has no end: it unpacks to nothing.
+    let head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x08\0\0\0\0\0\xff";
+    let name = vec![b'x'; 65_536];
+    check(Then::Repeat(head.to_vec(), name), ErrorKind::TooLarge, &["64 MiB"]).await;
     let head = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n".to_vec();
     check(Then::Hang(head), ErrorKind::TooLarge, &["64 MiB"]).await;
 }
