@@ -12,12 +12,13 @@ use crate::instructions::Counted;
 use crate::report::Report;
 use crate::{hit, hour, invalidate, scan};
 
-type System = (Counted, &'static str);
+/// A case, and the name of a system in it.
+type Operation = (Counted, &'static str);
 
 /// What one operation may come to.
 struct Bound {
     id: &'static str,
-    system: System,
+    operation: Operation,
     at_most: f64,
     unit: Unit,
     /// What it came to when the bound was set, and of what: for whoever is above it.
@@ -27,7 +28,7 @@ struct Bound {
 enum Unit {
     Instructions,
     /// Those of another, which are counted in the same run.
-    Of(System),
+    Of(Operation),
 }
 
 /// Some 12 % above what was counted when they were set: hashes are seeded anew in each run, which moves a count
@@ -37,77 +38,77 @@ enum Unit {
 const BOUNDS: [Bound; 11] = [
     Bound {
         id: "hit.keyed.instructions",
-        system: (Counted::HotWritten, hit::KEYED),
+        operation: (Counted::HotWritten, hit::KEYED),
         at_most: 525.0,
         unit: Unit::Instructions,
         why: "466: the clock, a look at what the thread read lately, an Arc's count, the freshness",
     },
     Bound {
         id: "hit.keyed.vs_dashmap",
-        system: (Counted::HotWritten, hit::KEYED),
+        operation: (Counted::HotWritten, hit::KEYED),
         at_most: 2.0,
         unit: Unit::Of((Counted::HotAlike, "dashmap")),
         why: "1.8: like for like, a bare map that takes no note of reads",
     },
     Bound {
         id: "hit.from_map.instructions",
-        system: (Counted::FromMap, hit::KEYED),
+        operation: (Counted::FromMap, hit::KEYED),
         at_most: 1020.0,
         unit: Unit::Instructions,
         why: "908: of models that the thread does not remember, with the hash and the map's guard",
     },
     Bound {
         id: "hit.handle.instructions",
-        system: (Counted::HotWritten, hit::HANDLE),
+        operation: (Counted::HotWritten, hit::HANDLE),
         at_most: 280.0,
         unit: Unit::Instructions,
         why: "250: nothing is looked up while the generation is the same",
     },
     Bound {
         id: "hit.dyn.instructions",
-        system: (Counted::HotWritten, hit::DYN),
+        operation: (Counted::HotWritten, hit::DYN),
         at_most: 1000.0,
         unit: Unit::Instructions,
         why: "888: a hit by key and its future's one allocation",
     },
     Bound {
         id: "overwrite.instructions",
-        system: (Counted::Overwrite, invalidate::OURS),
+        operation: (Counted::Overwrite, invalidate::OURS),
         at_most: 2130.0,
         unit: Unit::Instructions,
         why: "1900: each model once a cycle, under the books' lock",
     },
     Bound {
         id: "overwrite.vs_dashmap",
-        system: (Counted::Overwrite, invalidate::OURS),
+        operation: (Counted::Overwrite, invalidate::OURS),
         at_most: 4.3,
         unit: Unit::Of((Counted::Overwrite, "dashmap")),
         why: "3.8: a bare map has no bytes to sum up, no order of eviction and no generation",
     },
     Bound {
         id: "invalidate.model.instructions",
-        system: (Counted::RemoveOfMany, invalidate::OURS),
+        operation: (Counted::RemoveOfMany, invalidate::OURS),
         at_most: 8600.0,
         unit: Unit::Instructions,
         why: "7700: one model among 10 000 is removed, and put again",
     },
     Bound {
         id: "invalidate.model.flatness",
-        system: (Counted::RemoveOfMany, invalidate::OURS),
+        operation: (Counted::RemoveOfMany, invalidate::OURS),
         at_most: 1.3,
         unit: Unit::Of((Counted::RemoveOfFew, invalidate::OURS)),
         why: "1.16 of what it takes among 1000: the entries of the model, not those of the cache",
     },
     Bound {
         id: "scan.line.instructions",
-        system: (Counted::Scan, scan::SCANNER),
+        operation: (Counted::Scan, scan::SCANNER),
         at_most: 235.0,
         unit: Unit::Instructions,
         why: "209 a line of a vLLM page, most of which are skipped by their first bytes",
     },
     Bound {
         id: "scan.memo.line.instructions",
-        system: (Counted::Scan, scan::MEMO),
+        operation: (Counted::Scan, scan::MEMO),
         at_most: 182.0,
         unit: Unit::Instructions,
         why: "162 a line whose name and labels are as in the page before",
@@ -145,7 +146,7 @@ fn instructions(report: &mut Report) -> Result<Vec<String>> {
     let mut counts = HashMap::new();
     let mut above = Vec::new();
     for bound in &BOUNDS {
-        let mut value = count(bound.system, &runtime, &mut counts)?;
+        let mut value = count(bound.operation, &runtime, &mut counts)?;
         if let Unit::Of(other) = bound.unit {
             value /= count(other, &runtime, &mut counts)?;
         }
@@ -161,13 +162,17 @@ fn instructions(report: &mut Report) -> Result<Vec<String>> {
 }
 
 /// Instructions of an operation, which are counted once.
-fn count(system: System, runtime: &Runtime, counts: &mut HashMap<System, f64>) -> Result<f64> {
-    if let Some(count) = counts.get(&system) {
+fn count(
+    operation: Operation,
+    runtime: &Runtime,
+    counts: &mut HashMap<Operation, f64>,
+) -> Result<f64> {
+    if let Some(count) = counts.get(&operation) {
         return Ok(*count);
     }
-    let (counted, name) = system;
+    let (counted, name) = operation;
     let count = runtime.block_on(counted.of(name))?;
-    counts.insert(system, count);
+    counts.insert(operation, count);
     Ok(count)
 }
 

@@ -54,12 +54,12 @@ pub(crate) async fn hot() -> Result<[Case; 2]> {
     Ok([hot_as_written().await?, hot_like_for_like().await?])
 }
 
-/// The first of them.
+/// Few entries, in peers as a program would write them.
 pub(crate) async fn hot_as_written() -> Result<Case> {
     Ok(Case::new(SUITE, HOT_WRITTEN, as_written(&workload::models(HOT)).await?))
 }
 
-/// The second of them.
+/// Few entries, in peers that hold the same keys and values as ours.
 pub(crate) async fn hot_like_for_like() -> Result<Case> {
     Ok(Case::new(SUITE, HOT_ALIKE, like_for_like(&workload::models(HOT)).await?))
 }

@@ -63,10 +63,10 @@ impl Bodies {
         if announced > self.limit as u64 {
             return Err(self.too_large());
         }
-        let before_turn = self.limit.min(LARGE_BYTES);
-        let mut text = Text::new(packed, likely.min(before_turn));
-        let mut most = before_turn;
+        // Until it has its turn.
+        let mut most = self.limit.min(LARGE_BYTES);
         let mut turn = None;
+        let mut text = Text::new(packed, likely.min(most));
         let mut received = 0_usize;
         while let Some(chunk) = response.chunk().await.map_err(&explain)? {
             // What is packed may unpack to nothing for ever.

@@ -68,7 +68,9 @@ pub(crate) struct Known<'a>(&'a [(PodName, PodMemory)]);
 
 impl<'a> Known<'a> {
     pub(crate) fn of(memory: Option<&'a ModelMemory>) -> Self {
-        Self(memory.map_or(&[], |memory| &memory.pods))
+        let pods: &[_] = memory.map_or(&[], |memory| &memory.pods);
+        debug_assert!(pods.is_sorted_by(|a, b| a.0 < b.0), "pods that would not be found");
+        Self(pods)
     }
 
     /// What is kept of the next pod.

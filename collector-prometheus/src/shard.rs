@@ -38,6 +38,7 @@ enum Width {
 
 impl Shard {
     fn new(models: Vec<ModelRef>, width: Width) -> Self {
+        debug_assert!(models.is_sorted(), "a shard that splits and names namespaces wrongly");
         Self { models, width }
     }
 

@@ -5,11 +5,13 @@
 
 mod backend;
 mod cache;
+mod fleet;
 mod live;
 mod permits;
 
-pub use backend::{BreakableServer, Fleet, FleetModel, backend};
+pub use backend::backend;
 pub use cache::cache;
+pub use fleet::{BreakableServer, Fleet, FleetModel};
 
 #[expect(
     clippy::print_stdout,

@@ -1,18 +1,17 @@
 //! Concurrent misses, retries, panics, deadlines.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use collector_cache::MemoryCache;
 use collector_core::{
-    BreakerState, CacheKey, CacheStats, CollectError, ErrorKind, KeyRef, MetricsCache,
-    MetricsCollector as _, ModelRef, Peeked, Scope, Source, Stored, Tick, Urgency,
+    BreakerState, CollectError, ErrorKind, MetricsCollector as _, ModelRef, Source, Urgency,
 };
 use collector_engine::CacheConfig;
 use collector_testkit::Failure;
 use futures_util::future::join_all;
 
+use crate::scripted_cache::ScriptedCache;
 use crate::setup::{config, llama, pass, secs, setup, setup_with, variant, variants};
 
 fn kind(error: &CollectError) -> ErrorKind {
@@ -331,61 +330,10 @@ fn a_runtime_that_ends_while_a_fetch_boards_strands_nobody() {
     runtime().block_on(async { setup.read(&llama()).await });
 }
 
-/// A cache in which the entry arrives a moment after it was looked for.
-struct Late {
-    cache: MemoryCache,
-    /// How many more looks come too early.
-    too_early: AtomicUsize,
-}
-
-impl MetricsCache for Late {
-    fn retains(&self) -> bool {
-        self.cache.retains()
-    }
-
-    fn get(&self, key: KeyRef<'_>, now: Tick) -> Option<Arc<Stored>> {
-        self.cache.get(key, now)
-    }
-
-    fn visit(&self, key: KeyRef<'_>, now: Tick, f: &mut dyn FnMut(&Stored)) -> bool {
-        let left = self.too_early.load(Ordering::SeqCst);
-        self.too_early.store(left.saturating_sub(1), Ordering::SeqCst);
-        left == 0 && self.cache.visit(key, now, f)
-    }
-
-    fn peek(&self, key: KeyRef<'_>) -> Option<Peeked> {
-        self.cache.peek(key)
-    }
-
-    fn put(&self, key: CacheKey, stored: Arc<Stored>, now: Tick) {
-        self.cache.put(key, stored, now);
-    }
-
-    fn remove(&self, scope: &Scope) -> usize {
-        self.cache.remove(scope)
-    }
-
-    fn sweep(&self, now: Tick) -> Vec<CacheKey> {
-        self.cache.sweep(now)
-    }
-
-    fn len(&self) -> usize {
-        self.cache.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.cache.is_empty()
-    }
-
-    fn stats(&self) -> CacheStats {
-        self.cache.stats()
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn what_arrives_between_a_look_into_the_cache_and_the_fetch_is_not_fetched_again() {
-    let late = Arc::new(Late { cache: MemoryCache::new(100), too_early: AtomicUsize::new(0) });
-    let setup = setup_with(|builder| builder.cache(Arc::clone(&late) as _));
+    let cache = Arc::new(ScriptedCache::default());
+    let setup = setup_with(|builder| builder.cache(Arc::clone(&cache) as _));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     let absent = ModelRef::new("absent", "prod");
     setup.read(&llama()).await;
@@ -393,11 +341,11 @@ async fn what_arrives_between_a_look_into_the_cache_and_the_fetch_is_not_fetched
     assert_eq!(setup.backend.fetches(), 2);
 
     // A read looks for the value, and then for the news that there is none.
-    late.too_early.store(2, Ordering::SeqCst);
+    cache.too_early.store(2, Ordering::SeqCst);
     assert_eq!(setup.read(&llama()).await.source(), Source::Cache);
-    assert_eq!(late.too_early.swap(2, Ordering::SeqCst), 0, "it was there at once");
+    assert_eq!(cache.too_early.swap(2, Ordering::SeqCst), 0, "it was there at once");
     let read = setup.collector.collect_replica_metrics(&absent).await;
     assert!(matches!(read, Err(CollectError::Missing { .. })), "{read:?}");
-    assert_eq!(late.too_early.load(Ordering::SeqCst), 0, "it was there at once");
+    assert_eq!(cache.too_early.load(Ordering::SeqCst), 0, "it was there at once");
     assert_eq!(setup.backend.fetches(), 2);
 }

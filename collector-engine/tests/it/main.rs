@@ -18,6 +18,7 @@ mod panics;
 mod readings;
 mod refresh;
 mod restart;
+mod scripted_cache;
 mod setup;
 mod silence;
 mod stopping;

@@ -26,8 +26,8 @@ pub(crate) struct Labels<'a> {
     pub(crate) num_gpu_blocks: Option<Cow<'a, str>>,
     pub(crate) block_size: Option<Cow<'a, str>>,
     pub(crate) what: Option<Cow<'a, str>>,
-    /// There were others, whether or not they matter.
-    others: bool,
+    /// There was a label, be it one that nobody reads.
+    any: bool,
 }
 
 impl<'a> Labels<'a> {
@@ -55,36 +55,6 @@ impl<'a> Labels<'a> {
             .map(AsRef::as_ref)
             .find(|pod| !pod.is_empty())
     }
-
-    /// Whether the row has no label at all.
-    fn is_empty(&self) -> bool {
-        let Self {
-            name,
-            namespace,
-            model_name,
-            pod,
-            pod_name,
-            engine,
-            num_gpu_blocks,
-            block_size,
-            what,
-            others,
-        } = self;
-        !others
-            && [
-                name,
-                namespace,
-                model_name,
-                pod,
-                pod_name,
-                engine,
-                num_gpu_blocks,
-                block_size,
-                what,
-            ]
-            .into_iter()
-            .all(Option::is_none)
-    }
 }
 
 /// One sample of an instant vector.
@@ -100,7 +70,7 @@ pub(crate) struct Row<'a> {
 impl Row<'_> {
     /// The value of a row that is a bare number: no label says of what.
     pub(crate) fn scalar(&self) -> Option<f64> {
-        self.labels.is_empty().then_some(self.value)
+        (!self.labels.any).then_some(self.value)
     }
 }
 
@@ -225,8 +195,8 @@ impl<'a, 'f> Rows<'a, 'f> {
         let mut end = start;
         json.enter_object("an object of labels")?;
         while let Some(key) = json.next_key()? {
+            self.row.labels.any = true;
             let Some(label) = self.row.labels.slot(&key) else {
-                self.row.labels.others = true;
                 json.skip()?;
                 continue;
             };
