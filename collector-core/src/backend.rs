@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use crate::clock::Tick;
 use crate::error::BackendError;
-use crate::field::FieldSet;
+use crate::field::FieldReasons;
 use crate::load::LoadRates;
 use crate::metrics::{ReplicaMetrics, bytes_of_rows};
 use crate::model::{ModelRef, PodName};
@@ -234,14 +234,19 @@ pub struct ModelSample {
     pub replicas: Vec<ReplicaMetrics>,
     /// The load: one row for the model, or one for each pod where that was asked.
     pub load: Vec<LoadRow>,
-    /// Fields whose query failed: unknown, which is not "not measured". They keep their former
-    /// values.
-    pub failed: FieldSet,
+    /// Fields whose query failed, with the reason: unknown, which is not "not measured". They keep
+    /// their former values.
+    pub failed: FieldReasons,
     /// False when replicas may be absent: warnings, `isPartial`, a pod that hangs.
     pub complete: bool,
     /// The pods that an incomplete sample lacks, where the backend can name them: all others that are
     /// not in it are gone. Empty: any pod may be absent.
     pub unreached: Vec<PodName>,
+    /// The time over which peaks and rates were taken; `None` when the backend does not say.
+    pub window: Option<Duration>,
+    /// What deserves a look though every value is right, as in
+    /// [`Replicas::warnings`](crate::Replicas::warnings).
+    pub warnings: Vec<Arc<str>>,
     /// How the values came about; empty unless [`Ask::trace`] was set.
     pub trace: Vec<TraceRow>,
 }
@@ -253,6 +258,8 @@ impl ModelSample {
             + bytes_of_rows(&self.replicas)
             + size_of_val(self.load.as_slice())
             + size_of_val(self.unreached.as_slice())
+            + self.failed.bytes()
+            + size_of_val(self.warnings.as_slice())
             + size_of_val(self.trace.as_slice())
     }
 
@@ -262,9 +269,11 @@ impl ModelSample {
             as_of,
             replicas,
             load: Vec::new(),
-            failed: FieldSet::EMPTY,
+            failed: FieldReasons::NONE,
             complete: true,
             unreached: Vec::new(),
+            window: None,
+            warnings: Vec::new(),
             trace: Vec::new(),
         }
     }

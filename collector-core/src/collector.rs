@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::backend::KnownModel;
 use crate::cache::{CacheStats, Nearest};
-use crate::error::BackendError;
+use crate::error::{BackendError, ErrorKind};
 use crate::freshness::Freshness;
 use crate::interval::IntervalError;
 use crate::key::Scope;
@@ -309,6 +309,7 @@ impl CollectError {
             Self::Missing { .. } | Self::UnknownVariant { .. } => "MetricsMissing".to_owned(),
             Self::Unavailable { .. } => "MetricsStale".to_owned(),
             Self::Pending { .. } => "MetricsPending".to_owned(),
+            Self::Backend(error) if error.kind() == ErrorKind::Ambiguous => "Ambiguous".to_owned(),
             Self::Backend(error) => backend_error_reason(error.backend()),
             Self::TooManyModels { .. } => "TooManyModels".to_owned(),
         }

@@ -42,6 +42,8 @@ pub enum ErrorKind {
     TooLarge,
     /// Something that the user set cannot work, and it was only found now.
     Configuration,
+    /// Series of the model exist several times over, in clusters that nothing tells apart.
+    Ambiguous,
     /// The backend cannot do this at all.
     Unsupported,
     /// Not sent: the last tries failed and the next one is not due yet.
@@ -81,6 +83,7 @@ impl ErrorKind {
             | Self::BadAnswer
             | Self::TooLarge
             | Self::Configuration
+            | Self::Ambiguous
             | Self::Unsupported
             | Self::CircuitOpen
             | Self::Panicked
@@ -107,6 +110,7 @@ impl ErrorKind {
             Self::BadAnswer => "bad_answer",
             Self::TooLarge => "too_large",
             Self::Configuration => "configuration",
+            Self::Ambiguous => "ambiguous",
             Self::Unsupported => "unsupported",
             Self::CircuitOpen => "circuit_open",
             Self::Panicked => "panicked",
@@ -134,6 +138,7 @@ impl fmt::Display for ErrorKind {
             Self::BadAnswer => "the answer makes no sense",
             Self::TooLarge => "the answer is too large",
             Self::Configuration => "it is not configured rightly",
+            Self::Ambiguous => "the model is ambiguous",
             Self::Unsupported => "this backend cannot do that",
             Self::CircuitOpen => "not asked again yet, because the last tries failed",
             Self::Panicked => "the backend's code panicked",

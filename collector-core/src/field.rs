@@ -1,5 +1,7 @@
 //! What is measured, by name, and what is told of one quantity apart from its row.
 
+use std::sync::Arc;
+
 use crate::clock::Tick;
 use crate::model::BackendName;
 
@@ -8,12 +10,14 @@ use crate::model::BackendName;
 #[repr(u8)]
 #[non_exhaustive]
 pub enum Field {
-    /// [`ReplicaMetrics::kv_cache_usage`](crate::ReplicaMetrics::kv_cache_usage).
+    /// [`ReplicaMetrics::kv_cache_usage`](crate::ReplicaMetrics::kv_cache_usage), and with it
+    /// [`ReplicaMetrics::kv_tokens_in_use`](crate::ReplicaMetrics::kv_tokens_in_use).
     KvCacheUsage,
     /// [`ReplicaMetrics::queue_length`](crate::ReplicaMetrics::queue_length).
     QueueLength,
     /// [`ReplicaMetrics::running_requests`](crate::ReplicaMetrics::running_requests).
     RunningRequests,
+    /// [`ReplicaMetrics::kv_capacity_tokens`](crate::ReplicaMetrics::kv_capacity_tokens),
     /// [`ReplicaMetrics::num_gpu_blocks`](crate::ReplicaMetrics::num_gpu_blocks) and
     /// [`ReplicaMetrics::block_size`](crate::ReplicaMetrics::block_size), which come together.
     CacheConfig,
@@ -127,6 +131,68 @@ impl std::fmt::Debug for FieldSet {
     }
 }
 
+/// Fields, each with a reason in words: why its query failed, or why its value is unknown.
+///
+/// At most one reason per field, the first that was given; in the order of [`Field::ALL`]. Reasons are
+/// printable and short: whoever makes one has cut and escaped what a server said.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct FieldReasons(Vec<(Field, Arc<str>)>);
+
+impl FieldReasons {
+    /// No field.
+    pub const NONE: Self = Self(Vec::new());
+
+    /// Adds a field with its reason; does nothing if the field has one.
+    pub fn insert(&mut self, field: Field, reason: impl Into<Arc<str>>) {
+        if let Err(index) = self.0.binary_search_by_key(&field, |(known, _)| *known) {
+            self.0.insert(index, (field, reason.into()));
+        }
+    }
+
+    /// Removes a field.
+    pub fn remove(&mut self, field: Field) {
+        self.0.retain(|(known, _)| *known != field);
+    }
+
+    /// The reason of a field.
+    pub fn get(&self, field: Field) -> Option<&Arc<str>> {
+        self.0.iter().find(|(known, _)| *known == field).map(|(_, reason)| reason)
+    }
+
+    /// Whether the field has a reason.
+    pub fn contains(&self, field: Field) -> bool {
+        self.get(field).is_some()
+    }
+
+    /// Whether no field has a reason.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The fields with their reasons, in the order of [`Field::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = (Field, &Arc<str>)> {
+        self.0.iter().map(|(field, reason)| (*field, reason))
+    }
+
+    /// The fields without their reasons.
+    pub fn fields(&self) -> FieldSet {
+        self.0.iter().map(|(field, _)| *field).collect()
+    }
+
+    /// About how many bytes the list holds, without the text, which is shared.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(self.0.as_slice())
+    }
+}
+
+impl<R: Into<Arc<str>>> FromIterator<(Field, R)> for FieldReasons {
+    fn from_iter<I: IntoIterator<Item = (Field, R)>>(reasons: I) -> Self {
+        let mut all = Self::NONE;
+        reasons.into_iter().for_each(|(field, reason)| all.insert(field, reason));
+        all
+    }
+}
+
 /// A field that does not share the time or the source of its row.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Mark {
@@ -141,6 +207,17 @@ pub struct Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_reason_of_a_field_stays_and_fields_are_in_order() {
+        let mut reasons: FieldReasons =
+            [(Field::ItlAverage, "late"), (Field::KvCacheUsage, "422")].into_iter().collect();
+        reasons.insert(Field::KvCacheUsage, "another");
+        let all: Vec<_> = reasons.iter().map(|(field, reason)| (field, &**reason)).collect();
+        assert_eq!(all, [(Field::KvCacheUsage, "422"), (Field::ItlAverage, "late")]);
+        reasons.remove(Field::ItlAverage);
+        assert_eq!(reasons.fields().iter().collect::<Vec<_>>(), [Field::KvCacheUsage]);
+    }
 
     #[test]
     fn field_sets_hold_what_was_put_in() {

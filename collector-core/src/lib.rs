@@ -45,12 +45,12 @@ pub use collector::{
 };
 pub use directory::{DEFAULT_COST, NoVariants, Variant, VariantDirectory};
 pub use error::{Advice, BackendError, ErrorKind, Operation};
-pub use field::{Field, FieldSet, Mark};
+pub use field::{Field, FieldReasons, FieldSet, Mark};
 pub use freshness::{Freshness, FreshnessThresholds, ThresholdsError};
 pub use interval::IntervalError;
 pub use key::{CacheKey, KeyGroup, KeyKind, KeyRef, Scope, ScopeError};
 pub use load::{Load, LoadRates, mean_over_window};
-pub use metrics::{Allocation, LoraAdapters, ReplicaMetrics, Replicas};
+pub use metrics::{Allocation, LoraAdapters, ReplicaMetrics, ReplicaState, Replicas};
 pub use model::{
     AcceleratorName, BackendName, EngineName, ModelId, ModelRef, Namespace, PodName, Role,
     VariantName, VariantRef,

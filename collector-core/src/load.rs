@@ -99,35 +99,35 @@ impl LoadRates {
         }
     }
 
-    /// The load: arrivals per minute, and means per request.
-    pub fn load(&self) -> Load {
+    /// The load: arrivals per minute, and means per request. `idle`: see [`mean_over_window`].
+    pub fn load(&self, idle: bool) -> Load {
         Load {
             arrival_rate: self.requests.map(|per_second| per_second * 60.0),
-            avg_input_tokens: mean_over_window(self.prompt_tokens, self.requests),
-            avg_output_tokens: mean_over_window(self.generation_tokens, self.requests),
+            avg_input_tokens: mean_over_window(self.prompt_tokens, self.requests, idle),
+            avg_output_tokens: mean_over_window(self.generation_tokens, self.requests, idle),
         }
     }
 
     /// Mean time to first token, in milliseconds.
-    pub fn ttft_average(&self) -> Option<f64> {
-        mean_over_window(self.ttft_seconds, self.ttft_count).map(|seconds| seconds * 1000.0)
+    pub fn ttft_average(&self, idle: bool) -> Option<f64> {
+        mean_over_window(self.ttft_seconds, self.ttft_count, idle).map(|seconds| seconds * 1000.0)
     }
 
     /// Mean inter-token latency, in milliseconds.
-    pub fn itl_average(&self) -> Option<f64> {
-        mean_over_window(self.itl_seconds, self.itl_count).map(|seconds| seconds * 1000.0)
+    pub fn itl_average(&self, idle: bool) -> Option<f64> {
+        mean_over_window(self.itl_seconds, self.itl_count, idle).map(|seconds| seconds * 1000.0)
     }
 }
 
-/// `sum / count`, where a count of 0 means idle: a known zero, and where either is unknown the mean
-/// is unknown.
+/// `sum / count`; unknown where either is. A count of 0 has no mean: where nothing runs (`idle`) it is a
+/// known zero, and where requests run and none has finished it is unknown.
 ///
 /// Every mean is divided here, on the client, because servers disagree about 0/0: Prometheus
 /// answers NaN, VictoriaMetrics leaves the row out, and neither tells idle from unknown.
-pub fn mean_over_window(sum: Option<f64>, count: Option<f64>) -> Option<f64> {
+pub fn mean_over_window(sum: Option<f64>, count: Option<f64>, idle: bool) -> Option<f64> {
     let (sum, count) = (sum?, count?);
     if count == 0.0 {
-        return Some(0.0);
+        return idle.then_some(0.0);
     }
     Some(sum / count).filter(|mean| mean.is_finite())
 }
@@ -149,11 +149,12 @@ mod tests {
 
     #[test]
     fn idle_is_a_known_zero_and_unknown_stays_unknown() {
-        assert_eq!(mean_over_window(Some(0.0), Some(0.0)), Some(0.0));
-        assert_eq!(mean_over_window(None, Some(0.0)), None);
-        assert_eq!(mean_over_window(Some(5.0), None), None);
-        assert_eq!(mean_over_window(Some(6.0), Some(2.0)), Some(3.0));
-        assert_eq!(mean_over_window(Some(f64::NAN), Some(2.0)), None);
+        assert_eq!(mean_over_window(Some(0.0), Some(0.0), true), Some(0.0));
+        assert_eq!(mean_over_window(Some(0.0), Some(0.0), false), None, "requests run");
+        assert_eq!(mean_over_window(None, Some(0.0), true), None);
+        assert_eq!(mean_over_window(Some(5.0), None, true), None);
+        assert_eq!(mean_over_window(Some(6.0), Some(2.0), false), Some(3.0));
+        assert_eq!(mean_over_window(Some(f64::NAN), Some(2.0), false), None);
     }
 
     #[test]
@@ -161,8 +162,8 @@ mod tests {
         let known = LoadRates { requests: Some(2.0), ..LoadRates::default() };
         let sum = known.plus(known).plus(LoadRates::default());
         assert_eq!(sum.requests, Some(4.0));
-        assert_eq!(sum.load().arrival_rate, Some(240.0));
-        assert_eq!(sum.load().avg_input_tokens, None);
+        assert_eq!(sum.load(true).arrival_rate, Some(240.0));
+        assert_eq!(sum.load(true).avg_input_tokens, None);
     }
 
     #[test]
@@ -170,9 +171,9 @@ mod tests {
         let known =
             LoadRates { requests: Some(1.0), prompt_tokens: Some(100.0), ..LoadRates::default() };
         let spoiled = LoadRates { prompt_tokens: None, ..known };
-        let sum = known.plus(spoiled).load();
+        let sum = known.plus(spoiled).load(true);
         assert_eq!((sum.arrival_rate, sum.avg_input_tokens), (Some(120.0), None));
         let idle = LoadRates { requests: Some(0.0), ..LoadRates::default() };
-        assert_eq!(known.plus(idle).load().avg_input_tokens, Some(100.0));
+        assert_eq!(known.plus(idle).load(true).avg_input_tokens, Some(100.0));
     }
 }

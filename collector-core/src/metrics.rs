@@ -1,8 +1,11 @@
 //! What is measured of each replica, and of each variant. What each field means over a window
 //! stands in [`window`](crate::window).
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use crate::clock::Tick;
-use crate::field::{Field, Mark};
+use crate::field::{Field, FieldReasons, Mark};
 use crate::load::Load;
 use crate::model::{
     AcceleratorName, BackendName, EngineName, ModelRef, PodName, Role, VariantName,
@@ -20,6 +23,28 @@ pub struct LoraAdapters {
     pub max: Option<u64>,
 }
 
+/// Whether a replica can serve requests.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
+pub enum ReplicaState {
+    /// It serves.
+    #[default]
+    Serving,
+    /// Its server runs and has released its KV cache or weights: it has no capacity until it is
+    /// woken.
+    Sleeping,
+}
+
+impl ReplicaState {
+    /// The name in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Sleeping => "sleeping",
+        }
+    }
+}
+
 /// What was measured of one replica. A field that was not measured is `None`, never 0.
 ///
 /// A backend fills what it measured and leaves the variant to the engine.
@@ -34,15 +59,20 @@ pub struct ReplicaMetrics {
     pub engine: Option<EngineName>,
     /// What the pod does where a request is served by several; `None` when it was not told.
     pub role: Option<Role>,
+    /// Whether it can serve requests.
+    pub state: ReplicaState,
+    /// How many servers the row was put together from: ports of one pod, pods of one replica, or
+    /// data-parallel ranks. 1 where nothing says otherwise.
+    pub servers: u32,
     /// The LoRA adapters at the last sample; `None` when the server has none or does not tell.
     pub lora_adapters: Option<Box<LoraAdapters>>,
     /// The variant the pod belongs to; `None` when no variant claims it. Set by the engine.
     pub variant_name: Option<VariantName>,
     /// The variant's accelerator. Set by the engine.
     pub accelerator_name: Option<AcceleratorName>,
-    /// Cost of one replica per hour, in the unit of the configuration. Set by the engine: the
-    /// variant's, or [`DEFAULT_COST`](crate::DEFAULT_COST).
-    pub cost: f64,
+    /// Cost of one replica per hour, in the unit of the configuration: the variant's; `None` when no
+    /// variant claims the pod. Set by the engine.
+    pub cost: Option<f64>,
     /// Share of the KV-cache blocks in use, 0.0 to 1.0: the peak over the window, of the fullest
     /// data-parallel engine.
     pub kv_cache_usage: Option<f64>,
@@ -50,6 +80,12 @@ pub struct ReplicaMetrics {
     pub queue_length: Option<u64>,
     /// Requests in the running batch at the last sample, summed over data-parallel engines.
     pub running_requests: Option<u64>,
+    /// Tokens the KV cache holds as the server reports them, summed over data-parallel engines. `None`
+    /// where it only reports blocks: see [`total_kv_capacity_tokens`](Self::total_kv_capacity_tokens).
+    pub kv_capacity_tokens: Option<u64>,
+    /// Tokens in the KV cache: usage times capacity, summed over data-parallel engines. `None` where
+    /// the backend knows no engine apart: see [`tokens_in_use`](Self::tokens_in_use).
+    pub kv_tokens_in_use: Option<u64>,
     /// KV-cache blocks, summed over data-parallel engines.
     pub num_gpu_blocks: Option<u64>,
     /// Tokens in a KV-cache block.
@@ -64,6 +100,8 @@ pub struct ReplicaMetrics {
     pub prefix_cache_hit_rate: Option<f64>,
     /// The fields that are older than `sampled_at` or came from another backend. Mostly empty.
     pub marks: Vec<Mark>,
+    /// Why fields are unknown, where the backend can say. Mostly empty.
+    pub reasons: FieldReasons,
 }
 
 impl ReplicaMetrics {
@@ -74,40 +112,57 @@ impl ReplicaMetrics {
             sampled_at,
             engine: None,
             role: None,
+            state: ReplicaState::Serving,
+            servers: 1,
             lora_adapters: None,
             variant_name: None,
             accelerator_name: None,
-            cost: crate::DEFAULT_COST,
+            cost: None,
             kv_cache_usage: None,
             queue_length: None,
             running_requests: None,
+            kv_capacity_tokens: None,
+            kv_tokens_in_use: None,
             num_gpu_blocks: None,
             block_size: None,
             avg_input_tokens: None,
             avg_output_tokens: None,
             prefix_cache_hit_rate: None,
             marks: Vec::new(),
+            reasons: FieldReasons::NONE,
         }
     }
 
-    /// Tokens the KV cache holds: `num_gpu_blocks * block_size`.
+    /// Tokens the KV cache holds: as the server reports them, else `num_gpu_blocks * block_size`.
+    /// `None` for a replica that sleeps.
     pub fn total_kv_capacity_tokens(&self) -> Option<u64> {
-        self.num_gpu_blocks?.checked_mul(self.block_size?)
+        if self.state == ReplicaState::Sleeping {
+            return None;
+        }
+        self.kv_capacity_tokens.or_else(|| self.num_gpu_blocks?.checked_mul(self.block_size?))
     }
 
-    /// Tokens in the KV cache: `kv_cache_usage * total_kv_capacity_tokens`, rounded.
+    /// Tokens in the KV cache: the sum over data-parallel engines where the backend knows them, else
+    /// `kv_cache_usage * total_kv_capacity_tokens`, rounded.
     pub fn tokens_in_use(&self) -> Option<u64> {
         let capacity = self.total_kv_capacity_tokens()?;
+        if let Some(tokens) = self.kv_tokens_in_use {
+            return Some(tokens);
+        }
         crate::sanitize::count(self.kv_cache_usage? * capacity as f64).ok()
     }
 
     /// Takes one field's value from another row of the same pod.
     pub fn copy_field(&mut self, field: Field, from: &Self) {
         match field {
-            Field::KvCacheUsage => self.kv_cache_usage = from.kv_cache_usage,
+            Field::KvCacheUsage => {
+                self.kv_cache_usage = from.kv_cache_usage;
+                self.kv_tokens_in_use = from.kv_tokens_in_use;
+            }
             Field::QueueLength => self.queue_length = from.queue_length,
             Field::RunningRequests => self.running_requests = from.running_requests,
             Field::CacheConfig => {
+                self.kv_capacity_tokens = from.kv_capacity_tokens;
                 self.num_gpu_blocks = from.num_gpu_blocks;
                 self.block_size = from.block_size;
             }
@@ -124,7 +179,11 @@ impl ReplicaMetrics {
             Field::KvCacheUsage => self.kv_cache_usage.is_some(),
             Field::QueueLength => self.queue_length.is_some(),
             Field::RunningRequests => self.running_requests.is_some(),
-            Field::CacheConfig => self.num_gpu_blocks.is_some() || self.block_size.is_some(),
+            Field::CacheConfig => {
+                self.kv_capacity_tokens.is_some()
+                    || self.num_gpu_blocks.is_some()
+                    || self.block_size.is_some()
+            }
             Field::AvgInputTokens => self.avg_input_tokens.is_some(),
             Field::AvgOutputTokens => self.avg_output_tokens.is_some(),
             Field::PrefixCacheHitRate => self.prefix_cache_hit_rate.is_some(),
@@ -169,6 +228,13 @@ pub struct Replicas {
     pub oldest: Tick,
     /// Some replicas may be absent: the server said so, or a part of the look failed.
     pub partial: bool,
+    /// The time over which peaks and rates were taken; `None` when the backend does not say.
+    pub window: Option<Duration>,
+    /// Fields whose query failed, with the reason.
+    pub failed: FieldReasons,
+    /// What deserves a look though every value is right: samples that arrive late, one page under two
+    /// names. Printable.
+    pub warnings: Vec<Arc<str>>,
 }
 
 impl Replicas {
@@ -181,7 +247,16 @@ impl Replicas {
     ) -> Self {
         replicas.sort_unstable_by(|a, b| a.pod_name.cmp(&b.pod_name));
         let oldest = replicas.iter().map(|replica| replica.sampled_at).min().unwrap_or(as_of);
-        Self { model, replicas, backend, oldest, partial: false }
+        Self {
+            model,
+            replicas,
+            backend,
+            oldest,
+            partial: false,
+            window: None,
+            failed: FieldReasons::NONE,
+            warnings: Vec::new(),
+        }
     }
 
     /// The replicas of one variant, and no others.
@@ -195,6 +270,9 @@ impl Replicas {
         let mut narrowed =
             Self::new(self.model.clone(), of_variant, self.backend.clone(), self.oldest);
         narrowed.partial = self.partial;
+        narrowed.window = self.window;
+        narrowed.failed.clone_from(&self.failed);
+        narrowed.warnings.clone_from(&self.warnings);
         narrowed
     }
 }
@@ -203,7 +281,7 @@ impl Replicas {
 pub(crate) fn bytes_of_rows(rows: &[ReplicaMetrics]) -> usize {
     let behind = |row: &ReplicaMetrics| {
         let adapters = row.lora_adapters.as_ref().map_or(0, |_| size_of::<LoraAdapters>());
-        size_of_val(row.marks.as_slice()) + adapters
+        size_of_val(row.marks.as_slice()) + row.reasons.bytes() + adapters
     };
     size_of_val(rows) + rows.iter().map(behind).sum::<usize>()
 }
@@ -212,7 +290,8 @@ impl Replicas {
     /// About how many bytes they hold. Pods have names of their own, so their text counts here.
     pub(crate) fn bytes(&self) -> usize {
         let names = self.replicas.iter().map(|row| row.pod_name.as_str().len()).sum::<usize>();
-        size_of::<Self>() + bytes_of_rows(&self.replicas) + names
+        let told = self.failed.bytes() + size_of_val(self.warnings.as_slice());
+        size_of::<Self>() + bytes_of_rows(&self.replicas) + names + told
     }
 }
 
@@ -232,8 +311,10 @@ pub struct Allocation {
     pub variant: VariantName,
     /// Its accelerator.
     pub accelerator: Option<AcceleratorName>,
-    /// Live replicas of the variant.
+    /// Live replicas of the variant that serve.
     pub num_replicas: u32,
+    /// Live replicas of the variant that sleep.
+    pub num_sleeping: u32,
     /// Greatest batch of one replica, from the configuration.
     pub max_batch: Option<u32>,
     /// Mean inter-token latency over the window, in milliseconds.
@@ -248,6 +329,12 @@ pub struct Allocation {
     pub oldest: Tick,
     /// Some replicas may be absent.
     pub partial: bool,
+    /// The time over which rates were taken; `None` when the backend does not say.
+    pub window: Option<Duration>,
+    /// Fields whose query failed, with the reason.
+    pub failed: FieldReasons,
+    /// What deserves a look though every value is right, as in [`Replicas::warnings`].
+    pub warnings: Vec<Arc<str>>,
     /// The fields that are older than the look or came from another backend. Mostly empty.
     pub marks: Vec<Mark>,
 }
@@ -266,6 +353,7 @@ impl Allocation {
             variant,
             accelerator: None,
             num_replicas,
+            num_sleeping: 0,
             max_batch: None,
             itl_average: None,
             ttft_average: None,
@@ -273,6 +361,9 @@ impl Allocation {
             backend,
             oldest,
             partial: false,
+            window: None,
+            failed: FieldReasons::NONE,
+            warnings: Vec::new(),
             marks: Vec::new(),
         }
     }

@@ -12,9 +12,9 @@
 //! | `running_requests` | the latest sample | the sum | not on the last page | the gauge is 0 |
 //! | `num_gpu_blocks` | the latest | the sum | not on the last page, `None` | |
 //! | `block_size` | the latest | the same for all | likewise | |
-//! | `prefix_cache_hit_rate` | | [`mean_over_window`](crate::mean_over_window) of hits over queries | no rate of either | nothing was looked up |
+//! | `prefix_cache_hit_rate` | | [`mean_over_window`](crate::mean_over_window) of hits over queries | no rate of either; nothing was looked up and something runs | nothing was looked up and nothing runs |
 //! | rates of [`LoadRates`](crate::LoadRates) | [`rate`] of the counter over the window | the sum | fewer than two samples in the window | the counter did not move |
-//! | means of [`Load`](crate::Load) | | [`mean_over_window`](crate::mean_over_window) of summed rates | a rate is unknown | no request came |
+//! | means of [`Load`](crate::Load) | | [`mean_over_window`](crate::mean_over_window) of summed rates | a rate is unknown; no request finished and something runs | no request finished and nothing runs |
 //!
 //! # Counters
 //! A counter that falls has been reset: its new value is all that was counted since ([`step`]), so that

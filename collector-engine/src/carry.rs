@@ -52,7 +52,7 @@ impl Keeper<'_> {
     }
 
     fn keep_failed_fields(&self, sample: &mut ModelSample) {
-        let failed = sample.failed;
+        let failed = sample.failed.fields();
         if failed.is_empty() {
             return;
         }
@@ -107,7 +107,7 @@ impl Keeper<'_> {
 
     /// Keeps the load fields whose query failed. Load rows have their marks in one list.
     fn keep_failed_load(&self, sample: &mut ModelSample) -> Vec<Mark> {
-        let mut failed = sample.failed;
+        let mut failed = sample.failed.fields();
         if failed.contains(Field::ArrivalRate) {
             // New tokens over former requests would be a mean of no time at all.
             failed.insert(Field::AvgInputTokens);
@@ -201,7 +201,7 @@ fn keep_load_field(rates: &mut LoadRates, field: Field, former: &LoadRates) {
         let requests = rates.requests?;
         // What had no requests had no mean that others could be given.
         let comparable = former.requests? > 0.0 || requests == 0.0;
-        Some(mean_over_window(tokens, former.requests)? * requests).filter(|_| comparable)
+        Some(mean_over_window(tokens, former.requests, true)? * requests).filter(|_| comparable)
     };
     match field {
         Field::AvgInputTokens => rates.prompt_tokens = at_former_mean(former.prompt_tokens),
@@ -217,7 +217,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use collector_core::{Clock, FieldSet, ManualClock};
+    use collector_core::{Clock, ManualClock};
 
     use super::*;
 
@@ -240,7 +240,7 @@ mod tests {
     /// A look at the same pod of which these fields failed.
     fn look(now: Tick, failed: &[Field]) -> ModelSample {
         let mut sample = ModelSample::new(now, vec![ReplicaMetrics::new("pod", now)]);
-        sample.failed = failed.iter().copied().collect::<FieldSet>();
+        sample.failed = failed.iter().map(|field| (*field, "422")).collect();
         sample
     }
 

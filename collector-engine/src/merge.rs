@@ -6,6 +6,7 @@
 mod allocation;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use collector_core::{
     BackendName, Field, Freshness, FreshnessThresholds, LoadRates, Mark, ModelRef, Outcome,
@@ -101,6 +102,17 @@ pub(crate) fn replicas(
             && (view.heard || none_is_heard)
     };
     replicas.partial = !views.iter().any(whole);
+    let leading = views.iter().find(|view| *view.backend == replicas.backend).unwrap_or(first);
+    replicas.window = leading.answer.sample.window;
+    for view in views {
+        let sample = &view.answer.sample;
+        for (field, reason) in sample.failed.iter() {
+            replicas.failed.insert(field, Arc::clone(reason));
+        }
+        let known = |warning: &&Arc<str>| !replicas.warnings.contains(warning);
+        let new: Vec<Arc<str>> = sample.warnings.iter().filter(known).cloned().collect();
+        replicas.warnings.extend(new);
+    }
     Some(replicas)
 }
 
@@ -220,18 +232,26 @@ fn best(offers: impl Iterator<Item = Offer> + Clone) -> Option<usize> {
     Some(offers.find(preferred).map_or(newest.view, |offer| offer.view))
 }
 
+/// Whether nothing runs on any of these replicas. One that does not say so may run something.
+pub(super) fn is_idle<'a>(rows: impl IntoIterator<Item = &'a ReplicaMetrics>) -> bool {
+    rows.into_iter().all(|row| row.running_requests == Some(0))
+}
+
 impl LoadOf<'_> {
     /// Gives each replica the token averages of its own load row, or of the model where the load is
     /// known for the model alone.
     fn fill_token_averages(&self, rows: &mut [ReplicaMetrics], load_marks: &[Mark]) {
+        let model_is_idle = is_idle(rows.iter());
         for row in rows {
+            let own_load = self.pods.contains_key(&row.pod_name);
+            let idle = if own_load { is_idle([&*row]) } else { model_is_idle };
             let load = match (self.pods.get(&row.pod_name), self.model) {
                 (Some(own), Some(of_model)) => own.or(of_model),
                 (Some(one), None) => *one,
                 (None, Some(one)) => one,
                 (None, None) => continue,
             }
-            .load();
+            .load(idle);
             for (field, average, place) in [
                 (Field::AvgInputTokens, load.avg_input_tokens, &mut row.avg_input_tokens),
                 (Field::AvgOutputTokens, load.avg_output_tokens, &mut row.avg_output_tokens),

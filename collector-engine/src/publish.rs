@@ -190,7 +190,7 @@ impl Publisher<'_> {
                     if let Some(variant) = self.directory.variant_of(self.model, &row.pod_name) {
                         row.variant_name = Some(variant.name.clone());
                         row.accelerator_name.clone_from(&variant.accelerator);
-                        row.cost = variant.cost;
+                        row.cost = Some(variant.cost);
                     }
                 }
                 let thresholds = &self.config.freshness;
@@ -435,7 +435,7 @@ mod tests {
         bench.clock.advance(Duration::from_secs(30));
         let mut sample = bench.sample(&["h-0"]);
         sample.load = vec![LoadRow { pod: None, rates: rates(4.0, None) }];
-        sample.failed.insert(Field::AvgInputTokens);
+        sample.failed.insert(Field::AvgInputTokens, "422");
         let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
         let load = allocation_of(&published, "h100").load;
         assert_eq!((load.arrival_rate, load.avg_input_tokens), (Some(240.0), Some(500.0)));
@@ -450,7 +450,7 @@ mod tests {
         bench.clock.advance(Duration::from_secs(30));
         let mut sample = bench.sample(&["h-0"]);
         sample.complete = false;
-        sample.failed.insert(Field::ArrivalRate);
+        sample.failed.insert(Field::ArrivalRate, "422");
         let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
         let allocation = allocation_of(&published, "h100");
         assert_eq!((allocation.num_replicas, allocation.load.arrival_rate), (2, Some(120.0)));
@@ -477,7 +477,7 @@ mod tests {
             LoadRates { ttft_seconds: Some(1.0), ttft_count: Some(2.0), ..LoadRates::default() };
         sample.load =
             pods.iter().map(|pod| LoadRow { pod: pod.map(PodName::from), rates }).collect();
-        sample.failed.insert(Field::ArrivalRate);
+        sample.failed.insert(Field::ArrivalRate, "422");
         let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
         let a = allocation_of(&published, "h100");
         assert_eq!((a.ttft_average, a.load.arrival_rate), (Some(500.0), Some(120.0)));
@@ -524,7 +524,7 @@ mod tests {
         bench.clock.advance(Duration::from_secs(30));
         let mut sample = bench.sample(&["h-0"]);
         sample.load = vec![LoadRow { pod: None, rates: rates(4.0, None) }];
-        sample.failed.insert(Field::AvgInputTokens);
+        sample.failed.insert(Field::AvgInputTokens, "422");
         let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
         let load = allocation_of(&published, "h100").load;
         assert_eq!((load.arrival_rate, load.avg_input_tokens), (Some(240.0), None));

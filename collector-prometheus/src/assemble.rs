@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use collector_core::sanitize::{self, Rejected};
 use collector_core::{
-    Answer, BackendName, EngineName, ErrorKind, Field, FieldSet, LoadRates, LoadRow, Mark,
+    Answer, BackendName, EngineName, ErrorKind, Field, FieldReasons, LoadRates, LoadRow, Mark,
     ModelRef, ModelSample, Operation, PodName, ReplicaMetrics, Tick, TraceRow, mean_over_window,
 };
 use foldhash::fast::RandomState;
@@ -92,7 +92,7 @@ struct Model {
     incomplete: bool,
     /// The queries about it that were answered.
     answered: QueryKinds,
-    failed: FieldSet,
+    failed: FieldReasons,
     /// Why a query about it failed; the first.
     failure: Option<Failure>,
     /// How its values came about, where the look is traced.
@@ -155,9 +155,12 @@ impl<'a> Assembly<'a> {
         let Piece { kind, models, result } = piece;
         match result {
             Err(failure) => {
+                let reason: Arc<str> = failure.reason().into();
                 for position in &*models {
                     let model = &mut self.models[*position];
-                    kind.fields().iter().for_each(|field| model.failed.insert(*field));
+                    for field in kind.fields() {
+                        model.failed.insert(*field, Arc::clone(&reason));
+                    }
                     model.failure.get_or_insert_with(|| failure.clone());
                 }
                 false
@@ -455,7 +458,7 @@ impl Model {
                 replica.block_size = config.block_size;
             }
             if per_pod && let Some(rates) = self.rates_by_pod.get(&pod.name) {
-                let means = load_rates(rates).load();
+                let means = load_rates(rates).load(pod.running_requests == Some(0));
                 replica.avg_input_tokens = means.avg_input_tokens;
                 replica.avg_output_tokens = means.avg_output_tokens;
             }
@@ -498,7 +501,8 @@ impl Model {
 
 impl Pod {
     fn hit_rate(&self) -> Option<f64> {
-        let rate = mean_over_window(self.hits, self.queries)?;
+        let idle = self.running_requests == Some(0);
+        let rate = mean_over_window(self.hits, self.queries, idle)?;
         accepted(QueryKind::PrefixHits, sanitize::ratio(rate))
     }
 

@@ -90,6 +90,15 @@ impl Failure {
         failure.with_source(error)
     }
 
+    /// The failure in a few words, as the reason of a field that is unknown because of it.
+    pub(crate) fn reason(&self) -> String {
+        if self.detail.is_empty() {
+            self.kind.to_string()
+        } else {
+            format!("{}: {}", self.kind, self.detail)
+        }
+    }
+
     /// Whether other requests to the same server would fail as this one did, so that they are not
     /// worth sending.
     pub(crate) fn is_of_the_server(&self) -> bool {
@@ -113,6 +122,7 @@ impl Failure {
             | ErrorKind::ServerError
             | ErrorKind::BadAnswer
             | ErrorKind::TooLarge
+            | ErrorKind::Ambiguous
             | ErrorKind::Panicked => false,
         }
     }

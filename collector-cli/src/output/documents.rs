@@ -1,10 +1,11 @@
 //! The JSON documents. Programs rely on them: within a schema version they only grow.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use collector_core::{
-    Allocation, CheckStatus, Field, Load, Mark, Reading, ReplicaMetrics, Replicas,
+    Allocation, CheckStatus, Field, FieldReasons, Load, Mark, Reading, ReplicaMetrics, Replicas,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -31,10 +32,28 @@ struct ReadingHead<'a> {
     backend: &'a str,
     /// Some replicas may be absent.
     partial: bool,
+    /// The time over which peaks and rates were taken; null when the backend does not say.
+    window_seconds: Option<f64>,
+    /// Fields whose query failed, with the reason. They keep their former values while those last.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    failed: BTreeMap<&'static str, &'a str>,
+    /// What deserves a look though every value is right.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<&'a str>,
+}
+
+/// What is said of a reading that is not in [`Reading`] itself.
+struct Told<'a> {
+    backend: &'a str,
+    partial: bool,
+    window: Option<Duration>,
+    failed: &'a FieldReasons,
+    warnings: &'a [Arc<str>],
 }
 
 impl<'a> ReadingHead<'a> {
-    fn new<T>(reading: &Reading<T>, wall: SystemTime, backend: &'a str, partial: bool) -> Self {
+    fn new<T>(reading: &Reading<T>, wall: SystemTime, told: Told<'a>) -> Self {
+        let Told { backend, partial, window, failed, warnings } = told;
         Self {
             status: reading.freshness().as_str(),
             age_seconds: seconds(reading.age()),
@@ -42,6 +61,9 @@ impl<'a> ReadingHead<'a> {
             source: reading.source().as_str(),
             backend,
             partial,
+            window_seconds: window.map(seconds),
+            failed: reasons(failed),
+            warnings: warnings.iter().map(AsRef::as_ref).collect(),
         }
     }
 }
@@ -77,6 +99,11 @@ struct ReplicaRow<'a> {
     /// What the pod does where a request is served by several: `prefill` or `decode`, for example.
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'a str>,
+    /// `serving`, or `sleeping`: it has no capacity until it is woken.
+    state: &'static str,
+    /// How many servers or data-parallel engines the row was put together from, when more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    servers: Option<u32>,
     /// Where the server tells of its LoRA adapters.
     #[serde(skip_serializing_if = "Option::is_none")]
     lora_adapters: Option<LoraDocument<'a>>,
@@ -86,8 +113,9 @@ struct ReplicaRow<'a> {
     queue_length: Option<u64>,
     /// Requests in the running batch.
     running_requests: Option<u64>,
-    /// Cost of one replica per hour, in the unit of the configuration.
-    cost: f64,
+    /// Cost of one replica per hour, in the unit of the configuration; null when no variant claims
+    /// the pod.
+    cost: Option<f64>,
     num_gpu_blocks: Option<u64>,
     /// Tokens in a KV-cache block.
     block_size: Option<u64>,
@@ -103,6 +131,9 @@ struct ReplicaRow<'a> {
     /// The fields that are older than their row or came from another backend.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     marks: BTreeMap<&'static str, MarkDocument<'a>>,
+    /// Why fields are null, where that is known.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    reasons: BTreeMap<&'static str, &'a str>,
 }
 
 /// The LoRA adapters of a replica.
@@ -141,8 +172,10 @@ pub(crate) struct AllocationDocument<'a> {
     accelerator: Option<&'a str>,
     #[serde(flatten)]
     head: ReadingHead<'a>,
-    /// Live replicas of the variant.
+    /// Live replicas of the variant that serve.
     num_replicas: u32,
+    /// Live replicas of the variant that sleep.
+    num_sleeping: u32,
     /// Greatest batch of one replica, from the configuration.
     max_batch: Option<u32>,
     /// Mean inter-token latency over the window, in milliseconds.
@@ -177,7 +210,17 @@ impl<'a> ReplicasDocument<'a> {
             kind: "replicas",
             model: value.model.model.as_str(),
             namespace: value.model.namespace.as_str(),
-            head: ReadingHead::new(reading, wall, value.backend.as_str(), value.partial),
+            head: ReadingHead::new(
+                reading,
+                wall,
+                Told {
+                    backend: value.backend.as_str(),
+                    partial: value.partial,
+                    window: value.window,
+                    failed: &value.failed,
+                    warnings: &value.warnings,
+                },
+            ),
             replicas: value
                 .replicas
                 .iter()
@@ -195,6 +238,8 @@ impl<'a> ReplicaRow<'a> {
             accelerator_name: replica.accelerator_name.as_ref().map(AsRef::as_ref),
             engine: replica.engine.as_ref().map(AsRef::as_ref),
             role: replica.role.as_ref().map(AsRef::as_ref),
+            state: replica.state.as_str(),
+            servers: Some(replica.servers).filter(|servers| *servers > 1),
             lora_adapters: replica.lora_adapters.as_deref().map(|lora| LoraDocument {
                 running: &lora.running,
                 waiting: &lora.waiting,
@@ -213,6 +258,7 @@ impl<'a> ReplicaRow<'a> {
             prefix_cache_hit_rate: replica.prefix_cache_hit_rate,
             age_seconds: seconds(reading.age_of(replica.sampled_at)),
             marks: marks(&replica.marks, reading),
+            reasons: reasons(&replica.reasons),
         }
     }
 }
@@ -229,8 +275,19 @@ impl<'a> AllocationDocument<'a> {
             namespace: value.model.namespace.as_str(),
             variant: value.variant.as_str(),
             accelerator: value.accelerator.as_ref().map(AsRef::as_ref),
-            head: ReadingHead::new(reading, wall, value.backend.as_str(), value.partial),
+            head: ReadingHead::new(
+                reading,
+                wall,
+                Told {
+                    backend: value.backend.as_str(),
+                    partial: value.partial,
+                    window: value.window,
+                    failed: &value.failed,
+                    warnings: &value.warnings,
+                },
+            ),
             num_replicas: value.num_replicas,
+            num_sleeping: value.num_sleeping,
             max_batch: value.max_batch,
             itl_average_ms: value.itl_average,
             ttft_average_ms: value.ttft_average,
@@ -252,10 +309,7 @@ fn marks<'a, T>(
     marks
         .iter()
         .flat_map(|mark| {
-            let fields: &[&str] = match mark.field {
-                Field::CacheConfig => &["numGpuBlocks", "blockSize"],
-                field => &[field.as_str()],
-            };
+            let fields = keys(mark.field);
             let document = |name: &&'static str| {
                 let mark = MarkDocument {
                     backend: mark.backend.as_str(),
@@ -266,6 +320,29 @@ fn marks<'a, T>(
             fields.iter().map(document).collect::<Vec<_>>()
         })
         .collect()
+}
+
+/// The keys of a document that one field fills.
+fn keys(field: Field) -> &'static [&'static str] {
+    match field {
+        Field::KvCacheUsage => &["kvCacheUsage"],
+        Field::QueueLength => &["queueLength"],
+        Field::RunningRequests => &["runningRequests"],
+        Field::CacheConfig => &["numGpuBlocks", "blockSize", "totalKvCapacityTokens"],
+        Field::PrefixCacheHitRate => &["prefixCacheHitRate"],
+        Field::ArrivalRate => &["arrivalRatePerMinute"],
+        Field::AvgInputTokens => &["avgInputTokens"],
+        Field::AvgOutputTokens => &["avgOutputTokens"],
+        Field::TtftAverage => &["ttftAverageMs"],
+        Field::ItlAverage => &["itlAverageMs"],
+        _ => &[],
+    }
+}
+
+fn reasons(reasons: &FieldReasons) -> BTreeMap<&'static str, &str> {
+    let of_field =
+        |(field, reason)| keys(field).iter().map(move |key| (*key, AsRef::<str>::as_ref(reason)));
+    reasons.iter().flat_map(of_field).collect()
 }
 
 /// A list of anything.

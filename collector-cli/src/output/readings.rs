@@ -38,7 +38,7 @@ pub(crate) const REPLICA_FAMILIES: &[ReplicaFamily] = &[
     ReplicaFamily {
         name: "collector_replica_cost",
         help: "Cost per hour, in the unit of the configuration.",
-        value: |_, replica| Some(replica.cost),
+        value: |_, replica| replica.cost,
     },
     ReplicaFamily {
         name: "collector_replica_num_gpu_blocks",

@@ -24,7 +24,7 @@ const COLUMNS: [Column; 6] = [
 ];
 
 const WIDE_COLUMNS: [Column; 9] = [
-    ("COST", |replica| tenths(Some(replica.cost))),
+    ("COST", |replica| tenths(replica.cost)),
     ("ENGINE", |replica| optional(replica.engine.as_ref())),
     ("BLOCKS", |replica| whole(replica.num_gpu_blocks)),
     ("BLOCK SIZE", |replica| whole(replica.block_size)),

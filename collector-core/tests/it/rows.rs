@@ -112,10 +112,10 @@ fn rates() -> LoadRates {
 
 #[test]
 fn latencies_are_means_in_milliseconds() {
-    assert_eq!(rates().ttft_average(), Some(1500.0));
-    assert_eq!(rates().itl_average(), Some(50.0));
-    assert_eq!(LoadRates::ZERO.ttft_average(), Some(0.0));
-    assert_eq!(LoadRates::default().itl_average(), None);
+    assert_eq!(rates().ttft_average(false), Some(1500.0));
+    assert_eq!(rates().itl_average(false), Some(50.0));
+    assert_eq!(LoadRates::ZERO.ttft_average(true), Some(0.0));
+    assert_eq!(LoadRates::default().itl_average(true), None);
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! The load of one variant, from what several sources tell of it.
 
 use collector_core::{
-    Allocation, Field, FreshnessThresholds, LoadRates, Mark, ReplicaMetrics, Replicas, Tick,
-    Variant,
+    Allocation, Field, FreshnessThresholds, LoadRates, Mark, ReplicaMetrics, ReplicaState,
+    Replicas, Tick, Variant,
 };
 
-use super::{Merger, Offer, View, best};
+use super::{Merger, Offer, View, best, is_idle};
 
 /// What one variant carries: its replicas from the merged ones, each field of its load from the first
 /// source that has it fresh.
@@ -17,7 +17,12 @@ pub(crate) fn allocation(
     now: Tick,
 ) -> Allocation {
     let own = replicas.replicas.iter().filter(|row| is_of(row, variant));
-    let num_replicas = u32::try_from(own.clone().count()).unwrap_or(u32::MAX);
+    let count = |state| {
+        let of_state = own.clone().filter(|row| row.state == state);
+        u32::try_from(of_state.count()).unwrap_or(u32::MAX)
+    };
+    let (num_replicas, num_sleeping) =
+        (count(ReplicaState::Serving), count(ReplicaState::Sleeping));
     let look = views.iter().map(|view| view.answer.sample.as_of).max().unwrap_or(now);
     let sampled = own.map(|row| row.sampled_at).min().unwrap_or(look);
     let mut allocation = Allocation::new(
@@ -29,7 +34,11 @@ pub(crate) fn allocation(
     );
     allocation.accelerator.clone_from(&variant.accelerator);
     allocation.max_batch = variant.max_batch;
+    allocation.num_sleeping = num_sleeping;
     allocation.partial = replicas.partial;
+    allocation.window = replicas.window;
+    allocation.failed.clone_from(&replicas.failed);
+    allocation.warnings.clone_from(&replicas.warnings);
 
     let merger = Merger { views, thresholds, now };
     let loads: Vec<VariantLoad<'_>> =
@@ -78,6 +87,8 @@ fn is_of(row: &ReplicaMetrics, variant: &Variant) -> bool {
 /// The load of a variant as one source tells it.
 struct VariantLoad<'a> {
     rates: LoadRates,
+    /// Nothing runs on its replicas.
+    idle: bool,
     /// It is that of all pods that the variant has. That of some of them would be too small a number.
     whole: bool,
     /// When it was sampled, but for the fields that are marked.
@@ -88,11 +99,11 @@ struct VariantLoad<'a> {
 impl VariantLoad<'_> {
     fn value(&self, field: Field) -> Option<f64> {
         match field {
-            Field::ArrivalRate => self.rates.load().arrival_rate,
-            Field::AvgInputTokens => self.rates.load().avg_input_tokens,
-            Field::AvgOutputTokens => self.rates.load().avg_output_tokens,
-            Field::TtftAverage => self.rates.ttft_average(),
-            Field::ItlAverage => self.rates.itl_average(),
+            Field::ArrivalRate => self.rates.load(self.idle).arrival_rate,
+            Field::AvgInputTokens => self.rates.load(self.idle).avg_input_tokens,
+            Field::AvgOutputTokens => self.rates.load(self.idle).avg_output_tokens,
+            Field::TtftAverage => self.rates.ttft_average(self.idle),
+            Field::ItlAverage => self.rates.itl_average(self.idle),
             _ => None,
         }
     }
@@ -109,6 +120,7 @@ fn variant_load<'a>(variant: &Variant, view: &View<'a>, replicas: &Replicas) -> 
     let mut pods = replicas.replicas.iter().filter(|row| is_of(row, variant));
     VariantLoad {
         rates: variant_rates(&own, view).unwrap_or_default(),
+        idle: is_idle(own.iter().copied()),
         whole: pods.all(|row| view.row(&row.pod_name).is_some()),
         sampled: own.iter().map(|row| row.sampled_at).min().unwrap_or(sample.as_of),
         marks: &view.answer.load_marks,

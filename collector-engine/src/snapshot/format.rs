@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::record::ModelRecord;
 
 /// What is written, and the only one that is read: the last readings are not worth a migration.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const MAGIC: &str = "collector-snapshot";
 

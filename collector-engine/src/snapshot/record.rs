@@ -6,11 +6,13 @@
 
 mod recall;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    BackendName, EngineName, Field, LoadRates, LoadRow, Mark, ModelId, ModelRef, ModelSample,
-    Namespace, Outcome, PodName, ReplicaMetrics, Role, SourceState, Tick,
+    BackendName, EngineName, Field, FieldReasons, LoadRates, LoadRow, Mark, ModelId, ModelRef,
+    ModelSample, Namespace, Outcome, PodName, ReplicaMetrics, ReplicaState, Role, SourceState,
+    Tick,
 };
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +72,11 @@ struct SampleRecord {
     as_of: Age,
     complete: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    failed: Vec<FieldRecord>,
+    failed: Vec<(FieldRecord, Arc<str>)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    window: Option<Age>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Arc<str>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     unreached: Vec<PodName>,
     replicas: Vec<ReplicaRecord>,
@@ -89,6 +95,14 @@ struct ReplicaRecord {
     role: Option<Role>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lora: Option<LoraRecord>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    sleeping: bool,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    servers: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kv_capacity_tokens: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kv_tokens_in_use: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     kv_cache_usage: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,6 +121,8 @@ struct ReplicaRecord {
     prefix_cache_hit_rate: Option<f64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     marks: Vec<MarkRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<(FieldRecord, Arc<str>)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -259,7 +275,9 @@ impl SampleRecord {
         Self {
             as_of: Age::of(sample.as_of, written_at),
             complete: sample.complete,
-            failed: sample.failed.iter().map(FieldRecord).collect(),
+            failed: reasons_of(&sample.failed),
+            window: sample.window.map(Age::from),
+            warnings: sample.warnings.clone(),
             unreached: sample.unreached.clone(),
             replicas: replicas.map(|row| ReplicaRecord::new(row, written_at)).collect(),
             load: sample.load.iter().map(load).collect(),
@@ -269,7 +287,9 @@ impl SampleRecord {
     fn is_within_limits(&self) -> bool {
         let lists = [self.unreached.len(), self.replicas.len(), self.load.len()];
         lists.into_iter().all(|length| length <= MAX_ROWS)
-            && self.failed.len() <= Field::ALL.len()
+            && are_reasons(&self.failed)
+            && self.warnings.len() <= MAX_ROWS
+            && self.warnings.iter().all(|warning| is_name(warning))
             && self.unreached.iter().all(|pod| is_name(pod.as_str()))
             && self.load.iter().all(|row| row.pod.as_ref().is_none_or(|pod| is_name(pod.as_str())))
             && self.replicas.iter().all(ReplicaRecord::is_within_limits)
@@ -288,6 +308,10 @@ impl ReplicaRecord {
                 waiting: lora.waiting.clone(),
                 max: lora.max,
             }),
+            sleeping: row.state == ReplicaState::Sleeping,
+            servers: row.servers,
+            kv_capacity_tokens: row.kv_capacity_tokens,
+            kv_tokens_in_use: row.kv_tokens_in_use,
             kv_cache_usage: row.kv_cache_usage,
             queue_length: row.queue_length,
             running_requests: row.running_requests,
@@ -297,6 +321,7 @@ impl ReplicaRecord {
             avg_output_tokens: row.avg_output_tokens,
             prefix_cache_hit_rate: row.prefix_cache_hit_rate,
             marks: marks_of(&row.marks, written_at),
+            reasons: reasons_of(&row.reasons),
         }
     }
 
@@ -306,10 +331,28 @@ impl ReplicaRecord {
             && self.engine.as_ref().is_none_or(|engine| is_name(engine.as_str()))
             && self.role.as_ref().is_none_or(|role| is_name(role.as_str()))
             && are_marks(&self.marks)
+            && are_reasons(&self.reasons)
             && adapters
                 .into_iter()
                 .all(|names| names.len() <= MAX_ROWS && names.iter().all(|name| is_name(name)))
     }
+}
+
+fn reasons_of(reasons: &FieldReasons) -> Vec<(FieldRecord, Arc<str>)> {
+    reasons.iter().map(|(field, reason)| (FieldRecord(field), Arc::clone(reason))).collect()
+}
+
+fn are_reasons(reasons: &[(FieldRecord, Arc<str>)]) -> bool {
+    reasons.len() <= Field::ALL.len() && reasons.iter().all(|(_, reason)| is_name(reason))
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_one(count: &u32) -> bool {
+    *count == 1
 }
 
 fn marks_of(marks: &[Mark], written_at: Tick) -> Vec<MarkRecord> {

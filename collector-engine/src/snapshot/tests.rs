@@ -3,8 +3,8 @@
 use std::io::Cursor;
 
 use collector_core::{
-    Field, FieldSet, LoadRates, LoadRow, LoraAdapters, ManualClock, Mark, ModelSample, Outcome,
-    PodName, ReplicaMetrics, Scope, SourceAnswer,
+    Field, LoadRates, LoadRow, LoraAdapters, ManualClock, Mark, ModelSample, Outcome, PodName,
+    ReplicaMetrics, Scope, SourceAnswer,
 };
 use collector_testkit::FakeBackend;
 use proptest::collection::{btree_set, vec};
@@ -131,7 +131,7 @@ fn sample() -> impl Strategy<Value = ModelSample> {
         |(as_of, replicas, load, failed, complete, unreached)| {
             let mut sample = ModelSample::new(as_of, replicas);
             sample.load = load;
-            sample.failed = failed.into_iter().collect::<FieldSet>();
+            sample.failed = failed.into_iter().map(|field| (field, "422")).collect();
             sample.complete = complete;
             sample.unreached = unreached;
             sample
@@ -269,7 +269,7 @@ proptest! {
 
 /// A body with the first line that fits it.
 fn sealed(body: &[u8]) -> Vec<u8> {
-    let first = format!("collector-snapshot 1 {:020} {:08x}\n", body.len(), crc32fast::hash(body));
+    let first = format!("collector-snapshot 2 {:020} {:08x}\n", body.len(), crc32fast::hash(body));
     [first.as_bytes(), body].concat()
 }
 
@@ -286,8 +286,8 @@ fn each_kind_of_wrong_file_has_its_reason() {
     refused(b"{}\n", "it is no snapshot");
     refused(&[b'x'; 1000], "it is no snapshot");
     let text = String::from_utf8(sound.clone()).unwrap();
-    let older = text.replacen("snapshot 1", "snapshot 0", 1);
-    refused(older.as_bytes(), "it has format 0, and this version reads format 1");
+    let older = text.replacen("snapshot 2", "snapshot 0", 1);
+    refused(older.as_bytes(), "it has format 0, and this version reads format 2");
     refused(&sound[..sound.len() - 1], "it should have 16 bytes after its first line and has 15");
     refused(text.replacen(":0}", ":1}", 1).as_bytes(), "it is damaged");
     refused(&sealed(b"{\"writtenAt\":1}\n{}\n"), "its line 3 says");

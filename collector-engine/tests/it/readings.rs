@@ -122,8 +122,8 @@ async fn replicas_and_allocations_of_variants_come_from_one_look() {
         let row = row.unwrap();
         (row.variant_name.as_ref().map(ToString::to_string), row.cost)
     };
-    assert_eq!(of("llama-h100-1"), (Some("fast".to_owned()), 40.0));
-    assert_eq!(of("stray"), (None, 10.0));
+    assert_eq!(of("llama-h100-1"), (Some("fast".to_owned()), Some(40.0)));
+    assert_eq!(of("stray"), (None, None));
 
     let fast = setup.collector.collect_allocation(&model, &"fast".into()).await.unwrap();
     assert_eq!(fast.value().num_replicas, 2);
@@ -148,7 +148,7 @@ async fn a_field_whose_query_fails_keeps_its_former_value_with_its_own_age() {
         row.queue_length = Some(3);
         row.kv_cache_usage = usage;
         let mut sample = ModelSample::new(as_of, vec![row]);
-        sample.failed = failed.iter().copied().collect();
+        sample.failed = failed.iter().map(|field| (*field, "422")).collect();
         let rates =
             LoadRates { requests: Some(2.0), prompt_tokens: Some(20.0), ..LoadRates::default() };
         let rates = if failed.is_empty() { rates } else { LoadRates { requests: None, ..rates } };

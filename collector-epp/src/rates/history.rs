@@ -323,7 +323,8 @@ impl Sums {
         replica.kv_cache_usage = self.kv_cache_usage.get(self.ranks);
         replica.num_gpu_blocks = self.blocks.get(self.ranks);
         replica.block_size = self.block_size;
-        let hit_rate = collector_core::mean_over_window(self.hits, self.queries);
+        let idle = replica.running_requests == Some(0);
+        let hit_rate = collector_core::mean_over_window(self.hits, self.queries, idle);
         replica.prefix_cache_hit_rate = hit_rate
             .and_then(|rate| selfmetrics::judged(Field::PrefixCacheHitRate, sanitize::ratio(rate)));
     }

@@ -28,7 +28,7 @@ async fn a_first_look_scrapes_twice_so_that_it_has_rates() {
     assert_eq!((replica.num_gpu_blocks, replica.block_size), (Some(1000), Some(16)));
     // The counters did not move: a known zero.
     assert_eq!(sample.load[0].rates.requests, Some(0.0));
-    assert_eq!(sample.load[0].rates.load().avg_input_tokens, Some(0.0));
+    assert_eq!(sample.load[0].rates.load(true).avg_input_tokens, Some(0.0));
     // What is not on the page is unknown.
     assert_eq!(sample.load[0].rates.ttft_count, None);
     assert_eq!(replica.prefix_cache_hit_rate, None);

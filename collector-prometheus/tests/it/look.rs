@@ -41,11 +41,11 @@ async fn every_field_is_read_in_fourteen_queries_of_one_time() {
     assert_eq!(second.prefix_cache_hit_rate, Some(0.0));
     let [row] = sample.load.as_slice() else { panic!("{:?}", sample.load) };
     assert_eq!(row.pod, None);
-    assert_eq!(row.rates.load().arrival_rate, Some(120.0));
-    assert_eq!(row.rates.load().avg_input_tokens, Some(512.0));
-    assert_eq!(row.rates.load().avg_output_tokens, Some(128.0));
-    assert_eq!(row.rates.ttft_average(), Some(250.0));
-    assert_eq!(row.rates.itl_average(), Some(20.0));
+    assert_eq!(row.rates.load(false).arrival_rate, Some(120.0));
+    assert_eq!(row.rates.load(false).avg_input_tokens, Some(512.0));
+    assert_eq!(row.rates.load(false).avg_output_tokens, Some(128.0));
+    assert_eq!(row.rates.ttft_average(false), Some(250.0));
+    assert_eq!(row.rates.itl_average(false), Some(20.0));
 
     let asked = fake.asked();
     let (probes, look): (Vec<_>, Vec<_>) = asked.iter().partition(|asked| asked.time.is_none());
@@ -232,7 +232,7 @@ async fn a_failed_query_leaves_its_own_fields_unknown_and_no_others() {
         two_pods(&fake);
         fake.answer(part, error(500, "internal", "boom"));
         let sample = fake.sample().await;
-        check(part, sample.failed, expected);
+        check(part, sample.failed.fields(), expected);
         assert_eq!(sample.replicas.len(), 2);
         assert_eq!(sample.replicas[0].running_requests, Some(7));
         let asked = fake.queries();
@@ -247,7 +247,7 @@ async fn a_failed_probe_costs_exactness_nothing() {
     fake.answer("label_replace", error(422, "bad_data", "no"));
     let sample = fake.sample().await;
     assert_eq!(sample.replicas[0].kv_cache_usage, Some(0.42));
-    assert_eq!(sample.load[0].rates.itl_average(), Some(20.0));
+    assert_eq!(sample.load[0].rates.itl_average(false), Some(20.0));
     let queries = fake.queries();
     assert!(queries.iter().any(|q| q.contains("gpu_cache_usage_perc")), "under both names");
     assert!(
@@ -267,8 +267,8 @@ async fn values_that_cannot_be_true_are_absent_and_the_others_stay() {
     assert_eq!((first.kv_cache_usage, second.kv_cache_usage), (None, Some(1.0)));
     assert_eq!((first.queue_length, second.queue_length), (None, None));
     assert_eq!(first.running_requests, Some(7));
-    assert_eq!(sample.load[0].rates.load().avg_input_tokens, None);
-    assert_eq!(sample.load[0].rates.load().arrival_rate, Some(120.0));
+    assert_eq!(sample.load[0].rates.load(false).avg_input_tokens, None);
+    assert_eq!(sample.load[0].rates.load(false).arrival_rate, Some(120.0));
 }
 
 #[tokio::test]

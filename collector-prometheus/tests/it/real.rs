@@ -166,20 +166,20 @@ async fn rates_are_those_of_a_steady_load_and_idle_is_a_known_zero() {
     };
     let busy = world.sample(&in_prod("org/busy")).await;
     let rates = busy.load[0].rates;
-    near(rates.load().arrival_rate, 240.0);
-    near(rates.load().avg_input_tokens, 500.0);
-    near(rates.load().avg_output_tokens, 100.0);
-    near(rates.ttft_average(), 80.0);
-    near(rates.itl_average(), 20.0);
+    near(rates.load(false).arrival_rate, 240.0);
+    near(rates.load(false).avg_input_tokens, 500.0);
+    near(rates.load(false).avg_output_tokens, 100.0);
+    near(rates.ttft_average(false), 80.0);
+    near(rates.itl_average(false), 20.0);
     near(busy.replicas[0].prefix_cache_hit_rate, 0.4);
 
     let idle = world.sample(&in_prod("org/idle")).await;
-    let load = idle.load[0].rates.load();
+    let load = idle.load[0].rates.load(false);
     assert_eq!(load.arrival_rate, Some(0.0));
     assert_eq!(load.avg_input_tokens, Some(0.0));
     assert_eq!(load.avg_output_tokens, Some(0.0));
-    assert_eq!(idle.load[0].rates.ttft_average(), Some(0.0));
-    assert_eq!(idle.load[0].rates.itl_average(), Some(0.0));
+    assert_eq!(idle.load[0].rates.ttft_average(true), Some(0.0));
+    assert_eq!(idle.load[0].rates.itl_average(true), Some(0.0));
     assert_eq!(idle.replicas[0].prefix_cache_hit_rate, Some(0.0));
     assert_eq!(idle.replicas[0].queue_length, Some(0));
 
@@ -189,7 +189,7 @@ async fn rates_are_those_of_a_steady_load_and_idle_is_a_known_zero() {
     let rows: Vec<&str> =
         sample.load.iter().map(|row| row.pod.as_ref().unwrap().as_str()).collect();
     assert_eq!(rows, ["busy-0", "busy-1"]);
-    near(sample.load.iter().map(|row| row.rates.load().arrival_rate).sum(), 240.0);
+    near(sample.load.iter().map(|row| row.rates.load(false).arrival_rate).sum(), 240.0);
     near(sample.replicas[0].avg_input_tokens, 500.0);
 }
 
@@ -308,7 +308,7 @@ async fn old_names_mixed_fleets_and_the_other_pod_label_are_read() {
         let sample = found(answer);
         assert_eq!(sample.replicas.len(), if model == models[0] { 4 } else { 1 });
         assert!(sample.replicas.iter().all(|replica| replica.kv_cache_usage.is_some()));
-        let itl = sample.load[0].rates.itl_average().unwrap();
+        let itl = sample.load[0].rates.itl_average(false).unwrap();
         assert!((itl - 20.0).abs() < 1.0, "{itl}");
         // The token gaps of all pods, old and new.
         let rates = sample.load[0].rates;

@@ -6,8 +6,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use collector_core::{
-    Answer, Ask, Backend, BackendError, CheckStatus, DEFAULT_COST, ErrorKind, LoadRates, ModelRef,
-    ModelSample, PodName, ReplicaMetrics, Unlimited,
+    Answer, Ask, Backend, BackendError, CheckStatus, ErrorKind, LoadRates, ModelRef, ModelSample,
+    PodName, ReplicaMetrics, Unlimited,
 };
 
 use super::fleet::{Fleet, FleetModel};
@@ -540,7 +540,7 @@ fn check_values(replica: &ReplicaMetrics) {
     }
     assert_eq!(replica.variant_name, None, "{pod}: the engine's to set");
     assert_eq!(replica.accelerator_name, None, "{pod}: the engine's to set");
-    assert_eq!(replica.cost, DEFAULT_COST, "{pod}: the engine's to set");
+    assert_eq!(replica.cost, None, "{pod}: the engine's to set");
 }
 
 fn check_rates(model: &ModelRef, rates: LoadRates) {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    FieldSet, LoadRates, LoadRow, LoraAdapters, Mark, ModelRef, ModelSample, Outcome, PodName,
-    ReplicaMetrics, SourceAnswer, SourceState, Tick, sanitize,
+    FieldReasons, LoadRates, LoadRow, LoraAdapters, Mark, ModelRef, ModelSample, Outcome, PodName,
+    ReplicaMetrics, ReplicaState, SourceAnswer, SourceState, Tick, sanitize,
 };
 
 use super::{
@@ -78,8 +78,9 @@ impl SampleRecord {
         let load = |row: LoadRecord| LoadRow { pod: row.pod, rates: sanitised(row.rates) };
         sample.load = self.load.into_iter().map(load).collect();
         keep_first(&mut sample.load, |row| row.pod.clone());
-        sample.failed =
-            self.failed.into_iter().map(|FieldRecord(field)| field).collect::<FieldSet>();
+        sample.failed = recall_reasons(self.failed);
+        sample.window = self.window.map(Duration::from);
+        sample.warnings = self.warnings.iter().map(|warning| printable(warning)).collect();
         sample.complete = self.complete;
         sample.unreached = self.unreached;
         sample
@@ -95,6 +96,12 @@ impl ReplicaRecord {
             let LoraRecord { running, waiting, max } = lora;
             Box::new(LoraAdapters { running, waiting, max: count(max) })
         });
+        if self.sleeping {
+            row.state = ReplicaState::Sleeping;
+        }
+        row.servers = self.servers.max(1);
+        row.kv_capacity_tokens = count(self.kv_capacity_tokens);
+        row.kv_tokens_in_use = count(self.kv_tokens_in_use);
         row.kv_cache_usage = ratio(self.kv_cache_usage);
         row.queue_length = count(self.queue_length);
         row.running_requests = count(self.running_requests);
@@ -104,8 +111,18 @@ impl ReplicaRecord {
         row.avg_output_tokens = rate(self.avg_output_tokens);
         row.prefix_cache_hit_rate = ratio(self.prefix_cache_hit_rate);
         row.marks = recall_marks(self.marks, written_at);
+        row.reasons = recall_reasons(self.reasons);
         row
     }
+}
+
+fn recall_reasons(reasons: Vec<(FieldRecord, Arc<str>)>) -> FieldReasons {
+    reasons.into_iter().map(|(FieldRecord(field), reason)| (field, printable(&reason))).collect()
+}
+
+/// A text that goes into terminals and logs, whoever wrote the file.
+fn printable(text: &str) -> Arc<str> {
+    text.replace(char::is_control, "?").into()
 }
 
 fn recall_marks(marks: Vec<MarkRecord>, written_at: Tick) -> Vec<Mark> {

@@ -94,7 +94,7 @@ fn every_list_has_its_limit() {
     }
     // A set has no field twice; a file may.
     for (fields, is_within) in [(Field::ALL.len(), true), (Field::ALL.len() + 1, false)] {
-        let failed = vec!["\"queueLength\""; fields].join(",");
+        let failed = vec!["[\"queueLength\",\"422\"]"; fields].join(",");
         let record = format!(
             r#"{{"model":"m","namespace":"n","unread":1,"sources":[{{"backend":"b","outcome":"found",
             "answered":1,"asOf":1,"arrived":1,"sample":{{"asOf":1,"complete":true,

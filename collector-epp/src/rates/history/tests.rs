@@ -85,7 +85,7 @@ fn what_is_given_per_server_stands_beside_its_engines() {
     let pod = record(&mut history, rows(120.0), 10);
     assert_eq!(pod.replica.running_requests, Some(0));
     assert_eq!(pod.rates.requests, Some(2.0));
-    assert_eq!(pod.rates.load().avg_input_tokens, Some(10.0));
+    assert_eq!(pod.rates.load(true).avg_input_tokens, Some(10.0));
 }
 
 #[test]
