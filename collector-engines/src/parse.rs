@@ -1,14 +1,17 @@
-//! Reads the syntax of a [`Spec`], in one pass and without going back.
+//! Reads the syntax of an [`Expression`], in one pass and without going back.
 
-use super::{LabelIs, Operand, Operator, Series, Spec};
+use crate::expression::{Expression, Operator, Series};
+use crate::matcher::{LabelMatcher, MatchOperator};
 
-/// Longest spec that is read, in bytes.
+/// Longest expression that is read, in bytes.
 const LENGTH_MAX: usize = 4096;
+/// Brackets within brackets.
+const DEPTH_MAX: u32 = 32;
 
-/// A spec that cannot be read.
+/// An expression that cannot be read.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("at character {position}: expected {expected}, found {}", shown(*.found))]
-pub struct SpecSyntaxError {
+pub struct ExpressionError {
     /// The character at which reading stopped, counted from 1.
     pub position: usize,
     /// What may stand there.
@@ -21,33 +24,28 @@ fn shown(found: Option<char>) -> String {
     found.map_or_else(|| "the end".to_owned(), |c| format!("{c:?}"))
 }
 
-pub(super) fn spec(text: &str) -> Result<Spec, SpecSyntaxError> {
+pub(crate) fn expression(text: &str) -> Result<Expression, ExpressionError> {
     let mut reader = Reader { text, at: 0 };
     if text.len() > LENGTH_MAX {
         return Err(reader.expected("at most 4096 bytes"));
     }
-    let left = reader.operand()?;
-    let Some(operator) = reader.operator() else {
-        reader.end("*, /, + or the end")?;
-        return Ok(Spec::Operand(left));
-    };
-    let right = reader.operand()?;
-    reader.end("the end: two operands are the most")?;
-    Ok(Spec::Combined(left, operator, right))
+    let expression = reader.sum(0)?;
+    reader.end("+, -, *, / or the end")?;
+    Ok(expression)
 }
 
 /// What a name may begin with, of metrics and labels alike.
-pub(super) fn starts_name(c: char) -> bool {
+pub(crate) fn starts_name(c: char) -> bool {
     c.is_ascii_alphabetic() || matches!(c, '_' | ':')
 }
 
 /// What a name may hold.
-pub(super) fn in_name(c: char) -> bool {
+pub(crate) fn in_name(c: char) -> bool {
     starts_name(c) || c.is_ascii_digit()
 }
 
 /// What the value of a label may hold without quotes.
-pub(super) fn in_bare_value(c: char) -> bool {
+pub(crate) fn in_bare_value(c: char) -> bool {
     in_name(c) || matches!(c, '.' | '-' | '/' | '+')
 }
 
@@ -62,26 +60,61 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn operand(&mut self) -> Result<Operand, SpecSyntaxError> {
-        match self.peek() {
-            Some(c) if c.is_ascii_digit() || c == '.' => self.number().map(Operand::Number),
-            Some(c) if starts_name(c) || c == '"' => self.series().map(Operand::Series),
-            _ => Err(self.expected("a series or a number")),
+    /// Terms, added and subtracted from left to right.
+    fn sum(&mut self, depth: u32) -> Result<Expression, ExpressionError> {
+        let mut left = self.product(depth)?;
+        loop {
+            let operator = match self.peek() {
+                Some('+') => Operator::Plus,
+                Some('-') => Operator::Minus,
+                _ => return Ok(left),
+            };
+            self.at += 1;
+            let right = self.product(depth)?;
+            left = Expression::Combined(Box::new(left), operator, Box::new(right));
         }
     }
 
-    fn operator(&mut self) -> Option<Operator> {
-        let operator = match self.peek()? {
-            '*' => Operator::Times,
-            '/' => Operator::Per,
-            '+' => Operator::Plus,
-            _ => return None,
-        };
-        self.at += 1;
-        Some(operator)
+    /// Factors, multiplied and divided from left to right.
+    fn product(&mut self, depth: u32) -> Result<Expression, ExpressionError> {
+        let mut left = self.factor(depth)?;
+        loop {
+            let operator = match self.peek() {
+                Some('*') => Operator::Times,
+                Some('/') => Operator::Per,
+                _ => return Ok(left),
+            };
+            self.at += 1;
+            self.skip_blanks();
+            let start = self.at;
+            let right = self.factor(depth)?;
+            if operator == Operator::Per && right == Expression::Number(0.0) {
+                self.at = start;
+                return Err(self.expected("a divisor other than 0"));
+            }
+            left = Expression::Combined(Box::new(left), operator, Box::new(right));
+        }
     }
 
-    fn number(&mut self) -> Result<f64, SpecSyntaxError> {
+    fn factor(&mut self, depth: u32) -> Result<Expression, ExpressionError> {
+        match self.peek() {
+            Some('(') if depth < DEPTH_MAX => {
+                self.at += 1;
+                let inner = self.sum(depth + 1)?;
+                self.must(')', "+, -, *, / or )")?;
+                Ok(inner)
+            }
+            Some('(') => Err(self.expected("no more than 32 brackets within brackets")),
+            Some(c) if c.is_ascii_digit() || c == '.' => self.number().map(Expression::Number),
+            Some(c) if starts_name(c) || c == '"' => {
+                let series = self.series()?;
+                Ok(Expression::Series { series, optional: self.eat('?') })
+            }
+            _ => Err(self.expected("a series, a number or (")),
+        }
+    }
+
+    fn number(&mut self) -> Result<f64, ExpressionError> {
         let start = self.at;
         self.take_while(in_number);
         // The sign of an exponent. A + after anything else is an operator.
@@ -96,9 +129,9 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn series(&mut self) -> Result<Series, SpecSyntaxError> {
+    fn series(&mut self) -> Result<Series, ExpressionError> {
         let name = self.name("the name of a series")?;
-        let labels = if self.eat('{') { self.labels()? } else { Vec::new() };
+        let matchers = if self.eat('{') { self.matchers()? } else { Vec::new() };
         let number_in = if self.eat('[') {
             let label = self.name("the name of a label")?;
             self.must(']', "]")?;
@@ -106,31 +139,54 @@ impl<'a> Reader<'a> {
         } else {
             None
         };
-        Ok(Series { name, labels: labels.into(), number_in })
+        Ok(Series { name, matchers: matchers.into(), number_in })
     }
 
     /// What follows a `{`.
-    fn labels(&mut self) -> Result<Vec<LabelIs>, SpecSyntaxError> {
-        let mut labels: Vec<LabelIs> = Vec::new();
+    fn matchers(&mut self) -> Result<Vec<LabelMatcher>, ExpressionError> {
+        let mut matchers: Vec<LabelMatcher> = Vec::new();
         while !self.eat('}') {
             self.skip_blanks();
             let start = self.at;
             let label = self.name("the name of a label or }")?;
-            if labels.iter().any(|known| known.label == label) {
+            if matchers.iter().any(|known| known.label == label) {
                 self.at = start;
                 return Err(self.expected("another label than before"));
             }
-            self.must('=', "=")?;
-            labels.push(LabelIs { label, value: self.value()? });
+            let operator = self.match_operator()?;
+            self.skip_blanks();
+            let start = self.at;
+            let value = self.value()?;
+            let Ok(matcher) = LabelMatcher::new(label, operator, value) else {
+                self.at = start;
+                return Err(self.expected("a pattern that can be compiled"));
+            };
+            matchers.push(matcher);
             if !self.eat(',') {
                 self.must('}', ", or }")?;
                 break;
             }
         }
-        Ok(labels)
+        Ok(matchers)
     }
 
-    fn name(&mut self, expected: &'static str) -> Result<Box<str>, SpecSyntaxError> {
+    fn match_operator(&mut self) -> Result<MatchOperator, ExpressionError> {
+        self.skip_blanks();
+        for operator in [
+            MatchOperator::Matches,
+            MatchOperator::MatchesNot,
+            MatchOperator::IsNot,
+            MatchOperator::Is,
+        ] {
+            if self.rest().starts_with(operator.as_str()) {
+                self.at += operator.as_str().len();
+                return Ok(operator);
+            }
+        }
+        Err(self.expected("=, !=, =~ or !~"))
+    }
+
+    fn name(&mut self, expected: &'static str) -> Result<Box<str>, ExpressionError> {
         match self.peek() {
             Some('"') => {
                 let start = self.at;
@@ -146,7 +202,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn value(&mut self) -> Result<Box<str>, SpecSyntaxError> {
+    fn value(&mut self) -> Result<Box<str>, ExpressionError> {
         match self.peek() {
             Some('"') => self.quoted(),
             Some(c) if in_bare_value(c) => Ok(self.take_while(in_bare_value).into()),
@@ -155,7 +211,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A text in quotes, in which `\\`, `\"` and `\n` are escapes.
-    fn quoted(&mut self) -> Result<Box<str>, SpecSyntaxError> {
+    fn quoted(&mut self) -> Result<Box<str>, ExpressionError> {
         self.at += 1;
         let mut text = String::new();
         loop {
@@ -178,11 +234,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn end(&mut self, expected: &'static str) -> Result<(), SpecSyntaxError> {
+    fn end(&mut self, expected: &'static str) -> Result<(), ExpressionError> {
         if self.peek().is_none() { Ok(()) } else { Err(self.expected(expected)) }
     }
 
-    fn must(&mut self, c: char, expected: &'static str) -> Result<(), SpecSyntaxError> {
+    fn must(&mut self, c: char, expected: &'static str) -> Result<(), ExpressionError> {
         if self.eat(c) { Ok(()) } else { Err(self.expected(expected)) }
     }
 
@@ -215,8 +271,8 @@ impl<'a> Reader<'a> {
         &self.text[self.at..]
     }
 
-    fn expected(&self, expected: &'static str) -> SpecSyntaxError {
-        SpecSyntaxError {
+    fn expected(&self, expected: &'static str) -> ExpressionError {
+        ExpressionError {
             position: self.text[..self.at].chars().count() + 1,
             expected,
             found: self.rest().chars().next(),
@@ -230,15 +286,15 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &str) {
-        assert_eq!(spec(text).unwrap_err().to_string(), expected, "{text}");
+        assert_eq!(expression(text).unwrap_err().to_string(), expected, "{text}");
     }
 
     #[test]
     fn what_cannot_be_read_is_told_with_its_position() {
-        check("", "at character 1: expected a series or a number, found the end");
-        check("-1", "at character 1: expected a series or a number, found '-'");
+        check("", "at character 1: expected a series, a number or (, found the end");
+        check("-1", "at character 1: expected a series, a number or (, found '-'");
         check("a{", "at character 3: expected the name of a label or }, found the end");
-        check("a{b}", "at character 4: expected =, found '}'");
+        check("a{b}", "at character 4: expected =, !=, =~ or !~, found '}'");
         check("a{b=c", "at character 6: expected , or }, found the end");
         check("a{b=\"é\\x\"}", "at character 8: expected \\, \" or n after a backslash, found 'x'");
         check("a{b=\"c", "at character 7: expected a closing quote, found the end");
@@ -247,22 +303,26 @@ mod tests {
             "at character 5: expected the value of the label, quoted where it is no plain word, \
              found '>'"
         });
+        check("a{b=~\"(\"}", "at character 6: expected a pattern that can be compiled, found '\"'");
         check("a[b", "at character 4: expected ], found the end");
         check("\"\"", "at character 1: expected the name of a series, found '\"'");
-        check("a b", "at character 3: expected *, /, + or the end, found 'b'");
-        check(
-            "a * b / c",
-            "at character 7: expected the end: two operands are the most, found '/'",
-        );
+        check("a b", "at character 3: expected +, -, *, / or the end, found 'b'");
+        check("(a + b", "at character 7: expected +, -, *, / or ), found the end");
+        check("a / 0", "at character 5: expected a divisor other than 0, found '0'");
         check("0x10", "at character 1: expected a decimal number, found '0'");
         check("1e999", "at character 1: expected a decimal number, found '1'");
+        let deep = "(".repeat(40);
+        check(
+            &deep,
+            "at character 33: expected no more than 32 brackets within brackets, found '('",
+        );
     }
 
     #[test]
-    fn a_plus_is_an_operator_unless_it_signs_an_exponent() {
-        let shown = |text: &str| spec(text).unwrap().to_string();
+    fn a_sign_is_an_operator_unless_it_signs_an_exponent() {
+        let shown = |text: &str| expression(text).unwrap().to_string();
         assert_eq!(shown("1+a"), "1 + a");
         assert_eq!(shown("1e+2+a"), "100 + a");
-        assert_eq!(shown("2e-1*a"), "0.2 * a");
+        assert_eq!(shown("2e-1*a-b"), "0.2 * a - b");
     }
 }

@@ -1,0 +1,286 @@
+//! Where a quantity stands: the syntax in which users and the built-in table write it.
+//!
+//! ```text
+//! vllm:num_requests_waiting                            a series
+//! nv_trt_llm_request_metrics{request_type=waiting}     selected by labels: = != =~ !~; "" quotes
+//! vllm:cache_config_info[num_gpu_blocks]               the number in one of its labels
+//! sglang:num_queue_reqs + sglang:num_paused_reqs?      the second counts as 0 where it is absent
+//! (acme_used + acme_pinned) / acme_size * 100          + - * / and brackets
+//! 16                                                   a number
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::matcher::LabelMatcher;
+use crate::parse::{self, ExpressionError};
+
+/// Where one quantity stands: read with [`FromStr`], written back by `Display`.
+///
+/// `S` is what a leaf reads: a [`Series`], or whatever a backend compiles one into.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Expression<S = Series> {
+    /// The same number everywhere. Finite, not negative.
+    Number(f64),
+    /// Series of one name.
+    Series {
+        /// Which.
+        series: S,
+        /// Counts as 0 where there is none, as long as another series of the expression is there.
+        optional: bool,
+    },
+    /// Two parts, combined.
+    Combined(Box<Self>, Operator, Box<Self>),
+}
+
+/// How two parts are combined.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Operator {
+    /// `+`
+    Plus,
+    /// `-`
+    Minus,
+    /// `*`
+    Times,
+    /// `/`
+    Per,
+}
+
+/// Series of one sample name, selected by labels where one name holds several quantities.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Series {
+    /// The whole sample name.
+    pub name: Box<str>,
+    /// What its labels must be.
+    pub matchers: Box<[LabelMatcher]>,
+    /// The label whose text is the number; without it the sample's value is.
+    pub number_in: Option<Box<str>>,
+}
+
+impl<S> Expression<S> {
+    /// The series it reads, from left to right.
+    pub fn series(&self) -> Vec<&S> {
+        let mut all = Vec::new();
+        self.visit(&mut |series, _| all.push(series));
+        all
+    }
+
+    /// The series without which it has no value.
+    pub fn required(&self) -> Vec<&S> {
+        let mut required = Vec::new();
+        self.visit(&mut |series, optional| {
+            if !optional {
+                required.push(series);
+            }
+        });
+        required
+    }
+
+    fn visit<'a>(&'a self, visit: &mut impl FnMut(&'a S, bool)) {
+        match self {
+            Self::Number(_) => {}
+            Self::Series { series, optional } => visit(series, *optional),
+            Self::Combined(left, _, right) => {
+                left.visit(visit);
+                right.visit(visit);
+            }
+        }
+    }
+
+    /// Whether everything it needs is present: all that is not optional, and at least one series.
+    pub fn is_complete(&self, mut is_present: impl FnMut(&S) -> bool) -> bool {
+        let (mut any, mut lacks) = (false, false);
+        self.visit(&mut |series, optional| {
+            let present = is_present(series);
+            any |= present;
+            lacks |= !present && !optional;
+        });
+        any && !lacks
+    }
+
+    /// The same expression over other leaves.
+    pub fn map<T>(&self, compile: &mut impl FnMut(&S) -> T) -> Expression<T> {
+        match self {
+            Self::Number(number) => Expression::Number(*number),
+            Self::Series { series, optional } => {
+                Expression::Series { series: compile(series), optional: *optional }
+            }
+            Self::Combined(left, operator, right) => {
+                let (left, right) = (left.map(compile), right.map(compile));
+                Expression::Combined(Box::new(left), *operator, Box::new(right))
+            }
+        }
+    }
+
+    /// Its value where each series has the value that `value` returns. `None` where a series that is
+    /// not optional has none, where no series has one, and for a division by zero.
+    pub fn evaluate(&self, value: &mut impl FnMut(&S) -> Option<f64>) -> Option<f64> {
+        let (result, present) = self.part(value)?;
+        (present || matches!(self, Self::Number(_))).then_some(result)
+    }
+
+    /// The value of a part, and whether any of its series is present.
+    fn part(&self, value: &mut impl FnMut(&S) -> Option<f64>) -> Option<(f64, bool)> {
+        match self {
+            Self::Number(number) => Some((*number, false)),
+            Self::Series { series, optional } => match value(series) {
+                Some(value) => Some((value, true)),
+                None if *optional => Some((0.0, false)),
+                None => None,
+            },
+            Self::Combined(left, operator, right) => {
+                let (left, has_left) = left.part(value)?;
+                let (right, has_right) = right.part(value)?;
+                Some((operator.apply(left, right)?, has_left || has_right))
+            }
+        }
+    }
+
+    /// Whether the increase of the expression is the same expression of the increases: sums and
+    /// differences of series, and series times or over numbers.
+    pub fn is_linear(&self) -> bool {
+        match self {
+            Self::Number(_) => false,
+            Self::Series { .. } => true,
+            Self::Combined(left, Operator::Plus | Operator::Minus, right) => {
+                left.is_linear() && right.is_linear()
+            }
+            Self::Combined(left, Operator::Times, right) => {
+                (left.is_linear() && right.is_constant())
+                    || (left.is_constant() && right.is_linear())
+            }
+            Self::Combined(left, Operator::Per, right) => left.is_linear() && right.is_constant(),
+        }
+    }
+
+    /// Whether it reads no series.
+    pub fn is_constant(&self) -> bool {
+        self.series().is_empty()
+    }
+}
+
+impl Operator {
+    /// Combines two values; `None` for a division by zero.
+    pub fn apply(self, left: f64, right: f64) -> Option<f64> {
+        match self {
+            Self::Plus => Some(left + right),
+            Self::Minus => Some(left - right),
+            Self::Times => Some(left * right),
+            Self::Per => (right != 0.0).then(|| left / right),
+        }
+    }
+
+    /// The operator as it is written.
+    pub const fn sign(self) -> char {
+        match self {
+            Self::Plus => '+',
+            Self::Minus => '-',
+            Self::Times => '*',
+            Self::Per => '/',
+        }
+    }
+
+    fn is_sum(self) -> bool {
+        matches!(self, Self::Plus | Self::Minus)
+    }
+}
+
+impl Series {
+    /// All series of a name.
+    pub fn named(name: impl Into<Box<str>>) -> Self {
+        Self { name: name.into(), matchers: Box::default(), number_in: None }
+    }
+}
+
+impl FromStr for Expression {
+    type Err = ExpressionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse::expression(text)
+    }
+}
+
+impl fmt::Display for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Series { series, optional } => {
+                write!(f, "{series}{}", if *optional { "?" } else { "" })
+            }
+            Self::Combined(left, operator, right) => {
+                // Operators of one rank are read from left to right.
+                let needs = |part: &Self, also_same_rank: bool| match part {
+                    Self::Combined(_, inner, _) => {
+                        (inner.is_sum() && !operator.is_sum())
+                            || (also_same_rank && inner.is_sum() == operator.is_sum())
+                    }
+                    _ => false,
+                };
+                let show = |part: &Self, brackets: bool| {
+                    if brackets { format!("({part})") } else { part.to_string() }
+                };
+                write!(
+                    f,
+                    "{} {} {}",
+                    show(left, needs(left, false)),
+                    operator.sign(),
+                    show(right, needs(right, true))
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Name(&self.name))?;
+        for (i, matcher) in self.matchers.iter().enumerate() {
+            let before = if i == 0 { '{' } else { ',' };
+            let operator = matcher.operator.as_str();
+            write!(f, "{before}{}{operator}{}", Name(&matcher.label), Value(&matcher.value))?;
+        }
+        if !self.matchers.is_empty() {
+            f.write_str("}")?;
+        }
+        match &self.number_in {
+            Some(label) => write!(f, "[{}]", Name(label)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A name as the syntax has it: quoted where it is none of the classic names.
+struct Name<'a>(&'a str);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let classic = self.0.starts_with(parse::starts_name) && self.0.chars().all(parse::in_name);
+        if classic { f.write_str(self.0) } else { quoted(self.0, f) }
+    }
+}
+
+/// The value of a label, likewise.
+struct Value<'a>(&'a str);
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bare = !self.0.is_empty() && self.0.chars().all(parse::in_bare_value);
+        if bare { f.write_str(self.0) } else { quoted(self.0, f) }
+    }
+}
+
+fn quoted(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str("\"")?;
+    for c in text.chars() {
+        match c {
+            '\\' => f.write_str("\\\\")?,
+            '"' => f.write_str("\\\"")?,
+            '\n' => f.write_str("\\n")?,
+            c => write!(f, "{c}")?,
+        }
+    }
+    f.write_str("\"")
+}
+
+#[cfg(test)]
+mod tests;

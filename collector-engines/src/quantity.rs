@@ -1,0 +1,168 @@
+//! The numbers that are read of a model server, by name.
+
+use serde::{Deserialize, Serialize};
+
+/// Declares the quantities with their keys in configuration files.
+macro_rules! quantities {
+    ($($(#[$doc:meta])* $Name:ident $key:literal,)*) => {
+        /// A number of one data-parallel rank of a model server; a key of
+        /// [`EngineSpec::metrics`](crate::EngineSpec::metrics).
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        #[non_exhaustive]
+        pub enum Quantity {
+            $($(#[$doc])* #[serde(rename = $key)] $Name,)*
+        }
+
+        impl Quantity {
+            /// Every quantity, in order.
+            pub const ALL: &[Self] = &[$(Self::$Name),*];
+
+            /// The name in configuration files.
+            pub const fn key(self) -> &'static str {
+                match self { $(Self::$Name => $key,)* }
+            }
+        }
+    };
+}
+
+quantities! {
+    /// Requests waiting.
+    Waiting "waiting",
+    /// Requests in the running batch.
+    Running "running",
+    /// Share of the KV cache in use, 0.0 to 1.0.
+    KvCacheUsage "kv_cache_usage",
+    /// Tokens the KV cache holds.
+    KvCapacityTokens "kv_capacity_tokens",
+    /// Tokens in a KV-cache block.
+    BlockSize "block_size",
+    /// Blocks of the KV cache.
+    NumGpuBlocks "num_gpu_blocks",
+    /// Greater than 0 when the server sleeps.
+    Sleeping "sleeping",
+    /// Requests that ended, by whatever reason the engine calls a success.
+    RequestSuccessTotal "request_success_total",
+    /// Requests that ended in any way.
+    RequestsTotal "requests_total",
+    /// Prompt tokens of [`PromptTokensCount`](Self::PromptTokensCount) requests.
+    PromptTokensSum "prompt_tokens_sum",
+    /// Requests whose prompt was processed: what arrived.
+    PromptTokensCount "prompt_tokens_count",
+    /// Prompt tokens, of however many requests.
+    PromptTokensTotal "prompt_tokens_total",
+    /// Generated tokens of [`GenerationTokensCount`](Self::GenerationTokensCount) requests.
+    GenerationTokensSum "generation_tokens_sum",
+    /// Requests that ended.
+    GenerationTokensCount "generation_tokens_count",
+    /// Generated tokens, of however many requests.
+    GenerationTokensTotal "generation_tokens_total",
+    /// Times to first token, in seconds.
+    TtftSum "ttft_sum",
+    /// First tokens.
+    TtftCount "ttft_count",
+    /// Inter-token latencies, in seconds.
+    ItlSum "itl_sum",
+    /// Inter-token latencies measured.
+    ItlCount "itl_count",
+    /// What the prefix cache had, in the unit of [`PrefixQueries`](Self::PrefixQueries): tokens, or
+    /// blocks (TensorRT-LLM).
+    PrefixHits "prefix_hits",
+    /// What was looked up in the prefix cache.
+    PrefixQueries "prefix_queries",
+    /// Prompt tokens that the prefix cache had, out of
+    /// [`PromptTokensTotal`](Self::PromptTokensTotal) (SGLang).
+    CachedTokensTotal "cached_tokens_total",
+    /// Share of prompt tokens found in the prefix cache, as the server computes it: 0.0 to 1.0, or 0
+    /// to 100 where the series' name says percent.
+    PrefixCacheHitRate "prefix_cache_hit_rate",
+    /// Times in the queue, in seconds.
+    QueueTimeSum "queue_time_sum",
+    /// Times in the queue measured.
+    QueueTimeCount "queue_time_count",
+    /// Times in prefill, in seconds.
+    PrefillTimeSum "prefill_time_sum",
+    /// Times in prefill measured.
+    PrefillTimeCount "prefill_time_count",
+    /// Times in decode, in seconds.
+    DecodeTimeSum "decode_time_sum",
+    /// Times in decode measured.
+    DecodeTimeCount "decode_time_count",
+}
+
+/// What several series of one row make together.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Fold {
+    /// They are parts of a whole, such as the requests by the reason they ended for.
+    Sum,
+    /// They are views of the same thing, such as one scheduler seen by each of its tensor ranks.
+    Greatest,
+}
+
+impl Quantity {
+    /// Whether the number only grows until the server restarts.
+    pub const fn is_counter(self) -> bool {
+        !matches!(
+            self,
+            Self::Waiting
+                | Self::Running
+                | Self::KvCacheUsage
+                | Self::KvCapacityTokens
+                | Self::BlockSize
+                | Self::NumGpuBlocks
+                | Self::Sleeping
+                | Self::PrefixCacheHitRate
+        )
+    }
+
+    /// How the series of one row make its number.
+    pub const fn fold(self) -> Fold {
+        if self.is_counter() { Fold::Sum } else { Fold::Greatest }
+    }
+
+    /// Whether the number is a property of the configuration: the same for each rank of a server that
+    /// reports it once.
+    pub const fn is_configuration(self) -> bool {
+        matches!(self, Self::KvCapacityTokens | Self::BlockSize | Self::NumGpuBlocks)
+    }
+
+    /// The quantity that is read from the alternative of the same position, because a number of one
+    /// generation of names means nothing beside one of another.
+    pub const fn partner(self) -> Option<Self> {
+        Some(match self {
+            Self::BlockSize => Self::NumGpuBlocks,
+            Self::NumGpuBlocks => Self::BlockSize,
+            Self::PromptTokensSum => Self::PromptTokensCount,
+            Self::PromptTokensCount => Self::PromptTokensSum,
+            Self::GenerationTokensSum => Self::GenerationTokensCount,
+            Self::GenerationTokensCount => Self::GenerationTokensSum,
+            Self::TtftSum => Self::TtftCount,
+            Self::TtftCount => Self::TtftSum,
+            Self::ItlSum => Self::ItlCount,
+            Self::ItlCount => Self::ItlSum,
+            Self::PrefixHits => Self::PrefixQueries,
+            Self::PrefixQueries => Self::PrefixHits,
+            Self::QueueTimeSum => Self::QueueTimeCount,
+            Self::QueueTimeCount => Self::QueueTimeSum,
+            Self::PrefillTimeSum => Self::PrefillTimeCount,
+            Self::PrefillTimeCount => Self::PrefillTimeSum,
+            Self::DecodeTimeSum => Self::DecodeTimeCount,
+            Self::DecodeTimeCount => Self::DecodeTimeSum,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partners_are_partners_of_each_other() {
+        for quantity in Quantity::ALL {
+            if let Some(partner) = quantity.partner() {
+                assert_eq!(partner.partner(), Some(*quantity));
+                assert_eq!(partner.is_counter(), quantity.is_counter());
+            }
+        }
+    }
+}
