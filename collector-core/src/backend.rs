@@ -219,6 +219,9 @@ pub enum Answer {
     Missing {
         /// When it was looked at.
         as_of: Tick,
+        /// When something of it was last there, where the server or the backend remembers: then it has
+        /// been scaled to zero, and is not misspelt.
+        last_seen: Option<Tick>,
     },
     /// This model could not be looked at, others of the same look may have been.
     Failed(BackendError),

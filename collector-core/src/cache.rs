@@ -147,6 +147,11 @@ pub struct Nearest {
     pub namespaces: Vec<Namespace>,
     /// How many models the backend knows at all, where it can tell.
     pub known: Option<usize>,
+    /// All models in the namespace asked, where they are few.
+    pub in_namespace: Vec<ModelId>,
+    /// How long before the answer something of the very model was last there: it has been scaled to zero,
+    /// and is not misspelt.
+    pub last_seen: Option<Duration>,
 }
 
 /// What [`MetricsCache::peek`] sees.
@@ -251,7 +256,13 @@ impl Nearest {
             .collect();
         namespaces.sort_unstable();
         namespaces.dedup();
-        Self { models, namespaces, known: Some(known.len()) }
+        let in_namespace = known.iter().filter(|it| it.model.namespace == asked.namespace);
+        let mut in_namespace: Vec<ModelId> =
+            in_namespace.map(|known| known.model.model.clone()).take(FEW_MODELS + 1).collect();
+        if in_namespace.len() > FEW_MODELS {
+            in_namespace.clear();
+        }
+        Self { models, namespaces, known: Some(known.len()), in_namespace, last_seen: None }
     }
 
     /// What two sources have, in order of preference: at most as many names as the longer list.
@@ -265,9 +276,15 @@ impl Nearest {
         both.namespaces.sort_unstable();
         both.namespaces.dedup();
         both.known = self.known.max(other.known);
+        both.last_seen = [self.last_seen, other.last_seen].into_iter().flatten().min();
+        let more = other.in_namespace.iter().filter(|model| !self.in_namespace.contains(model));
+        both.in_namespace.extend(more.cloned());
         both
     }
 }
+
+/// Models of one namespace that are all named.
+const FEW_MODELS: usize = 5;
 
 /// The first 200 characters.
 fn head(text: &str) -> &str {

@@ -215,10 +215,15 @@ pub enum CollectError {
 fn describe_nearest(nearest: &Nearest) -> String {
     use std::fmt::Write as _;
     let mut text = String::new();
-    if !nearest.namespaces.is_empty() {
+    if let Some(ago) = nearest.last_seen {
+        let ago = humantime::format_duration(Duration::from_secs(ago.as_secs()));
+        let _ = write!(text, "; it was last there {ago} ago: no pod of it runs any more");
+    } else if !nearest.namespaces.is_empty() {
         let _ = write!(text, "; it exists in namespace {}", listed(&nearest.namespaces));
     } else if !nearest.models.is_empty() {
         let _ = write!(text, "; did you mean {}?", listed(&nearest.models));
+    } else if !nearest.in_namespace.is_empty() {
+        let _ = write!(text, "; the namespace has {}", listed(&nearest.in_namespace));
     } else if nearest.known == Some(0) {
         text.push_str("; the backend knows no model at all: is it scraping the model servers?");
     }

@@ -90,8 +90,18 @@ impl Engine {
 }
 
 /// What exists instead of a model that is missing.
-pub(crate) fn nearest(model: &ModelRef, known: &[KnownModel]) -> Arc<Nearest> {
-    Arc::new(Nearest::of(model, known, SUGGESTIONS, strsim::levenshtein))
+/// `None` where nothing is known. A model that was there before needs no other names.
+pub(crate) fn nearest(
+    model: &ModelRef,
+    known: Option<&[KnownModel]>,
+    last_seen: Option<Duration>,
+) -> Option<Arc<Nearest>> {
+    let nearest = match (known, last_seen) {
+        (None, None) => return None,
+        (_, Some(_)) => Nearest { last_seen, ..Nearest::default() },
+        (Some(known), None) => Nearest::of(model, known, SUGGESTIONS, strsim::levenshtein),
+    };
+    Some(Arc::new(nearest))
 }
 
 /// Asks the backend. The breaker is obeyed and not told: that models cannot be listed says nothing
@@ -127,10 +137,10 @@ mod tests {
     fn near_names_are_suggested_and_far_ones_are_not() {
         let known =
             [known("org/llama-8b", "prod"), known("org/llama-70b", "dev"), known("x", "prod")];
-        let near = nearest(&ModelRef::new("org/lama-8b", "prod"), &known);
+        let near = nearest(&ModelRef::new("org/lama-8b", "prod"), Some(&known), None).unwrap();
         assert_eq!(near.models, ["org/llama-8b".into(), "org/llama-70b".into()]);
         assert_eq!(near.known, Some(3));
-        let elsewhere = nearest(&ModelRef::new("org/llama-70b", "prod"), &known);
+        let elsewhere = nearest(&ModelRef::new("org/llama-70b", "prod"), Some(&known), None).unwrap();
         assert_eq!(elsewhere.namespaces, ["dev".into()]);
     }
 

@@ -109,7 +109,7 @@ impl UpdateSink for Sink {
         for (model, answer) in answers {
             let looked = match answer {
                 Answer::Found(sample) => Looked::Found(sample),
-                Answer::Missing { as_of } => Looked::Missing { as_of, nearest: None },
+                Answer::Missing { as_of, .. } => Looked::Missing { as_of, nearest: None },
                 Answer::Failed(error) => Looked::Failed { began: now, error: Arc::new(error) },
             };
             if looked.outcome() != Outcome::Failed {

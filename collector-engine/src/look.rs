@@ -272,7 +272,9 @@ impl Engine {
                 Some(Answer::Found(sample)) => {
                     self.land(aloft, &flight, Looked::Found(sample));
                 }
-                Some(Answer::Missing { as_of }) => missing.push((flight, as_of)),
+                Some(Answer::Missing { as_of, last_seen }) => {
+                    missing.push((flight, as_of, last_seen));
+                }
                 Some(Answer::Failed(error)) => {
                     let error = Arc::new(error);
                     if retry(&error) {
@@ -306,12 +308,12 @@ impl Engine {
     async fn land_missing(
         &self,
         aloft: &Aloft<'_>,
-        missing: Vec<(Arc<Flight>, Tick)>,
+        missing: Vec<(Arc<Flight>, Tick, Option<Tick>)>,
         time_left: Duration,
     ) {
         let source = aloft.source;
         let lists = source.backend.supports().list_models;
-        let known = if lists && missing.iter().any(|(flight, _)| flight.is_awaited()) {
+        let known = if lists && missing.iter().any(|(flight, ..)| flight.is_awaited()) {
             let (max_age, limit) = (self.config.missing_ttl, time_left.min(source.call_limit / 3));
             let listing = source.known.models(source, &*self.clock, max_age, limit / 2).await;
             listing
@@ -320,9 +322,10 @@ impl Engine {
         } else {
             None
         };
-        for (flight, as_of) in missing {
+        for (flight, as_of, last_seen) in missing {
             let known = known.as_ref().filter(|_| flight.is_awaited());
-            let nearest = known.map(|known| nearest(&flight.model, known));
+            let last_seen = last_seen.map(|at| at.age(as_of));
+            let nearest = nearest(&flight.model, known.map(AsRef::as_ref), last_seen);
             self.land(aloft, &flight, Looked::Missing { as_of, nearest });
         }
     }

@@ -8,7 +8,7 @@ mod samples;
 use self::samples::{ROWS_MAX, Rows};
 use crate::json::{Json, Malformed};
 
-pub(crate) use self::samples::Row;
+pub(crate) use self::samples::{Labels, Row};
 
 /// What was said besides the rows.
 #[derive(Debug, Default)]
@@ -60,6 +60,21 @@ pub(crate) fn decode(
     let document = document(&mut json, &mut Rows::new(on_row))?;
     json.end()?;
     document.check(expect)
+}
+
+/// Bytes of an answer of raw samples: an hour of one series that is scraped each second has less.
+const RAW_BYTES_MAX: usize = 1 << 18;
+
+/// The times of the raw samples of one series, in seconds; empty where there are none to read.
+pub(crate) fn sample_times(body: &[u8]) -> Vec<f64> {
+    if body.len() > RAW_BYTES_MAX {
+        return Vec::new();
+    }
+    let Ok(document) = serde_json::from_slice::<serde_json::Value>(body) else {
+        return Vec::new();
+    };
+    let samples = document["data"]["result"][0]["values"].as_array();
+    samples.into_iter().flatten().filter_map(|sample| sample[0].as_f64()).collect()
 }
 
 /// The server's words in an error document; `None` when it is not one.
@@ -193,7 +208,8 @@ mod tests {
     fn values(body: &str) -> Result<Vec<(String, f64)>, Unreadable> {
         let mut rows = Vec::new();
         decode(body.as_bytes(), Expect::Vector, &mut |row| {
-            rows.push((row.labels.pod().unwrap_or("-").to_owned(), row.value));
+            let pod = row.labels.get("pod").or_else(|| row.labels.get("pod_name"));
+            rows.push((pod.unwrap_or("-").to_owned(), row.value));
         })?;
         Ok(rows)
     }

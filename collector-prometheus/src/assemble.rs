@@ -1,110 +1,84 @@
 //! From rows to what a look says about each model.
 //!
-//! The rows of the liveness query come first and decide who exists. A pod in another query and not
+//! The rows of the query for liveness come first and decide who exists. A pod in another query and not
 //! among them is dead and left out; one that lives and has no row there is unknown in that field.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use collector_core::sanitize::{self, Rejected};
 use collector_core::{
-    Answer, BackendName, EngineName, ErrorKind, Field, FieldReasons, LoadRates, LoadRow, Mark,
-    ModelRef, ModelSample, Operation, PodName, ReplicaMetrics, Tick, TraceRow, mean_over_window,
+    ErrorKind, Field, FieldReasons, Namespace, PodName, Tick, TraceRow,
 };
 use foldhash::fast::RandomState;
 
 use crate::failure::Failure;
-use crate::memory::{CacheConfig, Known, ModelMemory, PodMemory};
-use crate::plan::{QueryKind, QueryKinds};
-use crate::pods::{Pod, Pods};
-use crate::rows::{EngineConfig, Rows, Sample};
+use crate::memory::{ModelMemory, RankConfig};
+use crate::plan::{LeafId, QueryKind, QueryKinds};
+use crate::rows::{InfoRow, Living, Rows, Sample};
 use crate::selfmetrics;
 use crate::server_clock::Moment;
+use crate::servers::{Server, Servers};
+use crate::shape::Shape;
 use crate::shard::Asked;
 use crate::trace::{self, TracedQuery};
 
-/// The kinds that are rates, in the order in which their values are kept.
-const RATES: [QueryKind; 7] = [
-    QueryKind::RequestCount,
-    QueryKind::InputTokens,
-    QueryKind::OutputTokens,
-    QueryKind::TtftSum,
-    QueryKind::TtftCount,
-    QueryKind::ItlSum,
-    QueryKind::ItlCount,
-];
+/// Scrape intervals by which samples may be late: beyond the look-back of a server, they are gone.
+const LATE_MAX: u32 = 20;
+/// Values of one cluster label that are told.
+const CLUSTERS_MAX: usize = 8;
+/// A replica that is older than so many scrapes while its siblings are not has left.
+const SCRAPES_UNTIL_LEFT: u32 = 4;
 
-/// A rate as far as it is known.
-#[derive(Clone, Copy, PartialEq, Default, Debug)]
-enum Rate {
-    #[default]
-    Absent,
-    Known(f64),
-    /// There was a value, and it cannot be true. A sum without it would be too small.
-    Spoiled,
-}
-
-impl Rate {
-    fn known(self) -> Option<f64> {
-        match self {
-            Self::Known(value) => Some(value),
-            Self::Absent | Self::Spoiled => None,
-        }
-    }
-
-    fn plus(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Spoiled, _) | (_, Self::Spoiled) => Self::Spoiled,
-            (Self::Known(a), Self::Known(b)) => Self::Known(a + b),
-            (Self::Absent, one) | (one, Self::Absent) => one,
-        }
-    }
-}
-
-type Rates = [Rate; RATES.len()];
-
-fn load_rates(rates: &Rates) -> LoadRates {
-    let [requests, prompt, generation, ttft, ttft_count, itl, itl_count] = rates.map(Rate::known);
-    LoadRates {
-        requests,
-        prompt_tokens: prompt,
-        generation_tokens: generation,
-        ttft_seconds: ttft,
-        ttft_count,
-        itl_seconds: itl,
-        itl_count,
-    }
-}
+/// Sums by leaf, of an engine each. NaN: there was a value, and it cannot be true; a sum without it
+/// would be too small.
+pub(crate) type Sums = Vec<(u8, LeafId, f64)>;
 
 /// What is known of one model.
 #[derive(Debug, Default)]
-struct Model {
-    alive: Pods,
+pub(crate) struct Model {
+    pub(crate) servers: Servers,
     /// Rates of the model as a whole.
-    rates: Rates,
-    /// Rates by pod, dead ones too.
-    rates_by_pod: HashMap<PodName, Rates, RandomState>,
+    pub(crate) rates: Sums,
+    /// Rates by replica and key, dead ones too.
+    pub(crate) replica_rates: HashMap<(PodName, Box<str>), Sums, RandomState>,
     /// Some query had a row of it.
-    seen: bool,
+    pub(crate) seen: bool,
     /// It has series without a pod.
-    unnamed: bool,
+    pub(crate) unnamed: bool,
     /// Rows may be absent from some answer.
-    incomplete: bool,
+    pub(crate) incomplete: bool,
+    /// How many queries for liveness were answered.
+    pub(crate) liveness: u32,
     /// The queries about it that were answered.
-    answered: QueryKinds,
-    failed: FieldReasons,
+    pub(crate) answered: QueryKinds,
+    pub(crate) failed: FieldReasons,
     /// Why a query about it failed; the first.
-    failure: Option<Failure>,
+    pub(crate) failure: Option<Failure>,
+    /// The values of each cluster label.
+    pub(crate) clusters: Vec<(Box<str>, BTreeSet<Box<str>>)>,
+    /// What the query for presence found: alive by which gauge, and lately there.
+    pub(crate) alive_by: Option<Box<str>>,
+    pub(crate) lately: bool,
+    /// When it was last seen, where it is missing.
+    pub(crate) last_seen: Option<Tick>,
+    /// Ranks of living replicas that have counters and no gauges, and whether they have never worked.
+    pub(crate) silent_ranks: HashMap<PodName, Vec<(Box<str>, bool)>, RandomState>,
+    /// Capacities by replica.
+    pub(crate) config: HashMap<PodName, Vec<RankConfig>, RandomState>,
     /// How its values came about, where the look is traced.
-    trace: Vec<TraceRow>,
+    pub(crate) trace: Vec<TraceRow>,
     /// The query for its cache sizes, likewise.
-    traced_config: Option<TracedQuery>,
+    pub(crate) traced_config: Option<TracedQuery>,
 }
 
 /// One answer, or its failure, for some models of a look.
 #[derive(Debug)]
 pub(crate) struct Piece {
     pub(crate) kind: QueryKind,
+    /// The engine that was asked about: its position among those that the server holds.
+    pub(crate) engine: u8,
     /// Positions in [`Asked`].
     pub(crate) models: Arc<[usize]>,
     pub(crate) result: Result<Arrived, Failure>,
@@ -120,39 +94,26 @@ pub(crate) struct Arrived {
     pub(crate) query: Option<TracedQuery>,
 }
 
-/// What a look comes to.
-#[derive(Debug)]
-pub(crate) struct Finished {
-    pub(crate) answers: Vec<(ModelRef, Answer)>,
-    /// What is worth keeping for the next look.
-    pub(crate) kept: Vec<(ModelRef, ModelMemory)>,
-}
-
-/// What all models of a look have in common.
-#[derive(Debug)]
-struct Common {
-    as_of: Tick,
-    evaluated_at: Tick,
-    engine: EngineName,
-    backend: BackendName,
-}
-
 /// The look as far as it has come.
 #[derive(Debug)]
 pub(crate) struct Assembly<'a> {
-    asked: &'a Asked,
-    moment: Moment,
-    models: Vec<Model>,
+    pub(crate) asked: &'a Asked,
+    pub(crate) shape: &'a Shape,
+    pub(crate) moment: Moment,
+    pub(crate) models: Vec<Model>,
+    /// Series were seen to be stored more than once.
+    pub(crate) doubled: bool,
 }
 
 impl<'a> Assembly<'a> {
-    pub(crate) fn new(asked: &'a Asked, moment: Moment) -> Self {
-        Self { asked, moment, models: asked.models().iter().map(|_| Model::default()).collect() }
+    pub(crate) fn new(asked: &'a Asked, shape: &'a Shape, moment: Moment) -> Self {
+        let models = asked.models().iter().map(|_| Model::default()).collect();
+        Self { asked, shape, moment, models, doubled: false }
     }
 
-    /// Takes in one answer. True when it shows that series are stored more than once.
-    pub(crate) fn add(&mut self, piece: Piece) -> bool {
-        let Piece { kind, models, result } = piece;
+    /// Takes in one answer.
+    pub(crate) fn add(&mut self, piece: Piece) {
+        let Piece { kind, engine, models, result } = piece;
         match result {
             Err(failure) => {
                 let reason: Arc<str> = failure.reason().into();
@@ -163,32 +124,40 @@ impl<'a> Assembly<'a> {
                     }
                     model.failure.get_or_insert_with(|| failure.clone());
                 }
-                false
             }
             Ok(Arrived { rows, complete, at, query }) => {
                 if let Some(query) = query {
-                    self.trace(kind, &models, &rows, &query);
+                    self.trace(kind, engine, &models, &rows, &query);
                 }
                 for position in &*models {
                     let model = &mut self.models[*position];
                     model.incomplete |= !complete;
+                    model.liveness += u32::from(kind == QueryKind::Liveness);
                     model.answered.insert(kind);
                 }
                 match rows {
-                    Rows::Samples(samples) => {
-                        for sample in samples.iter() {
-                            self.add_sample(kind, &sample, at);
-                        }
-                        false
+                    Rows::Living(living) => {
+                        living.into_iter().for_each(|row| self.add_living(engine, row, at));
                     }
-                    Rows::Engines(engines) => self.add_engines(&engines),
+                    Rows::Samples(samples) => {
+                        samples.iter().for_each(|sample| self.add_sample(kind, engine, &sample));
+                    }
+                    Rows::Info(rows) => self.add_info(engine, rows),
                 }
             }
         }
     }
 
-    fn trace(&mut self, kind: QueryKind, models: &[usize], rows: &Rows, query: &TracedQuery) {
-        for (model, row) in trace::rows(kind, models, rows, query) {
+    fn trace(
+        &mut self,
+        kind: QueryKind,
+        engine: u8,
+        models: &[usize],
+        rows: &Rows,
+        query: &TracedQuery,
+    ) {
+        let plan = &self.shape.served[usize::from(engine)].plan;
+        for (model, row) in trace::rows(kind, models, rows, query, plan) {
             self.models[model].trace.push(row);
         }
         if kind == QueryKind::CacheConfig {
@@ -198,114 +167,194 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn add_sample(&mut self, kind: QueryKind, sample: &Sample<'_>, arrived_at: Tick) {
-        let Sample { model: position, pod, time, value } = *sample;
-        let model = &mut self.models[position];
+    fn add_living(&mut self, engine: u8, row: Living, arrived_at: Tick) {
+        let model = &mut self.models[row.model];
         model.seen = true;
-        if let Some(slot) = RATES.iter().position(|rate| *rate == kind) {
-            let rate = match accepted(kind, sanitize::rate(value)) {
-                Some(value) => Rate::Known(value),
-                None => Rate::Spoiled,
-            };
-            let rates = match pod {
-                Some(pod) => model.rates_by_pod.entry(pod.into()).or_default(),
-                None => &mut model.rates,
-            };
-            let known = &mut rates[slot];
-            // The same row twice is a double, and doubles are taken once.
-            *known = match (*known, rate) {
-                (Rate::Known(a), Rate::Known(b)) => Rate::Known(a.max(b)),
-                (Rate::Absent, one) => one,
-                _ => Rate::Spoiled,
-            };
-            return;
-        }
-        let Some(pod) = pod else {
-            if kind == QueryKind::Liveness {
-                model.unnamed = true;
-                selfmetrics::no_pod_label(self.asked.models()[position].namespace.as_str());
+        let labels = &self.shape.served[usize::from(engine)].labels.cluster;
+        for (at, value) in row.clusters {
+            let label = &labels[at];
+            let known = model.clusters.iter().position(|(known, _)| known == label);
+            let known = known.unwrap_or_else(|| {
+                model.clusters.push((label.clone(), BTreeSet::new()));
+                model.clusters.len() - 1
+            });
+            let values = &mut model.clusters[known].1;
+            if values.len() < CLUSTERS_MAX {
+                values.insert(value);
             }
+        }
+        let Some(replica) = row.replica else {
+            model.unnamed = true;
+            selfmetrics::no_pod_label(self.asked.models()[row.model].namespace.as_str());
             return;
         };
-        if kind == QueryKind::Liveness {
-            if let Some(sampled_at) = self.moment.sampled_at(value, time, arrived_at) {
-                model.alive.add(pod.into(), sampled_at);
-            } else {
-                // It lives, and nothing is known about when: not to be shown, not to be lost.
-                model.incomplete = true;
-                selfmetrics::value_refused(kind, Rejected::NotFinite);
-            }
-            return;
-        }
-        let Some(pod) = model.alive.get_mut(pod) else {
+        let Some(sampled_at) = self.moment.sampled_at(row.stamp, arrived_at) else {
+            // It lives, and nothing is known about when: not to be shown, not to be lost.
+            model.incomplete = true;
+            selfmetrics::value_refused(QueryKind::Liveness, Rejected::NotFinite);
             return;
         };
+        model.servers.add(Server {
+            engine,
+            replica,
+            rank: row.rank,
+            key: row.key,
+            role: row.role,
+            sampled_at,
+            stamp: row.stamp,
+            values: Vec::new(),
+        });
+    }
+
+    fn add_sample(&mut self, kind: QueryKind, engine: u8, sample: &Sample<'_>) {
+        let Sample { model: position, replica, rank, key, leaf, value } = *sample;
+        let model = &mut self.models[position];
         match kind {
-            QueryKind::KvCache => {
-                raise(&mut pod.kv_cache_usage, accepted(kind, sanitize::ratio(value)));
+            QueryKind::Presence => return add_presence(model, self.shape, engine, leaf, value),
+            QueryKind::LastSeen => {
+                let at = self.moment.sampled_at(value, self.moment.tick);
+                model.last_seen = model.last_seen.max(at);
+                return;
             }
-            QueryKind::QueueLength => {
-                raise(&mut pod.queue_length, accepted(kind, sanitize::count(value)));
+            _ => model.seen = true,
+        }
+        if kind.level() != crate::labels::Level::Rank {
+            let accepted = selfmetrics::accepted(kind, sanitize::rate(value)).unwrap_or(f64::NAN);
+            let sums = if replica.is_empty() {
+                &mut model.rates
+            } else {
+                model.replica_rates.entry((replica.into(), key.into())).or_default()
+            };
+            // The same row twice is a double, and doubles are taken once.
+            match sums.iter_mut().find(|(of, id, _)| (*of, *id) == (engine, leaf)) {
+                Some((_, _, known)) if known.is_nan() || accepted.is_nan() => *known = f64::NAN,
+                Some((_, _, known)) => *known = known.max(accepted),
+                None => sums.push((engine, leaf, accepted)),
             }
-            QueryKind::RunningRequests => {
-                raise(&mut pod.running_requests, accepted(kind, sanitize::count(value)));
+            return;
+        }
+        let value = if value.is_finite() && value >= 0.0 {
+            value
+        } else {
+            selfmetrics::value_refused(kind, Rejected::NotFinite);
+            f64::NAN
+        };
+        let mut is_living = false;
+        model.servers.of_row((engine, replica, rank, key), |server| {
+            is_living = true;
+            match server.values.iter_mut().find(|(known, _)| *known == leaf) {
+                Some((_, known)) => *known = known.max(value),
+                None => server.values.push((leaf, value)),
             }
-            QueryKind::PrefixHits => raise(&mut pod.hits, accepted(kind, sanitize::rate(value))),
-            QueryKind::PrefixQueries => {
-                raise(&mut pod.queries, accepted(kind, sanitize::rate(value)));
+        });
+        if kind == QueryKind::Counters && !is_living && !rank.is_empty() {
+            let ranks = model.silent_ranks.entry(replica.into()).or_default();
+            match ranks.iter_mut().find(|(known, _)| **known == *rank) {
+                Some((_, idle)) => *idle &= value == 0.0,
+                None => ranks.push((rank.into(), value == 0.0)),
             }
-            _ => {}
         }
     }
 
-    fn add_engines(&mut self, engines: &[EngineConfig]) -> bool {
-        // The series carries no model: pods are found by their namespace.
-        let mut by_pod: HashMap<(&str, &str), Vec<&EngineConfig>> = HashMap::new();
-        let mut duplicates = false;
-        for engine in engines {
-            duplicates |= engine.copies > 1.0;
-            by_pod
-                .entry((engine.namespace.as_str(), engine.pod.as_str()))
-                .or_default()
-                .push(engine);
+    /// Takes in capacities. The series carry no model: pods are found by their namespace.
+    fn add_info(&mut self, engine: u8, rows: Vec<InfoRow>) {
+        let mut by_pod: HashMap<(Namespace, PodName), Vec<InfoRow>> = HashMap::new();
+        for row in rows {
+            self.doubled |= row.copies > 1.0;
+            by_pod.entry((row.namespace.clone(), row.replica.clone())).or_default().push(row);
         }
+        let plan = &self.shape.served[usize::from(engine)].plan;
         for (reference, model) in self.asked.models().iter().zip(&mut self.models) {
-            for pod in model.alive.as_mut_slice() {
-                let key = (reference.namespace.as_str(), pod.name.as_str());
-                for engine in by_pod.get(&key).into_iter().flatten() {
-                    pod.engines
-                        .entry(engine.engine.clone())
-                        .and_modify(|known| {
-                            // One engine with two sizes is in the middle of a restart.
-                            if *known != Some(engine.config) {
-                                *known = None;
-                            }
-                        })
-                        .or_insert(Some(engine.config));
+            let mut last: Option<&PodName> = None;
+            for server in model.servers.as_slice() {
+                if server.engine != engine || last.replace(&server.replica) == Some(&server.replica) {
+                    continue;
+                }
+                let key = (reference.namespace.clone(), server.replica.clone());
+                let rows = by_pod.get(&key).map(Vec::as_slice).unwrap_or_default();
+                let known = model.config.entry(server.replica.clone()).or_default();
+                for row in rows {
+                    let of = |quantity| {
+                        let value = |leaf| {
+                            row.numbers.iter().find(|(id, _)| *id == leaf).map(|(_, it)| *it)
+                        };
+                        let value = plan.value(QueryKind::CacheConfig, quantity, &value)?;
+                        sanitize::count(value).ok()
+                    };
+                    let config = RankConfig {
+                        rank: row.rank.clone(),
+                        key: row.key.clone(),
+                        capacity_tokens: of(collector_engines::Quantity::KvCapacityTokens),
+                        num_gpu_blocks: of(collector_engines::Quantity::NumGpuBlocks),
+                        block_size: of(collector_engines::Quantity::BlockSize),
+                    };
+                    let same = |it: &&mut RankConfig| (&it.rank, &it.key) == (&config.rank, &config.key);
+                    match known.iter_mut().find(same) {
+                        // One rank with two sizes is in the middle of a restart.
+                        Some(other) if *other != config => {
+                            *other = RankConfig {
+                                rank: config.rank,
+                                key: config.key,
+                                ..RankConfig::default()
+                            };
+                        }
+                        Some(_) => {}
+                        None => known.push(config),
+                    }
                 }
             }
         }
-        duplicates
     }
 
-    /// All that live are known.
+    /// All that live are known: puts them in order, and lets go of those that have left without a word.
     pub(crate) fn settle(&mut self) {
-        self.models.iter_mut().for_each(|model| model.alive.settle());
+        let intervals: Vec<f64> = self
+            .shape
+            .served
+            .iter()
+            .map(|served| served.scrape_interval().as_secs_f64())
+            .collect();
+        let asked = self.moment.time.seconds();
+        for model in &mut self.models {
+            model.servers.settle();
+            let servers = model.servers.as_mut_vec();
+            let newest = servers.iter().map(|server| server.stamp).fold(f64::MIN, f64::max);
+            let interval = |server: &Server| intervals[usize::from(server.engine)];
+            let siblings_are_fresh =
+                servers.iter().any(|it| asked - it.stamp <= 2.0 * interval(it) && it.stamp >= newest);
+            if siblings_are_fresh {
+                servers.retain(|server| {
+                    newest - server.stamp <= f64::from(SCRAPES_UNTIL_LEFT) * interval(server)
+                });
+            }
+            // Of engines that read the same pod, the first is the pod's.
+            let mut owner: HashMap<PodName, u8, RandomState> = HashMap::default();
+            if servers.iter().any(|server| server.engine > 0) {
+                for server in servers.iter() {
+                    owner.entry(server.replica.clone()).or_insert(server.engine);
+                }
+                servers.retain(|server| owner.get(&server.replica) == Some(&server.engine));
+            }
+        }
     }
 
     /// Whether the model has live pods.
     pub(crate) fn has_live_pods(&self, position: usize) -> bool {
-        !self.models[position].alive.as_slice().is_empty()
+        !self.models[position].servers.as_slice().is_empty()
     }
 
-    /// The live pods of a model, in order.
-    pub(crate) fn live_pods(&self, position: usize) -> impl Iterator<Item = &PodName> {
-        self.models[position].alive.as_slice().iter().map(|pod| &pod.name)
+    /// The live pods of a model, in order of their names.
+    pub(crate) fn live_pods(&self, position: usize) -> Vec<&PodName> {
+        let servers = self.models[position].servers.as_slice().iter();
+        let mut pods: Vec<&PodName> = servers.map(|server| &server.replica).collect();
+        pods.sort_unstable();
+        pods.dedup();
+        pods
     }
 
     /// The failure that all models share because nothing is known of any of them.
     pub(crate) fn failed_altogether(&self) -> Option<&Failure> {
-        if self.models.iter().any(Model::is_known) {
+        if self.models.iter().any(|model| model.liveness > 0) {
             return None;
         }
         self.models.iter().find_map(|model| model.failure.as_ref())
@@ -315,7 +364,11 @@ impl<'a> Assembly<'a> {
     pub(crate) fn looks_misnamed(&self) -> bool {
         self.models.iter().any(|model| {
             !model.failed.contains(Field::KvCacheUsage)
-                && model.alive.as_slice().iter().any(|pod| pod.kv_cache_usage.is_none())
+                && model.servers.as_slice().iter().any(|server| {
+                    let plan = &self.shape.served[usize::from(server.engine)].plan;
+                    let leaves = plan.leaves(QueryKind::KvCache);
+                    !leaves.is_empty() && leaves.iter().all(|leaf| server.value(*leaf).is_none())
+                })
         })
     }
 
@@ -324,217 +377,129 @@ impl<'a> Assembly<'a> {
         self.models.iter().any(|model| model.unnamed)
     }
 
-    /// What the look comes to.
-    ///
-    /// `per_pod` tells whose load was asked per pod, `memory` what is kept from before, `url` the
-    /// server for messages.
-    pub(crate) fn finish(
-        self,
-        as_of: Tick,
-        per_pod: impl Fn(&ModelRef) -> bool,
-        memory: impl Fn(&ModelRef) -> Option<Arc<ModelMemory>>,
-        url: &str,
-    ) -> Finished {
-        let common = Common {
-            as_of,
-            evaluated_at: self.moment.tick,
-            engine: "vllm".into(),
-            backend: crate::NAME.into(),
-        };
-        let mut kept = Vec::new();
-        let mut answers = Vec::new();
-        for (reference, model) in self.asked.models().iter().zip(self.models) {
-            let answer = if !model.is_known() || model.is_empty_in_doubt() {
-                model.without_pods(as_of, url)
-            } else {
-                let before = memory(reference);
-                let (sample, memory) = model.found(&common, per_pod(reference), before.as_deref());
-                kept.push((reference.clone(), memory));
-                Answer::Found(sample)
-            };
-            answers.push((reference.clone(), answer));
+    /// Whether pods of the model live that are read as this engine.
+    pub(crate) fn lives_of(&self, position: usize, engine: u8) -> bool {
+        self.models[position].servers.as_slice().iter().any(|server| server.engine == engine)
+    }
+
+    /// Whether several servers, or copies, stand under one rank of one pod of the model.
+    pub(crate) fn has_several_of_a_rank(&self, position: usize) -> bool {
+        self.models[position].servers.has_several_of_a_rank()
+    }
+
+    /// Whether a model lately had series and has no living pod by the first look.
+    pub(crate) fn has_just_vanished(&self, position: usize) -> bool {
+        let model = &self.models[position];
+        self.is_silent(position) && model.lately && model.alive_by.is_none()
+    }
+
+    /// Whether nothing of a model is there, or lately was.
+    pub(crate) fn is_missing(&self, position: usize) -> bool {
+        let model = &self.models[position];
+        self.is_silent(position)
+            && model.answered.contains(QueryKind::Presence)
+            && !(model.lately || model.seen || model.unnamed)
+    }
+
+    /// The models of which pods live, by how many scrape intervals their newest sample is late; less than
+    /// one is none.
+    pub(crate) fn late_classes(
+        &self,
+        positions: &[usize],
+        interval: Duration,
+    ) -> BTreeMap<u32, Arc<HashSet<usize>>> {
+        let asked = self.moment.time.seconds();
+        let mut classes: BTreeMap<u32, HashSet<usize>> = BTreeMap::new();
+        for position in positions {
+            let servers = self.models[*position].servers.as_slice();
+            let newest = servers.iter().map(|server| server.stamp).fold(f64::MIN, f64::max);
+            if servers.is_empty() {
+                continue;
+            }
+            // A little late is what any scrape may be.
+            let late = ((asked - newest - 1.0) / interval.as_secs_f64()).max(0.0).floor();
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "it is bounded on the line itself"
+            )]
+            let late = late.min(f64::from(LATE_MAX)) as u32;
+            classes.entry(late).or_default().insert(*position);
         }
-        Finished { answers, kept }
+        classes.into_iter().map(|(late, models)| (late, Arc::new(models))).collect()
+    }
+
+    /// Whether some replica of the model may have ranks that only its counters can tell of, or series of
+    /// one rank that may be copies.
+    pub(crate) fn needs_counters(&self, position: usize, kept: Option<&ModelMemory>) -> bool {
+        let model = &self.models[position];
+        let servers = model.servers.as_slice();
+        if model.servers.has_several_of_a_rank() {
+            return true;
+        }
+        servers.chunk_by(|a, b| a.replica == b.replica).any(|group| {
+            let plan = &self.shape.served[usize::from(group[0].engine)].plan;
+            let lacks_gauge = group.len() > 1
+                && group.iter().any(|it| it.value(plan.only_leaf(QueryKind::QueueLength)).is_none());
+            let lives = |rank: &str| group.iter().any(|server| *server.rank == *rank);
+            let of_look = model.config.get(&group[0].replica).map(Vec::as_slice);
+            let kept = || {
+                let pods = &kept?.pods;
+                let at = pods.binary_search_by(|(pod, _)| pod.cmp(&group[0].replica)).ok()?;
+                Some(&*pods[at].1.config)
+            };
+            let config = of_look.or_else(kept).unwrap_or_default();
+            let silent = config.iter().any(|it| !it.rank.is_empty() && !lives(&it.rank));
+            lacks_gauge || (silent && !group[0].rank.is_empty())
+        })
+    }
+
+    /// Whether some pods of the model are on the prefill side of requests, and others on the decode side.
+    pub(crate) fn has_two_roles(&self, position: usize) -> bool {
+        self.models[position].has_two_roles()
+    }
+
+    /// Whether no pod of a model lives by the query for liveness: what else there is must be asked for.
+    pub(crate) fn is_silent(&self, position: usize) -> bool {
+        self.models[position].liveness > 0 && !self.has_live_pods(position)
+    }
+}
+
+fn add_presence(model: &mut Model, shape: &Shape, engine: u8, row: LeafId, value: f64) {
+    let plan = &shape.served[usize::from(engine)].plan;
+    match row {
+        0 | 1 if value.is_finite() => {
+            let series = plan.gauges().nth(usize::from(row));
+            model.alive_by = series.map(|series| series.name.clone()).or(model.alive_by.take());
+        }
+        _ => model.lately = true,
     }
 }
 
 impl Model {
-    /// Whether it was told who lives.
-    fn is_known(&self) -> bool {
-        self.answered.contains(QueryKind::Liveness)
+    pub(crate) fn has_two_roles(&self) -> bool {
+        let has = |role| self.servers.as_slice().iter().any(|it| it.role.as_deref() == Some(role));
+        has("prefill") && has("decode")
     }
 
-    /// No pod was found, and that is not the same as a fleet without pods: either there are no
-    /// series at all, or there may be pods that the answer does not tell of.
-    fn is_empty_in_doubt(&self) -> bool {
-        self.alive.as_slice().is_empty() && (!self.seen || self.unnamed || self.incomplete)
-    }
-
-    /// Missing is said only by a server that answered in full; else it is not known.
-    fn without_pods(self, as_of: Tick, url: &str) -> Answer {
-        if self.unnamed {
-            return Answer::Failed(
-                Failure::new(
-                    ErrorKind::BadAnswer,
-                    "the model has series, and none of them has a label pod or pod_name",
-                )
-                .with_remedy("check the relabelling of the scrape job")
-                .into_error(Operation::Fetch, url),
-            );
-        }
-        if self.is_known() && self.answered.contains(QueryKind::QueueLength) && !self.incomplete {
-            return Answer::Missing { as_of };
-        }
-        if let Some(failure) = self.failure {
-            return Answer::Failed(failure.into_error(Operation::Fetch, url));
-        }
-        Answer::Failed(
+    /// The failure of a model whose series live in several clusters that nothing selects.
+    pub(crate) fn ambiguous(&self) -> Option<Failure> {
+        let (label, values) = self.clusters.iter().find(|(_, values)| values.len() > 1)?;
+        let shown: Vec<String> = values
+            .iter()
+            .map(|value| format!("{:?}", collector_transport::quote(value)))
+            .collect();
+        let first = values.first()?;
+        let matcher = format!("prometheus.matchers = ['{label}=\"{}\"']", collector_transport::quote(first));
+        Some(
             Failure::new(
-                ErrorKind::ServerError,
-                "its answer was incomplete and held no pod of this model, which may have some",
+                ErrorKind::Ambiguous,
+                format!(
+                    "its series have several values of the label {label}: {}",
+                    shown.join(", ")
+                ),
             )
-            .with_remedy("are all stores of the server up?")
-            .into_error(Operation::Fetch, url),
+            .with_remedy(format!("select one, with {matcher} for example")),
         )
-    }
-
-    fn found(
-        self,
-        common: &Common,
-        per_pod: bool,
-        before: Option<&ModelMemory>,
-    ) -> (ModelSample, ModelMemory) {
-        let load = self.load(per_pod);
-        let alive = self.alive.into_vec();
-        let mut memory = ModelMemory {
-            live: u32::try_from(alive.len()).unwrap_or(u32::MAX),
-            pods: Vec::with_capacity(alive.len()),
-            hit_rates_at: before.and_then(|before| before.hit_rates_at),
-            cache_config_at: before.and_then(|before| before.cache_config_at),
-            looked_at: common.as_of,
-        };
-        let hit_rates_failed = self.failed.contains(Field::PrefixCacheHitRate);
-        let hit_rates_new = self.answered.contains(QueryKind::PrefixHits) && !hit_rates_failed;
-        if hit_rates_new {
-            memory.hit_rates_at = Some(common.evaluated_at);
-        }
-        let cache_config_failed = self.failed.contains(Field::CacheConfig);
-        let cache_config_new = self.answered.contains(QueryKind::CacheConfig);
-        if cache_config_new {
-            memory.cache_config_at = Some(common.evaluated_at);
-        }
-        let mut replicas = Vec::with_capacity(alive.len());
-        let mut known = Known::of(before);
-        for pod in alive {
-            let known = known.next(&pod.name);
-            let hit_rate =
-                if hit_rates_new { pod.hit_rate() } else { known.and_then(|known| known.hit_rate) };
-            let cache_config = if cache_config_new {
-                Some(pod.cache_config())
-            } else {
-                known.map(|known| known.cache_config)
-            };
-            let mut replica = ReplicaMetrics::new(pod.name.clone(), pod.sampled_at);
-            replica.engine = Some(common.engine.clone());
-            replica.kv_cache_usage = pod.kv_cache_usage;
-            replica.queue_length = pod.queue_length;
-            replica.running_requests = pod.running_requests;
-            // What failed is left to the engine, which has the former value and its age.
-            if !hit_rates_failed {
-                replica.prefix_cache_hit_rate = hit_rate;
-                if let (Some(_), Some(at)) = (hit_rate, memory.hit_rates_at)
-                    && !hit_rates_new
-                    && at < replica.sampled_at
-                {
-                    replica.marks.push(Mark {
-                        field: Field::PrefixCacheHitRate,
-                        backend: common.backend.clone(),
-                        sampled_at: at,
-                    });
-                }
-            }
-            if !cache_config_failed && let Some(config) = cache_config {
-                replica.num_gpu_blocks = config.num_gpu_blocks;
-                replica.block_size = config.block_size;
-            }
-            if per_pod && let Some(rates) = self.rates_by_pod.get(&pod.name) {
-                let means = load_rates(rates).load(pod.running_requests == Some(0));
-                replica.avg_input_tokens = means.avg_input_tokens;
-                replica.avg_output_tokens = means.avg_output_tokens;
-            }
-            // A pod whose cache size was never asked for is not remembered, so that it will be.
-            if let Some(cache_config) = cache_config {
-                memory.pods.push((pod.name, PodMemory { hit_rate, cache_config }));
-            }
-            replicas.push(replica);
-        }
-        let mut sample = ModelSample::new(common.as_of, replicas);
-        sample.load = load;
-        sample.failed = self.failed;
-        sample.complete = !self.incomplete;
-        sample.trace = self.trace;
-        if !sample.trace.is_empty() {
-            trace::complete(&mut sample, self.traced_config.as_ref());
-        }
-        (sample, memory)
-    }
-
-    fn load(&self, per_pod: bool) -> Vec<LoadRow> {
-        if per_pod {
-            let row = |pod: &Pod| LoadRow {
-                pod: Some(pod.name.clone()),
-                rates: self.rates_by_pod.get(&pod.name).map(load_rates).unwrap_or_default(),
-            };
-            return self.alive.as_slice().iter().map(row).collect();
-        }
-        // Rows of pods, where other models of the shard wanted them: the sum is the model's, with
-        // the pods that died within the window, as the server would have summed.
-        let sum = self.rates_by_pod.values().fold(self.rates, |mut sum, rates| {
-            for (sum, rate) in sum.iter_mut().zip(rates) {
-                *sum = sum.plus(*rate);
-            }
-            sum
-        });
-        vec![LoadRow { pod: None, rates: load_rates(&sum) }]
-    }
-}
-
-impl Pod {
-    fn hit_rate(&self) -> Option<f64> {
-        let idle = self.running_requests == Some(0);
-        let rate = mean_over_window(self.hits, self.queries, idle)?;
-        accepted(QueryKind::PrefixHits, sanitize::ratio(rate))
-    }
-
-    /// Summed over engines; unknown as soon as one of them is, for a part is not the capacity.
-    fn cache_config(&self) -> CacheConfig {
-        let mut engines = self.engines.values();
-        let Some(first) = engines.next() else {
-            return CacheConfig::default();
-        };
-        engines.fold(first.unwrap_or_default(), |sum, engine| {
-            let engine = engine.unwrap_or_default();
-            CacheConfig {
-                num_gpu_blocks: sum
-                    .num_gpu_blocks
-                    .zip(engine.num_gpu_blocks)
-                    .and_then(|(a, b)| a.checked_add(b)),
-                block_size: sum.block_size.filter(|size| engine.block_size == Some(*size)),
-            }
-        })
-    }
-}
-
-/// The value, or nothing and a count of why.
-fn accepted<T>(kind: QueryKind, value: Result<T, Rejected>) -> Option<T> {
-    value.inspect_err(|reason| selfmetrics::value_refused(kind, *reason)).ok()
-}
-
-/// Sets a value, or keeps the greater one of a row that came twice.
-fn raise<T: PartialOrd>(known: &mut Option<T>, value: Option<T>) {
-    if let Some(value) = value
-        && known.as_ref().is_none_or(|known| *known < value)
-    {
-        *known = Some(value);
     }
 }

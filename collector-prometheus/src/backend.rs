@@ -3,34 +3,42 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, Clock, ErrorKind, KnownModel, LiveSource, ModelRef,
-    Operation, Permits, PodName, Probe, Supports, Unlimited, Urgency,
+    Answer, Ask, Backend, BackendError, Clock, ErrorKind, KnownModel, LiveSource, ModelId, ModelRef,
+    Operation, Permits, Probe, Supports, Unlimited, Urgency,
 };
 use collector_transport::ConfigError;
 use tokio::time::Instant;
 
 use crate::answer::Expect;
-use crate::assemble::{Assembly, Finished};
+use crate::assemble::Assembly;
 use crate::client::{Budget, Client, Query};
-use crate::config::PrometheusConfig;
+use crate::config::{PrometheusConfig, selector};
 use crate::failure::Failure;
+use crate::finish::{Common, Finished, finish};
+use crate::labels::Level;
 use crate::learn::{Learner, Learnt};
-use crate::look::Look;
+use crate::look::{Given, Group, Job, Look};
 use crate::memory::Memory;
-use crate::plan::{Grouping, QueryKind};
+use crate::plan::QueryKind;
 use crate::promql::{Filter, Matcher};
+use crate::shape::{Served, Shape};
 use crate::shard::{Asked, Census, Shard, Sharder};
 use crate::{probe, selfmetrics};
 
-/// Asks a PromQL server about vLLM fleets.
+/// Times at which what is over a window may be evaluated in one look, besides now.
+const LATE_CLASSES_MAX: u32 = 6;
+/// Missing models that are looked for in the last hour, in one look.
+const LAST_SEEN_MAX: usize = 10;
+
+/// Asks a PromQL server about model servers.
 ///
-/// A look costs the same number of requests for one model and for hundreds: 11, and each minute
-/// three more; the first adds two probes. Between looks it keeps how the server is to be asked, and
-/// the cache sizes and prefix-cache hit rates of living pods, which are asked each minute.
+/// A look costs the same number of requests for one model and for hundreds: of each engine that is
+/// there, 11 at most, and each minute three more; the first adds a few to find out what there is.
+/// Between looks it keeps how the server is to be asked, and the capacities and prefix-cache hit rates of
+/// living pods, which are asked each minute.
 pub struct PrometheusBackend {
     config: PrometheusConfig,
     clock: Arc<dyn Clock>,
@@ -38,6 +46,8 @@ pub struct PrometheusBackend {
     learner: Learner,
     sharder: Sharder,
     memory: Memory,
+    /// What selects the series of models that labels cannot tell.
+    given: Vec<(ModelId, Filter)>,
     /// Why the last answers were incomplete, to log it when it changes.
     incomplete: Mutex<Option<String>>,
     unnamed_logged: AtomicBool,
@@ -62,11 +72,17 @@ impl PrometheusBackend {
         }
         let client = Client::new(&config)?;
         selfmetrics::register();
+        let terms = config.terms()?;
+        let given = config.models.iter().filter_map(|given| {
+            let own = selector(&given.selector).ok()?;
+            Some((ModelId::new(given.model.as_str()), terms.matchers.and(own.0)))
+        });
         Ok(Self {
+            given: given.collect(),
             config,
             clock,
             client,
-            learner: Learner::default(),
+            learner: Learner::new(terms),
             sharder: Sharder::new(),
             memory: Memory::default(),
             incomplete: Mutex::new(None),
@@ -89,7 +105,6 @@ impl PrometheusBackend {
     }
 
     async fn look(&self, ask: Ask<'_>, asked: &Asked) -> Result<Vec<(ModelRef, Answer)>, Failure> {
-        let as_of = self.clock.now();
         let budget = Budget {
             permits: ask.permits,
             // A little less than there is, so that what was learnt by then is still told.
@@ -97,36 +112,72 @@ impl PrometheusBackend {
             waiting: ask.urgency == Urgency::Waiting,
             clock: &*self.clock,
         };
-        let first = asked.one_model().filter(|_| budget.waiting);
-        let mut learnt = self.learner.learn(&self.client, budget, first.as_ref()).await?;
-        let shards = self.shards(asked, &learnt, budget.waiting);
-        let mut moment = learnt.clock.moment(self.clock.now());
-        let mut assembly = Assembly::new(asked, moment);
-        let plan = learnt.shape.plan(self.config.effective_window());
-        let mut look =
-            Look::new(&self.client, budget, asked, plan, moment, shards.clone()).traced(ask.trace);
+        let first = asked.one_model().filter(|_| budget.waiting && self.given.is_empty());
+        let mut learnt = self.learner.learn(&self.client, budget, first).await?;
+        let mut relearnt = false;
+        loop {
+            let looked = self.look_once(ask, asked, &learnt, budget).await?;
+            let again = match looked {
+                Looked::Finished(finished) => {
+                    let Finished { answers, kept } = *finished;
+                    self.memory.keep(kept, self.clock.now());
+                    return Ok(answers);
+                }
+                Looked::ClockJumped => {
+                    // Who lives was asked for a time that is not now. Once more; a Date that still differs
+                    // is wrong itself.
+                    self.learner.suspect_clock();
+                    true
+                }
+                Looked::Doubled => {
+                    self.learner.forget_shape().await;
+                    !relearnt
+                }
+            };
+            debug_assert!(again, "a look that never ends");
+            relearnt = true;
+            let jumped = learnt.date_trusted;
+            learnt = self.learner.learn(&self.client, budget, None).await?;
+            learnt.date_trusted &= jumped;
+            learnt.last_try = true;
+        }
+    }
+
+    async fn look_once(
+        &self,
+        ask: Ask<'_>,
+        asked: &Asked,
+        learnt: &Learnt,
+        budget: Budget<'_>,
+    ) -> Result<Looked, Failure> {
+        let as_of = self.clock.now();
+        let shape: &Shape = &learnt.shape;
+        let groups = self.groups(asked, shape, budget.waiting);
+        let moment = learnt.clock.moment(as_of);
+        let mut assembly = Assembly::new(asked, shape, moment);
+        let each = &self.learner.terms().matchers;
+        let look = Look::new(&self.client, budget, asked, (shape, each), moment, &groups)
+            .traced(ask.trace);
         look.liveness(&learnt.clock, &mut assembly).await?;
         if learnt.date_trusted && look.clock_contradicted() {
-            // The server's clock has jumped since it was read: who lives was asked for a time that
-            // is not now. Once more; a Date that still differs is wrong itself.
-            self.learner.suspect_clock();
-            learnt = self.learner.learn(&self.client, budget, None).await?;
-            moment = learnt.clock.moment(self.clock.now());
-            assembly = Assembly::new(asked, moment);
-            look = Look::new(&self.client, budget, asked, plan, moment, shards.clone())
-                .traced(ask.trace);
-            look.liveness(&learnt.clock, &mut assembly).await?;
-            if look.clock_contradicted() {
-                self.learner.distrust_date().await;
+            if !learnt.last_try {
+                return Ok(Looked::ClockJumped);
             }
+            self.learner.distrust_date().await;
         }
-        if look.cache_config(self.cache_config_due(&shards, asked, &assembly), &mut assembly).await
-        {
-            look.saw_duplicates();
-            self.learner.saw_duplicates().await;
+        let jobs = self.capacity(&groups, asked, shape, &assembly);
+        look.ask(jobs, &mut assembly).await;
+        let is_known = shape.served.iter().all(|served| served.doubled || !served.is_there);
+        if assembly.doubled && !is_known && !learnt.last_try {
+            return Ok(Looked::Doubled);
         }
-        let wanted = self.wanted(&shards, ask.load_per_pod, &learnt, asked, &assembly);
-        look.fields(wanted, &mut assembly).await;
+        let jobs = self.wanted(&groups, ask.load_per_pod, shape, asked, &assembly);
+        look.ask(jobs, &mut assembly).await;
+        look.ask(second_look(&groups, asked, &assembly), &mut assembly).await;
+        assembly.settle();
+        if budget.waiting {
+            look.ask(last_seen(&groups, asked, &assembly), &mut assembly).await;
+        }
 
         if look.was_too_large() {
             self.sharder.too_large();
@@ -138,94 +189,162 @@ impl PrometheusBackend {
         }
         self.log_incomplete(look.incomplete());
         self.log_unnamed(assembly.has_unnamed_pods());
-        let Finished { answers, kept } = assembly.finish(
+        let common = Common {
             as_of,
-            |model| ask.load_per_pod.contains(model),
-            |model| self.memory.of(model),
-            self.client.url(),
-        );
-        self.memory.keep(kept, self.clock.now());
-        Ok(answers)
+            evaluated_at: moment.tick,
+            url: self.client.url(),
+            shape,
+            backend: crate::NAME.into(),
+        };
+        let per_pod = |model: &ModelRef| ask.load_per_pod.contains(model);
+        let finished = finish(assembly, &common, per_pod, |model| self.memory.of(model));
+        Ok(Looked::Finished(Box::new(finished)))
     }
 
-    fn shards(&self, asked: &Asked, learnt: &Learnt, waiting: bool) -> Vec<Shard> {
+    /// The groups of models that are asked for together, engine by engine.
+    fn groups(&self, asked: &Asked, shape: &Shape, waiting: bool) -> Vec<Group> {
         let pods_of = |model: &ModelRef| self.memory.pods_of(model);
         let census = Census {
             asked: asked.models().iter().filter_map(pods_of).map(u64::from).sum(),
-            on_server: learnt.shape.pods,
+            on_server: shape.pods,
         };
-        self.sharder.shards(asked.models().to_vec(), learnt.shape.names, census, waiting, pods_of)
+        let is_given = |model: &ModelRef| self.given.iter().any(|(id, _)| *id == model.model);
+        let (given, named): (Vec<ModelRef>, Vec<ModelRef>) =
+            asked.models().iter().cloned().partition(is_given);
+        let shards = self.sharder.shards(named, shape.selectors(), census, waiting, pods_of);
+        let mut groups = Vec::new();
+        for engine in 0..u8::try_from(shape.served.len()).unwrap_or(u8::MAX) {
+            let of_shard = |shard: &Shard| Group { engine, shard: shard.clone(), given: None };
+            groups.extend(shards.iter().map(of_shard));
+            let labels = &shape.served[usize::from(engine)].labels;
+            for model in &given {
+                let own = self.given.iter().filter(|(id, _)| *id == model.model);
+                for (_, filter) in own {
+                    let namespace = match labels.namespace.as_slice() {
+                        [label] => Some(Matcher::is(label.to_string(), model.namespace.as_str())),
+                        _ => None,
+                    };
+                    let place =
+                        asked.position(model.namespace.as_str(), model.model.as_str());
+                    groups.extend(place.map(|place| Group {
+                        engine,
+                        shard: Shard::of_one(model.clone()),
+                        given: Some(Given { model: place, selector: filter.and(namespace) }),
+                    }));
+                }
+            }
+        }
+        groups
     }
 
-    /// The shards whose cache sizes are to be asked for, and their pods.
-    fn cache_config_due(
+    /// The queries for capacities, for the groups where they are due.
+    fn capacity(
         &self,
-        shards: &[Shard],
+        groups: &[Group],
         asked: &Asked,
+        shape: &Shape,
         assembly: &Assembly<'_>,
-    ) -> Vec<(usize, Vec<(usize, PodName)>)> {
+    ) -> Vec<Job> {
         let now = self.clock.now();
         let due = |model: &ModelRef| {
             asked.position(model.namespace.as_str(), model.model.as_str()).is_some_and(|position| {
                 assembly.has_live_pods(position)
                     && self.memory.of(model).is_none_or(|memory| {
-                        memory.cache_config_due(now, assembly.live_pods(position))
+                        memory.cache_config_due(now, assembly.live_pods(position).into_iter())
                     })
             })
         };
-        shards
-            .iter()
-            .enumerate()
-            .filter(|(_, shard)| shard.models.iter().any(due))
-            .map(|(number, shard)| {
-                let pods = asked
-                    .positions(&shard.models)
-                    .into_iter()
-                    .flat_map(|position| {
-                        assembly.live_pods(position).map(move |pod| (position, pod.clone()))
-                    })
-                    .collect();
-                (number, pods)
-            })
-            .collect()
-    }
-
-    /// What is asked besides liveness and cache sizes.
-    fn wanted(
-        &self,
-        shards: &[Shard],
-        per_pod: &HashSet<ModelRef>,
-        learnt: &Learnt,
-        asked: &Asked,
-        assembly: &Assembly<'_>,
-    ) -> Vec<(QueryKind, usize, Grouping)> {
-        let now = self.clock.now();
-        let mut wanted = Vec::new();
-        for (number, shard) in shards.iter().enumerate() {
-            let positions = asked.positions(&shard.models);
-            if !positions.iter().any(|p| assembly.has_live_pods(*p)) {
-                // Nothing lives here; what remains to know is whether something lately did, and
-                // every vLLM has a queue.
-                wanted.push((QueryKind::QueueLength, number, Grouping::Model));
+        let mut jobs = Vec::new();
+        for (number, group) in groups.iter().enumerate() {
+            let plan = &shape.served[usize::from(group.engine)].plan;
+            if !group.shard.models.iter().any(due) {
                 continue;
             }
-            let grouping = if shard.models.iter().any(|model| per_pod.contains(model)) {
-                Grouping::Pod
-            } else {
-                Grouping::Model
+            let positions = asked.positions(&group.shard.models);
+            let apart = positions.iter().any(|it| assembly.has_several_of_a_rank(*it));
+            if plan.asks(QueryKind::Capacity) {
+                jobs.push(Job { apart, ..Job::new(QueryKind::Capacity, number) });
+            }
+            if plan.info().is_some() {
+                let pods = positions.into_iter().flat_map(|position| {
+                    let pods = assembly.live_pods(position).into_iter();
+                    pods.map(move |pod| (position, pod.clone()))
+                });
+                let pods = pods.collect();
+                jobs.push(Job { apart, pods, ..Job::new(QueryKind::CacheConfig, number) });
+            }
+        }
+        jobs
+    }
+
+    /// What is asked besides liveness and capacities.
+    fn wanted(
+        &self,
+        groups: &[Group],
+        per_pod: &HashSet<ModelRef>,
+        shape: &Shape,
+        asked: &Asked,
+        assembly: &Assembly<'_>,
+    ) -> Vec<Job> {
+        let now = self.clock.now();
+        let mut jobs = Vec::new();
+        for (number, group) in groups.iter().enumerate() {
+            let served = &shape.served[usize::from(group.engine)];
+            let plan = &served.plan;
+            let positions = asked.positions(&group.shard.models);
+            // Whether something of a model that nothing lives of is there after all, or lately was.
+            if positions.iter().any(|it| assembly.is_silent(*it)) {
+                jobs.push(Job::new(QueryKind::Presence, number));
+            }
+            let lives = |it: &usize| assembly.lives_of(*it, group.engine);
+            if !positions.iter().any(lives) {
+                continue;
+            }
+            let apart = positions.iter().any(|it| assembly.has_several_of_a_rank(*it));
+            let of_pods = apart
+                || group.shard.models.iter().any(|model| per_pod.contains(model))
+                || positions.iter().any(|it| assembly.has_two_roles(*it));
+            let wanted_level = if of_pods { Level::Pod } else { Level::Model };
+            let job = |kind: QueryKind| Job {
+                apart,
+                level: plan.level(kind, wanted_level),
+                ..Job::new(kind, number)
             };
-            let each = QueryKind::EACH_LOOK.into_iter();
-            wanted.extend(each.map(|kind| (kind, number, grouping)));
+            let mut kinds: Vec<QueryKind> =
+                QueryKind::EACH_LOOK.into_iter().filter(|kind| plan.asks(*kind)).collect();
             let hit_rates_due = |model: &ModelRef| {
                 self.memory.of(model).is_none_or(|memory| memory.hit_rates_due(now))
             };
-            if learnt.shape.names.prefix_cache && shard.models.iter().any(hit_rates_due) {
-                for kind in [QueryKind::PrefixHits, QueryKind::PrefixQueries] {
-                    wanted.push((kind, number, Grouping::Pod));
+            if plan.asks(QueryKind::PrefixCache) && group.shard.models.iter().any(hit_rates_due) {
+                kinds.push(QueryKind::PrefixCache);
+            }
+            let needs_counters = |position: &usize| {
+                let kept = self.memory.of(&asked.models()[*position]);
+                assembly.needs_counters(*position, kept.as_deref())
+            };
+            if plan.asks(QueryKind::Counters) && positions.iter().any(needs_counters) {
+                kinds.push(QueryKind::Counters);
+            }
+            // What is over a window ends where the samples do: now, but for models whose samples arrive
+            // late.
+            let classes = assembly.late_classes(&positions, served.scrape_interval());
+            for kind in kinds {
+                if classes.len() <= 1 && classes.keys().all(|late| *late == 0)
+                    || !kind.is_over_window()
+                {
+                    jobs.push(job(kind));
+                    continue;
+                }
+                for (late, models) in &classes {
+                    jobs.push(Job {
+                        earlier: served.scrape_interval() * (*late).min(LATE_CLASSES_MAX),
+                        only: Some(Arc::clone(models)),
+                        ..job(kind)
+                    });
                 }
             }
         }
-        wanted
+        jobs
     }
 
     fn log_incomplete(&self, reason: Option<String>) {
@@ -252,7 +371,7 @@ impl PrometheusBackend {
     fn log_unnamed(&self, unnamed: bool) {
         if unnamed && !self.unnamed_logged.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "Some vLLM series have neither a label pod nor pod_name and were left out; check the \
+                "Some series of model servers have no label that names a pod and were left out; check the \
                  relabelling of the scrape job"
             );
         } else if !unnamed {
@@ -287,6 +406,100 @@ impl PrometheusBackend {
     }
 }
 
+/// How one try at a look ended.
+enum Looked {
+    Finished(Box<Finished>),
+    /// The server's clock is not where it was taken to be.
+    ClockJumped,
+    /// Series are stored more than once, which was not known.
+    Doubled,
+}
+
+/// What a list of models lacks.
+struct Listed {
+    unlabelled: bool,
+    incomplete: Option<String>,
+}
+
+impl PrometheusBackend {
+    /// Adds the models of one engine.
+    async fn list(
+        &self,
+        served: &Served,
+        learnt: &Learnt,
+        budget: Budget<'_>,
+        models: &mut Vec<KnownModel>,
+    ) -> Result<Listed, Failure> {
+        let each = &self.learner.terms().matchers;
+        let labels = &served.labels;
+        let filter = match (self.config.namespaces.as_slice(), labels.namespace.as_slice()) {
+            ([], _) => each.clone(),
+            (namespaces, [label]) => each.and([Matcher::any_of(
+                label.to_string(),
+                namespaces.iter().map(String::as_str),
+            )]),
+            _ => each.clone(),
+        };
+        let text =
+            served.plan.query(QueryKind::Models, labels, &filter, Level::Model, false);
+        let query = Query {
+            kind: QueryKind::Models,
+            text: &text,
+            time: Some(learnt.clock.moment(self.clock.now()).time),
+        };
+        let mut unlabelled = false;
+        let answered = self
+            .client
+            .query(query, Expect::Vector, budget, &mut |row| {
+                let namespace = row.labels.first_of(&labels.namespace);
+                let given = served.engine.model.as_ref().map(AsRef::as_ref);
+                let model = given.or_else(|| row.labels.first_of(&labels.model));
+                let model = model.filter(|model| served.engine.names_model(model));
+                if let (Some(namespace), Some(model)) = (namespace, model) {
+                    let replicas = collector_core::sanitize::count(row.value).ok();
+                    models.push(KnownModel {
+                        model: ModelRef::new(model, namespace),
+                        replicas: replicas.and_then(|count| u32::try_from(count).ok()),
+                    });
+                } else {
+                    unlabelled = true;
+                }
+            })
+            .await?;
+        let allowed = |model: &KnownModel| {
+            let namespaces = &self.config.namespaces;
+            namespaces.is_empty() || namespaces.iter().any(|n| n == model.model.namespace.as_str())
+        };
+        models.retain(allowed);
+        Ok(Listed { unlabelled, incomplete: answered.incomplete })
+    }
+}
+
+/// A second look at who lives, of the models that lately had pods and have none by the first.
+fn second_look(groups: &[Group], asked: &Asked, assembly: &Assembly<'_>) -> Vec<Job> {
+    let vanished = |position: &usize| assembly.has_just_vanished(*position);
+    let of_group = |(number, group): (usize, &Group)| {
+        let positions = asked.positions(&group.shard.models);
+        let only: HashSet<usize> = positions.into_iter().filter(vanished).collect();
+        (!only.is_empty()).then(|| Job {
+            only: Some(Arc::new(only)),
+            ..Job::new(QueryKind::Liveness, number)
+        })
+    };
+    groups.iter().enumerate().filter_map(of_group).collect()
+}
+
+/// When models were last there that are missing now.
+fn last_seen(groups: &[Group], asked: &Asked, assembly: &Assembly<'_>) -> Vec<Job> {
+    let missing = |position: &usize| assembly.is_missing(*position);
+    let of_group = |(number, group): (usize, &Group)| {
+        let positions = asked.positions(&group.shard.models);
+        let few = positions.len() <= LAST_SEEN_MAX;
+        (few && positions.iter().any(missing)).then(|| Job::new(QueryKind::LastSeen, number))
+    };
+    groups.iter().enumerate().filter_map(of_group).collect()
+}
+
 #[async_trait]
 impl Backend for PrometheusBackend {
     fn name(&self) -> &'static str {
@@ -315,50 +528,37 @@ impl Backend for PrometheusBackend {
         let budget = self.own_budget(permits);
         let to_error = |failure| self.error(failure, Operation::ListModels);
         let learnt = self.learner.learn(&self.client, budget, None).await.map_err(to_error)?;
-        let filter = match self.config.namespaces.as_slice() {
-            [] => Filter::default(),
-            namespaces => {
-                Filter(vec![Matcher::any_of("namespace", namespaces.iter().map(String::as_str))])
-            }
-        };
-        let text =
-            learnt.shape.plan(Duration::ZERO).query(QueryKind::Models, &filter, Grouping::Model);
-        let query = Query {
-            kind: QueryKind::Models,
-            text: &text,
-            time: Some(learnt.clock.moment(self.clock.now()).time),
-        };
         let mut models = Vec::new();
-        let mut unlabelled = false;
-        let answered = self
-            .client
-            .query(query, Expect::Vector, budget, &mut |row| {
-                if let (Some(namespace), Some(model)) =
-                    (&row.labels.namespace, &row.labels.model_name)
-                {
-                    let replicas = collector_core::sanitize::count(row.value).ok();
-                    models.push(KnownModel {
-                        model: ModelRef::new(&**model, &**namespace),
-                        replicas: replicas.and_then(|count| u32::try_from(count).ok()),
-                    });
-                } else {
-                    unlabelled = true;
-                }
-            })
-            .await
-            .map_err(to_error)?;
+        let mut unlabelled = None;
+        let mut incomplete = None;
+        for served in &learnt.shape.served {
+            let listed = self.list(served, &learnt, budget, &mut models).await.map_err(to_error)?;
+            if listed.unlabelled || served.lacks().is_some() {
+                unlabelled.get_or_insert_with(|| {
+                    let example = served.example.clone();
+                    example.unwrap_or_else(|| served.plan.liveness.name.to_string())
+                });
+            }
+            incomplete = incomplete.or(listed.incomplete);
+        }
         // That there is no model is said only when it is known.
-        if models.is_empty() && unlabelled {
+        if models.is_empty()
+            && let Some(example) = unlabelled
+        {
             return Err(to_error(
                 Failure::new(
                     ErrorKind::BadAnswer,
-                    "there are vLLM series, and none of them has both labels namespace and \
-                     model_name",
+                    format!(
+                        "there are series of model servers, and none of them names both its namespace \
+                         and its model: {example}"
+                    ),
                 )
-                .with_remedy("check the relabelling of the scrape job"),
+                .with_remedy(
+                    "check the relabelling of the scrape job, or name the labels in prometheus.labels",
+                ),
             ));
         }
-        if models.is_empty() && answered.incomplete.is_some() {
+        if models.is_empty() && incomplete.is_some() {
             return Err(to_error(
                 Failure::new(
                     ErrorKind::ServerError,
@@ -367,15 +567,22 @@ impl Backend for PrometheusBackend {
                 .with_remedy("are all stores of the server up?"),
             ));
         }
-        self.log_incomplete(answered.incomplete);
+        self.log_incomplete(incomplete);
         models.sort_unstable();
-        // A row that came twice is one model.
-        models.dedup_by(|a, b| a.model == b.model);
+        // A model that came twice is one, of one engine or of two.
+        models.dedup_by(|a, b| {
+            let same = a.model == b.model;
+            if same {
+                b.replicas = b.replicas.max(a.replicas);
+            }
+            same
+        });
         Ok(models)
     }
 
     async fn probe(&self) -> Result<Probe, BackendError> {
-        Ok(probe::run(&self.client, &self.config, self.own_budget(&Unlimited)).await)
+        let terms = self.learner.terms();
+        Ok(probe::run(&self.client, &self.config, terms, self.own_budget(&Unlimited)).await)
     }
 
     fn live(&self) -> Option<&dyn LiveSource> {

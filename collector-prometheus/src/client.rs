@@ -99,6 +99,9 @@ enum Outcome<'a> {
     Again(Again),
 }
 
+/// What becomes of the body of an answer.
+type ReadBody<'a> = dyn FnMut(&Body<'_>) -> Result<Notice, Failure> + Send + 'a;
+
 impl Client {
     pub(crate) fn new(config: &PrometheusConfig) -> Result<Self, ConfigError> {
         let url = config.base_url()?;
@@ -190,8 +193,33 @@ impl Client {
         budget: Budget<'_>,
         on_row: &mut (dyn FnMut(&Row<'_>) + Send),
     ) -> Result<Answered, Failure> {
+        let mut read = |body: &Body<'_>| self.read(body, query, expect, on_row);
+        self.timed(query, budget, &mut read).await
+    }
+
+    /// Asks for the raw samples of one series and tells their times, in seconds, oldest first.
+    pub(crate) async fn sample_times(
+        &self,
+        query: Query<'_>,
+        budget: Budget<'_>,
+    ) -> Result<Vec<f64>, Failure> {
+        let mut times = Vec::new();
+        let mut read = |body: &Body<'_>| {
+            times = answer::sample_times(&body.bytes);
+            Ok(Notice::default())
+        };
+        self.timed(query, budget, &mut read).await?;
+        Ok(times)
+    }
+
+    async fn timed(
+        &self,
+        query: Query<'_>,
+        budget: Budget<'_>,
+        read: &mut ReadBody<'_>,
+    ) -> Result<Answered, Failure> {
         let started = Instant::now();
-        let result = self.ask(query, expect, budget, on_row).await;
+        let result = self.ask(query, budget, read).await;
         selfmetrics::query_ended(query.kind, started.elapsed(), result.as_ref().err());
         result
     }
@@ -199,9 +227,8 @@ impl Client {
     async fn ask(
         &self,
         query: Query<'_>,
-        expect: Expect,
         budget: Budget<'_>,
-        on_row: &mut (dyn FnMut(&Row<'_>) + Send),
+        read: &mut ReadBody<'_>,
     ) -> Result<Answered, Failure> {
         let mut url = self.query_url.clone();
         let mut redirects = 0;
@@ -214,7 +241,7 @@ impl Client {
             drop(permit);
             match outcome? {
                 Outcome::Body(body) => {
-                    let notice = self.read(&body, query, expect, on_row)?;
+                    let notice = read(&body)?;
                     return Ok(Answered {
                         incomplete: notice.incomplete,
                         date: body.date,
@@ -394,6 +421,8 @@ fn parameters(query: Query<'_>, left: Duration) -> String {
     if let Some(time) = query.time {
         parameters.append_pair("time", &time.to_string());
     }
+    // VictoriaMetrics would hide the newest samples otherwise; others do not look at it.
+    parameters.append_pair("nocache", "1");
     parameters.append_pair("timeout", &format!("{}ms", timeout.as_millis().max(1)));
     parameters.finish()
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use collector_engines::{EngineSpec, Engines, Expression, ExpressionError};
 use collector_transport::{ConfigError, check_token};
 use reqwest::header::HeaderValue;
 use rustls::pki_types::ServerName;
@@ -11,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::SECTION;
+use crate::labels::LabelsConfig;
+use crate::promql::{Filter, Matcher};
+use crate::shape::Terms;
 
 /// How to reach a PromQL server and how it scrapes.
 ///
@@ -69,7 +73,31 @@ pub struct PrometheusConfig {
     pub request_burst: u32,
     /// The only namespaces to read; empty, the default, is all.
     pub namespaces: Vec<String>,
+    /// Goes into every selector: `cluster="eu-west"` for example, on a server of several clusters.
+    pub matchers: Vec<String>,
+    /// Under which labels series name things.
+    pub labels: LabelsConfig,
+    /// What a scrape job or pipeline put before the engines' own names: `kserve_` for
+    /// `kserve_vllm:num_requests_running`.
+    pub name_prefix: Option<String>,
+    /// Models that labels cannot tell: what a selector selects is the model's.
+    pub models: Vec<GivenModel>,
+    /// Engines besides the ones that are known, and corrections of these.
+    pub engines: Vec<EngineSpec>,
 }
+
+/// Series that are one model's, whatever their labels say: an entry of `[[prometheus.models]]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GivenModel {
+    /// What selects them, as between braces in PromQL: `namespace="a",pod=~"llama-.*"`.
+    pub selector: String,
+    /// The model's id.
+    pub model: String,
+}
+
+/// How often Prometheus is taken to scrape where nobody says otherwise, and what is learnt does not.
+pub(crate) const DEFAULT_SCRAPE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The least that `max_response_bytes` may be: an answer about one model fits.
 const MAX_RESPONSE_BYTES_MIN: usize = 64 << 10;
@@ -88,12 +116,17 @@ impl Default for PrometheusConfig {
             server_name: None,
             tls_insecure_skip_verify: false,
             tenant: None,
-            scrape_interval: Duration::from_secs(15),
+            scrape_interval: DEFAULT_SCRAPE_INTERVAL,
             window: None,
             max_response_bytes: 64 << 20,
             requests_per_second: 100,
             request_burst: 1000,
             namespaces: Vec::new(),
+            matchers: Vec::new(),
+            labels: LabelsConfig::default(),
+            name_prefix: None,
+            models: Vec::new(),
+            engines: Vec::new(),
         }
     }
 }
@@ -180,7 +213,82 @@ impl PrometheusConfig {
         if self.namespaces.iter().any(String::is_empty) {
             refuse("namespaces", "an entry is empty; leave it out".into());
         }
+        self.check_what_is_read(&mut errors);
         if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    fn check_what_is_read(&self, errors: &mut Vec<ConfigError>) {
+        let mut refuse = |key, problem: String| errors.push(SECTION.error(key, problem));
+        if let Err(error) = selector(&self.matchers.join(",")) {
+            refuse("matchers", format!("{error}; write each as label=\"value\""));
+        }
+        for (number, given) in self.models.iter().enumerate() {
+            let place = number + 1;
+            match selector(&given.selector) {
+                Err(error) => refuse("models", format!("entry {place}, selector: {error}")),
+                Ok(filter) if filter.0.is_empty() => {
+                    refuse("models", format!("entry {place}: its selector is empty"));
+                }
+                Ok(_) => {}
+            }
+            if given.model.is_empty() {
+                refuse("models", format!("entry {place}: its model is empty"));
+            }
+            let same = |other: &&GivenModel| {
+                other.selector == given.selector && other.model != given.model
+            };
+            if let Some(other) = self.models[..number].iter().find(same) {
+                refuse(
+                    "models",
+                    format!(
+                        "entry {place}: its selector is that of {:?} and of {:?}",
+                        other.model, given.model
+                    ),
+                );
+            }
+        }
+        for (key, names) in [
+            ("labels.namespace", &self.labels.namespace),
+            ("labels.pod", &self.labels.pod),
+            ("labels.model", &self.labels.model),
+            ("labels.rank", &self.labels.rank),
+            ("labels.cluster", &self.labels.cluster),
+        ] {
+            if let Some(name) = names.iter().find(|name| !is_label_name(name)) {
+                refuse(key, format!("{name:?} is not the name of a label"));
+            }
+        }
+        for (key, names) in
+            [("labels.namespace", &self.labels.namespace), ("labels.pod", &self.labels.pod)]
+        {
+            if names.is_empty() {
+                refuse(key, "it is empty; leave it out for the usual labels".into());
+            }
+        }
+        if let Some(prefix) = &self.name_prefix
+            && !(prefix.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == ':')
+                && prefix.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':'))
+        {
+            refuse("name_prefix", format!("{prefix:?} cannot begin the name of a series"));
+        }
+        if let Err(error) = Engines::new(&self.engines) {
+            refuse("engines", error.to_string());
+        }
+    }
+
+    /// What finding out what the server holds depends on. Call it on settings that were checked.
+    pub(crate) fn terms(&self) -> Result<Terms, ConfigError> {
+        let refuse = |key, error: String| SECTION.error(key, error);
+        Ok(Terms {
+            engines: Engines::new(&self.engines)
+                .map_err(|error| refuse("engines", error.to_string()))?,
+            labels: self.labels.clone(),
+            name_prefix: self.name_prefix.clone(),
+            matchers: selector(&self.matchers.join(","))
+                .map_err(|error| refuse("matchers", error))?,
+            window: self.window,
+            scrape_interval: self.scrape_interval,
+        })
     }
 
     /// The server's URL with a path that ends in `/`.
@@ -245,6 +353,28 @@ impl PrometheusConfig {
         }
         Ok(url)
     }
+}
+
+/// The conditions of a selector, as a user writes them between braces.
+pub(crate) fn selector(text: &str) -> Result<Filter, String> {
+    let expression: Expression = format!("x{{{text}}}").parse().map_err(|error: ExpressionError| {
+        let found = error.found.filter(|found| *found != '}');
+        let found = found.map_or_else(|| "the end".to_owned(), |found| format!("{found:?}"));
+        // Two characters stand before what the user wrote.
+        let position = error.position.saturating_sub(2);
+        format!("{text:?}: at character {position}: expected {}, found {found}", error.expected)
+    })?;
+    match expression {
+        Expression::Series { series, optional: false } if series.number_in.is_none() => {
+            Ok(Filter(series.matchers.iter().map(Matcher::given).collect()))
+        }
+        _ => Err(format!("{text:?} is not a list of matchers")),
+    }
+}
+
+fn is_label_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 #[cfg(test)]

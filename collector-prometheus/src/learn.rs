@@ -1,9 +1,9 @@
 //! What is learnt about a server before it is asked for metrics: its clock, and the shape of what it
 //! holds.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use collector_core::{Clock, ErrorKind, Tick};
 use tokio::sync::{Mutex, MutexGuard};
@@ -11,10 +11,10 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::answer::Expect;
 use crate::client::{Answered, Budget, Client, Query};
 use crate::failure::Failure;
-use crate::names::{Names, PodLabel};
-use crate::plan::{DUPLICATES, Grouping, POD, POD_NAME, Plan, QueryKind};
-use crate::promql::{Filter, Window};
+use crate::plan::QueryKind;
+use crate::promql::EvalTime;
 use crate::server_clock::{ROUND_TRIP_GOOD, ServerClock};
+use crate::shape::{self, Shape, Terms};
 
 /// Clocks drift apart by some ten milliseconds in this time.
 const CLOCK_LASTS: Duration = Duration::from_secs(5 * 60);
@@ -22,55 +22,30 @@ const CLOCK_LASTS: Duration = Duration::from_secs(5 * 60);
 const SHAPE_LASTS: Duration = Duration::from_secs(60 * 60);
 /// The least time between two probes of the shape while something looks wrong.
 const SUSPICION_WAITS: Duration = Duration::from_secs(60);
+/// Seconds by which a server evaluates earlier than asked before it counts, and up to which it can be
+/// that: beyond, the answer is of another kind.
+const EARLIER_MIN: f64 = 1.5;
+const EARLIER_MAX: f64 = 24.0 * 3600.0;
 /// A difference between the clocks that is worth a line in the log.
 const SKEW_LOGGED: f64 = 5.0;
 
 /// What is known about a server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Learnt {
     pub(crate) clock: ServerClock,
-    pub(crate) shape: Shape,
+    pub(crate) shape: Arc<Shape>,
     /// The `Date` header and `time()` agreed so far, so that a difference is a jump.
     pub(crate) date_trusted: bool,
+    /// The look has been begun anew once, and is not again.
+    pub(crate) last_try: bool,
     clock_at: Tick,
     shape_at: Tick,
 }
 
-/// What a server holds, and how it names it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
-    pub(crate) names: Names,
-    pub(crate) pod_label: PodLabel,
-    pub(crate) duplicates: bool,
-    /// Pods on the whole server; `None` when it did not say.
-    pub(crate) pods: Option<u64>,
-    /// The server answered the probe; else this is what is exact for any server, at a cost.
-    probed: bool,
-}
-
-impl Shape {
-    const UNKNOWN: Self = Self {
-        names: Names::UNKNOWN,
-        pod_label: PodLabel::Either,
-        duplicates: true,
-        pods: None,
-        probed: false,
-    };
-
-    /// How queries are written for this server.
-    pub(crate) fn plan(&self, window: Duration) -> Plan {
-        Plan {
-            names: self.names,
-            pod_label: self.pod_label,
-            duplicates: self.duplicates,
-            window: Window(window),
-        }
-    }
-}
-
 /// Learns, and remembers what was learnt.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Learner {
+    terms: Terms,
     learnt: Mutex<Option<Learnt>>,
     suspicious: AtomicBool,
     clock_wrong: AtomicBool,
@@ -78,6 +53,21 @@ pub(crate) struct Learner {
 }
 
 impl Learner {
+    pub(crate) fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            learnt: Mutex::default(),
+            suspicious: AtomicBool::new(false),
+            clock_wrong: AtomicBool::new(false),
+            skew_logged: AtomicBool::new(false),
+        }
+    }
+
+    /// What the user has set that the shape depends on.
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
     /// What is known, after asking for what is not or no longer. Looks that come at once share it.
     ///
     /// `first` is what a first look is about, where somebody waits for it: the shape is then learnt of
@@ -89,19 +79,19 @@ impl Learner {
         &self,
         client: &Client,
         budget: Budget<'_>,
-        first: Option<&Filter>,
+        first: Option<(&str, &str)>,
     ) -> Result<Learnt, Failure> {
         let mut learnt = self.lock(budget).await?;
         let now = budget.clock.now();
-        let before = *learnt;
+        let before = learnt.clone();
         let jumped = self.clock_wrong.swap(false, Ordering::Relaxed);
-        let (clock, clock_at) = match before {
+        let (clock, clock_at) = match &before {
             Some(known) if !jumped && known.clock_at.age(now) < CLOCK_LASTS => {
                 (known.clock, known.clock_at)
             }
             _ => {
                 let asked = self.ask_clock(client, budget).await;
-                match (asked, before) {
+                match (asked, &before) {
                     // The first request also resolves, connects and shakes hands. When that took
                     // long the clock is read again, by the next look: this one has waited enough.
                     (Ok(clock), None) if clock.round_trip > ROUND_TRIP_GOOD => (clock, Tick::MIN),
@@ -115,24 +105,31 @@ impl Learner {
             }
         };
         let narrow = first.filter(|_| before.is_none());
-        let (shape, shape_at) = match before {
-            Some(known) if !self.shape_due(&known, now) => (known.shape, known.shape_at),
+        let (shape, shape_at) = match &before {
+            Some(known) if !self.shape_due(known, now) => {
+                (Arc::clone(&known.shape), known.shape_at)
+            }
             _ => {
                 self.suspicious.store(false, Ordering::Relaxed);
-                match ask_shape(client, budget, narrow.unwrap_or(&Filter::default())).await {
-                    Ok(shape) => (shape, now),
+                match shape::ask(client, budget, &self.terms, narrow).await {
+                    Ok(shape) => (Arc::new(shape), now),
                     Err(failure) if failure.is_of_the_server() => return Err(failure),
-                    Err(_) => (before.map_or(Shape::UNKNOWN, |known| known.shape), now),
+                    Err(_) => {
+                        let known = before.as_ref().map(|known| Arc::clone(&known.shape));
+                        (known.unwrap_or_else(|| Arc::new(Shape::unknown(&self.terms))), now)
+                    }
                 }
             }
         };
         let date_trusted =
             before.is_none_or(|known| known.date_trusted || known.clock_at != clock_at);
-        let known = Learnt { clock, shape, date_trusted, clock_at, shape_at };
-        *learnt = Some(match narrow {
+        let known = Learnt { clock, shape, date_trusted, last_try: false, clock_at, shape_at };
+        *learnt = Some(if known.shape.narrow {
             // Of other models nothing is known yet: the next look asks.
-            Some(_) => Learnt { shape: Shape::UNKNOWN, shape_at: Tick::MIN, ..known },
-            None => known,
+            let shape = Arc::new(Shape::unknown(&self.terms));
+            Learnt { shape, shape_at: Tick::MIN, ..known.clone() }
+        } else {
+            known.clone()
         });
         Ok(known)
     }
@@ -143,7 +140,7 @@ impl Learner {
         // A server that holds no fleet yet may hold one the next time.
         age >= SHAPE_LASTS
             || (suspicious && age >= SUSPICION_WAITS)
-            || (known.shape.probed && !known.shape.names.any)
+            || (known.shape.probed && !known.shape.has_engines())
     }
 
     /// Pods live that miss a value they should have: names or labels may have changed.
@@ -151,10 +148,10 @@ impl Learner {
         self.suspicious.store(true, Ordering::Relaxed);
     }
 
-    /// Series are stored more than once, as another query has shown.
-    pub(crate) async fn saw_duplicates(&self) {
+    /// What the server holds is asked for again by the next [`learn`](Self::learn), whatever is known.
+    pub(crate) async fn forget_shape(&self) {
         if let Some(known) = &mut *self.learnt.lock().await {
-            known.shape.duplicates = true;
+            known.shape_at = Tick::MIN;
         }
     }
 
@@ -199,19 +196,18 @@ impl Learner {
 }
 
 /// One reading of the server's clock.
+///
+/// A server may evaluate earlier than it is asked to, and tell the time of then. Asked for a moment of
+/// ours, it says by how much.
 pub(crate) async fn ask_clock_once(
     client: &Client,
     budget: Budget<'_>,
 ) -> Result<ServerClock, Failure> {
-    let mut seconds = f64::NAN;
-    let query = Query { kind: QueryKind::ServerTime, text: "time()", time: None };
-    let Answered { date, sent_at, arrived_at, .. } = client
-        .query(query, Expect::Number, budget, &mut |row| {
-            seconds = row.scalar().unwrap_or(seconds);
-        })
-        .await?;
-    if let Some(clock) = ServerClock::new(seconds, sent_at, arrived_at) {
-        return Ok(clock);
+    let (own, answered) = ask_time(client, budget, None).await?;
+    let Answered { date, sent_at, arrived_at, .. } = answered;
+    if let Some(clock) = ServerClock::new(own, sent_at, arrived_at) {
+        let late = evaluates_earlier(client, budget).await?;
+        return Ok(clock.ahead_by(late));
     }
     tracing::debug!("The server does not answer time(); its Date header is used");
     date.and_then(|date| ServerClock::from_date(date, arrived_at)).ok_or_else(|| {
@@ -223,42 +219,34 @@ pub(crate) async fn ask_clock_once(
     })
 }
 
-/// What the server holds now of what the filter lets through.
-pub(crate) async fn ask_shape(
+async fn ask_time(
     client: &Client,
     budget: Budget<'_>,
-    filter: &Filter,
-) -> Result<Shape, Failure> {
-    let plan = Shape::UNKNOWN.plan(Duration::ZERO);
-    let text = plan.query(QueryKind::Shape, filter, Grouping::Model);
-    let query = Query { kind: QueryKind::Shape, text: &text, time: None };
-    let mut names = HashSet::new();
-    let (mut pods, mut pods_by_name, mut duplicates) = (0, 0, false);
-    client
-        .query(query, Expect::Vector, budget, &mut |row| {
-            let count = collector_core::sanitize::count(row.value).unwrap_or(0);
-            match row.labels.what.as_deref() {
-                Some(POD) => pods = count,
-                Some(POD_NAME) => pods_by_name = count,
-                Some(DUPLICATES) => duplicates = count > 0,
-                Some(name) => {
-                    names.insert(name.to_owned());
-                }
-                None => names.extend(row.labels.name.as_deref().map(str::to_owned)),
-            }
+    time: Option<EvalTime>,
+) -> Result<(f64, Answered), Failure> {
+    let mut seconds = f64::NAN;
+    let query = Query { kind: QueryKind::ServerTime, text: "time()", time };
+    let answered = client
+        .query(query, Expect::Number, budget, &mut |row| {
+            seconds = row.scalar().unwrap_or(seconds);
         })
         .await?;
-    let names = Names::of(&names);
-    if !names.any {
-        // A server without a fleet says nothing about how the fleet will be named that it holds
-        // next.
-        return Ok(Shape { probed: true, ..Shape::UNKNOWN });
+    Ok((seconds, answered))
+}
+
+/// By how much the server evaluates earlier than it is asked to. It is asked for our own now: one that
+/// hides its newest samples may not do so for a moment that it has called its own.
+async fn evaluates_earlier(client: &Client, budget: Budget<'_>) -> Result<Duration, Failure> {
+    let wall = budget.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let asked = EvalTime(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
+    match ask_time(client, budget, Some(asked)).await {
+        Ok((told, _)) => {
+            let late = asked.seconds() - told;
+            // A server that rounds to its resolution is not late.
+            let is_late = late >= EARLIER_MIN && late < EARLIER_MAX;
+            Ok(if is_late { Duration::from_secs_f64(late) } else { Duration::ZERO })
+        }
+        Err(failure) if failure.is_of_the_server() => Err(failure),
+        Err(_) => Ok(Duration::ZERO),
     }
-    Ok(Shape {
-        names,
-        pod_label: PodLabel::of(pods > 0, pods_by_name > 0),
-        duplicates,
-        pods: (pods + pods_by_name > 0).then_some(pods + pods_by_name),
-        probed: true,
-    })
 }

@@ -12,26 +12,30 @@ mod body;
 mod client;
 mod config;
 mod failure;
+mod finish;
 mod json;
+mod labels;
 mod learn;
 mod look;
 mod memory;
-mod names;
 mod plan;
-mod pods;
 mod probe;
 mod promql;
 mod reply;
+mod resolve;
 mod resolver;
 mod rows;
 mod selfmetrics;
 mod server_clock;
+mod servers;
+mod shape;
 mod shard;
 mod trace;
 
 pub use backend::PrometheusBackend;
 pub use collector_transport::ConfigError;
-pub use config::PrometheusConfig;
+pub use config::{GivenModel, PrometheusConfig};
+pub use labels::LabelsConfig;
 
 /// The backend's name in readings, errors, logs and metrics.
 const NAME: &str = "prometheus";

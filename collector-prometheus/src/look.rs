@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use collector_core::{ErrorKind, PodName};
 use futures_util::StreamExt;
@@ -12,10 +13,12 @@ use crate::answer::Expect;
 use crate::assemble::{Arrived, Assembly, Piece};
 use crate::client::{Answered, Budget, Client, Query};
 use crate::failure::{Failure, Split};
-use crate::plan::{Grouping, Plan, QueryKind};
+use crate::labels::Level;
+use crate::plan::{Plan, QueryKind};
 use crate::promql::Filter;
-use crate::rows::Rows;
+use crate::rows::{Reading, Rows};
 use crate::server_clock::{Moment, ServerClock};
+use crate::shape::{Served, Shape};
 use crate::shard::{Asked, QUERY_BYTES_MAX, Shard};
 use crate::trace::TracedQuery;
 
@@ -30,7 +33,9 @@ pub(crate) struct Look<'a> {
     client: &'a Client,
     budget: Budget<'a>,
     asked: &'a Asked,
-    plan: Plan,
+    shape: &'a Shape,
+    /// Goes into every selector.
+    each: &'a Filter,
     moment: Moment,
     in_flight: usize,
     /// How values come about is told.
@@ -44,15 +49,35 @@ pub(crate) struct Look<'a> {
     too_large: AtomicBool,
     contradicted: AtomicBool,
     incomplete: Mutex<Option<String>>,
-    /// Each shard, in the pieces that the server has made necessary so far: what was too large for
+    /// Each group, in the pieces that the server has made necessary so far: what was too large for
     /// one query is too large for the next.
     pieces: Mutex<Vec<Vec<Arc<Part>>>>,
 }
 
-/// A shard, and what all queries for it have in common.
+/// Models that are asked for together, of one engine.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    /// The engine: its position among those that the server holds.
+    pub(crate) engine: u8,
+    pub(crate) shard: Shard,
+    /// The model of all series that this selects, whatever their labels say.
+    pub(crate) given: Option<Given>,
+}
+
+/// Series that are one model's because the user says so.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    /// The position of the model.
+    pub(crate) model: usize,
+    pub(crate) selector: Filter,
+}
+
+/// A group, and what all queries for it have in common.
 #[derive(Debug)]
 struct Part {
+    engine: u8,
     shard: Shard,
+    given: Option<Given>,
     filter: Filter,
     /// Positions of its models.
     models: Arc<[usize]>,
@@ -61,20 +86,53 @@ struct Part {
 }
 
 impl Part {
-    fn new(shard: Shard, asked: &Asked) -> Arc<Self> {
-        let (filter, models) = (shard.filter(), asked.positions(&shard.models).into());
+    fn new(engine: u8, shard: Shard, given: Option<Given>, look: &Look<'_>) -> Arc<Self> {
+        let Served { engine: description, labels, .. } = &*look.shape.served[usize::from(engine)];
+        // Of what a label does not hold, or holds in another spelling, no selector can be made.
+        let is_named = description.model.is_none() && !description.ignore_case;
+        let filter = match &given {
+            Some(given) => given.selector.clone(),
+            None if is_named => shard.filter(labels, look.each),
+            None => shard.filter_without_models(labels, look.each),
+        };
+        let models = match &given {
+            Some(given) => vec![given.model].into(),
+            None => look.asked.positions(&shard.models).into(),
+        };
         let rows = AtomicUsize::new(shard.models.len());
-        Arc::new(Self { shard, filter, models, rows })
+        Arc::new(Self { engine, shard, given, filter, models, rows })
     }
 }
 
-/// One query for one shard, which is told by its number.
-struct Job {
-    kind: QueryKind,
-    shard: usize,
-    grouping: Grouping,
+/// One query for one group, which is told by its number.
+#[derive(Clone)]
+pub(crate) struct Job {
+    pub(crate) kind: QueryKind,
+    pub(crate) group: usize,
+    pub(crate) level: Level,
+    /// Rows are told apart by server and copy.
+    pub(crate) apart: bool,
+    /// How much earlier than the look it is to be evaluated.
+    pub(crate) earlier: Duration,
+    /// The only models whose rows count; `None` for all.
+    pub(crate) only: Option<Arc<HashSet<usize>>>,
     /// For the query whose series carry no model: the pods, each with the position of its model.
-    pods: Vec<(usize, PodName)>,
+    pub(crate) pods: Vec<(usize, PodName)>,
+}
+
+impl Job {
+    /// A query as of now, about every model of its group.
+    pub(crate) fn new(kind: QueryKind, group: usize) -> Self {
+        Self {
+            kind,
+            group,
+            level: kind.level(),
+            apart: false,
+            earlier: Duration::ZERO,
+            only: None,
+            pods: Vec::new(),
+        }
+    }
 }
 
 impl<'a> Look<'a> {
@@ -82,15 +140,16 @@ impl<'a> Look<'a> {
         client: &'a Client,
         budget: Budget<'a>,
         asked: &'a Asked,
-        plan: Plan,
+        (shape, each): (&'a Shape, &'a Filter),
         moment: Moment,
-        shards: Vec<Shard>,
+        groups: &[Group],
     ) -> Self {
-        Self {
+        let look = Self {
             client,
             budget,
             asked,
-            plan,
+            shape,
+            each,
             moment,
             // Two were as fast as more on the servers measured, and leave them room; a caller who
             // waits for one small model gets four.
@@ -103,21 +162,20 @@ impl<'a> Look<'a> {
             too_large: AtomicBool::new(false),
             contradicted: AtomicBool::new(false),
             incomplete: Mutex::new(None),
-            pieces: Mutex::new(
-                shards.into_iter().map(|shard| vec![Part::new(shard, asked)]).collect(),
-            ),
-        }
+            pieces: Mutex::default(),
+        };
+        let part = |group: &Group| {
+            vec![Part::new(group.engine, group.shard.clone(), group.given.clone(), &look)]
+        };
+        let pieces = groups.iter().map(part).collect();
+        *look.pieces() = pieces;
+        look
     }
 
     /// The same look, which also tells how values come about.
     pub(crate) fn traced(mut self, trace: bool) -> Self {
         self.trace = trace;
         self
-    }
-
-    /// Learnt in the middle of a look, from the cache sizes.
-    pub(crate) fn saw_duplicates(&mut self) {
-        self.plan.duplicates = true;
     }
 
     /// Some query or answer was too large for the server or for us.
@@ -135,20 +193,15 @@ impl<'a> Look<'a> {
         self.incomplete.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who lives. The first shard goes alone: a server that does not answer it is not asked more.
+    /// Who lives. The first group goes alone: a server that does not answer it is not asked more.
     pub(crate) async fn liveness(
         &self,
         clock: &ServerClock,
         assembly: &mut Assembly<'_>,
     ) -> Result<(), Failure> {
-        let mut jobs: Vec<Job> = (0..self.pieces().len())
-            .map(|shard| Job {
-                kind: QueryKind::Liveness,
-                shard,
-                grouping: Grouping::Model,
-                pods: Vec::new(),
-            })
-            .collect();
+        let groups = self.pieces().len();
+        let mut jobs: Vec<Job> =
+            (0..groups).map(|group| Job::new(QueryKind::Liveness, group)).collect();
         let others = jobs.split_off(jobs.len().min(1));
         self.run(jobs, Some(clock), assembly).await;
         if let Some(failure) = self.dead.get() {
@@ -162,34 +215,8 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Cache sizes, for the shards where they are due. True when they show duplicates.
-    pub(crate) async fn cache_config(
-        &self,
-        shards: Vec<(usize, Vec<(usize, PodName)>)>,
-        assembly: &mut Assembly<'_>,
-    ) -> bool {
-        let jobs = shards
-            .into_iter()
-            .map(|(shard, pods)| Job {
-                kind: QueryKind::CacheConfig,
-                shard,
-                grouping: Grouping::Pod,
-                pods,
-            })
-            .collect();
-        self.run(jobs, None, assembly).await
-    }
-
-    /// The other queries, each for the shards it is wanted for.
-    pub(crate) async fn fields(
-        &self,
-        wanted: Vec<(QueryKind, usize, Grouping)>,
-        assembly: &mut Assembly<'_>,
-    ) {
-        let jobs = wanted
-            .into_iter()
-            .map(|(kind, shard, grouping)| Job { kind, shard, grouping, pods: Vec::new() })
-            .collect();
+    /// Other queries.
+    pub(crate) async fn ask(&self, jobs: Vec<Job>, assembly: &mut Assembly<'_>) {
         self.run(jobs, None, assembly).await;
     }
 
@@ -199,16 +226,12 @@ impl<'a> Look<'a> {
         jobs: Vec<Job>,
         clock: Option<&ServerClock>,
         assembly: &mut Assembly<'_>,
-    ) -> bool {
-        let mut duplicates = false;
+    ) {
         let mut answers =
             stream::iter(jobs).map(|job| self.job(job, clock)).buffer_unordered(self.in_flight);
         while let Some(pieces) = answers.next().await {
-            for piece in pieces {
-                duplicates |= assembly.add(piece);
-            }
+            pieces.into_iter().for_each(|piece| assembly.add(piece));
         }
-        duplicates
     }
 
     /// One query, in as many pieces as the server makes necessary.
@@ -216,7 +239,7 @@ impl<'a> Look<'a> {
         let mut answers = Vec::new();
         // A time-out is split once: a server out of breath is not helped by more queries.
         let mut left: Vec<(Arc<Part>, bool)> =
-            self.pieces()[job.shard].iter().map(|part| (Arc::clone(part), true)).collect();
+            self.pieces()[job.group].iter().map(|part| (Arc::clone(part), true)).collect();
         while let Some((part, may_time_out)) = left.pop() {
             let result = self.query(&job, &part, clock).await;
             if let Err(failure) = &result {
@@ -228,21 +251,30 @@ impl<'a> Look<'a> {
                 if failure.split != Split::No {
                     self.too_large.store(true, Ordering::Relaxed);
                 }
-                let smaller = part.shard.split();
+                let smaller = match part.given {
+                    Some(_) => Vec::new(),
+                    None => part.shard.split(),
+                };
                 if split
                     && !smaller.is_empty()
                     && self.splits.fetch_add(1, Ordering::Relaxed) < SPLITS_MAX
                 {
                     let may_time_out = may_time_out && failure.split != Split::Once;
-                    let parts: Vec<Arc<Part>> =
-                        smaller.into_iter().map(|shard| Part::new(shard, self.asked)).collect();
-                    self.replace(job.shard, &part, &parts);
+                    let parts: Vec<Arc<Part>> = smaller
+                        .into_iter()
+                        .map(|shard| Part::new(part.engine, shard, None, self))
+                        .collect();
+                    self.replace(job.group, &part, &parts);
                     left.extend(parts.into_iter().map(|part| (part, may_time_out)));
                     continue;
                 }
                 self.note_failure(failure);
             }
-            answers.push(Piece { kind: job.kind, models: Arc::clone(&part.models), result });
+            let models = match &job.only {
+                None => Arc::clone(&part.models),
+                Some(only) => part.models.iter().copied().filter(|it| only.contains(it)).collect(),
+            };
+            answers.push(Piece { kind: job.kind, engine: part.engine, models, result });
         }
         answers
     }
@@ -279,14 +311,27 @@ impl<'a> Look<'a> {
         if let Some(failure) = self.dead.get() {
             return Err(failure.clone());
         }
-        let text = self.text(job, part);
-        let query = Query { kind: job.kind, text: &text, time: Some(self.moment.time) };
+        let served = self.served(part);
+        let Some(text) = self.text(job, part) else {
+            // The server holds nothing of it: that was known before, and is no answer.
+            let rows = Rows::of(job.kind, 0);
+            return Ok(Arrived { rows, complete: true, at: self.moment.tick, query: None });
+        };
+        let time = self.moment.earlier(job.earlier).time;
+        let query = Query { kind: job.kind, text: &text, time: Some(time) };
         let mut rows = Rows::of(job.kind, part.rows.load(Ordering::Relaxed));
+        let reading = Reading {
+            kind: job.kind,
+            served,
+            plan: &served.plan,
+            asked: self.asked,
+            given: part.given.as_ref().map(|given| given.model),
+            only: job.only.as_deref(),
+            apart: job.apart,
+        };
         let answered = self
             .client
-            .query(query, Expect::Vector, self.budget, &mut |row| {
-                rows.push(row, self.asked);
-            })
+            .query(query, Expect::Vector, self.budget, &mut |row| rows.push(row, reading))
             .await?;
         part.rows.fetch_max(rows.len(), Ordering::Relaxed);
         if job.kind == QueryKind::Liveness
@@ -302,7 +347,7 @@ impl<'a> Look<'a> {
         }
         let query = self.trace.then(|| TracedQuery {
             text: text.into(),
-            series: self.plan.series(job.kind),
+            series: served.plan.series(job.kind).map(Arc::from),
             sent_at: answered.sent_at,
             arrived_at: answered.arrived_at,
         });
@@ -325,22 +370,32 @@ impl<'a> Look<'a> {
         Arrived { rows, complete, at: answered.arrived_at, query: None }
     }
 
-    fn text(&self, job: &Job, part: &Part) -> String {
+    fn served(&self, part: &Part) -> &'a Served {
+        &self.shape.served[usize::from(part.engine)]
+    }
+
+    fn text(&self, job: &Job, part: &Part) -> Option<String> {
+        let served = self.served(part);
+        let plan: &Plan = &served.plan;
         if job.kind != QueryKind::CacheConfig {
-            return self.plan.query(job.kind, &part.filter, job.grouping);
+            return Some(plan.query(job.kind, &served.labels, &part.filter, job.level, job.apart));
         }
-        let filter = part.shard.filter_without_models();
+        let filter = match &part.given {
+            Some(given) => given.selector.clone(),
+            None => part.shard.filter_without_models(&served.labels, self.each),
+        };
+        let text = |pods: &[&str]| plan.cache_config(&served.labels, &filter, job.apart, pods);
         if part.shard.names_models() {
             // Without models in the filter, a single model would be answered with its whole
             // namespace; its pods stand for it as far as they fit.
             let models: HashSet<usize> = part.models.iter().copied().collect();
             let pods = job.pods.iter().filter(|(model, _)| models.contains(model));
             let pods: Vec<&str> = pods.map(|(_, pod)| pod.as_str()).collect();
-            let text = self.plan.cache_config(&filter, &pods);
+            let text = text(&pods)?;
             if text.len() <= QUERY_BYTES_MAX {
-                return text;
+                return Some(text);
             }
         }
-        self.plan.cache_config(&filter, &[])
+        text(&[])
     }
 }

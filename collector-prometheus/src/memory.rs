@@ -16,19 +16,31 @@ const SLOW_INTERVAL: Duration = Duration::from_secs(55);
 /// A model that was not looked at for this long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
-/// Blocks of a pod's KV cache.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct CacheConfig {
-    /// Summed over engines.
+/// The capacity of one rank of a pod, as it was last reported.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct RankConfig {
+    /// The data-parallel rank; empty for what is reported once for a server.
+    pub(crate) rank: Box<str>,
+    /// What tells servers and copies apart; empty where the query did not ask for it.
+    pub(crate) key: Box<str>,
+    pub(crate) capacity_tokens: Option<u64>,
     pub(crate) num_gpu_blocks: Option<u64>,
     pub(crate) block_size: Option<u64>,
 }
 
+impl RankConfig {
+    /// Tokens that the KV cache of the rank holds: as reported, else blocks times block size.
+    pub(crate) fn tokens(&self) -> Option<u64> {
+        let blocks = || self.num_gpu_blocks?.checked_mul(self.block_size?);
+        self.capacity_tokens.or_else(blocks)
+    }
+}
+
 /// What is kept of one pod.
-#[derive(Clone, Copy, PartialEq, Default, Debug)]
+#[derive(Clone, PartialEq, Default, Debug)]
 pub(crate) struct PodMemory {
     pub(crate) hit_rate: Option<f64>,
-    pub(crate) cache_config: CacheConfig,
+    pub(crate) config: Arc<[RankConfig]>,
 }
 
 /// What is kept of one model.

@@ -1,30 +1,32 @@
-//! The queries of one look.
+//! The queries of one look, made from the description of an engine and from what the server holds.
 //!
-//! A look at a fleet costs the same number of queries for ten variants and for a thousand: each
-//! query brings one quantity of all pods or models at once. `F` is the filter of a shard, `W` the
-//! window; `P` groups by namespace, model and pod, `B` by namespace and model.
+//! A look at a fleet costs the same number of queries for ten variants and for a thousand: each query
+//! brings one quantity of all pods or models at once. Of vLLM, where `F` is the filter of a group of
+//! models, `W` the window, and the labels are those that the server has:
 //!
 //! | field | query |
 //! |---|---|
-//! | liveness and true sample age | `max P (timestamp(vllm:num_requests_running{F}))` |
-//! | KV-cache usage, peak | `max P (max_over_time(vllm:kv_cache_usage_perc{F}[W]))` |
-//! | queue length, peak | `sum P (max_over_time(vllm:num_requests_waiting{F}[W]))` |
-//! | running requests, latest | `sum P (vllm:num_requests_running{F})` |
-//! | arrivals | `sum B (rate(vllm:request_prompt_tokens_count{F}[W]))` |
-//! | input tokens | `sum B (rate(vllm:request_prompt_tokens_sum{F}[W]))` |
-//! | output tokens | `sum B (rate(vllm:request_generation_tokens_sum{F}[W]))` |
-//! | time to first token | `sum B (rate(vllm:time_to_first_token_seconds_{sum,count}{F}[W]))` |
-//! | inter-token latency | `sum B (rate(vllm:inter_token_latency_seconds_{sum,count}{F}[W]))` |
-//! | prefix-cache hits, each minute | `sum P (rate(vllm:prefix_cache_{hits,queries}_total{F}[5m]))` |
-//! | cache size, for new pods and each minute | `count by (…)(vllm:cache_config_info{F})` |
+//! | liveness and true sample age | `max by (namespace,model_name,pod,engine,instance) (timestamp(vllm:num_requests_running{F}))` |
+//! | KV-cache usage, peak | `max by (namespace,model_name,pod,engine) (max_over_time(vllm:kv_cache_usage_perc{F}[W]))` |
+//! | queue length, peak | `max by (…) (max_over_time(vllm:num_requests_waiting{F}[W]))` |
+//! | running requests and sleep state, latest | `max by (…) (vllm:num_requests_running{F})` |
+//! | arrivals, tokens, latencies | `sum by (namespace,model_name) (rate(vllm:request_prompt_tokens_count{F}[W]))`, and so on |
+//! | prefix cache, each minute | `sum by (namespace,model_name,pod) (rate(vllm:prefix_cache_hits_total{F}[5m]))` |
+//! | capacity, for new pods and each minute | `count by (namespace,pod,engine,…)(vllm:cache_config_info{F})` |
 //!
-//! Liveness goes first: its rows are the pods that exist, because a dead pod leaves `timestamp()`
-//! within a scrape or two and lingers in everything that looks over a window. Sums and counts travel
-//! apart and are divided by the reader, because servers disagree about 0/0.
+//! Several series of one quantity, the terms of an expression or the names of two releases, travel in
+//! one query, told apart by the label `what`; expressions are evaluated by the reader, rank by rank, as
+//! they are on a metrics page. Liveness goes first: its rows are the pods that exist, because a dead pod
+//! leaves `timestamp()` within a scrape or two and lingers in everything that looks over a window. Sums
+//! and counts are divided by the reader, because servers disagree about 0/0.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use collector_core::Field;
+use collector_engines::{Engine, Expression, Quantity, Series};
 
-use crate::names::{Alias, ITL, KV_CACHE, Names, PROBED, PodLabel, RUNNING};
+use crate::labels::{Labels, Level};
 use crate::promql::{Filter, Matcher, Window};
 
 /// What a query asks for.
@@ -33,11 +35,11 @@ use crate::promql::{Filter, Matcher, Window};
 pub(crate) enum QueryKind {
     /// When each pod was last scraped.
     Liveness,
-    /// KV-cache usage of each pod.
+    /// KV-cache usage of each rank.
     KvCache,
-    /// Queue length of each pod.
+    /// Queue length of each rank.
     QueueLength,
-    /// Running requests of each pod.
+    /// Running requests, and whether it sleeps, of each rank.
     RunningRequests,
     /// Arrivals per second.
     RequestCount,
@@ -53,26 +55,36 @@ pub(crate) enum QueryKind {
     ItlSum,
     /// Gaps between tokens per second.
     ItlCount,
-    /// Tokens found in the prefix cache, per second.
-    PrefixHits,
-    /// Tokens looked up there, per second.
-    PrefixQueries,
-    /// Blocks and block size of each engine.
+    /// Hits and look-ups of the prefix cache, per second.
+    PrefixCache,
+    /// The capacity of each rank, where gauges report it.
+    Capacity,
+    /// The capacity of each rank, where labels of an info series report it.
     CacheConfig,
+    /// Counters of each rank as they stand, to tell copies from servers and idle ranks from silent ones.
+    Counters,
+    /// Whether anything of a model without live pods is there after all, or lately was.
+    Presence,
+    /// When a missing model was last there.
+    LastSeen,
     /// The server's clock.
     ServerTime,
-    /// Which metric names exist, which labels name pods, how many pods there are, and whether
-    /// series are doubled.
+    /// Which engines' names exist.
+    Names,
+    /// Which series and labels of an engine exist, how many pods there are, and whether series are
+    /// doubled.
     Shape,
+    /// One series with all of its labels.
+    Example,
+    /// The samples of one series, to learn how often it is scraped.
+    Scrapes,
     /// Which models exist.
     Models,
-    /// How many scrapes the window holds.
-    ScrapeSamples,
 }
 
 impl QueryKind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Liveness,
         Self::KvCache,
         Self::QueueLength,
@@ -84,13 +96,18 @@ impl QueryKind {
         Self::TtftCount,
         Self::ItlSum,
         Self::ItlCount,
-        Self::PrefixHits,
-        Self::PrefixQueries,
+        Self::PrefixCache,
+        Self::Capacity,
         Self::CacheConfig,
+        Self::Counters,
+        Self::Presence,
+        Self::LastSeen,
         Self::ServerTime,
+        Self::Names,
         Self::Shape,
+        Self::Example,
+        Self::Scrapes,
         Self::Models,
-        Self::ScrapeSamples,
     ];
 
     /// What every look asks of living pods, besides liveness. The gauges go first: they are what
@@ -122,13 +139,18 @@ impl QueryKind {
             Self::TtftCount => "ttft_count",
             Self::ItlSum => "itl_sum",
             Self::ItlCount => "itl_count",
-            Self::PrefixHits => "prefix_cache_hits",
-            Self::PrefixQueries => "prefix_cache_queries",
+            Self::PrefixCache => "prefix_cache",
+            Self::Capacity => "capacity",
             Self::CacheConfig => "cache_config",
+            Self::Counters => "counters",
+            Self::Presence => "presence",
+            Self::LastSeen => "last_seen",
             Self::ServerTime => "server_time",
+            Self::Names => "names",
             Self::Shape => "shape",
+            Self::Example => "example",
+            Self::Scrapes => "scrapes",
             Self::Models => "models",
-            Self::ScrapeSamples => "scrape_samples",
         }
     }
 
@@ -146,14 +168,68 @@ impl QueryKind {
             Self::OutputTokens => &[Field::AvgOutputTokens],
             Self::TtftSum | Self::TtftCount => &[Field::TtftAverage],
             Self::ItlSum | Self::ItlCount => &[Field::ItlAverage],
-            Self::PrefixHits | Self::PrefixQueries => &[Field::PrefixCacheHitRate],
-            Self::CacheConfig => &[Field::CacheConfig],
-            Self::Liveness
-            | Self::ServerTime
-            | Self::Shape
-            | Self::Models
-            | Self::ScrapeSamples => &[],
+            Self::PrefixCache => &[Field::PrefixCacheHitRate],
+            Self::Capacity | Self::CacheConfig => &[Field::CacheConfig],
+            _ => &[],
         }
+    }
+
+    /// The quantities that the query is about: of each list the first that the server holds.
+    const fn quantities(self) -> &'static [&'static [Quantity]] {
+        use Quantity as Q;
+        match self {
+            Self::KvCache => &[&[Q::KvCacheUsage]],
+            Self::QueueLength => &[&[Q::Waiting]],
+            Self::RunningRequests => &[&[Q::Running], &[Q::Sleeping], &[Q::PrefixCacheHitRate]],
+            Self::RequestCount => {
+                &[&[Q::PromptTokensCount, Q::RequestsTotal, Q::RequestSuccessTotal]]
+            }
+            Self::InputTokens => &[&[Q::PromptTokensSum, Q::PromptTokensTotal]],
+            Self::OutputTokens => &[&[Q::GenerationTokensSum, Q::GenerationTokensTotal]],
+            Self::TtftSum => &[&[Q::TtftSum]],
+            Self::TtftCount => &[&[Q::TtftCount]],
+            Self::ItlSum => &[&[Q::ItlSum]],
+            Self::ItlCount => &[&[Q::ItlCount]],
+            Self::PrefixCache => {
+                &[&[Q::PrefixHits, Q::CachedTokensTotal], &[Q::PrefixQueries, Q::PromptTokensTotal]]
+            }
+            Self::Capacity | Self::CacheConfig => {
+                &[&[Q::KvCapacityTokens], &[Q::BlockSize], &[Q::NumGpuBlocks]]
+            }
+            Self::Counters => &[
+                &[Q::RequestSuccessTotal, Q::PromptTokensCount, Q::RequestsTotal],
+                &[Q::GenerationTokensTotal, Q::PromptTokensTotal],
+            ],
+            _ => &[],
+        }
+    }
+
+    /// What the rows of the query are about, at least.
+    pub(crate) const fn level(self) -> Level {
+        match self {
+            Self::RequestCount
+            | Self::InputTokens
+            | Self::OutputTokens
+            | Self::TtftSum
+            | Self::TtftCount
+            | Self::ItlSum
+            | Self::ItlCount => Level::Model,
+            Self::PrefixCache => Level::Pod,
+            _ => Level::Rank,
+        }
+    }
+
+    /// Whether the query is over a window, so that it must end where the samples do.
+    pub(crate) const fn is_over_window(self) -> bool {
+        !matches!(
+            self,
+            Self::Liveness
+                | Self::RunningRequests
+                | Self::Capacity
+                | Self::CacheConfig
+                | Self::Counters
+                | Self::LastSeen
+        )
     }
 }
 
@@ -171,314 +247,445 @@ impl QueryKinds {
     }
 }
 
-/// How rates are grouped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Grouping {
-    /// One row for each model.
-    Model,
-    /// One row for each pod, where variants share a model.
-    Pod,
+/// The prefix-cache hit rate moves slowly and is read over this many times the usual minute.
+const PREFIX_WINDOW: Duration = Duration::from_secs(300);
+/// How far back a missing model is looked for.
+const LAST_SEEN: &str = "[1h:1m]";
+
+/// What is made of the samples of a series.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+enum Function {
+    Latest,
+    Peak,
+    Rate,
+    /// Over the window of the prefix cache.
+    SlowRate,
 }
 
-/// The prefix-cache hit rate moves slowly and is read over this many times the usual minute.
-const PREFIX_WINDOW: std::time::Duration = std::time::Duration::from_secs(300);
+/// One series of an engine, and what is asked of it.
+#[derive(Clone, PartialEq, Debug)]
+struct Leaf {
+    series: Series,
+    function: Function,
+    /// The histogram that it is a part of is stored as a native one.
+    native: Option<Native>,
+}
 
-/// Values of the label `what` in the answer to [`QueryKind::Shape`], besides metric names.
-pub(crate) const POD: &str = "pod";
-pub(crate) const POD_NAME: &str = "pod_name";
-pub(crate) const DUPLICATES: &str = "duplicates";
+/// A part of a native histogram.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Native {
+    /// Its function, `histogram_sum` or `histogram_count`.
+    call: &'static str,
+    base: Box<str>,
+}
 
-/// Writes queries for what is known about a server.
-#[derive(Clone, Copy, Debug)]
+/// Whether a quantity is read with each look, or over the longer window of the prefix cache.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Pace {
+    Each,
+    Slow,
+}
+
+impl Pace {
+    fn of(kind: QueryKind) -> Self {
+        if kind == QueryKind::PrefixCache { Self::Slow } else { Self::Each }
+    }
+}
+
+/// The position of a leaf in its plan.
+pub(crate) type LeafId = u8;
+
+/// A query, without filter and labels.
+#[derive(Clone, PartialEq, Debug)]
+struct Ask {
+    kind: QueryKind,
+    leaves: Vec<LeafId>,
+    /// Rows must be of pods, for the sum over a fleet of two releases to be right.
+    per_pod: bool,
+}
+
+/// Writes the queries for one engine on one server.
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Plan {
-    /// The names to ask under.
-    pub(crate) names: Names,
-    /// The label to group pods by.
-    pub(crate) pod_label: PodLabel,
-    /// Series are stored more than once, by a pair of servers or two monitors of one pod.
-    pub(crate) duplicates: bool,
-    /// `W`.
+    leaves: Vec<Leaf>,
+    asks: Vec<Ask>,
+    /// What each quantity is made of, in order of preference, each with its place among all of the
+    /// engine's alternatives.
+    quantities: BTreeMap<(Pace, Quantity), Vec<(usize, Expression<LeafId>)>>,
+    /// The series whose timestamp says who lives.
+    pub(crate) liveness: Series,
+    /// The labels that hold numbers of the info series.
+    info: Option<Info>,
     pub(crate) window: Window,
 }
 
+/// An info series, and the labels in which it has numbers.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Info {
+    pub(crate) series: Series,
+    /// Each with the leaf that it is.
+    pub(crate) numbers: Vec<(LeafId, Box<str>)>,
+}
+
+/// What a plan is made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Held<'a> {
+    /// Sample names that the server holds.
+    pub(crate) names: &'a HashSet<Box<str>>,
+    /// Names of native histograms that it holds.
+    pub(crate) native: &'a HashSet<Box<str>>,
+}
+
+impl Held<'_> {
+    fn has(self, series: &Series) -> bool {
+        self.names.contains(&series.name) || self.native_of(series).is_some()
+    }
+
+    fn native_of(self, series: &Series) -> Option<Native> {
+        if self.names.contains(&series.name) {
+            return None;
+        }
+        let parts = [("_sum", "histogram_sum"), ("_count", "histogram_count")];
+        parts.into_iter().find_map(|(suffix, call)| {
+            let base = series.name.strip_suffix(suffix)?;
+            self.native.contains(base).then(|| Native { call, base: base.into() })
+        })
+    }
+}
+
 impl Plan {
-    /// The text of one query of a look.
-    pub(crate) fn query(&self, kind: QueryKind, filter: &Filter, grouping: Grouping) -> String {
-        let rate = |series: &str| self.rate(series, filter, grouping);
+    /// The plan for what a server holds of an engine; `None` where it holds nothing that says who
+    /// lives.
+    pub(crate) fn new(engine: &Engine, held: Held<'_>, window: Duration) -> Option<Self> {
+        let liveness = liveness(engine, |series| held.names.contains(&series.name))?;
+        let mut plan = Self {
+            leaves: Vec::new(),
+            asks: Vec::new(),
+            quantities: BTreeMap::new(),
+            liveness,
+            info: None,
+            window: Window(window),
+        };
+        for kind in QueryKind::ALL {
+            plan.add(kind, engine, held);
+        }
+        Some(plan)
+    }
+
+    fn add(&mut self, kind: QueryKind, engine: &Engine, held: Held<'_>) {
+        let mut leaves: Vec<LeafId> = Vec::new();
+        let mut per_pod = false;
+        for candidates in kind.quantities() {
+            let complete = |expression: &&Expression| {
+                expression.is_constant() || expression.is_complete(|series| held.has(series))
+            };
+            let there = |quantity: &&Quantity| {
+                engine.alternatives(**quantity).iter().any(|it| complete(&it))
+            };
+            let Some(quantity) = candidates.iter().find(there) else { continue };
+            let function = function_of(kind, *quantity);
+            let alternatives: Vec<(usize, &Expression)> = engine
+                .alternatives(*quantity)
+                .iter()
+                .enumerate()
+                .filter(|(_, expression)| complete(expression))
+                .collect();
+            per_pod |= alternatives.len() > 1 && kind.level() == Level::Model;
+            let mut compiled = Vec::new();
+            for (index, expression) in alternatives {
+                let expression = expression.map(&mut |series: &Series| {
+                    let id = self.leaf(series, function, held);
+                    let is_info = series.number_in.is_some();
+                    let exists = held.has(series);
+                    if exists && is_info == (kind == QueryKind::CacheConfig) && !leaves.contains(&id)
+                    {
+                        leaves.push(id);
+                    }
+                    id
+                });
+                compiled.push((index, expression));
+            }
+            if kind != QueryKind::Counters {
+                self.quantities.insert((Pace::of(kind), *quantity), compiled);
+            }
+        }
+        if kind == QueryKind::CacheConfig {
+            self.info = self.info_of(&leaves);
+        }
+        if !leaves.is_empty() {
+            self.asks.push(Ask { kind, leaves, per_pod });
+        }
+    }
+
+    fn leaf(&mut self, series: &Series, function: Function, held: Held<'_>) -> LeafId {
+        let leaf = Leaf { series: series.clone(), function, native: held.native_of(series) };
+        let place = self.leaves.iter().position(|known| *known == leaf).unwrap_or_else(|| {
+            self.leaves.push(leaf);
+            self.leaves.len() - 1
+        });
+        // Engines have some sixty series at most.
+        LeafId::try_from(place).unwrap_or(LeafId::MAX)
+    }
+
+    /// The info series of these leaves; of several names the first.
+    fn info_of(&self, leaves: &[LeafId]) -> Option<Info> {
+        let first = &self.leaves[usize::from(*leaves.first()?)].series;
+        let number = |id: &LeafId| {
+            let series = &self.leaves[usize::from(*id)].series;
+            let same = series.name == first.name && series.matchers == first.matchers;
+            Some((*id, series.number_in.clone().filter(|_| same)?))
+        };
+        let numbers = leaves.iter().filter_map(number).collect();
+        Some(Info { series: Series { number_in: None, ..first.clone() }, numbers })
+    }
+
+    /// Whether the server holds what a query asks for.
+    pub(crate) fn asks(&self, kind: QueryKind) -> bool {
+        self.asks.iter().any(|ask| ask.kind == kind)
+    }
+
+    /// What the rows of a query are about, where `wanted` is wanted at least.
+    pub(crate) fn level(&self, kind: QueryKind, wanted: Level) -> Level {
+        let per_pod = self.asks.iter().any(|ask| ask.kind == kind && ask.per_pod);
+        match (kind.level(), wanted) {
+            (Level::Model, Level::Model) if !per_pod => Level::Model,
+            (Level::Model, _) => Level::Pod,
+            (level, _) => level,
+        }
+    }
+
+    /// How many kinds of queries there are besides liveness.
+    pub(crate) fn len(&self) -> usize {
+        self.asks.len()
+    }
+
+    /// The greatest number of selectors in one query.
+    pub(crate) fn selectors(&self) -> usize {
+        // Those of the query for presence are four.
+        self.asks.iter().map(|ask| ask.leaves.len()).max().unwrap_or(1).max(4)
+    }
+
+    /// The info series that reports capacities.
+    pub(crate) fn info(&self) -> Option<&Info> {
+        self.info.as_ref()
+    }
+
+    /// The leaf that a row without the label `what` is of.
+    pub(crate) fn only_leaf(&self, kind: QueryKind) -> LeafId {
+        let ask = self.asks.iter().find(|ask| ask.kind == kind);
+        ask.and_then(|ask| ask.leaves.first()).copied().unwrap_or(0)
+    }
+
+    /// The leaves of a query.
+    pub(crate) fn leaves(&self, kind: QueryKind) -> &[LeafId] {
+        let ask = self.asks.iter().find(|ask| ask.kind == kind);
+        ask.map(|ask| ask.leaves.as_slice()).unwrap_or_default()
+    }
+
+    /// The value of a quantity in a row of which `value` has the leaves, and the place of the
+    /// alternative that counts. Partners are taken from one place.
+    pub(crate) fn value(
+        &self,
+        kind: QueryKind,
+        quantity: Quantity,
+        value: &dyn Fn(LeafId) -> Option<f64>,
+    ) -> Option<f64> {
+        let pace = Pace::of(kind);
+        let values = |quantity: Quantity| {
+            let alternatives = self.quantities.get(&(pace, quantity)).map(Vec::as_slice);
+            alternatives.unwrap_or_default().iter().filter_map(|(place, expression)| {
+                Some((*place, expression.evaluate(&mut |leaf| value(*leaf))?))
+            })
+        };
+        let partner = quantity.partner().filter(|it| self.quantities.contains_key(&(pace, *it)));
+        let Some(partner) = partner else {
+            return values(quantity).next().map(|(_, value)| value);
+        };
+        let paired = |place: usize| values(partner).any(|(other, _)| other == place);
+        let first = values(quantity).next();
+        values(quantity).find(|(place, _)| paired(*place)).or(first).map(|(_, value)| value)
+    }
+
+    /// The value of a query: of what it asks for first, the quantity that the server holds.
+    pub(crate) fn rate(&self, kind: QueryKind, value: &dyn Fn(LeafId) -> Option<f64>) -> Option<f64> {
+        let candidates = kind.quantities().first()?;
+        candidates.iter().find_map(|quantity| self.value(kind, *quantity, value))
+    }
+
+    /// Whether the engine reports a quantity here at all.
+    pub(crate) fn has(&self, quantity: Quantity) -> bool {
+        [Pace::Each, Pace::Slow].iter().any(|pace| self.quantities.contains_key(&(*pace, quantity)))
+    }
+
+    /// The first series of a query, for messages and `explain`; `None` where it is over several names.
+    pub(crate) fn series(&self, kind: QueryKind) -> Option<&str> {
+        if kind == QueryKind::Liveness {
+            return Some(&self.liveness.name);
+        }
+        match self.leaves(kind) {
+            [only] => Some(&self.leaves[usize::from(*only)].series.name),
+            _ if kind == QueryKind::CacheConfig => self.info.as_ref().map(|it| &*it.series.name),
+            _ => None,
+        }
+    }
+
+    /// The series of one leaf.
+    pub(crate) fn series_of(&self, leaf: LeafId) -> Option<&Series> {
+        self.leaves.get(usize::from(leaf)).map(|leaf| &leaf.series)
+    }
+
+    /// The text of a query.
+    pub(crate) fn query(
+        &self,
+        kind: QueryKind,
+        labels: &Labels,
+        filter: &Filter,
+        level: Level,
+        apart: bool,
+    ) -> String {
+        let by = labels.by(level, apart).join(",");
         match kind {
             // Age is lost when `timestamp()` wraps an aggregation: then it is the evaluation time.
-            QueryKind::Liveness => {
-                format!("max by ({}) (timestamp({RUNNING}{filter}))", self.pods())
-            }
-            QueryKind::KvCache => self.kv_cache(filter),
-            QueryKind::QueueLength => self.sum_of_pods(&format!(
-                "max_over_time(vllm:num_requests_waiting{filter}{})",
-                self.window
-            )),
-            QueryKind::RunningRequests => self.sum_of_pods(&format!("{RUNNING}{filter}")),
-            QueryKind::RequestCount => rate("vllm:request_prompt_tokens_count"),
-            QueryKind::InputTokens => rate("vllm:request_prompt_tokens_sum"),
-            QueryKind::OutputTokens => rate("vllm:request_generation_tokens_sum"),
-            QueryKind::TtftSum => rate("vllm:time_to_first_token_seconds_sum"),
-            QueryKind::TtftCount => rate("vllm:time_to_first_token_seconds_count"),
-            QueryKind::ItlSum => self.itl("sum", filter, grouping),
-            QueryKind::ItlCount => self.itl("count", filter, grouping),
-            QueryKind::PrefixHits => self.prefix("hits", filter),
-            QueryKind::PrefixQueries => self.prefix("queries", filter),
-            QueryKind::CacheConfig => self.cache_config(filter, &[]),
-            QueryKind::ServerTime => "time()".to_owned(),
-            QueryKind::Shape => shape_probe(filter),
-            QueryKind::Models => format!(
-                "count by (namespace,model_name) (count by ({}) ({RUNNING}{filter}))",
-                self.pods()
+            QueryKind::Liveness => format!(
+                "max by ({}) (timestamp({}))",
+                labels.by_liveness().join(","),
+                select(&self.liveness, filter)
             ),
-            QueryKind::ScrapeSamples => {
-                format!("max(count_over_time({RUNNING}{filter}{}))", self.window)
+            QueryKind::Models => {
+                let models = labels.by(Level::Model, false).join(",");
+                let pods = labels.by(Level::Pod, false).join(",");
+                let series = select(&self.liveness, filter);
+                format!("count by ({models}) (count by ({pods}) ({series}))")
+            }
+            QueryKind::LastSeen => format!(
+                "max by ({}) (max_over_time(timestamp({}){LAST_SEEN}))",
+                labels.by(Level::Model, false).join(","),
+                select(&self.liveness, filter)
+            ),
+            QueryKind::Presence => self.presence(labels, filter),
+            _ => {
+                let leaves = self.leaves(kind);
+                let aggregate = |leaf: &LeafId| {
+                    let leaf = &self.leaves[usize::from(*leaf)];
+                    let inner = self.inner(leaf, filter);
+                    let fold = match leaf.function {
+                        Function::Rate | Function::SlowRate => "sum",
+                        Function::Latest if kind == QueryKind::Counters => "sum",
+                        Function::Latest | Function::Peak => "max",
+                    };
+                    format!("{fold} by ({by}) ({inner})")
+                };
+                match leaves {
+                    [only] => aggregate(only),
+                    several => {
+                        let named = |leaf: &LeafId| what(&aggregate(leaf), usize::from(*leaf));
+                        several.iter().map(named).collect::<Vec<_>>().join(" or ")
+                    }
+                }
             }
         }
     }
 
-    /// The series that a query is over; `None` where it is over two names of one quantity, or none.
-    pub(crate) fn series(&self, kind: QueryKind) -> Option<&'static str> {
-        let under = |alias, [new, old]: [&'static str; 2]| match alias {
-            Alias::New => Some(new),
-            Alias::Old => Some(old),
-            Alias::Both => None,
-        };
-        match kind {
-            QueryKind::Liveness | QueryKind::RunningRequests => Some(RUNNING),
-            QueryKind::KvCache => under(self.names.kv_cache, KV_CACHE),
-            QueryKind::QueueLength => Some("vllm:num_requests_waiting"),
-            QueryKind::RequestCount => Some("vllm:request_prompt_tokens_count"),
-            QueryKind::InputTokens => Some("vllm:request_prompt_tokens_sum"),
-            QueryKind::OutputTokens => Some("vllm:request_generation_tokens_sum"),
-            QueryKind::TtftSum => Some("vllm:time_to_first_token_seconds_sum"),
-            QueryKind::TtftCount => Some("vllm:time_to_first_token_seconds_count"),
-            QueryKind::ItlSum | QueryKind::ItlCount => under(self.names.itl, ITL),
-            QueryKind::PrefixHits => Some("vllm:prefix_cache_hits_total"),
-            QueryKind::PrefixQueries => Some("vllm:prefix_cache_queries_total"),
-            QueryKind::CacheConfig => Some("vllm:cache_config_info"),
-            QueryKind::ServerTime
-            | QueryKind::Shape
-            | QueryKind::Models
-            | QueryKind::ScrapeSamples => None,
-        }
+    /// One row for each replica that any instant series has (0, 1), and for each model that has had any
+    /// within the window (2, 3).
+    fn presence(&self, labels: &Labels, filter: &Filter) -> String {
+        let replicas = labels.by(Level::Pod, false).join(",");
+        let models = labels.by(Level::Model, false).join(",");
+        let others: Vec<&Series> = self.gauges().take(2).collect();
+        let alive = others.iter().enumerate().map(|(i, series)| {
+            what(&format!("max by ({replicas}) (timestamp({}))", select(series, filter)), i)
+        });
+        let first = std::iter::once(&self.liveness).chain(others.iter().copied().take(1));
+        let lately = first.enumerate().map(|(i, series)| {
+            let window = self.window;
+            let series = select(series, filter);
+            what(&format!("max by ({models}) (max_over_time({series}{window}))"), 2 + i)
+        });
+        alive.chain(lately).collect::<Vec<_>>().join(" or ")
     }
 
-    /// The text of [`QueryKind::CacheConfig`] for these pods, or for all where there are none.
-    pub(crate) fn cache_config(&self, filter: &Filter, pods: &[&str]) -> String {
-        let by_name = |filter: &Filter, label| {
-            let filter = filter.and(Matcher::any_of(label, pods.iter().copied()));
-            format!("vllm:cache_config_info{filter}")
+    /// The gauges besides that of liveness that every living server has, the queue's and the cache's.
+    pub(crate) fn gauges(&self) -> impl Iterator<Item = &Series> {
+        let kinds = [QueryKind::QueueLength, QueryKind::KvCache, QueryKind::RunningRequests];
+        let first = kinds.into_iter().filter_map(|kind| self.leaves(kind).first());
+        let series = first.map(|leaf| &self.leaves[usize::from(*leaf)].series);
+        series.filter(|series| **series != self.liveness)
+    }
+
+    /// The text of [`QueryKind::CacheConfig`]: `filter` holds no model, which the series may not
+    /// carry; `pods` narrows it to these, where there are any.
+    pub(crate) fn cache_config(
+        &self,
+        labels: &Labels,
+        filter: &Filter,
+        apart: bool,
+        pods: &[&str],
+    ) -> Option<String> {
+        let info = self.info.as_ref()?;
+        let narrowed = match labels.pod.as_slice() {
+            [only] if !pods.is_empty() && labels.replica.is_none() => {
+                filter.and([Matcher::any_of(only.to_string(), pods.iter().copied())])
+            }
+            _ => filter.clone(),
         };
-        let series = match self.pod_label {
-            _ if pods.is_empty() => format!("vllm:cache_config_info{filter}"),
-            PodLabel::Pod => by_name(filter, POD),
-            PodLabel::PodName => by_name(filter, POD_NAME),
-            PodLabel::Either => format!(
-                "{} or {}",
-                by_name(filter, POD),
-                by_name(&filter.and(Matcher::absent(POD)), POD_NAME)
-            ),
-        };
+        let without_model = Labels { model: Vec::new(), ..labels.clone() };
+        let mut by = without_model.by(Level::Rank, apart);
+        by.extend(info.numbers.iter().map(|(_, label)| &**label));
         // The value of a series is always 1; counting it shows doubled series for free.
-        format!(
-            "count by (namespace,{},engine,num_gpu_blocks,block_size) ({series})",
-            self.pod_label.labels()
-        )
+        Some(format!("count by ({}) ({})", by.join(","), select(&info.series, &narrowed)))
     }
 
-    /// `P`.
-    fn pods(&self) -> String {
-        format!("namespace,model_name,{}", self.pod_label.labels())
-    }
-
-    fn kv_cache(&self, filter: &Filter) -> String {
-        let peak = |name: &str| {
-            format!("max by ({}) (max_over_time({name}{filter}{}))", self.pods(), self.window)
+    fn inner(&self, leaf: &Leaf, filter: &Filter) -> String {
+        let series = &leaf.series;
+        let window = match leaf.function {
+            Function::Latest => return select(series, filter),
+            Function::Peak => return format!("max_over_time({}{})", select(series, filter), self.window),
+            Function::Rate => self.window,
+            Function::SlowRate => Window(self.window.0.max(PREFIX_WINDOW)),
         };
-        under_names(self.names.kv_cache, KV_CACHE, &peak)
-    }
-
-    fn itl(&self, part: &str, filter: &Filter, grouping: Grouping) -> String {
-        if self.names.itl == Alias::Both && grouping == Grouping::Model {
-            // `or` between sums over models would lose the old pods of a model that has new ones
-            // too; between sums over pods it is exact.
-            format!("sum by (namespace,model_name) ({})", self.itl(part, filter, Grouping::Pod))
-        } else {
-            under_names(self.names.itl, ITL, &|name| {
-                self.rate(&format!("{name}_{part}"), filter, grouping)
-            })
-        }
-    }
-
-    fn prefix(&self, part: &str, filter: &Filter) -> String {
-        let window = Window(self.window.0.max(PREFIX_WINDOW));
-        self.sum_of_pods(&format!("rate(vllm:prefix_cache_{part}_total{filter}{window})"))
-    }
-
-    fn rate(&self, series: &str, filter: &Filter, grouping: Grouping) -> String {
-        let rate = format!("rate({series}{filter}{})", self.window);
-        match grouping {
-            Grouping::Pod => self.sum_of_pods(&rate),
-            Grouping::Model => format!("sum by (namespace,model_name) ({})", self.once(&rate)),
-        }
-    }
-
-    /// Sums over the data-parallel engines of each pod.
-    fn sum_of_pods(&self, inner: &str) -> String {
-        format!("sum by ({}) ({})", self.pods(), self.once(inner))
-    }
-
-    /// Each engine's series once, however often it is stored.
-    fn once(&self, inner: &str) -> String {
-        if self.duplicates {
-            format!("max by ({},engine) ({inner})", self.pods())
-        } else {
-            inner.to_owned()
+        match &leaf.native {
+            None => format!("rate({}{window})", select(series, filter)),
+            Some(Native { call, base }) => {
+                let base = Series { name: base.clone(), ..series.clone() };
+                format!("{call}(rate({}{window}))", select(&base, filter))
+            }
         }
     }
 }
 
-/// A query under whichever names exist. One selector over several names is no way out: range
-/// functions refuse it, because the series would be equal without their names.
-fn under_names(alias: Alias, [new, old]: [&str; 2], query: &dyn Fn(&str) -> String) -> String {
-    match alias {
-        Alias::New => query(new),
-        Alias::Old => query(old),
-        Alias::Both => format!("{} or {}", query(new), query(old)),
+/// The series whose timestamp says who lives: the first gauge of these that is there.
+pub(crate) fn liveness(engine: &Engine, is_there: impl Fn(&Series) -> bool) -> Option<Series> {
+    [Quantity::Running, Quantity::Waiting, Quantity::KvCacheUsage, Quantity::RequestSuccessTotal]
+        .into_iter()
+        .flat_map(|quantity| engine.alternatives(quantity))
+        .flat_map(Expression::required)
+        .find(|series| series.number_in.is_none() && is_there(series))
+        .cloned()
+}
+
+fn function_of(kind: QueryKind, quantity: Quantity) -> Function {
+    match kind {
+        QueryKind::KvCache | QueryKind::QueueLength => Function::Peak,
+        QueryKind::PrefixCache => Function::SlowRate,
+        QueryKind::Counters => Function::Latest,
+        _ if quantity.is_counter() => Function::Rate,
+        _ => Function::Latest,
     }
 }
 
-/// One row for each thing that is so, told by the label `what`: each metric name that exists, the
-/// number of pods named by each label, and the number of engines that are stored more than once.
-fn shape_probe(filter: &Filter) -> String {
-    let row = |what: &str, count: &str| {
-        format!("label_replace(count({count}),\"what\",\"{what}\",\"namespace\",\".*\")")
-    };
-    let pods = |label: &'static str, filter: &Filter| {
-        let filter = filter.and(Matcher::present(label));
-        format!("count by (namespace,{label}) ({RUNNING}{filter})")
-    };
-    [
-        format!(
-            "label_replace(count by (__name__) ({}),\"what\",\"$1\",\"__name__\",\"(.*)\")",
-            filter.and(Matcher::any_of("__name__", PROBED))
-        ),
-        row(POD, &pods(POD, filter)),
-        row(POD_NAME, &pods(POD_NAME, &filter.and(Matcher::absent(POD)))),
-        row(
-            DUPLICATES,
-            &format!("count by (namespace,model_name,pod,pod_name,engine) ({RUNNING}{filter}) > 1"),
-        ),
-    ]
-    .join(" or ")
+/// A selector.
+pub(crate) fn select(series: &Series, filter: &Filter) -> String {
+    let filter = filter.and(series.matchers.iter().map(Matcher::given));
+    format!("{}{filter}", series.name)
 }
+
+/// The rows of a query, each with this number as the label `what`.
+pub(crate) fn what(query: &str, number: usize) -> String {
+    format!("label_replace({query},\"{WHAT}\",\"{number}\",\"namespace\",\".*\")")
+}
+
+/// The label that tells apart what travels in one query.
+pub(crate) const WHAT: &str = "what";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PLAIN: Plan = Plan {
-        names: Names { kv_cache: Alias::New, itl: Alias::New, prefix_cache: true, any: true },
-        pod_label: PodLabel::Pod,
-        duplicates: false,
-        window: Window(std::time::Duration::from_secs(60)),
-    };
-
-    fn filter() -> Filter {
-        Filter(vec![Matcher::is("namespace", "prod")])
-    }
-
-    #[track_caller]
-    fn check(plan: &Plan, kind: QueryKind, grouping: Grouping, expected: &str) {
-        assert_eq!(plan.query(kind, &filter(), grouping), expected);
-    }
-
-    #[test]
-    fn the_queries_are_those_of_the_table() {
-        use Grouping::Model;
-        check(
-            &PLAIN,
-            QueryKind::Liveness,
-            Model,
-            r#"max by (namespace,model_name,pod) (timestamp(vllm:num_requests_running{namespace="prod"}))"#,
-        );
-        check(
-            &PLAIN,
-            QueryKind::KvCache,
-            Model,
-            r#"max by (namespace,model_name,pod) (max_over_time(vllm:kv_cache_usage_perc{namespace="prod"}[60s]))"#,
-        );
-        check(
-            &PLAIN,
-            QueryKind::QueueLength,
-            Model,
-            r#"sum by (namespace,model_name,pod) (max_over_time(vllm:num_requests_waiting{namespace="prod"}[60s]))"#,
-        );
-        check(
-            &PLAIN,
-            QueryKind::RequestCount,
-            Model,
-            r#"sum by (namespace,model_name) (rate(vllm:request_prompt_tokens_count{namespace="prod"}[60s]))"#,
-        );
-        check(
-            &PLAIN,
-            QueryKind::PrefixHits,
-            Model,
-            r#"sum by (namespace,model_name,pod) (rate(vllm:prefix_cache_hits_total{namespace="prod"}[300s]))"#,
-        );
-    }
-
-    #[test]
-    fn rates_are_grouped_by_pod_where_variants_share_a_model() {
-        check(
-            &PLAIN,
-            QueryKind::TtftSum,
-            Grouping::Pod,
-            r#"sum by (namespace,model_name,pod) (rate(vllm:time_to_first_token_seconds_sum{namespace="prod"}[60s]))"#,
-        );
-    }
-
-    #[test]
-    fn a_fleet_of_two_versions_is_asked_under_both_names_and_nothing_counts_twice() {
-        let mixed = Plan { names: Names::UNKNOWN, ..PLAIN };
-        check(
-            &mixed,
-            QueryKind::KvCache,
-            Grouping::Model,
-            r#"max by (namespace,model_name,pod) (max_over_time(vllm:kv_cache_usage_perc{namespace="prod"}[60s])) or max by (namespace,model_name,pod) (max_over_time(vllm:gpu_cache_usage_perc{namespace="prod"}[60s]))"#,
-        );
-        check(
-            &mixed,
-            QueryKind::ItlCount,
-            Grouping::Model,
-            r#"sum by (namespace,model_name) (sum by (namespace,model_name,pod) (rate(vllm:inter_token_latency_seconds_count{namespace="prod"}[60s])) or sum by (namespace,model_name,pod) (rate(vllm:time_per_output_token_seconds_count{namespace="prod"}[60s])))"#,
-        );
-    }
-
-    #[test]
-    fn doubled_series_are_taken_once() {
-        let doubled = Plan { duplicates: true, ..PLAIN };
-        check(
-            &doubled,
-            QueryKind::RunningRequests,
-            Grouping::Model,
-            r#"sum by (namespace,model_name,pod) (max by (namespace,model_name,pod,engine) (vllm:num_requests_running{namespace="prod"}))"#,
-        );
-        check(
-            &doubled,
-            QueryKind::OutputTokens,
-            Grouping::Model,
-            r#"sum by (namespace,model_name) (max by (namespace,model_name,pod,engine) (rate(vllm:request_generation_tokens_sum{namespace="prod"}[60s])))"#,
-        );
-    }
-
-    #[test]
-    fn every_kind_has_its_own_name() {
-        let names: std::collections::HashSet<_> =
-            QueryKind::ALL.iter().map(|kind| kind.as_str()).collect();
-        assert_eq!(names.len(), QueryKind::ALL.len());
-        assert!(QueryKind::ALL.iter().enumerate().all(|(i, kind)| *kind as usize == i));
-    }
-}
+mod tests;

@@ -7,11 +7,11 @@ use crate::answer::Expect;
 use crate::client::{Budget, Client, Query};
 use crate::config::PrometheusConfig;
 use crate::failure::{Failure, Stage};
-use crate::learn::{Shape, ask_clock_once, ask_shape};
-use crate::names::{Alias, PodLabel};
-use crate::plan::{Grouping, QueryKind};
-use crate::promql::Filter;
+use crate::labels::Level;
+use crate::learn::ask_clock_once;
+use crate::plan::{QueryKind, select};
 use crate::server_clock::ServerClock;
+use crate::shape::{self, Served, Shape, Terms};
 
 /// Seconds by which the clocks may differ before it is worth a look.
 const SKEW_MAX: f64 = 5.0;
@@ -21,11 +21,34 @@ const CONNECTION: [&str; 5] =
     ["connection.dns", "connection.tcp", "connection.tls", "connection.auth", "connection.http"];
 
 /// The checks that need an answer.
-const METRICS: [&str; 4] =
-    ["metrics.names", "metrics.labels", "metrics.duplicates", "metrics.scrape_interval"];
+const METRICS: [&str; 7] = [
+    "metrics.names",
+    "metrics.labels",
+    "metrics.clusters",
+    "metrics.duplicates",
+    "metrics.scrape_interval",
+    "metrics.lateness",
+    "metrics.load",
+];
+
+/// What the load is made of, with the words for each.
+const LOAD: [(QueryKind, &str); 7] = [
+    (QueryKind::RequestCount, "arrivals"),
+    (QueryKind::InputTokens, "prompt tokens"),
+    (QueryKind::OutputTokens, "generated tokens"),
+    (QueryKind::TtftSum, "times to first token"),
+    (QueryKind::TtftCount, "times to first token"),
+    (QueryKind::ItlSum, "inter-token latencies"),
+    (QueryKind::ItlCount, "inter-token latencies"),
+];
 
 /// Asks, and tells.
-pub(crate) async fn run(client: &Client, config: &PrometheusConfig, budget: Budget<'_>) -> Probe {
+pub(crate) async fn run(
+    client: &Client,
+    config: &PrometheusConfig,
+    terms: &Terms,
+    budget: Budget<'_>,
+) -> Probe {
     let mut checks = Vec::new();
     let clock = match ask_clock_once(client, budget).await {
         Ok(clock) => clock,
@@ -38,10 +61,19 @@ pub(crate) async fn run(client: &Client, config: &PrometheusConfig, budget: Budg
     };
     connection(client, None, &mut checks);
     checks.push(skew(&clock, budget));
-    match ask_shape(client, budget, &Filter::default()).await {
+    match shape::ask(client, budget, terms, None).await {
+        Ok(shape) if shape.has_engines() => {
+            let asker = Asker { client, budget, terms };
+            checks.extend([names(&shape), labels(&shape)]);
+            checks.push(asker.clusters(&shape).await);
+            checks.push(asker.duplicates(&shape).await);
+            checks.push(asker.scrape_interval(&shape, config).await);
+            checks.push(asker.lateness(&shape, &clock).await);
+            checks.push(asker.load(&shape).await);
+        }
         Ok(shape) => {
-            checks.extend([names(&shape), labels(&shape), duplicates(&shape)]);
-            checks.push(scrape_interval(client, config, &shape, budget).await);
+            checks.push(no_names(&shape, terms));
+            skip(&mut checks, METRICS.into_iter().skip(1));
         }
         Err(failure) => {
             checks.push(failed(METRICS[0], failure));
@@ -105,104 +137,313 @@ fn skew(clock: &ServerClock, budget: Budget<'_>) -> Check {
     )
 }
 
+/// The engines that are there.
+fn there(shape: &Shape) -> impl Iterator<Item = &Served> {
+    shape.served.iter().map(AsRef::as_ref).filter(|served| served.is_there)
+}
+
 fn names(shape: &Shape) -> Check {
-    let id = "metrics.names";
-    if !shape.names.any {
-        return Check::new(
-            id,
-            CheckStatus::Fail,
-            "the server holds no vllm:num_requests_running at all",
-        )
-        .with_remedy(
-            "does it scrape the model servers? check its targets, the ServiceMonitor or PodMonitor, \
-             and prometheus.tenant",
-        );
-    }
-    let generation = match shape.names.kv_cache {
-        Alias::New => "vLLM metrics exist",
-        Alias::Old => "vLLM metrics exist, under the names of old versions",
-        Alias::Both => "vLLM metrics exist, under the names of old and new versions",
+    let engine = |served: &Served| {
+        let native = match served.native.as_slice() {
+            [] => "",
+            _ => ", with native histograms",
+        };
+        format!("{} ({}{native})", served.engine.name, served.plan.liveness.name)
     };
-    Check::new(id, CheckStatus::Pass, generation)
+    let mut detail = there(shape).map(engine).collect::<Vec<_>>().join(", ");
+    if let Some(router) = shape.router {
+        detail = format!("{detail}; the series of {router} are left out");
+    }
+    Check::new("metrics.names", CheckStatus::Pass, format!("metrics exist of {detail}"))
+}
+
+fn no_names(shape: &Shape, terms: &Terms) -> Check {
+    let known: Vec<String> = terms.engines.names().iter().map(ToString::to_string).collect();
+    let detail = match shape.router {
+        Some(router) => format!("the server holds series of {router} and of no model server"),
+        None => "the server holds no series of a known engine".to_owned(),
+    };
+    Check::new("metrics.names", CheckStatus::Fail, detail).with_remedy(format!(
+        "does it scrape the model servers? check its targets, the ServiceMonitor or PodMonitor, and \
+         prometheus.tenant; an engine besides {} is described in [[engines]]",
+        known.join(", ")
+    ))
 }
 
 fn labels(shape: &Shape) -> Check {
     let id = "metrics.labels";
-    let detail = match (shape.pods, shape.pod_label) {
-        (None, _) if !shape.names.any => return skipped(id),
-        (None, _) => {
-            return Check::new(
-                id,
-                CheckStatus::Fail,
-                "no vLLM series has a label pod or pod_name, so replicas cannot be told apart",
-            )
-            .with_remedy(
-                "set the labels namespace and pod in the relabelling of the scrape job; a PodMonitor \
-                 does",
-            );
+    for served in there(shape) {
+        if let Some(what) = served.lacks() {
+            let example = served.example.as_deref().unwrap_or_default();
+            let detail =
+                format!("no series of {} has a label that names the {what}: {example}", served.engine.name);
+            return Check::new(id, CheckStatus::Fail, detail).with_remedy(format!(
+                "set it in the relabelling of the scrape job (a PodMonitor does), or name the label in \
+                 prometheus.labels.{what}"
+            ));
         }
-        (Some(pods), PodLabel::Pod) => format!("{pods} pods, by the label pod"),
-        (Some(pods), PodLabel::PodName) => format!("{pods} pods, by the label pod_name"),
-        (Some(pods), PodLabel::Either) => format!("{pods} pods, by the labels pod and pod_name"),
-    };
-    Check::new(id, CheckStatus::Pass, detail)
-}
-
-fn duplicates(shape: &Shape) -> Check {
-    let id = "metrics.duplicates";
-    if !shape.names.any {
-        skipped(id)
-    } else if shape.duplicates {
-        Check::new(
-            id,
-            CheckStatus::Warn,
-            "some pods are stored more than once; each is counted once all the same",
-        )
-        .with_remedy(
-            "is a pod selected by two monitors, or do two servers of a pair answer without \
-             deduplication?",
+    }
+    let mut told = Vec::new();
+    for served in there(shape) {
+        let labels = &served.labels;
+        let pods = served.pods.map_or_else(|| "pods".to_owned(), |pods| plural(pods, "pod"));
+        told.push(format!(
+            "{pods} of {}, by the labels {}, {} and {}",
+            served.engine.name,
+            labels.namespace.join(" or "),
+            labels.pod.join(" or "),
+            labels.model.join(" or ")
+        ));
+    }
+    let exported = there(shape).any(|served| {
+        let all = served.labels.namespace.iter().chain(&served.labels.pod);
+        all.into_iter().any(|label| label.starts_with("exported_"))
+    });
+    let check = Check::new(id, CheckStatus::Pass, told.join("; "));
+    if exported {
+        check.with_remedy(
+            "the pods' own labels stand under exported_…, which are read; honorLabels: true in the \
+             monitor keeps their names",
         )
     } else {
+        check
+    }
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// Asks about what is there.
+struct Asker<'a> {
+    client: &'a Client,
+    budget: Budget<'a>,
+    terms: &'a Terms,
+}
+
+impl Asker<'_> {
+    async fn rows(
+        &self,
+        text: &str,
+        on_row: &mut (dyn FnMut(&crate::answer::Row<'_>) + Send),
+    ) -> Result<(), Failure> {
+        let query = Query { kind: QueryKind::Example, text, time: None };
+        self.client.query(query, Expect::Vector, self.budget, on_row).await?;
+        Ok(())
+    }
+
+    fn series(&self, served: &Served) -> String {
+        select(&served.plan.liveness, &self.terms.matchers)
+    }
+
+    /// Whether any model stands in several clusters.
+    async fn clusters(&self, shape: &Shape) -> Check {
+        let id = "metrics.clusters";
+        for served in there(shape) {
+            let labels = &served.labels;
+            for cluster in &labels.cluster {
+                let models = labels.by(Level::Model, false).join(",");
+                let series = self.series(served);
+                let text = format!(
+                    "count by ({models}) (count by ({models},{cluster}) ({series})) > 1"
+                );
+                let mut models = Vec::new();
+                let asked = self
+                    .rows(&text, &mut |row| {
+                        let model = row.labels.first_of(&labels.model).unwrap_or_default();
+                        if !model.is_empty() {
+                            models.push(collector_transport::quote(model));
+                        }
+                    })
+                    .await;
+                if let Err(failure) = asked {
+                    return failed(id, failure);
+                }
+                if let Some(first) = models.first() {
+                    let mut values = Vec::new();
+                    let text = format!("count by ({cluster}) ({series})");
+                    let asked = self
+                        .rows(&text, &mut |row| {
+                            let value = row.labels.get(cluster).unwrap_or_default();
+                            values.push(format!("{:?}", collector_transport::quote(value)));
+                        })
+                        .await;
+                    if let Err(failure) = asked {
+                        return failed(id, failure);
+                    }
+                    values.truncate(8);
+                    let detail = format!(
+                        "{first:?} has series of several clusters in one namespace: the label {cluster} \
+                         has the values {}",
+                        values.join(", ")
+                    );
+                    return Check::new(id, CheckStatus::Fail, detail).with_remedy(format!(
+                        "select one: prometheus.matchers = ['{cluster}=…']"
+                    ));
+                }
+            }
+        }
+        Check::new(id, CheckStatus::Pass, "no model has series of several clusters")
+    }
+
+    /// Whether series are stored more than once, and by which label that can be told.
+    async fn duplicates(&self, shape: &Shape) -> Check {
+        let id = "metrics.duplicates";
+        for served in there(shape) {
+            if served.doubled {
+                let apart = served.labels.apart.join(", ");
+                let detail = format!(
+                    "some series of {} are stored more than once, told apart by the labels: {apart}; \
+                     each is counted once, as of the newest sample",
+                    served.engine.name
+                );
+                return Check::new(id, CheckStatus::Warn, detail).with_remedy(
+                    "is a pod selected by two monitors, or do two servers of a pair answer without \
+                     deduplication?",
+                );
+            }
+            let ranks = served.labels.by(Level::Rank, false).join(",");
+            let servers = served.labels.by(Level::Rank, true).join(",");
+            let model = served.labels.model.first();
+            let filter = self
+                .terms
+                .matchers
+                .and(model.map(|label| crate::promql::Matcher::present(label.to_string())));
+            let series = select(&served.plan.liveness, &filter);
+            let text = format!("count(count by ({ranks}) (count by ({servers}) ({series})) > 1)");
+            let mut several = 0.0_f64;
+            if let Err(failure) = self.rows(&text, &mut |row| several = row.value).await {
+                return failed(id, failure);
+            }
+            if several > 0.0 {
+                let detail = format!(
+                    "some pods of {} have several series of one rank, told apart by the label instance: \
+                     where their counters differ they are taken for servers of one pod and added up, \
+                     else for copies",
+                    served.engine.name
+                );
+                return Check::new(id, CheckStatus::Warn, detail).with_remedy(
+                    "is a pod selected by two monitors, or does it run several servers, each on its own \
+                     port?",
+                );
+            }
+        }
         Check::new(id, CheckStatus::Pass, "each pod is stored once")
     }
-}
 
-/// Whether the window holds enough scrapes for a rate.
-async fn scrape_interval(
-    client: &Client,
-    config: &PrometheusConfig,
-    shape: &Shape,
-    budget: Budget<'_>,
-) -> Check {
-    let id = "metrics.scrape_interval";
-    if !shape.names.any {
-        return skipped(id);
+    /// Whether the window holds enough scrapes for a rate.
+    async fn scrape_interval(&self, shape: &Shape, config: &PrometheusConfig) -> Check {
+        let id = "metrics.scrape_interval";
+        let mut told = String::new();
+        for served in there(shape) {
+            let window = served.plan.window;
+            let text = format!("max(count_over_time({}{window}))", self.series(served));
+            let mut samples = 0.0_f64;
+            if let Err(failure) = self.rows(&text, &mut |row| samples = samples.max(row.value)).await
+            {
+                return failed(id, failure);
+            }
+            let shown = collector_core::duration::format(window.0);
+            let learnt = match served.interval {
+                Some(interval) if interval != config.scrape_interval => format!(
+                    ", which are {} apart by the series themselves",
+                    collector_core::duration::format(interval)
+                ),
+                _ => String::new(),
+            };
+            let detail = format!("the window of {shown} holds {samples} scrapes of a pod{learnt}");
+            let remedy = "if the pods have been up for longer than that, set \
+                          prometheus.scrape_interval to how often they are scraped, or \
+                          prometheus.window to four times that";
+            if samples < 2.0 {
+                return Check::new(id, CheckStatus::Fail, format!("{detail}, too few for any rate"))
+                    .with_remedy(remedy);
+            }
+            if samples < 4.0 {
+                return Check::new(id, CheckStatus::Warn, format!("{detail}; a lost one leaves a gap"))
+                    .with_remedy(remedy);
+            }
+            told = detail;
+        }
+        Check::new(id, CheckStatus::Pass, told)
     }
-    let window = config.effective_window();
-    let text =
-        shape.plan(window).query(QueryKind::ScrapeSamples, &Filter::default(), Grouping::Model);
-    let query = Query { kind: QueryKind::ScrapeSamples, text: &text, time: None };
-    let mut samples = 0.0_f64;
-    let asked = client
-        .query(query, Expect::Vector, budget, &mut |row| {
-            samples = samples.max(row.value);
-        })
-        .await;
-    if let Err(failure) = asked {
-        return failed(id, failure);
+
+    /// Whether samples arrive late.
+    async fn lateness(&self, shape: &Shape, clock: &ServerClock) -> Check {
+        let id = "metrics.lateness";
+        for served in there(shape) {
+            let text = format!("max(timestamp({}))", self.series(served));
+            let mut newest = f64::NAN;
+            let moment = clock.moment(self.budget.clock.now());
+            let query =
+                Query { kind: QueryKind::Example, text: &text, time: Some(moment.time) };
+            let mut on_row = |row: &crate::answer::Row<'_>| newest = row.value;
+            let asked =
+                self.client.query(query, Expect::Vector, self.budget, &mut on_row).await;
+            if let Err(failure) = asked {
+                return failed(id, failure);
+            }
+            let late = moment.time.seconds() - newest;
+            if late > served.scrape_interval().as_secs_f64() + 1.0 {
+                let detail = format!(
+                    "samples arrive {late:.0} s late: the newest of {} is that old",
+                    served.engine.name
+                );
+                return Check::new(id, CheckStatus::Warn, detail).with_remedy(
+                    "readings say so by their age, and rates end at the newest sample; does remote \
+                     write lag, or has scraping ended?",
+                );
+            }
+        }
+        Check::new(id, CheckStatus::Pass, "samples arrive in time")
     }
-    let shown = collector_core::duration::format(window);
-    let detail = format!("the window of {shown} holds {samples} scrapes of a pod");
-    let remedy = "if the pods have been up for longer than that, set prometheus.scrape_interval to \
-                  how often they are scraped, or prometheus.window to four times that";
-    if samples < 2.0 {
-        Check::new(id, CheckStatus::Fail, format!("{detail}, too few for any rate"))
-            .with_remedy(remedy)
-    } else if samples < 4.0 {
-        Check::new(id, CheckStatus::Warn, format!("{detail}; a lost one leaves a gap"))
-            .with_remedy(remedy)
-    } else {
-        Check::new(id, CheckStatus::Pass, detail)
+
+    /// Whether the load is measured.
+    async fn load(&self, shape: &Shape) -> Check {
+        let id = "metrics.load";
+        let mut window = String::new();
+        for served in there(shape) {
+            let plan = &served.plan;
+            window = collector_core::duration::format(plan.window.0);
+            let mut lacking: Vec<&str> = Vec::new();
+            for (kind, words) in LOAD {
+                let mut rows = 0;
+                if plan.asks(kind) {
+                    let level = plan.level(kind, Level::Model);
+                    let text =
+                        plan.query(kind, &served.labels, &self.terms.matchers, level, false);
+                    if let Err(failure) = self.rows(&text, &mut |_| rows += 1).await {
+                        return failed(id, failure);
+                    }
+                }
+                if rows == 0 && !lacking.contains(&words) {
+                    lacking.push(words);
+                }
+            }
+            if !lacking.is_empty() {
+                let native = match served.native.as_slice() {
+                    [] => String::new(),
+                    [first, ..] => format!(
+                        "; {first} and its like are stored as native histograms, which this server \
+                         does not answer for"
+                    ),
+                };
+                let detail = format!(
+                    "not measured of {} in the window of {window}: {}{native}",
+                    served.engine.name,
+                    lacking.join(", ")
+                );
+                return Check::new(id, CheckStatus::Warn, detail).with_remedy(
+                    "does the scrape job, or remote write, drop the series that end in _sum, _count and \
+                     _total? is the window at least two scrapes?",
+                );
+            }
+        }
+        Check::new(
+            id,
+            CheckStatus::Pass,
+            format!("arrivals, tokens and latencies are measured, over {window}"),
+        )
     }
 }
 

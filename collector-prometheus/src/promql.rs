@@ -4,8 +4,11 @@
 //! a regex metacharacter must match itself. What is too long for a query is matched by its
 //! beginning; whoever reads the rows compares names exactly in any case.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
+
+use collector_engines::LabelMatcher;
 
 /// Bytes that one escaped name may take in a query.
 const NAME_BYTES_MAX: usize = 2_000;
@@ -13,7 +16,7 @@ const NAME_BYTES_MAX: usize = 2_000;
 /// One condition on a label.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Matcher {
-    label: &'static str,
+    label: Cow<'static, str>,
     operator: &'static str,
     /// Escaped, without its quotes.
     literal: String,
@@ -21,10 +24,10 @@ pub(crate) struct Matcher {
 
 impl Matcher {
     /// The label has this value, or at least begins as this very long value does.
-    pub(crate) fn is(label: &'static str, value: &str) -> Self {
+    pub(crate) fn is(label: impl Into<Cow<'static, str>>, value: &str) -> Self {
         let literal = escape(value);
         if literal.len() <= NAME_BYTES_MAX {
-            Self { label, operator: "=", literal }
+            Self { label: label.into(), operator: "=", literal }
         } else {
             Self::regex(label, &pattern(value))
         }
@@ -32,7 +35,7 @@ impl Matcher {
 
     /// The label has one of these values.
     pub(crate) fn any_of<'a>(
-        label: &'static str,
+        label: impl Into<Cow<'static, str>>,
         values: impl IntoIterator<Item = &'a str>,
     ) -> Self {
         let values: Vec<&str> = values.into_iter().collect();
@@ -46,17 +49,33 @@ impl Matcher {
     }
 
     /// The label has a value.
-    pub(crate) fn present(label: &'static str) -> Self {
-        Self { label, operator: "!=", literal: String::new() }
+    pub(crate) fn present(label: impl Into<Cow<'static, str>>) -> Self {
+        Self { label: label.into(), operator: "!=", literal: String::new() }
     }
 
-    /// The label is absent.
-    pub(crate) fn absent(label: &'static str) -> Self {
-        Self { label, operator: "=", literal: String::new() }
+    fn regex(label: impl Into<Cow<'static, str>>, pattern: &str) -> Self {
+        Self { label: label.into(), operator: "=~", literal: escape(pattern) }
     }
 
-    fn regex(label: &'static str, pattern: &str) -> Self {
-        Self { label, operator: "=~", literal: escape(pattern) }
+    /// The label is one of these, or ends in one of `ends`.
+    pub(crate) fn ends_or_is<'a>(
+        label: &'static str,
+        ends: &[&str],
+        values: impl Iterator<Item = &'a str>,
+    ) -> Self {
+        let ends: Vec<String> = ends.iter().map(|end| pattern(end)).collect();
+        let all = std::iter::once(format!(".*(?:{})", ends.join("|")));
+        let all: Vec<String> = all.chain(values.map(pattern)).collect();
+        Self::regex(label, &all.join("|"))
+    }
+
+    /// A matcher as a user or the table of engines wrote it.
+    pub(crate) fn given(matcher: &LabelMatcher) -> Self {
+        Self {
+            label: matcher.label.to_string().into(),
+            operator: matcher.operator.as_str(),
+            literal: escape(&matcher.value),
+        }
     }
 
     /// Bytes that a value takes in [`any_of`](Self::any_of), its separator included.
@@ -76,10 +95,10 @@ impl fmt::Display for Matcher {
 pub(crate) struct Filter(pub(crate) Vec<Matcher>);
 
 impl Filter {
-    /// The same conditions and one more.
-    pub(crate) fn and(&self, matcher: Matcher) -> Self {
+    /// The same conditions and more.
+    pub(crate) fn and(&self, more: impl IntoIterator<Item = Matcher>) -> Self {
         let mut matchers = self.0.clone();
-        matchers.push(matcher);
+        matchers.extend(more);
         Self(matchers)
     }
 }

@@ -2,138 +2,247 @@
 //! are read.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use collector_core::{Namespace, PodName};
 
 use crate::answer::Row;
-use crate::memory::CacheConfig;
-use crate::plan::QueryKind;
+use crate::labels::Labels;
+use crate::plan::{LeafId, Plan, QueryKind, WHAT};
+use crate::shape::Served;
 use crate::shard::Asked;
 
-/// What the name of a pod takes, more or less.
-const POD_BYTES: usize = 32;
+/// What the names of a row take, more or less.
+const NAMES_BYTES: usize = 40;
 
 /// A row of a model that was asked for.
 #[derive(Debug)]
 pub(crate) struct Sample<'a> {
     /// Its position in [`Asked`].
     pub(crate) model: usize,
-    pub(crate) pod: Option<&'a str>,
-    /// The evaluation time.
-    pub(crate) time: f64,
+    /// The pod, or the replica of a pod that has several; empty for the model as a whole.
+    pub(crate) replica: &'a str,
+    /// The data-parallel rank; empty for what is given per server.
+    pub(crate) rank: &'a str,
+    /// What tells servers and copies apart; empty where the query did not ask for it.
+    pub(crate) key: &'a str,
+    /// Which of the query's series it is of.
+    pub(crate) leaf: LeafId,
     pub(crate) value: f64,
 }
 
-/// Rows of models that were asked for, with the names of their pods in one text.
+/// Rows of models that were asked for, with their names in one text.
 #[derive(Debug)]
 pub(crate) struct Samples {
     kept: Vec<Kept>,
-    pods: String,
+    names: String,
 }
 
 #[derive(Debug)]
 struct Kept {
-    model: usize,
-    /// Where the pod ends in the text; it begins where that of the row before ends.
-    pod_end: usize,
-    time: f64,
+    model: u32,
+    /// Where replica, rank and key end in the text; the first begins where the row before ends.
+    ends: [u32; 3],
+    leaf: LeafId,
     value: f64,
 }
 
 impl Samples {
+    fn with_room_for(rows: usize) -> Self {
+        Self {
+            kept: Vec::with_capacity(rows),
+            names: String::with_capacity(rows.saturating_mul(NAMES_BYTES)),
+        }
+    }
+
     /// The rows, in the order in which they came.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Sample<'_>> {
         let mut start = 0;
-        self.kept.iter().map(move |Kept { model, pod_end, time, value }| {
-            let pod = &self.pods[start..*pod_end];
-            start = *pod_end;
-            let pod = (!pod.is_empty()).then_some(pod);
-            Sample { model: *model, pod, time: *time, value: *value }
+        self.kept.iter().map(move |kept| {
+            let [replica, rank, key] = kept.ends.map(|end| end as usize);
+            let sample = Sample {
+                model: kept.model as usize,
+                replica: &self.names[start..replica],
+                rank: &self.names[replica..rank],
+                key: &self.names[rank..key],
+                leaf: kept.leaf,
+                value: kept.value,
+            };
+            start = key;
+            sample
         })
     }
 
-    fn push(&mut self, model: usize, row: &Row<'_>) {
-        self.pods.push_str(row.labels.pod().unwrap_or_default());
-        let pod_end = self.pods.len();
-        self.kept.push(Kept { model, pod_end, time: row.time, value: row.value });
+    /// The model of the last row.
+    fn last_model(&self) -> Option<usize> {
+        self.kept.last().map(|kept| kept.model as usize)
     }
 }
 
-/// A row of `vllm:cache_config_info`.
+/// A living server, or a copy of one, as the query for liveness has it.
 #[derive(Debug)]
-pub(crate) struct EngineConfig {
+pub(crate) struct Living {
+    /// Its position in [`Asked`].
+    pub(crate) model: usize,
+    /// `None` where no label names one.
+    pub(crate) replica: Option<PodName>,
+    pub(crate) rank: Box<str>,
+    pub(crate) key: Box<str>,
+    pub(crate) role: Option<Box<str>>,
+    /// The values of cluster labels, each with the position of its label.
+    pub(crate) clusters: Vec<(usize, Box<str>)>,
+    /// When it was sampled, in seconds of the server's clock.
+    pub(crate) stamp: f64,
+}
+
+/// A row of an info series.
+#[derive(Debug)]
+pub(crate) struct InfoRow {
     pub(crate) namespace: Namespace,
-    pub(crate) pod: PodName,
-    pub(crate) engine: Box<str>,
-    pub(crate) config: CacheConfig,
-    /// How many series say so; more than one are duplicates.
+    pub(crate) replica: PodName,
+    pub(crate) rank: Box<str>,
+    pub(crate) key: Box<str>,
+    /// The numbers in its labels; NaN where a label holds no number.
+    pub(crate) numbers: Vec<(LeafId, f64)>,
+    /// How many series say so; more than one are copies.
     pub(crate) copies: f64,
 }
 
 /// The rows of one answer that belong to the models of a look.
 #[derive(Debug)]
 pub(crate) enum Rows {
+    Living(Vec<Living>),
     Samples(Samples),
-    Engines(Vec<EngineConfig>),
+    Info(Vec<InfoRow>),
+}
+
+/// What a row is read with.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    pub(crate) kind: QueryKind,
+    pub(crate) served: &'a Served,
+    pub(crate) plan: &'a Plan,
+    pub(crate) asked: &'a Asked,
+    /// The model of all rows, whatever their labels say: its position in `asked`.
+    pub(crate) given: Option<usize>,
+    /// The only models whose rows count; `None` for all.
+    pub(crate) only: Option<&'a HashSet<usize>>,
+    /// The rows are grouped by what tells servers and copies apart.
+    pub(crate) apart: bool,
 }
 
 impl Rows {
     /// None yet, of the form that `kind` has, and room for so many.
     pub(crate) fn of(kind: QueryKind, likely: usize) -> Self {
         match kind {
-            QueryKind::CacheConfig => Self::Engines(Vec::new()),
-            _ => Self::Samples(Samples {
-                kept: Vec::with_capacity(likely),
-                pods: String::with_capacity(likely * POD_BYTES),
-            }),
+            QueryKind::Liveness => Self::Living(Vec::with_capacity(likely)),
+            QueryKind::CacheConfig => Self::Info(Vec::new()),
+            _ => Self::Samples(Samples::with_room_for(likely)),
         }
     }
 
     pub(crate) fn len(&self) -> usize {
         match self {
+            Self::Living(living) => living.len(),
             Self::Samples(samples) => samples.kept.len(),
-            Self::Engines(engines) => engines.len(),
+            Self::Info(rows) => rows.len(),
         }
     }
 
     /// Keeps a row if its model was asked for.
-    pub(crate) fn push(&mut self, row: &Row<'_>, asked: &Asked) {
-        let labels = &row.labels;
-        let Some(namespace) = labels.namespace.as_deref() else {
-            return;
-        };
+    pub(crate) fn push(&mut self, row: &Row<'_>, reading: Reading<'_>) {
+        let labels = &reading.served.labels;
         match self {
-            Self::Samples(samples) => {
-                let Some(name) = labels.model_name.as_deref() else {
-                    return;
-                };
-                // Most rows are of the same model as the one before.
-                let last = samples.kept.last().map(|last| last.model);
-                let model = last
-                    .filter(|last| asked.is_at(*last, namespace, name))
-                    .or_else(|| asked.position(namespace, name));
-                if let Some(model) = model {
-                    samples.push(model, row);
-                }
-            }
-            Self::Engines(engines) => {
-                let (Some(namespace), Some(pod)) = (asked.namespace(namespace), labels.pod())
-                else {
-                    return;
-                };
-                // The text may be "None", while an engine has not measured its memory yet.
-                let number = |text: &Option<Cow<'_, str>>| text.as_ref()?.parse().ok();
-                engines.push(EngineConfig {
-                    namespace,
-                    pod: pod.into(),
-                    engine: labels.engine.as_deref().unwrap_or_default().into(),
-                    config: CacheConfig {
-                        num_gpu_blocks: number(&labels.num_gpu_blocks),
-                        block_size: number(&labels.block_size),
-                    },
-                    copies: row.value,
+            Self::Info(rows) => rows.extend(info_row(row, reading)),
+            Self::Living(living) => {
+                let last = living.last().map(|last| last.model);
+                let Some(model) = model_of(row, reading, last) else { return };
+                let mut key = String::new();
+                labels.write_key(&row.labels, &mut key);
+                let clusters = labels.cluster.iter().enumerate();
+                let clusters = clusters
+                    .filter_map(|(at, label)| Some((at, row.labels.get(label)?.into())));
+                living.push(Living {
+                    model,
+                    replica: labels.replica_of(&row.labels).map(PodName::from),
+                    rank: row.labels.first_of(&labels.rank).unwrap_or_default().into(),
+                    key: key.into(),
+                    role: labels.role.as_ref().and_then(|it| row.labels.get(it)).map(Into::into),
+                    clusters: clusters.collect(),
+                    stamp: row.value,
                 });
+            }
+            Self::Samples(samples) => {
+                let Some(model) = model_of(row, reading, samples.last_model()) else { return };
+                let leaf = match row.labels.get(WHAT) {
+                    Some(what) => what.parse().ok(),
+                    None => Some(reading.plan.only_leaf(reading.kind)),
+                };
+                let Some(leaf) = leaf else { return };
+                let mut ends = [0; 3];
+                let names = &mut samples.names;
+                names.push_str(labels.replica_of(&row.labels).unwrap_or_default());
+                ends[0] = end_of(names);
+                names.push_str(row.labels.first_of(&labels.rank).unwrap_or_default());
+                ends[1] = end_of(names);
+                if reading.apart {
+                    labels.write_key(&row.labels, names);
+                }
+                ends[2] = end_of(names);
+                let model = u32::try_from(model).unwrap_or(u32::MAX);
+                samples.kept.push(Kept { model, ends, leaf, value: row.value });
             }
         }
     }
+}
+
+/// The length of a text of names, which is bounded with the answer that it is of.
+fn end_of(names: &str) -> u32 {
+    u32::try_from(names.len()).unwrap_or(u32::MAX)
+}
+
+/// The model of a row, if it was asked for. Most rows are of the same model as the one before.
+fn model_of(row: &Row<'_>, reading: Reading<'_>, last: Option<usize>) -> Option<usize> {
+    let Reading { served, asked, given, .. } = reading;
+    let Labels { namespace, model, .. } = &served.labels;
+    let namespace = row.labels.first_of(namespace)?;
+    if let Some(given) = given {
+        return (asked.models()[given].namespace.as_str() == namespace).then_some(given);
+    }
+    let name: Cow<'_, str> = match &served.engine.model {
+        Some(model) => model.as_str().into(),
+        None => {
+            let name = row.labels.first_of(model)?;
+            served.engine.names_model(name).then_some(name)?.into()
+        }
+    };
+    let ignore_case = served.engine.ignore_case;
+    last.filter(|last| asked.is_at(*last, namespace, &name))
+        .or_else(|| asked.position(namespace, &name))
+        .or_else(|| asked.position_without_case(namespace, &name).filter(|_| ignore_case))
+        .filter(|model| reading.only.is_none_or(|only| only.contains(model)))
+}
+
+fn info_row(row: &Row<'_>, reading: Reading<'_>) -> Option<InfoRow> {
+    let labels = &reading.served.labels;
+    let namespace = reading.asked.namespace(row.labels.first_of(&labels.namespace)?)?;
+    let replica = PodName::from(labels.replica_of(&row.labels)?);
+    let mut key = String::new();
+    if reading.apart {
+        labels.write_key(&row.labels, &mut key);
+    }
+    let info = reading.plan.info()?;
+    let numbers = info.numbers.iter().filter_map(|(leaf, label)| {
+        // The text may be "None", while an engine has not measured its memory yet.
+        let number = row.labels.get(label)?.parse().unwrap_or(f64::NAN);
+        Some((*leaf, number))
+    });
+    Some(InfoRow {
+        namespace,
+        replica,
+        rank: row.labels.first_of(&labels.rank).unwrap_or_default().into(),
+        key: key.into(),
+        numbers: numbers.collect(),
+        copies: row.value,
+    })
 }

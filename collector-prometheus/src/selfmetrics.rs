@@ -31,3 +31,8 @@ pub(crate) fn no_pod_label(namespace: &str) {
     counter!(UNMAPPED, "namespace" => namespace.to_owned(), "reason" => "no_pod_label")
         .increment(1);
 }
+
+/// The value, or nothing and a count of why.
+pub(crate) fn accepted<T>(kind: QueryKind, value: Result<T, Rejected>) -> Option<T> {
+    value.inspect_err(|reason| value_refused(kind, *reason)).ok()
+}

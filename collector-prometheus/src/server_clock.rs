@@ -48,6 +48,11 @@ impl ServerClock {
         })
     }
 
+    /// The same clock, which is ahead by this much of what it was read as.
+    pub(crate) fn ahead_by(self, more: Duration) -> Self {
+        Self { server: self.server + more, ..self }
+    }
+
     /// The moment of a tick, on both clocks. Whole milliseconds, as the server counts.
     pub(crate) fn moment(&self, tick: Tick) -> Moment {
         let server = self.server_time(tick);
@@ -87,26 +92,31 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    /// When, on our clock, a sample was taken that the server stamped `stamp`, in an answer that was
-    /// evaluated at `evaluated` and arrived at `arrived_at`. `None` when the stamp is no time.
+    /// When, on our clock, a sample was taken that the server stamped `stamp`, in an answer that arrived
+    /// at `arrived_at`. `None` when the stamp is no time.
     ///
-    /// A server that evaluated at the moment it was asked for dates the sample by that moment,
-    /// however long the answer took. One that chose a time of its own did so before it answered.
-    pub(crate) fn sampled_at(&self, stamp: f64, evaluated: f64, arrived_at: Tick) -> Option<Tick> {
-        let asked = self.time.seconds();
-        let (tick, evaluated) = if evaluated.is_nan() || (evaluated - asked).abs() < 0.002 {
-            (self.tick, asked)
-        } else {
-            (arrived_at, evaluated)
-        };
-        let age = evaluated - stamp;
+    /// Age counts from the moment that was asked for, however long the answer took and whatever moment
+    /// the server chose to evaluate: one that hides its newest samples, or answers from a cache, makes
+    /// nothing younger by it.
+    pub(crate) fn sampled_at(&self, stamp: f64, arrived_at: Tick) -> Option<Tick> {
+        let age = self.time.seconds() - stamp;
         // Older than a century, or later than that: not a time.
         if age.is_nan() || age.abs() > 3e9 {
             return None;
         }
         let distance = Duration::try_from_secs_f64(age.abs()).ok()?;
         // A sample from the future is as old as now.
-        Some(if age >= 0.0 { tick - distance } else { (tick + distance).min(arrived_at) })
+        Some(if age >= 0.0 {
+            self.tick - distance
+        } else {
+            (self.tick + distance).min(arrived_at)
+        })
+    }
+
+    /// The moment that is earlier by this much, on both clocks.
+    pub(crate) fn earlier(&self, by: Duration) -> Self {
+        let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        Self { tick: self.tick - by, time: EvalTime(self.time.0.saturating_sub(millis)) }
     }
 }
 
@@ -135,17 +145,17 @@ mod tests {
         let sampled =
             |stamp, evaluated, arrived| moment.sampled_at(stamp, evaluated, tick(arrived)).unwrap();
         // An answer that took four seconds does not make its sample younger.
-        let at = sampled(1_732_000_000.25, 1_732_000_001.0, 5_000);
+        let at = sampled(1_732_000_000.25, 5_000);
         assert_eq!(at.age(tick(1010)), Duration::from_millis(750));
-        // The server evaluated at a time of its own.
-        let at = sampled(1_732_003_600.0, 1_732_003_645.0, 5_000);
-        assert_eq!(at.age(tick(5_000)), Duration::from_secs(45));
         // From the future.
-        let at = sampled(1_732_009_999.0, 1_732_000_001.0, 5_000);
+        let at = sampled(1_732_009_999.0, 5_000);
         assert_eq!(at, tick(5_000));
         for stamp in [f64::NAN, f64::INFINITY, -1e300, 1e300] {
-            assert_eq!(moment.sampled_at(stamp, f64::NAN, tick(2000)), None);
+            assert_eq!(moment.sampled_at(stamp, tick(2000)), None);
         }
+        let earlier = moment.earlier(Duration::from_secs(30));
+        assert_eq!(earlier.tick.age(moment.tick), Duration::from_secs(30));
+        assert_eq!(earlier.time, EvalTime(moment.time.0 - 30_000));
     }
 
     #[test]

@@ -6,13 +6,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use collector_core::{ModelId, ModelRef, Namespace};
 use foldhash::fast::RandomState;
 
-use crate::names::Names;
+use crate::labels::Labels;
 use crate::promql::{Filter, Matcher};
 
 /// Bytes that a query may have. VictoriaMetrics refuses 16 KiB.
 pub(crate) const QUERY_BYTES_MAX: usize = 12_000;
-/// What a query has besides its filters.
-const TEMPLATE_BYTES: usize = 800;
+/// What one selector of a query has besides its filter.
+const TEMPLATE_BYTES: usize = 400;
+/// What a filter has besides names: labels, operators and quotes.
+const LABEL_BYTES: usize = 80;
+/// Bytes that the names of one model may take in the queries that find out what there is of it.
+const ONE_MODEL_BYTES_MAX: usize = 300;
 /// Up to here a filter on models costs the server less than the other models of the namespace do.
 const MODELS_IN_FILTER_MAX: usize = 10;
 
@@ -42,36 +46,38 @@ impl Shard {
         Self { models, width }
     }
 
-    /// The filter of the shard's queries.
-    pub(crate) fn filter(&self) -> Filter {
-        match self.width {
-            Width::Server => Filter::default(),
-            Width::Namespaces => Filter(vec![self.namespaces_matcher()]),
-            Width::Models => Filter(vec![
-                self.namespaces_matcher(),
-                Matcher::any_of(
-                    "model_name",
-                    distinct(self.models.iter().map(|m| m.model.as_str())),
-                ),
-            ]),
+    /// A model that is asked for alone.
+    pub(crate) fn of_one(model: ModelRef) -> Self {
+        Self::new(vec![model], Width::Models)
+    }
+
+    /// The filter of the shard's queries, where series have these labels, beside what goes into each.
+    /// Where one thing may stand under several labels, no selector can name it: the reader leaves out the
+    /// rows of others.
+    pub(crate) fn filter(&self, labels: &Labels, each: &Filter) -> Filter {
+        let filter = self.filter_without_models(labels, each);
+        match (self.width, labels.model.as_slice()) {
+            (Width::Models, [label]) => {
+                let models = distinct(self.models.iter().map(|m| m.model.as_str()));
+                filter.and([Matcher::any_of(label.to_string(), models)])
+            }
+            _ => filter,
         }
     }
 
     /// The filter for series that carry no model.
-    pub(crate) fn filter_without_models(&self) -> Filter {
-        match self.width {
-            Width::Server => Filter::default(),
-            Width::Namespaces | Width::Models => Filter(vec![self.namespaces_matcher()]),
+    pub(crate) fn filter_without_models(&self, labels: &Labels, each: &Filter) -> Filter {
+        match (self.width, labels.namespace.as_slice()) {
+            (Width::Namespaces | Width::Models, [label]) => {
+                each.and([Matcher::any_of(label.to_string(), self.namespaces())])
+            }
+            _ => each.clone(),
         }
     }
 
     /// Whether the filter names models, so that what carries none is better asked for by pod.
     pub(crate) fn names_models(&self) -> bool {
         self.width == Width::Models
-    }
-
-    fn namespaces_matcher(&self) -> Matcher {
-        Matcher::any_of("namespace", self.namespaces())
     }
 
     fn namespaces(&self) -> Vec<&str> {
@@ -102,9 +108,21 @@ impl Shard {
         vec![Self::new(left.to_vec(), width), Self::new(right.to_vec(), width)]
     }
 
+    /// Bytes that its filter takes, with labels as long as they get.
+    fn bytes(&self) -> usize {
+        let names = |names: &[&str]| names.iter().map(|name| Matcher::bytes_of(name)).sum::<usize>();
+        let models = || distinct(self.models.iter().map(|m| m.model.as_str()));
+        LABEL_BYTES
+            + match self.width {
+                Width::Server => 0,
+                Width::Namespaces => names(&self.namespaces()),
+                Width::Models => names(&self.namespaces()) + names(&models()),
+            }
+    }
+
     /// The fewest pieces whose filters fit into a query.
     fn fitting(self, budget: usize) -> Vec<Self> {
-        if self.filter().to_string().len() <= budget {
+        if self.bytes() <= budget {
             return vec![self];
         }
         let pieces = self.split();
@@ -156,14 +174,13 @@ impl Sharder {
     pub(crate) fn shards(
         &self,
         mut models: Vec<ModelRef>,
-        names: Names,
+        selectors: usize,
         census: Census,
         waiting: bool,
         pods_of: impl Fn(&ModelRef) -> Option<u32>,
     ) -> Vec<Shard> {
         models.sort_unstable();
-        let selectors = if names.mixed() { 2 } else { 1 };
-        let budget = QUERY_BYTES_MAX / selectors - TEMPLATE_BYTES;
+        let budget = (QUERY_BYTES_MAX / selectors.max(1)).saturating_sub(TEMPLATE_BYTES);
         let few = models.len() <= MODELS_IN_FILTER_MAX;
         if few || waiting {
             let bytes: usize =
@@ -242,19 +259,25 @@ impl Asked {
         &self.models
     }
 
-    /// The filter of the one model that is asked for, where it is one and its names leave room for the
-    /// filter to stand four times in one query.
-    pub(crate) fn one_model(&self) -> Option<Filter> {
+    /// The one model that is asked for, where it is one and its names are not too long for a query that
+    /// repeats them many times.
+    pub(crate) fn one_model(&self) -> Option<(&str, &str)> {
         let [model] = self.models.as_slice() else { return None };
-        let names = [model.namespace.as_str(), model.model.as_str()];
-        let bytes: usize = names.into_iter().map(Matcher::bytes_of).sum();
-        (bytes * 4 + 2 * TEMPLATE_BYTES <= QUERY_BYTES_MAX)
-            .then(|| Shard::new(self.models.clone(), Width::Models).filter())
+        let names = (model.namespace.as_str(), model.model.as_str());
+        (Matcher::bytes_of(names.0) + Matcher::bytes_of(names.1) <= ONE_MODEL_BYTES_MAX)
+            .then_some(names)
     }
 
     /// Where a model stands in [`models`](Self::models).
     pub(crate) fn position(&self, namespace: &str, model: &str) -> Option<usize> {
         self.index.get(namespace)?.get(model).map(|position| *position as usize)
+    }
+
+    /// The same, where ids are compared without case.
+    pub(crate) fn position_without_case(&self, namespace: &str, model: &str) -> Option<usize> {
+        let of_namespace = self.index.get(namespace)?.iter();
+        let mut same = of_namespace.filter(|(id, _)| id.as_str().eq_ignore_ascii_case(model));
+        same.next().map(|(_, position)| *position as usize)
     }
 
     /// Whether that model stands there.

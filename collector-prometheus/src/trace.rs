@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use collector_core::{Field, ModelSample, PodName, Tick, TraceRow};
 
-use crate::plan::QueryKind;
+use crate::plan::{Plan, QueryKind};
 use crate::rows::Rows;
 
 /// A query that was answered, of a look that is traced.
@@ -13,7 +13,7 @@ pub(crate) struct TracedQuery {
     /// Its text.
     pub(crate) text: Arc<str>,
     /// The series that it is over; `None` where it is over several names.
-    pub(crate) series: Option<&'static str>,
+    pub(crate) series: Option<Arc<str>>,
     pub(crate) sent_at: Tick,
     pub(crate) arrived_at: Tick,
 }
@@ -24,13 +24,14 @@ pub(crate) fn rows(
     models: &[usize],
     rows: &Rows,
     query: &TracedQuery,
+    plan: &Plan,
 ) -> Vec<(usize, TraceRow)> {
     let Some(field) = kind.fields().first() else { return Vec::new() };
-    let row = |pod, raw: Option<f64>| TraceRow {
+    let row = |pod, raw: Option<f64>, series: Option<&str>| TraceRow {
         pod,
         field: *field,
         asked: query.text.as_ref().into(),
-        matched: raw.and(query.series).map(Into::into),
+        matched: raw.and(series).map(Into::into),
         raw,
         sampled_at: None,
         asked_at: query.sent_at,
@@ -39,10 +40,14 @@ pub(crate) fn rows(
     let Rows::Samples(samples) = rows else { return Vec::new() };
     let mut traced: Vec<(usize, TraceRow)> = samples
         .iter()
-        .map(|sample| (sample.model, row(sample.pod.map(PodName::from), Some(sample.value))))
+        .map(|sample| {
+            let pod = Some(sample.replica).filter(|replica| !replica.is_empty());
+            let series = plan.series_of(sample.leaf).map(|series| &*series.name);
+            (sample.model, row(pod.map(PodName::from), Some(sample.value), series))
+        })
         .collect();
     let silent = models.iter().filter(|model| samples.iter().all(|s| s.model != **model));
-    traced.extend(silent.map(|model| (*model, row(None, None))));
+    traced.extend(silent.map(|model| (*model, row(None, None, None))));
     traced
 }
 
@@ -59,12 +64,12 @@ pub(crate) fn complete(sample: &mut ModelSample, config: Option<&TracedQuery>) {
     sample.trace.retain(|row| row.pod.is_none() || row.sampled_at.is_some());
     if let Some(query) = config {
         sample.trace.extend(sample.replicas.iter().map(|replica| {
-            let raw = replica.num_gpu_blocks.map(|blocks| blocks as f64);
+            let raw = replica.num_gpu_blocks.or(replica.kv_capacity_tokens).map(|it| it as f64);
             TraceRow {
                 pod: Some(replica.pod_name.clone()),
                 field: Field::CacheConfig,
                 asked: query.text.as_ref().into(),
-                matched: raw.and(query.series).map(Into::into),
+                matched: raw.and(query.series.as_deref()).map(Into::into),
                 raw,
                 sampled_at: Some(replica.sampled_at),
                 asked_at: query.sent_at,

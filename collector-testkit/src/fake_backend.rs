@@ -339,7 +339,7 @@ impl FakeBackend {
             }
             Some(Reply::Failed(failure)) => Answer::Failed(self.error(failure, Operation::Fetch)),
             Some(Reply::Omitted) => return None,
-            None => Answer::Missing { as_of },
+            None => Answer::Missing { as_of, last_seen: None },
         })
     }
 

@@ -75,7 +75,8 @@ impl ErrorBody {
     pub(crate) fn of(error: &CollectError) -> Self {
         let suggestions = match error {
             CollectError::Missing { nearest, .. } => {
-                nearest.models.iter().map(ToString::to_string).collect()
+                let others = nearest.in_namespace.iter().filter(|it| !nearest.models.contains(it));
+                nearest.models.iter().chain(others).map(ToString::to_string).collect()
             }
             CollectError::UnknownVariant { known, .. } => {
                 known.iter().map(ToString::to_string).collect()
@@ -118,7 +119,9 @@ fn missing_hints(model: &ModelRef, nearest: &Nearest) -> Vec<String> {
         .iter()
         .map(|namespace| format!("the model exists in namespace {namespace:?}"))
         .collect();
-    if nearest.known == Some(0) {
+    if nearest.last_seen.is_some() {
+        hints.push("it is scaled to zero, or its pods are not scraped any more".to_owned());
+    } else if nearest.known == Some(0) {
         hints.push(
             "the backend knows no model at all: is it scraping the model servers?".to_owned(),
         );

@@ -68,7 +68,7 @@ pub(crate) fn answers(
                     None if fleet.served_lately(&state, &model, now) => {
                         Answer::Found(ModelSample::new(as_of, Vec::new()))
                     }
-                    None => Answer::Missing { as_of },
+                    None => Answer::Missing { as_of, last_seen: None },
                 },
             };
             answers.push((model, answer));

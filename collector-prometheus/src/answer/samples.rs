@@ -11,49 +11,46 @@ use crate::json::{Json, Malformed};
 
 /// Rows of one answer at most: twenty times the pods that a query is made for.
 pub(super) const ROWS_MAX: usize = 50_000;
-/// Labels that anybody reads. A row with more of them repeats some, and is no pattern.
-const LABELS_MAX: usize = 9;
+/// Labels of a row that are read; what a row has beyond them is skipped.
+const LABELS_MAX: usize = 64;
 
-/// The labels that queries group by.
+/// The labels of a row. One that is written twice has its last text.
 #[derive(Default, Debug)]
 pub(crate) struct Labels<'a> {
-    pub(crate) name: Option<Cow<'a, str>>,
-    pub(crate) namespace: Option<Cow<'a, str>>,
-    pub(crate) model_name: Option<Cow<'a, str>>,
-    pod: Option<Cow<'a, str>>,
-    pod_name: Option<Cow<'a, str>>,
-    pub(crate) engine: Option<Cow<'a, str>>,
-    pub(crate) num_gpu_blocks: Option<Cow<'a, str>>,
-    pub(crate) block_size: Option<Cow<'a, str>>,
-    pub(crate) what: Option<Cow<'a, str>>,
-    /// There was a label, be it one that nobody reads.
+    all: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// There was a label, be it one that is no text.
     any: bool,
 }
 
 impl<'a> Labels<'a> {
-    /// Where a label is kept, if anybody reads it.
-    fn slot(&mut self, key: &str) -> Option<&mut Option<Cow<'a, str>>> {
-        Some(match key {
-            "__name__" => &mut self.name,
-            "namespace" => &mut self.namespace,
-            "model_name" => &mut self.model_name,
-            "pod" => &mut self.pod,
-            "pod_name" => &mut self.pod_name,
-            "engine" => &mut self.engine,
-            "num_gpu_blocks" => &mut self.num_gpu_blocks,
-            "block_size" => &mut self.block_size,
-            "what" => &mut self.what,
-            _ => return None,
-        })
+    /// The text of a label; an empty label is an absent one.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.all.iter().find(|(key, _)| key == name);
+        found.map(|(_, text)| &**text).filter(|text| !text.is_empty())
     }
 
-    /// The pod, under whichever label; an empty label is an absent one.
-    pub(crate) fn pod(&self) -> Option<&str> {
-        [&self.pod, &self.pod_name]
-            .into_iter()
-            .flatten()
-            .map(AsRef::as_ref)
-            .find(|pod| !pod.is_empty())
+    /// The text of the first of these labels that there is.
+    pub(crate) fn first_of(&self, names: &[Box<str>]) -> Option<&str> {
+        names.iter().find_map(|name| self.get(name))
+    }
+
+    /// Every label that is not empty, in the order in which they came.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.all.iter().map(|(key, text)| (&**key, &**text));
+        all.filter(|(_, text)| !text.is_empty())
+    }
+
+    /// Adds a label; false where it was there already, or there are too many.
+    fn add(&mut self, key: Cow<'a, str>, text: Cow<'a, str>) -> bool {
+        if let Some(known) = self.all.iter_mut().find(|(known, _)| *known == key) {
+            known.1 = text;
+            return false;
+        }
+        let has_room = self.all.len() < LABELS_MAX;
+        if has_room {
+            self.all.push((key, text));
+        }
+        has_room
     }
 }
 
@@ -79,17 +76,17 @@ pub(super) struct Rows<'a, 'f> {
     on_row: &'f mut dyn FnMut(&Row<'_>),
     left: usize,
     row: Row<'a>,
-    pattern: Pattern<'a>,
+    pattern: Pattern,
 }
 
 /// How the last row was written, which is how the next one most likely is: what stands before, between
 /// and behind the texts of its labels and of its value.
 #[derive(Default)]
-struct Pattern<'a> {
+struct Pattern {
     /// Nothing else in the row may differ.
     complete: bool,
-    /// The labels, each with what stands before its text.
-    labels: Vec<(Range<usize>, Cow<'a, str>)>,
+    /// What stands before the text of each label.
+    labels: Vec<Range<usize>>,
     before_value: Range<usize>,
     after_value: Range<usize>,
 }
@@ -144,9 +141,8 @@ impl<'a, 'f> Rows<'a, 'f> {
         if !complete {
             return None;
         }
-        for (before, key) in labels {
-            let label = json.text_after(before)?;
-            *self.row.labels.slot(key)? = Some(label);
+        for (before, (_, text)) in labels.iter().zip(&mut self.row.labels.all) {
+            *text = json.text_after(before)?;
         }
         self.row.value = number(&json.text_after(before_value)?);
         json.repeats(after_value).then_some(())
@@ -156,14 +152,14 @@ impl<'a, 'f> Rows<'a, 'f> {
         let start = json.at();
         self.pattern.complete = false;
         let mut has_labels = false;
-        let mut end_of_labels = start;
+        let (mut end_of_labels, mut repeatable) = (start, true);
         let mut sample = None;
         json.enter_object("a sample")?;
         while let Some(key) = json.next_key()? {
             match &*key {
                 "metric" => {
                     has_labels = true;
-                    end_of_labels = self.read_labels(start, json)?;
+                    (end_of_labels, repeatable) = self.read_labels(start, json)?;
                 }
                 "value" => sample = Some(Sample::read(json)?),
                 _ => json.skip()?,
@@ -179,7 +175,7 @@ impl<'a, 'f> Rows<'a, 'f> {
         self.row.value = value;
         if let Some(text) = text
             && end_of_labels < text.start
-            && self.pattern.labels.len() <= LABELS_MAX
+            && repeatable
         {
             self.pattern.before_value = end_of_labels..text.start;
             self.pattern.after_value = text.end..json.at();
@@ -188,26 +184,30 @@ impl<'a, 'f> Rows<'a, 'f> {
         Ok(())
     }
 
-    /// The labels of a row that begins at `start`; tells where the last text ends.
-    fn read_labels(&mut self, start: usize, json: &mut Json<'a>) -> Result<usize, Malformed> {
-        self.row.labels = Labels::default();
+    /// The labels of a row that begins at `start`: where the last text ends, and whether the row can be a
+    /// pattern.
+    fn read_labels(
+        &mut self,
+        start: usize,
+        json: &mut Json<'a>,
+    ) -> Result<(usize, bool), Malformed> {
+        self.row.labels.all.clear();
+        self.row.labels.any = false;
         self.pattern.labels.clear();
-        let mut end = start;
+        let (mut end, mut repeatable) = (start, true);
         json.enter_object("an object of labels")?;
         while let Some(key) = json.next_key()? {
             self.row.labels.any = true;
-            let Some(label) = self.row.labels.slot(&key) else {
+            if matches!(json.peek(), Some(b'[' | b'{')) {
                 json.skip()?;
                 continue;
-            };
-            let (text, range) = json.text_at("a text as label")?;
-            *label = Some(text);
-            if self.pattern.labels.len() <= LABELS_MAX {
-                self.pattern.labels.push((end..range.start, key));
             }
+            let (text, range) = json.text_at("a text as label")?;
+            repeatable &= self.row.labels.add(key, text);
+            self.pattern.labels.push(end..range.start);
             end = range.end;
         }
-        Ok(end)
+        Ok((end, repeatable))
     }
 
     fn hand_on(&mut self) -> Result<(), Unreadable> {
@@ -282,9 +282,9 @@ mod tests {
         let decoded = decode(body.as_bytes(), Expect::Vector, &mut |row| {
             let labels = &row.labels;
             rows.push((
-                owned(labels.namespace.as_deref()),
-                owned(labels.model_name.as_deref()),
-                owned(labels.pod()),
+                owned(labels.get("namespace")),
+                owned(labels.get("model_name")),
+                owned(labels.get("pod").or_else(|| labels.get("pod_name"))),
                 row.time.to_bits(),
                 row.value.to_bits(),
             ));
@@ -314,11 +314,12 @@ mod tests {
 
     fn row(row: &Value) -> Option<Read> {
         let labels = row["metric"].as_object()?;
-        let known = ["__name__", "namespace", "model_name", "pod", "pod_name", "engine", "what"];
-        for label in known.into_iter().chain(["num_gpu_blocks", "block_size"]) {
-            labels.get(label).is_none_or(Value::is_string).then_some(())?;
-        }
-        let label = |name| labels.get(name).and_then(Value::as_str).map(str::to_owned);
+        let is_read = |label: &Value| label.is_string() || label.is_array() || label.is_object();
+        labels.values().all(is_read).then_some(())?;
+        let label = |name| {
+            let text = labels.get(name).and_then(Value::as_str).map(str::to_owned);
+            text.filter(|text| !text.is_empty())
+        };
         let pod = ["pod", "pod_name"].into_iter().filter_map(label).find(|pod| !pod.is_empty());
         let (time, value) = match row.get("value")? {
             Value::Array(parts) => match &parts[..] {

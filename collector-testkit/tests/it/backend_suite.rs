@@ -239,7 +239,7 @@ impl Backend for Flawed {
         ask.models = &really;
         let missing = |model: &ModelRef| {
             let as_of = collector_core::Tick::MIN;
-            (model.clone(), Answer::Missing { as_of })
+            (model.clone(), Answer::Missing { as_of, last_seen: None })
         };
         let mut answers = match (self.inner.fetch(ask).await, self.flaw) {
             (Err(_), Flaw::CallsErrorsMissing) => return Ok(asked.iter().map(missing).collect()),
@@ -254,7 +254,7 @@ impl Backend for Flawed {
             }
             match answer {
                 Answer::Found(sample) => self.spoil(sample),
-                Answer::Missing { as_of } if self.flaw == Flaw::CallsMissingFoundWithoutPods => {
+                Answer::Missing { as_of, last_seen: None } if self.flaw == Flaw::CallsMissingFoundWithoutPods => {
                     *answer = Answer::Found(ModelSample::new(*as_of, Vec::new()));
                 }
                 _ => {}

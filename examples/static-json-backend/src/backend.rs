@@ -114,7 +114,7 @@ impl Backend for StaticJson {
                         let per_pod = ask.load_per_pod.contains(&model);
                         Answer::Found(found.sample(look.as_of, look.sampled_at, per_pod))
                     }
-                    None => Answer::Missing { as_of: look.as_of },
+                    None => Answer::Missing { as_of: look.as_of, last_seen: None },
                 };
                 (model, answer)
             })

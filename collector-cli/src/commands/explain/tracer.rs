@@ -58,7 +58,7 @@ impl Backend for Tracer {
                         Answer::Found(sample) => {
                             (Looked::Found(sample.as_of), sample.trace.clone())
                         }
-                        Answer::Missing { as_of } => (Looked::Missing(*as_of), Vec::new()),
+                        Answer::Missing { as_of, .. } => (Looked::Missing(*as_of), Vec::new()),
                         Answer::Failed(error) => (Looked::Failed(error.to_string()), Vec::new()),
                     };
                     looks.insert(model.clone(), (outcome, rows));

@@ -1,0 +1,127 @@
+//! Under which labels this server names namespaces, pods, models and ranks.
+
+use serde::{Deserialize, Serialize};
+
+use crate::answer::Labels as RowLabels;
+
+/// Labels that name things, each a list of which the first that a series has counts: the keys under
+/// `[prometheus.labels]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LabelsConfig {
+    /// The namespace. By default also what OpenTelemetry and older scrape jobs call it; what begins
+    /// with `exported_` is the pod's own label where the scrape job has one of that name.
+    pub namespace: Vec<String>,
+    /// The pod, likewise.
+    pub pod: Vec<String>,
+    /// The model's id; empty, the default, is what each engine calls it.
+    pub model: Vec<String>,
+    /// Data-parallel ranks; empty, the default, is what each engine calls them.
+    pub rank: Vec<String>,
+    /// The cluster. A model whose series have several values of one of these in one namespace is
+    /// ambiguous unless `prometheus.matchers` selects one.
+    pub cluster: Vec<String>,
+}
+
+impl Default for LabelsConfig {
+    fn default() -> Self {
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Self {
+            namespace: list(&[
+                "exported_namespace",
+                "namespace",
+                "k8s_namespace_name",
+                "kubernetes_namespace",
+            ]),
+            pod: list(&[
+                "exported_pod",
+                "pod",
+                "pod_name",
+                "k8s_pod_name",
+                "kubernetes_pod_name",
+            ]),
+            model: Vec::new(),
+            rank: Vec::new(),
+            cluster: list(&[
+                "cluster",
+                "cluster_name",
+                "k8s_cluster_name",
+                "kubernetes_cluster",
+                "location",
+            ]),
+        }
+    }
+}
+
+/// The labels of one engine's series that exist on a server, each list in order of preference.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Labels {
+    pub(crate) namespace: Vec<Box<str>>,
+    pub(crate) pod: Vec<Box<str>>,
+    pub(crate) model: Vec<Box<str>>,
+    pub(crate) rank: Vec<Box<str>>,
+    pub(crate) cluster: Vec<Box<str>>,
+    /// The label that names a replica where one pod has several.
+    pub(crate) replica: Option<Box<str>>,
+    /// The label that says what a server does where a request is served by several.
+    pub(crate) role: Option<Box<str>>,
+    /// The labels besides `instance` that tell copies of one series apart; mostly empty.
+    pub(crate) apart: Vec<Box<str>>,
+}
+
+/// The label that names the address that was scraped.
+pub(crate) const INSTANCE: &str = "instance";
+
+/// What a row is about, besides its model.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Level {
+    /// The model as a whole.
+    Model,
+    /// Each pod, or replica.
+    Pod,
+    /// Each data-parallel rank.
+    Rank,
+}
+
+impl Labels {
+    /// The labels of a `by` clause at a level; `apart` adds those that tell servers and copies apart.
+    pub(crate) fn by(&self, level: Level, apart: bool) -> Vec<&str> {
+        let mut lists: Vec<&[Box<str>]> = vec![&self.namespace, &self.model];
+        if level != Level::Model {
+            lists.extend([self.pod.as_slice(), self.replica.as_slice()]);
+        }
+        if level == Level::Rank {
+            lists.push(&self.rank);
+        }
+        if apart {
+            lists.push(&self.apart);
+        }
+        let names = lists.into_iter().flatten().map(AsRef::as_ref);
+        names.chain(apart.then_some(INSTANCE)).collect()
+    }
+
+    /// The labels of the query that tells who lives.
+    pub(crate) fn by_liveness(&self) -> Vec<&str> {
+        let mut labels = self.by(Level::Rank, true);
+        labels.extend(self.role.iter().chain(&self.cluster).map(AsRef::as_ref));
+        labels
+    }
+
+    /// The name of the replica that a row is about.
+    pub(crate) fn replica_of<'a>(&self, row: &'a RowLabels<'_>) -> Option<&'a str> {
+        let replica = self.replica.as_deref().and_then(|label| row.get(label));
+        replica.or_else(|| row.first_of(&self.pod))
+    }
+
+    /// What tells the server, or copy, of a row apart: its instance and the labels of `apart`.
+    pub(crate) fn write_key(&self, row: &RowLabels<'_>, key: &mut String) {
+        key.push_str(row.get(INSTANCE).unwrap_or_default());
+        for label in &self.apart {
+            key.push(KEY_SEPARATOR);
+            key.push_str(row.get(label).unwrap_or_default());
+        }
+    }
+}
+
+/// Between the parts of a key; no label holds it but to deceive.
+pub(crate) const KEY_SEPARATOR: char = '\u{1f}';

@@ -1,0 +1,684 @@
+//! What a server holds: which engines, under which names and labels. Asked at the start, each hour, and
+//! when something looks wrong.
+//!
+//! First the names by which engines are recognised, by a pattern where the server allows patterns, so that
+//! a prefix that nobody has told of is found too; then, engine by engine and by exact names, which of its
+//! series and labels exist.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use collector_core::sanitize;
+use collector_engines::{Engine, Engines, Quantity, Series};
+
+use crate::answer::{Expect, Labels as RowLabels};
+use crate::client::{Budget, Client, Query};
+use crate::config::DEFAULT_SCRAPE_INTERVAL;
+use crate::failure::Failure;
+use crate::labels::{INSTANCE, Labels, LabelsConfig, Level};
+use crate::plan::{Held, Plan, QueryKind, WHAT, liveness, select, what};
+use crate::promql::{Filter, Matcher};
+use crate::shard::QUERY_BYTES_MAX;
+
+/// Ends of names by which an engine is recognised whatever stands before them, with the built-in engine
+/// whose names end so.
+const SUFFIXES: [(&str, &str); 4] = [
+    ("num_requests_running", "vllm"),
+    ("num_requests_waiting", "vllm"),
+    ("num_running_reqs", "sglang"),
+    ("num_queue_reqs", "sglang"),
+];
+
+/// Labels that may hold the model's id where an engine's own do not.
+const MODEL_LABELS: [&str; 2] = ["model_name", "model"];
+
+/// Engines of one server that are asked.
+const SERVED_MAX: usize = 12;
+
+/// Characters of an example series.
+const EXAMPLE_MAX: usize = 400;
+
+/// What a server holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    /// Each engine that is there; where none is, the one that will most likely be the first.
+    pub(crate) served: Vec<Arc<Served>>,
+    /// Pods on the whole server; `None` when it did not say.
+    pub(crate) pods: Option<u64>,
+    /// What a router or gateway shows, where one is there.
+    pub(crate) router: Option<&'static str>,
+    /// The server answered; else this is what is exact for any server, at a cost.
+    pub(crate) probed: bool,
+    /// It was asked about one model alone.
+    pub(crate) narrow: bool,
+}
+
+/// One engine on a server.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) engine: Engine,
+    pub(crate) labels: Labels,
+    pub(crate) plan: Plan,
+    /// Series are there, and not just expected.
+    pub(crate) is_there: bool,
+    /// Pods; `None` when the server did not say.
+    pub(crate) pods: Option<u64>,
+    /// Some series are stored more than once.
+    pub(crate) doubled: bool,
+    /// One series with all of its labels, where it lacks one that is needed.
+    pub(crate) example: Option<String>,
+    /// How often series are scraped, where it could be learnt.
+    pub(crate) interval: Option<Duration>,
+    /// How often they are taken to be, where it could not.
+    configured_interval: Duration,
+    /// Names of native histograms that stand where classic ones are expected.
+    pub(crate) native: Vec<Box<str>>,
+}
+
+/// What the user has set that a probe depends on.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) engines: Engines,
+    pub(crate) labels: LabelsConfig,
+    /// Put before the engines' own names, in both spellings.
+    pub(crate) name_prefix: Option<String>,
+    /// Goes into every selector.
+    pub(crate) matchers: Filter,
+    /// `W`, where the user has set it.
+    pub(crate) window: Option<Duration>,
+    pub(crate) scrape_interval: Duration,
+}
+
+impl Terms {
+    /// Every engine in every spelling that is known.
+    fn engines(&self) -> Vec<Engine> {
+        let own = self.engines.iter();
+        let prefixed = self.name_prefix.iter().flat_map(|prefix| {
+            self.engines.iter().map(move |engine| {
+                engine.with_prefix(&format!("{prefix}{}", engine.prefix))
+            })
+        });
+        prefixed.chain(own.cloned()).collect()
+    }
+
+    /// The window for series that are scraped so often.
+    fn window(&self, interval: Option<Duration>) -> Duration {
+        let interval = interval.unwrap_or(self.scrape_interval);
+        self.window.unwrap_or_else(|| Duration::from_secs(60).max(interval * 4))
+    }
+
+    /// The labels that an engine's series may have.
+    fn labels_of(&self, engine: &Engine) -> Labels {
+        let boxed = |names: &[String]| names.iter().map(|name| Box::from(name.as_str())).collect();
+        let mut model: Vec<Box<str>> = boxed(&self.labels.model);
+        if model.is_empty() {
+            model.clone_from(&engine.model_labels);
+            let more = MODEL_LABELS.into_iter().map(Box::from);
+            more.for_each(|label: Box<str>| if !model.contains(&label) { model.push(label) });
+        }
+        let mut rank: Vec<Box<str>> = boxed(&self.labels.rank);
+        if rank.is_empty() {
+            rank.clone_from(&engine.rank_labels);
+        }
+        Labels {
+            namespace: boxed(&self.labels.namespace),
+            pod: boxed(&self.labels.pod),
+            model,
+            rank,
+            cluster: boxed(&self.labels.cluster),
+            replica: engine.replica_label.clone(),
+            role: engine.role_label.clone(),
+            apart: Vec::new(),
+        }
+    }
+}
+
+impl Shape {
+    /// When the server would not say: vLLM under all of its names, with the labels that a PodMonitor
+    /// attaches and those that are known besides; exact, at a cost.
+    pub(crate) fn unknown(terms: &Terms) -> Self {
+        let served = terms.engines().into_iter().find(|engine| engine.name.as_str() == "vllm");
+        let served = served.or_else(|| terms.engines.iter().next().cloned());
+        Self {
+            served: served.and_then(|engine| Served::expected(engine, terms)).into_iter().collect(),
+            pods: None,
+            router: None,
+            probed: false,
+            narrow: false,
+        }
+    }
+
+    /// Whether any engine is there.
+    pub(crate) fn has_engines(&self) -> bool {
+        self.served.iter().any(|served| served.is_there)
+    }
+
+    /// The greatest number of selectors in one query.
+    pub(crate) fn selectors(&self) -> usize {
+        self.served.iter().map(|served| served.plan.selectors()).max().unwrap_or(1)
+    }
+}
+
+impl Served {
+    /// An engine of which nothing is there yet.
+    fn expected(engine: Engine, terms: &Terms) -> Option<Arc<Self>> {
+        let names = engine.sample_names().map(Box::from).collect();
+        let held = Held { names: &names, native: &HashSet::new() };
+        let mut labels = terms.labels_of(&engine);
+        // What a label is named that nobody has seen is named as most have it.
+        labels.namespace.retain(|label| !label.starts_with("exported_"));
+        labels.namespace.truncate(1);
+        labels.pod.retain(|label| !label.starts_with("exported_"));
+        labels.pod.truncate(2);
+        labels.model.truncate(1);
+        labels.cluster.clear();
+        labels.role = None;
+        let plan = Plan::new(&engine, held, terms.window(None))?;
+        Some(Arc::new(Self {
+            labels,
+            plan,
+            is_there: false,
+            pods: None,
+            doubled: true,
+            example: None,
+            interval: None,
+            configured_interval: terms.scrape_interval,
+            native: Vec::new(),
+            engine,
+        }))
+    }
+
+    /// How often its series are scraped.
+    pub(crate) fn scrape_interval(&self) -> Duration {
+        self.interval.unwrap_or(self.configured_interval)
+    }
+
+    /// What no series of this engine has a label for, so that no model can be told.
+    pub(crate) fn lacks(&self) -> Option<&'static str> {
+        let lacks = [
+            (self.labels.namespace.is_empty(), "namespace"),
+            (self.labels.pod.is_empty() && self.labels.replica.is_none(), "pod"),
+            (self.labels.model.is_empty() && self.engine.model.is_none(), "model"),
+        ];
+        lacks.into_iter().find_map(|(lacks, what)| (self.is_there && lacks).then_some(what))
+    }
+}
+
+/// Asks what the server holds. `narrow`, where it is given, is the model that a first look is about, as
+/// namespace and id: only that is asked about then, if it is there under the usual labels.
+pub(crate) async fn ask(
+    client: &Client,
+    budget: Budget<'_>,
+    terms: &Terms,
+    narrow: Option<(&str, &str)>,
+) -> Result<Shape, Failure> {
+    let prober = Prober { client, budget, terms };
+    let found = prober.names().await?;
+    let router = Engines::router_names().find(|name| found.contains(*name));
+    let mut shape = Shape {
+        served: Vec::new(),
+        pods: None,
+        router: router.and_then(Engines::router_of),
+        probed: true,
+        narrow: false,
+    };
+    for engine in engines_of(&found, terms).into_iter().take(SERVED_MAX) {
+        if let Some((served, was_narrow)) = prober.served(engine, &found, narrow).await? {
+            shape.narrow |= was_narrow;
+            shape.pods = served.pods.map(|pods| pods + shape.pods.unwrap_or(0)).or(shape.pods);
+            shape.served.push(Arc::new(served));
+        }
+    }
+    // What every series of lacks a label, beside engines that have it, is a router's or recorded.
+    if shape.served.iter().any(|served| served.lacks().is_none()) {
+        shape.served.retain(|served| served.lacks() != Some("model"));
+    }
+    // Of names that several engines read, the one that reads most of a pod is the pod's.
+    shape.served.sort_by_key(|served| std::cmp::Reverse(served.plan.len()));
+    if shape.served.is_empty() {
+        // A server without a fleet says nothing about how the fleet will be named that it holds next.
+        shape.served = Shape::unknown(terms).served;
+    }
+    Ok(shape)
+}
+
+/// The engines whose names were found: those of the table, and those that have another prefix.
+fn engines_of(found: &HashSet<String>, terms: &Terms) -> Vec<Engine> {
+    let table = terms.engines();
+    let mut known: HashSet<String> = HashSet::new();
+    let mut engines: Vec<Engine> = Vec::new();
+    for engine in &table {
+        let marks: Vec<&str> = marks(engine).collect();
+        known.extend(marks.iter().map(|name| (*name).to_owned()));
+        let required = engine.required.iter().all(|name| {
+            found.contains(&**name) || !marks.contains(&&**name)
+        });
+        let any = marks.iter().any(|name| found.contains(*name));
+        // One set of names is one engine, however many in the table read it.
+        let same = |other: &Engine| other.prefix == engine.prefix && marks_overlap(other, engine);
+        if any && required && !engines.iter().any(same) {
+            engines.push(engine.clone());
+        }
+    }
+    for name in found.iter().filter(|name| !known.contains(*name)) {
+        let Some((suffix, base)) = SUFFIXES.iter().find(|(suffix, _)| name.ends_with(suffix)) else {
+            continue;
+        };
+        let prefix = name.trim_end_matches(suffix);
+        let base = table.iter().find(|engine| engine.name.as_str() == *base);
+        if let Some(base) = base
+            && !engines.iter().any(|engine| &*engine.prefix == prefix)
+        {
+            engines.push(base.with_prefix(prefix));
+        }
+    }
+    engines
+}
+
+fn marks_overlap(one: &Engine, other: &Engine) -> bool {
+    let of_other: HashSet<&str> = marks(other).collect();
+    marks(one).any(|name| of_other.contains(name))
+}
+
+/// The names by which an engine is recognised.
+fn marks(engine: &Engine) -> impl Iterator<Item = &str> {
+    let quantities = [Quantity::Running, Quantity::Waiting, Quantity::KvCacheUsage];
+    let gauges = quantities.into_iter().flat_map(|quantity| engine.alternatives(quantity));
+    let series = gauges.flat_map(|expression| expression.required());
+    series.map(|series| &*series.name).chain(engine.required.iter().map(|name| &**name))
+}
+
+/// One thing that a probe asks about.
+enum Item {
+    Name(Box<str>),
+    Native(Box<str>),
+    Label(Kind, Box<str>),
+    /// Pods whose series have this label, which names the model.
+    Pods(Option<Box<str>>),
+    /// Ranks of such pods that are stored more than once.
+    Doubled(Option<Box<str>>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Namespace,
+    Pod,
+    Model,
+    Rank,
+    Cluster,
+    Replica,
+    Role,
+}
+
+struct Prober<'a> {
+    client: &'a Client,
+    budget: Budget<'a>,
+    terms: &'a Terms,
+}
+
+impl Prober<'_> {
+    /// The names by which engines are recognised, as far as the server holds them.
+    async fn names(&self) -> Result<HashSet<String>, Failure> {
+        match self.names_by_pattern().await {
+            Err(failure) if !failure.is_of_the_server() => self.names_by_exact().await,
+            outcome => outcome,
+        }
+    }
+
+    fn exact_names(&self) -> Vec<String> {
+        let engines = self.terms.engines();
+        let marks = engines.iter().flat_map(marks).map(str::to_owned);
+        let mut names: Vec<String> =
+            marks.chain(Engines::router_names().map(str::to_owned)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    async fn names_by_pattern(&self) -> Result<HashSet<String>, Failure> {
+        let names = self.exact_names();
+        let rest = names.iter().filter(|name| !SUFFIXES.iter().any(|(end, _)| name.ends_with(end)));
+        let suffixes: Vec<&str> = SUFFIXES.iter().map(|(suffix, _)| *suffix).collect();
+        let matcher = Matcher::ends_or_is("__name__", &suffixes, rest.map(String::as_str));
+        let text = format!("count by (__name__) ({})", self.terms.matchers.and([matcher]));
+        let mut found = HashSet::new();
+        self.query(QueryKind::Names, &text, &mut |labels, _| {
+            found.extend(labels.get("__name__").map(str::to_owned));
+        })
+        .await?;
+        Ok(found)
+    }
+
+    async fn names_by_exact(&self) -> Result<HashSet<String>, Failure> {
+        let names = self.exact_names();
+        let counts: Vec<String> =
+            names.iter().map(|name| format!("count({name}{})", self.terms.matchers)).collect();
+        let found = self.count(QueryKind::Names, &counts).await?;
+        let there = names.into_iter().zip(found).filter(|(_, count)| count.is_some());
+        Ok(there.map(|(name, _)| name).collect())
+    }
+
+    /// What there is of one engine, and whether it was asked about one model alone; `None` where there is
+    /// nothing that says who lives.
+    async fn served(
+        &self,
+        engine: Engine,
+        found: &HashSet<String>,
+        narrow: Option<(&str, &str)>,
+    ) -> Result<Option<(Served, bool)>, Failure> {
+        let Some(lives) = liveness(&engine, |series| found.contains(&*series.name)) else {
+            return Ok(None);
+        };
+        if let Some((namespace, model)) = narrow
+            && let Some(label) = engine.model_labels.first()
+        {
+            let namespaced = self.terms.matchers.and([Matcher::is("namespace", namespace)]);
+            let filter = namespaced.and([Matcher::is(label.to_string(), model)]);
+            let served = self.narrowed(engine.clone(), &lives, &filter, &namespaced).await?;
+            if let Some(served) = served {
+                return Ok(Some((served, true)));
+            }
+        }
+        let all = &self.terms.matchers;
+        Ok(self.narrowed(engine, &lives, all, all).await?.map(|served| (served, false)))
+    }
+
+    /// The same of what the filters let through: `filter`, and for series that carry no model
+    /// `without_model`.
+    async fn narrowed(
+        &self,
+        engine: Engine,
+        lives: &Series,
+        filter: &Filter,
+        without_model: &Filter,
+    ) -> Result<Option<Served>, Failure> {
+        let candidates = self.terms.labels_of(&engine);
+        let items = items(&engine, &candidates);
+        let queries: Vec<String> = items
+            .iter()
+            .map(|item| count_of(item, &engine, lives, &candidates, filter, without_model))
+            .collect();
+        let counts = self.count(QueryKind::Shape, &queries).await?;
+        let mut labels = Labels::default();
+        let (mut names, mut native) = (HashSet::new(), HashSet::new());
+        let (mut pods, mut doubled) = (None, false);
+        for (item, count) in items.into_iter().zip(counts) {
+            let Some(count) = count.filter(|count| *count > 0.0) else { continue };
+            match item {
+                Item::Name(name) => drop(names.insert(name)),
+                Item::Native(name) => drop(native.insert(name)),
+                Item::Label(kind, label) => match kind {
+                    Kind::Namespace => labels.namespace.push(label),
+                    Kind::Pod => labels.pod.push(label),
+                    Kind::Model => labels.model.push(label),
+                    Kind::Rank => labels.rank.push(label),
+                    Kind::Cluster => labels.cluster.push(label),
+                    Kind::Replica => labels.replica = Some(label),
+                    Kind::Role => labels.role = Some(label),
+                },
+                Item::Pods(_) => {
+                    pods = Some(pods.unwrap_or(0) + sanitize::count(count).unwrap_or(0));
+                }
+                Item::Doubled(_) => doubled = true,
+            }
+        }
+        // A native histogram beside its classic series is not needed.
+        let classic = |base: &str| names.contains(&*format!("{base}_count"));
+        native.retain(|base: &Box<str>| !classic(base));
+        if doubled {
+            labels.apart = self.apart(lives, &labels, filter).await?;
+        }
+        let interval = self.interval(lives, filter).await?;
+        let held = Held { names: &names, native: &native };
+        let Some(plan) = Plan::new(&engine, held, self.terms.window(interval)) else {
+            return Ok(None);
+        };
+        let mut native: Vec<Box<str>> = native.into_iter().collect();
+        native.sort_unstable();
+        let mut served = Served {
+            engine,
+            labels,
+            plan,
+            is_there: true,
+            pods,
+            doubled,
+            example: None,
+            interval,
+            configured_interval: self.terms.scrape_interval,
+            native,
+        };
+        if served.lacks().is_some() {
+            served.example = self.example(lives, filter).await?;
+        }
+        Ok(Some(served))
+    }
+
+    /// The labels besides `instance` that tell copies of one series apart.
+    async fn apart(
+        &self,
+        lives: &Series,
+        labels: &Labels,
+        filter: &Filter,
+    ) -> Result<Vec<Box<str>>, Failure> {
+        let by: Vec<&str> = labels.by(Level::Rank, true);
+        let series = select(lives, &with_model(filter, labels.model.first().map(AsRef::as_ref)));
+        let by = by.join(",");
+        // One group that is stored more than once, with all of its labels.
+        let text = format!(
+            "{series} and on ({by}) topk(1, count by ({by}) ({series}) > 1)"
+        );
+        let mut rows: Vec<Vec<(String, String)>> = Vec::new();
+        self.query(QueryKind::Example, &text, &mut |labels, _| {
+            if rows.len() < 16 {
+                rows.push(labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect());
+            }
+        })
+        .await?;
+        let mut keys: Vec<&String> = rows.iter().flatten().map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let value = |row: &[(String, String)], key: &str| {
+            row.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone())
+        };
+        let differs = |key: &&String| {
+            rows.iter().any(|row| value(row, key) != value(&rows[0], key)) && *key != INSTANCE
+        };
+        Ok(keys.into_iter().filter(differs).map(|key| key.as_str().into()).collect())
+    }
+
+    /// How often series are scraped: the least and the most often among those that are ten minutes old,
+    /// the slower of the two.
+    async fn interval(&self, lives: &Series, filter: &Filter) -> Result<Option<Duration>, Failure> {
+        if self.terms.scrape_interval != DEFAULT_SCRAPE_INTERVAL {
+            // The user has said it.
+            return Ok(None);
+        }
+        let series = select(lives, filter);
+        let mut slowest = None;
+        for pick in ["bottomk", "topk"] {
+            let text = format!("{pick}(1, count_over_time({series}[10m]))");
+            let mut labels: Vec<(String, String)> = Vec::new();
+            let asked = self
+                .query(QueryKind::Scrapes, &text, &mut |row, _| {
+                    labels = row.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+                })
+                .await;
+            match asked {
+                Ok(()) => {}
+                Err(failure) if failure.is_of_the_server() => return Err(failure),
+                Err(_) => return Ok(slowest),
+            }
+            if labels.is_empty() {
+                return Ok(slowest);
+            }
+            let matchers = labels
+                .iter()
+                .filter(|(key, _)| key != "__name__")
+                .map(|(key, value)| Matcher::is(key.clone(), value));
+            let text = format!("{}{}[10m]", lives.name, Filter(matchers.collect()));
+            let query = Query { kind: QueryKind::Scrapes, text: &text, time: None };
+            match self.client.sample_times(query, self.budget).await {
+                Ok(times) => slowest = slowest.max(interval_of(&times)),
+                Err(failure) if failure.is_of_the_server() => return Err(failure),
+                Err(_) => return Ok(slowest),
+            }
+        }
+        Ok(slowest)
+    }
+
+    /// One series with all of its labels, to be shown.
+    async fn example(&self, lives: &Series, filter: &Filter) -> Result<Option<String>, Failure> {
+        let text = format!("topk(1, {})", select(lives, filter));
+        let mut example = None;
+        self.query(QueryKind::Example, &text, &mut |labels, _| {
+            let labels: Vec<String> = labels
+                .iter()
+                .filter(|(key, _)| *key != "__name__")
+                .map(|(key, value)| format!("{key}={:?}", collector_transport::quote(value)))
+                .collect();
+            let shown = format!("{}{{{}}}", lives.name, labels.join(","));
+            example = Some(collector_transport::quote(&shown).chars().take(EXAMPLE_MAX).collect());
+        })
+        .await?;
+        Ok(example)
+    }
+
+    /// The value of each of these queries that has one row, in as few requests as they fit into.
+    async fn count(
+        &self,
+        kind: QueryKind,
+        queries: &[String],
+    ) -> Result<Vec<Option<f64>>, Failure> {
+        let mut counts = vec![None; queries.len()];
+        let mut start = 0;
+        while start < queries.len() {
+            let mut text = String::new();
+            let mut end = start;
+            while let Some(query) = queries.get(end) {
+                let part = what(query, end);
+                if !text.is_empty() && text.len() + part.len() + 4 > QUERY_BYTES_MAX {
+                    break;
+                }
+                if !text.is_empty() {
+                    text.push_str(" or ");
+                }
+                text.push_str(&part);
+                end += 1;
+            }
+            self.query(kind, &text, &mut |labels, value| {
+                let number = labels.get(WHAT).and_then(|what| what.parse::<usize>().ok());
+                if let Some(count) = number.and_then(|number| counts.get_mut(number)) {
+                    *count = Some(value);
+                }
+            })
+            .await?;
+            start = end;
+        }
+        Ok(counts)
+    }
+
+    async fn query(
+        &self,
+        kind: QueryKind,
+        text: &str,
+        on_row: &mut (dyn FnMut(&RowLabels<'_>, f64) + Send),
+    ) -> Result<(), Failure> {
+        let query = Query { kind, text, time: None };
+        let mut on_row = |row: &crate::answer::Row<'_>| on_row(&row.labels, row.value);
+        self.client.query(query, Expect::Vector, self.budget, &mut on_row).await?;
+        Ok(())
+    }
+}
+
+/// The usual distance between samples: the median, so that a lost scrape does not count.
+fn interval_of(times: &[f64]) -> Option<Duration> {
+    let mut steps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    steps.retain(|step| step.is_finite() && *step > 0.0);
+    steps.sort_by(f64::total_cmp);
+    let median = steps.get(steps.len() / 2)?;
+    // Scrapes are some milliseconds early or late.
+    let interval = if *median > 2.0 { median.round() } else { *median };
+    Duration::try_from_secs_f64(interval).ok()
+}
+
+fn items(engine: &Engine, candidates: &Labels) -> Vec<Item> {
+    let mut names: Vec<&str> = engine.sample_names().collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut bases: Vec<&str> = names
+        .iter()
+        .filter_map(|name| name.strip_suffix("_sum"))
+        .filter(|base| names.contains(&&*format!("{base}_count")))
+        .collect();
+    bases.dedup();
+    // A router shows the servers' names without a model: its series are of no pod that serves.
+    let model_labels: Vec<Option<Box<str>>> = match engine.model {
+        Some(_) => vec![None],
+        None => candidates.model.iter().cloned().map(Some).collect(),
+    };
+    let names = names.into_iter().map(|name| Item::Name(name.into()));
+    let natives = bases.into_iter().map(|base| Item::Native(base.into()));
+    let labels = |kind, labels: &[Box<str>]| {
+        labels.iter().map(|label| Item::Label(kind, label.clone())).collect::<Vec<_>>()
+    };
+    names
+        .chain(natives)
+        .chain(labels(Kind::Namespace, &candidates.namespace))
+        .chain(labels(Kind::Pod, &candidates.pod))
+        .chain(labels(Kind::Model, &candidates.model))
+        .chain(labels(Kind::Rank, &candidates.rank))
+        .chain(labels(Kind::Cluster, &candidates.cluster))
+        .chain(labels(Kind::Replica, candidates.replica.as_slice()))
+        .chain(labels(Kind::Role, candidates.role.as_slice()))
+        .chain(model_labels.iter().cloned().map(Item::Pods))
+        .chain(model_labels.iter().cloned().map(Item::Doubled))
+        .collect()
+}
+
+/// The query whose one row says how often there is something.
+fn count_of(
+    item: &Item,
+    engine: &Engine,
+    lives: &Series,
+    candidates: &Labels,
+    filter: &Filter,
+    without_model: &Filter,
+) -> String {
+    match item {
+        Item::Name(name) | Item::Native(name) => {
+            let is_info = |series: &&Series| series.name == *name && series.number_in.is_some();
+            let info = engine.metrics().flat_map(|(_, alternatives)| alternatives);
+            let carries_no_model = info.flat_map(|it| it.series()).any(|series| is_info(&series));
+            let filter = if carries_no_model { without_model } else { filter };
+            format!("count({name}{filter})")
+        }
+        Item::Label(_, label) => {
+            let filter = filter.and([Matcher::present(label.to_string())]);
+            format!("count({})", select(lives, &filter))
+        }
+        Item::Pods(label) => {
+            let by = candidates.by(Level::Pod, false);
+            let pods: Vec<&str> =
+                by.into_iter().filter(|label| !is_model(candidates, label)).collect();
+            let series = select(lives, &with_model(filter, label.as_deref()));
+            format!("count(count by ({}) ({series}))", pods.join(","))
+        }
+        Item::Doubled(label) => {
+            let by = candidates.by(Level::Rank, true).join(",");
+            let series = select(lives, &with_model(filter, label.as_deref()));
+            format!("count(count by ({by}) ({series}) > 1)")
+        }
+    }
+}
+
+fn with_model(filter: &Filter, label: Option<&str>) -> Filter {
+    filter.and(label.map(|label| Matcher::present(label.to_owned())))
+}
+
+fn is_model(labels: &Labels, label: &str) -> bool {
+    labels.model.iter().any(|model| **model == *label)
+}
+
+#[cfg(test)]
+mod tests;
