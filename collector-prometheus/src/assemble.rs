@@ -43,6 +43,8 @@ pub(crate) struct Model {
     pub(crate) rates: Sums,
     /// Rates by replica and key, dead ones too.
     pub(crate) replica_rates: HashMap<(PodName, Box<str>), Sums, RandomState>,
+    /// Several servers, or copies, stand under one rank, be some of them dead by now.
+    pub(crate) several_of_a_rank: bool,
     /// Some query had a row of it.
     pub(crate) seen: bool,
     /// It has series without a pod.
@@ -317,6 +319,7 @@ impl<'a> Assembly<'a> {
         let asked = self.moment.time.seconds();
         for model in &mut self.models {
             model.servers.settle();
+            model.several_of_a_rank |= model.servers.has_several_of_a_rank();
             let servers = model.servers.as_mut_vec();
             let newest = servers.iter().map(|server| server.stamp).fold(f64::MIN, f64::max);
             let interval = |server: &Server| intervals[usize::from(server.engine)];
@@ -384,7 +387,7 @@ impl<'a> Assembly<'a> {
 
     /// Whether several servers, or copies, stand under one rank of one pod of the model.
     pub(crate) fn has_several_of_a_rank(&self, position: usize) -> bool {
-        self.models[position].servers.has_several_of_a_rank()
+        self.models[position].several_of_a_rank
     }
 
     /// Whether a model lately had series and has no living pod by the first look.
@@ -434,7 +437,7 @@ impl<'a> Assembly<'a> {
     pub(crate) fn needs_counters(&self, position: usize, kept: Option<&ModelMemory>) -> bool {
         let model = &self.models[position];
         let servers = model.servers.as_slice();
-        if model.servers.has_several_of_a_rank() {
+        if model.several_of_a_rank {
             return true;
         }
         servers.chunk_by(|a, b| a.replica == b.replica).any(|group| {

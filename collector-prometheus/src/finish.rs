@@ -1,6 +1,6 @@
 //! What a look comes to, model by model: found, missing, or not to be told, and why.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use collector_core::{
@@ -11,6 +11,7 @@ use collector_engines::Quantity;
 
 use crate::assemble::{Assembly, Model, Sums};
 use crate::failure::Failure;
+use crate::labels::shown_names;
 use crate::memory::{Known, ModelMemory, PodMemory, RankConfig};
 use crate::plan::{LeafId, Plan, QueryKind};
 use crate::resolve::{self, Replica, Unit};
@@ -177,12 +178,16 @@ fn found(
         memory.cache_config_at = Some(common.evaluated_at);
     }
     let mut replicas: Vec<ReplicaMetrics> = Vec::new();
-    let mut load = Load { pods: Vec::new(), two_roles };
     let mut groups: Vec<&[Server]> = servers.chunk_by(|a, b| a.replica == b.replica).collect();
     groups.sort_by(|a, b| a[0].replica.cmp(&b[0].replica));
+    let names: Vec<&PodName> = groups.iter().map(|group| &group[0].replica).collect();
+    let shown = shown_names(&names);
+    let alive = names.iter().map(|name| (*name).clone()).collect();
+    let mut load = Load { pods: Vec::new(), alive, two_roles };
     let mut known = Known::of(before);
     for group in groups {
         let name = &group[0].replica;
+        let shown = shown.get(name).unwrap_or(name);
         let served = &common.shape.served[usize::from(group[0].engine)];
         let kept = known.next(name);
         let config: Arc<[RankConfig]> = if config_new {
@@ -196,7 +201,7 @@ fn found(
             rate(sums, group[0].engine, &served.plan, QueryKind::RequestCount)
         };
         let replica = Replica {
-            name,
+            name: shown,
             servers: group,
             config: &config,
             counted: &counted,
@@ -220,7 +225,7 @@ fn found(
             row.block_size = None;
             row.kv_tokens_in_use = None;
         }
-        load.add(name, &sums, group[0].engine, served, row.role.as_ref());
+        load.add(shown, &sums, group[0].engine, served, row.role.as_ref());
         if per_pod && let Some((_, rates)) = load.pods.last() {
             let means = load_rates(rates).load(idle);
             row.avg_input_tokens = means.avg_input_tokens;
@@ -415,6 +420,8 @@ fn load_rates(rates: &Rates) -> LoadRates {
 /// The load of a model, pod by pod as far as it was asked so.
 struct Load {
     pods: Vec<(PodName, Rates)>,
+    /// The replicas of these, as rows name them.
+    alive: HashSet<PodName>,
     /// Some pods are on the prefill side of requests, others on the decode side.
     two_roles: bool,
 }
@@ -451,8 +458,8 @@ impl Load {
         }
         // Rows of pods, where they were needed, and of the pods that died within the window, as the
         // server would have summed.
-        let alive: HashMap<&PodName, ()> = self.pods.iter().map(|(pod, _)| (pod, ())).collect();
-        let dead = model.replica_rates.iter().filter(|((pod, _), _)| !alive.contains_key(pod));
+        let dead =
+            model.replica_rates.iter().filter(|((pod, _), _)| !self.alive.contains(pod));
         let dead = dead.filter(|_| !self.two_roles);
         let of_sums = |sums: &Sums| {
             let engines = shape.served.iter().enumerate();

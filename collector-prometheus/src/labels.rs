@@ -1,5 +1,9 @@
 //! Under which labels this server names namespaces, pods, models and ranks.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use collector_core::PodName;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::Labels as RowLabels;
@@ -107,10 +111,16 @@ impl Labels {
         labels
     }
 
-    /// The name of the replica that a row is about.
-    pub(crate) fn replica_of<'a>(&self, row: &'a RowLabels<'_>) -> Option<&'a str> {
-        let replica = self.replica.as_deref().and_then(|label| row.get(label));
-        replica.or_else(|| row.first_of(&self.pod))
+    /// The replica that a row is about: its pod, and its own name where one pod may have several.
+    pub(crate) fn replica_of<'a>(&self, row: &'a RowLabels<'_>) -> Option<Cow<'a, str>> {
+        let pod = row.first_of(&self.pod);
+        match self.replica.as_deref().and_then(|label| row.get(label)) {
+            None => pod.map(Cow::Borrowed),
+            Some(replica) => {
+                let pod = pod.unwrap_or_default();
+                Some(Cow::Owned(format!("{replica}{KEY_SEPARATOR}{pod}")))
+            }
+        }
     }
 
     /// What tells the server, or copy, of a row apart: its instance and the labels of `apart`.
@@ -121,6 +131,22 @@ impl Labels {
             key.push_str(row.get(label).unwrap_or_default());
         }
     }
+}
+
+/// The names under which replicas are shown. One of a pod that may have several is named by its own name;
+/// where two pods have one of the same name, by its pod, or by both.
+pub(crate) fn shown_names<'a>(replicas: &[&'a PodName]) -> HashMap<&'a PodName, PodName> {
+    let parts = |name: &'a PodName| name.as_str().split_once(KEY_SEPARATOR);
+    let count = |is: &dyn Fn(&str, &str) -> bool| {
+        replicas.iter().filter_map(|name| parts(name)).filter(|(own, pod)| is(own, pod)).count()
+    };
+    let shown = |name: &'a PodName| match parts(name) {
+        None => name.clone(),
+        Some((own, _)) if count(&|other, _| other == own) == 1 => own.into(),
+        Some((_, pod)) if count(&|_, other| other == pod) == 1 => pod.into(),
+        Some((own, pod)) => format!("{pod}/{own}").into(),
+    };
+    replicas.iter().map(|name| (*name, shown(name))).collect()
 }
 
 /// Between the parts of a key; no label holds it but to deceive.

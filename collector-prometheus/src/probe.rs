@@ -10,6 +10,7 @@ use crate::failure::{Failure, Stage};
 use crate::labels::Level;
 use crate::learn::ask_clock_once;
 use crate::plan::{QueryKind, select};
+use crate::promql::EvalTime;
 use crate::server_clock::ServerClock;
 use crate::shape::{self, Served, Shape, Terms};
 
@@ -67,9 +68,11 @@ pub(crate) async fn run(
             checks.extend([names(&shape), labels(&shape)]);
             checks.push(asker.clusters(&shape).await);
             checks.push(asker.duplicates(&shape).await);
-            checks.push(asker.scrape_interval(&shape, config).await);
-            checks.push(asker.lateness(&shape, &clock).await);
-            checks.push(asker.load(&shape).await);
+            // What is over a window ends where the samples do.
+            let newest = asker.newest(&shape, &clock).await;
+            checks.push(asker.scrape_interval(&shape, config, &newest).await);
+            checks.push(lateness(&shape, &newest));
+            checks.push(asker.load(&shape, &newest).await);
         }
         Ok(shape) => {
             checks.push(no_names(&shape, terms));
@@ -227,7 +230,16 @@ impl Asker<'_> {
         text: &str,
         on_row: &mut (dyn FnMut(&crate::answer::Row<'_>) + Send),
     ) -> Result<(), Failure> {
-        let query = Query { kind: QueryKind::Example, text, time: None };
+        self.rows_at(text, None, on_row).await
+    }
+
+    async fn rows_at(
+        &self,
+        text: &str,
+        time: Option<EvalTime>,
+        on_row: &mut (dyn FnMut(&crate::answer::Row<'_>) + Send),
+    ) -> Result<(), Failure> {
+        let query = Query { kind: QueryKind::Example, text, time };
         self.client.query(query, Expect::Vector, self.budget, on_row).await?;
         Ok(())
     }
@@ -289,7 +301,7 @@ impl Asker<'_> {
     /// Whether series are stored more than once, and by which label that can be told.
     async fn duplicates(&self, shape: &Shape) -> Check {
         let id = "metrics.duplicates";
-        for served in there(shape) {
+        for served in there(shape).filter(|served| served.lacks().is_none()) {
             if served.doubled {
                 let apart = served.labels.apart.join(", ");
                 let detail = format!(
@@ -332,15 +344,20 @@ impl Asker<'_> {
     }
 
     /// Whether the window holds enough scrapes for a rate.
-    async fn scrape_interval(&self, shape: &Shape, config: &PrometheusConfig) -> Check {
+    async fn scrape_interval(
+        &self,
+        shape: &Shape,
+        config: &PrometheusConfig,
+        newest: &[Newest],
+    ) -> Check {
         let id = "metrics.scrape_interval";
         let mut told = String::new();
-        for served in there(shape) {
+        for (served, newest) in there(shape).zip(newest) {
             let window = served.plan.window;
             let text = format!("max(count_over_time({}{window}))", self.series(served));
             let mut samples = 0.0_f64;
-            if let Err(failure) = self.rows(&text, &mut |row| samples = samples.max(row.value)).await
-            {
+            let mut on_row = |row: &crate::answer::Row<'_>| samples = samples.max(row.value);
+            if let Err(failure) = self.rows_at(&text, newest.window_end(), &mut on_row).await {
                 return failed(id, failure);
             }
             let shown = collector_core::duration::format(window.0);
@@ -368,41 +385,26 @@ impl Asker<'_> {
         Check::new(id, CheckStatus::Pass, told)
     }
 
-    /// Whether samples arrive late.
-    async fn lateness(&self, shape: &Shape, clock: &ServerClock) -> Check {
-        let id = "metrics.lateness";
+    /// The newest sample of each engine that is there.
+    async fn newest(&self, shape: &Shape, clock: &ServerClock) -> Vec<Newest> {
+        let mut all = Vec::new();
         for served in there(shape) {
             let text = format!("max(timestamp({}))", self.series(served));
-            let mut newest = f64::NAN;
-            let moment = clock.moment(self.budget.clock.now());
-            let query =
-                Query { kind: QueryKind::Example, text: &text, time: Some(moment.time) };
-            let mut on_row = |row: &crate::answer::Row<'_>| newest = row.value;
-            let asked =
-                self.client.query(query, Expect::Vector, self.budget, &mut on_row).await;
-            if let Err(failure) = asked {
-                return failed(id, failure);
-            }
-            let late = moment.time.seconds() - newest;
-            if late > served.scrape_interval().as_secs_f64() + 1.0 {
-                let detail = format!(
-                    "samples arrive {late:.0} s late: the newest of {} is that old",
-                    served.engine.name
-                );
-                return Check::new(id, CheckStatus::Warn, detail).with_remedy(
-                    "readings say so by their age, and rates end at the newest sample; does remote \
-                     write lag, or has scraping ended?",
-                );
-            }
+            let asked = clock.moment(self.budget.clock.now()).time;
+            let mut stamp = f64::NAN;
+            let mut on_row = |row: &crate::answer::Row<'_>| stamp = row.value;
+            let failure = self.rows_at(&text, Some(asked), &mut on_row).await.err();
+            let interval = served.scrape_interval().as_secs_f64();
+            all.push(Newest { late: asked.seconds() - stamp, asked, interval, failure });
         }
-        Check::new(id, CheckStatus::Pass, "samples arrive in time")
+        all
     }
 
     /// Whether the load is measured.
-    async fn load(&self, shape: &Shape) -> Check {
+    async fn load(&self, shape: &Shape, newest: &[Newest]) -> Check {
         let id = "metrics.load";
         let mut window = String::new();
-        for served in there(shape) {
+        for (served, newest) in there(shape).zip(newest) {
             let plan = &served.plan;
             window = collector_core::duration::format(plan.window.0);
             let mut lacking: Vec<&str> = Vec::new();
@@ -412,7 +414,9 @@ impl Asker<'_> {
                     let level = plan.level(kind, Level::Model);
                     let text =
                         plan.query(kind, &served.labels, &self.terms.matchers, level, false);
-                    if let Err(failure) = self.rows(&text, &mut |_| rows += 1).await {
+                    let mut on_row = |_: &crate::answer::Row<'_>| rows += 1;
+                    let asked = self.rows_at(&text, newest.window_end(), &mut on_row).await;
+                    if let Err(failure) = asked {
                         return failed(id, failure);
                     }
                 }
@@ -445,6 +449,54 @@ impl Asker<'_> {
             format!("arrivals, tokens and latencies are measured, over {window}"),
         )
     }
+}
+
+/// How old the newest sample of an engine is.
+struct Newest {
+    /// In seconds; NaN when it was not told.
+    late: f64,
+    asked: EvalTime,
+    /// Seconds between scrapes.
+    interval: f64,
+    failure: Option<Failure>,
+}
+
+impl Newest {
+    fn is_late(&self) -> bool {
+        self.late > self.interval + 1.0
+    }
+
+    /// When windows end, where that is not now.
+    fn window_end(&self) -> Option<EvalTime> {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is positive, and a server's look-back is minutes"
+        )]
+        let millis = (self.late * 1000.0) as u64;
+        self.is_late().then(|| EvalTime(self.asked.0.saturating_sub(millis)))
+    }
+}
+
+/// Whether samples arrive late.
+fn lateness(shape: &Shape, newest: &[Newest]) -> Check {
+    let id = "metrics.lateness";
+    for (served, newest) in there(shape).zip(newest) {
+        if let Some(failure) = &newest.failure {
+            return failed(id, failure.clone());
+        }
+        if newest.is_late() {
+            let detail = format!(
+                "samples arrive {:.0} s late: the newest of {} is that old",
+                newest.late, served.engine.name
+            );
+            return Check::new(id, CheckStatus::Warn, detail).with_remedy(
+                "readings say so by their age, and rates end at the newest sample; does remote write \
+                 lag, or has scraping ended?",
+            );
+        }
+    }
+    Check::new(id, CheckStatus::Pass, "samples arrive in time")
 }
 
 fn failed(id: &str, failure: Failure) -> Check {

@@ -164,7 +164,7 @@ impl Rows {
                     .filter_map(|(at, label)| Some((at, row.labels.get(label)?.into())));
                 living.push(Living {
                     model,
-                    replica: labels.replica_of(&row.labels).map(PodName::from),
+                    replica: labels.replica_of(&row.labels).map(|name| PodName::from(&*name)),
                     rank: row.labels.first_of(&labels.rank).unwrap_or_default().into(),
                     key: key.into(),
                     role: labels.role.as_ref().and_then(|it| row.labels.get(it)).map(Into::into),
@@ -181,7 +181,7 @@ impl Rows {
                 let Some(leaf) = leaf else { return };
                 let mut ends = [0; 3];
                 let names = &mut samples.names;
-                names.push_str(labels.replica_of(&row.labels).unwrap_or_default());
+                names.push_str(&labels.replica_of(&row.labels).unwrap_or_default());
                 ends[0] = end_of(names);
                 names.push_str(row.labels.first_of(&labels.rank).unwrap_or_default());
                 ends[1] = end_of(names);
@@ -226,7 +226,7 @@ fn model_of(row: &Row<'_>, reading: Reading<'_>, last: Option<usize>) -> Option<
 fn info_row(row: &Row<'_>, reading: Reading<'_>) -> Option<InfoRow> {
     let labels = &reading.served.labels;
     let namespace = reading.asked.namespace(row.labels.first_of(&labels.namespace)?)?;
-    let replica = PodName::from(labels.replica_of(&row.labels)?);
+    let replica = PodName::from(&*labels.replica_of(&row.labels)?);
     let mut key = String::new();
     if reading.apart {
         labels.write_key(&row.labels, &mut key);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use collector_core::{Field, ModelSample, PodName, Tick, TraceRow};
 
+use crate::labels::KEY_SEPARATOR;
 use crate::plan::{Plan, QueryKind};
 use crate::rows::Rows;
 
@@ -41,7 +42,8 @@ pub(crate) fn rows(
     let mut traced: Vec<(usize, TraceRow)> = samples
         .iter()
         .map(|sample| {
-            let pod = Some(sample.replica).filter(|replica| !replica.is_empty());
+            let own = sample.replica.split(KEY_SEPARATOR).next().unwrap_or_default();
+            let pod = Some(own).filter(|replica| !replica.is_empty());
             let series = plan.series_of(sample.leaf).map(|series| &*series.name);
             (sample.model, row(pod.map(PodName::from), Some(sample.value), series))
         })

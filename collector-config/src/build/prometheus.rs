@@ -133,6 +133,49 @@ const KEYS: &[Key] = &[
         "The only namespaces to read; without it all.",
     )
     .aliases(&["WATCH_NAMESPACE"]),
+    Key::new(
+        "prometheus.matchers",
+        Kind::Texts,
+        "Goes into every selector: `cluster=\"eu-west\"` on a server that holds several clusters.",
+    ),
+    Key::new(
+        "prometheus.name_prefix",
+        Kind::Text,
+        "What a scrape job or pipeline put before the engines' own names: `kserve_` for `kserve_vllm:num_requests_running`. Built-in prefixes need no key.",
+    ),
+    Key::new(
+        "prometheus.labels.namespace",
+        Kind::Texts,
+        "The labels that name the namespace; the first that a series has counts.",
+    )
+    .default("[\"exported_namespace\", \"namespace\", \"k8s_namespace_name\", \"kubernetes_namespace\"]"),
+    Key::new(
+        "prometheus.labels.pod",
+        Kind::Texts,
+        "The labels that name the pod; the first that a series has counts.",
+    )
+    .default("[\"exported_pod\", \"pod\", \"pod_name\", \"k8s_pod_name\", \"kubernetes_pod_name\"]"),
+    Key::new(
+        "prometheus.labels.model",
+        Kind::Texts,
+        "The labels that name the model; without it those of each engine, then `model_name` and `model`.",
+    ),
+    Key::new(
+        "prometheus.labels.rank",
+        Kind::Texts,
+        "The labels that tell data-parallel ranks apart; without it those of each engine.",
+    ),
+    Key::new(
+        "prometheus.labels.cluster",
+        Kind::Texts,
+        "The labels that name the cluster: a model whose series have several values of one in a namespace is ambiguous until `prometheus.matchers` selects one.",
+    )
+    .default("[\"cluster\", \"cluster_name\", \"k8s_cluster_name\", \"kubernetes_cluster\", \"location\"]"),
+    Key::new(
+        "prometheus.models",
+        Kind::Tables,
+        "Models that labels cannot tell: of each a `selector`, as between braces in PromQL, and the `model` that all it selects are of.",
+    ),
 ];
 
 impl BackendSettings for PrometheusConfig {
