@@ -242,6 +242,9 @@ pub struct ModelSample {
     pub failed: FieldReasons,
     /// False when replicas may be absent: warnings, `isPartial`, a pod that hangs.
     pub complete: bool,
+    /// Why an incomplete sample is: the server's warning, where it is one. What stays absent under one and
+    /// the same warning for three fetches has left.
+    pub warning: Option<Arc<str>>,
     /// The pods that an incomplete sample lacks, where the backend can name them: all others that are
     /// not in it are gone. Empty: any pod may be absent.
     pub unreached: Vec<PodName>,
@@ -274,6 +277,7 @@ impl ModelSample {
             load: Vec::new(),
             failed: FieldReasons::NONE,
             complete: true,
+            warning: None,
             unreached: Vec::new(),
             window: None,
             warnings: Vec::new(),

@@ -61,10 +61,13 @@ impl Cold {
                     answer.sample.bytes()
                         + size_of_val(answer.load_marks.as_slice())
                         + size_of_val(answer.departed.as_slice())
+                        + size_of_val(answer.absent.as_slice())
                 })
         };
         let nearest = self.nearest.as_ref().map_or(0, |nearest| {
-            size_of_val(nearest.models.as_slice()) + size_of_val(nearest.namespaces.as_slice())
+            size_of_val(nearest.models.as_slice())
+                + size_of_val(nearest.in_namespace.as_slice())
+                + size_of_val(nearest.namespaces.as_slice())
         });
         size_of::<Self>() + self.sources.iter().map(source).sum::<usize>() + nearest
     }
@@ -136,6 +139,9 @@ pub struct SourceAnswer {
     /// The pods that the source has seen leave, each with the first look that lacked it. Another source
     /// may still show them from before.
     pub departed: Vec<(PodName, Tick)>,
+    /// The pods that were kept although the last answers lacked them, each with how many answers in a row
+    /// did so under the same warning.
+    pub absent: Vec<(PodName, u8)>,
 }
 
 /// What exists in place of a model that has no series.

@@ -10,6 +10,9 @@ use collector_core::{
 
 use crate::config::CacheConfig;
 
+/// Answers in a row, under one and the same warning, that lack a replica which has left by then.
+const ABSENCES_UNTIL_LEFT: u8 = 3;
+
 /// The answer of a look that arrived at `now`, completed from the former one.
 pub(crate) fn carry(
     mut sample: ModelSample,
@@ -25,14 +28,21 @@ pub(crate) fn carry(
     }
     let mut load_marks = Vec::new();
     let mut departed = Vec::new();
+    let mut absent = Vec::new();
     if let Some(former) = former {
         let keeper = Keeper { former, backend, config, now };
         keeper.keep_failed_fields(&mut sample);
-        keeper.keep_absent_replicas(&mut sample);
+        absent = keeper.keep_absent_replicas(&mut sample);
         load_marks = keeper.keep_failed_load(&mut sample);
         departed = keeper.departed(&sample);
     }
-    SourceAnswer { sample: std::sync::Arc::new(sample), arrived_at: now, load_marks, departed }
+    SourceAnswer {
+        sample: std::sync::Arc::new(sample),
+        arrived_at: now,
+        load_marks,
+        departed,
+        absent,
+    }
 }
 
 struct Keeper<'a> {
@@ -72,24 +82,34 @@ impl Keeper<'_> {
 
     /// Keeps, with their load, the replicas that an incomplete answer may merely not have been told
     /// of. They stay until `stale_threshold`, so that one hung pod never makes a whole model
-    /// unavailable.
-    fn keep_absent_replicas(&self, sample: &mut ModelSample) {
+    /// unavailable. One that stays absent under one and the same warning has left sooner.
+    fn keep_absent_replicas(&self, sample: &mut ModelSample) -> Vec<(PodName, u8)> {
         if sample.complete {
-            return;
+            return Vec::new();
         }
+        let same_warning = sample.warning.is_some() && sample.warning == self.former.sample.warning;
+        let times = |pod: &PodName| {
+            let before = self.former.absent.iter().find(|(known, _)| known == pod);
+            1 + before.filter(|_| same_warning).map_or(0, |(_, times)| *times)
+        };
+        let has_left =
+            |pod: &PodName| sample.warning.is_some() && times(pod) >= ABSENCES_UNTIL_LEFT;
         let known: HashSet<&PodName> = pods(sample).collect();
         let reach = Reach::of(sample);
         let old = |row: &ReplicaMetrics| self.config.freshness.warns(row.sampled_at.age(self.now));
         let may_live = |row: &&ReplicaMetrics| {
             let pod = &row.pod_name;
-            !known.contains(pod) && !reach.has(pod) && !old(row)
+            !known.contains(pod) && !reach.has(pod) && !old(row) && !has_left(pod)
         };
         let former = self.former.sample.replicas.iter();
         let absent: Vec<ReplicaMetrics> = former.filter(may_live).cloned().collect();
         let pods: HashSet<&PodName> = absent.iter().map(|row| &row.pod_name).collect();
         let is_theirs = |row: &&LoadRow| row.pod.as_ref().is_some_and(|pod| pods.contains(pod));
         sample.load.extend(self.former.sample.load.iter().filter(is_theirs).cloned());
+        let counted = absent.iter().map(|row| (row.pod_name.clone(), times(&row.pod_name)));
+        let counted = counted.collect();
         sample.replicas.extend(absent);
+        counted
     }
 
     /// The pods that this source has seen leave, for as long as another could still show them.
@@ -234,6 +254,7 @@ mod tests {
             arrived_at: as_of,
             load_marks: Vec::new(),
             departed: Vec::new(),
+            absent: Vec::new(),
         }
     }
 
@@ -251,6 +272,27 @@ mod tests {
     /// From when on what was sampled at `tick` is of no use.
     fn unusable_from(tick: Tick) -> Tick {
         tick + CacheConfig::default().freshness.unavailable_threshold
+    }
+
+    #[test]
+    fn what_stays_absent_under_one_warning_for_three_answers_has_left() {
+        let start = ManualClock::new().now();
+        let answers = |warnings: [&str; 4]| {
+            let mut last = former(start);
+            let mut kept = Vec::new();
+            for (number, warning) in (1..).zip(warnings) {
+                let now = start + Duration::from_secs(5) * number;
+                let mut sample = ModelSample::new(now, Vec::new());
+                sample.complete = false;
+                sample.warning = Some(warning).filter(|it| !it.is_empty()).map(Into::into);
+                last = carried(sample, &last, now);
+                kept.push(last.sample.replicas.len());
+            }
+            kept
+        };
+        assert_eq!(answers(["a store is away"; 4]), [1, 1, 0, 0]);
+        assert_eq!(answers(["one", "another", "one", "another"]), [1; 4], "they alternate");
+        assert_eq!(answers([""; 4]), [1; 4], "it is no warning");
     }
 
     #[test]

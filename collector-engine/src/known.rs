@@ -140,13 +140,28 @@ mod tests {
         let near = nearest(&ModelRef::new("org/lama-8b", "prod"), Some(&known), None).unwrap();
         assert_eq!(near.models, ["org/llama-8b".into(), "org/llama-70b".into()]);
         assert_eq!(near.known, Some(3));
-        let elsewhere = nearest(&ModelRef::new("org/llama-70b", "prod"), Some(&known), None).unwrap();
+        let elsewhere =
+            nearest(&ModelRef::new("org/llama-70b", "prod"), Some(&known), None).unwrap();
         assert_eq!(elsewhere.namespaces, ["dev".into()]);
     }
 
     #[test]
+    fn a_model_that_was_there_needs_no_other_names_and_a_small_namespace_is_named_whole() {
+        let known = [known("org/llama-8b", "prod"), known("qwen", "prod"), known("x", "dev")];
+        let ago = Duration::from_secs(1200);
+        let seen = nearest(&ModelRef::new("org/llama-80b", "prod"), Some(&known), Some(ago));
+        let seen = seen.unwrap();
+        assert_eq!((seen.last_seen, seen.models.len()), (Some(ago), 0));
+        let far = nearest(&ModelRef::new("gpt-4o", "prod"), Some(&known), None).unwrap();
+        assert_eq!(far.models, []);
+        assert_eq!(far.in_namespace, ["org/llama-8b".into(), "qwen".into()]);
+        assert_eq!(nearest(&ModelRef::new("x", "prod"), None, None), None);
+    }
+
+    #[test]
     fn a_name_of_a_thousand_characters_is_near_to_none() {
-        let near = nearest(&ModelRef::new("x".repeat(1000), "prod"), &[known("llama", "prod")]);
+        let known = [known("llama", "prod")];
+        let near = nearest(&ModelRef::new("x".repeat(1000), "prod"), Some(&known), None).unwrap();
         assert!(near.models.is_empty(), "{:?}", near.models);
     }
 }

@@ -51,6 +51,8 @@ pub(crate) struct Model {
     pub(crate) unnamed: bool,
     /// Rows may be absent from some answer.
     pub(crate) incomplete: bool,
+    /// The server's warning by which they may.
+    pub(crate) warning: Option<Arc<str>>,
     /// How many queries for liveness were answered.
     pub(crate) liveness: u32,
     /// The queries about it that were answered.
@@ -90,7 +92,8 @@ pub(crate) struct Piece {
 #[derive(Debug)]
 pub(crate) struct Arrived {
     pub(crate) rows: Rows,
-    pub(crate) complete: bool,
+    /// Why rows may be absent.
+    pub(crate) warning: Option<Arc<str>>,
     pub(crate) at: Tick,
     /// What was asked, where the look is traced.
     pub(crate) query: Option<TracedQuery>,
@@ -127,13 +130,16 @@ impl<'a> Assembly<'a> {
                     model.failure.get_or_insert_with(|| failure.clone());
                 }
             }
-            Ok(Arrived { rows, complete, at, query }) => {
+            Ok(Arrived { rows, warning, at, query }) => {
                 if let Some(query) = query {
                     self.trace(kind, engine, &models, &rows, &query);
                 }
                 for position in &*models {
                     let model = &mut self.models[*position];
-                    model.incomplete |= !complete;
+                    if let Some(warning) = &warning {
+                        model.incomplete = true;
+                        model.warning.get_or_insert_with(|| Arc::clone(warning));
+                    }
                     model.liveness += u32::from(kind == QueryKind::Liveness);
                     model.answered.insert(kind);
                 }

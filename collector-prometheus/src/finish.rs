@@ -242,6 +242,7 @@ fn found(
     sample.load = load.rows(&model, common.shape, per_pod);
     sample.failed = model.failed;
     sample.complete = !model.incomplete;
+    sample.warning = model.warning;
     sample.window = common.shape.served.first().map(|served| served.plan.window.0);
     sample.trace = model.trace;
     if !sample.trace.is_empty() {

@@ -315,7 +315,7 @@ impl<'a> Look<'a> {
         let Some(text) = self.text(job, part) else {
             // The server holds nothing of it: that was known before, and is no answer.
             let rows = Rows::of(job.kind, 0);
-            return Ok(Arrived { rows, complete: true, at: self.moment.tick, query: None });
+            return Ok(Arrived { rows, warning: None, at: self.moment.tick, query: None });
         };
         let time = self.moment.earlier(job.earlier).time;
         let query = Query { kind: job.kind, text: &text, time: Some(time) };
@@ -363,11 +363,11 @@ impl<'a> Look<'a> {
         {
             self.contradicted.store(true, Ordering::Relaxed);
         }
-        let complete = answered.incomplete.is_none();
+        let warning: Option<Arc<str>> = answered.incomplete.as_deref().map(Arc::from);
         if let Some(reason) = answered.incomplete {
             self.incomplete.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         }
-        Arrived { rows, complete, at: answered.arrived_at, query: None }
+        Arrived { rows, warning, at: answered.arrived_at, query: None }
     }
 
     fn served(&self, part: &Part) -> &'a Served {

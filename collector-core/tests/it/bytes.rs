@@ -61,9 +61,11 @@ fn an_entry_without_a_value_counts_itself_and_what_is_known_besides() {
         models: vec!["a".into(), "b".into()],
         namespaces: vec!["prod".into(); 3],
         known: None,
+        in_namespace: vec!["a".into()],
+        last_seen: None,
     };
     let cold = Cold { nearest: Some(Arc::new(nearest)), ..Cold::default() };
-    let names = 2 * size_of::<ModelId>() + 3 * size_of::<Namespace>();
+    let names = 3 * size_of::<ModelId>() + 3 * size_of::<Namespace>();
     assert_eq!(bytes(Value::None, cold), EMPTY + names);
 }
 
@@ -94,6 +96,7 @@ fn what_each_source_last_said_counts() {
         arrived_at: Tick::MIN,
         load_marks: vec![mark()],
         departed: vec![("gone".into(), Tick::MIN); 2],
+        absent: Vec::new(),
     };
     let load = LoadRow { pod: None, rates: LoadRates::ZERO };
     let trace = TraceRow {

@@ -76,6 +76,7 @@ fn two_sources_are_suggested_from_in_order_and_no_longer_than_the_longer_list() 
         models: models.iter().map(|id| ModelId::from(*id)).collect(),
         namespaces: namespaces.iter().map(|name| (*name).into()).collect(),
         known,
+        ..Nearest::default()
     };
     let both =
         nearest(&["a", "b"], &["y"], Some(2)).and(&nearest(&["b", "c"], &["x", "y"], Some(7)));

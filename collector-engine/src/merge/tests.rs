@@ -22,6 +22,7 @@ fn answer(rows: Vec<ReplicaMetrics>) -> SourceAnswer {
         arrived_at: now(),
         load_marks: Vec::new(),
         departed: Vec::new(),
+        absent: Vec::new(),
     }
 }
 

@@ -155,6 +155,7 @@ fn state(backend: String) -> impl Strategy<Value = SourceState> {
                 arrived_at,
                 load_marks,
                 departed: departed.into_iter().collect(),
+                absent: Vec::new(),
             }),
             error: None,
             nearest: None,
@@ -365,6 +366,7 @@ fn two_models() -> Contents {
         arrived_at: now(),
         load_marks: Vec::new(),
         departed: Vec::new(),
+        absent: Vec::new(),
     };
     let state = SourceState {
         backend: "b".into(),

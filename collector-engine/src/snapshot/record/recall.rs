@@ -63,6 +63,7 @@ impl SourceRecord {
                 arrived_at: self.arrived.tick(written_at),
                 load_marks: recall_marks(self.load_marks, written_at),
                 departed,
+                absent: Vec::new(),
             }),
             error: None,
             nearest: None,

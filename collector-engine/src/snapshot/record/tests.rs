@@ -18,6 +18,7 @@ fn is_written(change: impl FnOnce(&mut SourceState, &mut SourceAnswer, &mut Mode
         arrived_at: now(),
         load_marks: Vec::new(),
         departed: Vec::new(),
+        absent: Vec::new(),
     };
     let mut state = SourceState {
         backend: "b".into(),
