@@ -13,7 +13,7 @@ use collector_core::{
 use collector_transport::ConfigError;
 use tokio::time::Instant;
 
-use crate::answer::Expect;
+use crate::answer::{Expect, shortened};
 use crate::assemble::{Assembly, Finished};
 use crate::client::{Budget, Client, Query};
 use crate::config::PrometheusConfig;
@@ -338,7 +338,7 @@ impl Backend for PrometheusBackend {
                 {
                     let replicas = collector_core::sanitize::count(row.value).ok();
                     models.push(KnownModel {
-                        model: ModelRef::new(&**model, &**namespace),
+                        model: ModelRef::new(&*shortened(model), &*shortened(namespace)),
                         replicas: replicas.and_then(|count| u32::try_from(count).ok()),
                     });
                 } else {

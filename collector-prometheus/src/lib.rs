@@ -10,7 +10,9 @@ mod assemble;
 mod backend;
 mod body;
 mod client;
+mod command;
 mod config;
+mod credentials;
 mod failure;
 mod json;
 mod learn;
@@ -21,17 +23,20 @@ mod plan;
 mod pods;
 mod probe;
 mod promql;
+mod proxy;
 mod reply;
 mod resolver;
 mod rows;
 mod selfmetrics;
 mod server_clock;
 mod shard;
+#[cfg(feature = "sigv4")]
+mod sigv4;
 mod trace;
 
 pub use backend::PrometheusBackend;
 pub use collector_transport::ConfigError;
-pub use config::PrometheusConfig;
+pub use config::{PrometheusConfig, SigV4Config};
 
 /// The backend's name in readings, errors, logs and metrics.
 const NAME: &str = "prometheus";
