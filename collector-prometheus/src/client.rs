@@ -17,7 +17,7 @@ use crate::SECTION;
 use crate::answer::{self, Expect, Notice, Row, Unreadable};
 use crate::body::{Bodies, Body};
 use crate::config::PrometheusConfig;
-use crate::credentials::{Credentials, Sent};
+use crate::credentials::{Credentials, Sent, with_encoded_blanks};
 use crate::failure::{Failure, Split, Stage};
 use crate::plan::QueryKind;
 use crate::promql::EvalTime;
@@ -343,6 +343,7 @@ impl Client {
         let own = self.credentials.parameters();
         let (method, body) = if get {
             let and = if own.is_empty() { "" } else { "&" };
+            let parameters = with_encoded_blanks(&parameters);
             url.set_query(Some(&format!("{own}{and}{parameters}")));
             (Method::GET, String::new())
         } else {

@@ -80,6 +80,16 @@ pub(crate) struct Sent {
 impl Credentials {
     /// Reads the files for the first time. No command is run.
     pub(crate) fn new(config: &PrometheusConfig) -> Result<Self, ConfigError> {
+        Self::with(config, Authorization::new(config)?)
+    }
+
+    /// The same with requests that `signer` signs.
+    #[cfg(all(test, feature = "sigv4"))]
+    pub(crate) fn signed(config: &PrometheusConfig, signer: Signer) -> Result<Self, ConfigError> {
+        Self::with(config, Authorization::Signature(Box::new(signer)))
+    }
+
+    fn with(config: &PrometheusConfig, authorization: Authorization) -> Result<Self, ConfigError> {
         let tenant =
             config.tenant.as_deref().map(HeaderValue::from_str).transpose().map_err(|error| {
                 SECTION.error("tenant", "it cannot be an HTTP header").with_source(error)
@@ -101,10 +111,10 @@ impl Credentials {
         let mut parameters = url::form_urlencoded::Serializer::new(String::new());
         parameters.extend_pairs(&config.parameters);
         Ok(Self {
-            authorization: Authorization::new(config)?,
+            authorization,
             tenant,
             headers,
-            parameters: parameters.finish(),
+            parameters: with_encoded_blanks(&parameters.finish()),
         })
     }
 
@@ -214,7 +224,7 @@ impl Credentials {
                 text.replace(password.expose_secret(), "[password]").replace(&encoded, "[password]")
             }
             #[cfg(feature = "sigv4")]
-            Authorization::Signature(_) => text.to_owned(),
+            Authorization::Signature(signer) => signer.redact(text),
         };
         for (_, value) in &self.headers {
             let value = value.last();
@@ -293,6 +303,12 @@ impl Authorization {
         };
         Ok(Self::Basic { username, password })
     }
+}
+
+/// Form-encoded parameters with `%20` for a blank, in place of `+`: what checks a signature may take
+/// that for a plus sign.
+pub(crate) fn with_encoded_blanks(parameters: &str) -> String {
+    parameters.replace('+', "%20")
 }
 
 /// The value of basic authentication (RFC 7617).

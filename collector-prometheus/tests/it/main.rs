@@ -3,7 +3,9 @@
 mod clock;
 mod connection;
 mod fake;
+mod limits;
 mod look;
+mod proxy;
 mod raw;
 mod real;
 mod tls;
