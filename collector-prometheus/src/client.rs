@@ -114,7 +114,7 @@ impl Client {
         if !encrypted && credentials.hold_secrets() {
             tracing::warn!(
                 url = url.as_str(),
-                "The bearer token travels unencrypted, or other credentials do (prometheus.allow_http)"
+                "Credentials travel unencrypted (prometheus.allow_http)"
             );
         }
         let (proxy, proxy_setting) = Proxy::new(config, &url)?.unzip();
