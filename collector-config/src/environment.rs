@@ -2,6 +2,8 @@
 //!
 //! A variable that is set to nothing counts as not set: manifests in Kubernetes often carry such.
 
+mod proxy;
+
 use std::collections::BTreeMap;
 
 use crate::build;
@@ -91,6 +93,17 @@ pub(crate) fn aliases(
         }
     }
     settings
+}
+
+/// The proxy to the Prometheus server, where `HTTPS_PROXY` and its like name one. `settings` are all
+/// others, of which the last that sets the server's URL counts.
+pub(crate) fn proxy<'a>(
+    variables: &Variables,
+    settings: impl DoubleEndedIterator<Item = &'a Setting>,
+) -> Option<Setting> {
+    let key = find("prometheus.proxy")?;
+    let mut urls = settings.rev().filter(|setting| setting.key.path == "prometheus.url");
+    proxy::setting(variables, urls.next()?.value.as_str()?, key)
 }
 
 /// A warning for each alias whose value is beaten by another variable that says otherwise.

@@ -54,6 +54,12 @@ pub enum Kind {
     Texts,
     /// A list of tables; in the environment as JSON.
     Tables,
+    /// A table of texts under names of the user's; in the environment as JSON.
+    NamedTexts,
+    /// The same with texts that are never shown.
+    NamedSecrets,
+    /// The same with paths.
+    NamedPaths,
 }
 
 impl Key {
@@ -85,6 +91,8 @@ impl Key {
         match self.kind {
             Kind::Secret => "***".to_owned(),
             Kind::Url => without_user(&text),
+            Kind::NamedTexts | Kind::NamedPaths => shown_pairs(value, show),
+            Kind::NamedSecrets => shown_pairs(value, |_| "***".to_owned()),
             _ => text,
         }
     }
@@ -106,6 +114,10 @@ impl Kind {
             Self::Duration => "a duration such as 30s, 1m30s or 0",
             Self::Texts => "text or a list of texts",
             Self::Tables => "a list of tables; in the environment as JSON",
+            Self::NamedTexts | Self::NamedSecrets => {
+                "a table of names, each with a text; in the environment as JSON"
+            }
+            Self::NamedPaths => "a table of names, each with a path; in the environment as JSON",
         }
     }
 
@@ -116,7 +128,10 @@ impl Kind {
     pub(crate) fn read_text(self, text: &str) -> Result<Value, String> {
         let trimmed = text.trim();
         match self {
-            Self::Text | Self::Secret | Self::Url | Self::Path => Ok(text.into()),
+            Self::Text | Self::Url | Self::Path => Ok(text.into()),
+            // `$(cat secret)` leaves the end of the line off, and most other ways to fill a variable
+            // do not. No secret that is sent in a header has one.
+            Self::Secret => Ok(text.trim_end_matches(['\r', '\n']).into()),
             Self::Duration => match duration::parse(text) {
                 Ok(_) => Ok(trimmed.into()),
                 Err(error) => Err(error.to_string()),
@@ -140,6 +155,12 @@ impl Kind {
             Self::Tables => {
                 let content = document::inline(trimmed).map_err(|_| {
                     "it is not JSON: write [{\"key\": \"value\"}] for example".to_owned()
+                })?;
+                self.read_content(&content, Path::new(""))
+            }
+            Self::NamedTexts | Self::NamedSecrets | Self::NamedPaths => {
+                let content = document::inline(trimmed).map_err(|_| {
+                    "it is not JSON: write {\"name\": \"value\"} for example".to_owned()
                 })?;
                 self.read_content(&content, Path::new(""))
             }
@@ -187,6 +208,20 @@ impl Kind {
                     }
                 });
                 Ok(Value::from(tables.collect::<Result<Vec<_>, _>>()?))
+            }
+            (Self::NamedTexts | Self::NamedSecrets | Self::NamedPaths, Content::Table(pairs)) => {
+                let pairs = pairs.iter().map(|pair| match &pair.node.content {
+                    Content::Text(path) if self == Self::NamedPaths => {
+                        Ok((pair.name.clone(), below(base, path).into()))
+                    }
+                    Content::Text(text) => Ok((pair.name.clone(), text.as_str().into())),
+                    other => Err(format!(
+                        "{:?}: expected text, found {}: put it in quotes",
+                        short(&pair.name),
+                        other.describe()
+                    )),
+                });
+                Ok(Value::from(pairs.collect::<Result<Dict, String>>()?))
             }
             (
                 Self::Text
@@ -303,6 +338,11 @@ fn shown_tables(value: &Value) -> String {
         1 => "1 table".to_owned(),
         count => format!("{count} tables"),
     }
+}
+
+fn shown_pairs(value: &Value, show: impl Fn(&Value) -> String) -> String {
+    let pairs = value.as_dict().into_iter().flatten();
+    pairs.map(|(name, value)| format!("{name}={}", show(value))).collect::<Vec<_>>().join(",")
 }
 
 fn show(value: &Value) -> String {

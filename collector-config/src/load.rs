@@ -89,6 +89,9 @@ impl Loader {
         warnings.extend(ignored_sections(ignored, &backend));
 
         let settings = [in_file, aliases, own, flags].concat();
+        // Below all others: a proxy that somebody set for this server beats that of the machine.
+        let proxy = environment::proxy(&self.variables, settings.iter());
+        let settings = [Vec::from_iter(proxy), settings].concat();
         let mut origins = Origins::default();
         for Setting { key, value, origin } in &settings {
             origins.set(key, key.shown(value), origin.clone());
@@ -160,7 +163,12 @@ fn extract<T>(
     read: impl Fn(&Figment) -> Extracted<T>,
 ) -> Option<T> {
     loop {
-        let figment = settings.iter().fold(Figment::new(), Figment::merge);
+        // Of each key the last setting counts, and as a whole: tables of two layers are not joined.
+        let counts = |(place, setting): &(usize, &Setting)| {
+            settings[place + 1..].iter().all(|later| later.key.path != setting.key.path)
+        };
+        let counting = settings.iter().enumerate().filter(counts).map(|(_, setting)| setting);
+        let figment = counting.fold(Figment::new(), Figment::merge);
         let error = match read(&figment) {
             Ok(value) => return Some(value),
             Err(error) => error,

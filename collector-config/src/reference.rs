@@ -64,7 +64,7 @@ fn describe(text: &mut String, key: &Key, variable: Option<&str>) {
         }
         None => text.push_str("; no default\n"),
     }
-    if key.kind == Kind::Secret {
+    if matches!(key.kind, Kind::Secret | Kind::NamedSecrets) {
         text.push_str("- Secret: never shown\n");
     }
     if let Some(variable) = variable {

@@ -5,10 +5,12 @@
 
 mod samples;
 
-use self::samples::{ROWS_MAX, Rows};
+use self::samples::{ROWS_MAX, Rows, Shape};
 use crate::json::{Json, Malformed};
 
-pub(crate) use self::samples::{Labels, Row};
+pub(crate) use self::samples::{Labels, Row, shortened};
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// What was said besides the rows.
 #[derive(Debug, Default)]
@@ -28,6 +30,8 @@ pub(crate) enum Unreadable {
     Json(#[from] Malformed),
     #[error("the result is a {0}, not a vector")]
     NoVector(String),
+    #[error("its rows are native histograms, which have no single value")]
+    NativeHistogram,
     #[error("it has no {0}")]
     Lacks(&'static str),
     #[error("it has more than {ROWS_MAX} rows")]
@@ -51,6 +55,8 @@ pub(crate) fn decode(
     expect: Expect,
     on_row: &mut dyn FnMut(&Row<'_>),
 ) -> Result<Notice, Unreadable> {
+    // Some servers and proxies put a byte order mark before what they send.
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
         None => return Err(Unreadable::Empty),
         Some(b'<') => return Err(Unreadable::Html),
@@ -94,8 +100,10 @@ struct Document {
     warning: Option<String>,
     partial: bool,
     data: bool,
+    /// What is wrong with `data`. In a document that says `status: error` nothing is: it needs no data.
+    spoiled: Option<Malformed>,
     result_type: Option<String>,
-    result: bool,
+    result: Option<Shape>,
 }
 
 impl Document {
@@ -110,6 +118,9 @@ impl Document {
             }
             _ => return Err(Unreadable::Lacks("status")),
         }
+        if let Some(malformed) = self.spoiled {
+            return Err(malformed.into());
+        }
         if !self.data {
             return Err(Unreadable::Lacks("data"));
         }
@@ -120,8 +131,13 @@ impl Document {
             }
             (None, _) => return Err(Unreadable::Lacks("resultType")),
         }
-        if !self.result {
-            return Err(Unreadable::Lacks("result"));
+        match (self.result, expect) {
+            (None, _) => return Err(Unreadable::Lacks("result")),
+            // No row of a model: taken for an answer, it would be an empty fleet.
+            (Some(Shape::Scalar), Expect::Vector) => {
+                return Err(Unreadable::NoVector("time and a value without labels".to_owned()));
+            }
+            _ => {}
         }
         let incomplete = match self.warning {
             Some(warning) => Some(collector_transport::quote(&warning)),
@@ -139,12 +155,15 @@ fn document<'a>(json: &mut Json<'a>, rows: &mut Rows<'a, '_>) -> Result<Document
             "status" => document.status = Some(json.text("a text as status")?.into_owned()),
             "errorType" => document.error_type = first_text(json)?,
             "error" => document.error = first_text(json)?,
-            "warnings" => document.warning = first_text(json)?,
-            "isPartial" => document.partial = json.truth("true or false")?,
+            "warnings" => document.warning = first_text_of(json, loses_rows)?,
+            "isPartial" => document.partial = !json.null()? && json.truth("true or false")?,
             "data" => {
                 document.data = !json.null()?;
-                if document.data {
+                if json.peek() == Some(b'{') && document.data {
                     data(json, &mut document, rows)?;
+                } else if document.data {
+                    document.spoiled = Some(json.expected("an object as data"));
+                    json.skip()?;
                 }
             }
             _ => json.skip()?,
@@ -165,9 +184,12 @@ fn data<'a>(
                 document.result_type = Some(json.text("a text as resultType")?.into_owned());
             }
             "result" => {
-                document.result = !json.null()?;
-                if document.result {
-                    rows.take_all(json)?;
+                document.result = None;
+                if json.peek() == Some(b'[') {
+                    document.result = Some(rows.take_all(json)?);
+                } else if !json.null()? {
+                    document.spoiled = Some(json.expected("a list of samples as result"));
+                    json.skip()?;
                 }
             }
             _ => json.skip()?,
@@ -176,25 +198,42 @@ fn data<'a>(
     Ok(())
 }
 
-/// The text, or the first of a list of texts, or nothing. Of the rest nothing is kept: a list of a
-/// million empty texts would take far more memory than its JSON.
+/// Whether rows may be absent because of what a warning says. Those of the query language itself are
+/// about how a query is written; the rows are all there.
+fn loses_rows(warning: &str) -> bool {
+    !["PromQL info:", "PromQL warning:"].iter().any(|start| warning.starts_with(start))
+}
+
+/// The text, or the first of a list of texts, or nothing.
 fn first_text(json: &mut Json<'_>) -> Result<Option<String>, Malformed> {
+    first_text_of(json, |_| true)
+}
+
+/// The text, or the first of a list of texts that counts, or nothing. Of the rest nothing is kept: a
+/// list of a million empty texts would take far more memory than its JSON.
+fn first_text_of(
+    json: &mut Json<'_>,
+    counts: fn(&str) -> bool,
+) -> Result<Option<String>, Malformed> {
     let expected = "a text or a list of texts";
     if json.null()? {
         return Ok(None);
     }
     if json.peek() == Some(b'"') {
-        return Ok(Some(json.text(expected)?.into_owned()));
+        let text = json.text(expected)?;
+        return Ok(counts(&text).then(|| text.into_owned()));
     }
+    let mut first = None;
     json.enter_list(expected)?;
-    if !json.next_element()? {
-        return Ok(None);
-    }
-    let first = json.text(expected)?.into_owned();
     while json.next_element()? {
-        json.skip()?;
+        if first.is_some() {
+            json.skip()?;
+            continue;
+        }
+        let text = json.text(expected)?;
+        first = counts(&text).then(|| text.into_owned());
     }
-    Ok(Some(first))
+    Ok(first)
 }
 
 #[cfg(test)]
@@ -265,12 +304,77 @@ mod tests {
         refused(&vector(r#"[{"metric":[],"value":[1,"1"]}]"#), "labels");
         refused(&vector(r#"[{"metric":{"pod":3},"value":[1,"1"]}]"#), "a text");
         refused(&vector(r#"[{"value":[1,"1"]}]"#), "metric");
-        refused(&vector(r#"[{"metric":{},"values":[[1,"1"]]}]"#), "value");
+        refused(&vector(r#"[{"metric":{},"value":null}]"#), "a time and a value");
+        refused(&vector(r#"[{"metric":{}}]"#), "`value`");
         refused(&vector(r#"[{"metric":{},"value":[1]}]"#), "a time and a value");
         refused(&vector(r#"[{"metric":{},"value":[1,"1",2]}]"#), "a time and a value");
         for kind in ["scalar", "string", "matrix"] {
             refused(&vector("[]").replace("vector", kind), kind);
         }
+    }
+
+    #[test]
+    fn a_matrix_and_a_native_histogram_are_named() {
+        let matrix = r#"[{"metric":{"pod":"m-0"},"values":[[1,"1"],[2,"1"]]}]"#;
+        let type_last =
+            format!(r#"{{"status":"success","data":{{"result":{matrix},"resultType":"matrix"}}}}"#);
+        for body in [vector(matrix).replace("vector", "matrix"), type_last, vector(matrix)] {
+            refused(&body, "the result is a matrix, not a vector");
+        }
+        let histogram = r#"{"metric":{},"histogram":[1,{"count":"3","sum":"2","buckets":[]}]}"#;
+        refused(&vector(&format!("[{histogram}]")), "native histograms");
+        refused(&vector(&format!(r#"[{{"metric":{{}},"value":[1,"2"]}},{histogram}]"#)), "native");
+        let range = r#"[{"metric":{},"histograms":[[1,{"count":"3"}]]}]"#;
+        refused(&vector(range), "matrix");
+    }
+
+    #[test]
+    fn a_number_is_no_fleet() {
+        let result = r#"[1583786142,"1"]"#;
+        refused(&vector(result), "the result is a time and a value without labels, not a vector");
+        refused(&vector(result).replace("vector", "scalar"), "scalar");
+        refused(&vector(result).replace("vector", "string"), "string");
+        assert!(values(&vector("[]")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped() {
+        let body = format!("\u{feff}{}", vector(r#"[{"metric":{"pod":"m-0"},"value":[1,"2"]}]"#));
+        assert_eq!(values(&body).unwrap(), [("m-0".to_owned(), 2.0)]);
+        let refusal = "\u{feff}{\"status\":\"error\",\"errorType\":\"t\",\"error\":\"e\"}";
+        assert_eq!(error_of(refusal.as_bytes()), Some(("t".into(), "e".into())));
+        refused(&format!("{}\u{feff}", vector("[]")), "trailing");
+        refused("\u{feff}", "empty");
+    }
+
+    #[test]
+    fn an_error_document_needs_no_data() {
+        for data in ["", r#""data":null,"#, r#""data":"","#, r#""data":[],"#, r#""data":{},"#] {
+            for data in [data.to_owned(), data.replace("null", r#"{"result":null}"#)] {
+                let error = r#""errorType":"t","error":"e""#;
+                let first = format!(r#"{{{data}"status":"error",{error}}}"#);
+                let last = format!(r#"{{"status":"error",{data}{error}}}"#);
+                for body in [first, last] {
+                    let expected = Some(("t".into(), "e".into()));
+                    assert_eq!(error_of(body.as_bytes()), expected, "{body}");
+                }
+            }
+        }
+        refused(r#"{"status":"success","data":"text"}"#, "an object as data at line 1 column 28");
+        refused(r#"{"data":[],"status":"success"}"#, "an object as data at line 1 column 9");
+    }
+
+    #[test]
+    fn a_label_is_kept_up_to_four_kilobytes() {
+        let pod = |text: &str| {
+            let body = vector(&format!(r#"[{{"metric":{{"pod":"{text}"}},"value":[1,"1"]}}]"#));
+            values(&body).unwrap().remove(0).0
+        };
+        let full = "x".repeat(4096);
+        assert_eq!(pod(&full), full);
+        assert_eq!(pod(&(full.clone() + "y")), full.clone() + "…");
+        let wide = "é".repeat(2049);
+        assert_eq!(pod(&format!("x{wide}")), format!("x{}…", "é".repeat(2047)));
     }
 
     #[test]
@@ -318,8 +422,28 @@ mod tests {
         assert_eq!(notice(r#""warnings":[]"#), None);
         assert_eq!(notice(r#""warnings":null"#), None);
         assert_eq!(notice(r#""isPartial":false"#), None);
+        assert_eq!(notice(r#""isPartial":null"#), None);
         assert_eq!(notice(r#""warnings":["a store is down"]"#), Some("a store is down".into()));
         assert!(notice(r#""isPartial":true"#).is_some());
+    }
+
+    #[test]
+    fn warnings_of_the_query_language_lose_nothing() {
+        let notice = |extra: &str| {
+            let body = vector("[]").replacen('{', &format!("{{{extra},"), 1);
+            decode(body.as_bytes(), Expect::Vector, &mut |_| {}).unwrap().incomplete
+        };
+        let info = r#""PromQL info: metric might not be a counter""#;
+        let warning = r#""PromQL warning: bucket label is missing""#;
+        assert_eq!(notice(&format!(r#""warnings":[{info},{warning}]"#)), None);
+        assert_eq!(notice(&format!(r#""warnings":{info}"#)), None);
+        let store = r#""a store is down""#;
+        for warnings in [format!("{info},{store}"), format!("{store},{warning},{info}")] {
+            let notice = notice(&format!(r#""warnings":[{warnings}]"#));
+            assert_eq!(notice.as_deref(), Some("a store is down"));
+        }
+        let inside = r#""no PromQL info: here""#;
+        assert!(notice(&format!(r#""warnings":[{inside}]"#)).is_some());
     }
 
     #[test]

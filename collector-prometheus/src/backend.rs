@@ -12,7 +12,7 @@ use collector_core::{
 use collector_transport::ConfigError;
 use tokio::time::Instant;
 
-use crate::answer::Expect;
+use crate::answer::{Expect, shortened};
 use crate::assemble::Assembly;
 use crate::client::{Budget, Client, Query};
 use crate::config::{PrometheusConfig, selector};
@@ -458,7 +458,7 @@ impl PrometheusBackend {
                 if let (Some(namespace), Some(model)) = (namespace, model) {
                     let replicas = collector_core::sanitize::count(row.value).ok();
                     models.push(KnownModel {
-                        model: ModelRef::new(model, namespace),
+                        model: ModelRef::new(&*shortened(model), &*shortened(namespace)),
                         replicas: replicas.and_then(|count| u32::try_from(count).ok()),
                     });
                 } else {

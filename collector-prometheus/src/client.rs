@@ -1,17 +1,15 @@
 //! Sends one query and reads its answer, bounded in time, size and number.
 //!
 //! What the server may force on us without the engine's knowing is done here, each within the
-//! permits and the deadline of the look: another method, another token, another path of the same
+//! permits and the deadline of the look: another method, another credential, another path of the same
 //! origin. Retrying is not: that is the engine's.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use collector_core::{Clock, ErrorKind, Permit, Permits, Tick};
-use collector_transport::{ConfigError, Tls, TlsSettings, Token, Wording};
-use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue,
-};
+use collector_transport::{ConfigError, Tls, TlsSettings, Wording, find};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use tokio::time::Instant;
 
@@ -19,10 +17,12 @@ use crate::SECTION;
 use crate::answer::{self, Expect, Notice, Row, Unreadable};
 use crate::body::{Bodies, Body};
 use crate::config::PrometheusConfig;
+use crate::credentials::{Credentials, Sent, with_encoded_blanks};
 use crate::failure::{Failure, Split, Stage};
 use crate::plan::QueryKind;
 use crate::promql::EvalTime;
-use crate::reply::{Caller, redirect, refused, unauthorized};
+use crate::proxy::Proxy;
+use crate::reply::{Caller, redirect, refused};
 use crate::resolver::Resolver;
 use crate::selfmetrics;
 
@@ -41,8 +41,8 @@ pub(crate) struct Client {
     query_url: Url,
     /// The server's URL as messages show it; it holds no credentials.
     shown: String,
-    token: Token,
-    tenant: Option<HeaderValue>,
+    credentials: Credentials,
+    proxy: Option<Proxy>,
     tls: Option<Tls>,
     wording: Wording,
     timeout: Duration,
@@ -90,13 +90,14 @@ pub(crate) struct Answered {
 /// Why a request must be sent once more, in another form.
 enum Again {
     WithGet,
-    WithAnotherToken,
     At(Url),
 }
 
 enum Outcome<'a> {
     Body(Body<'a>),
     Again(Again),
+    /// 401.
+    Unauthorized(Failure),
 }
 
 /// What becomes of the body of an answer.
@@ -104,20 +105,22 @@ type ReadBody<'a> = dyn FnMut(&Body<'_>) -> Result<Notice, Failure> + Send + 'a;
 
 impl Client {
     pub(crate) fn new(config: &PrometheusConfig) -> Result<Self, ConfigError> {
+        Self::with_credentials(config, Credentials::new(config)?)
+    }
+
+    pub(crate) fn with_credentials(
+        config: &PrometheusConfig,
+        credentials: Credentials,
+    ) -> Result<Self, ConfigError> {
         let url = config.base_url()?;
-        let token =
-            Token::new(SECTION, config.bearer_token.as_ref(), config.token_path.as_deref())?;
-        let tenant =
-            config.tenant.as_deref().map(HeaderValue::from_str).transpose().map_err(|error| {
-                SECTION.error("tenant", "it cannot be an HTTP header").with_source(error)
-            })?;
         let encrypted = url.scheme() == "https";
-        if !encrypted && token.is_some() {
+        if !encrypted && credentials.hold_secrets() {
             tracing::warn!(
                 url = url.as_str(),
-                "The bearer token travels unencrypted (prometheus.allow_http)"
+                "Credentials travel unencrypted (prometheus.allow_http)"
             );
         }
+        let (proxy, proxy_setting) = Proxy::new(config, &url)?.unzip();
         let mut http = reqwest::Client::builder()
             .user_agent(concat!("collector/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -128,6 +131,9 @@ impl Client {
             // Apart from the deadline, so that the message can say which of the two it was.
             .connect_timeout(config.timeout.mul_f64(0.9))
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX);
+        if let Some(proxy) = proxy_setting {
+            http = http.proxy(proxy);
+        }
         // Without https nothing is loaded: the system's authorities take time and memory.
         let tls = encrypted.then(|| Tls::new(&tls_settings(config))).transpose()?;
         http = match &tls {
@@ -144,13 +150,13 @@ impl Client {
             http,
             query_url,
             shown: url.as_str().trim_end_matches('/').to_owned(),
-            token,
-            tenant,
+            credentials,
+            proxy,
             tls,
             wording: Wording {
                 section: SECTION,
                 server: "a PromQL server",
-                address: "prometheus.url",
+                address: SECTION.key_and_origin("url", config.url_origin.as_deref()).into(),
                 unencrypted: " (with prometheus.allow_http)",
                 host: url.host_str().unwrap_or_default().to_owned(),
                 server_name: config.server_name.clone(),
@@ -176,7 +182,7 @@ impl Client {
 
     /// What is sent as a credential, for messages.
     pub(crate) fn credential(&self) -> String {
-        let mut text = self.token.describe();
+        let mut text = self.credentials.describe();
         if self.wording.has_client_cert {
             text.push_str(", with the certificate of prometheus.client_cert_path");
         }
@@ -232,11 +238,12 @@ impl Client {
     ) -> Result<Answered, Failure> {
         let mut url = self.query_url.clone();
         let mut redirects = 0;
-        let mut other_token = false;
+        let mut renewed = false;
         loop {
+            let sent = self.credentials.headers(budget.clock, budget.deadline).await?;
             let permit = self.permit(budget).await?;
             let sent_at = budget.clock.now();
-            let outcome = self.exchange(query, &url, budget).await;
+            let outcome = self.exchange(query, &url, &sent, budget).await;
             let arrived_at = budget.clock.now();
             drop(permit);
             match outcome? {
@@ -251,9 +258,12 @@ impl Client {
                     });
                 }
                 Outcome::Again(Again::WithGet) => self.use_get.store(true, Ordering::Relaxed),
-                Outcome::Again(Again::WithAnotherToken) if !other_token => other_token = true,
-                Outcome::Again(Again::WithAnotherToken) => {
-                    return Err(unauthorized(&self.credential()));
+                Outcome::Unauthorized(failure) => {
+                    if std::mem::replace(&mut renewed, true)
+                        || !self.credentials.renew(&sent, budget.clock, budget.deadline).await?
+                    {
+                        return Err(failure);
+                    }
                 }
                 Outcome::Again(Again::At(_)) if redirects == REDIRECTS_MAX => {
                     return Err(Failure::new(
@@ -279,9 +289,9 @@ impl Client {
     ) -> Result<Notice, Failure> {
         self.last_bytes[query.kind as usize].store(body.bytes.len(), Ordering::Relaxed);
         answer::decode(&body.bytes, expect, on_row).map_err(|unreadable| {
-            let detail = self.token.redact(&unreadable.to_string());
+            let detail = self.credentials.redact(&unreadable.to_string());
             match unreadable {
-                Unreadable::Refused { .. } => Failure::new(ErrorKind::Rejected, detail),
+                Unreadable::Refused { .. } => self.refused(&body.bytes),
                 Unreadable::TooManyRows => Failure::new(
                     ErrorKind::TooLarge,
                     format!("{detail}; it may have so many, and {} decoded", self.bodies.limit()),
@@ -291,6 +301,17 @@ impl Client {
                 _ => Failure::new(ErrorKind::BadAnswer, detail).with_remedy("check prometheus.url"),
             }
         })
+    }
+
+    /// A document that says `status: error`, with the server's words.
+    fn refused(&self, body: &[u8]) -> Failure {
+        // Once more without secrets: words that are cut short could end in a part of one.
+        let text = self.credentials.redact(&String::from_utf8_lossy(body));
+        let detail = match answer::decode(text.as_bytes(), Expect::Vector, &mut |_| {}) {
+            Err(refused) => refused.to_string(),
+            Ok(_) => "the server says that the query failed".to_owned(),
+        };
+        Failure::new(ErrorKind::Rejected, detail)
     }
 
     async fn permit(&self, budget: Budget<'_>) -> Result<Permit, Failure> {
@@ -307,13 +328,14 @@ impl Client {
         &self,
         query: Query<'_>,
         url: &Url,
+        sent: &Sent,
         budget: Budget<'_>,
     ) -> Result<Outcome<'_>, Failure> {
         let now = Instant::now();
         let deadline = budget.deadline.min(now + self.timeout);
         let left = deadline.saturating_duration_since(now);
         let mut stage = Stage::Connecting;
-        let exchange = self.send_and_receive(query, url, budget.waiting, left, &mut stage);
+        let exchange = self.send_and_receive(query, url, sent, budget.waiting, left, &mut stage);
         match tokio::time::timeout_at(deadline, exchange).await {
             Ok(outcome) => outcome,
             Err(_) if stage == Stage::Connecting => Err(Failure::new(
@@ -333,31 +355,44 @@ impl Client {
         &self,
         query: Query<'_>,
         url: &Url,
+        sent: &Sent,
         waiting: bool,
         left: Duration,
         stage: &mut Stage,
     ) -> Result<Outcome<'_>, Failure> {
         if left.is_zero() {
-            return Err(Failure::of(self.wording.no_connection_in_time()).at(Stage::Unsent));
+            return Err(self.no_connection_in_time().at(Stage::Unsent));
         }
         let get = self.use_get.load(Ordering::Relaxed);
         let parameters = parameters(query, left);
-        let request = if get {
-            let mut url = url.clone();
-            url.set_query(Some(&parameters));
-            self.http.request(Method::GET, url)
+        let mut url = url.clone();
+        // The user's parameters stand in the URL: gates look for them there.
+        let own = self.credentials.parameters();
+        let (method, body) = if get {
+            let and = if own.is_empty() { "" } else { "&" };
+            let parameters = with_encoded_blanks(&parameters);
+            url.set_query(Some(&format!("{own}{and}{parameters}")));
+            (Method::GET, String::new())
         } else {
-            self.http.request(Method::POST, url.clone()).body(parameters)
+            url.set_query(Some(own).filter(|own| !own.is_empty()));
+            (Method::POST, parameters)
         };
         let last_bytes = self.last_bytes[query.kind as usize].load(Ordering::Relaxed);
         let small = waiting || last_bytes < IDENTITY_BYTES_MAX;
-        let response = request
-            .headers(self.headers(small))
-            .send()
-            .await
-            .map_err(|error| self.explain(error))?;
+        let mut headers = sent.headers.clone();
+        headers.extend(headers_of_ours(small));
+        #[cfg(feature = "sigv4")]
+        headers.extend(self.credentials.signature(&method, &url, &body).await?);
+        let mut request = self.http.request(method, url.clone()).headers(headers);
+        if !get {
+            request = request.body(body);
+        }
+        let response = request.send().await.map_err(|error| self.explain(error))?;
         *stage = Stage::Answering;
         let status = response.status();
+        if let (StatusCode::PROXY_AUTHENTICATION_REQUIRED, Some(proxy)) = (status, &self.proxy) {
+            return Err(proxy.wants_credentials());
+        }
         match status {
             StatusCode::OK => {
                 let body = self.bodies.read(response, last_bytes, |error| self.explain(error));
@@ -366,35 +401,32 @@ impl Client {
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED if !get => {
                 Ok(Outcome::Again(Again::WithGet))
             }
-            StatusCode::UNAUTHORIZED if self.token.changed_after_refusal() => {
-                Ok(Outcome::Again(Again::WithAnotherToken))
-            }
-            status if status.is_redirection() => redirect(url, status, response.headers())
+            status if status.is_redirection() => redirect(&url, status, response.headers())
                 .map(|next| Outcome::Again(Again::At(next))),
             _ => {
                 let credential = self.credential();
-                let caller =
-                    Caller { token: &self.token, credential: &credential, path: url.path() };
-                Err(refused(response, caller).await)
+                let caller = Caller {
+                    credentials: &self.credentials,
+                    credential: &credential,
+                    path: url.path(),
+                };
+                let mut failure = refused(response, caller).await;
+                failure
+                    .detail
+                    .push_str(&self.proxy.as_ref().map(Proxy::answered).unwrap_or_default());
+                match status {
+                    StatusCode::UNAUTHORIZED => Ok(Outcome::Unauthorized(failure)),
+                    _ => Err(failure),
+                }
             }
         }
     }
 
-    fn headers(&self, small: bool) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        headers.insert(
-            ACCEPT_ENCODING,
-            HeaderValue::from_static(if small { "identity" } else { "gzip" }),
-        );
-        if let Some(tenant) = &self.tenant {
-            headers.insert("x-scope-orgid", tenant.clone());
+    fn no_connection_in_time(&self) -> Failure {
+        match &self.proxy {
+            Some(proxy) => proxy.no_connection_in_time(),
+            None => Failure::of(self.wording.no_connection_in_time()),
         }
-        if let Some(token) = self.token.header() {
-            headers.insert(AUTHORIZATION, token);
-        }
-        headers
     }
 
     fn explain(&self, error: reqwest::Error) -> Failure {
@@ -402,14 +434,26 @@ impl Client {
         let error = error.without_url();
         let connecting = error.is_connect();
         let demanded = self.tls.as_ref().is_some_and(Tls::take_client_cert_demanded);
-        let failure = if error.is_timeout() {
-            Failure::of(self.wording.no_connection_in_time())
-        } else {
-            Failure::of(self.wording.explain(&error, connecting, demanded))
+        let failure = match &self.proxy {
+            _ if error.is_timeout() => self.no_connection_in_time(),
+            Some(proxy) if connecting && find::<rustls::Error>(&error).is_none() => {
+                proxy.explain(&error)
+            }
+            _ => Failure::of(self.wording.explain(&error, connecting, demanded)),
         };
         let stage = if connecting { Stage::Connecting } else { Stage::Answering };
         failure.at(stage).with_source(error)
     }
+}
+
+/// The headers that each request has; `small` when its answer is.
+fn headers_of_ours(small: bool) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+    let encoding = if small { "identity" } else { "gzip" };
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding));
+    headers
 }
 
 /// The parameters of a query, URL-encoded.

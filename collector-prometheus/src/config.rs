@@ -1,24 +1,29 @@
 //! What a user sets about the server: the keys under `[prometheus]`.
 
+mod access;
+mod address;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use collector_engines::{EngineSpec, Engines, Expression, ExpressionError};
-use collector_transport::{ConfigError, check_token};
-use reqwest::header::HeaderValue;
+use collector_transport::ConfigError;
 use rustls::pki_types::ServerName;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 use crate::SECTION;
 use crate::labels::LabelsConfig;
 use crate::promql::{Filter, Matcher};
 use crate::shape::Terms;
 
+pub use self::access::SigV4Config;
+pub(crate) use self::access::{check_header_value, check_password};
+
 /// How to reach a PromQL server and how it scrapes.
 ///
-/// Serializing it leaves the token out.
+/// Serializing it leaves the secrets out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PrometheusConfig {
@@ -37,6 +42,33 @@ pub struct PrometheusConfig {
     /// A file that holds the token; read again whenever it changes, because service-account tokens
     /// rotate every hour.
     pub token_path: Option<PathBuf>,
+    /// A program and its arguments, whose output is sent as `Authorization: Bearer`. It is run before
+    /// the first request, after each `token_ttl`, and when the server answers 401.
+    pub token_command: Vec<String>,
+    /// How long a token of `token_command` is used. Default 10 m.
+    #[serde(with = "collector_core::duration")]
+    pub token_ttl: Duration,
+    /// The user name of basic authentication; needs `password` or `password_path`.
+    pub username: Option<String>,
+    /// The password of `username`.
+    #[serde(skip_serializing)]
+    pub password: Option<SecretString>,
+    /// A file that holds the password; read again whenever it changes.
+    pub password_path: Option<PathBuf>,
+    /// Signs each request for a service of AWS.
+    pub sigv4: SigV4Config,
+    /// Headers of each request, by name. The values may be secret, so they are never shown.
+    #[serde(skip_serializing)]
+    pub headers: BTreeMap<String, SecretString>,
+    /// Files that hold the values of such headers, by name of the header; read again whenever they
+    /// change.
+    pub header_paths: BTreeMap<String, PathBuf>,
+    /// Parameters in the URL of each request, by name. They are no secrets: they may be shown.
+    pub parameters: BTreeMap<String, String>,
+    /// The HTTP proxy between us and the server, `http://HOST:PORT`; `None` or empty: none. The
+    /// variables `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are read by `collector-config`, not here.
+    #[serde(skip_serializing)]
+    pub proxy: Option<SecretString>,
     /// Certificates (PEM) of the authorities that may have signed the server's; default: those of
     /// the operating system.
     pub ca_cert_path: Option<PathBuf>,
@@ -84,6 +116,12 @@ pub struct PrometheusConfig {
     pub models: Vec<GivenModel>,
     /// Engines besides the ones that are known, and corrections of these.
     pub engines: Vec<EngineSpec>,
+    /// Where `url` was set, for messages: `environment variable PROMETHEUS_BASE_URL`, for example.
+    #[serde(skip)]
+    pub url_origin: Option<String>,
+    /// Where `proxy` was set, likewise.
+    #[serde(skip)]
+    pub proxy_origin: Option<String>,
 }
 
 /// Series that are one model's, whatever their labels say: an entry of `[[prometheus.models]]`.
@@ -110,6 +148,16 @@ impl Default for PrometheusConfig {
             timeout: Duration::from_secs(5),
             bearer_token: None,
             token_path: None,
+            token_command: Vec::new(),
+            token_ttl: Duration::from_secs(600),
+            username: None,
+            password: None,
+            password_path: None,
+            sigv4: SigV4Config::default(),
+            headers: BTreeMap::new(),
+            header_paths: BTreeMap::new(),
+            parameters: BTreeMap::new(),
+            proxy: None,
             ca_cert_path: None,
             client_cert_path: None,
             client_key_path: None,
@@ -127,6 +175,8 @@ impl Default for PrometheusConfig {
             name_prefix: None,
             models: Vec::new(),
             engines: Vec::new(),
+            url_origin: None,
+            proxy_origin: None,
         }
     }
 }
@@ -144,9 +194,8 @@ impl PrometheusConfig {
     /// One error for each key that cannot work.
     pub fn validate(&self) -> Result<(), Vec<ConfigError>> {
         let mut errors = Vec::new();
-        if let Err(error) = self.base_url() {
-            errors.push(error);
-        }
+        errors.extend(self.base_url().err());
+        errors.extend(self.proxy_url().err());
         let mut refuse = |key, problem: String| errors.push(SECTION.error(key, problem));
         for (key, value, example) in
             [("timeout", self.timeout, "5s"), ("scrape_interval", self.scrape_interval, "15s")]
@@ -200,19 +249,10 @@ impl PrometheusConfig {
         {
             refuse("server_name", format!("{name:?} is neither a DNS name nor an IP address"));
         }
-        if let Some(token) = &self.bearer_token
-            && let Err(problem) = check_token(token.expose_secret())
-        {
-            refuse("bearer_token", format!("the token {problem}"));
-        }
-        if let Some(tenant) = &self.tenant
-            && (tenant.is_empty() || HeaderValue::from_str(tenant).is_err())
-        {
-            refuse("tenant", "it is empty or holds characters that an HTTP header cannot".into());
-        }
         if self.namespaces.iter().any(String::is_empty) {
             refuse("namespaces", "an entry is empty; leave it out".into());
         }
+        self.check_access(&mut errors);
         self.check_what_is_read(&mut errors);
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
@@ -290,69 +330,6 @@ impl PrometheusConfig {
             scrape_interval: self.scrape_interval,
         })
     }
-
-    /// The server's URL with a path that ends in `/`.
-    pub(crate) fn base_url(&self) -> Result<Url, ConfigError> {
-        let refuse = |problem: String| Err(SECTION.error("url", problem));
-        let text = self.url.trim();
-        if text.is_empty() {
-            return refuse(
-                "not set: give the server's address, https://prometheus:9090 for example \
-                 (PROMETHEUS_BASE_URL)"
-                    .into(),
-            );
-        }
-        let mut url = match Url::parse(text) {
-            Ok(url) => url,
-            Err(error) => {
-                // What cannot be taken apart may hold a password before an `@`, or a token as a
-                // parameter; then it is not quoted.
-                let quoted = if text.contains(['@', '?', '#']) {
-                    "it".to_owned()
-                } else {
-                    format!("{text:?}")
-                };
-                return refuse(format!(
-                    "{quoted} is not a URL ({error}); write https://HOST:PORT, with a path if the \
-                     server has one"
-                ));
-            }
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            return refuse(
-                "it holds credentials, which would show in logs; use prometheus.bearer_token or \
-                 prometheus.token_path"
-                    .into(),
-            );
-        }
-        match url.scheme() {
-            "https" => {}
-            "http" if self.allow_http => {}
-            "http" => {
-                return refuse(format!(
-                    "{text} is not encrypted; use https://, or set prometheus.allow_http = true \
-                     (PROMETHEUS_ALLOW_HTTP=true) if you trust the network"
-                ));
-            }
-            // What looks like a scheme may be the host of `localhost:9090`.
-            _ => {
-                return refuse(format!("{text} does not begin with https:// or http://"));
-            }
-        }
-        if url.host_str().is_none_or(str::is_empty) {
-            return refuse(format!("{text} names no host"));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return refuse(
-                "it has a query or a fragment; give the address alone, without ? and #".into(),
-            );
-        }
-        if !url.path().ends_with('/') {
-            let path = format!("{}/", url.path());
-            url.set_path(&path);
-        }
-        Ok(url)
-    }
 }
 
 /// The conditions of a selector, as a user writes them between braces.
@@ -381,38 +358,18 @@ fn is_label_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn config(url: &str) -> PrometheusConfig {
+    pub(super) fn config(url: &str) -> PrometheusConfig {
         PrometheusConfig { url: url.into(), ..PrometheusConfig::default() }
     }
 
     #[track_caller]
-    fn refused(config: &PrometheusConfig, parts: &[&str]) {
+    pub(super) fn refused(config: &PrometheusConfig, parts: &[&str]) {
         let errors = config.validate().unwrap_err();
         let text = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         for part in parts {
             assert!(text.contains(part), "{text:?} lacks {part:?}");
         }
         assert!(!text.contains("hunter2"), "{text:?} shows a secret");
-    }
-
-    #[test]
-    fn a_url_that_cannot_work_says_what_to_write() {
-        refused(&config(""), &["prometheus.url", "PROMETHEUS_BASE_URL"]);
-        refused(&config("http://h"), &["allow_http", "PROMETHEUS_ALLOW_HTTP"]);
-        refused(&config("https://me:hunter2@h"), &["bearer_token"]);
-        refused(&config("https://me:hunter2@h:bad"), &["not a URL"]);
-        refused(&config("localhost:9090"), &["https:// or http://"]);
-        refused(&config("https://h/?a=b"), &["query"]);
-        refused(&config("https://h:bad/?token=hunter2"), &["not a URL"]);
-        refused(&config("prometheus"), &["\"prometheus\" is not a URL"]);
-    }
-
-    #[test]
-    fn a_path_prefix_is_kept_with_or_without_its_slash() {
-        for url in ["https://h/prom", "https://h/prom/"] {
-            let url = config(url).base_url().unwrap();
-            assert_eq!(url.join("api/v1/query").unwrap().as_str(), "https://h/prom/api/v1/query");
-        }
     }
 
     #[test]
@@ -453,8 +410,13 @@ mod tests {
 
     #[test]
     fn no_secret_is_serialized_or_shown() {
-        let config =
-            PrometheusConfig { bearer_token: Some("hunter2".into()), ..config("https://h") };
+        let config = PrometheusConfig {
+            bearer_token: Some("hunter2".into()),
+            password: Some("hunter2".into()),
+            headers: [("X-Key".to_owned(), "hunter2".into())].into(),
+            proxy: Some("http://me:hunter2@proxy".into()),
+            ..config("https://h")
+        };
         assert!(!serde_json::to_string(&config).unwrap().contains("hunter2"));
         assert!(!format!("{config:?}").contains("hunter2"));
     }

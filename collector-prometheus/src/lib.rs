@@ -10,7 +10,9 @@ mod assemble;
 mod backend;
 mod body;
 mod client;
+mod command;
 mod config;
+mod credentials;
 mod failure;
 mod finish;
 mod json;
@@ -21,6 +23,7 @@ mod memory;
 mod plan;
 mod probe;
 mod promql;
+mod proxy;
 mod reply;
 mod resolve;
 mod resolver;
@@ -30,11 +33,13 @@ mod server_clock;
 mod servers;
 mod shape;
 mod shard;
+#[cfg(feature = "sigv4")]
+mod sigv4;
 mod trace;
 
 pub use backend::PrometheusBackend;
 pub use collector_transport::ConfigError;
-pub use config::{GivenModel, PrometheusConfig};
+pub use config::{GivenModel, PrometheusConfig, SigV4Config};
 pub use labels::LabelsConfig;
 
 /// The backend's name in readings, errors, logs and metrics.

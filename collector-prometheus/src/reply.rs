@@ -1,71 +1,60 @@
 //! Answers that are none: what their status means, and what the server said about it.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use collector_core::ErrorKind;
-use collector_transport::{Token, quote};
-use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use collector_transport::quote;
+use reqwest::header::{DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Response, StatusCode, Url};
 
+use crate::credentials::Credentials;
 use crate::failure::{Failure, Split};
 use crate::{answer, body};
 
 /// Bytes of an error's body that are read.
 const ERROR_BYTES_MAX: usize = 64 << 10;
+/// Schemes that a server may name in one 401; those after them are not looked at.
+const SCHEMES_MAX: usize = 4;
 
-/// Who we are to the server, for messages.
+/// What a request was sent with, for messages.
 #[derive(Clone, Copy)]
 pub(crate) struct Caller<'a> {
-    pub(crate) token: &'a Token,
+    pub(crate) credentials: &'a Credentials,
     /// What is sent as a credential, in words.
     pub(crate) credential: &'a str,
     /// The path that was asked.
     pub(crate) path: &'a str,
 }
 
-/// 401.
-pub(crate) fn unauthorized(credential: &str) -> Failure {
-    Failure::new(ErrorKind::Unauthorized, credential).with_remedy(
-        "check prometheus.bearer_token or prometheus.token_path (PROMETHEUS_BEARER_TOKEN, \
-         PROMETHEUS_TOKEN_PATH)",
-    )
-}
-
 /// An answer with a status that is no success.
 pub(crate) async fn refused(response: Response, caller: Caller<'_>) -> Failure {
     let status = response.status();
-    let retry_after = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|after| after.to_str().ok()?.trim().parse().ok())
-        .map(Duration::from_secs);
-    let said = words(response, caller.token).await;
-    let with_words = |text: &str| match &said {
-        Said::Nothing => text.to_owned(),
-        Said::Html => format!("{text}, with an HTML page"),
-        Said::Text(words) => format!("{text}: {words}"),
-        Said::Error { kind, text: words } => format!("{text}: {kind}: {words}"),
-    };
-    let numbered = || with_words(&status.as_u16().to_string());
+    let retry_after = retry_after(response.headers());
+    let wanted = wanted_schemes(response.headers());
+    let said = words(response, caller.credentials).await;
+    let numbered = || said.after(&status.as_u16().to_string());
     let mut failure = match status.as_u16() {
-        401 => {
-            let mut failure = unauthorized(caller.credential);
-            failure.detail = with_words(&failure.detail);
-            failure
-        }
-        403 => Failure::new(ErrorKind::Forbidden, with_words(caller.credential))
+        401 => unauthorized(&wanted, &said, caller),
+        403 => Failure::new(ErrorKind::Forbidden, said.beside(caller.credential))
             .with_remedy("may this credential read these metrics? check prometheus.tenant as well"),
-        404 => Failure::new(ErrorKind::NotFound, with_words(caller.path))
+        404 => Failure::new(ErrorKind::NotFound, said.beside(caller.path))
             .with_remedy("is prometheus.url the address of a PromQL server, with its path?"),
+        413 => Failure::new(ErrorKind::Rejected, numbered()).with_split(Split::UntilItFits),
         429 => Failure::new(ErrorKind::RateLimited, numbered()),
         503 if said.is_timeout() => {
             Failure::new(ErrorKind::Overloaded, numbered()).with_split(Split::Once)
         }
         503 => Failure::new(ErrorKind::Overloaded, numbered()),
         500..=599 => Failure::new(ErrorKind::ServerError, numbered()),
-        422 if said.is_sample_limit() => {
+        400 | 422 if said.is_of_the_execution() || said.is_limit() => {
             Failure::new(ErrorKind::Rejected, numbered()).with_split(Split::UntilItFits)
         }
+        400 if said.wants_a_namespace() => Failure::new(ErrorKind::Rejected, numbered())
+            .with_remedy(
+                "if this address answers for one namespace alone, name it: prometheus.parameters = \
+                 { namespace = \"NAMESPACE\" }",
+            ),
         400..=499 => Failure::new(ErrorKind::Rejected, numbered()),
         _ => Failure::new(
             ErrorKind::BadAnswer,
@@ -75,6 +64,73 @@ pub(crate) async fn refused(response: Response, caller: Caller<'_>) -> Failure {
     };
     failure.retry_after = retry_after;
     failure
+}
+
+/// 401, with the schemes that the server wants, in lower case.
+fn unauthorized(wanted: &[String], said: &Said, caller: Caller<'_>) -> Failure {
+    let mut detail = caller.credential.to_owned();
+    if !wanted.is_empty() {
+        let _ = write!(detail, "; the server wants {}", wanted.join(" or "));
+    }
+    let failure = Failure::new(ErrorKind::Unauthorized, said.beside(&detail));
+    if said.wants_a_tenant() {
+        return failure
+            .with_remedy("set prometheus.tenant (COLLECTOR_PROMETHEUS__TENANT) to your tenant");
+    }
+    let wants = |scheme: &str| wanted.iter().any(|it| it.eq_ignore_ascii_case(scheme));
+    let sent = caller.credentials.scheme();
+    let remedy = match sent {
+        Some((scheme, keys)) if wanted.is_empty() || wants(scheme) => format!("check {keys}"),
+        _ if wants("basic") => {
+            "set prometheus.username, with prometheus.password_path or prometheus.password".into()
+        }
+        _ if wants("bearer") => "set prometheus.token_path, prometheus.bearer_token or \
+                                 prometheus.token_command (PROMETHEUS_TOKEN_PATH, \
+                                 PROMETHEUS_BEARER_TOKEN)"
+            .into(),
+        _ if wants("aws4-hmac-sha256") => {
+            "set prometheus.sigv4.region, in a build with the cargo feature `sigv4`".into()
+        }
+        _ if !wanted.is_empty() => "the collector has no such scheme: it sends bearer tokens \
+                                    (prometheus.token_path), user names (prometheus.username) and \
+                                    signatures of AWS (prometheus.sigv4)"
+            .into(),
+        _ => "check prometheus.bearer_token or prometheus.token_path (PROMETHEUS_BEARER_TOKEN, \
+              PROMETHEUS_TOKEN_PATH), or set prometheus.username or prometheus.token_command"
+            .to_owned(),
+    };
+    failure.with_remedy(remedy)
+}
+
+/// The names of the schemes that a 401 asks for.
+fn wanted_schemes(headers: &HeaderMap) -> Vec<String> {
+    let mut schemes: Vec<String> = Vec::new();
+    for value in headers.get_all(WWW_AUTHENTICATE) {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        // Of `Basic realm="a, b", Bearer` two words begin a challenge: the first, and one that follows
+        // a comma and has no `=`.
+        let words = text.split(',').map(|part| part.split_whitespace().next().unwrap_or_default());
+        for word in words.filter(|word| !word.is_empty()) {
+            let is_scheme = word.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-');
+            let is_known = schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case(word));
+            if is_scheme && !is_known && schemes.len() < SCHEMES_MAX {
+                schemes.push(quote(word));
+            }
+        }
+    }
+    schemes
+}
+
+/// How long the server wants to be left alone: in seconds, or until a time on its own clock.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: HeaderName| Some(headers.get(name)?.to_str().ok()?.trim());
+    let after = text(RETRY_AFTER)?;
+    if let Ok(seconds) = after.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(after).ok()?;
+    let now = httpdate::parse_http_date(text(DATE)?).ok()?;
+    Some(until.duration_since(now).unwrap_or_default())
 }
 
 /// Where a redirect leads: the same origin, or nowhere.
@@ -122,6 +178,34 @@ enum Said {
 }
 
 impl Said {
+    /// `text`, and what was said behind a colon.
+    fn after(&self, text: &str) -> String {
+        match self {
+            Self::Nothing => text.to_owned(),
+            Self::Html => format!("{text}, with an HTML page"),
+            Self::Text(words) => format!("{text}: {words}"),
+            Self::Error { kind, text: words } => format!("{text}: {kind}: {words}"),
+        }
+    }
+
+    /// `text`, and what was said set off from it: it is not about `text`.
+    fn beside(&self, text: &str) -> String {
+        match self {
+            Self::Nothing => text.to_owned(),
+            Self::Html => format!("{text}; the server sent an HTML page"),
+            Self::Text(words) | Self::Error { text: words, .. } => {
+                format!("{text}; the server said: {words:?}")
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Error { text, .. } | Self::Text(text) => text.to_ascii_lowercase(),
+            Self::Nothing | Self::Html => String::new(),
+        }
+    }
+
     fn is_timeout(&self) -> bool {
         match self {
             Self::Error { kind, text } => kind == "timeout" || text.contains("timed out"),
@@ -129,31 +213,47 @@ impl Said {
         }
     }
 
-    /// Prometheus: "query processing would load too many samples into memory"; VictoriaMetrics and
-    /// Mimir say what was exceeded.
-    fn is_sample_limit(&self) -> bool {
-        match self {
-            Self::Error { text, .. } | Self::Text(text) => {
-                ["too many", "exceed", "maximum number", "cannot select more"]
-                    .iter()
-                    .any(|sign| text.to_ascii_lowercase().contains(sign))
-            }
-            _ => false,
-        }
+    /// The query was understood, and failed while it was run: most often at a limit, of which each
+    /// server has its own and names it in its own words.
+    fn is_of_the_execution(&self) -> bool {
+        matches!(self, Self::Error { kind, .. } if kind == "execution")
+    }
+
+    /// A limit, by the words of servers that have another kind for it. Prometheus: "query processing
+    /// would load too many samples into memory"; VictoriaMetrics and Mimir say what was exceeded.
+    fn is_limit(&self) -> bool {
+        let text = self.text();
+        ["too many", "exceed", "maximum number", "cannot select more"]
+            .iter()
+            .any(|sign| text.contains(sign))
+    }
+
+    /// Mimir and Cortex: "no org id".
+    fn wants_a_tenant(&self) -> bool {
+        self.text().contains("no org id")
+    }
+
+    /// A gate that lets a caller see one namespace. prom-label-proxy: `The "namespace" query parameter
+    /// must be provided.`; kube-rbac-proxy says nothing but that the request is malformed.
+    fn wants_a_namespace(&self) -> bool {
+        let text = self.text();
+        (text.contains("namespace") && text.contains("parameter"))
+            || text.contains("the request or configuration is malformed")
     }
 }
 
 /// The beginning of an error's body, as far as it can be read and shown.
-async fn words(response: Response, token: &Token) -> Said {
+async fn words(response: Response, credentials: &Credentials) -> Said {
     let body = body::beginning(response, ERROR_BYTES_MAX).await;
     // Some gateways quote what they refuse.
-    let text = token.redact(&String::from_utf8_lossy(&body));
+    let text = credentials.redact(&String::from_utf8_lossy(&body));
     if let Some((kind, text)) = answer::error_of(text.as_bytes()) {
         return Said::Error { kind, text };
     }
-    match text.trim_start().bytes().next() {
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    match text.bytes().next() {
         None => Said::Nothing,
         Some(b'<') => Said::Html,
-        Some(_) => Said::Text(quote(&text)),
+        Some(_) => Said::Text(quote(text)),
     }
 }

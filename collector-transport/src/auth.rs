@@ -1,13 +1,13 @@
 //! The bearer token: from the configuration, or from a file that rotates.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::{ConfigError, Section};
-use crate::files::{NamedFile, Stamp};
+use crate::files::NamedFile;
+use crate::secret::SecretFile;
 
 /// Where the `Authorization` header comes from.
 pub struct Token {
@@ -21,26 +21,13 @@ enum From {
     /// `bearer_token`.
     Value(SecretString),
     /// `token_path`.
-    File(TokenFile),
+    File(SecretFile),
 }
 
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Token").field(&self.describe()).finish()
     }
-}
-
-/// A token that is read again when its file changes.
-struct TokenFile {
-    file: NamedFile,
-    current: Mutex<Current>,
-}
-
-struct Current {
-    token: SecretString,
-    stamp: Option<Stamp>,
-    /// The file could not be read when it was last tried, which was logged.
-    failing: bool,
 }
 
 impl Token {
@@ -58,11 +45,7 @@ impl Token {
             (Some(token), _) => From::Value(token.clone()),
             (None, Some(path)) => {
                 let file = NamedFile::new(section, "token_path", path);
-                // The stamp is taken first: a file that changes in between is then read once more.
-                let stamp = file.stamp();
-                let token = read(&file)?;
-                let current = Mutex::new(Current { token, stamp, failing: false });
-                From::File(TokenFile { file, current })
+                From::File(SecretFile::new(file, extract)?)
             }
             (None, None) => From::Nowhere,
         };
@@ -79,7 +62,7 @@ impl Token {
         let token = match &self.from {
             From::Nowhere => return None,
             From::Value(token) => token.clone(),
-            From::File(file) => file.token(),
+            From::File(file) => file.get(),
         };
         // A token that is no header value was refused when it was read.
         let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok()?;
@@ -101,7 +84,7 @@ impl Token {
         let token = match &self.from {
             From::Nowhere => return text.to_owned(),
             From::Value(token) => token.clone(),
-            From::File(file) => file.lock().token.clone(),
+            From::File(file) => file.last(),
         };
         text.replace(token.expose_secret(), "[token]")
     }
@@ -115,59 +98,18 @@ impl Token {
             }
             From::File(file) => format!(
                 "the bearer token of {} ({}) was sent",
-                file.file.path.display(),
+                file.path().display(),
                 self.section.key("token_path")
             ),
         }
     }
 }
 
-impl TokenFile {
-    fn token(&self) -> SecretString {
-        let stamp = self.file.stamp();
-        let unchanged = {
-            let current = self.lock();
-            stamp.is_some() && stamp == current.stamp
-        };
-        if !unchanged {
-            self.reread();
-        }
-        self.lock().token.clone()
-    }
-
-    /// Reads the file; the last good token stays when that fails. True when the token is another.
-    fn reread(&self) -> bool {
-        let stamp = self.file.stamp();
-        let read = read(&self.file);
-        let mut current = self.lock();
-        match read {
-            Ok(token) => {
-                let changed = token.expose_secret() != current.token.expose_secret();
-                *current = Current { token, stamp, failing: false };
-                changed
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut current.failing, true) {
-                    tracing::warn!(%error, "The token file cannot be read; the last token is kept");
-                }
-                false
-            }
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
-        // Each change is one assignment, so a panic elsewhere leaves nothing half done.
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn read(file: &NamedFile) -> Result<SecretString, ConfigError> {
-    let bytes = file.read()?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| file.problem("holds no token: it is not text"))?
-        .trim();
-    check_token(text).map_err(|problem| file.problem(&format!("holds a token that {problem}")))?;
-    Ok(text.into())
+/// The token in a file's text, without the blanks around it.
+fn extract(text: &str) -> Result<&str, String> {
+    let token = text.trim();
+    check_token(token).map_err(|problem| format!("holds a token that {problem}"))?;
+    Ok(token)
 }
 
 /// What a bearer token must be to travel in a header.
@@ -175,8 +117,14 @@ fn read(file: &NamedFile) -> Result<SecretString, ConfigError> {
 /// # Errors
 /// What is wrong with it, to follow the word "token".
 pub fn check_token(token: &str) -> Result<(), &'static str> {
+    let begins_with =
+        |scheme: &str| token.get(..scheme.len()).is_some_and(|it| it.eq_ignore_ascii_case(scheme));
     if token.is_empty() {
         Err("is empty")
+    } else if begins_with("bearer ") {
+        Err("begins with \"Bearer \", which is put before it when it is sent: leave that off")
+    } else if begins_with("basic ") {
+        Err("begins with \"Basic \", so it is no bearer token: set a user name and a password")
     } else if token.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(())
     } else {
@@ -259,6 +207,8 @@ mod tests {
         refused(&path, "is empty");
         fs::write(&path, "hunter2 and more").unwrap();
         refused(&path, "blanks");
+        fs::write(&path, "bearer hunter2\n").unwrap();
+        refused(&path, "leave that off");
         fs::write(&path, [0xff]).unwrap();
         refused(&path, "not text");
         refused(folder.path(), "is not a file");

@@ -27,6 +27,15 @@ impl Section {
         }
     }
 
+    /// The key with its section, and what set it where that is known:
+    /// `prometheus.url (environment variable PROMETHEUS_BASE_URL)`.
+    pub fn key_and_origin(self, key: &str, origin: Option<&str>) -> String {
+        match origin {
+            Some(origin) => format!("{} ({origin})", self.key(key)),
+            None => self.key(key),
+        }
+    }
+
     /// The environment variable of a key.
     pub fn variable(self, key: &str) -> Option<String> {
         self.variables.map(|prefix| format!("{prefix}_{}", key.to_ascii_uppercase()))
@@ -34,7 +43,13 @@ impl Section {
 
     /// An error about one of its keys.
     pub fn error(self, key: &'static str, problem: impl Into<String>) -> ConfigError {
-        ConfigError { section: self.name, key, problem: problem.into(), source: None }
+        ConfigError {
+            section: self.name,
+            key,
+            others: Vec::new(),
+            problem: problem.into(),
+            source: None,
+        }
     }
 }
 
@@ -44,6 +59,7 @@ impl Section {
 pub struct ConfigError {
     section: &'static str,
     key: &'static str,
+    others: Vec<&'static str>,
     problem: String,
     #[source]
     source: Option<Box<dyn Error + Send + Sync>>,
@@ -57,8 +73,15 @@ impl ConfigError {
         self
     }
 
-    /// The key, without its section.
-    pub fn key(&self) -> &'static str {
-        self.key
+    /// Adds other keys of the section that the problem is about too.
+    #[must_use]
+    pub fn with_keys(mut self, keys: impl IntoIterator<Item = &'static str>) -> Self {
+        self.others.extend(keys);
+        self
+    }
+
+    /// The keys that the problem is about, without their section; the one to change comes first.
+    pub fn keys(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.key).chain(self.others.iter().copied())
     }
 }

@@ -42,8 +42,9 @@ pub struct Wording {
     pub section: Section,
     /// What is asked, `a PromQL server` for example.
     pub server: &'static str,
-    /// Where its address is set, `prometheus.url` for example.
-    pub address: &'static str,
+    /// Where its address is set, `prometheus.url` for example, and by what where that is known:
+    /// `prometheus.url (environment variable PROMETHEUS_BASE_URL)`.
+    pub address: Cow<'static, str>,
     /// What follows the advice to use `http://`: empty, or what must be set for it.
     pub unencrypted: &'static str,
     /// Host of the URL.

@@ -1,6 +1,7 @@
 //! What the backends share on the way to a server.
 //!
-//! [`Tls`] and [`Token`] are made from a user's settings and read their files again when these change;
+//! [`Tls`], [`Token`] and [`SecretFile`] are made from a user's settings and read their files again when these
+//! change;
 //! [`Wording`] puts errors of the connection into words that name the key to change; [`quote`] makes
 //! what a server wrote fit to be shown; [`collecting`] counts under the names that all backends share. No
 //! request is sent from here: each backend has its own client.
@@ -11,6 +12,7 @@ mod error;
 mod explain;
 mod files;
 mod resolver;
+mod secret;
 mod text;
 mod tls;
 
@@ -19,5 +21,6 @@ pub use error::{ConfigError, Section};
 pub use explain::{Cause, Wording, find, root_cause};
 pub use files::{NamedFile, Stamp};
 pub use resolver::{Unresolved, resolve};
+pub use secret::SecretFile;
 pub use text::quote;
 pub use tls::{Tls, TlsSettings};

@@ -109,10 +109,23 @@ fn configuration(settings: &Settings, file: Option<&Path>) -> Vec<Check> {
     let timings = settings.loaded.config.cache.warnings();
     let others = settings.loaded.warnings.iter().filter(|warning| !timings.contains(warning));
     std::iter::once(Check::new("configuration.loaded", CheckStatus::Pass, loaded))
+        .chain(proxy(settings))
         .chain(others.map(|warning| {
             Check::new("configuration.warning", CheckStatus::Warn, warning.as_str())
         }))
         .collect()
+}
+
+/// The proxy that the Prometheus server is asked through, which a variable of the machine may have set.
+fn proxy(settings: &Settings) -> Option<Check> {
+    if !settings.loaded.config.backend.iter().any(|backend| backend == "prometheus") {
+        return None;
+    }
+    let mut entries = settings.loaded.entries().into_iter();
+    let proxy = entries.find(|it| it.key == "prometheus.proxy" && !it.value.trim().is_empty())?;
+    let detail =
+        format!("prometheus is asked through the proxy {} ({})", proxy.value, proxy.origin);
+    Some(Check::new("configuration.proxy", CheckStatus::Pass, detail))
 }
 
 fn timings(settings: &Settings) -> Vec<Check> {

@@ -15,3 +15,4 @@ mod real;
 mod scrape;
 mod serve;
 mod sim;
+mod ways_in;

@@ -15,7 +15,13 @@ use crate::key::{Key, Kind, without_user};
 pub(super) const REGISTRATION: Registration = Registration {
     name: "prometheus",
     keys: KEYS,
-    read: |figment| Ok(Arc::new(figment.extract::<Section>()?.prometheus)),
+    read: |figment| {
+        let mut section = figment.extract::<Section>()?.prometheus;
+        let origin = |path| Some(figment.find_metadata(path)?.name.to_string());
+        section.url_origin = origin("prometheus.url");
+        section.proxy_origin = origin("prometheus.proxy");
+        Ok(Arc::new(section))
+    },
 };
 
 /// The layers hold other sections beside this one.
@@ -62,6 +68,68 @@ const KEYS: &[Key] = &[
         "A file that holds the token; read again whenever it changes.",
     )
     .aliases(&["PROMETHEUS_TOKEN_PATH"]),
+    Key::new(
+        "prometheus.token_command",
+        Kind::Texts,
+        "A program and its arguments, `[\"gcloud\", \"auth\", \"print-access-token\"]` for example, whose output is sent as `Authorization: Bearer`. Run before the first request, after each `prometheus.token_ttl`, and when the server answers 401; for 10s at most. No shell reads it.",
+    ),
+    Key::new(
+        "prometheus.token_ttl",
+        Kind::Duration,
+        "How long a token of `prometheus.token_command` is used before the command is run again.",
+    )
+    .default("10m"),
+    Key::new(
+        "prometheus.username",
+        Kind::Text,
+        "The user name of basic authentication; needs `prometheus.password_path` or `prometheus.password`.",
+    ),
+    Key::new(
+        "prometheus.password",
+        Kind::Secret,
+        "The password of `prometheus.username`.",
+    ),
+    Key::new(
+        "prometheus.password_path",
+        Kind::Path,
+        "A file that holds the password; read again whenever it changes.",
+    ),
+    Key::new(
+        "prometheus.sigv4.region",
+        Kind::Text,
+        "Signs each request for a service of AWS in this region, `eu-west-1` for example, with the credentials that AWS's usual places hold: variables, files, the role of a pod or an instance. Needs a build with the cargo feature `sigv4`.",
+    ),
+    Key::new(
+        "prometheus.sigv4.service",
+        Kind::Text,
+        "The service that requests are signed for: `aps` is Amazon Managed Service for Prometheus.",
+    )
+    .default("aps"),
+    Key::new(
+        "prometheus.sigv4.profile",
+        Kind::Text,
+        "The profile of the AWS configuration; without it that of `AWS_PROFILE`, else `default`.",
+    ),
+    Key::new(
+        "prometheus.headers",
+        Kind::NamedSecrets,
+        "Headers of each request, by name: `{ \"X-Tenant\" = \"a\" }`.",
+    ),
+    Key::new(
+        "prometheus.header_paths",
+        Kind::NamedPaths,
+        "Files that hold the values of such headers: `{ \"X-Api-Key\" = \"/etc/key\" }`; read again whenever they change.",
+    ),
+    Key::new(
+        "prometheus.parameters",
+        Kind::NamedTexts,
+        "Parameters in the URL of each request: `{ namespace = \"prod\" }` for a gate that wants one. They are shown where a configuration is: no secrets.",
+    ),
+    Key::new(
+        "prometheus.proxy",
+        Kind::Url,
+        "The HTTP proxy to the server, `http://HOST:PORT`, perhaps with `USER:PASSWORD@` before the host. Where it is not set, `HTTPS_PROXY` or `HTTP_PROXY` counts, by the scheme of `prometheus.url` and in upper or lower case, unless `NO_PROXY` names the server or it is on loopback. Empty in a file: no proxy.",
+    ),
     Key::new(
         "prometheus.ca_cert_path",
         Kind::Path,
@@ -196,10 +264,12 @@ impl BackendSettings for PrometheusConfig {
         errors
             .into_iter()
             .map(|error| Problem {
-                keys: KEYS
-                    .iter()
-                    .map(|key| key.path)
-                    .filter(|path| path.strip_prefix("prometheus.") == Some(error.key()))
+                keys: error
+                    .keys()
+                    .filter_map(|key| {
+                        let paths = KEYS.iter().map(|known| known.path);
+                        paths.into_iter().find(|path| path.strip_prefix("prometheus.") == Some(key))
+                    })
                     .collect(),
                 // What is no URL yet may hold a password, and the message quote it.
                 message: error.to_string().replace(self.url.trim(), &without_user(self.url.trim())),

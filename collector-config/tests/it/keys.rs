@@ -36,6 +36,9 @@ fn sample(key: &Key) -> (&'static str, &'static str) {
             r#"[{"name": "acme", "metrics": {"waiting": "w"}}]"#,
             r#"[{ name = "acme", metrics.waiting = "w" }]"#,
         ),
+        (_, Kind::NamedTexts | Kind::NamedSecrets | Kind::NamedPaths) => {
+            (r#"{"a": "/some/path"}"#, r#"{ a = "/some/path" }"#)
+        }
         (_, Kind::Texts) => ("one,two", "[\"one\", \"two\"]"),
     }
 }
@@ -55,6 +58,8 @@ fn each_key_can_be_set_by_file_variable_alias_and_flag_and_shows_its_origin() {
         let shown = match key.kind {
             Kind::Secret => "***",
             Kind::Tables => "1 table",
+            Kind::NamedSecrets => "a=***",
+            Kind::NamedTexts | Kind::NamedPaths => "a=/some/path",
             _ => text,
         };
         let check = |loader: Loader, origin: &str| {
@@ -111,7 +116,9 @@ proptest! {
             let loader = Loader::new().env(variables(&[(&variable, &text)]));
             match loader.read() {
                 Ok(loaded) if matches!(key.kind, Kind::Text | Kind::Path) => {
-                    prop_assert_eq!(entry(&loaded, key.path).value, text.clone());
+                    // An empty variable is not set.
+                    let expected = if text.is_empty() { key.default.unwrap_or("") } else { &text };
+                    prop_assert_eq!(entry(&loaded, key.path).value, expected);
                 }
                 Ok(_) => {}
                 Err(errors) => {

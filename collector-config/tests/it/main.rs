@@ -6,6 +6,7 @@ mod errors;
 mod keys;
 mod layers;
 mod syntax;
+mod ways_in;
 
 use std::path::{Path, PathBuf};
 

@@ -98,7 +98,7 @@ impl Settings {
         Wording {
             section: SECTION,
             server: "a model server",
-            address: "the target's URL",
+            address: "the target's URL".into(),
             unencrypted: "",
             host: url.host_str().unwrap_or_default().to_owned(),
             server_name: self.tls_by.server_name.clone(),

@@ -24,6 +24,8 @@ pub(crate) struct Parameters {
     pub(crate) path: String,
     pub(crate) query: String,
     pub(crate) time: Option<f64>,
+    /// What the URL holds besides the parameters of a query.
+    pub(crate) in_url: Vec<(String, String)>,
     pub(crate) headers: wiremock::http::HeaderMap,
 }
 
@@ -46,22 +48,21 @@ struct Responder(Arc<Script>);
 
 impl Respond for Responder {
     fn respond(&self, request: &Request) -> ResponseTemplate {
-        let text = if request.method.as_str() == "GET" {
-            request.url.query().unwrap_or_default().to_owned()
-        } else {
-            String::from_utf8(request.body.clone()).unwrap()
-        };
+        let body = String::from_utf8(request.body.clone()).unwrap();
+        let in_body = url::form_urlencoded::parse(body.as_bytes()).map(|pair| (pair, false));
+        let in_url = request.url.query_pairs().map(|pair| (pair, true));
         let mut parameters = Parameters {
             method: request.method.to_string(),
             path: request.url.path().to_owned(),
             headers: request.headers.clone(),
             ..Parameters::default()
         };
-        for (key, value) in url::form_urlencoded::parse(text.as_bytes()) {
+        for ((key, value), in_url) in in_body.chain(in_url) {
             match &*key {
                 "query" => parameters.query = value.into_owned(),
                 "time" => parameters.time = value.parse().ok(),
                 "timeout" => assert!(value.ends_with("ms"), "{value}"),
+                other if in_url => parameters.in_url.push((other.to_owned(), value.into_owned())),
                 other => panic!("the parameter {other:?} is none"),
             }
         }

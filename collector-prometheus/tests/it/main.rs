@@ -3,7 +3,10 @@
 mod clock;
 mod connection;
 mod fake;
+mod limits;
 mod look;
+mod proxy;
 mod raw;
 mod real;
 mod tls;
+mod ways_in;

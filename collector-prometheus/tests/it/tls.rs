@@ -23,20 +23,20 @@ use tokio_rustls::TlsAcceptor;
 use crate::fake::{m, vector_text};
 
 /// An authority.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: Certificate,
 }
 
 /// A certificate and its key, as PEM.
 #[derive(Clone)]
-struct Pair {
+pub(crate) struct Pair {
     cert: String,
     key: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -44,7 +44,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), certificate }
     }
 
-    fn sign(&self, name: &str, expired: bool) -> Pair {
+    pub(crate) fn sign(&self, name: &str, expired: bool) -> Pair {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.extended_key_usages =
@@ -57,19 +57,19 @@ impl Authority {
         Pair { cert: cert.pem(), key: key.serialize_pem() }
     }
 
-    fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.certificate.pem()
     }
 }
 
-struct Server {
-    address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     /// The client certificate of each connection.
     shown: Arc<Mutex<Vec<Option<CertificateDer<'static>>>>>,
 }
 
 /// Answers every request with an empty vector. `clients`: whose client certificates are demanded.
-async fn serve(pair: &Pair, clients: Option<&Authority>) -> Server {
+pub(crate) async fn serve(pair: &Pair, clients: Option<&Authority>) -> Server {
     let builder =
         ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()

@@ -158,7 +158,7 @@ fn broken(
     let wording = Wording {
         section: SECTION,
         server: "a server of metrics",
-        address: "the URL",
+        address: "the URL".into(),
         unencrypted: "",
         host: url.host_str().unwrap_or_default().to_owned(),
         server_name: config.server_name.clone(),
