@@ -255,3 +255,57 @@ fn a_configuration_that_is_not_complete_can_be_read_and_not_loaded() {
     assert!(errors.starts_with("prometheus.url: not set"), "{errors}");
     assert!(errors.contains("PROMETHEUS_BASE_URL"), "{errors}");
 }
+
+#[test]
+fn a_variable_that_is_not_in_capitals_is_a_warning_with_the_right_spelling() {
+    let warnings = |name: &str| {
+        let env = variables(&[URL, (name, "1m")]);
+        Loader::new().env(env).load().unwrap().warnings
+    };
+    for (name, right) in [
+        ("collector_cache__missing_ttl", "COLLECTOR_CACHE__MISSING_TTL"),
+        ("Collector_Cache__Missing_Tll", "COLLECTOR_CACHE__MISSING_TTL"),
+        ("prometheus_base_url", "PROMETHEUS_BASE_URL"),
+        ("watch_namespace", "WATCH_NAMESPACE"),
+        ("collector_config", "COLLECTOR_CONFIG"),
+    ] {
+        let expected = format!(
+            "environment variable {name} is ignored: names of variables are in capitals; did you mean \
+             {right}?"
+        );
+        assert_eq!(warnings(name), [expected]);
+    }
+    assert!(warnings("collector_of_stamps_and_coins").is_empty(), "another program's");
+    assert!(warnings("http_proxy").is_empty());
+}
+
+#[test]
+fn a_namespace_that_the_configuration_leaves_out_is_told_with_the_key_and_its_origin() {
+    let loaded = |namespaces: &str| {
+        Loader::new().env(variables(&[URL, ("WATCH_NAMESPACE", namespaces)])).load().unwrap()
+    };
+    let left_out = loaded("prod,dev").left_out("staging").unwrap();
+    assert_eq!(
+        left_out.message,
+        "namespace \"staging\" is not read: prometheus.namespaces is limited to \"prod\", \"dev\" \
+         (environment variable WATCH_NAMESPACE)"
+    );
+    assert!(left_out.remedy.contains("prometheus.namespaces"), "{}", left_out.remedy);
+    assert_eq!(loaded("prod,dev").left_out("dev"), None);
+    assert_eq!(loaded("").left_out("staging"), None);
+    let many = loaded("a,b,c,d,e,f,g").left_out("staging").unwrap();
+    assert!(many.message.contains("\"e\", 2 more ("), "{}", many.message);
+}
+
+#[cfg(feature = "epp")]
+#[test]
+fn a_namespace_is_left_out_only_where_every_backend_leaves_it_out() {
+    let env = [
+        URL,
+        ("WATCH_NAMESPACE", "prod"),
+        ("COLLECTOR_BACKEND", "epp,prometheus"),
+        ("COLLECTOR_EPP__TARGETS", r#"[{"url": "http://h/metrics", "namespace": "dev"}]"#),
+    ];
+    let loaded = Loader::new().env(variables(&env)).load().unwrap();
+    assert_eq!(loaded.left_out("dev"), None);
+}
