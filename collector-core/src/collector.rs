@@ -15,7 +15,7 @@ use crate::metrics::{Allocation, Replicas};
 use crate::model::{BackendName, ModelRef, VariantName, VariantRef};
 use crate::pace::Pace;
 use crate::reading::Reading;
-use crate::sanitize::shortened;
+use crate::text::shortened;
 
 /// Reads the load of LLM-inference fleets: from memory where it can, always with the true age.
 #[async_trait]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sanitize::shortened;
+use crate::text::shortened;
 
 macro_rules! name {
     ($(#[$attribute:meta])* $Name:ident) => {

@@ -1,8 +1,6 @@
 //! From what a server wrote to what a field may hold. A value that cannot be true becomes absent,
 //! and the caller counts it.
 
-use std::borrow::Cow;
-
 /// Why a value was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum Rejected {
@@ -12,21 +10,6 @@ pub enum Rejected {
     /// A finite value that the quantity cannot have, such as a KV-cache usage of 1.7.
     #[error("out of range")]
     OutOfRange,
-}
-
-/// Characters of a name that a message shows.
-const SHOWN: usize = 200;
-
-/// A name for a message: its first 200 characters, and how many more there are. Names come from users
-/// and servers and may be of any length.
-pub fn shortened(name: &str) -> Cow<'_, str> {
-    match name.char_indices().nth(SHOWN) {
-        None => Cow::Borrowed(name),
-        Some((end, _)) => {
-            let more = name[end..].chars().count();
-            Cow::Owned(format!("{}... ({more} more characters)", &name[..end]))
-        }
-    }
 }
 
 /// Noise of floating-point sums that is clamped to the nearest possible value.
@@ -84,14 +67,6 @@ pub fn rate(value: f64) -> Result<f64, Rejected> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_long_name_is_shortened_for_messages() {
-        let name = "模".repeat(200);
-        assert_eq!(shortened(&name), name);
-        assert_eq!(shortened(&(name.clone() + "型x")), name + "... (2 more characters)");
-        assert_eq!(shortened(""), "");
-    }
 
     #[test]
     fn impossible_values_are_rejected_and_noise_is_clamped() {
