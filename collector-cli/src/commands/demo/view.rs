@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
+use collector_core::text::counted;
 use collector_core::{Allocation, CollectError, ModelRef, Reading, Replicas, TrackedModel};
 use rustix::termios::tcgetwinsize;
 
 use super::history::History;
-use crate::output::{ErrorDocument, aligned, printable};
+use crate::output::{ErrorDocument, Signs, aligned_by, printable, signs};
 
 /// What is shown of one model.
 pub(super) struct Shown {
@@ -62,7 +63,12 @@ impl Screen {
             let _ = writeln!(frame, "{line}");
         }
         if shown < lines {
-            let _ = write!(frame, "… {} more lines: make the terminal taller", lines - shown);
+            let _ = write!(
+                frame,
+                "{} {}: make the terminal taller",
+                signs().ellipsis,
+                counted(lines - shown, "more line", "more lines")
+            );
         }
         frame
     }
@@ -117,9 +123,11 @@ fn heading(text: &mut String, screen: &Screen, shown: &Shown, reading: &Reading<
         let Allocation { load, ttft_average, itl_average, .. } = &**allocation.value();
         let known =
             |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.0}"));
+        let Signs { dot, arrow, .. } = signs();
         let _ = write!(
             text,
-            " · {} requests/min · {} → {} tokens · first token {} ms · between tokens {} ms",
+            " {dot} {} requests/min {dot} {} {arrow} {} tokens {dot} first token {} ms {dot} between \
+             tokens {} ms",
             known(load.arrival_rate),
             known(load.avg_input_tokens),
             known(load.avg_output_tokens),
@@ -132,6 +140,7 @@ fn heading(text: &mut String, screen: &Screen, shown: &Shown, reading: &Reading<
 
 fn pods(model: &ModelRef, reading: &Reading<Replicas>, history: &History) -> String {
     let top = history.longest_queue(model);
+    let bars = &signs().bars;
     let rows = reading.value().replicas.iter().map(|replica| {
         let pod = history.of(model, &replica.pod_name);
         let whole = |count: Option<u64>| count.map_or("-".to_owned(), |count| count.to_string());
@@ -139,15 +148,15 @@ fn pods(model: &ModelRef, reading: &Reading<Replicas>, history: &History) -> Str
         vec![
             printable(replica.pod_name.as_str()).to_string(),
             whole(replica.queue_length),
-            pod.map_or_else(String::new, |pod| pod.queue.draw(top)),
+            pod.map_or_else(String::new, |pod| pod.queue.draw(top, bars)),
             usage.map_or("-".to_owned(), |usage| format!("{:.0}%", usage * 100.0)),
-            pod.map_or_else(String::new, |pod| pod.kv_cache.draw(1.0)),
+            pod.map_or_else(String::new, |pod| pod.kv_cache.draw(1.0, bars)),
             whole(replica.running_requests),
             seconds(reading.age_of(replica.sampled_at)),
         ]
     });
     let header = ["POD", "QUEUE", "", "KV", "", "RUNNING", "AGE"];
-    aligned(header, rows)
+    aligned_by(&header, rows, &["POD", "QUEUE", "KV", "RUNNING", "AGE"])
 }
 
 fn seconds(age: Duration) -> String {
