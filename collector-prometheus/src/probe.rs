@@ -1,6 +1,7 @@
 //! What `check` wants to know: whether the server can be reached, and whether it holds what is
 //! needed. The same requests as in a look, told apart by how far they come.
 
+use collector_core::text::counted;
 use collector_core::{Check, CheckStatus, ErrorKind, Probe};
 
 use crate::answer::Expect;
@@ -141,9 +142,15 @@ fn labels(shape: &Shape) -> Check {
                  does",
             );
         }
-        (Some(pods), PodLabel::Pod) => format!("{pods} pods, by the label pod"),
-        (Some(pods), PodLabel::PodName) => format!("{pods} pods, by the label pod_name"),
-        (Some(pods), PodLabel::Either) => format!("{pods} pods, by the labels pod and pod_name"),
+        (Some(pods), PodLabel::Pod) => {
+            format!("{}, by the label pod", counted(pods, "pod", "pods"))
+        }
+        (Some(pods), PodLabel::PodName) => {
+            format!("{}, by the label pod_name", counted(pods, "pod", "pods"))
+        }
+        (Some(pods), PodLabel::Either) => {
+            format!("{}, by the labels pod and pod_name", counted(pods, "pod", "pods"))
+        }
     };
     Check::new(id, CheckStatus::Pass, detail)
 }
