@@ -12,16 +12,22 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::args::LogFormatArg;
 use crate::exit::Failure;
 
 /// Whether what is written to stderr is JSON.
 static JSON: AtomicBool = AtomicBool::new(false);
 
-/// Sets the form of errors from before the configuration is read: JSON where the flag or the variable
-/// asks for it.
-pub(crate) fn expect_format(json_flag: bool) {
-    let variable = env::var("COLLECTOR_LOG__FORMAT").unwrap_or_default();
-    JSON.store(json_flag || variable.trim().eq_ignore_ascii_case("json"), Ordering::Relaxed);
+/// Sets the form of errors from before the configuration is read: as the flag says, else the variable.
+pub(crate) fn expect_format(flag: Option<LogFormatArg>) {
+    let is_json = flag.map_or_else(
+        || {
+            env::var("COLLECTOR_LOG__FORMAT")
+                .is_ok_and(|form| form.trim().eq_ignore_ascii_case("json"))
+        },
+        |format| format == LogFormatArg::Json,
+    );
+    JSON.store(is_json, Ordering::Relaxed);
 }
 
 /// Sets the form of errors as configured.

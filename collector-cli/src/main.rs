@@ -16,16 +16,14 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::args::{Cli, Format, LogFormatArg};
+use crate::args::{Cli, Format};
 use crate::exit::{Exit, Failure};
 use crate::output::{print, printable, to_json, to_yaml};
 
 fn main() -> ExitCode {
     panic::set_hook(Box::new(report_panic));
     let cli = Cli::parse();
-    logging::expect_format(
-        cli.global.log_format.is_some_and(|format| format == LogFormatArg::Json),
-    );
+    logging::expect_format(cli.global.log_format);
     open_files::make_room();
     let exit = match panic::catch_unwind(|| commands::run(&cli)) {
         Ok(Ok(exit)) => exit,

@@ -66,6 +66,8 @@ impl Loader {
     pub fn load_with_errors(self) -> (Loaded, Vec<ConfigError>) {
         let (mut loaded, mut errors) = self.assemble();
         validate::validate(&mut loaded, &mut errors);
+        let unread: Vec<String> = loaded.unread_variants().collect();
+        loaded.warnings.extend(unread);
         (loaded, errors)
     }
 
@@ -216,6 +218,15 @@ impl Loaded {
                 self.origins.of(key)
             ),
             remedy: format!("add it to {key}, or remove the key to read all namespaces"),
+        })
+    }
+
+    /// A warning for each variant whose namespace no chosen backend reads.
+    fn unread_variants(&self) -> impl Iterator<Item = String> {
+        self.config.variants.iter().enumerate().filter_map(|(index, variant)| {
+            let LeftOut { message, remedy } = self.left_out(variant.namespace.as_str())?;
+            let origin = &self.origins.of_variant(index)?.origin;
+            Some(format!("{origin}: variants[{index}]: its {message}; {remedy}"))
         })
     }
 

@@ -462,6 +462,20 @@ async fn the_pages_that_check_points_to_are_in_the_program() {
     assert!(good.stdout.contains("the backend knows 1 model;"), "{}", good.stdout);
 }
 
+#[cfg(feature = "epp")]
+#[test]
+fn one_target_is_singular() {
+    let folder = tempfile::tempdir().unwrap();
+    // Port 9 of loopback is closed everywhere.
+    let text = "backend = \"epp\"\n[[epp.targets]]\nurl = \"http://127.0.0.1:9/metrics\"\n\
+                namespace = \"n\"\n";
+    let ended = run(collector().arg("--config").arg(file(&folder, "c.toml", text)), &["check"]);
+    assert_eq!(ended.exit, 1);
+    for part in ["1 target in 1 namespace\n", "the target does not answer\n"] {
+        assert!(ended.stdout.contains(part), "{part:?} is not in {}", ended.stdout);
+    }
+}
+
 #[test]
 fn a_locale_without_utf8_gets_ascii() {
     for (locale, is_ascii) in [("C", true), ("C.UTF-8", false)] {

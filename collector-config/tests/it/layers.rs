@@ -297,6 +297,19 @@ fn a_namespace_that_the_configuration_leaves_out_is_told_with_the_key_and_its_or
     assert!(many.message.contains("\"e\", 2 more ("), "{}", many.message);
 }
 
+#[test]
+fn a_variant_in_a_namespace_that_is_left_out_is_a_warning() {
+    let variant = |namespace: &str| {
+        format!("[[variants]]\nname = \"a\"\nnamespace = \"{namespace}\"\nmodel = \"m\"\n")
+    };
+    let file = ConfigFile::toml(&[variant("dev"), variant("staging")].concat());
+    let env = variables(&[URL, ("WATCH_NAMESPACE", "dev")]);
+    let warnings = file.loader().env(env).load().unwrap().warnings;
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    let begins = format!("{}:5: variants[1]: its namespace \"staging\"", file.path().display());
+    assert!(warning.starts_with(&begins) && warning.contains("WATCH_NAMESPACE"), "{warning}");
+}
+
 #[cfg(feature = "epp")]
 #[test]
 fn a_namespace_is_left_out_only_where_every_backend_leaves_it_out() {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_core::{Backend, Check, CheckStatus, MetricsCollector, ModelRef, duration};
+use collector_core::{Backend, Check, CheckStatus, MetricsCollector, ModelRef};
 use tokio::time::sleep;
 
 use self::report::{Report, group};
@@ -140,9 +140,4 @@ async fn told<T>(what: &str, whom: &str, work: impl Future<Output = T>) -> T {
     }
     logging::note(&format!("waiting for {whom}: {what}"));
     work.await
-}
-
-/// A duration in whole seconds.
-fn seconds(time: Duration) -> String {
-    duration::format(Duration::from_secs(time.as_secs()))
 }

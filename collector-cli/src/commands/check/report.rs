@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use collector_core::text::counted;
-use collector_core::{Check, CheckStatus};
+use collector_core::{Check, CheckStatus, duration};
 
-use super::{PAUSE, seconds};
+use super::PAUSE;
 use crate::args::Format;
 use crate::exit::Failure;
 use crate::output::{CheckDocument, print, printable, signs, to_json};
@@ -65,11 +65,17 @@ impl Report {
     /// What failed in a round that another one follows.
     pub(super) fn attempt(&self, number: u32, left: Duration) -> String {
         let mut text = format!(
-            "attempt {number}: {}; trying again in {}, for {} more",
+            "attempt {number}: {}; trying again in {}",
             self.failures(),
-            seconds(PAUSE),
-            seconds(left)
+            duration::format(PAUSE)
         );
+        match left.as_secs() {
+            0 => text.push_str(" for the last time"),
+            left => {
+                let left = duration::format(Duration::from_secs(left));
+                let _ = write!(text, ", {left} left then");
+            }
+        }
         for check in self.checks.iter().filter(|check| check.status == CheckStatus::Fail) {
             let _ = write!(text, "\n  {}: {}", printable(&check.id), printable(&check.detail));
         }
@@ -184,7 +190,7 @@ mod tests {
             .attempt(3, Duration::from_millis(57_900));
         assert_eq!(
             text,
-            "attempt 3: 1 of 2 checks failed; trying again in 2s, for 57s more\n  model.x: detail"
+            "attempt 3: 1 of 2 checks failed; trying again in 2s, 57s left then\n  model.x: detail"
         );
     }
 }
