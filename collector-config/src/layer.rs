@@ -74,7 +74,7 @@ pub(crate) fn unknown_key(path: &str) -> ConfigError {
 pub(crate) fn printable(name: &str) -> String {
     let mut text: String = name.chars().take(128).flat_map(char::escape_debug).collect();
     if name.chars().nth(128).is_some() {
-        text.push('…');
+        text.push_str("...");
     }
     text
 }

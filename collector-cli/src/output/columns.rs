@@ -80,8 +80,10 @@ fn fitted(
     let mut kept: Vec<Column> = (0..header.len())
         .map(|place| {
             let (title, full) = (header[place], full(place));
-            // A column without a title is a picture; half of it is none.
-            let least = if title.is_empty() { full } else { full.min(SHORT.max(title.width())) };
+            // A column without a title is a picture; half of it is none. Half of a figure is another one.
+            let cells = rows.iter().filter_map(|row| row.get(place));
+            let is_whole = title.is_empty() || cells.into_iter().all(|cell| is_figure(cell));
+            let least = if is_whole { full } else { full.min(SHORT.max(title.width())) };
             Column { place, least, width: full, full }
         })
         .collect();
@@ -125,6 +127,11 @@ fn fitted(
         *row = cells.collect();
     }
     laid_out(&titles, rows, NARROW_GAP)
+}
+
+/// Whether a cell holds a number, with or without a unit, or none.
+fn is_figure(cell: &str) -> bool {
+    cell == "-" || cell.trim_end_matches(['%', 's']).parse::<f64>().is_ok()
 }
 
 /// The text in so many columns: its middle is left out, because names of pods differ at their ends.
@@ -195,6 +202,17 @@ mod tests {
         check(30, &["POD", "KV", "QUEUE"], "42.0%");
         check(20, &["POD", "QUEUE"], "17");
         check(12, &["POD", "QUEUE"], "ll…x7k");
+    }
+
+    #[test]
+    fn a_figure_is_never_cut() {
+        let rows = [["vllm:kv_cache_usage_perc", "0.00552412345678901", "12.5s"]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec()).to_vec();
+        let text = fitted(&["SERIES", "RAW", "AGE"], rows, &["SERIES", "RAW"], 34, "…");
+        assert!(text.contains(" 0.00552412345678901"), "{text}");
+        assert!(text.contains("…") && !text.contains("AGE"), "{text}");
+        assert!(["-", "12", "0.5%", "1.5s"].into_iter().all(is_figure));
+        assert!(["", "decode", "h100", "10.0.0.7:8000"].into_iter().all(|name| !is_figure(name)));
     }
 
     #[test]

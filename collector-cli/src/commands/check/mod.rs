@@ -22,7 +22,7 @@ use crate::signals::StopSignals;
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// A wait that takes longer is told while it lasts.
-const UNTOLD: Duration = Duration::from_secs(1);
+const UNTOLD: Duration = Duration::from_secs(2);
 
 pub(super) fn run(global: &GlobalArgs, args: &CheckArgs) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Json])?;
