@@ -136,11 +136,7 @@ async fn a_model_of_another_namespace_is_told_once() {
     let server = with_one_model(Duration::ZERO).await;
     let mut command = collector_of(&server.uri());
     let ended = run(&mut command, &["get", "replicas", "-m", MODEL, "-n", "staging", "-o", "json"]);
-    says(
-        &ended,
-        3,
-        &[r#"in namespace "staging""#, r#"the model exists in namespace"#, r#""prod""#],
-    );
+    says(&ended, 3, &[r#"in namespace "staging""#, "the model exists in namespace", r#""prod""#]);
     let hints = &ended.json()["error"]["hints"];
     assert_eq!(hints, &json!([r#"the model exists in namespace "prod""#]));
 }
