@@ -204,7 +204,7 @@ pub(crate) struct CheckArgs {
     #[arg(short, long, value_name = "NAMESPACE", requires = "model",
           value_parser = NonEmptyStringValueParser::new())]
     namespace: Option<String>,
-    /// Repeat until nothing fails, at most for this time; stderr tells what failed
+    /// Repeat until nothing fails, at most for this time; stderr shows what failed
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) wait: Option<Duration>,
 }
@@ -230,7 +230,7 @@ pub(crate) struct ValidateArgs {
     /// Configuration files
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// Do not look into the files that the configuration names, where they are on another machine
+    /// Do not check the files that the configuration names, where they are on another machine
     #[arg(long)]
     pub(crate) no_files: bool,
 }

@@ -53,7 +53,7 @@ pub(crate) fn report_error(problem: &str, advice: &[String]) {
     write("ERROR", "error: ", &text);
 }
 
-/// Writes what a command is doing to stderr, for whoever waits for its result.
+/// Writes to stderr what a command is doing, while its result is not there yet.
 pub(crate) fn note(text: &str) {
     write("INFO", "", text);
 }
@@ -67,7 +67,7 @@ fn write(level: &str, prefix: &str, text: &str) {
     } else {
         format!("{prefix}{text}")
     };
-    // When stderr is closed, nobody is left to tell.
+    // A closed stderr leaves no place for an error.
     let _ = writeln!(io::stderr(), "{line}");
 }
 

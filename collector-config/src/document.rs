@@ -83,8 +83,8 @@ struct Parsed {
     duplicates: Vec<Duplicate>,
 }
 
-/// Reads a file: `.yaml` and `.yml` are YAML, everything else is TOML. Of a key that stands twice the
-/// first value is in the tree, and an error is beside it.
+/// Reads a file: `.yaml` and `.yml` are YAML, everything else is TOML. Where a key is set
+/// twice, the tree has the first value, and there is an error.
 pub(crate) fn read(path: &Path) -> Result<(Vec<Pair>, Vec<ConfigError>), ConfigError> {
     let text = read_text(path).map_err(|message| {
         ConfigError::new(format!("the configuration file {message}")).at(Origin::file(path, None))

@@ -61,8 +61,8 @@ impl Loader {
     }
 
     /// Reads the layers and checks the whole as [`load`](Self::load) does, and returns what can be read
-    /// beside everything that is wrong. With an error the configuration is not fit to run with: keys
-    /// that could not be read have their defaults.
+    /// together with every error. With an error the configuration must not be used to run: keys that
+    /// could not be read have their defaults.
     pub fn load_with_errors(self) -> (Loaded, Vec<ConfigError>) {
         let (mut loaded, mut errors) = self.assemble();
         validate::validate(&mut loaded, &mut errors);

@@ -22,8 +22,8 @@ file, the variables of other tools, `COLLECTOR_*`, flags.
   that text.
 - **Durations** take Go's and Rust's forms: `30s`, `1m30s`, `1.5h`, `0`.
 - `collector config show --origin` tells each value and where it came from, `collector validate FILE`
-  everything that is wrong with a file and the files that it names, or what it found; with `--no-files` it leaves these
-  out.
+  everything that is wrong with a file and the files that it names, or what it found; with `--no-files` these are not
+  checked.
 ";
 
 /// The reference of all keys of this build, in Markdown.

@@ -16,7 +16,7 @@ const PAGES: [(&str, &str, &str); 8] = [
         "every key, its default and its variable",
         include_str!("../../../docs/configuration.md"),
     ),
-    ("checks", "what `collector check` looks at", include_str!("../../../docs/checks.md")),
+    ("checks", "what `collector check` checks", include_str!("../../../docs/checks.md")),
     (
         "troubleshooting",
         "what each error means, and what to do",

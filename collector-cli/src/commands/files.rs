@@ -1,12 +1,12 @@
-//! The files that a configuration names, looked into before they are needed.
+//! Checks of the files that a configuration names, before they are needed.
 
 use std::path::Path;
 
 use collector_config::CollectorConfig;
 use rustix::fs::{Access, access};
 
-/// How many targets the file of targets has, or what is wrong with it; `None` where no chosen backend
-/// reads one.
+/// Returns how many targets the target file has, or what is wrong with it; `None` where no chosen
+/// backend reads one.
 #[cfg(feature = "epp")]
 pub(super) async fn targets(config: &CollectorConfig) -> Option<Result<usize, String>> {
     use collector_epp::discover::{Discovery as _, FileTargets};
@@ -26,7 +26,7 @@ pub(super) async fn targets(_: &CollectorConfig) -> Option<Result<usize, String>
     None
 }
 
-/// Why the snapshot cannot be written; `None` where it can, or none is kept. Nothing is written.
+/// Returns why the snapshot cannot be written; `None` where it can, or none is kept. Nothing is written.
 pub(super) fn snapshot_problem(config: &CollectorConfig) -> Option<String> {
     let path = config.cache.snapshot_path.as_deref()?;
     let problem = unwritable(path)?;

@@ -12,7 +12,7 @@ use super::settings::{format, layers, url_of, with_origin};
 use crate::args::{Format, GlobalArgs, ValidateArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{
-    FileRead, Targets, ValidatedBackend, ValidatedFile, ValidationDocument, print, printable,
+    CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument, print, printable,
     to_json,
 };
 use crate::server::{Admin, load_tls};
@@ -30,10 +30,10 @@ pub(super) fn run(global: &GlobalArgs, args: &ValidateArgs) -> Result<Exit, Fail
         let mut problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let mut targets = None;
         if !args.no_files {
-            let looked = look_into_files(&loaded, problems.is_empty())?;
-            with_files |= !looked.problems.is_empty();
-            problems.extend(looked.problems);
-            targets = looked.targets;
+            let findings = check_files(&loaded, problems.is_empty())?;
+            with_files |= !findings.problems.is_empty();
+            problems.extend(findings.problems);
+            targets = findings.targets;
         }
         if problems.is_empty() {
             let found = found(&name, loaded, targets, args.no_files);
@@ -60,15 +60,15 @@ pub(super) fn run(global: &GlobalArgs, args: &ValidateArgs) -> Result<Exit, Fail
     Err(if with_files { failure.with_hint(WITHOUT_FILES) } else { failure })
 }
 
-/// What the files say that a configuration names.
-struct Looked {
+/// The result of checking the files that a configuration names.
+struct FileFindings {
     problems: Vec<String>,
     /// How many targets are in the file of targets.
     targets: Option<usize>,
 }
 
-/// Opens what `serve` would open. `builds` says that the configuration itself is good.
-fn look_into_files(loaded: &Loaded, builds: bool) -> Result<Looked, Failure> {
+/// Checks the files that `serve` would open. `builds` says that the configuration has no mistake.
+fn check_files(loaded: &Loaded, builds: bool) -> Result<FileFindings, Failure> {
     let config = &loaded.config;
     let mut problems: Vec<String> = Vec::new();
     if builds && let Err(errors) = config.build(Arc::new(SystemClock::new())) {
@@ -92,7 +92,7 @@ fn look_into_files(loaded: &Loaded, builds: bool) -> Result<Looked, Failure> {
         problems.extend(failure.problems());
     }
     let problems = problems.iter().map(|problem| with_origin(loaded, problem)).collect();
-    Ok(Looked { problems, targets })
+    Ok(FileFindings { problems, targets })
 }
 
 fn found(name: &str, loaded: Loaded, in_file: Option<usize>, no_files: bool) -> ValidatedFile {
@@ -105,7 +105,7 @@ fn found(name: &str, loaded: Loaded, in_file: Option<usize>, no_files: bool) -> 
         backends,
         variants: loaded.config.variants.len(),
         targets: targets(&loaded, in_file),
-        files_read: (!no_files).then(|| files_read(&loaded)),
+        files_checked: (!no_files).then(|| files_checked(&loaded)),
         warnings: loaded.warnings,
     }
 }
@@ -122,8 +122,8 @@ fn targets(_: &Loaded, _: Option<usize>) -> Option<Targets> {
     None
 }
 
-/// The files that were opened, by the keys that name them.
-fn files_read(loaded: &Loaded) -> Vec<FileRead> {
+/// Returns the files that were checked, by the keys that name them.
+fn files_checked(loaded: &Loaded) -> Vec<CheckedFile> {
     let is_set = |key: &str| loaded.origins.of(key) != Origin::Default;
     let is_read = |key: &str| {
         let (section, rest) = key.split_once('.').unwrap_or((key, ""));
@@ -138,7 +138,7 @@ fn files_read(loaded: &Loaded) -> Vec<FileRead> {
         .filter(|key| key.kind == Kind::Path && is_read(key.path))
         .filter_map(|key| {
             let entry = entries.iter().find(|entry| entry.key == key.path)?;
-            Some(FileRead { key: key.path.to_owned(), path: entry.value.clone() })
+            Some(CheckedFile { key: key.path.to_owned(), path: entry.value.clone() })
         })
         .collect()
 }
@@ -165,12 +165,12 @@ fn for_people(found: &ValidatedFile) -> String {
         }
         let _ = writeln!(text, "  targets: {}", parts.join(", "));
     }
-    match found.files_read.as_deref() {
-        None => text.push_str("  files: not looked into (--no-files)\n"),
+    match found.files_checked.as_deref() {
+        None => text.push_str("  files: not checked (--no-files)\n"),
         Some([]) => text.push_str("  files: the configuration names none\n"),
         Some(files) => {
-            text.push_str("  files looked into:\n");
-            for FileRead { key, path } in files {
+            text.push_str("  files checked:\n");
+            for CheckedFile { key, path } in files {
                 let _ = writeln!(text, "    {}: {}", printable(key), printable(path));
             }
         }

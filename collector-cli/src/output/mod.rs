@@ -36,5 +36,5 @@ pub(crate) use table::{allocation_table, models_table, replicas_table};
 pub(crate) use terminal::{Signs, signs};
 pub(crate) use text::{nearest_first, print, printable, quoted};
 pub(crate) use validation::{
-    FileRead, Targets, ValidatedBackend, ValidatedFile, ValidationDocument,
+    CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument,
 };

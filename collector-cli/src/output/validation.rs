@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::documents::SCHEMA_VERSION;
 
-/// What was found in configuration files that are good.
+/// What `collector validate` found in files without a mistake.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -28,8 +28,8 @@ pub(crate) struct ValidatedFile {
     pub(crate) variants: usize,
     /// The pods to scrape; null where no chosen backend scrapes pods.
     pub(crate) targets: Option<Targets>,
-    /// The files that were looked into; null with `--no-files`.
-    pub(crate) files_read: Option<Vec<FileRead>>,
+    /// The files that were checked; null with `--no-files`.
+    pub(crate) files_checked: Option<Vec<CheckedFile>>,
     /// What works and may not be meant.
     pub(crate) warnings: Vec<String>,
 }
@@ -51,17 +51,17 @@ pub(crate) struct ValidatedBackend {
 pub(crate) struct Targets {
     /// Targets in the configuration.
     pub(crate) configured: usize,
-    /// DNS names, which were not looked up.
+    /// DNS names; they are not resolved.
     pub(crate) dns_names: usize,
     /// Targets in the target file; null where there is none, or it was not read.
     pub(crate) in_file: Option<usize>,
 }
 
-/// A file that was looked into.
+/// A file that was checked.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct FileRead {
+pub(crate) struct CheckedFile {
     /// The key that names it.
     pub(crate) key: String,
     pub(crate) path: String,

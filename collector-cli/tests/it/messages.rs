@@ -50,7 +50,7 @@ fn an_address_without_an_ip_is_refused_with_the_form_that_works() {
 }
 
 #[test]
-fn a_variable_in_lower_case_is_a_warning() {
+fn a_variable_in_lower_case_gets_a_warning() {
     let mut command = collector();
     let ended = run(command.env("collector_cache__ttl", "99s"), &["config", "show"]);
     says(&ended, 0, &["collector_cache__ttl", "COLLECTOR_CACHE__TTL"]);
@@ -59,7 +59,7 @@ fn a_variable_in_lower_case_is_a_warning() {
 }
 
 #[test]
-fn a_form_that_a_command_does_not_have_is_refused_with_those_it_has() {
+fn an_unsupported_output_form_is_refused_with_the_supported_ones() {
     let allocation = ["get", "allocation", "-m", "m", "-n", "n", "--variant", "v", "-o", "wide"];
     let explain = ["explain", "-m", "m", "-n", "n", "-o", "prometheus"];
     for (args, forms) in [
@@ -76,7 +76,7 @@ fn a_form_that_a_command_does_not_have_is_refused_with_those_it_has() {
 }
 
 #[tokio::test]
-async fn a_namespace_without_models_is_told_with_those_that_have_some() {
+async fn an_empty_namespace_is_answered_with_those_that_have_models() {
     let server = with_one_model(Duration::ZERO).await;
     let ended = run(&mut collector_of(&server.uri()), &["get", "models", "-n", "prdo"]);
     says(&ended, 0, &[r#"No model in namespace "prdo""#, r#"namespace with models: "prod""#]);
@@ -97,7 +97,7 @@ fn two_variants(folder: &TempDir) -> PathBuf {
 }
 
 #[tokio::test]
-async fn an_accelerator_is_found_whatever_its_case_and_a_wrong_one_names_those_there_are() {
+async fn accelerators_match_without_case_and_wrong_names_list_the_known_ones() {
     let server = with_one_model(Duration::ZERO).await;
     let folder = tempfile::tempdir().unwrap();
     let config = two_variants(&folder);
@@ -120,7 +120,7 @@ async fn an_accelerator_is_found_whatever_its_case_and_a_wrong_one_names_those_t
 }
 
 #[tokio::test]
-async fn a_variant_of_a_model_without_any_is_told_with_the_table_to_add() {
+async fn a_model_without_variants_is_answered_with_the_table_to_add() {
     let server = with_one_model(Duration::ZERO).await;
     for (flag, more) in [("--variant", r#"name = "x""#), ("--accelerator", r#"accelerator = "x""#)]
     {
@@ -132,7 +132,7 @@ async fn a_variant_of_a_model_without_any_is_told_with_the_table_to_add() {
 }
 
 #[tokio::test]
-async fn a_model_of_another_namespace_is_told_once() {
+async fn another_namespace_of_a_model_is_named_once() {
     let server = with_one_model(Duration::ZERO).await;
     let mut command = collector_of(&server.uri());
     let ended = run(&mut command, &["get", "replicas", "-m", MODEL, "-n", "staging", "-o", "json"]);
@@ -142,7 +142,7 @@ async fn a_model_of_another_namespace_is_told_once() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_left_out_names_the_variable_or_the_line() {
+async fn a_namespace_that_is_not_read_names_the_variable_or_the_line() {
     let server = with_one_model(Duration::ZERO).await;
     for args in [
         &["get", "replicas", "-m", MODEL, "-n", NAMESPACE][..],
@@ -196,7 +196,7 @@ async fn a_model_id_of_3000_letters_is_cut() {
 }
 
 #[test]
-fn every_mistake_of_a_file_has_its_own_error_line() {
+fn every_mistake_has_its_own_error_line() {
     let folder = tempfile::tempdir().unwrap();
     let text =
         "cache:\n  ttl: 30s\n  tll: 1s\n  ttl: 40s\n  max_entries: many\nserver:\n  listen: x\n";
@@ -226,7 +226,7 @@ fn every_mistake_of_a_file_has_its_own_error_line() {
 
 #[cfg(feature = "epp")]
 #[test]
-fn two_wrong_targets_are_both_named_by_their_numbers() {
+fn two_wrong_targets_are_named_by_their_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let text = "backend = \"epp\"\n[[epp.targets]]\nurl = \"h:1\"\nnamespace = \"n\"\n\
                 [[epp.targets]]\nurl = \"http://h:2/metrics\"\n";
@@ -238,7 +238,7 @@ fn two_wrong_targets_are_both_named_by_their_numbers() {
 
 #[cfg(feature = "epp")]
 #[test]
-fn validate_looks_into_the_target_file_and_says_what_is_wrong_where() {
+fn validate_checks_the_target_file() {
     let folder = tempfile::tempdir().unwrap();
     let text = "backend = \"epp\"\n[epp]\ntarget_file = \"targets.json\"\n";
     let config = file(&folder, "c.toml", text);
@@ -263,7 +263,7 @@ fn validate_looks_into_the_target_file_and_says_what_is_wrong_where() {
 }
 
 #[test]
-fn validate_looks_into_every_other_file_and_can_leave_them_out() {
+fn validate_checks_every_file_unless_no_files_is_given() {
     let folder = tempfile::tempdir().unwrap();
     let text = format!(
         "{PROMETHEUS}token_path = \"/nowhere/token\"\n[cache]\nsnapshot_path = \"/nowhere/s\"\n\
@@ -286,11 +286,11 @@ fn validate_looks_into_every_other_file_and_can_leave_them_out() {
     says(&ended, 2, &["--no-files"]);
     let ended = run(collector().arg("validate").arg(&config), &["--no-files"]);
     assert_eq!(ended.exit, 0, "{}", ended.stderr);
-    assert!(ended.stdout.contains("  files: not looked into (--no-files)\n"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("  files: not checked (--no-files)\n"), "{}", ended.stdout);
 }
 
 #[test]
-fn validate_says_what_it_found() {
+fn validate_prints_what_it_found() {
     let folder = tempfile::tempdir().unwrap();
     file(&folder, "token", "secret-of-nobody\n");
     let variant = "[[variants]]\nname = \"a\"\nnamespace = \"n\"\nmodel = \"m\"\n";
@@ -302,7 +302,7 @@ fn validate_says_what_it_found() {
         ended.stdout,
         format!(
             "{}: ok\n  backends: prometheus at https://prometheus:9090\n  variants: 1\n  \
-             files looked into:\n    prometheus.token_path: {}\n",
+             files checked:\n    prometheus.token_path: {}\n",
             config.display(),
             token.display()
         )
@@ -316,7 +316,7 @@ fn validate_says_what_it_found() {
             "backends": [{"name": "prometheus", "url": "https://prometheus:9090"}],
             "variants": 1,
             "targets": null,
-            "filesRead": [{"key": "prometheus.token_path", "path": token.to_str().unwrap()}],
+            "filesChecked": [{"key": "prometheus.token_path", "path": token.to_str().unwrap()}],
             "warnings": [],
         }]})
     );
@@ -324,7 +324,7 @@ fn validate_says_what_it_found() {
 
 #[cfg(feature = "epp")]
 #[test]
-fn a_read_without_its_target_file_is_a_mistake_in_the_configuration() {
+fn a_missing_target_file_is_a_configuration_error() {
     let folder = tempfile::tempdir().unwrap();
     let text = "backend = \"epp\"\n[epp]\ntarget_file = \"targets.json\"\n";
     let config = file(&folder, "c.toml", text);
@@ -350,7 +350,7 @@ fn serve_on_a_taken_port(command: &mut Command, args: &[&str]) -> Ended {
 }
 
 #[test]
-fn a_snapshot_that_cannot_be_written_is_told_at_the_start() {
+fn an_unwritable_snapshot_is_warned_of_at_the_start() {
     let mut command = collector();
     command.env("COLLECTOR_CACHE__SNAPSHOT_PATH", "/nowhere/snapshot");
     let ended = serve_on_a_taken_port(&mut command, &[]);
@@ -363,7 +363,7 @@ fn a_snapshot_that_cannot_be_written_is_told_at_the_start() {
 }
 
 #[test]
-fn a_log_in_json_is_json_to_its_last_line() {
+fn a_json_log_is_json_to_its_last_line() {
     let json_lines = |ended: &Ended| -> Vec<Value> {
         let lines = ended.stderr.lines().map(|line| {
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
@@ -394,7 +394,7 @@ fn a_log_in_json_is_json_to_its_last_line() {
 }
 
 #[test]
-fn check_of_a_server_that_hangs_says_what_it_waits_for_and_keeps_what_it_printed() {
+fn check_announces_what_it_waits_for_and_keeps_what_it_printed() {
     // Connections are accepted by the system, and never answered.
     let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", hanging.local_addr().unwrap());
@@ -410,10 +410,10 @@ fn check_of_a_server_that_hangs_says_what_it_waits_for_and_keeps_what_it_printed
                 assert!(stdout.read_line(&mut printed).unwrap() > 0, "it ended: {printed}");
             }
         }
-        let mut told = String::new();
-        assert!(stderr.read_line(&mut told).unwrap() > 0);
+        let mut note = String::new();
+        assert!(stderr.read_line(&mut note).unwrap() > 0);
         assert_eq!(
-            told,
+            note,
             format!("waiting for prometheus at {url}: the connection and the metrics\n")
         );
         let id = child.id().to_string();
@@ -427,7 +427,7 @@ fn check_of_a_server_that_hangs_says_what_it_waits_for_and_keeps_what_it_printed
 }
 
 #[test]
-fn check_that_waits_says_at_each_attempt_what_failed_and_ends_with_a_verdict() {
+fn check_with_wait_reports_each_attempt_and_ends_with_a_verdict() {
     // Port 9 of loopback is closed everywhere.
     let args = ["check", "--wait", "3s"];
     let ended = run(&mut collector_of("http://127.0.0.1:9"), &args);
@@ -442,7 +442,7 @@ fn check_that_waits_says_at_each_attempt_what_failed_and_ends_with_a_verdict() {
 }
 
 #[tokio::test]
-async fn the_pages_that_check_points_to_are_in_the_program() {
+async fn the_pages_that_check_refers_to_are_in_the_binary() {
     let ended = run(&mut collector_of("http://127.0.0.1:9"), &["check"]);
     let pointer = "see `collector docs checks connection`";
     assert!(ended.stdout.contains(pointer), "{}", ended.stdout);
@@ -477,7 +477,7 @@ fn one_target_is_singular() {
 }
 
 #[test]
-fn a_locale_without_utf8_gets_ascii() {
+fn a_locale_without_utf8_gets_ascii_signs() {
     for (locale, is_ascii) in [("C", true), ("C.UTF-8", false)] {
         let mut command = collector_of("http://127.0.0.1:9");
         let ended = run(command.env("LANG", locale), &["check"]);
@@ -490,7 +490,7 @@ fn a_locale_without_utf8_gets_ascii() {
 }
 
 #[tokio::test]
-async fn a_narrow_terminal_gets_fewer_columns_and_no_line_is_too_long() {
+async fn tables_fit_a_narrow_terminal() {
     let server = with_one_model(Duration::ZERO).await;
     for (columns, absent) in [(60, ""), (40, "ACCELERATOR"), (20, "RUNNING")] {
         for form in ["table", "wide"] {

@@ -40,8 +40,12 @@ fn duplicate(text: &str, span: &Range<usize>, lines: &Lines, pairs: &[Pair]) -> 
     };
     let line = text.lines().nth(again - 1).unwrap_or_default();
     if let Some(path) = header(line) {
-        // The tree has the last of equal headers.
-        let first = text.lines().position(|line| header(line).as_ref() == Some(&path));
+        // The tree knows the last of equal headers alone. The first may be a dotted key, too.
+        let dotted = format!("{path}.");
+        let mut lines = text.lines().take(again - 1);
+        let first = lines.position(|line| {
+            header(line).as_ref() == Some(&path) || line.trim_start().starts_with(&dotted)
+        });
         return Duplicate { path, first: first.map_or(again, |line| line + 1), again };
     }
     let key = line.split('=').next().unwrap_or_default().trim();

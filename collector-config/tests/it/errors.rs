@@ -389,6 +389,10 @@ fn a_key_that_stands_twice_is_named_with_both_lines() {
         ],
     );
     check(
+        "log.level = \"info\"\ncache.ttl = \"30s\"\n[cache]\nmax_entries = 5\n",
+        &["FILE:3: cache: the key is set twice, in lines 2 and 3: remove one of the two"],
+    );
+    check(
         "cache.ttl = \"30s\"\nserver.listen = \"127.0.0.1:1\"\ncache.ttl = \"40s\"\n",
         &["FILE:3: cache.ttl: the key is set twice, in lines 1 and 3: remove one of the two"],
     );

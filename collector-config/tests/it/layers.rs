@@ -257,7 +257,7 @@ fn a_configuration_that_is_not_complete_can_be_read_and_not_loaded() {
 }
 
 #[test]
-fn a_variable_that_is_not_in_capitals_is_a_warning_with_the_right_spelling() {
+fn a_variable_in_lower_case_gets_a_warning_with_the_right_spelling() {
     let warnings = |name: &str| {
         let env = variables(&[URL, (name, "1m")]);
         Loader::new().env(env).load().unwrap().warnings
@@ -280,7 +280,7 @@ fn a_variable_that_is_not_in_capitals_is_a_warning_with_the_right_spelling() {
 }
 
 #[test]
-fn a_namespace_that_the_configuration_leaves_out_is_told_with_the_key_and_its_origin() {
+fn a_namespace_that_is_not_read_names_the_key_and_its_origin() {
     let loaded = |namespaces: &str| {
         Loader::new().env(variables(&[URL, ("WATCH_NAMESPACE", namespaces)])).load().unwrap()
     };
@@ -298,7 +298,7 @@ fn a_namespace_that_the_configuration_leaves_out_is_told_with_the_key_and_its_or
 }
 
 #[test]
-fn a_variant_in_a_namespace_that_is_left_out_is_a_warning() {
+fn a_variant_in_a_namespace_that_is_not_read_gets_a_warning() {
     let variant = |namespace: &str| {
         format!("[[variants]]\nname = \"a\"\nnamespace = \"{namespace}\"\nmodel = \"m\"\n")
     };
@@ -312,7 +312,7 @@ fn a_variant_in_a_namespace_that_is_left_out_is_a_warning() {
 
 #[cfg(feature = "epp")]
 #[test]
-fn a_namespace_is_left_out_only_where_every_backend_leaves_it_out() {
+fn a_namespace_is_not_read_only_if_no_backend_reads_it() {
     let env = [
         URL,
         ("WATCH_NAMESPACE", "prod"),

@@ -1,6 +1,6 @@
 //! `collector check`: what works and what does not, each with cause and remedy.
 
-mod looks;
+mod groups;
 mod report;
 
 use std::future::Future;
@@ -21,8 +21,8 @@ use crate::signals::StopSignals;
 /// The pause between two rounds of `--wait`.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// A wait that takes longer is told while it lasts.
-const UNTOLD: Duration = Duration::from_secs(2);
+/// A wait that takes longer is announced on stderr.
+const ANNOUNCED_AFTER: Duration = Duration::from_secs(2);
 
 pub(super) fn run(global: &GlobalArgs, args: &CheckArgs) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Json])?;
@@ -89,10 +89,10 @@ async fn round(
     model: Option<ModelRef>,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    report.add(looks::configuration(settings, file))?;
+    report.add(groups::configuration(settings, file))?;
     for backend in backends {
-        let waited_for = settings.place_of(backend.name());
-        let probed = told("the connection and the metrics", &waited_for, looks::probe(&**backend));
+        let place = settings.place_of(backend.name());
+        let probed = announced("the connection and the metrics", &place, groups::probe(&**backend));
         report.add(probed.await.into_iter().map(|mut check| {
             if backends.len() > 1 {
                 check.detail = format!("{}: {}", backend.name(), check.detail);
@@ -120,24 +120,24 @@ async fn round(
             vec![check.with_remedy(left_out.remedy)]
         }
         (None, Some(model)) => {
-            told("the model", &names.join(", "), looks::of_model(collector, &model)).await
+            announced("the model", &names.join(", "), groups::of_model(collector, &model)).await
         }
         (None, None) => {
-            vec![told("the models", &names.join(", "), looks::known_models(collector)).await]
+            vec![announced("the models", &names.join(", "), groups::known_models(collector)).await]
         }
     };
     report.add(of_model)?;
-    report.add(looks::timings(settings))
+    report.add(groups::timings(settings))
 }
 
-/// Does some work, and says what is being waited for when it takes long.
-async fn told<T>(what: &str, whom: &str, work: impl Future<Output = T>) -> T {
+/// Awaits `work`, and announces on stderr what is being waited for when it takes long.
+async fn announced<T>(what: &str, backends: &str, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
     tokio::select! {
         biased;
         done = &mut work => return done,
-        () = sleep(UNTOLD) => {}
+        () = sleep(ANNOUNCED_AFTER) => {}
     }
-    logging::note(&format!("waiting for {whom}: {what}"));
+    logging::note(&format!("waiting for {backends}: {what}"));
     work.await
 }

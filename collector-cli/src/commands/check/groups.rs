@@ -1,4 +1,4 @@
-//! What is looked at, one check each.
+//! The checks of each group.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use collector_core::{
 use crate::commands::settings::Settings;
 use crate::output::ErrorDocument;
 
-/// What was read, and what it warns of.
+/// Returns the checks of the configuration: what was read, and its warnings.
 pub(super) fn configuration(settings: &Settings, file: Option<&Path>) -> Vec<Check> {
     let loaded = file.map_or_else(
         || "no file: defaults, environment and flags".to_owned(),
@@ -26,7 +26,7 @@ pub(super) fn configuration(settings: &Settings, file: Option<&Path>) -> Vec<Che
         .collect()
 }
 
-/// How the timings fit together.
+/// Returns whether the timings fit together.
 pub(super) fn timings(settings: &Settings) -> Vec<Check> {
     let cache = &settings.loaded.config.cache;
     let warnings = cache.warnings();
@@ -44,7 +44,7 @@ pub(super) fn timings(settings: &Settings) -> Vec<Check> {
         .collect()
 }
 
-/// What a backend finds when it looks at its server.
+/// Returns the checks that a backend makes of its server.
 pub(super) async fn probe(backend: &dyn Backend) -> Vec<Check> {
     match backend.probe().await {
         Ok(probe) => probe.checks,
@@ -59,7 +59,7 @@ pub(super) async fn probe(backend: &dyn Backend) -> Vec<Check> {
     }
 }
 
-/// Whether the backend knows any model.
+/// Checks whether the backend knows any model.
 pub(super) async fn known_models(collector: &dyn MetricsCollector) -> Check {
     const ID: &str = "model.known";
     match collector.list_models().await {
