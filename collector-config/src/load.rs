@@ -196,29 +196,46 @@ impl Loaded {
     /// Says that no chosen backend reads this namespace, because a key lists the only ones to read;
     /// `None` where one reads it.
     pub fn left_out(&self, namespace: &str) -> Option<LeftOut> {
-        let mut key = None;
-        for settings in self.config.chosen() {
-            let (path, only) = settings.only_namespaces()?;
-            if only.is_empty() || only.iter().any(|one| one == namespace) {
-                return None;
-            }
-            key = key.or(Some((path, only)));
-        }
-        let (key, only) = key?;
-        let mut listed: Vec<String> =
-            only.iter().take(SHOWN).map(|one| format!("\"{}\"", printable(one))).collect();
-        if only.len() > SHOWN {
-            listed.push(format!("{} more", only.len() - SHOWN));
+        let (key, listed) = self.only_namespaces()?;
+        if listed.contains(&namespace) {
+            return None;
         }
         Some(LeftOut {
             message: format!(
-                "namespace \"{}\" is not read: {key} is limited to {} ({})",
+                "namespace \"{}\" is not read: {}",
                 printable(namespace),
-                listed.join(", "),
-                self.origins.of(key)
+                self.limit(key, &listed)
             ),
             remedy: format!("add it to {key}, or remove the key to read all namespaces"),
         })
+    }
+
+    /// Says which key limits every chosen backend to some namespaces, and to which; `None` where one
+    /// reads all.
+    pub fn limited(&self) -> Option<String> {
+        let (key, listed) = self.only_namespaces()?;
+        Some(self.limit(key, &listed))
+    }
+
+    fn limit(&self, key: &str, listed: &[&str]) -> String {
+        let shown = listed.iter().take(SHOWN);
+        let mut shown: Vec<String> = shown.map(|name| format!("\"{}\"", printable(name))).collect();
+        if listed.len() > SHOWN {
+            shown.push(format!("{} more", listed.len() - SHOWN));
+        }
+        format!("{key} is limited to {} ({})", shown.join(", "), self.origins.of(key))
+    }
+
+    /// The namespaces that the chosen backends read together, and the first key that lists some;
+    /// `None` where a backend reads all.
+    fn only_namespaces(&self) -> Option<(&'static str, Vec<&str>)> {
+        let mut found: Option<(&'static str, Vec<&str>)> = None;
+        for settings in self.config.chosen() {
+            let (key, only) = settings.only_namespaces().filter(|(_, only)| !only.is_empty())?;
+            let (_, names) = found.get_or_insert_with(|| (key, Vec::new()));
+            names.extend(only.iter().map(String::as_str));
+        }
+        found
     }
 
     /// A warning for each variant whose namespace no chosen backend reads.

@@ -126,7 +126,12 @@ fn models(settings: &Settings, args: &ModelsArgs) -> Result<Vec<ModelItem>, Fail
         Ok(collector.list_models().await?)
     })?;
     if known.is_empty() {
-        tracing::warn!("The backend knows no model: is it scraping the model servers?");
+        match settings.loaded.limited() {
+            Some(limited) => tracing::warn!("The backend knows no model: {limited}"),
+            None => {
+                tracing::warn!("The backend knows no model: is it scraping the model servers?");
+            }
+        }
     } else if let Some(namespace) = namespace {
         let elsewhere = namespaces(&known, namespace.as_str());
         known.retain(|known| known.model.namespace == namespace);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::fake_prometheus::{MODEL, NAMESPACE, with_one_model};
+use crate::fake_prometheus::{MODEL, NAMESPACE, empty, with_one_model};
 use crate::process::{Ended, collector, collector_of, run};
 
 const PROMETHEUS: &str = "[prometheus]\nurl = \"https://prometheus:9090\"\n";
@@ -160,6 +160,14 @@ async fn a_namespace_that_is_not_read_names_the_variable_or_the_line() {
                 r#""dev", "staging" (environment variable WATCH_NAMESPACE)"#,
             ],
         );
+    }
+    let nothing = empty().await;
+    for args in [&["get", "models"][..], &["check"]] {
+        let mut command = collector_of(&nothing.uri());
+        let ended = run(command.env("WATCH_NAMESPACE", "dev"), args);
+        let printed = ended.stdout + &ended.stderr;
+        let limit = r#"limited to "dev" (environment variable WATCH_NAMESPACE)"#;
+        assert!(printed.contains(limit), "{printed}");
     }
     let mut command = collector_of(&server.uri());
     command.env("WATCH_NAMESPACE", "dev");

@@ -293,6 +293,10 @@ fn a_namespace_that_is_not_read_names_the_key_and_its_origin() {
     assert!(left_out.remedy.contains("prometheus.namespaces"), "{}", left_out.remedy);
     assert_eq!(loaded("prod,dev").left_out("dev"), None);
     assert_eq!(loaded("").left_out("staging"), None);
+    let limited =
+        r#"prometheus.namespaces is limited to "dev" (environment variable WATCH_NAMESPACE)"#;
+    assert_eq!(loaded("dev").limited().as_deref(), Some(limited));
+    assert_eq!(loaded("").limited(), None);
     let many = loaded("a,b,c,d,e,f,g").left_out("staging").unwrap();
     assert!(many.message.contains("\"e\", 2 more ("), "{}", many.message);
 }

@@ -60,12 +60,14 @@ pub(super) async fn probe(backend: &dyn Backend) -> Vec<Check> {
 }
 
 /// Checks whether the backend knows any model.
-pub(super) async fn known_models(collector: &dyn MetricsCollector) -> Check {
+pub(super) async fn known_models(settings: &Settings, collector: &dyn MetricsCollector) -> Check {
     const ID: &str = "model.known";
     match collector.list_models().await {
         Ok(known) if known.is_empty() => {
-            Check::new(ID, CheckStatus::Fail, "the backend knows no model")
-                .with_remedy("let it scrape the model servers, under the labels pod and namespace")
+            let check = Check::new(ID, CheckStatus::Fail, "the backend knows no model");
+            check.with_remedy(settings.loaded.limited().unwrap_or_else(|| {
+                "let it scrape the model servers, under the labels pod and namespace".to_owned()
+            }))
         }
         Ok(known) => Check::new(
             ID,

@@ -123,7 +123,14 @@ async fn round(
             announced("the model", &names.join(", "), groups::of_model(collector, &model)).await
         }
         (None, None) => {
-            vec![announced("the models", &names.join(", "), groups::known_models(collector)).await]
+            vec![
+                announced(
+                    "the models",
+                    &names.join(", "),
+                    groups::known_models(settings, collector),
+                )
+                .await,
+            ]
         }
     };
     report.add(of_model)?;
