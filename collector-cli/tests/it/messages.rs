@@ -349,6 +349,20 @@ fn a_missing_target_file_is_a_configuration_error() {
     }
 }
 
+#[cfg(feature = "epp")]
+#[tokio::test]
+async fn another_backend_is_read_without_the_target_file() {
+    let server = with_one_model(Duration::ZERO).await;
+    let folder = tempfile::tempdir().unwrap();
+    let text = "backend = [\"epp\", \"prometheus\"]\n[epp]\ntarget_file = \"targets.json\"\n";
+    let config = file(&folder, "c.toml", text);
+    let mut command = collector_of(&server.uri());
+    command.arg("--config").arg(&config);
+    let ended = run(&mut command, &["get", "replicas", "-m", MODEL, "-n", NAMESPACE]);
+    says(&ended, 0, &["Targets cannot be read", "No such file"]);
+    assert!(!ended.stderr.contains("kept"), "nothing can be kept yet: {}", ended.stderr);
+}
+
 /// `serve` on a port that is taken, so that it ends by itself.
 fn serve_on_a_taken_port(command: &mut Command, args: &[&str]) -> Ended {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
