@@ -29,6 +29,8 @@ pub(crate) struct Signs {
     /// Separates the parts of a line.
     pub(crate) dot: &'static str,
     pub(crate) arrow: &'static str,
+    /// The prefix of a millionth.
+    pub(crate) micro: &'static str,
     /// From the least to the greatest value. None of them is a blank, which is no value.
     pub(crate) bars: [char; 8],
 }
@@ -41,6 +43,7 @@ const UNICODE: Signs = Signs {
     ellipsis: "…",
     dot: "·",
     arrow: "→",
+    micro: "µ",
     bars: ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'],
 };
 
@@ -52,6 +55,7 @@ const ASCII: Signs = Signs {
     ellipsis: "...",
     dot: "|",
     arrow: "->",
+    micro: "u",
     bars: ['_', '.', ':', '-', '=', '+', '*', '#'],
 };
 
@@ -102,8 +106,9 @@ mod tests {
 
     #[test]
     fn ascii_signs_are_ascii_and_no_bar_is_blank() {
-        let Signs { pass, warn, fail, skip, ellipsis, dot, arrow, bars } = ASCII;
-        assert!([pass, warn, fail, skip, ellipsis, dot, arrow].iter().all(|sign| sign.is_ascii()));
+        let Signs { pass, warn, fail, skip, ellipsis, dot, arrow, micro, bars } = ASCII;
+        let signs = [pass, warn, fail, skip, ellipsis, dot, arrow, micro];
+        assert!(signs.iter().all(|sign| sign.is_ascii()));
         assert!(bars.iter().all(|bar| bar.is_ascii() && *bar != ' '));
     }
 }

@@ -7,6 +7,7 @@ use collector_core::CollectorState;
 use collector_core::text::counted;
 
 use super::readers::Latencies;
+use crate::output::signs;
 
 /// What was collected, in the backend's own words: "7 scrapes", for example.
 pub(super) type Collected = Vec<String>;
@@ -32,7 +33,8 @@ pub(super) fn report(
     }
     text.push('\n');
     if let (Some(p50), Some(p99)) = (latencies.quantile(0.5), latencies.quantile(0.99)) {
-        let _ = writeln!(text, "  a read took {p50:?} (p50), {p99:?} (p99)");
+        let line = format!("  a read took {p50:?} (p50), {p99:?} (p99)\n");
+        text.push_str(&line.replace('µ', signs().micro));
     }
     for collected in collected {
         let _ = writeln!(text, "  {collected}");

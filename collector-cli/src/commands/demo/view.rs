@@ -7,6 +7,7 @@ use std::time::Duration;
 use collector_core::text::counted;
 use collector_core::{Allocation, CollectError, ModelRef, Reading, Replicas, TrackedModel};
 use rustix::termios::tcgetwinsize;
+use unicode_width::UnicodeWidthStr;
 
 use super::history::History;
 use crate::output::{ErrorDocument, Signs, aligned_by, printable, signs};
@@ -55,9 +56,10 @@ impl Screen {
         if !self.terminal {
             return format!("{text}\n");
         }
-        let rows = tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_row));
         let lines = text.lines().count();
-        let shown = if rows > 2 && lines >= rows { rows - 2 } else { lines };
+        let shown = tcgetwinsize(io::stdout()).map_or(lines, |size| {
+            fitting(text, usize::from(size.ws_row), usize::from(size.ws_col))
+        });
         let mut frame = String::from("\x1b[H\x1b[2J");
         for line in text.lines().take(shown) {
             let _ = writeln!(frame, "{line}");
@@ -83,6 +85,33 @@ impl Screen {
         };
         format!("\x1b[{colour}m{word}\x1b[0m")
     }
+}
+
+/// How many lines of the text fit a terminal of this size. A line that is too wide takes several rows;
+/// one row stays free for the cursor, and one for saying that there is more.
+fn fitting(text: &str, rows: usize, columns: usize) -> usize {
+    let lines = text.lines().count();
+    if rows <= 2 || columns == 0 {
+        return lines;
+    }
+    let rows_of = |line: &str| visible_width(line).div_ceil(columns).max(1);
+    if text.lines().map(rows_of).sum::<usize>() < rows {
+        return lines;
+    }
+    let mut used = 0;
+    let fits = |line: &&str| {
+        used += rows_of(line);
+        used <= rows - 2
+    };
+    text.lines().take_while(fits).count()
+}
+
+/// The columns that a line takes, without its colours.
+fn visible_width(line: &str) -> usize {
+    let mut parts = line.split("\x1b[");
+    let first = parts.next().map_or(0, UnicodeWidthStr::width);
+    first
+        + parts.map(|part| part.split_once('m').map_or(0, |(_, text)| text.width())).sum::<usize>()
 }
 
 /// All models, each under its heading.
@@ -161,4 +190,21 @@ fn pods(model: &ModelRef, reading: &Reading<Replicas>, history: &History) -> Str
 
 fn seconds(age: Duration) -> String {
     format!("{:.1}s", age.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_are_too_wide_count_for_the_rows_they_take() {
+        assert_eq!(visible_width("a \x1b[32mfresh\x1b[0m b"), 9);
+        let wide = "x".repeat(25);
+        let text = format!("{wide}\n{wide}\nshort\nshort\n");
+        assert_eq!(fitting(&text, 5, 30), 4, "each takes one row");
+        assert_eq!(fitting(&text, 9, 10), 4, "eight rows of nine");
+        assert_eq!(fitting(&text, 8, 10), 2, "six rows of eight are for lines");
+        assert_eq!(fitting(&text, 4, 30), 2);
+        assert_eq!(fitting(&text, 0, 0), 4, "an unknown size cuts nothing");
+    }
 }
