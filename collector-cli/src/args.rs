@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use collector_config::address;
 use collector_core::{ModelRef, duration};
 
 const EXAMPLES: &str = "\
@@ -123,6 +124,8 @@ pub(crate) enum Command {
     Scrape(ScrapeArgs),
     /// Simulate the model servers of a described fleet, for whoever builds on their metrics
     Sim(SimArgs),
+    /// Print a page of the documentation
+    Docs(DocsArgs),
 }
 
 /// What to print one reading of.
@@ -201,7 +204,7 @@ pub(crate) struct CheckArgs {
     #[arg(short, long, value_name = "NAMESPACE", requires = "model",
           value_parser = NonEmptyStringValueParser::new())]
     namespace: Option<String>,
-    /// Repeat until nothing fails, for so long at most
+    /// Repeat until nothing fails, at most for this time; stderr shows what failed
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) wait: Option<Duration>,
 }
@@ -218,13 +221,31 @@ impl CheckArgs {
 #[derive(Args, Debug)]
 #[command(
     after_help = "Checks each file as `serve --config FILE` would read it, environment variables \
-                  and the files it names included.\n\n\
-                  Example:\n  collector validate collector.toml"
+                  and the files it names included:\ncertificates, tokens, targets, and the directory \
+                  of the snapshot.\n\n\
+                  Examples:\n  collector validate collector.toml\n  \
+                  collector validate --no-files collector.toml"
 )]
 pub(crate) struct ValidateArgs {
     /// Configuration files
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    /// Do not check the files that the configuration names, where they are on another machine
+    #[arg(long)]
+    pub(crate) no_files: bool,
+}
+
+/// Which page to print.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  collector docs\n  collector docs checks connection")]
+pub(crate) struct DocsArgs {
+    /// Name of the page; without it the pages are listed
+    #[arg(value_name = "PAGE", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) page: Option<String>,
+    /// Heading of the section to print; without it the whole page
+    #[arg(value_name = "SECTION", requires = "page",
+          value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) section: Option<String>,
 }
 
 /// What to do with the configuration.
@@ -255,9 +276,9 @@ pub(crate) struct ConfigShowArgs {
                   /healthz, /readyz, /metrics, /                health, metrics, live page\n\n\
                   Example:\n  collector --config collector.toml serve --listen 127.0.0.1:9464")]
 pub(crate) struct ServeArgs {
-    /// Address to listen on [default: 127.0.0.1:9464]
+    /// IP address and port to listen on [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDR")]
-    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) listen: Option<String>,
 }
 
 /// Which page to read, and how.
@@ -308,7 +329,7 @@ pub(crate) struct DemoArgs {
 #[derive(Args, Debug)]
 #[command(
     after_help = "The control endpoint answers GET /state and /targets, and changes loads, pods and \
-                  faults while\nthe fleet runs: see docs/simulator.md.\n\n\
+                  faults while\nthe fleet runs: see `collector docs simulator`.\n\n\
                   Example:\n  collector sim --fleet examples/fleet.toml --targets targets.json"
 )]
 pub(crate) struct SimArgs {
@@ -316,7 +337,7 @@ pub(crate) struct SimArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) fleet: PathBuf,
     /// Loopback address of the control endpoint; port 0 takes any free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9470")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9470", value_parser = address)]
     pub(crate) listen: SocketAddr,
     /// Port of the first pod, from which on the others follow; without it, any free ones
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]

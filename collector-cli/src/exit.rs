@@ -1,8 +1,9 @@
-//! How a command ends: exit codes, and failures that become a line on stderr and a document.
+//! How a command ends: exit codes, and failures that become lines on stderr and a document.
 
 use std::fmt;
 use std::process::ExitCode;
 
+use collector_config::ConfigErrors;
 use collector_core::CollectError;
 
 use crate::output::{ErrorDocument, printable};
@@ -37,6 +38,8 @@ pub(crate) struct Failure {
     exit: Exit,
     message: String,
     document: Option<Box<ErrorDocument>>,
+    /// What to do about it, where there is no document to say so.
+    hint: Option<String>,
     /// stdout has a document already, which says so too.
     told: bool,
 }
@@ -44,12 +47,24 @@ pub(crate) struct Failure {
 impl Failure {
     /// The command line or the configuration is wrong. stdout stays empty.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
-        Self { exit: Exit::Usage, message: message.to_string(), document: None, told: false }
+        Self {
+            exit: Exit::Usage,
+            message: message.to_string(),
+            document: None,
+            hint: None,
+            told: false,
+        }
     }
 
     /// Anything that has no exit code of its own.
     pub(crate) fn other(message: impl fmt::Display) -> Self {
-        Self { exit: Exit::Failure, message: message.to_string(), document: None, told: false }
+        Self {
+            exit: Exit::Failure,
+            message: message.to_string(),
+            document: None,
+            hint: None,
+            told: false,
+        }
     }
 
     /// The command's own document was printed, and says what failed: stdout holds one document.
@@ -57,11 +72,25 @@ impl Failure {
         Self { told: true, ..self }
     }
 
-    /// The same with what to do about it, and a document.
+    /// Anything that has no exit code of its own, with a document.
     #[cfg(feature = "epp")]
     pub(crate) fn explained(document: ErrorDocument) -> Self {
+        Self::with_document(Exit::Failure, document)
+    }
+
+    /// The metrics are missing, with a document that says why.
+    pub(crate) fn missing(document: ErrorDocument) -> Self {
+        Self::with_document(Exit::Missing, document)
+    }
+
+    fn with_document(exit: Exit, document: ErrorDocument) -> Self {
         let message = document.message().to_owned();
-        Self { exit: Exit::Failure, message, document: Some(Box::new(document)), told: false }
+        Self { exit, message, document: Some(Box::new(document)), hint: None, told: false }
+    }
+
+    /// The same failure with what to do about it.
+    pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
     }
 
     /// The exit code.
@@ -75,19 +104,37 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Only configuration errors have lines of their own, and quote what they name.
-        let mut lines = self.message.lines().map(printable);
-        if let Some(first) = lines.next() {
-            write!(f, "{first}")?;
+impl Failure {
+    /// What failed, fit for a terminal: one text for each problem.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        if self.exit == Exit::Usage {
+            // A configuration has as many problems as its message has lines.
+            return self.message.lines().map(|line| printable(line).to_string()).collect();
         }
-        lines.try_for_each(|line| write!(f, "\n{line}"))?;
+        let lines: Vec<String> =
+            self.message.lines().map(|line| printable(line).to_string()).collect();
+        vec![lines.join("\n")]
+    }
+
+    /// What to do about it, likewise.
+    pub(crate) fn advice(&self) -> Vec<String> {
         let hints = self.document.iter().flat_map(|document| document.hints());
-        // A backend's own remedy is part of its message already.
         hints
+            .chain(&self.hint)
+            // A backend's own remedy is part of its message already.
             .filter(|hint| !self.message.contains(hint.as_str()))
-            .try_for_each(|hint| write!(f, "\n  {}", printable(hint)))
+            .map(|hint| {
+                let lines: Vec<String> =
+                    hint.lines().map(|line| printable(line).to_string()).collect();
+                lines.join("\n")
+            })
+            .collect()
+    }
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::usage(errors)
     }
 }
 
@@ -99,12 +146,6 @@ impl From<CollectError> for Failure {
             CollectError::Backend(_) => Exit::Backend,
             _ => Exit::Failure,
         };
-        let document = ErrorDocument::of(&error);
-        Self {
-            exit,
-            message: document.message().to_owned(),
-            document: Some(Box::new(document)),
-            told: false,
-        }
+        Self::with_document(exit, ErrorDocument::of(&error))
     }
 }

@@ -1,21 +1,82 @@
 //! The log, on stderr.
 
 use std::env;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use collector_config::{LogFormat, LogLevel};
+use collector_core::{Clock as _, SystemClock};
+use serde_json::json;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::args::LogFormatArg;
 use crate::exit::Failure;
+
+/// Whether what is written to stderr is JSON.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Sets the form of errors from before the configuration is read: as the flag says, else the variable.
+pub(crate) fn expect_format(flag: Option<LogFormatArg>) {
+    let is_json = flag.map_or_else(
+        || {
+            env::var("COLLECTOR_LOG__FORMAT")
+                .is_ok_and(|form| form.trim().eq_ignore_ascii_case("json"))
+        },
+        |format| format == LogFormatArg::Json,
+    );
+    JSON.store(is_json, Ordering::Relaxed);
+}
+
+/// Sets the form of errors as configured.
+pub(crate) fn use_format(format: LogFormat) {
+    JSON.store(format == LogFormat::Json, Ordering::Relaxed);
+}
+
+/// Writes an error to stderr, whatever the log level: a line `error: …` with what to do about it below,
+/// or one JSON object in the form of the log.
+pub(crate) fn report_error(problem: &str, advice: &[String]) {
+    let mut text = problem.to_owned();
+    if JSON.load(Ordering::Relaxed) {
+        for advice in advice {
+            text.push_str("; ");
+            text.push_str(advice);
+        }
+        return write("ERROR", "", &text);
+    }
+    for line in advice.iter().flat_map(|advice| advice.lines()) {
+        text.push_str("\n  ");
+        text.push_str(line);
+    }
+    write("ERROR", "error: ", &text);
+}
+
+/// Writes to stderr what a command is doing, while its result is not there yet.
+pub(crate) fn note(text: &str) {
+    write("INFO", "", text);
+}
+
+fn write(level: &str, prefix: &str, text: &str) {
+    let line = if JSON.load(Ordering::Relaxed) {
+        let timestamp = jiff::Timestamp::try_from(SystemClock::new().wall()).unwrap_or_default();
+        let timestamp = format!("{timestamp:.6}");
+        json!({ "timestamp": timestamp, "level": level, "message": text, "target": "collector" })
+            .to_string()
+    } else {
+        format!("{prefix}{text}")
+    };
+    // A closed stderr leaves no place for an error.
+    let _ = writeln!(io::stderr(), "{line}");
+}
 
 /// Starts to log. `level` is about the collector's own events; what the libraries below log is for
 /// those who ask for it in `RUST_LOG`.
 ///
 /// Beside a result (`one_shot`) a line says what is wrong and not when.
 pub(crate) fn start(level: LogLevel, format: LogFormat, one_shot: bool) -> Result<(), Failure> {
+    use_format(format);
     let filter = match env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => {
             directives.parse::<Targets>().map_err(|error| {

@@ -11,7 +11,6 @@ mod schema;
 mod server;
 mod signals;
 
-use std::io::Write as _;
 use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
 
@@ -24,6 +23,7 @@ use crate::output::{print, printable, to_json, to_yaml};
 fn main() -> ExitCode {
     panic::set_hook(Box::new(report_panic));
     let cli = Cli::parse();
+    logging::expect_format(cli.global.log_format);
     open_files::make_room();
     let exit = match panic::catch_unwind(|| commands::run(&cli)) {
         Ok(Ok(exit)) => exit,
@@ -45,7 +45,11 @@ fn report(failure: &Failure, format: Option<Format>) -> Exit {
         // What failed comes first in any case, and stderr tells it below.
         let _ = print(&text);
     }
-    complain(&format!("error: {failure}"));
+    let (problems, advice) = (failure.problems(), failure.advice());
+    for (index, problem) in problems.iter().enumerate() {
+        let is_last = index + 1 == problems.len();
+        logging::report_error(problem, if is_last { &advice } else { &[] });
+    }
     failure.exit()
 }
 
@@ -60,10 +64,6 @@ fn report_panic(panic: &PanicHookInfo<'_>) {
     let place = panic
         .location()
         .map_or_else(String::new, |place| format!(" ({}:{})", place.file(), place.line()));
-    complain(&format!("error: internal error, please report it: {}{place}", printable(message)));
-}
-
-/// A line on stderr. When that is gone too, there is nobody left to tell.
-fn complain(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let message = printable(message);
+    logging::report_error(&format!("internal error, please report it: {message}{place}"), &[]);
 }

@@ -11,6 +11,7 @@ use crate::commands::{SamplesDocument, ScrapeDocument};
 use crate::output::{
     AllocationDocument, CheckDocument, ConfigDocument, ErrorDocument, ExplainDocument,
     ListDocument, ModelItem, PaceDocument, ReadingItem, RemovedDocument, ReplicasDocument,
+    ValidationDocument,
 };
 use crate::server::{HealthDocument, ReadinessDocument};
 
@@ -40,6 +41,7 @@ fn the_published_schemas_are_up_to_date() {
         ("explain", of::<ExplainDocument<'static>>()),
         ("check", of::<CheckDocument<'static>>()),
         ("config", of::<ConfigDocument>()),
+        ("validation", of::<ValidationDocument<'static>>()),
         ("removed", of::<RemovedDocument>()),
         ("health", of::<HealthDocument>()),
         ("readiness", of::<ReadinessDocument>()),

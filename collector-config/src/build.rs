@@ -70,6 +70,10 @@ pub(crate) trait BackendSettings: Any + fmt::Debug + Send + Sync {
     /// Whether the backend learns by itself, so that it is not asked in the background.
     fn pushes(&self) -> bool;
 
+    /// The key that lists the only namespaces to read, and its list; empty, it reads all. `None` for a
+    /// backend without such a key.
+    fn only_namespaces(&self) -> Option<(&'static str, &[String])>;
+
     /// Everything because of which the backend cannot be built; nothing outside the settings is
     /// looked at.
     fn problems(&self) -> Vec<Problem>;

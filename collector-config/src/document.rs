@@ -10,6 +10,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use crate::error::ConfigError;
+use crate::layer::printable;
 use crate::origin::Origin;
 
 /// A configuration is written by hand; whatever is longer is another file.
@@ -65,8 +66,26 @@ struct SyntaxError {
     message: String,
 }
 
-/// Reads a file: `.yaml` and `.yml` are YAML, everything else is TOML.
-pub(crate) fn read(path: &Path) -> Result<Vec<Pair>, ConfigError> {
+/// A key that a table has more than once.
+#[derive(PartialEq, Eq, Debug)]
+struct Duplicate {
+    /// Its path, with `[0]` for the first entry of a list.
+    path: String,
+    /// Where it stands first.
+    first: usize,
+    /// Where it stands again.
+    again: usize,
+}
+
+/// A file's tree, in which each key stands once.
+struct Parsed {
+    pairs: Vec<Pair>,
+    duplicates: Vec<Duplicate>,
+}
+
+/// Reads a file: `.yaml` and `.yml` are YAML, everything else is TOML. Where a key is set
+/// twice, the tree has the first value, and there is an error.
+pub(crate) fn read(path: &Path) -> Result<(Vec<Pair>, Vec<ConfigError>), ConfigError> {
     let text = read_text(path).map_err(|message| {
         ConfigError::new(format!("the configuration file {message}")).at(Origin::file(path, None))
     })?;
@@ -75,10 +94,22 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Pair>, ConfigError> {
     });
     let (syntax, parsed) =
         if is_yaml { ("YAML", yaml::parse(&text)) } else { ("TOML", toml::parse(&text)) };
-    parsed.map_err(|error| {
+    let Parsed { pairs, duplicates } = parsed.map_err(|error| {
         ConfigError::new(format!("not valid {syntax}: {}", error.message))
             .at(Origin::file(path, error.line))
-    })
+    })?;
+    let errors = duplicates.into_iter().map(|Duplicate { path: key, first, again }| {
+        let place = if first == again {
+            format!("twice in line {first}")
+        } else {
+            format!("twice, in lines {first} and {again}")
+        };
+        ConfigError::new(format!("the key is set {place}: remove one of the two"))
+            .key(printable(&key))
+            .at(Origin::file(path, Some(again)))
+    });
+    let errors = errors.collect();
+    Ok((pairs, errors))
 }
 
 /// A value in one piece of text, in YAML, of which JSON is a part.

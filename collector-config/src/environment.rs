@@ -4,7 +4,7 @@
 
 mod proxy;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::build;
 use crate::error::ConfigError;
@@ -61,6 +61,39 @@ pub(crate) fn own(
         }
     }
     settings
+}
+
+/// A warning for each variable that would set a key if its name were in capitals.
+pub(crate) fn misspelt(variables: &Variables) -> Vec<String> {
+    let ours: HashSet<String> = schema::keys()
+        .flat_map(|key| key.aliases.iter().map(|alias| (*alias).to_owned()).chain([key.variable()]))
+        .chain(EPP_ALIASES.map(|(alias, _)| alias.to_owned()))
+        .chain([FILE_VARIABLE.to_owned()])
+        .collect();
+    let right = |name: &String| {
+        let upper = name.to_uppercase();
+        if upper == *name {
+            return None;
+        }
+        if ours.contains(&upper) {
+            return Some(upper);
+        }
+        // A name that is near to none may be another program's.
+        let path = upper.strip_prefix("COLLECTOR_")?.replace("__", ".").to_lowercase();
+        let near = nearest(&path, schema::keys().map(|key| key.path)).and_then(find)?;
+        Some(near.variable())
+    };
+    variables
+        .keys()
+        .filter_map(|name| {
+            let right = right(name)?;
+            Some(format!(
+                "environment variable {} is ignored: names of variables are in capitals; did you \
+                 mean {right}?",
+                printable(name)
+            ))
+        })
+        .collect()
 }
 
 /// What the variables of other tools set, the more particular ones last.

@@ -10,11 +10,18 @@ pub struct ConfigError {
     origin: Option<Origin>,
     key: Option<String>,
     message: String,
+    /// It is about an entry of a list; the other entries are as they were written.
+    inside: bool,
 }
 
 impl ConfigError {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { origin: None, key: None, message: message.into() }
+        Self { origin: None, key: None, message: message.into(), inside: false }
+    }
+
+    /// The same error, of an entry of a list whose other entries could be read.
+    pub(crate) fn inside(self) -> Self {
+        Self { inside: true, ..self }
     }
 
     pub(crate) fn key(mut self, key: impl Into<String>) -> Self {
@@ -27,9 +34,9 @@ impl ConfigError {
         self
     }
 
-    /// The path of the key that is wrong, where there is one.
-    pub(crate) fn key_path(&self) -> Option<&str> {
-        self.key.as_deref()
+    /// The path of the key whose value could not be read, where there is one.
+    pub(crate) fn unread_key(&self) -> Option<&str> {
+        self.key.as_deref().filter(|_| !self.inside)
     }
 
     /// Whether it is the file as a whole that cannot be read.
@@ -68,7 +75,10 @@ impl ConfigErrors {
     }
 
     /// `value`, unless something is wrong.
-    pub(crate) fn or<T>(errors: Vec<ConfigError>, value: T) -> Result<T, Self> {
+    ///
+    /// # Errors
+    /// These errors, where there are any.
+    pub fn or<T>(errors: Vec<ConfigError>, value: T) -> Result<T, Self> {
         if errors.is_empty() { Ok(value) } else { Err(Self(errors)) }
     }
 }

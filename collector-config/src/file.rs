@@ -9,6 +9,8 @@ use serde::Deserialize;
 use crate::build;
 use crate::document::{self, Content, Node, Pair};
 use crate::error::ConfigError;
+use crate::extract::in_words;
+use crate::key::Kind;
 use crate::layer::{Setting, find, printable, unknown_key};
 use crate::nearest::nearest;
 use crate::origin::{Entry, Origin, VariantOrigin};
@@ -29,7 +31,15 @@ pub(crate) fn read(path: &Path) -> FileLayer {
     let mut reader =
         Reader { path, base: path.parent().unwrap_or(Path::new("")), layer: FileLayer::default() };
     match document::read(path) {
-        Ok(pairs) => reader.table("", pairs),
+        Ok((pairs, errors)) => {
+            reader.table("", pairs);
+            reader.layer.errors.extend(errors);
+            // People read their errors from the top of the file.
+            reader.layer.errors.sort_by_key(|error| match error.origin() {
+                Some(Origin::File { line, .. }) => *line,
+                _ => None,
+            });
+        }
         Err(error) => reader.layer.errors.push(error),
     }
     reader.layer
@@ -65,7 +75,13 @@ impl Reader<'_> {
                     _ if node.content == Content::Null => {}
                     Ok(value) => {
                         let origin = self.at(line);
-                        self.layer.settings.push(Setting { key, value, origin });
+                        let entry_lines = match (key.kind, &node.content) {
+                            (Kind::Tables, Content::List(items)) => {
+                                items.iter().map(|item| item.line).collect()
+                            }
+                            _ => Vec::new(),
+                        };
+                        self.layer.settings.push(Setting { key, value, origin, entry_lines });
                     }
                     Err(message) => self.fail(ConfigError::new(message).key(key.path), line),
                 }
@@ -142,14 +158,28 @@ impl Reader<'_> {
         if self.layer.errors.len() > errors_before {
             return;
         }
-        match VariantSpec::deserialize(&Value::from(dict)) {
-            Ok(spec) => {
-                let origin = self.at(node.line);
-                self.layer.variants.push((spec, VariantOrigin { path: variant, origin, entries }));
-            }
-            Err(error) => {
-                let error = ConfigError::new(error.kind.to_string()).key(variant);
-                self.fail(error, node.line);
+        loop {
+            match VariantSpec::deserialize(&Value::from(dict.clone())) {
+                Ok(spec) if self.layer.errors.len() == errors_before => {
+                    let (path, origin) = (variant, self.at(node.line));
+                    self.layer.variants.push((spec, VariantOrigin { path, origin, entries }));
+                    return;
+                }
+                Ok(_) => return,
+                Err(error) => {
+                    let path = std::iter::once(&variant).chain(&error.path);
+                    let path = path.map(String::as_str).collect::<Vec<_>>().join(".");
+                    self.fail(ConfigError::new(in_words(&error.kind)).key(path), node.line);
+                    match error.kind {
+                        // Filled, the next one that is missing is found.
+                        figment::error::Kind::MissingField(field)
+                            if !dict.contains_key(&*field) =>
+                        {
+                            dict.insert(field.into_owned(), "filled".into());
+                        }
+                        _ => return,
+                    }
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! `00123` is a token where a token is expected, and `1e3` is no count where a count is.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use collector_core::duration;
@@ -137,7 +137,7 @@ impl Kind {
                 Err(error) => Err(error.to_string()),
             },
             Self::OneOf(words) => one_of(trimmed, words),
-            Self::Address => address(trimmed),
+            Self::Address => address(trimmed).map(|_| trimmed.into()),
             // The words of Go's strconv.ParseBool, which the aliases have always been read with.
             Self::Bool => match trimmed.to_ascii_lowercase().as_str() {
                 "1" | "t" | "true" => Ok(true.into()),
@@ -278,16 +278,27 @@ fn one_of(text: &str, words: &[&'static str]) -> Result<Value, String> {
     }
 }
 
-fn address(text: &str) -> Result<Value, String> {
-    if text.parse::<SocketAddr>().is_ok() {
-        return Ok(text.into());
+/// Reads an address to listen on: an IP address and a port.
+///
+/// # Errors
+/// What is wrong with the text, and what to write, with its port where it has one.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let text = text.trim();
+    if let Ok(address) = text.parse() {
+        return Ok(address);
     }
     let advice = match text.rsplit_once(':') {
         Some((host, port)) if port.parse::<u16>().is_ok() => match host {
-            "" | "*" => format!("write 0.0.0.0:{port} to listen on every interface"),
+            "" | "*" => {
+                format!("write 127.0.0.1:{port}, or 0.0.0.0:{port} to listen on every interface")
+            }
+            _ if host.parse::<Ipv6Addr>().is_ok() => format!("write [{host}]:{port}"),
             "localhost" => format!("write 127.0.0.1:{port}"),
-            _ => "write an IP address and a port".to_owned(),
+            _ => format!("write an IP address and a port, for example 127.0.0.1:{port}"),
         },
+        _ if text.parse::<u16>().is_ok() => {
+            format!("write 127.0.0.1:{text}, or 0.0.0.0:{text} to listen on every interface")
+        }
         _ => "write an IP address and a port, for example 127.0.0.1:9464 or [::1]:9464".to_owned(),
     };
     Err(format!("{:?} is not an address: {advice}", short(text)))

@@ -15,9 +15,21 @@ pub(crate) struct Setting {
     pub(crate) key: &'static Key,
     pub(crate) value: Value,
     pub(crate) origin: Origin,
+    /// The line of each entry of a list of tables in a file; else empty.
+    pub(crate) entry_lines: Vec<usize>,
 }
 
 impl Setting {
+    /// Where the value at `path` inside of it stands: `2.url` is in the third entry of a list.
+    pub(crate) fn origin_of(&self, path: &str) -> Origin {
+        let entry = path.split('.').next().and_then(|entry| entry.parse::<usize>().ok());
+        let line = entry.and_then(|entry| self.entry_lines.get(entry));
+        match (&self.origin, line) {
+            (Origin::File { path, .. }, Some(line)) => Origin::file(path, Some(*line)),
+            _ => self.origin.clone(),
+        }
+    }
+
     /// The setting, or what is wrong with the text.
     pub(crate) fn from_text(
         key: &'static Key,
@@ -25,7 +37,7 @@ impl Setting {
         origin: Origin,
     ) -> Result<Self, ConfigError> {
         match key.kind.read_text(text) {
-            Ok(value) => Ok(Self { key, value, origin }),
+            Ok(value) => Ok(Self { key, value, origin, entry_lines: Vec::new() }),
             Err(message) => Err(ConfigError::new(message).key(key.path).at(origin)),
         }
     }
@@ -62,7 +74,7 @@ pub(crate) fn unknown_key(path: &str) -> ConfigError {
 pub(crate) fn printable(name: &str) -> String {
     let mut text: String = name.chars().take(128).flat_map(char::escape_debug).collect();
     if name.chars().nth(128).is_some() {
-        text.push('…');
+        text.push_str("...");
     }
     text
 }

@@ -120,6 +120,7 @@ mod build;
 mod document;
 mod environment;
 mod error;
+mod extract;
 mod file;
 mod key;
 mod layer;
@@ -133,8 +134,8 @@ mod validate;
 pub use build::backends_compiled_in;
 pub use collector_engine::{CacheConfig, VariantSpec};
 pub use error::{ConfigError, ConfigErrors};
-pub use key::{Key, Kind};
-pub use load::{Loaded, Loader};
+pub use key::{Key, Kind, address};
+pub use load::{LeftOut, Loaded, Loader};
 pub use origin::{Entry, Origin, Origins};
 pub use reference::reference;
 pub use schema::{

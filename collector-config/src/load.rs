@@ -9,9 +9,9 @@ use figment::Figment;
 use crate::build::{self, BackendSettings, Extracted};
 use crate::environment::{self, Variables};
 use crate::error::{ConfigError, ConfigErrors};
+use crate::extract::extract;
 use crate::file::{self, FileLayer};
-use crate::key::Kind;
-use crate::layer::{Setting, find, unknown_key};
+use crate::layer::{Setting, find, printable, unknown_key};
 use crate::origin::{Entry, Origin, Origins};
 use crate::schema::{CollectorConfig, CommonSections};
 use crate::validate;
@@ -56,9 +56,19 @@ impl Loader {
     /// # Errors
     /// Everything that is wrong: unknown keys, wrong values, settings that cannot work together.
     pub fn load(self) -> Result<Loaded, ConfigErrors> {
+        let (loaded, errors) = self.load_with_errors();
+        ConfigErrors::or(errors, loaded)
+    }
+
+    /// Reads the layers and checks the whole as [`load`](Self::load) does, and returns what can be read
+    /// together with every error. With an error the configuration must not be used to run: keys that
+    /// could not be read have their defaults.
+    pub fn load_with_errors(self) -> (Loaded, Vec<ConfigError>) {
         let (mut loaded, mut errors) = self.assemble();
         validate::validate(&mut loaded, &mut errors);
-        ConfigErrors::or(errors, loaded)
+        let unread: Vec<String> = loaded.unread_variants().collect();
+        loaded.warnings.extend(unread);
+        (loaded, errors)
     }
 
     /// Reads the layers without checking whether the whole can work, to show a configuration that
@@ -77,6 +87,7 @@ impl Loader {
             self.file.as_deref().map(file::read).unwrap_or_default();
         let mut warnings = Vec::new();
         let own = environment::own(&self.variables, &mut errors, &mut ignored);
+        warnings.extend(environment::misspelt(&self.variables));
         let flags = from_flags(&self.flags, &mut errors);
 
         // Which aliases count depends on the backend, which has no alias itself.
@@ -93,7 +104,7 @@ impl Loader {
         let proxy = environment::proxy(&self.variables, settings.iter());
         let settings = [Vec::from_iter(proxy), settings].concat();
         let mut origins = Origins::default();
-        for Setting { key, value, origin } in &settings {
+        for Setting { key, value, origin, .. } in &settings {
             origins.set(key, key.shown(value), origin.clone());
         }
         let common =
@@ -155,57 +166,6 @@ fn ignored_sections(
         })
 }
 
-/// Merges the settings that `read` is about and reads its type out of them. A value that the type
-/// refuses is an error, and the rest is read without it, so that every wrong value is found.
-fn extract<T>(
-    mut settings: Vec<Setting>,
-    errors: &mut Vec<ConfigError>,
-    read: impl Fn(&Figment) -> Extracted<T>,
-) -> Option<T> {
-    loop {
-        // Of each key the last setting counts, and as a whole: tables of two layers are not joined.
-        let counts = |(place, setting): &(usize, &Setting)| {
-            settings[place + 1..].iter().all(|later| later.key.path != setting.key.path)
-        };
-        let counting = settings.iter().enumerate().filter(counts).map(|(_, setting)| setting);
-        let figment = counting.fold(Figment::new(), Figment::merge);
-        let error = match read(&figment) {
-            Ok(value) => return Some(value),
-            Err(error) => error,
-        };
-        let path = error.path.join(".");
-        let culprit = settings.iter().rposition(|setting| {
-            path.strip_prefix(setting.key.path)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        });
-        let Some(place) = culprit else {
-            errors.push(ConfigError::new(error.kind.to_string()).key(path));
-            return None;
-        };
-        let Setting { key, origin, .. } = settings.remove(place);
-        // figment's words hold the value.
-        let message = if key.kind == Kind::Secret {
-            "its value cannot be used".to_owned()
-        } else {
-            match path.strip_prefix(key.path).unwrap_or_default().trim_start_matches('.') {
-                "" => error.kind.to_string(),
-                inside => format!("{}: {}", inside_of_list(inside), error.kind),
-            }
-        };
-        errors.push(ConfigError::new(message).key(key.path).at(origin));
-    }
-}
-
-/// A place in a list of tables, `0.url` for example, as people count.
-fn inside_of_list(path: &str) -> String {
-    let (entry, key) = path.split_once('.').unwrap_or((path, ""));
-    match entry.parse::<usize>() {
-        Ok(entry) if key.is_empty() => format!("entry {}", entry + 1),
-        Ok(entry) => format!("entry {}, {key}", entry + 1),
-        Err(_) => path.to_owned(),
-    }
-}
-
 impl CommonSections {
     fn read(figment: &Figment) -> Extracted<Self> {
         Ok(figment.extract()?)
@@ -223,7 +183,73 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
+/// A namespace that the configuration does not let any backend read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeftOut {
+    /// Which key leaves it out, and where that is set.
+    pub message: String,
+    /// What to change to read it.
+    pub remedy: String,
+}
+
+/// Names of a list that a message shows.
+const SHOWN: usize = 5;
+
 impl Loaded {
+    /// Says that no chosen backend reads this namespace, because a key lists the only ones to read;
+    /// `None` where one reads it.
+    pub fn left_out(&self, namespace: &str) -> Option<LeftOut> {
+        let (key, listed) = self.only_namespaces()?;
+        if listed.contains(&namespace) {
+            return None;
+        }
+        Some(LeftOut {
+            message: format!(
+                "namespace \"{}\" is not read: {}",
+                printable(namespace),
+                self.limit(key, &listed)
+            ),
+            remedy: format!("add it to {key}, or remove the key to read all namespaces"),
+        })
+    }
+
+    /// Says which key limits every chosen backend to some namespaces, and to which; `None` where one
+    /// reads all.
+    pub fn limited(&self) -> Option<String> {
+        let (key, listed) = self.only_namespaces()?;
+        Some(self.limit(key, &listed))
+    }
+
+    fn limit(&self, key: &str, listed: &[&str]) -> String {
+        let shown = listed.iter().take(SHOWN);
+        let mut shown: Vec<String> = shown.map(|name| format!("\"{}\"", printable(name))).collect();
+        if listed.len() > SHOWN {
+            shown.push(format!("{} more", listed.len() - SHOWN));
+        }
+        format!("{key} is limited to {} ({})", shown.join(", "), self.origins.of(key))
+    }
+
+    /// The namespaces that the chosen backends read together, and the first key that lists some;
+    /// `None` where a backend reads all.
+    fn only_namespaces(&self) -> Option<(&'static str, Vec<&str>)> {
+        let mut found: Option<(&'static str, Vec<&str>)> = None;
+        for settings in self.config.chosen() {
+            let (key, only) = settings.only_namespaces().filter(|(_, only)| !only.is_empty())?;
+            let (_, names) = found.get_or_insert_with(|| (key, Vec::new()));
+            names.extend(only.iter().map(String::as_str));
+        }
+        found
+    }
+
+    /// A warning for each variant whose namespace no chosen backend reads.
+    fn unread_variants(&self) -> impl Iterator<Item = String> {
+        self.config.variants.iter().enumerate().filter_map(|(index, variant)| {
+            let LeftOut { message, remedy } = self.left_out(variant.namespace.as_str())?;
+            let origin = &self.origins.of_variant(index)?.origin;
+            Some(format!("{origin}: variants[{index}]: its {message}; {remedy}"))
+        })
+    }
+
     /// Every key with its value, in the order of the reference; then what is set of each variant.
     pub fn entries(&self) -> Vec<Entry> {
         self.origins.entries()

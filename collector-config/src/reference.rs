@@ -18,11 +18,12 @@ file, the variables of other tools, `COLLECTOR_*`, flags.
   TOML; at most 1 MiB. Relative paths in it start at its folder.
 - **Environment**: `COLLECTOR_` and the key's path with `__` between levels, such as
   `COLLECTOR_CACHE__TTL=45s`; lists are separated by commas. A variable that is empty counts as not
-  set. A value is read by the kind of its key, never by what it looks like: a token `00123` stays
+  set, one whose name is not in capitals is ignored with a warning. A value is read by the kind of its key, never by what it looks like: a token `00123` stays
   that text.
 - **Durations** take Go's and Rust's forms: `30s`, `1m30s`, `1.5h`, `0`.
 - `collector config show --origin` tells each value and where it came from, `collector validate FILE`
-  everything that is wrong with a file.
+  everything that is wrong with a file and the files that it names, or what it found; with `--no-files` these are not
+  checked.
 ";
 
 /// The reference of all keys of this build, in Markdown.

@@ -21,7 +21,7 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
         return;
     }
     let broken: HashSet<String> =
-        errors.iter().filter_map(ConfigError::key_path).map(str::to_owned).collect();
+        errors.iter().filter_map(ConfigError::unread_key).map(str::to_owned).collect();
     let sound = |keys: &[&str]| !keys.iter().any(|key| broken.contains(*key));
     let Loaded { config, origins, warnings } = loaded;
 

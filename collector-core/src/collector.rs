@@ -15,6 +15,7 @@ use crate::metrics::{Allocation, Replicas};
 use crate::model::{BackendName, ModelRef, VariantName, VariantRef};
 use crate::pace::Pace;
 use crate::reading::Reading;
+use crate::text::shortened;
 
 /// Reads the load of LLM-inference fleets: from memory where it can, always with the true age.
 #[async_trait]
@@ -189,7 +190,7 @@ pub enum CollectError {
     #[error(transparent)]
     Backend(#[from] Arc<BackendError>),
     /// No variant of that name serves the model.
-    #[error("{model} has no variant {variant:?}{}", describe_variants(.known))]
+    #[error("{model} has no variant {:?}{}", shortened(.variant.as_str()), describe_variants(.known))]
     UnknownVariant {
         /// The model.
         model: ModelRef,
@@ -242,8 +243,12 @@ fn describe_variants(known: &[VariantName]) -> String {
     }
 }
 
-fn listed<T: std::fmt::Debug>(names: &[T]) -> String {
-    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+fn listed<T: AsRef<str>>(names: &[T]) -> String {
+    names
+        .iter()
+        .map(|name| format!("{:?}", shortened(name.as_ref())))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The reason of an [`Availability`].

@@ -27,6 +27,7 @@ mod model;
 mod pace;
 mod reading;
 pub mod sanitize;
+pub mod text;
 mod trace;
 pub mod window;
 

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::shortened;
+
 macro_rules! name {
     ($(#[$attribute:meta])* $Name:ident) => {
         $(#[$attribute])*
@@ -118,7 +120,9 @@ impl ModelRef {
 
 impl fmt::Display for ModelRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "model {:?} in namespace {:?}", self.model, self.namespace)
+        let (model, namespace) =
+            (shortened(self.model.as_str()), shortened(self.namespace.as_str()));
+        write!(f, "model {model:?} in namespace {namespace:?}")
     }
 }
 
@@ -140,6 +144,7 @@ impl VariantRef {
 
 impl fmt::Display for VariantRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "variant {:?} in namespace {:?}", self.name, self.namespace)
+        let (name, namespace) = (shortened(self.name.as_str()), shortened(self.namespace.as_str()));
+        write!(f, "variant {name:?} in namespace {namespace:?}")
     }
 }

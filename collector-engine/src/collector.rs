@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use collector_core::text::counted;
 use collector_core::{
     Allocation, Availability, AvailabilityReason, Backend, CollectError, CollectorState, Freshness,
     IntervalError, KeyRef, KnownModel, MetricsCollector, ModelRef, Pace, Reading, Replicas, Scope,
@@ -209,7 +210,8 @@ impl MetricsCollector for CachingCollector {
                 let age = humantime::format_duration(Duration::from_secs(reading.age().as_secs()));
                 let freshness = reading.freshness();
                 format!(
-                    "{model} has {replicas} replicas; the oldest reading is {age} old ({freshness})"
+                    "{model} has {}; the oldest reading is {age} old ({freshness})",
+                    counted(replicas, "replica", "replicas")
                 )
             }
             Err(error @ CollectError::Missing { .. }) => format!(

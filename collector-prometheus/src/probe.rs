@@ -1,6 +1,7 @@
 //! What `check` wants to know: whether the server can be reached, and whether it holds what is
 //! needed. The same requests as in a look, told apart by how far they come.
 
+use collector_core::text::counted;
 use collector_core::{Check, CheckStatus, ErrorKind, Probe};
 
 use crate::answer::Expect;
@@ -189,7 +190,7 @@ fn labels(shape: &Shape) -> Check {
     let mut told = Vec::new();
     for served in there(shape) {
         let labels = &served.labels;
-        let pods = served.pods.map_or_else(|| "pods".to_owned(), |pods| plural(pods, "pod"));
+        let pods = served.pods.map_or_else(|| "pods".to_owned(), |pods| counted(pods, "pod", "pods"));
         told.push(format!(
             "{pods} of {}, by the labels {}, {} and {}",
             served.engine.name,
@@ -211,10 +212,6 @@ fn labels(shape: &Shape) -> Check {
     } else {
         check
     }
-}
-
-fn plural(count: u64, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// Asks about what is there.
@@ -368,7 +365,7 @@ impl Asker<'_> {
                 ),
                 _ => String::new(),
             };
-            let detail = format!("the window of {shown} holds {samples} scrapes of a pod{learnt}");
+            let detail = format!("the window of {shown} holds {} of a pod{learnt}", scrapes(samples));
             let remedy = "if the pods have been up for longer than that, set \
                           prometheus.scrape_interval to how often they are scraped, or \
                           prometheus.window to four times that";
@@ -497,6 +494,12 @@ fn lateness(shape: &Shape, newest: &[Newest]) -> Check {
         }
     }
     Check::new(id, CheckStatus::Pass, "samples arrive in time")
+}
+
+/// A number of scrapes, which an answer has as a float.
+fn scrapes(samples: f64) -> String {
+    let word = if (samples - 1.0).abs() < 0.5 { "scrape" } else { "scrapes" };
+    format!("{samples} {word}")
 }
 
 fn failed(id: &str, failure: Failure) -> Check {

@@ -2,7 +2,7 @@
 
 use collector_config::Loader;
 
-use super::settings::{format, loader};
+use super::settings::{Verbosity, format, loader, start_log, warn};
 use crate::args::{ConfigShowArgs, Format, GlobalArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{ConfigDocument, ConfigEntry, aligned, print, printable, to_json};
@@ -11,7 +11,9 @@ pub(super) fn run(global: &GlobalArgs, args: &ConfigShowArgs) -> Result<Exit, Fa
     let format = format(global, &[Format::Table, Format::Json])?;
     let layers = if args.defaults { Loader::new() } else { loader(global) };
     // Only read: a configuration that is not complete yet can be looked at.
-    let loaded = layers.read().map_err(Failure::usage)?;
+    let loaded = layers.read()?;
+    start_log(&loaded, Verbosity::OneShot)?;
+    warn(&loaded);
     let entries: Vec<ConfigEntry> = loaded
         .entries()
         .into_iter()

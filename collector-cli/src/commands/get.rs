@@ -2,27 +2,32 @@
 
 use std::collections::HashSet;
 
-use collector_core::{
-    AcceleratorName, Allocation, CollectError, ModelRef, Namespace, Reading, Replicas, VariantName,
-};
+use collector_core::text::shortened;
+use collector_core::{Allocation, KnownModel, ModelRef, Namespace, Reading, Replicas, VariantName};
 use serde::Serialize;
 
 use super::settings::{Settings, Verbosity, format};
 use crate::args::{AllocationArgs, Format, GetCommand, GlobalArgs, ModelsArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{
-    ALLOCATION_FAMILIES, AllocationDocument, Exposition, ListDocument, ModelItem, REPLICA_FAMILIES,
-    ReplicasDocument, allocation_table, model_items, models_table, print, replicas_table, to_json,
-    to_yaml,
+    ALLOCATION_FAMILIES, AllocationDocument, ErrorDocument, Exposition, ListDocument, ModelItem,
+    REPLICA_FAMILIES, ReplicasDocument, allocation_table, model_items, models_table, nearest_first,
+    print, quoted, replicas_table, to_json, to_yaml, variant_to_add,
 };
+
+/// The reason of what is not there, in error documents.
+const MISSING: &str = "MetricsMissing";
 
 pub(super) fn run(global: &GlobalArgs, command: &GetCommand) -> Result<Exit, Failure> {
     let format = match command {
         GetCommand::Models(_) => format(global, &[Format::Table, Format::Json, Format::Yaml])?,
-        GetCommand::Replicas(_) | GetCommand::Allocation(_) => format(
+        GetCommand::Replicas(_) => format(
             global,
             &[Format::Table, Format::Wide, Format::Json, Format::Yaml, Format::Prometheus],
         )?,
+        GetCommand::Allocation(_) => {
+            format(global, &[Format::Table, Format::Json, Format::Yaml, Format::Prometheus])?
+        }
     };
     let settings = Settings::load(global, Verbosity::OneShot)?;
     settings.warn();
@@ -44,6 +49,7 @@ pub(super) fn run(global: &GlobalArgs, command: &GetCommand) -> Result<Exit, Fai
 fn replicas(settings: &Settings, model: &ModelRef) -> Result<Reading<Replicas>, Failure> {
     super::block_on(async {
         let collector = settings.collector()?;
+        settings.before_a_read(Some(&model.namespace)).await?;
         Ok(collector.collect_replica_metrics(model).await?)
     })
 }
@@ -52,42 +58,40 @@ fn allocation(settings: &Settings, args: &AllocationArgs) -> Result<Reading<Allo
     let model = args.model.model();
     let variant = match (&args.which.variant, &args.which.accelerator) {
         (Some(name), _) => VariantName::new(name.as_str()),
-        (None, Some(accelerator)) => {
-            variant_on(settings, &model, &AcceleratorName::new(accelerator.as_str()))?
-        }
+        (None, Some(accelerator)) => variant_on(settings, &model, accelerator)?,
         (None, None) => unreachable!("the command line requires one of them"),
     };
     super::block_on(async {
         let collector = settings.collector()?;
+        settings.before_a_read(Some(&model.namespace)).await?;
         Ok(collector.collect_allocation(&model, &variant).await?)
     })
 }
 
-/// The one variant of the model on this accelerator.
+/// The one variant of the model on this accelerator, whose name may differ in case.
 fn variant_on(
     settings: &Settings,
     model: &ModelRef,
-    accelerator: &AcceleratorName,
+    accelerator: &str,
 ) -> Result<VariantName, Failure> {
-    let of_model = settings
+    let of_model: Vec<(&VariantName, &str)> = settings
         .loaded
         .config
         .variants
         .iter()
-        .filter(|variant| variant.model == model.model && variant.namespace == model.namespace);
-    let fitting: Vec<&VariantName> = of_model
-        .clone()
-        .filter(|variant| variant.accelerator.as_ref() == Some(accelerator))
-        .map(|variant| &variant.name)
+        .filter(|variant| variant.model == model.model && variant.namespace == model.namespace)
+        .filter_map(|variant| Some((&variant.name, variant.accelerator.as_ref()?.as_str())))
         .collect();
+    let named = |fits: &dyn Fn(&str) -> bool| -> Vec<&VariantName> {
+        of_model.iter().filter(|(_, known)| fits(known)).map(|(name, _)| *name).collect()
+    };
+    let mut fitting = named(&|known| known == accelerator);
+    if fitting.is_empty() {
+        fitting = named(&|known| known.eq_ignore_ascii_case(accelerator));
+    }
     match *fitting {
         [one] => Ok(one.clone()),
-        [] => Err(CollectError::UnknownVariant {
-            model: model.clone(),
-            variant: VariantName::new(accelerator.as_str()),
-            known: of_model.map(|variant| variant.name.clone()).collect(),
-        }
-        .into()),
+        [] => Err(no_such_accelerator(model, accelerator, &of_model)),
         _ => Err(Failure::usage(format!(
             "--accelerator {accelerator:?}: {} variants of {model} have it: {fitting:?}; use \
              --variant",
@@ -96,19 +100,57 @@ fn variant_on(
     }
 }
 
+fn no_such_accelerator(
+    model: &ModelRef,
+    accelerator: &str,
+    of_model: &[(&VariantName, &str)],
+) -> Failure {
+    let shown = shortened(accelerator);
+    let message = format!("{model} has no variant on accelerator {shown:?}");
+    let known = nearest_first(accelerator, of_model.iter().map(|(_, known)| *known));
+    if known.is_empty() {
+        let message = format!("{message}: none of its variants is configured with an accelerator");
+        let hint = variant_to_add(model, "NAME", Some(accelerator));
+        return Failure::missing(ErrorDocument::new(MISSING, message).with_hint(hint));
+    }
+    let message = format!("{message}; its variants have {}", quoted(known.iter().copied()));
+    let known = known.into_iter().map(str::to_owned).collect();
+    Failure::missing(ErrorDocument::new(MISSING, message).with_suggestions(known))
+}
+
 fn models(settings: &Settings, args: &ModelsArgs) -> Result<Vec<ModelItem>, Failure> {
+    let namespace = args.namespace.as_deref().map(Namespace::from);
     let mut known = super::block_on(async {
         let collector = settings.collector()?;
+        settings.before_a_read(namespace.as_ref()).await?;
         Ok(collector.list_models().await?)
     })?;
-    if let Some(namespace) = args.namespace.as_deref().map(Namespace::from) {
-        known.retain(|known| known.model.namespace == namespace);
-    }
     if known.is_empty() {
-        tracing::warn!("The backend knows no model here: is it scraping the model servers?");
+        match settings.loaded.limited() {
+            Some(limited) => tracing::warn!("The backend knows no model: {limited}"),
+            None => {
+                tracing::warn!("The backend knows no model: is it scraping the model servers?");
+            }
+        }
+    } else if let Some(namespace) = namespace {
+        let elsewhere = namespaces(&known, namespace.as_str());
+        known.retain(|known| known.model.namespace == namespace);
+        if known.is_empty() {
+            tracing::warn!(
+                "No model in namespace {:?}; {elsewhere}",
+                shortened(namespace.as_str())
+            );
+        }
     }
     // Nothing is tracked by a command that leaves at once.
     Ok(model_items(known, &HashSet::new()).collect())
+}
+
+/// The namespaces that have models, from the nearest to `name` on.
+fn namespaces(known: &[KnownModel], name: &str) -> String {
+    let names = nearest_first(name, known.iter().map(|known| known.model.namespace.as_str()));
+    let has = if names.len() == 1 { "namespace with models" } else { "namespaces with models" };
+    format!("{has}: {}", quoted(names))
 }
 
 fn show_replicas(reading: &Reading<Replicas>, format: Format, settings: &Settings) -> String {

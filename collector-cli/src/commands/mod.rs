@@ -3,7 +3,9 @@
 mod check;
 mod config_show;
 mod demo;
+mod docs;
 mod explain;
+mod files;
 mod get;
 #[cfg(feature = "epp")]
 mod scrape;
@@ -35,6 +37,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Serve(args) => serve::run(global, args),
         #[cfg(feature = "epp")]
         Command::Scrape(args) => scrape::run(global, args),
+        Command::Docs(args) => docs::run(global, args),
         Command::Sim(args) => sim::run(global, args),
     }
 }

@@ -9,7 +9,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
-use super::settings::{Settings, Verbosity, loader};
+use super::files;
+use super::settings::{Settings, Verbosity, loader, with_origin};
 use crate::args::{GlobalArgs, ServeArgs};
 use crate::exit::{Exit, Failure};
 use crate::server::{Admin, App, Lifecycle, Listener, Recorder, load_tls, serve_until};
@@ -30,14 +31,20 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(super) fn run(global: &GlobalArgs, args: &ServeArgs) -> Result<Exit, Failure> {
     if global.output.is_some() {
-        return Err(Failure::usage("--output does not work with this command"));
+        return Err(Failure::usage(
+            "--output does not work with this command: it prints no result",
+        ));
     }
     let mut loader = loader(global);
-    if let Some(listen) = args.listen {
-        loader = loader.flag("server.listen", listen.to_string(), "--listen");
+    if let Some(listen) = &args.listen {
+        loader = loader.flag("server.listen", listen, "--listen");
     }
     let settings = Settings::of(loader, Verbosity::Daemon)?;
     settings.warn();
+    if let Some(problem) = files::snapshot_problem(&settings.loaded.config) {
+        // It serves all the same, and a restart begins with nothing.
+        tracing::warn!("{}", with_origin(&settings.loaded, &problem));
+    }
     super::block_on_many_threads(serve(&settings))
 }
 
@@ -107,7 +114,8 @@ fn app(
     let admin = Admin::new(config.server.admin_token_path.clone())?;
     let refreshes = config.cache.enabled && config.refreshes();
     let clock = Arc::clone(&settings.clock);
-    Ok(App::new(Arc::clone(collector), clock, recorder, admin, refreshes, lifecycle))
+    let loaded = settings.loaded.clone();
+    Ok(App::new(Arc::clone(collector), clock, recorder, admin, refreshes, lifecycle, loaded))
 }
 
 fn announce(listener: &Listener) -> Result<(), Failure> {

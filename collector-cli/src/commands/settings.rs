@@ -4,12 +4,14 @@ use std::env;
 use std::path::Path;
 use std::sync::Arc;
 
-use collector_config::{Loaded, Loader, LogLevel, Origin};
-use collector_core::{Clock, MetricsCollector, SystemClock};
+use collector_config::{ConfigErrors, Loaded, Loader, LogLevel, Origin};
+use collector_core::{Backend, Clock, MetricsCollector, Namespace, SystemClock};
 
+use super::files;
 use crate::args::{Format, GlobalArgs};
 use crate::exit::Failure;
 use crate::logging;
+use crate::output::ErrorDocument;
 
 /// How much a command says unless it is told.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,22 +36,83 @@ impl Settings {
 
     /// Likewise, with what a command's own flags set.
     pub(super) fn of(layers: Loader, verbosity: Verbosity) -> Result<Self, Failure> {
-        let loaded = layers.load().map_err(Failure::usage)?;
+        let (loaded, errors) = layers.load_with_errors();
+        if !loaded.origins.of("log.format").eq(&Origin::Default) {
+            logging::use_format(loaded.config.log.format);
+        }
+        let loaded = ConfigErrors::or(errors, loaded)?;
         start_log(&loaded, verbosity)?;
         Ok(Self { loaded, clock: Arc::new(SystemClock::new()) })
     }
 
     /// Logs what works and is not as it should be.
     pub(super) fn warn(&self) {
-        for warning in &self.loaded.warnings {
-            tracing::warn!("{warning}");
+        warn(&self.loaded);
+    }
+
+    /// Refuses a read that the configuration makes impossible: of a namespace that it leaves out, or
+    /// from a file of targets that cannot be read.
+    pub(super) async fn before_a_read(&self, namespace: Option<&Namespace>) -> Result<(), Failure> {
+        if let Some(left_out) = namespace.and_then(|name| self.loaded.left_out(name.as_str())) {
+            let document = ErrorDocument::new("MetricsMissing", left_out.message);
+            return Err(Failure::missing(document.with_hint(left_out.remedy)));
         }
+        // Another backend could still answer.
+        if self.loaded.config.backend.len() == 1
+            && let Some(Err(problem)) = files::targets(&self.loaded.config).await
+        {
+            return Err(Failure::usage(with_origin(&self.loaded, &problem)));
+        }
+        Ok(())
     }
 
     /// The collector that the configuration describes.
     pub(super) fn collector(&self) -> Result<Arc<dyn MetricsCollector>, Failure> {
         let clock = Arc::clone(&self.clock);
-        self.loaded.config.build(clock).map_err(Failure::usage)
+        self.loaded.config.build(clock).map_err(|errors| located(&self.loaded, &errors))
+    }
+
+    /// The chosen backends.
+    pub(super) fn backends(&self) -> Result<Vec<Arc<dyn Backend>>, Failure> {
+        let clock = Arc::clone(&self.clock);
+        self.loaded.config.build_backends(clock).map_err(|errors| located(&self.loaded, &errors))
+    }
+
+    /// A backend by its name, with the URL of its server where it has one.
+    pub(super) fn place_of(&self, backend: &str) -> String {
+        match url_of(&self.loaded, backend) {
+            Some(url) => format!("{backend} at {url}"),
+            None => backend.to_owned(),
+        }
+    }
+}
+
+/// The URL of a backend's server, as it may be shown.
+pub(super) fn url_of(loaded: &Loaded, backend: &str) -> Option<String> {
+    let key = format!("{backend}.url");
+    let entry = loaded.entries().into_iter().find(|entry| entry.key == key)?;
+    Some(entry.value).filter(|url| !url.is_empty())
+}
+
+/// A mistake in the configuration that was found when its parts were put together, behind the place
+/// where its key is set. The message begins with the key.
+pub(super) fn with_origin(loaded: &Loaded, problem: &str) -> String {
+    let key = problem.split(':').next().unwrap_or_default();
+    match loaded.origins.of(key) {
+        Origin::Default => problem.to_owned(),
+        origin => format!("{origin}: {problem}"),
+    }
+}
+
+fn located(loaded: &Loaded, errors: &ConfigErrors) -> Failure {
+    let lines = errors.iter().map(|error| with_origin(loaded, &error.to_string()));
+    Failure::usage(lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// Logs what works and is not as it should be.
+pub(super) fn warn(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
     }
 }
 
@@ -110,6 +173,12 @@ pub(super) fn format(global: &GlobalArgs, known: &[Format]) -> Result<Format, Fa
         return Ok(format);
     }
     let known: Vec<String> = known.iter().map(word).collect();
+    if known.is_empty() {
+        return Err(Failure::usage(format!(
+            "--output {} does not work with this command: it has one form",
+            word(&format)
+        )));
+    }
     Err(Failure::usage(format!(
         "--output {} does not work with this command: use {}",
         word(&format),

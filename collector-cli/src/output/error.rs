@@ -1,9 +1,13 @@
 //! The error document, the same on stdout and in HTTP answers.
 
-use collector_core::{CollectError, ErrorKind, ModelRef, Nearest};
+use std::sync::Arc;
+
+use collector_core::text::shortened;
+use collector_core::{CollectError, ErrorKind, ModelRef, Nearest, VariantName};
 use serde::Serialize;
 
 use super::documents::SCHEMA_VERSION;
+use super::text::{nearest_first, quoted};
 
 /// Why there is no result.
 #[derive(Serialize, Debug)]
@@ -47,6 +51,12 @@ impl ErrorDocument {
         ErrorBody::of(error).into()
     }
 
+    /// Adds the names that exist, nearest first.
+    pub(crate) fn with_suggestions(mut self, names: Vec<String>) -> Self {
+        self.error.suggestions = names;
+        self
+    }
+
     /// Adds what to check or to change.
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.error.hints.push(hint.into());
@@ -73,39 +83,31 @@ impl From<ErrorBody> for ErrorDocument {
 impl ErrorBody {
     /// Why the collector has no reading, with what to do about it.
     pub(crate) fn of(error: &CollectError) -> Self {
-        let suggestions = match error {
-            CollectError::Missing { nearest, .. } => {
+        let (message, hints, suggestions) = match error {
+            CollectError::Missing { model, nearest } => {
                 let others = nearest.in_namespace.iter().filter(|it| !nearest.models.contains(it));
-                nearest.models.iter().chain(others).map(ToString::to_string).collect()
+                let suggestions =
+                    nearest.models.iter().chain(others).map(ToString::to_string).collect();
+                let (message, hints) = missing(model, nearest);
+                (message, hints, suggestions)
             }
-            CollectError::UnknownVariant { known, .. } => {
-                known.iter().map(ToString::to_string).collect()
+            CollectError::UnknownVariant { model, variant, known } => {
+                unknown_variant(model, variant, known)
             }
-            _ => Vec::new(),
+            other => (other.to_string(), hints(other), Vec::new()),
         };
-        Self {
-            reason: error.reason_name(),
-            message: error.to_string(),
-            hints: hints(error),
-            suggestions,
-        }
+        Self { reason: error.reason_name(), message, hints, suggestions }
     }
 }
 
 fn hints(error: &CollectError) -> Vec<String> {
     match error {
-        CollectError::Missing { model, nearest } => missing_hints(model, nearest),
-        CollectError::Unavailable { .. } => vec![
-            "is the backend still scraping the model servers? `collector check` tells".to_owned(),
-        ],
+        CollectError::Unavailable { .. } => {
+            vec![
+                "is the backend still scraping the model servers? Run `collector check`".to_owned(),
+            ]
+        }
         CollectError::Backend(error) => backend_hints(error.kind(), error.remedy()),
-        CollectError::UnknownVariant { known, .. } if known.is_empty() => {
-            vec!["a [[variants]] entry in the configuration gives the model a variant".to_owned()]
-        }
-        CollectError::UnknownVariant { known, .. } => {
-            let known: Vec<String> = known.iter().map(|name| format!("{name:?}")).collect();
-            vec![format!("the model's variants are {}", known.join(", "))]
-        }
         CollectError::TooManyModels { .. } => {
             vec!["models that nobody reads are untracked after 5 minutes".to_owned()]
         }
@@ -113,26 +115,66 @@ fn hints(error: &CollectError) -> Vec<String> {
     }
 }
 
-fn missing_hints(model: &ModelRef, nearest: &Nearest) -> Vec<String> {
-    let mut hints: Vec<String> = nearest
-        .namespaces
-        .iter()
-        .map(|namespace| format!("the model exists in namespace {namespace:?}"))
-        .collect();
+/// The message and the hints about a model without metrics. What the hints say is not in the message.
+fn missing(model: &ModelRef, nearest: &Nearest) -> (String, Vec<String>) {
+    let message = |nearest: Nearest| {
+        CollectError::Missing { model: model.clone(), nearest: Arc::new(nearest) }.to_string()
+    };
     if nearest.last_seen.is_some() {
-        hints.push("it is scaled to zero, or its pods are not scraped any more".to_owned());
-    } else if nearest.known == Some(0) {
-        hints.push(
-            "the backend knows no model at all: is it scraping the model servers?".to_owned(),
-        );
-    } else if hints.is_empty() {
-        hints.push(format!(
-            "`collector get models` lists what exists; the id must equal the label model_name of \
-             the model server's metrics, and {:?} the label namespace",
-            model.namespace
-        ));
+        let hint = "it is scaled to zero, or its pods are not scraped any more";
+        return (message(nearest.clone()), vec![hint.to_owned()]);
     }
-    hints
+    if !nearest.namespaces.is_empty() {
+        let hint = |namespace| format!("the model exists in namespace {namespace:?}");
+        return (message(Nearest::default()), nearest.namespaces.iter().map(hint).collect());
+    }
+    if nearest.known == Some(0) {
+        let hint = "the backend knows no model at all: is it scraping the model servers?";
+        return (message(Nearest::default()), vec![hint.to_owned()]);
+    }
+    let hint = format!(
+        "`collector get models` lists what exists; the id must equal the label model_name of the model \
+         server's metrics, and {:?} the label namespace",
+        shortened(model.namespace.as_str())
+    );
+    (message(nearest.clone()), vec![hint])
+}
+
+/// The message, the hints and the suggestions about a variant that the model does not have.
+fn unknown_variant(
+    model: &ModelRef,
+    variant: &VariantName,
+    known: &[VariantName],
+) -> (String, Vec<String>, Vec<String>) {
+    let shown = shortened(variant.as_str());
+    let message = format!("{model} has no variant {shown:?}");
+    if known.is_empty() {
+        let hint = variant_to_add(model, variant.as_str(), None);
+        return (format!("{message}: none is configured for it"), vec![hint], Vec::new());
+    }
+    let nearest = nearest_first(variant.as_str(), known.iter().map(AsRef::as_ref));
+    let message = format!("{message}; it has {}", quoted(nearest.iter().copied()));
+    (message, Vec::new(), nearest.into_iter().map(str::to_owned).collect())
+}
+
+/// What to add to a configuration that has no variant of this model.
+pub(crate) fn variant_to_add(model: &ModelRef, name: &str, accelerator: Option<&str>) -> String {
+    // Strings of JSON are strings of TOML. A name that is too long to be shown is left to the reader.
+    let text = |text: &str, instead: &str| {
+        let fits = shortened(text) == text;
+        serde_json::Value::from(if fits { text } else { instead }).to_string()
+    };
+    let accelerator = accelerator.map_or_else(String::new, |accelerator| {
+        format!("accelerator = {}\n", text(accelerator, "ACCELERATOR"))
+    });
+    format!(
+        "add it to the configuration file (TOML):\n[[variants]]\nname = {}\nnamespace = {}\nmodel = \
+         {}\n{accelerator}pods = {}",
+        text(name, "NAME"),
+        text(model.namespace.as_str(), "NAMESPACE"),
+        text(model.model.as_str(), "MODEL"),
+        text(&format!("{name}-*"), "NAME-*"),
+    )
 }
 
 fn backend_hints(kind: ErrorKind, remedy: &str) -> Vec<String> {

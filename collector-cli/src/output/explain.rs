@@ -10,10 +10,11 @@ use collector_core::{
 use serde::Serialize;
 
 use super::backend::BackendDocument;
+use super::columns::aligned_by;
 use super::documents::{ReplicasDocument, SCHEMA_VERSION, seconds};
 use super::error::ErrorBody;
 use super::pace::PaceDocument;
-use super::table::aligned;
+use super::terminal::signs;
 use super::text::printable;
 
 /// What one backend last said of a model, and how its values came about.
@@ -205,7 +206,9 @@ pub(crate) fn explain_table(document: &ExplainDocument<'_>, wide: bool) -> Strin
             continue;
         }
         let header = ["FIELD", "POD", "RAW", "SERIES", "SAMPLED", "ASKED", "ANSWERED", "USED"];
-        text.push_str(&aligned(header, look.rows.iter().map(ExplainRow::columns)));
+        let importance = ["FIELD", "RAW", "POD", "USED", "SERIES", "SAMPLED"];
+        let rows = look.rows.iter().map(ExplainRow::columns);
+        text.push_str(&aligned_by(&header, rows, &importance));
         text.push_str(&legend(&look.rows, wide));
     }
     text.push('\n');
@@ -258,7 +261,10 @@ fn legend(rows: &[ExplainRow], wide: bool) -> String {
         for query in queries {
             let query = printable(query).to_string();
             let cut = query.char_indices().nth(NARROW).filter(|_| !wide);
-            let query = cut.map_or_else(|| query.clone(), |(end, _)| format!("{}…", &query[..end]));
+            let query = cut.map_or_else(
+                || query.clone(),
+                |(end, _)| format!("{}{}", &query[..end], signs().ellipsis),
+            );
             let _ = writeln!(text, "  {field}: {query}");
         }
     }

@@ -1,11 +1,10 @@
 //! Tables for people, in the way of kubectl: aligned columns, no borders.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use collector_core::{Allocation, Reading, ReplicaMetrics, Replicas};
-use comfy_table::{ContentArrangement, Table, presets};
 
+use super::columns::{aligned, aligned_by};
 use super::documents::ModelItem;
 use super::text::printable;
 
@@ -35,6 +34,10 @@ const WIDE_COLUMNS: [Column; 9] = [
     ("PREFIX HITS", |replica| percent(replica.prefix_cache_hit_rate)),
 ];
 
+/// The columns from the most important on; those that are not listed are left out first.
+const IMPORTANCE: [&str; 8] =
+    ["POD", "QUEUE", "KV", "RUNNING", "AGE", "VARIANT", "ACCELERATOR", "ENGINE"];
+
 /// A model's replicas, under a line about the reading as a whole.
 pub(crate) fn replicas_table(reading: &Reading<Replicas>, wide: bool) -> String {
     let value = reading.value();
@@ -46,7 +49,7 @@ pub(crate) fn replicas_table(reading: &Reading<Replicas>, wide: bool) -> String 
         text.push_str("no live replicas\n");
         return text;
     }
-    let header = columns.iter().map(|(title, _)| *title).chain(["AGE"]);
+    let header: Vec<&str> = columns.iter().map(|(title, _)| *title).chain(["AGE"]).collect();
     let rows = value.replicas.iter().map(|replica| {
         columns
             .iter()
@@ -54,7 +57,7 @@ pub(crate) fn replicas_table(reading: &Reading<Replicas>, wide: bool) -> String 
             .chain([age(reading.age_of(replica.sampled_at))])
             .collect()
     });
-    text.push_str(&aligned(header, rows));
+    text.push_str(&aligned_by(&header, rows, &IMPORTANCE));
     text
 }
 
@@ -87,7 +90,7 @@ pub(crate) fn models_table(models: &[ModelItem]) -> String {
             whole(item.replicas.map(u64::from)),
         ]
     });
-    aligned(["NAMESPACE", "MODEL", "REPLICAS"], rows)
+    aligned_by(&["NAMESPACE", "MODEL", "REPLICAS"], rows, &["MODEL", "NAMESPACE"])
 }
 
 fn heading<T>(reading: &Reading<T>, subject: &str, backend: &str, partial: bool) -> String {
@@ -104,30 +107,6 @@ fn heading<T>(reading: &Reading<T>, subject: &str, backend: &str, partial: bool)
     }
     line.push('\n');
     line
-}
-
-/// Columns aligned by what is seen, not by bytes.
-pub(crate) fn aligned<'a>(
-    header: impl IntoIterator<Item = &'a str>,
-    rows: impl Iterator<Item = Vec<String>>,
-) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .add_rows(rows);
-    let header: Vec<&str> = header.into_iter().collect();
-    if !header.is_empty() {
-        table.set_header(header);
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 3));
-    }
-    let mut text = String::new();
-    for line in table.lines() {
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
 }
 
 fn name(name: &impl AsRef<str>) -> String {

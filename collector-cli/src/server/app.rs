@@ -9,7 +9,8 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{delete, get};
-use collector_core::{Clock, MetricsCollector};
+use collector_config::{LeftOut, Loaded};
+use collector_core::{Clock, MetricsCollector, ModelRef};
 use tokio::sync::watch;
 
 use super::admin::{self, Admin};
@@ -27,6 +28,8 @@ pub(crate) struct App {
     pub(super) recorder: Recorder,
     pub(super) admin: Admin,
     pub(super) lifecycle: watch::Receiver<Lifecycle>,
+    /// What the collector was made from.
+    loaded: Loaded,
 }
 
 /// How far the server is from its end.
@@ -54,6 +57,7 @@ impl App {
         admin: Admin,
         refreshes: bool,
         lifecycle: watch::Receiver<Lifecycle>,
+        loaded: Loaded,
     ) -> Arc<Self> {
         Arc::new(Self {
             collector,
@@ -62,6 +66,7 @@ impl App {
             recorder,
             admin,
             lifecycle,
+            loaded,
         })
     }
 
@@ -82,6 +87,17 @@ impl App {
             .layer(middleware::from_fn(limit_body))
             .layer(middleware::from_fn(harden))
             .with_state(self)
+    }
+
+    /// Refuses a model whose namespace the configuration lets no backend read.
+    pub(super) fn reads_namespace_of(&self, model: &ModelRef) -> Result<(), Refusal> {
+        match self.loaded.left_out(model.namespace.as_str()) {
+            None => Ok(()),
+            Some(LeftOut { message, remedy }) => Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                ErrorDocument::new("MetricsMissing", message).with_hint(remedy),
+            )),
+        }
     }
 
     /// Resolves when requests under way have to end.

@@ -59,7 +59,11 @@ fn read(query: &str, known: &[&'static str]) -> Result<Vec<(&'static str, String
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let Some(name) = known.iter().find(|known| **known == name) else {
             let name: String = name.chars().take(50).collect();
-            return Err(format!("unknown parameter {name:?}: there are {}", known.join(", ")));
+            return Err(match known {
+                [] => format!("unknown parameter {name:?}: this path takes no parameters"),
+                [one] => format!("unknown parameter {name:?}: the only parameter is {one}"),
+                _ => format!("unknown parameter {name:?}: the parameters are {}", known.join(", ")),
+            });
         };
         if parameters.iter().any(|(taken, _)| taken == name) {
             return Err(format!("parameter {name:?} is there twice"));
@@ -125,7 +129,9 @@ mod tests {
         check("model=%ff", Err("\"model\" is not UTF-8"));
         check("namespace=a%00", Err("\"namespace\" has control"));
         check("model=a%0d%0aX: y", Err("\"model\" has control"));
-        check("modell=a", Err("unknown parameter \"modell\""));
+        check("modell=a", Err("unknown parameter \"modell\": the parameters are model, namespace"));
+        let none = read("namespace=prod", &[]).unwrap_err();
+        assert_eq!(none, "unknown parameter \"namespace\": this path takes no parameters");
         check(&format!("model={}", "x".repeat(5000)), Err("\"model\" is longer"));
     }
 }

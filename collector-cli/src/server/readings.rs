@@ -23,6 +23,7 @@ pub(super) async fn replicas(State(app): State<Arc<App>>, uri: Uri) -> Answered 
         let tracked = app.collector.tracked().into_iter();
         return Ok(list(tracked.map(move |tracked| to_json(&replicas_item(&tracked, wall)))));
     };
+    app.reads_namespace_of(&model)?;
     let reading = read(&app, app.collector.collect_replica_metrics(&model)).await?;
     let document = ReplicasDocument::new(&reading, app.clock.wall());
     Ok(found(&document))
@@ -39,6 +40,7 @@ pub(super) async fn allocation(State(app): State<Arc<App>>, uri: Uri) -> Answere
             items.map(|item| to_json(&item)).collect::<Vec<_>>()
         })));
     };
+    app.reads_namespace_of(&model)?;
     let reading = read(&app, app.collector.collect_allocation(&model, &variant)).await?;
     let document = AllocationDocument::new(&reading, app.clock.wall());
     Ok(found(&document))

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
+use collector_config::Loader;
 use collector_core::{
     Clock, ErrorKind, MetricsCollector as _, ModelRef, ModelSample, ReplicaMetrics,
 };
@@ -56,6 +57,10 @@ impl Fixture {
     }
 
     fn with(admin: Admin, max_tracked: usize) -> Self {
+        Self::configured(admin, max_tracked, &[])
+    }
+
+    fn configured(admin: Admin, max_tracked: usize, env: &[(&str, &str)]) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
         let backend = FakeBackend::new(Arc::clone(&clock)).named("prometheus");
         backend.serve_pods(&model(), &["m-0", "m-1"]);
@@ -78,6 +83,8 @@ impl Fixture {
             .unwrap();
         let collector = Arc::new(collector);
         let (lifecycle, watched) = watch::channel(Lifecycle::Serving);
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let loaded = Loader::new().env(env).read().unwrap();
         let app = App::new(
             Arc::clone(&collector) as _,
             clock,
@@ -85,6 +92,7 @@ impl Fixture {
             admin,
             true,
             watched,
+            loaded,
         );
         Self { backend, collector, app, lifecycle }
     }
@@ -428,4 +436,26 @@ async fn the_pace_of_a_model_is_told_without_asking_for_it() {
     );
     assert_eq!(fixture.backend.fetches(), 0);
     assert_eq!(fixture.get("/api/v1/pace").await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_the_configuration_leaves_out_is_missing_and_the_key_is_named() {
+    let admin = Admin::new(None).unwrap();
+    let fixture = Fixture::configured(admin, 10, &[("WATCH_NAMESPACE", "staging")]);
+    for uri in [
+        "/api/v1/replicas?model=org%2Fm&namespace=prod",
+        "/api/v1/allocation?model=org%2Fm&namespace=prod&variant=m-h100",
+    ] {
+        let answer = fixture.get(uri).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{}", answer.text);
+        assert_eq!(answer.reason(), "MetricsMissing");
+        assert!(answer.text.contains("environment variable WATCH_NAMESPACE"), "{}", answer.text);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_parameter_of_a_path_without_any_is_refused_with_that() {
+    let answer = Fixture::new().get("/api/v1/models?nam=prod").await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert!(answer.text.contains("this path takes no parameters"), "{}", answer.text);
 }

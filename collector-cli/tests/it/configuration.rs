@@ -22,14 +22,16 @@ fn a_good_file_is_ok_and_a_bad_one_is_named_with_its_line() {
     let bad = file(&folder, "bad.toml", &format!("{GOOD}tll = \"30s\"\n"));
     let ended = run(collector().arg("validate").arg(&good), &[]);
     assert_eq!(ended.exit, 0, "{}", ended.stderr);
-    assert_eq!(ended.stdout, format!("{}: ok\n", good.display()));
+    let ok = format!("{}: ok\n", good.display());
+    assert!(ended.stdout.starts_with(&ok), "{}", ended.stdout);
 
     let ended = run(collector().arg("validate").arg(&bad).arg(&good), &[]);
     assert_eq!(ended.exit, 2);
     let line = format!("error: {}:5: ", bad.display());
     assert!(ended.stderr.starts_with(&line), "{}", ended.stderr);
     assert!(ended.stderr.contains("cache.ttl"), "{}", ended.stderr);
-    assert_eq!(ended.stdout, format!("{}: ok\n", good.display()));
+    assert!(ended.stdout.starts_with(&ok), "{}", ended.stdout);
+    assert!(!ended.stdout.contains("bad.toml"), "{}", ended.stdout);
 }
 
 #[test]

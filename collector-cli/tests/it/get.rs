@@ -133,7 +133,7 @@ async fn an_accelerator_stands_for_its_only_variant() {
 
     let none = get("L4");
     assert_eq!(none.exit, 3, "{}", none.stderr);
-    assert_eq!(none.json()["error"]["suggestions"], json!(["m", "n", "o"]));
+    assert_eq!(none.json()["error"]["suggestions"], json!(["A100", "H100"]));
 }
 
 #[tokio::test]

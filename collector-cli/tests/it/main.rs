@@ -7,6 +7,7 @@ mod explain;
 mod fake_prometheus;
 mod faults;
 mod get;
+mod messages;
 #[cfg(feature = "epp")]
 mod pods;
 mod process;

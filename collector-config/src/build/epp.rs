@@ -132,6 +132,10 @@ impl BackendSettings for EppConfig {
         true
     }
 
+    fn only_namespaces(&self) -> Option<(&'static str, &[String])> {
+        None
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let errors = self.validate().err().unwrap_or_default();
         errors

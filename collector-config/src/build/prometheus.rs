@@ -259,6 +259,10 @@ impl BackendSettings for PrometheusConfig {
         false
     }
 
+    fn only_namespaces(&self) -> Option<(&'static str, &[String])> {
+        Some(("prometheus.namespaces", &self.namespaces))
+    }
+
     fn problems(&self) -> Vec<Problem> {
         let errors = self.validate().err().unwrap_or_default();
         errors

@@ -1,22 +1,31 @@
 //! YAML into [`Node`]s, with lines from the parser's marks.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
+use serde_saphyr::options::DuplicateKeyPolicy;
 
-use super::{Content, Node, Pair, SyntaxError};
+use super::{Content, Duplicate, Node, Pair, Parsed, SyntaxError};
 
-pub(super) fn parse(text: &str) -> Result<Vec<Pair>, SyntaxError> {
-    let document: Spanned<Content> = serde_saphyr::from_str(text).map_err(|error| SyntaxError {
-        line: error.location().map(|location| line(&location)),
-        // The snippet shows the offending line, which may hold a secret.
-        message: first_line(&error.without_snippet().to_string()),
-    })?;
+pub(super) fn parse(text: &str) -> Result<Parsed, SyntaxError> {
+    // Duplicates are found below, where the path of a key is known.
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough };
+    let document: Spanned<Content> =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| SyntaxError {
+            line: error.location().map(|location| line(&location)),
+            // The snippet shows the offending line, which may hold a secret.
+            message: first_line(&error.without_snippet().to_string()),
+        })?;
     match document.value {
-        Content::Table(pairs) => Ok(pairs),
+        Content::Table(mut pairs) => {
+            let mut duplicates = Vec::new();
+            remove_duplicates(&mut pairs, "", &mut duplicates);
+            Ok(Parsed { pairs, duplicates })
+        }
         // An empty file, or one of comments alone.
-        Content::Null => Ok(Vec::new()),
+        Content::Null => Ok(Parsed { pairs: Vec::new(), duplicates: Vec::new() }),
         other => Err(SyntaxError {
             line: Some(line(&document.referenced)),
             message: format!(
@@ -25,6 +34,44 @@ pub(super) fn parse(text: &str) -> Result<Vec<Pair>, SyntaxError> {
             ),
         }),
     }
+}
+
+/// Removes each pair whose key its table has already, and lists it. Tables are merged, so that nothing
+/// in them passes for not set.
+fn remove_duplicates(pairs: &mut Vec<Pair>, table: &str, found: &mut Vec<Duplicate>) {
+    let below =
+        |name: &str| if table.is_empty() { name.to_owned() } else { format!("{table}.{name}") };
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut kept: Vec<Pair> = Vec::new();
+    for pair in std::mem::take(pairs) {
+        let Some(place) = places.get(&pair.name) else {
+            places.insert(pair.name.clone(), kept.len());
+            kept.push(pair);
+            continue;
+        };
+        let first = &mut kept[*place];
+        found.push(Duplicate { path: below(&pair.name), first: first.line, again: pair.line });
+        if let (Content::Table(first), Content::Table(again)) =
+            (&mut first.node.content, pair.node.content)
+        {
+            first.extend(again);
+        }
+    }
+    for pair in &mut kept {
+        let path = below(&pair.name);
+        match &mut pair.node.content {
+            Content::Table(pairs) => remove_duplicates(pairs, &path, found),
+            Content::List(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    if let Content::Table(pairs) = &mut item.content {
+                        remove_duplicates(pairs, &format!("{path}[{index}]"), found);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    *pairs = kept;
 }
 
 fn line(location: &serde_saphyr::Location) -> usize {

@@ -147,7 +147,7 @@ fn a_value_that_cannot_be_read_is_told_with_what_works() {
     check(
         "[server]\nlisten = \":9464\"\n[log]\nlevel = \"verbose\"\nformat = \"xml\"",
         &[
-            "FILE:2: server.listen: \":9464\" is not an address: write 0.0.0.0:9464 to listen on every interface",
+            "FILE:2: server.listen: \":9464\" is not an address: write 127.0.0.1:9464, or 0.0.0.0:9464 to listen on every interface",
             "FILE:4: log.level: \"verbose\" is not known: write one of off, error, warn, info, debug, trace",
             "FILE:5: log.format: \"xml\" is not known: write one of text, json",
         ],
@@ -310,7 +310,8 @@ fn what_is_wrong_with_direct_scraping_is_told_with_its_keys_and_places() {
     check(
         &target("namespaces = \"n\""),
         &[
-            "FILE:2: epp.targets: entry 1, namespaces: unknown field: found `namespaces`, expected `one of `url`, `namespace`, `pod`, `engine`, `role``",
+            "FILE:2: epp.targets: entry 1, namespaces: unknown key; did you mean namespace?",
+            "FILE:2: epp.targets: entry 1: `namespace` is not set, and is required",
         ],
     );
     check(
@@ -325,6 +326,112 @@ fn what_is_wrong_with_direct_scraping_is_told_with_its_keys_and_places() {
         &target("namespace = \"n\"\n[[epp.engines]]\nname = \"acme\"\nmetrics.waiting = \"a{\""),
         &[
             "epp.engines: engine \"acme\", metrics.waiting, \"a{\": at character 3: expected the name of a label or }, found the end (epp.engines is set in FILE:5)",
+        ],
+    );
+}
+
+#[test]
+fn an_address_is_refused_with_the_form_that_works() {
+    for (text, advice) in [
+        ("localhost:9464", "write 127.0.0.1:9464"),
+        (":9464", "write 127.0.0.1:9464, or 0.0.0.0:9464 to listen on every interface"),
+        ("9464", "write 127.0.0.1:9464, or 0.0.0.0:9464 to listen on every interface"),
+        ("::1:9464", "write [::1]:9464"),
+        ("myhost:80", "write an IP address and a port, for example 127.0.0.1:80"),
+    ] {
+        let message = format!("server.listen: \"{text}\" is not an address: {advice}");
+        check(&format!("[server]\nlisten = \"{text}\""), &[&format!("FILE:2: {message}")]);
+        let variable = "COLLECTOR_SERVER__LISTEN";
+        check_env(&[(variable, text)], &[&format!("environment variable {variable}: {message}")]);
+        let file = ConfigFile::toml("");
+        let loader = Loader::new().env(variables(&[URL])).flag("server.listen", text, "--listen");
+        check_loader(&file, loader, &[&format!("--listen: {message}")]);
+    }
+}
+
+#[test]
+fn a_key_that_stands_twice_is_named_with_both_lines() {
+    check_yaml(
+        "cache:\n  ttl: 30s\n  fetch_interval: 20s\n  ttl: 40s\ncache:\n  ttl: 1s\n",
+        &[
+            "FILE:4: cache.ttl: the key is set twice, in lines 2 and 4: remove one of the two",
+            "FILE:5: cache: the key is set twice, in lines 1 and 5: remove one of the two",
+            "FILE:6: cache.ttl: the key is set twice, in lines 2 and 6: remove one of the two",
+        ],
+    );
+    check_yaml(
+        "variants:\n- name: a\n  namespace: prod\n  model: m\n  name: b\n",
+        &[
+            "FILE:5: variants[0].name: the key is set twice, in lines 2 and 5: remove one of the two",
+        ],
+    );
+    check(
+        "backend = \"prometheus\"\n[cache]\nttl = \"30s\"\n[server]\nlisten = \"x\"\n[cache]\n\
+         ttl = \"40s\"\n",
+        &[
+            "FILE:5: server.listen: \"x\" is not an address: write an IP address and a port, for example 127.0.0.1:9464 or [::1]:9464",
+            "FILE:6: cache: the key is set twice, in lines 2 and 6: remove one of the two",
+            "FILE:7: cache.ttl: the key is set twice, in lines 3 and 7: remove one of the two",
+        ],
+    );
+    check(
+        "[cache]\nttl = \"30s\"\n[prometheus]\ntimeout = \"2s\"\ntimeout = \"3s\"\n",
+        &[
+            "FILE:5: prometheus.timeout: the key is set twice, in lines 4 and 5: remove one of the two",
+        ],
+    );
+    let variant = "[[variants]]\nname = \"a\"\nnamespace = \"n\"\nmodel = \"m\"\n";
+    let other = variant.replace("\"a\"", "\"b\"");
+    check(
+        &format!("{variant}{other}name = \"c\"\n"),
+        &[
+            "FILE:9: variants[1].name: the key is set twice, in lines 6 and 9: remove one of the two",
+        ],
+    );
+    check(
+        "log.level = \"info\"\ncache.ttl = \"30s\"\n[cache]\nmax_entries = 5\n",
+        &["FILE:3: cache: the key is set twice, in lines 2 and 3: remove one of the two"],
+    );
+    check(
+        "cache.ttl = \"30s\"\nserver.listen = \"127.0.0.1:1\"\ncache.ttl = \"40s\"\n",
+        &["FILE:3: cache.ttl: the key is set twice, in lines 1 and 3: remove one of the two"],
+    );
+}
+
+#[cfg(feature = "epp")]
+#[test]
+fn every_wrong_target_is_named_by_its_number() {
+    let targets = "backend = \"epp\"\n[epp]\ntargets = [\n\
+         { url = \"h:1\", namespace = \"n\" },\n\
+         { url = \"http://h:2/metrics\" },\n\
+         { url = \"http://h:3/metrics\", namespace = 3 },\n\
+         { url = \"ftp://h:4/metrics\", namespac = \"n\", pod = \"p\" },\n\
+         { url = \"http://h:5/metrics\", namespace = \"n\" },\n]\n";
+    let file = ConfigFile::toml(targets);
+    let errors = file.loader().load().unwrap_err().to_string();
+    let errors = errors.replace(&file.path().display().to_string(), "FILE");
+    let lines: Vec<&str> = errors.lines().collect();
+    assert_eq!(
+        lines[..4],
+        [
+            "FILE:5: epp.targets: entry 2: `namespace` is not set, and is required",
+            "FILE:6: epp.targets: entry 3, namespace: expected text, found a number",
+            "FILE:7: epp.targets: entry 4, namespac: unknown key; did you mean namespace?",
+            "FILE:7: epp.targets: entry 4: `namespace` is not set, and is required",
+        ]
+    );
+    assert!(lines[4].contains("entry 1: ") && lines[5].contains("entry 4: "), "{errors}");
+    assert_eq!(lines.len(), 6, "{errors}");
+}
+
+#[test]
+fn every_required_key_of_a_variant_is_named() {
+    check(
+        "[[variants]]\npods = \"a-*\"\n",
+        &[
+            "FILE:1: variants[0]: `name` is not set, and is required",
+            "FILE:1: variants[0]: `namespace` is not set, and is required",
+            "FILE:1: variants[0]: `model` is not set, and is required",
         ],
     );
 }
@@ -352,8 +459,8 @@ fn every_wrong_variant_is_told_with_its_place() {
         &[
             "FILE:10: variants[1].costs: unknown key; did you mean cost?",
             "FILE:15: variants[2].cost: expected a number, found text: write it without quotes",
-            "FILE:26: variants[5]: invalid value unsigned int `5000000000`, expected u32",
-            "FILE:31: variants[6]: missing field `namespace`",
+            "FILE:26: variants[5].max_batch: 5000000000 is out of range",
+            "FILE:31: variants[6]: `namespace` is not set, and is required",
             "FILE:1: variants[0]: \"a\": its cost is no amount: write 0 or more",
             "FILE:21: variants[4]: \"d\": another variant of its namespace has the same name",
         ],

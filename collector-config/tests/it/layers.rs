@@ -255,3 +255,74 @@ fn a_configuration_that_is_not_complete_can_be_read_and_not_loaded() {
     assert!(errors.starts_with("prometheus.url: not set"), "{errors}");
     assert!(errors.contains("PROMETHEUS_BASE_URL"), "{errors}");
 }
+
+#[test]
+fn a_variable_in_lower_case_gets_a_warning_with_the_right_spelling() {
+    let warnings = |name: &str| {
+        let env = variables(&[URL, (name, "1m")]);
+        Loader::new().env(env).load().unwrap().warnings
+    };
+    for (name, right) in [
+        ("collector_cache__missing_ttl", "COLLECTOR_CACHE__MISSING_TTL"),
+        ("Collector_Cache__Missing_Tll", "COLLECTOR_CACHE__MISSING_TTL"),
+        ("prometheus_base_url", "PROMETHEUS_BASE_URL"),
+        ("watch_namespace", "WATCH_NAMESPACE"),
+        ("collector_config", "COLLECTOR_CONFIG"),
+    ] {
+        let expected = format!(
+            "environment variable {name} is ignored: names of variables are in capitals; did you mean \
+             {right}?"
+        );
+        assert_eq!(warnings(name), [expected]);
+    }
+    assert!(warnings("collector_of_stamps_and_coins").is_empty(), "another program's");
+    assert!(warnings("http_proxy").is_empty());
+}
+
+#[test]
+fn a_namespace_that_is_not_read_names_the_key_and_its_origin() {
+    let loaded = |namespaces: &str| {
+        Loader::new().env(variables(&[URL, ("WATCH_NAMESPACE", namespaces)])).load().unwrap()
+    };
+    let left_out = loaded("prod,dev").left_out("staging").unwrap();
+    assert_eq!(
+        left_out.message,
+        "namespace \"staging\" is not read: prometheus.namespaces is limited to \"prod\", \"dev\" \
+         (environment variable WATCH_NAMESPACE)"
+    );
+    assert!(left_out.remedy.contains("prometheus.namespaces"), "{}", left_out.remedy);
+    assert_eq!(loaded("prod,dev").left_out("dev"), None);
+    assert_eq!(loaded("").left_out("staging"), None);
+    let limited =
+        r#"prometheus.namespaces is limited to "dev" (environment variable WATCH_NAMESPACE)"#;
+    assert_eq!(loaded("dev").limited().as_deref(), Some(limited));
+    assert_eq!(loaded("").limited(), None);
+    let many = loaded("a,b,c,d,e,f,g").left_out("staging").unwrap();
+    assert!(many.message.contains("\"e\", 2 more ("), "{}", many.message);
+}
+
+#[test]
+fn a_variant_in_a_namespace_that_is_not_read_gets_a_warning() {
+    let variant = |namespace: &str| {
+        format!("[[variants]]\nname = \"a\"\nnamespace = \"{namespace}\"\nmodel = \"m\"\n")
+    };
+    let file = ConfigFile::toml(&[variant("dev"), variant("staging")].concat());
+    let env = variables(&[URL, ("WATCH_NAMESPACE", "dev")]);
+    let warnings = file.loader().env(env).load().unwrap().warnings;
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    let begins = format!("{}:5: variants[1]: its namespace \"staging\"", file.path().display());
+    assert!(warning.starts_with(&begins) && warning.contains("WATCH_NAMESPACE"), "{warning}");
+}
+
+#[cfg(feature = "epp")]
+#[test]
+fn a_namespace_is_not_read_only_if_no_backend_reads_it() {
+    let env = [
+        URL,
+        ("WATCH_NAMESPACE", "prod"),
+        ("COLLECTOR_BACKEND", "epp,prometheus"),
+        ("COLLECTOR_EPP__TARGETS", r#"[{"url": "http://h/metrics", "namespace": "dev"}]"#),
+    ];
+    let loaded = Loader::new().env(variables(&env)).load().unwrap();
+    assert_eq!(loaded.left_out("dev"), None);
+}

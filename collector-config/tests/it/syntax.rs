@@ -87,13 +87,21 @@ fn refused(file: &ConfigFile, parts: &[&str]) {
 fn broken_syntax_is_told_with_its_line_and_without_the_line_itself() {
     let token = "bearer_token = \"hunter2\n";
     refused(&ConfigFile::toml(&format!("[prometheus]\n{token}")), &[":2: not valid TOML: "]);
-    refused(&ConfigFile::toml("[cache]\nttl = \"1s\"\nttl = \"hunter2\""), &[":3: ", "duplicate"]);
+    let url = "[prometheus]\nurl = \"https://h\"\n";
+    refused(
+        &ConfigFile::toml(&format!("[cache]\nttl = \"10s\"\nttl = \"hunter2\"\n{url}")),
+        &[":3: ", "twice"],
+    );
     refused(
         &ConfigFile::yaml("prometheus:\n  bearer_token: \"hunter2\n  x: y\n"),
         &["not valid YAML: "],
     );
     refused(&ConfigFile::yaml("a: b: hunter2\n"), &[":1: not valid YAML: "]);
-    refused(&ConfigFile::yaml("cache:\n  ttl: 1s\n  ttl: hunter2\n"), &[":3: ", "duplicate"]);
+    let url = "prometheus:\n  url: https://h\n";
+    refused(
+        &ConfigFile::yaml(&format!("cache:\n  ttl: 10s\n  ttl: hunter2\n{url}")),
+        &[":3: ", "twice"],
+    );
     refused(&ConfigFile::yaml("- hunter2\n"), &[":1: ", "it holds a list"]);
     refused(&ConfigFile::yaml("hunter2"), &[":1: ", "it holds text"]);
 }

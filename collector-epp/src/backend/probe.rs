@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use collector_core::text::counted;
 use collector_core::{Check, CheckStatus, Field, Probe, ReplicaMetrics, Tick};
 
 use super::pod::{Good, Outcome, Pod};
@@ -64,7 +65,11 @@ fn discovery(shared: &Shared) -> Check {
         None => Check::new(
             id,
             CheckStatus::Pass,
-            format!("{count} targets in {} namespaces", state.namespaces.len()),
+            format!(
+                "{} in {}",
+                counted(count, "target", "targets"),
+                counted(state.namespaces.len(), "namespace", "namespaces")
+            ),
         ),
     }
 }
@@ -75,13 +80,20 @@ fn reachable(all: usize, failed: &[(&Arc<Pod>, Outcome)]) -> Vec<Check> {
         return vec![Check::new(id, CheckStatus::Skip, "there is no target")];
     }
     if failed.is_empty() {
-        return vec![Check::new(id, CheckStatus::Pass, format!("all {all} targets answer"))];
+        let detail = match all {
+            1 => "the target answers".to_owned(),
+            _ => format!("all {all} targets answer"),
+        };
+        return vec![Check::new(id, CheckStatus::Pass, detail)];
     }
     let mut checks = vec![
         Check::new(
             id,
             CheckStatus::Fail,
-            format!("{} of {all} targets do not answer", failed.len()),
+            match all {
+                1 => "the target does not answer".to_owned(),
+                _ => format!("{} of {all} targets do not answer", failed.len()),
+            },
         )
         .with_remedy("their replicas are unknown until they do; see the targets that follow"),
     ];

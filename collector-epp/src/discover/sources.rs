@@ -160,8 +160,12 @@ impl Source {
             }
             Err(error) => {
                 if last.failing.as_ref() != Some(&error) {
-                    let kept = last.targets.as_ref().map(Vec::len);
-                    tracing::warn!(%error, kept, "Targets cannot be told; the last ones are kept");
+                    match last.targets.as_ref().map(Vec::len) {
+                        None => tracing::warn!(%error, "Targets cannot be read"),
+                        Some(kept) => tracing::warn!(
+                            %error, kept, "Targets cannot be read; the last ones are kept"
+                        ),
+                    }
                 }
                 last.failing = Some(error);
             }

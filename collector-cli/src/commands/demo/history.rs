@@ -7,8 +7,6 @@ use collector_core::{ModelRef, PodName, ReplicaMetrics};
 /// Values of a line.
 const LENGTH: usize = 24;
 
-const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-
 /// The last values of one quantity; `None` where it was not measured.
 #[derive(Default)]
 pub(super) struct Line(VecDeque<Option<f64>>);
@@ -26,7 +24,7 @@ impl Line {
     }
 
     /// Drawn between 0 and `top`. What was not measured is a gap.
-    pub(super) fn draw(&self, top: f64) -> String {
+    pub(super) fn draw(&self, top: f64, bars: &[char]) -> String {
         let bar = |value: f64| {
             let share = if top > 0.0 { (value / top).clamp(0.0, 1.0) } else { 0.0 };
             #[expect(
@@ -34,8 +32,8 @@ impl Line {
                 clippy::cast_sign_loss,
                 reason = "a share of 0 to 1 of seven"
             )]
-            let height = (share * (BARS.len() - 1) as f64).round() as usize;
-            BARS[height]
+            let height = (share * (bars.len() - 1) as f64).round() as usize;
+            bars[height]
         };
         let gap = std::iter::repeat_n(' ', LENGTH - self.0.len());
         gap.chain(self.0.iter().map(|value| value.map_or(' ', bar))).collect()
@@ -94,7 +92,8 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_is_a_gap_and_zero_is_none() {
-        let drawn = line(&[Some(0.0), None, Some(0.5), Some(1.0), Some(7.0)]).draw(1.0);
+        let drawn = line(&[Some(0.0), None, Some(0.5), Some(1.0), Some(7.0)])
+            .draw(1.0, &['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']);
         assert_eq!(drawn.chars().count(), LENGTH);
         assert_eq!(drawn.trim_start(), "▁ ▅██");
     }

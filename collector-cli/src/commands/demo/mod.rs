@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_config::{Loaded, Loader, backends_compiled_in};
+use collector_core::text::counted;
 use collector_core::{Clock, MetricsCollector, ModelRef, SystemClock, TrackedModel};
 use collector_sim::{FleetServer, FleetSpec, VariantSpec};
 use tokio::time::{Instant, interval, sleep};
@@ -49,7 +50,7 @@ pub(super) fn run(global: &GlobalArgs, args: &DemoArgs) -> Result<Exit, Failure>
         return Err(Failure::usage("--output json prints one document: add --once"));
     }
     let way = way(global.backend.as_deref())?;
-    let loaded = log_flags(Loader::new(), global).read().map_err(Failure::usage)?;
+    let loaded = log_flags(Loader::new(), global).read()?;
     start_log(&loaded, Verbosity::OneShot)?;
     super::block_on_many_threads(demo(args, format, way))
 }
@@ -90,7 +91,7 @@ async fn demo(args: &DemoArgs, format: Format, way: Way) -> Result<Exit, Failure
     let from =
         server.as_ref().map_or(From::Pods(&targets), |server| From::Prometheus(server.url()));
     let settings = load(&configuration(&spec, from))?;
-    let collector = settings.config.build(Arc::clone(&clock)).map_err(Failure::usage)?;
+    let collector = settings.config.build(Arc::clone(&clock))?;
     let models: Vec<ModelRef> = spec.variants.iter().map(model_of).collect();
 
     let run = async {
@@ -226,9 +227,13 @@ fn collected(recorder: &Recorder, requests: u64) -> Collected {
     let count = |family| recorder.counter(family);
     match count("collector_epp_scrapes_total") {
         Some(scrapes) => vec![
-            ("scrapes", scrapes),
-            ("bytes of pages read", count("collector_epp_scrape_bytes_total").unwrap_or(0)),
+            counted(scrapes, "scrape", "scrapes"),
+            counted(
+                count("collector_epp_scrape_bytes_total").unwrap_or(0),
+                "byte of pages read",
+                "bytes of pages read",
+            ),
         ],
-        None => vec![("requests to Prometheus", requests)],
+        None => vec![counted(requests, "request to Prometheus", "requests to Prometheus")],
     }
 }

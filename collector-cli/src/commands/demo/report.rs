@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use collector_core::CollectorState;
+use collector_core::text::counted;
 
 use super::readers::Latencies;
+use crate::output::signs;
 
-/// What was collected, in the backend's own words: "scrapes" and "bytes", for example.
-pub(super) type Collected = Vec<(&'static str, u64)>;
+/// What was collected, in the backend's own words: "7 scrapes", for example.
+pub(super) type Collected = Vec<String>;
 
 /// A summary in a few lines.
 pub(super) fn report(
@@ -20,7 +22,7 @@ pub(super) fn report(
     let reads = state.hits + state.stale_serves + state.misses;
     let mut text = format!("\nIn {:.1} s:\n", ran.as_secs_f64());
     let share = |part: u64| 100.0 * part as f64 / reads as f64;
-    let _ = write!(text, "  {reads} readings served");
+    let _ = write!(text, "  {} served", counted(reads, "reading", "readings"));
     if reads > 0 {
         let _ = write!(
             text,
@@ -31,10 +33,11 @@ pub(super) fn report(
     }
     text.push('\n');
     if let (Some(p50), Some(p99)) = (latencies.quantile(0.5), latencies.quantile(0.99)) {
-        let _ = writeln!(text, "  a read took {p50:?} (p50), {p99:?} (p99)");
+        let line = format!("  a read took {p50:?} (p50), {p99:?} (p99)\n");
+        text.push_str(&line.replace('µ', signs().micro));
     }
-    for (what, count) in collected {
-        let _ = writeln!(text, "  {count} {what}");
+    for collected in collected {
+        let _ = writeln!(text, "  {collected}");
     }
     text
 }

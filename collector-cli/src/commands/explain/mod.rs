@@ -48,12 +48,13 @@ async fn pace(
 async fn explain(settings: &Settings, args: &ModelArgs, format: Format) -> Result<Exit, Failure> {
     let (config, clock) = (&settings.loaded.config, Arc::clone(&settings.clock));
     let model = args.model();
-    let backends = config.build_backends(Arc::clone(&clock)).map_err(Failure::usage)?;
+    let backends = settings.backends()?;
+    settings.before_a_read(Some(&model.namespace)).await?;
     // The looks that are explained are those that the reading is made of.
     let tracers: Vec<Arc<Tracer>> =
         backends.into_iter().map(|backend| Arc::new(Tracer::new(backend))).collect();
     let traced = tracers.iter().map(|tracer| Arc::clone(tracer) as Arc<dyn Backend>).collect();
-    let collector = config.compose(traced, clock).map_err(Failure::usage)?;
+    let collector = config.compose(traced, clock)?;
     let reading = collector.collect_replica_metrics(&model).await;
     let looks: Vec<Look> = tracers.iter().map(|tracer| tracer.last_look(&model)).collect();
     let (states, times) =

@@ -23,12 +23,27 @@ pub(super) fn read(path: &Path) -> Result<FleetSpec, Failure> {
     }
     let yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
     let spec: FleetSpec = if yaml {
-        serde_saphyr::from_str(&text).map_err(|error| fail(error.to_string()))?
+        // The whole message quotes the lines around.
+        serde_saphyr::from_str(&text)
+            .map_err(|error| fail(first_line(&error.without_snippet().to_string())))?
     } else {
-        toml::from_str(&text).map_err(|error| fail(error.to_string()))?
+        toml::from_str(&text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            match before {
+                Some(before) => {
+                    let line = before.matches('\n').count() + 1;
+                    fail(format!("line {line}: {}", first_line(error.message())))
+                }
+                None => fail(first_line(error.message())),
+            }
+        })?
     };
     if spec.variants.is_empty() {
         return Err(fail("describes no variants: write at least one [[variants]]".into()));
     }
     Ok(spec)
+}
+
+fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or_default().to_owned()
 }

@@ -33,7 +33,7 @@ pub(super) fn run(global: &GlobalArgs, args: &SimArgs) -> Result<Exit, Failure> 
             args.listen.port()
         )));
     }
-    let loaded = log_flags(Loader::new(), global).read().map_err(Failure::usage)?;
+    let loaded = log_flags(Loader::new(), global).read()?;
     start_log(&loaded, Verbosity::OneShot)?;
     super::block_on_many_threads(simulate(args, format))
 }
@@ -92,6 +92,8 @@ fn announcement(fleet: &FleetServer, control: &ControlServer, format: Format) ->
             .to_vec()
     };
     let header = ["NAMESPACE", "POD", "MODEL", "ENGINE", "PAGE"];
-    let pods = aligned(header, targets.iter().map(row));
+    // A URL is of no use when it is cut.
+    let rows = std::iter::once(header.map(str::to_owned).to_vec()).chain(targets.iter().map(row));
+    let pods = aligned([], rows);
     format!("control on {control}\n\n{pods}\nSIGINT or SIGTERM stops it\n")
 }

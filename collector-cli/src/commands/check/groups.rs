@@ -1,107 +1,18 @@
-//! `collector check`: what works and what does not, each with cause and remedy.
+//! The checks of each group.
 
-use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
+use collector_core::text::counted;
 use collector_core::{
     Backend, Check, CheckStatus, CollectError, Freshness, MetricsCollector, ModelRef, Reading,
     Replicas,
 };
-use tokio::time::sleep;
 
-use super::settings::{Settings, Verbosity, format};
-use crate::args::{CheckArgs, Format, GlobalArgs};
-use crate::exit::{Exit, Failure};
-use crate::output::{CheckDocument, ErrorDocument, print, printable, to_json};
+use crate::commands::settings::Settings;
+use crate::output::ErrorDocument;
 
-/// The pause between two rounds of `--wait`.
-const PAUSE: Duration = Duration::from_secs(2);
-
-/// Groups in the order in which they build on each other.
-const GROUPS: [&str; 5] = ["configuration", "connection", "metrics", "model", "timings"];
-
-/// The page that explains the checks.
-const DOCS: &str = "docs/checks.md";
-
-pub(super) fn run(global: &GlobalArgs, args: &CheckArgs) -> Result<Exit, Failure> {
-    let format = format(global, &[Format::Table, Format::Json])?;
-    let settings = Settings::load(global, Verbosity::OneShot)?;
-    let checks = super::block_on(check(&settings, global.config.as_deref(), args))?;
-    let text = match format {
-        Format::Json => to_json(&CheckDocument::new(&checks)) + "\n",
-        _ => for_people(&checks),
-    };
-    print(&text)?;
-    Ok(if failed(&checks) { Exit::Failure } else { Exit::Success })
-}
-
-async fn check(
-    settings: &Settings,
-    file: Option<&Path>,
-    args: &CheckArgs,
-) -> Result<Vec<Check>, Failure> {
-    let clock = Arc::clone(&settings.clock);
-    let backends = settings.loaded.config.build_backends(clock).map_err(Failure::usage)?;
-    let started = settings.clock.now();
-    loop {
-        // A new collector each round: the last one's breaker may be open.
-        let collector = settings.collector()?;
-        let checks = round(settings, file, &backends, &*collector, args.model()).await;
-        let over = args.wait.is_none_or(|wait| started.age(settings.clock.now()) + PAUSE > wait);
-        if over || !failed(&checks) {
-            return Ok(checks);
-        }
-        sleep(PAUSE).await;
-    }
-}
-
-fn failed(checks: &[Check]) -> bool {
-    checks.iter().any(|check| check.status == CheckStatus::Fail)
-}
-
-async fn round(
-    settings: &Settings,
-    file: Option<&Path>,
-    backends: &[Arc<dyn Backend>],
-    collector: &dyn MetricsCollector,
-    model: Option<ModelRef>,
-) -> Vec<Check> {
-    let mut checks = configuration(settings, file);
-    for backend in backends {
-        let probed = probe(&**backend).await;
-        checks.extend(probed.into_iter().map(|mut check| {
-            if backends.len() > 1 {
-                check.detail = format!("{}: {}", backend.name(), check.detail);
-            }
-            check
-        }));
-    }
-    let unreachable = checks
-        .iter()
-        .any(|check| check.status == CheckStatus::Fail && group(check) == "connection");
-    match model {
-        // The probe has said already what is wrong, and sooner.
-        _ if unreachable => checks.push(Check::new(
-            "model.available",
-            CheckStatus::Skip,
-            "not asked, because the connection does not work",
-        )),
-        Some(model) => checks.extend(of_model(collector, &model).await),
-        None => checks.push(known_models(collector).await),
-    }
-    checks.extend(timings(settings));
-    // Stable: within a group the order stays.
-    checks.sort_by_key(|check| GROUPS.iter().position(|name| *name == group(check)));
-    checks
-}
-
-fn group(check: &Check) -> &str {
-    check.id.split('.').next().unwrap_or_default()
-}
-
-fn configuration(settings: &Settings, file: Option<&Path>) -> Vec<Check> {
+/// Returns the checks of the configuration: what was read, and its warnings.
+pub(super) fn configuration(settings: &Settings, file: Option<&Path>) -> Vec<Check> {
     let loaded = file.map_or_else(
         || "no file: defaults, environment and flags".to_owned(),
         |file| format!("read {}", file.display()),
@@ -128,7 +39,8 @@ fn proxy(settings: &Settings) -> Option<Check> {
     Some(Check::new("configuration.proxy", CheckStatus::Pass, detail))
 }
 
-fn timings(settings: &Settings) -> Vec<Check> {
+/// Returns whether the timings fit together.
+pub(super) fn timings(settings: &Settings) -> Vec<Check> {
     let cache = &settings.loaded.config.cache;
     let warnings = cache.warnings();
     if warnings.is_empty() {
@@ -145,7 +57,8 @@ fn timings(settings: &Settings) -> Vec<Check> {
         .collect()
 }
 
-async fn probe(backend: &dyn Backend) -> Vec<Check> {
+/// Returns the checks that a backend makes of its server.
+pub(super) async fn probe(backend: &dyn Backend) -> Vec<Check> {
     match backend.probe().await {
         Ok(probe) => probe.checks,
         Err(error) => {
@@ -159,24 +72,30 @@ async fn probe(backend: &dyn Backend) -> Vec<Check> {
     }
 }
 
-async fn known_models(collector: &dyn MetricsCollector) -> Check {
+/// Checks whether the backend knows any model.
+pub(super) async fn known_models(settings: &Settings, collector: &dyn MetricsCollector) -> Check {
     const ID: &str = "model.known";
     match collector.list_models().await {
         Ok(known) if known.is_empty() => {
-            Check::new(ID, CheckStatus::Fail, "the backend knows no model")
-                .with_remedy("let it scrape the model servers, under the labels pod and namespace")
+            let check = Check::new(ID, CheckStatus::Fail, "the backend knows no model");
+            check.with_remedy(settings.loaded.limited().unwrap_or_else(|| {
+                "let it scrape the model servers, under the labels pod and namespace".to_owned()
+            }))
         }
         Ok(known) => Check::new(
             ID,
             CheckStatus::Pass,
-            format!("the backend knows {} models; -m and -n check for one of them", known.len()),
+            format!(
+                "the backend knows {}; -m and -n check for one of them",
+                counted(known.len(), "model", "models")
+            ),
         ),
         Err(error) => failure(ID, &error),
     }
 }
 
 /// What a reader of this model would get.
-async fn of_model(collector: &dyn MetricsCollector, model: &ModelRef) -> Vec<Check> {
+pub(super) async fn of_model(collector: &dyn MetricsCollector, model: &ModelRef) -> Vec<Check> {
     const ID: &str = "model.available";
     let availability = collector.validate_metrics_availability(model).await;
     let reason = availability.reason_name();
@@ -231,13 +150,20 @@ fn of_reading(reading: &Reading<Replicas>) -> Vec<Check> {
         Check::new(
             "model.variants",
             CheckStatus::Pass,
-            format!("{} replicas, each of a variant", replicas.len()),
+            match replicas.len() {
+                1 => "1 replica, of a variant".to_owned(),
+                count => format!("{count} replicas, each of a variant"),
+            },
         )
     } else {
         Check::new(
             "model.variants",
             CheckStatus::Warn,
-            format!("{without} of {} replicas belong to no variant", replicas.len()),
+            format!(
+                "{without} of {} {} to no variant",
+                counted(replicas.len(), "replica", "replicas"),
+                if without == 1 { "belongs" } else { "belong" }
+            ),
         )
         .with_remedy("add [[variants]] whose `pods` pattern fits their names")
     });
@@ -269,32 +195,4 @@ fn age(reading: &Reading<Replicas>) -> Check {
             )
         }
     }
-}
-
-fn for_people(checks: &[Check]) -> String {
-    let mut text = String::new();
-    let mut last = "";
-    for check in checks {
-        let group = group(check);
-        if group != last {
-            let _ = writeln!(text, "{}", printable(group));
-            last = group;
-        }
-        let sign = match check.status {
-            CheckStatus::Pass => '✓',
-            CheckStatus::Warn => '‼',
-            CheckStatus::Fail => '×',
-            CheckStatus::Skip => '-',
-        };
-        let name = check.id.strip_prefix(group).unwrap_or(&check.id);
-        let name = name.trim_start_matches('.');
-        let _ = writeln!(text, "  {sign} {}: {}", printable(name), printable(&check.detail));
-        if let Some(remedy) = &check.remedy {
-            let _ = writeln!(text, "      {}", printable(remedy));
-        }
-        if matches!(check.status, CheckStatus::Warn | CheckStatus::Fail) {
-            let _ = writeln!(text, "      see {DOCS}#{}", printable(group));
-        }
-    }
-    text
 }

@@ -1,0 +1,150 @@
+//! `collector check`: what works and what does not, each with cause and remedy.
+
+mod groups;
+mod report;
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use collector_core::{Backend, Check, CheckStatus, MetricsCollector, ModelRef};
+use tokio::time::sleep;
+
+use self::report::{Report, group};
+use super::settings::{Settings, Verbosity, format};
+use crate::args::{CheckArgs, Format, GlobalArgs};
+use crate::exit::{Exit, Failure};
+use crate::logging;
+use crate::signals::StopSignals;
+
+/// The pause between two rounds of `--wait`.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// A wait that takes longer is announced on stderr.
+const ANNOUNCED_AFTER: Duration = Duration::from_secs(2);
+
+pub(super) fn run(global: &GlobalArgs, args: &CheckArgs) -> Result<Exit, Failure> {
+    let format = format(global, &[Format::Table, Format::Json])?;
+    let settings = Settings::load(global, Verbosity::OneShot)?;
+    super::block_on(check(&settings, global.config.as_deref(), args, format))
+}
+
+async fn check(
+    settings: &Settings,
+    file: Option<&Path>,
+    args: &CheckArgs,
+    format: Format,
+) -> Result<Exit, Failure> {
+    let mut signals = StopSignals::catch()
+        .map_err(|error| Failure::other(format!("cannot catch signals: {error}")))?;
+    let backends = settings.backends()?;
+    settings.before_a_read(None).await?;
+    // Of several rounds the last one is the result.
+    let prints_at_once = format == Format::Table && args.wait.is_none();
+    let started = settings.clock.now();
+    let mut attempt = 1;
+    loop {
+        // A new collector each round: the last one's breaker may be open.
+        let collector = settings.collector()?;
+        let mut report = Report::new(prints_at_once);
+        let stopped = tokio::select! {
+            biased;
+            signal = signals.received() => Some(signal),
+            ended = round(settings, file, &backends, &*collector, args.model(), &mut report) => {
+                ended?;
+                None
+            }
+        };
+        let passed = started.age(settings.clock.now());
+        let left = args.wait.and_then(|wait| wait.checked_sub(passed + PAUSE));
+        let stopped = match (stopped, left) {
+            (None, Some(left)) if report.failed() > 0 => {
+                logging::note(&report.attempt(attempt, left));
+                attempt += 1;
+                tokio::select! {
+                    signal = signals.received() => Some(signal),
+                    () = sleep(PAUSE) => continue,
+                }
+            }
+            (stopped, _) => stopped,
+        };
+        let failed = report.failed() > 0;
+        report.finish(format, stopped)?;
+        return match stopped {
+            Some(signal) => {
+                Err(Failure::other(format!("stopped by {signal} before every check has ended")))
+            }
+            None if failed => Ok(Exit::Failure),
+            None => Ok(Exit::Success),
+        };
+    }
+}
+
+async fn round(
+    settings: &Settings,
+    file: Option<&Path>,
+    backends: &[Arc<dyn Backend>],
+    collector: &dyn MetricsCollector,
+    model: Option<ModelRef>,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    report.add(groups::configuration(settings, file))?;
+    for backend in backends {
+        let place = settings.place_of(backend.name());
+        let probed = announced("the connection and the metrics", &place, groups::probe(&**backend));
+        report.add(probed.await.into_iter().map(|mut check| {
+            if backends.len() > 1 {
+                check.detail = format!("{}: {}", backend.name(), check.detail);
+            }
+            check
+        }))?;
+    }
+    let unreachable = report
+        .checks()
+        .iter()
+        .any(|check| check.status == CheckStatus::Fail && group(check) == "connection");
+    let left_out =
+        model.as_ref().and_then(|model| settings.loaded.left_out(model.namespace.as_str()));
+    let names: Vec<String> =
+        backends.iter().map(|backend| settings.place_of(backend.name())).collect();
+    let of_model = match (left_out, model) {
+        // The probe has said already what is wrong, and sooner.
+        _ if unreachable => vec![Check::new(
+            "model.available",
+            CheckStatus::Skip,
+            "not asked, because the connection does not work",
+        )],
+        (Some(left_out), _) => {
+            let check = Check::new("model.available", CheckStatus::Fail, left_out.message);
+            vec![check.with_remedy(left_out.remedy)]
+        }
+        (None, Some(model)) => {
+            announced("the model", &names.join(", "), groups::of_model(collector, &model)).await
+        }
+        (None, None) => {
+            vec![
+                announced(
+                    "the models",
+                    &names.join(", "),
+                    groups::known_models(settings, collector),
+                )
+                .await,
+            ]
+        }
+    };
+    report.add(of_model)?;
+    report.add(groups::timings(settings))
+}
+
+/// Awaits `work`, and announces on stderr what is being waited for when it takes long.
+async fn announced<T>(what: &str, backends: &str, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => return done,
+        () = sleep(ANNOUNCED_AFTER) => {}
+    }
+    logging::note(&format!("waiting for {backends}: {what}"));
+    work.await
+}

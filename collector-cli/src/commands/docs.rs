@@ -1,0 +1,105 @@
+//! `collector docs`: pages of the documentation, for those who have the program alone.
+
+use crate::args::{DocsArgs, GlobalArgs};
+use crate::exit::{Exit, Failure};
+use crate::output::{aligned, nearest_first, print, quoted};
+
+/// The pages: name, what it is about, text.
+const PAGES: [(&str, &str, &str); 8] = [
+    (
+        "getting-started",
+        "from the demo to a daemon with a configuration",
+        include_str!("../../../docs/getting-started.md"),
+    ),
+    (
+        "configuration",
+        "every key, its default and its variable",
+        include_str!("../../../docs/configuration.md"),
+    ),
+    ("checks", "what `collector check` checks", include_str!("../../../docs/checks.md")),
+    (
+        "troubleshooting",
+        "what each error means, and what to do",
+        include_str!("../../../docs/troubleshooting.md"),
+    ),
+    ("engines", "which series are read, and how", include_str!("../../../docs/engines.md")),
+    ("metrics", "what is on /metrics", include_str!("../../../docs/metrics.md")),
+    (
+        "adaptive-ttl",
+        "models that move are refreshed sooner",
+        include_str!("../../../docs/adaptive-ttl.md"),
+    ),
+    (
+        "simulator",
+        "a fleet of model servers without a GPU",
+        include_str!("../../../docs/simulator.md"),
+    ),
+];
+
+pub(super) fn run(global: &GlobalArgs, args: &DocsArgs) -> Result<Exit, Failure> {
+    if global.output.is_some() {
+        return Err(Failure::usage("--output does not work with this command: it has one form"));
+    }
+    let Some(name) = &args.page else {
+        let rows =
+            PAGES.iter().map(|(name, about, _)| vec![(*name).to_owned(), (*about).to_owned()]);
+        print(&aligned([], rows))?;
+        return Ok(Exit::Success);
+    };
+    let names = PAGES.iter().map(|(name, _, _)| *name);
+    let Some((_, _, page)) = PAGES.iter().find(|(known, _, _)| known == name) else {
+        let known = nearest_first(name, names);
+        let nearest = known.first().copied().unwrap_or_default();
+        return Err(Failure::usage(format!(
+            "there is no page {name:?}; did you mean {nearest:?}? `collector docs` lists the pages"
+        )));
+    };
+    let text = match &args.section {
+        None => (*page).to_owned(),
+        Some(wanted) => section(page, wanted).ok_or_else(|| {
+            let headings = headings(page).map(|(_, heading)| heading);
+            Failure::usage(format!(
+                "the page {name:?} has no section {wanted:?}; it has {}",
+                quoted(nearest_first(wanted, headings))
+            ))
+        })?,
+    };
+    print(&text)?;
+    Ok(Exit::Success)
+}
+
+/// The headings of the second level, each with the line it stands on.
+fn headings(page: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = page.lines().enumerate();
+    lines.filter_map(|(line, text)| Some((line, text.strip_prefix("## ")?.trim())))
+}
+
+/// A section from its heading to the next one.
+fn section(page: &str, wanted: &str) -> Option<String> {
+    let (begin, _) =
+        headings(page).find(|(_, heading)| heading.eq_ignore_ascii_case(wanted.trim()))?;
+    let end = headings(page).map(|(line, _)| line).find(|line| *line > begin);
+    let lines = page.lines().skip(begin).take(end.map_or(usize::MAX, |end| end - begin));
+    Some(lines.collect::<Vec<_>>().join("\n") + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_ends_where_the_next_one_begins() {
+        let page = "# Page\nabout\n## One\na\n### Deeper\nb\n## Two\nc\n";
+        assert_eq!(section(page, "one").unwrap(), "## One\na\n### Deeper\nb\n");
+        assert_eq!(section(page, "Two").unwrap(), "## Two\nc\n");
+        assert_eq!(section(page, "Deeper"), None);
+    }
+
+    #[test]
+    fn every_group_of_checks_has_its_section() {
+        let (_, _, page) = PAGES.iter().find(|(name, _, _)| *name == "checks").unwrap();
+        for group in ["configuration", "connection", "metrics", "model", "timings"] {
+            assert!(section(page, group).is_some(), "{group}");
+        }
+    }
+}
