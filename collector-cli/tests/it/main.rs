@@ -13,5 +13,6 @@ mod process;
 mod real;
 #[cfg(feature = "epp")]
 mod scrape;
+mod scrape_url;
 mod serve;
 mod sim;
