@@ -146,9 +146,18 @@ async fn words_that_do_not_come_are_not_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn a_page_is_read_whatever_its_content_type() {
-    for kind in ["text/html; charset=utf-8", "application/json", "nonsense", ""] {
+    let page = vllm("m", 7.0, 0.5, 1.0);
+    let within_markup = format!("<html><pre>\n{page}</pre></html>\n");
+    for (kind, page) in [
+        ("text/html; charset=utf-8", &page),
+        ("text/html", &within_markup),
+        ("application/json", &page),
+        ("application/vnd.google.protobuf", &page),
+        ("nonsense", &page),
+        ("", &page),
+    ] {
         let headers = format!("Content-Type: {kind}\r\n");
-        let says = Says::Raw(answer_with(&headers, &vllm("m", 7.0, 0.5, 1.0)));
+        let says = Says::Raw(answer_with(&headers, page));
         let pod = FakePod::start(says).await;
         let backend = backend(config(vec![pod.target("m-0")]));
         assert_eq!(found(answer(&backend, "m").await).replicas[0].queue_length, Some(7), "{kind}");

@@ -419,6 +419,7 @@ fn a_line_over_the_limit_is_passed_over_and_counted_when_wanted() {
         format!("{{a=\"{long}\",\"up\"}} 1"),
         format!("{}up 1", " ".repeat(100)),
         format!("{}up{long}", " ".repeat(78)),
+        format!("{}up\r{long}", " ".repeat(77)),
     ] {
         let (seen, summary) = read(&line);
         assert_eq!((seen.len(), summary.malformed), (2, vec![]), "{line}");
