@@ -13,6 +13,7 @@ mod process;
 mod real;
 #[cfg(feature = "epp")]
 mod scrape;
+#[cfg(feature = "epp")]
 mod scrape_url;
 mod serve;
 mod sim;

@@ -57,6 +57,16 @@ fn a_target_gets_the_token_as_from_the_daemon_and_no_other_url_does() {
     assert!(message.contains("the server said: \"wrong key\""), "{error}");
     let hint = error["hints"][0].as_str().unwrap();
     assert!(hint.contains("epp.bearer_token or epp.token_path"), "{error}");
+    // It needs no file of a token either, nor one of certificates over http.
+    let absent = "token_path = \"absent\"\nca_cert_path = \"absent.pem\"";
+    let config = configuration(&folder, "http://127.0.0.1:9/metrics", absent);
+    let open = server(page("text/plain", "vllm:num_requests_waiting{model_name=\"m\"} 3\n"), false);
+    let absent = ["--config", config.to_str().unwrap(), "-o", "json"];
+    let ended = scrape(&open, &absent);
+    assert_eq!(ended.exit, 0, "{}", ended.stderr);
+    let target = scrape("http://127.0.0.1:9/metrics", &absent);
+    assert_eq!(target.exit, 2, "{}", target.stderr);
+    assert!(target.stderr.contains("epp.token_path"), "{}", target.stderr);
     // One of a file of targets is.
     let address = url.trim_start_matches("http://").trim_end_matches("/metrics");
     let file = format!(r#"[{{"targets": ["{address}"], "labels": {{"namespace": "prod"}}}}]"#);

@@ -59,8 +59,8 @@ impl Content {
                 "check the port and the path of the URL; most servers have metrics at /metrics"
             }
             Self::Json => {
-                "trtllm-serve has statistics in JSON at /metrics and its page of metrics at \
-                 /prometheus/metrics: give the URL that path"
+                "trtllm-serve has statistics as JSON at /metrics and its page of metrics at \
+                 /prometheus/metrics: use that path in the URL"
             }
             Self::JsonText => {
                 "the server, or a proxy before it, must send the page itself, as text/plain"

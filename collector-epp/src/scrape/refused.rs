@@ -39,8 +39,9 @@ pub(super) fn status(head: &Parts, url: &Url, credential: &str, words: Option<&s
         429 => numbered(ErrorKind::RateLimited),
         // Most servers answer 503 for other reasons: while they load a model, for example.
         503 if words.is_some_and(says_overloaded) => numbered(ErrorKind::Overloaded),
-        500..=599 => numbered(ErrorKind::ServerError),
-        400..=499 => numbered(ErrorKind::Rejected),
+        500..=599 => numbered(ErrorKind::ServerError).with_remedy("the pod's own log may say more"),
+        400..=499 => numbered(ErrorKind::Rejected)
+            .with_remedy("are the path and the parameters of the target's URL right?"),
         _ => Cause::new(ErrorKind::BadAnswer, format!("{code} without a page to read"))
             .with_remedy("check the target's URL"),
     };

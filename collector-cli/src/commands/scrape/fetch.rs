@@ -48,7 +48,8 @@ pub(super) async fn page<Each: FnMut(&Sample<'_>)>(
     limit: Option<Duration>,
     intake: &mut Intake<Each>,
 ) -> Result<Transfer, Failure> {
-    let client = PageClient::new(config, Arc::new(SystemClock::new())).map_err(Failure::usage)?;
+    let client = PageClient::new(&needed(config, url, is_target), Arc::new(SystemClock::new()))
+        .map_err(Failure::usage)?;
     let deadline = config.effective_timeout();
     let began = Instant::now();
     let credential = credential(url, is_target);
@@ -116,6 +117,19 @@ fn credential(url: &Url, is_target: bool) -> Credential {
         None if is_target => Credential::Token,
         None => Credential::NoTarget,
     }
+}
+
+/// The settings without the files that this page does not need: they may be missing here.
+fn needed(config: &EppConfig, url: &Url, is_target: bool) -> EppConfig {
+    let mut config = config.clone();
+    if !is_target {
+        config.bearer_token = None;
+        config.token_path = None;
+    }
+    if url.scheme() == "http" {
+        config.ca_cert_path = None;
+    }
+    config
 }
 
 fn keys(config: &EppConfig) -> &'static str {
