@@ -90,6 +90,12 @@ fn a_name_and_a_password_in_the_url_are_sent() {
     let error = error_of(&scrape(&own.replace("me:", "you:"), &["-o", "json"]), 5);
     assert!(error["message"].as_str().unwrap().contains("of the URL were sent"), "{error}");
     assert!(!error.to_string().contains("hunter2"), "{error}");
+    // A server that shows it is not quoted with it.
+    let telltale = "HTTP/1.1 401 x\r\nContent-Length: 18\r\n\r\nhunter2@ is wrong!";
+    let telltale = server(telltale, false).replace("http://", "http://me:hunter2%40@");
+    let error = error_of(&scrape(&telltale, &["-o", "json"]), 5);
+    assert!(error["message"].as_str().unwrap().contains("[password] is wrong!"), "{error}");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
 }
 
 #[test]

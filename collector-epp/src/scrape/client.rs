@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use collector_core::{ErrorKind, Tick};
 use collector_transport::Cause;
@@ -13,6 +14,7 @@ use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body as _, Incoming};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -46,27 +48,56 @@ pub trait PageSink {
 pub enum Credential {
     /// The token of the configuration, where it may travel: for the targets of the configuration.
     Token,
-    /// The value of an `Authorization` header, made of the user name and password in a URL.
-    Own(HeaderValue),
+    /// The user name and password of a URL, see [`Credential::basic`].
+    Basic(Basic),
     /// Nothing, because the URL is no target of the configuration.
     NoTarget,
+}
+
+/// A user name and a password, as a header and as what must not be shown.
+#[derive(Clone)]
+pub struct Basic {
+    header: HeaderValue,
+    secrets: [SecretString; 2],
 }
 
 impl std::fmt::Debug for Credential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Token => "Token",
-            Self::Own(_) => "Own(…)",
+            Self::Basic(_) => "Basic(…)",
             Self::NoTarget => "NoTarget",
         })
     }
 }
 
 impl Credential {
+    /// A user name and a password, for `Authorization: Basic`.
+    pub fn basic(user: &str, password: &str) -> Self {
+        let pair = BASE64_STANDARD.encode(format!("{user}:{password}"));
+        // Base64 is a header value.
+        let mut header =
+            HeaderValue::from_str(&format!("Basic {pair}")).unwrap_or(HeaderValue::from_static(""));
+        header.set_sensitive(true);
+        Self::Basic(Basic { header, secrets: [password.into(), pair.into()] })
+    }
+
+    /// A text of the server's without what was sent to it.
+    fn redact(&self, settings: &Settings, text: &str) -> String {
+        let mut text = settings.token.redact(text);
+        if let Self::Basic(Basic { secrets, .. }) = self {
+            let secrets = secrets.iter().map(ExposeSecret::expose_secret);
+            for secret in secrets.filter(|secret| !secret.is_empty()) {
+                text = text.replace(secret, "[password]");
+            }
+        }
+        text
+    }
+
     fn header(&self, settings: &Settings, url: &Url) -> Option<HeaderValue> {
         match self {
             Self::Token => settings.authorization(url),
-            Self::Own(header) => Some(header.clone()),
+            Self::Basic(basic) => Some(basic.header.clone()),
             Self::NoTarget => None,
         }
     }
@@ -75,7 +106,7 @@ impl Credential {
     fn describe(&self, settings: &Settings, url: &Url) -> String {
         match self {
             Self::Token => settings.credential(url),
-            Self::Own(_) => "the user name and password of the URL were sent".to_owned(),
+            Self::Basic(_) => "the user name and password of the URL were sent".to_owned(),
             Self::NoTarget => {
                 "no token was sent, because the URL is no target of the configuration".to_owned()
             }
@@ -297,7 +328,7 @@ impl Client {
 
     fn refused(&self, head: &Parts, body: &[u8], settings: &Settings) -> Broken {
         let sent = self.credential.describe(settings, &self.url);
-        let words = words::of(body).map(|words| settings.token.redact(&words));
+        let words = words::of(body).map(|words| self.credential.redact(settings, &words));
         let cause = refused::status(head, &self.url, &sent, words.as_deref());
         let other_token = cause.kind == ErrorKind::Unauthorized
             && matches!(self.credential, Credential::Token)

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::HeaderValue;
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use collector_core::{BackendError, CollectError, ErrorKind, Operation, SystemClock, duration};
 use collector_epp::discover::Target;
 use collector_epp::scan::{PageTooLarge, Sample};
@@ -103,19 +101,13 @@ fn without_credentials(url: &Url) -> Url {
 
 /// A user's own name and password, else what a target gets.
 fn credential(url: &Url, is_target: bool) -> Credential {
-    let own = || {
-        let user = percent_decode_str(url.username()).decode_utf8_lossy();
-        let password = percent_decode_str(url.password().unwrap_or_default()).decode_utf8_lossy();
-        let pair = BASE64_STANDARD.encode(format!("{user}:{password}"));
-        let mut header = HeaderValue::from_str(&format!("Basic {pair}")).ok()?;
-        header.set_sensitive(true);
-        Some(Credential::Own(header))
-    };
-    let has_own = !url.username().is_empty() || url.password().is_some();
-    match has_own.then(own).flatten() {
-        Some(own) => own,
-        None if is_target => Credential::Token,
-        None => Credential::NoTarget,
+    let decoded = |part| percent_decode_str(part).decode_utf8_lossy();
+    if !url.username().is_empty() || url.password().is_some() {
+        Credential::basic(&decoded(url.username()), &decoded(url.password().unwrap_or_default()))
+    } else if is_target {
+        Credential::Token
+    } else {
+        Credential::NoTarget
     }
 }
 
