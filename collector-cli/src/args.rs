@@ -285,10 +285,13 @@ pub(crate) struct ServeArgs {
 #[cfg(feature = "epp")]
 #[derive(Args, Debug)]
 #[command(
-    after_help = "A page of at most 16 MiB is read, from a server within 10 s. A file whose name \
-                  ends in .gz is decompressed.\n\n\
+    after_help = "A URL is read as the daemon reads it: within its deadline (nine tenths of \
+                  epp.scrape_interval, or\nepp.timeout), with its token where the URL is one of its \
+                  targets, its certificates and its limits.\nA file whose name ends in .gz is \
+                  decompressed.\n\n\
                   Examples:\n  \
                   collector scrape http://10.0.0.7:8000/metrics\n  \
+                  collector scrape http://10.0.0.7:8000/metrics --timeout 10s\n  \
                   kubectl exec m-0 -- curl -s localhost:8000/metrics | collector scrape - -o json\n  \
                   collector scrape metrics.txt --engine sglang\n  \
                   collector scrape metrics.txt --raw --name up --name http_requests_total -o json"
@@ -304,13 +307,17 @@ pub(crate) struct ScrapeArgs {
     /// Show samples as they stand on the page, of whatever server it is
     #[arg(long)]
     pub(crate) raw: bool,
-    /// Whole name of the samples to show, again for each; without it those that any engine has
+    /// Whole name of the samples to show, again for each; without it those that any engine has, or all
+    /// where the page is of none
     #[arg(long = "name", value_name = "NAME", requires = "raw",
           value_parser = NonEmptyStringValueParser::new())]
     pub(crate) names: Vec<String>,
     /// Read it as if it came with this Content-Type: application/openmetrics-text, for example
     #[arg(long, value_name = "TYPE")]
     pub(crate) content_type: Option<String>,
+    /// How long to wait for the page of a URL; without it as long as the daemon does
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// How long to show the demo.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::SECTION;
 use crate::discover::{DnsSpec, TargetSpec};
 use crate::engines::{EngineSpec, Engines};
+use crate::scan::Limits;
 
 /// Which pods to scrape, and how.
 ///
@@ -102,6 +103,11 @@ impl EppConfig {
     /// Time for one scrape.
     pub fn effective_timeout(&self) -> Duration {
         self.timeout.unwrap_or_else(|| self.scrape_interval.mul_f64(0.9))
+    }
+
+    /// How large a page and a line of it may be.
+    pub fn limits(&self) -> Limits {
+        Limits { max_line_bytes: self.max_line_bytes, max_page_bytes: self.max_page_bytes }
     }
 
     /// Checks the settings without touching files or the network; every problem is told, not just

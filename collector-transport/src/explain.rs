@@ -6,6 +6,7 @@ use std::io;
 
 use collector_core::ErrorKind;
 
+use crate::certificates::{SelfSigned, in_words};
 use crate::error::Section;
 use crate::resolver::Unresolved;
 use crate::text::quote;
@@ -141,8 +142,11 @@ impl Wording {
             Tls::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             ) => self.wrong_name(error),
+            Tls::InvalidCertificate(CertificateError::Other(inner)) if inner.0.is::<SelfSigned>() => {
+                self.self_signed()
+            }
             Tls::InvalidCertificate(other) => {
-                failed(format!("the server's certificate is not good: {other}"))
+                failed(format!("the server's certificate {}", in_words(other)))
                     .with_remedy(format!("check the certificate and {ca_key}"))
             }
             Tls::AlertReceived(AlertDescription::CertificateRequired) => {
@@ -168,13 +172,34 @@ impl Wording {
         }
     }
 
+    fn self_signed(&self) -> Cause {
+        let ca_key = self.section.key_and_variable("ca_cert_path");
+        let unlisted = if self.has_ca {
+            format!(" and not in {}", self.section.key("ca_cert_path"))
+        } else {
+            String::new()
+        };
+        Cause::new(
+            ErrorKind::Tls,
+            format!("the server's certificate is self-signed{unlisted}"),
+        )
+        .with_remedy(format!(
+            "put that very certificate into the file of {ca_key}, or set {}, which believes any",
+            self.section.key_and_variable("tls_insecure_skip_verify")
+        ))
+    }
+
     fn wrong_name(&self, error: &rustls::Error) -> Cause {
         let asked = self.server_name.as_ref().unwrap_or(&self.host);
         let holds = match error {
             rustls::Error::InvalidCertificate(
                 rustls::CertificateError::NotValidForNameContext { presented, .. },
-            ) if !presented.is_empty() => {
-                format!("the server's certificate is for {}", quote(&presented.join(", ")))
+            ) if presented.is_empty() => return self.no_name(asked),
+            rustls::Error::InvalidCertificate(
+                rustls::CertificateError::NotValidForNameContext { presented, .. },
+            ) => {
+                let names: Vec<&str> = presented.iter().map(|name| bare_name(name)).collect();
+                format!("the server's certificate is for {}", quote(&names.join(", ")))
             }
             _ => "the server's certificate is for another name".to_owned(),
         };
@@ -182,6 +207,19 @@ impl Wording {
             "set {} to a name that it holds, or correct {}",
             self.section.key_and_variable("server_name"),
             self.address
+        ))
+    }
+
+    /// A certificate with a common name alone, as old tools make them.
+    fn no_name(&self, asked: &str) -> Cause {
+        Cause::new(
+            ErrorKind::Tls,
+            "the server's certificate holds no name that counts: it has no subjectAltName, and a \
+             common name alone is not read",
+        )
+        .with_remedy(format!(
+            "have it issued with the subjectAltName {asked:?}, or set {}, which believes any",
+            self.section.key_and_variable("tls_insecure_skip_verify")
         ))
     }
 
@@ -197,6 +235,12 @@ impl Wording {
             self.section.key(key)
         ))
     }
+}
+
+/// A name out of `DnsName("a.example")` or `IpAddress(127.0.0.1)`.
+fn bare_name(presented: &str) -> &str {
+    let inner = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(presented).trim_matches('"')
 }
 
 /// The first `T` among an error and its causes; an `io::Error` hides what it wraps from `source`.

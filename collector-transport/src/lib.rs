@@ -7,6 +7,7 @@
 //! request is sent from here: each backend has its own client.
 
 mod auth;
+mod certificates;
 pub mod collecting;
 mod error;
 mod explain;

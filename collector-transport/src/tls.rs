@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use crate::certificates::{accept_listed, explain_refusal};
 use crate::error::{ConfigError, Section};
 use crate::files::{NamedFile, Stamp};
 
@@ -143,12 +144,18 @@ impl<T> Reloaded<T> {
 
 /// Whose certificates are believed.
 enum Trust {
-    /// Those that the authorities in a file have signed.
-    File(Reloaded<WebPkiServerVerifier>),
+    /// Those that the authorities in a file have signed, and those that are in it themselves.
+    File(Reloaded<Listed>),
     /// Those that the operating system believes.
     System(Arc<dyn ServerCertVerifier>),
     /// Anyone's.
     Anyone,
+}
+
+/// The certificates of a file.
+struct Listed {
+    certificates: Vec<CertificateDer<'static>>,
+    authorities: Arc<WebPkiServerVerifier>,
 }
 
 impl Trust {
@@ -189,18 +196,23 @@ impl Trust {
 fn authorities(
     files: &[NamedFile],
     provider: &Arc<CryptoProvider>,
-) -> Result<Arc<WebPkiServerVerifier>, ConfigError> {
+) -> Result<Arc<Listed>, ConfigError> {
     let [file] = files else { unreachable!("made from one file") };
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(file)? {
-        roots.add(certificate).map_err(|error| {
+    let certificates = certificates(file)?;
+    for certificate in &certificates {
+        roots.add(certificate.clone()).map_err(|error| {
             file.problem(&format!("holds a certificate that cannot be used: {error}"))
                 .with_source(error)
         })?;
     }
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-        .build()
-        .map_err(|error| file.problem(&format!("cannot be used: {error}")).with_source(error))
+    let authorities =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+            .build()
+            .map_err(|error| {
+                file.problem(&format!("cannot be used: {error}")).with_source(error)
+            })?;
+    Ok(Arc::new(Listed { certificates, authorities }))
 }
 
 fn certificates(file: &NamedFile) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
@@ -240,11 +252,21 @@ impl ServerCertVerifier for Verifier {
         let verify = |trust: &dyn ServerCertVerifier| {
             trust.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
         };
-        match &self.trust {
-            Trust::File(authorities) => verify(&*authorities.get()),
+        let verified = match &self.trust {
+            Trust::File(file) => {
+                let listed = file.get();
+                verify(&*listed.authorities).or_else(|error| {
+                    if listed.certificates.contains(end_entity) {
+                        accept_listed(error, end_entity, name)
+                    } else {
+                        Err(error)
+                    }
+                })
+            }
             Trust::System(system) => verify(&**system),
-            Trust::Anyone => Ok(ServerCertVerified::assertion()),
-        }
+            Trust::Anyone => return Ok(ServerCertVerified::assertion()),
+        };
+        verified.map_err(|error| explain_refusal(error, end_entity, now, &self.provider))
     }
 
     fn verify_tls12_signature(

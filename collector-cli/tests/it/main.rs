@@ -14,6 +14,8 @@ mod process;
 mod real;
 #[cfg(feature = "epp")]
 mod scrape;
+#[cfg(feature = "epp")]
+mod scrape_url;
 mod serve;
 mod sim;
 mod ways_in;

@@ -20,8 +20,14 @@ fn capture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../collector-epp/tests/captures").join(name)
 }
 
-fn scrape(page: &str, args: &[&str]) -> Ended {
-    run(collector().args(["scrape", page]), args)
+/// The page of a URL is waited for as long as a slow machine takes.
+pub(crate) fn scrape(page: &str, args: &[&str]) -> Ended {
+    let mut command = collector();
+    command.args(["scrape", page]);
+    if page.contains("://") {
+        command.args(["--timeout", "30s"]);
+    }
+    run(&mut command, args)
 }
 
 fn scrape_file(name: &str, args: &[&str]) -> Ended {
@@ -37,14 +43,14 @@ fn scrape_text(text: &[u8], args: &[&str]) -> Ended {
 }
 
 /// A whole answer with this page.
-fn page(content_type: &str, page: &str) -> Vec<u8> {
+pub(crate) fn page(content_type: &str, page: &str) -> Vec<u8> {
     let length = page.len();
     let head = "HTTP/1.1 200 OK\r\nContent-Type: ";
     format!("{head}{content_type}\r\nContent-Length: {length}\r\n\r\n{page}").into()
 }
 
 /// A server that sends these bytes to each that comes, and more without end when `endless`.
-fn server(answer: impl Into<Vec<u8>>, endless: bool) -> String {
+pub(crate) fn server(answer: impl Into<Vec<u8>>, endless: bool) -> String {
     let answer = answer.into();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
@@ -63,7 +69,7 @@ fn server(answer: impl Into<Vec<u8>>, endless: bool) -> String {
 }
 
 #[track_caller]
-fn error_of(ended: &Ended, exit: i32) -> Value {
+pub(crate) fn error_of(ended: &Ended, exit: i32) -> Value {
     assert_eq!(ended.exit, exit, "{} {}", ended.stdout, ended.stderr);
     assert!(ended.stderr.starts_with("error: "), "{}", ended.stderr);
     ended.json()["error"].clone()
@@ -203,7 +209,13 @@ fn half_a_page_is_no_page() {
     }
     let open = ["-o", "json", "--content-type", "application/openmetrics-text"];
     let error = error_of(&scrape_text(b"vllm:num_requests_waiting 3\n", &open), 1);
-    assert!(error["message"].as_str().unwrap().contains("# EOF"), "{error}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("`# EOF` is missing, so that the page may be cut"), "{error}");
+    // Neither its length nor its end is told, and its last line has none.
+    let until_closed =
+        server(*b"HTTP/1.0 200 OK\r\n\r\nvllm:num_requests_waiting{model_name=\"m\"} 3", false);
+    let error = error_of(&scrape(&until_closed, &["-o", "json"]), 1);
+    assert!(error["message"].as_str().unwrap().contains("middle of a line"), "{error}");
     // The scanner's own work is shown with a warning.
     let raw = ["--raw", "-o", "json", "--content-type", "application/openmetrics-text"];
     let ended = scrape_text(b"vllm:num_requests_waiting 3 1.5\n", &raw);
@@ -239,6 +251,8 @@ fn a_server_that_does_not_answer_as_it_should_exits_with_5_and_what_to_do() {
 #[test]
 fn a_page_of_no_engine_exits_with_1_and_says_what_it_seems_to_be() {
     for (page, words) in [
+        (&b"[]"[..], "JSON"),
+        (b"\"up 1\\n\"", "one JSON string"),
         (&b"<!DOCTYPE html><html><body>login</body></html>"[..], "HTML"),
         (b"{\"iteration\": 3}\n", "JSON"),
         (b"", "empty"),
@@ -310,6 +324,52 @@ fn raw_shows_samples_as_they_stand_on_any_page() {
 }
 
 #[test]
+fn raw_shows_all_of_a_page_of_no_engine_or_says_why_there_is_nothing() {
+    let node = b"\xef\xbb\xbfnode_load1 0.5\r\n# TYPE x gauge\r\n{\"a.b\",cpu=\"0\"} 12345.5 7\r\n";
+    let ended = scrape_text(node, &["--raw", "-o", "json"]);
+    assert_eq!(ended.exit, 0, "{}", ended.stderr);
+    let document = ended.json();
+    let samples = document["samples"].as_array().unwrap();
+    let shown: Vec<_> = samples.iter().map(|it| (&it["name"], &it["value"])).collect();
+    assert_eq!(shown, [(&json!("node_load1"), &json!(0.5)), (&json!("a.b"), &json!(12345.5))]);
+    assert_eq!(samples[1]["timestampMs"], 7);
+    assert_eq!(document.get("shortened"), None);
+    for (page, words) in [
+        (&b"<html></html>"[..], "HTML"),
+        (b"", "it is empty"),
+        (b"# HELP up nothing\n", "no line of it is a sample"),
+        (b"[{\"iter\": 1}]", "JSON"),
+    ] {
+        let ended = scrape_text(page, &["--raw", "-o", "json"]);
+        assert_eq!((ended.exit, &ended.json()["samples"]), (0, &json!([])), "{words}");
+        assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
+    }
+    let ended = scrape_text(b"up 1\n", &["--raw", "--name", "down", "-o", "json"]);
+    assert!(ended.stderr.contains("none of its samples"), "{}", ended.stderr);
+}
+
+#[test]
+fn long_label_values_are_shortened_wherever_they_are_shown() {
+    let long = "m".repeat(5000);
+    let page = format!(
+        "vllm:num_requests_waiting{{model_name=\"{long}\"}} 3\n\
+         vllm:lora_requests_info{{max_lora=\"4\",running_lora_adapters=\"{long}\",\
+         waiting_lora_adapters=\"\"}} 1\n"
+    );
+    for args in [&[][..], &["-o", "json"], &["-o", "yaml"], &["--raw"], &["--raw", "-o", "json"]] {
+        let ended = scrape_text(page.as_bytes(), args);
+        assert_eq!(ended.exit, 0, "{}", ended.stderr);
+        assert!(ended.stdout.contains(&"m".repeat(4096)), "{args:?}");
+        assert!(!ended.stdout.contains(&"m".repeat(4097)), "{args:?}");
+        assert!(ended.stdout.contains("(904 more bytes)"), "{args:?}");
+    }
+    let ended = scrape_text(page.as_bytes(), &["--raw", "-o", "json"]);
+    assert_eq!(ended.json()["shortened"], 2);
+    let ended = scrape_text(page.as_bytes(), &["--raw"]);
+    assert!(ended.stdout.contains("shortened to 4096 bytes: 2"), "{}", &ended.stdout[20_000..]);
+}
+
+#[test]
 fn nothing_on_a_page_acts_on_the_terminal() {
     let page = "vllm:num_requests_waiting{model_name=\"a\x1b[2J\u{9b}b\u{202e}\"} 3\n";
     for args in [&[][..], &["-o", "json"], &["-o", "yaml"], &["--raw"], &["--raw", "-o", "json"]] {
@@ -328,6 +388,9 @@ fn a_wrong_command_line_exits_with_2_and_prints_nothing_on_stdout() {
         &["scrape"][..],
         &["scrape", ""],
         &["scrape", "/does/not/exist", "-o", "json"],
+        &["scrape", "localhost:8000/metrics", "-o", "json"],
+        &["scrape", page, "--timeout", "5s"],
+        &["scrape", "http://127.0.0.1:9/metrics", "--timeout", "0s"],
         &["scrape", "ftp://host/metrics"],
         &["scrape", "http://"],
         &["scrape", page, "-o", "wide"],
@@ -341,6 +404,13 @@ fn a_wrong_command_line_exits_with_2_and_prints_nothing_on_stdout() {
     }
     let ended = scrape(page, &["--engine", "vlm"]);
     assert!(ended.stderr.contains("triton-tensorrt-llm"), "{}", ended.stderr);
+    let ended = scrape("me:hunter2@10.0.0.7:8000/metrics", &[]);
+    assert!(
+        ended.stderr.contains("did you mean http://10.0.0.7:8000/metrics?"),
+        "{}",
+        ended.stderr
+    );
+    assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
     let ended = run(&mut collector(), &["scrape", "--help"]);
     assert_eq!(ended.exit, 0);
     assert!(ended.stdout.contains("--raw") && ended.stdout.contains("Examples:"));
@@ -389,7 +459,7 @@ async fn a_page_behind_tls_is_read_when_its_authority_is_known() {
             let _ = stream.shutdown().await;
         }
     });
-    let args = ["scrape", &url, "-o", "json"];
+    let args = ["scrape", &url, "--timeout", "30s", "-o", "json"];
     let known = run(collector().env("COLLECTOR_EPP__CA_CERT_PATH", authority.file()), &args);
     assert_eq!(known.json()["engine"], "sglang", "{}", known.stderr);
     let other = run(collector().env("COLLECTOR_EPP__CA_CERT_PATH", Authority::new().file()), &args);

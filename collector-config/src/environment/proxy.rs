@@ -26,7 +26,8 @@ pub(crate) fn setting(variables: &Variables, url: &str, key: &'static Key) -> Op
     if is_loopback(&url) || exceptions.split(',').any(|entry| is_excepted(entry.trim(), &url)) {
         return None;
     }
-    Some(Setting { key, value: proxy.trim().into(), origin: Origin::Variable(name.to_owned()) })
+    let origin = Origin::Variable(name.to_owned());
+    Some(Setting { key, value: proxy.trim().into(), origin, entry_lines: Vec::new() })
 }
 
 fn first<'a>(

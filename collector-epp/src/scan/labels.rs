@@ -118,8 +118,7 @@ impl Spans {
 
 /// Reads a label set from behind its opening brace, where the cursor begins, to behind its closing one.
 ///
-/// A quoted string that is no label's name is the metric's, and goes to `metric`; it is known there
-/// even when what follows it is malformed.
+/// A quoted string that is no label's name is the metric's, and goes to `metric`.
 pub(super) fn read<'a>(
     mut cursor: Cursor<'a>,
     spans: &mut Spans,
@@ -146,6 +145,9 @@ pub(super) fn read<'a>(
                     }
                     continue;
                 }
+                if !matches!(cursor.peek(), Some(b'=') | None) {
+                    return Err(Reason::LabelSeparator);
+                }
                 (name, unescaped(cursor.bytes(), &name).iter().copied().fold(0, tag_with))
             }
             None => return Err(Reason::LabelsUnclosed),
@@ -161,6 +163,30 @@ pub(super) fn read<'a>(
         spans.push(cursor.bytes(), Span { name, value }, tag)?;
         if end_of_label(&mut cursor)? {
             return Ok(cursor);
+        }
+    }
+}
+
+/// Passes the next quoted string of a malformed set that may be the metric's name: one with neither a
+/// `=` before it nor one behind it, and with something behind it.
+#[cold]
+pub(super) fn next_name(cursor: &mut Cursor<'_>) -> Option<Piece> {
+    let mut before = b',';
+    loop {
+        cursor.skip_blanks();
+        match cursor.peek()? {
+            b'"' => {
+                let piece = string(cursor).ok()?;
+                cursor.skip_blanks();
+                if before != b'=' && cursor.peek()? != b'=' {
+                    return Some(piece);
+                }
+                before = b'"';
+            }
+            other => {
+                before = other;
+                cursor.advance();
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The parts of a line: labels, and what is measured.
 
-use super::labels::{self, Labels, Spans};
+use super::labels::{self, Labels, Piece, Spans};
 use super::{Format, NameId, Reason, Wanted, number};
 
 /// The labels of a line, as they stand in the bytes behind its name or its first brace.
@@ -37,17 +37,26 @@ pub(super) fn series<'a>(
 }
 
 /// Reads the labels of a line whose name is among them, from behind the opening brace. `None` when that
-/// name is not wanted, or is not reached because something before it is malformed.
+/// name is not wanted. In a malformed set every quoted string may be the name that is neither a label's
+/// name nor its value.
 pub(super) fn series_with_name<'a>(
     behind_brace_open: &'a [u8],
     spans: &'a mut Spans,
     wanted: &Wanted,
 ) -> Option<(NameId, Result<Series<'a>, Reason>)> {
+    let id_of = |name: &Piece| {
+        let name = labels::unescaped(behind_brace_open, name);
+        wanted.id_of(str::from_utf8(&name).ok()?)
+    };
     let mut name = None;
-    let labels = labels::read(Cursor::new(behind_brace_open), spans, &mut name);
-    let name = labels::unescaped(behind_brace_open, &name?);
-    let name = wanted.id_of(str::from_utf8(&name).ok()?)?;
-    Some((name, labels.and_then(|cursor| behind_brace(&cursor, spans))))
+    match labels::read(Cursor::new(behind_brace_open), spans, &mut name) {
+        Ok(cursor) => Some((id_of(&name?)?, behind_brace(&cursor, spans))),
+        Err(reason) => {
+            let mut cursor = Cursor::new(behind_brace_open);
+            let mut names = std::iter::from_fn(|| labels::next_name(&mut cursor));
+            names.find_map(|name| id_of(&name)).map(|name| (name, Err(reason)))
+        }
+    }
 }
 
 /// The labels that a cursor has passed, which began behind the opening brace.
@@ -71,7 +80,7 @@ pub(super) fn measured(
     let mut timestamp_ms = None;
     cursor.skip_blanks();
     if !matches!(cursor.peek(), None | Some(b'#')) {
-        timestamp_ms = Some(timestamp(cursor.token(), format)?);
+        timestamp_ms = timestamp(cursor.token(), format)?;
         cursor.skip_blanks();
     }
     match (cursor.peek(), format) {
@@ -85,12 +94,12 @@ pub(super) fn measured(
     }
 }
 
-fn timestamp(token: &[u8], format: Format) -> Result<i64, Reason> {
-    let timestamp = match format {
-        Format::Text => number::milliseconds(token),
+/// Reads a timestamp; `None` when it is beyond what milliseconds of 64 bits hold.
+fn timestamp(token: &[u8], format: Format) -> Result<Option<i64>, Reason> {
+    match format {
+        Format::Text => number::milliseconds(token).map(Some).ok_or(Reason::Timestamp),
         Format::OpenMetrics => number::seconds(token),
-    };
-    timestamp.ok_or(Reason::Timestamp)
+    }
 }
 
 /// Checks an exemplar from behind its `#`: labels, a value and perhaps a timestamp.
@@ -105,7 +114,7 @@ fn exemplar(cursor: &mut Cursor<'_>, spans: &mut Spans) -> Option<()> {
     number::value(cursor.token()).ok()?;
     let timestamp = cursor.token();
     if !timestamp.is_empty() {
-        number::seconds(timestamp)?;
+        number::seconds(timestamp).ok()?;
     }
     cursor.skip_blanks();
     cursor.peek().is_none().then_some(())

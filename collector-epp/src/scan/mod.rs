@@ -29,15 +29,19 @@
 //! The text format 0.0.4 and OpenMetrics 1.0, with the quoted names of Prometheus 3. Where the formats
 //! leave room, what Prometheus itself reads decides:
 //!
-//! - A line ends at `\n` and nowhere else; a carriage return is an ordinary byte, so it spoils a value.
-//!   Blanks are space and tab; any number may stand between any two parts.
+//! - A line ends at `\n` and nowhere else; one carriage return right before it belongs to the end, as
+//!   on pages written on Windows, and is an ordinary byte everywhere else. Blanks are space and tab; any
+//!   number may stand between any two parts. A UTF-8 byte order mark at the page's start is skipped.
 //! - In quotes `\\`, `\"` and `\n` are escapes; an unknown escape keeps both of its characters.
 //! - Values are decimal floats. `NaN`, `Inf` and `Infinity` are read in any case; the latter two may
 //!   have a sign. Hexadecimals, `_` and numbers beyond a double (`1e400`) are refused, never rounded.
 //! - A timestamp is an integer of milliseconds, in OpenMetrics a float of seconds. It is reported, not
-//!   judged.
+//!   judged; where OpenMetrics gives one that 64 bits of milliseconds cannot hold, the sample counts
+//!   and has none.
 //! - An exemplar is checked and left out. After `# EOF` of OpenMetrics nothing more is read.
 //! - Labels of a sample are UTF-8, or the line is refused. Elsewhere any byte may stand.
+//! - A malformed set of labels with a quoted name counts as a malformed line of that name where a quoted
+//!   string in it, neither a label's name nor a value, is a wanted one.
 //!
 //! Series that stand twice on a page are reported twice. `TYPE` and `HELP` are comments.
 //!

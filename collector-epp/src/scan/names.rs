@@ -109,7 +109,12 @@ impl<'a> Finder<'a> {
 /// Whether a name of this length would end here.
 #[inline]
 fn ends(line: &[u8], len: usize) -> bool {
-    matches!(line.get(len), None | Some(b' ' | b'\t' | b'{' | b'\n'))
+    match line.get(len) {
+        None | Some(b' ' | b'\t' | b'{' | b'\n') => true,
+        // A carriage return belongs to the end of the line, and nowhere else.
+        Some(b'\r') => matches!(line.get(len + 1), None | Some(b'\n')),
+        Some(_) => false,
+    }
 }
 
 #[cfg(test)]
@@ -128,13 +133,16 @@ mod tests {
         #[test]
         fn names_are_found_whole_and_no_others(
             names in vec(name(), 0..12),
-            lines in vec((name(), prop::sample::select(vec!["", " 1", "{", "\t", "_", "\n1", "\0"])), 1..12),
+            lines in vec((name(), prop::sample::select(vec!["", " 1", "{", "\t", "_", "\n1", "\0", "\r", "\r\n1", "\r1"])), 1..12),
         ) {
             let wanted = Wanted::new(names.iter().map(String::as_str));
             let mut finder = wanted.finder();
             for (name, behind) in lines {
                 let found = finder.find(format!("{name}{behind}").as_bytes());
-                let ends = behind.is_empty() || behind.starts_with([' ', '{', '\t', '\n']);
+                let ends = behind.is_empty()
+                    || behind == "\r"
+                    || behind.starts_with("\r\n")
+                    || behind.starts_with([' ', '{', '\t', '\n']);
                 prop_assert_eq!(found, wanted.id_of(&name).filter(|_| ends));
             }
         }

@@ -81,13 +81,19 @@ pub(super) fn milliseconds(token: &[u8]) -> Option<i64> {
     std::str::from_utf8(token).ok()?.parse().ok()
 }
 
-/// Seconds since 1970, as OpenMetrics has them, in milliseconds.
-pub(super) fn seconds(token: &[u8]) -> Option<i64> {
+/// Seconds since 1970, as OpenMetrics has them, in milliseconds. A time that 64 bits of milliseconds
+/// cannot hold is `None`: it is a time, but not one that can be used.
+pub(super) fn seconds(token: &[u8]) -> Result<Option<i64>, Reason> {
     /// 2^63: doubles below it, and not below its negative, fit.
     const END: f64 = 9_223_372_036_854_775_808.0;
-    let milliseconds = (value(token).ok()? * 1000.0).round();
+    let seconds = match value(token) {
+        Ok(seconds) if seconds.is_finite() => seconds,
+        Err(Reason::ValueTooLarge) => return Ok(None),
+        Ok(_) | Err(_) => return Err(Reason::Timestamp),
+    };
+    let milliseconds = (seconds * 1000.0).round();
     #[expect(clippy::cast_possible_truncation, reason = "it is an integer, and in range")]
-    (-END..END).contains(&milliseconds).then_some(milliseconds as i64)
+    Ok((-END..END).contains(&milliseconds).then_some(milliseconds as i64))
 }
 
 fn is_decimal(token: &[u8]) -> bool {

@@ -3,12 +3,17 @@
 use std::mem;
 use std::sync::Arc;
 
+use memchr::memchr;
+
 use super::labels::{Labels, Spans};
 use super::line::{self, Measured};
 use super::memo::Memo;
 use super::names::Finder;
 use super::newlines::{Newlines, STRETCH};
 use super::{Format, Limits, NameId, PageTooLarge, Reason, Sample, Summary, Wanted};
+
+/// What some servers begin a page with, and no sample.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What a scanner knows between two lines.
 #[derive(Debug)]
@@ -74,7 +79,12 @@ impl Page {
         let mut finder = wanted.finder();
         let mut newlines = Newlines::new();
         let mut start = 0;
-        let mut searched = 0;
+        if self.is_first_line() && bytes.starts_with(BYTE_ORDER_MARK) {
+            let Some(end) = memchr(b'\n', bytes) else { return 0 };
+            self.read_line(&bytes[..end], each);
+            start = end + 1;
+        }
+        let mut searched = start;
         while searched < bytes.len() {
             for place in newlines.find(&bytes[searched..]) {
                 if self.output.summary.eof_marker {
@@ -92,10 +102,26 @@ impl Page {
 
     /// Reads one line, given without its newline.
     pub(super) fn read_line(&mut self, line: &[u8], each: &mut impl FnMut(&Sample<'_>)) {
-        if !self.output.summary.eof_marker {
-            let wanted = Arc::clone(&self.wanted);
-            self.line(line, line.len(), &mut wanted.finder(), each);
+        if self.output.summary.eof_marker {
+            return;
         }
+        if line.len() > self.limits.max_line_bytes {
+            self.refuse_long_line(&line[..self.limits.max_line_bytes]);
+            return self.pass_line();
+        }
+        let line = self.without_mark(line);
+        let wanted = Arc::clone(&self.wanted);
+        self.line(line, line.len(), &mut wanted.finder(), each);
+    }
+
+    fn is_first_line(&self) -> bool {
+        self.output.summary.lines == 0
+    }
+
+    /// A line without the byte order mark that a page may begin with.
+    fn without_mark<'a>(&self, line: &'a [u8]) -> &'a [u8] {
+        let rest = line.strip_prefix(BYTE_ORDER_MARK).filter(|_| self.is_first_line());
+        rest.unwrap_or(line)
     }
 
     /// Reads the line that the first `len` bytes are.
@@ -130,6 +156,11 @@ impl Page {
         if line.len() > self.limits.max_line_bytes {
             return self.refuse_long_line(&line[..self.limits.max_line_bytes]);
         }
+        self.named(name, without_return(line), each);
+    }
+
+    /// The same within the limit, and without a carriage return at its end.
+    fn named(&mut self, name: NameId, line: &[u8], each: &mut impl FnMut(&Sample<'_>)) {
         let behind_name = &line[self.wanted.name(name).len()..];
         // Where no label set follows, there is nothing to be saved.
         let memo = self.memo.as_mut().filter(|_| behind_name.starts_with(b"{"));
@@ -157,7 +188,8 @@ impl Page {
         if line.len() > self.limits.max_line_bytes {
             return self.refuse_long_line(&line[..self.limits.max_line_bytes]);
         }
-        match skip_blanks(line) {
+        let whole = skip_blanks(line);
+        match skip_blanks(without_return(line)) {
             [] => {}
             comment @ [b'#', ..] => {
                 let openmetrics = self.output.format == Format::OpenMetrics;
@@ -173,8 +205,8 @@ impl Page {
                 }
             }
             line => {
-                if let Some(name) = self.wanted.finder().find(line) {
-                    self.bare(name, line, each);
+                if let Some(name) = self.wanted.finder().find(whole) {
+                    self.named(name, line, each);
                 }
             }
         }
@@ -182,13 +214,14 @@ impl Page {
 
     /// Counts a line over the limit, of which `beginning` is within, when its name is wanted.
     pub(super) fn refuse_long_line(&mut self, beginning: &[u8]) {
-        let line = skip_blanks(beginning);
+        let line = skip_blanks(self.without_mark(beginning));
         let name = if let [b'{', rest @ ..] = line {
             line::series_with_name(rest, &mut self.spans, &self.wanted).map(|(name, _)| name)
         } else {
-            // A name that ends where the limit does may go on beyond it.
+            // A name that ends where the limit does may go on beyond it, and so may the line after a
+            // carriage return.
             let name = self.wanted.finder().find(line);
-            name.filter(|name| self.wanted.name(*name).len() < line.len())
+            name.filter(|name| !matches!(line[self.wanted.name(*name).len()..], [] | [b'\r']))
         };
         if let Some(name) = name {
             self.output.summary.refuse(name, Reason::LineTooLong);
@@ -215,6 +248,12 @@ impl Output {
             Err(reason) => self.summary.refuse(name, reason),
         }
     }
+}
+
+/// A line without the carriage return of one that ends in both.
+#[inline]
+fn without_return(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 fn skip_blanks(line: &[u8]) -> &[u8] {

@@ -61,7 +61,7 @@ pub enum Reason {
     LabelEquals,
     /// A label value does not begin with a quote.
     LabelValue,
-    /// Neither a comma nor `}` after a label.
+    /// Neither a comma nor `}` after a label, or after a metric name in quotes.
     LabelSeparator,
     /// A quoted string, or the label set itself, has no end.
     LabelsUnclosed,
@@ -94,7 +94,7 @@ impl fmt::Display for Reason {
             Self::LabelName => "a label name is missing or has characters that no name has",
             Self::LabelEquals => "no = after a label name",
             Self::LabelValue => "a label value is not in quotes",
-            Self::LabelSeparator => "neither a comma nor } after a label",
+            Self::LabelSeparator => "neither a comma nor } after a label or a quoted name",
             Self::LabelsUnclosed => "the labels have no end",
             Self::TooManyLabels => "more than 128 labels",
             Self::LabelTwice => "a label name stands twice",

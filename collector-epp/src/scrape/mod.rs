@@ -1,15 +1,24 @@
 //! Gets one page of one pod: a connection that is kept, one request, and a page read as it arrives.
 //!
-//! Everything has a limit: one deadline counts over name look-up, connecting, TLS, head and body; the
-//! head must fit into the connection's buffer of 8 KiB; lines and pages have theirs. Whatever goes
-//! wrong is a [`Cause`](collector_transport::Cause) for this pod alone.
+//! Everything has a limit: one deadline counts over name look-up, connecting, TLS, redirects, head and
+//! body; the head must fit into the connection's buffer of 8 KiB; lines and pages have theirs. Whatever
+//! goes wrong is a [`Cause`](collector_transport::Cause) for this pod alone. A [`PageClient`] fetches a
+//! single page by the same code.
 
+mod client;
 mod connection;
+mod content;
 mod page;
 mod refused;
 mod scraper;
 mod settings;
+mod single;
+mod words;
 
+pub use client::{Credential, Fetched, PageSink};
+pub use content::Content;
+pub use page::CutShort;
 pub(crate) use page::Reader;
 pub(crate) use scraper::{Scraped, Scraper};
 pub(crate) use settings::Settings;
+pub use single::{PageClient, target_at};

@@ -1,18 +1,27 @@
 //! What is read of one pod's pages: bytes into samples, samples into what a page says.
 
+use std::fmt;
 use std::sync::Arc;
 
 use collector_core::{EngineName, ErrorKind};
-use collector_transport::Cause;
+use collector_transport::{Cause, quote};
 
+use super::client::{PageSink, too_large};
+use super::content::{Content, HEAD_BYTES};
 use crate::engines::{Engines, Page, PageReader, UnknownPage};
 use crate::scan::{Ended, Format, Limits, PageTooLarge, Scanner, Summary};
+
+/// Bytes of a Content-Type that are kept for messages.
+const CONTENT_TYPE_BYTES_MAX: usize = 128;
 
 /// Reads one page after the other.
 pub(crate) struct Reader {
     scanner: Scanner,
     pages: PageReader,
     format: Format,
+    /// How the page begins, to tell what it is when it is none.
+    head: Vec<u8>,
+    content_type: Option<String>,
 }
 
 impl Reader {
@@ -31,7 +40,7 @@ impl Reader {
                     ErrorKind::Configuration,
                     format!(
                         "its engine {:?} is not known; there are {}",
-                        collector_transport::quote(name.as_str()),
+                        quote(name.as_str()),
                         known.join(", ")
                     ),
                 )
@@ -46,61 +55,126 @@ impl Reader {
             scanner: Scanner::new(Arc::clone(engines.wanted()), limits),
             pages,
             format: Format::Text,
+            head: Vec::new(),
+            content_type: None,
         })
-    }
-
-    /// Begins a page; what was read of an unfinished one is forgotten.
-    pub(super) fn begin(&mut self, format: Format) {
-        self.format = format;
-        self.pages.reset();
-        self.scanner.begin(format);
-    }
-
-    pub(super) fn feed(&mut self, chunk: &[u8]) -> Result<(), Cause> {
-        let Self { scanner, pages, .. } = self;
-        scanner.feed(chunk, |sample| pages.sample(sample)).map_err(too_large)
     }
 
     /// Ends the page. `end_is_known`: the transfer told its length, or its end.
     pub(super) fn finish(&mut self, end_is_known: bool) -> Result<(Page, Summary), Cause> {
-        let Self { scanner, pages, format } = self;
+        let Self { scanner, pages, format, .. } = self;
         let ended = if end_is_known { Ended::Complete } else { Ended::CutShort };
         let summary = scanner.finish(ended, |sample| pages.sample(sample)).map_err(too_large)?;
-        if *format == Format::OpenMetrics && !summary.eof_marker {
-            return Err(cut_short("the page ends before its # EOF"));
+        let content_type = self.content_type.as_deref();
+        if summary.samples == 0
+            && let Some(content) = Content::of(&self.head, content_type)
+        {
+            return Err(other_content(content, content_type));
         }
-        // Without an announced end, half a line is all that tells a page that was cut short.
-        if !end_is_known && summary.last_line_unterminated {
-            return Err(cut_short("the page ends in the middle of a line"));
+        if let Some(cut) = CutShort::of(*format, &summary, end_is_known) {
+            return Err(cut.into());
         }
         match pages.finish(&summary) {
-            Page::Unknown(unknown) => Err(unknown_page(&unknown, &summary)),
+            Page::Unknown(unknown) => Err(unknown_page(&unknown, &summary, content_type)),
             page => Ok((page, summary)),
         }
     }
 }
 
-fn too_large(error: PageTooLarge) -> Cause {
-    Cause::new(ErrorKind::TooLarge, error.to_string())
-        .with_remedy("is it the page of a model server? epp.max_page_bytes may be raised")
+impl PageSink for Reader {
+    fn begin(&mut self, content_type: Option<&str>) {
+        self.format = Format::from_content_type(content_type);
+        self.head.clear();
+        self.content_type =
+            content_type.map(|it| it.chars().take(CONTENT_TYPE_BYTES_MAX).collect());
+        self.pages.reset();
+        self.scanner.begin(self.format);
+    }
+
+    fn feed(&mut self, chunk: &[u8]) -> Result<(), PageTooLarge> {
+        let room = HEAD_BYTES - self.head.len();
+        self.head.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        let Self { scanner, pages, .. } = self;
+        scanner.feed(chunk, |sample| pages.sample(sample))
+    }
 }
 
-fn cut_short(detail: &'static str) -> Cause {
-    Cause::new(ErrorKind::Disconnected, detail)
+/// Why a page that was transferred may lack its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum CutShort {
+    /// A page of OpenMetrics without its last line.
+    NoEofMarker,
+    /// The last line has no newline, and the transfer told neither its length nor its end.
+    HalfLine,
 }
 
-fn unknown_page(page: &UnknownPage, summary: &Summary) -> Cause {
+impl CutShort {
+    /// Judges a page of this format; `None` when it is whole. `end_is_known`: see
+    /// [`Fetched`](super::Fetched).
+    pub fn of(format: Format, summary: &Summary, end_is_known: bool) -> Option<Self> {
+        if format == Format::OpenMetrics && !summary.eof_marker {
+            Some(Self::NoEofMarker)
+        } else if !end_is_known && summary.last_line_unterminated {
+            Some(Self::HalfLine)
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for CutShort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoEofMarker => "`# EOF` is missing, so that the page may be cut",
+            Self::HalfLine => "the page ends in the middle of a line",
+        })
+    }
+}
+
+impl From<CutShort> for Cause {
+    fn from(cut: CutShort) -> Self {
+        match cut {
+            // No connection broke, as far as anybody knows.
+            CutShort::NoEofMarker => Self::new(ErrorKind::BadAnswer, cut.to_string()).with_remedy(
+                "pages of OpenMetrics end with that line: check the server, or have it answer in \
+                 text/plain",
+            ),
+            CutShort::HalfLine => Self::new(ErrorKind::Disconnected, cut.to_string()),
+        }
+    }
+}
+
+fn other_content(content: Content, content_type: Option<&str>) -> Cause {
+    let came_as = content_type.map_or_else(String::new, came_as);
+    Cause::new(ErrorKind::BadAnswer, format!("{}{came_as}", content.problem()))
+        .with_remedy(content.remedy())
+}
+
+fn came_as(content_type: &str) -> String {
+    format!(" (Content-Type {:?})", quote(content_type))
+}
+
+fn unknown_page(page: &UnknownPage, summary: &Summary, content_type: Option<&str>) -> Cause {
     let (lines, bytes) = (summary.lines, summary.bytes);
+    // The usual ones say nothing.
+    let came_as = content_type
+        .filter(|it| {
+            !it.starts_with("text/plain") && !it.starts_with("application/openmetrics-text")
+        })
+        .map_or_else(String::new, came_as);
     let detail = match (&page.expected, &page.looks_like) {
         (Some(expected), Some(looks_like)) => {
             format!("its page is not of {expected}, but of {looks_like}")
         }
         (Some(expected), None) => {
-            format!("its page of {lines} lines ({bytes} bytes) has no series of {expected}")
+            format!(
+                "its page of {lines} lines ({bytes} bytes) has no series of {expected}{came_as}"
+            )
         }
-        (None, _) => {
-            format!("its page of {lines} lines ({bytes} bytes) has no series of a known engine")
-        }
+        (None, _) => format!(
+            "its page of {lines} lines ({bytes} bytes) has no series of a known engine{came_as}"
+        ),
     };
     Cause::new(ErrorKind::BadAnswer, detail).with_remedy(
         "is it the metrics page of a model server? `collector scrape URL` shows what is read of it; \

@@ -2,31 +2,21 @@
 
 use collector_core::ErrorKind;
 use collector_transport::{Cause, quote};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_ENCODING, LOCATION};
 use http::response::Parts;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName};
 use url::Url;
 
-/// What an answer's status and headers say against reading its body.
-pub(super) fn refuse(head: &Parts, url: &Url, credential: &str) -> Result<(), Cause> {
-    if head.status != StatusCode::OK {
-        return Err(status(head, url, credential));
-    }
-    if let Some(encoding) = text(&head.headers, CONTENT_ENCODING)
-        && !encoding.eq_ignore_ascii_case("identity")
-    {
-        return Err(Cause::new(
+/// What an answer's headers say against reading its body.
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Cause> {
+    match text(headers, CONTENT_ENCODING) {
+        Some(encoding) if !encoding.eq_ignore_ascii_case("identity") => Err(Cause::new(
             ErrorKind::BadAnswer,
             format!("its encoding {:?} is none that was asked for", quote(&encoding)),
         )
-        .with_remedy("does a proxy stand between?"));
+        .with_remedy("does a proxy stand between?")),
+        _ => Ok(()),
     }
-    let kind = text(&head.headers, CONTENT_TYPE).unwrap_or_default();
-    if kind.trim_start().to_ascii_lowercase().starts_with("text/html") {
-        return Err(Cause::new(ErrorKind::BadAnswer, "it is an HTML page, not metrics")
-            .with_remedy("check the port and the path of the target's URL"));
-    }
-    Ok(())
 }
 
 /// The value of a header, as far as it is text.
@@ -34,40 +24,71 @@ pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
-fn status(head: &Parts, url: &Url, credential: &str) -> Cause {
+/// Why an answer that is neither a page nor a redirect is none. `credential` is what was sent, in words, and
+/// `words` are the server's own.
+pub(super) fn status(head: &Parts, url: &Url, credential: &str, words: Option<&str>) -> Cause {
     let code = head.status.as_u16();
     let numbered = |kind| Cause::new(kind, code.to_string());
-    match code {
+    let cause = match code {
         401 => Cause::new(ErrorKind::Unauthorized, credential)
             .with_remedy("check epp.bearer_token or epp.token_path"),
         403 => Cause::new(ErrorKind::Forbidden, credential)
             .with_remedy("may this credential read the metrics of this pod?"),
-        404 => Cause::new(ErrorKind::NotFound, url.path())
+        404 => Cause::new(ErrorKind::NotFound, quote(url.path()))
             .with_remedy("is the path of the target's URL right?"),
         429 => numbered(ErrorKind::RateLimited),
-        503 => numbered(ErrorKind::Overloaded),
-        500..=599 => numbered(ErrorKind::ServerError),
-        300..=399 => redirected(head, url),
-        400..=499 => numbered(ErrorKind::Rejected),
+        // Most servers answer 503 for other reasons: while they load a model, for example.
+        503 if words.is_some_and(says_overloaded) => numbered(ErrorKind::Overloaded),
+        500..=599 => numbered(ErrorKind::ServerError).with_remedy("the pod's own log may say more"),
+        400..=499 => numbered(ErrorKind::Rejected)
+            .with_remedy("are the path and the parameters of the target's URL right?"),
         _ => Cause::new(ErrorKind::BadAnswer, format!("{code} without a page to read"))
             .with_remedy("check the target's URL"),
-    }
+    };
+    super::words::quoted(cause, words)
 }
 
-fn redirected(head: &Parts, url: &Url) -> Cause {
+/// Whether a server says of itself that it has too much to do.
+fn says_overloaded(words: &str) -> bool {
+    let words = words.to_ascii_lowercase();
+    ["overload", "too many requests", "too busy"].iter().any(|word| words.contains(word))
+}
+
+/// Where a redirect leads, within the origin that was asked; other places are not followed.
+pub(super) fn next(head: &Parts, url: &Url) -> Result<Url, Cause> {
     let code = head.status.as_u16();
-    let location = text(&head.headers, LOCATION).and_then(|location| url.join(&location).ok());
-    let detail = match location {
-        Some(mut to) => {
-            // What is shown holds neither credentials nor parameters.
-            let _ = to.set_username("");
-            let _ = to.set_password(None);
-            to.set_query(None);
-            to.set_fragment(None);
-            format!("{code} to {}, which was not followed", quote(to.as_str()))
-        }
-        None => format!("{code} without a Location to read"),
+    let refused = |detail: String| {
+        Cause::new(ErrorKind::Redirected, detail)
+            .with_remedy("if that is where the page is, set the target's URL to it")
     };
-    Cause::new(ErrorKind::Redirected, detail)
-        .with_remedy("if that is where the page is, set the target's URL to it")
+    let location = text(&head.headers, LOCATION).and_then(|location| url.join(&location).ok());
+    let Some(mut to) = location else {
+        return Err(refused(format!("{code} without a Location to read")));
+    };
+    let _ = to.set_username("");
+    let _ = to.set_password(None);
+    to.set_fragment(None);
+    if !matches!(code, 301 | 302 | 303 | 307 | 308) || to.origin() != url.origin() {
+        return Err(refused(format!("{code} to {}, which was not followed", shown(&to))));
+    }
+    Ok(to)
+}
+
+/// More redirects than are followed.
+pub(super) fn too_many(redirects: usize, to: &Url) -> Cause {
+    Cause::new(
+        ErrorKind::Redirected,
+        format!("more than {redirects} redirects, the last one to {}", shown(to)),
+    )
+    .with_remedy("set the target's URL to where the page is")
+}
+
+/// A URL as messages show it: without credentials and parameters, which may be secret.
+pub(super) fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.set_fragment(None);
+    quote(url.as_str())
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use collector_core::Clock;
+use collector_core::{Clock, duration};
 use collector_transport::{Cause, ConfigError, Tls, TlsSettings, Token, Wording};
 use http::HeaderValue;
 use tokio_rustls::TlsConnector;
@@ -17,6 +17,8 @@ use crate::scan::Limits;
 pub(crate) struct Settings {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) timeout: Duration,
+    /// Which key gives a scrape more time.
+    pub(crate) more_time: String,
     pub(crate) limits: Limits,
     pub(crate) token: Token,
     allow_token_over_http: bool,
@@ -40,10 +42,8 @@ impl Settings {
         let settings = Self {
             clock,
             timeout: config.effective_timeout(),
-            limits: Limits {
-                max_line_bytes: config.max_line_bytes,
-                max_page_bytes: config.max_page_bytes,
-            },
+            more_time: more_time(config),
+            limits: config.limits(),
             token,
             allow_token_over_http: config.allow_token_over_http,
             tls_by: TlsSettings {
@@ -111,6 +111,21 @@ impl Settings {
     pub(crate) fn server_name(&self, url: &Url) -> String {
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         self.tls_by.server_name.clone().unwrap_or_else(|| host.to_owned())
+    }
+}
+
+fn more_time(config: &EppConfig) -> String {
+    let interval = duration::format(config.scrape_interval);
+    match config.timeout {
+        Some(timeout) => format!(
+            "raise epp.timeout ({}) if it is only slow; it must stay below epp.scrape_interval \
+             ({interval})",
+            duration::format(timeout)
+        ),
+        None => format!(
+            "raise epp.scrape_interval ({interval}) if it is only slow: a scrape may take nine tenths \
+             of it, unless epp.timeout is set"
+        ),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use collector_core::{Backend as _, ErrorKind, Unlimited};
 use collector_epp::EppConfig;
 
-use crate::fake_pod::{FakePod, Says, answer_with, vllm};
+use crate::fake_pod::{FakePod, Says, answer_with, status, vllm};
 use crate::world::{answer, backend, config, failure, found, in_prod, look};
 
 /// Scrapes a pod that says this beside one that is good, and gives the error of the former.
@@ -45,7 +45,7 @@ fn raw(text: &str) -> Says {
 
 #[tokio::test(start_paused = true)]
 async fn a_status_that_is_no_success_says_what_to_do() {
-    let status = |line: &str| raw(&format!("HTTP/1.1 {line}\r\nContent-Length: 0\r\n\r\n"));
+    let status = |line: &str| Says::Raw(status(line, "", ""));
     check(
         status("401 x"),
         ErrorKind::Unauthorized,
@@ -56,13 +56,13 @@ async fn a_status_that_is_no_success_says_what_to_do() {
     check(status("404 x"), ErrorKind::NotFound, &["/metrics", "path"]).await;
     check(status("429 x"), ErrorKind::RateLimited, &["429"]).await;
     check(status("500 x"), ErrorKind::ServerError, &["500"]).await;
-    check(status("503 x"), ErrorKind::Overloaded, &["503"]).await;
+    check(status("503 x"), ErrorKind::ServerError, &["503"]).await;
     check(status("418 x"), ErrorKind::Rejected, &["418"]).await;
     check(status("204 x"), ErrorKind::BadAnswer, &["204"]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_redirect_is_not_followed_and_its_parameters_are_not_shown() {
+async fn a_redirect_to_another_origin_is_not_followed_and_its_parameters_are_not_shown() {
     let elsewhere = "HTTP/1.1 302 x\r\nLocation: http://me:hunter2@other/m?t=hunter2\r\n\
                      Content-Length: 0\r\n\r\n";
     check(
@@ -71,6 +71,97 @@ async fn a_redirect_is_not_followed_and_its_parameters_are_not_shown() {
         &["302 to http://other/m, which was not followed"],
     )
     .await;
+    let nowhere = "HTTP/1.1 307 x\r\nContent-Length: 0\r\n\r\n";
+    check(raw(nowhere), ErrorKind::Redirected, &["307 without a Location"]).await;
+    let here = "HTTP/1.1 307 x\r\nLocation: /metrics\r\nContent-Length: 0\r\n\r\n";
+    check(raw(here), ErrorKind::Redirected, &["more than 5 redirects", "/metrics"]).await;
+    let other_kind = "HTTP/1.1 305 x\r\nLocation: /metrics\r\nContent-Length: 0\r\n\r\n";
+    check(raw(other_kind), ErrorKind::Redirected, &["305 to http://", "not followed"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redirect_within_the_origin_is_followed_over_the_same_connection() {
+    let page = answer_with("", &vllm("m", 7.0, 0.5, 1.0));
+    for code in [301, 302, 303, 307, 308] {
+        let location = "Location: /metrics/?full=1#top\r\n";
+        let moved = status(&format!("{code} x"), location, "It is elsewhere");
+        let paths = vec![("/metrics", moved), ("/metrics/?full=1", page.clone())];
+        let pod = FakePod::start(Says::Paths(paths)).await;
+        let config = EppConfig {
+            bearer_token: Some("hunter2".into()),
+            allow_token_over_http: true,
+            ..config(vec![pod.target("m-0")])
+        };
+        let backend = backend(config);
+        assert_eq!(found(answer(&backend, "m").await).replicas[0].queue_length, Some(7));
+        // Two scrapes of two requests.
+        let requests = pod.requests();
+        assert_eq!((requests.len(), pod.connections()), (4, 1), "{code}");
+        assert!(requests.iter().all(|request| request.contains("Bearer hunter2")), "{requests:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pods_own_words_are_quoted() {
+    let says = |line: &str, body: &str| Says::Raw(status(line, "", body));
+    check(
+        says("501 x", "Start it with --metrics\n"),
+        ErrorKind::ServerError,
+        &["the server failed: 501; the server said: \"Start it with --metrics\""],
+    )
+    .await;
+    check(
+        says("503 x", r#"{"error":{"message":"Loading model","code":503}}"#),
+        ErrorKind::ServerError,
+        &["503; the server said: \"Loading model\""],
+    )
+    .await;
+    check(
+        says("503 x", "I am overloaded"),
+        ErrorKind::Overloaded,
+        &["overloaded: 503; the server said: \"I am overloaded\""],
+    )
+    .await;
+    check(says("400 x", "which \x1b[2Jmodel?"), ErrorKind::Rejected, &["\u{fffd}[2Jmodel?\""])
+        .await;
+    check(says("401 x", "wrong key"), ErrorKind::Unauthorized, &["said: \"wrong key\""]).await;
+    check(says("500 x", "<html>Oh</html>"), ErrorKind::ServerError, &["the server failed: 500"])
+        .await;
+    check(says("500 x", &"long ".repeat(5000)), ErrorKind::ServerError, &["long long", "…\""])
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn words_that_do_not_come_are_not_waited_for() {
+    let head = b"HTTP/1.1 501 x\r\nContent-Length: 500\r\n\r\nStart it".to_vec();
+    let pod = FakePod::start(Says::Stalls(head)).await;
+    let backend = backend(EppConfig {
+        scrape_interval: Duration::from_millis(400),
+        ..config(vec![pod.target("m-0")])
+    });
+    let error = failure(&backend, "m").await;
+    assert_eq!(error.kind(), ErrorKind::ServerError);
+    assert!(error.to_string().contains("501; the server said: \"Start it\""), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_is_read_whatever_its_content_type() {
+    let page = vllm("m", 7.0, 0.5, 1.0);
+    let within_markup = format!("<html><pre>\n{page}</pre></html>\n");
+    for (kind, page) in [
+        ("text/html; charset=utf-8", &page),
+        ("text/html", &within_markup),
+        ("application/json", &page),
+        ("application/vnd.google.protobuf", &page),
+        ("nonsense", &page),
+        ("", &page),
+    ] {
+        let headers = format!("Content-Type: {kind}\r\n");
+        let says = Says::Raw(answer_with(&headers, page));
+        let pod = FakePod::start(says).await;
+        let backend = backend(config(vec![pod.target("m-0")]));
+        assert_eq!(found(answer(&backend, "m").await).replicas[0].queue_length, Some(7), "{kind}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,10 +170,36 @@ async fn what_is_not_metrics_is_called_so() {
     check(
         Says::Raw(answer_with("Content-Type: text/html\r\n", html)),
         ErrorKind::BadAnswer,
-        &["HTML page"],
+        &["HTML page", "(Content-Type \"text/html\")"],
     )
     .await;
-    check(Says::Page(html.into()), ErrorKind::BadAnswer, &["no series of a known engine"]).await;
+    check(Says::Page(html.into()), ErrorKind::BadAnswer, &["HTML page"]).await;
+    check(Says::Page("[]".into()), ErrorKind::BadAnswer, &["JSON", "/prometheus/metrics"]).await;
+    let statistics = Says::Page(r#"[{"iter": 3, "kvCacheStats": {"usedNumBlocks": 7}}]"#.into());
+    check(statistics, ErrorKind::BadAnswer, &["JSON", "/prometheus/metrics"]).await;
+    let in_a_string = r#""vllm:num_requests_waiting{model_name=\"m\"} 1\n""#;
+    check(
+        Says::Raw(answer_with("Content-Type: application/json\r\n", in_a_string)),
+        ErrorKind::BadAnswer,
+        &["one JSON string", "must send the page itself", "application/json"],
+    )
+    .await;
+    let protobuf = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily";
+    check(
+        Says::Raw(answer_with(
+            &format!("Content-Type: {protobuf}\r\n"),
+            "\x1f\n\x19vllm:num_requests_waiting\x18\x01",
+        )),
+        ErrorKind::BadAnswer,
+        &["protobuf form", "text/plain;version=0.0.4"],
+    )
+    .await;
+    check(
+        Says::Raw(answer_with("Content-Type: text/html\r\n", "go_goroutines 7\n")),
+        ErrorKind::BadAnswer,
+        &["no series of a known engine (Content-Type \"text/html\")"],
+    )
+    .await;
     check(Says::Page(String::new()), ErrorKind::BadAnswer, &["0 lines"]).await;
     check(
         Says::Page("go_goroutines 7\nup 1\n".into()),
@@ -126,8 +243,8 @@ async fn a_page_that_was_cut_short_is_no_smaller_page() {
     let openmetrics = page.replace("of-the-bad", "x");
     check(
         Says::Raw(answer_with("Content-Type: application/openmetrics-text\r\n", &openmetrics)),
-        ErrorKind::Disconnected,
-        &["# EOF"],
+        ErrorKind::BadAnswer,
+        &["`# EOF` is missing, so that the page may be cut"],
     )
     .await;
 }
@@ -217,7 +334,11 @@ async fn values_that_cannot_be_true_are_absent_and_the_others_stay() {
 #[tokio::test(start_paused = true)]
 async fn silence_and_slowness_end_with_the_time_out() {
     let page = vllm("m", 1.0, 0.5, 10.0);
-    check(Says::Nothing, ErrorKind::Timeout, &["no answer began within 360ms"]).await;
+    let keys = &["no answer began within 360ms", "raise epp.scrape_interval (400ms)"];
+    check(Says::Nothing, ErrorKind::Timeout, keys).await;
+    let shorter = |config| EppConfig { timeout: Some(Duration::from_millis(100)), ..config };
+    let keys = &["within 100ms", "raise epp.timeout (100ms)", "below epp.scrape_interval (400ms)"];
+    check_with(shorter, Says::Nothing, ErrorKind::Timeout, keys).await;
     let dripped = Says::Drip(answer_with("", &page), Duration::from_millis(100));
     check(dripped, ErrorKind::Timeout, &["no answer began within 360ms"]).await;
     let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
@@ -229,6 +350,7 @@ async fn silence_and_slowness_end_with_the_time_out() {
     let error = failure(&backend, "m").await;
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.to_string().contains("the page was not complete within 360ms"), "{error}");
+    assert!(error.to_string().contains("raise epp.scrape_interval (400ms)"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

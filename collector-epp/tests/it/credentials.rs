@@ -8,7 +8,10 @@ use std::time::Duration;
 use collector_core::{Backend as _, CheckStatus, ErrorKind};
 use collector_epp::EppConfig;
 use collector_epp::discover::TargetSpec;
-use rcgen::{CertifiedKey, KeyPair};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedKey, DnType, IsCa, KeyPair,
+    SerialNumber, date_time_ymd,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -30,6 +33,20 @@ impl SafePod {
     async fn start(host: &str) -> Self {
         let CertifiedKey { cert, signing_key } =
             rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+        Self::with(cert, signing_key).await
+    }
+
+    /// A pod whose certificate signs itself as that of an authority, as `openssl req -x509` makes it.
+    async fn self_signed(set: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "localhost");
+        set(&mut params);
+        let key = KeyPair::generate().unwrap();
+        Self::with(params.self_signed(&key).unwrap(), key).await
+    }
+
+    async fn with(cert: Certificate, signing_key: KeyPair) -> Self {
         let certificate = cert.pem();
         let acceptor = acceptor(&cert, &signing_key);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -115,6 +132,70 @@ async fn a_certificate_that_is_not_good_says_which_key_to_set() {
     let clock = Arc::new(collector_core::SystemClock::new());
     let error = collector_epp::EppBackend::new(absent, clock).unwrap_err().to_string();
     assert!(error.starts_with("epp.ca_cert_path: /does/not/exist cannot be read"), "{error}");
+}
+
+/// The words of a certificate's library.
+#[track_caller]
+fn in_our_words(text: &str) {
+    for word in ["CaUsedAsEndEntity", "Other(", "UnknownIssuer", "DnsName(", "NotValidForName"] {
+        assert!(!text.contains(word), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_believed_when_it_is_itself_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let pod = SafePod::self_signed(|_| {}).await;
+    let replicas = found(answer(&backend(pod.config(&folder)), "m").await).replicas;
+    assert_eq!(replicas[0].queue_length, Some(3));
+    // Neither another one of the same name is believed, nor this one for another name or in another time.
+    let other =
+        SafePod::self_signed(|params| params.serial_number = Some(SerialNumber::from(7))).await;
+    let config = EppConfig { targets: vec![other.target()], ..pod.config(&folder) };
+    let error = failure(&backend(config), "m").await;
+    assert_eq!(error.kind(), ErrorKind::Tls);
+    let text = error.to_string();
+    assert!(text.contains("self-signed and not in epp.ca_cert_path"), "{text}");
+    in_our_words(&text);
+    let named = EppConfig { server_name: Some("other.name".into()), ..pod.config(&folder) };
+    let text = failure(&backend(named), "m").await.to_string();
+    assert!(text.contains("is for localhost, not for \"other.name\""), "{text}");
+    in_our_words(&text);
+    let expired = SafePod::self_signed(|params| params.not_after = date_time_ymd(2021, 1, 1)).await;
+    let text = failure(&backend(expired.config(&folder)), "m").await.to_string();
+    assert!(text.contains("has expired"), "{text}");
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_called_so_with_the_two_ways_out() {
+    let plain = SafePod::start("localhost").await;
+    let of_an_authority = SafePod::self_signed(|_| {}).await;
+    for pod in [plain, of_an_authority] {
+        let error = failure(&backend(config(vec![pod.target()])), "m").await;
+        assert_eq!(error.kind(), ErrorKind::Tls);
+        let text = error.to_string();
+        for part in ["is self-signed;", "epp.ca_cert_path", "epp.tls_insecure_skip_verify"] {
+            assert!(text.contains(part), "{text:?} lacks {part:?}");
+        }
+        in_our_words(&text);
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_with_a_common_name_alone_holds_no_name_that_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    for is_ca in [IsCa::Ca(BasicConstraints::Unconstrained), IsCa::ExplicitNoCa] {
+        let pod = SafePod::self_signed(|params| {
+            params.subject_alt_names.clear();
+            params.is_ca = is_ca;
+        })
+        .await;
+        let text = failure(&backend(pod.config(&folder)), "m").await.to_string();
+        for part in ["no name that counts", "no subjectAltName", "\"localhost\""] {
+            assert!(text.contains(part), "{text:?} lacks {part:?}");
+        }
+        in_our_words(&text);
+    }
 }
 
 #[tokio::test]

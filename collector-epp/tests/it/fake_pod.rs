@@ -20,10 +20,14 @@ pub(crate) enum Says {
     Page(String),
     /// These bytes, and then the connection ends.
     Raw(Vec<u8>),
+    /// To a request of each of these paths, query included, these bytes; the connection stays.
+    Paths(Vec<(&'static str, Vec<u8>)>),
     /// Nothing, for ever.
     Nothing,
     /// These bytes one by one, with a pause before each.
     Drip(Vec<u8>, Duration),
+    /// These bytes, and then nothing more.
+    Stalls(Vec<u8>),
     /// These bytes, and then the others again and again.
     Endless(Vec<u8>, Vec<u8>),
     /// A good answer with this page, and then the connection ends without a word of it.
@@ -122,6 +126,7 @@ async fn serve(
 ) -> io::Result<()> {
     for number in 0.. {
         let Some(head) = head(&mut stream).await? else { return Ok(()) };
+        let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         requests.lock().unwrap().push(head);
         let says = says.lock().unwrap().clone();
         match says {
@@ -136,7 +141,15 @@ async fn serve(
                 stream.shutdown().await?;
                 return Ok(());
             }
+            Says::Paths(paths) => {
+                let answer = paths.iter().find(|(known, _)| *known == path);
+                stream.write_all(&answer.expect("a path that is known").1).await?;
+            }
             Says::Nothing => return std::future::pending().await,
+            Says::Stalls(bytes) => {
+                stream.write_all(&bytes).await?;
+                return std::future::pending().await;
+            }
             Says::Drip(bytes, pause) => {
                 for byte in bytes {
                     tokio::time::sleep(pause).await;
@@ -179,6 +192,12 @@ pub(crate) fn answer(page: &str) -> Vec<u8> {
 pub(crate) fn answer_with(headers: &str, page: &str) -> Vec<u8> {
     let length = page.len();
     format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {length}\r\n\r\n{page}").into_bytes()
+}
+
+/// An answer without a page: its status line, headers and body.
+pub(crate) fn status(line: &str, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 {line}\r\n{headers}Content-Length: {length}\r\n\r\n{body}").into_bytes()
 }
 
 /// The page of a vLLM server.

@@ -1,5 +1,6 @@
 //! The JSON document of what is taken from a page.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use collector_epp::engines::{
@@ -9,6 +10,7 @@ use collector_epp::scan::Malformed;
 use serde::{Serialize, Serializer};
 
 use super::intake::Read;
+use super::shorten::shorten;
 use crate::output::SCHEMA_VERSION;
 
 /// What is taken from a page.
@@ -62,10 +64,10 @@ enum Content<'a> {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Row<'a> {
     /// Null where no series of the row names it.
-    model: Option<&'a str>,
+    model: Option<Cow<'a, str>>,
     /// The data-parallel engine (vLLM's label `engine`, SGLang's `dp_rank`); null for what is given
     /// per server.
-    engine: Option<&'a str>,
+    engine: Option<Cow<'a, str>>,
     waiting: Option<Number>,
     running: Option<Number>,
     /// 0.0 to 1.0.
@@ -98,8 +100,8 @@ struct Row<'a> {
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Adapters<'a> {
-    running: Vec<&'a str>,
-    waiting: Vec<&'a str>,
+    running: Vec<Cow<'a, str>>,
+    waiting: Vec<Cow<'a, str>>,
     /// How many fit into one batch.
     max_lora: Option<u64>,
 }
@@ -110,9 +112,9 @@ struct Adapters<'a> {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ModelRow<'a> {
     /// The model that was asked for.
-    model: Option<&'a str>,
+    model: Option<Cow<'a, str>>,
     /// The model that they were sent to; null for what is given of all targets together.
-    target: Option<&'a str>,
+    target: Option<Cow<'a, str>>,
     requests_total: Option<Number>,
     errors_total: Option<Number>,
     running: Option<Number>,
@@ -141,7 +143,7 @@ struct ModelRow<'a> {
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct PoolRow<'a> {
-    name: Option<&'a str>,
+    name: Option<Cow<'a, str>>,
     /// 0.0 to 1.0.
     avg_kv: Option<Number>,
     avg_queue: Option<Number>,
@@ -151,7 +153,7 @@ struct PoolRow<'a> {
     /// From 1.0 on requests are held back.
     saturation_effective: Option<Number>,
     /// Requests waiting in each pod.
-    per_pod_queue: BTreeMap<&'a str, Option<Number>>,
+    per_pod_queue: BTreeMap<Cow<'a, str>, Option<Number>>,
 }
 
 /// A number as it stands on the page; whole ones are printed as such.
@@ -222,8 +224,8 @@ impl<'a> Row<'a> {
     fn of(row: &'a EngineRow) -> Self {
         let counters = &row.counters;
         Self {
-            model: row.model.as_ref().map(AsRef::as_ref),
-            engine: row.rank.as_deref(),
+            model: row.model.as_ref().map(|model| shorten(model.as_ref())),
+            engine: row.rank.as_deref().map(shorten),
             waiting: Number::of(row.waiting),
             running: Number::of(row.running),
             kv_cache_usage: Number::of(row.kv_cache_usage),
@@ -251,8 +253,8 @@ impl<'a> Row<'a> {
 impl<'a> Adapters<'a> {
     fn of(lora: &'a LoraAdapters) -> Self {
         Self {
-            running: lora.running.iter().map(AsRef::as_ref).collect(),
-            waiting: lora.waiting.iter().map(AsRef::as_ref).collect(),
+            running: lora.running.iter().map(|name| shorten(name)).collect(),
+            waiting: lora.waiting.iter().map(|name| shorten(name)).collect(),
             max_lora: lora.max,
         }
     }
@@ -270,8 +272,8 @@ impl<'a> ModelRow<'a> {
             .filter(|(_, halves)| halves.iter().any(Option::is_some))
             .collect();
         Self {
-            model: row.model.as_ref().map(AsRef::as_ref),
-            target: row.target.as_ref().map(AsRef::as_ref),
+            model: row.model.as_ref().map(|model| shorten(model.as_ref())),
+            target: row.target.as_ref().map(|target| shorten(target.as_ref())),
             requests_total: Number::of(row.requests_total),
             errors_total: Number::of(row.errors_total),
             running: Number::of(row.running),
@@ -296,14 +298,14 @@ impl<'a> PoolRow<'a> {
     fn of(pool: &'a PickerPool) -> Self {
         let queue = pool.per_pod_queue.iter();
         Self {
-            name: pool.name.as_deref(),
+            name: pool.name.as_deref().map(shorten),
             avg_kv: Number::of(pool.avg_kv),
             avg_queue: Number::of(pool.avg_queue),
             avg_running: Number::of(pool.avg_running),
             ready: Number::of(pool.ready),
             saturation_effective: Number::of(pool.saturation_effective),
             per_pod_queue: queue
-                .map(|(pod, waiting)| (pod.as_str(), Number::of(Some(*waiting))))
+                .map(|(pod, waiting)| (shorten(pod.as_str()), Number::of(Some(*waiting))))
                 .collect(),
         }
     }

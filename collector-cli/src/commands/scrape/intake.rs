@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use collector_epp::scan::{Ended, Format, Limits, PageTooLarge, Sample, Scanner, Summary, Wanted};
+use collector_epp::{CutShort, PageSink};
 
 use super::source::Transfer;
 
@@ -14,7 +15,13 @@ pub(super) struct Intake<Each> {
     scanner: Scanner,
     each: Each,
     format: Format,
+    /// Beats what the server says.
+    own_content_type: Option<String>,
+    content_type: Option<String>,
+    begun: bool,
     head: Vec<u8>,
+    /// All of the page, where it is to be read twice.
+    copy: Option<Vec<u8>>,
     lines: SampleLines,
 }
 
@@ -22,8 +29,13 @@ pub(super) struct Intake<Each> {
 pub(super) struct Read {
     pub(super) summary: Summary,
     pub(super) format: Format,
+    pub(super) content_type: Option<String>,
+    /// Why it may lack its end.
+    pub(super) cut: Option<CutShort>,
     /// How it begins.
     pub(super) head: Vec<u8>,
+    /// All of it, where that was wanted.
+    pub(super) copy: Vec<u8>,
     /// Its lines that are neither empty nor comments, wanted or not.
     pub(super) sample_lines: u64,
 }
@@ -37,33 +49,71 @@ struct SampleLines {
 }
 
 impl<Each: FnMut(&Sample<'_>)> Intake<Each> {
-    pub(super) fn new(wanted: Arc<Wanted>, limits: Limits, each: Each) -> Self {
-        let scanner = Scanner::new(wanted, limits);
-        let lines = SampleLines::default();
-        Self { scanner, each, format: Format::Text, head: Vec::new(), lines }
+    pub(super) fn new(
+        wanted: Arc<Wanted>,
+        limits: Limits,
+        content_type: Option<&str>,
+        each: Each,
+    ) -> Self {
+        Self {
+            scanner: Scanner::new(wanted, limits),
+            each,
+            format: Format::Text,
+            own_content_type: content_type.map(str::to_owned),
+            content_type: None,
+            begun: false,
+            head: Vec::new(),
+            copy: None,
+            lines: SampleLines::default(),
+        }
     }
 
-    /// Begins the page, which comes with this Content-Type.
-    pub(super) fn begin(&mut self, content_type: Option<&str>) {
-        self.format = Format::from_content_type(content_type);
-        self.scanner.begin(self.format);
+    /// Keeps all of the page.
+    pub(super) fn with_copy(mut self) -> Self {
+        self.copy = Some(Vec::new());
+        self
     }
 
-    pub(super) fn take(&mut self, chunk: &[u8]) -> Result<(), PageTooLarge> {
-        let room = HEAD_MAX - self.head.len();
-        self.head.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        self.lines.take(chunk);
-        self.scanner.feed(chunk, &mut self.each)
+    /// Whether the page has begun to arrive.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
     }
 
     pub(super) fn finish(mut self, transfer: &Transfer) -> Result<Read, PageTooLarge> {
-        let ended = match transfer {
-            Transfer::Complete => Ended::Complete,
-            Transfer::CutShort(_) => Ended::CutShort,
-        };
+        let end_is_known = matches!(transfer, Transfer::Complete { end_is_known: true });
+        let ended = if end_is_known { Ended::Complete } else { Ended::CutShort };
         let summary = self.scanner.finish(ended, &mut self.each)?;
-        let sample_lines = self.lines.count;
-        Ok(Read { summary, format: self.format, head: self.head, sample_lines })
+        Ok(Read {
+            cut: CutShort::of(self.format, &summary, end_is_known),
+            summary,
+            format: self.format,
+            content_type: self.content_type,
+            head: self.head,
+            copy: self.copy.unwrap_or_default(),
+            sample_lines: self.lines.count,
+        })
+    }
+}
+
+impl<Each: FnMut(&Sample<'_>)> PageSink for Intake<Each> {
+    fn begin(&mut self, content_type: Option<&str>) {
+        self.begun = true;
+        self.content_type =
+            self.own_content_type.clone().or_else(|| content_type.map(str::to_owned));
+        self.format = Format::from_content_type(self.content_type.as_deref());
+        self.scanner.begin(self.format);
+    }
+
+    fn feed(&mut self, chunk: &[u8]) -> Result<(), PageTooLarge> {
+        let room = HEAD_MAX - self.head.len();
+        self.head.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        self.lines.take(chunk);
+        self.scanner.feed(chunk, &mut self.each)?;
+        // What is over the limit was refused before.
+        if let Some(copy) = &mut self.copy {
+            copy.extend_from_slice(chunk);
+        }
+        Ok(())
     }
 }
 
@@ -72,7 +122,7 @@ impl SampleLines {
         for byte in chunk {
             match byte {
                 b'\n' => self.within = false,
-                b' ' | b'\t' => {}
+                b' ' | b'\t' | b'\r' => {}
                 _ if self.within => {}
                 first => {
                     self.within = true;
@@ -80,12 +130,5 @@ impl SampleLines {
                 }
             }
         }
-    }
-}
-
-impl Read {
-    /// The page says itself where it ends, and did not.
-    pub(super) fn lacks_its_end(&self) -> bool {
-        self.format == Format::OpenMetrics && !self.summary.eof_marker
     }
 }

@@ -4,6 +4,7 @@ mod document;
 mod fetch;
 mod intake;
 mod raw;
+mod shorten;
 mod source;
 mod table;
 mod unknown;
@@ -12,9 +13,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use collector_core::EngineName;
-use collector_epp::EppConfig;
+use collector_epp::CutShort;
 use collector_epp::engines::{Engines, Ignored, Page, PageReader};
-use collector_epp::scan::{Limits, Summary};
+use collector_epp::scan::Summary;
 
 use self::intake::Intake;
 use self::source::{Source, Transfer};
@@ -27,31 +28,42 @@ pub(crate) use self::document::ScrapeDocument;
 #[cfg(test)]
 pub(crate) use self::raw::SamplesDocument;
 
-/// What to do when something else answers than a server of metrics.
-const PATH_HINT: &str = "is the path right? Most servers have their metrics at /metrics";
-
-/// What a page of OpenMetrics lacks that was cut where a line ends.
-const NO_EOF: &str = "it does not end with # EOF, as a page of OpenMetrics must";
-
 pub(super) fn run(global: &GlobalArgs, args: &ScrapeArgs) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Json, Format::Yaml])?;
     let loaded = loader(global).read().map_err(Failure::usage)?;
     start_log(&loaded, Verbosity::OneShot)?;
     let config = &loaded.config.epp().cloned().unwrap_or_default();
     let source = Source::of(&args.page)?;
+    if args.timeout.is_some_and(|timeout| timeout.is_zero()) {
+        return Err(Failure::usage(
+            "--timeout 0s leaves no time for a page; give it 5s for example",
+        ));
+    }
     let engines = Engines::new(&config.engines)
         .map_err(|error| Failure::usage(format!("epp.engines: {error}")))?;
     if args.raw {
         return raw::run(config, &engines, &source, args, format);
     }
     let mut reader = reader(&engines, args.engine.as_deref())?;
+    let target = source.target(config)?;
+    // As the backend reads the page of this target.
+    let own_engine = target.as_ref().and_then(|target| target.engine.as_ref());
+    if let (None, Some(engine)) = (&args.engine, own_engine) {
+        reader = engines.reader_of(engine).ok_or_else(|| {
+            Failure::usage(format!("the target's engine {engine:?} is not known"))
+        })?;
+    }
     let wanted = Arc::clone(engines.wanted());
-    let mut intake = Intake::new(wanted, limits(config), |sample| reader.sample(sample));
-    let transfer = source.read(config, args.content_type.as_deref(), &mut intake)?;
+    let content_type = args.content_type.as_deref();
+    let mut intake =
+        Intake::new(wanted, config.limits(), content_type, |sample| reader.sample(sample));
+    let transfer = source.read(config, target.is_some(), args.timeout, &mut intake)?;
     let read = intake.finish(&transfer).map_err(|error| source.too_large(error))?;
     check_whole(&source, &transfer)?;
-    if read.lacks_its_end() {
-        return Err(cut_short(&source, NO_EOF));
+    if let Some(cut) = read.cut
+        && (read.summary.samples > 0 || unknown::no_metrics(&read).is_none())
+    {
+        return Err(may_be_cut(&source, cut));
     }
     let page = match reader.finish(&read.summary) {
         Page::Unknown(unknown) => return Err(unknown::failure(&source, &unknown, &read)),
@@ -64,10 +76,6 @@ pub(super) fn run(global: &GlobalArgs, args: &ScrapeArgs) -> Result<Exit, Failur
     })?;
     warn(&page);
     Ok(Exit::Success)
-}
-
-fn limits(config: &EppConfig) -> Limits {
-    Limits { max_line_bytes: config.max_line_bytes, max_page_bytes: config.max_page_bytes }
 }
 
 fn reader(engines: &Engines, engine: Option<&str>) -> Result<PageReader, Failure> {
@@ -113,14 +121,20 @@ fn malformed_lines(summary: &Summary) -> String {
 
 fn check_whole(source: &Source, transfer: &Transfer) -> Result<(), Failure> {
     match transfer {
-        Transfer::Complete => Ok(()),
-        Transfer::CutShort(cause) => Err(cut_short(source, cause)),
+        Transfer::Complete { .. } => Ok(()),
+        Transfer::CutShort(cause) => {
+            let cause = printable(cause);
+            Err(cut_short(format!("{source}: the page was cut short: {cause}")))
+        }
     }
 }
 
+fn may_be_cut(source: &Source, cut: CutShort) -> Failure {
+    cut_short(format!("{source}: {cut}"))
+}
+
 /// Half a page is no page: what it lacks would pass for what the server does not have.
-fn cut_short(source: &Source, cause: &str) -> Failure {
-    let message = format!("{source}: the page was cut short: {}", printable(cause));
+fn cut_short(message: String) -> Failure {
     Failure::explained(
         ErrorDocument::new("TransferCutShort", message)
             .with_hint("nothing of it is shown, because values may be missing or shortened"),

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use collector_epp::EppConfig;
+use collector_epp::discover::Target;
 use collector_epp::scan::{PageTooLarge, Sample};
+use collector_epp::{EppConfig, PageSink as _};
 use flate2::read::MultiGzDecoder;
-use reqwest::Url;
+use url::Url;
 
 use super::fetch;
 use super::intake::Intake;
@@ -27,7 +29,10 @@ pub(super) enum Source {
 
 /// How a page ended.
 pub(super) enum Transfer {
-    Complete,
+    Complete {
+        /// Where the page ends was said: it is whole, even without a newline at its end.
+        end_is_known: bool,
+    },
     /// Before its end, and why.
     CutShort(String),
 }
@@ -51,29 +56,52 @@ impl Source {
         Ok(Self::Url(url))
     }
 
-    /// Reads the page to its end, wherever that is. A Content-Type of the user's beats the server's.
+    /// The target of the configuration whose page it is.
+    pub(super) fn target(&self, config: &EppConfig) -> Result<Option<Target>, Failure> {
+        match self {
+            Self::Url(url) => block_on(async { Ok(fetch::target(config, url).await) }),
+            Self::File(_) | Self::Stdin => Ok(None),
+        }
+    }
+
+    /// Reads the page to its end, wherever that is; from a server within `limit` where it is given, and
+    /// with the token of a target.
     pub(super) fn read<Each: FnMut(&Sample<'_>)>(
         &self,
         config: &EppConfig,
-        content_type: Option<&str>,
+        is_target: bool,
+        limit: Option<Duration>,
         intake: &mut Intake<Each>,
     ) -> Result<Transfer, Failure> {
         match self {
-            Self::Url(url) => block_on(fetch::page(config, url, content_type, intake)),
+            Self::Url(url) => block_on(fetch::page(config, url, is_target, limit, intake)),
+            Self::Stdin | Self::File(_) if limit.is_some() => {
+                Err(Failure::usage("--timeout is for the page of a URL"))
+            }
             Self::Stdin => {
-                intake.begin(content_type);
+                intake.begin(None);
                 self.take_all(io::stdin().lock(), intake)
             }
             Self::File(path) => {
-                intake.begin(content_type);
-                let file = File::open(path)
-                    .map_err(|error| Failure::usage(format!("{self}: cannot be read: {error}")))?;
+                intake.begin(None);
+                let file = File::open(path).map_err(|error| self.no_file(path, &error))?;
                 if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz")) {
                     self.take_all(MultiGzDecoder::new(file), intake)
                 } else {
                     self.take_all(file, intake)
                 }
             }
+        }
+    }
+
+    /// A file that cannot be opened, or what may have been meant instead.
+    fn no_file(&self, path: &Path, error: &io::Error) -> Failure {
+        match address(&path.to_string_lossy()).filter(|_| error.kind() == ErrorKind::NotFound) {
+            Some(url) => Failure::usage(format!(
+                "there is no file of that name; did you mean {}?",
+                fetch::shown(&url)
+            )),
+            None => Failure::usage(format!("{self}: cannot be read: {error}")),
         }
     }
 
@@ -85,9 +113,9 @@ impl Source {
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
             match from.read(&mut chunk) {
-                Ok(0) => return Ok(Transfer::Complete),
+                Ok(0) => return Ok(Transfer::Complete { end_is_known: true }),
                 Ok(length) => {
-                    intake.take(&chunk[..length]).map_err(|error| self.too_large(error))?;
+                    intake.feed(&chunk[..length]).map_err(|error| self.too_large(error))?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // A compressed file without its end.
@@ -111,12 +139,40 @@ impl Source {
     }
 }
 
+/// The URL that a host with a port and perhaps a path would have.
+fn address(text: &str) -> Option<Url> {
+    let (host, port) = text.split('/').next()?.rsplit_once(':')?;
+    let is_address = !host.is_empty() && port.parse::<u16>().is_ok();
+    is_address.then(|| Url::parse(&format!("http://{text}")).ok()).flatten()
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url(url) => f.write_str(&fetch::shown(url)),
             Self::File(path) => write!(f, "{}", printable(&path.to_string_lossy())),
             Self::Stdin => f.write_str("stdin"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_with_a_port_is_an_address_and_a_file_is_none() {
+        let shown = |text| address(text).map(|url| fetch::shown(&url));
+        for (text, url) in [
+            ("localhost:8000/metrics", "http://localhost:8000/metrics"),
+            ("10.0.0.7:8000", "http://10.0.0.7:8000/"),
+            ("[::1]:8000/metrics", "http://[::1]:8000/metrics"),
+            ("me:hunter2@m-0.prod:8000/metrics?t=hunter2", "http://m-0.prod:8000/metrics"),
+        ] {
+            assert_eq!(shown(text).as_deref(), Some(url), "{text}");
+        }
+        for text in ["metrics.txt", "a/b:80", "a:b", ":80", "host:99999", "host/metrics"] {
+            assert_eq!(shown(text), None, "{text}");
         }
     }
 }

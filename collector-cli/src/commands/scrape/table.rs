@@ -8,6 +8,7 @@ use collector_epp::engines::{
 
 use super::intake::Read;
 use super::malformed_lines;
+use super::shorten::shorten;
 use crate::output::{UNKNOWN, aligned, printable};
 
 /// From here on, and below its inverse, numbers are shown with an exponent.
@@ -128,12 +129,13 @@ fn names(names: &[Box<str>]) -> String {
     if names.is_empty() {
         return "none".to_owned();
     }
-    let names: Vec<String> = names.iter().map(|name| printable(name).to_string()).collect();
+    let names: Vec<String> =
+        names.iter().map(|name| printable(&shorten(name)).to_string()).collect();
     names.join(", ")
 }
 
 fn name(name: Option<&str>) -> String {
-    name.map_or_else(|| UNKNOWN.to_owned(), |name| printable(name).to_string())
+    name.map_or_else(|| UNKNOWN.to_owned(), |name| printable(&shorten(name)).to_string())
 }
 
 /// Whole numbers as such, others to the hundredth.

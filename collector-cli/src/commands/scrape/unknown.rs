@@ -1,9 +1,9 @@
 //! Pages on which nothing was found, and what they may be.
 
+use collector_epp::Content;
 use collector_epp::engines::UnknownPage;
 use collector_transport::quote;
 
-use super::PATH_HINT;
 use super::intake::Read;
 use super::source::Source;
 use crate::exit::Failure;
@@ -28,23 +28,34 @@ pub(super) fn failure(source: &Source, unknown: &UnknownPage, read: &Read) -> Fa
     Failure::explained(document)
 }
 
+/// Why a page has no samples at all, as far as can be seen.
+pub(super) fn without_samples(read: &Read) -> String {
+    match no_metrics(read) {
+        Some((what, _)) => what,
+        None => "no line of it is a sample".to_owned(),
+    }
+}
+
+/// What a page is that is none of metrics, and what to do about it.
+pub(super) fn no_metrics(read: &Read) -> Option<(String, String)> {
+    if read.head.trim_ascii().is_empty() {
+        return Some(("it is empty".to_owned(), "is the server still starting?".to_owned()));
+    }
+    let content = Content::of(&read.head, read.content_type.as_deref())?;
+    let came_as = read.content_type.as_deref().map_or_else(String::new, |content_type| {
+        format!(" (Content-Type {:?})", quote(content_type))
+    });
+    Some((format!("{}{came_as}", content.problem()), content.remedy().to_owned()))
+}
+
 fn what(unknown: &UnknownPage, read: &Read) -> (String, String) {
-    let head = String::from_utf8_lossy(&read.head);
     if let Some(engine) = &unknown.looks_like {
         return (
             format!("its series are those of {engine:?}"),
             "leave --engine out, or name that one".to_owned(),
         );
     }
-    match head.trim_start().chars().next() {
-        None => ("it is empty".to_owned(), "is the server still starting?".to_owned()),
-        Some('<') => ("it is HTML or XML".to_owned(), PATH_HINT.to_owned()),
-        Some('{' | '[') if serde_json::from_str::<serde_json::Value>(&head).is_ok() => (
-            "it is JSON".to_owned(),
-            "trtllm-serve has JSON at /metrics and its series at /prometheus/metrics".to_owned(),
-        ),
-        _ => of_others(&head),
-    }
+    no_metrics(read).unwrap_or_else(|| of_others(&String::from_utf8_lossy(&read.head)))
 }
 
 /// A page of series, or of something else in lines.
@@ -64,7 +75,6 @@ fn of_others(head: &str) -> (String, String) {
     let names: Vec<String> = names.into_iter().map(quote).collect();
     (
         format!("it begins with {}", names.join(", ")),
-        "--raw --name NAME shows any series of a page; [[epp.engines]] says what they mean"
-            .to_owned(),
+        "--raw shows the series of any page; [[epp.engines]] says what they mean".to_owned(),
     )
 }

@@ -151,22 +151,26 @@ fn format() -> impl Strategy<Value = Format> {
 /// A legal page with what is to be read of it.
 fn legal_page() -> impl Strategy<Value = (Format, Vec<Seen>, String)> {
     let lines = format().prop_flat_map(|format| (Just(format), vec(line(format), 0..12)));
-    (lines, any::<bool>(), any::<bool>()).prop_map(|((format, lines), marker, newline)| {
-        let mut seen = Vec::new();
-        let mut text = Vec::new();
-        for (number, (sample, line)) in (1..).zip(lines) {
-            seen.extend(sample.map(|sample| Seen { line: number, ..sample }));
-            text.push(line);
-        }
-        if marker && format == Format::OpenMetrics {
-            text.extend(["# EOF".to_owned(), "up 1".to_owned()]);
-        }
-        let mut text = text.join("\n");
-        if newline {
-            text.push('\n');
-        }
-        (format, seen, text)
-    })
+    let ends = (select(vec!["\n", "\r\n"]), select(vec!["", "\u{feff}"]));
+    (lines, any::<bool>(), any::<bool>(), ends).prop_map(
+        |((format, lines), marker, newline, ends)| {
+            let (end, mark) = ends;
+            let mut seen = Vec::new();
+            let mut text = Vec::new();
+            for (number, (sample, line)) in (1..).zip(lines) {
+                seen.extend(sample.map(|sample| Seen { line: number, ..sample }));
+                text.push(line);
+            }
+            if marker && format == Format::OpenMetrics {
+                text.extend(["# EOF".to_owned(), "up 1".to_owned()]);
+            }
+            let mut text = mark.to_owned() + &text.join(end);
+            if newline {
+                text.push_str(end);
+            }
+            (format, seen, text)
+        },
+    )
 }
 
 /// Pieces of which lines are made, and some that spoil them.
@@ -187,6 +191,8 @@ fn soup() -> impl Strategy<Value = Vec<u8>> {
         b"\n",
         b"\n",
         b"\r",
+        b"\r\n",
+        b"\xef\xbb\xbf",
         b"a",
         b"b=\"c\"",
         b"a=\"1\"",
@@ -202,6 +208,7 @@ fn soup() -> impl Strategy<Value = Vec<u8>> {
         b"NaN",
         b"Inf",
         b"1e400",
+        b" 1 1e300\n",
         b"0x10",
         b"\xff",
         b"\0",
@@ -210,13 +217,15 @@ fn soup() -> impl Strategy<Value = Vec<u8>> {
         b" # {} 1",
         b"up{a=\"b\"} 1\n",
         b"{\"up\"} 1\n",
+        b"{\"up\".x=\"1\"} 1\n",
+        b"{\"a\",",
     ];
     vec(select(pieces), 0..40).prop_map(|pieces| pieces.concat())
 }
 
 /// A legal page with some bytes cut out, and others put in.
 fn mutated_page() -> impl Strategy<Value = (Format, Vec<u8>)> {
-    let bytes = select(b"\"\\{},=# \n\t0a_:\xff".to_vec());
+    let bytes = select(b"\"\\{},=# \r\n\t0a_:\xff".to_vec());
     let mutations = vec((any::<Index>(), any::<bool>(), bytes), 1..6);
     (legal_page(), mutations).prop_map(|((format, _, page), mutations)| {
         let mut page = page.into_bytes();

@@ -64,12 +64,13 @@ fn read_line(line: &[u8], how: How<'_>, out: &mut Page) {
     if line.len() > how.max_line_bytes {
         return read_long_line(line, how, out);
     }
-    let line = trim(line);
+    let line = without_mark(line, out);
+    let line = trim(line.strip_suffix(b"\r").unwrap_or(line));
     if line.starts_with(b"#") {
         out.eof_marker = how.openmetrics && line == b"# EOF";
         return;
     }
-    let (name, sample) = read_sample(line, how.openmetrics);
+    let (name, sample) = read_sample(line, how);
     let Some(name) = name.filter(|name| how.wanted.contains(&name.as_str())) else { return };
     match sample {
         Some((labels, value, timestamp_ms)) => out.seen.push(Seen {
@@ -85,16 +86,16 @@ fn read_line(line: &[u8], how: How<'_>, out: &mut Page) {
 
 /// A line over the limit is malformed when its name is wanted and surely ends within the limit.
 fn read_long_line(line: &[u8], how: How<'_>, out: &mut Page) {
-    let beginning = Rest(&line[..how.max_line_bytes]).after_blanks();
+    let beginning = Rest(without_mark(&line[..how.max_line_bytes], out)).after_blanks();
     if beginning.0.starts_with(b"#") {
         return;
     }
     let name = if beginning.0.starts_with(b"{") {
-        read_sample(beginning.0, how.openmetrics).0
+        read_sample(beginning.0, how).0
     } else {
         let mut rest = beginning;
         let name = rest.bare(is_name_byte);
-        if rest.0.is_empty() { None } else { ended_name(name, &rest) }
+        if matches!(rest.0, [] | [b'\r']) { None } else { ended_name(name, &rest) }
     };
     let name = name.filter(|name| how.wanted.contains(&name.as_str()));
     out.malformed.extend(name.map(|name| (out.lines, name)));
@@ -103,7 +104,10 @@ fn read_long_line(line: &[u8], how: How<'_>, out: &mut Page) {
 type Sample = (Vec<(String, String)>, f64, Option<i64>);
 
 /// The name, when one can be told, and what follows, when all of it is legal.
-fn read_sample(line: &[u8], openmetrics: bool) -> (Option<String>, Option<Sample>) {
+fn read_sample(
+    line: &[u8],
+    How { wanted, openmetrics, .. }: How<'_>,
+) -> (Option<String>, Option<Sample>) {
     let mut rest = Rest(line).after_blanks();
     let bare = rest.bare(is_name_byte);
     if !bare.is_empty() {
@@ -116,9 +120,42 @@ fn read_sample(line: &[u8], openmetrics: bool) -> (Option<String>, Option<Sample
         return (None, None);
     }
     let mut name = None;
+    let whole = rest.0;
     let labels = rest.set(&mut name);
-    let name = name.and_then(|name| String::from_utf8(name).ok());
-    (name, labels.and_then(|labels| rest.tail(labels, openmetrics)))
+    let names = match (&labels, name) {
+        (Some(_), name) => name.into_iter().collect(),
+        (None, _) => unlabelled(whole),
+    };
+    let names = names.into_iter().filter_map(|name| String::from_utf8(name).ok());
+    let mut names = names.filter(|name| wanted.contains(&name.as_str()));
+    (names.next(), labels.and_then(|labels| rest.tail(labels, openmetrics)))
+}
+
+/// The quoted strings of a malformed set that stand neither before nor behind a `=`, nor at its end.
+fn unlabelled(set: &[u8]) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    let mut rest = Rest(set);
+    let mut before = None;
+    while let [byte, behind @ ..] = rest.after_blanks().0 {
+        rest = Rest(behind);
+        if *byte == b'"' {
+            let Some(string) = rest.string() else { break };
+            let next = rest.after_blanks().0.first();
+            if before != Some(b'=') && next.is_some_and(|next| *next != b'=') {
+                found.push(string);
+            }
+        }
+        before = Some(*byte);
+    }
+    found
+}
+
+/// The first line of a page without a byte order mark.
+fn without_mark<'a>(line: &'a [u8], out: &Page) -> &'a [u8] {
+    match line {
+        [0xef, 0xbb, 0xbf, rest @ ..] if out.lines == 1 => rest,
+        line => line,
+    }
 }
 
 fn is_name_byte(byte: u8) -> bool {
@@ -248,7 +285,7 @@ impl Rest<'_> {
         let mut timestamp = None;
         if !matches!(self.after_blanks().0.first(), None | Some(b'#')) {
             let word = self.word();
-            timestamp = Some(if openmetrics { seconds(&word)? } else { word.parse().ok()? });
+            timestamp = if openmetrics { seconds(&word)? } else { Some(word.parse().ok()?) };
         }
         if openmetrics && self.take(b'#') {
             self.exemplar()?;
@@ -294,7 +331,10 @@ pub(crate) fn number(word: &str) -> Option<f64> {
     lower.parse().ok().filter(|value: &f64| value.is_finite())
 }
 
-fn seconds(word: &str) -> Option<i64> {
-    let milliseconds = (number(word)? * 1000.0).round();
-    format!("{milliseconds:.0}").parse().ok()
+/// A time, and its milliseconds where they fit.
+#[expect(clippy::option_option, reason = "no time and a time that does not fit are two things")]
+fn seconds(word: &str) -> Option<Option<i64>> {
+    let decimal = |byte| b"0123456789+-.eE".contains(&byte);
+    let seconds = word.bytes().all(decimal).then(|| word.parse::<f64>().ok())??;
+    Some(format!("{:.0}", (seconds * 1000.0).round()).parse().ok())
 }

@@ -80,11 +80,12 @@ fn names_are_wanted_whole() {
     ignores("vllm:num_requests_waiting_by_reason 1");
     ignores("vllm:num_requests_wait");
     ignores(r#"{"upper"} 1"#);
-    ignores(r#"{"up" 1"#);
     ignores("up.name 1");
     ignores("dotted.name 1");
     ignores(b"up\xc3\xa9 1");
-    ignores("\u{feff}up 1");
+    ignores("\n\u{feff}up 1");
+    ignores("up\r 1");
+    ignores("up\r\r\n");
 }
 
 #[test]
@@ -156,6 +157,22 @@ fn illegal_label_sets_are_refused() {
     refuses(r#"{"up","up"} 1"#, Reason::NameTwice);
     refuses(r#"{"up","other"} 1"#, Reason::NameTwice);
     refuses(r#"{"up",a} 1"#, Reason::LabelEquals);
+    refuses(r#"{"up",a=b} 1"#, Reason::LabelValue);
+    refuses(r#"{"other","up"} 1"#, Reason::NameTwice);
+    refuses(r#"{"up".label="x"} 1"#, Reason::LabelSeparator);
+    refuses(r#"{"dotted.name".label="x"} 1"#, Reason::LabelSeparator);
+    refuses(r#"{"up"x} 1"#, Reason::LabelSeparator);
+    refuses(r#"{"up" a="b"} 1"#, Reason::LabelSeparator);
+    refuses(r#"{"up"{} 1"#, Reason::LabelSeparator);
+    refuses(r#"{"up" 1"#, Reason::LabelSeparator);
+    refuses(r#"{a="b","up".c="d"} 1"#, Reason::LabelSeparator);
+    refuses(r#"{a="b" "up"} 1"#, Reason::LabelSeparator);
+    refuses(r#"{a=b,"up"} 1"#, Reason::LabelValue);
+    refuses(r#"up{"a"b="c"} 1"#, Reason::LabelSeparator);
+    ignores(r#"{"other".label="up"} 1"#);
+    ignores(r#"{"other".x,"up"="y"} 1"#);
+    ignores(r#"{"up"="x" "y"="z"} 1"#);
+    ignores(r#"{"up"#);
     refuses(r#"{"up"}"#, Reason::NoValue);
 }
 
@@ -232,7 +249,8 @@ fn what_is_no_number_is_refused_and_never_read_as_a_smaller_one() {
         "1e5.0",
         "1f",
         "1d",
-        "1\r",
+        "1\r\r",
+        "1\r2",
         "1\0",
         "1#",
         "+NaN",
@@ -280,9 +298,48 @@ fn timestamps_are_seconds_in_openmetrics() {
     timestamp("up 1 1520879607", Format::OpenMetrics, 1_520_879_607_000);
     timestamp("up 1 1.5e9", Format::OpenMetrics, 1_500_000_000_000);
     timestamp("up 1 -0.0014", Format::OpenMetrics, -1);
-    refuses_in(Format::OpenMetrics, "up 1 1e300", Reason::Timestamp);
     refuses_in(Format::OpenMetrics, "up 1 NaN", Reason::Timestamp);
+    refuses_in(Format::OpenMetrics, "up 1 Inf", Reason::Timestamp);
     refuses_in(Format::OpenMetrics, "up 1 2 3", Reason::TrailingCharacters);
+}
+
+#[test]
+fn a_time_beyond_64_bits_of_milliseconds_is_unknown_and_its_sample_counts() {
+    for time in ["1e300", "-1e300", "1e400", "9223372036854775.808"] {
+        for line in [format!("up 1 {time}"), format!("up 1 {time} # {{}} 1 {time}")] {
+            let seen = only(&line, Format::OpenMetrics);
+            assert_eq!((seen.value, seen.timestamp_ms), (1_f64.to_bits(), None), "{line:?}");
+        }
+    }
+    timestamp("up 1 9e15", Format::OpenMetrics, 9_000_000_000_000_000_000);
+}
+
+#[test]
+fn lines_may_end_in_a_carriage_return_and_a_newline() {
+    let page = "# TYPE up gauge\r\n\r\nup 1\r\nup{a=\"b\"} 2 1520879607789\r\n {\"up\"} 3\r\nup x\r\nup\r\n";
+    let (seen, summary) = read(page, Format::Text);
+    let seen: Vec<_> = seen
+        .iter()
+        .map(|seen| (seen.line, f64::from_bits(seen.value), seen.timestamp_ms))
+        .collect();
+    assert_eq!(seen, [(3, 1.0, None), (4, 2.0, Some(1_520_879_607_789)), (5, 3.0, None)]);
+    let malformed: Vec<_> = summary.malformed.iter().map(|bad| (bad.line, bad.reason)).collect();
+    assert_eq!(malformed, [(6, Reason::Value), (7, Reason::NoValue)]);
+    let (seen, summary) = read("up 1 1.5 # {} 1\r\n# EOF\r\nup 2\r\n", Format::OpenMetrics);
+    assert_eq!((seen.len(), seen[0].timestamp_ms), (1, Some(1500)));
+    assert!(summary.eof_marker);
+    assert_eq!(read("up 1\r", Format::Text).0.len(), 1, "and so may the last one");
+}
+
+#[test]
+fn a_byte_order_mark_at_the_start_of_the_page_is_skipped() {
+    for page in ["\u{feff}up 1\nup 2\n", "\u{feff}up{a=\"b\"} 1", "\u{feff}\n{\"up\"} 1\n"] {
+        let (seen, summary) = read(page, Format::Text);
+        assert_eq!((seen[0].value, summary.malformed_count), (1_f64.to_bits(), 0), "{page:?}");
+        assert_eq!(seen.len() as u64, summary.samples);
+    }
+    assert_eq!(read("\u{feff}# EOF\nup 1\n", Format::OpenMetrics).0, []);
+    assert_eq!(read("\u{feff}up 1\nup 2\n", Format::Text).0.len(), 2);
 }
 
 #[test]
@@ -362,6 +419,7 @@ fn a_line_over_the_limit_is_passed_over_and_counted_when_wanted() {
         format!("{{a=\"{long}\",\"up\"}} 1"),
         format!("{}up 1", " ".repeat(100)),
         format!("{}up{long}", " ".repeat(78)),
+        format!("{}up\r{long}", " ".repeat(77)),
     ] {
         let (seen, summary) = read(&line);
         assert_eq!((seen.len(), summary.malformed), (2, vec![]), "{line}");

@@ -1,0 +1,411 @@
+//! Fetches pages of one URL, one after the other: over one connection that is kept, within a deadline.
+
+use std::time::{Duration, SystemTime};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use bytes::Bytes;
+use collector_core::{ErrorKind, Tick};
+use collector_transport::Cause;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST,
+    TRANSFER_ENCODING, USER_AGENT,
+};
+use http::response::Parts;
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Body as _, Incoming};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use super::connection::{Connection, ConnectionDriver};
+use super::refused::{self, text};
+use super::settings::Settings;
+use super::words;
+use crate::scan::PageTooLarge;
+
+/// The Python servers answer in OpenMetrics if asked, at no gain.
+const ACCEPTED: HeaderValue = HeaderValue::from_static("text/plain;version=0.0.4");
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("collector/", env!("CARGO_PKG_VERSION")));
+/// Redirects that are followed on the way to one page.
+const REDIRECTS_MAX: usize = 5;
+
+/// Takes a page as it arrives.
+pub trait PageSink {
+    /// Begins a page that comes with this Content-Type; what was taken of an unfinished one is forgotten.
+    fn begin(&mut self, content_type: Option<&str>);
+
+    /// Takes the next bytes of the page.
+    ///
+    /// # Errors
+    /// The page is larger than allowed.
+    fn feed(&mut self, chunk: &[u8]) -> Result<(), PageTooLarge>;
+}
+
+/// What proves to a server who asks.
+#[derive(Clone)]
+pub enum Credential {
+    /// The token of the configuration, where it may travel: for the targets of the configuration.
+    Token,
+    /// The user name and password of a URL, see [`Credential::basic`].
+    Basic(Basic),
+    /// Nothing, because the URL is no target of the configuration.
+    NoTarget,
+}
+
+/// A user name and a password, as a header and as what must not be shown.
+#[derive(Clone)]
+pub struct Basic {
+    header: HeaderValue,
+    secrets: [SecretString; 2],
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Token => "Token",
+            Self::Basic(_) => "Basic(…)",
+            Self::NoTarget => "NoTarget",
+        })
+    }
+}
+
+impl Credential {
+    /// A user name and a password, for `Authorization: Basic`.
+    pub fn basic(user: &str, password: &str) -> Self {
+        let pair = BASE64_STANDARD.encode(format!("{user}:{password}"));
+        // Base64 is a header value.
+        let mut header =
+            HeaderValue::from_str(&format!("Basic {pair}")).unwrap_or(HeaderValue::from_static(""));
+        header.set_sensitive(true);
+        Self::Basic(Basic { header, secrets: [password.into(), pair.into()] })
+    }
+
+    /// A text of the server's without what was sent to it.
+    fn redact(&self, settings: &Settings, text: &str) -> String {
+        let mut text = settings.token.redact(text);
+        if let Self::Basic(Basic { secrets, .. }) = self {
+            let secrets = secrets.iter().map(ExposeSecret::expose_secret);
+            for secret in secrets.filter(|secret| !secret.is_empty()) {
+                text = text.replace(secret, "[password]");
+            }
+        }
+        text
+    }
+
+    fn header(&self, settings: &Settings, url: &Url) -> Option<HeaderValue> {
+        match self {
+            Self::Token => settings.authorization(url),
+            Self::Basic(basic) => Some(basic.header.clone()),
+            Self::NoTarget => None,
+        }
+    }
+
+    /// What was sent, in words.
+    fn describe(&self, settings: &Settings, url: &Url) -> String {
+        match self {
+            Self::Token => settings.credential(url),
+            Self::Basic(_) => "the user name and password of the URL were sent".to_owned(),
+            Self::NoTarget => {
+                "no token was sent, because the URL is no target of the configuration".to_owned()
+            }
+        }
+    }
+
+    /// An answer that wants another credential, with what to do about it.
+    fn refused(&self, cause: Cause) -> Cause {
+        let wants_another = matches!(cause.kind, ErrorKind::Unauthorized | ErrorKind::Forbidden);
+        if !wants_another || !matches!(self, Self::NoTarget) {
+            return cause;
+        }
+        cause.with_remedy(
+            "epp.bearer_token or epp.token_path gives a token, which the targets of epp.targets, \
+             epp.target_file and epp.dns get: add the URL there",
+        )
+    }
+}
+
+/// Fetches the pages of one URL.
+///
+/// Cancel-safe: a fetch that is dropped loses its connection, nothing else.
+pub(super) struct Client {
+    url: Url,
+    host: HeaderValue,
+    credential: Credential,
+    connection: Option<Connection>,
+}
+
+/// How a page came that was fetched to its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetched {
+    /// When the request was sent: nothing on the page is older.
+    pub asked_at: Tick,
+    /// When the page had arrived.
+    pub arrived_at: Tick,
+    /// By how many seconds the server's wall clock is ahead of ours, to the second; `None` when it does
+    /// not say.
+    pub clock_ahead: Option<f64>,
+    /// The transfer told its length, or its end: the page is whole, even without a newline at its end.
+    pub end_is_known: bool,
+}
+
+/// How far a fetch came, for the message when its time is over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Connecting,
+    Waiting,
+    Reading,
+}
+
+/// A failed exchange.
+struct Broken {
+    cause: Cause,
+    /// A connection that was kept had ended by itself before anything was answered: another one may do.
+    stale: bool,
+    /// There is another token to try.
+    other_token: bool,
+}
+
+impl From<Cause> for Broken {
+    fn from(cause: Cause) -> Self {
+        Self { cause, stale: false, other_token: false }
+    }
+}
+
+enum Answer {
+    Page(Fetched),
+    /// The page is at another place of the same origin.
+    Moved(Url),
+}
+
+/// What one request needs to know.
+struct Context<'a> {
+    settings: &'a Settings,
+    deadline: Instant,
+    stage: &'a mut Stage,
+}
+
+impl Client {
+    pub(super) fn new(url: Url, credential: Credential) -> Self {
+        let host = match (url.host_str(), url.port()) {
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            (host, _) => host.unwrap_or_default().to_owned(),
+        };
+        // What the URL parser took for a host is a header value.
+        let host = HeaderValue::from_str(&host).unwrap_or(HeaderValue::from_static(""));
+        Self { url, host, credential, connection: None }
+    }
+
+    /// Closes the connection that is kept.
+    pub(super) fn hang_up(&mut self) {
+        self.connection = None;
+    }
+
+    /// Hands the page to `sink`, all of it within `limit`.
+    pub(super) async fn fetch(
+        &mut self,
+        settings: &Settings,
+        limit: Duration,
+        sink: &mut impl PageSink,
+    ) -> Result<Fetched, Cause> {
+        let mut stage = Stage::Connecting;
+        let deadline = Instant::now() + limit;
+        let context = Context { settings, deadline, stage: &mut stage };
+        let fetched = timeout_at(deadline, self.attempts(context, sink)).await;
+        fetched.unwrap_or_else(|_| Err(self.timed_out(settings, stage, limit)))
+    }
+
+    fn timed_out(&self, settings: &Settings, stage: Stage, limit: Duration) -> Cause {
+        let within = collector_core::duration::format(limit);
+        let slow =
+            |detail| Cause::new(ErrorKind::Timeout, detail).with_remedy(settings.more_time.clone());
+        match stage {
+            Stage::Connecting => {
+                let cause = settings.wording(&self.url).no_connection_in_time();
+                let remedy = format!("{}; {}", cause.remedy, settings.more_time);
+                cause.with_remedy(remedy)
+            }
+            Stage::Waiting => slow(format!("no answer began within {within}")),
+            Stage::Reading => slow(format!("the page was not complete within {within}")),
+        }
+    }
+
+    /// One exchange; another one where there is another token to try.
+    async fn attempts(
+        &mut self,
+        mut context: Context<'_>,
+        sink: &mut impl PageSink,
+    ) -> Result<Fetched, Cause> {
+        match self.exchange(&mut context, sink).await {
+            Err(broken) if broken.other_token => {
+                *context.stage = Stage::Connecting;
+                self.exchange(&mut context, sink).await
+            }
+            outcome => outcome,
+        }
+        .map_err(|broken| broken.cause)
+    }
+
+    /// Follows redirects within the origin to the page.
+    async fn exchange(
+        &mut self,
+        context: &mut Context<'_>,
+        sink: &mut impl PageSink,
+    ) -> Result<Fetched, Broken> {
+        let mut url = self.url.clone();
+        for _ in 0..=REDIRECTS_MAX {
+            let answer = match self.request(&url, context, sink).await {
+                Err(broken) if broken.stale => {
+                    *context.stage = Stage::Connecting;
+                    self.request(&url, context, sink).await?
+                }
+                answer => answer?,
+            };
+            match answer {
+                Answer::Page(fetched) => return Ok(fetched),
+                Answer::Moved(to) => url = to,
+            }
+        }
+        Err(refused::too_many(REDIRECTS_MAX, &url).into())
+    }
+
+    /// One request, over the connection that is kept or another one.
+    async fn request(
+        &mut self,
+        url: &Url,
+        context: &mut Context<'_>,
+        sink: &mut impl PageSink,
+    ) -> Result<Answer, Broken> {
+        let settings = context.settings;
+        // Taken out, so that it is closed whatever ends this early.
+        let kept = match self.connection.take() {
+            Some(mut connection) => connection.is_open().await.then_some(connection),
+            None => None,
+        };
+        let reused = kept.is_some();
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => Connection::open(&self.url, settings).await?,
+        };
+        *context.stage = Stage::Waiting;
+        let asked_at = settings.clock.now();
+        let request = self.head(url, settings);
+        let wording = || settings.wording(&self.url);
+        let (sender, mut driver) = connection.split();
+        let response = Connection::drive(&mut driver, sender.send_request(request)).await;
+        let response = response.map_err(|error| Broken {
+            cause: wording().explain(&error, false, false),
+            stale: reused,
+            other_token: false,
+        })?;
+        *context.stage = Stage::Reading;
+        let (head, body) = response.into_parts();
+        if head.status != StatusCode::OK {
+            let (words, ended) = beginning(body, &mut driver, context.deadline).await;
+            if head.status.is_redirection() {
+                let to = refused::next(&head, url)?;
+                self.connection = ended.then_some(connection);
+                return Ok(Answer::Moved(to));
+            }
+            return Err(self.refused(&head, &words, settings));
+        }
+        refused::check_encoding(&head.headers)?;
+        let clock_ahead =
+            date(&head.headers).map(|date| seconds_between(settings.clock.wall(), date));
+        sink.begin(text(&head.headers, CONTENT_TYPE).as_deref());
+        let end_is_known = head.headers.contains_key(CONTENT_LENGTH)
+            || head.headers.contains_key(TRANSFER_ENCODING);
+        let read = read(body, sink, settings.limits.max_page_bytes);
+        Connection::drive(&mut driver, read).await.map_err(|error| match error {
+            Unread::Refused(error) => too_large(error),
+            Unread::Broken(error) => wording().explain(&error, false, false),
+        })?;
+        let arrived_at = settings.clock.now();
+        self.connection = Some(connection);
+        Ok(Answer::Page(Fetched { asked_at, arrived_at, clock_ahead, end_is_known }))
+    }
+
+    fn refused(&self, head: &Parts, body: &[u8], settings: &Settings) -> Broken {
+        let sent = self.credential.describe(settings, &self.url);
+        let words = words::of(body).map(|words| self.credential.redact(settings, &words));
+        let cause = refused::status(head, &self.url, &sent, words.as_deref());
+        let other_token = cause.kind == ErrorKind::Unauthorized
+            && matches!(self.credential, Credential::Token)
+            && settings.authorization(&self.url).is_some()
+            && settings.token.changed_after_refusal();
+        Broken { cause: self.credential.refused(cause), stale: false, other_token }
+    }
+
+    fn head(&self, url: &Url, settings: &Settings) -> Request<Empty<Bytes>> {
+        let mut path = url.path().to_owned();
+        if let Some(query) = url.query() {
+            path = format!("{path}?{query}");
+        }
+        let mut request = Request::new(Empty::new());
+        // What the URL parser took for a path is one.
+        *request.uri_mut() = path.parse().unwrap_or_default();
+        let headers = request.headers_mut();
+        headers.insert(HOST, self.host.clone());
+        headers.insert(USER_AGENT, AGENT);
+        headers.insert(ACCEPT, ACCEPTED);
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(credential) = self.credential.header(settings, &self.url) {
+            headers.insert(AUTHORIZATION, credential);
+        }
+        request
+    }
+}
+
+/// What an answer without a page begins with, and whether that is all of it. It is not waited for until the
+/// deadline: the status is worth more than its explanation.
+async fn beginning(
+    body: Incoming,
+    driver: &mut ConnectionDriver<'_>,
+    deadline: Instant,
+) -> (Vec<u8>, bool) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let mut bytes = Vec::new();
+    let read = timeout_at(Instant::now() + left / 2, words::beginning(body, &mut bytes));
+    let ended = Connection::drive(driver, read).await.unwrap_or(false);
+    (bytes, ended)
+}
+
+enum Unread {
+    Refused(PageTooLarge),
+    Broken(hyper::Error),
+}
+
+/// Reads a body, chunk by chunk, to its end.
+async fn read(
+    mut body: Incoming,
+    sink: &mut impl PageSink,
+    max_page_bytes: u64,
+) -> Result<(), Unread> {
+    if body.size_hint().exact().is_some_and(|announced| announced > max_page_bytes) {
+        return Err(Unread::Refused(PageTooLarge { max_page_bytes }));
+    }
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(Unread::Broken)?;
+        if let Some(chunk) = frame.data_ref() {
+            sink.feed(chunk).map_err(Unread::Refused)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn too_large(error: PageTooLarge) -> Cause {
+    Cause::new(ErrorKind::TooLarge, error.to_string())
+        .with_remedy("is it the page of a model server? epp.max_page_bytes may be raised")
+}
+
+fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
+}
+
+fn seconds_between(ours: SystemTime, theirs: SystemTime) -> f64 {
+    match theirs.duration_since(ours) {
+        Ok(ahead) => ahead.as_secs_f64(),
+        Err(behind) => -behind.duration().as_secs_f64(),
+    }
+}
