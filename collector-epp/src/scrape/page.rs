@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use collector_core::{EngineName, ErrorKind};
+use collector_core::{EngineName, ErrorKind, ModelId};
 use collector_transport::{Cause, quote};
 
 use super::client::{PageSink, too_large};
@@ -22,14 +23,17 @@ pub(crate) struct Reader {
     /// How the page begins, to tell what it is when it is none.
     head: Vec<u8>,
     content_type: Option<String>,
+    /// When the page was asked for.
+    now: SystemTime,
 }
 
 impl Reader {
-    /// A reader for pages of `engine`, or of any. An engine that the table does not have is an error of
-    /// the target.
+    /// A reader for pages of `engine`, or of any, about `model` or what they say. An engine that the table
+    /// does not have is an error of the target.
     pub(crate) fn new(
         engines: &Engines,
         engine: Option<&EngineName>,
+        model: Option<&ModelId>,
         limits: Limits,
     ) -> Result<Self, Cause> {
         let pages = match engine {
@@ -46,18 +50,24 @@ impl Reader {
                 )
                 .with_remedy(
                     "correct the target's engine or label llm-d.ai/engine-type, leave it out to tell \
-                     it from the page, or define it in [[epp.engines]]",
+                     it from the page, or define it in [[engines]]",
                 )
             })?,
         };
         Ok(Self {
             // Without its memo: it takes a tenth off the cost of a scrape, and 6 KB a pod.
             scanner: Scanner::new(Arc::clone(engines.wanted()), limits),
-            pages,
+            pages: pages.with_model(model.cloned()).with_increases(),
             format: Format::Text,
             head: Vec::new(),
             content_type: None,
+            now: SystemTime::UNIX_EPOCH,
         })
+    }
+
+    /// Says when the next page is asked for.
+    pub(super) fn set_time(&mut self, now: SystemTime) {
+        self.now = now;
     }
 
     /// Ends the page. `end_is_known`: the transfer told its length, or its end.
@@ -88,6 +98,7 @@ impl PageSink for Reader {
         self.content_type =
             content_type.map(|it| it.chars().take(CONTENT_TYPE_BYTES_MAX).collect());
         self.pages.reset();
+        self.pages.set_time(self.now);
         self.scanner.begin(self.format);
     }
 
@@ -157,6 +168,11 @@ fn came_as(content_type: &str) -> String {
 
 fn unknown_page(page: &UnknownPage, summary: &Summary, content_type: Option<&str>) -> Cause {
     let (lines, bytes) = (summary.lines, summary.bytes);
+    if let Some(router) = page.router {
+        let detail = format!("its page is that of {router}, which tells of other servers");
+        return Cause::new(ErrorKind::BadAnswer, detail)
+            .with_remedy("name the model servers behind it as targets, not the router");
+    }
     // The usual ones say nothing.
     let came_as = content_type
         .filter(|it| {
@@ -178,6 +194,6 @@ fn unknown_page(page: &UnknownPage, summary: &Summary, content_type: Option<&str
     };
     Cause::new(ErrorKind::BadAnswer, detail).with_remedy(
         "is it the metrics page of a model server? `collector scrape URL` shows what is read of it; \
-         other servers are defined in [[epp.engines]]",
+         other servers are defined in [[engines]]",
     )
 }

@@ -45,6 +45,7 @@ impl Scraper {
     /// Gets and reads the page, within the time-out.
     pub(crate) async fn scrape(&mut self, settings: &Settings) -> Result<Scraped, Cause> {
         let reader = self.reader.as_mut().map_err(|cause| cause.clone())?;
+        reader.set_time(settings.clock.wall());
         let fetched = self.client.fetch(settings, settings.timeout, reader).await?;
         let Fetched { asked_at, arrived_at, clock_ahead, end_is_known } = fetched;
         // A page that is refused here says nothing against the connection.
