@@ -379,6 +379,9 @@ pub struct BackendState {
     pub last_success: Option<Duration>,
     /// Why the last look failed; `None` when it did not.
     pub last_error: Option<Arc<BackendError>>,
+    /// Of a look that was answered: the fields of a model that could not be asked for, and why. `None`
+    /// once that model is answered whole.
+    pub failed_fields: Option<Arc<BackendError>>,
     /// Panics of it that were caught.
     pub panics: u64,
     /// Requests sent to it.

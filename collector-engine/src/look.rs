@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use collector_core::{
-    Advice, Answer, Ask, BackendError, ErrorKind, KeyRef, ModelRef, Outcome, Tick, Urgency, Value,
+    Advice, Answer, Ask, BackendError, ErrorKind, FieldReasons, KeyRef, ModelRef, Outcome, Tick,
+    Urgency, Value,
 };
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
@@ -344,6 +345,11 @@ impl Engine {
     /// Publishes, stores, and hands over to the waiters.
     fn land(&self, aloft: &Aloft<'_>, flight: &Arc<Flight>, looked: Looked) {
         let source = aloft.source;
+        match &looked {
+            Looked::Found(sample) => source.note_fields(&flight.model, &sample.failed),
+            Looked::Missing { .. } => source.note_fields(&flight.model, &FieldReasons::NONE),
+            Looked::Failed { .. } => {}
+        }
         // Outside code runs here, a cache and a directory: its panic over one model must not take
         // the others of the batch with it.
         let land = AssertUnwindSafe(|| {

@@ -1,14 +1,14 @@
 //! One backend with what the engine keeps beside it: its flights, its breaker, its budget of requests,
 //! its state.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use collector_core::{
-    Backend, BackendError, BackendName, BackendState, Clock, ErrorKind, Operation, Permit, Permits,
-    Tick,
+    Backend, BackendError, BackendName, BackendState, Clock, ErrorKind, FieldReasons, ModelRef,
+    Operation, Permit, Permits, Tick,
 };
 
 use tokio::time::Instant;
@@ -17,6 +17,9 @@ use crate::breaker::Breaker;
 use crate::budget::{Budget, Priority, RequestRate};
 use crate::flight::Flights;
 use crate::known::Known;
+
+/// How long a model counts whose fields failed, and that is not looked at again.
+const FAILED_FIELDS_KEPT: Duration = Duration::from_secs(600);
 
 pub(crate) struct Source {
     pub(crate) backend: Arc<dyn Backend>,
@@ -33,6 +36,7 @@ pub(crate) struct Source {
     pub(crate) breaker: Breaker,
     /// The last background refresh failed, and the log says so already.
     pub(crate) refresh_failing: AtomicBool,
+    failed_fields: Mutex<Option<FailedFields>>,
     pub(crate) cycles: AtomicU64,
     /// Cycles that were left out because the one before them overran.
     pub(crate) skipped_cycles: AtomicU64,
@@ -42,6 +46,20 @@ pub(crate) struct Source {
     clock: Arc<dyn Clock>,
     budget: Arc<Budget>,
     requests: AtomicU64,
+}
+
+/// What could not be asked for of one model.
+struct FailedFields {
+    model: ModelRef,
+    error: Arc<BackendError>,
+    at: Tick,
+}
+
+impl FailedFields {
+    /// A model that is not asked for any more is not spoken of for ever.
+    fn is_news(&self, now: Tick) -> bool {
+        self.at.age(now) < FAILED_FIELDS_KEPT
+    }
 }
 
 impl Source {
@@ -63,6 +81,7 @@ impl Source {
             known: Known::default(),
             breaker: Breaker::new(longest_pause),
             refresh_failing: AtomicBool::new(false),
+            failed_fields: Mutex::default(),
             cycles: AtomicU64::new(0),
             skipped_cycles: AtomicU64::new(0),
             pushes: AtomicU64::new(0),
@@ -95,12 +114,46 @@ impl Source {
             retry_in: breaker.retry_in,
             last_success: breaker.last_success.map(|tick| tick.age(now)),
             last_error: breaker.last_error,
+            failed_fields: (self.lock_failed_fields().as_ref())
+                .filter(|failed| failed.is_news(now))
+                .map(|failed| Arc::clone(&failed.error)),
             requests: self.requests.load(Ordering::Relaxed),
             cycles: self.cycles.load(Ordering::Relaxed),
             skipped_cycles: self.skipped_cycles.load(Ordering::Relaxed),
             pushes: self.pushes.load(Ordering::Relaxed),
             panics: self.panics.load(Ordering::Relaxed),
         }
+    }
+
+    /// Remembers which fields of a model could not be asked for; the log says so once, and once more
+    /// when the model that it spoke of is answered whole.
+    pub(crate) fn note_fields(&self, model: &ModelRef, failed: &FieldReasons) {
+        let now = self.clock.now();
+        let mut known = self.lock_failed_fields();
+        let before = known.as_ref().filter(|before| before.is_news(now));
+        if failed.is_empty() {
+            if before.is_some_and(|before| before.model == *model) {
+                *known = None;
+                tracing::info!(backend = %self.name, %model, "All fields are answered again");
+            }
+            return;
+        }
+        if before.is_some_and(|before| before.model != *model) {
+            return;
+        }
+        let each = failed.iter().map(|(field, reason)| format!("{}: {reason}", field.as_str()));
+        let error = self
+            .error(ErrorKind::BadAnswer, model.to_string())
+            .with_detail(each.collect::<Vec<_>>().join("; "));
+        if before.is_none() {
+            tracing::warn!(%error, "Some fields cannot be asked for");
+        }
+        *known = Some(FailedFields { model: model.clone(), error: Arc::new(error), at: now });
+    }
+
+    fn lock_failed_fields(&self) -> MutexGuard<'_, Option<FailedFields>> {
+        // It is replaced as a whole.
+        self.failed_fields.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The backend has panicked, and was caught.

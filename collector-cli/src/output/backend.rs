@@ -26,7 +26,7 @@ pub(crate) struct BackendDocument {
     recent_failures: usize,
     /// How long ago a look was last answered; null when none has been.
     last_success_age_seconds: Option<f64>,
-    /// Why the last look failed; null when it did not.
+    /// Why the last look failed, or a field of it; null when none did.
     last_error: Option<String>,
     /// Requests sent.
     requests: u64,
@@ -48,7 +48,11 @@ impl BackendDocument {
             recent_looks: backend.recent_looks,
             recent_failures: backend.recent_failures,
             last_success_age_seconds: seconds(&backend.last_success),
-            last_error: backend.last_error.as_ref().map(ToString::to_string),
+            last_error: backend
+                .last_error
+                .as_ref()
+                .or(backend.failed_fields.as_ref())
+                .map(ToString::to_string),
             requests: backend.requests,
         }
     }

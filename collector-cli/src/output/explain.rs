@@ -13,6 +13,7 @@ use super::backend::BackendDocument;
 use super::columns::aligned_by;
 use super::documents::{ReplicasDocument, SCHEMA_VERSION, seconds};
 use super::error::ErrorBody;
+use super::notes;
 use super::pace::PaceDocument;
 use super::terminal::signs;
 use super::text::printable;
@@ -53,6 +54,9 @@ pub(crate) struct ExplainDocument<'a> {
     backends: Vec<BackendLook>,
     /// How long the reading counts as current, and why.
     pace: ExplainedPace,
+    /// The document has these in `reading`.
+    #[serde(skip)]
+    notes: String,
 }
 
 /// How often the model is refreshed, by whoever knows best.
@@ -131,6 +135,9 @@ impl<'a> ExplainDocument<'a> {
             namespace: model.namespace.as_str(),
             reading: reading.as_ref().ok().map(|reading| ReplicasDocument::new(reading, wall)),
             error: reading.as_ref().err().map(ErrorBody::of),
+            notes: replicas.map_or_else(String::new, |value| {
+                notes::below(&value.failed, Some(value), &value.warnings)
+            }),
             backends: looks
                 .iter()
                 .map(|look| BackendLook::new(look, states, replicas, now))
@@ -212,6 +219,7 @@ pub(crate) fn explain_table(document: &ExplainDocument<'_>, wide: bool) -> Strin
         text.push_str(&legend(&look.rows, wide));
     }
     text.push('\n');
+    text.push_str(&document.notes);
     text.push_str(&document.pace.pace.line());
     if let Some(collector) = &document.pace.collector {
         let _ = write!(text, " (says the collector at {collector})");

@@ -8,6 +8,7 @@ mod explain;
 mod exposition;
 mod json;
 mod lists;
+mod notes;
 mod pace;
 mod readings;
 mod table;
@@ -28,6 +29,7 @@ pub(crate) use explain::{ExplainDocument, ExplainedPace, Look, Looked, explain_t
 pub(crate) use exposition::{Exposition, Kind};
 pub(crate) use json::{to_json, to_yaml};
 pub(crate) use lists::{allocation_items, model_items, replicas_item};
+pub(crate) use notes::{failed_fields, unknown_fields};
 pub(crate) use pace::PaceDocument;
 pub(crate) use readings::{ALLOCATION_FAMILIES, REPLICA_FAMILIES};
 #[cfg(feature = "epp")]

@@ -6,6 +6,7 @@ use collector_core::{Allocation, Reading, ReplicaMetrics, Replicas};
 
 use super::columns::{aligned, aligned_by};
 use super::documents::ModelItem;
+use super::notes;
 use super::text::printable;
 
 /// What stands where nothing was measured.
@@ -22,7 +23,8 @@ const COLUMNS: [Column; 6] = [
     ("RUNNING", |replica| whole(replica.running_requests)),
 ];
 
-const WIDE_COLUMNS: [Column; 9] = [
+const WIDE_COLUMNS: [Column; 10] = [
+    ("STATE", |replica| replica.state.as_str().to_owned()),
     ("COST", |replica| tenths(replica.cost)),
     ("ENGINE", |replica| optional(replica.engine.as_ref())),
     ("BLOCKS", |replica| whole(replica.num_gpu_blocks)),
@@ -47,6 +49,7 @@ pub(crate) fn replicas_table(reading: &Reading<Replicas>, wide: bool) -> String 
         heading(reading, &value.model.to_string(), value.backend.as_str(), value.partial);
     if value.replicas.is_empty() {
         text.push_str("no live replicas\n");
+        text.push_str(&notes::below(&value.failed, None, &value.warnings));
         return text;
     }
     let header: Vec<&str> = columns.iter().map(|(title, _)| *title).chain(["AGE"]).collect();
@@ -58,6 +61,7 @@ pub(crate) fn replicas_table(reading: &Reading<Replicas>, wide: bool) -> String 
             .collect()
     });
     text.push_str(&aligned_by(&header, rows, &IMPORTANCE));
+    text.push_str(&notes::below(&value.failed, Some(value), &value.warnings));
     text
 }
 
@@ -66,9 +70,13 @@ pub(crate) fn allocation_table(reading: &Reading<Allocation>) -> String {
     let value = reading.value();
     let subject = format!("variant {:?} of {}", value.variant, value.model);
     let mut text = heading(reading, &subject, value.backend.as_str(), value.partial);
+    let replicas = match value.num_sleeping {
+        0 => value.num_replicas.to_string(),
+        sleeping => format!("{} and {sleeping} asleep", value.num_replicas),
+    };
     let rows = [
         ("accelerator", optional(value.accelerator.as_ref())),
-        ("replicas", value.num_replicas.to_string()),
+        ("replicas", replicas),
         ("max batch", whole(value.max_batch.map(u64::from))),
         ("arrival rate", unit(value.load.arrival_rate, " /min")),
         ("input tokens", tenths(value.load.avg_input_tokens)),
@@ -78,6 +86,7 @@ pub(crate) fn allocation_table(reading: &Reading<Allocation>) -> String {
     ];
     let rows = rows.map(|(title, shown)| vec![title.to_owned(), shown]);
     text.push_str(&aligned([], rows.into_iter()));
+    text.push_str(&notes::below(&value.failed, None, &value.warnings));
     text
 }
 

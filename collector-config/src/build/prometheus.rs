@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use collector_core::{Backend, Clock};
 use collector_engine::RequestRate;
+use collector_engines::EngineSpec;
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
 use serde::Deserialize;
 
@@ -16,7 +17,8 @@ pub(super) const REGISTRATION: Registration = Registration {
     name: "prometheus",
     keys: KEYS,
     read: |figment| {
-        let mut section = figment.extract::<Section>()?.prometheus;
+        let Section { prometheus: mut section, engines } = figment.extract()?;
+        section.engines = engines;
         let origin = |path| Some(figment.find_metadata(path)?.name.to_string());
         section.url_origin = origin("prometheus.url");
         section.proxy_origin = origin("prometheus.proxy");
@@ -29,6 +31,7 @@ pub(super) const REGISTRATION: Registration = Registration {
 #[serde(default)]
 struct Section {
     prometheus: PrometheusConfig,
+    engines: Vec<EngineSpec>,
 }
 
 const TIMEOUT: &str = "prometheus.timeout";
@@ -169,7 +172,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "prometheus.scrape_interval",
         Kind::Duration,
-        "How often the server scrapes the pods.",
+        "How often the server scrapes the pods, where it cannot tell itself: it is learnt from the samples of one series, and this is the least that is assumed without them.",
     )
     .default("15s"),
     Key::new(
@@ -267,6 +270,8 @@ impl BackendSettings for PrometheusConfig {
         let errors = self.validate().err().unwrap_or_default();
         errors
             .into_iter()
+            // Engines are every backend's, and were checked before.
+            .filter(|error| error.keys().all(|key| key != "engines"))
             .map(|error| Problem {
                 keys: error
                     .keys()

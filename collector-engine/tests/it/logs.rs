@@ -4,7 +4,9 @@ use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use collector_core::{ErrorKind, MetricsCollector as _};
+use collector_core::{
+    ErrorKind, Field as Measured, MetricsCollector as _, ModelSample, ReplicaMetrics,
+};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
@@ -75,6 +77,29 @@ async fn a_refresh_that_fails_is_logged_when_that_begins_and_when_it_is_over() {
     pass(secs(100)).await;
     assert_eq!(logs.with("Background fetch works again").len(), 1);
     assert_eq!(logs.with("Background fetch failed").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fields_that_cannot_be_asked_for_are_logged_once_and_told_of_until_they_are_answered() {
+    let (logs, _guard) = Logs::capture();
+    let setup = setup_with(variants(vec![variant("v", &llama(), "*")]));
+    let sample = |as_of, failed: &[Measured]| {
+        let mut sample = ModelSample::new(as_of, vec![ReplicaMetrics::new("llama-0", as_of)]);
+        sample.failed = failed.iter().map(|field| (*field, "422 too many samples")).collect();
+        sample
+    };
+    setup.backend.serve(&llama(), move |as_of| sample(as_of, &[Measured::KvCacheUsage]));
+    setup.collector.start_background_worker();
+    pass(secs(100)).await;
+    let told = || setup.collector.state().backends[0].failed_fields.clone();
+    assert_eq!(logs.with("Some fields cannot be asked for").len(), 1);
+    assert!(told().unwrap().to_string().contains("kvCacheUsage: 422 too many samples"));
+    assert!(setup.collector.state().backends[0].last_error.is_none(), "the look was answered");
+    setup.backend.serve(&llama(), move |as_of| sample(as_of, &[]));
+    pass(secs(100)).await;
+    assert_eq!(logs.with("All fields are answered again").len(), 1);
+    assert_eq!(logs.with("Some fields cannot be asked for").len(), 1);
+    assert!(told().is_none());
 }
 
 #[tokio::test(start_paused = true)]

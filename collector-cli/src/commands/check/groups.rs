@@ -10,7 +10,7 @@ use collector_core::{
 };
 
 use crate::commands::settings::Settings;
-use crate::output::{ErrorDocument, printable};
+use crate::output::{ErrorDocument, failed_fields, printable, unknown_fields};
 
 /// Returns the checks of the configuration: what was read, and its warnings.
 pub(super) fn configuration(settings: &Settings, file: Option<&Path>) -> Vec<Check> {
@@ -175,6 +175,15 @@ fn of_reading(reading: &Reading<Replicas>) -> Vec<Check> {
             .warnings
             .iter()
             .map(|warning| Check::new("model.warnings", CheckStatus::Warn, warning.to_string())),
+    );
+    let failed = failed_fields(&reading.value().failed);
+    checks.extend(failed.into_iter().map(|failed| {
+        Check::new("model.failed", CheckStatus::Fail, failed)
+            .with_remedy("`collector explain` shows the query")
+    }));
+    let unknown = unknown_fields(reading.value());
+    checks.extend(
+        unknown.into_iter().map(|unknown| Check::new("model.unknown", CheckStatus::Warn, unknown)),
     );
     let unmeasured: Vec<&str> = collector_core::Field::OF_REPLICA
         .into_iter()

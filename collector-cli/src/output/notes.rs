@@ -1,0 +1,112 @@
+//! Why values are unknown, in lines: below tables, and in the checks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use collector_core::{FieldReasons, Replicas};
+
+use super::printable;
+
+/// Of pods that lack a field for one reason, as many are named.
+const NAMED_PODS: usize = 3;
+
+/// What could not be asked for: "kvCacheUsage could not be asked for: 422 …".
+pub(crate) fn failed_fields(failed: &FieldReasons) -> Vec<String> {
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (field, reason) in failed.iter() {
+        by_reason.entry(reason).or_default().push(field.as_str());
+    }
+    by_reason
+        .into_iter()
+        .map(|(reason, fields)| {
+            format!("{} could not be asked for: {}", fields.join(", "), printable(reason))
+        })
+        .collect()
+}
+
+/// Why fields of replicas are unknown, those of one reason together: "kvCacheUsage of llama-1: …".
+pub(crate) fn unknown_fields(replicas: &Replicas) -> Vec<String> {
+    let mut by_reason: BTreeMap<(&str, Vec<&str>), Vec<&str>> = BTreeMap::new();
+    for replica in &replicas.replicas {
+        let mut fields: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (field, reason) in replica.reasons.iter() {
+            fields.entry(reason).or_default().push(field.as_str());
+        }
+        for (reason, fields) in fields {
+            by_reason.entry((reason, fields)).or_default().push(replica.pod_name.as_str());
+        }
+    }
+    by_reason
+        .into_iter()
+        .map(|((reason, fields), pods)| {
+            let more = match pods.len().saturating_sub(NAMED_PODS) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let named = &pods[..pods.len().min(NAMED_PODS)];
+            let named: Vec<_> = named.iter().map(|pod| printable(pod).to_string()).collect();
+            format!("{} of {}{more}: {}", fields.join(", "), named.join(", "), printable(reason))
+        })
+        .collect()
+}
+
+/// Everything that is to be said below a table of these values.
+pub(super) fn below(
+    failed: &FieldReasons,
+    replicas: Option<&Replicas>,
+    warnings: &[Arc<str>],
+) -> String {
+    let unknown = replicas.map(unknown_fields).unwrap_or_default();
+    let warnings = warnings.iter().map(|warning| format!("warning: {}", printable(warning)));
+    failed_fields(failed)
+        .into_iter()
+        .chain(unknown)
+        .chain(warnings)
+        .fold(String::new(), |text, line| text + &line + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use collector_core::{BackendName, Field, ModelRef, ReplicaMetrics, Tick};
+
+    use super::*;
+
+    #[test]
+    fn pods_that_lack_the_same_for_one_reason_share_a_line() {
+        let rows = (1..=5).map(|number| {
+            let mut row = ReplicaMetrics::new(format!("llama-{number}"), Tick::ZERO);
+            row.reasons.insert(Field::KvCacheUsage, "it was not scraped");
+            if number == 5 {
+                row.reasons.insert(Field::QueueLength, "two values\u{1b}");
+            }
+            row
+        });
+        let replicas = Replicas::new(
+            ModelRef::new("m", "n"),
+            rows.collect(),
+            BackendName::from("epp"),
+            Tick::ZERO,
+        );
+        assert_eq!(
+            unknown_fields(&replicas),
+            [
+                "kvCacheUsage of llama-1, llama-2, llama-3 and 2 more: it was not scraped",
+                "queueLength of llama-5: two values\\u{1b}",
+            ]
+        );
+    }
+
+    #[test]
+    fn fields_that_failed_alike_share_a_line() {
+        let mut failed = FieldReasons::NONE;
+        failed.insert(Field::KvCacheUsage, "422 too many samples");
+        failed.insert(Field::AvgInputTokens, "422 too many samples");
+        failed.insert(Field::QueueLength, "503");
+        assert_eq!(
+            below(&failed, None, &[Arc::from("samples arrive 40 s late")]),
+            "kvCacheUsage, avgInputTokens could not be asked for: 422 too many samples\n\
+             queueLength could not be asked for: 503\n\
+             warning: samples arrive 40 s late\n"
+        );
+    }
+}
