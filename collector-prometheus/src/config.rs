@@ -286,6 +286,7 @@ impl PrometheusConfig {
             name_prefix: self.name_prefix.clone(),
             matchers: selector(&self.matchers.join(","))
                 .map_err(|error| refuse("matchers", error))?,
+            gives_models: !self.models.is_empty(),
             window: self.window,
             scrape_interval: self.scrape_interval,
         })

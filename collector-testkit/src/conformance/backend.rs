@@ -215,8 +215,9 @@ impl Suite<'_> {
                     check_rates(model, row.rates);
                 }
             }
-            (Answer::Missing { as_of, last_seen: None }, None) => {
+            (Answer::Missing { as_of, last_seen }, None) => {
                 assert!(*as_of <= now, "{model} was looked at in the future");
+                assert_eq!(*last_seen, None, "{model} never existed, and was seen");
             }
             (Answer::Failed(error), _) => panic!("{model} failed on a healthy server: {error}"),
             (Answer::Missing { .. }, Some(_)) => panic!("{model} exists and is called missing"),
