@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, Clock, ErrorKind, KnownModel, LiveSource, ModelId, ModelRef,
-    Operation, Permits, Probe, Supports, Unlimited, Urgency,
+    Answer, Ask, Backend, BackendError, Clock, ErrorKind, KnownModel, LiveSource, ModelId,
+    ModelRef, Operation, Permits, Probe, Supports, Unlimited, Urgency,
 };
 use collector_transport::ConfigError;
 use tokio::time::Instant;
@@ -224,8 +224,7 @@ impl PrometheusBackend {
                         [label] => Some(Matcher::is(label.to_string(), model.namespace.as_str())),
                         _ => None,
                     };
-                    let place =
-                        asked.position(model.namespace.as_str(), model.model.as_str());
+                    let place = asked.position(model.namespace.as_str(), model.model.as_str());
                     groups.extend(place.map(|place| Group {
                         engine,
                         shard: Shard::of_one(model.clone()),
@@ -434,14 +433,11 @@ impl PrometheusBackend {
         let labels = &served.labels;
         let filter = match (self.config.namespaces.as_slice(), labels.namespace.as_slice()) {
             ([], _) => each.clone(),
-            (namespaces, [label]) => each.and([Matcher::any_of(
-                label.to_string(),
-                namespaces.iter().map(String::as_str),
-            )]),
+            (namespaces, [label]) => each
+                .and([Matcher::any_of(label.to_string(), namespaces.iter().map(String::as_str))]),
             _ => each.clone(),
         };
-        let text =
-            served.plan.query(QueryKind::Models, labels, &filter, Level::Model, false);
+        let text = served.plan.query(QueryKind::Models, labels, &filter, Level::Model, false);
         let query = Query {
             kind: QueryKind::Models,
             text: &text,
@@ -481,10 +477,8 @@ fn second_look(groups: &[Group], asked: &Asked, assembly: &Assembly<'_>) -> Vec<
     let of_group = |(number, group): (usize, &Group)| {
         let positions = asked.positions(&group.shard.models);
         let only: HashSet<usize> = positions.into_iter().filter(vanished).collect();
-        (!only.is_empty()).then(|| Job {
-            only: Some(Arc::new(only)),
-            ..Job::new(QueryKind::Liveness, number)
-        })
+        (!only.is_empty())
+            .then(|| Job { only: Some(Arc::new(only)), ..Job::new(QueryKind::Liveness, number) })
     };
     groups.iter().enumerate().filter_map(of_group).collect()
 }

@@ -326,6 +326,7 @@ impl PrometheusConfig {
             name_prefix: self.name_prefix.clone(),
             matchers: selector(&self.matchers.join(","))
                 .map_err(|error| refuse("matchers", error))?,
+            gives_models: !self.models.is_empty(),
             window: self.window,
             scrape_interval: self.scrape_interval,
         })
@@ -334,13 +335,14 @@ impl PrometheusConfig {
 
 /// The conditions of a selector, as a user writes them between braces.
 pub(crate) fn selector(text: &str) -> Result<Filter, String> {
-    let expression: Expression = format!("x{{{text}}}").parse().map_err(|error: ExpressionError| {
-        let found = error.found.filter(|found| *found != '}');
-        let found = found.map_or_else(|| "the end".to_owned(), |found| format!("{found:?}"));
-        // Two characters stand before what the user wrote.
-        let position = error.position.saturating_sub(2);
-        format!("{text:?}: at character {position}: expected {}, found {found}", error.expected)
-    })?;
+    let expression: Expression =
+        format!("x{{{text}}}").parse().map_err(|error: ExpressionError| {
+            let found = error.found.filter(|found| *found != '}');
+            let found = found.map_or_else(|| "the end".to_owned(), |found| format!("{found:?}"));
+            // Two characters stand before what the user wrote.
+            let position = error.position.saturating_sub(2);
+            format!("{text:?}: at character {position}: expected {}, found {found}", error.expected)
+        })?;
     match expression {
         Expression::Series { series, optional: false } if series.number_in.is_none() => {
             Ok(Filter(series.matchers.iter().map(Matcher::given).collect()))

@@ -37,13 +37,7 @@ impl Default for LabelsConfig {
                 "k8s_namespace_name",
                 "kubernetes_namespace",
             ]),
-            pod: list(&[
-                "exported_pod",
-                "pod",
-                "pod_name",
-                "k8s_pod_name",
-                "kubernetes_pod_name",
-            ]),
+            pod: list(&["exported_pod", "pod", "pod_name", "k8s_pod_name", "kubernetes_pod_name"]),
             model: Vec::new(),
             rank: Vec::new(),
             cluster: list(&[

@@ -221,12 +221,7 @@ impl<'a> Look<'a> {
     }
 
     /// Runs jobs, a few at a time, and takes in their answers as they come.
-    async fn run(
-        &self,
-        jobs: Vec<Job>,
-        clock: Option<&ServerClock>,
-        assembly: &mut Assembly<'_>,
-    ) {
+    async fn run(&self, jobs: Vec<Job>, clock: Option<&ServerClock>, assembly: &mut Assembly<'_>) {
         let mut answers =
             stream::iter(jobs).map(|job| self.job(job, clock)).buffer_unordered(self.in_flight);
         while let Some(pieces) = answers.next().await {

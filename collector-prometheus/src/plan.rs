@@ -397,7 +397,9 @@ impl Plan {
                     let id = self.leaf(series, function, held);
                     let is_info = series.number_in.is_some();
                     let exists = held.has(series);
-                    if exists && is_info == (kind == QueryKind::CacheConfig) && !leaves.contains(&id)
+                    if exists
+                        && is_info == (kind == QueryKind::CacheConfig)
+                        && !leaves.contains(&id)
                     {
                         leaves.push(id);
                     }
@@ -507,7 +509,11 @@ impl Plan {
     }
 
     /// The value of a query: of what it asks for first, the quantity that the server holds.
-    pub(crate) fn rate(&self, kind: QueryKind, value: &dyn Fn(LeafId) -> Option<f64>) -> Option<f64> {
+    pub(crate) fn rate(
+        &self,
+        kind: QueryKind,
+        value: &dyn Fn(LeafId) -> Option<f64>,
+    ) -> Option<f64> {
         let candidates = kind.quantities().first()?;
         candidates.iter().find_map(|quantity| self.value(kind, *quantity, value))
     }
@@ -639,7 +645,9 @@ impl Plan {
         let series = &leaf.series;
         let window = match leaf.function {
             Function::Latest => return select(series, filter),
-            Function::Peak => return format!("max_over_time({}{})", select(series, filter), self.window),
+            Function::Peak => {
+                return format!("max_over_time({}{})", select(series, filter), self.window);
+            }
             Function::Rate => self.window,
             Function::SlowRate => Window(self.window.0.max(PREFIX_WINDOW)),
         };

@@ -160,8 +160,8 @@ impl Rows {
                 let mut key = String::new();
                 labels.write_key(&row.labels, &mut key);
                 let clusters = labels.cluster.iter().enumerate();
-                let clusters = clusters
-                    .filter_map(|(at, label)| Some((at, row.labels.get(label)?.into())));
+                let clusters =
+                    clusters.filter_map(|(at, label)| Some((at, row.labels.get(label)?.into())));
                 living.push(Living {
                     model,
                     replica: labels.replica_of(&row.labels).map(|name| PodName::from(&*name)),

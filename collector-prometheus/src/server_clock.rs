@@ -106,11 +106,7 @@ impl Moment {
         }
         let distance = Duration::try_from_secs_f64(age.abs()).ok()?;
         // A sample from the future is as old as now.
-        Some(if age >= 0.0 {
-            self.tick - distance
-        } else {
-            (self.tick + distance).min(arrived_at)
-        })
+        Some(if age >= 0.0 { self.tick - distance } else { (self.tick + distance).min(arrived_at) })
     }
 
     /// The moment that is earlier by this much, on both clocks.

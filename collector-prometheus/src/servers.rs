@@ -52,7 +52,9 @@ impl Servers {
     pub(crate) fn settle(&mut self) {
         let order = |a: &Server, b: &Server| identity(a).cmp(&identity(b));
         if !self.all.is_sorted_by(|a, b| order(a, b).is_lt()) {
-            self.all.sort_by(|a, b| order(a, b).then(Reverse(a.sampled_at).cmp(&Reverse(b.sampled_at))));
+            self.all.sort_by(|a, b| {
+                order(a, b).then(Reverse(a.sampled_at).cmp(&Reverse(b.sampled_at)))
+            });
             self.all.dedup_by(|later, first| order(later, first).is_eq());
         }
     }
@@ -144,7 +146,9 @@ mod tests {
     #[test]
     fn servers_are_found_in_whatever_order_rows_come() {
         let mut all = servers(&[("c", "0", "k"), ("a", "0", "k"), ("a", "1", "k"), ("b", "", "k")]);
-        for (replica, rank) in [("a", "0"), ("a", "1"), ("b", ""), ("c", "0"), ("b", ""), ("a", "1")] {
+        for (replica, rank) in
+            [("a", "0"), ("a", "1"), ("b", ""), ("c", "0"), ("b", ""), ("a", "1")]
+        {
             assert_eq!(found(&mut all, replica, rank, ""), ["k"], "{replica} {rank}");
         }
         assert!(found(&mut all, "b", "0", "").is_empty());

@@ -110,7 +110,8 @@ impl Shard {
 
     /// Bytes that its filter takes, with labels as long as they get.
     fn bytes(&self) -> usize {
-        let names = |names: &[&str]| names.iter().map(|name| Matcher::bytes_of(name)).sum::<usize>();
+        let names =
+            |names: &[&str]| names.iter().map(|name| Matcher::bytes_of(name)).sum::<usize>();
         let models = || distinct(self.models.iter().map(|m| m.model.as_str()));
         LABEL_BYTES
             + match self.width {
