@@ -84,6 +84,14 @@ fn is_self_signed(
     matches!(verified, Ok(_) | Err(webpki::Error::CaUsedAsEndEntity))
 }
 
+/// Why a certificate of a file cannot be used, in words of our own; to follow "a certificate that".
+pub(crate) fn unusable(error: &Error) -> &'static str {
+    match error {
+        Error::InvalidCertificate(error) => in_words(error),
+        _ => "cannot be used",
+    }
+}
+
 /// What is wrong with a certificate, in words of our own; to follow "the server's certificate".
 pub(crate) fn in_words(error: &CertificateError) -> &'static str {
     match error {

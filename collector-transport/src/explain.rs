@@ -179,14 +179,11 @@ impl Wording {
         } else {
             String::new()
         };
-        Cause::new(
-            ErrorKind::Tls,
-            format!("the server's certificate is self-signed{unlisted}"),
-        )
-        .with_remedy(format!(
-            "put that very certificate into the file of {ca_key}, or set {}, which believes any",
-            self.section.key_and_variable("tls_insecure_skip_verify")
-        ))
+        Cause::new(ErrorKind::Tls, format!("the server's certificate is self-signed{unlisted}"))
+            .with_remedy(format!(
+                "add this certificate to the file of {ca_key}, or skip the check with {}",
+                self.section.key_and_variable("tls_insecure_skip_verify")
+            ))
     }
 
     fn wrong_name(&self, error: &rustls::Error) -> Cause {
@@ -218,7 +215,7 @@ impl Wording {
              common name alone is not read",
         )
         .with_remedy(format!(
-            "have it issued with the subjectAltName {asked:?}, or set {}, which believes any",
+            "have it issued with the subjectAltName {asked:?}, or skip the check with {}",
             self.section.key_and_variable("tls_insecure_skip_verify")
         ))
     }

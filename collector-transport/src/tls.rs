@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::certificates::{accept_listed, explain_refusal};
+use crate::certificates::{accept_listed, explain_refusal, unusable};
 use crate::error::{ConfigError, Section};
 use crate::files::{NamedFile, Stamp};
 
@@ -202,7 +202,7 @@ fn authorities(
     let certificates = certificates(file)?;
     for certificate in &certificates {
         roots.add(certificate.clone()).map_err(|error| {
-            file.problem(&format!("holds a certificate that cannot be used: {error}"))
+            file.problem(&format!("holds a certificate that {}", unusable(&error)))
                 .with_source(error)
         })?;
     }
@@ -350,7 +350,7 @@ fn certified_key(
             cert_file.section.key(cert_file.key)
         ))),
         Err(error) => Err(cert_file
-            .problem(&format!("holds a certificate that cannot be used: {error}"))
+            .problem(&format!("holds a certificate that {}", unusable(&error)))
             .with_source(error)),
     }
 }
@@ -425,6 +425,9 @@ mod tests {
         );
         refused(&with_ca(&garbage), &["garbage.pem", "no PEM certificate"]);
         refused(&with_ca(&broken), &["broken.pem"]);
+        let empty = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        let empty = folder.write("empty.pem", empty);
+        refused(&with_ca(&empty), &["empty.pem holds a certificate that is not well-formed"]);
         let with_pair = |cert: &PathBuf, key: &PathBuf| TlsSettings {
             client_cert_path: Some(cert.clone()),
             client_key_path: Some(key.clone()),
