@@ -5,7 +5,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::{aligned, nearest_first, print, quoted};
 
 /// The pages: name, what it is about, text.
-const PAGES: [(&str, &str, &str); 8] = [
+const PAGES: [(&str, &str, &str); 9] = [
     (
         "getting-started",
         "from the demo to a daemon with a configuration",
@@ -15,6 +15,11 @@ const PAGES: [(&str, &str, &str); 8] = [
         "configuration",
         "every key, its default and its variable",
         include_str!("../../../docs/configuration.md"),
+    ),
+    (
+        "prometheus",
+        "a configuration for each kind of PromQL server",
+        include_str!("../../../docs/prometheus.md"),
     ),
     ("checks", "what `collector check` checks", include_str!("../../../docs/checks.md")),
     (

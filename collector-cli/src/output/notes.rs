@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn pods_that_lack_the_same_for_one_reason_share_a_line() {
         let rows = (1..=5).map(|number| {
-            let mut row = ReplicaMetrics::new(format!("llama-{number}"), Tick::ZERO);
+            let mut row = ReplicaMetrics::new(format!("llama-{number}"), Tick::from_nanos(0));
             row.reasons.insert(Field::KvCacheUsage, "it was not scraped");
             if number == 5 {
                 row.reasons.insert(Field::QueueLength, "two values\u{1b}");
@@ -85,7 +85,7 @@ mod tests {
             ModelRef::new("m", "n"),
             rows.collect(),
             BackendName::from("epp"),
-            Tick::ZERO,
+            Tick::from_nanos(0),
         );
         assert_eq!(
             unknown_fields(&replicas),
