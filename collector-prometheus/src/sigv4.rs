@@ -97,9 +97,6 @@ impl Signer {
                 headers.insert(name, value);
             }
         }
-        if !headers.contains_key(AUTHORIZATION) {
-            return Err(failed("no credentials were found"));
-        }
         if let Some(token) = headers.get_mut("x-amz-security-token") {
             token.set_sensitive(true);
             let session = token.to_str().ok().map(SecretString::from);

@@ -1,4 +1,4 @@
-//! What a user is told about the way to the server: proxies, credentials, where an address came from.
+//! What messages say about the way to the server: proxies, credentials, where an address came from.
 
 use std::io::Write as _;
 
@@ -56,7 +56,7 @@ fn check_names_the_proxy_and_what_set_it() {
 }
 
 #[test]
-fn a_server_that_is_down_is_told_with_what_named_it() {
+fn an_unreachable_server_is_named_with_the_origin_of_its_url() {
     let down = format!("http://{}", closed());
     let named = file(&format!("[prometheus]\nurl = \"{down}\"\nallow_http = true\n"));
     let path = named.path().to_str().unwrap();

@@ -74,7 +74,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "prometheus.token_command",
         Kind::Texts,
-        "A program and its arguments, `[\"gcloud\", \"auth\", \"print-access-token\"]` for example, whose output is sent as `Authorization: Bearer`. Run before the first request, after each `prometheus.token_ttl`, and when the server answers 401; for 10s at most. No shell reads it.",
+        "A program and its arguments, `[\"gcloud\", \"auth\", \"print-access-token\"]` for example, whose output is sent as `Authorization: Bearer`. Run before the first request, after each `prometheus.token_ttl`, and when the server answers 401; for 10s at most. No shell reads it. A configuration is shown with it: no secrets among the arguments.",
     ),
     Key::new(
         "prometheus.token_ttl",

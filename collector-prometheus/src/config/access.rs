@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scheme_before_a_token_is_told() {
+    fn a_token_that_begins_with_its_scheme_is_refused() {
         let token = |token: &str| PrometheusConfig { bearer_token: Some(token.into()), ..base() };
         refused(&token("Bearer hunter2"), &["prometheus.bearer_token", "leave that off"]);
         refused(&token("Basic hunter2"), &["prometheus.bearer_token", "user name"]);

@@ -155,7 +155,7 @@ async fn a_server_of_http_is_asked_in_the_absolute_form() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses_a_tunnel_is_told_from_a_server_that_is_down() {
+async fn a_refusing_proxy_is_named_and_not_the_server() {
     for answer in [
         "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
