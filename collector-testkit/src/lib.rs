@@ -6,7 +6,7 @@
 //! - [`TokioClock`] and [`ManualClock`]: time that tests move,
 //! - under `cfg(loom)`, `explore`: every interleaving of a model's threads,
 //! - with the feature `real-servers`, `PrometheusServer`: a real Prometheus that scrapes a simulated
-//!   fleet.
+//!   fleet, or holds a `History`, as a real `VictoriaMetricsServer` does.
 
 mod clock;
 pub mod conformance;
@@ -15,7 +15,11 @@ mod explore;
 mod fake_backend;
 mod fake_live;
 #[cfg(feature = "real-servers")]
+mod history;
+#[cfg(feature = "real-servers")]
 mod prometheus_server;
+#[cfg(feature = "real-servers")]
+mod victoria_metrics;
 
 pub use clock::TokioClock;
 pub use collector_core::ManualClock;
@@ -23,6 +27,10 @@ pub use collector_core::ManualClock;
 pub use explore::explore;
 pub use fake_backend::{Failure, FakeBackend, RecordedAsk};
 #[cfg(feature = "real-servers")]
+pub use history::History;
+#[cfg(feature = "real-servers")]
 pub use prometheus_server::{
     PROMETHEUS_BIN, PrometheusError, PrometheusOptions, PrometheusServer, REQUIRE_REAL_SERVERS,
 };
+#[cfg(feature = "real-servers")]
+pub use victoria_metrics::{VICTORIA_METRICS_BIN, VictoriaMetricsServer};

@@ -1,4 +1,5 @@
-//! A real Prometheus that scrapes a simulated fleet, in a temporary folder, stopped for certain.
+//! A real Prometheus that scrapes a simulated fleet or holds a written history, in a temporary folder,
+//! stopped for certain.
 
 use std::env;
 use std::fs::{self, File};
@@ -9,13 +10,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use collector_sim::{FleetServer, PodLabel, ServeError};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::{Request, StatusCode, header};
+use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+
+use crate::history::History;
 
 /// The environment variable with the path of the `prometheus` program; `PATH` is searched without.
 pub const PROMETHEUS_BIN: &str = "COLLECTOR_PROMETHEUS_BIN";
@@ -24,9 +27,9 @@ pub const PROMETHEUS_BIN: &str = "COLLECTOR_PROMETHEUS_BIN";
 pub const REQUIRE_REAL_SERVERS: &str = "COLLECTOR_REQUIRE_REAL_SERVERS";
 
 /// A new server is ready within a second; the rest is for a busy machine.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks at something that is awaited.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// For one request of the helper's own.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -39,7 +42,7 @@ const LOG_LINES: usize = 5;
 /// the test process ends, so that no server outlives it. It is killed outright: nothing that the
 /// server does on its way out can delay the end. When it ends by itself, so does the watch over it,
 /// before its process id can belong to another.
-const GUARD: &str = r#"
+pub(crate) const GUARD: &str = r#"
 exec 3<&0
 "$@" &
 server=$!
@@ -86,7 +89,7 @@ pub struct PrometheusServer {
 
 /// The shell that guards the server. Dropping it kills both.
 #[derive(Debug)]
-struct Guarded(Child);
+pub(crate) struct Guarded(pub(crate) Child);
 
 impl Drop for Guarded {
     fn drop(&mut self) {
@@ -142,6 +145,9 @@ pub enum PrometheusError {
         /// What went wrong.
         problem: String,
     },
+    /// `promtool` made no blocks of the history.
+    #[error("promtool tsdb create-blocks-from openmetrics: {0}")]
+    History(String),
     /// The list of targets could not be written.
     #[error(transparent)]
     Targets(#[from] ServeError),
@@ -177,6 +183,30 @@ impl PrometheusServer {
         Self::begin(program, new_folder()?, configuration, Vec::new()).await
     }
 
+    /// Starts a server that scrapes nothing and holds a history, and returns when it answers queries.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and when `promtool`, which is looked for beside `prometheus`, cannot
+    /// read the history.
+    pub async fn start_over(history: &History) -> Result<Self, PrometheusError> {
+        let program = find_program().ok_or(PrometheusError::NotInstalled)?;
+        let folder = new_folder()?;
+        let text = folder.path().join("history.txt");
+        fs::write(&text, history.open_metrics())?;
+        let made = Command::new(program.with_file_name("promtool"))
+            .args(["tsdb", "create-blocks-from", "openmetrics"])
+            .arg(&text)
+            .arg(folder.path().join("data"))
+            .stdin(Stdio::null())
+            .output()?;
+        if !made.status.success() {
+            let problem = String::from_utf8_lossy(&made.stderr);
+            return Err(PrometheusError::History(problem.trim().to_owned()));
+        }
+        fs::remove_file(&text)?;
+        Self::begin(program, folder, "global: {}\n", Vec::new()).await
+    }
+
     async fn begin(
         program: PathBuf,
         folder: TempDir,
@@ -206,15 +236,22 @@ impl PrometheusServer {
     /// # Panics
     /// When the server cannot be started, or is required and not installed.
     pub async fn start_or_skip(fleet: &FleetServer, options: PrometheusOptions) -> Option<Self> {
-        match Self::start(fleet, options).await {
+        Self::or_skip(Self::start(fleet, options).await)
+    }
+
+    /// As [`start_over`](Self::start_over), for a test that is skipped where no Prometheus is installed.
+    ///
+    /// # Panics
+    /// As [`start_or_skip`](Self::start_or_skip).
+    pub async fn start_over_or_skip(history: &History) -> Option<Self> {
+        Self::or_skip(Self::start_over(history).await)
+    }
+
+    fn or_skip(started: Result<Self, PrometheusError>) -> Option<Self> {
+        match started {
             Ok(server) => Some(server),
-            Err(error @ PrometheusError::NotInstalled)
-                if env::var(REQUIRE_REAL_SERVERS).as_deref() != Ok("1") =>
-            {
-                #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
-                {
-                    eprintln!("SKIPPED: {error}");
-                }
+            Err(error @ PrometheusError::NotInstalled) => {
+                skip(&error.to_string());
                 None
             }
             Err(error) => panic!("{error}"),
@@ -391,33 +428,64 @@ fn configuration(options: &PrometheusOptions) -> String {
 }
 
 fn find_program() -> Option<PathBuf> {
+    program(PROMETHEUS_BIN, "prometheus")
+}
+
+/// The path of a program: that which a variable holds, else the first in `PATH`.
+pub(crate) fn program(variable: &str, name: &str) -> Option<PathBuf> {
     let runs = |path: &Path| path.is_file();
-    match env::var_os(PROMETHEUS_BIN) {
+    match env::var_os(variable) {
         Some(path) => Some(PathBuf::from(path)).filter(|path| runs(path)),
         None => env::split_paths(&env::var_os("PATH")?)
-            .map(|folder| folder.join("prometheus"))
+            .map(|folder| folder.join(name))
             .find(|path| runs(path)),
     }
 }
 
-fn free_address() -> io::Result<SocketAddr> {
+/// Says that a test is skipped, and why.
+///
+/// # Panics
+/// When real servers are required.
+pub(crate) fn skip(reason: &str) {
+    assert_ne!(env::var(REQUIRE_REAL_SERVERS).as_deref(), Ok("1"), "{reason}");
+    #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+    {
+        eprintln!("SKIPPED: {reason}");
+    }
+}
+
+pub(crate) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
-async fn get(
+pub(crate) async fn get(
     address: SocketAddr,
     path: &str,
 ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+    send(address, Method::GET, path, String::new()).await
+}
+
+/// Sends one request; the body of the answer, when it is 200 or 204.
+pub(crate) async fn send(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    body: String,
+) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::builder().method(method).uri(path);
     let request =
-        Request::get(path).header(header::HOST, address.to_string()).body(Empty::<Bytes>::new())?;
+        request.header(header::HOST, address.to_string()).body(Full::new(Bytes::from(body)))?;
     let exchange = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await?.to_bytes();
         let text = String::from_utf8_lossy(&body).into_owned();
-        if status == StatusCode::OK { Ok(text) } else { Err(format!("{status}: {text}").into()) }
+        match status {
+            StatusCode::OK | StatusCode::NO_CONTENT => Ok(text),
+            _ => Err(format!("{status}: {text}").into()),
+        }
     };
     // The connection is driven beside the exchange, whose end is the end of both.
     let mut exchange = std::pin::pin!(exchange);
@@ -428,6 +496,6 @@ async fn get(
 }
 
 #[expect(clippy::disallowed_methods, reason = "a real server lives in real time")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }

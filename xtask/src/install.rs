@@ -9,18 +9,27 @@ use crate::run::{output, step};
 
 /// Sees to it that there is a `prometheus` to run.
 pub(crate) fn prometheus() -> Result<()> {
-    if env::var_os("COLLECTOR_PROMETHEUS_BIN").is_some() || runs("prometheus", "--version") {
+    server("prometheus", "Prometheus", "COLLECTOR_PROMETHEUS_BIN")
+}
+
+/// Sees to it that there is a `victoria-metrics` to run.
+pub(crate) fn victoria_metrics() -> Result<()> {
+    server("victoria-metrics", "VictoriaMetrics", "COLLECTOR_VICTORIA_METRICS_BIN")
+}
+
+/// Sees to it that there is a server to run, whose program and package have this name.
+fn server(program: &str, name: &str, variable: &str) -> Result<()> {
+    if env::var_os(variable).is_some() || runs(program, "--version") {
         return Ok(());
     }
     if !can_install() {
         bail!(
-            "the tests need Prometheus: run `sudo apt-get install --no-install-recommends \
-             prometheus` (or your system's counterpart), or set COLLECTOR_PROMETHEUS_BIN to the \
-             path of the program"
+            "the tests need {name}: run `sudo apt-get install --no-install-recommends {program}` (or \
+             your system's counterpart), or set {variable} to the path of the program"
         );
     }
-    apt_install("prometheus")?;
-    stop_service();
+    apt_install(program)?;
+    stop_service(program);
     Ok(())
 }
 
@@ -39,12 +48,11 @@ pub(crate) fn valgrind() -> Result<()> {
 }
 
 /// The tests start servers of their own; the one that the package may have started would only take
-/// port 9090. Where no init system runs there is nothing to stop, and these fail.
-fn stop_service() {
-    for stop in [
-        ["systemctl", "disable", "--now", "prometheus"].as_slice(),
-        &["service", "prometheus", "stop"],
-    ] {
+/// its usual port. Where no init system runs there is nothing to stop, and these fail.
+fn stop_service(service: &str) {
+    for stop in
+        [["systemctl", "disable", "--now", service].as_slice(), &["service", service, "stop"]]
+    {
         let mut command = Command::new(stop[0]);
         command.args(&stop[1..]).stdin(Stdio::null());
         if output(&mut command).is_some() {

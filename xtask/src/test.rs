@@ -12,6 +12,7 @@ const TESTED: [&str; 4] =
 /// Installs what is missing and runs the tests; none is skipped for want of a real server.
 pub(crate) fn all() -> Result<()> {
     install::prometheus()?;
+    install::victoria_metrics()?;
     if has_subcommand("nextest") {
         tests("test", &["nextest", "run"])?;
         tests("test the examples in the docs", &["test", "--doc"])?;

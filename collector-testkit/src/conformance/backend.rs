@@ -215,8 +215,9 @@ impl Suite<'_> {
                     check_rates(model, row.rates);
                 }
             }
-            (Answer::Missing { as_of, last_seen: None }, None) => {
+            (Answer::Missing { as_of, last_seen }, None) => {
                 assert!(*as_of <= now, "{model} was looked at in the future");
+                assert_eq!(*last_seen, None, "{model} never existed, and was seen");
             }
             (Answer::Failed(error), _) => panic!("{model} failed on a healthy server: {error}"),
             (Answer::Missing { .. }, Some(_)) => panic!("{model} exists and is called missing"),
@@ -523,7 +524,6 @@ fn odd_names_near(known: &ModelRef) -> Vec<ModelRef> {
     models
 }
 
-#[expect(clippy::float_cmp, reason = "the default cost is copied, never computed")]
 fn check_values(replica: &ReplicaMetrics) {
     let pod = &replica.pod_name;
     for ratio in [replica.kv_cache_usage, replica.prefix_cache_hit_rate] {

@@ -254,7 +254,9 @@ impl Backend for Flawed {
             }
             match answer {
                 Answer::Found(sample) => self.spoil(sample),
-                Answer::Missing { as_of, last_seen: None } if self.flaw == Flaw::CallsMissingFoundWithoutPods => {
+                Answer::Missing { as_of, last_seen: None }
+                    if self.flaw == Flaw::CallsMissingFoundWithoutPods =>
+                {
                     *answer = Answer::Found(ModelSample::new(*as_of, Vec::new()));
                 }
                 _ => {}
