@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::sanitize::{self, Rejected};
-use collector_core::{
-    ErrorKind, Field, FieldReasons, Namespace, PodName, Tick, TraceRow,
-};
+use collector_core::{ErrorKind, Field, FieldReasons, Namespace, PodName, Tick, TraceRow};
 use foldhash::fast::RandomState;
 
 use crate::failure::Failure;
@@ -37,6 +35,7 @@ pub(crate) type Sums = Vec<(u8, LeafId, f64)>;
 
 /// What is known of one model.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is seen by itself, in any order")]
 pub(crate) struct Model {
     pub(crate) servers: Servers,
     /// Rates of the model as a whole.
@@ -139,7 +138,9 @@ impl<'a> Assembly<'a> {
                 }
                 match rows {
                     Rows::Living(living) => {
-                        living.into_iter().for_each(|row| self.add_living(engine, row, at));
+                        for row in living {
+                            self.add_living(engine, row, at);
+                        }
                     }
                     Rows::Samples(samples) => {
                         samples.iter().for_each(|sample| self.add_sample(kind, engine, &sample));
@@ -269,7 +270,8 @@ impl<'a> Assembly<'a> {
         for (reference, model) in self.asked.models().iter().zip(&mut self.models) {
             let mut last: Option<&PodName> = None;
             for server in model.servers.as_slice() {
-                if server.engine != engine || last.replace(&server.replica) == Some(&server.replica) {
+                if server.engine != engine || last.replace(&server.replica) == Some(&server.replica)
+                {
                     continue;
                 }
                 let key = (reference.namespace.clone(), server.replica.clone());
@@ -290,7 +292,8 @@ impl<'a> Assembly<'a> {
                         num_gpu_blocks: of(collector_engines::Quantity::NumGpuBlocks),
                         block_size: of(collector_engines::Quantity::BlockSize),
                     };
-                    let same = |it: &&mut RankConfig| (&it.rank, &it.key) == (&config.rank, &config.key);
+                    let same =
+                        |it: &&mut RankConfig| (&it.rank, &it.key) == (&config.rank, &config.key);
                     match known.iter_mut().find(same) {
                         // One rank with two sizes is in the middle of a restart.
                         Some(other) if *other != config => {
@@ -310,12 +313,8 @@ impl<'a> Assembly<'a> {
 
     /// All that live are known: puts them in order, and lets go of those that have left without a word.
     pub(crate) fn settle(&mut self) {
-        let intervals: Vec<f64> = self
-            .shape
-            .served
-            .iter()
-            .map(|served| served.scrape_interval().as_secs_f64())
-            .collect();
+        let intervals: Vec<f64> =
+            self.shape.served.iter().map(|served| served.scrape_interval().as_secs_f64()).collect();
         let asked = self.moment.time.seconds();
         for model in &mut self.models {
             model.servers.settle();
@@ -323,8 +322,9 @@ impl<'a> Assembly<'a> {
             let servers = model.servers.as_mut_vec();
             let newest = servers.iter().map(|server| server.stamp).fold(f64::MIN, f64::max);
             let interval = |server: &Server| intervals[usize::from(server.engine)];
-            let siblings_are_fresh =
-                servers.iter().any(|it| asked - it.stamp <= 2.0 * interval(it) && it.stamp >= newest);
+            let siblings_are_fresh = servers
+                .iter()
+                .any(|it| asked - it.stamp <= 2.0 * interval(it) && it.stamp >= newest);
             if siblings_are_fresh {
                 servers.retain(|server| {
                     newest - server.stamp <= f64::from(SCRAPES_UNTIL_LEFT) * interval(server)
@@ -432,8 +432,8 @@ impl<'a> Assembly<'a> {
         classes.into_iter().map(|(late, models)| (late, Arc::new(models))).collect()
     }
 
-    /// Whether some replica of the model may have ranks that only its counters can tell of, or series of
-    /// one rank that may be copies.
+    /// Whether some replica of the model has ranks that only its counters can tell of, or series of one
+    /// rank that may be copies. Known once the gauges have arrived.
     pub(crate) fn needs_counters(&self, position: usize, kept: Option<&ModelMemory>) -> bool {
         let model = &self.models[position];
         let servers = model.servers.as_slice();
@@ -443,7 +443,9 @@ impl<'a> Assembly<'a> {
         servers.chunk_by(|a, b| a.replica == b.replica).any(|group| {
             let plan = &self.shape.served[usize::from(group[0].engine)].plan;
             let lacks_gauge = group.len() > 1
-                && group.iter().any(|it| it.value(plan.only_leaf(QueryKind::QueueLength)).is_none());
+                && group
+                    .iter()
+                    .any(|it| it.value(plan.only_leaf(QueryKind::QueueLength)).is_none());
             let lives = |rank: &str| group.iter().any(|server| *server.rank == *rank);
             let of_look = model.config.get(&group[0].replica).map(Vec::as_slice);
             let kept = || {
@@ -488,12 +490,11 @@ impl Model {
     /// The failure of a model whose series live in several clusters that nothing selects.
     pub(crate) fn ambiguous(&self) -> Option<Failure> {
         let (label, values) = self.clusters.iter().find(|(_, values)| values.len() > 1)?;
-        let shown: Vec<String> = values
-            .iter()
-            .map(|value| format!("{:?}", collector_transport::quote(value)))
-            .collect();
+        let shown: Vec<String> =
+            values.iter().map(|value| format!("{:?}", collector_transport::quote(value))).collect();
         let first = values.first()?;
-        let matcher = format!("prometheus.matchers = ['{label}=\"{}\"']", collector_transport::quote(first));
+        let matcher =
+            format!("prometheus.matchers = ['{label}=\"{}\"']", collector_transport::quote(first));
         Some(
             Failure::new(
                 ErrorKind::Ambiguous,
@@ -506,3 +507,6 @@ impl Model {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,7 +85,8 @@ pub(crate) fn finish(
 /// What is said of a model of which no pod lives by the query for liveness. That it has none is said only
 /// where nothing says otherwise, and that it is missing only by a server that answered in full.
 fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMemory>) -> Answer {
-    let failed = |failure: Failure| Answer::Failed(failure.into_error(Operation::Fetch, common.url));
+    let failed =
+        |failure: Failure| Answer::Failed(failure.into_error(Operation::Fetch, common.url));
     let lacks = common.shape.served.iter().find_map(|it| it.lacks().map(|what| (it, what)));
     if model.unnamed {
         let example = common.shape.served.iter().find_map(|served| served.example.as_deref());
@@ -93,7 +94,9 @@ fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMem
             Failure::new(
                 ErrorKind::BadAnswer,
                 match example {
-                    Some(example) => format!("no series of the model has a label that names a pod: {example}"),
+                    Some(example) => {
+                        format!("no series of the model has a label that names a pod: {example}")
+                    }
                     None => "no series of the model has a label that names a pod".to_owned(),
                 },
             )
@@ -144,6 +147,10 @@ fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMem
         );
     }
     if model.lately || model.seen {
+        // A query that failed, that of the second look for one, may have held its pods.
+        if let Some(failure) = model.failure.take() {
+            return failed(failure);
+        }
         return Answer::Found(ModelSample::new(common.as_of, Vec::new()));
     }
     let remembered = before.map(|before| before.looked_at);
@@ -171,8 +178,8 @@ fn found(
         memory.hit_rates_at = Some(common.evaluated_at);
     }
     let config_failed = model.failed.contains(Field::CacheConfig);
-    let config_asked =
-        model.answered.contains(QueryKind::CacheConfig) || model.answered.contains(QueryKind::Capacity);
+    let config_asked = model.answered.contains(QueryKind::CacheConfig)
+        || model.answered.contains(QueryKind::Capacity);
     let config_new = config_asked && !config_failed;
     if config_new {
         memory.cache_config_at = Some(common.evaluated_at);
@@ -404,8 +411,15 @@ fn plus(one: Rates, other: Rates) -> Rates {
 
 fn load_rates(rates: &Rates) -> LoadRates {
     let known = rates.map(|rate| rate.filter(|rate| !rate.is_nan()));
-    let [requests, prompt_tokens, generation_tokens, ttft_seconds, ttft_count, itl_seconds, itl_count] =
-        known;
+    let [
+        requests,
+        prompt_tokens,
+        generation_tokens,
+        ttft_seconds,
+        ttft_count,
+        itl_seconds,
+        itl_count,
+    ] = known;
     LoadRates {
         requests,
         prompt_tokens,
@@ -444,7 +458,9 @@ impl Load {
             Some("decode") => &[1, 3, 4],
             _ => &[],
         };
-        others.iter().for_each(|i| own[*i] = own[*i].map(|_| 0.0));
+        for i in others {
+            own[*i] = own[*i].map(|_| 0.0);
+        }
         self.pods.push((name.clone(), own));
     }
 
@@ -458,8 +474,7 @@ impl Load {
         }
         // Rows of pods, where they were needed, and of the pods that died within the window, as the
         // server would have summed.
-        let dead =
-            model.replica_rates.iter().filter(|((pod, _), _)| !self.alive.contains(pod));
+        let dead = model.replica_rates.iter().filter(|((pod, _), _)| !self.alive.contains(pod));
         let dead = dead.filter(|_| !self.two_roles);
         let of_sums = |sums: &Sums| {
             let engines = shape.served.iter().enumerate();

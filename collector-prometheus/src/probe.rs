@@ -178,8 +178,10 @@ fn labels(shape: &Shape) -> Check {
     for served in there(shape) {
         if let Some(what) = served.lacks() {
             let example = served.example.as_deref().unwrap_or_default();
-            let detail =
-                format!("no series of {} has a label that names the {what}: {example}", served.engine.name);
+            let detail = format!(
+                "no series of {} has a label that names the {what}: {example}",
+                served.engine.name
+            );
             return Check::new(id, CheckStatus::Fail, detail).with_remedy(format!(
                 "set it in the relabelling of the scrape job (a PodMonitor does), or name the label in \
                  prometheus.labels.{what}"
@@ -256,9 +258,8 @@ impl Asker<'_> {
             for cluster in &labels.cluster {
                 let models = labels.by(Level::Model, false).join(",");
                 let series = self.series(served);
-                let text = format!(
-                    "count by ({models}) (count by ({models},{cluster}) ({series})) > 1"
-                );
+                let text =
+                    format!("count by ({models}) (count by ({models},{cluster}) ({series})) > 1");
                 let mut models = Vec::new();
                 let asked = self
                     .rows(&text, &mut |row| {
@@ -289,9 +290,8 @@ impl Asker<'_> {
                          has the values {}",
                         values.join(", ")
                     );
-                    return Check::new(id, CheckStatus::Fail, detail).with_remedy(format!(
-                        "select one: prometheus.matchers = ['{cluster}=…']"
-                    ));
+                    return Check::new(id, CheckStatus::Fail, detail)
+                        .with_remedy(format!("select one: prometheus.matchers = ['{cluster}=…']"));
                 }
             }
         }
@@ -373,12 +373,20 @@ impl Asker<'_> {
                           prometheus.scrape_interval to how often they are scraped, or \
                           prometheus.window to four times that";
             if samples < 2.0 {
-                return Check::new(id, CheckStatus::Fail, format!("{detail}, too few for any rate"))
-                    .with_remedy(remedy);
+                return Check::new(
+                    id,
+                    CheckStatus::Fail,
+                    format!("{detail}, too few for any rate"),
+                )
+                .with_remedy(remedy);
             }
             if samples < 4.0 {
-                return Check::new(id, CheckStatus::Warn, format!("{detail}; a lost one leaves a gap"))
-                    .with_remedy(remedy);
+                return Check::new(
+                    id,
+                    CheckStatus::Warn,
+                    format!("{detail}; a lost one leaves a gap"),
+                )
+                .with_remedy(remedy);
             }
             told = detail;
         }
@@ -412,8 +420,7 @@ impl Asker<'_> {
                 let mut rows = 0;
                 if plan.asks(kind) {
                     let level = plan.level(kind, Level::Model);
-                    let text =
-                        plan.query(kind, &served.labels, &self.terms.matchers, level, false);
+                    let text = plan.query(kind, &served.labels, &self.terms.matchers, level, false);
                     let mut on_row = |_: &crate::answer::Row<'_>| rows += 1;
                     let asked = self.rows_at(&text, newest.window_end(), &mut on_row).await;
                     if let Err(failure) = asked {

@@ -75,9 +75,7 @@ fn are_copies(replica: &Replica<'_>, one: &Server, other: &Server) -> bool {
     let rate = rates[0].max(rates[1]);
     // The first counter counts requests; others count tokens, of which a request has thousands.
     let mut counters = counters;
-    counters
-        .next()
-        .is_none_or(|(a, b)| (a - b).abs() <= BURST * rate * (apart + 1.0) + SLACK)
+    counters.next().is_none_or(|(a, b)| (a - b).abs() <= BURST * rate * (apart + 1.0) + SLACK)
 }
 
 /// A gauge of all ranks together.
@@ -156,7 +154,8 @@ impl<'a, 'b> Ranks<'a, 'b> {
         let lives = |rank: &str| units.iter().any(|unit| *unit.server.rank == *rank);
         let named = units.iter().all(|unit| !unit.server.rank.is_empty());
         let counted = replica.counted.iter().map(|(rank, _)| &**rank);
-        let mut silent: Vec<&str> = replica.config.iter().map(|it| &*it.rank).chain(counted).collect();
+        let mut silent: Vec<&str> =
+            replica.config.iter().map(|it| &*it.rank).chain(counted).collect();
         silent.retain(|rank| named && !rank.is_empty() && !lives(rank));
         silent.sort_unstable();
         silent.dedup();

@@ -52,7 +52,9 @@ impl Servers {
     pub(crate) fn settle(&mut self) {
         let order = |a: &Server, b: &Server| identity(a).cmp(&identity(b));
         if !self.all.is_sorted_by(|a, b| order(a, b).is_lt()) {
-            self.all.sort_by(|a, b| order(a, b).then(Reverse(a.sampled_at).cmp(&Reverse(b.sampled_at))));
+            self.all.sort_by(|a, b| {
+                order(a, b).then(Reverse(a.sampled_at).cmp(&Reverse(b.sampled_at)))
+            });
             self.all.dedup_by(|later, first| order(later, first).is_eq());
         }
     }
@@ -130,7 +132,9 @@ mod tests {
 
     fn servers(all: &[(&str, &str, &str)]) -> Servers {
         let mut servers = Servers::default();
-        all.iter().for_each(|(replica, rank, key)| servers.add(server(replica, rank, key, 0)));
+        for (replica, rank, key) in all {
+            servers.add(server(replica, rank, key, 0));
+        }
         servers.settle();
         servers
     }
@@ -144,7 +148,9 @@ mod tests {
     #[test]
     fn servers_are_found_in_whatever_order_rows_come() {
         let mut all = servers(&[("c", "0", "k"), ("a", "0", "k"), ("a", "1", "k"), ("b", "", "k")]);
-        for (replica, rank) in [("a", "0"), ("a", "1"), ("b", ""), ("c", "0"), ("b", ""), ("a", "1")] {
+        for (replica, rank) in
+            [("a", "0"), ("a", "1"), ("b", ""), ("c", "0"), ("b", ""), ("a", "1")]
+        {
             assert_eq!(found(&mut all, replica, rank, ""), ["k"], "{replica} {rank}");
         }
         assert!(found(&mut all, "b", "0", "").is_empty());
@@ -165,7 +171,9 @@ mod tests {
     fn one_that_came_twice_is_there_once_as_of_the_later_time() {
         for times in [[1, 3], [3, 1]] {
             let mut servers = Servers::default();
-            times.iter().for_each(|seconds| servers.add(server("a", "0", "k", *seconds)));
+            for seconds in times {
+                servers.add(server("a", "0", "k", seconds));
+            }
             servers.settle();
             assert_eq!(servers.as_slice().len(), 1);
             assert!((servers.as_slice()[0].stamp - 3.0).abs() < 1e-9);

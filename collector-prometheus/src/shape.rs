@@ -85,6 +85,8 @@ pub(crate) struct Terms {
     pub(crate) name_prefix: Option<String>,
     /// Goes into every selector.
     pub(crate) matchers: Filter,
+    /// Selectors say of which model series are whose labels cannot tell it.
+    pub(crate) gives_models: bool,
     /// `W`, where the user has set it.
     pub(crate) window: Option<Duration>,
     pub(crate) scrape_interval: Duration,
@@ -95,9 +97,9 @@ impl Terms {
     fn engines(&self) -> Vec<Engine> {
         let own = self.engines.iter();
         let prefixed = self.name_prefix.iter().flat_map(|prefix| {
-            self.engines.iter().map(move |engine| {
-                engine.with_prefix(&format!("{prefix}{}", engine.prefix))
-            })
+            self.engines
+                .iter()
+                .map(move |engine| engine.with_prefix(&format!("{prefix}{}", engine.prefix)))
         });
         prefixed.chain(own.cloned()).collect()
     }
@@ -114,8 +116,11 @@ impl Terms {
         let mut model: Vec<Box<str>> = boxed(&self.labels.model);
         if model.is_empty() {
             model.clone_from(&engine.model_labels);
-            let more = MODEL_LABELS.into_iter().map(Box::from);
-            more.for_each(|label: Box<str>| if !model.contains(&label) { model.push(label) });
+            for label in MODEL_LABELS.map(Box::from) {
+                if !model.contains(&label) {
+                    model.push(label);
+                }
+            }
         }
         let mut rank: Vec<Box<str>> = boxed(&self.labels.rank);
         if rank.is_empty() {
@@ -230,8 +235,9 @@ pub(crate) async fn ask(
             shape.served.push(Arc::new(served));
         }
     }
-    // What every series of lacks a label, beside engines that have it, is a router's or recorded.
-    if shape.served.iter().any(|served| served.lacks().is_none()) {
+    // What every series of lacks a label, beside engines that have it, is a router's or recorded, unless
+    // the user says whose it is.
+    if !terms.gives_models && shape.served.iter().any(|served| served.lacks().is_none()) {
         shape.served.retain(|served| served.lacks() != Some("model"));
     }
     // Of names that several engines read, the one that reads most of a pod is the pod's.
@@ -251,9 +257,8 @@ fn engines_of(found: &HashSet<String>, terms: &Terms) -> Vec<Engine> {
     for engine in &table {
         let marks: Vec<&str> = marks(engine).collect();
         known.extend(marks.iter().map(|name| (*name).to_owned()));
-        let required = engine.required.iter().all(|name| {
-            found.contains(&**name) || !marks.contains(&&**name)
-        });
+        let required =
+            engine.required.iter().all(|name| found.contains(&**name) || !marks.contains(&&**name));
         let any = marks.iter().any(|name| found.contains(*name));
         // One set of names is one engine, however many in the table read it.
         let same = |other: &Engine| other.prefix == engine.prefix && marks_overlap(other, engine);
@@ -262,7 +267,8 @@ fn engines_of(found: &HashSet<String>, terms: &Terms) -> Vec<Engine> {
         }
     }
     for name in found.iter().filter(|name| !known.contains(*name)) {
-        let Some((suffix, base)) = SUFFIXES.iter().find(|(suffix, _)| name.ends_with(suffix)) else {
+        let Some((suffix, base)) = SUFFIXES.iter().find(|(suffix, _)| name.ends_with(suffix))
+        else {
             continue;
         };
         let prefix = name.trim_end_matches(suffix);
@@ -298,6 +304,8 @@ enum Item {
     Pods(Option<Box<str>>),
     /// Ranks of such pods that are stored more than once.
     Doubled(Option<Box<str>>),
+    /// Series of the one model that is asked about, under other labels than the usual ones.
+    Elsewhere(Filter),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -375,26 +383,50 @@ impl Prober<'_> {
         {
             let namespaced = self.terms.matchers.and([Matcher::is("namespace", namespace)]);
             let filter = namespaced.and([Matcher::is(label.to_string(), model)]);
-            let served = self.narrowed(engine.clone(), &lives, &filter, &namespaced).await?;
-            if let Some(served) = served {
+            let elsewhere = self.elsewhere(&engine, namespace, model);
+            let filters = (&filter, &namespaced);
+            let served = self.narrowed(engine.clone(), &lives, filters, elsewhere).await?;
+            // The series that tells who lives may be that of other models alone.
+            if let Some(served) = served.filter(|served| served.lacks().is_none()) {
                 return Ok(Some((served, true)));
             }
         }
         let all = &self.terms.matchers;
-        Ok(self.narrowed(engine, &lives, all, all).await?.map(|served| (served, false)))
+        let served = self.narrowed(engine, &lives, (all, all), Vec::new()).await?;
+        Ok(served.map(|served| (served, false)))
     }
 
-    /// The same of what the filters let through: `filter`, and for series that carry no model
-    /// `without_model`.
+    /// What selects a model by any two labels that may name it, besides the usual ones.
+    fn elsewhere(&self, engine: &Engine, namespace: &str, model: &str) -> Vec<Item> {
+        let candidates = self.terms.labels_of(engine);
+        let mut all = Vec::new();
+        for namespace_label in &candidates.namespace {
+            for model_label in &candidates.model {
+                let usual = &**namespace_label == "namespace"
+                    && engine.model_labels.first() == Some(model_label);
+                if !usual {
+                    all.push(Item::Elsewhere(self.terms.matchers.and([
+                        Matcher::is(namespace_label.to_string(), namespace),
+                        Matcher::is(model_label.to_string(), model),
+                    ])));
+                }
+            }
+        }
+        all
+    }
+
+    /// The same of what the filters let through: the first, and for series that carry no model the
+    /// second. `None` too where there is something `elsewhere`.
     async fn narrowed(
         &self,
         engine: Engine,
         lives: &Series,
-        filter: &Filter,
-        without_model: &Filter,
+        (filter, without_model): (&Filter, &Filter),
+        elsewhere: Vec<Item>,
     ) -> Result<Option<Served>, Failure> {
         let candidates = self.terms.labels_of(&engine);
-        let items = items(&engine, &candidates);
+        let mut items = items(&engine, &candidates);
+        items.extend(elsewhere);
         let queries: Vec<String> = items
             .iter()
             .map(|item| count_of(item, &engine, lives, &candidates, filter, without_model))
@@ -421,11 +453,12 @@ impl Prober<'_> {
                     pods = Some(pods.unwrap_or(0) + sanitize::count(count).unwrap_or(0));
                 }
                 Item::Doubled(_) => doubled = true,
+                Item::Elsewhere(_) => return Ok(None),
             }
         }
         // A native histogram beside its classic series is not needed.
         let classic = |base: &str| names.contains(&*format!("{base}_count"));
-        native.retain(|base: &Box<str>| !classic(base));
+        native.retain(|base| !classic(base));
         if doubled {
             labels.apart = self.apart(lives, &labels, filter).await?;
         }
@@ -465,9 +498,7 @@ impl Prober<'_> {
         let series = select(lives, &with_model(filter, labels.model.first().map(AsRef::as_ref)));
         let by = by.join(",");
         // One group that is stored more than once, with all of its labels.
-        let text = format!(
-            "{series} and on ({by}) topk(1, count by ({by}) ({series}) > 1)"
-        );
+        let text = format!("{series} and on ({by}) topk(1, count by ({by}) ({series}) > 1)");
         let mut rows: Vec<Vec<(String, String)>> = Vec::new();
         self.query(QueryKind::Example, &text, &mut |labels, _| {
             if rows.len() < 16 {
@@ -669,6 +700,7 @@ fn count_of(
             let series = select(lives, &with_model(filter, label.as_deref()));
             format!("count(count by ({by}) ({series}) > 1)")
         }
+        Item::Elsewhere(filter) => format!("count({})", select(lives, filter)),
     }
 }
 

@@ -1,0 +1,185 @@
+//! Several servers, ranks or copies under the name of one pod.
+
+use collector_core::{Field, ReplicaState};
+
+use crate::written::{
+    LOAD, MODEL, Pod, Reader, Row, Scrapes, USUAL, changed, load, pod, scene, served, told, write,
+};
+
+/// The servers of one pod, each on a port of its own: queue, running and usage in percent.
+const SERVERS: [(u32, u32, f64); 4] = [(4, 10, 0.2), (6, 11, 0.3), (8, 12, 0.4), (2, 13, 0.5)];
+
+fn ports(ranks_are_named: bool) -> Vec<Row> {
+    let ranks = ["0", "1", "2", "3"];
+    let server = |(i, (waiting, running, usage)): (usize, &(u32, u32, f64))| {
+        let mut pod = Pod::new("moe-0", *waiting, *running, *usage);
+        pod.start += 700.0 * i as f64;
+        if ranks_are_named {
+            pod.engine = ranks[i];
+            return pod.rows(&[]);
+        }
+        let (instance, endpoint) = (format!("10.0.0.9:{}", 8000 + i), format!("rank-{i}"));
+        pod.rows(&[("instance", &instance), ("endpoint", &endpoint)])
+    };
+    SERVERS.iter().enumerate().flat_map(server).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ports_of_one_pod_add_up_whether_or_not_their_ranks_are_named() {
+    let rows = [scene("ports", ports(false)), scene("ranks", ports(true))].concat();
+    let Some(server) = served(&rows, USUAL).await else { return };
+    for name in ["ports", "ranks"] {
+        let sample = Reader::of_scene(&server.url(), name).sample(MODEL).await;
+        assert_eq!(told(&sample), pod("moe-0", 20, 46, 50), "{name}");
+        assert_eq!(load(&sample)[0], Some(480), "{name}");
+        let [replica] = sample.replicas.as_slice() else { unreachable!() };
+        assert_eq!(replica.total_kv_capacity_tokens(), Some(768_000), "{name}");
+        assert_eq!(replica.tokens_in_use(), Some(268_800), "{name}");
+        assert_eq!(replica.servers, 4, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_scraped_twice_counts_once_whenever_that_is() {
+    for apart in [0.0, 7.0] {
+        let mut history = collector_testkit::History::new();
+        let server = Pod::new("moe-0", 4, 10, 0.2);
+        write(&mut history, &server.rows(&[("instance", "10.0.0.9:8000")]), USUAL);
+        let other = server.rows(&[("instance", "10.0.0.9:8200"), ("endpoint", "sidecar")]);
+        write(&mut history, &other, Scrapes { earlier: apart, ..USUAL });
+        let server = collector_testkit::PrometheusServer::start_over_or_skip(&history).await;
+        let Some(server) = server else { return };
+        let reader = Reader::new(&server.url());
+        let sample = reader.sample(MODEL).await;
+        assert_eq!(told(&sample), pod("moe-0", 4, 10, 20), "{apart} s apart");
+        assert_eq!(load(&sample)[0], Some(120), "{apart} s apart");
+        let [replica] = sample.replicas.as_slice() else { unreachable!() };
+        assert_eq!(replica.total_kv_capacity_tokens(), Some(192_000), "{apart} s apart");
+        assert_eq!(replica.servers, 1, "{apart} s apart");
+        let check = reader.check("metrics.duplicates").await;
+        assert_eq!(check.status, collector_core::CheckStatus::Warn, "{check:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_pair_of_servers_the_one_that_still_scrapes_counts() {
+    let of = |pod: &Pod, replica| pod.rows(&[("prometheus_replica", replica)]);
+    let before = Pod { requests: 2.0, ..Pod::new("m-0", 40, 60, 0.97) };
+    let after = Pod { requests: 2.0, ..Pod::new("m-0", 0, 2, 0.05) };
+    let ended = changed(of(&before, "p-0"), |row| row.newest = 100.0);
+    let until = changed(of(&before, "p-1"), |row| row.newest = 100.0);
+    let since = changed(of(&after, "p-1"), |row| row.oldest = 99.9);
+    let Some(server) = served(&[ended, until, since].concat(), USUAL).await else { return };
+    let sample = Reader::new(&server.url()).sample(MODEL).await;
+    assert_eq!(told(&sample), pod("m-0", 0, 2, 5), "one of them ended 100 s ago");
+    assert_eq!(load(&sample)[0], Some(120));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_pair_of_servers_that_both_scrape_each_pod_counts_once() {
+    let mut history = collector_testkit::History::new();
+    for i in 0..2 {
+        let server = Pod::new(&format!("m-{i}"), 6, 20, 0.8);
+        write(&mut history, &server.rows(&[("prometheus_replica", "p-0")]), USUAL);
+        let later = Scrapes { earlier: 7.0, ..USUAL };
+        write(&mut history, &server.rows(&[("prometheus_replica", "p-1")]), later);
+    }
+    let server = collector_testkit::PrometheusServer::start_over_or_skip(&history).await;
+    let Some(server) = server else { return };
+    let reader = Reader::new(&server.url());
+    let sample = reader.sample(MODEL).await;
+    assert_eq!(told(&sample), [pod("m-0", 6, 20, 80), pod("m-1", 6, 20, 80)].concat());
+    assert_eq!(load(&sample), LOAD);
+    let check = reader.check("metrics.duplicates").await;
+    assert!(check.detail.contains("prometheus_replica"), "{check:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_replicas_of_one_ray_node_are_two_rows() {
+    let replica = |name: &str, waiting, start| {
+        let pod = Pod { start, ..Pod::new("node-0", waiting, 20, 0.5) };
+        changed(pod.rows(&[("ReplicaId", name), ("WorkerId", "w")]), |row| {
+            row.name = format!("ray_{}", row.name.replace(':', "_"));
+        })
+    };
+    let rows = [replica("llm#a", 3, 1000.0), replica("llm#b", 9, 5000.0)].concat();
+    let Some(server) = served(&rows, USUAL).await else { return };
+    let sample = Reader::new(&server.url()).sample(MODEL).await;
+    assert_eq!(told(&sample), [pod("llm#a", 3, 20, 50), pod("llm#b", 9, 20, 50)].concat());
+    assert_eq!(load(&sample), LOAD);
+    for replica in &sample.replicas {
+        assert_eq!(replica.total_kv_capacity_tokens(), Some(192_000));
+    }
+}
+
+/// A server of two ranks, of which the second has no gauges; its counters grow by as many requests.
+fn half_silent(start: f64, requests: f64) -> Vec<Row> {
+    let rank = Pod { engine: "1", start, requests, ..Pod::new("m-0", 0, 0, 0.0) };
+    let gauges = ["num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"];
+    let mut silent = rank.rows(&[]);
+    silent.retain(|row| !gauges.contains(&&row.name[5..]));
+    [Pod::new("m-0", 6, 20, 0.5).rows(&[]), silent].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rank_without_gauges_is_idle_where_it_never_worked_and_else_makes_the_pod_unknown() {
+    let rows =
+        [scene("idle", half_silent(0.0, 0.0)), scene("at work", half_silent(1000.0, 2.0))].concat();
+    let Some(server) = served(&rows, USUAL).await else { return };
+    let sample = Reader::of_scene(&server.url(), "idle").sample(MODEL).await;
+    assert_eq!(told(&sample), pod("m-0", 6, 20, 50));
+    let [replica] = sample.replicas.as_slice() else { unreachable!() };
+    assert_eq!(replica.total_kv_capacity_tokens(), Some(384_000));
+    assert_eq!(replica.tokens_in_use(), Some(96_000), "half of one rank");
+
+    let sample = Reader::of_scene(&server.url(), "at work").sample(MODEL).await;
+    let [replica] = sample.replicas.as_slice() else { panic!("{:?}", told(&sample)) };
+    assert_eq!(told(&sample), [("m-0".to_owned(), None, None, None)]);
+    for field in [Field::QueueLength, Field::RunningRequests, Field::KvCacheUsage] {
+        let reason = replica.reasons.get(field).unwrap();
+        assert!(reason.contains("rank 1 of 2"), "{field:?}: {reason}");
+    }
+    assert_eq!(load(&sample)[0], Some(240), "its work is counted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_sleeps_is_there_without_capacity() {
+    let server = |name: &str, asleep: bool| {
+        let pod = Pod::new(name, 0, 0, 0.0);
+        let mut rows = pod.rows(&[]);
+        for (state, is) in
+            [("awake", !asleep), ("weights_offloaded", asleep), ("discard_all", false)]
+        {
+            let mut row = rows[0].clone();
+            "vllm:engine_sleep_state".clone_into(&mut row.name);
+            row.set("sleep_state", state);
+            row.base = f64::from(u8::from(is));
+            rows.push(row);
+        }
+        rows
+    };
+    let rows = [server("m-0", false), server("m-1", true)].concat();
+    let Some(server) = served(&rows, USUAL).await else { return };
+    let sample = Reader::new(&server.url()).sample(MODEL).await;
+    let told: Vec<_> =
+        sample.replicas.iter().map(|it| (it.state, it.total_kv_capacity_tokens())).collect();
+    assert_eq!(told, [(ReplicaState::Serving, Some(192_000)), (ReplicaState::Sleeping, None)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_prefill_and_decode_pods_each_side_tells_what_it_sees_of_a_request() {
+    let prefill = Pod { itl: 0.5, ..Pod::new("p-0", 6, 20, 0.4) };
+    let decode = Pod { ttft: 0.9, ..Pod::new("d-0", 1, 30, 0.9) };
+    let rows = [
+        prefill.sglang(&[("engine_type", "prefill")]),
+        decode.sglang(&[("engine_type", "decode")]),
+    ]
+    .concat();
+    let Some(server) = served(&rows, USUAL).await else { return };
+    let sample = Reader::new(&server.url()).sample(MODEL).await;
+    assert_eq!(told(&sample), [pod("d-0", 1, 30, 90), pod("p-0", 6, 20, 40)].concat());
+    let roles: Vec<_> =
+        sample.replicas.iter().map(|it| it.role.as_ref().unwrap().as_str()).collect();
+    assert_eq!(roles, ["decode", "prefill"]);
+    assert_eq!(load(&sample), [Some(120), Some(512), Some(128), Some(200), Some(20)]);
+}
