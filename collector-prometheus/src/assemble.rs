@@ -35,6 +35,7 @@ pub(crate) type Sums = Vec<(u8, LeafId, f64)>;
 
 /// What is known of one model.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is seen by itself, in any order")]
 pub(crate) struct Model {
     pub(crate) servers: Servers,
     /// Rates of the model as a whole.
@@ -143,7 +144,9 @@ impl<'a> Assembly<'a> {
                 }
                 match rows {
                     Rows::Living(living) => {
-                        living.into_iter().for_each(|row| self.add_living(engine, row, at));
+                        for row in living {
+                            self.add_living(engine, row, at);
+                        }
                     }
                     Rows::Samples(samples) => {
                         samples.iter().for_each(|sample| self.add_sample(kind, engine, &sample));
@@ -435,8 +438,8 @@ impl<'a> Assembly<'a> {
         classes.into_iter().map(|(late, models)| (late, Arc::new(models))).collect()
     }
 
-    /// Whether some replica of the model may have ranks that only its counters can tell of, or series of
-    /// one rank that may be copies.
+    /// Whether some replica of the model has ranks that only its counters can tell of, or series of one
+    /// rank that may be copies. Known once the gauges have arrived.
     pub(crate) fn needs_counters(&self, position: usize, kept: Option<&ModelMemory>) -> bool {
         let model = &self.models[position];
         let servers = model.servers.as_slice();
@@ -510,3 +513,6 @@ impl Model {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

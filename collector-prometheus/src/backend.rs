@@ -1,6 +1,7 @@
 //! [`Backend`] for a PromQL server.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -173,7 +174,9 @@ impl PrometheusBackend {
         }
         let jobs = self.wanted(&groups, ask.load_per_pod, shape, asked, &assembly);
         look.ask(jobs, &mut assembly).await;
-        look.ask(second_look(&groups, asked, &assembly), &mut assembly).await;
+        let mut jobs = second_look(&groups, asked, &assembly);
+        jobs.extend(self.counters(&groups, shape, asked, &assembly));
+        look.ask(jobs, &mut assembly).await;
         assembly.settle();
         if budget.waiting {
             look.ask(last_seen(&groups, asked, &assembly), &mut assembly).await;
@@ -301,6 +304,7 @@ impl PrometheusBackend {
             }
             let apart = positions.iter().any(|it| assembly.has_several_of_a_rank(*it));
             let of_pods = apart
+                || served.labels.are_mixed()
                 || group.shard.models.iter().any(|model| per_pod.contains(model))
                 || positions.iter().any(|it| assembly.has_two_roles(*it));
             let wanted_level = if of_pods { Level::Pod } else { Level::Model };
@@ -316,13 +320,6 @@ impl PrometheusBackend {
             };
             if plan.asks(QueryKind::PrefixCache) && group.shard.models.iter().any(hit_rates_due) {
                 kinds.push(QueryKind::PrefixCache);
-            }
-            let needs_counters = |position: &usize| {
-                let kept = self.memory.of(&asked.models()[*position]);
-                assembly.needs_counters(*position, kept.as_deref())
-            };
-            if plan.asks(QueryKind::Counters) && positions.iter().any(needs_counters) {
-                kinds.push(QueryKind::Counters);
             }
             // What is over a window ends where the samples do: now, but for models whose samples arrive
             // late.
@@ -344,6 +341,28 @@ impl PrometheusBackend {
             }
         }
         jobs
+    }
+
+    /// Counters, of models whose gauges have left open what ranks and copies there are.
+    fn counters(
+        &self,
+        groups: &[Group],
+        shape: &Shape,
+        asked: &Asked,
+        assembly: &Assembly<'_>,
+    ) -> Vec<Job> {
+        let needs_counters = |position: &usize| {
+            let kept = self.memory.of(&asked.models()[*position]);
+            assembly.needs_counters(*position, kept.as_deref())
+        };
+        let of_group = |(number, group): (usize, &Group)| {
+            let positions = asked.positions(&group.shard.models);
+            let plan = &shape.served[usize::from(group.engine)].plan;
+            let wanted = plan.asks(QueryKind::Counters) && positions.iter().any(needs_counters);
+            let apart = positions.iter().any(|it| assembly.has_several_of_a_rank(*it));
+            wanted.then(|| Job { apart, ..Job::new(QueryKind::Counters, number) })
+        };
+        groups.iter().enumerate().filter_map(of_group).collect()
     }
 
     fn log_incomplete(&self, reason: Option<String>) {
@@ -437,7 +456,10 @@ impl PrometheusBackend {
                 .and([Matcher::any_of(label.to_string(), namespaces.iter().map(String::as_str))]),
             _ => each.clone(),
         };
-        let text = served.plan.query(QueryKind::Models, labels, &filter, Level::Model, false);
+        // Where a model may have several rows, its pods are counted here.
+        let level = if labels.are_mixed() { Level::Pod } else { Level::Model };
+        let text = served.plan.query(QueryKind::Models, labels, &filter, level, false);
+        let mut pods: HashMap<ModelRef, HashSet<String>> = HashMap::new();
         let query = Query {
             kind: QueryKind::Models,
             text: &text,
@@ -452,16 +474,26 @@ impl PrometheusBackend {
                 let model = given.or_else(|| row.labels.first_of(&labels.model));
                 let model = model.filter(|model| served.engine.names_model(model));
                 if let (Some(namespace), Some(model)) = (namespace, model) {
+                    let model = ModelRef::new(&*shortened(model), &*shortened(namespace));
+                    if level == Level::Pod {
+                        let pods = pods.entry(model).or_default();
+                        pods.extend(labels.replica_of(&row.labels).map(Cow::into_owned));
+                        return;
+                    }
                     let replicas = collector_core::sanitize::count(row.value).ok();
-                    models.push(KnownModel {
-                        model: ModelRef::new(&*shortened(model), &*shortened(namespace)),
-                        replicas: replicas.and_then(|count| u32::try_from(count).ok()),
-                    });
+                    let replicas = replicas.and_then(|count| u32::try_from(count).ok());
+                    models.push(KnownModel { model, replicas });
                 } else {
                     unlabelled = true;
                 }
             })
             .await?;
+        models.extend(
+            pods.into_iter().map(|(model, pods)| KnownModel {
+                model,
+                replicas: u32::try_from(pods.len()).ok(),
+            }),
+        );
         let allowed = |model: &KnownModel| {
             let namespaces = &self.config.namespaces;
             namespaces.is_empty() || namespaces.iter().any(|n| n == model.model.namespace.as_str())

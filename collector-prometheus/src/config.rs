@@ -431,4 +431,73 @@ mod tests {
         assert_eq!(config.window, Some(Duration::from_secs(90)));
         assert!(read(r#"{"urll":"https://h"}"#).is_err());
     }
+
+    #[test]
+    fn a_selector_that_cannot_be_read_is_quoted_with_the_position_and_what_belongs_there() {
+        let models = |selector: &str| PrometheusConfig {
+            models: vec![GivenModel { selector: selector.into(), model: "m".into() }],
+            ..config("https://h")
+        };
+        refused(
+            &models(r#"namespace="a",pod"#),
+            &["prometheus.models: entry 1, selector", "at character 18: expected", "the end"],
+        );
+        refused(&models(r#"namespace="a"}"#), &["entry 1, selector", "at character 15"]);
+        refused(&models(r#"pod=~"(""#), &["entry 1, selector", "at character"]);
+        refused(&models(""), &["entry 1: its selector is empty"]);
+        let matchers = PrometheusConfig {
+            matchers: vec![r#"cluster="a""#.into(), "eu".into()],
+            ..config("https://h")
+        };
+        refused(&matchers, &["prometheus.matchers", "at character", "label=\"value\""]);
+    }
+
+    #[test]
+    fn a_selector_is_read_as_promql_writes_it() {
+        let read = |text: &str| selector(text).unwrap().to_string();
+        assert_eq!(
+            read(r#"namespace="a",pod=~"llama-.*",job!="x",zone!~"b|c""#),
+            r#"{namespace="a",pod=~"llama-.*",job!="x",zone!~"b|c"}"#
+        );
+        assert_eq!(read(""), "");
+    }
+
+    #[test]
+    fn given_models_have_a_name_and_a_selector_of_their_own() {
+        let given = |selector: &str, model: &str| GivenModel {
+            selector: selector.into(),
+            model: model.into(),
+        };
+        let models = |models| PrometheusConfig { models, ..config("https://h") };
+        let first = given(r#"pod="a""#, "m");
+        refused(&models(vec![given(r#"pod="a""#, "")]), &["entry 1: its model is empty"]);
+        refused(
+            &models(vec![first.clone(), given(r#"pod="a""#, "n")]),
+            &["entry 2: its selector is that of \"m\" and of \"n\""],
+        );
+        let several = models(vec![first, given(r#"pod="b""#, "m")]);
+        assert!(several.validate().is_ok(), "one model may have several selectors");
+    }
+
+    #[test]
+    fn labels_and_prefixes_that_no_series_can_have_are_refused() {
+        let mut broken = config("https://h");
+        broken.labels.pod = vec!["pod-name".into()];
+        broken.labels.namespace = Vec::new();
+        broken.labels.rank = vec!["0rank".into()];
+        broken.name_prefix = Some("9team_".into());
+        refused(
+            &broken,
+            &[
+                "prometheus.labels.pod: \"pod-name\" is not the name of a label",
+                "prometheus.labels.namespace: it is empty",
+                "prometheus.labels.rank",
+                "prometheus.name_prefix: \"9team_\" cannot begin the name of a series",
+            ],
+        );
+        let mut fine = config("https://h");
+        fine.labels.pod = vec!["workload".into()];
+        fine.name_prefix = Some("team_a:".into());
+        assert!(fine.validate().is_ok());
+    }
 }

@@ -147,6 +147,10 @@ fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMem
         );
     }
     if model.lately || model.seen {
+        // A query that failed, that of the second look for one, may have held its pods.
+        if let Some(failure) = model.failure.take() {
+            return failed(failure);
+        }
         return Answer::Found(ModelSample::new(common.as_of, Vec::new()));
     }
     let remembered = before.map(|before| before.looked_at);
@@ -455,7 +459,9 @@ impl Load {
             Some("decode") => &[1, 3, 4],
             _ => &[],
         };
-        others.iter().for_each(|i| own[*i] = own[*i].map(|_| 0.0));
+        for i in others {
+            own[*i] = own[*i].map(|_| 0.0);
+        }
         self.pods.push((name.clone(), own));
     }
 

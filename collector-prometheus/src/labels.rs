@@ -98,6 +98,12 @@ impl Labels {
         names.chain(apart.then_some(INSTANCE)).collect()
     }
 
+    /// Whether series of one model may name it by different labels, so that a row by these labels need
+    /// not be of the model as a whole.
+    pub(crate) fn are_mixed(&self) -> bool {
+        self.namespace.len() > 1 || self.model.len() > 1
+    }
+
     /// The labels of the query that tells who lives.
     pub(crate) fn by_liveness(&self) -> Vec<&str> {
         let mut labels = self.by(Level::Rank, true);
@@ -145,3 +151,105 @@ pub(crate) fn shown_names<'a>(replicas: &[&'a PodName]) -> HashMap<&'a PodName, 
 
 /// Between the parts of a key; no label holds it but to deceive.
 pub(crate) const KEY_SEPARATOR: char = '\u{1f}';
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answer::{Expect, decode};
+
+    fn boxed(names: &[&str]) -> Vec<Box<str>> {
+        names.iter().map(|name| Box::from(*name)).collect()
+    }
+
+    fn labels() -> Labels {
+        Labels {
+            namespace: boxed(&["exported_namespace", "namespace"]),
+            pod: boxed(&["exported_pod", "pod"]),
+            model: boxed(&["model_name"]),
+            rank: boxed(&["engine"]),
+            ..Labels::default()
+        }
+    }
+
+    /// What is made of a row with these labels.
+    fn of_row<T>(row: &str, read: impl Fn(&RowLabels<'_>) -> T) -> T {
+        let body = format!(
+            r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{{row}}},"value":[1,"1"]}}]}}}}"#
+        );
+        let mut made = None;
+        decode(body.as_bytes(), Expect::Vector, &mut |row| made = Some(read(&row.labels))).unwrap();
+        made.unwrap()
+    }
+
+    fn replica(labels: &Labels, row: &str) -> Option<String> {
+        of_row(row, |row| labels.replica_of(row).map(Cow::into_owned))
+    }
+
+    #[test]
+    fn the_first_label_that_a_series_has_names_its_pod() {
+        let labels = labels();
+        assert_eq!(replica(&labels, r#""pod":"exporter","exported_pod":"m-0""#).unwrap(), "m-0");
+        assert_eq!(replica(&labels, r#""pod":"m-1""#).unwrap(), "m-1");
+        assert_eq!(replica(&labels, r#""instance":"h:1""#), None);
+    }
+
+    #[test]
+    fn a_replica_of_a_pod_that_has_several_is_named_with_its_pod() {
+        let labels = Labels { replica: Some("ReplicaId".into()), ..labels() };
+        assert_eq!(replica(&labels, r#""pod":"node-0","ReplicaId":"a""#).unwrap(), "a\u{1f}node-0");
+        assert_eq!(replica(&labels, r#""ReplicaId":"a""#).unwrap(), "a\u{1f}");
+        assert_eq!(replica(&labels, r#""pod":"node-0""#).unwrap(), "node-0");
+    }
+
+    #[test]
+    fn a_key_is_the_instance_and_what_tells_copies_apart() {
+        let key = |labels: &Labels, row: &str| {
+            of_row(row, |row| {
+                let mut key = String::new();
+                labels.write_key(row, &mut key);
+                key
+            })
+        };
+        let row = r#""instance":"h:1","replica":"b","job":"j""#;
+        assert_eq!(key(&labels(), row), "h:1");
+        let apart = Labels { apart: boxed(&["replica", "zone"]), ..labels() };
+        assert_eq!(key(&apart, row), "h:1\u{1f}b\u{1f}");
+    }
+
+    #[test]
+    fn a_row_is_grouped_by_what_its_level_needs() {
+        let labels = Labels { apart: boxed(&["replica"]), ..labels() };
+        let by = |level, apart| labels.by(level, apart).join(",");
+        let model = "exported_namespace,namespace,model_name";
+        assert_eq!(by(Level::Model, false), model);
+        assert_eq!(by(Level::Pod, false), format!("{model},exported_pod,pod"));
+        assert_eq!(by(Level::Rank, false), format!("{model},exported_pod,pod,engine"));
+        assert_eq!(by(Level::Model, true), format!("{model},replica,instance"));
+    }
+
+    #[test]
+    fn labels_are_mixed_where_one_model_may_be_named_by_two() {
+        assert!(labels().are_mixed());
+        let one = Labels { namespace: boxed(&["namespace"]), ..labels() };
+        assert!(!one.are_mixed(), "a pod has one row whatever names it");
+        let models = Labels { model: boxed(&["model_name", "model"]), ..one };
+        assert!(models.are_mixed());
+    }
+
+    #[test]
+    fn a_replica_is_shown_by_its_own_name_or_by_its_pod_or_by_both() {
+        let shown = |names: &[&str]| {
+            let names: Vec<PodName> = names.iter().map(|name| PodName::from(*name)).collect();
+            let borrowed: Vec<&PodName> = names.iter().collect();
+            let shown = shown_names(&borrowed);
+            names.iter().map(|name| shown[name].to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&["m-0", "m-1"]), ["m-0", "m-1"]);
+        assert_eq!(shown(&["a\u{1f}node-0", "b\u{1f}node-0"]), ["a", "b"]);
+        assert_eq!(shown(&["a\u{1f}node-0", "a\u{1f}node-1"]), ["node-0", "node-1"]);
+        assert_eq!(
+            shown(&["a\u{1f}node-0", "b\u{1f}node-0", "a\u{1f}node-1"]),
+            ["node-0/a", "b", "node-1"]
+        );
+    }
+}

@@ -243,7 +243,7 @@ async fn evaluates_earlier(client: &Client, budget: Budget<'_>) -> Result<Durati
         Ok((told, _)) => {
             let late = asked.seconds() - told;
             // A server that rounds to its resolution is not late.
-            let is_late = late >= EARLIER_MIN && late < EARLIER_MAX;
+            let is_late = (EARLIER_MIN..EARLIER_MAX).contains(&late);
             Ok(if is_late { Duration::from_secs_f64(late) } else { Duration::ZERO })
         }
         Err(failure) if failure.is_of_the_server() => Err(failure),

@@ -225,7 +225,9 @@ impl<'a> Look<'a> {
         let mut answers =
             stream::iter(jobs).map(|job| self.job(job, clock)).buffer_unordered(self.in_flight);
         while let Some(pieces) = answers.next().await {
-            pieces.into_iter().for_each(|piece| assembly.add(piece));
+            for piece in pieces {
+                assembly.add(piece);
+            }
         }
     }
 
@@ -246,20 +248,8 @@ impl<'a> Look<'a> {
                 if failure.split != Split::No {
                     self.too_large.store(true, Ordering::Relaxed);
                 }
-                let smaller = match part.given {
-                    Some(_) => Vec::new(),
-                    None => part.shard.split(),
-                };
-                if split
-                    && !smaller.is_empty()
-                    && self.splits.fetch_add(1, Ordering::Relaxed) < SPLITS_MAX
-                {
+                if split && let Some(parts) = self.split(job.group, &part) {
                     let may_time_out = may_time_out && failure.split != Split::Once;
-                    let parts: Vec<Arc<Part>> = smaller
-                        .into_iter()
-                        .map(|shard| Part::new(part.engine, shard, None, self))
-                        .collect();
-                    self.replace(job.group, &part, &parts);
                     left.extend(parts.into_iter().map(|part| (part, may_time_out)));
                     continue;
                 }
@@ -274,13 +264,29 @@ impl<'a> Look<'a> {
         answers
     }
 
-    /// From now on, `smaller` are asked for in place of `part`.
-    fn replace(&self, number: usize, part: &Arc<Part>, smaller: &[Arc<Part>]) {
-        let pieces = &mut self.pieces()[number];
-        // Another query may have done so meanwhile.
-        if let Some(at) = pieces.iter().position(|piece| Arc::ptr_eq(piece, part)) {
-            pieces.splice(at..=at, smaller.iter().cloned());
+    /// The smaller pieces that are asked for in place of `part` from now on; `None` where there are none,
+    /// or where the look has been split often enough.
+    fn split(&self, number: usize, part: &Arc<Part>) -> Option<Vec<Arc<Part>>> {
+        let mut pieces = self.pieces();
+        let pieces = &mut pieces[number];
+        let Some(at) = pieces.iter().position(|piece| Arc::ptr_eq(piece, part)) else {
+            // Another query of the group has split it meanwhile.
+            let is_of = |piece: &&Arc<Part>| {
+                piece.shard.models.iter().all(|it| part.shard.models.binary_search(it).is_ok())
+            };
+            return Some(pieces.iter().filter(is_of).cloned().collect());
+        };
+        let smaller = match part.given {
+            Some(_) => Vec::new(),
+            None => part.shard.split(),
+        };
+        if smaller.is_empty() || self.splits.fetch_add(1, Ordering::Relaxed) >= SPLITS_MAX {
+            return None;
         }
+        let parts: Vec<Arc<Part>> =
+            smaller.into_iter().map(|shard| Part::new(part.engine, shard, None, self)).collect();
+        pieces.splice(at..=at, parts.iter().cloned());
+        Some(parts)
     }
 
     fn pieces(&self) -> MutexGuard<'_, Vec<Vec<Arc<Part>>>> {

@@ -295,6 +295,9 @@ impl Pace {
 /// The position of a leaf in its plan.
 pub(crate) type LeafId = u8;
 
+/// What a quantity may be made of, with its place among all of the engine's alternatives.
+type Alternative = (usize, Expression<LeafId>);
+
 /// A query, without filter and labels.
 #[derive(Clone, PartialEq, Debug)]
 struct Ask {
@@ -309,9 +312,8 @@ struct Ask {
 pub(crate) struct Plan {
     leaves: Vec<Leaf>,
     asks: Vec<Ask>,
-    /// What each quantity is made of, in order of preference, each with its place among all of the
-    /// engine's alternatives.
-    quantities: BTreeMap<(Pace, Quantity), Vec<(usize, Expression<LeafId>)>>,
+    /// What each quantity is made of, in order of preference.
+    quantities: BTreeMap<(Pace, Quantity), Vec<Alternative>>,
     /// The series whose timestamp says who lives.
     pub(crate) liveness: Series,
     /// The labels that hold numbers of the info series.
@@ -561,7 +563,10 @@ impl Plan {
                 let models = labels.by(Level::Model, false).join(",");
                 let pods = labels.by(Level::Pod, false).join(",");
                 let series = select(&self.liveness, filter);
-                format!("count by ({models}) (count by ({pods}) ({series}))")
+                match level {
+                    Level::Model => format!("count by ({models}) (count by ({pods}) ({series}))"),
+                    Level::Pod | Level::Rank => format!("count by ({pods}) ({series})"),
+                }
             }
             QueryKind::LastSeen => format!(
                 "max by ({}) (max_over_time(timestamp({}){LAST_SEEN}))",
@@ -628,17 +633,21 @@ impl Plan {
         pods: &[&str],
     ) -> Option<String> {
         let info = self.info.as_ref()?;
-        let narrowed = match labels.pod.as_slice() {
-            [only] if !pods.is_empty() && labels.replica.is_none() => {
-                filter.and([Matcher::any_of(only.to_string(), pods.iter().copied())])
-            }
-            _ => filter.clone(),
+        // Where pods may stand under several labels, each is asked for.
+        let narrowed: Vec<Filter> = if pods.is_empty() || labels.replica.is_some() {
+            vec![filter.clone()]
+        } else {
+            let of =
+                |label: &str| filter.and([Matcher::any_of(label.to_owned(), pods.iter().copied())]);
+            labels.pod.iter().map(|label| of(label)).collect()
         };
         let without_model = Labels { model: Vec::new(), ..labels.clone() };
         let mut by = without_model.by(Level::Rank, apart);
         by.extend(info.numbers.iter().map(|(_, label)| &**label));
+        let by = by.join(",");
         // The value of a series is always 1; counting it shows doubled series for free.
-        Some(format!("count by ({}) ({})", by.join(","), select(&info.series, &narrowed)))
+        let count = |filter: &Filter| format!("count by ({by}) ({})", select(&info.series, filter));
+        Some(narrowed.iter().map(count).collect::<Vec<_>>().join(" or "))
     }
 
     fn inner(&self, leaf: &Leaf, filter: &Filter) -> String {

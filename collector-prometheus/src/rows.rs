@@ -209,12 +209,11 @@ fn model_of(row: &Row<'_>, reading: Reading<'_>, last: Option<usize>) -> Option<
     if let Some(given) = given {
         return (asked.models()[given].namespace.as_str() == namespace).then_some(given);
     }
-    let name: Cow<'_, str> = match &served.engine.model {
-        Some(model) => model.as_str().into(),
-        None => {
-            let name = row.labels.first_of(model)?;
-            served.engine.names_model(name).then_some(name)?.into()
-        }
+    let name: Cow<'_, str> = if let Some(model) = &served.engine.model {
+        model.as_str().into()
+    } else {
+        let name = row.labels.first_of(model)?;
+        served.engine.names_model(name).then_some(name)?.into()
     };
     let ignore_case = served.engine.ignore_case;
     last.filter(|last| asked.is_at(*last, namespace, &name))

@@ -136,10 +136,9 @@ mod tests {
     }
 
     #[test]
-    fn age_counts_from_the_evaluation_and_not_from_the_answer() {
+    fn age_counts_from_the_moment_asked_for_and_not_from_the_answer() {
         let moment = clock().moment(tick(1010));
-        let sampled =
-            |stamp, evaluated, arrived| moment.sampled_at(stamp, evaluated, tick(arrived)).unwrap();
+        let sampled = |stamp, arrived| moment.sampled_at(stamp, tick(arrived)).unwrap();
         // An answer that took four seconds does not make its sample younger.
         let at = sampled(1_732_000_000.25, 5_000);
         assert_eq!(at.age(tick(1010)), Duration::from_millis(750));
@@ -152,6 +151,15 @@ mod tests {
         let earlier = moment.earlier(Duration::from_secs(30));
         assert_eq!(earlier.tick.age(moment.tick), Duration::from_secs(30));
         assert_eq!(earlier.time, EvalTime(moment.time.0 - 30_000));
+    }
+
+    #[test]
+    fn a_server_that_evaluates_earlier_is_asked_for_the_time_that_it_hides() {
+        let hidden = Duration::from_secs(30);
+        let moment = clock().ahead_by(hidden).moment(tick(10));
+        assert_eq!(moment.time, EvalTime(1_732_000_030_000));
+        let newest = moment.sampled_at(1_732_000_000.0, tick(20)).unwrap();
+        assert_eq!(newest.age(tick(10)), hidden, "its newest sample is as old as what it hides");
     }
 
     #[test]

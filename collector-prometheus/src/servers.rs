@@ -132,7 +132,9 @@ mod tests {
 
     fn servers(all: &[(&str, &str, &str)]) -> Servers {
         let mut servers = Servers::default();
-        all.iter().for_each(|(replica, rank, key)| servers.add(server(replica, rank, key, 0)));
+        for (replica, rank, key) in all {
+            servers.add(server(replica, rank, key, 0));
+        }
         servers.settle();
         servers
     }
@@ -169,7 +171,9 @@ mod tests {
     fn one_that_came_twice_is_there_once_as_of_the_later_time() {
         for times in [[1, 3], [3, 1]] {
             let mut servers = Servers::default();
-            times.iter().for_each(|seconds| servers.add(server("a", "0", "k", *seconds)));
+            for seconds in times {
+                servers.add(server("a", "0", "k", seconds));
+            }
             servers.settle();
             assert_eq!(servers.as_slice().len(), 1);
             assert!((servers.as_slice()[0].stamp - 3.0).abs() < 1e-9);

@@ -116,12 +116,11 @@ impl Terms {
         let mut model: Vec<Box<str>> = boxed(&self.labels.model);
         if model.is_empty() {
             model.clone_from(&engine.model_labels);
-            let more = MODEL_LABELS.into_iter().map(Box::from);
-            more.for_each(|label: Box<str>| {
+            for label in MODEL_LABELS.map(Box::from) {
                 if !model.contains(&label) {
-                    model.push(label)
+                    model.push(label);
                 }
-            });
+            }
         }
         let mut rank: Vec<Box<str>> = boxed(&self.labels.rank);
         if rank.is_empty() {
@@ -459,7 +458,7 @@ impl Prober<'_> {
         }
         // A native histogram beside its classic series is not needed.
         let classic = |base: &str| names.contains(&*format!("{base}_count"));
-        native.retain(|base: &Box<str>| !classic(base));
+        native.retain(|base| !classic(base));
         if doubled {
             labels.apart = self.apart(lives, &labels, filter).await?;
         }

@@ -78,7 +78,7 @@ async fn a_server_that_refuses_post_is_asked_with_get_from_then_on() {
         assert_eq!(fake.sample().await.replicas.len(), 2);
         let methods: Vec<String> = fake.asked().into_iter().map(|asked| asked.method).collect();
         assert_eq!(methods.iter().filter(|method| *method == "POST").count(), 1);
-        assert_eq!(methods.len(), 17);
+        assert_eq!(methods.len(), 1 + 5 + 13);
     }
 }
 
@@ -98,6 +98,7 @@ async fn a_path_prefix_a_tenant_and_a_token_are_sent() {
         assert_eq!(asked.path, "/prom/api/v1/query");
         assert_eq!(asked.header("x-scope-orgid"), "team-a");
         assert_eq!(asked.header("authorization"), "Bearer hunter2");
+        assert!(asked.nocache, "a server may hide its newest samples without it");
     }
     let echoes = [
         error(401, "unauthorized", "the token hunter2 is wrong"),
@@ -176,9 +177,8 @@ async fn a_redirect_on_the_same_origin_keeps_method_and_body() {
         });
         assert_eq!(fake.sample().await.replicas.len(), 2);
         let moved = fake.asked().into_iter().filter(|asked| asked.path == "/moved/query");
-        assert!(
-            moved.clone().count() == 16 && moved.into_iter().all(|asked| asked.method == "POST")
-        );
+        assert_eq!(moved.clone().count(), 5 + 13);
+        assert!(moved.into_iter().all(|asked| asked.method == "POST"));
     }
 }
 
@@ -206,8 +206,11 @@ fn statuses(probe: &Probe) -> Vec<(&str, CheckStatus)> {
 #[tokio::test]
 async fn a_probe_tells_how_far_it_came() {
     use CheckStatus::{Fail, Pass, Skip};
-    let fake = Fake::start().await;
+    // A selector in each query, by which the script tells them apart.
+    let fake = Fake::with(|config| config.matchers = vec![r#"namespace="prod""#.into()]).await;
     two_pods(&fake);
+    fake.rows("max(timestamp(", &[("", crate::fake::NOW - 2.0)]);
+    fake.rows("> 1", &[]);
     fake.rows("max(count_over_time(", &[("", 4.0)]);
     let probe = fake.backend.probe().await.unwrap();
     let expected = [
@@ -220,14 +223,17 @@ async fn a_probe_tells_how_far_it_came() {
         ("connection.clock", CheckStatus::Warn),
         ("metrics.names", Pass),
         ("metrics.labels", Pass),
+        ("metrics.clusters", Pass),
         ("metrics.duplicates", Pass),
         ("metrics.scrape_interval", Pass),
+        ("metrics.lateness", Pass),
+        ("metrics.load", Pass),
     ];
     assert_eq!(statuses(&probe), expected);
 
     fake.rows("max(count_over_time(", &[("", 1.0)]);
     let probe = fake.backend.probe().await.unwrap();
-    assert_eq!(statuses(&probe)[9], ("metrics.scrape_interval", Fail));
+    assert_eq!(statuses(&probe)[10], ("metrics.scrape_interval", Fail));
 
     fake.always(ResponseTemplate::new(403));
     let probe = fake.backend.probe().await.unwrap();

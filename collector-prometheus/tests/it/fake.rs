@@ -14,8 +14,25 @@ use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 /// The evaluation time of a clock that nobody moved.
 pub(crate) const NOW: f64 = 1_732_000_000.0;
 
-/// Makes an answer from the parameters of a request; `None` leaves it to the next rule.
-type Rule = Box<dyn Fn(&Parameters) -> Option<ResponseTemplate> + Send + Sync>;
+type Make = dyn Fn(&Parameters) -> Option<ResponseTemplate> + Send + Sync;
+
+/// How some queries are answered.
+enum Rule {
+    /// Makes an answer from the parameters of a request; `None` leaves it to the next rule.
+    Any(Box<Make>),
+    /// Answers queries, or those joined into one, that hold this with these rows.
+    Rows(&'static str, Vec<(String, f64)>),
+}
+
+/// What the server holds, by which it answers what a probe asks.
+#[derive(Clone, Default)]
+struct Held {
+    names: HashSet<String>,
+    labels: HashSet<String>,
+    pods: u32,
+    /// Series are stored more than once.
+    doubled: bool,
+}
 
 /// What was asked.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +43,8 @@ pub(crate) struct Parameters {
     pub(crate) time: Option<f64>,
     /// What the URL holds besides the parameters of a query.
     pub(crate) in_url: Vec<(String, String)>,
+    /// The server was told to keep nothing back.
+    pub(crate) nocache: bool,
     pub(crate) headers: wiremock::http::HeaderMap,
 }
 
@@ -41,6 +60,7 @@ struct Script {
     date_ahead: Mutex<u64>,
     clock: Arc<ManualClock>,
     rules: Mutex<Vec<Rule>>,
+    held: Mutex<Held>,
     asked: Mutex<Vec<Parameters>>,
 }
 
@@ -61,6 +81,7 @@ impl Respond for Responder {
             match &*key {
                 "query" => parameters.query = value.into_owned(),
                 "time" => parameters.time = value.parse().ok(),
+                "nocache" => parameters.nocache = value == "1",
                 "timeout" => assert!(value.ends_with("ms"), "{value}"),
                 other if in_url => parameters.in_url.push((other.to_owned(), value.into_owned())),
                 other => panic!("the parameter {other:?} is none"),
@@ -68,8 +89,7 @@ impl Respond for Responder {
         }
         assert!(parameters.query.len() <= 12_000, "a query of {} bytes", parameters.query.len());
         self.0.asked.lock().unwrap().push(parameters.clone());
-        let rules = self.0.rules.lock().unwrap();
-        let answer = rules.iter().find_map(|rule| rule(&parameters));
+        let answer = self.0.answer(&parameters);
         let passed = self.0.clock.wall().duration_since(UNIX_EPOCH).unwrap();
         let ahead = Duration::from_secs(*self.0.date_ahead.lock().unwrap());
         let date = UNIX_EPOCH + Duration::from_secs(1_732_000_000) + passed + ahead;
@@ -77,6 +97,102 @@ impl Respond for Responder {
             .unwrap_or_else(|| vector(&[]))
             .insert_header("date", httpdate::fmt_http_date(date).as_str())
     }
+}
+
+impl Script {
+    fn answer(&self, asked: &Parameters) -> Option<ResponseTemplate> {
+        let rules = self.rules.lock().unwrap();
+        let evaluated = asked.time.unwrap_or(NOW);
+        let joined = parts(&asked.query);
+        if joined.is_empty() {
+            return rules.iter().find_map(|rule| match rule {
+                Rule::Any(rule) => rule(asked),
+                Rule::Rows(part, rows) => asked
+                    .query
+                    .contains(part)
+                    .then(|| ok(&vector_text_at(evaluated, &borrowed(rows)))),
+            });
+        }
+        let any = rules.iter().find_map(|rule| match rule {
+            Rule::Any(rule) => rule(asked),
+            Rule::Rows(..) => None,
+        });
+        any.or_else(|| {
+            let mut rows: Vec<(String, f64)> = Vec::new();
+            for (query, number) in joined {
+                let what = |labels: &str| {
+                    let comma = if labels.is_empty() { "" } else { "," };
+                    format!(r#"{labels}{comma}"what":"{number}""#)
+                };
+                if query.starts_with("count(") {
+                    let count = self.held.lock().unwrap().count(query);
+                    rows.extend(count.map(|count| (what(""), count)));
+                    continue;
+                }
+                let rule = rules.iter().find_map(|rule| match rule {
+                    Rule::Rows(part, rows) => query.contains(part).then_some(rows),
+                    Rule::Any(_) => None,
+                });
+                let of_part = rule.into_iter().flatten();
+                rows.extend(of_part.map(|(labels, value)| (what(labels), *value)));
+            }
+            Some(ok(&vector_text_at(evaluated, &borrowed(&rows))))
+        })
+    }
+}
+
+impl Held {
+    /// The one row of a query of a probe.
+    fn count(&self, query: &str) -> Option<f64> {
+        let inner = query.strip_prefix("count(")?;
+        let selector = inner.rsplit_once(") (").map_or(inner, |(_, selector)| selector);
+        let end = selector.find(['{', ')']).unwrap();
+        let labels = labels_of(&selector[end..]);
+        let is_there = self.names.contains(&selector[..end])
+            && labels.iter().all(|label| self.labels.contains(label));
+        let count = match (inner.starts_with("count by"), query.ends_with("> 1)")) {
+            (true, true) => u32::from(self.doubled),
+            (true, false) => self.pods,
+            _ => 1,
+        };
+        (is_there && count > 0).then_some(f64::from(count))
+    }
+}
+
+/// The labels that the matchers between braces are about.
+fn labels_of(text: &str) -> Vec<String> {
+    let mut labels = Vec::new();
+    let (mut quoted, mut escaped) = (false, false);
+    let mut word = String::new();
+    for c in text.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if quoted => {}
+            c if c.is_ascii_alphanumeric() || c == '_' => word.push(c),
+            '=' | '!' if !word.is_empty() => labels.push(std::mem::take(&mut word)),
+            _ => word.clear(),
+        }
+    }
+    labels
+}
+
+/// The queries that were joined into one, each with its number; none of a query of its own.
+fn parts(query: &str) -> Vec<(&str, &str)> {
+    let mut parts = Vec::new();
+    let mut rest = query;
+    while let Some(part) = rest.strip_prefix("label_replace(") {
+        let (inner, behind) = part.split_once(",\"what\",\"").unwrap();
+        let (number, behind) = behind.split_once("\",\"namespace\",\".*\")").unwrap();
+        parts.push((inner, number));
+        rest = behind.trim_start_matches(" or ");
+    }
+    parts
+}
+
+fn borrowed(rows: &[(String, f64)]) -> Vec<(&str, f64)> {
+    rows.iter().map(|(labels, value)| (labels.as_str(), *value)).collect()
 }
 
 /// A scripted server and a backend that asks it.
@@ -111,7 +227,17 @@ impl Fake {
         let clock = Arc::clone(&fake.clock);
         fake.rule(move |asked| {
             let passed = clock.wall().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-            (asked.query == "time()").then(|| scalar(NOW + passed))
+            (asked.query == "time()").then(|| scalar(asked.time.unwrap_or(NOW + passed)))
+        });
+        let script = Arc::clone(&fake.script);
+        fake.rule(move |asked| {
+            let by_name = asked.query.starts_with("count by (__name__)");
+            by_name.then(|| {
+                let names = script.held.lock().unwrap().names.clone();
+                let row = |name: &String| (format!(r#""__name__":"{name}""#), 1.0);
+                let rows: Vec<(String, f64)> = names.iter().map(row).collect();
+                vector(&borrowed(&rows))
+            })
         });
         fake
     }
@@ -126,21 +252,33 @@ impl Fake {
         &self,
         rule: impl Fn(&Parameters) -> Option<ResponseTemplate> + Send + Sync + 'static,
     ) {
-        self.script.rules.lock().unwrap().insert(0, Box::new(rule));
+        self.script.rules.lock().unwrap().insert(0, Rule::Any(Box::new(rule)));
+    }
+
+    /// What a probe finds: series of these names, the labels that they have, and so many pods.
+    pub(crate) fn holds<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+        labels: &[&str],
+        pods: u32,
+    ) {
+        *self.script.held.lock().unwrap() = Held {
+            names: names.into_iter().map(str::to_owned).collect(),
+            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+            pods,
+            doubled: false,
+        };
+    }
+
+    /// From now on a probe finds series that are stored more than once.
+    pub(crate) fn doubled(&self) {
+        self.script.held.lock().unwrap().doubled = true;
     }
 
     /// Answers queries that hold `part` with these rows, evaluated when it was asked.
     pub(crate) fn rows(&self, part: &'static str, rows: &[(&str, f64)]) {
-        let rows: Vec<(String, f64)> =
-            rows.iter().map(|(labels, value)| ((*labels).to_owned(), *value)).collect();
-        self.rule(move |asked| {
-            let rows: Vec<(&str, f64)> =
-                rows.iter().map(|(labels, value)| (labels.as_str(), *value)).collect();
-            asked
-                .query
-                .contains(part)
-                .then(|| ok(&vector_text_at(asked.time.unwrap_or(NOW), &rows)))
-        });
+        let rows = rows.iter().map(|(labels, value)| ((*labels).to_owned(), *value)).collect();
+        self.script.rules.lock().unwrap().insert(0, Rule::Rows(part, rows));
     }
 
     /// Answers queries that hold `part` with this.
@@ -263,27 +401,31 @@ pub(crate) fn two_pods(fake: &Fake) {
     fake.rows("inter_token_latency_seconds_count{", &[(MODEL, 250.0)]);
     fake.rows("prefix_cache_hits_total{", &[(POD_0, 60.0), (POD_1, 0.0)]);
     fake.rows("prefix_cache_queries_total{", &[(POD_0, 100.0), (POD_1, 0.0)]);
-    let engine = |pod: &str, engine: u8, blocks: &str| {
-        format!(
-            r#""namespace":"prod","pod":"{pod}","engine":"{engine}","num_gpu_blocks":"{blocks}","block_size":"16""#
-        )
+    let sizes = |pod: &str, blocks: &str| {
+        format!(r#""namespace":"prod","pod":"{pod}","num_gpu_blocks":"{blocks}","block_size":"16""#)
     };
-    let engines = [
-        (engine("m-0", 0, "1000"), 1.0),
-        (engine("m-0", 1, "1001"), 1.0),
-        (engine("m-1", 0, "None"), 1.0),
-    ];
-    let engines: Vec<(&str, f64)> =
-        engines.iter().map(|(labels, value)| (labels.as_str(), *value)).collect();
-    fake.rows("cache_config_info{", &engines);
-    fake.rows(
-        "label_replace",
-        &[
-            (r#""what":"vllm:num_requests_running""#, 2.0),
-            (r#""what":"vllm:kv_cache_usage_perc""#, 2.0),
-            (r#""what":"vllm:inter_token_latency_seconds_count""#, 2.0),
-            (r#""what":"vllm:prefix_cache_hits_total""#, 2.0),
-            (r#""what":"pod""#, 2.0),
-        ],
-    );
+    let sizes = [(sizes("m-0", "2001"), 1.0), (sizes("m-1", "None"), 1.0)];
+    fake.rows("cache_config_info{", &borrowed(&sizes));
+    fake.holds(VLLM, &LABELS, 2);
 }
+
+/// The series of vLLM that [`two_pods`] has.
+pub(crate) const VLLM: [&str; 14] = [
+    "vllm:num_requests_running",
+    "vllm:num_requests_waiting",
+    "vllm:kv_cache_usage_perc",
+    "vllm:request_prompt_tokens_sum",
+    "vllm:request_prompt_tokens_count",
+    "vllm:request_generation_tokens_sum",
+    "vllm:request_success_total",
+    "vllm:time_to_first_token_seconds_sum",
+    "vllm:time_to_first_token_seconds_count",
+    "vllm:inter_token_latency_seconds_sum",
+    "vllm:inter_token_latency_seconds_count",
+    "vllm:prefix_cache_hits_total",
+    "vllm:prefix_cache_queries_total",
+    "vllm:cache_config_info",
+];
+
+/// The labels that a PodMonitor and vLLM attach.
+pub(crate) const LABELS: [&str; 4] = ["namespace", "pod", "model_name", "engine"];

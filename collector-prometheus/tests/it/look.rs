@@ -15,13 +15,25 @@ use flate2::write::GzEncoder;
 use wiremock::ResponseTemplate;
 
 use crate::fake::{
-    Fake, MODEL, NOW, POD_0, POD_1, error, found, m, ok, two_pods, vector, vector_text,
+    Fake, MODEL, NOW, POD_0, POD_1, Parameters, error, found, m, ok, two_pods, vector, vector_text,
 };
 
 #[tokio::test]
-async fn every_field_is_read_in_fourteen_queries_of_one_time() {
+async fn every_field_is_read_in_thirteen_queries_of_one_time() {
     let fake = Fake::start().await;
     two_pods(&fake);
+    // The first pod has two data-parallel ranks.
+    let rank = |rank: u8| format!(r#"{POD_0},"engine":"{rank}""#);
+    let (first, second) = (rank(0), rank(1));
+    fake.rows("kv_cache_usage_perc{", &[(&first, 0.42), (&second, 0.1), (POD_1, 0.5)]);
+    fake.rows("num_requests_waiting{", &[(&first, 1.0), (&second, 2.0), (POD_1, 0.0)]);
+    fake.rows("num_requests_running{", &[(&first, 4.0), (&second, 3.0), (POD_1, 5.0)]);
+    fake.rows("timestamp(", &[(&first, NOW - 2.5), (&second, NOW - 2.5), (POD_1, NOW - 4.0)]);
+    let sizes =
+        |labels: &str, blocks| format!(r#"{labels},"num_gpu_blocks":"{blocks}","block_size":"16""#);
+    let sizes = [sizes(&first, "1000"), sizes(&second, "1001"), sizes(POD_1, "None")];
+    let sizes: Vec<(&str, f64)> = sizes.iter().map(|labels| (labels.as_str(), 1.0)).collect();
+    fake.rows("cache_config_info{", &sizes);
     let sample = fake.sample().await;
     assert!(sample.complete && sample.failed.is_empty());
     let [first, second] = sample.replicas.as_slice() else { panic!("{:?}", sample.replicas) };
@@ -31,6 +43,9 @@ async fn every_field_is_read_in_fourteen_queries_of_one_time() {
     assert_eq!(first.running_requests, Some(7));
     assert_eq!(first.num_gpu_blocks, Some(2001));
     assert_eq!(first.block_size, Some(16));
+    // Each rank by its own usage: 0.42 of 16 000 and 0.1 of 16 016.
+    assert_eq!(first.tokens_in_use(), Some(6720 + 1602));
+    assert_eq!(first.servers, 2);
     assert_eq!(first.prefix_cache_hit_rate, Some(0.6));
     assert_eq!(first.avg_input_tokens, None);
     assert_eq!(first.engine.as_ref().unwrap().as_str(), "vllm");
@@ -38,7 +53,7 @@ async fn every_field_is_read_in_fourteen_queries_of_one_time() {
     assert_eq!(second.sampled_at.age(fake.clock.now()), Duration::from_secs(4));
     assert_eq!(second.queue_length, Some(0), "idle is a known zero");
     assert_eq!(second.num_gpu_blocks, None, "the text None is no number");
-    assert_eq!(second.prefix_cache_hit_rate, Some(0.0));
+    assert_eq!(second.prefix_cache_hit_rate, None, "5 run, and none looked anything up");
     let [row] = sample.load.as_slice() else { panic!("{:?}", sample.load) };
     assert_eq!(row.pod, None);
     assert_eq!(row.rates.load(false).arrival_rate, Some(120.0));
@@ -49,11 +64,15 @@ async fn every_field_is_read_in_fourteen_queries_of_one_time() {
 
     let asked = fake.asked();
     let (probes, look): (Vec<_>, Vec<_>) = asked.iter().partition(|asked| asked.time.is_none());
-    assert_eq!(probes.len(), 2);
-    assert_eq!(look.len(), 14);
+    // What time it is there, which names exist, which labels they have, how often they are scraped; and
+    // what time it is for a time of ours.
+    assert_eq!(probes.len(), 4);
+    assert_eq!(look.iter().filter(|asked| asked.query == "time()").count(), 1);
+    let look: Vec<_> = look.into_iter().filter(|asked| asked.query != "time()").collect();
+    assert_eq!(look.len(), 13);
     assert!(look.iter().all(|asked| asked.time == Some(NOW)));
     let distinct: HashSet<&String> = look.iter().map(|asked| &asked.query).collect();
-    assert_eq!(distinct.len(), 14);
+    assert_eq!(distinct.len(), 13);
 }
 
 #[tokio::test]
@@ -75,7 +94,7 @@ async fn slow_quantities_are_asked_each_minute_and_carry_their_own_time() {
     fake.clock.advance(Duration::from_secs(30));
     fake.rows("timestamp(", &[(POD_0, NOW + 59.0)]);
     let sample = fake.sample().await;
-    assert_eq!(fake.asked().len(), 14);
+    assert_eq!(fake.asked().len(), 13);
     assert!(sample.replicas[0].marks.is_empty());
 }
 
@@ -110,9 +129,10 @@ async fn a_dead_pod_is_left_out_and_an_unmeasured_field_is_unknown() {
 async fn missing_and_without_pods_and_unknown_are_three_answers() {
     let fake = Fake::start().await;
     assert!(matches!(fake.answer_for_m().await, Ok(Answer::Missing { .. })));
-    assert_eq!(fake.asked().len(), 4, "two probes, who lives, and who lately did");
+    let probes = "the clock twice, names, who lives, and who lately did";
+    assert_eq!(fake.asked().len(), 5, "{probes}");
 
-    fake.rows("num_requests_waiting{", &[(POD_0, 0.0)]);
+    fake.rows("max_over_time(vllm:num_requests_waiting{", &[(MODEL, 0.0)]);
     let sample = fake.sample().await;
     assert!(sample.replicas.is_empty() && sample.complete);
 
@@ -137,15 +157,11 @@ async fn a_fleet_that_starts_later_is_seen_at_the_next_look() {
     let fake = Fake::start().await;
     assert!(matches!(fake.answer_for_m().await, Ok(Answer::Missing { .. })));
     two_pods(&fake);
-    fake.rows(
-        "label_replace",
-        &[
-            (r#""what":"vllm:num_requests_running""#, 1.0),
-            (r#""what":"vllm:gpu_cache_usage_perc""#, 1.0),
-            (r#""what":"pod_name""#, 1.0),
-        ],
-    );
-    fake.rows("gpu_cache_usage_perc{", &[(POD_0, 0.25)]);
+    let names = ["vllm:num_requests_running", "vllm:gpu_cache_usage_perc"];
+    fake.holds(names, &["namespace", "model_name", "pod_name"], 1);
+    let pod = r#""namespace":"prod","model_name":"m","pod_name":"m-0""#;
+    fake.rows("timestamp(", &[(pod, NOW)]);
+    fake.rows("gpu_cache_usage_perc{", &[(pod, 0.25)]);
     fake.asked();
     let sample = fake.sample().await;
     assert_eq!(sample.replicas[0].kv_cache_usage, Some(0.25));
@@ -159,7 +175,8 @@ async fn a_first_look_that_somebody_waits_for_learns_the_names_of_its_own_model_
     let fake = Fake::start().await;
     two_pods(&fake);
     let probe = |queries: Vec<String>| {
-        let mut probes = queries.into_iter().filter(|query| query.contains("label_replace"));
+        let is_probe = |query: &String| query.starts_with("label_replace(count(vllm:");
+        let mut probes = queries.into_iter().filter(is_probe);
         let probe = probes.next();
         assert_eq!(probes.next(), None);
         probe
@@ -167,8 +184,7 @@ async fn a_first_look_that_somebody_waits_for_learns_the_names_of_its_own_model_
     let looked = fake.look(&[m()], &[], Urgency::Waiting).await.unwrap();
     assert_eq!(found(looked.into_iter().next().unwrap().1).replicas.len(), 2);
     let narrow = probe(fake.queries()).unwrap();
-    let selectors = narrow.matches(r#"namespace="prod",model_name="m""#).count();
-    assert_eq!(selectors, 4, "{narrow}");
+    assert!(narrow.split(" or ").all(|part| part.contains(r#"="prod""#)), "{narrow}");
     // What one model is named like says nothing about others.
     fake.sample().await;
     let whole = probe(fake.queries()).unwrap();
@@ -181,11 +197,11 @@ async fn a_first_look_that_somebody_waits_for_learns_the_names_of_its_own_model_
 async fn a_first_look_in_vain_keeps_nothing_of_what_it_learnt() {
     let fake = Fake::start().await;
     two_pods(&fake);
-    fake.answer("label_replace", vector(&[]));
+    fake.answer("label_replace(count(", vector(&[]));
     let other = ModelRef::new("other", "prod");
     let looked = fake.look(&[other], &[], Urgency::Waiting).await.unwrap();
     assert!(matches!(looked[0].1, Answer::Missing { .. }), "{looked:?}");
-    fake.answer("label_replace", error(422, "bad_data", "no"));
+    fake.answer("label_replace(count(", error(422, "bad_data", "no"));
     // Nothing is known of the whole server: it is asked under all names.
     fake.rows("gpu_cache_usage_perc{", &[(POD_0, 0.25)]);
     fake.asked();
@@ -244,7 +260,7 @@ async fn a_failed_query_leaves_its_own_fields_unknown_and_no_others() {
 async fn a_failed_probe_costs_exactness_nothing() {
     let fake = Fake::start().await;
     two_pods(&fake);
-    fake.answer("label_replace", error(422, "bad_data", "no"));
+    fake.answer("label_replace(count(", error(422, "bad_data", "no"));
     let sample = fake.sample().await;
     assert_eq!(sample.replicas[0].kv_cache_usage, Some(0.42));
     assert_eq!(sample.load[0].rates.itl_average(false), Some(20.0));
@@ -288,16 +304,26 @@ async fn doubled_rows_are_one_replica_and_rows_without_a_pod_are_left_out() {
 async fn doubled_series_are_noticed_and_taken_once() {
     let fake = Fake::start().await;
     two_pods(&fake);
-    let engine =
-        r#""namespace":"prod","pod":"m-0","engine":"0","num_gpu_blocks":"1000","block_size":"16""#;
-    fake.rows("cache_config_info{", &[(engine, 2.0)]);
-    fake.sample().await;
-    let wrapped = |queries: Vec<String>| {
-        queries.iter().filter(|q| q.contains("max by (namespace,model_name,pod,engine)")).count()
-    };
-    assert!(wrapped(fake.queries()) >= 9, "in the very look that noticed it");
-    fake.sample().await;
-    assert!(wrapped(fake.queries()) >= 9, "and from then on");
+    // Two servers of a pair have stored each pod.
+    fake.doubled();
+    let copy =
+        |replica: &str| format!(r#"{POD_0},"instance":"i","prometheus_replica":"{replica}""#);
+    let (older, newer) = (copy("a"), copy("b"));
+    let sizes = |labels: &str| format!(r#"{labels},"num_gpu_blocks":"1000","block_size":"16""#);
+    fake.rows("cache_config_info{", &[(&sizes(&older), 2.0), (&sizes(&newer), 2.0)]);
+    fake.rows("topk(1, count by", &[(&older, 1.0), (&newer, 1.0)]);
+    fake.rows("timestamp(", &[(&older, NOW - 9.0), (&newer, NOW - 2.0)]);
+    fake.rows("num_requests_waiting{", &[(&older, 8.0), (&newer, 3.0)]);
+    for look in ["in the very look that noticed it", "and from then on"] {
+        let sample = fake.sample().await;
+        assert_eq!(sample.replicas[0].queue_length, Some(3), "{look}: of the newest copy");
+        assert_eq!(sample.replicas[0].num_gpu_blocks, Some(1000), "{look}");
+        let queries = fake.queries();
+        let apart = queries.iter().filter(|it| it.contains("engine,prometheus_replica,instance)"));
+        assert!(apart.count() >= 4, "{look}: {queries:#?}");
+        let again = queries.iter().filter(|it| it.starts_with("count by (__name__)")).count();
+        assert_eq!(again, usize::from(look.starts_with("in")), "{look}");
+    }
 }
 
 #[tokio::test]
@@ -327,7 +353,7 @@ async fn load_per_pod_is_a_row_for_each_live_pod() {
             assert_eq!(sample.replicas[1].avg_input_tokens, None);
         }
     }
-    assert_eq!(fake.asked().len(), 16, "no more queries than without");
+    assert_eq!(fake.asked().len(), 5 + 13, "no more queries than without");
 }
 
 #[tokio::test]
@@ -403,10 +429,11 @@ async fn three_hundred_models_cost_what_ten_do() {
         fake.asked();
         let answers = fake.look(&models, &[], Urgency::Background).await.unwrap();
         assert!(answers.into_iter().all(|(_, answer)| found(answer).replicas.len() == 1));
-        fake.asked().iter().filter(|asked| asked.time.is_some()).count()
+        let is_of_look = |asked: &&Parameters| asked.time.is_some() && asked.query != "time()";
+        fake.asked().iter().filter(is_of_look).count()
     };
-    assert_eq!(count(10).await, 14);
-    assert_eq!(count(300).await, 14);
+    assert_eq!(count(10).await, 13);
+    assert_eq!(count(300).await, 13);
 }
 
 #[tokio::test]
@@ -444,7 +471,7 @@ async fn a_sample_limit_is_healed_by_one_split_with_the_same_values() {
     let queries = fake.queries();
     let of_usage = queries.iter().filter(|query| query.contains("kv_cache_usage_perc{"));
     assert_eq!(of_usage.count(), 3);
-    assert!(queries.len() <= 2 + 14 * 2 + 1, "{}", queries.len());
+    assert!(queries.len() <= 5 + 13 * 2 + 1, "{}", queries.len());
 }
 
 #[tokio::test]
@@ -461,14 +488,14 @@ async fn what_was_split_once_stays_split_for_the_other_queries_of_the_look() {
     let rows: Vec<(&str, f64)> = rows.iter().map(|labels| (labels.as_str(), NOW)).collect();
     fake.rows("timestamp(", &rows);
     fake.rule(|asked| {
-        let large = asked.query.matches("ns-").count() > 4;
+        let large = asked.query.split(" or ").any(|part| part.matches("ns-").count() > 4);
         large.then(|| error(422, "execution", "too many samples"))
     });
     for (_, answer) in fake.look(&models, &[], Urgency::Background).await.unwrap() {
         assert!(found(answer).failed.is_empty());
     }
     // Three refusals of the first query, and then four pieces of each.
-    assert_eq!(fake.asked().len(), 2 + 3 + 4 * 14);
+    assert_eq!(fake.asked().len(), 5 + 3 + 4 * 13);
 }
 
 #[tokio::test]
@@ -568,7 +595,8 @@ async fn a_server_that_dies_in_mid_look_is_left_in_peace() {
     assert_eq!(sample.replicas.len(), 2);
     assert!(sample.failed.contains(Field::QueueLength));
     assert!(sample.failed.contains(Field::ItlAverage));
-    assert!(fake.asked().len() <= 2 + 2 + 2, "two were in flight");
+    let probes_liveness_and_sizes = 5 + 1 + 1;
+    assert!(fake.asked().len() <= probes_liveness_and_sizes + 2, "two were in flight");
 }
 
 #[tokio::test]

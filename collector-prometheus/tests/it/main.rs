@@ -2,6 +2,7 @@
 
 mod clock;
 mod connection;
+mod empty;
 mod fake;
 mod gateway;
 mod limits;

@@ -93,6 +93,8 @@ async fn the_pods_own_label_counts_where_the_scrape_job_has_one_of_that_name() {
     assert_eq!(told(&sample), two_pods());
     assert_eq!(load(&sample), LOAD);
     assert_eq!(sample.replicas[0].num_gpu_blocks, Some(12_000));
+    let models = reader.backend.list_models(&Unlimited).await.unwrap();
+    assert_eq!((models.len(), models[0].replicas), (1, Some(2)));
     let check = reader.check("metrics.labels").await;
     assert!(check.remedy.unwrap().contains("honorLabels"), "{}", check.detail);
 }
@@ -101,9 +103,12 @@ async fn the_pods_own_label_counts_where_the_scrape_job_has_one_of_that_name() {
 async fn a_model_of_two_clusters_is_ambiguous_until_one_is_selected() {
     let cluster =
         |label: &'static str, name: &'static str, pods: &[&str], busy: bool| -> Vec<Row> {
-            let pod = |name: &&str| match busy {
-                false => Pod::new(name, 2, 10, 0.3),
-                true => Pod { requests: 10.0, ttft: 2.0, ..Pod::new(name, 40, 60, 0.95) },
+            let pod = |name: &&str| {
+                if busy {
+                    Pod { requests: 10.0, ttft: 2.0, ..Pod::new(name, 40, 60, 0.95) }
+                } else {
+                    Pod::new(name, 2, 10, 0.3)
+                }
             };
             pods.iter().map(pod).flat_map(|pod| pod.rows(&[(label, name)])).collect()
         };

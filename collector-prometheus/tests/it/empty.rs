@@ -1,0 +1,124 @@
+//! When it is said that a model has no replica, that it is missing, or neither.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use collector_core::{Answer, Clock, ErrorKind, Urgency};
+
+use crate::fake::{
+    Fake, LABELS, MODEL, NOW, POD_0, VLLM, found, m, two_pods, vector, vector_text_at,
+};
+
+/// A server of which nothing lives by the query for liveness, and whose series lately did.
+async fn vanished() -> Fake {
+    let fake = Fake::start().await;
+    fake.holds(VLLM, &LABELS, 2);
+    fake.rows("max_over_time(vllm:num_requests_running{", &[(MODEL, 5.0)]);
+    fake
+}
+
+const LIVENESS: &str = "(timestamp(vllm:num_requests_running{";
+
+#[tokio::test]
+async fn no_replica_is_said_after_a_second_look_that_agrees() {
+    let fake = vanished().await;
+    let sample = fake.sample().await;
+    assert!(sample.replicas.is_empty() && sample.complete);
+    let looks = fake.queries().iter().filter(|query| query.contains(LIVENESS)).count();
+    assert_eq!(looks, 2);
+}
+
+#[tokio::test]
+async fn a_second_look_that_finds_pods_is_right() {
+    let fake = vanished().await;
+    let looks = Arc::new(AtomicUsize::new(0));
+    fake.rule(move |asked| {
+        let is_second = asked.query.contains(LIVENESS) && looks.fetch_add(1, Ordering::SeqCst) == 1;
+        is_second.then(|| crate::fake::ok(&vector_text_at(NOW, &[(POD_0, NOW - 2.0)])))
+    });
+    let sample = fake.sample().await;
+    assert_eq!(sample.replicas.len(), 1, "{sample:?}");
+    assert_eq!(sample.replicas[0].pod_name.as_str(), "m-0");
+}
+
+#[tokio::test]
+async fn a_second_look_that_fails_leaves_it_open() {
+    let fake = vanished().await;
+    let looks = Arc::new(AtomicUsize::new(0));
+    fake.rule(move |asked| {
+        let is_second = asked.query.contains(LIVENESS) && looks.fetch_add(1, Ordering::SeqCst) == 1;
+        is_second.then(|| crate::fake::error(500, "internal", "boom"))
+    });
+    match fake.answer_for_m().await.unwrap() {
+        Answer::Failed(error) => assert_eq!(error.kind(), ErrorKind::ServerError, "{error}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn rows_of_another_gauge_now_contradict_and_name_the_series_that_lacks() {
+    let fake = vanished().await;
+    fake.rows("(timestamp(vllm:num_requests_waiting{", &[(POD_0, NOW - 2.0)]);
+    let Answer::Failed(error) = fake.answer_for_m().await.unwrap() else { panic!("answered") };
+    let text = error.to_string();
+    for part in ["vllm:num_requests_waiting now", "none of vllm:num_requests_running", "drop"] {
+        assert!(text.contains(part), "{text:?} lacks {part:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_model_was_last_seen_when_the_server_says_or_when_we_saw_it() {
+    let fake = Fake::start().await;
+    fake.holds(VLLM, &LABELS, 2);
+    fake.rows("[1h:1m]", &[(MODEL, NOW - 1200.0)]);
+    let missing = async |urgency| match fake.look(&[m()], &[], urgency).await.unwrap().remove(0).1 {
+        Answer::Missing { last_seen, .. } => last_seen.map(|at| at.age(fake.clock.now())),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(missing(Urgency::Waiting).await, Some(Duration::from_secs(1200)));
+    assert_eq!(missing(Urgency::Background).await, None, "the background does not ask");
+
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    assert_eq!(fake.sample().await.replicas.len(), 2);
+    fake.clock.advance(Duration::from_secs(100));
+    fake.answer("vllm:num_requests", vector(&[]));
+    let Answer::Missing { last_seen, .. } = fake.answer_for_m().await.unwrap() else {
+        panic!("no longer missing")
+    };
+    let age = last_seen.unwrap().age(fake.clock.now());
+    assert_eq!(age, Duration::from_secs(100), "it was there at the last look");
+}
+
+#[tokio::test]
+async fn samples_of_one_model_that_are_late_move_no_window_of_another() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    let late = r#""namespace":"prod","model_name":"late","pod":"l-0""#;
+    fake.rows("timestamp(", &[(POD_0, NOW - 2.0), (late, NOW - 40.0)]);
+    // Each model is asked for at its own time, and the answer of either time holds both.
+    let of_late = r#""namespace":"prod","model_name":"late""#;
+    fake.rule(move |asked| {
+        let at = asked.time.unwrap_or(NOW);
+        let rates =
+            if at < NOW { [(MODEL, 9.0), (of_late, 3.0)] } else { [(MODEL, 2.0), (of_late, 0.1)] };
+        let arrivals = asked.query.contains("request_prompt_tokens_count{");
+        arrivals.then(|| crate::fake::ok(&vector_text_at(at, &rates)))
+    });
+    let models = [m(), collector_core::ModelRef::new("late", "prod")];
+    for (model, answer) in fake.look(&models, &[], Urgency::Background).await.unwrap() {
+        let rates = found(answer).load[0].rates;
+        let expected = if model == m() { 2.0 } else { 3.0 };
+        assert_eq!(rates.requests, Some(expected), "{model}");
+    }
+    let times: Vec<Option<f64>> = fake
+        .asked()
+        .into_iter()
+        .filter(|asked| {
+            asked.query.contains("num_requests_waiting{") && asked.query.contains("max_over")
+        })
+        .map(|asked| asked.time)
+        .collect();
+    assert_eq!(times, [Some(NOW), Some(NOW - 30.0)], "by whole scrapes");
+}
