@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use collector_core::ModelId;
 use collector_core::duration::format as show;
+use collector_engines::{EngineSpec, Engines};
 use collector_transport::{ConfigError, check_token};
 use rustls::pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
@@ -14,7 +15,6 @@ use url::Url;
 
 use crate::SECTION;
 use crate::discover::{DnsSpec, Target, TargetSpec};
-use crate::engines::{EngineSpec, Engines};
 use crate::scan::Limits;
 
 /// Which pods to scrape, and how.
