@@ -142,6 +142,9 @@ pub enum PrometheusError {
         /// What went wrong.
         problem: String,
     },
+    /// A history could not be made into blocks.
+    #[error("promtool cannot make blocks of the history: {0}")]
+    History(String),
     /// The list of targets could not be written.
     #[error(transparent)]
     Targets(#[from] ServeError),
@@ -175,6 +178,30 @@ impl PrometheusServer {
     pub async fn start_with(configuration: &str) -> Result<Self, PrometheusError> {
         let program = find_program().ok_or(PrometheusError::NotInstalled)?;
         Self::begin(program, new_folder()?, configuration, Vec::new()).await
+    }
+
+    /// Starts a server that scrapes nothing and holds a history: an OpenMetrics page whose samples carry
+    /// timestamps. Blocks are made of it by the program `promtool`, which is installed beside `prometheus`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); [`PrometheusError::History`] when `promtool` refuses the page.
+    pub async fn start_with_history(page: &str) -> Result<Self, PrometheusError> {
+        let program = find_program().ok_or(PrometheusError::NotInstalled)?;
+        let folder = new_folder()?;
+        let file = folder.path().join("history.om");
+        fs::write(&file, page)?;
+        let made = Command::new(program.with_file_name("promtool"))
+            .args(["tsdb", "create-blocks-from", "openmetrics"])
+            .arg(&file)
+            .arg(folder.path().join("data"))
+            .stdin(Stdio::null())
+            .output()?;
+        if !made.status.success() {
+            let words = String::from_utf8_lossy(&made.stderr).into_owned();
+            return Err(PrometheusError::History(words));
+        }
+        fs::remove_file(&file)?;
+        Self::begin(program, folder, "global: {}\n", Vec::new()).await
     }
 
     async fn begin(
