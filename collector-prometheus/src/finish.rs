@@ -365,17 +365,33 @@ fn chosen_sums(model: &Model, name: &PodName, units: &[Unit<'_>]) -> Sums {
     if let Some(plain) = plain {
         return plain.clone();
     }
-    let mut keys: Vec<&str> = units.iter().map(|unit| &*unit.server.key).collect();
+    // Where ranks are seen in different copies, one copy has all of them.
+    let is_copy = |unit: &&Unit<'_>| {
+        let of_other = |other: &Unit<'_>| other.copies.iter().any(|key| *key == &*unit.server.key);
+        units.iter().any(|other| other.server.key != unit.server.key && of_other(other))
+    };
+    let originals = units.iter().filter(|unit| !is_copy(unit));
+    let mut keys: Vec<&str> = originals.map(|unit| &*unit.server.key).collect();
+    if keys.is_empty() {
+        keys.extend(units.first().map(|unit| &*unit.server.key));
+    }
     keys.sort_unstable();
     keys.dedup();
+    let rates_of = |key: &str| model.replica_rates.get(&(name.clone(), Box::from(key)));
+    let all: Vec<&Sums> = keys.into_iter().filter_map(rates_of).collect();
     let mut sums = Sums::new();
-    for key in keys {
-        let of_key = model.replica_rates.get(&(name.clone(), Box::from(key)));
-        for (engine, leaf, value) in of_key.into_iter().flatten() {
+    for of_key in &all {
+        for (engine, leaf, value) in *of_key {
             match sums.iter_mut().find(|(of, id, _)| (of, id) == (engine, leaf)) {
                 Some((_, _, sum)) => *sum += value,
                 None => sums.push((*engine, *leaf, *value)),
             }
+        }
+    }
+    // A sum without the row of one of them would be too small.
+    for (engine, leaf, value) in &mut sums {
+        if !all.iter().all(|of_key| sum_of(of_key, *engine, *leaf).is_some()) {
+            *value = f64::NAN;
         }
     }
     sums
