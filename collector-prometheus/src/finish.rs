@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use collector_core::{
     Answer, BackendName, ErrorKind, Field, LoadRates, LoadRow, Mark, ModelRef, ModelSample,
@@ -67,6 +68,8 @@ pub(crate) fn finish(
     for (reference, mut model) in assembly.asked.models().iter().zip(assembly.models) {
         // Where one engine's answer lacks, so may its pods.
         model.incomplete |= model.liveness < engines;
+        // What has no name is somebody: a replica that cannot be shown, or one that is shown already.
+        model.incomplete |= model.unnamed || common.shape.incomplete;
         let before = memory(reference);
         let answer = if let Some(ambiguous) = model.ambiguous() {
             Answer::Failed(ambiguous.into_error(Operation::Fetch, common.url))
@@ -143,11 +146,38 @@ fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMem
             .with_remedy("are all stores of the server up?"),
         );
     }
+    if !common.shape.probed {
+        return failed(
+            Failure::new(
+                ErrorKind::BadAnswer,
+                "it did not say which engines it holds, and of the one that was asked for it has no pod \
+                 of this model",
+            )
+            .with_remedy("it is asked again within a minute"),
+        );
+    }
+    if let Some(before) = before
+        && before.live > 0
+        && !(model.lately || model.seen)
+        && before.looked_at.age(common.as_of) < window(common)
+    {
+        return failed(Failure::new(
+            ErrorKind::BadAnswer,
+            "it had pods of this model within the window, and now says that there were none in the \
+             window",
+        ));
+    }
     if model.lately || model.seen {
         return Answer::Found(ModelSample::new(common.as_of, Vec::new()));
     }
     let remembered = before.map(|before| before.looked_at);
     Answer::Missing { as_of: common.as_of, last_seen: model.last_seen.max(remembered) }
+}
+
+/// The shortest window of those that the queries look back over.
+fn window(common: &Common<'_>) -> Duration {
+    let windows = common.shape.served.iter().map(|served| served.plan.window.0);
+    windows.min().unwrap_or_default()
 }
 
 fn found(
