@@ -26,6 +26,8 @@ use crate::trace::{self, TracedQuery};
 
 /// Scrape intervals by which samples may be late: beyond the look-back of a server, they are gone.
 const LATE_MAX: u32 = 20;
+/// The earliest time that a sample may be of, in 2001: what is below is no time of day.
+const EARLIEST: f64 = 1e9;
 /// Values of one cluster label that are told.
 const CLUSTERS_MAX: usize = 8;
 /// A replica that is older than so many scrapes while its siblings are not has left.
@@ -190,7 +192,9 @@ impl<'a> Assembly<'a> {
             selfmetrics::no_pod_label(self.asked.models()[row.model].namespace.as_str());
             return;
         };
-        let Some(sampled_at) = self.moment.sampled_at(row.stamp, arrived_at) else {
+        let stamp = row.stamp >= EARLIEST;
+        let sampled_at = self.moment.sampled_at(row.stamp, arrived_at).filter(|_| stamp);
+        let Some(sampled_at) = sampled_at else {
             // It lives, and nothing is known about when: not to be shown, not to be lost.
             model.incomplete = true;
             selfmetrics::value_refused(QueryKind::Liveness, Rejected::NotFinite);
@@ -405,13 +409,15 @@ impl<'a> Assembly<'a> {
     }
 
     /// The models of which pods live, by how many scrape intervals their newest sample is late; less than
-    /// one is none.
+    /// one is none. `evaluated` is when the query for liveness was evaluated, as its rows say.
     pub(crate) fn late_classes(
         &self,
         positions: &[usize],
         interval: Duration,
+        evaluated: Option<f64>,
     ) -> BTreeMap<u32, Arc<HashSet<usize>>> {
         let asked = self.moment.time.seconds();
+        let asked = evaluated.map_or(asked, |evaluated| asked.min(evaluated));
         let mut classes: BTreeMap<u32, HashSet<usize>> = BTreeMap::new();
         for position in positions {
             let servers = self.models[*position].servers.as_slice();
