@@ -169,10 +169,14 @@ impl PrometheusBackend {
         if assembly.doubled && !is_known && !learnt.last_try {
             return Ok(Looked::Doubled);
         }
+        let copies_untold = assembly.doubled && !shape.probed;
         let jobs = self.wanted(&look, &groups, ask.load_per_pod, &assembly);
         look.ask(jobs, &mut assembly).await;
         look.ask(second_look(&groups, asked, &assembly), &mut assembly).await;
         assembly.settle();
+        if copies_untold {
+            assembly.doubt_load();
+        }
         if budget.waiting {
             look.ask(last_seen(&groups, asked, &assembly), &mut assembly).await;
         }

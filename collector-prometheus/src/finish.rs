@@ -32,6 +32,10 @@ const RATES: [QueryKind; 7] = [
     QueryKind::ItlCount,
 ];
 
+/// Rates of which a server that has one has the other too, by their positions in [`RATES`]: requests and
+/// their tokens, and the two halves of each histogram.
+const PARTNERS: [(usize, usize); 4] = [(0, 1), (0, 2), (3, 4), (5, 6)];
+
 /// A rate as far as it is known. NaN: there was a value, and it cannot be true.
 type Rates = [Option<f64>; RATES.len()];
 
@@ -310,9 +314,6 @@ fn configs(model: &Model, name: &PodName, group: &[Server], plan: &Plan) -> Vec<
 
 /// The ranks whose counters are known, each with whether all of them are 0.
 fn counted(group: &[Server], plan: &Plan, model: &Model) -> Vec<(Box<str>, bool)> {
-    if !model.answered.contains(QueryKind::Counters) {
-        return Vec::new();
-    }
     let leaves = plan.leaves(QueryKind::Counters);
     let mut all: Vec<(Box<str>, bool)> = Vec::new();
     for server in group {
@@ -482,6 +483,15 @@ impl Load {
         role: Option<&collector_core::Role>,
     ) {
         let mut own = rates(sums, engine, &served.plan);
+        // What has one half of a mean has the other: a row is absent, and a sum without it would be
+        // too small.
+        for (one, other) in PARTNERS {
+            match (own[one], own[other]) {
+                (Some(rate), None) if rate > 0.0 => own[other] = Some(f64::NAN),
+                (None, Some(rate)) if rate > 0.0 => own[one] = Some(f64::NAN),
+                _ => {}
+            }
+        }
         // Both sides see each request: arrivals, generated tokens and their latency are the decode
         // side's, prompts and first tokens the prefill side's.
         let others: &[usize] = match role.map(AsRef::as_ref) {

@@ -193,7 +193,7 @@ impl<'a, 'b> Ranks<'a, 'b> {
         let all = self.units.len() + self.silent.len();
         for unit in self.units {
             let value = plan.value(kind, quantity, &|leaf| unit.server.value(leaf));
-            match value {
+            match value.filter(|_| self.has_all(kind, unit)) {
                 Some(value) if value.is_finite() => together.values.push(value),
                 _ if self.is_idle(&unit.server.rank) => together.values.push(0.0),
                 _ => {
@@ -210,6 +210,16 @@ impl<'a, 'b> Ranks<'a, 'b> {
             }
         }
         together
+    }
+
+    /// Whether a server has each series of a query that another one of its replica has: they run the same
+    /// release, so that a sum without it would be too small.
+    fn has_all(&self, kind: QueryKind, unit: &Unit<'_>) -> bool {
+        let leaves = self.replica.plan.leaves(kind);
+        leaves.iter().all(|leaf| {
+            let has = |unit: &Unit<'_>| unit.server.value(*leaf).is_some();
+            has(unit) || !self.units.iter().any(has)
+        })
     }
 
     fn is_idle(&self, rank: &str) -> bool {
