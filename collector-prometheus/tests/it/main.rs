@@ -7,3 +7,4 @@ mod look;
 mod raw;
 mod real;
 mod tls;
+mod truth;
