@@ -398,7 +398,7 @@ fn chosen_sums(model: &Model, name: &PodName, units: &[Unit<'_>]) -> Sums {
     }
     // Where ranks are seen in different copies, one copy has all of them.
     let is_copy = |unit: &&Unit<'_>| {
-        let of_other = |other: &Unit<'_>| other.copies.iter().any(|key| *key == &*unit.server.key);
+        let of_other = |other: &Unit<'_>| other.copies.contains(&&*unit.server.key);
         units.iter().any(|other| other.server.key != unit.server.key && of_other(other))
     };
     let originals = units.iter().filter(|unit| !is_copy(unit));

@@ -3,7 +3,9 @@
 //!
 //! `TRUTH_SEEDS` sets the number of scenes, `TRUTH_SEED` repeats one and prints what it asked.
 
+mod by_hand;
 mod check;
+mod fields;
 mod fleet;
 mod gateway;
 mod plan;
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use collector_core::{Ask, Backend, Clock, ModelRef};
+use collector_core::{Answer, Ask, Backend, Clock, ModelRef};
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
 use collector_testkit::{PrometheusError, PrometheusServer, REQUIRE_REAL_SERVERS};
 use futures_util::{StreamExt, stream};
@@ -33,10 +35,12 @@ struct Played {
     scene: Arc<Scene>,
     verdicts: Vec<Verdict>,
     violations: Vec<String>,
+    /// What each fetch said of the model of the scene; `None` where it failed as a whole.
+    answers: Vec<Option<Answer>>,
 }
 
-async fn play(seed: u64, gateway: &Gateway, pods: &[Pod]) -> Played {
-    let scene = Scene::new(Plan::new(seed));
+async fn play(plan: Plan, gateway: &Gateway, pods: &[Pod]) -> Played {
+    let scene = Scene::new(plan);
     let plan = &scene.plan;
     let hangs = plan.faults.iter().any(|it| matches!(it.fault, Fault::Delay { hangs: true }));
     let config = PrometheusConfig {
@@ -53,7 +57,7 @@ async fn play(seed: u64, gateway: &Gateway, pods: &[Pod]) -> Played {
     }
     let per_pod: HashSet<ModelRef> =
         if plan.per_pod { models.iter().cloned().collect() } else { HashSet::new() };
-    let (mut verdicts, mut violations) = (Vec::new(), Vec::new());
+    let (mut verdicts, mut violations, mut said) = (Vec::new(), Vec::new(), Vec::new());
     let mut at = 0.0;
     for (fetch, time) in plan.times.iter().enumerate() {
         scene.clock.advance(time - at);
@@ -65,12 +69,13 @@ async fn play(seed: u64, gateway: &Gateway, pods: &[Pod]) -> Played {
             ask.time_left = Duration::from_secs(1);
         }
         let answers = backend.fetch(ask).await;
+        let mut of_model = None;
         let told = Told::new(&scene, pods, at, fetch, clock.now());
         match answers {
             Err(_) => verdicts.push(Verdict::Failed),
             Ok(answers) => {
-                for (model, answer) in &answers {
-                    match told.check(model, answer) {
+                for (model, answer) in answers {
+                    match told.check(&model, &answer) {
                         Ok(verdict) => verdicts.push(verdict),
                         Err(problem) => violations.push(format!(
                             "fetch {fetch}, {}/{}: {problem}\nsaid: {answer:#?}",
@@ -78,33 +83,41 @@ async fn play(seed: u64, gateway: &Gateway, pods: &[Pod]) -> Played {
                             model.model.as_str()
                         )),
                     }
+                    if model == scene.plan.model {
+                        of_model = Some(answer);
+                    }
                 }
             }
         }
+        said.push(of_model);
     }
     gateway.close(&scene);
-    Played { scene, verdicts, violations }
+    Played { scene, verdicts, violations, answers: said }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(
-    clippy::print_stderr,
-    reason = "the report is what the test is for, and a skip must be seen"
-)]
-async fn no_odd_server_yields_a_fresh_wrong_number() {
+/// A gateway in front of a real Prometheus that holds the fleet's history; `None` where none is installed
+/// and none is required.
+async fn start() -> Option<(Gateway, Vec<Pod>)> {
     let pods = fleet::fleet();
-    let page = fleet::history(&pods);
-    let server = match PrometheusServer::start_with_history(&page).await {
-        Ok(server) => server,
+    match PrometheusServer::start_with_history(&fleet::history(&pods)).await {
+        Ok(server) => Some((Gateway::start(server).await, pods)),
         Err(error @ PrometheusError::NotInstalled)
             if std::env::var(REQUIRE_REAL_SERVERS).as_deref() != Ok("1") =>
         {
-            eprintln!("SKIPPED: {error}");
-            return;
+            #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+            {
+                eprintln!("SKIPPED: {error}");
+            }
+            None
         }
         Err(error) => panic!("{error}"),
-    };
-    let gateway = Gateway::start(server).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stderr, reason = "the report is what the test is for")]
+async fn no_odd_server_yields_a_fresh_wrong_number() {
+    let Some((gateway, pods)) = start().await else { return };
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let one = number("TRUTH_SEED");
     let seeds: Vec<u64> = match one {
@@ -115,9 +128,10 @@ async fn no_odd_server_yields_a_fresh_wrong_number() {
     let mut all: BTreeMap<Verdict, u32> = BTreeMap::new();
     let mut wrong: Vec<String> = Vec::new();
     let mut wrong_kinds: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    let mut played =
-        stream::iter(seeds).map(|seed| play(seed, &gateway, &pods)).buffer_unordered(AT_ONCE);
-    while let Some(Played { scene, verdicts, violations }) = played.next().await {
+    let mut played = stream::iter(seeds)
+        .map(|seed| play(Plan::new(seed), &gateway, &pods))
+        .buffer_unordered(AT_ONCE);
+    while let Some(Played { scene, verdicts, violations, .. }) = played.next().await {
         let touched = scene.touched.lock().unwrap();
         let kinds = touched.keys().copied();
         let kinds: Vec<&str> = if touched.is_empty() { vec!["none"] } else { kinds.collect() };

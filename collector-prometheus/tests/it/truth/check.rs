@@ -9,6 +9,7 @@ use collector_core::{
 
 use serde_json::Value;
 
+use super::fields::{FieldTold, fields};
 use super::fleet::{CHANGED, Kind, Pod, Rank, World};
 use super::gateway::Scene;
 use super::plan::Fault;
@@ -162,9 +163,9 @@ impl<'a> Told<'a> {
                 verdict = verdict.max(Verdict::Older);
             }
             let checked = self.check_row(pod, row, sample, told).or_else(|problem| {
-                let named = self.as_named(pod);
-                let fewer = (1..pod.ranks.len()).contains(&named.ranks.len());
-                let again = fewer.then(|| self.check_row(&named, row, sample, told).ok());
+                let fewer = self.as_named(pod);
+                let is_fewer = (1..pod.ranks.len()).contains(&fewer.ranks.len());
+                let again = is_fewer.then(|| self.check_row(&fewer, row, sample, told).ok());
                 again.flatten().ok_or(problem)
             });
             verdict = verdict.max(checked?);
@@ -277,11 +278,10 @@ impl<'a> Told<'a> {
         for time in self.times() {
             let alive = self.alive(model, time);
             let unnamed = alive.iter().any(|pod| self.is_unnamed(pod));
-            let named = alive.iter().filter(|pod| !self.is_unnamed(pod));
-            let truth: BTreeSet<&str> = named.map(|pod| pod.name.as_str()).collect();
+            let shown = alive.iter().filter(|pod| !self.is_unnamed(pod));
+            let truth: BTreeSet<&str> = shown.map(|pod| pod.name.as_str()).collect();
             let covers =
                 sample.replicas.iter().all(|row| self.time_of(row.sampled_at) <= time + 1.0);
-            let truth: BTreeSet<&str> = truth;
             let lacks = truth.difference(&names).all(|name| excused.contains(name));
             if names.is_subset(&truth) && lacks && covers && !(unnamed && sample.complete) {
                 return Ok(());
@@ -304,7 +304,7 @@ impl<'a> Told<'a> {
         });
         let fetches = &self.scene.plan.times[..=self.fetch];
         let lies = lies.flat_map(|seconds| fetches.iter().map(move |time| time - seconds));
-        let times = self.times().into_iter().filter(|time| *time == self.at || told <= *time + 1.0);
+        let times = self.times().into_iter().filter(|time| *time >= self.at || told <= *time + 1.0);
         times.chain(lies).collect()
     }
 
@@ -320,141 +320,50 @@ impl<'a> Told<'a> {
         sample: &ModelSample,
         told: f64,
     ) -> Result<Verdict, String> {
-        let as_count = |count: Option<u64>| count.map(|count| count as f64);
-        let capacity = |rank: &Rank| rank.blocks * rank.block_size;
-        let is_vllm = pod.kind == Kind::Vllm;
-        let largest = |of: &dyn Fn(&Rank) -> f64| pod.ranks.iter().map(of).fold(0.0, f64::max);
-        let requests = |age: usize| pod.sum(|rank| rank.requests[age]);
-        let mean = |age: usize, of: &dyn Fn(&Rank) -> f64| {
-            if requests(age) == 0.0 {
-                0.0
-            } else {
-                pod.sum(|rank| rank.requests[age] * of(rank)) / requests(age)
-            }
-        };
-        let is_gpu = |value: f64| is_vllm.then_some(value);
-        let fields: Vec<(Field, &str, Option<f64>, [Option<f64>; 2])> = vec![
-            (
-                Field::QueueLength,
-                "queue",
-                as_count(row.queue_length),
-                [0, 1].map(|age| Some(pod.sum(|it| it.waiting[age]))),
-            ),
-            (
-                Field::RunningRequests,
-                "running",
-                as_count(row.running_requests),
-                [0, 1].map(|age| Some(pod.sum(|it| it.running[age]))),
-            ),
-            (
-                Field::KvCacheUsage,
-                "usage",
-                row.kv_cache_usage,
-                [0, 1].map(|age| Some(largest(&|it| it.usage[age]))),
-            ),
-            (
-                Field::KvCacheUsage,
-                "in use",
-                as_count(row.tokens_in_use()),
-                [0, 1].map(|age| Some(pod.sum(|it| it.usage[age] * capacity(it)))),
-            ),
-            (
-                Field::CacheConfig,
-                "capacity",
-                as_count(row.total_kv_capacity_tokens()),
-                [Some(pod.sum(capacity)); 2],
-            ),
-            (
-                Field::CacheConfig,
-                "blocks",
-                as_count(row.num_gpu_blocks),
-                [is_gpu(pod.sum(|it| it.blocks)); 2],
-            ),
-            (
-                Field::CacheConfig,
-                "block size",
-                as_count(row.block_size),
-                [is_gpu(pod.ranks[0].block_size); 2],
-            ),
-            (
-                Field::PrefixCacheHitRate,
-                "hit rate",
-                row.prefix_cache_hit_rate,
-                [0, 1].map(|age| Some(mean(age, &|it| it.hits))),
-            ),
-            (
-                Field::AvgInputTokens,
-                "input",
-                row.avg_input_tokens,
-                [0, 1].map(|age| Some(mean(age, &|it| it.prompt))),
-            ),
-            (
-                Field::AvgOutputTokens,
-                "output",
-                row.avg_output_tokens,
-                [0, 1].map(|age| Some(mean(age, &|it| it.generated))),
-            ),
-        ];
         let mut verdict = Verdict::Right;
-        for (field, what, value, [before, after]) in fields {
-            let mark = row.marks.iter().find(|mark| mark.field == field);
+        for field in fields(pod, row) {
+            let mark = row.marks.iter().find(|mark| mark.field == field.field);
             let told = mark.map_or(told, |mark| self.time_of(mark.sampled_at).min(told));
-            let Some(value) = value else {
-                let is_mean = matches!(field, Field::AvgInputTokens | Field::AvgOutputTokens);
-                let is_due = after.is_some() && (!is_mean || self.scene.plan.per_pod);
-                if is_due {
-                    let why = row.reasons.contains(field) || sample.failed.contains(field);
-                    verdict = verdict.max(if why { Verdict::Explained } else { Verdict::Unknown });
-                }
-                continue;
-            };
-            let is_mean = matches!(field, Field::AvgInputTokens | Field::AvgOutputTokens);
-            if is_mean && self.mixes_windows() {
+            if field.is_mean() && (self.mixes_windows() || !self.scene.plan.per_pod) {
                 continue;
             }
-            // The window of the prefix cache is of five minutes.
-            let window = if field == Field::PrefixCacheHitRate { 300.0 } else { 0.0 };
-            let truths = self.times_since(told).into_iter();
-            let truths = truths.flat_map(|time| {
-                [(time - window < CHANGED).then_some(before), (time >= CHANGED).then_some(after)]
-            });
-            // A rank label that vanished from the answer to the probe: ranks are read as one, the fullest.
-            let merged = self.is_silent() && !self.groups_by_rank(pod);
-            let fullest: Option<[f64; 2]> = match what {
-                "queue" => Some([0, 1].map(|age| largest(&|it| it.waiting[age]))),
-                "running" => Some([0, 1].map(|age| largest(&|it| it.running[age]))),
-                "in use" => {
-                    Some([0, 1].map(|age| largest(&|it| it.usage[age]) * largest(&capacity)))
-                }
-                "capacity" => Some([largest(&capacity); 2]),
-                "blocks" => Some([largest(&|it| it.blocks); 2]),
-                _ => None,
+            let FieldTold { what, truth, .. } = field;
+            let Some(value) = field.value else {
+                let why = row.reasons.contains(field.field) || sample.failed.contains(field.field);
+                let unknown = if why { Verdict::Explained } else { Verdict::Unknown };
+                verdict = verdict.max(if truth.is_some() { unknown } else { verdict });
+                continue;
             };
-            let fullest = fullest.filter(|_| merged).into_iter().flatten().map(Some);
-            let fullest: Vec<Option<f64>> = fullest.collect();
-            // Where a series is not stored that only some releases have, nobody misses it.
-            let optional = pod.sum(|rank| rank.grammar);
-            let truths = truths.flatten().flat_map(|truth| {
-                let without =
-                    truth.filter(|_| what == "queue" && optional > 0.0 && self.loses_optional());
-                [truth, without.map(|truth| truth - optional)]
-            });
-            let mut truths = truths.chain(fullest);
-            // A server of counts rounds them.
-            let is = |truth: Option<f64>| {
-                truth.is_some_and(|it| {
-                    (value - it).abs() <= 0.5_f64.min(it.abs() * 0.005).max(1e-9)
-                        || (what == "in use" && (value - it).abs() <= 1.0)
-                })
-            };
-            if !truths.any(is) {
+            if !self.truths(pod, &field, told).into_iter().any(|truth| field.is(value, truth)) {
                 return Err(format!(
-                    "{what}: {} {value}, and not {before:?} or {after:?}; told of {told}",
+                    "{what}: {} {value}, and not {truth:?}; told of {told}",
                     pod.name
                 ));
             }
         }
         Ok(verdict)
+    }
+
+    /// What a field may say that is told to be of a time.
+    fn truths(&self, pod: &Pod, field: &FieldTold, told: f64) -> Vec<f64> {
+        let mut truths = Vec::new();
+        let Some([before, after]) = field.truth else { return truths };
+        // The window of the prefix cache is of five minutes.
+        let window = if field.field == Field::PrefixCacheHitRate { 300.0 } else { 0.0 };
+        for time in self.times_since(told) {
+            truths.extend((time - window < CHANGED).then_some(before));
+            truths.extend((time >= CHANGED).then_some(after));
+        }
+        // Where a series is not stored that only some releases have, nobody misses it.
+        let optional = pod.sum(|rank| rank.grammar);
+        if field.what == "queue" && optional > 0.0 && self.loses_optional() {
+            truths.extend(truths.clone().into_iter().map(|truth| truth - optional));
+        }
+        // A rank label that vanished from the answer to the probe: ranks are read as one, the fullest.
+        if self.is_silent() && !self.groups_by_rank(pod) {
+            truths.extend(field.merged.into_iter().flatten());
+        }
+        truths
     }
 
     /// Whether the queries of this fetch tell ranks apart.
@@ -485,10 +394,11 @@ impl<'a> Told<'a> {
         let mut verdict = Verdict::Right;
         for LoadRow { pod, rates } in &sample.load {
             let told = all_rates(rates);
-            for (number, name) in RATES.iter().enumerate() {
+            for (number, (name, field)) in RATES.iter().enumerate() {
                 let Some(value) = told[number] else {
                     // A pod that has just begun has no rate yet.
-                    verdict = verdict.max(Verdict::Unknown);
+                    let why = sample.failed.contains(*field);
+                    verdict = verdict.max(if why { Verdict::Explained } else { Verdict::Unknown });
                     continue;
                 };
                 let is = |time: f64| {
@@ -540,8 +450,15 @@ impl<'a> Told<'a> {
     }
 }
 
-const RATES: [&str; 7] =
-    ["requests", "prompt", "generated", "ttft sum", "ttft count", "itl sum", "itl count"];
+const RATES: [(&str, Field); 7] = [
+    ("requests", Field::ArrivalRate),
+    ("prompt", Field::AvgInputTokens),
+    ("generated", Field::AvgOutputTokens),
+    ("ttft sum", Field::TtftAverage),
+    ("ttft count", Field::TtftAverage),
+    ("itl sum", Field::ItlAverage),
+    ("itl count", Field::ItlAverage),
+];
 
 fn all_rates(rates: &LoadRates) -> [Option<f64>; 7] {
     [

@@ -338,7 +338,7 @@ fn attached(world: World, pod: &Pod, copy: usize) -> Vec<(&'static str, String)>
             ("prometheus_replica", format!("replica-{copy}")),
         ],
         World::Clusters => {
-            let cluster = if pod.number % 2 == 0 { "east" } else { "west" };
+            let cluster = if pod.number.is_multiple_of(2) { "east" } else { "west" };
             vec![("namespace", namespace), ("pod", name), ("cluster", cluster.to_owned())]
         }
         World::UnnamedPod if is_unnamed => vec![("namespace", namespace)],

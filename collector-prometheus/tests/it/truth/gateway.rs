@@ -120,12 +120,12 @@ impl Gateway {
             asked: AtomicU64::new(0),
             refused: Mutex::default(),
         });
-        let served = Arc::clone(&shared);
+        let gateway = Arc::clone(&shared);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
-                let shared = Arc::clone(&served);
-                tokio::spawn(async move { shared.serve(stream).await });
+                let gateway = Arc::clone(&gateway);
+                tokio::spawn(async move { gateway.serve(stream).await });
             }
         });
         Self { address, shared }
@@ -207,12 +207,12 @@ impl Shared {
                     scene.touch(fault);
                     return Some(Reply::new(*code, *body));
                 }
-                Fault::Earlier { seconds, own_time: own, time_too } => {
-                    if query != "time()" || *time_too {
-                        scene.touch(fault);
-                        earlier = f64::max(earlier, *seconds);
-                        own_time &= *own;
-                    }
+                Fault::Earlier { seconds, own_time: own, time_too }
+                    if query != "time()" || *time_too =>
+                {
+                    scene.touch(fault);
+                    earlier = f64::max(earlier, *seconds);
+                    own_time &= *own;
                 }
                 _ => {}
             }
@@ -238,21 +238,17 @@ impl Shared {
         };
         let body = if faults.iter().any(|fault| changes(&fault)) || (earlier > 0.0 && !own_time) {
             let mut body: Value = serde_json::from_str(&text).unwrap();
-            let older = match faults.iter().any(|fault| matches!(fault, Fault::Double { .. })) {
-                true => Some(self.answer(&inside, time - 600.0).await),
-                false => None,
-            };
+            let doubles = faults.iter().any(|fault| matches!(fault, Fault::Double { .. }));
+            let older = if doubles { Some(self.answer(&inside, time - 600.0).await) } else { None };
             for fault in &faults {
                 if change(&mut body, fault, &query, older.as_deref()) {
                     scene.touch(fault);
                 }
             }
             if !own_time {
-                rows(&mut body).iter_mut().for_each(|row| {
-                    if let Some(at) = row.pointer_mut("/value/0") {
-                        *at = json!(time);
-                    }
-                });
+                for at in rows(&mut body).iter_mut().filter_map(|row| row.pointer_mut("/value/0")) {
+                    *at = json!(time);
+                }
             }
             body.to_string()
         } else {
@@ -315,7 +311,7 @@ async fn request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(String
                 return Some((path, body));
             }
         }
-        let mut bytes = [0; 16_384];
+        let mut bytes = vec![0; 16_384];
         let read = stream.read(&mut bytes).await.ok().filter(|read| *read > 0)?;
         buffer.extend_from_slice(&bytes[..read]);
     }
@@ -362,12 +358,12 @@ fn inside(query: &str, world: &str, dropped: &[&str]) -> String {
         }
         let is_open = token == "{" && text.ends_with("({");
         if is_series && !rest.starts_with('{') {
-            text.push_str(&format!("{{{matcher}}}"));
+            text.extend(["{", matcher.as_str(), "}"]);
         } else if is_series || is_open {
             rest = rest.strip_prefix('{').filter(|_| is_series).unwrap_or(rest);
             let open = if is_series { "{" } else { "" };
             let comma = if rest.starts_with('}') { "" } else { "," };
-            text.push_str(&format!("{open}{matcher}{comma}"));
+            text.extend([open, matcher.as_str(), comma]);
         }
     }
     text
@@ -447,7 +443,7 @@ fn change(body: &mut Value, fault: &Fault, query: &str, older: Option<&str>) -> 
                     if keys.is_empty() {
                         continue;
                     }
-                    keys.into_iter().for_each(|key| drop(labels.insert(key, json!(value))));
+                    labels.extend(keys.into_iter().map(|key| (key, json!(value))));
                     if labels.contains_key("pod") {
                         labels.insert("pod".to_owned(), json!("router-0"));
                     }

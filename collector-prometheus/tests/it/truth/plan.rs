@@ -266,7 +266,7 @@ impl Plan {
 fn struck(random: &mut Random, pods: &[&str]) -> Struck {
     let scope = match random.below(6) {
         0 | 1 => Scope::All,
-        2 | 3 | 4 => Scope::With(random.pick(&PARTS)),
+        2..=4 => Scope::With(random.pick(&PARTS)),
         _ => Scope::Some { salt: random.next(), percent: random.pick(&[10, 30, 60]) },
     };
     let (salt, percent) = (random.next(), random.pick(&[10, 30, 70, 100]));
