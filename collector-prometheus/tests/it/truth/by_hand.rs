@@ -1,6 +1,6 @@
 //! Scenes with one fault each, and what must be said of it.
 
-use collector_core::{Answer, Field, ModelRef, ModelSample, Urgency};
+use collector_core::{Answer, Field, ModelRef, ModelSample, ReplicaMetrics, Urgency};
 
 use super::fleet::World;
 use super::plan::{Fault, Plan, Scope, Struck};
@@ -113,8 +113,12 @@ async fn each_contradiction_is_told() {
     assert_eq!(running, [Some(42), Some(44)]);
 
     // A rank without its row makes the sum of its pod unknown.
+    let lives = Scope::With("timestamp(sglang:num_running_reqs{");
     let fault = Fault::DropRows { salt: 3, percent: 50 };
-    let said = say(scene("org/ranks", World::Plain, fault, lives, both)).await;
-    let ranks = found(said[0].as_ref());
-    assert!(ranks.replicas.iter().any(|row| row.reasons.contains(Field::QueueLength)), "{ranks:?}");
+    let said = say(scene("org/lang", World::Plain, fault, lives, both)).await;
+    let rows = &found(said[0].as_ref()).replicas;
+    let lacks = rows.iter().filter(|row| row.queue_length.is_none());
+    assert!(lacks.clone().count() > 0, "{rows:?}");
+    let reason = |row: &ReplicaMetrics| row.reasons.get(Field::QueueLength).cloned();
+    assert!(lacks.filter_map(reason).any(|it| it.starts_with("rank 1 of 2")), "{rows:?}");
 }
