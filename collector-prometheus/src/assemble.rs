@@ -128,7 +128,10 @@ impl<'a> Assembly<'a> {
                     for field in kind.fields() {
                         model.failed.insert(*field, Arc::clone(&reason));
                     }
-                    model.failure.get_or_insert_with(|| failure.clone());
+                    // When a missing model was last seen is not needed to say that it is missing.
+                    if kind != QueryKind::LastSeen {
+                        model.failure.get_or_insert_with(|| failure.clone());
+                    }
                 }
             }
             Ok(Arrived { rows, complete, at, query }) => {

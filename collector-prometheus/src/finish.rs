@@ -110,7 +110,10 @@ fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMem
             ),
         );
     }
-    let known = model.liveness > 0 && model.answered.contains(QueryKind::Presence);
+    // Each engine was asked: the answer of one says nothing about the pods of another.
+    let known = model.liveness > 0
+        && model.answered.contains(QueryKind::Presence)
+        && model.failure.is_none();
     if let Some((served, what)) = lacks.filter(|_| !model.lately && model.alive_by.is_none()) {
         let example = served.example.as_deref().unwrap_or_default();
         return failed(
