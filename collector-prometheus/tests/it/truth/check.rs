@@ -297,9 +297,9 @@ impl<'a> Told<'a> {
 
     /// The times that a value may be of that is said to be of `told`.
     fn times_since(&self, told: f64) -> Vec<f64> {
+        // Rows that say the time that was asked for and are of an earlier one: nobody can tell.
         let lies = self.faults().filter_map(|fault| match fault {
-            // Rows that say the time that was asked for and are of an earlier one: nobody can tell.
-            Fault::Earlier { seconds, own_time: false, .. } => Some(*seconds),
+            Fault::Earlier { seconds, .. } if self.mixes_windows() => Some(*seconds),
             _ => None,
         });
         let fetches = &self.scene.plan.times[..=self.fetch];
@@ -414,6 +414,7 @@ impl<'a> Told<'a> {
                             } else {
                                 it.newest(self.world(), time)
                                     .is_some_and(|newest| time - newest <= 120.0 + late)
+                                    || it.lives(oldest)
                             }
                         });
                         let pods = pods
