@@ -24,6 +24,8 @@ use crate::trace::{self, TracedQuery};
 
 /// Scrape intervals by which samples may be late: beyond the look-back of a server, they are gone.
 const LATE_MAX: u32 = 20;
+/// The earliest time that a sample may be of, in 2001: what is below is no time of day.
+const EARLIEST: f64 = 1e9;
 /// Values of one cluster label that are told.
 const CLUSTERS_MAX: usize = 8;
 /// A replica that is older than so many scrapes while its siblings are not has left.
@@ -46,6 +48,8 @@ pub(crate) struct Model {
     pub(crate) several_of_a_rank: bool,
     /// Some query had a row of it.
     pub(crate) seen: bool,
+    /// Replicas that have left without a stale marker.
+    pub(crate) left: HashSet<PodName, RandomState>,
     /// It has series without a pod.
     pub(crate) unnamed: bool,
     /// Rows may be absent from some answer.
@@ -126,7 +130,10 @@ impl<'a> Assembly<'a> {
                     for field in kind.fields() {
                         model.failed.insert(*field, Arc::clone(&reason));
                     }
-                    model.failure.get_or_insert_with(|| failure.clone());
+                    // When a missing model was last seen is not needed to say that it is missing.
+                    if kind != QueryKind::LastSeen {
+                        model.failure.get_or_insert_with(|| failure.clone());
+                    }
                 }
             }
             Ok(Arrived { rows, warning, at, query }) => {
@@ -197,7 +204,9 @@ impl<'a> Assembly<'a> {
             selfmetrics::no_pod_label(self.asked.models()[row.model].namespace.as_str());
             return;
         };
-        let Some(sampled_at) = self.moment.sampled_at(row.stamp, arrived_at) else {
+        let stamp = row.stamp >= EARLIEST;
+        let sampled_at = self.moment.sampled_at(row.stamp, arrived_at).filter(|_| stamp);
+        let Some(sampled_at) = sampled_at else {
             // It lives, and nothing is known about when: not to be shown, not to be lost.
             model.incomplete = true;
             selfmetrics::value_refused(QueryKind::Liveness, Rejected::NotFinite);
@@ -219,7 +228,9 @@ impl<'a> Assembly<'a> {
         let Sample { model: position, replica, rank, key, leaf, value } = *sample;
         let model = &mut self.models[position];
         match kind {
-            QueryKind::Presence => return add_presence(model, self.shape, engine, leaf, value),
+            QueryKind::Presence => {
+                return add_presence(model, self.shape, engine, replica, leaf, value);
+            }
             QueryKind::LastSeen => {
                 let at = self.moment.sampled_at(value, self.moment.tick);
                 model.last_seen = model.last_seen.max(at);
@@ -234,10 +245,8 @@ impl<'a> Assembly<'a> {
             } else {
                 model.replica_rates.entry((replica.into(), key.into())).or_default()
             };
-            // The same row twice is a double, and doubles are taken once.
             match sums.iter_mut().find(|(of, id, _)| (*of, *id) == (engine, leaf)) {
-                Some((_, _, known)) if known.is_nan() || accepted.is_nan() => *known = f64::NAN,
-                Some((_, _, known)) => *known = known.max(accepted),
+                Some((_, _, known)) => *known = same_or_nan(*known, accepted),
                 None => sums.push((engine, leaf, accepted)),
             }
             return;
@@ -252,10 +261,28 @@ impl<'a> Assembly<'a> {
         model.servers.of_row((engine, replica, rank, key), |server| {
             is_living = true;
             match server.values.iter_mut().find(|(known, _)| *known == leaf) {
-                Some((_, known)) => *known = known.max(value),
+                Some((_, known)) => *known = same_or_nan(*known, value),
                 None => server.values.push((leaf, value)),
             }
         });
+        if kind == QueryKind::RunningRequests && replica.is_empty() {
+            model.unnamed = true;
+        }
+        // It is sampled now, and is not among those that live: some answer lacks rows.
+        let is_instant =
+            matches!(kind, QueryKind::RunningRequests | QueryKind::Counters | QueryKind::Capacity);
+        if !is_living && !replica.is_empty() && !model.left.contains(replica) {
+            let servers = model.servers.as_slice();
+            let lives = servers.iter().any(|server| server.replica.as_str() == replica);
+            model.incomplete |= is_instant && !lives;
+            if kind != QueryKind::Counters && lives && !rank.is_empty() {
+                // The sums of its replica are unknown without it.
+                let ranks = model.silent_ranks.entry(replica.into()).or_default();
+                if !ranks.iter().any(|(known, _)| **known == *rank) {
+                    ranks.push((rank.into(), false));
+                }
+            }
+        }
         if kind == QueryKind::Counters && !is_living && !rank.is_empty() {
             let ranks = model.silent_ranks.entry(replica.into()).or_default();
             match ranks.iter_mut().find(|(known, _)| **known == *rank) {
@@ -332,8 +359,14 @@ impl<'a> Assembly<'a> {
                 .iter()
                 .any(|it| asked - it.stamp <= 2.0 * interval(it) && it.stamp >= newest);
             if siblings_are_fresh {
+                let left = &mut model.left;
                 servers.retain(|server| {
-                    newest - server.stamp <= f64::from(SCRAPES_UNTIL_LEFT) * interval(server)
+                    let stays =
+                        newest - server.stamp <= f64::from(SCRAPES_UNTIL_LEFT) * interval(server);
+                    if !stays {
+                        left.insert(server.replica.clone());
+                    }
+                    stays
                 });
             }
             // Of engines that read the same pod, the first is the pod's.
@@ -342,7 +375,27 @@ impl<'a> Assembly<'a> {
                 for server in servers.iter() {
                     owner.entry(server.replica.clone()).or_insert(server.engine);
                 }
-                servers.retain(|server| owner.get(&server.replica) == Some(&server.engine));
+                let left = &mut model.left;
+                servers.retain(|server| {
+                    let stays = owner.get(&server.replica) == Some(&server.engine);
+                    if !stays {
+                        left.insert(server.replica.clone());
+                    }
+                    stays
+                });
+            }
+        }
+    }
+
+    /// Rates may be those of several copies, which nothing tells apart: they are unknown.
+    pub(crate) fn doubt_load(&mut self) {
+        for model in &mut self.models {
+            model.rates.clear();
+            model.replica_rates.clear();
+            for field in Field::OF_LOAD {
+                let reason = "series are stored more than once, and the labels that tell copies apart are \
+                              not known yet";
+                model.failed.insert(field, reason);
             }
         }
     }
@@ -411,13 +464,16 @@ impl<'a> Assembly<'a> {
     }
 
     /// The models of which pods live, by how many scrape intervals their newest sample is late; less than
-    /// one is none.
+    /// one is none. `evaluated` is when the query for liveness was evaluated, as its rows say.
     pub(crate) fn late_classes(
         &self,
         positions: &[usize],
         interval: Duration,
+        evaluated: Option<f64>,
     ) -> BTreeMap<u32, Arc<HashSet<usize>>> {
+        // A server that evaluates earlier than it is asked to does so for windows too.
         let asked = self.moment.time.seconds();
+        let asked = evaluated.map_or(asked, |evaluated| asked.min(evaluated));
         let mut classes: BTreeMap<u32, HashSet<usize>> = BTreeMap::new();
         for position in positions {
             let servers = self.models[*position].servers.as_slice();
@@ -476,7 +532,28 @@ impl<'a> Assembly<'a> {
     }
 }
 
-fn add_presence(model: &mut Model, shape: &Shape, engine: u8, row: LeafId, value: f64) {
+/// The value of two rows that are about the same: the same row twice is a double, and counts once; two
+/// values contradict each other, and neither is believed.
+fn same_or_nan(known: f64, other: f64) -> f64 {
+    let apart = (known - other).abs();
+    if apart <= known.abs() * f64::from(f32::EPSILON) { known } else { f64::NAN }
+}
+
+fn add_presence(
+    model: &mut Model,
+    shape: &Shape,
+    engine: u8,
+    replica: &str,
+    row: LeafId,
+    value: f64,
+) {
+    // The query may also be about a model of which pods live: all of these should be known by now.
+    let servers = model.servers.as_slice();
+    if row < 2 && !servers.is_empty() && !replica.is_empty() {
+        let is_known = servers.iter().any(|server| server.replica.as_str() == replica)
+            || model.left.contains(replica);
+        model.incomplete |= !is_known;
+    }
     let plan = &shape.served[usize::from(engine)].plan;
     match row {
         0 | 1 if value.is_finite() => {

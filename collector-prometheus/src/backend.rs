@@ -29,8 +29,6 @@ use crate::shape::{Served, Shape};
 use crate::shard::{Asked, Census, Shard, Sharder};
 use crate::{probe, selfmetrics};
 
-/// Times at which what is over a window may be evaluated in one look, besides now.
-const LATE_CLASSES_MAX: u32 = 6;
 /// Missing models that are looked for in the last hour, in one look.
 const LAST_SEEN_MAX: usize = 10;
 
@@ -172,12 +170,16 @@ impl PrometheusBackend {
         if assembly.doubled && !is_known && !learnt.last_try {
             return Ok(Looked::Doubled);
         }
-        let jobs = self.wanted(&groups, ask.load_per_pod, shape, asked, &assembly);
+        let copies_untold = assembly.doubled && !shape.probed;
+        let jobs = self.wanted(&look, &groups, ask.load_per_pod, &assembly);
         look.ask(jobs, &mut assembly).await;
         let mut jobs = second_look(&groups, asked, &assembly);
         jobs.extend(self.counters(&groups, shape, asked, &assembly));
         look.ask(jobs, &mut assembly).await;
         assembly.settle();
+        if copies_untold {
+            assembly.doubt_load();
+        }
         if budget.waiting {
             look.ask(last_seen(&groups, asked, &assembly), &mut assembly).await;
         }
@@ -282,12 +284,12 @@ impl PrometheusBackend {
     /// What is asked besides liveness and capacities.
     fn wanted(
         &self,
+        look: &Look<'_>,
         groups: &[Group],
         per_pod: &HashSet<ModelRef>,
-        shape: &Shape,
-        asked: &Asked,
         assembly: &Assembly<'_>,
     ) -> Vec<Job> {
+        let Assembly { asked, shape, .. } = assembly;
         let now = self.clock.now();
         let mut jobs = Vec::new();
         for (number, group) in groups.iter().enumerate() {
@@ -323,7 +325,8 @@ impl PrometheusBackend {
             }
             // What is over a window ends where the samples do: now, but for models whose samples arrive
             // late.
-            let classes = assembly.late_classes(&positions, served.scrape_interval());
+            let evaluated = look.evaluated(group.engine);
+            let classes = assembly.late_classes(&positions, served.scrape_interval(), evaluated);
             for kind in kinds {
                 if classes.len() <= 1 && classes.keys().all(|late| *late == 0)
                     || !kind.is_over_window()
@@ -333,7 +336,7 @@ impl PrometheusBackend {
                 }
                 for (late, models) in &classes {
                     jobs.push(Job {
-                        earlier: served.scrape_interval() * (*late).min(LATE_CLASSES_MAX),
+                        earlier: served.scrape_interval() * *late,
                         only: Some(Arc::clone(models)),
                         ..job(kind)
                     });

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use collector_core::{
     Answer, BackendName, ErrorKind, Field, LoadRates, LoadRow, Mark, ModelRef, ModelSample,
@@ -30,6 +31,10 @@ const RATES: [QueryKind; 7] = [
     QueryKind::ItlSum,
     QueryKind::ItlCount,
 ];
+
+/// Rates of which a server that has one has the other too, by their positions in [`RATES`]: requests and
+/// their tokens, and the two halves of each histogram.
+const PARTNERS: [(usize, usize); 4] = [(0, 1), (0, 2), (3, 4), (5, 6)];
 
 /// A rate as far as it is known. NaN: there was a value, and it cannot be true.
 type Rates = [Option<f64>; RATES.len()];
@@ -67,6 +72,8 @@ pub(crate) fn finish(
     for (reference, mut model) in assembly.asked.models().iter().zip(assembly.models) {
         // Where one engine's answer lacks, so may its pods.
         model.incomplete |= model.liveness < engines;
+        // What has no name is somebody: a replica that cannot be shown, or one that is shown already.
+        model.incomplete |= model.unnamed || common.shape.incomplete;
         let before = memory(reference);
         let answer = if let Some(ambiguous) = model.ambiguous() {
             Answer::Failed(ambiguous.into_error(Operation::Fetch, common.url))
@@ -106,7 +113,10 @@ fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMem
             ),
         );
     }
-    let known = model.liveness > 0 && model.answered.contains(QueryKind::Presence);
+    // Each engine was asked: the answer of one says nothing about the pods of another.
+    let known = model.liveness > 0
+        && model.answered.contains(QueryKind::Presence)
+        && model.failure.is_none();
     if let Some((served, what)) = lacks.filter(|_| !model.lately && model.alive_by.is_none()) {
         let example = served.example.as_deref().unwrap_or_default();
         return failed(
@@ -146,6 +156,27 @@ fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMem
             .with_remedy("are all stores of the server up?"),
         );
     }
+    if !common.shape.probed {
+        return failed(
+            Failure::new(
+                ErrorKind::BadAnswer,
+                "it did not say which engines it holds, and of the one that was asked for it has no pod \
+                 of this model",
+            )
+            .with_remedy("it is asked again within a minute"),
+        );
+    }
+    if let Some(before) = before
+        && before.live > 0
+        && !(model.lately || model.seen)
+        && before.looked_at.age(common.as_of) < window(common)
+    {
+        return failed(Failure::new(
+            ErrorKind::BadAnswer,
+            "it had pods of this model within the window, and now says that there were none in the \
+             window",
+        ));
+    }
     if model.lately || model.seen {
         // A query that failed, that of the second look for one, may have held its pods.
         if let Some(failure) = model.failure.take() {
@@ -155,6 +186,12 @@ fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMem
     }
     let remembered = before.map(|before| before.looked_at);
     Answer::Missing { as_of: common.as_of, last_seen: model.last_seen.max(remembered) }
+}
+
+/// The shortest window of those that the queries look back over.
+fn window(common: &Common<'_>) -> Duration {
+    let windows = common.shape.served.iter().map(|served| served.plan.window.0);
+    windows.min().unwrap_or_default()
 }
 
 fn found(
@@ -288,9 +325,6 @@ fn configs(model: &Model, name: &PodName, group: &[Server], plan: &Plan) -> Vec<
 
 /// The ranks whose counters are known, each with whether all of them are 0.
 fn counted(group: &[Server], plan: &Plan, model: &Model) -> Vec<(Box<str>, bool)> {
-    if !model.answered.contains(QueryKind::Counters) {
-        return Vec::new();
-    }
     let leaves = plan.leaves(QueryKind::Counters);
     let mut all: Vec<(Box<str>, bool)> = Vec::new();
     for server in group {
@@ -373,17 +407,33 @@ fn chosen_sums(model: &Model, name: &PodName, units: &[Unit<'_>]) -> Sums {
     if let Some(plain) = plain {
         return plain.clone();
     }
-    let mut keys: Vec<&str> = units.iter().map(|unit| &*unit.server.key).collect();
+    // Where ranks are seen in different copies, one copy has all of them.
+    let is_copy = |unit: &&Unit<'_>| {
+        let of_other = |other: &Unit<'_>| other.copies.contains(&&*unit.server.key);
+        units.iter().any(|other| other.server.key != unit.server.key && of_other(other))
+    };
+    let originals = units.iter().filter(|unit| !is_copy(unit));
+    let mut keys: Vec<&str> = originals.map(|unit| &*unit.server.key).collect();
+    if keys.is_empty() {
+        keys.extend(units.first().map(|unit| &*unit.server.key));
+    }
     keys.sort_unstable();
     keys.dedup();
+    let rates_of = |key: &str| model.replica_rates.get(&(name.clone(), Box::from(key)));
+    let all: Vec<&Sums> = keys.into_iter().filter_map(rates_of).collect();
     let mut sums = Sums::new();
-    for key in keys {
-        let of_key = model.replica_rates.get(&(name.clone(), Box::from(key)));
-        for (engine, leaf, value) in of_key.into_iter().flatten() {
+    for of_key in &all {
+        for (engine, leaf, value) in *of_key {
             match sums.iter_mut().find(|(of, id, _)| (of, id) == (engine, leaf)) {
                 Some((_, _, sum)) => *sum += value,
                 None => sums.push((*engine, *leaf, *value)),
             }
+        }
+    }
+    // A sum without the row of one of them would be too small.
+    for (engine, leaf, value) in &mut sums {
+        if !all.iter().all(|of_key| sum_of(of_key, *engine, *leaf).is_some()) {
+            *value = f64::NAN;
         }
     }
     sums
@@ -451,6 +501,15 @@ impl Load {
         role: Option<&collector_core::Role>,
     ) {
         let mut own = rates(sums, engine, &served.plan);
+        // What has one half of a mean has the other: a row is absent, and a sum without it would be
+        // too small.
+        for (one, other) in PARTNERS {
+            match (own[one], own[other]) {
+                (Some(rate), None) if rate > 0.0 => own[other] = Some(f64::NAN),
+                (None, Some(rate)) if rate > 0.0 => own[one] = Some(f64::NAN),
+                _ => {}
+            }
+        }
         // Both sides see each request: arrivals, generated tokens and their latency are the decode
         // side's, prompts and first tokens the prefill side's.
         let others: &[usize] = match role.map(AsRef::as_ref) {

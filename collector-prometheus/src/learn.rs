@@ -136,7 +136,8 @@ impl Learner {
 
     fn shape_due(&self, known: &Learnt, now: Tick) -> bool {
         let age = known.shape_at.age(now);
-        let suspicious = self.suspicious.load(Ordering::Relaxed) || !known.shape.probed;
+        let unsure = !known.shape.probed || known.shape.incomplete;
+        let suspicious = self.suspicious.load(Ordering::Relaxed) || unsure;
         // A server that holds no fleet yet may hold one the next time.
         age >= SHAPE_LASTS
             || (suspicious && age >= SUSPICION_WAITS)

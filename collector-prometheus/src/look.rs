@@ -9,7 +9,7 @@ use collector_core::{ErrorKind, PodName};
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use crate::answer::Expect;
+use crate::answer::{Expect, Row};
 use crate::assemble::{Arrived, Assembly, Piece};
 use crate::client::{Answered, Budget, Client, Query};
 use crate::failure::{Failure, Split};
@@ -49,6 +49,8 @@ pub(crate) struct Look<'a> {
     too_large: AtomicBool,
     contradicted: AtomicBool,
     incomplete: Mutex<Option<String>>,
+    /// When the queries for liveness were evaluated, engine by engine, as their rows say.
+    evaluated: Mutex<Vec<f64>>,
     /// Each group, in the pieces that the server has made necessary so far: what was too large for
     /// one query is too large for the next.
     pieces: Mutex<Vec<Vec<Arc<Part>>>>,
@@ -162,6 +164,7 @@ impl<'a> Look<'a> {
             too_large: AtomicBool::new(false),
             contradicted: AtomicBool::new(false),
             incomplete: Mutex::new(None),
+            evaluated: Mutex::new(vec![f64::NEG_INFINITY; shape.served.len()]),
             pieces: Mutex::default(),
         };
         let part = |group: &Group| {
@@ -330,10 +333,13 @@ impl<'a> Look<'a> {
             only: job.only.as_deref(),
             apart: job.apart,
         };
-        let answered = self
-            .client
-            .query(query, Expect::Vector, self.budget, &mut |row| rows.push(row, reading))
-            .await?;
+        let mut evaluated = f64::INFINITY;
+        let mut on_row = |row: &Row<'_>| {
+            evaluated = evaluated.min(row.time);
+            rows.push(row, reading);
+        };
+        let answered = self.client.query(query, Expect::Vector, self.budget, &mut on_row).await?;
+        self.check_time(job, part, evaluated)?;
         part.rows.fetch_max(rows.len(), Ordering::Relaxed);
         if job.kind == QueryKind::Liveness
             && self.pods.fetch_add(rows.len(), Ordering::Relaxed) + rows.len() > PODS_MAX
@@ -353,6 +359,34 @@ impl<'a> Look<'a> {
             arrived_at: answered.arrived_at,
         });
         Ok(Arrived { query, ..self.arrived(rows, answered, clock) })
+    }
+
+    /// When the query for liveness of an engine was evaluated, as its rows say.
+    pub(crate) fn evaluated(&self, engine: u8) -> Option<f64> {
+        let all = self.evaluated.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(all[usize::from(engine)]).filter(|time| time.is_finite())
+    }
+
+    /// Refuses rows that say they are older than those of the query for liveness, from which ages are
+    /// counted: a cache in between would make old values look new.
+    fn check_time(&self, job: &Job, part: &Part, evaluated: f64) -> Result<(), Failure> {
+        let mut all = self.evaluated.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_liveness = &mut all[usize::from(part.engine)];
+        if job.kind == QueryKind::Liveness {
+            if evaluated.is_finite() {
+                *of_liveness = of_liveness.max(evaluated);
+            }
+            return Ok(());
+        }
+        let behind = *of_liveness - evaluated - job.earlier.as_secs_f64();
+        if behind <= self.served(part).scrape_interval().as_secs_f64() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            ErrorKind::BadAnswer,
+            format!("its rows are of {behind:.0} s before those that say who lives"),
+        )
+        .with_remedy("is there a cache in front of it?"))
     }
 
     fn arrived(&self, rows: Rows, answered: Answered, clock: Option<&ServerClock>) -> Arrived {

@@ -14,6 +14,9 @@ const BURST: f64 = 4.0;
 /// Requests by which the counters of two copies may differ in any case.
 const SLACK: f64 = 5.0;
 
+/// Beyond this no counter counts one by one: it was never counted.
+const COUNT_MAX: f64 = 9e15;
+
 /// One replica, as the queries have told of it.
 pub(crate) struct Replica<'a> {
     pub(crate) name: &'a PodName,
@@ -29,11 +32,11 @@ pub(crate) struct Replica<'a> {
 }
 
 /// One of a rank's servers: the newest of its copies.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Unit<'a> {
     pub(crate) server: &'a Server,
-    /// Copies of it that were left out.
-    pub(crate) copies: usize,
+    /// The keys of its copies that were left out.
+    pub(crate) copies: Vec<&'a str>,
 }
 
 /// The servers of a replica, each once.
@@ -41,7 +44,7 @@ pub(crate) fn units<'a>(replica: &Replica<'a>) -> Vec<Unit<'a>> {
     let mut units: Vec<Unit<'a>> = Vec::new();
     for rank in replica.servers.chunk_by(|a, b| a.rank == b.rank) {
         if let [only] = rank {
-            units.push(Unit { server: only, copies: 0 });
+            units.push(Unit { server: only, copies: Vec::new() });
             continue;
         }
         let mut newest_first: Vec<&Server> = rank.iter().collect();
@@ -50,8 +53,8 @@ pub(crate) fn units<'a>(replica: &Replica<'a>) -> Vec<Unit<'a>> {
         for server in newest_first {
             let known = units[first..].iter_mut();
             match known.into_iter().find(|unit| are_copies(replica, unit.server, server)) {
-                Some(unit) => unit.copies += 1,
-                None => units.push(Unit { server, copies: 0 }),
+                Some(unit) => unit.copies.push(&server.key),
+                None => units.push(Unit { server, copies: Vec::new() }),
             }
         }
     }
@@ -68,14 +71,20 @@ fn are_copies(replica: &Replica<'_>, one: &Server, other: &Server) -> bool {
     if instance(one) == instance(other) {
         return true;
     }
-    let leaves = replica.plan.leaves(QueryKind::Counters);
-    let counters = leaves.iter().filter_map(|leaf| Some((one.value(*leaf)?, other.value(*leaf)?)));
-    let apart = (one.stamp - other.stamp).abs();
-    let rates = [one, other].map(|server| (replica.rate_of)(&server.key).unwrap_or(0.0));
-    let rate = rates[0].max(rates[1]);
     // The first counter counts requests; others count tokens, of which a request has thousands.
-    let mut counters = counters;
-    counters.next().is_none_or(|(a, b)| (a - b).abs() <= BURST * rate * (apart + 1.0) + SLACK)
+    let requests = replica.plan.leaves(QueryKind::Counters).first();
+    let count = |server: &Server| {
+        let value = server.value(*requests?)?;
+        (value < COUNT_MAX).then_some(value)
+    };
+    let counted = count(one).zip(count(other));
+    let apart = (one.stamp - other.stamp).abs();
+    let rates = [one, other].map(|server| (replica.rate_of)(&server.key));
+    let rate = match rates {
+        [None, None] => return true,
+        [one, other] => one.unwrap_or(0.0).max(other.unwrap_or(0.0)),
+    };
+    counted.is_none_or(|(a, b)| (a - b).abs() <= BURST * rate * (apart + 1.0) + SLACK)
 }
 
 /// A gauge of all ranks together.
@@ -185,7 +194,7 @@ impl<'a, 'b> Ranks<'a, 'b> {
         let all = self.units.len() + self.silent.len();
         for unit in self.units {
             let value = plan.value(kind, quantity, &|leaf| unit.server.value(leaf));
-            match value {
+            match value.filter(|_| self.has_all(kind, unit)) {
                 Some(value) if value.is_finite() => together.values.push(value),
                 _ if self.is_idle(&unit.server.rank) => together.values.push(0.0),
                 _ => {
@@ -202,6 +211,16 @@ impl<'a, 'b> Ranks<'a, 'b> {
             }
         }
         together
+    }
+
+    /// Whether a server has each series of a query that another one of its replica has: they run the same
+    /// release, so that a sum without it would be too small.
+    fn has_all(&self, kind: QueryKind, unit: &Unit<'_>) -> bool {
+        let leaves = self.replica.plan.leaves(kind);
+        leaves.iter().all(|leaf| {
+            let has = |unit: &Unit<'_>| unit.server.value(*leaf).is_some();
+            has(unit) || !self.units.iter().any(has)
+        })
     }
 
     fn is_idle(&self, rank: &str) -> bool {

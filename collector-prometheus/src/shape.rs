@@ -7,9 +7,10 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use collector_core::sanitize;
+use collector_core::{ErrorKind, sanitize};
 use collector_engines::{Engine, Engines, Quantity, Series};
 
 use crate::answer::{Expect, Labels as RowLabels};
@@ -50,6 +51,8 @@ pub(crate) struct Shape {
     pub(crate) router: Option<&'static str>,
     /// The server answered; else this is what is exact for any server, at a cost.
     pub(crate) probed: bool,
+    /// Some answer was incomplete, so that an engine, a series or a label may be there all the same.
+    pub(crate) incomplete: bool,
     /// It was asked about one model alone.
     pub(crate) narrow: bool,
 }
@@ -150,6 +153,7 @@ impl Shape {
             pods: None,
             router: None,
             probed: false,
+            incomplete: false,
             narrow: false,
         }
     }
@@ -218,7 +222,7 @@ pub(crate) async fn ask(
     terms: &Terms,
     narrow: Option<(&str, &str)>,
 ) -> Result<Shape, Failure> {
-    let prober = Prober { client, budget, terms };
+    let prober = Prober { client, budget, terms, incomplete: AtomicBool::new(false) };
     let found = prober.names().await?;
     let router = Engines::router_names().find(|name| found.contains(*name));
     let mut shape = Shape {
@@ -226,6 +230,7 @@ pub(crate) async fn ask(
         pods: None,
         router: router.and_then(Engines::router_of),
         probed: true,
+        incomplete: false,
         narrow: false,
     };
     for engine in engines_of(&found, terms).into_iter().take(SERVED_MAX) {
@@ -235,6 +240,7 @@ pub(crate) async fn ask(
             shape.served.push(Arc::new(served));
         }
     }
+    shape.incomplete = prober.incomplete.load(Ordering::Relaxed);
     // What every series of lacks a label, beside engines that have it, is a router's or recorded, unless
     // the user says whose it is.
     if !terms.gives_models && shape.served.iter().any(|served| served.lacks().is_none()) {
@@ -323,6 +329,7 @@ struct Prober<'a> {
     client: &'a Client,
     budget: Budget<'a>,
     terms: &'a Terms,
+    incomplete: AtomicBool,
 }
 
 impl Prober<'_> {
@@ -455,6 +462,11 @@ impl Prober<'_> {
                 Item::Doubled(_) => doubled = true,
                 Item::Elsewhere(_) => return Ok(None),
             }
+        }
+        if self.incomplete.load(Ordering::Relaxed) {
+            // To group by a label that is not there changes nothing; not to group by one that is there
+            // takes ranks for one.
+            labels.rank.clone_from(&candidates.rank);
         }
         // A native histogram beside its classic series is not needed.
         let classic = |base: &str| names.contains(&*format!("{base}_count"));
@@ -597,13 +609,21 @@ impl Prober<'_> {
                 text.push_str(&part);
                 end += 1;
             }
+            let mut odd = None;
             self.query(kind, &text, &mut |labels, value| {
                 let number = labels.get(WHAT).and_then(|what| what.parse::<usize>().ok());
-                if let Some(count) = number.and_then(|number| counts.get_mut(number)) {
-                    *count = Some(value);
+                match number.and_then(|number| counts.get_mut(number)) {
+                    Some(count) if value >= 1.0 && value.is_finite() => *count = Some(value),
+                    Some(_) => odd = Some(format!("it counts {value} series where it has some")),
+                    None => {
+                        odd = Some("a row of its answer does not say what it counts".to_owned())
+                    }
                 }
             })
             .await?;
+            if let Some(odd) = odd {
+                return Err(Failure::new(ErrorKind::BadAnswer, odd));
+            }
             start = end;
         }
         Ok(counts)
@@ -617,7 +637,8 @@ impl Prober<'_> {
     ) -> Result<(), Failure> {
         let query = Query { kind, text, time: None };
         let mut on_row = |row: &crate::answer::Row<'_>| on_row(&row.labels, row.value);
-        self.client.query(query, Expect::Vector, self.budget, &mut on_row).await?;
+        let answered = self.client.query(query, Expect::Vector, self.budget, &mut on_row).await?;
+        self.incomplete.fetch_or(answered.incomplete.is_some(), Ordering::Relaxed);
         Ok(())
     }
 }

@@ -186,16 +186,24 @@ impl PrometheusServer {
     /// Starts a server that scrapes nothing and holds a history, and returns when it answers queries.
     ///
     /// # Errors
-    /// As [`start`](Self::start), and when `promtool`, which is looked for beside `prometheus`, cannot
-    /// read the history.
+    /// As [`start_with_history`](Self::start_with_history).
     pub async fn start_over(history: &History) -> Result<Self, PrometheusError> {
+        Self::start_with_history(&history.open_metrics()).await
+    }
+
+    /// Starts a server that scrapes nothing and holds a history: an OpenMetrics page whose samples carry
+    /// timestamps. Blocks are made of it by the program `promtool`, which is installed beside `prometheus`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); [`PrometheusError::History`] when `promtool` refuses the page.
+    pub async fn start_with_history(page: &str) -> Result<Self, PrometheusError> {
         let program = find_program().ok_or(PrometheusError::NotInstalled)?;
         let folder = new_folder()?;
-        let text = folder.path().join("history.txt");
-        fs::write(&text, history.open_metrics())?;
+        let file = folder.path().join("history.om");
+        fs::write(&file, page)?;
         let made = Command::new(program.with_file_name("promtool"))
             .args(["tsdb", "create-blocks-from", "openmetrics"])
-            .arg(&text)
+            .arg(&file)
             .arg(folder.path().join("data"))
             .stdin(Stdio::null())
             .output()?;
@@ -203,7 +211,7 @@ impl PrometheusServer {
             let problem = String::from_utf8_lossy(&made.stderr);
             return Err(PrometheusError::History(problem.trim().to_owned()));
         }
-        fs::remove_file(&text)?;
+        fs::remove_file(&file)?;
         Self::begin(program, folder, "global: {}\n", Vec::new()).await
     }
 

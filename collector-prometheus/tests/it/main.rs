@@ -15,5 +15,6 @@ mod real_names;
 mod real_servers;
 mod real_times;
 mod tls;
+mod truth;
 mod ways_in;
 mod written;

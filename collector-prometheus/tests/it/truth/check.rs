@@ -1,0 +1,480 @@
+//! Whether what was told is the truth, older than it says never, or unknown.
+
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+
+use collector_core::{
+    Answer, ErrorKind, Field, LoadRates, LoadRow, ModelRef, ModelSample, ReplicaMetrics, Tick,
+};
+
+use serde_json::Value;
+
+use super::fields::{FieldTold, fields};
+use super::fleet::{CHANGED, Kind, Pod, Rank, World};
+use super::gateway::Scene;
+use super::plan::Fault;
+
+/// What was told of a model by one fetch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Verdict {
+    /// All of it, complete and true.
+    Right,
+    /// True as of an earlier time, which it says.
+    Older,
+    /// True as far as it goes, and said to lack replicas.
+    Partial,
+    /// True, and fields are unknown for a reason that it says.
+    Explained,
+    /// True, and fields are unknown without a word.
+    Unknown,
+    /// There is none, and there is none.
+    Missing,
+    Ambiguous,
+    Failed,
+}
+
+/// One fetch, to be held against the truth.
+pub(crate) struct Told<'a> {
+    pub(crate) scene: &'a Scene,
+    pub(crate) pods: &'a [Pod],
+    /// When it was, from the beginning.
+    pub(crate) at: f64,
+    pub(crate) fetch: usize,
+    pub(crate) now: Tick,
+    /// What the queries of this fetch were answered, but for probes and looks into the last hour.
+    answers: OnceCell<Vec<(String, Value)>>,
+}
+
+/// Seconds by which two times may differ and be the same.
+const SAME_TIME: f64 = 0.01;
+
+impl<'a> Told<'a> {
+    pub(crate) fn new(scene: &'a Scene, pods: &'a [Pod], at: f64, fetch: usize, now: Tick) -> Self {
+        Self { scene, pods, at, fetch, now, answers: OnceCell::new() }
+    }
+
+    fn answers(&self) -> &[(String, Value)] {
+        self.answers.get_or_init(|| {
+            let log = self.scene.log.lock().unwrap();
+            let of_fetch = log.iter().filter(|(fetch, _, _)| *fetch == self.fetch);
+            let probes = ["count(", "count by (", "topk(", "bottomk(", "[10m]", "[1h:"];
+            let others =
+                of_fetch.filter(|(_, query, _)| !probes.iter().any(|it| query.contains(it)));
+            let parsed = |(_, query, answer): &(usize, String, String)| {
+                Some((query.clone(), serde_json::from_str(answer).ok()?))
+            };
+            others.filter_map(parsed).collect()
+        })
+    }
+
+    fn world(&self) -> World {
+        self.scene.plan.world
+    }
+
+    fn faults(&self) -> impl Iterator<Item = &'a Fault> {
+        let fetch = self.fetch;
+        let plan = &self.scene.plan;
+        plan.faults.iter().filter(move |it| it.fetches[fetch] || fetch > 0).map(|it| &it.fault)
+    }
+
+    /// The times that the gateway answers of: now, and earlier ones.
+    fn times(&self) -> Vec<f64> {
+        let earlier = self.faults().filter_map(|fault| match fault {
+            Fault::Earlier { seconds, .. } => Some(self.at - seconds),
+            Fault::Double { older: true, .. } => Some(self.at - 600.0),
+            _ => None,
+        });
+        std::iter::once(self.at).chain(earlier).collect()
+    }
+
+    /// The pods of a model that live at a time, named or not.
+    fn alive(&self, model: &ModelRef, time: f64) -> Vec<&'a Pod> {
+        let lives = |pod: &&Pod| {
+            pod.model == *model
+                && pod.newest(self.world(), time).is_some_and(|newest| {
+                    let late = self.world() == World::Late && pod.lives(0.0);
+                    time - newest <= if late { 300.0 } else { 60.0 }
+                })
+        };
+        self.pods.iter().filter(lives).collect()
+    }
+
+    fn is_unnamed(&self, pod: &Pod) -> bool {
+        self.world() == World::UnnamedPod && pod.name.ends_with("-1")
+    }
+
+    /// Holds an answer against the truth.
+    pub(crate) fn check(&self, model: &ModelRef, answer: &Answer) -> Result<Verdict, String> {
+        match answer {
+            Answer::Failed(error) if error.kind() == ErrorKind::Ambiguous => Ok(Verdict::Ambiguous),
+            Answer::Failed(_) => Ok(Verdict::Failed),
+            Answer::Missing { last_seen, .. } => self.check_missing(model, *last_seen),
+            Answer::Found(sample) => self.check_found(model, sample),
+        }
+    }
+
+    fn check_missing(&self, model: &ModelRef, last_seen: Option<Tick>) -> Result<Verdict, String> {
+        if !self.alive(model, self.at).is_empty()
+            && (self.is_named(model, None) || !self.is_silent())
+        {
+            return Err("missing: it is there".to_owned());
+        }
+        let newest = self.pods.iter().filter(|pod| pod.model == *model);
+        let newest =
+            newest.filter_map(|pod| pod.newest(self.world(), self.at)).max_by(f64::total_cmp);
+        if let Some(seen) = last_seen {
+            let seen = self.time_of(seen);
+            if newest.is_none_or(|newest| seen > newest + SAME_TIME) {
+                return Err(format!("last seen: {seen} and not {newest:?}"));
+            }
+        }
+        Ok(Verdict::Missing)
+    }
+
+    fn time_of(&self, tick: Tick) -> f64 {
+        self.at - tick.age(self.now).as_secs_f64()
+    }
+
+    fn check_found(&self, model: &ModelRef, sample: &ModelSample) -> Result<Verdict, String> {
+        let names: BTreeSet<&str> =
+            sample.replicas.iter().map(|row| row.pod_name.as_str()).collect();
+        if names.len() != sample.replicas.len() {
+            return Err("pods: one came twice".to_owned());
+        }
+        let mut verdict = if sample.complete { Verdict::Right } else { Verdict::Partial };
+        self.check_pods(model, sample, &names)?;
+        for row in &sample.replicas {
+            let told = self.time_of(row.sampled_at);
+            let pod = self
+                .pods
+                .iter()
+                .find(|pod| pod.model == *model && pod.name == row.pod_name.as_str());
+            let Some(pod) = pod else {
+                return Err(format!("pods: {} is none of its pods", row.pod_name.as_str()));
+            };
+            let newest = pod.newest(self.world(), self.at).unwrap_or(f64::MIN);
+            if told > newest + SAME_TIME {
+                return Err(format!(
+                    "age: {} is said to be of {told} and is of {newest}",
+                    pod.name
+                ));
+            }
+            if told < newest - 60.0 {
+                verdict = verdict.max(Verdict::Older);
+            }
+            let checked = self.check_row(pod, row, sample, told).or_else(|problem| {
+                let fewer = self.as_named(pod);
+                let is_fewer = (1..pod.ranks.len()).contains(&fewer.ranks.len());
+                let again = is_fewer.then(|| self.check_row(&fewer, row, sample, told).ok());
+                again.flatten().ok_or(problem)
+            });
+            verdict = verdict.max(checked?);
+        }
+        verdict = verdict.max(self.check_load(model, sample)?);
+        if self.scene.plan.faults.is_empty() {
+            // One that left is kept where all samples are late, and has no rate.
+            let expected = matches!(self.world(), World::UnnamedPod | World::Late)
+                || model.model.as_str() == "org/young"
+                || verdict == Verdict::Right;
+            if !expected {
+                return Err(format!("faultless: {verdict:?}"));
+            }
+        }
+        Ok(verdict)
+    }
+
+    /// Whether something was taken away without a word: by a row that is gone, or that names nobody whom
+    /// anybody would know, or by an answer of a time at which there was nothing yet.
+    fn is_silent(&self) -> bool {
+        self.faults().any(|fault| {
+            matches!(
+                fault,
+                Fault::DropRows { .. }
+                    | Fault::DropPod(_)
+                    | Fault::Relabel { .. }
+                    | Fault::Earlier { .. }
+            )
+        })
+    }
+
+    /// Whether any answer of this fetch named a model at all, or said that one of its pods lives. What no
+    /// answer names is not there, as far as anybody can tell: a pod whose rows vanish from every answer has
+    /// left.
+    fn is_named(&self, model: &ModelRef, pod: Option<&Pod>) -> bool {
+        self.is_said(model, pod, true, &|_| true)
+    }
+
+    /// A pod without the ranks that no answer names, where something was taken away.
+    fn as_named(&self, pod: &Pod) -> Pod {
+        let label = if pod.kind == Kind::Vllm { "engine" } else { "dp_rank" };
+        let partial = self.faults().any(|fault| matches!(fault, Fault::Partial { .. }));
+        let mut named = pod.clone();
+        if self.is_silent() || partial {
+            let ranks = pod.ranks.iter().enumerate().filter(|(number, _)| {
+                let number = number.to_string();
+                self.is_said(&pod.model, Some(pod), false, &|labels| labels[label] == *number)
+            });
+            named.ranks = ranks.map(|(_, rank)| rank.clone()).collect();
+        }
+        named
+    }
+
+    fn is_said(
+        &self,
+        model: &ModelRef,
+        pod: Option<&Pod>,
+        now: bool,
+        has: &dyn Fn(&Value) -> bool,
+    ) -> bool {
+        let (namespace, name) = match self.world() {
+            World::OtherLabels => ("k8s_namespace_name", "k8s_pod_name"),
+            World::Exported => ("exported_namespace", "exported_pod"),
+            _ => ("namespace", "pod"),
+        };
+        self.answers().iter().any(|(query, answer)| {
+            let is_instant = query.contains("timestamp(") || !query.contains('[');
+            if pod.is_some() && now && !is_instant {
+                return false;
+            }
+            let rows = answer.pointer("/data/result").and_then(Value::as_array);
+            rows.into_iter().flatten().any(|row| {
+                let labels = &row["metric"];
+                has(labels)
+                    && labels[namespace] == model.namespace.as_str()
+                    && labels["model_name"] == model.model.as_str()
+                    && pod.is_none_or(|pod| labels[name] == pod.name.as_str())
+            })
+        })
+    }
+
+    /// The pods that no answer named.
+    fn excused(&self, model: &ModelRef) -> BTreeSet<&'a str> {
+        if !self.is_silent() {
+            return BTreeSet::new();
+        }
+        let alive = self.alive(model, self.at).into_iter();
+        alive.filter(|pod| !self.is_named(model, Some(pod))).map(|pod| pod.name.as_str()).collect()
+    }
+
+    fn check_pods(
+        &self,
+        model: &ModelRef,
+        sample: &ModelSample,
+        names: &BTreeSet<&str>,
+    ) -> Result<(), String> {
+        // One that has left and is said to be older than a minute is nobody's fresh replica.
+        let names: BTreeSet<&str> = names
+            .iter()
+            .copied()
+            .filter(|name| {
+                let row = sample.replicas.iter().find(|row| row.pod_name.as_str() == *name);
+                let told = row.map_or(self.at, |row| self.time_of(row.sampled_at));
+                let lives = self.alive(model, self.at).iter().any(|pod| pod.name == *name);
+                lives || self.at - told <= 60.0
+            })
+            .collect();
+        let excused = self.excused(model);
+        let mut truths = Vec::new();
+        for time in self.times() {
+            let alive = self.alive(model, time);
+            let unnamed = alive.iter().any(|pod| self.is_unnamed(pod));
+            let shown = alive.iter().filter(|pod| !self.is_unnamed(pod));
+            let truth: BTreeSet<&str> = shown.map(|pod| pod.name.as_str()).collect();
+            let covers =
+                sample.replicas.iter().all(|row| self.time_of(row.sampled_at) <= time + 1.0);
+            let lacks = truth.difference(&names).all(|name| excused.contains(name));
+            if names.is_subset(&truth) && lacks && covers && !(unnamed && sample.complete) {
+                return Ok(());
+            }
+            truths.push(truth);
+        }
+        let known: BTreeSet<&str> = truths.iter().flatten().copied().collect();
+        if !sample.complete && names.is_subset(&known) {
+            return Ok(());
+        }
+        Err(format!("pods: {names:?} and not {truths:?}, complete {}", sample.complete))
+    }
+
+    /// The times that a value may be of that is said to be of `told`.
+    fn times_since(&self, told: f64) -> Vec<f64> {
+        // Rows that say the time that was asked for and are of an earlier one: nobody can tell.
+        let lies = self.faults().filter_map(|fault| match fault {
+            Fault::Earlier { seconds, .. } if self.mixes_windows() => Some(*seconds),
+            _ => None,
+        });
+        let fetches = &self.scene.plan.times[..=self.fetch];
+        let lies = lies.flat_map(|seconds| fetches.iter().map(move |time| time - seconds));
+        let times = self.times().into_iter().filter(|time| *time >= self.at || told <= *time + 1.0);
+        times.chain(lies).collect()
+    }
+
+    /// Whether rates of a window are divided by those of an earlier one, as nobody can tell.
+    fn mixes_windows(&self) -> bool {
+        self.faults().any(|fault| matches!(fault, Fault::Earlier { own_time: false, .. }))
+    }
+
+    fn check_row(
+        &self,
+        pod: &Pod,
+        row: &ReplicaMetrics,
+        sample: &ModelSample,
+        told: f64,
+    ) -> Result<Verdict, String> {
+        let mut verdict = Verdict::Right;
+        for field in fields(pod, row) {
+            let mark = row.marks.iter().find(|mark| mark.field == field.field);
+            let told = mark.map_or(told, |mark| self.time_of(mark.sampled_at).min(told));
+            if field.is_mean() && (self.mixes_windows() || !self.scene.plan.per_pod) {
+                continue;
+            }
+            let FieldTold { what, truth, .. } = field;
+            let Some(value) = field.value else {
+                let why = row.reasons.contains(field.field) || sample.failed.contains(field.field);
+                let unknown = if why { Verdict::Explained } else { Verdict::Unknown };
+                verdict = verdict.max(if truth.is_some() { unknown } else { verdict });
+                continue;
+            };
+            if !self.truths(pod, &field, told).into_iter().any(|truth| field.is(value, truth)) {
+                return Err(format!(
+                    "{what}: {} {value}, and not {truth:?}; told of {told}",
+                    pod.name
+                ));
+            }
+        }
+        Ok(verdict)
+    }
+
+    /// What a field may say that is told to be of a time.
+    fn truths(&self, pod: &Pod, field: &FieldTold, told: f64) -> Vec<f64> {
+        let mut truths = Vec::new();
+        let Some([before, after]) = field.truth else { return truths };
+        // The window of the prefix cache is of five minutes.
+        let window = if field.field == Field::PrefixCacheHitRate { 300.0 } else { 0.0 };
+        for time in self.times_since(told) {
+            truths.extend((time - window < CHANGED).then_some(before));
+            truths.extend((time >= CHANGED).then_some(after));
+        }
+        // Where a series is not stored that only some releases have, nobody misses it.
+        let optional = pod.sum(|rank| rank.grammar);
+        if field.what == "queue" && optional > 0.0 && self.loses_optional() {
+            truths.extend(truths.clone().into_iter().map(|truth| truth - optional));
+        }
+        // A rank label that vanished from the answer to the probe: ranks are read as one, the fullest.
+        if self.is_silent() && !self.groups_by_rank(pod) {
+            truths.extend(field.merged.into_iter().flatten());
+        }
+        truths
+    }
+
+    /// Whether the queries of this fetch tell ranks apart.
+    fn groups_by_rank(&self, pod: &Pod) -> bool {
+        let (label, series) = match pod.kind {
+            Kind::Vllm => (",engine", "timestamp(vllm:"),
+            Kind::Sglang => (",dp_rank", "timestamp(sglang:"),
+        };
+        let mut answers = self.answers().iter();
+        answers.any(|(query, _)| query.contains(series) && query.contains(label))
+    }
+
+    /// Whether a fault may take the series away that only some releases of an engine have.
+    fn loses_optional(&self) -> bool {
+        let name = "sglang:num_grammar_queue_reqs";
+        let faults = self.faults().any(|fault| match fault {
+            Fault::DropSeries(series) => *series == name,
+            _ => self.is_silent() || matches!(fault, Fault::Partial { .. }),
+        });
+        faults && self.scene.log.lock().unwrap().iter().any(|(_, query, _)| query.contains(name))
+    }
+
+    fn check_load(&self, model: &ModelRef, sample: &ModelSample) -> Result<Verdict, String> {
+        let oldest =
+            sample.replicas.iter().map(|row| self.time_of(row.sampled_at)).fold(self.at, f64::min);
+        let excused = self.excused(model);
+        let late = if self.world() == World::Late { 120.0 } else { 0.0 };
+        let mut verdict = Verdict::Right;
+        for LoadRow { pod, rates } in &sample.load {
+            let told = all_rates(rates);
+            for (number, (name, field)) in RATES.iter().enumerate() {
+                let Some(value) = told[number] else {
+                    // A pod that has just begun has no rate yet.
+                    let why = sample.failed.contains(*field);
+                    verdict = verdict.max(if why { Verdict::Explained } else { Verdict::Unknown });
+                    continue;
+                };
+                let is = |time: f64| {
+                    let age = usize::from(time >= CHANGED);
+                    let of = |steady: bool| -> f64 {
+                        // One that has left within the window counts for a part of it.
+                        let pods = self.pods.iter().filter(|it| it.model == *model);
+                        let pods = pods.filter(|it| {
+                            if steady {
+                                let alive = self.alive(model, time);
+                                alive.iter().any(|pod| pod.name == it.name)
+                                    && !excused.contains(&*it.name)
+                            } else {
+                                it.newest(self.world(), time)
+                                    .is_some_and(|newest| time - newest <= 120.0 + late)
+                                    || it.lives(oldest)
+                            }
+                        });
+                        let pods = pods
+                            .filter(|it| pod.as_ref().is_none_or(|pod| pod.as_str() == it.name));
+                        pods.filter(|pod| !steady || pod.is_steady())
+                            .map(|pod| pod.sum(|rank| rates_of(rank, age)[number]))
+                            .sum()
+                    };
+                    let (least, most) = (of(true), of(false));
+                    // Rates come summed over copies where none was seen: the row of one is gone from the
+                    // answer about who lives, or the probe for copies was answered in part, which the
+                    // reading says.
+                    let unseen = !sample.complete || self.is_silent();
+                    let copies = if self.world().is_stored_twice() && unseen { 2.0 } else { 1.0 };
+                    let least = if sample.complete { least } else { 0.0 };
+                    let most = most * copies;
+                    value >= least * 0.99 - 1e-6 && value <= most * 1.01 + 1e-6
+                };
+                if !self.times_since(oldest).into_iter().any(is) {
+                    let truth: f64 = self
+                        .alive(model, self.at)
+                        .iter()
+                        .map(|pod| pod.sum(|rank| rates_of(rank, 1)[number]))
+                        .sum();
+                    let pod = pod.as_ref().map_or("all", |pod| pod.as_str());
+                    return Err(format!(
+                        "load {name}: {pod} {value}, and not of {truth}; complete {}",
+                        sample.complete
+                    ));
+                }
+            }
+        }
+        Ok(verdict)
+    }
+}
+
+const RATES: [(&str, Field); 7] = [
+    ("requests", Field::ArrivalRate),
+    ("prompt", Field::AvgInputTokens),
+    ("generated", Field::AvgOutputTokens),
+    ("ttft sum", Field::TtftAverage),
+    ("ttft count", Field::TtftAverage),
+    ("itl sum", Field::ItlAverage),
+    ("itl count", Field::ItlAverage),
+];
+
+fn all_rates(rates: &LoadRates) -> [Option<f64>; 7] {
+    [
+        rates.requests,
+        rates.prompt_tokens,
+        rates.generation_tokens,
+        rates.ttft_seconds,
+        rates.ttft_count,
+        rates.itl_seconds,
+        rates.itl_count,
+    ]
+}
+
+fn rates_of(rank: &Rank, age: usize) -> [f64; 7] {
+    let requests = rank.requests[age];
+    [1.0, rank.prompt, rank.generated, rank.ttft, 1.0, rank.generated * rank.itl, rank.generated]
+        .map(|each| each * requests)
+}
