@@ -5,6 +5,7 @@ mod connection;
 mod empty;
 mod fake;
 mod gateway;
+mod limits;
 mod look;
 mod raw;
 mod real;
