@@ -449,10 +449,10 @@ impl<'a> Assembly<'a> {
         self.models[position].several_of_a_rank
     }
 
-    /// Whether a model lately had series and has no living pod by the first look.
+    /// Whether a model lately had series, or has others now, and has no living pod by the first look.
     pub(crate) fn has_just_vanished(&self, position: usize) -> bool {
         let model = &self.models[position];
-        self.is_silent(position) && model.lately && model.alive_by.is_none()
+        self.is_silent(position) && (model.lately || model.alive_by.is_some())
     }
 
     /// Whether nothing of a model is there, or lately was.

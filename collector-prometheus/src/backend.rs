@@ -173,10 +173,20 @@ impl PrometheusBackend {
         let copies_untold = assembly.doubled && !shape.probed;
         let jobs = self.wanted(&look, &groups, ask.load_per_pod, &assembly);
         look.ask(jobs, &mut assembly).await;
-        let mut jobs = second_look(&groups, asked, &assembly);
+        let mut vanished: HashSet<usize> = (0..asked.models().len())
+            .filter(|position| assembly.has_just_vanished(*position))
+            .collect();
+        let mut jobs = second_look(&groups, asked, &vanished);
         jobs.extend(self.counters(&groups, shape, asked, &assembly));
         look.ask(jobs, &mut assembly).await;
         assembly.settle();
+        // A scrape may have been stored in between: what lives after all has not been asked for yet.
+        vanished.retain(|position| assembly.has_live_pods(*position));
+        if !vanished.is_empty() {
+            let mut jobs = self.capacity(&groups, asked, shape, &assembly);
+            jobs.extend(self.wanted(&look, &groups, ask.load_per_pod, &assembly));
+            look.ask(jobs_about(&vanished, jobs, &groups, asked), &mut assembly).await;
+        }
         if copies_untold {
             assembly.doubt_load();
         }
@@ -506,16 +516,29 @@ impl PrometheusBackend {
     }
 }
 
-/// A second look at who lives, of the models that lately had pods and have none by the first.
-fn second_look(groups: &[Group], asked: &Asked, assembly: &Assembly<'_>) -> Vec<Job> {
-    let vanished = |position: &usize| assembly.has_just_vanished(*position);
-    let of_group = |(number, group): (usize, &Group)| {
-        let positions = asked.positions(&group.shard.models);
-        let only: HashSet<usize> = positions.into_iter().filter(vanished).collect();
-        (!only.is_empty())
-            .then(|| Job { only: Some(Arc::new(only)), ..Job::new(QueryKind::Liveness, number) })
+/// A second look at who lives, of the models that have none by the first, though there was or is
+/// something of them.
+fn second_look(groups: &[Group], asked: &Asked, vanished: &HashSet<usize>) -> Vec<Job> {
+    let all = (0..groups.len()).map(|number| Job::new(QueryKind::Liveness, number)).collect();
+    jobs_about(vanished, all, groups, asked)
+}
+
+/// The jobs as far as they are about these models.
+fn jobs_about(
+    models: &HashSet<usize>,
+    jobs: Vec<Job>,
+    groups: &[Group],
+    asked: &Asked,
+) -> Vec<Job> {
+    let narrowed = |job: Job| {
+        let mut of_group: HashSet<usize> =
+            asked.positions(&groups[job.group].shard.models).into_iter().collect();
+        of_group.retain(|position| {
+            models.contains(position) && job.only.as_ref().is_none_or(|it| it.contains(position))
+        });
+        (!of_group.is_empty()).then(|| Job { only: Some(Arc::new(of_group)), ..job })
     };
-    groups.iter().enumerate().filter_map(of_group).collect()
+    jobs.into_iter().filter_map(narrowed).collect()
 }
 
 /// When models were last there that are missing now.

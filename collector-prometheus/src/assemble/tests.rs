@@ -95,7 +95,7 @@ fn models_are_put_together_by_how_many_scrapes_their_samples_are_late() {
     let rows = rows.chain([living(2, "p-1", 45.0)]).collect();
     assembly.add(alive(0, 5, rows));
     assembly.settle();
-    let classes = assembly.late_classes(&[0, 1, 2, 3, 4], Duration::from_secs(15));
+    let classes = assembly.late_classes(&[0, 1, 2, 3, 4], Duration::from_secs(15), None);
     let classes: Vec<(u32, Vec<usize>)> = classes
         .into_iter()
         .map(|(late, models)| {

@@ -90,7 +90,7 @@ fn with<T>(servers: &[Server], known: &Known, then: impl FnOnce(&Replica<'_>) ->
 /// The keys of the servers that count, each with how many copies it has.
 fn counted(servers: &[Server], rate: Option<f64>) -> Vec<(String, usize)> {
     with(servers, &Known { rate, ..Known::default() }, |replica| {
-        units(replica).iter().map(|it| (it.server.key.to_string(), it.copies)).collect()
+        units(replica).iter().map(|it| (it.server.key.to_string(), it.copies.len())).collect()
     })
 }
 
@@ -116,7 +116,8 @@ fn counters_tell_servers_from_copies_by_what_can_grow_between_two_scrapes() {
     assert_eq!(servers(7.0, 14.0, Some(2.0)), 1, "2 a second for 7 s");
     assert_eq!(servers(7.0, 60.0, Some(2.0)), 1, "a burst");
     assert_eq!(servers(7.0, 700.0, Some(2.0)), 2);
-    assert_eq!(servers(0.0, 20.0, None), 2, "sampled at once, a copy would say the same");
+    assert_eq!(servers(0.0, 20.0, Some(0.0)), 2, "sampled at once, a copy would say the same");
+    assert_eq!(servers(0.0, 20.0, None), 1, "how fast they count is not known: in doubt a copy");
 }
 
 #[test]

@@ -37,9 +37,25 @@ async fn a_second_look_that_finds_pods_is_right() {
         let is_second = asked.query.contains(LIVENESS) && looks.fetch_add(1, Ordering::SeqCst) == 1;
         is_second.then(|| crate::fake::ok(&vector_text_at(NOW, &[(POD_0, NOW - 2.0)])))
     });
+    fake.rows("max_over_time(vllm:num_requests_waiting{", &[(POD_0, 3.0)]);
+    fake.rows("request_prompt_tokens_count{", &[(MODEL, 2.0)]);
     let sample = fake.sample().await;
     assert_eq!(sample.replicas.len(), 1, "{sample:?}");
     assert_eq!(sample.replicas[0].pod_name.as_str(), "m-0");
+    assert_eq!(sample.replicas[0].queue_length, Some(3), "what lives is asked for");
+    assert_eq!(sample.load[0].rates.requests, Some(2.0));
+}
+
+#[tokio::test]
+async fn a_scrape_that_was_stored_between_two_queries_is_no_contradiction() {
+    let fake = vanished().await;
+    fake.rows("(timestamp(vllm:num_requests_waiting{", &[(POD_0, NOW - 2.0)]);
+    let looks = Arc::new(AtomicUsize::new(0));
+    fake.rule(move |asked| {
+        let is_second = asked.query.contains(LIVENESS) && looks.fetch_add(1, Ordering::SeqCst) == 1;
+        is_second.then(|| crate::fake::ok(&vector_text_at(NOW, &[(POD_0, NOW - 2.0)])))
+    });
+    assert_eq!(fake.sample().await.replicas.len(), 1);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use collector_core::{Answer, ErrorKind, ModelRef, Urgency};
 use wiremock::ResponseTemplate;
 
-use crate::fake::{Fake, NOW, error, found, m, two_pods};
+use crate::fake::{Fake, NOW, POD_0, error, found, m, two_pods, vector};
 
 /// Sixty models in sixty namespaces, and a server that lets a query touch ten of them.
 async fn sixty(refusal: ResponseTemplate) -> (Fake, Vec<ModelRef>) {
@@ -76,4 +76,112 @@ async fn a_refusal_about_one_model_is_a_refusal() {
         let of_usage = asked.iter().filter(|query| query.contains("kv_cache_usage_perc{"));
         assert_eq!(of_usage.filter(|query| !query.contains("label_replace")).count(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_sample_limit_is_healed_by_one_split_with_the_same_values() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    let other = r#""namespace":"test","model_name":"m","pod":"t-0""#;
+    fake.rows("timestamp(", &[(POD_0, NOW), (other, NOW)]);
+    let (both, one) = (vector(&[(POD_0, 0.5), (other, 0.6)]), vector(&[(POD_0, 0.5)]));
+    let two = vector(&[(other, 0.6)]);
+    fake.rule(move |asked| {
+        let query = &asked.query;
+        if !query.contains("kv_cache_usage_perc{") {
+            return None;
+        }
+        Some(match (query.contains("prod"), query.contains("test")) {
+            (true, true) => error(
+                422,
+                "execution",
+                "query processing would load too many samples into memory in query execution",
+            ),
+            (true, false) => one.clone(),
+            (false, true) => two.clone(),
+            (false, false) => both.clone(),
+        })
+    });
+    let models = [m(), ModelRef::new("m", "test")];
+    let answers = fake.look(&models, &[], Urgency::Background).await.unwrap();
+    for (model, answer) in answers {
+        let sample = found(answer);
+        assert!(sample.failed.is_empty(), "{:?}", sample.failed);
+        let expected = if model == m() { 0.5 } else { 0.6 };
+        assert_eq!(sample.replicas[0].kv_cache_usage, Some(expected));
+    }
+    let queries = fake.queries();
+    let of_usage = queries.iter().filter(|query| query.contains("kv_cache_usage_perc{"));
+    assert_eq!(of_usage.count(), 3);
+    assert!(queries.len() <= 5 + 13 * 2 + 1, "{}", queries.len());
+}
+
+#[tokio::test]
+async fn what_was_split_once_stays_split_for_the_other_queries_of_the_look() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    let namespaces: Vec<String> = (0..16).map(|i| format!("ns-{i:02}")).collect();
+    let models: Vec<ModelRef> =
+        namespaces.iter().map(|ns| ModelRef::new("m", ns.as_str())).collect();
+    let rows: Vec<String> = namespaces
+        .iter()
+        .map(|ns| format!(r#""namespace":"{ns}","model_name":"m","pod":"p-0""#))
+        .collect();
+    let rows: Vec<(&str, f64)> = rows.iter().map(|labels| (labels.as_str(), NOW)).collect();
+    fake.rows("timestamp(", &rows);
+    fake.rule(|asked| {
+        let large = asked.query.split(" or ").any(|part| part.matches("ns-").count() > 4);
+        large.then(|| error(422, "execution", "too many samples"))
+    });
+    for (_, answer) in fake.look(&models, &[], Urgency::Background).await.unwrap() {
+        assert!(found(answer).failed.is_empty());
+    }
+    // Three refusals of the first query, and then four pieces of each.
+    assert_eq!(fake.asked().len(), 5 + 3 + 4 * 13);
+}
+
+#[tokio::test]
+async fn queries_that_are_refused_at_once_split_their_group_once() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    let namespaces: Vec<String> = (0..16).map(|i| format!("ns-{i:02}")).collect();
+    let models: Vec<ModelRef> =
+        namespaces.iter().map(|ns| ModelRef::new("m", ns.as_str())).collect();
+    let rows: Vec<String> = namespaces
+        .iter()
+        .map(|ns| format!(r#""namespace":"{ns}","model_name":"m","pod":"p-0""#))
+        .collect();
+    let rows: Vec<(&str, f64)> = rows.iter().map(|labels| (labels.as_str(), NOW)).collect();
+    fake.rows("timestamp(", &rows);
+    // Down to one namespace takes 15 splits, and 16 are made in one look.
+    fake.rule(|asked| {
+        let large = asked.query.contains("max_over_time") && asked.query.matches("ns-").count() > 1;
+        large.then(|| error(422, "execution", "too many samples"))
+    });
+    for (_, answer) in fake.look(&models, &[], Urgency::Background).await.unwrap() {
+        let failed = found(answer).failed;
+        assert!(failed.is_empty(), "{failed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_nothing_gets_under_ends() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    let models: Vec<ModelRef> = (0..400).map(|i| ModelRef::new(format!("m{i}"), "prod")).collect();
+    fake.answer("timestamp(", error(422, "execution", "too many samples"));
+    let failed = fake.look(&models, &[], Urgency::Background).await.unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Rejected);
+    let asked = fake.asked().len();
+    assert!(asked < 40, "{asked} requests");
+}
+
+#[tokio::test]
+async fn a_server_out_of_time_is_asked_in_halves_once() {
+    let fake = Fake::start().await;
+    let models: Vec<ModelRef> = (0..64).map(|i| ModelRef::new(format!("m{i}"), "prod")).collect();
+    fake.answer("timestamp(", error(503, "timeout", "query timed out in expression evaluation"));
+    let failed = fake.look(&models, &[], Urgency::Background).await.unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Overloaded);
+    assert_eq!(fake.queries().iter().filter(|query| query.contains("timestamp(")).count(), 3);
 }
