@@ -247,6 +247,14 @@ impl PrometheusServer {
         Self::or_skip(Self::start(fleet, options).await)
     }
 
+    /// As [`start_with`](Self::start_with), for a test that is skipped where no Prometheus is installed.
+    ///
+    /// # Panics
+    /// As [`start_or_skip`](Self::start_or_skip).
+    pub async fn start_with_or_skip(configuration: &str) -> Option<Self> {
+        Self::or_skip(Self::start_with(configuration).await)
+    }
+
     /// As [`start_over`](Self::start_over), for a test that is skipped where no Prometheus is installed.
     ///
     /// # Panics

@@ -219,13 +219,13 @@ const KEYS: &[Key] = &[
         Kind::Texts,
         "The labels that name the namespace; the first that a series has counts.",
     )
-    .default("[\"exported_namespace\", \"namespace\", \"k8s_namespace_name\", \"kubernetes_namespace\"]"),
+    .default("exported_namespace,namespace,k8s_namespace_name,kubernetes_namespace"),
     Key::new(
         "prometheus.labels.pod",
         Kind::Texts,
         "The labels that name the pod; the first that a series has counts.",
     )
-    .default("[\"exported_pod\", \"pod\", \"pod_name\", \"k8s_pod_name\", \"kubernetes_pod_name\"]"),
+    .default("exported_pod,pod,pod_name,k8s_pod_name,kubernetes_pod_name"),
     Key::new(
         "prometheus.labels.model",
         Kind::Texts,
@@ -241,7 +241,7 @@ const KEYS: &[Key] = &[
         Kind::Texts,
         "The labels that name the cluster: a model whose series have several values of one in a namespace is ambiguous until `prometheus.matchers` selects one.",
     )
-    .default("[\"cluster\", \"cluster_name\", \"k8s_cluster_name\", \"kubernetes_cluster\", \"location\"]"),
+    .default("cluster,cluster_name,k8s_cluster_name,kubernetes_cluster,location"),
     Key::new(
         "prometheus.models",
         Kind::Tables,

@@ -4,5 +4,6 @@
 mod both;
 mod fixture;
 mod outage;
+mod parity;
 mod requests;
 mod truth;
