@@ -14,7 +14,7 @@ use crate::user::{EngineSpec, SpecError};
 /// Engines that users may define.
 const ENGINES_MAX: usize = 64;
 /// Alternatives that one quantity may have.
-const ALTERNATIVES_MAX: usize = 16;
+pub(crate) const ALTERNATIVES_MAX: usize = 16;
 
 /// What the series of one kind of model server mean, in one spelling of their names.
 ///
@@ -83,7 +83,7 @@ impl Engine {
                 expression.is_constant() || expression.is_complete(is_present)
             })
         };
-        choose(quantity, complete)
+        quantity.chosen_among(complete)
     }
 
     /// Whether a value of a model label names a model.
@@ -126,18 +126,6 @@ impl Engine {
             ..self.clone()
         }
     }
-}
-
-/// The position of the alternative of a quantity that counts: the first that is complete, in step with
-/// its [partner](Quantity::partner). `complete` says whether an alternative of a quantity is.
-fn choose(quantity: Quantity, complete: impl Fn(Quantity, usize) -> bool) -> Option<usize> {
-    let first = |is: &dyn Fn(usize) -> bool| (0..ALTERNATIVES_MAX).find(|index| is(*index));
-    let own = |index| complete(quantity, index);
-    let Some(partner) = quantity.partner() else { return first(&own) };
-    let both = first(&|index| own(index) && complete(partner, index));
-    // Without a pair, one of the two alone is better than nothing, but never half of each generation.
-    let either = || first(&|index| own(index) || complete(partner, index));
-    both.or_else(either).filter(|index| own(*index))
 }
 
 /// The table of engines. Cheap to clone.

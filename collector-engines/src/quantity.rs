@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::ALTERNATIVES_MAX;
+
 /// Declares the quantities with their keys in configuration files.
 macro_rules! quantities {
     ($($(#[$doc:meta])* $Name:ident $key:literal,)*) => {
@@ -149,6 +151,19 @@ impl Quantity {
             Self::DecodeTimeCount => Self::DecodeTimeSum,
             _ => return None,
         })
+    }
+
+    /// The position of the alternative that counts: the first that is complete, in step with the
+    /// [partner](Self::partner). `complete` says whether an alternative of a quantity is.
+    pub fn chosen_among(self, complete: impl Fn(Self, usize) -> bool) -> Option<usize> {
+        let first = |is: &dyn Fn(usize) -> bool| (0..ALTERNATIVES_MAX).find(|index| is(*index));
+        let own = |index| complete(self, index);
+        let Some(partner) = self.partner() else { return first(&own) };
+        let both = first(&|index| own(index) && complete(partner, index));
+        // Without a pair, one of the two alone is better than nothing, but never half of each
+        // generation.
+        let either = || first(&|index| own(index) || complete(partner, index));
+        both.or_else(either).filter(|index| own(*index))
     }
 }
 
