@@ -1,6 +1,11 @@
 //! The load of a model: rates that can be summed, and the means that are divided from them.
 
 use crate::field::Field;
+use crate::model::Role;
+
+/// The roles of pods that share the work on a request.
+const PREFILL: &str = "prefill";
+const DECODE: &str = "decode";
 
 /// Rates over the window, per second, from which averages are divided; they can be summed over
 /// pods where averages cannot.
@@ -61,6 +66,36 @@ impl LoadRates {
             itl_seconds: half(|rates| rates.itl_seconds, |rates| rates.itl_count),
             itl_count: half(|rates| rates.itl_count, |rates| rates.itl_seconds),
         }
+    }
+
+    /// The load of pods with these roles.
+    ///
+    /// Where some pods prefill and others decode, each request is seen by one of each: arrivals,
+    /// generated tokens and inter-token latencies are then those of the decode side, prompt tokens and
+    /// times to first token those of the prefill side. `None` for no pod.
+    pub fn of_roles<'a>(pods: impl Iterator<Item = (Option<&'a Role>, Self)> + Clone) -> Option<Self> {
+        let has = |wanted: &str| {
+            pods.clone().any(|(role, _)| role.is_some_and(|role| role.as_str() == wanted))
+        };
+        let is_split = has(PREFILL) && has(DECODE);
+        let part = |(role, rates): (Option<&Role>, Self)| match role.map(Role::as_str) {
+            Some(PREFILL) if is_split => Self {
+                requests: None,
+                generation_tokens: None,
+                itl_seconds: None,
+                itl_count: None,
+                ..rates
+            },
+            Some(DECODE) if is_split => Self {
+                // Its requests are those whose prompts the other side counts.
+                prompt_tokens: Some(0.0),
+                ttft_seconds: None,
+                ttft_count: None,
+                ..rates
+            },
+            _ => rates,
+        };
+        pods.clone().map(part).reduce(Self::plus)
     }
 
     /// These rates, and what they do not know from others.
@@ -164,6 +199,32 @@ mod tests {
         assert_eq!(sum.requests, Some(4.0));
         assert_eq!(sum.load(true).arrival_rate, Some(240.0));
         assert_eq!(sum.load(true).avg_input_tokens, None);
+    }
+
+    #[test]
+    fn prefill_and_decode_pods_see_each_request_once_each() {
+        let (prefill, decode) = (Role::from(PREFILL), Role::from(DECODE));
+        let seen = |prompt, generated, ttft, itl| LoadRates {
+            requests: Some(4.0),
+            prompt_tokens: Some(prompt),
+            generation_tokens: Some(generated),
+            ttft_seconds: Some(ttft),
+            ttft_count: Some(4.0),
+            itl_seconds: Some(itl),
+            itl_count: Some(800.0),
+        };
+        let first = seen(4000.0, 4.0, 1.2, 0.0);
+        let second = seen(4000.0, 800.0, 0.2, 16.0);
+        let both = [(Some(&prefill), first), (Some(&decode), second)];
+        let load = LoadRates::of_roles(both.into_iter()).unwrap();
+        assert_eq!(load.load(false).arrival_rate, Some(240.0));
+        assert_eq!(load.load(false).avg_input_tokens, Some(1000.0));
+        assert_eq!(load.load(false).avg_output_tokens, Some(200.0));
+        assert_eq!((load.ttft_average(false), load.itl_average(false)), (Some(300.0), Some(20.0)));
+        // Pods of one role, or of none, have their own load.
+        let alone = [(Some(&prefill), first), (None, second)];
+        assert_eq!(LoadRates::of_roles(alone.into_iter()), Some(first.plus(second)));
+        assert_eq!(LoadRates::of_roles([].into_iter()), None);
     }
 
     #[test]

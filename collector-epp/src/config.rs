@@ -268,8 +268,7 @@ mod tests {
             url: "http://10.0.0.7:8000/metrics".into(),
             namespace: "prod".into(),
             pod: Some("m-0".into()),
-            engine: None,
-            role: None,
+            ..TargetSpec::default()
         };
         EppConfig { targets: vec![target], ..EppConfig::default() }
     }

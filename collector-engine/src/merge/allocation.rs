@@ -131,10 +131,11 @@ fn variant_load<'a>(variant: &Variant, view: &View<'a>, replicas: &Replicas) -> 
 /// where the variant has all of the model's replicas. A share of the model's load cannot be guessed:
 /// it is unknown.
 fn variant_rates(own: &[&ReplicaMetrics], view: &View<'_>) -> Option<LoadRates> {
-    let per_pod = own
-        .iter()
-        .filter_map(|row| view.load.pods.get(&row.pod_name).copied())
-        .reduce(LoadRates::plus);
+    let per_pod = own.iter().filter_map(|row| {
+        let rates = view.load.pods.get(&row.pod_name)?;
+        Some((row.role.as_ref(), *rates))
+    });
+    let per_pod = LoadRates::of_roles(per_pod);
     if own.len() == view.rows.len() {
         // Where a field was kept from a look at the model as a whole, its pods lack it.
         return match (per_pod, view.load.model) {

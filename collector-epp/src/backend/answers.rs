@@ -2,18 +2,23 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use collector_core::{
     Answer, BackendError, ErrorKind, LoadRates, LoadRow, ModelId, ModelRef, ModelSample, Namespace,
-    Operation, Tick,
+    Operation, PodName, Tick,
 };
 use collector_transport::Cause;
 
 use super::fleet::{Fleet, State};
-use super::pod::{Good, Outcome, Pod, Was};
+use super::pod::{Outcome, Pod, Was, is_same};
+use super::replicas::{self, Served};
 use super::trace;
 use crate::NAME;
 use crate::engines::Engines;
+
+/// Warnings of one answer.
+const WARNINGS_MAX: usize = 16;
 
 /// How answers are to be made.
 #[derive(Clone, Copy)]
@@ -22,6 +27,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) load_per_pod: Option<&'a HashSet<ModelRef>>,
     /// A pod that was not tried since then is unknown.
     pub(crate) not_before: Tick,
+    /// The time over which peaks and rates are taken.
+    pub(crate) window: Duration,
     /// Also tell how each value came about, with these engines.
     pub(crate) trace: Option<&'a Engines>,
 }
@@ -37,7 +44,7 @@ struct Silent {
 #[derive(Default)]
 struct Room {
     /// By model: the pages that serve it, and which of their models it is.
-    served: HashMap<ModelId, Vec<(Arc<Good>, usize)>>,
+    served: HashMap<ModelId, Vec<Served>>,
     silent: Vec<Silent>,
     /// When any of its pods was last tried.
     tried_at: Option<Tick>,
@@ -62,7 +69,7 @@ pub(crate) fn answers(
         for id in models {
             let model = ModelRef::new(id.clone(), namespace.clone());
             let answer = match room.served.get(id) {
-                Some(served) => Answer::Found(sample(&model, served, &room, &state, wish, as_of)),
+                Some(served) => answer(&model, served, &room, &state, wish, as_of),
                 None => match unknown(&room, &state, Operation::Fetch) {
                     Some(error) => Answer::Failed(error),
                     None if fleet.served_lately(&state, &model, now) => {
@@ -92,9 +99,17 @@ fn room(
         match &seen.outcome {
             Outcome::Good(good) if seen.tried_at >= Some(not_before) => {
                 for (place, served) in good.models.iter().enumerate() {
-                    if models.contains(&served.model) {
-                        let of_model = room.served.entry(served.model.clone()).or_default();
-                        of_model.push((Arc::clone(good), place));
+                    let is_asked =
+                        |id: &&&ModelId| is_same(&served.model, id, served.ignore_case);
+                    let asked: Vec<&ModelId> = if served.ignore_case {
+                        models.iter().filter(is_asked).copied().collect()
+                    } else {
+                        models.get(&served.model).copied().into_iter().collect()
+                    };
+                    for id in asked {
+                        let (pod, good) = (Arc::clone(pod), Arc::clone(good));
+                        let of_model = room.served.entry(id.clone()).or_default();
+                        of_model.push(Served { pod, good, place });
                     }
                 }
             }
@@ -113,39 +128,66 @@ fn not_tried() -> Cause {
     Cause::new(ErrorKind::Timeout, "there was no time to scrape it")
 }
 
-fn sample(
+fn answer(
     model: &ModelRef,
-    served: &[(Arc<Good>, usize)],
+    served: &[Served],
     room: &Room,
     state: &State,
     wish: Wish<'_>,
     as_of: Tick,
-) -> ModelSample {
-    let pods = || served.iter().map(|(good, place)| &good.models[*place]);
-    let mut sample = ModelSample::new(as_of, pods().map(|pod| pod.replica.clone()).collect());
+) -> Answer {
     let silent = room.silent.iter().filter(|silent| silent.was.may_serve(&model.model));
-    sample.complete = state.unknown.is_empty() && silent.clone().next().is_none();
-    if state.unknown.is_empty() {
-        sample.unreached = silent.map(|silent| silent.pod.target.pod.clone()).collect();
+    let rows_of = |silent: &Silent| match silent.was.rows() {
+        [] => vec![silent.pod.target.row_name().clone()],
+        rows => rows.to_vec(),
+    };
+    let unreached: Vec<PodName> = silent.clone().flat_map(rows_of).collect();
+    let mut joined = replicas::join(served);
+    // A replica of which a server is silent is unknown as a whole: the rest of it would be a smaller
+    // one.
+    joined.replicas.retain(|(replica, _)| !unreached.contains(&replica.pod_name));
+    if joined.replicas.is_empty()
+        && let Some(first) = silent.clone().next()
+    {
+        return Answer::Failed(error_of(&first.pod, &first.cause, Operation::Fetch));
     }
+    let mut sample = ModelSample::new(as_of, Vec::new());
+    sample.complete = state.unknown.is_empty() && unreached.is_empty();
+    if state.unknown.is_empty() {
+        sample.unreached = unreached;
+    }
+    sample.window = Some(wish.window);
+    sample.warnings = joined.warnings;
+    for copied in &state.copied {
+        let is_served = served.iter().any(|served| served.pod.target.pod == copied.pod);
+        if copied.namespace == model.namespace && is_served {
+            sample.warnings.push(Arc::clone(&copied.problem));
+        }
+    }
+    sample.warnings.sort_unstable();
+    sample.warnings.dedup();
+    sample.warnings.truncate(WARNINGS_MAX);
     let per_pod = wish.load_per_pod.is_none_or(|models| models.contains(model));
     // The sum over the pods that answered would be a smaller load; pod by pod, what is known of the
     // others can be kept.
     sample.load = if per_pod || !sample.complete {
-        let row = |pod: &crate::rates::PodModel| LoadRow {
-            pod: Some(pod.replica.pod_name.clone()),
-            rates: pod.rates,
+        let row = |(replica, rates): &(collector_core::ReplicaMetrics, LoadRates)| LoadRow {
+            pod: Some(replica.pod_name.clone()),
+            rates: *rates,
         };
-        pods().map(row).collect()
+        joined.replicas.iter().map(row).collect()
     } else {
-        let rates = pods().map(|pod| pod.rates).reduce(LoadRates::plus).unwrap_or_default();
-        vec![LoadRow { pod: None, rates }]
+        let pods = joined.replicas.iter();
+        let rates = LoadRates::of_roles(pods.map(|(replica, rates)| (replica.role.as_ref(), *rates)));
+        vec![LoadRow { pod: None, rates: rates.unwrap_or_default() }]
     };
+    sample.replicas = joined.replicas.into_iter().map(|(replica, _)| replica).collect();
     if let Some(engines) = wish.trace {
-        let rows = served.iter().flat_map(|(good, place)| trace::rows(good, *place, engines));
+        let rows =
+            served.iter().flat_map(|served| trace::rows(&served.good, served.place, engines));
         sample.trace = rows.collect();
     }
-    sample
+    Answer::Found(sample)
 }
 
 /// Why it cannot be told whether a model that nobody serves is missing; `None` when every pod has

@@ -1,13 +1,13 @@
 //! All pods, by namespace, and what was lately there.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use collector_core::{ModelRef, Namespace, PodName, Tick};
 
 use super::pod::{Outcome, Pod};
-use crate::discover::{DiscoveryError, Found, Target};
+use crate::discover::{Copied, DiscoveryError, Found, Target};
 
 /// The pods that are scraped.
 pub(crate) struct Fleet {
@@ -18,9 +18,14 @@ pub(crate) struct Fleet {
     state: Mutex<State>,
 }
 
+/// One server: its pod, and its rank where the pod has several.
+pub(crate) type Server = (PodName, Option<Arc<str>>);
+
 /// The pods, and what goes with them. It is locked for moments, never over a wait.
 pub(crate) struct State {
-    pub(crate) namespaces: HashMap<Namespace, BTreeMap<PodName, Arc<Pod>>>,
+    pub(crate) namespaces: HashMap<Namespace, BTreeMap<Server, Arc<Pod>>>,
+    /// Targets that are left out because another one is the same server.
+    pub(crate) copied: HashSet<Copied>,
     /// The sources that have never told their targets: there may be more pods.
     pub(crate) unknown: Vec<DiscoveryError>,
     /// Some source has not been asked yet.
@@ -36,6 +41,7 @@ impl Fleet {
     pub(crate) fn new(window: Duration, max_gone: usize, now: Tick) -> Self {
         let state = State {
             namespaces: HashMap::new(),
+            copied: HashSet::new(),
             unknown: Vec::new(),
             unlooked: true,
             changed_at: now,
@@ -61,7 +67,8 @@ impl Fleet {
         state.unlooked = found.unlooked;
         state.unknown = found.unknown;
         self.forget(&mut state, now);
-        let mut before: HashMap<(Namespace, PodName), Arc<Pod>> =
+        state.copied = found.copied;
+        let mut before: HashMap<(Namespace, Server), Arc<Pod>> =
             std::mem::take(&mut state.namespaces)
                 .into_iter()
                 .flat_map(|(namespace, pods)| {
@@ -70,7 +77,8 @@ impl Fleet {
                 .collect();
         let mut changed = false;
         for target in found.targets {
-            let key = (target.namespace.clone(), target.pod.clone());
+            let server = (target.pod.clone(), target.rank.clone());
+            let key = (target.namespace.clone(), server);
             let same = |pod: &Arc<Pod>| pod.target == target;
             let pod = match before.remove(&key) {
                 Some(pod) if same(&pod) => pod,
@@ -159,8 +167,7 @@ mod tests {
             url: format!("http://{pod}/metrics"),
             namespace: "prod".into(),
             pod: Some(pod.into()),
-            engine: None,
-            role: None,
+            ..TargetSpec::default()
         };
         spec.target().unwrap()
     }

@@ -1,12 +1,13 @@
 //! Sees to it that what is known of the pods is of now: by waiting for the live half, or by scraping
 //! them, where it does not run.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Ask, BackendError, ErrorKind, KnownModel, ModelRef, Namespace, Operation, Permits, Tick,
+    Ask, BackendError, ErrorKind, KnownModel, ModelRef, Namespace, Operation, Permits, PodName,
+    Tick,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -71,7 +72,7 @@ pub(super) async fn list_models(
     // One for the listing, as for a look; what is known by itself needs none.
     let _permit = if shared.is_live() { None } else { Some(permits.acquire().await?) };
     let not_before = look_at_all(shared, operation).await;
-    let mut models: BTreeMap<ModelRef, u32> = BTreeMap::new();
+    let mut models: BTreeMap<ModelRef, BTreeSet<PodName>> = BTreeMap::new();
     let mut silent = None;
     for pod in shared.fleet.pods(|_| true) {
         let seen = pod.seen();
@@ -79,7 +80,9 @@ pub(super) async fn list_models(
             Outcome::Good(good) if seen.tried_at >= Some(not_before) => {
                 for served in &good.models {
                     let namespace = pod.target.namespace.clone();
-                    *models.entry(ModelRef::new(served.model.clone(), namespace)).or_default() += 1;
+                    let model = ModelRef::new(served.model.clone(), namespace);
+                    // Several servers may be one replica.
+                    models.entry(model).or_default().insert(served.replica.pod_name.clone());
                 }
             }
             Outcome::Failed(cause) => silent = Some(error_of(&pod, cause, operation)),
@@ -94,7 +97,10 @@ pub(super) async fn list_models(
             return Err(error);
         }
     }
-    let known = |(model, replicas)| KnownModel { model, replicas: Some(replicas) };
+    let known = |(model, rows): (_, BTreeSet<PodName>)| KnownModel {
+        model,
+        replicas: u32::try_from(rows.len()).ok(),
+    };
     Ok(models.into_iter().map(known).collect())
 }
 

@@ -11,6 +11,7 @@ mod look;
 mod picker;
 mod pod;
 mod probe;
+mod replicas;
 mod shared;
 mod trace;
 
@@ -106,7 +107,8 @@ impl Backend for EppBackend {
         }
         let not_before = look::look(&self.shared, ask).await?;
         let trace = ask.trace.then_some(&self.shared.engines);
-        let wish = Wish { load_per_pod: Some(ask.load_per_pod), not_before, trace };
+        let window = self.shared.config.window;
+        let wish = Wish { load_per_pod: Some(ask.load_per_pod), not_before, window, trace };
         Ok(answers(&self.shared.fleet, ask.models, wish, self.shared.now()))
     }
 

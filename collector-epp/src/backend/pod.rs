@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use collector_core::{ErrorKind, ModelId, Tick};
+use collector_core::{ErrorKind, ModelId, PodName, Tick};
 use collector_transport::Cause;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::discover::Target;
-use crate::engines::{Engines, PICKER, Page, ServerPage};
-use crate::rates::{History, PodModel, Whose};
+use crate::engines::{Engines, NoModel, PICKER, Page, ServerPage};
+use crate::rates::{History, PageTime, PodModel, Whose};
 use crate::scan::Summary;
 use crate::scrape::{Reader, Scraped, Scraper, Settings};
 use crate::selfmetrics;
@@ -21,6 +21,8 @@ use crate::selfmetrics;
 const ROWS_MAX: usize = 256;
 /// Bytes of a model's id.
 const MODEL_BYTES_MAX: usize = 1024;
+/// Names that a message quotes.
+const NAMES_SHOWN: usize = 5;
 /// Models that a pod no longer serves and that are remembered.
 const LEFT_MAX: usize = 16;
 
@@ -78,6 +80,8 @@ pub(crate) struct Good {
     pub(crate) models: Vec<PodModel>,
     /// The page before it is so long ago that no rate spans the two.
     pub(crate) is_first: bool,
+    /// Several processes answer in turns.
+    pub(crate) in_turns: bool,
     pub(crate) malformed: u64,
 }
 
@@ -88,34 +92,76 @@ pub(crate) enum Was {
     #[default]
     Unknown,
     /// A server of these models.
-    Server(Vec<ModelId>),
+    Server {
+        /// The models.
+        models: Vec<ModelId>,
+        /// Their ids are compared without case.
+        ignore_case: bool,
+        /// The names of its rows.
+        rows: Vec<PodName>,
+    },
     /// The Endpoint Picker.
     Picker,
 }
 
 impl Was {
+    /// A server that is these replicas.
+    fn server(served: &[PodModel]) -> Self {
+        let mut models: Vec<ModelId> = Vec::new();
+        for pod in served {
+            if !models.contains(&pod.model) {
+                models.push(pod.model.clone());
+            }
+        }
+        Self::Server {
+            models,
+            ignore_case: served.iter().any(|pod| pod.ignore_case),
+            rows: served.iter().map(|pod| pod.replica.pod_name.clone()).collect(),
+        }
+    }
+
     /// Whether this model's replicas may be incomplete without it.
     pub(crate) fn may_serve(&self, model: &ModelId) -> bool {
         match self {
             Self::Unknown => true,
-            Self::Server(models) => models.contains(model),
+            Self::Server { models, ignore_case, .. } => {
+                models.iter().any(|known| is_same(known, model, *ignore_case))
+            }
             Self::Picker => false,
         }
     }
 
+    /// Whether the ids of its models are compared without case.
+    pub(crate) fn ignores_case(&self) -> bool {
+        matches!(self, Self::Server { ignore_case: true, .. })
+    }
+
     pub(crate) fn models(&self) -> &[ModelId] {
         match self {
-            Self::Server(models) => models,
+            Self::Server { models, .. } => models,
+            Self::Unknown | Self::Picker => &[],
+        }
+    }
+
+    /// The names of the rows that its page is part of.
+    pub(crate) fn rows(&self) -> &[PodName] {
+        match self {
+            Self::Server { rows, .. } => rows,
             Self::Unknown | Self::Picker => &[],
         }
     }
 }
 
+/// Whether two ids are of one model.
+pub(crate) fn is_same(known: &ModelId, asked: &ModelId, ignore_case: bool) -> bool {
+    known == asked || (ignore_case && known.as_str().eq_ignore_ascii_case(asked.as_str()))
+}
+
 impl Seen {
     /// Whether it served the model then or later.
     pub(crate) fn served_since(&self, model: &ModelId, since: Tick) -> bool {
-        let now =
-            self.answered_at.is_some_and(|at| at >= since) && self.was.models().contains(model);
+        let serves = self.was != Was::Unknown && self.was.may_serve(model);
+        let now = self.answered_at.is_some_and(|at| at >= since) && serves;
         now || self.left.iter().any(|(left, at)| left == model && *at >= since)
     }
 }
@@ -127,7 +173,8 @@ impl Pod {
         settings: &Settings,
         window: Duration,
     ) -> Self {
-        let reader = Reader::new(engines, target.engine.as_ref(), settings.limits);
+        let (engine, model) = (target.engine.as_ref(), target.model.as_ref());
+        let reader = Reader::new(engines, engine, model, settings.limits);
         let scraper = Scraper::new(target.url.clone(), reader);
         let was = match &target.engine {
             Some(engine) if engine.as_str() == PICKER => Was::Picker,
@@ -177,7 +224,13 @@ impl Pod {
         let Work { scraper, history } = &mut *work;
         let scraped = scraper.scrape(settings).await;
         let took = began.elapsed();
-        let read = scraped.and_then(|scraped| self.read(scraped, history));
+        let wall = settings.clock.wall();
+        let now = settings.clock.now();
+        let read = scraped.and_then(|scraped| {
+            let wall = wall - scraped.asked_at.age(now);
+            let time = PageTime::new(scraped.asked_at, wall, scraped.clock_ahead);
+            self.read(scraped, history, time)
+        });
         match &read {
             Ok((good, summary, _)) => {
                 selfmetrics::scraped(took, summary.bytes, summary.malformed_count);
@@ -193,27 +246,33 @@ impl Pod {
         &self,
         scraped: Scraped,
         history: &mut History,
+        time: PageTime,
     ) -> Result<(Good, Summary, Option<f64>), Cause> {
         let Scraped { page, summary, asked_at, arrived_at, clock_ahead } = scraped;
         let is_first = !history.reaches(asked_at);
         let models = match &page {
             Page::Server(server) => {
                 check_size(server)?;
-                let whose = Whose { pod: &self.target.pod, role: self.target.role.as_ref() };
-                let models = history.record(server, whose, asked_at);
+                if let Some(no_model) = &server.no_model {
+                    return Err(why_no_model(server, no_model));
+                }
+                let target = &self.target;
+                let whose = Whose {
+                    name: target.row_name(),
+                    role: target.role.as_ref(),
+                    keeps_parts: target.is_one_of_several(),
+                };
+                let models = history.record(server, whose, time);
                 if models.is_empty() {
-                    return Err(Cause::new(
-                        ErrorKind::BadAnswer,
-                        format!("no series of its {} page names a model", server.engine),
-                    )
-                    .with_remedy("has the server loaded a model?"));
+                    return Err(why_no_model(server, &NoModel::NoLabel));
                 }
                 models
             }
             Page::Picker(_) | Page::Unknown(_) => Vec::new(),
         };
         let malformed = summary.malformed_count;
-        let good = Good { asked_at, arrived_at, page, models, is_first, malformed };
+        let in_turns = history.is_in_turns(asked_at);
+        let good = Good { asked_at, arrived_at, page, models, is_first, in_turns, malformed };
         Ok((good, summary, clock_ahead))
     }
 
@@ -229,7 +288,7 @@ impl Pod {
                 }
                 let was = match &good.page {
                     Page::Picker(_) => Was::Picker,
-                    _ => Was::Server(good.models.iter().map(|pod| pod.model.clone()).collect()),
+                    _ => Was::server(&good.models),
                 };
                 let mut changed = was.models().to_vec();
                 let left = seen.was.models().iter().filter(|model| !changed.contains(model));
@@ -278,6 +337,32 @@ impl Pod {
             );
         }
     }
+}
+
+/// Why a page cannot be counted for any model.
+fn why_no_model(page: &ServerPage, no_model: &NoModel) -> Cause {
+    let quote = collector_transport::quote;
+    let engine = &page.engine;
+    let (detail, remedy) = match no_model {
+        NoModel::NoLabel => (
+            format!("no series of its {engine} page names a model"),
+            "has the server loaded a model? Where its series name none, give it: model = \"…\" on \
+             the target or in [[engines]]",
+        ),
+        NoModel::NoId(name) => (
+            format!("{:?} on its {engine} page is no model id", quote(name)),
+            "give the model: model = \"…\" on the target or in [[engines]]",
+        ),
+        NoModel::Several(names) => {
+            let names: Vec<String> = names.iter().take(NAMES_SHOWN).map(|name| quote(name)).collect();
+            let names = names.join(", ");
+            (
+                format!("its {engine} page names several models: {names}"),
+                "a model may be given to a server of one model alone: leave model out",
+            )
+        }
+    };
+    Cause::new(ErrorKind::BadAnswer, detail).with_remedy(remedy)
 }
 
 /// A page of a model server tells of a few models and engines: what is beyond it would only cost memory.

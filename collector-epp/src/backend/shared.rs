@@ -10,7 +10,7 @@ use collector_transport::ConfigError;
 use tokio::sync::{Notify, watch};
 
 use super::fleet::Fleet;
-use super::pod::{Pod, Was};
+use super::pod::{Pod, Was, is_same};
 use crate::SECTION;
 use crate::config::EppConfig;
 use crate::discover::{Discovery, Found, Sources};
@@ -77,9 +77,26 @@ impl Shared {
     pub(crate) async fn scrape(&self, pod: &Pod, since: Tick) {
         let changed = pod.scrape(&self.settings, since).await;
         let of_pod = |model| ModelRef::new(model, pod.target.namespace.clone());
-        let changed = changed.into_iter().map(of_pod).collect();
+        let mut changed: Vec<ModelRef> = changed.into_iter().map(of_pod).collect();
+        if pod.seen().was.ignores_case() {
+            self.add_spellings(&mut changed);
+        }
         self.tell(changed);
         self.progress.send_replace(());
+    }
+
+    /// Adds the models that are tracked under ids of another case.
+    fn add_spellings(&self, models: &mut Vec<ModelRef>) {
+        let tracked = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_spelling = |tracked: &&ModelRef| {
+            models.iter().any(|model| {
+                model.namespace == tracked.namespace
+                    && is_same(&model.model, &tracked.model, true)
+            })
+        };
+        let spellings: Vec<ModelRef> = tracked.iter().filter(is_spelling).cloned().collect();
+        drop(tracked);
+        models.extend(spellings);
     }
 
     /// Has what is known of these models pushed.
@@ -115,7 +132,10 @@ impl Shared {
         let namespace = &pod.target.namespace;
         let seen = pod.seen();
         let is_wanted = match &seen.was {
-            Was::Server(models) => models
+            Was::Server { ignore_case: true, .. } => tracked
+                .iter()
+                .any(|model| model.namespace == *namespace && seen.was.may_serve(&model.model)),
+            Was::Server { models, .. } => models
                 .iter()
                 .any(|model| tracked.contains(&ModelRef::new(model.clone(), namespace.clone()))),
             // It may be of any model of its namespace, or pick among its pods.
@@ -126,7 +146,7 @@ impl Shared {
             (true, _) => Some(self.config.scrape_interval),
             (false, _) if !idle.is_zero() => Some(idle),
             (false, Was::Unknown) => Some(self.config.scrape_interval.max(UNKNOWN_INTERVAL_MIN)),
-            (false, Was::Server(_) | Was::Picker) => None,
+            (false, Was::Server { .. } | Was::Picker) => None,
         }
     }
 
@@ -147,8 +167,15 @@ impl Shared {
         let mut unserved = HashSet::clone(&tracked);
         drop(tracked);
         for pod in self.fleet.pods(|_| true) {
-            for model in pod.seen().was.models() {
-                unserved.remove(&ModelRef::new(model.clone(), pod.target.namespace.clone()));
+            let seen = pod.seen();
+            let namespace = &pod.target.namespace;
+            if seen.was.ignores_case() {
+                unserved.retain(|model| {
+                    model.namespace != *namespace || !seen.was.may_serve(&model.model)
+                });
+            }
+            for model in seen.was.models() {
+                unserved.remove(&ModelRef::new(model.clone(), namespace.clone()));
             }
         }
         unserved

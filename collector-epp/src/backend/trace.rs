@@ -9,15 +9,17 @@ use crate::engines::{EngineRow, Engines, Matched, Page, ServerPage};
 type Number = (Field, &'static str, fn(&EngineRow) -> Option<f64>);
 
 /// What each field is made of; what stands for each other side by side.
-const NUMBERS: [Number; 19] = [
+const NUMBERS: [Number; 21] = [
     (Field::KvCacheUsage, "kv_cache_usage", |row| row.kv_cache_usage),
     (Field::QueueLength, "waiting", |row| row.waiting),
     (Field::RunningRequests, "running", |row| row.running),
+    (Field::CacheConfig, "kv_capacity_tokens", |row| row.kv_capacity_tokens),
     (Field::CacheConfig, "num_gpu_blocks", |row| row.num_gpu_blocks),
     (Field::CacheConfig, "block_size", |row| row.block_size),
     (Field::PrefixCacheHitRate, "prefix_hits", |row| row.counters.prefix_hits),
     (Field::PrefixCacheHitRate, "prefix_queries", |row| row.counters.prefix_queries),
     (Field::PrefixCacheHitRate, "cached_tokens_total", |row| row.counters.cached_tokens_total),
+    (Field::PrefixCacheHitRate, "prefix_cache_hit_rate", |row| row.prefix_cache_hit_rate),
     (Field::ArrivalRate, "prompt_tokens_count", |row| row.counters.prompt_tokens_count),
     (Field::ArrivalRate, "requests_total", |row| row.counters.requests_total),
     (Field::ArrivalRate, "request_success_total", |row| row.counters.request_success_total),
@@ -35,8 +37,10 @@ const NUMBERS: [Number; 19] = [
 pub(super) fn rows(good: &Good, place: usize, engines: &Engines) -> Vec<TraceRow> {
     let Page::Server(page) = &good.page else { return Vec::new() };
     let served = &good.models[place];
-    let is_of_model =
-        |row: &&EngineRow| row.model.as_ref().is_none_or(|model| *model == served.model);
+    let is_of_row = |row: &&EngineRow| {
+        row.model.as_ref().is_none_or(|model| *model == served.model)
+            && row.replica.as_deref().is_none_or(|name| name == served.replica.pod_name.as_str())
+    };
     let row = |field, asked: String, matched: Option<&Matched>, raw: Option<f64>| TraceRow {
         pod: Some(served.replica.pod_name.clone()),
         field,
@@ -52,7 +56,7 @@ pub(super) fn rows(good: &Good, place: usize, engines: &Engines) -> Vec<TraceRow
         let before = rows.len();
         let of_field = || NUMBERS.iter().filter(|(of, ..)| *of == field);
         for (_, quantity, number) in of_field() {
-            let numbers = page.rows.iter().filter(is_of_model).filter_map(number);
+            let numbers = page.rows.iter().filter(is_of_row).filter_map(number);
             let asked = || looked_for(engines, page, [*quantity]);
             let matched = matched(page, quantity);
             rows.extend(numbers.map(|raw| row(field, asked(), matched, Some(raw))));

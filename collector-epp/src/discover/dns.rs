@@ -49,6 +49,15 @@ pub struct DnsSpec {
     /// `prefill` or `decode`, for example.
     #[serde(default)]
     pub role: Option<String>,
+    /// The model that the pods serve; default: their pages tell. It beats the pages.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Which of several servers of each pod is behind the port.
+    #[serde(default)]
+    pub rank: Option<String>,
+    /// The replica that all pods behind the name are together; default: each pod is one.
+    #[serde(default)]
+    pub replica: Option<String>,
 }
 
 fn http() -> String {
@@ -116,6 +125,9 @@ impl DnsSpec {
             pod,
             engine: self.engine.clone(),
             role: self.role.clone(),
+            model: self.model.clone(),
+            rank: self.rank.clone(),
+            replica: self.replica.clone(),
         }
         .target()
         .map_err(|error| format!("{:?}: {error}", quote(&self.name)))

@@ -25,7 +25,8 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 ///
 /// It holds a list of groups, `{"targets": ["10.0.0.7:8000"], "labels": {"namespace": "prod"}}`. The
 /// labels that are read: `__scheme__` (default `http`), `__metrics_path__` (default `/metrics`),
-/// `namespace` (required), `pod` (default: the address), `llm-d.ai/engine-type`, `llm-d.ai/role`.
+/// `namespace` (required), `pod` (default: the address), `model`, `rank`, `replica`,
+/// `llm-d.ai/engine-type`, `llm-d.ai/role`.
 #[derive(Debug)]
 pub struct FileTargets {
     file: Arc<NamedFile>,
@@ -198,6 +199,9 @@ impl Group {
             pod: owned("pod"),
             engine: owned("llm-d.ai/engine-type"),
             role: owned("llm-d.ai/role"),
+            model: owned("model"),
+            rank: owned("rank"),
+            replica: owned("replica"),
         }
         .target()
         .map_err(|error| error.to_string())

@@ -16,7 +16,7 @@ use collector_core::ErrorKind;
 pub use dns::{DnsRecord, DnsSpec, DnsTargets};
 pub use file::FileTargets;
 pub use fixed::FixedTargets;
-pub(crate) use sources::{Found, Sources};
+pub(crate) use sources::{Copied, Found, Sources};
 pub use target::{Target, TargetError, TargetSpec};
 
 /// A source of targets.

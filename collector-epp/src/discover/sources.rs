@@ -1,7 +1,9 @@
 //! All sources of targets as one set.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
+
+use std::sync::Arc;
 
 use collector_core::{ErrorKind, Namespace, PodName};
 use futures_util::future::join_all;
@@ -12,8 +14,8 @@ use super::{Discovery, DiscoveryError, Target};
 pub(crate) struct Sources {
     all: Vec<Source>,
     max_targets: usize,
-    /// The pods that were named twice when that was last told.
-    told_twice: Mutex<HashSet<(Namespace, PodName)>>,
+    /// What was named twice when that was last told.
+    told_twice: Mutex<HashSet<Copied>>,
 }
 
 struct Source {
@@ -32,12 +34,36 @@ struct Last {
 /// What the sources say together.
 #[derive(Default, Debug)]
 pub(crate) struct Found {
-    /// One a pod.
+    /// Each page once.
     pub(crate) targets: Vec<Target>,
+    /// Targets that are left out because another one is the same server.
+    pub(crate) copied: HashSet<Copied>,
     /// The sources that have never told their targets: there may be more.
     pub(crate) unknown: Vec<DiscoveryError>,
     /// Some source has not been asked yet.
     pub(crate) unlooked: bool,
+}
+
+/// A target that is left out because another one is the same server.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Copied {
+    pub(crate) namespace: Namespace,
+    /// The pod of the other one.
+    pub(crate) pod: PodName,
+    pub(crate) problem: Arc<str>,
+}
+
+/// Which page a target is.
+type PageId = (Namespace, String, Option<u16>, String);
+
+fn page_id(target: &Target) -> PageId {
+    let url = &target.url;
+    let host = url.host_str().unwrap_or_default().to_owned();
+    let path = match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    (target.namespace.clone(), host, url.port_or_known_default(), path)
 }
 
 impl Sources {
@@ -99,8 +125,8 @@ impl Sources {
     /// What is known now, without asking.
     pub(crate) fn found(&self) -> Found {
         let mut found = Found::default();
-        let mut pods = HashSet::new();
-        let mut twice = HashSet::new();
+        let mut servers = HashSet::new();
+        let mut pages: HashMap<PageId, PodName> = HashMap::new();
         for source in &self.all {
             let last = source.lock();
             let Some(targets) = &last.targets else {
@@ -114,29 +140,46 @@ impl Sources {
                 continue;
             };
             for target in targets {
-                let pod = (target.namespace.clone(), target.pod.clone());
-                if pods.insert(pod.clone()) {
+                let Target { namespace, pod, rank, .. } = target;
+                let copied = |of: &PodName, problem: String| Copied {
+                    namespace: namespace.clone(),
+                    pod: of.clone(),
+                    problem: problem.into(),
+                };
+                if let Some(other) = pages.get(&page_id(target)) {
+                    if other != pod {
+                        let problem = format!(
+                            "the page {} is a target under two pod names, {other} and {pod}: it \
+                             counts once, as {other}",
+                            target.url
+                        );
+                        found.copied.insert(copied(other, problem));
+                    }
+                } else if servers.insert((namespace.clone(), pod.clone(), rank.clone())) {
+                    pages.insert(page_id(target), pod.clone());
                     found.targets.push(target.clone());
                 } else {
-                    twice.insert(pod);
+                    let problem = format!(
+                        "the pod {pod} has several targets without a rank of their own, of which the \
+                         first is scraped; give each a pod, or a rank"
+                    );
+                    found.copied.insert(copied(pod, problem));
                 }
             }
         }
-        self.tell_twice(twice);
+        self.tell_twice(&found.copied);
         found
     }
 
-    /// A pod counts once, whoever names it how often.
-    fn tell_twice(&self, twice: HashSet<(Namespace, PodName)>) {
+    /// A server counts once, whoever names it how often.
+    fn tell_twice(&self, copied: &HashSet<Copied>) {
         let mut told = self.told_twice.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((namespace, pod)) = twice.iter().find(|pod| !told.contains(pod)) {
-            tracing::warn!(
-                %namespace, %pod, pods = twice.len(),
-                "Some pods have several targets; the first of each is scraped. Give each target a pod \
-                 of its own"
-            );
+        if let Some(Copied { namespace, problem, .. }) =
+            copied.iter().find(|copied| !told.contains(copied))
+        {
+            tracing::warn!(%namespace, problem = &**problem, all = copied.len(), "A target is left out");
         }
-        *told = twice;
+        told.clone_from(copied);
     }
 }
 
@@ -193,8 +236,7 @@ mod tests {
             url: format!("http://{pod}/metrics"),
             namespace: "n".into(),
             pod: Some(pod.into()),
-            engine: None,
-            role: None,
+            ..TargetSpec::default()
         };
         spec.target().unwrap()
     }

@@ -1,6 +1,8 @@
 //! One page to scrape, and whose it is.
 
-use collector_core::{EngineName, Namespace, PodName, Role};
+use std::sync::Arc;
+
+use collector_core::{EngineName, ModelId, Namespace, PodName, Role};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -16,8 +18,14 @@ pub struct Target {
     pub url: Url,
     /// The namespace of the pod.
     pub namespace: Namespace,
-    /// The pod, unique within its namespace.
+    /// The pod.
     pub pod: PodName,
+    /// Which of several servers of its replica it is; unique within its pod.
+    pub rank: Option<Arc<str>>,
+    /// The replica that it is a server of; `None`: the pod is one.
+    pub replica: Option<PodName>,
+    /// The model that it serves, whatever its page says; `None`: the page tells.
+    pub model: Option<ModelId>,
     /// The kind of server; `None`: the page tells.
     pub engine: Option<EngineName>,
     /// What the pod does where a request is served by several.
@@ -25,7 +33,7 @@ pub struct Target {
 }
 
 /// A target as a user writes it, in `epp.targets`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TargetSpec {
     /// Where the page is: `http://10.0.0.7:8000/metrics`.
@@ -41,6 +49,15 @@ pub struct TargetSpec {
     /// `prefill` or `decode`, for example.
     #[serde(default)]
     pub role: Option<String>,
+    /// The model that it serves; default: the page tells. It beats the page.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Which of several servers of the pod it is, where each has a port of its own.
+    #[serde(default)]
+    pub rank: Option<String>,
+    /// The replica that several pods are together; default: each pod is one.
+    #[serde(default)]
+    pub replica: Option<String>,
 }
 
 /// A target that cannot be scraped, whatever answers there.
@@ -75,13 +92,31 @@ impl TargetSpec {
         };
         let engine = optional("engine", &self.engine)?;
         let role = optional("role", &self.role)?;
+        let model = optional("model", &self.model)?;
+        let rank = optional("rank", &self.rank)?;
+        let replica = optional("replica", &self.replica)?;
         Ok(Target {
             url,
             namespace: Namespace::from(self.namespace.as_str()),
             pod: pod.into(),
             engine: engine.map(EngineName::from),
             role: role.map(Role::from),
+            model: model.map(ModelId::from),
+            rank: rank.map(Arc::from),
+            replica: replica.map(PodName::from),
         })
+    }
+}
+
+impl Target {
+    /// The name of the row that its page is part of, unless the page names replicas itself.
+    pub fn row_name(&self) -> &PodName {
+        self.replica.as_ref().unwrap_or(&self.pod)
+    }
+
+    /// Whether other targets may be servers of the same replica.
+    pub fn is_one_of_several(&self) -> bool {
+        self.rank.is_some() || self.replica.is_some()
     }
 }
 
@@ -143,9 +178,7 @@ mod tests {
         TargetSpec {
             url: url.into(),
             namespace: "prod".into(),
-            pod: None,
-            engine: None,
-            role: None,
+            ..TargetSpec::default()
         }
     }
 

@@ -4,83 +4,149 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use collector_core::{ModelId, PodName};
+use collector_engines::{Expression, Fold, Quantity, Series};
 
-use super::cells::Cells;
+use super::cells::{Cells, Reading};
 use super::page::{
-    EngineRow, Ignored, Matched, Page, PickerModel, PickerPage, PickerPool, ServerPage, UnknownPage,
+    Counters, EngineRow, Ignored, Matched, NoModel, Page, PickerModel, PickerPage, PickerPool,
+    ServerPage, UnknownPage,
 };
 use super::picker::PickerRead;
-use super::quantity::Fold;
 use super::reader::PageReader;
 use super::rows::{RowId, RowKey, Rows};
-use super::table::{Alias, Engine, Read, RowKind, Table, What};
+use super::table::{Alternative, Engine, Read, RowKind, SlotId, Table, What};
 use crate::scan::Summary;
 
 /// What the page of a reader says.
 pub(super) fn page(reader: &mut PageReader, summary: &Summary) -> Page {
     let table = Arc::clone(&reader.table);
-    let best = best(&table, &reader.present);
-    let engine = match reader.forced {
-        Some(forced) => Some(&table.engines[forced]).filter(|it| score(it, &reader.present) > 0),
+    let best = best(reader, |_| true);
+    let engine = match &reader.forced {
+        Some(forced) => self::best(reader, |engine| engine.name == *forced),
         None => best,
     };
-    let Some(engine) = engine else {
-        let expected = reader.forced.map(|forced| table.engines[forced].name.clone());
-        let looks_like = best.map(|engine| engine.name.clone());
-        return Page::Unknown(UnknownPage { expected, looks_like });
+    let (Some(engine), None) = (engine, reader.router) else {
+        let looks_like = best.map(|at| table.engines[at].name.clone());
+        let (expected, router) = (reader.forced.clone(), reader.router);
+        return Page::Unknown(UnknownPage { expected, looks_like, router });
     };
-    let lora = std::mem::take(&mut reader.lora).into_adapters().filter(|_| engine.lora);
+    let engine = &table.engines[engine];
     let found = Found::new(reader, engine, summary);
     let (matched, ignored) = (found.matched(), found.ignored);
     if engine.is_picker() {
         let (per_model, per_pool) = (picker_models(&found), picker_pools(&found));
-        Page::Picker(PickerPage { per_model, per_pool, matched, ignored })
-    } else {
-        let (engine, rows) = (engine.name.clone(), server_rows(&found));
-        Page::Server(ServerPage { engine, rows, lora, matched, ignored })
+        return Page::Picker(PickerPage { per_model, per_pool, matched, ignored });
     }
+    let rows = server_rows(&found, &table);
+    let reasons = found.per_process();
+    let no_model = found.no_model.clone();
+    let lora = std::mem::take(&mut reader.lora);
+    Page::Server(ServerPage {
+        engine: engine.name.clone(),
+        rows,
+        no_model,
+        ignore_case: engine.ignore_case,
+        reports: Arc::clone(&engine.reports),
+        reasons,
+        process_start: reader.process_start,
+        lora: engine.lora.and_then(|name| lora.into_adapters(name)),
+        matched,
+        ignored,
+    })
 }
 
-/// The engine of which the page has most; the first of equals.
-fn best<'a>(table: &'a Table, present: &[bool]) -> Option<&'a Engine> {
-    let scored = table.engines.iter().map(|engine| (score(engine, present), engine));
-    let best = scored.filter(|(score, _)| *score > 0).rev().max_by_key(|(score, _)| *score);
-    best.map(|(_, engine)| engine)
+/// The engine that fits a page best, by its place in the table: one whose model can be told before one
+/// whose model cannot, and then the one of which most numbers are there; the first of equals.
+fn best(reader: &PageReader, is_asked: impl Fn(&Engine) -> bool) -> Option<usize> {
+    let mut best: Option<((bool, usize), usize)> = None;
+    for (at, engine) in reader.table.engines.iter().enumerate() {
+        let score = if is_asked(engine) { score(engine, reader) } else { 0 };
+        if score == 0 {
+            continue;
+        }
+        let fit = (has_model(engine, reader), score);
+        if best.is_none_or(|(other, _)| fit > other) {
+            best = Some((fit, at));
+        }
+    }
+    best.map(|(_, at)| at)
 }
 
 /// How many of an engine's numbers stand on the page. A constant says nothing.
-fn score(engine: &Engine, present: &[bool]) -> usize {
-    let says = |alias: &Alias| alias.slots().next().is_some() && is_present(alias, present);
-    engine.reads.iter().filter(|read| read.aliases.iter().any(says)).count()
+fn score(engine: &Engine, reader: &PageReader) -> usize {
+    if !engine.required.iter().all(|name| reader.seen[name.index()]) {
+        return 0;
+    }
+    let says = |read: &&Read| {
+        let complete = |alternative: &Alternative| {
+            alternative.compiled.is_complete(|slot| reader.present[*slot as usize])
+        };
+        read.alternatives.iter().any(complete)
+    };
+    engine.reads.iter().filter(says).count()
 }
 
-fn is_present(alias: &Alias, present: &[bool]) -> bool {
-    alias.slots().all(|slot| present[usize::from(slot)])
+/// Whether it can be told which model a page of this engine is about.
+fn has_model(engine: &Engine, reader: &PageReader) -> bool {
+    if engine.is_picker() || engine.model.is_some() || reader.given.is_some() {
+        return true;
+    }
+    let expressions = engine.reads.iter().flat_map(|read| &read.alternatives);
+    let mut slots: Vec<SlotId> =
+        expressions.flat_map(|it| it.compiled.series()).copied().collect();
+    slots.sort_unstable();
+    let names_model = |reading: &Reading| {
+        let [model, ..] = &reader.rows.key(reading.row).names;
+        slots.binary_search(&reading.slot).is_ok()
+            && model.as_deref().is_some_and(|model| engine.names_model(model))
+    };
+    reader.readings.iter().any(names_model)
 }
 
 /// What was found of one engine.
 struct Found<'a> {
     rows: &'a Rows,
-    /// The numbers that are on the page, each with the alias that counts.
-    chosen: Vec<(What, &'a Alias)>,
+    per_process: &'a [bool],
+    engine: &'a Engine,
+    /// The numbers that are on the page, each with the alternative that counts.
+    chosen: Vec<(What, &'a Alternative)>,
     cells: Cells,
+    /// The model of all rows.
+    given: Option<ModelId>,
+    no_model: Option<NoModel>,
+    with_increases: bool,
     ignored: Ignored,
 }
 
 impl<'a> Found<'a> {
     fn new(reader: &'a mut PageReader, engine: &'a Engine, summary: &Summary) -> Self {
         let present = &reader.present;
-        let first = |read: &'a Read| {
-            let alias = read.aliases.iter().find(|alias| is_present(alias, present))?;
-            Some((read.what, alias))
+        let complete = |alternative: &Alternative| {
+            let compiled = &alternative.compiled;
+            compiled.is_constant() || compiled.is_complete(|slot| present[*slot as usize])
         };
-        let chosen: Vec<_> = engine.reads.iter().filter_map(first).collect();
+        let chosen = engine.reads.iter().filter_map(|read| {
+            let alternative = engine.chosen(read, complete)?;
+            Some((read.what, alternative))
+        });
+        let chosen: Vec<_> = chosen.collect();
         let mut counts = vec![false; present.len()];
-        for slot in chosen.iter().flat_map(|(_, alias)| alias.slots()) {
-            counts[usize::from(slot)] = true;
+        for slot in chosen.iter().flat_map(|(_, it)| it.compiled.series()) {
+            counts[*slot as usize] = true;
         }
         let mut readings = std::mem::take(&mut reader.readings);
-        readings.retain(|reading| counts[usize::from(reading.slot)]);
+        readings.retain(|reading| counts[reading.slot as usize]);
+        // What a target is told beats what an engine is, and both what the page says.
+        let given = reader.given.clone().or_else(|| engine.model.clone());
+        let no_model = if engine.is_picker() {
+            None
+        } else {
+            let told = told_models(engine, &reader.rows, &readings);
+            match &given {
+                Some(given) => keep_one_model(engine, given, told, &reader.rows, &mut readings),
+                None => no_model(engine, &told),
+            }
+        };
         let mut used = vec![false; reader.rows.len()];
         for reading in &readings {
             used[usize::from(reading.row)] = true;
@@ -89,15 +155,29 @@ impl<'a> Found<'a> {
         for reading in &mut readings {
             reading.row = homes[usize::from(reading.row)];
         }
-        let cells = Cells::new(&mut readings, |slot| {
-            let slot = &reader.table.slots[usize::from(slot)];
+        let mut last_values = reader.last_values.take();
+        let fold = |slot: SlotId| {
+            let slot = reader.table.slot(slot);
             let unknown = slot.fold == Fold::Sum && reader.is_spoiled(&slot.series.name, summary);
             (!unknown).then_some(slot.fold)
-        });
+        };
+        let cells = Cells::new(&mut readings, fold, last_values.as_mut());
+        let with_increases = last_values.is_some();
+        reader.last_values = last_values;
         // Its room is for the next page.
         reader.readings = readings;
         let ignored = Ignored { repeated: cells.repeated, beyond_limit: reader.beyond_limit };
-        Self { rows: &reader.rows, chosen, cells, ignored }
+        Self {
+            rows: &reader.rows,
+            per_process: &reader.per_process,
+            engine,
+            chosen,
+            cells,
+            given: given.filter(|_| no_model.is_none()),
+            no_model,
+            with_increases,
+            ignored,
+        }
     }
 
     /// The rows of one kind, with what they are about.
@@ -110,21 +190,107 @@ impl<'a> Found<'a> {
         let matched = self
             .chosen
             .iter()
-            .map(|(what, alias)| Matched { quantity: what.key(), spec: Arc::clone(&alias.spec) });
+            .map(|(what, it)| Matched { quantity: what.key(), spec: Arc::clone(&it.spec) });
         matched.collect()
+    }
+
+    /// The gauges that only single processes of the server tell.
+    fn per_process(&self) -> Vec<(Quantity, Arc<str>)> {
+        let lacks = |read: &&Read| !self.chosen.iter().any(|(what, _)| *what == read.what);
+        let reason = |read: &Read| {
+            let What::Server(quantity) = read.what else { return None };
+            let alternative = read.alternatives.iter().find(|alternative| {
+                let slots = alternative.compiled.series();
+                slots.into_iter().any(|slot| self.per_process[*slot as usize])
+            })?;
+            let name = &alternative.spec.series().first()?.name;
+            let reason = format!(
+                "{name} has a value of each process (label pid) and none of the server: only the \
+                 process that wrote last is right"
+            );
+            Some((quantity, reason.into()))
+        };
+        self.engine.reads.iter().filter(lacks).filter_map(reason).collect()
     }
 }
 
-fn server_rows(found: &Found<'_>) -> Vec<EngineRow> {
-    let rows = found.rows(RowKind::Server).map(|(id, RowKey { names: [model, rank], .. })| {
+/// What the model labels of these readings hold, each once, in order.
+fn told_models(engine: &Engine, rows: &Rows, readings: &[Reading]) -> Vec<Arc<str>> {
+    let mut told: Vec<Arc<str>> = Vec::new();
+    let mut rows_seen = vec![false; rows.len()];
+    for reading in readings {
+        let row = usize::from(reading.row);
+        if std::mem::replace(&mut rows_seen[row], true) {
+            continue;
+        }
+        if let [Some(model), ..] = &rows.key(reading.row).names {
+            told.push(Arc::clone(model));
+        }
+    }
+    told.sort_unstable();
+    told.dedup();
+    // What is no model's id comes last, in the order in which it stands for the whole.
+    told.sort_by_key(|model| engine.no_models.iter().position(|name| **name == **model));
+    told
+}
+
+fn no_model(engine: &Engine, told: &[Arc<str>]) -> Option<NoModel> {
+    if told.iter().any(|model| engine.names_model(model)) {
+        return None;
+    }
+    Some(match told.first() {
+        Some(name) => NoModel::NoId((&**name).into()),
+        None => NoModel::NoLabel,
+    })
+}
+
+/// Keeps the readings of the one model that was given: those under its own name, else those under the
+/// only name that there is, or the one that stands for the whole deployment. What names none stays.
+fn keep_one_model(
+    engine: &Engine,
+    given: &ModelId,
+    told: Vec<Arc<str>>,
+    rows: &Rows,
+    readings: &mut Vec<Reading>,
+) -> Option<NoModel> {
+    let own = told.iter().find(|model| ***model == *given.as_str());
+    let mut names = told.iter().filter(|model| engine.names_model(model));
+    let kept = match (own, names.next(), names.next()) {
+        (Some(own), ..) => own,
+        (None, Some(_), Some(_)) => {
+            return Some(NoModel::Several(told.iter().map(|name| (&**name).into()).collect()));
+        }
+        (None, Some(only), None) => only,
+        (None, None, _) => match told.first() {
+            Some(part) => part,
+            None => return None,
+        },
+    };
+    readings.retain(|reading| {
+        let [model, ..] = &rows.key(reading.row).names;
+        model.as_ref().is_none_or(|model| model == kept)
+    });
+    None
+}
+
+fn server_rows(found: &Found<'_>, table: &Table) -> Vec<EngineRow> {
+    let has_times = found.cells.has_times();
+    let rows = found.rows(RowKind::Server).map(|(id, RowKey { names, .. })| {
+        let [model, rank, replica] = names;
         let mut row = EngineRow {
-            model: model.clone().map(ModelId::new),
+            model: found.given.clone().or_else(|| model.clone().map(ModelId::new)),
             rank: rank.clone(),
+            replica: replica.clone(),
+            role: found.rows.role(id),
+            increases: found.with_increases.then(Box::default),
             ..EngineRow::default()
         };
-        for (what, alias) in &found.chosen {
+        for (what, alternative) in &found.chosen {
             if let What::Server(quantity) = what {
-                *quantity.of(&mut row) = found.cells.value(alias, id);
+                fill(&mut row, *quantity, alternative, id, found, table);
+                if has_times && let Some(time) = found.cells.time(&alternative.compiled, id) {
+                    row.times.push((*quantity, time));
+                }
             }
         }
         row
@@ -135,21 +301,79 @@ fn server_rows(found: &Found<'_>) -> Vec<EngineRow> {
         let number = |row: &EngineRow| {
             row.rank.as_deref().map_or(u64::MAX, |rank| rank.parse().unwrap_or(u64::MAX - 1))
         };
-        (&a.model, number(a), &a.rank).cmp(&(&b.model, number(b), &b.rank))
+        (&a.model, &a.replica, number(a), &a.rank).cmp(&(&b.model, &b.replica, number(b), &b.rank))
     });
     rows
 }
 
+/// Puts one number into its row.
+fn fill(
+    row: &mut EngineRow,
+    quantity: Quantity,
+    alternative: &Alternative,
+    id: RowId,
+    found: &Found<'_>,
+    table: &Table,
+) {
+    let Alternative { spec, compiled } = alternative;
+    let value = found.cells.value(compiled, id);
+    if value.is_none()
+        && let Some(reason) = why_unknown(spec, compiled, id, found, table)
+    {
+        row.reasons.push((quantity, reason));
+    }
+    if let Some(place) = row.gauge_mut(quantity) {
+        *place = value.map(|value| value * unit(quantity, spec));
+    } else if let Some(place) = row.counters.counter_mut(quantity) {
+        *place = value;
+        let increases = row.increases.as_deref_mut();
+        if let Some(place) = increases.and_then(|it: &mut Counters| it.counter_mut(quantity)) {
+            *place = found.cells.increase(compiled, id);
+        }
+    }
+}
+
+/// What makes a number one of its own unit: a hit rate may stand in percent.
+fn unit(quantity: Quantity, spec: &Expression) -> f64 {
+    let in_percent = |series: &&Series| series.name.contains("percent");
+    let is_rate = quantity == Quantity::PrefixCacheHitRate;
+    if is_rate && spec.series().iter().any(in_percent) { 0.01 } else { 1.0 }
+}
+
+/// Why there is no number of a row although its series are there.
+fn why_unknown(
+    spec: &Expression,
+    compiled: &Expression<SlotId>,
+    id: RowId,
+    found: &Found<'_>,
+    table: &Table,
+) -> Option<Arc<str>> {
+    let slots = compiled.series();
+    let unreadable = slots.iter().find(|slot| {
+        found.cells.is_unreadable(***slot, id) && table.slot(***slot).series.number_in.is_some()
+    });
+    if let Some(slot) = unreadable {
+        let series = &table.slot(**slot).series;
+        let label = series.number_in.as_deref().unwrap_or_default();
+        return Some(format!("the label {label} of {} holds no number", series.name).into());
+    }
+    let all_there =
+        compiled.required().iter().all(|slot| {
+            found.cells.has(**slot, id) && !found.cells.is_unreadable(**slot, id)
+        });
+    (all_there && !slots.is_empty()).then(|| format!("{spec} divides by 0").into())
+}
+
 fn picker_models(found: &Found<'_>) -> Vec<PickerModel> {
-    let rows = found.rows(RowKind::Model).map(|(id, RowKey { names: [model, target], .. })| {
+    let rows = found.rows(RowKind::Model).map(|(id, RowKey { names: [model, target, _], .. })| {
         let mut row = PickerModel {
             model: model.clone().map(ModelId::new),
             target: target.clone().map(ModelId::new),
             ..PickerModel::default()
         };
-        for (what, alias) in &found.chosen {
+        for (what, alternative) in &found.chosen {
             if let What::Picker(PickerRead::Model(quantity)) = what {
-                *quantity.of(&mut row) = found.cells.value(alias, id);
+                *quantity.of(&mut row) = found.cells.value(&alternative.compiled, id);
             }
         }
         row
@@ -163,17 +387,17 @@ fn picker_pools(found: &Found<'_>) -> Vec<PickerPool> {
     let mut pools: BTreeMap<Option<Arc<str>>, PickerPool> = BTreeMap::new();
     let named =
         |name: &Option<Arc<str>>| PickerPool { name: name.clone(), ..PickerPool::default() };
-    for (id, RowKey { names: [name, _], .. }) in found.rows(RowKind::Pool) {
+    for (id, RowKey { names: [name, ..], .. }) in found.rows(RowKind::Pool) {
         let pool = pools.entry(name.clone()).or_insert_with(|| named(name));
-        for (what, alias) in &found.chosen {
+        for (what, alternative) in &found.chosen {
             if let What::Picker(PickerRead::Pool(quantity)) = what {
-                *quantity.of(pool) = found.cells.value(alias, id);
+                *quantity.of(pool) = found.cells.value(&alternative.compiled, id);
             }
         }
     }
     let queue = found.chosen.iter().find(|(what, _)| *what == What::Picker(PickerRead::PodQueue));
-    for (id, RowKey { names: [name, pod], .. }) in found.rows(RowKind::Pod) {
-        let waiting = queue.and_then(|(_, alias)| found.cells.value(alias, id));
+    for (id, RowKey { names: [name, pod, _], .. }) in found.rows(RowKind::Pod) {
+        let waiting = queue.and_then(|(_, it)| found.cells.value(&it.compiled, id));
         if let (Some(pod), Some(waiting)) = (pod, waiting) {
             let pool = pools.entry(name.clone()).or_insert_with(|| named(name));
             pool.per_pod_queue.push((PodName::new(Arc::clone(pod)), waiting));

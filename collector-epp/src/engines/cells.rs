@@ -1,8 +1,13 @@
 //! From the samples of a page to one number for each quantity and row.
 
-use super::quantity::Fold;
+use collector_engines::{Expression, Fold};
+
 use super::rows::RowId;
-use super::table::{Alias, SlotId, Term};
+use super::series::LastValues;
+use super::table::SlotId;
+
+/// The time of a sample that says none: that of its page.
+pub(super) const NO_TIME: i64 = i64::MAX;
 
 /// One sample that a slot reads.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +20,8 @@ pub(super) struct Reading {
     pub(super) series: u64,
     /// `None`: the label that should hold it holds no number.
     pub(super) value: Option<f64>,
+    /// Milliseconds since 1970, or [`NO_TIME`].
+    pub(super) time: i64,
 }
 
 /// One number.
@@ -23,6 +30,10 @@ struct Cell {
     slot: SlotId,
     row: RowId,
     value: Option<f64>,
+    /// By how much its series went up since the page before.
+    increase: Option<f64>,
+    /// The oldest of its samples.
+    time: i64,
 }
 
 /// The numbers of a page, by slot and row.
@@ -37,7 +48,12 @@ impl Cells {
     /// Folds the readings; those of one series count once, as the first of them has it.
     ///
     /// `fold` tells how those of one slot go together; with `None` the slot's numbers are unknown.
-    pub(super) fn new(readings: &mut Vec<Reading>, fold: impl Fn(SlotId) -> Option<Fold>) -> Self {
+    /// `before` has the series of the page before, where increases are wanted.
+    pub(super) fn new(
+        readings: &mut Vec<Reading>,
+        fold: impl Fn(SlotId) -> Option<Fold>,
+        mut before: Option<&mut LastValues>,
+    ) -> Self {
         readings.sort_unstable_by_key(|reading| {
             (reading.slot, reading.row, reading.series, reading.order)
         });
@@ -55,35 +71,68 @@ impl Cells {
         readings.sort_unstable_by_key(|reading| (reading.slot, reading.row, reading.order));
         let mut cells: Vec<Cell> = Vec::new();
         for reading in &*readings {
-            let Reading { slot, row, value, .. } = *reading;
-            match (cells.last_mut(), fold(slot)) {
-                (_, None) => cells.push(Cell { slot, row, value: None }),
-                (Some(last), Some(fold)) if (last.slot, last.row) == (slot, row) => {
-                    last.value = fold.apply(last.value, value);
+            let Reading { slot, row, value, series, time, .. } = *reading;
+            let fold = fold(slot);
+            let increase = before.as_deref_mut().and_then(|before| match (fold, value) {
+                (Some(Fold::Sum), Some(value)) => before.increase(slot, series, value),
+                (None, _) => {
+                    before.keep(slot, series);
+                    None
                 }
-                _ => cells.push(Cell { slot, row, value }),
+                _ => None,
+            });
+            match (cells.last_mut(), fold) {
+                (_, None) => cells.push(Cell { slot, row, value: None, increase: None, time }),
+                (Some(last), Some(fold)) if (last.slot, last.row) == (slot, row) => {
+                    last.value = apply(fold, last.value, value);
+                    last.increase = Some(()).and_then(|()| Some(last.increase? + increase?));
+                    last.time = last.time.min(time);
+                }
+                _ => cells.push(Cell { slot, row, value, increase, time }),
             }
+        }
+        if let Some(before) = before {
+            before.end_page();
         }
         Self { cells, repeated: repeats.len() as u64 }
     }
 
-    /// The value of an alias in a row.
-    pub(super) fn value(&self, alias: &Alias, row: RowId) -> Option<f64> {
-        let left = self.term(alias.left, row)?;
-        match alias.right {
-            None => Some(left),
-            Some((operator, right)) => Some(operator.apply(left, self.term(right, row)?)),
-        }
+    /// The value of an expression in a row.
+    pub(super) fn value(&self, expression: &Expression<SlotId>, row: RowId) -> Option<f64> {
+        expression.evaluate(&mut |slot| self.cell(*slot, row)?.value)
     }
 
-    fn term(&self, term: Term, row: RowId) -> Option<f64> {
-        match term {
-            Term::Number(number) => Some(number),
-            Term::Slot(slot) => {
-                let found = self.cells.binary_search_by_key(&(slot, row), |c| (c.slot, c.row));
-                self.cells[found.ok()?].value
-            }
-        }
+    /// By how much the expression went up in a row since the page before. It is linear.
+    pub(super) fn increase(&self, expression: &Expression<SlotId>, row: RowId) -> Option<f64> {
+        expression.evaluate(&mut |slot| self.cell(*slot, row)?.increase)
+    }
+
+    /// When the oldest sample of an expression was taken, in milliseconds since 1970; `None`: with the
+    /// page.
+    pub(super) fn time(&self, expression: &Expression<SlotId>, row: RowId) -> Option<i64> {
+        let slots = expression.series().into_iter();
+        let times = slots.filter_map(|slot| Some(self.cell(*slot, row)?.time));
+        times.min().filter(|time| *time != NO_TIME)
+    }
+
+    /// Whether a series is in a row, with a number or without.
+    pub(super) fn has(&self, slot: SlotId, row: RowId) -> bool {
+        self.cell(slot, row).is_some()
+    }
+
+    /// Whether a series is in a row and no number came of it.
+    pub(super) fn is_unreadable(&self, slot: SlotId, row: RowId) -> bool {
+        self.cell(slot, row).is_some_and(|cell| cell.value.is_none())
+    }
+
+    /// Whether any sample says when it was taken.
+    pub(super) fn has_times(&self) -> bool {
+        self.cells.iter().any(|cell| cell.time != NO_TIME)
+    }
+
+    fn cell(&self, slot: SlotId, row: RowId) -> Option<&Cell> {
+        let found = self.cells.binary_search_by_key(&(slot, row), |cell| (cell.slot, cell.row));
+        Some(&self.cells[found.ok()?])
     }
 
     /// The rows that have a number, or could have.
@@ -95,15 +144,13 @@ impl Cells {
     }
 }
 
-impl Fold {
-    /// A part that is unknown makes a sum unknown; NaN is no greatest value.
-    fn apply(self, one: Option<f64>, other: Option<f64>) -> Option<f64> {
-        match self {
-            Self::Sum => Some(one? + other?),
-            Self::Greatest => match (one, other) {
-                (Some(one), Some(other)) => Some(one.max(other)),
-                (one, other) => one.or(other),
-            },
-        }
+/// A part that is unknown makes a sum unknown; NaN is no greatest value.
+fn apply(fold: Fold, one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    match fold {
+        Fold::Sum => Some(one? + other?),
+        Fold::Greatest => match (one, other) {
+            (Some(one), Some(other)) => Some(one.max(other)),
+            (one, other) => one.or(other),
+        },
     }
 }

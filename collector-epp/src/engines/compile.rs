@@ -1,149 +1,84 @@
-//! From what is said about engines, by us and by users, to the table.
+//! From the description of every engine to the table that a reader looks into.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use collector_core::EngineName;
+use collector_engines::{ENDPOINT_PICKER, Engines, Expression, Fold, Quantity, Series};
 
-use super::builtin::{self, Builtin};
-use super::picker::{PICKER, PickerRead};
-use super::quantity::{Fold, Quantity};
-use super::spec::{Operand, Spec};
-use super::table::{Alias, Engine, Read, RowKind, Slot, SlotId, Table, Term, What};
-use super::user::{EngineSpec, SpecError};
-use crate::scan::Wanted;
+use super::picker::PickerRead;
+use super::table::{
+    Alternative, Engine, LabelsId, Read, RowKind, RowLabels, Slot, SlotId, Table, Use, What,
+};
+use crate::scan::{NameId, Wanted};
 
-/// Engines that users may define.
-const ENGINES_MAX: usize = 64;
-/// Aliases that one quantity may have.
-const ALIASES_MAX: usize = 16;
+/// When a process was started, by its own clock: what the client libraries of all languages show.
+const PROCESS_START: &str = "process_start_time_seconds";
 
-/// The table of the built-in engines and those of a user.
-pub(super) fn table(specs: &[EngineSpec]) -> Result<Table, SpecError> {
-    let mut compiler = Compiler::default();
-    let mut engines = Vec::new();
-    for definition in definitions(specs)? {
-        engines.push(compiler.server(definition)?);
-    }
-    engines.push(compiler.picker());
-    Ok(compiler.table(engines))
-}
-
-/// One engine with what it inherits, before it is compiled.
-#[derive(Clone)]
-struct Definition {
-    name: EngineName,
-    model_label: Box<str>,
-    rank_label: Box<str>,
-    metrics: BTreeMap<Quantity, Vec<String>>,
-    lora: bool,
-}
-
-impl From<&Builtin> for Definition {
-    fn from(builtin: &Builtin) -> Self {
-        let specs = |specs: &[&str]| specs.iter().map(|spec| (*spec).to_owned()).collect();
-        Self {
-            name: builtin.name.into(),
-            model_label: builtin.model_label.into(),
-            rank_label: builtin.rank_label.into(),
-            metrics: builtin.metrics.iter().map(|(key, list)| (*key, specs(list))).collect(),
-            lora: builtin.lora,
-        }
-    }
-}
-
-/// The user's engines, then the built-in ones that they do not override.
-fn definitions(specs: &[EngineSpec]) -> Result<Vec<Definition>, SpecError> {
-    if specs.len() > ENGINES_MAX {
-        return Err(SpecError::TooMany { what: "engines".to_owned(), limit: ENGINES_MAX });
-    }
-    let mut builtin: Vec<Definition> = builtin::ENGINES.iter().map(Definition::from).collect();
-    let mut users: Vec<Definition> = Vec::new();
-    for (index, spec) in specs.iter().enumerate() {
-        if spec.name.as_str().is_empty() {
-            return Err(SpecError::NoName { position: index + 1 });
-        }
-        if spec.name.as_str() == PICKER {
-            return Err(SpecError::Reserved { engine: spec.name.clone() });
-        }
-        if users.iter().any(|user| user.name == spec.name) {
-            return Err(SpecError::Twice { engine: spec.name.clone() });
-        }
-        users.push(inherit(spec, users.iter().chain(&builtin))?);
-    }
-    builtin.retain(|builtin| !users.iter().any(|user| user.name == builtin.name));
-    users.extend(builtin);
-    Ok(users)
-}
-
-fn inherit<'a>(
-    spec: &EngineSpec,
-    known: impl Iterator<Item = &'a Definition> + Clone,
-) -> Result<Definition, SpecError> {
-    let base_name = spec.base.as_ref().unwrap_or(&spec.name);
-    let base = known.clone().find(|known| known.name == *base_name);
-    if let (Some(base), None) = (&spec.base, base) {
-        return Err(SpecError::UnknownBase {
-            engine: spec.name.clone(),
-            base: base.clone(),
-            known: known.map(|known| known.name.clone()).collect(),
-        });
-    }
-    let mut definition = base.cloned().unwrap_or_else(|| Definition {
-        name: spec.name.clone(),
-        model_label: "model_name".into(),
-        rank_label: Box::default(),
-        metrics: BTreeMap::new(),
-        lora: false,
+/// The table of these engines and the Endpoint Picker.
+pub(super) fn table(engines: &Engines) -> Table {
+    let names = engines.iter().flat_map(|engine| {
+        let required = engine.required.iter().chain(&engine.lora);
+        engine.sample_names().map(Box::from).chain(required.cloned())
     });
-    definition.name = spec.name.clone();
-    if let Some(label) = &spec.model_label {
-        definition.model_label.clone_from(label);
-    }
-    if let Some(label) = &spec.rank_label {
-        definition.rank_label.clone_from(label);
-    }
-    for (quantity, aliases) in &spec.metrics {
-        definition.metrics.insert(*quantity, aliases.as_slice().to_vec());
-    }
-    Ok(definition)
+    let of_picker = PickerRead::all().flat_map(PickerRead::aliases);
+    let of_picker = of_picker.flat_map(|alias| {
+        let series = picker_expression(&alias.spec);
+        series.series().into_iter().map(|series| series.name.clone()).collect::<Vec<_>>()
+    });
+    let routers = Engines::router_names().map(Box::from);
+    let mut names: Vec<Box<str>> =
+        names.chain(of_picker).chain(routers).chain([PROCESS_START.into()]).collect();
+    names.sort_unstable();
+    names.dedup();
+    let wanted = Arc::new(Wanted::new(names));
+
+    let mut compiler = Compiler { slots: Vec::new(), known: HashMap::new(), labels: Vec::new() };
+    let mut compiled: Vec<Engine> =
+        engines.iter().map(|engine| compiler.server(engine, &wanted)).collect();
+    compiled.push(compiler.picker());
+    compiler.table(compiled, wanted)
 }
 
-#[derive(Default)]
+fn picker_expression(text: &str) -> Expression {
+    text.parse().expect("the Endpoint Picker's table can be read")
+}
+
 struct Compiler {
     slots: Vec<Slot>,
     known: HashMap<Slot, SlotId>,
-    lora: bool,
+    labels: Vec<RowLabels>,
 }
 
 impl Compiler {
-    fn server(&mut self, definition: Definition) -> Result<Engine, SpecError> {
-        let Definition { name, model_label, rank_label, metrics, lora } = definition;
-        let labels = [model_label, rank_label];
-        let mut reads = Vec::new();
-        for (quantity, specs) in metrics {
-            if specs.len() > ALIASES_MAX {
-                let what = format!("engine {name:?}, metrics.{}, aliases", quantity.key());
-                return Err(SpecError::TooMany { what, limit: ALIASES_MAX });
-            }
-            let mut aliases = Vec::new();
-            for text in specs {
-                let spec: Spec = text.parse().map_err(|error| SpecError::Syntax {
-                    engine: name.clone(),
-                    quantity: quantity.key(),
-                    spec: text,
-                    error,
-                })?;
-                aliases.push(self.alias(spec, RowKind::Server, &labels, quantity.fold()));
-            }
-            reads.push(Read { what: What::Server(quantity), aliases });
+    fn server(&mut self, engine: &collector_engines::Engine, wanted: &Wanted) -> Engine {
+        let replica = engine.replica_label.iter().cloned().collect();
+        let labels = self.labels(RowLabels {
+            kind: RowKind::Server,
+            names: [engine.model_labels.clone(), engine.rank_labels.clone(), replica],
+            role: engine.role_label.clone(),
+        });
+        let reads = engine.metrics().map(|(quantity, alternatives)| {
+            let alternatives = alternatives.iter().map(|spec| {
+                let is_gauge = is_gauge(quantity);
+                self.alternative(spec.clone(), labels, quantity.fold(), is_gauge)
+            });
+            Read { what: What::Server(quantity), alternatives: alternatives.collect() }
+        });
+        let id = |name: &str| wanted.id_of(name);
+        Engine {
+            name: engine.name.clone(),
+            reads: reads.collect(),
+            reports: engine
+                .metrics()
+                .filter(|(_, alternatives)| !alternatives.is_empty())
+                .map(|(quantity, _)| quantity)
+                .collect(),
+            required: engine.required.iter().filter_map(|name| id(name)).collect(),
+            model: engine.model.clone(),
+            no_models: engine.no_models.clone(),
+            ignore_case: engine.ignore_case,
+            lora: engine.lora.as_deref().and_then(id),
         }
-        let mut all = reads.iter().flat_map(|read| &read.aliases);
-        if all.all(|alias| alias.slots().next().is_none()) {
-            return Err(SpecError::ReadsNothing { engine: name });
-        }
-        self.lora |= lora;
-        Ok(Engine { name, reads, lora })
     }
 
     fn picker(&mut self) -> Engine {
@@ -153,29 +88,50 @@ impl Compiler {
                 PickerRead::Pool(_) => RowKind::Pool,
                 PickerRead::PodQueue => RowKind::Pod,
             };
-            let aliases = read.aliases().into_iter().map(|alias| {
-                let spec = alias.spec.parse().expect("the picker's table can be read");
-                let labels = alias.labels.map(Into::into);
-                self.alias(spec, kind, &labels, read.fold())
+            let alternatives = read.aliases().into_iter().map(|alias| {
+                let list = |label: &str| match label {
+                    "" => Vec::new(),
+                    label => vec![label.into()],
+                };
+                let [first, second] = alias.labels.map(list);
+                let names = [first, second, Vec::new()];
+                let labels = self.labels(RowLabels { kind, names, role: None });
+                self.alternative(picker_expression(&alias.spec), labels, read.fold(), false)
             });
-            Read { what: What::Picker(read), aliases: aliases.collect() }
+            Read { what: What::Picker(read), alternatives: alternatives.collect() }
         });
-        Engine { name: PICKER.into(), reads: reads.collect(), lora: false }
+        Engine {
+            name: ENDPOINT_PICKER.into(),
+            reads: reads.collect(),
+            reports: [].into(),
+            required: Vec::new(),
+            model: None,
+            no_models: Vec::new(),
+            ignore_case: false,
+            lora: None,
+        }
     }
 
-    fn alias(&mut self, spec: Spec, kind: RowKind, labels: &[Box<str>; 2], fold: Fold) -> Alias {
-        let mut term = |operand: &Operand| match operand {
-            Operand::Number(number) => Term::Number(*number),
-            Operand::Series(series) => {
-                let series = series.clone();
-                Term::Slot(self.slot(Slot { series, kind, labels: labels.clone(), fold }))
-            }
-        };
-        let (left, right) = match &spec {
-            Spec::Operand(operand) => (term(operand), None),
-            Spec::Combined(left, operator, right) => (term(left), Some((*operator, term(right)))),
-        };
-        Alias { spec: Arc::new(spec), left, right }
+    fn alternative(
+        &mut self,
+        spec: Expression,
+        labels: LabelsId,
+        fold: Fold,
+        is_gauge: bool,
+    ) -> Alternative {
+        let compiled = spec.map(&mut |series: &Series| {
+            self.slot(Slot { series: series.clone(), labels, fold, is_gauge })
+        });
+        Alternative { spec: Arc::new(spec), compiled }
+    }
+
+    fn labels(&mut self, labels: RowLabels) -> LabelsId {
+        let known = self.labels.iter().position(|known| *known == labels);
+        let at = known.unwrap_or_else(|| {
+            self.labels.push(labels);
+            self.labels.len() - 1
+        });
+        LabelsId::try_from(at).expect("there are fewer engines than ids")
     }
 
     fn slot(&mut self, slot: Slot) -> SlotId {
@@ -183,22 +139,37 @@ impl Compiler {
             return *id;
         }
         let id = SlotId::try_from(self.slots.len());
-        let id = id.expect("engines, quantities and aliases are limited to fewer");
+        let id = id.expect("engines, quantities and alternatives are limited to fewer");
         self.slots.push(slot.clone());
         self.known.insert(slot, id);
         id
     }
 
-    fn table(self, engines: Vec<Engine>) -> Table {
-        let names = self.slots.iter().map(|slot| slot.series.name.clone());
-        let wanted = Wanted::new(names.chain(self.lora.then(|| builtin::LORA.into())));
+    fn table(self, engines: Vec<Engine>, wanted: Arc<Wanted>) -> Table {
         let mut slots_of = vec![Vec::new(); wanted.len()];
         for (id, slot) in (0..).zip(&self.slots) {
             if let Some(name) = wanted.id_of(&slot.series.name) {
                 slots_of[name.index()].push(id);
             }
         }
-        let lora = self.lora.then(|| wanted.id_of(builtin::LORA)).flatten();
-        Table { wanted: Arc::new(wanted), slots: self.slots, slots_of, lora, engines }
+        for slots in &mut slots_of {
+            // Slots whose rows have the same names look a row up once.
+            slots.sort_by_key(|id: &SlotId| self.slots[*id as usize].labels);
+        }
+        let mut uses = vec![Use::None; wanted.len()];
+        let mut set = |name: NameId, what| uses[name.index()] = what;
+        engines.iter().filter_map(|engine| engine.lora).for_each(|name| set(name, Use::Lora));
+        wanted.id_of(PROCESS_START).into_iter().for_each(|name| set(name, Use::ProcessStart));
+        for name in Engines::router_names() {
+            if let (Some(id), Some(router)) = (wanted.id_of(name), Engines::router_of(name)) {
+                set(id, Use::Router(router));
+            }
+        }
+        Table { slots: self.slots, slots_of, labels: self.labels, uses, engines, wanted }
     }
+}
+
+/// Whether the number is of the moment, so that each process of a server knows only its own part.
+fn is_gauge(quantity: Quantity) -> bool {
+    !quantity.is_counter() && !quantity.is_configuration()
 }

@@ -1,25 +1,47 @@
 //! Which LoRA adapters a server has: in the labels of a series whose value is a time.
 
 use super::page::LoraAdapters;
-use crate::scan::{Labels, Sample};
+use crate::scan::{Labels, NameId, Sample};
 
-/// The newest series seen so far. A server leaves one behind for each combination that it ever had.
+/// API servers of one process group, each of which may have added its time to that of the others.
+const API_SERVERS_MAX: u32 = 64;
+
+/// The newest series of each name seen so far. A server leaves one behind for each combination of
+/// adapters that it ever had.
 #[derive(Default, Debug)]
 pub(super) struct LoraSeen {
-    newest: Option<(f64, LoraAdapters)>,
+    newest: Vec<(NameId, f64, LoraAdapters)>,
 }
 
 impl LoraSeen {
-    pub(super) fn take(&mut self, sample: &Sample<'_>) {
-        let newest = self.newest.as_ref().map_or(f64::NEG_INFINITY, |(time, _)| *time);
-        if sample.value > newest {
-            self.newest = Some((sample.value, adapters(&sample.labels)));
+    /// Takes a series. `now`, in seconds since 1970: several API servers add up the times at which each
+    /// of them set it, and what lies in the future is such a sum.
+    pub(super) fn take(&mut self, sample: &Sample<'_>, now: Option<f64>) {
+        let Some(time) = single_time(sample.value, now) else { return };
+        let place = self.newest.iter().position(|(name, ..)| *name == sample.name);
+        match place.map(|place| &mut self.newest[place]) {
+            Some((_, newest, adapters_of_newest)) => {
+                if time > *newest {
+                    *newest = time;
+                    *adapters_of_newest = adapters(&sample.labels);
+                }
+            }
+            None => self.newest.push((sample.name, time, adapters(&sample.labels))),
         }
     }
 
-    pub(super) fn into_adapters(self) -> Option<LoraAdapters> {
-        self.newest.map(|(_, adapters)| adapters)
+    /// The adapters that the newest series of this name has.
+    pub(super) fn into_adapters(self, name: NameId) -> Option<LoraAdapters> {
+        self.newest.into_iter().find(|(of, ..)| *of == name).map(|(.., adapters)| adapters)
     }
+}
+
+/// The time that a value stands for: itself, or its share of a sum of times. `None` where it is none.
+fn single_time(value: f64, now: Option<f64>) -> Option<f64> {
+    let now = now.unwrap_or(f64::INFINITY);
+    let shares = (1..=API_SERVERS_MAX).map(|servers| value / f64::from(servers));
+    // NaN is below nothing.
+    shares.into_iter().find(|time| *time <= now)
 }
 
 fn adapters(labels: &Labels<'_>) -> LoraAdapters {
@@ -31,5 +53,21 @@ fn adapters(labels: &Labels<'_>) -> LoraAdapters {
         running: names("running_lora_adapters"),
         waiting: names("waiting_lora_adapters"),
         max: labels.get("max_lora").and_then(|max| max.parse().ok()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_beyond_the_present_is_a_sum_of_times() {
+        let now = Some(1000.0);
+        assert_eq!(single_time(900.0, now), Some(900.0));
+        assert_eq!(single_time(1800.0, now), Some(900.0));
+        assert_eq!(single_time(2999.0, now), Some(2999.0 / 3.0));
+        assert_eq!(single_time(1e9, now), None, "no group has so many servers");
+        assert_eq!(single_time(f64::NAN, now), None);
+        assert_eq!(single_time(1e9, None), Some(1e9));
     }
 }

@@ -1,7 +1,7 @@
 //! What the pages of each kind of model server mean.
 //!
-//! [`Engines`] is the table: for each engine and quantity the places where it may stand, in the syntax
-//! of [`Spec`]. A [`PageReader`] takes the samples of a page from a [`Scanner`](crate::scan::Scanner)
+//! [`Engines`] is the table of [`collector_engines`], compiled: for each engine and quantity the series
+//! that may supply it. A [`PageReader`] takes the samples of a page from a [`Scanner`](crate::scan::Scanner)
 //! and tells what the [`Page`] says: of a model server one row for each model and data-parallel rank,
 //! of the Endpoint Picker its models and pools.
 //!
@@ -24,7 +24,6 @@
 //! ```
 
 mod assemble;
-mod builtin;
 mod cells;
 mod compile;
 mod lora;
@@ -33,17 +32,16 @@ mod picker;
 mod quantity;
 mod reader;
 mod rows;
-mod spec;
+mod series;
 mod table;
-mod user;
 
-pub use page::{
-    Counters, EngineRow, Ignored, LoraAdapters, Matched, Page, PickerModel, PickerPage, PickerPool,
-    ServerPage, UnknownPage,
+pub use collector_engines::{
+    Aliases, ENDPOINT_PICKER as PICKER, EngineSpec, Expression, Operator, Quantity, Series, SpecError,
 };
-pub use picker::PICKER;
-pub use quantity::{PickerQuantity, PoolQuantity, Quantity};
+pub use page::{
+    Counters, EngineRow, Ignored, LoraAdapters, Matched, NoModel, Page, PickerModel, PickerPage,
+    PickerPool, ServerPage, UnknownPage,
+};
+pub use quantity::{PickerQuantity, PoolQuantity};
 pub use reader::PageReader;
-pub use spec::{LabelIs, Operand, Operator, Series, Spec, SpecSyntaxError};
 pub use table::Engines;
-pub use user::{Aliases, EngineSpec, SpecError};

@@ -1,16 +1,15 @@
-//! The Endpoint Picker: one page, three generations of names.
+//! The Endpoint Picker: one page, four generations of names.
 //!
 //! Builds of the newer generations write the older names beside the new ones, for the same requests.
 //! So the generations are aliases like any other: the newest that is on the page counts, and nothing
 //! is added to it.
 
-use super::quantity::{Fold, PickerQuantity, PoolQuantity};
+use collector_engines::Fold;
+
+use super::quantity::{PickerQuantity, PoolQuantity};
 
 use PickerQuantity as M;
 use PoolQuantity as P;
-
-/// The name that configurations and documents have for it.
-pub const PICKER: &str = "epp";
 
 /// The prefixes of the newer generations, newest first.
 const PREFIXES: [&str; 2] = ["llm_d_epp", "llm_d_router_epp"];
@@ -61,7 +60,10 @@ impl PickerRead {
     pub(super) fn aliases(self) -> Vec<PickerAlias> {
         let (new, legacy) = self.names();
         let newer = PREFIXES.iter().map(|prefix| (format!("{prefix}_{new}"), false));
-        let all = newer.chain(legacy.map(|name| (name.to_owned(), true)));
+        // Before 1.0 objectives were models.
+        let first = legacy.and_then(|name| name.strip_prefix("inference_objective_"));
+        let first = first.map(|name| (format!("inference_model_{name}"), true));
+        let all = newer.chain(legacy.map(|name| (name.to_owned(), true))).chain(first);
         all.flat_map(|(name, legacy)| self.variants(name, legacy)).collect()
     }
 

@@ -3,22 +3,26 @@
 use std::borrow::Cow;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use collector_core::{EngineName, ModelId};
 use foldhash::fast::RandomState;
 
 use super::assemble;
-use super::cells::Reading;
+use super::cells::{NO_TIME, Reading};
 use super::lora::LoraSeen;
 use super::page::Page;
-use super::rows::Rows;
-use super::spec::Series;
-use super::table::{Slot, Table};
+use super::rows::{RowId, Rows};
+use super::series::LastValues;
+use super::table::{LabelsId, RowKind, RowLabels, Slot, Table, Use};
 use crate::scan::{Labels, NameId, Sample, Summary};
 
-/// Readings that are held of one page: 4 MiB.
+/// Readings that are held of one page: 6 MiB.
 const READINGS_MAX: usize = 1 << 17;
 /// Readings whose room is kept for the next page.
 const READINGS_KEPT: usize = 1 << 12;
+/// The label of a process among several that share a page.
+const PROCESS: &str = "pid";
 
 /// Reads one target's pages, one after the other.
 ///
@@ -27,59 +31,130 @@ const READINGS_KEPT: usize = 1 << 12;
 #[derive(Debug)]
 pub struct PageReader {
     pub(super) table: Arc<Table>,
-    /// The engine that every page is of, by its place in the table.
-    pub(super) forced: Option<usize>,
+    /// The engine that every page is of.
+    pub(super) forced: Option<EngineName>,
+    /// The model that every page is of.
+    pub(super) given: Option<ModelId>,
+    /// The wall clock, in seconds since 1970.
+    now: Option<f64>,
     pub(super) rows: Rows,
     pub(super) readings: Vec<Reading>,
     /// The slots that something was read for.
     pub(super) present: Vec<bool>,
+    /// The slots of which one process's part was seen alone.
+    pub(super) per_process: Vec<bool>,
+    /// The names that were seen.
+    pub(super) seen: Vec<bool>,
     pub(super) lora: LoraSeen,
+    pub(super) process_start: Option<f64>,
+    /// What else the page shows than its own server.
+    pub(super) router: Option<&'static str>,
     pub(super) beyond_limit: u64,
+    /// The counters of the page before, where increases are wanted.
+    pub(super) last_values: Option<LastValues>,
     hasher: RandomState,
     order: u32,
 }
 
 impl PageReader {
-    pub(super) fn new(table: Arc<Table>, forced: Option<usize>) -> Self {
-        let present = vec![false; table.slots.len()];
+    pub(super) fn new(table: Arc<Table>, forced: Option<EngineName>) -> Self {
+        let slots = table.slots.len();
+        let names = table.wanted.len();
         Self {
             table,
             forced,
+            given: None,
+            now: None,
             rows: Rows::default(),
             readings: Vec::new(),
-            present,
+            present: vec![false; slots],
+            per_process: vec![false; slots],
+            seen: vec![false; names],
             lora: LoraSeen::default(),
+            process_start: None,
+            router: None,
             beyond_limit: 0,
+            last_values: None,
             hasher: RandomState::default(),
             order: 0,
         }
     }
 
+    /// The same for a server of this model, whatever its pages say.
+    #[must_use]
+    pub fn with_model(mut self, model: Option<ModelId>) -> Self {
+        self.given = model;
+        self
+    }
+
+    /// The same with the increases of counters since the page before, in
+    /// [`EngineRow::increases`](super::EngineRow::increases).
+    #[must_use]
+    pub fn with_increases(mut self) -> Self {
+        self.last_values = Some(LastValues::default());
+        self
+    }
+
+    /// Sets the time of the page that follows, to judge times on it by. Without it none is in the future.
+    pub fn set_time(&mut self, now: SystemTime) {
+        self.now = now.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs_f64());
+    }
+
     /// Takes the next sample, found by a scanner for [`Engines::wanted`](super::Engines::wanted).
     pub fn sample(&mut self, sample: &Sample<'_>) {
-        if self.table.lora == Some(sample.name) {
-            self.lora.take(sample);
+        self.seen[sample.name.index()] = true;
+        match self.table.uses[sample.name.index()] {
+            Use::None => {}
+            Use::Lora => self.lora.take(sample, self.now),
+            Use::ProcessStart => self.process_start = Some(sample.value),
+            Use::Router(router) => self.router = Some(router),
         }
         self.order += 1;
         let table = Arc::clone(&self.table);
         let mut series = None;
+        let mut process = None;
+        // Slots whose rows have the same names follow each other.
+        let mut row_before: Option<(LabelsId, Option<RowId>)> = None;
         for id in table.slots_of(sample.name) {
-            let slot = &table.slots[usize::from(*id)];
+            let slot = table.slot(*id);
+            if slot.is_gauge
+                && *process.get_or_insert_with(|| {
+                    sample.labels.get(PROCESS).is_some_and(|process| !process.is_empty())
+                })
+            {
+                self.per_process[*id as usize] = true;
+                continue;
+            }
             if !slot.is_of(&sample.labels) {
                 continue;
             }
-            self.present[usize::from(*id)] = true;
-            let names = slot.names(&sample.labels);
-            let names = names.each_ref().map(Option::as_deref);
-            let row = self.rows.id_of(slot.kind, names);
+            self.present[*id as usize] = true;
+            let row = match row_before {
+                Some((labels, row)) if labels == slot.labels => row,
+                _ => self.row(table.labels(slot), &sample.labels),
+            };
+            row_before = Some((slot.labels, row));
             let (Some(row), true) = (row, self.readings.len() < READINGS_MAX) else {
                 self.beyond_limit += 1;
                 continue;
             };
             let series = *series.get_or_insert_with(|| self.hash(&sample.labels));
             let value = slot.number(sample);
-            self.readings.push(Reading { slot: *id, row, order: self.order, series, value });
+            let time = sample.timestamp_ms.unwrap_or(NO_TIME);
+            self.readings.push(Reading { slot: *id, row, order: self.order, series, value, time });
         }
+    }
+
+    /// The row that a series with these labels is part of; `None` when there is no room for it.
+    fn row(&mut self, names: &RowLabels, labels: &Labels<'_>) -> Option<RowId> {
+        let found = names.names.each_ref().map(|list| first(list, labels));
+        let row = self.rows.id_of(names.kind, found.each_ref().map(Option::as_deref))?;
+        if names.kind == RowKind::Server
+            && let Some(role) = names.role.as_deref().and_then(|label| labels.get(label))
+        {
+            self.rows.note_role(row, &role);
+        }
+        Some(row)
     }
 
     /// Tells what the page says, and makes ready for the next one. `summary` is the scanner's: where
@@ -96,10 +171,15 @@ impl PageReader {
         self.readings.clear();
         self.readings.shrink_to(READINGS_KEPT);
         self.present.fill(false);
+        self.per_process.fill(false);
+        self.seen.fill(false);
         self.lora = LoraSeen::default();
+        self.process_start = None;
+        self.router = None;
         self.beyond_limit = 0;
         self.order = 0;
     }
+
 
     /// The same for the same labels in any order.
     fn hash(&self, labels: &Labels<'_>) -> u64 {
@@ -116,17 +196,17 @@ impl PageReader {
     }
 }
 
+/// The value of the first of these labels that there is. As in PromQL, an empty label is none.
+fn first<'a>(names: &[Box<str>], labels: &Labels<'a>) -> Option<Cow<'a, str>> {
+    names.iter().find_map(|name| labels.get(name).filter(|value| !value.is_empty()))
+}
+
 impl Slot {
     fn is_of(&self, labels: &Labels<'_>) -> bool {
         let value = |label: &str| labels.get(label).unwrap_or_default();
-        let Series { labels: wanted, number_in, .. } = &self.series;
-        wanted.iter().all(|wanted| value(&wanted.label) == *wanted.value)
-            && number_in.as_ref().is_none_or(|label| labels.get(label).is_some())
-    }
-
-    /// The names of its row. As in PromQL, an empty label is none.
-    fn names<'a>(&self, labels: &Labels<'a>) -> [Option<Cow<'a, str>>; 2] {
-        self.labels.each_ref().map(|label| labels.get(label).filter(|name| !name.is_empty()))
+        let series = &self.series;
+        series.matchers.iter().all(|matcher| matcher.accepts(&value(&matcher.label)))
+            && series.number_in.as_ref().is_none_or(|label| labels.get(label).is_some())
     }
 
     fn number(&self, sample: &Sample<'_>) -> Option<f64> {

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use collector_core::EngineName;
+use collector_core::{EngineName, ModelId};
+use collector_engines::{ENDPOINT_PICKER, EngineSpec, Expression, Fold, Quantity, SpecError};
 
 use super::compile;
-use super::picker::{PICKER, PickerRead};
-use super::quantity::{Fold, Quantity};
+use super::picker::PickerRead;
 use super::reader::PageReader;
-use super::spec::{Operator, Series, Spec};
-use super::user::{EngineSpec, SpecError};
 use crate::scan::{NameId, Wanted};
 
-/// What the pages of each engine mean: the built-in ones and those of the user. Cheap to clone.
+/// What the pages of each engine mean: the built-in ones and those of the user, compiled into what a
+/// reader looks for. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Engines(pub(super) Arc<Table>);
 
@@ -22,19 +21,44 @@ pub(super) struct Table {
     pub(super) slots: Vec<Slot>,
     /// The slots of each wanted name.
     pub(super) slots_of: Vec<Vec<SlotId>>,
-    /// The series that tells LoRA adapters.
-    pub(super) lora: Option<NameId>,
-    /// In order of preference where a page fits several: users' own first.
+    /// How the rows of slots are named.
+    pub(super) labels: Vec<RowLabels>,
+    /// What each wanted name is besides the name of slots.
+    pub(super) uses: Vec<Use>,
+    /// In order of preference where a page fits several equally well: users' own first.
     pub(super) engines: Vec<Engine>,
 }
 
-/// One engine, compiled.
+/// What a sample is read for that is no number of a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Use {
+    /// Nothing.
+    None,
+    /// Its labels name LoRA adapters.
+    Lora,
+    /// When the process was started that shows the page.
+    ProcessStart,
+    /// It is there on the pages of this router alone.
+    Router(&'static str),
+}
+
+/// One engine in one spelling of its names, compiled.
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) name: EngineName,
     pub(super) reads: Vec<Read>,
-    /// Whether it tells its LoRA adapters.
-    pub(super) lora: bool,
+    /// The quantities that it may report.
+    pub(super) reports: Arc<[Quantity]>,
+    /// Names that must be on the page.
+    pub(super) required: Vec<NameId>,
+    /// The model of all of its servers.
+    pub(super) model: Option<ModelId>,
+    /// Values of its model labels that are no model's id.
+    pub(super) no_models: Vec<Box<str>>,
+    /// Ids of its models are compared without case.
+    pub(super) ignore_case: bool,
+    /// The series whose labels name its LoRA adapters.
+    pub(super) lora: Option<NameId>,
 }
 
 /// One number that is read of an engine's pages.
@@ -42,7 +66,7 @@ pub(super) struct Engine {
 pub(super) struct Read {
     pub(super) what: What,
     /// In order of preference.
-    pub(super) aliases: Vec<Alias>,
+    pub(super) alternatives: Vec<Alternative>,
 }
 
 /// Which number it is.
@@ -54,34 +78,38 @@ pub(super) enum What {
 
 /// One place where a quantity may stand.
 #[derive(Debug)]
-pub(super) struct Alias {
-    pub(super) spec: Arc<Spec>,
-    pub(super) left: Term,
-    pub(super) right: Option<(Operator, Term)>,
+pub(super) struct Alternative {
+    pub(super) spec: Arc<Expression>,
+    pub(super) compiled: Expression<SlotId>,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Term {
-    Number(f64),
-    Slot(SlotId),
-}
-
-pub(super) type SlotId = u16;
+pub(super) type SlotId = u32;
+pub(super) type LabelsId = u8;
 
 /// One number of each row, read from series of one name. Engines that read it alike share it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Slot {
-    pub(super) series: Series,
-    pub(super) kind: RowKind,
-    /// The labels that name its row; empty for none.
-    pub(super) labels: [Box<str>; 2],
+    pub(super) series: collector_engines::Series,
+    /// Which of [`Table::labels`] name its row.
+    pub(super) labels: LabelsId,
     pub(super) fold: Fold,
+    /// It is a gauge of a server, of which one process of several (label `pid`) knows only its own part.
+    pub(super) is_gauge: bool,
 }
 
-/// What the rows of a page are about, and what their two names are.
+/// The labels that name the rows of some slots; of each list the first that a series has counts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct RowLabels {
+    pub(super) kind: RowKind,
+    pub(super) names: [Vec<Box<str>>; 3],
+    /// The label that says what the server does.
+    pub(super) role: Option<Box<str>>,
+}
+
+/// What the rows of a page are about, and what their names are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum RowKind {
-    /// Model and rank.
+    /// Model, rank and replica.
     Server,
     /// Model and target.
     Model,
@@ -93,9 +121,8 @@ pub(super) enum RowKind {
 
 impl Engines {
     /// The engines that are known without being told.
-    #[expect(clippy::missing_panics_doc, reason = "the built-in table is the same in every build")]
     pub fn builtin() -> Self {
-        Self::new(&[]).expect("the built-in table can be read")
+        Self::of(&collector_engines::Engines::builtin())
     }
 
     /// The built-in engines, and those of a user.
@@ -103,7 +130,12 @@ impl Engines {
     /// # Errors
     /// The first thing that is wrong, with the engine, the key and the position.
     pub fn new(specs: &[EngineSpec]) -> Result<Self, SpecError> {
-        Ok(Self(Arc::new(compile::table(specs)?)))
+        Ok(Self::of(&collector_engines::Engines::new(specs)?))
+    }
+
+    /// These engines, compiled.
+    pub fn of(engines: &collector_engines::Engines) -> Self {
+        Self(Arc::new(compile::table(engines)))
     }
 
     /// The sample names that a scanner must look for.
@@ -111,14 +143,17 @@ impl Engines {
         &self.0.wanted
     }
 
-    /// The names of the engines, the picker's `epp` included.
+    /// The names of the engines, each once, the Endpoint Picker's `epp` included.
     pub fn names(&self) -> impl Iterator<Item = &EngineName> {
-        self.0.engines.iter().map(|engine| &engine.name)
+        let engines = &self.0.engines;
+        let is_first =
+            |at: usize| !engines[..at].iter().any(|other| other.name == engines[at].name);
+        (0..engines.len()).filter(move |at| is_first(*at)).map(|at| &engines[at].name)
     }
 
-    /// Where a quantity of an engine is looked for, in order of preference; nothing when there is no such
-    /// engine or quantity.
-    pub fn looked_for(&self, engine: &EngineName, quantity: &str) -> Vec<Arc<Spec>> {
+    /// Where a quantity of an engine is looked for, in order of preference; nothing when there is no
+    /// such engine or quantity.
+    pub fn looked_for(&self, engine: &EngineName, quantity: &str) -> Vec<Arc<Expression>> {
         let engine = self.0.engines.iter().find(|known| known.name == *engine);
         let reads = engine.into_iter().flat_map(|engine| &engine.reads);
         let of_quantity = |read: &&Read| match read.what {
@@ -127,8 +162,8 @@ impl Engines {
         };
         reads
             .filter(of_quantity)
-            .flat_map(|read| &read.aliases)
-            .map(|alias| Arc::clone(&alias.spec))
+            .flat_map(|read| &read.alternatives)
+            .map(|alternative| Arc::clone(&alternative.spec))
             .collect()
     }
 
@@ -139,8 +174,8 @@ impl Engines {
 
     /// A reader of one engine's pages; `None` when there is no engine of this name.
     pub fn reader_of(&self, engine: &EngineName) -> Option<PageReader> {
-        let index = self.0.engines.iter().position(|known| known.name == *engine)?;
-        Some(PageReader::new(Arc::clone(&self.0), Some(index)))
+        let known = self.0.engines.iter().any(|known| known.name == *engine);
+        known.then(|| PageReader::new(Arc::clone(&self.0), Some(engine.clone())))
     }
 }
 
@@ -148,21 +183,44 @@ impl Table {
     pub(super) fn slots_of(&self, name: NameId) -> &[SlotId] {
         &self.slots_of[name.index()]
     }
-}
 
-impl Alias {
-    pub(super) fn slots(&self) -> impl Iterator<Item = SlotId> + use<> {
-        let right = self.right.map(|(_, term)| term);
-        [Some(self.left), right].into_iter().flatten().filter_map(|term| match term {
-            Term::Number(_) => None,
-            Term::Slot(slot) => Some(slot),
-        })
+    pub(super) fn slot(&self, id: SlotId) -> &Slot {
+        &self.slots[id as usize]
+    }
+
+    pub(super) fn labels(&self, slot: &Slot) -> &RowLabels {
+        &self.labels[usize::from(slot.labels)]
     }
 }
 
 impl Engine {
     pub(super) fn is_picker(&self) -> bool {
-        self.name.as_str() == PICKER
+        self.name.as_str() == ENDPOINT_PICKER
+    }
+
+    pub(super) fn names_model(&self, value: &str) -> bool {
+        !value.is_empty() && !self.no_models.iter().any(|name| **name == *value)
+    }
+
+    fn read_of(&self, quantity: Quantity) -> Option<&Read> {
+        self.reads.iter().find(|read| read.what == What::Server(quantity))
+    }
+
+    /// The alternative of a number that counts where `is_complete` says which are on the page.
+    pub(super) fn chosen<'a>(
+        &'a self,
+        read: &'a Read,
+        is_complete: impl Fn(&Alternative) -> bool,
+    ) -> Option<&'a Alternative> {
+        let index = match read.what {
+            What::Server(quantity) => quantity.chosen_among(|quantity, index| {
+                let read = self.read_of(quantity);
+                let alternative = read.and_then(|read| read.alternatives.get(index));
+                alternative.is_some_and(&is_complete)
+            }),
+            What::Picker(_) => read.alternatives.iter().position(&is_complete),
+        }?;
+        read.alternatives.get(index)
     }
 }
 

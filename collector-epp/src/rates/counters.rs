@@ -30,8 +30,12 @@ impl<const N: usize> Default for Counters<N> {
 }
 
 impl<const N: usize> Counters<N> {
-    /// Takes the values of a page that is newer than all before it; `None`: not on the page.
+    /// Takes the values of a page; `None`: not on the page. One that is not newer than the one before it
+    /// says nothing new.
     pub(super) fn record(&mut self, at: Tick, values: [Option<f64>; N], time: Duration) {
+        if self.stands.back().is_some_and(|newest| at <= newest.at) {
+            return;
+        }
         while self.stands.front().is_some_and(|oldest| oldest.at.age(at) > time) {
             self.stands.pop_front();
         }

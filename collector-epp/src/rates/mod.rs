@@ -10,12 +10,17 @@
 //! With fewer scrapes in a window than it has parts, both are exact.
 
 mod counters;
+mod engine;
 mod history;
+mod parts;
 mod peak;
+mod times;
 
 use std::time::Duration;
 
-pub(crate) use history::{History, PodModel, Whose};
+pub(crate) use history::{History, IN_TURNS, PodModel, Whose, name_of};
+pub(crate) use parts::{Part, fill, rates};
+pub(crate) use times::PageTime;
 
 /// The parts of a window.
 const PARTS: u32 = 15;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use collector_core::{EngineName, ErrorKind};
+use std::time::SystemTime;
+
+use collector_core::{EngineName, ErrorKind, ModelId};
 use collector_transport::Cause;
 
 use crate::engines::{Engines, Page, PageReader, UnknownPage};
@@ -16,11 +18,12 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// A reader for pages of `engine`, or of any. An engine that the table does not have is an error of
-    /// the target.
+    /// A reader for pages of `engine`, or of any, about `model` or what they say. An engine that the table
+    /// does not have is an error of the target.
     pub(crate) fn new(
         engines: &Engines,
         engine: Option<&EngineName>,
+        model: Option<&ModelId>,
         limits: Limits,
     ) -> Result<Self, Cause> {
         let pages = match engine {
@@ -37,22 +40,23 @@ impl Reader {
                 )
                 .with_remedy(
                     "correct the target's engine or label llm-d.ai/engine-type, leave it out to tell \
-                     it from the page, or define it in [[epp.engines]]",
+                     it from the page, or define it in [[engines]]",
                 )
             })?,
         };
         Ok(Self {
             // Without its memo: it takes a tenth off the cost of a scrape, and 6 KB a pod.
             scanner: Scanner::new(Arc::clone(engines.wanted()), limits),
-            pages,
+            pages: pages.with_model(model.cloned()).with_increases(),
             format: Format::Text,
         })
     }
 
     /// Begins a page; what was read of an unfinished one is forgotten.
-    pub(super) fn begin(&mut self, format: Format) {
+    pub(super) fn begin(&mut self, format: Format, now: SystemTime) {
         self.format = format;
         self.pages.reset();
+        self.pages.set_time(now);
         self.scanner.begin(format);
     }
 
@@ -91,6 +95,11 @@ fn cut_short(detail: &'static str) -> Cause {
 
 fn unknown_page(page: &UnknownPage, summary: &Summary) -> Cause {
     let (lines, bytes) = (summary.lines, summary.bytes);
+    if let Some(router) = page.router {
+        let detail = format!("its page is that of {router}, which tells of other servers");
+        return Cause::new(ErrorKind::BadAnswer, detail)
+            .with_remedy("name the model servers behind it as targets, not the router");
+    }
     let detail = match (&page.expected, &page.looks_like) {
         (Some(expected), Some(looks_like)) => {
             format!("its page is not of {expected}, but of {looks_like}")
@@ -104,6 +113,6 @@ fn unknown_page(page: &UnknownPage, summary: &Summary) -> Cause {
     };
     Cause::new(ErrorKind::BadAnswer, detail).with_remedy(
         "is it the metrics page of a model server? `collector scrape URL` shows what is read of it; \
-         other servers are defined in [[epp.engines]]",
+         other servers are defined in [[engines]]",
     )
 }

@@ -161,7 +161,8 @@ impl Scraper {
         let clock_ahead =
             date(&head.headers).map(|date| seconds_between(settings.clock.wall(), date));
         let reader = self.reader.as_mut().map_err(|cause| cause.clone())?;
-        reader.begin(Format::from_content_type(text(&head.headers, CONTENT_TYPE).as_deref()));
+        let format = Format::from_content_type(text(&head.headers, CONTENT_TYPE).as_deref());
+        reader.begin(format, settings.clock.wall());
         let end_is_known = head.headers.contains_key(CONTENT_LENGTH)
             || head.headers.contains_key(TRANSFER_ENCODING);
         let read = read(body, reader, settings.limits.max_page_bytes);

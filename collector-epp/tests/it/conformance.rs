@@ -31,8 +31,7 @@ impl Conforming {
             url: format!("http://{}/metrics", target.address),
             namespace: target.namespace,
             pod: Some(target.pod),
-            engine: None,
-            role: None,
+            ..TargetSpec::default()
         };
         let config = EppConfig {
             targets: fleet.targets().into_iter().map(target).collect(),

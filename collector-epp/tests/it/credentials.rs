@@ -59,8 +59,7 @@ impl SafePod {
             url: format!("https://localhost:{}/metrics", self.port),
             namespace: "prod".into(),
             pod: Some("m-0".into()),
-            engine: None,
-            role: None,
+            ..TargetSpec::default()
         }
     }
 

@@ -110,8 +110,7 @@ pub(crate) fn target(address: SocketAddr, pod: &str) -> TargetSpec {
         url: format!("http://{address}/metrics"),
         namespace: "prod".into(),
         pod: Some(pod.into()),
-        engine: None,
-        role: None,
+        ..TargetSpec::default()
     }
 }
 

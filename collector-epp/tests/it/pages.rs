@@ -30,7 +30,7 @@ fn old_and_new_names_side_by_side_are_one_value() {
     assert_eq!(
         matched,
         [
-            "kv_cache_usage: vllm:kv_cache_usage_perc",
+            "kv_cache_usage: vllm:kv_cache_usage_perc{pid=\"\"}",
             "itl_sum: vllm:time_per_output_token_seconds_sum"
         ]
     );
@@ -166,7 +166,7 @@ fn page_of_no_known_engine_is_unknown_and_not_empty() {
         let Page::Unknown(unknown) = page_of(&Engines::builtin(), page) else {
             panic!("{page} is of no engine")
         };
-        assert_eq!((unknown.expected, unknown.looks_like), (None, None));
+        assert_eq!((unknown.expected, unknown.looks_like, unknown.router), (None, None, None));
     }
 }
 

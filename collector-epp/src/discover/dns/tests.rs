@@ -63,6 +63,9 @@ fn spec(record: DnsRecord) -> DnsSpec {
         path: metrics(),
         engine: Some("vllm".into()),
         role: None,
+        model: None,
+        rank: None,
+        replica: None,
     }
 }
 

@@ -1,12 +1,14 @@
-use collector_core::EngineName;
+use std::time::{Duration, SystemTime};
+
+use collector_core::{EngineName, ReplicaState};
 
 use super::*;
-use crate::engines::{Counters as Counts, Ignored};
+use crate::engines::{Counters as Counts, Expression, Ignored};
 
 const WINDOW: Duration = Duration::from_secs(60);
 
 fn at(seconds: u64) -> Tick {
-    Tick::from_nanos(seconds * 1_000_000_000)
+    Tick::from_nanos((1 << 62) + seconds * 1_000_000_000)
 }
 
 fn rank(name: &str) -> EngineRow {
@@ -24,17 +26,35 @@ fn page(rows: Vec<EngineRow>) -> ServerPage {
     ServerPage {
         engine: EngineName::from("vllm"),
         rows,
+        no_model: None,
+        ignore_case: false,
+        reports: [Quantity::Waiting, Quantity::Running, Quantity::KvCacheUsage].into(),
+        reasons: Vec::new(),
+        process_start: None,
         lora: None,
         matched: Vec::new(),
         ignored: Ignored::default(),
     }
 }
 
+/// The wall clock's time of the first page.
+const START: u64 = 1_900_000_000;
+
+fn time(seconds: u64) -> PageTime {
+    let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(START + seconds);
+    PageTime::new(at(seconds), wall, None)
+}
+
+/// Takes a page, and gives the pods that it makes.
+fn record_page(history: &mut History, page: &ServerPage, seconds: u64) -> Vec<PodModel> {
+    let name = PodName::from("m-0");
+    let whose = Whose { name: &name, role: None, keeps_parts: false };
+    history.record(page, whose, time(seconds))
+}
+
 /// Takes a page, and gives the only pod that it makes.
 fn record(history: &mut History, rows: Vec<EngineRow>, seconds: u64) -> PodModel {
-    let pod = PodName::from("m-0");
-    let whose = Whose { pod: &pod, role: None };
-    let mut models = history.record(&page(rows), whose, at(seconds));
+    let mut models = record_page(history, &page(rows), seconds);
     assert_eq!(models.len(), 1);
     models.remove(0)
 }
@@ -94,10 +114,8 @@ fn a_series_without_a_model_is_of_the_only_one() {
     let pod = record(&mut History::new(WINDOW), vec![rank("0"), nameless.clone()], 0);
     assert_eq!(pod.replica.num_gpu_blocks, Some(500));
     let other = EngineRow { model: Some("n".into()), ..rank("0") };
-    let pod = PodName::from("m-0");
-    let whose = Whose { pod: &pod, role: None };
     let rows = vec![rank("0"), other, nameless];
-    let models = History::new(WINDOW).record(&page(rows), whose, at(0));
+    let models = record_page(&mut History::new(WINDOW), &page(rows), 0);
     assert_eq!(models.len(), 2);
     assert!(models.iter().all(|served| served.replica.num_gpu_blocks.is_none()));
 }
@@ -139,4 +157,148 @@ fn models_that_come_and_go_are_forgotten() {
         record(&mut history, vec![row], number / 100);
         assert!(history.engines.len() <= ENGINES_MAX, "{}", history.engines.len());
     }
+}
+
+fn matched(quantity: Quantity, spec: &str) -> Matched {
+    let spec: Expression = spec.parse().unwrap();
+    Matched { quantity: quantity.key(), spec: Arc::new(spec) }
+}
+
+#[test]
+fn an_idle_rank_is_zero_and_one_that_has_worked_is_named() {
+    let counted = |total| Counts { prompt_tokens_total: Some(total), ..Counts::default() };
+    let without_gauges = |total| EngineRow {
+        model: Some("m".into()),
+        rank: Some("3".into()),
+        counters: counted(total),
+        ..EngineRow::default()
+    };
+    let working = EngineRow { waiting: Some(2.0), running: Some(5.0), ..rank("0") };
+    let pages = |total| {
+        let mut page = page(vec![working.clone(), without_gauges(total)]);
+        page.matched = vec![matched(Quantity::Waiting, "vllm:num_requests_waiting")];
+        page
+    };
+    let idle = &record_page(&mut History::new(WINDOW), &pages(0.0), 0)[0].replica;
+    assert_eq!((idle.queue_length, idle.running_requests), (Some(2), Some(5)));
+    assert_eq!((idle.kv_cache_usage, idle.servers), (Some(0.0), 2));
+    let busy = &record_page(&mut History::new(WINDOW), &pages(9.0), 0)[0].replica;
+    assert_eq!((busy.queue_length, busy.running_requests), (None, None));
+    let reason = busy.reasons.get(Field::QueueLength).unwrap();
+    assert_eq!(&**reason, "engine 3 of 2 has no vllm:num_requests_waiting");
+}
+
+#[test]
+fn a_quantity_that_the_engine_never_reports_is_not_zero_of_an_idle_server() {
+    let counters = Counts { prompt_tokens_total: Some(0.0), ..Counts::default() };
+    let row = EngineRow { model: Some("m".into()), counters, ..EngineRow::default() };
+    let mut page = page(vec![row]);
+    page.reports = [Quantity::Waiting].into();
+    let replica = &record_page(&mut History::new(WINDOW), &page, 0)[0].replica;
+    assert_eq!((replica.queue_length, replica.kv_cache_usage), (Some(0), None));
+}
+
+#[test]
+fn tokens_in_use_are_the_sum_over_engines_of_usage_times_capacity() {
+    let full = |name, usage, blocks| EngineRow {
+        kv_cache_usage: Some(usage),
+        num_gpu_blocks: Some(blocks),
+        block_size: Some(16.0),
+        ..rank(name)
+    };
+    let rows = vec![full("0", 1.0, 1000.0), full("1", 0.25, 2000.0)];
+    let replica = record(&mut History::new(WINDOW), rows, 0).replica;
+    assert_eq!(replica.total_kv_capacity_tokens(), Some(48_000));
+    assert_eq!((replica.tokens_in_use(), replica.kv_cache_usage), (Some(24_000), Some(1.0)));
+    // What the server itself says goes before blocks.
+    let said = EngineRow { kv_capacity_tokens: Some(50_000.0), ..full("0", 0.5, 1000.0) };
+    let replica = record(&mut History::new(WINDOW), vec![said], 0).replica;
+    let tokens = (replica.total_kv_capacity_tokens(), replica.tokens_in_use());
+    assert_eq!(tokens, (Some(50_000), Some(25_000)));
+}
+
+#[test]
+fn a_configuration_of_the_server_holds_for_each_of_its_engines() {
+    let server = EngineRow {
+        model: Some("m".into()),
+        num_gpu_blocks: Some(100.0),
+        block_size: Some(64.0),
+        ..EngineRow::default()
+    };
+    let half = |name| EngineRow { kv_cache_usage: Some(0.5), ..rank(name) };
+    let rows = vec![half("0"), half("1"), server];
+    let replica = record(&mut History::new(WINDOW), rows, 0).replica;
+    assert_eq!((replica.num_gpu_blocks, replica.block_size), (Some(200), Some(64)));
+    assert_eq!(replica.tokens_in_use(), Some(6400));
+}
+
+#[test]
+fn a_server_that_sleeps_has_no_capacity() {
+    let asleep = |name, sleeping| EngineRow {
+        sleeping: Some(sleeping),
+        num_gpu_blocks: Some(100.0),
+        block_size: Some(16.0),
+        ..rank(name)
+    };
+    let of = |rows| record(&mut History::new(WINDOW), rows, 0).replica;
+    let all = of(vec![asleep("0", 1.0), asleep("1", 1.0)]);
+    assert_eq!((all.state, all.total_kv_capacity_tokens()), (ReplicaState::Sleeping, None));
+    let one = of(vec![asleep("0", 1.0), asleep("1", 0.0)]);
+    assert_eq!((one.state, one.total_kv_capacity_tokens()), (ReplicaState::Serving, Some(1600)));
+}
+
+#[test]
+fn rates_are_the_increases_of_series_whatever_the_sums_do() {
+    let mut history = History::new(WINDOW);
+    let rows = |sum, increase| {
+        let of = |value| Counts { prompt_tokens_count: Some(value), ..Counts::default() };
+        let increases = Some(Box::new(of(increase)));
+        vec![EngineRow { counters: of(sum), increases, ..rank("0") }]
+    };
+    record(&mut history, rows(8000.0, 0.0), 0);
+    record(&mut history, rows(8040.0, 40.0), 10);
+    // One of two workers is gone: the smaller sum is no restart.
+    let pod = record(&mut history, rows(3030.0, 10.0), 20);
+    assert_eq!(pod.rates.requests, Some(2.5));
+}
+
+#[test]
+fn processes_that_answer_in_turns_have_no_rate_and_a_restart_has_one() {
+    let pages = |started: u64, count| {
+        let counters = Counts { prompt_tokens_count: Some(count), ..Counts::default() };
+        let mut page = page(vec![EngineRow { counters, ..rank("0") }]);
+        page.process_start = Some(started as f64);
+        page
+    };
+    let mut history = History::new(WINDOW);
+    record_page(&mut history, &pages(START - 500, 100.0), 0);
+    let restarted = record_page(&mut history, &pages(START + 5, 20.0), 10);
+    assert_eq!(restarted[0].rates.requests, Some(2.0));
+    let other = record_page(&mut history, &pages(START - 500, 110.0), 20);
+    assert_eq!(other[0].rates.requests, None);
+    let reason = other[0].replica.reasons.get(Field::ArrivalRate).unwrap();
+    assert!(reason.contains("scrape the pods"), "{reason}");
+    // One that was started long ago is no successor either.
+    let mut history = History::new(WINDOW);
+    record_page(&mut history, &pages(START - 500, 100.0), 0);
+    assert_eq!(record_page(&mut history, &pages(START - 400, 900.0), 1)[0].rates.requests, None);
+    // A window later there is a rate again.
+    record_page(&mut history, &pages(START - 400, 1000.0), 62);
+    let alone = record_page(&mut history, &pages(START - 400, 1010.0), 72);
+    assert_eq!(alone[0].rates.requests, Some(1.0));
+}
+
+#[test]
+fn samples_that_carry_their_time_are_as_old_as_they_say() {
+    let old = |seconds: u64| i64::try_from((START - seconds) * 1000).unwrap();
+    let counters = Counts { prompt_tokens_sum: Some(5.0), ..Counts::default() };
+    let row = EngineRow { counters, ..rank("0") };
+    let marked = EngineRow { times: vec![(Quantity::PromptTokensSum, old(40))], ..row.clone() };
+    let replica = record(&mut History::new(WINDOW), vec![marked], 0).replica;
+    assert_eq!(replica.sampled_at, at(0));
+    let marks: Vec<_> = replica.marks.iter().map(|it| (it.field, it.sampled_at.age(at(0)))).collect();
+    assert_eq!(marks, [(Field::AvgInputTokens, Duration::from_secs(40))]);
+    let stale = EngineRow { times: vec![(Quantity::Waiting, old(90))], ..row };
+    let replica = record(&mut History::new(WINDOW), vec![stale], 0).replica;
+    assert_eq!((replica.sampled_at.age(at(0)).as_secs(), replica.marks.len()), (90, 0));
 }

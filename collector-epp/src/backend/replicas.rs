@@ -1,0 +1,158 @@
+//! From pages to replicas: mostly one each, but several ports of a pod, or several pods, may be one.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use collector_core::{Field, LoadRates, PodName, ReplicaMetrics, ReplicaState};
+
+use super::pod::{Good, Pod};
+use crate::engines::Page;
+use crate::rates::{self, IN_TURNS, Part, PodModel};
+
+/// A page that serves a model, and which of its models it is.
+pub(super) struct Served {
+    pub(super) pod: Arc<Pod>,
+    pub(super) good: Arc<Good>,
+    pub(super) place: usize,
+}
+
+impl Served {
+    fn model(&self) -> &PodModel {
+        &self.good.models[self.place]
+    }
+}
+
+/// The replicas of a model, each with its load.
+#[derive(Default)]
+pub(super) struct Joined {
+    pub(super) replicas: Vec<(ReplicaMetrics, LoadRates)>,
+    pub(super) warnings: Vec<Arc<str>>,
+}
+
+/// Puts pages together that are of one replica.
+pub(super) fn join(served: &[Served]) -> Joined {
+    let mut joined = Joined::default();
+    let mut several: BTreeMap<&PodName, Vec<&Served>> = BTreeMap::new();
+    for page in served {
+        if page.good.in_turns {
+            let url = &page.pod.target.url;
+            joined.warnings.push(format!("{url}: {IN_TURNS}").into());
+        }
+        let PodModel { replica, rates, .. } = page.model();
+        if page.pod.target.is_one_of_several() {
+            several.entry(&replica.pod_name).or_default().push(page);
+        } else {
+            joined.replicas.push((replica.clone(), *rates));
+        }
+    }
+    for pages in several.into_values() {
+        let replica = replica(&pages, &mut joined.warnings);
+        joined.replicas.push(replica);
+    }
+    joined
+}
+
+/// One replica of all of its pages.
+fn replica(pages: &[&Served], warnings: &mut Vec<Arc<str>>) -> (ReplicaMetrics, LoadRates) {
+    let parts = parts(pages, warnings);
+    let rows = || pages.iter().map(|page| &page.model().replica);
+    let oldest = rows().min_by_key(|row| row.sampled_at);
+    let first = oldest.or_else(|| rows().next());
+    let mut replica = ReplicaMetrics::new(
+        first.map_or_else(|| PodName::from(""), |row| row.pod_name.clone()),
+        first.map_or(collector_core::Tick::MIN, |row| row.sampled_at),
+    );
+    replica.engine = rows().find_map(|row| row.engine.clone());
+    let mut roles: Vec<_> = rows().filter_map(|row| row.role.clone()).collect();
+    roles.dedup();
+    replica.role = roles.pop().filter(|_| roles.is_empty());
+    replica.lora_adapters = rows().find_map(|row| row.lora_adapters.clone());
+    let name_of = |field: Field| pages.iter().find_map(|page| name_on(&page.good, field));
+    rates::fill(&mut replica, &parts, &name_of);
+    if rows().all(|row| row.state == ReplicaState::Sleeping) {
+        replica.state = ReplicaState::Sleeping;
+    }
+    for mark in rows().flat_map(|row| &row.marks) {
+        let known = replica.marks.iter_mut().find(|known| known.field == mark.field);
+        match known {
+            Some(known) => known.sampled_at = known.sampled_at.min(mark.sampled_at),
+            None if mark.sampled_at < replica.sampled_at => replica.marks.push(mark.clone()),
+            None => {}
+        }
+    }
+    for (field, reason) in rows().flat_map(|row| row.reasons.iter()) {
+        if !replica.has(field) {
+            replica.reasons.insert(field, Arc::clone(reason));
+        }
+    }
+    let rates = rates::rates(&parts);
+    (replica, rates)
+}
+
+/// The engines of all pages, each once: of equal ranks the first counts.
+fn parts(pages: &[&Served], warnings: &mut Vec<Arc<str>>) -> Vec<Part> {
+    let mut seen: HashMap<Option<String>, &Served> = HashMap::new();
+    let mut told: HashSet<(*const Pod, *const Pod)> = HashSet::new();
+    let mut all = Vec::new();
+    for page in pages {
+        let own = &page.model().parts;
+        let ranked = own.iter().filter(|part| part.rank.is_some()).count();
+        let mut adds = false;
+        let mut kept = Vec::new();
+        for part in own {
+            let is_engine = ranked == 0 || part.rank.is_some();
+            if !is_engine {
+                kept.push(part.clone());
+                continue;
+            }
+            let rank = rank(page, part, ranked);
+            match seen.get(&rank) {
+                Some(other) => {
+                    if told.insert((Arc::as_ptr(&other.pod), Arc::as_ptr(&page.pod))) {
+                        warnings.push(twice(other, page, rank.as_deref()));
+                    }
+                }
+                None => {
+                    adds = true;
+                    kept.push(Part { rank: rank.as_deref().map(Arc::from), ..part.clone() });
+                    seen.insert(rank, page);
+                }
+            }
+        }
+        // What is given per server is given by each of its copies.
+        if adds {
+            all.extend(kept);
+        }
+    }
+    all
+}
+
+/// The rank of an engine among those of its replica: what its target and its page say.
+fn rank(page: &Served, part: &Part, ranked: usize) -> Option<String> {
+    match (&page.pod.target.rank, &part.rank) {
+        (Some(target), Some(own)) if ranked > 1 => Some(format!("{target}/{own}")),
+        (Some(target), _) => Some(target.to_string()),
+        (None, own) => own.as_deref().map(str::to_owned),
+    }
+}
+
+fn twice(one: &Served, other: &Served, rank: Option<&str>) -> Arc<str> {
+    let quote = collector_transport::quote;
+    let name = quote(one.model().replica.pod_name.as_str());
+    let what = match rank {
+        Some(rank) => format!("engine {}", quote(rank)),
+        None => "a server without a rank".to_owned(),
+    };
+    let (one, other) = (&one.pod.target.url, &other.pod.target.url);
+    format!(
+        "{one} and {other} both show {what} of the replica {name}: it counts once; give the targets \
+         different ranks if they are different servers"
+    )
+    .into()
+}
+
+/// The name under which a page has what a field is read from.
+fn name_on(good: &Good, field: Field) -> Option<String> {
+    let Page::Server(page) = &good.page else { return None };
+    rates::name_of(page, field)
+}

@@ -1,0 +1,224 @@
+//! From the data-parallel engines, or servers, of one replica to the replica as a whole.
+
+use std::sync::Arc;
+
+use collector_core::{
+    Field, LoadRates, ReplicaMetrics, ReplicaState, mean_over_window, sanitize,
+};
+
+use crate::selfmetrics;
+
+/// What the window says of one data-parallel engine, or of one server of a replica.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub(crate) struct Part {
+    /// The engine; `None` for what is given per server.
+    pub(crate) rank: Option<Arc<str>>,
+    pub(crate) waiting: Told<u64>,
+    pub(crate) running: Told<u64>,
+    pub(crate) kv_cache_usage: Told<f64>,
+    /// Tokens the KV cache holds, as the server reports them.
+    pub(crate) capacity_tokens: Told<u64>,
+    pub(crate) blocks: Told<u64>,
+    pub(crate) block_size: Told<u64>,
+    /// `None` where the server does not say.
+    pub(crate) sleeps: Option<bool>,
+    /// Rates of hits and look-ups of the prefix cache.
+    pub(crate) prefix: [Option<f64>; 2],
+    /// The hit rate of the prefix cache, where the server computes it.
+    pub(crate) hit_rate: Option<f64>,
+    pub(crate) rates: LoadRates,
+    /// Why fields are unknown though the engine reports them.
+    pub(crate) reasons: Vec<(Field, Arc<str>)>,
+}
+
+/// What a page has of one number.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub(crate) enum Told<T> {
+    /// Nothing.
+    #[default]
+    Absent,
+    /// Something that cannot be true.
+    Unusable,
+    /// A value.
+    Value(T),
+}
+
+impl<T> Told<T> {
+    /// A number as judged, where the page has one.
+    pub(crate) fn of(on_page: bool, judged: Option<T>) -> Self {
+        match (on_page, judged) {
+            (false, _) => Self::Absent,
+            (true, None) => Self::Unusable,
+            (true, Some(value)) => Self::Value(value),
+        }
+    }
+
+    pub(crate) fn value(self) -> Option<T> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Absent | Self::Unusable => None,
+        }
+    }
+}
+
+/// The names of the series that fields were read from, for reasons.
+pub(crate) type NameOf<'a> = &'a dyn Fn(Field) -> Option<String>;
+
+impl Part {
+    fn sleeps(&self) -> bool {
+        self.sleeps == Some(true)
+    }
+
+    /// Tokens the KV cache holds. A server that sleeps has released it.
+    fn capacity(&self) -> Told<u64> {
+        if self.sleeps() {
+            return Told::Value(0);
+        }
+        match (self.capacity_tokens, self.blocks, self.block_size) {
+            (Told::Value(tokens), ..) => Told::Value(tokens),
+            (_, Told::Value(blocks), Told::Value(size)) => {
+                blocks.checked_mul(size).map_or(Told::Unusable, Told::Value)
+            }
+            (Told::Absent, Told::Absent, Told::Absent) => Told::Absent,
+            _ => Told::Unusable,
+        }
+    }
+}
+
+/// Puts the parts of a replica together. A part that is unknown makes the whole unknown: the rest of it
+/// would be a wrong number.
+pub(crate) fn fill(replica: &mut ReplicaMetrics, parts: &[Part], name_of: NameOf<'_>) {
+    let whole = Whole { parts, name_of };
+    replica.servers = u32::try_from(whole.ranks()).unwrap_or(u32::MAX).max(1);
+    replica.queue_length =
+        whole.of(replica, Field::QueueLength, |part| part.waiting, u64::saturating_add);
+    replica.running_requests =
+        whole.of(replica, Field::RunningRequests, |part| part.running, u64::saturating_add);
+    replica.kv_cache_usage =
+        whole.of(replica, Field::KvCacheUsage, |part| part.kv_cache_usage, f64::max);
+    whole.fill_capacity(replica);
+    if let Some(all_sleep) = parts.iter().filter_map(|part| part.sleeps).reduce(|a, b| a && b)
+        && all_sleep
+    {
+        replica.state = ReplicaState::Sleeping;
+    }
+    replica.prefix_cache_hit_rate = whole.hit_rate(replica.running_requests == Some(0));
+    for (field, reason) in parts.iter().flat_map(|part| &part.reasons) {
+        let is_known = match field {
+            // One half of it may be known.
+            Field::CacheConfig => replica.total_kv_capacity_tokens().is_some(),
+            field => replica.has(*field),
+        };
+        if !is_known {
+            replica.reasons.insert(*field, Arc::clone(reason));
+        }
+    }
+}
+
+/// The rates of a replica.
+pub(crate) fn rates(parts: &[Part]) -> LoadRates {
+    parts.iter().map(|part| part.rates).fold(LoadRates::default(), LoadRates::plus)
+}
+
+struct Whole<'a> {
+    parts: &'a [Part],
+    name_of: NameOf<'a>,
+}
+
+impl Whole<'_> {
+    /// How many data-parallel engines there are.
+    fn ranks(&self) -> usize {
+        self.parts.iter().filter(|part| part.rank.is_some()).count()
+    }
+
+    /// One number of all parts together, or why it is unknown.
+    fn of<T: Copy>(
+        &self,
+        replica: &mut ReplicaMetrics,
+        field: Field,
+        told: impl Fn(&Part) -> Told<T>,
+        together: impl Fn(T, T) -> T,
+    ) -> Option<T> {
+        // What no engine has is not per engine.
+        let is_absent = |part: &Part| matches!(told(part), Told::Absent);
+        let per_rank = self.parts.iter().any(|part| part.rank.is_some() && !is_absent(part));
+        let mut value = None;
+        for part in self.parts {
+            let problem = match told(part) {
+                Told::Value(part) => {
+                    value = Some(value.map_or(part, |value| together(value, part)));
+                    continue;
+                }
+                Told::Absent if part.rank.is_none() || !per_rank => continue,
+                Told::Absent => "has no",
+                Told::Unusable => "has no usable number in",
+            };
+            let name = (self.name_of)(field);
+            let name = name.as_deref().unwrap_or(field.as_str());
+            let whose = match &part.rank {
+                Some(rank) => {
+                    let rank = collector_transport::quote(rank);
+                    format!("engine {rank} of {}", self.ranks())
+                }
+                None => "the server".to_owned(),
+            };
+            let own = part.reasons.iter().find(|(of, _)| *of == field);
+            let reason = match own {
+                Some((_, reason)) => Arc::clone(reason),
+                None => format!("{whose} {problem} {name}").into(),
+            };
+            replica.reasons.insert(field, reason);
+            return None;
+        }
+        value
+    }
+
+    fn fill_capacity(&self, replica: &mut ReplicaMetrics) {
+        let serving = |part: &&Part| !part.sleeps();
+        replica.num_gpu_blocks =
+            self.of(replica, Field::CacheConfig, |part| part.blocks, u64::saturating_add);
+        let mut sizes = self.parts.iter().filter_map(|part| part.block_size.value());
+        let size = sizes.next();
+        let differ = sizes.any(|other| Some(other) != size);
+        replica.block_size = size.filter(|_| !differ);
+        let reported =
+            self.parts.iter().filter(serving).any(|part| part.capacity_tokens.value().is_some());
+        let some_sleep = self.parts.iter().any(Part::sleeps);
+        if reported || differ || some_sleep {
+            let capacity =
+                self.of(replica, Field::CacheConfig, Part::capacity, u64::saturating_add);
+            if capacity.is_some() {
+                // Blocks that are unknown are missed by nobody.
+                replica.reasons.remove(Field::CacheConfig);
+            }
+            replica.kv_capacity_tokens = capacity;
+        }
+        if replica.kv_cache_usage.is_none() {
+            return;
+        }
+        let in_use = self.parts.iter().filter_map(|part| {
+            let usage = part.kv_cache_usage.value()?;
+            Some(part.capacity().value().map(|capacity| usage * capacity as f64))
+        });
+        let in_use: Option<f64> = in_use.sum();
+        replica.kv_tokens_in_use = in_use.and_then(|tokens| sanitize::count(tokens).ok());
+    }
+
+    fn hit_rate(&self, idle: bool) -> Option<f64> {
+        let mut sums: Option<(f64, f64)> = None;
+        for part in self.parts {
+            // A ratio needs both of its halves from the same engines.
+            if let [Some(hits), Some(queries)] = part.prefix {
+                let (all_hits, all_queries) = sums.unwrap_or_default();
+                sums = Some((all_hits + hits, all_queries + queries));
+            }
+        }
+        let (hits, queries) = sums.unzip();
+        let rate = mean_over_window(hits, queries, idle).or_else(|| {
+            // Of several servers nobody can say how many tokens each looked up.
+            let mut told = self.parts.iter().filter_map(|part| part.hit_rate);
+            told.next().filter(|_| told.next().is_none())
+        });
+        rate.and_then(|rate| selfmetrics::judged(Field::PrefixCacheHitRate, sanitize::ratio(rate)))
+    }
+}

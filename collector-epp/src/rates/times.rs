@@ -1,0 +1,158 @@
+//! When the numbers of a page were sampled: with the page, unless a sample says otherwise.
+
+use std::time::{Duration, SystemTime};
+
+use collector_core::{Field, Mark, ReplicaMetrics, Tick};
+
+use crate::NAME;
+use crate::engines::{EngineRow, Quantity};
+
+/// When a page was taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PageTime {
+    /// On our clock.
+    pub(crate) asked_at: Tick,
+    /// At the same moment, by the clock that the page's times are of: milliseconds since 1970.
+    pub(crate) wall_ms: i64,
+}
+
+/// Seconds by which a pod's clock must differ from ours for its times to be read by its own: what it
+/// says of its clock is a second coarse.
+const CLOCK_DIFFERS: f64 = 2.0;
+
+impl PageTime {
+    /// A page that was asked for at `asked_at`, when our wall clock said `wall`, of a pod whose clock is
+    /// so many seconds ahead.
+    pub(crate) fn new(asked_at: Tick, wall: SystemTime, clock_ahead: Option<f64>) -> Self {
+        let since = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let ours = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        let ahead = clock_ahead.filter(|ahead| ahead.abs() >= CLOCK_DIFFERS).unwrap_or(0.0);
+        #[expect(clippy::cast_possible_truncation, reason = "a cast saturates")]
+        let ahead = (ahead * 1000.0) as i64;
+        Self { asked_at, wall_ms: ours.saturating_add(ahead) }
+    }
+
+    /// The wall time in seconds.
+    #[expect(clippy::cast_precision_loss, reason = "a time of these centuries is exact")]
+    pub(crate) fn seconds(self) -> f64 {
+        self.wall_ms as f64 / 1000.0
+    }
+
+    /// When a sample with this timestamp was taken. One from the future is of now.
+    pub(crate) fn tick(self, timestamp_ms: i64) -> Tick {
+        let age = self.wall_ms.saturating_sub(timestamp_ms);
+        self.asked_at - Duration::from_millis(u64::try_from(age).unwrap_or(0))
+    }
+}
+
+/// When the oldest of some quantities of a row was sampled.
+pub(super) fn of(row: &EngineRow, time: PageTime, is_asked: impl Fn(Quantity) -> bool) -> Tick {
+    let asked = row.times.iter().filter(|(quantity, _)| is_asked(*quantity));
+    asked.map(|(_, timestamp)| time.tick(*timestamp)).min().unwrap_or(time.asked_at)
+}
+
+/// The field that a quantity is part of.
+pub(super) fn field_of(quantity: Quantity) -> Option<Field> {
+    Some(match quantity {
+        Quantity::Waiting => Field::QueueLength,
+        Quantity::Running => Field::RunningRequests,
+        Quantity::KvCacheUsage => Field::KvCacheUsage,
+        Quantity::KvCapacityTokens | Quantity::BlockSize | Quantity::NumGpuBlocks => {
+            Field::CacheConfig
+        }
+        Quantity::RequestSuccessTotal | Quantity::RequestsTotal => Field::ArrivalRate,
+        Quantity::PromptTokensSum | Quantity::PromptTokensCount | Quantity::PromptTokensTotal => {
+            Field::AvgInputTokens
+        }
+        Quantity::GenerationTokensSum
+        | Quantity::GenerationTokensCount
+        | Quantity::GenerationTokensTotal => Field::AvgOutputTokens,
+        Quantity::PrefixHits
+        | Quantity::PrefixQueries
+        | Quantity::CachedTokensTotal
+        | Quantity::PrefixCacheHitRate => Field::PrefixCacheHitRate,
+        Quantity::TtftSum | Quantity::TtftCount => Field::TtftAverage,
+        Quantity::ItlSum | Quantity::ItlCount => Field::ItlAverage,
+        _ => return None,
+    })
+}
+
+/// The gauges by which a replica is as old as it is.
+const GAUGES: [Field; 3] = [Field::QueueLength, Field::RunningRequests, Field::KvCacheUsage];
+
+/// The fields of a row that can be older than it.
+const MARKED: [Field; 7] = [
+    Field::KvCacheUsage,
+    Field::QueueLength,
+    Field::RunningRequests,
+    Field::CacheConfig,
+    Field::PrefixCacheHitRate,
+    Field::AvgInputTokens,
+    Field::AvgOutputTokens,
+];
+
+/// When the fields of a replica were sampled that do not share the time of its page.
+#[derive(Default, Debug)]
+pub(super) struct Times(Vec<(Field, Tick)>);
+
+impl Times {
+    /// Takes the times of a row.
+    pub(super) fn add(&mut self, row: &EngineRow, time: PageTime) {
+        for (quantity, timestamp) in &row.times {
+            let Some(field) = field_of(*quantity) else { continue };
+            let sampled = time.tick(*timestamp);
+            match self.0.iter_mut().find(|(known, _)| *known == field) {
+                Some((_, oldest)) => *oldest = sampled.min(*oldest),
+                None => self.0.push((field, sampled)),
+            }
+        }
+    }
+
+    /// Tells a replica how old it is, by the oldest of its gauges, and which of its fields are older.
+    pub(super) fn set(&self, replica: &mut ReplicaMetrics) {
+        let known = |fields: &[Field]| {
+            let times = self.0.iter().filter(|(field, _)| fields.contains(field));
+            times.map(|(_, sampled)| *sampled).min()
+        };
+        let no_gauge = || {
+            let none = GAUGES.into_iter().all(|field| !replica.has(field));
+            none.then(|| known(&Field::ALL)).flatten()
+        };
+        let Some(oldest) = known(&GAUGES).or_else(no_gauge) else {
+            self.mark(replica);
+            return;
+        };
+        replica.sampled_at = oldest.min(replica.sampled_at);
+        self.mark(replica);
+    }
+
+    fn mark(&self, replica: &mut ReplicaMetrics) {
+        for (field, sampled_at) in &self.0 {
+            if *sampled_at < replica.sampled_at && MARKED.contains(field) {
+                let (field, sampled_at) = (*field, *sampled_at);
+                replica.marks.push(Mark { field, backend: NAME.into(), sampled_at });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_is_a_sample_time_and_one_of_the_future_is_now() {
+        let asked_at = Tick::from_nanos(1 << 62);
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
+        let time = PageTime::new(asked_at, wall, None);
+        let age = |timestamp_ms| time.tick(timestamp_ms).age(asked_at);
+        assert_eq!(age(1_899_999_910_000), Duration::from_secs(90));
+        assert_eq!(age(1_900_000_500_000), Duration::ZERO);
+        assert_eq!(age(0), Duration::from_secs(1_900_000_000), "1970 is not fresh");
+        assert_eq!(age(i64::MIN), Tick::MIN.age(asked_at));
+        let ahead = PageTime::new(asked_at, wall, Some(60.0));
+        assert_eq!(ahead.tick(1_900_000_000_000).age(asked_at), Duration::from_secs(60));
+        let close = PageTime::new(asked_at, wall, Some(-0.9));
+        assert_eq!(close.tick(1_900_000_000_000), asked_at);
+    }
+}
