@@ -84,8 +84,8 @@ pub trait Clock: Send + Sync + 'static {
     /// Now, monotonic: never goes back, whatever happens to the wall clock.
     fn now(&self) -> Tick;
 
-    /// The wall clock, to show a time to people. Never compared and never stored, but by a snapshot,
-    /// whose ages have to outlive the process.
+    /// The wall clock, to show a time to people. Never stored, but by a snapshot, whose ages have to
+    /// outlive the process, and compared with the timestamps of servers alone.
     fn wall(&self) -> SystemTime;
 
     /// Moves the clock forward by the time the machine was suspended, which a monotonic clock does

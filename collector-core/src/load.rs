@@ -73,7 +73,9 @@ impl LoadRates {
     /// Where some pods prefill and others decode, each request is seen by one of each: arrivals,
     /// generated tokens and inter-token latencies are then those of the decode side, prompt tokens and
     /// times to first token those of the prefill side. `None` for no pod.
-    pub fn of_roles<'a>(pods: impl Iterator<Item = (Option<&'a Role>, Self)> + Clone) -> Option<Self> {
+    pub fn of_roles<'a>(
+        pods: impl Iterator<Item = (Option<&'a Role>, Self)> + Clone,
+    ) -> Option<Self> {
         let has = |wanted: &str| {
             pods.clone().any(|(role, _)| role.is_some_and(|role| role.as_str() == wanted))
         };

@@ -1,5 +1,6 @@
 //! `collector check`: what works and what does not, each with cause and remedy.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use collector_core::{
     Backend, Check, CheckStatus, CollectError, Freshness, MetricsCollector, ModelRef, Reading,
-    Replicas,
+    ReplicaMetrics, Replicas,
 };
 use tokio::time::sleep;
 
@@ -228,6 +229,14 @@ fn of_reading(reading: &Reading<Replicas>) -> Vec<Check> {
         )
         .with_remedy("add [[variants]] whose `pods` pattern fits their names")
     });
+    checks.extend(roles(replicas));
+    checks.extend(
+        reading
+            .value()
+            .warnings
+            .iter()
+            .map(|warning| Check::new("model.warnings", CheckStatus::Warn, warning.to_string())),
+    );
     let unmeasured: Vec<&str> = collector_core::Field::OF_REPLICA
         .into_iter()
         .filter(|field| !replicas.iter().any(|replica| replica.has(*field)))
@@ -244,6 +253,27 @@ fn of_reading(reading: &Reading<Replicas>) -> Vec<Check> {
         .with_remedy("do the model servers expose these series, and does the backend keep them?")
     });
     checks
+}
+
+/// Variants of which some pods prefill and others decode: their load is put together from both sides.
+fn roles(replicas: &[ReplicaMetrics]) -> Vec<Check> {
+    let mut roles: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for replica in replicas {
+        if let (Some(variant), Some(role)) = (&replica.variant_name, &replica.role) {
+            roles.entry(variant.as_str()).or_default().insert(role.as_str());
+        }
+    }
+    let mixed = roles.into_iter().filter(|(_, roles)| roles.len() > 1);
+    let check = |(variant, roles): (&str, BTreeSet<&str>)| {
+        let roles: Vec<String> = roles.iter().map(|role| printable(role).to_string()).collect();
+        let variant = printable(variant);
+        let detail =
+            format!("the variant {variant} has pods of several roles: {}", roles.join(", "));
+        Check::new("model.roles", CheckStatus::Warn, detail).with_remedy(
+            "give each role a variant of its own: they are scaled for different reasons",
+        )
+    };
+    mixed.map(check).collect()
 }
 
 fn age(reading: &Reading<Replicas>) -> Check {

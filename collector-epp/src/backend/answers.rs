@@ -99,8 +99,7 @@ fn room(
         match &seen.outcome {
             Outcome::Good(good) if seen.tried_at >= Some(not_before) => {
                 for (place, served) in good.models.iter().enumerate() {
-                    let is_asked =
-                        |id: &&&ModelId| is_same(&served.model, id, served.ignore_case);
+                    let is_asked = |id: &&&ModelId| is_same(&served.model, id, served.ignore_case);
                     let asked: Vec<&ModelId> = if served.ignore_case {
                         models.iter().filter(is_asked).copied().collect()
                     } else {
@@ -178,7 +177,8 @@ fn answer(
         joined.replicas.iter().map(row).collect()
     } else {
         let pods = joined.replicas.iter();
-        let rates = LoadRates::of_roles(pods.map(|(replica, rates)| (replica.role.as_ref(), *rates)));
+        let rates =
+            LoadRates::of_roles(pods.map(|(replica, rates)| (replica.role.as_ref(), *rates)));
         vec![LoadRow { pod: None, rates: rates.unwrap_or_default() }]
     };
     sample.replicas = joined.replicas.into_iter().map(|(replica, _)| replica).collect();

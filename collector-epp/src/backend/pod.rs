@@ -354,7 +354,8 @@ fn why_no_model(page: &ServerPage, no_model: &NoModel) -> Cause {
             "give the model: model = \"…\" on the target or in [[engines]]",
         ),
         NoModel::Several(names) => {
-            let names: Vec<String> = names.iter().take(NAMES_SHOWN).map(|name| quote(name)).collect();
+            let names: Vec<String> =
+                names.iter().take(NAMES_SHOWN).map(|name| quote(name)).collect();
             let names = names.join(", ");
             (
                 format!("its {engine} page names several models: {names}"),

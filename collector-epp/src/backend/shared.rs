@@ -90,8 +90,7 @@ impl Shared {
         let tracked = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
         let is_spelling = |tracked: &&ModelRef| {
             models.iter().any(|model| {
-                model.namespace == tracked.namespace
-                    && is_same(&model.model, &tracked.model, true)
+                model.namespace == tracked.namespace && is_same(&model.model, &tracked.model, true)
             })
         };
         let spellings: Vec<ModelRef> = tracked.iter().filter(is_spelling).cloned().collect();

@@ -175,11 +175,7 @@ mod tests {
     use super::*;
 
     fn spec(url: &str) -> TargetSpec {
-        TargetSpec {
-            url: url.into(),
-            namespace: "prod".into(),
-            ..TargetSpec::default()
-        }
+        TargetSpec { url: url.into(), namespace: "prod".into(), ..TargetSpec::default() }
     }
 
     #[track_caller]

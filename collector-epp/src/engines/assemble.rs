@@ -56,15 +56,18 @@ pub(super) fn page(reader: &mut PageReader, summary: &Summary) -> Page {
 }
 
 /// The engine that fits a page best, by its place in the table: one whose model can be told before one
-/// whose model cannot, and then the one of which most numbers are there; the first of equals.
+/// whose model cannot, one whose labels are there before one to which the model is given, and then the
+/// one of which most numbers are there; the first of equals.
 fn best(reader: &PageReader, is_asked: impl Fn(&Engine) -> bool) -> Option<usize> {
-    let mut best: Option<((bool, usize), usize)> = None;
+    let mut best: Option<((bool, bool, usize), usize)> = None;
     for (at, engine) in reader.table.engines.iter().enumerate() {
         let score = if is_asked(engine) { score(engine, reader) } else { 0 };
         if score == 0 {
             continue;
         }
-        let fit = (has_model(engine, reader), score);
+        let labels = labels(engine, reader);
+        let is_given = engine.is_picker() || engine.model.is_some() || reader.given.is_some();
+        let fit = (is_given || labels == Labels::Model, labels != Labels::None, score);
         if best.is_none_or(|(other, _)| fit > other) {
             best = Some((fit, at));
         }
@@ -86,21 +89,33 @@ fn score(engine: &Engine, reader: &PageReader) -> usize {
     engine.reads.iter().filter(says).count()
 }
 
-/// Whether it can be told which model a page of this engine is about.
-fn has_model(engine: &Engine, reader: &PageReader) -> bool {
-    if engine.is_picker() || engine.model.is_some() || reader.given.is_some() {
-        return true;
-    }
+/// What the model labels of an engine hold on a page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Labels {
+    /// Nothing.
+    None,
+    /// What is no model's id.
+    NoModel,
+    /// The id of a model.
+    Model,
+}
+
+fn labels(engine: &Engine, reader: &PageReader) -> Labels {
     let expressions = engine.reads.iter().flat_map(|read| &read.alternatives);
-    let mut slots: Vec<SlotId> =
-        expressions.flat_map(|it| it.compiled.series()).copied().collect();
+    let mut slots: Vec<SlotId> = expressions.flat_map(|it| it.compiled.series()).copied().collect();
     slots.sort_unstable();
-    let names_model = |reading: &Reading| {
-        let [model, ..] = &reader.rows.key(reading.row).names;
-        slots.binary_search(&reading.slot).is_ok()
-            && model.as_deref().is_some_and(|model| engine.names_model(model))
-    };
-    reader.readings.iter().any(names_model)
+    let mut found = Labels::None;
+    for reading in &reader.readings {
+        let [Some(name), ..] = &reader.rows.key(reading.row).names else { continue };
+        if slots.binary_search(&reading.slot).is_err() {
+            continue;
+        }
+        if engine.names_model(name) {
+            return Labels::Model;
+        }
+        found = Labels::NoModel;
+    }
+    found
 }
 
 /// What was found of one engine.
@@ -147,6 +162,11 @@ impl<'a> Found<'a> {
                 None => no_model(engine, &told),
             }
         };
+        for reading in &mut readings {
+            if reader.by_process.contains(&(reading.slot, reading.row)) {
+                reading.value = None;
+            }
+        }
         let mut used = vec![false; reader.rows.len()];
         for reading in &readings {
             used[usize::from(reading.row)] = true;
@@ -203,15 +223,20 @@ impl<'a> Found<'a> {
                 let slots = alternative.compiled.series();
                 slots.into_iter().any(|slot| self.per_process[*slot as usize])
             })?;
-            let name = &alternative.spec.series().first()?.name;
-            let reason = format!(
-                "{name} has a value of each process (label pid) and none of the server: only the \
-                 process that wrote last is right"
-            );
-            Some((quantity, reason.into()))
+            let series = alternative.spec.series();
+            Some((quantity, each_process(&series.first()?.name)))
         };
         self.engine.reads.iter().filter(lacks).filter_map(reason).collect()
     }
+}
+
+/// Why a gauge is unknown that several processes of one server show.
+fn each_process(name: &str) -> Arc<str> {
+    format!(
+        "{name} has a value of each process (label pid) and none of the server: only the process that \
+         wrote last is right"
+    )
+    .into()
 }
 
 /// What the model labels of these readings hold, each once, in order.
@@ -349,18 +374,19 @@ fn why_unknown(
     table: &Table,
 ) -> Option<Arc<str>> {
     let slots = compiled.series();
-    let unreadable = slots.iter().find(|slot| {
-        found.cells.is_unreadable(***slot, id) && table.slot(***slot).series.number_in.is_some()
-    });
-    if let Some(slot) = unreadable {
-        let series = &table.slot(**slot).series;
-        let label = series.number_in.as_deref().unwrap_or_default();
-        return Some(format!("the label {label} of {} holds no number", series.name).into());
+    if let Some(slot) = slots.iter().find(|slot| found.cells.is_unreadable(***slot, id)) {
+        let slot = table.slot(**slot);
+        let name = &slot.series.name;
+        return match &slot.series.number_in {
+            Some(label) => Some(format!("the label {label} of {name} holds no number").into()),
+            None if slot.is_gauge => Some(each_process(name)),
+            None => None,
+        };
     }
-    let all_there =
-        compiled.required().iter().all(|slot| {
-            found.cells.has(**slot, id) && !found.cells.is_unreadable(**slot, id)
-        });
+    let all_there = compiled
+        .required()
+        .iter()
+        .all(|slot| found.cells.has(**slot, id) && !found.cells.is_unreadable(**slot, id));
     (all_there && !slots.is_empty()).then(|| format!("{spec} divides by 0").into())
 }
 

@@ -36,7 +36,8 @@ mod series;
 mod table;
 
 pub use collector_engines::{
-    Aliases, ENDPOINT_PICKER as PICKER, EngineSpec, Expression, Operator, Quantity, Series, SpecError,
+    Aliases, ENDPOINT_PICKER as PICKER, EngineSpec, Expression, Operator, Quantity, Series,
+    SpecError,
 };
 pub use page::{
     Counters, EngineRow, Ignored, LoraAdapters, Matched, NoModel, Page, PickerModel, PickerPage,

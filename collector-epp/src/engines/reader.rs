@@ -1,11 +1,13 @@
 //! Takes the samples of a page as the scanner finds them, and tells what the page says.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use collector_core::{EngineName, ModelId};
+use collector_engines::LabelMatcher;
 use foldhash::fast::RandomState;
 
 use super::assemble;
@@ -14,13 +16,15 @@ use super::lora::LoraSeen;
 use super::page::Page;
 use super::rows::{RowId, Rows};
 use super::series::LastValues;
-use super::table::{LabelsId, RowKind, RowLabels, Slot, Table, Use};
+use super::table::{LabelsId, RowKind, RowLabels, Slot, SlotId, Table, Use};
 use crate::scan::{Labels, NameId, Sample, Summary};
 
 /// Readings that are held of one page: 6 MiB.
 const READINGS_MAX: usize = 1 << 17;
 /// Readings whose room is kept for the next page.
 const READINGS_KEPT: usize = 1 << 12;
+/// What a clock says at least that was set: it is after September 2001.
+const CLOCK_IS_SET: f64 = 1e9;
 /// The label of a process among several that share a page.
 const PROCESS: &str = "pid";
 
@@ -43,6 +47,10 @@ pub struct PageReader {
     pub(super) present: Vec<bool>,
     /// The slots of which one process's part was seen alone.
     pub(super) per_process: Vec<bool>,
+    /// Gauges that carry a process, by what else their labels say.
+    of_processes: HashSet<(SlotId, RowId, u64), RandomState>,
+    /// The gauges that several processes show side by side.
+    pub(super) by_process: Vec<(SlotId, RowId)>,
     /// The names that were seen.
     pub(super) seen: Vec<bool>,
     pub(super) lora: LoraSeen,
@@ -69,6 +77,8 @@ impl PageReader {
             readings: Vec::new(),
             present: vec![false; slots],
             per_process: vec![false; slots],
+            of_processes: HashSet::default(),
+            by_process: Vec::new(),
             seen: vec![false; names],
             lora: LoraSeen::default(),
             process_start: None,
@@ -95,9 +105,11 @@ impl PageReader {
         self
     }
 
-    /// Sets the time of the page that follows, to judge times on it by. Without it none is in the future.
+    /// Sets the time of the page that follows, to judge times on it by. Without it none is in the
+    /// future; nor by a clock that was never set.
     pub fn set_time(&mut self, now: SystemTime) {
-        self.now = now.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs_f64());
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).ok();
+        self.now = since.map(|since| since.as_secs_f64()).filter(|now| *now >= CLOCK_IS_SET);
     }
 
     /// Takes the next sample, found by a scanner for [`Engines::wanted`](super::Engines::wanted).
@@ -117,15 +129,15 @@ impl PageReader {
         let mut row_before: Option<(LabelsId, Option<RowId>)> = None;
         for id in table.slots_of(sample.name) {
             let slot = table.slot(*id);
-            if slot.is_gauge
+            let has_process = slot.is_gauge
                 && *process.get_or_insert_with(|| {
                     sample.labels.get(PROCESS).is_some_and(|process| !process.is_empty())
-                })
-            {
-                self.per_process[*id as usize] = true;
-                continue;
-            }
+                });
             if !slot.is_of(&sample.labels) {
+                let by_process = |matcher: &LabelMatcher| &*matcher.label == PROCESS;
+                if has_process && slot.series.matchers.iter().any(by_process) {
+                    self.per_process[*id as usize] = true;
+                }
                 continue;
             }
             self.present[*id as usize] = true;
@@ -138,7 +150,13 @@ impl PageReader {
                 self.beyond_limit += 1;
                 continue;
             };
-            let series = *series.get_or_insert_with(|| self.hash(&sample.labels));
+            if has_process {
+                let rest = self.hash(&sample.labels, |label| label != PROCESS);
+                if !self.of_processes.insert((*id, row, rest)) {
+                    self.by_process.push((*id, row));
+                }
+            }
+            let series = *series.get_or_insert_with(|| self.hash(&sample.labels, |_| true));
             let value = slot.number(sample);
             let time = sample.timestamp_ms.unwrap_or(NO_TIME);
             self.readings.push(Reading { slot: *id, row, order: self.order, series, value, time });
@@ -172,6 +190,8 @@ impl PageReader {
         self.readings.shrink_to(READINGS_KEPT);
         self.present.fill(false);
         self.per_process.fill(false);
+        self.of_processes.clear();
+        self.by_process.clear();
         self.seen.fill(false);
         self.lora = LoraSeen::default();
         self.process_start = None;
@@ -180,10 +200,10 @@ impl PageReader {
         self.order = 0;
     }
 
-
     /// The same for the same labels in any order.
-    fn hash(&self, labels: &Labels<'_>) -> u64 {
-        labels.iter().fold(0, |sum, label| sum.wrapping_add(self.hasher.hash_one(label)))
+    fn hash(&self, labels: &Labels<'_>, counts: impl Fn(&str) -> bool) -> u64 {
+        let labels = labels.iter().filter(|(name, _)| counts(name));
+        labels.fold(0, |sum, label| sum.wrapping_add(self.hasher.hash_one(label)))
     }
 
     /// Whether a number of this name may be missing from the page.

@@ -93,7 +93,7 @@ pub(super) struct Slot {
     /// Which of [`Table::labels`] name its row.
     pub(super) labels: LabelsId,
     pub(super) fold: Fold,
-    /// It is a gauge of a server, of which one process of several (label `pid`) knows only its own part.
+    /// It is a gauge of a server, which each of several processes may show as it last knew it.
     pub(super) is_gauge: bool,
 }
 

@@ -88,8 +88,8 @@ impl Engine {
             self.kv_cache_usage.record(gauges_at, usage, window);
         }
         let fullest = self.kv_cache_usage.get(gauges_at, window);
-        let running_judged = running
-            .and_then(|running| judged(Field::RunningRequests, sanitize::count(running)));
+        let running_judged =
+            running.and_then(|running| judged(Field::RunningRequests, sanitize::count(running)));
         let reasons = page.reasons.iter().chain(&row.reasons).filter_map(|(quantity, reason)| {
             let field = times::field_of(*quantity)?;
             Some((field, Arc::clone(reason)))

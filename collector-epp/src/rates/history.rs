@@ -123,7 +123,8 @@ impl History {
         in_turns: bool,
     ) -> PodModel {
         let at = time.asked_at;
-        let name = group.replica.map_or_else(|| whose.name.clone(), |name| PodName::new(Arc::clone(name)));
+        let name =
+            group.replica.map_or_else(|| whose.name.clone(), |name| PodName::new(Arc::clone(name)));
         let mut replica = ReplicaMetrics::new(name, at);
         replica.engine = Some(page.engine.clone());
         let role = group.rows.iter().find_map(|row| row.role.as_ref());

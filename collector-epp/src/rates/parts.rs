@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use collector_core::{
-    Field, LoadRates, ReplicaMetrics, ReplicaState, mean_over_window, sanitize,
-};
+use collector_core::{Field, LoadRates, ReplicaMetrics, ReplicaState, mean_over_window, sanitize};
 
 use crate::selfmetrics;
 

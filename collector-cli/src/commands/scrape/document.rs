@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use collector_core::ReplicaState;
 use collector_epp::engines::{
-    EngineRow, LoraAdapters, Matched, PICKER, Page, PickerModel, PickerPool,
+    EngineRow, LoraAdapters, Matched, PICKER, Page, PickerModel, PickerPool, ServerPage,
 };
 use collector_epp::scan::Malformed;
 use serde::{Serialize, Serializer};
@@ -66,6 +67,12 @@ struct Row<'a> {
     /// The data-parallel engine (vLLM's label `engine`, SGLang's `dp_rank`); null for what is given
     /// per server.
     engine: Option<&'a str>,
+    /// The replica, where the page has several.
+    replica: Option<&'a str>,
+    /// `prefill` or `decode`, where the series say so.
+    role: Option<&'a str>,
+    /// `serving` or `sleeping`; null where the server does not say.
+    state: Option<&'static str>,
     waiting: Option<Number>,
     running: Option<Number>,
     /// 0.0 to 1.0.
@@ -73,6 +80,10 @@ struct Row<'a> {
     /// Tokens in a KV-cache block.
     block_size: Option<Number>,
     num_gpu_blocks: Option<Number>,
+    /// Tokens the KV cache holds: as the server reports them, else blocks times their size.
+    kv_capacity_tokens: Option<Number>,
+    /// Share of prompt tokens found in the prefix cache since the server was started, 0.0 to 1.0.
+    prefix_cache_hit_rate: Option<Number>,
     request_success_total: Option<Number>,
     requests_total: Option<Number>,
     prompt_tokens_sum: Option<Number>,
@@ -91,6 +102,18 @@ struct Row<'a> {
     prefix_hits: Option<Number>,
     prefix_queries: Option<Number>,
     cached_tokens_total: Option<Number>,
+    /// In seconds.
+    queue_time_sum: Option<Number>,
+    queue_time_count: Option<Number>,
+    /// In seconds.
+    prefill_time_sum: Option<Number>,
+    prefill_time_count: Option<Number>,
+    /// In seconds.
+    decode_time_sum: Option<Number>,
+    decode_time_count: Option<Number>,
+    /// Why values are null, by the value's name, where the page says.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    reasons: BTreeMap<String, &'a str>,
 }
 
 /// The adapters of a server.
@@ -187,7 +210,7 @@ impl<'a> ScrapeDocument<'a> {
         let summary = &read.summary;
         let (engine, matched, content): (&str, &[Matched], _) = match page {
             Page::Server(page) => {
-                let rows = page.rows.iter().map(Row::of).collect();
+                let rows = page.rows.iter().map(|row| Row::of(row, page)).collect();
                 let lora = page.lora.as_ref().map(Adapters::of);
                 (page.engine.as_str(), &page.matched, Content::Server { rows, lora })
             }
@@ -219,16 +242,22 @@ impl From<&Malformed> for MalformedLine {
 }
 
 impl<'a> Row<'a> {
-    fn of(row: &'a EngineRow) -> Self {
+    fn of(row: &'a EngineRow, page: &'a ServerPage) -> Self {
         let counters = &row.counters;
+        let reasons = page.reasons.iter().chain(&row.reasons);
         Self {
             model: row.model.as_ref().map(AsRef::as_ref),
             engine: row.rank.as_deref(),
+            replica: row.replica.as_deref(),
+            role: row.role.as_ref().map(AsRef::as_ref),
+            state: state(row),
             waiting: Number::of(row.waiting),
             running: Number::of(row.running),
             kv_cache_usage: Number::of(row.kv_cache_usage),
             block_size: Number::of(row.block_size),
             num_gpu_blocks: Number::of(row.num_gpu_blocks),
+            kv_capacity_tokens: Number::of(row.capacity()),
+            prefix_cache_hit_rate: Number::of(row.hit_rate_since_start()),
             request_success_total: Number::of(counters.request_success_total),
             requests_total: Number::of(counters.requests_total),
             prompt_tokens_sum: Number::of(counters.prompt_tokens_sum),
@@ -244,8 +273,21 @@ impl<'a> Row<'a> {
             prefix_hits: Number::of(counters.prefix_hits),
             prefix_queries: Number::of(counters.prefix_queries),
             cached_tokens_total: Number::of(counters.cached_tokens_total),
+            queue_time_sum: Number::of(counters.queue_time_sum),
+            queue_time_count: Number::of(counters.queue_time_count),
+            prefill_time_sum: Number::of(counters.prefill_time_sum),
+            prefill_time_count: Number::of(counters.prefill_time_count),
+            decode_time_sum: Number::of(counters.decode_time_sum),
+            decode_time_count: Number::of(counters.decode_time_count),
+            reasons: reasons.map(|(of, reason)| (camel_case(of.key()), &**reason)).collect(),
         }
     }
+}
+
+/// Whether the server of a row serves, where it says.
+pub(super) fn state(row: &EngineRow) -> Option<&'static str> {
+    let state = if row.sleeping? > 0.0 { ReplicaState::Sleeping } else { ReplicaState::Serving };
+    Some(state.as_str())
 }
 
 impl<'a> Adapters<'a> {

@@ -11,9 +11,9 @@ mod unknown;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use collector_core::EngineName;
+use collector_core::{Clock as _, EngineName, SystemClock};
 use collector_epp::EppConfig;
-use collector_epp::engines::{Engines, Ignored, Page, PageReader};
+use collector_epp::engines::{Engines, Ignored, NoModel, Page, PageReader};
 use collector_epp::scan::{Limits, Summary};
 
 use self::intake::Intake;
@@ -45,6 +45,7 @@ pub(super) fn run(global: &GlobalArgs, args: &ScrapeArgs) -> Result<Exit, Failur
         return raw::run(config, &engines, &source, args, format);
     }
     let mut reader = reader(&engines, args.engine.as_deref())?;
+    reader.set_time(SystemClock::new().wall());
     let wanted = Arc::clone(engines.wanted());
     let mut intake = Intake::new(wanted, limits(config), |sample| reader.sample(sample));
     let transfer = source.read(config, args.content_type.as_deref(), &mut intake)?;
@@ -88,6 +89,19 @@ fn warn(page: &Page) {
         Page::Picker(page) => page.ignored,
         Page::Unknown(_) => return,
     };
+    if let Page::Server(page) = page
+        && let Some(no_model) = &page.no_model
+    {
+        let label = match no_model {
+            NoModel::NoId(name) => printable(name).to_string(),
+            NoModel::NoLabel | NoModel::Several(_) => "none".to_owned(),
+        };
+        tracing::warn!(
+            label,
+            "The page names no model: as a target of direct scraping it fails, unless the model is \
+             given (model = \"…\" on the target or in [[engines]])"
+        );
+    }
     if repeated > 0 {
         tracing::warn!(samples = repeated, "Series stand on the page twice; the first ones count");
     }

@@ -15,7 +15,7 @@ const DIGITS_MAX: f64 = 1e15;
 
 type Column<Row> = (&'static str, fn(&Row) -> String);
 
-const ROW: [Column<EngineRow>; 12] = [
+const ROW: [Column<EngineRow>; 14] = [
     ("MODEL", |row| name(row.model.as_ref().map(AsRef::as_ref))),
     ("ENGINE", |row| name(row.rank.as_deref())),
     ("WAITING", |row| number(row.waiting)),
@@ -23,6 +23,8 @@ const ROW: [Column<EngineRow>; 12] = [
     ("KV", |row| percent(row.kv_cache_usage)),
     ("BLOCKS", |row| number(row.num_gpu_blocks)),
     ("BLOCK SIZE", |row| number(row.block_size)),
+    ("CAPACITY", |row| number(row.capacity())),
+    ("HIT RATE", |row| percent(row.hit_rate_since_start())),
     ("REQUESTS", |row| {
         let counters = row.counters;
         number(counters.request_success_total.or(counters.requests_total))
@@ -35,6 +37,19 @@ const ROW: [Column<EngineRow>; 12] = [
     }),
     ("TTFT", |row| milliseconds(row.counters.ttft_sum, row.counters.ttft_count)),
     ("ITL", |row| milliseconds(row.counters.itl_sum, row.counters.itl_count)),
+];
+
+const SOMETIMES: [Column<EngineRow>; 6] = [
+    ("REPLICA", |row| name(row.replica.as_deref())),
+    ("ROLE", |row| name(row.role.as_ref().map(AsRef::as_ref))),
+    ("STATE", |row| name(super::document::state(row))),
+    ("QUEUE TIME", |row| milliseconds(row.counters.queue_time_sum, row.counters.queue_time_count)),
+    ("PREFILL TIME", |row| {
+        milliseconds(row.counters.prefill_time_sum, row.counters.prefill_time_count)
+    }),
+    ("DECODE TIME", |row| {
+        milliseconds(row.counters.decode_time_sum, row.counters.decode_time_count)
+    }),
 ];
 
 const MODEL: [Column<PickerModel>; 10] = [
@@ -70,7 +85,13 @@ pub(super) fn of(page: &Page, read: &Read) -> String {
 
 fn server(page: &ServerPage, read: &Read) -> String {
     let mut text = heading(page.engine.as_str(), read);
-    text.push_str(&table(&ROW, &page.rows));
+    // Columns that few servers have are shown where one has.
+    let mut columns = ROW.to_vec();
+    columns.extend(
+        SOMETIMES.into_iter().filter(|(_, show)| page.rows.iter().any(|row| show(row) != UNKNOWN)),
+    );
+    text.push_str(&table(&columns, &page.rows));
+    text.push_str(&reasons(page));
     if let Some(LoraAdapters { running, waiting, max }) = &page.lora {
         let max = max.map_or_else(|| UNKNOWN.to_owned(), |max| max.to_string());
         let _ = writeln!(
@@ -114,6 +135,16 @@ fn table<Row>(columns: &[Column<Row>], rows: &[Row]) -> String {
     let header = columns.iter().map(|(title, _)| *title);
     let rows = rows.iter().map(|row| columns.iter().map(|(_, show)| show(row)).collect());
     aligned(header, rows)
+}
+
+/// Why values are unknown.
+fn reasons(page: &ServerPage) -> String {
+    let all = page.reasons.iter().chain(page.rows.iter().flat_map(|row| &row.reasons));
+    let mut lines: Vec<String> = all
+        .map(|(quantity, reason)| format!("{}: {}\n", quantity.key(), printable(reason)))
+        .collect();
+    lines.dedup();
+    if lines.is_empty() { String::new() } else { format!("\n{}", lines.concat()) }
 }
 
 /// Which series each value was read from.

@@ -18,6 +18,13 @@ pub(super) fn failure(source: &Source, unknown: &UnknownPage, read: &Read) -> Fa
         Some(engine) => format!("nothing of engine {engine:?} is on the page"),
         None => "the page is of no engine that is known".to_owned(),
     };
+    if let Some(router) = unknown.router {
+        let message =
+            format!("{source}: the page is that of {router}, which tells of other servers");
+        return Failure::explained(
+            ErrorDocument::new("UnknownEngine", message).with_hint("scrape the servers behind it"),
+        );
+    }
     let (what, hint) = what(unknown, read);
     let mut document = ErrorDocument::new("UnknownEngine", format!("{source}: {expected}: {what}"))
         .with_hint(hint);
@@ -64,7 +71,6 @@ fn of_others(head: &str) -> (String, String) {
     let names: Vec<String> = names.into_iter().map(quote).collect();
     (
         format!("it begins with {}", names.join(", ")),
-        "--raw --name NAME shows any series of a page; [[epp.engines]] says what they mean"
-            .to_owned(),
+        "--raw --name NAME shows any series of a page; [[engines]] says what they mean".to_owned(),
     )
 }

@@ -296,7 +296,8 @@ fn samples_that_carry_their_time_are_as_old_as_they_say() {
     let marked = EngineRow { times: vec![(Quantity::PromptTokensSum, old(40))], ..row.clone() };
     let replica = record(&mut History::new(WINDOW), vec![marked], 0).replica;
     assert_eq!(replica.sampled_at, at(0));
-    let marks: Vec<_> = replica.marks.iter().map(|it| (it.field, it.sampled_at.age(at(0)))).collect();
+    let marks: Vec<_> =
+        replica.marks.iter().map(|it| (it.field, it.sampled_at.age(at(0)))).collect();
     assert_eq!(marks, [(Field::AvgInputTokens, Duration::from_secs(40))]);
     let stale = EngineRow { times: vec![(Quantity::Waiting, old(90))], ..row };
     let replica = record(&mut History::new(WINDOW), vec![stale], 0).replica;
