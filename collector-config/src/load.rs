@@ -13,7 +13,7 @@ use crate::file::{self, FileLayer};
 use crate::key::Kind;
 use crate::layer::{Setting, find, unknown_key};
 use crate::origin::{Entry, Origin, Origins};
-use crate::schema::{CollectorConfig, CommonSections};
+use crate::schema::{CollectorConfig, CommonSections, ENGINES, ENGINES_BEFORE};
 use crate::validate;
 
 /// Gathers the layers of a configuration. Without any it loads the defaults.
@@ -88,11 +88,12 @@ impl Loader {
         warnings.extend(environment::beaten(&aliases, &own));
         warnings.extend(ignored_sections(ignored, &backend));
 
-        let settings = [in_file, aliases, own, flags].concat();
+        let mut settings = [in_file, aliases, own, flags].concat();
         let mut origins = Origins::default();
         for Setting { key, value, origin } in &settings {
             origins.set(key, key.shown(value), origin.clone());
         }
+        rename_engines(&mut settings, &mut errors);
         let common =
             extract(settings.clone(), &mut errors, CommonSections::read).unwrap_or_default();
         let mut sections: BTreeMap<&'static str, Arc<dyn BackendSettings>> = BTreeMap::new();
@@ -111,12 +112,29 @@ impl Loader {
             instance: common.instance,
             cache: common.cache,
             variants: specs,
+            engines: common.engines,
             server: common.server,
             log: common.log,
             sections,
         };
         let loaded = Loaded { config, origins, warnings };
         (loaded, errors)
+    }
+}
+
+/// Reads the engines under the name that they had before as well; both names at once are an error.
+fn rename_engines(settings: &mut [Setting], errors: &mut Vec<ConfigError>) {
+    let of = |path: &str| settings.iter().find(|setting| setting.key.path == path);
+    if let (Some(_), Some(before)) = (of(ENGINES), of(ENGINES_BEFORE)) {
+        let message = format!(
+            "{ENGINES} is set too: it is the same list, for every backend; keep {ENGINES} alone"
+        );
+        errors.push(ConfigError::new(message).key(ENGINES_BEFORE).at(before.origin.clone()));
+        return;
+    }
+    let Some(key) = find(ENGINES) else { return };
+    for setting in settings.iter_mut().filter(|setting| setting.key.path == ENGINES_BEFORE) {
+        setting.key = key;
     }
 }
 

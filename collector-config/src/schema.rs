@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use collector_engine::{CacheConfig, VariantSpec};
+use collector_engines::EngineSpec;
 use serde::Deserialize;
 
 use crate::build::{self, BackendSettings};
@@ -26,6 +27,8 @@ pub struct CollectorConfig {
     pub cache: CacheConfig,
     /// The variants whose pods are known by a glob on their names.
     pub variants: Vec<VariantSpec>,
+    /// Kinds of model servers besides the built-in ones, and corrections of these, for every backend.
+    pub engines: Vec<EngineSpec>,
     /// The HTTP server of `serve`.
     pub server: ServerConfig,
     /// What is logged.
@@ -131,6 +134,7 @@ pub(crate) struct CommonSections {
     pub(crate) backend: Vec<String>,
     pub(crate) instance: Option<String>,
     pub(crate) cache: CacheConfig,
+    pub(crate) engines: Vec<EngineSpec>,
     pub(crate) server: ServerConfig,
     pub(crate) log: LogConfig,
 }
@@ -141,11 +145,17 @@ impl Default for CommonSections {
             backend: vec!["prometheus".to_owned()],
             instance: None,
             cache: CacheConfig::default(),
+            engines: Vec::new(),
             server: ServerConfig::default(),
             log: LogConfig::default(),
         }
     }
 }
+
+/// The key of users' engines.
+pub(crate) const ENGINES: &str = "engines";
+/// Its name of before, when one backend alone had engines.
+pub(crate) const ENGINES_BEFORE: &str = "epp.engines";
 
 /// Every key of this build but those of `[[variants]]`, in the order of the reference.
 pub fn keys() -> impl Iterator<Item = &'static Key> + Clone {
@@ -166,6 +176,11 @@ const COMMON_KEYS: &[Key] = &[
         "The name of this instance in its logs, where several controllers share a cluster.",
     )
     .aliases(&["CONTROLLER_INSTANCE"]),
+    Key::new(
+        ENGINES,
+        Kind::Tables,
+        "Kinds of model servers besides the built-in ones, and corrections of these, for every backend: `name`, the engine to begin with (`base`, `prefix`), the labels of model and rank, and where its metrics stand. See [engines](engines.md).",
+    ),
     Key::new(
         "cache.enabled",
         Kind::Bool,
@@ -349,9 +364,10 @@ mod tests {
 
     #[test]
     fn every_field_of_the_types_is_a_key_of_the_table_and_the_reverse() {
-        let CommonSections { backend: _, instance: _, cache: _, server: _, log: _ } =
+        let CommonSections { backend: _, instance: _, cache: _, engines: _, server: _, log: _ } =
             CommonSections::default();
-        let common = ["backend", "instance", "cache", "server", "log"].map(str::to_owned);
+        let common = ["backend", "instance", "cache", "engines", "server", "log"];
+        let common = common.map(str::to_owned);
         assert_eq!(BTreeSet::from(common), names(COMMON_KEYS.iter(), ""));
         assert_eq!(fields::<CacheConfig>(), names(keys(), "cache."));
         let thresholds = fields::<collector_core::FreshnessThresholds>();

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use collector_engine::{StaticDirectory, TimingError, VariantSpec};
+use collector_engines::Engines;
 
 use crate::error::ConfigError;
 use crate::load::Loaded;
 use crate::origin::{Origin, Origins};
-use crate::schema::CollectorConfig;
+use crate::schema::{CollectorConfig, ENGINES, ENGINES_BEFORE};
 use crate::{build, schema};
 
 /// Adds what is wrong to `errors` and what is wasteful to the warnings.
@@ -31,6 +32,14 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
                 .into_iter()
                 .map(|message| error_at("backend", message, origins)),
         );
+    }
+    let engines = [ENGINES, ENGINES_BEFORE];
+    if sound(&engines)
+        && let Err(error) = Engines::new(&config.engines)
+    {
+        let set = |key: &&&str| !matches!(origins.of(key), Origin::Default);
+        let key = engines.iter().find(set).copied().unwrap_or(ENGINES);
+        errors.push(told_with_origins(format!("{key}: {error}"), &[key], origins));
     }
     for settings in config.chosen() {
         for problem in settings.problems() {

@@ -1,17 +1,19 @@
 //! What a user sets about direct scraping: the keys under `[epp]`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use collector_core::ModelId;
 use collector_core::duration::format as show;
 use collector_transport::{ConfigError, check_token};
 use rustls::pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::SECTION;
-use crate::discover::{DnsSpec, TargetSpec};
+use crate::discover::{DnsSpec, Target, TargetSpec};
 use crate::engines::{EngineSpec, Engines};
 
 /// Which pods to scrape, and how.
@@ -129,24 +131,38 @@ impl EppConfig {
                  \"prod\" }] for example, or set epp.target_file or epp.dns",
             ));
         }
-        let mut pods = HashSet::new();
+        let mut servers = HashSet::new();
+        let mut models: HashMap<Url, (usize, Option<ModelId>)> = HashMap::new();
         for (number, spec) in self.targets.iter().enumerate() {
             let place = number + 1;
             match spec.target() {
                 Err(error) => {
                     errors.push(SECTION.error("targets", format!("entry {place}: {error}")));
                 }
-                Ok(target) if !pods.insert((target.namespace.clone(), target.pod.clone())) => {
-                    errors.push(SECTION.error(
-                        "targets",
-                        format!(
-                            "entry {place}: the pod {:?} of namespace {:?} has a target already; give \
-                             each a pod of its own",
-                            target.pod, target.namespace
-                        ),
-                    ));
+                Ok(target) => {
+                    let Target { namespace, pod, rank, .. } = &target;
+                    if !servers.insert((namespace.clone(), pod.clone(), rank.clone())) {
+                        errors.push(SECTION.error(
+                            "targets",
+                            format!(
+                                "entry {place}: the pod {pod:?} of namespace {namespace:?} has a target \
+                                 already; give each a pod of its own, or a rank where they are servers \
+                                 of one pod"
+                            ),
+                        ));
+                    }
+                    let model = target.model.clone();
+                    let (first, known) = models.entry(target.url).or_insert((place, model.clone()));
+                    if *known != model {
+                        errors.push(SECTION.error(
+                            "targets",
+                            format!(
+                                "entry {place}: it is the same page as entry {first}, with another \
+                                 model; a server has one model that can be given"
+                            ),
+                        ));
+                    }
                 }
-                Ok(_) => {}
             }
         }
         for spec in &self.dns {
@@ -305,7 +321,13 @@ mod tests {
             ..good()
         };
         broken.targets.push(broken.targets[0].clone());
+        let other = TargetSpec {
+            model: Some("m".into()),
+            rank: Some("1".into()),
+            ..broken.targets[0].clone()
+        };
         broken.targets.push(TargetSpec { url: "h".into(), ..broken.targets[0].clone() });
+        broken.targets.push(other);
         refused(
             &broken,
             &[
@@ -321,6 +343,7 @@ mod tests {
                 "epp.bearer_token",
                 "epp.targets: entry 2: the pod \"m-0\"",
                 "epp.targets: entry 3",
+                "epp.targets: entry 4: it is the same page as entry 1, with another model",
             ],
         );
     }

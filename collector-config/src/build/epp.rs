@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use collector_core::{Backend, Clock};
 use collector_engine::RequestRate;
+use collector_engines::EngineSpec;
 use collector_epp::{EppBackend, EppConfig};
 use serde::Deserialize;
 
 use super::{BackendSettings, Problem, Registration, with_causes};
 use crate::error::ConfigError;
 use crate::key::{Key, Kind};
+use crate::schema::ENGINES_BEFORE;
 
 pub(super) const REGISTRATION: Registration = Registration {
     name: "epp",
@@ -21,9 +23,10 @@ pub(super) const REGISTRATION: Registration = Registration {
         #[serde(default)]
         struct Section {
             epp: EppConfig,
+            engines: Vec<EngineSpec>,
         }
-        let Section { epp } = figment.extract()?;
-        Ok(Arc::new(epp))
+        let Section { epp, engines } = figment.extract()?;
+        Ok(Arc::new(EppConfig { engines, ..epp }))
     },
 };
 
@@ -33,17 +36,17 @@ const KEYS: &[Key] = &[
     Key::new(
         "epp.targets",
         Kind::Tables,
-        "The pods to scrape. Each has `url` and `namespace`, and may have `pod` (default: host and port), `engine` (default: the page tells) and `role`.",
+        "The pods to scrape. Each has `url` and `namespace`, and may have `pod` (default: host and port), `engine` (default: the page tells), `role`, `model` (beats the page), `rank` (which of several servers of the pod it is) and `replica` (the replica that several pods are together).",
     ),
     Key::new(
         "epp.target_file",
         Kind::Path,
-        "A file of pods in the form of Prometheus' `file_sd_configs`, JSON or YAML by its ending, read again when it changes. Labels read: `__scheme__` (http), `__metrics_path__` (/metrics), `namespace` (required), `pod`, `llm-d.ai/engine-type`, `llm-d.ai/role`.",
+        "A file of pods in the form of Prometheus' `file_sd_configs`, JSON or YAML by its ending, read again when it changes. Labels read: `__scheme__` (http), `__metrics_path__` (/metrics), `namespace` (required), `pod`, `model`, `rank`, `replica`, `llm-d.ai/engine-type`, `llm-d.ai/role`.",
     ),
     Key::new(
         "epp.dns",
         Kind::Tables,
-        "DNS names of pods, looked up again when their ttl is over. Each has `name`, `namespace`, `type` (A, AAAA or SRV; default A) and, unless that is SRV, `port`; and may have `scheme` (http), `path` (/metrics), `engine` and `role`.",
+        "DNS names of pods, looked up again when their ttl is over. Each has `name`, `namespace`, `type` (A, AAAA or SRV; default A) and, unless that is SRV, `port`; and may have `scheme` (http), `path` (/metrics), `engine`, `role`, `model`, `rank` and `replica`.",
     ),
     Key::new(
         "epp.scrape_interval",
@@ -112,9 +115,9 @@ const KEYS: &[Key] = &[
     )
     .default("false"),
     Key::new(
-        "epp.engines",
+        ENGINES_BEFORE,
         Kind::Tables,
-        "Kinds of model servers besides the known ones, and corrections of these: `name`, the engine to begin with, and where its metrics stand.",
+        "The same as `engines`, which took its place.",
     ),
 ];
 
@@ -134,10 +137,13 @@ impl BackendSettings for EppConfig {
 
     fn problems(&self) -> Vec<Problem> {
         let errors = self.validate().err().unwrap_or_default();
+        // Engines are every backend's, and were checked before.
+        let of_engines = format!("{ENGINES_BEFORE}: ");
         errors
             .into_iter()
-            .map(|error| {
-                let message = error.to_string();
+            .map(|error| error.to_string())
+            .filter(|message| !message.starts_with(&of_engines))
+            .map(|message| {
                 // The key that it begins with, and those that it speaks of besides.
                 let mut keys: Vec<_> =
                     KEYS.iter().map(|key| key.path).filter(|path| message.contains(path)).collect();

@@ -310,7 +310,7 @@ fn what_is_wrong_with_direct_scraping_is_told_with_its_keys_and_places() {
     check(
         &target("namespaces = \"n\""),
         &[
-            "FILE:2: epp.targets: entry 1, namespaces: unknown field: found `namespaces`, expected `one of `url`, `namespace`, `pod`, `engine`, `role``",
+            "FILE:2: epp.targets: entry 1, namespaces: unknown field: found `namespaces`, expected `one of `url`, `namespace`, `pod`, `engine`, `role`, `model`, `rank`, `replica``",
         ],
     );
     check(
@@ -325,6 +325,41 @@ fn what_is_wrong_with_direct_scraping_is_told_with_its_keys_and_places() {
         &target("namespace = \"n\"\n[[epp.engines]]\nname = \"acme\"\nmetrics.waiting = \"a{\""),
         &[
             "epp.engines: engine \"acme\", metrics.waiting, \"a{\": at character 3: expected the name of a label or }, found the end (epp.engines is set in FILE:5)",
+        ],
+    );
+    let both = "[[engines]]\nname = \"b\"\nbase = \"vllm\"\n[[epp.engines]]\nname = \"acme\"\nbase = \"vllm\"";
+    check(
+        &target(&format!("namespace = \"n\"\n{both}")),
+        &[
+            "FILE:8: epp.engines: engines is set too: it is the same list, for every backend; keep engines alone",
+        ],
+    );
+    check(
+        &target("namespace = \"n\"\n[[engines]]\nname = \"acme\"\nmetrics.running = \"a / 0\""),
+        &[
+            "engines: engine \"acme\", metrics.running, \"a / 0\": at character 5: expected a divisor other than 0, found '0' (engines is set in FILE:5)",
+        ],
+    );
+    check(
+        &target(
+            "namespace = \"n\"\n[[engines]]\nname = \"a\"\nbase = \"b\"\n[[engines]]\nname = \"b\"\nbase = \"a\"",
+        ),
+        &[
+            "engines: engine \"a\": base \"b\" is defined after it, or is itself: define it before (engines is set in FILE:5)",
+        ],
+    );
+    check(
+        &target(
+            "namespace = \"n\"\n[[engines]]\nname = \"a\"\nbase = \"vllm\"\nmetrics.running = 'a{b=~\"(\"}'",
+        ),
+        &[
+            "engines: engine \"a\", metrics.running, \"a{b=~\\\"(\\\"}\": at character 6: expected a pattern that can be compiled, found '\"' (engines is set in FILE:5)",
+        ],
+    );
+    check(
+        &target("namespace = \"n\"\n[[engines]]\nname = \"a\"\nbas = \"vllm\""),
+        &[
+            "FILE:5: engines: entry 1, bas: unknown field: found `bas`, expected `one of `name`, `base`, `prefix`, `model`, `model_labels`, `model_label`, `rank_labels`, `rank_label`, `metrics`, `lora``",
         ],
     );
 }

@@ -33,6 +33,7 @@ pub(super) fn probe(shared: &Shared, not_before: Tick) -> Probe {
             outcome => failed.push((pod, outcome.clone())),
         }
     }
+    checks.extend(duplicates(shared));
     checks.extend(reachable(pods.len(), &failed));
     if good.is_empty() {
         for id in ["connection.clock", "metrics.engines", "metrics.names", "metrics.fields"] {
@@ -67,6 +68,22 @@ fn discovery(shared: &Shared) -> Check {
             format!("{count} targets in {} namespaces", state.namespaces.len()),
         ),
     }
+}
+
+/// Targets that are left out because others are the same servers.
+fn duplicates(shared: &Shared) -> Vec<Check> {
+    let state = shared.fleet.lock();
+    let mut problems: Vec<Arc<str>> =
+        state.copied.iter().map(|copied| Arc::clone(&copied.problem)).collect();
+    drop(state);
+    problems.sort_unstable();
+    let shown = problems.iter().take(SHOWN_MAX);
+    shown
+        .map(|problem| {
+            Check::new("connection.duplicates", CheckStatus::Warn, problem.to_string())
+                .with_remedy("name each server once")
+        })
+        .collect()
 }
 
 fn reachable(all: usize, failed: &[(&Arc<Pod>, Outcome)]) -> Vec<Check> {
@@ -191,7 +208,7 @@ fn fields<'a>(pods: impl Iterator<Item = (&'a Pod, &'a Good)>) -> Check {
             );
             Check::new(id, CheckStatus::Warn, detail).with_remedy(
                 "`collector scrape URL` shows what is read of a page; a series of another name is \
-                 added in [[epp.engines]]",
+                 added in [[engines]]",
             )
         }
     }

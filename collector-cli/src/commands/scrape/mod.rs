@@ -40,7 +40,7 @@ pub(super) fn run(global: &GlobalArgs, args: &ScrapeArgs) -> Result<Exit, Failur
     let config = &loaded.config.epp().cloned().unwrap_or_default();
     let source = Source::of(&args.page)?;
     let engines = Engines::new(&config.engines)
-        .map_err(|error| Failure::usage(format!("epp.engines: {error}")))?;
+        .map_err(|error| Failure::usage(format!("engines: {error}")))?;
     if args.raw {
         return raw::run(config, &engines, &source, args, format);
     }
