@@ -19,7 +19,7 @@ use crate::quantity::Quantity;
 /// metrics.kv_cache_usage = ["acme_kv_ratio", "acme_kv_used / acme_kv_size"]
 /// metrics.block_size = "16"
 /// ```
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineSpec {
     /// Its name, as in the pod label `llm-d.ai/engine-type`. That of a built-in engine overrides it.
