@@ -102,6 +102,15 @@ impl Loader {
                 sections.insert(backend.name, section);
             }
         }
+        // Each section reads the engines.
+        let mut told = Vec::new();
+        errors.retain(|error| {
+            let is_new = !told.contains(error);
+            if is_new {
+                told.push(error.clone());
+            }
+            is_new
+        });
         let mut specs = Vec::new();
         for (spec, origin) in variants {
             specs.push(spec);

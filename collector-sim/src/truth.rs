@@ -71,7 +71,7 @@ pub struct VariantTruth {
     /// The model that its pods serve.
     pub model: String,
     /// The engine in its pods, as the pod label `llm-d.ai/engine-type` has it.
-    pub engine: &'static str,
+    pub engine: String,
     /// The load as described.
     pub load: Load,
     /// The load now, requests per minute.

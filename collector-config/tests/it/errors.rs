@@ -359,7 +359,7 @@ fn what_is_wrong_with_direct_scraping_is_told_with_its_keys_and_places() {
     check(
         &target("namespace = \"n\"\n[[engines]]\nname = \"a\"\nbas = \"vllm\""),
         &[
-            "FILE:5: engines: entry 1, bas: unknown field: found `bas`, expected `one of `name`, `base`, `prefix`, `model`, `model_labels`, `model_label`, `rank_labels`, `rank_label`, `metrics`, `lora``",
+            "FILE:5: engines: entry 1, bas: unknown field: found `bas`, expected `one of `name`, `base`, `prefix`, `model`, `model_label`, `model_labels`, `rank_label`, `rank_labels`, `metrics`, `lora``",
         ],
     );
 }

@@ -30,10 +30,10 @@ impl<const N: usize> Default for Counters<N> {
 }
 
 impl<const N: usize> Counters<N> {
-    /// Takes the values of a page; `None`: not on the page. One that is not newer than the one before it
-    /// says nothing new.
+    /// Takes the values of a page; `None`: not on the page. One that is older than the one before it says
+    /// nothing new.
     pub(super) fn record(&mut self, at: Tick, values: [Option<f64>; N], time: Duration) {
-        if self.stands.back().is_some_and(|newest| at <= newest.at) {
+        if self.stands.back().is_some_and(|newest| at < newest.at) {
             return;
         }
         while self.stands.front().is_some_and(|oldest| oldest.at.age(at) > time) {
@@ -47,6 +47,10 @@ impl<const N: usize> Counters<N> {
             self.last[place] = (value, sums[place]);
         }
         let stand = Stand { at, sums };
+        if let Some(newest) = self.stands.back_mut().filter(|newest| newest.at == at) {
+            *newest = stand;
+            return;
+        }
         let newest = self.stands.len().checked_sub(1);
         match newest.and_then(|newest| newest.checked_sub(1)).map(|before| self.stands[before].at) {
             // The newest sample ends no part yet: the next one takes its place.

@@ -87,7 +87,10 @@ async fn one_page_under_two_pod_names_counts_once_with_a_warning() {
     let pod = FakePod::with_page(&engine("0", 5, 3, 0.25)).await;
     let backend = backend(config(vec![pod.target("m-0"), pod.target("other")]));
     let sample = found(answer(&backend, "m").await);
-    assert_eq!(sample.replicas.iter().map(told).collect::<Vec<_>>(), [("m-0", Some(5), Some(3), 1)]);
+    assert_eq!(
+        sample.replicas.iter().map(told).collect::<Vec<_>>(),
+        [("m-0", Some(5), Some(3), 1)]
+    );
     let [warning] = &sample.warnings[..] else { panic!("{:?}", sample.warnings) };
     assert!(warning.contains("is a target under two pod names, m-0 and other"), "{warning}");
     let checks = backend.probe().await.unwrap().checks;
@@ -138,10 +141,10 @@ async fn prefill_and_decode_pods_count_each_request_once() {
     };
     let pods = [FakePod::with_page(&page(0, 0)).await, FakePod::with_page(&page(0, 0)).await];
     let roles = ["prefill", "decode"];
-    let targets = pods.iter().zip(roles).map(|(pod, role)| TargetSpec {
-        role: Some(role.into()),
-        ..pod.target(role)
-    });
+    let targets = pods
+        .iter()
+        .zip(roles)
+        .map(|(pod, role)| TargetSpec { role: Some(role.into()), ..pod.target(role) });
     let backend = backend(config(targets.collect()));
     found(answer(&backend, "m").await);
     pods[0].say(Says::Page(page(8, 8)));

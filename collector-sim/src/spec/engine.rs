@@ -1,5 +1,6 @@
 //! What a pod runs.
 
+use collector_engines::{Engine, Engines};
 use serde::Deserialize;
 
 /// As many as the largest data-parallel deployments have.
@@ -15,6 +16,9 @@ const MAX_PAGE_BYTES: u32 = 16 * 1024 * 1024;
 pub struct EngineSpec {
     /// Which model server it is.
     pub kind: EngineKind,
+    /// Another model server than those of `kind`: a built-in engine by its name, or one that is defined
+    /// here as in `[[engines]]`. Its page has the series that its quantities are read from.
+    pub described: Option<Box<collector_engines::EngineSpec>>,
     /// Data-parallel engines in the pod, told apart by the label `engine` (vLLM) or `dp_rank`
     /// (SGLang). The other servers have one.
     pub engines: u32,
@@ -67,6 +71,7 @@ impl Default for EngineSpec {
     fn default() -> Self {
         Self {
             kind: EngineKind::Vllm,
+            described: None,
             engines: 1,
             max_num_seqs: 256,
             num_gpu_blocks: 27_436,
@@ -79,7 +84,43 @@ impl Default for EngineSpec {
 }
 
 impl EngineSpec {
+    /// The engine whose description makes the page; `None` for one of `kind`.
+    pub(crate) fn described(&self) -> Option<Engine> {
+        let spec = self.described.as_deref()?;
+        // It was checked with the rest.
+        Engines::new(std::slice::from_ref(spec)).ok()?.of_user().first().cloned()
+    }
+
+    /// The value of the pod label `llm-d.ai/engine-type`.
+    pub(crate) fn label(&self) -> &str {
+        match &self.described {
+            Some(described) => described.name.as_str(),
+            None => self.kind.label(),
+        }
+    }
+
+    fn check_described(&self) -> Result<(), String> {
+        let Some(spec) = self.described.as_deref() else { return Ok(()) };
+        let engines =
+            Engines::new(std::slice::from_ref(spec)).map_err(|error| error.to_string())?;
+        if self.kind != EngineKind::Vllm || self.names != MetricNames::V1 {
+            return Err("described takes the place of kind and names: leave these out".into());
+        }
+        if !self.lora_adapters.is_empty() || self.page_bytes.is_some() {
+            return Err("lora_adapters and page_bytes are for the servers of kind".into());
+        }
+        let ranks = engines.of_user().first().is_some_and(|engine| !engine.rank_labels.is_empty());
+        if self.engines > 1 && !ranks {
+            let name = &spec.name;
+            return Err(format!(
+                "a page of {name} has no label to tell engines apart: use engines = 1"
+            ));
+        }
+        Ok(())
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
+        self.check_described()?;
         if !(1..=MAX_ENGINES).contains(&self.engines) {
             return Err(format!("engines = {} is not in 1..={MAX_ENGINES}", self.engines));
         }
@@ -91,7 +132,7 @@ impl EngineSpec {
             EngineKind::Sglang => true,
             EngineKind::TrtllmServe | EngineKind::TritonTensorrtLlm => false,
         };
-        if self.engines > 1 && !parallel {
+        if self.engines > 1 && !parallel && self.described.is_none() {
             return Err(format!(
                 "a page of {}{} has no label to tell engines apart: use engines = 1",
                 self.kind.label(),

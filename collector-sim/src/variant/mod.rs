@@ -240,7 +240,7 @@ impl Variant {
             namespace: self.spec.namespace.clone(),
             name: self.spec.name.clone(),
             model: self.spec.model.clone(),
-            engine: self.spec.engine.kind.label(),
+            engine: self.spec.engine.label().to_owned(),
             load: self.spec.load.clone(),
             requests_per_minute: self.requests_per_minute(),
             held: self.held(),

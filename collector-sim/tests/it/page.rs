@@ -269,3 +269,52 @@ fn of_many_combinations_of_adapters_the_one_with_the_greatest_value_is_true() {
     assert!(present.ends_with(&expected), "{present} is not {expected}");
     assert!(!lora.running.is_empty());
 }
+
+/// What a described server shows, read off its page: the value of one series.
+fn value(page: &str, series: &str) -> f64 {
+    let line = page.lines().find_map(|line| line.strip_prefix(series));
+    let line = line.unwrap_or_else(|| panic!("no {series} in {page}"));
+    line.trim().parse().unwrap()
+}
+
+fn described(spec: &str) -> EngineSpec {
+    toml::from_str(&format!("described = {{ {spec} }}")).unwrap()
+}
+
+#[test]
+fn every_engine_of_the_table_has_a_page_from_which_its_quantities_are_read() {
+    let engines = collector_engines::Engines::builtin();
+    for name in engines.names() {
+        let page = page_of("org/m", described(&format!("name = \"{name}\"")), MINUTE);
+        let engine = engines.iter().find(|engine| engine.name == name).unwrap();
+        for (quantity, alternatives) in engine.metrics() {
+            let Some(first) = alternatives.first() else { continue };
+            // Nothing that the simulation knows of sleeps.
+            let known = quantity != collector_engines::Quantity::Sleeping;
+            for series in first.series().into_iter().filter(|_| known) {
+                let has = page.lines().any(|line| line.starts_with(&format!("{}{{", series.name)));
+                assert!(has, "{name}, {}: {} is not in {page}", quantity.key(), series.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_series_of_a_described_engine_make_its_quantities_true() {
+    let dynamo = page_of("org/m", described("name = \"dynamo\""), MINUTE);
+    let of = |name: &str| value(&dynamo, &format!("dynamo_frontend_{name}{{model=\"org/m\"}}"));
+    let vllm = page_of("org/m", EngineSpec::default(), MINUTE);
+    let truth =
+        |name: &str| value(&vllm, &format!("vllm:{name}{{engine=\"0\",model_name=\"org/m\"}}"));
+    let inflight = truth("num_requests_running") + truth("num_requests_waiting");
+    assert_eq!(of("inflight_requests").to_bits(), inflight.to_bits());
+    let counted = (of("input_sequence_tokens_count"), truth("request_prompt_tokens_count"));
+    assert_eq!(counted.0.to_bits(), counted.1.to_bits());
+    assert!(counted.0 > 0.0);
+    let own = "name = \"acme\", rank_label = \"shard\", metrics = { running = \"acme_busy / 2\", \
+               kv_cache_usage = \"acme_used{kind=gpu} / 100\", block_size = \"acme_info[size]\" }";
+    let page = page_of("org/m", EngineSpec { engines: 2, ..described(own) }, MINUTE);
+    let sizes = value(&page, "acme_info{model_name=\"org/m\",shard=\"1\",size=\"16\"}");
+    assert_eq!(sizes.to_bits(), 1.0_f64.to_bits());
+    assert!(page.contains("acme_used{kind=\"gpu\",model_name=\"org/m\",shard=\"0\"} "), "{page}");
+}

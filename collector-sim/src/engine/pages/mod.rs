@@ -1,5 +1,6 @@
 //! The pages of the model servers, one file a server: their families, labels and buckets.
 
+mod described;
 mod python;
 mod sglang;
 mod triton;
@@ -63,6 +64,11 @@ impl PodView {
         Self { started, epoch, engines, sum, lie: None }
     }
 
+    /// What is told of a pod without engines: nothing that changes.
+    fn nothing() -> Self {
+        Self::new(0.0, Duration::ZERO, Vec::new())
+    }
+
     fn counters(&self, whose: Whose) -> &Counters {
         match (whose, &self.sum) {
             (Whose::Engine(engine), _) => &self.engines[engine].counters,
@@ -118,6 +124,9 @@ pub(crate) fn template(model: &str, spec: &EngineSpec) -> Template<PodView> {
 
 /// With so many bytes of further series of one of the server's own families.
 fn layout(model: &str, spec: &EngineSpec, padding: usize) -> Layout<PodView> {
+    if let Some(described) = spec.described() {
+        return described::layout(model, spec, &described);
+    }
     match spec.kind {
         EngineKind::Vllm => vllm::layout(model, spec, padding),
         EngineKind::Sglang => sglang::layout(model, spec, padding),

@@ -23,7 +23,7 @@ struct VariantState {
     namespace: String,
     name: String,
     model: String,
-    engine: &'static str,
+    engine: String,
     load: Load,
     requests_per_minute: f64,
     held: u64,
