@@ -97,7 +97,7 @@ impl LoadRates {
             },
             _ => rates,
         };
-        pods.clone().map(part).reduce(Self::plus)
+        pods.map(part).reduce(Self::plus)
     }
 
     /// These rates, and what they do not know from others.

@@ -106,18 +106,15 @@ fn parts(pages: &[&Served], warnings: &mut Vec<Arc<str>>) -> Vec<Part> {
                 continue;
             }
             let rank = rank(page, part, ranked);
-            match seen.get(&rank) {
-                Some(other) => {
-                    if told.insert((Arc::as_ptr(&other.pod), Arc::as_ptr(&page.pod))) {
-                        warnings.push(twice(other, page, rank.as_deref()));
-                    }
+            if let Some(other) = seen.get(&rank) {
+                if told.insert((Arc::as_ptr(&other.pod), Arc::as_ptr(&page.pod))) {
+                    warnings.push(twice(other, page, rank.as_deref()));
                 }
-                None => {
-                    adds = true;
-                    kept.push(Part { rank: rank.as_deref().map(Arc::from), ..part.clone() });
-                    seen.insert(rank, page);
-                }
+                continue;
             }
+            adds = true;
+            kept.push(Part { rank: rank.as_deref().map(Arc::from), ..part.clone() });
+            seen.insert(rank, page);
         }
         // What is given per server is given by each of its copies.
         if adds {

@@ -158,7 +158,7 @@ impl<'a> Found<'a> {
         } else {
             let told = told_models(engine, &reader.rows, &readings);
             match &given {
-                Some(given) => keep_one_model(engine, given, told, &reader.rows, &mut readings),
+                Some(given) => keep_one_model(engine, given, &told, &reader.rows, &mut readings),
                 None => no_model(engine, &told),
             }
         };
@@ -274,7 +274,7 @@ fn no_model(engine: &Engine, told: &[Arc<str>]) -> Option<NoModel> {
 fn keep_one_model(
     engine: &Engine,
     given: &ModelId,
-    told: Vec<Arc<str>>,
+    told: &[Arc<str>],
     rows: &Rows,
     readings: &mut Vec<Reading>,
 ) -> Option<NoModel> {
@@ -286,10 +286,7 @@ fn keep_one_model(
             return Some(NoModel::Several(told.iter().map(|name| (&**name).into()).collect()));
         }
         (None, Some(only), None) => only,
-        (None, None, _) => match told.first() {
-            Some(part) => part,
-            None => return None,
-        },
+        (None, None, _) => told.first()?,
     };
     readings.retain(|reading| {
         let [model, ..] = &rows.key(reading.row).names;

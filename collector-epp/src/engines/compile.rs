@@ -33,10 +33,10 @@ pub(super) fn table(engines: &Engines) -> Table {
     let wanted = Arc::new(Wanted::new(names));
 
     let mut compiler = Compiler { slots: Vec::new(), known: HashMap::new(), labels: Vec::new() };
-    let mut compiled: Vec<Engine> =
+    let mut all: Vec<Engine> =
         engines.iter().map(|engine| compiler.server(engine, &wanted)).collect();
-    compiled.push(compiler.picker());
-    compiler.table(compiled, wanted)
+    all.push(compiler.picker());
+    compiler.table(all, wanted)
 }
 
 fn picker_expression(text: &str) -> Expression {

@@ -133,8 +133,8 @@ impl Engine {
                 None => value,
             });
         }
-        let [a, b, c, d, e, f, g, hits, queries] = values;
-        self.load.record(at, [a, b, c, d, e, f, g], window);
+        let [load @ .., hits, queries] = values;
+        self.load.record(at, load, window);
         let prefix_window = window.max(window::PREFIX_CACHE_WINDOW);
         self.prefix.record(at, [hits, queries], prefix_window);
     }

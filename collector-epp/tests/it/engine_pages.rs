@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use collector_core::{Answer, Clock, ErrorKind, ModelSample, ReplicaMetrics, Tick};
 use collector_epp::discover::TargetSpec;
-use collector_epp::engines::{EngineSpec, Engines, Page};
+use collector_epp::engines::{EngineRow, EngineSpec, Engines, Page};
 use collector_epp::{EppBackend, EppConfig};
 use collector_testkit::TokioClock;
 use serde_json::Value;
@@ -146,7 +146,7 @@ fn hit_rates_are_told_since_the_server_was_started() {
             let Some(expected) = row["prefixHitRate"].as_f64() else { continue };
             let page = server_of(&Engines::builtin(), &page(&file));
             let rates: Vec<f64> =
-                page.rows.iter().filter_map(|row| row.hit_rate_since_start()).collect();
+                page.rows.iter().filter_map(EngineRow::hit_rate_since_start).collect();
             assert_eq!(rates.len(), 1, "{file}: {rates:?}");
             assert!((rates[0] - expected).abs() < 1e-9, "{file}: {rates:?}");
         }

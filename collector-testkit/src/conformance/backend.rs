@@ -523,7 +523,6 @@ fn odd_names_near(known: &ModelRef) -> Vec<ModelRef> {
     models
 }
 
-#[expect(clippy::float_cmp, reason = "the default cost is copied, never computed")]
 fn check_values(replica: &ReplicaMetrics) {
     let pod = &replica.pod_name;
     for ratio in [replica.kv_cache_usage, replica.prefix_cache_hit_rate] {

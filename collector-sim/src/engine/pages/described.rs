@@ -16,6 +16,8 @@ use super::{PodView, Whose};
 
 /// A number of one engine of a pod.
 type Truth = Arc<dyn Fn(&PodView, usize) -> f64 + Send + Sync>;
+/// Labels with their values.
+type Pairs = Vec<(String, String)>;
 
 /// The page of a server that is described.
 pub(super) fn layout(model: &str, spec: &EngineSpec, described: &Engine) -> Layout<PodView> {
@@ -82,7 +84,7 @@ impl Names<'_> {
 #[derive(Default)]
 struct Plan {
     /// By name, and by the labels that tell series of one name apart.
-    numbers: BTreeMap<String, Vec<(Vec<(String, String)>, Truth)>>,
+    numbers: BTreeMap<String, Vec<(Pairs, Truth)>>,
     /// Series whose labels hold numbers.
     labels: BTreeMap<String, Vec<(String, f64)>>,
     /// Series that expressions have besides.
@@ -156,7 +158,7 @@ impl Plan {
 }
 
 /// Labels that matchers let through; `None` where none is obvious.
-fn told_labels(matchers: &[LabelMatcher]) -> Option<Vec<(String, String)>> {
+fn told_labels(matchers: &[LabelMatcher]) -> Option<Pairs> {
     let mut labels = Vec::new();
     for matcher in matchers {
         if matcher.accepts("") {
