@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::SECTION;
 use crate::discover::{DnsSpec, Target, TargetSpec};
-use crate::engines::{EngineSpec, Engines};
+use collector_engines::{EngineSpec, Engines};
 
 /// Which pods to scrape, and how.
 ///

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use collector_sim::{BodyFault, Faults, FleetServer, FleetSpec, Gauges, VariantSpec};
+use collector_sim::{BodyFault, Faults, FleetServer, FleetSpec, Gauges, Load, VariantSpec};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -20,7 +20,9 @@ struct Pods {
 
 impl Pods {
     async fn start() -> Self {
-        let variant = VariantSpec { pods: 3, ..VariantSpec::new("m", "org/model", "prod") };
+        // Some requests finish in each pod between any two scrapes.
+        let load = Load { requests_per_minute: 3600.0, ..Load::default() };
+        let variant = VariantSpec { pods: 3, load, ..VariantSpec::new("m", "org/model", "prod") };
         let spec = FleetSpec {
             warm_up: Duration::from_secs(60),
             variants: vec![variant],

@@ -93,7 +93,8 @@ fn a_page_is_read_by_the_engine_that_it_is_of() {
                 \"ttftSum\":191.52203136132994,\"ttftCount\":700,\
                 \"itlSum\":50.26388038927517,\"itlCount\":2100,\
                 \"prefixHits\":68199839,\"prefixQueries\":120447315,\
-                \"cachedTokensTotal\":null}]";
+                \"cachedTokensTotal\":null,\
+                \"kvCapacityTokens\":438976,\"prefixCacheHitRate\":0.5662";
     assert!(ended.stdout.contains(rows), "{}", ended.stdout);
 }
 
@@ -306,7 +307,7 @@ fn raw_shows_samples_as_they_stand_on_any_page() {
 
     // Without names, what any engine has.
     let document = scrape_file("vllm_v1.txt", &["--raw", "-o", "json"]).json();
-    assert_eq!(document["samples"].as_array().unwrap().len(), 21);
+    assert_eq!(document["samples"].as_array().unwrap().len(), 32);
 }
 
 #[test]

@@ -160,6 +160,21 @@ impl BackendSettings for EppConfig {
             warnings
                 .push("epp.token_path is ignored: epp.bearer_token is set and beats it".to_owned());
         }
+        for (number, target) in self.targets.iter().enumerate() {
+            let of_engine = self.engines.iter().find(|engine| {
+                target.engine.as_deref().is_some_and(|name| name == engine.name.as_str())
+            });
+            let of_engine = of_engine.and_then(|engine| engine.model.as_ref());
+            if let (Some(model), Some(other)) = (&target.model, of_engine)
+                && model != other.as_str()
+            {
+                warnings.push(format!(
+                    "epp.targets: entry {}: its model {model:?} goes before {other:?}, which its engine \
+                     has in [[engines]]",
+                    number + 1
+                ));
+            }
+        }
         if self.allow_token_over_http && (self.bearer_token.is_some() || self.token_path.is_some())
         {
             warnings.push(

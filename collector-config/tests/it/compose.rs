@@ -108,3 +108,25 @@ fn a_token_that_stays_at_home_or_travels_unencrypted_is_warned_of() {
     assert!(sent.contains("epp.allow_token_over_http: who reads the traffic"), "{sent}");
     assert!(!kept.contains("hunter2") && !sent.contains("hunter2"));
 }
+
+#[cfg(feature = "epp")]
+#[test]
+fn engines_are_set_for_every_backend_and_a_targets_model_goes_before_its_engines() {
+    let file = ConfigFile::toml(
+        "backend = \"epp\"\n[[engines]]\nname = \"acme\"\nbase = \"vllm\"\nmodel = \"org/a\"\n\
+         [epp]\ntargets = [{ url = \"http://10.0.0.7:8000/metrics\", namespace = \"prod\", \
+         engine = \"acme\", model = \"org/b\" }]\n",
+    );
+    let loaded = file.loader().load().unwrap();
+    assert_eq!(loaded.config.engines.len(), 1);
+    let of_epp = &loaded.config.epp().unwrap().engines;
+    assert_eq!(*of_epp, loaded.config.engines);
+    let warnings = loaded.warnings.join("\n");
+    let expected = "epp.targets: entry 1: its model \"org/b\" goes before \"org/a\"";
+    assert!(warnings.contains(expected), "{warnings}");
+    let before = ConfigFile::toml(
+        "backend = \"epp\"\n[epp]\ntarget_file = \"t.json\"\n[[epp.engines]]\nname = \"acme\"\n\
+         base = \"vllm\"\n",
+    );
+    assert_eq!(before.loader().load().unwrap().config.engines.len(), 1);
+}

@@ -248,9 +248,9 @@ impl Pod {
         history: &mut History,
         time: PageTime,
     ) -> Result<(Good, Summary, Option<f64>), Cause> {
-        let Scraped { page, summary, asked_at, arrived_at, clock_ahead } = scraped;
+        let Scraped { mut page, summary, asked_at, arrived_at, clock_ahead } = scraped;
         let is_first = !history.reaches(asked_at);
-        let models = match &page {
+        let models = match &mut page {
             Page::Server(server) => {
                 check_size(server)?;
                 if let Some(no_model) = &server.no_model {
@@ -266,6 +266,8 @@ impl Pod {
                 if models.is_empty() {
                     return Err(why_no_model(server, &NoModel::NoLabel));
                 }
+                // They are counted: what is kept of the page is what it says.
+                server.rows.iter_mut().for_each(|row| row.increases = None);
                 models
             }
             Page::Picker(_) | Page::Unknown(_) => Vec::new(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use collector_core::{ModelId, PodName};
 use collector_engines::{Expression, Fold, Quantity, Series};
 
+use super::bits::Bits;
 use super::cells::{Cells, Reading};
 use super::page::{
     Counters, EngineRow, Ignored, Matched, NoModel, Page, PickerModel, PickerPage, PickerPool,
@@ -77,12 +78,13 @@ fn best(reader: &PageReader, is_asked: impl Fn(&Engine) -> bool) -> Option<usize
 
 /// How many of an engine's numbers stand on the page. A constant says nothing.
 fn score(engine: &Engine, reader: &PageReader) -> usize {
-    if !engine.required.iter().all(|name| reader.seen[name.index()]) {
+    let is_seen = engine.required.iter().all(|name| reader.seen.has(name.index()));
+    if !is_seen || !engine.slots.meets(&reader.present) {
         return 0;
     }
     let says = |read: &&Read| {
         let complete = |alternative: &Alternative| {
-            alternative.compiled.is_complete(|slot| reader.present[*slot as usize])
+            alternative.compiled.is_complete(|slot| reader.present.has(*slot as usize))
         };
         read.alternatives.iter().any(complete)
     };
@@ -101,13 +103,10 @@ enum Labels {
 }
 
 fn labels(engine: &Engine, reader: &PageReader) -> Labels {
-    let expressions = engine.reads.iter().flat_map(|read| &read.alternatives);
-    let mut slots: Vec<SlotId> = expressions.flat_map(|it| it.compiled.series()).copied().collect();
-    slots.sort_unstable();
     let mut found = Labels::None;
     for reading in &reader.readings {
         let [Some(name), ..] = &reader.rows.key(reading.row).names else { continue };
-        if slots.binary_search(&reading.slot).is_err() {
+        if !engine.slots.has(reading.slot as usize) {
             continue;
         }
         if engine.names_model(name) {
@@ -121,7 +120,7 @@ fn labels(engine: &Engine, reader: &PageReader) -> Labels {
 /// What was found of one engine.
 struct Found<'a> {
     rows: &'a Rows,
-    per_process: &'a [bool],
+    per_process: &'a [SlotId],
     engine: &'a Engine,
     /// The numbers that are on the page, each with the alternative that counts.
     chosen: Vec<(What, &'a Alternative)>,
@@ -138,19 +137,19 @@ impl<'a> Found<'a> {
         let present = &reader.present;
         let complete = |alternative: &Alternative| {
             let compiled = &alternative.compiled;
-            compiled.is_constant() || compiled.is_complete(|slot| present[*slot as usize])
+            compiled.is_constant() || compiled.is_complete(|slot| present.has(*slot as usize))
         };
         let chosen = engine.reads.iter().filter_map(|read| {
             let alternative = engine.chosen(read, complete)?;
             Some((read.what, alternative))
         });
         let chosen: Vec<_> = chosen.collect();
-        let mut counts = vec![false; present.len()];
+        let mut counts = Bits::none(reader.table.slots.len());
         for slot in chosen.iter().flat_map(|(_, it)| it.compiled.series()) {
-            counts[*slot as usize] = true;
+            counts.insert(*slot as usize);
         }
         let mut readings = std::mem::take(&mut reader.readings);
-        readings.retain(|reading| counts[reading.slot as usize]);
+        readings.retain(|reading| counts.has(reading.slot as usize));
         // What a target is told beats what an engine is, and both what the page says.
         let given = reader.given.clone().or_else(|| engine.model.clone());
         let no_model = if engine.is_picker() {
@@ -221,7 +220,7 @@ impl<'a> Found<'a> {
             let What::Server(quantity) = read.what else { return None };
             let alternative = read.alternatives.iter().find(|alternative| {
                 let slots = alternative.compiled.series();
-                slots.into_iter().any(|slot| self.per_process[*slot as usize])
+                slots.into_iter().any(|slot| self.per_process.contains(slot))
             })?;
             let series = alternative.spec.series();
             Some((quantity, each_process(&series.first()?.name)))

@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use collector_engines::{ENDPOINT_PICKER, Engines, Expression, Fold, Quantity, Series};
+use collector_engines::{
+    ENDPOINT_PICKER, Engines, Expression, Fold, LabelMatcher, MatchOperator, Quantity, Series,
+};
 
+use super::bits::Bits;
 use super::picker::PickerRead;
 use super::table::{
     Alternative, Engine, LabelsId, Read, RowKind, RowLabels, Slot, SlotId, Table, Use, What,
@@ -60,7 +63,7 @@ impl Compiler {
         let reads = engine.metrics().map(|(quantity, alternatives)| {
             let alternatives = alternatives.iter().map(|spec| {
                 let is_gauge = is_gauge(quantity);
-                self.alternative(spec.clone(), labels, quantity.fold(), is_gauge)
+                self.alternative(spec, labels, quantity.fold(), is_gauge)
             });
             Read { what: What::Server(quantity), alternatives: alternatives.collect() }
         });
@@ -68,6 +71,7 @@ impl Compiler {
         Engine {
             name: engine.name.clone(),
             reads: reads.collect(),
+            slots: Bits::none(0),
             reports: engine
                 .metrics()
                 .filter(|(_, alternatives)| !alternatives.is_empty())
@@ -96,13 +100,14 @@ impl Compiler {
                 let [first, second] = alias.labels.map(list);
                 let names = [first, second, Vec::new()];
                 let labels = self.labels(RowLabels { kind, names, role: None });
-                self.alternative(picker_expression(&alias.spec), labels, read.fold(), false)
+                self.alternative(&picker_expression(&alias.spec), labels, read.fold(), false)
             });
             Read { what: What::Picker(read), alternatives: alternatives.collect() }
         });
         Engine {
             name: ENDPOINT_PICKER.into(),
             reads: reads.collect(),
+            slots: Bits::none(0),
             reports: [].into(),
             required: Vec::new(),
             model: None,
@@ -114,7 +119,7 @@ impl Compiler {
 
     fn alternative(
         &mut self,
-        spec: Expression,
+        spec: &Expression,
         labels: LabelsId,
         fold: Fold,
         is_gauge: bool,
@@ -122,7 +127,7 @@ impl Compiler {
         let compiled = spec.map(&mut |series: &Series| {
             self.slot(Slot { series: series.clone(), labels, fold, is_gauge })
         });
-        Alternative { spec: Arc::new(spec), compiled }
+        Alternative { spec: Arc::new(without_absent_labels(&spec)), compiled }
     }
 
     fn labels(&mut self, labels: RowLabels) -> LabelsId {
@@ -145,7 +150,14 @@ impl Compiler {
         id
     }
 
-    fn table(self, engines: Vec<Engine>, wanted: Arc<Wanted>) -> Table {
+    fn table(self, mut engines: Vec<Engine>, wanted: Arc<Wanted>) -> Table {
+        for engine in &mut engines {
+            engine.slots = Bits::none(self.slots.len());
+            let expressions = engine.reads.iter().flat_map(|read| &read.alternatives);
+            for slot in expressions.flat_map(|it| it.compiled.series()) {
+                engine.slots.insert(*slot as usize);
+            }
+        }
         let mut slots_of = vec![Vec::new(); wanted.len()];
         for (id, slot) in (0..).zip(&self.slots) {
             if let Some(name) = wanted.id_of(&slot.series.name) {
@@ -167,6 +179,17 @@ impl Compiler {
         }
         Table { slots: self.slots, slots_of, labels: self.labels, uses, engines, wanted }
     }
+}
+
+/// An expression as people are told it: without the labels that its series must not have.
+fn without_absent_labels(spec: &Expression) -> Expression {
+    spec.map(&mut |series: &Series| {
+        let is_absent = |matcher: &LabelMatcher| {
+            matcher.operator == MatchOperator::Is && matcher.value.is_empty()
+        };
+        let matchers = series.matchers.iter().filter(|matcher| !is_absent(matcher));
+        Series { matchers: matchers.cloned().collect(), ..series.clone() }
+    })
 }
 
 /// Whether the number is of the moment, so that each process of a server knows only its own part.

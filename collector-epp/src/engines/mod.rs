@@ -24,6 +24,7 @@
 //! ```
 
 mod assemble;
+mod bits;
 mod cells;
 mod compile;
 mod lora;

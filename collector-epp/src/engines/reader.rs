@@ -11,6 +11,7 @@ use collector_engines::LabelMatcher;
 use foldhash::fast::RandomState;
 
 use super::assemble;
+use super::bits::Bits;
 use super::cells::{NO_TIME, Reading};
 use super::lora::LoraSeen;
 use super::page::Page;
@@ -44,15 +45,15 @@ pub struct PageReader {
     pub(super) rows: Rows,
     pub(super) readings: Vec<Reading>,
     /// The slots that something was read for.
-    pub(super) present: Vec<bool>,
+    pub(super) present: Bits,
     /// The slots of which one process's part was seen alone.
-    pub(super) per_process: Vec<bool>,
+    pub(super) per_process: Vec<SlotId>,
     /// Gauges that carry a process, by what else their labels say.
     of_processes: HashSet<(SlotId, RowId, u64), RandomState>,
     /// The gauges that several processes show side by side.
     pub(super) by_process: Vec<(SlotId, RowId)>,
     /// The names that were seen.
-    pub(super) seen: Vec<bool>,
+    pub(super) seen: Bits,
     pub(super) lora: LoraSeen,
     pub(super) process_start: Option<f64>,
     /// What else the page shows than its own server.
@@ -75,11 +76,11 @@ impl PageReader {
             now: None,
             rows: Rows::default(),
             readings: Vec::new(),
-            present: vec![false; slots],
-            per_process: vec![false; slots],
+            present: Bits::none(slots),
+            per_process: Vec::new(),
             of_processes: HashSet::default(),
             by_process: Vec::new(),
-            seen: vec![false; names],
+            seen: Bits::none(names),
             lora: LoraSeen::default(),
             process_start: None,
             router: None,
@@ -114,7 +115,7 @@ impl PageReader {
 
     /// Takes the next sample, found by a scanner for [`Engines::wanted`](super::Engines::wanted).
     pub fn sample(&mut self, sample: &Sample<'_>) {
-        self.seen[sample.name.index()] = true;
+        self.seen.insert(sample.name.index());
         match self.table.uses[sample.name.index()] {
             Use::None => {}
             Use::Lora => self.lora.take(sample, self.now),
@@ -135,12 +136,13 @@ impl PageReader {
                 });
             if !slot.is_of(&sample.labels) {
                 let by_process = |matcher: &LabelMatcher| &*matcher.label == PROCESS;
-                if has_process && slot.series.matchers.iter().any(by_process) {
-                    self.per_process[*id as usize] = true;
+                let is_new = !self.per_process.contains(id);
+                if has_process && is_new && slot.series.matchers.iter().any(by_process) {
+                    self.per_process.push(*id);
                 }
                 continue;
             }
-            self.present[*id as usize] = true;
+            self.present.insert(*id as usize);
             let row = match row_before {
                 Some((labels, row)) if labels == slot.labels => row,
                 _ => self.row(table.labels(slot), &sample.labels),
@@ -188,11 +190,11 @@ impl PageReader {
         self.rows.clear();
         self.readings.clear();
         self.readings.shrink_to(READINGS_KEPT);
-        self.present.fill(false);
-        self.per_process.fill(false);
+        self.present.clear();
+        self.per_process.clear();
         self.of_processes.clear();
         self.by_process.clear();
-        self.seen.fill(false);
+        self.seen.clear();
         self.lora = LoraSeen::default();
         self.process_start = None;
         self.router = None;

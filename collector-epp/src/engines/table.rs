@@ -5,6 +5,7 @@ use std::sync::Arc;
 use collector_core::{EngineName, ModelId};
 use collector_engines::{ENDPOINT_PICKER, EngineSpec, Expression, Fold, Quantity, SpecError};
 
+use super::bits::Bits;
 use super::compile;
 use super::picker::PickerRead;
 use super::reader::PageReader;
@@ -47,6 +48,8 @@ pub(super) enum Use {
 pub(super) struct Engine {
     pub(super) name: EngineName,
     pub(super) reads: Vec<Read>,
+    /// The slots that it reads.
+    pub(super) slots: Bits,
     /// The quantities that it may report.
     pub(super) reports: Arc<[Quantity]>,
     /// Names that must be on the page.

@@ -30,7 +30,7 @@ fn old_and_new_names_side_by_side_are_one_value() {
     assert_eq!(
         matched,
         [
-            "kv_cache_usage: vllm:kv_cache_usage_perc{pid=\"\"}",
+            "kv_cache_usage: vllm:kv_cache_usage_perc",
             "itl_sum: vllm:time_per_output_token_seconds_sum"
         ]
     );

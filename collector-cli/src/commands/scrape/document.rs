@@ -67,12 +67,6 @@ struct Row<'a> {
     /// The data-parallel engine (vLLM's label `engine`, SGLang's `dp_rank`); null for what is given
     /// per server.
     engine: Option<&'a str>,
-    /// The replica, where the page has several.
-    replica: Option<&'a str>,
-    /// `prefill` or `decode`, where the series say so.
-    role: Option<&'a str>,
-    /// `serving` or `sleeping`; null where the server does not say.
-    state: Option<&'static str>,
     waiting: Option<Number>,
     running: Option<Number>,
     /// 0.0 to 1.0.
@@ -80,10 +74,6 @@ struct Row<'a> {
     /// Tokens in a KV-cache block.
     block_size: Option<Number>,
     num_gpu_blocks: Option<Number>,
-    /// Tokens the KV cache holds: as the server reports them, else blocks times their size.
-    kv_capacity_tokens: Option<Number>,
-    /// Share of prompt tokens found in the prefix cache since the server was started, 0.0 to 1.0.
-    prefix_cache_hit_rate: Option<Number>,
     request_success_total: Option<Number>,
     requests_total: Option<Number>,
     prompt_tokens_sum: Option<Number>,
@@ -102,6 +92,16 @@ struct Row<'a> {
     prefix_hits: Option<Number>,
     prefix_queries: Option<Number>,
     cached_tokens_total: Option<Number>,
+    /// Tokens the KV cache holds: as the server reports them, else blocks times their size.
+    kv_capacity_tokens: Option<Number>,
+    /// Share of prompt tokens found in the prefix cache since the server was started, 0.0 to 1.0.
+    prefix_cache_hit_rate: Option<Number>,
+    /// The replica, where the page has several.
+    replica: Option<&'a str>,
+    /// `prefill` or `decode`, where the series say so.
+    role: Option<&'a str>,
+    /// `serving` or `sleeping`; null where the server does not say.
+    state: Option<&'static str>,
     /// In seconds.
     queue_time_sum: Option<Number>,
     queue_time_count: Option<Number>,
