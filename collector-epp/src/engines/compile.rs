@@ -127,7 +127,7 @@ impl Compiler {
         let compiled = spec.map(&mut |series: &Series| {
             self.slot(Slot { series: series.clone(), labels, fold, is_gauge })
         });
-        Alternative { spec: Arc::new(without_absent_labels(&spec)), compiled }
+        Alternative { spec: Arc::new(without_absent_labels(spec)), compiled }
     }
 
     fn labels(&mut self, labels: RowLabels) -> LabelsId {
