@@ -40,7 +40,7 @@ pub struct TargetSpec {
     pub url: String,
     /// The namespace of the pod.
     pub namespace: String,
-    /// The pod; default: host and port of the URL.
+    /// The pod; default: host and port of the URL, or the host alone where there is a `rank`.
     #[serde(default)]
     pub pod: Option<String>,
     /// The kind of server; default: the page tells.
@@ -82,6 +82,8 @@ impl TargetSpec {
         let url = page_url(&self.url)?;
         let pod = match &self.pod {
             Some(pod) => pod.clone(),
+            // The ports of one pod have its address in common.
+            None if self.rank.is_some() => url.host_str().unwrap_or_default().to_owned(),
             None => address(&url),
         };
         check_name("namespace", &self.namespace)?;
@@ -202,5 +204,12 @@ mod tests {
         let pod = |url| spec(url).target().unwrap().pod;
         assert_eq!(pod("http://10.0.0.7:8000/metrics").as_str(), "10.0.0.7:8000");
         assert_eq!(pod("https://m-0.prod/metrics").as_str(), "m-0.prod:443");
+        let port = |port, rank: &str| {
+            let url = format!("http://10.0.0.7:{port}/metrics");
+            TargetSpec { rank: Some(rank.into()), ..spec(&url) }.target().unwrap()
+        };
+        let (one, other) = (port(8000, "0"), port(8001, "1"));
+        assert_eq!((one.pod.as_str(), one.row_name()), ("10.0.0.7", other.row_name()));
+        assert!(one.is_one_of_several() && one.rank != other.rank);
     }
 }
