@@ -71,33 +71,26 @@ impl LoadRates {
     /// The load of pods with these roles.
     ///
     /// Where some pods prefill and others decode, each request is seen by one of each: arrivals,
-    /// generated tokens and inter-token latencies are then those of the decode side, prompt tokens and
-    /// times to first token those of the prefill side. `None` for no pod.
+    /// generated tokens and inter-token latencies are then those of the decode side, times to first
+    /// token and the mean of the prompt tokens those of the prefill side. `None` for no pod.
     pub fn of_roles<'a>(
         pods: impl Iterator<Item = (Option<&'a Role>, Self)> + Clone,
     ) -> Option<Self> {
-        let has = |wanted: &str| {
-            pods.clone().any(|(role, _)| role.is_some_and(|role| role.as_str() == wanted))
+        let of = |is_asked: &dyn Fn(Option<&str>) -> bool| {
+            let pods = pods.clone().filter(|(role, _)| is_asked(role.map(Role::as_str)));
+            pods.map(|(_, rates)| rates).reduce(Self::plus)
         };
-        let is_split = has(PREFILL) && has(DECODE);
-        let part = |(role, rates): (Option<&Role>, Self)| match role.map(Role::as_str) {
-            Some(PREFILL) if is_split => Self {
-                requests: None,
-                generation_tokens: None,
-                itl_seconds: None,
-                itl_count: None,
-                ..rates
-            },
-            Some(DECODE) if is_split => Self {
-                // Its requests are those whose prompts the other side counts.
-                prompt_tokens: Some(0.0),
-                ttft_seconds: None,
-                ttft_count: None,
-                ..rates
-            },
-            _ => rates,
+        let prefill = of(&|role| role == Some(PREFILL));
+        let decode = of(&|role| role == Some(DECODE));
+        let (Some(prefill), Some(decode)) = (prefill, decode) else { return of(&|_| true) };
+        let both = Self {
+            prompt_tokens: at_mean_of(&prefill, decode.requests),
+            ttft_seconds: prefill.ttft_seconds,
+            ttft_count: prefill.ttft_count,
+            ..decode
         };
-        pods.map(part).reduce(Self::plus)
+        let others = of(&|role| !matches!(role, Some(PREFILL | DECODE)));
+        Some(others.map_or(both, |others| others.plus(both)))
     }
 
     /// These rates, and what they do not know from others.
@@ -154,6 +147,15 @@ impl LoadRates {
     pub fn itl_average(&self, idle: bool) -> Option<f64> {
         mean_over_window(self.itl_seconds, self.itl_count, idle).map(|seconds| seconds * 1000.0)
     }
+}
+
+/// The prompt tokens of so many requests that are as long as those of other rates.
+fn at_mean_of(rates: &LoadRates, requests: Option<f64>) -> Option<f64> {
+    let requests = requests?;
+    if requests == 0.0 {
+        return Some(0.0);
+    }
+    Some(mean_over_window(rates.prompt_tokens, rates.requests, false)? * requests)
 }
 
 /// `sum / count`; unknown where either is. A count of 0 has no mean: where nothing runs (`idle`) it is a
@@ -223,6 +225,12 @@ mod tests {
         assert_eq!(load.load(false).avg_input_tokens, Some(1000.0));
         assert_eq!(load.load(false).avg_output_tokens, Some(200.0));
         assert_eq!((load.ttft_average(false), load.itl_average(false)), (Some(300.0), Some(20.0)));
+        // The two count a request at different moments: the mean is of one side's requests.
+        let ahead = LoadRates { requests: Some(5.0), prompt_tokens: Some(5000.0), ..first };
+        let both = [(Some(&prefill), ahead), (Some(&decode), second)];
+        let load = LoadRates::of_roles(both.into_iter()).unwrap();
+        assert_eq!(load.load(false).avg_input_tokens, Some(1000.0));
+        assert_eq!(load.load(false).arrival_rate, Some(240.0));
         // Pods of one role, or of none, have their own load.
         let alone = [(Some(&prefill), first), (None, second)];
         assert_eq!(LoadRates::of_roles(alone.into_iter()), Some(first.plus(second)));
