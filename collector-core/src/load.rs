@@ -76,20 +76,25 @@ impl LoadRates {
     pub fn of_roles<'a>(
         pods: impl Iterator<Item = (Option<&'a Role>, Self)> + Clone,
     ) -> Option<Self> {
-        let of = |is_asked: &dyn Fn(Option<&str>) -> bool| {
-            let pods = pods.clone().filter(|(role, _)| is_asked(role.map(Role::as_str)));
+        let side = |wanted: &'static str| {
+            let is_of_side =
+                move |role: Option<&Role>| role.is_some_and(|it| it.as_str() == wanted);
+            let pods = pods.clone().filter(move |(role, _)| is_of_side(*role));
             pods.map(|(_, rates)| rates).reduce(Self::plus)
         };
-        let prefill = of(&|role| role == Some(PREFILL));
-        let decode = of(&|role| role == Some(DECODE));
-        let (Some(prefill), Some(decode)) = (prefill, decode) else { return of(&|_| true) };
+        let (Some(prefill), Some(decode)) = (side(PREFILL), side(DECODE)) else {
+            return pods.map(|(_, rates)| rates).reduce(Self::plus);
+        };
         let both = Self {
             prompt_tokens: at_mean_of(&prefill, decode.requests),
             ttft_seconds: prefill.ttft_seconds,
             ttft_count: prefill.ttft_count,
             ..decode
         };
-        let others = of(&|role| !matches!(role, Some(PREFILL | DECODE)));
+        let others = pods
+            .filter(|(role, _)| !matches!(role.map(Role::as_str), Some(PREFILL | DECODE)))
+            .map(|(_, rates)| rates)
+            .reduce(Self::plus);
         Some(others.map_or(both, |others| others.plus(both)))
     }
 
