@@ -114,7 +114,9 @@ pub struct PrometheusConfig {
     pub name_prefix: Option<String>,
     /// Models that labels cannot tell: what a selector selects is the model's.
     pub models: Vec<GivenModel>,
-    /// Engines besides the ones that are known, and corrections of these.
+    /// Engines besides the ones that are known, and corrections of these. They are every backend's: in a
+    /// configuration they stand beside the sections, as `[[engines]]`.
+    #[serde(skip)]
     pub engines: Vec<EngineSpec>,
     /// Where `url` was set, for messages: `environment variable PROMETHEUS_BASE_URL`, for example.
     #[serde(skip)]

@@ -359,7 +359,10 @@ fn what_is_wrong_with_direct_scraping_is_told_with_its_keys_and_places() {
     );
     check(
         &target("namespace = \"n\"\n[[engines]]\nname = \"a\"\nbas = \"vllm\""),
-        &["FILE:5: engines: entry 1, bas: unknown key; did you mean base?"],
+        &[
+            "FILE:5: engines: entry 1, bas: unknown key; did you mean base?",
+            "engines: engine \"a\" reads no series: give it a base, or metrics of its own (engines is set in FILE:5)",
+        ],
     );
 }
 

@@ -26,8 +26,18 @@ const OF_A_KIND: [(&str, EngineKind, u32); 4] = [
 ];
 /// Servers whose pages are made from their descriptions.
 const DESCRIBED: [&str; 12] = [
-    "triton-vllm", "nim", "tokenspeed", "lmdeploy", "fastdeploy", "atom", "ray-vllm", "ray-sglang",
-    "tgi", "llamacpp", "kserve-vllm", "kserve-sglang",
+    "triton-vllm",
+    "nim",
+    "tokenspeed",
+    "lmdeploy",
+    "fastdeploy",
+    "atom",
+    "ray-vllm",
+    "ray-sglang",
+    "tgi",
+    "llamacpp",
+    "kserve-vllm",
+    "kserve-sglang",
 ];
 /// Those that do not name their model.
 const WITHOUT_MODEL: [&str; 5] = ["triton-tensorrt-llm", "fastdeploy", "atom", "tgi", "llamacpp"];
@@ -152,7 +162,11 @@ impl Differences {
     fn load(&mut self, one: &Allocation, other: &Allocation) {
         let name = &one.variant;
         self.near(&format!("{name}: arrivals"), one.load.arrival_rate, other.load.arrival_rate);
-        self.near(&format!("{name}: input"), one.load.avg_input_tokens, other.load.avg_input_tokens);
+        self.near(
+            &format!("{name}: input"),
+            one.load.avg_input_tokens,
+            other.load.avg_input_tokens,
+        );
         self.near(
             &format!("{name}: output"),
             one.load.avg_output_tokens,
@@ -171,7 +185,9 @@ fn model(name: &str) -> ModelRef {
 async fn compare_replicas(one: &dyn MetricsCollector, other: &dyn MetricsCollector, when: &str) {
     let mut differences = Differences::default();
     for name in every_engine() {
-        let read = |result: Result<Reading<Replicas>, _>| result.map_err(|error: collector_core::CollectError| error.to_string());
+        let read = |result: Result<Reading<Replicas>, _>| {
+            result.map_err(|error: collector_core::CollectError| error.to_string())
+        };
         let one = read(one.collect_replica_metrics(&model(name)).await);
         other.invalidate_cache(&model(name));
         let other = read(other.collect_replica_metrics(&model(name)).await);
@@ -273,9 +289,7 @@ fn page(pod: &str, since: Duration) -> String {
         }
         // The second rank's process has never had a request, so that its gauges were never written.
         "idle-rank" => {
-            gauges(0)
-                + &finished(0, "stop", (4.0 * seconds).floor())
-                + &finished(1, "stop", 0.0)
+            gauges(0) + &finished(0, "stop", (4.0 * seconds).floor()) + &finished(1, "stop", 0.0)
         }
         _ => {
             gauges(0)
@@ -313,10 +327,15 @@ async fn odd_moments_are_read_alike_by_both_backends() {
     let yaml = format!("global: {{ scrape_interval: 1s }}\nscrape_configs:\n{jobs}");
     let Some(prometheus) = PrometheusServer::start_with_or_skip(&yaml).await else { return };
     let targets = ODD_PODS.map(|pod| {
-        format!("{{ url = \"http://{}/{pod}\", namespace = \"prod\", pod = {pod:?} }}", server.address())
+        format!(
+            "{{ url = \"http://{}/{pod}\", namespace = \"prod\", pod = {pod:?} }}",
+            server.address()
+        )
     });
     let variants = ODD_PODS.map(|pod| {
-        format!("[[variants]]\nname = {pod:?}\nnamespace = \"prod\"\nmodel = \"odd\"\npods = {pod:?}\n")
+        format!(
+            "[[variants]]\nname = {pod:?}\nnamespace = \"prod\"\nmodel = \"odd\"\npods = {pod:?}\n"
+        )
     });
     let direct = collector(&format!(
         "backend = \"epp\"\n[epp]\nscrape_interval = \"1s\"\nwindow = \"10s\"\ntargets = [{}]\n{}",
