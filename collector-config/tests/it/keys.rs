@@ -32,6 +32,10 @@ fn sample(key: &Key) -> (&'static str, &'static str) {
             r#"[{"name": "h", "namespace": "n", "port": 8000}]"#,
             r#"[{ name = "h", namespace = "n", port = 8000 }]"#,
         ),
+        ("prometheus.models", _) => (
+            r#"[{"selector": "job=\"a\"", "model": "m"}]"#,
+            r#"[{ selector = 'job="a"', model = "m" }]"#,
+        ),
         (_, Kind::Tables) => (
             r#"[{"name": "acme", "metrics": {"waiting": "w"}}]"#,
             r#"[{ name = "acme", metrics.waiting = "w" }]"#,
