@@ -251,12 +251,7 @@ impl<'a> Assembly<'a> {
             }
             return;
         }
-        let value = if value.is_finite() && value >= 0.0 {
-            value
-        } else {
-            selfmetrics::value_refused(kind, Rejected::NotFinite);
-            f64::NAN
-        };
+        let value = selfmetrics::accepted(kind, sanitize::rate(value)).unwrap_or(f64::NAN);
         let mut is_living = false;
         model.servers.of_row((engine, replica, rank, key), |server| {
             is_living = true;

@@ -134,16 +134,6 @@ fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMem
             )),
         );
     }
-    if let Some(series) = &model.alive_by {
-        let liveness = common.shape.served.first().map_or("", |it| &*it.plan.liveness.name);
-        return failed(
-            Failure::new(
-                ErrorKind::BadAnswer,
-                format!("it has series {series} now and none of {liveness}, which says who lives"),
-            )
-            .with_remedy(format!("does a relabelling of the scrape job drop {liveness}?")),
-        );
-    }
     if !known || model.incomplete {
         if let Some(failure) = model.failure.take() {
             return failed(failure);
@@ -154,6 +144,16 @@ fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMem
                 "its answer was incomplete and held no pod of this model, which may have some",
             )
             .with_remedy("are all stores of the server up?"),
+        );
+    }
+    if let Some(series) = &model.alive_by {
+        let liveness = common.shape.served.first().map_or("", |it| &*it.plan.liveness.name);
+        return failed(
+            Failure::new(
+                ErrorKind::BadAnswer,
+                format!("it has series {series} now and none of {liveness}, which says who lives"),
+            )
+            .with_remedy(format!("does a relabelling of the scrape job drop {liveness}?")),
         );
     }
     if !common.shape.probed {

@@ -1,31 +1,32 @@
-//! Answers queries as a Prometheus would that scrapes one model: it looks at the names in a query
-//! and not at its grammar, so that it does not care how queries are put together.
+//! Answers queries as a Prometheus would that scrapes one model, or nothing.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use serde_json::{Value, json};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
-pub(crate) const MODEL: &str = "org/model";
-pub(crate) const NAMESPACE: &str = "prod";
-const PODS: [&str; 2] = ["m-0", "m-1"];
+use crate::faults::fleet::{Fleet, vector, wall};
+pub(crate) use crate::faults::fleet::{MODEL, NAMESPACE};
 
 /// A Prometheus with two pods of [`MODEL`], last scraped so long ago.
 pub(crate) async fn with_one_model(age: Duration) -> MockServer {
-    answering(move |request| {
-        let query = query_of(request);
-        ResponseTemplate::new(200).set_body_json(success(&rows(&query, age)))
-    })
-    .await
+    of_fleet(Fleet::of_age(age.as_secs_f64())).await
 }
 
 /// A Prometheus that scrapes nothing.
 pub(crate) async fn empty() -> MockServer {
-    answering(|request| {
-        let query = query_of(request);
-        let rows = if query == "time()" { rows(&query, Duration::ZERO) } else { vector(&[]) };
-        ResponseTemplate::new(200).set_body_json(success(&rows))
+    of_fleet(Fleet::of_pods(&[])).await
+}
+
+async fn of_fleet(fleet: Fleet) -> MockServer {
+    answering(move |request| {
+        let time = parameter(request, "time").and_then(|time| time.parse().ok());
+        // What is no query is answered as one without rows.
+        let document = match parameter(request, "query") {
+            Some(query) => fleet.document(&query, time.unwrap_or_else(wall)),
+            None => vector(&[]),
+        };
+        ResponseTemplate::new(200).set_body_raw(document, "application/json")
     })
     .await
 }
@@ -39,80 +40,10 @@ pub(crate) async fn answering(
     server
 }
 
-fn query_of(request: &Request) -> String {
+fn parameter(request: &Request, name: &str) -> Option<String> {
     let body = String::from_utf8_lossy(&request.body).into_owned();
     let form = request.url.query().map(str::to_owned).unwrap_or_default() + "&" + &body;
-    let query = form.split('&').find_map(|pair| pair.strip_prefix("query="));
-    let query = query.unwrap_or_default().replace('+', " ");
-    percent_encoding::percent_decode_str(&query).decode_utf8_lossy().into_owned()
-}
-
-fn success(data: &Value) -> Value {
-    json!({"status": "success", "data": data})
-}
-
-fn vector(rows: &[Value]) -> Value {
-    json!({"resultType": "vector", "result": rows})
-}
-
-fn rows(query: &str, age: Duration) -> Value {
-    let now = wall();
-    let row =
-        |labels: Value, value: f64| json!({"metric": labels, "value": [now, value.to_string()]});
-    if query == "time()" {
-        return json!({"resultType": "scalar", "result": [now, now.to_string()]});
-    }
-    // Somebody else's model is not here.
-    let other = |label: &str, value: &str| {
-        query.contains(&format!("{label}=\"")) && !query.contains(&format!("{label}=\"{value}\""))
-    };
-    if other("model_name", MODEL) || other("namespace", NAMESPACE) {
-        return vector(&[]);
-    }
-    if query.contains("__name__") {
-        let names = [
-            "vllm:num_requests_running",
-            "vllm:num_requests_waiting",
-            "vllm:kv_cache_usage_perc",
-            "vllm:inter_token_latency_seconds_sum",
-            "vllm:inter_token_latency_seconds_count",
-            "vllm:prefix_cache_queries_total",
-            "vllm:prefix_cache_hits_total",
-        ];
-        let of_names = names.map(|name| row(json!({"__name__": name, "what": name}), 2.0));
-        let of_pods = row(json!({"what": "pod"}), 2.0);
-        return vector(&[&of_names[..], &[of_pods]].concat());
-    }
-    if query.contains("cache_config_info") {
-        let rows = PODS.map(|pod| {
-            let labels = json!({
-                "namespace": NAMESPACE, "pod": pod, "engine": "0",
-                "num_gpu_blocks": "1000", "block_size": "16",
-            });
-            row(labels, 1.0)
-        });
-        return vector(&rows);
-    }
-    let value = if query.contains("timestamp(") {
-        now - age.as_secs_f64()
-    } else if query.contains("kv_cache_usage") {
-        0.42
-    } else {
-        3.0
-    };
-    let by_pod = query.contains("pod");
-    let rows = PODS.iter().take(if by_pod { 2 } else { 1 }).map(|pod| {
-        let mut labels = json!({"namespace": NAMESPACE, "model_name": MODEL});
-        if by_pod {
-            labels["pod"] = json!(pod);
-        }
-        row(labels, value)
-    });
-    vector(&rows.collect::<Vec<_>>())
-}
-
-/// Seconds since the epoch, as Prometheus writes them.
-#[expect(clippy::disallowed_methods, reason = "a server has a wall clock of its own")]
-fn wall() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+    let value = form.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+    let value = value.replace('+', " ");
+    Some(percent_encoding::percent_decode_str(&value).decode_utf8_lossy().into_owned())
 }

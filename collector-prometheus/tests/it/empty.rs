@@ -84,6 +84,17 @@ async fn rows_of_another_gauge_now_contradict_and_name_the_series_that_lacks() {
 }
 
 #[tokio::test]
+async fn an_incomplete_answer_is_blamed_before_the_relabelling() {
+    let fake = vanished().await;
+    fake.rows("(timestamp(vllm:num_requests_waiting{", &[(POD_0, NOW - 2.0)]);
+    // The pod lives, and nobody can say since when.
+    fake.rows(LIVENESS, &[(POD_0, f64::NAN)]);
+    let Answer::Failed(error) = fake.answer_for_m().await.unwrap() else { panic!("answered") };
+    let text = error.to_string();
+    assert!(text.contains("incomplete") && !text.contains("relabelling"), "{text}");
+}
+
+#[tokio::test]
 async fn a_missing_model_was_last_seen_when_the_server_says_or_when_we_saw_it() {
     let fake = Fake::start().await;
     fake.holds(VLLM, &LABELS, 2);

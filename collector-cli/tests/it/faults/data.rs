@@ -7,7 +7,7 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 use serde_json::{Value, json};
 
 use super::daemon::Daemon;
-use super::fleet::{Fleet, MODEL, NAMESPACE, NEW_NAMES, Quantity, row, shape, vector};
+use super::fleet::{COPY_LABEL, Fleet, MODEL, NAMESPACE, OLD_NAMES, Quantity, row, vector};
 use super::server::{Reply, Request, Server, head};
 use super::verdict::{Call, side_by_side};
 use crate::process::collector_of;
@@ -212,27 +212,12 @@ fn doubled_rows_are_one_replica_with_unchanged_values() {
 #[test]
 fn series_that_a_pair_of_servers_stores_twice_are_not_doubled() {
     let (expected, _) = Call::to(&except(Quantity::Time, Fleet::reply)).finds();
-    // A sum counts both copies unless the query takes each engine once.
-    let server = Server::start(|request| {
-        let fleet = Fleet::default();
-        let mut rows = match request.about() {
-            Quantity::Time => return fleet.reply(request),
-            _ => fleet.rows(request),
-        };
-        if request.about() == Quantity::Shape {
-            rows.push(row(&json!({"what": "duplicates"}), request.time, "2"));
-        }
-        let once = request.query.contains("max by (namespace,model_name,pod,engine)");
-        if request.query.starts_with("sum by") && !once {
-            for row in &mut rows {
-                let value: f64 = row["value"][1].as_str().unwrap().parse().unwrap();
-                row["value"][1] = json!((value * 2.0).to_string());
-            }
-        }
-        Reply::ok(vector(&rows))
-    });
-    let (document, _) = Call::to(&server).finds();
+    // A sum counts both copies unless the query tells them apart.
+    let fleet = Fleet { copies: &["a", "b"], ..Fleet::default() };
+    let server = Server::start(move |request| fleet.reply(request));
+    let (document, verdict) = Call::to(&server).finds();
     same_but_for_age(&document, &expected);
+    assert!(verdict.asked.iter().any(|asked| asked.query.contains(COPY_LABEL)));
 }
 
 #[track_caller]
@@ -257,23 +242,14 @@ fn a_row_without_a_pod_is_left_out_and_the_others_stay() {
     });
     let (document, verdict) = Call::to(&server).finds();
     assert_eq!(document["replicas"].as_array().unwrap().len(), 2);
-    assert!(verdict.stderr.contains("pod_name"), "{}", verdict.stderr);
+    assert!(verdict.stderr.contains("no label that names a pod"), "{}", verdict.stderr);
 }
 
 #[test]
 fn a_fleet_whose_pods_cannot_be_told_apart_is_no_empty_fleet() {
-    let server = Server::start(|request| {
-        let fleet = Fleet::default();
-        if request.about() == Quantity::Time {
-            return fleet.reply(request);
-        }
-        let mut rows = fleet.rows(request);
-        for row in &mut rows {
-            row["metric"].as_object_mut().unwrap().remove("pod");
-        }
-        Reply::ok(vector(&rows))
-    });
-    Call::to(&server).backend_fails(&["pod_name", "relabelling"]);
+    let fleet = Fleet { pod_label: "host", ..Fleet::default() };
+    let server = Server::start(move |request| fleet.reply(request));
+    Call::to(&server).backend_fails(&["prometheus.labels.pod", "relabelling"]);
 }
 
 #[test]
@@ -478,20 +454,8 @@ fn a_cache_without_a_size_has_none() {
 
 #[test]
 fn the_names_of_older_servers_are_read() {
-    let old =
-        [NEW_NAMES[0], "vllm:gpu_cache_usage_perc", "vllm:time_per_output_token_seconds_count"];
-    let server = Server::start(move |request| {
-        let fleet = Fleet::default();
-        if request.about() == Quantity::Shape {
-            return Reply::ok(vector(&shape(&old, "pod", 2, request.time)));
-        }
-        // What it does not have is not there, and no error.
-        let new = ["kv_cache_usage_perc", "inter_token_latency", "prefix_cache"];
-        if new.iter().any(|name| request.query.contains(name)) {
-            return Reply::ok(vector(&[]));
-        }
-        fleet.reply(request)
-    });
+    let fleet = Fleet { names: &OLD_NAMES, ..Fleet::default() };
+    let server = Server::start(move |request| fleet.reply(request));
     let (document, _) = Call::to(&server).finds();
     let replica = pod(&document, "m-0");
     assert_eq!(replica["kvCacheUsage"], 0.42, "{document}");

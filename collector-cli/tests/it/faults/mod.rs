@@ -8,7 +8,7 @@ pub(crate) mod certificates;
 mod configuration;
 mod daemon;
 mod data;
-mod fleet;
+pub(crate) mod fleet;
 mod lifecycle;
 mod load;
 mod partial;

@@ -19,6 +19,8 @@ pub(crate) struct Request {
     pub(crate) query: String,
     /// The parameter `time`, or the server's own.
     pub(crate) time: f64,
+    /// The time was asked for.
+    pub(crate) has_time: bool,
     pub(crate) authorization: String,
     pub(crate) arrived: Instant,
 }
@@ -234,13 +236,13 @@ fn read_request(stream: &mut impl Read) -> io::Result<Option<(Request, usize)>> 
         let value = value.replace('+', " ");
         Some(percent_encoding::percent_decode_str(&value).decode_utf8_lossy().into_owned())
     };
+    let time = parameter("time").and_then(|time| time.parse().ok());
     let request = Request {
         method,
         path: path.to_owned(),
         query: parameter("query").unwrap_or_default(),
-        time: parameter("time")
-            .and_then(|time| time.parse().ok())
-            .unwrap_or_else(super::fleet::wall),
+        time: time.unwrap_or_else(super::fleet::wall),
+        has_time: time.is_some(),
         authorization: header("authorization").unwrap_or_default(),
         arrived: now(),
     };

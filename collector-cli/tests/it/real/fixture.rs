@@ -16,6 +16,7 @@ pub(crate) const SCRAPES_OF_A_WINDOW: usize = 10;
 pub(crate) struct World {
     pub(crate) fleet: FleetServer,
     pub(crate) prometheus: PrometheusServer,
+    scrape_interval: Duration,
 }
 
 impl World {
@@ -31,18 +32,21 @@ impl World {
         let warm_up = Duration::from_secs(60);
         let spec = FleetSpec { seed: 7, warm_up, variants, ..FleetSpec::default() };
         let fleet = FleetServer::start(spec).await.unwrap();
+        let scrape_interval = options.scrape_interval;
         let prometheus = PrometheusServer::start_or_skip(&fleet, options).await?;
         prometheus.stored_scrape(&fleet).await.unwrap();
-        Some(Self { fleet, prometheus })
+        Some(Self { fleet, prometheus, scrape_interval })
     }
 
-    /// A configuration for this Prometheus.
+    /// A configuration for this Prometheus. Of samples that come later than it says, windows would end
+    /// where they do, for each scrape that is missing with a query of its own.
     pub(crate) fn toml(&self, more: &str) -> String {
+        let interval = self.scrape_interval.as_secs();
         format!(
-            "{more}\n[prometheus]\nurl = {:?}\nallow_http = true\nscrape_interval = \"1s\"\n\
+            "{more}\n[prometheus]\nurl = {:?}\nallow_http = true\nscrape_interval = \"{interval}s\"\n\
              window = \"{}s\"\n",
             self.prometheus.url(),
-            WINDOW.as_secs()
+            interval * SCRAPES_OF_A_WINDOW as u64
         )
     }
 
