@@ -227,6 +227,7 @@ impl<'a, 'f> Rows<'a, 'f> {
                 continue;
             }
             let (text, range) = json.text_at("a text as label")?;
+            let text = kept(&key, text);
             repeatable &= self.row.labels.add(key, text);
             self.pattern.labels.push(end..range.start);
             end = range.end;
@@ -351,8 +352,9 @@ mod tests {
         let is_read = |label: &Value| label.is_string() || label.is_array() || label.is_object();
         labels.values().all(is_read).then_some(())?;
         let label = |name| {
-            let text = labels.get(name).and_then(Value::as_str).map(beginning);
-            text.filter(|text| !text.is_empty())
+            let text = labels.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())?;
+            let is_kept_whole = matches!(name, "namespace" | "model_name");
+            Some(if is_kept_whole { text.to_owned() } else { beginning(text) })
         };
         let pod = ["pod", "pod_name"].into_iter().find_map(label);
         let (time, value) = match row.get("value")? {
