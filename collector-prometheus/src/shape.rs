@@ -35,7 +35,7 @@ const SUFFIXES: [(&str, &str); 4] = [
 const MODEL_LABELS: [&str; 2] = ["model_name", "model"];
 
 /// Engines of one server that are asked.
-const SERVED_MAX: usize = 12;
+const SERVED_MAX: usize = 32;
 
 /// Characters of an example series.
 const EXAMPLE_MAX: usize = 400;
@@ -233,7 +233,12 @@ pub(crate) async fn ask(
         incomplete: false,
         narrow: false,
     };
-    for engine in engines_of(&found, terms).into_iter().take(SERVED_MAX) {
+    let engines = engines_of(&found, terms);
+    if engines.len() > SERVED_MAX {
+        // What is left out may have what is asked for.
+        prober.incomplete.store(true, Ordering::Relaxed);
+    }
+    for engine in engines.into_iter().take(SERVED_MAX) {
         if let Some((served, was_narrow)) = prober.served(engine, &found, narrow).await? {
             shape.narrow |= was_narrow;
             shape.pods = served.pods.map(|pods| pods + shape.pods.unwrap_or(0)).or(shape.pods);
