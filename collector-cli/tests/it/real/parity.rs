@@ -122,7 +122,7 @@ fn through_prometheus(world: &World) -> Arc<dyn MetricsCollector> {
 struct Differences(Vec<String>);
 
 impl Differences {
-    fn same<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, one: T, other: T) {
+    fn same<T: PartialEq + std::fmt::Debug + Copy>(&mut self, what: &str, one: T, other: T) {
         if one != other {
             self.0.push(format!("{what}: directly {one:?}, through Prometheus {other:?}"));
         }
@@ -232,13 +232,13 @@ async fn every_engine_is_read_alike_by_both_backends() {
     // At rest, with ranks that differ.
     for name in every_engine() {
         let ranks = OF_A_KIND.iter().find(|(it, ..)| *it == name).map_or(1, |(.., ranks)| *ranks);
-        for rank in 0..ranks as usize {
+        for rank in 0..ranks {
             let gauges = Gauges {
-                waiting: 5 + 4 * rank as u32,
+                waiting: 5 + 4 * rank,
                 running: 3,
-                kv_cache_usage: 0.25 + 0.5 * rank as f64,
+                kv_cache_usage: 0.25 + 0.5 * f64::from(rank),
             };
-            world.fleet.pin("prod", &format!("{name}-0"), rank, gauges).unwrap();
+            world.fleet.pin("prod", &format!("{name}-0"), rank as usize, gauges).unwrap();
         }
     }
     world.fleet.freeze();
