@@ -621,7 +621,7 @@ impl Prober<'_> {
                     Some(count) if value >= 1.0 && value.is_finite() => *count = Some(value),
                     Some(_) => odd = Some(format!("it counts {value} series where it has some")),
                     None => {
-                        odd = Some("a row of its answer does not say what it counts".to_owned())
+                        odd = Some("a row of its answer does not say what it counts".to_owned());
                     }
                 }
             })

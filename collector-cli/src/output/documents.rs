@@ -43,6 +43,7 @@ struct ReadingHead<'a> {
 }
 
 /// What is said of a reading that is not in [`Reading`] itself.
+#[derive(Clone, Copy)]
 struct Told<'a> {
     backend: &'a str,
     partial: bool,

@@ -122,7 +122,7 @@ fn through_prometheus(world: &World) -> Arc<dyn MetricsCollector> {
 struct Differences(Vec<String>);
 
 impl Differences {
-    fn same<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, one: T, other: T) {
+    fn same<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, one: &T, other: &T) {
         if one != other {
             self.0.push(format!("{what}: directly {one:?}, through Prometheus {other:?}"));
         }
@@ -147,18 +147,18 @@ impl Differences {
         if !pod.as_str().starts_with("triton-vllm") {
             self.same(&format!("{pod}: engine"), &one.engine, &other.engine);
         }
-        self.same(&format!("{pod}: state"), one.state, other.state);
-        self.same(&format!("{pod}: servers"), one.servers, other.servers);
-        self.same(&format!("{pod}: waiting"), one.queue_length, other.queue_length);
-        self.same(&format!("{pod}: running"), one.running_requests, other.running_requests);
+        self.same(&format!("{pod}: state"), &one.state, &other.state);
+        self.same(&format!("{pod}: servers"), &one.servers, &other.servers);
+        self.same(&format!("{pod}: waiting"), &one.queue_length, &other.queue_length);
+        self.same(&format!("{pod}: running"), &one.running_requests, &other.running_requests);
         self.near(&format!("{pod}: usage"), one.kv_cache_usage, other.kv_cache_usage);
         self.same(
             &format!("{pod}: capacity"),
-            one.total_kv_capacity_tokens(),
-            other.total_kv_capacity_tokens(),
+            &one.total_kv_capacity_tokens(),
+            &other.total_kv_capacity_tokens(),
         );
-        self.same(&format!("{pod}: blocks"), one.num_gpu_blocks, other.num_gpu_blocks);
-        self.same(&format!("{pod}: block size"), one.block_size, other.block_size);
+        self.same(&format!("{pod}: blocks"), &one.num_gpu_blocks, &other.num_gpu_blocks);
+        self.same(&format!("{pod}: block size"), &one.block_size, &other.block_size);
         self.same(&format!("{pod}: variant"), &one.variant_name, &other.variant_name);
     }
 
@@ -177,7 +177,7 @@ impl Differences {
         );
         self.near(&format!("{name}: first token"), one.ttft_average, other.ttft_average);
         self.near(&format!("{name}: between tokens"), one.itl_average, other.itl_average);
-        self.same(&format!("{name}: replicas"), one.num_replicas, other.num_replicas);
+        self.same(&format!("{name}: replicas"), &one.num_replicas, &other.num_replicas);
     }
 }
 
@@ -199,7 +199,7 @@ async fn compare_replicas(one: &dyn MetricsCollector, other: &dyn MetricsCollect
             continue;
         };
         let (one, other) = (&one.value().replicas, &other.value().replicas);
-        differences.same(&format!("{name}: rows"), one.len(), other.len());
+        differences.same(&format!("{name}: rows"), &one.len(), &other.len());
         for (one, other) in one.iter().zip(other) {
             differences.replica(one, other);
         }
@@ -232,13 +232,13 @@ async fn every_engine_is_read_alike_by_both_backends() {
     // At rest, with ranks that differ.
     for name in every_engine() {
         let ranks = OF_A_KIND.iter().find(|(it, ..)| *it == name).map_or(1, |(.., ranks)| *ranks);
-        for rank in 0..ranks as usize {
+        for rank in 0..ranks {
             let gauges = Gauges {
-                waiting: 5 + 4 * rank as u32,
+                waiting: 5 + 4 * rank,
                 running: 3,
-                kv_cache_usage: 0.25 + 0.5 * rank as f64,
+                kv_cache_usage: 0.25 + 0.5 * f64::from(rank),
             };
-            world.fleet.pin("prod", &format!("{name}-0"), rank, gauges).unwrap();
+            world.fleet.pin("prod", &format!("{name}-0"), rank as usize, gauges).unwrap();
         }
     }
     world.fleet.freeze();
@@ -368,7 +368,7 @@ async fn odd_moments_are_read_alike_by_both_backends() {
     let other = asked.collect_replica_metrics(&model("odd")).await.unwrap();
     let (one, other) = (&one.value().replicas, &other.value().replicas);
     let mut differences = Differences::default();
-    differences.same("rows", one.len(), other.len());
+    differences.same("rows", &one.len(), &other.len());
     for (one, other) in one.iter().zip(other) {
         differences.replica(one, other);
     }
@@ -376,7 +376,7 @@ async fn odd_moments_are_read_alike_by_both_backends() {
         let one = direct.collect_allocation(&model("odd"), &pod.into()).await.unwrap();
         let other = asked.collect_allocation(&model("odd"), &pod.into()).await.unwrap();
         differences.load(one.value(), other.value());
-        differences.same(pod, one.value().num_sleeping, other.value().num_sleeping);
+        differences.same(pod, &one.value().num_sleeping, &other.value().num_sleeping);
     }
     assert!(differences.0.is_empty(), "{}", differences.0.join("\n"));
     // And both are right.
