@@ -95,6 +95,20 @@ async fn an_incomplete_answer_is_blamed_before_the_relabelling() {
 }
 
 #[tokio::test]
+async fn a_model_is_not_missing_where_an_engine_was_not_asked() {
+    let answer = async |engines: usize| {
+        let fake = Fake::start().await;
+        let names: Vec<String> =
+            (0..engines).map(|n| format!("e{n}_num_requests_running")).collect();
+        fake.holds(names.iter().map(String::as_str), &LABELS, 1);
+        fake.answer_for_m().await.unwrap()
+    };
+    assert!(matches!(answer(20).await, Answer::Missing { .. }), "more than are built in");
+    let Answer::Failed(error) = answer(40).await else { panic!("told") };
+    assert!(error.to_string().contains("incomplete"), "{error}");
+}
+
+#[tokio::test]
 async fn a_missing_model_was_last_seen_when_the_server_says_or_when_we_saw_it() {
     let fake = Fake::start().await;
     fake.holds(VLLM, &LABELS, 2);
