@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::daemon::Daemon;
 use super::fleet::{COPY_LABEL, Fleet, MODEL, NAMESPACE, OLD_NAMES, Quantity, row, vector};
+use super::partial::variants;
 use super::server::{Reply, Request, Server, head};
 use super::verdict::{Call, side_by_side};
 use crate::process::collector_of;
@@ -211,13 +212,24 @@ fn doubled_rows_are_one_replica_with_unchanged_values() {
 
 #[test]
 fn series_that_a_pair_of_servers_stores_twice_are_not_doubled() {
-    let (expected, _) = Call::to(&except(Quantity::Time, Fleet::reply)).finds();
+    let single = except(Quantity::Time, Fleet::reply);
+    let (expected, _) = Call::to(&single).finds();
     // A sum counts both copies unless the query tells them apart.
     let fleet = Fleet { copies: &["a", "b"], ..Fleet::default() };
-    let server = Server::start(move |request| fleet.reply(request));
-    let (document, verdict) = Call::to(&server).finds();
+    let pair = Server::start(move |request| fleet.reply(request));
+    let (document, verdict) = Call::to(&pair).finds();
     same_but_for_age(&document, &expected);
     assert!(verdict.asked.iter().any(|asked| asked.query.contains(COPY_LABEL)));
+    let variants = variants();
+    let load = |server: &Server| {
+        let args = ["get", "allocation", "-m", MODEL, "-n", NAMESPACE, "--variant", "v"];
+        let call = Call::to(server).args(&args);
+        let path = variants.path().to_str().unwrap();
+        call.env("COLLECTOR_CONFIG", path).finds().0["load"].clone()
+    };
+    let expected = load(&single);
+    assert!(expected["arrivalRatePerMinute"].is_number(), "{expected}");
+    assert_eq!(load(&pair), expected);
 }
 
 #[track_caller]

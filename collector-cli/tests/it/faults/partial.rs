@@ -360,7 +360,7 @@ fn what_has_no_rows_is_no_zero_in_any_form() {
 }
 
 /// A configuration with one variant of the model.
-fn variants() -> tempfile::NamedTempFile {
+pub(super) fn variants() -> tempfile::NamedTempFile {
     let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
     let variant =
         format!("[[variants]]\nname = \"v\"\nnamespace = {NAMESPACE:?}\nmodel = {MODEL:?}\n");
