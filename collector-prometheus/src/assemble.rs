@@ -458,8 +458,8 @@ impl<'a> Assembly<'a> {
             && !(model.lately || model.seen || model.unnamed)
     }
 
-    /// The models of which pods live, by how many scrape intervals their newest sample is late; less than
-    /// one is none. `evaluated` is when the query for liveness was evaluated, as its rows say.
+    /// The models by how many scrape intervals their newest sample is late; less than one is none. Those of
+    /// which no pod lives go with the least late ones, so that rows of them are seen. `evaluated` is when the query for liveness was evaluated, as its rows say.
     pub(crate) fn late_classes(
         &self,
         positions: &[usize],
@@ -470,10 +470,12 @@ impl<'a> Assembly<'a> {
         let asked = self.moment.time.seconds();
         let asked = evaluated.map_or(asked, |evaluated| asked.min(evaluated));
         let mut classes: BTreeMap<u32, HashSet<usize>> = BTreeMap::new();
+        let mut silent = Vec::new();
         for position in positions {
             let servers = self.models[*position].servers.as_slice();
             let newest = servers.iter().map(|server| server.stamp).fold(f64::MIN, f64::max);
             if servers.is_empty() {
+                silent.push(*position);
                 continue;
             }
             // A little late is what any scrape may be.
@@ -485,6 +487,9 @@ impl<'a> Assembly<'a> {
             )]
             let late = late.min(f64::from(LATE_MAX)) as u32;
             classes.entry(late).or_default().insert(*position);
+        }
+        if let Some(mut first) = classes.first_entry() {
+            first.get_mut().extend(silent);
         }
         classes.into_iter().map(|(late, models)| (late, Arc::new(models))).collect()
     }

@@ -104,7 +104,7 @@ fn models_are_put_together_by_how_many_scrapes_their_samples_are_late() {
             (late, models)
         })
         .collect();
-    assert_eq!(classes, [(0, vec![0, 1]), (2, vec![2]), (19, vec![3])]);
+    assert_eq!(classes, [(0, vec![0, 1, 4]), (2, vec![2]), (19, vec![3])]);
 }
 
 #[test]
