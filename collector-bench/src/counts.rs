@@ -102,16 +102,17 @@ const BOUNDS: [Bound; 11] = [
     Bound {
         id: "scan.line.instructions",
         operation: (Counted::Scan, scan::SCANNER),
-        at_most: 235.0,
+        at_most: 275.0,
         unit: Unit::Instructions,
-        why: "209 a line of a vLLM page, most of which are skipped by their first bytes",
+        // 209 before queue, prefill and decode times were read: their many buckets begin as their sums.
+        why: "248 a line of a vLLM page, most of which are skipped by their first bytes",
     },
     Bound {
         id: "scan.memo.line.instructions",
         operation: (Counted::Scan, scan::MEMO),
-        at_most: 182.0,
+        at_most: 210.0,
         unit: Unit::Instructions,
-        why: "162 a line whose name and labels are as in the page before",
+        why: "189 a line whose name and labels are as in the page before",
     },
 ];
 
