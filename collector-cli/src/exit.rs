@@ -38,7 +38,7 @@ pub(crate) struct Failure {
     exit: Exit,
     message: String,
     document: Option<Box<ErrorDocument>>,
-    /// What to do about it, where there is no document to say so.
+    /// What to do about it, where no document says so.
     hint: Option<String>,
     /// stdout has a document already, which says so too.
     told: bool,

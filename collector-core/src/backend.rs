@@ -250,7 +250,7 @@ pub struct ModelSample {
     pub unreached: Vec<PodName>,
     /// The time over which peaks and rates were taken; `None` when the backend does not say.
     pub window: Option<Duration>,
-    /// What deserves a look though every value is right, as in
+    /// Warnings about a reading whose values are right, as in
     /// [`Replicas::warnings`](crate::Replicas::warnings).
     pub warnings: Vec<Arc<str>>,
     /// How the values came about; empty unless [`Ask::trace`] was set.

@@ -29,6 +29,30 @@ pub struct LoadRates {
     pub itl_count: Option<f64>,
 }
 
+/// The rates in the order of the fields.
+impl From<[Option<f64>; 7]> for LoadRates {
+    fn from(rates: [Option<f64>; 7]) -> Self {
+        let [
+            requests,
+            prompt_tokens,
+            generation_tokens,
+            ttft_seconds,
+            ttft_count,
+            itl_seconds,
+            itl_count,
+        ] = rates;
+        Self {
+            requests,
+            prompt_tokens,
+            generation_tokens,
+            ttft_seconds,
+            ttft_count,
+            itl_seconds,
+            itl_count,
+        }
+    }
+}
+
 impl LoadRates {
     /// Nothing arrives: a known zero.
     pub const ZERO: Self = Self {

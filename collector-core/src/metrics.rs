@@ -232,7 +232,7 @@ pub struct Replicas {
     pub window: Option<Duration>,
     /// Fields whose query failed, with the reason.
     pub failed: FieldReasons,
-    /// What deserves a look though every value is right: samples that arrive late, one page under two
+    /// Warnings about a reading whose values are right: samples that arrive late, one page under two
     /// names. Printable.
     pub warnings: Vec<Arc<str>>,
 }
@@ -333,7 +333,7 @@ pub struct Allocation {
     pub window: Option<Duration>,
     /// Fields whose query failed, with the reason.
     pub failed: FieldReasons,
-    /// What deserves a look though every value is right, as in [`Replicas::warnings`].
+    /// Warnings about a reading whose values are right, as in [`Replicas::warnings`].
     pub warnings: Vec<Arc<str>>,
     /// The fields that are older than the look or came from another backend. Mostly empty.
     pub marks: Vec<Mark>,

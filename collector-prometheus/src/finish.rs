@@ -461,25 +461,7 @@ fn plus(one: Rates, other: Rates) -> Rates {
 }
 
 fn load_rates(rates: &Rates) -> LoadRates {
-    let known = rates.map(|rate| rate.filter(|rate| !rate.is_nan()));
-    let [
-        requests,
-        prompt_tokens,
-        generation_tokens,
-        ttft_seconds,
-        ttft_count,
-        itl_seconds,
-        itl_count,
-    ] = known;
-    LoadRates {
-        requests,
-        prompt_tokens,
-        generation_tokens,
-        ttft_seconds,
-        ttft_count,
-        itl_seconds,
-        itl_count,
-    }
+    rates.map(|rate| rate.filter(|rate| !rate.is_nan())).into()
 }
 
 /// The load of a model, pod by pod as far as it was asked so.

@@ -40,7 +40,7 @@ fn unwritable(path: &Path) -> Option<String> {
     let folder = match path.parent() {
         Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
         Some(folder) => folder,
-        None => return Some("it is no path of a file".to_owned()),
+        None => return Some("it is not the path of a file".to_owned()),
     };
     match folder.metadata() {
         Err(error) => {

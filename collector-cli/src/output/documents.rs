@@ -37,7 +37,7 @@ struct ReadingHead<'a> {
     /// Fields whose query failed, with the reason. They keep their former values while those last.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     failed: BTreeMap<&'static str, &'a str>,
-    /// What deserves a look though every value is right.
+    /// Warnings about a reading whose values are right.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<&'a str>,
 }

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal as _};
 use rustix::termios::tcgetwinsize;
 
 /// The columns that a line on stdout may take: the variable `COLUMNS` where it is set, else the width
-/// of the terminal; `None` where stdout is no terminal.
+/// of the terminal; `None` where stdout is not a terminal.
 pub(crate) fn width() -> Option<usize> {
     let set = env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
     let width = set.or_else(|| {
@@ -31,7 +31,7 @@ pub(crate) struct Signs {
     pub(crate) arrow: &'static str,
     /// The prefix of a millionth.
     pub(crate) micro: &'static str,
-    /// From the least to the greatest value. None of them is a blank, which is no value.
+    /// From the least to the greatest value. None of them is a blank, which stands for an unknown value.
     pub(crate) bars: [char; 8],
 }
 

@@ -21,7 +21,7 @@ pub(crate) async fn empty() -> MockServer {
 async fn of_fleet(fleet: Fleet) -> MockServer {
     answering(move |request| {
         let time = parameter(request, "time").and_then(|time| time.parse().ok());
-        // What is no query is answered as one without rows.
+        // Other requests are answered as a query without rows.
         let document = match parameter(request, "query") {
             Some(query) => fleet.document(&query, time.unwrap_or_else(wall)),
             None => vector(&[]),

@@ -140,24 +140,7 @@ impl Engine {
     }
 
     fn rates(&self) -> LoadRates {
-        let [
-            requests,
-            prompt_tokens,
-            generation_tokens,
-            ttft_seconds,
-            ttft_count,
-            itl_seconds,
-            itl_count,
-        ] = self.load.rates();
-        LoadRates {
-            requests,
-            prompt_tokens,
-            generation_tokens,
-            ttft_seconds,
-            ttft_count,
-            itl_seconds,
-            itl_count,
-        }
+        self.load.rates().into()
     }
 }
 

@@ -169,7 +169,8 @@ fn came_as(content_type: &str) -> String {
 fn unknown_page(page: &UnknownPage, summary: &Summary, content_type: Option<&str>) -> Cause {
     let (lines, bytes) = (summary.lines, summary.bytes);
     if let Some(router) = page.router {
-        let detail = format!("its page is that of {router}, which tells of other servers");
+        let detail =
+            format!("its page is that of {router}, which shows the metrics of other servers");
         return Cause::new(ErrorKind::BadAnswer, detail)
             .with_remedy("name the model servers behind it as targets, not the router");
     }

@@ -1,7 +1,8 @@
 //! Which engines are recognised by the names that a server holds, and under which labels.
 
-use collector_engines::EngineSpec;
+use collector_engines::{EngineSpec, Series};
 
+use super::ask::{Item, count_of, engines_of, interval_of, items};
 use super::*;
 
 fn terms(set: impl FnOnce(&mut crate::PrometheusConfig)) -> Terms {

@@ -98,7 +98,7 @@ impl Source {
     fn no_file(&self, path: &Path, error: &io::Error) -> Failure {
         match address(&path.to_string_lossy()).filter(|_| error.kind() == ErrorKind::NotFound) {
             Some(url) => Failure::usage(format!(
-                "there is no file of that name; did you mean {}?",
+                "the file does not exist; did you mean {}?",
                 fetch::shown(&url)
             )),
             None => Failure::usage(format!("{self}: cannot be read: {error}")),

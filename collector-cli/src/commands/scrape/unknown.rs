@@ -19,8 +19,9 @@ pub(super) fn failure(source: &Source, unknown: &UnknownPage, read: &Read) -> Fa
         None => "the page is of no engine that is known".to_owned(),
     };
     if let Some(router) = unknown.router {
-        let message =
-            format!("{source}: the page is that of {router}, which tells of other servers");
+        let message = format!(
+            "{source}: the page is that of {router}, which shows the metrics of other servers"
+        );
         return Failure::explained(
             ErrorDocument::new("UnknownEngine", message).with_hint("scrape the servers behind it"),
         );

@@ -242,7 +242,7 @@ impl Fleet {
     }
 
     /// Whether the first selector of a query is of series of this fleet. Patterns match all: what was
-    /// not asked for is left out by whoever reads the rows.
+    /// not asked for is ignored by the reader of the rows.
     fn selects(&self, query: &str) -> bool {
         let known = |name: &&&str| {
             let behind = query.split(**name).nth(1);

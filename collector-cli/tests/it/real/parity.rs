@@ -253,7 +253,7 @@ async fn every_engine_is_read_alike_by_both_backends() {
     let vllm = &vllm.value().replicas[0];
     assert_eq!((vllm.queue_length, vllm.kv_cache_usage), (Some(14), Some(0.75)));
 
-    // A server that begins anew.
+    // After a restart of two servers.
     world.fleet.unfreeze();
     world.fleet.restart_pod("prod", "vllm-0").await.unwrap();
     world.fleet.restart_pod("prod", "sglang-0").await.unwrap();

@@ -1,0 +1,560 @@
+//! Asks a server what it holds: first the names by which engines are recognised, by a pattern where the
+//! server allows patterns, so that an unknown prefix is found too; then, engine by engine and by exact
+//! names, which of its series and labels exist.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use collector_core::{ErrorKind, sanitize};
+use collector_engines::{Engine, Engines, Quantity, Series};
+
+use super::{Served, Shape, Terms};
+use crate::answer::{Expect, Labels as RowLabels};
+use crate::client::{Budget, Client, Query};
+use crate::config::DEFAULT_SCRAPE_INTERVAL;
+use crate::failure::Failure;
+use crate::labels::{INSTANCE, Labels, Level};
+use crate::plan::{Held, Plan, QueryKind, WHAT, liveness, select, what};
+use crate::promql::{Filter, Matcher};
+use crate::shard::QUERY_BYTES_MAX;
+
+/// Ends of names by which an engine is recognised whatever stands before them, with the built-in engine
+/// whose names end so.
+const SUFFIXES: [(&str, &str); 4] = [
+    ("num_requests_running", "vllm"),
+    ("num_requests_waiting", "vllm"),
+    ("num_running_reqs", "sglang"),
+    ("num_queue_reqs", "sglang"),
+];
+
+/// Engines of one server that are asked.
+const SERVED_MAX: usize = 32;
+
+/// Characters of an example series.
+const EXAMPLE_MAX: usize = 400;
+
+/// Asks what the server holds. `narrow`, where it is given, is the model that a first look is about, as
+/// namespace and id: only that is asked about then, if it is there under the usual labels.
+pub(crate) async fn ask(
+    client: &Client,
+    budget: Budget<'_>,
+    terms: &Terms,
+    narrow: Option<(&str, &str)>,
+) -> Result<Shape, Failure> {
+    let prober = Prober { client, budget, terms, incomplete: AtomicBool::new(false) };
+    let found = prober.names().await?;
+    let router = Engines::router_names().find(|name| found.contains(*name));
+    let mut shape = Shape {
+        served: Vec::new(),
+        pods: None,
+        router: router.and_then(Engines::router_of),
+        probed: true,
+        incomplete: false,
+        narrow: false,
+    };
+    let engines = engines_of(&found, terms);
+    if engines.len() > SERVED_MAX {
+        // What is left out may have what is asked for.
+        prober.incomplete.store(true, Ordering::Relaxed);
+    }
+    for engine in engines.into_iter().take(SERVED_MAX) {
+        if let Some((served, was_narrow)) = prober.served(engine, &found, narrow).await? {
+            shape.narrow |= was_narrow;
+            shape.pods = served.pods.map(|pods| pods + shape.pods.unwrap_or(0)).or(shape.pods);
+            shape.served.push(Arc::new(served));
+        }
+    }
+    shape.incomplete = prober.incomplete.load(Ordering::Relaxed);
+    // What every series of lacks a label, beside engines that have it, is a router's or recorded, unless
+    // the user says whose it is.
+    if !terms.gives_models && shape.served.iter().any(|served| served.lacks().is_none()) {
+        shape.served.retain(|served| served.lacks() != Some("model"));
+    }
+    // Of names that several engines read, the one that reads most of a pod is the pod's.
+    shape.served.sort_by_key(|served| std::cmp::Reverse(served.plan.len()));
+    if shape.served.is_empty() {
+        // A server without a fleet says nothing about how the fleet will be named that it holds next.
+        shape.served = Shape::unknown(terms).served;
+    }
+    Ok(shape)
+}
+
+/// The engines whose names were found: those of the table, and those that have another prefix.
+pub(super) fn engines_of(found: &HashSet<String>, terms: &Terms) -> Vec<Engine> {
+    let table = terms.engines();
+    let mut known: HashSet<String> = HashSet::new();
+    let mut engines: Vec<Engine> = Vec::new();
+    for engine in &table {
+        let marks: Vec<&str> = marks(engine).collect();
+        known.extend(marks.iter().map(|name| (*name).to_owned()));
+        let required =
+            engine.required.iter().all(|name| found.contains(&**name) || !marks.contains(&&**name));
+        let any = marks.iter().any(|name| found.contains(*name));
+        // One set of names is one engine, however many in the table read it.
+        let same = |other: &Engine| other.prefix == engine.prefix && marks_overlap(other, engine);
+        if any && required && !engines.iter().any(same) {
+            engines.push(engine.clone());
+        }
+    }
+    for name in found.iter().filter(|name| !known.contains(*name)) {
+        let Some((suffix, base)) = SUFFIXES.iter().find(|(suffix, _)| name.ends_with(suffix))
+        else {
+            continue;
+        };
+        let prefix = name.trim_end_matches(suffix);
+        let base = table.iter().find(|engine| engine.name.as_str() == *base);
+        if let Some(base) = base
+            && !engines.iter().any(|engine| &*engine.prefix == prefix)
+        {
+            engines.push(base.with_prefix(prefix));
+        }
+    }
+    engines
+}
+
+fn marks_overlap(one: &Engine, other: &Engine) -> bool {
+    let of_other: HashSet<&str> = marks(other).collect();
+    marks(one).any(|name| of_other.contains(name))
+}
+
+/// The names by which an engine is recognised.
+fn marks(engine: &Engine) -> impl Iterator<Item = &str> {
+    let quantities = [Quantity::Running, Quantity::Waiting, Quantity::KvCacheUsage];
+    let gauges = quantities.into_iter().flat_map(|quantity| engine.alternatives(quantity));
+    let series = gauges.flat_map(|expression| expression.required());
+    series.map(|series| &*series.name).chain(engine.required.iter().map(|name| &**name))
+}
+
+/// One thing that a probe asks about.
+pub(super) enum Item {
+    Name(Box<str>),
+    Native(Box<str>),
+    Label(Kind, Box<str>),
+    /// Pods whose series have this label, which names the model.
+    Pods(Option<Box<str>>),
+    /// Ranks of such pods that are stored more than once.
+    Doubled(Option<Box<str>>),
+    /// Series of the one model that is asked about, under other labels than the usual ones.
+    Elsewhere(Filter),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Namespace,
+    Pod,
+    Model,
+    Rank,
+    Cluster,
+    Replica,
+    Role,
+}
+
+struct Prober<'a> {
+    client: &'a Client,
+    budget: Budget<'a>,
+    terms: &'a Terms,
+    incomplete: AtomicBool,
+}
+
+impl Prober<'_> {
+    /// The names by which engines are recognised, as far as the server holds them.
+    async fn names(&self) -> Result<HashSet<String>, Failure> {
+        match self.names_by_pattern().await {
+            Err(failure) if !failure.is_of_the_server() => self.names_by_exact().await,
+            outcome => outcome,
+        }
+    }
+
+    fn exact_names(&self) -> Vec<String> {
+        let engines = self.terms.engines();
+        let marks = engines.iter().flat_map(marks).map(str::to_owned);
+        let mut names: Vec<String> =
+            marks.chain(Engines::router_names().map(str::to_owned)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    async fn names_by_pattern(&self) -> Result<HashSet<String>, Failure> {
+        let names = self.exact_names();
+        let rest = names.iter().filter(|name| !SUFFIXES.iter().any(|(end, _)| name.ends_with(end)));
+        let suffixes: Vec<&str> = SUFFIXES.iter().map(|(suffix, _)| *suffix).collect();
+        let matcher = Matcher::ends_or_is("__name__", &suffixes, rest.map(String::as_str));
+        let text = format!("count by (__name__) ({})", self.terms.matchers.and([matcher]));
+        let mut found = HashSet::new();
+        self.query(QueryKind::Names, &text, &mut |labels, _| {
+            found.extend(labels.get("__name__").map(str::to_owned));
+        })
+        .await?;
+        Ok(found)
+    }
+
+    async fn names_by_exact(&self) -> Result<HashSet<String>, Failure> {
+        let names = self.exact_names();
+        let counts: Vec<String> =
+            names.iter().map(|name| format!("count({name}{})", self.terms.matchers)).collect();
+        let found = self.count(QueryKind::Names, &counts).await?;
+        let there = names.into_iter().zip(found).filter(|(_, count)| count.is_some());
+        Ok(there.map(|(name, _)| name).collect())
+    }
+
+    /// What there is of one engine, and whether it was asked about one model alone; `None` where there is
+    /// nothing that says who lives.
+    async fn served(
+        &self,
+        engine: Engine,
+        found: &HashSet<String>,
+        narrow: Option<(&str, &str)>,
+    ) -> Result<Option<(Served, bool)>, Failure> {
+        let Some(lives) = liveness(&engine, |series| found.contains(&*series.name)) else {
+            return Ok(None);
+        };
+        if let Some((namespace, model)) = narrow
+            && let Some(label) = engine.model_labels.first()
+        {
+            let namespaced = self.terms.matchers.and([Matcher::is("namespace", namespace)]);
+            let filter = namespaced.and([Matcher::is(label.to_string(), model)]);
+            let elsewhere = self.elsewhere(&engine, namespace, model);
+            let filters = (&filter, &namespaced);
+            let served = self.narrowed(engine.clone(), &lives, filters, elsewhere).await?;
+            // The series that tells who lives may be that of other models alone.
+            if let Some(served) = served.filter(|served| served.lacks().is_none()) {
+                return Ok(Some((served, true)));
+            }
+        }
+        let all = &self.terms.matchers;
+        let served = self.narrowed(engine, &lives, (all, all), Vec::new()).await?;
+        Ok(served.map(|served| (served, false)))
+    }
+
+    /// What selects a model by any two labels that may name it, besides the usual ones.
+    fn elsewhere(&self, engine: &Engine, namespace: &str, model: &str) -> Vec<Item> {
+        let candidates = self.terms.labels_of(engine);
+        let mut all = Vec::new();
+        for namespace_label in &candidates.namespace {
+            for model_label in &candidates.model {
+                let usual = &**namespace_label == "namespace"
+                    && engine.model_labels.first() == Some(model_label);
+                if !usual {
+                    all.push(Item::Elsewhere(self.terms.matchers.and([
+                        Matcher::is(namespace_label.to_string(), namespace),
+                        Matcher::is(model_label.to_string(), model),
+                    ])));
+                }
+            }
+        }
+        all
+    }
+
+    /// The same of what the filters let through: the first, and for series that carry no model the
+    /// second. `None` too where there is something `elsewhere`.
+    async fn narrowed(
+        &self,
+        engine: Engine,
+        lives: &Series,
+        (filter, without_model): (&Filter, &Filter),
+        elsewhere: Vec<Item>,
+    ) -> Result<Option<Served>, Failure> {
+        let candidates = self.terms.labels_of(&engine);
+        let mut items = items(&engine, &candidates);
+        items.extend(elsewhere);
+        let queries: Vec<String> = items
+            .iter()
+            .map(|item| count_of(item, &engine, lives, &candidates, filter, without_model))
+            .collect();
+        let counts = self.count(QueryKind::Shape, &queries).await?;
+        let mut labels = Labels::default();
+        let (mut names, mut native) = (HashSet::new(), HashSet::new());
+        let (mut pods, mut doubled) = (None, false);
+        for (item, count) in items.into_iter().zip(counts) {
+            let Some(count) = count.filter(|count| *count > 0.0) else { continue };
+            match item {
+                Item::Name(name) => drop(names.insert(name)),
+                Item::Native(name) => drop(native.insert(name)),
+                Item::Label(kind, label) => match kind {
+                    Kind::Namespace => labels.namespace.push(label),
+                    Kind::Pod => labels.pod.push(label),
+                    Kind::Model => labels.model.push(label),
+                    Kind::Rank => labels.rank.push(label),
+                    Kind::Cluster => labels.cluster.push(label),
+                    Kind::Replica => labels.replica = Some(label),
+                    Kind::Role => labels.role = Some(label),
+                },
+                Item::Pods(_) => {
+                    pods = Some(pods.unwrap_or(0) + sanitize::count(count).unwrap_or(0));
+                }
+                Item::Doubled(_) => doubled = true,
+                Item::Elsewhere(_) => return Ok(None),
+            }
+        }
+        if self.incomplete.load(Ordering::Relaxed) {
+            // To group by a label that is not there changes nothing; not to group by one that is there
+            // takes ranks for one.
+            labels.rank.clone_from(&candidates.rank);
+        }
+        // A native histogram beside its classic series is not needed.
+        let classic = |base: &str| names.contains(&*format!("{base}_count"));
+        native.retain(|base| !classic(base));
+        if doubled {
+            labels.apart = self.apart(lives, &labels, filter).await?;
+        }
+        let interval = self.interval(lives, filter).await?;
+        let held = Held { names: &names, native: &native };
+        let Some(plan) = Plan::new(&engine, held, self.terms.window(interval)) else {
+            return Ok(None);
+        };
+        let mut native: Vec<Box<str>> = native.into_iter().collect();
+        native.sort_unstable();
+        let mut served = Served {
+            engine,
+            labels,
+            plan,
+            is_there: true,
+            pods,
+            doubled,
+            example: None,
+            interval,
+            configured_interval: self.terms.scrape_interval,
+            native,
+        };
+        if served.lacks().is_some() {
+            served.example = self.example(lives, filter).await?;
+        }
+        Ok(Some(served))
+    }
+
+    /// The labels besides `instance` that tell copies of one series apart.
+    async fn apart(
+        &self,
+        lives: &Series,
+        labels: &Labels,
+        filter: &Filter,
+    ) -> Result<Vec<Box<str>>, Failure> {
+        let by: Vec<&str> = labels.by(Level::Rank, true);
+        let series = select(lives, &with_model(filter, labels.model.first().map(AsRef::as_ref)));
+        let by = by.join(",");
+        // One group that is stored more than once, with all of its labels.
+        let text = format!("{series} and on ({by}) topk(1, count by ({by}) ({series}) > 1)");
+        let mut rows: Vec<Vec<(String, String)>> = Vec::new();
+        self.query(QueryKind::Example, &text, &mut |labels, _| {
+            if rows.len() < 16 {
+                rows.push(labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect());
+            }
+        })
+        .await?;
+        let mut keys: Vec<&String> = rows.iter().flatten().map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let value = |row: &[(String, String)], key: &str| {
+            row.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone())
+        };
+        let differs = |key: &&String| {
+            rows.iter().any(|row| value(row, key) != value(&rows[0], key)) && *key != INSTANCE
+        };
+        Ok(keys.into_iter().filter(differs).map(|key| key.as_str().into()).collect())
+    }
+
+    /// How often series are scraped: the least and the most often among those that are ten minutes old,
+    /// the slower of the two.
+    async fn interval(&self, lives: &Series, filter: &Filter) -> Result<Option<Duration>, Failure> {
+        if self.terms.scrape_interval != DEFAULT_SCRAPE_INTERVAL {
+            // The user has said it.
+            return Ok(None);
+        }
+        let series = select(lives, filter);
+        let mut slowest = None;
+        for pick in ["bottomk", "topk"] {
+            let text = format!("{pick}(1, count_over_time({series}[10m]))");
+            let mut labels: Vec<(String, String)> = Vec::new();
+            let asked = self
+                .query(QueryKind::Scrapes, &text, &mut |row, _| {
+                    labels = row.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+                })
+                .await;
+            match asked {
+                Ok(()) => {}
+                Err(failure) if failure.is_of_the_server() => return Err(failure),
+                Err(_) => return Ok(slowest),
+            }
+            if labels.is_empty() {
+                return Ok(slowest);
+            }
+            let matchers = labels
+                .iter()
+                .filter(|(key, _)| key != "__name__")
+                .map(|(key, value)| Matcher::is(key.clone(), value));
+            let text = format!("{}{}[10m]", lives.name, Filter(matchers.collect()));
+            let query = Query { kind: QueryKind::Scrapes, text: &text, time: None };
+            match self.client.sample_times(query, self.budget).await {
+                Ok(times) => slowest = slowest.max(interval_of(&times)),
+                Err(failure) if failure.is_of_the_server() => return Err(failure),
+                Err(_) => return Ok(slowest),
+            }
+        }
+        Ok(slowest)
+    }
+
+    /// One series with all of its labels, to be shown.
+    async fn example(&self, lives: &Series, filter: &Filter) -> Result<Option<String>, Failure> {
+        let text = format!("topk(1, {})", select(lives, filter));
+        let mut example = None;
+        self.query(QueryKind::Example, &text, &mut |labels, _| {
+            let labels: Vec<String> = labels
+                .iter()
+                .filter(|(key, _)| *key != "__name__")
+                .map(|(key, value)| format!("{key}={:?}", collector_transport::quote(value)))
+                .collect();
+            let shown = format!("{}{{{}}}", lives.name, labels.join(","));
+            example = Some(collector_transport::quote(&shown).chars().take(EXAMPLE_MAX).collect());
+        })
+        .await?;
+        Ok(example)
+    }
+
+    /// The value of each of these queries that has one row, in as few requests as they fit into.
+    async fn count(
+        &self,
+        kind: QueryKind,
+        queries: &[String],
+    ) -> Result<Vec<Option<f64>>, Failure> {
+        let mut counts = vec![None; queries.len()];
+        let mut start = 0;
+        while start < queries.len() {
+            let mut text = String::new();
+            let mut end = start;
+            while let Some(query) = queries.get(end) {
+                let part = what(query, end);
+                if !text.is_empty() && text.len() + part.len() + 4 > QUERY_BYTES_MAX {
+                    break;
+                }
+                if !text.is_empty() {
+                    text.push_str(" or ");
+                }
+                text.push_str(&part);
+                end += 1;
+            }
+            let mut odd = None;
+            self.query(kind, &text, &mut |labels, value| {
+                let number = labels.get(WHAT).and_then(|what| what.parse::<usize>().ok());
+                match number.and_then(|number| counts.get_mut(number)) {
+                    Some(count) if value >= 1.0 && value.is_finite() => *count = Some(value),
+                    Some(_) => odd = Some(format!("it counts {value} series where it has some")),
+                    None => {
+                        odd = Some("a row of its answer does not say what it counts".to_owned());
+                    }
+                }
+            })
+            .await?;
+            if let Some(odd) = odd {
+                return Err(Failure::new(ErrorKind::BadAnswer, odd));
+            }
+            start = end;
+        }
+        Ok(counts)
+    }
+
+    async fn query(
+        &self,
+        kind: QueryKind,
+        text: &str,
+        on_row: &mut (dyn FnMut(&RowLabels<'_>, f64) + Send),
+    ) -> Result<(), Failure> {
+        let query = Query { kind, text, time: None };
+        let mut on_row = |row: &crate::answer::Row<'_>| on_row(&row.labels, row.value);
+        let answered = self.client.query(query, Expect::Vector, self.budget, &mut on_row).await?;
+        self.incomplete.fetch_or(answered.incomplete.is_some(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// The usual distance between samples: the median, so that a lost scrape does not count.
+pub(super) fn interval_of(times: &[f64]) -> Option<Duration> {
+    let mut steps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    steps.retain(|step| step.is_finite() && *step > 0.0);
+    steps.sort_by(f64::total_cmp);
+    let median = steps.get(steps.len() / 2)?;
+    // Scrapes are some milliseconds early or late.
+    let interval = if *median > 2.0 { median.round() } else { *median };
+    Duration::try_from_secs_f64(interval).ok()
+}
+
+pub(super) fn items(engine: &Engine, candidates: &Labels) -> Vec<Item> {
+    let mut names: Vec<&str> = engine.sample_names().collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut bases: Vec<&str> = names
+        .iter()
+        .filter_map(|name| name.strip_suffix("_sum"))
+        .filter(|base| names.contains(&&*format!("{base}_count")))
+        .collect();
+    bases.dedup();
+    // A router shows the servers' names without a model: its series are of no pod that serves.
+    let model_labels: Vec<Option<Box<str>>> = match engine.model {
+        Some(_) => vec![None],
+        None => candidates.model.iter().cloned().map(Some).collect(),
+    };
+    let names = names.into_iter().map(|name| Item::Name(name.into()));
+    let natives = bases.into_iter().map(|base| Item::Native(base.into()));
+    let labels = |kind, labels: &[Box<str>]| {
+        labels.iter().map(|label| Item::Label(kind, label.clone())).collect::<Vec<_>>()
+    };
+    names
+        .chain(natives)
+        .chain(labels(Kind::Namespace, &candidates.namespace))
+        .chain(labels(Kind::Pod, &candidates.pod))
+        .chain(labels(Kind::Model, &candidates.model))
+        .chain(labels(Kind::Rank, &candidates.rank))
+        .chain(labels(Kind::Cluster, &candidates.cluster))
+        .chain(labels(Kind::Replica, candidates.replica.as_slice()))
+        .chain(labels(Kind::Role, candidates.role.as_slice()))
+        .chain(model_labels.iter().cloned().map(Item::Pods))
+        .chain(model_labels.iter().cloned().map(Item::Doubled))
+        .collect()
+}
+
+/// The query whose one row says how often there is something.
+pub(super) fn count_of(
+    item: &Item,
+    engine: &Engine,
+    lives: &Series,
+    candidates: &Labels,
+    filter: &Filter,
+    without_model: &Filter,
+) -> String {
+    match item {
+        Item::Name(name) | Item::Native(name) => {
+            let is_info = |series: &&Series| series.name == *name && series.number_in.is_some();
+            let info = engine.metrics().flat_map(|(_, alternatives)| alternatives);
+            let carries_no_model = info.flat_map(|it| it.series()).any(|series| is_info(&series));
+            let filter = if carries_no_model { without_model } else { filter };
+            format!("count({name}{filter})")
+        }
+        Item::Label(_, label) => {
+            let filter = filter.and([Matcher::present(label.to_string())]);
+            format!("count({})", select(lives, &filter))
+        }
+        Item::Pods(label) => {
+            let by = candidates.by(Level::Pod, false);
+            let pods: Vec<&str> =
+                by.into_iter().filter(|label| !is_model(candidates, label)).collect();
+            let series = select(lives, &with_model(filter, label.as_deref()));
+            format!("count(count by ({}) ({series}))", pods.join(","))
+        }
+        Item::Doubled(label) => {
+            let by = candidates.by(Level::Rank, true).join(",");
+            let series = select(lives, &with_model(filter, label.as_deref()));
+            format!("count(count by ({by}) ({series}) > 1)")
+        }
+        Item::Elsewhere(filter) => format!("count({})", select(lives, filter)),
+    }
+}
+
+fn with_model(filter: &Filter, label: Option<&str>) -> Filter {
+    filter.and(label.map(|label| Matcher::present(label.to_owned())))
+}
+
+fn is_model(labels: &Labels, label: &str) -> bool {
+    labels.model.iter().any(|model| **model == *label)
+}
