@@ -158,7 +158,7 @@ impl Backend for Steady {
         }
         let answer = |model: &ModelRef| {
             let mut sample = ModelSample::new(now, replicas(self.pods, now));
-            sample.load = vec![LoadRow { pod: None, rates: LoadRates::ZERO }];
+            sample.load = vec![LoadRow::new(None, LoadRates::ZERO)];
             (model.clone(), Answer::Found(sample))
         };
         Ok(ask.models.iter().map(answer).collect())

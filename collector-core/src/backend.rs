@@ -263,6 +263,7 @@ impl ModelSample {
         size_of::<Self>()
             + bytes_of_rows(&self.replicas)
             + size_of_val(self.load.as_slice())
+            + self.load.iter().map(|row| row.reasons.bytes()).sum::<usize>()
             + size_of_val(self.unreached.as_slice())
             + self.failed.bytes()
             + size_of_val(self.warnings.as_slice())
@@ -288,11 +289,21 @@ impl ModelSample {
 
 /// Load of a model or of one of its pods.
 #[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
 pub struct LoadRow {
     /// The pod; `None` for the model as a whole.
     pub pod: Option<PodName>,
     /// Rates over the window.
     pub rates: LoadRates,
+    /// Why rates are unknown, by the fields that are made of them, where the backend can say.
+    pub reasons: FieldReasons,
+}
+
+impl LoadRow {
+    /// The load of a pod; `None`: of the model as a whole.
+    pub fn new(pod: Option<PodName>, rates: LoadRates) -> Self {
+        Self { pod, rates, reasons: FieldReasons::NONE }
+    }
 }
 
 /// A model that a backend knows.

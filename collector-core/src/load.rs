@@ -167,6 +167,18 @@ impl LoadRates {
         }
     }
 
+    /// Whether both halves of a mean are known, and there is nothing to divide by.
+    pub fn counts_nothing(&self, field: Field) -> bool {
+        let halves = match field {
+            Field::AvgInputTokens => (self.prompt_tokens, self.requests),
+            Field::AvgOutputTokens => (self.generation_tokens, self.requests),
+            Field::TtftAverage => (self.ttft_seconds, self.ttft_count),
+            Field::ItlAverage => (self.itl_seconds, self.itl_count),
+            _ => return false,
+        };
+        matches!(halves, (Some(_), Some(0.0)))
+    }
+
     /// Mean time to first token, in milliseconds.
     pub fn ttft_average(&self, idle: bool) -> Option<f64> {
         mean_over_window(self.ttft_seconds, self.ttft_count, idle).map(|seconds| seconds * 1000.0)

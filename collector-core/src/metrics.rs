@@ -100,7 +100,7 @@ pub struct ReplicaMetrics {
     pub prefix_cache_hit_rate: Option<f64>,
     /// The fields that are older than `sampled_at` or came from another backend. Mostly empty.
     pub marks: Vec<Mark>,
-    /// Why fields are unknown, where the backend can say. Mostly empty.
+    /// Why fields are unknown. Mostly empty.
     pub reasons: FieldReasons,
 }
 
@@ -333,6 +333,8 @@ pub struct Allocation {
     pub window: Option<Duration>,
     /// Fields whose query failed, with the reason.
     pub failed: FieldReasons,
+    /// Why other fields are unknown.
+    pub reasons: FieldReasons,
     /// Warnings about a reading whose values are right, as in [`Replicas::warnings`].
     pub warnings: Vec<Arc<str>>,
     /// The fields that are older than the look or came from another backend. Mostly empty.
@@ -363,6 +365,7 @@ impl Allocation {
             partial: false,
             window: None,
             failed: FieldReasons::NONE,
+            reasons: FieldReasons::NONE,
             warnings: Vec::new(),
             marks: Vec::new(),
         }

@@ -161,7 +161,7 @@ impl Keeper<'_> {
             let whole = former.iter().find(|row| row.pod.is_none()).map(|row| row.rates);
             let sum = || former.iter().map(|row| row.rates).reduce(LoadRates::plus);
             let rates = whole.or_else(sum);
-            return rates.map(|rates| LoadRow { pod: None, rates }).into_iter().collect();
+            return rates.map(|rates| LoadRow::new(None, rates)).into_iter().collect();
         }
         let alive: HashSet<&PodName> = pods(sample).collect();
         let lives = |row: &&LoadRow| row.pod.as_ref().is_none_or(|pod| alive.contains(pod));
@@ -207,7 +207,7 @@ fn places_of(former: &[LoadRow], load: &mut Vec<LoadRow>) -> Vec<usize> {
     let mut places: HashMap<Option<PodName>, usize> = present.collect();
     let of_row = |row: &LoadRow| {
         *places.entry(row.pod.clone()).or_insert_with(|| {
-            load.push(LoadRow { pod: row.pod.clone(), rates: LoadRates::default() });
+            load.push(LoadRow::new(row.pod.clone(), LoadRates::default()));
             load.len() - 1
         })
     };
@@ -248,7 +248,7 @@ mod tests {
         let mut row = ReplicaMetrics::new("pod", as_of);
         row.queue_length = Some(3);
         let mut sample = ModelSample::new(as_of, vec![row]);
-        sample.load = vec![LoadRow { pod: None, rates: LoadRates::ZERO }];
+        sample.load = vec![LoadRow::new(None, LoadRates::ZERO)];
         SourceAnswer {
             sample: Arc::new(sample),
             arrived_at: as_of,
@@ -326,7 +326,7 @@ mod tests {
         Arc::make_mut(&mut before.sample).load[0].rates =
             LoadRates { prompt_tokens: Some(20.0), generation_tokens: Some(40.0), ..requests(2.0) };
         let mut sample = look(now, &[Field::AvgInputTokens, Field::AvgOutputTokens]);
-        sample.load = vec![LoadRow { pod: None, rates: requests(4.0) }];
+        sample.load = vec![LoadRow::new(None, requests(4.0))];
         let kept = carried(sample, &before, now).sample.load[0].rates;
         assert_eq!((kept.prompt_tokens, kept.generation_tokens), (Some(40.0), Some(80.0)));
     }

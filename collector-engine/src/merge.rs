@@ -6,11 +6,11 @@
 mod allocation;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use collector_core::{
-    BackendName, Field, Freshness, FreshnessThresholds, LoadRates, Mark, ModelRef, Outcome,
-    PodName, ReplicaMetrics, Replicas, SourceAnswer, Tick,
+    BackendName, Field, Freshness, FreshnessThresholds, LoadRates, LoadRow, Mark, ModelRef,
+    Outcome, PodName, ReplicaMetrics, Replicas, SourceAnswer, Tick,
 };
 
 pub(crate) use allocation::allocation;
@@ -31,8 +31,8 @@ pub(crate) struct View<'a> {
 
 /// The load rows of an answer, by what they are about.
 struct LoadOf<'a> {
-    pods: HashMap<&'a PodName, LoadRates>,
-    model: Option<LoadRates>,
+    pods: HashMap<&'a PodName, &'a LoadRow>,
+    model: Option<&'a LoadRow>,
 }
 
 /// What a source has to offer for one field, or for a row.
@@ -58,10 +58,10 @@ impl<'a> View<'a> {
         rows.sort_unstable_by(|a, b| a.pod_name.cmp(&b.pod_name));
         let load = &answer.sample.load;
         let load = LoadOf {
-            pods: load.iter().filter_map(|row| Some((row.pod.as_ref()?, row.rates))).collect(),
-            model: load.iter().find(|row| row.pod.is_none()).map(|row| row.rates),
+            pods: load.iter().filter_map(|row| Some((row.pod.as_ref()?, row))).collect(),
+            model: load.iter().find(|row| row.pod.is_none()),
         };
-        load.fill_token_averages(&mut rows, &answer.load_marks);
+        load.fill_token_averages(&mut rows, answer);
         let heard = !thresholds.warns(answer.sample.as_of.age(now));
         Self { backend, current: outcome == Outcome::Found, heard, answer, rows, load }
     }
@@ -239,36 +239,58 @@ pub(super) fn is_idle<'a>(rows: impl IntoIterator<Item = &'a ReplicaMetrics>) ->
 
 impl LoadOf<'_> {
     /// Gives each replica the token averages of its own load row, or of the model where the load is
-    /// known for the model alone.
-    fn fill_token_averages(&self, rows: &mut [ReplicaMetrics], load_marks: &[Mark]) {
+    /// known for the model alone; where there is none, the reason.
+    fn fill_token_averages(&self, rows: &mut [ReplicaMetrics], answer: &SourceAnswer) {
         let model_is_idle = is_idle(rows.iter());
         for row in rows {
-            let own_load = self.pods.contains_key(&row.pod_name);
-            let idle = if own_load { is_idle([&*row]) } else { model_is_idle };
-            let load = match (self.pods.get(&row.pod_name), self.model) {
-                (Some(own), Some(of_model)) => own.or(of_model),
-                (Some(one), None) => *one,
-                (None, Some(one)) => one,
-                (None, None) => continue,
-            }
-            .load(idle);
+            let own = self.pods.get(&row.pod_name).copied();
+            let idle = if own.is_some() { is_idle([&*row]) } else { model_is_idle };
+            let rates = match (own, self.model) {
+                (Some(own), Some(of_model)) => own.rates.or(of_model.rates),
+                (Some(one), None) | (None, Some(one)) => one.rates,
+                (None, None) => LoadRates::default(),
+            };
+            let load = rates.load(idle);
             for (field, average, place) in [
                 (Field::AvgInputTokens, load.avg_input_tokens, &mut row.avg_input_tokens),
                 (Field::AvgOutputTokens, load.avg_output_tokens, &mut row.avg_output_tokens),
             ] {
-                if place.is_none() && average.is_some() {
+                if place.is_some() {
+                    continue;
+                }
+                if average.is_some() {
                     *place = average;
                     // A mean is as old as the older of its two halves.
-                    let mark = load_marks
+                    let mark = answer
+                        .load_marks
                         .iter()
                         .filter(|mark| mark.field == field || mark.field == Field::ArrivalRate)
                         .min_by_key(|mark| mark.sampled_at);
                     row.marks.extend(mark.map(|mark| Mark { field, ..mark.clone() }));
+                } else if !answer.sample.failed.contains(field) {
+                    row.reasons.insert(field, why_unknown(field, &rates, own.or(self.model)));
                 }
             }
         }
     }
 }
+
+/// Why a field of the load is unknown, which is made of `rates`: those of this row.
+fn why_unknown(field: Field, rates: &LoadRates, row: Option<&LoadRow>) -> Arc<str> {
+    if rates.counts_nothing(field) {
+        return Arc::clone(&NOTHING_COUNTED);
+    }
+    match row {
+        Some(row) => row.reasons.get(field).unwrap_or(&NOT_REPORTED).clone(),
+        None => Arc::clone(&NO_LOAD),
+    }
+}
+
+/// Reasons that every row of a model may have: one text for all of them.
+static NOTHING_COUNTED: LazyLock<Arc<str>> =
+    LazyLock::new(|| "nothing was counted in the window, and requests run".into());
+static NOT_REPORTED: LazyLock<Arc<str>> = LazyLock::new(|| "not reported".into());
+pub(super) static NO_LOAD: LazyLock<Arc<str>> = LazyLock::new(|| "no load is reported".into());
 
 #[cfg(test)]
 mod tests;

@@ -353,7 +353,7 @@ mod tests {
 
     fn load(pod: Option<&str>, requests: f64) -> LoadRow {
         let rates = LoadRates { requests: Some(requests), ..LoadRates::default() };
-        LoadRow { pod: pod.map(PodName::from), rates }
+        LoadRow::new(pod.map(PodName::from), rates)
     }
 
     #[test]
@@ -386,7 +386,10 @@ mod tests {
         let mut sample = bench.sample(&["h-0", "stray"]);
         sample.load = vec![load(None, 2.0)];
         let published = bench.publish(Looked::Found(sample.clone()), None);
-        assert_eq!(allocation_of(&published, "h100").load.arrival_rate, None);
+        let shared = allocation_of(&published, "h100");
+        assert_eq!(shared.load.arrival_rate, None);
+        let reason = shared.reasons.get(Field::ArrivalRate).unwrap();
+        assert_eq!(&**reason, "the model's load is not known pod by pod, and 1 of 2 pods are its");
         assert_eq!(published.unclaimed, 1);
 
         sample.load = vec![load(Some("h-0"), 1.5), load(Some("stray"), 0.5)];
@@ -430,11 +433,11 @@ mod tests {
             ..LoadRates::default()
         };
         let mut sample = bench.sample(&["h-0"]);
-        sample.load = vec![LoadRow { pod: None, rates: rates(2.0, Some(1000.0)) }];
+        sample.load = vec![LoadRow::new(None, rates(2.0, Some(1000.0)))];
         let before = bench.publish(Looked::Found(sample), None);
         bench.clock.advance(Duration::from_secs(30));
         let mut sample = bench.sample(&["h-0"]);
-        sample.load = vec![LoadRow { pod: None, rates: rates(4.0, None) }];
+        sample.load = vec![LoadRow::new(None, rates(4.0, None))];
         sample.failed.insert(Field::AvgInputTokens, "422");
         let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
         let load = allocation_of(&published, "h100").load;
@@ -475,8 +478,7 @@ mod tests {
         let mut sample = bench.sample(&["h-0", "h-1"]);
         let rates =
             LoadRates { ttft_seconds: Some(1.0), ttft_count: Some(2.0), ..LoadRates::default() };
-        sample.load =
-            pods.iter().map(|pod| LoadRow { pod: pod.map(PodName::from), rates }).collect();
+        sample.load = pods.iter().map(|pod| LoadRow::new(pod.map(PodName::from), rates)).collect();
         sample.failed.insert(Field::ArrivalRate, "422");
         let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
         let a = allocation_of(&published, "h100");
@@ -519,11 +521,11 @@ mod tests {
             ..LoadRates::default()
         };
         let mut sample = bench.sample(&["h-0"]);
-        sample.load = vec![LoadRow { pod: None, rates: rates(0.0, Some(0.0)) }];
+        sample.load = vec![LoadRow::new(None, rates(0.0, Some(0.0)))];
         let before = bench.publish(Looked::Found(sample), None);
         bench.clock.advance(Duration::from_secs(30));
         let mut sample = bench.sample(&["h-0"]);
-        sample.load = vec![LoadRow { pod: None, rates: rates(4.0, None) }];
+        sample.load = vec![LoadRow::new(None, rates(4.0, None))];
         sample.failed.insert(Field::AvgInputTokens, "422");
         let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
         let load = allocation_of(&published, "h100").load;

@@ -48,8 +48,8 @@ pub(crate) struct Model {
     pub(crate) several_of_a_rank: bool,
     /// Some query had a row of it.
     pub(crate) seen: bool,
-    /// Replicas that have left without a stale marker.
-    pub(crate) left: HashSet<PodName, RandomState>,
+    /// Servers, or copies, that have left without a stale marker: their replicas and keys.
+    pub(crate) left: HashMap<PodName, BTreeSet<Box<str>>, RandomState>,
     /// It has series without a pod.
     pub(crate) unnamed: bool,
     /// Rows may be absent from some answer.
@@ -266,7 +266,7 @@ impl<'a> Assembly<'a> {
         // It is sampled now, and is not among those that live: some answer lacks rows.
         let is_instant =
             matches!(kind, QueryKind::RunningRequests | QueryKind::Counters | QueryKind::Capacity);
-        if !is_living && !replica.is_empty() && !model.left.contains(replica) {
+        if !is_living && !replica.is_empty() && !model.has_left(replica, key) {
             let servers = model.servers.as_slice();
             let lives = servers.iter().any(|server| server.replica.as_str() == replica);
             model.incomplete |= is_instant && !lives;
@@ -359,7 +359,7 @@ impl<'a> Assembly<'a> {
                     let stays =
                         newest - server.stamp <= f64::from(SCRAPES_UNTIL_LEFT) * interval(server);
                     if !stays {
-                        left.insert(server.replica.clone());
+                        left.entry(server.replica.clone()).or_default().insert(server.key.clone());
                     }
                     stays
                 });
@@ -374,7 +374,7 @@ impl<'a> Assembly<'a> {
                 servers.retain(|server| {
                     let stays = owner.get(&server.replica) == Some(&server.engine);
                     if !stays {
-                        left.insert(server.replica.clone());
+                        left.entry(server.replica.clone()).or_default().insert(server.key.clone());
                     }
                     stays
                 });
@@ -551,7 +551,7 @@ fn add_presence(
     let servers = model.servers.as_slice();
     if row < 2 && !servers.is_empty() && !replica.is_empty() {
         let is_known = servers.iter().any(|server| server.replica.as_str() == replica)
-            || model.left.contains(replica);
+            || model.has_left(replica, "");
         model.incomplete |= !is_known;
     }
     let plan = &shape.served[usize::from(engine)].plan;
@@ -565,6 +565,11 @@ fn add_presence(
 }
 
 impl Model {
+    /// Whether a server of this key has left; where no key is told, any of the replica.
+    fn has_left(&self, replica: &str, key: &str) -> bool {
+        self.left.get(replica).is_some_and(|keys| key.is_empty() || keys.contains(key))
+    }
+
     pub(crate) fn has_two_roles(&self) -> bool {
         let has = |role| self.servers.as_slice().iter().any(|it| it.role.as_deref() == Some(role));
         has("prefill") && has("decode")

@@ -5,39 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Answer, BackendName, ErrorKind, Field, LoadRates, LoadRow, Mark, ModelRef, ModelSample,
-    Operation, PodName, ReplicaMetrics, Tick, mean_over_window, sanitize,
+    Answer, BackendName, ErrorKind, Field, Mark, ModelRef, ModelSample, Operation, PodName,
+    ReplicaMetrics, Tick, mean_over_window, sanitize,
 };
 use collector_engines::Quantity;
 
 use crate::assemble::{Assembly, Model, Sums};
 use crate::failure::Failure;
 use crate::labels::shown_names;
+use crate::load::{Load, rate, sum_of};
 use crate::memory::{Known, ModelMemory, PodMemory, RankConfig};
 use crate::plan::{LeafId, Plan, QueryKind};
 use crate::resolve::{self, Replica, Unit};
 use crate::selfmetrics;
 use crate::servers::Server;
-use crate::shape::{Served, Shape};
-use crate::trace;
-
-/// The kinds that are rates, in the order of [`LoadRates`].
-const RATES: [QueryKind; 7] = [
-    QueryKind::RequestCount,
-    QueryKind::InputTokens,
-    QueryKind::OutputTokens,
-    QueryKind::TtftSum,
-    QueryKind::TtftCount,
-    QueryKind::ItlSum,
-    QueryKind::ItlCount,
-];
-
-/// Rates of which a server that has one has the other too, by their positions in [`RATES`]: requests and
-/// their tokens, and the two halves of each histogram.
-const PARTNERS: [(usize, usize); 4] = [(0, 1), (0, 2), (3, 4), (5, 6)];
-
-/// A rate as far as it is known. NaN: there was a value, and it cannot be true.
-type Rates = [Option<f64>; RATES.len()];
+use crate::shape::Shape;
+use crate::{trace, why};
 
 /// What a look comes to.
 #[derive(Debug)]
@@ -226,8 +209,8 @@ fn found(
     groups.sort_by(|a, b| a[0].replica.cmp(&b[0].replica));
     let names: Vec<&PodName> = groups.iter().map(|group| &group[0].replica).collect();
     let shown = shown_names(&names);
-    let alive = names.iter().map(|name| (*name).clone()).collect();
-    let mut load = Load { pods: Vec::new(), alive, two_roles };
+    let alive: HashSet<PodName> = names.iter().map(|name| (*name).clone()).collect();
+    let mut load = Load::default();
     let mut known = Known::of(before);
     for group in groups {
         let name = &group[0].replica;
@@ -254,7 +237,6 @@ fn found(
         };
         let units = resolve::units(&replica);
         let mut row = resolve::row(&replica, &units, served.engine.name.as_str());
-        name_absent(&mut row, served, &model);
         let sums = chosen_sums(&model, name, &units);
         let idle = row.running_requests == Some(0);
         let hit_rate = if hit_rates_new {
@@ -263,27 +245,33 @@ fn found(
             kept.and_then(|kept| kept.hit_rate)
         };
         set_hit_rate(&mut row, hit_rate, hit_rates_failed, hit_rates_new, &memory, common);
+        if hit_rate.is_none() && !hit_rates_failed {
+            let reason = if hit_rates_new {
+                why::hit_rate(lookups(&sums, group, &served.plan), served)
+            } else {
+                "unknown when it was last asked for".to_owned()
+            };
+            row.reasons.insert(Field::PrefixCacheHitRate, reason);
+        }
         if config_failed {
             row.kv_capacity_tokens = None;
             row.num_gpu_blocks = None;
             row.block_size = None;
             row.kv_tokens_in_use = None;
         }
-        load.add(shown, &sums, group[0].engine, served, row.role.as_ref());
-        if per_pod && let Some((_, rates)) = load.pods.last() {
-            let means = load_rates(rates).load(idle);
-            row.avg_input_tokens = means.avg_input_tokens;
-            row.avg_output_tokens = means.avg_output_tokens;
-        }
+        why::name_gauges(&mut row, served, &model.failed);
+        let was_counted = kept.is_some_and(|kept| kept.is_counted);
+        let is_counted = load.add(shown, &sums, (group[0].engine, served), was_counted);
         // A pod whose capacity was never asked for is not remembered, so that it will be.
         if config_new || kept.is_some() {
-            memory.pods.push((name.clone(), PodMemory { hit_rate, config }));
+            memory.pods.push((name.clone(), PodMemory { hit_rate, config, is_counted }));
         }
         replicas.push(row);
     }
     memory.live = u32::try_from(replicas.len()).unwrap_or(u32::MAX);
     let mut sample = ModelSample::new(common.as_of, replicas);
-    sample.load = load.rows(&model, common.shape, per_pod);
+    // Both sides of a request see it: which of them counts is told from the pods.
+    sample.load = load.rows(&model, common.shape, &alive, per_pod || two_roles);
     sample.failed = model.failed;
     sample.complete = !model.incomplete;
     sample.warning = model.warning;
@@ -338,24 +326,6 @@ fn counted(group: &[Server], plan: &Plan, model: &Model) -> Vec<(Box<str>, bool)
     all
 }
 
-/// Says of a field that no series of this engine can fill why it is unknown.
-fn name_absent(row: &mut ReplicaMetrics, served: &Served, model: &Model) {
-    let kinds = [
-        (QueryKind::RunningRequests, Quantity::Running, Field::RunningRequests),
-        (QueryKind::QueueLength, Quantity::Waiting, Field::QueueLength),
-        (QueryKind::KvCache, Quantity::KvCacheUsage, Field::KvCacheUsage),
-    ];
-    for (_, quantity, field) in kinds {
-        let expected = served.engine.alternatives(quantity).first();
-        if let Some(expected) = expected
-            && !served.plan.has(quantity)
-            && !model.failed.contains(field)
-        {
-            row.reasons.insert(field, format!("the server holds no {expected}"));
-        }
-    }
-}
-
 fn set_hit_rate(
     row: &mut ReplicaMetrics,
     hit_rate: Option<f64>,
@@ -382,14 +352,8 @@ fn set_hit_rate(
 
 /// The share of what was looked up in the prefix cache that was found there.
 fn hit_rate(sums: &Sums, group: &[Server], plan: &Plan, idle: bool) -> Option<f64> {
-    let engine = group[0].engine;
-    let value = |leaf| sum_of(sums, engine, leaf);
-    let of = |quantity| plan.value(QueryKind::PrefixCache, quantity, &value);
-    let pair = match (of(Quantity::PrefixHits), of(Quantity::PrefixQueries)) {
-        (Some(hits), Some(queries)) => (Some(hits), Some(queries)),
-        _ => (of(Quantity::CachedTokensTotal), of(Quantity::PromptTokensTotal)),
-    };
-    let rate = mean_over_window(pair.0, pair.1, idle).or_else(|| {
+    let [hits, lookups] = lookups(sums, group, plan);
+    let rate = mean_over_window(hits, lookups, idle).or_else(|| {
         // A gauge of several ranks has no sum.
         let gauge = |server: &Server| {
             let value = |leaf| server.value(leaf);
@@ -399,6 +363,16 @@ fn hit_rate(sums: &Sums, group: &[Server], plan: &Plan, idle: bool) -> Option<f6
         gauge(only)
     })?;
     selfmetrics::accepted(QueryKind::PrefixCache, sanitize::ratio(rate))
+}
+
+/// The rates of hits and lookups of the prefix cache.
+fn lookups(sums: &Sums, group: &[Server], plan: &Plan) -> [Option<f64>; 2] {
+    let value = |leaf| sum_of(sums, group[0].engine, leaf);
+    let of = |quantity| plan.value(QueryKind::PrefixCache, quantity, &value);
+    match [of(Quantity::PrefixHits), of(Quantity::PrefixQueries)] {
+        [Some(hits), Some(lookups)] => [Some(hits), Some(lookups)],
+        _ => [of(Quantity::CachedTokensTotal), of(Quantity::PromptTokensTotal)],
+    }
 }
 
 /// The sums of those servers of a replica that count, each once.
@@ -412,18 +386,17 @@ fn chosen_sums(model: &Model, name: &PodName, units: &[Unit<'_>]) -> Sums {
         let of_other = |other: &Unit<'_>| other.copies.contains(&&*unit.server.key);
         units.iter().any(|other| other.server.key != unit.server.key && of_other(other))
     };
-    let originals = units.iter().filter(|unit| !is_copy(unit));
-    let mut keys: Vec<&str> = originals.map(|unit| &*unit.server.key).collect();
-    if keys.is_empty() {
-        keys.extend(units.first().map(|unit| &*unit.server.key));
+    let mut originals: Vec<&Unit<'_>> = units.iter().filter(|unit| !is_copy(unit)).collect();
+    if originals.is_empty() {
+        originals.extend(units.first());
     }
-    keys.sort_unstable();
-    keys.dedup();
-    let rates_of = |key: &str| model.replica_rates.get(&(name.clone(), Box::from(key)));
-    let all: Vec<&Sums> = keys.into_iter().filter_map(rates_of).collect();
+    originals.sort_unstable_by_key(|unit| &unit.server.key);
+    originals.dedup_by_key(|unit| &unit.server.key);
+    let all: Vec<Sums> =
+        originals.into_iter().map(|unit| sums_of_unit(model, name, unit)).collect();
     let mut sums = Sums::new();
-    for of_key in &all {
-        for (engine, leaf, value) in *of_key {
+    for of_unit in &all {
+        for (engine, leaf, value) in of_unit {
             match sums.iter_mut().find(|(of, id, _)| (of, id) == (engine, leaf)) {
                 Some((_, _, sum)) => *sum += value,
                 None => sums.push((*engine, *leaf, *value)),
@@ -432,102 +405,30 @@ fn chosen_sums(model: &Model, name: &PodName, units: &[Unit<'_>]) -> Sums {
     }
     // A sum without the row of one of them would be too small.
     for (engine, leaf, value) in &mut sums {
-        if !all.iter().all(|of_key| sum_of(of_key, *engine, *leaf).is_some()) {
+        if !all.iter().all(|of_unit| sum_of(of_unit, *engine, *leaf).is_some()) {
             *value = f64::NAN;
         }
     }
     sums
 }
 
-fn sum_of(sums: &Sums, engine: u8, leaf: LeafId) -> Option<f64> {
-    let found = sums.iter().find(|(of, id, _)| (*of, *id) == (engine, leaf));
-    found.map(|(_, _, value)| *value)
-}
-
-fn rate(sums: &Sums, engine: u8, plan: &Plan, kind: QueryKind) -> Option<f64> {
-    plan.rate(kind, &|leaf| sum_of(sums, engine, leaf))
-}
-
-fn rates(sums: &Sums, engine: u8, plan: &Plan) -> Rates {
-    RATES.map(|kind| rate(sums, engine, plan, kind))
-}
-
-/// The sum of two; what cannot be true spoils it.
-fn plus(one: Rates, other: Rates) -> Rates {
-    std::array::from_fn(|i| match (one[i], other[i]) {
-        (Some(a), Some(b)) => Some(a + b),
-        (one, None) | (None, one) => one,
-    })
-}
-
-fn load_rates(rates: &Rates) -> LoadRates {
-    rates.map(|rate| rate.filter(|rate| !rate.is_nan())).into()
-}
-
-/// The load of a model, pod by pod as far as it was asked so.
-struct Load {
-    pods: Vec<(PodName, Rates)>,
-    /// The replicas of these, as rows name them.
-    alive: HashSet<PodName>,
-    /// Some pods are on the prefill side of requests, others on the decode side.
-    two_roles: bool,
-}
-
-impl Load {
-    fn add(
-        &mut self,
-        name: &PodName,
-        sums: &Sums,
-        engine: u8,
-        served: &Served,
-        role: Option<&collector_core::Role>,
-    ) {
-        let mut own = rates(sums, engine, &served.plan);
-        // What has one half of a mean has the other: a row is absent, and a sum without it would be
-        // too small.
-        for (one, other) in PARTNERS {
-            match (own[one], own[other]) {
-                (Some(rate), None) if rate > 0.0 => own[other] = Some(f64::NAN),
-                (None, Some(rate)) if rate > 0.0 => own[one] = Some(f64::NAN),
-                _ => {}
-            }
-        }
-        // Both sides see each request: arrivals, generated tokens and their latency are the decode
-        // side's, prompts and first tokens the prefill side's.
-        let others: &[usize] = match role.map(AsRef::as_ref) {
-            _ if !self.two_roles => &[],
-            Some("prefill") => &[0, 2, 5, 6],
-            Some("decode") => &[1, 3, 4],
-            _ => &[],
-        };
-        for i in others {
-            own[*i] = own[*i].map(|_| 0.0);
-        }
-        self.pods.push((name.clone(), own));
+/// The sums of one server: its own, or those of a copy where its own lack a row. Copies are scraped at
+/// different moments, so that one of them is taken whole.
+fn sums_of_unit(model: &Model, name: &PodName, unit: &Unit<'_>) -> Sums {
+    let of_key = |key: &str| model.replica_rates.get(&(name.clone(), Box::from(key)));
+    let keys = std::iter::once(&*unit.server.key).chain(unit.copies.iter().copied());
+    let all: Vec<&Sums> = keys.filter_map(of_key).collect();
+    let lacks =
+        |sums: &Sums, (engine, leaf, _): &(u8, LeafId, f64)| sum_of(sums, *engine, *leaf).is_none();
+    let is_whole = |sums: &&&Sums| !all.iter().copied().flatten().any(|sum| lacks(sums, sum));
+    if let Some(whole) = all.iter().find(is_whole) {
+        return Sums::clone(whole);
     }
-
-    fn rows(self, model: &Model, shape: &Shape, per_pod: bool) -> Vec<LoadRow> {
-        if per_pod {
-            let row = |(pod, rates): (PodName, Rates)| LoadRow {
-                pod: Some(pod),
-                rates: load_rates(&rates),
-            };
-            return self.pods.into_iter().map(row).collect();
+    let mut sums = all.first().map_or_else(Sums::new, |own| Sums::clone(own));
+    for sum in all.iter().copied().flatten() {
+        if lacks(&sums, sum) {
+            sums.push((sum.0, sum.1, f64::NAN));
         }
-        // Rows of pods, where they were needed, and of the pods that died within the window, as the
-        // server would have summed.
-        let dead = model.replica_rates.iter().filter(|((pod, _), _)| !self.alive.contains(pod));
-        let dead = dead.filter(|_| !self.two_roles);
-        let of_sums = |sums: &Sums| {
-            let engines = shape.served.iter().enumerate();
-            engines
-                .map(|(at, served)| rates(sums, u8::try_from(at).unwrap_or(u8::MAX), &served.plan))
-                .fold(Rates::default(), plus)
-        };
-        let sum = dead
-            .map(|(_, sums)| of_sums(sums))
-            .chain(self.pods.iter().map(|(_, rates)| *rates))
-            .fold(of_sums(&model.rates), plus);
-        vec![LoadRow { pod: None, rates: load_rates(&sum) }]
     }
+    sums
 }

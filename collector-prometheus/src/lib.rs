@@ -18,6 +18,7 @@ mod finish;
 mod json;
 mod labels;
 mod learn;
+mod load;
 mod look;
 mod memory;
 mod plan;
@@ -36,6 +37,7 @@ mod shard;
 #[cfg(feature = "sigv4")]
 mod sigv4;
 mod trace;
+mod why;
 
 pub use backend::PrometheusBackend;
 pub use collector_transport::ConfigError;

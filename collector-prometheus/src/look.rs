@@ -379,12 +379,16 @@ impl<'a> Look<'a> {
             return Ok(());
         }
         let behind = *of_liveness - evaluated - job.earlier.as_secs_f64();
-        if behind <= self.served(part).scrape_interval().as_secs_f64() {
+        let interval = self.served(part).scrape_interval().as_secs_f64();
+        // A window that ends after the newest sample holds fewer samples than it should.
+        let is_ahead = job.kind.is_over_window() && behind.is_finite() && behind < -interval;
+        if behind <= interval && !is_ahead {
             return Ok(());
         }
+        let side = if is_ahead { "after" } else { "before" };
         Err(Failure::new(
             ErrorKind::BadAnswer,
-            format!("its rows are of {behind:.0} s before those that say who lives"),
+            format!("its rows are of {:.0} s {side} those that say who lives", behind.abs()),
         )
         .with_remedy("is there a cache in front of it?"))
     }

@@ -41,6 +41,8 @@ impl RankConfig {
 pub(crate) struct PodMemory {
     pub(crate) hit_rate: Option<f64>,
     pub(crate) config: Arc<[RankConfig]>,
+    /// Its requests had a rate of their own: from then on they have one in each look.
+    pub(crate) is_counted: bool,
 }
 
 /// What is kept of one model.

@@ -175,7 +175,7 @@ impl QueryKind {
     }
 
     /// The quantities that the query is about: of each list the first that the server holds.
-    const fn quantities(self) -> &'static [&'static [Quantity]] {
+    pub(crate) const fn quantities(self) -> &'static [&'static [Quantity]] {
         use Quantity as Q;
         match self {
             Self::KvCache => &[&[Q::KvCacheUsage]],
@@ -248,7 +248,7 @@ impl QueryKinds {
 }
 
 /// The prefix-cache hit rate moves slowly and is read over this many times the usual minute.
-const PREFIX_WINDOW: Duration = Duration::from_secs(300);
+pub(crate) const PREFIX_WINDOW: Duration = Duration::from_secs(300);
 /// How far back a missing model is looked for.
 const LAST_SEEN: &str = "[1h:1m]";
 

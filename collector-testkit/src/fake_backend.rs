@@ -199,10 +199,8 @@ impl FakeBackend {
                 })
                 .collect();
             let mut sample = ModelSample::new(as_of, replicas);
-            sample.load = pods
-                .iter()
-                .map(|pod| LoadRow { pod: Some(pod.clone()), rates: SMALL_LOAD })
-                .collect();
+            sample.load =
+                pods.iter().map(|pod| LoadRow::new(Some(pod.clone()), SMALL_LOAD)).collect();
             sample
         });
     }
@@ -350,7 +348,7 @@ impl FakeBackend {
         } else if !per_pod && sample.load.iter().any(|row| row.pod.is_some()) {
             let rates =
                 sample.load.iter().fold(LoadRates::default(), |sum, row| sum.plus(row.rates));
-            sample.load = vec![LoadRow { pod: None, rates }];
+            sample.load = vec![LoadRow::new(None, rates)];
         }
         sample
     }

@@ -132,7 +132,7 @@ struct ReplicaRow<'a> {
     /// The fields that are older than their row or came from another backend.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     marks: BTreeMap<&'static str, MarkDocument<'a>>,
-    /// Why fields are null, where that is known.
+    /// Why fields are null, where it is not in `failed`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     reasons: BTreeMap<&'static str, &'a str>,
 }
@@ -184,6 +184,9 @@ pub(crate) struct AllocationDocument<'a> {
     /// Mean time to first token over the window, in milliseconds.
     ttft_average_ms: Option<f64>,
     load: LoadDocument,
+    /// Why fields are null, where it is not in `failed`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    reasons: BTreeMap<&'static str, &'a str>,
     /// The fields that are older than the reading or came from another backend.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     marks: BTreeMap<&'static str, MarkDocument<'a>>,
@@ -259,7 +262,7 @@ impl<'a> ReplicaRow<'a> {
             prefix_cache_hit_rate: replica.prefix_cache_hit_rate,
             age_seconds: seconds(reading.age_of(replica.sampled_at)),
             marks: marks(&replica.marks, reading),
-            reasons: reasons(&replica.reasons),
+            reasons: row_reasons(replica),
         }
     }
 }
@@ -297,6 +300,7 @@ impl<'a> AllocationDocument<'a> {
                 avg_input_tokens,
                 avg_output_tokens,
             },
+            reasons: reasons(&value.reasons),
             marks: marks(&value.marks, reading),
         }
     }
@@ -344,6 +348,17 @@ fn reasons(reasons: &FieldReasons) -> BTreeMap<&'static str, &str> {
     let of_field =
         |(field, reason)| keys(field).iter().map(move |key| (*key, AsRef::<str>::as_ref(reason)));
     reasons.iter().flat_map(of_field).collect()
+}
+
+/// The reasons of a row: what is made of two fields is unknown for the reason of either.
+fn row_reasons(replica: &ReplicaMetrics) -> BTreeMap<&'static str, &str> {
+    let mut all = reasons(&replica.reasons);
+    if replica.tokens_in_use().is_none() {
+        let of = [Field::CacheConfig, Field::KvCacheUsage];
+        let reason = of.into_iter().find_map(|field| replica.reasons.get(field));
+        all.extend(reason.map(|reason| ("tokensInUse", &**reason)));
+    }
+    all
 }
 
 /// A list of anything.

@@ -136,7 +136,7 @@ impl<'a> ExplainDocument<'a> {
             reading: reading.as_ref().ok().map(|reading| ReplicasDocument::new(reading, wall)),
             error: reading.as_ref().err().map(ErrorBody::of),
             notes: replicas.map_or_else(String::new, |value| {
-                notes::below(&value.failed, Some(value), &value.warnings)
+                notes::below(&value.failed, notes::unknown_fields(value), &value.warnings)
             }),
             backends: looks
                 .iter()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use collector_core::{FieldReasons, Replicas};
+use collector_core::{Allocation, FieldReasons, Replicas};
 
 use super::printable;
 
@@ -12,16 +12,25 @@ const NAMED_PODS: usize = 3;
 
 /// What could not be asked for: "kvCacheUsage could not be asked for: 422 …".
 pub(crate) fn failed_fields(failed: &FieldReasons) -> Vec<String> {
-    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (field, reason) in failed.iter() {
-        by_reason.entry(reason).or_default().push(field.as_str());
+    let all = by_reason(failed).into_iter();
+    all.map(|(reason, fields)| format!("{fields} could not be asked for: {reason}")).collect()
+}
+
+/// Why fields of an allocation are unknown: "ttftAverageMs: no two samples of …".
+pub(super) fn unknown_load(allocation: &Allocation) -> Vec<String> {
+    let all = by_reason(&allocation.reasons).into_iter();
+    all.map(|(reason, fields)| format!("{fields}: {reason}")).collect()
+}
+
+/// The fields of each reason, in a line, and the reason as it can be printed.
+fn by_reason(reasons: &FieldReasons) -> Vec<(String, String)> {
+    let mut all: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (field, reason) in reasons.iter() {
+        all.entry(reason).or_default().push(field.as_str());
     }
-    by_reason
-        .into_iter()
-        .map(|(reason, fields)| {
-            format!("{} could not be asked for: {}", fields.join(", "), printable(reason))
-        })
-        .collect()
+    let shown =
+        |(reason, fields): (&str, Vec<&str>)| (printable(reason).to_string(), fields.join(", "));
+    all.into_iter().map(shown).collect()
 }
 
 /// Why fields of replicas are unknown, those of one reason together: "kvCacheUsage of llama-1: …".
@@ -51,12 +60,7 @@ pub(crate) fn unknown_fields(replicas: &Replicas) -> Vec<String> {
 }
 
 /// Everything that is to be said below a table of these values.
-pub(super) fn below(
-    failed: &FieldReasons,
-    replicas: Option<&Replicas>,
-    warnings: &[Arc<str>],
-) -> String {
-    let unknown = replicas.map(unknown_fields).unwrap_or_default();
+pub(super) fn below(failed: &FieldReasons, unknown: Vec<String>, warnings: &[Arc<str>]) -> String {
     let warnings = warnings.iter().map(|warning| format!("warning: {}", printable(warning)));
     failed_fields(failed)
         .into_iter()
@@ -103,7 +107,7 @@ mod tests {
         failed.insert(Field::AvgInputTokens, "422 too many samples");
         failed.insert(Field::QueueLength, "503");
         assert_eq!(
-            below(&failed, None, &[Arc::from("samples arrive 40 s late")]),
+            below(&failed, Vec::new(), &[Arc::from("samples arrive 40 s late")]),
             "kvCacheUsage, avgInputTokens could not be asked for: 422 too many samples\n\
              queueLength could not be asked for: 503\n\
              warning: samples arrive 40 s late\n"

@@ -49,7 +49,7 @@ pub(crate) fn replicas_table(reading: &Reading<Replicas>, wide: bool) -> String 
         heading(reading, &value.model.to_string(), value.backend.as_str(), value.partial);
     if value.replicas.is_empty() {
         text.push_str("no live replicas\n");
-        text.push_str(&notes::below(&value.failed, None, &value.warnings));
+        text.push_str(&notes::below(&value.failed, Vec::new(), &value.warnings));
         return text;
     }
     let header: Vec<&str> = columns.iter().map(|(title, _)| *title).chain(["AGE"]).collect();
@@ -61,7 +61,7 @@ pub(crate) fn replicas_table(reading: &Reading<Replicas>, wide: bool) -> String 
             .collect()
     });
     text.push_str(&aligned_by(&header, rows, &IMPORTANCE));
-    text.push_str(&notes::below(&value.failed, Some(value), &value.warnings));
+    text.push_str(&notes::below(&value.failed, notes::unknown_fields(value), &value.warnings));
     text
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn allocation_table(reading: &Reading<Allocation>) -> String {
     ];
     let rows = rows.map(|(title, shown)| vec![title.to_owned(), shown]);
     text.push_str(&aligned([], rows.into_iter()));
-    text.push_str(&notes::below(&value.failed, None, &value.warnings));
+    text.push_str(&notes::below(&value.failed, notes::unknown_load(value), &value.warnings));
     text
 }
 

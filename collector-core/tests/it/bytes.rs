@@ -98,7 +98,7 @@ fn what_each_source_last_said_counts() {
         departed: vec![("gone".into(), Tick::MIN); 2],
         absent: Vec::new(),
     };
-    let load = LoadRow { pod: None, rates: LoadRates::ZERO };
+    let load = LoadRow::new(None, LoadRates::ZERO);
     let trace = TraceRow {
         pod: None,
         field: Field::QueueLength,

@@ -232,9 +232,8 @@ mod tests {
         other.kv_cache_usage = Some(0.6);
         let model = ModelRef::new("m", "n");
         let replicas = Replicas::new(model, vec![one, other], "test".into(), Tick::MIN);
-        let row = |pod: Option<&str>, requests| LoadRow {
-            pod: pod.map(Into::into),
-            rates: LoadRates { requests, ..LoadRates::ZERO },
+        let row = |pod: Option<&str>, requests| {
+            LoadRow::new(pod.map(Into::into), LoadRates { requests, ..LoadRates::ZERO })
         };
 
         let pods = [row(Some("a"), Some(1.0)), row(Some("b"), Some(2.0))];

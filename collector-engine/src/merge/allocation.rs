@@ -1,11 +1,13 @@
 //! The load of one variant, from what several sources tell of it.
 
+use std::sync::Arc;
+
 use collector_core::{
-    Allocation, Field, FreshnessThresholds, LoadRates, Mark, ReplicaMetrics, ReplicaState,
+    Allocation, Field, FreshnessThresholds, LoadRates, LoadRow, Mark, ReplicaMetrics, ReplicaState,
     Replicas, Tick, Variant,
 };
 
-use super::{Merger, Offer, View, best, is_idle};
+use super::{Merger, NO_LOAD, Offer, View, best, is_idle, why_unknown};
 
 /// What one variant carries: its replicas from the merged ones, each field of its load from the first
 /// source that has it fresh.
@@ -61,6 +63,11 @@ pub(crate) fn allocation(
                 merger.is_usable(&merger.offer(place, mark.sampled_at)).then_some(mark)
             });
             allocation.marks.extend(kept.cloned());
+            if !allocation.failed.contains(field)
+                && let Some(load) = loads.first()
+            {
+                allocation.reasons.insert(field, load.why_unknown(field));
+            }
             continue;
         };
         allocation.partial |= !whole;
@@ -87,6 +94,10 @@ fn is_of(row: &ReplicaMetrics, variant: &Variant) -> bool {
 /// The load of a variant as one source tells it.
 struct VariantLoad<'a> {
     rates: LoadRates,
+    /// The rows it is the sum of, or the model's.
+    rows: Vec<&'a LoadRow>,
+    /// Why nobody can tell which part of the model's load it is.
+    untold: Option<String>,
     /// Nothing runs on its replicas.
     idle: bool,
     /// It is that of all pods that the variant has. That of some of them would be too small a number.
@@ -108,6 +119,22 @@ impl VariantLoad<'_> {
         }
     }
 
+    /// Why a field is unknown.
+    fn why_unknown(&self, field: Field) -> Arc<str> {
+        if let Some(untold) = &self.untold {
+            return untold.as_str().into();
+        }
+        let lacks = self.rows.iter().find(|row| row.reasons.contains(field));
+        let row = lacks.or(self.rows.first()).copied();
+        let reason = why_unknown(field, &self.rates, row);
+        match row.and_then(|row| row.pod.as_ref()) {
+            Some(pod) if lacks.is_some() && self.rows.len() > 1 => {
+                format!("{pod}: {reason}").into()
+            }
+            _ => reason,
+        }
+    }
+
     fn sampled_at(&self, field: Field) -> Tick {
         let mark = self.marks.iter().find(|mark| mark.field == field);
         mark.map_or(self.sampled, |mark| mark.sampled_at)
@@ -118,12 +145,29 @@ fn variant_load<'a>(variant: &Variant, view: &View<'a>, replicas: &Replicas) -> 
     let own: Vec<&ReplicaMetrics> = view.rows.iter().filter(|row| is_of(row, variant)).collect();
     let sample = &view.answer.sample;
     let mut pods = replicas.replicas.iter().filter(|row| is_of(row, variant));
+    let rates = variant_rates(&own, view);
+    let of_pods = own.iter().filter_map(|row| view.load.pods.get(&row.pod_name).copied());
     VariantLoad {
-        rates: variant_rates(&own, view).unwrap_or_default(),
+        rates: rates.unwrap_or_default(),
+        rows: of_pods.chain(view.load.model).collect(),
+        untold: rates.is_none().then(|| untold(&own, view)),
         idle: is_idle(own.iter().copied()),
         whole: pods.all(|row| view.row(&row.pod_name).is_some()),
         sampled: own.iter().map(|row| row.sampled_at).min().unwrap_or(sample.as_of),
         marks: &view.answer.load_marks,
+    }
+}
+
+/// Why the load of a variant is no part of the model's that anybody can tell.
+fn untold(own: &[&ReplicaMetrics], view: &View<'_>) -> String {
+    let all = view.rows.len();
+    if view.load.model.is_none() && view.load.pods.is_empty() {
+        NO_LOAD.to_string()
+    } else if own.is_empty() {
+        let unclaimed = view.rows.iter().filter(|row| row.variant_name.is_none()).count();
+        format!("it has no pods, and {unclaimed} of the model's {all} are of no variant")
+    } else {
+        format!("the model's load is not known pod by pod, and {} of {all} pods are its", own.len())
     }
 }
 
@@ -132,13 +176,13 @@ fn variant_load<'a>(variant: &Variant, view: &View<'a>, replicas: &Replicas) -> 
 /// it is unknown.
 fn variant_rates(own: &[&ReplicaMetrics], view: &View<'_>) -> Option<LoadRates> {
     let per_pod = own.iter().filter_map(|row| {
-        let rates = view.load.pods.get(&row.pod_name)?;
-        Some((row.role.as_ref(), *rates))
+        let load = view.load.pods.get(&row.pod_name)?;
+        Some((row.role.as_ref(), load.rates))
     });
     let per_pod = LoadRates::of_roles(per_pod);
     if own.len() == view.rows.len() {
         // Where a field was kept from a look at the model as a whole, its pods lack it.
-        return match (per_pod, view.load.model) {
+        return match (per_pod, view.load.model.map(|row| row.rates)) {
             (Some(per_pod), Some(of_model)) => Some(per_pod.or(of_model)),
             (one, None) | (None, one) => one,
         };

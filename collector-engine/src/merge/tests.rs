@@ -34,7 +34,7 @@ fn mark(field: Field, backend: &str, seconds: u64) -> Mark {
 fn load(prompt_tokens: Option<f64>, generation_tokens: Option<f64>) -> Vec<LoadRow> {
     let rates =
         LoadRates { requests: Some(1.0), prompt_tokens, generation_tokens, ..LoadRates::default() };
-    vec![LoadRow { pod: None, rates }]
+    vec![LoadRow::new(None, rates)]
 }
 
 fn merged(answers: &[&SourceAnswer]) -> Vec<ReplicaMetrics> {
@@ -128,7 +128,30 @@ fn an_average_from_the_load_is_as_old_as_its_own_field_or_the_arrivals() {
 fn the_answer_of_a_single_source_is_handed_through() {
     let mut old = row("a", now());
     old.marks = vec![mark(Field::QueueLength, "pods", 300)];
+    (old.avg_input_tokens, old.avg_output_tokens) = (Some(100.0), Some(10.0));
     assert_eq!(merged(&[&answer(vec![old.clone()])]), [old]);
+}
+
+#[test]
+fn a_mean_that_is_unknown_says_why() {
+    let reasons = |load: Option<LoadRow>, running: u64| {
+        let mut row = row("a", now());
+        row.running_requests = Some(running);
+        let mut answer = answer(vec![row]);
+        Arc::make_mut(&mut answer.sample).load = load.into_iter().collect();
+        let rows = merged(&[&answer]);
+        let reason = |field| rows[0].reasons.get(field).map(ToString::to_string);
+        [Field::AvgInputTokens, Field::AvgOutputTokens].map(reason)
+    };
+    let both = |reason: &str| [Some(reason.to_owned()), Some(reason.to_owned())];
+    let nothing = "nothing was counted in the window, and requests run";
+    assert_eq!(reasons(Some(LoadRow::new(None, LoadRates::ZERO)), 3), both(nothing));
+    assert_eq!(reasons(Some(LoadRow::new(None, LoadRates::ZERO)), 0), [None, None]);
+    assert_eq!(reasons(None, 3), both("no load is reported"));
+    let mut load = LoadRow::new(None, LoadRates::default());
+    load.reasons.insert(Field::AvgInputTokens, "no two samples");
+    let told = [Some("no two samples".to_owned()), Some("not reported".to_owned())];
+    assert_eq!(reasons(Some(load), 3), told);
 }
 
 #[test]

@@ -141,6 +141,18 @@ struct LoadRecord {
     pod: Option<PodName>,
     #[serde(with = "RatesRecord")]
     rates: LoadRates,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<(FieldRecord, Arc<str>)>,
+}
+
+impl LoadRecord {
+    fn new(row: &LoadRow) -> Self {
+        Self { pod: row.pod.clone(), rates: row.rates, reasons: reasons_of(&row.reasons) }
+    }
+
+    fn is_within_limits(&self) -> bool {
+        self.pod.as_ref().is_none_or(|pod| is_name(pod.as_str())) && are_reasons(&self.reasons)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -270,7 +282,6 @@ impl SourceRecord {
 
 impl SampleRecord {
     fn new(sample: &ModelSample, written_at: Tick) -> Self {
-        let load = |row: &LoadRow| LoadRecord { pod: row.pod.clone(), rates: row.rates };
         let replicas = sample.replicas.iter();
         Self {
             as_of: Age::of(sample.as_of, written_at),
@@ -280,7 +291,7 @@ impl SampleRecord {
             warnings: sample.warnings.clone(),
             unreached: sample.unreached.clone(),
             replicas: replicas.map(|row| ReplicaRecord::new(row, written_at)).collect(),
-            load: sample.load.iter().map(load).collect(),
+            load: sample.load.iter().map(LoadRecord::new).collect(),
         }
     }
 
@@ -291,7 +302,7 @@ impl SampleRecord {
             && self.warnings.len() <= MAX_ROWS
             && self.warnings.iter().all(|warning| is_name(warning))
             && self.unreached.iter().all(|pod| is_name(pod.as_str()))
-            && self.load.iter().all(|row| row.pod.as_ref().is_none_or(|pod| is_name(pod.as_str())))
+            && self.load.iter().all(LoadRecord::is_within_limits)
             && self.replicas.iter().all(ReplicaRecord::is_within_limits)
     }
 }

@@ -121,8 +121,7 @@ fn sample() -> impl Strategy<Value = ModelSample> {
     let load = btree_set(option::of(text()), 0..4).prop_flat_map(|pods| {
         let places = pods.len();
         (Just(pods), vec(rates(), places)).prop_map(|(pods, rates)| {
-            let row =
-                |(pod, rates): (Option<String>, _)| LoadRow { pod: pod.map(Into::into), rates };
+            let row = |(pod, rates): (Option<String>, _)| LoadRow::new(pod.map(Into::into), rates);
             pods.into_iter().zip(rates).map(row).collect::<Vec<_>>()
         })
     });

@@ -52,7 +52,7 @@ fn load(requests: f64, itl: Option<f64>) -> Vec<LoadRow> {
         itl_count: itl.map(|_| 1.0),
         ..LoadRates::default()
     };
-    vec![LoadRow { pod: None, rates }]
+    vec![LoadRow::new(None, rates)]
 }
 
 #[tokio::test(start_paused = true)]

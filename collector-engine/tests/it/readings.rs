@@ -152,7 +152,7 @@ async fn a_field_whose_query_fails_keeps_its_former_value_with_its_own_age() {
         let rates =
             LoadRates { requests: Some(2.0), prompt_tokens: Some(20.0), ..LoadRates::default() };
         let rates = if failed.is_empty() { rates } else { LoadRates { requests: None, ..rates } };
-        sample.load = vec![LoadRow { pod: None, rates }];
+        sample.load = vec![LoadRow::new(None, rates)];
         sample
     };
     setup.backend.serve(&llama(), move |as_of| sample(as_of, Some(0.5), &[]));

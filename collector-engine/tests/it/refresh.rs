@@ -332,7 +332,7 @@ async fn a_ttl_adapts_to_what_arrives_and_to_whole_answers_alone_and_a_missing_m
         let mut sample = ModelSample::new(as_of, vec![ReplicaMetrics::new("pod-0", as_of)]);
         let requests = Some(100.0 + start.age(as_of).as_secs_f64());
         let rates = LoadRates { requests, ..LoadRates::default() };
-        sample.load = vec![LoadRow { pod: None, rates }];
+        sample.load = vec![LoadRow::new(None, rates)];
         sample
     });
     setup.backend.serve(&part, |as_of| {

@@ -11,7 +11,7 @@ use crate::setup::{llama, pass, secs, variant, variants};
 
 fn load_of(pod: &str, requests: f64) -> LoadRow {
     let rates = LoadRates { requests: Some(requests), ..LoadRates::default() };
-    LoadRow { pod: Some(PodName::from(pod)), rates }
+    LoadRow::new(Some(PodName::from(pod)), rates)
 }
 
 #[tokio::test(start_paused = true)]
@@ -26,7 +26,7 @@ async fn a_backend_that_is_down_for_long_does_not_make_the_other_one_unavailable
             itl_count: Some(1.0),
             ..LoadRates::default()
         };
-        sample.load = vec![LoadRow { pod: None, rates: itl }];
+        sample.load = vec![LoadRow::new(None, itl)];
         sample
     });
     both.collector.start_background_worker();

@@ -170,16 +170,15 @@ fn answer(
     // The sum over the pods that answered would be a smaller load; pod by pod, what is known of the
     // others can be kept.
     sample.load = if per_pod || !sample.complete {
-        let row = |(replica, rates): &(collector_core::ReplicaMetrics, LoadRates)| LoadRow {
-            pod: Some(replica.pod_name.clone()),
-            rates: *rates,
-        };
-        joined.replicas.iter().map(row).collect()
+        joined.replicas.iter().map(|(_, load)| load.clone()).collect()
     } else {
         let pods = joined.replicas.iter();
-        let rates =
-            LoadRates::of_roles(pods.map(|(replica, rates)| (replica.role.as_ref(), *rates)));
-        vec![LoadRow { pod: None, rates: rates.unwrap_or_default() }]
+        let rates = pods.clone().map(|(replica, load)| (replica.role.as_ref(), load.rates));
+        let mut load = LoadRow::new(None, LoadRates::of_roles(rates).unwrap_or_default());
+        for (field, reason) in pods.flat_map(|(_, load)| load.reasons.iter()) {
+            load.reasons.insert(field, Arc::clone(reason));
+        }
+        vec![load]
     };
     sample.replicas = joined.replicas.into_iter().map(|(replica, _)| replica).collect();
     if let Some(engines) = wish.trace {

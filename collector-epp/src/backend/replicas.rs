@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use collector_core::{Field, LoadRates, PodName, ReplicaMetrics, ReplicaState};
+use collector_core::{Field, LoadRates, LoadRow, PodName, ReplicaMetrics, ReplicaState};
 
 use super::pod::{Good, Pod};
 use crate::engines::Page;
@@ -25,7 +25,7 @@ impl Served {
 /// The replicas of a model, each with its load.
 #[derive(Default)]
 pub(super) struct Joined {
-    pub(super) replicas: Vec<(ReplicaMetrics, LoadRates)>,
+    pub(super) replicas: Vec<(ReplicaMetrics, LoadRow)>,
     pub(super) warnings: Vec<Arc<str>>,
 }
 
@@ -38,11 +38,12 @@ pub(super) fn join(served: &[Served]) -> Joined {
             let url = &page.pod.target.url;
             joined.warnings.push(format!("{url}: {IN_TURNS}").into());
         }
-        let PodModel { replica, rates, .. } = page.model();
+        let PodModel { replica, rates, reasons, .. } = page.model();
         if page.pod.target.is_one_of_several() {
             several.entry(&replica.pod_name).or_default().push(page);
         } else {
-            joined.replicas.push((replica.clone(), *rates));
+            let load = load_row(&replica.pod_name, *rates, reasons.iter());
+            joined.replicas.push((replica.clone(), load));
         }
     }
     for pages in several.into_values() {
@@ -53,7 +54,7 @@ pub(super) fn join(served: &[Served]) -> Joined {
 }
 
 /// One replica of all of its pages.
-fn replica(pages: &[&Served], warnings: &mut Vec<Arc<str>>) -> (ReplicaMetrics, LoadRates) {
+fn replica(pages: &[&Served], warnings: &mut Vec<Arc<str>>) -> (ReplicaMetrics, LoadRow) {
     let parts = parts(pages, warnings);
     let rows = || pages.iter().map(|page| &page.model().replica);
     let oldest = rows().min_by_key(|row| row.sampled_at);
@@ -85,8 +86,20 @@ fn replica(pages: &[&Served], warnings: &mut Vec<Arc<str>>) -> (ReplicaMetrics, 
             replica.reasons.insert(field, Arc::clone(reason));
         }
     }
-    let rates = rates::rates(&parts);
-    (replica, rates)
+    let reasons = pages.iter().flat_map(|page| page.model().reasons.iter());
+    let load = load_row(&replica.pod_name, rates::rates(&parts), reasons);
+    (replica, load)
+}
+
+/// The load of a replica, with the reasons of what is unknown of it.
+fn load_row<'a>(
+    pod: &PodName,
+    rates: LoadRates,
+    reasons: impl Iterator<Item = (Field, &'a Arc<str>)>,
+) -> LoadRow {
+    let mut load = LoadRow::new(Some(pod.clone()), rates);
+    load.reasons = reasons.map(|(field, reason)| (field, Arc::clone(reason))).collect();
+    load
 }
 
 /// The engines of all pages, each once: of equal ranks the first counts.

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Field, LoadRates, LoraAdapters, ModelId, PodName, ReplicaMetrics, Role, Tick, window,
+    Field, FieldReasons, LoadRates, LoraAdapters, ModelId, PodName, ReplicaMetrics, Role, Tick,
+    window,
 };
 
 use super::engine::Engine;
 use super::parts::{self, Part};
 use super::times::{PageTime, Times};
+use super::why;
 use crate::engines::{self, EngineRow, Matched, Quantity, ServerPage};
 
 /// Engines that are remembered; beyond it those that the last page did not have are forgotten. A page
@@ -40,6 +42,8 @@ pub(crate) struct PodModel {
     pub(crate) ignore_case: bool,
     pub(crate) replica: ReplicaMetrics,
     pub(crate) rates: LoadRates,
+    /// Why rates are unknown, by the fields that are made of them.
+    pub(crate) reasons: FieldReasons,
     /// What the replica was put together from, where it is a part of another one itself.
     pub(crate) parts: Vec<Part>,
 }
@@ -153,14 +157,15 @@ impl History {
         parts::fill(&mut replica, &parts, &|field| name_of(page, field));
         times.set(&mut replica);
         if in_turns {
-            for field in Field::OF_LOAD.into_iter().chain([Field::PrefixCacheHitRate]) {
-                replica.reasons.insert(field, IN_TURNS);
-            }
+            replica.reasons.insert(Field::PrefixCacheHitRate, IN_TURNS);
         }
+        why::name_what_lacks(&mut replica, page, &parts);
+        let rates = parts::rates(&parts);
         PodModel {
             model: group.model.clone(),
             ignore_case: page.ignore_case,
-            rates: parts::rates(&parts),
+            reasons: why::load(&rates, page, in_turns),
+            rates,
             replica,
             parts: if whose.keeps_parts { parts } else { Vec::new() },
         }

@@ -15,6 +15,7 @@ mod history;
 mod parts;
 mod peak;
 mod times;
+mod why;
 
 use std::time::Duration;
 

@@ -137,15 +137,15 @@ impl Model {
         let replicas = self.replicas.iter();
         let mut sample =
             ModelSample::new(as_of, replicas.map(|replica| replica.metrics(sampled_at)).collect());
-        let rows = self.replicas.iter().map(|replica| LoadRow {
-            pod: Some(replica.pod_name.as_str().into()),
-            rates: replica.load.unwrap_or_default().rates(),
+        let rows = self.replicas.iter().map(|replica| {
+            let rates = replica.load.unwrap_or_default().rates();
+            LoadRow::new(Some(replica.pod_name.as_str().into()), rates)
         });
         sample.load = if load_per_pod {
             rows.collect()
         } else {
             let rates = rows.fold(LoadRates::default(), |sum, row| sum.plus(row.rates));
-            vec![LoadRow { pod: None, rates }]
+            vec![LoadRow::new(None, rates)]
         };
         sample
     }

@@ -76,7 +76,11 @@ impl SampleRecord {
         let replicas = self.replicas.into_iter().map(|row| row.recall(written_at));
         let mut sample = ModelSample::new(self.as_of.tick(written_at), replicas.collect());
         keep_first(&mut sample.replicas, |row| row.pod_name.clone());
-        let load = |row: LoadRecord| LoadRow { pod: row.pod, rates: sanitised(row.rates) };
+        let load = |row: LoadRecord| {
+            let mut load = LoadRow::new(row.pod, sanitised(row.rates));
+            load.reasons = recall_reasons(row.reasons);
+            load
+        };
         sample.load = self.load.into_iter().map(load).collect();
         keep_first(&mut sample.load, |row| row.pod.clone());
         sample.failed = recall_reasons(self.failed);

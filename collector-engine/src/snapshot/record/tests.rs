@@ -58,7 +58,7 @@ fn every_name_has_its_limit() {
             is_written(|_, _, sample| sample.unreached = vec![name.into()]),
             is_written(|_, _, sample| {
                 let rates = LoadRates::default();
-                sample.load = vec![LoadRow { pod: Some(name.into()), rates }];
+                sample.load = vec![LoadRow::new(Some(name.into()), rates)];
             }),
             is_written(|_, _, sample| sample.replicas[0].pod_name = name.into()),
             is_written(|_, _, sample| sample.replicas[0].engine = Some(name.into())),
@@ -81,7 +81,7 @@ fn every_list_has_its_limit() {
             is_written(|_, answer, _| answer.departed = vec![("p".into(), now()); rows]),
             is_written(|_, _, sample| sample.unreached = vec!["p".into(); rows]),
             is_written(|_, _, sample| {
-                sample.load = vec![LoadRow { pod: None, rates: LoadRates::default() }; rows];
+                sample.load = vec![LoadRow::new(None, LoadRates::default()); rows];
             }),
             is_written(|_, _, sample| sample.replicas.resize(rows, sample.replicas[0].clone())),
             is_written(|_, _, sample| sample.replicas[0].marks = vec![mark.clone(); marks]),

@@ -276,7 +276,7 @@ fn processes_that_answer_in_turns_have_no_rate_and_a_restart_has_one() {
     assert_eq!(restarted[0].rates.requests, Some(2.0));
     let other = record_page(&mut history, &pages(START - 500, 110.0), 20);
     assert_eq!(other[0].rates.requests, None);
-    let reason = other[0].replica.reasons.get(Field::ArrivalRate).unwrap();
+    let reason = other[0].reasons.get(Field::ArrivalRate).unwrap();
     assert!(reason.contains("scrape the pods"), "{reason}");
     // One that was started long ago is no successor either.
     let mut history = History::new(WINDOW);

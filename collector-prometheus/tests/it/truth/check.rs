@@ -25,8 +25,6 @@ pub(crate) enum Verdict {
     Partial,
     /// True, and fields are unknown for a reason that it says.
     Explained,
-    /// True, and fields are unknown without a word.
-    Unknown,
     /// There is none, and there is none.
     Missing,
     Ambiguous,
@@ -226,11 +224,6 @@ impl<'a> Told<'a> {
         now: bool,
         has: &dyn Fn(&Value) -> bool,
     ) -> bool {
-        let (namespace, name) = match self.world() {
-            World::OtherLabels => ("k8s_namespace_name", "k8s_pod_name"),
-            World::Exported => ("exported_namespace", "exported_pod"),
-            _ => ("namespace", "pod"),
-        };
         self.answers().iter().any(|(query, answer)| {
             let is_instant = query.contains("timestamp(") || !query.contains('[');
             if pod.is_some() && now && !is_instant {
@@ -239,10 +232,7 @@ impl<'a> Told<'a> {
             let rows = answer.pointer("/data/result").and_then(Value::as_array);
             rows.into_iter().flatten().any(|row| {
                 let labels = &row["metric"];
-                has(labels)
-                    && labels[namespace] == model.namespace.as_str()
-                    && labels["model_name"] == model.model.as_str()
-                    && pod.is_none_or(|pod| labels[name] == pod.name.as_str())
+                has(labels) && self.is_of(labels, model, pod)
             })
         })
     }
@@ -254,6 +244,43 @@ impl<'a> Told<'a> {
         }
         let alive = self.alive(model, self.at).into_iter();
         alive.filter(|pod| !self.is_named(model, Some(pod))).map(|pod| pod.name.as_str()).collect()
+    }
+
+    /// Steady pods whose requests no answer counts, where the answers tell pods apart: their rows were taken
+    /// away, and nobody can tell them from pods that have just begun.
+    fn uncounted(&self, model: &ModelRef) -> BTreeSet<&'a str> {
+        let counts = ["rate(vllm:request_prompt_tokens_count{", "rate(sglang:num_requests_total{"];
+        let of_pods =
+            |query: &str| query.contains("pod") && counts.iter().any(|count| query.contains(count));
+        let mut answers = self.answers().iter().filter(|(query, _)| of_pods(query)).peekable();
+        if !self.is_silent() || answers.peek().is_none() {
+            return BTreeSet::new();
+        }
+        let rows = answers.filter_map(|(_, answer)| answer.pointer("/data/result")?.as_array());
+        let named: BTreeSet<&str> = rows
+            .flatten()
+            .filter(|row| row.is_object() && self.is_of(&row["metric"], model, None))
+            .filter_map(|row| row["metric"][self.label_names().1].as_str())
+            .collect();
+        let alive = self.alive(model, self.at).into_iter().map(|pod| pod.name.as_str());
+        alive.filter(|pod| !named.contains(pod)).collect()
+    }
+
+    /// The labels for namespace and pod.
+    fn label_names(&self) -> (&'static str, &'static str) {
+        match self.world() {
+            World::OtherLabels => ("k8s_namespace_name", "k8s_pod_name"),
+            World::Exported => ("exported_namespace", "exported_pod"),
+            _ => ("namespace", "pod"),
+        }
+    }
+
+    /// Whether labels are a model's, or one of its pods'.
+    fn is_of(&self, labels: &Value, model: &ModelRef, pod: Option<&Pod>) -> bool {
+        let (namespace, name) = self.label_names();
+        labels[namespace] == model.namespace.as_str()
+            && labels["model_name"] == model.model.as_str()
+            && pod.is_none_or(|pod| labels[name] == pod.name.as_str())
     }
 
     fn check_pods(
@@ -324,14 +351,18 @@ impl<'a> Told<'a> {
         for field in fields(pod, row) {
             let mark = row.marks.iter().find(|mark| mark.field == field.field);
             let told = mark.map_or(told, |mark| self.time_of(mark.sampled_at).min(told));
-            if field.is_mean() && (self.mixes_windows() || !self.scene.plan.per_pod) {
-                continue;
-            }
             let FieldTold { what, truth, .. } = field;
             let Some(value) = field.value else {
-                let why = row.reasons.contains(field.field) || sample.failed.contains(field.field);
-                let unknown = if why { Verdict::Explained } else { Verdict::Unknown };
-                verdict = verdict.max(if truth.is_some() { unknown } else { verdict });
+                if truth.is_some() {
+                    let explained =
+                        |field| row.reasons.contains(field) || sample.failed.contains(field);
+                    // It is made of both.
+                    let by_capacity = what == "in use" && explained(Field::CacheConfig);
+                    if !explained(field.field) && !by_capacity {
+                        return Err(format!("{what}: {} is unknown without a word", pod.name));
+                    }
+                    verdict = verdict.max(Verdict::Explained);
+                }
                 continue;
             };
             if !self.truths(pod, &field, told).into_iter().any(|truth| field.is(value, truth)) {
@@ -354,14 +385,16 @@ impl<'a> Told<'a> {
             truths.extend((time - window < CHANGED).then_some(before));
             truths.extend((time >= CHANGED).then_some(after));
         }
+        // A rank label that vanished from the answer to the probe: ranks are read as one, the fullest.
+        let is_merged = self.is_silent() && !self.groups_by_rank(pod);
+        if is_merged {
+            truths.extend(field.merged.into_iter().flatten());
+        }
         // Where a series is not stored that only some releases have, nobody misses it.
-        let optional = pod.sum(|rank| rank.grammar);
+        let of_one = pod.ranks.iter().map(|rank| rank.grammar).fold(0.0, f64::max);
+        let optional = if is_merged { of_one } else { pod.sum(|rank| rank.grammar) };
         if field.what == "queue" && optional > 0.0 && self.loses_optional() {
             truths.extend(truths.clone().into_iter().map(|truth| truth - optional));
-        }
-        // A rank label that vanished from the answer to the probe: ranks are read as one, the fullest.
-        if self.is_silent() && !self.groups_by_rank(pod) {
-            truths.extend(field.merged.into_iter().flatten());
         }
         truths
     }
@@ -389,18 +422,36 @@ impl<'a> Told<'a> {
     fn check_load(&self, model: &ModelRef, sample: &ModelSample) -> Result<Verdict, String> {
         let oldest =
             sample.replicas.iter().map(|row| self.time_of(row.sampled_at)).fold(self.at, f64::min);
-        let excused = self.excused(model);
+        let mut excused = self.excused(model);
+        excused.extend(self.uncounted(model));
         let late = if self.world() == World::Late { 120.0 } else { 0.0 };
         let mut verdict = Verdict::Right;
-        for LoadRow { pod, rates } in &sample.load {
+        for LoadRow { pod, rates, reasons, .. } in &sample.load {
             let told = all_rates(rates);
+            for (sum, count, what, of) in MEANS {
+                let (Some(sum), Some(count)) = (told[sum], told[count]) else { continue };
+                let mut truths = self
+                    .pods
+                    .iter()
+                    .filter(|it| it.model == *model)
+                    .flat_map(|pod| pod.ranks.iter().map(of));
+                let is = |truth: f64| (sum - truth * count).abs() <= sum * 0.01;
+                if !self.mixes_windows() && count > 0.0 && !truths.any(is) {
+                    return Err(format!("load {what}: a mean of {sum} by {count}"));
+                }
+            }
             for (number, (name, field)) in RATES.iter().enumerate() {
                 let Some(value) = told[number] else {
-                    // A pod that has just begun has no rate yet.
-                    let why = sample.failed.contains(*field);
-                    verdict = verdict.max(if why { Verdict::Explained } else { Verdict::Unknown });
+                    if !reasons.contains(*field) && !sample.failed.contains(*field) {
+                        return Err(format!("load {name}: {pod:?} is unknown without a word"));
+                    }
+                    verdict = verdict.max(Verdict::Explained);
                     continue;
                 };
+                // Half a mean is read by nobody.
+                if HALVES.iter().any(|(one, other)| *one == number && told[*other].is_none()) {
+                    continue;
+                }
                 let is = |time: f64| {
                     let age = usize::from(time >= CHANGED);
                     let of = |steady: bool| -> f64 {
@@ -428,8 +479,14 @@ impl<'a> Told<'a> {
                     // answer about who lives, or the probe for copies was answered in part, which the
                     // reading says.
                     let unseen = !sample.complete || self.is_silent();
-                    let copies = if self.world().is_stored_twice() && unseen { 2.0 } else { 1.0 };
-                    let least = if sample.complete { least } else { 0.0 };
+                    let doubled = self.faults().any(|it| matches!(it, Fault::Double { .. }));
+                    let twice = self.world().is_stored_twice() || doubled;
+                    let copies = if twice && unseen { 2.0 } else { 1.0 };
+                    // Of latencies it is the mean that is read, which a pod that is absent from both of its
+                    // halves hardly changes.
+                    let is_latency = number >= 3;
+                    let may_lack = !sample.complete || is_latency && self.is_silent();
+                    let least = if may_lack { 0.0 } else { least };
                     let most = most * copies;
                     value >= least * 0.99 - 1e-6 && value <= most * 1.01 + 1e-6
                 };
@@ -460,6 +517,13 @@ const RATES: [(&str, Field); 7] = [
     ("itl sum", Field::ItlAverage),
     ("itl count", Field::ItlAverage),
 ];
+
+/// Times that are the same for all pods of a model: their sums and counts.
+const MEANS: [(usize, usize, &str, fn(&Rank) -> f64); 2] =
+    [(3, 4, "ttft", |rank| rank.ttft), (5, 6, "itl", |rank| rank.itl)];
+
+/// The rates that are one half of a mean, each with the other half.
+const HALVES: [(usize, usize); 6] = [(1, 0), (2, 0), (3, 4), (4, 3), (5, 6), (6, 5)];
 
 fn all_rates(rates: &LoadRates) -> [Option<f64>; 7] {
     [

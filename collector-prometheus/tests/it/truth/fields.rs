@@ -16,11 +16,6 @@ pub(crate) struct FieldTold {
 }
 
 impl FieldTold {
-    /// Whether it is told only where load was asked for per pod.
-    pub(crate) fn is_mean(&self) -> bool {
-        matches!(self.field, Field::AvgInputTokens | Field::AvgOutputTokens)
-    }
-
     /// Whether the value is this one; counts are whole.
     pub(crate) fn is(&self, value: f64, truth: f64) -> bool {
         let apart = (value - truth).abs();
@@ -73,13 +68,5 @@ pub(crate) fn fields(pod: &Pod, row: &ReplicaMetrics) -> Vec<FieldTold> {
         told(F::CacheConfig, "blocks", count(row.num_gpu_blocks), blocks, Some(blocks_of_one)),
         told(F::CacheConfig, "block size", count(row.block_size), block_size, None),
         told(F::PrefixCacheHitRate, "hit rate", hits, Some(means(|rank| rank.hits)), None),
-        told(F::AvgInputTokens, "input", row.avg_input_tokens, Some(means(|it| it.prompt)), None),
-        told(
-            F::AvgOutputTokens,
-            "output",
-            row.avg_output_tokens,
-            Some(means(|it| it.generated)),
-            None,
-        ),
     ]
 }

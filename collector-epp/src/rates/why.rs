@@ -1,0 +1,93 @@
+//! Why a field is unknown though the page was read, in words.
+
+use collector_core::{Field, FieldReasons, LoadRates, ReplicaMetrics, ReplicaState};
+
+use super::history::IN_TURNS;
+use super::parts::Part;
+use crate::engines::{Quantity, ServerPage};
+
+/// What the fields of the load are made of.
+const OF_LOAD: [(Field, &[Quantity]); 5] = [
+    (
+        Field::ArrivalRate,
+        &[Quantity::PromptTokensCount, Quantity::RequestsTotal, Quantity::RequestSuccessTotal],
+    ),
+    (Field::AvgInputTokens, &[Quantity::PromptTokensSum, Quantity::PromptTokensTotal]),
+    (Field::AvgOutputTokens, &[Quantity::GenerationTokensSum, Quantity::GenerationTokensTotal]),
+    (Field::TtftAverage, &[Quantity::TtftSum, Quantity::TtftCount]),
+    (Field::ItlAverage, &[Quantity::ItlSum, Quantity::ItlCount]),
+];
+
+/// What the fields of a row are made of, but for the load's.
+const OF_ROW: [(Field, &[Quantity]); 5] = [
+    (Field::RunningRequests, &[Quantity::Running]),
+    (Field::QueueLength, &[Quantity::Waiting]),
+    (Field::KvCacheUsage, &[Quantity::KvCacheUsage]),
+    (Field::CacheConfig, &[Quantity::KvCapacityTokens, Quantity::NumGpuBlocks]),
+    (
+        Field::PrefixCacheHitRate,
+        &[Quantity::PrefixHits, Quantity::CachedTokensTotal, Quantity::PrefixCacheHitRate],
+    ),
+];
+
+/// Why fields of the load are unknown that are made of these rates of a page.
+pub(crate) fn load(rates: &LoadRates, page: &ServerPage, in_turns: bool) -> FieldReasons {
+    let mut reasons = FieldReasons::NONE;
+    for (field, quantities) in OF_LOAD {
+        let halves = match field {
+            Field::AvgInputTokens => [rates.requests, rates.prompt_tokens],
+            Field::AvgOutputTokens => [rates.requests, rates.generation_tokens],
+            Field::TtftAverage => [rates.ttft_seconds, rates.ttft_count],
+            Field::ItlAverage => [rates.itl_seconds, rates.itl_count],
+            _ => [rates.requests; 2],
+        };
+        if halves.iter().all(Option::is_some) {
+            continue;
+        }
+        if in_turns {
+            reasons.insert(field, IN_TURNS);
+        } else {
+            reasons.insert(field, unknown(page, quantities));
+        }
+    }
+    reasons
+}
+
+/// Says of the fields of a row why they are unknown, where nothing has said so yet.
+pub(crate) fn name_what_lacks(replica: &mut ReplicaMetrics, page: &ServerPage, parts: &[Part]) {
+    if replica.state == ReplicaState::Sleeping {
+        replica.reasons.insert(Field::CacheConfig, "it sleeps");
+    }
+    for (field, quantities) in OF_ROW {
+        let is_known = match field {
+            Field::CacheConfig => replica.total_kv_capacity_tokens().is_some(),
+            field => replica.has(field),
+        };
+        if is_known || replica.reasons.contains(field) {
+            continue;
+        }
+        let has_lookups = |part: &Part| part.prefix.iter().all(Option::is_some);
+        if field == Field::PrefixCacheHitRate && parts.iter().any(has_lookups) {
+            let nothing = "nothing was looked up in the window, and requests run";
+            replica.reasons.insert(field, nothing);
+        } else {
+            replica.reasons.insert(field, unknown(page, quantities));
+        }
+    }
+}
+
+/// Why nothing is known of what these quantities tell.
+fn unknown(page: &ServerPage, quantities: &[Quantity]) -> String {
+    let is_matched = |it: &&Quantity| page.matched.iter().any(|known| known.quantity == it.key());
+    let matched = quantities.iter().find(is_matched);
+    match matched {
+        Some(counter) if counter.is_counter() => {
+            "no rate yet: it takes two pages within the window that have it".to_owned()
+        }
+        Some(_) => "the page has no usable number of it".to_owned(),
+        None if quantities.iter().any(|it| page.reports.contains(it)) => {
+            "the page has no series of it".to_owned()
+        }
+        None => format!("{} does not report it", page.engine),
+    }
+}

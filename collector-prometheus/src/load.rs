@@ -1,0 +1,192 @@
+//! The load of a model: of each pod where it was asked so, else of all together.
+
+use std::collections::HashSet;
+
+use collector_core::{LoadRates, LoadRow, PodName};
+
+use crate::assemble::{Model, Sums};
+use crate::plan::{LeafId, Plan, QueryKind};
+use crate::shape::{Served, Shape};
+use crate::why;
+
+/// The kinds that are rates, in the order of [`LoadRates`].
+pub(crate) const RATES: [QueryKind; 7] = [
+    QueryKind::RequestCount,
+    QueryKind::InputTokens,
+    QueryKind::OutputTokens,
+    QueryKind::TtftSum,
+    QueryKind::TtftCount,
+    QueryKind::ItlSum,
+    QueryKind::ItlCount,
+];
+
+/// Rates of which a server that has one has the other too, by their positions in [`RATES`]: requests and
+/// their tokens, and the two halves of each histogram.
+const PARTNERS: [(usize, usize); 4] = [(0, 1), (0, 2), (3, 4), (5, 6)];
+
+/// A rate as far as it is known. NaN: there was a value, and it cannot be true.
+pub(crate) type Rates = [Option<f64>; RATES.len()];
+
+/// One rate of a replica, of which these are the sums.
+pub(crate) fn rate(sums: &Sums, engine: u8, plan: &Plan, kind: QueryKind) -> Option<f64> {
+    plan.rate(kind, &|leaf| sum_of(sums, engine, leaf))
+}
+
+fn rates(sums: &Sums, engine: u8, plan: &Plan) -> Rates {
+    RATES.map(|kind| rate(sums, engine, plan, kind))
+}
+
+/// The sum of two; what cannot be true spoils it.
+fn plus(one: Rates, other: Rates) -> Rates {
+    std::array::from_fn(|i| match (one[i], other[i]) {
+        (Some(a), Some(b)) => Some(a + b),
+        (one, None) | (None, one) => one,
+    })
+}
+
+/// The load of a model, pod by pod as far as it was asked so.
+#[derive(Default)]
+pub(crate) struct Load<'a> {
+    pods: Vec<(PodName, Rates, &'a Served)>,
+}
+
+impl<'a> Load<'a> {
+    /// Adds a living replica, and says whether its requests have a rate. One that had a rate before and
+    /// has none now lacks a row; one that never had has just begun.
+    pub(crate) fn add(
+        &mut self,
+        name: &PodName,
+        sums: &Sums,
+        (engine, served): (u8, &'a Served),
+        was_counted: bool,
+    ) -> bool {
+        let mut own = rates(sums, engine, &served.plan);
+        if was_counted && own[0].is_none() {
+            own[0] = Some(f64::NAN);
+        }
+        // What has one half of a mean has the other: a row is absent, and a sum without it would be
+        // too small.
+        for (one, other) in PARTNERS {
+            match (own[one], own[other]) {
+                (Some(rate), None) if rate > 0.0 => own[other] = Some(f64::NAN),
+                (None, Some(rate)) if rate > 0.0 => own[one] = Some(f64::NAN),
+                _ => {}
+            }
+        }
+        self.pods.push((name.clone(), own, served));
+        own[0].is_some()
+    }
+
+    /// A row for each replica, or one for the model. `alive` are the replicas as rows name them.
+    pub(crate) fn rows(
+        &self,
+        model: &Model,
+        shape: &Shape,
+        alive: &HashSet<PodName>,
+        per_pod: bool,
+    ) -> Vec<LoadRow> {
+        let row = |pod, rates: &Rates, served| {
+            let known = rates.map(|rate| rate.filter(|rate| !rate.is_nan()));
+            let mut row = LoadRow::new(pod, LoadRates::from(known));
+            let all: Vec<_> = RATES.into_iter().zip(*rates).collect();
+            row.reasons = why::load(&all, served, &model.failed);
+            row
+        };
+        if per_pod {
+            let pods = self.pods.iter();
+            return pods
+                .map(|(pod, rates, served)| row(Some(pod.clone()), rates, served))
+                .collect();
+        }
+        let Some((_, _, first)) = self.pods.first() else { return Vec::new() };
+        // Rows of pods, where they were needed, and of the pods that died within the window, as the
+        // server would have summed.
+        let dead = model.replica_rates.iter().filter(|((pod, _), _)| !alive.contains(pod));
+        let of_sums = |sums: &Sums| {
+            let engines = shape.served.iter().enumerate();
+            engines
+                .map(|(at, served)| rates(sums, u8::try_from(at).unwrap_or(u8::MAX), &served.plan))
+                .fold(Rates::default(), plus)
+        };
+        let sum = dead
+            .map(|(_, sums)| of_sums(sums))
+            .chain(self.pods.iter().map(|(_, rates, served)| self.completed(rates, served)))
+            .fold(of_sums(&model.rates), plus);
+        vec![row(None, &sum, first)]
+    }
+
+    /// The rates of a replica that has requests, with what it lacks spoilt where another replica of its
+    /// engine has it: a row is absent.
+    fn completed(&self, rates: &Rates, served: &Served) -> Rates {
+        if rates[0].is_none_or(|requests| requests == 0.0) {
+            return *rates;
+        }
+        let others = || self.pods.iter().filter(|(_, _, other)| std::ptr::eq(*other, served));
+        std::array::from_fn(|i| {
+            let spoilt = || others().any(|(_, rates, _)| rates[i].is_some()).then_some(f64::NAN);
+            rates[i].or_else(spoilt)
+        })
+    }
+}
+
+/// The sum of one leaf.
+pub(crate) fn sum_of(sums: &Sums, engine: u8, leaf: LeafId) -> Option<f64> {
+    let found = sums.iter().find(|(of, id, _)| (*of, *id) == (engine, leaf));
+    found.map(|(_, _, value)| *value)
+}
+
+#[cfg(test)]
+mod tests {
+    use collector_core::Field;
+
+    use super::*;
+
+    fn shape() -> Shape {
+        let url = "https://h".into();
+        let config = crate::PrometheusConfig { url, ..crate::PrometheusConfig::default() };
+        Shape::unknown(&config.terms().unwrap())
+    }
+
+    fn sums(shape: &Shape, rates: &[(QueryKind, f64)]) -> Sums {
+        let plan = &shape.served[0].plan;
+        rates.iter().map(|(kind, rate)| (0, plan.only_leaf(*kind), *rate)).collect()
+    }
+
+    /// The model's row of pods that have these rates; the third had one before.
+    fn row(pods: &[&[(QueryKind, f64)]]) -> LoadRow {
+        let shape = shape();
+        let mut load = Load::default();
+        for (number, rates) in pods.iter().enumerate() {
+            let name = PodName::from(format!("m-{number}").as_str());
+            let served = (0, &*shape.served[0]);
+            load.add(&name, &sums(&shape, rates), served, number == 2);
+        }
+        load.rows(&Model::default(), &shape, &HashSet::new(), false).remove(0)
+    }
+
+    const BOTH: &[(QueryKind, f64)] =
+        &[(QueryKind::RequestCount, 2.0), (QueryKind::TtftSum, 0.5), (QueryKind::TtftCount, 2.0)];
+
+    #[test]
+    fn a_pod_that_has_just_begun_adds_nothing() {
+        assert_eq!(row(&[BOTH, &[]]).rates.requests, Some(2.0));
+    }
+
+    #[test]
+    fn a_pod_that_had_a_rate_and_has_none_makes_the_sum_unknown() {
+        let row = row(&[BOTH, BOTH, &[]]);
+        assert_eq!(row.rates.requests, None);
+        let reason = row.reasons.get(Field::ArrivalRate).unwrap();
+        assert!(reason.starts_with("no usable vllm:"), "{reason}");
+    }
+
+    #[test]
+    fn what_one_pod_with_requests_has_the_others_have_too() {
+        let requests_alone: &[(QueryKind, f64)] = &[(QueryKind::RequestCount, 1.0)];
+        let lacking = row(&[BOTH, requests_alone]);
+        assert_eq!((lacking.rates.requests, lacking.rates.ttft_count), (Some(3.0), None));
+        assert!(lacking.reasons.contains(Field::TtftAverage));
+        let idle: &[(QueryKind, f64)] = &[(QueryKind::RequestCount, 0.0)];
+        assert_eq!(row(&[BOTH, idle]).rates.ttft_count, Some(2.0), "it has none to count");
+    }
+}
