@@ -4,8 +4,8 @@ mod jobs;
 mod list;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use collector_core::{
@@ -44,8 +44,7 @@ pub struct PrometheusBackend {
     memory: Memory,
     /// What selects the series of models that labels cannot tell.
     given: Vec<(ModelId, Filter)>,
-    /// Why the last answers were incomplete, to log it when it changes.
-    incomplete: Mutex<Option<String>>,
+    incomplete_logged: AtomicBool,
     unnamed_logged: AtomicBool,
 }
 
@@ -81,7 +80,7 @@ impl PrometheusBackend {
             learner: Learner::new(terms),
             sharder: Sharder::new(),
             memory: Memory::default(),
-            incomplete: Mutex::new(None),
+            incomplete_logged: AtomicBool::new(false),
             unnamed_logged: AtomicBool::new(false),
         })
     }
@@ -142,9 +141,9 @@ impl PrometheusBackend {
         let moment = learnt.clock.moment(as_of);
         let mut assembly = Assembly::new(asked, shape, moment);
         let each = &self.learner.terms().matchers;
-        let look = Look::new(&self.client, budget, asked, (shape, each), moment, &groups)
-            .traced(ask.trace);
-        look.liveness(&learnt.clock, &mut assembly).await?;
+        let look =
+            Look::new(&self.client, budget, asked, learnt, each, moment, &groups).traced(ask.trace);
+        look.liveness(&mut assembly).await?;
         if learnt.date_trusted && look.clock_contradicted() {
             if !learnt.last_try {
                 return Ok(Looked::ClockJumped);
@@ -204,16 +203,16 @@ impl PrometheusBackend {
     }
 
     fn log_incomplete(&self, reason: Option<String>) {
-        let mut last = self.incomplete.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*last, &reason) {
-            (None, Some(warning)) => {
+        let logged = self.incomplete_logged.swap(reason.is_some(), Ordering::Relaxed);
+        match reason {
+            Some(warning) if !logged => {
                 tracing::warn!(
                     warning,
                     url = self.client.url(),
                     "Prometheus query returned warnings"
                 );
             }
-            (Some(_), None) => {
+            None if logged => {
                 tracing::info!(
                     url = self.client.url(),
                     "Prometheus queries return no warnings any more"
@@ -221,7 +220,6 @@ impl PrometheusBackend {
             }
             _ => {}
         }
-        *last = reason;
     }
 
     fn log_unnamed(&self, unnamed: bool) {
@@ -304,7 +302,7 @@ impl Backend for PrometheusBackend {
 
     async fn probe(&self) -> Result<Probe, BackendError> {
         let terms = self.learner.terms();
-        Ok(probe::run(&self.client, &self.config, terms, self.own_budget(&Unlimited)).await)
+        Ok(probe::run(&self.client, terms, self.own_budget(&Unlimited)).await)
     }
 
     fn live(&self) -> Option<&dyn LiveSource> {
