@@ -11,6 +11,7 @@ use crate::error::ConfigError;
 use crate::key::Kind;
 use crate::layer::{Setting, printable};
 use crate::nearest::nearest;
+use crate::schema::ENGINES;
 
 /// Merges the settings that `read` is about and reads its type out of them. A value that the type
 /// refuses is an error, and the rest is read without it, so that every wrong value is found.
@@ -53,7 +54,7 @@ pub(crate) fn extract<T>(
         };
         let refused = ConfigError::new(message).key(setting.key.path).at(setting.origin_of(inside));
         let field = format!("{} {}", setting.key.path, field(inside, &error.kind));
-        match patch(&mut setting.value, inside, &error.kind) {
+        match patch(setting, inside, &error.kind) {
             // Each field is patched once: a second error of it says that the patch did not help.
             Some(Patch::Removed) if patched.insert(field.clone()) => errors.push(refused.inside()),
             // A field that is wrong was taken out, and is missing now.
@@ -78,8 +79,8 @@ enum Patch {
 
 /// Changes the entry of a list that `path` is in, so that what else is wrong with the list is found.
 /// `None` where nothing can be changed.
-fn patch(tables: &mut Value, path: &str, refusal: &Refusal) -> Option<Patch> {
-    let Value::Array(_, entries) = tables else { return None };
+fn patch(setting: &mut Setting, path: &str, refusal: &Refusal) -> Option<Patch> {
+    let Value::Array(_, entries) = &mut setting.value else { return None };
     let mut keys = path.split('.');
     let place: usize = keys.next()?.parse().ok()?;
     let Value::Dict(_, entry) = entries.get_mut(place)? else { return None };
@@ -106,7 +107,13 @@ fn patch(tables: &mut Value, path: &str, refusal: &Refusal) -> Option<Patch> {
         let Value::Dict(_, inner) = table.get_mut(key)? else { return None };
         table = inner;
     }
-    table.remove(last).map(|_| Patch::Removed)
+    table.remove(last)?;
+    if setting.key.path == ENGINES {
+        // What was taken out may be all that the engine reads, or its base: that it reads nothing would
+        // be told of what nobody wrote.
+        entry.entry("base".to_owned()).or_insert_with(|| "vllm".into());
+    }
+    Some(Patch::Removed)
 }
 
 /// The path of the field that is refused.

@@ -184,11 +184,6 @@ impl Default for PrometheusConfig {
 }
 
 impl PrometheusConfig {
-    /// The time over which peaks and rates are taken.
-    pub fn effective_window(&self) -> Duration {
-        self.window.unwrap_or_else(|| Duration::from_secs(60).max(self.scrape_interval * 4))
-    }
-
     /// Checks the settings without touching files or the network; every problem is told, not just
     /// the first.
     ///
@@ -401,15 +396,6 @@ mod tests {
                 "prometheus.max_response_bytes",
             ],
         );
-    }
-
-    #[test]
-    fn the_window_follows_the_scrape_interval() {
-        let mut config = config("https://h");
-        assert_eq!(config.effective_window(), Duration::from_secs(60));
-        config.scrape_interval = Duration::from_secs(60);
-        assert_eq!(config.effective_window(), Duration::from_secs(240));
-        assert!(config.validate().is_ok());
     }
 
     #[test]

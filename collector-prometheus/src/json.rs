@@ -1,8 +1,8 @@
 //! Reads JSON from one end to the other, without building a tree of it.
 //!
 //! Made for answers of a megabyte that repeat a few shapes over and over: texts are borrowed where they
-//! stand unless they have escapes, and what nobody reads is checked and passed over. The text is hostile: how deep it nests is
-//! bounded, and nothing is taken that is not JSON.
+//! stand unless they have escapes, and what nobody reads is checked and passed over. The text is
+//! hostile: how deep it nests is bounded, and nothing is taken that is not JSON.
 
 use std::borrow::Cow;
 use std::mem;

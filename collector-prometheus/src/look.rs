@@ -14,6 +14,7 @@ use crate::assemble::{Arrived, Assembly, Piece};
 use crate::client::{Answered, Budget, Client, Query};
 use crate::failure::{Failure, Split};
 use crate::labels::Level;
+use crate::learn::Learnt;
 use crate::plan::{Plan, QueryKind};
 use crate::promql::Filter;
 use crate::rows::{Reading, Rows};
@@ -36,6 +37,7 @@ pub(crate) struct Look<'a> {
     shape: &'a Shape,
     /// Goes into every selector.
     each: &'a Filter,
+    clock: &'a ServerClock,
     moment: Moment,
     in_flight: usize,
     /// How values come about is told.
@@ -142,16 +144,19 @@ impl<'a> Look<'a> {
         client: &'a Client,
         budget: Budget<'a>,
         asked: &'a Asked,
-        (shape, each): (&'a Shape, &'a Filter),
+        learnt: &'a Learnt,
+        each: &'a Filter,
         moment: Moment,
         groups: &[Group],
     ) -> Self {
+        let Learnt { clock, shape, .. } = learnt;
         let look = Self {
             client,
             budget,
             asked,
             shape,
             each,
+            clock,
             moment,
             // Two were as fast as more on the servers measured, and leave them room; a caller who
             // waits for one small model gets four.
@@ -197,20 +202,16 @@ impl<'a> Look<'a> {
     }
 
     /// Who lives. The first group goes alone: a server that does not answer it is not asked more.
-    pub(crate) async fn liveness(
-        &self,
-        clock: &ServerClock,
-        assembly: &mut Assembly<'_>,
-    ) -> Result<(), Failure> {
+    pub(crate) async fn liveness(&self, assembly: &mut Assembly<'_>) -> Result<(), Failure> {
         let groups = self.pieces().len();
         let mut jobs: Vec<Job> =
             (0..groups).map(|group| Job::new(QueryKind::Liveness, group)).collect();
         let others = jobs.split_off(jobs.len().min(1));
-        self.run(jobs, Some(clock), assembly).await;
+        self.ask(jobs, assembly).await;
         if let Some(failure) = self.dead.get() {
             return Err(failure.clone());
         }
-        self.run(others, Some(clock), assembly).await;
+        self.ask(others, assembly).await;
         assembly.settle();
         match assembly.failed_altogether() {
             Some(failure) => Err(failure.clone()),
@@ -218,15 +219,10 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Other queries.
-    pub(crate) async fn ask(&self, jobs: Vec<Job>, assembly: &mut Assembly<'_>) {
-        self.run(jobs, None, assembly).await;
-    }
-
     /// Runs jobs, a few at a time, and takes in their answers as they come.
-    async fn run(&self, jobs: Vec<Job>, clock: Option<&ServerClock>, assembly: &mut Assembly<'_>) {
+    pub(crate) async fn ask(&self, jobs: Vec<Job>, assembly: &mut Assembly<'_>) {
         let mut answers =
-            stream::iter(jobs).map(|job| self.job(job, clock)).buffer_unordered(self.in_flight);
+            stream::iter(jobs).map(|job| self.job(job)).buffer_unordered(self.in_flight);
         while let Some(pieces) = answers.next().await {
             for piece in pieces {
                 assembly.add(piece);
@@ -235,13 +231,13 @@ impl<'a> Look<'a> {
     }
 
     /// One query, in as many pieces as the server makes necessary.
-    async fn job(&self, job: Job, clock: Option<&ServerClock>) -> Vec<Piece> {
+    async fn job(&self, job: Job) -> Vec<Piece> {
         let mut answers = Vec::new();
         // A time-out is split once: a server out of breath is not helped by more queries.
         let mut left: Vec<(Arc<Part>, bool)> =
             self.pieces()[job.group].iter().map(|part| (Arc::clone(part), true)).collect();
         while let Some((part, may_time_out)) = left.pop() {
-            let result = self.query(&job, &part, clock).await;
+            let result = self.query(&job, &part).await;
             if let Err(failure) = &result {
                 let split = match failure.split {
                     Split::No => false,
@@ -306,12 +302,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    async fn query(
-        &self,
-        job: &Job,
-        part: &Part,
-        clock: Option<&ServerClock>,
-    ) -> Result<Arrived, Failure> {
+    async fn query(&self, job: &Job, part: &Part) -> Result<Arrived, Failure> {
         if let Some(failure) = self.dead.get() {
             return Err(failure.clone());
         }
@@ -358,7 +349,7 @@ impl<'a> Look<'a> {
             sent_at: answered.sent_at,
             arrived_at: answered.arrived_at,
         });
-        Ok(Arrived { query, ..self.arrived(rows, answered, clock) })
+        Ok(self.arrived(rows, answered, query))
     }
 
     /// When the query for liveness of an engine was evaluated, as its rows say.
@@ -393,12 +384,12 @@ impl<'a> Look<'a> {
         .with_remedy("is there a cache in front of it?"))
     }
 
-    fn arrived(&self, rows: Rows, answered: Answered, clock: Option<&ServerClock>) -> Arrived {
+    fn arrived(&self, rows: Rows, answered: Answered, query: Option<TracedQuery>) -> Arrived {
         if answered.large {
             self.too_large.store(true, Ordering::Relaxed);
         }
-        if let (Some(clock), Some(date)) = (clock, answered.date)
-            && clock.contradicts(date, answered.arrived_at)
+        if let Some(date) = answered.date
+            && self.clock.contradicts(date, answered.arrived_at)
         {
             self.contradicted.store(true, Ordering::Relaxed);
         }
@@ -406,7 +397,7 @@ impl<'a> Look<'a> {
         if let Some(reason) = answered.incomplete {
             self.incomplete.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         }
-        Arrived { rows, warning, at: answered.arrived_at, query: None }
+        Arrived { rows, warning, at: answered.arrived_at, query }
     }
 
     fn served(&self, part: &Part) -> &'a Served {

@@ -4,14 +4,13 @@
 use collector_core::text::counted;
 use collector_core::{Check, CheckStatus, ErrorKind, Probe};
 
-use crate::answer::Expect;
+use crate::answer::{Expect, Row};
 use crate::client::{Budget, Client, Query};
-use crate::config::PrometheusConfig;
 use crate::failure::{Failure, Stage};
 use crate::labels::Level;
 use crate::learn::ask_clock_once;
 use crate::plan::{QueryKind, select};
-use crate::promql::EvalTime;
+use crate::promql::{EvalTime, Matcher};
 use crate::server_clock::ServerClock;
 use crate::shape::{self, Served, Shape, Terms};
 
@@ -45,12 +44,7 @@ const LOAD: [(QueryKind, &str); 7] = [
 ];
 
 /// Asks, and tells.
-pub(crate) async fn run(
-    client: &Client,
-    config: &PrometheusConfig,
-    terms: &Terms,
-    budget: Budget<'_>,
-) -> Probe {
+pub(crate) async fn run(client: &Client, terms: &Terms, budget: Budget<'_>) -> Probe {
     let mut checks = Vec::new();
     let clock = match ask_clock_once(client, budget).await {
         Ok(clock) => clock,
@@ -71,7 +65,7 @@ pub(crate) async fn run(
             checks.push(asker.duplicates(&shape).await);
             // What is over a window ends where the samples do.
             let newest = asker.newest(&shape, &clock).await;
-            checks.push(asker.scrape_interval(&shape, config, &newest).await);
+            checks.push(asker.scrape_interval(&shape, &newest).await);
             checks.push(lateness(&shape, &newest));
             checks.push(asker.load(&shape, &newest).await);
         }
@@ -228,16 +222,8 @@ impl Asker<'_> {
     async fn rows(
         &self,
         text: &str,
-        on_row: &mut (dyn FnMut(&crate::answer::Row<'_>) + Send),
-    ) -> Result<(), Failure> {
-        self.rows_at(text, None, on_row).await
-    }
-
-    async fn rows_at(
-        &self,
-        text: &str,
         time: Option<EvalTime>,
-        on_row: &mut (dyn FnMut(&crate::answer::Row<'_>) + Send),
+        on_row: &mut (dyn FnMut(&Row<'_>) + Send),
     ) -> Result<(), Failure> {
         let query = Query { kind: QueryKind::Example, text, time };
         self.client.query(query, Expect::Vector, self.budget, on_row).await?;
@@ -260,7 +246,7 @@ impl Asker<'_> {
                     format!("count by ({models}) (count by ({models},{cluster}) ({series})) > 1");
                 let mut models = Vec::new();
                 let asked = self
-                    .rows(&text, &mut |row| {
+                    .rows(&text, None, &mut |row| {
                         let model = row.labels.first_of(&labels.model).unwrap_or_default();
                         if !model.is_empty() {
                             models.push(collector_transport::quote(model));
@@ -274,7 +260,7 @@ impl Asker<'_> {
                     let mut values = Vec::new();
                     let text = format!("count by ({cluster}) ({series})");
                     let asked = self
-                        .rows(&text, &mut |row| {
+                        .rows(&text, None, &mut |row| {
                             let value = row.labels.get(cluster).unwrap_or_default();
                             values.push(format!("{:?}", collector_transport::quote(value)));
                         })
@@ -315,14 +301,12 @@ impl Asker<'_> {
             let ranks = served.labels.by(Level::Rank, false).join(",");
             let servers = served.labels.by(Level::Rank, true).join(",");
             let model = served.labels.model.first();
-            let filter = self
-                .terms
-                .matchers
-                .and(model.map(|label| crate::promql::Matcher::present(label.to_string())));
+            let filter =
+                self.terms.matchers.and(model.map(|label| Matcher::present(label.to_string())));
             let series = select(&served.plan.liveness, &filter);
             let text = format!("count(count by ({ranks}) (count by ({servers}) ({series})) > 1)");
             let mut several = 0.0_f64;
-            if let Err(failure) = self.rows(&text, &mut |row| several = row.value).await {
+            if let Err(failure) = self.rows(&text, None, &mut |row| several = row.value).await {
                 return failed(id, failure);
             }
             if several > 0.0 {
@@ -342,25 +326,20 @@ impl Asker<'_> {
     }
 
     /// Whether the window holds enough scrapes for a rate.
-    async fn scrape_interval(
-        &self,
-        shape: &Shape,
-        config: &PrometheusConfig,
-        newest: &[Newest],
-    ) -> Check {
+    async fn scrape_interval(&self, shape: &Shape, newest: &[Newest]) -> Check {
         let id = "metrics.scrape_interval";
         let mut told = String::new();
         for (served, newest) in there(shape).zip(newest) {
             let window = served.plan.window;
             let text = format!("max(count_over_time({}{window}))", self.series(served));
             let mut samples = 0.0_f64;
-            let mut on_row = |row: &crate::answer::Row<'_>| samples = samples.max(row.value);
-            if let Err(failure) = self.rows_at(&text, newest.window_end(), &mut on_row).await {
+            let mut on_row = |row: &Row<'_>| samples = samples.max(row.value);
+            if let Err(failure) = self.rows(&text, newest.window_end(), &mut on_row).await {
                 return failed(id, failure);
             }
             let shown = collector_core::duration::format(window.0);
             let learnt = match served.interval {
-                Some(interval) if interval != config.scrape_interval => format!(
+                Some(interval) if interval != self.terms.scrape_interval => format!(
                     ", which are {} apart by the series themselves",
                     collector_core::duration::format(interval)
                 ),
@@ -368,24 +347,16 @@ impl Asker<'_> {
             };
             let detail =
                 format!("the window of {shown} holds {} of a pod{learnt}", scrapes(samples));
-            let remedy = "if the pods have been up for longer than that, set \
-                          prometheus.scrape_interval to how often they are scraped, or \
-                          prometheus.window to four times that";
-            if samples < 2.0 {
-                return Check::new(
-                    id,
-                    CheckStatus::Fail,
-                    format!("{detail}, too few for any rate"),
-                )
-                .with_remedy(remedy);
-            }
-            if samples < 4.0 {
-                return Check::new(
-                    id,
-                    CheckStatus::Warn,
-                    format!("{detail}; a lost one leaves a gap"),
-                )
-                .with_remedy(remedy);
+            let problem = match samples {
+                ..2.0 => Some((CheckStatus::Fail, ", too few for any rate")),
+                2.0..4.0 => Some((CheckStatus::Warn, "; a lost one leaves a gap")),
+                _ => None,
+            };
+            if let Some((status, problem)) = problem {
+                return Check::new(id, status, format!("{detail}{problem}")).with_remedy(
+                    "if the pods have been up for longer than that, set prometheus.scrape_interval to \
+                     how often they are scraped, or prometheus.window to four times that",
+                );
             }
             told = detail;
         }
@@ -399,8 +370,8 @@ impl Asker<'_> {
             let text = format!("max(timestamp({}))", self.series(served));
             let asked = clock.moment(self.budget.clock.now()).time;
             let mut stamp = f64::NAN;
-            let mut on_row = |row: &crate::answer::Row<'_>| stamp = row.value;
-            let failure = self.rows_at(&text, Some(asked), &mut on_row).await.err();
+            let mut on_row = |row: &Row<'_>| stamp = row.value;
+            let failure = self.rows(&text, Some(asked), &mut on_row).await.err();
             let interval = served.scrape_interval().as_secs_f64();
             all.push(Newest { late: asked.seconds() - stamp, asked, interval, failure });
         }
@@ -420,8 +391,8 @@ impl Asker<'_> {
                 if plan.asks(kind) {
                     let level = plan.level(kind, Level::Model);
                     let text = plan.query(kind, &served.labels, &self.terms.matchers, level, false);
-                    let mut on_row = |_: &crate::answer::Row<'_>| rows += 1;
-                    let asked = self.rows_at(&text, newest.window_end(), &mut on_row).await;
+                    let mut on_row = |_: &Row<'_>| rows += 1;
+                    let asked = self.rows(&text, newest.window_end(), &mut on_row).await;
                     if let Err(failure) = asked {
                         return failed(id, failure);
                     }
@@ -512,12 +483,7 @@ fn scrapes(samples: f64) -> String {
 }
 
 fn failed(id: &str, failure: Failure) -> Check {
-    let detail = if failure.detail.is_empty() {
-        failure.kind.to_string()
-    } else {
-        format!("{}: {}", failure.kind, failure.detail)
-    };
-    let check = Check::new(id, CheckStatus::Fail, detail);
+    let check = Check::new(id, CheckStatus::Fail, failure.reason());
     if failure.remedy.is_empty() { check } else { check.with_remedy(failure.remedy) }
 }
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use collector_core::window::PREFIX_CACHE_WINDOW;
 use collector_core::{Field, FieldReasons, ReplicaMetrics, ReplicaState, duration};
 use collector_engines::Quantity;
 
-use crate::plan::{PREFIX_WINDOW, QueryKind};
+use crate::plan::QueryKind;
 use crate::shape::Served;
 
 /// What the fields of the load are made of.
@@ -76,7 +77,7 @@ pub(crate) fn hit_rate([hits, lookups]: [Option<f64>; 2], served: &Served) -> St
     if served.plan.has(Quantity::PrefixCacheHitRate) {
         return "several servers, each with a rate of its own".to_owned();
     }
-    let window = served.plan.window.0.max(PREFIX_WINDOW);
+    let window = served.plan.window.0.max(PREFIX_CACHE_WINDOW);
     let unknown = [hits, lookups].into_iter().find_map(|it| rate(it, kind, window, served));
     unknown.unwrap_or_else(|| {
         let window = duration::format(window);

@@ -4,6 +4,7 @@
 //!   [`MetricsCache`](collector_core::MetricsCache) as suites that every implementation calls,
 //! - [`FakeBackend`]: a backend that answers, fails, hangs or panics as a test tells it to,
 //! - [`TokioClock`] and [`ManualClock`]: time that tests move,
+//! - [`joined_queries`]: a query of the PromQL client in its parts, for servers that answer from a script,
 //! - under `cfg(loom)`, `explore`: every interleaving of a model's threads,
 //! - with the feature `real-servers`, `PrometheusServer`: a real Prometheus that scrapes a simulated
 //!   fleet, or holds a `History`, as a real `VictoriaMetricsServer` does.
@@ -16,6 +17,7 @@ mod fake_backend;
 mod fake_live;
 #[cfg(feature = "real-servers")]
 mod history;
+mod joined_queries;
 #[cfg(feature = "real-servers")]
 mod prometheus_server;
 #[cfg(feature = "real-servers")]
@@ -28,6 +30,7 @@ pub use explore::explore;
 pub use fake_backend::{Failure, FakeBackend, RecordedAsk};
 #[cfg(feature = "real-servers")]
 pub use history::History;
+pub use joined_queries::joined_queries;
 #[cfg(feature = "real-servers")]
 pub use prometheus_server::{
     PROMETHEUS_BIN, PrometheusError, PrometheusOptions, PrometheusServer, REQUIRE_REAL_SERVERS,

@@ -357,11 +357,30 @@ fn what_is_wrong_with_direct_scraping_is_told_with_its_keys_and_places() {
             "engines: engine \"a\", metrics.running, \"a{b=~\\\"(\\\"}\": at character 6: expected a pattern that can be compiled, found '\"' (engines is set in FILE:5)",
         ],
     );
+}
+
+#[test]
+fn an_engine_whose_key_is_refused_is_not_told_to_read_nothing_as_well() {
+    let prometheus = |rest: &str| {
+        format!("[prometheus]\nurl = \"https://p\"\n[[engines]]\nname = \"a\"\n{rest}")
+    };
+    for (entry, error) in [
+        ("bas = \"vllm\"", "entry 1, bas: unknown key; did you mean base?"),
+        ("bas = \"vllm\"\nprefix = \"acme:\"", "entry 1, bas: unknown key; did you mean base?"),
+        ("base = 3", "entry 1, base: expected text, found a number"),
+        (
+            "metrics.waiting = 3",
+            "entry 1, metrics.waiting: an expression such as \"name{label=value}\", or a list of them",
+        ),
+    ] {
+        check(&prometheus(entry), &[&format!("FILE:3: engines: {error}")]);
+    }
+    // What else is wrong is told all the same.
     check(
-        &target("namespace = \"n\"\n[[engines]]\nname = \"a\"\nbas = \"vllm\""),
+        &prometheus("bas = \"vllm\"\n[[engines]]\nname = \"b\""),
         &[
-            "FILE:5: engines: entry 1, bas: unknown key; did you mean base?",
-            "engines: engine \"a\" reads no series: give it a base, or metrics of its own (engines is set in FILE:5)",
+            "FILE:3: engines: entry 1, bas: unknown key; did you mean base?",
+            "engines: engine \"b\" reads no series: give it a base, or metrics of its own (engines is set in FILE:3)",
         ],
     );
 }

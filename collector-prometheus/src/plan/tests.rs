@@ -1,8 +1,13 @@
 //! The queries, word by word.
 
-use collector_engines::Engines;
+use std::collections::HashSet;
+use std::time::Duration;
+
+use collector_engines::{Engine, Engines};
 
 use super::*;
+use crate::labels::Labels;
+use crate::promql::{Filter, Matcher};
 
 fn engine(name: &str) -> Engine {
     Engines::builtin().iter().find(|engine| engine.name.as_str() == name).unwrap().clone()

@@ -11,7 +11,7 @@ use collector_core::{ErrorKind, sanitize};
 use collector_engines::{Engine, Engines, Quantity, Series};
 
 use super::{Served, Shape, Terms};
-use crate::answer::{Expect, Labels as RowLabels};
+use crate::answer::{Expect, Labels as RowLabels, Row};
 use crate::client::{Budget, Client, Query};
 use crate::config::DEFAULT_SCRAPE_INTERVAL;
 use crate::failure::Failure;
@@ -87,13 +87,15 @@ pub(super) fn engines_of(found: &HashSet<String>, terms: &Terms) -> Vec<Engine> 
     let mut known: HashSet<String> = HashSet::new();
     let mut engines: Vec<Engine> = Vec::new();
     for engine in &table {
-        let marks: Vec<&str> = marks(engine).collect();
-        known.extend(marks.iter().map(|name| (*name).to_owned()));
+        let own: Vec<&str> = marks(engine).collect();
+        known.extend(own.iter().map(|name| (*name).to_owned()));
         let required =
-            engine.required.iter().all(|name| found.contains(&**name) || !marks.contains(&&**name));
-        let any = marks.iter().any(|name| found.contains(*name));
+            engine.required.iter().all(|name| found.contains(&**name) || !own.contains(&&**name));
+        let any = own.iter().any(|name| found.contains(*name));
         // One set of names is one engine, however many in the table read it.
-        let same = |other: &Engine| other.prefix == engine.prefix && marks_overlap(other, engine);
+        let same = |other: &Engine| {
+            other.prefix == engine.prefix && marks(other).any(|name| own.contains(&name))
+        };
         if any && required && !engines.iter().any(same) {
             engines.push(engine.clone());
         }
@@ -112,11 +114,6 @@ pub(super) fn engines_of(found: &HashSet<String>, terms: &Terms) -> Vec<Engine> 
         }
     }
     engines
-}
-
-fn marks_overlap(one: &Engine, other: &Engine) -> bool {
-    let of_other: HashSet<&str> = marks(other).collect();
-    marks(one).any(|name| of_other.contains(name))
 }
 
 /// The names by which an engine is recognised.
@@ -462,7 +459,7 @@ impl Prober<'_> {
         on_row: &mut (dyn FnMut(&RowLabels<'_>, f64) + Send),
     ) -> Result<(), Failure> {
         let query = Query { kind, text, time: None };
-        let mut on_row = |row: &crate::answer::Row<'_>| on_row(&row.labels, row.value);
+        let mut on_row = |row: &Row<'_>| on_row(&row.labels, row.value);
         let answered = self.client.query(query, Expect::Vector, self.budget, &mut on_row).await?;
         self.incomplete.fetch_or(answered.incomplete.is_some(), Ordering::Relaxed);
         Ok(())

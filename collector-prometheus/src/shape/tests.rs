@@ -148,3 +148,13 @@ fn a_window_holds_four_scrapes_and_a_minute_at_least_unless_the_user_sets_it() {
     assert_eq!(window(|_| {}, Some(60)), 240);
     assert_eq!(window(|config| config.window = Some(Duration::from_secs(90)), Some(60)), 90);
 }
+
+#[test]
+fn the_window_is_four_scrapes_and_a_minute_at_least_where_nobody_has_set_it() {
+    let seconds = Duration::from_secs;
+    assert_eq!(terms(|_| {}).window(None), seconds(60));
+    assert_eq!(terms(|config| config.scrape_interval = seconds(60)).window(None), seconds(240));
+    assert_eq!(terms(|_| {}).window(Some(seconds(30))), seconds(120), "as it was learnt");
+    let set = terms(|config| config.window = Some(seconds(45)));
+    assert_eq!(set.window(Some(seconds(30))), seconds(45));
+}

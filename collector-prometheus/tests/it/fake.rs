@@ -8,6 +8,7 @@ use collector_core::{
     Answer, Ask, Backend, BackendError, Clock, ManualClock, ModelRef, ModelSample, Urgency,
 };
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
+use collector_testkit::joined_queries;
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
@@ -103,7 +104,7 @@ impl Script {
     fn answer(&self, asked: &Parameters) -> Option<ResponseTemplate> {
         let rules = self.rules.lock().unwrap();
         let evaluated = asked.time.unwrap_or(NOW);
-        let joined = parts(&asked.query);
+        let joined = joined_queries(&asked.query);
         if joined.is_empty() {
             return rules.iter().find_map(|rule| match rule {
                 Rule::Any(rule) => rule(asked),
@@ -176,19 +177,6 @@ fn labels_of(text: &str) -> Vec<String> {
         }
     }
     labels
-}
-
-/// The queries that were joined into one, each with its number; none of a query of its own.
-fn parts(query: &str) -> Vec<(&str, &str)> {
-    let mut parts = Vec::new();
-    let mut rest = query;
-    while let Some(part) = rest.strip_prefix("label_replace(") {
-        let (inner, behind) = part.split_once(",\"what\",\"").unwrap();
-        let (number, behind) = behind.split_once("\",\"namespace\",\".*\")").unwrap();
-        parts.push((inner, number));
-        rest = behind.trim_start_matches(" or ");
-    }
-    parts
 }
 
 fn borrowed(rows: &[(String, f64)]) -> Vec<(&str, f64)> {

@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use collector_testkit::joined_queries;
 use serde_json::{Value, json};
 
 use super::server::{Reply, Request};
@@ -132,7 +133,7 @@ impl Fleet {
 
     /// The rows of a query; of one that joins several, each with the number of its own.
     fn all(&self, query: &str, time: f64) -> Vec<Value> {
-        let joined = parts(query);
+        let joined = joined_queries(query);
         if joined.is_empty() {
             return self.part(query, time);
         }
@@ -264,19 +265,6 @@ impl Fleet {
             }
         })
     }
-}
-
-/// The queries that were joined into one, each with its number; none of a query of its own.
-fn parts(query: &str) -> Vec<(&str, &str)> {
-    let mut parts = Vec::new();
-    let mut rest = query;
-    while let Some(part) = rest.strip_prefix("label_replace(") {
-        let (inner, behind) = part.split_once(",\"what\",\"").unwrap();
-        let (number, behind) = behind.split_once("\",\"namespace\",\".*\")").unwrap();
-        parts.push((inner, number));
-        rest = behind.trim_start_matches(" or ");
-    }
-    parts
 }
 
 /// The labels of the outer aggregation.

@@ -1,0 +1,133 @@
+//! Which models a server has.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use collector_core::{ErrorKind, KnownModel, ModelRef, Permits, sanitize};
+
+use super::PrometheusBackend;
+use crate::answer::{Expect, shortened};
+use crate::client::{Budget, Query};
+use crate::failure::Failure;
+use crate::labels::Level;
+use crate::learn::Learnt;
+use crate::plan::QueryKind;
+use crate::promql::Matcher;
+use crate::shape::Served;
+
+/// What a list of models lacks.
+struct Listed {
+    unlabelled: bool,
+    incomplete: Option<String>,
+}
+
+impl PrometheusBackend {
+    /// The models of every engine that is there, each once.
+    pub(super) async fn models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, Failure> {
+        let budget = self.own_budget(permits);
+        let learnt = self.learner.learn(&self.client, budget, None).await?;
+        let mut models = Vec::new();
+        let mut unlabelled = None;
+        let mut incomplete = None;
+        for served in &learnt.shape.served {
+            let listed = self.list(served, &learnt, budget, &mut models).await?;
+            if listed.unlabelled || served.lacks().is_some() {
+                unlabelled.get_or_insert_with(|| {
+                    let example = served.example.clone();
+                    example.unwrap_or_else(|| served.plan.liveness.name.to_string())
+                });
+            }
+            incomplete = incomplete.or(listed.incomplete);
+        }
+        // That there is no model is said only when it is known.
+        if models.is_empty()
+            && let Some(example) = unlabelled
+        {
+            return Err(Failure::new(
+                ErrorKind::BadAnswer,
+                format!(
+                    "there are series of model servers, and none of them names both its namespace and \
+                     its model: {example}"
+                ),
+            )
+            .with_remedy(
+                "check the relabelling of the scrape job, or name the labels in prometheus.labels",
+            ));
+        }
+        if models.is_empty() && incomplete.is_some() {
+            return Err(Failure::new(
+                ErrorKind::ServerError,
+                "its answer was incomplete and held no model, though there may be some",
+            )
+            .with_remedy("are all stores of the server up?"));
+        }
+        self.log_incomplete(incomplete);
+        models.sort_unstable();
+        // A model that came twice is one, of one engine or of two.
+        models.dedup_by(|a, b| {
+            let same = a.model == b.model;
+            if same {
+                b.replicas = b.replicas.max(a.replicas);
+            }
+            same
+        });
+        Ok(models)
+    }
+
+    /// Adds the models of one engine.
+    async fn list(
+        &self,
+        served: &Served,
+        learnt: &Learnt,
+        budget: Budget<'_>,
+        models: &mut Vec<KnownModel>,
+    ) -> Result<Listed, Failure> {
+        let labels = &served.labels;
+        let namespaces = self.config.namespaces.iter().map(String::as_str);
+        let namespaces = match labels.namespace.as_slice() {
+            [label] if namespaces.len() > 0 => Some(Matcher::any_of(label.to_string(), namespaces)),
+            _ => None,
+        };
+        let filter = self.learner.terms().matchers.and(namespaces);
+        // Where a model may have several rows, its pods are counted here.
+        let level = if labels.are_mixed() { Level::Pod } else { Level::Model };
+        let text = served.plan.query(QueryKind::Models, labels, &filter, level, false);
+        let mut pods: HashMap<ModelRef, HashSet<String>> = HashMap::new();
+        let query = Query {
+            kind: QueryKind::Models,
+            text: &text,
+            time: Some(learnt.clock.moment(self.clock.now()).time),
+        };
+        let mut unlabelled = false;
+        let answered = self
+            .client
+            .query(query, Expect::Vector, budget, &mut |row| {
+                let namespace = row.labels.first_of(&labels.namespace);
+                let given = served.engine.model.as_ref().map(AsRef::as_ref);
+                let model = given.or_else(|| row.labels.first_of(&labels.model));
+                let model = model.filter(|model| served.engine.names_model(model));
+                if let (Some(namespace), Some(model)) = (namespace, model) {
+                    let model = ModelRef::new(&*shortened(model), &*shortened(namespace));
+                    if level == Level::Pod {
+                        let pods = pods.entry(model).or_default();
+                        pods.extend(labels.replica_of(&row.labels).map(Cow::into_owned));
+                        return;
+                    }
+                    let replicas = sanitize::count(row.value).ok();
+                    let replicas = replicas.and_then(|count| u32::try_from(count).ok());
+                    models.push(KnownModel { model, replicas });
+                } else {
+                    unlabelled = true;
+                }
+            })
+            .await?;
+        models.extend(
+            pods.into_iter().map(|(model, pods)| KnownModel {
+                model,
+                replicas: u32::try_from(pods.len()).ok(),
+            }),
+        );
+        models.retain(|known| self.lets_through(&known.model));
+        Ok(Listed { unlabelled, incomplete: answered.incomplete })
+    }
+}

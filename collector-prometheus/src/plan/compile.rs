@@ -1,0 +1,139 @@
+//! From what an engine is and what the server holds of it to a plan.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use collector_engines::{Engine, Expression, Quantity, Series};
+
+use super::{Ask, Function, Info, Leaf, LeafId, Native, Pace, Plan, QueryKind};
+use crate::labels::Level;
+use crate::promql::Window;
+
+/// What a plan is made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Held<'a> {
+    /// Sample names that the server holds.
+    pub(crate) names: &'a HashSet<Box<str>>,
+    /// Names of native histograms that it holds.
+    pub(crate) native: &'a HashSet<Box<str>>,
+}
+
+impl Held<'_> {
+    fn has(self, series: &Series) -> bool {
+        self.names.contains(&series.name) || self.native_of(series).is_some()
+    }
+
+    fn native_of(self, series: &Series) -> Option<Native> {
+        if self.names.contains(&series.name) {
+            return None;
+        }
+        let parts = [("_sum", "histogram_sum"), ("_count", "histogram_count")];
+        parts.into_iter().find_map(|(suffix, call)| {
+            let base = series.name.strip_suffix(suffix)?;
+            self.native.contains(base).then(|| Native { call, base: base.into() })
+        })
+    }
+}
+
+impl Plan {
+    /// The plan for what a server holds of an engine; `None` where it holds nothing that says who
+    /// lives.
+    pub(crate) fn new(engine: &Engine, held: Held<'_>, window: Duration) -> Option<Self> {
+        let liveness = liveness(engine, |series| held.names.contains(&series.name))?;
+        let mut plan = Self {
+            leaves: Vec::new(),
+            asks: Vec::new(),
+            quantities: BTreeMap::new(),
+            liveness,
+            info: None,
+            window: Window(window),
+        };
+        for kind in QueryKind::ALL {
+            plan.add(kind, engine, held);
+        }
+        Some(plan)
+    }
+
+    fn add(&mut self, kind: QueryKind, engine: &Engine, held: Held<'_>) {
+        let mut leaves: Vec<LeafId> = Vec::new();
+        let mut per_pod = false;
+        for candidates in kind.quantities() {
+            let complete = |quantity: &Quantity| {
+                let all = engine.alternatives(*quantity).iter().enumerate();
+                let complete: Vec<(usize, &Expression)> = all
+                    .filter(|(_, it)| it.is_constant() || it.is_complete(|series| held.has(series)))
+                    .collect();
+                (!complete.is_empty()).then_some((*quantity, complete))
+            };
+            let Some((quantity, alternatives)) = candidates.iter().find_map(complete) else {
+                continue;
+            };
+            let function = function_of(kind, quantity);
+            per_pod |= alternatives.len() > 1 && kind.level() == Level::Model;
+            let mut leaf = |series: &Series| {
+                let id = self.leaf(series, function, held);
+                let is_info = series.number_in.is_some();
+                if held.has(series)
+                    && is_info == (kind == QueryKind::CacheConfig)
+                    && !leaves.contains(&id)
+                {
+                    leaves.push(id);
+                }
+                id
+            };
+            let compiled = alternatives.into_iter().map(|(place, it)| (place, it.map(&mut leaf)));
+            let compiled = compiled.collect();
+            if kind != QueryKind::Counters {
+                self.quantities.insert((Pace::of(kind), quantity), compiled);
+            }
+        }
+        if kind == QueryKind::CacheConfig {
+            self.info = self.info_of(&leaves);
+        }
+        if !leaves.is_empty() {
+            self.asks.push(Ask { kind, leaves, per_pod });
+        }
+    }
+
+    fn leaf(&mut self, series: &Series, function: Function, held: Held<'_>) -> LeafId {
+        let leaf = Leaf { series: series.clone(), function, native: held.native_of(series) };
+        let place = self.leaves.iter().position(|known| *known == leaf).unwrap_or_else(|| {
+            self.leaves.push(leaf);
+            self.leaves.len() - 1
+        });
+        // Engines have some sixty series at most.
+        LeafId::try_from(place).unwrap_or(LeafId::MAX)
+    }
+
+    /// The info series of these leaves; of several names the first.
+    fn info_of(&self, leaves: &[LeafId]) -> Option<Info> {
+        let first = &self.leaves[usize::from(*leaves.first()?)].series;
+        let number = |id: &LeafId| {
+            let series = &self.leaves[usize::from(*id)].series;
+            let same = series.name == first.name && series.matchers == first.matchers;
+            Some((*id, series.number_in.clone().filter(|_| same)?))
+        };
+        let numbers = leaves.iter().filter_map(number).collect();
+        Some(Info { series: Series { number_in: None, ..first.clone() }, numbers })
+    }
+}
+
+/// The series whose timestamp says who lives: the first gauge of these that is there.
+pub(crate) fn liveness(engine: &Engine, is_there: impl Fn(&Series) -> bool) -> Option<Series> {
+    [Quantity::Running, Quantity::Waiting, Quantity::KvCacheUsage, Quantity::RequestSuccessTotal]
+        .into_iter()
+        .flat_map(|quantity| engine.alternatives(quantity))
+        .flat_map(Expression::required)
+        .find(|series| series.number_in.is_none() && is_there(series))
+        .cloned()
+}
+
+fn function_of(kind: QueryKind, quantity: Quantity) -> Function {
+    match kind {
+        QueryKind::KvCache | QueryKind::QueueLength => Function::Peak,
+        QueryKind::PrefixCache => Function::SlowRate,
+        QueryKind::Counters => Function::Latest,
+        _ if quantity.is_counter() => Function::Rate,
+        _ => Function::Latest,
+    }
+}
