@@ -1,6 +1,6 @@
 //! The load of a model: of each pod where it was asked so, else of all together.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use collector_core::{LoadRates, LoadRow, PodName};
 
@@ -36,6 +36,18 @@ fn rates(sums: &Sums, engine: u8, plan: &Plan) -> Rates {
     RATES.map(|kind| rate(sums, engine, plan, kind))
 }
 
+/// Spoils what is half a mean: what has one half has the other, so that a row is absent, and a sum without
+/// it would be too small.
+fn spoil_halves(rates: &mut Rates) {
+    for (one, other) in PARTNERS {
+        match (rates[one], rates[other]) {
+            (Some(rate), None) if rate > 0.0 => rates[other] = Some(f64::NAN),
+            (None, Some(rate)) if rate > 0.0 => rates[one] = Some(f64::NAN),
+            _ => {}
+        }
+    }
+}
+
 /// The sum of two; what cannot be true spoils it.
 fn plus(one: Rates, other: Rates) -> Rates {
     std::array::from_fn(|i| match (one[i], other[i]) {
@@ -64,15 +76,7 @@ impl<'a> Load<'a> {
         if was_counted && own[0].is_none() {
             own[0] = Some(f64::NAN);
         }
-        // What has one half of a mean has the other: a row is absent, and a sum without it would be
-        // too small.
-        for (one, other) in PARTNERS {
-            match (own[one], own[other]) {
-                (Some(rate), None) if rate > 0.0 => own[other] = Some(f64::NAN),
-                (None, Some(rate)) if rate > 0.0 => own[one] = Some(f64::NAN),
-                _ => {}
-            }
-        }
+        spoil_halves(&mut own);
         self.pods.push((name.clone(), own, served));
         own[0].is_some()
     }
@@ -101,14 +105,26 @@ impl<'a> Load<'a> {
         let Some((_, _, first)) = self.pods.first() else { return Vec::new() };
         // Rows of pods, where they were needed, and of the pods that died within the window, as the
         // server would have summed.
-        let dead = model.replica_rates.iter().filter(|((pod, _), _)| !alive.contains(pod));
+        let mut dead: BTreeMap<&PodName, (&str, &Sums)> = BTreeMap::new();
+        for ((pod, key), sums) in &model.replica_rates {
+            if !alive.contains(pod) {
+                // Of several servers, which may be copies, one counts.
+                let one = dead.entry(pod).or_insert((key, sums));
+                if **key < *one.0 {
+                    *one = (key, sums);
+                }
+            }
+        }
         let of_sums = |sums: &Sums| {
             let engines = shape.served.iter().enumerate();
-            engines
+            let mut sum = engines
                 .map(|(at, served)| rates(sums, u8::try_from(at).unwrap_or(u8::MAX), &served.plan))
-                .fold(Rates::default(), plus)
+                .fold(Rates::default(), plus);
+            spoil_halves(&mut sum);
+            sum
         };
         let sum = dead
+            .into_values()
             .map(|(_, sums)| of_sums(sums))
             .chain(self.pods.iter().map(|(_, rates, served)| self.completed(rates, served)))
             .fold(of_sums(&model.rates), plus);

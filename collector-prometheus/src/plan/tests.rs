@@ -304,3 +304,10 @@ fn models_are_listed_with_their_pods_which_are_named_where_labels_are_mixed() {
     assert_eq!(text(Level::Model), format!("count by (namespace,model_name) ({pods})"));
     assert_eq!(text(Level::Pod), pods);
 }
+
+#[test]
+fn where_no_label_names_a_pod_capacities_are_asked_for_all() {
+    let labels = Labels { pod: Vec::new(), ..labels("engine") };
+    let text = vllm().cache_config(&labels, &filter(), false, &["m-0"]).unwrap();
+    assert!(text.ends_with(r#"(vllm:cache_config_info{namespace="prod"})"#), "{text}");
+}

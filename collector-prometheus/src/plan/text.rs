@@ -97,13 +97,15 @@ impl Plan {
     ) -> Option<String> {
         let info = self.info.as_ref()?;
         // Where pods may stand under several labels, each is asked for.
-        let narrowed: Vec<Filter> = if pods.is_empty() || labels.replica.is_some() {
-            vec![filter.clone()]
-        } else {
-            let of =
-                |label: &str| filter.and([Matcher::any_of(label.to_owned(), pods.iter().copied())]);
-            labels.pod.iter().map(|label| of(label)).collect()
-        };
+        let narrowed: Vec<Filter> =
+            if pods.is_empty() || labels.pod.is_empty() || labels.replica.is_some() {
+                vec![filter.clone()]
+            } else {
+                let of = |label: &str| {
+                    filter.and([Matcher::any_of(label.to_owned(), pods.iter().copied())])
+                };
+                labels.pod.iter().map(|label| of(label)).collect()
+            };
         let without_model = Labels { model: Vec::new(), ..labels.clone() };
         let mut by = without_model.by(Level::Rank, apart);
         by.extend(info.numbers.iter().map(|(_, label)| &**label));

@@ -351,11 +351,12 @@ async fn load_per_pod_is_a_row_for_each_live_pod() {
             .collect();
         if model == n {
             assert_eq!(rows, [(None, Some(4.0))], "summed for who did not ask per pod");
-            assert_eq!(sample.replicas[0].avg_input_tokens, None);
         } else {
             assert_eq!(rows, [(Some("m-0"), Some(2.0)), (Some("m-1"), None)]);
-            assert_eq!(sample.replicas[0].avg_input_tokens, Some(50.0));
-            assert_eq!(sample.replicas[1].avg_input_tokens, None);
+            let mean = |row: usize| sample.load[row].rates.load(true).avg_input_tokens;
+            assert_eq!((mean(0), mean(1)), (Some(50.0), None));
+            let reason = sample.load[1].reasons.get(Field::AvgInputTokens).unwrap();
+            assert!(reason.starts_with("no two samples of vllm:"), "{reason}");
         }
     }
     assert_eq!(fake.asked().len(), 5 + 13, "no more queries than without");

@@ -191,7 +191,7 @@ async fn rates_are_those_of_a_steady_load_and_idle_is_a_known_zero() {
         sample.load.iter().map(|row| row.pod.as_ref().unwrap().as_str()).collect();
     assert_eq!(rows, ["busy-0", "busy-1"]);
     near(sample.load.iter().map(|row| row.rates.load(false).arrival_rate).sum(), 240.0);
-    near(sample.replicas[0].avg_input_tokens, 500.0);
+    near(sample.load[0].rates.load(false).avg_input_tokens, 500.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

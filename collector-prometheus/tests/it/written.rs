@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use collector_core::{
-    Answer, Ask, Backend, BackendError, Check, Clock, ModelRef, ModelSample, ReplicaMetrics,
-    SystemClock, Urgency,
+    Answer, Ask, Backend, BackendError, Check, Clock, LoadRates, ModelRef, ModelSample, PodName,
+    ReplicaMetrics, SystemClock, Urgency,
 };
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
 use collector_testkit::{History, PrometheusServer};
@@ -377,16 +377,20 @@ pub(crate) fn two_pods() -> Told {
     [pod("m-0", 6, 20, 80), pod("m-1", 6, 20, 80)].concat()
 }
 
-/// The load of the model as in [`LOAD`].
+/// The load of the model as in [`LOAD`], whether it is told of all pods together or of each.
 pub(crate) fn load(sample: &ModelSample) -> [Option<u64>; 5] {
-    let [row] = sample.load.as_slice() else { panic!("{:?}", sample.load) };
-    let load = row.rates.load(false);
+    let role_of = |pod: &PodName| {
+        sample.replicas.iter().find(|row| row.pod_name == *pod).and_then(|row| row.role.as_ref())
+    };
+    let rows = sample.load.iter().map(|row| (row.pod.as_ref().and_then(role_of), row.rates));
+    let rates = LoadRates::of_roles(rows).unwrap();
+    let load = rates.load(false);
     [
         load.arrival_rate,
         load.avg_input_tokens,
         load.avg_output_tokens,
-        row.rates.ttft_average(false),
-        row.rates.itl_average(false),
+        rates.ttft_average(false),
+        rates.itl_average(false),
     ]
     .map(|value| value.and_then(|value| collector_core::sanitize::count(value).ok()))
 }

@@ -231,7 +231,7 @@ impl<'a> Told<'a> {
             }
             let rows = answer.pointer("/data/result").and_then(Value::as_array);
             rows.into_iter().flatten().any(|row| {
-                let labels = &row["metric"];
+                let labels = row.get("metric").unwrap_or(&Value::Null);
                 has(labels) && self.is_of(labels, model, pod)
             })
         })
