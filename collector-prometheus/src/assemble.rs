@@ -65,7 +65,7 @@ pub(crate) struct Model {
     pub(crate) failure: Option<Failure>,
     /// The values of each cluster label.
     pub(crate) clusters: Vec<(Box<str>, BTreeSet<Box<str>>)>,
-    /// What the query for presence found: alive by which gauge, and lately there.
+    /// What the query for presence found: alive by which series, and lately there.
     pub(crate) alive_by: Option<Box<str>>,
     pub(crate) lately: bool,
     /// When it was last seen, where it is missing.
@@ -557,7 +557,7 @@ fn add_presence(
     let plan = &shape.served[usize::from(engine)].plan;
     match row {
         0 | 1 if value.is_finite() => {
-            let series = plan.gauges().nth(usize::from(row));
+            let series = plan.other_signs().nth(usize::from(row));
             model.alive_by = series.map(|series| series.name.clone()).or(model.alive_by.take());
         }
         _ => model.lately = true,

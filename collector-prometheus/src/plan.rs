@@ -31,7 +31,7 @@ use collector_engines::{Expression, Quantity, Series};
 use crate::labels::Level;
 use crate::promql::Window;
 
-pub(crate) use self::compile::{Held, liveness};
+pub(crate) use self::compile::{Held, liveness, signs_of_life};
 pub(crate) use self::kinds::{QueryKind, QueryKinds};
 pub(crate) use self::text::{WHAT, select, what};
 
@@ -214,9 +214,16 @@ impl Plan {
         self.leaves.get(usize::from(leaf)).map(|leaf| &leaf.series)
     }
 
-    /// The gauges besides that of liveness that every living server has, the queue's and the cache's.
-    pub(crate) fn gauges(&self) -> impl Iterator<Item = &Series> {
-        let kinds = [QueryKind::QueueLength, QueryKind::KvCache, QueryKind::RunningRequests];
+    /// The series besides that of liveness that every living server shows: the gauges of its queue and its
+    /// cache, and what it counts, for engines that have fewer.
+    pub(crate) fn other_signs(&self) -> impl Iterator<Item = &Series> {
+        let kinds = [
+            QueryKind::QueueLength,
+            QueryKind::KvCache,
+            QueryKind::RunningRequests,
+            QueryKind::RequestCount,
+            QueryKind::OutputTokens,
+        ];
         let first = kinds.into_iter().filter_map(|kind| self.leaves(kind).first());
         let series = first.map(|leaf| &self.leaves[usize::from(*leaf)].series);
         series.filter(|series| **series != self.liveness)

@@ -118,14 +118,26 @@ impl Plan {
     }
 }
 
-/// The series whose timestamp says who lives: the first gauge of these that is there.
+/// The series whose timestamp says who lives: the first of these that is there.
 pub(crate) fn liveness(engine: &Engine, is_there: impl Fn(&Series) -> bool) -> Option<Series> {
-    [Quantity::Running, Quantity::Waiting, Quantity::KvCacheUsage, Quantity::RequestSuccessTotal]
-        .into_iter()
-        .flat_map(|quantity| engine.alternatives(quantity))
-        .flat_map(Expression::required)
-        .find(|series| series.number_in.is_none() && is_there(series))
-        .cloned()
+    signs_of_life(engine).into_iter().find(|series| is_there(series)).cloned()
+}
+
+/// The series by which a server may be seen to live, the preferred one first: its gauges and what it has
+/// served; of an engine that is described without any of these, whatever else it counts.
+pub(crate) fn signs_of_life(engine: &Engine) -> Vec<&Series> {
+    let of = |quantities: &[Quantity]| {
+        let alternatives = quantities.iter().flat_map(|quantity| engine.alternatives(*quantity));
+        let series = alternatives.flat_map(Expression::required);
+        series.filter(|series| series.number_in.is_none()).collect::<Vec<_>>()
+    };
+    let usual = of(&[
+        Quantity::Running,
+        Quantity::Waiting,
+        Quantity::KvCacheUsage,
+        Quantity::RequestSuccessTotal,
+    ]);
+    if usual.is_empty() { of(Quantity::ALL) } else { usual }
 }
 
 fn function_of(kind: QueryKind, quantity: Quantity) -> Function {

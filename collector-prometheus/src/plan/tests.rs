@@ -255,6 +255,16 @@ fn presence_asks_who_is_alive_by_another_gauge_and_what_was_there_within_the_win
 }
 
 #[test]
+fn of_an_engine_without_gauges_its_counters_say_who_is_alive() {
+    let plan = plan_of("mlc", &["prompt_tokens_sum", "completion_tokens_sum"], &[], 60);
+    assert_eq!(&*plan.liveness.name, "prompt_tokens_sum");
+    let presence = query(&plan, QueryKind::Presence);
+    assert!(presence.contains("(timestamp(completion_tokens_sum{"), "{presence}");
+    let plan = plan_of("mlc", &["completion_tokens_sum"], &[], 60);
+    assert_eq!(&*plan.liveness.name, "completion_tokens_sum");
+}
+
+#[test]
 fn the_first_gauge_that_is_there_tells_who_lives_and_nothing_does_without_one() {
     let liveness = |names: &[&str]| plan_of("vllm", names, &[], 60).liveness.name.to_string();
     assert_eq!(liveness(&VLLM), "vllm:num_requests_running");

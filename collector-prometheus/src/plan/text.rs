@@ -73,7 +73,7 @@ impl Plan {
     fn presence(&self, labels: &Labels, filter: &Filter) -> String {
         let replicas = labels.by(Level::Pod, false).join(",");
         let models = labels.by(Level::Model, false).join(",");
-        let others: Vec<&Series> = self.gauges().take(2).collect();
+        let others: Vec<&Series> = self.other_signs().take(2).collect();
         let alive = others.iter().enumerate().map(|(i, series)| {
             what(&format!("max by ({replicas}) (timestamp({}))", select(series, filter)), i)
         });

@@ -16,7 +16,7 @@ use crate::client::{Budget, Client, Query};
 use crate::config::DEFAULT_SCRAPE_INTERVAL;
 use crate::failure::Failure;
 use crate::labels::{INSTANCE, Labels, Level};
-use crate::plan::{Held, Plan, QueryKind, WHAT, liveness, select, what};
+use crate::plan::{Held, Plan, QueryKind, WHAT, liveness, select, signs_of_life, what};
 use crate::promql::{Filter, Matcher};
 use crate::shard::QUERY_BYTES_MAX;
 
@@ -116,12 +116,17 @@ pub(super) fn engines_of(found: &HashSet<String>, terms: &Terms) -> Vec<Engine> 
     engines
 }
 
-/// The names by which an engine is recognised.
+/// The names by which an engine is recognised: those of its gauges, or where it has none what else says who
+/// lives, and those that it requires.
 fn marks(engine: &Engine) -> impl Iterator<Item = &str> {
     let quantities = [Quantity::Running, Quantity::Waiting, Quantity::KvCacheUsage];
     let gauges = quantities.into_iter().flat_map(|quantity| engine.alternatives(quantity));
-    let series = gauges.flat_map(|expression| expression.required());
-    series.map(|series| &*series.name).chain(engine.required.iter().map(|name| &**name))
+    let mut series: Vec<&Series> = gauges.flat_map(|expression| expression.required()).collect();
+    if series.is_empty() {
+        series = signs_of_life(engine);
+    }
+    let required = engine.required.iter().map(|name| &**name);
+    series.into_iter().map(|series| &*series.name).chain(required)
 }
 
 /// One thing that a probe asks about.

@@ -46,6 +46,19 @@ fn names_without_a_prefix_are_an_engines_where_all_that_it_requires_is_there() {
     check(&["num_requests_running", "num_requests_waiting"], &[("nim", "")]);
     check(&["request_success_total"], &[]);
     check(&["request_success_total", "e2e_request_latency_seconds_count"], &[("trtllm-serve", "")]);
+    check(&["prompt_tokens_sum", "completion_tokens_sum"], &[]);
+    let of_mlc = ["engine_prefill_time_sum", "engine_decode_time_sum", "prompt_tokens_sum"];
+    check(&of_mlc, &[("mlc", "")]);
+}
+
+#[test]
+fn an_engine_that_is_described_by_its_counters_alone_is_recognised_by_them() {
+    let spec: EngineSpec = serde_json::from_value(serde_json::json!({
+        "name": "acme", "metrics": {"generation_tokens_total": "acme_tokens_total"},
+    }))
+    .unwrap();
+    let terms = terms(|config| config.engines = vec![spec]);
+    assert_eq!(found(&["acme_tokens_total"], &terms), [("acme".to_owned(), String::new())]);
 }
 
 #[test]
