@@ -57,8 +57,8 @@ impl PrometheusBackend {
     pub(super) fn capacity(&self, groups: &[Group], assembly: &Assembly<'_>) -> Vec<Job> {
         let Assembly { asked, shape, .. } = assembly;
         let now = self.clock.now();
-        let due = |position: &usize| {
-            assembly.has_live_pods(*position)
+        let due = |position: &usize, engine: u8| {
+            assembly.lives_of(*position, engine)
                 && self.memory.of(&asked.models()[*position]).is_none_or(|memory| {
                     memory.cache_config_due(now, assembly.live_pods(*position).into_iter())
                 })
@@ -67,7 +67,7 @@ impl PrometheusBackend {
         for (number, group) in groups.iter().enumerate() {
             let plan = &shape.served[usize::from(group.engine)].plan;
             let positions = asked.positions(&group.shard.models);
-            if !positions.iter().any(due) {
+            if !positions.iter().any(|it| due(it, group.engine)) {
                 continue;
             }
             let apart = are_apart(&positions, assembly);
@@ -152,14 +152,16 @@ impl PrometheusBackend {
     /// Counters, of models whose gauges have left open what ranks and copies there are.
     pub(super) fn counters(&self, groups: &[Group], assembly: &Assembly<'_>) -> Vec<Job> {
         let Assembly { asked, shape, .. } = assembly;
-        let needs_counters = |position: &usize| {
+        let needs_counters = |position: &usize, engine: u8| {
             let kept = self.memory.of(&asked.models()[*position]);
-            assembly.needs_counters(*position, kept.as_deref())
+            assembly.lives_of(*position, engine)
+                && assembly.needs_counters(*position, kept.as_deref())
         };
         let of_group = |(number, group): (usize, &Group)| {
             let positions = asked.positions(&group.shard.models);
             let plan = &shape.served[usize::from(group.engine)].plan;
-            let wanted = plan.asks(QueryKind::Counters) && positions.iter().any(needs_counters);
+            let wanted = plan.asks(QueryKind::Counters)
+                && positions.iter().any(|it| needs_counters(it, group.engine));
             let apart = are_apart(&positions, assembly);
             wanted.then(|| Job { apart, ..Job::new(QueryKind::Counters, number) })
         };

@@ -15,7 +15,8 @@ use flate2::write::GzEncoder;
 use wiremock::ResponseTemplate;
 
 use crate::fake::{
-    Fake, MODEL, NOW, POD_0, POD_1, Parameters, error, found, m, ok, two_pods, vector, vector_text,
+    Fake, LABELS, MODEL, NOW, POD_0, POD_1, Parameters, VLLM, error, found, m, ok, two_pods,
+    vector, vector_text,
 };
 
 #[tokio::test]
@@ -440,6 +441,21 @@ async fn three_hundred_models_cost_what_ten_do() {
     };
     assert_eq!(count(10).await, 13);
     assert_eq!(count(300).await, 13);
+}
+
+#[tokio::test]
+async fn an_engine_that_no_pod_of_a_look_is_of_is_asked_who_lives_and_nothing_else() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    let sglang = ["num_running_reqs", "num_queue_reqs", "num_pages", "cache_config_info"];
+    let sglang = sglang.map(|name| format!("sglang:{name}"));
+    fake.holds(VLLM.into_iter().chain(sglang.iter().map(String::as_str)), &LABELS, 2);
+    fake.rows("timestamp(sglang:", &[]);
+    fake.sample().await;
+    let asked = fake.asked().into_iter().filter(|asked| asked.time.is_some());
+    let of_sglang: Vec<String> =
+        asked.map(|asked| asked.query).filter(|query| query.contains("sglang:")).collect();
+    assert!(matches!(&of_sglang[..], [only] if only.contains("timestamp(")), "{of_sglang:?}");
 }
 
 #[tokio::test]
