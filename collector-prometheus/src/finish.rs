@@ -239,15 +239,17 @@ fn found(
         let mut row = resolve::row(&replica, &units, served.engine.name.as_str());
         let sums = chosen_sums(&model, name, &units);
         let idle = row.running_requests == Some(0);
-        let hit_rate = if hit_rates_new {
+        // What the server computes itself comes with the gauges, and waits for no query of its own.
+        let is_of_now = hit_rates_new || !served.plan.asks(QueryKind::PrefixCache);
+        let hit_rate = if is_of_now {
             hit_rate(&sums, group, &served.plan, idle)
         } else {
             kept.and_then(|kept| kept.hit_rate)
         };
-        set_hit_rate(&mut row, hit_rate, hit_rates_failed, hit_rates_new, &memory, common);
+        set_hit_rate(&mut row, hit_rate, hit_rates_failed, is_of_now, &memory, common);
         if hit_rate.is_none() && !hit_rates_failed {
-            let reason = if hit_rates_new {
-                why::hit_rate(lookups(&sums, group, &served.plan), served)
+            let reason = if is_of_now {
+                why::hit_rate(lookups(&sums, group, &served.plan), group.len(), served)
             } else {
                 "unknown when it was last asked for".to_owned()
             };

@@ -72,10 +72,18 @@ pub(crate) fn load(
 }
 
 /// Why the hit rate of the prefix cache is unknown, of which these are hits and lookups.
-pub(crate) fn hit_rate([hits, lookups]: [Option<f64>; 2], served: &Served) -> String {
+pub(crate) fn hit_rate(
+    [hits, lookups]: [Option<f64>; 2],
+    servers: usize,
+    served: &Served,
+) -> String {
     let kind = QueryKind::PrefixCache;
     if served.plan.has(Quantity::PrefixCacheHitRate) {
-        return "several servers, each with a rate of its own".to_owned();
+        if servers > 1 {
+            return "several servers, each with a rate of its own".to_owned();
+        }
+        let gauge = served.engine.alternatives(Quantity::PrefixCacheHitRate).first();
+        return format!("no usable {}", gauge.map(ToString::to_string).unwrap_or_default());
     }
     let window = served.plan.window.0.max(PREFIX_CACHE_WINDOW);
     let unknown = [hits, lookups].into_iter().find_map(|it| rate(it, kind, window, served));
@@ -85,9 +93,10 @@ pub(crate) fn hit_rate([hits, lookups]: [Option<f64>; 2], served: &Served) -> St
     })
 }
 
-/// Why a field is unknown of which the server holds no series.
+/// Why a field is unknown of which the server holds no series, or only some.
 fn no_series(served: &Served, quantities: &[Quantity]) -> String {
-    let expected = quantities.iter().flat_map(|it| served.engine.alternatives(*it)).next();
+    let lacking = quantities.iter().filter(|quantity| !served.plan.has(**quantity));
+    let expected = lacking.flat_map(|it| served.engine.alternatives(*it)).next();
     match expected {
         Some(expected) => format!("the server holds no {expected}"),
         None => format!("{} does not report it", served.engine.name),

@@ -57,17 +57,18 @@ impl Plan {
     fn add(&mut self, kind: QueryKind, engine: &Engine, held: Held<'_>) {
         let mut leaves: Vec<LeafId> = Vec::new();
         let mut per_pod = false;
+        let mut places = Vec::new();
         for candidates in kind.quantities() {
-            let complete = |quantity: &Quantity| {
+            let complete = |(place, quantity): (usize, &Quantity)| {
                 let all = engine.alternatives(*quantity).iter().enumerate();
                 let complete: Vec<(usize, &Expression)> = all
                     .filter(|(_, it)| it.is_constant() || it.is_complete(|series| held.has(series)))
                     .collect();
-                (!complete.is_empty()).then_some((*quantity, complete))
+                (!complete.is_empty()).then_some((place, *quantity, complete))
             };
-            let Some((quantity, alternatives)) = candidates.iter().find_map(complete) else {
-                continue;
-            };
+            let found = candidates.iter().enumerate().find_map(complete);
+            let Some((place, quantity, alternatives)) = found else { continue };
+            places.push(place);
             let function = function_of(kind, quantity);
             per_pod |= alternatives.len() > 1 && kind.level() == Level::Model;
             let mut leaf = |series: &Series| {
@@ -90,7 +91,9 @@ impl Plan {
         if kind == QueryKind::CacheConfig {
             self.info = self.info_of(&leaves);
         }
-        if !leaves.is_empty() {
+        // Hits are a share of their own look-ups: one half without the other is asked for in vain.
+        let is_whole = kind != QueryKind::PrefixCache || matches!(places[..], [a, b] if a == b);
+        if is_whole && !leaves.is_empty() {
             self.asks.push(Ask { kind, leaves, per_pod });
         }
     }

@@ -134,6 +134,17 @@ fn the_hits_of_the_prefix_cache_travel_with_what_was_looked_up_over_five_minutes
 }
 
 #[test]
+fn half_of_a_hit_rate_is_not_asked_for() {
+    let gauge = "sglang:num_running_reqs";
+    let pair = ["sglang:cached_tokens_total", "sglang:prompt_tokens_total"];
+    let asks = |names: &[&str]| {
+        plan_of("sglang", &[&[gauge], names].concat(), &[], 60).asks(QueryKind::PrefixCache)
+    };
+    assert!(asks(&pair));
+    assert!(!asks(&pair[..1]) && !asks(&pair[1..]));
+}
+
+#[test]
 fn an_expression_is_one_query_of_all_its_series_and_evaluated_rank_by_rank() {
     let names = [
         "sglang:num_running_reqs",

@@ -459,6 +459,23 @@ async fn an_engine_that_no_pod_of_a_look_is_of_is_asked_who_lives_and_nothing_el
 }
 
 #[tokio::test]
+async fn half_of_a_hit_rate_is_not_asked_for_and_the_other_half_is_named() {
+    for (lacking, named) in [
+        ("vllm:prefix_cache_hits_total", "vllm:prefix_cache_hits_total + "),
+        ("vllm:prefix_cache_queries_total", "vllm:prefix_cache_queries_total"),
+    ] {
+        let fake = Fake::start().await;
+        two_pods(&fake);
+        fake.holds(VLLM.into_iter().filter(|name| *name != lacking), &LABELS, 2);
+        let sample = fake.sample().await;
+        let reason = sample.replicas[0].reasons.get(Field::PrefixCacheHitRate).unwrap();
+        assert!(reason.starts_with(&format!("the server holds no {named}")), "{reason}");
+        let asked = fake.queries();
+        assert!(!asked.iter().any(|query| query.contains("rate(vllm:prefix")), "{asked:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_large_answer_is_asked_compressed_the_next_time() {
     let fake = Fake::start().await;
     two_pods(&fake);
