@@ -518,9 +518,11 @@ const RATES: [(&str, Field); 7] = [
     ("itl count", Field::ItlAverage),
 ];
 
-/// Times that are the same for all pods of a model: their sums and counts.
-const MEANS: [(usize, usize, &str, fn(&Rank) -> f64); 2] =
-    [(3, 4, "ttft", |rank| rank.ttft), (5, 6, "itl", |rank| rank.itl)];
+/// A time, by the places of its sum and its count, its name, and what is true of it.
+type Mean = (usize, usize, &'static str, fn(&Rank) -> f64);
+
+/// Times that are the same for all pods of a model.
+const MEANS: [Mean; 2] = [(3, 4, "ttft", |rank| rank.ttft), (5, 6, "itl", |rank| rank.itl)];
 
 /// The rates that are one half of a mean, each with the other half.
 const HALVES: [(usize, usize); 6] = [(1, 0), (2, 0), (3, 4), (4, 3), (5, 6), (6, 5)];
