@@ -25,7 +25,7 @@ const OF_A_KIND: [(&str, EngineKind, u32); 4] = [
     ("triton-tensorrt-llm", EngineKind::TritonTensorrtLlm, 1),
 ];
 /// Servers whose pages are made from their descriptions.
-const DESCRIBED: [&str; 12] = [
+const DESCRIBED: [&str; 15] = [
     "triton-vllm",
     "nim",
     "tokenspeed",
@@ -38,9 +38,13 @@ const DESCRIBED: [&str; 12] = [
     "llamacpp",
     "kserve-vllm",
     "kserve-sglang",
+    "triton",
+    "mlc",
+    "dynamo",
 ];
 /// Those that do not name their model.
-const WITHOUT_MODEL: [&str; 5] = ["triton-tensorrt-llm", "fastdeploy", "atom", "tgi", "llamacpp"];
+const WITHOUT_MODEL: [&str; 6] =
+    ["triton-tensorrt-llm", "fastdeploy", "atom", "tgi", "llamacpp", "mlc"];
 
 fn every_engine() -> Vec<&'static str> {
     OF_A_KIND.iter().map(|(name, ..)| *name).chain(DESCRIBED).collect()
@@ -56,7 +60,8 @@ fn fleet() -> Vec<VariantSpec> {
     }
     for name in DESCRIBED {
         let mut spec = variant(name, name);
-        spec.engine.described = Some(Box::new(toml_of(&format!("name = {name:?}"))));
+        let labels = if WITHOUT_MODEL.contains(&name) { "\nmodel_labels = []" } else { "" };
+        spec.engine.described = Some(Box::new(toml_of(&format!("name = {name:?}{labels}"))));
         variants.push(spec);
     }
     for spec in &mut variants {
@@ -83,7 +88,8 @@ fn variants() -> String {
     every_engine().iter().fold(String::new(), |mut text, name| {
         let _ = writeln!(
             text,
-            "[[variants]]\nname = {name:?}\nnamespace = \"prod\"\nmodel = {name:?}\n"
+            "[[variants]]\nname = {name:?}\nnamespace = \"prod\"\nmodel = {:?}\n",
+            model(name).model.as_str()
         );
         text
     })
@@ -159,6 +165,11 @@ impl Differences {
         );
         self.same(&format!("{pod}: blocks"), one.num_gpu_blocks, other.num_gpu_blocks);
         self.same(&format!("{pod}: block size"), one.block_size, other.block_size);
+        self.near(
+            &format!("{pod}: hit rate"),
+            one.prefix_cache_hit_rate,
+            other.prefix_cache_hit_rate,
+        );
         self.same(&format!("{pod}: variant"), &one.variant_name, &other.variant_name);
     }
 
@@ -181,8 +192,11 @@ impl Differences {
     }
 }
 
+/// The model of an engine's server, which has its name. Dynamo's are asked for in capitals: it writes them
+/// in small letters whatever the deployment calls them.
 fn model(name: &str) -> ModelRef {
-    ModelRef::new(name, "prod")
+    let id = if name == "dynamo" { name.to_uppercase() } else { name.to_owned() };
+    ModelRef::new(id, "prod")
 }
 
 async fn compare_replicas(one: &dyn MetricsCollector, other: &dyn MetricsCollector, when: &str) {
@@ -214,7 +228,7 @@ async fn every_engine_is_read_alike_by_both_backends() {
     direct.start_background_worker();
     world.scrapes(SCRAPES_OF_A_WINDOW + 2).await;
     let mut differences = Differences::default();
-    let mut known = 0;
+    let mut without_arrivals = Vec::new();
     for name in every_engine() {
         let variant = name.into();
         let one = direct.collect_allocation(&model(name), &variant).await;
@@ -223,11 +237,14 @@ async fn every_engine_is_read_alike_by_both_backends() {
             differences.0.push(format!("{name}: {:?} and {:?}", one.err(), other.err()));
             continue;
         };
-        known += usize::from(one.value().load.arrival_rate.is_some_and(|rate| rate > 0.0));
+        if one.value().load.arrival_rate.is_none_or(|rate| rate <= 0.0) {
+            without_arrivals.push(name);
+        }
         differences.load(one.value(), other.value());
     }
     assert!(differences.0.is_empty(), "under load:\n{}", differences.0.join("\n"));
-    assert!(known >= 12, "only {known} engines have told of their load");
+    // These count no requests.
+    assert_eq!(without_arrivals, ["triton-tensorrt-llm", "llamacpp", "mlc"]);
 
     // At rest, with ranks that differ.
     for name in every_engine() {
@@ -249,14 +266,27 @@ async fn every_engine_is_read_alike_by_both_backends() {
     })
     .await;
     compare_replicas(&*direct, &*asked, "at rest").await;
-    let vllm = read_anew(&*asked, &model("vllm")).await;
-    let vllm = &vllm.value().replicas[0];
-    assert_eq!((vllm.queue_length, vllm.kv_cache_usage), (Some(14), Some(0.75)));
+    // Both are right, and what an engine does not report is unknown.
+    for (name, expected) in [
+        ("vllm", [Some(14.0), Some(6.0), Some(0.75), Some(877_952.0)]),
+        ("dynamo", [Some(5.0), Some(3.0), None, None]),
+        ("triton", [Some(5.0), None, None, None]),
+        ("mlc", [None; 4]),
+    ] {
+        let reading = read_anew(&*asked, &model(name)).await;
+        let [row] = &reading.value().replicas[..] else { panic!("{name} is one row") };
+        let count = |count: Option<u64>| count.map(|count| count as f64);
+        let capacity = count(row.total_kv_capacity_tokens());
+        let told =
+            [count(row.queue_length), count(row.running_requests), row.kv_cache_usage, capacity];
+        assert_eq!(told, expected, "{name}");
+    }
 
-    // After a restart of two servers.
+    // After a restart of some servers.
     world.fleet.unfreeze();
-    world.fleet.restart_pod("prod", "vllm-0").await.unwrap();
-    world.fleet.restart_pod("prod", "sglang-0").await.unwrap();
+    for name in ["vllm", "sglang", "triton", "mlc", "dynamo"] {
+        world.fleet.restart_pod("prod", &format!("{name}-0")).await.unwrap();
+    }
     world.fleet.freeze();
     let frozen = now();
     eventually("only what came after the restart is in both windows", WINDOW * 3, || async {
@@ -268,7 +298,7 @@ async fn every_engine_is_read_alike_by_both_backends() {
     direct.stop_background_worker().await;
 }
 
-/// Pages of vLLM at moments that no simulated fleet has.
+/// Pages at moments that no simulated fleet has, of vLLM unless the pod is named after another server.
 fn page(pod: &str, since: Duration) -> String {
     let seconds = since.as_secs_f64();
     let config = |engine: u32| {
@@ -295,6 +325,37 @@ fn page(pod: &str, since: Duration) -> String {
             let length = if seconds < 20.0 { finished(0, "length", 1e6) } else { String::new() };
             gauges(0) + &finished(0, "stop", (4.0 * seconds).floor()) + &length
         }
+        // Its older releases count requests, and none of their tokens.
+        "dynamo" => {
+            let requests = |status: &str, count: f64| {
+                let labels = format!("{{model=\"odd/dynamo\",status=\"{status}\"}}");
+                format!("dynamo_frontend_requests_total{labels} {count}\n")
+            };
+            let failed = if seconds < 20.0 { requests("error", 1e6) } else { String::new() };
+            "dynamo_frontend_inflight_requests{model=\"odd/dynamo\"} 9\n\
+             dynamo_frontend_queued_requests{model=\"odd/dynamo\"} 4\n"
+                .to_owned()
+                + &requests("success", (4.0 * seconds).floor())
+                + &failed
+        }
+        "triton" => {
+            let of_version = |version: u8, count: f64| {
+                let labels = format!("{{model=\"odd-triton\",version=\"{version}\"}}");
+                format!("nv_inference_request_success{labels} {count}\n")
+            };
+            let unloaded = if seconds < 20.0 { of_version(1, 1e6) } else { String::new() };
+            "nv_inference_pending_request_count{model=\"odd-triton\",version=\"2\"} 4\n".to_owned()
+                + &of_version(2, (4.0 * seconds).floor())
+                + &unloaded
+        }
+        "mlc" => {
+            let prompts = if seconds < 20.0 { "prompt_tokens_sum 7000\n" } else { "" };
+            let tokens = (400.0 * seconds).floor();
+            format!(
+                "engine_prefill_time_sum 3\nengine_decode_time_sum 9\n\
+                 completion_tokens_sum {tokens}\n{prompts}"
+            )
+        }
         // The second rank's process has never had a request, so that its gauges were never written.
         "idle-rank" => {
             gauges(0)
@@ -312,13 +373,21 @@ fn page(pod: &str, since: Duration) -> String {
     }
 }
 
-const ODD_PODS: [&str; 3] = ["asleep", "idle-rank", "vanishing"];
+/// The pods, each with its model as it is asked for. The page of the last names none.
+const ODD_PODS: [(&str, &str); 6] = [
+    ("asleep", "odd"),
+    ("idle-rank", "odd"),
+    ("vanishing", "odd"),
+    ("dynamo", "Odd/Dynamo"),
+    ("triton", "odd-triton"),
+    ("mlc", "odd-mlc"),
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn odd_moments_are_read_alike_by_both_backends() {
     let server = MockServer::start().await;
     let since: Instant = now();
-    for pod in ODD_PODS {
+    for (pod, _) in ODD_PODS {
         Mock::given(path(format!("/{pod}")))
             .respond_with(move |_: &wiremock::Request| {
                 ResponseTemplate::new(200).set_body_raw(page(pod, since.elapsed()), "text/plain")
@@ -326,7 +395,7 @@ async fn odd_moments_are_read_alike_by_both_backends() {
             .mount(&server)
             .await;
     }
-    let jobs = ODD_PODS.iter().fold(String::new(), |mut text, pod| {
+    let jobs = ODD_PODS.iter().fold(String::new(), |mut text, (pod, _)| {
         let _ = write!(
             text,
             "- job_name: {pod}\n  metrics_path: /{pod}\n  static_configs:\n  - targets: ['{}']\n    \
@@ -337,15 +406,16 @@ async fn odd_moments_are_read_alike_by_both_backends() {
     });
     let yaml = format!("global: {{ scrape_interval: 1s }}\nscrape_configs:\n{jobs}");
     let Some(prometheus) = PrometheusServer::start_with_or_skip(&yaml).await else { return };
-    let targets = ODD_PODS.map(|pod| {
+    let targets = ODD_PODS.map(|(pod, model)| {
+        let model = if pod == "mlc" { format!(", model = {model:?}") } else { String::new() };
         format!(
-            "{{ url = \"http://{}/{pod}\", namespace = \"prod\", pod = {pod:?} }}",
+            "{{ url = \"http://{}/{pod}\", namespace = \"prod\", pod = {pod:?}{model} }}",
             server.address()
         )
     });
-    let variants = ODD_PODS.map(|pod| {
+    let variants = ODD_PODS.map(|(pod, model)| {
         format!(
-            "[[variants]]\nname = {pod:?}\nnamespace = \"prod\"\nmodel = \"odd\"\npods = {pod:?}\n"
+            "[[variants]]\nname = {pod:?}\nnamespace = \"prod\"\nmodel = {model:?}\npods = {pod:?}\n"
         )
     });
     let direct = collector(&format!(
@@ -355,7 +425,7 @@ async fn odd_moments_are_read_alike_by_both_backends() {
     ));
     let asked = collector(&format!(
         "backend = \"prometheus\"\n[prometheus]\nurl = {:?}\nallow_http = true\nscrape_interval = \"1s\"\n\
-         window = \"10s\"\n{}",
+         window = \"10s\"\n[[prometheus.models]]\nselector = 'pod=\"mlc\"'\nmodel = \"odd-mlc\"\n{}",
         prometheus.url(),
         variants.concat()
     ));
@@ -364,27 +434,42 @@ async fn odd_moments_are_read_alike_by_both_backends() {
         since.elapsed() > Duration::from_secs(24)
     })
     .await;
-    let one = direct.collect_replica_metrics(&model("odd")).await.unwrap();
-    let other = asked.collect_replica_metrics(&model("odd")).await.unwrap();
-    let (one, other) = (&one.value().replicas, &other.value().replicas);
     let mut differences = Differences::default();
-    differences.same("rows", one.len(), other.len());
-    for (one, other) in one.iter().zip(other) {
-        differences.replica(one, other);
+    let mut rows = Vec::new();
+    for id in ["odd", "Odd/Dynamo", "odd-triton", "odd-mlc"] {
+        let one = direct.collect_replica_metrics(&ModelRef::new(id, "prod")).await.unwrap();
+        let other = asked.collect_replica_metrics(&ModelRef::new(id, "prod")).await.unwrap();
+        let (one, other) = (&one.value().replicas, &other.value().replicas);
+        differences.same(&format!("{id}: rows"), one.len(), other.len());
+        for (one, other) in one.iter().zip(other) {
+            differences.replica(one, other);
+        }
+        rows.extend(one.iter().cloned());
     }
-    for pod in ODD_PODS {
-        let one = direct.collect_allocation(&model("odd"), &pod.into()).await.unwrap();
-        let other = asked.collect_allocation(&model("odd"), &pod.into()).await.unwrap();
+    let mut arrivals = Vec::new();
+    for (pod, id) in ODD_PODS {
+        let id = ModelRef::new(id, "prod");
+        let one = direct.collect_allocation(&id, &pod.into()).await.unwrap();
+        let other = asked.collect_allocation(&id, &pod.into()).await.unwrap();
         differences.load(one.value(), other.value());
         differences.same(pod, one.value().num_sleeping, other.value().num_sleeping);
+        arrivals.push(one.value().load.arrival_rate);
     }
     assert!(differences.0.is_empty(), "{}", differences.0.join("\n"));
-    // And both are right.
-    let rate = direct.collect_allocation(&model("odd"), &"vanishing".into()).await.unwrap();
-    let rate = rate.value().load.arrival_rate.unwrap();
-    assert!((200.0..280.0).contains(&rate), "{rate} a minute are not 240");
-    let [asleep, idle_rank, _] = &one[..] else { panic!("{} rows", one.len()) };
-    assert_eq!(asleep.state, ReplicaState::Sleeping);
-    assert_eq!((idle_rank.queue_length, idle_rank.running_requests), (Some(4), Some(3)));
+    // And both are right: 4 requests a second, whatever vanishes beside them.
+    let [.., vanishing, dynamo, triton, mlc] = arrivals[..] else { panic!("{arrivals:?}") };
+    for rate in [vanishing, dynamo, triton] {
+        assert!(rate.is_some_and(|rate| (200.0..280.0).contains(&rate)), "{arrivals:?} a minute");
+    }
+    assert_eq!(mlc, None);
+    let told = rows.iter().map(|row| (row.queue_length, row.running_requests));
+    let [asleep, idle_rank, _, dynamo, triton, mlc] = told.collect::<Vec<_>>()[..] else {
+        panic!("{} rows", rows.len())
+    };
+    assert_eq!(rows[0].state, ReplicaState::Sleeping);
+    assert_eq!(asleep, (Some(4), Some(3)));
+    assert_eq!(idle_rank, (Some(4), Some(3)));
+    assert_eq!((dynamo, triton), ((Some(4), Some(5)), (Some(4), None)));
+    assert_eq!(mlc, (None, None));
     direct.stop_background_worker().await;
 }
