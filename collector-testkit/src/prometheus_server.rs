@@ -263,6 +263,15 @@ impl PrometheusServer {
         Self::or_skip(Self::start_over(history).await)
     }
 
+    /// As [`start_with_history`](Self::start_with_history), for a test that is skipped where no Prometheus is
+    /// installed.
+    ///
+    /// # Panics
+    /// As [`start_or_skip`](Self::start_or_skip).
+    pub async fn start_with_history_or_skip(page: &str) -> Option<Self> {
+        Self::or_skip(Self::start_with_history(page).await)
+    }
+
     fn or_skip(started: Result<Self, PrometheusError>) -> Option<Self> {
         match started {
             Ok(server) => Some(server),

@@ -10,6 +10,7 @@ mod look;
 mod proxy;
 mod raw;
 mod real;
+mod real_cost;
 mod real_labels;
 mod real_names;
 mod real_servers;

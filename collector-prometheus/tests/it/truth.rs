@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use collector_core::{Answer, Ask, Backend, Clock, ModelRef};
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
-use collector_testkit::{PrometheusError, PrometheusServer, REQUIRE_REAL_SERVERS};
+use collector_testkit::PrometheusServer;
 use futures_util::{StreamExt, stream};
 
 use self::check::{Told, Verdict};
@@ -99,19 +99,8 @@ async fn play(plan: Plan, gateway: &Gateway, pods: &[Pod]) -> Played {
 /// and none is required.
 async fn start() -> Option<(Gateway, Vec<Pod>)> {
     let pods = fleet::fleet();
-    match PrometheusServer::start_with_history(&fleet::history(&pods)).await {
-        Ok(server) => Some((Gateway::start(server).await, pods)),
-        Err(error @ PrometheusError::NotInstalled)
-            if std::env::var(REQUIRE_REAL_SERVERS).as_deref() != Ok("1") =>
-        {
-            #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
-            {
-                eprintln!("SKIPPED: {error}");
-            }
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+    let server = PrometheusServer::start_with_history_or_skip(&fleet::history(&pods)).await?;
+    Some((Gateway::start(server).await, pods))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
