@@ -43,6 +43,7 @@ pub use backend::PrometheusBackend;
 pub use collector_transport::ConfigError;
 pub use config::{GivenModel, PrometheusConfig, SigV4Config};
 pub use labels::LabelsConfig;
+pub use plan::asked_for;
 
 /// The backend's name in readings, errors, logs and metrics.
 const NAME: &str = "prometheus";

@@ -2,6 +2,8 @@
 #![cfg(feature = "prometheus")]
 
 mod compose;
+#[cfg(feature = "epp")]
+mod coverage;
 mod errors;
 mod keys;
 mod layers;

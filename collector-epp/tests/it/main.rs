@@ -5,7 +5,6 @@ mod bad_input;
 mod captures;
 mod conformance;
 mod credentials;
-mod docs;
 mod engine_pages;
 mod fake_pod;
 mod identity;

@@ -143,6 +143,22 @@ pub(crate) fn signs_of_life(engine: &Engine) -> Vec<&Series> {
     if usual.is_empty() { of(Quantity::ALL) } else { usual }
 }
 
+/// The quantities of an engine that looks ask for at a server that holds these of its series, by their names.
+pub fn asked_for(engine: &Engine, is_held: impl Fn(&str) -> bool) -> Vec<Quantity> {
+    let names = engine.sample_names().filter(|name| is_held(name)).map(Box::from).collect();
+    let held = Held { names: &names, native: &HashSet::new() };
+    let Some(plan) = Plan::new(engine, held, Duration::ZERO) else { return Vec::new() };
+    let of_labels = plan.info.iter().flat_map(|info| info.numbers.iter().map(|(leaf, _)| *leaf));
+    let asks = plan.asks.iter().filter(|ask| ask.kind != QueryKind::CacheConfig);
+    let leaves = asks.flat_map(|ask| ask.leaves.iter().copied()).chain(of_labels);
+    let asked: Vec<&Series> = leaves.filter_map(|leaf| plan.series_of(leaf)).collect();
+    let is_asked = |expression: &Expression| {
+        expression.required().into_iter().all(|series| asked.contains(&series))
+    };
+    let of_engine = engine.metrics().filter(|(_, alternatives)| alternatives.iter().any(is_asked));
+    of_engine.map(|(quantity, _)| quantity).collect()
+}
+
 fn function_of(kind: QueryKind, quantity: Quantity) -> Function {
     match kind {
         QueryKind::KvCache | QueryKind::QueueLength => Function::Peak,

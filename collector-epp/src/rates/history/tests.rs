@@ -1,9 +1,11 @@
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use collector_core::{EngineName, ReplicaState};
 
 use super::*;
-use crate::engines::{Counters as Counts, Expression, Ignored};
+use crate::engines::{Counters as Counts, Engines, Expression, Ignored, Page};
+use crate::scan::{Ended, Format, Limits, Scanner};
 
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -302,4 +304,53 @@ fn samples_that_carry_their_time_are_as_old_as_they_say() {
     let stale = EngineRow { times: vec![(Quantity::Waiting, old(90))], ..row };
     let replica = record(&mut History::new(WINDOW), vec![stale], 0).replica;
     assert_eq!((replica.sampled_at.age(at(0)).as_secs(), replica.marks.len()), (90, 0));
+}
+
+/// A page that has these quantities alone, each in a series of its own, as a history takes it.
+fn page_of(quantities: &[Quantity], value: f64) -> ServerPage {
+    let series = |quantity: &Quantity| (quantity.key(), format!("acme_{}", quantity.key()));
+    let metrics: HashMap<&str, String> = Quantity::ALL.iter().map(series).collect();
+    let spec = serde_json::json!({"name": "acme", "model": "m", "metrics": metrics});
+    let engines = Engines::new(&[serde_json::from_value(spec).unwrap()]).unwrap();
+    let mut reader = engines.reader();
+    let mut scanner = Scanner::new(Arc::clone(engines.wanted()), Limits::default());
+    scanner.begin(Format::Text);
+    for quantity in quantities {
+        let line = format!("{} {value}\n", series(quantity).1);
+        scanner.feed(line.as_bytes(), |sample| reader.sample(sample)).unwrap();
+    }
+    let summary = scanner.finish(Ended::Complete, |sample| reader.sample(sample)).unwrap();
+    let Page::Server(page) = reader.finish(&summary) else { panic!("a server's page") };
+    page
+}
+
+/// The table of docs/engines.md marks these as of direct scraping alone.
+#[test]
+fn no_number_of_a_reading_is_made_of_the_times_of_stages_or_the_count_of_generations() {
+    let unread = Quantity::ALL.iter().copied().filter(|quantity| {
+        let gauge = match quantity {
+            Quantity::Running => Quantity::Waiting,
+            _ => Quantity::Running,
+        };
+        let pods = |quantities: &[Quantity]| {
+            let mut history = History::new(WINDOW);
+            let name = PodName::from("m-0");
+            let whose = Whose { name: &name, role: None, keeps_parts: true };
+            history.record(&page_of(quantities, 0.25), whose, time(0));
+            history.record(&page_of(quantities, 0.75), whose, time(10))
+        };
+        // One half of a ratio or a mean is nothing without the other.
+        let others: Vec<Quantity> = [gauge].into_iter().chain(quantity.partner()).collect();
+        pods(&others) == pods(&[&others[..], &[*quantity]].concat())
+    });
+    let expected = [
+        Quantity::GenerationTokensCount,
+        Quantity::QueueTimeSum,
+        Quantity::QueueTimeCount,
+        Quantity::PrefillTimeSum,
+        Quantity::PrefillTimeCount,
+        Quantity::DecodeTimeSum,
+        Quantity::DecodeTimeCount,
+    ];
+    assert_eq!(unread.collect::<Vec<_>>(), expected);
 }
