@@ -28,9 +28,10 @@ pub(crate) struct Options {
 /// Builds the collector as it is released and measures it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     install::prometheus()?;
-    step("build the collector", &mut cargo(&["build", "--release", "--package", "collector-cli"]))?;
-    let collector = workspace::target_folder()?.join("release/collector");
-    let mut bench = cargo(&["run", "--release", "--package", "collector-bench", "--"]);
+    let build = &mut cargo(&["build", "--profile", "dist", "--package", "collector-cli"]);
+    step("build the collector", build)?;
+    let collector = workspace::target_folder()?.join("dist/collector");
+    let mut bench = cargo(&["run", "--profile", "dist", "--package", "collector-bench", "--"]);
     bench.arg("--collector").arg(collector);
     for (flag, wanted) in [("--quick", options.quick), ("--page", options.page)] {
         if wanted {
