@@ -31,7 +31,7 @@ async fn fetches(cancel_first: bool) -> Result<usize> {
     let model = ModelRef::new("meta-llama/Llama-3.1-8B-Instruct", "inference-prod");
     backend.serve_pods(&model, &["pod-0", "pod-1"]);
     backend.hang();
-    let collector = Arc::new(CachingCollector::new(backend.clone()));
+    let collector = Arc::new(CachingCollector::new(backend.clone())?);
     let read = || {
         let (collector, model) = (Arc::clone(&collector), model.clone());
         async move {

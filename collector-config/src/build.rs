@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{Backend, Clock, MetricsCollector};
-use collector_engine::{CachingCollector, RequestRate, StaticDirectory};
+use collector_engine::{CachingCollector, StaticDirectory};
 use figment::Figment;
 
 use crate::error::{ConfigError, ConfigErrors};
@@ -63,9 +63,6 @@ pub(crate) struct Registration {
 pub(crate) trait BackendSettings: Any + fmt::Debug + Send + Sync {
     /// The key of the time-out of one request, and its value.
     fn timeout(&self) -> (&'static str, Duration);
-
-    /// How many requests a second it may send to its server.
-    fn rate(&self) -> RequestRate;
 
     /// Whether the backend learns by itself, so that it is not asked in the background.
     fn pushes(&self) -> bool;
@@ -190,8 +187,8 @@ impl CollectorConfig {
         self.compose(backends, clock)
     }
 
-    /// The same over backends that [`build_backends`](Self::build_backends) made, each perhaps wrapped
-    /// in another.
+    /// The same over these backends, each with the limits that it has itself: those that
+    /// [`build_backends`](Self::build_backends) made, perhaps wrapped in others, or any.
     ///
     /// # Errors
     /// When there is none, and when settings contradict each other.
@@ -202,15 +199,12 @@ impl CollectorConfig {
     ) -> Result<Arc<dyn MetricsCollector>, ConfigErrors> {
         let directory = StaticDirectory::new(self.variants.clone())
             .map_err(|error| ConfigError::new(error.to_string()))?;
-        let mut backends = backends.into_iter().zip(self.chosen());
-        let Some((first, settings)) = backends.next() else {
+        let mut backends = backends.into_iter();
+        let Some(first) = backends.next() else {
             return Err(ConfigError::new("names no backend").key("backend").into());
         };
-        let builder = CachingCollector::builder(first).timeout(settings.timeout().1);
         let collector = backends
-            .fold(builder.request_rate(settings.rate()), |builder, (backend, settings)| {
-                builder.also(backend, settings.timeout().1).request_rate(settings.rate())
-            })
+            .fold(CachingCollector::builder(first), collector_engine::Builder::also)
             .config(self.cache.clone())
             .directory(Arc::new(directory))
             .max_tracked(self.server.max_tracked)

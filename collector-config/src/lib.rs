@@ -34,7 +34,7 @@
 //! # async fn read() -> Result<(), Box<dyn std::error::Error>> {
 //! let server = PrometheusConfig { url: "https://prometheus:9090".into(), ..Default::default() };
 //! let collector =
-//!     CachingCollector::new(PrometheusBackend::new(server, Arc::new(SystemClock::new()))?);
+//!     CachingCollector::new(PrometheusBackend::new(server, Arc::new(SystemClock::new()))?)?;
 //! collector.start_background_worker();
 //!
 //! // From the cache where it has the model, else from the server.
@@ -103,7 +103,7 @@
 //!
 //! # let server = PrometheusConfig { url: "https://prometheus:9090".into(), ..Default::default() };
 //! # let backend = PrometheusBackend::new(server, Arc::new(SystemClock::new()))?;
-//! # let collector = CachingCollector::new(backend);
+//! # let collector = CachingCollector::new(backend)?;
 //! // Drop what is cached of one model; the next read asks the server.
 //! let dropped = collector.invalidate_cache(&ModelRef::new("meta-llama/Llama-3.1-8B", "prod"));
 //!

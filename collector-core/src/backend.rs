@@ -33,6 +33,11 @@ pub trait Backend: Send + Sync + 'static {
     /// What the backend can do. Also selects its conformance cases.
     fn supports(&self) -> Supports;
 
+    /// What it asks of its server by its own settings. Whoever builds the collector can set others.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+
     /// One look at the server for all models asked; it should cost the server little more than one
     /// model does.
     ///
@@ -114,6 +119,38 @@ impl Supports {
     pub const ALL: Self = Self { load: true, load_per_pod: true, list_models: true };
     /// Replicas alone.
     pub const REPLICAS_ONLY: Self = Self { load: false, load_per_pod: false, list_models: false };
+}
+
+/// How long a request of a backend may take, and how many it sends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// What one request is given; a whole call, with its retries, takes at most 3 times as long and 1 s.
+    pub timeout: Duration,
+    /// Requests a second in the long run; 0 is no limit but that on requests in flight.
+    pub requests_per_second: u32,
+    /// Requests that may be sent at once after a quiet time; 0 counts as 1.
+    pub request_burst: u32,
+}
+
+impl Limits {
+    /// So long for one request, and as many requests as are wanted.
+    pub const fn new(timeout: Duration) -> Self {
+        Self { timeout, requests_per_second: 0, request_burst: 0 }
+    }
+
+    /// The same with so many requests a second, and so many at once after a quiet time.
+    #[must_use]
+    pub const fn with_rate(self, requests_per_second: u32, request_burst: u32) -> Self {
+        Self { requests_per_second, request_burst, ..self }
+    }
+}
+
+/// 5 s for one request, and as many requests as are wanted.
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new(Duration::from_secs(5))
+    }
 }
 
 /// Why a look is taken; a backend may trade server load for delay by it.

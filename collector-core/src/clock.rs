@@ -98,15 +98,20 @@ pub trait Clock: Send + Sync + 'static {
 /// A coarse read costs about 4 ns, a precise one 23 to 26 ns; its step of 1 to 10 ms is far below
 /// every threshold that ages are compared with. [`catch_up`](Clock::catch_up) adds what
 /// `CLOCK_BOOTTIME` says was slept through, so that everything stored ages by it at once.
-#[derive(Debug, Default)]
-pub struct SystemClock {
-    suspended: AtomicU64,
-}
+///
+/// All of them are one clock: a tick of one means the same to another, also after a suspend that only one of
+/// them was told of.
+#[derive(Clone, Default, Debug)]
+#[non_exhaustive]
+pub struct SystemClock;
+
+/// How long the machine was suspended, as far as any clock was told.
+static SUSPENDED: AtomicU64 = AtomicU64::new(0);
 
 impl SystemClock {
-    /// A clock that starts now.
+    /// The clock.
     pub fn new() -> Self {
-        let clock = Self::default();
+        let clock = Self;
         clock.catch_up();
         clock
     }
@@ -151,7 +156,7 @@ mod machine {
 
 impl Clock for SystemClock {
     fn now(&self) -> Tick {
-        Tick(ORIGIN + machine::monotonic() + self.suspended.load(Ordering::Relaxed))
+        Tick(ORIGIN + machine::monotonic() + SUSPENDED.load(Ordering::Relaxed))
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the clock that others are given")]
@@ -162,7 +167,7 @@ impl Clock for SystemClock {
     fn catch_up(&self) {
         // `fetch_max`, because two readings of two clocks jitter by some nanoseconds and the sum
         // must never go back.
-        self.suspended.fetch_max(machine::suspended(), Ordering::Relaxed);
+        SUSPENDED.fetch_max(machine::suspended(), Ordering::Relaxed);
     }
 }
 
@@ -216,6 +221,18 @@ mod tests {
             assert!(now >= before);
             before = now;
         }
+    }
+
+    #[test]
+    fn clocks_agree_after_a_suspend_that_one_was_told_of() {
+        let (of_backend, of_engine) = (SystemClock::new(), SystemClock::new());
+        let sampled = of_backend.now();
+        let hour = Duration::from_secs(3600);
+        // What `catch_up` of the one finds after an hour of sleep.
+        SUSPENDED.fetch_add(nanos(hour), Ordering::Relaxed);
+        assert!(sampled.age(of_engine.now()) >= hour);
+        let anew = of_backend.now();
+        assert!(anew.age(of_engine.now()) < Duration::from_secs(60));
     }
 
     #[test]

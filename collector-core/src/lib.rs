@@ -32,8 +32,8 @@ mod trace;
 pub mod window;
 
 pub use backend::{
-    Answer, Ask, Backend, Check, CheckStatus, KnownModel, LiveSource, LoadRow, ModelSample, Permit,
-    Permits, Probe, Supports, Unlimited, UpdateSink, Urgency,
+    Answer, Ask, Backend, Check, CheckStatus, KnownModel, Limits, LiveSource, LoadRow, ModelSample,
+    Permit, Permits, Probe, Supports, Unlimited, UpdateSink, Urgency,
 };
 pub use cache::{
     CacheStats, Cold, MetricsCache, Nearest, Outcome, Peeked, SourceAnswer, SourceState, Stored,

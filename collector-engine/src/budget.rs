@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use collector_core::Limits;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -18,20 +19,6 @@ const IN_FLIGHT: usize = 8;
 /// Grants to others after which it is the turn of whoever is first in a queue, by priority. So of a
 /// budget that callers who wait use up, a fifth is the background's and a ninth of the probes.
 const PATIENCE: [u32; 3] = [u32::MAX, 4, 8];
-
-/// How many requests a backend may be sent over time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RequestRate {
-    /// Requests a second, in the long run; 0 is no limit.
-    pub per_second: u32,
-    /// Requests that may be sent at once after a quiet time; 0 counts as 1.
-    pub burst: u32,
-}
-
-impl RequestRate {
-    /// No limit but that on requests in flight.
-    pub const UNLIMITED: Self = Self { per_second: 0, burst: 0 };
-}
 
 /// Who asks for a request, first come first served among its like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,10 +75,10 @@ struct Place<'a> {
 pub(crate) struct Leave(Arc<Budget>);
 
 impl Budget {
-    pub(crate) fn new(rate: RequestRate) -> Self {
-        let bucket = (rate.per_second > 0).then(|| {
-            let every = Duration::from_secs(1) / rate.per_second;
-            Bucket { every, ahead: every * rate.burst.saturating_sub(1) }
+    pub(crate) fn new(limits: Limits) -> Self {
+        let bucket = (limits.requests_per_second > 0).then(|| {
+            let every = Duration::from_secs(1) / limits.requests_per_second;
+            Bucket { every, ahead: every * limits.request_burst.saturating_sub(1) }
         });
         let state = State {
             in_flight: 0,
@@ -245,7 +232,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn budget(per_second: u32, burst: u32) -> Arc<Budget> {
-        Arc::new(Budget::new(RequestRate { per_second, burst }))
+        Arc::new(Budget::new(Limits::default().with_rate(per_second, burst)))
     }
 
     fn ms(milliseconds: u64) -> Duration {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_cache::NoOpCache;
-use collector_core::{Backend, Clock, MetricsCache, NoVariants, SystemClock, VariantDirectory};
+use collector_core::{
+    Backend, Clock, Limits, MetricsCache, NoVariants, SystemClock, VariantDirectory,
+};
 
-use crate::budget::RequestRate;
 use crate::cache::Cache;
 use crate::collector::CachingCollector;
 use crate::config::{CacheConfig, TimingError};
@@ -15,9 +16,6 @@ use crate::engine::Engine;
 use crate::readers::Readers;
 use crate::snapshot::Snapshot;
 use crate::source::Source;
-
-/// What a backend is given for one request unless it is told otherwise.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many models are tracked at most unless told otherwise.
 pub const DEFAULT_MAX_TRACKED: usize = 10_000;
@@ -34,14 +32,12 @@ pub struct TimingErrors(pub Vec<TimingError>);
 /// A backend with what it may do.
 struct Joining {
     backend: Arc<dyn Backend>,
-    /// What it gives one request.
-    timeout: Duration,
-    rate: RequestRate,
+    limits: Limits,
 }
 
 impl Joining {
-    fn new(backend: Arc<dyn Backend>, timeout: Duration) -> Self {
-        Self { backend, timeout, rate: RequestRate::UNLIMITED }
+    fn new(backend: Arc<dyn Backend>) -> Self {
+        Self { limits: backend.limits(), backend }
     }
 }
 
@@ -60,7 +56,7 @@ pub struct Builder {
 impl Builder {
     pub(crate) fn new(backend: Arc<dyn Backend>) -> Self {
         Self {
-            backends: vec![Joining::new(backend, DEFAULT_TIMEOUT)],
+            backends: vec![Joining::new(backend)],
             config: CacheConfig::default(),
             max_tracked: DEFAULT_MAX_TRACKED,
             directory: Arc::new(NoVariants),
@@ -76,27 +72,19 @@ impl Builder {
     }
 
     /// Another backend, which comes after those that were given before: each field is taken from the
-    /// first that has it fresh, and the others fill what is missing. `timeout` is what it gives one
-    /// request.
+    /// first that has it fresh, and the others fill what is missing.
     ///
     /// The backends need names of their own.
-    pub fn also(mut self, backend: Arc<dyn Backend>, timeout: Duration) -> Self {
-        self.backends.push(Joining::new(backend, timeout));
+    pub fn also(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.backends.push(Joining::new(backend));
         self
     }
 
-    /// What the first backend gives one request to its server. A whole call, with its retries, takes
-    /// at most 3 times as long and 1 s. Default 5 s.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.backends[0].timeout = timeout;
-        self
-    }
-
-    /// How many requests a second go to the backend that was given last, by whoever they are wanted;
-    /// callers who wait come first. Default: as many as 8 in flight come to.
-    pub fn request_rate(mut self, rate: RequestRate) -> Self {
+    /// How long a request of the backend that was given last may take, and how many it sends, by whoever they
+    /// are wanted; callers who wait come first. Default: what it [says itself](Backend::limits).
+    pub fn limits(mut self, limits: Limits) -> Self {
         if let Some(last) = self.backends.last_mut() {
-            last.rate = rate;
+            last.limits = limits;
         }
         self
     }
@@ -137,7 +125,7 @@ impl Builder {
     /// When two backends have one name: what they say could not be told apart.
     pub fn build(self) -> Result<CachingCollector, TimingErrors> {
         let asked = self.backends.iter().filter(|joining| joining.backend.live().is_none());
-        let timeouts: Vec<_> = asked.map(|joining| ("timeout", joining.timeout)).collect();
+        let timeouts: Vec<_> = asked.map(|joining| ("timeout", joining.limits.timeout)).collect();
         self.config.validate(&timeouts).map_err(TimingErrors)?;
         let slowest = timeouts.iter().map(|(_, timeout)| *timeout).max().unwrap_or_default();
         let intervals: Vec<TimingError> = self
@@ -156,7 +144,7 @@ impl Builder {
         Ok(self.assemble())
     }
 
-    pub(crate) fn assemble(self) -> CachingCollector {
+    fn assemble(self) -> CachingCollector {
         let Self { config, clock, .. } = self;
         let cache = match self.cache {
             Some(cache) => Cache::Other(cache),
@@ -169,8 +157,8 @@ impl Builder {
             LONGEST_PAUSE.min(config.fetch_interval / 2)
         };
         let source = |joining: Joining| {
-            let Joining { backend, timeout, rate } = joining;
-            Source::new(backend, timeout, rate, longest_pause, Arc::clone(&clock))
+            let Joining { backend, limits } = joining;
+            Source::new(backend, limits, longest_pause, Arc::clone(&clock))
         };
         let sources: Vec<Source> = self.backends.into_iter().map(source).collect();
         let names: Vec<_> = sources.iter().map(|source| source.name.clone()).collect();

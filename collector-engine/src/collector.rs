@@ -33,8 +33,12 @@ pub struct CachingCollector {
 
 impl CachingCollector {
     /// A collector over `backend` with the defaults of [`CacheConfig`].
-    pub fn new(backend: impl Backend) -> Self {
-        Builder::new(Arc::new(backend)).assemble()
+    ///
+    /// # Errors
+    /// When the [limits](Backend::limits) of the backend contradict them: a request that may take longer than
+    /// an interval.
+    pub fn new(backend: impl Backend) -> Result<Self, TimingErrors> {
+        Self::builder(Arc::new(backend)).build()
     }
 
     /// A collector over `backend` that caches and refreshes as `config` says.

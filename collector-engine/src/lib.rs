@@ -45,8 +45,7 @@ mod sync;
 mod tracker;
 mod worker;
 
-pub use budget::RequestRate;
-pub use builder::{Builder, DEFAULT_MAX_TRACKED, DEFAULT_TIMEOUT, TimingErrors};
+pub use builder::{Builder, DEFAULT_MAX_TRACKED, TimingErrors};
 pub use collector::CachingCollector;
 pub use config::{CacheConfig, EvictionPolicy, TimingError};
 pub use directory::{InvalidPattern, StaticDirectory, VariantSpec};

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use collector_core::{
-    Backend, BackendError, BackendName, BackendState, Clock, ErrorKind, FieldReasons, ModelRef,
-    Operation, Permit, Permits, Tick,
+    Backend, BackendError, BackendName, BackendState, Clock, ErrorKind, FieldReasons, Limits,
+    ModelRef, Operation, Permit, Permits, Tick,
 };
 
 use tokio::time::Instant;
 
 use crate::breaker::Breaker;
-use crate::budget::{Budget, Priority, RequestRate};
+use crate::budget::{Budget, Priority};
 use crate::flight::Flights;
 use crate::known::Known;
 
@@ -65,12 +65,12 @@ impl FailedFields {
 impl Source {
     pub(crate) fn new(
         backend: Arc<dyn Backend>,
-        timeout: Duration,
-        rate: RequestRate,
+        limits: Limits,
         longest_pause: Duration,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let name = BackendName::from(backend.name());
+        let timeout = limits.timeout;
         Self {
             backend,
             name,
@@ -87,7 +87,7 @@ impl Source {
             pushes: AtomicU64::new(0),
             panics: AtomicU64::new(0),
             clock,
-            budget: Arc::new(Budget::new(rate)),
+            budget: Arc::new(Budget::new(limits)),
             requests: AtomicU64::new(0),
         }
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, Clock, ErrorKind, KnownModel, LiveSource, ModelId,
+    Answer, Ask, Backend, BackendError, Clock, ErrorKind, KnownModel, Limits, LiveSource, ModelId,
     ModelRef, Operation, Permits, Probe, Supports, Unlimited, Urgency,
 };
 use collector_transport::ConfigError;
@@ -285,6 +285,11 @@ impl Backend for PrometheusBackend {
 
     fn supports(&self) -> Supports {
         Supports::ALL
+    }
+
+    fn limits(&self) -> Limits {
+        let PrometheusConfig { requests_per_second, request_burst, timeout, .. } = self.config;
+        Limits::new(timeout).with_rate(requests_per_second, request_burst)
     }
 
     async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use collector_core::{
     Answer, Ask, Backend, BackendError, BackendName, Check, CheckStatus, Clock, ErrorKind,
-    KnownModel, LiveSource, LoadRates, LoadRow, ModelRef, ModelSample, Operation, Permits, PodName,
-    Probe, ReplicaMetrics, Supports, Tick, Urgency,
+    KnownModel, Limits, LiveSource, LoadRates, LoadRow, ModelRef, ModelSample, Operation, Permits,
+    PodName, Probe, ReplicaMetrics, Supports, Tick, Urgency,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -48,6 +48,7 @@ use crate::fake_live::Live;
 pub struct FakeBackend {
     name: BackendName,
     supports: Supports,
+    limits: Limits,
     requests_per_fetch: usize,
     pushes: bool,
     shared: Arc<Shared>,
@@ -126,6 +127,7 @@ impl FakeBackend {
         Self {
             name: "fake".into(),
             supports: Supports::ALL,
+            limits: Limits::default(),
             requests_per_fetch: 1,
             pushes: false,
             shared: Arc::new(Shared {
@@ -160,6 +162,13 @@ impl FakeBackend {
     #[must_use]
     pub fn requests_per_fetch(mut self, requests: usize) -> Self {
         self.requests_per_fetch = requests;
+        self
+    }
+
+    /// Asks for these limits; of this handle and the clones made from it.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -402,6 +411,10 @@ impl Backend for FakeBackend {
 
     fn supports(&self) -> Supports {
         self.supports
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
     }
 
     async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {

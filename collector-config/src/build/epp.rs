@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{Backend, Clock};
-use collector_engine::RequestRate;
 use collector_engines::EngineSpec;
 use collector_epp::{EppBackend, EppConfig};
 use serde::Deserialize;
@@ -124,11 +123,6 @@ const KEYS: &[Key] = &[
 impl BackendSettings for EppConfig {
     fn timeout(&self) -> (&'static str, Duration) {
         (TIMEOUT, self.effective_timeout())
-    }
-
-    /// Each pod is a server of its own, and is scraped once an interval.
-    fn rate(&self) -> RequestRate {
-        RequestRate::UNLIMITED
     }
 
     fn pushes(&self) -> bool {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{Backend, Clock};
-use collector_engine::RequestRate;
 use collector_engines::EngineSpec;
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
 use serde::Deserialize;
@@ -252,10 +251,6 @@ const KEYS: &[Key] = &[
 impl BackendSettings for PrometheusConfig {
     fn timeout(&self) -> (&'static str, Duration) {
         (TIMEOUT, self.timeout)
-    }
-
-    fn rate(&self) -> RequestRate {
-        RequestRate { per_second: self.requests_per_second, burst: self.request_burst }
     }
 
     fn pushes(&self) -> bool {

@@ -29,7 +29,8 @@ async fn requests_are_sent_as_often_as_the_configuration_lets_them() {
     let loaded = file.loader().env(variables(&[URL])).load().unwrap();
     assert!(loaded.warnings[0].contains("prometheus.request_burst to 16"), "{:?}", loaded.warnings);
     let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
-    let backend = FakeBackend::new(Arc::clone(&clock)).requests_per_fetch(24);
+    let set = loaded.config.build_backends(Arc::clone(&clock)).unwrap()[0].limits();
+    let backend = FakeBackend::new(Arc::clone(&clock)).requests_per_fetch(24).with_limits(set);
     let model = ModelRef::new("org/m", "prod");
     backend.serve_pods(&model, &["m-0"]);
     let collector = loaded.config.compose(vec![Arc::new(backend)], clock).unwrap();

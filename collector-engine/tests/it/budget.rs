@@ -4,19 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    BreakerState, CollectError, ErrorKind, MetricsCollector as _, ModelRef, Urgency,
+    BreakerState, CollectError, ErrorKind, Limits, ManualClock, MetricsCollector as _, ModelRef,
+    Urgency,
 };
-use collector_engine::{Builder, RequestRate};
+use collector_engine::{Builder, CachingCollector};
+use collector_testkit::FakeBackend;
 
 use crate::setup::{Setup, llama, pass, secs, setup_of, variant, variants};
 
 /// Looks of ten requests each, of which ten a second may be sent, and `llama` configured.
 fn scarce(change: impl FnOnce(Builder) -> Builder) -> Setup {
     let variants = variants(vec![variant("v", &llama(), "*")]);
-    let rate = RequestRate { per_second: 10, burst: 1 };
+    let rate = Limits::default().with_rate(10, 1);
     let setup = setup_of(
-        |backend| backend.requests_per_fetch(10),
-        |builder| change(variants(builder).request_rate(rate)),
+        |backend| backend.requests_per_fetch(10).with_limits(rate),
+        |builder| change(variants(builder)),
     );
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup
@@ -114,4 +116,20 @@ async fn a_look_under_way_stops_when_the_circuit_opens_and_tells_why_it_did() {
     }
     // They take turns: the last of them lacked one more.
     assert_eq!(setup.collector.state().backends[0].requests, 39);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_that_are_set_beat_those_of_the_backend_itself() {
+    let setup = scarce(|builder| builder.limits(Limits::default()));
+    let began = tokio::time::Instant::now();
+    setup.read(&llama()).await;
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+}
+
+#[test]
+fn limits_that_contradict_the_timings_are_refused_in_code_as_in_a_file() {
+    let slow = FakeBackend::new(Arc::new(ManualClock::new())).with_limits(Limits::new(secs(60)));
+    let Err(error) = CachingCollector::new(slow) else { panic!("it is taken") };
+    let error = error.to_string();
+    assert!(error.contains("timeout") && error.contains("cache.fetch_interval"), "{error}");
 }

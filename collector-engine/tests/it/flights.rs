@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use collector_core::{
-    BreakerState, CollectError, ErrorKind, MetricsCollector as _, ModelRef, Source, Urgency,
+    BreakerState, CollectError, ErrorKind, Limits, MetricsCollector as _, ModelRef, Source, Urgency,
 };
 use collector_engine::CacheConfig;
 use collector_testkit::Failure;
@@ -152,7 +152,7 @@ async fn of_the_pauses_that_are_named_for_several_models_the_longest_is_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn one_call_ends_within_three_timeouts_and_a_second() {
-    let setup = setup_with(|builder| builder.timeout(secs(5)));
+    let setup = setup_with(|builder| builder.limits(Limits::new(secs(5))));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.backend.hang();
     let began = tokio::time::Instant::now();

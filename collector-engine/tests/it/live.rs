@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use collector_core::{
     Answer, Ask, Backend, BackendError, BreakerState, CollectError, ErrorKind, Freshness,
-    KnownModel, LiveSource, MetricsCollector as _, ModelRef, ModelSample, Permits, Probe,
+    KnownModel, Limits, LiveSource, MetricsCollector as _, ModelRef, ModelSample, Permits, Probe,
     ReplicaMetrics, Source, Supports, UpdateSink, Urgency, VariantRef,
 };
 use collector_engine::{CacheConfig, CachingCollector};
@@ -216,7 +216,7 @@ async fn an_older_push_never_replaces_a_newer_one() {
 async fn the_timings_of_asking_mean_nothing_to_what_is_not_asked() {
     let hasty = CacheConfig { fetch_interval: secs(1), ..CacheConfig::default() };
     setup_of(collector_testkit::FakeBackend::pushing, |builder| {
-        builder.config(hasty).timeout(secs(5))
+        builder.config(hasty).limits(Limits::new(secs(5)))
     });
 }
 

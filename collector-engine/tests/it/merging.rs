@@ -28,7 +28,7 @@ pub(crate) fn both_with(change: impl FnOnce(Builder) -> Builder) -> Both {
     let pods = FakeBackend::new(Arc::clone(&clock)).named("pods").pushing();
     let server = FakeBackend::new(Arc::clone(&clock)).named("server");
     let builder = CachingCollector::builder(Arc::new(pods.clone()))
-        .also(Arc::new(server.clone()), secs(5))
+        .also(Arc::new(server.clone()))
         .clock(clock);
     let collector = Arc::new(change(builder).build().unwrap());
     Both { pods, server, collector }

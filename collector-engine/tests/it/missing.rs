@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_core::{CollectError, MetricsCollector as _, ModelRef, Urgency};
-use collector_engine::RequestRate;
+use collector_core::{CollectError, Limits, MetricsCollector as _, ModelRef, Urgency};
 use futures_util::future::join_all;
 
 use crate::setup::{Setup, config, llama, pass, secs, setup, setup_with, variant, variants};
@@ -107,8 +106,8 @@ async fn a_configured_model_that_is_missing_and_not_read_is_asked_for_as_seldom(
 
 #[tokio::test(start_paused = true)]
 async fn what_exists_instead_is_not_waited_for_for_long() {
-    let rate = RequestRate { per_second: 1, burst: 1 };
-    let setup = setup_with(|builder| builder.request_rate(rate));
+    let rate = Limits::default().with_rate(1, 1);
+    let setup = setup_with(|builder| builder.limits(rate));
     let began = tokio::time::Instant::now();
     let typo = ModelRef::new("typo", "prod");
     let read = is_missing(&setup, &typo);

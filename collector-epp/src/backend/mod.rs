@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, Clock, KnownModel, LiveSource, ModelRef, Operation,
+    Answer, Ask, Backend, BackendError, Clock, KnownModel, Limits, LiveSource, ModelRef, Operation,
     Permits, Probe, Supports, UpdateSink,
 };
 use collector_transport::ConfigError;
@@ -99,6 +99,11 @@ impl Backend for EppBackend {
 
     fn supports(&self) -> Supports {
         Supports::ALL
+    }
+
+    /// Each pod is a server of its own, and is scraped once an interval: their number is no limit.
+    fn limits(&self) -> Limits {
+        Limits::new(self.shared.config.effective_timeout())
     }
 
     async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, KnownModel, LiveSource, ModelRef, Permits, Probe, Supports,
-    TraceRow,
+    Answer, Ask, Backend, BackendError, KnownModel, Limits, LiveSource, ModelRef, Permits, Probe,
+    Supports, TraceRow,
 };
 
 use crate::output::{Look, Looked};
@@ -44,6 +44,10 @@ impl Backend for Tracer {
 
     fn supports(&self) -> Supports {
         self.backend.supports()
+    }
+
+    fn limits(&self) -> Limits {
+        self.backend.limits()
     }
 
     async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
