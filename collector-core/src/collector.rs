@@ -118,8 +118,9 @@ pub trait MetricsCollector: Send + Sync + 'static {
     async fn stop_background_worker(&self);
 
     /// Stops tracking a variant and drops its allocation; the model's replicas go with its last
-    /// tracked variant. The next read tracks again.
-    fn stop_tracking(&self, variant: &VariantRef);
+    /// tracked variant. The next read tracks again. It may have left the directory before: what was tracked of
+    /// it is remembered. False when nothing was.
+    fn stop_tracking(&self, variant: &VariantRef) -> bool;
 
     /// Sets how often `model` is refreshed in the background while it is tracked, whatever the
     /// configuration says; `None`: as configured, again. With an interval of its own a value is current

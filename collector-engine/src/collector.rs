@@ -260,19 +260,19 @@ impl MetricsCollector for CachingCollector {
         ended.tasks.wait().await;
     }
 
-    fn stop_tracking(&self, variant: &VariantRef) {
-        let variants = self.engine.directory.variants();
-        let Some(known) = variants.iter().find(|known| known.reference() == *variant) else {
+    fn stop_tracking(&self, variant: &VariantRef) -> bool {
+        let Some(model) = self.engine.tracker.model_of(variant) else {
             tracing::debug!(%variant, "Not tracked, so not stopped");
-            return;
+            return false;
         };
-        let of_model = Scope::of_model(&known.model);
-        let variants = self.engine.directory.variants_of(&known.model);
-        if self.engine.tracker.stop(&known.model, &known.name, &variants) {
+        let of_model = Scope::of_model(&model);
+        let variants = self.engine.directory.variants_of(&model);
+        if self.engine.tracker.stop(&model, &variant.name, &variants) {
             self.engine.invalidate(&of_model);
         } else {
-            self.engine.invalidate(&of_model.variant(known.name.as_str()));
+            self.engine.invalidate(&of_model.variant(variant.name.as_str()));
         }
+        true
     }
 
     fn set_fetch_interval(

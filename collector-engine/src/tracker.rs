@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use collector_core::{ModelRef, Scope, Tick, Variant, VariantDirectory, VariantName};
+use collector_core::{ModelRef, Scope, Tick, Variant, VariantDirectory, VariantName, VariantRef};
 use tokio::sync::watch;
 
 /// The tracked set. A model is tracked from the read that found it, or from the start when a variant
@@ -20,6 +20,8 @@ pub(crate) struct Tracker {
 pub(crate) struct Tracked {
     /// Configured: never untracked for idleness.
     pub(crate) pinned: bool,
+    /// The variants of it that the directory has had, until they are stopped.
+    variants: BTreeSet<VariantName>,
     /// The variants whose allocations are not kept, until somebody reads them.
     pub(crate) stopped: BTreeSet<VariantName>,
     /// When tracking began; counts as a read.
@@ -41,15 +43,16 @@ impl Tracker {
         self.changes.subscribe()
     }
 
-    /// Tracks a model that variants are configured of.
-    pub(crate) fn pin(&self, model: &ModelRef, now: Tick) {
+    /// Tracks the model of a variant that is configured.
+    fn pin(&self, variant: &Variant, now: Tick) {
         let mut models = self.lock();
-        if !models.contains_key(model) {
-            models.insert(model.clone(), tracked_since(now));
+        let tracked = models.entry(variant.model.clone()).or_insert_with(|| {
             self.changed();
-        }
-        if let Some(tracked) = models.get_mut(model) {
-            tracked.pinned = true;
+            tracked_since(now)
+        });
+        tracked.pinned = true;
+        if !tracked.stopped.contains(&variant.name) {
+            tracked.variants.insert(variant.name.clone());
         }
     }
 
@@ -74,7 +77,7 @@ impl Tracker {
             tracked.pinned = false;
         }
         for variant in directory.variants() {
-            self.pin(&variant.model, now);
+            self.pin(&variant, now);
         }
     }
 
@@ -96,9 +99,20 @@ impl Tracker {
 
     /// Tracks a variant of a tracked model again after it was stopped.
     pub(crate) fn resume(&self, model: &ModelRef, variant: &VariantName) {
-        if let Some(tracked) = self.lock().get_mut(model) {
-            tracked.stopped.remove(variant);
+        if let Some(tracked) = self.lock().get_mut(model)
+            && tracked.stopped.remove(variant)
+        {
+            tracked.variants.insert(variant.clone());
         }
+    }
+
+    /// The tracked model that a variant is, or was, of.
+    pub(crate) fn model_of(&self, variant: &VariantRef) -> Option<ModelRef> {
+        let models = self.lock();
+        let has = |(model, tracked): &(&ModelRef, &Tracked)| {
+            model.namespace == variant.namespace && tracked.variants.contains(&variant.name)
+        };
+        models.iter().find(has).map(|(model, _)| model.clone())
     }
 
     /// Stops tracking a variant; true when it was the last of `variants` and the model went with it.
@@ -110,6 +124,7 @@ impl Tracker {
     ) -> bool {
         let mut models = self.lock();
         let Some(tracked) = models.get_mut(model) else { return false };
+        tracked.variants.remove(variant);
         tracked.stopped.insert(variant.clone());
         let last = variants.iter().all(|variant| tracked.stopped.contains(&variant.name));
         if last {
@@ -151,5 +166,5 @@ impl Tracker {
 }
 
 fn tracked_since(now: Tick) -> Tracked {
-    Tracked { pinned: false, stopped: BTreeSet::new(), since: now }
+    Tracked { pinned: false, variants: BTreeSet::new(), stopped: BTreeSet::new(), since: now }
 }

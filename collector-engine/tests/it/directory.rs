@@ -105,6 +105,27 @@ async fn a_directory_that_changes_does_not_bring_back_what_was_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_variant_can_be_stopped_after_the_directory_has_dropped_it() {
+    let mut specs = vec![variant("a", &llama(), "a-*"), variant("b", &llama(), "b-*")];
+    let directory = Exchangeable::new(specs.clone());
+    let shared = Arc::clone(&directory);
+    let setup = setup_with(|builder| builder.directory(shared));
+    setup.backend.serve_pods(&llama(), &["a-0", "b-0"]);
+    setup.collector.start_background_worker();
+    pass(secs(1)).await;
+    assert_eq!(setup.collector.cache_size(), 3);
+    specs.remove(0);
+    directory.set(specs);
+    pass(secs(1)).await;
+    assert!(setup.collector.stop_tracking(&VariantRef::new("a", "prod")));
+    assert_eq!(setup.collector.cache_size(), 2, "what was kept of it is gone at once");
+    directory.set(Vec::new());
+    pass(secs(60)).await;
+    assert!(setup.collector.stop_tracking(&VariantRef::new("b", "prod")));
+    assert_eq!((setup.collector.cache_size(), setup.collector.state().tracked), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_directory_that_changes_during_an_outage_is_followed() {
     let directory = Exchangeable::new(vec![variant("old", &llama(), "*")]);
     let shared = Arc::clone(&directory);

@@ -62,7 +62,9 @@ async fn the_models_replicas_go_with_its_last_tracked_variant() {
     setup.backend.serve_pods(&llama(), &["a-0", "b-0"]);
     setup.read(&llama()).await;
     assert_eq!(setup.collector.cache_size(), 3);
-    setup.collector.stop_tracking(&VariantRef::new("a", "prod"));
+    assert!(setup.collector.stop_tracking(&VariantRef::new("a", "prod")));
+    assert!(!setup.collector.stop_tracking(&VariantRef::new("a", "prod")), "it was stopped before");
+    assert!(!setup.collector.stop_tracking(&VariantRef::new("b", "elsewhere")));
     assert_eq!(setup.collector.cache_size(), 2);
     // The refresh does not bring the stopped one back.
     setup.collector.start_background_worker();
