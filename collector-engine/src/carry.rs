@@ -9,6 +9,7 @@ use collector_core::{
 };
 
 use crate::config::CacheConfig;
+use crate::sane;
 
 /// Answers in a row, under one and the same warning, that lack a replica which has left by then.
 const ABSENCES_UNTIL_LEFT: u8 = 3;
@@ -21,6 +22,7 @@ pub(crate) fn carry(
     config: &CacheConfig,
     now: Tick,
 ) -> SourceAnswer {
+    sane::keep_what_can_be(&mut sample);
     // A clock that is ahead makes nothing younger than now.
     sample.as_of = sample.as_of.min(now);
     for replica in &mut sample.replicas {

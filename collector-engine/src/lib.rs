@@ -38,6 +38,7 @@ mod pace;
 mod publish;
 mod readers;
 mod retry;
+mod sane;
 mod schedule;
 mod snapshot;
 mod source;

@@ -367,6 +367,17 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_true_is_never_published() {
+        let bench = Bench::new(&[]);
+        let mut sample = bench.sample(&["a", "a"]);
+        sample.replicas[0].kv_cache_usage = Some(f64::NAN);
+        let published = replicas(&bench.publish(Looked::Found(sample), None));
+        assert_eq!(published.replicas.len(), 1);
+        assert_eq!(published.replicas[0].kv_cache_usage, None);
+        assert!(published.replicas[0].reasons.contains(Field::KvCacheUsage));
+    }
+
+    #[test]
     fn a_sample_from_the_future_is_from_now() {
         let bench = Bench::new(&[]);
         let mut sample = bench.sample(&["a"]);

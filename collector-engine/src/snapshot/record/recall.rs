@@ -1,14 +1,14 @@
 //! A record read again: what is told twice counts once, and what cannot be true is unknown.
 
-use std::collections::HashSet;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    FieldReasons, LoadRates, LoadRow, LoraAdapters, Mark, ModelRef, ModelSample, Outcome, PodName,
+    FieldReasons, LoadRow, LoraAdapters, Mark, ModelRef, ModelSample, Outcome, PodName,
     ReplicaMetrics, ReplicaState, SourceAnswer, SourceState, Tick, sanitize,
 };
+
+use crate::sane::{keep_first, keep_what_can_be};
 
 use super::{
     FieldRecord, LoadRecord, LoraRecord, MarkRecord, ModelRecord, OutcomeRecord, ReplicaRecord,
@@ -75,19 +75,18 @@ impl SampleRecord {
     fn recall(self, written_at: Tick) -> ModelSample {
         let replicas = self.replicas.into_iter().map(|row| row.recall(written_at));
         let mut sample = ModelSample::new(self.as_of.tick(written_at), replicas.collect());
-        keep_first(&mut sample.replicas, |row| row.pod_name.clone());
         let load = |row: LoadRecord| {
-            let mut load = LoadRow::new(row.pod, sanitised(row.rates));
+            let mut load = LoadRow::new(row.pod, row.rates);
             load.reasons = recall_reasons(row.reasons);
             load
         };
         sample.load = self.load.into_iter().map(load).collect();
-        keep_first(&mut sample.load, |row| row.pod.clone());
         sample.failed = recall_reasons(self.failed);
         sample.window = self.window.map(Duration::from);
         sample.warnings = self.warnings.iter().map(|warning| printable(warning)).collect();
         sample.complete = self.complete;
         sample.unreached = self.unreached;
+        keep_what_can_be(&mut sample);
         sample
     }
 }
@@ -104,17 +103,17 @@ impl ReplicaRecord {
         if self.sleeping {
             row.state = ReplicaState::Sleeping;
         }
-        row.servers = self.servers.max(1);
-        row.kv_capacity_tokens = count(self.kv_capacity_tokens);
-        row.kv_tokens_in_use = count(self.kv_tokens_in_use);
-        row.kv_cache_usage = ratio(self.kv_cache_usage);
-        row.queue_length = count(self.queue_length);
-        row.running_requests = count(self.running_requests);
-        row.num_gpu_blocks = count(self.num_gpu_blocks);
-        row.block_size = count(self.block_size);
-        row.avg_input_tokens = rate(self.avg_input_tokens);
-        row.avg_output_tokens = rate(self.avg_output_tokens);
-        row.prefix_cache_hit_rate = ratio(self.prefix_cache_hit_rate);
+        row.servers = self.servers;
+        row.kv_capacity_tokens = self.kv_capacity_tokens;
+        row.kv_tokens_in_use = self.kv_tokens_in_use;
+        row.kv_cache_usage = self.kv_cache_usage;
+        row.queue_length = self.queue_length;
+        row.running_requests = self.running_requests;
+        row.num_gpu_blocks = self.num_gpu_blocks;
+        row.block_size = self.block_size;
+        row.avg_input_tokens = self.avg_input_tokens;
+        row.avg_output_tokens = self.avg_output_tokens;
+        row.prefix_cache_hit_rate = self.prefix_cache_hit_rate;
         row.marks = recall_marks(self.marks, written_at);
         row.reasons = recall_reasons(self.reasons);
         row
@@ -141,32 +140,6 @@ fn recall_marks(marks: Vec<MarkRecord>, written_at: Tick) -> Vec<Mark> {
     marks
 }
 
-fn ratio(value: Option<f64>) -> Option<f64> {
-    sanitize::ratio(value?).ok()
-}
-
-fn rate(value: Option<f64>) -> Option<f64> {
-    sanitize::rate(value?).ok()
-}
-
 fn count(value: Option<u64>) -> Option<u64> {
     sanitize::count(value? as f64).ok()
-}
-
-fn sanitised(rates: LoadRates) -> LoadRates {
-    LoadRates {
-        requests: rate(rates.requests),
-        prompt_tokens: rate(rates.prompt_tokens),
-        generation_tokens: rate(rates.generation_tokens),
-        ttft_seconds: rate(rates.ttft_seconds),
-        ttft_count: rate(rates.ttft_count),
-        itl_seconds: rate(rates.itl_seconds),
-        itl_count: rate(rates.itl_count),
-    }
-}
-
-/// Of what is told twice the first counts.
-fn keep_first<T, K: Hash + Eq>(items: &mut Vec<T>, key: impl Fn(&T) -> K) {
-    let mut seen = HashSet::new();
-    items.retain(|item| seen.insert(key(item)));
 }
