@@ -77,7 +77,7 @@ fn collector(toml: &str) -> Result<Arc<dyn MetricsCollector>> {
     let loaded = Loader::new().file(file).load()?;
     let collector = loaded.config.build(Arc::new(SystemClock::new()))?;
     collector.start_background_worker();
-    Ok(collector)
+    Ok(Arc::new(collector))
 }
 
 /// Changes every pod once a round, each at a moment of its own within `span`, and waits for each change

@@ -16,8 +16,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_core::{Backend, Clock, MetricsCollector};
-use collector_engine::{CachingCollector, StaticDirectory};
+use collector_core::{Backend, Clock};
+use collector_engine::{Builder, CachingCollector, StaticDirectory};
 use figment::Figment;
 
 use crate::error::{ConfigError, ConfigErrors};
@@ -177,41 +177,46 @@ impl CollectorConfig {
         ConfigErrors::or(errors, backends)
     }
 
-    /// The collector: the chosen backends as one, the variants and the cache as they are set. Its
-    /// background worker is not started.
+    /// A builder with everything set: the chosen backends as one, the variants and the cache as they are
+    /// configured. A directory, cache or backend of one's own can be put in before it is built.
     ///
     /// # Errors
-    /// As [`build_backends`](Self::build_backends), and when settings contradict each other.
-    pub fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn MetricsCollector>, ConfigErrors> {
+    /// As [`build_backends`](Self::build_backends).
+    pub fn builder(&self, clock: Arc<dyn Clock>) -> Result<Builder, ConfigErrors> {
         let backends = self.build_backends(Arc::clone(&clock))?;
-        self.compose(backends, clock)
+        self.builder_over(backends, clock)
     }
 
     /// The same over these backends, each with the limits that it has itself: those that
     /// [`build_backends`](Self::build_backends) made, perhaps wrapped in others, or any.
     ///
     /// # Errors
-    /// When there is none, and when settings contradict each other.
-    pub fn compose(
+    /// When there is none, and when variants contradict each other.
+    pub fn builder_over(
         &self,
         backends: Vec<Arc<dyn Backend>>,
         clock: Arc<dyn Clock>,
-    ) -> Result<Arc<dyn MetricsCollector>, ConfigErrors> {
+    ) -> Result<Builder, ConfigErrors> {
         let directory = StaticDirectory::new(self.variants.clone())
             .map_err(|error| ConfigError::new(error.to_string()))?;
         let mut backends = backends.into_iter();
         let Some(first) = backends.next() else {
             return Err(ConfigError::new("names no backend").key("backend").into());
         };
-        let collector = backends
-            .fold(CachingCollector::builder(first), collector_engine::Builder::also)
+        Ok(backends
+            .fold(CachingCollector::builder(first), Builder::also)
             .config(self.cache.clone())
             .directory(Arc::new(directory))
             .max_tracked(self.server.max_tracked)
-            .clock(clock)
-            .build()
-            .map_err(|error| ConfigError::new(error.to_string()))?;
-        Ok(Arc::new(collector))
+            .clock(clock))
+    }
+
+    /// The collector as it is configured. Its background worker is not started.
+    ///
+    /// # Errors
+    /// As [`builder`](Self::builder), and when settings contradict each other.
+    pub fn build(&self, clock: Arc<dyn Clock>) -> Result<CachingCollector, ConfigErrors> {
+        Ok(self.builder(clock)?.build()?)
     }
 }
 

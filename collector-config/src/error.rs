@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use collector_engine::TimingErrors;
+
 use crate::origin::Origin;
 
 /// One thing that is wrong. Never holds the value of a secret key.
@@ -80,6 +82,12 @@ impl ConfigErrors {
     /// These errors, where there are any.
     pub fn or<T>(errors: Vec<ConfigError>, value: T) -> Result<T, Self> {
         if errors.is_empty() { Ok(value) } else { Err(Self(errors)) }
+    }
+}
+
+impl From<TimingErrors> for ConfigErrors {
+    fn from(errors: TimingErrors) -> Self {
+        ConfigError::new(errors.to_string()).into()
     }
 }
 

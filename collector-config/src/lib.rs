@@ -7,7 +7,7 @@
 //! # #[cfg(feature = "prometheus")] {
 //! use std::sync::Arc;
 //! use collector_config::Loader;
-//! use collector_core::SystemClock;
+//! use collector_core::{MetricsCollector, SystemClock};
 //!
 //! let loaded = Loader::new()
 //!     .env([("PROMETHEUS_BASE_URL".to_owned(), "https://prometheus:9090".to_owned())])

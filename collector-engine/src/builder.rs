@@ -17,6 +17,10 @@ use crate::readers::Readers;
 use crate::snapshot::Snapshot;
 use crate::source::Source;
 
+/// How long a batch waits for others to board unless told otherwise: readers at once ask for their models within
+/// a few milliseconds.
+const BOARDING: Duration = Duration::from_millis(3);
+
 /// How many models are tracked at most unless told otherwise.
 pub const DEFAULT_MAX_TRACKED: usize = 10_000;
 
@@ -48,6 +52,7 @@ pub struct Builder {
     backends: Vec<Joining>,
     config: CacheConfig,
     max_tracked: usize,
+    boarding: Duration,
     directory: Arc<dyn VariantDirectory>,
     cache: Option<Arc<dyn MetricsCache>>,
     clock: Arc<dyn Clock>,
@@ -59,6 +64,7 @@ impl Builder {
             backends: vec![Joining::new(backend)],
             config: CacheConfig::default(),
             max_tracked: DEFAULT_MAX_TRACKED,
+            boarding: BOARDING,
             directory: Arc::new(NoVariants),
             cache: None,
             clock: Arc::new(SystemClock::new()),
@@ -92,6 +98,13 @@ impl Builder {
     /// How many models are tracked at most. Default 10 000.
     pub fn max_tracked(mut self, max_tracked: usize) -> Self {
         self.max_tracked = max_tracked;
+        self
+    }
+
+    /// Asks at once for what is not cached, and waits for no others that could be asked for with it: for a
+    /// program that reads once. Default: 3 ms.
+    pub fn at_once(mut self) -> Self {
+        self.boarding = Duration::ZERO;
         self
     }
 
@@ -175,6 +188,7 @@ impl Builder {
             clock,
             config,
             max_tracked: self.max_tracked,
+            boarding: self.boarding,
             gate: crate::gate::Gate::default(),
             tracker: crate::tracker::Tracker::default(),
             paces,

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use collector_core::{BackendName, CacheKey, Clock, ModelRef, Scope, Tick, VariantDirectory};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,8 @@ pub(crate) struct Engine {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: CacheConfig,
     pub(crate) max_tracked: usize,
+    /// How long a batch waits for others to board.
+    pub(crate) boarding: Duration,
     pub(crate) gate: Gate,
     pub(crate) tracker: Tracker,
     pub(crate) paces: Paces,

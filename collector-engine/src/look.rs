@@ -24,9 +24,6 @@ use crate::publish::{Looked, Published};
 use crate::retry;
 use crate::source::Source;
 
-/// How long a batch waits for others to board.
-const BOARDING: Duration = Duration::from_millis(3);
-
 /// Whatever becomes of the batch's task, its flights leave the list: a reader who joined one that
 /// nobody flies would wait in vain.
 struct Aloft<'a> {
@@ -86,7 +83,11 @@ impl Engine {
         let mut boarding = Boarding(Some((Arc::clone(self), place)));
         let tasks = self.shift().tasks.clone();
         tasks.spawn(async move {
-            tokio::time::sleep(BOARDING).await;
+            if let Some((engine, _)) = &boarding.0
+                && !engine.boarding.is_zero()
+            {
+                tokio::time::sleep(engine.boarding).await;
+            }
             if let Some((engine, place)) = boarding.0.take() {
                 let source = &engine.sources[place];
                 engine.fly(source, source.flights.depart(&engine.gate)).await;

@@ -48,7 +48,7 @@ pub(super) fn run(global: &GlobalArgs, command: &GetCommand) -> Result<Exit, Fai
 
 fn replicas(settings: &Settings, model: &ModelRef) -> Result<Reading<Replicas>, Failure> {
     super::block_on(async {
-        let collector = settings.collector()?;
+        let collector = settings.collector_at_once()?;
         settings.before_a_read(Some(&model.namespace)).await?;
         Ok(collector.collect_replica_metrics(model).await?)
     })
@@ -62,7 +62,7 @@ fn allocation(settings: &Settings, args: &AllocationArgs) -> Result<Reading<Allo
         (None, None) => unreachable!("the command line requires one of them"),
     };
     super::block_on(async {
-        let collector = settings.collector()?;
+        let collector = settings.collector_at_once()?;
         settings.before_a_read(Some(&model.namespace)).await?;
         Ok(collector.collect_allocation(&model, &variant).await?)
     })
@@ -121,7 +121,7 @@ fn no_such_accelerator(
 fn models(settings: &Settings, args: &ModelsArgs) -> Result<Vec<ModelItem>, Failure> {
     let namespace = args.namespace.as_deref().map(Namespace::from);
     let mut known = super::block_on(async {
-        let collector = settings.collector()?;
+        let collector = settings.collector_at_once()?;
         settings.before_a_read(namespace.as_ref()).await?;
         Ok(collector.list_models().await?)
     })?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use collector_config::{ConfigErrors, Loaded, Loader, LogLevel, Origin};
 use collector_core::{Backend, Clock, MetricsCollector, Namespace, SystemClock};
+use collector_engine::Builder;
 
 use super::files;
 use crate::args::{Format, GlobalArgs};
@@ -66,10 +67,26 @@ impl Settings {
         Ok(())
     }
 
-    /// The collector that the configuration describes.
+    /// The collector that the configuration describes, for a daemon.
     pub(super) fn collector(&self) -> Result<Arc<dyn MetricsCollector>, Failure> {
-        let clock = Arc::clone(&self.clock);
-        self.loaded.config.build(clock).map_err(|errors| located(&self.loaded, &errors))
+        self.built(|builder| builder)
+    }
+
+    /// The same for a command that reads once.
+    pub(super) fn collector_at_once(&self) -> Result<Arc<dyn MetricsCollector>, Failure> {
+        self.built(Builder::at_once)
+    }
+
+    fn built(
+        &self,
+        change: impl FnOnce(Builder) -> Builder,
+    ) -> Result<Arc<dyn MetricsCollector>, Failure> {
+        let builder = self.loaded.config.builder(Arc::clone(&self.clock));
+        let built = builder.and_then(|builder| Ok(change(builder).build()?));
+        match built {
+            Ok(collector) => Ok(Arc::new(collector)),
+            Err(errors) => Err(located(&self.loaded, &errors)),
+        }
     }
 
     /// The chosen backends.

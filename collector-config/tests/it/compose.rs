@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_config::{Loader, backends_compiled_in};
-use collector_core::{Clock, Freshness, ManualClock, ModelRef};
+use collector_core::{Clock, Freshness, ManualClock, MetricsCollector as _, ModelRef};
+use collector_engine::StaticDirectory;
 use collector_testkit::{FakeBackend, TokioClock};
 
 use crate::{ConfigFile, URL, variables};
@@ -33,7 +34,8 @@ async fn requests_are_sent_as_often_as_the_configuration_lets_them() {
     let backend = FakeBackend::new(Arc::clone(&clock)).requests_per_fetch(24).with_limits(set);
     let model = ModelRef::new("org/m", "prod");
     backend.serve_pods(&model, &["m-0"]);
-    let collector = loaded.config.compose(vec![Arc::new(backend)], clock).unwrap();
+    let builder = loaded.config.builder_over(vec![Arc::new(backend)], clock).unwrap();
+    let collector = builder.build().unwrap();
     let began = tokio::time::Instant::now();
     collector.collect_replica_metrics(&model).await.unwrap();
     let took = began.elapsed();
@@ -130,4 +132,21 @@ fn engines_are_set_for_every_backend_and_a_targets_model_goes_before_its_engines
          base = \"vllm\"\n",
     );
     assert_eq!(before.loader().load().unwrap().config.engines.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_of_ones_own_are_put_into_what_is_configured() {
+    let config = Loader::new().env(variables(&[URL])).load().unwrap().config;
+    let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
+    let backend = FakeBackend::new(Arc::clone(&clock));
+    let model = ModelRef::new("org/m", "prod");
+    backend.serve_pods(&model, &["m-0"]);
+    let own =
+        ConfigFile::toml("[[variants]]\nname = \"own\"\nnamespace = \"prod\"\nmodel = \"org/m\"\n");
+    let own = own.loader().env(variables(&[URL])).load().unwrap().config.variants;
+    let builder = config.builder_over(vec![Arc::new(backend)], clock).unwrap();
+    let collector =
+        builder.directory(Arc::new(StaticDirectory::new(own).unwrap())).build().unwrap();
+    let reading = collector.collect_allocation(&model, &"own".into()).await.unwrap();
+    assert_eq!(reading.value().num_replicas, 1);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use collector_core::{
     BreakerState, CollectError, ErrorKind, Limits, MetricsCollector as _, ModelRef, Source, Urgency,
 };
-use collector_engine::CacheConfig;
+use collector_engine::{Builder, CacheConfig};
 use collector_testkit::Failure;
 use futures_util::future::join_all;
 
@@ -348,4 +348,13 @@ async fn what_arrives_between_a_look_into_the_cache_and_the_fetch_is_not_fetched
     assert!(matches!(read, Err(CollectError::Missing { .. })), "{read:?}");
     assert_eq!(cache.too_early.load(Ordering::SeqCst), 0, "it was there at once");
     assert_eq!(setup.backend.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_reads_once_waits_for_no_others() {
+    let setup = setup_with(Builder::at_once);
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    let began = tokio::time::Instant::now();
+    setup.read(&llama()).await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
 }

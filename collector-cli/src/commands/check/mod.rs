@@ -46,7 +46,7 @@ async fn check(
     let mut attempt = 1;
     loop {
         // A new collector each round: the last one's breaker may be open.
-        let collector = settings.collector()?;
+        let collector = settings.collector_at_once()?;
         let mut report = Report::new(prints_at_once);
         let stopped = tokio::select! {
             biased;

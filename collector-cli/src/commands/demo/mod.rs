@@ -91,7 +91,7 @@ async fn demo(args: &DemoArgs, format: Format, way: Way) -> Result<Exit, Failure
     let from =
         server.as_ref().map_or(From::Pods(&targets), |server| From::Prometheus(server.url()));
     let settings = load(&configuration(&spec, from))?;
-    let collector = settings.config.build(Arc::clone(&clock))?;
+    let collector: Arc<dyn MetricsCollector> = Arc::new(settings.config.build(Arc::clone(&clock))?);
     let models: Vec<ModelRef> = spec.variants.iter().map(model_of).collect();
 
     let run = async {

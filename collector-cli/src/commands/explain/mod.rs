@@ -5,7 +5,7 @@ mod tracer;
 
 use std::sync::Arc;
 
-use collector_config::CollectorConfig;
+use collector_config::{CollectorConfig, ConfigErrors};
 use collector_core::{Backend, MetricsCollector, ModelRef};
 
 use self::tracer::Tracer;
@@ -54,12 +54,13 @@ async fn explain(settings: &Settings, args: &ModelArgs, format: Format) -> Resul
     let tracers: Vec<Arc<Tracer>> =
         backends.into_iter().map(|backend| Arc::new(Tracer::new(backend))).collect();
     let traced = tracers.iter().map(|tracer| Arc::clone(tracer) as Arc<dyn Backend>).collect();
-    let collector = config.compose(traced, clock)?;
+    let builder = config.builder_over(traced, clock)?.at_once();
+    let collector = builder.build().map_err(ConfigErrors::from)?;
     let reading = collector.collect_replica_metrics(&model).await;
     let looks: Vec<Look> = tracers.iter().map(|tracer| tracer.last_look(&model)).collect();
     let (states, times) =
         (collector.state().backends, (settings.clock.now(), settings.clock.wall()));
-    let pace = pace(config, &model, &*collector).await;
+    let pace = pace(config, &model, &collector).await;
     let document = ExplainDocument::new(&model, &reading, &looks, &states, pace, times);
     let text = match format {
         Format::Json => to_json(&document) + "\n",

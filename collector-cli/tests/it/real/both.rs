@@ -40,7 +40,7 @@ fn collector(world: &World, backend: &str, more: &str) -> Arc<dyn MetricsCollect
     let file = folder.path().join("collector.toml");
     std::fs::write(&file, toml + more).unwrap();
     let loaded = Loader::new().file(file).load().unwrap();
-    loaded.config.build(Arc::new(SystemClock::new())).unwrap()
+    Arc::new(loaded.config.build(Arc::new(SystemClock::new())).unwrap())
 }
 
 #[track_caller]

@@ -56,7 +56,7 @@ impl World {
         let file = folder.path().join("collector.toml");
         std::fs::write(&file, self.toml(more)).unwrap();
         let loaded = Loader::new().file(file).load().unwrap();
-        loaded.config.build(Arc::new(SystemClock::new())).unwrap()
+        Arc::new(loaded.config.build(Arc::new(SystemClock::new())).unwrap())
     }
 
     /// Requests that Prometheus has answered to queries.

@@ -81,7 +81,7 @@ fn collector(toml: &str) -> Arc<dyn MetricsCollector> {
     let file = folder.path().join("collector.toml");
     std::fs::write(&file, toml).unwrap();
     let loaded = Loader::new().file(file).load().unwrap();
-    loaded.config.build(Arc::new(SystemClock::new())).unwrap()
+    Arc::new(loaded.config.build(Arc::new(SystemClock::new())).unwrap())
 }
 
 fn variants() -> String {
