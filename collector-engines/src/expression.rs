@@ -98,6 +98,13 @@ impl<S> Expression<S> {
         any && !lacks
     }
 
+    /// Whether it reads a series that is so.
+    pub fn reads_any(&self, mut is: impl FnMut(&S) -> bool) -> bool {
+        let mut any = false;
+        self.visit(&mut |series, _| any |= is(series));
+        any
+    }
+
     /// The same expression over other leaves.
     pub fn map<T>(&self, compile: &mut impl FnMut(&S) -> T) -> Expression<T> {
         match self {
@@ -155,7 +162,7 @@ impl<S> Expression<S> {
 
     /// Whether it reads no series.
     pub fn is_constant(&self) -> bool {
-        self.series().is_empty()
+        !self.reads_any(|_| true)
     }
 }
 

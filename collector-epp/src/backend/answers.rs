@@ -12,7 +12,7 @@ use collector_transport::Cause;
 
 use super::fleet::{Fleet, State};
 use super::pod::{Outcome, Pod, Was, is_same};
-use super::replicas::{self, Served};
+use super::replicas::{self, Replica, Served};
 use super::trace;
 use crate::NAME;
 use crate::engines::Engines;
@@ -144,7 +144,7 @@ fn answer(
     let mut joined = replicas::join(served);
     // A replica of which a server is silent is unknown as a whole: the rest of it would be a smaller
     // one.
-    joined.replicas.retain(|(replica, _)| !unreached.contains(&replica.pod_name));
+    joined.replicas.retain(|pod| !unreached.contains(&pod.row.pod_name));
     if joined.replicas.is_empty()
         && let Some(first) = silent.clone().next()
     {
@@ -170,17 +170,17 @@ fn answer(
     // The sum over the pods that answered would be a smaller load; pod by pod, what is known of the
     // others can be kept.
     sample.load = if per_pod || !sample.complete {
-        joined.replicas.iter().map(|(_, load)| load.clone()).collect()
+        joined.replicas.iter().map(Replica::load).collect()
     } else {
         let pods = joined.replicas.iter();
-        let rates = pods.clone().map(|(replica, load)| (replica.role.as_ref(), load.rates));
+        let rates = pods.clone().map(|pod| (pod.row.role.as_ref(), pod.rates));
         let mut load = LoadRow::new(None, LoadRates::of_roles(rates).unwrap_or_default());
-        for (field, reason) in pods.flat_map(|(_, load)| load.reasons.iter()) {
+        for (field, reason) in pods.flat_map(|pod| pod.reasons.iter()) {
             load.reasons.insert(field, Arc::clone(reason));
         }
         vec![load]
     };
-    sample.replicas = joined.replicas.into_iter().map(|(replica, _)| replica).collect();
+    sample.replicas = joined.replicas.into_iter().map(|pod| pod.row).collect();
     if let Some(engines) = wish.trace {
         let rows =
             served.iter().flat_map(|served| trace::rows(&served.good, served.place, engines));

@@ -109,7 +109,7 @@ mod tests {
         let page = PickerPage {
             per_model: vec![held("a", 2.0), held("b", 3.0)],
             per_pool: vec![pool],
-            matched: Vec::new(),
+            matched: [].into(),
             ignored: Ignored::default(),
         };
         let mut gauges = HashMap::new();

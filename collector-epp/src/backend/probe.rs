@@ -185,7 +185,7 @@ fn names(pages: &[&Good]) -> Check {
             Page::Server(page) => &page.matched,
             Page::Picker(_) | Page::Unknown(_) => continue,
         };
-        for matched in matched {
+        for matched in &**matched {
             names.entry(matched.quantity).or_default().insert(matched.spec.to_string());
         }
     }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use collector_core::{Field, LoadRates, LoadRow, PodName, ReplicaMetrics, ReplicaState};
+use collector_core::{
+    Field, FieldReasons, LoadRates, LoadRow, PodName, ReplicaMetrics, ReplicaState,
+};
 
 use super::pod::{Good, Pod};
 use crate::engines::Page;
@@ -22,11 +24,27 @@ impl Served {
     }
 }
 
-/// The replicas of a model, each with its load.
+/// The replicas of a model.
 #[derive(Default)]
 pub(super) struct Joined {
-    pub(super) replicas: Vec<(ReplicaMetrics, LoadRow)>,
+    pub(super) replicas: Vec<Replica>,
     pub(super) warnings: Vec<Arc<str>>,
+}
+
+/// A replica with its load.
+pub(super) struct Replica {
+    pub(super) row: ReplicaMetrics,
+    pub(super) rates: LoadRates,
+    /// Why rates are unknown.
+    pub(super) reasons: FieldReasons,
+}
+
+impl Replica {
+    pub(super) fn load(&self) -> LoadRow {
+        let mut load = LoadRow::new(Some(self.row.pod_name.clone()), self.rates);
+        load.reasons.clone_from(&self.reasons);
+        load
+    }
 }
 
 /// Puts pages together that are of one replica.
@@ -42,8 +60,8 @@ pub(super) fn join(served: &[Served]) -> Joined {
         if page.pod.target.is_one_of_several() {
             several.entry(&replica.pod_name).or_default().push(page);
         } else {
-            let load = load_row(&replica.pod_name, *rates, reasons.iter());
-            joined.replicas.push((replica.clone(), load));
+            let (rates, reasons) = (*rates, reasons.clone());
+            joined.replicas.push(Replica { row: replica.clone(), rates, reasons });
         }
     }
     for pages in several.into_values() {
@@ -54,7 +72,7 @@ pub(super) fn join(served: &[Served]) -> Joined {
 }
 
 /// One replica of all of its pages.
-fn replica(pages: &[&Served], warnings: &mut Vec<Arc<str>>) -> (ReplicaMetrics, LoadRow) {
+fn replica(pages: &[&Served], warnings: &mut Vec<Arc<str>>) -> Replica {
     let parts = parts(pages, warnings);
     let rows = || pages.iter().map(|page| &page.model().replica);
     let oldest = rows().min_by_key(|row| row.sampled_at);
@@ -87,19 +105,8 @@ fn replica(pages: &[&Served], warnings: &mut Vec<Arc<str>>) -> (ReplicaMetrics, 
         }
     }
     let reasons = pages.iter().flat_map(|page| page.model().reasons.iter());
-    let load = load_row(&replica.pod_name, rates::rates(&parts), reasons);
-    (replica, load)
-}
-
-/// The load of a replica, with the reasons of what is unknown of it.
-fn load_row<'a>(
-    pod: &PodName,
-    rates: LoadRates,
-    reasons: impl Iterator<Item = (Field, &'a Arc<str>)>,
-) -> LoadRow {
-    let mut load = LoadRow::new(Some(pod.clone()), rates);
-    load.reasons = reasons.map(|(field, reason)| (field, Arc::clone(reason))).collect();
-    load
+    let reasons = reasons.map(|(field, reason)| (field, Arc::clone(reason))).collect();
+    Replica { row: replica, rates: rates::rates(&parts), reasons }
 }
 
 /// The engines of all pages, each once: of equal ranks the first counts.

@@ -13,7 +13,7 @@ use super::page::{
     ServerPage, UnknownPage,
 };
 use super::picker::PickerRead;
-use super::reader::PageReader;
+use super::reader::{Choice, PageReader};
 use super::rows::{RowId, RowKey, Rows};
 use super::table::{Alternative, Engine, Read, RowKind, SlotId, Table, What};
 use crate::scan::Summary;
@@ -26,14 +26,16 @@ pub(super) fn page(reader: &mut PageReader, summary: &Summary) -> Page {
         Some(forced) => self::best(reader, |engine| engine.name == *forced),
         None => best,
     };
-    let (Some(engine), None) = (engine, reader.router) else {
+    let (Some(place), None) = (engine, reader.router) else {
         let looks_like = best.map(|at| table.engines[at].name.clone());
         let (expected, router) = (reader.forced.clone(), reader.router);
         return Page::Unknown(UnknownPage { expected, looks_like, router });
     };
-    let engine = &table.engines[engine];
-    let found = Found::new(reader, engine, summary);
-    let (matched, ignored) = (found.matched(), found.ignored);
+    let engine = &table.engines[place];
+    let choice = choice(reader, engine, place);
+    let matched = Arc::clone(&choice.matched);
+    let found = Found::new(reader, engine, &choice, summary);
+    let ignored = found.ignored;
     if engine.is_picker() {
         let (per_model, per_pool) = (picker_models(&found), picker_pools(&found));
         return Page::Picker(PickerPage { per_model, per_pool, matched, ignored });
@@ -132,24 +134,48 @@ struct Found<'a> {
     ignored: Ignored,
 }
 
+/// What counts on this page: as on the last one, where it has the same series.
+fn choice(reader: &mut PageReader, engine: &Engine, place: usize) -> Arc<Choice> {
+    let same = |it: &&Arc<Choice>| it.engine == place && it.present == reader.present;
+    if let Some(known) = reader.choice.as_ref().filter(same) {
+        return Arc::clone(known);
+    }
+    let present = reader.present.clone();
+    let complete = |alternative: &Alternative| {
+        let compiled = &alternative.compiled;
+        compiled.is_constant() || compiled.is_complete(|slot| present.has(*slot as usize))
+    };
+    let reads = engine.reads.iter().enumerate();
+    let alternatives: Vec<(usize, usize)> =
+        reads.filter_map(|(at, read)| Some((at, engine.chosen(read, complete)?))).collect();
+    let mut counts = Bits::none(reader.table.slots.len());
+    let mut matched = Vec::new();
+    for (read, alternative) in &alternatives {
+        let read = &engine.reads[*read];
+        let Alternative { spec, compiled } = &read.alternatives[*alternative];
+        matched.push(Matched { quantity: read.what.key(), spec: Arc::clone(spec) });
+        compiled.series().into_iter().for_each(|slot| counts.insert(*slot as usize));
+    }
+    let matched = matched.into();
+    let choice = Arc::new(Choice { engine: place, present, alternatives, counts, matched });
+    reader.choice = Some(Arc::clone(&choice));
+    choice
+}
+
 impl<'a> Found<'a> {
-    fn new(reader: &'a mut PageReader, engine: &'a Engine, summary: &Summary) -> Self {
-        let present = &reader.present;
-        let complete = |alternative: &Alternative| {
-            let compiled = &alternative.compiled;
-            compiled.is_constant() || compiled.is_complete(|slot| present.has(*slot as usize))
+    fn new(
+        reader: &'a mut PageReader,
+        engine: &'a Engine,
+        choice: &Choice,
+        summary: &Summary,
+    ) -> Self {
+        let alternative = |(read, alternative): &(usize, usize)| {
+            let read = &engine.reads[*read];
+            (read.what, &read.alternatives[*alternative])
         };
-        let chosen = engine.reads.iter().filter_map(|read| {
-            let alternative = engine.chosen(read, complete)?;
-            Some((read.what, alternative))
-        });
-        let chosen: Vec<_> = chosen.collect();
-        let mut counts = Bits::none(reader.table.slots.len());
-        for slot in chosen.iter().flat_map(|(_, it)| it.compiled.series()) {
-            counts.insert(*slot as usize);
-        }
+        let chosen = choice.alternatives.iter().map(alternative).collect();
         let mut readings = std::mem::take(&mut reader.readings);
-        readings.retain(|reading| counts.has(reading.slot as usize));
+        readings.retain(|reading| choice.counts.has(reading.slot as usize));
         // What a target is told beats what an engine is, and both what the page says.
         let given = reader.given.clone().or_else(|| engine.model.clone());
         let no_model = if engine.is_picker() {
@@ -203,14 +229,6 @@ impl<'a> Found<'a> {
     fn rows(&self, kind: RowKind) -> impl Iterator<Item = (RowId, &RowKey)> {
         let rows = self.cells.rows().into_iter();
         rows.map(|id| (id, self.rows.key(id))).filter(move |(_, key)| key.kind == kind)
-    }
-
-    fn matched(&self) -> Vec<Matched> {
-        let matched = self
-            .chosen
-            .iter()
-            .map(|(what, it)| Matched { quantity: what.key(), spec: Arc::clone(&it.spec) });
-        matched.collect()
     }
 
     /// The gauges that only single processes of the server tell.
@@ -369,6 +387,9 @@ fn why_unknown(
     found: &Found<'_>,
     table: &Table,
 ) -> Option<Arc<str>> {
+    if !compiled.reads_any(|slot| found.cells.has(*slot, id)) {
+        return None;
+    }
     let slots = compiled.series();
     if let Some(slot) = slots.iter().find(|slot| found.cells.is_unreadable(***slot, id)) {
         let slot = table.slot(**slot);

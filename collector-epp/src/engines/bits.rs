@@ -1,7 +1,7 @@
 //! A set of small numbers.
 
 /// A set of the numbers below a limit, one bit each.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(super) struct Bits(Box<[u64]>);
 
 impl Bits {

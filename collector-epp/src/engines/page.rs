@@ -47,7 +47,7 @@ pub struct ServerPage {
     /// The LoRA adapters of the server, where it tells.
     pub lora: Option<LoraAdapters>,
     /// The alternatives that were on the page.
-    pub matched: Vec<Matched>,
+    pub matched: Arc<[Matched]>,
     /// What was on the page and does not count.
     pub ignored: Ignored,
 }
@@ -257,7 +257,7 @@ pub struct PickerPage {
     /// By name.
     pub per_pool: Vec<PickerPool>,
     /// The alternatives that were on the page: which generation of names each number is of.
-    pub matched: Vec<Matched>,
+    pub matched: Arc<[Matched]>,
     /// What was on the page and does not count.
     pub ignored: Ignored,
 }

@@ -14,7 +14,7 @@ use super::assemble;
 use super::bits::Bits;
 use super::cells::{NO_TIME, Reading};
 use super::lora::LoraSeen;
-use super::page::Page;
+use super::page::{Matched, Page};
 use super::rows::{RowId, Rows};
 use super::series::LastValues;
 use super::table::{LabelsId, RowKind, RowLabels, Slot, SlotId, Table, Use};
@@ -22,8 +22,8 @@ use crate::scan::{Labels, NameId, Sample, Summary};
 
 /// Readings that are held of one page: 6 MiB.
 const READINGS_MAX: usize = 1 << 17;
-/// Readings whose room is kept for the next page.
-const READINGS_KEPT: usize = 1 << 12;
+/// Readings that room is made for at once.
+const READINGS_LIKELY: usize = 1 << 12;
 /// What a clock says at least that was set: it is after September 2001.
 const CLOCK_IS_SET: f64 = 1e9;
 /// The label of a process among several that share a page.
@@ -44,6 +44,8 @@ pub struct PageReader {
     now: Option<f64>,
     pub(super) rows: Rows,
     pub(super) readings: Vec<Reading>,
+    /// How many of them the last page had.
+    likely: usize,
     /// The slots that something was read for.
     pub(super) present: Bits,
     /// The slots of which one process's part was seen alone.
@@ -59,10 +61,27 @@ pub struct PageReader {
     /// What else the page shows than its own server.
     pub(super) router: Option<&'static str>,
     pub(super) beyond_limit: u64,
+    /// What counted on the last page.
+    pub(super) choice: Option<Arc<Choice>>,
     /// The counters of the page before, where increases are wanted.
     pub(super) last_values: Option<LastValues>,
     hasher: RandomState,
     order: u32,
+}
+
+/// Which alternative counts of each number. A server writes the same series each time, so that it is found
+/// out once.
+#[derive(Debug)]
+pub(super) struct Choice {
+    /// The place of the engine.
+    pub(super) engine: usize,
+    /// The slots that something was read for.
+    pub(super) present: Bits,
+    /// The places of the reads that are there, each with that of its alternative.
+    pub(super) alternatives: Vec<(usize, usize)>,
+    /// The slots of these.
+    pub(super) counts: Bits,
+    pub(super) matched: Arc<[Matched]>,
 }
 
 impl PageReader {
@@ -76,6 +95,7 @@ impl PageReader {
             now: None,
             rows: Rows::default(),
             readings: Vec::new(),
+            likely: 0,
             present: Bits::none(slots),
             per_process: Vec::new(),
             of_processes: HashSet::default(),
@@ -85,6 +105,7 @@ impl PageReader {
             process_start: None,
             router: None,
             beyond_limit: 0,
+            choice: None,
             last_values: None,
             hasher: RandomState::default(),
             order: 0,
@@ -121,6 +142,9 @@ impl PageReader {
             Use::Lora => self.lora.take(sample, self.now),
             Use::ProcessStart => self.process_start = Some(sample.value),
             Use::Router(router) => self.router = Some(router),
+        }
+        if self.order == 0 {
+            self.readings.reserve(self.likely);
         }
         self.order += 1;
         let table = Arc::clone(&self.table);
@@ -188,8 +212,9 @@ impl PageReader {
     /// Forgets what was read of a page that did not come to its end.
     pub fn reset(&mut self) {
         self.rows.clear();
-        self.readings.clear();
-        self.readings.shrink_to(READINGS_KEPT);
+        // No room is kept until the next page: of a thousand pods a few are read at a time.
+        self.likely = self.readings.len().min(READINGS_LIKELY);
+        self.readings = Vec::new();
         self.present.clear();
         self.per_process.clear();
         self.of_processes.clear();

@@ -15,6 +15,7 @@ const SERIES_MAX: usize = 1 << 14;
 pub(super) struct LastValues {
     /// By key, in order.
     last: Vec<(u64, f64)>,
+    /// Those of the page that is being read.
     next: Vec<(u64, f64)>,
 }
 
@@ -39,8 +40,8 @@ impl LastValues {
     /// Ends a page: what it did not have is forgotten.
     pub(super) fn end_page(&mut self) {
         self.next.sort_unstable_by_key(|(key, _)| *key);
-        std::mem::swap(&mut self.last, &mut self.next);
-        self.next.clear();
+        // No room is kept until the next page.
+        self.last = std::mem::take(&mut self.next);
     }
 
     fn before(&self, key: u64) -> Option<f64> {
@@ -49,6 +50,9 @@ impl LastValues {
     }
 
     fn remember(&mut self, key: u64, value: f64) {
+        if self.next.is_empty() {
+            self.next.reserve(self.last.len());
+        }
         if self.next.len() < SERIES_MAX {
             self.next.push((key, value));
         }

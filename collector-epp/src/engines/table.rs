@@ -209,21 +209,20 @@ impl Engine {
         self.reads.iter().find(|read| read.what == What::Server(quantity))
     }
 
-    /// The alternative of a number that counts where `is_complete` says which are on the page.
-    pub(super) fn chosen<'a>(
-        &'a self,
-        read: &'a Read,
+    /// The place of the alternative of a number that counts where `is_complete` says which are on the page.
+    pub(super) fn chosen(
+        &self,
+        read: &Read,
         is_complete: impl Fn(&Alternative) -> bool,
-    ) -> Option<&'a Alternative> {
-        let index = match read.what {
+    ) -> Option<usize> {
+        match read.what {
             What::Server(quantity) => quantity.chosen_among(|quantity, index| {
                 let read = self.read_of(quantity);
                 let alternative = read.and_then(|read| read.alternatives.get(index));
                 alternative.is_some_and(&is_complete)
             }),
             What::Picker(_) => read.alternatives.iter().position(&is_complete),
-        }?;
-        read.alternatives.get(index)
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct History {
     window: Duration,
     engines: Vec<Engine>,
     /// What the last page was read from: under another name a counter is another counter.
-    matched: Vec<Matched>,
+    matched: Arc<[Matched]>,
     /// When the process was started that showed the last page, and when that page was taken, both in
     /// seconds since 1970.
     process: Option<(f64, f64)>,
@@ -60,7 +60,7 @@ pub(crate) struct Whose<'a> {
 
 impl History {
     pub(crate) fn new(window: Duration) -> Self {
-        let matched = Vec::new();
+        let matched = [].into();
         Self { window, engines: Vec::new(), matched, process: None, turned_at: None }
     }
 
@@ -91,7 +91,7 @@ impl History {
                 engine.forget_counters();
             }
         }
-        self.matched.clone_from(&page.matched);
+        self.matched = Arc::clone(&page.matched);
         let keep = self.window.max(window::PREFIX_CACHE_WINDOW);
         self.engines.retain(|engine| engine.seen_at.age(at) <= keep);
 
@@ -212,7 +212,10 @@ fn adapters(lora: &engines::LoraAdapters) -> LoraAdapters {
 }
 
 /// Whether some quantity stands under another name than before.
-fn reads_otherwise(before: &[Matched], now: &[Matched]) -> bool {
+fn reads_otherwise(before: &Arc<[Matched]>, now: &Arc<[Matched]>) -> bool {
+    if Arc::ptr_eq(before, now) {
+        return false;
+    }
     let moved =
         |was: &Matched| now.iter().any(|is| is.quantity == was.quantity && is.spec != was.spec);
     before.iter().any(moved)

@@ -216,7 +216,7 @@ fn the_newest_generation_of_the_picker_is_read_wherever_there_is_one() {
     for (name, prefix) in
         [("epp_router_names", "llm_d_router_epp_"), ("epp_llm_d_names", "llm_d_epp_")]
     {
-        for matched in picker(name).matched {
+        for matched in picker(name).matched.iter() {
             assert!(matched.spec.to_string().starts_with(prefix), "{name}: {matched:?}");
         }
     }

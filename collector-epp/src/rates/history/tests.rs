@@ -34,7 +34,7 @@ fn page(rows: Vec<EngineRow>) -> ServerPage {
         reasons: Vec::new(),
         process_start: None,
         lora: None,
-        matched: Vec::new(),
+        matched: [].into(),
         ignored: Ignored::default(),
     }
 }
@@ -178,7 +178,7 @@ fn an_idle_rank_is_zero_and_one_that_has_worked_is_named() {
     let working = EngineRow { waiting: Some(2.0), running: Some(5.0), ..rank("0") };
     let pages = |total| {
         let mut page = page(vec![working.clone(), without_gauges(total)]);
-        page.matched = vec![matched(Quantity::Waiting, "vllm:num_requests_waiting")];
+        page.matched = [matched(Quantity::Waiting, "vllm:num_requests_waiting")].into();
         page
     };
     let idle = &record_page(&mut History::new(WINDOW), &pages(0.0), 0)[0].replica;
