@@ -5,12 +5,11 @@
 
 mod samples;
 
-use self::samples::{ROWS_MAX, Rows, Shape};
-use crate::json::{Json, Malformed};
+use serde::Deserialize;
+
+use self::samples::{Document, ROWS_MAX, Reader, Shape, Text};
 
 pub(crate) use self::samples::{Labels, Row, shortened};
-
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// What was said besides the rows.
 #[derive(Debug, Default)]
@@ -27,7 +26,7 @@ pub(crate) enum Unreadable {
     #[error("not JSON: it looks like an HTML page; is this a login page?")]
     Html,
     #[error("not JSON of a PromQL server: {0}")]
-    Json(#[from] Malformed),
+    Json(String),
     #[error("the result is a {0}, not a vector")]
     NoVector(String),
     #[error("its rows are native histograms, which have no single value")]
@@ -55,17 +54,40 @@ pub(crate) fn decode(
     expect: Expect,
     on_row: &mut dyn FnMut(&Row<'_>),
 ) -> Result<Notice, Unreadable> {
-    // Some servers and proxies put a byte order mark before what they send.
-    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    let body = without_mark(body);
     match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
         None => return Err(Unreadable::Empty),
         Some(b'<') => return Err(Unreadable::Html),
         Some(_) => {}
     }
-    let mut json = Json::new(body)?;
-    let document = document(&mut json, &mut Rows::new(on_row))?;
-    json.end()?;
+    let text = str::from_utf8(body).map_err(|error| Unreadable::Json(error.to_string()))?;
+    let mut reader = Reader::new(on_row);
+    let read = reader.read(text);
+    let mut document = reader.document;
+    if !document.succeeded()
+        && let Some((kind, text)) = error_in(text)
+    {
+        return Err(Unreadable::Refused { kind, text });
+    }
+    document.check_type(expect)?;
+    if let Some(refused) = document.refused.take() {
+        return Err(refused);
+    }
+    read.map_err(|error| malformed(&error))?;
     document.check(expect)
+}
+
+/// Some servers and proxies put a byte order mark before what they send.
+fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body)
+}
+
+/// What is no JSON, or other JSON than what is expected, with its place.
+fn malformed(error: &serde_json::Error) -> Unreadable {
+    let text = error.to_string();
+    // What stands there instead is left out: it may be long, and it may be a secret.
+    let start = text.rfind(", expected ").map_or(0, |comma| comma + 2);
+    Unreadable::Json(text[start..].to_owned())
 }
 
 /// Bytes of an answer of raw samples: an hour of one series that is scraped each second has less.
@@ -85,51 +107,53 @@ pub(crate) fn sample_times(body: &[u8]) -> Vec<f64> {
 
 /// The server's words in an error document; `None` when it is not one.
 pub(crate) fn error_of(body: &[u8]) -> Option<(String, String)> {
-    match decode(body, Expect::Vector, &mut |_| {}) {
-        Err(Unreadable::Refused { kind, text }) => Some((kind, text)),
-        _ => None,
+    error_in(str::from_utf8(without_mark(body)).ok()?)
+}
+
+fn error_in(text: &str) -> Option<(String, String)> {
+    /// An error document needs no data, so whatever is said of data is passed over.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Refusal<'a> {
+        #[serde(borrow)]
+        status: Text<'a>,
+        #[serde(borrow)]
+        error_type: Option<Text<'a>>,
+        #[serde(borrow)]
+        error: Option<Text<'a>>,
     }
+
+    let refusal: Refusal<'_> = serde_json::from_str(text).ok()?;
+    let words = |text: Option<Text<'_>>| {
+        text.map(|text| collector_transport::quote(&text.0)).unwrap_or_default()
+    };
+    (refusal.status.0 == "error").then(|| (words(refusal.error_type), words(refusal.error)))
 }
 
-/// The parts of an answer besides its rows.
-#[derive(Default)]
-struct Document {
-    status: Option<String>,
-    error_type: Option<String>,
-    error: Option<String>,
-    warning: Option<String>,
-    partial: bool,
-    data: bool,
-    /// What is wrong with `data`. In a document that says `status: error` nothing is: it needs no data.
-    spoiled: Option<Malformed>,
-    result_type: Option<String>,
-    result: Option<Shape>,
-}
+impl Document<'_> {
+    fn succeeded(&self) -> bool {
+        matches!(&self.status, Some(Text(status)) if status == "success")
+    }
 
-impl Document {
-    fn check(self, expect: Expect) -> Result<Notice, Unreadable> {
-        match self.status.as_deref() {
-            Some("success") => {}
-            Some("error") => {
-                return Err(Unreadable::Refused {
-                    kind: collector_transport::quote(&self.error_type.unwrap_or_default()),
-                    text: collector_transport::quote(&self.error.unwrap_or_default()),
-                });
-            }
-            _ => return Err(Unreadable::Lacks("status")),
+    /// Another type than the one that is expected is named, whatever its result looks like.
+    fn check_type(&self, expect: Expect) -> Result<(), Unreadable> {
+        match (&self.result_type, expect) {
+            (None, _) => Ok(()),
+            (Some(Text(kind)), _) if kind == "vector" => Ok(()),
+            (Some(Text(kind)), Expect::Number) if kind == "scalar" => Ok(()),
+            (Some(Text(other)), _) => Err(Unreadable::NoVector(collector_transport::quote(other))),
         }
-        if let Some(malformed) = self.spoiled {
-            return Err(malformed.into());
+    }
+
+    fn check(self, expect: Expect) -> Result<Notice, Unreadable> {
+        if !self.succeeded() {
+            return Err(Unreadable::Lacks("status"));
         }
         if !self.data {
             return Err(Unreadable::Lacks("data"));
         }
-        match (self.result_type.as_deref(), expect) {
-            (Some("vector"), _) | (Some("scalar"), Expect::Number) => {}
-            (Some(other), _) => {
-                return Err(Unreadable::NoVector(collector_transport::quote(other)));
-            }
-            (None, _) => return Err(Unreadable::Lacks("resultType")),
+        if self.result_type.is_none() {
+            return Err(Unreadable::Lacks("resultType"));
         }
         match (self.result, expect) {
             (None, _) => return Err(Unreadable::Lacks("result")),
@@ -145,95 +169,6 @@ impl Document {
         };
         Ok(Notice { incomplete })
     }
-}
-
-fn document<'a>(json: &mut Json<'a>, rows: &mut Rows<'a, '_>) -> Result<Document, Unreadable> {
-    let mut document = Document::default();
-    json.enter_object("an object")?;
-    while let Some(key) = json.next_key()? {
-        match &*key {
-            "status" => document.status = Some(json.text("a text as status")?.into_owned()),
-            "errorType" => document.error_type = first_text(json)?,
-            "error" => document.error = first_text(json)?,
-            "warnings" => document.warning = first_text_of(json, loses_rows)?,
-            "isPartial" => document.partial = !json.null()? && json.truth("true or false")?,
-            "data" => {
-                document.data = !json.null()?;
-                if json.peek() == Some(b'{') && document.data {
-                    data(json, &mut document, rows)?;
-                } else if document.data {
-                    document.spoiled = Some(json.expected("an object as data"));
-                    json.skip()?;
-                }
-            }
-            _ => json.skip()?,
-        }
-    }
-    Ok(document)
-}
-
-fn data<'a>(
-    json: &mut Json<'a>,
-    document: &mut Document,
-    rows: &mut Rows<'a, '_>,
-) -> Result<(), Unreadable> {
-    json.enter_object("an object as data")?;
-    while let Some(key) = json.next_key()? {
-        match &*key {
-            "resultType" => {
-                document.result_type = Some(json.text("a text as resultType")?.into_owned());
-            }
-            "result" => {
-                document.result = None;
-                if json.peek() == Some(b'[') {
-                    document.result = Some(rows.take_all(json)?);
-                } else if !json.null()? {
-                    document.spoiled = Some(json.expected("a list of samples as result"));
-                    json.skip()?;
-                }
-            }
-            _ => json.skip()?,
-        }
-    }
-    Ok(())
-}
-
-/// Whether rows may be absent because of what a warning says. Those of the query language itself are
-/// about how a query is written; the rows are all there.
-fn loses_rows(warning: &str) -> bool {
-    !["PromQL info:", "PromQL warning:"].iter().any(|start| warning.starts_with(start))
-}
-
-/// The text, or the first of a list of texts, or nothing.
-fn first_text(json: &mut Json<'_>) -> Result<Option<String>, Malformed> {
-    first_text_of(json, |_| true)
-}
-
-/// The text, or the first of a list of texts that counts, or nothing. Of the rest nothing is kept: a
-/// list of a million empty texts would take far more memory than its JSON.
-fn first_text_of(
-    json: &mut Json<'_>,
-    counts: fn(&str) -> bool,
-) -> Result<Option<String>, Malformed> {
-    let expected = "a text or a list of texts";
-    if json.null()? {
-        return Ok(None);
-    }
-    if json.peek() == Some(b'"') {
-        let text = json.text(expected)?;
-        return Ok(counts(&text).then(|| text.into_owned()));
-    }
-    let mut first = None;
-    json.enter_list(expected)?;
-    while json.next_element()? {
-        if first.is_some() {
-            json.skip()?;
-            continue;
-        }
-        let text = json.text(expected)?;
-        first = counts(&text).then(|| text.into_owned());
-    }
-    Ok(first)
 }
 
 #[cfg(test)]
@@ -308,6 +243,8 @@ mod tests {
         refused(&vector(r#"[{"metric":{}}]"#), "`value`");
         refused(&vector(r#"[{"metric":{},"value":[1]}]"#), "a time and a value");
         refused(&vector(r#"[{"metric":{},"value":[1,"1",2]}]"#), "a time and a value");
+        refused(&vector("[1]"), "a scalar of one part");
+        refused(&vector(r#"[1,"1",2]"#), "a scalar of more than two parts");
         for kind in ["scalar", "string", "matrix"] {
             refused(&vector("[]").replace("vector", kind), kind);
         }
@@ -324,6 +261,8 @@ mod tests {
         let histogram = r#"{"metric":{},"histogram":[1,{"count":"3","sum":"2","buckets":[]}]}"#;
         refused(&vector(&format!("[{histogram}]")), "native histograms");
         refused(&vector(&format!(r#"[{{"metric":{{}},"value":[1,"2"]}},{histogram}]"#)), "native");
+        let streams = r#"[{"stream":{"pod":"m-0"},"values":[["1","a line"]]}]"#;
+        refused(&vector(streams).replace("vector", "streams"), "streams");
         let range = r#"[{"metric":{},"histograms":[[1,{"count":"3"}]]}]"#;
         refused(&vector(range), "matrix");
     }
@@ -360,8 +299,8 @@ mod tests {
                 }
             }
         }
-        refused(r#"{"status":"success","data":"text"}"#, "an object as data at line 1 column 28");
-        refused(r#"{"data":[],"status":"success"}"#, "an object as data at line 1 column 9");
+        refused(r#"{"status":"success","data":"text"}"#, "an object as data at line 1 column 33");
+        refused(r#"{"data":[],"status":"success"}"#, "an object as data at line 1 column 10");
     }
 
     #[test]
@@ -397,6 +336,32 @@ mod tests {
         assert!(values(&vector(&deep)).is_err());
         assert!(values(&format!(r#"{{"x":{deep}"#)).is_err());
         assert!(values(&vector(&format!(r#"[{{"metric":{{"x":{deep}"#))).is_err());
+        let closed = deep.clone() + &"]".repeat(500_000);
+        for row in [r#"{"metric":{"x":$D},"value":[1,"1"]}"#, r#"{"more":$D}"#, "$D"] {
+            let row = |deep: &str| vector(&format!("[{}]", row.replace("$D", deep)));
+            assert!(values(&row(&closed)).is_err());
+            let refusal = row(&closed).replace("success", "error");
+            assert!(matches!(values(&refusal), Err(Unreadable::Refused { .. })));
+        }
+        let beside = |deep: &str| vector("[]").replacen('{', &format!("{{\"x\":{deep},"), 1);
+        refused(&beside(&closed), "recursion limit exceeded");
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(values(&beside(&nested(100))).is_ok());
+        refused(&beside(&nested(200)), "recursion limit exceeded");
+    }
+
+    #[test]
+    fn an_error_tells_the_place_and_not_what_stands_there() {
+        let error = |result: &str| values(&vector(result)).unwrap_err().to_string();
+        let start = "not JSON of a PromQL server: expected";
+        assert_eq!(
+            error(r#"[{"metric":"hunter2, expected or not"}]"#),
+            format!("{start} an object of labels at line 1 column 96")
+        );
+        assert_eq!(error("[\n7}"), format!("{start} `,` or `]` at line 2 column 2"));
+        let long = format!("[{{\"metric\":{{}},\"value\":\"{}\"}}]", "x".repeat(100_000));
+        assert!(error(&long).starts_with(&format!("{start} a time and a value")));
+        assert!(error(&long).len() < 100);
     }
 
     #[test]

@@ -15,7 +15,6 @@ mod config;
 mod credentials;
 mod failure;
 mod finish;
-mod json;
 mod labels;
 mod learn;
 mod load;
