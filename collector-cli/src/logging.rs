@@ -1,7 +1,7 @@
 //! The log, on stderr.
 
 use std::env;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use collector_config::{LogFormat, LogLevel};
@@ -14,6 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::LogFormatArg;
 use crate::exit::Failure;
+use crate::output::colours;
 
 /// Whether what is written to stderr is JSON.
 static JSON: AtomicBool = AtomicBool::new(false);
@@ -92,7 +93,7 @@ pub(crate) fn start(level: LogLevel, format: LogFormat, one_shot: bool) -> Resul
     match format {
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
         LogFormat::Text => {
-            let lines = lines.with_ansi(colours());
+            let lines = lines.with_ansi(colours(&io::stderr()));
             if one_shot {
                 registry.with(lines.without_time().with_target(false)).init();
             } else {
@@ -113,9 +114,4 @@ fn of_level(level: LogLevel) -> Targets {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     Targets::new().with_default(own.min(LevelFilter::WARN)).with_target("collector", own)
-}
-
-/// <https://no-color.org>: any value but the empty one counts.
-fn colours() -> bool {
-    io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -8,6 +8,7 @@ mod open_files;
 mod output;
 #[cfg(test)]
 mod schema;
+mod screen;
 mod server;
 mod signals;
 
@@ -55,6 +56,7 @@ fn report(failure: &Failure, format: Option<Format>) -> Exit {
 
 /// A bug of ours, in one line and without a backtrace.
 fn report_panic(panic: &PanicHookInfo<'_>) {
+    screen::leave();
     let payload = panic.payload();
     let message = payload
         .downcast_ref::<&str>()

@@ -135,7 +135,7 @@ fn is_figure(cell: &str) -> bool {
 }
 
 /// The text in so many columns: its middle is left out, because names of pods differ at their ends.
-fn shortened(text: &str, width: usize, ellipsis: &str) -> String {
+pub(crate) fn shortened(text: &str, width: usize, ellipsis: &str) -> String {
     if text.width() <= width {
         return text.to_owned();
     }

@@ -17,7 +17,7 @@ mod text;
 mod validation;
 
 pub(crate) use backend::BackendDocument;
-pub(crate) use columns::{aligned, aligned_by};
+pub(crate) use columns::{aligned, shortened};
 #[cfg(test)]
 pub(crate) use documents::ReadingItem;
 pub(crate) use documents::{
@@ -32,10 +32,10 @@ pub(crate) use lists::{allocation_items, model_items, replicas_item};
 pub(crate) use notes::{failed_fields, unknown_fields};
 pub(crate) use pace::PaceDocument;
 pub(crate) use readings::{ALLOCATION_FAMILIES, REPLICA_FAMILIES};
-#[cfg(feature = "epp")]
-pub(crate) use table::UNKNOWN;
-pub(crate) use table::{allocation_table, models_table, replicas_table};
-pub(crate) use terminal::{Signs, signs};
+pub(crate) use table::{UNKNOWN, allocation_table, models_table, replicas_table};
+#[cfg(test)]
+pub(crate) use terminal::{ASCII, UNICODE};
+pub(crate) use terminal::{Signs, colours, signs};
 pub(crate) use text::{nearest_first, print, printable, quoted};
 pub(crate) use validation::{
     CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument,

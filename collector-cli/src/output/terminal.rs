@@ -1,7 +1,7 @@
 //! What the terminal can show: how many columns, and which signs.
 
 use std::env;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal};
 
 use rustix::termios::tcgetwinsize;
 
@@ -15,6 +15,12 @@ pub(crate) fn width() -> Option<usize> {
         Some(usize::from(size.ws_col))
     });
     width.filter(|columns| *columns > 0)
+}
+
+/// Whether what is written to this stream may be in colours: <https://no-color.org>, where any value but the
+/// empty one counts.
+pub(crate) fn colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// The signs that are printed for people.
@@ -35,7 +41,7 @@ pub(crate) struct Signs {
     pub(crate) bars: [char; 8],
 }
 
-const UNICODE: Signs = Signs {
+pub(crate) const UNICODE: Signs = Signs {
     pass: "✓",
     warn: "‼",
     fail: "×",
@@ -47,7 +53,7 @@ const UNICODE: Signs = Signs {
     bars: ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'],
 };
 
-const ASCII: Signs = Signs {
+pub(crate) const ASCII: Signs = Signs {
     pass: "+",
     warn: "!",
     fail: "x",

@@ -1,6 +1,10 @@
 //! `demo`: the product on a simulated fleet.
 
+#[cfg(all(feature = "epp", target_os = "linux"))]
+use std::io::{Read as _, Write as _};
 use std::process::Command;
+#[cfg(all(feature = "epp", target_os = "linux"))]
+use std::process::Stdio;
 
 use crate::process::{Ended, collector, run};
 
@@ -34,18 +38,83 @@ fn one_reading_of_every_model_is_a_list_document() {
 
 #[cfg(feature = "epp")]
 #[test]
-fn it_shows_the_fleet_and_says_what_it_measured() {
-    let ended = run(&mut collector(), &["demo", "--duration", "2500ms"]);
+fn without_a_terminal_it_prints_a_line_a_model_and_a_summary() {
+    let ended = run(&mut collector(), &["demo", "--duration", "3500ms"]);
     assert_eq!(ended.exit, 0, "{}", ended.stderr);
     let text = &ended.stdout;
-    assert!(text.contains("fresh") && text.contains("from epp"), "{text}");
-    for part in
-        ["llama-8b-0", "qwen-coder-7", "readings served", "(p99)", "scrapes", "bytes of pages"]
-    {
-        assert!(text.contains(part), "no {part:?} in {text}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].contains("24 simulated pods") && lines[0].contains("Ctrl-C"), "{text}");
+    assert!(lines.len() >= 1 + 3 + 2, "a title, the models, a summary: {text}");
+    for line in &lines[1..4] {
+        for part in ["s ", ": fresh, ", "from epp, 8 pods, queue ", "KV cache ", "requests/min "] {
+            assert!(line.contains(part), "no {part:?} in {text}");
+        }
     }
-    // Without a terminal nothing moves the cursor.
+    let [.., first, second] = &lines[..] else { unreachable!() };
+    for part in ["readings served in 3.", "% of them from the cache", "(p99)"] {
+        assert!(first.contains(part), "no {part:?} in {text}");
+    }
+    assert!(second.contains("scrapes of pods") && second.contains("MB"), "{text}");
     assert!(!text.contains('\u{1b}'), "{text:?}");
+}
+
+/// What a terminal of 80x24 is sent: `script` of util-linux gives the demo one, and
+/// presses a key; `None` where it is not installed.
+#[cfg(all(feature = "epp", target_os = "linux"))]
+fn in_a_terminal(term: &str, args: &str, key: Option<u8>) -> Option<String> {
+    let program = env!("CARGO_BIN_EXE_collector");
+    let command = format!("stty rows 24 cols 80; exec {program} demo {args}");
+    let mut script = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env("TERM", term)
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .ok()?;
+    let mut stdin = script.stdin.take().unwrap();
+    let mut stdout = script.stdout.take().unwrap();
+    let mut text = Vec::new();
+    if let Some(key) = key {
+        // With the first readings; it has read keys since before.
+        let mut some = [0; 4096];
+        while !String::from_utf8_lossy(&text).contains("  llama-8b-") {
+            let read = stdout.read(&mut some).unwrap();
+            assert!(read > 0, "it ended: {:?}", String::from_utf8_lossy(&text));
+            text.extend_from_slice(&some[..read]);
+        }
+        stdin.write_all(&[key]).unwrap();
+    }
+    stdout.read_to_end(&mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(script.wait().unwrap().success(), "{text:?}");
+    drop(stdin);
+    Some(text)
+}
+
+#[cfg(all(feature = "epp", target_os = "linux"))]
+#[test]
+fn in_a_terminal_it_uses_the_alternate_screen_and_leaves_it_when_q_or_ctrl_c_is_pressed() {
+    for key in [b'q', 3] {
+        let Some(text) = in_a_terminal("xterm", "--duration 60s", Some(key)) else { return };
+        let (enter, leave) = ("\u{1b}[?1049h\u{1b}[?25l", "\u{1b}[?25h\u{1b}[?1049l");
+        assert!(text.starts_with(enter), "{text:?}");
+        let (frames, after) = text.split_once(leave).expect("it left the alternate screen");
+        let after: Vec<&str> = after.lines().collect();
+        assert_eq!(after.len(), 2, "a summary on the normal screen: {after:?}");
+        assert!(after[0].contains("readings served"), "{after:?}");
+        let frame = frames.rsplit("\u{1b}[H").next().unwrap();
+        assert_eq!(frame.lines().count(), 24, "{frame}");
+        assert!(frame.contains("24 simulated pods") && frame.contains("  llama-8b-"), "{frame}");
+        assert!(frame.contains("q or Ctrl-C ends the demo"), "{frame}");
+    }
+}
+
+#[cfg(all(feature = "epp", target_os = "linux"))]
+#[test]
+fn in_a_terminal_without_such_a_screen_it_prints_lines() {
+    let Some(text) = in_a_terminal("dumb", "--duration 2500ms", None) else { return };
+    assert!(!text.contains('\u{1b}') && text.contains("8 pods, queue"), "{text:?}");
 }
 
 #[cfg(feature = "prometheus")]

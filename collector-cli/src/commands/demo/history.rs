@@ -1,11 +1,13 @@
-//! What the spark lines show: the last values of each pod.
+//! What the spark lines show: the last values of each model and of each pod.
 
 use std::collections::{HashMap, VecDeque};
 
 use collector_core::{ModelRef, PodName, ReplicaMetrics};
 
-/// Values of a line.
-const LENGTH: usize = 24;
+use super::totals::{mean_usage, total_queue};
+
+/// How many values a line has.
+pub(super) const SAMPLES: usize = 24;
 
 /// The last values of one quantity; `None` where it was not measured.
 #[derive(Default)]
@@ -13,13 +15,14 @@ pub(super) struct Line(VecDeque<Option<f64>>);
 
 impl Line {
     fn push(&mut self, value: Option<f64>) {
-        if self.0.len() == LENGTH {
+        if self.0.len() == SAMPLES {
             self.0.pop_front();
         }
         self.0.push_back(value);
     }
 
-    fn greatest(&self) -> f64 {
+    /// The greatest value; 0 without any.
+    pub(super) fn greatest(&self) -> f64 {
         self.0.iter().flatten().copied().fold(0.0, f64::max)
     }
 
@@ -35,22 +38,23 @@ impl Line {
             let height = (share * (bars.len() - 1) as f64).round() as usize;
             bars[height]
         };
-        let gap = std::iter::repeat_n(' ', LENGTH - self.0.len());
+        let gap = std::iter::repeat_n(' ', SAMPLES - self.0.len());
         gap.chain(self.0.iter().map(|value| value.map_or(' ', bar))).collect()
     }
 }
 
-/// The lines of a pod.
+/// The lines of a pod, or of a model.
 #[derive(Default)]
-pub(super) struct PodHistory {
+pub(super) struct Trends {
     pub(super) queue: Line,
     pub(super) kv_cache: Line,
 }
 
-/// The lines of all pods.
+/// The lines of all models and pods.
 #[derive(Default)]
 pub(super) struct History {
-    pods: HashMap<(ModelRef, PodName), PodHistory>,
+    models: HashMap<ModelRef, Trends>,
+    pods: HashMap<(ModelRef, PodName), Trends>,
 }
 
 impl History {
@@ -64,9 +68,16 @@ impl History {
             pod.queue.push(replica.queue_length.map(|length| length as f64));
             pod.kv_cache.push(replica.kv_cache_usage);
         }
+        let trends = self.models.entry(model.clone()).or_default();
+        trends.queue.push(total_queue(replicas).map(|length| length as f64));
+        trends.kv_cache.push(mean_usage(replicas));
     }
 
-    pub(super) fn of(&self, model: &ModelRef, pod: &PodName) -> Option<&PodHistory> {
+    pub(super) fn of_model(&self, model: &ModelRef) -> Option<&Trends> {
+        self.models.get(model)
+    }
+
+    pub(super) fn of(&self, model: &ModelRef, pod: &PodName) -> Option<&Trends> {
         self.pods.get(&(model.clone(), pod.clone()))
     }
 
@@ -94,7 +105,7 @@ mod tests {
     fn what_was_not_measured_is_a_gap_and_zero_is_none() {
         let drawn = line(&[Some(0.0), None, Some(0.5), Some(1.0), Some(7.0)])
             .draw(1.0, &['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']);
-        assert_eq!(drawn.chars().count(), LENGTH);
+        assert_eq!(drawn.chars().count(), SAMPLES);
         assert_eq!(drawn.trim_start(), "▁ ▅██");
     }
 

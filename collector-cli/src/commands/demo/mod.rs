@@ -2,37 +2,51 @@
 
 mod configuration;
 mod history;
+mod layout;
+mod line;
+#[cfg(test)]
+mod picture;
 mod prometheus;
 mod readers;
 mod report;
-mod view;
+mod shown;
+mod table;
+mod totals;
 
 use std::fs;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use collector_config::{Loaded, Loader, backends_compiled_in};
 use collector_core::text::counted;
-use collector_core::{Clock, MetricsCollector, ModelRef, SystemClock, TrackedModel};
+use collector_core::{Clock, MetricsCollector, ModelRef, SystemClock, TrackedModel, duration};
 use collector_sim::{FleetServer, FleetSpec, VariantSpec};
-use tokio::time::{Instant, interval, sleep};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, interval, interval_at, sleep};
 
 use self::configuration::{From, configuration};
 use self::history::History;
+use self::layout::{Frame, Size};
 use self::prometheus::Prometheus;
 use self::readers::{Latencies, read};
-use self::report::{Collected, report};
-use self::view::{Screen, Shown, tables};
+use self::report::report;
+use self::shown::Shown;
 use super::settings::{Verbosity, format, log_flags, start_log};
 use crate::args::{DemoArgs, Format, GlobalArgs};
 use crate::exit::{Exit, Failure};
-use crate::output::{ListDocument, print, replicas_item, replicas_table, to_json};
+use crate::output::{ListDocument, colours, print, replicas_item, replicas_table, signs, to_json};
+use crate::screen::{Keys, Screen};
 use crate::server::Recorder;
 use crate::signals::StopSignals;
 
-/// How often a frame is drawn on a terminal; elsewhere each line stays, and one a second is enough.
+/// How often a frame is drawn on a terminal.
 const FRAME: Duration = Duration::from_millis(500);
-const SECOND: Duration = Duration::from_secs(1);
+
+/// How often a line about each model is printed where there is no terminal, and when first: there are
+/// readings by then.
+const LINES: Duration = Duration::from_secs(3);
+const FIRST_LINES: Duration = Duration::from_secs(2);
 
 /// How long a first reading of every model may take to come.
 const FIRST_READINGS: Duration = Duration::from_secs(20);
@@ -101,7 +115,7 @@ async fn demo(args: &DemoArgs, format: Format, way: Way) -> Result<Exit, Failure
         if args.once {
             return once(&*collector, &*clock, &models, format).await;
         }
-        live(args, &collector, &models, &recorder).await
+        live(args, &collector, &models, &recorder, &title(&spec, way)).await
     };
     tokio::select! {
         ended = run => ended,
@@ -179,61 +193,126 @@ async fn once(
     Ok(Exit::Success)
 }
 
-/// Frames until the time is over or a signal comes, then what was measured.
+/// What runs, in one line.
+fn title(spec: &FleetSpec, way: Way) -> String {
+    let pods = spec.variants.iter().map(|variant| variant.pods).sum::<u32>();
+    format!(
+        "collector demo: {} on {}, {}",
+        counted(spec.variants.len() as u64, "model", "models"),
+        counted(pods, "simulated pod", "simulated pods"),
+        match way {
+            Way::Direct => "scraped directly every 500ms",
+            Way::Prometheus => "read from a Prometheus every second",
+        }
+    )
+}
+
+/// Shows the fleet until the time is over, a key is pressed or a signal comes, then what was measured.
 async fn live(
     args: &DemoArgs,
     collector: &Arc<dyn MetricsCollector>,
     models: &[ModelRef],
     recorder: &Recorder,
+    title: &str,
 ) -> Result<Exit, Failure> {
     let mut signals = StopSignals::catch()
         .map_err(|error| Failure::other(format!("cannot catch signals: {error}")))?;
     let began = Instant::now();
     let latencies = Latencies::new();
     collector.start_background_worker();
-    tokio::select! {
-        shown = show(&**collector, recorder) => shown?,
-        () = read(&**collector, models, &latencies) => {}
-        () = sleep(args.duration.unwrap_or(Duration::MAX)) => {}
-        _ = signals.received() => {}
-    }
+    let show = async {
+        match Screen::enter()? {
+            Some((screen, keys)) => frames(&**collector, recorder, title, &screen, keys).await,
+            None => lines(&**collector, recorder, title).await,
+        }
+    };
+    let shown = tokio::select! {
+        shown = show => shown?,
+        () = read(&**collector, models, &latencies) => Exit::Success,
+        () = sleep(args.duration.unwrap_or(Duration::MAX)) => Exit::Success,
+        _ = signals.received() => Exit::Success,
+    };
     let state = collector.state();
     let ran = began.elapsed();
     collector.stop_background_worker().await;
     print(&report(&state, &latencies, &collected(recorder, state.backends[0].requests), ran))?;
-    Ok(Exit::Success)
+    Ok(shown)
 }
 
-/// Draws what is tracked, again and again. Does not count as reading.
-async fn show(collector: &dyn MetricsCollector, recorder: &Recorder) -> Result<(), Failure> {
-    let screen = Screen::of_stdout();
-    let mut ticks = interval(if screen.is_terminal() { FRAME } else { SECOND });
+/// Draws what is tracked, again and again, until `q` is pressed. Does not count as reading.
+async fn frames(
+    collector: &dyn MetricsCollector,
+    recorder: &Recorder,
+    title: &str,
+    screen: &Screen,
+    mut keys: Keys,
+) -> Result<Exit, Failure> {
+    let mut resized = signal(SignalKind::window_change())
+        .map_err(|error| Failure::other(format!("cannot catch signals: {error}")))?;
+    let ended_by = if keys.are_read() { "q or Ctrl-C" } else { "Ctrl-C" };
+    let styles = colours(&io::stdout());
+    let mut ticks = interval(FRAME);
+    let mut models = Vec::new();
     let mut history = History::default();
     loop {
-        ticks.tick().await;
-        recorder.upkeep();
-        let shown: Vec<Shown> = collector.tracked().into_iter().map(Shown::of).collect();
-        for shown in &shown {
-            if let Ok(reading) = &shown.replicas {
-                history.add(&shown.model, &reading.value().replicas);
+        tokio::select! {
+            _ = ticks.tick() => {
+                recorder.upkeep();
+                models = tracked(collector);
+                for shown in &models {
+                    if let Ok(reading) = &shown.replicas {
+                        history.add(&shown.model, &reading.value().replicas);
+                    }
+                }
             }
+            // The same values in the new size.
+            _ = resized.recv() => {}
+            () = keys.quit() => return Ok(Exit::Success),
         }
-        print(&screen.frame(&tables(&screen, &shown, &history)))?;
+        let frame = Frame { title, ended_by, models: &models, history: &history, signs: signs() };
+        let (rows, columns) = Screen::size().unwrap_or((24, 80));
+        let lines = frame.lines(Size { rows, columns });
+        let lines: Vec<String> = lines.iter().map(|line| line.on_terminal(styles)).collect();
+        if !screen.draw(&lines)? {
+            // A panic elsewhere, which has been reported.
+            return Ok(Exit::Failure);
+        }
     }
 }
 
+/// Prints a line about each model, again and again. Does not count as reading.
+async fn lines(
+    collector: &dyn MetricsCollector,
+    recorder: &Recorder,
+    title: &str,
+) -> Result<Exit, Failure> {
+    let every = duration::format(LINES);
+    print(&format!("{title}; a line a model every {every}; Ctrl-C ends the demo\n"))?;
+    let began = Instant::now();
+    let mut ticks = interval_at(began + FIRST_LINES, LINES);
+    loop {
+        ticks.tick().await;
+        recorder.upkeep();
+        for shown in tracked(collector) {
+            print(&(shown.line(began.elapsed()) + "\n"))?;
+        }
+    }
+}
+
+/// The models in the order of their namespaces and names.
+fn tracked(collector: &dyn MetricsCollector) -> Vec<Shown> {
+    collector.tracked().into_iter().map(Shown::of).collect()
+}
+
 /// What the backend did, by its own counters.
-fn collected(recorder: &Recorder, requests: u64) -> Collected {
+fn collected(recorder: &Recorder, requests: u64) -> String {
     let count = |family| recorder.counter(family);
     match count("collector_epp_scrapes_total") {
-        Some(scrapes) => vec![
+        Some(scrapes) => format!(
+            "{} of pods, {} MB of pages read",
             counted(scrapes, "scrape", "scrapes"),
-            counted(
-                count("collector_epp_scrape_bytes_total").unwrap_or(0),
-                "byte of pages read",
-                "bytes of pages read",
-            ),
-        ],
-        None => vec![counted(requests, "request to Prometheus", "requests to Prometheus")],
+            count("collector_epp_scrape_bytes_total").unwrap_or(0) / 1_000_000,
+        ),
+        None => counted(requests, "request to Prometheus", "requests to Prometheus"),
     }
 }

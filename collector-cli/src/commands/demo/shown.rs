@@ -1,0 +1,82 @@
+//! What the demo shows of a model, and the line about it where there is no terminal.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use collector_core::text::counted;
+use collector_core::{Allocation, CollectError, ModelRef, Reading, Replicas, TrackedModel};
+
+use super::totals::{mean_usage, total_queue, total_running};
+use crate::output::{ErrorDocument, UNKNOWN, printable};
+
+/// What is shown of one model.
+pub(super) struct Shown {
+    pub(super) model: ModelRef,
+    pub(super) replicas: Result<Reading<Replicas>, CollectError>,
+    /// The allocation of its variant, which has its rates.
+    pub(super) allocation: Option<Reading<Allocation>>,
+}
+
+impl Shown {
+    /// A tracked model with its one variant.
+    pub(super) fn of(tracked: TrackedModel) -> Self {
+        let first = tracked.allocations.into_iter().next();
+        Self {
+            model: tracked.model,
+            replicas: tracked.replicas,
+            allocation: first.and_then(|(_, allocation)| allocation.ok()),
+        }
+    }
+
+    /// How many pods there are to show.
+    pub(super) fn pods(&self) -> usize {
+        self.replicas.as_ref().map_or(0, |reading| reading.value().replicas.len())
+    }
+
+    /// The model in one line that needs no header. `ran` is how long the demo has run.
+    pub(super) fn line(&self, ran: Duration) -> String {
+        let mut line = format!(
+            "{}s {} in {}: ",
+            ran.as_secs(),
+            printable(self.model.model.as_str()),
+            printable(self.model.namespace.as_str())
+        );
+        let reading = match &self.replicas {
+            Ok(reading) => reading,
+            Err(error) => {
+                let _ = write!(line, "{}", printable(ErrorDocument::of(error).message()));
+                return line;
+            }
+        };
+        let Replicas { replicas, backend, partial, .. } = &**reading.value();
+        let _ = write!(
+            line,
+            "{}, {:.1}s old, from {}, {}",
+            reading.freshness(),
+            reading.age().as_secs_f64(),
+            printable(backend.as_str()),
+            counted(replicas.len(), "pod", "pods"),
+        );
+        if *partial {
+            line.push_str(" and perhaps more");
+        }
+        let known = |value: Option<f64>| {
+            value.map_or_else(|| UNKNOWN.to_owned(), |value| format!("{value:.0}"))
+        };
+        let whole = |count: Option<u64>| {
+            count.map_or_else(|| UNKNOWN.to_owned(), |count| count.to_string())
+        };
+        let usage = mean_usage(replicas).map(|usage| usage * 100.0);
+        let usage = usage.map_or_else(|| UNKNOWN.to_owned(), |usage| format!("{usage:.0}%"));
+        let allocation = self.allocation.as_ref().map(Reading::value);
+        let _ = write!(
+            line,
+            ", queue {}, KV cache {usage}, running {}, requests/min {}, first token {} ms",
+            whole(total_queue(replicas)),
+            whole(total_running(replicas)),
+            known(allocation.and_then(|allocation| allocation.load.arrival_rate)),
+            known(allocation.and_then(|allocation| allocation.ttft_average)),
+        );
+        line
+    }
+}

@@ -1,0 +1,143 @@
+//! The terminal's alternate screen: what stood on the normal one is there again afterwards, however the
+//! program ends.
+
+use std::env;
+use std::fmt::Write as _;
+use std::future;
+use std::io::{self, IsTerminal as _, Read as _};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
+};
+use tokio::sync::mpsc;
+
+use crate::exit::Failure;
+use crate::output::print;
+
+/// To the alternate screen, without a cursor.
+const ENTER: &str = "\x1b[?1049h\x1b[?25l";
+const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+
+/// A special character that no key has: `_POSIX_VDISABLE` of Linux and of the BSDs.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const DISABLED: u8 = 0;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const DISABLED: u8 = 0xff;
+
+/// While the alternate screen is shown.
+static SHOWN: Mutex<Option<Before>> = Mutex::new(None);
+
+/// How the terminal was, where its keys are read.
+struct Before {
+    input: Option<Termios>,
+}
+
+/// The alternate screen, until it is dropped.
+pub(crate) struct Screen(&'static Mutex<Option<Before>>);
+
+impl Screen {
+    /// Shows the alternate screen, and reads keys where stdin is a terminal too; `None` where stdout is no
+    /// terminal that has such a screen.
+    pub(crate) fn enter() -> Result<Option<(Self, Keys)>, Failure> {
+        let is_dumb = env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+        if is_dumb || !io::stdout().is_terminal() {
+            return Ok(None);
+        }
+        let input = if io::stdin().is_terminal() { read_keys_at_once() } else { None };
+        let keys = Keys(input.is_some().then(keys));
+        *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(Before { input });
+        // From here on, whatever happens, it is left again.
+        let screen = Self(&SHOWN);
+        print(ENTER)?;
+        Ok(Some((screen, keys)))
+    }
+
+    /// Rows and columns, where the terminal says.
+    pub(crate) fn size() -> Option<(usize, usize)> {
+        let size = tcgetwinsize(io::stdout()).ok()?;
+        let (rows, columns) = (usize::from(size.ws_row), usize::from(size.ws_col));
+        (rows > 0 && columns > 0).then_some((rows, columns))
+    }
+
+    /// Draws lines from the top, over what was drawn before. False where the screen has been left: after a
+    /// panic elsewhere.
+    pub(crate) fn draw(&self, lines: &[String]) -> Result<bool, Failure> {
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return Ok(false);
+        }
+        // Each line is cleared before its text: behind a text that fills the line, that would clear its end.
+        let mut frame = String::from("\x1b[H");
+        for (index, line) in lines.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            let _ = write!(frame, "{separator}\x1b[2K{line}");
+        }
+        print(&frame)?;
+        Ok(true)
+    }
+}
+
+/// The keys that are pressed; `None` where they cannot be read.
+pub(crate) struct Keys(Option<mpsc::UnboundedReceiver<u8>>);
+
+impl Keys {
+    /// Whether any key can be seen.
+    pub(crate) fn are_read(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Resolves when `q` is pressed. Cancel safe.
+    pub(crate) async fn quit(&mut self) {
+        while let Some(keys) = &mut self.0 {
+            match keys.recv().await {
+                Some(b'q' | b'Q') => return,
+                Some(_) => {}
+                None => self.0 = None,
+            }
+        }
+        future::pending::<()>().await;
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        leave();
+    }
+}
+
+/// Shows the normal screen again, where the alternate one is shown.
+pub(crate) fn leave() {
+    let Some(before) = SHOWN.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+    // Not through the buffer of stdout, which whoever panics may hold.
+    let _ = rustix::io::write(io::stdout(), LEAVE.as_bytes());
+    if let Some(input) = before.input {
+        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &input);
+    }
+}
+
+/// Gives each key to the program when it is pressed, and does not show it. Ctrl-C stays a signal; the keys
+/// that stop or kill the program would leave the alternate screen behind, and do nothing. Returns how the
+/// terminal was; `None` where it cannot be changed.
+fn read_keys_at_once() -> Option<Termios> {
+    let before = tcgetattr(io::stdin()).ok()?;
+    let mut raw = before.clone();
+    raw.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+    raw.special_codes[SpecialCodeIndex::VMIN] = 1;
+    raw.special_codes[SpecialCodeIndex::VTIME] = 0;
+    for key in [SpecialCodeIndex::VSUSP, SpecialCodeIndex::VQUIT] {
+        raw.special_codes[key] = DISABLED;
+    }
+    tcsetattr(io::stdin(), OptionalActions::Now, &raw).ok()?;
+    Some(before)
+}
+
+/// Keys, from a thread that waits for them as long as the program runs.
+fn keys() -> mpsc::UnboundedReceiver<u8> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    thread::spawn(move || {
+        let mut key = [0];
+        while matches!(io::stdin().read(&mut key), Ok(1)) && sender.send(key[0]).is_ok() {}
+    });
+    receiver
+}
