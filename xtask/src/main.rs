@@ -15,6 +15,7 @@ mod loom;
 mod miri;
 mod mutants;
 mod new_backend;
+mod picture;
 mod run;
 mod test;
 mod workspace;
@@ -58,6 +59,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Draw docs/demo.svg again: the demo in a terminal of 80x24.
+    Picture,
     /// Make the crate of a new backend, which compiles and passes the conformance suite as it is.
     NewBackend {
         /// Name of the crate, in lower case with hyphens: `acme-backend`.
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Task::Loom => loom::all(),
         Task::Miri => miri::all(),
         Task::Mutants { arguments } => mutants::all(&arguments),
+        Task::Picture => picture::draw(),
         Task::NewBackend { name, path } => new_backend::make_and_explain(&name, path),
     };
     match outcome {

@@ -1,0 +1,15 @@
+//! The picture of the demo in the README.
+
+use anyhow::Result;
+
+use crate::run::{cargo, step};
+
+/// Lets the demo's own test, which compares the picture otherwise, write it.
+pub(crate) fn draw() -> Result<()> {
+    let test = "commands::demo::picture::the_picture_shows_the_demo_as_it_is";
+    step(
+        "draw docs/demo.svg",
+        cargo(&["test", "--package", "collector-cli", "--bin", "collector", "--", "--exact", test])
+            .env("UPDATE_DOCS", "1"),
+    )
+}
