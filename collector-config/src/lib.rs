@@ -141,3 +141,8 @@ pub use reference::reference;
 pub use schema::{
     CollectorConfig, LogConfig, LogFormat, LogLevel, ServerConfig, VARIANT_KEYS, keys,
 };
+
+/// The code in the README, compiled as a doc test: this crate has all that it uses.
+#[cfg(all(doctest, feature = "prometheus"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;
