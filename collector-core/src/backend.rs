@@ -206,7 +206,8 @@ impl fmt::Debug for Ask<'_> {
     }
 }
 
-/// The engine's budget of requests to one backend.
+/// The engine's budget of requests to one backend: 8 at a time over all looks, and as many a second as its
+/// [limits](Limits) let. Never wait for a permit while holding one: where all looks did so, none would end.
 #[async_trait]
 pub trait Permits: Send + Sync {
     /// Waits for leave to send one request; hold the permit until the answer was read.

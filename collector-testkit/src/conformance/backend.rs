@@ -11,7 +11,7 @@ use collector_core::{
 };
 
 use super::fleet::{Fleet, FleetModel};
-use super::permits::{CountingPermits, Refusing};
+use super::permits::{CountingPermits, OneAtATime, Refusing};
 use super::{live, print};
 
 /// Checks every promise of [`Backend`] on `backend`, which looks at `fleet`.
@@ -47,6 +47,8 @@ pub async fn backend(backend: &dyn Backend, fleet: &dyn Fleet) {
     suite.without_time_nothing_is_called_missing().await;
     suite.runs("a_dropped_look_leaves_nothing_half_done");
     suite.a_dropped_look_leaves_nothing_half_done().await;
+    suite.runs("one_permit_at_a_time_is_enough");
+    suite.one_permit_at_a_time_is_enough().await;
     suite.runs("a_probe_of_a_healthy_server_passes");
     suite.a_probe_of_a_healthy_server_passes().await;
 
@@ -325,6 +327,29 @@ impl Suite<'_> {
             assert_eq!(permits.held(), 0, "permits are given back when a look is dropped");
         }
         self.each_model_asked_is_answered_once().await;
+    }
+
+    /// The engine grants a few at a time to all looks together: whoever waits for a permit while it holds one
+    /// may wait for itself.
+    async fn one_permit_at_a_time_is_enough(&self) {
+        let (models, none, permits) = (self.known(), HashSet::new(), OneAtATime::new());
+        let mut ask = Ask::new(&models, &none);
+        ask.permits = &permits;
+        let limit = ask.time_left * 2;
+        let Ok(answers) = tokio::time::timeout(limit, self.backend.fetch(ask)).await else {
+            panic!(
+                "a look at {} models has not ended after {limit:?} with one permit at a time: does it wait \
+                 for a permit while it holds another, or keep those of requests that have ended?",
+                models.len()
+            );
+        };
+        let answers = answers.unwrap_or_else(|error| panic!("with one permit at a time: {error}"));
+        for (model, answer) in answers {
+            assert!(
+                !matches!(answer, Answer::Failed(_)),
+                "with one permit at a time {model} was not answered: {answer:?}"
+            );
+        }
     }
 
     async fn a_probe_of_a_healthy_server_passes(&self) {

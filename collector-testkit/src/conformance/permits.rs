@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use collector_core::{BackendError, BackendName, ErrorKind, Operation, Permit, Permits};
+use tokio::sync::Semaphore;
 
 /// Grants so many permits, and then lets everybody wait.
 pub(super) struct CountingPermits {
@@ -57,6 +58,23 @@ impl Permits for CountingPermits {
         }
         self.held.fetch_add(1, Ordering::SeqCst);
         Ok(Permit::new(Held(Arc::clone(&self.held))))
+    }
+}
+
+/// Grants one permit at a time.
+pub(super) struct OneAtATime(Arc<Semaphore>);
+
+impl OneAtATime {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+#[async_trait]
+impl Permits for OneAtATime {
+    async fn acquire(&self) -> Result<Permit, BackendError> {
+        let permit = Arc::clone(&self.0).acquire_owned().await;
+        Ok(Permit::new(permit.expect("nobody closes it")))
     }
 }
 

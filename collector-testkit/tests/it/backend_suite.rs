@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, Check, CheckStatus, Clock, ErrorKind, KnownModel,
+    Answer, Ask, Backend, BackendError, Check, CheckStatus, Clock, ErrorKind, KnownModel, Limits,
     LiveSource, ManualClock, ModelRef, ModelSample, Permits, PodName, Probe, Supports, Unlimited,
 };
 use collector_testkit::FakeBackend;
@@ -127,6 +127,7 @@ enum Flaw {
     SetsTheVariant,
     TakesNoPermits,
     TakesAPermitForEachModel,
+    HoldsAPermitAndWaitsForAnother,
     IgnoresThePods,
     GivesPodsUnasked,
     HidesHalfOfTheList,
@@ -134,7 +135,7 @@ enum Flaw {
     ShoutsItsName,
 }
 
-const FLAWS: [Flaw; 19] = [
+const FLAWS: [Flaw; 20] = [
     Flaw::CallsErrorsMissing,
     Flaw::CallsErrorsEmpty,
     Flaw::CallsMissingFoundWithoutPods,
@@ -149,6 +150,7 @@ const FLAWS: [Flaw; 19] = [
     Flaw::SetsTheVariant,
     Flaw::TakesNoPermits,
     Flaw::TakesAPermitForEachModel,
+    Flaw::HoldsAPermitAndWaitsForAnother,
     Flaw::IgnoresThePods,
     Flaw::GivesPodsUnasked,
     Flaw::HidesHalfOfTheList,
@@ -217,7 +219,15 @@ impl Backend for Flawed {
         self.inner.supports()
     }
 
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
     async fn fetch(&self, mut ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
+        let _held = match self.flaw {
+            Flaw::HoldsAPermitAndWaitsForAnother => Some(ask.permits.acquire().await?),
+            _ => None,
+        };
         let (everybody, nobody) = (ask.models.iter().cloned().collect(), HashSet::new());
         match self.flaw {
             Flaw::TakesNoPermits => ask.permits = &Unlimited,
@@ -296,7 +306,7 @@ impl Backend for Flawed {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn each_flaw_is_caught() {
     for flaw in FLAWS {
         let suite = tokio::spawn(async move {
