@@ -358,6 +358,11 @@ fn row_reasons(replica: &ReplicaMetrics) -> BTreeMap<&'static str, &str> {
         let reason = of.into_iter().find_map(|field| replica.reasons.get(field));
         all.extend(reason.map(|reason| ("tokensInUse", &**reason)));
     }
+    if replica.total_kv_capacity_tokens().is_some() {
+        let parts = [("numGpuBlocks", replica.num_gpu_blocks), ("blockSize", replica.block_size)];
+        let unknown = parts.iter().filter(|(_, part)| part.is_none());
+        all.extend(unknown.map(|(key, _)| (*key, "the capacity is known in tokens alone")));
+    }
     all
 }
 
@@ -497,4 +502,28 @@ fn rfc3339(time: SystemTime) -> String {
     // Years beyond 9999 cannot be written; a wall clock that far off is shown as the epoch.
     let timestamp = Timestamp::try_from(time).unwrap_or_default();
     format!("{timestamp:.3}")
+}
+
+#[cfg(test)]
+mod tests {
+    use collector_core::Tick;
+
+    use super::*;
+
+    #[test]
+    fn no_number_of_a_row_is_null_without_a_reason() {
+        let mut row = ReplicaMetrics::new("m-0", Tick::MIN);
+        row.kv_capacity_tokens = Some(131_072);
+        row.reasons.insert(Field::KvCacheUsage, "tgi does not report it");
+        let told = row_reasons(&row);
+        let in_tokens = "the capacity is known in tokens alone";
+        assert_eq!((told["numGpuBlocks"], told["blockSize"]), (in_tokens, in_tokens));
+        assert_eq!(told["tokensInUse"], told["kvCacheUsage"]);
+        assert!(!told.contains_key("totalKvCapacityTokens"));
+        row.kv_capacity_tokens = None;
+        row.reasons.insert(Field::CacheConfig, "no usable info");
+        let told = row_reasons(&row);
+        let names = ["numGpuBlocks", "blockSize", "totalKvCapacityTokens", "tokensInUse"];
+        assert_eq!(names.map(|name| told[name]), ["no usable info"; 4]);
+    }
 }

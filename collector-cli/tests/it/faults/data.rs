@@ -460,6 +460,8 @@ fn a_cache_without_a_size_has_none() {
     let replica = pod(&document, "m-0");
     for field in ["numGpuBlocks", "totalKvCapacityTokens", "tokensInUse"] {
         assert_eq!(replica[field], Value::Null, "{field}");
+        let reason = replica["reasons"][field].as_str().unwrap();
+        assert!(reason.contains("vllm:cache_config_info"), "{field}: {reason}");
     }
     assert_eq!(replica["kvCacheUsage"], 0.42);
 }
