@@ -36,7 +36,7 @@ pub(crate) use table::{UNKNOWN, allocation_table, models_table, replicas_table};
 #[cfg(test)]
 pub(crate) use terminal::{ASCII, UNICODE};
 pub(crate) use terminal::{Signs, colours, signs};
-pub(crate) use text::{nearest_first, print, printable, quoted};
+pub(crate) use text::{nearest_first, print, print_on, printable, quoted};
 pub(crate) use validation::{
     CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument,
 };

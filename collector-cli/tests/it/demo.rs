@@ -140,3 +140,24 @@ fn without_prometheus_it_says_what_to_install() {
     assert_eq!(ended.exit, 1);
     assert!(ended.stderr.contains("apt-get install prometheus"), "{}", ended.stderr);
 }
+
+#[cfg(feature = "epp")]
+#[test]
+fn it_ends_when_nobody_reads_its_lines_any_more() {
+    use std::io::BufRead as _;
+
+    let mut demo = collector().arg("demo").stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(demo.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("24 simulated pods"));
+    drop(lines);
+    // Only a failure waits as long.
+    for _ in 0..600 {
+        if let Some(status) = demo.try_wait().unwrap() {
+            assert!(status.success(), "{status}");
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    demo.kill().unwrap();
+    panic!("it prints to nobody");
+}

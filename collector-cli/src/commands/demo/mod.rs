@@ -35,7 +35,9 @@ use self::shown::Shown;
 use super::settings::{Verbosity, format, log_flags, start_log};
 use crate::args::{DemoArgs, Format, GlobalArgs};
 use crate::exit::{Exit, Failure};
-use crate::output::{ListDocument, colours, print, replicas_item, replicas_table, signs, to_json};
+use crate::output::{
+    ListDocument, colours, print, print_on, replicas_item, replicas_table, signs, to_json,
+};
 use crate::screen::{Keys, Screen};
 use crate::server::Recorder;
 use crate::signals::StopSignals;
@@ -280,7 +282,8 @@ async fn frames(
     }
 }
 
-/// Prints a line about each model, again and again. Does not count as reading.
+/// Prints a line about each model, again and again, for as long as somebody reads them. Does not count as
+/// reading.
 async fn lines(
     collector: &dyn MetricsCollector,
     recorder: &Recorder,
@@ -294,7 +297,9 @@ async fn lines(
         ticks.tick().await;
         recorder.upkeep();
         for shown in tracked(collector) {
-            print(&(shown.line(began.elapsed()) + "\n"))?;
+            if !print_on(&(shown.line(began.elapsed()) + "\n"))? {
+                return Ok(Exit::Success);
+            }
         }
     }
 }
