@@ -33,7 +33,7 @@ pub trait Backend: Send + Sync + 'static {
     /// What the backend can do. Also selects its conformance cases.
     fn supports(&self) -> Supports;
 
-    /// What it asks of its server by its own settings. Whoever builds the collector can set others.
+    /// How long its requests may take, and how many it sends. The collector's builder can set other limits.
     fn limits(&self) -> Limits {
         Limits::default()
     }
@@ -127,7 +127,7 @@ impl Supports {
 pub struct Limits {
     /// What one request is given; a whole call, with its retries, takes at most 3 times as long and 1 s.
     pub timeout: Duration,
-    /// Requests a second in the long run; 0 is no limit but that on requests in flight.
+    /// Requests a second in the long run; 0: as many as are wanted, 8 at the same time.
     pub requests_per_second: u32,
     /// Requests that may be sent at once after a quiet time; 0 counts as 1.
     pub request_burst: u32,

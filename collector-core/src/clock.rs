@@ -231,8 +231,8 @@ mod tests {
         // What `catch_up` of the one finds after an hour of sleep.
         SUSPENDED.fetch_add(nanos(hour), Ordering::Relaxed);
         assert!(sampled.age(of_engine.now()) >= hour);
-        let anew = of_backend.now();
-        assert!(anew.age(of_engine.now()) < Duration::from_secs(60));
+        let after = of_backend.now();
+        assert!(after.age(of_engine.now()) < Duration::from_secs(60));
     }
 
     #[test]

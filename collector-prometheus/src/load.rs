@@ -59,12 +59,21 @@ fn plus(one: Rates, other: Rates) -> Rates {
 /// The load of a model, pod by pod as far as it was asked so.
 #[derive(Default)]
 pub(crate) struct Load<'a> {
-    pods: Vec<(PodName, Rates, &'a Served)>,
+    pods: Vec<Pod<'a>>,
+}
+
+/// A living replica.
+struct Pod<'a> {
+    name: PodName,
+    rates: Rates,
+    served: &'a Served,
+    /// Its requests had a rate before.
+    was_counted: bool,
 }
 
 impl<'a> Load<'a> {
-    /// Adds a living replica, and says whether its requests have a rate. One that had a rate before and
-    /// has none now lacks a row; one that never had has just begun.
+    /// Adds a living replica, and says whether its requests have a rate, or had one when pods were last asked
+    /// for one by one.
     pub(crate) fn add(
         &mut self,
         name: &PodName,
@@ -72,13 +81,11 @@ impl<'a> Load<'a> {
         (engine, served): (u8, &'a Served),
         was_counted: bool,
     ) -> bool {
-        let mut own = rates(sums, engine, &served.plan);
-        if was_counted && own[0].is_none() {
-            own[0] = Some(f64::NAN);
-        }
-        spoil_halves(&mut own);
-        self.pods.push((name.clone(), own, served));
-        own[0].is_some()
+        let mut rates = rates(sums, engine, &served.plan);
+        spoil_halves(&mut rates);
+        let is_counted = was_counted || rates[0].is_some();
+        self.pods.push(Pod { name: name.clone(), rates, served, was_counted });
+        is_counted
     }
 
     /// A row for each replica, or one for the model. `alive` are the replicas as rows name them.
@@ -89,20 +96,18 @@ impl<'a> Load<'a> {
         alive: &HashSet<PodName>,
         per_pod: bool,
     ) -> Vec<LoadRow> {
-        let row = |pod, rates: &Rates, served| {
+        let row = |pod, rates: &Rates, served: &Served| {
             let known = rates.map(|rate| rate.filter(|rate| !rate.is_nan()));
             let mut row = LoadRow::new(pod, LoadRates::from(known));
-            let all: Vec<_> = RATES.into_iter().zip(*rates).collect();
+            let all: [_; RATES.len()] = std::array::from_fn(|i| (RATES[i], rates[i]));
             row.reasons = why::load(&all, served, &model.failed);
             row
         };
         if per_pod {
-            let pods = self.pods.iter();
-            return pods
-                .map(|(pod, rates, served)| row(Some(pod.clone()), rates, served))
-                .collect();
+            let row = |pod: &Pod<'_>| row(Some(pod.name.clone()), &self.completed(pod), pod.served);
+            return self.pods.iter().map(row).collect();
         }
-        let Some((_, _, first)) = self.pods.first() else { return Vec::new() };
+        let Some(first) = self.pods.first() else { return Vec::new() };
         // Rows of pods, where they were needed, and of the pods that died within the window, as the
         // server would have summed.
         let mut dead: BTreeMap<&PodName, (&str, &Sums)> = BTreeMap::new();
@@ -126,21 +131,26 @@ impl<'a> Load<'a> {
         let sum = dead
             .into_values()
             .map(|(_, sums)| of_sums(sums))
-            .chain(self.pods.iter().map(|(_, rates, served)| self.completed(rates, served)))
+            .chain(self.pods.iter().map(|pod| self.completed(pod)))
             .fold(of_sums(&model.rates), plus);
-        vec![row(None, &sum, first)]
+        vec![row(None, &sum, first.served)]
     }
 
-    /// The rates of a replica that has requests, with what it lacks spoilt where another replica of its
-    /// engine has it: a row is absent.
-    fn completed(&self, rates: &Rates, served: &Served) -> Rates {
-        if rates[0].is_none_or(|requests| requests == 0.0) {
-            return *rates;
+    /// The rates of a replica, with what it lacks spoilt where a row is absent: what another replica of its
+    /// engine has, one with requests has too, and one that had a rate before has one now. One that never had
+    /// a rate has just begun.
+    fn completed(&self, pod: &Pod<'_>) -> Rates {
+        let has_requests = match pod.rates[0] {
+            Some(requests) => requests != 0.0,
+            None => pod.was_counted,
+        };
+        if !has_requests {
+            return pod.rates;
         }
-        let others = || self.pods.iter().filter(|(_, _, other)| std::ptr::eq(*other, served));
+        let others = || self.pods.iter().filter(|other| std::ptr::eq(other.served, pod.served));
         std::array::from_fn(|i| {
-            let spoilt = || others().any(|(_, rates, _)| rates[i].is_some()).then_some(f64::NAN);
-            rates[i].or_else(spoilt)
+            let spoilt = || others().any(|it| it.rates[i].is_some()).then_some(f64::NAN);
+            pod.rates[i].or_else(spoilt)
         })
     }
 }

@@ -364,6 +364,24 @@ async fn load_per_pod_is_a_row_for_each_live_pod() {
 }
 
 #[tokio::test]
+async fn a_look_at_the_model_as_a_whole_after_one_pod_by_pod_has_its_load() {
+    let fake = Fake::start().await;
+    two_pods(&fake);
+    fake.rule(|asked| {
+        let by_pod = asked.query.contains("pod");
+        let rows = if by_pod { vec![(POD_0, 2.0), (POD_1, 3.0)] } else { vec![(MODEL, 5.0)] };
+        let counts = asked.query.contains("rate(vllm:request_prompt_tokens_count{");
+        counts.then(|| crate::fake::ok(&crate::fake::vector_text_at(NOW, &rows)))
+    });
+    for per_pod in [vec![m()], Vec::new()] {
+        let answers = fake.look(&[m()], &per_pod, Urgency::Background).await.unwrap();
+        let sample = found(answers.into_iter().next().unwrap().1);
+        let requests: Option<f64> = sample.load.iter().map(|row| row.rates.requests).sum();
+        assert_eq!(requests, Some(5.0), "{per_pod:?}: {:?}", sample.load);
+    }
+}
+
+#[tokio::test]
 async fn rows_of_others_never_leak() {
     let fake = Fake::start().await;
     two_pods(&fake);
