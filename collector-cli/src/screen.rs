@@ -109,7 +109,7 @@ impl Drop for Screen {
 /// Shows the normal screen again, where the alternate one is shown.
 pub(crate) fn leave() {
     let Some(before) = SHOWN.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-    // Not through the buffer of stdout, which whoever panics may hold.
+    // Not through the buffer of stdout: the thread that panics may have locked it.
     let _ = rustix::io::write(io::stdout(), LEAVE.as_bytes());
     if let Some(input) = before.input {
         let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &input);

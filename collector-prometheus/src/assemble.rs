@@ -459,7 +459,8 @@ impl<'a> Assembly<'a> {
     }
 
     /// The models by how many scrape intervals their newest sample is late; less than one is none. Those of
-    /// which no pod lives go with the least late ones, so that rows of them are seen. `evaluated` is when the query for liveness was evaluated, as its rows say.
+    /// which no pod lives go with the least late ones, so that rows of them are seen. `evaluated` is when the
+    /// query for liveness was evaluated, as its rows say.
     pub(crate) fn late_classes(
         &self,
         positions: &[usize],
