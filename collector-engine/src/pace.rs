@@ -10,10 +10,9 @@ use std::time::Duration;
 use collector_core::{IntervalError, ModelRef, Outcome, PaceReason, Stored, Tick, Value};
 use tokio::sync::watch;
 
-use crate::adaptive::{AdaptiveConfig, Cause, Fleet, Signal};
+use crate::adaptive::{AdaptiveConfig, AdaptiveTtl, Bounds, Cause, Signal};
 use crate::config::CacheConfig;
 use crate::engine::Engine;
-use crate::schedule::MEAN_SHARE;
 use crate::source::Source;
 
 /// The pace of one model.
@@ -48,29 +47,21 @@ impl Pace {
 /// The paces that are not configured: intervals that callers have asked for, and ttls that adapt.
 pub(crate) struct Paces {
     wishes: Mutex<HashMap<ModelRef, Duration>>,
-    /// `None`: ttls do not adapt.
-    fleet: Option<Mutex<Fleet>>,
+    /// `None`: ttls do not adapt. What is learned of a model is with what is tracked.
+    adaptive: Option<Bounds>,
     /// Counts the changes of any pace.
     changes: watch::Sender<u64>,
 }
 
 impl Paces {
     pub(crate) fn new(config: &CacheConfig) -> Self {
-        let AdaptiveConfig { enabled, min_ttl, max_ttl } = config.adaptive;
+        let AdaptiveConfig { enabled, min_ttl: min, max_ttl: max } = config.adaptive;
         let (_, base) = config.base();
-        // Reads come after the end of a ttl, the background ahead of it.
-        let ahead = if config.fetch_interval.is_zero() { 1.0 } else { MEAN_SHARE };
-        let fleet = || Mutex::new(Fleet::new(base, min_ttl, max_ttl, ahead));
         Self {
             wishes: Mutex::default(),
-            fleet: (enabled && config.enabled).then(fleet),
+            adaptive: (enabled && config.enabled).then_some(Bounds { base, min, max }),
             changes: watch::Sender::default(),
         }
-    }
-
-    fn fleet(&self) -> Option<MutexGuard<'_, Fleet>> {
-        // It is arithmetic on numbers: a panic elsewhere leaves at worst one of them old.
-        Some(self.fleet.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn wishes(&self) -> MutexGuard<'_, HashMap<ModelRef, Duration>> {
@@ -121,26 +112,29 @@ impl Engine {
         if let Some(interval) = self.own_interval(model) {
             return pace.every(interval);
         }
-        let adapted = self.paces.fleet().and_then(|fleet| fleet.ttl(model));
-        adapted.map_or(pace, |(ttl, _)| pace.adapted(ttl))
+        self.adaptive(model).map_or(pace, |adaptive| pace.adapted(adaptive.ttl()))
     }
 
     /// The pace of a model as it is shown, with its reason.
     pub(crate) fn shown_pace(&self, model: &ModelRef) -> collector_core::Pace {
         let ttl = self.pace(model).ttl;
-        let cause = || Some(self.paces.fleet()?.ttl(model)?.1);
+        let cause = || Some(self.adaptive(model)?.cause());
         let reason = match (self.own_interval(model), cause()) {
             (Some(_), _) => PaceReason::Own,
             (None, None) => PaceReason::Configured,
             (None, Some(Cause::Watched)) => PaceReason::Watched,
             (None, Some(Cause::Still)) => PaceReason::Still,
-            (None, Some(Cause::Moves(quantity, volatility))) => PaceReason::Moves {
-                field: quantity.as_str(),
-                // It grows with the root of the time.
-                per_minute: volatility * 60_f64.sqrt(),
-            },
+            (None, Some(Cause::Moves(quantity, per_minute))) => {
+                PaceReason::Moves { field: quantity.as_str(), per_minute }
+            }
         };
         collector_core::Pace::new(ttl, reason)
+    }
+
+    /// What is learned of a model; `None` where ttls do not adapt, and before it was found.
+    fn adaptive(&self, model: &ModelRef) -> Option<AdaptiveTtl> {
+        self.paces.adaptive?;
+        self.tracker.with_adaptive(model, |adaptive| *adaptive)?
     }
 
     fn own_interval(&self, model: &ModelRef) -> Option<Duration> {
@@ -154,7 +148,7 @@ impl Engine {
         })
     }
 
-    /// Takes in what a look of a source came to, where ttls adapt.
+    /// Takes in the result of a source's fetch, where ttls adapt.
     pub(crate) fn learn(
         &self,
         source: &Source,
@@ -163,32 +157,42 @@ impl Engine {
         stored: &Stored,
         now: Tick,
     ) {
-        // One source teaches: looks of two at about one time would pass for two looks at a model.
+        // Fetches of two sources at about the same time would pass for two fetches of the model.
         let teacher = self.sources.iter().find(|source| !source.pushes());
         if teacher.is_none_or(|teacher| teacher.name != source.name) {
             return;
         }
-        let own = self.own_interval(model).is_some();
-        let Some(mut fleet) = self.paces.fleet().filter(|_| !own) else { return };
-        match (outcome, &stored.value) {
-            (Outcome::Found, Value::Replicas(replicas)) if !replicas.partial => {
-                let states = &stored.cold.sources;
-                let state = states.iter().find(|state| state.backend == source.name);
-                let answer = state.and_then(|state| state.answer.as_ref());
-                let load = answer.map(|answer| answer.sample.load.as_slice()).unwrap_or_default();
-                fleet.found(model, now, Signal::of(replicas, load));
-            }
-            (Outcome::Missing, _) => fleet.missing(model),
-            _ => fleet.looked(),
+        let Some(bounds) = self.paces.adaptive else { return };
+        if self.own_interval(model).is_some() {
+            return;
         }
-    }
-
-    /// Gives what is tracked its ttls anew, where they adapt. True when some model is due sooner.
-    pub(crate) fn adapt(&self, now: Tick) -> bool {
-        let Some(mut fleet) = self.paces.fleet() else { return false };
-        fleet.allocate(now, |model| {
-            self.tracker.contains(model) && self.own_interval(model).is_none()
-        })
+        let shorter = self.tracker.with_adaptive(model, |adaptive| {
+            let ttl = |adaptive: &Option<AdaptiveTtl>| adaptive.map_or(bounds.base, |it| it.ttl());
+            let before = ttl(adaptive);
+            match (outcome, &stored.value) {
+                (Outcome::Found, Value::Replicas(replicas)) if !replicas.partial => {
+                    let states = &stored.cold.sources;
+                    let state = states.iter().find(|state| state.backend == source.name);
+                    let answer = state.and_then(|state| state.answer.as_ref());
+                    let load =
+                        answer.map(|answer| answer.sample.load.as_slice()).unwrap_or_default();
+                    adaptive.get_or_insert_with(|| AdaptiveTtl::new(&bounds)).found(
+                        &bounds,
+                        now,
+                        Signal::of(replicas, load),
+                    );
+                }
+                // What comes next is another life of it.
+                (Outcome::Missing, _) if adaptive.is_some() => {
+                    *adaptive = Some(AdaptiveTtl::new(&bounds));
+                }
+                _ => {}
+            }
+            ttl(adaptive) < before
+        });
+        if shorter == Some(true) {
+            self.paces.changed();
+        }
     }
 
     /// The least interval that a model may have that is not tracked yet: within it the worker must

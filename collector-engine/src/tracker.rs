@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use collector_core::{ModelRef, Scope, Tick, Variant, VariantDirectory, VariantName, VariantRef};
 use tokio::sync::watch;
 
+use crate::adaptive::AdaptiveTtl;
+
 /// The tracked set. A model is tracked from the read that found it, or from the start when a variant
 /// of it is configured.
 #[derive(Default)]
@@ -26,6 +28,8 @@ pub(crate) struct Tracked {
     pub(crate) stopped: BTreeSet<VariantName>,
     /// When tracking began; counts as a read.
     pub(crate) since: Tick,
+    /// Its ttl where ttls adapt, once it was found.
+    adaptive: Option<AdaptiveTtl>,
 }
 
 impl Tracker {
@@ -151,6 +155,15 @@ impl Tracker {
         self.lock().get(model).cloned()
     }
 
+    /// Reads or changes the adaptive ttl of a tracked model.
+    pub(crate) fn with_adaptive<R>(
+        &self,
+        model: &ModelRef,
+        act: impl FnOnce(&mut Option<AdaptiveTtl>) -> R,
+    ) -> Option<R> {
+        Some(act(&mut self.lock().get_mut(model)?.adaptive))
+    }
+
     pub(crate) fn contains(&self, model: &ModelRef) -> bool {
         self.lock().contains_key(model)
     }
@@ -166,5 +179,11 @@ impl Tracker {
 }
 
 fn tracked_since(now: Tick) -> Tracked {
-    Tracked { pinned: false, variants: BTreeSet::new(), stopped: BTreeSet::new(), since: now }
+    Tracked {
+        pinned: false,
+        variants: BTreeSet::new(),
+        stopped: BTreeSet::new(),
+        since: now,
+        adaptive: None,
+    }
 }
