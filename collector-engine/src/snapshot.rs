@@ -2,7 +2,7 @@
 //! at the end, read once at the start.
 //!
 //! What each source last said is written, and nothing that follows from it. At the start values are made
-//! of that as they always are. A restored value is last-known-good and due at once, and the first look
+//! of that as they always are. A restored value is last-known-good and due at once, and the first fetch
 //! that is newer replaces it. Only ages cross from one process to the next: they grow by what the wall
 //! clock says has passed since.
 
@@ -22,7 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use self::format::{Contents, Rejected};
-use self::record::{ModelRecord, Remembered};
+use self::record::ModelRecord;
 use crate::engine::Engine;
 use crate::gate::Ticket;
 use crate::tracker::Tracked;
@@ -37,9 +37,6 @@ const READ_LIMIT: Duration = Duration::from_secs(5);
 /// How far ahead of this machine's clock a snapshot may be written: clocks are corrected by such steps,
 /// and a restart takes about as long.
 const AHEAD_MAX: Duration = Duration::from_secs(1);
-
-/// The longest first line of a file.
-const FIRST_LINE_MAX: u64 = 64;
 
 /// The snapshot of one collector.
 pub(crate) struct Snapshot {
@@ -161,17 +158,11 @@ impl Engine {
         let wall = self.clock.wall();
         let now = self.clock.now();
         let tracked = self.tracker.all().into_iter();
-        let records = tracked.filter_map(|(model, tracked)| {
-            let record = self.record(&model, &tracked, now);
-            if record.is_none() {
-                tracing::debug!(%model, "Too large for the snapshot");
-            }
-            record
-        });
+        let records = tracked.map(|(model, tracked)| self.record(&model, &tracked, now));
         file::replace(&snapshot.path, |out| format::write(out, wall, records))
     }
 
-    fn record(&self, model: &ModelRef, tracked: &Tracked, now: Tick) -> Option<ModelRecord> {
+    fn record(&self, model: &ModelRef, tracked: &Tracked, now: Tick) -> ModelRecord {
         let unread = self.last_read(model, tracked).age(now);
         let peeked = self.cache.peek(KeyRef::replicas(model));
         let states = peeked.as_ref().map(|peeked| peeked.stored.cold.sources.as_slice());
@@ -209,18 +200,22 @@ impl Engine {
         ticket: &Ticket,
         found: Option<Contents>,
     ) -> Result<Option<(usize, Duration)>, Unusable> {
-        let Some(Contents { written, models }) = found else { return Ok(None) };
+        let Some(Contents { written, models, lost }) = found else { return Ok(None) };
         self.clock.catch_up();
         // The wall last: what passes between the two makes readings older, never younger.
         let now = self.clock.now();
         let age = since(written, &*self.clock)?;
-        let models: Option<Vec<Remembered>> =
-            models.into_iter().map(|model| model.recall(now - age)).collect();
+        if lost > 0 {
+            tracing::warn!(
+                lost,
+                "Lines of the snapshot cannot be read: their models begin without a reading"
+            );
+        }
         let mut restored = 0;
-        for remembered in models.ok_or(Rejected::BeyondLimits)? {
-            let Remembered { model, unread, mut states } = remembered;
+        for record in models {
             // A restart is no read; nor is a time in which nobody could read.
-            let last_read = now - unread;
+            let last_read = now - record.unread();
+            let (model, mut states) = record.recall(now - age);
             if !self.tracker.track(&model, last_read, self.max_tracked) {
                 continue;
             }
@@ -267,9 +262,7 @@ fn read_within(limit: Duration, path: &Path) -> Result<Option<Contents>, Unusabl
 }
 
 fn read(path: &Path) -> Result<Option<Contents>, Unusable> {
-    let Some(bytes) = file::read(path, format::MAX_BYTES + FIRST_LINE_MAX)? else {
-        return Ok(None);
-    };
+    let Some(bytes) = file::read(path, format::MAX_BYTES)? else { return Ok(None) };
     Ok(Some(format::read(&bytes)?))
 }
 

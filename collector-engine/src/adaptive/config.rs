@@ -13,7 +13,7 @@ use crate::config::CacheConfig;
 pub struct AdaptiveConfig {
     /// False: every model has `cache.ttl` and is refreshed each `cache.fetch_interval`. Default false.
     pub enabled: bool,
-    /// No ttl is shorter. Default 15 s, how often a Prometheus usually scrapes: a look in between would
+    /// No ttl is shorter. Default 15 s, how often a Prometheus usually scrapes: a fetch in between would
     /// see the same samples again.
     #[serde(with = "collector_core::duration")]
     pub min_ttl: Duration,

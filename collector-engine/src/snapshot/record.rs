@@ -1,65 +1,56 @@
-//! What is written of one model; `recall` reads it again.
+//! A line of the snapshot: what each source last said of one model.
 //!
-//! These types are the format: a change in them is another version of it. They hold no tick, only ages
-//! at the time of writing. Whatever is read is hostile: counted, measured and sanitised as an answer of
-//! a server is.
+//! These types are the format. They hold no tick, only ages at the time of writing. What is read is judged like
+//! an answer of a server: what is there twice counts once, and what cannot be true is unknown.
 
-mod recall;
-
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    BackendName, EngineName, Field, FieldReasons, LoadRates, LoadRow, Mark, ModelId, ModelRef,
-    ModelSample, Namespace, Outcome, PodName, ReplicaMetrics, ReplicaState, Role, SourceState,
-    Tick,
+    BackendName, EngineName, Field, FieldReasons, LoadRates, LoadRow, LoraAdapters, Mark, ModelId,
+    ModelRef, ModelSample, Namespace, Outcome, PodName, ReplicaMetrics, ReplicaState, Role,
+    SourceAnswer, SourceState, Tick, sanitize,
 };
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::recall::Remembered;
-
-/// The longest name: that of the HTTP API.
-const MAX_NAME_BYTES: usize = 4096;
-
-/// The most sources of one model. There are two kinds of backends.
-const MAX_SOURCES: usize = 16;
-
-/// The most rows, pods or adapters in one list: ten times what `epp.max_targets` lets in by default.
-const MAX_ROWS: usize = 100_000;
+use crate::sane::{keep_first, keep_what_can_be};
 
 /// One model that was tracked.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ModelRecord {
     model: ModelId,
     namespace: Namespace,
-    /// Since when nobody had read it.
+    /// For how long nobody had read it.
     unread: Age,
     sources: Vec<SourceRecord>,
 }
 
 /// How long ago something was when the snapshot was written, in nanoseconds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
 struct Age(u64);
 
+type Marks = Vec<(FieldName, BackendName, Age)>;
+type Reasons = Vec<(FieldName, Arc<str>)>;
+type FieldName = Cow<'static, str>;
+
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 struct SourceRecord {
     backend: BackendName,
-    outcome: OutcomeRecord,
+    #[serde(with = "OutcomeRecord")]
+    outcome: Outcome,
     answered: Age,
     as_of: Age,
     arrived: Age,
     sample: SampleRecord,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    load_marks: Vec<MarkRecord>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    load_marks: Marks,
     departed: Vec<(PodName, Age)>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Outcome", rename_all = "lowercase")]
 enum OutcomeRecord {
     Found,
     Missing,
@@ -67,17 +58,13 @@ enum OutcomeRecord {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 struct SampleRecord {
     as_of: Age,
     complete: bool,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    failed: Vec<(FieldRecord, Arc<str>)>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failed: Reasons,
     window: Option<Age>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<Arc<str>>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     unreached: Vec<PodName>,
     replicas: Vec<ReplicaRecord>,
     load: Vec<LoadRecord>,
@@ -85,169 +72,89 @@ struct SampleRecord {
 
 /// A replica without its variant, which follows from the directory.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 struct ReplicaRecord {
     pod: PodName,
     sampled: Age,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     engine: Option<EngineName>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     role: Option<Role>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     lora: Option<LoraRecord>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     sleeping: bool,
-    #[serde(default = "one", skip_serializing_if = "is_one")]
     servers: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     kv_capacity_tokens: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     kv_tokens_in_use: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     kv_cache_usage: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     queue_length: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     running_requests: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     num_gpu_blocks: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     block_size: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     avg_input_tokens: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     avg_output_tokens: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     prefix_cache_hit_rate: Option<f64>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    marks: Vec<MarkRecord>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    reasons: Vec<(FieldRecord, Arc<str>)>,
+    marks: Marks,
+    reasons: Reasons,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct LoraRecord {
     running: Vec<Box<str>>,
     waiting: Vec<Box<str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     max: Option<u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct LoadRecord {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pod: Option<PodName>,
     #[serde(with = "RatesRecord")]
     rates: LoadRates,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    reasons: Vec<(FieldRecord, Arc<str>)>,
-}
-
-impl LoadRecord {
-    fn new(row: &LoadRow) -> Self {
-        Self { pod: row.pod.clone(), rates: row.rates, reasons: reasons_of(&row.reasons) }
-    }
-
-    fn is_within_limits(&self) -> bool {
-        self.pod.as_ref().is_none_or(|pod| is_name(pod.as_str())) && are_reasons(&self.reasons)
-    }
+    reasons: Reasons,
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "LoadRates", rename_all = "camelCase", deny_unknown_fields)]
+#[serde(remote = "LoadRates", rename_all = "camelCase")]
 struct RatesRecord {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     requests: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     prompt_tokens: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     generation_tokens: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     ttft_seconds: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     ttft_count: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     itl_seconds: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     itl_count: Option<f64>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct MarkRecord {
-    field: FieldRecord,
-    backend: BackendName,
-    sampled: Age,
-}
-
-/// A field by its name in JSON.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(into = "&'static str", try_from = "String")]
-struct FieldRecord(Field);
-
-impl From<FieldRecord> for &'static str {
-    fn from(FieldRecord(field): FieldRecord) -> Self {
-        field.as_str()
-    }
-}
-
-impl TryFrom<String> for FieldRecord {
-    type Error = &'static str;
-
-    fn try_from(name: String) -> Result<Self, Self::Error> {
-        let field = Field::ALL.into_iter().find(|field| field.as_str() == name);
-        field.map(Self).ok_or("no such field")
-    }
-}
-
-impl Age {
-    fn of(tick: Tick, written_at: Tick) -> Self {
-        Self::from(tick.age(written_at))
-    }
-
-    /// The tick, given when the snapshot was written on the clock of this process.
-    fn tick(self, written_at: Tick) -> Tick {
-        written_at - Duration::from(self)
-    }
-}
-
-impl From<Duration> for Age {
-    fn from(duration: Duration) -> Self {
-        Self(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
-    }
-}
-
-impl From<Age> for Duration {
-    fn from(Age(nanos): Age) -> Self {
-        Self::from_nanos(nanos)
-    }
-}
-
 impl ModelRecord {
-    /// What is written of a model at `written_at`: of each source that ever had it the last that it
-    /// said. `None` when it is beyond what would be read again.
+    /// What is written of a model at `written_at`: of each source that ever had it the last that it said.
     pub(super) fn new(
         model: &ModelRef,
         unread: Duration,
         states: &[SourceState],
         written_at: Tick,
-    ) -> Option<Self> {
-        let record = Self {
+    ) -> Self {
+        Self {
             model: model.model.clone(),
             namespace: model.namespace.clone(),
             unread: unread.into(),
             sources: states.iter().filter_map(|s| SourceRecord::new(s, written_at)).collect(),
-        };
-        record.is_within_limits().then_some(record)
+        }
     }
 
-    fn is_within_limits(&self) -> bool {
-        is_name(self.model.as_str())
-            && is_name(self.namespace.as_str())
-            && self.sources.len() <= MAX_SOURCES
-            && self.sources.iter().all(SourceRecord::is_within_limits)
+    /// For how long nobody had read the model when the snapshot was written.
+    pub(super) fn unread(&self) -> Duration {
+        self.unread.into()
+    }
+
+    /// The model again, on a clock on which the snapshot was written at `written_at`.
+    pub(super) fn recall(self, written_at: Tick) -> (ModelRef, Vec<SourceState>) {
+        let states = self.sources.into_iter().map(|source| source.recall(written_at));
+        let mut states: Vec<SourceState> = states.collect();
+        keep_first(&mut states, |state| state.backend.clone());
+        (ModelRef::new(self.model, self.namespace), states)
+    }
+}
+
+impl fmt::Display for ModelRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", ModelRef::new(self.model.clone(), self.namespace.clone()))
     }
 }
 
@@ -257,11 +164,7 @@ impl SourceRecord {
         let age = |tick| Age::of(tick, written_at);
         Some(Self {
             backend: state.backend.clone(),
-            outcome: match state.outcome {
-                Outcome::Found => OutcomeRecord::Found,
-                Outcome::Missing => OutcomeRecord::Missing,
-                Outcome::Failed => OutcomeRecord::Failed,
-            },
+            outcome: state.outcome,
             answered: age(state.answered_at.unwrap_or(answer.arrived_at)),
             as_of: age(state.as_of.unwrap_or(answer.sample.as_of)),
             arrived: age(answer.arrived_at),
@@ -271,18 +174,39 @@ impl SourceRecord {
         })
     }
 
-    fn is_within_limits(&self) -> bool {
-        is_name(self.backend.as_str())
-            && are_marks(&self.load_marks)
-            && self.departed.len() <= MAX_ROWS
-            && self.departed.iter().all(|(pod, _)| is_name(pod.as_str()))
-            && self.sample.is_within_limits()
+    fn recall(self, written_at: Tick) -> SourceState {
+        let departed = self.departed.into_iter().map(|(pod, left)| (pod, left.tick(written_at)));
+        let mut departed: Vec<(PodName, Tick)> = departed.collect();
+        // It is searched by halves.
+        departed.sort_unstable();
+        departed.dedup_by(|(a, _), (b, _)| a == b);
+        SourceState {
+            backend: self.backend,
+            outcome: self.outcome,
+            // No fetch of this process: its ttl is over, so that the value is last-known-good and due at once.
+            ended_at: Tick::MIN,
+            answered_at: Some(self.answered.tick(written_at)),
+            as_of: Some(self.as_of.tick(written_at)),
+            answer: Some(SourceAnswer {
+                sample: Arc::new(self.sample.recall(written_at)),
+                arrived_at: self.arrived.tick(written_at),
+                load_marks: recall_marks(self.load_marks, written_at),
+                departed,
+                absent: Vec::new(),
+            }),
+            error: None,
+            nearest: None,
+        }
     }
 }
 
 impl SampleRecord {
     fn new(sample: &ModelSample, written_at: Tick) -> Self {
-        let replicas = sample.replicas.iter();
+        let load = |row: &LoadRow| LoadRecord {
+            pod: row.pod.clone(),
+            rates: row.rates,
+            reasons: reasons_of(&row.reasons),
+        };
         Self {
             as_of: Age::of(sample.as_of, written_at),
             complete: sample.complete,
@@ -290,20 +214,27 @@ impl SampleRecord {
             window: sample.window.map(Age::from),
             warnings: sample.warnings.clone(),
             unreached: sample.unreached.clone(),
-            replicas: replicas.map(|row| ReplicaRecord::new(row, written_at)).collect(),
-            load: sample.load.iter().map(LoadRecord::new).collect(),
+            replicas: sample.replicas.iter().map(|r| ReplicaRecord::new(r, written_at)).collect(),
+            load: sample.load.iter().map(load).collect(),
         }
     }
 
-    fn is_within_limits(&self) -> bool {
-        let lists = [self.unreached.len(), self.replicas.len(), self.load.len()];
-        lists.into_iter().all(|length| length <= MAX_ROWS)
-            && are_reasons(&self.failed)
-            && self.warnings.len() <= MAX_ROWS
-            && self.warnings.iter().all(|warning| is_name(warning))
-            && self.unreached.iter().all(|pod| is_name(pod.as_str()))
-            && self.load.iter().all(LoadRecord::is_within_limits)
-            && self.replicas.iter().all(ReplicaRecord::is_within_limits)
+    fn recall(self, written_at: Tick) -> ModelSample {
+        let replicas = self.replicas.into_iter().map(|row| row.recall(written_at));
+        let mut sample = ModelSample::new(self.as_of.tick(written_at), replicas.collect());
+        let load = |row: LoadRecord| {
+            let mut load = LoadRow::new(row.pod, row.rates);
+            load.reasons = recall_reasons(row.reasons);
+            load
+        };
+        sample.load = self.load.into_iter().map(load).collect();
+        sample.failed = recall_reasons(self.failed);
+        sample.window = self.window.map(Duration::from);
+        sample.warnings = self.warnings.iter().map(|warning| printable(warning)).collect();
+        sample.complete = self.complete;
+        sample.unreached = self.unreached;
+        keep_what_can_be(&mut sample);
+        sample
     }
 }
 
@@ -314,9 +245,9 @@ impl ReplicaRecord {
             sampled: Age::of(row.sampled_at, written_at),
             engine: row.engine.clone(),
             role: row.role.clone(),
-            lora: row.lora_adapters.as_deref().map(|lora| LoraRecord {
-                running: lora.running.clone(),
-                waiting: lora.waiting.clone(),
+            lora: row.lora_adapters.as_deref().cloned().map(|lora| LoraRecord {
+                running: lora.running,
+                waiting: lora.waiting,
                 max: lora.max,
             }),
             sleeping: row.state == ReplicaState::Sleeping,
@@ -336,52 +267,87 @@ impl ReplicaRecord {
         }
     }
 
-    fn is_within_limits(&self) -> bool {
-        let adapters = self.lora.iter().flat_map(|lora| [&lora.running, &lora.waiting]);
-        is_name(self.pod.as_str())
-            && self.engine.as_ref().is_none_or(|engine| is_name(engine.as_str()))
-            && self.role.as_ref().is_none_or(|role| is_name(role.as_str()))
-            && are_marks(&self.marks)
-            && are_reasons(&self.reasons)
-            && adapters
-                .into_iter()
-                .all(|names| names.len() <= MAX_ROWS && names.iter().all(|name| is_name(name)))
+    fn recall(self, written_at: Tick) -> ReplicaMetrics {
+        let mut row = ReplicaMetrics::new(self.pod, self.sampled.tick(written_at));
+        row.engine = self.engine;
+        row.role = self.role;
+        row.lora_adapters = self.lora.map(|LoraRecord { running, waiting, max }| {
+            let max = max.and_then(|max| sanitize::count(max as f64).ok());
+            Box::new(LoraAdapters { running, waiting, max })
+        });
+        if self.sleeping {
+            row.state = ReplicaState::Sleeping;
+        }
+        row.servers = self.servers;
+        row.kv_capacity_tokens = self.kv_capacity_tokens;
+        row.kv_tokens_in_use = self.kv_tokens_in_use;
+        row.kv_cache_usage = self.kv_cache_usage;
+        row.queue_length = self.queue_length;
+        row.running_requests = self.running_requests;
+        row.num_gpu_blocks = self.num_gpu_blocks;
+        row.block_size = self.block_size;
+        row.avg_input_tokens = self.avg_input_tokens;
+        row.avg_output_tokens = self.avg_output_tokens;
+        row.prefix_cache_hit_rate = self.prefix_cache_hit_rate;
+        row.marks = recall_marks(self.marks, written_at);
+        row.reasons = recall_reasons(self.reasons);
+        row
     }
 }
 
-fn reasons_of(reasons: &FieldReasons) -> Vec<(FieldRecord, Arc<str>)> {
-    reasons.iter().map(|(field, reason)| (FieldRecord(field), Arc::clone(reason))).collect()
-}
-
-fn are_reasons(reasons: &[(FieldRecord, Arc<str>)]) -> bool {
-    reasons.len() <= Field::ALL.len() && reasons.iter().all(|(_, reason)| is_name(reason))
-}
-
-fn one() -> u32 {
-    1
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
-fn is_one(count: &u32) -> bool {
-    *count == 1
-}
-
-fn marks_of(marks: &[Mark], written_at: Tick) -> Vec<MarkRecord> {
-    let record = |mark: &Mark| MarkRecord {
-        field: FieldRecord(mark.field),
-        backend: mark.backend.clone(),
-        sampled: Age::of(mark.sampled_at, written_at),
+fn marks_of(marks: &[Mark], written_at: Tick) -> Marks {
+    let record = |mark: &Mark| {
+        (mark.field.as_str().into(), mark.backend.clone(), Age::of(mark.sampled_at, written_at))
     };
     marks.iter().map(record).collect()
 }
 
-fn are_marks(marks: &[MarkRecord]) -> bool {
-    marks.len() <= Field::ALL.len() && marks.iter().all(|mark| is_name(mark.backend.as_str()))
+fn recall_marks(marks: Marks, written_at: Tick) -> Vec<Mark> {
+    let mark = |(name, backend, sampled): (FieldName, BackendName, Age)| {
+        Some(Mark { field: field(&name)?, backend, sampled_at: sampled.tick(written_at) })
+    };
+    let mut marks: Vec<Mark> = marks.into_iter().filter_map(mark).collect();
+    keep_first(&mut marks, |mark| mark.field);
+    marks
 }
 
-fn is_name(name: &str) -> bool {
-    name.len() <= MAX_NAME_BYTES
+fn reasons_of(reasons: &FieldReasons) -> Reasons {
+    reasons.iter().map(|(field, reason)| (field.as_str().into(), Arc::clone(reason))).collect()
 }
 
-#[cfg(test)]
-mod tests;
+fn recall_reasons(reasons: Reasons) -> FieldReasons {
+    let reason = |(name, reason): (FieldName, Arc<str>)| Some((field(&name)?, printable(&reason)));
+    reasons.into_iter().filter_map(reason).collect()
+}
+
+fn field(name: &str) -> Option<Field> {
+    Field::ALL.into_iter().find(|field| field.as_str() == name)
+}
+
+/// A text that goes into terminals and logs, whoever wrote the file.
+fn printable(text: &str) -> Arc<str> {
+    text.replace(char::is_control, "?").into()
+}
+
+impl Age {
+    fn of(tick: Tick, written_at: Tick) -> Self {
+        tick.age(written_at).into()
+    }
+
+    /// The tick, given when the snapshot was written on the clock of this process.
+    fn tick(self, written_at: Tick) -> Tick {
+        written_at - Duration::from(self)
+    }
+}
+
+impl From<Duration> for Age {
+    fn from(duration: Duration) -> Self {
+        Self(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Age> for Duration {
+    fn from(Age(nanos): Age) -> Self {
+        Self::from_nanos(nanos)
+    }
+}

@@ -1,6 +1,4 @@
-//! What is written is what is read; whatever else stands in a file is refused with a reason.
-
-use std::io::Cursor;
+//! What is written is what is read; a file or a line that is anything else is refused.
 
 use collector_core::{
     Field, LoadRates, LoadRow, LoraAdapters, ManualClock, Mark, ModelSample, Outcome, PodName,
@@ -29,17 +27,20 @@ fn file_of(models: &[(ModelRef, Duration, Vec<SourceState>)]) -> Vec<u8> {
     let record = |(model, unread, states): &(ModelRef, Duration, Vec<SourceState>)| {
         ModelRecord::new(model, *unread, states, now())
     };
-    let mut file = Cursor::new(Vec::new());
-    let bytes = format::write(&mut file, WRITTEN, models.iter().filter_map(record)).unwrap();
-    assert_eq!(bytes, file.get_ref().len() as u64);
-    file.into_inner()
+    let mut file = Vec::new();
+    let bytes = format::write(&mut file, WRITTEN, models.iter().map(record)).unwrap();
+    assert_eq!(bytes, file.len() as u64);
+    file
 }
 
 /// The states as a process reads them `gap` after the writing, by its clock at `now()`.
 fn states_after(file: &[u8], gap: Duration) -> Vec<(ModelRef, Duration, Vec<SourceState>)> {
-    let models = format::read(file).unwrap().models.into_iter();
-    let recall = |record: ModelRecord| record.recall(now() - gap).unwrap();
-    models.map(recall).map(|found| (found.model, found.unread, found.states)).collect()
+    let recall = |record: ModelRecord| {
+        let unread = record.unread();
+        let (model, states) = record.recall(now() - gap);
+        (model, unread, states)
+    };
+    format::read(file).unwrap().models.into_iter().map(recall).collect()
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -206,71 +207,87 @@ proptest! {
     }
 
     #[test]
-    fn a_file_with_any_byte_changed_cut_or_added_is_refused(
-        models in vec(model(), 1..3), place in any::<proptest::sample::Index>(),
-        byte in any::<u8>(), how in 0..3,
+    fn a_file_that_is_cut_loses_the_models_behind_the_cut(
+        models in vec(model(), 1..4), place in any::<proptest::sample::Index>(),
     ) {
-        let sound = file_of(&models);
-        let mut file = sound.clone();
+        let file = file_of(&models);
+        let header = file.iter().position(|byte| *byte == b'\n').unwrap();
+        let place = header + place.index(file.len() - header);
+        // A line is whole where only its end of line is cut off.
+        let ends = file[..=place].split(|byte| *byte == b'\n').count() - 1;
+        let parts = usize::from(![file[place - 1], file[place]].contains(&b'\n'));
+        let read = format::read(&file[..place]).unwrap();
+        prop_assert_eq!((read.models.len(), read.lost), (ends - 1, parts));
+    }
+
+    #[test]
+    fn a_damaged_line_loses_its_model_and_no_other(
+        models in vec(model(), 1..4), which in any::<proptest::sample::Index>(),
+        junk in "[^\n]{0,20}",
+    ) {
+        let file = file_of(&models);
+        let mut lines = file_lines(&file);
+        let junk = format!("{{{junk}");
+        let which = 1 + which.index(models.len());
+        lines[which] = junk.as_bytes();
+        let read = format::read(&lines.join(&b'\n')).unwrap();
+        prop_assert_eq!((read.lost, read.models.len()), (1, models.len() - 1));
+    }
+
+    #[test]
+    fn a_file_with_any_byte_changed_or_added_is_no_panic(
+        models in vec(model(), 1..3), place in any::<proptest::sample::Index>(),
+        byte in any::<u8>(), add in any::<bool>(),
+    ) {
+        let mut file = file_of(&models);
         let place = place.index(file.len());
-        match how {
-            0 => file[place] = byte,
-            1 => file.truncate(place),
-            _ => file.insert(place, byte),
-        }
-        if file != sound {
-            let refused = format::read(&file);
-            prop_assert!(refused.is_err(), "byte {} of {}", place, file.len());
-            prop_assert!(!refused.unwrap_err().to_string().is_empty());
-        }
+        if add { file.insert(place, byte) } else { file[place] = byte }
+        recall_all(&file);
     }
 
     #[test]
-    fn no_bytes_are_a_panic(bytes in vec(any::<u8>(), 0..300)) {
+    fn no_bytes_are_a_panic(bytes in vec(any::<u8>(), 0..300), line in "\\{\"[a-z\":\\[\\],{}0-9]{0,60}") {
         prop_assert!(format::read(&bytes).is_err());
-    }
-
-    /// Behind a checksum that fits.
-    #[test]
-    fn no_body_is_a_panic(bytes in vec(any::<u8>(), 0..300), line in "\\{\"[a-z\":\\[\\],{}0-9]{0,60}") {
         for body in [bytes, line.into_bytes()] {
-            let file = sealed(&body);
-            prop_assert!(format::read(&file).is_err());
-            let file = sealed(&[b"{\"writtenAt\":1}\n", &body[..]].concat());
-            let _ = format::read(&file);
+            recall_all(&headed(&body));
         }
     }
 
-    /// A number of a sound file made another, behind a checksum that fits.
+    /// A number of a sound file made another.
     #[test]
     fn no_number_is_a_panic(model in model(), place in any::<proptest::sample::Index>(), number in prop_oneof![
         any::<u64>().prop_map(|n| n.to_string()), any::<i64>().prop_map(|n| n.to_string()),
         any::<f64>().prop_map(|n| format!("{n:e}")), Just("1e999".to_owned()),
     ]) {
         let file = String::from_utf8(file_of(&[model])).unwrap();
-        let (_, body) = file.split_once('\n').unwrap();
-        let digits: Vec<_> = body.match_indices(|c: char| c.is_ascii_digit()).map(|(at, _)| at).collect();
+        let digits: Vec<_> = file.match_indices(|c: char| c.is_ascii_digit()).map(|(at, _)| at).collect();
         let at = digits[place.index(digits.len())];
-        let body = format!("{}{number}{}", &body[..at], &body[at + 1..]);
-        if let Ok(contents) = format::read(&sealed(body.as_bytes())) {
-            for record in contents.models {
-                for state in record.recall(now() - secs(u64::from(u32::MAX))).iter().flat_map(|found| &found.states) {
-                    let answer = state.answer.as_ref().unwrap();
-                    for row in &answer.sample.replicas {
-                        prop_assert!(row.sampled_at <= now());
-                        prop_assert!(row.kv_cache_usage.is_none_or(|usage| (0.0..=1.0).contains(&usage)));
-                        prop_assert!(row.queue_length.is_none_or(|length| length <= 1 << 53));
-                    }
-                }
+        let file = format!("{}{number}{}", &file[..at], &file[at + 1..]);
+        for state in recall_all(file.as_bytes()) {
+            for row in &state.answer.as_ref().unwrap().sample.replicas {
+                prop_assert!(row.sampled_at <= now());
+                prop_assert!(row.kv_cache_usage.is_none_or(|usage| (0.0..=1.0).contains(&usage)));
+                prop_assert!(row.queue_length.is_none_or(|length| length <= 1 << 53));
             }
         }
     }
 }
 
-/// A body with the first line that fits it.
-fn sealed(body: &[u8]) -> Vec<u8> {
-    let first = format!("collector-snapshot 2 {:020} {:08x}\n", body.len(), crc32fast::hash(body));
-    [first.as_bytes(), body].concat()
+/// The lines of a file without the empty one at its end.
+fn file_lines(file: &[u8]) -> Vec<&[u8]> {
+    file.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect()
+}
+
+/// Whatever can be made of a file, long after its writing.
+fn recall_all(file: &[u8]) -> Vec<SourceState> {
+    let Ok(contents) = format::read(file) else { return Vec::new() };
+    let recall = |record: ModelRecord| record.recall(now() - secs(u64::from(u32::MAX))).1;
+    contents.models.into_iter().flat_map(recall).collect()
+}
+
+/// Lines behind a header that fits.
+fn headed(lines: &[u8]) -> Vec<u8> {
+    [b"{\"collectorSnapshot\":3,\"writtenAt\":0}\n", lines].concat()
 }
 
 #[track_caller]
@@ -281,52 +298,69 @@ fn refused(file: &[u8], reason: &str) {
 
 #[test]
 fn each_kind_of_wrong_file_has_its_reason() {
-    let sound = file_of(&[]);
     refused(b"", "it is no snapshot");
     refused(b"{}\n", "it is no snapshot");
     refused(&[b'x'; 1000], "it is no snapshot");
-    let text = String::from_utf8(sound.clone()).unwrap();
-    let older = text.replacen("snapshot 2", "snapshot 0", 1);
-    refused(older.as_bytes(), "it has format 0, and this version reads format 2");
-    refused(&sound[..sound.len() - 1], "it should have 16 bytes after its first line and has 15");
-    refused(text.replacen(":0}", ":1}", 1).as_bytes(), "it is damaged");
-    refused(&sealed(b"{\"writtenAt\":1}\n{}\n"), "its line 3 says");
+    refused(b"collector-snapshot 2 00000000000000001234 0a1b2c3d\n{}\n", "an earlier version");
+    let later = br#"{"collectorSnapshot":4,"writtenAt":"noon","more":[]}"#;
+    refused(later, "it is no snapshot");
+    let later = br#"{"collectorSnapshot":4,"writtenAt":0,"more":[]}"#;
+    refused(later, "it has format 4, and this version reads format 3");
 }
 
 #[test]
-fn what_is_told_twice_counts_once_and_what_cannot_be_true_is_unknown() {
-    let pod = |usage: f64| format!(r#"{{"pod":"p","sampled":5,"kvCacheUsage":{usage}}}"#);
+fn a_line_beyond_the_limit_is_neither_written_nor_read() {
+    let large = ModelRef::new("x".repeat(16 << 20), "prod");
+    let small = ModelRef::new("small", "prod");
+    let models = [large, small].map(|model| (model, Duration::ZERO, Vec::new()));
+    let file = file_of(&models);
+    assert_eq!(states_after(&file, Duration::ZERO).len(), 1);
+    let line = serde_json::to_vec(&ModelRecord::new(&models[0].0, Duration::ZERO, &[], now()));
+    let read = format::read(&headed(&line.unwrap())).unwrap();
+    assert_eq!((read.models.len(), read.lost), (0, 1));
+}
+
+#[test]
+fn no_more_is_written_than_is_read_again() {
+    let model = ModelRef::new("x".repeat(15 << 20), "prod");
+    let records = (0..9).map(|_| ModelRecord::new(&model, Duration::ZERO, &[], now()));
+    let error = format::write(&mut std::io::sink(), WRITTEN, records).unwrap_err().to_string();
+    assert_eq!(error, "it would be larger than 128 MiB");
+    let many = b"{\"model\":\"m\",\"namespace\":\"n\",\"unread\":0,\"sources\":[]}\n";
+    let read = format::read(&headed(&many.repeat(100_001))).unwrap();
+    assert_eq!((read.models.len(), read.lost), (100_000, 1));
+}
+
+#[test]
+fn what_is_there_twice_counts_once_and_what_cannot_be_true_is_unknown() {
+    let pod = |usage: f64| {
+        format!(
+            r#"{{"pod":"p","sampled":5,"sleeping":false,"servers":1,"kvCacheUsage":{usage},
+            "marks":[["queueLength","b",1],["queueLength","c",2],["nonsense","b",1]],"reasons":[]}}"#
+        )
+    };
     let source = format!(
-        r#"{{"backend":"b","outcome":"found","answered":1,"asOf":2,"arrived":3,"departed":[["z",1],["a",2],["z",3]],
-        "sample":{{"asOf":4,"complete":true,"replicas":[{},{}],"load":[{{"rates":{{"requests":-1.0,"ttftCount":2.0}}}}]}}}}"#,
+        r#"{{"backend":"b","outcome":"found","answered":1,"asOf":2,"arrived":3,"loadMarks":[],
+        "departed":[["z",1],["a",2],["z",3]],"sample":{{"asOf":4,"complete":true,"failed":[],
+        "warnings":["a\u001bb"],"unreached":[],"replicas":[{},{}],
+        "load":[{{"rates":{{"requests":-1.0,"ttftCount":2.0}},"reasons":[]}}]}}}}"#,
         pod(1.7),
         pod(0.5)
-    )
-    .replace('\n', "");
-    let body = format!(
-        "{{\"writtenAt\":0}}\n{{\"model\":\"m\",\"namespace\":\"n\",\"unread\":1,\"sources\":[{source},{source}]}}\n"
     );
-    let (_, _, states) = states_after(&sealed(body.as_bytes()), Duration::ZERO).remove(0);
+    let line =
+        format!(r#"{{"model":"m","namespace":"n","unread":1,"sources":[{source},{source}]}}"#);
+    let file = headed(line.replace('\n', "").as_bytes());
+    let (_, _, states) = states_after(&file, Duration::ZERO).remove(0);
     assert_eq!(states.len(), 1);
     let answer = states[0].answer.as_ref().unwrap();
+    assert_eq!(&*answer.sample.warnings[0], "a?b");
     assert_eq!(answer.sample.replicas.len(), 1);
-    assert_eq!(answer.sample.replicas[0].kv_cache_usage, None);
+    let row = &answer.sample.replicas[0];
+    assert_eq!((row.kv_cache_usage, row.marks.len()), (None, 1));
     let rates = LoadRates { ttft_count: Some(2.0), ..LoadRates::default() };
     assert_eq!(answer.sample.load[0].rates, rates);
     let departed: Vec<&str> = answer.departed.iter().map(|(pod, _)| pod.as_str()).collect();
     assert_eq!(departed, ["a", "z"]);
-}
-
-#[test]
-fn what_is_beyond_the_limits_is_neither_written_nor_read() {
-    let long = ModelRef::new("x".repeat(5000), "prod");
-    assert!(ModelRecord::new(&long, Duration::ZERO, &[], now()).is_none());
-    let body = format!(
-        "{{\"writtenAt\":0}}\n{{\"model\":\"{}\",\"namespace\":\"n\",\"unread\":0,\"sources\":[]}}\n",
-        long.model
-    );
-    let mut contents = format::read(&sealed(body.as_bytes())).unwrap();
-    assert!(contents.models.remove(0).recall(now()).is_none());
 }
 
 #[test]
@@ -379,8 +413,8 @@ fn two_models() -> Contents {
     };
     let models = ["llama", "qwen"].map(|name| ModelRef::new(name, "prod"));
     let states = [state];
-    let record = |model| ModelRecord::new(&model, Duration::ZERO, &states, now()).unwrap();
-    Contents { written: WRITTEN, models: models.map(record).into() }
+    let record = |model| ModelRecord::new(&model, Duration::ZERO, &states, now());
+    Contents { written: WRITTEN, models: models.map(record).into(), lost: 0 }
 }
 
 #[test]

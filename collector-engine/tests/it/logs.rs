@@ -192,3 +192,27 @@ async fn a_snapshot_that_cannot_be_written_is_logged_when_that_begins_and_when_i
     pass(secs(120)).await;
     assert_eq!((failed(), works()), (1, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_cannot_be_read_is_logged_with_its_reason() {
+    let header = "{\"collectorSnapshot\":3,\"writtenAt\":0}\n";
+    let model = "{\"model\":\"m\",\"namespace\":\"n\",\"unread\":0,\"sources\":[]}\n";
+    for (file, message, part) in [
+        (format!("{header}{{}}\n{model}junk"), "Lines of the snapshot cannot be read", "lost=2"),
+        (format!("{header}{{}}\n{model}junk"), "Restored the readings", "models=1"),
+        (
+            "collector-snapshot 2 0 0\n".to_owned(),
+            "The snapshot of the readings is ignored",
+            "earlier",
+        ),
+    ] {
+        let (logs, _guard) = Logs::capture();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("readings");
+        std::fs::write(&path, file).unwrap();
+        let setup = setup_with(config(|config| config.snapshot_path = Some(path)));
+        setup.collector.start_background_worker();
+        let lines = logs.with(message);
+        assert!(lines.len() == 1 && lines[0].contains(part), "{lines:?}");
+    }
+}
