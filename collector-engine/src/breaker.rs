@@ -1,5 +1,5 @@
-//! Whether a backend is asked at all: closed, open when too many of the last looks failed, half-open
-//! for one look.
+//! A circuit breaker for each backend: closed; open when too many of the last fetches failed; half-open
+//! while one fetch decides.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
@@ -9,24 +9,24 @@ use collector_core::{BackendError, BreakerState, ErrorKind, Tick};
 
 use crate::sync::{Mutex, MutexGuard};
 
-/// Looks that are remembered: of a server that dies after a busy minute ten more are sent at most, not
-/// as many as went well before.
+/// Fetches that are remembered: a server that dies after a busy minute gets ten more at most, not as many
+/// as went well before.
 const WINDOW_LOOKS: usize = 20;
 
-/// For how long they are: two background cycles by default, with the tries of each.
+/// For how long they are remembered: two background cycles by default, with the tries of each.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Fewer do not open the circuit, or a look would not have all of its tries.
+/// Fewer failures do not open the circuit, or a fetch would not have all of its tries.
 const FAILURES_TO_OPEN: usize = 3;
 
-/// First pause; it doubles with each look that finds the backend still failing.
+/// The first pause; it doubles with each fetch that finds the backend still failing.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest pause that a server can name: what is known would be unavailable before the next look
-/// otherwise, because of one header.
+/// The longest pause that a server can name. With a longer one, readings would become unavailable before
+/// the next fetch, because of one header.
 const LONGEST_NAMED_PAUSE: Duration = Duration::from_secs(300);
 
-/// What a coarse clock may be behind the timer that ends a named pause.
+/// How far a coarse clock may be behind the timer that ends a named pause.
 const CLOCK_LAG: Duration = Duration::from_millis(20);
 
 /// A circuit breaker. Synchronous and without a clock of its own: `now` is passed in.
@@ -36,7 +36,7 @@ pub(crate) struct Breaker {
 }
 
 struct State {
-    /// When the last looks ended, oldest first, and whether they failed; since it was last closed.
+    /// When the last fetches ended, oldest first, and whether they failed; since it was last closed.
     recent: VecDeque<(Tick, bool)>,
     circuit: Circuit,
     /// Since when it has not been closed.
@@ -53,39 +53,39 @@ enum Circuit {
     Open {
         until: Tick,
     },
-    /// The look of this number decides.
+    /// The fetch of this number decides.
     HalfOpen {
         trial: u64,
     },
 }
 
-/// What a breaker says of itself, for people and metrics.
+/// The state of a breaker, for people and metrics.
 pub(crate) struct Report {
     pub(crate) state: BreakerState,
-    /// Looks that ended lately, and how many of them failed.
+    /// Fetches that ended within the window, and how many of them failed.
     pub(crate) recent_looks: usize,
     pub(crate) recent_failures: usize,
     /// For how long it has not been closed.
     pub(crate) open_for: Option<Duration>,
-    /// In how long a look is let through, where none is now.
+    /// In how long a fetch is let through, where none is now.
     pub(crate) retry_in: Option<Duration>,
-    /// When a look was last answered.
+    /// When a fetch was last answered.
     pub(crate) last_success: Option<Tick>,
-    /// Why the last look failed; `None` when it did not.
+    /// Why the last fetch failed; `None` when it did not.
     pub(crate) last_error: Option<Arc<BackendError>>,
 }
 
-/// Leave to take one look; what became of it must be told. Dropped without a word, as when the look
-/// is cancelled, it counts as neither.
-#[must_use = "tell the breaker what became of the look"]
+/// A permit for one fetch, whose result must be reported. Dropped without one, as when the fetch is
+/// cancelled, it counts as neither answered nor failed.
+#[must_use = "report the result of the fetch"]
 pub(crate) struct Admission<'a> {
     breaker: &'a Breaker,
-    /// Its number, where it is the one look of a half-open circuit.
+    /// Its number, where it is the one fetch of a half-open circuit.
     trial: Option<u64>,
 }
 
 impl State {
-    /// Remembers how a look ended.
+    /// Remembers how a fetch ended.
     fn note(&mut self, failed: bool, now: Tick) {
         if self.recent.len() == WINDOW_LOOKS {
             self.recent.pop_front();
@@ -93,18 +93,18 @@ impl State {
         self.recent.push_back((now, failed));
     }
 
-    /// Looks within the window, and how many of them failed.
+    /// Fetches within the window, and how many of them failed.
     fn recent(&self, now: Tick) -> (usize, usize) {
         let within = self.recent.iter().filter(|(ended, _)| ended.age(now) < WINDOW);
-        within.fold((0, 0), |(looks, failures), (_, failed)| {
-            (looks + 1, failures + usize::from(*failed))
+        within.fold((0, 0), |(fetches, failures), (_, failed)| {
+            (fetches + 1, failures + usize::from(*failed))
         })
     }
 
-    /// Whether half of the last looks failed, or more.
+    /// Whether half of the last fetches failed, or more.
     fn fails_too_often(&self, now: Tick) -> bool {
-        let (looks, failures) = self.recent(now);
-        failures >= FAILURES_TO_OPEN && failures * 2 >= looks
+        let (fetches, failures) = self.recent(now);
+        failures >= FAILURES_TO_OPEN && failures * 2 >= fetches
     }
 
     fn open(&mut self, until: Tick, now: Tick) {
@@ -114,7 +114,7 @@ impl State {
 }
 
 impl Breaker {
-    /// A closed breaker that, once open, looks again after `longest_pause` at the latest.
+    /// A closed breaker that, once open, lets a fetch through after `longest_pause` at the latest.
     pub(crate) fn new(longest_pause: Duration) -> Self {
         Self {
             state: Mutex::new(State {
@@ -135,7 +135,7 @@ impl Breaker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for leave to take a look.
+    /// Returns a permit for a fetch.
     ///
     /// # Errors
     /// The last error, when the circuit is open.
@@ -149,13 +149,13 @@ impl Breaker {
                 Some(state.trials)
             }
             (_, Some(error)) => return Err(Arc::clone(error)),
-            // Only an error opens the circuit, so there is one; if not, looking is harmless.
+            // Only an error opens the circuit, so there is one; if not, a fetch is harmless.
             (_, None) => None,
         };
         Ok(Admission { breaker: self, trial })
     }
 
-    /// The last error while the circuit is open; requests of a look that began before must stop too.
+    /// The last error while the circuit is open; requests of a fetch that began before must stop too.
     pub(crate) fn refusal(&self, now: Tick) -> Option<Arc<BackendError>> {
         let state = self.lock();
         match state.circuit {
@@ -164,14 +164,14 @@ impl Breaker {
         }
     }
 
-    /// The backend has said something of its own accord: it is there.
+    /// The backend has pushed something: it is there.
     pub(crate) fn heard(&self, now: Tick) {
         let mut state = self.lock();
         self.close(&mut state);
         state.last_success = Some(now);
     }
 
-    /// What failed before it closed says nothing about what comes.
+    /// Closes the circuit, and forgets what failed before.
     fn close(&self, state: &mut State) {
         state.recent.clear();
         state.circuit = Circuit::Closed;
@@ -180,7 +180,7 @@ impl Breaker {
         state.last_error = None;
     }
 
-    /// How it is, for people and metrics.
+    /// Returns the state, for people and metrics.
     pub(crate) fn report(&self, now: Tick) -> Report {
         let state = self.lock();
         let (recent_looks, recent_failures) = state.recent(now);
@@ -200,14 +200,14 @@ impl Breaker {
         }
     }
 
-    /// Why the last look failed; `None` when it did not.
+    /// Why the last fetch failed; `None` when it did not.
     pub(crate) fn last_error(&self) -> Option<Arc<BackendError>> {
         self.lock().last_error.clone()
     }
 }
 
 impl Admission<'_> {
-    /// The backend answered. Whichever look says so, a circuit that was open closes.
+    /// The backend answered. Whichever fetch reports it, a circuit that was open closes.
     pub(crate) fn answered(mut self, now: Tick) {
         self.trial = None;
         let mut state = self.breaker.lock();
@@ -219,8 +219,8 @@ impl Admission<'_> {
         state.last_success = Some(now);
     }
 
-    /// The look failed as a whole. That it was refused a permit by this very breaker is no news. A
-    /// server that names a pause is left in peace for it, by everybody.
+    /// The fetch failed as a whole. One that failed because this breaker is open is not counted. A server
+    /// that names a pause gets it, from every caller.
     pub(crate) fn failed(mut self, error: &Arc<BackendError>, now: Tick) {
         if error.kind() == ErrorKind::CircuitOpen {
             return;
@@ -250,8 +250,8 @@ impl Admission<'_> {
 
 impl Drop for Admission<'_> {
     fn drop(&mut self) {
-        // A trial that was cancelled must not leave the circuit half-open for ever; one that another
-        // look has decided meanwhile has no say any more.
+        // A trial that was cancelled must not leave the circuit half-open for ever; where another fetch has
+        // decided meanwhile, it changes nothing.
         let Some(trial) = self.trial else { return };
         let mut state = self.breaker.lock();
         if state.circuit == (Circuit::HalfOpen { trial }) {
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_backend_is_asked_ever_more_seldom_and_one_answer_closes_the_circuit() {
+    fn pauses_double_and_one_answer_closes_the_circuit() {
         let clock = ManualClock::new();
         let breaker = Breaker::new(Duration::from_secs(10));
         let mut asked = 0;
@@ -310,10 +310,10 @@ mod tests {
     }
 
     #[test]
-    fn half_of_the_last_looks_must_fail() {
+    fn half_of_the_last_fetches_must_fail_to_open() {
         let clock = ManualClock::new();
         let breaker = Breaker::new(Duration::from_secs(10));
-        // One in three fails, for as long as one likes.
+        // One in three fails.
         for _ in 0..50 {
             answer(&breaker, &clock);
             answer(&breaker, &clock);
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_dies_after_a_busy_minute_is_asked_ten_times_more_at_most() {
+    fn a_server_that_dies_gets_ten_more_fetches_at_most() {
         let clock = ManualClock::new();
         let breaker = Breaker::new(Duration::from_secs(10));
         for _ in 0..1000 {
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_a_minute_ago_does_not_count() {
+    fn failures_count_for_a_minute() {
         let clock = ManualClock::new();
         let breaker = Breaker::new(Duration::from_secs(10));
         assert!(fail(&breaker, &clock) && fail(&breaker, &clock));
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_since_when_it_is_open_and_when_it_looks_again() {
+    fn a_report_has_the_time_it_is_open_and_the_next_try() {
         let clock = ManualClock::new();
         let breaker = Breaker::new(Duration::from_secs(10));
         answer(&breaker, &clock);
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn half_open_lets_one_look_through_and_a_cancelled_one_frees_the_place() {
+    fn half_open_lets_one_fetch_through_and_another_when_it_is_cancelled() {
         let clock = ManualClock::new();
         let breaker = Breaker::new(Duration::from_secs(1));
         while fail(&breaker, &clock) {}
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_from_before_neither_prolongs_the_pause_nor_frees_the_place_of_another() {
+    fn an_earlier_fetch_neither_prolongs_the_pause_nor_ends_a_trial() {
         let clock = ManualClock::new();
         let breaker = Breaker::new(Duration::from_secs(10));
         let slow = breaker.admit(clock.now()).ok().unwrap();
@@ -413,13 +413,13 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         let second = breaker.admit(clock.now()).ok().unwrap();
         drop(first);
-        assert!(breaker.admit(clock.now()).is_err(), "one look at a time");
+        assert!(breaker.admit(clock.now()).is_err(), "one fetch at a time");
         second.answered(clock.now());
         assert_eq!(state(&breaker, &clock), BreakerState::Closed);
     }
 
     #[test]
-    fn a_look_from_before_that_fails_does_not_decide_for_the_one_that_tries() {
+    fn an_earlier_fetch_that_fails_does_not_decide_a_trial() {
         let clock = ManualClock::new();
         let breaker = Breaker::new(Duration::from_secs(10));
         let slow = breaker.admit(clock.now()).ok().unwrap();

@@ -6,8 +6,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use collector_core::Limits;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use collector_core::{Limits, Permit};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
 /// Requests in flight to one backend, over all fetches. A fetch of the Prometheus backend keeps 2 to 4
@@ -59,12 +59,6 @@ struct Rate {
     due: Mutex<Instant>,
 }
 
-/// A permit to send one request, returned on drop.
-#[must_use = "the permit is returned when it is dropped"]
-pub(crate) struct Leave {
-    _permits: [Option<OwnedSemaphorePermit>; 2],
-}
-
 impl Budget {
     pub(crate) fn new(limits: Limits) -> Self {
         let class = |most, competing, yields, patience| Class {
@@ -91,7 +85,7 @@ impl Budget {
     ///
     /// # Cancel safety
     /// Dropping the future gives up the place in the queue.
-    pub(crate) async fn acquire(&self, priority: Priority) -> Leave {
+    pub(crate) async fn acquire(&self, priority: Priority) -> Permit {
         let class = &self.classes[priority as usize];
         // No semaphore is ever closed.
         let of_class = Arc::clone(&class.most).acquire_owned().await.ok();
@@ -104,7 +98,7 @@ impl Budget {
                 sleep_until(at).await;
             }
         }
-        Leave { _permits: [of_class, permit] }
+        Permit::new((of_class, permit))
     }
 }
 
@@ -167,7 +161,8 @@ mod tests {
                 flood.spawn(async move {
                     loop {
                         let began = Instant::now();
-                        let _leave = tokio::time::timeout(ms(5000), budget.acquire(priority)).await;
+                        let _permit =
+                            tokio::time::timeout(ms(5000), budget.acquire(priority)).await;
                         if priority == Priority::Waiting {
                             let mut longest = longest.lock().unwrap();
                             *longest = (*longest).max(began.elapsed());
@@ -232,7 +227,7 @@ mod tests {
         for priority in ALL.into_iter().rev() {
             let (budget, order) = (Arc::clone(&budget), Arc::clone(&order));
             tasks.spawn(async move {
-                let _leave = budget.acquire(priority).await;
+                let _permit = budget.acquire(priority).await;
                 order.lock().unwrap().push(priority);
             });
         }
@@ -288,7 +283,7 @@ mod tests {
         for number in 1..=9 {
             let (budget, order) = (Arc::clone(&budget), Arc::clone(&order));
             tasks.spawn(async move {
-                let _leave = budget.acquire(Priority::Waiting).await;
+                let _permit = budget.acquire(Priority::Waiting).await;
                 order.lock().unwrap().push((number, began.elapsed()));
             });
         }

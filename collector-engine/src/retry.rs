@@ -1,11 +1,10 @@
-//! The pauses between the tries of one look. This is the only retry loop of the collector: backends
-//! never retry.
+//! The pauses between the tries of one fetch. Backends never retry: the engine's loop is the only one.
 
 use std::time::Duration;
 
 use collector_core::{BackendError, Urgency};
 
-/// Tries of one look, the first included.
+/// Tries of one fetch, the first included.
 pub(crate) const TRIES: u32 = 3;
 
 /// Pause after the first failed try of a background refresh: what the Go collector waits.
@@ -16,9 +15,9 @@ const WAITING_PAUSE: Duration = Duration::from_millis(100);
 
 const FACTOR: u32 = 2;
 
-/// How long to wait after the failed try number `failed` (1 for the first): doubled with each, with
-/// up to half of it taken off at random, so that collectors that failed together do not come back
-/// together. A server that says how long to wait is obeyed.
+/// How long to wait after the failed try number `failed` (1 for the first): doubled with each, less up to
+/// half of it at random, so that collectors that failed together do not come back together. At least as
+/// long as the server says.
 pub(crate) fn pause(failed: u32, urgency: Urgency, error: &BackendError) -> Duration {
     let base = match urgency {
         Urgency::Background => BACKGROUND_PAUSE,

@@ -1,8 +1,8 @@
-//! When what is tracked is due at one source, and what goes into one batch.
+//! When tracked models are due at one source, and which go into one batch.
 //!
 //! Pure: time and the draw of the jitter are passed in. A batch costs the server about the same for one
-//! model as for hundreds, so a model that is due before the next cycle rides along in this one, and
-//! jitter moves the cycle, never the single model: models that drift apart are no batch.
+//! model as for hundreds. So a model that is due before the next cycle is fetched in this one, and jitter
+//! moves the cycle, never the single model: models that drift apart are no batch.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use collector_core::{ModelRef, Tick};
 
-/// A model is due after this share of its interval, drawn anew for each cycle: below 1, so that a
+/// A model is due after this share of its interval, drawn again for each cycle: below 1, so that a
 /// value is replaced before its ttl ends when both are equal, as they are by default; spread, so
 /// that collectors started together do not ask together.
 const SHARE: Range<f64> = 0.85..0.95;
 
-/// What was looked at within this part of its interval, by a read, is left out of a cycle.
+/// A model that a read has fetched within this part of its interval is left out of a cycle.
 const JUST_NOW: u32 = 10;
 
-/// What a coarse clock may be behind the timer that wakes the worker.
+/// How far a coarse clock may be behind the timer that wakes the worker.
 const CLOCK_LAG: Duration = Duration::from_millis(20);
 
 /// A tracked model, as one source sees it.
@@ -26,7 +26,7 @@ pub(crate) struct Target {
     pub(crate) model: ModelRef,
     /// How often it is to be refreshed; not zero.
     pub(crate) interval: Duration,
-    /// When a look that was answered began; `None` when none was.
+    /// When the last fetch that was answered began; `None` when none was.
     pub(crate) looked_at: Option<Tick>,
     /// Until then it is believed that the model is missing, and it is not asked for.
     pub(crate) missing_until: Option<Tick>,
@@ -43,10 +43,10 @@ pub(crate) enum Plan {
 
 /// The schedule of one source.
 pub(crate) struct Schedule {
-    /// When the last cycle began that had the model, however it ended: what fails is due an interval
-    /// later, as everything is.
+    /// When the last cycle with the model began, however it ended: a model that failed is due an interval
+    /// later, like any other.
     began: HashMap<ModelRef, Tick>,
-    /// After a cycle that overran, when the next slot begins.
+    /// When the next slot begins, after a cycle that overran.
     not_before: Tick,
     /// The share of the next cycle.
     share: f64,
@@ -58,8 +58,8 @@ impl Schedule {
         Self { began: HashMap::new(), not_before: Tick::MIN, share: share(draw) }
     }
 
-    /// What to do now about everything that is tracked. A model that is not tracked yet may have
-    /// an interval of `shortest`, so nothing is slept through for longer.
+    /// What to do now about all tracked models. A model that is not tracked yet may have an interval of
+    /// `shortest`, so the worker never waits for longer.
     pub(crate) fn plan(&self, targets: Vec<Target>, shortest: Duration, now: Tick) -> Plan {
         let at_most = (!shortest.is_zero()).then(|| now + shortest.mul_f64(self.share));
         let next = targets.iter().map(|target| self.due(target, self.share)).min();
@@ -72,7 +72,7 @@ impl Schedule {
         let goes = |target: &Target| {
             let due = self.due(target, self.share) <= now + CLOCK_LAG;
             let rides = self.due(target, SHARE.end) < next_cycle
-                && self.last_look(target).age(now) >= target.interval / JUST_NOW
+                && self.last_fetch(target).age(now) >= target.interval / JUST_NOW
                 && target.missing_until.is_none_or(|until| until <= now);
             due || rides
         };
@@ -80,13 +80,13 @@ impl Schedule {
         Plan::Cycle { models, interval }
     }
 
-    fn last_look(&self, target: &Target) -> Tick {
+    fn last_fetch(&self, target: &Target) -> Tick {
         let began = self.began.get(&target.model).copied();
         began.max(target.looked_at).unwrap_or(Tick::MIN)
     }
 
     fn due(&self, target: &Target, share: f64) -> Tick {
-        let due = match self.last_look(target) {
+        let due = match self.last_fetch(target) {
             Tick::MIN => Tick::MIN,
             last => last + target.interval.mul_f64(share),
         };
@@ -100,8 +100,8 @@ impl Schedule {
         }
     }
 
-    /// The cycle has ended, after `took`. Tells how many cycles came due while it ran: they are left
-    /// out, so that a server that needs longer than an interval is not asked without a pause.
+    /// The cycle has ended, after `took`. Returns how many cycles came due while it ran: they are left
+    /// out, so that a server that needs longer than an interval gets a pause.
     pub(crate) fn end(&mut self, took: Duration, interval: Duration, now: Tick, draw: f64) -> u64 {
         let period = interval.mul_f64(self.share);
         let overran = took >= interval && !period.is_zero();
@@ -117,7 +117,7 @@ impl Schedule {
         u64::try_from(missed).unwrap_or(u64::MAX)
     }
 
-    /// Forgets what is no longer tracked.
+    /// Forgets models that are no longer tracked.
     pub(crate) fn retain(&mut self, is_tracked: impl Fn(&ModelRef) -> bool) {
         self.began.retain(|model, _| is_tracked(model));
     }
@@ -136,7 +136,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    struct Bench {
+    struct Fixture {
         clock: ManualClock,
         schedule: Schedule,
         /// Name and interval in seconds.
@@ -145,7 +145,7 @@ mod tests {
         missing_until: HashMap<&'static str, Tick>,
     }
 
-    impl Bench {
+    impl Fixture {
         fn new(models: &[(&'static str, u64)]) -> Self {
             Self {
                 clock: ManualClock::new(),
@@ -166,8 +166,8 @@ mod tests {
             self.schedule.plan(self.models.iter().map(target).collect(), secs(30), self.clock.now())
         }
 
-        /// Goes through the cycles of so many seconds, each of which takes `took`, and tells of each
-        /// when it began and what it had.
+        /// Runs the cycles of so many seconds, each of which takes `took`; returns when each began and its
+        /// models.
         fn run(&mut self, seconds: u64, took: Duration) -> Vec<(u64, Vec<String>)> {
             let began = self.clock.now();
             let mut cycles = Vec::new();
@@ -194,11 +194,11 @@ mod tests {
     }
 
     #[test]
-    fn with_one_interval_everything_goes_in_one_batch_a_cycle() {
-        let mut bench = Bench::new(&[("a", 30), ("b", 30), ("c", 30)]);
+    fn models_of_one_interval_share_each_batch() {
+        let mut fixture = Fixture::new(&[("a", 30), ("b", 30), ("c", 30)]);
         // A read has found one of them in between.
-        bench.looked_at.insert("b", bench.clock.now() + secs(40));
-        let cycles = bench.run(290, secs(1));
+        fixture.looked_at.insert("b", fixture.clock.now() + secs(40));
+        let cycles = fixture.run(290, secs(1));
         assert!((11..=12).contains(&cycles.len()), "{cycles:?}");
         for (at, models) in &cycles[2..] {
             assert_eq!(models.len(), 3, "at {at}: {cycles:?}");
@@ -206,9 +206,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_due_before_the_next_cycle_is_left_out() {
-        let mut bench = Bench::new(&[("fast", 10), ("slow", 30)]);
-        let cycles = bench.run(270, secs(1));
+    fn a_model_due_after_the_next_cycle_is_left_out() {
+        let mut fixture = Fixture::new(&[("fast", 10), ("slow", 30)]);
+        let cycles = fixture.run(270, secs(1));
         let with_slow = cycles.iter().filter(|(_, models)| models.len() == 2).count();
         assert!((28..=32).contains(&cycles.len()), "{}", cycles.len());
         assert!((9..=11).contains(&with_slow), "{with_slow}: {cycles:?}");
@@ -216,90 +216,90 @@ mod tests {
     }
 
     #[test]
-    fn no_model_waits_longer_than_its_interval_whatever_the_others_have() {
+    fn no_model_waits_longer_than_its_interval() {
         let intervals = [("a", 7), ("b", 11), ("c", 30), ("d", 13), ("e", 100)];
-        let mut bench = Bench::new(&intervals);
-        let cycles = bench.run(1000, Duration::from_millis(10));
+        let mut fixture = Fixture::new(&intervals);
+        let cycles = fixture.run(1000, Duration::from_millis(10));
         for (name, interval) in intervals {
             let at: Vec<u64> =
                 cycles.iter().filter(|(_, m)| m.iter().any(|m| m == name)).map(|c| c.0).collect();
             let longest = at.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
             assert!(longest <= interval, "{name}: {longest}");
         }
-        // The hastiest sets the rhythm; the others cause no cycles of their own.
+        // The shortest interval sets the cycles; the others cause none of their own.
         assert!((143..=168).contains(&cycles.len()), "{}", cycles.len());
     }
 
     #[test]
-    fn what_a_read_looked_at_just_now_is_left_out_and_goes_before_its_interval_ends() {
-        let mut bench = Bench::new(&[("a", 30), ("b", 30)]);
-        let began = bench.clock.now();
-        bench.schedule.begin(&[ModelRef::new("a", "prod"), ModelRef::new("b", "prod")], began);
-        bench.clock.advance(secs(27));
-        bench.looked_at.insert("b", began + secs(26));
-        let Plan::Cycle { models, .. } = bench.plan() else { panic!("a is due") };
+    fn a_model_that_a_read_has_just_fetched_is_left_out_of_one_cycle() {
+        let mut fixture = Fixture::new(&[("a", 30), ("b", 30)]);
+        let began = fixture.clock.now();
+        fixture.schedule.begin(&[ModelRef::new("a", "prod"), ModelRef::new("b", "prod")], began);
+        fixture.clock.advance(secs(27));
+        fixture.looked_at.insert("b", began + secs(26));
+        let Plan::Cycle { models, .. } = fixture.plan() else { panic!("a is due") };
         assert_eq!(models, [ModelRef::new("a", "prod")]);
-        bench.schedule.begin(&models, bench.clock.now());
-        bench.clock.advance(secs(26));
+        fixture.schedule.begin(&models, fixture.clock.now());
+        fixture.clock.advance(secs(26));
         // It is the first that is due, and takes the other along.
-        let Plan::Cycle { models, .. } = bench.plan() else { panic!("b is due") };
+        let Plan::Cycle { models, .. } = fixture.plan() else { panic!("b is due") };
         assert_eq!(models.len(), 2);
     }
 
     #[test]
-    fn a_model_that_is_missing_is_not_asked_for_while_that_is_believed() {
-        let mut bench = Bench::new(&[("a", 10), ("typo", 10)]);
-        let until = bench.clock.now() + secs(60);
-        bench.missing_until.insert("typo", until);
-        let cycles = bench.run(100, secs(1));
+    fn a_missing_model_is_not_fetched_until_its_time_is_over() {
+        let mut fixture = Fixture::new(&[("a", 10), ("typo", 10)]);
+        let until = fixture.clock.now() + secs(60);
+        fixture.missing_until.insert("typo", until);
+        let cycles = fixture.run(100, secs(1));
         let first = cycles.iter().find(|(_, models)| models.len() == 2).unwrap();
         assert!((60..70).contains(&first.0), "{cycles:?}");
     }
 
     #[test]
-    fn a_cycle_that_overruns_leaves_out_the_next_and_does_not_delay_the_one_after() {
-        let mut bench = Bench::new(&[("a", 30)]);
-        let Plan::Cycle { models, interval } = bench.plan() else { panic!("all is due") };
-        let began = bench.clock.now();
-        bench.schedule.begin(&models, began);
-        bench.clock.advance(secs(40));
-        assert_eq!(bench.schedule.end(secs(40), interval, bench.clock.now(), 0.5), 1);
+    fn a_cycle_that_overruns_leaves_out_the_next_one_only() {
+        let mut fixture = Fixture::new(&[("a", 30)]);
+        let Plan::Cycle { models, interval } = fixture.plan() else { panic!("all is due") };
+        let began = fixture.clock.now();
+        fixture.schedule.begin(&models, began);
+        fixture.clock.advance(secs(40));
+        assert_eq!(fixture.schedule.end(secs(40), interval, fixture.clock.now(), 0.5), 1);
         // Slots of 27 s: the second is over, the third begins after 54.
-        let Plan::Wait(Some(until)) = bench.plan() else { panic!("its slot has passed") };
+        let Plan::Wait(Some(until)) = fixture.plan() else { panic!("its slot has passed") };
         assert_eq!(began.age(until), secs(54));
         // One that ends in its interval, though late, is no overrun.
-        bench.clock.advance(secs(14));
-        bench.schedule.begin(&models, bench.clock.now());
-        bench.clock.advance(secs(29));
-        assert_eq!(bench.schedule.end(secs(29), interval, bench.clock.now(), 0.5), 0);
-        assert!(matches!(bench.plan(), Plan::Cycle { .. }));
+        fixture.clock.advance(secs(14));
+        fixture.schedule.begin(&models, fixture.clock.now());
+        fixture.clock.advance(secs(29));
+        assert_eq!(fixture.schedule.end(secs(29), interval, fixture.clock.now(), 0.5), 0);
+        assert!(matches!(fixture.plan(), Plan::Cycle { .. }));
     }
 
     #[test]
     fn with_nothing_to_refresh_there_is_no_cycle() {
-        let bench = Bench::new(&[]);
-        assert!(matches!(bench.plan(), Plan::Wait(Some(_))), "a model may be tracked any time");
+        let fixture = Fixture::new(&[]);
+        assert!(matches!(fixture.plan(), Plan::Wait(Some(_))), "a model may be tracked any time");
         let schedule = Schedule::new(0.5);
-        let plan = schedule.plan(Vec::new(), Duration::ZERO, bench.clock.now());
+        let plan = schedule.plan(Vec::new(), Duration::ZERO, fixture.clock.now());
         assert_eq!(plan, Plan::Wait(None));
     }
 
     #[test]
-    fn a_timer_that_is_early_by_a_clocks_lag_finds_its_model_due() {
-        let mut bench = Bench::new(&[("a", 30)]);
-        bench.missing_until.insert("a", bench.clock.now() + CLOCK_LAG / 2);
-        let Plan::Cycle { models, .. } = bench.plan() else { panic!("a is due") };
+    fn a_timer_that_is_ahead_of_a_coarse_clock_finds_its_model_due() {
+        let mut fixture = Fixture::new(&[("a", 30)]);
+        fixture.missing_until.insert("a", fixture.clock.now() + CLOCK_LAG / 2);
+        let Plan::Cycle { models, .. } = fixture.plan() else { panic!("a is due") };
         assert_eq!(models, [ModelRef::new("a", "prod")]);
     }
 
     #[test]
-    fn a_model_that_is_tracked_anew_is_due_at_once() {
-        let mut bench = Bench::new(&[("a", 30)]);
-        bench.schedule.begin(&[ModelRef::new("a", "prod")], bench.clock.now());
-        bench.clock.advance(secs(1));
-        bench.schedule.retain(|_| true);
-        assert!(matches!(bench.plan(), Plan::Wait(_)));
-        bench.schedule.retain(|_| false);
-        assert!(matches!(bench.plan(), Plan::Cycle { .. }));
+    fn a_model_that_is_tracked_again_is_due_at_once() {
+        let mut fixture = Fixture::new(&[("a", 30)]);
+        fixture.schedule.begin(&[ModelRef::new("a", "prod")], fixture.clock.now());
+        fixture.clock.advance(secs(1));
+        fixture.schedule.retain(|_| true);
+        assert!(matches!(fixture.plan(), Plan::Wait(_)));
+        fixture.schedule.retain(|_| false);
+        assert!(matches!(fixture.plan(), Plan::Cycle { .. }));
     }
 }

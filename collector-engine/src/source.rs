@@ -161,9 +161,12 @@ impl Source {
         self.panics.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What a look or a listing takes before each of its requests; `priority` is asked each time.
-    pub(crate) fn permits<'a>(&'a self, priority: &'a (dyn Fn() -> Priority + Sync)) -> Purse<'a> {
-        Purse { source: self, priority, waited: AtomicU64::new(0) }
+    /// The permits that a fetch or a listing takes before each of its requests; `priority` is called each time.
+    pub(crate) fn permits<'a>(
+        &'a self,
+        priority: &'a (dyn Fn() -> Priority + Sync),
+    ) -> SourcePermits<'a> {
+        SourcePermits { source: self, priority, waited: AtomicU64::new(0) }
     }
 
     /// Whether the backend learns by itself, so that nobody has to ask it in the background.
@@ -172,8 +175,8 @@ impl Source {
     }
 }
 
-/// The budget of a source, spent for one look or one listing.
-pub(crate) struct Purse<'a> {
+/// The permits of a source for one fetch or one listing.
+pub(crate) struct SourcePermits<'a> {
     source: &'a Source,
     priority: &'a (dyn Fn() -> Priority + Sync),
     /// Nanoseconds that were waited for permits, all requests together.
@@ -193,7 +196,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Purse<'_> {
+impl SourcePermits<'_> {
     /// How long permits were waited for, all requests together.
     pub(crate) fn waited(&self) -> Duration {
         Duration::from_nanos(self.waited.load(Ordering::Relaxed))
@@ -201,11 +204,11 @@ impl Purse<'_> {
 }
 
 #[async_trait]
-impl Permits for Purse<'_> {
+impl Permits for SourcePermits<'_> {
     async fn acquire(&self) -> Result<Permit, BackendError> {
         let source = self.source;
         let waiting = Waiting { since: Instant::now(), total: &self.waited };
-        let leave = source.budget.acquire((self.priority)()).await;
+        let permit = source.budget.acquire((self.priority)()).await;
         drop(waiting);
         if let Some(last) = source.breaker.refusal(source.clock.now()) {
             return Err(source
@@ -213,6 +216,6 @@ impl Permits for Purse<'_> {
                 .with_detail(last.to_string()));
         }
         source.requests.fetch_add(1, Ordering::Relaxed);
-        Ok(Permit::new(leave))
+        Ok(permit)
     }
 }
