@@ -35,7 +35,7 @@ enum Unit {
 /// by a percent or two, and another compiler or C library may move it by more. They are of x86-64 and of the
 /// profile `counts`, in which a hit takes a tenth more than in a release. Whoever makes something cheaper lowers
 /// its bound; whoever raises one says in the change what that buys.
-const BOUNDS: [Bound; 11] = [
+const BOUNDS: [Bound; 10] = [
     Bound {
         id: "hit.keyed.instructions",
         operation: (Counted::HotWritten, hit::KEYED),
@@ -49,13 +49,6 @@ const BOUNDS: [Bound; 11] = [
         at_most: 2.0,
         unit: Unit::Of((Counted::HotAlike, "dashmap")),
         why: "1.8: like for like, a bare map that takes no note of reads",
-    },
-    Bound {
-        id: "hit.from_map.instructions",
-        operation: (Counted::FromMap, hit::KEYED),
-        at_most: 1020.0,
-        unit: Unit::Instructions,
-        why: "908: of models that the thread does not remember, with the hash and the map's guard",
     },
     Bound {
         id: "hit.handle.instructions",

@@ -223,11 +223,11 @@ const COMMON_KEYS: &[Key] = &[
     .default("268435456"),
     Key::new(
         "cache.eviction",
-        Kind::OneOf(&["sieve", "lru"]),
-        "Which entry leaves when there is no room for another: the oldest that has not been read \
-         lately, or the least recently read. What is not tracked leaves first in any case.",
+        Kind::OneOf(&["lru", "sieve"]),
+        "Which entries are evicted when there is no room for another: the least recently read, those of \
+         untracked models first. sieve is accepted and has no effect any more.",
     )
-    .default("sieve"),
+    .default("lru"),
     Key::new(
         "cache.missing_ttl",
         Kind::Duration,

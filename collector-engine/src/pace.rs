@@ -3,18 +3,18 @@
 //!
 //! Whoever asks when a model is due asks [`Engine::pace`], and nothing else.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use collector_core::{IntervalError, ModelRef, Outcome, PaceReason, Stored, Tick, Value};
+use collector_core::{IntervalError, ModelRecord, ModelRef, Outcome, PaceReason, Tick};
 use tokio::sync::watch;
 
 use crate::adaptive::{AdaptiveConfig, Cause, Fleet, Signal};
 use crate::config::CacheConfig;
 use crate::engine::Engine;
+use crate::fetch::Source;
 use crate::schedule::MEAN_SHARE;
-use crate::source::Source;
 
 /// The pace of one model.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,9 +45,8 @@ impl Pace {
     }
 }
 
-/// The paces that are not configured: intervals that callers have asked for, and ttls that adapt.
+/// The ttls that adapt, and the news that some pace has changed.
 pub(crate) struct Paces {
-    wishes: Mutex<HashMap<ModelRef, Duration>>,
     /// `None`: ttls do not adapt.
     fleet: Option<Mutex<Fleet>>,
     /// Counts the changes of any pace.
@@ -61,45 +60,12 @@ impl Paces {
         // Reads come after the end of a ttl, the background ahead of it.
         let ahead = if config.fetch_interval.is_zero() { 1.0 } else { MEAN_SHARE };
         let fleet = || Mutex::new(Fleet::new(base, min_ttl, max_ttl, ahead));
-        Self {
-            wishes: Mutex::default(),
-            fleet: (enabled && config.enabled).then(fleet),
-            changes: watch::Sender::default(),
-        }
+        Self { fleet: (enabled && config.enabled).then(fleet), changes: watch::Sender::default() }
     }
 
     fn fleet(&self) -> Option<MutexGuard<'_, Fleet>> {
         // It is arithmetic on numbers: a panic elsewhere leaves at worst one of them old.
         Some(self.fleet.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn wishes(&self) -> MutexGuard<'_, HashMap<ModelRef, Duration>> {
-        // Nothing under this lock can panic half-way through a change.
-        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sets the interval of a model, or takes it back.
-    fn set(
-        &self,
-        model: &ModelRef,
-        interval: Option<Duration>,
-        limit: usize,
-    ) -> Result<(), IntervalError> {
-        let mut wishes = self.wishes();
-        match interval {
-            None => {
-                wishes.remove(model);
-            }
-            Some(_) if wishes.len() >= limit && !wishes.contains_key(model) => {
-                return Err(IntervalError::TooMany { limit });
-            }
-            Some(interval) => {
-                wishes.insert(model.clone(), interval);
-            }
-        }
-        drop(wishes);
-        self.changed();
-        Ok(())
     }
 
     /// Tells the worker that some model may be due at another time than it was.
@@ -117,8 +83,13 @@ impl Engine {
     /// How often a model is refreshed: as a caller wants it, else as the hastiest of its variants is
     /// configured, else as everything is.
     pub(crate) fn pace(&self, model: &ModelRef) -> Pace {
+        self.pace_with(model, self.interval_override(model))
+    }
+
+    /// The same, given the interval that a caller has set: for those who hold the lock of the model's cell.
+    pub(crate) fn pace_with(&self, model: &ModelRef, set: Option<Duration>) -> Pace {
         let pace = Pace::of(&self.config);
-        if let Some(interval) = self.own_interval(model) {
+        if let Some(interval) = self.own_interval(model, set) {
             return pace.every(interval);
         }
         let adapted = self.paces.fleet().and_then(|fleet| fleet.ttl(model));
@@ -129,7 +100,7 @@ impl Engine {
     pub(crate) fn shown_pace(&self, model: &ModelRef) -> collector_core::Pace {
         let ttl = self.pace(model).ttl;
         let cause = || Some(self.paces.fleet()?.ttl(model)?.1);
-        let reason = match (self.own_interval(model), cause()) {
+        let reason = match (self.own_interval(model, self.interval_override(model)), cause()) {
             (Some(_), _) => PaceReason::Own,
             (None, None) => PaceReason::Configured,
             (None, Some(Cause::Watched)) => PaceReason::Watched,
@@ -143,9 +114,13 @@ impl Engine {
         collector_core::Pace::new(ttl, reason)
     }
 
-    fn own_interval(&self, model: &ModelRef) -> Option<Duration> {
-        let wish = self.paces.wishes().get(model).copied();
-        wish.or_else(|| {
+    /// The interval that a caller has set for a model.
+    fn interval_override(&self, model: &ModelRef) -> Option<Duration> {
+        self.models.peek(model, |cell| cell.interval).flatten()
+    }
+
+    fn own_interval(&self, model: &ModelRef, set: Option<Duration>) -> Option<Duration> {
+        set.or_else(|| {
             let variants = self.directory.variants_of(model);
             let shortest = variants.iter().filter_map(|variant| variant.fetch_interval).min();
             // A directory may change to what could not have been configured.
@@ -158,25 +133,26 @@ impl Engine {
     pub(crate) fn learn(
         &self,
         source: &Source,
-        model: &ModelRef,
+        interval: Option<Duration>,
         outcome: Outcome,
-        stored: &Stored,
+        record: &ModelRecord,
         now: Tick,
     ) {
-        // One source teaches: looks of two at about one time would pass for two looks at a model.
+        // One source teaches: fetches of two at about one time would pass for two fetches of a model.
         let teacher = self.sources.iter().find(|source| !source.pushes());
         if teacher.is_none_or(|teacher| teacher.name != source.name) {
             return;
         }
-        let own = self.own_interval(model).is_some();
+        let model = &record.model;
+        let own = self.own_interval(model, interval).is_some();
         let Some(mut fleet) = self.paces.fleet().filter(|_| !own) else { return };
-        match (outcome, &stored.value) {
-            (Outcome::Found, Value::Replicas(replicas)) if !replicas.partial => {
-                let states = &stored.cold.sources;
+        match (outcome, &record.value) {
+            (Outcome::Found, Some(value)) if !value.replicas.partial => {
+                let states = &record.cold.sources;
                 let state = states.iter().find(|state| state.backend == source.name);
                 let answer = state.and_then(|state| state.answer.as_ref());
                 let load = answer.map(|answer| answer.sample.load.as_slice()).unwrap_or_default();
-                fleet.found(model, now, Signal::of(replicas, load));
+                fleet.found(model, now, Signal::of(&value.replicas, load));
             }
             (Outcome::Missing, _) => fleet.missing(model),
             _ => fleet.looked(),
@@ -185,18 +161,27 @@ impl Engine {
 
     /// Gives what is tracked its ttls anew, where they adapt. True when some model is due sooner.
     pub(crate) fn adapt(&self, now: Tick) -> bool {
+        if self.paces.fleet.is_none() {
+            return false;
+        }
+        // Before the lock of the fleet, which is taken under those of cells.
+        let tracked = self.models.all(|cell| cell.tracked.as_ref().map(|_| cell.interval));
+        let adapting: HashSet<ModelRef> = tracked
+            .into_iter()
+            .filter(|(model, interval)| self.own_interval(model, *interval).is_none())
+            .map(|(model, _)| model)
+            .collect();
         let Some(mut fleet) = self.paces.fleet() else { return false };
-        fleet.allocate(now, |model| {
-            self.tracker.contains(model) && self.own_interval(model).is_none()
-        })
+        fleet.allocate(now, |model| adapting.contains(model))
     }
 
     /// The least interval that a model may have that is not tracked yet: within it the worker must
     /// look for such. Zero when none is refreshed.
     pub(crate) fn shortest_interval(&self) -> Duration {
-        let wished = self.paces.wishes().values().copied().min();
+        let set =
+            self.models.all(|cell| cell.interval).into_iter().map(|(_, interval)| interval).min();
         let all = Some(self.config.fetch_interval).filter(|interval| !interval.is_zero());
-        wished.into_iter().chain(all).min().unwrap_or(Duration::ZERO)
+        set.into_iter().chain(all).min().unwrap_or(Duration::ZERO)
     }
 
     /// Sets the interval of a model, or takes it back.
@@ -211,7 +196,12 @@ impl Engine {
         if let Some(interval) = interval {
             self.config.check_interval(interval, self.slowest_timeout())?;
         }
-        self.paces.set(model, interval, self.max_tracked)
+        let limit = self.max_tracked;
+        if !self.models.with(model, |cell| self.models.set_interval(cell, interval, limit)) {
+            return Err(IntervalError::TooMany { limit });
+        }
+        self.paces.changed();
+        Ok(())
     }
 
     /// The greatest time-out of the backends that are asked.

@@ -127,7 +127,7 @@ impl<'a> ExplainDocument<'a> {
         pace: ExplainedPace,
         (now, wall): (Tick, SystemTime),
     ) -> Self {
-        let replicas = reading.as_ref().ok().map(|reading| &**reading.value());
+        let replicas = reading.as_ref().ok().map(Reading::value);
         Self {
             schema_version: SCHEMA_VERSION,
             kind: "explain",

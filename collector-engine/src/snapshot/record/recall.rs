@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use collector_core::raw::{SourceAnswer, SourceState};
 use collector_core::{
     FieldReasons, LoadRow, LoraAdapters, Mark, ModelRef, ModelSample, Outcome, PodName,
-    ReplicaMetrics, ReplicaState, SourceAnswer, SourceState, Tick, sanitize,
+    ReplicaMetrics, ReplicaState, Tick, sanitize,
 };
 
 use crate::sane::{keep_first, keep_what_can_be};

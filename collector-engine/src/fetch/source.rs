@@ -1,5 +1,4 @@
-//! One backend with what the engine keeps beside it: its flights, its breaker, its budget of requests,
-//! its state.
+//! One backend with what the engine keeps for it: the next batch, its breaker, its budget of requests, its state.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,11 +10,14 @@ use collector_core::{
     ModelRef, Operation, Permit, Permits, Tick,
 };
 
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
+use super::Fetch;
+use super::next_batch::NextBatch;
 use crate::breaker::Breaker;
 use crate::budget::{Budget, Priority};
-use crate::flight::Flights;
 use crate::known::Known;
 
 /// How long a model counts whose fields failed, and that is not looked at again.
@@ -31,7 +33,10 @@ pub(crate) struct Source {
     /// How long it is waited for when a less preferred source has the model already: its time-out for
     /// one request and 1 s. A look of a backend that scrapes takes two pages, an interval apart.
     pub(crate) patience: Duration,
-    pub(crate) flights: Flights,
+    /// The fetches that are sent with the next batch.
+    pub(crate) next_batch: NextBatch<Fetch>,
+    /// Notified when a caller begins to wait for a fetch in flight.
+    hurried: Notify,
     pub(crate) known: Known,
     pub(crate) breaker: Breaker,
     /// The last background refresh failed, and the log says so already.
@@ -77,7 +82,8 @@ impl Source {
             timeout,
             call_limit: timeout * 3 + Duration::from_secs(1),
             patience: timeout + Duration::from_secs(1),
-            flights: Flights::default(),
+            next_batch: NextBatch::default(),
+            hurried: Notify::new(),
             known: Known::default(),
             breaker: Breaker::new(longest_pause),
             refresh_failing: AtomicBool::new(false),
@@ -90,6 +96,16 @@ impl Source {
             budget: Arc::new(Budget::new(limits)),
             requests: AtomicU64::new(0),
         }
+    }
+
+    /// A caller has begun to wait for a fetch in flight.
+    pub(crate) fn hurry(&self) {
+        self.hurried.notify_waiters();
+    }
+
+    /// Resolves when a caller begins to wait, from this call on.
+    pub(crate) fn hurried(&self) -> Notified<'_> {
+        self.hurried.notified()
     }
 
     /// An error in fetching that the engine found, not the backend itself.
