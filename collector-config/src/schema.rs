@@ -263,8 +263,8 @@ const COMMON_KEYS: &[Key] = &[
     Key::new(
         "cache.adaptive.enabled",
         Kind::Bool,
-        "True: a model whose readings move is refreshed sooner, an idle one later, with no more looks in \
-         all than by `cache.fetch_interval`. See adaptive-ttl.md.",
+        "True: a model whose readings move is refreshed sooner than each `cache.fetch_interval`, an idle one \
+         later. See adaptive-ttl.md.",
     )
     .default("false"),
     Key::new(

@@ -263,7 +263,7 @@ impl Engine {
     ) -> Publisher<'a> {
         Publisher {
             config: &self.config,
-            pace: self.pace_with(model, cell.interval),
+            pace: self.pace_in(cell, model),
             directory: &*self.directory,
             sources: &self.names,
             model,
@@ -309,7 +309,7 @@ impl Engine {
             };
         if wanted {
             self.put(cell, &record, before.as_deref());
-            self.learn(source, cell.interval, outcome, &record, now);
+            self.learn(cell, source, outcome, &record, now);
         }
         let unclaimed = unclaimed(&record);
         if unclaimed > 0 && outcome == Outcome::Found {

@@ -163,9 +163,6 @@ impl Engine {
             self.paces.changed();
         }
         self.follow_directory();
-        if self.adapt(self.clock.now()) {
-            self.paces.changed();
-        }
         self.warn_about_age(warned);
     }
 
@@ -175,7 +172,6 @@ impl Engine {
         self.clock.catch_up();
         self.follow_directory();
         let now = self.clock.now();
-        self.adapt(now);
         let tracked = self.models.tracked();
         let targets = tracked.iter().filter_map(|model| self.target(source, model)).collect();
         let (models, interval) = match schedule.plan(targets, self.shortest_interval(), now) {

@@ -49,7 +49,7 @@ pub(crate) struct Source {
     /// Panics of the backend that were caught.
     pub(crate) panics: AtomicU64,
     clock: Arc<dyn Clock>,
-    budget: Arc<Budget>,
+    budget: Budget,
     requests: AtomicU64,
 }
 
@@ -93,7 +93,7 @@ impl Source {
             pushes: AtomicU64::new(0),
             panics: AtomicU64::new(0),
             clock,
-            budget: Arc::new(Budget::new(limits)),
+            budget: Budget::new(limits),
             requests: AtomicU64::new(0),
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use collector_core::{Tick, VariantName};
 
+use crate::adaptive::AdaptiveTtl;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
 /// The state of a model. `F` is a fetch.
@@ -47,11 +48,19 @@ pub(crate) struct Tracked {
     pub(crate) stopped: BTreeSet<VariantName>,
     /// When tracking began, or the record was last invalidated; counts as a read.
     pub(crate) since: Tick,
+    /// Its ttl where ttls adapt, once it was found.
+    pub(crate) adaptive: Option<AdaptiveTtl>,
 }
 
 impl Tracked {
     pub(crate) fn since(now: Tick) -> Self {
-        Self { pinned: false, variants: BTreeSet::new(), stopped: BTreeSet::new(), since: now }
+        Self {
+            pinned: false,
+            variants: BTreeSet::new(),
+            stopped: BTreeSet::new(),
+            since: now,
+            adaptive: None,
+        }
     }
 }
 
