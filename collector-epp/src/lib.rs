@@ -3,6 +3,7 @@
 mod backend;
 mod config;
 pub mod discover;
+pub mod endpoint_picker;
 pub mod engines;
 mod rates;
 pub mod scan;

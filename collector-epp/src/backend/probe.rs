@@ -47,7 +47,7 @@ pub(super) fn probe(shared: &Shared, not_before: Tick) -> Probe {
     checks.push(engines(&pages));
     checks.push(names(&pages));
     checks.push(fields(good.iter().map(|(pod, page, _)| (&***pod, &**page))));
-    checks.extend(pickers(&pages));
+    checks.extend(endpoint_pickers(&pages));
     checks.extend(malformed(&pages));
     Probe { checks }
 }
@@ -164,7 +164,7 @@ fn engines(pages: &[&Good]) -> Check {
     for good in pages {
         let engine = match &good.page {
             Page::Server(page) => page.engine.as_str(),
-            Page::Picker(_) | Page::Unknown(_) => crate::engines::PICKER,
+            Page::EndpointPicker(_) | Page::Unknown(_) => crate::engines::ENDPOINT_PICKER,
         };
         *counts.entry(engine).or_default() += 1;
     }
@@ -183,7 +183,7 @@ fn names(pages: &[&Good]) -> Check {
     for good in pages {
         let matched = match &good.page {
             Page::Server(page) => &page.matched,
-            Page::Picker(_) | Page::Unknown(_) => continue,
+            Page::EndpointPicker(_) | Page::Unknown(_) => continue,
         };
         for matched in &**matched {
             names.entry(matched.quantity).or_default().insert(matched.spec.to_string());
@@ -226,10 +226,10 @@ fn fields<'a>(pods: impl Iterator<Item = (&'a Pod, &'a Good)>) -> Check {
     }
 }
 
-/// What the pickers say of their pools.
-fn pickers(pages: &[&Good]) -> Option<Check> {
+/// What the endpoint pickers say of their pools.
+fn endpoint_pickers(pages: &[&Good]) -> Option<Check> {
     let pools = pages.iter().filter_map(|good| match &good.page {
-        Page::Picker(page) => Some(&page.per_pool),
+        Page::EndpointPicker(metrics) => Some(&metrics.pools),
         Page::Server(_) | Page::Unknown(_) => None,
     });
     let mut told = Vec::new();

@@ -3,47 +3,35 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use collector_engines::{
-    ENDPOINT_PICKER, Engines, Expression, Fold, LabelMatcher, MatchOperator, Quantity, Series,
-};
+use collector_engines::{Engines, Expression, Fold, LabelMatcher, MatchOperator, Quantity, Series};
 
 use super::bits::Bits;
-use super::picker::PickerRead;
-use super::table::{
-    Alternative, Engine, LabelsId, Read, RowKind, RowLabels, Slot, SlotId, Table, Use, What,
-};
+use super::table::{Alternative, Engine, LabelsId, Read, RowLabels, Slot, SlotId, Table, Use};
+use crate::endpoint_picker;
 use crate::scan::{NameId, Wanted};
 
 /// When a process was started, by its own clock: what the client libraries of all languages show.
 const PROCESS_START: &str = "process_start_time_seconds";
 
-/// The table of these engines and the Endpoint Picker.
+/// The table of these engines.
 pub(super) fn table(engines: &Engines) -> Table {
     let names = engines.iter().flat_map(|engine| {
         let required = engine.required.iter().chain(&engine.lora);
         engine.sample_names().map(Box::from).chain(required.cloned())
     });
-    let of_picker = PickerRead::all().flat_map(PickerRead::aliases);
-    let of_picker = of_picker.flat_map(|alias| {
-        let series = picker_expression(&alias.spec);
-        series.series().into_iter().map(|series| series.name.clone()).collect::<Vec<_>>()
-    });
     let routers = Engines::router_names().map(Box::from);
-    let mut names: Vec<Box<str>> =
-        names.chain(of_picker).chain(routers).chain([PROCESS_START.into()]).collect();
+    let mut names: Vec<Box<str>> = names
+        .chain(endpoint_picker::Names::all())
+        .chain(routers)
+        .chain([PROCESS_START.into()])
+        .collect();
     names.sort_unstable();
     names.dedup();
     let wanted = Arc::new(Wanted::new(names));
 
     let mut compiler = Compiler { slots: Vec::new(), known: HashMap::new(), labels: Vec::new() };
-    let mut all: Vec<Engine> =
-        engines.iter().map(|engine| compiler.server(engine, &wanted)).collect();
-    all.push(compiler.picker());
+    let all = engines.iter().map(|engine| compiler.engine(engine, &wanted)).collect();
     compiler.table(all, wanted)
-}
-
-fn picker_expression(text: &str) -> Expression {
-    text.parse().expect("the Endpoint Picker's table can be read")
 }
 
 struct Compiler {
@@ -53,10 +41,9 @@ struct Compiler {
 }
 
 impl Compiler {
-    fn server(&mut self, engine: &collector_engines::Engine, wanted: &Wanted) -> Engine {
+    fn engine(&mut self, engine: &collector_engines::Engine, wanted: &Wanted) -> Engine {
         let replica = engine.replica_label.iter().cloned().collect();
         let labels = self.labels(RowLabels {
-            kind: RowKind::Server,
             names: [engine.model_labels.clone(), engine.rank_labels.clone(), replica],
             role: engine.role_label.clone(),
         });
@@ -65,7 +52,7 @@ impl Compiler {
                 let is_gauge = is_gauge(quantity);
                 self.alternative(spec, labels, quantity.fold(), is_gauge)
             });
-            Read { what: What::Server(quantity), alternatives: alternatives.collect() }
+            Read { quantity, alternatives: alternatives.collect() }
         });
         let id = |name: &str| wanted.id_of(name);
         Engine {
@@ -82,38 +69,6 @@ impl Compiler {
             no_models: engine.no_models.clone(),
             ignore_case: engine.ignore_case,
             lora: engine.lora.as_deref().and_then(id),
-        }
-    }
-
-    fn picker(&mut self) -> Engine {
-        let reads = PickerRead::all().map(|read| {
-            let kind = match read {
-                PickerRead::Model(_) => RowKind::Model,
-                PickerRead::Pool(_) => RowKind::Pool,
-                PickerRead::PodQueue => RowKind::Pod,
-            };
-            let alternatives = read.aliases().into_iter().map(|alias| {
-                let list = |label: &str| match label {
-                    "" => Vec::new(),
-                    label => vec![label.into()],
-                };
-                let [first, second] = alias.labels.map(list);
-                let names = [first, second, Vec::new()];
-                let labels = self.labels(RowLabels { kind, names, role: None });
-                self.alternative(&picker_expression(&alias.spec), labels, read.fold(), false)
-            });
-            Read { what: What::Picker(read), alternatives: alternatives.collect() }
-        });
-        Engine {
-            name: ENDPOINT_PICKER.into(),
-            reads: reads.collect(),
-            slots: Bits::none(0),
-            reports: [].into(),
-            required: Vec::new(),
-            model: None,
-            no_models: Vec::new(),
-            ignore_case: false,
-            lora: None,
         }
     }
 
@@ -177,7 +132,17 @@ impl Compiler {
                 set(id, Use::Router(router));
             }
         }
-        Table { slots: self.slots, slots_of, labels: self.labels, uses, engines, wanted }
+        let endpoint_picker = endpoint_picker::Names::new(&wanted);
+        endpoint_picker.ids().for_each(|name| set(name, Use::EndpointPicker));
+        Table {
+            slots: self.slots,
+            slots_of,
+            labels: self.labels,
+            uses,
+            engines,
+            endpoint_picker,
+            wanted,
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! [`Engines`] is the table of [`collector_engines`], compiled: for each engine and quantity the series
 //! that may supply it. A [`PageReader`] takes the samples of a page from a [`Scanner`](crate::scan::Scanner)
-//! and tells what the [`Page`] says: of a model server one row for each model and data-parallel rank,
-//! of the Endpoint Picker its models and pools.
+//! and returns what the [`Page`] says: of a model server one row for each model and data-parallel rank.
+//! The page of an endpoint picker is read by [`endpoint_picker`](crate::endpoint_picker).
 //!
 //! ```
 //! use std::sync::Arc;
@@ -29,21 +29,16 @@ mod cells;
 mod compile;
 mod lora;
 mod page;
-mod picker;
-mod quantity;
 mod reader;
 mod rows;
 mod series;
 mod table;
 
 pub use collector_engines::{
-    Aliases, ENDPOINT_PICKER as PICKER, EngineSpec, Expression, Operator, Quantity, Series,
-    SpecError,
+    Aliases, ENDPOINT_PICKER, EngineSpec, Expression, Operator, Quantity, Series, SpecError,
 };
 pub use page::{
-    Counters, EngineRow, Ignored, LoraAdapters, Matched, NoModel, Page, PickerModel, PickerPage,
-    PickerPool, ServerPage, UnknownPage,
+    Counters, EngineRow, LoraAdapters, Matched, NoModel, Page, ServerPage, UnknownPage,
 };
-pub use quantity::{PickerQuantity, PoolQuantity};
 pub use reader::PageReader;
 pub use table::Engines;

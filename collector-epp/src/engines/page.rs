@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use collector_core::{EngineName, ModelId, PodName, Role};
+use collector_core::{EngineName, ModelId, Role};
 use collector_engines::{Expression, Quantity};
+
+use crate::endpoint_picker::EndpointPickerMetrics;
 
 /// What one page says, once its last sample is read.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Page {
     /// It is a model server's.
     Server(ServerPage),
-    /// It is the Endpoint Picker's.
-    Picker(PickerPage),
+    /// It is an endpoint picker's.
+    EndpointPicker(EndpointPickerMetrics),
     /// It is of no engine, or not of the one that it should be of.
     Unknown(UnknownPage),
 }
@@ -48,8 +50,10 @@ pub struct ServerPage {
     pub lora: Option<LoraAdapters>,
     /// The alternatives that were on the page.
     pub matched: Arc<[Matched]>,
-    /// What was on the page and does not count.
-    pub ignored: Ignored,
+    /// Samples of a series that was on the page before. The first one counts, as in Prometheus.
+    pub repeated: u64,
+    /// Samples beyond the number of samples and rows that are read. Where there are any, sums are unknown.
+    pub beyond_limit: u64,
 }
 
 /// Why a server's page names no model.
@@ -61,15 +65,6 @@ pub enum NoModel {
     NoId(Box<str>),
     /// The model was given, and the page names several, none of which is that one.
     Several(Vec<Box<str>>),
-}
-
-/// What stands on a page and is in no number.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Ignored {
-    /// Samples of a series that stood on the page before. The first one counts, as in Prometheus.
-    pub repeated: u64,
-    /// Samples beyond what a reader holds of one page. Where there are some, no sum is told.
-    pub beyond_limit: u64,
 }
 
 /// Which alternative a quantity was read from.
@@ -247,84 +242,4 @@ pub struct LoraAdapters {
     pub waiting: Vec<Box<str>>,
     /// Adapters that fit into one batch.
     pub max: Option<u64>,
-}
-
-/// What the Endpoint Picker's page says.
-#[derive(Clone, PartialEq, Debug)]
-pub struct PickerPage {
-    /// By model and target.
-    pub per_model: Vec<PickerModel>,
-    /// By name.
-    pub per_pool: Vec<PickerPool>,
-    /// The alternatives that were on the page: which generation of names each number is of.
-    pub matched: Arc<[Matched]>,
-    /// What was on the page and does not count.
-    pub ignored: Ignored,
-}
-
-/// Requests for one model, as the picker counts them. `None`: not on the page.
-#[derive(Clone, PartialEq, Default, Debug)]
-pub struct PickerModel {
-    /// The model that was asked for; `None` where the picker did not say.
-    pub model: Option<ModelId>,
-    /// The model that they were sent to. `None` for what is given of a model with several targets
-    /// as a whole: the earliest names count running requests so.
-    pub target: Option<ModelId>,
-    /// Requests.
-    pub requests_total: Option<f64>,
-    /// Requests that failed.
-    pub errors_total: Option<f64>,
-    /// Requests that run.
-    pub running: Option<f64>,
-    /// Requests held back in the picker's queues.
-    pub flow_control_queue_size: Option<f64>,
-    /// Bytes of these.
-    pub flow_control_queue_bytes: Option<f64>,
-    /// Durations, in seconds.
-    pub duration_sum: Option<f64>,
-    /// Durations measured.
-    pub duration_count: Option<f64>,
-    /// Prompt tokens.
-    pub input_tokens_sum: Option<f64>,
-    /// Requests whose prompt tokens were counted.
-    pub input_tokens_count: Option<f64>,
-    /// Generated tokens.
-    pub output_tokens_sum: Option<f64>,
-    /// Requests whose generated tokens were counted.
-    pub output_tokens_count: Option<f64>,
-    /// Durations divided by generated tokens ("normalized time per output token"), in seconds.
-    pub ntpot_sum: Option<f64>,
-    /// Such quotients measured.
-    pub ntpot_count: Option<f64>,
-    /// Inter-token latencies of streaming requests, in seconds.
-    pub itl_sum: Option<f64>,
-    /// Such latencies measured.
-    pub itl_count: Option<f64>,
-    /// Times to first token of streaming requests, in seconds.
-    pub ttft_streaming_sum: Option<f64>,
-    /// Such times measured.
-    pub ttft_streaming_count: Option<f64>,
-    /// Times to the answer of requests that do not stream, in seconds.
-    pub ttft_whole_sum: Option<f64>,
-    /// Such times measured.
-    pub ttft_whole_count: Option<f64>,
-}
-
-/// A pool of model servers, as the picker sees it. `None`: not on the page.
-#[derive(Clone, PartialEq, Default, Debug)]
-pub struct PickerPool {
-    /// The InferencePool; `None` where the picker did not say.
-    pub name: Option<Arc<str>>,
-    /// Mean KV-cache usage of its pods, 0.0 to 1.0.
-    pub avg_kv: Option<f64>,
-    /// Mean number of requests that wait in a pod.
-    pub avg_queue: Option<f64>,
-    /// Mean number of requests that run in a pod.
-    pub avg_running: Option<f64>,
-    /// Pods that are ready.
-    pub ready: Option<f64>,
-    /// How full the pool is for flow control: from 1.0 on requests are held back.
-    pub saturation_effective: Option<f64>,
-    /// Requests waiting in each pod, by its name.
-    pub per_pod_queue: Vec<(PodName, f64)>,
 }

@@ -39,7 +39,7 @@ impl Reader {
         let pages = match engine {
             None => engines.reader(),
             Some(name) => engines.reader_of(name).ok_or_else(|| {
-                let known: Vec<_> = engines.names().map(EngineName::as_str).collect();
+                let known: Vec<_> = engines.names().collect();
                 Cause::new(
                     ErrorKind::Configuration,
                     format!(

@@ -2,14 +2,15 @@
 
 use std::fmt::Write as _;
 
-use collector_epp::engines::{Engines, Page, PickerPage};
+use collector_epp::endpoint_picker::EndpointPickerMetrics;
+use collector_epp::engines::{Engines, Page};
 use proptest::prelude::*;
 
 use crate::read::{page_of, server_of};
 
-fn picker(page: &str) -> PickerPage {
+fn endpoint_picker(page: &str) -> EndpointPickerMetrics {
     match page_of(&Engines::builtin(), page) {
-        Page::Picker(page) => page,
+        Page::EndpointPicker(page) => page,
         page => panic!("{page:?}"),
     }
 }
@@ -35,14 +36,14 @@ fn old_and_new_names_side_by_side_are_one_value() {
         ]
     );
 
-    let page = picker(
+    let page = endpoint_picker(
         "inference_objective_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"0\"} 5\n\
          llm_d_router_epp_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"0\"} 5\n\
          llm_d_epp_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"0\"} 5\n\
          llm_d_epp_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"1\"} 2\n",
     );
-    assert_eq!(page.per_model.len(), 1);
-    assert_eq!(page.per_model[0].requests_total, Some(7.0));
+    assert_eq!(page.models.len(), 1);
+    assert_eq!(page.models[0].requests_total, Some(7.0));
 }
 
 #[test]
@@ -64,7 +65,7 @@ fn series_that_stands_twice_counts_once_as_it_stood_first() {
          vllm:request_success_total{finished_reason=\"stop\",model_name=\"m\"} 5\n",
     );
     assert_eq!(page.rows[0].counters.request_success_total, Some(7.0));
-    assert_eq!(page.ignored.repeated, 1);
+    assert_eq!(page.repeated, 1);
 }
 
 #[test]
@@ -101,8 +102,21 @@ fn floats_add_up_in_the_order_of_the_page() {
     // Readers differ in how they hash.
     for _ in 0..20 {
         let expected = Some(0.1 + 0.2 + 0.3 + 0.4 + 0.7);
-        assert_eq!(picker(&page).per_model[0].duration_sum, expected);
+        assert_eq!(endpoint_picker(&page).models[0].duration_sum, expected);
     }
+}
+
+#[test]
+fn an_endpoint_pickers_sum_with_a_malformed_part_is_unknown_and_a_repeated_series_counts_once() {
+    let page = endpoint_picker(
+        "llm_d_epp_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"0\"} 5\n\
+         llm_d_epp_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"1\"} 5x\n\
+         llm_d_epp_request_error_total{model_name=\"m\",target_model_name=\"t\"} 2\n\
+         llm_d_epp_request_error_total{target_model_name=\"t\",model_name=\"m\"} 3\n",
+    );
+    let [model] = &page.models[..] else { panic!("{:?}", page.models) };
+    assert_eq!((model.requests_total, model.errors_total), (None, Some(2.0)));
+    assert_eq!((page.repeated, page.beyond_limit), (1, 0));
 }
 
 #[test]
@@ -150,14 +164,15 @@ fn label_that_is_empty_is_no_label() {
     let page = server_of(&Engines::builtin(), "vllm:num_requests_waiting{model_name=\"\"} 2\n");
     assert_eq!((page.rows[0].model.as_ref(), page.rows[0].waiting), (None, Some(2.0)));
 
-    let staged = picker(
+    let staged = endpoint_picker(
         "llm_d_epp_flow_control_pool_saturation{inference_pool=\"p\",stage=\"prefill\"} 0.1\n\
          llm_d_epp_flow_control_pool_saturation{inference_pool=\"p\",stage=\"effective\"} 0.2\n",
     );
-    assert_eq!(staged.per_pool[0].saturation_effective, Some(0.2));
-    let whole =
-        picker("inference_extension_flow_control_pool_saturation{inference_pool=\"p\"} 0.3\n");
-    assert_eq!(whole.per_pool[0].saturation_effective, Some(0.3));
+    assert_eq!(staged.pools[0].saturation_effective, Some(0.2));
+    let whole = endpoint_picker(
+        "inference_extension_flow_control_pool_saturation{inference_pool=\"p\"} 0.3\n",
+    );
+    assert_eq!(whole.pools[0].saturation_effective, Some(0.3));
 }
 
 #[test]
@@ -179,7 +194,7 @@ fn what_is_beyond_the_limit_is_counted_and_makes_no_smaller_sum() {
     }
     let page = server_of(&Engines::builtin(), &page);
     assert!(page.rows.len() < 10_000);
-    assert_eq!(page.ignored.beyond_limit, 2 * (10_000 - page.rows.len() as u64));
+    assert_eq!(page.beyond_limit, 2 * (10_000 - page.rows.len() as u64));
     assert!(page.rows.iter().all(|row| row.waiting == Some(1.0)));
     assert!(page.rows.iter().all(|row| row.counters.request_success_total.is_none()));
 }

@@ -74,7 +74,7 @@ fn engine_inherits_what_it_does_not_say_itself() {
 fn built_in_engine_is_overridden_under_its_own_name() {
     let vllm = spec(json!({ "name": "vllm", "metrics": { "waiting": "acme:queue" } }));
     let engines = Engines::new(&[vllm]).unwrap();
-    assert_eq!(engines.names().filter(|name| name.as_str() == "vllm").count(), 1);
+    assert_eq!(engines.names().filter(|name| *name == "vllm").count(), 1);
     let page = server_of(
         &engines,
         "vllm:num_requests_waiting{model_name=\"m\"} 9\n\

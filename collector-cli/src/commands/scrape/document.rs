@@ -4,9 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use collector_core::ReplicaState;
-use collector_epp::engines::{
-    EngineRow, LoraAdapters, Matched, PICKER, Page, PickerModel, PickerPool, ServerPage,
-};
+use collector_epp::endpoint_picker::{EndpointPickerModel, EndpointPickerPool};
+use collector_epp::engines::{ENDPOINT_PICKER, EngineRow, LoraAdapters, Page, ServerPage};
 use collector_epp::scan::Malformed;
 use serde::{Serialize, Serializer};
 
@@ -55,8 +54,8 @@ enum Content<'a> {
         /// Null when the server tells none.
         lora: Option<Adapters<'a>>,
     },
-    /// Of the Endpoint Picker.
-    Picker { per_model: Vec<ModelRow<'a>>, per_pool: Vec<PoolRow<'a>> },
+    /// Of an endpoint picker.
+    EndpointPicker { per_model: Vec<ModelRow<'a>>, per_pool: Vec<PoolRow<'a>> },
 }
 
 /// One model on one data-parallel engine. What the page does not have is null.
@@ -210,20 +209,24 @@ impl<'a> ScrapeDocument<'a> {
     /// The document of a page that is of some engine.
     pub(super) fn new(page: &'a Page, read: &Read) -> Self {
         let summary = &read.summary;
-        let (engine, matched, content): (&str, &[Matched], _) = match page {
+        let (engine, matched, content) = match page {
             Page::Server(page) => {
                 let rows = page.rows.iter().map(|row| Row::of(row, page)).collect();
                 let lora = page.lora.as_ref().map(Adapters::of);
-                (page.engine.as_str(), &page.matched, Content::Server { rows, lora })
+                let matched = page.matched.iter();
+                let matched = matched.map(|it| (camel_case(it.quantity), it.spec.to_string()));
+                (page.engine.as_str(), matched.collect(), Content::Server { rows, lora })
             }
-            Page::Picker(page) => {
-                let per_model = page.per_model.iter().map(ModelRow::of).collect();
-                let per_pool = page.per_pool.iter().map(PoolRow::of).collect();
-                (PICKER, &page.matched, Content::Picker { per_model, per_pool })
+            Page::EndpointPicker(page) => {
+                let per_model = page.models.iter().map(ModelRow::of).collect();
+                let per_pool = page.pools.iter().map(PoolRow::of).collect();
+                let matched = page.matched.iter();
+                let matched = matched.map(|(key, series)| (camel_case(key), series.to_string()));
+                let content = Content::EndpointPicker { per_model, per_pool };
+                (ENDPOINT_PICKER, matched.collect(), content)
             }
             Page::Unknown(_) => unreachable!("a page of no engine is an error"),
         };
-        let matched = matched.iter().map(|it| (camel_case(it.quantity), it.spec.to_string()));
         Self {
             schema_version: SCHEMA_VERSION,
             kind: "scrape",
@@ -231,7 +234,7 @@ impl<'a> ScrapeDocument<'a> {
             samples: read.sample_lines,
             malformed: summary.malformed.iter().map(MalformedLine::from).collect(),
             malformed_count: summary.malformed_count,
-            matched: matched.collect(),
+            matched,
             content,
         }
     }
@@ -303,7 +306,7 @@ impl<'a> Adapters<'a> {
 }
 
 impl<'a> ModelRow<'a> {
-    fn of(row: &'a PickerModel) -> Self {
+    fn of(row: &'a EndpointPickerModel) -> Self {
         let ttft = [
             ("streaming=true", row.ttft_streaming_sum, row.ttft_streaming_count),
             ("streaming=false", row.ttft_whole_sum, row.ttft_whole_count),
@@ -337,7 +340,7 @@ impl<'a> ModelRow<'a> {
 }
 
 impl<'a> PoolRow<'a> {
-    fn of(pool: &'a PickerPool) -> Self {
+    fn of(pool: &'a EndpointPickerPool) -> Self {
         let queue = pool.per_pod_queue.iter();
         Self {
             name: pool.name.as_deref().map(shorten),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use collector_core::{Clock as _, EngineName, SystemClock};
 use collector_epp::CutShort;
-use collector_epp::engines::{Engines, Ignored, NoModel, Page, PageReader};
+use collector_epp::engines::{Engines, NoModel, Page, PageReader};
 use collector_epp::scan::Summary;
 
 use self::intake::Intake;
@@ -82,7 +82,7 @@ pub(super) fn run(global: &GlobalArgs, args: &ScrapeArgs) -> Result<Exit, Failur
 fn reader(engines: &Engines, engine: Option<&str>) -> Result<PageReader, Failure> {
     let Some(name) = engine else { return Ok(engines.reader()) };
     engines.reader_of(&EngineName::from(name)).ok_or_else(|| {
-        let known: Vec<&str> = engines.names().map(AsRef::as_ref).collect();
+        let known: Vec<&str> = engines.names().collect();
         Failure::usage(format!(
             "--engine {name:?}: there is no engine of this name, only {}",
             known.join(", ")
@@ -92,9 +92,9 @@ fn reader(engines: &Engines, engine: Option<&str>) -> Result<PageReader, Failure
 
 /// Says what stands on the page and does not count.
 fn warn(page: &Page) {
-    let Ignored { repeated, beyond_limit } = match page {
-        Page::Server(page) => page.ignored,
-        Page::Picker(page) => page.ignored,
+    let (repeated, beyond_limit) = match page {
+        Page::Server(page) => (page.repeated, page.beyond_limit),
+        Page::EndpointPicker(page) => (page.repeated, page.beyond_limit),
         Page::Unknown(_) => return,
     };
     if let Page::Server(page) = page

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use collector_epp::engines::{
-    EngineRow, LoraAdapters, Matched, PICKER, Page, PickerModel, PickerPage, PickerPool, ServerPage,
+use collector_epp::endpoint_picker::{
+    EndpointPickerMetrics, EndpointPickerModel, EndpointPickerPool,
 };
+use collector_epp::engines::{ENDPOINT_PICKER, EngineRow, LoraAdapters, Page, ServerPage};
 
 use super::intake::Read;
 use super::malformed_lines;
@@ -53,7 +54,7 @@ const SOMETIMES: [Column<EngineRow>; 6] = [
     }),
 ];
 
-const MODEL: [Column<PickerModel>; 10] = [
+const MODEL: [Column<EndpointPickerModel>; 10] = [
     ("MODEL", |row| name(row.model.as_ref().map(AsRef::as_ref))),
     ("TARGET", |row| name(row.target.as_ref().map(AsRef::as_ref))),
     ("QUEUED", |row| number(row.flow_control_queue_size)),
@@ -66,7 +67,7 @@ const MODEL: [Column<PickerModel>; 10] = [
     ("DURATION", |row| milliseconds(row.duration_sum, row.duration_count)),
 ];
 
-const POOL: [Column<PickerPool>; 6] = [
+const POOL: [Column<EndpointPickerPool>; 6] = [
     ("POOL", |pool| name(pool.name.as_deref())),
     ("READY", |pool| number(pool.ready)),
     ("AVG KV", |pool| percent(pool.avg_kv)),
@@ -79,7 +80,7 @@ const POOL: [Column<PickerPool>; 6] = [
 pub(super) fn of(page: &Page, read: &Read) -> String {
     match page {
         Page::Server(page) => server(page, read),
-        Page::Picker(page) => picker(page, read),
+        Page::EndpointPicker(page) => endpoint_picker(page, read),
         Page::Unknown(_) => unreachable!("a page of no engine is an error"),
     }
 }
@@ -102,23 +103,24 @@ fn server(page: &ServerPage, read: &Read) -> String {
             names(waiting)
         );
     }
-    text.push_str(&matched(&page.matched));
+    let matched = page.matched.iter().map(|it| (it.quantity, it.spec.to_string()));
+    text.push_str(&read_from(matched));
     text.push_str(&malformed_lines(&read.summary));
     text
 }
 
-fn picker(page: &PickerPage, read: &Read) -> String {
-    let mut text = heading(PICKER, read);
-    text.push_str(&table(&POOL, &page.per_pool));
-    for pool in page.per_pool.iter().filter(|pool| !pool.per_pod_queue.is_empty()) {
+fn endpoint_picker(page: &EndpointPickerMetrics, read: &Read) -> String {
+    let mut text = heading(ENDPOINT_PICKER, read);
+    text.push_str(&table(&POOL, &page.pools));
+    for pool in page.pools.iter().filter(|pool| !pool.per_pod_queue.is_empty()) {
         text.push('\n');
         let rows = pool.per_pod_queue.iter();
         let rows = rows.map(|(pod, queue)| vec![name(Some(pod.as_str())), number(Some(*queue))]);
         text.push_str(&aligned(["POD", "QUEUE"], rows));
     }
     text.push('\n');
-    text.push_str(&table(&MODEL, &page.per_model));
-    text.push_str(&matched(&page.matched));
+    text.push_str(&table(&MODEL, &page.models));
+    text.push_str(&read_from(page.matched.iter().map(|(key, series)| (*key, series.to_string()))));
     text.push_str(&malformed_lines(&read.summary));
     text
 }
@@ -149,10 +151,8 @@ fn reasons(page: &ServerPage) -> String {
 }
 
 /// Which series each value was read from.
-fn matched(matched: &[Matched]) -> String {
-    let rows = matched
-        .iter()
-        .map(|it| vec![it.quantity.to_owned(), printable(&it.spec.to_string()).to_string()]);
+fn read_from(matched: impl Iterator<Item = (&'static str, String)>) -> String {
+    let rows = matched.map(|(key, series)| vec![key.to_owned(), printable(&series).to_string()]);
     format!("\n{}", aligned(["VALUE", "READ FROM"], rows))
 }
 

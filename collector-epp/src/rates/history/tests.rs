@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 use collector_core::{EngineName, ReplicaState};
 
 use super::*;
-use crate::engines::{Counters as Counts, Engines, Expression, Ignored, Page};
+use crate::engines::{Counters as Counts, Engines, Expression, Page};
 use crate::scan::{Ended, Format, Limits, Scanner};
 
 const WINDOW: Duration = Duration::from_secs(60);
@@ -35,7 +35,8 @@ fn page(rows: Vec<EngineRow>) -> ServerPage {
         process_start: None,
         lora: None,
         matched: [].into(),
-        ignored: Ignored::default(),
+        repeated: 0,
+        beyond_limit: 0,
     }
 }
 
