@@ -173,8 +173,7 @@ impl Pod {
         settings: &Settings,
         window: Duration,
     ) -> Self {
-        let (engine, model) = (target.engine.as_ref(), target.model.as_ref());
-        let reader = Reader::new(engines, engine, model, settings.limits);
+        let reader = Reader::of_target(engines, &target, settings.limits);
         let scraper = Scraper::new(target.url.clone(), reader);
         let was = match &target.engine {
             Some(engine) if engine.as_str() == ENDPOINT_PICKER => Was::EndpointPicker,

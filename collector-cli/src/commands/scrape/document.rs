@@ -9,7 +9,7 @@ use collector_epp::engines::{ENDPOINT_PICKER, EngineRow, LoraAdapters, Page, Ser
 use collector_epp::scan::Malformed;
 use serde::{Serialize, Serializer};
 
-use super::intake::Read;
+use super::Read;
 use super::shorten::shorten;
 use crate::output::SCHEMA_VERSION;
 
@@ -231,7 +231,7 @@ impl<'a> ScrapeDocument<'a> {
             schema_version: SCHEMA_VERSION,
             kind: "scrape",
             engine,
-            samples: read.sample_lines,
+            samples: read.samples,
             malformed: summary.malformed.iter().map(MalformedLine::from).collect(),
             malformed_count: summary.malformed_count,
             matched,

@@ -6,16 +6,17 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use collector_epp::engines::Engines;
-use collector_epp::scan::{Format as PageFormat, NameId, PageTooLarge, Sample, Wanted};
-use collector_epp::{EppConfig, PageSink as _};
+use collector_epp::scan::{
+    Ended, Format as PageFormat, NameId, PageTooLarge, Sample, Scanner, Summary, Wanted,
+};
+use collector_epp::{Content, CutShort, EppConfig, FetchedPage};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::document::MalformedLine;
-use super::intake::{Intake, Read};
 use super::shorten::{SHOWN_BYTES_MAX, shorten};
-use super::source::{Source, Transfer};
+use super::source::Source;
 use super::table::exact;
-use super::{check_whole, malformed_lines, unknown};
+use super::{malformed_lines, unknown};
 use crate::args::{Format, ScrapeArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{ErrorDocument, SCHEMA_VERSION, aligned, print, printable, to_json, to_yaml};
@@ -112,22 +113,19 @@ pub(super) fn run(
         Arc::new(Wanted::new(args.names.iter().map(String::as_str)))
     };
     let is_target = source.target(config)?.is_some();
-    let content_type = args.content_type.as_deref();
-    let mut samples = Samples::default();
-    let mut intake = Intake::new(Arc::clone(&wanted), config.limits(), content_type, |sample| {
-        samples.take(sample);
-    })
-    .with_copy();
-    let transfer = source.read(config, is_target, args.timeout, &mut intake)?;
-    let mut read = intake.finish(&transfer).map_err(|error| source.too_large(error))?;
-    check_whole(source, &transfer)?;
-    // A page of no known engine: all that is on it.
-    if args.names.is_empty() && read.summary.samples == 0 && read.summary.malformed_count == 0 {
-        wanted = Arc::new(Wanted::new(names(&read.copy)));
-        samples = Samples::default();
-        read = again(&wanted, config, &read, &transfer, &mut samples)
-            .map_err(|error| source.too_large(error))?;
+    let mut page = source.read(config, is_target, args.timeout)?;
+    if let Some(content_type) = &args.content_type {
+        page.content_type = Some(content_type.clone());
     }
+    let scan =
+        |wanted: &Arc<Wanted>| scan(wanted, config, &page).map_err(|error| source.too_large(error));
+    let (mut samples, mut summary) = scan(&wanted)?;
+    // A page of no known engine: all that is on it.
+    if args.names.is_empty() && summary.samples == 0 && summary.malformed_count == 0 {
+        wanted = Arc::new(Wanted::new(names(&page.bytes)));
+        (samples, summary) = scan(&wanted)?;
+    }
+    let page_format = PageFormat::from_content_type(page.content_type.as_deref());
     if samples.left_out > 0 {
         let left_out = samples.left_out;
         let message =
@@ -137,39 +135,41 @@ pub(super) fn run(
         ));
     }
     let text = match format {
-        Format::Json => to_json(&SamplesDocument::new(&wanted, &samples, &read)) + "\n",
-        Format::Yaml => to_yaml(&SamplesDocument::new(&wanted, &samples, &read)),
-        _ => table(&wanted, &samples, &read),
+        Format::Json => {
+            to_json(&SamplesDocument::new(&wanted, &samples, &summary, page_format)) + "\n"
+        }
+        Format::Yaml => to_yaml(&SamplesDocument::new(&wanted, &samples, &summary, page_format)),
+        _ => table(&wanted, &samples, &summary),
     };
     print(&text)?;
-    if let Some(cut) = read.cut {
+    if let Some(cut) = CutShort::of(page_format, &summary, page.end_is_known) {
         tracing::warn!(page = %source, "The page may not be whole: {cut}");
     }
-    if samples.kept.is_empty() && read.summary.malformed_count == 0 {
-        let why = match unknown::no_metrics(&read) {
-            None if !args.names.is_empty() => "none of its samples has such a name".to_owned(),
-            _ => unknown::without_samples(&read),
+    if samples.kept.is_empty() && summary.malformed_count == 0 {
+        let is_metrics = Content::of(&page.bytes, page.content_type.as_deref()).is_none();
+        let why = if is_metrics && !args.names.is_empty() {
+            "none of its samples has such a name".to_owned()
+        } else {
+            unknown::without_samples(&page)
         };
         tracing::warn!(page = %source, "There are no samples to show: {why}");
     }
     Ok(Exit::Success)
 }
 
-/// Reads a page once more, for other names.
-fn again(
+/// The samples of these names on a page.
+fn scan(
     wanted: &Arc<Wanted>,
     config: &EppConfig,
-    read: &Read,
-    transfer: &Transfer,
-    samples: &mut Samples,
-) -> Result<Read, PageTooLarge> {
-    let content_type = read.content_type.as_deref();
-    let mut intake = Intake::new(Arc::clone(wanted), config.limits(), content_type, |sample| {
-        samples.take(sample);
-    });
-    intake.begin(None);
-    intake.feed(&read.copy)?;
-    intake.finish(transfer)
+    page: &FetchedPage,
+) -> Result<(Samples, Summary), PageTooLarge> {
+    let mut samples = Samples::default();
+    let mut scanner = Scanner::new(Arc::clone(wanted), config.limits());
+    scanner.begin(PageFormat::from_content_type(page.content_type.as_deref()));
+    scanner.feed(&page.bytes, |sample| samples.take(sample))?;
+    let ended = if page.end_is_known { Ended::Complete } else { Ended::CutShort };
+    let summary = scanner.finish(ended, |sample| samples.take(sample))?;
+    Ok((samples, summary))
 }
 
 /// Names that lines of a page may be of: what each begins with, or all that is in quotes where that is a
@@ -190,7 +190,7 @@ fn names(page: &[u8]) -> BTreeSet<&str> {
     names
 }
 
-fn table(wanted: &Wanted, samples: &Samples, read: &Read) -> String {
+fn table(wanted: &Wanted, samples: &Samples, summary: &Summary) -> String {
     let mut text = format!("{} samples\n", samples.kept.len());
     if !samples.kept.is_empty() {
         let rows = samples.kept.iter().map(|sample| {
@@ -209,8 +209,8 @@ fn table(wanted: &Wanted, samples: &Samples, read: &Read) -> String {
         });
         text.push_str(&aligned(["NAME", "LABELS", "VALUE", "TIMESTAMP"], rows));
     }
-    text.push_str(&malformed_lines(&read.summary));
-    if read.summary.last_line_unterminated {
+    text.push_str(&malformed_lines(summary));
+    if summary.last_line_unterminated {
         text.push_str("the last line has no newline\n");
     }
     if samples.shortened > 0 {
@@ -245,7 +245,12 @@ impl Samples {
 }
 
 impl<'a> SamplesDocument<'a> {
-    fn new(wanted: &'a Wanted, samples: &'a Samples, read: &Read) -> Self {
+    fn new(
+        wanted: &'a Wanted,
+        samples: &'a Samples,
+        summary: &Summary,
+        format: PageFormat,
+    ) -> Self {
         let row = |sample: &'a Kept| SampleRow {
             name: shorten(wanted.name(sample.name)),
             labels: Labels(&sample.labels),
@@ -255,14 +260,14 @@ impl<'a> SamplesDocument<'a> {
         Self {
             schema_version: SCHEMA_VERSION,
             kind: "samples",
-            format: match read.format {
+            format: match format {
                 PageFormat::Text => "text",
                 PageFormat::OpenMetrics => "openmetrics",
             },
             samples: samples.kept.iter().map(row).collect(),
-            malformed: read.summary.malformed.iter().map(MalformedLine::from).collect(),
-            malformed_count: read.summary.malformed_count,
-            last_line_unterminated: read.summary.last_line_unterminated,
+            malformed: summary.malformed.iter().map(MalformedLine::from).collect(),
+            malformed_count: summary.malformed_count,
+            last_line_unterminated: summary.last_line_unterminated,
             shortened: samples.shortened,
         }
     }

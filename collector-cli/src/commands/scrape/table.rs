@@ -7,9 +7,8 @@ use collector_epp::endpoint_picker::{
 };
 use collector_epp::engines::{ENDPOINT_PICKER, EngineRow, LoraAdapters, Page, ServerPage};
 
-use super::intake::Read;
-use super::malformed_lines;
 use super::shorten::shorten;
+use super::{Read, malformed_lines};
 use crate::output::{UNKNOWN, aligned, printable};
 
 /// From here on, and below its inverse, numbers are shown with an exponent.
@@ -129,7 +128,7 @@ fn heading(engine: &str, read: &Read) -> String {
     format!(
         "{}: {} samples, of which {} are read; times are means since the server started\n",
         printable(engine),
-        read.sample_lines,
+        read.samples,
         read.summary.samples
     )
 }
