@@ -13,8 +13,17 @@ use super::rows::{RowId, Rows};
 use super::table::{Alternative, Engine, Read, SlotId, Table};
 use crate::scan::Summary;
 
-/// Returns what the page of a reader says.
-pub(super) fn page(reader: &mut PageReader, summary: &Summary) -> Page {
+impl PageReader {
+    /// Returns what the page says, and is ready for the next one. `summary` is the scanner's: where a line was
+    /// malformed, a sum that it may be a part of is unknown.
+    pub fn finish(&mut self, summary: &Summary) -> Page {
+        let page = page(self, summary);
+        self.reset();
+        page
+    }
+}
+
+fn page(reader: &mut PageReader, summary: &Summary) -> Page {
     let table = Arc::clone(&reader.table);
     let best = best(reader, None);
     let of = match &reader.forced {

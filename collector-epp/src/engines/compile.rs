@@ -1,25 +1,92 @@
-//! From the description of every engine to the table that a reader looks into.
+//! Compiles the description of every engine into the table that a reader looks into.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use collector_engines::{Engines, Expression, Fold, LabelMatcher, MatchOperator, Quantity, Series};
+use collector_core::EngineName;
+use collector_engines::{
+    ENDPOINT_PICKER, EngineSpec, Engines as Described, Expression, Fold, LabelMatcher,
+    MatchOperator, Quantity, Series, SpecError,
+};
 
 use super::bits::Bits;
+use super::reader::PageReader;
 use super::table::{Alternative, Engine, LabelsId, Read, RowLabels, Slot, SlotId, Table, Use};
 use crate::endpoint_picker;
 use crate::scan::{NameId, Wanted};
 
+/// What the pages of each engine mean: the built-in ones and those of the user, compiled into what a
+/// reader looks for. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engines(Arc<Table>);
+
 /// When a process was started, by its own clock: what the client libraries of all languages show.
 const PROCESS_START: &str = "process_start_time_seconds";
 
+impl Engines {
+    /// The engines that are known without being told.
+    pub fn builtin() -> Self {
+        Self::of(&Described::builtin())
+    }
+
+    /// The built-in engines, and those of a user.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with the engine, the key and the position.
+    pub fn new(specs: &[EngineSpec]) -> Result<Self, SpecError> {
+        Ok(Self::of(&Described::new(specs)?))
+    }
+
+    /// These engines, compiled.
+    pub fn of(engines: &Described) -> Self {
+        Self(Arc::new(table(engines)))
+    }
+
+    /// The sample names that a scanner must look for.
+    pub fn wanted(&self) -> &Arc<Wanted> {
+        &self.0.wanted
+    }
+
+    /// The names of the engines, each once, and the endpoint picker's `epp`.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let engines = &self.0.engines;
+        let is_first =
+            |at: usize| !engines[..at].iter().any(|other| other.name == engines[at].name);
+        let first = (0..engines.len()).filter(move |at| is_first(*at));
+        first.map(|at| engines[at].name.as_str()).chain([ENDPOINT_PICKER])
+    }
+
+    /// Where a quantity of an engine is looked for, in order of preference; nothing when there is no
+    /// such engine or quantity.
+    pub fn looked_for(&self, engine: &EngineName, quantity: &str) -> Vec<Arc<Expression>> {
+        let engine = self.0.engines.iter().find(|known| known.name == *engine);
+        let reads = engine.into_iter().flat_map(|engine| &engine.reads);
+        reads
+            .filter(|read| read.quantity.key() == quantity)
+            .flat_map(|read| &read.alternatives)
+            .map(|alternative| Arc::clone(&alternative.spec))
+            .collect()
+    }
+
+    /// A reader that finds out from each page which engine it is of.
+    pub fn reader(&self) -> PageReader {
+        PageReader::new(Arc::clone(&self.0), None)
+    }
+
+    /// A reader of one engine's pages; `None` when there is no engine of this name.
+    pub fn reader_of(&self, engine: &EngineName) -> Option<PageReader> {
+        let is_known = self.names().any(|known| known == engine.as_str());
+        is_known.then(|| PageReader::new(Arc::clone(&self.0), Some(engine.clone())))
+    }
+}
+
 /// The table of these engines.
-pub(super) fn table(engines: &Engines) -> Table {
+fn table(engines: &Described) -> Table {
     let names = engines.iter().flat_map(|engine| {
         let required = engine.required.iter().chain(&engine.lora);
         engine.sample_names().map(Box::from).chain(required.cloned())
     });
-    let routers = Engines::router_names().map(Box::from);
+    let routers = Described::router_names().map(Box::from);
     let mut names: Vec<Box<str>> = names
         .chain(endpoint_picker::Names::all())
         .chain(routers)
@@ -127,8 +194,8 @@ impl Compiler {
         let mut set = |name: NameId, what| uses[name.index()] = what;
         engines.iter().filter_map(|engine| engine.lora).for_each(|name| set(name, Use::Lora));
         wanted.id_of(PROCESS_START).into_iter().for_each(|name| set(name, Use::ProcessStart));
-        for name in Engines::router_names() {
-            if let (Some(id), Some(router)) = (wanted.id_of(name), Engines::router_of(name)) {
+        for name in Described::router_names() {
+            if let (Some(id), Some(router)) = (wanted.id_of(name), Described::router_of(name)) {
                 set(id, Use::Router(router));
             }
         }

@@ -37,8 +37,8 @@ mod table;
 pub use collector_engines::{
     Aliases, ENDPOINT_PICKER, EngineSpec, Expression, Operator, Quantity, Series, SpecError,
 };
+pub use compile::Engines;
 pub use page::{
     Counters, EngineRow, LoraAdapters, Matched, NoModel, Page, ServerPage, UnknownPage,
 };
 pub use reader::PageReader;
-pub use table::Engines;

@@ -1,4 +1,5 @@
-//! Takes the samples of a page as the scanner finds them, and tells what the page says.
+//! Takes the samples of a page as the scanner finds them. What they say together is found out in `assemble`,
+//! when the page has ended.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,11 +11,10 @@ use collector_core::{EngineName, ModelId};
 use collector_engines::LabelMatcher;
 use foldhash::fast::RandomState;
 
-use super::assemble;
 use super::bits::Bits;
 use super::cells::{NO_TIME, Reading};
 use super::lora::LoraSeen;
-use super::page::{Matched, Page};
+use super::page::Matched;
 use super::rows::{RowId, Rows};
 use super::series::LastValues;
 use super::table::{LabelsId, RowLabels, Slot, SlotId, Table, Use};
@@ -201,14 +201,6 @@ impl PageReader {
             self.rows.note_role(row, &role);
         }
         Some(row)
-    }
-
-    /// Tells what the page says, and makes ready for the next one. `summary` is the scanner's: where
-    /// a line was malformed, a sum that it may be a part of is unknown.
-    pub fn finish(&mut self, summary: &Summary) -> Page {
-        let page = assemble::page(self, summary);
-        self.reset();
-        page
     }
 
     /// Forgets what was read of a page that did not come to its end.

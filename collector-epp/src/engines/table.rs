@@ -1,21 +1,15 @@
-//! All engines in one table, from sample names to what is read of them.
+//! The table of engines that readers look into: from sample names to what is read of them.
 
 use std::sync::Arc;
 
 use collector_core::{EngineName, ModelId};
-use collector_engines::{ENDPOINT_PICKER, EngineSpec, Expression, Fold, Quantity, SpecError};
+use collector_engines::{Expression, Fold, Quantity};
 
 use super::bits::Bits;
-use super::compile;
-use super::reader::PageReader;
 use crate::endpoint_picker;
 use crate::scan::{NameId, Wanted};
 
-/// What the pages of each engine mean: the built-in ones and those of the user, compiled into what a
-/// reader looks for. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Engines(pub(super) Arc<Table>);
-
+/// All engines, compiled.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) wanted: Arc<Wanted>,
@@ -104,63 +98,6 @@ pub(super) struct RowLabels {
     pub(super) names: [Vec<Box<str>>; 3],
     /// The label that says what the server does.
     pub(super) role: Option<Box<str>>,
-}
-
-impl Engines {
-    /// The engines that are known without being told.
-    pub fn builtin() -> Self {
-        Self::of(&collector_engines::Engines::builtin())
-    }
-
-    /// The built-in engines, and those of a user.
-    ///
-    /// # Errors
-    /// The first thing that is wrong, with the engine, the key and the position.
-    pub fn new(specs: &[EngineSpec]) -> Result<Self, SpecError> {
-        Ok(Self::of(&collector_engines::Engines::new(specs)?))
-    }
-
-    /// These engines, compiled.
-    pub fn of(engines: &collector_engines::Engines) -> Self {
-        Self(Arc::new(compile::table(engines)))
-    }
-
-    /// The sample names that a scanner must look for.
-    pub fn wanted(&self) -> &Arc<Wanted> {
-        &self.0.wanted
-    }
-
-    /// The names of the engines, each once, and the endpoint picker's `epp`.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        let engines = &self.0.engines;
-        let is_first =
-            |at: usize| !engines[..at].iter().any(|other| other.name == engines[at].name);
-        let first = (0..engines.len()).filter(move |at| is_first(*at));
-        first.map(|at| engines[at].name.as_str()).chain([ENDPOINT_PICKER])
-    }
-
-    /// Where a quantity of an engine is looked for, in order of preference; nothing when there is no
-    /// such engine or quantity.
-    pub fn looked_for(&self, engine: &EngineName, quantity: &str) -> Vec<Arc<Expression>> {
-        let engine = self.0.engines.iter().find(|known| known.name == *engine);
-        let reads = engine.into_iter().flat_map(|engine| &engine.reads);
-        reads
-            .filter(|read| read.quantity.key() == quantity)
-            .flat_map(|read| &read.alternatives)
-            .map(|alternative| Arc::clone(&alternative.spec))
-            .collect()
-    }
-
-    /// A reader that finds out from each page which engine it is of.
-    pub fn reader(&self) -> PageReader {
-        PageReader::new(Arc::clone(&self.0), None)
-    }
-
-    /// A reader of one engine's pages; `None` when there is no engine of this name.
-    pub fn reader_of(&self, engine: &EngineName) -> Option<PageReader> {
-        let is_known = self.names().any(|known| known == engine.as_str());
-        is_known.then(|| PageReader::new(Arc::clone(&self.0), Some(engine.clone())))
-    }
 }
 
 impl Table {

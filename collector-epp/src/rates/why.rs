@@ -2,9 +2,13 @@
 
 use collector_core::{Field, FieldReasons, LoadRates, ReplicaMetrics, ReplicaState};
 
-use super::history::IN_TURNS;
 use super::parts::Part;
 use crate::engines::{Quantity, ServerPage};
+
+/// Why there is no rate where several processes answer in turns.
+pub(crate) const IN_TURNS: &str = "several processes answer at this address in turns \
+     (process_start_time_seconds goes back and forth), so that no rate can be taken: scrape the pods \
+     one by one";
 
 /// What the fields of the load are made of.
 const OF_LOAD: [(Field, &[Quantity]); 5] = [

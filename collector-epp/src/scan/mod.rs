@@ -62,6 +62,7 @@
 //! holds some 7 KiB, the longest line that a chunk cut in two, and the memo; once it has these, a page
 //! without malformed lines allocates nothing.
 
+mod cursor;
 mod labels;
 mod line;
 mod memo;
@@ -69,6 +70,7 @@ mod names;
 mod newlines;
 mod number;
 mod page;
+mod sample;
 mod scanner;
 mod summary;
 #[cfg(test)]
@@ -76,6 +78,8 @@ mod tests;
 mod wanted;
 
 pub use labels::Labels;
-pub use scanner::{Ended, Format, Limits, Sample, Scanner};
+pub use names::NameId;
+pub use sample::{Ended, Format, Limits, Sample};
+pub use scanner::Scanner;
 pub use summary::{MALFORMED_KEPT, Malformed, PageTooLarge, Reason, Summary};
-pub use wanted::{NameId, Wanted};
+pub use wanted::Wanted;
