@@ -9,7 +9,7 @@ use collector_core::{Check, CheckStatus, Field, Probe, ReplicaMetrics, Tick};
 
 use super::pod::{Good, Outcome, Pod};
 use super::shared::Shared;
-use crate::engines::Page;
+use crate::engines::{Page, Quantity};
 
 /// Targets that are told one by one.
 const SHOWN_MAX: usize = 10;
@@ -179,7 +179,7 @@ fn engines(pages: &[&Good]) -> Check {
 
 /// Which name each quantity was read from.
 fn names(pages: &[&Good]) -> Check {
-    let mut names: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut names: BTreeMap<Quantity, BTreeSet<String>> = BTreeMap::new();
     for good in pages {
         let matched = match &good.page {
             Page::Server(page) => &page.matched,
@@ -190,11 +190,11 @@ fn names(pages: &[&Good]) -> Check {
         }
     }
     let mut detail = String::new();
-    for quantity in ["waiting", "running", "kv_cache_usage"] {
-        let Some(names) = names.get(quantity) else { continue };
+    for quantity in [Quantity::Waiting, Quantity::Running, Quantity::KvCacheUsage] {
+        let Some(names) = names.get(&quantity) else { continue };
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let comma = if detail.is_empty() { "" } else { "; " };
-        let _ = write!(detail, "{comma}{quantity} from {}", names.join(" and "));
+        let _ = write!(detail, "{comma}{} from {}", quantity.key(), names.join(" and "));
     }
     Check::new("metrics.names", CheckStatus::Pass, detail)
 }

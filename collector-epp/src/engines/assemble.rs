@@ -7,7 +7,7 @@ use collector_engines::{ENDPOINT_PICKER, Expression, Fold, Quantity, Series};
 
 use super::bits::Bits;
 use super::cells::{Cells, Reading};
-use super::page::{Counters, EngineRow, Matched, NoModel, Page, ServerPage, UnknownPage};
+use super::page::{EngineRow, Matched, NoModel, Page, ServerPage, UnknownPage};
 use super::reader::{Choice, PageReader};
 use super::rows::{RowId, Rows};
 use super::table::{Alternative, Engine, Read, SlotId, Table};
@@ -177,7 +177,7 @@ fn choice(reader: &mut PageReader, engine: &Engine, place: usize) -> Arc<Choice>
     for (read, alternative) in &alternatives {
         let read = &engine.reads[*read];
         let Alternative { spec, compiled } = &read.alternatives[*alternative];
-        matched.push(Matched { quantity: read.quantity.key(), spec: Arc::clone(spec) });
+        matched.push(Matched { quantity: read.quantity, spec: Arc::clone(spec) });
         compiled.series().into_iter().for_each(|slot| counts.insert(*slot as usize));
     }
     let matched = matched.into();
@@ -372,14 +372,11 @@ fn fill(
     {
         row.reasons.push((quantity, reason));
     }
-    if let Some(place) = row.gauge_mut(quantity) {
-        *place = value.map(|value| value * unit(quantity, spec));
-    } else if let Some(place) = row.counters.counter_mut(quantity) {
-        *place = value;
-        let increases = row.increases.as_deref_mut();
-        if let Some(place) = increases.and_then(|it: &mut Counters| it.counter_mut(quantity)) {
-            *place = found.cells.increase(compiled, id);
-        }
+    row.numbers[quantity] = value.map(|value| value * unit(quantity, spec));
+    if let Some(increases) = row.increases.as_deref_mut()
+        && quantity.is_counter()
+    {
+        increases[quantity] = found.cells.increase(compiled, id);
     }
 }
 

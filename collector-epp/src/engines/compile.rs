@@ -58,11 +58,11 @@ impl Engines {
 
     /// Where a quantity of an engine is looked for, in order of preference; nothing when there is no
     /// such engine or quantity.
-    pub fn looked_for(&self, engine: &EngineName, quantity: &str) -> Vec<Arc<Expression>> {
+    pub fn looked_for(&self, engine: &EngineName, quantity: Quantity) -> Vec<Arc<Expression>> {
         let engine = self.0.engines.iter().find(|known| known.name == *engine);
         let reads = engine.into_iter().flat_map(|engine| &engine.reads);
         reads
-            .filter(|read| read.quantity.key() == quantity)
+            .filter(|read| read.quantity == quantity)
             .flat_map(|read| &read.alternatives)
             .map(|alternative| Arc::clone(&alternative.spec))
             .collect()

@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use collector_epp::engines::{Engines, Page};
+//! use collector_epp::engines::{Engines, Page, Quantity};
 //! use collector_epp::scan::{Ended, Format, Limits, Scanner};
 //!
 //! let engines = Engines::builtin();
@@ -19,7 +19,8 @@
 //! let summary = scanner.finish(Ended::Complete, |sample| reader.sample(sample))?;
 //! let Page::Server(page) = reader.finish(&summary) else { panic!("it is a server's") };
 //! assert_eq!(page.engine.as_str(), "vllm");
-//! assert_eq!((page.rows[0].waiting, page.rows[0].running), (Some(3.0), None));
+//! let numbers = &page.rows[0].numbers;
+//! assert_eq!((numbers[Quantity::Waiting], numbers[Quantity::Running]), (Some(3.0), None));
 //! # Ok::<(), collector_epp::scan::PageTooLarge>(())
 //! ```
 
@@ -38,7 +39,5 @@ pub use collector_engines::{
     Aliases, ENDPOINT_PICKER, EngineSpec, Expression, Operator, Quantity, Series, SpecError,
 };
 pub use compile::Engines;
-pub use page::{
-    Counters, EngineRow, LoraAdapters, Matched, NoModel, Page, ServerPage, UnknownPage,
-};
+pub use page::{EngineRow, LoraAdapters, Matched, NoModel, Numbers, Page, ServerPage, UnknownPage};
 pub use reader::PageReader;

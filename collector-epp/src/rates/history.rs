@@ -225,7 +225,7 @@ pub(crate) fn name_of(page: &ServerPage, field: Field) -> Option<String> {
         Field::CacheConfig => Quantity::NumGpuBlocks,
         _ => return None,
     };
-    let matched = page.matched.iter().find(|matched| matched.quantity == quantity.key())?;
+    let matched = page.matched.iter().find(|matched| matched.quantity == quantity)?;
     Some(matched.spec.to_string())
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use collector_epp::endpoint_picker::EndpointPickerMetrics;
-use collector_epp::engines::{EngineRow, Engines, Page, ServerPage};
+use collector_epp::engines::{EngineRow, Engines, Page, Quantity, ServerPage};
 use serde_json::Value;
 
 use crate::read::read;
@@ -20,6 +20,30 @@ const SERVERS: [&str; 8] = [
     "triton_trtllm",
 ];
 const ENDPOINT_PICKERS: [&str; 3] = ["epp", "epp_router_names", "epp_llm_d_names"];
+
+/// What the expected files have.
+const QUANTITIES: [Quantity; 20] = [
+    Quantity::Waiting,
+    Quantity::Running,
+    Quantity::KvCacheUsage,
+    Quantity::BlockSize,
+    Quantity::NumGpuBlocks,
+    Quantity::RequestSuccessTotal,
+    Quantity::RequestsTotal,
+    Quantity::PromptTokensSum,
+    Quantity::PromptTokensCount,
+    Quantity::PromptTokensTotal,
+    Quantity::GenerationTokensSum,
+    Quantity::GenerationTokensCount,
+    Quantity::GenerationTokensTotal,
+    Quantity::TtftSum,
+    Quantity::TtftCount,
+    Quantity::ItlSum,
+    Quantity::ItlCount,
+    Quantity::PrefixHits,
+    Quantity::PrefixQueries,
+    Quantity::CachedTokensTotal,
+];
 
 fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/captures").join(name)
@@ -60,34 +84,16 @@ fn check(what: &str, actual: Option<f64>, expected: &Value) {
 }
 
 fn check_row(name: &str, row: &EngineRow, expected: &Value) {
-    let counters = row.counters;
-    for (key, actual) in [
-        ("waiting", row.waiting),
-        ("running", row.running),
-        ("kv_usage", row.kv_cache_usage),
-        ("block_size", row.block_size),
-        ("num_gpu_blocks", row.num_gpu_blocks),
-        ("request_success_total", counters.request_success_total),
-        ("requests_total", counters.requests_total),
-        ("prompt_tokens_sum", counters.prompt_tokens_sum),
-        ("prompt_tokens_count", counters.prompt_tokens_count),
-        ("prompt_tokens_total", counters.prompt_tokens_total),
-        ("generation_tokens_sum", counters.generation_tokens_sum),
-        ("generation_tokens_count", counters.generation_tokens_count),
-        ("generation_tokens_total", counters.generation_tokens_total),
-        ("ttft_sum", counters.ttft_sum),
-        ("ttft_count", counters.ttft_count),
-        ("itl_sum", counters.itl_sum),
-        ("itl_count", counters.itl_count),
-        ("prefix_hits", counters.prefix_hits),
-        ("prefix_queries", counters.prefix_queries),
-        ("cached_tokens_total", counters.cached_tokens_total),
-    ] {
-        check(&format!("{name}, rank {:?}, {key}", row.rank), actual, &expected[key]);
+    for quantity in QUANTITIES {
+        let key = match quantity {
+            Quantity::KvCacheUsage => "kv_usage",
+            quantity => quantity.key(),
+        };
+        let what = format!("{name}, rank {:?}, {key}", row.rank);
+        check(&what, row.numbers[quantity], &expected[key]);
     }
     if let Some(capacity) = expected["max_total_num_tokens"].as_f64() {
-        let product = row.block_size.zip(row.num_gpu_blocks).map(|(size, blocks)| size * blocks);
-        assert_eq!(product, Some(capacity), "{name}");
+        assert_eq!(row.capacity(), Some(capacity), "{name}");
     }
 }
 
@@ -107,7 +113,8 @@ fn every_model_server_page_gives_exactly_its_expected_values() {
             check_row(name, row, expected);
         }
         if let Some(family) = expected["itl_family"].as_str() {
-            let itl = page.matched.iter().find(|matched| matched.quantity == "itl_sum").unwrap();
+            let itl =
+                page.matched.iter().find(|matched| matched.quantity == Quantity::ItlSum).unwrap();
             assert_eq!(itl.spec.to_string(), format!("{family}_sum"));
         }
         assert_eq!((page.repeated, page.beyond_limit), (0, 0), "{name}");

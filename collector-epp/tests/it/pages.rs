@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use collector_epp::endpoint_picker::EndpointPickerMetrics;
-use collector_epp::engines::{Engines, Page};
+use collector_epp::engines::{Engines, Page, Quantity};
 use proptest::prelude::*;
 
 use crate::read::{page_of, server_of};
@@ -24,10 +24,10 @@ fn old_and_new_names_side_by_side_are_one_value() {
          vllm:time_per_output_token_seconds_sum{model_name=\"m\"} 7\n",
     );
     assert_eq!(page.rows.len(), 1);
-    assert_eq!(page.rows[0].kv_cache_usage, Some(0.5));
-    assert_eq!(page.rows[0].counters.itl_sum, Some(7.0));
+    assert_eq!(page.rows[0].numbers[Quantity::KvCacheUsage], Some(0.5));
+    assert_eq!(page.rows[0].numbers[Quantity::ItlSum], Some(7.0));
     let matched: Vec<String> =
-        page.matched.iter().map(|it| format!("{}: {}", it.quantity, it.spec)).collect();
+        page.matched.iter().map(|it| format!("{}: {}", it.quantity.key(), it.spec)).collect();
     assert_eq!(
         matched,
         [
@@ -53,7 +53,7 @@ fn alias_that_is_on_the_page_counts_even_where_it_is_no_number() {
         "vllm:kv_cache_usage_perc{model_name=\"m\"} NaN\n\
          vllm:gpu_cache_usage_perc{model_name=\"m\"} 0.5\n",
     );
-    assert!(page.rows[0].kv_cache_usage.unwrap().is_nan());
+    assert!(page.rows[0].numbers[Quantity::KvCacheUsage].unwrap().is_nan());
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn series_that_stands_twice_counts_once_as_it_stood_first() {
          vllm:request_success_total{model_name=\"m\",finished_reason=\"length\"} 4\n\
          vllm:request_success_total{finished_reason=\"stop\",model_name=\"m\"} 5\n",
     );
-    assert_eq!(page.rows[0].counters.request_success_total, Some(7.0));
+    assert_eq!(page.rows[0].numbers[Quantity::RequestSuccessTotal], Some(7.0));
     assert_eq!(page.repeated, 1);
 }
 
@@ -76,8 +76,8 @@ fn sum_with_a_malformed_part_is_unknown_and_the_rest_survives() {
          vllm:request_success_total{model_name=\"m\",finished_reason=\"length\"} 4x\n\
          vllm:num_requests_waiting{model_name=\"m\"} 2\n",
     );
-    assert_eq!(page.rows[0].counters.request_success_total, None);
-    assert_eq!(page.rows[0].waiting, Some(2.0));
+    assert_eq!(page.rows[0].numbers[Quantity::RequestSuccessTotal], None);
+    assert_eq!(page.rows[0].numbers[Quantity::Waiting], Some(2.0));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn more_malformed_lines_than_are_told_may_be_part_of_any_sum() {
     page += "vllm:request_success_total{model_name=\"m\",finished_reason=\"stop\"} 3\n\
              vllm:request_success_total{model_name=\"m\",finished_reason=\"abort\"} x\n";
     let page = server_of(&Engines::builtin(), &page);
-    assert_eq!(page.rows[0].counters.request_success_total, None);
+    assert_eq!(page.rows[0].numbers[Quantity::RequestSuccessTotal], None);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn tensor_ranks_of_one_scheduler_are_not_added() {
         "sglang:num_queue_reqs{dp_rank=\"0\",model_name=\"m\",tp_rank=\"0\"} 3\n\
          sglang:num_queue_reqs{dp_rank=\"0\",model_name=\"m\",tp_rank=\"1\"} 4\n",
     );
-    assert_eq!((page.rows.len(), page.rows[0].waiting), (1, Some(4.0)));
+    assert_eq!((page.rows.len(), page.rows[0].numbers[Quantity::Waiting]), (1, Some(4.0)));
 }
 
 #[test]
@@ -151,18 +151,30 @@ fn configuration_without_a_model_belongs_to_the_only_row_it_can_be_about() {
     };
     let one = server_of(&Engines::builtin(), &(waiting(0) + info));
     assert_eq!(one.rows.len(), 1);
-    assert_eq!((one.rows[0].block_size, one.rows[0].num_gpu_blocks), (Some(16.0), None));
+    assert_eq!(
+        (one.rows[0].numbers[Quantity::BlockSize], one.rows[0].numbers[Quantity::NumGpuBlocks]),
+        (Some(16.0), None)
+    );
 
     let two = server_of(&Engines::builtin(), &(waiting(0) + info + &waiting(1)));
     assert_eq!(two.rows.len(), 3);
-    assert_eq!((two.rows[0].model.as_ref(), two.rows[0].block_size), (None, Some(16.0)));
-    assert_eq!((two.rows[1].block_size, two.rows[2].block_size), (None, None));
+    assert_eq!(
+        (two.rows[0].model.as_ref(), two.rows[0].numbers[Quantity::BlockSize]),
+        (None, Some(16.0))
+    );
+    assert_eq!(
+        (two.rows[1].numbers[Quantity::BlockSize], two.rows[2].numbers[Quantity::BlockSize]),
+        (None, None)
+    );
 }
 
 #[test]
 fn label_that_is_empty_is_no_label() {
     let page = server_of(&Engines::builtin(), "vllm:num_requests_waiting{model_name=\"\"} 2\n");
-    assert_eq!((page.rows[0].model.as_ref(), page.rows[0].waiting), (None, Some(2.0)));
+    assert_eq!(
+        (page.rows[0].model.as_ref(), page.rows[0].numbers[Quantity::Waiting]),
+        (None, Some(2.0))
+    );
 
     let staged = endpoint_picker(
         "llm_d_epp_flow_control_pool_saturation{inference_pool=\"p\",stage=\"prefill\"} 0.1\n\
@@ -195,8 +207,8 @@ fn what_is_beyond_the_limit_is_counted_and_makes_no_smaller_sum() {
     let page = server_of(&Engines::builtin(), &page);
     assert!(page.rows.len() < 10_000);
     assert_eq!(page.beyond_limit, 2 * (10_000 - page.rows.len() as u64));
-    assert!(page.rows.iter().all(|row| row.waiting == Some(1.0)));
-    assert!(page.rows.iter().all(|row| row.counters.request_success_total.is_none()));
+    assert!(page.rows.iter().all(|row| row.numbers[Quantity::Waiting] == Some(1.0)));
+    assert!(page.rows.iter().all(|row| row.numbers[Quantity::RequestSuccessTotal].is_none()));
 }
 
 const NAMES: &[&str] = &[

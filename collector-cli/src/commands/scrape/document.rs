@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use collector_core::ReplicaState;
 use collector_epp::endpoint_picker::{EndpointPickerModel, EndpointPickerPool};
-use collector_epp::engines::{ENDPOINT_PICKER, EngineRow, LoraAdapters, Page, ServerPage};
+use collector_epp::engines::{
+    ENDPOINT_PICKER, EngineRow, LoraAdapters, Page, Quantity, ServerPage,
+};
 use collector_epp::scan::Malformed;
 use serde::{Serialize, Serializer};
 
@@ -214,7 +216,8 @@ impl<'a> ScrapeDocument<'a> {
                 let rows = page.rows.iter().map(|row| Row::of(row, page)).collect();
                 let lora = page.lora.as_ref().map(Adapters::of);
                 let matched = page.matched.iter();
-                let matched = matched.map(|it| (camel_case(it.quantity), it.spec.to_string()));
+                let matched =
+                    matched.map(|it| (camel_case(it.quantity.key()), it.spec.to_string()));
                 (page.engine.as_str(), matched.collect(), Content::Server { rows, lora })
             }
             Page::EndpointPicker(page) => {
@@ -248,7 +251,7 @@ impl From<&Malformed> for MalformedLine {
 
 impl<'a> Row<'a> {
     fn of(row: &'a EngineRow, page: &'a ServerPage) -> Self {
-        let counters = &row.counters;
+        let number = |quantity| Number::of(row.numbers[quantity]);
         let reasons = page.reasons.iter().chain(&row.reasons);
         Self {
             model: row.model.as_ref().map(|model| shorten(model.as_ref())),
@@ -256,34 +259,34 @@ impl<'a> Row<'a> {
             replica: row.replica.as_deref().map(shorten),
             role: row.role.as_ref().map(|role| shorten(role.as_ref())),
             state: state(row),
-            waiting: Number::of(row.waiting),
-            running: Number::of(row.running),
-            kv_cache_usage: Number::of(row.kv_cache_usage),
-            block_size: Number::of(row.block_size),
-            num_gpu_blocks: Number::of(row.num_gpu_blocks),
+            waiting: number(Quantity::Waiting),
+            running: number(Quantity::Running),
+            kv_cache_usage: number(Quantity::KvCacheUsage),
+            block_size: number(Quantity::BlockSize),
+            num_gpu_blocks: number(Quantity::NumGpuBlocks),
             kv_capacity_tokens: Number::of(row.capacity()),
             prefix_cache_hit_rate: Number::of(row.hit_rate_since_start()),
-            request_success_total: Number::of(counters.request_success_total),
-            requests_total: Number::of(counters.requests_total),
-            prompt_tokens_sum: Number::of(counters.prompt_tokens_sum),
-            prompt_tokens_count: Number::of(counters.prompt_tokens_count),
-            prompt_tokens_total: Number::of(counters.prompt_tokens_total),
-            generation_tokens_sum: Number::of(counters.generation_tokens_sum),
-            generation_tokens_count: Number::of(counters.generation_tokens_count),
-            generation_tokens_total: Number::of(counters.generation_tokens_total),
-            ttft_sum: Number::of(counters.ttft_sum),
-            ttft_count: Number::of(counters.ttft_count),
-            itl_sum: Number::of(counters.itl_sum),
-            itl_count: Number::of(counters.itl_count),
-            prefix_hits: Number::of(counters.prefix_hits),
-            prefix_queries: Number::of(counters.prefix_queries),
-            cached_tokens_total: Number::of(counters.cached_tokens_total),
-            queue_time_sum: Number::of(counters.queue_time_sum),
-            queue_time_count: Number::of(counters.queue_time_count),
-            prefill_time_sum: Number::of(counters.prefill_time_sum),
-            prefill_time_count: Number::of(counters.prefill_time_count),
-            decode_time_sum: Number::of(counters.decode_time_sum),
-            decode_time_count: Number::of(counters.decode_time_count),
+            request_success_total: number(Quantity::RequestSuccessTotal),
+            requests_total: number(Quantity::RequestsTotal),
+            prompt_tokens_sum: number(Quantity::PromptTokensSum),
+            prompt_tokens_count: number(Quantity::PromptTokensCount),
+            prompt_tokens_total: number(Quantity::PromptTokensTotal),
+            generation_tokens_sum: number(Quantity::GenerationTokensSum),
+            generation_tokens_count: number(Quantity::GenerationTokensCount),
+            generation_tokens_total: number(Quantity::GenerationTokensTotal),
+            ttft_sum: number(Quantity::TtftSum),
+            ttft_count: number(Quantity::TtftCount),
+            itl_sum: number(Quantity::ItlSum),
+            itl_count: number(Quantity::ItlCount),
+            prefix_hits: number(Quantity::PrefixHits),
+            prefix_queries: number(Quantity::PrefixQueries),
+            cached_tokens_total: number(Quantity::CachedTokensTotal),
+            queue_time_sum: number(Quantity::QueueTimeSum),
+            queue_time_count: number(Quantity::QueueTimeCount),
+            prefill_time_sum: number(Quantity::PrefillTimeSum),
+            prefill_time_count: number(Quantity::PrefillTimeCount),
+            decode_time_sum: number(Quantity::DecodeTimeSum),
+            decode_time_count: number(Quantity::DecodeTimeCount),
             reasons: reasons.map(|(of, reason)| (camel_case(of.key()), &**reason)).collect(),
         }
     }
@@ -291,7 +294,11 @@ impl<'a> Row<'a> {
 
 /// Whether the server of a row serves, where it says.
 pub(super) fn state(row: &EngineRow) -> Option<&'static str> {
-    let state = if row.sleeping? > 0.0 { ReplicaState::Sleeping } else { ReplicaState::Serving };
+    let state = if row.numbers[Quantity::Sleeping]? > 0.0 {
+        ReplicaState::Sleeping
+    } else {
+        ReplicaState::Serving
+    };
     Some(state.as_str())
 }
 

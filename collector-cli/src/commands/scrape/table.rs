@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use collector_epp::endpoint_picker::{
     EndpointPickerMetrics, EndpointPickerModel, EndpointPickerPool,
 };
-use collector_epp::engines::{ENDPOINT_PICKER, EngineRow, LoraAdapters, Page, ServerPage};
+use collector_epp::engines::{
+    ENDPOINT_PICKER, EngineRow, LoraAdapters, Page, Quantity, ServerPage,
+};
 
 use super::shorten::shorten;
 use super::{Read, malformed_lines};
@@ -19,38 +21,29 @@ type Column<Row> = (&'static str, fn(&Row) -> String);
 const ROW: [Column<EngineRow>; 14] = [
     ("MODEL", |row| name(row.model.as_ref().map(AsRef::as_ref))),
     ("ENGINE", |row| name(row.rank.as_deref())),
-    ("WAITING", |row| number(row.waiting)),
-    ("RUNNING", |row| number(row.running)),
-    ("KV", |row| percent(row.kv_cache_usage)),
-    ("BLOCKS", |row| number(row.num_gpu_blocks)),
-    ("BLOCK SIZE", |row| number(row.block_size)),
+    ("WAITING", |row| number(row.numbers[Quantity::Waiting])),
+    ("RUNNING", |row| number(row.numbers[Quantity::Running])),
+    ("KV", |row| percent(row.numbers[Quantity::KvCacheUsage])),
+    ("BLOCKS", |row| number(row.numbers[Quantity::NumGpuBlocks])),
+    ("BLOCK SIZE", |row| number(row.numbers[Quantity::BlockSize])),
     ("CAPACITY", |row| number(row.capacity())),
     ("HIT RATE", |row| percent(row.hit_rate_since_start())),
-    ("REQUESTS", |row| {
-        let counters = row.counters;
-        number(counters.request_success_total.or(counters.requests_total))
-    }),
-    ("PROMPT TOKENS", |row| {
-        number(row.counters.prompt_tokens_total.or(row.counters.prompt_tokens_sum))
-    }),
+    ("REQUESTS", |row| first(row, [Quantity::RequestSuccessTotal, Quantity::RequestsTotal])),
+    ("PROMPT TOKENS", |row| first(row, [Quantity::PromptTokensTotal, Quantity::PromptTokensSum])),
     ("GENERATED", |row| {
-        number(row.counters.generation_tokens_total.or(row.counters.generation_tokens_sum))
+        first(row, [Quantity::GenerationTokensTotal, Quantity::GenerationTokensSum])
     }),
-    ("TTFT", |row| milliseconds(row.counters.ttft_sum, row.counters.ttft_count)),
-    ("ITL", |row| milliseconds(row.counters.itl_sum, row.counters.itl_count)),
+    ("TTFT", |row| mean(row, Quantity::TtftSum)),
+    ("ITL", |row| mean(row, Quantity::ItlSum)),
 ];
 
 const SOMETIMES: [Column<EngineRow>; 6] = [
     ("REPLICA", |row| name(row.replica.as_deref())),
     ("ROLE", |row| name(row.role.as_ref().map(AsRef::as_ref))),
     ("STATE", |row| name(super::document::state(row))),
-    ("QUEUE TIME", |row| milliseconds(row.counters.queue_time_sum, row.counters.queue_time_count)),
-    ("PREFILL TIME", |row| {
-        milliseconds(row.counters.prefill_time_sum, row.counters.prefill_time_count)
-    }),
-    ("DECODE TIME", |row| {
-        milliseconds(row.counters.decode_time_sum, row.counters.decode_time_count)
-    }),
+    ("QUEUE TIME", |row| mean(row, Quantity::QueueTimeSum)),
+    ("PREFILL TIME", |row| mean(row, Quantity::PrefillTimeSum)),
+    ("DECODE TIME", |row| mean(row, Quantity::DecodeTimeSum)),
 ];
 
 const MODEL: [Column<EndpointPickerModel>; 10] = [
@@ -102,7 +95,7 @@ fn server(page: &ServerPage, read: &Read) -> String {
             names(waiting)
         );
     }
-    let matched = page.matched.iter().map(|it| (it.quantity, it.spec.to_string()));
+    let matched = page.matched.iter().map(|it| (it.quantity.key(), it.spec.to_string()));
     text.push_str(&read_from(matched));
     text.push_str(&malformed_lines(&read.summary));
     text
@@ -199,6 +192,16 @@ fn percent(ratio: Option<f64>) -> String {
         }
         ratio => number(ratio),
     }
+}
+
+/// The first of these that is on the page.
+fn first(row: &EngineRow, quantities: [Quantity; 2]) -> String {
+    number(quantities.iter().find_map(|quantity| row.numbers[*quantity]))
+}
+
+/// The mean of a sum of seconds.
+fn mean(row: &EngineRow, sum: Quantity) -> String {
+    milliseconds(row.numbers[sum], sum.partner().and_then(|count| row.numbers[count]))
 }
 
 /// The mean of seconds, of none of which there is no mean.
