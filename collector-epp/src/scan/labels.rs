@@ -24,10 +24,6 @@ impl<'a> Labels<'a> {
         Self { text, spans }
     }
 
-    pub(super) fn parts(&self) -> (&'a str, &'a [Span]) {
-        (self.text, self.spans)
-    }
-
     /// The value of a label; `None` when there is no label of this whole name. Allocates only when an
     /// escape must be undone.
     pub fn get(&self, name: &str) -> Option<Cow<'a, str>> {

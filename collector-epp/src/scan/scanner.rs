@@ -29,15 +29,6 @@ impl Scanner {
         Self { partial: Vec::new(), passing_over: false, page }
     }
 
-    /// Whether to keep the series of the last page, so that those of the next one are recognised instead
-    /// of read. It pays when all pages are of one target, and costs a copy of its wanted lines, at most
-    /// 256 KiB. Off unless set.
-    #[must_use]
-    pub fn with_memo(mut self, memo: bool) -> Self {
-        self.page.set_memo(memo);
-        self
-    }
-
     /// Begins a page, and forgets what was left of an unfinished one.
     pub fn begin(&mut self, format: Format) {
         self.partial.clear();
