@@ -100,13 +100,6 @@ const BOUNDS: [Bound; 10] = [
         // 209 before queue, prefill and decode times were read: their many buckets begin as their sums.
         why: "248 a line of a vLLM page, most of which are skipped by their first bytes",
     },
-    Bound {
-        id: "scan.memo.line.instructions",
-        operation: (Counted::Scan, scan::MEMO),
-        at_most: 230.0,
-        unit: Unit::Instructions,
-        why: "189 to 207, by the build, a line whose name and labels are as in the page before",
-    },
 ];
 
 /// How much more may be in memory after an hour than after ten minutes, as a share. What the cache's map has yet

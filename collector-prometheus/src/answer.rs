@@ -320,7 +320,7 @@ mod tests {
     fn an_error_in_an_answer_that_claims_success_is_quoted() {
         refused(
             r#"{"status":"error","errorType":"execution","error":"a\u001bb"}"#,
-            "execution: a\u{fffd}b",
+            "execution: a\\u{1b}b",
         );
         assert_eq!(
             error_of(br#"{"status":"error","errorType":"t","error":"e","data":{"resultType":"matrix","result":[]}}"#),

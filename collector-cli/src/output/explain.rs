@@ -15,8 +15,8 @@ use super::documents::{ReplicasDocument, SCHEMA_VERSION, seconds};
 use super::error::ErrorBody;
 use super::notes;
 use super::pace::PaceDocument;
+use super::printable;
 use super::terminal::signs;
-use super::text::printable;
 
 /// What one backend last said of a model, and how its values came about.
 pub(crate) struct Look {

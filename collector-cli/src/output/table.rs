@@ -7,7 +7,7 @@ use collector_core::{Allocation, Part, Reading, ReplicaMetrics, Replicas};
 use super::columns::{aligned, aligned_by};
 use super::documents::ModelItem;
 use super::notes;
-use super::text::printable;
+use super::printable;
 
 /// What stands where nothing was measured.
 pub(crate) const UNKNOWN: &str = "-";

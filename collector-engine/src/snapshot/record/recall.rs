@@ -127,7 +127,7 @@ fn recall_reasons(reasons: Vec<(FieldRecord, Arc<str>)>) -> FieldReasons {
 
 /// A text that goes into terminals and logs, whoever wrote the file.
 fn printable(text: &str) -> Arc<str> {
-    text.replace(char::is_control, "?").into()
+    collector_core::text::printable(text).to_string().into()
 }
 
 fn recall_marks(marks: Vec<MarkRecord>, written_at: Tick) -> Vec<Mark> {

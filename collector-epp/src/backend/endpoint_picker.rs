@@ -1,5 +1,5 @@
-//! What the Endpoint Pickers say, as metrics of our own: it is of pools and of requests held back, and of
-//! no replica.
+//! Shows what endpoint pickers say of pools and of requests held back as metrics of the collector: no
+//! replica has these numbers.
 
 use std::collections::HashMap;
 
@@ -7,13 +7,14 @@ use metrics::gauge;
 
 use super::fleet::Fleet;
 use super::pod::Outcome;
-use crate::engines::{Page, PickerModel, PickerPage, PickerPool};
+use crate::endpoint_picker::{EndpointPickerMetrics, EndpointPickerModel, EndpointPickerPool};
+use crate::engines::Page;
 
 /// Rows of one page that are shown.
 const ROWS_MAX: usize = 256;
 
-type OfPool = (&'static str, fn(&PickerPool) -> Option<f64>);
-type OfModel = (&'static str, fn(&PickerModel) -> Option<f64>);
+type OfPool = (&'static str, fn(&EndpointPickerPool) -> Option<f64>);
+type OfModel = (&'static str, fn(&EndpointPickerModel) -> Option<f64>);
 
 const OF_POOL: [OfPool; 5] = [
     ("collector_epp_pool_ready_pods", |pool| pool.ready),
@@ -31,21 +32,21 @@ const OF_MODEL: [OfModel; 2] = [
 /// A gauge: its family, the namespace, and the pool or model.
 type Key = (&'static str, String, String);
 
-/// The gauges of all pickers, and those that were shown before.
+/// The gauges of all endpoint pickers that were shown last.
 #[derive(Default)]
-pub(super) struct PickerGauges {
+pub(super) struct EndpointPickerGauges {
     shown: HashMap<Key, f64>,
 }
 
-impl PickerGauges {
-    /// Shows what the pickers said last. What none of them says any more is NaN: a gauge cannot be taken
-    /// back, and its last value would go on for ever.
+impl EndpointPickerGauges {
+    /// Shows what the endpoint pickers said last. A gauge that none of them has any more becomes NaN,
+    /// because it cannot be removed and its last value would stay for ever.
     pub(super) fn show(&mut self, fleet: &Fleet) {
         let mut now: HashMap<Key, f64> = HashMap::new();
         for pod in fleet.pods(|_| true) {
             let Outcome::Good(good) = pod.seen().outcome.clone() else { continue };
-            if let Page::Picker(page) = &good.page {
-                collect(page, pod.target.namespace.as_str(), &mut now);
+            if let Page::EndpointPicker(metrics) = &good.page {
+                collect(metrics, pod.target.namespace.as_str(), &mut now);
             }
         }
         let gone = self.shown.keys().filter(|key| !now.contains_key(key));
@@ -59,9 +60,10 @@ impl PickerGauges {
     }
 }
 
-/// Pickers of one pool see the same pods, so one of them is enough; each holds back requests of its own.
-fn collect(page: &PickerPage, namespace: &str, gauges: &mut HashMap<Key, f64>) {
-    for pool in page.per_pool.iter().take(ROWS_MAX) {
+/// Endpoint pickers of one pool see the same pods, so one of them is enough; each holds back requests of
+/// its own.
+fn collect(metrics: &EndpointPickerMetrics, namespace: &str, gauges: &mut HashMap<Key, f64>) {
+    for pool in metrics.pools.iter().take(ROWS_MAX) {
         let name = pool.name.as_deref().unwrap_or_default();
         for (family, value) in OF_POOL {
             if let Some(value) = value(pool) {
@@ -69,7 +71,7 @@ fn collect(page: &PickerPage, namespace: &str, gauges: &mut HashMap<Key, f64>) {
             }
         }
     }
-    for model in page.per_model.iter().take(ROWS_MAX) {
+    for model in metrics.models.iter().take(ROWS_MAX) {
         let name = model.model.as_ref().or(model.target.as_ref());
         let name = name.map_or("", |name| name.as_str());
         for (family, value) in OF_MODEL {
@@ -90,35 +92,35 @@ fn set((family, namespace, name): &Key, value: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engines::Ignored;
 
     #[test]
-    fn what_is_held_back_for_a_model_is_summed_over_its_targets_and_pickers() {
-        let held = |target: &str, size| PickerModel {
+    fn requests_held_back_are_summed_over_targets_and_endpoint_pickers() {
+        let held = |target: &str, size| EndpointPickerModel {
             model: Some("m".into()),
             target: Some(target.into()),
             flow_control_queue_size: Some(size),
-            ..PickerModel::default()
+            ..EndpointPickerModel::default()
         };
-        let pool = PickerPool {
+        let pool = EndpointPickerPool {
             name: Some("p".into()),
             ready: Some(3.0),
             avg_kv: None,
-            ..PickerPool::default()
+            ..EndpointPickerPool::default()
         };
-        let page = PickerPage {
-            per_model: vec![held("a", 2.0), held("b", 3.0)],
-            per_pool: vec![pool],
-            matched: [].into(),
-            ignored: Ignored::default(),
+        let metrics = EndpointPickerMetrics {
+            models: vec![held("a", 2.0), held("b", 3.0)],
+            pools: vec![pool],
+            matched: Vec::new(),
+            repeated: 0,
+            beyond_limit: 0,
         };
         let mut gauges = HashMap::new();
-        collect(&page, "prod", &mut gauges);
-        collect(&page, "prod", &mut gauges);
+        collect(&metrics, "prod", &mut gauges);
+        collect(&metrics, "prod", &mut gauges);
         let of = |family, name: &str| gauges.get(&(family, "prod".to_owned(), name.to_owned()));
         assert_eq!(of("collector_epp_flow_control_queue_size", "m"), Some(&10.0));
         assert_eq!(of("collector_epp_pool_ready_pods", "p"), Some(&3.0));
-        // What the picker does not tell is no 0.
+        // What is not on the page is no 0.
         assert_eq!(of("collector_epp_pool_average_kv_cache_usage", "p"), None);
         assert_eq!(gauges.len(), 2);
     }

@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use collector_core::{EngineName, ErrorKind, ModelId};
+use collector_core::ErrorKind;
 use collector_transport::{Cause, quote};
 
 use super::client::{PageSink, too_large};
-use super::content::{Content, HEAD_BYTES};
+use super::content::{Content, HEAD_BYTES, came_as};
+use crate::discover::Target;
 use crate::engines::{Engines, Page, PageReader, UnknownPage};
 use crate::scan::{Ended, Format, Limits, PageTooLarge, Scanner, Summary};
 
@@ -23,23 +24,30 @@ pub(crate) struct Reader {
     /// How the page begins, to tell what it is when it is none.
     head: Vec<u8>,
     content_type: Option<String>,
-    /// When the page was asked for.
-    now: SystemTime,
 }
 
 impl Reader {
-    /// A reader for pages of `engine`, or of any, about `model` or what they say. An engine that the table
-    /// does not have is an error of the target.
-    pub(crate) fn new(
+    /// A reader that scans for the series of `engines` and gives them to `pages`.
+    pub(super) fn new(engines: &Engines, pages: PageReader, limits: Limits) -> Self {
+        Self {
+            scanner: Scanner::new(Arc::clone(engines.wanted()), limits),
+            pages,
+            format: Format::Text,
+            head: Vec::new(),
+            content_type: None,
+        }
+    }
+
+    /// A reader for the pages of a target. An engine that the table does not have is an error of the target.
+    pub(crate) fn of_target(
         engines: &Engines,
-        engine: Option<&EngineName>,
-        model: Option<&ModelId>,
+        target: &Target,
         limits: Limits,
     ) -> Result<Self, Cause> {
-        let pages = match engine {
+        let pages = match &target.engine {
             None => engines.reader(),
             Some(name) => engines.reader_of(name).ok_or_else(|| {
-                let known: Vec<_> = engines.names().map(EngineName::as_str).collect();
+                let known: Vec<_> = engines.names().collect();
                 Cause::new(
                     ErrorKind::Configuration,
                     format!(
@@ -54,40 +62,38 @@ impl Reader {
                 )
             })?,
         };
-        Ok(Self {
-            // Without its memo: it takes a tenth off the cost of a scrape, and 6 KB a pod.
-            scanner: Scanner::new(Arc::clone(engines.wanted()), limits),
-            pages: pages.with_model(model.cloned()).with_increases(),
-            format: Format::Text,
-            head: Vec::new(),
-            content_type: None,
-            now: SystemTime::UNIX_EPOCH,
-        })
+        let pages = pages.with_model(target.model.clone()).with_increases();
+        Ok(Self::new(engines, pages, limits))
     }
 
     /// Says when the next page is asked for.
     pub(super) fn set_time(&mut self, now: SystemTime) {
-        self.now = now;
+        self.pages.set_time(now);
     }
 
     /// Ends the page. `end_is_known`: the transfer told its length, or its end.
-    pub(super) fn finish(&mut self, end_is_known: bool) -> Result<(Page, Summary), Cause> {
+    pub(super) fn finish(&mut self, end_is_known: bool) -> Result<(Page, Summary), PageError> {
         let Self { scanner, pages, format, .. } = self;
         let ended = if end_is_known { Ended::Complete } else { Ended::CutShort };
-        let summary = scanner.finish(ended, |sample| pages.sample(sample)).map_err(too_large)?;
-        let content_type = self.content_type.as_deref();
+        let finished = scanner.finish(ended, |sample| pages.sample(sample));
+        let summary = finished.map_err(PageError::TooLarge)?;
         if summary.samples == 0
-            && let Some(content) = Content::of(&self.head, content_type)
+            && let Some(content) = Content::of(&self.head, self.content_type.as_deref())
         {
-            return Err(other_content(content, content_type));
+            return Err(PageError::NoMetrics(content));
         }
         if let Some(cut) = CutShort::of(*format, &summary, end_is_known) {
-            return Err(cut.into());
+            return Err(PageError::CutShort(cut));
         }
         match pages.finish(&summary) {
-            Page::Unknown(unknown) => Err(unknown_page(&unknown, &summary, content_type)),
+            Page::Unknown(unknown) => Err(PageError::Unknown(unknown, summary)),
             page => Ok((page, summary)),
         }
+    }
+
+    /// The Content-Type of the page, for messages.
+    pub(super) fn content_type(&self) -> Option<&str> {
+        self.content_type.as_deref()
     }
 }
 
@@ -98,7 +104,6 @@ impl PageSink for Reader {
         self.content_type =
             content_type.map(|it| it.chars().take(CONTENT_TYPE_BYTES_MAX).collect());
         self.pages.reset();
-        self.pages.set_time(self.now);
         self.scanner.begin(self.format);
     }
 
@@ -107,6 +112,45 @@ impl PageSink for Reader {
         self.head.extend_from_slice(&chunk[..chunk.len().min(room)]);
         let Self { scanner, pages, .. } = self;
         scanner.feed(chunk, |sample| pages.sample(sample))
+    }
+}
+
+/// Why a metrics page cannot be read.
+#[derive(Clone, PartialEq, Debug)]
+pub enum PageError {
+    /// It has more bytes than are allowed.
+    TooLarge(PageTooLarge),
+    /// It has no metrics but something else.
+    NoMetrics(Content),
+    /// Its end may be missing.
+    CutShort(CutShort),
+    /// It is of no engine, or not of the one that it should be of.
+    Unknown(UnknownPage, Summary),
+}
+
+impl PageError {
+    /// The error of a target with such a page, which came with this Content-Type.
+    pub(super) fn cause(self, content_type: Option<&str>) -> Cause {
+        match self {
+            Self::TooLarge(error) => too_large(error),
+            Self::NoMetrics(content) => {
+                Cause::new(ErrorKind::BadAnswer, content.problem(content_type))
+                    .with_remedy(content.remedy())
+            }
+            // No connection broke, as far as anybody knows.
+            Self::CutShort(cut @ CutShort::NoEofMarker) => Cause::new(
+                ErrorKind::BadAnswer,
+                cut.to_string(),
+            )
+            .with_remedy(
+                "pages of OpenMetrics end with that line: check the server, or have it answer in \
+                     text/plain",
+            ),
+            Self::CutShort(cut @ CutShort::HalfLine) => {
+                Cause::new(ErrorKind::Disconnected, cut.to_string())
+            }
+            Self::Unknown(page, summary) => unknown_page(&page, &summary, content_type),
+        }
     }
 }
 
@@ -141,29 +185,6 @@ impl fmt::Display for CutShort {
             Self::HalfLine => "the page ends in the middle of a line",
         })
     }
-}
-
-impl From<CutShort> for Cause {
-    fn from(cut: CutShort) -> Self {
-        match cut {
-            // No connection broke, as far as anybody knows.
-            CutShort::NoEofMarker => Self::new(ErrorKind::BadAnswer, cut.to_string()).with_remedy(
-                "pages of OpenMetrics end with that line: check the server, or have it answer in \
-                 text/plain",
-            ),
-            CutShort::HalfLine => Self::new(ErrorKind::Disconnected, cut.to_string()),
-        }
-    }
-}
-
-fn other_content(content: Content, content_type: Option<&str>) -> Cause {
-    let came_as = content_type.map_or_else(String::new, came_as);
-    Cause::new(ErrorKind::BadAnswer, format!("{}{came_as}", content.problem()))
-        .with_remedy(content.remedy())
-}
-
-fn came_as(content_type: &str) -> String {
-    format!(" (Content-Type {:?})", quote(content_type))
 }
 
 fn unknown_page(page: &UnknownPage, summary: &Summary, content_type: Option<&str>) -> Cause {
