@@ -238,20 +238,19 @@ impl<'a> Assembly<'a> {
             }
             _ => model.seen = true,
         }
+        let value = selfmetrics::accepted(kind, sanitize::rate(value)).unwrap_or(f64::NAN);
         if kind.level() != crate::labels::Level::Rank {
-            let accepted = selfmetrics::accepted(kind, sanitize::rate(value)).unwrap_or(f64::NAN);
             let sums = if replica.is_empty() {
                 &mut model.rates
             } else {
                 model.replica_rates.entry((replica.into(), key.into())).or_default()
             };
             match sums.iter_mut().find(|(of, id, _)| (*of, *id) == (engine, leaf)) {
-                Some((_, _, known)) => *known = same_or_nan(*known, accepted),
-                None => sums.push((engine, leaf, accepted)),
+                Some((_, _, known)) => *known = same_or_nan(*known, value),
+                None => sums.push((engine, leaf, value)),
             }
             return;
         }
-        let value = selfmetrics::accepted(kind, sanitize::rate(value)).unwrap_or(f64::NAN);
         let mut is_living = false;
         model.servers.of_row((engine, replica, rank, key), |server| {
             is_living = true;
@@ -272,18 +271,11 @@ impl<'a> Assembly<'a> {
             model.incomplete |= is_instant && !lives;
             if kind != QueryKind::Counters && lives && !rank.is_empty() {
                 // The sums of its replica are unknown without it.
-                let ranks = model.silent_ranks.entry(replica.into()).or_default();
-                if !ranks.iter().any(|(known, _)| **known == *rank) {
-                    ranks.push((rank.into(), false));
-                }
+                model.silent_rank(replica, rank, false);
             }
         }
         if kind == QueryKind::Counters && !is_living && !rank.is_empty() {
-            let ranks = model.silent_ranks.entry(replica.into()).or_default();
-            match ranks.iter_mut().find(|(known, _)| **known == *rank) {
-                Some((_, idle)) => *idle &= value == 0.0,
-                None => ranks.push((rank.into(), value == 0.0)),
-            }
+            *model.silent_rank(replica, rank, true) &= value == 0.0;
         }
     }
 
@@ -325,11 +317,8 @@ impl<'a> Assembly<'a> {
                     match known.iter_mut().find(same) {
                         // One rank with two sizes is in the middle of a restart.
                         Some(other) if *other != config => {
-                            *other = RankConfig {
-                                rank: config.rank,
-                                key: config.key,
-                                ..RankConfig::default()
-                            };
+                            let RankConfig { rank, key, .. } = config;
+                            *other = RankConfig { rank, key, ..RankConfig::default() };
                         }
                         Some(_) => {}
                         None => known.push(config),
@@ -353,31 +342,24 @@ impl<'a> Assembly<'a> {
             let siblings_are_fresh = servers
                 .iter()
                 .any(|it| asked - it.stamp <= 2.0 * interval(it) && it.stamp >= newest);
+            let mut gone: Vec<Server> = Vec::new();
             if siblings_are_fresh {
-                let left = &mut model.left;
-                servers.retain(|server| {
-                    let stays =
-                        newest - server.stamp <= f64::from(SCRAPES_UNTIL_LEFT) * interval(server);
-                    if !stays {
-                        left.entry(server.replica.clone()).or_default().insert(server.key.clone());
-                    }
-                    stays
-                });
+                gone.extend(servers.extract_if(.., |server| {
+                    newest - server.stamp > f64::from(SCRAPES_UNTIL_LEFT) * interval(server)
+                }));
             }
             // Of engines that read the same pod, the first is the pod's.
-            let mut owner: HashMap<PodName, u8, RandomState> = HashMap::default();
             if servers.iter().any(|server| server.engine > 0) {
+                let mut owner: HashMap<PodName, u8, RandomState> = HashMap::default();
                 for server in servers.iter() {
                     owner.entry(server.replica.clone()).or_insert(server.engine);
                 }
-                let left = &mut model.left;
-                servers.retain(|server| {
-                    let stays = owner.get(&server.replica) == Some(&server.engine);
-                    if !stays {
-                        left.entry(server.replica.clone()).or_default().insert(server.key.clone());
-                    }
-                    stays
-                });
+                let is_other =
+                    |server: &mut Server| owner.get(&server.replica) != Some(&server.engine);
+                gone.extend(servers.extract_if(.., is_other));
+            }
+            for server in gone {
+                model.left.entry(server.replica).or_default().insert(server.key);
             }
         }
     }
@@ -393,20 +375,6 @@ impl<'a> Assembly<'a> {
                 model.failed.insert(field, reason);
             }
         }
-    }
-
-    /// Whether the model has live pods.
-    pub(crate) fn has_live_pods(&self, position: usize) -> bool {
-        !self.models[position].servers.as_slice().is_empty()
-    }
-
-    /// The live pods of a model, in order of their names.
-    pub(crate) fn live_pods(&self, position: usize) -> Vec<&PodName> {
-        let servers = self.models[position].servers.as_slice().iter();
-        let mut pods: Vec<&PodName> = servers.map(|server| &server.replica).collect();
-        pods.sort_unstable();
-        pods.dedup();
-        pods
     }
 
     /// The failure that all models share because nothing is known of any of them.
@@ -432,30 +400,6 @@ impl<'a> Assembly<'a> {
     /// Whether any model has series that name no pod.
     pub(crate) fn has_unnamed_pods(&self) -> bool {
         self.models.iter().any(|model| model.unnamed)
-    }
-
-    /// Whether pods of the model live that are read as this engine.
-    pub(crate) fn lives_of(&self, position: usize, engine: u8) -> bool {
-        self.models[position].servers.as_slice().iter().any(|server| server.engine == engine)
-    }
-
-    /// Whether several servers, or copies, stand under one rank of one pod of the model.
-    pub(crate) fn has_several_of_a_rank(&self, position: usize) -> bool {
-        self.models[position].several_of_a_rank
-    }
-
-    /// Whether a model lately had series, or has others now, and has no living pod by the first look.
-    pub(crate) fn has_just_vanished(&self, position: usize) -> bool {
-        let model = &self.models[position];
-        self.is_silent(position) && (model.lately || model.alive_by.is_some())
-    }
-
-    /// Whether nothing of a model is there, or lately was.
-    pub(crate) fn is_missing(&self, position: usize) -> bool {
-        let model = &self.models[position];
-        self.is_silent(position)
-            && model.answered.contains(QueryKind::Presence)
-            && !(model.lately || model.seen || model.unnamed)
     }
 
     /// The models by how many scrape intervals their newest sample is late; less than one is none. Those of
@@ -521,16 +465,6 @@ impl<'a> Assembly<'a> {
             lacks_gauge || (silent && !group[0].rank.is_empty())
         })
     }
-
-    /// Whether some pods of the model are on the prefill side of requests, and others on the decode side.
-    pub(crate) fn has_two_roles(&self, position: usize) -> bool {
-        self.models[position].has_two_roles()
-    }
-
-    /// Whether no pod of a model lives by the query for liveness: what else there is must be asked for.
-    pub(crate) fn is_silent(&self, position: usize) -> bool {
-        self.models[position].liveness > 0 && !self.has_live_pods(position)
-    }
 }
 
 /// The value of two rows that are about the same: the same row twice is a double, and counts once; two
@@ -571,6 +505,49 @@ impl Model {
         self.left.get(replica).is_some_and(|keys| key.is_empty() || keys.contains(key))
     }
 
+    /// Whether a rank that has no gauges never worked; it starts as `idle` when it is new.
+    fn silent_rank(&mut self, replica: &str, rank: &str, idle: bool) -> &mut bool {
+        let ranks = self.silent_ranks.entry(replica.into()).or_default();
+        let known = ranks.iter().position(|(known, _)| **known == *rank);
+        let at = known.unwrap_or_else(|| {
+            ranks.push((rank.into(), idle));
+            ranks.len() - 1
+        });
+        &mut ranks[at].1
+    }
+
+    /// The live pods, in order of their names.
+    pub(crate) fn live_pods(&self) -> Vec<&PodName> {
+        let mut pods: Vec<&PodName> =
+            self.servers.as_slice().iter().map(|server| &server.replica).collect();
+        pods.sort_unstable();
+        pods.dedup();
+        pods
+    }
+
+    /// Whether pods live that are read as this engine.
+    pub(crate) fn has_engine(&self, engine: u8) -> bool {
+        self.servers.as_slice().iter().any(|server| server.engine == engine)
+    }
+
+    /// Whether no pod lives by the query for liveness: what else there is must be asked for.
+    pub(crate) fn has_no_pods(&self) -> bool {
+        self.liveness > 0 && self.servers.as_slice().is_empty()
+    }
+
+    /// Whether the model had series within the window, or has others now, and no live pod.
+    pub(crate) fn has_just_vanished(&self) -> bool {
+        self.has_no_pods() && (self.lately || self.alive_by.is_some())
+    }
+
+    /// Whether nothing of the model is there, or was within the window.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.has_no_pods()
+            && self.answered.contains(QueryKind::Presence)
+            && !(self.lately || self.seen || self.unnamed)
+    }
+
+    /// Whether some pods are on the prefill side of requests, and others on the decode side.
     pub(crate) fn has_two_roles(&self) -> bool {
         let has = |role| self.servers.as_slice().iter().any(|it| it.role.as_deref() == Some(role));
         has("prefill") && has("decode")

@@ -165,14 +165,14 @@ impl PrometheusBackend {
         let jobs = self.wanted(&look, &groups, ask.load_per_pod, &assembly);
         look.ask(jobs, &mut assembly).await;
         let mut vanished: HashSet<usize> = (0..asked.models().len())
-            .filter(|position| assembly.has_just_vanished(*position))
+            .filter(|position| assembly.models[*position].has_just_vanished())
             .collect();
         let mut jobs = second_look(&vanished, &groups, asked);
         jobs.extend(self.counters(&groups, &assembly));
         look.ask(jobs, &mut assembly).await;
         assembly.settle();
         // A scrape may have been stored in between: what lives after all has not been asked for yet.
-        vanished.retain(|position| assembly.has_live_pods(*position));
+        vanished.retain(|position| !assembly.models[*position].has_no_pods());
         if !vanished.is_empty() {
             let mut jobs = self.capacity(&groups, &assembly);
             jobs.extend(self.wanted(&look, &groups, ask.load_per_pod, &assembly));

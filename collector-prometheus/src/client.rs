@@ -14,7 +14,7 @@ use reqwest::{Method, StatusCode, Url};
 use tokio::time::Instant;
 
 use crate::SECTION;
-use crate::answer::{self, Expect, Notice, Row, Unreadable};
+use crate::answer::{self, Expect, Row, Unreadable};
 use crate::body::{Bodies, Body};
 use crate::config::PrometheusConfig;
 use crate::credentials::{Credentials, Sent, with_encoded_blanks};
@@ -87,21 +87,18 @@ pub(crate) struct Answered {
     pub(crate) large: bool,
 }
 
-/// Why a request must be sent once more, in another form.
-enum Again {
-    WithGet,
-    At(Url),
-}
-
+/// How one request ended, or why it must be sent once more.
 enum Outcome<'a> {
     Body(Body<'a>),
-    Again(Again),
+    /// The server refuses POST.
+    UseGet,
+    Redirected(Url),
     /// 401.
     Unauthorized(Failure),
 }
 
 /// What becomes of the body of an answer.
-type ReadBody<'a> = dyn FnMut(&Body<'_>) -> Result<Notice, Failure> + Send + 'a;
+type ReadBody<'a> = dyn FnMut(&Body<'_>) -> Result<Option<String>, Failure> + Send + 'a;
 
 impl Client {
     pub(crate) fn new(config: &PrometheusConfig) -> Result<Self, ConfigError> {
@@ -200,7 +197,7 @@ impl Client {
         on_row: &mut (dyn FnMut(&Row<'_>) + Send),
     ) -> Result<Answered, Failure> {
         let mut read = |body: &Body<'_>| self.read(body, query, expect, on_row);
-        self.timed(query, budget, &mut read).await
+        self.ask(query, budget, &mut read).await
     }
 
     /// Asks for the raw samples of one series and tells their times, in seconds, oldest first.
@@ -212,25 +209,25 @@ impl Client {
         let mut times = Vec::new();
         let mut read = |body: &Body<'_>| {
             times = answer::sample_times(&body.bytes);
-            Ok(Notice::default())
+            Ok(None)
         };
-        self.timed(query, budget, &mut read).await?;
+        self.ask(query, budget, &mut read).await?;
         Ok(times)
     }
 
-    async fn timed(
+    async fn ask(
         &self,
         query: Query<'_>,
         budget: Budget<'_>,
         read: &mut ReadBody<'_>,
     ) -> Result<Answered, Failure> {
         let started = Instant::now();
-        let result = self.ask(query, budget, read).await;
+        let result = self.answered(query, budget, read).await;
         selfmetrics::query_ended(query.kind, started.elapsed(), result.as_ref().err());
         result
     }
 
-    async fn ask(
+    async fn answered(
         &self,
         query: Query<'_>,
         budget: Budget<'_>,
@@ -248,16 +245,15 @@ impl Client {
             drop(permit);
             match outcome? {
                 Outcome::Body(body) => {
-                    let notice = read(&body)?;
                     return Ok(Answered {
-                        incomplete: notice.incomplete,
+                        incomplete: read(&body)?,
                         date: body.date,
                         sent_at,
                         arrived_at,
                         large: body.is_large(),
                     });
                 }
-                Outcome::Again(Again::WithGet) => self.use_get.store(true, Ordering::Relaxed),
+                Outcome::UseGet => self.use_get.store(true, Ordering::Relaxed),
                 Outcome::Unauthorized(failure) => {
                     if std::mem::replace(&mut renewed, true)
                         || !self.credentials.renew(&sent, budget.clock, budget.deadline).await?
@@ -265,14 +261,14 @@ impl Client {
                         return Err(failure);
                     }
                 }
-                Outcome::Again(Again::At(_)) if redirects == REDIRECTS_MAX => {
+                Outcome::Redirected(_) if redirects == REDIRECTS_MAX => {
                     return Err(Failure::new(
                         ErrorKind::Redirected,
                         format!("more than {REDIRECTS_MAX} redirects"),
                     )
                     .with_remedy("check the path in prometheus.url"));
                 }
-                Outcome::Again(Again::At(next)) => {
+                Outcome::Redirected(next) => {
                     redirects += 1;
                     url = next;
                 }
@@ -286,7 +282,7 @@ impl Client {
         query: Query<'_>,
         expect: Expect,
         on_row: &mut (dyn FnMut(&Row<'_>) + Send),
-    ) -> Result<Notice, Failure> {
+    ) -> Result<Option<String>, Failure> {
         self.last_bytes[query.kind as usize].store(body.bytes.len(), Ordering::Relaxed);
         answer::decode(&body.bytes, expect, on_row).map_err(|unreadable| {
             let detail = self.credentials.redact(&unreadable.to_string());
@@ -336,19 +332,15 @@ impl Client {
         let left = deadline.saturating_duration_since(now);
         let mut stage = Stage::Connecting;
         let exchange = self.send_and_receive(query, url, sent, budget.waiting, left, &mut stage);
-        match tokio::time::timeout_at(deadline, exchange).await {
-            Ok(outcome) => outcome,
-            Err(_) if stage == Stage::Connecting => Err(Failure::new(
-                ErrorKind::Timeout,
-                format!("no answer began within {}", seconds(left)),
-            )
-            .with_remedy("is the server overloaded? prometheus.timeout may be raised")),
-            Err(_) => Err(Failure::new(
-                ErrorKind::Timeout,
-                format!("the answer was not complete within {}", seconds(left)),
-            )
-            .with_remedy("prometheus.timeout may be raised")),
+        if let Ok(outcome) = tokio::time::timeout_at(deadline, exchange).await {
+            return outcome;
         }
+        let (what, remedy) = match stage {
+            Stage::Answering => ("the answer was not complete", "prometheus.timeout may be raised"),
+            _ => ("no answer began", "is the server overloaded? prometheus.timeout may be raised"),
+        };
+        let detail = format!("{what} within {:.1}s", left.as_secs_f64());
+        Err(Failure::new(ErrorKind::Timeout, detail).with_remedy(remedy))
     }
 
     async fn send_and_receive(
@@ -399,10 +391,11 @@ impl Client {
                 Ok(Outcome::Body(body.await?))
             }
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED if !get => {
-                Ok(Outcome::Again(Again::WithGet))
+                Ok(Outcome::UseGet)
             }
-            status if status.is_redirection() => redirect(&url, status, response.headers())
-                .map(|next| Outcome::Again(Again::At(next))),
+            status if status.is_redirection() => {
+                redirect(&url, status, response.headers()).map(Outcome::Redirected)
+            }
             _ => {
                 let credential = self.credential();
                 let caller = Caller {
@@ -481,10 +474,6 @@ fn tls_settings(config: &PrometheusConfig) -> TlsSettings {
         server_name: config.server_name.clone(),
         tls_insecure_skip_verify: config.tls_insecure_skip_verify,
     }
-}
-
-fn seconds(duration: Duration) -> String {
-    format!("{:.1}s", duration.as_secs_f64())
 }
 
 /// A TLS configuration for a client that never uses it: without one, the HTTP client would load the

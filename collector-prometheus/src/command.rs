@@ -24,23 +24,18 @@ const ERROR_BYTES_MAX: usize = 4 << 10;
 pub(crate) struct TokenCommand {
     command: Vec<String>,
     ttl: Duration,
-    current: Mutex<Option<Current>>,
+    current: Mutex<Option<PrintedToken>>,
     /// The token that was printed last, for `redact`.
     last: std::sync::Mutex<Option<SecretString>>,
-}
-
-struct Current {
-    token: SecretString,
-    /// Counts the runs, so that several requests with a refused token cause one run together.
-    run: u64,
-    ran_at: Tick,
 }
 
 /// A token, and the run of the command that printed it.
 #[derive(Clone, Debug)]
 pub(crate) struct PrintedToken {
     pub(crate) token: SecretString,
+    /// Counts the runs, so that several requests with a refused token cause one run together.
     run: u64,
+    ran_at: Tick,
 }
 
 impl TokenCommand {
@@ -67,10 +62,10 @@ impl TokenCommand {
         let now = clock.now();
         if let Some(known) = &mut *current {
             if known.ran_at.age(now) < self.ttl {
-                return Ok(known.printed());
+                return Ok(known.clone());
             }
             match self.run(deadline).await {
-                Ok(token) => *known = Current { token, run: known.run + 1, ran_at: now },
+                Ok(token) => *known = PrintedToken { token, run: known.run + 1, ran_at: now },
                 Err(failure) => {
                     tracing::warn!(
                         error = failure.detail,
@@ -80,10 +75,10 @@ impl TokenCommand {
                     known.ran_at = now;
                 }
             }
-            return Ok(known.printed());
+            return Ok(known.clone());
         }
-        let known = Current { token: self.run(deadline).await?, run: 1, ran_at: now };
-        Ok(current.insert(known).printed())
+        let known = PrintedToken { token: self.run(deadline).await?, run: 1, ran_at: now };
+        Ok(current.insert(known).clone())
     }
 
     /// Runs the command after the server has refused `sent`, unless that was done meanwhile. Returns
@@ -98,7 +93,7 @@ impl TokenCommand {
         let run = current.as_ref().map_or(0, |known| known.run);
         if run == sent.run {
             let token = self.run(deadline).await?;
-            *current = Some(Current { token, run: run + 1, ran_at: clock.now() });
+            *current = Some(PrintedToken { token, run: run + 1, ran_at: clock.now() });
         }
         let known = current.as_ref().map(|known| known.token.expose_secret());
         Ok(known != Some(sent.token.expose_secret()))
@@ -109,7 +104,10 @@ impl TokenCommand {
         self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    async fn lock(&self, deadline: Instant) -> Result<MutexGuard<'_, Option<Current>>, Failure> {
+    async fn lock(
+        &self,
+        deadline: Instant,
+    ) -> Result<MutexGuard<'_, Option<PrintedToken>>, Failure> {
         tokio::time::timeout_at(deadline, self.current.lock()).await.map_err(|_| {
             Failure::new(ErrorKind::Timeout, "another request still waits for the token command")
                 .at(Stage::Unsent)
@@ -204,12 +202,6 @@ impl TokenCommand {
         )
         .with_remedy("run it by hand, as the user and with the environment of the collector")
         .at(Stage::Unsent)
-    }
-}
-
-impl Current {
-    fn printed(&self) -> PrintedToken {
-        PrintedToken { token: self.token.clone(), run: self.run }
     }
 }
 

@@ -72,100 +72,75 @@ pub(crate) fn finish(
     Finished { answers, kept }
 }
 
-/// What is said of a model of which no pod lives by the query for liveness. That it has none is said only
-/// where nothing says otherwise, and that it is missing only by a server that answered in full.
+/// The answer for a model without a live pod. `Found` without pods takes queries that do not contradict each
+/// other; `Missing` takes a complete answer.
 fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMemory>) -> Answer {
-    let failed =
-        |failure: Failure| Answer::Failed(failure.into_error(Operation::Fetch, common.url));
-    let lacks = common.shape.served.iter().find_map(|it| it.lacks().map(|what| (it, what)));
+    let fail = |failure: Failure| Answer::Failed(failure.into_error(Operation::Fetch, common.url));
+    let bad_answer = |detail: &str, remedy: String| {
+        fail(Failure::new(ErrorKind::BadAnswer, detail).with_remedy(remedy))
+    };
+    let served = &common.shape.served;
     if model.unnamed {
-        let example = common.shape.served.iter().find_map(|served| served.example.as_deref());
-        return failed(
-            Failure::new(
-                ErrorKind::BadAnswer,
-                match example {
-                    Some(example) => {
-                        format!("no series of the model has a label that names a pod: {example}")
-                    }
-                    None => "no series of the model has a label that names a pod".to_owned(),
-                },
-            )
-            .with_remedy(
-                "set a label pod in the relabelling of the scrape job, or name the label in \
-                 prometheus.labels.pod",
+        let example = served.iter().find_map(|served| served.example.as_deref());
+        let example = example.map(|example| format!(": {example}")).unwrap_or_default();
+        return bad_answer(
+            &format!("no series of the model has a label that names a pod{example}"),
+            "set a label pod in the relabelling of the scrape job, or name the label in \
+             prometheus.labels.pod"
+                .to_owned(),
+        );
+    }
+    let lacks = served.iter().find_map(|it| it.lacks().map(|what| (it, what)));
+    if let Some((served, what)) = lacks.filter(|_| !model.lately && model.alive_by.is_none()) {
+        let (engine, example) =
+            (&served.engine.name, served.example.as_deref().unwrap_or_default());
+        return bad_answer(
+            &format!(
+                "no series of {engine} has a label that names the {what}, so this model may be among \
+                 them: {example}"
+            ),
+            format!(
+                "set it in the relabelling of the scrape job, or name the label in \
+                 prometheus.labels.{what}"
             ),
         );
     }
     // Each engine was asked: the answer of one says nothing about the pods of another.
-    let known = model.liveness > 0
+    let is_known = model.liveness > 0
         && model.answered.contains(QueryKind::Presence)
         && model.failure.is_none();
-    if let Some((served, what)) = lacks.filter(|_| !model.lately && model.alive_by.is_none()) {
-        let example = served.example.as_deref().unwrap_or_default();
-        return failed(
-            Failure::new(
-                ErrorKind::BadAnswer,
-                format!(
-                    "no series of {} has a label that names the {what}, so this model may be among \
-                     them: {example}",
-                    served.engine.name
-                ),
-            )
-            .with_remedy(format!(
-                "set it in the relabelling of the scrape job, or name the label in \
-                 prometheus.labels.{what}"
-            )),
-        );
-    }
-    if !known || model.incomplete {
-        if let Some(failure) = model.failure.take() {
-            return failed(failure);
-        }
-        return failed(
-            Failure::new(
-                ErrorKind::ServerError,
-                "its answer was incomplete and held no pod of this model, which may have some",
-            )
-            .with_remedy("are all stores of the server up?"),
-        );
+    if !is_known || model.incomplete {
+        let incomplete = || {
+            let detail =
+                "the answer was incomplete and has no pod of this model, which may have some";
+            Failure::new(ErrorKind::ServerError, detail)
+                .with_remedy("are all stores of the server up?")
+        };
+        return fail(model.failure.take().unwrap_or_else(incomplete));
     }
     if let Some(series) = &model.alive_by {
-        let liveness = common.shape.served.first().map_or("", |it| &*it.plan.liveness.name);
-        return failed(
-            Failure::new(
-                ErrorKind::BadAnswer,
-                format!("it has series {series} now and none of {liveness}, which says who lives"),
-            )
-            .with_remedy(format!("does a relabelling of the scrape job drop {liveness}?")),
+        let liveness = served.first().map_or("", |it| &*it.plan.liveness.name);
+        return bad_answer(
+            &format!("it has series {series} now and none of {liveness}, which shows the live pods"),
+            format!("does a relabelling of the scrape job drop {liveness}?"),
         );
     }
     if !common.shape.probed {
-        return failed(
-            Failure::new(
-                ErrorKind::BadAnswer,
-                "it did not say which engines it holds, and of the one that was asked for it has no pod \
-                 of this model",
-            )
-            .with_remedy("it is asked again within a minute"),
+        return bad_answer(
+            "the server did not say which engines it holds, and has no pod of this model for the engine \
+             that was asked for",
+            "it is asked again within a minute".to_owned(),
         );
     }
-    if let Some(before) = before
-        && before.live > 0
-        && !(model.lately || model.seen)
-        && before.looked_at.age(common.as_of) < window(common)
-    {
-        return failed(Failure::new(
-            ErrorKind::BadAnswer,
-            "it had pods of this model within the window, and now says that there were none in the \
-             window",
-        ));
-    }
+    let had_pods =
+        before.is_some_and(|it| it.live > 0 && it.looked_at.age(common.as_of) < window(common));
     if model.lately || model.seen {
-        // A query that failed, that of the second look for one, may have held its pods.
-        if let Some(failure) = model.failure.take() {
-            return failed(failure);
-        }
         return Answer::Found(ModelSample::new(common.as_of, Vec::new()));
+    }
+    if had_pods {
+        let detail =
+            "the model had pods within the window, and the server now says that it had none";
+        return fail(Failure::new(ErrorKind::BadAnswer, detail));
     }
     let remembered = before.map(|before| before.looked_at);
     Answer::Missing { as_of: common.as_of, last_seen: model.last_seen.max(remembered) }
@@ -185,25 +160,20 @@ fn found(
 ) -> (ModelSample, ModelMemory) {
     let two_roles = model.has_two_roles();
     let servers = std::mem::take(model.servers.as_mut_vec());
-    let mut memory = ModelMemory {
-        live: 0,
-        pods: Vec::new(),
-        hit_rates_at: before.and_then(|before| before.hit_rates_at),
-        cache_config_at: before.and_then(|before| before.cache_config_at),
-        looked_at: common.as_of,
-    };
     let hit_rates_failed = model.failed.contains(Field::PrefixCacheHitRate);
     let hit_rates_new = model.answered.contains(QueryKind::PrefixCache) && !hit_rates_failed;
-    if hit_rates_new {
-        memory.hit_rates_at = Some(common.evaluated_at);
-    }
     let config_failed = model.failed.contains(Field::CacheConfig);
     let config_asked = model.answered.contains(QueryKind::CacheConfig)
         || model.answered.contains(QueryKind::Capacity);
     let config_new = config_asked && !config_failed;
-    if config_new {
-        memory.cache_config_at = Some(common.evaluated_at);
-    }
+    let at = |is_new: bool, known: Option<Tick>| is_new.then_some(common.evaluated_at).or(known);
+    let mut memory = ModelMemory {
+        live: 0,
+        pods: Vec::new(),
+        hit_rates_at: at(hit_rates_new, before.and_then(|it| it.hit_rates_at)),
+        cache_config_at: at(config_new, before.and_then(|it| it.cache_config_at)),
+        looked_at: common.as_of,
+    };
     let mut replicas: Vec<ReplicaMetrics> = Vec::new();
     let mut groups: Vec<&[Server]> = servers.chunk_by(|a, b| a.replica == b.replica).collect();
     groups.sort_by(|a, b| a[0].replica.cmp(&b[0].replica));
@@ -246,14 +216,20 @@ fn found(
         } else {
             kept.and_then(|kept| kept.hit_rate)
         };
-        set_hit_rate(&mut row, hit_rate, hit_rates_failed, is_of_now, &memory, common);
-        if hit_rate.is_none() && !hit_rates_failed {
-            let reason = if is_of_now {
-                why::hit_rate(lookups(&sums, group, &served.plan), group.len(), served)
-            } else {
-                "unknown when it was last asked for".to_owned()
-            };
-            row.reasons.insert(Field::PrefixCacheHitRate, reason);
+        let field = Field::PrefixCacheHitRate;
+        row.prefix_cache_hit_rate = hit_rate.filter(|_| !hit_rates_failed);
+        if row.prefix_cache_hit_rate.is_some() {
+            let earlier = memory.hit_rates_at.filter(|at| !is_of_now && *at < row.sampled_at);
+            row.marks.extend(earlier.map(|sampled_at| Mark {
+                field,
+                backend: common.backend.clone(),
+                sampled_at,
+            }));
+        } else if !hit_rates_failed && is_of_now {
+            let lookups = lookups(&sums, group, &served.plan);
+            row.reasons.insert(field, why::hit_rate(lookups, group.len(), served));
+        } else if !hit_rates_failed {
+            row.reasons.insert(field, "unknown when it was last asked for");
         }
         if config_failed {
             row.kv_capacity_tokens = None;
@@ -326,30 +302,6 @@ fn counted(group: &[Server], plan: &Plan, model: &Model) -> Vec<(Box<str>, bool)
     let silent = model.silent_ranks.get(&group[0].replica).map(Vec::as_slice).unwrap_or_default();
     all.extend(silent.iter().cloned());
     all
-}
-
-fn set_hit_rate(
-    row: &mut ReplicaMetrics,
-    hit_rate: Option<f64>,
-    failed: bool,
-    new: bool,
-    memory: &ModelMemory,
-    common: &Common<'_>,
-) {
-    if failed {
-        return;
-    }
-    row.prefix_cache_hit_rate = hit_rate;
-    if let (Some(_), Some(at)) = (hit_rate, memory.hit_rates_at)
-        && !new
-        && at < row.sampled_at
-    {
-        row.marks.push(Mark {
-            field: Field::PrefixCacheHitRate,
-            backend: common.backend.clone(),
-            sampled_at: at,
-        });
-    }
 }
 
 /// The share of what was looked up in the prefix cache that was found there.

@@ -98,6 +98,24 @@ impl Labels {
         names.chain(apart.then_some(INSTANCE)).collect()
     }
 
+    /// Every label but those that tell copies apart.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Box<str>> {
+        let Self { namespace, pod, model, rank, cluster, replica, role, apart: _ } = self;
+        let lists = [namespace, pod, model, rank, cluster];
+        lists.into_iter().flatten().chain(replica).chain(role)
+    }
+
+    /// Drops the labels that do not pass.
+    pub(crate) fn retain(&mut self, passes: impl Fn(&Box<str>) -> bool) {
+        let Self { namespace, pod, model, rank, cluster, replica, role, apart: _ } = self;
+        for list in [namespace, pod, model, rank, cluster] {
+            list.retain(&passes);
+        }
+        for one in [replica, role] {
+            *one = one.take().filter(&passes);
+        }
+    }
+
     /// Whether series of one model may name it by different labels, so that a row by these labels need
     /// not be of the model as a whole.
     pub(crate) fn are_mixed(&self) -> bool {

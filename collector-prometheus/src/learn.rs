@@ -90,7 +90,10 @@ impl Learner {
                 (known.clock, known.clock_at)
             }
             _ => {
-                let asked = self.ask_clock(client, budget).await;
+                let asked = ask_clock_once(client, budget).await;
+                if let Ok(clock) = asked {
+                    self.log_skew(clock, budget.clock);
+                }
                 match (asked, &before) {
                     // The first request also resolves, connects and shakes hands. When that took
                     // long the clock is read again, by the next look: this one has waited enough.
@@ -173,12 +176,6 @@ impl Learner {
         tokio::time::timeout_at(budget.deadline, self.learnt.lock()).await.map_err(|_| {
             Failure::new(ErrorKind::Timeout, "another look still waits for the server")
         })
-    }
-
-    async fn ask_clock(&self, client: &Client, budget: Budget<'_>) -> Result<ServerClock, Failure> {
-        let clock = ask_clock_once(client, budget).await?;
-        self.log_skew(clock, budget.clock);
-        Ok(clock)
     }
 
     fn log_skew(&self, clock: ServerClock, ours: &dyn Clock) {

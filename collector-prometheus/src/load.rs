@@ -9,23 +9,12 @@ use crate::plan::{LeafId, Plan, QueryKind};
 use crate::shape::{Served, Shape};
 use crate::why;
 
-/// The kinds that are rates, in the order of [`LoadRates`].
-pub(crate) const RATES: [QueryKind; 7] = [
-    QueryKind::RequestCount,
-    QueryKind::InputTokens,
-    QueryKind::OutputTokens,
-    QueryKind::TtftSum,
-    QueryKind::TtftCount,
-    QueryKind::ItlSum,
-    QueryKind::ItlCount,
-];
-
-/// Rates of which a server that has one has the other too, by their positions in [`RATES`]: requests and
+/// Rates of which a server that has one has the other too, by their positions in [`QueryKind::RATES`]: requests and
 /// their tokens, and the two halves of each histogram.
 const PARTNERS: [(usize, usize); 4] = [(0, 1), (0, 2), (3, 4), (5, 6)];
 
 /// A rate as far as it is known. NaN: there was a value, and it cannot be true.
-pub(crate) type Rates = [Option<f64>; RATES.len()];
+pub(crate) type Rates = [Option<f64>; QueryKind::RATES.len()];
 
 /// One rate of a replica, of which these are the sums.
 pub(crate) fn rate(sums: &Sums, engine: u8, plan: &Plan, kind: QueryKind) -> Option<f64> {
@@ -33,7 +22,7 @@ pub(crate) fn rate(sums: &Sums, engine: u8, plan: &Plan, kind: QueryKind) -> Opt
 }
 
 fn rates(sums: &Sums, engine: u8, plan: &Plan) -> Rates {
-    RATES.map(|kind| rate(sums, engine, plan, kind))
+    QueryKind::RATES.map(|kind| rate(sums, engine, plan, kind))
 }
 
 /// Spoils what is half a mean: what has one half has the other, so that a row is absent, and a sum without
@@ -99,7 +88,8 @@ impl<'a> Load<'a> {
         let row = |pod, rates: &Rates, served: &Served| {
             let known = rates.map(|rate| rate.filter(|rate| !rate.is_nan()));
             let mut row = LoadRow::new(pod, LoadRates::from(known));
-            let all: [_; RATES.len()] = std::array::from_fn(|i| (RATES[i], rates[i]));
+            let all: [_; QueryKind::RATES.len()] =
+                std::array::from_fn(|i| (QueryKind::RATES[i], rates[i]));
             row.reasons = why::load(&all, served, &model.failed);
             row
         };

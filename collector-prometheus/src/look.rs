@@ -318,7 +318,6 @@ impl<'a> Look<'a> {
         let reading = Reading {
             kind: job.kind,
             served,
-            plan: &served.plan,
             asked: self.asked,
             given: part.given.as_ref().map(|given| given.model),
             only: job.only.as_deref(),

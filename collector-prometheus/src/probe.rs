@@ -61,13 +61,14 @@ pub(crate) async fn run(client: &Client, terms: &Terms, budget: Budget<'_>) -> P
         Ok(shape) if shape.has_engines() => {
             let asker = Asker { client, budget, terms };
             checks.extend([names(&shape), labels(&shape)]);
-            checks.push(asker.clusters(&shape).await);
-            checks.push(asker.duplicates(&shape).await);
-            // What is over a window ends where the samples do.
+            checks.push(or_failed("metrics.clusters", asker.clusters(&shape).await));
+            checks.push(or_failed("metrics.duplicates", asker.duplicates(&shape).await));
+            // Windows end at the newest sample.
             let newest = asker.newest(&shape, &clock).await;
-            checks.push(asker.scrape_interval(&shape, &newest).await);
+            let interval = asker.scrape_interval(&shape, &newest).await;
+            checks.push(or_failed("metrics.scrape_interval", interval));
             checks.push(lateness(&shape, &newest));
-            checks.push(asker.load(&shape, &newest).await);
+            checks.push(or_failed("metrics.load", asker.load(&shape, &newest).await));
         }
         Ok(shape) => {
             checks.push(no_names(&shape, terms));
@@ -101,36 +102,26 @@ fn connection(client: &Client, failure: Option<&Failure>, checks: &mut Vec<Check
     ];
     for (i, (id, detail)) in CONNECTION.into_iter().zip(passed).enumerate() {
         checks.push(match (failure, broken) {
-            (_, None) if i == 2 && !client.is_encrypted() => unencrypted(id),
-            (_, Some(broken)) if i == 2 && i < broken && !client.is_encrypted() => unencrypted(id),
             (Some(failure), Some(broken)) if i == broken => failed(id, failure.clone()),
             (_, Some(broken)) if i > broken => skipped(id),
+            _ if id == "connection.tls" && !client.is_encrypted() => {
+                Check::new(id, CheckStatus::Skip, "the connection is not encrypted (http://)")
+            }
             _ => Check::new(id, CheckStatus::Pass, detail),
         });
     }
-}
-
-fn unencrypted(id: &str) -> Check {
-    Check::new(id, CheckStatus::Skip, "the connection is not encrypted (http://)")
 }
 
 fn skew(clock: &ServerClock, budget: Budget<'_>) -> Check {
     let id = "connection.clock";
     let ahead = clock.ahead_of(budget.clock.wall(), budget.clock.now());
     if ahead.abs() <= SKEW_MAX {
-        return Check::new(
-            id,
-            CheckStatus::Pass,
-            format!("the server's clock is {:.1} s from ours", ahead.abs()),
-        );
+        let detail = format!("the server's clock is {:.1} s from ours", ahead.abs());
+        return Check::new(id, CheckStatus::Pass, detail);
     }
     let direction = if ahead > 0.0 { "ahead of" } else { "behind" };
-    Check::new(
-        id,
-        CheckStatus::Warn,
-        format!("the server's clock is {:.0} s {direction} ours", ahead.abs()),
-    )
-    .with_remedy(
+    let detail = format!("the server's clock is {:.0} s {direction} ours", ahead.abs());
+    Check::new(id, CheckStatus::Warn, detail).with_remedy(
         "ages are right in spite of it, as they are counted on the server's clock; set both by NTP",
     )
 }
@@ -170,6 +161,7 @@ fn no_names(shape: &Shape, terms: &Terms) -> Check {
 
 fn labels(shape: &Shape) -> Check {
     let id = "metrics.labels";
+    let mut found = Vec::new();
     for served in there(shape) {
         if let Some(what) = served.lacks() {
             let example = served.example.as_deref().unwrap_or_default();
@@ -182,13 +174,10 @@ fn labels(shape: &Shape) -> Check {
                  prometheus.labels.{what}"
             ));
         }
-    }
-    let mut told = Vec::new();
-    for served in there(shape) {
         let labels = &served.labels;
         let pods =
             served.pods.map_or_else(|| "pods".to_owned(), |pods| counted(pods, "pod", "pods"));
-        told.push(format!(
+        found.push(format!(
             "{pods} of {}, by the labels {}, {} and {}",
             served.engine.name,
             labels.namespace.join(" or "),
@@ -196,11 +185,10 @@ fn labels(shape: &Shape) -> Check {
             labels.model.join(" or ")
         ));
     }
-    let exported = there(shape).any(|served| {
-        let all = served.labels.namespace.iter().chain(&served.labels.pod);
-        all.into_iter().any(|label| label.starts_with("exported_"))
-    });
-    let check = Check::new(id, CheckStatus::Pass, told.join("; "));
+    let exported = there(shape)
+        .flat_map(|served| served.labels.namespace.iter().chain(&served.labels.pod))
+        .any(|label| label.starts_with("exported_"));
+    let check = Check::new(id, CheckStatus::Pass, found.join("; "));
     if exported {
         check.with_remedy(
             "the pods' own labels stand under exported_…, which are read; honorLabels: true in the \
@@ -235,7 +223,7 @@ impl Asker<'_> {
     }
 
     /// Whether any model stands in several clusters.
-    async fn clusters(&self, shape: &Shape) -> Check {
+    async fn clusters(&self, shape: &Shape) -> Result<Check, Failure> {
         let id = "metrics.clusters";
         for served in there(shape) {
             let labels = &served.labels;
@@ -245,45 +233,37 @@ impl Asker<'_> {
                 let text =
                     format!("count by ({models}) (count by ({models},{cluster}) ({series})) > 1");
                 let mut models = Vec::new();
-                let asked = self
-                    .rows(&text, None, &mut |row| {
-                        let model = row.labels.first_of(&labels.model).unwrap_or_default();
-                        if !model.is_empty() {
-                            models.push(collector_transport::quote(model));
-                        }
-                    })
-                    .await;
-                if let Err(failure) = asked {
-                    return failed(id, failure);
-                }
+                self.rows(&text, None, &mut |row| {
+                    let model = row.labels.first_of(&labels.model).unwrap_or_default();
+                    if !model.is_empty() {
+                        models.push(collector_transport::quote(model));
+                    }
+                })
+                .await?;
                 if let Some(first) = models.first() {
                     let mut values = Vec::new();
                     let text = format!("count by ({cluster}) ({series})");
-                    let asked = self
-                        .rows(&text, None, &mut |row| {
-                            let value = row.labels.get(cluster).unwrap_or_default();
-                            values.push(format!("{:?}", collector_transport::quote(value)));
-                        })
-                        .await;
-                    if let Err(failure) = asked {
-                        return failed(id, failure);
-                    }
+                    self.rows(&text, None, &mut |row| {
+                        let value = row.labels.get(cluster).unwrap_or_default();
+                        values.push(format!("{:?}", collector_transport::quote(value)));
+                    })
+                    .await?;
                     values.truncate(8);
                     let detail = format!(
                         "{first:?} has series of several clusters in one namespace: the label {cluster} \
                          has the values {}",
                         values.join(", ")
                     );
-                    return Check::new(id, CheckStatus::Fail, detail)
-                        .with_remedy(format!("select one: prometheus.matchers = ['{cluster}=…']"));
+                    let remedy = format!("select one: prometheus.matchers = ['{cluster}=…']");
+                    return Ok(Check::new(id, CheckStatus::Fail, detail).with_remedy(remedy));
                 }
             }
         }
-        Check::new(id, CheckStatus::Pass, "no model has series of several clusters")
+        Ok(Check::new(id, CheckStatus::Pass, "no model has series of several clusters"))
     }
 
     /// Whether series are stored more than once, and by which label that can be told.
-    async fn duplicates(&self, shape: &Shape) -> Check {
+    async fn duplicates(&self, shape: &Shape) -> Result<Check, Failure> {
         let id = "metrics.duplicates";
         for served in there(shape).filter(|served| served.lacks().is_none()) {
             if served.doubled {
@@ -293,10 +273,10 @@ impl Asker<'_> {
                      each is counted once, as of the newest sample",
                     served.engine.name
                 );
-                return Check::new(id, CheckStatus::Warn, detail).with_remedy(
+                return Ok(Check::new(id, CheckStatus::Warn, detail).with_remedy(
                     "is a pod selected by two monitors, or do two servers of a pair answer without \
                      deduplication?",
-                );
+                ));
             }
             let ranks = served.labels.by(Level::Rank, false).join(",");
             let servers = served.labels.by(Level::Rank, true).join(",");
@@ -306,9 +286,7 @@ impl Asker<'_> {
             let series = select(&served.plan.liveness, &filter);
             let text = format!("count(count by ({ranks}) (count by ({servers}) ({series})) > 1)");
             let mut several = 0.0_f64;
-            if let Err(failure) = self.rows(&text, None, &mut |row| several = row.value).await {
-                return failed(id, failure);
-            }
+            self.rows(&text, None, &mut |row| several = row.value).await?;
             if several > 0.0 {
                 let detail = format!(
                     "some pods of {} have several series of one rank, told apart by the label instance: \
@@ -316,17 +294,17 @@ impl Asker<'_> {
                      else for copies",
                     served.engine.name
                 );
-                return Check::new(id, CheckStatus::Warn, detail).with_remedy(
+                return Ok(Check::new(id, CheckStatus::Warn, detail).with_remedy(
                     "is a pod selected by two monitors, or does it run several servers, each on its own \
                      port?",
-                );
+                ));
             }
         }
-        Check::new(id, CheckStatus::Pass, "each pod is stored once")
+        Ok(Check::new(id, CheckStatus::Pass, "each pod is stored once"))
     }
 
     /// Whether the window holds enough scrapes for a rate.
-    async fn scrape_interval(&self, shape: &Shape, newest: &[Newest]) -> Check {
+    async fn scrape_interval(&self, shape: &Shape, newest: &[Newest]) -> Result<Check, Failure> {
         let id = "metrics.scrape_interval";
         let mut told = String::new();
         for (served, newest) in there(shape).zip(newest) {
@@ -334,9 +312,7 @@ impl Asker<'_> {
             let text = format!("max(count_over_time({}{window}))", self.series(served));
             let mut samples = 0.0_f64;
             let mut on_row = |row: &Row<'_>| samples = samples.max(row.value);
-            if let Err(failure) = self.rows(&text, newest.window_end(), &mut on_row).await {
-                return failed(id, failure);
-            }
+            self.rows(&text, newest.window_end(), &mut on_row).await?;
             let shown = collector_core::duration::format(window.0);
             let learnt = match served.interval {
                 Some(interval) if interval != self.terms.scrape_interval => format!(
@@ -353,14 +329,14 @@ impl Asker<'_> {
                 _ => None,
             };
             if let Some((status, problem)) = problem {
-                return Check::new(id, status, format!("{detail}{problem}")).with_remedy(
+                return Ok(Check::new(id, status, format!("{detail}{problem}")).with_remedy(
                     "if the pods have been up for longer than that, set prometheus.scrape_interval to \
                      how often they are scraped, or prometheus.window to four times that",
-                );
+                ));
             }
             told = detail;
         }
-        Check::new(id, CheckStatus::Pass, told)
+        Ok(Check::new(id, CheckStatus::Pass, told))
     }
 
     /// The newest sample of each engine that is there.
@@ -379,7 +355,7 @@ impl Asker<'_> {
     }
 
     /// Whether the load is measured.
-    async fn load(&self, shape: &Shape, newest: &[Newest]) -> Check {
+    async fn load(&self, shape: &Shape, newest: &[Newest]) -> Result<Check, Failure> {
         let id = "metrics.load";
         let mut window = String::new();
         for (served, newest) in there(shape).zip(newest) {
@@ -392,10 +368,7 @@ impl Asker<'_> {
                     let level = plan.level(kind, Level::Model);
                     let text = plan.query(kind, &served.labels, &self.terms.matchers, level, false);
                     let mut on_row = |_: &Row<'_>| rows += 1;
-                    let asked = self.rows(&text, newest.window_end(), &mut on_row).await;
-                    if let Err(failure) = asked {
-                        return failed(id, failure);
-                    }
+                    self.rows(&text, newest.window_end(), &mut on_row).await?;
                 }
                 if rows == 0 && !lacking.contains(&words) {
                     lacking.push(words);
@@ -414,17 +387,17 @@ impl Asker<'_> {
                     served.engine.name,
                     lacking.join(", ")
                 );
-                return Check::new(id, CheckStatus::Warn, detail).with_remedy(
+                return Ok(Check::new(id, CheckStatus::Warn, detail).with_remedy(
                     "does the scrape job, or remote write, drop the series that end in _sum, _count and \
                      _total? is the window at least two scrapes?",
-                );
+                ));
             }
         }
-        Check::new(
+        Ok(Check::new(
             id,
             CheckStatus::Pass,
             format!("arrivals, tokens and latencies are measured, over {window}"),
-        )
+        ))
     }
 }
 
@@ -480,6 +453,10 @@ fn lateness(shape: &Shape, newest: &[Newest]) -> Check {
 fn scrapes(samples: f64) -> String {
     let word = if (samples - 1.0).abs() < 0.5 { "scrape" } else { "scrapes" };
     format!("{samples} {word}")
+}
+
+fn or_failed(id: &str, check: Result<Check, Failure>) -> Check {
+    check.unwrap_or_else(|failure| failed(id, failure))
 }
 
 fn failed(id: &str, failure: Failure) -> Check {

@@ -47,7 +47,7 @@ pub(crate) async fn refused(response: Response, caller: Caller<'_>) -> Failure {
         }
         503 => Failure::new(ErrorKind::Overloaded, numbered()),
         500..=599 => Failure::new(ErrorKind::ServerError, numbered()),
-        400 | 422 if said.is_of_the_execution() || said.is_limit() => {
+        400 | 422 if said.is_limit() => {
             Failure::new(ErrorKind::Rejected, numbered()).with_split(Split::UntilItFits)
         }
         400 if said.wants_a_namespace() => Failure::new(ErrorKind::Rejected, numbered())
@@ -169,76 +169,72 @@ pub(crate) fn redirect(
     Ok(target)
 }
 
-/// What a server wrote beside an error's status.
-enum Said {
-    Nothing,
-    Html,
-    Text(String),
-    Error { kind: String, text: String },
+/// What a server wrote in the body of an error: empty, an HTML page, a text, or a kind and a text.
+#[derive(Default)]
+struct Said {
+    html: bool,
+    kind: Option<String>,
+    text: String,
 }
 
 impl Said {
-    /// `text`, and what was said behind a colon.
+    fn is_nothing(&self) -> bool {
+        self.kind.is_none() && self.text.is_empty()
+    }
+
+    /// `text`, and what was said after a colon.
     fn after(&self, text: &str) -> String {
-        match self {
-            Self::Nothing => text.to_owned(),
-            Self::Html => format!("{text}, with an HTML page"),
-            Self::Text(words) => format!("{text}: {words}"),
-            Self::Error { kind, text: words } => format!("{text}: {kind}: {words}"),
+        match &self.kind {
+            _ if self.html => format!("{text}, with an HTML page"),
+            _ if self.is_nothing() => text.to_owned(),
+            None => format!("{text}: {}", self.text),
+            Some(kind) => format!("{text}: {kind}: {}", self.text),
         }
     }
 
-    /// `text`, and what was said set off from it: it is not about `text`.
+    /// `text`, and what was said apart from it: it is not about `text`.
     fn beside(&self, text: &str) -> String {
-        match self {
-            Self::Nothing => text.to_owned(),
-            Self::Html => format!("{text}; the server sent an HTML page"),
-            Self::Text(words) | Self::Error { text: words, .. } => {
-                format!("{text}; the server said: {words:?}")
-            }
+        if self.html {
+            format!("{text}; the server sent an HTML page")
+        } else if self.is_nothing() {
+            text.to_owned()
+        } else {
+            format!("{text}; the server said: {:?}", self.text)
         }
     }
 
-    fn text(&self) -> String {
-        match self {
-            Self::Error { text, .. } | Self::Text(text) => text.to_ascii_lowercase(),
-            Self::Nothing | Self::Html => String::new(),
-        }
+    fn has(&self, sign: &str) -> bool {
+        self.text.to_ascii_lowercase().contains(sign)
+    }
+
+    fn is_kind(&self, kind: &str) -> bool {
+        self.kind.as_deref() == Some(kind)
     }
 
     fn is_timeout(&self) -> bool {
-        match self {
-            Self::Error { kind, text } => kind == "timeout" || text.contains("timed out"),
-            _ => false,
-        }
+        self.is_kind("timeout") || (self.kind.is_some() && self.text.contains("timed out"))
     }
 
-    /// The query was understood, and failed while it was run: most often at a limit, of which each
-    /// server has its own and names it in its own words.
-    fn is_of_the_execution(&self) -> bool {
-        matches!(self, Self::Error { kind, .. } if kind == "execution")
-    }
-
-    /// A limit, by the words of servers that have another kind for it. Prometheus: "query processing
-    /// would load too many samples into memory"; VictoriaMetrics and Mimir say what was exceeded.
+    /// The query was understood and hit a limit while it ran, or is refused by words for a limit.
+    /// Prometheus: "query processing would load too many samples into memory"; VictoriaMetrics and Mimir
+    /// say what was exceeded.
     fn is_limit(&self) -> bool {
-        let text = self.text();
-        ["too many", "exceed", "maximum number", "cannot select more"]
-            .iter()
-            .any(|sign| text.contains(sign))
+        self.is_kind("execution")
+            || ["too many", "exceed", "maximum number", "cannot select more"]
+                .iter()
+                .any(|sign| self.has(sign))
     }
 
     /// Mimir and Cortex: "no org id".
     fn wants_a_tenant(&self) -> bool {
-        self.text().contains("no org id")
+        self.has("no org id")
     }
 
-    /// A gate that lets a caller see one namespace. prom-label-proxy: `The "namespace" query parameter
-    /// must be provided.`; kube-rbac-proxy says nothing but that the request is malformed.
+    /// A gateway that shows a caller one namespace. prom-label-proxy: `The "namespace" query parameter
+    /// must be provided.`; kube-rbac-proxy says no more than that the request is malformed.
     fn wants_a_namespace(&self) -> bool {
-        let text = self.text();
-        (text.contains("namespace") && text.contains("parameter"))
-            || text.contains("the request or configuration is malformed")
+        (self.has("namespace") && self.has("parameter"))
+            || self.has("the request or configuration is malformed")
     }
 }
 
@@ -248,12 +244,12 @@ async fn words(response: Response, credentials: &Credentials) -> Said {
     // Some gateways quote what they refuse.
     let text = credentials.redact(&String::from_utf8_lossy(&body));
     if let Some((kind, text)) = answer::error_of(text.as_bytes()) {
-        return Said::Error { kind, text };
+        return Said { kind: Some(kind), text, ..Said::default() };
     }
     let text = text.trim_start_matches('\u{feff}').trim_start();
-    match text.bytes().next() {
-        None => Said::Nothing,
-        Some(b'<') => Said::Html,
-        Some(_) => Said::Text(quote(text)),
+    if text.starts_with('<') {
+        Said { html: true, ..Said::default() }
+    } else {
+        Said { text: quote(text), ..Said::default() }
     }
 }

@@ -8,7 +8,7 @@ use collector_core::{Namespace, PodName};
 
 use crate::answer::Row;
 use crate::labels::Labels;
-use crate::plan::{LeafId, Plan, QueryKind, WHAT};
+use crate::plan::{LeafId, QueryKind, WHAT};
 use crate::shape::Served;
 use crate::shard::Asked;
 
@@ -121,7 +121,6 @@ pub(crate) enum Rows {
 pub(crate) struct Reading<'a> {
     pub(crate) kind: QueryKind,
     pub(crate) served: &'a Served,
-    pub(crate) plan: &'a Plan,
     pub(crate) asked: &'a Asked,
     /// The model of all rows, whatever their labels say: its position in `asked`.
     pub(crate) given: Option<usize>,
@@ -176,7 +175,7 @@ impl Rows {
                 let Some(model) = model_of(row, reading, samples.last_model()) else { return };
                 let leaf = match row.labels.get(WHAT) {
                     Some(what) => what.parse().ok(),
-                    None => Some(reading.plan.only_leaf(reading.kind)),
+                    None => Some(reading.served.plan.only_leaf(reading.kind)),
                 };
                 let Some(leaf) = leaf else { return };
                 let mut ends = [0; 3];
@@ -230,7 +229,7 @@ fn info_row(row: &Row<'_>, reading: Reading<'_>) -> Option<InfoRow> {
     if reading.apart {
         labels.write_key(&row.labels, &mut key);
     }
-    let info = reading.plan.info()?;
+    let info = reading.served.plan.info()?;
     let numbers = info.numbers.iter().filter_map(|(leaf, label)| {
         // The text may be "None", while an engine has not measured its memory yet.
         let number = row.labels.get(label)?.parse().unwrap_or(f64::NAN);

@@ -13,7 +13,7 @@ const UNMAPPED: &str = "wva_pod_mapping_miss_total";
 
 /// Brings the families into being, so that each is there before its first event.
 pub(crate) fn register() {
-    collecting::register(QueryKind::ALL.map(QueryKind::as_str));
+    collecting::register(QueryKind::ALL.iter().map(|kind| kind.as_str()));
 }
 
 /// A query ended, well or badly.

@@ -143,7 +143,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                     self.document.partial = map.next_value::<Option<bool>>()?.unwrap_or_default();
                 }
                 "data" => map.next_value_seed(self.at(Place::Data))?,
-                _ => map.next_value_seed(self.at(Place::Ignored))?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         Ok(())
@@ -155,7 +155,7 @@ impl<'a, 'f> Reader<'a, 'f> {
             match &*key {
                 "resultType" => self.document.result_type = map.next_value()?,
                 "result" => map.next_value_seed(self.at(Place::Result))?,
-                _ => map.next_value_seed(self.at(Place::Ignored))?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         Ok(())
@@ -195,7 +195,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                         "histogram" => Some(Unreadable::NativeHistogram),
                         _ => other,
                     };
-                    map.next_value_seed(self.at(Place::Ignored))?;
+                    map.next_value::<IgnoredAny>()?;
                 }
             }
         }
@@ -249,19 +249,6 @@ impl<'a, 'f> Reader<'a, 'f> {
         }
     }
 
-    // `IgnoredAny` would be as good as this but for the depth, which serde_json then does not bound.
-    fn ignored_map<A: MapAccess<'a>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        while map.next_key::<IgnoredAny>()?.is_some() {
-            map.next_value_seed(self.at(Place::Ignored))?;
-        }
-        Ok(())
-    }
-
-    fn ignored_list<A: SeqAccess<'a>>(&mut self, mut list: A) -> Result<(), A::Error> {
-        while list.next_element_seed(self.at(Place::Ignored))?.is_some() {}
-        Ok(())
-    }
-
     fn hand_on<E: de::Error>(&mut self) -> Result<(), E> {
         let Some(left) = self.rows_left.checked_sub(1) else {
             return Err(self.refuse(Unreadable::TooManyRows));
@@ -293,8 +280,6 @@ enum Place {
     Sample,
     Time,
     Value,
-    /// Where nobody reads anything.
-    Ignored,
 }
 
 /// Takes in the value that stands at a place.
@@ -310,7 +295,6 @@ impl At<'_, '_, '_> {
             Place::Time => row.time = number,
             Place::Value => row.value = number,
             Place::Sample => (row.time, row.value) = (f64::NAN, number),
-            Place::Ignored => {}
             Place::Row if scalar.len() < 2 => scalar.push(number),
             Place::Row => return Err(E::custom("a scalar of more than two parts")),
             _ => return Err(E::invalid_type(Unexpected::Float(number), &self)),
@@ -340,27 +324,32 @@ impl<'a> Visitor<'a> for At<'_, 'a, '_> {
             Place::Labels => "an object of labels",
             Place::Label => "a text as label",
             Place::Sample | Place::Time | Place::Value => "a time and a value",
-            Place::Ignored => "a value",
         })
     }
 
-    fn visit_map<A: MapAccess<'a>>(self, map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         match self.place {
             Place::Document => self.reader.document(map),
             Place::Data => self.reader.data(map),
             Place::Row => self.reader.row(map),
             Place::Labels => self.reader.labels(map),
-            Place::Label | Place::Ignored => self.reader.ignored_map(map),
+            Place::Label => {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(())
+            }
             _ => Err(de::Error::invalid_type(Unexpected::Map, &self)),
         }
     }
 
-    fn visit_seq<A: SeqAccess<'a>>(self, list: A) -> Result<(), A::Error> {
+    fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<(), A::Error> {
         match self.place {
             Place::Result => self.reader.result(list),
             Place::Sample => self.reader.sample(list),
             Place::Warnings => self.reader.warnings(list),
-            Place::Label | Place::Ignored => self.reader.ignored_list(list),
+            Place::Label => {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(())
+            }
             _ => Err(de::Error::invalid_type(Unexpected::Seq, &self)),
         }
     }
@@ -377,7 +366,6 @@ impl<'a> Visitor<'a> for At<'_, 'a, '_> {
         match self.place {
             Place::Label => self.reader.label = Some(Cow::Owned(text.to_owned())),
             Place::Warnings => self.reader.warning(text),
-            Place::Ignored => {}
             // What is no number becomes NaN.
             Place::Row | Place::Time | Place::Value => {
                 return self.number(text.parse().unwrap_or(f64::NAN));
@@ -389,16 +377,9 @@ impl<'a> Visitor<'a> for At<'_, 'a, '_> {
 
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
         match self.place {
-            Place::Warnings | Place::Data | Place::Result | Place::Ignored => Ok(()),
+            Place::Warnings | Place::Data | Place::Result => Ok(()),
             Place::Time | Place::Value => self.number(f64::NAN),
             _ => Err(E::invalid_type(Unexpected::Unit, &self)),
-        }
-    }
-
-    fn visit_bool<E: de::Error>(self, truth: bool) -> Result<(), E> {
-        match self.place {
-            Place::Ignored => Ok(()),
-            _ => Err(E::invalid_type(Unexpected::Bool(truth), &self)),
         }
     }
 

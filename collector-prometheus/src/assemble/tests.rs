@@ -115,7 +115,7 @@ fn a_row_whose_time_is_none_makes_the_look_incomplete_and_one_without_a_pod_is_t
     assembly.add(alive(0, 1, vec![living(0, "m-0", f64::NAN), nameless]));
     assembly.settle();
     assert!(assembly.models[0].incomplete && assembly.models[0].seen);
-    assert!(assembly.has_unnamed_pods() && !assembly.has_live_pods(0));
+    assert!(assembly.has_unnamed_pods() && assembly.models[0].has_no_pods());
 }
 
 #[test]

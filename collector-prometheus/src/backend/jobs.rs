@@ -58,9 +58,9 @@ impl PrometheusBackend {
         let Assembly { asked, shape, .. } = assembly;
         let now = self.clock.now();
         let due = |position: &usize, engine: u8| {
-            assembly.lives_of(*position, engine)
+            assembly.models[*position].has_engine(engine)
                 && self.memory.of(&asked.models()[*position]).is_none_or(|memory| {
-                    memory.cache_config_due(now, assembly.live_pods(*position).into_iter())
+                    memory.cache_config_due(now, assembly.models[*position].live_pods().into_iter())
                 })
         };
         let mut jobs = Vec::new();
@@ -76,7 +76,7 @@ impl PrometheusBackend {
             }
             if plan.info().is_some() {
                 let pods = positions.into_iter().flat_map(|position| {
-                    let pods = assembly.live_pods(position).into_iter();
+                    let pods = assembly.models[position].live_pods().into_iter();
                     pods.map(move |pod| (position, pod.clone()))
                 });
                 let pods = pods.collect();
@@ -102,17 +102,17 @@ impl PrometheusBackend {
             let plan = &served.plan;
             let positions = asked.positions(&group.shard.models);
             // Whether something of a model that nothing lives of is there after all, or lately was.
-            if positions.iter().any(|it| assembly.is_silent(*it)) {
+            if positions.iter().any(|it| assembly.models[*it].has_no_pods()) {
                 jobs.push(Job::new(QueryKind::Presence, number));
             }
-            if !positions.iter().any(|it| assembly.lives_of(*it, group.engine)) {
+            if !positions.iter().any(|it| assembly.models[*it].has_engine(group.engine)) {
                 continue;
             }
             let apart = are_apart(&positions, assembly);
             let of_pods = apart
                 || served.labels.are_mixed()
                 || group.shard.models.iter().any(|model| per_pod.contains(model))
-                || positions.iter().any(|it| assembly.has_two_roles(*it));
+                || positions.iter().any(|it| assembly.models[*it].has_two_roles());
             let wanted_level = if of_pods { Level::Pod } else { Level::Model };
             let job = |kind: QueryKind| Job {
                 apart,
@@ -123,8 +123,10 @@ impl PrometheusBackend {
                 group.shard.models.iter().any(|model| {
                     self.memory.of(model).is_none_or(|memory| memory.hit_rates_due(now))
                 });
-            let kinds = QueryKind::EACH_LOOK
+            // Gauges first: nobody can decide without them when time runs out.
+            let kinds = QueryKind::GAUGES
                 .into_iter()
+                .chain(QueryKind::RATES)
                 .chain(hit_rates_due.then_some(QueryKind::PrefixCache))
                 .filter(|kind| plan.asks(*kind));
             // What is over a window ends where the samples do: now, but for models whose samples arrive
@@ -154,7 +156,7 @@ impl PrometheusBackend {
         let Assembly { asked, shape, .. } = assembly;
         let needs_counters = |position: &usize, engine: u8| {
             let kept = self.memory.of(&asked.models()[*position]);
-            assembly.lives_of(*position, engine)
+            assembly.models[*position].has_engine(engine)
                 && assembly.needs_counters(*position, kept.as_deref())
         };
         let of_group = |(number, group): (usize, &Group)| {
@@ -171,7 +173,7 @@ impl PrometheusBackend {
 
 /// Whether rows about these models must be told apart by server and copy.
 fn are_apart(positions: &[usize], assembly: &Assembly<'_>) -> bool {
-    positions.iter().any(|position| assembly.has_several_of_a_rank(*position))
+    positions.iter().any(|position| assembly.models[*position].several_of_a_rank)
 }
 
 /// A second look at who lives, of the models that have none by the first, though there was or is
@@ -204,7 +206,7 @@ pub(super) fn last_seen(groups: &[Group], assembly: &Assembly<'_>) -> Vec<Job> {
     let of_group = |(number, group): (usize, &Group)| {
         let positions = assembly.asked.positions(&group.shard.models);
         let wanted = positions.len() <= LAST_SEEN_MAX
-            && positions.iter().any(|position| assembly.is_missing(*position));
+            && positions.iter().any(|position| assembly.models[*position].is_missing());
         wanted.then(|| Job::new(QueryKind::LastSeen, number))
     };
     groups.iter().enumerate().filter_map(of_group).collect()

@@ -49,7 +49,7 @@ impl Plan {
             window: Window(window),
         };
         for kind in QueryKind::ALL {
-            plan.add(kind, engine, held);
+            plan.add(*kind, engine, held);
         }
         Some(plan)
     }

@@ -133,24 +133,13 @@ fn marks(engine: &Engine) -> impl Iterator<Item = &str> {
 pub(super) enum Item {
     Name(Box<str>),
     Native(Box<str>),
-    Label(Kind, Box<str>),
+    Label(Box<str>),
     /// Pods whose series have this label, which names the model.
     Pods(Option<Box<str>>),
     /// Ranks of such pods that are stored more than once.
     Doubled(Option<Box<str>>),
     /// Series of the one model that is asked about, under other labels than the usual ones.
     Elsewhere(Filter),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Namespace,
-    Pod,
-    Model,
-    Rank,
-    Cluster,
-    Replica,
-    Role,
 }
 
 struct Prober<'a> {
@@ -267,7 +256,7 @@ impl Prober<'_> {
             .map(|item| count_of(item, &engine, lives, &candidates, filter, without_model))
             .collect();
         let counts = self.count(QueryKind::Shape, &queries).await?;
-        let mut labels = Labels::default();
+        let mut present: HashSet<Box<str>> = HashSet::new();
         let (mut names, mut native) = (HashSet::new(), HashSet::new());
         let (mut pods, mut doubled) = (None, false);
         for (item, count) in items.into_iter().zip(counts) {
@@ -275,15 +264,7 @@ impl Prober<'_> {
             match item {
                 Item::Name(name) => drop(names.insert(name)),
                 Item::Native(name) => drop(native.insert(name)),
-                Item::Label(kind, label) => match kind {
-                    Kind::Namespace => labels.namespace.push(label),
-                    Kind::Pod => labels.pod.push(label),
-                    Kind::Model => labels.model.push(label),
-                    Kind::Rank => labels.rank.push(label),
-                    Kind::Cluster => labels.cluster.push(label),
-                    Kind::Replica => labels.replica = Some(label),
-                    Kind::Role => labels.role = Some(label),
-                },
+                Item::Label(label) => drop(present.insert(label)),
                 Item::Pods(_) => {
                     pods = Some(pods.unwrap_or(0) + sanitize::count(count).unwrap_or(0));
                 }
@@ -291,6 +272,8 @@ impl Prober<'_> {
                 Item::Elsewhere(_) => return Ok(None),
             }
         }
+        let mut labels = candidates.clone();
+        labels.retain(|label| present.contains(label));
         if self.incomplete.load(Ordering::Relaxed) {
             // To group by a label that is not there changes nothing; not to group by one that is there
             // takes ranks for one.
@@ -499,18 +482,10 @@ pub(super) fn items(engine: &Engine, candidates: &Labels) -> Vec<Item> {
     };
     let names = names.into_iter().map(|name| Item::Name(name.into()));
     let natives = bases.into_iter().map(|base| Item::Native(base.into()));
-    let labels = |kind, labels: &[Box<str>]| {
-        labels.iter().map(|label| Item::Label(kind, label.clone())).collect::<Vec<_>>()
-    };
+    let labels = candidates.all().cloned().map(Item::Label);
     names
         .chain(natives)
-        .chain(labels(Kind::Namespace, &candidates.namespace))
-        .chain(labels(Kind::Pod, &candidates.pod))
-        .chain(labels(Kind::Model, &candidates.model))
-        .chain(labels(Kind::Rank, &candidates.rank))
-        .chain(labels(Kind::Cluster, &candidates.cluster))
-        .chain(labels(Kind::Replica, candidates.replica.as_slice()))
-        .chain(labels(Kind::Role, candidates.role.as_slice()))
+        .chain(labels)
         .chain(model_labels.iter().cloned().map(Item::Pods))
         .chain(model_labels.iter().cloned().map(Item::Doubled))
         .collect()
@@ -533,7 +508,7 @@ pub(super) fn count_of(
             let filter = if carries_no_model { without_model } else { filter };
             format!("count({name}{filter})")
         }
-        Item::Label(_, label) => {
+        Item::Label(label) => {
             let filter = filter.and([Matcher::present(label.to_string())]);
             format!("count({})", select(lives, &filter))
         }
