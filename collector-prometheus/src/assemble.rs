@@ -14,7 +14,7 @@ use foldhash::fast::RandomState;
 use crate::failure::Failure;
 use crate::memory::{ModelMemory, RankConfig};
 use crate::plan::{LeafId, QueryKind, QueryKinds};
-use crate::rows::{InfoRow, Living, Rows, Sample};
+use crate::rows::{InfoRow, LiveRow, Rows, Sample};
 use crate::selfmetrics;
 use crate::server_clock::Moment;
 use crate::servers::{Server, Servers};
@@ -71,7 +71,7 @@ pub(crate) struct Model {
     /// When it was last seen, where it is missing.
     pub(crate) last_seen: Option<Tick>,
     /// Ranks of living replicas that have counters and no gauges, and whether they have never worked.
-    pub(crate) silent_ranks: HashMap<PodName, Vec<(Box<str>, bool)>, RandomState>,
+    pub(crate) ranks_without_gauges: HashMap<PodName, Vec<(Box<str>, bool)>, RandomState>,
     /// Capacities by replica.
     pub(crate) config: HashMap<PodName, Vec<RankConfig>, RandomState>,
     /// How its values came about, where the look is traced.
@@ -82,18 +82,18 @@ pub(crate) struct Model {
 
 /// One answer, or its failure, for some models of a look.
 #[derive(Debug)]
-pub(crate) struct Piece {
+pub(crate) struct QueryResult {
     pub(crate) kind: QueryKind,
     /// The engine that was asked about: its position among those that the server holds.
     pub(crate) engine: u8,
     /// Positions in [`Asked`].
     pub(crate) models: Arc<[usize]>,
-    pub(crate) result: Result<Arrived, Failure>,
+    pub(crate) result: Result<QueryAnswer, Failure>,
 }
 
 /// The rows of an answer, and what goes with them.
 #[derive(Debug)]
-pub(crate) struct Arrived {
+pub(crate) struct QueryAnswer {
     pub(crate) rows: Rows,
     /// Why rows may be absent.
     pub(crate) warning: Option<Arc<str>>,
@@ -120,8 +120,8 @@ impl<'a> Assembly<'a> {
     }
 
     /// Takes in one answer.
-    pub(crate) fn add(&mut self, piece: Piece) {
-        let Piece { kind, engine, models, result } = piece;
+    pub(crate) fn add(&mut self, piece: QueryResult) {
+        let QueryResult { kind, engine, models, result } = piece;
         match result {
             Err(failure) => {
                 let reason: Arc<str> = failure.reason().into();
@@ -136,7 +136,7 @@ impl<'a> Assembly<'a> {
                     }
                 }
             }
-            Ok(Arrived { rows, warning, at, query }) => {
+            Ok(QueryAnswer { rows, warning, at, query }) => {
                 if let Some(query) = query {
                     self.trace(kind, engine, &models, &rows, &query);
                 }
@@ -150,7 +150,7 @@ impl<'a> Assembly<'a> {
                     model.answered.insert(kind);
                 }
                 match rows {
-                    Rows::Living(living) => {
+                    Rows::LiveRow(living) => {
                         for row in living {
                             self.add_living(engine, row, at);
                         }
@@ -183,7 +183,7 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn add_living(&mut self, engine: u8, row: Living, arrived_at: Tick) {
+    fn add_living(&mut self, engine: u8, row: LiveRow, arrived_at: Tick) {
         let model = &mut self.models[row.model];
         model.seen = true;
         let labels = &self.shape.served[usize::from(engine)].labels.cluster;
@@ -271,11 +271,11 @@ impl<'a> Assembly<'a> {
             model.incomplete |= is_instant && !lives;
             if kind != QueryKind::Counters && lives && !rank.is_empty() {
                 // The sums of its replica are unknown without it.
-                model.silent_rank(replica, rank, false);
+                model.rank_without_gauges(replica, rank, false);
             }
         }
         if kind == QueryKind::Counters && !is_living && !rank.is_empty() {
-            *model.silent_rank(replica, rank, true) &= value == 0.0;
+            *model.rank_without_gauges(replica, rank, true) &= value == 0.0;
         }
     }
 
@@ -386,7 +386,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// Some live pod has no KV-cache usage although the server was asked for it.
-    pub(crate) fn looks_misnamed(&self) -> bool {
+    pub(crate) fn lacks_gauges(&self) -> bool {
         self.models.iter().any(|model| {
             !model.failed.contains(Field::KvCacheUsage)
                 && model.servers.as_slice().iter().any(|server| {
@@ -454,13 +454,13 @@ impl<'a> Assembly<'a> {
                     .iter()
                     .any(|it| it.value(plan.only_leaf(QueryKind::QueueLength)).is_none());
             let lives = |rank: &str| group.iter().any(|server| *server.rank == *rank);
-            let of_look = model.config.get(&group[0].replica).map(Vec::as_slice);
+            let of_fetch = model.config.get(&group[0].replica).map(Vec::as_slice);
             let kept = || {
                 let pods = &kept?.pods;
                 let at = pods.binary_search_by(|(pod, _)| pod.cmp(&group[0].replica)).ok()?;
                 Some(&*pods[at].1.config)
             };
-            let config = of_look.or_else(kept).unwrap_or_default();
+            let config = of_fetch.or_else(kept).unwrap_or_default();
             let silent = config.iter().any(|it| !it.rank.is_empty() && !lives(&it.rank));
             lacks_gauge || (silent && !group[0].rank.is_empty())
         })
@@ -506,8 +506,8 @@ impl Model {
     }
 
     /// Whether a rank that has no gauges never worked; it starts as `idle` when it is new.
-    fn silent_rank(&mut self, replica: &str, rank: &str, idle: bool) -> &mut bool {
-        let ranks = self.silent_ranks.entry(replica.into()).or_default();
+    fn rank_without_gauges(&mut self, replica: &str, rank: &str, idle: bool) -> &mut bool {
+        let ranks = self.ranks_without_gauges.entry(replica.into()).or_default();
         let known = ranks.iter().position(|(known, _)| **known == *rank);
         let at = known.unwrap_or_else(|| {
             ranks.push((rank.into(), idle));

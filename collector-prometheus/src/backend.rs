@@ -15,14 +15,14 @@ use collector_core::{
 use collector_transport::ConfigError;
 use tokio::time::Instant;
 
-use self::jobs::{jobs_about, last_seen, second_look};
+use self::jobs::{jobs_about, last_seen, second_liveness};
 use crate::assemble::Assembly;
 use crate::client::{Budget, Client};
 use crate::config::{PrometheusConfig, selector};
+use crate::discovery::{Discovery, ServerInfo};
 use crate::failure::Failure;
+use crate::fetch::Fetch;
 use crate::finish::{Common, Finished, finish};
-use crate::learn::{Learner, Learnt};
-use crate::look::Look;
 use crate::memory::Memory;
 use crate::promql::Filter;
 use crate::shape::Shape;
@@ -39,7 +39,7 @@ pub struct PrometheusBackend {
     config: PrometheusConfig,
     clock: Arc<dyn Clock>,
     client: Client,
-    learner: Learner,
+    discovery: Discovery,
     sharder: Sharder,
     memory: Memory,
     /// What selects the series of models that labels cannot tell.
@@ -79,7 +79,7 @@ impl PrometheusBackend {
             config,
             clock,
             client,
-            learner: Learner::new(terms),
+            discovery: Discovery::new(terms),
             sharder: Sharder::new(),
             memory: Memory::default(),
             copies_seen: AtomicBool::new(false),
@@ -102,7 +102,11 @@ impl PrometheusBackend {
         }
     }
 
-    async fn look(&self, ask: Ask<'_>, asked: &Asked) -> Result<Vec<(ModelRef, Answer)>, Failure> {
+    async fn fetch_all(
+        &self,
+        ask: Ask<'_>,
+        asked: &Asked,
+    ) -> Result<Vec<(ModelRef, Answer)>, Failure> {
         let budget = Budget {
             permits: ask.permits,
             // A little less than there is, so that what was learnt by then is still told.
@@ -111,89 +115,89 @@ impl PrometheusBackend {
             clock: &*self.clock,
         };
         let first = asked.one_model().filter(|_| budget.waiting && self.given.is_empty());
-        let mut learnt = self.learner.learn(&self.client, budget, first).await?;
+        let mut info = self.discovery.discover(&self.client, budget, first).await?;
         loop {
-            match self.look_once(ask, asked, &learnt, budget).await? {
-                Looked::Finished(finished) => {
+            match self.try_fetch(ask, asked, &info, budget).await? {
+                Attempt::Finished(finished) => {
                     let Finished { answers, kept } = *finished;
                     self.memory.keep(kept, self.clock.now());
                     return Ok(answers);
                 }
                 // Who lives was asked for a time that is not now. Once more; a Date that still differs
                 // is wrong itself.
-                Looked::ClockJumped => self.learner.suspect_clock(),
-                Looked::Doubled => self.learner.forget_shape().await,
+                Attempt::ClockJumped => self.discovery.suspect_clock(),
+                Attempt::Doubled => self.discovery.forget_shape().await,
             }
-            let date_trusted = learnt.date_trusted;
-            learnt = self.learner.learn(&self.client, budget, None).await?;
-            learnt.date_trusted &= date_trusted;
-            learnt.last_try = true;
+            let date_trusted = info.date_trusted;
+            info = self.discovery.discover(&self.client, budget, None).await?;
+            info.date_trusted &= date_trusted;
+            info.last_try = true;
         }
     }
 
-    async fn look_once(
+    async fn try_fetch(
         &self,
         ask: Ask<'_>,
         asked: &Asked,
-        learnt: &Learnt,
+        info: &ServerInfo,
         budget: Budget<'_>,
-    ) -> Result<Looked, Failure> {
+    ) -> Result<Attempt, Failure> {
         let as_of = self.clock.now();
-        let shape: &Shape = &learnt.shape;
+        let shape: &Shape = &info.shape;
         let groups = self.groups(asked, shape, budget.waiting);
-        let moment = learnt.clock.moment(as_of);
+        let moment = info.clock.moment(as_of);
         let mut assembly = Assembly::new(asked, shape, moment);
-        let each = &self.learner.terms().matchers;
-        let look =
-            Look::new(&self.client, budget, asked, learnt, each, moment, &groups).traced(ask.trace);
-        look.liveness(&mut assembly).await?;
-        if learnt.date_trusted && look.clock_contradicted() {
-            if !learnt.last_try {
-                return Ok(Looked::ClockJumped);
+        let each = &self.discovery.terms().matchers;
+        let fetch =
+            Fetch::new(&self.client, budget, asked, info, each, moment, &groups).traced(ask.trace);
+        fetch.liveness(&mut assembly).await?;
+        if info.date_trusted && fetch.clock_contradicted() {
+            if !info.last_try {
+                return Ok(Attempt::ClockJumped);
             }
-            self.learner.distrust_date().await;
+            self.discovery.distrust_date().await;
         }
         let jobs = self.capacity(&groups, &assembly);
-        look.ask(jobs, &mut assembly).await;
+        fetch.ask(jobs, &mut assembly).await;
         let is_known = shape.served.iter().all(|served| served.doubled || !served.is_there);
-        if assembly.doubled && !is_known && !learnt.last_try {
-            return Ok(Looked::Doubled);
+        if assembly.doubled && !is_known && !info.last_try {
+            return Ok(Attempt::Doubled);
         }
         // Not every look asks for what shows copies.
         let copies_seen = self.copies_seen.fetch_or(assembly.doubled, Ordering::Relaxed);
-        let copies_untold = (assembly.doubled || copies_seen) && !shape.probed;
-        let jobs = self.wanted(&look, &groups, ask.load_per_pod, &assembly);
-        look.ask(jobs, &mut assembly).await;
+        let copies_unknown = (assembly.doubled || copies_seen) && !shape.probed;
+        let jobs = self.wanted(&fetch, &groups, ask.load_per_pod, &assembly);
+        fetch.ask(jobs, &mut assembly).await;
         let mut vanished: HashSet<usize> = (0..asked.models().len())
             .filter(|position| assembly.models[*position].has_just_vanished())
             .collect();
-        let mut jobs = second_look(&vanished, &groups, asked);
+        let mut jobs = second_liveness(&vanished, &groups, asked);
         jobs.extend(self.counters(&groups, &assembly));
-        look.ask(jobs, &mut assembly).await;
+        fetch.ask(jobs, &mut assembly).await;
         assembly.settle();
         // A scrape may have been stored in between: what lives after all has not been asked for yet.
         vanished.retain(|position| !assembly.models[*position].has_no_pods());
         if !vanished.is_empty() {
             let mut jobs = self.capacity(&groups, &assembly);
-            jobs.extend(self.wanted(&look, &groups, ask.load_per_pod, &assembly));
-            look.ask(jobs_about(&vanished, jobs, &groups, asked), &mut assembly).await;
+            jobs.extend(self.wanted(&fetch, &groups, ask.load_per_pod, &assembly));
+            fetch.ask(jobs_about(&vanished, jobs, &groups, asked), &mut assembly).await;
         }
-        if copies_untold {
+        if copies_unknown {
             assembly.doubt_load();
         }
         if budget.waiting {
-            look.ask(last_seen(&groups, &assembly), &mut assembly).await;
+            fetch.ask(last_seen(&groups, &assembly), &mut assembly).await;
         }
 
-        if look.was_too_large() {
+        if fetch.was_too_large() {
             self.sharder.too_large();
         } else {
             self.sharder.went_well();
         }
-        if assembly.looks_misnamed() {
-            self.learner.suspect_shape();
+        if assembly.lacks_gauges() {
+            self.discovery.suspect_shape();
         }
-        self.log_incomplete(look.incomplete());
+        self.log_incomplete(fetch.incomplete());
         self.log_unnamed(assembly.has_unnamed_pods());
         let common = Common {
             as_of,
@@ -204,7 +208,7 @@ impl PrometheusBackend {
         };
         let per_pod = |model: &ModelRef| ask.load_per_pod.contains(model);
         let finished = finish(assembly, &common, per_pod, |model| self.memory.of(model));
-        Ok(Looked::Finished(Box::new(finished)))
+        Ok(Attempt::Finished(Box::new(finished)))
     }
 
     fn log_incomplete(&self, reason: Option<String>) {
@@ -269,7 +273,7 @@ impl PrometheusBackend {
 }
 
 /// How one try at a look ended; the second is always finished, or has failed.
-enum Looked {
+enum Attempt {
     Finished(Box<Finished>),
     /// The server's clock is not where it was taken to be.
     ClockJumped,
@@ -298,11 +302,11 @@ impl Backend for PrometheusBackend {
             return Ok(answers);
         }
         let asked = Asked::new(&models);
-        let looked = self
-            .look(ask, &asked)
+        let fetched = self
+            .fetch_all(ask, &asked)
             .await
             .map_err(|failure| self.error(failure, Operation::Fetch))?;
-        answers.extend(looked);
+        answers.extend(fetched);
         Ok(answers)
     }
 
@@ -311,7 +315,7 @@ impl Backend for PrometheusBackend {
     }
 
     async fn probe(&self) -> Result<Probe, BackendError> {
-        let terms = self.learner.terms();
+        let terms = self.discovery.terms();
         Ok(probe::run(&self.client, terms, self.own_budget(&Unlimited)).await)
     }
 

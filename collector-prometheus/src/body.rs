@@ -89,7 +89,7 @@ impl Bodies {
                 }
             }
         }
-        if !text.is_whole() {
+        if !text.is_complete() {
             return Err(unreadable(&"it breaks off"));
         }
         Ok(Body { bytes: text.bytes, date, _turn: turn })
@@ -175,7 +175,7 @@ impl Text {
         Ok(taken > 0 || self.bytes.len() > room)
     }
 
-    fn is_whole(&self) -> bool {
+    fn is_complete(&self) -> bool {
         self.unpacking.is_none() || self.ended
     }
 }
@@ -246,9 +246,9 @@ mod tests {
             let body: Vec<u8> = texts.iter().flat_map(|text| packed(text)).collect();
             let text = taken(&body, chunk, likely, usize::MAX).unwrap();
             prop_assert_eq!(&text.bytes, &texts.concat());
-            prop_assert!(text.is_whole());
+            prop_assert!(text.is_complete());
             let cut = taken(&body[..body.len() - 1], chunk, likely, usize::MAX).unwrap();
-            prop_assert!(!cut.is_whole());
+            prop_assert!(!cut.is_complete());
         }
     }
 
@@ -267,7 +267,7 @@ mod tests {
         let spoil = |at: usize| {
             let mut body = packed(b"some text, some more text");
             body[at] ^= 0x40;
-            taken(&body, 7, 0, 1000).is_ok_and(|text| text.is_whole())
+            taken(&body, 7, 0, 1000).is_ok_and(|text| text.is_complete())
         };
         let length = packed(b"some text, some more text").len();
         assert!(!spoil(0) && !spoil(length / 2) && !spoil(length - 5) && !spoil(length - 1));

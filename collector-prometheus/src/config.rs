@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::SECTION;
 use crate::labels::LabelsConfig;
 use crate::promql::{Filter, Matcher};
-use crate::shape::Terms;
+use crate::shape::DiscoverySettings;
 
 pub use self::access::SigV4Config;
 pub(crate) use self::access::{check_header_value, check_password};
@@ -314,9 +314,9 @@ impl PrometheusConfig {
     }
 
     /// What finding out what the server holds depends on. Call it on settings that were checked.
-    pub(crate) fn terms(&self) -> Result<Terms, ConfigError> {
+    pub(crate) fn terms(&self) -> Result<DiscoverySettings, ConfigError> {
         let refuse = |key, error: String| SECTION.error(key, error);
-        Ok(Terms {
+        Ok(DiscoverySettings {
             engines: Engines::new(&self.engines)
                 .map_err(|error| refuse("engines", error.to_string()))?,
             labels: self.labels.clone(),

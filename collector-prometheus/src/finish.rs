@@ -20,7 +20,7 @@ use crate::resolve::{self, Replica, Unit};
 use crate::selfmetrics;
 use crate::servers::Server;
 use crate::shape::Shape;
-use crate::{trace, why};
+use crate::{reasons, trace};
 
 /// What a look comes to.
 #[derive(Debug)]
@@ -121,7 +121,9 @@ fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMem
     if let Some(series) = &model.alive_by {
         let liveness = served.first().map_or("", |it| &*it.plan.liveness.name);
         return bad_answer(
-            &format!("it has series {series} now and none of {liveness}, which shows the live pods"),
+            &format!(
+                "it has series {series} now and none of {liveness}, which shows the live pods"
+            ),
             format!("does a relabelling of the scrape job drop {liveness}?"),
         );
     }
@@ -133,7 +135,7 @@ fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMem
         );
     }
     let had_pods =
-        before.is_some_and(|it| it.live > 0 && it.looked_at.age(common.as_of) < window(common));
+        before.is_some_and(|it| it.live > 0 && it.fetched_at.age(common.as_of) < window(common));
     if model.lately || model.seen {
         return Answer::Found(ModelSample::new(common.as_of, Vec::new()));
     }
@@ -142,7 +144,7 @@ fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMem
             "the model had pods within the window, and the server now says that it had none";
         return fail(Failure::new(ErrorKind::BadAnswer, detail));
     }
-    let remembered = before.map(|before| before.looked_at);
+    let remembered = before.map(|before| before.fetched_at);
     Answer::Missing { as_of: common.as_of, last_seen: model.last_seen.max(remembered) }
 }
 
@@ -172,7 +174,7 @@ fn found(
         pods: Vec::new(),
         hit_rates_at: at(hit_rates_new, before.and_then(|it| it.hit_rates_at)),
         cache_config_at: at(config_new, before.and_then(|it| it.cache_config_at)),
-        looked_at: common.as_of,
+        fetched_at: common.as_of,
     };
     let mut replicas: Vec<ReplicaMetrics> = Vec::new();
     let mut groups: Vec<&[Server]> = servers.chunk_by(|a, b| a.replica == b.replica).collect();
@@ -227,7 +229,7 @@ fn found(
             }));
         } else if !hit_rates_failed && is_of_now {
             let lookups = lookups(&sums, group, &served.plan);
-            row.reasons.insert(field, why::hit_rate(lookups, group.len(), served));
+            row.reasons.insert(field, reasons::hit_rate(lookups, group.len(), served));
         } else if !hit_rates_failed {
             row.reasons.insert(field, "unknown when it was last asked for");
         }
@@ -237,7 +239,7 @@ fn found(
             row.block_size = None;
             row.kv_tokens_in_use = None;
         }
-        why::name_gauges(&mut row, served, &model.failed);
+        reasons::name_gauges(&mut row, served, &model.failed);
         let was_counted = kept.is_some_and(|kept| kept.is_counted);
         let is_counted = load.add(shown, &sums, (group[0].engine, served), was_counted);
         // A pod whose capacity was never asked for is not remembered, so that it will be.
@@ -299,7 +301,8 @@ fn counted(group: &[Server], plan: &Plan, model: &Model) -> Vec<(Box<str>, bool)
             all.push((server.rank.clone(), values.iter().all(|value| *value == 0.0)));
         }
     }
-    let silent = model.silent_ranks.get(&group[0].replica).map(Vec::as_slice).unwrap_or_default();
+    let silent =
+        model.ranks_without_gauges.get(&group[0].replica).map(Vec::as_slice).unwrap_or_default();
     all.extend(silent.iter().cloned());
     all
 }
@@ -374,8 +377,8 @@ fn sums_of_unit(model: &Model, name: &PodName, unit: &Unit<'_>) -> Sums {
     let all: Vec<&Sums> = keys.filter_map(of_key).collect();
     let lacks =
         |sums: &Sums, (engine, leaf, _): &(u8, LeafId, f64)| sum_of(sums, *engine, *leaf).is_none();
-    let is_whole = |sums: &&&Sums| !all.iter().copied().flatten().any(|sum| lacks(sums, sum));
-    if let Some(whole) = all.iter().find(is_whole) {
+    let is_complete = |sums: &&&Sums| !all.iter().copied().flatten().any(|sum| lacks(sums, sum));
+    if let Some(whole) = all.iter().find(is_complete) {
         return Sums::clone(whole);
     }
     let mut sums = all.first().map_or_else(Sums::new, |own| Sums::clone(own));

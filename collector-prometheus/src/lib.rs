@@ -13,17 +13,18 @@ mod client;
 mod command;
 mod config;
 mod credentials;
+mod discovery;
 mod failure;
+mod fetch;
 mod finish;
 mod labels;
-mod learn;
 mod load;
-mod look;
 mod memory;
 mod plan;
 mod probe;
 mod promql;
 mod proxy;
+mod reasons;
 mod reply;
 mod resolve;
 mod resolver;
@@ -36,7 +37,6 @@ mod shard;
 #[cfg(feature = "sigv4")]
 mod sigv4;
 mod trace;
-mod why;
 
 pub use backend::PrometheusBackend;
 pub use collector_transport::ConfigError;

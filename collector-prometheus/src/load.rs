@@ -6,8 +6,8 @@ use collector_core::{LoadRates, LoadRow, PodName};
 
 use crate::assemble::{Model, Sums};
 use crate::plan::{LeafId, Plan, QueryKind};
+use crate::reasons;
 use crate::shape::{Served, Shape};
-use crate::why;
 
 /// Rates of which a server that has one has the other too, by their positions in [`QueryKind::RATES`]: requests and
 /// their tokens, and the two halves of each histogram.
@@ -90,7 +90,7 @@ impl<'a> Load<'a> {
             let mut row = LoadRow::new(pod, LoadRates::from(known));
             let all: [_; QueryKind::RATES.len()] =
                 std::array::from_fn(|i| (QueryKind::RATES[i], rates[i]));
-            row.reasons = why::load(&all, served, &model.failed);
+            row.reasons = reasons::load(&all, served, &model.failed);
             row
         };
         if per_pod {

@@ -56,7 +56,7 @@ pub(crate) struct ModelMemory {
     pub(crate) hit_rates_at: Option<Tick>,
     /// When cache sizes were last asked for.
     pub(crate) cache_config_at: Option<Tick>,
-    pub(crate) looked_at: Tick,
+    pub(crate) fetched_at: Tick,
 }
 
 impl ModelMemory {
@@ -125,12 +125,13 @@ impl Memory {
     pub(crate) fn keep(&self, kept: Vec<(ModelRef, ModelMemory)>, now: Tick) {
         let mut models = self.lock();
         for (model, memory) in kept {
-            let newer = models.get(&model).is_some_and(|known| known.looked_at > memory.looked_at);
+            let newer =
+                models.get(&model).is_some_and(|known| known.fetched_at > memory.fetched_at);
             if !newer {
                 models.insert(model, Arc::new(memory));
             }
         }
-        models.retain(|_, memory| memory.looked_at.age(now) < FORGET_AFTER);
+        models.retain(|_, memory| memory.fetched_at.age(now) < FORGET_AFTER);
     }
 
     fn lock(&self) -> MutexGuard<'_, Models> {
@@ -147,13 +148,13 @@ mod tests {
         Tick::from_nanos(1 << 62) + Duration::from_secs(seconds)
     }
 
-    fn memory(pods: &[&str], looked_at: Tick) -> ModelMemory {
+    fn memory(pods: &[&str], fetched_at: Tick) -> ModelMemory {
         ModelMemory {
             live: u32::try_from(pods.len()).unwrap(),
             pods: pods.iter().map(|pod| ((*pod).into(), PodMemory::default())).collect(),
-            hit_rates_at: Some(looked_at),
-            cache_config_at: Some(looked_at),
-            looked_at,
+            hit_rates_at: Some(fetched_at),
+            cache_config_at: Some(fetched_at),
+            fetched_at,
         }
     }
 

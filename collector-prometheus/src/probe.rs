@@ -6,13 +6,13 @@ use collector_core::{Check, CheckStatus, ErrorKind, Probe};
 
 use crate::answer::{Expect, Row};
 use crate::client::{Budget, Client, Query};
+use crate::discovery::ask_clock_once;
 use crate::failure::{Failure, Stage};
 use crate::labels::Level;
-use crate::learn::ask_clock_once;
 use crate::plan::{QueryKind, select};
 use crate::promql::{EvalTime, Matcher};
 use crate::server_clock::ServerClock;
-use crate::shape::{self, Served, Shape, Terms};
+use crate::shape::{self, DiscoverySettings, Served, Shape};
 
 /// Seconds by which the clocks may differ before it is worth a look.
 const SKEW_MAX: f64 = 5.0;
@@ -44,7 +44,7 @@ const LOAD: [(QueryKind, &str); 7] = [
 ];
 
 /// Asks, and tells.
-pub(crate) async fn run(client: &Client, terms: &Terms, budget: Budget<'_>) -> Probe {
+pub(crate) async fn run(client: &Client, terms: &DiscoverySettings, budget: Budget<'_>) -> Probe {
     let mut checks = Vec::new();
     let clock = match ask_clock_once(client, budget).await {
         Ok(clock) => clock,
@@ -146,7 +146,7 @@ fn names(shape: &Shape) -> Check {
     Check::new("metrics.names", CheckStatus::Pass, format!("metrics exist of {detail}"))
 }
 
-fn no_names(shape: &Shape, terms: &Terms) -> Check {
+fn no_names(shape: &Shape, terms: &DiscoverySettings) -> Check {
     let known: Vec<String> = terms.engines.names().iter().map(ToString::to_string).collect();
     let detail = match shape.router {
         Some(router) => format!("the server holds series of {router} and of no model server"),
@@ -203,7 +203,7 @@ fn labels(shape: &Shape) -> Check {
 struct Asker<'a> {
     client: &'a Client,
     budget: Budget<'a>,
-    terms: &'a Terms,
+    terms: &'a DiscoverySettings,
 }
 
 impl Asker<'_> {
@@ -314,7 +314,7 @@ impl Asker<'_> {
             let mut on_row = |row: &Row<'_>| samples = samples.max(row.value);
             self.rows(&text, newest.window_end(), &mut on_row).await?;
             let shown = collector_core::duration::format(window.0);
-            let learnt = match served.interval {
+            let found = match served.interval {
                 Some(interval) if interval != self.terms.scrape_interval => format!(
                     ", which are {} apart by the series themselves",
                     collector_core::duration::format(interval)
@@ -322,7 +322,7 @@ impl Asker<'_> {
                 _ => String::new(),
             };
             let detail =
-                format!("the window of {shown} holds {} of a pod{learnt}", scrapes(samples));
+                format!("the window of {shown} holds {} of a pod{found}", scrapes(samples));
             let problem = match samples {
                 ..2.0 => Some((CheckStatus::Fail, ", too few for any rate")),
                 2.0..4.0 => Some((CheckStatus::Warn, "; a lost one leaves a gap")),

@@ -67,7 +67,7 @@ pub(crate) async fn refused(response: Response, caller: Caller<'_>) -> Failure {
 }
 
 /// 401, with the schemes that the server wants, in lower case.
-fn unauthorized(wanted: &[String], said: &Said, caller: Caller<'_>) -> Failure {
+fn unauthorized(wanted: &[String], said: &ErrorBody, caller: Caller<'_>) -> Failure {
     let mut detail = caller.credential.to_owned();
     if !wanted.is_empty() {
         let _ = write!(detail, "; the server wants {}", wanted.join(" or "));
@@ -171,13 +171,13 @@ pub(crate) fn redirect(
 
 /// What a server wrote in the body of an error: empty, an HTML page, a text, or a kind and a text.
 #[derive(Default)]
-struct Said {
+struct ErrorBody {
     html: bool,
     kind: Option<String>,
     text: String,
 }
 
-impl Said {
+impl ErrorBody {
     fn is_nothing(&self) -> bool {
         self.kind.is_none() && self.text.is_empty()
     }
@@ -239,17 +239,17 @@ impl Said {
 }
 
 /// The beginning of an error's body, as far as it can be read and shown.
-async fn words(response: Response, credentials: &Credentials) -> Said {
+async fn words(response: Response, credentials: &Credentials) -> ErrorBody {
     let body = body::beginning(response, ERROR_BYTES_MAX).await;
     // Some gateways quote what they refuse.
     let text = credentials.redact(&String::from_utf8_lossy(&body));
     if let Some((kind, text)) = answer::error_of(text.as_bytes()) {
-        return Said { kind: Some(kind), text, ..Said::default() };
+        return ErrorBody { kind: Some(kind), text, ..ErrorBody::default() };
     }
     let text = text.trim_start_matches('\u{feff}').trim_start();
     if text.starts_with('<') {
-        Said { html: true, ..Said::default() }
+        ErrorBody { html: true, ..ErrorBody::default() }
     } else {
-        Said { text: quote(text), ..Said::default() }
+        ErrorBody { text: quote(text), ..ErrorBody::default() }
     }
 }

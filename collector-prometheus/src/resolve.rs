@@ -88,13 +88,13 @@ fn are_copies(replica: &Replica<'_>, one: &Server, other: &Server) -> bool {
 }
 
 /// A gauge of all ranks together.
-struct Together {
+struct Combined {
     values: Vec<f64>,
     /// Why it is unknown: the first rank that lacks it.
     lacks: Option<String>,
 }
 
-impl Together {
+impl Combined {
     fn sum(&self) -> Option<f64> {
         self.is_known().then(|| self.values.iter().sum())
     }
@@ -185,9 +185,9 @@ impl<'a, 'b> Ranks<'a, 'b> {
 
     /// A gauge of every rank: that of an idle one is 0; one that lacks it, or has what cannot be true,
     /// makes the whole unknown.
-    fn gauge(&self, kind: QueryKind, quantity: Quantity) -> Together {
+    fn gauge(&self, kind: QueryKind, quantity: Quantity) -> Combined {
         let plan = self.replica.plan;
-        let mut together = Together { values: Vec::new(), lacks: None };
+        let mut together = Combined { values: Vec::new(), lacks: None };
         if !plan.has(quantity) {
             return together;
         }

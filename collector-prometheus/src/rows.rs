@@ -81,7 +81,7 @@ impl Samples {
 
 /// A living server, or a copy of one, as the query for liveness has it.
 #[derive(Debug)]
-pub(crate) struct Living {
+pub(crate) struct LiveRow {
     /// Its position in [`Asked`].
     pub(crate) model: usize,
     /// `None` where no label names one.
@@ -111,7 +111,7 @@ pub(crate) struct InfoRow {
 /// The rows of one answer that belong to the models of a look.
 #[derive(Debug)]
 pub(crate) enum Rows {
-    Living(Vec<Living>),
+    LiveRow(Vec<LiveRow>),
     Samples(Samples),
     Info(Vec<InfoRow>),
 }
@@ -134,7 +134,7 @@ impl Rows {
     /// None yet, of the form that `kind` has, and room for so many.
     pub(crate) fn of(kind: QueryKind, likely: usize) -> Self {
         match kind {
-            QueryKind::Liveness => Self::Living(Vec::with_capacity(likely)),
+            QueryKind::Liveness => Self::LiveRow(Vec::with_capacity(likely)),
             QueryKind::CacheConfig => Self::Info(Vec::new()),
             _ => Self::Samples(Samples::with_room_for(likely)),
         }
@@ -142,7 +142,7 @@ impl Rows {
 
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Living(living) => living.len(),
+            Self::LiveRow(living) => living.len(),
             Self::Samples(samples) => samples.kept.len(),
             Self::Info(rows) => rows.len(),
         }
@@ -153,7 +153,7 @@ impl Rows {
         let labels = &reading.served.labels;
         match self {
             Self::Info(rows) => rows.extend(info_row(row, reading)),
-            Self::Living(living) => {
+            Self::LiveRow(living) => {
                 let last = living.last().map(|last| last.model);
                 let Some(model) = model_of(row, reading, last) else { return };
                 let mut key = String::new();
@@ -161,7 +161,7 @@ impl Rows {
                 let clusters = labels.cluster.iter().enumerate();
                 let clusters =
                     clusters.filter_map(|(at, label)| Some((at, row.labels.get(label)?.into())));
-                living.push(Living {
+                living.push(LiveRow {
                     model,
                     replica: labels.replica_of(&row.labels).map(|name| PodName::from(&*name)),
                     rank: row.labels.first_of(&labels.rank).unwrap_or_default().into(),

@@ -59,7 +59,7 @@ pub(crate) struct Served {
 
 /// What the user has set that a probe depends on.
 #[derive(Clone, Debug)]
-pub(crate) struct Terms {
+pub(crate) struct DiscoverySettings {
     pub(crate) engines: Engines,
     pub(crate) labels: LabelsConfig,
     /// Put before the engines' own names, in both spellings.
@@ -73,7 +73,7 @@ pub(crate) struct Terms {
     pub(crate) scrape_interval: Duration,
 }
 
-impl Terms {
+impl DiscoverySettings {
     /// Every engine in every spelling that is known.
     fn engines(&self) -> Vec<Engine> {
         let own = self.engines.iter();
@@ -123,7 +123,7 @@ impl Terms {
 impl Shape {
     /// When the server would not say: vLLM under all of its names, with the labels that a PodMonitor
     /// attaches and those that are known besides; exact, at a cost.
-    pub(crate) fn unknown(terms: &Terms) -> Self {
+    pub(crate) fn unknown(terms: &DiscoverySettings) -> Self {
         let served = terms.engines().into_iter().find(|engine| engine.name.as_str() == "vllm");
         let served = served.or_else(|| terms.engines.iter().next().cloned());
         Self {
@@ -149,7 +149,7 @@ impl Shape {
 
 impl Served {
     /// An engine of which nothing is there yet.
-    fn expected(engine: Engine, terms: &Terms) -> Option<Arc<Self>> {
+    fn expected(engine: Engine, terms: &DiscoverySettings) -> Option<Arc<Self>> {
         let names = engine.sample_names().map(Box::from).collect();
         let held = Held { names: &names, native: &HashSet::new() };
         let mut labels = terms.labels_of(&engine);

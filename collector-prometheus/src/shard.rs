@@ -143,7 +143,7 @@ fn distinct<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 
 /// What is known about the size of a look before it is taken.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Census {
+pub(crate) struct FleetSize {
     /// Pods of the models asked, at the last look at them.
     pub(crate) asked: u64,
     /// Pods that the server holds; `None` when it did not say.
@@ -162,7 +162,7 @@ pub(crate) struct Sharder {
 /// Pods of one group to begin with: an answer of some 250 KB. A fleet of 300 variants is one group.
 const PODS_MAX: u32 = 2_500;
 /// Looks without trouble before a group may grow again.
-const CALM_LOOKS: u32 = 10;
+const CALM_FETCHES: u32 = 10;
 
 impl Sharder {
     pub(crate) const fn new() -> Self {
@@ -176,7 +176,7 @@ impl Sharder {
         &self,
         mut models: Vec<ModelRef>,
         selectors: usize,
-        census: Census,
+        fleet_size: FleetSize,
         waiting: bool,
         pods_of: impl Fn(&ModelRef) -> Option<u32>,
     ) -> Vec<Shard> {
@@ -194,8 +194,8 @@ impl Sharder {
         let pods_of = |model: &ModelRef| u64::from(pods_of(model).unwrap_or(4).max(1));
         let limit = u64::from(self.limit.load(Ordering::Relaxed));
         let most_of_the_server =
-            census.on_server.is_some_and(|total| census.asked * 10 > total * 7);
-        if most_of_the_server && census.on_server.is_some_and(|total| total <= limit) {
+            fleet_size.on_server.is_some_and(|total| fleet_size.asked * 10 > total * 7);
+        if most_of_the_server && fleet_size.on_server.is_some_and(|total| total <= limit) {
             return vec![Shard::new(models, Width::Server)];
         }
         let mut shards = Vec::new();
@@ -225,7 +225,7 @@ impl Sharder {
 
     /// A look ended without such trouble.
     pub(crate) fn went_well(&self) {
-        if self.calm.fetch_add(1, Ordering::Relaxed) + 1 >= CALM_LOOKS {
+        if self.calm.fetch_add(1, Ordering::Relaxed) + 1 >= CALM_FETCHES {
             self.calm.store(0, Ordering::Relaxed);
             let limit = self.limit.load(Ordering::Relaxed);
             self.limit.store(limit.saturating_mul(2).min(PODS_MAX), Ordering::Relaxed);
@@ -323,19 +323,19 @@ mod tests {
         shard.filter(&labels(), &Filter::default()).to_string()
     }
 
-    fn census(asked: u64, on_server: u64) -> Census {
-        Census { asked, on_server: Some(on_server) }
+    fn fleet_size(asked: u64, on_server: u64) -> FleetSize {
+        FleetSize { asked, on_server: Some(on_server) }
     }
 
-    fn shards(sharder: &Sharder, models: Vec<ModelRef>, census: Census) -> Vec<Shard> {
-        sharder.shards(models, 1, census, false, |_| Some(4))
+    fn shards(sharder: &Sharder, models: Vec<ModelRef>, fleet_size: FleetSize) -> Vec<Shard> {
+        sharder.shards(models, 1, fleet_size, false, |_| Some(4))
     }
 
     #[test]
     fn ten_and_three_hundred_variants_are_one_shard() {
         let sharder = Sharder::new();
         for models in [fleet(1, 10), fleet(30, 10), fleet(1, 300)] {
-            let count = shards(&sharder, models, census(0, 1200)).len();
+            let count = shards(&sharder, models, fleet_size(0, 1200)).len();
             assert_eq!(count, 1);
         }
     }
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn a_thousand_variants_are_a_few_shards_that_hold_each_model_once() {
         let models = fleet(50, 20);
-        let shards = shards(&Sharder::new(), models.clone(), census(4000, 100_000));
+        let shards = shards(&Sharder::new(), models.clone(), fleet_size(4000, 100_000));
         assert!((2..=4).contains(&shards.len()), "{}", shards.len());
         let mut all: Vec<ModelRef> = shards.iter().flat_map(|s| s.models.clone()).collect();
         all.sort_unstable();
@@ -353,14 +353,14 @@ mod tests {
     #[test]
     fn the_filter_is_dropped_when_most_of_the_server_is_asked_for() {
         let sharder = Sharder::new();
-        let filter = |census| filter(&shards(&sharder, fleet(3, 10), census)[0]);
-        assert_eq!(filter(census(120, 150)), "");
-        assert_eq!(filter(census(120, 300)), r#"{namespace=~"ns000|ns001|ns002"}"#);
+        let filter = |fleet_size| filter(&shards(&sharder, fleet(3, 10), fleet_size)[0]);
+        assert_eq!(filter(fleet_size(120, 150)), "");
+        assert_eq!(filter(fleet_size(120, 300)), r#"{namespace=~"ns000|ns001|ns002"}"#);
     }
 
     #[test]
     fn few_models_are_asked_for_by_name() {
-        let shards = shards(&Sharder::new(), fleet(1, 2), census(8, 8));
+        let shards = shards(&Sharder::new(), fleet(1, 2), fleet_size(8, 8));
         assert_eq!(filter(&shards[0]), r#"{namespace="ns000",model_name=~"m000|m001"}"#);
         let without = shards[0].filter_without_models(&labels(), &Filter::default());
         assert_eq!(without.to_string(), r#"{namespace="ns000"}"#);
@@ -391,8 +391,13 @@ mod tests {
         for models in [long, many] {
             for selectors in [1, 2, 5] {
                 let count = models.len();
-                let shards =
-                    Sharder::new().shards(models.clone(), selectors, census(1, 1), true, |_| None);
+                let shards = Sharder::new().shards(
+                    models.clone(),
+                    selectors,
+                    fleet_size(1, 1),
+                    true,
+                    |_| None,
+                );
                 assert_eq!(shards.iter().map(|s| s.models.len()).sum::<usize>(), count);
                 for shard in shards {
                     let bytes = (filter(&shard).len() + TEMPLATE_BYTES) * selectors;
@@ -406,7 +411,7 @@ mod tests {
 
     #[test]
     fn splitting_ends_at_one_model() {
-        let mut shards = shards(&Sharder::new(), fleet(3, 5), census(1, 100));
+        let mut shards = shards(&Sharder::new(), fleet(3, 5), fleet_size(1, 100));
         assert_eq!(shards.len(), 1);
         let mut singles = 0;
         while let Some(shard) = shards.pop() {
@@ -422,7 +427,7 @@ mod tests {
     #[test]
     fn groups_shrink_at_once_and_grow_back_after_ten_calm_looks() {
         let sharder = Sharder::new();
-        let count = || shards(&sharder, fleet(50, 10), census(2000, 100_000)).len();
+        let count = || shards(&sharder, fleet(50, 10), fleet_size(2000, 100_000)).len();
         assert_eq!(count(), 1);
         sharder.too_large();
         assert_eq!(count(), 2);

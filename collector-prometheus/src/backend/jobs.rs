@@ -7,12 +7,12 @@ use collector_core::ModelRef;
 
 use super::PrometheusBackend;
 use crate::assemble::Assembly;
+use crate::fetch::{Fetch, Given, Group, Job};
 use crate::labels::Level;
-use crate::look::{Given, Group, Job, Look};
 use crate::plan::QueryKind;
 use crate::promql::Matcher;
 use crate::shape::Shape;
-use crate::shard::{Asked, Census, Shard};
+use crate::shard::{Asked, FleetSize, Shard};
 
 /// Missing models that are looked for in the last hour, in one look.
 const LAST_SEEN_MAX: usize = 10;
@@ -21,14 +21,14 @@ impl PrometheusBackend {
     /// The groups of models that are asked for together, engine by engine.
     pub(super) fn groups(&self, asked: &Asked, shape: &Shape, waiting: bool) -> Vec<Group> {
         let pods_of = |model: &ModelRef| self.memory.pods_of(model);
-        let census = Census {
+        let fleet_size = FleetSize {
             asked: asked.models().iter().filter_map(pods_of).map(u64::from).sum(),
             on_server: shape.pods,
         };
         let is_given = |model: &ModelRef| self.given.iter().any(|(id, _)| *id == model.model);
         let (given, named): (Vec<ModelRef>, Vec<ModelRef>) =
             asked.models().iter().cloned().partition(is_given);
-        let shards = self.sharder.shards(named, shape.selectors(), census, waiting, pods_of);
+        let shards = self.sharder.shards(named, shape.selectors(), fleet_size, waiting, pods_of);
         let mut groups = Vec::new();
         for engine in 0..u8::try_from(shape.served.len()).unwrap_or(u8::MAX) {
             let of_shard = |shard: &Shard| Group { engine, shard: shard.clone(), given: None };
@@ -89,7 +89,7 @@ impl PrometheusBackend {
     /// What is asked besides liveness and capacities.
     pub(super) fn wanted(
         &self,
-        look: &Look<'_>,
+        fetch: &Fetch<'_>,
         groups: &[Group],
         per_pod: &HashSet<ModelRef>,
         assembly: &Assembly<'_>,
@@ -131,7 +131,7 @@ impl PrometheusBackend {
                 .filter(|kind| plan.asks(*kind));
             // What is over a window ends where the samples do: now, but for models whose samples arrive
             // late.
-            let evaluated = look.evaluated(group.engine);
+            let evaluated = fetch.evaluated(group.engine);
             let classes = assembly.late_classes(&positions, served.scrape_interval(), evaluated);
             let is_one_class = classes.len() <= 1 && classes.keys().all(|late| *late == 0);
             for kind in kinds {
@@ -178,7 +178,11 @@ fn are_apart(positions: &[usize], assembly: &Assembly<'_>) -> bool {
 
 /// A second look at who lives, of the models that have none by the first, though there was or is
 /// something of them.
-pub(super) fn second_look(vanished: &HashSet<usize>, groups: &[Group], asked: &Asked) -> Vec<Job> {
+pub(super) fn second_liveness(
+    vanished: &HashSet<usize>,
+    groups: &[Group],
+    asked: &Asked,
+) -> Vec<Job> {
     let all = (0..groups.len()).map(|number| Job::new(QueryKind::Liveness, number)).collect();
     jobs_about(vanished, all, groups, asked)
 }

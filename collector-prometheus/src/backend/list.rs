@@ -8,9 +8,9 @@ use collector_core::{ErrorKind, KnownModel, ModelRef, Permits, sanitize};
 use super::PrometheusBackend;
 use crate::answer::{Expect, shortened};
 use crate::client::{Budget, Query};
+use crate::discovery::ServerInfo;
 use crate::failure::Failure;
 use crate::labels::Level;
-use crate::learn::Learnt;
 use crate::plan::QueryKind;
 use crate::promql::Matcher;
 use crate::shape::Served;
@@ -25,12 +25,12 @@ impl PrometheusBackend {
     /// The models of every engine that is there, each once.
     pub(super) async fn models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, Failure> {
         let budget = self.own_budget(permits);
-        let learnt = self.learner.learn(&self.client, budget, None).await?;
+        let info = self.discovery.discover(&self.client, budget, None).await?;
         let mut models = Vec::new();
         let mut unlabelled = None;
         let mut incomplete = None;
-        for served in &learnt.shape.served {
-            let listed = self.list(served, &learnt, budget, &mut models).await?;
+        for served in &info.shape.served {
+            let listed = self.list(served, &info, budget, &mut models).await?;
             if listed.unlabelled || served.lacks().is_some() {
                 unlabelled.get_or_insert_with(|| {
                     let example = served.example.clone();
@@ -78,7 +78,7 @@ impl PrometheusBackend {
     async fn list(
         &self,
         served: &Served,
-        learnt: &Learnt,
+        info: &ServerInfo,
         budget: Budget<'_>,
         models: &mut Vec<KnownModel>,
     ) -> Result<Listed, Failure> {
@@ -88,7 +88,7 @@ impl PrometheusBackend {
             [label] if namespaces.len() > 0 => Some(Matcher::any_of(label.to_string(), namespaces)),
             _ => None,
         };
-        let filter = self.learner.terms().matchers.and(namespaces);
+        let filter = self.discovery.terms().matchers.and(namespaces);
         // Where a model may have several rows, its pods are counted here.
         let level = if labels.are_mixed() { Level::Pod } else { Level::Model };
         let text = served.plan.query(QueryKind::Models, labels, &filter, level, false);
@@ -96,7 +96,7 @@ impl PrometheusBackend {
         let query = Query {
             kind: QueryKind::Models,
             text: &text,
-            time: Some(learnt.clock.moment(self.clock.now()).time),
+            time: Some(info.clock.moment(self.clock.now()).time),
         };
         let mut unlabelled = false;
         let answered = self

@@ -92,8 +92,8 @@ impl Plan {
             self.info = self.info_of(&leaves);
         }
         // Hits are a share of their own look-ups: one half without the other is asked for in vain.
-        let is_whole = kind != QueryKind::PrefixCache || matches!(places[..], [a, b] if a == b);
-        if is_whole && !leaves.is_empty() {
+        let is_complete = kind != QueryKind::PrefixCache || matches!(places[..], [a, b] if a == b);
+        if is_complete && !leaves.is_empty() {
             self.asks.push(Ask { kind, leaves, per_pod });
         }
     }

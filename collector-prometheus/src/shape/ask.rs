@@ -10,7 +10,7 @@ use std::time::Duration;
 use collector_core::{ErrorKind, sanitize};
 use collector_engines::{Engine, Engines, Quantity, Series};
 
-use super::{Served, Shape, Terms};
+use super::{DiscoverySettings, Served, Shape};
 use crate::answer::{Expect, Labels as RowLabels, Row};
 use crate::client::{Budget, Client, Query};
 use crate::config::DEFAULT_SCRAPE_INTERVAL;
@@ -40,7 +40,7 @@ const EXAMPLE_MAX: usize = 400;
 pub(crate) async fn ask(
     client: &Client,
     budget: Budget<'_>,
-    terms: &Terms,
+    terms: &DiscoverySettings,
     narrow: Option<(&str, &str)>,
 ) -> Result<Shape, Failure> {
     let prober = Prober { client, budget, terms, incomplete: AtomicBool::new(false) };
@@ -82,7 +82,7 @@ pub(crate) async fn ask(
 }
 
 /// The engines whose names were found: those of the table, and those that have another prefix.
-pub(super) fn engines_of(found: &HashSet<String>, terms: &Terms) -> Vec<Engine> {
+pub(super) fn engines_of(found: &HashSet<String>, terms: &DiscoverySettings) -> Vec<Engine> {
     let table = terms.engines();
     let mut known: HashSet<String> = HashSet::new();
     let mut engines: Vec<Engine> = Vec::new();
@@ -145,7 +145,7 @@ pub(super) enum Item {
 struct Prober<'a> {
     client: &'a Client,
     budget: Budget<'a>,
-    terms: &'a Terms,
+    terms: &'a DiscoverySettings,
     incomplete: AtomicBool,
 }
 

@@ -5,7 +5,7 @@ use collector_engines::{EngineSpec, Series};
 use super::ask::{Item, count_of, engines_of, interval_of, items};
 use super::*;
 
-fn terms(set: impl FnOnce(&mut crate::PrometheusConfig)) -> Terms {
+fn terms(set: impl FnOnce(&mut crate::PrometheusConfig)) -> DiscoverySettings {
     let mut config =
         crate::PrometheusConfig { url: "https://h".into(), ..crate::PrometheusConfig::default() };
     set(&mut config);
@@ -13,7 +13,7 @@ fn terms(set: impl FnOnce(&mut crate::PrometheusConfig)) -> Terms {
 }
 
 /// The engines that are recognised, as name and prefix.
-fn found(names: &[&str], terms: &Terms) -> Vec<(String, String)> {
+fn found(names: &[&str], terms: &DiscoverySettings) -> Vec<(String, String)> {
     let names = names.iter().map(|name| (*name).to_owned()).collect();
     let engines = engines_of(&names, terms);
     engines.iter().map(|it| (it.name.to_string(), it.prefix.to_string())).collect()
@@ -153,8 +153,8 @@ fn the_first_label_that_no_series_has_is_named_where_series_are_there() {
 
 #[test]
 fn a_window_holds_four_scrapes_and_a_minute_at_least_unless_the_user_sets_it() {
-    let window = |set: fn(&mut crate::PrometheusConfig), learnt: Option<u64>| {
-        terms(set).window(learnt.map(Duration::from_secs)).as_secs()
+    let window = |set: fn(&mut crate::PrometheusConfig), found: Option<u64>| {
+        terms(set).window(found.map(Duration::from_secs)).as_secs()
     };
     assert_eq!(window(|_| {}, None), 60);
     assert_eq!(window(|_| {}, Some(5)), 60);

@@ -113,10 +113,11 @@ async fn a_missing_model_was_last_seen_when_the_server_says_or_when_we_saw_it() 
     let fake = Fake::start().await;
     fake.holds(VLLM, &LABELS, 2);
     fake.rows("[1h:1m]", &[(MODEL, NOW - 1200.0)]);
-    let missing = async |urgency| match fake.look(&[m()], &[], urgency).await.unwrap().remove(0).1 {
-        Answer::Missing { last_seen, .. } => last_seen.map(|at| at.age(fake.clock.now())),
-        other => panic!("{other:?}"),
-    };
+    let missing =
+        async |urgency| match fake.fetch_all(&[m()], &[], urgency).await.unwrap().remove(0).1 {
+            Answer::Missing { last_seen, .. } => last_seen.map(|at| at.age(fake.clock.now())),
+            other => panic!("{other:?}"),
+        };
     assert_eq!(missing(Urgency::Waiting).await, Some(Duration::from_secs(1200)));
     assert_eq!(missing(Urgency::Background).await, None, "the background does not ask");
 
@@ -148,7 +149,7 @@ async fn samples_of_one_model_that_are_late_move_no_window_of_another() {
         arrivals.then(|| crate::fake::ok(&vector_text_at(at, &rates)))
     });
     let models = [m(), collector_core::ModelRef::new("late", "prod")];
-    for (model, answer) in fake.look(&models, &[], Urgency::Background).await.unwrap() {
+    for (model, answer) in fake.fetch_all(&models, &[], Urgency::Background).await.unwrap() {
         let rates = found(answer).load[0].rates;
         let expected = if model == m() { 2.0 } else { 3.0 };
         assert_eq!(rates.requests, Some(expected), "{model}");

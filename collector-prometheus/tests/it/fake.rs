@@ -289,7 +289,7 @@ impl Fake {
         self.asked().into_iter().map(|asked| asked.query).collect()
     }
 
-    pub(crate) async fn look(
+    pub(crate) async fn fetch_all(
         &self,
         models: &[ModelRef],
         per_pod: &[ModelRef],
@@ -303,7 +303,7 @@ impl Fake {
 
     /// Looks at `m` in `prod`.
     pub(crate) async fn answer_for_m(&self) -> Result<Answer, BackendError> {
-        let mut answers = self.look(&[m()], &[], Urgency::Background).await?;
+        let mut answers = self.fetch_all(&[m()], &[], Urgency::Background).await?;
         assert_eq!(answers.len(), 1);
         Ok(answers.remove(0).1)
     }

@@ -42,7 +42,7 @@ async fn a_group_is_split_whatever_the_words_of_the_refusal_are() {
         ResponseTemplate::new(413),
     ] {
         let (fake, models) = sixty(refusal).await;
-        for (model, answer) in fake.look(&models, &[], Urgency::Background).await.unwrap() {
+        for (model, answer) in fake.fetch_all(&models, &[], Urgency::Background).await.unwrap() {
             let sample = found(answer);
             assert_eq!(sample.replicas.len(), 1, "{model:?}");
             assert!(sample.failed.is_empty(), "{model:?}: {:?}", sample.failed);
@@ -61,7 +61,7 @@ async fn a_query_that_is_wrong_is_not_sent_in_pieces() {
         ResponseTemplate::new(400).set_body_string("bad request"),
     ] {
         let (fake, models) = sixty(refusal).await;
-        let failure = fake.look(&models, &[], Urgency::Background).await.unwrap_err();
+        let failure = fake.fetch_all(&models, &[], Urgency::Background).await.unwrap_err();
         assert_eq!(failure.kind(), ErrorKind::Rejected, "{failure}");
         let asked = fake.queries();
         assert_eq!(asked.iter().filter(|query| query.contains("timestamp(")).count(), 1);
@@ -74,7 +74,7 @@ async fn a_refusal_about_one_model_is_a_refusal() {
         let fake = Fake::start().await;
         two_pods(&fake);
         fake.answer("max_over_time(vllm:kv_cache_usage_perc{", refusal);
-        let answers = fake.look(&[m()], &[], Urgency::Waiting).await.unwrap();
+        let answers = fake.fetch_all(&[m()], &[], Urgency::Waiting).await.unwrap();
         let Answer::Found(sample) = &answers[0].1 else { panic!("{answers:?}") };
         assert!(sample.failed.contains(collector_core::Field::KvCacheUsage));
         let asked = fake.queries();
@@ -109,7 +109,7 @@ async fn a_sample_limit_is_healed_by_one_split_with_the_same_values() {
         })
     });
     let models = [m(), ModelRef::new("m", "test")];
-    let answers = fake.look(&models, &[], Urgency::Background).await.unwrap();
+    let answers = fake.fetch_all(&models, &[], Urgency::Background).await.unwrap();
     for (model, answer) in answers {
         let sample = found(answer);
         assert!(sample.failed.is_empty(), "{:?}", sample.failed);
@@ -139,7 +139,7 @@ async fn what_was_split_once_stays_split_for_the_other_queries_of_the_look() {
         let large = asked.query.split(" or ").any(|part| part.matches("ns-").count() > 4);
         large.then(|| error(422, "execution", "too many samples"))
     });
-    for (_, answer) in fake.look(&models, &[], Urgency::Background).await.unwrap() {
+    for (_, answer) in fake.fetch_all(&models, &[], Urgency::Background).await.unwrap() {
         assert!(found(answer).failed.is_empty());
     }
     // Three refusals of the first query, and then four pieces of each.
@@ -164,7 +164,7 @@ async fn queries_that_are_refused_at_once_split_their_group_once() {
         let large = asked.query.contains("max_over_time") && asked.query.matches("ns-").count() > 1;
         large.then(|| error(422, "execution", "too many samples"))
     });
-    for (_, answer) in fake.look(&models, &[], Urgency::Background).await.unwrap() {
+    for (_, answer) in fake.fetch_all(&models, &[], Urgency::Background).await.unwrap() {
         let failed = found(answer).failed;
         assert!(failed.is_empty(), "{failed:?}");
     }
@@ -176,7 +176,7 @@ async fn a_limit_that_nothing_gets_under_ends() {
     two_pods(&fake);
     let models: Vec<ModelRef> = (0..400).map(|i| ModelRef::new(format!("m{i}"), "prod")).collect();
     fake.answer("timestamp(", error(422, "execution", "too many samples"));
-    let failed = fake.look(&models, &[], Urgency::Background).await.unwrap_err();
+    let failed = fake.fetch_all(&models, &[], Urgency::Background).await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Rejected);
     let asked = fake.asked().len();
     assert!(asked < 40, "{asked} requests");
@@ -187,7 +187,7 @@ async fn a_server_out_of_time_is_asked_in_halves_once() {
     let fake = Fake::start().await;
     let models: Vec<ModelRef> = (0..64).map(|i| ModelRef::new(format!("m{i}"), "prod")).collect();
     fake.answer("timestamp(", error(503, "timeout", "query timed out in expression evaluation"));
-    let failed = fake.look(&models, &[], Urgency::Background).await.unwrap_err();
+    let failed = fake.fetch_all(&models, &[], Urgency::Background).await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Overloaded);
     assert_eq!(fake.queries().iter().filter(|query| query.contains("timestamp(")).count(), 3);
 }

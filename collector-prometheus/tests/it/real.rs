@@ -55,13 +55,17 @@ impl World {
         Some(Self { fleet, server, clock, backend })
     }
 
-    async fn look(&self, models: &[ModelRef], per_pod: &[ModelRef]) -> Vec<(ModelRef, Answer)> {
+    async fn fetch_all(
+        &self,
+        models: &[ModelRef],
+        per_pod: &[ModelRef],
+    ) -> Vec<(ModelRef, Answer)> {
         let per_pod: HashSet<ModelRef> = per_pod.iter().cloned().collect();
         self.backend.fetch(Ask::new(models, &per_pod)).await.unwrap()
     }
 
     async fn answer(&self, model: &ModelRef) -> Answer {
-        self.look(std::slice::from_ref(model), &[]).await.remove(0).1
+        self.fetch_all(std::slice::from_ref(model), &[]).await.remove(0).1
     }
 
     async fn sample(&self, model: &ModelRef) -> ModelSample {
@@ -121,7 +125,7 @@ async fn gauges_and_sizes_of_a_frozen_fleet_are_exact_and_ages_are_true() {
     ];
     let Some(world) = frozen(variants, PrometheusOptions::default()).await else { return };
     let models = [in_prod("org/model:7b"), in_prod("org/dp")];
-    for (model, answer) in world.look(&models, &[]).await {
+    for (model, answer) in world.fetch_all(&models, &[]).await {
         let asked_at = (world.clock.now(), tokio::time::Instant::now().into_std());
         let sample = found(answer);
         assert!(sample.complete && sample.failed.is_empty());
@@ -185,7 +189,7 @@ async fn rates_are_those_of_a_steady_load_and_idle_is_a_known_zero() {
     assert_eq!(idle.replicas[0].queue_length, Some(0));
 
     let model = in_prod("org/busy");
-    let per_pod = world.look(std::slice::from_ref(&model), std::slice::from_ref(&model)).await;
+    let per_pod = world.fetch_all(std::slice::from_ref(&model), std::slice::from_ref(&model)).await;
     let sample = found(per_pod.into_iter().next().unwrap().1);
     let rows: Vec<&str> =
         sample.load.iter().map(|row| row.pod.as_ref().unwrap().as_str()).collect();
@@ -247,7 +251,7 @@ async fn a_look_costs_the_same_for_ten_and_for_three_hundred_variants() {
     let mut costs = Vec::new();
     for models in [&models[..10], &models] {
         let before = world.requests().await;
-        let answers = world.look(models, &[]).await;
+        let answers = world.fetch_all(models, &[]).await;
         costs.push(world.requests().await - before);
         assert_eq!(answers.len(), models.len());
         for (_, answer) in answers {
@@ -282,7 +286,7 @@ async fn odd_names_are_found_or_missing_and_never_another_model() {
         assert!(sample.failed.is_empty());
     }
     let models: Vec<ModelRef> = odd.iter().map(|name| in_prod(name)).collect();
-    for (_, answer) in world.look(&models, &[]).await {
+    for (_, answer) in world.fetch_all(&models, &[]).await {
         assert_eq!(found(answer).replicas.len(), 1);
     }
     let strangers =
@@ -309,7 +313,7 @@ async fn old_names_mixed_fleets_and_the_other_pod_label_are_read() {
     world.fleet.freeze();
     world.let_pass(Duration::from_secs(4)).await;
     let models = [in_prod("org/mixed"), in_prod("org/old")];
-    for (model, answer) in world.look(&models, &[]).await {
+    for (model, answer) in world.fetch_all(&models, &[]).await {
         let sample = found(answer);
         assert_eq!(sample.replicas.len(), if model == models[0] { 4 } else { 1 });
         assert!(sample.replicas.iter().all(|replica| replica.kv_cache_usage.is_some()));
@@ -333,7 +337,7 @@ async fn a_sample_limit_is_split_until_it_fits() {
     assert!(world.server.get("/api/v1/query?query=vllm:num_requests_running").await.is_err());
     world.let_pass(WINDOW).await;
     let models: Vec<ModelRef> = (0..60).map(|i| in_prod(&format!("m{i}"))).collect();
-    for (model, answer) in world.look(&models, &[]).await {
+    for (model, answer) in world.fetch_all(&models, &[]).await {
         let sample = found(answer);
         assert!(sample.failed.is_empty(), "{model}: {:?}", sample.failed);
         assert!(sample.replicas[0].kv_cache_usage.is_some());

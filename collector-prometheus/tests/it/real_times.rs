@@ -137,7 +137,7 @@ async fn the_series_of_running_requests_lost_by_one_model_alone_is_never_no_repl
     let Some(server) = served(&rows, USUAL).await else { return };
     let reader = Reader::new(&server.url());
     for urgency in [Urgency::Waiting, Urgency::Background] {
-        let Answer::Failed(error) = reader.look(MODEL, urgency).await.unwrap() else {
+        let Answer::Failed(error) = reader.fetch_all(MODEL, urgency).await.unwrap() else {
             panic!("{urgency:?}: answered")
         };
         assert!(error.to_string().contains("none of vllm:num_requests_running"), "{error}");
@@ -231,10 +231,14 @@ async fn a_model_that_was_scaled_to_zero_was_seen_and_a_misspelt_one_never() {
             Answer::Missing { last_seen, .. } => last_seen,
             other => panic!("{name}: {other:?}"),
         };
-        let last_seen = seen(reader.look(MODEL, Urgency::Waiting).await.unwrap());
+        let last_seen = seen(reader.fetch_all(MODEL, Urgency::Waiting).await.unwrap());
         let age = last_seen.expect(name).age(reader.clock.now()).as_secs();
         assert!((1100..1500).contains(&age), "{name}: {age} s");
-        assert_eq!(seen(reader.look("org/othr", Urgency::Waiting).await.unwrap()), None, "{name}");
+        assert_eq!(
+            seen(reader.fetch_all("org/othr", Urgency::Waiting).await.unwrap()),
+            None,
+            "{name}"
+        );
     }
 }
 

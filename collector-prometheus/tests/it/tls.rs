@@ -161,7 +161,7 @@ impl Client {
     }
 
     async fn refused(&self, parts: &[&str]) {
-        let error = look(&self.backend()).await.unwrap_err();
+        let error = fetch_all(&self.backend()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
         for part in parts {
             assert!(error.to_string().contains(part), "{error} lacks {part:?}");
@@ -169,11 +169,11 @@ impl Client {
     }
 
     async fn accepted(&self) {
-        look(&self.backend()).await.unwrap();
+        fetch_all(&self.backend()).await.unwrap();
     }
 }
 
-async fn look(backend: &PrometheusBackend) -> Result<(), BackendError> {
+async fn fetch_all(backend: &PrometheusBackend) -> Result<(), BackendError> {
     let (models, per_pod) = ([m()], std::collections::HashSet::new());
     backend.fetch(Ask::new(&models, &per_pod)).await.map(drop)
 }
@@ -242,11 +242,11 @@ async fn a_replaced_client_certificate_is_shown_at_the_next_connection() {
     let server = serve(&authority.sign("127.0.0.1", false), Some(&clients)).await;
     let client = Client::of(&server).trusting(&authority).showing(&clients.sign("one", false));
     let backend = client.backend();
-    look(&backend).await.unwrap();
+    fetch_all(&backend).await.unwrap();
     let other = clients.sign("another name", false);
     client.file("cert.pem", &other.cert);
     client.file("key.pem", &other.key);
-    look(&backend).await.unwrap();
+    fetch_all(&backend).await.unwrap();
     let shown = server.shown.lock().unwrap();
     assert!(shown.iter().all(Option::is_some));
     assert_ne!(shown.first(), shown.last());
@@ -260,7 +260,7 @@ async fn a_replaced_authority_is_believed_at_the_next_connection() {
     let server = serve(&second.sign("127.0.0.1", false), None).await;
     let client = Client::of(&server).trusting(&first);
     let backend = client.backend();
-    assert!(look(&backend).await.is_err());
+    assert!(fetch_all(&backend).await.is_err());
     client.file("ca.pem", &format!("{}\n", second.pem()));
-    look(&backend).await.unwrap();
+    fetch_all(&backend).await.unwrap();
 }

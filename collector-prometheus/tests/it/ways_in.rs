@@ -300,7 +300,7 @@ async fn a_token_command_that_hangs_is_killed_with_what_it_started() {
     let id = folder.path().join("id");
     let body = format!("sh -c 'echo $$ > new; mv new {}; exec sleep 100000' & wait", id.display());
     let command = script(folder.path(), &body);
-    let look = tokio::spawn(async move {
+    let fetch = tokio::spawn(async move {
         command_fails(command, &["did not end within 10.0s and was killed"]).await;
     });
     while !id.exists() {
@@ -308,7 +308,7 @@ async fn a_token_command_that_hangs_is_killed_with_what_it_started() {
     }
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(10)).await;
-    look.await.unwrap();
+    fetch.await.unwrap();
     let id = fs::read_to_string(&id).unwrap();
     // Until it is killed, or for ever.
     let state = format!("/proc/{}/stat", id.trim());

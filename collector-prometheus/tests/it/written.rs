@@ -306,15 +306,19 @@ impl Reader {
     /// What is said of a model in the namespace `prod`, to somebody who waits and to the background,
     /// which must be the same.
     pub(crate) async fn answer(&self, model: &str) -> Answer {
-        let first = self.look(model, Urgency::Waiting).await.unwrap();
-        let second = self.look(model, Urgency::Background).await.unwrap();
+        let first = self.fetch_all(model, Urgency::Waiting).await.unwrap();
+        let second = self.fetch_all(model, Urgency::Background).await.unwrap();
         if let (Answer::Found(first), Answer::Found(second)) = (&first, &second) {
             assert_eq!(told(first), told(second), "waiting and background differ");
         }
         second
     }
 
-    pub(crate) async fn look(&self, model: &str, urgency: Urgency) -> Result<Answer, BackendError> {
+    pub(crate) async fn fetch_all(
+        &self,
+        model: &str,
+        urgency: Urgency,
+    ) -> Result<Answer, BackendError> {
         let (models, per_pod) = ([ModelRef::new(model, "prod")], HashSet::new());
         let mut ask = Ask::new(&models, &per_pod);
         ask.urgency = urgency;

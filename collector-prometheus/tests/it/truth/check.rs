@@ -9,7 +9,7 @@ use collector_core::{
 
 use serde_json::Value;
 
-use super::fields::{FieldTold, fields};
+use super::fields::{ReportedField, fields};
 use super::fleet::{CHANGED, Kind, Pod, Rank, World};
 use super::gateway::Scene;
 use super::plan::Fault;
@@ -113,7 +113,7 @@ impl<'a> Told<'a> {
 
     fn check_missing(&self, model: &ModelRef, last_seen: Option<Tick>) -> Result<Verdict, String> {
         if !self.alive(model, self.at).is_empty()
-            && (self.is_named(model, None) || !self.is_silent())
+            && (self.is_named(model, None) || !self.has_no_pods())
         {
             return Err("missing: it is there".to_owned());
         }
@@ -183,7 +183,7 @@ impl<'a> Told<'a> {
 
     /// Whether something was taken away without a word: by a row that is gone, or that names nobody whom
     /// anybody would know, or by an answer of a time at which there was nothing yet.
-    fn is_silent(&self) -> bool {
+    fn has_no_pods(&self) -> bool {
         self.faults().any(|fault| {
             matches!(
                 fault,
@@ -207,7 +207,7 @@ impl<'a> Told<'a> {
         let label = if pod.kind == Kind::Vllm { "engine" } else { "dp_rank" };
         let partial = self.faults().any(|fault| matches!(fault, Fault::Partial { .. }));
         let mut named = pod.clone();
-        if self.is_silent() || partial {
+        if self.has_no_pods() || partial {
             let ranks = pod.ranks.iter().enumerate().filter(|(number, _)| {
                 let number = number.to_string();
                 self.is_said(&pod.model, Some(pod), false, &|labels| labels[label] == *number)
@@ -239,7 +239,7 @@ impl<'a> Told<'a> {
 
     /// The pods that no answer named.
     fn excused(&self, model: &ModelRef) -> BTreeSet<&'a str> {
-        if !self.is_silent() {
+        if !self.has_no_pods() {
             return BTreeSet::new();
         }
         let alive = self.alive(model, self.at).into_iter();
@@ -253,7 +253,7 @@ impl<'a> Told<'a> {
         let of_pods =
             |query: &str| query.contains("pod") && counts.iter().any(|count| query.contains(count));
         let mut answers = self.answers().iter().filter(|(query, _)| of_pods(query)).peekable();
-        if !self.is_silent() || answers.peek().is_none() {
+        if !self.has_no_pods() || answers.peek().is_none() {
             return BTreeSet::new();
         }
         let rows = answers.filter_map(|(_, answer)| answer.pointer("/data/result")?.as_array());
@@ -351,7 +351,7 @@ impl<'a> Told<'a> {
         for field in fields(pod, row) {
             let mark = row.marks.iter().find(|mark| mark.field == field.field);
             let told = mark.map_or(told, |mark| self.time_of(mark.sampled_at).min(told));
-            let FieldTold { what, truth, .. } = field;
+            let ReportedField { what, truth, .. } = field;
             let Some(value) = field.value else {
                 if truth.is_some() {
                     let explained =
@@ -376,7 +376,7 @@ impl<'a> Told<'a> {
     }
 
     /// What a field may say that is told to be of a time.
-    fn truths(&self, pod: &Pod, field: &FieldTold, told: f64) -> Vec<f64> {
+    fn truths(&self, pod: &Pod, field: &ReportedField, told: f64) -> Vec<f64> {
         let mut truths = Vec::new();
         let Some([before, after]) = field.truth else { return truths };
         // The window of the prefix cache is of five minutes.
@@ -386,7 +386,7 @@ impl<'a> Told<'a> {
             truths.extend((time >= CHANGED).then_some(after));
         }
         // A rank label that vanished from the answer to the probe: ranks are read as one, the fullest.
-        let is_merged = self.is_silent() && !self.groups_by_rank(pod);
+        let is_merged = self.has_no_pods() && !self.groups_by_rank(pod);
         if is_merged {
             truths.extend(field.merged.into_iter().flatten());
         }
@@ -414,7 +414,7 @@ impl<'a> Told<'a> {
         let name = "sglang:num_grammar_queue_reqs";
         let faults = self.faults().any(|fault| match fault {
             Fault::DropSeries(series) => *series == name,
-            _ => self.is_silent() || matches!(fault, Fault::Partial { .. }),
+            _ => self.has_no_pods() || matches!(fault, Fault::Partial { .. }),
         });
         faults && self.scene.log.lock().unwrap().iter().any(|(_, query, _)| query.contains(name))
     }
@@ -478,14 +478,14 @@ impl<'a> Told<'a> {
                     // Rates come summed over copies where none was seen: the row of one is gone from the
                     // answer about who lives, or the probe for copies was answered in part, which the
                     // reading says.
-                    let unseen = !sample.complete || self.is_silent();
+                    let unseen = !sample.complete || self.has_no_pods();
                     let doubled = self.faults().any(|it| matches!(it, Fault::Double { .. }));
                     let twice = self.world().is_stored_twice() || doubled;
                     let copies = if twice && unseen { 2.0 } else { 1.0 };
                     // Of latencies it is the mean that is read, which a pod that is absent from both of its
                     // halves hardly changes.
                     let is_latency = number >= 3;
-                    let may_lack = !sample.complete || is_latency && self.is_silent();
+                    let may_lack = !sample.complete || is_latency && self.has_no_pods();
                     let least = if may_lack { 0.0 } else { least };
                     let most = most * copies;
                     value >= least * 0.99 - 1e-6 && value <= most * 1.01 + 1e-6

@@ -5,7 +5,7 @@ use collector_core::{Field as F, Field, ReplicaMetrics};
 use super::fleet::{Change, Kind, Pod, Rank};
 
 /// A field that was told, and what is true of it before and after the change of every value.
-pub(crate) struct FieldTold {
+pub(crate) struct ReportedField {
     pub(crate) field: Field,
     pub(crate) what: &'static str,
     pub(crate) value: Option<f64>,
@@ -15,7 +15,7 @@ pub(crate) struct FieldTold {
     pub(crate) merged: Option<Change>,
 }
 
-impl FieldTold {
+impl ReportedField {
     /// Whether the value is this one; counts are whole.
     pub(crate) fn is(&self, value: f64, truth: f64) -> bool {
         let apart = (value - truth).abs();
@@ -25,7 +25,7 @@ impl FieldTold {
 }
 
 /// The fields of a row of a pod.
-pub(crate) fn fields(pod: &Pod, row: &ReplicaMetrics) -> Vec<FieldTold> {
+pub(crate) fn fields(pod: &Pod, row: &ReplicaMetrics) -> Vec<ReportedField> {
     let count = |count: Option<u64>| count.map(|count| count as f64);
     let capacity = |rank: &Rank| rank.blocks * rank.block_size;
     let largest = |of: &dyn Fn(&Rank) -> f64| pod.ranks.iter().map(of).fold(0.0, f64::max);
@@ -43,7 +43,7 @@ pub(crate) fn fields(pod: &Pod, row: &ReplicaMetrics) -> Vec<FieldTold> {
     let is_vllm = pod.kind == Kind::Vllm;
     let blocks = is_vllm.then(|| [pod.sum(|rank| rank.blocks); 2]);
     let block_size = is_vllm.then(|| [pod.ranks[0].block_size; 2]);
-    let told = |field, what, value, truth: Option<Change>, merged| FieldTold {
+    let told = |field, what, value, truth: Option<Change>, merged| ReportedField {
         field,
         what,
         value,

@@ -54,7 +54,7 @@ async fn every_field_is_read_in_thirteen_queries_of_one_time() {
     assert_eq!(second.sampled_at.age(fake.clock.now()), Duration::from_secs(4));
     assert_eq!(second.queue_length, Some(0), "idle is a known zero");
     assert_eq!(second.num_gpu_blocks, None, "the text None is no number");
-    assert_eq!(second.prefix_cache_hit_rate, None, "5 run, and none looked anything up");
+    assert_eq!(second.prefix_cache_hit_rate, None, "5 run, and none fetched anything up");
     let [row] = sample.load.as_slice() else { panic!("{:?}", sample.load) };
     assert_eq!(row.pod, None);
     assert_eq!(row.rates.load(false).arrival_rate, Some(120.0));
@@ -64,15 +64,15 @@ async fn every_field_is_read_in_thirteen_queries_of_one_time() {
     assert_eq!(row.rates.itl_average(false), Some(20.0));
 
     let asked = fake.asked();
-    let (probes, look): (Vec<_>, Vec<_>) = asked.iter().partition(|asked| asked.time.is_none());
+    let (probes, fetch): (Vec<_>, Vec<_>) = asked.iter().partition(|asked| asked.time.is_none());
     // What time it is there, which names exist, which labels they have, how often they are scraped; and
     // what time it is for a time of ours.
     assert_eq!(probes.len(), 4);
-    assert_eq!(look.iter().filter(|asked| asked.query == "time()").count(), 1);
-    let look: Vec<_> = look.into_iter().filter(|asked| asked.query != "time()").collect();
-    assert_eq!(look.len(), 13);
-    assert!(look.iter().all(|asked| asked.time == Some(NOW)));
-    let distinct: HashSet<&String> = look.iter().map(|asked| &asked.query).collect();
+    assert_eq!(fetch.iter().filter(|asked| asked.query == "time()").count(), 1);
+    let fetch: Vec<_> = fetch.into_iter().filter(|asked| asked.query != "time()").collect();
+    assert_eq!(fetch.len(), 13);
+    assert!(fetch.iter().all(|asked| asked.time == Some(NOW)));
+    let distinct: HashSet<&String> = fetch.iter().map(|asked| &asked.query).collect();
     assert_eq!(distinct.len(), 13);
 
     fake.clock.advance(Duration::from_secs(30));
@@ -187,8 +187,8 @@ async fn a_first_look_that_somebody_waits_for_learns_the_names_of_its_own_model_
         assert_eq!(probes.next(), None);
         probe
     };
-    let looked = fake.look(&[m()], &[], Urgency::Waiting).await.unwrap();
-    assert_eq!(found(looked.into_iter().next().unwrap().1).replicas.len(), 2);
+    let fetched = fake.fetch_all(&[m()], &[], Urgency::Waiting).await.unwrap();
+    assert_eq!(found(fetched.into_iter().next().unwrap().1).replicas.len(), 2);
     let narrow = probe(fake.queries()).unwrap();
     assert!(narrow.split(" or ").all(|part| part.contains(r#"="prod""#)), "{narrow}");
     // What one model is named like says nothing about others.
@@ -205,8 +205,8 @@ async fn a_first_look_in_vain_keeps_nothing_of_what_it_learnt() {
     two_pods(&fake);
     fake.answer("label_replace(count(", vector(&[]));
     let other = ModelRef::new("other", "prod");
-    let looked = fake.look(&[other], &[], Urgency::Waiting).await.unwrap();
-    assert!(matches!(looked[0].1, Answer::Missing { .. }), "{looked:?}");
+    let fetched = fake.fetch_all(&[other], &[], Urgency::Waiting).await.unwrap();
+    assert!(matches!(fetched[0].1, Answer::Missing { .. }), "{fetched:?}");
     fake.answer("label_replace(count(", error(422, "bad_data", "no"));
     // Nothing is known of the whole server: it is asked under all names.
     fake.rows("gpu_cache_usage_perc{", &[(POD_0, 0.25)]);
@@ -320,15 +320,15 @@ async fn doubled_series_are_noticed_and_taken_once() {
     fake.rows("topk(1, count by", &[(&older, 1.0), (&newer, 1.0)]);
     fake.rows("timestamp(", &[(&older, NOW - 9.0), (&newer, NOW - 2.0)]);
     fake.rows("num_requests_waiting{", &[(&older, 8.0), (&newer, 3.0)]);
-    for look in ["in the very look that noticed it", "and from then on"] {
+    for when in ["in the fetch that noticed it", "and from then on"] {
         let sample = fake.sample().await;
-        assert_eq!(sample.replicas[0].queue_length, Some(3), "{look}: of the newest copy");
-        assert_eq!(sample.replicas[0].num_gpu_blocks, Some(1000), "{look}");
+        assert_eq!(sample.replicas[0].queue_length, Some(3), "{when}: of the newest copy");
+        assert_eq!(sample.replicas[0].num_gpu_blocks, Some(1000), "{when}");
         let queries = fake.queries();
         let apart = queries.iter().filter(|it| it.contains("engine,prometheus_replica,instance)"));
-        assert!(apart.count() >= 4, "{look}: {queries:#?}");
+        assert!(apart.count() >= 4, "{when}: {queries:#?}");
         let again = queries.iter().filter(|it| it.starts_with("count by (__name__)")).count();
-        assert_eq!(again, usize::from(look.starts_with("in")), "{look}");
+        assert_eq!(again, usize::from(when.starts_with("in")), "{when}");
     }
 }
 
@@ -342,7 +342,7 @@ async fn load_per_pod_is_a_row_for_each_live_pod() {
     fake.rows("timestamp(", &[(POD_0, NOW), (POD_1, NOW), (other, NOW)]);
     fake.rows("request_prompt_tokens_count{", &[(POD_0, 2.0), (dead, 1.0), (other, 4.0)]);
     fake.rows("request_prompt_tokens_sum{", &[(POD_0, 100.0), (other, 8.0)]);
-    let answers = fake.look(&[m(), n.clone()], &[m()], Urgency::Background).await.unwrap();
+    let answers = fake.fetch_all(&[m(), n.clone()], &[m()], Urgency::Background).await.unwrap();
     for (model, answer) in answers {
         let sample = found(answer);
         let rows: Vec<(Option<&str>, Option<f64>)> = sample
@@ -374,7 +374,7 @@ async fn a_look_at_the_model_as_a_whole_after_one_pod_by_pod_has_its_load() {
         counts.then(|| crate::fake::ok(&crate::fake::vector_text_at(NOW, &rows)))
     });
     for per_pod in [vec![m()], Vec::new()] {
-        let answers = fake.look(&[m()], &per_pod, Urgency::Background).await.unwrap();
+        let answers = fake.fetch_all(&[m()], &per_pod, Urgency::Background).await.unwrap();
         let sample = found(answers.into_iter().next().unwrap().1);
         let requests: Option<f64> = sample.load.iter().map(|row| row.rates.requests).sum();
         assert_eq!(requests, Some(5.0), "{per_pod:?}: {:?}", sample.load);
@@ -389,7 +389,7 @@ async fn rows_of_others_never_leak() {
     let near = r#""namespace":"prod","model_name":"m-8b","pod":"m-8b-0""#;
     fake.rows("timestamp(", &[(POD_0, NOW), (twin, NOW), (near, NOW)]);
     let models = [m(), ModelRef::new("other", "test")];
-    for (model, answer) in fake.look(&models, &[], Urgency::Waiting).await.unwrap() {
+    for (model, answer) in fake.fetch_all(&models, &[], Urgency::Waiting).await.unwrap() {
         if model == m() {
             assert_eq!(found(answer).replicas.len(), 1);
         } else {
@@ -428,10 +428,10 @@ async fn odd_names_are_asked_for_literally() {
     ];
     for name in names {
         let model = ModelRef::new(name, "prod");
-        let answers = fake.look(&[model], &[], Urgency::Waiting).await.unwrap();
+        let answers = fake.fetch_all(&[model], &[], Urgency::Waiting).await.unwrap();
         assert!(matches!(answers[0].1, Answer::Missing { .. }), "{name:.40}: {answers:?}");
         let namespace = ModelRef::new("m", name);
-        let answers = fake.look(&[namespace], &[], Urgency::Waiting).await.unwrap();
+        let answers = fake.fetch_all(&[namespace], &[], Urgency::Waiting).await.unwrap();
         assert!(matches!(answers[0].1, Answer::Missing { .. }), "{name:.40}");
     }
 }
@@ -452,7 +452,7 @@ async fn three_hundred_models_cost_what_ten_do() {
         let rows: Vec<(&str, f64)> = labels.iter().map(|labels| (labels.as_str(), NOW)).collect();
         fake.rows("timestamp(", &rows);
         fake.asked();
-        let answers = fake.look(&models, &[], Urgency::Background).await.unwrap();
+        let answers = fake.fetch_all(&models, &[], Urgency::Background).await.unwrap();
         assert!(answers.into_iter().all(|(_, answer)| found(answer).replicas.len() == 1));
         let is_of_look = |asked: &&Parameters| asked.time.is_some() && asked.query != "time()";
         fake.asked().iter().filter(is_of_look).count()
@@ -520,7 +520,7 @@ async fn what_a_refusal_says_is_read_when_it_is_compressed() {
         .set_body_bytes(gzip.finish().unwrap())
         .insert_header("content-encoding", "gzip");
     fake.answer("timestamp(", refusal);
-    let failed = fake.look(&[m()], &[], Urgency::Background).await.unwrap_err();
+    let failed = fake.fetch_all(&[m()], &[], Urgency::Background).await.unwrap_err();
     assert!(failed.to_string().contains("bad_data: a word of the server"), "{failed}");
 }
 

@@ -10,11 +10,11 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 use crate::answer::{Expect, Row};
-use crate::assemble::{Arrived, Assembly, Piece};
+use crate::assemble::{Assembly, QueryAnswer, QueryResult};
 use crate::client::{Answered, Budget, Client, Query};
+use crate::discovery::ServerInfo;
 use crate::failure::{Failure, Split};
 use crate::labels::Level;
-use crate::learn::Learnt;
 use crate::plan::{Plan, QueryKind};
 use crate::promql::Filter;
 use crate::rows::{Reading, Rows};
@@ -30,7 +30,7 @@ const SPLITS_MAX: u32 = 16;
 const PODS_MAX: usize = 50_000;
 
 /// What all queries of a look have in common.
-pub(crate) struct Look<'a> {
+pub(crate) struct Fetch<'a> {
     client: &'a Client,
     budget: Budget<'a>,
     asked: &'a Asked,
@@ -90,18 +90,18 @@ struct Part {
 }
 
 impl Part {
-    fn new(engine: u8, shard: Shard, given: Option<Given>, look: &Look<'_>) -> Arc<Self> {
-        let Served { engine: description, labels, .. } = &*look.shape.served[usize::from(engine)];
+    fn new(engine: u8, shard: Shard, given: Option<Given>, fetch: &Fetch<'_>) -> Arc<Self> {
+        let Served { engine: description, labels, .. } = &*fetch.shape.served[usize::from(engine)];
         // Of what a label does not hold, or holds in another spelling, no selector can be made.
         let is_named = description.model.is_none() && !description.ignore_case;
         let filter = match &given {
             Some(given) => given.selector.clone(),
-            None if is_named => shard.filter(labels, look.each),
-            None => shard.filter_without_models(labels, look.each),
+            None if is_named => shard.filter(labels, fetch.each),
+            None => shard.filter_without_models(labels, fetch.each),
         };
         let models = match &given {
             Some(given) => vec![given.model].into(),
-            None => look.asked.positions(&shard.models).into(),
+            None => fetch.asked.positions(&shard.models).into(),
         };
         let rows = AtomicUsize::new(shard.models.len());
         Arc::new(Self { engine, shard, given, filter, models, rows })
@@ -139,18 +139,18 @@ impl Job {
     }
 }
 
-impl<'a> Look<'a> {
+impl<'a> Fetch<'a> {
     pub(crate) fn new(
         client: &'a Client,
         budget: Budget<'a>,
         asked: &'a Asked,
-        learnt: &'a Learnt,
+        info: &'a ServerInfo,
         each: &'a Filter,
         moment: Moment,
         groups: &[Group],
     ) -> Self {
-        let Learnt { clock, shape, .. } = learnt;
-        let look = Self {
+        let ServerInfo { clock, shape, .. } = info;
+        let fetch = Self {
             client,
             budget,
             asked,
@@ -173,11 +173,11 @@ impl<'a> Look<'a> {
             pieces: Mutex::default(),
         };
         let part = |group: &Group| {
-            vec![Part::new(group.engine, group.shard.clone(), group.given.clone(), &look)]
+            vec![Part::new(group.engine, group.shard.clone(), group.given.clone(), &fetch)]
         };
         let pieces = groups.iter().map(part).collect();
-        *look.pieces() = pieces;
-        look
+        *fetch.pieces() = pieces;
+        fetch
     }
 
     /// The same look, which also tells how values come about.
@@ -231,7 +231,7 @@ impl<'a> Look<'a> {
     }
 
     /// One query, in as many pieces as the server makes necessary.
-    async fn job(&self, job: Job) -> Vec<Piece> {
+    async fn job(&self, job: Job) -> Vec<QueryResult> {
         let mut answers = Vec::new();
         // A time-out is split once: a server out of breath is not helped by more queries.
         let mut left: Vec<(Arc<Part>, bool)> =
@@ -258,7 +258,7 @@ impl<'a> Look<'a> {
                 None => Arc::clone(&part.models),
                 Some(only) => part.models.iter().copied().filter(|it| only.contains(it)).collect(),
             };
-            answers.push(Piece { kind: job.kind, engine: part.engine, models, result });
+            answers.push(QueryResult { kind: job.kind, engine: part.engine, models, result });
         }
         answers
     }
@@ -302,7 +302,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    async fn query(&self, job: &Job, part: &Part) -> Result<Arrived, Failure> {
+    async fn query(&self, job: &Job, part: &Part) -> Result<QueryAnswer, Failure> {
         if let Some(failure) = self.dead.get() {
             return Err(failure.clone());
         }
@@ -310,7 +310,7 @@ impl<'a> Look<'a> {
         let Some(text) = self.text(job, part) else {
             // The server holds nothing of it: that was known before, and is no answer.
             let rows = Rows::of(job.kind, 0);
-            return Ok(Arrived { rows, warning: None, at: self.moment.tick, query: None });
+            return Ok(QueryAnswer { rows, warning: None, at: self.moment.tick, query: None });
         };
         let time = self.moment.earlier(job.earlier).time;
         let query = Query { kind: job.kind, text: &text, time: Some(time) };
@@ -383,7 +383,7 @@ impl<'a> Look<'a> {
         .with_remedy("is there a cache in front of it?"))
     }
 
-    fn arrived(&self, rows: Rows, answered: Answered, query: Option<TracedQuery>) -> Arrived {
+    fn arrived(&self, rows: Rows, answered: Answered, query: Option<TracedQuery>) -> QueryAnswer {
         if answered.large {
             self.too_large.store(true, Ordering::Relaxed);
         }
@@ -396,7 +396,7 @@ impl<'a> Look<'a> {
         if let Some(reason) = answered.incomplete {
             self.incomplete.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         }
-        Arrived { rows, warning, at: answered.arrived_at, query }
+        QueryAnswer { rows, warning, at: answered.arrived_at, query }
     }
 
     fn served(&self, part: &Part) -> &'a Served {

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::plan::QueryKind;
 use crate::promql::EvalTime;
 use crate::server_clock::{ROUND_TRIP_GOOD, ServerClock};
-use crate::shape::{self, Shape, Terms};
+use crate::shape::{self, DiscoverySettings, Shape};
 
 /// Clocks drift apart by some ten milliseconds in this time.
 const CLOCK_LASTS: Duration = Duration::from_secs(5 * 60);
@@ -31,7 +31,7 @@ const SKEW_LOGGED: f64 = 5.0;
 
 /// What is known about a server.
 #[derive(Clone, Debug)]
-pub(crate) struct Learnt {
+pub(crate) struct ServerInfo {
     pub(crate) clock: ServerClock,
     pub(crate) shape: Arc<Shape>,
     /// The `Date` header and `time()` agreed so far, so that a difference is a jump.
@@ -44,19 +44,19 @@ pub(crate) struct Learnt {
 
 /// Learns, and remembers what was learnt.
 #[derive(Debug)]
-pub(crate) struct Learner {
-    terms: Terms,
-    learnt: Mutex<Option<Learnt>>,
+pub(crate) struct Discovery {
+    terms: DiscoverySettings,
+    info: Mutex<Option<ServerInfo>>,
     suspicious: AtomicBool,
     clock_wrong: AtomicBool,
     skew_logged: AtomicBool,
 }
 
-impl Learner {
-    pub(crate) fn new(terms: Terms) -> Self {
+impl Discovery {
+    pub(crate) fn new(terms: DiscoverySettings) -> Self {
         Self {
             terms,
-            learnt: Mutex::default(),
+            info: Mutex::default(),
             suspicious: AtomicBool::new(false),
             clock_wrong: AtomicBool::new(false),
             skew_logged: AtomicBool::new(false),
@@ -64,7 +64,7 @@ impl Learner {
     }
 
     /// What the user has set that the shape depends on.
-    pub(crate) fn terms(&self) -> &Terms {
+    pub(crate) fn terms(&self) -> &DiscoverySettings {
         &self.terms
     }
 
@@ -75,15 +75,15 @@ impl Learner {
     ///
     /// # Cancel safety
     /// What was learnt is stored in one step, after all of it.
-    pub(crate) async fn learn(
+    pub(crate) async fn discover(
         &self,
         client: &Client,
         budget: Budget<'_>,
         first: Option<(&str, &str)>,
-    ) -> Result<Learnt, Failure> {
-        let mut learnt = self.lock(budget).await?;
+    ) -> Result<ServerInfo, Failure> {
+        let mut info = self.lock(budget).await?;
         let now = budget.clock.now();
-        let before = learnt.clone();
+        let before = info.clone();
         let jumped = self.clock_wrong.swap(false, Ordering::Relaxed);
         let (clock, clock_at) = match &before {
             Some(known) if !jumped && known.clock_at.age(now) < CLOCK_LASTS => {
@@ -126,18 +126,18 @@ impl Learner {
         };
         let date_trusted =
             before.is_none_or(|known| known.date_trusted || known.clock_at != clock_at);
-        let known = Learnt { clock, shape, date_trusted, last_try: false, clock_at, shape_at };
-        *learnt = Some(if known.shape.narrow {
+        let known = ServerInfo { clock, shape, date_trusted, last_try: false, clock_at, shape_at };
+        *info = Some(if known.shape.narrow {
             // Of other models nothing is known yet: the next look asks.
             let shape = Arc::new(Shape::unknown(&self.terms));
-            Learnt { shape, shape_at: Tick::MIN, ..known.clone() }
+            ServerInfo { shape, shape_at: Tick::MIN, ..known.clone() }
         } else {
             known.clone()
         });
         Ok(known)
     }
 
-    fn shape_due(&self, known: &Learnt, now: Tick) -> bool {
+    fn shape_due(&self, known: &ServerInfo, now: Tick) -> bool {
         let age = known.shape_at.age(now);
         let unsure = !known.shape.probed || known.shape.incomplete;
         let suspicious = self.suspicious.load(Ordering::Relaxed) || unsure;
@@ -154,7 +154,7 @@ impl Learner {
 
     /// What the server holds is asked for again by the next [`learn`](Self::learn), whatever is known.
     pub(crate) async fn forget_shape(&self) {
-        if let Some(known) = &mut *self.learnt.lock().await {
+        if let Some(known) = &mut *self.info.lock().await {
             known.shape_at = Tick::MIN;
         }
     }
@@ -167,13 +167,16 @@ impl Learner {
     /// The `Date` header differs from what the server has just said for `time()`: it is not looked
     /// at until the clock is read again.
     pub(crate) async fn distrust_date(&self) {
-        if let Some(known) = &mut *self.learnt.lock().await {
+        if let Some(known) = &mut *self.info.lock().await {
             known.date_trusted = false;
         }
     }
 
-    async fn lock(&self, budget: Budget<'_>) -> Result<MutexGuard<'_, Option<Learnt>>, Failure> {
-        tokio::time::timeout_at(budget.deadline, self.learnt.lock()).await.map_err(|_| {
+    async fn lock(
+        &self,
+        budget: Budget<'_>,
+    ) -> Result<MutexGuard<'_, Option<ServerInfo>>, Failure> {
+        tokio::time::timeout_at(budget.deadline, self.info.lock()).await.map_err(|_| {
             Failure::new(ErrorKind::Timeout, "another look still waits for the server")
         })
     }
