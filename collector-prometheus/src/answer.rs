@@ -1,7 +1,7 @@
 //! Reads the JSON of `/api/v1/query`, row by row, without building a tree of it.
 //!
-//! The text is hostile: sizes and types are bounded here, and what nobody reads is skipped without
-//! recursion, however deep it is. What is no number becomes NaN, which no field takes.
+//! The text is hostile: sizes and types are bounded here, and unused parts are skipped without recursion,
+//! however deep they are. A value that is not a number becomes NaN, which no field accepts.
 
 mod samples;
 
@@ -11,7 +11,7 @@ use self::samples::{Document, ROWS_MAX, Reader, Shape, Text};
 
 pub(crate) use self::samples::{Labels, Row, shortened};
 
-/// An answer that is none.
+/// A response body that is not a usable answer.
 #[derive(PartialEq, Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
     #[error("the answer is empty")]
@@ -28,21 +28,21 @@ pub(crate) enum Unreadable {
     Lacks(&'static str),
     #[error("it has more than {ROWS_MAX} rows")]
     TooManyRows,
-    /// `status: error`, with the server's words.
+    /// `status: error`, with the server's message.
     #[error("the server says {kind}: {text}")]
     Refused { kind: String, text: String },
 }
 
-/// The kinds of result that a query may have.
+/// The kinds of results that a query may have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Expect {
     Vector,
-    /// A number: Prometheus says `scalar`, VictoriaMetrics a vector of one row without labels.
+    /// A number: `scalar` in Prometheus, a vector of one row without labels in VictoriaMetrics.
     Number,
 }
 
-/// Reads an answer and hands each row to `on_row` as it comes. Returns why rows may be absent: the server's
-/// first warning, or that it calls its answer partial.
+/// Reads an answer and passes each row to `on_row` as it comes. Returns why rows may be absent: the server's
+/// first warning, or that it marks its answer as partial.
 pub(crate) fn decode(
     body: &[u8],
     expect: Expect,
@@ -71,23 +71,23 @@ pub(crate) fn decode(
     document.check(expect)
 }
 
-/// Some servers and proxies put a byte order mark before what they send.
+/// Removes the byte order mark that some servers and proxies send first.
 fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body)
 }
 
-/// What is no JSON, or other JSON than what is expected, with its place.
+/// Describes a parse error with its position.
 fn malformed(error: &serde_json::Error) -> Unreadable {
     let text = error.to_string();
-    // What stands there instead is left out: it may be long, and it may be a secret.
+    // The text found at that position is left out: it may be long, or a secret.
     let start = text.rfind(", expected ").map_or(0, |comma| comma + 2);
     Unreadable::Json(text[start..].to_owned())
 }
 
-/// Bytes of an answer of raw samples: an hour of one series that is scraped each second has less.
+/// Most bytes of raw samples that are read: more than an hour of one series that is scraped each second.
 const RAW_BYTES_MAX: usize = 1 << 18;
 
-/// The times of the raw samples of one series, in seconds; empty where there are none to read.
+/// Returns the times of the raw samples of one series, in seconds; empty if there are none.
 pub(crate) fn sample_times(body: &[u8]) -> Vec<f64> {
     if body.len() > RAW_BYTES_MAX {
         return Vec::new();
@@ -99,13 +99,13 @@ pub(crate) fn sample_times(body: &[u8]) -> Vec<f64> {
     samples.into_iter().flatten().filter_map(|sample| sample[0].as_f64()).collect()
 }
 
-/// The server's words in an error document; `None` when it is not one.
+/// Returns kind and message of an error document; `None` if it is none.
 pub(crate) fn error_of(body: &[u8]) -> Option<(String, String)> {
     error_in(str::from_utf8(without_mark(body)).ok()?)
 }
 
 fn error_in(text: &str) -> Option<(String, String)> {
-    /// An error document needs no data, so whatever is said of data is passed over.
+    /// An error document needs no data, so `data` is ignored.
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Refusal<'a> {
@@ -129,7 +129,7 @@ impl Document<'_> {
         matches!(&self.status, Some(Text(status)) if status == "success")
     }
 
-    /// Another type than the one that is expected is named, whatever its result looks like.
+    /// Names an unexpected result type, whatever its result looks like.
     fn check_type(&self, expect: Expect) -> Result<(), Unreadable> {
         match (&self.result_type, expect) {
             (None, _) => Ok(()),
@@ -151,7 +151,7 @@ impl Document<'_> {
         }
         match (self.result, expect) {
             (None, _) => return Err(Unreadable::Lacks("result")),
-            // No row of a model: taken for an answer, it would be an empty fleet.
+            // Accepted as an answer, this would be an empty fleet.
             (Some(Shape::Scalar), Expect::Vector) => {
                 return Err(Unreadable::NoVector("time and a value without labels".to_owned()));
             }

@@ -29,12 +29,11 @@ use crate::shape::Shape;
 use crate::shard::{Asked, Sharder};
 use crate::{probe, selfmetrics};
 
-/// Asks a PromQL server about model servers.
+/// Reads the metrics of model servers from a PromQL server.
 ///
-/// A look costs the same number of requests for one model and for hundreds: of each engine that is
-/// there, 11 at most, and each minute three more; the first adds a few to find out what there is.
-/// Between looks it keeps how the server is to be asked, and the capacities and prefix-cache hit rates of
-/// living pods, which are asked each minute.
+/// A fetch takes the same number of requests for one model and for hundreds: at most 11 per engine present,
+/// three more each minute, and a few at first to discover what there is. Between fetches it remembers what it
+/// discovered, and the capacities and prefix-cache hit rates of live pods, which are queried each minute.
 pub struct PrometheusBackend {
     config: PrometheusConfig,
     clock: Arc<dyn Clock>,
@@ -42,9 +41,9 @@ pub struct PrometheusBackend {
     discovery: Discovery,
     sharder: Sharder,
     memory: Memory,
-    /// What selects the series of models that labels cannot tell.
+    /// Selectors of configured models, whose labels do not name them.
     given: Vec<(ModelId, Filter)>,
-    /// Series were seen to be stored more than once.
+    /// Whether any series was stored more than once.
     copies_seen: AtomicBool,
     incomplete_logged: AtomicBool,
     unnamed_logged: AtomicBool,
@@ -57,7 +56,7 @@ impl std::fmt::Debug for PrometheusBackend {
 }
 
 impl PrometheusBackend {
-    /// A backend for the server of `config`. Reads tokens and certificates, and sends nothing.
+    /// Creates a backend for the server of `config`. Reads tokens and certificates, and sends nothing.
     ///
     /// # Errors
     /// The first setting or file that cannot work, with its key and path.
@@ -92,7 +91,7 @@ impl PrometheusBackend {
         failure.into_error(operation, self.client.url())
     }
 
-    /// What a question outside a look may spend.
+    /// Returns the budget of a request outside a fetch.
     fn own_budget<'a>(&'a self, permits: &'a dyn Permits) -> Budget<'a> {
         Budget {
             permits,
@@ -109,7 +108,7 @@ impl PrometheusBackend {
     ) -> Result<Vec<(ModelRef, Answer)>, Failure> {
         let budget = Budget {
             permits: ask.permits,
-            // A little less than there is, so that what was learnt by then is still told.
+            // Slightly less than the caller has, so that a partial result can still be returned.
             deadline: Instant::now() + ask.time_left.mul_f64(0.97),
             waiting: ask.urgency == Urgency::Waiting,
             clock: &*self.clock,
@@ -123,8 +122,8 @@ impl PrometheusBackend {
                     self.memory.keep(kept, self.clock.now());
                     return Ok(answers);
                 }
-                // Who lives was asked for a time that is not now. Once more; a Date that still differs
-                // is wrong itself.
+                // Liveness was queried for the wrong time. Try again; a `Date` that still differs is itself
+                // wrong.
                 Attempt::ClockJumped => self.discovery.suspect_clock(),
                 Attempt::Doubled => self.discovery.forget_shape().await,
             }
@@ -163,7 +162,7 @@ impl PrometheusBackend {
         if assembly.doubled && !is_known && !info.last_try {
             return Ok(Attempt::Doubled);
         }
-        // Not every look asks for what shows copies.
+        // Not every fetch runs a query that shows copies.
         let copies_seen = self.copies_seen.fetch_or(assembly.doubled, Ordering::Relaxed);
         let copies_unknown = (assembly.doubled || copies_seen) && !shape.probed;
         let jobs = self.wanted(&fetch, &groups, ask.load_per_pod, &assembly);
@@ -175,7 +174,7 @@ impl PrometheusBackend {
         jobs.extend(self.counters(&groups, &assembly));
         fetch.ask(jobs, &mut assembly).await;
         assembly.settle();
-        // A scrape may have been stored in between: what lives after all has not been asked for yet.
+        // A scrape may have been stored in between: pods that live after all have not been queried yet.
         vanished.retain(|position| !assembly.models[*position].has_no_pods());
         if !vanished.is_empty() {
             let mut jobs = self.capacity(&groups, &assembly);
@@ -242,13 +241,13 @@ impl PrometheusBackend {
         }
     }
 
-    /// Whether `prometheus.namespaces` lets a model through.
+    /// Returns whether `prometheus.namespaces` includes a model.
     fn lets_through(&self, model: &ModelRef) -> bool {
         let namespaces = &self.config.namespaces;
         namespaces.is_empty() || namespaces.iter().any(|n| n == model.namespace.as_str())
     }
 
-    /// Splits off the models that `prometheus.namespaces` does not let through.
+    /// Separates the models that `prometheus.namespaces` excludes.
     fn refuse_outside(&self, models: &[ModelRef]) -> (Vec<ModelRef>, Vec<(ModelRef, Answer)>) {
         let (inside, outside): (Vec<_>, Vec<_>) =
             models.iter().cloned().partition(|model| self.lets_through(model));
@@ -272,12 +271,12 @@ impl PrometheusBackend {
     }
 }
 
-/// How one try at a look ended; the second is always finished, or has failed.
+/// The result of one attempt; a second attempt always finishes or fails.
 enum Attempt {
     Finished(Box<Finished>),
-    /// The server's clock is not where it was taken to be.
+    /// The server's clock differs from the one that was assumed.
     ClockJumped,
-    /// Series are stored more than once, which was not known.
+    /// Series are stored more than once, which was unknown.
     Doubled,
 }
 

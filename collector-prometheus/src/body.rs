@@ -1,4 +1,4 @@
-//! The body of an answer, unpacked, within limits in size and in memory.
+//! Reads and unpacks the body of a response, with limits on size and memory.
 
 use std::fmt::Display;
 use std::time::SystemTime;
@@ -12,15 +12,15 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::failure::{Failure, Split};
 
-/// Above this, only one answer at a time is read, so that four answers at their limit do not stand
-/// in memory together. It is also where a group of models is too large for one query.
+/// Above this size only one body is read at a time, so that four of them at the limit are not in memory
+/// together. It is also the size at which a group of models is too large for one query.
 const LARGE_BYTES: usize = 8 << 20;
-/// Room that is made for what is unpacked when there is none left.
+/// Buffer space that is added when there is none left.
 const ROOM_BYTES: usize = 32 << 10;
-/// As far back as gzip may refer: 2 to the power of this.
+/// Log2 of the distance that gzip may refer back to.
 const WINDOW_BITS: u8 = 15;
 
-/// A body, and the turn to hold a large one.
+/// A body, and the permit to hold a large one.
 pub(crate) struct Body<'a> {
     pub(crate) bytes: Vec<u8>,
     /// The server's wall clock when it wrote the head, to the second.
@@ -29,7 +29,7 @@ pub(crate) struct Body<'a> {
 }
 
 impl Body<'_> {
-    /// The models of so large an answer should not share a query again.
+    /// Returns whether the models of this answer should not share a query again.
     pub(crate) fn is_large(&self) -> bool {
         self.bytes.len() > LARGE_BYTES
     }
@@ -37,7 +37,7 @@ impl Body<'_> {
 
 /// Reads bodies.
 pub(crate) struct Bodies {
-    /// Bytes of one at most, unpacked.
+    /// Most bytes of one body, unpacked.
     limit: usize,
     large: Semaphore,
 }
@@ -47,7 +47,7 @@ impl Bodies {
         Self { limit, large: Semaphore::new(1) }
     }
 
-    /// The whole body; `likely` is how long it may be.
+    /// Reads a complete body; `likely` is its expected length.
     pub(crate) async fn read(
         &self,
         mut response: Response,
@@ -63,13 +63,13 @@ impl Bodies {
         if announced > self.limit as u64 {
             return Err(self.too_large());
         }
-        // Until it has its turn.
+        // The limit until this body has the permit for large ones.
         let mut most = self.limit.min(LARGE_BYTES);
         let mut turn = None;
         let mut text = Text::new(packed, likely.min(most));
         let mut received = 0_usize;
         while let Some(chunk) = response.chunk().await.map_err(&explain)? {
-            // What is packed may unpack to nothing for ever.
+            // A packed body may unpack to nothing forever.
             received = received.saturating_add(chunk.len());
             if received > self.limit {
                 return Err(self.too_large());
@@ -83,7 +83,8 @@ impl Bodies {
                     return Err(self.too_large());
                 }
                 if text.bytes.len() > most {
-                    // Never closed, so this waits until it is free, or until the deadline.
+                    // The semaphore is never closed, so this waits until the permit is free, or for the
+                    // deadline.
                     turn = self.large.acquire().await.ok();
                     most = self.limit;
                 }
@@ -101,7 +102,7 @@ impl Bodies {
             .with_split(Split::UntilItFits)
     }
 
-    /// The limit, for messages.
+    /// Returns the limit, for messages.
     pub(crate) fn limit(&self) -> String {
         if self.limit.is_multiple_of(1 << 20) {
             format!("{} MiB", self.limit >> 20)
@@ -111,7 +112,7 @@ impl Bodies {
     }
 }
 
-/// The beginning of a body, as far as it can be read, for messages.
+/// Returns the beginning of a body, as far as it can be read, for messages.
 pub(crate) async fn beginning(mut response: Response, limit: usize) -> Vec<u8> {
     let mut text = Text::new(is_packed(response.headers()).unwrap_or(false), 0);
     let mut received = 0;
@@ -125,7 +126,7 @@ pub(crate) async fn beginning(mut response: Response, limit: usize) -> Vec<u8> {
                 break 'body;
             }
         }
-        // What cannot be unpacked is left.
+        // The rest cannot be unpacked.
         if !rest.is_empty() {
             break;
         }
@@ -134,12 +135,12 @@ pub(crate) async fn beginning(mut response: Response, limit: usize) -> Vec<u8> {
     text.bytes
 }
 
-/// What a body says, as far as it has come.
+/// A body as far as it was received.
 struct Text {
     bytes: Vec<u8>,
-    /// Where it is packed.
+    /// Present if the body is packed.
     unpacking: Option<Decompress>,
-    /// What was unpacked last was the end of something whole.
+    /// Whether the last gzip member is complete.
     ended: bool,
 }
 
@@ -149,8 +150,8 @@ impl Text {
         Self { bytes: Vec::with_capacity(likely), unpacking, ended: false }
     }
 
-    /// Takes in what comes next, or as much of it as there is room for, and takes it off `rest`. False
-    /// when nothing was left to be taken. Of what is packed it unpacks no more than one byte over `most`.
+    /// Consumes bytes from `rest`, as many as there is room for. Returns false when nothing was left. Unpacks
+    /// at most one byte beyond `most`.
     fn take(&mut self, rest: &mut &[u8], most: usize) -> Result<bool, DecompressError> {
         let Some(unpacking) = &mut self.unpacking else {
             self.bytes.extend_from_slice(rest);
@@ -160,7 +161,7 @@ impl Text {
             if rest.is_empty() {
                 return Ok(false);
             }
-            // Several in a row say what they say one after the other.
+            // A body may have several gzip members in a row.
             *unpacking = Decompress::new_gzip(WINDOW_BITS);
         }
         if self.bytes.len() == self.bytes.capacity() {
@@ -180,7 +181,7 @@ impl Text {
     }
 }
 
-/// Whether a body comes compressed, in the one way that was asked for.
+/// Returns whether a body is compressed, in the one way that was requested.
 fn is_packed(headers: &HeaderMap) -> Result<bool, Failure> {
     let mut packed = false;
     for encoding in headers.get_all(CONTENT_ENCODING) {
@@ -222,7 +223,7 @@ mod tests {
         packing.finish().unwrap()
     }
 
-    /// What comes of a body that arrives in chunks of this size.
+    /// Reads a body that arrives in chunks of this size.
     fn taken(body: &[u8], chunk: usize, likely: usize, limit: usize) -> Result<Text, String> {
         let mut text = Text::new(true, likely.min(limit));
         for chunk in body.chunks(chunk) {

@@ -1,8 +1,7 @@
 //! Sends one query and reads its answer, bounded in time, size and number.
 //!
-//! What the server may force on us without the engine's knowing is done here, each within the
-//! permits and the deadline of the look: another method, another credential, another path of the same
-//! origin. Retrying is not: that is the engine's.
+//! A server may require another method, another credential or another path of the same origin. That is
+//! handled here, within the permits and the deadline of the fetch. Retries are the engine's task.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -26,12 +25,12 @@ use crate::reply::{Caller, redirect, refused};
 use crate::resolver::Resolver;
 use crate::selfmetrics;
 
-/// Redirects that are followed within the server's own origin: with the first, ten requests.
+/// Redirects that are followed within the server's own origin: ten requests with the first.
 const REDIRECTS_MAX: usize = 9;
-/// Up to here an answer is cheaper for the server uncompressed: gzip costs it about 0.8 MiB of
-/// allocations. Those of a thousand variants come in pieces of 20 to 32 KB, which shrink to a sixth.
+/// Up to this size an answer is cheaper for the server without compression: gzip costs it about 0.8 MiB of
+/// allocations. Answers about a thousand variants come in pieces of 20 to 32 KB, which shrink to a sixth.
 const IDENTITY_BYTES_MAX: usize = 8 << 10;
-/// Connections that are kept open: what may be in flight.
+/// Connections that are kept open: as many as may be in flight.
 const IDLE_CONNECTIONS_MAX: usize = 4;
 
 /// A connection to one PromQL server.
@@ -39,7 +38,7 @@ pub(crate) struct Client {
     http: reqwest::Client,
     /// `…/api/v1/query`.
     query_url: Url,
-    /// The server's URL as messages show it; it holds no credentials.
+    /// The server's URL for messages; it holds no credentials.
     shown: String,
     credentials: Credentials,
     proxy: Option<Proxy>,
@@ -53,13 +52,13 @@ pub(crate) struct Client {
     last_bytes: [AtomicUsize; QueryKind::ALL.len()],
 }
 
-/// What a look may spend, for each of its queries.
+/// What each query of a fetch may use.
 #[derive(Clone, Copy)]
 pub(crate) struct Budget<'a> {
     pub(crate) permits: &'a dyn Permits,
-    /// When the look must have ended.
+    /// When the fetch must have ended.
     pub(crate) deadline: Instant,
-    /// Somebody waits: the answer is small and asked for uncompressed.
+    /// Whether a caller waits: the answer is small and requested uncompressed.
     pub(crate) waiting: bool,
     pub(crate) clock: &'a dyn Clock,
 }
@@ -69,7 +68,7 @@ pub(crate) struct Budget<'a> {
 pub(crate) struct Query<'a> {
     pub(crate) kind: QueryKind,
     pub(crate) text: &'a str,
-    /// `None`: the server's own now.
+    /// `None`: the server's current time.
     pub(crate) time: Option<EvalTime>,
 }
 
@@ -80,14 +79,14 @@ pub(crate) struct Answered {
     pub(crate) incomplete: Option<String>,
     /// The server's wall clock when it wrote the head, to the second.
     pub(crate) date: Option<SystemTime>,
-    /// When the last request for it was sent, and when the answer had arrived.
+    /// When the last request was sent, and when its answer had arrived.
     pub(crate) sent_at: Tick,
     pub(crate) arrived_at: Tick,
-    /// The answer was so large that its models should not share a query again.
+    /// Whether the answer was so large that its models should not share a query again.
     pub(crate) large: bool,
 }
 
-/// How one request ended, or why it must be sent once more.
+/// The result of one request, or the reason to send it again.
 enum Outcome<'a> {
     Body(Body<'a>),
     /// The server refuses POST.
@@ -97,7 +96,7 @@ enum Outcome<'a> {
     Unauthorized(Failure),
 }
 
-/// What becomes of the body of an answer.
+/// Reads the body of an answer, and returns why rows may be absent.
 type ReadBody<'a> = dyn FnMut(&Body<'_>) -> Result<Option<String>, Failure> + Send + 'a;
 
 impl Client {
@@ -125,7 +124,7 @@ impl Client {
             .referer(false)
             .no_proxy()
             .dns_resolver(Resolver)
-            // Apart from the deadline, so that the message can say which of the two it was.
+            // Shorter than the deadline, so that the message can say which of them ended.
             .connect_timeout(config.timeout.mul_f64(0.9))
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX);
         if let Some(proxy) = proxy_setting {
@@ -167,17 +166,17 @@ impl Client {
         })
     }
 
-    /// The server's URL, to be shown.
+    /// Returns the server's URL, for messages.
     pub(crate) fn url(&self) -> &str {
         &self.shown
     }
 
-    /// Whether the connection is encrypted.
+    /// Returns whether the connection is encrypted.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.tls.is_some()
     }
 
-    /// What is sent as a credential, for messages.
+    /// Describes the credential that is sent, for messages.
     pub(crate) fn credential(&self) -> String {
         let mut text = self.credentials.describe();
         if self.wording.has_client_cert {
@@ -186,9 +185,9 @@ impl Client {
         text
     }
 
-    /// Asks one query and hands each row of its answer to `on_row`.
+    /// Sends one query and passes each row of its answer to `on_row`.
     ///
-    /// Rows that were handed over before an error must be thrown away.
+    /// After an error, rows that were passed before must be discarded.
     pub(crate) async fn query(
         &self,
         query: Query<'_>,
@@ -200,7 +199,7 @@ impl Client {
         self.ask(query, budget, &mut read).await
     }
 
-    /// Asks for the raw samples of one series and tells their times, in seconds, oldest first.
+    /// Queries the raw samples of one series. Returns their times, in seconds, oldest first.
     pub(crate) async fn sample_times(
         &self,
         query: Query<'_>,
@@ -299,9 +298,9 @@ impl Client {
         })
     }
 
-    /// A document that says `status: error`, with the server's words.
+    /// The failure of a document with `status: error`, with the server's message.
     fn refused(&self, body: &[u8]) -> Failure {
-        // Once more without secrets: words that are cut short could end in a part of one.
+        // Read again without secrets: a shortened message could end within one.
         let text = self.credentials.redact(&String::from_utf8_lossy(body));
         let detail = match answer::decode(text.as_bytes(), Expect::Vector, &mut |_| {}) {
             Err(refused) => refused.to_string(),
@@ -319,7 +318,7 @@ impl Client {
             .map_err(Failure::not_permitted)
     }
 
-    /// One request and its answer, within one deadline.
+    /// Sends one request and receives its answer within one deadline.
     async fn exchange(
         &self,
         query: Query<'_>,
@@ -358,7 +357,7 @@ impl Client {
         let get = self.use_get.load(Ordering::Relaxed);
         let parameters = parameters(query, left);
         let mut url = url.clone();
-        // The user's parameters stand in the URL: gates look for them there.
+        // The user's parameters are in the URL, where gateways look for them.
         let own = self.credentials.parameters();
         let (method, body) = if get {
             let and = if own.is_empty() { "" } else { "&" };
@@ -439,7 +438,7 @@ impl Client {
     }
 }
 
-/// The headers that each request has; `small` when its answer is.
+/// Returns the headers of every request; `small` if a small answer is expected.
 fn headers_of_ours(small: bool) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -449,16 +448,16 @@ fn headers_of_ours(small: bool) -> HeaderMap {
     headers
 }
 
-/// The parameters of a query, URL-encoded.
+/// Returns the parameters of a query, URL-encoded.
 fn parameters(query: Query<'_>, left: Duration) -> String {
-    // Slightly less than we wait, so that the server gives up first and says so.
+    // Slightly less than our own deadline, so that the server gives up first and says so.
     let timeout = left.mul_f64(0.9);
     let mut parameters = url::form_urlencoded::Serializer::new(String::new());
     parameters.append_pair("query", query.text);
     if let Some(time) = query.time {
         parameters.append_pair("time", &time.to_string());
     }
-    // VictoriaMetrics would hide the newest samples otherwise; others do not look at it.
+    // Otherwise VictoriaMetrics hides the newest samples; other servers ignore it.
     parameters.append_pair("nocache", "1");
     parameters.append_pair("timeout", &format!("{}ms", timeout.as_millis().max(1)));
     parameters.finish()
@@ -476,8 +475,8 @@ fn tls_settings(config: &PrometheusConfig) -> TlsSettings {
     }
 }
 
-/// A TLS configuration for a client that never uses it: without one, the HTTP client would load the
-/// system's authorities.
+/// A TLS configuration for a client that never uses it. Without one, the HTTP client loads the system's
+/// authorities.
 fn no_tls() -> Result<rustls::ClientConfig, ConfigError> {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     Ok(rustls::ClientConfig::builder_with_provider(provider)

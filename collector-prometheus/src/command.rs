@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 use crate::failure::{Failure, Stage};
 
-/// Time for one run of the command.
+/// Time limit for one run of the command.
 const RUN_TIME_MAX: Duration = Duration::from_secs(10);
-/// Bytes of output that a token may have.
+/// Most bytes of output for a token.
 const OUTPUT_BYTES_MAX: usize = 64 << 10;
 /// Bytes of error output that are kept for the message.
 const ERROR_BYTES_MAX: usize = 4 << 10;
@@ -25,7 +25,7 @@ pub(crate) struct TokenCommand {
     command: Vec<String>,
     ttl: Duration,
     current: Mutex<Option<PrintedToken>>,
-    /// The token that was printed last, for `redact`.
+    /// The last printed token, for `redact`.
     last: std::sync::Mutex<Option<SecretString>>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct TokenCommand {
 #[derive(Clone, Debug)]
 pub(crate) struct PrintedToken {
     pub(crate) token: SecretString,
-    /// Counts the runs, so that several requests with a refused token cause one run together.
+    /// Number of the run, so that several requests with a refused token cause one run.
     run: u64,
     ran_at: Tick,
 }
@@ -48,11 +48,11 @@ impl TokenCommand {
         }
     }
 
-    /// Returns the token, after a run of the command where there is none yet or the ttl is over. While
-    /// the command fails, the last token is used on.
+    /// Returns the token. Runs the command if there is none yet or the ttl is over. While the command fails,
+    /// its last token is used.
     ///
     /// # Cancel safety
-    /// A run that is cancelled is killed and leaves the last token in place.
+    /// A cancelled run is killed, and the last token stays in place.
     pub(crate) async fn token(
         &self,
         clock: &dyn Clock,
@@ -81,7 +81,7 @@ impl TokenCommand {
         Ok(current.insert(known).clone())
     }
 
-    /// Runs the command after the server has refused `sent`, unless that was done meanwhile. Returns
+    /// Runs the command after the server refused `sent`, unless another request did so already. Returns
     /// whether there is another token now.
     pub(crate) async fn renew(
         &self,
@@ -99,7 +99,7 @@ impl TokenCommand {
         Ok(known != Some(sent.token.expose_secret()))
     }
 
-    /// The token that was printed last.
+    /// Returns the last printed token.
     pub(crate) fn last(&self) -> Option<SecretString> {
         self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
@@ -149,7 +149,7 @@ impl TokenCommand {
         let child = &mut group.0;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let unreadable = |error: std::io::Error| self.failure(&format!("cannot be read: {error}"));
-        // All of both is read, so that the command never waits for a full pipe.
+        // Both streams are read to the end, so that the command never waits for a full pipe.
         let token = async {
             let token = beginning(stdout, OUTPUT_BYTES_MAX + 1).await.map_err(unreadable)?.0;
             match token.len() {
@@ -211,8 +211,8 @@ struct Output {
     status: ExitStatus,
 }
 
-/// A running command. Dropping it kills what the command has started as well, which would otherwise
-/// outlive a shell script that hangs.
+/// A running command. Dropping it kills the whole process group: children would outlive a shell script that
+/// hangs.
 struct Group(Child);
 
 impl Drop for Group {
@@ -229,7 +229,7 @@ impl Drop for Group {
     }
 }
 
-/// Reads the beginning of a stream, `limit` bytes at most; the stream comes back for the rest of it.
+/// Reads at most `limit` bytes of a stream. Returns the stream for the rest.
 async fn beginning<S: AsyncRead + Unpin>(
     stream: Option<S>,
     limit: usize,

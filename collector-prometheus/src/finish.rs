@@ -1,4 +1,4 @@
-//! What a look comes to, model by model: found, missing, or not to be told, and why.
+//! Makes the answer for each model: found, missing or failed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,15 +22,15 @@ use crate::servers::Server;
 use crate::shape::Shape;
 use crate::{reasons, trace};
 
-/// What a look comes to.
+/// The result of a fetch.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) answers: Vec<(ModelRef, Answer)>,
-    /// What is worth keeping for the next look.
+    /// What is remembered for the next fetch.
     pub(crate) kept: Vec<(ModelRef, ModelMemory)>,
 }
 
-/// What all models of a look have in common.
+/// What all models of a fetch have in common.
 pub(crate) struct Common<'a> {
     pub(crate) as_of: Tick,
     pub(crate) evaluated_at: Tick,
@@ -40,9 +40,9 @@ pub(crate) struct Common<'a> {
     pub(crate) backend: BackendName,
 }
 
-/// What the look comes to.
+/// Makes the result of a fetch.
 ///
-/// `per_pod` tells whose load was asked per pod, `memory` what is kept from before.
+/// `per_pod` returns whether a model's load was queried per pod, `memory` what was remembered.
 pub(crate) fn finish(
     assembly: Assembly<'_>,
     common: &Common<'_>,
@@ -53,9 +53,9 @@ pub(crate) fn finish(
     let mut answers = Vec::new();
     let engines = u32::try_from(common.shape.served.len()).unwrap_or(u32::MAX);
     for (reference, mut model) in assembly.asked.models().iter().zip(assembly.models) {
-        // Where one engine's answer lacks, so may its pods.
+        // If the answer for one engine is absent, so may be its pods.
         model.incomplete |= model.liveness < engines;
-        // What has no name is somebody: a replica that cannot be shown, or one that is shown already.
+        // Pods without a name exist: they may be shown already, or cannot be shown.
         model.incomplete |= model.unnamed || common.shape.incomplete;
         let before = memory(reference);
         let answer = if let Some(ambiguous) = model.ambiguous() {
@@ -105,7 +105,7 @@ fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMem
             ),
         );
     }
-    // Each engine was asked: the answer of one says nothing about the pods of another.
+    // Each engine was asked: the answer for one says nothing about the pods of another.
     let is_known = model.liveness > 0
         && model.answered.contains(QueryKind::Presence)
         && model.failure.is_none();
@@ -148,7 +148,7 @@ fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMem
     Answer::Missing { as_of: common.as_of, last_seen: model.last_seen.max(remembered) }
 }
 
-/// The shortest window of those that the queries look back over.
+/// Returns the shortest window that the queries cover.
 fn window(common: &Common<'_>) -> Duration {
     let windows = common.shape.served.iter().map(|served| served.plan.window.0);
     windows.min().unwrap_or_default()
@@ -211,7 +211,7 @@ fn found(
         let mut row = resolve::row(&replica, &units, served.engine.name.as_str());
         let sums = chosen_sums(&model, name, &units);
         let idle = row.running_requests == Some(0);
-        // What the server computes itself comes with the gauges, and waits for no query of its own.
+        // A hit rate that the server itself computes arrives with the gauges.
         let is_of_now = hit_rates_new || !served.plan.asks(QueryKind::PrefixCache);
         let hit_rate = if is_of_now {
             hit_rate(&sums, group, &served.plan, idle)
@@ -242,7 +242,7 @@ fn found(
         reasons::name_gauges(&mut row, served, &model.failed);
         let was_counted = kept.is_some_and(|kept| kept.is_counted);
         let is_counted = load.add(shown, &sums, (group[0].engine, served), was_counted);
-        // A pod whose capacity was never asked for is not remembered, so that it will be.
+        // A pod without a queried capacity is not remembered, so that it will be queried.
         if config_new || kept.is_some() {
             memory.pods.push((name.clone(), PodMemory { hit_rate, config, is_counted }));
         }
@@ -250,7 +250,7 @@ fn found(
     }
     memory.live = u32::try_from(replicas.len()).unwrap_or(u32::MAX);
     let mut sample = ModelSample::new(common.as_of, replicas);
-    // Both sides of a request see it: which of them counts is told from the pods.
+    // Prefill and decode both count a request, so the load must be per pod to choose one side.
     sample.load = load.rows(&model, common.shape, &alive, per_pod || two_roles);
     sample.failed = model.failed;
     sample.complete = !model.incomplete;
@@ -263,7 +263,7 @@ fn found(
     (sample, memory)
 }
 
-/// The capacities of a replica's ranks: those of info series, completed by those of gauges.
+/// Returns the capacities of a replica's ranks: those of info series, completed by gauges.
 fn configs(model: &Model, name: &PodName, group: &[Server], plan: &Plan) -> Vec<RankConfig> {
     let mut all = model.config.get(name).cloned().unwrap_or_default();
     for server in group {
@@ -291,7 +291,7 @@ fn configs(model: &Model, name: &PodName, group: &[Server], plan: &Plan) -> Vec<
     all
 }
 
-/// The ranks whose counters are known, each with whether all of them are 0.
+/// Returns the ranks with known counters, each with whether all of them are 0.
 fn counted(group: &[Server], plan: &Plan, model: &Model) -> Vec<(Box<str>, bool)> {
     let leaves = plan.leaves(QueryKind::Counters);
     let mut all: Vec<(Box<str>, bool)> = Vec::new();
@@ -307,7 +307,7 @@ fn counted(group: &[Server], plan: &Plan, model: &Model) -> Vec<(Box<str>, bool)
     all
 }
 
-/// The share of what was looked up in the prefix cache that was found there.
+/// Returns the fraction of prefix-cache lookups that hit.
 fn hit_rate(sums: &Sums, group: &[Server], plan: &Plan, idle: bool) -> Option<f64> {
     let [hits, lookups] = lookups(sums, group, plan);
     let rate = mean_over_window(hits, lookups, idle).or_else(|| {
@@ -322,7 +322,7 @@ fn hit_rate(sums: &Sums, group: &[Server], plan: &Plan, idle: bool) -> Option<f6
     selfmetrics::accepted(QueryKind::PrefixCache, sanitize::ratio(rate))
 }
 
-/// The rates of hits and lookups of the prefix cache.
+/// Returns the rates of hits and lookups of the prefix cache.
 fn lookups(sums: &Sums, group: &[Server], plan: &Plan) -> [Option<f64>; 2] {
     let value = |leaf| sum_of(sums, group[0].engine, leaf);
     let of = |quantity| plan.value(QueryKind::PrefixCache, quantity, &value);
@@ -332,13 +332,13 @@ fn lookups(sums: &Sums, group: &[Server], plan: &Plan) -> [Option<f64>; 2] {
     }
 }
 
-/// The sums of those servers of a replica that count, each once.
+/// Returns the sums of a replica over its servers, without copies.
 fn chosen_sums(model: &Model, name: &PodName, units: &[Unit<'_>]) -> Sums {
     let plain = model.replica_rates.get(&(name.clone(), Box::default()));
     if let Some(plain) = plain {
         return plain.clone();
     }
-    // Where ranks are seen in different copies, one copy has all of them.
+    // If ranks are seen in different copies, one copy has all of them.
     let is_copy = |unit: &&Unit<'_>| {
         let of_other = |other: &Unit<'_>| other.copies.contains(&&*unit.server.key);
         units.iter().any(|other| other.server.key != unit.server.key && of_other(other))
@@ -369,8 +369,8 @@ fn chosen_sums(model: &Model, name: &PodName, units: &[Unit<'_>]) -> Sums {
     sums
 }
 
-/// The sums of one server: its own, or those of a copy where its own lack a row. Copies are scraped at
-/// different moments, so that one of them is taken whole.
+/// Returns the sums of one server: its own, or those of a copy if its own lack a row. Copies are scraped at
+/// different times, so the sums of one copy are never mixed with another's.
 fn sums_of_unit(model: &Model, name: &PodName, unit: &Unit<'_>) -> Sums {
     let of_key = |key: &str| model.replica_rates.get(&(name.clone(), Box::from(key)));
     let keys = std::iter::once(&*unit.server.key).chain(unit.copies.iter().copied());

@@ -1,5 +1,5 @@
-//! What `check` wants to know: whether the server can be reached, and whether it holds what is
-//! needed. The same requests as in a look, told apart by how far they come.
+//! Implements `check`: whether the server can be reached, and whether it holds what is needed. It sends the
+//! same requests as a fetch, and judges how far they get.
 
 use collector_core::text::counted;
 use collector_core::{Check, CheckStatus, ErrorKind, Probe};
@@ -14,10 +14,10 @@ use crate::promql::{EvalTime, Matcher};
 use crate::server_clock::ServerClock;
 use crate::shape::{self, DiscoverySettings, Served, Shape};
 
-/// Seconds by which the clocks may differ before it is worth a look.
+/// Clock difference in seconds that is reported.
 const SKEW_MAX: f64 = 5.0;
 
-/// The checks of the way to the server, in the order in which a request passes them.
+/// The checks of the connection, in the order in which a request passes them.
 const CONNECTION: [&str; 5] =
     ["connection.dns", "connection.tcp", "connection.tls", "connection.auth", "connection.http"];
 
@@ -32,7 +32,7 @@ const METRICS: [&str; 7] = [
     "metrics.load",
 ];
 
-/// What the load is made of, with the words for each.
+/// The rates of the load, with the words for each.
 const LOAD: [(QueryKind, &str); 7] = [
     (QueryKind::RequestCount, "arrivals"),
     (QueryKind::InputTokens, "prompt tokens"),
@@ -43,7 +43,7 @@ const LOAD: [(QueryKind, &str); 7] = [
     (QueryKind::ItlCount, "inter-token latencies"),
 ];
 
-/// Asks, and tells.
+/// Runs all checks.
 pub(crate) async fn run(client: &Client, terms: &DiscoverySettings, budget: Budget<'_>) -> Probe {
     let mut checks = Vec::new();
     let clock = match ask_clock_once(client, budget).await {
@@ -82,7 +82,7 @@ pub(crate) async fn run(client: &Client, terms: &DiscoverySettings, budget: Budg
     Probe { checks }
 }
 
-/// How far the first request came.
+/// Reports how far the first request got.
 fn connection(client: &Client, failure: Option<&Failure>, checks: &mut Vec<Check>) {
     let broken = failure.map(|failure| match failure.kind {
         ErrorKind::Dns => 0,
@@ -126,7 +126,7 @@ fn skew(clock: &ServerClock, budget: Budget<'_>) -> Check {
     )
 }
 
-/// The engines that are there.
+/// Iterates over the engines present.
 fn there(shape: &Shape) -> impl Iterator<Item = &Served> {
     shape.served.iter().map(AsRef::as_ref).filter(|served| served.is_there)
 }
@@ -199,7 +199,7 @@ fn labels(shape: &Shape) -> Check {
     }
 }
 
-/// Asks about what is there.
+/// Queries for the checks of metrics.
 struct Asker<'a> {
     client: &'a Client,
     budget: Budget<'a>,
@@ -222,7 +222,7 @@ impl Asker<'_> {
         select(&served.plan.liveness, &self.terms.matchers)
     }
 
-    /// Whether any model stands in several clusters.
+    /// Checks whether any model has series in several clusters.
     async fn clusters(&self, shape: &Shape) -> Result<Check, Failure> {
         let id = "metrics.clusters";
         for served in there(shape) {
@@ -262,7 +262,7 @@ impl Asker<'_> {
         Ok(Check::new(id, CheckStatus::Pass, "no model has series of several clusters"))
     }
 
-    /// Whether series are stored more than once, and by which label that can be told.
+    /// Checks whether series are stored more than once, and which labels distinguish them.
     async fn duplicates(&self, shape: &Shape) -> Result<Check, Failure> {
         let id = "metrics.duplicates";
         for served in there(shape).filter(|served| served.lacks().is_none()) {
@@ -303,7 +303,7 @@ impl Asker<'_> {
         Ok(Check::new(id, CheckStatus::Pass, "each pod is stored once"))
     }
 
-    /// Whether the window holds enough scrapes for a rate.
+    /// Checks whether the window holds enough scrapes for a rate.
     async fn scrape_interval(&self, shape: &Shape, newest: &[Newest]) -> Result<Check, Failure> {
         let id = "metrics.scrape_interval";
         let mut told = String::new();
@@ -339,7 +339,7 @@ impl Asker<'_> {
         Ok(Check::new(id, CheckStatus::Pass, told))
     }
 
-    /// The newest sample of each engine that is there.
+    /// Returns the newest sample of each engine present.
     async fn newest(&self, shape: &Shape, clock: &ServerClock) -> Vec<Newest> {
         let mut all = Vec::new();
         for served in there(shape) {
@@ -354,7 +354,7 @@ impl Asker<'_> {
         all
     }
 
-    /// Whether the load is measured.
+    /// Checks whether the load is measured.
     async fn load(&self, shape: &Shape, newest: &[Newest]) -> Result<Check, Failure> {
         let id = "metrics.load";
         let mut window = String::new();
@@ -403,7 +403,7 @@ impl Asker<'_> {
 
 /// How old the newest sample of an engine is.
 struct Newest {
-    /// In seconds; NaN when it was not told.
+    /// Seconds; NaN if unknown.
     late: f64,
     asked: EvalTime,
     /// Seconds between scrapes.
@@ -416,7 +416,7 @@ impl Newest {
         self.late > self.interval + 1.0
     }
 
-    /// When windows end, where that is not now.
+    /// Returns when windows end, if not now.
     fn window_end(&self) -> Option<EvalTime> {
         #[expect(
             clippy::cast_possible_truncation,
@@ -428,7 +428,7 @@ impl Newest {
     }
 }
 
-/// Whether samples arrive late.
+/// Checks whether samples arrive late.
 fn lateness(shape: &Shape, newest: &[Newest]) -> Check {
     let id = "metrics.lateness";
     for (served, newest) in there(shape).zip(newest) {
@@ -449,7 +449,7 @@ fn lateness(shape: &Shape, newest: &[Newest]) -> Check {
     Check::new(id, CheckStatus::Pass, "samples arrive in time")
 }
 
-/// A number of scrapes, which an answer has as a float.
+/// Formats a number of scrapes.
 fn scrapes(samples: f64) -> String {
     let word = if (samples - 1.0).abs() < 0.5 { "scrape" } else { "scrapes" };
     format!("{samples} {word}")

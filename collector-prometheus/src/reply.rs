@@ -1,4 +1,4 @@
-//! Answers that are none: what their status means, and what the server said about it.
+//! Responses with an error status: what the status means, and what the server said.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -14,20 +14,20 @@ use crate::{answer, body};
 
 /// Bytes of an error's body that are read.
 const ERROR_BYTES_MAX: usize = 64 << 10;
-/// Schemes that a server may name in one 401; those after them are not looked at.
+/// Schemes of one 401 that are read.
 const SCHEMES_MAX: usize = 4;
 
 /// What a request was sent with, for messages.
 #[derive(Clone, Copy)]
 pub(crate) struct Caller<'a> {
     pub(crate) credentials: &'a Credentials,
-    /// What is sent as a credential, in words.
+    /// The credential, in words.
     pub(crate) credential: &'a str,
-    /// The path that was asked.
+    /// The requested path.
     pub(crate) path: &'a str,
 }
 
-/// An answer with a status that is no success.
+/// Converts a response with an error status.
 pub(crate) async fn refused(response: Response, caller: Caller<'_>) -> Failure {
     let status = response.status();
     let retry_after = retry_after(response.headers());
@@ -66,7 +66,7 @@ pub(crate) async fn refused(response: Response, caller: Caller<'_>) -> Failure {
     failure
 }
 
-/// 401, with the schemes that the server wants, in lower case.
+/// Converts a 401, given the schemes that the server accepts, in lower case.
 fn unauthorized(wanted: &[String], said: &ErrorBody, caller: Caller<'_>) -> Failure {
     let mut detail = caller.credential.to_owned();
     if !wanted.is_empty() {
@@ -102,13 +102,13 @@ fn unauthorized(wanted: &[String], said: &ErrorBody, caller: Caller<'_>) -> Fail
     failure.with_remedy(remedy)
 }
 
-/// The names of the schemes that a 401 asks for.
+/// Returns the names of the schemes in a 401.
 fn wanted_schemes(headers: &HeaderMap) -> Vec<String> {
     let mut schemes: Vec<String> = Vec::new();
     for value in headers.get_all(WWW_AUTHENTICATE) {
         let text = String::from_utf8_lossy(value.as_bytes());
-        // Of `Basic realm="a, b", Bearer` two words begin a challenge: the first, and one that follows
-        // a comma and has no `=`.
+        // In `Basic realm="a, b", Bearer` two words begin a challenge: the first, and one after a comma
+        // without `=`.
         let words = text.split(',').map(|part| part.split_whitespace().next().unwrap_or_default());
         for word in words.filter(|word| !word.is_empty()) {
             let is_scheme = word.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-');
@@ -121,7 +121,7 @@ fn wanted_schemes(headers: &HeaderMap) -> Vec<String> {
     schemes
 }
 
-/// How long the server wants to be left alone: in seconds, or until a time on its own clock.
+/// Returns the requested pause: in seconds, or until a time on the server's clock.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| Some(headers.get(name)?.to_str().ok()?.trim());
     let after = text(RETRY_AFTER)?;
@@ -133,7 +133,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(until.duration_since(now).unwrap_or_default())
 }
 
-/// Where a redirect leads: the same origin, or nowhere.
+/// Returns the target of a redirect within the same origin.
 pub(crate) fn redirect(
     from: &Url,
     status: StatusCode,
@@ -147,7 +147,7 @@ pub(crate) fn redirect(
     let Some(mut target) = target else {
         return refuse(format!("{} without a Location to read", status.as_u16()));
     };
-    // What is shown holds neither credentials nor parameters.
+    // The shown URL holds neither credentials nor parameters.
     let _ = target.set_username("");
     let _ = target.set_password(None);
     target.set_query(None);
@@ -169,7 +169,7 @@ pub(crate) fn redirect(
     Ok(target)
 }
 
-/// What a server wrote in the body of an error: empty, an HTML page, a text, or a kind and a text.
+/// The body of an error response: empty, an HTML page, a text, or a kind and a text.
 #[derive(Default)]
 struct ErrorBody {
     html: bool,
@@ -182,7 +182,7 @@ impl ErrorBody {
         self.kind.is_none() && self.text.is_empty()
     }
 
-    /// `text`, and what was said after a colon.
+    /// Returns `text` and the server's words after a colon.
     fn after(&self, text: &str) -> String {
         match &self.kind {
             _ if self.html => format!("{text}, with an HTML page"),
@@ -192,7 +192,7 @@ impl ErrorBody {
         }
     }
 
-    /// `text`, and what was said apart from it: it is not about `text`.
+    /// Returns `text` and the server's words as a separate statement.
     fn beside(&self, text: &str) -> String {
         if self.html {
             format!("{text}; the server sent an HTML page")
@@ -215,9 +215,9 @@ impl ErrorBody {
         self.is_kind("timeout") || (self.kind.is_some() && self.text.contains("timed out"))
     }
 
-    /// The query was understood and hit a limit while it ran, or is refused by words for a limit.
-    /// Prometheus: "query processing would load too many samples into memory"; VictoriaMetrics and Mimir
-    /// say what was exceeded.
+    /// The query was understood and hit a limit while it ran, or is refused in words for a limit. Prometheus:
+    /// "query processing would load too many samples into memory"; VictoriaMetrics and Mimir name what was
+    /// exceeded.
     fn is_limit(&self) -> bool {
         self.is_kind("execution")
             || ["too many", "exceed", "maximum number", "cannot select more"]
@@ -238,7 +238,7 @@ impl ErrorBody {
     }
 }
 
-/// The beginning of an error's body, as far as it can be read and shown.
+/// Reads the beginning of an error's body.
 async fn words(response: Response, credentials: &Credentials) -> ErrorBody {
     let body = body::beginning(response, ERROR_BYTES_MAX).await;
     // Some gateways quote what they refuse.

@@ -1,4 +1,4 @@
-//! Which queries a look has: for which groups of models, and what of each.
+//! Which queries a fetch runs, and for which groups of models.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use crate::promql::Matcher;
 use crate::shape::Shape;
 use crate::shard::{Asked, FleetSize, Shard};
 
-/// Missing models that are looked for in the last hour, in one look.
+/// Missing models whose last hour is queried in one fetch.
 const LAST_SEEN_MAX: usize = 10;
 
 impl PrometheusBackend {
-    /// The groups of models that are asked for together, engine by engine.
+    /// Groups the models that share queries, by engine.
     pub(super) fn groups(&self, asked: &Asked, shape: &Shape, waiting: bool) -> Vec<Group> {
         let pods_of = |model: &ModelRef| self.memory.pods_of(model);
         let fleet_size = FleetSize {
@@ -53,7 +53,7 @@ impl PrometheusBackend {
         groups
     }
 
-    /// The queries for capacities, for the groups where they are due.
+    /// The queries for capacities, for groups where they are due.
     pub(super) fn capacity(&self, groups: &[Group], assembly: &Assembly<'_>) -> Vec<Job> {
         let Assembly { asked, shape, .. } = assembly;
         let now = self.clock.now();
@@ -86,7 +86,7 @@ impl PrometheusBackend {
         jobs
     }
 
-    /// What is asked besides liveness and capacities.
+    /// The queries besides liveness and capacities.
     pub(super) fn wanted(
         &self,
         fetch: &Fetch<'_>,
@@ -101,7 +101,7 @@ impl PrometheusBackend {
             let served = &shape.served[usize::from(group.engine)];
             let plan = &served.plan;
             let positions = asked.positions(&group.shard.models);
-            // Whether something of a model that nothing lives of is there after all, or lately was.
+            // A model without a live pod may have series after all, or had some within the window.
             if positions.iter().any(|it| assembly.models[*it].has_no_pods()) {
                 jobs.push(Job::new(QueryKind::Presence, number));
             }
@@ -123,14 +123,13 @@ impl PrometheusBackend {
                 group.shard.models.iter().any(|model| {
                     self.memory.of(model).is_none_or(|memory| memory.hit_rates_due(now))
                 });
-            // Gauges first: nobody can decide without them when time runs out.
+            // Gauges first: they matter most if time runs out.
             let kinds = QueryKind::GAUGES
                 .into_iter()
                 .chain(QueryKind::RATES)
                 .chain(hit_rates_due.then_some(QueryKind::PrefixCache))
                 .filter(|kind| plan.asks(*kind));
-            // What is over a window ends where the samples do: now, but for models whose samples arrive
-            // late.
+            // Windows end at the newest sample: now, except for models whose samples are late.
             let evaluated = fetch.evaluated(group.engine);
             let classes = assembly.late_classes(&positions, served.scrape_interval(), evaluated);
             let is_one_class = classes.len() <= 1 && classes.keys().all(|late| *late == 0);
@@ -151,7 +150,7 @@ impl PrometheusBackend {
         jobs
     }
 
-    /// Counters, of models whose gauges have left open what ranks and copies there are.
+    /// The queries for counters, for models whose gauges do not show all ranks and copies.
     pub(super) fn counters(&self, groups: &[Group], assembly: &Assembly<'_>) -> Vec<Job> {
         let Assembly { asked, shape, .. } = assembly;
         let needs_counters = |position: &usize, engine: u8| {
@@ -171,13 +170,12 @@ impl PrometheusBackend {
     }
 }
 
-/// Whether rows about these models must be told apart by server and copy.
+/// Returns whether rows of these models must be grouped by server and copy.
 fn are_apart(positions: &[usize], assembly: &Assembly<'_>) -> bool {
     positions.iter().any(|position| assembly.models[*position].several_of_a_rank)
 }
 
-/// A second look at who lives, of the models that have none by the first, though there was or is
-/// something of them.
+/// A second liveness query for models without a live pod that had series or have others now.
 pub(super) fn second_liveness(
     vanished: &HashSet<usize>,
     groups: &[Group],
@@ -187,7 +185,7 @@ pub(super) fn second_liveness(
     jobs_about(vanished, all, groups, asked)
 }
 
-/// The jobs as far as they are about these models.
+/// Restricts jobs to these models.
 pub(super) fn jobs_about(
     models: &HashSet<usize>,
     jobs: Vec<Job>,
@@ -205,7 +203,7 @@ pub(super) fn jobs_about(
     jobs.into_iter().filter_map(narrowed).collect()
 }
 
-/// When models were last there that are missing now.
+/// The queries for when missing models were last seen.
 pub(super) fn last_seen(groups: &[Group], assembly: &Assembly<'_>) -> Vec<Job> {
     let of_group = |(number, group): (usize, &Group)| {
         let positions = assembly.asked.positions(&group.shard.models);

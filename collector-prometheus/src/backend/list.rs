@@ -1,4 +1,4 @@
-//! Which models a server has.
+//! Lists the models of a server.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -22,7 +22,7 @@ struct Listed {
 }
 
 impl PrometheusBackend {
-    /// The models of every engine that is there, each once.
+    /// Returns the models of every engine present, each once.
     pub(super) async fn models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, Failure> {
         let budget = self.own_budget(permits);
         let info = self.discovery.discover(&self.client, budget, None).await?;
@@ -39,7 +39,7 @@ impl PrometheusBackend {
             }
             incomplete = incomplete.or(listed.incomplete);
         }
-        // That there is no model is said only when it is known.
+        // An empty list is returned only if it is certain.
         if models.is_empty()
             && let Some(example) = unlabelled
         {
@@ -63,7 +63,7 @@ impl PrometheusBackend {
         }
         self.log_incomplete(incomplete);
         models.sort_unstable();
-        // A model that came twice is one, of one engine or of two.
+        // A model of two rows or two engines is one model.
         models.dedup_by(|a, b| {
             let same = a.model == b.model;
             if same {
@@ -89,7 +89,7 @@ impl PrometheusBackend {
             _ => None,
         };
         let filter = self.discovery.terms().matchers.and(namespaces);
-        // Where a model may have several rows, its pods are counted here.
+        // If a model may have several rows, its pods are counted here.
         let level = if labels.are_mixed() { Level::Pod } else { Level::Model };
         let text = served.plan.query(QueryKind::Models, labels, &filter, level, false);
         let mut pods: HashMap<ModelRef, HashSet<String>> = HashMap::new();

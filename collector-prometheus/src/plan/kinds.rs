@@ -1,4 +1,4 @@
-//! Which kinds of queries there are, and what each is about.
+//! The kinds of queries, and what each is about.
 
 use collector_core::Field;
 use collector_engines::Quantity;
@@ -34,7 +34,7 @@ query_kinds! {
     KvCache = "kv_cache",
     /// Queue length of each rank.
     QueueLength = "queue_length",
-    /// Running requests, and whether it sleeps, of each rank.
+    /// Running requests and sleep state of each rank.
     RunningRequests = "running_requests",
     /// Arrivals per second.
     RequestCount = "request_count",
@@ -50,38 +50,38 @@ query_kinds! {
     ItlSum = "itl_sum",
     /// Gaps between tokens per second.
     ItlCount = "itl_count",
-    /// Hits and look-ups of the prefix cache, per second.
+    /// Hits and lookups of the prefix cache, per second.
     PrefixCache = "prefix_cache",
-    /// The capacity of each rank, where gauges report it.
+    /// The capacity of each rank, from gauges.
     Capacity = "capacity",
-    /// The capacity of each rank, where labels of an info series report it.
+    /// The capacity of each rank, from labels of an info series.
     CacheConfig = "cache_config",
-    /// Counters of each rank as they stand, to tell copies from servers and idle ranks from silent ones.
+    /// Counters of each rank, to distinguish copies from servers and idle ranks from unmeasured ones.
     Counters = "counters",
-    /// Whether anything of a model without live pods is there after all, or lately was.
+    /// Whether a model without live pods has other series, or had any within the window.
     Presence = "presence",
     /// When a missing model was last there.
     LastSeen = "last_seen",
     /// The server's clock.
     ServerTime = "server_time",
-    /// Which engines' names exist.
+    /// Which names of engines exist.
     Names = "names",
-    /// Which series and labels of an engine exist, how many pods there are, and whether series are
-    /// doubled.
+    /// Which series and labels of an engine exist, how many pods there are, and whether series are stored
+    /// more than once.
     Shape = "shape",
     /// One series with all of its labels.
     Example = "example",
-    /// The samples of one series, to learn how often it is scraped.
+    /// The samples of one series, to discover its scrape interval.
     Scrapes = "scrapes",
     /// Which models exist.
     Models = "models",
 }
 
 impl QueryKind {
-    /// The gauges that every fetch asks for.
+    /// The gauges of every fetch.
     pub(crate) const GAUGES: [Self; 3] = [Self::QueueLength, Self::KvCache, Self::RunningRequests];
 
-    /// The rates that every fetch asks for, in the order of [`LoadRates`](collector_core::LoadRates).
+    /// The rates of every fetch, in the order of [`LoadRates`](collector_core::LoadRates).
     pub(crate) const RATES: [Self; 7] = [
         Self::RequestCount,
         Self::InputTokens,
@@ -92,8 +92,8 @@ impl QueryKind {
         Self::ItlCount,
     ];
 
-    /// The fields that are unknown when this query failed. Without the arrivals the token averages
-    /// have no denominator of their own time.
+    /// Returns the fields that are unknown if this query fails. Without arrivals the token averages have no
+    /// denominator of their own time.
     pub(crate) const fn fields(self) -> &'static [Field] {
         match self {
             Self::KvCache => &[Field::KvCacheUsage],
@@ -112,7 +112,7 @@ impl QueryKind {
         }
     }
 
-    /// The quantities that the query is about: of each list the first that the server holds.
+    /// Returns the quantities of the query: of each list the first that the server holds.
     pub(crate) const fn quantities(self) -> &'static [&'static [Quantity]] {
         use Quantity as Q;
         match self {
@@ -142,7 +142,7 @@ impl QueryKind {
         }
     }
 
-    /// What the rows of the query are about, at least.
+    /// Returns the least level of the query's rows.
     pub(crate) fn level(self) -> Level {
         match self {
             Self::PrefixCache => Level::Pod,
@@ -151,7 +151,7 @@ impl QueryKind {
         }
     }
 
-    /// Whether the query is over a window, so that it must end where the samples do.
+    /// Returns whether the query covers a window, which must end at the newest sample.
     pub(crate) const fn is_over_window(self) -> bool {
         !matches!(
             self,

@@ -1,6 +1,6 @@
-//! Asks a server what it holds: first the names by which engines are recognised, by a pattern where the
-//! server allows patterns, so that an unknown prefix is found too; then, engine by engine and by exact
-//! names, which of its series and labels exist.
+//! Asks a server what it holds. First the names that identify engines, by a pattern if the server allows
+//! patterns, so that unknown prefixes are found too; then, per engine and by exact names, which series and
+//! labels exist.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,8 +20,7 @@ use crate::plan::{Held, Plan, QueryKind, WHAT, liveness, select, signs_of_life, 
 use crate::promql::{Filter, Matcher};
 use crate::shard::QUERY_BYTES_MAX;
 
-/// Ends of names by which an engine is recognised whatever stands before them, with the built-in engine
-/// whose names end so.
+/// Suffixes of names that identify an engine with any prefix, with the built-in engine that uses them.
 const SUFFIXES: [(&str, &str); 4] = [
     ("num_requests_running", "vllm"),
     ("num_requests_waiting", "vllm"),
@@ -29,14 +28,14 @@ const SUFFIXES: [(&str, &str); 4] = [
     ("num_queue_reqs", "sglang"),
 ];
 
-/// Engines of one server that are asked.
+/// Most engines of one server that are queried.
 const SERVED_MAX: usize = 32;
 
-/// Characters of an example series.
+/// Length of an example series, in characters.
 const EXAMPLE_MAX: usize = 400;
 
-/// Asks what the server holds. `narrow`, where it is given, is the model that a first look is about, as
-/// namespace and id: only that is asked about then, if it is there under the usual labels.
+/// Asks what the server holds. `narrow` is the namespace and id of the only model of a first fetch: only this
+/// model is queried, if it exists under the usual labels.
 pub(crate) async fn ask(
     client: &Client,
     budget: Budget<'_>,
@@ -56,7 +55,7 @@ pub(crate) async fn ask(
     };
     let engines = engines_of(&found, terms);
     if engines.len() > SERVED_MAX {
-        // What is left out may have what is asked for.
+        // The omitted engines may have the requested models.
         prober.incomplete.store(true, Ordering::Relaxed);
     }
     for engine in engines.into_iter().take(SERVED_MAX) {
@@ -67,21 +66,21 @@ pub(crate) async fn ask(
         }
     }
     shape.incomplete = prober.incomplete.load(Ordering::Relaxed);
-    // What every series of lacks a label, beside engines that have it, is a router's or recorded, unless
-    // the user says whose it is.
+    // Series that all lack a label, beside engines that have it, come from a router or a recording rule,
+    // unless the configuration assigns them.
     if !terms.gives_models && shape.served.iter().any(|served| served.lacks().is_none()) {
         shape.served.retain(|served| served.lacks() != Some("model"));
     }
-    // Of names that several engines read, the one that reads most of a pod is the pod's.
+    // If several engines read the same names, the one that reads most of a pod owns it.
     shape.served.sort_by_key(|served| std::cmp::Reverse(served.plan.len()));
     if shape.served.is_empty() {
-        // A server without a fleet says nothing about how the fleet will be named that it holds next.
+        // A server without a fleet does not show how its next fleet will be named.
         shape.served = Shape::unknown(terms).served;
     }
     Ok(shape)
 }
 
-/// The engines whose names were found: those of the table, and those that have another prefix.
+/// Returns the engines whose names were found: those of the table, and those with another prefix.
 pub(super) fn engines_of(found: &HashSet<String>, terms: &DiscoverySettings) -> Vec<Engine> {
     let table = terms.engines();
     let mut known: HashSet<String> = HashSet::new();
@@ -92,7 +91,7 @@ pub(super) fn engines_of(found: &HashSet<String>, terms: &DiscoverySettings) -> 
         let required =
             engine.required.iter().all(|name| found.contains(&**name) || !own.contains(&&**name));
         let any = own.iter().any(|name| found.contains(*name));
-        // One set of names is one engine, however many in the table read it.
+        // One set of names is one engine, even if several in the table read it.
         let same = |other: &Engine| {
             other.prefix == engine.prefix && marks(other).any(|name| own.contains(&name))
         };
@@ -116,8 +115,8 @@ pub(super) fn engines_of(found: &HashSet<String>, terms: &DiscoverySettings) -> 
     engines
 }
 
-/// The names by which an engine is recognised: those of its gauges, or where it has none what else says who
-/// lives, and those that it requires.
+/// Returns the names that identify an engine: its gauges, or other signs of life if it has none, and the
+/// names that it requires.
 fn marks(engine: &Engine) -> impl Iterator<Item = &str> {
     let quantities = [Quantity::Running, Quantity::Waiting, Quantity::KvCacheUsage];
     let gauges = quantities.into_iter().flat_map(|quantity| engine.alternatives(quantity));
@@ -129,16 +128,16 @@ fn marks(engine: &Engine) -> impl Iterator<Item = &str> {
     series.into_iter().map(|series| &*series.name).chain(required)
 }
 
-/// One thing that a probe asks about.
+/// One item that discovery asks about.
 pub(super) enum Item {
     Name(Box<str>),
     Native(Box<str>),
     Label(Box<str>),
-    /// Pods whose series have this label, which names the model.
+    /// Pods whose series have this label for the model.
     Pods(Option<Box<str>>),
     /// Ranks of such pods that are stored more than once.
     Doubled(Option<Box<str>>),
-    /// Series of the one model that is asked about, under other labels than the usual ones.
+    /// Series of the only requested model, under other labels than the usual ones.
     Elsewhere(Filter),
 }
 
@@ -150,7 +149,7 @@ struct Prober<'a> {
 }
 
 impl Prober<'_> {
-    /// The names by which engines are recognised, as far as the server holds them.
+    /// Returns the names that identify engines and exist on the server.
     async fn names(&self) -> Result<HashSet<String>, Failure> {
         match self.names_by_pattern().await {
             Err(failure) if !failure.is_of_the_server() => self.names_by_exact().await,
@@ -191,8 +190,7 @@ impl Prober<'_> {
         Ok(there.map(|(name, _)| name).collect())
     }
 
-    /// What there is of one engine, and whether it was asked about one model alone; `None` where there is
-    /// nothing that says who lives.
+    /// Discovers one engine, and whether only one model was asked about; `None` if no series shows live pods.
     async fn served(
         &self,
         engine: Engine,
@@ -210,7 +208,7 @@ impl Prober<'_> {
             let elsewhere = self.elsewhere(&engine, namespace, model);
             let filters = (&filter, &namespaced);
             let served = self.narrowed(engine.clone(), &lives, filters, elsewhere).await?;
-            // The series that tells who lives may be that of other models alone.
+            // The series that shows live pods may belong to other models.
             if let Some(served) = served.filter(|served| served.lacks().is_none()) {
                 return Ok(Some((served, true)));
             }
@@ -220,7 +218,7 @@ impl Prober<'_> {
         Ok(served.map(|served| (served, false)))
     }
 
-    /// What selects a model by any two labels that may name it, besides the usual ones.
+    /// Returns selectors for a model by every pair of labels that may name it, except the usual ones.
     fn elsewhere(&self, engine: &Engine, namespace: &str, model: &str) -> Vec<Item> {
         let candidates = self.terms.labels_of(engine);
         let mut all = Vec::new();
@@ -239,8 +237,8 @@ impl Prober<'_> {
         all
     }
 
-    /// The same of what the filters let through: the first, and for series that carry no model the
-    /// second. `None` too where there is something `elsewhere`.
+    /// Discovers one engine within filters: the first for all series, the second for those without a model.
+    /// `None` as well if anything exists `elsewhere`.
     async fn narrowed(
         &self,
         engine: Engine,
@@ -275,11 +273,10 @@ impl Prober<'_> {
         let mut labels = candidates.clone();
         labels.retain(|label| present.contains(label));
         if self.incomplete.load(Ordering::Relaxed) {
-            // To group by a label that is not there changes nothing; not to group by one that is there
-            // takes ranks for one.
+            // Grouping by an absent label changes nothing; not grouping by a present one would merge ranks.
             labels.rank.clone_from(&candidates.rank);
         }
-        // A native histogram beside its classic series is not needed.
+        // A native histogram is ignored if its classic series exists.
         let classic = |base: &str| names.contains(&*format!("{base}_count"));
         native.retain(|base| !classic(base));
         if doubled {
@@ -310,7 +307,7 @@ impl Prober<'_> {
         Ok(Some(served))
     }
 
-    /// The labels besides `instance` that tell copies of one series apart.
+    /// Returns the labels besides `instance` that distinguish copies of one series.
     async fn apart(
         &self,
         lives: &Series,
@@ -341,11 +338,11 @@ impl Prober<'_> {
         Ok(keys.into_iter().filter(differs).map(|key| key.as_str().into()).collect())
     }
 
-    /// How often series are scraped: the least and the most often among those that are ten minutes old,
-    /// the slower of the two.
+    /// Returns the scrape interval: the longer one of the most and the least scraped series of the last ten
+    /// minutes.
     async fn interval(&self, lives: &Series, filter: &Filter) -> Result<Option<Duration>, Failure> {
         if self.terms.scrape_interval != DEFAULT_SCRAPE_INTERVAL {
-            // The user has said it.
+            // The interval is configured.
             return Ok(None);
         }
         let series = select(lives, filter);
@@ -381,7 +378,7 @@ impl Prober<'_> {
         Ok(slowest)
     }
 
-    /// One series with all of its labels, to be shown.
+    /// Returns one series with all of its labels, to show it.
     async fn example(&self, lives: &Series, filter: &Filter) -> Result<Option<String>, Failure> {
         let text = format!("topk(1, {})", select(lives, filter));
         let mut example = None;
@@ -398,7 +395,7 @@ impl Prober<'_> {
         Ok(example)
     }
 
-    /// The value of each of these queries that has one row, in as few requests as they fit into.
+    /// Returns the value of each query with one row, in as few requests as possible.
     async fn count(
         &self,
         kind: QueryKind,
@@ -454,7 +451,7 @@ impl Prober<'_> {
     }
 }
 
-/// The usual distance between samples: the median, so that a lost scrape does not count.
+/// Returns the median distance between samples, so that a lost scrape does not matter.
 pub(super) fn interval_of(times: &[f64]) -> Option<Duration> {
     let mut steps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     steps.retain(|step| step.is_finite() && *step > 0.0);
@@ -475,7 +472,7 @@ pub(super) fn items(engine: &Engine, candidates: &Labels) -> Vec<Item> {
         .filter(|base| names.contains(&&*format!("{base}_count")))
         .collect();
     bases.dedup();
-    // A router shows the servers' names without a model: its series are of no pod that serves.
+    // A router has the servers' names without a model: its series belong to no pod.
     let model_labels: Vec<Option<Box<str>>> = match engine.model {
         Some(_) => vec![None],
         None => candidates.model.iter().cloned().map(Some).collect(),
@@ -491,7 +488,7 @@ pub(super) fn items(engine: &Engine, candidates: &Labels) -> Vec<Item> {
         .collect()
 }
 
-/// The query whose one row says how often there is something.
+/// Returns the query that counts an item.
 pub(super) fn count_of(
     item: &Item,
     engine: &Engine,

@@ -182,7 +182,8 @@ async fn a_proxy_that_wants_credentials_says_where_they_belong() {
     let credentials = proxy.url.replace("http://", "http://me:hunter2@");
     for scheme in ["http", "https"] {
         for proxy_url in [&proxy.url, &credentials] {
-            let error = fetch_all(config(&format!("{scheme}://{HOST}"), proxy_url)).await.unwrap_err();
+            let error =
+                fetch_all(config(&format!("{scheme}://{HOST}"), proxy_url)).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
             let wants = format!("the proxy {} wants credentials (407)", proxy.url);
             contains(&error, &[&wants, "http://USER:PASSWORD@HOST:PORT", "HTTPS_PROXY"]);
@@ -210,7 +211,8 @@ async fn a_proxy_that_is_not_there_is_named() {
         let error = fetch_all(config(&server, &format!("http://{free}"))).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
         contains(&error, &[&format!("to the proxy http://{free}: "), "refused", "HTTPS_PROXY"]);
-        let error = fetch_all(config(&server, "http://no-such-proxy.invalid:3128")).await.unwrap_err();
+        let error =
+            fetch_all(config(&server, "http://no-such-proxy.invalid:3128")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Dns, "{error}");
         contains(&error, &["of the proxy: \"no-such-proxy.invalid\"", "prometheus.proxy"]);
     }
