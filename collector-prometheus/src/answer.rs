@@ -22,11 +22,11 @@ pub(crate) enum Unreadable {
     Json(String),
     #[error("the result is a {0}, not a vector")]
     NoVector(String),
-    #[error("its rows are native histograms, which have no single value")]
+    #[error("the rows are native histograms, which have no single value")]
     NativeHistogram,
-    #[error("it has no {0}")]
+    #[error("the answer has no {0}")]
     Lacks(&'static str),
-    #[error("it has more than {ROWS_MAX} rows")]
+    #[error("the answer has more than {ROWS_MAX} rows")]
     TooManyRows,
     /// `status: error`, with the server's message.
     #[error("the server says {kind}: {text}")]
@@ -157,7 +157,7 @@ impl Document<'_> {
             }
             _ => {}
         }
-        let partial = || self.partial.then(|| "the server calls its answer partial".to_owned());
+        let partial = || self.partial.then(|| "the server marks its answer as partial".to_owned());
         Ok(self.warning.map(|warning| collector_transport::quote(&warning)).or_else(partial))
     }
 }
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_read_whatever_else_stands_beside_them() {
+    fn rows_are_read_among_unknown_fields() {
         let body = r#" {"infos":["x"],"stats":{"a":[[1]]},"data":{"extra":null,"result":[
             {"metric":{"pod":"m-\"0\u00e9","zone":"a"},"value":[1.5,"0.25"],"more":{}},
             {"metric":{"pod_name":"m-1"},"value":[1,7]},
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_nan_and_the_other_rows_stay() {
+    fn a_value_that_is_not_a_number_becomes_nan() {
         let body = vector(
             r#"[{"metric":{},"value":[1,"NaN"]},{"metric":{},"value":[1,"+Inf"]},
                 {"metric":{},"value":[1,"-Inf"]},{"metric":{},"value":[1,"text"]},
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_vector_is_refused() {
+    fn anything_but_a_vector_is_refused() {
         refused("", "empty");
         refused(" \n", "empty");
         refused("<!doctype html><title>Sign in", "HTML");
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_tells_the_place_and_not_what_stands_there() {
+    fn an_error_names_the_position_and_not_the_text() {
         let error = |result: &str| values(&vector(result)).unwrap_err().to_string();
         let start = "not JSON of a PromQL server: expected";
         assert_eq!(
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn warnings_and_partial_answers_are_told() {
+    fn warnings_and_partial_answers_are_reported() {
         let notice = |extra: &str| {
             let body = vector("[]").replacen('{', &format!("{{{extra},"), 1);
             decode(body.as_bytes(), Expect::Vector, &mut |_| {}).unwrap()

@@ -37,7 +37,7 @@ pub(crate) type Sums = Vec<(u8, LeafId, f64)>;
 
 /// What is known about one model.
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is seen by itself, in any order")]
+#[expect(clippy::struct_excessive_bools, reason = "each is set independently, in any order")]
 pub(crate) struct Model {
     pub(crate) servers: Servers,
     /// Rates of the model, for all pods together.
@@ -429,7 +429,7 @@ impl<'a> Assembly<'a> {
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
-                reason = "it is bounded on the line itself"
+                reason = "it is bounded in the same expression"
             )]
             let late = late.min(f64::from(LATE_MAX)) as u32;
             classes.entry(late).or_default().insert(*position);
@@ -566,7 +566,7 @@ impl Model {
             Failure::new(
                 ErrorKind::Ambiguous,
                 format!(
-                    "its series have several values of the label {label}: {}",
+                    "the series of the model have several values of the label {label}: {}",
                     shown.join(", ")
                 ),
             )

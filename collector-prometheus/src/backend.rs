@@ -223,7 +223,7 @@ impl PrometheusBackend {
             None if logged => {
                 tracing::info!(
                     url = self.client.url(),
-                    "Prometheus queries return no warnings any more"
+                    "Prometheus queries return warnings no longer"
                 );
             }
             _ => {}

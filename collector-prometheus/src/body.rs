@@ -91,13 +91,13 @@ impl Bodies {
             }
         }
         if !text.is_complete() {
-            return Err(unreadable(&"it breaks off"));
+            return Err(unreadable(&"it is truncated"));
         }
         Ok(Body { bytes: text.bytes, date, _turn: turn })
     }
 
     fn too_large(&self) -> Failure {
-        Failure::new(ErrorKind::TooLarge, format!("it is over {} (decoded)", self.limit()))
+        Failure::new(ErrorKind::TooLarge, format!("the answer is over {} (decoded)", self.limit()))
             .with_remedy("raise prometheus.max_response_bytes or set prometheus.namespaces")
             .with_split(Split::UntilItFits)
     }
@@ -193,9 +193,9 @@ fn is_packed(headers: &HeaderMap) -> Result<bool, Failure> {
                 let encoding = quote(&String::from_utf8_lossy(encoding.as_bytes()));
                 return Err(Failure::new(
                     ErrorKind::BadAnswer,
-                    format!("its encoding {encoding:?} is none that was asked for"),
+                    format!("the encoding {encoding:?} of the answer was not requested"),
                 )
-                .with_remedy("does a proxy stand between?"));
+                .with_remedy("is there a proxy in between?"));
             }
         }
     }
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_spoiled_is_not_whole() {
+    fn a_damaged_body_is_not_complete() {
         let spoil = |at: usize| {
             let mut body = packed(b"some text, some more text");
             body[at] ^= 0x40;
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encoding_that_was_not_asked_for_is_told() {
+    fn an_unrequested_encoding_is_refused() {
         let packed = |values: &[&'static str]| {
             let values =
                 values.iter().map(|value| (CONTENT_ENCODING, HeaderValue::from_static(value)));

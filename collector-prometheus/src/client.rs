@@ -113,7 +113,7 @@ impl Client {
         if !encrypted && credentials.hold_secrets() {
             tracing::warn!(
                 url = url.as_str(),
-                "Credentials travel unencrypted (prometheus.allow_http)"
+                "Credentials are sent unencrypted (prometheus.allow_http)"
             );
         }
         let (proxy, proxy_setting) = Proxy::new(config, &url)?.unzip();
@@ -140,7 +140,7 @@ impl Client {
             SECTION.error("url", "the HTTP client cannot be built").with_source(error)
         })?;
         let query_url = url.join("api/v1/query").map_err(|error| {
-            SECTION.error("url", format!("it cannot be a base: {error}")).with_source(error)
+            SECTION.error("url", format!("not usable as a base URL: {error}")).with_source(error)
         })?;
         Ok(Self {
             http,
@@ -289,7 +289,10 @@ impl Client {
                 Unreadable::Refused { .. } => self.refused(&body.bytes),
                 Unreadable::TooManyRows => Failure::new(
                     ErrorKind::TooLarge,
-                    format!("{detail}; it may have so many, and {} decoded", self.bodies.limit()),
+                    format!(
+                        "{detail}; the limits are that many rows and {} decoded",
+                        self.bodies.limit()
+                    ),
                 )
                 .with_remedy("set prometheus.namespaces")
                 .with_split(Split::UntilItFits),
@@ -313,7 +316,8 @@ impl Client {
         tokio::time::timeout_at(budget.deadline, budget.permits.acquire())
             .await
             .map_err(|_| {
-                Failure::new(ErrorKind::Timeout, "no time was left to send it").at(Stage::Unsent)
+                Failure::new(ErrorKind::Timeout, "no time was left to send the request")
+                    .at(Stage::Unsent)
             })?
             .map_err(Failure::not_permitted)
     }

@@ -109,8 +109,11 @@ impl TokenCommand {
         deadline: Instant,
     ) -> Result<MutexGuard<'_, Option<PrintedToken>>, Failure> {
         tokio::time::timeout_at(deadline, self.current.lock()).await.map_err(|_| {
-            Failure::new(ErrorKind::Timeout, "another request still waits for the token command")
-                .at(Stage::Unsent)
+            Failure::new(
+                ErrorKind::Timeout,
+                "another request is still waiting for the token command",
+            )
+            .at(Stage::Unsent)
         })
     }
 
@@ -154,7 +157,7 @@ impl TokenCommand {
             let token = beginning(stdout, OUTPUT_BYTES_MAX + 1).await.map_err(unreadable)?.0;
             match token.len() {
                 0..=OUTPUT_BYTES_MAX => Ok(token),
-                _ => Err(self.failure("prints more than 64 KiB, which is no token")),
+                _ => Err(self.failure("prints more than 64 KiB, which is not a token")),
             }
         };
         let errors = async {
@@ -248,7 +251,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn requests_that_were_refused_together_cause_one_run() {
+    async fn concurrent_refusals_cause_one_run() {
         let folder = tempfile::tempdir().unwrap();
         let runs = folder.path().join("runs");
         let script = format!("echo run >> {0}; wc -l < {0}", runs.display());

@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_selector_that_cannot_be_read_is_quoted_with_the_position_and_what_belongs_there() {
+    fn an_invalid_selector_is_quoted_with_position_and_expectation() {
         let models = |selector: &str| PrometheusConfig {
             models: vec![GivenModel { selector: selector.into(), model: "m".into() }],
             ..config("https://h")

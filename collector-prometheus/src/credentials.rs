@@ -97,7 +97,7 @@ impl Credentials {
         let mut headers = Vec::new();
         let name_of = |key: &'static str, name: &str| {
             HeaderName::from_bytes(name.as_bytes()).map_err(|error| {
-                SECTION.error(key, "a name in it is no name of a header").with_source(error)
+                SECTION.error(key, "a name in it is not the name of a header").with_source(error)
             })
         };
         for (name, value) in &config.headers {

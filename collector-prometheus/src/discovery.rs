@@ -178,7 +178,7 @@ impl Discovery {
         budget: Budget<'_>,
     ) -> Result<MutexGuard<'_, Option<ServerInfo>>, Failure> {
         tokio::time::timeout_at(budget.deadline, self.info.lock()).await.map_err(|_| {
-            Failure::new(ErrorKind::Timeout, "another look still waits for the server")
+            Failure::new(ErrorKind::Timeout, "another fetch is still waiting for the server")
         })
     }
 
@@ -215,7 +215,7 @@ pub(crate) async fn ask_clock_once(
     date.and_then(|date| ServerClock::from_date(date, arrived_at)).ok_or_else(|| {
         Failure::new(
             ErrorKind::BadAnswer,
-            "it tells no time, neither for time() nor in a Date header",
+            "the server returns no time, neither for time() nor in a Date header",
         )
         .with_remedy("is prometheus.url the address of a PromQL server?")
     })

@@ -337,10 +337,10 @@ impl<'a> Fetch<'a> {
         {
             return Err(Failure::new(
                 ErrorKind::TooLarge,
-                format!("more than {PODS_MAX} pods live in what is looked at together"),
+                format!("more than {PODS_MAX} live pods in one fetch"),
             )
             .with_remedy(
-                "share the namespaces out to several collectors, by prometheus.namespaces",
+                "divide the namespaces among several collectors with prometheus.namespaces",
             ));
         }
         let query = self.trace.then(|| TracedQuery {
@@ -379,7 +379,7 @@ impl<'a> Fetch<'a> {
         let side = if is_ahead { "after" } else { "before" };
         Err(Failure::new(
             ErrorKind::BadAnswer,
-            format!("its rows are of {:.0} s {side} those that say who lives", behind.abs()),
+            format!("its rows are {:.0} s {side} those of the liveness query", behind.abs()),
         )
         .with_remedy("is there a cache in front of it?"))
     }

@@ -231,7 +231,7 @@ fn found(
             let lookups = lookups(&sums, group, &served.plan);
             row.reasons.insert(field, reasons::hit_rate(lookups, group.len(), served));
         } else if !hit_rates_failed {
-            row.reasons.insert(field, "unknown when it was last asked for");
+            row.reasons.insert(field, "unknown when it was last queried");
         }
         if config_failed {
             row.kv_capacity_tokens = None;

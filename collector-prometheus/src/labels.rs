@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_of_a_pod_that_has_several_is_named_with_its_pod() {
+    fn a_replica_in_a_shared_pod_is_named_with_its_pod() {
         let labels = Labels { replica: Some("ReplicaId".into()), ..labels() };
         assert_eq!(replica(&labels, r#""pod":"node-0","ReplicaId":"a""#).unwrap(), "a\u{1f}node-0");
         assert_eq!(replica(&labels, r#""ReplicaId":"a""#).unwrap(), "a\u{1f}");
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_the_instance_and_what_tells_copies_apart() {
+    fn a_key_is_the_instance_and_the_labels_of_copies() {
         let key = |labels: &Labels, row: &str| {
             of_row(row, |row| {
                 let mut key = String::new();

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_pod_with_requests_has_the_others_have_too() {
+    fn a_rate_of_one_pod_with_requests_is_expected_of_the_others() {
         let requests_alone: &[(QueryKind, f64)] = &[(QueryKind::RequestCount, 1.0)];
         let lacking = row(&[BOTH, requests_alone]);
         assert_eq!((lacking.rates.requests, lacking.rates.ttft_count), (Some(3.0), None));

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_of_a_pod_is_found_among_those_that_left_and_came() {
+    fn a_remembered_pod_is_found_among_terminated_and_new_ones() {
         let mut memory = memory(&["a", "c", "e", "f"], at(0));
         for (number, (_, kept)) in memory.pods.iter_mut().enumerate() {
             kept.hit_rate = Some(number as f64);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_old_look_changes_nothing_and_idle_models_are_forgotten() {
+    fn a_late_older_fetch_is_ignored_and_idle_models_are_forgotten() {
         let all = Memory::default();
         let model = ModelRef::new("m", "n");
         all.keep(vec![(model.clone(), memory(&["a", "b"], at(10)))], at(10));

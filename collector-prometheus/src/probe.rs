@@ -96,7 +96,7 @@ fn connection(client: &Client, failure: Option<&Failure>, checks: &mut Vec<Check
     let passed = [
         "the host has an address".to_owned(),
         format!("{url} accepts connections"),
-        "the certificate is good".to_owned(),
+        "the certificate is valid".to_owned(),
         client.credential(),
         "it answers queries".to_owned(),
     ];
@@ -122,7 +122,7 @@ fn skew(clock: &ServerClock, budget: Budget<'_>) -> Check {
     let direction = if ahead > 0.0 { "ahead of" } else { "behind" };
     let detail = format!("the server's clock is {:.0} s {direction} ours", ahead.abs());
     Check::new(id, CheckStatus::Warn, detail).with_remedy(
-        "ages are right in spite of it, as they are counted on the server's clock; set both by NTP",
+        "ages are still right, because they are counted on the server's clock; synchronise both with NTP",
     )
 }
 
@@ -143,7 +143,7 @@ fn names(shape: &Shape) -> Check {
     if let Some(router) = shape.router {
         detail = format!("{detail}; the series of {router} are left out");
     }
-    Check::new("metrics.names", CheckStatus::Pass, format!("metrics exist of {detail}"))
+    Check::new("metrics.names", CheckStatus::Pass, format!("found metrics of {detail}"))
 }
 
 fn no_names(shape: &Shape, terms: &DiscoverySettings) -> Check {

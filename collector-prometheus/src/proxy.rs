@@ -86,7 +86,7 @@ impl Proxy {
     /// The connection took too long.
     pub(crate) fn no_connection_in_time(&self) -> Failure {
         let Self { shown, key, target, .. } = self;
-        let detail = format!("no connection to {target} through the proxy {shown} within the time");
+        let detail = format!("no connection to {target} through the proxy {shown} in time");
         Failure::new(ErrorKind::Timeout, detail)
             .with_remedy(format!("is the proxy of {key} reachable, and the server from there?"))
     }

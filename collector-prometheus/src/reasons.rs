@@ -89,7 +89,7 @@ pub(crate) fn hit_rate(
     let unknown = [hits, lookups].into_iter().find_map(|it| rate(it, kind, window, served));
     unknown.unwrap_or_else(|| {
         let window = duration::format(window);
-        format!("nothing was looked up in the last {window}, and requests run")
+        format!("no prefix-cache lookups in the last {window}, although requests are running")
     })
 }
 

@@ -128,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn the_server_read_its_clock_half_way_between_question_and_answer() {
+    fn the_server_reads_its_clock_halfway_through_a_request() {
         assert_eq!(clock().moment(tick(10)).time, EvalTime(1_732_000_000_000));
         assert_eq!(clock().moment(tick(1510)).time, EvalTime(1_732_000_001_500));
         assert_eq!(clock().moment(tick(0)).time, EvalTime(1_731_999_999_990));
     }
 
     #[test]
-    fn age_counts_from_the_moment_asked_for_and_not_from_the_answer() {
+    fn age_counts_from_the_requested_time() {
         let moment = clock().moment(tick(1010));
         let sampled = |stamp, arrived| moment.sampled_at(stamp, tick(arrived)).unwrap();
         // An answer that took four seconds does not make its sample younger.

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_with_a_key_is_of_that_server_alone_and_one_without_of_all() {
+    fn a_row_without_a_key_belongs_to_all_servers_of_the_rank() {
         let mut all = servers(&[("a", "0", "x"), ("a", "0", "y"), ("a", "1", "x")]);
         assert!(all.has_several_of_a_rank());
         assert_eq!(found(&mut all, "a", "0", "y"), ["y"]);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_came_twice_is_there_once_as_of_the_later_time() {
+    fn a_duplicate_server_is_kept_once_with_the_later_time() {
         for times in [[1, 3], [3, 1]] {
             let mut servers = Servers::default();
             for seconds in times {

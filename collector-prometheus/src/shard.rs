@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_into_each_selector_stands_first_and_mixed_labels_are_left_to_the_reader() {
+    fn common_matchers_come_first_and_mixed_labels_get_none() {
         let shard = Shard::of_one(ModelRef::new("m", "n"));
         let each = Filter(vec![Matcher::is("cluster", "eu")]);
         assert_eq!(
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_shrink_at_once_and_grow_back_after_ten_calm_looks() {
+    fn groups_shrink_at_once_and_grow_back_after_ten_calm_fetches() {
         let sharder = Sharder::new();
         let count = || shards(&sharder, fleet(50, 10), fleet_size(2000, 100_000)).len();
         assert_eq!(count(), 1);

@@ -167,7 +167,7 @@ impl HttpSend for Http {
         request: http::Request<bytes::Bytes>,
     ) -> reqsign_core::Result<http::Response<bytes::Bytes>> {
         let failed = |error: reqwest::Error| {
-            Error::unexpected("a service of AWS does not answer").with_source(error.without_url())
+            Error::unexpected("a service of AWS does not respond").with_source(error.without_url())
         };
         let request = reqwest::Request::try_from(request).map_err(failed)?;
         let mut response = self.0.execute(request).await.map_err(failed)?;
@@ -182,9 +182,9 @@ impl HttpSend for Http {
             }
             body.extend_from_slice(&chunk);
         }
-        answer.body(body.into()).map_err(|error| {
-            Error::unexpected("an answer of AWS makes no sense").with_source(error)
-        })
+        answer
+            .body(body.into())
+            .map_err(|error| Error::unexpected("unexpected response of AWS").with_source(error))
     }
 }
 

@@ -5,7 +5,7 @@ use collector_core::ModelRef;
 use super::*;
 use crate::promql::EvalTime;
 
-/// When the look is evaluated, in seconds of the server's clock.
+/// The evaluation time of the fetch, in seconds of the server's clock.
 const NOW: f64 = 1_732_000_000.0;
 
 fn now() -> Tick {
@@ -87,7 +87,7 @@ fn a_pod_that_two_engines_read_is_the_firsts() {
 }
 
 #[test]
-fn models_are_put_together_by_how_many_scrapes_their_samples_are_late() {
+fn models_are_grouped_by_the_lateness_of_their_samples() {
     let (asked, shape) = (asked(5), shape());
     let mut assembly = Assembly::new(&asked, &shape, moment());
     let ages = [(0, 3.0), (1, 15.9), (2, 31.5), (3, 290.0)];
@@ -109,7 +109,7 @@ fn models_are_put_together_by_how_many_scrapes_their_samples_are_late() {
 }
 
 #[test]
-fn a_row_whose_time_is_none_makes_the_look_incomplete_and_one_without_a_pod_is_told() {
+fn rows_without_a_time_or_a_pod_make_the_fetch_incomplete() {
     let (asked, shape) = (asked(1), shape());
     let mut assembly = Assembly::new(&asked, &shape, moment());
     let nameless = LiveRow { replica: None, ..living(0, "", 1.0) };

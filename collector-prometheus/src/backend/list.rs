@@ -57,7 +57,7 @@ impl PrometheusBackend {
         if models.is_empty() && incomplete.is_some() {
             return Err(Failure::new(
                 ErrorKind::ServerError,
-                "its answer was incomplete and held no model, though there may be some",
+                "the answer was incomplete and has no model, although there may be some",
             )
             .with_remedy("are all stores of the server up?"));
         }

@@ -164,11 +164,11 @@ impl PrometheusConfig {
             !text.is_empty() && text.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-')
         };
         if !is_name(service) {
-            refuse("sigv4.service", "it is no name of a service, such as aps");
+            refuse("sigv4.service", "not the name of a service, such as aps");
         }
         match region {
             Some(region) if !is_name(region) => {
-                refuse("sigv4.region", "it is no name of a region, such as eu-west-1");
+                refuse("sigv4.region", "not the name of a region, such as eu-west-1");
             }
             Some(_) if cfg!(not(feature = "sigv4")) => refuse(
                 "sigv4.region",
@@ -207,7 +207,7 @@ impl PrometheusConfig {
         value: Option<&SecretString>,
     ) -> Result<(), Cow<'static, str>> {
         if HeaderName::from_bytes(name.as_bytes()).is_err() {
-            return Err("it is no name of an HTTP header".into());
+            return Err("not the name of an HTTP header".into());
         }
         let lower = name.to_ascii_lowercase();
         if lower == "authorization" {
@@ -279,7 +279,7 @@ mod tests {
             &["prometheus.headers: \"X-A\"", "line break"],
         );
         refused(&with_header("X-A", ""), &["\"X-A\"", "empty"]);
-        refused(&with_header("X A\n", "a"), &["\"X A\"", "no name"]);
+        refused(&with_header("X A\n", "a"), &["\"X A\"", "not the name"]);
         for name in ["Connection", "te", "HOST", "Content-Length", "Accept-Encoding", "Upgrade"] {
             refused(&with_header(name, "a"), &["prometheus.headers", name, "client's own"]);
         }
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_whole_and_of_one_kind() {
+    fn credentials_are_complete_and_of_one_kind() {
         let user = || Some("me".to_owned());
         let with_password =
             || PrometheusConfig { username: user(), password: Some("hunter2".into()), ..base() };

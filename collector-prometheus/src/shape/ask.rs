@@ -422,9 +422,11 @@ impl Prober<'_> {
                 let number = labels.get(WHAT).and_then(|what| what.parse::<usize>().ok());
                 match number.and_then(|number| counts.get_mut(number)) {
                     Some(count) if value >= 1.0 && value.is_finite() => *count = Some(value),
-                    Some(_) => odd = Some(format!("it counts {value} series where it has some")),
+                    Some(_) => odd = Some(format!("unexpected count of {value} series")),
                     None => {
-                        odd = Some("a row of its answer does not say what it counts".to_owned());
+                        odd = Some(
+                            "a row of the answer lacks the label of its query part".to_owned(),
+                        );
                     }
                 }
             })

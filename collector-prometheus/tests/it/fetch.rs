@@ -1,4 +1,4 @@
-//! What a look makes of what a server says.
+//! What a fetch makes of a server's answers.
 
 use std::collections::HashSet;
 use std::io::Write as _;
@@ -44,7 +44,7 @@ async fn every_field_is_read_in_thirteen_queries_of_one_time() {
     assert_eq!(first.running_requests, Some(7));
     assert_eq!(first.num_gpu_blocks, Some(2001));
     assert_eq!(first.block_size, Some(16));
-    // Each rank by its own usage: 0.42 of 16 000 and 0.1 of 16 016.
+    // Each rank with its own usage: 0.42 of 16 000 and 0.1 of 16 016.
     assert_eq!(first.tokens_in_use(), Some(6720 + 1602));
     assert_eq!(first.servers, 2);
     assert_eq!(first.prefix_cache_hit_rate, Some(0.6));
@@ -65,8 +65,8 @@ async fn every_field_is_read_in_thirteen_queries_of_one_time() {
 
     let asked = fake.asked();
     let (probes, fetch): (Vec<_>, Vec<_>) = asked.iter().partition(|asked| asked.time.is_none());
-    // What time it is there, which names exist, which labels they have, how often they are scraped; and
-    // what time it is for a time of ours.
+    // The server's time, the names, the labels and the scrape interval; and the server's time for a time of
+    // ours.
     assert_eq!(probes.len(), 4);
     assert_eq!(fetch.iter().filter(|asked| asked.query == "time()").count(), 1);
     let fetch: Vec<_> = fetch.into_iter().filter(|asked| asked.query != "time()").collect();
@@ -81,7 +81,7 @@ async fn every_field_is_read_in_thirteen_queries_of_one_time() {
 }
 
 #[tokio::test]
-async fn slow_quantities_are_asked_each_minute_and_carry_their_own_time() {
+async fn slow_quantities_are_queried_each_minute_with_their_own_time() {
     let fake = Fake::start().await;
     two_pods(&fake);
     fake.sample().await;
@@ -127,12 +127,12 @@ async fn a_dead_pod_is_left_out_and_an_unmeasured_field_is_unknown() {
     assert_eq!(sample.replicas.len(), 1);
     assert_eq!(sample.replicas[0].pod_name.as_str(), "m-1");
     assert_eq!(sample.replicas[0].kv_cache_usage, None);
-    // Running requests are told of the dead one all the same: who is right, nobody knows.
+    // The dead pod has running requests all the same, which is a contradiction.
     assert!(!sample.complete);
 }
 
 #[tokio::test]
-async fn missing_and_without_pods_and_unknown_are_three_answers() {
+async fn missing_without_pods_and_unknown_are_three_answers() {
     let fake = Fake::start().await;
     assert!(matches!(fake.answer_for_m().await, Ok(Answer::Missing { .. })));
     let probes = "the clock twice, names, who lives, and who lately did";
@@ -159,7 +159,7 @@ async fn missing_and_without_pods_and_unknown_are_three_answers() {
 }
 
 #[tokio::test]
-async fn a_fleet_that_starts_later_is_seen_at_the_next_look() {
+async fn a_fleet_that_starts_later_is_seen_by_the_next_fetch() {
     let fake = Fake::start().await;
     assert!(matches!(fake.answer_for_m().await, Ok(Answer::Missing { .. })));
     two_pods(&fake);
@@ -177,7 +177,7 @@ async fn a_fleet_that_starts_later_is_seen_at_the_next_look() {
 }
 
 #[tokio::test]
-async fn a_first_look_that_somebody_waits_for_learns_the_names_of_its_own_model_alone() {
+async fn a_first_fetch_with_a_waiting_caller_discovers_its_own_model_only() {
     let fake = Fake::start().await;
     two_pods(&fake);
     let probe = |queries: Vec<String>| {
@@ -191,7 +191,7 @@ async fn a_first_look_that_somebody_waits_for_learns_the_names_of_its_own_model_
     assert_eq!(found(fetched.into_iter().next().unwrap().1).replicas.len(), 2);
     let narrow = probe(fake.queries()).unwrap();
     assert!(narrow.split(" or ").all(|part| part.contains(r#"="prod""#)), "{narrow}");
-    // What one model is named like says nothing about others.
+    // The names of one model say nothing about others.
     fake.sample().await;
     let whole = probe(fake.queries()).unwrap();
     assert!(!whole.contains("prod"), "{whole}");
@@ -200,7 +200,7 @@ async fn a_first_look_that_somebody_waits_for_learns_the_names_of_its_own_model_
 }
 
 #[tokio::test]
-async fn a_first_look_in_vain_keeps_nothing_of_what_it_learnt() {
+async fn a_failed_first_fetch_remembers_nothing() {
     let fake = Fake::start().await;
     two_pods(&fake);
     fake.answer("label_replace(count(", vector(&[]));
@@ -208,7 +208,7 @@ async fn a_first_look_in_vain_keeps_nothing_of_what_it_learnt() {
     let fetched = fake.fetch_all(&[other], &[], Urgency::Waiting).await.unwrap();
     assert!(matches!(fetched[0].1, Answer::Missing { .. }), "{fetched:?}");
     fake.answer("label_replace(count(", error(422, "bad_data", "no"));
-    // Nothing is known of the whole server: it is asked under all names.
+    // Nothing is known about the whole server: all names are queried.
     fake.rows("gpu_cache_usage_perc{", &[(POD_0, 0.25)]);
     fake.asked();
     let sample = fake.sample().await;
@@ -221,7 +221,7 @@ async fn a_first_look_in_vain_keeps_nothing_of_what_it_learnt() {
 }
 
 #[tokio::test]
-async fn a_warning_makes_the_sample_incomplete_and_not_smaller_in_silence() {
+async fn a_warning_makes_the_sample_incomplete() {
     let fake = Fake::start().await;
     two_pods(&fake);
     let rows = vector_text(&[(POD_0, NOW - 1.0)]);
@@ -278,7 +278,7 @@ async fn a_failed_probe_costs_exactness_nothing() {
 }
 
 #[tokio::test]
-async fn values_that_cannot_be_true_are_absent_and_the_others_stay() {
+async fn impossible_values_are_absent_and_the_others_stay() {
     let fake = Fake::start().await;
     two_pods(&fake);
     fake.rows("kv_cache_usage_perc{", &[(POD_0, 1.7), (POD_1, 1.000_000_1)]);
@@ -364,7 +364,7 @@ async fn load_per_pod_is_a_row_for_each_live_pod() {
 }
 
 #[tokio::test]
-async fn a_look_at_the_model_as_a_whole_after_one_pod_by_pod_has_its_load() {
+async fn a_fetch_per_model_after_one_per_pod_has_the_load() {
     let fake = Fake::start().await;
     two_pods(&fake);
     fake.rule(|asked| {
@@ -462,7 +462,7 @@ async fn three_hundred_models_cost_what_ten_do() {
 }
 
 #[tokio::test]
-async fn an_engine_that_no_pod_of_a_look_is_of_is_asked_who_lives_and_nothing_else() {
+async fn an_engine_without_live_pods_gets_the_liveness_query_only() {
     let fake = Fake::start().await;
     two_pods(&fake);
     let sglang = ["num_running_reqs", "num_queue_reqs", "num_pages", "cache_config_info"];
@@ -477,7 +477,7 @@ async fn an_engine_that_no_pod_of_a_look_is_of_is_asked_who_lives_and_nothing_el
 }
 
 #[tokio::test]
-async fn half_of_a_hit_rate_is_not_asked_for_and_the_other_half_is_named() {
+async fn half_of_a_hit_rate_is_not_queried_and_the_other_half_is_named() {
     for (lacking, named) in [
         ("vllm:prefix_cache_hits_total", "vllm:prefix_cache_hits_total + "),
         ("vllm:prefix_cache_queries_total", "vllm:prefix_cache_queries_total"),
@@ -511,7 +511,7 @@ async fn a_large_answer_is_asked_compressed_the_next_time() {
 }
 
 #[tokio::test]
-async fn what_a_refusal_says_is_read_when_it_is_compressed() {
+async fn a_compressed_refusal_is_read() {
     let fake = Fake::start().await;
     let body = br#"{"status":"error","errorType":"bad_data","error":"a word of the server"}"#;
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
@@ -524,7 +524,7 @@ async fn what_a_refusal_says_is_read_when_it_is_compressed() {
     assert!(failed.to_string().contains("bad_data: a word of the server"), "{failed}");
 }
 
-/// Permits that count, and may refuse.
+/// Permits that are counted, and may be refused.
 struct Counting {
     given: AtomicUsize,
     limit: usize,
@@ -560,7 +560,7 @@ async fn each_request_takes_a_permit_and_none_is_sent_without() {
 }
 
 #[tokio::test]
-async fn a_server_that_dies_in_mid_look_is_left_in_peace() {
+async fn a_server_that_dies_during_a_fetch_gets_no_more_queries() {
     let fake = Fake::start().await;
     two_pods(&fake);
     fake.answer("num_requests_waiting{", ResponseTemplate::new(429));

@@ -1,4 +1,4 @@
-//! The backend against scripted servers, TLS servers, a real Prometheus and a real VictoriaMetrics.
+//! Tests of the backend against scripted servers, TLS servers, a real Prometheus and a real VictoriaMetrics.
 
 mod clock;
 mod connection;

@@ -18,13 +18,13 @@ const HOST: &str = "metrics.example.invalid";
 /// What a proxy does with a request.
 #[derive(Clone)]
 enum Then {
-    /// Connects to this address, whatever it is asked for.
+    /// Connects to this address, whatever the request says.
     Connect(SocketAddr),
     /// Answers with this, and closes.
     Answer(&'static str),
 }
 
-/// An HTTP proxy that remembers the heads of what it was asked.
+/// An HTTP proxy that records the heads of its requests.
 struct Proxy {
     url: String,
     seen: Arc<Mutex<Vec<String>>>,
@@ -123,7 +123,7 @@ async fn a_server_of_https_is_asked_through_a_tunnel() {
     let head = proxy.seen().remove(0).to_ascii_lowercase();
     assert!(head.contains("proxy-authorization: basic bwu6ahvudgvymg==\r\n"), "{head}");
 
-    // The certificate is still the server's, and for its own name.
+    // The certificate is still the server's, and names the server.
     config.url = "https://other.example.invalid".into();
     let error = fetch_all(config).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
@@ -223,7 +223,7 @@ async fn a_proxy_that_hangs_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = format!("http://{}", listener.local_addr().unwrap());
     let mut config = config(&format!("https://{HOST}"), &proxy);
-    // The time of a look has room for it.
+    // The fetch has enough time for it.
     config.timeout = Duration::from_secs(5);
     let error = fetch_all(config).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");

@@ -21,7 +21,7 @@ fn renamed(namespace: &'static str, pod: &'static str) -> Vec<Row> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn namespaces_pods_and_models_are_found_under_every_usual_label_and_those_that_are_set() {
+async fn namespaces_pods_and_models_are_found_under_usual_and_configured_labels() {
     let scenes = [
         ("opentelemetry", renamed("k8s_namespace_name", "k8s_pod_name")),
         ("annotations", renamed("kubernetes_namespace", "kubernetes_pod_name")),
@@ -51,7 +51,7 @@ async fn namespaces_pods_and_models_are_found_under_every_usual_label_and_those_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_label_tells_is_a_failure_that_quotes_a_series_and_never_missing() {
+async fn an_absent_label_is_a_failure_with_an_example_and_never_missing() {
     let scenes = [
         (
             "instance alone",
@@ -79,7 +79,7 @@ async fn what_no_label_tells_is_a_failure_that_quotes_a_series_and_never_missing
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pods_own_label_counts_where_the_scrape_job_has_one_of_that_name() {
-    // Some pods are scraped by way of an exporter, which has a pod and a namespace of its own.
+    // Some pods are scraped through an exporter with its own pod and namespace.
     let exported = changed(Pod::new("m-0", 6, 20, 0.8).rows(&[]), |row| {
         row.set("exported_pod", "m-0");
         row.set("exported_namespace", "prod");

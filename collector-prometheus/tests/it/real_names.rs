@@ -13,7 +13,7 @@ fn without_colon(rows: Vec<Row>) -> Vec<Row> {
     changed(rows, |row| row.name = row.name.replace(':', "_"))
 }
 
-/// Names that begin with something else than `vllm:`.
+/// Names that do not begin with `vllm:`.
 fn prefixed(prefix: &str) -> Vec<Row> {
     changed(fleet(), |row| row.name = format!("{prefix}{}", &row.name[5..]))
 }
@@ -78,7 +78,7 @@ async fn vllm_is_read_under_whatever_prefix_and_says_so() {
         ("ray with a colon", ray("ray_vllm:"), "ray-vllm"),
         ("colon lost", prefixed("vllm_"), "vllm"),
         ("no prefix", nim, "nim"),
-        ("nobody has told of", prefixed("acme_llm:"), "vllm"),
+        ("unknown prefix", prefixed("acme_llm:"), "vllm"),
     ];
     let rows: Vec<Row> =
         scenes.iter().flat_map(|(name, rows, _)| scene(name, rows.clone())).collect();
@@ -185,7 +185,7 @@ async fn an_engine_of_the_users_is_read_by_its_own_expressions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_labels_cannot_tell_is_given_by_a_selector_beside_other_engines() {
+async fn a_model_without_a_label_is_configured_by_a_selector() {
     let of = |name: &str, queue: f64| {
         let labels = [("namespace", "prod"), ("pod", name)];
         vec![

@@ -62,7 +62,7 @@ async fn a_page_that_is_scraped_twice_counts_once_whenever_that_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_pair_of_servers_the_one_that_still_scrapes_counts() {
+async fn the_server_of_a_pair_that_still_scrapes_counts() {
     let of = |pod: &Pod, replica| pod.rows(&[("prometheus_replica", replica)]);
     let before = Pod { requests: 2.0, ..Pod::new("m-0", 40, 60, 0.97) };
     let after = Pod { requests: 2.0, ..Pod::new("m-0", 0, 2, 0.05) };
@@ -76,7 +76,7 @@ async fn of_a_pair_of_servers_the_one_that_still_scrapes_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_pair_of_servers_that_both_scrape_each_pod_counts_once() {
+async fn a_pod_scraped_by_both_servers_of_a_pair_counts_once() {
     let mut history = collector_testkit::History::new();
     for i in 0..2 {
         let server = Pod::new(&format!("m-{i}"), 6, 20, 0.8);
@@ -122,7 +122,7 @@ fn half_silent(start: f64, requests: f64) -> Vec<Row> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rank_without_gauges_is_idle_where_it_never_worked_and_else_makes_the_pod_unknown() {
+async fn a_rank_without_gauges_is_idle_or_makes_the_pod_unknown() {
     let rows =
         [scene("idle", half_silent(0.0, 0.0)), scene("at work", half_silent(1000.0, 2.0))].concat();
     let Some(server) = served(&rows, USUAL).await else { return };
@@ -167,7 +167,7 @@ async fn a_server_that_sleeps_is_there_without_capacity() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_prefill_and_decode_pods_each_side_tells_what_it_sees_of_a_request() {
+async fn prefill_and_decode_pods_each_report_their_side_of_a_request() {
     let prefill = Pod { itl: 0.5, ..Pod::new("p-0", 6, 20, 0.4) };
     let decode = Pod { ttft: 0.9, ..Pod::new("d-0", 1, 30, 0.9) };
     let rows = [

@@ -1,4 +1,4 @@
-//! Samples that are late, rare, gone or of another time, and what a server does not store.
+//! Late, rare, absent and outdated samples, and values that a server does not store.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use crate::written::{
     told, two_pods, write,
 };
 
-/// A server for each of these, by the name of the scene.
+/// A server for each of these scenes, by name.
 async fn scenes(scenes: Vec<(&str, Vec<Row>, Scrapes)>) -> Option<PrometheusServer> {
     let mut history = History::new();
     for (name, rows, scrapes) in scenes {
@@ -21,7 +21,7 @@ async fn scenes(scenes: Vec<(&str, Vec<Row>, Scrapes)>) -> Option<PrometheusServ
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_that_left_without_a_stale_marker_is_not_counted_and_ages_nobody() {
+async fn a_pod_that_terminated_without_a_stale_marker_is_not_counted() {
     let left = changed(Pod::new("m-old", 9, 30, 0.9).rows(&[]), |row| row.newest = 150.0);
     let rows = [fleet(), left].concat();
     let Some(server) = served(&rows, USUAL).await else { return };
@@ -52,7 +52,7 @@ async fn rates_end_at_the_newest_sample_where_samples_arrive_late() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_scrape_interval_is_learnt_from_the_series() {
+async fn the_scrape_interval_is_discovered_from_the_series() {
     let every = |every: f64| Scrapes { every, earlier: every / 3.0, ..USUAL };
     let intervals = [("15", 15.0), ("30", 30.0), ("60", 60.0)];
     let all = intervals.iter().map(|(name, it)| (*name, fleet(), every(*it))).collect();
@@ -114,7 +114,7 @@ async fn load_that_is_not_stored_is_unknown_and_check_says_what_lacks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_series_of_running_requests_another_gauge_tells_who_lives() {
+async fn another_gauge_shows_the_live_pods_without_running_requests() {
     let mut rows = fleet();
     rows.retain(|row| row.name != "vllm:num_requests_running");
     let Some(server) = served(&rows, USUAL).await else { return };
@@ -187,7 +187,7 @@ async fn native_histograms_are_asked_by_their_functions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_takes_exact_names_alone_is_asked_so() {
+async fn a_server_that_allows_exact_names_only_is_queried_by_them() {
     let labels = [("project_id", "p"), ("location", "us-west1"), ("cluster", "a")];
     let rows: Vec<Row> = pods(2).iter().flat_map(|pod| pod.rows(&labels)).collect();
     let old = changed(rows.clone(), |row| {
@@ -258,8 +258,8 @@ fn after_the_step() -> crate::written::Told {
     [pod("m-0", 60, 200, 99), pod("m-1", 60, 200, 99)].concat()
 }
 
-/// Asked for a time, or for now, evaluates so many seconds earlier; where that hides what is newer than
-/// so many seconds, only for times near now.
+/// Evaluates this many seconds earlier than asked; if `hidden` is set, only for times within that distance
+/// from now.
 fn earlier(parameters: &mut Parameters, seconds: f64, only_near_now: bool) {
     let wall = SystemClock::new().wall().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
     let asked = parameter(parameters, "time").map(|time| time.parse::<f64>().unwrap());
@@ -287,7 +287,7 @@ async fn a_server_that_hides_its_newest_samples_shows_them_when_asked_without_a_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_always_evaluates_earlier_makes_nothing_younger() {
-    // What is hidden must lie within the hidden time, however long the test takes to get there.
+    // The hidden samples must lie within the hidden time, however long the test takes.
     let (rows, scrapes) = step();
     let Some(server) = served(&rows, scrapes).await else { return };
     let hides = gateway(&server.url(), |parameters| {
@@ -321,7 +321,7 @@ async fn victoria_metrics_is_read_up_to_its_newest_sample() {
     let sample = reader.sample(MODEL).await;
     assert_eq!(told(&sample), after_the_step());
     let [arrivals, input, output, ttft, itl] = load(&sample);
-    // It takes rates from the last sample before the window on.
+    // VictoriaMetrics takes rates from the last sample before the window.
     let near =
         |value: Option<u64>, expected: u64| value.unwrap().abs_diff(expected) * 20 <= expected;
     assert!(near(arrivals, 240), "{arrivals:?}");

@@ -1,4 +1,4 @@
-//! TLS in earnest: whose certificate is believed, and which one is shown.
+//! Real TLS: which certificates are trusted, and which one is sent.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -68,7 +68,7 @@ pub(crate) struct Server {
     shown: Arc<Mutex<Vec<Option<CertificateDer<'static>>>>>,
 }
 
-/// Answers every request with an empty vector. `clients`: whose client certificates are demanded.
+/// Answers every request with an empty vector. `clients`: the authority of required client certificates.
 pub(crate) async fn serve(pair: &Pair, clients: Option<&Authority>) -> Server {
     let builder =
         ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -179,7 +179,7 @@ async fn fetch_all(backend: &PrometheusBackend) -> Result<(), BackendError> {
 }
 
 #[tokio::test]
-async fn the_authority_in_the_file_is_believed_and_no_other() {
+async fn only_the_authority_in_the_file_is_trusted() {
     let (authority, other) = (Authority::new(), Authority::new());
     let server = serve(&authority.sign("127.0.0.1", false), None).await;
     Client::of(&server).trusting(&authority).accepted().await;
@@ -200,7 +200,7 @@ async fn an_expired_certificate_is_called_expired() {
 }
 
 #[tokio::test]
-async fn a_wrong_name_is_told_with_both_names_and_can_be_set() {
+async fn a_wrong_server_name_is_reported_with_both_names_and_can_be_set() {
     let authority = Authority::new();
     let server = serve(&authority.sign("prometheus.monitoring", false), None).await;
     let mut client = Client::of(&server).trusting(&authority);
@@ -212,7 +212,7 @@ async fn a_wrong_name_is_told_with_both_names_and_can_be_set() {
 }
 
 #[tokio::test]
-async fn a_demanded_client_certificate_is_asked_for_and_then_shown() {
+async fn a_required_client_certificate_is_requested_and_then_sent() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let server = serve(&authority.sign("127.0.0.1", false), Some(&clients)).await;
     Client::of(&server)
@@ -237,7 +237,7 @@ async fn a_demanded_client_certificate_is_asked_for_and_then_shown() {
 }
 
 #[tokio::test]
-async fn a_replaced_client_certificate_is_shown_at_the_next_connection() {
+async fn a_replaced_client_certificate_is_sent_at_the_next_connection() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let server = serve(&authority.sign("127.0.0.1", false), Some(&clients)).await;
     let client = Client::of(&server).trusting(&authority).showing(&clients.sign("one", false));
@@ -255,7 +255,7 @@ async fn a_replaced_client_certificate_is_shown_at_the_next_connection() {
 }
 
 #[tokio::test]
-async fn a_replaced_authority_is_believed_at_the_next_connection() {
+async fn a_replaced_authority_is_trusted_at_the_next_connection() {
     let (first, second) = (Authority::new(), Authority::new());
     let server = serve(&second.sign("127.0.0.1", false), None).await;
     let client = Client::of(&server).trusting(&first);

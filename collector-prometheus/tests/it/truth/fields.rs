@@ -1,22 +1,22 @@
-//! What each field of a row should say.
+//! The expected value of each field of a row.
 
 use collector_core::{Field as F, Field, ReplicaMetrics};
 
 use super::fleet::{Change, Kind, Pod, Rank};
 
-/// A field that was told, and what is true of it before and after the change of every value.
+/// A reported field, with its true values before and after the change.
 pub(crate) struct ReportedField {
     pub(crate) field: Field,
     pub(crate) what: &'static str,
     pub(crate) value: Option<f64>,
     /// `None` where the engine does not report it.
     pub(crate) truth: Option<Change>,
-    /// What is told instead where ranks are read as one: the fullest.
+    /// The expected value if ranks are merged: the fullest rank's.
     pub(crate) merged: Option<Change>,
 }
 
 impl ReportedField {
-    /// Whether the value is this one; counts are whole.
+    /// Returns whether the value matches; counts are integers.
     pub(crate) fn is(&self, value: f64, truth: f64) -> bool {
         let apart = (value - truth).abs();
         let rounding = if self.what == "in use" { 1.0 } else { 0.0 };
