@@ -299,20 +299,11 @@ impl<'a> Assembly<'a> {
                 let rows = by_pod.get(&key).map(Vec::as_slice).unwrap_or_default();
                 let known = model.config.entry(server.replica.clone()).or_default();
                 for row in rows {
-                    let of = |quantity| {
-                        let value = |leaf| {
-                            row.numbers.iter().find(|(id, _)| *id == leaf).map(|(_, it)| *it)
-                        };
-                        let value = plan.value(QueryKind::CacheConfig, quantity, &value)?;
-                        sanitize::count(value).ok()
-                    };
-                    let config = RankConfig {
-                        rank: row.rank.clone(),
-                        key: row.key.clone(),
-                        capacity_tokens: of(collector_engines::Quantity::KvCapacityTokens),
-                        num_gpu_blocks: of(collector_engines::Quantity::NumGpuBlocks),
-                        block_size: of(collector_engines::Quantity::BlockSize),
-                    };
+                    let value =
+                        |leaf| row.numbers.iter().find(|(id, _)| *id == leaf).map(|(_, it)| *it);
+                    let config = RankConfig::new(&row.rank, &row.key, |quantity| {
+                        plan.value(QueryKind::CacheConfig, quantity, &value)
+                    });
                     let same =
                         |it: &&mut RankConfig| (&it.rank, &it.key) == (&config.rank, &config.key);
                     match known.iter_mut().find(same) {

@@ -117,8 +117,7 @@ impl PrometheusBackend {
         let mut info = self.discovery.discover(&self.client, budget, first).await?;
         loop {
             match self.try_fetch(ask, asked, &info, budget).await? {
-                Attempt::Finished(finished) => {
-                    let Finished { answers, kept } = *finished;
+                Attempt::Finished((answers, kept)) => {
                     self.memory.keep(kept, self.clock.now());
                     return Ok(answers);
                 }
@@ -170,7 +169,7 @@ impl PrometheusBackend {
         let mut vanished: HashSet<usize> = (0..asked.models().len())
             .filter(|position| assembly.models[*position].has_just_vanished())
             .collect();
-        let mut jobs = second_liveness(&vanished, &groups, asked);
+        let mut jobs = second_liveness(&vanished, &groups);
         jobs.extend(self.counters(&groups, &assembly));
         fetch.ask(jobs, &mut assembly).await;
         assembly.settle();
@@ -179,7 +178,7 @@ impl PrometheusBackend {
         if !vanished.is_empty() {
             let mut jobs = self.capacity(&groups, &assembly);
             jobs.extend(self.wanted(&fetch, &groups, ask.load_per_pod, &assembly));
-            fetch.ask(jobs_about(&vanished, jobs, &groups, asked), &mut assembly).await;
+            fetch.ask(jobs_about(&vanished, jobs, &groups), &mut assembly).await;
         }
         if copies_unknown {
             assembly.doubt_load();
@@ -207,7 +206,7 @@ impl PrometheusBackend {
         };
         let per_pod = |model: &ModelRef| ask.load_per_pod.contains(model);
         let finished = finish(assembly, &common, per_pod, |model| self.memory.of(model));
-        Ok(Attempt::Finished(Box::new(finished)))
+        Ok(Attempt::Finished(finished))
     }
 
     fn log_incomplete(&self, reason: Option<String>) {
@@ -273,7 +272,7 @@ impl PrometheusBackend {
 
 /// The result of one attempt; a second attempt always finishes or fails.
 enum Attempt {
-    Finished(Box<Finished>),
+    Finished(Finished),
     /// The server's clock differs from the one that was assumed.
     ClockJumped,
     /// Series are stored more than once, which was unknown.

@@ -191,10 +191,9 @@ fn is_packed(headers: &HeaderMap) -> Result<bool, Failure> {
             _ if is("identity") => {}
             _ => {
                 let encoding = quote(&String::from_utf8_lossy(encoding.as_bytes()));
-                return Err(Failure::new(
-                    ErrorKind::BadAnswer,
-                    format!("the encoding {encoding:?} of the answer was not requested"),
-                )
+                return Err(Failure::bad_answer(format!(
+                    "the encoding {encoding:?} of the answer was not requested"
+                ))
                 .with_remedy("is there a proxy in between?"));
             }
         }
@@ -203,7 +202,7 @@ fn is_packed(headers: &HeaderMap) -> Result<bool, Failure> {
 }
 
 fn unreadable(why: &dyn Display) -> Failure {
-    Failure::new(ErrorKind::BadAnswer, format!("its compressed body cannot be read: {why}"))
+    Failure::bad_answer(format!("its compressed body cannot be read: {why}"))
 }
 
 #[cfg(test)]

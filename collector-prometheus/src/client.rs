@@ -21,7 +21,7 @@ use crate::failure::{Failure, Split, Stage};
 use crate::plan::QueryKind;
 use crate::promql::EvalTime;
 use crate::proxy::Proxy;
-use crate::reply::{Caller, redirect, refused};
+use crate::reply::{redirect, refused};
 use crate::resolver::Resolver;
 use crate::selfmetrics;
 
@@ -296,7 +296,7 @@ impl Client {
                 )
                 .with_remedy("set prometheus.namespaces")
                 .with_split(Split::UntilItFits),
-                _ => Failure::new(ErrorKind::BadAnswer, detail).with_remedy("check prometheus.url"),
+                _ => Failure::bad_answer(detail).with_remedy("check prometheus.url"),
             }
         })
     }
@@ -316,8 +316,7 @@ impl Client {
         tokio::time::timeout_at(budget.deadline, budget.permits.acquire())
             .await
             .map_err(|_| {
-                Failure::new(ErrorKind::Timeout, "no time was left to send the request")
-                    .at(Stage::Unsent)
+                Failure::timeout("no time was left to send the request").at(Stage::Unsent)
             })?
             .map_err(Failure::not_permitted)
     }
@@ -343,7 +342,7 @@ impl Client {
             _ => ("no answer began", "is the server overloaded? prometheus.timeout may be raised"),
         };
         let detail = format!("{what} within {:.1}s", left.as_secs_f64());
-        Err(Failure::new(ErrorKind::Timeout, detail).with_remedy(remedy))
+        Err(Failure::timeout(detail).with_remedy(remedy))
     }
 
     async fn send_and_receive(
@@ -400,16 +399,10 @@ impl Client {
                 redirect(&url, status, response.headers()).map(Outcome::Redirected)
             }
             _ => {
-                let credential = self.credential();
-                let caller = Caller {
-                    credentials: &self.credentials,
-                    credential: &credential,
-                    path: url.path(),
-                };
-                let mut failure = refused(response, caller).await;
-                failure
-                    .detail
-                    .push_str(&self.proxy.as_ref().map(Proxy::answered).unwrap_or_default());
+                let mut failure =
+                    refused(response, &self.credentials, &self.credential(), url.path()).await;
+                let by_proxy = self.proxy.as_ref().map(Proxy::answered).unwrap_or_default();
+                failure.detail.push_str(&by_proxy);
                 match status {
                     StatusCode::UNAUTHORIZED => Ok(Outcome::Unauthorized(failure)),
                     _ => Err(failure),

@@ -109,11 +109,8 @@ impl TokenCommand {
         deadline: Instant,
     ) -> Result<MutexGuard<'_, Option<PrintedToken>>, Failure> {
         tokio::time::timeout_at(deadline, self.current.lock()).await.map_err(|_| {
-            Failure::new(
-                ErrorKind::Timeout,
-                "another request is still waiting for the token command",
-            )
-            .at(Stage::Unsent)
+            Failure::timeout("another request is still waiting for the token command")
+                .at(Stage::Unsent)
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use collector_core::{Clock, ErrorKind, Tick};
+use collector_core::{Clock, Tick};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::answer::Expect;
@@ -177,9 +177,9 @@ impl Discovery {
         &self,
         budget: Budget<'_>,
     ) -> Result<MutexGuard<'_, Option<ServerInfo>>, Failure> {
-        tokio::time::timeout_at(budget.deadline, self.info.lock()).await.map_err(|_| {
-            Failure::new(ErrorKind::Timeout, "another fetch is still waiting for the server")
-        })
+        tokio::time::timeout_at(budget.deadline, self.info.lock())
+            .await
+            .map_err(|_| Failure::timeout("another fetch is still waiting for the server"))
     }
 
     fn log_skew(&self, clock: ServerClock, ours: &dyn Clock) {
@@ -213,11 +213,8 @@ pub(crate) async fn ask_clock_once(
     }
     tracing::debug!("The server does not answer time(); its Date header is used");
     date.and_then(|date| ServerClock::from_date(date, arrived_at)).ok_or_else(|| {
-        Failure::new(
-            ErrorKind::BadAnswer,
-            "the server returns no time, neither for time() nor in a Date header",
-        )
-        .with_remedy("is prometheus.url the address of a PromQL server?")
+        Failure::bad_answer("the server returns no time, neither for time() nor in a Date header")
+            .with_remedy("is prometheus.url the address of a PromQL server?")
     })
 }
 
@@ -242,8 +239,8 @@ async fn evaluates_earlier(client: &Client, budget: Budget<'_>) -> Result<Durati
     let wall = budget.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
     let asked = EvalTime(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
     match ask_time(client, budget, Some(asked)).await {
-        Ok((told, _)) => {
-            let late = asked.seconds() - told;
+        Ok((returned, _)) => {
+            let late = asked.seconds() - returned;
             // A server that rounds to its resolution is not late.
             let is_late = (EARLIER_MIN..EARLIER_MAX).contains(&late);
             Ok(if is_late { Duration::from_secs_f64(late) } else { Duration::ZERO })

@@ -57,6 +57,15 @@ impl Failure {
         }
     }
 
+    /// The server answered something that cannot be used.
+    pub(crate) fn bad_answer(detail: impl Into<String>) -> Self {
+        Self::new(ErrorKind::BadAnswer, detail)
+    }
+
+    pub(crate) fn timeout(detail: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Timeout, detail)
+    }
+
     pub(crate) fn with_remedy(mut self, remedy: impl Into<Cow<'static, str>>) -> Self {
         self.remedy = remedy.into();
         self

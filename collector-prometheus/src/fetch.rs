@@ -64,47 +64,33 @@ pub(crate) struct Group {
     /// Index of the engine in [`Shape::served`].
     pub(crate) engine: u8,
     pub(crate) shard: Shard,
-    /// The selector of a configured model, whose labels do not matter.
-    pub(crate) given: Option<Given>,
+    /// Indices of its models in [`Asked`].
+    pub(crate) models: Arc<[usize]>,
+    /// Selects the series of its only model, whose labels do not matter.
+    pub(crate) selector: Option<Filter>,
 }
 
-/// Series that the user's configuration assigns to one model.
-#[derive(Clone, Debug)]
-pub(crate) struct Given {
-    /// Index of the model in [`Asked`].
-    pub(crate) model: usize,
-    pub(crate) selector: Filter,
-}
-
-/// A group, with what its queries have in common.
+/// A group or a part of one, with what its queries have in common.
 #[derive(Debug)]
 struct Part {
-    engine: u8,
-    shard: Shard,
-    given: Option<Given>,
+    group: Group,
     filter: Filter,
-    /// Indices of its models.
-    models: Arc<[usize]>,
     /// Rows of its longest answer so far, at least one per model.
     rows: AtomicUsize,
 }
 
 impl Part {
-    fn new(engine: u8, shard: Shard, given: Option<Given>, fetch: &Fetch<'_>) -> Arc<Self> {
-        let Served { engine: description, labels, .. } = &*fetch.shape.served[usize::from(engine)];
+    fn new(group: Group, fetch: &Fetch<'_>) -> Arc<Self> {
+        let Served { engine, labels, .. } = &*fetch.shape.served[usize::from(group.engine)];
         // No selector can be built for a value that is in no label, or spelled differently there.
-        let is_named = description.model.is_none() && !description.ignore_case;
-        let filter = match &given {
-            Some(given) => given.selector.clone(),
-            None if is_named => shard.filter(labels, fetch.each),
-            None => shard.filter_without_models(labels, fetch.each),
+        let is_named = engine.model.is_none() && !engine.ignore_case;
+        let filter = match &group.selector {
+            Some(selector) => selector.clone(),
+            None if is_named => group.shard.filter(labels, fetch.each),
+            None => group.shard.filter_without_models(labels, fetch.each),
         };
-        let models = match &given {
-            Some(given) => vec![given.model].into(),
-            None => fetch.asked.positions(&shard.models).into(),
-        };
-        let rows = AtomicUsize::new(shard.models.len());
-        Arc::new(Self { engine, shard, given, filter, models, rows })
+        let rows = AtomicUsize::new(group.models.len());
+        Arc::new(Self { group, filter, rows })
     }
 }
 
@@ -172,10 +158,7 @@ impl<'a> Fetch<'a> {
             evaluated: Mutex::new(vec![f64::NEG_INFINITY; shape.served.len()]),
             pieces: Mutex::default(),
         };
-        let part = |group: &Group| {
-            vec![Part::new(group.engine, group.shard.clone(), group.given.clone(), &fetch)]
-        };
-        let pieces = groups.iter().map(part).collect();
+        let pieces = groups.iter().map(|group| vec![Part::new(group.clone(), &fetch)]).collect();
         *fetch.pieces() = pieces;
         fetch
     }
@@ -256,10 +239,12 @@ impl<'a> Fetch<'a> {
                 self.note_failure(failure);
             }
             let models = match &job.only {
-                None => Arc::clone(&part.models),
-                Some(only) => part.models.iter().copied().filter(|it| only.contains(it)).collect(),
+                None => Arc::clone(&part.group.models),
+                Some(only) => {
+                    part.group.models.iter().copied().filter(|it| only.contains(it)).collect()
+                }
             };
-            answers.push(QueryResult { kind: job.kind, engine: part.engine, models, result });
+            answers.push(QueryResult { kind: job.kind, engine: part.group.engine, models, result });
         }
         answers
     }
@@ -272,19 +257,23 @@ impl<'a> Fetch<'a> {
         let Some(at) = pieces.iter().position(|piece| Arc::ptr_eq(piece, part)) else {
             // Another query of the group split it in the meantime.
             let is_of = |piece: &&Arc<Part>| {
-                piece.shard.models.iter().all(|it| part.shard.models.binary_search(it).is_ok())
+                let all = &part.group.shard.models;
+                piece.group.shard.models.iter().all(|it| all.binary_search(it).is_ok())
             };
             return Some(pieces.iter().filter(is_of).cloned().collect());
         };
-        let smaller = match part.given {
+        let smaller = match part.group.selector {
             Some(_) => Vec::new(),
-            None => part.shard.split(),
+            None => part.group.shard.split(),
         };
         if smaller.is_empty() || self.splits.fetch_add(1, Ordering::Relaxed) >= SPLITS_MAX {
             return None;
         }
-        let parts: Vec<Arc<Part>> =
-            smaller.into_iter().map(|shard| Part::new(part.engine, shard, None, self)).collect();
+        let smaller = smaller.into_iter().map(|shard| {
+            let models = self.asked.positions(&shard.models).into();
+            Part::new(Group { shard, models, ..part.group.clone() }, self)
+        });
+        let parts: Vec<Arc<Part>> = smaller.collect();
         pieces.splice(at..=at, parts.iter().cloned());
         Some(parts)
     }
@@ -320,7 +309,7 @@ impl<'a> Fetch<'a> {
             kind: job.kind,
             served,
             asked: self.asked,
-            given: part.given.as_ref().map(|given| given.model),
+            given: part.group.selector.as_ref().and_then(|_| part.group.models.first().copied()),
             only: job.only.as_deref(),
             apart: job.apart,
         };
@@ -362,7 +351,7 @@ impl<'a> Fetch<'a> {
     /// between would make old values look new.
     fn check_time(&self, job: &Job, part: &Part, evaluated: f64) -> Result<(), Failure> {
         let mut all = self.evaluated.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_liveness = &mut all[usize::from(part.engine)];
+        let of_liveness = &mut all[usize::from(part.group.engine)];
         if job.kind == QueryKind::Liveness {
             if evaluated.is_finite() {
                 *of_liveness = of_liveness.max(evaluated);
@@ -377,10 +366,10 @@ impl<'a> Fetch<'a> {
             return Ok(());
         }
         let side = if is_ahead { "after" } else { "before" };
-        Err(Failure::new(
-            ErrorKind::BadAnswer,
-            format!("its rows are {:.0} s {side} those of the liveness query", behind.abs()),
-        )
+        Err(Failure::bad_answer(format!(
+            "its rows are {:.0} s {side} those of the liveness query",
+            behind.abs()
+        ))
         .with_remedy("is there a cache in front of it?"))
     }
 
@@ -401,7 +390,7 @@ impl<'a> Fetch<'a> {
     }
 
     fn served(&self, part: &Part) -> &'a Served {
-        &self.shape.served[usize::from(part.engine)]
+        &self.shape.served[usize::from(part.group.engine)]
     }
 
     fn text(&self, job: &Job, part: &Part) -> Option<String> {
@@ -410,15 +399,16 @@ impl<'a> Fetch<'a> {
         if job.kind != QueryKind::CacheConfig {
             return Some(plan.query(job.kind, &served.labels, &part.filter, job.level, job.apart));
         }
-        let filter = match &part.given {
-            Some(given) => given.selector.clone(),
-            None => part.shard.filter_without_models(&served.labels, self.each),
+        let Group { shard, models, selector, .. } = &part.group;
+        let filter = match selector {
+            Some(selector) => selector.clone(),
+            None => shard.filter_without_models(&served.labels, self.each),
         };
         let text = |pods: &[&str]| plan.cache_config(&served.labels, &filter, job.apart, pods);
-        if part.shard.names_models() {
+        if shard.names_models() {
             // Without a model in the filter, a single model would get its whole namespace, so its pods are
             // named instead as far as they fit.
-            let models: HashSet<usize> = part.models.iter().copied().collect();
+            let models: HashSet<usize> = models.iter().copied().collect();
             let pods = job.pods.iter().filter(|(model, _)| models.contains(model));
             let pods: Vec<&str> = pods.map(|(_, pod)| pod.as_str()).collect();
             let text = text(&pods)?;

@@ -22,13 +22,8 @@ use crate::servers::Server;
 use crate::shape::Shape;
 use crate::{reasons, trace};
 
-/// The result of a fetch.
-#[derive(Debug)]
-pub(crate) struct Finished {
-    pub(crate) answers: Vec<(ModelRef, Answer)>,
-    /// What is remembered for the next fetch.
-    pub(crate) kept: Vec<(ModelRef, ModelMemory)>,
-}
+/// The answers of a fetch, and what is remembered for the next one.
+pub(crate) type Finished = (Vec<(ModelRef, Answer)>, Vec<(ModelRef, ModelMemory)>);
 
 /// What all models of a fetch have in common.
 pub(crate) struct Common<'a> {
@@ -69,16 +64,15 @@ pub(crate) fn finish(
         };
         answers.push((reference.clone(), answer));
     }
-    Finished { answers, kept }
+    (answers, kept)
 }
 
 /// The answer for a model without a live pod. `Found` without pods takes queries that do not contradict each
 /// other; `Missing` takes a complete answer.
 fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMemory>) -> Answer {
     let fail = |failure: Failure| Answer::Failed(failure.into_error(Operation::Fetch, common.url));
-    let bad_answer = |detail: &str, remedy: String| {
-        fail(Failure::new(ErrorKind::BadAnswer, detail).with_remedy(remedy))
-    };
+    let bad_answer =
+        |detail: &str, remedy: String| fail(Failure::bad_answer(detail).with_remedy(remedy));
     let served = &common.shape.served;
     if model.unnamed {
         let example = served.iter().find_map(|served| served.example.as_deref());
@@ -142,7 +136,7 @@ fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMem
     if had_pods {
         let detail =
             "the model had pods within the window, and the server now says that it had none";
-        return fail(Failure::new(ErrorKind::BadAnswer, detail));
+        return fail(Failure::bad_answer(detail));
     }
     let remembered = before.map(|before| before.fetched_at);
     Answer::Missing { as_of: common.as_of, last_seen: model.last_seen.max(remembered) }
@@ -267,25 +261,23 @@ fn found(
 fn configs(model: &Model, name: &PodName, group: &[Server], plan: &Plan) -> Vec<RankConfig> {
     let mut all = model.config.get(name).cloned().unwrap_or_default();
     for server in group {
-        let of = |quantity| {
-            let value = plan.value(QueryKind::Capacity, quantity, &|leaf| server.value(leaf))?;
-            sanitize::count(value).ok()
-        };
-        let capacity_tokens = of(Quantity::KvCapacityTokens);
-        let (num_gpu_blocks, block_size) = (of(Quantity::NumGpuBlocks), of(Quantity::BlockSize));
+        let config = RankConfig::new(&server.rank, &server.key, |quantity| {
+            plan.value(QueryKind::Capacity, quantity, &|leaf| server.value(leaf))
+        });
+        let RankConfig { capacity_tokens, num_gpu_blocks, block_size, .. } = config;
         if [capacity_tokens, num_gpu_blocks, block_size].iter().all(Option::is_none) {
             continue;
         }
         let same = |it: &&mut RankConfig| {
             it.rank == server.rank && (it.key == server.key || it.key.is_empty())
         };
-        if let Some(known) = all.iter_mut().find(same) {
-            known.capacity_tokens = known.capacity_tokens.or(capacity_tokens);
-            known.num_gpu_blocks = known.num_gpu_blocks.or(num_gpu_blocks);
-            known.block_size = known.block_size.or(block_size);
-        } else {
-            let (rank, key) = (server.rank.clone(), server.key.clone());
-            all.push(RankConfig { rank, key, capacity_tokens, num_gpu_blocks, block_size });
+        match all.iter_mut().find(same) {
+            Some(known) => {
+                known.capacity_tokens = known.capacity_tokens.or(capacity_tokens);
+                known.num_gpu_blocks = known.num_gpu_blocks.or(num_gpu_blocks);
+                known.block_size = known.block_size.or(block_size);
+            }
+            None => all.push(config),
         }
     }
     all

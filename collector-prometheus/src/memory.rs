@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use collector_core::{ModelRef, PodName, Tick};
+use collector_core::{ModelRef, PodName, Tick, sanitize};
+use collector_engines::Quantity;
 use foldhash::fast::RandomState;
 
 /// Interval of slow queries. The prefix-cache hit rate covers five minutes, and cache sizes are constant
@@ -29,6 +30,18 @@ pub(crate) struct RankConfig {
 }
 
 impl RankConfig {
+    /// Makes a configuration from the values of its quantities.
+    pub(crate) fn new(rank: &str, key: &str, value: impl Fn(Quantity) -> Option<f64>) -> Self {
+        let count = |quantity| sanitize::count(value(quantity)?).ok();
+        Self {
+            rank: rank.into(),
+            key: key.into(),
+            capacity_tokens: count(Quantity::KvCapacityTokens),
+            num_gpu_blocks: count(Quantity::NumGpuBlocks),
+            block_size: count(Quantity::BlockSize),
+        }
+    }
+
     /// Returns the tokens that the KV cache of the rank holds: as reported, or blocks times block size.
     pub(crate) fn tokens(&self) -> Option<u64> {
         let blocks = || self.num_gpu_blocks?.checked_mul(self.block_size?);

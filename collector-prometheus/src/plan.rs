@@ -34,7 +34,7 @@ use crate::promql::Window;
 pub use self::compile::asked_for;
 pub(crate) use self::compile::{Held, liveness, signs_of_life};
 pub(crate) use self::kinds::{QueryKind, QueryKinds};
-pub(crate) use self::text::{WHAT, select, what};
+pub(crate) use self::text::{WHAT, numbered, select};
 
 /// The function over the samples of a series.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -63,18 +63,8 @@ struct Native {
     base: Box<str>,
 }
 
-/// Whether a quantity is read with each fetch, or over the longer window of the prefix cache.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Pace {
-    Each,
-    Slow,
-}
-
-impl Pace {
-    fn of(kind: QueryKind) -> Self {
-        if kind == QueryKind::PrefixCache { Self::Slow } else { Self::Each }
-    }
-}
+/// A quantity, and whether it is read over the longer window of the prefix cache.
+type WindowedQuantity = (Quantity, bool);
 
 /// The index of a leaf in its plan.
 pub(crate) type LeafId = u8;
@@ -97,7 +87,7 @@ pub(crate) struct Plan {
     leaves: Vec<Leaf>,
     asks: Vec<Ask>,
     /// The alternatives for each quantity, in order of preference.
-    quantities: BTreeMap<(Pace, Quantity), Vec<Alternative>>,
+    quantities: BTreeMap<WindowedQuantity, Vec<Alternative>>,
     /// The series whose timestamp shows the live pods.
     pub(crate) liveness: Series,
     /// The info series and its labels with numbers.
@@ -167,14 +157,14 @@ impl Plan {
         quantity: Quantity,
         value: &dyn Fn(LeafId) -> Option<f64>,
     ) -> Option<f64> {
-        let pace = Pace::of(kind);
+        let is_slow = kind == QueryKind::PrefixCache;
         let values = |quantity: Quantity| {
-            let alternatives = self.quantities.get(&(pace, quantity)).map(Vec::as_slice);
+            let alternatives = self.quantities.get(&(quantity, is_slow)).map(Vec::as_slice);
             alternatives.unwrap_or_default().iter().filter_map(|(place, expression)| {
                 Some((*place, expression.evaluate(&mut |leaf| value(*leaf))?))
             })
         };
-        let partner = quantity.partner().filter(|it| self.quantities.contains_key(&(pace, *it)));
+        let partner = quantity.partner().filter(|it| self.quantities.contains_key(&(*it, is_slow)));
         let Some(partner) = partner else {
             return values(quantity).next().map(|(_, value)| value);
         };
@@ -195,7 +185,7 @@ impl Plan {
 
     /// Returns whether the engine reports a quantity on this server.
     pub(crate) fn has(&self, quantity: Quantity) -> bool {
-        [Pace::Each, Pace::Slow].iter().any(|pace| self.quantities.contains_key(&(*pace, quantity)))
+        [false, true].iter().any(|is_slow| self.quantities.contains_key(&(quantity, *is_slow)))
     }
 
     /// Returns the series of a query, for messages and `explain`; `None` for several names.

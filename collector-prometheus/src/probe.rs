@@ -269,7 +269,7 @@ impl Asker<'_> {
             if served.doubled {
                 let apart = served.labels.apart.join(", ");
                 let detail = format!(
-                    "some series of {} are stored more than once, told apart by the labels: {apart}; \
+                    "some series of {} are stored more than once, distinguished by the labels: {apart}; \
                      each is counted once, as of the newest sample",
                     served.engine.name
                 );
@@ -289,7 +289,7 @@ impl Asker<'_> {
             self.rows(&text, None, &mut |row| several = row.value).await?;
             if several > 0.0 {
                 let detail = format!(
-                    "some pods of {} have several series of one rank, told apart by the label instance: \
+                    "some pods of {} have several series of one rank, distinguished by the label instance: \
                      where their counters differ they are taken for servers of one pod and added up, \
                      else for copies",
                     served.engine.name
@@ -306,7 +306,7 @@ impl Asker<'_> {
     /// Checks whether the window holds enough scrapes for a rate.
     async fn scrape_interval(&self, shape: &Shape, newest: &[Newest]) -> Result<Check, Failure> {
         let id = "metrics.scrape_interval";
-        let mut told = String::new();
+        let mut passed = String::new();
         for (served, newest) in there(shape).zip(newest) {
             let window = served.plan.window;
             let text = format!("max(count_over_time({}{window}))", self.series(served));
@@ -314,29 +314,29 @@ impl Asker<'_> {
             let mut on_row = |row: &Row<'_>| samples = samples.max(row.value);
             self.rows(&text, newest.window_end(), &mut on_row).await?;
             let shown = collector_core::duration::format(window.0);
-            let found = match served.interval {
+            let apart = match served.interval {
                 Some(interval) if interval != self.terms.scrape_interval => format!(
-                    ", which are {} apart by the series themselves",
+                    ", which are {} apart according to the series",
                     collector_core::duration::format(interval)
                 ),
                 _ => String::new(),
             };
             let detail =
-                format!("the window of {shown} holds {} of a pod{found}", scrapes(samples));
+                format!("the window of {shown} holds {} of a pod{apart}", scrapes(samples));
             let problem = match samples {
                 ..2.0 => Some((CheckStatus::Fail, ", too few for any rate")),
-                2.0..4.0 => Some((CheckStatus::Warn, "; a lost one leaves a gap")),
+                2.0..4.0 => Some((CheckStatus::Warn, "; a lost scrape leaves a gap")),
                 _ => None,
             };
             if let Some((status, problem)) = problem {
                 return Ok(Check::new(id, status, format!("{detail}{problem}")).with_remedy(
                     "if the pods have been up for longer than that, set prometheus.scrape_interval to \
-                     how often they are scraped, or prometheus.window to four times that",
+                     their scrape interval, or prometheus.window to four times that",
                 ));
             }
-            told = detail;
+            passed = detail;
         }
-        Ok(Check::new(id, CheckStatus::Pass, told))
+        Ok(Check::new(id, CheckStatus::Pass, passed))
     }
 
     /// Returns the newest sample of each engine present.

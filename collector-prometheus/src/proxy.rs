@@ -87,7 +87,7 @@ impl Proxy {
     pub(crate) fn no_connection_in_time(&self) -> Failure {
         let Self { shown, key, target, .. } = self;
         let detail = format!("no connection to {target} through the proxy {shown} in time");
-        Failure::new(ErrorKind::Timeout, detail)
+        Failure::timeout(detail)
             .with_remedy(format!("is the proxy of {key} reachable, and the server from there?"))
     }
 

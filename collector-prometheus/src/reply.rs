@@ -17,28 +17,23 @@ const ERROR_BYTES_MAX: usize = 64 << 10;
 /// Schemes of one 401 that are read.
 const SCHEMES_MAX: usize = 4;
 
-/// What a request was sent with, for messages.
-#[derive(Clone, Copy)]
-pub(crate) struct Caller<'a> {
-    pub(crate) credentials: &'a Credentials,
-    /// The credential, in words.
-    pub(crate) credential: &'a str,
-    /// The requested path.
-    pub(crate) path: &'a str,
-}
-
-/// Converts a response with an error status.
-pub(crate) async fn refused(response: Response, caller: Caller<'_>) -> Failure {
+/// Converts a response with an error status to a request of `path` with `credential`, in words.
+pub(crate) async fn refused(
+    response: Response,
+    credentials: &Credentials,
+    credential: &str,
+    path: &str,
+) -> Failure {
     let status = response.status();
     let retry_after = retry_after(response.headers());
     let wanted = wanted_schemes(response.headers());
-    let said = words(response, caller.credentials).await;
+    let said = words(response, credentials).await;
     let numbered = || said.after(&status.as_u16().to_string());
     let mut failure = match status.as_u16() {
-        401 => unauthorized(&wanted, &said, caller),
-        403 => Failure::new(ErrorKind::Forbidden, said.beside(caller.credential))
+        401 => unauthorized(&wanted, &said, credentials, credential),
+        403 => Failure::new(ErrorKind::Forbidden, said.beside(credential))
             .with_remedy("may this credential read these metrics? check prometheus.tenant as well"),
-        404 => Failure::new(ErrorKind::NotFound, said.beside(caller.path))
+        404 => Failure::new(ErrorKind::NotFound, said.beside(path))
             .with_remedy("is prometheus.url the address of a PromQL server, with its path?"),
         413 => Failure::new(ErrorKind::Rejected, numbered()).with_split(Split::UntilItFits),
         429 => Failure::new(ErrorKind::RateLimited, numbered()),
@@ -56,19 +51,21 @@ pub(crate) async fn refused(response: Response, caller: Caller<'_>) -> Failure {
                  { namespace = \"NAMESPACE\" }",
             ),
         400..=499 => Failure::new(ErrorKind::Rejected, numbered()),
-        _ => Failure::new(
-            ErrorKind::BadAnswer,
-            format!("{} without a body to read", status.as_u16()),
-        )
-        .with_remedy("check prometheus.url"),
+        _ => Failure::bad_answer(format!("{} without a body to read", status.as_u16()))
+            .with_remedy("check prometheus.url"),
     };
     failure.retry_after = retry_after;
     failure
 }
 
 /// Converts a 401, given the schemes that the server accepts, in lower case.
-fn unauthorized(wanted: &[String], said: &ErrorBody, caller: Caller<'_>) -> Failure {
-    let mut detail = caller.credential.to_owned();
+fn unauthorized(
+    wanted: &[String],
+    said: &ErrorBody,
+    credentials: &Credentials,
+    credential: &str,
+) -> Failure {
+    let mut detail = credential.to_owned();
     if !wanted.is_empty() {
         let _ = write!(detail, "; the server wants {}", wanted.join(" or "));
     }
@@ -78,7 +75,7 @@ fn unauthorized(wanted: &[String], said: &ErrorBody, caller: Caller<'_>) -> Fail
             .with_remedy("set prometheus.tenant (COLLECTOR_PROMETHEUS__TENANT) to your tenant");
     }
     let wants = |scheme: &str| wanted.iter().any(|it| it.eq_ignore_ascii_case(scheme));
-    let sent = caller.credentials.scheme();
+    let sent = credentials.scheme();
     let remedy = match sent {
         Some((scheme, keys)) if wanted.is_empty() || wants(scheme) => format!("check {keys}"),
         _ if wants("basic") => {

@@ -7,7 +7,7 @@ use collector_core::ModelRef;
 
 use super::PrometheusBackend;
 use crate::assemble::Assembly;
-use crate::fetch::{Fetch, Given, Group, Job};
+use crate::fetch::{Fetch, Group, Job};
 use crate::labels::Level;
 use crate::plan::QueryKind;
 use crate::promql::Matcher;
@@ -31,7 +31,12 @@ impl PrometheusBackend {
         let shards = self.sharder.shards(named, shape.selectors(), fleet_size, waiting, pods_of);
         let mut groups = Vec::new();
         for engine in 0..u8::try_from(shape.served.len()).unwrap_or(u8::MAX) {
-            let of_shard = |shard: &Shard| Group { engine, shard: shard.clone(), given: None };
+            let of_shard = |shard: &Shard| Group {
+                engine,
+                shard: shard.clone(),
+                models: asked.positions(&shard.models).into(),
+                selector: None,
+            };
             groups.extend(shards.iter().map(of_shard));
             let labels = &shape.served[usize::from(engine)].labels;
             for model in &given {
@@ -41,12 +46,8 @@ impl PrometheusBackend {
                         [label] => Some(Matcher::is(label.to_string(), model.namespace.as_str())),
                         _ => None,
                     };
-                    let place = asked.position(model.namespace.as_str(), model.model.as_str());
-                    groups.extend(place.map(|place| Group {
-                        engine,
-                        shard: Shard::of_one(model.clone()),
-                        given: Some(Given { model: place, selector: filter.and(namespace) }),
-                    }));
+                    let selector = Some(filter.and(namespace));
+                    groups.push(Group { selector, ..of_shard(&Shard::of_one(model.clone())) });
                 }
             }
         }
@@ -66,16 +67,16 @@ impl PrometheusBackend {
         let mut jobs = Vec::new();
         for (number, group) in groups.iter().enumerate() {
             let plan = &shape.served[usize::from(group.engine)].plan;
-            let positions = asked.positions(&group.shard.models);
+            let positions = &*group.models;
             if !positions.iter().any(|it| due(it, group.engine)) {
                 continue;
             }
-            let apart = are_apart(&positions, assembly);
+            let apart = are_apart(positions, assembly);
             if plan.asks(QueryKind::Capacity) {
                 jobs.push(Job { apart, ..Job::new(QueryKind::Capacity, number) });
             }
             if plan.info().is_some() {
-                let pods = positions.into_iter().flat_map(|position| {
+                let pods = positions.iter().copied().flat_map(|position| {
                     let pods = assembly.models[position].live_pods().into_iter();
                     pods.map(move |pod| (position, pod.clone()))
                 });
@@ -94,13 +95,13 @@ impl PrometheusBackend {
         per_pod: &HashSet<ModelRef>,
         assembly: &Assembly<'_>,
     ) -> Vec<Job> {
-        let Assembly { asked, shape, .. } = assembly;
+        let shape = assembly.shape;
         let now = self.clock.now();
         let mut jobs = Vec::new();
         for (number, group) in groups.iter().enumerate() {
             let served = &shape.served[usize::from(group.engine)];
             let plan = &served.plan;
-            let positions = asked.positions(&group.shard.models);
+            let positions = &*group.models;
             // A model without a live pod may have series after all, or had some within the window.
             if positions.iter().any(|it| assembly.models[*it].has_no_pods()) {
                 jobs.push(Job::new(QueryKind::Presence, number));
@@ -108,7 +109,7 @@ impl PrometheusBackend {
             if !positions.iter().any(|it| assembly.models[*it].has_engine(group.engine)) {
                 continue;
             }
-            let apart = are_apart(&positions, assembly);
+            let apart = are_apart(positions, assembly);
             let of_pods = apart
                 || served.labels.are_mixed()
                 || group.shard.models.iter().any(|model| per_pod.contains(model))
@@ -131,7 +132,7 @@ impl PrometheusBackend {
                 .filter(|kind| plan.asks(*kind));
             // Windows end at the newest sample: now, except for models whose samples are late.
             let evaluated = fetch.evaluated(group.engine);
-            let classes = assembly.late_classes(&positions, served.scrape_interval(), evaluated);
+            let classes = assembly.late_classes(positions, served.scrape_interval(), evaluated);
             let is_one_class = classes.len() <= 1 && classes.keys().all(|late| *late == 0);
             for kind in kinds {
                 if is_one_class || !kind.is_over_window() {
@@ -159,11 +160,11 @@ impl PrometheusBackend {
                 && assembly.needs_counters(*position, kept.as_deref())
         };
         let of_group = |(number, group): (usize, &Group)| {
-            let positions = asked.positions(&group.shard.models);
+            let positions = &*group.models;
             let plan = &shape.served[usize::from(group.engine)].plan;
             let wanted = plan.asks(QueryKind::Counters)
                 && positions.iter().any(|it| needs_counters(it, group.engine));
-            let apart = are_apart(&positions, assembly);
+            let apart = are_apart(positions, assembly);
             wanted.then(|| Job { apart, ..Job::new(QueryKind::Counters, number) })
         };
         groups.iter().enumerate().filter_map(of_group).collect()
@@ -176,25 +177,15 @@ fn are_apart(positions: &[usize], assembly: &Assembly<'_>) -> bool {
 }
 
 /// A second liveness query for models without a live pod that had series or have others now.
-pub(super) fn second_liveness(
-    vanished: &HashSet<usize>,
-    groups: &[Group],
-    asked: &Asked,
-) -> Vec<Job> {
+pub(super) fn second_liveness(vanished: &HashSet<usize>, groups: &[Group]) -> Vec<Job> {
     let all = (0..groups.len()).map(|number| Job::new(QueryKind::Liveness, number)).collect();
-    jobs_about(vanished, all, groups, asked)
+    jobs_about(vanished, all, groups)
 }
 
 /// Restricts jobs to these models.
-pub(super) fn jobs_about(
-    models: &HashSet<usize>,
-    jobs: Vec<Job>,
-    groups: &[Group],
-    asked: &Asked,
-) -> Vec<Job> {
+pub(super) fn jobs_about(models: &HashSet<usize>, jobs: Vec<Job>, groups: &[Group]) -> Vec<Job> {
     let narrowed = |job: Job| {
-        let mut of_group: HashSet<usize> =
-            asked.positions(&groups[job.group].shard.models).into_iter().collect();
+        let mut of_group: HashSet<usize> = groups[job.group].models.iter().copied().collect();
         of_group.retain(|position| {
             models.contains(position) && job.only.as_ref().is_none_or(|it| it.contains(position))
         });
@@ -206,9 +197,8 @@ pub(super) fn jobs_about(
 /// The queries for when missing models were last seen.
 pub(super) fn last_seen(groups: &[Group], assembly: &Assembly<'_>) -> Vec<Job> {
     let of_group = |(number, group): (usize, &Group)| {
-        let positions = assembly.asked.positions(&group.shard.models);
-        let wanted = positions.len() <= LAST_SEEN_MAX
-            && positions.iter().any(|position| assembly.models[*position].is_missing());
+        let wanted = group.models.len() <= LAST_SEEN_MAX
+            && group.models.iter().any(|position| assembly.models[*position].is_missing());
         wanted.then(|| Job::new(QueryKind::LastSeen, number))
     };
     groups.iter().enumerate().filter_map(of_group).collect()

@@ -43,13 +43,10 @@ impl PrometheusBackend {
         if models.is_empty()
             && let Some(example) = unlabelled
         {
-            return Err(Failure::new(
-                ErrorKind::BadAnswer,
-                format!(
-                    "there are series of model servers, and none of them names both its namespace and \
+            return Err(Failure::bad_answer(format!(
+                "there are series of model servers, and none of them names both its namespace and \
                      its model: {example}"
-                ),
-            )
+            ))
             .with_remedy(
                 "check the relabelling of the scrape job, or name the labels in prometheus.labels",
             ));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use collector_engines::{Engine, Expression, Quantity, Series};
 
-use super::{Ask, Function, Info, Leaf, LeafId, Native, Pace, Plan, QueryKind};
+use super::{Ask, Function, Info, Leaf, LeafId, Native, Plan, QueryKind};
 use crate::labels::Level;
 use crate::promql::Window;
 
@@ -84,7 +84,8 @@ impl Plan {
             let compiled = alternatives.into_iter().map(|(place, it)| (place, it.map(&mut leaf)));
             let compiled = compiled.collect();
             if kind != QueryKind::Counters {
-                self.quantities.insert((Pace::of(kind), quantity), compiled);
+                let is_slow = kind == QueryKind::PrefixCache;
+                self.quantities.insert((quantity, is_slow), compiled);
             }
         }
         if kind == QueryKind::CacheConfig {

@@ -60,7 +60,7 @@ impl Plan {
                 match leaves {
                     [only] => aggregate(only),
                     several => {
-                        let named = |leaf: &LeafId| what(&aggregate(leaf), usize::from(*leaf));
+                        let named = |leaf: &LeafId| numbered(&aggregate(leaf), usize::from(*leaf));
                         several.iter().map(named).collect::<Vec<_>>().join(" or ")
                     }
                 }
@@ -75,13 +75,13 @@ impl Plan {
         let models = labels.by(Level::Model, false).join(",");
         let others: Vec<&Series> = self.other_signs().take(2).collect();
         let alive = others.iter().enumerate().map(|(i, series)| {
-            what(&format!("max by ({replicas}) (timestamp({}))", select(series, filter)), i)
+            numbered(&format!("max by ({replicas}) (timestamp({}))", select(series, filter)), i)
         });
         let first = std::iter::once(&self.liveness).chain(others.iter().copied().take(1));
         let lately = first.enumerate().map(|(i, series)| {
             let window = self.window;
             let series = select(series, filter);
-            what(&format!("max by ({models}) (max_over_time({series}{window}))"), 2 + i)
+            numbered(&format!("max by ({models}) (max_over_time({series}{window}))"), 2 + i)
         });
         alive.chain(lately).collect::<Vec<_>>().join(" or ")
     }
@@ -142,6 +142,6 @@ pub(crate) fn select(series: &Series, filter: &Filter) -> String {
 }
 
 /// Returns a query whose rows have this number as the label `what`.
-pub(crate) fn what(query: &str, number: usize) -> String {
+pub(crate) fn numbered(query: &str, number: usize) -> String {
     format!("label_replace({query},\"{WHAT}\",\"{number}\",\"namespace\",\".*\")")
 }

@@ -2,12 +2,12 @@
 //! patterns, so that unknown prefixes are found too; then, per engine and by exact names, which series and
 //! labels exist.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use collector_core::{ErrorKind, sanitize};
+use collector_core::sanitize;
 use collector_engines::{Engine, Engines, Quantity, Series};
 
 use super::{DiscoverySettings, Served, Shape};
@@ -16,7 +16,7 @@ use crate::client::{Budget, Client, Query};
 use crate::config::DEFAULT_SCRAPE_INTERVAL;
 use crate::failure::Failure;
 use crate::labels::{INSTANCE, Labels, Level};
-use crate::plan::{Held, Plan, QueryKind, WHAT, liveness, select, signs_of_life, what};
+use crate::plan::{Held, Plan, QueryKind, WHAT, liveness, numbered, select, signs_of_life};
 use crate::promql::{Filter, Matcher};
 use crate::shard::QUERY_BYTES_MAX;
 
@@ -30,6 +30,9 @@ const SUFFIXES: [(&str, &str); 4] = [
 
 /// Most engines of one server that are queried.
 const SERVED_MAX: usize = 32;
+
+/// Rows whose labels are compared.
+const LABEL_SETS_MAX: usize = 16;
 
 /// Length of an example series, in characters.
 const EXAMPLE_MAX: usize = 400;
@@ -319,21 +322,10 @@ impl Prober<'_> {
         let by = by.join(",");
         // One group that is stored more than once, with all of its labels.
         let text = format!("{series} and on ({by}) topk(1, count by ({by}) ({series}) > 1)");
-        let mut rows: Vec<Vec<(String, String)>> = Vec::new();
-        self.query(QueryKind::Example, &text, &mut |labels, _| {
-            if rows.len() < 16 {
-                rows.push(labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect());
-            }
-        })
-        .await?;
-        let mut keys: Vec<&String> = rows.iter().flatten().map(|(key, _)| key).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let value = |row: &[(String, String)], key: &str| {
-            row.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone())
-        };
+        let rows = self.label_sets(QueryKind::Example, &text).await?;
+        let keys: BTreeSet<&String> = rows.iter().flat_map(BTreeMap::keys).collect();
         let differs = |key: &&String| {
-            rows.iter().any(|row| value(row, key) != value(&rows[0], key)) && *key != INSTANCE
+            *key != INSTANCE && rows.iter().any(|row| row.get(*key) != rows[0].get(*key))
         };
         Ok(keys.into_iter().filter(differs).map(|key| key.as_str().into()).collect())
     }
@@ -349,23 +341,17 @@ impl Prober<'_> {
         let mut slowest = None;
         for pick in ["bottomk", "topk"] {
             let text = format!("{pick}(1, count_over_time({series}[10m]))");
-            let mut labels: Vec<(String, String)> = Vec::new();
-            let asked = self
-                .query(QueryKind::Scrapes, &text, &mut |row, _| {
-                    labels = row.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-                })
-                .await;
-            match asked {
-                Ok(()) => {}
+            let labels = match self.label_sets(QueryKind::Scrapes, &text).await {
+                Ok(mut rows) => rows.pop().unwrap_or_default(),
                 Err(failure) if failure.is_of_the_server() => return Err(failure),
                 Err(_) => return Ok(slowest),
-            }
+            };
             if labels.is_empty() {
                 return Ok(slowest);
             }
             let matchers = labels
                 .iter()
-                .filter(|(key, _)| key != "__name__")
+                .filter(|(key, _)| *key != "__name__")
                 .map(|(key, value)| Matcher::is(key.clone(), value));
             let text = format!("{}{}[10m]", lives.name, Filter(matchers.collect()));
             let query = Query { kind: QueryKind::Scrapes, text: &text, time: None };
@@ -381,18 +367,32 @@ impl Prober<'_> {
     /// Returns one series with all of its labels, to show it.
     async fn example(&self, lives: &Series, filter: &Filter) -> Result<Option<String>, Failure> {
         let text = format!("topk(1, {})", select(lives, filter));
-        let mut example = None;
-        self.query(QueryKind::Example, &text, &mut |labels, _| {
+        let rows = self.label_sets(QueryKind::Example, &text).await?;
+        let example = rows.first().map(|labels| {
+            let labels = labels.iter().filter(|(key, _)| *key != "__name__");
             let labels: Vec<String> = labels
-                .iter()
-                .filter(|(key, _)| *key != "__name__")
                 .map(|(key, value)| format!("{key}={:?}", collector_transport::quote(value)))
                 .collect();
             let shown = format!("{}{{{}}}", lives.name, labels.join(","));
-            example = Some(collector_transport::quote(&shown).chars().take(EXAMPLE_MAX).collect());
+            collector_transport::quote(&shown).chars().take(EXAMPLE_MAX).collect()
+        });
+        Ok(example)
+    }
+
+    /// Returns the labels of the first rows of a query.
+    async fn label_sets(
+        &self,
+        kind: QueryKind,
+        text: &str,
+    ) -> Result<Vec<BTreeMap<String, String>>, Failure> {
+        let mut rows: Vec<BTreeMap<String, String>> = Vec::new();
+        self.query(kind, text, &mut |labels, _| {
+            if rows.len() < LABEL_SETS_MAX {
+                rows.push(labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect());
+            }
         })
         .await?;
-        Ok(example)
+        Ok(rows)
     }
 
     /// Returns the value of each query with one row, in as few requests as possible.
@@ -407,7 +407,7 @@ impl Prober<'_> {
             let mut text = String::new();
             let mut end = start;
             while let Some(query) = queries.get(end) {
-                let part = what(query, end);
+                let part = numbered(query, end);
                 if !text.is_empty() && text.len() + part.len() + 4 > QUERY_BYTES_MAX {
                     break;
                 }
@@ -432,7 +432,7 @@ impl Prober<'_> {
             })
             .await?;
             if let Some(odd) = odd {
-                return Err(Failure::new(ErrorKind::BadAnswer, odd));
+                return Err(Failure::bad_answer(odd));
             }
             start = end;
         }

@@ -104,7 +104,7 @@ async fn a_model_is_not_missing_where_an_engine_was_not_asked() {
         fake.answer_for_m().await.unwrap()
     };
     assert!(matches!(answer(20).await, Answer::Missing { .. }), "more than are built in");
-    let Answer::Failed(error) = answer(40).await else { panic!("told") };
+    let Answer::Failed(error) = answer(40).await else { panic!("answered") };
     assert!(error.to_string().contains("incomplete"), "{error}");
 }
 

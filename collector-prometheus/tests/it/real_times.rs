@@ -7,8 +7,8 @@ use collector_testkit::{History, PrometheusServer, VictoriaMetricsServer};
 
 use crate::gateway::{Parameters, gateway, parameter};
 use crate::written::{
-    LOAD, MODEL, Pod, Reader, Row, Scrapes, USUAL, changed, fleet, load, pod, pods, scene, served,
-    told, two_pods, write,
+    LOAD, MODEL, Pod, Reader, Row, Scrapes, USUAL, changed, fleet, gauges_of, load, pod, pods,
+    scene, served, two_pods, write,
 };
 
 /// A server for each of these scenes, by name.
@@ -27,7 +27,7 @@ async fn a_pod_that_terminated_without_a_stale_marker_is_not_counted() {
     let Some(server) = served(&rows, USUAL).await else { return };
     let reader = Reader::new(&server.url());
     let sample = reader.sample(MODEL).await;
-    assert_eq!(told(&sample), two_pods());
+    assert_eq!(gauges_of(&sample), two_pods());
     assert!(reader.age(&sample.replicas) < 100);
 }
 
@@ -41,7 +41,7 @@ async fn rates_end_at_the_newest_sample_where_samples_arrive_late() {
     for (name, lag) in lags {
         let reader = Reader::of_scene(&server.url(), name);
         let sample = reader.sample(MODEL).await;
-        assert_eq!(told(&sample), two_pods(), "{name} s");
+        assert_eq!(gauges_of(&sample), two_pods(), "{name} s");
         assert_eq!(load(&sample), LOAD, "{name} s");
         assert!(reader.age(&sample.replicas) as f64 >= lag, "{name} s");
         let check = reader.check("metrics.lateness").await;
@@ -60,7 +60,7 @@ async fn the_scrape_interval_is_discovered_from_the_series() {
     for (name, seconds) in intervals {
         let reader = Reader::of_scene(&server.url(), name);
         let sample = reader.sample(MODEL).await;
-        assert_eq!(told(&sample), two_pods(), "each {name} s");
+        assert_eq!(gauges_of(&sample), two_pods(), "each {name} s");
         assert_eq!(load(&sample), LOAD, "each {name} s");
         let window = Duration::from_secs_f64(seconds * 4.0).max(Duration::from_secs(60));
         assert_eq!(sample.window, Some(window), "each {name} s");
@@ -102,7 +102,7 @@ async fn load_that_is_not_stored_is_unknown_and_check_says_what_lacks() {
     let Some(server) = served(&rows, USUAL).await else { return };
     let reader = Reader::new(&server.url());
     let sample = reader.sample(MODEL).await;
-    assert_eq!(told(&sample), two_pods());
+    assert_eq!(gauges_of(&sample), two_pods());
     assert_eq!(load(&sample), [None; 5]);
     let check = reader.check("metrics.load").await;
     assert_eq!(check.status, CheckStatus::Warn);
@@ -179,7 +179,7 @@ async fn native_histograms_are_asked_by_their_functions() {
     .await;
     let reader = Reader::new(&native.uri());
     let sample = reader.sample(MODEL).await;
-    assert_eq!(told(&sample), two_pods());
+    assert_eq!(gauges_of(&sample), two_pods());
     assert_eq!(load(&sample), LOAD);
     let names = reader.check("metrics.names").await;
     assert!(names.detail.contains("native histograms"), "{names:?}");
@@ -209,7 +209,7 @@ async fn a_server_that_allows_exact_names_only_is_queried_by_them() {
     for name in ["new", "old"] {
         let reader = Reader::of_scene(&exact.uri(), name);
         let sample = reader.sample(MODEL).await;
-        assert_eq!(told(&sample), two_pods(), "{name}");
+        assert_eq!(gauges_of(&sample), two_pods(), "{name}");
         assert_eq!(load(&sample), LOAD, "{name}");
         for id in ["metrics.names", "metrics.labels", "metrics.clusters", "metrics.load"] {
             let check = reader.check(id).await;
@@ -254,7 +254,7 @@ fn step() -> (Vec<Row>, Scrapes) {
     (rows, Scrapes { every: 5.0, ..USUAL })
 }
 
-fn after_the_step() -> crate::written::Told {
+fn after_the_step() -> crate::written::Gauges {
     [pod("m-0", 60, 200, 99), pod("m-1", 60, 200, 99)].concat()
 }
 
@@ -282,7 +282,7 @@ async fn a_server_that_hides_its_newest_samples_shows_them_when_asked_without_a_
     })
     .await;
     let reader = Reader::new(&hides.uri());
-    assert_eq!(told(&reader.sample(MODEL).await), after_the_step());
+    assert_eq!(gauges_of(&reader.sample(MODEL).await), after_the_step());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -297,7 +297,7 @@ async fn a_server_that_always_evaluates_earlier_makes_nothing_younger() {
     .await;
     let reader = Reader::new(&hides.uri());
     let sample = reader.sample(MODEL).await;
-    assert_eq!(told(&sample), two_pods(), "what was true then");
+    assert_eq!(gauges_of(&sample), two_pods(), "what was true then");
     assert!(reader.age(&sample.replicas) >= 200);
 
     let cache = gateway(&server.url(), |parameters| {
@@ -307,7 +307,7 @@ async fn a_server_that_always_evaluates_earlier_makes_nothing_younger() {
     .await;
     let reader = Reader::new(&cache.uri());
     let sample = reader.sample(MODEL).await;
-    assert_eq!(told(&sample), two_pods());
+    assert_eq!(gauges_of(&sample), two_pods());
     assert!(reader.age(&sample.replicas) >= 600, "ten minutes old are not fresh");
 }
 
@@ -319,7 +319,7 @@ async fn victoria_metrics_is_read_up_to_its_newest_sample() {
     let Some(server) = VictoriaMetricsServer::start_over_or_skip(&history).await else { return };
     let reader = Reader::new(&server.url());
     let sample = reader.sample(MODEL).await;
-    assert_eq!(told(&sample), after_the_step());
+    assert_eq!(gauges_of(&sample), after_the_step());
     let [arrivals, input, output, ttft, itl] = load(&sample);
     // VictoriaMetrics takes rates from the last sample before the window.
     let near =

@@ -20,7 +20,7 @@ use collector_prometheus::{PrometheusBackend, PrometheusConfig};
 use collector_testkit::PrometheusServer;
 use futures_util::{StreamExt, stream};
 
-use self::check::{Told, Verdict};
+use self::check::{Reported, Verdict};
 use self::fleet::Pod;
 use self::gateway::{Gateway, Scene};
 use self::plan::{Fault, Plan};
@@ -70,12 +70,12 @@ async fn play(plan: Plan, gateway: &Gateway, pods: &[Pod]) -> Played {
         }
         let answers = backend.fetch(ask).await;
         let mut of_model = None;
-        let told = Told::new(&scene, pods, at, fetch, clock.now());
+        let reported = Reported::new(&scene, pods, at, fetch, clock.now());
         match answers {
             Err(_) => verdicts.push(Verdict::Failed),
             Ok(answers) => {
                 for (model, answer) in answers {
-                    match told.check(&model, &answer) {
+                    match reported.check(&model, &answer) {
                         Ok(verdict) => verdicts.push(verdict),
                         Err(problem) => violations.push(format!(
                             "fetch {fetch}, {}/{}: {problem}\nsaid: {answer:#?}",

@@ -309,7 +309,7 @@ impl Reader {
         let first = self.fetch_all(model, Urgency::Waiting).await.unwrap();
         let second = self.fetch_all(model, Urgency::Background).await.unwrap();
         if let (Answer::Found(first), Answer::Found(second)) = (&first, &second) {
-            assert_eq!(told(first), told(second), "waiting and background differ");
+            assert_eq!(gauges_of(first), gauges_of(second), "waiting and background differ");
         }
         second
     }
@@ -353,9 +353,9 @@ impl Reader {
 }
 
 /// Pod, queue, running and KV usage in percent of each replica.
-pub(crate) type Told = Vec<(String, Option<u64>, Option<u64>, Option<u64>)>;
+pub(crate) type Gauges = Vec<(String, Option<u64>, Option<u64>, Option<u64>)>;
 
-pub(crate) fn told(sample: &ModelSample) -> Told {
+pub(crate) fn gauges_of(sample: &ModelSample) -> Gauges {
     let percent = |usage: f64| {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100")]
         let percent = (usage * 100.0).round() as u64;
@@ -372,12 +372,12 @@ pub(crate) fn told(sample: &ModelSample) -> Told {
 }
 
 /// The same values of a pod, to compare with.
-pub(crate) fn pod(name: &str, queue: u64, running: u64, percent: u64) -> Told {
+pub(crate) fn pod(name: &str, queue: u64, running: u64, percent: u64) -> Gauges {
     vec![(name.to_owned(), Some(queue), Some(running), Some(percent))]
 }
 
 /// The expected rows of two equal pods.
-pub(crate) fn two_pods() -> Told {
+pub(crate) fn two_pods() -> Gauges {
     [pod("m-0", 6, 20, 80), pod("m-1", 6, 20, 80)].concat()
 }
 

@@ -32,7 +32,7 @@ pub(crate) enum Verdict {
 }
 
 /// One fetch, to be compared with the truth.
-pub(crate) struct Told<'a> {
+pub(crate) struct Reported<'a> {
     pub(crate) scene: &'a Scene,
     pub(crate) pods: &'a [Pod],
     /// Its time, from the beginning.
@@ -46,7 +46,7 @@ pub(crate) struct Told<'a> {
 /// Seconds by which equal times may differ.
 const SAME_TIME: f64 = 0.01;
 
-impl<'a> Told<'a> {
+impl<'a> Reported<'a> {
     pub(crate) fn new(scene: &'a Scene, pods: &'a [Pod], at: f64, fetch: usize, now: Tick) -> Self {
         Self { scene, pods, at, fetch, now, answers: OnceCell::new() }
     }
@@ -142,7 +142,7 @@ impl<'a> Told<'a> {
         let mut verdict = if sample.complete { Verdict::Right } else { Verdict::Partial };
         self.check_pods(model, sample, &names)?;
         for row in &sample.replicas {
-            let told = self.time_of(row.sampled_at);
+            let reported = self.time_of(row.sampled_at);
             let pod = self
                 .pods
                 .iter()
@@ -151,19 +151,19 @@ impl<'a> Told<'a> {
                 return Err(format!("pods: {} is none of its pods", row.pod_name.as_str()));
             };
             let newest = pod.newest(self.world(), self.at).unwrap_or(f64::MIN);
-            if told > newest + SAME_TIME {
+            if reported > newest + SAME_TIME {
                 return Err(format!(
-                    "age: {} is reported as of {told} and is of {newest}",
+                    "age: {} is reported as of {reported} and is of {newest}",
                     pod.name
                 ));
             }
-            if told < newest - 60.0 {
+            if reported < newest - 60.0 {
                 verdict = verdict.max(Verdict::Older);
             }
-            let checked = self.check_row(pod, row, sample, told).or_else(|problem| {
+            let checked = self.check_row(pod, row, sample, reported).or_else(|problem| {
                 let fewer = self.as_named(pod);
                 let is_fewer = (1..pod.ranks.len()).contains(&fewer.ranks.len());
-                let again = is_fewer.then(|| self.check_row(&fewer, row, sample, told).ok());
+                let again = is_fewer.then(|| self.check_row(&fewer, row, sample, reported).ok());
                 again.flatten().ok_or(problem)
             });
             verdict = verdict.max(checked?);
@@ -294,9 +294,9 @@ impl<'a> Told<'a> {
             .copied()
             .filter(|name| {
                 let row = sample.replicas.iter().find(|row| row.pod_name.as_str() == *name);
-                let told = row.map_or(self.at, |row| self.time_of(row.sampled_at));
+                let reported = row.map_or(self.at, |row| self.time_of(row.sampled_at));
                 let lives = self.alive(model, self.at).iter().any(|pod| pod.name == *name);
-                lives || self.at - told <= 60.0
+                lives || self.at - reported <= 60.0
             })
             .collect();
         let excused = self.excused(model);
@@ -322,7 +322,7 @@ impl<'a> Told<'a> {
     }
 
     /// Returns the times that a value may be of, given the reported time.
-    fn times_since(&self, told: f64) -> Vec<f64> {
+    fn times_since(&self, reported: f64) -> Vec<f64> {
         // Rows that claim the requested time but are older cannot be detected.
         let lies = self.faults().filter_map(|fault| match fault {
             Fault::Earlier { seconds, .. } if self.mixes_windows() => Some(*seconds),
@@ -330,7 +330,8 @@ impl<'a> Told<'a> {
         });
         let fetches = &self.scene.plan.times[..=self.fetch];
         let lies = lies.flat_map(|seconds| fetches.iter().map(move |time| time - seconds));
-        let times = self.times().into_iter().filter(|time| *time >= self.at || told <= *time + 1.0);
+        let times =
+            self.times().into_iter().filter(|time| *time >= self.at || reported <= *time + 1.0);
         times.chain(lies).collect()
     }
 
@@ -344,12 +345,13 @@ impl<'a> Told<'a> {
         pod: &Pod,
         row: &ReplicaMetrics,
         sample: &ModelSample,
-        told: f64,
+        reported: f64,
     ) -> Result<Verdict, String> {
         let mut verdict = Verdict::Right;
         for field in fields(pod, row) {
             let mark = row.marks.iter().find(|mark| mark.field == field.field);
-            let told = mark.map_or(told, |mark| self.time_of(mark.sampled_at).min(told));
+            let reported =
+                mark.map_or(reported, |mark| self.time_of(mark.sampled_at).min(reported));
             let ReportedField { what, truth, .. } = field;
             let Some(value) = field.value else {
                 if truth.is_some() {
@@ -364,9 +366,9 @@ impl<'a> Told<'a> {
                 }
                 continue;
             };
-            if !self.truths(pod, &field, told).into_iter().any(|truth| field.is(value, truth)) {
+            if !self.truths(pod, &field, reported).into_iter().any(|truth| field.is(value, truth)) {
                 return Err(format!(
-                    "{what}: {} {value}, and not {truth:?}; reported as of {told}",
+                    "{what}: {} {value}, and not {truth:?}; reported as of {reported}",
                     pod.name
                 ));
             }
@@ -375,12 +377,12 @@ impl<'a> Told<'a> {
     }
 
     /// Returns the values that a field may have at a reported time.
-    fn truths(&self, pod: &Pod, field: &ReportedField, told: f64) -> Vec<f64> {
+    fn truths(&self, pod: &Pod, field: &ReportedField, reported: f64) -> Vec<f64> {
         let mut truths = Vec::new();
         let Some([before, after]) = field.truth else { return truths };
         // The window of the prefix cache is of five minutes.
         let window = if field.field == Field::PrefixCacheHitRate { 300.0 } else { 0.0 };
-        for time in self.times_since(told) {
+        for time in self.times_since(reported) {
             truths.extend((time - window < CHANGED).then_some(before));
             truths.extend((time >= CHANGED).then_some(after));
         }
@@ -426,9 +428,9 @@ impl<'a> Told<'a> {
         let late = if self.world() == World::Late { 120.0 } else { 0.0 };
         let mut verdict = Verdict::Right;
         for LoadRow { pod, rates, reasons, .. } in &sample.load {
-            let told = all_rates(rates);
+            let reported = all_rates(rates);
             for (sum, count, what, of) in MEANS {
-                let (Some(sum), Some(count)) = (told[sum], told[count]) else { continue };
+                let (Some(sum), Some(count)) = (reported[sum], reported[count]) else { continue };
                 let mut truths = self
                     .pods
                     .iter()
@@ -440,7 +442,7 @@ impl<'a> Told<'a> {
                 }
             }
             for (number, (name, field)) in RATES.iter().enumerate() {
-                let Some(value) = told[number] else {
+                let Some(value) = reported[number] else {
                     if !reasons.contains(*field) && !sample.failed.contains(*field) {
                         return Err(format!("load {name}: {pod:?} is unknown without a word"));
                     }
@@ -448,7 +450,7 @@ impl<'a> Told<'a> {
                     continue;
                 };
                 // Half a mean is not read.
-                if HALVES.iter().any(|(one, other)| *one == number && told[*other].is_none()) {
+                if HALVES.iter().any(|(one, other)| *one == number && reported[*other].is_none()) {
                     continue;
                 }
                 let is = |time: f64| {

@@ -43,7 +43,7 @@ pub(crate) fn fields(pod: &Pod, row: &ReplicaMetrics) -> Vec<ReportedField> {
     let is_vllm = pod.kind == Kind::Vllm;
     let blocks = is_vllm.then(|| [pod.sum(|rank| rank.blocks); 2]);
     let block_size = is_vllm.then(|| [pod.ranks[0].block_size; 2]);
-    let told = |field, what, value, truth: Option<Change>, merged| ReportedField {
+    let reported = |field, what, value, truth: Option<Change>, merged| ReportedField {
         field,
         what,
         value,
@@ -60,13 +60,19 @@ pub(crate) fn fields(pod: &Pod, row: &ReplicaMetrics) -> Vec<ReportedField> {
     let of_one = [largest(&capacity); 2];
     let blocks_of_one = [largest(&|rank| rank.blocks); 2];
     vec![
-        told(F::QueueLength, "queue", waiting, Some(queue.0), Some(queue.1)),
-        told(F::RunningRequests, "running", running, Some(batch.0), Some(batch.1)),
-        told(F::KvCacheUsage, "usage", row.kv_cache_usage, Some(peaks(|rank| rank.usage)), None),
-        told(F::KvCacheUsage, "in use", in_use, Some(tokens), Some(tokens_of_one)),
-        told(F::CacheConfig, "capacity", capacities, Some(all), Some(of_one)),
-        told(F::CacheConfig, "blocks", count(row.num_gpu_blocks), blocks, Some(blocks_of_one)),
-        told(F::CacheConfig, "block size", count(row.block_size), block_size, None),
-        told(F::PrefixCacheHitRate, "hit rate", hits, Some(means(|rank| rank.hits)), None),
+        reported(F::QueueLength, "queue", waiting, Some(queue.0), Some(queue.1)),
+        reported(F::RunningRequests, "running", running, Some(batch.0), Some(batch.1)),
+        reported(
+            F::KvCacheUsage,
+            "usage",
+            row.kv_cache_usage,
+            Some(peaks(|rank| rank.usage)),
+            None,
+        ),
+        reported(F::KvCacheUsage, "in use", in_use, Some(tokens), Some(tokens_of_one)),
+        reported(F::CacheConfig, "capacity", capacities, Some(all), Some(of_one)),
+        reported(F::CacheConfig, "blocks", count(row.num_gpu_blocks), blocks, Some(blocks_of_one)),
+        reported(F::CacheConfig, "block size", count(row.block_size), block_size, None),
+        reported(F::PrefixCacheHitRate, "hit rate", hits, Some(means(|rank| rank.hits)), None),
     ]
 }

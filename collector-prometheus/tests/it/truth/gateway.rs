@@ -218,8 +218,8 @@ impl Shared {
             }
         }
         if query == "time()" {
-            let told = time - earlier;
-            let body = json!({"status": "success", "data": {"resultType": "scalar", "result": [told, told.to_string()]}});
+            let reported = time - earlier;
+            let body = json!({"status": "success", "data": {"resultType": "scalar", "result": [reported, reported.to_string()]}});
             let reply = Reply::new(200, body.to_string());
             return Some(truncated(scene, &faults, reply));
         }
