@@ -1,11 +1,12 @@
 //! Reads and unpacks the body of a response, with limits on size and memory.
 
 use std::fmt::Display;
+use std::io::Read;
 use std::time::SystemTime;
 
 use collector_core::ErrorKind;
 use collector_transport::quote;
-use flate2::{Decompress, DecompressError, FlushDecompress, Status};
+use flate2::read::MultiGzDecoder;
 use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, DATE, HeaderMap};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -15,11 +16,8 @@ use crate::failure::{Failure, Split};
 /// Above this size only one body is read at a time, so that four of them at the limit are not in memory
 /// together. It is also the size at which a group of models is too large for one query.
 const LARGE_BYTES: usize = 8 << 20;
-/// Buffer space that is added when there is none left.
+/// Buffer space that is reserved for unpacking.
 const ROOM_BYTES: usize = 32 << 10;
-/// Log2 of the distance that gzip may refer back to.
-const WINDOW_BITS: u8 = 15;
-
 /// A body, and the permit to hold a large one.
 pub(crate) struct Body<'a> {
     pub(crate) bytes: Vec<u8>,
@@ -59,41 +57,41 @@ impl Bodies {
             .headers()
             .get(DATE)
             .and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
-        let announced = response.content_length().unwrap_or(0);
-        if announced > self.limit as u64 {
+        if response.content_length().is_some_and(|length| length > self.limit as u64) {
             return Err(self.too_large());
         }
-        // The limit until this body has the permit for large ones.
-        let mut most = self.limit.min(LARGE_BYTES);
         let mut turn = None;
-        let mut text = Text::new(packed, likely.min(most));
-        let mut received = 0_usize;
+        let mut received = Vec::with_capacity(if packed { 0 } else { likely.min(LARGE_BYTES) });
         while let Some(chunk) = response.chunk().await.map_err(&explain)? {
-            // A packed body may unpack to nothing forever.
-            received = received.saturating_add(chunk.len());
-            if received > self.limit {
+            received.extend_from_slice(&chunk);
+            if received.len() > self.limit {
                 return Err(self.too_large());
             }
-            let mut rest = &chunk[..];
-            while text
-                .take(&mut rest, most)
-                .map_err(|error| unreadable(&error).with_source(error))?
-            {
-                if text.bytes.len() > self.limit {
-                    return Err(self.too_large());
-                }
-                if text.bytes.len() > most {
-                    // The semaphore is never closed, so this waits until the permit is free, or for the
-                    // deadline.
-                    turn = self.large.acquire().await.ok();
-                    most = self.limit;
-                }
+            if received.len() > LARGE_BYTES && turn.is_none() {
+                turn = self.turn().await;
             }
         }
-        if !text.is_complete() {
-            return Err(unreadable(&"it is truncated"));
+        if !packed {
+            return Ok(Body { bytes: received, date, _turn: turn });
         }
-        Ok(Body { bytes: text.bytes, date, _turn: turn })
+        let mut unpacking = MultiGzDecoder::new(&*received);
+        let mut bytes = Vec::with_capacity(likely.min(LARGE_BYTES));
+        unpack(&mut unpacking, &mut bytes, LARGE_BYTES)?;
+        if bytes.len() > LARGE_BYTES {
+            if turn.is_none() {
+                turn = self.turn().await;
+            }
+            unpack(&mut unpacking, &mut bytes, self.limit)?;
+        }
+        if bytes.len() > self.limit {
+            return Err(self.too_large());
+        }
+        Ok(Body { bytes, date, _turn: turn })
+    }
+
+    /// Waits for the permit to hold a large body, or for the deadline: the semaphore is never closed.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.large.acquire().await.ok()
     }
 
     fn too_large(&self) -> Failure {
@@ -112,73 +110,31 @@ impl Bodies {
     }
 }
 
+/// Unpacks until `bytes` has one byte more than `most`, or to the end.
+fn unpack(unpacking: &mut impl Read, bytes: &mut Vec<u8>, most: usize) -> Result<(), Failure> {
+    let room = most.saturating_add(1).saturating_sub(bytes.len());
+    bytes.reserve_exact(room.min(ROOM_BYTES));
+    let unpacked = unpacking.take(room as u64).read_to_end(bytes);
+    unpacked.map(drop).map_err(|error| unreadable(&error).with_source(error))
+}
+
 /// Returns the beginning of a body, as far as it can be read, for messages.
 pub(crate) async fn beginning(mut response: Response, limit: usize) -> Vec<u8> {
-    let mut text = Text::new(is_packed(response.headers()).unwrap_or(false), 0);
-    let mut received = 0;
-    'body: while received < limit
+    let packed = is_packed(response.headers()).unwrap_or(false);
+    let mut received = Vec::new();
+    while received.len() < limit
         && let Ok(Some(chunk)) = response.chunk().await
     {
-        received += chunk.len();
-        let mut rest = &chunk[..];
-        while text.take(&mut rest, limit).unwrap_or(false) {
-            if text.bytes.len() >= limit {
-                break 'body;
-            }
-        }
-        // The rest cannot be unpacked.
-        if !rest.is_empty() {
-            break;
-        }
+        received.extend_from_slice(&chunk);
     }
-    text.bytes.truncate(limit);
-    text.bytes
-}
-
-/// A body as far as it was received.
-struct Text {
-    bytes: Vec<u8>,
-    /// Present if the body is packed.
-    unpacking: Option<Decompress>,
-    /// Whether the last gzip member is complete.
-    ended: bool,
-}
-
-impl Text {
-    fn new(packed: bool, likely: usize) -> Self {
-        let unpacking = packed.then(|| Decompress::new_gzip(WINDOW_BITS));
-        Self { bytes: Vec::with_capacity(likely), unpacking, ended: false }
+    received.truncate(limit);
+    if !packed {
+        return received;
     }
-
-    /// Consumes bytes from `rest`, as many as there is room for. Returns false when nothing was left. Unpacks
-    /// at most one byte beyond `most`.
-    fn take(&mut self, rest: &mut &[u8], most: usize) -> Result<bool, DecompressError> {
-        let Some(unpacking) = &mut self.unpacking else {
-            self.bytes.extend_from_slice(rest);
-            return Ok(!std::mem::take(rest).is_empty());
-        };
-        if self.ended {
-            if rest.is_empty() {
-                return Ok(false);
-            }
-            // A body may have several gzip members in a row.
-            *unpacking = Decompress::new_gzip(WINDOW_BITS);
-        }
-        if self.bytes.len() == self.bytes.capacity() {
-            let left = most.saturating_add(1).saturating_sub(self.bytes.len());
-            self.bytes.reserve_exact(self.bytes.len().max(ROOM_BYTES).min(left));
-        }
-        let (before, room) = (unpacking.total_in(), self.bytes.len());
-        let status = unpacking.decompress_vec(rest, &mut self.bytes, FlushDecompress::None)?;
-        let taken = usize::try_from(unpacking.total_in() - before).unwrap_or(rest.len());
-        *rest = &rest[taken..];
-        self.ended = status == Status::StreamEnd;
-        Ok(taken > 0 || self.bytes.len() > room)
-    }
-
-    fn is_complete(&self) -> bool {
-        self.unpacking.is_none() || self.ended
-    }
+    let mut text = Vec::new();
+    // The text before a defect is kept.
+    let _ = MultiGzDecoder::new(&*received).take(limit as u64).read_to_end(&mut text);
+    text
 }
 
 /// Returns whether a body is compressed, in the one way that was requested.
@@ -222,57 +178,42 @@ mod tests {
         packing.finish().unwrap()
     }
 
-    /// Reads a body that arrives in chunks of this size.
-    fn taken(body: &[u8], chunk: usize, likely: usize, limit: usize) -> Result<Text, String> {
-        let mut text = Text::new(true, likely.min(limit));
-        for chunk in body.chunks(chunk) {
-            let mut rest = chunk;
-            while text.take(&mut rest, limit).map_err(|error| error.to_string())? {
-                if text.bytes.len() > limit {
-                    return Ok(text);
-                }
-            }
-        }
-        Ok(text)
+    fn unpacked(body: &[u8], most: usize) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        unpack(&mut MultiGzDecoder::new(body), &mut bytes, most).ok()?;
+        Some(bytes)
     }
 
     proptest! {
         #[test]
-        fn a_body_is_unpacked_in_whatever_pieces_it_comes(
+        fn a_body_of_several_members_is_unpacked_and_a_truncated_one_refused(
             texts in prop::collection::vec(prop::collection::vec(0..4_u8, 0..3000), 1..4),
-            chunk in 1..700_usize,
-            likely in 0..5000_usize,
         ) {
             let body: Vec<u8> = texts.iter().flat_map(|text| packed(text)).collect();
-            let text = taken(&body, chunk, likely, usize::MAX).unwrap();
-            prop_assert_eq!(&text.bytes, &texts.concat());
-            prop_assert!(text.is_complete());
-            let cut = taken(&body[..body.len() - 1], chunk, likely, usize::MAX).unwrap();
-            prop_assert!(!cut.is_complete());
+            prop_assert_eq!(unpacked(&body, usize::MAX), Some(texts.concat()));
+            prop_assert_eq!(unpacked(&body[..body.len() - 1], usize::MAX), None);
         }
     }
 
     #[test]
     fn no_more_is_unpacked_than_one_byte_over_the_limit() {
         let bomb = packed(&vec![b' '; 4 << 20]);
-        for likely in [0, 1 << 20, 100 << 20] {
-            let text = taken(&bomb, bomb.len(), likely, 1 << 20).unwrap();
-            assert_eq!(text.bytes.len(), (1 << 20) + 1);
-            assert!(text.bytes.capacity() <= (1 << 20) + 1, "{}", text.bytes.capacity());
-        }
+        assert_eq!(unpacked(&bomb, 1 << 20).unwrap().len(), (1 << 20) + 1);
     }
 
     #[test]
-    fn a_damaged_body_is_not_complete() {
+    fn a_damaged_body_is_refused() {
         let spoil = |at: usize| {
             let mut body = packed(b"some text, some more text");
             body[at] ^= 0x40;
-            taken(&body, 7, 0, 1000).is_ok_and(|text| text.is_complete())
+            unpacked(&body, 1000)
         };
         let length = packed(b"some text, some more text").len();
-        assert!(!spoil(0) && !spoil(length / 2) && !spoil(length - 5) && !spoil(length - 1));
+        for at in [0, length / 2, length - 5, length - 1] {
+            assert_eq!(spoil(at), None, "{at}");
+        }
         let followed = [packed(b"text"), b"and what is none".to_vec()].concat();
-        assert!(taken(&followed, 1000, 0, 1000).is_err());
+        assert_eq!(unpacked(&followed, 1000), None);
     }
 
     #[test]
