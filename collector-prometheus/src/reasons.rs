@@ -1,4 +1,4 @@
-//! Why a field is unknown though its query was answered, in words.
+//! Why a field is unknown although its query was answered.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use collector_engines::Quantity;
 use crate::plan::QueryKind;
 use crate::shape::Served;
 
-/// What the fields of the load are made of.
+/// The rates that each field of the load is computed from.
 const OF_LOAD: [(Field, &[QueryKind]); 5] = [
     (Field::ArrivalRate, &[QueryKind::RequestCount]),
     (Field::AvgInputTokens, &[QueryKind::RequestCount, QueryKind::InputTokens]),
@@ -18,7 +18,7 @@ const OF_LOAD: [(Field, &[QueryKind]); 5] = [
     (Field::ItlAverage, &[QueryKind::ItlSum, QueryKind::ItlCount]),
 ];
 
-/// Says of the gauges and the capacity of a replica why they are unknown, where nothing has said so yet.
+/// Adds the reasons of unknown gauges and capacities of a replica, if they have none yet.
 pub(crate) fn name_gauges(row: &mut ReplicaMetrics, served: &Served, failed: &FieldReasons) {
     if row.state == ReplicaState::Sleeping {
         row.reasons.insert(Field::CacheConfig, "it sleeps");
@@ -50,7 +50,7 @@ pub(crate) fn name_gauges(row: &mut ReplicaMetrics, served: &Served, failed: &Fi
     }
 }
 
-/// Why fields of the load are unknown that are made of these rates.
+/// Returns why fields of the load that need these rates are unknown.
 pub(crate) fn load(
     rates: &[(QueryKind, Option<f64>)],
     served: &Served,
@@ -71,7 +71,7 @@ pub(crate) fn load(
     reasons
 }
 
-/// Why the hit rate of the prefix cache is unknown, of which these are hits and lookups.
+/// Returns why the hit rate of the prefix cache is unknown, given its hits and lookups.
 pub(crate) fn hit_rate(
     [hits, lookups]: [Option<f64>; 2],
     servers: usize,
@@ -89,11 +89,11 @@ pub(crate) fn hit_rate(
     let unknown = [hits, lookups].into_iter().find_map(|it| rate(it, kind, window, served));
     unknown.unwrap_or_else(|| {
         let window = duration::format(window);
-        format!("nothing was looked up in the last {window}, and requests run")
+        format!("no prefix-cache lookups in the last {window}, although requests are running")
     })
 }
 
-/// Why a field is unknown of which the server holds no series, or only some.
+/// Returns why a field is unknown if the server holds none or only some of its series.
 fn no_series(served: &Served, quantities: &[Quantity]) -> String {
     let lacking = quantities.iter().filter(|quantity| !served.plan.has(**quantity));
     let expected = lacking.flat_map(|it| served.engine.alternatives(*it)).next();
@@ -103,7 +103,7 @@ fn no_series(served: &Served, quantities: &[Quantity]) -> String {
     }
 }
 
-/// Why one rate over a window is unknown; `None` where it is known.
+/// Returns why one rate over a window is unknown; `None` if it is known.
 fn rate(rate: Option<f64>, kind: QueryKind, window: Duration, served: &Served) -> Option<String> {
     if rate.is_some_and(|rate| !rate.is_nan()) {
         return None;
@@ -118,11 +118,11 @@ fn rate(rate: Option<f64>, kind: QueryKind, window: Duration, served: &Served) -
     })
 }
 
-/// The first series that a query asks for.
+/// Returns the name of the first series of a query.
 fn first_series(kind: QueryKind, served: &Served) -> &str {
     let plan = &served.plan;
     let of_kind = plan.leaves(kind).iter();
-    // Where capacities are gauges, there is no info series.
+    // If capacities are gauges, there is no info series.
     let leaves = of_kind.chain(plan.leaves(QueryKind::Capacity));
     leaves.copied().find_map(|leaf| plan.series_of(leaf)).map_or("series", |series| &series.name)
 }

@@ -1,4 +1,4 @@
-//! One look at the server: liveness first, then what living pods are asked.
+//! One fetch from the server: liveness first, then the queries about live pods.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -10,11 +10,11 @@ use futures_util::StreamExt;
 use futures_util::stream;
 
 use crate::answer::{Expect, Row};
-use crate::assemble::{Arrived, Assembly, Piece};
+use crate::assemble::{Assembly, QueryAnswer, QueryResult};
 use crate::client::{Answered, Budget, Client, Query};
+use crate::discovery::ServerInfo;
 use crate::failure::{Failure, Split};
 use crate::labels::Level;
-use crate::learn::Learnt;
 use crate::plan::{Plan, QueryKind};
 use crate::promql::Filter;
 use crate::rows::{Reading, Rows};
@@ -23,109 +23,95 @@ use crate::shape::{Served, Shape};
 use crate::shard::{Asked, QUERY_BYTES_MAX, Shard};
 use crate::trace::TracedQuery;
 
-/// Splits within one look. A limit that no group gets under would else cost a query per model; the
-/// groups of the next look are smaller in any case.
+/// Splits within one fetch. Without a bound, a limit that no group fits into would cost a query per model;
+/// the groups of the next fetch are smaller in any case.
 const SPLITS_MAX: u32 = 16;
-/// Live pods of one look at most, some 60 MB of them: five thousand variants of ten pods each.
+/// Live pods of one fetch at most, some 60 MB: five thousand variants of ten pods each.
 const PODS_MAX: usize = 50_000;
 
-/// What all queries of a look have in common.
-pub(crate) struct Look<'a> {
+/// What all queries of a fetch have in common.
+pub(crate) struct Fetch<'a> {
     client: &'a Client,
     budget: Budget<'a>,
     asked: &'a Asked,
     shape: &'a Shape,
-    /// Goes into every selector.
+    /// Part of every selector.
     each: &'a Filter,
     clock: &'a ServerClock,
     moment: Moment,
     in_flight: usize,
-    /// How values come about is told.
+    /// Whether to record how values come about.
     trace: bool,
-    /// The server is not to be asked any more, and why.
+    /// Why the server gets no further queries, if it does not.
     dead: OnceLock<Failure>,
     timed_out: AtomicBool,
-    /// Live pods so far.
+    /// Number of live pods found so far.
     pods: AtomicUsize,
     splits: AtomicU32,
     too_large: AtomicBool,
     contradicted: AtomicBool,
     incomplete: Mutex<Option<String>>,
-    /// When the queries for liveness were evaluated, engine by engine, as their rows say.
+    /// The evaluation time of the liveness queries, by engine, as their rows report it.
     evaluated: Mutex<Vec<f64>>,
-    /// Each group, in the pieces that the server has made necessary so far: what was too large for
-    /// one query is too large for the next.
+    /// Each group, in the pieces that the server has required so far: what was too large for one query is too
+    /// large for the next.
     pieces: Mutex<Vec<Vec<Arc<Part>>>>,
 }
 
-/// Models that are asked for together, of one engine.
+/// Models of one engine that share queries.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
-    /// The engine: its position among those that the server holds.
+    /// Index of the engine in [`Shape::served`].
     pub(crate) engine: u8,
     pub(crate) shard: Shard,
-    /// The model of all series that this selects, whatever their labels say.
-    pub(crate) given: Option<Given>,
+    /// Indices of its models in [`Asked`].
+    pub(crate) models: Arc<[usize]>,
+    /// Selects the series of its only model, whose labels do not matter.
+    pub(crate) selector: Option<Filter>,
 }
 
-/// Series that are one model's because the user says so.
-#[derive(Clone, Debug)]
-pub(crate) struct Given {
-    /// The position of the model.
-    pub(crate) model: usize,
-    pub(crate) selector: Filter,
-}
-
-/// A group, and what all queries for it have in common.
+/// A group or a part of one, with what its queries have in common.
 #[derive(Debug)]
 struct Part {
-    engine: u8,
-    shard: Shard,
-    given: Option<Given>,
+    group: Group,
     filter: Filter,
-    /// Positions of its models.
-    models: Arc<[usize]>,
-    /// Rows of the longest answer for it so far; a row for each model at least.
+    /// Rows of its longest answer so far, at least one per model.
     rows: AtomicUsize,
 }
 
 impl Part {
-    fn new(engine: u8, shard: Shard, given: Option<Given>, look: &Look<'_>) -> Arc<Self> {
-        let Served { engine: description, labels, .. } = &*look.shape.served[usize::from(engine)];
-        // Of what a label does not hold, or holds in another spelling, no selector can be made.
-        let is_named = description.model.is_none() && !description.ignore_case;
-        let filter = match &given {
-            Some(given) => given.selector.clone(),
-            None if is_named => shard.filter(labels, look.each),
-            None => shard.filter_without_models(labels, look.each),
+    fn new(group: Group, fetch: &Fetch<'_>) -> Arc<Self> {
+        let Served { engine, labels, .. } = &*fetch.shape.served[usize::from(group.engine)];
+        // No selector can be built for a value that is in no label, or spelled differently there.
+        let is_named = engine.model.is_none() && !engine.ignore_case;
+        let filter = match &group.selector {
+            Some(selector) => selector.clone(),
+            None if is_named => group.shard.filter(labels, fetch.each),
+            None => group.shard.filter_without_models(labels, fetch.each),
         };
-        let models = match &given {
-            Some(given) => vec![given.model].into(),
-            None => look.asked.positions(&shard.models).into(),
-        };
-        let rows = AtomicUsize::new(shard.models.len());
-        Arc::new(Self { engine, shard, given, filter, models, rows })
+        let rows = AtomicUsize::new(group.models.len());
+        Arc::new(Self { group, filter, rows })
     }
 }
 
-/// One query for one group, which is told by its number.
+/// One query for one group.
 #[derive(Clone)]
 pub(crate) struct Job {
     pub(crate) kind: QueryKind,
     pub(crate) group: usize,
     pub(crate) level: Level,
-    /// Rows are told apart by server and copy.
+    /// Rows are grouped by server and copy.
     pub(crate) apart: bool,
-    /// How much earlier than the look it is to be evaluated.
+    /// How much earlier than the rest of the fetch it is evaluated.
     pub(crate) earlier: Duration,
-    /// The only models whose rows count; `None` for all.
+    /// Restricts the models whose rows count; `None` for all.
     pub(crate) only: Option<Arc<HashSet<usize>>>,
-    /// For the query whose series carry no model: the pods, each with the position of its model.
+    /// For the query whose series carry no model: the pods, each with the index of its model.
     pub(crate) pods: Vec<(usize, PodName)>,
 }
 
 impl Job {
-    /// A query as of now, about every model of its group.
+    /// A query evaluated now, about every model of its group.
     pub(crate) fn new(kind: QueryKind, group: usize) -> Self {
         Self {
             kind,
@@ -139,18 +125,18 @@ impl Job {
     }
 }
 
-impl<'a> Look<'a> {
+impl<'a> Fetch<'a> {
     pub(crate) fn new(
         client: &'a Client,
         budget: Budget<'a>,
         asked: &'a Asked,
-        learnt: &'a Learnt,
+        info: &'a ServerInfo,
         each: &'a Filter,
         moment: Moment,
         groups: &[Group],
     ) -> Self {
-        let Learnt { clock, shape, .. } = learnt;
-        let look = Self {
+        let ServerInfo { clock, shape, .. } = info;
+        let fetch = Self {
             client,
             budget,
             asked,
@@ -158,8 +144,8 @@ impl<'a> Look<'a> {
             each,
             clock,
             moment,
-            // Two were as fast as more on the servers measured, and leave them room; a caller who
-            // waits for one small model gets four.
+            // More than two were no faster on the servers measured. A caller who waits for one small model
+            // gets four.
             in_flight: if budget.waiting { 4 } else { 2 },
             trace: false,
             dead: OnceLock::new(),
@@ -172,36 +158,34 @@ impl<'a> Look<'a> {
             evaluated: Mutex::new(vec![f64::NEG_INFINITY; shape.served.len()]),
             pieces: Mutex::default(),
         };
-        let part = |group: &Group| {
-            vec![Part::new(group.engine, group.shard.clone(), group.given.clone(), &look)]
-        };
-        let pieces = groups.iter().map(part).collect();
-        *look.pieces() = pieces;
-        look
+        let pieces = groups.iter().map(|group| vec![Part::new(group.clone(), &fetch)]).collect();
+        *fetch.pieces() = pieces;
+        fetch
     }
 
-    /// The same look, which also tells how values come about.
+    /// Makes the fetch record how values come about.
     pub(crate) fn traced(mut self, trace: bool) -> Self {
         self.trace = trace;
         self
     }
 
-    /// Some query or answer was too large for the server or for us.
+    /// Returns whether a query or an answer was too large for the server or for us.
     pub(crate) fn was_too_large(&self) -> bool {
         self.too_large.load(Ordering::Relaxed)
     }
 
-    /// The server's clock was not where the look took it to be.
+    /// Returns whether a `Date` header contradicted the server clock of this fetch.
     pub(crate) fn clock_contradicted(&self) -> bool {
         self.contradicted.load(Ordering::Relaxed)
     }
 
-    /// The first reason why rows may be absent.
+    /// Returns the first reason why rows may be absent.
     pub(crate) fn incomplete(self) -> Option<String> {
         self.incomplete.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who lives. The first group goes alone: a server that does not answer it is not asked more.
+    /// Finds the live pods. The first group is sent alone: if the server does not answer it, nothing else is
+    /// sent.
     pub(crate) async fn liveness(&self, assembly: &mut Assembly<'_>) -> Result<(), Failure> {
         let groups = self.pieces().len();
         let mut jobs: Vec<Job> =
@@ -219,7 +203,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Runs jobs, a few at a time, and takes in their answers as they come.
+    /// Runs jobs, a few at a time, and adds their answers as they arrive.
     pub(crate) async fn ask(&self, jobs: Vec<Job>, assembly: &mut Assembly<'_>) {
         let mut answers =
             stream::iter(jobs).map(|job| self.job(job)).buffer_unordered(self.in_flight);
@@ -230,10 +214,10 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// One query, in as many pieces as the server makes necessary.
-    async fn job(&self, job: Job) -> Vec<Piece> {
+    /// Runs one query, in as many pieces as the server requires.
+    async fn job(&self, job: Job) -> Vec<QueryResult> {
         let mut answers = Vec::new();
-        // A time-out is split once: a server out of breath is not helped by more queries.
+        // A time-out is split once: more queries do not help an overloaded server.
         let mut left: Vec<(Arc<Part>, bool)> =
             self.pieces()[job.group].iter().map(|part| (Arc::clone(part), true)).collect();
         while let Some((part, may_time_out)) = left.pop() {
@@ -255,35 +239,41 @@ impl<'a> Look<'a> {
                 self.note_failure(failure);
             }
             let models = match &job.only {
-                None => Arc::clone(&part.models),
-                Some(only) => part.models.iter().copied().filter(|it| only.contains(it)).collect(),
+                None => Arc::clone(&part.group.models),
+                Some(only) => {
+                    part.group.models.iter().copied().filter(|it| only.contains(it)).collect()
+                }
             };
-            answers.push(Piece { kind: job.kind, engine: part.engine, models, result });
+            answers.push(QueryResult { kind: job.kind, engine: part.group.engine, models, result });
         }
         answers
     }
 
-    /// The smaller pieces that are asked for in place of `part` from now on; `None` where there are none,
-    /// or where the look has been split often enough.
+    /// Replaces `part` by smaller parts for the rest of the fetch. Returns `None` if it cannot be split, or
+    /// the fetch was split often enough.
     fn split(&self, number: usize, part: &Arc<Part>) -> Option<Vec<Arc<Part>>> {
         let mut pieces = self.pieces();
         let pieces = &mut pieces[number];
         let Some(at) = pieces.iter().position(|piece| Arc::ptr_eq(piece, part)) else {
-            // Another query of the group has split it meanwhile.
+            // Another query of the group split it in the meantime.
             let is_of = |piece: &&Arc<Part>| {
-                piece.shard.models.iter().all(|it| part.shard.models.binary_search(it).is_ok())
+                let all = &part.group.shard.models;
+                piece.group.shard.models.iter().all(|it| all.binary_search(it).is_ok())
             };
             return Some(pieces.iter().filter(is_of).cloned().collect());
         };
-        let smaller = match part.given {
+        let smaller = match part.group.selector {
             Some(_) => Vec::new(),
-            None => part.shard.split(),
+            None => part.group.shard.split(),
         };
         if smaller.is_empty() || self.splits.fetch_add(1, Ordering::Relaxed) >= SPLITS_MAX {
             return None;
         }
-        let parts: Vec<Arc<Part>> =
-            smaller.into_iter().map(|shard| Part::new(part.engine, shard, None, self)).collect();
+        let smaller = smaller.into_iter().map(|shard| {
+            let models = self.asked.positions(&shard.models).into();
+            Part::new(Group { shard, models, ..part.group.clone() }, self)
+        });
+        let parts: Vec<Arc<Part>> = smaller.collect();
         pieces.splice(at..=at, parts.iter().cloned());
         Some(parts)
     }
@@ -292,25 +282,25 @@ impl<'a> Look<'a> {
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What one failure says about the queries that have not been sent yet.
+    /// Decides from a failure whether the remaining queries are sent.
     fn note_failure(&self, failure: &Failure) {
         let second_timeout =
             failure.kind == ErrorKind::Timeout && self.timed_out.swap(true, Ordering::Relaxed);
         if failure.is_of_the_server() || second_timeout {
-            // Only the first is kept; the others say the same.
+            // The first failure is kept.
             let _ = self.dead.set(failure.clone());
         }
     }
 
-    async fn query(&self, job: &Job, part: &Part) -> Result<Arrived, Failure> {
+    async fn query(&self, job: &Job, part: &Part) -> Result<QueryAnswer, Failure> {
         if let Some(failure) = self.dead.get() {
             return Err(failure.clone());
         }
         let served = self.served(part);
         let Some(text) = self.text(job, part) else {
-            // The server holds nothing of it: that was known before, and is no answer.
+            // The server holds no such series, which was known before.
             let rows = Rows::of(job.kind, 0);
-            return Ok(Arrived { rows, warning: None, at: self.moment.tick, query: None });
+            return Ok(QueryAnswer { rows, warning: None, at: self.moment.tick, query: None });
         };
         let time = self.moment.earlier(job.earlier).time;
         let query = Query { kind: job.kind, text: &text, time: Some(time) };
@@ -318,9 +308,8 @@ impl<'a> Look<'a> {
         let reading = Reading {
             kind: job.kind,
             served,
-            plan: &served.plan,
             asked: self.asked,
-            given: part.given.as_ref().map(|given| given.model),
+            given: part.group.selector.as_ref().and_then(|_| part.group.models.first().copied()),
             only: job.only.as_deref(),
             apart: job.apart,
         };
@@ -337,10 +326,10 @@ impl<'a> Look<'a> {
         {
             return Err(Failure::new(
                 ErrorKind::TooLarge,
-                format!("more than {PODS_MAX} pods live in what is looked at together"),
+                format!("more than {PODS_MAX} live pods in one fetch"),
             )
             .with_remedy(
-                "share the namespaces out to several collectors, by prometheus.namespaces",
+                "divide the namespaces among several collectors with prometheus.namespaces",
             ));
         }
         let query = self.trace.then(|| TracedQuery {
@@ -352,17 +341,17 @@ impl<'a> Look<'a> {
         Ok(self.arrived(rows, answered, query))
     }
 
-    /// When the query for liveness of an engine was evaluated, as its rows say.
+    /// Returns the evaluation time of an engine's liveness query, as its rows report it.
     pub(crate) fn evaluated(&self, engine: u8) -> Option<f64> {
         let all = self.evaluated.lock().unwrap_or_else(PoisonError::into_inner);
         Some(all[usize::from(engine)]).filter(|time| time.is_finite())
     }
 
-    /// Refuses rows that say they are older than those of the query for liveness, from which ages are
-    /// counted: a cache in between would make old values look new.
+    /// Rejects rows that are older than those of the liveness query, from which ages are counted: a cache in
+    /// between would make old values look new.
     fn check_time(&self, job: &Job, part: &Part, evaluated: f64) -> Result<(), Failure> {
         let mut all = self.evaluated.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_liveness = &mut all[usize::from(part.engine)];
+        let of_liveness = &mut all[usize::from(part.group.engine)];
         if job.kind == QueryKind::Liveness {
             if evaluated.is_finite() {
                 *of_liveness = of_liveness.max(evaluated);
@@ -371,20 +360,20 @@ impl<'a> Look<'a> {
         }
         let behind = *of_liveness - evaluated - job.earlier.as_secs_f64();
         let interval = self.served(part).scrape_interval().as_secs_f64();
-        // A window that ends after the newest sample holds fewer samples than it should.
+        // A window that ends after the newest sample holds too few samples.
         let is_ahead = job.kind.is_over_window() && behind.is_finite() && behind < -interval;
         if behind <= interval && !is_ahead {
             return Ok(());
         }
         let side = if is_ahead { "after" } else { "before" };
-        Err(Failure::new(
-            ErrorKind::BadAnswer,
-            format!("its rows are of {:.0} s {side} those that say who lives", behind.abs()),
-        )
+        Err(Failure::bad_answer(format!(
+            "its rows are {:.0} s {side} those of the liveness query",
+            behind.abs()
+        ))
         .with_remedy("is there a cache in front of it?"))
     }
 
-    fn arrived(&self, rows: Rows, answered: Answered, query: Option<TracedQuery>) -> Arrived {
+    fn arrived(&self, rows: Rows, answered: Answered, query: Option<TracedQuery>) -> QueryAnswer {
         if answered.large {
             self.too_large.store(true, Ordering::Relaxed);
         }
@@ -397,11 +386,11 @@ impl<'a> Look<'a> {
         if let Some(reason) = answered.incomplete {
             self.incomplete.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         }
-        Arrived { rows, warning, at: answered.arrived_at, query }
+        QueryAnswer { rows, warning, at: answered.arrived_at, query }
     }
 
     fn served(&self, part: &Part) -> &'a Served {
-        &self.shape.served[usize::from(part.engine)]
+        &self.shape.served[usize::from(part.group.engine)]
     }
 
     fn text(&self, job: &Job, part: &Part) -> Option<String> {
@@ -410,15 +399,16 @@ impl<'a> Look<'a> {
         if job.kind != QueryKind::CacheConfig {
             return Some(plan.query(job.kind, &served.labels, &part.filter, job.level, job.apart));
         }
-        let filter = match &part.given {
-            Some(given) => given.selector.clone(),
-            None => part.shard.filter_without_models(&served.labels, self.each),
+        let Group { shard, models, selector, .. } = &part.group;
+        let filter = match selector {
+            Some(selector) => selector.clone(),
+            None => shard.filter_without_models(&served.labels, self.each),
         };
         let text = |pods: &[&str]| plan.cache_config(&served.labels, &filter, job.apart, pods);
-        if part.shard.names_models() {
-            // Without models in the filter, a single model would be answered with its whole
-            // namespace; its pods stand for it as far as they fit.
-            let models: HashSet<usize> = part.models.iter().copied().collect();
+        if shard.names_models() {
+            // Without a model in the filter, a single model would get its whole namespace, so its pods are
+            // named instead as far as they fit.
+            let models: HashSet<usize> = models.iter().copied().collect();
             let pods = job.pods.iter().filter(|(model, _)| models.contains(model));
             let pods: Vec<&str> = pods.map(|(_, pod)| pod.as_str()).collect();
             let text = text(&pods)?;

@@ -1,11 +1,11 @@
-//! What is learnt about a server before it is asked for metrics: its clock, and the shape of what it
+//! What must be known about a server before it is asked for metrics: its clock, and the shape of what it
 //! holds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use collector_core::{Clock, ErrorKind, Tick};
+use collector_core::{Clock, Tick};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::answer::Expect;
@@ -14,86 +14,90 @@ use crate::failure::Failure;
 use crate::plan::QueryKind;
 use crate::promql::EvalTime;
 use crate::server_clock::{ROUND_TRIP_GOOD, ServerClock};
-use crate::shape::{self, Shape, Terms};
+use crate::shape::{self, DiscoverySettings, Shape};
 
 /// Clocks drift apart by some ten milliseconds in this time.
 const CLOCK_LASTS: Duration = Duration::from_secs(5 * 60);
-/// Names and labels change when somebody upgrades a fleet.
+/// Names and labels change when a fleet is upgraded.
 const SHAPE_LASTS: Duration = Duration::from_secs(60 * 60);
-/// The least time between two probes of the shape while something looks wrong.
+/// Shortest time between two probes of the shape while something looks wrong.
 const SUSPICION_WAITS: Duration = Duration::from_secs(60);
-/// Seconds by which a server evaluates earlier than asked before it counts, and up to which it can be
-/// that: beyond, the answer is of another kind.
+/// Seconds by which a server evaluates earlier than asked: below, it counts as rounding; above, as something
+/// other than a time.
 const EARLIER_MIN: f64 = 1.5;
 const EARLIER_MAX: f64 = 24.0 * 3600.0;
-/// A difference between the clocks that is worth a line in the log.
+/// Clock difference in seconds that is logged.
 const SKEW_LOGGED: f64 = 5.0;
 
 /// What is known about a server.
 #[derive(Clone, Debug)]
-pub(crate) struct Learnt {
+pub(crate) struct ServerInfo {
     pub(crate) clock: ServerClock,
     pub(crate) shape: Arc<Shape>,
-    /// The `Date` header and `time()` agreed so far, so that a difference is a jump.
+    /// Whether the `Date` header and `time()` agreed so far, so that a difference is a jump of the clock.
     pub(crate) date_trusted: bool,
-    /// The look has been begun anew once, and is not again.
+    /// Whether the fetch was already started again once.
     pub(crate) last_try: bool,
     clock_at: Tick,
     shape_at: Tick,
 }
 
-/// Learns, and remembers what was learnt.
+/// Discovers what a server holds, and remembers it.
 #[derive(Debug)]
-pub(crate) struct Learner {
-    terms: Terms,
-    learnt: Mutex<Option<Learnt>>,
+pub(crate) struct Discovery {
+    terms: DiscoverySettings,
+    info: Mutex<Option<ServerInfo>>,
     suspicious: AtomicBool,
     clock_wrong: AtomicBool,
     skew_logged: AtomicBool,
 }
 
-impl Learner {
-    pub(crate) fn new(terms: Terms) -> Self {
+impl Discovery {
+    pub(crate) fn new(terms: DiscoverySettings) -> Self {
         Self {
             terms,
-            learnt: Mutex::default(),
+            info: Mutex::default(),
             suspicious: AtomicBool::new(false),
             clock_wrong: AtomicBool::new(false),
             skew_logged: AtomicBool::new(false),
         }
     }
 
-    /// What the user has set that the shape depends on.
-    pub(crate) fn terms(&self) -> &Terms {
+    /// Returns the settings that the shape depends on.
+    pub(crate) fn terms(&self) -> &DiscoverySettings {
         &self.terms
     }
 
-    /// What is known, after asking for what is not or no longer. Looks that come at once share it.
+    /// Returns what is known, and asks for what is not or has expired. Concurrent fetches share one
+    /// discovery.
     ///
-    /// `first` is what a first look is about, where somebody waits for it: the shape is then learnt of
-    /// that alone, and not remembered. Of a server with 800 pods the whole takes 46 ms, one model 1 ms.
+    /// `first` is the only model of a first fetch that a caller waits for. Then only its shape is discovered,
+    /// and not remembered: on a server with 800 pods everything takes 46 ms, one model 1 ms.
     ///
     /// # Cancel safety
-    /// What was learnt is stored in one step, after all of it.
-    pub(crate) async fn learn(
+    /// The result is stored in one step at the end.
+    pub(crate) async fn discover(
         &self,
         client: &Client,
         budget: Budget<'_>,
         first: Option<(&str, &str)>,
-    ) -> Result<Learnt, Failure> {
-        let mut learnt = self.lock(budget).await?;
+    ) -> Result<ServerInfo, Failure> {
+        let mut info = self.lock(budget).await?;
         let now = budget.clock.now();
-        let before = learnt.clone();
+        let before = info.clone();
         let jumped = self.clock_wrong.swap(false, Ordering::Relaxed);
         let (clock, clock_at) = match &before {
             Some(known) if !jumped && known.clock_at.age(now) < CLOCK_LASTS => {
                 (known.clock, known.clock_at)
             }
             _ => {
-                let asked = self.ask_clock(client, budget).await;
+                let asked = ask_clock_once(client, budget).await;
+                if let Ok(clock) = asked {
+                    self.log_skew(clock, budget.clock);
+                }
                 match (asked, &before) {
-                    // The first request also resolves, connects and shakes hands. When that took
-                    // long the clock is read again, by the next look: this one has waited enough.
+                    // The first request also resolves, connects and shakes hands. If it took long, the next
+                    // fetch reads the clock again; this one has waited enough.
                     (Ok(clock), None) if clock.round_trip > ROUND_TRIP_GOOD => (clock, Tick::MIN),
                     (Ok(clock), _) => (clock, now),
                     // An old reading of a clock that did not jump is better than no metrics.
@@ -123,62 +127,59 @@ impl Learner {
         };
         let date_trusted =
             before.is_none_or(|known| known.date_trusted || known.clock_at != clock_at);
-        let known = Learnt { clock, shape, date_trusted, last_try: false, clock_at, shape_at };
-        *learnt = Some(if known.shape.narrow {
-            // Of other models nothing is known yet: the next look asks.
+        let known = ServerInfo { clock, shape, date_trusted, last_try: false, clock_at, shape_at };
+        *info = Some(if known.shape.narrow {
+            // Nothing is known about other models yet, so the next fetch asks.
             let shape = Arc::new(Shape::unknown(&self.terms));
-            Learnt { shape, shape_at: Tick::MIN, ..known.clone() }
+            ServerInfo { shape, shape_at: Tick::MIN, ..known.clone() }
         } else {
             known.clone()
         });
         Ok(known)
     }
 
-    fn shape_due(&self, known: &Learnt, now: Tick) -> bool {
+    fn shape_due(&self, known: &ServerInfo, now: Tick) -> bool {
         let age = known.shape_at.age(now);
         let unsure = !known.shape.probed || known.shape.incomplete;
         let suspicious = self.suspicious.load(Ordering::Relaxed) || unsure;
-        // A server that holds no fleet yet may hold one the next time.
+        // A server without a fleet may have one next time.
         age >= SHAPE_LASTS
             || (suspicious && age >= SUSPICION_WAITS)
             || (known.shape.probed && !known.shape.has_engines())
     }
 
-    /// Pods live that miss a value they should have: names or labels may have changed.
+    /// Live pods lack a value that they should have: names or labels may have changed.
     pub(crate) fn suspect_shape(&self) {
         self.suspicious.store(true, Ordering::Relaxed);
     }
 
-    /// What the server holds is asked for again by the next [`learn`](Self::learn), whatever is known.
+    /// Makes the next [`discover`](Self::discover) ask again what the server holds.
     pub(crate) async fn forget_shape(&self) {
-        if let Some(known) = &mut *self.learnt.lock().await {
+        if let Some(known) = &mut *self.info.lock().await {
             known.shape_at = Tick::MIN;
         }
     }
 
-    /// The server's clock has jumped: it is asked again by the next [`learn`](Self::learn).
+    /// Makes the next [`discover`](Self::discover) read the server's clock, which has jumped.
     pub(crate) fn suspect_clock(&self) {
         self.clock_wrong.store(true, Ordering::Relaxed);
     }
 
-    /// The `Date` header differs from what the server has just said for `time()`: it is not looked
-    /// at until the clock is read again.
+    /// Ignores the `Date` header until the clock is read again, because it contradicts what `time()` just
+    /// returned.
     pub(crate) async fn distrust_date(&self) {
-        if let Some(known) = &mut *self.learnt.lock().await {
+        if let Some(known) = &mut *self.info.lock().await {
             known.date_trusted = false;
         }
     }
 
-    async fn lock(&self, budget: Budget<'_>) -> Result<MutexGuard<'_, Option<Learnt>>, Failure> {
-        tokio::time::timeout_at(budget.deadline, self.learnt.lock()).await.map_err(|_| {
-            Failure::new(ErrorKind::Timeout, "another look still waits for the server")
-        })
-    }
-
-    async fn ask_clock(&self, client: &Client, budget: Budget<'_>) -> Result<ServerClock, Failure> {
-        let clock = ask_clock_once(client, budget).await?;
-        self.log_skew(clock, budget.clock);
-        Ok(clock)
+    async fn lock(
+        &self,
+        budget: Budget<'_>,
+    ) -> Result<MutexGuard<'_, Option<ServerInfo>>, Failure> {
+        tokio::time::timeout_at(budget.deadline, self.info.lock())
+            .await
+            .map_err(|_| Failure::timeout("another fetch is still waiting for the server"))
     }
 
     fn log_skew(&self, clock: ServerClock, ours: &dyn Clock) {
@@ -196,10 +197,10 @@ impl Learner {
     }
 }
 
-/// One reading of the server's clock.
+/// Reads the server's clock once.
 ///
-/// A server may evaluate earlier than it is asked to, and tell the time of then. Asked for a moment of
-/// ours, it says by how much.
+/// A server may evaluate earlier than asked, and return that time. Asking for a moment of ours shows by how
+/// much.
 pub(crate) async fn ask_clock_once(
     client: &Client,
     budget: Budget<'_>,
@@ -212,11 +213,8 @@ pub(crate) async fn ask_clock_once(
     }
     tracing::debug!("The server does not answer time(); its Date header is used");
     date.and_then(|date| ServerClock::from_date(date, arrived_at)).ok_or_else(|| {
-        Failure::new(
-            ErrorKind::BadAnswer,
-            "it tells no time, neither for time() nor in a Date header",
-        )
-        .with_remedy("is prometheus.url the address of a PromQL server?")
+        Failure::bad_answer("the server returns no time, neither for time() nor in a Date header")
+            .with_remedy("is prometheus.url the address of a PromQL server?")
     })
 }
 
@@ -235,14 +233,14 @@ async fn ask_time(
     Ok((seconds, answered))
 }
 
-/// By how much the server evaluates earlier than it is asked to. It is asked for our own now: one that
-/// hides its newest samples may not do so for a moment that it has called its own.
+/// Returns by how much the server evaluates earlier than asked. The query names our own time, because a
+/// server that hides its newest samples may not do so for a time that it returned itself.
 async fn evaluates_earlier(client: &Client, budget: Budget<'_>) -> Result<Duration, Failure> {
     let wall = budget.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
     let asked = EvalTime(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
     match ask_time(client, budget, Some(asked)).await {
-        Ok((told, _)) => {
-            let late = asked.seconds() - told;
+        Ok((returned, _)) => {
+            let late = asked.seconds() - returned;
             // A server that rounds to its resolution is not late.
             let is_late = (EARLIER_MIN..EARLIER_MAX).contains(&late);
             Ok(if is_late { Duration::from_secs_f64(late) } else { Duration::ZERO })

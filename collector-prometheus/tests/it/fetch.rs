@@ -1,4 +1,4 @@
-//! What a look makes of what a server says.
+//! What a fetch makes of a server's answers.
 
 use std::collections::HashSet;
 use std::io::Write as _;
@@ -44,7 +44,7 @@ async fn every_field_is_read_in_thirteen_queries_of_one_time() {
     assert_eq!(first.running_requests, Some(7));
     assert_eq!(first.num_gpu_blocks, Some(2001));
     assert_eq!(first.block_size, Some(16));
-    // Each rank by its own usage: 0.42 of 16 000 and 0.1 of 16 016.
+    // Each rank with its own usage: 0.42 of 16 000 and 0.1 of 16 016.
     assert_eq!(first.tokens_in_use(), Some(6720 + 1602));
     assert_eq!(first.servers, 2);
     assert_eq!(first.prefix_cache_hit_rate, Some(0.6));
@@ -54,7 +54,7 @@ async fn every_field_is_read_in_thirteen_queries_of_one_time() {
     assert_eq!(second.sampled_at.age(fake.clock.now()), Duration::from_secs(4));
     assert_eq!(second.queue_length, Some(0), "idle is a known zero");
     assert_eq!(second.num_gpu_blocks, None, "the text None is no number");
-    assert_eq!(second.prefix_cache_hit_rate, None, "5 run, and none looked anything up");
+    assert_eq!(second.prefix_cache_hit_rate, None, "5 run, and none fetched anything up");
     let [row] = sample.load.as_slice() else { panic!("{:?}", sample.load) };
     assert_eq!(row.pod, None);
     assert_eq!(row.rates.load(false).arrival_rate, Some(120.0));
@@ -64,15 +64,15 @@ async fn every_field_is_read_in_thirteen_queries_of_one_time() {
     assert_eq!(row.rates.itl_average(false), Some(20.0));
 
     let asked = fake.asked();
-    let (probes, look): (Vec<_>, Vec<_>) = asked.iter().partition(|asked| asked.time.is_none());
-    // What time it is there, which names exist, which labels they have, how often they are scraped; and
-    // what time it is for a time of ours.
+    let (probes, fetch): (Vec<_>, Vec<_>) = asked.iter().partition(|asked| asked.time.is_none());
+    // The server's time, the names, the labels and the scrape interval; and the server's time for a time of
+    // ours.
     assert_eq!(probes.len(), 4);
-    assert_eq!(look.iter().filter(|asked| asked.query == "time()").count(), 1);
-    let look: Vec<_> = look.into_iter().filter(|asked| asked.query != "time()").collect();
-    assert_eq!(look.len(), 13);
-    assert!(look.iter().all(|asked| asked.time == Some(NOW)));
-    let distinct: HashSet<&String> = look.iter().map(|asked| &asked.query).collect();
+    assert_eq!(fetch.iter().filter(|asked| asked.query == "time()").count(), 1);
+    let fetch: Vec<_> = fetch.into_iter().filter(|asked| asked.query != "time()").collect();
+    assert_eq!(fetch.len(), 13);
+    assert!(fetch.iter().all(|asked| asked.time == Some(NOW)));
+    let distinct: HashSet<&String> = fetch.iter().map(|asked| &asked.query).collect();
     assert_eq!(distinct.len(), 13);
 
     fake.clock.advance(Duration::from_secs(30));
@@ -81,7 +81,7 @@ async fn every_field_is_read_in_thirteen_queries_of_one_time() {
 }
 
 #[tokio::test]
-async fn slow_quantities_are_asked_each_minute_and_carry_their_own_time() {
+async fn slow_quantities_are_queried_each_minute_with_their_own_time() {
     let fake = Fake::start().await;
     two_pods(&fake);
     fake.sample().await;
@@ -127,12 +127,12 @@ async fn a_dead_pod_is_left_out_and_an_unmeasured_field_is_unknown() {
     assert_eq!(sample.replicas.len(), 1);
     assert_eq!(sample.replicas[0].pod_name.as_str(), "m-1");
     assert_eq!(sample.replicas[0].kv_cache_usage, None);
-    // Running requests are told of the dead one all the same: who is right, nobody knows.
+    // The dead pod has running requests all the same, which is a contradiction.
     assert!(!sample.complete);
 }
 
 #[tokio::test]
-async fn missing_and_without_pods_and_unknown_are_three_answers() {
+async fn missing_without_pods_and_unknown_are_three_answers() {
     let fake = Fake::start().await;
     assert!(matches!(fake.answer_for_m().await, Ok(Answer::Missing { .. })));
     let probes = "the clock twice, names, who lives, and who lately did";
@@ -159,7 +159,7 @@ async fn missing_and_without_pods_and_unknown_are_three_answers() {
 }
 
 #[tokio::test]
-async fn a_fleet_that_starts_later_is_seen_at_the_next_look() {
+async fn a_fleet_that_starts_later_is_seen_by_the_next_fetch() {
     let fake = Fake::start().await;
     assert!(matches!(fake.answer_for_m().await, Ok(Answer::Missing { .. })));
     two_pods(&fake);
@@ -177,7 +177,7 @@ async fn a_fleet_that_starts_later_is_seen_at_the_next_look() {
 }
 
 #[tokio::test]
-async fn a_first_look_that_somebody_waits_for_learns_the_names_of_its_own_model_alone() {
+async fn a_first_fetch_with_a_waiting_caller_discovers_its_own_model_only() {
     let fake = Fake::start().await;
     two_pods(&fake);
     let probe = |queries: Vec<String>| {
@@ -187,11 +187,11 @@ async fn a_first_look_that_somebody_waits_for_learns_the_names_of_its_own_model_
         assert_eq!(probes.next(), None);
         probe
     };
-    let looked = fake.look(&[m()], &[], Urgency::Waiting).await.unwrap();
-    assert_eq!(found(looked.into_iter().next().unwrap().1).replicas.len(), 2);
+    let fetched = fake.fetch_all(&[m()], &[], Urgency::Waiting).await.unwrap();
+    assert_eq!(found(fetched.into_iter().next().unwrap().1).replicas.len(), 2);
     let narrow = probe(fake.queries()).unwrap();
     assert!(narrow.split(" or ").all(|part| part.contains(r#"="prod""#)), "{narrow}");
-    // What one model is named like says nothing about others.
+    // The names of one model say nothing about others.
     fake.sample().await;
     let whole = probe(fake.queries()).unwrap();
     assert!(!whole.contains("prod"), "{whole}");
@@ -200,15 +200,15 @@ async fn a_first_look_that_somebody_waits_for_learns_the_names_of_its_own_model_
 }
 
 #[tokio::test]
-async fn a_first_look_in_vain_keeps_nothing_of_what_it_learnt() {
+async fn a_failed_first_fetch_remembers_nothing() {
     let fake = Fake::start().await;
     two_pods(&fake);
     fake.answer("label_replace(count(", vector(&[]));
     let other = ModelRef::new("other", "prod");
-    let looked = fake.look(&[other], &[], Urgency::Waiting).await.unwrap();
-    assert!(matches!(looked[0].1, Answer::Missing { .. }), "{looked:?}");
+    let fetched = fake.fetch_all(&[other], &[], Urgency::Waiting).await.unwrap();
+    assert!(matches!(fetched[0].1, Answer::Missing { .. }), "{fetched:?}");
     fake.answer("label_replace(count(", error(422, "bad_data", "no"));
-    // Nothing is known of the whole server: it is asked under all names.
+    // Nothing is known about the whole server: all names are queried.
     fake.rows("gpu_cache_usage_perc{", &[(POD_0, 0.25)]);
     fake.asked();
     let sample = fake.sample().await;
@@ -221,7 +221,7 @@ async fn a_first_look_in_vain_keeps_nothing_of_what_it_learnt() {
 }
 
 #[tokio::test]
-async fn a_warning_makes_the_sample_incomplete_and_not_smaller_in_silence() {
+async fn a_warning_makes_the_sample_incomplete() {
     let fake = Fake::start().await;
     two_pods(&fake);
     let rows = vector_text(&[(POD_0, NOW - 1.0)]);
@@ -278,7 +278,7 @@ async fn a_failed_probe_costs_exactness_nothing() {
 }
 
 #[tokio::test]
-async fn values_that_cannot_be_true_are_absent_and_the_others_stay() {
+async fn impossible_values_are_absent_and_the_others_stay() {
     let fake = Fake::start().await;
     two_pods(&fake);
     fake.rows("kv_cache_usage_perc{", &[(POD_0, 1.7), (POD_1, 1.000_000_1)]);
@@ -320,15 +320,15 @@ async fn doubled_series_are_noticed_and_taken_once() {
     fake.rows("topk(1, count by", &[(&older, 1.0), (&newer, 1.0)]);
     fake.rows("timestamp(", &[(&older, NOW - 9.0), (&newer, NOW - 2.0)]);
     fake.rows("num_requests_waiting{", &[(&older, 8.0), (&newer, 3.0)]);
-    for look in ["in the very look that noticed it", "and from then on"] {
+    for when in ["in the fetch that noticed it", "and from then on"] {
         let sample = fake.sample().await;
-        assert_eq!(sample.replicas[0].queue_length, Some(3), "{look}: of the newest copy");
-        assert_eq!(sample.replicas[0].num_gpu_blocks, Some(1000), "{look}");
+        assert_eq!(sample.replicas[0].queue_length, Some(3), "{when}: of the newest copy");
+        assert_eq!(sample.replicas[0].num_gpu_blocks, Some(1000), "{when}");
         let queries = fake.queries();
         let apart = queries.iter().filter(|it| it.contains("engine,prometheus_replica,instance)"));
-        assert!(apart.count() >= 4, "{look}: {queries:#?}");
+        assert!(apart.count() >= 4, "{when}: {queries:#?}");
         let again = queries.iter().filter(|it| it.starts_with("count by (__name__)")).count();
-        assert_eq!(again, usize::from(look.starts_with("in")), "{look}");
+        assert_eq!(again, usize::from(when.starts_with("in")), "{when}");
     }
 }
 
@@ -342,7 +342,7 @@ async fn load_per_pod_is_a_row_for_each_live_pod() {
     fake.rows("timestamp(", &[(POD_0, NOW), (POD_1, NOW), (other, NOW)]);
     fake.rows("request_prompt_tokens_count{", &[(POD_0, 2.0), (dead, 1.0), (other, 4.0)]);
     fake.rows("request_prompt_tokens_sum{", &[(POD_0, 100.0), (other, 8.0)]);
-    let answers = fake.look(&[m(), n.clone()], &[m()], Urgency::Background).await.unwrap();
+    let answers = fake.fetch_all(&[m(), n.clone()], &[m()], Urgency::Background).await.unwrap();
     for (model, answer) in answers {
         let sample = found(answer);
         let rows: Vec<(Option<&str>, Option<f64>)> = sample
@@ -364,7 +364,7 @@ async fn load_per_pod_is_a_row_for_each_live_pod() {
 }
 
 #[tokio::test]
-async fn a_look_at_the_model_as_a_whole_after_one_pod_by_pod_has_its_load() {
+async fn a_fetch_per_model_after_one_per_pod_has_the_load() {
     let fake = Fake::start().await;
     two_pods(&fake);
     fake.rule(|asked| {
@@ -374,7 +374,7 @@ async fn a_look_at_the_model_as_a_whole_after_one_pod_by_pod_has_its_load() {
         counts.then(|| crate::fake::ok(&crate::fake::vector_text_at(NOW, &rows)))
     });
     for per_pod in [vec![m()], Vec::new()] {
-        let answers = fake.look(&[m()], &per_pod, Urgency::Background).await.unwrap();
+        let answers = fake.fetch_all(&[m()], &per_pod, Urgency::Background).await.unwrap();
         let sample = found(answers.into_iter().next().unwrap().1);
         let requests: Option<f64> = sample.load.iter().map(|row| row.rates.requests).sum();
         assert_eq!(requests, Some(5.0), "{per_pod:?}: {:?}", sample.load);
@@ -389,7 +389,7 @@ async fn rows_of_others_never_leak() {
     let near = r#""namespace":"prod","model_name":"m-8b","pod":"m-8b-0""#;
     fake.rows("timestamp(", &[(POD_0, NOW), (twin, NOW), (near, NOW)]);
     let models = [m(), ModelRef::new("other", "test")];
-    for (model, answer) in fake.look(&models, &[], Urgency::Waiting).await.unwrap() {
+    for (model, answer) in fake.fetch_all(&models, &[], Urgency::Waiting).await.unwrap() {
         if model == m() {
             assert_eq!(found(answer).replicas.len(), 1);
         } else {
@@ -428,10 +428,10 @@ async fn odd_names_are_asked_for_literally() {
     ];
     for name in names {
         let model = ModelRef::new(name, "prod");
-        let answers = fake.look(&[model], &[], Urgency::Waiting).await.unwrap();
+        let answers = fake.fetch_all(&[model], &[], Urgency::Waiting).await.unwrap();
         assert!(matches!(answers[0].1, Answer::Missing { .. }), "{name:.40}: {answers:?}");
         let namespace = ModelRef::new("m", name);
-        let answers = fake.look(&[namespace], &[], Urgency::Waiting).await.unwrap();
+        let answers = fake.fetch_all(&[namespace], &[], Urgency::Waiting).await.unwrap();
         assert!(matches!(answers[0].1, Answer::Missing { .. }), "{name:.40}");
     }
 }
@@ -452,7 +452,7 @@ async fn three_hundred_models_cost_what_ten_do() {
         let rows: Vec<(&str, f64)> = labels.iter().map(|labels| (labels.as_str(), NOW)).collect();
         fake.rows("timestamp(", &rows);
         fake.asked();
-        let answers = fake.look(&models, &[], Urgency::Background).await.unwrap();
+        let answers = fake.fetch_all(&models, &[], Urgency::Background).await.unwrap();
         assert!(answers.into_iter().all(|(_, answer)| found(answer).replicas.len() == 1));
         let is_of_look = |asked: &&Parameters| asked.time.is_some() && asked.query != "time()";
         fake.asked().iter().filter(is_of_look).count()
@@ -462,7 +462,7 @@ async fn three_hundred_models_cost_what_ten_do() {
 }
 
 #[tokio::test]
-async fn an_engine_that_no_pod_of_a_look_is_of_is_asked_who_lives_and_nothing_else() {
+async fn an_engine_without_live_pods_gets_the_liveness_query_only() {
     let fake = Fake::start().await;
     two_pods(&fake);
     let sglang = ["num_running_reqs", "num_queue_reqs", "num_pages", "cache_config_info"];
@@ -477,7 +477,7 @@ async fn an_engine_that_no_pod_of_a_look_is_of_is_asked_who_lives_and_nothing_el
 }
 
 #[tokio::test]
-async fn half_of_a_hit_rate_is_not_asked_for_and_the_other_half_is_named() {
+async fn half_of_a_hit_rate_is_not_queried_and_the_other_half_is_named() {
     for (lacking, named) in [
         ("vllm:prefix_cache_hits_total", "vllm:prefix_cache_hits_total + "),
         ("vllm:prefix_cache_queries_total", "vllm:prefix_cache_queries_total"),
@@ -511,7 +511,7 @@ async fn a_large_answer_is_asked_compressed_the_next_time() {
 }
 
 #[tokio::test]
-async fn what_a_refusal_says_is_read_when_it_is_compressed() {
+async fn a_compressed_refusal_is_read() {
     let fake = Fake::start().await;
     let body = br#"{"status":"error","errorType":"bad_data","error":"a word of the server"}"#;
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
@@ -520,11 +520,11 @@ async fn what_a_refusal_says_is_read_when_it_is_compressed() {
         .set_body_bytes(gzip.finish().unwrap())
         .insert_header("content-encoding", "gzip");
     fake.answer("timestamp(", refusal);
-    let failed = fake.look(&[m()], &[], Urgency::Background).await.unwrap_err();
+    let failed = fake.fetch_all(&[m()], &[], Urgency::Background).await.unwrap_err();
     assert!(failed.to_string().contains("bad_data: a word of the server"), "{failed}");
 }
 
-/// Permits that count, and may refuse.
+/// Permits that are counted, and may be refused.
 struct Counting {
     given: AtomicUsize,
     limit: usize,
@@ -560,7 +560,7 @@ async fn each_request_takes_a_permit_and_none_is_sent_without() {
 }
 
 #[tokio::test]
-async fn a_server_that_dies_in_mid_look_is_left_in_peace() {
+async fn a_server_that_dies_during_a_fetch_gets_no_more_queries() {
     let fake = Fake::start().await;
     two_pods(&fake);
     fake.answer("num_requests_waiting{", ResponseTemplate::new(429));
