@@ -15,12 +15,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Fetch, Source};
-use crate::breaker::Admission;
-use crate::budget::Priority;
 use crate::engine::Engine;
-use crate::known::nearest;
+use crate::fetch::breaker::Admission;
+use crate::fetch::budget::Priority;
+use crate::fetch::listing::nearest;
+use crate::fetch::retry;
 use crate::publish::Fetched;
-use crate::retry;
 use crate::state::Joined;
 
 /// Fetches that are sent together. Dropped, whatever became of its task, they are no longer in flight: a caller who

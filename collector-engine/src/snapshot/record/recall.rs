@@ -9,7 +9,7 @@ use collector_core::{
     ReplicaMetrics, ReplicaState, Tick, sanitize,
 };
 
-use crate::sane::{keep_first, keep_what_can_be};
+use crate::publish::sane::{keep_first, keep_what_can_be};
 
 use super::{
     FieldRecord, LoadRecord, LoraRecord, MarkRecord, ModelRecord, OutcomeRecord, ReplicaRecord,

@@ -10,7 +10,7 @@ use collector_core::{
 };
 
 use crate::config::CacheConfig;
-use crate::sane;
+use crate::publish::sane;
 
 /// Answers in a row, under one and the same warning, that lack a replica which has left by then.
 const ABSENCES_UNTIL_LEFT: u8 = 3;

@@ -10,9 +10,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tokio::sync::Mutex;
 
-use crate::budget::Priority;
 use crate::engine::Engine;
 use crate::fetch::Source;
+use crate::fetch::budget::Priority;
 
 /// How many names are suggested.
 const SUGGESTIONS: usize = 3;
