@@ -35,7 +35,7 @@ enum Unit {
 /// by a percent or two, and another compiler or C library may move it by more. They are of x86-64 and of the
 /// profile `counts`, in which a hit takes a tenth more than in a release. Whoever makes something cheaper lowers
 /// its bound; whoever raises one says in the change what that buys.
-const BOUNDS: [Bound; 11] = [
+const BOUNDS: &[Bound] = &[
     Bound {
         id: "hit.keyed.instructions",
         operation: (Counted::HotWritten, hit::KEYED),
@@ -49,13 +49,6 @@ const BOUNDS: [Bound; 11] = [
         at_most: 2.0,
         unit: Unit::Of((Counted::HotAlike, "dashmap")),
         why: "1.8: like for like, a bare map that takes no note of reads",
-    },
-    Bound {
-        id: "hit.from_map.instructions",
-        operation: (Counted::FromMap, hit::KEYED),
-        at_most: 1020.0,
-        unit: Unit::Instructions,
-        why: "908: of models that the thread does not remember, with the hash and the map's guard",
     },
     Bound {
         id: "hit.handle.instructions",
@@ -107,13 +100,6 @@ const BOUNDS: [Bound; 11] = [
         // 209 before queue, prefill and decode times were read: their many buckets begin as their sums.
         why: "248 a line of a vLLM page, most of which are skipped by their first bytes",
     },
-    Bound {
-        id: "scan.memo.line.instructions",
-        operation: (Counted::Scan, scan::MEMO),
-        at_most: 230.0,
-        unit: Unit::Instructions,
-        why: "189 to 207, by the build, a line whose name and labels are as in the page before",
-    },
 ];
 
 /// How much more may be in memory after an hour than after ten minutes, as a share. What the cache's map has yet
@@ -146,7 +132,7 @@ fn instructions(report: &mut Report) -> Result<Vec<String>> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let mut counts = HashMap::new();
     let mut above = Vec::new();
-    for bound in &BOUNDS {
+    for bound in BOUNDS {
         let mut value = count(bound.operation, &runtime, &mut counts)?;
         if let Unit::Of(other) = bound.unit {
             value /= count(other, &runtime, &mut counts)?;

@@ -17,6 +17,7 @@ mod text;
 mod validation;
 
 pub(crate) use backend::BackendDocument;
+pub(crate) use collector_core::text::printable;
 pub(crate) use columns::{aligned, shortened};
 #[cfg(test)]
 pub(crate) use documents::ReadingItem;
@@ -36,7 +37,7 @@ pub(crate) use table::{UNKNOWN, allocation_table, models_table, replicas_table};
 #[cfg(test)]
 pub(crate) use terminal::{ASCII, UNICODE};
 pub(crate) use terminal::{Signs, colours, signs};
-pub(crate) use text::{nearest_first, print, print_on, printable, quoted};
+pub(crate) use text::{nearest_first, print, print_on, quoted};
 pub(crate) use validation::{
     CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument,
 };

@@ -6,7 +6,7 @@ use collector_core::{ModelRef, Pace, PaceReason, duration};
 use serde::{Deserialize, Serialize};
 
 use super::documents::SCHEMA_VERSION;
-use super::text::printable;
+use super::printable;
 
 /// How long a model's value counts as current, and why.
 #[derive(Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 mod admin;
 mod app;
+mod cache;
 mod connections;
 mod health;
 mod metrics;
@@ -9,7 +10,9 @@ mod pace;
 mod page;
 mod query;
 mod readings;
+mod recorder;
 mod respond;
+mod routes;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -19,5 +22,5 @@ pub(crate) use app::{App, Lifecycle};
 pub(crate) use connections::{Listener, serve_until};
 #[cfg(test)]
 pub(crate) use health::{HealthDocument, ReadinessDocument};
-pub(crate) use metrics::Recorder;
+pub(crate) use recorder::Recorder;
 pub(crate) use tls::load_tls;

@@ -8,14 +8,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use collector_core::raw::{SourceAnswer, SourceState};
 use collector_core::{
     BackendName, EngineName, Field, FieldReasons, LoadRates, LoadRow, LoraAdapters, Mark, ModelId,
-    ModelRef, ModelSample, Namespace, Outcome, PodName, ReplicaMetrics, ReplicaState, Role,
-    SourceAnswer, SourceState, Tick, sanitize,
+    ModelRef, ModelSample, Namespace, Outcome, PodName, ReplicaMetrics, ReplicaState, Role, Tick,
+    sanitize,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::sane::{keep_first, keep_what_can_be};
+use crate::publish::sane::{keep_first, keep_what_can_be};
 
 /// One model that was tracked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -326,7 +327,7 @@ fn field(name: &str) -> Option<Field> {
 
 /// A text that goes into terminals and logs, whoever wrote the file.
 fn printable(text: &str) -> Arc<str> {
-    text.replace(char::is_control, "?").into()
+    collector_core::text::printable(text).to_string().into()
 }
 
 impl Age {

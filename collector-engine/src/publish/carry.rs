@@ -1,0 +1,357 @@
+//! What a look lacks, taken from the look before it: fields whose query failed, each with its own age,
+//! and, when the answer is incomplete, the replicas that it does not have.
+
+use std::collections::{HashMap, HashSet};
+
+use collector_core::raw::SourceAnswer;
+use collector_core::{
+    BackendName, Field, LoadRates, LoadRow, Mark, ModelSample, PodName, ReplicaMetrics, Tick,
+    mean_over_window,
+};
+
+use crate::config::CacheConfig;
+use crate::publish::sane;
+
+/// Answers in a row, under one and the same warning, that lack a replica which has left by then.
+const ABSENCES_UNTIL_LEFT: u8 = 3;
+
+/// The answer of a look that arrived at `now`, completed from the former one.
+pub(crate) fn carry(
+    mut sample: ModelSample,
+    former: Option<&SourceAnswer>,
+    backend: &BackendName,
+    config: &CacheConfig,
+    now: Tick,
+) -> SourceAnswer {
+    sane::keep_what_can_be(&mut sample);
+    // A clock that is ahead makes nothing younger than now.
+    sample.as_of = sample.as_of.min(now);
+    for replica in &mut sample.replicas {
+        replica.sampled_at = replica.sampled_at.min(now);
+    }
+    let mut load_marks = Vec::new();
+    let mut departed = Vec::new();
+    let mut absent = Vec::new();
+    if let Some(former) = former {
+        let keeper = Keeper { former, backend, config, now };
+        keeper.keep_failed_fields(&mut sample);
+        absent = keeper.keep_absent_replicas(&mut sample);
+        load_marks = keeper.keep_failed_load(&mut sample);
+        departed = keeper.departed(&sample);
+    }
+    SourceAnswer {
+        sample: std::sync::Arc::new(sample),
+        arrived_at: now,
+        load_marks,
+        departed,
+        absent,
+    }
+}
+
+struct Keeper<'a> {
+    former: &'a SourceAnswer,
+    backend: &'a BackendName,
+    config: &'a CacheConfig,
+    now: Tick,
+}
+
+impl Keeper<'_> {
+    fn mark(&self, field: Field, sampled_at: Tick) -> Mark {
+        Mark { field, backend: self.backend.clone(), sampled_at }
+    }
+
+    fn is_usable(&self, sampled_at: Tick) -> bool {
+        sampled_at.age(self.now) < self.config.freshness.unavailable_threshold
+    }
+
+    fn keep_failed_fields(&self, sample: &mut ModelSample) {
+        let failed = sample.failed.fields();
+        if failed.is_empty() {
+            return;
+        }
+        let former = self.former.sample.replicas.iter();
+        let former: HashMap<&PodName, _> = former.map(|row| (&row.pod_name, row)).collect();
+        for replica in &mut sample.replicas {
+            let Some(twin) = former.get(&replica.pod_name) else { continue };
+            for field in Field::OF_REPLICA.into_iter().filter(|field| failed.contains(*field)) {
+                let sampled_at = twin.sampled_at(field);
+                if twin.has(field) && !replica.has(field) && self.is_usable(sampled_at) {
+                    replica.copy_field(field, twin);
+                    replica.marks.push(self.mark(field, sampled_at));
+                }
+            }
+        }
+    }
+
+    /// Keeps, with their load, the replicas that an incomplete answer may merely not have been told
+    /// of. They stay until `stale_threshold`, so that one hung pod never makes a whole model
+    /// unavailable. One that stays absent under one and the same warning has left sooner.
+    fn keep_absent_replicas(&self, sample: &mut ModelSample) -> Vec<(PodName, u8)> {
+        if sample.complete {
+            return Vec::new();
+        }
+        let same_warning = sample.warning.is_some() && sample.warning == self.former.sample.warning;
+        let times = |pod: &PodName| {
+            let before = self.former.absent.iter().find(|(known, _)| known == pod);
+            1 + before.filter(|_| same_warning).map_or(0, |(_, times)| *times)
+        };
+        let has_left =
+            |pod: &PodName| sample.warning.is_some() && times(pod) >= ABSENCES_UNTIL_LEFT;
+        let known: HashSet<&PodName> = pods(sample).collect();
+        let reach = Reach::of(sample);
+        let old = |row: &ReplicaMetrics| self.config.freshness.warns(row.sampled_at.age(self.now));
+        let may_live = |row: &&ReplicaMetrics| {
+            let pod = &row.pod_name;
+            !known.contains(pod) && !reach.has(pod) && !old(row) && !has_left(pod)
+        };
+        let former = self.former.sample.replicas.iter();
+        let absent: Vec<ReplicaMetrics> = former.filter(may_live).cloned().collect();
+        let pods: HashSet<&PodName> = absent.iter().map(|row| &row.pod_name).collect();
+        let is_theirs = |row: &&LoadRow| row.pod.as_ref().is_some_and(|pod| pods.contains(pod));
+        sample.load.extend(self.former.sample.load.iter().filter(is_theirs).cloned());
+        let counted = absent.iter().map(|row| (row.pod_name.clone(), times(&row.pod_name)));
+        let counted = counted.collect();
+        sample.replicas.extend(absent);
+        counted
+    }
+
+    /// The pods that this source has seen leave, for as long as another could still show them.
+    fn departed(&self, sample: &ModelSample) -> Vec<(PodName, Tick)> {
+        let reach = Reach::of(sample);
+        let former = self.former.sample.replicas.iter().filter(|row| reach.has(&row.pod_name));
+        let newly = former.map(|row| (row.pod_name.clone(), sample.as_of));
+        let earlier = self.former.departed.iter().filter(|(_, left)| self.is_usable(*left));
+        let present: HashSet<&PodName> = pods(sample).collect();
+        let mut departed: Vec<(PodName, Tick)> = earlier.cloned().chain(newly).collect();
+        departed.retain(|(pod, _)| !present.contains(pod));
+        departed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        departed
+    }
+
+    /// Keeps the load fields whose query failed. Load rows have their marks in one list.
+    fn keep_failed_load(&self, sample: &mut ModelSample) -> Vec<Mark> {
+        let mut failed = sample.failed.fields();
+        if failed.contains(Field::ArrivalRate) {
+            // New tokens over former requests would be a mean of no time at all.
+            failed.insert(Field::AvgInputTokens);
+            failed.insert(Field::AvgOutputTokens);
+        }
+        if Field::OF_LOAD.into_iter().all(|field| !failed.contains(field)) {
+            return Vec::new();
+        }
+        let former_load = self.load_as_asked_now(sample);
+        let places = places_of(&former_load, &mut sample.load);
+        let mut marks = Vec::new();
+        for field in Field::OF_LOAD.into_iter().filter(|field| failed.contains(*field)) {
+            let marked = self.former.load_marks.iter().find(|mark| mark.field == field);
+            let sampled_at = marked.map_or(self.former.sample.as_of, |mark| mark.sampled_at);
+            if former_load.is_empty() || !self.is_usable(sampled_at) {
+                continue;
+            }
+            for (row, place) in former_load.iter().zip(&places) {
+                keep_load_field(&mut sample.load[*place].rates, field, &row.rates);
+            }
+            marks.push(self.mark(field, sampled_at));
+        }
+        marks
+    }
+
+    /// The former load rows of what still lives, one for the model where the new look has one. (That
+    /// of a model cannot be told apart by pod: it then stands beside the rows of pods.)
+    fn load_as_asked_now(&self, sample: &ModelSample) -> Vec<LoadRow> {
+        let former = &self.former.sample.load;
+        if sample.load.iter().any(|row| row.pod.is_none()) {
+            let whole = former.iter().find(|row| row.pod.is_none()).map(|row| row.rates);
+            let sum = || former.iter().map(|row| row.rates).reduce(LoadRates::plus);
+            let rates = whole.or_else(sum);
+            return rates.map(|rates| LoadRow::new(None, rates)).into_iter().collect();
+        }
+        let alive: HashSet<&PodName> = pods(sample).collect();
+        let lives = |row: &&LoadRow| row.pod.as_ref().is_none_or(|pod| alive.contains(pod));
+        former.iter().filter(lives).cloned().collect()
+    }
+}
+
+/// Which pods a look would have seen, had they been there. What others lack may only be out of its
+/// reach.
+enum Reach<'a> {
+    All,
+    AllBut(HashSet<&'a PodName>),
+    Unknown,
+}
+
+impl<'a> Reach<'a> {
+    fn of(sample: &'a ModelSample) -> Self {
+        if sample.complete {
+            Self::All
+        } else if sample.unreached.is_empty() {
+            Self::Unknown
+        } else {
+            Self::AllBut(sample.unreached.iter().collect())
+        }
+    }
+
+    fn has(&self, pod: &PodName) -> bool {
+        match self {
+            Self::All => true,
+            Self::AllBut(unreached) => !unreached.contains(pod),
+            Self::Unknown => false,
+        }
+    }
+}
+
+fn pods(sample: &ModelSample) -> impl Iterator<Item = &PodName> {
+    sample.replicas.iter().map(|row| &row.pod_name)
+}
+
+/// Where the new look has the pods, or the model, of former rows; a new row where it has none yet.
+fn places_of(former: &[LoadRow], load: &mut Vec<LoadRow>) -> Vec<usize> {
+    let present = load.iter().enumerate().map(|(place, row)| (row.pod.clone(), place));
+    let mut places: HashMap<Option<PodName>, usize> = present.collect();
+    let of_row = |row: &LoadRow| {
+        *places.entry(row.pod.clone()).or_insert_with(|| {
+            load.push(LoadRow::new(row.pod.clone(), LoadRates::default()));
+            load.len() - 1
+        })
+    };
+    former.iter().map(of_row).collect()
+}
+
+/// Takes what belongs to one field from the rates of a former look. Of the token rates it is the mean
+/// that is kept, whatever has arrived since: a former sum over present requests would be wrong.
+fn keep_load_field(rates: &mut LoadRates, field: Field, former: &LoadRates) {
+    let at_former_mean = |tokens: Option<f64>| {
+        let requests = rates.requests?;
+        // What had no requests had no mean that others could be given.
+        let comparable = former.requests? > 0.0 || requests == 0.0;
+        Some(mean_over_window(tokens, former.requests, true)? * requests).filter(|_| comparable)
+    };
+    match field {
+        Field::AvgInputTokens => rates.prompt_tokens = at_former_mean(former.prompt_tokens),
+        Field::AvgOutputTokens => {
+            rates.generation_tokens = at_former_mean(former.generation_tokens);
+        }
+        _ => rates.copy_field(field, former),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use collector_core::{Clock, ManualClock};
+
+    use super::*;
+
+    const NANOSECOND: Duration = Duration::from_nanos(1);
+
+    /// What was said at `as_of` of one pod, with all of its load known.
+    fn former(as_of: Tick) -> SourceAnswer {
+        let mut row = ReplicaMetrics::new("pod", as_of);
+        row.queue_length = Some(3);
+        let mut sample = ModelSample::new(as_of, vec![row]);
+        sample.load = vec![LoadRow::new(None, LoadRates::ZERO)];
+        SourceAnswer {
+            sample: Arc::new(sample),
+            arrived_at: as_of,
+            load_marks: Vec::new(),
+            departed: Vec::new(),
+            absent: Vec::new(),
+        }
+    }
+
+    /// A look at the same pod of which these fields failed.
+    fn look(now: Tick, failed: &[Field]) -> ModelSample {
+        let mut sample = ModelSample::new(now, vec![ReplicaMetrics::new("pod", now)]);
+        sample.failed = failed.iter().map(|field| (*field, "422")).collect();
+        sample
+    }
+
+    fn carried(sample: ModelSample, former: &SourceAnswer, now: Tick) -> SourceAnswer {
+        carry(sample, Some(former), &"test".into(), &CacheConfig::default(), now)
+    }
+
+    /// From when on what was sampled at `tick` is of no use.
+    fn unusable_from(tick: Tick) -> Tick {
+        tick + CacheConfig::default().freshness.unavailable_threshold
+    }
+
+    #[test]
+    fn what_stays_absent_under_one_warning_for_three_answers_has_left() {
+        let start = ManualClock::new().now();
+        let answers = |warnings: [&str; 4]| {
+            let mut last = former(start);
+            let mut kept = Vec::new();
+            for (number, warning) in (1..).zip(warnings) {
+                let now = start + Duration::from_secs(5) * number;
+                let mut sample = ModelSample::new(now, Vec::new());
+                sample.complete = false;
+                sample.warning = Some(warning).filter(|it| !it.is_empty()).map(Into::into);
+                last = carried(sample, &last, now);
+                kept.push(last.sample.replicas.len());
+            }
+            kept
+        };
+        assert_eq!(answers(["a store is away"; 4]), [1, 1, 0, 0]);
+        assert_eq!(answers(["one", "another", "one", "another"]), [1; 4], "they alternate");
+        assert_eq!(answers([""; 4]), [1; 4], "it is no warning");
+    }
+
+    #[test]
+    fn a_field_that_failed_is_kept_until_it_is_unavailable() {
+        let then = ManualClock::new().now();
+        let kept = |now| {
+            let answer = carried(look(now, &[Field::QueueLength]), &former(then), now);
+            answer.sample.replicas[0].queue_length
+        };
+        assert_eq!(kept(unusable_from(then) - NANOSECOND), Some(3));
+        assert_eq!(kept(unusable_from(then)), None);
+    }
+
+    #[test]
+    fn load_of_which_everything_failed_is_kept_whole_until_it_is_unavailable() {
+        let then = ManualClock::new().now();
+        let answer = |now| carried(look(now, &Field::OF_LOAD), &former(then), now);
+        let kept = answer(unusable_from(then) - NANOSECOND);
+        assert_eq!(kept.sample.load, former(then).sample.load);
+        let marks: Vec<_> =
+            kept.load_marks.iter().map(|mark| (mark.field, mark.sampled_at)).collect();
+        assert_eq!(marks, Field::OF_LOAD.map(|field| (field, then)));
+        assert_eq!(answer(unusable_from(then)).load_marks, []);
+    }
+
+    #[test]
+    fn of_tokens_it_is_the_mean_that_is_kept() {
+        let now = ManualClock::new().now();
+        let requests = |requests| LoadRates { requests: Some(requests), ..LoadRates::default() };
+        let mut before = former(now);
+        Arc::make_mut(&mut before.sample).load[0].rates =
+            LoadRates { prompt_tokens: Some(20.0), generation_tokens: Some(40.0), ..requests(2.0) };
+        let mut sample = look(now, &[Field::AvgInputTokens, Field::AvgOutputTokens]);
+        sample.load = vec![LoadRow::new(None, requests(4.0))];
+        let kept = carried(sample, &before, now).sample.load[0].rates;
+        assert_eq!((kept.prompt_tokens, kept.generation_tokens), (Some(40.0), Some(80.0)));
+    }
+
+    #[test]
+    fn where_there_was_no_load_none_is_kept() {
+        let then = ManualClock::new().now();
+        let mut empty = former(then);
+        Arc::make_mut(&mut empty.sample).load.clear();
+        let answer = carried(look(then, &[Field::TtftAverage]), &empty, then);
+        assert_eq!((answer.load_marks.len(), answer.sample.load.len()), (0, 0));
+    }
+
+    #[test]
+    fn load_that_is_kept_a_second_time_keeps_its_first_age() {
+        let first = ManualClock::new().now();
+        let second = first + Duration::from_secs(30);
+        let third = second + Duration::from_secs(30);
+        let once = carried(look(second, &[Field::TtftAverage]), &former(first), second);
+        let twice = carried(look(third, &[Field::TtftAverage, Field::ItlAverage]), &once, third);
+        let marks: Vec<_> =
+            twice.load_marks.iter().map(|mark| (mark.field, mark.sampled_at)).collect();
+        assert_eq!(marks, [(Field::TtftAverage, first), (Field::ItlAverage, second)]);
+    }
+}

@@ -1,0 +1,297 @@
+//! Several sources made one: each field comes from the first source, in order of preference, that has
+//! it fresh; the others fill what is missing. A pod counts once.
+//!
+//! With a single source, merging hands its answer through.
+
+mod allocation;
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use collector_core::raw::SourceAnswer;
+use collector_core::{
+    BackendName, Field, Freshness, FreshnessThresholds, LoadRates, LoadRow, Mark, ModelRef,
+    Outcome, PodName, ReplicaMetrics, Replicas, Tick,
+};
+
+pub(crate) use allocation::allocation;
+
+/// The answer of one source, its pods assigned to variants.
+pub(crate) struct View<'a> {
+    backend: &'a BackendName,
+    /// Its last look had the model: what it says is the present state as it sees it.
+    current: bool,
+    /// Its last answer is younger than `stale_threshold`. One that is silent for longer makes no pod
+    /// exist and no fleet whole, where another is heard.
+    heard: bool,
+    answer: &'a SourceAnswer,
+    /// In order of their pods.
+    rows: Vec<ReplicaMetrics>,
+    load: LoadOf<'a>,
+}
+
+/// The load rows of an answer, by what they are about.
+struct LoadOf<'a> {
+    pods: HashMap<&'a PodName, &'a LoadRow>,
+    model: Option<&'a LoadRow>,
+}
+
+/// What a source has to offer for one field, or for a row.
+#[derive(Clone, Copy)]
+struct Offer {
+    /// The place of its view.
+    view: usize,
+    sampled_at: Tick,
+    fresh: bool,
+    current: bool,
+}
+
+impl<'a> View<'a> {
+    /// A view at `now` of what a source last answered, whose replicas are `rows`; `outcome` is how
+    /// its last look ended.
+    pub(crate) fn new(
+        (backend, outcome): (&'a BackendName, Outcome),
+        answer: &'a SourceAnswer,
+        mut rows: Vec<ReplicaMetrics>,
+        thresholds: &FreshnessThresholds,
+        now: Tick,
+    ) -> Self {
+        rows.sort_unstable_by(|a, b| a.pod_name.cmp(&b.pod_name));
+        let load = &answer.sample.load;
+        let load = LoadOf {
+            pods: load.iter().filter_map(|row| Some((row.pod.as_ref()?, row))).collect(),
+            model: load.iter().find(|row| row.pod.is_none()),
+        };
+        load.fill_token_averages(&mut rows, answer);
+        let heard = !thresholds.warns(answer.sample.as_of.age(now));
+        Self { backend, current: outcome == Outcome::Found, heard, answer, rows, load }
+    }
+
+    fn row(&self, pod: &PodName) -> Option<&ReplicaMetrics> {
+        let place = self.rows.binary_search_by(|row| row.pod_name.cmp(pod)).ok()?;
+        Some(&self.rows[place])
+    }
+
+    /// Whether the source has seen a pod leave after it was sampled.
+    fn saw_leave(&self, pod: &PodName, sampled_at: Tick) -> bool {
+        let departed = &self.answer.departed;
+        let place = departed.binary_search_by(|(name, _)| name.cmp(pod));
+        place.is_ok_and(|place| departed[place].1 > sampled_at)
+    }
+}
+
+/// The replicas, each pod once; `None` when no source has ever had the model.
+pub(crate) fn replicas(
+    model: &ModelRef,
+    views: &[View<'_>],
+    thresholds: &FreshnessThresholds,
+    now: Tick,
+) -> Option<Replicas> {
+    let first = views.iter().find(|view| view.current).or_else(|| views.first())?;
+    let (rows, backend) = match views {
+        [only] => (only.rows.clone(), only.backend.clone()),
+        _ => Merger { views, thresholds, now }.rows(first.backend),
+    };
+    let as_of = views.iter().map(|view| view.answer.sample.as_of).max().unwrap_or(now);
+    let mut replicas = Replicas::new(model.clone(), rows, backend, as_of);
+    // A source that shows the whole fleet makes up for one that does not.
+    let none_is_current = !views.iter().any(|view| view.current);
+    let none_is_heard = !views.iter().any(|view| view.heard);
+    let whole = |view: &View<'_>| {
+        view.answer.sample.complete
+            && (view.current || none_is_current)
+            && (view.heard || none_is_heard)
+    };
+    replicas.partial = !views.iter().any(whole);
+    let leading = views.iter().find(|view| *view.backend == replicas.backend).unwrap_or(first);
+    replicas.window = leading.answer.sample.window;
+    for view in views {
+        let sample = &view.answer.sample;
+        for (field, reason) in sample.failed.iter() {
+            replicas.failed.insert(field, Arc::clone(reason));
+        }
+        let known = |warning: &&Arc<str>| !replicas.warnings.contains(warning);
+        let new: Vec<Arc<str>> = sample.warnings.iter().filter(known).cloned().collect();
+        replicas.warnings.extend(new);
+    }
+    Some(replicas)
+}
+
+struct Merger<'a> {
+    views: &'a [View<'a>],
+    thresholds: &'a FreshnessThresholds,
+    now: Tick,
+}
+
+impl Merger<'_> {
+    /// The rows, and the backend that most of what they say is from: the most preferred one that
+    /// supplies a row, or `otherwise` when there are no rows.
+    fn rows(&self, otherwise: &BackendName) -> (Vec<ReplicaMetrics>, BackendName) {
+        let heard = self.views.iter().filter(|view| view.heard || !self.any_is_heard());
+        let mut pods: Vec<&PodName> =
+            heard.flat_map(|view| &view.rows).map(|row| &row.pod_name).collect();
+        pods.sort_unstable();
+        pods.dedup();
+        let rows: Vec<(usize, ReplicaMetrics)> =
+            pods.into_iter().filter_map(|pod| self.row(pod)).collect();
+        let leading = rows.iter().map(|(view, _)| *view).min();
+        let backend = leading.map_or(otherwise, |view| self.views[view].backend).clone();
+        let mark_foreign = |(view, mut row): (usize, ReplicaMetrics)| {
+            if Some(view) != leading {
+                self.mark_all(view, &mut row);
+            }
+            row
+        };
+        (rows.into_iter().map(mark_foreign).collect(), backend)
+    }
+
+    /// One pod, and the place of the source that its row is from.
+    fn row(&self, pod: &PodName) -> Option<(usize, ReplicaMetrics)> {
+        let offers: Vec<(Offer, &ReplicaMetrics)> = self
+            .views
+            .iter()
+            .enumerate()
+            .filter_map(|(place, view)| {
+                let row = view.row(pod)?;
+                let left = self.views.iter().any(|other| other.saw_leave(pod, row.sampled_at));
+                if left { None } else { Some((self.offer(place, row.sampled_at), row)) }
+            })
+            .collect();
+        let base = best(offers.iter().map(|(offer, _)| *offer))?;
+        let mut row = offers.iter().find(|(offer, _)| offer.view == base)?.1.clone();
+        for field in Field::ALL {
+            let has = |(offer, row): &(Offer, &ReplicaMetrics)| {
+                row.has(field).then(|| self.offer(offer.view, row.sampled_at(field)))
+            };
+            let usable = offers.iter().filter_map(has).filter(|offer| self.is_usable(offer));
+            let Some(chosen) = best(usable) else {
+                if row.has(field) {
+                    row.copy_field(field, &ReplicaMetrics::new(pod.clone(), row.sampled_at));
+                    row.marks.retain(|mark| mark.field != field);
+                }
+                continue;
+            };
+            if chosen == base {
+                continue;
+            }
+            let Some((_, from)) = offers.iter().find(|(offer, _)| offer.view == chosen) else {
+                continue;
+            };
+            row.copy_field(field, from);
+            row.marks.retain(|mark| mark.field != field);
+            row.marks.push(self.mark(field, chosen, from.sampled_at(field)));
+        }
+        for (_, other) in &offers {
+            row.fill_identity(other);
+        }
+        Some((base, row))
+    }
+
+    /// A row that is not the leading source's: each of its fields says where it is from.
+    fn mark_all(&self, view: usize, row: &mut ReplicaMetrics) {
+        for field in Field::ALL {
+            if row.has(field) && row.marks.iter().all(|mark| mark.field != field) {
+                row.marks.push(self.mark(field, view, row.sampled_at));
+            }
+        }
+    }
+
+    fn mark(&self, field: Field, view: usize, sampled_at: Tick) -> Mark {
+        Mark { field, backend: self.views[view].backend.clone(), sampled_at }
+    }
+
+    fn any_is_heard(&self) -> bool {
+        self.views.iter().any(|view| view.heard)
+    }
+
+    /// Whether an offer is taken at all: nothing that is unavailable by now, while anybody is heard.
+    fn is_usable(&self, offer: &Offer) -> bool {
+        let age = offer.sampled_at.age(self.now);
+        self.thresholds.determine_status(age) != Freshness::Unavailable || !self.any_is_heard()
+    }
+
+    fn offer(&self, view: usize, sampled_at: Tick) -> Offer {
+        let age = sampled_at.age(self.now);
+        Offer {
+            view,
+            sampled_at,
+            fresh: self.thresholds.determine_status(age) == Freshness::Fresh,
+            current: self.views[view].current,
+        }
+    }
+}
+
+/// The view whose offer is taken: the first that is fresh, in order of preference. A source whose last
+/// look failed has no preference left: it goes first only with what is newer than all others have.
+/// Where nothing is fresh, the newest is taken.
+fn best(offers: impl Iterator<Item = Offer> + Clone) -> Option<usize> {
+    let newest =
+        offers.clone().max_by_key(|offer| (offer.sampled_at, std::cmp::Reverse(offer.view)))?;
+    let preferred =
+        |offer: &Offer| offer.fresh && (offer.current || offer.sampled_at >= newest.sampled_at);
+    let mut offers = offers;
+    Some(offers.find(preferred).map_or(newest.view, |offer| offer.view))
+}
+
+/// Whether nothing runs on any of these replicas. One that does not say so may run something.
+pub(super) fn is_idle<'a>(rows: impl IntoIterator<Item = &'a ReplicaMetrics>) -> bool {
+    rows.into_iter().all(|row| row.running_requests == Some(0))
+}
+
+impl LoadOf<'_> {
+    /// Gives each replica the token averages of its own load row, or of the model where the load is
+    /// known for the model alone; where there is none, the reason.
+    fn fill_token_averages(&self, rows: &mut [ReplicaMetrics], answer: &SourceAnswer) {
+        let model_is_idle = is_idle(rows.iter());
+        for row in rows {
+            let own = self.pods.get(&row.pod_name).copied();
+            let idle = if own.is_some() { is_idle([&*row]) } else { model_is_idle };
+            let rates = match (own, self.model) {
+                (Some(own), Some(of_model)) => own.rates.or(of_model.rates),
+                (Some(one), None) | (None, Some(one)) => one.rates,
+                (None, None) => LoadRates::default(),
+            };
+            let load = rates.load(idle);
+            for (field, average, place) in [
+                (Field::AvgInputTokens, load.avg_input_tokens, &mut row.avg_input_tokens),
+                (Field::AvgOutputTokens, load.avg_output_tokens, &mut row.avg_output_tokens),
+            ] {
+                if place.is_some() {
+                    continue;
+                }
+                if average.is_some() {
+                    *place = average;
+                    // A mean is as old as the older of its two halves.
+                    let mark = answer
+                        .load_marks
+                        .iter()
+                        .filter(|mark| mark.field == field || mark.field == Field::ArrivalRate)
+                        .min_by_key(|mark| mark.sampled_at);
+                    row.marks.extend(mark.map(|mark| Mark { field, ..mark.clone() }));
+                } else if !answer.sample.failed.contains(field) {
+                    row.reasons.insert(field, why_unknown(field, &rates, own.or(self.model)));
+                }
+            }
+        }
+    }
+}
+
+/// Why a field of the load is unknown, which is made of `rates`: those of this row.
+fn why_unknown(field: Field, rates: &LoadRates, row: Option<&LoadRow>) -> Arc<str> {
+    if rates.counts_nothing(field) {
+        return Arc::clone(&NOTHING_COUNTED);
+    }
+    match row {
+        Some(row) => row.reasons.get(field).unwrap_or(&NOT_REPORTED).clone(),
+        None => Arc::clone(&NO_LOAD),
+    }
+}
+
+/// Reasons that every row of a model may have: one text for all of them.
+static NOTHING_COUNTED: LazyLock<Arc<str>> =
+    LazyLock::new(|| "nothing was counted in the window, and requests run".into());
+static NOT_REPORTED: LazyLock<Arc<str>> = LazyLock::new(|| "not reported".into());
+pub(super) static NO_LOAD: LazyLock<Arc<str>> = LazyLock::new(|| "no load is reported".into());
+
+#[cfg(test)]
+mod tests;
