@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{KnownModel, ModelSample};
+use crate::answer::ModelSample;
+use crate::backend::KnownModel;
 use crate::clock::Tick;
 use crate::error::BackendError;
 use crate::field::Mark;

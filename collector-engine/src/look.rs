@@ -1,15 +1,15 @@
 //! A batch of flights in the air: looks at the backend, tries again where that can help, and lands
 //! what came back.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use collector_core::{
-    Advice, Answer, Ask, BackendError, ErrorKind, FieldReasons, KeyRef, ModelRef, Outcome, Tick,
-    Urgency, Value,
+    Advice, Answer, Answers, Ask, BackendError, ErrorKind, FieldReasons, KeyRef, ModelRef, Outcome,
+    Tick, Urgency, Value,
 };
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
@@ -163,10 +163,10 @@ impl Engine {
         flights: &[Arc<Flight>],
         urgency: Urgency,
         time_left: Duration,
-    ) -> Result<Vec<(ModelRef, Answer)>, Arc<BackendError>> {
+    ) -> Result<Answers, Arc<BackendError>> {
         let models: Vec<ModelRef> = flights.iter().map(|flight| flight.model.clone()).collect();
         let load_per_pod = self.wants_load_per_pod(source, &models, urgency);
-        let mut ask = Ask::new(&models, &load_per_pod);
+        let mut ask = Ask::new(&models, &*self.clock).with_load_per_pod(&load_per_pod);
         ask.time_left = time_left;
         // Asked anew for each request: whoever begins to wait meanwhile hurries the rest of the look.
         let priority = || match self::urgency(flights) {
@@ -251,12 +251,12 @@ impl Engine {
     async fn land_all(
         &self,
         aloft: &mut Aloft<'_>,
-        looked: Result<Vec<(ModelRef, Answer)>, Arc<BackendError>>,
+        looked: Result<Answers, Arc<BackendError>>,
         last: bool,
         time_left: Duration,
     ) -> Option<Arc<BackendError>> {
         let retry = |error: &BackendError| !last && error.advice() == Advice::Retry;
-        let answers = match looked {
+        let mut answers = match looked {
             Ok(answers) => answers,
             Err(error) if retry(&error) => return Some(error),
             Err(error) => {
@@ -264,7 +264,6 @@ impl Engine {
                 return None;
             }
         };
-        let mut answers: HashMap<ModelRef, Answer> = answers.into_iter().collect();
         let mut missing = Vec::new();
         let mut again = Vec::new();
         let mut obstacle: Option<Arc<BackendError>> = None;
@@ -291,7 +290,7 @@ impl Engine {
                         self.land(aloft, &flight, aloft.failed(error));
                     }
                 }
-                None => {
+                _ => {
                     let error = aloft
                         .source
                         .error(ErrorKind::BadAnswer, flight.model.to_string())
@@ -461,7 +460,7 @@ fn out_of_budget(source: &Source, models: &[ModelRef], time_left: Duration) -> B
     source
         .error(ErrorKind::Timeout, subject(models))
         .with_detail(format!(
-            "more requests are wanted than may be sent; none was left within {limit}"
+            "no request permit within {limit}: 8 requests were in flight, or requests_per_second was reached"
         ))
         .with_remedy("raise requests_per_second and request_burst if the server can take more")
 }

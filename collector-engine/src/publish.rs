@@ -284,8 +284,8 @@ mod tests {
     use super::*;
     use crate::directory::{StaticDirectory, VariantSpec};
     use collector_core::{
-        Allocation, Clock as _, Field, LoadRates, LoadRow, ManualClock, PodName, ReplicaMetrics,
-        Replicas,
+        Absent, Allocation, Clock as _, Field, LoadRates, LoadRow, ManualClock, PodName,
+        ReplicaMetrics, Replicas,
     };
 
     struct Bench {
@@ -428,7 +428,7 @@ mod tests {
         bench.clock.advance(Duration::from_secs(30));
         let mut sample = bench.sample(&["h-0"]);
         sample.load = vec![load(Some("h-0"), 1.0)];
-        sample.complete = false;
+        sample.absent = Absent::Unknown(None);
         let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
         let allocation = allocation_of(&published, "h100");
         assert_eq!((allocation.num_replicas, allocation.load.arrival_rate), (2, Some(120.0)));
@@ -463,7 +463,7 @@ mod tests {
         let before = bench.publish(Looked::Found(sample), None);
         bench.clock.advance(Duration::from_secs(30));
         let mut sample = bench.sample(&["h-0"]);
-        sample.complete = false;
+        sample.absent = Absent::Unknown(None);
         sample.failed.insert(Field::ArrivalRate, "422");
         let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
         let allocation = allocation_of(&published, "h100");
@@ -475,7 +475,7 @@ mod tests {
         let bench = Bench::new(&[("h100", "h-*"), ("l4", "l-*")]);
         let mut sample = bench.sample(&["h-0"]);
         sample.load = vec![load(Some("h-0"), 1.0)];
-        sample.complete = false;
+        sample.absent = Absent::Unknown(None);
         let published = bench.publish(Looked::Found(sample), None);
         assert_eq!(allocation_of(&published, "l4").load.arrival_rate, None);
     }

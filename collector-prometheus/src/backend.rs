@@ -6,11 +6,12 @@ mod list;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, Clock, ErrorKind, KnownModel, Limits, LiveSource, ModelId,
-    ModelRef, Operation, Permits, Probe, Supports, Unlimited, Urgency,
+    Answer, Answers, Ask, Backend, BackendError, Clock, ErrorKind, KnownModel, Limits, ListAsk,
+    ModelId, ModelRef, Operation, Permits, Probe, ProbeAsk, Supports, Urgency,
 };
 use collector_transport::ConfigError;
 use tokio::time::Instant;
@@ -93,10 +94,10 @@ impl PrometheusBackend {
     }
 
     /// What a question outside a look may spend.
-    fn own_budget<'a>(&'a self, permits: &'a dyn Permits) -> Budget<'a> {
+    fn budget<'a>(&'a self, permits: &'a dyn Permits, time_left: Duration) -> Budget<'a> {
         Budget {
             permits,
-            deadline: Instant::now() + self.config.timeout * 3,
+            deadline: Instant::now() + time_left.min(self.config.timeout * 3),
             waiting: true,
             clock: &*self.clock,
         }
@@ -162,7 +163,7 @@ impl PrometheusBackend {
         // Not every look asks for what shows copies.
         let copies_seen = self.copies_seen.fetch_or(assembly.doubled, Ordering::Relaxed);
         let copies_untold = (assembly.doubled || copies_seen) && !shape.probed;
-        let jobs = self.wanted(&look, &groups, ask.load_per_pod, &assembly);
+        let jobs = self.wanted(&look, &groups, &ask, &assembly);
         look.ask(jobs, &mut assembly).await;
         let mut vanished: HashSet<usize> = (0..asked.models().len())
             .filter(|position| assembly.has_just_vanished(*position))
@@ -175,7 +176,7 @@ impl PrometheusBackend {
         vanished.retain(|position| assembly.has_live_pods(*position));
         if !vanished.is_empty() {
             let mut jobs = self.capacity(&groups, &assembly);
-            jobs.extend(self.wanted(&look, &groups, ask.load_per_pod, &assembly));
+            jobs.extend(self.wanted(&look, &groups, &ask, &assembly));
             look.ask(jobs_about(&vanished, jobs, &groups, asked), &mut assembly).await;
         }
         if copies_untold {
@@ -202,7 +203,7 @@ impl PrometheusBackend {
             shape,
             backend: crate::NAME.into(),
         };
-        let per_pod = |model: &ModelRef| ask.load_per_pod.contains(model);
+        let per_pod = |model: &ModelRef| ask.wants_load_per_pod(model);
         let finished = finish(assembly, &common, per_pod, |model| self.memory.of(model));
         Ok(Looked::Finished(Box::new(finished)))
     }
@@ -292,8 +293,9 @@ impl Backend for PrometheusBackend {
         Limits::new(timeout).with_rate(requests_per_second, request_burst)
     }
 
-    async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
-        let (models, mut answers) = self.refuse_outside(ask.models);
+    async fn fetch(&self, ask: Ask<'_>) -> Result<Answers, BackendError> {
+        let (models, refused) = self.refuse_outside(ask.models);
+        let mut answers: Answers = refused.into_iter().collect();
         if models.is_empty() {
             return Ok(answers);
         }
@@ -306,16 +308,14 @@ impl Backend for PrometheusBackend {
         Ok(answers)
     }
 
-    async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
-        self.models(permits).await.map_err(|failure| self.error(failure, Operation::ListModels))
+    async fn list_models(&self, ask: ListAsk<'_>) -> Result<Vec<KnownModel>, BackendError> {
+        self.models(self.budget(ask.permits, ask.time_left))
+            .await
+            .map_err(|failure| self.error(failure, Operation::ListModels))
     }
 
-    async fn probe(&self) -> Result<Probe, BackendError> {
-        let terms = self.learner.terms();
-        Ok(probe::run(&self.client, terms, self.own_budget(&Unlimited)).await)
-    }
-
-    fn live(&self) -> Option<&dyn LiveSource> {
-        None
+    async fn probe(&self, ask: ProbeAsk<'_>) -> Result<Probe, BackendError> {
+        let budget = self.budget(ask.permits, ask.time_left);
+        Ok(probe::run(&self.client, self.learner.terms(), budget).await)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Answer, BackendName, ErrorKind, Field, Mark, ModelRef, ModelSample, Operation, PodName,
+    Absent, Answer, BackendName, ErrorKind, Field, Mark, ModelRef, ModelSample, Operation, PodName,
     ReplicaMetrics, Tick, mean_over_window, sanitize,
 };
 use collector_engines::Quantity;
@@ -275,8 +275,9 @@ fn found(
     // Both sides of a request see it: which of them counts is told from the pods.
     sample.load = load.rows(&model, common.shape, &alive, per_pod || two_roles);
     sample.failed = model.failed;
-    sample.complete = !model.incomplete;
-    sample.warning = model.warning;
+    if model.incomplete {
+        sample.absent = Absent::Unknown(model.warning);
+    }
     sample.window = common.shape.served.first().map(|served| served.plan.window.0);
     sample.trace = model.trace;
     if !sample.trace.is_empty() {

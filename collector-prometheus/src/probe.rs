@@ -52,7 +52,7 @@ pub(crate) async fn run(client: &Client, terms: &Terms, budget: Budget<'_>) -> P
             connection(client, Some(&failure), &mut checks);
             skip(&mut checks, ["connection.clock"]);
             skip(&mut checks, METRICS);
-            return Probe { checks };
+            return Probe::new(checks);
         }
     };
     connection(client, None, &mut checks);
@@ -78,7 +78,7 @@ pub(crate) async fn run(client: &Client, terms: &Terms, budget: Budget<'_>) -> P
             skip(&mut checks, METRICS.into_iter().skip(1));
         }
     }
-    Probe { checks }
+    Probe::new(checks)
 }
 
 /// How far the first request came.

@@ -110,7 +110,7 @@ pub(crate) fn make_and_explain(name: &str, path: Option<PathBuf>) -> Result<()> 
     println!(
         "made {}\n\
          1. {test}\n\
-         2. put your server in place of the file: src/document.rs, and `look` in src/backend.rs\n\
+         2. put your server in place of the file: src/document.rs, and `contents` in src/backend.rs\n\
          3. describe your test server to the conformance suite: tests/it/main.rs",
         folder.display()
     );

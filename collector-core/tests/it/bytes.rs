@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Allocation, CacheKey, Cold, Field, LoadRates, LoadRow, LoraAdapters, Mark, ModelId, ModelRef,
-    ModelSample, Namespace, Nearest, Outcome, PodName, ReplicaMetrics, Replicas, SourceAnswer,
-    SourceState, Stored, Tick, TraceRow, Value,
+    Absent, Allocation, CacheKey, Cold, Field, LoadRates, LoadRow, LoraAdapters, Mark, ModelId,
+    ModelRef, ModelSample, Namespace, Nearest, Outcome, PodName, ReplicaMetrics, Replicas,
+    SourceAnswer, SourceState, Stored, Tick, TraceRow, Value,
 };
 
 fn model() -> ModelRef {
@@ -111,7 +111,7 @@ fn what_each_source_last_said_counts() {
     };
     let mut sample = ModelSample::new(Tick::MIN, vec![row("pod-1"), row("pod-2")]);
     sample.load = vec![load; 3];
-    sample.unreached = vec!["hung".into(); 4];
+    sample.absent = Absent::Pods(vec!["hung".into(); 4]);
     sample.trace = vec![trace; 5];
     let behind = size_of::<ModelSample>()
         + 2 * size_of::<ReplicaMetrics>()

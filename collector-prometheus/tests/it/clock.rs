@@ -50,7 +50,7 @@ async fn a_pod_whose_time_is_unknown_is_not_lost_in_silence() {
     two_pods(&fake);
     fake.rows("timestamp(", &[(POD_0, f64::NAN), (POD_1, NOW - 4.0)]);
     let sample = fake.sample().await;
-    assert!(sample.replicas.len() == 1 && !sample.complete);
+    assert!(sample.replicas.len() == 1 && !sample.absent.is_none());
 
     // A fleet of such pods is unknown, and not a fleet without pods.
     fake.rows("timestamp(", &[(POD_0, f64::NAN)]);

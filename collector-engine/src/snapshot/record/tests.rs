@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use collector_core::{Clock as _, LoraAdapters, ManualClock, SourceAnswer};
+use collector_core::{Absent, Clock as _, LoraAdapters, ManualClock, SourceAnswer};
 
 use super::*;
 
@@ -55,7 +55,7 @@ fn every_name_has_its_limit() {
             is_written(|state, _, _| state.backend = name.into()),
             is_written(|_, answer, _| answer.load_marks = vec![mark(name)]),
             is_written(|_, answer, _| answer.departed = vec![(name.into(), now())]),
-            is_written(|_, _, sample| sample.unreached = vec![name.into()]),
+            is_written(|_, _, sample| sample.absent = Absent::Pods(vec![name.into()])),
             is_written(|_, _, sample| {
                 let rates = LoadRates::default();
                 sample.load = vec![LoadRow::new(Some(name.into()), rates)];
@@ -79,7 +79,7 @@ fn every_list_has_its_limit() {
         let written = [
             is_written(|_, answer, _| answer.load_marks = vec![mark.clone(); marks]),
             is_written(|_, answer, _| answer.departed = vec![("p".into(), now()); rows]),
-            is_written(|_, _, sample| sample.unreached = vec!["p".into(); rows]),
+            is_written(|_, _, sample| sample.absent = Absent::Pods(vec!["p".into(); rows])),
             is_written(|_, _, sample| {
                 sample.load = vec![LoadRow::new(None, LoadRates::default()); rows];
             }),

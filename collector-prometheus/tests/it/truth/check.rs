@@ -108,6 +108,7 @@ impl<'a> Told<'a> {
             Answer::Failed(_) => Ok(Verdict::Failed),
             Answer::Missing { last_seen, .. } => self.check_missing(model, *last_seen),
             Answer::Found(sample) => self.check_found(model, sample),
+            other => Err(format!("{other:?}")),
         }
     }
 
@@ -139,7 +140,7 @@ impl<'a> Told<'a> {
         if names.len() != sample.replicas.len() {
             return Err("pods: one came twice".to_owned());
         }
-        let mut verdict = if sample.complete { Verdict::Right } else { Verdict::Partial };
+        let mut verdict = if sample.absent.is_none() { Verdict::Right } else { Verdict::Partial };
         self.check_pods(model, sample, &names)?;
         for row in &sample.replicas {
             let told = self.time_of(row.sampled_at);
@@ -310,16 +311,16 @@ impl<'a> Told<'a> {
             let covers =
                 sample.replicas.iter().all(|row| self.time_of(row.sampled_at) <= time + 1.0);
             let lacks = truth.difference(&names).all(|name| excused.contains(name));
-            if names.is_subset(&truth) && lacks && covers && !(unnamed && sample.complete) {
+            if names.is_subset(&truth) && lacks && covers && !(unnamed && sample.absent.is_none()) {
                 return Ok(());
             }
             truths.push(truth);
         }
         let known: BTreeSet<&str> = truths.iter().flatten().copied().collect();
-        if !sample.complete && names.is_subset(&known) {
+        if !sample.absent.is_none() && names.is_subset(&known) {
             return Ok(());
         }
-        Err(format!("pods: {names:?} and not {truths:?}, complete {}", sample.complete))
+        Err(format!("pods: {names:?} and not {truths:?}, complete {}", sample.absent.is_none()))
     }
 
     /// The times that a value may be of that is said to be of `told`.
@@ -478,14 +479,14 @@ impl<'a> Told<'a> {
                     // Rates come summed over copies where none was seen: the row of one is gone from the
                     // answer about who lives, or the probe for copies was answered in part, which the
                     // reading says.
-                    let unseen = !sample.complete || self.is_silent();
+                    let unseen = !sample.absent.is_none() || self.is_silent();
                     let doubled = self.faults().any(|it| matches!(it, Fault::Double { .. }));
                     let twice = self.world().is_stored_twice() || doubled;
                     let copies = if twice && unseen { 2.0 } else { 1.0 };
                     // Of latencies it is the mean that is read, which a pod that is absent from both of its
                     // halves hardly changes.
                     let is_latency = number >= 3;
-                    let may_lack = !sample.complete || is_latency && self.is_silent();
+                    let may_lack = !sample.absent.is_none() || is_latency && self.is_silent();
                     let least = if may_lack { 0.0 } else { least };
                     let most = most * copies;
                     value >= least * 0.99 - 1e-6 && value <= most * 1.01 + 1e-6
@@ -499,7 +500,7 @@ impl<'a> Told<'a> {
                     let pod = pod.as_ref().map_or("all", |pod| pod.as_str());
                     return Err(format!(
                         "load {name}: {pod} {value}, and not of {truth}; complete {}",
-                        sample.complete
+                        sample.absent.is_none()
                     ));
                 }
             }
