@@ -261,7 +261,7 @@ fn found(
             row.block_size = None;
             row.kv_tokens_in_use = None;
         }
-        why::name_gauges(&mut row, served, &model.failed);
+        why::explain_unknown(&mut row, served, &model.failed);
         let was_counted = kept.is_some_and(|kept| kept.is_counted);
         let is_counted = load.add(shown, &sums, (group[0].engine, served), was_counted);
         // A pod whose capacity was never asked for is not remembered, so that it will be.

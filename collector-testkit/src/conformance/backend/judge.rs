@@ -1,6 +1,6 @@
 //! Judges one answer, error or probe against what the fleet says.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 
 use collector_core::{
@@ -198,65 +198,52 @@ impl Suite<'_> {
             );
             return Ok(());
         }
-        let mut pods = HashSet::new();
+        let mut rows = HashMap::new();
         for row in &sample.load {
-            judge_rates(model, row)?;
-            demand!(
-                pods.insert(&row.pod),
-                "{model}: expected one row of load for {:?}, got two",
-                row.pod
-            );
-            if let Some(field) = asked.broken {
-                demand!(
-                    rates_of(field, row.rates).iter().all(Option::is_none),
-                    "{model}: expected the rates of {} to be None, because their query fails; got {:?}",
-                    field.as_str(),
-                    row.rates
-                );
+            judge_rates(model, row, asked.broken)?;
+            let first = rows.insert(row.pod.as_ref(), row.rates).is_none();
+            demand!(first, "{model}: expected one row of load for {:?}, got two", row.pod);
+        }
+        if asked.broken.is_some() || !sample.absent.is_none() || known.pods.is_empty() {
+            return Ok(());
+        }
+        let of_pods = rows.keys().any(Option::is_some);
+        let wants_pods = asked.per_pod && supports.load_per_pod;
+        // Rows of pods say more: they may be pushed, and told where pods of two roles share the work.
+        let has_roles = known.pods.iter().any(|pod| pod.row.role.is_some());
+        let may_be_of_pods = wants_pods || asked.at.is_none() || has_roles;
+        let got = rows.keys();
+        match (rows.get(&None), of_pods) {
+            (Some(of_model), false) if !wants_pods => {
+                if known.pods.iter().any(|pod| pod.load.requests.is_none()) {
+                    return Ok(());
+                }
+                let sum = known.pods.iter().map(|pod| pod.load).reduce(LoadRates::plus);
+                judge_described(model, None, *of_model, sum.unwrap_or_default())
             }
-        }
-        if asked.broken.is_some() || !sample.absent.is_none() {
-            return Ok(());
-        }
-        // Rows of pods say more than one of the model, and may be pushed or told where roles differ.
-        let by_pod = asked.per_pod && supports.load_per_pod;
-        if by_pod || asked.at.is_none() || pods.iter().all(|pod| pod.is_some()) && has_roles(known)
-        {
-            for pod in &known.pods {
-                let name = &pod.row.pod_name;
-                let Some(row) = sample.load.iter().find(|row| row.pod.as_ref() == Some(name))
-                else {
-                    if asked.at.is_none() && pods.contains(&None) {
-                        break;
-                    }
-                    return Err(format!(
-                        "{model}: expected a row of load for the pod {name}, got none"
-                    ));
-                };
-                judge_described(model, Some(name), row.rates, pod.load)?;
+            (None, true) if may_be_of_pods => {
+                let all = rows.len() == known.pods.len();
+                for pod in &known.pods {
+                    let name = &pod.row.pod_name;
+                    let row = rows.get(&Some(name)).filter(|_| all);
+                    let Some(rates) = row else {
+                        let pods = known.pods.len();
+                        return Err(format!(
+                            "{model}: expected a row of load for each of {pods} pods, {name} among them; got \
+                             {got:?}"
+                        ));
+                    };
+                    judge_described(model, Some(name), *rates, pod.load)?;
+                }
+                Ok(())
             }
-            let extra = sample.load.iter().filter(|row| row.pod.is_some()).count();
-            demand!(
-                extra <= known.pods.len() && !(by_pod && pods.contains(&None)),
-                "{model}: expected a row of load for each of its {} pods, got {:?}",
-                known.pods.len(),
-                pods
-            );
-            return Ok(());
+            _ if wants_pods => {
+                Err(format!("{model}: expected a row of load for each pod, got {got:?}"))
+            }
+            _ => Err(format!(
+                "{model}: expected one row of load, of the model as a whole; got {got:?}"
+            )),
         }
-        if known.pods.is_empty() {
-            return Ok(());
-        }
-        let [LoadRow { pod: None, rates, .. }] = sample.load.as_slice() else {
-            return Err(format!(
-                "{model}: expected one row of load, of the model; got rows of {pods:?}"
-            ));
-        };
-        if known.pods.iter().all(|pod| pod.load.requests.is_some()) {
-            let sum = known.pods.iter().map(|pod| pod.load).reduce(LoadRates::plus);
-            judge_described(model, None, *rates, sum.unwrap_or_default())?;
-        }
-        Ok(())
     }
 
     /// Checks the error of a call, which says what failed and shows nothing that it must not.
@@ -352,10 +339,6 @@ impl Suite<'_> {
         );
         Ok(())
     }
-}
-
-fn has_roles(known: &FleetModel) -> bool {
-    known.pods.iter().any(|pod| pod.row.role.is_some())
 }
 
 /// The kinds of error that a broken server may come to.
@@ -470,7 +453,7 @@ fn named(rates: LoadRates) -> [(&'static str, Option<f64>); 7] {
     ]
 }
 
-fn judge_rates(model: &ModelRef, row: &LoadRow) -> Verdict {
+fn judge_rates(model: &ModelRef, row: &LoadRow, broken: Option<Field>) -> Verdict {
     for (name, rate) in named(row.rates) {
         demand!(
             rate.is_none_or(|rate| rate.is_finite() && rate >= 0.0),
@@ -478,6 +461,13 @@ fn judge_rates(model: &ModelRef, row: &LoadRow) -> Verdict {
             row.pod
         );
     }
+    let Some(field) = broken else { return Ok(()) };
+    demand!(
+        rates_of(field, row.rates).iter().all(Option::is_none),
+        "{model}: expected the rates of {} to be None, because their query fails; got {:?}",
+        field.as_str(),
+        row.rates
+    );
     Ok(())
 }
 
