@@ -19,24 +19,25 @@ pub(crate) fn all() -> Result<()> {
     } else {
         tests("test", &["test"])?;
     }
-    what_new_backend_makes()
+    what_new_backend_makes("made-backend", &new_backend::FILE)?;
+    what_new_backend_makes("made-http-backend", &new_backend::HTTP)
 }
 
 fn tests(title: &str, command: &[&str]) -> Result<()> {
     step(title, cargo(command).args(TESTED).env("COLLECTOR_REQUIRE_REAL_SERVERS", "1"))
 }
 
-fn what_new_backend_makes() -> Result<()> {
+fn what_new_backend_makes(name: &str, template: &new_backend::Template) -> Result<()> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let crate_folder = folder.path().join("made-backend");
-    new_backend::make("made-backend", &crate_folder)?;
-    // The versions that the workspace is tested with, and their compiled artifacts.
+    let crate_folder = folder.path().join(name);
+    new_backend::make(template, name, &crate_folder)?;
+    // The versions that the workspace is tested with, and what is compiled of them already.
     std::fs::copy(workspace::root().join("Cargo.lock"), crate_folder.join("Cargo.lock"))
         .context("cannot copy Cargo.lock")?;
     let target = workspace::target_folder()?;
     for arguments in [["clippy", "--all-targets", "--", "-Dwarnings"].as_slice(), &["test"]] {
         step(
-            &format!("{} what new-backend makes", arguments[0]),
+            &format!("{} what new-backend makes: {name}", arguments[0]),
             cargo(arguments).current_dir(&crate_folder).env("CARGO_TARGET_DIR", &target),
         )?;
     }

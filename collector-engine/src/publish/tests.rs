@@ -4,8 +4,8 @@ use super::store::unclaimed;
 use super::*;
 use crate::directory::{StaticDirectory, VariantSpec};
 use collector_core::{
-    Allocation, Clock as _, Field, LoadRates, LoadRow, ManualClock, PodName, ReplicaMetrics,
-    Replicas,
+    Absent, Allocation, Clock as _, Field, LoadRates, LoadRow, ManualClock, PodName,
+    ReplicaMetrics, Replicas,
 };
 
 struct Fixture {
@@ -143,7 +143,7 @@ fn replicas_that_an_incomplete_answer_lacks_keep_their_load_too() {
     fixture.clock.advance(Duration::from_secs(30));
     let mut sample = fixture.sample(&["h-0"]);
     sample.load = vec![load(Some("h-0"), 1.0)];
-    sample.complete = false;
+    sample.absent = Absent::Unknown(None);
     let published = fixture.publish(Fetched::Found(sample), Some(&before));
     let allocation = allocation_of(&published, "h100");
     assert_eq!((allocation.num_replicas, allocation.load.arrival_rate), (2, Some(120.0)));
@@ -178,7 +178,7 @@ fn a_kept_replica_whose_load_query_failed_counts_once() {
     let before = fixture.publish(Fetched::Found(sample), None);
     fixture.clock.advance(Duration::from_secs(30));
     let mut sample = fixture.sample(&["h-0"]);
-    sample.complete = false;
+    sample.absent = Absent::Unknown(None);
     sample.failed.insert(Field::ArrivalRate, "422");
     let published = fixture.publish(Fetched::Found(sample), Some(&before));
     let allocation = allocation_of(&published, "h100");
@@ -190,7 +190,7 @@ fn a_partial_answer_without_a_variants_pods_is_no_zero() {
     let fixture = Fixture::new(&[("h100", "h-*"), ("l4", "l-*")]);
     let mut sample = fixture.sample(&["h-0"]);
     sample.load = vec![load(Some("h-0"), 1.0)];
-    sample.complete = false;
+    sample.absent = Absent::Unknown(None);
     let published = fixture.publish(Fetched::Found(sample), None);
     assert_eq!(allocation_of(&published, "l4").load.arrival_rate, None);
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use collector_core::raw::{SourceAnswer, SourceState};
 use collector_core::{
-    BackendName, EngineName, Field, FieldReasons, LoadRates, LoadRow, LoraAdapters, Mark, ModelId,
-    ModelRef, ModelSample, Namespace, Outcome, PodName, ReplicaMetrics, ReplicaState, Role, Tick,
-    sanitize,
+    Absent, BackendName, EngineName, Field, FieldReasons, LoadRates, LoadRow, LoraAdapters, Mark,
+    ModelId, ModelRef, ModelSample, Namespace, Outcome, PodName, ReplicaMetrics, ReplicaState,
+    Role, Tick, sanitize,
 };
 use serde::{Deserialize, Serialize};
 
@@ -210,11 +210,11 @@ impl SampleRecord {
         };
         Self {
             as_of: Age::of(sample.as_of, written_at),
-            complete: sample.complete,
+            complete: sample.absent.is_none(),
             failed: reasons_of(&sample.failed),
             window: sample.window.map(Age::from),
             warnings: sample.warnings.clone(),
-            unreached: sample.unreached.clone(),
+            unreached: sample.absent.named().to_vec(),
             replicas: sample.replicas.iter().map(|r| ReplicaRecord::new(r, written_at)).collect(),
             load: sample.load.iter().map(load).collect(),
         }
@@ -232,8 +232,13 @@ impl SampleRecord {
         sample.failed = recall_reasons(self.failed);
         sample.window = self.window.map(Duration::from);
         sample.warnings = self.warnings.iter().map(|warning| printable(warning)).collect();
-        sample.complete = self.complete;
-        sample.unreached = self.unreached;
+        sample.absent = if self.complete {
+            Absent::None
+        } else if self.unreached.is_empty() {
+            Absent::Unknown(None)
+        } else {
+            Absent::Pods(self.unreached)
+        };
         keep_what_can_be(&mut sample);
         sample
     }
@@ -322,7 +327,7 @@ fn recall_reasons(reasons: Reasons) -> FieldReasons {
 }
 
 fn field(name: &str) -> Option<Field> {
-    Field::ALL.into_iter().find(|field| field.as_str() == name)
+    Field::ALL.iter().copied().find(|field| field.as_str() == name)
 }
 
 /// A text that goes into terminals and logs, whoever wrote the file.

@@ -2,8 +2,8 @@
 
 use collector_core::raw::{SourceAnswer, SourceState};
 use collector_core::{
-    Field, LoadRates, LoadRow, LoraAdapters, ManualClock, Mark, ModelSample, Outcome, PodName,
-    ReplicaMetrics, Scope,
+    Absent, Field, LoadRates, LoadRow, LoraAdapters, ManualClock, Mark, ModelSample, Outcome,
+    PodName, ReplicaMetrics, Scope,
 };
 use collector_testkit::FakeBackend;
 use proptest::collection::{btree_set, vec};
@@ -133,8 +133,11 @@ fn sample() -> impl Strategy<Value = ModelSample> {
             let mut sample = ModelSample::new(as_of, replicas);
             sample.load = load;
             sample.failed = failed.into_iter().map(|field| (field, "422")).collect();
-            sample.complete = complete;
-            sample.unreached = unreached;
+            sample.absent = match (complete, unreached.is_empty()) {
+                (true, _) => Absent::None,
+                (false, true) => Absent::Unknown(None),
+                (false, false) => Absent::Pods(unreached),
+            };
             sample
         },
     )

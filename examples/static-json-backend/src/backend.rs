@@ -2,12 +2,11 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, Check, CheckStatus, Clock, ErrorKind, KnownModel,
-    LiveSource, ModelRef, Operation, Permits, Probe, Supports, Tick,
+    Answer, Answers, Ask, Backend, BackendError, Check, CheckStatus, Clock, ErrorKind, KnownModel,
+    ListAsk, ModelRef, Operation, Probe, ProbeAsk, Supports, Tick,
 };
 use tokio::fs::{self, File};
 use tokio::io::AsyncReadExt;
@@ -19,15 +18,14 @@ const NAME: &str = "static-json";
 /// The largest file that is read: some 20 000 replicas. More is a mistake, and must not be buffered.
 const MAX_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Reads models and replicas from a JSON file, anew at each look.
-#[derive(Clone)]
+/// Reads models and replicas from a JSON file, again at each fetch.
+#[derive(Clone, Debug)]
 pub struct StaticJson {
     path: PathBuf,
-    clock: Arc<dyn Clock>,
 }
 
-/// The file as one look found it.
-struct Look {
+/// The file as it was read.
+struct Contents {
     document: Document,
     as_of: Tick,
     sampled_at: Tick,
@@ -35,12 +33,16 @@ struct Look {
 
 impl StaticJson {
     /// A backend over the file at `path`, which is first read when somebody asks.
-    pub fn new(path: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
-        Self { path: path.into(), clock }
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
     }
 
-    async fn look(&self, operation: Operation) -> Result<Look, BackendError> {
-        let as_of = self.clock.now();
+    async fn contents(
+        &self,
+        clock: &dyn Clock,
+        operation: Operation,
+    ) -> Result<Contents, BackendError> {
+        let as_of = clock.now();
         let (text, modified) =
             self.read().await.map_err(|error| self.unreadable(&error, operation))?;
         if text.len() as u64 > MAX_BYTES {
@@ -54,9 +56,9 @@ impl StaticJson {
                 .with_remedy("see the README of static-json-backend for the format")
         })?;
         // Only a duration crosses from the file's clock to ours. A file from the future is new.
-        let since_written = self.clock.wall().duration_since(modified);
+        let since_written = clock.wall().duration_since(modified);
         let age = since_written.unwrap_or_default().saturating_add(document.age());
-        Ok(Look { document, as_of, sampled_at: as_of - age })
+        Ok(Contents { document, as_of, sampled_at: as_of - age })
     }
 
     /// The file's content, at most one byte over the limit, and when it was written.
@@ -97,51 +99,39 @@ impl Backend for StaticJson {
         Supports::ALL
     }
 
-    async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
+    async fn fetch(&self, ask: Ask<'_>) -> Result<Answers, BackendError> {
         if ask.models.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Answers::new());
         }
         let _permit = ask.permits.acquire().await?;
-        let look = self.look(Operation::Fetch).await?;
-        let mut models = ask.models.to_vec();
-        models.sort_unstable();
-        models.dedup();
-        Ok(models
-            .into_iter()
-            .map(|model| {
-                let answer = match look.document.model(&model) {
-                    Some(found) => {
-                        let per_pod = ask.load_per_pod.contains(&model);
-                        Answer::Found(found.sample(look.as_of, look.sampled_at, per_pod))
-                    }
-                    None => Answer::Missing { as_of: look.as_of, last_seen: None },
-                };
-                (model, answer)
-            })
-            .collect())
+        let Contents { document, as_of, sampled_at } =
+            self.contents(ask.clock, Operation::Fetch).await?;
+        let answer = |model: &ModelRef| match document.model(model) {
+            Some(found) => {
+                Answer::Found(found.sample(as_of, sampled_at, ask.wants_load_per_pod(model)))
+            }
+            None => Answer::Missing { as_of, last_seen: None },
+        };
+        Ok(ask.models.iter().map(|model| (model.clone(), answer(model))).collect())
     }
 
-    async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
-        let _permit = permits.acquire().await?;
-        let look = self.look(Operation::ListModels).await?;
-        Ok(look.document.models.iter().map(Model::known).collect())
+    async fn list_models(&self, ask: ListAsk<'_>) -> Result<Vec<KnownModel>, BackendError> {
+        let _permit = ask.permits.acquire().await?;
+        let contents = self.contents(ask.clock, Operation::ListModels).await?;
+        Ok(contents.document.models.iter().map(Model::known).collect())
     }
 
-    async fn probe(&self) -> Result<Probe, BackendError> {
-        let check = match self.look(Operation::Probe).await {
-            Ok(look) => {
-                let models = look.document.models.len();
-                let age = look.sampled_at.age(look.as_of);
+    async fn probe(&self, ask: ProbeAsk<'_>) -> Result<Probe, BackendError> {
+        let check = match self.contents(ask.clock, Operation::Probe).await {
+            Ok(contents) => {
+                let models = contents.document.models.len();
+                let age = contents.sampled_at.age(contents.as_of);
                 let detail = format!("{models} models, {} s old", age.as_secs());
                 Check::new("connection.file", CheckStatus::Pass, detail)
             }
             Err(error) => Check::new("connection.file", CheckStatus::Fail, error.to_string())
                 .with_remedy(error.remedy()),
         };
-        Ok(Probe { checks: vec![check] })
-    }
-
-    fn live(&self) -> Option<&dyn LiveSource> {
-        None
+        Ok(Probe::new(vec![check]))
     }
 }
