@@ -116,31 +116,34 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod build;
+mod backend;
+mod compose;
 mod document;
 mod environment;
 mod error;
 mod extract;
 mod file;
 mod key;
+mod keys;
 mod layer;
 mod load;
+mod loaded;
 mod nearest;
 mod origin;
 mod reference;
 mod schema;
+mod text;
 mod validate;
 
-pub use build::backends_compiled_in;
+pub use backend::{BackendFactory, BackendSettings, Problem, Section, SectionError};
 pub use collector_engine::{CacheConfig, VariantSpec};
 pub use error::{ConfigError, ConfigErrors};
 pub use key::{Key, Kind, address};
-pub use load::{LeftOut, Loaded, Loader};
+pub use keys::VARIANT_KEYS;
+pub use load::Loader;
+pub use loaded::{LeftOut, Loaded};
 pub use origin::{Entry, Origin, Origins};
-pub use reference::reference;
-pub use schema::{
-    CollectorConfig, LogConfig, LogFormat, LogLevel, ServerConfig, VARIANT_KEYS, keys,
-};
+pub use schema::{CollectorConfig, LogConfig, LogFormat, LogLevel, ServerConfig};
 
 /// The code in the README, compiled as a doc test: this crate has all that it uses.
 #[cfg(all(doctest, feature = "prometheus"))]

@@ -53,11 +53,16 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
         .map_err(|error| Failure::other(format!("cannot catch signals: {error}")))?;
     let recorder = Recorder::install()
         .map_err(|error| Failure::other(format!("cannot keep metrics: {error}")))?;
-    let collector = settings.collector()?;
+    let backends = settings.backends()?;
+    let cache = &settings.loaded.config.cache;
+    let renewed =
+        !cache.fetch_interval.is_zero() || backends.iter().any(|backend| backend.live().is_some());
+    let refreshes = cache.enabled && renewed;
+    let collector = settings.collector_over(backends)?;
     let listener = listen(settings).await?;
     let (lifecycle, watched) = watch::channel(Lifecycle::Serving);
     let stopping = Lifecycle::Stopping.reached(watched.clone());
-    let app = app(settings, &collector, recorder.clone(), watched)?;
+    let app = app(settings, &collector, recorder.clone(), refreshes, watched)?;
     collector.start_background_worker();
     announce(&listener)?;
 
@@ -108,11 +113,11 @@ fn app(
     settings: &Settings,
     collector: &Arc<dyn MetricsCollector>,
     recorder: Recorder,
+    refreshes: bool,
     lifecycle: watch::Receiver<Lifecycle>,
 ) -> Result<Arc<App>, Failure> {
     let config = &settings.loaded.config;
     let admin = Admin::new(config.server.admin_token_path.clone())?;
-    let refreshes = config.cache.enabled && config.refreshes();
     let clock = Arc::clone(&settings.clock);
     let loaded = settings.loaded.clone();
     Ok(App::new(Arc::clone(collector), clock, recorder, admin, refreshes, lifecycle, loaded))

@@ -67,23 +67,26 @@ impl Settings {
         Ok(())
     }
 
-    /// The collector that the configuration describes, for a daemon.
-    pub(super) fn collector(&self) -> Result<Arc<dyn MetricsCollector>, Failure> {
-        self.built(|builder| builder)
+    /// The collector that the configuration describes, over these backends of it, for a daemon.
+    pub(super) fn collector_over(
+        &self,
+        backends: Vec<Arc<dyn Backend>>,
+    ) -> Result<Arc<dyn MetricsCollector>, Failure> {
+        self.built(backends, |builder| builder)
     }
 
     /// The same for a command that reads once.
     pub(super) fn collector_at_once(&self) -> Result<Arc<dyn MetricsCollector>, Failure> {
-        self.built(Builder::at_once)
+        self.built(self.backends()?, Builder::at_once)
     }
 
     fn built(
         &self,
+        backends: Vec<Arc<dyn Backend>>,
         change: impl FnOnce(Builder) -> Builder,
     ) -> Result<Arc<dyn MetricsCollector>, Failure> {
-        let builder = self.loaded.config.builder(Arc::clone(&self.clock));
-        let built = builder.and_then(|builder| Ok(change(builder).build()?));
-        match built {
+        let builder = self.loaded.config.builder_over(backends, Arc::clone(&self.clock));
+        match builder.and_then(|builder| Ok(change(builder).build()?)) {
             Ok(collector) => Ok(Arc::new(collector)),
             Err(errors) => Err(located(&self.loaded, &errors)),
         }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use collector_config::{Kind, Loaded, Origin, keys};
+use collector_config::{Kind, Loaded, Origin};
 use collector_core::SystemClock;
 use collector_core::text::counted;
 
@@ -112,8 +112,11 @@ fn found(name: &str, loaded: Loaded, in_file: Option<usize>, no_files: bool) -> 
 
 #[cfg(feature = "epp")]
 fn targets(loaded: &Loaded, in_file: Option<usize>) -> Option<Targets> {
-    let epp =
-        loaded.config.epp().filter(|_| loaded.config.backend.iter().any(|name| name == "epp"))?;
+    let config = &loaded.config;
+    let epp = config.settings_of::<collector_epp::EppConfig>()?;
+    if !config.backend.iter().any(|name| name == "epp") {
+        return None;
+    }
     Some(Targets { configured: epp.targets.len(), dns_names: epp.dns.len(), in_file })
 }
 
@@ -134,7 +137,8 @@ fn files_checked(loaded: &Loaded) -> Vec<CheckedFile> {
         chosen && !beaten && is_set(key)
     };
     let entries = loaded.entries();
-    keys()
+    loaded
+        .keys()
         .filter(|key| key.kind == Kind::Path && is_read(key.path))
         .filter_map(|key| {
             let entry = entries.iter().find(|entry| entry.key == key.path)?;

@@ -18,7 +18,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_config::{Loaded, Loader, backends_compiled_in};
+use collector_config::{Loaded, Loader};
 use collector_core::text::counted;
 use collector_core::{Clock, MetricsCollector, ModelRef, SystemClock, TrackedModel, duration};
 use collector_sim::{FleetServer, FleetSpec, VariantSpec};
@@ -73,7 +73,7 @@ pub(super) fn run(global: &GlobalArgs, args: &DemoArgs) -> Result<Exit, Failure>
 
 /// Direct scraping, unless Prometheus was asked for or is all that there is.
 fn way(backend: Option<&str>) -> Result<Way, Failure> {
-    let in_this_build = backends_compiled_in();
+    let in_this_build: Vec<&str> = Loader::new().backends().collect();
     let chosen = match backend {
         None => ["epp", "prometheus"].into_iter().find(|name| in_this_build.contains(name)),
         Some(name) => in_this_build.iter().copied().find(|known| *known == name),

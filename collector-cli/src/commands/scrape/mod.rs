@@ -13,9 +13,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use collector_core::{Clock as _, EngineName, SystemClock};
-use collector_epp::CutShort;
 use collector_epp::engines::{Engines, Ignored, NoModel, Page, PageReader};
 use collector_epp::scan::Summary;
+use collector_epp::{CutShort, EppConfig};
 
 use self::intake::Intake;
 use self::source::{Source, Transfer};
@@ -32,7 +32,7 @@ pub(super) fn run(global: &GlobalArgs, args: &ScrapeArgs) -> Result<Exit, Failur
     let format = format(global, &[Format::Table, Format::Json, Format::Yaml])?;
     let loaded = loader(global).read().map_err(Failure::usage)?;
     start_log(&loaded, Verbosity::OneShot)?;
-    let config = &loaded.config.epp().cloned().unwrap_or_default();
+    let config = &loaded.config.settings_of::<EppConfig>().cloned().unwrap_or_default();
     let source = Source::of(&args.page)?;
     if args.timeout.is_some_and(|timeout| timeout.is_zero()) {
         return Err(Failure::usage(

@@ -1,36 +1,25 @@
 //! The section `[prometheus]`.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{Backend, Clock};
-use collector_engines::EngineSpec;
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
-use serde::Deserialize;
 
-use super::{BackendSettings, Problem, Registration, with_causes};
-use crate::error::ConfigError;
+use super::{BackendFactory, BackendSettings, Problem};
 use crate::key::{Key, Kind, without_user};
 
-pub(super) const REGISTRATION: Registration = Registration {
-    name: "prometheus",
-    keys: KEYS,
-    read: |figment| {
-        let Section { prometheus: mut section, engines } = figment.extract()?;
-        section.engines = engines;
-        let origin = |path| Some(figment.find_metadata(path)?.name.to_string());
-        section.url_origin = origin("prometheus.url");
-        section.proxy_origin = origin("prometheus.proxy");
-        Ok(Arc::new(section))
-    },
-};
-
-/// The layers hold other sections beside this one.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Section {
-    prometheus: PrometheusConfig,
-    engines: Vec<EngineSpec>,
+/// The backend that asks a PromQL server.
+pub(super) fn factory() -> BackendFactory {
+    BackendFactory::new("prometheus", KEYS, |section| {
+        Ok(PrometheusConfig {
+            engines: section.engines()?,
+            url_origin: section.origin("url"),
+            proxy_origin: section.origin("proxy"),
+            ..section.read()?
+        })
+    })
 }
 
 const TIMEOUT: &str = "prometheus.timeout";
@@ -249,12 +238,15 @@ const KEYS: &[Key] = &[
 ];
 
 impl BackendSettings for PrometheusConfig {
-    fn timeout(&self) -> (&'static str, Duration) {
-        (TIMEOUT, self.timeout)
+    fn build(
+        &self,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<dyn Backend>, Box<dyn Error + Send + Sync>> {
+        Ok(Arc::new(PrometheusBackend::new(self.clone(), clock)?))
     }
 
-    fn pushes(&self) -> bool {
-        false
+    fn timeout(&self) -> Option<(&'static str, Duration)> {
+        Some((TIMEOUT, self.timeout))
     }
 
     fn only_namespaces(&self) -> Option<(&'static str, &[String])> {
@@ -301,12 +293,5 @@ impl BackendSettings for PrometheusConfig {
             ));
         }
         warnings
-    }
-
-    fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, ConfigError> {
-        match PrometheusBackend::new(self.clone(), clock) {
-            Ok(backend) => Ok(Arc::new(backend)),
-            Err(error) => Err(ConfigError::new(with_causes(&error))),
-        }
     }
 }

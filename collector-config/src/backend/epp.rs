@@ -1,35 +1,21 @@
 //! The section `[epp]`.
 
+use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
 use collector_core::{Backend, Clock};
-use collector_engines::EngineSpec;
 use collector_epp::{EppBackend, EppConfig};
-use serde::Deserialize;
 
-use super::{BackendSettings, Problem, Registration, with_causes};
-use crate::error::ConfigError;
+use super::{BackendFactory, BackendSettings, Problem};
 use crate::key::{Key, Kind};
-use crate::schema::ENGINES_BEFORE;
+use crate::keys::ENGINES_BEFORE;
 
-pub(super) const REGISTRATION: Registration = Registration {
-    name: "epp",
-    keys: KEYS,
-    read: |figment| {
-        /// The section alone; the others are somebody else's.
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Section {
-            epp: EppConfig,
-            engines: Vec<EngineSpec>,
-        }
-        let Section { epp, engines } = figment.extract()?;
-        Ok(Arc::new(EppConfig { engines, ..epp }))
-    },
-};
-
-const TIMEOUT: &str = "epp.timeout";
+/// The backend that scrapes pods directly.
+pub(super) fn factory() -> BackendFactory {
+    BackendFactory::new("epp", KEYS, |section| {
+        Ok(EppConfig { engines: section.engines()?, ..section.read()? })
+    })
+}
 
 const KEYS: &[Key] = &[
     Key::new(
@@ -54,7 +40,7 @@ const KEYS: &[Key] = &[
     )
     .default("1s"),
     Key::new(
-        TIMEOUT,
+        "epp.timeout",
         Kind::Duration,
         "Time for one scrape, from DNS to the last byte; without it nine tenths of the scrape interval.",
     ),
@@ -121,16 +107,11 @@ const KEYS: &[Key] = &[
 ];
 
 impl BackendSettings for EppConfig {
-    fn timeout(&self) -> (&'static str, Duration) {
-        (TIMEOUT, self.effective_timeout())
-    }
-
-    fn pushes(&self) -> bool {
-        true
-    }
-
-    fn only_namespaces(&self) -> Option<(&'static str, &[String])> {
-        None
+    fn build(
+        &self,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<dyn Backend>, Box<dyn Error + Send + Sync>> {
+        Ok(Arc::new(EppBackend::new(self.clone(), clock)?))
     }
 
     fn problems(&self) -> Vec<Problem> {
@@ -192,12 +173,5 @@ impl BackendSettings for EppConfig {
             );
         }
         warnings
-    }
-
-    fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, ConfigError> {
-        match EppBackend::new(self.clone(), clock) {
-            Ok(backend) => Ok(Arc::new(backend)),
-            Err(error) => Err(ConfigError::new(with_causes(&error))),
-        }
     }
 }
