@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use collector_config::Loader;
 use collector_core::text::shortened;
 use collector_core::{Allocation, KnownModel, ModelRef, Namespace, Reading, Replicas, VariantName};
 use serde::Serialize;
@@ -18,7 +19,11 @@ use crate::output::{
 /// The reason of what is not there, in error documents.
 const MISSING: &str = "MetricsMissing";
 
-pub(super) fn run(global: &GlobalArgs, command: &GetCommand) -> Result<Exit, Failure> {
+pub(super) fn run(
+    base: &Loader,
+    global: &GlobalArgs,
+    command: &GetCommand,
+) -> Result<Exit, Failure> {
     let format = match command {
         GetCommand::Models(_) => format(global, &[Format::Table, Format::Json, Format::Yaml])?,
         GetCommand::Replicas(_) => format(
@@ -29,7 +34,7 @@ pub(super) fn run(global: &GlobalArgs, command: &GetCommand) -> Result<Exit, Fai
             format(global, &[Format::Table, Format::Json, Format::Yaml, Format::Prometheus])?
         }
     };
-    let settings = Settings::load(global, Verbosity::OneShot)?;
+    let settings = Settings::load(base, global, Verbosity::OneShot)?;
     settings.warn();
     let text = match command {
         GetCommand::Replicas(args) => {

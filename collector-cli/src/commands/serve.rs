@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use collector_config::Loader;
 use collector_core::MetricsCollector;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -29,13 +30,13 @@ const LAST_DEEDS: Duration = Duration::from_secs(1);
 /// How often samples are moved into their buckets; a scrape does it too.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-pub(super) fn run(global: &GlobalArgs, args: &ServeArgs) -> Result<Exit, Failure> {
+pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ServeArgs) -> Result<Exit, Failure> {
     if global.output.is_some() {
         return Err(Failure::usage(
             "--output does not work with this command: it prints no result",
         ));
     }
-    let mut loader = loader(global);
+    let mut loader = loader(base, global);
     if let Some(listen) = &args.listen {
         loader = loader.flag("server.listen", listen, "--listen");
     }

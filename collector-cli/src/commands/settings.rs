@@ -31,8 +31,12 @@ pub(super) struct Settings {
 
 impl Settings {
     /// Loads the layers and starts the log.
-    pub(super) fn load(global: &GlobalArgs, verbosity: Verbosity) -> Result<Self, Failure> {
-        Self::of(loader(global), verbosity)
+    pub(super) fn load(
+        base: &Loader,
+        global: &GlobalArgs,
+        verbosity: Verbosity,
+    ) -> Result<Self, Failure> {
+        Self::of(loader(base, global), verbosity)
     }
 
     /// Likewise, with what a command's own flags set.
@@ -136,14 +140,14 @@ pub(super) fn warn(loaded: &Loaded) {
     }
 }
 
-/// The layers that the command line names.
-pub(super) fn loader(global: &GlobalArgs) -> Loader {
-    layers(global, global.config.as_deref())
+/// The environment, and the layers that the command line names.
+pub(super) fn loader(base: &Loader, global: &GlobalArgs) -> Loader {
+    layers(base, global, global.config.as_deref())
 }
 
 /// The same with another file.
-pub(super) fn layers(global: &GlobalArgs, file: Option<&Path>) -> Loader {
-    let mut loader = Loader::new().env(variables());
+pub(super) fn layers(base: &Loader, global: &GlobalArgs, file: Option<&Path>) -> Loader {
+    let mut loader = base.clone().env(variables());
     if let Some(file) = file {
         loader = loader.file(file);
     }

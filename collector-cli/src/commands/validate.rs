@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use collector_config::{Kind, Loaded, Origin};
+use collector_config::{Kind, Loaded, Loader, Origin};
 use collector_core::SystemClock;
 use collector_core::text::counted;
 
@@ -21,12 +21,16 @@ use crate::server::{Admin, load_tls};
 const WITHOUT_FILES: &str = "if files that it names exist only where the collector is to run, \
                              --no-files checks everything else";
 
-pub(super) fn run(global: &GlobalArgs, args: &ValidateArgs) -> Result<Exit, Failure> {
+pub(super) fn run(
+    base: &Loader,
+    global: &GlobalArgs,
+    args: &ValidateArgs,
+) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Json])?;
     let (mut good, mut wrong, mut with_files) = (Vec::new(), Vec::new(), false);
     for file in &args.files {
         let name = file.to_string_lossy();
-        let (loaded, errors) = layers(global, Some(file)).load_with_errors();
+        let (loaded, errors) = layers(base, global, Some(file)).load_with_errors();
         let mut problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let mut targets = None;
         if !args.no_files {
