@@ -9,7 +9,7 @@ use crate::run::{cargo, has_subcommand, output, step};
 use crate::{counts, loom, test, workspace};
 
 /// The crates that compose the others by cargo features.
-const COMPOSED: [&str; 2] = ["collector-config", "collector-cli"];
+const COMPOSED: [&str; 3] = ["inference-collector", "collector-config", "collector-cli"];
 
 /// The crates that do no I/O, and what they must therefore never pull in.
 const PURE: [&str; 2] = ["collector-core", "collector-cache"];

@@ -16,18 +16,21 @@ macro_rules! template {
     ($($path:literal),* $(,)?) => {
         [$((
             $path,
-            include_str!(concat!("../../examples/static-json-backend/", $path)),
+            include_str!(concat!("../../examples/own_backend/", $path)),
         )),*]
     };
 }
 
-const TEMPLATE: [(&str, &str); 7] = template![
+const TEMPLATE: &[(&str, &str)] = &template![
     "Cargo.toml",
     "README.md",
     "fleet.json",
     "src/backend.rs",
     "src/document.rs",
     "src/lib.rs",
+    "src/main.rs",
+    "src/settings.rs",
+    "tests/it/command.rs",
     "tests/it/main.rs",
 ];
 
@@ -110,17 +113,11 @@ pub(crate) fn make_and_explain(name: &str, path: Option<PathBuf>) -> Result<()> 
     println!(
         "made {}\n\
          1. {test}\n\
-         2. put your server in place of the file: src/document.rs, and `look` in src/backend.rs\n\
-         3. describe your test server to the conformance suite: tests/it/main.rs",
+         2. put your server in place of the file: src/document.rs, and `contents` in src/backend.rs\n\
+         3. say which keys its section of a configuration has: src/settings.rs\n\
+         4. describe your test server to the conformance suite: tests/it/main.rs",
         folder.display()
     );
-    if inside(&folder).is_some() {
-        println!(
-            "4. to choose it in the configuration: an optional dependency and a feature in \
-             collector-config/Cargo.toml, a line in its src/build.rs and a module beside \
-             src/build/prometheus.rs"
-        );
-    }
     Ok(())
 }
 
@@ -130,10 +127,10 @@ pub(crate) fn make(name: &str, folder: &Path) -> Result<()> {
     ensure!(!folder.exists(), "{} exists already", folder.display());
     let member = inside(folder);
     for (path, text) in TEMPLATE {
-        let text = match path {
+        let text = match *path {
             "README.md" => readme(text),
             "Cargo.toml" if member.is_none() => standalone(text, &root_manifest()?)?,
-            _ => text.to_owned(),
+            _ => (*text).to_owned(),
         };
         let path = folder.join(path);
         write(&path, &names.rename(&text))?;
@@ -145,7 +142,9 @@ pub(crate) fn make(name: &str, folder: &Path) -> Result<()> {
     // The new name may sort elsewhere among the imports. Without rustfmt it compiles all the same.
     let mut rustfmt = Command::new("rustfmt");
     rustfmt.args(["--edition", "2024"]);
-    run::output(rustfmt.args(["src/lib.rs", "tests/it/main.rs"]).current_dir(folder));
+    run::output(
+        rustfmt.args(["src/lib.rs", "src/main.rs", "tests/it/main.rs"]).current_dir(folder),
+    );
     Ok(())
 }
 
@@ -181,10 +180,9 @@ impl Names {
         let backend = name.strip_prefix("collector-").unwrap_or(name);
         let backend = backend.strip_suffix("-backend").unwrap_or(backend);
         let type_name = type_name(backend);
-        // The longer ones first: the shorter ones are parts of them.
         Ok(Self([
-            ("static-json-backend", name.to_owned()),
-            ("static_json_backend", name.replace('-', "_")),
+            ("own-backend", name.to_owned()),
+            ("own_backend", name.replace('-', "_")),
             ("static-json", backend.to_owned()),
             ("StaticJson", type_name),
         ]))
@@ -287,7 +285,7 @@ mod tests {
         for name in ["", "-a", "a-", "a--b", "A", "1a", "a_b", "../a", "a b", &too_long] {
             check_refused(name);
         }
-        for name in ["self", "core", "tokio", "collector-core", "static-json-backend"] {
+        for name in ["self", "core", "tokio", "collector-core", "own-backend"] {
             check_refused(name);
         }
         check_name("acme-backend").unwrap();
@@ -310,7 +308,7 @@ mod tests {
     fn every_name_of_the_example_is_replaced() {
         let names = Names::of("acme-backend").unwrap();
         assert_eq!(
-            names.rename("static-json-backend static_json_backend static-json StaticJson"),
+            names.rename("own-backend own_backend static-json StaticJson"),
             "acme-backend acme_backend acme Acme"
         );
     }

@@ -1,6 +1,9 @@
 //! Every test there is.
 
-use anyhow::{Context as _, Result};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
 
 use crate::run::{cargo, has_subcommand, step};
 use crate::{install, new_backend, workspace};
@@ -19,26 +22,43 @@ pub(crate) fn all() -> Result<()> {
     } else {
         tests("test", &["test"])?;
     }
-    what_new_backend_makes()
+    outside_crate()
 }
 
 fn tests(title: &str, command: &[&str]) -> Result<()> {
     step(title, cargo(command).args(TESTED).env("COLLECTOR_REQUIRE_REAL_SERVERS", "1"))
 }
 
-fn what_new_backend_makes() -> Result<()> {
+/// What new-backend makes, with the README's program beside it: both have one dependency of ours.
+fn outside_crate() -> Result<()> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let crate_folder = folder.path().join("made-backend");
     new_backend::make("made-backend", &crate_folder)?;
+    add_readme_program(&crate_folder).context("cannot add the README's program")?;
     // The versions that the workspace is tested with, and what is compiled of them already.
-    std::fs::copy(workspace::root().join("Cargo.lock"), crate_folder.join("Cargo.lock"))
+    fs::copy(workspace::root().join("Cargo.lock"), crate_folder.join("Cargo.lock"))
         .context("cannot copy Cargo.lock")?;
     let target = workspace::target_folder()?;
     for arguments in [["clippy", "--all-targets", "--", "-Dwarnings"].as_slice(), &["test"]] {
         step(
-            &format!("{} what new-backend makes", arguments[0]),
+            &format!("{} a crate outside of the workspace", arguments[0]),
             cargo(arguments).current_dir(&crate_folder).env("CARGO_TARGET_DIR", &target),
         )?;
     }
+    Ok(())
+}
+
+fn add_readme_program(crate_folder: &Path) -> Result<()> {
+    let readme = fs::read_to_string(workspace::root().join("README.md"))?;
+    let program = readme.split("```rust,no_run\n").nth(1).and_then(|rest| rest.split("```").next());
+    let program = program.context("README.md has no block of Rust")?;
+    fs::create_dir(crate_folder.join("examples"))?;
+    fs::write(crate_folder.join("examples/readme.rs"), program)?;
+    let manifest = crate_folder.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest)?;
+    let with_prometheus =
+        text.replace(r#"features = ["cli"]"#, r#"features = ["cli", "prometheus"]"#);
+    ensure!(with_prometheus != text, "the manifest has no feature to add `prometheus` to");
+    fs::write(&manifest, with_prometheus)?;
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use collector_core::{
+use collector::async_trait;
+use collector::core::{
     Answer, Ask, Backend, BackendError, Check, CheckStatus, Clock, ErrorKind, KnownModel,
     LiveSource, ModelRef, Operation, Permits, Probe, Supports, Tick,
 };
@@ -14,20 +14,20 @@ use tokio::io::AsyncReadExt;
 
 use crate::document::{Document, Model};
 
-const NAME: &str = "static-json";
+pub(crate) const NAME: &str = "static-json";
 
 /// The largest file that is read: some 20 000 replicas. More is a mistake, and must not be buffered.
 const MAX_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Reads models and replicas from a JSON file, anew at each look.
+/// Reads models and replicas from a JSON file, again at each fetch.
 #[derive(Clone)]
 pub struct StaticJson {
     path: PathBuf,
     clock: Arc<dyn Clock>,
 }
 
-/// The file as one look found it.
-struct Look {
+/// The file as one fetch found it.
+struct Contents {
     document: Document,
     as_of: Tick,
     sampled_at: Tick,
@@ -39,7 +39,7 @@ impl StaticJson {
         Self { path: path.into(), clock }
     }
 
-    async fn look(&self, operation: Operation) -> Result<Look, BackendError> {
+    async fn contents(&self, operation: Operation) -> Result<Contents, BackendError> {
         let as_of = self.clock.now();
         let (text, modified) =
             self.read().await.map_err(|error| self.unreadable(&error, operation))?;
@@ -51,12 +51,12 @@ impl StaticJson {
         let document = Document::parse(&text).map_err(|invalid| {
             self.error(ErrorKind::BadAnswer, operation)
                 .with_detail(invalid.to_string())
-                .with_remedy("see the README of static-json-backend for the format")
+                .with_remedy("see the README of own-backend for the format")
         })?;
         // Only a duration crosses from the file's clock to ours. A file from the future is new.
         let since_written = self.clock.wall().duration_since(modified);
         let age = since_written.unwrap_or_default().saturating_add(document.age());
-        Ok(Look { document, as_of, sampled_at: as_of - age })
+        Ok(Contents { document, as_of, sampled_at: as_of - age })
     }
 
     /// The file's content, at most one byte over the limit, and when it was written.
@@ -102,19 +102,19 @@ impl Backend for StaticJson {
             return Ok(Vec::new());
         }
         let _permit = ask.permits.acquire().await?;
-        let look = self.look(Operation::Fetch).await?;
+        let contents = self.contents(Operation::Fetch).await?;
         let mut models = ask.models.to_vec();
         models.sort_unstable();
         models.dedup();
         Ok(models
             .into_iter()
             .map(|model| {
-                let answer = match look.document.model(&model) {
+                let answer = match contents.document.model(&model) {
                     Some(found) => {
                         let per_pod = ask.load_per_pod.contains(&model);
-                        Answer::Found(found.sample(look.as_of, look.sampled_at, per_pod))
+                        Answer::Found(found.sample(contents.as_of, contents.sampled_at, per_pod))
                     }
-                    None => Answer::Missing { as_of: look.as_of, last_seen: None },
+                    None => Answer::Missing { as_of: contents.as_of, last_seen: None },
                 };
                 (model, answer)
             })
@@ -123,15 +123,15 @@ impl Backend for StaticJson {
 
     async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
         let _permit = permits.acquire().await?;
-        let look = self.look(Operation::ListModels).await?;
-        Ok(look.document.models.iter().map(Model::known).collect())
+        let contents = self.contents(Operation::ListModels).await?;
+        Ok(contents.document.models.iter().map(Model::known).collect())
     }
 
     async fn probe(&self) -> Result<Probe, BackendError> {
-        let check = match self.look(Operation::Probe).await {
-            Ok(look) => {
-                let models = look.document.models.len();
-                let age = look.sampled_at.age(look.as_of);
+        let check = match self.contents(Operation::Probe).await {
+            Ok(contents) => {
+                let models = contents.document.models.len();
+                let age = contents.sampled_at.age(contents.as_of);
                 let detail = format!("{models} models, {} s old", age.as_secs());
                 Check::new("connection.file", CheckStatus::Pass, detail)
             }

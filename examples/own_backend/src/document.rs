@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use collector_core::{
+use collector::core::{
     KnownModel, LoadRates, LoadRow, ModelRef, ModelSample, ReplicaMetrics, Tick, sanitize,
 };
 use serde::Deserialize;
@@ -132,7 +132,7 @@ impl Model {
         KnownModel { model: self.reference(), replicas: u32::try_from(self.replicas.len()).ok() }
     }
 
-    /// The model as a look at `as_of` saw it, in values that were sampled at `sampled_at`.
+    /// The model as a fetch at `as_of` found it, in values that were sampled at `sampled_at`.
     pub fn sample(&self, as_of: Tick, sampled_at: Tick, load_per_pod: bool) -> ModelSample {
         let replicas = self.replicas.iter();
         let mut sample =

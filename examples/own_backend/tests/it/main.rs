@@ -1,15 +1,19 @@
 //! The backend through the conformance suite, and what is its own.
 
+mod command;
+
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use collector_core::{Answer, Ask, Backend, BackendError, Clock, ErrorKind, ModelRef, SystemClock};
-use collector_testkit::conformance::{self, BreakableServer, Fleet, FleetModel};
-use static_json_backend::StaticJson;
+use collector::async_trait;
+use collector::core::{
+    Answer, Ask, Backend, BackendError, Clock, ErrorKind, ModelRef, SystemClock,
+};
+use collector::testkit::conformance::{self, BreakableServer, Fleet, FleetModel};
+use own_backend::StaticJson;
 use tempfile::TempDir;
 
 const FLEET: &str = include_str!("../../fleet.json");
@@ -39,15 +43,15 @@ impl FileFleet {
         StaticJson::new(self.path(), Arc::<SystemClock>::clone(&self.clock))
     }
 
-    async fn look(&self) -> Result<Answer, BackendError> {
+    async fn fetch(&self) -> Result<Answer, BackendError> {
         let models = [ModelRef::new("org/chat", "prod")];
         let answers = self.backend().fetch(Ask::new(&models, &HashSet::new())).await?;
         Ok(answers.into_iter().next().unwrap().1)
     }
 
     #[track_caller]
-    fn check_error(looked: Result<Answer, BackendError>, kind: ErrorKind, part: &str) {
-        let error = looked.unwrap_err();
+    fn check_error(fetched: Result<Answer, BackendError>, kind: ErrorKind, part: &str) {
+        let error = fetched.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         let message = error.to_string();
         assert!(message.contains("fleet.json"), "no path in: {message}");
@@ -98,7 +102,7 @@ async fn the_age_of_the_file_is_added_to_the_age_it_states() {
     let file = File::options().write(true).open(fleet.path()).unwrap();
     file.set_modified(fleet.clock.wall() - minute).unwrap();
 
-    let Ok(Answer::Found(sample)) = fleet.look().await else {
+    let Ok(Answer::Found(sample)) = fleet.fetch().await else {
         panic!("the file has it");
     };
     // The file says 1.5 s. The wall clock and the coarse monotonic one differ by some milliseconds.
@@ -113,14 +117,14 @@ async fn a_file_that_cannot_be_read_is_an_error_that_names_it() {
     let configuration = ErrorKind::Configuration;
 
     fs::remove_file(fleet.path()).unwrap();
-    FileFleet::check_error(fleet.look().await, configuration, "is the path right");
+    FileFleet::check_error(fleet.fetch().await, configuration, "is the path right");
     fs::create_dir(fleet.path()).unwrap();
-    FileFleet::check_error(fleet.look().await, configuration, "not a regular file");
+    FileFleet::check_error(fleet.fetch().await, configuration, "not a regular file");
     fs::remove_dir(fleet.path()).unwrap();
 
     fleet.write(b"{}");
-    FileFleet::check_error(fleet.look().await, ErrorKind::BadAnswer, "models");
+    FileFleet::check_error(fleet.fetch().await, ErrorKind::BadAnswer, "models");
     let file = File::create(fleet.path()).unwrap();
     file.set_len(9 * 1024 * 1024).unwrap();
-    FileFleet::check_error(fleet.look().await, ErrorKind::TooLarge, "8388608 bytes");
+    FileFleet::check_error(fleet.fetch().await, ErrorKind::TooLarge, "8388608 bytes");
 }
