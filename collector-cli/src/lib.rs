@@ -10,6 +10,7 @@
 //!     collector_cli::run(Loader::new().register(acme()))
 //! }
 //! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod args;
 mod commands;

@@ -19,6 +19,7 @@
 //! # }
 //! # Ok::<(), collector_config::ConfigErrors>(())
 //! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backend;
 mod compose;

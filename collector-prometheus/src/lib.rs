@@ -4,6 +4,7 @@
 //! sets. On the way of a look: `learn` finds out how this server is to be asked, `shard` groups the
 //! models, `plan` writes the queries, `client` sends them, `body` unpacks what comes, `answer` reads
 //! it, `assemble` makes of it what is known about each model.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;
 mod assemble;

@@ -37,6 +37,7 @@ pub(crate) fn all() -> Result<()> {
         cargo(&["doc", "--workspace", "--no-deps", "--all-features"])
             .env("RUSTDOCFLAGS", "-Dwarnings"),
     )?;
+    packages()?;
     if has_subcommand("deny") {
         step("licenses, bans and sources", &mut cargo(&["deny", "check"]))?;
     } else {
@@ -69,6 +70,15 @@ fn each_feature_alone() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Each library can be packed as it would be published, with what its manifest names.
+fn packages() -> Result<()> {
+    let mut package = cargo(&["package", "--workspace", "--no-verify", "--allow-dirty", "--quiet"]);
+    for name in workspace::unpublished()? {
+        package.args(["--exclude", &name]);
+    }
+    step("packages", &mut package)
 }
 
 fn pure_crates_stay_pure() -> Result<()> {
