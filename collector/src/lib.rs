@@ -86,10 +86,11 @@
 //!   keeps its promises;
 //! - `config` reads files and variables, and lets them choose your backend; with `cli`, a `main` of three
 //!   lines has every command of `collector`;
+//! - `documents` has the types of the JSON that the command line prints and the HTTP API answers;
 //! - the [examples](https://github.com/inference-collector/collector/tree/main/examples) run as they are.
 //!
 //! # Features
-//! `prometheus` (default), `epp`, `sigv4`, `config`, `cli` and `testkit`; each adds the module of its name, but
+//! `prometheus` (default), `epp`, `sigv4`, `config`, `cli`, `documents` and `testkit`; each adds the module of its name, but
 //! for `sigv4`, which lets the Prometheus backend sign its requests for AWS.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -101,6 +102,8 @@ pub use collector_cli as cli;
 #[cfg(feature = "config")]
 pub use collector_config as config;
 pub use collector_core as core;
+#[cfg(feature = "documents")]
+pub use collector_documents as documents;
 pub use collector_engine as engine;
 #[cfg(feature = "epp")]
 pub use collector_epp as epp;

@@ -1,7 +1,5 @@
 //! `collector get`: one reading, or the models known.
 
-use std::collections::HashSet;
-
 use collector_config::Loader;
 use collector_core::text::shortened;
 use collector_core::{Allocation, KnownModel, ModelRef, Namespace, Reading, Replicas, VariantName};
@@ -148,7 +146,7 @@ fn models(settings: &Settings, args: &ModelsArgs) -> Result<Vec<ModelItem>, Fail
         }
     }
     // Nothing is tracked by a command that leaves at once.
-    Ok(model_items(known, &HashSet::new()).collect())
+    Ok(model_items(known, |_| false).collect())
 }
 
 /// The namespaces that have models, from the nearest to `name` on.

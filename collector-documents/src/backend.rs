@@ -9,8 +9,8 @@ use serde::Serialize;
 /// How a backend is doing.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct BackendDocument {
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+pub struct BackendDocument {
     name: String,
     /// `up`, `down`, or `unknown` before the first look.
     state: &'static str,
@@ -33,7 +33,8 @@ pub(crate) struct BackendDocument {
 }
 
 impl BackendDocument {
-    pub(crate) fn new(backend: &BackendState) -> Self {
+    /// The document of a backend's state.
+    pub fn new(backend: &BackendState) -> Self {
         let seconds = |duration: &Option<Duration>| duration.as_ref().map(Duration::as_secs_f64);
         Self {
             name: backend.name.to_string(),
@@ -58,7 +59,7 @@ impl BackendDocument {
     }
 
     /// Why the backend is not asked, in a line; `None` while it is.
-    pub(crate) fn trouble(&self) -> Option<String> {
+    pub fn trouble(&self) -> Option<String> {
         if self.breaker == BreakerState::Closed.as_str() {
             return None;
         }

@@ -6,14 +6,14 @@ use collector_core::text::shortened;
 use collector_core::{CollectError, ErrorKind, ModelRef, Nearest, VariantName};
 use serde::Serialize;
 
-use super::documents::SCHEMA_VERSION;
-use super::text::{nearest_first, quoted};
+use crate::SCHEMA_VERSION;
+use crate::text::{nearest_first, quoted};
 
 /// Why there is no result.
 #[derive(Serialize, Debug)]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct ErrorDocument {
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+pub struct ErrorDocument {
     schema_version: u32,
     error: ErrorBody,
 }
@@ -21,8 +21,8 @@ pub(crate) struct ErrorDocument {
 /// The error itself; also an item of a list whose reading cannot be given.
 #[derive(Serialize, Debug)]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct ErrorBody {
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+pub struct ErrorBody {
     /// `MetricsMissing`, `MetricsStale`, `PrometheusError` (or another backend's), `BadRequest`,
     /// `NotFound`, `MethodNotAllowed`, `TooManyModels` and their like.
     reason: String,
@@ -36,7 +36,7 @@ pub(crate) struct ErrorBody {
 
 impl ErrorDocument {
     /// A document without hints.
-    pub(crate) fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
         ErrorBody {
             reason: reason.into(),
             message: message.into(),
@@ -47,29 +47,29 @@ impl ErrorDocument {
     }
 
     /// Why the collector has no reading, with what to do about it.
-    pub(crate) fn of(error: &CollectError) -> Self {
+    pub fn of(error: &CollectError) -> Self {
         ErrorBody::of(error).into()
     }
 
     /// Adds the names that exist, nearest first.
-    pub(crate) fn with_suggestions(mut self, names: Vec<String>) -> Self {
+    pub fn with_suggestions(mut self, names: Vec<String>) -> Self {
         self.error.suggestions = names;
         self
     }
 
     /// Adds what to check or to change.
-    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.error.hints.push(hint.into());
         self
     }
 
     /// What failed.
-    pub(crate) fn message(&self) -> &str {
+    pub fn message(&self) -> &str {
         &self.error.message
     }
 
     /// What to do.
-    pub(crate) fn hints(&self) -> &[String] {
+    pub fn hints(&self) -> &[String] {
         &self.error.hints
     }
 }
@@ -82,7 +82,7 @@ impl From<ErrorBody> for ErrorDocument {
 
 impl ErrorBody {
     /// Why the collector has no reading, with what to do about it.
-    pub(crate) fn of(error: &CollectError) -> Self {
+    pub fn of(error: &CollectError) -> Self {
         let (message, hints, suggestions) = match error {
             CollectError::Missing { model, nearest } => {
                 let others = nearest.in_namespace.iter().filter(|it| !nearest.models.contains(it));
@@ -158,7 +158,7 @@ fn unknown_variant(
 }
 
 /// What to add to a configuration that has no variant of this model.
-pub(crate) fn variant_to_add(model: &ModelRef, name: &str, accelerator: Option<&str>) -> String {
+pub fn variant_to_add(model: &ModelRef, name: &str, accelerator: Option<&str>) -> String {
     // Strings of JSON are strings of TOML. A name that is too long to be shown is left to the reader.
     let text = |text: &str, instead: &str| {
         let fits = shortened(text) == text;

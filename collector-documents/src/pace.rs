@@ -1,30 +1,28 @@
-//! How often a model is refreshed, and why: the document, and its line for people.
+//! How often a model is refreshed, and why.
 
-use std::time::Duration;
-
-use collector_core::{ModelRef, Pace, PaceReason, duration};
+use collector_core::{ModelRef, Pace, PaceReason};
 use serde::{Deserialize, Serialize};
 
-use super::documents::SCHEMA_VERSION;
-use super::text::printable;
+use crate::SCHEMA_VERSION;
 
 /// How long a model's value counts as current, and why.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct PaceDocument {
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+#[expect(missing_docs, reason = "the names of a model say what they are")]
+pub struct PaceDocument {
     schema_version: u32,
     /// `pace`.
     kind: String,
-    pub(crate) model: String,
-    pub(crate) namespace: String,
+    pub model: String,
+    pub namespace: String,
     /// How long a value counts as current, and after which the model is refreshed.
-    ttl_seconds: f64,
+    pub ttl_seconds: f64,
     /// `configured`, `own` (a `fetch_interval` of a variant or of a caller), or with adaptive ttls
     /// `watched`, `still` or `moves`.
     reason: String,
     /// The same in words.
-    because: String,
+    pub because: String,
     /// Of `moves`: the field that moves most; else null.
     field: Option<String>,
     /// Of `moves`: by how much it is expected to be off after a minute, 0.01 for a point; else null.
@@ -32,7 +30,8 @@ pub(crate) struct PaceDocument {
 }
 
 impl PaceDocument {
-    pub(crate) fn new(model: &ModelRef, pace: Pace) -> Self {
+    /// The document of a model's pace.
+    pub fn new(model: &ModelRef, pace: Pace) -> Self {
         let (field, change_per_minute) = match pace.reason {
             PaceReason::Moves { field, per_minute } => (Some(field.to_owned()), Some(per_minute)),
             _ => (None, None),
@@ -48,11 +47,5 @@ impl PaceDocument {
             field,
             change_per_minute,
         }
-    }
-
-    /// `ttl 15s: kvCacheUsage moves 4.1 points in a minute`.
-    pub(crate) fn line(&self) -> String {
-        let ttl = Duration::try_from_secs_f64(self.ttl_seconds).unwrap_or_default();
-        format!("ttl {}: {}", duration::format(ttl), printable(&self.because))
     }
 }
