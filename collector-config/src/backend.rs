@@ -187,7 +187,7 @@ pub trait BackendSettings: Any + fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// What the settings name and cannot be used, a certificate file that does not exist for example. The
-    /// message begins with the path of the key and a colon, so that users are told where it is set.
+    /// message begins with the path of the key and a colon, so that it can be shown with the place where it is set.
     fn build(
         &self,
         clock: Arc<dyn Clock>,

@@ -1,21 +1,14 @@
-//! `DELETE /api/v1/cache`: for whoever is on this machine, or has the admin token.
+//! Who may change something: callers on this machine, and those with the admin token.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use axum::Extension;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, header};
 use subtle::ConstantTimeEq as _;
 
-use super::app::{App, Peer};
-use super::query::Query;
-use super::respond::{Answered, Refusal, found};
 use crate::exit::Failure;
-use crate::output::{ErrorDocument, RemovedDocument};
 
 /// Longer than any token in use; a file beyond it is a mistake.
 const MAX_TOKEN_BYTES: u64 = 16 * 1024;
@@ -43,7 +36,7 @@ impl Admin {
     }
 
     /// The token is read anew each time, because it may be rotated.
-    fn allows(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+    pub(super) fn allows(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
         if peer.to_canonical().is_loopback() {
             return true;
         }
@@ -71,30 +64,4 @@ fn read_token(path: &Path) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty"));
     }
     Ok(token.to_owned())
-}
-
-/// Drops a model's entries.
-pub(super) async fn drop_entries(
-    State(app): State<Arc<App>>,
-    Extension(Peer(peer)): Extension<Peer>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Answered {
-    if !app.admin.allows(peer, &headers) {
-        return Err(Refusal::new(
-            StatusCode::FORBIDDEN,
-            ErrorDocument::new(
-                "Forbidden",
-                "this is for loopback, or with the header Authorization: Bearer and the token in \
-                 server.admin_token_path",
-            ),
-        ));
-    }
-    let Some(model) = Query::parse(&uri, &["model", "namespace"])?.model()? else {
-        return Err(Refusal::bad_request(
-            "parameters \"model\" and \"namespace\" are missing: they say what to drop",
-        ));
-    };
-    let removed = app.collector.invalidate_cache(&model);
-    Ok(found(&RemovedDocument { removed }))
 }

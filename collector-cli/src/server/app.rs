@@ -1,23 +1,17 @@
-//! The routes, and what their handlers share.
+//! What the handlers of requests share.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::Request;
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
-use axum::middleware::{self, Next};
-use axum::response::Response;
-use axum::routing::{delete, get};
+use axum::http::StatusCode;
 use collector_config::{LeftOut, Loaded};
 use collector_core::{Clock, MetricsCollector, ModelRef};
 use tokio::sync::watch;
 
-use super::admin::{self, Admin};
-use super::health::{self, Readiness};
-use super::metrics::{self, Recorder};
-use super::respond::{Refusal, limit_body};
-use super::{pace, page, readings};
+use super::admin::Admin;
+use super::readiness::Readiness;
+use super::recorder::Recorder;
+use super::respond::Refusal;
 use crate::output::ErrorDocument;
 
 /// What the handlers share.
@@ -70,25 +64,6 @@ impl App {
         })
     }
 
-    /// The routes.
-    pub(crate) fn router(self: Arc<Self>) -> Router {
-        Router::new()
-            .route("/", get(page::show))
-            .route("/healthz", get(health::alive))
-            .route("/readyz", get(health::ready))
-            .route("/metrics", get(metrics::scrape))
-            .route("/api/v1/replicas", get(readings::replicas))
-            .route("/api/v1/allocation", get(readings::allocation))
-            .route("/api/v1/models", get(readings::models))
-            .route("/api/v1/pace", get(pace::show))
-            .route("/api/v1/cache", delete(admin::drop_entries))
-            .fallback(no_such_path)
-            .method_not_allowed_fallback(no_such_method)
-            .layer(middleware::from_fn(limit_body))
-            .layer(middleware::from_fn(harden))
-            .with_state(self)
-    }
-
     /// Refuses a model whose namespace the configuration lets no backend read.
     pub(super) fn reads_namespace_of(&self, model: &ModelRef) -> Result<(), Refusal> {
         match self.loaded.left_out(model.namespace.as_str()) {
@@ -112,38 +87,4 @@ impl Lifecycle {
         // A sender that is gone belongs to a server that is gone, so that is the end too.
         let _ = lifecycle.wait_for(|current| *current >= self).await;
     }
-}
-
-async fn no_such_path(uri: Uri) -> Refusal {
-    // A path may be as long as a request's head may be, and an error document should not.
-    let path: String = uri.path().chars().take(100).collect();
-    Refusal::new(
-        StatusCode::NOT_FOUND,
-        ErrorDocument::new("NotFound", format!("there is nothing at {path:?}")).with_hint(
-            "there are /api/v1/replicas, /api/v1/allocation, /api/v1/models, /api/v1/pace, \
-             /healthz, /readyz and /metrics",
-        ),
-    )
-}
-
-// axum adds the header `Allow` to this answer.
-async fn no_such_method(method: Method) -> Refusal {
-    let method: String = method.as_str().chars().take(20).collect();
-    Refusal::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        ErrorDocument::new(
-            "MethodNotAllowed",
-            format!("{method} does not work here; the header Allow says what does"),
-        ),
-    )
-}
-
-/// No answer is taken for anything but what it says it is, nor kept by anybody on the way: its age
-/// changes.
-async fn harden(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

@@ -1,12 +1,11 @@
 //! `/healthz` and `/readyz`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use collector_core::{CollectError, CollectorState, Freshness, TrackedModel};
+use collector_core::{CollectError, Freshness, TrackedModel};
 use serde::Serialize;
 
 use super::app::App;
@@ -15,30 +14,6 @@ use crate::output::{BackendDocument, SCHEMA_VERSION};
 
 /// So many models are named in the answer at most; the rest is counted.
 const MAX_NAMED: usize = 100;
-
-/// Whether the first cycle has ended. Once ready it stays so: a backend that is down leaves the
-/// last known good values, and a pod that is not ready could not even say why.
-pub(super) struct Readiness {
-    reached: AtomicBool,
-    refreshes: bool,
-}
-
-impl Readiness {
-    pub(super) fn new(refreshes: bool) -> Self {
-        Self { reached: AtomicBool::new(false), refreshes }
-    }
-
-    fn reached(&self, state: &CollectorState) -> bool {
-        let reached = self.reached.load(Ordering::Relaxed)
-            || !self.refreshes
-            || state.cycles > 0
-            || state.tracked == 0;
-        if reached {
-            self.reached.store(true, Ordering::Relaxed);
-        }
-        reached
-    }
-}
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

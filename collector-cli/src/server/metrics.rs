@@ -15,77 +15,14 @@ use collector_core::{
     BackendState, BreakerState, CollectError, CollectorState, Freshness, MetricsCollector,
     ModelRef, Pace, PaceReason, Reading, TrackedModel,
 };
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::app::App;
+use super::recorder::announce_namespace;
 use super::respond::streamed;
 use crate::output::{ALLOCATION_FAMILIES, Exposition, Kind, REPLICA_FAMILIES};
 
-const DURATION: &str = "wva_metrics_collection_duration_seconds";
-const MAPPING_MISSES: &str = "wva_pod_mapping_miss_total";
-
-/// Seconds. Users have dashboards with these.
-const DURATION_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
-
 /// Words of `wva_metrics_freshness_status`; each has a series, at 0 where nothing has that status.
 const STATUSES: [&str; 4] = ["fresh", "stale", "missing", "unavailable"];
-
-/// Keeps what is counted through the `metrics` facade.
-#[derive(Clone)]
-pub(crate) struct Recorder(PrometheusHandle);
-
-impl Recorder {
-    /// Becomes the process's recorder, with its families at 0. Backends announce their own when they are
-    /// built, so build them afterwards.
-    ///
-    /// # Errors
-    /// When there is a recorder already.
-    pub(crate) fn install() -> Result<Self, BuildError> {
-        let handle = builder()?.install_recorder()?;
-        announce();
-        Ok(Self(handle))
-    }
-
-    /// A recorder that nothing is counted in but the families' zeros.
-    #[cfg(test)]
-    pub(crate) fn detached() -> Self {
-        let recorder = builder().expect("the buckets are valid").build_recorder();
-        metrics::with_local_recorder(&recorder, announce);
-        Self(recorder.handle())
-    }
-
-    /// Moves samples into their buckets; without it they would pile up between scrapes.
-    pub(crate) fn upkeep(&self) {
-        self.0.run_upkeep();
-    }
-
-    /// The sum over the series of a counter; `None` when there is none.
-    pub(crate) fn counter(&self, family: &str) -> Option<u64> {
-        let page = self.0.render();
-        let value = |line: &str| {
-            let rest = line.strip_prefix(family)?;
-            let (_, value) = rest.starts_with(['{', ' ']).then(|| rest.rsplit_once(' '))??;
-            value.parse::<u64>().ok()
-        };
-        page.lines().filter_map(value).reduce(|sum, value| sum + value)
-    }
-}
-
-fn builder() -> Result<PrometheusBuilder, BuildError> {
-    PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &DURATION_BUCKETS)
-}
-
-fn announce() {
-    metrics::describe_counter!(MAPPING_MISSES, "Pods that could not be assigned to a variant.");
-    announce_namespace("");
-}
-
-/// Shows a namespace's misses before there are any.
-fn announce_namespace(namespace: &str) {
-    let labels = [("namespace", namespace.to_owned()), ("reason", "no_variant".to_owned())];
-    metrics::counter!(MAPPING_MISSES, &labels).increment(0);
-}
 
 /// The page that Prometheus scrapes.
 pub(super) async fn scrape(State(app): State<Arc<App>>) -> Response {
@@ -100,7 +37,7 @@ pub(super) async fn scrape(State(app): State<Arc<App>>) -> Response {
     describe_pods(&mut page, &tracked);
     describe_freshness(&mut page, &tracked);
     describe_paces(&mut page, &*app.collector, &tracked);
-    let own = app.recorder.0.render() + &page.into_text();
+    let own = app.recorder.render() + &page.into_text();
     let parts = iter::once(own).chain(describe_readings(tracked));
     let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (headers, streamed(parts)).into_response()

@@ -2,14 +2,18 @@
 
 mod admin;
 mod app;
+mod cache;
 mod connections;
 mod health;
 mod metrics;
 mod pace;
 mod page;
 mod query;
+mod readiness;
 mod readings;
+mod recorder;
 mod respond;
+mod routes;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -19,5 +23,6 @@ pub(crate) use app::{App, Lifecycle};
 pub(crate) use connections::{Listener, serve_until};
 #[cfg(test)]
 pub(crate) use health::{HealthDocument, ReadinessDocument};
-pub(crate) use metrics::Recorder;
+pub(crate) use recorder::Recorder;
+pub(crate) use routes::router;
 pub(crate) use tls::load_tls;

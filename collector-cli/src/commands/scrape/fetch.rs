@@ -12,8 +12,7 @@ use percent_encoding::percent_decode_str;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::intake::Intake;
-use super::source::Transfer;
+use super::intake::{Intake, Transfer};
 use crate::exit::Failure;
 
 /// The name of the backend that reads such pages, and of its section.

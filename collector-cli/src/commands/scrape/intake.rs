@@ -5,8 +5,6 @@ use std::sync::Arc;
 use collector_epp::scan::{Ended, Format, Limits, PageTooLarge, Sample, Scanner, Summary, Wanted};
 use collector_epp::{CutShort, PageSink};
 
-use super::source::Transfer;
-
 /// Bytes of the page's beginning that are kept, to tell what it is when it is no page of metrics.
 const HEAD_MAX: usize = 64 << 10;
 
@@ -38,6 +36,16 @@ pub(super) struct Read {
     pub(super) copy: Vec<u8>,
     /// Its lines that are neither empty nor comments, wanted or not.
     pub(super) sample_lines: u64,
+}
+
+/// How a page ended.
+pub(super) enum Transfer {
+    Complete {
+        /// Where the page ends was said: it is whole, even without a newline at its end.
+        end_is_known: bool,
+    },
+    /// Before its end, and why.
+    CutShort(String),
 }
 
 /// Counts lines that are neither empty nor comments: the scanner passes most of them over unread.

@@ -18,8 +18,8 @@ use collector_epp::engines::{Engines, Ignored, NoModel, Page, PageReader};
 use collector_epp::scan::Summary;
 use collector_epp::{CutShort, EppConfig};
 
-use self::intake::Intake;
-use self::source::{Source, Transfer};
+use self::intake::{Intake, Transfer};
+use self::source::Source;
 use super::settings::{Verbosity, format, loader, start_log};
 use crate::args::{Format, GlobalArgs, ScrapeArgs};
 use crate::exit::{Exit, Failure};

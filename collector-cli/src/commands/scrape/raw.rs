@@ -11,9 +11,9 @@ use collector_epp::{EppConfig, PageSink as _};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::document::MalformedLine;
-use super::intake::{Intake, Read};
+use super::intake::{Intake, Read, Transfer};
 use super::shorten::{SHOWN_BYTES_MAX, shorten};
-use super::source::{Source, Transfer};
+use super::source::Source;
 use super::table::exact;
 use super::{check_whole, malformed_lines, unknown};
 use crate::args::{Format, ScrapeArgs};

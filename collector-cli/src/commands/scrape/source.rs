@@ -13,7 +13,7 @@ use flate2::read::MultiGzDecoder;
 use url::Url;
 
 use super::fetch;
-use super::intake::Intake;
+use super::intake::{Intake, Transfer};
 use crate::commands::block_on;
 use crate::exit::Failure;
 use crate::output::{ErrorDocument, printable};
@@ -25,16 +25,6 @@ pub(super) enum Source {
     Url(Url),
     File(PathBuf),
     Stdin,
-}
-
-/// How a page ended.
-pub(super) enum Transfer {
-    Complete {
-        /// Where the page ends was said: it is whole, even without a newline at its end.
-        end_is_known: bool,
-    },
-    /// Before its end, and why.
-    CutShort(String),
 }
 
 impl Source {

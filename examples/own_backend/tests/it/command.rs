@@ -41,7 +41,8 @@ fn every_command_works_with_a_registered_backend() {
     check(&with_config(&checked), 0, "2 models, ");
     check(&["validate", "collector.toml"], 0, "static-json.path: fleet.json");
     check(&with_config(&["config", "show", "--origin"]), 0, "collector.toml:3");
-    check(&with_config(&["--backend", "static-jsn", "get", "models"]), 2, "\"static-json\"?");
+    // A name that is not registered is refused with those that are.
+    check(&with_config(&["--backend", "graphite", "get", "models"]), 2, "static-json");
 }
 
 #[test]
