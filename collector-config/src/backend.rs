@@ -49,7 +49,9 @@ pub(crate) const LEFT_OUT: &[(&str, &[&str])] = &[
 /// ```
 /// use std::sync::Arc;
 ///
-/// use collector_config::{BackendFactory, BackendSettings, Key, Kind, Loader, Section};
+/// use collector_config::{
+///     BackendFactory, BackendSettings, BoxError, Key, Kind, Loader, Section,
+/// };
 /// use collector_core::{Backend, Clock};
 /// # use collector_testkit::FakeBackend as Acme;
 ///
@@ -61,10 +63,7 @@ pub(crate) const LEFT_OUT: &[(&str, &[&str])] = &[
 /// }
 ///
 /// impl BackendSettings for AcmeSettings {
-///     fn build(
-///         &self,
-///         clock: Arc<dyn Clock>,
-///     ) -> Result<Arc<dyn Backend>, Box<dyn std::error::Error + Send + Sync>> {
+///     fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, BoxError> {
 ///         Ok(Arc::new(Acme::new(clock)))
 ///     }
 /// }
@@ -179,6 +178,9 @@ impl fmt::Display for SectionError {
 
 impl Error for SectionError {}
 
+/// Any error, for backends whose errors are their own.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
 /// The settings of a backend, read from its section.
 ///
 /// `Debug` must not show a secret.
@@ -188,10 +190,7 @@ pub trait BackendSettings: Any + fmt::Debug + Send + Sync {
     /// # Errors
     /// What the settings name and cannot be used, a certificate file that does not exist for example. The
     /// message begins with the path of the key and a colon, so that it can be shown with the place where it is set.
-    fn build(
-        &self,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Arc<dyn Backend>, Box<dyn Error + Send + Sync>>;
+    fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, BoxError>;
 
     /// Everything because of which the backend cannot be built, found in the settings alone. Asked of a
     /// chosen backend only.
@@ -376,10 +375,7 @@ mod tests {
     struct NoSettings {}
 
     impl BackendSettings for NoSettings {
-        fn build(
-            &self,
-            _: Arc<dyn Clock>,
-        ) -> Result<Arc<dyn Backend>, Box<dyn Error + Send + Sync>> {
+        fn build(&self, _: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, BoxError> {
             Err("there is none".into())
         }
     }

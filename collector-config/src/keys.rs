@@ -213,7 +213,7 @@ pub(crate) const COMMON_KEYS: &[Key] = &[
 ];
 
 /// The keys of one `[[variants]]`; their paths are relative to it.
-pub const VARIANT_KEYS: &[Key] = &[
+pub(crate) const VARIANT_KEYS: &[Key] = &[
     Key::new("name", Kind::Text, "The variant's name. Required."),
     Key::new("namespace", Kind::Text, "Its namespace and that of its pods. Required."),
     Key::new("model", Kind::Text, "The model it serves. Required."),

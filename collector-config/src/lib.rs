@@ -40,11 +40,10 @@ mod schema;
 mod text;
 mod validate;
 
-pub use backend::{BackendFactory, BackendSettings, Problem, Section, SectionError};
+pub use backend::{BackendFactory, BackendSettings, BoxError, Problem, Section, SectionError};
 pub use collector_engine::{CacheConfig, VariantSpec};
 pub use error::{ConfigError, ConfigErrors};
 pub use key::{Key, Kind, address};
-pub use keys::VARIANT_KEYS;
 pub use load::Loader;
 pub use loaded::{LeftOut, Loaded};
 pub use origin::{Entry, Origin, Origins};

@@ -1,12 +1,11 @@
 //! The section `[epp]`.
 
-use std::error::Error;
 use std::sync::Arc;
 
 use collector_core::{Backend, Clock};
 use collector_epp::{EppBackend, EppConfig};
 
-use super::{BackendFactory, BackendSettings, Problem};
+use super::{BackendFactory, BackendSettings, BoxError, Problem};
 use crate::key::{Key, Kind};
 use crate::keys::ENGINES_BEFORE;
 
@@ -107,10 +106,7 @@ const KEYS: &[Key] = &[
 ];
 
 impl BackendSettings for EppConfig {
-    fn build(
-        &self,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Arc<dyn Backend>, Box<dyn Error + Send + Sync>> {
+    fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, BoxError> {
         Ok(Arc::new(EppBackend::new(self.clone(), clock)?))
     }
 

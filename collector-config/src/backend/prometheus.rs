@@ -1,13 +1,12 @@
 //! The section `[prometheus]`.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{Backend, Clock};
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
 
-use super::{BackendFactory, BackendSettings, Problem};
+use super::{BackendFactory, BackendSettings, BoxError, Problem};
 use crate::key::{Key, Kind, without_user};
 
 /// The backend that asks a PromQL server.
@@ -238,10 +237,7 @@ const KEYS: &[Key] = &[
 ];
 
 impl BackendSettings for PrometheusConfig {
-    fn build(
-        &self,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Arc<dyn Backend>, Box<dyn Error + Send + Sync>> {
+    fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, BoxError> {
         Ok(Arc::new(PrometheusBackend::new(self.clone(), clock)?))
     }
 

@@ -1,12 +1,11 @@
 //! A backend that a program registers, in every place where users meet it.
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use collector_config::{
-    BackendFactory, BackendSettings, Key, Kind, Loader, Problem, Section, SectionError,
+    BackendFactory, BackendSettings, BoxError, Key, Kind, Loader, Problem, Section, SectionError,
 };
 use collector_core::duration::deserialize as duration;
 use collector_core::{Backend, Clock, Limits, ManualClock};
@@ -40,10 +39,7 @@ impl Default for AcmeSettings {
 }
 
 impl BackendSettings for AcmeSettings {
-    fn build(
-        &self,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Arc<dyn Backend>, Box<dyn Error + Send + Sync>> {
+    fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, BoxError> {
         if let Some(path) = &self.token_path {
             std::fs::metadata(path)
                 .map_err(|error| format!("acme.token_path: {}: {error}", path.display()))?;

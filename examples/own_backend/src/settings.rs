@@ -1,10 +1,9 @@
 //! The section `[static-json]` of a configuration.
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use collector::config::{BackendFactory, BackendSettings, Key, Kind, Problem, Section};
+use collector::config::{BackendFactory, BackendSettings, BoxError, Key, Kind, Problem, Section};
 use collector::core::{Backend, Clock};
 use serde::Deserialize;
 
@@ -29,10 +28,7 @@ struct Settings {
 }
 
 impl BackendSettings for Settings {
-    fn build(
-        &self,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Arc<dyn Backend>, Box<dyn Error + Send + Sync>> {
+    fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, BoxError> {
         Ok(Arc::new(StaticJson::new(&self.path, clock)))
     }
 
