@@ -18,12 +18,8 @@ fn pages(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("scan");
     for (name, page) in PAGES {
         group.throughput(Throughput::Bytes(page.len() as u64));
-        for memo in [false, true] {
-            let wanted = Arc::clone(engines.wanted());
-            let mut scanner = Scanner::new(wanted, Limits::default()).with_memo(memo);
-            let case = if memo { format!("{name}, with memo") } else { name.to_owned() };
-            group.bench_function(case, |bencher| bencher.iter(|| read(&mut scanner, page)));
-        }
+        let mut scanner = Scanner::new(Arc::clone(engines.wanted()), Limits::default());
+        group.bench_function(name, |bencher| bencher.iter(|| read(&mut scanner, page)));
     }
 }
 

@@ -35,7 +35,7 @@ enum Unit {
 /// by a percent or two, and another compiler or C library may move it by more. They are of x86-64 and of the
 /// profile `counts`, in which a hit takes a tenth more than in a release. Whoever makes something cheaper lowers
 /// its bound; whoever raises one says in the change what that buys.
-const BOUNDS: [Bound; 11] = [
+const BOUNDS: [Bound; 10] = [
     Bound {
         id: "hit.keyed.instructions",
         operation: (Counted::HotWritten, hit::KEYED),
@@ -49,13 +49,6 @@ const BOUNDS: [Bound; 11] = [
         at_most: 2.0,
         unit: Unit::Of((Counted::HotAlike, "dashmap")),
         why: "1.8: like for like, a bare map that takes no note of reads",
-    },
-    Bound {
-        id: "hit.from_map.instructions",
-        operation: (Counted::FromMap, hit::KEYED),
-        at_most: 1020.0,
-        unit: Unit::Instructions,
-        why: "908: of models that the thread does not remember, with the hash and the map's guard",
     },
     Bound {
         id: "hit.handle.instructions",
@@ -106,13 +99,6 @@ const BOUNDS: [Bound; 11] = [
         unit: Unit::Instructions,
         // 209 before queue, prefill and decode times were read: their many buckets begin as their sums.
         why: "248 a line of a vLLM page, most of which are skipped by their first bytes",
-    },
-    Bound {
-        id: "scan.memo.line.instructions",
-        operation: (Counted::Scan, scan::MEMO),
-        at_most: 230.0,
-        unit: Unit::Instructions,
-        why: "189 to 207, by the build, a line whose name and labels are as in the page before",
     },
 ];
 

@@ -22,7 +22,6 @@ const COUNTED: u32 = 20_000;
 pub(crate) enum Counted {
     HotWritten,
     HotAlike,
-    FromMap,
     Overwrite,
     RemoveOfFew,
     RemoveOfMany,
@@ -34,7 +33,6 @@ impl Counted {
         Ok(match self {
             Self::HotWritten => hit::hot_as_written().await?,
             Self::HotAlike => hit::hot_like_for_like().await?,
-            Self::FromMap => hit::from_map().await?,
             Self::Overwrite => invalidate::overwrite(),
             Self::RemoveOfFew => invalidate::remove_and_put("one model of 1000", 1000),
             Self::RemoveOfMany => invalidate::remove_and_put("one model of 10 000", 10_000),

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use collector_core::{CacheKey, Clock as _, MetricsCache as _, ModelRef, Scope, SystemClock, Tick};
+use collector_core::{Clock as _, MetricsCache as _, ModelRef, SystemClock, Tick};
 use dashmap::DashMap;
 
 use crate::case::Case;
@@ -13,8 +13,8 @@ use crate::peers::{
     self, FastHasher, Locked, Peer, entry_as_written, entry_like_for_like, filled, key_of,
 };
 use crate::race::System;
-use crate::report::Report;
-use crate::workload::{self, cache_of, shuffled, stored};
+use crate::report::{Figure, Report};
+use crate::workload::{self, cache_of, record, shuffled};
 
 const SUITE: &str = "invalidate";
 /// How our cache is called.
@@ -24,6 +24,9 @@ const SCAN: &str = "RwLock<HashMap>, retain by prefix";
 const REMOVED: usize = 100;
 /// The same for a walk, which costs the same for each.
 const WALKED: usize = 2;
+
+/// Records that a sweep looks at.
+const SWEPT: usize = 10_000;
 
 const OVERWRITE: &str = "overwrite a key";
 
@@ -65,14 +68,29 @@ pub(crate) fn measure(quick: bool, report: &mut Report) -> Result<()> {
     let few = few.measure(rounds, report)?;
     let many = many.measure(rounds, report)?;
     let ours = few.of(OURS)?.seconds;
-    report.goal_at_least("invalidate.model.vs_scan", 50.0, few.of(SCAN)?.seconds / ours);
     // Ten times the entries; what is left is that they fit the processor's caches less.
     report.goal("invalidate.model.flatness", 2.0, many.of(OURS)?.seconds / ours);
 
     let overwritten = overwrite().measure(if quick { 20 } else { 100 }, report)?;
     let moka = overwritten.of("moka::sync")?.seconds;
     report.goal_at_least("overwrite.vs_moka", 3.0, moka / overwritten.of(OURS)?.seconds);
+    sweep(rounds, report);
     Ok(())
+}
+
+/// Times a sweep that finds nothing to remove, as most do.
+fn sweep(rounds: u32, report: &mut Report) {
+    let now = SystemClock::new().now();
+    let cache = cache_of(&workload::models(SWEPT), now);
+    let mut fastest = Duration::MAX;
+    for _ in 0..rounds {
+        let began = tokio::time::Instant::now();
+        cache.retain(&mut |record| black_box(record.expires_at()) > now);
+        fastest = fastest.min(began.elapsed());
+    }
+    let value = fastest.as_secs_f64() * 1e3;
+    report.row("sweep", "10 000 records", OURS, &[Figure { name: "time", value, unit: "ms" }]);
+    report.goal("sweep.10000.ms", 1.0, value);
 }
 
 /// Times the removal of some models, one by one, which are then put again.
@@ -103,14 +121,14 @@ fn ours(models: &[ModelRef]) -> System<'static> {
     let clock = SystemClock::new();
     let now = clock.now();
     let cache = Arc::new(cache_of(models, now));
-    let entry = stored(workload::value(&models[0], now), now);
+    let value = workload::value(&models[0], now);
     let to = Arc::clone(&cache);
     removal(
         OURS,
         models,
         REMOVED,
-        move |model| cache.remove(&Scope::of_model(model)),
-        move |model| to.put(CacheKey::replicas(model), Arc::clone(&entry), now),
+        move |model| usize::from(cache.remove(model).is_some()),
+        move |model| to.put(record(model, &value, now)),
     )
 }
 
@@ -192,12 +210,11 @@ fn overwriting<K: Clone + 'static>(
 }
 
 fn overwrite_ours(models: &[ModelRef]) -> System<'static> {
-    let clock = SystemClock::new();
-    let now = clock.now();
+    let now = SystemClock::new().now();
     let cache = cache_of(models, now);
-    let entry = stored(workload::value(&models[0], now), now);
-    let keys = models.iter().map(CacheKey::replicas).collect();
-    overwriting(OURS, keys, move |key| cache.put(key, Arc::clone(&entry), clock.now()))
+    let value = workload::value(&models[0], now);
+    let records = models.iter().map(|model| record(model, &value, now)).collect();
+    overwriting(OURS, records, move |record| cache.put(record))
 }
 
 fn overwrite_peer(

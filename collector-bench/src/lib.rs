@@ -19,7 +19,6 @@ mod page;
 mod peers;
 mod plot;
 mod race;
-mod ratio;
 mod refresh;
 mod report;
 mod scan;
@@ -70,7 +69,6 @@ enum Suite {
     Threads,
     Invalidate,
     Memory,
-    Ratio,
     Miss,
     Refresh,
     Adaptive,
@@ -126,10 +124,6 @@ impl Suite {
             Self::Threads => threads::measure(quick, report).await,
             Self::Invalidate => invalidate::measure(quick, report),
             Self::Memory => memory::measure(report),
-            Self::Ratio => {
-                ratio::measure(quick, report);
-                Ok(())
-            }
             Self::Miss => miss::measure(report).await,
             Self::Refresh => refresh::measure(quick, report).await,
             Self::Adaptive => adaptive::measure(quick, report),

@@ -5,16 +5,16 @@ use std::thread;
 
 use anyhow::{Context as _, Result};
 use collector_cache::MemoryCache;
-use collector_core::{CacheKey, Clock as _, MetricsCache as _, ModelRef, Replicas, SystemClock};
+use collector_core::{Clock as _, MetricsCache as _, ModelRef, ModelValue, SystemClock};
 use dashmap::DashMap;
 
 use crate::peers::{self, Entry, FastHasher, Locked, Peer, key_of};
 use crate::report::{Figure, Report};
-use crate::workload::{self, TTL, collector_with_variants, stored};
+use crate::workload::{self, TTL, collector_with_variants, record};
 
 const SUITE: &str = "memory";
 /// Name of the case that compares.
-pub(crate) const ENTRY: &str = "an entry of 10 000, besides its value";
+pub(crate) const ENTRY: &str = "a model of 10 000, besides its value";
 const ENTRIES: usize = 10_000;
 const VARIANTS: usize = 100;
 
@@ -23,32 +23,21 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
     let now = SystemClock::new().now();
     let models = workload::models(ENTRIES);
     // Made before, so that only what stands around the values is counted.
-    let values: Vec<(&ModelRef, Arc<Replicas>)> =
+    let values: Vec<(&ModelRef, Arc<ModelValue>)> =
         models.iter().map(|model| (model, workload::value(model, now))).collect();
 
     let ours = bytes(|| {
-        let cache = MemoryCache::new(ENTRIES * 2);
+        let cache = MemoryCache::new(ENTRIES * 2, usize::MAX);
         for (model, value) in &values {
-            cache.put(CacheKey::replicas(model), stored(Arc::clone(value), now), now);
+            cache.put(record(model, value, now));
         }
         cache
     })? / ENTRIES as f64;
     row(report, ENTRY, "collector", ours, "B");
-    // What is put into our cache is more than replicas: how the last look ended, deadlines, answers.
-    let put: Vec<_> =
-        values.iter().map(|(model, value)| (model, stored(Arc::clone(value), now))).collect();
-    let around = bytes(|| {
-        let cache = MemoryCache::new(ENTRIES * 2);
-        for (model, stored) in &put {
-            cache.put(CacheKey::replicas(model), Arc::clone(stored), now);
-        }
-        cache
-    })? / ENTRIES as f64;
-    row(report, ENTRY, "collector, besides `Stored`", around, "B");
-    report.goal("memory.bytes_per_entry", 200.0, around);
+    report.goal("memory.bytes_per_model", 200.0, ours);
 
-    let entry = |value: &Arc<Replicas>| Entry {
-        replicas: Arc::clone(value),
+    let entry = |value: &Arc<ModelValue>| Entry {
+        value: Arc::clone(value),
         sampled_at: now,
         expires_at: now + TTL,
     };
@@ -90,8 +79,8 @@ fn bytes<T>(make: impl FnOnce() -> T) -> Result<f64> {
 /// Bytes of an entry of a peer.
 fn peer<T, P: Peer<T>>(
     make: impl FnOnce() -> P,
-    values: &[(&ModelRef, Arc<Replicas>)],
-    entry: impl Fn(&Arc<Replicas>) -> Entry<T>,
+    values: &[(&ModelRef, Arc<ModelValue>)],
+    entry: impl Fn(&Arc<ModelValue>) -> Entry<T>,
 ) -> Result<f64> {
     let all = bytes(|| {
         let peer = make();

@@ -5,8 +5,9 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use collector_core::raw::Label;
 use collector_core::{
-    Clock as _, Freshness, ModelRef, Reading, Replicas, Source, SystemClock, Tick,
+    Clock as _, Freshness, ModelRef, ModelValue, Reading, Replicas, Source, SystemClock, Tick,
 };
 use dashmap::DashMap;
 use futures_util::FutureExt as _;
@@ -22,7 +23,7 @@ pub(crate) type FastHasher = foldhash::fast::RandomState;
 /// What a caller keeps under a key: the value, and the two times without which it cannot be judged.
 #[derive(Clone)]
 pub(crate) struct Entry<T> {
-    pub(crate) replicas: Arc<Replicas>,
+    pub(crate) value: Arc<ModelValue>,
     pub(crate) sampled_at: T,
     pub(crate) expires_at: T,
 }
@@ -176,14 +177,14 @@ fn instant() -> Instant {
 pub(crate) fn read_as_written(
     peer: &impl Peer<Instant>,
     model: &ModelRef,
-) -> Option<(Arc<Replicas>, Duration, Freshness)> {
+) -> Option<(Arc<ModelValue>, Duration, Freshness)> {
     let entry = peer.get(&key_of(model))?;
     let now = instant();
     if now >= entry.expires_at {
         return None;
     }
     let age = now.duration_since(entry.sampled_at);
-    Some((entry.replicas, age, THRESHOLDS.determine_status(age)))
+    Some((entry.value, age, THRESHOLDS.determine_status(age)))
 }
 
 /// The same with all that ours has and the library does not stand in the way of: the key is there
@@ -195,18 +196,19 @@ pub(crate) fn read_like_for_like(
 ) -> Option<Reading<Replicas>> {
     let entry = peer.get(key)?;
     let now = clock.now();
-    (now < entry.expires_at).then(|| Reading::new(entry.replicas, now, &THRESHOLDS, Source::Cache))
+    let label = Label::new(entry.sampled_at, now, &THRESHOLDS, Source::Cache);
+    (now < entry.expires_at).then(|| Reading::in_model(entry.value, (), label))
 }
 
 /// An entry as it is kept where times are the standard library's.
 pub(crate) fn entry_as_written(model: &ModelRef) -> Entry<Instant> {
     let now = instant();
-    Entry { replicas: value(model, Tick::MIN), sampled_at: now, expires_at: now + TTL }
+    Entry { value: value(model, Tick::MIN), sampled_at: now, expires_at: now + TTL }
 }
 
 /// An entry as it is kept where times are ours.
 pub(crate) fn entry_like_for_like(model: &ModelRef, now: Tick) -> Entry<Tick> {
-    Entry { replicas: value(model, now), sampled_at: now, expires_at: now + TTL }
+    Entry { value: value(model, now), sampled_at: now, expires_at: now + TTL }
 }
 
 /// Puts every model in, under its text key.

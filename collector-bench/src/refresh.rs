@@ -265,7 +265,7 @@ fn goals(report: &mut Report, outcome: &Outcome) {
     report.goal_at_least("refresh.1000.server_bytes", 25.0, less(|spent| spent.server_bytes));
     report.goal_at_least("refresh.1000.wall", 8.0, less(|spent| spent.wall));
     report.goal("refresh.1000.wire_bytes", 400e3, plan.wire_bytes);
-    report.goal_at_least("refresh.1000.client_cpu", 20.0, less(|spent| spent.client_cpu));
+    report.goal_at_least("refresh.1000.client_cpu", 10.0, less(|spent| spent.client_cpu));
 }
 
 #[cfg(test)]

@@ -20,7 +20,6 @@ const SUITE: &str = "scan";
 /// Names of ways to read a page.
 pub(crate) const NEWLINES: &str = "memchr, each newline";
 pub(crate) const SCANNER: &str = "scanner";
-pub(crate) const MEMO: &str = "scanner, with memo";
 
 const VLLM: &str = include_str!("../../collector-epp/tests/captures/vllm_v1.txt");
 const VLLM_DP8: &str = include_str!("../../collector-epp/tests/captures/vllm_dp8.txt");
@@ -38,8 +37,6 @@ pub(crate) fn measure(quick: bool, report: &mut Report) -> Result<()> {
     report.goal_at_least("scan.vllm.vs_best_crate", 50.0, factor);
     let plain = vllm.newlines.max(vllm_dp8.newlines);
     report.goal("scan.vllm.vs_memchr_lines", 2.5, plain);
-    let memo = vllm.newlines_with_memo.max(vllm_dp8.newlines_with_memo);
-    report.goal("scan.vllm.memo.vs_memchr_lines", 1.3, memo);
     report.goal("scan.epp.vs_memchr_lines", 2.5, epp.newlines);
     let allocations = [vllm, vllm_dp8, epp].iter().map(|page| page.allocations).sum::<f64>();
     report.goal("scan.allocations", 0.0, allocations);
@@ -50,15 +47,13 @@ pub(crate) fn measure(quick: bool, report: &mut Report) -> Result<()> {
 /// Reading the page of a vLLM server: a line is an operation.
 pub(crate) fn lines() -> Case {
     let lines = u32::try_from(VLLM.lines().count()).unwrap_or(u32::MAX);
-    let scanner = || Scanner::new(Arc::clone(Engines::builtin().wanted()), Limits::default());
-    let (mut plain, mut memo) = (scanner(), scanner().with_memo(true));
+    let mut scanner = Scanner::new(Arc::clone(Engines::builtin().wanted()), Limits::default());
     let systems = vec![
         System::of_many(NEWLINES, lines, || {
             visit_newlines(VLLM);
             Ok(())
         }),
-        System::of_many(SCANNER, lines, move || scan(&mut plain, VLLM)),
-        System::of_many(MEMO, lines, move || scan(&mut memo, VLLM)),
+        System::of_many(SCANNER, lines, move || scan(&mut scanner, VLLM)),
     ];
     Case::new(SUITE, "vllm_v1", systems)
 }
@@ -67,10 +62,9 @@ pub(crate) fn lines() -> Case {
 struct Outcome {
     /// Its time, in that of visiting each newline.
     newlines: f64,
-    newlines_with_memo: f64,
     /// The time of the fastest crate, in its own.
     best_crate: f64,
-    /// With and without a memo, once each has seen the page.
+    /// Once it has seen the page.
     allocations: f64,
 }
 
@@ -81,8 +75,7 @@ fn one_page(
     rounds: u32,
     report: &mut Report,
 ) -> Result<Outcome> {
-    let mut plain = Scanner::new(Arc::clone(wanted), Limits::default());
-    let mut memo = Scanner::new(Arc::clone(wanted), Limits::default()).with_memo(true);
+    let mut scanner = Scanner::new(Arc::clone(wanted), Limits::default());
     let families = page.matches("# TYPE ").count();
     // It passes over names with a colon.
     let without_colons = page.replace("vllm:", "vllm_");
@@ -91,13 +84,12 @@ fn one_page(
             visit_newlines(page);
             Ok(())
         }),
-        System::new(SCANNER, || scan(&mut plain, page)),
-        System::new(MEMO, || scan(&mut memo, page)),
+        System::new(SCANNER, || scan(&mut scanner, page)),
         System::new("prometheus-parse", || prometheus_parse(&without_colons, families)),
         System::new("openmetrics-parser", || openmetrics_parser(page, families)),
     ];
     let seconds = race(rounds, &mut systems, Judged::ByBest)?;
-    let mut allocations = [0.0; 5];
+    let mut allocations = [0.0; 4];
     for ((system, seconds_of_it), count) in systems.iter_mut().zip(&seconds).zip(&mut allocations) {
         *count = system.allocations()?;
         let figures = [
@@ -108,14 +100,13 @@ fn one_page(
         ];
         report.row(SUITE, case, system.name(), &figures);
     }
-    let [newlines, plain, memo, ref crates @ ..] = seconds[..] else {
-        bail!("of five systems {} were measured", seconds.len());
+    let [newlines, plain, ref crates @ ..] = seconds[..] else {
+        bail!("of four systems {} were measured", seconds.len());
     };
     Ok(Outcome {
         newlines: plain / newlines,
-        newlines_with_memo: memo / newlines,
         best_crate: crates.iter().copied().fold(f64::INFINITY, f64::min) / plain,
-        allocations: allocations[1] + allocations[2],
+        allocations: allocations[1],
     })
 }
 

@@ -1,16 +1,17 @@
 //! What the cache suites read: replicas of models with names as they are in clusters.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use async_trait::async_trait;
 use collector_cache::MemoryCache;
+use collector_core::raw::Cold;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, BackendName, CacheKey, Clock, Cold, FreshnessThresholds,
-    KnownModel, LiveSource, LoadRates, LoadRow, MetricsCache, MetricsCollector as _, ModelRef,
-    ModelSample, Outcome, Permits, PodName, Probe, ReplicaMetrics, Replicas, Stored, Supports,
-    SystemClock, Tick, Value,
+    Answer, Ask, Backend, BackendError, BackendName, Clock, Deadlines, FreshnessThresholds,
+    KnownModel, LiveSource, LoadRates, LoadRow, MetricsCache, MetricsCollector as _, ModelRecord,
+    ModelRef, ModelSample, ModelValue, Outcome, Permits, PodName, Probe, ReplicaMetrics, Replicas,
+    Supports, SystemClock, Tick,
 };
 use collector_engine::{Builder, CacheConfig, CachingCollector, StaticDirectory, VariantSpec};
 
@@ -60,30 +61,32 @@ pub(crate) fn replicas(count: usize, sampled_at: Tick) -> Vec<ReplicaMetrics> {
 }
 
 /// The same as caches hold it.
-pub(crate) fn value(model: &ModelRef, sampled_at: Tick) -> Arc<Replicas> {
+pub(crate) fn value(model: &ModelRef, sampled_at: Tick) -> Arc<ModelValue> {
     let rows = replicas(REPLICAS, sampled_at);
-    Arc::new(Replicas::new(model.clone(), rows, BackendName::from("bench"), sampled_at))
+    let replicas = Replicas::new(model.clone(), rows, BackendName::from("bench"), sampled_at);
+    Arc::new(ModelValue::new(replicas, Vec::new()))
 }
 
-/// An entry of our cache.
-pub(crate) fn stored(value: Arc<Replicas>, now: Tick) -> Arc<Stored> {
-    Arc::new(Stored {
-        value: Value::Replicas(value),
-        outcome: Outcome::Found,
+/// A record of our cache.
+pub(crate) fn record(model: &ModelRef, value: &Arc<ModelValue>, now: Tick) -> Arc<ModelRecord> {
+    // What its sources last said, which no peer keeps, is shared by all.
+    static COLD: LazyLock<Arc<Cold>> = LazyLock::new(Arc::default);
+    let deadlines = Deadlines {
         current_until: now + TTL,
         refresh_after: now + TTL,
         keep_until: now + TTL,
         keep_unread: Duration::ZERO,
-        tracked: true,
-        cold: Arc::new(Cold::default()),
-    })
+    };
+    let (value, cold) = (Some(Arc::clone(value)), Arc::clone(&COLD));
+    let model = model.clone();
+    Arc::new(ModelRecord::new(model, value, Outcome::Found, cold, deadlines, true, now))
 }
 
-/// A cache with an entry for each model, and room for as many again.
+/// A cache with a record for each model, and room for as many again.
 pub(crate) fn cache_of(models: &[ModelRef], now: Tick) -> MemoryCache {
-    let cache = MemoryCache::new(models.len() * 2);
+    let cache = MemoryCache::new(models.len() * 2, usize::MAX);
     for model in models {
-        cache.put(CacheKey::replicas(model), stored(value(model, now), now), now);
+        cache.put(record(model, &value(model, now), now));
     }
     cache
 }

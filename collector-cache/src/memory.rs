@@ -1,214 +1,143 @@
-//! Entries in memory: a concurrent map for readers, one lock for writers.
+//! Records in memory, within limits.
 
-use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::hash::BuildHasher as _;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 
-use collector_core::{CacheKey, CacheStats, KeyRef, MetricsCache, Peeked, Scope, Stored, Tick};
+use collector_core::{CacheStats, MetricsCache, ModelRecord, ModelRef};
 use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 
-use crate::books::{Books, NONE};
-use crate::entries::{Entries, Listed, Lookup, free_outgrown};
-use crate::evict::Eviction;
-use crate::handle::Handle;
-use crate::slot::Slot;
-use crate::sync::{Mutex, MutexGuard};
-use crate::version::Version;
+use crate::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// How many entries a sweep looks at before it lets other writers in.
-const SWEPT_AT_ONCE: usize = 256;
+/// Beyond a limit a sixteenth more is evicted than must be, so that the next puts need not scan all records again.
+const SPARE: usize = 16;
 
-/// A [`MetricsCache`] in memory.
+/// A power of two. Writers of one shard wait for each other, and readers for them.
+const SHARDS: usize = if cfg!(loom) { 1 } else { 32 };
+
+/// What a record costs besides itself: its slot in the table, one and a half on average, and the counts of its
+/// `Arc`.
+const OVERHEAD: usize = 14 + 16;
+
+type Records = HashTable<Arc<ModelRecord>>;
+
+/// A [`MetricsCache`] in memory, limited in entries and bytes.
 ///
-/// A read takes no lock and allocates nothing. Writers exclude each other, so that checking and
-/// storing are one step. The hasher is seeded, because names come from users of the cluster.
-///
-/// Beyond `max_entries` or `max_bytes` entries leave as [`Eviction`] says, those that are not tracked
-/// first. What is not tracked finds no room in a cache that is full of what is: a flood of misspelt
-/// names costs no tracked model its entry.
+/// Beyond a limit the least recently read records are evicted, untracked ones first: a flood of misspelt names
+/// evicts no tracked model.
 pub struct MemoryCache {
-    entries: Entries,
+    /// A record is its own key, so that a slot of the table is one pointer.
+    shards: [RwLock<Records>; SHARDS],
+    /// Seeded: names come from users of the cluster.
     hasher: RandomState,
-    writer: Mutex<Books>,
     max_entries: usize,
     max_bytes: usize,
+    entries: AtomicUsize,
     bytes: AtomicUsize,
+    untracked: AtomicUsize,
     evictions: AtomicU64,
+    evicting: Mutex<()>,
 }
 
 impl MemoryCache {
-    /// A cache of at most `max_entries` entries, of any size, that evicts by SIEVE. 0 counts as 1.
-    pub fn new(max_entries: usize) -> Self {
-        Self::with_limits(max_entries, usize::MAX, Eviction::default())
-    }
-
-    /// A cache of at most `max_entries` entries that hold `max_bytes` together, by the estimate of
-    /// [`Stored::bytes`]. One entry is kept however large it is; 0 entries count as 1.
-    pub fn with_limits(max_entries: usize, max_bytes: usize, eviction: Eviction) -> Self {
+    /// A cache of at most `max_entries` addresses (the replicas of each model, and each allocation) that hold
+    /// about `max_bytes`. The only record is kept however large it is.
+    pub fn new(max_entries: usize, max_bytes: usize) -> Self {
         Self {
-            entries: Entries::default(),
+            shards: std::array::from_fn(|_| RwLock::new(HashTable::new())),
             hasher: RandomState::default(),
-            writer: Mutex::new(Books::new(eviction)),
-            max_entries: max_entries.max(1),
+            max_entries,
             max_bytes,
+            entries: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            untracked: AtomicUsize::new(0),
             evictions: AtomicU64::new(0),
+            evicting: Mutex::new(()),
         }
     }
 
-    /// Shows the entry to `f`; counts as a read at `now`. What [`visit`](MetricsCache::visit) does, for
-    /// callers who know that this is the cache they have.
-    pub fn read<R>(&self, key: KeyRef<'_>, now: Tick, f: impl FnOnce(&Stored) -> R) -> Option<R> {
-        let entries = self.entries.pin();
-        let (listed, stored) = entries.get_key_value(&self.lookup(key))?;
-        listed.0.touch(now);
-        Some(f(stored))
+    fn shard(&self, hash: u64) -> &RwLock<Records> {
+        // The table uses the lowest bits and the seven highest.
+        &self.shards[(hash >> 32) as usize % SHARDS]
     }
 
-    /// Whether a read of an entry that is due for a refresh should see to it: the first to ask since the
-    /// entry was put, and one each second after. So a server that is slow or away costs a read nothing.
-    pub fn claim_refresh(&self, key: KeyRef<'_>, now: Tick) -> bool {
-        let entries = self.entries.pin();
-        let known = entries.get_key_value(&self.lookup(key));
-        known.is_some_and(|(listed, _)| listed.0.claim_refresh(now))
+    fn add(&self, record: &ModelRecord) {
+        self.entries.fetch_add(record.entries(), Relaxed);
+        self.bytes.fetch_add(record.bytes() + OVERHEAD, Relaxed);
+        self.untracked.fetch_add(usize::from(!record.tracked), Relaxed);
     }
 
-    /// A handle on the entry under a key, which there need not be yet.
-    pub fn handle(&self, key: CacheKey) -> Handle {
-        Handle::new(key)
+    fn subtract(&self, record: &ModelRecord) {
+        self.entries.fetch_sub(record.entries(), Relaxed);
+        self.bytes.fetch_sub(record.bytes() + OVERHEAD, Relaxed);
+        self.untracked.fetch_sub(usize::from(!record.tracked), Relaxed);
     }
 
-    /// The entry, and its version: the entry is of this version or newer.
-    pub(crate) fn resolve(&self, key: KeyRef<'_>) -> Option<(Version, Arc<Stored>)> {
-        let entries = self.entries.pin();
-        let lookup = self.lookup(key);
-        loop {
-            let (before, _) = entries.get_key_value(&lookup)?;
-            // First the generation, then the entry: the other way round a put in between would pair an
-            // old entry with the new generation, and it would pass for current ever after. A cell that
-            // has gone meanwhile has another in its place, or none.
-            let Some(generation) = before.0.generation() else { continue };
-            let (listed, stored) = entries.get_key_value(&lookup)?;
-            if Arc::ptr_eq(&before.0, &listed.0) {
-                let version = Version::new(Arc::clone(&listed.0), generation);
-                return Some((version, Arc::clone(stored)));
-            }
-        }
+    fn is_within_limits(&self) -> bool {
+        self.entries.load(Relaxed) <= self.max_entries && self.bytes.load(Relaxed) <= self.max_bytes
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "half of it tells keys apart as well")]
-    fn lookup<'a>(&self, key: KeyRef<'a>) -> Lookup<'a> {
-        Lookup { hash: self.hasher.hash_one(key) as u32, key }
+    fn has_spare_room(&self) -> bool {
+        let most = |limit: usize| limit - limit / SPARE;
+        self.entries.load(Relaxed) <= most(self.max_entries)
+            && self.bytes.load(Relaxed) <= most(self.max_bytes)
     }
 
-    fn write(&self) -> MutexGuard<'_, Books> {
-        // Nothing under this lock calls out. Should it panic all the same, the books may count an entry
-        // that the map lacks, or the reverse: both are better than a cache that is poisoned for good.
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether there is room for `more` entries of `bytes`, after those have left that may.
-    fn make_room(
-        &self,
-        books: &mut Books,
-        (more, bytes): (usize, usize),
-        for_tracked: bool,
-        spared: u32,
-    ) -> bool {
-        loop {
-            let others = books.len() - usize::from(spared != NONE);
-            let fits = books.len() + more <= self.max_entries
-                && books.bytes().saturating_add(bytes) <= self.max_bytes;
-            if fits || others == 0 {
-                return true;
-            }
-            let Some(victim) = books.victim(for_tracked, spared) else { return false };
-            self.drop_entry(books, &victim);
-            self.evictions.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn drop_entry(&self, books: &mut Books, slot: &Slot) {
-        books.strike(slot);
-        self.entries.pin().remove(&slot.lookup());
-        slot.gone();
-    }
-
-    /// Tells readers of the counters.
-    fn balance(&self, books: &Books) {
-        self.bytes.store(books.bytes(), Ordering::Relaxed);
-    }
-
-    fn put_new(
-        &self,
-        books: &mut Books,
-        key: CacheKey,
-        hash: u32,
-        stored: Arc<Stored>,
-        last_read: Tick,
-    ) {
-        let bytes = Books::bytes_of(key.heap_bytes(), &stored);
-        if !self.make_room(books, (1, bytes), stored.tracked, NONE) {
-            self.evictions.fetch_add(1, Ordering::Relaxed);
+    /// Evicts others for a record that was put, or that record itself.
+    #[cold]
+    fn make_room(&self, newest: &Arc<ModelRecord>) {
+        let _one_at_a_time = self.evicting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_within_limits() {
             return;
         }
-        let grows = books.is_full();
-        let slot = Arc::new(Slot::new(key, hash, books.next_id(), last_read));
-        books.enter(&slot, &stored);
-        self.entries.pin().insert(Listed(slot), stored);
-        if grows {
-            free_outgrown(&self.entries);
-        }
-    }
-
-    fn replace(&self, books: &mut Books, slot: &Arc<Slot>, stored: Arc<Stored>) {
-        books.replace(slot, &stored);
-        let tracked = stored.tracked;
-        self.entries.pin().insert(Listed(Arc::clone(slot)), stored);
-        slot.replaced();
-        if !self.make_room(books, (0, 0), tracked, slot.id()) {
-            self.drop_entry(books, slot);
-            self.evictions.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Drops those that are due of a list, and returns the others.
-    fn sweep_list(
-        &self,
-        (step, ids): (crate::due::Step, Vec<u32>),
-        now: Tick,
-        removed: &mut Vec<CacheKey>,
-    ) -> Vec<(Arc<Slot>, crate::due::Step)> {
-        let mut later = Vec::new();
-        for some in ids.chunks(SWEPT_AT_ONCE) {
-            let mut books = self.write();
-            for id in some {
-                let Some(slot) = books.due_slot(*id, step) else { continue };
-                let leaves_at = self.stored_in(&slot).map(|stored| slot.leaves_at(&stored));
-                if leaves_at.is_none_or(|at| at <= now) {
-                    self.drop_entry(&mut books, &slot);
-                    removed.push(slot.key().clone());
-                } else {
-                    later.push((slot, step));
-                }
+        for victim in self.candidates(newest) {
+            if self.has_spare_room() {
+                return;
             }
-            self.balance(&books);
+            self.evict(&victim);
         }
-        later
+        if !self.is_within_limits() && self.stats().models > 1 {
+            self.evict(newest);
+        }
     }
 
-    fn stored_in(&self, slot: &Slot) -> Option<Arc<Stored>> {
-        self.entries.pin().get(&slot.lookup()).cloned()
+    /// The records that may be evicted for `newest`, the first to go first.
+    fn candidates(&self, newest: &Arc<ModelRecord>) -> Vec<Arc<ModelRecord>> {
+        // Untracked records that flood a cache full of tracked ones cause no scan.
+        if !newest.tracked && self.untracked.load(Relaxed) <= 1 {
+            return Vec::new();
+        }
+        let mut candidates = Vec::new();
+        for shard in &self.shards {
+            let shard = read(shard);
+            let others = shard.iter().filter(|record| !Arc::ptr_eq(record, newest));
+            let may_go = others.filter(|record| newest.tracked || !record.tracked);
+            // The time of the last read is taken once: it changes while the records are sorted.
+            candidates.extend(may_go.map(|it| (it.tracked, it.last_read(), Arc::clone(it))));
+        }
+        candidates.sort_unstable_by_key(|(tracked, last_read, _)| (*tracked, *last_read));
+        candidates.into_iter().map(|(_, _, record)| record).collect()
+    }
+
+    fn evict(&self, record: &Arc<ModelRecord>) {
+        let hash = self.hasher.hash_one(&record.model);
+        let mut shard = write(self.shard(hash));
+        if let Ok(slot) = shard.find_entry(hash, |kept| Arc::ptr_eq(kept, record)) {
+            slot.remove();
+            self.subtract(record);
+            self.evictions.fetch_add(1, Relaxed);
+        }
     }
 }
 
-impl std::fmt::Debug for MemoryCache {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemoryCache")
-            .field("entries", &self.len())
-            .field("max_entries", &self.max_entries)
-            .finish_non_exhaustive()
-    }
+/// No code from outside runs under the lock of a shard but the closure of `retain`, which sees whole records.
+fn read(shard: &RwLock<Records>) -> RwLockReadGuard<'_, Records> {
+    shard.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(shard: &RwLock<Records>) -> RwLockWriteGuard<'_, Records> {
+    shard.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl MetricsCache for MemoryCache {
@@ -216,97 +145,61 @@ impl MetricsCache for MemoryCache {
         true
     }
 
-    fn get(&self, key: KeyRef<'_>, now: Tick) -> Option<Arc<Stored>> {
-        let entries = self.entries.pin();
-        let (listed, stored) = entries.get_key_value(&self.lookup(key))?;
-        listed.0.touch(now);
-        Some(Arc::clone(stored))
+    #[inline]
+    fn get(&self, model: &ModelRef) -> Option<Arc<ModelRecord>> {
+        let hash = self.hasher.hash_one(model);
+        read(self.shard(hash)).find(hash, |record| record.model == *model).cloned()
     }
 
-    fn visit(&self, key: KeyRef<'_>, now: Tick, f: &mut dyn FnMut(&Stored)) -> bool {
-        self.read(key, now, f).is_some()
-    }
-
-    fn peek(&self, key: KeyRef<'_>) -> Option<Peeked> {
-        let entries = self.entries.pin();
-        let (listed, stored) = entries.get_key_value(&self.lookup(key))?;
-        Some(Peeked { stored: Arc::clone(stored), last_read: listed.0.last_read() })
-    }
-
-    fn put(&self, key: CacheKey, stored: Arc<Stored>, now: Tick) {
-        let lookup = self.lookup(key.as_ref());
-        let hash = lookup.hash;
-        let mut books = self.write();
-        let known = {
-            let entries = self.entries.pin();
-            let known = entries.get_key_value(&lookup);
-            known.map(|(listed, _)| Arc::clone(&listed.0))
-        };
-        match known {
-            Some(slot) if slot.key().accelerator() == key.accelerator() && !slot.is_worn() => {
-                self.replace(&mut books, &slot, stored);
-            }
-            Some(slot) => {
-                // The accelerator is no part of the identity, but scopes look at it: the new key takes
-                // the place of the old one. So does a new cell that of one that can count no further.
-                let last_read = slot.last_read();
-                self.drop_entry(&mut books, &slot);
-                self.put_new(&mut books, key, hash, stored, last_read);
-            }
-            None => self.put_new(&mut books, key, hash, stored, now),
+    fn put(&self, record: Arc<ModelRecord>) {
+        let hash = self.hasher.hash_one(&record.model);
+        let mut shard = write(self.shard(hash));
+        self.add(&record);
+        if let Some(slot) = shard.find_mut(hash, |kept| kept.model == record.model) {
+            let former = std::mem::replace(slot, Arc::clone(&record));
+            self.subtract(&former);
+            // What it holds is freed without the lock.
+            drop(shard);
+            drop(former);
+        } else {
+            let hash_of = |kept: &Arc<ModelRecord>| self.hasher.hash_one(&kept.model);
+            shard.insert_unique(hash, Arc::clone(&record), hash_of);
+            drop(shard);
         }
-        self.balance(&books);
+        if !self.is_within_limits() {
+            self.make_room(&record);
+        }
     }
 
-    fn remove(&self, scope: &Scope) -> usize {
-        let mut books = self.write();
-        let mut members = books.members(scope.group());
-        members.retain(|slot| scope.contains(slot.key()));
-        for slot in &members {
-            self.drop_entry(&mut books, slot);
-        }
-        self.balance(&books);
-        members.len()
+    fn remove(&self, model: &ModelRef) -> Option<Arc<ModelRecord>> {
+        let hash = self.hasher.hash_one(model);
+        let mut shard = write(self.shard(hash));
+        let (record, _) = shard.find_entry(hash, |record| record.model == *model).ok()?.remove();
+        self.subtract(&record);
+        Some(record)
     }
 
-    fn sweep(&self, now: Tick) -> Vec<CacheKey> {
-        let mut removed = Vec::new();
-        let mut later = Vec::new();
-        loop {
-            let list = self.write().take_due(now);
-            let Some(list) = list else { break };
-            later.extend(self.sweep_list(list, now, &mut removed));
-        }
-        // At the end, because some go back into a list of this very second.
-        for some in later.chunks(SWEPT_AT_ONCE) {
-            let mut books = self.write();
-            for (slot, step) in some {
-                let same =
-                    books.due_slot(slot.id(), *step).is_some_and(|is| Arc::ptr_eq(&is, slot));
-                if let Some(stored) = self.stored_in(slot).filter(|_| same) {
-                    books.put_off(slot, &stored);
+    fn retain(&self, keep: &mut dyn FnMut(&Arc<ModelRecord>) -> bool) {
+        for shard in &self.shards {
+            write(shard).retain(|record| {
+                let kept = keep(record);
+                if !kept {
+                    self.subtract(record);
                 }
-            }
+                kept
+            });
         }
-        removed
-    }
-
-    fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     fn stats(&self) -> CacheStats {
-        CacheStats {
-            entries: self.len(),
-            bytes: self.bytes.load(Ordering::Relaxed),
-            evictions: self.evictions.load(Ordering::Relaxed),
-        }
+        let models = self.shards.iter().map(|shard| read(shard).len()).sum();
+        let (entries, bytes) = (self.entries.load(Relaxed), self.bytes.load(Relaxed));
+        CacheStats::new(models, entries, bytes, self.evictions.load(Relaxed))
     }
 }
 
-#[cfg(test)]
-mod tests;
+impl std::fmt::Debug for MemoryCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryCache").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use collector_core::{CacheKey, CacheStats, KeyRef, MetricsCache, Peeked, Scope, Stored, Tick};
+use collector_core::{CacheStats, MetricsCache, ModelRecord, ModelRef};
 
-/// Keeps nothing.
+/// Stores nothing.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct NoOpCache;
 
@@ -13,35 +13,17 @@ impl MetricsCache for NoOpCache {
         false
     }
 
-    fn get(&self, _: KeyRef<'_>, _: Tick) -> Option<Arc<Stored>> {
+    fn get(&self, _: &ModelRef) -> Option<Arc<ModelRecord>> {
         None
     }
 
-    fn visit(&self, _: KeyRef<'_>, _: Tick, _: &mut dyn FnMut(&Stored)) -> bool {
-        false
-    }
+    fn put(&self, _: Arc<ModelRecord>) {}
 
-    fn peek(&self, _: KeyRef<'_>) -> Option<Peeked> {
+    fn remove(&self, _: &ModelRef) -> Option<Arc<ModelRecord>> {
         None
     }
 
-    fn put(&self, _: CacheKey, _: Arc<Stored>, _: Tick) {}
-
-    fn remove(&self, _: &Scope) -> usize {
-        0
-    }
-
-    fn sweep(&self, _: Tick) -> Vec<CacheKey> {
-        Vec::new()
-    }
-
-    fn len(&self) -> usize {
-        0
-    }
-
-    fn is_empty(&self) -> bool {
-        true
-    }
+    fn retain(&self, _: &mut dyn FnMut(&Arc<ModelRecord>) -> bool) {}
 
     fn stats(&self) -> CacheStats {
         CacheStats::default()

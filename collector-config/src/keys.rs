@@ -65,18 +65,18 @@ pub(crate) const COMMON_KEYS: &[Key] = &[
     Key::new(
         "instance",
         Kind::Text,
-        "The name of this instance in its logs, where several controllers share a cluster.",
+        "The name of this instance in its logs, if several controllers share a cluster.",
     )
     .aliases(&["CONTROLLER_INSTANCE"]),
     Key::new(
         ENGINES,
         Kind::Tables,
-        "Kinds of model servers besides the built-in ones, and corrections of these, for every backend: `name`, the engine to begin with (`base`, `prefix`), the labels of model and rank, and where its metrics stand. See [engines](engines.md).",
+        "Model servers besides the built-in ones, and corrections of these, for every backend: `name`, the engine to start from (`base`, `prefix`), the labels of model and rank, and the series of its metrics. See [engines](engines.md).",
     ),
     Key::new(
         "cache.enabled",
         Kind::Bool,
-        "False: nothing is kept and every read asks the backend.",
+        "False: nothing is stored, and every read fetches from the backend.",
     )
     .default("true")
     .aliases(&["PROMETHEUS_METRICS_CACHE_ENABLED"]),
@@ -90,124 +90,124 @@ pub(crate) const COMMON_KEYS: &[Key] = &[
     Key::new(
         "cache.cleanup_interval",
         Kind::Duration,
-        "How often entries that nobody reads any more are looked for.",
+        "How often unread entries are removed.",
     )
     .default("1m")
     .aliases(&["PROMETHEUS_METRICS_CACHE_CLEANUP_INTERVAL"]),
     Key::new(
         "cache.fetch_interval",
         Kind::Duration,
-        "How often everything tracked is refreshed in the background; 0 is never.",
+        "How often tracked models are refreshed in the background; 0 is never.",
     )
     .default("30s")
     .aliases(&["PROMETHEUS_METRICS_CACHE_FETCH_INTERVAL"]),
     Key::new(
         "cache.max_entries",
         Kind::Positive,
-        "How many entries are kept at most.",
+        "Most entries in the cache.",
     )
     .default("100000"),
     Key::new(
         "cache.max_bytes",
         Kind::Positive,
-        "About how many bytes the entries hold at most, their values included.",
+        "Approximate limit of the entries in bytes, including their values.",
     )
     .default("268435456"),
     Key::new(
         "cache.eviction",
-        Kind::OneOf(&["sieve", "lru"]),
-        "Which entry leaves when there is no room for another: the oldest that has not been read \
-         lately, or the least recently read. What is not tracked leaves first in any case.",
+        Kind::OneOf(&["lru", "sieve"]),
+        "Which entries are evicted when there is no room for another: the least recently read, those of \
+         untracked models first. sieve is accepted and has no effect any more.",
     )
-    .default("sieve"),
+    .default("lru"),
     Key::new(
         "cache.missing_ttl",
         Kind::Duration,
-        "How long the news that a model has no series is believed.",
+        "How long a missing model is remembered.",
     )
     .default("10s"),
     Key::new(
         "cache.snapshot_path",
         Kind::Path,
-        "A file that `collector serve` writes the last readings to, each minute and when it stops, and reads them from when it starts. Of its own for each collector.",
+        "A file to which `collector serve` writes the last readings, every minute and when it stops, and from which it reads them when it starts. Each collector needs its own.",
     ),
     Key::new(
         "cache.freshness.fresh_threshold",
         Kind::Duration,
-        "Below this age a reading is fresh, from it on stale.",
+        "Readings below this age are fresh, others stale.",
     )
     .default("1m")
     .aliases(&["PROMETHEUS_METRICS_CACHE_FRESH_THRESHOLD"]),
     Key::new(
         "cache.freshness.stale_threshold",
         Kind::Duration,
-        "From this age on a warning is logged.",
+        "Readings of at least this age are logged with a warning.",
     )
     .default("2m")
     .aliases(&["PROMETHEUS_METRICS_CACHE_STALE_THRESHOLD"]),
     Key::new(
         "cache.freshness.unavailable_threshold",
         Kind::Duration,
-        "From this age on a reading is unavailable: not to be used.",
+        "Readings of at least this age are unavailable: not to be used.",
     )
     .default("5m")
     .aliases(&["PROMETHEUS_METRICS_CACHE_UNAVAILABLE_THRESHOLD"]),
     Key::new(
         "cache.adaptive.enabled",
         Kind::Bool,
-        "True: a model whose readings move is refreshed sooner, an idle one later, with no more looks in \
-         all than by `cache.fetch_interval`. See adaptive-ttl.md.",
+        "True: a model whose readings change is refreshed sooner than each `cache.fetch_interval`, an idle one \
+         later. See adaptive-ttl.md.",
     )
     .default("false"),
     Key::new(
         "cache.adaptive.min_ttl",
         Kind::Duration,
-        "No model is refreshed more often. A Prometheus has nothing new before it scrapes again.",
+        "Shortest ttl. A Prometheus has nothing new before it scrapes again.",
     )
     .default("15s"),
     Key::new(
         "cache.adaptive.max_ttl",
         Kind::Duration,
-        "No model is refreshed more seldom.",
+        "Longest ttl.",
     )
     .default("1m"),
     Key::new(
         "server.listen",
         Kind::Address,
-        "Where `collector serve` listens. The API has no log-in, hence loopback.",
+        "The address of `collector serve`. The default is loopback, because the API has no log-in.",
     )
     .default("127.0.0.1:9464"),
     Key::new(
         "server.tls_cert_path",
         Kind::Path,
-        "The server's certificate chain, PEM; needs `server.tls_key_path`.",
+        "The server's certificate chain (PEM); needs `server.tls_key_path`.",
     ),
     Key::new(
         "server.tls_key_path",
         Kind::Path,
-        "The private key of the server's certificate, PEM.",
+        "The private key of the server's certificate (PEM).",
     ),
     Key::new(
         "server.admin_token_path",
         Kind::Path,
-        "A file with the token that lets others than loopback drop cache entries.",
+        "A file with the token that allows clients other than loopback to drop cache entries.",
     ),
     Key::new(
         "server.max_tracked",
         Kind::Positive,
-        "How many models are tracked at most.",
+        "Most tracked models.",
     )
     .default("10000"),
     Key::new(
         "log.level",
         Kind::OneOf(&["off", "error", "warn", "info", "debug", "trace"]),
-        "The least severity that is logged: off, error, warn, info, debug or trace. `RUST_LOG` beats it.",
+        "The least severity that is logged: off, error, warn, info, debug or trace. `RUST_LOG` takes precedence.",
     )
     .default("info"),
     Key::new(
         "log.format",
         Kind::OneOf(&["text", "json"]),
-        "How a log line is written: text or json.",
+        "The format of log lines: text or json.",
     )
     .default("text"),
 ];
@@ -225,6 +225,6 @@ pub(crate) const VARIANT_KEYS: &[Key] = &[
     Key::new(
         "fetch_interval",
         Kind::Duration,
-        "How often its model is refreshed, which is also the ttl of its values; without it `cache.fetch_interval` and `cache.ttl`. Of the variants of a model the shortest counts.",
+        "The refresh interval of its model, which is also the ttl of its values; default: `cache.fetch_interval` and `cache.ttl`. Of a model's variants the shortest is used.",
     ),
 ];

@@ -9,21 +9,20 @@ use crate::keys::{Keys, VARIANT_KEYS};
 const HEAD: &str = "\
 # Configuration
 
-<!-- Written from the table of keys; `UPDATE_REFERENCE=1 cargo test -p collector-config` writes it anew. -->
+<!-- Generated from the table of keys by `UPDATE_REFERENCE=1 cargo test -p collector-config`. -->
 
-Everything can be set in a file, most of it also in the environment. The later wins: defaults, the
-file, the variables of other tools, `COLLECTOR_*`, flags.
+Everything can be set in a file, and most keys in the environment. Later layers take precedence: defaults,
+file, variables of other tools, `COLLECTOR_*`, flags.
 
 - **File**: `--config FILE` or `COLLECTOR_CONFIG`. `.yaml` and `.yml` are YAML, everything else is
-  TOML; at most 1 MiB. Relative paths in it start at its folder.
+  TOML; at most 1 MiB. Relative paths start at the file's folder.
 - **Environment**: `COLLECTOR_` and the key's path with `__` between levels, such as
-  `COLLECTOR_CACHE__TTL=45s`; lists are separated by commas. A variable that is empty counts as not
-  set, one whose name is not in capitals is ignored with a warning. A value is read by the kind of its key, never by what it looks like: a token `00123` stays
-  that text.
-- **Durations** take Go's and Rust's forms: `30s`, `1m30s`, `1.5h`, `0`.
-- `collector config show --origin` tells each value and where it came from, `collector validate FILE`
-  everything that is wrong with a file and the files that it names, or what it found; with `--no-files` these are not
-  checked.
+  `COLLECTOR_CACHE__TTL=45s`; lists are separated by commas. An empty variable is ignored, and
+  one whose name is not in capitals is ignored with a warning. The key determines the type of a value: a
+  token `00123` stays text.
+- **Durations** have the forms of Go and Rust: `30s`, `1m30s`, `1.5h`, `0`.
+- `collector config show --origin` shows each value and its origin. `collector validate FILE` reports
+  everything that is wrong with a file and the files that it names; `--no-files` skips the latter.
 ";
 
 /// The reference of these keys, in Markdown.
@@ -43,13 +42,15 @@ pub(crate) fn reference(keys: &Keys) -> String {
         describe(&mut text, key, Some(&key.variable()));
     }
     text.push_str(
-        "\n## `[[variants]]`\n\nOne table for each variant, in a file only. Where the globs of two \
-         fit one pod, the first has it.\n",
+        "\n## `[[variants]]`\n\nOne table per variant, in a file only. If the globs of two \
+         match a pod, the first is used.\n",
     );
     for key in VARIANT_KEYS {
         describe(&mut text, key, None);
     }
-    text.push_str("\n## Where the EPP is the only backend\n\nThere these set the cache, too:\n\n");
+    text.push_str(
+        "\n## Aliases if `epp` is the only backend\n\nThese variables set the cache as well:\n\n",
+    );
     for (alias, path) in EPP_ALIASES {
         let _ = writeln!(text, "- `{alias}`: `{path}`");
     }

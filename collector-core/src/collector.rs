@@ -6,13 +6,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::backend::KnownModel;
-use crate::cache::{CacheStats, Nearest};
+use crate::cache::CacheStats;
 use crate::error::{BackendError, ErrorKind};
 use crate::freshness::Freshness;
 use crate::interval::IntervalError;
 use crate::key::Scope;
 use crate::metrics::{Allocation, Replicas};
 use crate::model::{BackendName, ModelRef, VariantName, VariantRef};
+use crate::nearest::Nearest;
 use crate::pace::Pace;
 use crate::reading::Reading;
 use crate::text::shortened;

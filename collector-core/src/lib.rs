@@ -24,8 +24,10 @@ mod key;
 mod load;
 mod metrics;
 mod model;
+mod nearest;
 mod pace;
 mod reading;
+mod record;
 pub mod sanitize;
 pub mod text;
 mod trace;
@@ -35,10 +37,7 @@ pub use backend::{
     Answer, Ask, Backend, Check, CheckStatus, KnownModel, Limits, LiveSource, LoadRow, ModelSample,
     Permit, Permits, Probe, Supports, Unlimited, UpdateSink, Urgency,
 };
-pub use cache::{
-    CacheStats, Cold, MetricsCache, Nearest, Outcome, Peeked, SourceAnswer, SourceState, Stored,
-    Value,
-};
+pub use cache::{CacheStats, MetricsCache};
 pub use clock::{Clock, ManualClock, SystemClock, Tick};
 pub use collector::{
     Availability, AvailabilityReason, BackendState, BreakerState, CollectError, CollectorState,
@@ -49,13 +48,21 @@ pub use error::{Advice, BackendError, ErrorKind, Operation};
 pub use field::{Field, FieldReasons, FieldSet, Mark};
 pub use freshness::{Freshness, FreshnessThresholds, ThresholdsError};
 pub use interval::IntervalError;
-pub use key::{CacheKey, KeyGroup, KeyKind, KeyRef, Scope, ScopeError};
+pub use key::{CacheKey, KeyKind, Scope, ScopeError};
 pub use load::{Load, LoadRates, mean_over_window};
 pub use metrics::{Allocation, LoraAdapters, ReplicaMetrics, ReplicaState, Replicas};
 pub use model::{
     AcceleratorName, BackendName, EngineName, ModelId, ModelRef, Namespace, PodName, Role,
     VariantName, VariantRef,
 };
+pub use nearest::Nearest;
 pub use pace::{Pace, PaceReason};
-pub use reading::{Aged, Label, Reading, Source};
+pub use reading::{Part, Reading, Source};
+pub use record::{Deadlines, ModelRecord, ModelValue, Outcome};
 pub use trace::TraceRow;
+
+/// What the crates of this workspace share and nobody else needs: it changes without notice.
+pub mod raw {
+    pub use crate::reading::Label;
+    pub use crate::record::{Cold, SourceAnswer, SourceState};
+}

@@ -10,7 +10,6 @@ use crate::load::Load;
 use crate::model::{
     AcceleratorName, BackendName, EngineName, ModelRef, PodName, Role, VariantName,
 };
-use crate::reading::Aged;
 
 /// The LoRA adapters of a replica, each list ordered by name.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -295,12 +294,6 @@ impl Replicas {
     }
 }
 
-impl Aged for Replicas {
-    fn oldest(&self) -> Tick {
-        self.oldest
-    }
-}
-
 /// What one variant of a model carries, from the same look as the model's [`Replicas`].
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
@@ -386,12 +379,6 @@ impl Allocation {
             | Field::CacheConfig
             | Field::PrefixCacheHitRate => None,
         }
-    }
-}
-
-impl Aged for Allocation {
-    fn oldest(&self) -> Tick {
-        self.oldest
     }
 }
 

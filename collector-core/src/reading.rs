@@ -1,4 +1,4 @@
-//! What a reader gets: a value, its true age, and what that age means.
+//! What a reader gets: a part of a model's value, its true age, and what that age means.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,16 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use crate::clock::Tick;
 use crate::freshness::{Freshness, FreshnessThresholds};
-use crate::metrics::Replicas;
+use crate::metrics::{Allocation, Replicas};
 use crate::model::VariantName;
+use crate::record::{ModelRecord, ModelValue};
 
-/// Something whose age is that of its oldest part.
-pub trait Aged {
-    /// When the oldest part was sampled.
-    fn oldest(&self) -> Tick;
-}
-
-/// How a reading was come by.
+/// Where a reading came from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Source {
     /// The backend was asked for this read.
@@ -43,7 +38,91 @@ impl fmt::Display for Source {
     }
 }
 
-/// What a reading says of its value, but for the value: computed at the read, before the value is at hand.
+/// A part of a model's value that can be read by itself: its [`Replicas`], or the [`Allocation`] of a variant.
+///
+/// Sealed: these are the parts that there are.
+pub trait Part: sealed::Sealed + Sized + Send + Sync + 'static {
+    /// What names the part within the model.
+    type Name: ?Sized + Sync;
+    /// Where the part stands in the value.
+    type Index: Copy + Send + Sync + fmt::Debug;
+
+    /// The part of a record, unless it has none of that name or it was invalidated.
+    fn find<'r>(
+        record: &'r ModelRecord,
+        name: &Self::Name,
+    ) -> Option<(&'r Arc<ModelValue>, Self::Index)>;
+
+    /// The part at an index that [`find`](Self::find) returned.
+    fn of(value: &ModelValue, index: Self::Index) -> &Self;
+
+    /// When the oldest of what it consists of was sampled.
+    fn oldest(&self) -> Tick;
+
+    /// A value that has only this part.
+    fn into_value(self) -> (ModelValue, Self::Index);
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Replicas {}
+    impl Sealed for super::Allocation {}
+}
+
+impl Part for Replicas {
+    type Name = ();
+    type Index = ();
+
+    #[inline]
+    fn find<'r>(record: &'r ModelRecord, (): &()) -> Option<(&'r Arc<ModelValue>, ())> {
+        Some((record.replicas()?, ()))
+    }
+
+    #[inline]
+    fn of(value: &ModelValue, (): ()) -> &Self {
+        &value.replicas
+    }
+
+    #[inline]
+    fn oldest(&self) -> Tick {
+        self.oldest
+    }
+
+    fn into_value(self) -> (ModelValue, ()) {
+        (ModelValue::new(self, Vec::new()), ())
+    }
+}
+
+impl Part for Allocation {
+    type Name = VariantName;
+    type Index = usize;
+
+    #[inline]
+    fn find<'r>(
+        record: &'r ModelRecord,
+        name: &VariantName,
+    ) -> Option<(&'r Arc<ModelValue>, usize)> {
+        record.allocation(name)
+    }
+
+    #[inline]
+    fn of(value: &ModelValue, index: usize) -> &Self {
+        &value.allocations[index]
+    }
+
+    #[inline]
+    fn oldest(&self) -> Tick {
+        self.oldest
+    }
+
+    fn into_value(self) -> (ModelValue, usize) {
+        let (model, backend) = (self.model.clone(), self.backend.clone());
+        let replicas = Replicas::new(model, Vec::new(), backend, self.oldest);
+        (ModelValue::new(replicas, vec![self]), 0)
+    }
+}
+
+/// What a reading says about its value: when it was read, how old it was, what that means.
 #[derive(Clone, Copy, Debug)]
 pub struct Label {
     read_at: Tick,
@@ -80,49 +159,57 @@ impl Label {
         self.freshness
     }
 
-    /// How the reading was come by.
+    /// Where the reading came from.
     #[inline]
     pub fn source(&self) -> Source {
         self.source
     }
-
-    /// The reading of the value that this was made for.
-    #[inline]
-    pub fn on<T: Aged>(self, value: Arc<T>) -> Reading<T> {
-        debug_assert_eq!(value.oldest().age_in_nanos(self.read_at), self.age, "of another value");
-        Reading { value, label: self }
-    }
 }
 
-/// A value as it stands at one moment. The value itself is shared and never changes; age and
+/// A part of a model's value as it stands at one moment. The value is shared and never changes; age and
 /// freshness were computed at the read.
-#[derive(Debug)]
-pub struct Reading<T> {
-    value: Arc<T>,
+pub struct Reading<T: Part> {
+    of: Arc<ModelValue>,
+    index: T::Index,
     label: Label,
 }
 
-impl<T> Clone for Reading<T> {
+impl<T: Part> Clone for Reading<T> {
     fn clone(&self) -> Self {
-        Self { value: Arc::clone(&self.value), label: self.label }
+        Self { of: Arc::clone(&self.of), index: self.index, label: self.label }
     }
 }
 
-impl<T: Aged> Reading<T> {
-    /// A reading of `value` at `read_at`.
-    #[inline]
-    pub fn new(
-        value: Arc<T>,
-        read_at: Tick,
-        thresholds: &FreshnessThresholds,
-        source: Source,
-    ) -> Self {
-        Label::new(value.oldest(), read_at, thresholds, source).on(value)
+impl<T: Part + fmt::Debug> fmt::Debug for Reading<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut reading = f.debug_struct("Reading");
+        reading.field("value", self.value()).field("label", &self.label).finish_non_exhaustive()
+    }
+}
+
+impl<T: Part> Reading<T> {
+    /// A reading of `value` at `read_at`, for fakes and tests: nothing else was published with it.
+    pub fn new(value: T, read_at: Tick, thresholds: &FreshnessThresholds, source: Source) -> Self {
+        let label = Label::new(value.oldest(), read_at, thresholds, source);
+        let (value, index) = value.into_value();
+        Self { of: Arc::new(value), index, label }
     }
 
-    /// The same value, labelled at another moment.
+    /// A reading of the part of `value` at `index`, which [`Part::find`] returned.
+    #[inline]
+    pub fn in_model(value: Arc<ModelValue>, index: T::Index, label: Label) -> Self {
+        debug_assert_eq!(
+            T::of(&value, index).oldest().age_in_nanos(label.read_at),
+            label.age,
+            "the label of another value"
+        );
+        Self { of: value, index, label }
+    }
+
+    /// Labels the same value at another moment.
+    #[inline]
     pub fn relabel(&mut self, label: Label) {
-        debug_assert_eq!(self.value.oldest().age_in_nanos(label.read_at), label.age);
+        debug_assert_eq!(self.value().oldest().age_in_nanos(label.read_at), label.age);
         self.label = label;
     }
 
@@ -132,12 +219,17 @@ impl<T: Aged> Reading<T> {
         self.label = self.label.at_best_stale();
         self
     }
-}
 
-impl<T> Reading<T> {
     /// The value.
-    pub fn value(&self) -> &Arc<T> {
-        &self.value
+    #[inline]
+    pub fn value(&self) -> &T {
+        T::of(&self.of, self.index)
+    }
+
+    /// Everything that was published together with the value: the replicas of an allocation, the allocations
+    /// of replicas.
+    pub fn model(&self) -> &Arc<ModelValue> {
+        &self.of
     }
 
     /// How old the oldest part of the value was when it was read.
@@ -155,7 +247,7 @@ impl<T> Reading<T> {
         self.label.freshness
     }
 
-    /// How the reading was come by.
+    /// Where the reading came from.
     pub fn source(&self) -> Source {
         self.label.source
     }
@@ -176,7 +268,7 @@ impl Reading<Replicas> {
     /// that of its own oldest replica.
     #[must_use]
     pub fn narrowed_to(&self, variant: &VariantName, thresholds: &FreshnessThresholds) -> Self {
-        let value = Arc::new(self.value.narrowed_to(variant));
+        let value = self.value().narrowed_to(variant);
         let narrowed = Self::new(value, self.read_at(), thresholds, self.source());
         // A reading is called stale in spite of its age when its model has gone missing; that holds
         // for each part of it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use collector_core::{
-    Allocation, Field, FieldReasons, Load, Mark, Reading, ReplicaMetrics, Replicas,
+    Allocation, Field, FieldReasons, Load, Mark, Part, Reading, ReplicaMetrics, Replicas,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -50,7 +50,7 @@ struct Told<'a> {
 }
 
 impl<'a> ReadingHead<'a> {
-    fn new<T>(reading: &Reading<T>, wall: SystemTime, told: Told<'a>) -> Self {
+    fn new<T: Part>(reading: &Reading<T>, wall: SystemTime, told: Told<'a>) -> Self {
         let Told { backend, partial, window, failed, warnings } = told;
         Self {
             status: reading.freshness().as_str(),
@@ -304,7 +304,7 @@ impl<'a> AllocationDocument<'a> {
 }
 
 /// Marks under the names of the fields they are about.
-fn marks<'a, T>(
+fn marks<'a, T: Part>(
     marks: &'a [Mark],
     reading: &Reading<T>,
 ) -> BTreeMap<&'static str, MarkDocument<'a>> {

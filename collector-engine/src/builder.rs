@@ -3,23 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_cache::NoOpCache;
+use collector_cache::{MemoryCache, NoOpCache};
 use collector_core::{
     Backend, Clock, Limits, MetricsCache, NoVariants, SystemClock, VariantDirectory,
 };
 
-use crate::cache::Cache;
 use crate::collector::CachingCollector;
 use crate::config::{CacheConfig, TimingError};
 use crate::counters::Counters;
 use crate::engine::Engine;
-use crate::readers::Readers;
+use crate::fetch::Source;
 use crate::snapshot::Snapshot;
-use crate::source::Source;
 
-/// How long a batch waits for others to board unless told otherwise: readers at once ask for their models within
-/// a few milliseconds.
-const BOARDING: Duration = Duration::from_millis(3);
+/// How long a batch waits for others unless told otherwise: concurrent readers ask for their models within a few
+/// milliseconds.
+const BATCH_WINDOW: Duration = Duration::from_millis(3);
 
 /// How many models are tracked at most unless told otherwise.
 pub const DEFAULT_MAX_TRACKED: usize = 10_000;
@@ -52,7 +50,7 @@ pub struct Builder {
     backends: Vec<Joining>,
     config: CacheConfig,
     max_tracked: usize,
-    boarding: Duration,
+    batch_window: Duration,
     directory: Arc<dyn VariantDirectory>,
     cache: Option<Arc<dyn MetricsCache>>,
     clock: Arc<dyn Clock>,
@@ -64,7 +62,7 @@ impl Builder {
             backends: vec![Joining::new(backend)],
             config: CacheConfig::default(),
             max_tracked: DEFAULT_MAX_TRACKED,
-            boarding: BOARDING,
+            batch_window: BATCH_WINDOW,
             directory: Arc::new(NoVariants),
             cache: None,
             clock: Arc::new(SystemClock::new()),
@@ -104,7 +102,7 @@ impl Builder {
     /// Asks at once for what is not cached, and waits for no others that could be asked for with it: for a
     /// program that reads once. Default: 3 ms.
     pub fn at_once(mut self) -> Self {
-        self.boarding = Duration::ZERO;
+        self.batch_window = Duration::ZERO;
         self
     }
 
@@ -115,9 +113,7 @@ impl Builder {
         self
     }
 
-    /// Where entries are kept. Default: a [`MemoryCache`](collector_cache::MemoryCache), which reads are
-    /// fastest from, or a [`NoOpCache`] when caching is not
-    /// enabled.
+    /// Where records are kept. Default: a [`MemoryCache`], or a [`NoOpCache`] when caching is not enabled.
     pub fn cache(mut self, cache: Arc<dyn MetricsCache>) -> Self {
         self.cache = Some(cache);
         self
@@ -159,10 +155,12 @@ impl Builder {
 
     fn assemble(self) -> CachingCollector {
         let Self { config, clock, .. } = self;
-        let cache = match self.cache {
-            Some(cache) => Cache::Other(cache),
-            None if config.enabled => config.memory_cache(),
-            None => Cache::Other(Arc::new(NoOpCache)),
+        let cache: Arc<dyn MetricsCache> = match self.cache {
+            Some(cache) => cache,
+            None if config.enabled => {
+                Arc::new(MemoryCache::new(config.max_entries, config.max_bytes))
+            }
+            None => Arc::new(NoOpCache),
         };
         let longest_pause = if config.fetch_interval.is_zero() {
             LONGEST_PAUSE
@@ -188,16 +186,14 @@ impl Builder {
             clock,
             config,
             max_tracked: self.max_tracked,
-            boarding: self.boarding,
-            gate: crate::gate::Gate::default(),
-            tracker: crate::tracker::Tracker::default(),
+            batch_window: self.batch_window,
             paces,
             counters: Counters::default(),
-            readers: Readers::default(),
+            models: crate::state::Models::default(),
             // Read before the directory's variants are: a change in between is then followed.
             directory_generation: directory_generation.into(),
             snapshot,
-            shift: std::sync::Mutex::default(),
+            tasks: std::sync::Mutex::default(),
         };
         CachingCollector::of(engine)
     }

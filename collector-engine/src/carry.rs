@@ -3,9 +3,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use collector_core::raw::SourceAnswer;
 use collector_core::{
-    BackendName, Field, LoadRates, LoadRow, Mark, ModelSample, PodName, ReplicaMetrics,
-    SourceAnswer, Tick, mean_over_window,
+    BackendName, Field, LoadRates, LoadRow, Mark, ModelSample, PodName, ReplicaMetrics, Tick,
+    mean_over_window,
 };
 
 use crate::config::CacheConfig;

@@ -8,17 +8,18 @@ use async_trait::async_trait;
 use collector_core::text::counted;
 use collector_core::{
     Allocation, Availability, AvailabilityReason, Backend, CollectError, CollectorState, Freshness,
-    IntervalError, KeyRef, KnownModel, MetricsCollector, ModelRef, Pace, Reading, Replicas, Scope,
-    Tick, TrackedModel, VariantName, VariantRef, duration,
+    IntervalError, KnownModel, MetricsCollector, ModelRef, Pace, Reading, Replicas, Scope,
+    TrackedModel, VariantName, VariantRef, duration,
 };
 
-use crate::assess::Kept;
 use crate::builder::Builder;
 use crate::builder::TimingErrors;
 use crate::config::CacheConfig;
 use crate::engine::Engine;
-use crate::flight::Landing;
-use crate::handle::WorkloadHandle;
+use crate::fetch::Fetch;
+use crate::read::WorkloadHandle;
+use crate::read::assess::pending;
+use crate::state::State;
 use crate::worker::Worker;
 
 /// A [`MetricsCollector`] over any [`Backend`] and any [`MetricsCache`](collector_core::MetricsCache).
@@ -56,7 +57,7 @@ impl CachingCollector {
 
     pub(crate) fn of(engine: Engine) -> Self {
         if engine.cache.retains() {
-            engine.tracker.follow(&*engine.directory, engine.clock.now());
+            engine.track_variants();
             tracing::info!(
                 TTL = %duration::format(engine.config.ttl),
                 cleanupInterval = %duration::format(engine.config.cleanup_interval),
@@ -72,35 +73,6 @@ impl CachingCollector {
     /// again and again: see [`WorkloadHandle`].
     pub fn handle(&self, model: ModelRef, variant: Option<VariantName>) -> WorkloadHandle {
         WorkloadHandle::new(Arc::clone(&self.engine), model, variant)
-    }
-
-    /// A read of what is cached.
-    #[inline]
-    fn hit<T: Kept>(&self, model: &ModelRef, key: KeyRef<'_>, now: Tick) -> Option<Reading<T>> {
-        let engine = &self.engine;
-        let reader = engine.readers.own();
-        if let Some((value, label, is_due)) = reader.lately(key, &engine.config.freshness, now) {
-            reader.served(model, label.source());
-            if is_due {
-                engine.refresh(model, key, now);
-            }
-            // Made where the caller wants it: copied from hand to hand, it took a third of a hit.
-            return Some(label.on(value));
-        }
-        engine.hit_anew(reader, model, key, now)
-    }
-
-    /// The same, and what is known to be missing.
-    fn known<T: Kept>(
-        &self,
-        model: &ModelRef,
-        key: KeyRef<'_>,
-        now: Tick,
-    ) -> Option<Result<Reading<T>, CollectError>> {
-        match self.hit(model, key, now) {
-            Some(reading) => Some(Ok(reading)),
-            None => self.engine.known_missing(model, key, now).map(Err),
-        }
     }
 
     /// The variants of a model by name, to tell a wrong name from one that has no pods.
@@ -123,13 +95,11 @@ impl MetricsCollector for CachingCollector {
         &self,
         model: &ModelRef,
     ) -> Result<Reading<Replicas>, CollectError> {
-        let key = KeyRef::replicas(model);
-        if let Some(read) = self.known(model, key, self.engine.clock.now()) {
-            return read;
+        match self.engine.hit(model, &()) {
+            Some(reading) => Ok(reading),
+            // In a box of its own: else each hit would pay for a future of its size.
+            None => Box::pin(self.engine.ask(model, &())).await,
         }
-        let landed = |landing: &Landing| Some(Arc::clone(&landing.replicas));
-        // In a box of its own: else each hit would pay for a future of its size.
-        Box::pin(self.engine.ask(model, key, landed)).await
     }
 
     async fn collect_variant_metrics(
@@ -147,42 +117,41 @@ impl MetricsCollector for CachingCollector {
         model: &ModelRef,
         variant: &VariantName,
     ) -> Result<Reading<Allocation>, CollectError> {
-        let key = KeyRef::allocation(model, variant);
-        if let Some(read) = self.known(model, key, self.engine.clock.now()) {
-            return read;
+        if let Some(reading) = self.engine.hit(model, variant) {
+            return Ok(reading);
         }
         self.check_variant(model, variant)?;
-        // It may have been stopped; whoever reads it wants it back.
-        self.engine.tracker.resume(model, variant);
-        let landed = |landing: &Landing| {
-            let found = landing.allocations.iter().find(|(name, _)| name == variant);
-            found.map(|(_, stored)| Arc::clone(stored))
-        };
-        Box::pin(self.engine.ask(model, key, landed)).await
+        self.engine.models.with(model, |cell| {
+            // It may have been stopped: who reads it wants it back.
+            if let Some(tracked) = &mut cell.tracked
+                && tracked.stopped.remove(variant)
+            {
+                tracked.variants.insert(variant.clone());
+            }
+        });
+        Box::pin(self.engine.ask(model, variant)).await
     }
 
     async fn collect_many(
         &self,
         models: &[ModelRef],
     ) -> Vec<Result<Reading<Replicas>, CollectError>> {
-        let now = self.engine.clock.now();
-        let known = |model: &ModelRef| self.known(model, KeyRef::replicas(model), now);
-        let mut readings: Vec<_> = models.iter().map(known).collect();
-        let open = readings.iter_mut().zip(models).filter(|(read, _)| read.is_none());
-        let (places, missed): (Vec<_>, Vec<_>) = open.unzip();
-        if !missed.is_empty() {
-            let asked = Box::pin(self.engine.ask_all(&missed)).await;
-            for (place, read) in places.into_iter().zip(asked) {
-                *place = Some(read);
-            }
-        }
-        let pending = |model: &ModelRef| Err(CollectError::Pending { model: model.clone() });
-        let all = readings.into_iter().zip(models);
-        all.map(|(read, model)| read.unwrap_or_else(|| pending(model))).collect()
+        let mut readings: Vec<_> = models.iter().map(|model| self.engine.hit(model, &())).collect();
+        let missed = readings.iter().zip(models).filter(|(reading, _)| reading.is_none());
+        let missed: Vec<_> = missed.map(|(_, model)| model).collect();
+        let asked = if missed.is_empty() {
+            Vec::new()
+        } else {
+            Box::pin(self.engine.ask_all(&missed, &())).await
+        };
+        let mut asked = asked.into_iter();
+        let mut next_asked = |model| asked.next().unwrap_or_else(|| Err(pending(model)));
+        let read = readings.drain(..).zip(models);
+        read.map(|(reading, model)| reading.map_or_else(|| next_asked(model), Ok)).collect()
     }
 
     fn cached_replicas(&self, model: &ModelRef) -> Option<Reading<Replicas>> {
-        self.hit(model, KeyRef::replicas(model), self.engine.clock.now())
+        self.engine.hit(model, &())
     }
 
     fn cached_allocation(
@@ -190,7 +159,7 @@ impl MetricsCollector for CachingCollector {
         model: &ModelRef,
         variant: &VariantName,
     ) -> Option<Reading<Allocation>> {
-        self.hit(model, KeyRef::allocation(model, variant), self.engine.clock.now())
+        self.engine.hit(model, variant)
     }
 
     async fn validate_metrics_availability(&self, model: &ModelRef) -> Availability {
@@ -261,18 +230,7 @@ impl MetricsCollector for CachingCollector {
     }
 
     fn stop_tracking(&self, variant: &VariantRef) -> bool {
-        let Some(model) = self.engine.tracker.model_of(variant) else {
-            tracing::debug!(%variant, "Not tracked, so not stopped");
-            return false;
-        };
-        let of_model = Scope::of_model(&model);
-        let variants = self.engine.directory.variants_of(&model);
-        if self.engine.tracker.stop(&model, &variant.name, &variants) {
-            self.engine.invalidate(&of_model);
-        } else {
-            self.engine.invalidate(&of_model.variant(variant.name.as_str()));
-        }
-        true
+        self.engine.stop_tracking(variant)
     }
 
     fn set_fetch_interval(
@@ -292,7 +250,7 @@ impl MetricsCollector for CachingCollector {
     }
 
     fn cache_size(&self) -> usize {
-        self.engine.cache.len()
+        self.engine.cache.stats().entries
     }
 
     fn determine_status(&self, age: Duration) -> Freshness {
@@ -300,24 +258,20 @@ impl MetricsCollector for CachingCollector {
     }
 
     fn tracked(&self) -> Vec<TrackedModel> {
-        let tracked = self.engine.tracker.all().into_iter();
-        tracked
-            .map(|(model, tracked)| TrackedModel {
-                replicas: self.engine.peek(&model, KeyRef::replicas(&model)),
-                allocations: self
-                    .engine
-                    .directory
-                    .variants_of(&model)
-                    .iter()
-                    .filter(|variant| !tracked.stopped.contains(&variant.name))
-                    .map(|variant| {
-                        let key = KeyRef::allocation(&model, &variant.name);
-                        (variant.name.clone(), self.engine.peek(&model, key))
-                    })
+        let tracked_model = |model: ModelRef| {
+            let stopped = |cell: &State<Fetch>| Some(cell.tracked.as_ref()?.stopped.clone());
+            let stopped = self.engine.models.peek(&model, stopped).flatten().unwrap_or_default();
+            let variants = self.engine.directory.variants_of(&model);
+            let kept = variants.iter().filter(|variant| !stopped.contains(&variant.name));
+            TrackedModel {
+                replicas: self.engine.peek(&model, &()),
+                allocations: kept
+                    .map(|variant| (variant.name.clone(), self.engine.peek(&model, &variant.name)))
                     .collect(),
                 model,
-            })
-            .collect()
+            }
+        };
+        self.engine.models.tracked().into_iter().map(tracked_model).collect()
     }
 
     fn pace(&self, model: &ModelRef) -> Pace {
@@ -334,14 +288,14 @@ impl MetricsCollector for CachingCollector {
         let cycling = engine.sources.iter().filter(|source| asks || source.pushes());
         let cycles = cycling.map(|source| source.cycles.load(Ordering::Relaxed)).min();
         let mut state = CollectorState::new(backends, engine.cache.stats());
-        state.hits = engine.readers.hits();
+        state.hits = engine.counters.hits.total();
         state.misses = count(&engine.counters.misses);
-        state.stale_serves = engine.readers.stale_serves();
+        state.stale_serves = engine.counters.stale_serves.total();
         state.coalesced_misses = count(&engine.counters.coalesced_misses);
         state.background_refreshes = count(&engine.counters.background_refreshes);
         state.panics = count(&engine.counters.panics);
         state.cycles = cycles.unwrap_or(0);
-        state.tracked = engine.tracker.len();
+        state.tracked = engine.models.tracked_count();
         state.snapshot = engine.snapshot.as_ref().map(|snapshot| snapshot.state(now));
         state
     }

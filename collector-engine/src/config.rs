@@ -3,12 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use collector_cache::{Eviction, MemoryCache};
 use collector_core::{FreshnessThresholds, IntervalError, ThresholdsError, VariantName, duration};
 use serde::{Deserialize, Serialize};
 
 use crate::adaptive::AdaptiveConfig;
-use crate::cache::Cache;
 
 /// How values are cached, refreshed and labelled.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -26,12 +24,13 @@ pub struct CacheConfig {
     /// of `fresh_threshold`: one lost cycle still leaves a fresh value.
     #[serde(with = "collector_core::duration")]
     pub fetch_interval: Duration,
-    /// How many entries are kept at most. Default 100 000.
+    /// How many entries are kept at most: one for the replicas of each model, one for each allocation. Default
+    /// 100 000.
     pub max_entries: usize,
     /// About how many bytes the entries hold at most, their values included. Default 256 MiB, room for
     /// some 45 000 models of 8 replicas at 5.9 kB each.
     pub max_bytes: usize,
-    /// Which entry leaves when there is no room for another. Default SIEVE.
+    /// Which entries are evicted when there is no room for another. Default LRU.
     pub eviction: EvictionPolicy,
     /// How long the news that a model has no series is believed. Default 10 s.
     #[serde(with = "collector_core::duration")]
@@ -54,7 +53,7 @@ impl Default for CacheConfig {
             fetch_interval: Duration::from_secs(30),
             max_entries: 100_000,
             max_bytes: 256 << 20,
-            eviction: EvictionPolicy::Sieve,
+            eviction: EvictionPolicy::Lru,
             missing_ttl: Duration::from_secs(10),
             snapshot_path: None,
             freshness: FreshnessThresholds::default(),
@@ -63,17 +62,16 @@ impl Default for CacheConfig {
     }
 }
 
-/// Which entry leaves when there is no room for another. Those that are not tracked leave first in any
-/// case.
+/// Which entries are evicted when there is no room for another. Untracked models are evicted first in any case.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum EvictionPolicy {
-    /// The oldest that has not been read lately: what is read once does not push out what is read
-    /// again and again.
-    #[default]
-    Sieve,
     /// The least recently read.
+    #[default]
     Lru,
+    /// A former policy: accepted, with a warning, and the least recently read are evicted.
+    Sieve,
 }
 
 /// Settings that cannot work together, or on their own.
@@ -128,14 +126,6 @@ pub enum TimingError {
 }
 
 impl CacheConfig {
-    pub(crate) fn memory_cache(&self) -> Cache {
-        let eviction = match self.eviction {
-            EvictionPolicy::Sieve => Eviction::Sieve,
-            EvictionPolicy::Lru => Eviction::Lru,
-        };
-        Cache::Memory(MemoryCache::with_limits(self.max_entries, self.max_bytes, eviction))
-    }
-
     /// Checks the settings against each other and against the time-outs, each with its key, of the
     /// backends that are asked; every broken relation is told, not just the first.
     ///
@@ -253,6 +243,13 @@ impl CacheConfig {
             warnings.push(
                 "cache.snapshot_path is ignored: with cache.enabled = false there is nothing to \
                  write to it"
+                    .to_owned(),
+            );
+        }
+        if self.enabled && self.eviction == EvictionPolicy::Sieve {
+            warnings.push(
+                "cache.eviction = \"sieve\" has no effect any more: the least recently read entries are \
+                 evicted; remove the key or set it to \"lru\""
                     .to_owned(),
             );
         }
@@ -392,15 +389,15 @@ mod tests {
     }
 
     #[test]
-    fn adaptive_ttls_that_change_nothing_or_make_idle_models_stale_are_wasteful() {
-        let warnings = adaptive(20, 50).warnings();
-        assert!(warnings[0].contains("can change nothing"), "{warnings:?}");
+    fn adaptive_ttls_far_from_the_interval_or_above_fresh_are_wasteful() {
+        assert_eq!(adaptive(20, 50).warnings(), [""; 0]);
+        for (min, max) in [(10, 60), (15, 61)] {
+            let warnings = adaptive(min, max).warnings();
+            let last = warnings.last().expect("there is a warning");
+            assert!(last.contains("set them to 15s and 1m"), "{warnings:?}");
+        }
         let warnings = adaptive(15, 120).warnings();
         assert!(warnings[0].contains("called stale"), "{warnings:?}");
-        // One that is doubled or halved is enough.
-        for (min, max) in [(20, 60), (15, 50)] {
-            assert_eq!(adaptive(min, max).warnings(), [""; 0]);
-        }
     }
 
     #[test]

@@ -1,99 +1,194 @@
-//! What the parts of a collector share.
+//! What the parts of a collector share, and how records are invalidated.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use collector_core::{BackendName, CacheKey, Clock, ModelRef, Scope, Tick, VariantDirectory};
+use collector_core::{
+    BackendName, Clock, MetricsCache, ModelRef, Scope, Tick, VariantDirectory, VariantRef,
+};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cache::Cache;
 use crate::config::CacheConfig;
 use crate::counters::Counters;
-use crate::gate::Gate;
+use crate::fetch::{Fetch, Source};
 use crate::pace::Paces;
-use crate::publish::{Published, Publisher};
-use crate::readers::Readers;
 use crate::snapshot::Snapshot;
-use crate::source;
-use crate::tracker::{Tracked, Tracker};
+use crate::state::{Models, State};
 
 /// The state of one collector; its tasks hold it by `Arc`.
+///
+/// Caches and directories run under the lock of a model's cell: they must not call the collector.
 pub(crate) struct Engine {
     /// In order of preference; at least one.
-    pub(crate) sources: Vec<source::Source>,
+    pub(crate) sources: Vec<Source>,
     /// Their names.
     pub(crate) names: Vec<BackendName>,
-    pub(crate) cache: Cache,
+    pub(crate) cache: Arc<dyn MetricsCache>,
+    pub(crate) models: Models<Fetch>,
     pub(crate) directory: Arc<dyn VariantDirectory>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: CacheConfig,
     pub(crate) max_tracked: usize,
-    /// How long a batch waits for others to board.
-    pub(crate) boarding: Duration,
-    pub(crate) gate: Gate,
-    pub(crate) tracker: Tracker,
+    /// How long a batch waits for others.
+    pub(crate) batch_window: Duration,
     pub(crate) paces: Paces,
     pub(crate) counters: Counters,
-    pub(crate) readers: Readers,
-    /// The generation of the directory that entries were published by.
+    /// The generation of the directory that records were published by.
     pub(crate) directory_generation: AtomicU64,
     /// The file that outlives the process, where there is one.
     pub(crate) snapshot: Option<Snapshot>,
-    /// What begins now belongs to this shift; a stop ends it and begins the next.
-    pub(crate) shift: Mutex<Shift>,
+    /// What begins now belongs to this task scope; a stop ends it and begins the next.
+    pub(crate) tasks: Mutex<TaskScope>,
 }
 
 /// The tasks between two stops.
 #[derive(Clone, Default)]
-pub(crate) struct Shift {
-    /// Every task that a batch flies in, but for the worker's own.
+pub(crate) struct TaskScope {
+    /// Every task that a batch runs in, except the worker's own.
     pub(crate) tasks: TaskTracker,
     /// Cancelled by a stop: what nobody waits for is given up.
     pub(crate) stopping: CancellationToken,
 }
 
 impl Engine {
-    /// Removes the entries of a scope and overtakes the flights that began before.
+    /// Removes the addresses of a scope, and supersedes the fetches that were sent before. Returns how many addresses
+    /// there were.
     pub(crate) fn invalidate(&self, scope: &Scope) -> usize {
-        // Entries go first and flights are taken off the list second: a flight that begins between
-        // the two has a ticket from after the invalidation and is left alone.
         let now = self.clock.now();
-        let (removed, sequence) = self.gate.invalidate(scope, now, || self.cache.remove(scope));
-        for source in &self.sources {
-            source.flights.overtake(scope, sequence);
+        let models = match scope.single_model() {
+            Some(model) => BTreeSet::from([model]),
+            None => self.models_of(scope),
+        };
+        let invalidate = |model: &ModelRef| {
+            self.models.with(model, |cell| self.invalidate_model(cell, model, scope, now))
+        };
+        models.iter().map(invalidate).sum()
+    }
+
+    /// The models of a scope that are known to the cache or in use.
+    fn models_of(&self, scope: &Scope) -> BTreeSet<ModelRef> {
+        let in_use = self.models.all(|_| Some(())).into_iter().map(|(model, ())| model);
+        let mut models: BTreeSet<_> = in_use.filter(|model| scope.touches(model)).collect();
+        self.cache.retain(&mut |record| {
+            if scope.touches(&record.model) {
+                models.insert(record.model.clone());
+            }
+            true
+        });
+        models
+    }
+
+    fn invalidate_model(
+        &self,
+        cell: &mut State<Fetch>,
+        model: &ModelRef,
+        scope: &Scope,
+        now: Tick,
+    ) -> usize {
+        cell.supersede(now);
+        if let Some(tracked) = &mut cell.tracked {
+            // When it was last read goes with the record; without it the model would look idle.
+            tracked.since = now;
         }
-        // When they were last read went with the entries; without it they would look idle.
-        self.tracker.renew(scope, now);
+        let Some(record) = self.cache.get(model) else { return 0 };
+        let (rest, removed) = record.without(scope);
+        match rest {
+            _ if removed == 0 => {}
+            Some(rest) => self.put(cell, &Arc::new(rest), Some(&record)),
+            None => {
+                cell.record_changed = true;
+                self.cache.remove(model);
+            }
+        }
         removed
     }
 
-    /// What makes the entries of a model as things stand.
-    pub(crate) fn publisher<'a>(
-        &'a self,
-        model: &'a ModelRef,
-        tracked: Option<&'a Tracked>,
-        now: Tick,
-    ) -> Publisher<'a> {
-        Publisher {
-            config: &self.config,
-            pace: self.pace(model),
-            directory: &*self.directory,
-            sources: &self.names,
-            model,
-            tracked,
-            now,
+    /// Stops tracking a variant: its allocation is removed, and the model with its last tracked variant. False when it
+    /// was not tracked.
+    pub(crate) fn stop_tracking(&self, variant: &VariantRef) -> bool {
+        let tracks_it = |cell: &State<Fetch>| {
+            let tracked = cell.tracked.as_ref()?;
+            tracked.variants.contains(&variant.name).then_some(())
+        };
+        let tracking = self.models.all(tracks_it).into_iter().map(|(model, ())| model);
+        let of_namespace = tracking.filter(|model| model.namespace == variant.namespace);
+        let Some(model) = of_namespace.min() else {
+            tracing::debug!(%variant, "Not tracked, so not stopped");
+            return false;
+        };
+        let variants = self.directory.variants_of(&model);
+        let now = self.clock.now();
+        self.models.with(&model, |cell| {
+            let Some(tracked) = &mut cell.tracked else { return false };
+            tracked.variants.remove(&variant.name);
+            tracked.stopped.insert(variant.name.clone());
+            let last = variants.iter().all(|variant| tracked.stopped.contains(&variant.name));
+            let of_model = Scope::of_model(&model);
+            let scope = if last { of_model } else { of_model.variant(variant.name.as_str()) };
+            if last {
+                self.models.untrack(cell);
+            }
+            self.invalidate_model(cell, &model, &scope, now);
+            true
+        })
+    }
+
+    /// Tracks the models of the directory's variants, and pins them. Models without variants stay tracked for as long
+    /// as they are read.
+    pub(crate) fn track_variants(&self) {
+        let now = self.clock.now();
+        let variants = self.directory.variants();
+        let configured: BTreeSet<_> = variants.iter().map(|variant| &variant.model).collect();
+        for model in self.models.tracked() {
+            if !configured.contains(&model) {
+                self.models.with(&model, |cell| {
+                    cell.tracked.iter_mut().for_each(|tracked| tracked.pinned = false);
+                });
+            }
+        }
+        for variant in &variants {
+            self.models.with(&variant.model, |cell| {
+                self.models.track(cell, now, usize::MAX);
+                if let Some(tracked) = &mut cell.tracked {
+                    tracked.pinned = true;
+                    if !tracked.stopped.contains(&variant.name) {
+                        tracked.variants.insert(variant.name.clone());
+                    }
+                }
+            });
         }
     }
 
-    /// Puts the entries of a model; `read_at` counts as the last read of those that are new. Called under
-    /// the gate's lock.
-    pub(crate) fn put(&self, model: &ModelRef, entries: &Published, read_at: Tick) {
-        for (key, _, stored) in &entries.allocations {
-            self.cache.put(key.clone(), Arc::clone(stored), read_at);
+    /// Untracks and removes what nobody has read for `idle`, and removes the records that have expired.
+    pub(crate) fn sweep(&self, idle: Duration) {
+        self.clock.catch_up();
+        let now = self.clock.now();
+        for model in self.models.tracked() {
+            self.models.with(&model, |cell| {
+                let Some(tracked) = cell.tracked.as_ref().filter(|tracked| !tracked.pinned) else {
+                    return;
+                };
+                if self.last_read(&model, tracked.since).age(now) < idle {
+                    return;
+                }
+                self.models.untrack(cell);
+                self.invalidate_model(cell, &model, &Scope::of_model(&model), now);
+                tracing::debug!(
+                    modelID = ?model.model, namespace = ?model.namespace,
+                    "No longer tracked: nobody has read it"
+                );
+            });
         }
-        self.cache.put(CacheKey::replicas(model), Arc::clone(&entries.replicas), read_at);
+        self.cache.retain(&mut |record| record.expires_at() > now);
+    }
+
+    /// When anything of a model that is tracked since then was last read.
+    pub(crate) fn last_read(&self, model: &ModelRef, since: Tick) -> Tick {
+        let read = self.cache.get(model).map(|record| record.last_read());
+        read.map_or(since, |read| read.max(since))
     }
 
     /// A cache or a directory has panicked, and was caught.
@@ -101,8 +196,8 @@ impl Engine {
         self.counters.panics.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The present shift.
-    pub(crate) fn shift(&self) -> MutexGuard<'_, Shift> {
-        self.shift.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The present task scope.
+    pub(crate) fn shift(&self) -> MutexGuard<'_, TaskScope> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use crate::budget::Priority;
 use crate::engine::Engine;
-use crate::source::Source;
+use crate::fetch::Source;
 
 /// How many names are suggested.
 const SUGGESTIONS: usize = 3;

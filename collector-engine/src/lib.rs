@@ -13,41 +13,34 @@
 //!   store.
 
 pub mod adaptive;
-mod ask;
-mod assess;
 mod breaker;
 mod budget;
 mod builder;
-mod cache;
 mod carry;
 mod collector;
 mod config;
 mod counters;
 mod directory;
 mod engine;
-mod flight;
-mod gate;
-mod handle;
+mod fetch;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod known;
 mod live;
-mod look;
 mod merge;
 mod pace;
 mod publish;
-mod readers;
+mod read;
 mod retry;
 mod sane;
 mod schedule;
 mod snapshot;
-mod source;
+mod state;
 mod sync;
-mod tracker;
 mod worker;
 
 pub use builder::{Builder, DEFAULT_MAX_TRACKED, TimingErrors};
 pub use collector::CachingCollector;
 pub use config::{CacheConfig, EvictionPolicy, TimingError};
 pub use directory::{InvalidPattern, StaticDirectory, VariantSpec};
-pub use handle::WorkloadHandle;
+pub use read::WorkloadHandle;

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
-use crate::publish::Looked;
-use crate::source::Source;
+use crate::fetch::Source;
+use crate::publish::Fetched;
 
 /// How long a source that panicked, or ended by itself, stays down: doubled while it does so again at
 /// once. Its values age meanwhile, and a read past their ttl asks the backend.
@@ -60,7 +60,7 @@ async fn supervise(engine: &Arc<Engine>, place: usize, live: &dyn LiveSource) {
 /// Runs the live half, and tells it what is tracked, until it ends. All of it is outside code.
 async fn live_once(engine: &Arc<Engine>, place: usize, live: &dyn LiveSource) {
     // Before the set is told: what changes while it is told is then told as well.
-    let changes = engine.tracker.changes();
+    let changes = engine.models.changes();
     live.tracked(tracked(engine));
     let sink = Arc::new(Sink { engine: Arc::clone(engine), place });
     tokio::select! {
@@ -78,7 +78,7 @@ async fn tell_tracked(engine: &Engine, live: &dyn LiveSource, mut changes: watch
 }
 
 fn tracked(engine: &Engine) -> Arc<HashSet<ModelRef>> {
-    Arc::new(engine.tracker.all().into_iter().map(|(model, _)| model).collect())
+    Arc::new(engine.models.tracked().into_iter().collect())
 }
 
 /// Stores what one source pushes.
@@ -92,12 +92,12 @@ impl Sink {
         &self.engine.sources[self.place]
     }
 
-    fn store(&self, model: &ModelRef, looked: Looked) {
+    fn store(&self, model: &ModelRef, fetched: Fetched) {
         let engine = &self.engine;
-        engine.gate.store_pushed(looked.as_of(), model, |may_store| {
-            if may_store && engine.tracker.contains(model) {
+        engine.models.with(model, |cell| {
+            if cell.tracked.is_some() && cell.may_store(fetched.as_of()) {
                 self.source().pushes.fetch_add(1, Ordering::Relaxed);
-                engine.publish(self.source(), model, looked, false, true);
+                engine.publish(cell, self.source(), model, fetched, false, true);
             }
         });
     }
@@ -107,17 +107,17 @@ impl UpdateSink for Sink {
     fn push(&self, answers: Vec<(ModelRef, Answer)>) {
         let now = self.engine.clock.now();
         for (model, answer) in answers {
-            let looked = match answer {
-                Answer::Found(sample) => Looked::Found(sample),
-                Answer::Missing { as_of, .. } => Looked::Missing { as_of, nearest: None },
-                Answer::Failed(error) => Looked::Failed { began: now, error: Arc::new(error) },
+            let fetched = match answer {
+                Answer::Found(sample) => Fetched::Found(sample),
+                Answer::Missing { as_of, .. } => Fetched::Missing { as_of, nearest: None },
+                Answer::Failed(error) => Fetched::Failed { began: now, error: Arc::new(error) },
             };
-            if looked.outcome() != Outcome::Failed {
+            if fetched.outcome() != Outcome::Failed {
                 self.source().breaker.heard(now);
             }
             // Outside code runs here, a cache and a directory: its panic over one model must not take
             // the others with it.
-            let store = AssertUnwindSafe(|| self.store(&model, looked));
+            let store = AssertUnwindSafe(|| self.store(&model, fetched));
             if std::panic::catch_unwind(store).is_err() {
                 self.engine.panicked();
                 tracing::error!(%model, "Publishing what was pushed panicked");

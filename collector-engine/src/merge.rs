@@ -8,9 +8,10 @@ mod allocation;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
+use collector_core::raw::SourceAnswer;
 use collector_core::{
     BackendName, Field, Freshness, FreshnessThresholds, LoadRates, LoadRow, Mark, ModelRef,
-    Outcome, PodName, ReplicaMetrics, Replicas, SourceAnswer, Tick,
+    Outcome, PodName, ReplicaMetrics, Replicas, Tick,
 };
 
 pub(crate) use allocation::allocation;

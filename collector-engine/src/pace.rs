@@ -3,27 +3,25 @@
 //!
 //! Whoever asks when a model is due asks [`Engine::pace`], and nothing else.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use collector_core::{IntervalError, ModelRef, Outcome, PaceReason, Stored, Tick, Value};
+use collector_core::{IntervalError, ModelRecord, ModelRef, Outcome, PaceReason, Tick};
 use tokio::sync::watch;
 
-use crate::adaptive::{AdaptiveConfig, Cause, Fleet, Signal};
+use crate::adaptive::{AdaptiveConfig, AdaptiveTtl, Bounds, Cause, Signal};
 use crate::config::CacheConfig;
 use crate::engine::Engine;
-use crate::schedule::MEAN_SHARE;
-use crate::source::Source;
+use crate::fetch::{Fetch, Source};
+use crate::state::State;
 
-/// The pace of one model.
+/// The refresh interval and the ttls of one model.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Pace {
     /// How long a value that was found is current.
     pub(crate) ttl: Duration,
     /// How often the background refreshes it; zero is never.
     pub(crate) interval: Duration,
-    /// How long the news that it is missing is believed.
+    /// How long the answer that it is missing is believed.
     pub(crate) missing_ttl: Duration,
 }
 
@@ -45,61 +43,30 @@ impl Pace {
     }
 }
 
-/// The paces that are not configured: intervals that callers have asked for, and ttls that adapt.
+/// Why a model has its pace.
+enum Reason {
+    /// It has an interval of its own.
+    Own(Duration),
+    Adaptive(AdaptiveTtl),
+    Configured,
+}
+
+/// The bounds of ttls that adapt, and whether any pace has changed.
 pub(crate) struct Paces {
-    wishes: Mutex<HashMap<ModelRef, Duration>>,
-    /// `None`: ttls do not adapt.
-    fleet: Option<Mutex<Fleet>>,
+    /// `None`: ttls do not adapt. What is learned of a model is kept with what is tracked.
+    adaptive: Option<Bounds>,
     /// Counts the changes of any pace.
     changes: watch::Sender<u64>,
 }
 
 impl Paces {
     pub(crate) fn new(config: &CacheConfig) -> Self {
-        let AdaptiveConfig { enabled, min_ttl, max_ttl } = config.adaptive;
+        let AdaptiveConfig { enabled, min_ttl: min, max_ttl: max } = config.adaptive;
         let (_, base) = config.base();
-        // Reads come after the end of a ttl, the background ahead of it.
-        let ahead = if config.fetch_interval.is_zero() { 1.0 } else { MEAN_SHARE };
-        let fleet = || Mutex::new(Fleet::new(base, min_ttl, max_ttl, ahead));
         Self {
-            wishes: Mutex::default(),
-            fleet: (enabled && config.enabled).then(fleet),
+            adaptive: (enabled && config.enabled).then_some(Bounds { base, min, max }),
             changes: watch::Sender::default(),
         }
-    }
-
-    fn fleet(&self) -> Option<MutexGuard<'_, Fleet>> {
-        // It is arithmetic on numbers: a panic elsewhere leaves at worst one of them old.
-        Some(self.fleet.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn wishes(&self) -> MutexGuard<'_, HashMap<ModelRef, Duration>> {
-        // Nothing under this lock can panic half-way through a change.
-        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sets the interval of a model, or takes it back.
-    fn set(
-        &self,
-        model: &ModelRef,
-        interval: Option<Duration>,
-        limit: usize,
-    ) -> Result<(), IntervalError> {
-        let mut wishes = self.wishes();
-        match interval {
-            None => {
-                wishes.remove(model);
-            }
-            Some(_) if wishes.len() >= limit && !wishes.contains_key(model) => {
-                return Err(IntervalError::TooMany { limit });
-            }
-            Some(interval) => {
-                wishes.insert(model.clone(), interval);
-            }
-        }
-        drop(wishes);
-        self.changed();
-        Ok(())
     }
 
     /// Tells the worker that some model may be due at another time than it was.
@@ -114,89 +81,114 @@ impl Paces {
 }
 
 impl Engine {
-    /// How often a model is refreshed: as a caller wants it, else as the hastiest of its variants is
-    /// configured, else as everything is.
+    /// How often a model is refreshed.
     pub(crate) fn pace(&self, model: &ModelRef) -> Pace {
+        self.pace_for(&self.reason_of(model))
+    }
+
+    /// The same under the lock of the model's cell.
+    pub(crate) fn pace_in(&self, cell: &State<Fetch>, model: &ModelRef) -> Pace {
+        self.pace_for(&self.reason(model, Some(cell)))
+    }
+
+    fn pace_for(&self, reason: &Reason) -> Pace {
         let pace = Pace::of(&self.config);
-        if let Some(interval) = self.own_interval(model) {
-            return pace.every(interval);
+        match reason {
+            Reason::Own(interval) => pace.every(*interval),
+            Reason::Adaptive(adaptive) => pace.adapted(adaptive.ttl()),
+            Reason::Configured => pace,
         }
-        let adapted = self.paces.fleet().and_then(|fleet| fleet.ttl(model));
-        adapted.map_or(pace, |(ttl, _)| pace.adapted(ttl))
     }
 
     /// The pace of a model as it is shown, with its reason.
     pub(crate) fn shown_pace(&self, model: &ModelRef) -> collector_core::Pace {
-        let ttl = self.pace(model).ttl;
-        let cause = || Some(self.paces.fleet()?.ttl(model)?.1);
-        let reason = match (self.own_interval(model), cause()) {
-            (Some(_), _) => PaceReason::Own,
-            (None, None) => PaceReason::Configured,
-            (None, Some(Cause::Watched)) => PaceReason::Watched,
-            (None, Some(Cause::Still)) => PaceReason::Still,
-            (None, Some(Cause::Moves(quantity, volatility))) => PaceReason::Moves {
-                field: quantity.as_str(),
-                // It grows with the root of the time.
-                per_minute: volatility * 60_f64.sqrt(),
+        let reason = self.reason_of(model);
+        let shown = match &reason {
+            Reason::Own(_) => PaceReason::Own,
+            Reason::Configured => PaceReason::Configured,
+            Reason::Adaptive(adaptive) => match adaptive.cause() {
+                Cause::Watched => PaceReason::Watched,
+                Cause::Still => PaceReason::Still,
+                Cause::Moves(quantity, per_minute) => {
+                    PaceReason::Moves { field: quantity.as_str(), per_minute }
+                }
             },
         };
-        collector_core::Pace::new(ttl, reason)
+        collector_core::Pace::new(self.pace_for(&reason).ttl, shown)
     }
 
-    fn own_interval(&self, model: &ModelRef) -> Option<Duration> {
-        let wish = self.paces.wishes().get(model).copied();
-        wish.or_else(|| {
-            let variants = self.directory.variants_of(model);
-            let shortest = variants.iter().filter_map(|variant| variant.fetch_interval).min();
-            // A directory may change to what could not have been configured.
-            let timeout = self.slowest_timeout();
-            shortest.filter(|interval| self.config.check_interval(*interval, timeout).is_ok())
-        })
+    fn reason_of(&self, model: &ModelRef) -> Reason {
+        let in_cell = self.models.peek(model, |cell| self.reason(model, Some(cell)));
+        in_cell.unwrap_or_else(|| self.reason(model, None))
     }
 
-    /// Takes in what a look of a source came to, where ttls adapt.
+    /// As a caller has set it, else as the shortest of its variants is configured, else as its readings move.
+    fn reason(&self, model: &ModelRef, cell: Option<&State<Fetch>>) -> Reason {
+        let set = cell.and_then(|cell| cell.interval);
+        if let Some(interval) = set.or_else(|| self.interval_of_variants(model)) {
+            return Reason::Own(interval);
+        }
+        let adapts = self.paces.adaptive.is_some();
+        let adaptive = cell.filter(|_| adapts).and_then(|cell| cell.tracked.as_ref()?.adaptive);
+        adaptive.map_or(Reason::Configured, Reason::Adaptive)
+    }
+
+    fn interval_of_variants(&self, model: &ModelRef) -> Option<Duration> {
+        let variants = self.directory.variants_of(model);
+        let shortest = variants.iter().filter_map(|variant| variant.fetch_interval).min();
+        // A directory may change to what could not have been configured.
+        let timeout = self.slowest_timeout();
+        shortest.filter(|interval| self.config.check_interval(*interval, timeout).is_ok())
+    }
+
+    /// Takes in the result of a source's fetch, where ttls adapt. Called under the lock of the model's cell.
     pub(crate) fn learn(
         &self,
+        cell: &mut State<Fetch>,
         source: &Source,
-        model: &ModelRef,
         outcome: Outcome,
-        stored: &Stored,
+        record: &ModelRecord,
         now: Tick,
     ) {
-        // One source teaches: looks of two at about one time would pass for two looks at a model.
+        // Fetches of two sources at about the same time would pass for two fetches of the model.
         let teacher = self.sources.iter().find(|source| !source.pushes());
         if teacher.is_none_or(|teacher| teacher.name != source.name) {
             return;
         }
-        let own = self.own_interval(model).is_some();
-        let Some(mut fleet) = self.paces.fleet().filter(|_| !own) else { return };
-        match (outcome, &stored.value) {
-            (Outcome::Found, Value::Replicas(replicas)) if !replicas.partial => {
-                let states = &stored.cold.sources;
+        let Some(bounds) = self.paces.adaptive else { return };
+        if matches!(self.reason(&record.model, Some(cell)), Reason::Own(_)) {
+            return;
+        }
+        let Some(tracked) = &mut cell.tracked else { return };
+        let ttl = |adaptive: &Option<AdaptiveTtl>| adaptive.map_or(bounds.base, |it| it.ttl());
+        let before = ttl(&tracked.adaptive);
+        match (outcome, &record.value) {
+            (Outcome::Found, Some(value)) if !value.replicas.partial => {
+                let states = &record.cold.sources;
                 let state = states.iter().find(|state| state.backend == source.name);
                 let answer = state.and_then(|state| state.answer.as_ref());
                 let load = answer.map(|answer| answer.sample.load.as_slice()).unwrap_or_default();
-                fleet.found(model, now, Signal::of(replicas, load));
+                let signal = Signal::of(&value.replicas, load);
+                let adaptive = tracked.adaptive.get_or_insert_with(|| AdaptiveTtl::new(&bounds));
+                adaptive.found(&bounds, now, signal);
             }
-            (Outcome::Missing, _) => fleet.missing(model),
-            _ => fleet.looked(),
+            // What comes next is another life of it.
+            (Outcome::Missing, _) if tracked.adaptive.is_some() => {
+                tracked.adaptive = Some(AdaptiveTtl::new(&bounds));
+            }
+            _ => {}
         }
-    }
-
-    /// Gives what is tracked its ttls anew, where they adapt. True when some model is due sooner.
-    pub(crate) fn adapt(&self, now: Tick) -> bool {
-        let Some(mut fleet) = self.paces.fleet() else { return false };
-        fleet.allocate(now, |model| {
-            self.tracker.contains(model) && self.own_interval(model).is_none()
-        })
+        if ttl(&tracked.adaptive) < before {
+            self.paces.changed();
+        }
     }
 
     /// The least interval that a model may have that is not tracked yet: within it the worker must
     /// look for such. Zero when none is refreshed.
     pub(crate) fn shortest_interval(&self) -> Duration {
-        let wished = self.paces.wishes().values().copied().min();
+        let set = self.models.all(|cell| cell.interval).into_iter().map(|(_, interval)| interval);
         let all = Some(self.config.fetch_interval).filter(|interval| !interval.is_zero());
-        wished.into_iter().chain(all).min().unwrap_or(Duration::ZERO)
+        set.chain(all).min().unwrap_or(Duration::ZERO)
     }
 
     /// Sets the interval of a model, or takes it back.
@@ -211,7 +203,12 @@ impl Engine {
         if let Some(interval) = interval {
             self.config.check_interval(interval, self.slowest_timeout())?;
         }
-        self.paces.set(model, interval, self.max_tracked)
+        let limit = self.max_tracked;
+        if !self.models.with(model, |cell| self.models.set_interval(cell, interval, limit)) {
+            return Err(IntervalError::TooMany { limit });
+        }
+        self.paces.changed();
+        Ok(())
     }
 
     /// The greatest time-out of the backends that are asked.

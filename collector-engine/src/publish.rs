@@ -1,22 +1,24 @@
 //! From what backends answer to what is stored: the only place where values are made.
 //!
-//! Pure: no clock, no lock, no I/O. What it makes is immutable from then on. An entry's value follows
-//! from what each source last said and from the directory alone, so that it can be made again at any
-//! time, by whichever of the sources brings something new.
+//! [`Publisher`] is pure: no clock, no lock, no I/O. The value of a record follows from what each source last answered
+//! and from the directory alone, so that it can be made again at any time, by whichever source brings something new.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use collector_core::raw::{Cold, SourceState};
 use collector_core::{
-    BackendError, BackendName, CacheKey, Cold, ModelRef, ModelSample, Nearest, Outcome,
-    SourceState, Stored, Tick, Value, Variant, VariantDirectory, VariantName,
+    BackendError, BackendName, Deadlines, ModelRecord, ModelRef, ModelSample, ModelValue, Nearest,
+    Outcome, Tick, Variant, VariantDirectory,
 };
 
 use crate::carry::carry;
 use crate::config::CacheConfig;
+use crate::engine::Engine;
+use crate::fetch::{Fetch, Source};
 use crate::merge::{self, View};
 use crate::pace::Pace;
-use crate::tracker::Tracked;
+use crate::state::{State, Tracked};
 
 /// How long an entry survives unread once its value is of no use, and how long a model stays tracked
 /// without a read: five minutes, as in the Go collector.
@@ -27,7 +29,7 @@ pub(crate) const UNTRACK_AFTER: Duration = Duration::from_secs(300);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 
 /// What became of one look of one source at one model.
-pub(crate) enum Looked {
+pub(crate) enum Fetched {
     /// It was found.
     Found(ModelSample),
     /// It has no series.
@@ -46,7 +48,7 @@ pub(crate) enum Looked {
     },
 }
 
-impl Looked {
+impl Fetched {
     /// When the source was looked at: the order of what it says.
     pub(crate) fn as_of(&self) -> Tick {
         match self {
@@ -66,15 +68,7 @@ impl Looked {
     }
 }
 
-/// The entries of one model: its replicas, and the allocation of each variant that is kept.
-pub(crate) struct Published {
-    pub(crate) replicas: Arc<Stored>,
-    pub(crate) allocations: Vec<(CacheKey, VariantName, Arc<Stored>)>,
-    /// Pods that no variant claims.
-    pub(crate) unclaimed: usize,
-}
-
-/// Makes entries.
+/// Makes the records of one model.
 pub(crate) struct Publisher<'a> {
     pub(crate) config: &'a CacheConfig,
     pub(crate) pace: Pace,
@@ -88,28 +82,29 @@ pub(crate) struct Publisher<'a> {
 }
 
 impl Publisher<'_> {
-    /// The entries after a look of one source, given what all of them said before it.
+    /// The record after a fetch from one source, given what all of them answered before it.
     pub(crate) fn publish(
         &self,
         backend: &BackendName,
-        looked: Looked,
+        fetched: Fetched,
         before: &[SourceState],
-    ) -> Published {
+        last_read: Tick,
+    ) -> ModelRecord {
         let former = before.iter().find(|state| state.backend == *backend);
-        let mut states = vec![self.after(backend, looked, former)];
+        let mut states = vec![self.after(backend, fetched, former)];
         states.extend(before.iter().filter(|state| state.backend != *backend).cloned());
-        self.entries(states)
+        self.record(states, last_read)
     }
 
     /// What a source has said, after one more look.
     fn after(
         &self,
         backend: &BackendName,
-        looked: Looked,
+        fetched: Fetched,
         former: Option<&SourceState>,
     ) -> SourceState {
         // A clock that is ahead makes nothing younger than now.
-        let as_of = looked.as_of().min(self.now);
+        let as_of = fetched.as_of().min(self.now);
         if let Some(former) = former
             && former.as_of.is_some_and(|newer| newer > as_of)
         {
@@ -119,7 +114,7 @@ impl Publisher<'_> {
         let former_answer = former.and_then(|state| state.answer.as_ref());
         let state = SourceState {
             backend: backend.clone(),
-            outcome: looked.outcome(),
+            outcome: fetched.outcome(),
             ended_at: self.now,
             answered_at: Some(self.now),
             as_of: Some(as_of),
@@ -127,16 +122,16 @@ impl Publisher<'_> {
             error: None,
             nearest: None,
         };
-        match looked {
-            Looked::Found(sample) => {
+        match fetched {
+            Fetched::Found(sample) => {
                 let answer = carry(sample, former_answer, backend, self.config, self.now);
                 SourceState { answer: Some(answer), ..state }
             }
-            Looked::Missing { nearest, .. } => {
+            Fetched::Missing { nearest, .. } => {
                 let known = || former.and_then(|state| state.nearest.clone());
                 SourceState { nearest: nearest.or_else(known), ..state }
             }
-            Looked::Failed { error, .. } => SourceState {
+            Fetched::Failed { error, .. } => SourceState {
                 answered_at: former.and_then(|state| state.answered_at),
                 as_of: former.and_then(|state| state.as_of),
                 error: Some(error),
@@ -145,33 +140,25 @@ impl Publisher<'_> {
         }
     }
 
-    /// The entries that follow from what each source last said.
-    pub(crate) fn entries(&self, states: Vec<SourceState>) -> Published {
+    /// The record that follows from what each source last answered.
+    pub(crate) fn record(&self, states: Vec<SourceState>, last_read: Tick) -> ModelRecord {
         let cold = self.cold(states);
         let outcome = self.outcome(&cold.sources);
-        let variants = self.kept_variants();
-        let views = self.views(&cold.sources);
+        let value = self.value(&cold.sources);
+        let deadlines = self.deadlines(value.as_ref(), outcome, &cold);
+        let (model, value) = (self.model.clone(), value.map(Arc::new));
+        ModelRecord::new(model, value, outcome, cold, deadlines, self.tracked.is_some(), last_read)
+    }
+
+    fn value(&self, states: &[SourceState]) -> Option<ModelValue> {
+        let views = self.views(states);
         let thresholds = &self.config.freshness;
-        let merged = merge::replicas(self.model, &views, thresholds, self.now);
-        let Some(replicas) = merged else {
-            let nothing = || self.stored(Value::None, outcome, &cold);
-            let allocation = |variant: &Arc<Variant>| {
-                (self.allocation_key(variant), variant.name.clone(), nothing())
-            };
-            let allocations = variants.iter().map(allocation).collect();
-            return Published { replicas: nothing(), allocations, unclaimed: 0 };
+        let replicas = merge::replicas(self.model, &views, thresholds, self.now)?;
+        let of_variant = |variant: &Arc<Variant>| {
+            merge::allocation(variant, &replicas, &views, thresholds, self.now)
         };
-        let unclaimed = replicas.replicas.iter().filter(|row| row.variant_name.is_none()).count();
-        let allocations = variants
-            .iter()
-            .map(|variant| {
-                let value = merge::allocation(variant, &replicas, &views, thresholds, self.now);
-                let stored = self.stored(Value::Allocation(Arc::new(value)), outcome, &cold);
-                (self.allocation_key(variant), variant.name.clone(), stored)
-            })
-            .collect();
-        let value = Value::Replicas(Arc::new(replicas));
-        Published { replicas: self.stored(value, outcome, &cold), allocations, unclaimed }
+        let allocations = self.kept_variants().iter().map(of_variant).collect();
+        Some(ModelValue::new(replicas, allocations))
     }
 
     /// The sources whose answers make the value. What says that the model is missing counts only where
@@ -230,53 +217,146 @@ impl Publisher<'_> {
         variants
     }
 
-    fn allocation_key(&self, variant: &Variant) -> CacheKey {
-        CacheKey::allocation(self.model, &variant.name, variant.accelerator.as_ref())
-    }
-
-    fn stored(&self, value: Value, outcome: Outcome, cold: &Arc<Cold>) -> Arc<Stored> {
-        let oldest = match &value {
-            Value::None => None,
-            Value::Replicas(replicas) => Some(replicas.oldest),
-            Value::Allocation(allocation) => Some(allocation.oldest),
-        };
+    fn deadlines(&self, value: Option<&ModelValue>, outcome: Outcome, cold: &Cold) -> Deadlines {
         let of_outcome = cold.sources.iter().filter(|state| state.outcome == outcome);
-        let due = of_outcome.map(|state| next_look(state, self.pace));
+        let due = of_outcome.map(|state| next_fetch(state, self.pace));
         let current_until = due.clone().max().unwrap_or(self.now + PAUSE_AFTER_FAILURE);
         let refresh_after = match outcome {
             // One source that pushes all the time does not make up for another that is only asked.
             Outcome::Found => due.min().unwrap_or(current_until),
             Outcome::Missing | Outcome::Failed => current_until,
         };
-        let keep_until = match oldest {
+        let useful_until = |value: &ModelValue| {
+            let oldest = value.allocations.iter().map(|allocation| allocation.oldest);
+            let newest = oldest.fold(value.replicas.oldest, Tick::max);
+            newest + self.config.freshness.unavailable_threshold
+        };
+        let keep_until = match value {
             // A configured model remembers for as long as it is one.
             _ if self.tracked.is_some_and(|tracked| tracked.pinned) => Tick::MAX,
-            Some(oldest) => oldest + self.config.freshness.unavailable_threshold,
+            Some(value) => useful_until(value),
             None => current_until,
         };
-        // The news that a name is misspelt is forgotten soon after it was last asked for.
-        let keep_unread = if oldest.is_none() { self.pace.missing_ttl } else { UNTRACK_AFTER };
-        Arc::new(Stored {
-            value,
-            outcome,
-            current_until,
-            refresh_after,
-            keep_until,
-            keep_unread,
-            tracked: self.tracked.is_some(),
-            cold: Arc::clone(cold),
-        })
+        // Negative records expire `missing_ttl` after their last read.
+        let keep_unread = if value.is_none() { self.pace.missing_ttl } else { UNTRACK_AFTER };
+        Deadlines { current_until, refresh_after, keep_until, keep_unread }
     }
 }
 
-/// When a source is to be looked at again, if nobody does so before.
-pub(crate) fn next_look(state: &SourceState, pace: Pace) -> Tick {
+/// When a source is to be asked again, if nobody does so before.
+pub(crate) fn next_fetch(state: &SourceState, pace: Pace) -> Tick {
     state.ended_at
         + match state.outcome {
             Outcome::Found => pace.ttl,
             Outcome::Missing => pace.missing_ttl,
             Outcome::Failed => PAUSE_AFTER_FAILURE,
         }
+}
+
+impl Engine {
+    /// What makes the records of a model as things stand.
+    pub(crate) fn publisher<'a>(
+        &'a self,
+        cell: &'a State<Fetch>,
+        model: &'a ModelRef,
+        now: Tick,
+    ) -> Publisher<'a> {
+        Publisher {
+            config: &self.config,
+            pace: self.pace_in(cell, model),
+            directory: &*self.directory,
+            sources: &self.names,
+            model,
+            tracked: cell.tracked.as_ref(),
+            now,
+        }
+    }
+
+    /// Publishes what a source has answered, and stores it unless it may not be stored or nobody wants it any more.
+    /// Called under the lock of the model's cell.
+    pub(crate) fn publish(
+        &self,
+        cell: &mut State<Fetch>,
+        source: &Source,
+        model: &ModelRef,
+        fetched: Fetched,
+        awaited: bool,
+        may_store: bool,
+    ) -> Arc<ModelRecord> {
+        let now = self.clock.now();
+        let outcome = fetched.outcome();
+        let before = if may_store { self.cache.get(model) } else { None };
+        // Collecting tracks, before the record is made: it says whether it is tracked.
+        if may_store && awaited && outcome == Outcome::Found && self.cache.retains() {
+            self.models.track(cell, now, self.max_tracked);
+        }
+        let last_read = before.as_ref().map_or(now, |before| before.last_read());
+        let states = before.as_ref().map(|before| before.cold.sources.as_slice());
+        let publisher = self.publisher(cell, model, now);
+        let states = states.unwrap_or_default();
+        let record = Arc::new(publisher.publish(&source.name, fetched, states, last_read));
+        let tracked = cell.tracked.is_some();
+        let wanted = may_store
+            && match outcome {
+                // What is neither read nor tracked was stopped meanwhile.
+                Outcome::Found => tracked,
+                Outcome::Missing => tracked || before.is_some() || awaited,
+                // That a model nobody has ever seen could not be fetched is nothing to keep, unless
+                // another source may still have it.
+                Outcome::Failed => {
+                    tracked || before.is_some() || (awaited && self.sources.len() > 1)
+                }
+            };
+        if wanted {
+            self.put(cell, &record, before.as_deref());
+            self.learn(cell, source, outcome, &record, now);
+        }
+        let unclaimed = unclaimed(&record);
+        if unclaimed > 0 && outcome == Outcome::Found {
+            let namespace = model.namespace.to_string();
+            metrics::counter!(
+                "wva_pod_mapping_miss_total", "namespace" => namespace, "reason" => "no_variant"
+            )
+            .increment(unclaimed as u64);
+        }
+        record
+    }
+
+    /// Stores a record in place of `before`. Called under the lock of the model's cell.
+    pub(crate) fn put(
+        &self,
+        cell: &mut State<Fetch>,
+        record: &Arc<ModelRecord>,
+        before: Option<&ModelRecord>,
+    ) {
+        cell.record_changed = true;
+        self.cache.put(Arc::clone(record));
+        if let Some(before) = before {
+            // Reads of the former record while this one was made count as well.
+            record.touch(before.last_read());
+        }
+    }
+
+    /// Makes the records of tracked models again, because pods may belong to other variants now: each in one step.
+    pub(crate) fn publish_again(&self) {
+        let now = self.clock.now();
+        for model in self.models.tracked() {
+            self.models.with(&model, |cell| {
+                let Some(before) = self.cache.get(&model).filter(|_| cell.tracked.is_some()) else {
+                    return;
+                };
+                let states = before.cold.sources.clone();
+                let record = self.publisher(cell, &model, now).record(states, before.last_read());
+                self.put(cell, &Arc::new(record), Some(&before));
+            });
+        }
+    }
+}
+
+/// How many pods no variant claims.
+fn unclaimed(record: &ModelRecord) -> usize {
+    let rows = record.value.iter().flat_map(|value| &value.replicas.replicas);
+    rows.filter(|row| row.variant_name.is_none()).count()
 }
 
 #[cfg(test)]
@@ -288,14 +368,14 @@ mod tests {
         Replicas,
     };
 
-    struct Bench {
+    struct Fixture {
         config: CacheConfig,
         directory: StaticDirectory,
         model: ModelRef,
         clock: ManualClock,
     }
 
-    impl Bench {
+    impl Fixture {
         fn new(variants: &[(&str, &str)]) -> Self {
             let model = ModelRef::new("llama", "prod");
             let spec = |(name, pods): &(&str, &str)| VariantSpec {
@@ -316,7 +396,7 @@ mod tests {
             }
         }
 
-        fn publish(&self, looked: Looked, before: Option<&Arc<Stored>>) -> Published {
+        fn publish(&self, fetched: Fetched, before: Option<&ModelRecord>) -> ModelRecord {
             let publisher = Publisher {
                 config: &self.config,
                 pace: Pace::of(&self.config),
@@ -326,8 +406,8 @@ mod tests {
                 tracked: None,
                 now: self.clock.now(),
             };
-            let before = before.map(|stored| stored.cold.sources.as_slice()).unwrap_or_default();
-            publisher.publish(&"test".into(), looked, before)
+            let before = before.map(|record| record.cold.sources.as_slice()).unwrap_or_default();
+            publisher.publish(&"test".into(), fetched, before, self.clock.now())
         }
 
         fn sample(&self, pods: &[&str]) -> ModelSample {
@@ -336,19 +416,13 @@ mod tests {
         }
     }
 
-    fn replicas(published: &Published) -> Arc<Replicas> {
-        match &published.replicas.value {
-            Value::Replicas(replicas) => Arc::clone(replicas),
-            other => panic!("{other:?}"),
-        }
+    fn replicas(record: &ModelRecord) -> &Replicas {
+        &record.value.as_ref().unwrap().replicas
     }
 
-    fn allocation_of(published: &Published, variant: &str) -> Arc<Allocation> {
-        let found = published.allocations.iter().find(|(_, name, _)| name.as_str() == variant);
-        match &found.unwrap().2.value {
-            Value::Allocation(allocation) => Arc::clone(allocation),
-            other => panic!("{other:?}"),
-        }
+    fn allocation_of<'r>(record: &'r ModelRecord, variant: &str) -> &'r Allocation {
+        let allocations = &record.value.as_ref().unwrap().allocations;
+        allocations.iter().find(|known| known.variant.as_str() == variant).unwrap()
     }
 
     fn load(pod: Option<&str>, requests: f64) -> LoadRow {
@@ -357,21 +431,22 @@ mod tests {
     }
 
     #[test]
-    fn an_older_look_never_replaces_a_newer_one() {
-        let bench = Bench::new(&[]);
-        let old = bench.sample(&["a"]);
-        bench.clock.advance(Duration::from_secs(1));
-        let newer = bench.publish(Looked::Found(bench.sample(&["a", "b"])), None);
-        let after = bench.publish(Looked::Found(old), Some(&newer.replicas));
+    fn an_older_fetch_never_replaces_a_newer_one() {
+        let fixture = Fixture::new(&[]);
+        let old = fixture.sample(&["a"]);
+        fixture.clock.advance(Duration::from_secs(1));
+        let newer = fixture.publish(Fetched::Found(fixture.sample(&["a", "b"])), None);
+        let after = fixture.publish(Fetched::Found(old), Some(&newer));
         assert_eq!(replicas(&after).replicas.len(), 2);
     }
 
     #[test]
     fn what_cannot_be_true_is_never_published() {
-        let bench = Bench::new(&[]);
-        let mut sample = bench.sample(&["a", "a"]);
+        let fixture = Fixture::new(&[]);
+        let mut sample = fixture.sample(&["a", "a"]);
         sample.replicas[0].kv_cache_usage = Some(f64::NAN);
-        let published = replicas(&bench.publish(Looked::Found(sample), None));
+        let record = fixture.publish(Fetched::Found(sample), None);
+        let published = replicas(&record);
         assert_eq!(published.replicas.len(), 1);
         assert_eq!(published.replicas[0].kv_cache_usage, None);
         assert!(published.replicas[0].reasons.contains(Field::KvCacheUsage));
@@ -379,41 +454,41 @@ mod tests {
 
     #[test]
     fn a_sample_from_the_future_is_from_now() {
-        let bench = Bench::new(&[]);
-        let mut sample = bench.sample(&["a"]);
-        sample.replicas[0].sampled_at = bench.clock.now() + Duration::from_secs(3600);
-        let published = bench.publish(Looked::Found(sample), None);
-        assert_eq!(replicas(&published).oldest, bench.clock.now());
+        let fixture = Fixture::new(&[]);
+        let mut sample = fixture.sample(&["a"]);
+        sample.replicas[0].sampled_at = fixture.clock.now() + Duration::from_secs(3600);
+        let published = fixture.publish(Fetched::Found(sample), None);
+        assert_eq!(replicas(&published).oldest, fixture.clock.now());
     }
 
     #[test]
     fn the_models_load_belongs_to_a_variant_only_when_all_its_pods_do() {
-        let bench = Bench::new(&[("h100", "h-*")]);
-        let mut sample = bench.sample(&["h-0", "h-1"]);
+        let fixture = Fixture::new(&[("h100", "h-*")]);
+        let mut sample = fixture.sample(&["h-0", "h-1"]);
         sample.load = vec![load(None, 2.0)];
-        let published = bench.publish(Looked::Found(sample), None);
+        let published = fixture.publish(Fetched::Found(sample), None);
         assert_eq!(allocation_of(&published, "h100").load.arrival_rate, Some(120.0));
 
-        let mut sample = bench.sample(&["h-0", "stray"]);
+        let mut sample = fixture.sample(&["h-0", "stray"]);
         sample.load = vec![load(None, 2.0)];
-        let published = bench.publish(Looked::Found(sample.clone()), None);
+        let published = fixture.publish(Fetched::Found(sample.clone()), None);
         let shared = allocation_of(&published, "h100");
         assert_eq!(shared.load.arrival_rate, None);
         let reason = shared.reasons.get(Field::ArrivalRate).unwrap();
         assert_eq!(&**reason, "the model's load is not known pod by pod, and 1 of 2 pods are its");
-        assert_eq!(published.unclaimed, 1);
+        assert_eq!(unclaimed(&published), 1);
 
         sample.load = vec![load(Some("h-0"), 1.5), load(Some("stray"), 0.5)];
-        let published = bench.publish(Looked::Found(sample), None);
+        let published = fixture.publish(Fetched::Found(sample), None);
         assert_eq!(allocation_of(&published, "h100").load.arrival_rate, Some(90.0));
     }
 
     #[test]
     fn a_variant_without_pods_beside_one_with_them_carries_a_known_zero() {
-        let bench = Bench::new(&[("h100", "h-*"), ("l4", "l-*")]);
-        let mut sample = bench.sample(&["h-0"]);
+        let fixture = Fixture::new(&[("h100", "h-*"), ("l4", "l-*")]);
+        let mut sample = fixture.sample(&["h-0"]);
         sample.load = vec![load(Some("h-0"), 1.0)];
-        let published = bench.publish(Looked::Found(sample), None);
+        let published = fixture.publish(Fetched::Found(sample), None);
         let idle = allocation_of(&published, "l4");
         assert_eq!((idle.num_replicas, idle.load.arrival_rate), (0, Some(0.0)));
         assert_eq!(idle.ttft_average, Some(0.0));
@@ -421,15 +496,15 @@ mod tests {
 
     #[test]
     fn replicas_that_an_incomplete_answer_lacks_keep_their_load_too() {
-        let bench = Bench::new(&[("h100", "h-*"), ("l4", "l-*")]);
-        let mut sample = bench.sample(&["h-0", "h-1"]);
+        let fixture = Fixture::new(&[("h100", "h-*"), ("l4", "l-*")]);
+        let mut sample = fixture.sample(&["h-0", "h-1"]);
         sample.load = vec![load(Some("h-0"), 1.0), load(Some("h-1"), 1.0)];
-        let before = bench.publish(Looked::Found(sample), None);
-        bench.clock.advance(Duration::from_secs(30));
-        let mut sample = bench.sample(&["h-0"]);
+        let before = fixture.publish(Fetched::Found(sample), None);
+        fixture.clock.advance(Duration::from_secs(30));
+        let mut sample = fixture.sample(&["h-0"]);
         sample.load = vec![load(Some("h-0"), 1.0)];
         sample.complete = false;
-        let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
+        let published = fixture.publish(Fetched::Found(sample), Some(&before));
         let allocation = allocation_of(&published, "h100");
         assert_eq!((allocation.num_replicas, allocation.load.arrival_rate), (2, Some(120.0)));
         assert!(allocation.partial);
@@ -437,61 +512,61 @@ mod tests {
 
     #[test]
     fn a_mean_whose_sum_failed_stays_what_it_was_while_the_arrivals_change() {
-        let bench = Bench::new(&[("h100", "*")]);
+        let fixture = Fixture::new(&[("h100", "*")]);
         let rates = |requests, prompt_tokens| LoadRates {
             requests: Some(requests),
             prompt_tokens,
             ..LoadRates::default()
         };
-        let mut sample = bench.sample(&["h-0"]);
+        let mut sample = fixture.sample(&["h-0"]);
         sample.load = vec![LoadRow::new(None, rates(2.0, Some(1000.0)))];
-        let before = bench.publish(Looked::Found(sample), None);
-        bench.clock.advance(Duration::from_secs(30));
-        let mut sample = bench.sample(&["h-0"]);
+        let before = fixture.publish(Fetched::Found(sample), None);
+        fixture.clock.advance(Duration::from_secs(30));
+        let mut sample = fixture.sample(&["h-0"]);
         sample.load = vec![LoadRow::new(None, rates(4.0, None))];
         sample.failed.insert(Field::AvgInputTokens, "422");
-        let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
+        let published = fixture.publish(Fetched::Found(sample), Some(&before));
         let load = allocation_of(&published, "h100").load;
         assert_eq!((load.arrival_rate, load.avg_input_tokens), (Some(240.0), Some(500.0)));
     }
 
     #[test]
     fn a_kept_replica_whose_load_query_failed_counts_once() {
-        let bench = Bench::new(&[("h100", "h-*")]);
-        let mut sample = bench.sample(&["h-0", "h-1"]);
+        let fixture = Fixture::new(&[("h100", "h-*")]);
+        let mut sample = fixture.sample(&["h-0", "h-1"]);
         sample.load = vec![load(Some("h-0"), 1.0), load(Some("h-1"), 1.0)];
-        let before = bench.publish(Looked::Found(sample), None);
-        bench.clock.advance(Duration::from_secs(30));
-        let mut sample = bench.sample(&["h-0"]);
+        let before = fixture.publish(Fetched::Found(sample), None);
+        fixture.clock.advance(Duration::from_secs(30));
+        let mut sample = fixture.sample(&["h-0"]);
         sample.complete = false;
         sample.failed.insert(Field::ArrivalRate, "422");
-        let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
+        let published = fixture.publish(Fetched::Found(sample), Some(&before));
         let allocation = allocation_of(&published, "h100");
         assert_eq!((allocation.num_replicas, allocation.load.arrival_rate), (2, Some(120.0)));
     }
 
     #[test]
     fn a_partial_answer_without_a_variants_pods_is_no_zero() {
-        let bench = Bench::new(&[("h100", "h-*"), ("l4", "l-*")]);
-        let mut sample = bench.sample(&["h-0"]);
+        let fixture = Fixture::new(&[("h100", "h-*"), ("l4", "l-*")]);
+        let mut sample = fixture.sample(&["h-0"]);
         sample.load = vec![load(Some("h-0"), 1.0)];
         sample.complete = false;
-        let published = bench.publish(Looked::Found(sample), None);
+        let published = fixture.publish(Fetched::Found(sample), None);
         assert_eq!(allocation_of(&published, "l4").load.arrival_rate, None);
     }
 
     fn keeps_the_arrivals_and_takes_the_latency(before_load: Vec<LoadRow>, pods: &[Option<&str>]) {
-        let bench = Bench::new(&[("h100", "*")]);
-        let mut sample = bench.sample(&["h-0", "h-1"]);
+        let fixture = Fixture::new(&[("h100", "*")]);
+        let mut sample = fixture.sample(&["h-0", "h-1"]);
         sample.load = before_load;
-        let before = bench.publish(Looked::Found(sample), None);
-        bench.clock.advance(Duration::from_secs(30));
-        let mut sample = bench.sample(&["h-0", "h-1"]);
+        let before = fixture.publish(Fetched::Found(sample), None);
+        fixture.clock.advance(Duration::from_secs(30));
+        let mut sample = fixture.sample(&["h-0", "h-1"]);
         let rates =
             LoadRates { ttft_seconds: Some(1.0), ttft_count: Some(2.0), ..LoadRates::default() };
         sample.load = pods.iter().map(|pod| LoadRow::new(pod.map(PodName::from), rates)).collect();
         sample.failed.insert(Field::ArrivalRate, "422");
-        let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
+        let published = fixture.publish(Fetched::Found(sample), Some(&before));
         let a = allocation_of(&published, "h100");
         assert_eq!((a.ttft_average, a.load.arrival_rate), (Some(500.0), Some(120.0)));
     }
@@ -513,82 +588,82 @@ mod tests {
     }
 
     #[test]
-    fn a_look_from_the_future_is_from_now() {
-        let bench = Bench::new(&[]);
-        let mut sample = bench.sample(&[]);
-        sample.as_of = bench.clock.now() + Duration::from_secs(3600);
-        let first = bench.publish(Looked::Found(sample), None);
-        bench.clock.advance(Duration::from_secs(600));
-        let second = bench.publish(Looked::Found(bench.sample(&["a"])), Some(&first.replicas));
+    fn a_fetch_from_the_future_is_from_now() {
+        let fixture = Fixture::new(&[]);
+        let mut sample = fixture.sample(&[]);
+        sample.as_of = fixture.clock.now() + Duration::from_secs(3600);
+        let first = fixture.publish(Fetched::Found(sample), None);
+        fixture.clock.advance(Duration::from_secs(600));
+        let second = fixture.publish(Fetched::Found(fixture.sample(&["a"])), Some(&first));
         assert_eq!(replicas(&second).replicas.len(), 1);
     }
 
     #[test]
     fn the_mean_of_no_requests_is_not_that_of_new_ones() {
-        let bench = Bench::new(&[("h100", "*")]);
+        let fixture = Fixture::new(&[("h100", "*")]);
         let rates = |requests, prompt_tokens| LoadRates {
             requests: Some(requests),
             prompt_tokens,
             ..LoadRates::default()
         };
-        let mut sample = bench.sample(&["h-0"]);
+        let mut sample = fixture.sample(&["h-0"]);
         sample.load = vec![LoadRow::new(None, rates(0.0, Some(0.0)))];
-        let before = bench.publish(Looked::Found(sample), None);
-        bench.clock.advance(Duration::from_secs(30));
-        let mut sample = bench.sample(&["h-0"]);
+        let before = fixture.publish(Fetched::Found(sample), None);
+        fixture.clock.advance(Duration::from_secs(30));
+        let mut sample = fixture.sample(&["h-0"]);
         sample.load = vec![LoadRow::new(None, rates(4.0, None))];
         sample.failed.insert(Field::AvgInputTokens, "422");
-        let published = bench.publish(Looked::Found(sample), Some(&before.replicas));
+        let published = fixture.publish(Fetched::Found(sample), Some(&before));
         let load = allocation_of(&published, "h100").load;
         assert_eq!((load.arrival_rate, load.avg_input_tokens), (Some(240.0), None));
     }
 
     #[test]
-    fn a_failed_look_changes_no_value() {
-        let bench = Bench::new(&[]);
-        let before = bench.publish(Looked::Found(bench.sample(&["a"])), None);
-        bench.clock.advance(Duration::from_secs(30));
+    fn a_failed_fetch_changes_no_value() {
+        let fixture = Fixture::new(&[]);
+        let before = fixture.publish(Fetched::Found(fixture.sample(&["a"])), None);
+        fixture.clock.advance(Duration::from_secs(30));
         let kind = collector_core::ErrorKind::Timeout;
         let operation = collector_core::Operation::Fetch;
         let error = Arc::new(BackendError::new(kind, "test".into(), operation, "x"));
-        let failed = Looked::Failed { began: bench.clock.now(), error };
-        let after = bench.publish(failed, Some(&before.replicas));
+        let failed = Fetched::Failed { began: fixture.clock.now(), error };
+        let after = fixture.publish(failed, Some(&before));
         assert_eq!(replicas(&after), replicas(&before));
-        assert_eq!(after.replicas.outcome, Outcome::Failed);
-        assert_eq!(after.replicas.keep_until, before.replicas.keep_until);
-        let last_heard = |published: &Published| {
-            let state = &published.replicas.cold.sources[0];
+        assert_eq!(after.outcome, Outcome::Failed);
+        assert_eq!(after.deadlines.keep_until, before.deadlines.keep_until);
+        let last_heard = |record: &ModelRecord| {
+            let state = &record.cold.sources[0];
             (state.answered_at, state.as_of)
         };
         assert_eq!(last_heard(&after), last_heard(&before));
     }
 
     #[test]
-    fn of_two_looks_of_the_same_moment_the_later_one_counts() {
-        let bench = Bench::new(&[]);
-        let first = bench.publish(Looked::Found(bench.sample(&["a"])), None);
-        let sample = bench.sample(&["a", "b"]);
-        let second = bench.publish(Looked::Found(sample), Some(&first.replicas));
+    fn of_two_fetches_of_the_same_moment_the_later_one_counts() {
+        let fixture = Fixture::new(&[]);
+        let first = fixture.publish(Fetched::Found(fixture.sample(&["a"])), None);
+        let sample = fixture.sample(&["a", "b"]);
+        let second = fixture.publish(Fetched::Found(sample), Some(&first));
         assert_eq!(replicas(&second).replicas.len(), 2);
-        assert_eq!(second.replicas.keep_until, bench.clock.now() + Duration::from_secs(300));
+        assert_eq!(second.deadlines.keep_until, fixture.clock.now() + Duration::from_secs(300));
     }
 
     #[test]
     fn what_one_of_two_sources_has_not_is_asked_for_again_after_a_pause() {
-        let bench = Bench::new(&[]);
-        let now = bench.clock.now();
+        let fixture = Fixture::new(&[]);
+        let now = fixture.clock.now();
         let publisher = Publisher {
-            config: &bench.config,
-            pace: Pace::of(&bench.config),
-            directory: &bench.directory,
+            config: &fixture.config,
+            pace: Pace::of(&fixture.config),
+            directory: &fixture.directory,
             sources: &["test".into(), "other".into()],
-            model: &bench.model,
+            model: &fixture.model,
             tracked: None,
             now,
         };
-        let missing = Looked::Missing { as_of: now, nearest: None };
-        let stored = publisher.publish(&"test".into(), missing, &[]).replicas;
+        let missing = Fetched::Missing { as_of: now, nearest: None };
+        let stored = publisher.publish(&"test".into(), missing, &[], now);
         assert_eq!(stored.outcome, Outcome::Failed, "the other has not said anything");
-        assert_eq!(stored.current_until, now + PAUSE_AFTER_FAILURE);
+        assert_eq!(stored.deadlines.current_until, now + PAUSE_AFTER_FAILURE);
     }
 }

@@ -15,9 +15,6 @@ use collector_core::{ModelRef, Tick};
 /// that collectors started together do not ask together.
 const SHARE: Range<f64> = 0.85..0.95;
 
-/// The same on average.
-pub(crate) const MEAN_SHARE: f64 = f64::midpoint(SHARE.start, SHARE.end);
-
 /// What was looked at within this part of its interval, by a read, is left out of a cycle.
 const JUST_NOW: u32 = 10;
 

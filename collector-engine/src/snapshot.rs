@@ -17,15 +17,13 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use collector_core::{Clock, KeyRef, ModelRef, SnapshotState, SourceState, Tick, duration};
+use collector_core::{Clock, ModelRef, SnapshotState, Tick, duration};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use self::format::{Contents, Rejected};
 use self::record::{ModelRecord, Remembered};
 use crate::engine::Engine;
-use crate::gate::Ticket;
-use crate::tracker::Tracked;
 
 /// How often it is written: what a crash may cost.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -160,9 +158,11 @@ impl Engine {
         // The wall first: what passes between the two makes readings older, never younger.
         let wall = self.clock.wall();
         let now = self.clock.now();
-        let tracked = self.tracker.all().into_iter();
-        let records = tracked.filter_map(|(model, tracked)| {
-            let record = self.record(&model, &tracked, now);
+        let since = self.models.all(|cell| cell.tracked.as_ref().map(|tracked| tracked.since));
+        let mut tracked: Vec<_> = since;
+        tracked.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let records = tracked.into_iter().filter_map(|(model, since)| {
+            let record = self.record(&model, since, now);
             if record.is_none() {
                 tracing::debug!(%model, "Too large for the snapshot");
             }
@@ -171,10 +171,10 @@ impl Engine {
         file::replace(&snapshot.path, |out| format::write(out, wall, records))
     }
 
-    fn record(&self, model: &ModelRef, tracked: &Tracked, now: Tick) -> Option<ModelRecord> {
-        let unread = self.last_read(model, tracked).age(now);
-        let peeked = self.cache.peek(KeyRef::replicas(model));
-        let states = peeked.as_ref().map(|peeked| peeked.stored.cold.sources.as_slice());
+    fn record(&self, model: &ModelRef, since: Tick, now: Tick) -> Option<ModelRecord> {
+        let unread = self.last_read(model, since).age(now);
+        let record = self.cache.get(model);
+        let states = record.as_ref().map(|record| record.cold.sources.as_slice());
         ModelRecord::new(model, unread, states.unwrap_or_default(), now)
     }
 
@@ -186,10 +186,9 @@ impl Engine {
             return;
         }
         // Before the file is read: what is invalidated from here on does not come back.
-        let ticket = self.gate.ticket();
+        let began = self.clock.now();
         let path = snapshot.path.display();
-        match read_within(READ_LIMIT, &snapshot.path).and_then(|found| self.recall(&ticket, found))
-        {
+        match read_within(READ_LIMIT, &snapshot.path).and_then(|found| self.recall(began, found)) {
             Ok(Some((models, age))) => tracing::info!(
                 %path, models, age = %duration::format(Duration::from_secs(age.as_secs())),
                 "Restored the readings of a former run"
@@ -206,7 +205,7 @@ impl Engine {
     /// old the snapshot is.
     fn recall(
         &self,
-        ticket: &Ticket,
+        began: Tick,
         found: Option<Contents>,
     ) -> Result<Option<(usize, Duration)>, Unusable> {
         let Some(Contents { written, models }) = found else { return Ok(None) };
@@ -221,28 +220,22 @@ impl Engine {
             let Remembered { model, unread, mut states } = remembered;
             // A restart is no read; nor is a time in which nobody could read.
             let last_read = now - unread;
-            if !self.tracker.track(&model, last_read, self.max_tracked) {
+            states.retain(|state| self.names.contains(&state.backend));
+            let tracked = self.models.with(&model, |cell| {
+                let tracked = self.models.track(cell, last_read, self.max_tracked);
+                let is_wanted = tracked && cell.may_store(began) && !states.is_empty();
+                if is_wanted && self.cache.get(&model).is_none() {
+                    let record = self.publisher(cell, &model, now).record(states, last_read);
+                    self.put(cell, &Arc::new(record), None);
+                }
+                tracked
+            });
+            if !tracked {
                 continue;
             }
-            states.retain(|state| self.names.contains(&state.backend));
-            self.gate.store(ticket, &model, |may_store| {
-                if may_store && self.cache.peek(KeyRef::replicas(&model)).is_none() {
-                    self.put_restored(&model, states, last_read, now);
-                }
-            });
             restored += 1;
         }
         Ok(Some((restored, age)))
-    }
-
-    /// Called under the gate's lock.
-    fn put_restored(&self, model: &ModelRef, states: Vec<SourceState>, last_read: Tick, now: Tick) {
-        if states.is_empty() {
-            return;
-        }
-        let tracked = self.tracker.get(model);
-        let entries = self.publisher(model, tracked.as_ref(), now).entries(states);
-        self.put(model, &entries, last_read);
     }
 }
 

@@ -8,19 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use collector_core::{KeyRef, ModelRef, Outcome, Scope, Tick, Value, duration};
+use collector_core::{ModelRef, Outcome, duration};
 use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
+use crate::fetch::Source;
 use crate::live;
-use crate::publish::{UNTRACK_AFTER, next_look};
+use crate::publish::{UNTRACK_AFTER, next_fetch};
 use crate::schedule::{Plan, Schedule, Target};
 use crate::snapshot;
-use crate::source::Source;
-use crate::tracker::Tracked;
 
 /// How often it is looked whether the directory has changed or a reading has grown old.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
@@ -91,7 +90,7 @@ async fn fetch_loop(engine: Arc<Engine>, place: usize, stop: CancellationToken) 
         changes.mark_unchanged();
         // Outside code runs in a cycle: a cache, a directory. Its panic must not end the refresh of
         // everything in silence.
-        let turn = AssertUnwindSafe(engine.turn(source, &mut schedule)).catch_unwind().await;
+        let turn = AssertUnwindSafe(engine.turn(place, &mut schedule)).catch_unwind().await;
         let (flew, wait) = match turn {
             Ok(Turn::Flew) => (true, Some(Duration::ZERO)),
             Ok(Turn::Waits(wait)) => (false, wait),
@@ -135,7 +134,7 @@ async fn housekeeping(engine: Arc<Engine>, stop: CancellationToken) {
     let mut statistics = tokio::time::interval_at(first + STATISTICS_INTERVAL, STATISTICS_INTERVAL);
     loop {
         tokio::select! {
-            _ = sweep.tick() => survive(&engine, "A sweep of the cache", || engine.sweep()),
+            _ = sweep.tick() => survive(&engine, "A sweep of the cache", || engine.sweep(UNTRACK_AFTER)),
             _ = watch.tick() => survive(&engine, "A look at what is tracked", || {
                 engine.watch(&mut warned);
             }),
@@ -164,32 +163,26 @@ impl Engine {
             self.paces.changed();
         }
         self.follow_directory();
-        if self.adapt(self.clock.now()) {
-            self.paces.changed();
-        }
         self.warn_about_age(warned);
     }
 
     /// One refresh of everything tracked that is due at a source, if anything is.
-    async fn turn(&self, source: &Source, schedule: &mut Schedule) -> Turn {
+    async fn turn(&self, index: usize, schedule: &mut Schedule) -> Turn {
+        let source = &self.sources[index];
         self.clock.catch_up();
         self.follow_directory();
         let now = self.clock.now();
-        self.adapt(now);
-        let tracked = self.tracker.all();
-        let targets = tracked.iter().filter_map(|(model, _)| self.target(source, model)).collect();
+        let tracked = self.models.tracked();
+        let targets = tracked.iter().filter_map(|model| self.target(source, model)).collect();
         let (models, interval) = match schedule.plan(targets, self.shortest_interval(), now) {
             Plan::Cycle { models, interval } => (models, interval),
             Plan::Wait(until) => return Turn::Waits(until.map(|until| until.until(now))),
         };
-        let tracked: HashSet<&ModelRef> = tracked.iter().map(|(model, _)| model).collect();
+        let tracked: HashSet<&ModelRef> = tracked.iter().collect();
         schedule.retain(|model| tracked.contains(model));
         schedule.begin(&models, now);
         let began = Instant::now();
-        let batch = source.flights.charter(models, &self.gate);
-        if !batch.flights.is_empty() {
-            self.fly(source, batch).await;
-        }
+        self.fetch_in_background(index, models).await;
         let missed = schedule.end(began.elapsed(), interval, self.clock.now(), fastrand::f64());
         source.skipped_cycles.fetch_add(missed, Ordering::Relaxed);
         Turn::Flew
@@ -201,9 +194,9 @@ impl Engine {
         if pace.interval.is_zero() {
             return None;
         }
-        let peeked = self.cache.peek(KeyRef::replicas(model));
-        let states = peeked.iter().flat_map(|peeked| &peeked.stored.cold.sources);
-        let state = states.clone().find(|state| state.backend == source.name);
+        let record = self.cache.get(model);
+        let mut states = record.iter().flat_map(|record| &record.cold.sources);
+        let state = states.find(|state| state.backend == source.name);
         // A look that failed says nothing about when the model was last seen: it is tried again.
         let answered = state.filter(|state| state.outcome != Outcome::Failed);
         let missing = answered.filter(|state| state.outcome == Outcome::Missing);
@@ -213,7 +206,7 @@ impl Engine {
             // What was restored from a snapshot was not looked at by this process: it is due at once.
             looked_at: answered
                 .and_then(|state| state.as_of.map(|as_of| as_of.min(state.ended_at))),
-            missing_until: missing.map(|state| next_look(state, pace)),
+            missing_until: missing.map(|state| next_fetch(state, pace)),
         })
     }
 
@@ -221,76 +214,25 @@ impl Engine {
     fn follow_directory(&self) {
         let generation = self.directory.generation();
         if generation != self.directory_generation.load(Ordering::Relaxed) {
+            self.track_variants();
             self.publish_again();
             self.directory_generation.store(generation, Ordering::Relaxed);
             self.paces.changed();
         }
     }
 
-    /// Makes the entries anew from the last answers, because pods may belong to other variants now.
-    fn publish_again(&self) {
-        let now = self.clock.now();
-        self.tracker.follow(&*self.directory, now);
-        for (model, tracked) in self.tracker.all() {
-            let ticket = self.gate.ticket();
-            self.gate.store(&ticket, &model, |_| {
-                let Some(before) = self.cache.peek(KeyRef::replicas(&model)) else {
-                    return;
-                };
-                let publisher = self.publisher(&model, Some(&tracked), now);
-                let entries = publisher.entries(before.stored.cold.sources.clone());
-                self.cache.remove(
-                    &Scope::of_kind(collector_core::KeyKind::Allocation)
-                        .model(model.model.as_str())
-                        .namespace(model.namespace.as_str()),
-                );
-                self.put(&model, &entries, now);
-            });
-        }
-    }
-
-    /// Untracks and drops what nobody has read for a while, and sweeps the cache.
-    pub(crate) fn sweep(&self) {
-        self.clock.catch_up();
-        let now = self.clock.now();
-        for (model, tracked) in self.tracker.all() {
-            let idle = self.last_read(&model, &tracked).age(now) >= UNTRACK_AFTER;
-            if idle && self.tracker.forget(&model) {
-                self.invalidate(&Scope::of_model(&model));
-                tracing::debug!(
-                    modelID = ?model.model, namespace = ?model.namespace,
-                    "No longer tracked: nobody has read it"
-                );
-            }
-        }
-        self.cache.sweep(now);
-    }
-
-    /// When somebody last read anything of a tracked model.
-    pub(crate) fn last_read(&self, model: &ModelRef, tracked: &Tracked) -> Tick {
-        let read = |key| self.cache.peek(key).map(|peeked| peeked.last_read);
-        let variants = self.directory.variants_of(model);
-        let of_variants = variants.iter();
-        let of_variants =
-            of_variants.filter_map(|variant| read(KeyRef::allocation(model, &variant.name)));
-        let reads = of_variants.chain(read(KeyRef::replicas(model)));
-        reads.fold(tracked.since, Tick::max)
-    }
-
     /// Warns once when a tracked model's reading reaches `stale_threshold`, until it is younger again.
     fn warn_about_age(&self, warned: &mut HashSet<ModelRef>) {
         let thresholds = &self.config.freshness;
         let now = self.clock.now();
-        let tracked: HashSet<ModelRef> = self.tracker.all().into_iter().map(|(m, _)| m).collect();
+        let tracked: HashSet<ModelRef> = self.models.tracked().into_iter().collect();
         warned.retain(|model| tracked.contains(model));
         for model in tracked {
-            let Some(peeked) = self.cache.peek(KeyRef::replicas(&model)) else {
+            let record = self.cache.get(&model);
+            let Some(value) = record.as_ref().and_then(|record| record.replicas()) else {
                 continue;
             };
-            let Value::Replicas(replicas) = &peeked.stored.value else {
-                continue;
-            };
-            let age = replicas.oldest.age(now);
+            let age = value.replicas.oldest.age(now);
             if !thresholds.warns(age) {
                 warned.remove(&model);
             } else if warned.insert(model.clone()) {
@@ -303,12 +245,12 @@ impl Engine {
     }
 
     fn log_statistics(&self) {
-        let hits = self.readers.hits() + self.readers.stale_serves();
+        let hits = self.counters.hits.total() + self.counters.stale_serves.total();
         let misses = self.counters.misses.load(Ordering::Relaxed);
         // No reads, no rate: 0 would say that every read missed.
         let rate = (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64);
         tracing::info!(
-            entries = self.cache.len(),
+            entries = self.cache.stats().entries,
             hits,
             misses,
             hitRate = rate,

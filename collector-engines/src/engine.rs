@@ -8,13 +8,11 @@ use collector_core::{EngineName, ModelId};
 use crate::ENDPOINT_PICKER;
 use crate::builtin::{self, Builtin};
 use crate::expression::{Expression, Series};
-use crate::quantity::Quantity;
+use crate::quantity::{ALTERNATIVES_MAX, Quantity};
 use crate::user::{EngineSpec, SpecError};
 
 /// Engines that users may define.
 const ENGINES_MAX: usize = 64;
-/// Alternatives that one quantity may have.
-pub(crate) const ALTERNATIVES_MAX: usize = 16;
 
 /// What the series of one kind of model server mean, in one spelling of their names.
 ///

@@ -10,12 +10,10 @@
 //! ```
 
 use std::fmt;
-use std::str::FromStr;
 
 use crate::matcher::LabelMatcher;
-use crate::parse::{self, ExpressionError};
 
-/// Where one quantity stands: read with [`FromStr`], written back by `Display`.
+/// Where one quantity stands: read with [`FromStr`](std::str::FromStr), written back by `Display`.
 ///
 /// `S` is what a leaf reads: a [`Series`], or whatever a backend compiles one into.
 #[derive(Clone, PartialEq, Debug)]
@@ -199,14 +197,6 @@ impl Series {
     }
 }
 
-impl FromStr for Expression {
-    type Err = ExpressionError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse::expression(text)
-    }
-}
-
 impl fmt::Display for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -256,12 +246,27 @@ impl fmt::Display for Series {
     }
 }
 
+/// What a name may begin with, of metrics and labels alike.
+pub(crate) fn starts_name(c: char) -> bool {
+    c.is_ascii_alphabetic() || matches!(c, '_' | ':')
+}
+
+/// What a name may hold.
+pub(crate) fn in_name(c: char) -> bool {
+    starts_name(c) || c.is_ascii_digit()
+}
+
+/// What the value of a label may hold without quotes.
+pub(crate) fn in_bare_value(c: char) -> bool {
+    in_name(c) || matches!(c, '.' | '-' | '/' | '+')
+}
+
 /// A name as the syntax has it: quoted where it is none of the classic names.
 struct Name<'a>(&'a str);
 
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let classic = self.0.starts_with(parse::starts_name) && self.0.chars().all(parse::in_name);
+        let classic = self.0.starts_with(starts_name) && self.0.chars().all(in_name);
         if classic { f.write_str(self.0) } else { quoted(self.0, f) }
     }
 }
@@ -271,7 +276,7 @@ struct Value<'a>(&'a str);
 
 impl fmt::Display for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bare = !self.0.is_empty() && self.0.chars().all(parse::in_bare_value);
+        let bare = !self.0.is_empty() && self.0.chars().all(in_bare_value);
         if bare { f.write_str(self.0) } else { quoted(self.0, f) }
     }
 }

@@ -1,6 +1,8 @@
 //! Reads the syntax of an [`Expression`], in one pass and without going back.
 
-use crate::expression::{Expression, Operator, Series};
+use std::str::FromStr;
+
+use crate::expression::{Expression, Operator, Series, in_bare_value, in_name, starts_name};
 use crate::matcher::{LabelMatcher, MatchOperator};
 
 /// Longest expression that is read, in bytes.
@@ -24,29 +26,18 @@ fn shown(found: Option<char>) -> String {
     found.map_or_else(|| "the end".to_owned(), |c| format!("{c:?}"))
 }
 
-pub(crate) fn expression(text: &str) -> Result<Expression, ExpressionError> {
-    let mut reader = Reader { text, at: 0 };
-    if text.len() > LENGTH_MAX {
-        return Err(reader.expected("at most 4096 bytes"));
+impl FromStr for Expression {
+    type Err = ExpressionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut reader = Reader { text, at: 0 };
+        if text.len() > LENGTH_MAX {
+            return Err(reader.expected("at most 4096 bytes"));
+        }
+        let expression = reader.sum(0)?;
+        reader.end("+, -, *, / or the end")?;
+        Ok(expression)
     }
-    let expression = reader.sum(0)?;
-    reader.end("+, -, *, / or the end")?;
-    Ok(expression)
-}
-
-/// What a name may begin with, of metrics and labels alike.
-pub(crate) fn starts_name(c: char) -> bool {
-    c.is_ascii_alphabetic() || matches!(c, '_' | ':')
-}
-
-/// What a name may hold.
-pub(crate) fn in_name(c: char) -> bool {
-    starts_name(c) || c.is_ascii_digit()
-}
-
-/// What the value of a label may hold without quotes.
-pub(crate) fn in_bare_value(c: char) -> bool {
-    in_name(c) || matches!(c, '.' | '-' | '/' | '+')
 }
 
 fn in_number(c: char) -> bool {
@@ -286,7 +277,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &str) {
-        assert_eq!(expression(text).unwrap_err().to_string(), expected, "{text}");
+        assert_eq!(text.parse::<Expression>().unwrap_err().to_string(), expected, "{text}");
     }
 
     #[test]
@@ -320,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_sign_is_an_operator_unless_it_signs_an_exponent() {
-        let shown = |text: &str| expression(text).unwrap().to_string();
+        let shown = |text: &str| text.parse::<Expression>().unwrap().to_string();
         assert_eq!(shown("1+a"), "1 + a");
         assert_eq!(shown("1e+2+a"), "100 + a");
         assert_eq!(shown("2e-1*a-b"), "0.2 * a - b");

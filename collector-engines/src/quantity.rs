@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::ALTERNATIVES_MAX;
+/// Alternatives that one quantity may have.
+pub(crate) const ALTERNATIVES_MAX: usize = 16;
 
 /// Declares the quantities with their keys in configuration files.
 macro_rules! quantities {

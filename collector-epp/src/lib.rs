@@ -3,6 +3,7 @@
 mod backend;
 mod config;
 pub mod discover;
+pub mod endpoint_picker;
 pub mod engines;
 mod rates;
 pub mod scan;
@@ -12,7 +13,10 @@ mod selfmetrics;
 pub use backend::EppBackend;
 pub use collector_transport::ConfigError;
 pub use config::EppConfig;
-pub use scrape::{Content, Credential, CutShort, Fetched, PageClient, PageSink, target_at};
+pub use scrape::{
+    Content, Credential, CutShort, FetchError, FetchedPage, PageClient, PageError, read_page,
+    shown, target_at,
+};
 
 /// The backend's name in readings, errors, logs and metrics.
 const NAME: &str = "epp";

@@ -1,7 +1,7 @@
 //! Reads the JSON of `/api/v1/query`, row by row, without building a tree of it.
 //!
-//! The text is hostile: nesting, sizes and types are bounded here, and a label that nobody reads is
-//! skipped where it stands. What is no number becomes NaN, which no field takes.
+//! The text is hostile: sizes and types are bounded here, and unused parts are skipped without recursion,
+//! however deep they are. A value that is not a number becomes NaN, which no field accepts.
 
 mod samples;
 
@@ -11,14 +11,7 @@ use self::samples::{Document, ROWS_MAX, Reader, Shape, Text};
 
 pub(crate) use self::samples::{Labels, Row, shortened};
 
-/// What was said besides the rows.
-#[derive(Debug, Default)]
-pub(crate) struct Notice {
-    /// Why rows may be absent: the server's warnings, or that it calls its answer partial.
-    pub(crate) incomplete: Option<String>,
-}
-
-/// An answer that is none.
+/// A response body that is not a usable answer.
 #[derive(PartialEq, Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
     #[error("the answer is empty")]
@@ -29,31 +22,32 @@ pub(crate) enum Unreadable {
     Json(String),
     #[error("the result is a {0}, not a vector")]
     NoVector(String),
-    #[error("its rows are native histograms, which have no single value")]
+    #[error("the rows are native histograms, which have no single value")]
     NativeHistogram,
-    #[error("it has no {0}")]
+    #[error("the answer has no {0}")]
     Lacks(&'static str),
-    #[error("it has more than {ROWS_MAX} rows")]
+    #[error("the answer has more than {ROWS_MAX} rows")]
     TooManyRows,
-    /// `status: error`, with the server's words.
+    /// `status: error`, with the server's message.
     #[error("the server says {kind}: {text}")]
     Refused { kind: String, text: String },
 }
 
-/// The kinds of result that a query may have.
+/// The kinds of results that a query may have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Expect {
     Vector,
-    /// A number: Prometheus says `scalar`, VictoriaMetrics a vector of one row without labels.
+    /// A number: `scalar` in Prometheus, a vector of one row without labels in VictoriaMetrics.
     Number,
 }
 
-/// Reads an answer and hands each row to `on_row` as it comes.
+/// Reads an answer and passes each row to `on_row` as it comes. Returns why rows may be absent: the server's
+/// first warning, or that it marks its answer as partial.
 pub(crate) fn decode(
     body: &[u8],
     expect: Expect,
     on_row: &mut dyn FnMut(&Row<'_>),
-) -> Result<Notice, Unreadable> {
+) -> Result<Option<String>, Unreadable> {
     let body = without_mark(body);
     match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
         None => return Err(Unreadable::Empty),
@@ -77,23 +71,23 @@ pub(crate) fn decode(
     document.check(expect)
 }
 
-/// Some servers and proxies put a byte order mark before what they send.
+/// Removes the byte order mark that some servers and proxies send first.
 fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body)
 }
 
-/// What is no JSON, or other JSON than what is expected, with its place.
+/// Describes a parse error with its position.
 fn malformed(error: &serde_json::Error) -> Unreadable {
     let text = error.to_string();
-    // What stands there instead is left out: it may be long, and it may be a secret.
+    // The text found at that position is left out: it may be long, or a secret.
     let start = text.rfind(", expected ").map_or(0, |comma| comma + 2);
     Unreadable::Json(text[start..].to_owned())
 }
 
-/// Bytes of an answer of raw samples: an hour of one series that is scraped each second has less.
+/// Most bytes of raw samples that are read: more than an hour of one series that is scraped each second.
 const RAW_BYTES_MAX: usize = 1 << 18;
 
-/// The times of the raw samples of one series, in seconds; empty where there are none to read.
+/// Returns the times of the raw samples of one series, in seconds; empty if there are none.
 pub(crate) fn sample_times(body: &[u8]) -> Vec<f64> {
     if body.len() > RAW_BYTES_MAX {
         return Vec::new();
@@ -105,13 +99,13 @@ pub(crate) fn sample_times(body: &[u8]) -> Vec<f64> {
     samples.into_iter().flatten().filter_map(|sample| sample[0].as_f64()).collect()
 }
 
-/// The server's words in an error document; `None` when it is not one.
+/// Returns kind and message of an error document; `None` if it is none.
 pub(crate) fn error_of(body: &[u8]) -> Option<(String, String)> {
     error_in(str::from_utf8(without_mark(body)).ok()?)
 }
 
 fn error_in(text: &str) -> Option<(String, String)> {
-    /// An error document needs no data, so whatever is said of data is passed over.
+    /// An error document needs no data, so `data` is ignored.
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Refusal<'a> {
@@ -135,7 +129,7 @@ impl Document<'_> {
         matches!(&self.status, Some(Text(status)) if status == "success")
     }
 
-    /// Another type than the one that is expected is named, whatever its result looks like.
+    /// Names an unexpected result type, whatever its result looks like.
     fn check_type(&self, expect: Expect) -> Result<(), Unreadable> {
         match (&self.result_type, expect) {
             (None, _) => Ok(()),
@@ -145,7 +139,7 @@ impl Document<'_> {
         }
     }
 
-    fn check(self, expect: Expect) -> Result<Notice, Unreadable> {
+    fn check(self, expect: Expect) -> Result<Option<String>, Unreadable> {
         if !self.succeeded() {
             return Err(Unreadable::Lacks("status"));
         }
@@ -157,17 +151,14 @@ impl Document<'_> {
         }
         match (self.result, expect) {
             (None, _) => return Err(Unreadable::Lacks("result")),
-            // No row of a model: taken for an answer, it would be an empty fleet.
+            // Accepted as an answer, this would be an empty fleet.
             (Some(Shape::Scalar), Expect::Vector) => {
                 return Err(Unreadable::NoVector("time and a value without labels".to_owned()));
             }
             _ => {}
         }
-        let incomplete = match self.warning {
-            Some(warning) => Some(collector_transport::quote(&warning)),
-            None => self.partial.then(|| "the server calls its answer partial".to_owned()),
-        };
-        Ok(Notice { incomplete })
+        let partial = || self.partial.then(|| "the server marks its answer as partial".to_owned());
+        Ok(self.warning.map(|warning| collector_transport::quote(&warning)).or_else(partial))
     }
 }
 
@@ -195,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_read_whatever_else_stands_beside_them() {
+    fn rows_are_read_among_unknown_fields() {
         let body = r#" {"infos":["x"],"stats":{"a":[[1]]},"data":{"extra":null,"result":[
             {"metric":{"pod":"m-\"0\u00e9","zone":"a"},"value":[1.5,"0.25"],"more":{}},
             {"metric":{"pod_name":"m-1"},"value":[1,7]},
@@ -208,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_nan_and_the_other_rows_stay() {
+    fn a_value_that_is_not_a_number_becomes_nan() {
         let body = vector(
             r#"[{"metric":{},"value":[1,"NaN"]},{"metric":{},"value":[1,"+Inf"]},
                 {"metric":{},"value":[1,"-Inf"]},{"metric":{},"value":[1,"text"]},
@@ -221,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_vector_is_refused() {
+    fn anything_but_a_vector_is_refused() {
         refused("", "empty");
         refused(" \n", "empty");
         refused("<!doctype html><title>Sign in", "HTML");
@@ -320,7 +311,7 @@ mod tests {
     fn an_error_in_an_answer_that_claims_success_is_quoted() {
         refused(
             r#"{"status":"error","errorType":"execution","error":"a\u001bb"}"#,
-            "execution: a\u{fffd}b",
+            "execution: a\\u{1b}b",
         );
         assert_eq!(
             error_of(br#"{"status":"error","errorType":"t","error":"e","data":{"resultType":"matrix","result":[]}}"#),
@@ -330,28 +321,24 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_neither_overflows_nor_is_read() {
+    fn deep_nesting_is_skipped_or_refused_without_recursion() {
         let deep = "[".repeat(500_000);
         assert!(values(&deep).is_err());
         assert!(values(&vector(&deep)).is_err());
         assert!(values(&format!(r#"{{"x":{deep}"#)).is_err());
         assert!(values(&vector(&format!(r#"[{{"metric":{{"x":{deep}"#))).is_err());
         let closed = deep.clone() + &"]".repeat(500_000);
-        for row in [r#"{"metric":{"x":$D},"value":[1,"1"]}"#, r#"{"more":$D}"#, "$D"] {
-            let row = |deep: &str| vector(&format!("[{}]", row.replace("$D", deep)));
-            assert!(values(&row(&closed)).is_err());
-            let refusal = row(&closed).replace("success", "error");
-            assert!(matches!(values(&refusal), Err(Unreadable::Refused { .. })));
-        }
-        let beside = |deep: &str| vector("[]").replacen('{', &format!("{{\"x\":{deep},"), 1);
-        refused(&beside(&closed), "recursion limit exceeded");
-        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
-        assert!(values(&beside(&nested(100))).is_ok());
-        refused(&beside(&nested(200)), "recursion limit exceeded");
+        assert!(values(&vector(&format!("[{closed}]"))).is_err());
+        let labelled = vector(&format!(r#"[{{"metric":{{"x":{closed}}},"value":[1,"1"]}}]"#));
+        assert_eq!(values(&labelled).unwrap(), [("-".to_owned(), 1.0)]);
+        let beside = vector("[]").replacen('{', &format!("{{\"x\":{closed},"), 1);
+        assert!(values(&beside).unwrap().is_empty());
+        let refusal = values(&labelled.replace("success", "error"));
+        assert!(matches!(refusal, Err(Unreadable::Refused { .. })));
     }
 
     #[test]
-    fn an_error_tells_the_place_and_not_what_stands_there() {
+    fn an_error_names_the_position_and_not_the_text() {
         let error = |result: &str| values(&vector(result)).unwrap_err().to_string();
         let start = "not JSON of a PromQL server: expected";
         assert_eq!(
@@ -378,10 +365,10 @@ mod tests {
     }
 
     #[test]
-    fn warnings_and_partial_answers_are_told() {
+    fn warnings_and_partial_answers_are_reported() {
         let notice = |extra: &str| {
             let body = vector("[]").replacen('{', &format!("{{{extra},"), 1);
-            decode(body.as_bytes(), Expect::Vector, &mut |_| {}).unwrap().incomplete
+            decode(body.as_bytes(), Expect::Vector, &mut |_| {}).unwrap()
         };
         assert_eq!(notice(r#""infos":["i"]"#), None);
         assert_eq!(notice(r#""warnings":[]"#), None);
@@ -396,7 +383,7 @@ mod tests {
     fn warnings_of_the_query_language_lose_nothing() {
         let notice = |extra: &str| {
             let body = vector("[]").replacen('{', &format!("{{{extra},"), 1);
-            decode(body.as_bytes(), Expect::Vector, &mut |_| {}).unwrap().incomplete
+            decode(body.as_bytes(), Expect::Vector, &mut |_| {}).unwrap()
         };
         let info = r#""PromQL info: metric might not be a counter""#;
         let warning = r#""PromQL warning: bucket label is missing""#;

@@ -1,7 +1,7 @@
-//! From rows to what a look says about each model.
+//! Groups the rows of a fetch by model.
 //!
-//! The rows of the query for liveness come first and decide who exists. A pod in another query and not
-//! among them is dead and left out; one that lives and has no row there is unknown in that field.
+//! The rows of the liveness query come first and decide which pods exist. A pod that is only in another query
+//! is dead and left out; a live pod without a row there is unknown in that field.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use foldhash::fast::RandomState;
 use crate::failure::Failure;
 use crate::memory::{ModelMemory, RankConfig};
 use crate::plan::{LeafId, QueryKind, QueryKinds};
-use crate::rows::{InfoRow, Living, Rows, Sample};
+use crate::rows::{InfoRow, LiveRow, Rows, Sample};
 use crate::selfmetrics;
 use crate::server_clock::Moment;
 use crate::servers::{Server, Servers};
@@ -22,94 +22,95 @@ use crate::shape::Shape;
 use crate::shard::Asked;
 use crate::trace::{self, TracedQuery};
 
-/// Scrape intervals by which samples may be late: beyond the look-back of a server, they are gone.
+/// Scrape intervals by which samples may be late. Beyond the look-back of a server they are gone.
 const LATE_MAX: u32 = 20;
-/// The earliest time that a sample may be of, in 2001: what is below is no time of day.
+/// Earliest plausible sample time, in 2001: smaller values are not times.
 const EARLIEST: f64 = 1e9;
-/// Values of one cluster label that are told.
+/// Most values of one cluster label that are reported.
 const CLUSTERS_MAX: usize = 8;
-/// A replica that is older than so many scrapes while its siblings are not has left.
+/// A replica that is older than this many scrapes, while its siblings are not, has terminated.
 const SCRAPES_UNTIL_LEFT: u32 = 4;
 
-/// Sums by leaf, of an engine each. NaN: there was a value, and it cannot be true; a sum without it
-/// would be too small.
+/// Sums by engine and leaf. NaN: there was a value that cannot be true, so a sum without it would be too
+/// small.
 pub(crate) type Sums = Vec<(u8, LeafId, f64)>;
 
-/// What is known of one model.
+/// What is known about one model.
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is seen by itself, in any order")]
+#[expect(clippy::struct_excessive_bools, reason = "each is set independently, in any order")]
 pub(crate) struct Model {
     pub(crate) servers: Servers,
-    /// Rates of the model as a whole.
+    /// Rates of the model, for all pods together.
     pub(crate) rates: Sums,
-    /// Rates by replica and key, dead ones too.
+    /// Rates by replica and key, including dead ones.
     pub(crate) replica_rates: HashMap<(PodName, Box<str>), Sums, RandomState>,
-    /// Several servers, or copies, stand under one rank, be some of them dead by now.
+    /// Whether one rank has several servers or copies, including dead ones.
     pub(crate) several_of_a_rank: bool,
-    /// Some query had a row of it.
+    /// Whether any query returned a row of it.
     pub(crate) seen: bool,
-    /// Servers, or copies, that have left without a stale marker: their replicas and keys.
+    /// Servers and copies that terminated without a stale marker: their replicas and keys.
     pub(crate) left: HashMap<PodName, BTreeSet<Box<str>>, RandomState>,
-    /// It has series without a pod.
+    /// Whether it has series without a pod.
     pub(crate) unnamed: bool,
-    /// Rows may be absent from some answer.
+    /// Whether rows may be absent from an answer.
     pub(crate) incomplete: bool,
-    /// The server's warning by which they may.
+    /// The server's warning that says so.
     pub(crate) warning: Option<Arc<str>>,
-    /// How many queries for liveness were answered.
+    /// Number of liveness queries that were answered.
     pub(crate) liveness: u32,
-    /// The queries about it that were answered.
+    /// The answered queries about it.
     pub(crate) answered: QueryKinds,
     pub(crate) failed: FieldReasons,
-    /// Why a query about it failed; the first.
+    /// The first failure of a query about it.
     pub(crate) failure: Option<Failure>,
     /// The values of each cluster label.
     pub(crate) clusters: Vec<(Box<str>, BTreeSet<Box<str>>)>,
-    /// What the query for presence found: alive by which series, and lately there.
+    /// Results of the presence query: the series that shows live pods, and whether there were any within the
+    /// window.
     pub(crate) alive_by: Option<Box<str>>,
     pub(crate) lately: bool,
-    /// When it was last seen, where it is missing.
+    /// When it was last seen, if it is missing.
     pub(crate) last_seen: Option<Tick>,
-    /// Ranks of living replicas that have counters and no gauges, and whether they have never worked.
-    pub(crate) silent_ranks: HashMap<PodName, Vec<(Box<str>, bool)>, RandomState>,
+    /// Ranks of live replicas that have counters but no gauges, each with whether it never worked.
+    pub(crate) ranks_without_gauges: HashMap<PodName, Vec<(Box<str>, bool)>, RandomState>,
     /// Capacities by replica.
     pub(crate) config: HashMap<PodName, Vec<RankConfig>, RandomState>,
-    /// How its values came about, where the look is traced.
+    /// How its values came about, if the fetch is traced.
     pub(crate) trace: Vec<TraceRow>,
-    /// The query for its cache sizes, likewise.
+    /// The query for its cache sizes, if the fetch is traced.
     pub(crate) traced_config: Option<TracedQuery>,
 }
 
-/// One answer, or its failure, for some models of a look.
+/// The result of one query for some of the models.
 #[derive(Debug)]
-pub(crate) struct Piece {
+pub(crate) struct QueryResult {
     pub(crate) kind: QueryKind,
-    /// The engine that was asked about: its position among those that the server holds.
+    /// Index of the engine in [`Shape::served`].
     pub(crate) engine: u8,
-    /// Positions in [`Asked`].
+    /// Indices into [`Asked`].
     pub(crate) models: Arc<[usize]>,
-    pub(crate) result: Result<Arrived, Failure>,
+    pub(crate) result: Result<QueryAnswer, Failure>,
 }
 
-/// The rows of an answer, and what goes with them.
+/// The rows of an answer, and their circumstances.
 #[derive(Debug)]
-pub(crate) struct Arrived {
+pub(crate) struct QueryAnswer {
     pub(crate) rows: Rows,
     /// Why rows may be absent.
     pub(crate) warning: Option<Arc<str>>,
     pub(crate) at: Tick,
-    /// What was asked, where the look is traced.
+    /// The query, if the fetch is traced.
     pub(crate) query: Option<TracedQuery>,
 }
 
-/// The look as far as it has come.
+/// The state of a fetch, model by model.
 #[derive(Debug)]
 pub(crate) struct Assembly<'a> {
     pub(crate) asked: &'a Asked,
     pub(crate) shape: &'a Shape,
     pub(crate) moment: Moment,
     pub(crate) models: Vec<Model>,
-    /// Series were seen to be stored more than once.
+    /// Whether any series is stored more than once.
     pub(crate) doubled: bool,
 }
 
@@ -119,9 +120,9 @@ impl<'a> Assembly<'a> {
         Self { asked, shape, moment, models, doubled: false }
     }
 
-    /// Takes in one answer.
-    pub(crate) fn add(&mut self, piece: Piece) {
-        let Piece { kind, engine, models, result } = piece;
+    /// Adds the result of one query.
+    pub(crate) fn add(&mut self, piece: QueryResult) {
+        let QueryResult { kind, engine, models, result } = piece;
         match result {
             Err(failure) => {
                 let reason: Arc<str> = failure.reason().into();
@@ -130,13 +131,13 @@ impl<'a> Assembly<'a> {
                     for field in kind.fields() {
                         model.failed.insert(*field, Arc::clone(&reason));
                     }
-                    // When a missing model was last seen is not needed to say that it is missing.
+                    // A missing model is missing whenever it was last seen.
                     if kind != QueryKind::LastSeen {
                         model.failure.get_or_insert_with(|| failure.clone());
                     }
                 }
             }
-            Ok(Arrived { rows, warning, at, query }) => {
+            Ok(QueryAnswer { rows, warning, at, query }) => {
                 if let Some(query) = query {
                     self.trace(kind, engine, &models, &rows, &query);
                 }
@@ -150,7 +151,7 @@ impl<'a> Assembly<'a> {
                     model.answered.insert(kind);
                 }
                 match rows {
-                    Rows::Living(living) => {
+                    Rows::LiveRow(living) => {
                         for row in living {
                             self.add_living(engine, row, at);
                         }
@@ -183,7 +184,7 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn add_living(&mut self, engine: u8, row: Living, arrived_at: Tick) {
+    fn add_living(&mut self, engine: u8, row: LiveRow, arrived_at: Tick) {
         let model = &mut self.models[row.model];
         model.seen = true;
         let labels = &self.shape.served[usize::from(engine)].labels.cluster;
@@ -207,7 +208,7 @@ impl<'a> Assembly<'a> {
         let stamp = row.stamp >= EARLIEST;
         let sampled_at = self.moment.sampled_at(row.stamp, arrived_at).filter(|_| stamp);
         let Some(sampled_at) = sampled_at else {
-            // It lives, and nothing is known about when: not to be shown, not to be lost.
+            // The pod lives, but its time is unknown: it can neither be shown nor ignored.
             model.incomplete = true;
             selfmetrics::value_refused(QueryKind::Liveness, Rejected::NotFinite);
             return;
@@ -238,20 +239,19 @@ impl<'a> Assembly<'a> {
             }
             _ => model.seen = true,
         }
+        let value = selfmetrics::accepted(kind, sanitize::rate(value)).unwrap_or(f64::NAN);
         if kind.level() != crate::labels::Level::Rank {
-            let accepted = selfmetrics::accepted(kind, sanitize::rate(value)).unwrap_or(f64::NAN);
             let sums = if replica.is_empty() {
                 &mut model.rates
             } else {
                 model.replica_rates.entry((replica.into(), key.into())).or_default()
             };
             match sums.iter_mut().find(|(of, id, _)| (*of, *id) == (engine, leaf)) {
-                Some((_, _, known)) => *known = same_or_nan(*known, accepted),
-                None => sums.push((engine, leaf, accepted)),
+                Some((_, _, known)) => *known = same_or_nan(*known, value),
+                None => sums.push((engine, leaf, value)),
             }
             return;
         }
-        let value = selfmetrics::accepted(kind, sanitize::rate(value)).unwrap_or(f64::NAN);
         let mut is_living = false;
         model.servers.of_row((engine, replica, rank, key), |server| {
             is_living = true;
@@ -263,7 +263,7 @@ impl<'a> Assembly<'a> {
         if kind == QueryKind::RunningRequests && replica.is_empty() {
             model.unnamed = true;
         }
-        // It is sampled now, and is not among those that live: some answer lacks rows.
+        // The row is sampled now and belongs to no live pod: some answer lacks rows.
         let is_instant =
             matches!(kind, QueryKind::RunningRequests | QueryKind::Counters | QueryKind::Capacity);
         if !is_living && !replica.is_empty() && !model.has_left(replica, key) {
@@ -272,22 +272,15 @@ impl<'a> Assembly<'a> {
             model.incomplete |= is_instant && !lives;
             if kind != QueryKind::Counters && lives && !rank.is_empty() {
                 // The sums of its replica are unknown without it.
-                let ranks = model.silent_ranks.entry(replica.into()).or_default();
-                if !ranks.iter().any(|(known, _)| **known == *rank) {
-                    ranks.push((rank.into(), false));
-                }
+                model.rank_without_gauges(replica, rank, false);
             }
         }
         if kind == QueryKind::Counters && !is_living && !rank.is_empty() {
-            let ranks = model.silent_ranks.entry(replica.into()).or_default();
-            match ranks.iter_mut().find(|(known, _)| **known == *rank) {
-                Some((_, idle)) => *idle &= value == 0.0,
-                None => ranks.push((rank.into(), value == 0.0)),
-            }
+            *model.rank_without_gauges(replica, rank, true) &= value == 0.0;
         }
     }
 
-    /// Takes in capacities. The series carry no model: pods are found by their namespace.
+    /// Adds capacities. Their series carry no model, so pods are found by their namespace.
     fn add_info(&mut self, engine: u8, rows: Vec<InfoRow>) {
         let mut by_pod: HashMap<(Namespace, PodName), Vec<InfoRow>> = HashMap::new();
         for row in rows {
@@ -306,30 +299,18 @@ impl<'a> Assembly<'a> {
                 let rows = by_pod.get(&key).map(Vec::as_slice).unwrap_or_default();
                 let known = model.config.entry(server.replica.clone()).or_default();
                 for row in rows {
-                    let of = |quantity| {
-                        let value = |leaf| {
-                            row.numbers.iter().find(|(id, _)| *id == leaf).map(|(_, it)| *it)
-                        };
-                        let value = plan.value(QueryKind::CacheConfig, quantity, &value)?;
-                        sanitize::count(value).ok()
-                    };
-                    let config = RankConfig {
-                        rank: row.rank.clone(),
-                        key: row.key.clone(),
-                        capacity_tokens: of(collector_engines::Quantity::KvCapacityTokens),
-                        num_gpu_blocks: of(collector_engines::Quantity::NumGpuBlocks),
-                        block_size: of(collector_engines::Quantity::BlockSize),
-                    };
+                    let value =
+                        |leaf| row.numbers.iter().find(|(id, _)| *id == leaf).map(|(_, it)| *it);
+                    let config = RankConfig::new(&row.rank, &row.key, |quantity| {
+                        plan.value(QueryKind::CacheConfig, quantity, &value)
+                    });
                     let same =
                         |it: &&mut RankConfig| (&it.rank, &it.key) == (&config.rank, &config.key);
                     match known.iter_mut().find(same) {
-                        // One rank with two sizes is in the middle of a restart.
+                        // A rank with two sizes is being restarted.
                         Some(other) if *other != config => {
-                            *other = RankConfig {
-                                rank: config.rank,
-                                key: config.key,
-                                ..RankConfig::default()
-                            };
+                            let RankConfig { rank, key, .. } = config;
+                            *other = RankConfig { rank, key, ..RankConfig::default() };
                         }
                         Some(_) => {}
                         None => known.push(config),
@@ -339,7 +320,7 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// All that live are known: puts them in order, and lets go of those that have left without a word.
+    /// Sorts the live servers once all are known, and drops those that terminated without a stale marker.
     pub(crate) fn settle(&mut self) {
         let intervals: Vec<f64> =
             self.shape.served.iter().map(|served| served.scrape_interval().as_secs_f64()).collect();
@@ -353,36 +334,29 @@ impl<'a> Assembly<'a> {
             let siblings_are_fresh = servers
                 .iter()
                 .any(|it| asked - it.stamp <= 2.0 * interval(it) && it.stamp >= newest);
+            let mut gone: Vec<Server> = Vec::new();
             if siblings_are_fresh {
-                let left = &mut model.left;
-                servers.retain(|server| {
-                    let stays =
-                        newest - server.stamp <= f64::from(SCRAPES_UNTIL_LEFT) * interval(server);
-                    if !stays {
-                        left.entry(server.replica.clone()).or_default().insert(server.key.clone());
-                    }
-                    stays
-                });
+                gone.extend(servers.extract_if(.., |server| {
+                    newest - server.stamp > f64::from(SCRAPES_UNTIL_LEFT) * interval(server)
+                }));
             }
-            // Of engines that read the same pod, the first is the pod's.
-            let mut owner: HashMap<PodName, u8, RandomState> = HashMap::default();
+            // If several engines read the same pod, the first one owns it.
             if servers.iter().any(|server| server.engine > 0) {
+                let mut owner: HashMap<PodName, u8, RandomState> = HashMap::default();
                 for server in servers.iter() {
                     owner.entry(server.replica.clone()).or_insert(server.engine);
                 }
-                let left = &mut model.left;
-                servers.retain(|server| {
-                    let stays = owner.get(&server.replica) == Some(&server.engine);
-                    if !stays {
-                        left.entry(server.replica.clone()).or_default().insert(server.key.clone());
-                    }
-                    stays
-                });
+                let is_other =
+                    |server: &mut Server| owner.get(&server.replica) != Some(&server.engine);
+                gone.extend(servers.extract_if(.., is_other));
+            }
+            for server in gone {
+                model.left.entry(server.replica).or_default().insert(server.key);
             }
         }
     }
 
-    /// Rates may be those of several copies, which nothing tells apart: they are unknown.
+    /// Makes the rates unknown: they may be those of several copies that cannot be distinguished.
     pub(crate) fn doubt_load(&mut self) {
         for model in &mut self.models {
             model.rates.clear();
@@ -395,21 +369,7 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// Whether the model has live pods.
-    pub(crate) fn has_live_pods(&self, position: usize) -> bool {
-        !self.models[position].servers.as_slice().is_empty()
-    }
-
-    /// The live pods of a model, in order of their names.
-    pub(crate) fn live_pods(&self, position: usize) -> Vec<&PodName> {
-        let servers = self.models[position].servers.as_slice().iter();
-        let mut pods: Vec<&PodName> = servers.map(|server| &server.replica).collect();
-        pods.sort_unstable();
-        pods.dedup();
-        pods
-    }
-
-    /// The failure that all models share because nothing is known of any of them.
+    /// Returns the failure that all models share, if nothing is known about any of them.
     pub(crate) fn failed_altogether(&self) -> Option<&Failure> {
         if self.models.iter().any(|model| model.liveness > 0) {
             return None;
@@ -417,8 +377,8 @@ impl<'a> Assembly<'a> {
         self.models.iter().find_map(|model| model.failure.as_ref())
     }
 
-    /// Some live pod has no KV-cache usage although the server was asked for it.
-    pub(crate) fn looks_misnamed(&self) -> bool {
+    /// Returns whether a live pod lacks KV-cache usage that the server was asked for.
+    pub(crate) fn lacks_gauges(&self) -> bool {
         self.models.iter().any(|model| {
             !model.failed.contains(Field::KvCacheUsage)
                 && model.servers.as_slice().iter().any(|server| {
@@ -429,45 +389,21 @@ impl<'a> Assembly<'a> {
         })
     }
 
-    /// Whether any model has series that name no pod.
+    /// Returns whether any model has series that name no pod.
     pub(crate) fn has_unnamed_pods(&self) -> bool {
         self.models.iter().any(|model| model.unnamed)
     }
 
-    /// Whether pods of the model live that are read as this engine.
-    pub(crate) fn lives_of(&self, position: usize, engine: u8) -> bool {
-        self.models[position].servers.as_slice().iter().any(|server| server.engine == engine)
-    }
-
-    /// Whether several servers, or copies, stand under one rank of one pod of the model.
-    pub(crate) fn has_several_of_a_rank(&self, position: usize) -> bool {
-        self.models[position].several_of_a_rank
-    }
-
-    /// Whether a model lately had series, or has others now, and has no living pod by the first look.
-    pub(crate) fn has_just_vanished(&self, position: usize) -> bool {
-        let model = &self.models[position];
-        self.is_silent(position) && (model.lately || model.alive_by.is_some())
-    }
-
-    /// Whether nothing of a model is there, or lately was.
-    pub(crate) fn is_missing(&self, position: usize) -> bool {
-        let model = &self.models[position];
-        self.is_silent(position)
-            && model.answered.contains(QueryKind::Presence)
-            && !(model.lately || model.seen || model.unnamed)
-    }
-
-    /// The models by how many scrape intervals their newest sample is late; less than one is none. Those of
-    /// which no pod lives go with the least late ones, so that rows of them are seen. `evaluated` is when the
-    /// query for liveness was evaluated, as its rows say.
+    /// Groups the models by how many scrape intervals their newest sample is late. Models without a live pod
+    /// join the least late group, so that rows of theirs are seen. `evaluated` is the evaluation time of the
+    /// liveness query, as its rows report it.
     pub(crate) fn late_classes(
         &self,
         positions: &[usize],
         interval: Duration,
         evaluated: Option<f64>,
     ) -> BTreeMap<u32, Arc<HashSet<usize>>> {
-        // A server that evaluates earlier than it is asked to does so for windows too.
+        // A server that evaluates instant queries early does so for windows too.
         let asked = self.moment.time.seconds();
         let asked = evaluated.map_or(asked, |evaluated| asked.min(evaluated));
         let mut classes: BTreeMap<u32, HashSet<usize>> = BTreeMap::new();
@@ -479,12 +415,12 @@ impl<'a> Assembly<'a> {
                 silent.push(*position);
                 continue;
             }
-            // A little late is what any scrape may be.
+            // Any scrape may be a little late.
             let late = ((asked - newest - 1.0) / interval.as_secs_f64()).max(0.0).floor();
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
-                reason = "it is bounded on the line itself"
+                reason = "it is bounded in the same expression"
             )]
             let late = late.min(f64::from(LATE_MAX)) as u32;
             classes.entry(late).or_default().insert(*position);
@@ -495,8 +431,8 @@ impl<'a> Assembly<'a> {
         classes.into_iter().map(|(late, models)| (late, Arc::new(models))).collect()
     }
 
-    /// Whether some replica of the model has ranks that only its counters can tell of, or series of one
-    /// rank that may be copies. Known once the gauges have arrived.
+    /// Returns whether only counters can show the ranks of some replica, or whether series of one rank are
+    /// copies. Known once the gauges have arrived.
     pub(crate) fn needs_counters(&self, position: usize, kept: Option<&ModelMemory>) -> bool {
         let model = &self.models[position];
         let servers = model.servers.as_slice();
@@ -510,31 +446,21 @@ impl<'a> Assembly<'a> {
                     .iter()
                     .any(|it| it.value(plan.only_leaf(QueryKind::QueueLength)).is_none());
             let lives = |rank: &str| group.iter().any(|server| *server.rank == *rank);
-            let of_look = model.config.get(&group[0].replica).map(Vec::as_slice);
+            let of_fetch = model.config.get(&group[0].replica).map(Vec::as_slice);
             let kept = || {
                 let pods = &kept?.pods;
                 let at = pods.binary_search_by(|(pod, _)| pod.cmp(&group[0].replica)).ok()?;
                 Some(&*pods[at].1.config)
             };
-            let config = of_look.or_else(kept).unwrap_or_default();
+            let config = of_fetch.or_else(kept).unwrap_or_default();
             let silent = config.iter().any(|it| !it.rank.is_empty() && !lives(&it.rank));
             lacks_gauge || (silent && !group[0].rank.is_empty())
         })
     }
-
-    /// Whether some pods of the model are on the prefill side of requests, and others on the decode side.
-    pub(crate) fn has_two_roles(&self, position: usize) -> bool {
-        self.models[position].has_two_roles()
-    }
-
-    /// Whether no pod of a model lives by the query for liveness: what else there is must be asked for.
-    pub(crate) fn is_silent(&self, position: usize) -> bool {
-        self.models[position].liveness > 0 && !self.has_live_pods(position)
-    }
 }
 
-/// The value of two rows that are about the same: the same row twice is a double, and counts once; two
-/// values contradict each other, and neither is believed.
+/// Merges two rows about the same thing: equal values count once, different ones contradict each other and
+/// become NaN.
 fn same_or_nan(known: f64, other: f64) -> f64 {
     let apart = (known - other).abs();
     if apart <= known.abs() * f64::from(f32::EPSILON) { known } else { f64::NAN }
@@ -548,7 +474,7 @@ fn add_presence(
     row: LeafId,
     value: f64,
 ) {
-    // The query may also be about a model of which pods live: all of these should be known by now.
+    // The query may also cover a model with live pods, all of which should be known by now.
     let servers = model.servers.as_slice();
     if row < 2 && !servers.is_empty() && !replica.is_empty() {
         let is_known = servers.iter().any(|server| server.replica.as_str() == replica)
@@ -566,17 +492,60 @@ fn add_presence(
 }
 
 impl Model {
-    /// Whether a server of this key has left; where no key is told, any of the replica.
+    /// Returns whether a server with this key has terminated; with an empty key, any server of the replica.
     fn has_left(&self, replica: &str, key: &str) -> bool {
         self.left.get(replica).is_some_and(|keys| key.is_empty() || keys.contains(key))
     }
 
+    /// Returns whether a rank without gauges never worked; a new one starts as `idle`.
+    fn rank_without_gauges(&mut self, replica: &str, rank: &str, idle: bool) -> &mut bool {
+        let ranks = self.ranks_without_gauges.entry(replica.into()).or_default();
+        let known = ranks.iter().position(|(known, _)| **known == *rank);
+        let at = known.unwrap_or_else(|| {
+            ranks.push((rank.into(), idle));
+            ranks.len() - 1
+        });
+        &mut ranks[at].1
+    }
+
+    /// Returns the live pods, sorted by name.
+    pub(crate) fn live_pods(&self) -> Vec<&PodName> {
+        let mut pods: Vec<&PodName> =
+            self.servers.as_slice().iter().map(|server| &server.replica).collect();
+        pods.sort_unstable();
+        pods.dedup();
+        pods
+    }
+
+    /// Returns whether live pods are read as this engine.
+    pub(crate) fn has_engine(&self, engine: u8) -> bool {
+        self.servers.as_slice().iter().any(|server| server.engine == engine)
+    }
+
+    /// Returns whether the liveness query found no pod, so that other signs of life must be queried.
+    pub(crate) fn has_no_pods(&self) -> bool {
+        self.liveness > 0 && self.servers.as_slice().is_empty()
+    }
+
+    /// Returns whether the model has no live pod, but had series within the window or has others now.
+    pub(crate) fn has_just_vanished(&self) -> bool {
+        self.has_no_pods() && (self.lately || self.alive_by.is_some())
+    }
+
+    /// Returns whether the model has no series now and had none within the window.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.has_no_pods()
+            && self.answered.contains(QueryKind::Presence)
+            && !(self.lately || self.seen || self.unnamed)
+    }
+
+    /// Returns whether the model has both prefill and decode pods.
     pub(crate) fn has_two_roles(&self) -> bool {
         let has = |role| self.servers.as_slice().iter().any(|it| it.role.as_deref() == Some(role));
         has("prefill") && has("decode")
     }
 
-    /// The failure of a model whose series live in several clusters that nothing selects.
+    /// Returns the failure of a model with series in several clusters, of which none is selected.
     pub(crate) fn ambiguous(&self) -> Option<Failure> {
         let (label, values) = self.clusters.iter().find(|(_, values)| values.len() > 1)?;
         let shown: Vec<String> =
@@ -588,7 +557,7 @@ impl Model {
             Failure::new(
                 ErrorKind::Ambiguous,
                 format!(
-                    "its series have several values of the label {label}: {}",
+                    "the series of the model have several values of the label {label}: {}",
                     shown.join(", ")
                 ),
             )

@@ -15,36 +15,35 @@ use collector_core::{
 use collector_transport::ConfigError;
 use tokio::time::Instant;
 
-use self::jobs::{jobs_about, last_seen, second_look};
+use self::jobs::{jobs_about, last_seen, second_liveness};
 use crate::assemble::Assembly;
 use crate::client::{Budget, Client};
 use crate::config::{PrometheusConfig, selector};
+use crate::discovery::{Discovery, ServerInfo};
 use crate::failure::Failure;
+use crate::fetch::Fetch;
 use crate::finish::{Common, Finished, finish};
-use crate::learn::{Learner, Learnt};
-use crate::look::Look;
 use crate::memory::Memory;
 use crate::promql::Filter;
 use crate::shape::Shape;
 use crate::shard::{Asked, Sharder};
 use crate::{probe, selfmetrics};
 
-/// Asks a PromQL server about model servers.
+/// Reads the metrics of model servers from a PromQL server.
 ///
-/// A look costs the same number of requests for one model and for hundreds: of each engine that is
-/// there, 11 at most, and each minute three more; the first adds a few to find out what there is.
-/// Between looks it keeps how the server is to be asked, and the capacities and prefix-cache hit rates of
-/// living pods, which are asked each minute.
+/// A fetch takes the same number of requests for one model and for hundreds: at most 11 per engine present,
+/// three more each minute, and a few at first to discover what there is. Between fetches it remembers what it
+/// discovered, and the capacities and prefix-cache hit rates of live pods, which are queried each minute.
 pub struct PrometheusBackend {
     config: PrometheusConfig,
     clock: Arc<dyn Clock>,
     client: Client,
-    learner: Learner,
+    discovery: Discovery,
     sharder: Sharder,
     memory: Memory,
-    /// What selects the series of models that labels cannot tell.
+    /// Selectors of configured models, whose labels do not name them.
     given: Vec<(ModelId, Filter)>,
-    /// Series were seen to be stored more than once.
+    /// Whether any series was stored more than once.
     copies_seen: AtomicBool,
     incomplete_logged: AtomicBool,
     unnamed_logged: AtomicBool,
@@ -57,7 +56,7 @@ impl std::fmt::Debug for PrometheusBackend {
 }
 
 impl PrometheusBackend {
-    /// A backend for the server of `config`. Reads tokens and certificates, and sends nothing.
+    /// Creates a backend for the server of `config`. Reads tokens and certificates, and sends nothing.
     ///
     /// # Errors
     /// The first setting or file that cannot work, with its key and path.
@@ -79,7 +78,7 @@ impl PrometheusBackend {
             config,
             clock,
             client,
-            learner: Learner::new(terms),
+            discovery: Discovery::new(terms),
             sharder: Sharder::new(),
             memory: Memory::default(),
             copies_seen: AtomicBool::new(false),
@@ -92,7 +91,7 @@ impl PrometheusBackend {
         failure.into_error(operation, self.client.url())
     }
 
-    /// What a question outside a look may spend.
+    /// Returns the budget of a request outside a fetch.
     fn own_budget<'a>(&'a self, permits: &'a dyn Permits) -> Budget<'a> {
         Budget {
             permits,
@@ -102,98 +101,101 @@ impl PrometheusBackend {
         }
     }
 
-    async fn look(&self, ask: Ask<'_>, asked: &Asked) -> Result<Vec<(ModelRef, Answer)>, Failure> {
+    async fn fetch_all(
+        &self,
+        ask: Ask<'_>,
+        asked: &Asked,
+    ) -> Result<Vec<(ModelRef, Answer)>, Failure> {
         let budget = Budget {
             permits: ask.permits,
-            // A little less than there is, so that what was learnt by then is still told.
+            // Slightly less than the caller has, so that a partial result can still be returned.
             deadline: Instant::now() + ask.time_left.mul_f64(0.97),
             waiting: ask.urgency == Urgency::Waiting,
             clock: &*self.clock,
         };
         let first = asked.one_model().filter(|_| budget.waiting && self.given.is_empty());
-        let mut learnt = self.learner.learn(&self.client, budget, first).await?;
+        let mut info = self.discovery.discover(&self.client, budget, first).await?;
         loop {
-            match self.look_once(ask, asked, &learnt, budget).await? {
-                Looked::Finished(finished) => {
-                    let Finished { answers, kept } = *finished;
+            match self.try_fetch(ask, asked, &info, budget).await? {
+                Attempt::Finished((answers, kept)) => {
                     self.memory.keep(kept, self.clock.now());
                     return Ok(answers);
                 }
-                // Who lives was asked for a time that is not now. Once more; a Date that still differs
-                // is wrong itself.
-                Looked::ClockJumped => self.learner.suspect_clock(),
-                Looked::Doubled => self.learner.forget_shape().await,
+                // Liveness was queried for the wrong time. Try again; a `Date` that still differs is itself
+                // wrong.
+                Attempt::ClockJumped => self.discovery.suspect_clock(),
+                Attempt::Doubled => self.discovery.forget_shape().await,
             }
-            let date_trusted = learnt.date_trusted;
-            learnt = self.learner.learn(&self.client, budget, None).await?;
-            learnt.date_trusted &= date_trusted;
-            learnt.last_try = true;
+            let date_trusted = info.date_trusted;
+            info = self.discovery.discover(&self.client, budget, None).await?;
+            info.date_trusted &= date_trusted;
+            info.last_try = true;
         }
     }
 
-    async fn look_once(
+    async fn try_fetch(
         &self,
         ask: Ask<'_>,
         asked: &Asked,
-        learnt: &Learnt,
+        info: &ServerInfo,
         budget: Budget<'_>,
-    ) -> Result<Looked, Failure> {
+    ) -> Result<Attempt, Failure> {
         let as_of = self.clock.now();
-        let shape: &Shape = &learnt.shape;
+        let shape: &Shape = &info.shape;
         let groups = self.groups(asked, shape, budget.waiting);
-        let moment = learnt.clock.moment(as_of);
+        let moment = info.clock.moment(as_of);
         let mut assembly = Assembly::new(asked, shape, moment);
-        let each = &self.learner.terms().matchers;
-        let look =
-            Look::new(&self.client, budget, asked, learnt, each, moment, &groups).traced(ask.trace);
-        look.liveness(&mut assembly).await?;
-        if learnt.date_trusted && look.clock_contradicted() {
-            if !learnt.last_try {
-                return Ok(Looked::ClockJumped);
+        let each = &self.discovery.terms().matchers;
+        let fetch =
+            Fetch::new(&self.client, budget, asked, info, each, moment, &groups).traced(ask.trace);
+        fetch.liveness(&mut assembly).await?;
+        if info.date_trusted && fetch.clock_contradicted() {
+            if !info.last_try {
+                return Ok(Attempt::ClockJumped);
             }
-            self.learner.distrust_date().await;
+            self.discovery.distrust_date().await;
         }
         let jobs = self.capacity(&groups, &assembly);
-        look.ask(jobs, &mut assembly).await;
+        fetch.ask(jobs, &mut assembly).await;
         let is_known = shape.served.iter().all(|served| served.doubled || !served.is_there);
-        if assembly.doubled && !is_known && !learnt.last_try {
-            return Ok(Looked::Doubled);
+        if assembly.doubled && !is_known && !info.last_try {
+            return Ok(Attempt::Doubled);
         }
-        // Not every look asks for what shows copies.
+        // Not every fetch runs a query that shows copies.
         let copies_seen = self.copies_seen.fetch_or(assembly.doubled, Ordering::Relaxed);
-        let copies_untold = (assembly.doubled || copies_seen) && !shape.probed;
-        let jobs = self.wanted(&look, &groups, ask.load_per_pod, &assembly);
-        look.ask(jobs, &mut assembly).await;
+        let copies_unknown = (assembly.doubled || copies_seen) && !shape.probed;
+        let jobs = self.wanted(&fetch, &groups, ask.load_per_pod, &assembly);
+        fetch.ask(jobs, &mut assembly).await;
         let mut vanished: HashSet<usize> = (0..asked.models().len())
-            .filter(|position| assembly.has_just_vanished(*position))
+            .filter(|position| assembly.models[*position].has_just_vanished())
             .collect();
-        let mut jobs = second_look(&vanished, &groups, asked);
+        let mut jobs = second_liveness(&vanished, &groups);
         jobs.extend(self.counters(&groups, &assembly));
-        look.ask(jobs, &mut assembly).await;
+        fetch.ask(jobs, &mut assembly).await;
         assembly.settle();
-        // A scrape may have been stored in between: what lives after all has not been asked for yet.
-        vanished.retain(|position| assembly.has_live_pods(*position));
+        // A scrape may have been stored in between: pods that live after all have not been queried yet.
+        vanished.retain(|position| !assembly.models[*position].has_no_pods());
         if !vanished.is_empty() {
             let mut jobs = self.capacity(&groups, &assembly);
-            jobs.extend(self.wanted(&look, &groups, ask.load_per_pod, &assembly));
-            look.ask(jobs_about(&vanished, jobs, &groups, asked), &mut assembly).await;
+            jobs.extend(self.wanted(&fetch, &groups, ask.load_per_pod, &assembly));
+            fetch.ask(jobs_about(&vanished, jobs, &groups), &mut assembly).await;
         }
-        if copies_untold {
+        if copies_unknown {
             assembly.doubt_load();
         }
         if budget.waiting {
-            look.ask(last_seen(&groups, &assembly), &mut assembly).await;
+            fetch.ask(last_seen(&groups, &assembly), &mut assembly).await;
         }
 
-        if look.was_too_large() {
+        if fetch.was_too_large() {
             self.sharder.too_large();
         } else {
             self.sharder.went_well();
         }
-        if assembly.looks_misnamed() {
-            self.learner.suspect_shape();
+        if assembly.lacks_gauges() {
+            self.discovery.suspect_shape();
         }
-        self.log_incomplete(look.incomplete());
+        self.log_incomplete(fetch.incomplete());
         self.log_unnamed(assembly.has_unnamed_pods());
         let common = Common {
             as_of,
@@ -204,7 +206,7 @@ impl PrometheusBackend {
         };
         let per_pod = |model: &ModelRef| ask.load_per_pod.contains(model);
         let finished = finish(assembly, &common, per_pod, |model| self.memory.of(model));
-        Ok(Looked::Finished(Box::new(finished)))
+        Ok(Attempt::Finished(finished))
     }
 
     fn log_incomplete(&self, reason: Option<String>) {
@@ -220,7 +222,7 @@ impl PrometheusBackend {
             None if logged => {
                 tracing::info!(
                     url = self.client.url(),
-                    "Prometheus queries return no warnings any more"
+                    "Prometheus queries return warnings no longer"
                 );
             }
             _ => {}
@@ -238,13 +240,13 @@ impl PrometheusBackend {
         }
     }
 
-    /// Whether `prometheus.namespaces` lets a model through.
+    /// Returns whether `prometheus.namespaces` includes a model.
     fn lets_through(&self, model: &ModelRef) -> bool {
         let namespaces = &self.config.namespaces;
         namespaces.is_empty() || namespaces.iter().any(|n| n == model.namespace.as_str())
     }
 
-    /// Splits off the models that `prometheus.namespaces` does not let through.
+    /// Separates the models that `prometheus.namespaces` excludes.
     fn refuse_outside(&self, models: &[ModelRef]) -> (Vec<ModelRef>, Vec<(ModelRef, Answer)>) {
         let (inside, outside): (Vec<_>, Vec<_>) =
             models.iter().cloned().partition(|model| self.lets_through(model));
@@ -268,12 +270,12 @@ impl PrometheusBackend {
     }
 }
 
-/// How one try at a look ended; the second is always finished, or has failed.
-enum Looked {
-    Finished(Box<Finished>),
-    /// The server's clock is not where it was taken to be.
+/// The result of one attempt; a second attempt always finishes or fails.
+enum Attempt {
+    Finished(Finished),
+    /// The server's clock differs from the one that was assumed.
     ClockJumped,
-    /// Series are stored more than once, which was not known.
+    /// Series are stored more than once, which was unknown.
     Doubled,
 }
 
@@ -298,11 +300,11 @@ impl Backend for PrometheusBackend {
             return Ok(answers);
         }
         let asked = Asked::new(&models);
-        let looked = self
-            .look(ask, &asked)
+        let fetched = self
+            .fetch_all(ask, &asked)
             .await
             .map_err(|failure| self.error(failure, Operation::Fetch))?;
-        answers.extend(looked);
+        answers.extend(fetched);
         Ok(answers)
     }
 
@@ -311,7 +313,7 @@ impl Backend for PrometheusBackend {
     }
 
     async fn probe(&self) -> Result<Probe, BackendError> {
-        let terms = self.learner.terms();
+        let terms = self.discovery.terms();
         Ok(probe::run(&self.client, terms, self.own_budget(&Unlimited)).await)
     }
 

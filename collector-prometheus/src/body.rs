@@ -1,26 +1,24 @@
-//! The body of an answer, unpacked, within limits in size and in memory.
+//! Reads and unpacks the body of a response, with limits on size and memory.
 
 use std::fmt::Display;
+use std::io::Read;
 use std::time::SystemTime;
 
 use collector_core::ErrorKind;
 use collector_transport::quote;
-use flate2::{Decompress, DecompressError, FlushDecompress, Status};
+use flate2::read::MultiGzDecoder;
 use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, DATE, HeaderMap};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::failure::{Failure, Split};
 
-/// Above this, only one answer at a time is read, so that four answers at their limit do not stand
-/// in memory together. It is also where a group of models is too large for one query.
+/// Above this size only one body is read at a time, so that four of them at the limit are not in memory
+/// together. It is also the size at which a group of models is too large for one query.
 const LARGE_BYTES: usize = 8 << 20;
-/// Room that is made for what is unpacked when there is none left.
+/// Buffer space that is reserved for unpacking.
 const ROOM_BYTES: usize = 32 << 10;
-/// As far back as gzip may refer: 2 to the power of this.
-const WINDOW_BITS: u8 = 15;
-
-/// A body, and the turn to hold a large one.
+/// A body, and the permit to hold a large one.
 pub(crate) struct Body<'a> {
     pub(crate) bytes: Vec<u8>,
     /// The server's wall clock when it wrote the head, to the second.
@@ -29,7 +27,7 @@ pub(crate) struct Body<'a> {
 }
 
 impl Body<'_> {
-    /// The models of so large an answer should not share a query again.
+    /// Returns whether the models of this answer should not share a query again.
     pub(crate) fn is_large(&self) -> bool {
         self.bytes.len() > LARGE_BYTES
     }
@@ -37,7 +35,7 @@ impl Body<'_> {
 
 /// Reads bodies.
 pub(crate) struct Bodies {
-    /// Bytes of one at most, unpacked.
+    /// Most bytes of one body, unpacked.
     limit: usize,
     large: Semaphore,
 }
@@ -47,7 +45,7 @@ impl Bodies {
         Self { limit, large: Semaphore::new(1) }
     }
 
-    /// The whole body; `likely` is how long it may be.
+    /// Reads a complete body; `likely` is its expected length.
     pub(crate) async fn read(
         &self,
         mut response: Response,
@@ -59,49 +57,50 @@ impl Bodies {
             .headers()
             .get(DATE)
             .and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
-        let announced = response.content_length().unwrap_or(0);
-        if announced > self.limit as u64 {
+        if response.content_length().is_some_and(|length| length > self.limit as u64) {
             return Err(self.too_large());
         }
-        // Until it has its turn.
-        let mut most = self.limit.min(LARGE_BYTES);
         let mut turn = None;
-        let mut text = Text::new(packed, likely.min(most));
-        let mut received = 0_usize;
+        let mut received = Vec::with_capacity(if packed { 0 } else { likely.min(LARGE_BYTES) });
         while let Some(chunk) = response.chunk().await.map_err(&explain)? {
-            // What is packed may unpack to nothing for ever.
-            received = received.saturating_add(chunk.len());
-            if received > self.limit {
+            received.extend_from_slice(&chunk);
+            if received.len() > self.limit {
                 return Err(self.too_large());
             }
-            let mut rest = &chunk[..];
-            while text
-                .take(&mut rest, most)
-                .map_err(|error| unreadable(&error).with_source(error))?
-            {
-                if text.bytes.len() > self.limit {
-                    return Err(self.too_large());
-                }
-                if text.bytes.len() > most {
-                    // Never closed, so this waits until it is free, or until the deadline.
-                    turn = self.large.acquire().await.ok();
-                    most = self.limit;
-                }
+            if received.len() > LARGE_BYTES && turn.is_none() {
+                turn = self.turn().await;
             }
         }
-        if !text.is_whole() {
-            return Err(unreadable(&"it breaks off"));
+        if !packed {
+            return Ok(Body { bytes: received, date, _turn: turn });
         }
-        Ok(Body { bytes: text.bytes, date, _turn: turn })
+        let mut unpacking = MultiGzDecoder::new(&*received);
+        let mut bytes = Vec::with_capacity(likely.min(LARGE_BYTES));
+        unpack(&mut unpacking, &mut bytes, LARGE_BYTES)?;
+        if bytes.len() > LARGE_BYTES {
+            if turn.is_none() {
+                turn = self.turn().await;
+            }
+            unpack(&mut unpacking, &mut bytes, self.limit)?;
+        }
+        if bytes.len() > self.limit {
+            return Err(self.too_large());
+        }
+        Ok(Body { bytes, date, _turn: turn })
+    }
+
+    /// Waits for the permit to hold a large body, or for the deadline: the semaphore is never closed.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.large.acquire().await.ok()
     }
 
     fn too_large(&self) -> Failure {
-        Failure::new(ErrorKind::TooLarge, format!("it is over {} (decoded)", self.limit()))
+        Failure::new(ErrorKind::TooLarge, format!("the answer is over {} (decoded)", self.limit()))
             .with_remedy("raise prometheus.max_response_bytes or set prometheus.namespaces")
             .with_split(Split::UntilItFits)
     }
 
-    /// The limit, for messages.
+    /// Returns the limit, for messages.
     pub(crate) fn limit(&self) -> String {
         if self.limit.is_multiple_of(1 << 20) {
             format!("{} MiB", self.limit >> 20)
@@ -111,76 +110,34 @@ impl Bodies {
     }
 }
 
-/// The beginning of a body, as far as it can be read, for messages.
+/// Unpacks until `bytes` has one byte more than `most`, or to the end.
+fn unpack(unpacking: &mut impl Read, bytes: &mut Vec<u8>, most: usize) -> Result<(), Failure> {
+    let room = most.saturating_add(1).saturating_sub(bytes.len());
+    bytes.reserve_exact(room.min(ROOM_BYTES));
+    let unpacked = unpacking.take(room as u64).read_to_end(bytes);
+    unpacked.map(drop).map_err(|error| unreadable(&error).with_source(error))
+}
+
+/// Returns the beginning of a body, as far as it can be read, for messages.
 pub(crate) async fn beginning(mut response: Response, limit: usize) -> Vec<u8> {
-    let mut text = Text::new(is_packed(response.headers()).unwrap_or(false), 0);
-    let mut received = 0;
-    'body: while received < limit
+    let packed = is_packed(response.headers()).unwrap_or(false);
+    let mut received = Vec::new();
+    while received.len() < limit
         && let Ok(Some(chunk)) = response.chunk().await
     {
-        received += chunk.len();
-        let mut rest = &chunk[..];
-        while text.take(&mut rest, limit).unwrap_or(false) {
-            if text.bytes.len() >= limit {
-                break 'body;
-            }
-        }
-        // What cannot be unpacked is left.
-        if !rest.is_empty() {
-            break;
-        }
+        received.extend_from_slice(&chunk);
     }
-    text.bytes.truncate(limit);
-    text.bytes
+    received.truncate(limit);
+    if !packed {
+        return received;
+    }
+    let mut text = Vec::new();
+    // The text before a defect is kept.
+    let _ = MultiGzDecoder::new(&*received).take(limit as u64).read_to_end(&mut text);
+    text
 }
 
-/// What a body says, as far as it has come.
-struct Text {
-    bytes: Vec<u8>,
-    /// Where it is packed.
-    unpacking: Option<Decompress>,
-    /// What was unpacked last was the end of something whole.
-    ended: bool,
-}
-
-impl Text {
-    fn new(packed: bool, likely: usize) -> Self {
-        let unpacking = packed.then(|| Decompress::new_gzip(WINDOW_BITS));
-        Self { bytes: Vec::with_capacity(likely), unpacking, ended: false }
-    }
-
-    /// Takes in what comes next, or as much of it as there is room for, and takes it off `rest`. False
-    /// when nothing was left to be taken. Of what is packed it unpacks no more than one byte over `most`.
-    fn take(&mut self, rest: &mut &[u8], most: usize) -> Result<bool, DecompressError> {
-        let Some(unpacking) = &mut self.unpacking else {
-            self.bytes.extend_from_slice(rest);
-            return Ok(!std::mem::take(rest).is_empty());
-        };
-        if self.ended {
-            if rest.is_empty() {
-                return Ok(false);
-            }
-            // Several in a row say what they say one after the other.
-            *unpacking = Decompress::new_gzip(WINDOW_BITS);
-        }
-        if self.bytes.len() == self.bytes.capacity() {
-            let left = most.saturating_add(1).saturating_sub(self.bytes.len());
-            self.bytes.reserve_exact(self.bytes.len().max(ROOM_BYTES).min(left));
-        }
-        let (before, room) = (unpacking.total_in(), self.bytes.len());
-        let status = unpacking.decompress_vec(rest, &mut self.bytes, FlushDecompress::None)?;
-        let taken = usize::try_from(unpacking.total_in() - before).unwrap_or(rest.len());
-        *rest = &rest[taken..];
-        self.ended = status == Status::StreamEnd;
-        Ok(taken > 0 || self.bytes.len() > room)
-    }
-
-    fn is_whole(&self) -> bool {
-        self.unpacking.is_none() || self.ended
-    }
-}
-
-/// Whether a body comes compressed, in the one way that was asked for.
+/// Returns whether a body is compressed, in the one way that was requested.
 fn is_packed(headers: &HeaderMap) -> Result<bool, Failure> {
     let mut packed = false;
     for encoding in headers.get_all(CONTENT_ENCODING) {
@@ -190,11 +147,10 @@ fn is_packed(headers: &HeaderMap) -> Result<bool, Failure> {
             _ if is("identity") => {}
             _ => {
                 let encoding = quote(&String::from_utf8_lossy(encoding.as_bytes()));
-                return Err(Failure::new(
-                    ErrorKind::BadAnswer,
-                    format!("its encoding {encoding:?} is none that was asked for"),
-                )
-                .with_remedy("does a proxy stand between?"));
+                return Err(Failure::bad_answer(format!(
+                    "the encoding {encoding:?} of the answer was not requested"
+                ))
+                .with_remedy("is there a proxy in between?"));
             }
         }
     }
@@ -202,7 +158,7 @@ fn is_packed(headers: &HeaderMap) -> Result<bool, Failure> {
 }
 
 fn unreadable(why: &dyn Display) -> Failure {
-    Failure::new(ErrorKind::BadAnswer, format!("its compressed body cannot be read: {why}"))
+    Failure::bad_answer(format!("its compressed body cannot be read: {why}"))
 }
 
 #[cfg(test)]
@@ -222,61 +178,46 @@ mod tests {
         packing.finish().unwrap()
     }
 
-    /// What comes of a body that arrives in chunks of this size.
-    fn taken(body: &[u8], chunk: usize, likely: usize, limit: usize) -> Result<Text, String> {
-        let mut text = Text::new(true, likely.min(limit));
-        for chunk in body.chunks(chunk) {
-            let mut rest = chunk;
-            while text.take(&mut rest, limit).map_err(|error| error.to_string())? {
-                if text.bytes.len() > limit {
-                    return Ok(text);
-                }
-            }
-        }
-        Ok(text)
+    fn unpacked(body: &[u8], most: usize) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        unpack(&mut MultiGzDecoder::new(body), &mut bytes, most).ok()?;
+        Some(bytes)
     }
 
     proptest! {
         #[test]
-        fn a_body_is_unpacked_in_whatever_pieces_it_comes(
+        fn a_body_of_several_members_is_unpacked_and_a_truncated_one_refused(
             texts in prop::collection::vec(prop::collection::vec(0..4_u8, 0..3000), 1..4),
-            chunk in 1..700_usize,
-            likely in 0..5000_usize,
         ) {
             let body: Vec<u8> = texts.iter().flat_map(|text| packed(text)).collect();
-            let text = taken(&body, chunk, likely, usize::MAX).unwrap();
-            prop_assert_eq!(&text.bytes, &texts.concat());
-            prop_assert!(text.is_whole());
-            let cut = taken(&body[..body.len() - 1], chunk, likely, usize::MAX).unwrap();
-            prop_assert!(!cut.is_whole());
+            prop_assert_eq!(unpacked(&body, usize::MAX), Some(texts.concat()));
+            prop_assert_eq!(unpacked(&body[..body.len() - 1], usize::MAX), None);
         }
     }
 
     #[test]
     fn no_more_is_unpacked_than_one_byte_over_the_limit() {
         let bomb = packed(&vec![b' '; 4 << 20]);
-        for likely in [0, 1 << 20, 100 << 20] {
-            let text = taken(&bomb, bomb.len(), likely, 1 << 20).unwrap();
-            assert_eq!(text.bytes.len(), (1 << 20) + 1);
-            assert!(text.bytes.capacity() <= (1 << 20) + 1, "{}", text.bytes.capacity());
-        }
+        assert_eq!(unpacked(&bomb, 1 << 20).unwrap().len(), (1 << 20) + 1);
     }
 
     #[test]
-    fn what_is_spoiled_is_not_whole() {
+    fn a_damaged_body_is_refused() {
         let spoil = |at: usize| {
             let mut body = packed(b"some text, some more text");
             body[at] ^= 0x40;
-            taken(&body, 7, 0, 1000).is_ok_and(|text| text.is_whole())
+            unpacked(&body, 1000)
         };
         let length = packed(b"some text, some more text").len();
-        assert!(!spoil(0) && !spoil(length / 2) && !spoil(length - 5) && !spoil(length - 1));
+        for at in [0, length / 2, length - 5, length - 1] {
+            assert_eq!(spoil(at), None, "{at}");
+        }
         let followed = [packed(b"text"), b"and what is none".to_vec()].concat();
-        assert!(taken(&followed, 1000, 0, 1000).is_err());
+        assert_eq!(unpacked(&followed, 1000), None);
     }
 
     #[test]
-    fn an_encoding_that_was_not_asked_for_is_told() {
+    fn an_unrequested_encoding_is_refused() {
         let packed = |values: &[&'static str]| {
             let values =
                 values.iter().map(|value| (CONTENT_ENCODING, HeaderValue::from_static(value)));

@@ -1,8 +1,7 @@
 //! Sends one query and reads its answer, bounded in time, size and number.
 //!
-//! What the server may force on us without the engine's knowing is done here, each within the
-//! permits and the deadline of the look: another method, another credential, another path of the same
-//! origin. Retrying is not: that is the engine's.
+//! A server may require another method, another credential or another path of the same origin. That is
+//! handled here, within the permits and the deadline of the fetch. Retries are the engine's task.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -14,7 +13,7 @@ use reqwest::{Method, StatusCode, Url};
 use tokio::time::Instant;
 
 use crate::SECTION;
-use crate::answer::{self, Expect, Notice, Row, Unreadable};
+use crate::answer::{self, Expect, Row, Unreadable};
 use crate::body::{Bodies, Body};
 use crate::config::PrometheusConfig;
 use crate::credentials::{Credentials, Sent, with_encoded_blanks};
@@ -22,16 +21,16 @@ use crate::failure::{Failure, Split, Stage};
 use crate::plan::QueryKind;
 use crate::promql::EvalTime;
 use crate::proxy::Proxy;
-use crate::reply::{Caller, redirect, refused};
+use crate::reply::{redirect, refused};
 use crate::resolver::Resolver;
 use crate::selfmetrics;
 
-/// Redirects that are followed within the server's own origin: with the first, ten requests.
+/// Redirects that are followed within the server's own origin: ten requests with the first.
 const REDIRECTS_MAX: usize = 9;
-/// Up to here an answer is cheaper for the server uncompressed: gzip costs it about 0.8 MiB of
-/// allocations. Those of a thousand variants come in pieces of 20 to 32 KB, which shrink to a sixth.
+/// Up to this size an answer is cheaper for the server without compression: gzip costs it about 0.8 MiB of
+/// allocations. Answers about a thousand variants come in pieces of 20 to 32 KB, which shrink to a sixth.
 const IDENTITY_BYTES_MAX: usize = 8 << 10;
-/// Connections that are kept open: what may be in flight.
+/// Connections that are kept open: as many as may be in flight.
 const IDLE_CONNECTIONS_MAX: usize = 4;
 
 /// A connection to one PromQL server.
@@ -39,7 +38,7 @@ pub(crate) struct Client {
     http: reqwest::Client,
     /// `…/api/v1/query`.
     query_url: Url,
-    /// The server's URL as messages show it; it holds no credentials.
+    /// The server's URL for messages; it holds no credentials.
     shown: String,
     credentials: Credentials,
     proxy: Option<Proxy>,
@@ -53,13 +52,13 @@ pub(crate) struct Client {
     last_bytes: [AtomicUsize; QueryKind::ALL.len()],
 }
 
-/// What a look may spend, for each of its queries.
+/// What each query of a fetch may use.
 #[derive(Clone, Copy)]
 pub(crate) struct Budget<'a> {
     pub(crate) permits: &'a dyn Permits,
-    /// When the look must have ended.
+    /// When the fetch must have ended.
     pub(crate) deadline: Instant,
-    /// Somebody waits: the answer is small and asked for uncompressed.
+    /// Whether a caller waits: the answer is small and requested uncompressed.
     pub(crate) waiting: bool,
     pub(crate) clock: &'a dyn Clock,
 }
@@ -69,7 +68,7 @@ pub(crate) struct Budget<'a> {
 pub(crate) struct Query<'a> {
     pub(crate) kind: QueryKind,
     pub(crate) text: &'a str,
-    /// `None`: the server's own now.
+    /// `None`: the server's current time.
     pub(crate) time: Option<EvalTime>,
 }
 
@@ -80,28 +79,25 @@ pub(crate) struct Answered {
     pub(crate) incomplete: Option<String>,
     /// The server's wall clock when it wrote the head, to the second.
     pub(crate) date: Option<SystemTime>,
-    /// When the last request for it was sent, and when the answer had arrived.
+    /// When the last request was sent, and when its answer had arrived.
     pub(crate) sent_at: Tick,
     pub(crate) arrived_at: Tick,
-    /// The answer was so large that its models should not share a query again.
+    /// Whether the answer was so large that its models should not share a query again.
     pub(crate) large: bool,
 }
 
-/// Why a request must be sent once more, in another form.
-enum Again {
-    WithGet,
-    At(Url),
-}
-
+/// The result of one request, or the reason to send it again.
 enum Outcome<'a> {
     Body(Body<'a>),
-    Again(Again),
+    /// The server refuses POST.
+    UseGet,
+    Redirected(Url),
     /// 401.
     Unauthorized(Failure),
 }
 
-/// What becomes of the body of an answer.
-type ReadBody<'a> = dyn FnMut(&Body<'_>) -> Result<Notice, Failure> + Send + 'a;
+/// Reads the body of an answer, and returns why rows may be absent.
+type ReadBody<'a> = dyn FnMut(&Body<'_>) -> Result<Option<String>, Failure> + Send + 'a;
 
 impl Client {
     pub(crate) fn new(config: &PrometheusConfig) -> Result<Self, ConfigError> {
@@ -117,7 +113,7 @@ impl Client {
         if !encrypted && credentials.hold_secrets() {
             tracing::warn!(
                 url = url.as_str(),
-                "Credentials travel unencrypted (prometheus.allow_http)"
+                "Credentials are sent unencrypted (prometheus.allow_http)"
             );
         }
         let (proxy, proxy_setting) = Proxy::new(config, &url)?.unzip();
@@ -128,7 +124,7 @@ impl Client {
             .referer(false)
             .no_proxy()
             .dns_resolver(Resolver)
-            // Apart from the deadline, so that the message can say which of the two it was.
+            // Shorter than the deadline, so that the message can say which of them ended.
             .connect_timeout(config.timeout.mul_f64(0.9))
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX);
         if let Some(proxy) = proxy_setting {
@@ -144,7 +140,7 @@ impl Client {
             SECTION.error("url", "the HTTP client cannot be built").with_source(error)
         })?;
         let query_url = url.join("api/v1/query").map_err(|error| {
-            SECTION.error("url", format!("it cannot be a base: {error}")).with_source(error)
+            SECTION.error("url", format!("not usable as a base URL: {error}")).with_source(error)
         })?;
         Ok(Self {
             http,
@@ -170,17 +166,17 @@ impl Client {
         })
     }
 
-    /// The server's URL, to be shown.
+    /// Returns the server's URL, for messages.
     pub(crate) fn url(&self) -> &str {
         &self.shown
     }
 
-    /// Whether the connection is encrypted.
+    /// Returns whether the connection is encrypted.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.tls.is_some()
     }
 
-    /// What is sent as a credential, for messages.
+    /// Describes the credential that is sent, for messages.
     pub(crate) fn credential(&self) -> String {
         let mut text = self.credentials.describe();
         if self.wording.has_client_cert {
@@ -189,9 +185,9 @@ impl Client {
         text
     }
 
-    /// Asks one query and hands each row of its answer to `on_row`.
+    /// Sends one query and passes each row of its answer to `on_row`.
     ///
-    /// Rows that were handed over before an error must be thrown away.
+    /// After an error, rows that were passed before must be discarded.
     pub(crate) async fn query(
         &self,
         query: Query<'_>,
@@ -200,10 +196,10 @@ impl Client {
         on_row: &mut (dyn FnMut(&Row<'_>) + Send),
     ) -> Result<Answered, Failure> {
         let mut read = |body: &Body<'_>| self.read(body, query, expect, on_row);
-        self.timed(query, budget, &mut read).await
+        self.ask(query, budget, &mut read).await
     }
 
-    /// Asks for the raw samples of one series and tells their times, in seconds, oldest first.
+    /// Queries the raw samples of one series. Returns their times, in seconds, oldest first.
     pub(crate) async fn sample_times(
         &self,
         query: Query<'_>,
@@ -212,25 +208,25 @@ impl Client {
         let mut times = Vec::new();
         let mut read = |body: &Body<'_>| {
             times = answer::sample_times(&body.bytes);
-            Ok(Notice::default())
+            Ok(None)
         };
-        self.timed(query, budget, &mut read).await?;
+        self.ask(query, budget, &mut read).await?;
         Ok(times)
     }
 
-    async fn timed(
+    async fn ask(
         &self,
         query: Query<'_>,
         budget: Budget<'_>,
         read: &mut ReadBody<'_>,
     ) -> Result<Answered, Failure> {
         let started = Instant::now();
-        let result = self.ask(query, budget, read).await;
+        let result = self.answered(query, budget, read).await;
         selfmetrics::query_ended(query.kind, started.elapsed(), result.as_ref().err());
         result
     }
 
-    async fn ask(
+    async fn answered(
         &self,
         query: Query<'_>,
         budget: Budget<'_>,
@@ -248,16 +244,15 @@ impl Client {
             drop(permit);
             match outcome? {
                 Outcome::Body(body) => {
-                    let notice = read(&body)?;
                     return Ok(Answered {
-                        incomplete: notice.incomplete,
+                        incomplete: read(&body)?,
                         date: body.date,
                         sent_at,
                         arrived_at,
                         large: body.is_large(),
                     });
                 }
-                Outcome::Again(Again::WithGet) => self.use_get.store(true, Ordering::Relaxed),
+                Outcome::UseGet => self.use_get.store(true, Ordering::Relaxed),
                 Outcome::Unauthorized(failure) => {
                     if std::mem::replace(&mut renewed, true)
                         || !self.credentials.renew(&sent, budget.clock, budget.deadline).await?
@@ -265,14 +260,14 @@ impl Client {
                         return Err(failure);
                     }
                 }
-                Outcome::Again(Again::At(_)) if redirects == REDIRECTS_MAX => {
+                Outcome::Redirected(_) if redirects == REDIRECTS_MAX => {
                     return Err(Failure::new(
                         ErrorKind::Redirected,
                         format!("more than {REDIRECTS_MAX} redirects"),
                     )
                     .with_remedy("check the path in prometheus.url"));
                 }
-                Outcome::Again(Again::At(next)) => {
+                Outcome::Redirected(next) => {
                     redirects += 1;
                     url = next;
                 }
@@ -286,7 +281,7 @@ impl Client {
         query: Query<'_>,
         expect: Expect,
         on_row: &mut (dyn FnMut(&Row<'_>) + Send),
-    ) -> Result<Notice, Failure> {
+    ) -> Result<Option<String>, Failure> {
         self.last_bytes[query.kind as usize].store(body.bytes.len(), Ordering::Relaxed);
         answer::decode(&body.bytes, expect, on_row).map_err(|unreadable| {
             let detail = self.credentials.redact(&unreadable.to_string());
@@ -294,18 +289,21 @@ impl Client {
                 Unreadable::Refused { .. } => self.refused(&body.bytes),
                 Unreadable::TooManyRows => Failure::new(
                     ErrorKind::TooLarge,
-                    format!("{detail}; it may have so many, and {} decoded", self.bodies.limit()),
+                    format!(
+                        "{detail}; the limits are that many rows and {} decoded",
+                        self.bodies.limit()
+                    ),
                 )
                 .with_remedy("set prometheus.namespaces")
                 .with_split(Split::UntilItFits),
-                _ => Failure::new(ErrorKind::BadAnswer, detail).with_remedy("check prometheus.url"),
+                _ => Failure::bad_answer(detail).with_remedy("check prometheus.url"),
             }
         })
     }
 
-    /// A document that says `status: error`, with the server's words.
+    /// The failure of a document with `status: error`, with the server's message.
     fn refused(&self, body: &[u8]) -> Failure {
-        // Once more without secrets: words that are cut short could end in a part of one.
+        // Read again without secrets: a shortened message could end within one.
         let text = self.credentials.redact(&String::from_utf8_lossy(body));
         let detail = match answer::decode(text.as_bytes(), Expect::Vector, &mut |_| {}) {
             Err(refused) => refused.to_string(),
@@ -318,12 +316,12 @@ impl Client {
         tokio::time::timeout_at(budget.deadline, budget.permits.acquire())
             .await
             .map_err(|_| {
-                Failure::new(ErrorKind::Timeout, "no time was left to send it").at(Stage::Unsent)
+                Failure::timeout("no time was left to send the request").at(Stage::Unsent)
             })?
             .map_err(Failure::not_permitted)
     }
 
-    /// One request and its answer, within one deadline.
+    /// Sends one request and receives its answer within one deadline.
     async fn exchange(
         &self,
         query: Query<'_>,
@@ -336,19 +334,15 @@ impl Client {
         let left = deadline.saturating_duration_since(now);
         let mut stage = Stage::Connecting;
         let exchange = self.send_and_receive(query, url, sent, budget.waiting, left, &mut stage);
-        match tokio::time::timeout_at(deadline, exchange).await {
-            Ok(outcome) => outcome,
-            Err(_) if stage == Stage::Connecting => Err(Failure::new(
-                ErrorKind::Timeout,
-                format!("no answer began within {}", seconds(left)),
-            )
-            .with_remedy("is the server overloaded? prometheus.timeout may be raised")),
-            Err(_) => Err(Failure::new(
-                ErrorKind::Timeout,
-                format!("the answer was not complete within {}", seconds(left)),
-            )
-            .with_remedy("prometheus.timeout may be raised")),
+        if let Ok(outcome) = tokio::time::timeout_at(deadline, exchange).await {
+            return outcome;
         }
+        let (what, remedy) = match stage {
+            Stage::Answering => ("the answer was not complete", "prometheus.timeout may be raised"),
+            _ => ("no answer began", "is the server overloaded? prometheus.timeout may be raised"),
+        };
+        let detail = format!("{what} within {:.1}s", left.as_secs_f64());
+        Err(Failure::timeout(detail).with_remedy(remedy))
     }
 
     async fn send_and_receive(
@@ -366,7 +360,7 @@ impl Client {
         let get = self.use_get.load(Ordering::Relaxed);
         let parameters = parameters(query, left);
         let mut url = url.clone();
-        // The user's parameters stand in the URL: gates look for them there.
+        // The user's parameters are in the URL, where gateways look for them.
         let own = self.credentials.parameters();
         let (method, body) = if get {
             let and = if own.is_empty() { "" } else { "&" };
@@ -399,21 +393,16 @@ impl Client {
                 Ok(Outcome::Body(body.await?))
             }
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED if !get => {
-                Ok(Outcome::Again(Again::WithGet))
+                Ok(Outcome::UseGet)
             }
-            status if status.is_redirection() => redirect(&url, status, response.headers())
-                .map(|next| Outcome::Again(Again::At(next))),
+            status if status.is_redirection() => {
+                redirect(&url, status, response.headers()).map(Outcome::Redirected)
+            }
             _ => {
-                let credential = self.credential();
-                let caller = Caller {
-                    credentials: &self.credentials,
-                    credential: &credential,
-                    path: url.path(),
-                };
-                let mut failure = refused(response, caller).await;
-                failure
-                    .detail
-                    .push_str(&self.proxy.as_ref().map(Proxy::answered).unwrap_or_default());
+                let mut failure =
+                    refused(response, &self.credentials, &self.credential(), url.path()).await;
+                let by_proxy = self.proxy.as_ref().map(Proxy::answered).unwrap_or_default();
+                failure.detail.push_str(&by_proxy);
                 match status {
                     StatusCode::UNAUTHORIZED => Ok(Outcome::Unauthorized(failure)),
                     _ => Err(failure),
@@ -446,7 +435,7 @@ impl Client {
     }
 }
 
-/// The headers that each request has; `small` when its answer is.
+/// Returns the headers of every request; `small` if a small answer is expected.
 fn headers_of_ours(small: bool) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -456,16 +445,16 @@ fn headers_of_ours(small: bool) -> HeaderMap {
     headers
 }
 
-/// The parameters of a query, URL-encoded.
+/// Returns the parameters of a query, URL-encoded.
 fn parameters(query: Query<'_>, left: Duration) -> String {
-    // Slightly less than we wait, so that the server gives up first and says so.
+    // Slightly less than our own deadline, so that the server gives up first and says so.
     let timeout = left.mul_f64(0.9);
     let mut parameters = url::form_urlencoded::Serializer::new(String::new());
     parameters.append_pair("query", query.text);
     if let Some(time) = query.time {
         parameters.append_pair("time", &time.to_string());
     }
-    // VictoriaMetrics would hide the newest samples otherwise; others do not look at it.
+    // Otherwise VictoriaMetrics hides the newest samples; other servers ignore it.
     parameters.append_pair("nocache", "1");
     parameters.append_pair("timeout", &format!("{}ms", timeout.as_millis().max(1)));
     parameters.finish()
@@ -483,12 +472,8 @@ fn tls_settings(config: &PrometheusConfig) -> TlsSettings {
     }
 }
 
-fn seconds(duration: Duration) -> String {
-    format!("{:.1}s", duration.as_secs_f64())
-}
-
-/// A TLS configuration for a client that never uses it: without one, the HTTP client would load the
-/// system's authorities.
+/// A TLS configuration for a client that never uses it. Without one, the HTTP client loads the system's
+/// authorities.
 fn no_tls() -> Result<rustls::ClientConfig, ConfigError> {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     Ok(rustls::ClientConfig::builder_with_provider(provider)

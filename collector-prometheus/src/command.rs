@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 use crate::failure::{Failure, Stage};
 
-/// Time for one run of the command.
+/// Time limit for one run of the command.
 const RUN_TIME_MAX: Duration = Duration::from_secs(10);
-/// Bytes of output that a token may have.
+/// Most bytes of output for a token.
 const OUTPUT_BYTES_MAX: usize = 64 << 10;
 /// Bytes of error output that are kept for the message.
 const ERROR_BYTES_MAX: usize = 4 << 10;
@@ -24,23 +24,18 @@ const ERROR_BYTES_MAX: usize = 4 << 10;
 pub(crate) struct TokenCommand {
     command: Vec<String>,
     ttl: Duration,
-    current: Mutex<Option<Current>>,
-    /// The token that was printed last, for `redact`.
+    current: Mutex<Option<PrintedToken>>,
+    /// The last printed token, for `redact`.
     last: std::sync::Mutex<Option<SecretString>>,
-}
-
-struct Current {
-    token: SecretString,
-    /// Counts the runs, so that several requests with a refused token cause one run together.
-    run: u64,
-    ran_at: Tick,
 }
 
 /// A token, and the run of the command that printed it.
 #[derive(Clone, Debug)]
 pub(crate) struct PrintedToken {
     pub(crate) token: SecretString,
+    /// Number of the run, so that several requests with a refused token cause one run.
     run: u64,
+    ran_at: Tick,
 }
 
 impl TokenCommand {
@@ -53,11 +48,11 @@ impl TokenCommand {
         }
     }
 
-    /// Returns the token, after a run of the command where there is none yet or the ttl is over. While
-    /// the command fails, the last token is used on.
+    /// Returns the token. Runs the command if there is none yet or the ttl is over. While the command fails,
+    /// its last token is used.
     ///
     /// # Cancel safety
-    /// A run that is cancelled is killed and leaves the last token in place.
+    /// A cancelled run is killed, and the last token stays in place.
     pub(crate) async fn token(
         &self,
         clock: &dyn Clock,
@@ -67,10 +62,10 @@ impl TokenCommand {
         let now = clock.now();
         if let Some(known) = &mut *current {
             if known.ran_at.age(now) < self.ttl {
-                return Ok(known.printed());
+                return Ok(known.clone());
             }
             match self.run(deadline).await {
-                Ok(token) => *known = Current { token, run: known.run + 1, ran_at: now },
+                Ok(token) => *known = PrintedToken { token, run: known.run + 1, ran_at: now },
                 Err(failure) => {
                     tracing::warn!(
                         error = failure.detail,
@@ -80,13 +75,13 @@ impl TokenCommand {
                     known.ran_at = now;
                 }
             }
-            return Ok(known.printed());
+            return Ok(known.clone());
         }
-        let known = Current { token: self.run(deadline).await?, run: 1, ran_at: now };
-        Ok(current.insert(known).printed())
+        let known = PrintedToken { token: self.run(deadline).await?, run: 1, ran_at: now };
+        Ok(current.insert(known).clone())
     }
 
-    /// Runs the command after the server has refused `sent`, unless that was done meanwhile. Returns
+    /// Runs the command after the server refused `sent`, unless another request did so already. Returns
     /// whether there is another token now.
     pub(crate) async fn renew(
         &self,
@@ -98,20 +93,23 @@ impl TokenCommand {
         let run = current.as_ref().map_or(0, |known| known.run);
         if run == sent.run {
             let token = self.run(deadline).await?;
-            *current = Some(Current { token, run: run + 1, ran_at: clock.now() });
+            *current = Some(PrintedToken { token, run: run + 1, ran_at: clock.now() });
         }
         let known = current.as_ref().map(|known| known.token.expose_secret());
         Ok(known != Some(sent.token.expose_secret()))
     }
 
-    /// The token that was printed last.
+    /// Returns the last printed token.
     pub(crate) fn last(&self) -> Option<SecretString> {
         self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    async fn lock(&self, deadline: Instant) -> Result<MutexGuard<'_, Option<Current>>, Failure> {
+    async fn lock(
+        &self,
+        deadline: Instant,
+    ) -> Result<MutexGuard<'_, Option<PrintedToken>>, Failure> {
         tokio::time::timeout_at(deadline, self.current.lock()).await.map_err(|_| {
-            Failure::new(ErrorKind::Timeout, "another request still waits for the token command")
+            Failure::timeout("another request is still waiting for the token command")
                 .at(Stage::Unsent)
         })
     }
@@ -151,12 +149,12 @@ impl TokenCommand {
         let child = &mut group.0;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let unreadable = |error: std::io::Error| self.failure(&format!("cannot be read: {error}"));
-        // All of both is read, so that the command never waits for a full pipe.
+        // Both streams are read to the end, so that the command never waits for a full pipe.
         let token = async {
             let token = beginning(stdout, OUTPUT_BYTES_MAX + 1).await.map_err(unreadable)?.0;
             match token.len() {
                 0..=OUTPUT_BYTES_MAX => Ok(token),
-                _ => Err(self.failure("prints more than 64 KiB, which is no token")),
+                _ => Err(self.failure("prints more than 64 KiB, which is not a token")),
             }
         };
         let errors = async {
@@ -207,20 +205,14 @@ impl TokenCommand {
     }
 }
 
-impl Current {
-    fn printed(&self) -> PrintedToken {
-        PrintedToken { token: self.token.clone(), run: self.run }
-    }
-}
-
 struct Output {
     token: SecretString,
     errors: Vec<u8>,
     status: ExitStatus,
 }
 
-/// A running command. Dropping it kills what the command has started as well, which would otherwise
-/// outlive a shell script that hangs.
+/// A running command. Dropping it kills the whole process group: children would outlive a shell script that
+/// hangs.
 struct Group(Child);
 
 impl Drop for Group {
@@ -237,7 +229,7 @@ impl Drop for Group {
     }
 }
 
-/// Reads the beginning of a stream, `limit` bytes at most; the stream comes back for the rest of it.
+/// Reads at most `limit` bytes of a stream. Returns the stream for the rest.
 async fn beginning<S: AsyncRead + Unpin>(
     stream: Option<S>,
     limit: usize,
@@ -256,7 +248,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn requests_that_were_refused_together_cause_one_run() {
+    async fn concurrent_refusals_cause_one_run() {
         let folder = tempfile::tempdir().unwrap();
         let runs = folder.path().join("runs");
         let script = format!("echo run >> {0}; wc -l < {0}", runs.display());

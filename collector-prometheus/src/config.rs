@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::SECTION;
 use crate::labels::LabelsConfig;
 use crate::promql::{Filter, Matcher};
-use crate::shape::Terms;
+use crate::shape::DiscoverySettings;
 
 pub use self::access::SigV4Config;
 pub(crate) use self::access::{check_header_value, check_password};
@@ -27,16 +27,16 @@ pub(crate) use self::access::{check_header_value, check_password};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PrometheusConfig {
-    /// Where the server is, a path prefix included: `https://prometheus:9090`. It has no default,
-    /// because a wrong guess would look like a server that is down.
+    /// The server's URL, including a path prefix: `https://prometheus:9090`. There is no default, because a
+    /// wrong guess would look like a server that is down.
     pub url: String,
-    /// Allows `http://`, and the token over it. Default false: who reads the traffic reads the token.
+    /// Allows `http://`, and tokens over it. Default false: anyone who reads the traffic reads the token.
     pub allow_http: bool,
     /// Time for one request: DNS, connecting, TLS, head and body together. Default 5 s, a sixth of
     /// the refresh interval: three tries fit into it.
     #[serde(with = "collector_core::duration")]
     pub timeout: Duration,
-    /// Sent as `Authorization: Bearer`. Beats `token_path`.
+    /// Sent as `Authorization: Bearer`. Takes precedence over `token_path`.
     #[serde(skip_serializing)]
     pub bearer_token: Option<SecretString>,
     /// A file that holds the token; read again whenever it changes, because service-account tokens
@@ -63,10 +63,10 @@ pub struct PrometheusConfig {
     /// Files that hold the values of such headers, by name of the header; read again whenever they
     /// change.
     pub header_paths: BTreeMap<String, PathBuf>,
-    /// Parameters in the URL of each request, by name. They are no secrets: they may be shown.
+    /// Parameters in the URL of each request, by name. They are not secret, and may be shown.
     pub parameters: BTreeMap<String, String>,
-    /// The HTTP proxy between us and the server, `http://HOST:PORT`; `None` or empty: none. The
-    /// variables `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are read by `collector-config`, not here.
+    /// The HTTP proxy to the server, `http://HOST:PORT`; `None` or empty: none. The variables `HTTPS_PROXY`,
+    /// `HTTP_PROXY` and `NO_PROXY` are read by `collector-config`, not here.
     #[serde(skip_serializing)]
     pub proxy: Option<SecretString>,
     /// Certificates (PEM) of the authorities that may have signed the server's; default: those of
@@ -76,70 +76,70 @@ pub struct PrometheusConfig {
     pub client_cert_path: Option<PathBuf>,
     /// The private key (PEM) of that certificate.
     pub client_key_path: Option<PathBuf>,
-    /// The name that the server's certificate must hold; default: the host of `url`.
+    /// The name that the server's certificate must contain; default: the host of `url`.
     pub server_name: Option<String>,
-    /// Believes any certificate. Default false: with it, anyone on the way can read the token and
-    /// make up metrics.
+    /// Accepts any certificate. Default false: with it, anyone on the network path can read the token and
+    /// forge metrics.
     pub tls_insecure_skip_verify: bool,
-    /// Sent as `X-Scope-OrgID`, which Mimir, Cortex and multi-tenant gateways ask for.
+    /// Sent as `X-Scope-OrgID`, which Mimir, Cortex and multi-tenant gateways require.
     pub tenant: Option<String>,
-    /// How often the server scrapes the pods. Default 15 s, the habit of most installations;
-    /// Prometheus's own default is 1 m, for which the window must be set.
+    /// How often the server scrapes the pods. Default 15 s, the habit of most installations; Prometheus's own
+    /// default is 1 m, for which the window must be set.
     #[serde(with = "collector_core::duration")]
     pub scrape_interval: Duration,
-    /// The time over which peaks and rates are taken. Default the greater of 1 m and 4 scrape
-    /// intervals: a rate needs two samples, and two scrapes may be lost.
+    /// The window of peaks and rates. Default the greater of 1 m and 4 scrape intervals: a rate needs two
+    /// samples, and two scrapes may be lost.
     #[serde(with = "collector_core::duration::option")]
     pub window: Option<Duration>,
-    /// Bytes of one answer, after decompression. Default 64 MiB, far more than
-    /// the answer about any group of pods that is asked for together, and little for a machine.
+    /// Most bytes of one answer, after decompression. Default 64 MiB, far more than the answer about any
+    /// group of pods.
     pub max_response_bytes: usize,
-    /// Requests a second that the server is sent in the long run, by whoever they are wanted; 0 is no
-    /// limit but that of 8 in flight. Default 100. The collector keeps to it, not this crate.
+    /// Requests per second in the long run, for any caller; 0 is no limit except that of 8 in flight. Default
+    /// 100. The engine enforces it, not this crate.
     ///
-    /// A look sends up to 16 requests for each group of some 2500 pods, so that a fleet of 10 000 models
-    /// comes to some 600 each 30 s: 20 a second, all of them at the beginning of a cycle.
+    /// A fetch sends up to 16 requests for each group of some 2500 pods, so a fleet of 10 000 models takes
+    /// some 600 every 30 s: 20 per second, all of them at the beginning of a cycle.
     pub requests_per_second: u32,
     /// Requests that may be sent at once after a quiet time. Default 1000: more than a cycle of 10 000
-    /// models sends, so that normal operation is never slowed.
+    /// models, so normal operation is never slowed.
     pub request_burst: u32,
-    /// The only namespaces to read; empty, the default, is all.
+    /// The only namespaces to read; empty, the default, reads all.
     pub namespaces: Vec<String>,
-    /// Goes into every selector: `cluster="eu-west"` for example, on a server of several clusters.
+    /// Part of every selector: `cluster="eu-west"` for example, on a server of several clusters.
     pub matchers: Vec<String>,
-    /// Under which labels series name things.
+    /// The labels that name namespaces, pods, models, ranks and clusters.
     pub labels: LabelsConfig,
-    /// What a scrape job or pipeline put before the engines' own names: `kserve_` for
+    /// What a scrape job or pipeline adds before the engines' own names: `kserve_` for
     /// `kserve_vllm:num_requests_running`.
     pub name_prefix: Option<String>,
-    /// Models that labels cannot tell: what a selector selects is the model's.
+    /// Models that no label names: the series that a selector matches.
     pub models: Vec<GivenModel>,
-    /// Engines besides the ones that are known, and corrections of these. They are every backend's: in a
-    /// configuration they stand beside the sections, as `[[engines]]`.
+    /// Engines besides the built-in ones, and corrections of these. All backends read them; a configuration
+    /// has them beside the sections, as `[[engines]]`.
     #[serde(skip)]
     pub engines: Vec<EngineSpec>,
     /// Where `url` was set, for messages: `environment variable PROMETHEUS_BASE_URL`, for example.
     #[serde(skip)]
     pub url_origin: Option<String>,
-    /// Where `proxy` was set, likewise.
+    /// Where `proxy` was set, for messages.
     #[serde(skip)]
     pub proxy_origin: Option<String>,
 }
 
-/// Series that are one model's, whatever their labels say: an entry of `[[prometheus.models]]`.
+/// Series of one model, whatever their labels say: an entry of `[[prometheus.models]]`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GivenModel {
-    /// What selects them, as between braces in PromQL: `namespace="a",pod=~"llama-.*"`.
+    /// The selector, as between braces in PromQL: `namespace="a",pod=~"llama-.*"`.
     pub selector: String,
     /// The model's id.
     pub model: String,
 }
 
-/// How often Prometheus is taken to scrape where nobody says otherwise, and what is learnt does not.
+/// The scrape interval if nothing is configured or discovered.
 pub(crate) const DEFAULT_SCRAPE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The least that `max_response_bytes` may be: an answer about one model fits.
+/// Lower bound of `max_response_bytes`: an answer about one model fits.
 const MAX_RESPONSE_BYTES_MIN: usize = 64 << 10;
 
 impl Default for PrometheusConfig {
@@ -184,11 +184,11 @@ impl Default for PrometheusConfig {
 }
 
 impl PrometheusConfig {
-    /// Checks the settings without touching files or the network; every problem is told, not just
-    /// the first.
+    /// Validates the settings without touching files or the network, and reports every problem, not just the
+    /// first.
     ///
     /// # Errors
-    /// One error for each key that cannot work.
+    /// One error for each invalid key.
     pub fn validate(&self) -> Result<(), Vec<ConfigError>> {
         let mut errors = Vec::new();
         errors.extend(self.base_url().err());
@@ -313,10 +313,10 @@ impl PrometheusConfig {
         }
     }
 
-    /// What finding out what the server holds depends on. Call it on settings that were checked.
-    pub(crate) fn terms(&self) -> Result<Terms, ConfigError> {
+    /// Returns the settings that discovery depends on. Call it on validated settings.
+    pub(crate) fn terms(&self) -> Result<DiscoverySettings, ConfigError> {
         let refuse = |key, error: String| SECTION.error(key, error);
-        Ok(Terms {
+        Ok(DiscoverySettings {
             engines: Engines::new(&self.engines)
                 .map_err(|error| refuse("engines", error.to_string()))?,
             labels: self.labels.clone(),
@@ -330,13 +330,13 @@ impl PrometheusConfig {
     }
 }
 
-/// The conditions of a selector, as a user writes them between braces.
+/// Parses the conditions of a selector, as a user writes them between braces.
 pub(crate) fn selector(text: &str) -> Result<Filter, String> {
     let expression: Expression =
         format!("x{{{text}}}").parse().map_err(|error: ExpressionError| {
             let found = error.found.filter(|found| *found != '}');
             let found = found.map_or_else(|| "the end".to_owned(), |found| format!("{found:?}"));
-            // Two characters stand before what the user wrote.
+            // The parsed text has two more characters at its start.
             let position = error.position.saturating_sub(2);
             format!("{text:?}: at character {position}: expected {}, found {found}", error.expected)
         })?;
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_selector_that_cannot_be_read_is_quoted_with_the_position_and_what_belongs_there() {
+    fn an_invalid_selector_is_quoted_with_position_and_expectation() {
         let models = |selector: &str| PrometheusConfig {
             models: vec![GivenModel { selector: selector.into(), model: "m".into() }],
             ..config("https://h")

@@ -1,4 +1,4 @@
-//! What is sent with each request: who asks, headers and parameters of the user.
+//! What is sent with each request: credentials, and the user's headers and parameters.
 
 use std::fmt::Write as _;
 
@@ -17,8 +17,8 @@ use crate::failure::Failure;
 #[cfg(feature = "sigv4")]
 use crate::sigv4::Signer;
 
-/// Values of headers shorter than this are not searched for in what a server says: `a` is no secret,
-/// and a text without any `a` cannot be read.
+/// Values of headers shorter than this are not redacted from what a server says: `a` is no secret, and a text
+/// without any `a` is unreadable.
 const REDACTED_BYTES_MIN: usize = 4;
 
 /// What is sent with each request, apart from the query.
@@ -42,7 +42,7 @@ enum Authorization {
     Signature(Box<Signer>),
 }
 
-/// A secret that the configuration holds, or a file.
+/// A secret from the configuration or from a file.
 enum Value {
     Given(SecretString),
     File(SecretFile),
@@ -71,19 +71,19 @@ impl Value {
     }
 }
 
-/// The headers of one request, and what is needed when the server refuses them.
+/// The headers of one request, and what is needed if the server refuses them.
 pub(crate) struct Sent {
     pub(crate) headers: HeaderMap,
     printed: Option<PrintedToken>,
 }
 
 impl Credentials {
-    /// Reads the files for the first time. No command is run.
+    /// Reads the files for the first time. Runs no command.
     pub(crate) fn new(config: &PrometheusConfig) -> Result<Self, ConfigError> {
         Self::with(config, Authorization::new(config)?)
     }
 
-    /// The same with requests that `signer` signs.
+    /// Creates credentials with requests that `signer` signs.
     #[cfg(all(test, feature = "sigv4"))]
     pub(crate) fn signed(config: &PrometheusConfig, signer: Signer) -> Result<Self, ConfigError> {
         Self::with(config, Authorization::Signature(Box::new(signer)))
@@ -97,7 +97,7 @@ impl Credentials {
         let mut headers = Vec::new();
         let name_of = |key: &'static str, name: &str| {
             HeaderName::from_bytes(name.as_bytes()).map_err(|error| {
-                SECTION.error(key, "a name in it is no name of a header").with_source(error)
+                SECTION.error(key, "a name in it is not the name of a header").with_source(error)
             })
         };
         for (name, value) in &config.headers {
@@ -118,7 +118,7 @@ impl Credentials {
         })
     }
 
-    /// Whether requests hold anything that who reads the traffic should not.
+    /// Returns whether requests hold anything that must not be read on the network.
     pub(crate) fn hold_secrets(&self) -> bool {
         !self.headers.is_empty()
             || match &self.authorization {
@@ -127,15 +127,15 @@ impl Credentials {
             }
     }
 
-    /// The user's parameters, URL-encoded.
+    /// Returns the user's parameters, URL-encoded.
     pub(crate) fn parameters(&self) -> &str {
         &self.parameters
     }
 
-    /// The headers for a request. Runs the token command where that is due.
+    /// Returns the headers for a request. Runs the token command if it is due.
     ///
     /// # Errors
-    /// When there is no token to be had.
+    /// If no token is available.
     pub(crate) async fn headers(
         &self,
         clock: &dyn Clock,
@@ -171,7 +171,7 @@ impl Credentials {
         Ok(Sent { headers, printed })
     }
 
-    /// Signs a request, where requests are signed; `query` is that of its URL.
+    /// Signs a request, if requests are signed.
     #[cfg(feature = "sigv4")]
     pub(crate) async fn signature(
         &self,
@@ -185,8 +185,8 @@ impl Credentials {
         }
     }
 
-    /// The server refused `sent`: reads files and runs the command again. Returns whether there is
-    /// anything else to try.
+    /// Handles a refusal of `sent`: reads files and runs the command again. Returns whether there is anything
+    /// new to try.
     pub(crate) async fn renew(
         &self,
         sent: &Sent,
@@ -210,7 +210,7 @@ impl Credentials {
         Ok(changed)
     }
 
-    /// A text of the server's without the secrets in it.
+    /// Removes the secrets from a text of the server.
     pub(crate) fn redact(&self, text: &str) -> String {
         let mut text = match &self.authorization {
             Authorization::Token(token) => token.redact(text),
@@ -236,7 +236,7 @@ impl Credentials {
         text
     }
 
-    /// The scheme of what is sent as `Authorization`, and the keys that it comes from.
+    /// Returns the scheme of the `Authorization` header, and the keys that it comes from.
     pub(crate) fn scheme(&self) -> Option<(&'static str, &'static str)> {
         match &self.authorization {
             Authorization::Token(token) => token.is_some().then_some((
@@ -251,7 +251,7 @@ impl Credentials {
         }
     }
 
-    /// What was sent, for messages.
+    /// Describes what was sent, for messages.
     pub(crate) fn describe(&self) -> String {
         let mut text = match &self.authorization {
             Authorization::Token(token) => token.describe(),
@@ -305,8 +305,7 @@ impl Authorization {
     }
 }
 
-/// Form-encoded parameters with `%20` for a blank, in place of `+`: what checks a signature may take
-/// that for a plus sign.
+/// Encodes a blank as `%20` instead of `+`, which a signature check may take for a plus sign.
 pub(crate) fn with_encoded_blanks(parameters: &str) -> String {
     parameters.replace('+', "%20")
 }
@@ -316,21 +315,21 @@ fn basic(username: &str, password: &str) -> String {
     format!("Basic {}", BASE64.encode(format!("{username}:{password}")))
 }
 
-/// The password in a file's text: all but the end of its line.
+/// Returns the password in a file: its text without the end of the line.
 fn password(text: &str) -> Result<&str, String> {
     let password = text.trim_end_matches(['\r', '\n']);
     check_password(password).map_err(|problem| format!("holds a password that {problem}"))?;
     Ok(password)
 }
 
-/// The value of a header in a file's text.
+/// Returns the value of a header in a file.
 fn header_value(text: &str) -> Result<&str, String> {
     let value = text.trim();
     check_header_value(value).map_err(|problem| format!("cannot be sent: {problem}"))?;
     Ok(value)
 }
 
-/// A value that `Debug` never shows. What is no value of a header was refused when it was read.
+/// Returns a value that `Debug` never shows. Invalid values were refused when they were read.
 fn sensitive(value: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(value).ok()?;
     value.set_sensitive(true);

@@ -1,4 +1,4 @@
-//! Why a request failed: the kind, and the words for the user.
+//! Why a request failed: its kind, and the message for the user.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use collector_core::{BackendError, ErrorKind, Operation};
 use collector_transport::Cause;
 
-/// A request that failed. One failure may be told to many models, so it can be cloned.
+/// A failed request. It can be cloned, because many models may share one failure.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
@@ -17,28 +17,28 @@ pub(crate) struct Failure {
     pub(crate) remedy: Cow<'static, str>,
     pub(crate) retry_after: Option<Duration>,
     pub(crate) split: Split,
-    /// How far the request came.
+    /// How far the request got.
     pub(crate) stage: Stage,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// Whether a smaller query may succeed where this one failed.
+/// Whether a smaller query may succeed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Split {
-    /// Size is not the matter.
+    /// Size is not the reason.
     No,
     /// The server has a limit on samples: split until it fits.
     UntilItFits,
-    /// The server ran out of time: one split, then it is left in peace.
+    /// The server ran out of time: split once only.
     Once,
 }
 
-/// How far a request came before it failed.
+/// How far a request got before it failed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Stage {
     /// It was not sent.
     Unsent,
-    /// Resolving, connecting and shaking hands.
+    /// Resolving, connecting or shaking hands.
     Connecting,
     /// Waiting for the head of the answer, or reading the answer.
     Answering,
@@ -55,6 +55,15 @@ impl Failure {
             stage: Stage::Answering,
             source: None,
         }
+    }
+
+    /// The server answered something that cannot be used.
+    pub(crate) fn bad_answer(detail: impl Into<String>) -> Self {
+        Self::new(ErrorKind::BadAnswer, detail)
+    }
+
+    pub(crate) fn timeout(detail: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Timeout, detail)
     }
 
     pub(crate) fn with_remedy(mut self, remedy: impl Into<Cow<'static, str>>) -> Self {
@@ -77,12 +86,12 @@ impl Failure {
         self
     }
 
-    /// What the connection ended with, in words.
+    /// Describes why a connection ended.
     pub(crate) fn of(cause: Cause) -> Self {
         Self::new(cause.kind, cause.detail).with_remedy(cause.remedy)
     }
 
-    /// The engine gave no leave to send.
+    /// The engine granted no permit.
     pub(crate) fn not_permitted(error: BackendError) -> Self {
         let mut failure =
             Self::new(error.kind(), "").with_remedy(error.remedy().to_owned()).at(Stage::Unsent);
@@ -90,7 +99,7 @@ impl Failure {
         failure.with_source(error)
     }
 
-    /// The failure in a few words, as the reason of a field that is unknown because of it.
+    /// Returns the failure as the reason of an unknown field.
     pub(crate) fn reason(&self) -> String {
         if self.detail.is_empty() {
             self.kind.to_string()
@@ -99,7 +108,7 @@ impl Failure {
         }
     }
 
-    /// Whether other requests to the same server would fail as this one did, so that they are not
+    /// Returns whether other requests to the same server would fail in the same way, so that they are not
     /// worth sending.
     pub(crate) fn is_of_the_server(&self) -> bool {
         match self.kind {
@@ -127,7 +136,7 @@ impl Failure {
         }
     }
 
-    /// The error as a caller of the backend gets it.
+    /// Converts into the error that the backend returns.
     pub(crate) fn into_error(self, operation: Operation, url: &str) -> BackendError {
         let mut error = BackendError::new(self.kind, crate::NAME.into(), operation, url)
             .with_detail(self.detail)

@@ -1,4 +1,4 @@
-//! What a look comes to, model by model: found, missing, or not to be told, and why.
+//! Makes the answer for each model: found, missing or failed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,17 +20,12 @@ use crate::resolve::{self, Replica, Unit};
 use crate::selfmetrics;
 use crate::servers::Server;
 use crate::shape::Shape;
-use crate::{trace, why};
+use crate::{reasons, trace};
 
-/// What a look comes to.
-#[derive(Debug)]
-pub(crate) struct Finished {
-    pub(crate) answers: Vec<(ModelRef, Answer)>,
-    /// What is worth keeping for the next look.
-    pub(crate) kept: Vec<(ModelRef, ModelMemory)>,
-}
+/// The answers of a fetch, and what is remembered for the next one.
+pub(crate) type Finished = (Vec<(ModelRef, Answer)>, Vec<(ModelRef, ModelMemory)>);
 
-/// What all models of a look have in common.
+/// What all models of a fetch have in common.
 pub(crate) struct Common<'a> {
     pub(crate) as_of: Tick,
     pub(crate) evaluated_at: Tick,
@@ -40,9 +35,9 @@ pub(crate) struct Common<'a> {
     pub(crate) backend: BackendName,
 }
 
-/// What the look comes to.
+/// Makes the result of a fetch.
 ///
-/// `per_pod` tells whose load was asked per pod, `memory` what is kept from before.
+/// `per_pod` returns whether a model's load was queried per pod, `memory` what was remembered.
 pub(crate) fn finish(
     assembly: Assembly<'_>,
     common: &Common<'_>,
@@ -53,9 +48,9 @@ pub(crate) fn finish(
     let mut answers = Vec::new();
     let engines = u32::try_from(common.shape.served.len()).unwrap_or(u32::MAX);
     for (reference, mut model) in assembly.asked.models().iter().zip(assembly.models) {
-        // Where one engine's answer lacks, so may its pods.
+        // If the answer for one engine is absent, so may be its pods.
         model.incomplete |= model.liveness < engines;
-        // What has no name is somebody: a replica that cannot be shown, or one that is shown already.
+        // Pods without a name exist: they may be shown already, or cannot be shown.
         model.incomplete |= model.unnamed || common.shape.incomplete;
         let before = memory(reference);
         let answer = if let Some(ambiguous) = model.ambiguous() {
@@ -69,109 +64,85 @@ pub(crate) fn finish(
         };
         answers.push((reference.clone(), answer));
     }
-    Finished { answers, kept }
+    (answers, kept)
 }
 
-/// What is said of a model of which no pod lives by the query for liveness. That it has none is said only
-/// where nothing says otherwise, and that it is missing only by a server that answered in full.
+/// The answer for a model without a live pod. `Found` without pods takes queries that do not contradict each
+/// other; `Missing` takes a complete answer.
 fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMemory>) -> Answer {
-    let failed =
-        |failure: Failure| Answer::Failed(failure.into_error(Operation::Fetch, common.url));
-    let lacks = common.shape.served.iter().find_map(|it| it.lacks().map(|what| (it, what)));
+    let fail = |failure: Failure| Answer::Failed(failure.into_error(Operation::Fetch, common.url));
+    let bad_answer =
+        |detail: &str, remedy: String| fail(Failure::bad_answer(detail).with_remedy(remedy));
+    let served = &common.shape.served;
     if model.unnamed {
-        let example = common.shape.served.iter().find_map(|served| served.example.as_deref());
-        return failed(
-            Failure::new(
-                ErrorKind::BadAnswer,
-                match example {
-                    Some(example) => {
-                        format!("no series of the model has a label that names a pod: {example}")
-                    }
-                    None => "no series of the model has a label that names a pod".to_owned(),
-                },
-            )
-            .with_remedy(
-                "set a label pod in the relabelling of the scrape job, or name the label in \
-                 prometheus.labels.pod",
+        let example = served.iter().find_map(|served| served.example.as_deref());
+        let example = example.map(|example| format!(": {example}")).unwrap_or_default();
+        return bad_answer(
+            &format!("no series of the model has a label that names a pod{example}"),
+            "set a label pod in the relabelling of the scrape job, or name the label in \
+             prometheus.labels.pod"
+                .to_owned(),
+        );
+    }
+    let lacks = served.iter().find_map(|it| it.lacks().map(|what| (it, what)));
+    if let Some((served, what)) = lacks.filter(|_| !model.lately && model.alive_by.is_none()) {
+        let (engine, example) =
+            (&served.engine.name, served.example.as_deref().unwrap_or_default());
+        return bad_answer(
+            &format!(
+                "no series of {engine} has a label that names the {what}, so this model may be among \
+                 them: {example}"
+            ),
+            format!(
+                "set it in the relabelling of the scrape job, or name the label in \
+                 prometheus.labels.{what}"
             ),
         );
     }
-    // Each engine was asked: the answer of one says nothing about the pods of another.
-    let known = model.liveness > 0
+    // Each engine was asked: the answer for one says nothing about the pods of another.
+    let is_known = model.liveness > 0
         && model.answered.contains(QueryKind::Presence)
         && model.failure.is_none();
-    if let Some((served, what)) = lacks.filter(|_| !model.lately && model.alive_by.is_none()) {
-        let example = served.example.as_deref().unwrap_or_default();
-        return failed(
-            Failure::new(
-                ErrorKind::BadAnswer,
-                format!(
-                    "no series of {} has a label that names the {what}, so this model may be among \
-                     them: {example}",
-                    served.engine.name
-                ),
-            )
-            .with_remedy(format!(
-                "set it in the relabelling of the scrape job, or name the label in \
-                 prometheus.labels.{what}"
-            )),
-        );
-    }
-    if !known || model.incomplete {
-        if let Some(failure) = model.failure.take() {
-            return failed(failure);
-        }
-        return failed(
-            Failure::new(
-                ErrorKind::ServerError,
-                "its answer was incomplete and held no pod of this model, which may have some",
-            )
-            .with_remedy("are all stores of the server up?"),
-        );
+    if !is_known || model.incomplete {
+        let incomplete = || {
+            let detail =
+                "the answer was incomplete and has no pod of this model, which may have some";
+            Failure::new(ErrorKind::ServerError, detail)
+                .with_remedy("are all stores of the server up?")
+        };
+        return fail(model.failure.take().unwrap_or_else(incomplete));
     }
     if let Some(series) = &model.alive_by {
-        let liveness = common.shape.served.first().map_or("", |it| &*it.plan.liveness.name);
-        return failed(
-            Failure::new(
-                ErrorKind::BadAnswer,
-                format!("it has series {series} now and none of {liveness}, which says who lives"),
-            )
-            .with_remedy(format!("does a relabelling of the scrape job drop {liveness}?")),
+        let liveness = served.first().map_or("", |it| &*it.plan.liveness.name);
+        return bad_answer(
+            &format!(
+                "it has series {series} now and none of {liveness}, which shows the live pods"
+            ),
+            format!("does a relabelling of the scrape job drop {liveness}?"),
         );
     }
     if !common.shape.probed {
-        return failed(
-            Failure::new(
-                ErrorKind::BadAnswer,
-                "it did not say which engines it holds, and of the one that was asked for it has no pod \
-                 of this model",
-            )
-            .with_remedy("it is asked again within a minute"),
+        return bad_answer(
+            "the server did not say which engines it holds, and has no pod of this model for the engine \
+             that was asked for",
+            "it is asked again within a minute".to_owned(),
         );
     }
-    if let Some(before) = before
-        && before.live > 0
-        && !(model.lately || model.seen)
-        && before.looked_at.age(common.as_of) < window(common)
-    {
-        return failed(Failure::new(
-            ErrorKind::BadAnswer,
-            "it had pods of this model within the window, and now says that there were none in the \
-             window",
-        ));
-    }
+    let had_pods =
+        before.is_some_and(|it| it.live > 0 && it.fetched_at.age(common.as_of) < window(common));
     if model.lately || model.seen {
-        // A query that failed, that of the second look for one, may have held its pods.
-        if let Some(failure) = model.failure.take() {
-            return failed(failure);
-        }
         return Answer::Found(ModelSample::new(common.as_of, Vec::new()));
     }
-    let remembered = before.map(|before| before.looked_at);
+    if had_pods {
+        let detail =
+            "the model had pods within the window, and the server now says that it had none";
+        return fail(Failure::bad_answer(detail));
+    }
+    let remembered = before.map(|before| before.fetched_at);
     Answer::Missing { as_of: common.as_of, last_seen: model.last_seen.max(remembered) }
 }
 
-/// The shortest window of those that the queries look back over.
+/// Returns the shortest window that the queries cover.
 fn window(common: &Common<'_>) -> Duration {
     let windows = common.shape.served.iter().map(|served| served.plan.window.0);
     windows.min().unwrap_or_default()
@@ -185,25 +156,20 @@ fn found(
 ) -> (ModelSample, ModelMemory) {
     let two_roles = model.has_two_roles();
     let servers = std::mem::take(model.servers.as_mut_vec());
-    let mut memory = ModelMemory {
-        live: 0,
-        pods: Vec::new(),
-        hit_rates_at: before.and_then(|before| before.hit_rates_at),
-        cache_config_at: before.and_then(|before| before.cache_config_at),
-        looked_at: common.as_of,
-    };
     let hit_rates_failed = model.failed.contains(Field::PrefixCacheHitRate);
     let hit_rates_new = model.answered.contains(QueryKind::PrefixCache) && !hit_rates_failed;
-    if hit_rates_new {
-        memory.hit_rates_at = Some(common.evaluated_at);
-    }
     let config_failed = model.failed.contains(Field::CacheConfig);
     let config_asked = model.answered.contains(QueryKind::CacheConfig)
         || model.answered.contains(QueryKind::Capacity);
     let config_new = config_asked && !config_failed;
-    if config_new {
-        memory.cache_config_at = Some(common.evaluated_at);
-    }
+    let at = |is_new: bool, known: Option<Tick>| is_new.then_some(common.evaluated_at).or(known);
+    let mut memory = ModelMemory {
+        live: 0,
+        pods: Vec::new(),
+        hit_rates_at: at(hit_rates_new, before.and_then(|it| it.hit_rates_at)),
+        cache_config_at: at(config_new, before.and_then(|it| it.cache_config_at)),
+        fetched_at: common.as_of,
+    };
     let mut replicas: Vec<ReplicaMetrics> = Vec::new();
     let mut groups: Vec<&[Server]> = servers.chunk_by(|a, b| a.replica == b.replica).collect();
     groups.sort_by(|a, b| a[0].replica.cmp(&b[0].replica));
@@ -239,21 +205,27 @@ fn found(
         let mut row = resolve::row(&replica, &units, served.engine.name.as_str());
         let sums = chosen_sums(&model, name, &units);
         let idle = row.running_requests == Some(0);
-        // What the server computes itself comes with the gauges, and waits for no query of its own.
+        // A hit rate that the server itself computes arrives with the gauges.
         let is_of_now = hit_rates_new || !served.plan.asks(QueryKind::PrefixCache);
         let hit_rate = if is_of_now {
             hit_rate(&sums, group, &served.plan, idle)
         } else {
             kept.and_then(|kept| kept.hit_rate)
         };
-        set_hit_rate(&mut row, hit_rate, hit_rates_failed, is_of_now, &memory, common);
-        if hit_rate.is_none() && !hit_rates_failed {
-            let reason = if is_of_now {
-                why::hit_rate(lookups(&sums, group, &served.plan), group.len(), served)
-            } else {
-                "unknown when it was last asked for".to_owned()
-            };
-            row.reasons.insert(Field::PrefixCacheHitRate, reason);
+        let field = Field::PrefixCacheHitRate;
+        row.prefix_cache_hit_rate = hit_rate.filter(|_| !hit_rates_failed);
+        if row.prefix_cache_hit_rate.is_some() {
+            let earlier = memory.hit_rates_at.filter(|at| !is_of_now && *at < row.sampled_at);
+            row.marks.extend(earlier.map(|sampled_at| Mark {
+                field,
+                backend: common.backend.clone(),
+                sampled_at,
+            }));
+        } else if !hit_rates_failed && is_of_now {
+            let lookups = lookups(&sums, group, &served.plan);
+            row.reasons.insert(field, reasons::hit_rate(lookups, group.len(), served));
+        } else if !hit_rates_failed {
+            row.reasons.insert(field, "unknown when it was last queried");
         }
         if config_failed {
             row.kv_capacity_tokens = None;
@@ -261,10 +233,10 @@ fn found(
             row.block_size = None;
             row.kv_tokens_in_use = None;
         }
-        why::name_gauges(&mut row, served, &model.failed);
+        reasons::name_gauges(&mut row, served, &model.failed);
         let was_counted = kept.is_some_and(|kept| kept.is_counted);
         let is_counted = load.add(shown, &sums, (group[0].engine, served), was_counted);
-        // A pod whose capacity was never asked for is not remembered, so that it will be.
+        // A pod without a queried capacity is not remembered, so that it will be queried.
         if config_new || kept.is_some() {
             memory.pods.push((name.clone(), PodMemory { hit_rate, config, is_counted }));
         }
@@ -272,7 +244,7 @@ fn found(
     }
     memory.live = u32::try_from(replicas.len()).unwrap_or(u32::MAX);
     let mut sample = ModelSample::new(common.as_of, replicas);
-    // Both sides of a request see it: which of them counts is told from the pods.
+    // Prefill and decode both count a request, so the load must be per pod to choose one side.
     sample.load = load.rows(&model, common.shape, &alive, per_pod || two_roles);
     sample.failed = model.failed;
     sample.complete = !model.incomplete;
@@ -285,35 +257,33 @@ fn found(
     (sample, memory)
 }
 
-/// The capacities of a replica's ranks: those of info series, completed by those of gauges.
+/// Returns the capacities of a replica's ranks: those of info series, completed by gauges.
 fn configs(model: &Model, name: &PodName, group: &[Server], plan: &Plan) -> Vec<RankConfig> {
     let mut all = model.config.get(name).cloned().unwrap_or_default();
     for server in group {
-        let of = |quantity| {
-            let value = plan.value(QueryKind::Capacity, quantity, &|leaf| server.value(leaf))?;
-            sanitize::count(value).ok()
-        };
-        let capacity_tokens = of(Quantity::KvCapacityTokens);
-        let (num_gpu_blocks, block_size) = (of(Quantity::NumGpuBlocks), of(Quantity::BlockSize));
+        let config = RankConfig::new(&server.rank, &server.key, |quantity| {
+            plan.value(QueryKind::Capacity, quantity, &|leaf| server.value(leaf))
+        });
+        let RankConfig { capacity_tokens, num_gpu_blocks, block_size, .. } = config;
         if [capacity_tokens, num_gpu_blocks, block_size].iter().all(Option::is_none) {
             continue;
         }
         let same = |it: &&mut RankConfig| {
             it.rank == server.rank && (it.key == server.key || it.key.is_empty())
         };
-        if let Some(known) = all.iter_mut().find(same) {
-            known.capacity_tokens = known.capacity_tokens.or(capacity_tokens);
-            known.num_gpu_blocks = known.num_gpu_blocks.or(num_gpu_blocks);
-            known.block_size = known.block_size.or(block_size);
-        } else {
-            let (rank, key) = (server.rank.clone(), server.key.clone());
-            all.push(RankConfig { rank, key, capacity_tokens, num_gpu_blocks, block_size });
+        match all.iter_mut().find(same) {
+            Some(known) => {
+                known.capacity_tokens = known.capacity_tokens.or(capacity_tokens);
+                known.num_gpu_blocks = known.num_gpu_blocks.or(num_gpu_blocks);
+                known.block_size = known.block_size.or(block_size);
+            }
+            None => all.push(config),
         }
     }
     all
 }
 
-/// The ranks whose counters are known, each with whether all of them are 0.
+/// Returns the ranks with known counters, each with whether all of them are 0.
 fn counted(group: &[Server], plan: &Plan, model: &Model) -> Vec<(Box<str>, bool)> {
     let leaves = plan.leaves(QueryKind::Counters);
     let mut all: Vec<(Box<str>, bool)> = Vec::new();
@@ -323,36 +293,13 @@ fn counted(group: &[Server], plan: &Plan, model: &Model) -> Vec<(Box<str>, bool)
             all.push((server.rank.clone(), values.iter().all(|value| *value == 0.0)));
         }
     }
-    let silent = model.silent_ranks.get(&group[0].replica).map(Vec::as_slice).unwrap_or_default();
+    let silent =
+        model.ranks_without_gauges.get(&group[0].replica).map(Vec::as_slice).unwrap_or_default();
     all.extend(silent.iter().cloned());
     all
 }
 
-fn set_hit_rate(
-    row: &mut ReplicaMetrics,
-    hit_rate: Option<f64>,
-    failed: bool,
-    new: bool,
-    memory: &ModelMemory,
-    common: &Common<'_>,
-) {
-    if failed {
-        return;
-    }
-    row.prefix_cache_hit_rate = hit_rate;
-    if let (Some(_), Some(at)) = (hit_rate, memory.hit_rates_at)
-        && !new
-        && at < row.sampled_at
-    {
-        row.marks.push(Mark {
-            field: Field::PrefixCacheHitRate,
-            backend: common.backend.clone(),
-            sampled_at: at,
-        });
-    }
-}
-
-/// The share of what was looked up in the prefix cache that was found there.
+/// Returns the fraction of prefix-cache lookups that hit.
 fn hit_rate(sums: &Sums, group: &[Server], plan: &Plan, idle: bool) -> Option<f64> {
     let [hits, lookups] = lookups(sums, group, plan);
     let rate = mean_over_window(hits, lookups, idle).or_else(|| {
@@ -367,7 +314,7 @@ fn hit_rate(sums: &Sums, group: &[Server], plan: &Plan, idle: bool) -> Option<f6
     selfmetrics::accepted(QueryKind::PrefixCache, sanitize::ratio(rate))
 }
 
-/// The rates of hits and lookups of the prefix cache.
+/// Returns the rates of hits and lookups of the prefix cache.
 fn lookups(sums: &Sums, group: &[Server], plan: &Plan) -> [Option<f64>; 2] {
     let value = |leaf| sum_of(sums, group[0].engine, leaf);
     let of = |quantity| plan.value(QueryKind::PrefixCache, quantity, &value);
@@ -377,13 +324,13 @@ fn lookups(sums: &Sums, group: &[Server], plan: &Plan) -> [Option<f64>; 2] {
     }
 }
 
-/// The sums of those servers of a replica that count, each once.
+/// Returns the sums of a replica over its servers, without copies.
 fn chosen_sums(model: &Model, name: &PodName, units: &[Unit<'_>]) -> Sums {
     let plain = model.replica_rates.get(&(name.clone(), Box::default()));
     if let Some(plain) = plain {
         return plain.clone();
     }
-    // Where ranks are seen in different copies, one copy has all of them.
+    // If ranks are seen in different copies, one copy has all of them.
     let is_copy = |unit: &&Unit<'_>| {
         let of_other = |other: &Unit<'_>| other.copies.contains(&&*unit.server.key);
         units.iter().any(|other| other.server.key != unit.server.key && of_other(other))
@@ -414,16 +361,16 @@ fn chosen_sums(model: &Model, name: &PodName, units: &[Unit<'_>]) -> Sums {
     sums
 }
 
-/// The sums of one server: its own, or those of a copy where its own lack a row. Copies are scraped at
-/// different moments, so that one of them is taken whole.
+/// Returns the sums of one server: its own, or those of a copy if its own lack a row. Copies are scraped at
+/// different times, so the sums of one copy are never mixed with another's.
 fn sums_of_unit(model: &Model, name: &PodName, unit: &Unit<'_>) -> Sums {
     let of_key = |key: &str| model.replica_rates.get(&(name.clone(), Box::from(key)));
     let keys = std::iter::once(&*unit.server.key).chain(unit.copies.iter().copied());
     let all: Vec<&Sums> = keys.filter_map(of_key).collect();
     let lacks =
         |sums: &Sums, (engine, leaf, _): &(u8, LeafId, f64)| sum_of(sums, *engine, *leaf).is_none();
-    let is_whole = |sums: &&&Sums| !all.iter().copied().flatten().any(|sum| lacks(sums, sum));
-    if let Some(whole) = all.iter().find(is_whole) {
+    let is_complete = |sums: &&&Sums| !all.iter().copied().flatten().any(|sum| lacks(sums, sum));
+    if let Some(whole) = all.iter().find(is_complete) {
         return Sums::clone(whole);
     }
     let mut sums = all.first().map_or_else(Sums::new, |own| Sums::clone(own));

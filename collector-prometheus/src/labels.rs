@@ -1,4 +1,4 @@
-//! Under which labels this server names namespaces, pods, models and ranks.
+//! The labels by which a server names namespaces, pods, models and ranks.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,19 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer::Labels as RowLabels;
 
-/// Labels that name things, each a list of which the first that a series has counts: the keys under
-/// `[prometheus.labels]`.
+/// Lists of labels, of which the first that a series has is used: the keys under `[prometheus.labels]`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LabelsConfig {
-    /// The namespace. By default also what OpenTelemetry and older scrape jobs call it; what begins
-    /// with `exported_` is the pod's own label where the scrape job has one of that name.
+    /// The namespace. The default includes what OpenTelemetry and older scrape jobs call it; names with
+    /// `exported_` are the pod's own label if the scrape job has one of that name.
     pub namespace: Vec<String>,
-    /// The pod, likewise.
+    /// The pod, with the same kind of default.
     pub pod: Vec<String>,
-    /// The model's id; empty, the default, is what each engine calls it.
+    /// The model's id; empty, the default, is each engine's own label.
     pub model: Vec<String>,
-    /// Data-parallel ranks; empty, the default, is what each engine calls them.
+    /// Data-parallel ranks; empty, the default, is each engine's own label.
     pub rank: Vec<String>,
     /// The cluster. A model whose series have several values of one of these in one namespace is
     /// ambiguous unless `prometheus.matchers` selects one.
@@ -59,21 +58,21 @@ pub(crate) struct Labels {
     pub(crate) model: Vec<Box<str>>,
     pub(crate) rank: Vec<Box<str>>,
     pub(crate) cluster: Vec<Box<str>>,
-    /// The label that names a replica where one pod has several.
+    /// The label that names a replica if one pod has several.
     pub(crate) replica: Option<Box<str>>,
-    /// The label that says what a server does where a request is served by several.
+    /// The label that names the role of a server if several serve one request.
     pub(crate) role: Option<Box<str>>,
-    /// The labels besides `instance` that tell copies of one series apart; mostly empty.
+    /// The labels besides `instance` that distinguish copies of one series; mostly empty.
     pub(crate) apart: Vec<Box<str>>,
 }
 
-/// The label that names the address that was scraped.
+/// The label with the scraped address.
 pub(crate) const INSTANCE: &str = "instance";
 
-/// What a row is about, besides its model.
+/// What a row is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Level {
-    /// The model as a whole.
+    /// All pods of the model.
     Model,
     /// Each pod, or replica.
     Pod,
@@ -82,7 +81,8 @@ pub(crate) enum Level {
 }
 
 impl Labels {
-    /// The labels of a `by` clause at a level; `apart` adds those that tell servers and copies apart.
+    /// Returns the labels of a `by` clause at a level; `apart` adds those that distinguish servers and
+    /// copies.
     pub(crate) fn by(&self, level: Level, apart: bool) -> Vec<&str> {
         let mut lists: Vec<&[Box<str>]> = vec![&self.namespace, &self.model];
         if level != Level::Model {
@@ -98,20 +98,37 @@ impl Labels {
         names.chain(apart.then_some(INSTANCE)).collect()
     }
 
-    /// Whether series of one model may name it by different labels, so that a row by these labels need
-    /// not be of the model as a whole.
+    /// Iterates over the labels, except those that distinguish copies.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Box<str>> {
+        let Self { namespace, pod, model, rank, cluster, replica, role, apart: _ } = self;
+        let lists = [namespace, pod, model, rank, cluster];
+        lists.into_iter().flatten().chain(replica).chain(role)
+    }
+
+    /// Keeps the labels that pass.
+    pub(crate) fn retain(&mut self, passes: impl Fn(&Box<str>) -> bool) {
+        let Self { namespace, pod, model, rank, cluster, replica, role, apart: _ } = self;
+        for list in [namespace, pod, model, rank, cluster] {
+            list.retain(&passes);
+        }
+        for one in [replica, role] {
+            *one = one.take().filter(&passes);
+        }
+    }
+
+    /// Returns whether different labels may name the same model, so that a model may have several rows.
     pub(crate) fn are_mixed(&self) -> bool {
         self.namespace.len() > 1 || self.model.len() > 1
     }
 
-    /// The labels of the query that tells who lives.
+    /// Returns the labels of the liveness query.
     pub(crate) fn by_liveness(&self) -> Vec<&str> {
         let mut labels = self.by(Level::Rank, true);
         labels.extend(self.role.iter().chain(&self.cluster).map(AsRef::as_ref));
         labels
     }
 
-    /// The replica that a row is about: its pod, and its own name where one pod may have several.
+    /// Returns the replica of a row: its pod, together with its own name if a pod may have several.
     pub(crate) fn replica_of<'a>(&self, row: &'a RowLabels<'_>) -> Option<Cow<'a, str>> {
         let pod = row.first_of(&self.pod);
         match self.replica.as_deref().and_then(|label| row.get(label)) {
@@ -123,7 +140,7 @@ impl Labels {
         }
     }
 
-    /// What tells the server, or copy, of a row apart: its instance and the labels of `apart`.
+    /// Appends what distinguishes the server or copy of a row: its instance and the labels of `apart`.
     pub(crate) fn write_key(&self, row: &RowLabels<'_>, key: &mut String) {
         key.push_str(row.get(INSTANCE).unwrap_or_default());
         for label in &self.apart {
@@ -133,8 +150,8 @@ impl Labels {
     }
 }
 
-/// The names under which replicas are shown. One of a pod that may have several is named by its own name;
-/// where two pods have one of the same name, by its pod, or by both.
+/// Returns the names under which replicas are shown: their own name, or their pod or both if the own name is
+/// not unique.
 pub(crate) fn shown_names<'a>(replicas: &[&'a PodName]) -> HashMap<&'a PodName, PodName> {
     let parts = |name: &'a PodName| name.as_str().split_once(KEY_SEPARATOR);
     let count = |is: &dyn Fn(&str, &str) -> bool| {
@@ -149,7 +166,7 @@ pub(crate) fn shown_names<'a>(replicas: &[&'a PodName]) -> HashMap<&'a PodName, 
     replicas.iter().map(|name| (*name, shown(name))).collect()
 }
 
-/// Between the parts of a key; no label holds it but to deceive.
+/// Separates the parts of a key; no honest label contains it.
 pub(crate) const KEY_SEPARATOR: char = '\u{1f}';
 
 #[cfg(test)]
@@ -171,7 +188,7 @@ mod tests {
         }
     }
 
-    /// What is made of a row with these labels.
+    /// Reads something from a row with these labels.
     fn of_row<T>(row: &str, read: impl Fn(&RowLabels<'_>) -> T) -> T {
         let body = format!(
             r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{{row}}},"value":[1,"1"]}}]}}}}"#
@@ -194,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_of_a_pod_that_has_several_is_named_with_its_pod() {
+    fn a_replica_in_a_shared_pod_is_named_with_its_pod() {
         let labels = Labels { replica: Some("ReplicaId".into()), ..labels() };
         assert_eq!(replica(&labels, r#""pod":"node-0","ReplicaId":"a""#).unwrap(), "a\u{1f}node-0");
         assert_eq!(replica(&labels, r#""ReplicaId":"a""#).unwrap(), "a\u{1f}");
@@ -202,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_the_instance_and_what_tells_copies_apart() {
+    fn a_key_is_the_instance_and_the_labels_of_copies() {
         let key = |labels: &Labels, row: &str| {
             of_row(row, |row| {
                 let mut key = String::new();

@@ -1,9 +1,9 @@
 //! A backend that asks a PromQL server: Prometheus, Thanos, Mimir, VictoriaMetrics.
 //!
-//! [`PrometheusBackend`] implements [`collector_core::Backend`]; [`PrometheusConfig`] is what a user
-//! sets. On the way of a look: `learn` finds out how this server is to be asked, `shard` groups the
-//! models, `plan` writes the queries, `client` sends them, `body` unpacks what comes, `answer` reads
-//! it, `assemble` makes of it what is known about each model.
+//! [`PrometheusBackend`] implements [`collector_core::Backend`]; [`PrometheusConfig`] holds its settings. In
+//! a fetch, `discovery` finds out what the server holds, `shard` groups the models, `plan` writes the
+//! queries, `client` sends them, `body` unpacks the answers, `answer` reads them, `assemble` groups their
+//! rows by model, and `finish` makes the answers.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;
@@ -14,17 +14,18 @@ mod client;
 mod command;
 mod config;
 mod credentials;
+mod discovery;
 mod failure;
+mod fetch;
 mod finish;
 mod labels;
-mod learn;
 mod load;
-mod look;
 mod memory;
 mod plan;
 mod probe;
 mod promql;
 mod proxy;
+mod reasons;
 mod reply;
 mod resolve;
 mod resolver;
@@ -37,7 +38,6 @@ mod shard;
 #[cfg(feature = "sigv4")]
 mod sigv4;
 mod trace;
-mod why;
 
 pub use backend::PrometheusBackend;
 pub use collector_transport::ConfigError;
@@ -48,6 +48,6 @@ pub use plan::asked_for;
 /// The backend's name in readings, errors, logs and metrics.
 const NAME: &str = "prometheus";
 
-/// The section of its keys.
+/// The section of its configuration keys.
 const SECTION: collector_transport::Section =
     collector_transport::Section { name: NAME, variables: Some("PROMETHEUS") };

@@ -1,4 +1,4 @@
-//! The load of a model: of each pod where it was asked so, else of all together.
+//! The load of a model: per pod if it was queried so, otherwise for all pods.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -6,38 +6,26 @@ use collector_core::{LoadRates, LoadRow, PodName};
 
 use crate::assemble::{Model, Sums};
 use crate::plan::{LeafId, Plan, QueryKind};
+use crate::reasons;
 use crate::shape::{Served, Shape};
-use crate::why;
 
-/// The kinds that are rates, in the order of [`LoadRates`].
-pub(crate) const RATES: [QueryKind; 7] = [
-    QueryKind::RequestCount,
-    QueryKind::InputTokens,
-    QueryKind::OutputTokens,
-    QueryKind::TtftSum,
-    QueryKind::TtftCount,
-    QueryKind::ItlSum,
-    QueryKind::ItlCount,
-];
-
-/// Rates of which a server that has one has the other too, by their positions in [`RATES`]: requests and
-/// their tokens, and the two halves of each histogram.
+/// Pairs of rates that one server reports together, as indices into [`QueryKind::RATES`]: requests and their
+/// tokens, and the two halves of each histogram.
 const PARTNERS: [(usize, usize); 4] = [(0, 1), (0, 2), (3, 4), (5, 6)];
 
-/// A rate as far as it is known. NaN: there was a value, and it cannot be true.
-pub(crate) type Rates = [Option<f64>; RATES.len()];
+/// A rate as far as it is known. NaN: there was a value that cannot be true.
+pub(crate) type Rates = [Option<f64>; QueryKind::RATES.len()];
 
-/// One rate of a replica, of which these are the sums.
+/// Computes one rate of a replica from its sums.
 pub(crate) fn rate(sums: &Sums, engine: u8, plan: &Plan, kind: QueryKind) -> Option<f64> {
     plan.rate(kind, &|leaf| sum_of(sums, engine, leaf))
 }
 
 fn rates(sums: &Sums, engine: u8, plan: &Plan) -> Rates {
-    RATES.map(|kind| rate(sums, engine, plan, kind))
+    QueryKind::RATES.map(|kind| rate(sums, engine, plan, kind))
 }
 
-/// Spoils what is half a mean: what has one half has the other, so that a row is absent, and a sum without
-/// it would be too small.
+/// Makes both halves of a mean unknown if one is absent: a sum without it would be too small.
 fn spoil_halves(rates: &mut Rates) {
     for (one, other) in PARTNERS {
         match (rates[one], rates[other]) {
@@ -48,7 +36,7 @@ fn spoil_halves(rates: &mut Rates) {
     }
 }
 
-/// The sum of two; what cannot be true spoils it.
+/// Adds two sets of rates; NaN makes the sum NaN.
 fn plus(one: Rates, other: Rates) -> Rates {
     std::array::from_fn(|i| match (one[i], other[i]) {
         (Some(a), Some(b)) => Some(a + b),
@@ -56,13 +44,13 @@ fn plus(one: Rates, other: Rates) -> Rates {
     })
 }
 
-/// The load of a model, pod by pod as far as it was asked so.
+/// The load of a model, per pod as far as it was queried so.
 #[derive(Default)]
 pub(crate) struct Load<'a> {
     pods: Vec<Pod<'a>>,
 }
 
-/// A living replica.
+/// A live replica.
 struct Pod<'a> {
     name: PodName,
     rates: Rates,
@@ -72,8 +60,8 @@ struct Pod<'a> {
 }
 
 impl<'a> Load<'a> {
-    /// Adds a living replica, and says whether its requests have a rate, or had one when pods were last asked
-    /// for one by one.
+    /// Adds a live replica. Returns whether its requests have a rate, or had one when pods were last queried
+    /// one by one.
     pub(crate) fn add(
         &mut self,
         name: &PodName,
@@ -88,7 +76,7 @@ impl<'a> Load<'a> {
         is_counted
     }
 
-    /// A row for each replica, or one for the model. `alive` are the replicas as rows name them.
+    /// Makes a row per replica, or one for the model. `alive` are the replicas as rows name them.
     pub(crate) fn rows(
         &self,
         model: &Model,
@@ -99,8 +87,9 @@ impl<'a> Load<'a> {
         let row = |pod, rates: &Rates, served: &Served| {
             let known = rates.map(|rate| rate.filter(|rate| !rate.is_nan()));
             let mut row = LoadRow::new(pod, LoadRates::from(known));
-            let all: [_; RATES.len()] = std::array::from_fn(|i| (RATES[i], rates[i]));
-            row.reasons = why::load(&all, served, &model.failed);
+            let all: [_; QueryKind::RATES.len()] =
+                std::array::from_fn(|i| (QueryKind::RATES[i], rates[i]));
+            row.reasons = reasons::load(&all, served, &model.failed);
             row
         };
         if per_pod {
@@ -108,8 +97,7 @@ impl<'a> Load<'a> {
             return self.pods.iter().map(row).collect();
         }
         let Some(first) = self.pods.first() else { return Vec::new() };
-        // Rows of pods, where they were needed, and of the pods that died within the window, as the
-        // server would have summed.
+        // Pods that died within the window count as well, as they would in a sum by the server.
         let mut dead: BTreeMap<&PodName, (&str, &Sums)> = BTreeMap::new();
         for ((pod, key), sums) in &model.replica_rates {
             if !alive.contains(pod) {
@@ -136,9 +124,9 @@ impl<'a> Load<'a> {
         vec![row(None, &sum, first.served)]
     }
 
-    /// The rates of a replica, with what it lacks spoilt where a row is absent: what another replica of its
-    /// engine has, one with requests has too, and one that had a rate before has one now. One that never had
-    /// a rate has just begun.
+    /// Returns the rates of a replica, with NaN where a row is absent: a replica with requests has what
+    /// another replica of its engine has, and a replica that had a rate still has one. A replica that never
+    /// had one has just started.
     fn completed(&self, pod: &Pod<'_>) -> Rates {
         let has_requests = match pod.rates[0] {
             Some(requests) => requests != 0.0,
@@ -155,7 +143,7 @@ impl<'a> Load<'a> {
     }
 }
 
-/// The sum of one leaf.
+/// Returns the sum of one leaf.
 pub(crate) fn sum_of(sums: &Sums, engine: u8, leaf: LeafId) -> Option<f64> {
     let found = sums.iter().find(|(of, id, _)| (*of, *id) == (engine, leaf));
     found.map(|(_, _, value)| *value)
@@ -178,7 +166,7 @@ mod tests {
         rates.iter().map(|(kind, rate)| (0, plan.only_leaf(*kind), *rate)).collect()
     }
 
-    /// The model's row of pods that have these rates; the third had one before.
+    /// The model's row for pods with these rates; the third pod had one before.
     fn row(pods: &[&[(QueryKind, f64)]]) -> LoadRow {
         let shape = shape();
         let mut load = Load::default();
@@ -207,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_pod_with_requests_has_the_others_have_too() {
+    fn a_rate_of_one_pod_with_requests_is_expected_of_the_others() {
         let requests_alone: &[(QueryKind, f64)] = &[(QueryKind::RequestCount, 1.0)];
         let lacking = row(&[BOTH, requests_alone]);
         assert_eq!((lacking.rates.requests, lacking.rates.ttft_count), (Some(3.0), None));

@@ -1,27 +1,28 @@
-//! What is kept of a model between two looks: quantities that hardly change and are not asked for
-//! each time. Everything of a pod leaves with it, and a model that nobody looks at is forgotten.
+//! What is remembered of a model between two fetches: quantities that rarely change and are not queried each
+//! time. Pods are forgotten when they terminate, models when they are no longer fetched.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use collector_core::{ModelRef, PodName, Tick};
+use collector_core::{ModelRef, PodName, Tick, sanitize};
+use collector_engines::Quantity;
 use foldhash::fast::RandomState;
 
-/// The prefix-cache hit rate is taken over five minutes, and cache sizes are constant while a pod
-/// lives; a pod that restarts under its old name may have another size, though. A little less than
-/// a minute, so that a refresh every 30 s asks at each second one in spite of its jitter.
+/// Interval of slow queries. The prefix-cache hit rate covers five minutes, and cache sizes are constant
+/// while a pod lives, although a restarted pod may have another one. A little less than a minute, so that a
+/// refresh every 30 s queries every second time in spite of its jitter.
 const SLOW_INTERVAL: Duration = Duration::from_secs(55);
-/// A model that was not looked at for this long is forgotten.
+/// A model that was not fetched for this long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
 /// The capacity of one rank of a pod, as it was last reported.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct RankConfig {
-    /// The data-parallel rank; empty for what is reported once for a server.
+    /// The data-parallel rank; empty for what is reported once per server.
     pub(crate) rank: Box<str>,
-    /// What tells servers and copies apart; empty where the query did not ask for it.
+    /// Identifies servers and copies; empty where the query does not group by it.
     pub(crate) key: Box<str>,
     pub(crate) capacity_tokens: Option<u64>,
     pub(crate) num_gpu_blocks: Option<u64>,
@@ -29,43 +30,55 @@ pub(crate) struct RankConfig {
 }
 
 impl RankConfig {
-    /// Tokens that the KV cache of the rank holds: as reported, else blocks times block size.
+    /// Makes a configuration from the values of its quantities.
+    pub(crate) fn new(rank: &str, key: &str, value: impl Fn(Quantity) -> Option<f64>) -> Self {
+        let count = |quantity| sanitize::count(value(quantity)?).ok();
+        Self {
+            rank: rank.into(),
+            key: key.into(),
+            capacity_tokens: count(Quantity::KvCapacityTokens),
+            num_gpu_blocks: count(Quantity::NumGpuBlocks),
+            block_size: count(Quantity::BlockSize),
+        }
+    }
+
+    /// Returns the tokens that the KV cache of the rank holds: as reported, or blocks times block size.
     pub(crate) fn tokens(&self) -> Option<u64> {
         let blocks = || self.num_gpu_blocks?.checked_mul(self.block_size?);
         self.capacity_tokens.or_else(blocks)
     }
 }
 
-/// What is kept of one pod.
+/// What is remembered of one pod.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub(crate) struct PodMemory {
     pub(crate) hit_rate: Option<f64>,
     pub(crate) config: Arc<[RankConfig]>,
-    /// Its requests had a rate of their own: from then on they have one in each look.
+    /// Its requests had a rate of their own, so later fetches must return one too.
     pub(crate) is_counted: bool,
 }
 
-/// What is kept of one model.
+/// What is remembered of one model.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelMemory {
-    /// How many pods lived at the last look.
+    /// Number of live pods at the last fetch.
     pub(crate) live: u32,
-    /// Those of them whose cache size is known, or known to be unknown, in order of their names.
+    /// Pods whose cache size is known, or known to be unknown, sorted by name.
     pub(crate) pods: Vec<(PodName, PodMemory)>,
-    /// When hit rates were last asked for.
+    /// When hit rates were last queried.
     pub(crate) hit_rates_at: Option<Tick>,
-    /// When cache sizes were last asked for.
+    /// When cache sizes were last queried.
     pub(crate) cache_config_at: Option<Tick>,
-    pub(crate) looked_at: Tick,
+    pub(crate) fetched_at: Tick,
 }
 
 impl ModelMemory {
-    /// Whether hit rates are to be asked for again.
+    /// Returns whether hit rates are due.
     pub(crate) fn hit_rates_due(&self, now: Tick) -> bool {
         self.hit_rates_at.is_none_or(|at| at.age(now) >= SLOW_INTERVAL)
     }
 
-    /// Whether cache sizes are to be asked for again, given who lives now, in order.
+    /// Returns whether cache sizes are due, given the live pods in order.
     pub(crate) fn cache_config_due<'a>(
         &self,
         now: Tick,
@@ -77,7 +90,7 @@ impl ModelMemory {
     }
 }
 
-/// What is kept of pods that are asked about in order of their names.
+/// Looks up remembered pods in the order of their names.
 pub(crate) struct Known<'a>(&'a [(PodName, PodMemory)]);
 
 impl<'a> Known<'a> {
@@ -87,7 +100,7 @@ impl<'a> Known<'a> {
         Self(pods)
     }
 
-    /// What is kept of the next pod.
+    /// Returns what is remembered of the next pod.
     pub(crate) fn next(&mut self, pod: &PodName) -> Option<&'a PodMemory> {
         while let [(name, memory), rest @ ..] = self.0 {
             match name.cmp(pod) {
@@ -103,34 +116,35 @@ impl<'a> Known<'a> {
     }
 }
 
-/// What is kept of all models.
+/// What is remembered of all models.
 #[derive(Debug, Default)]
 pub(crate) struct Memory(Mutex<Models>);
 
 type Models = HashMap<ModelRef, Arc<ModelMemory>, RandomState>;
 
 impl Memory {
-    /// What is kept of a model.
+    /// Returns what is remembered of a model.
     pub(crate) fn of(&self, model: &ModelRef) -> Option<Arc<ModelMemory>> {
         self.lock().get(model).cloned()
     }
 
-    /// How many pods a model had at the last look.
+    /// Returns how many pods a model had at the last fetch.
     pub(crate) fn pods_of(&self, model: &ModelRef) -> Option<u32> {
         Some(self.lock().get(model)?.live)
     }
 
-    /// Replaces what is kept of a model, and forgets models that nobody looks at. An older look
-    /// that ends late changes nothing.
+    /// Replaces what is remembered of a model, and forgets models that are no longer fetched. The result of
+    /// an older fetch that ends late is ignored.
     pub(crate) fn keep(&self, kept: Vec<(ModelRef, ModelMemory)>, now: Tick) {
         let mut models = self.lock();
         for (model, memory) in kept {
-            let newer = models.get(&model).is_some_and(|known| known.looked_at > memory.looked_at);
+            let newer =
+                models.get(&model).is_some_and(|known| known.fetched_at > memory.fetched_at);
             if !newer {
                 models.insert(model, Arc::new(memory));
             }
         }
-        models.retain(|_, memory| memory.looked_at.age(now) < FORGET_AFTER);
+        models.retain(|_, memory| memory.fetched_at.age(now) < FORGET_AFTER);
     }
 
     fn lock(&self) -> MutexGuard<'_, Models> {
@@ -147,13 +161,13 @@ mod tests {
         Tick::from_nanos(1 << 62) + Duration::from_secs(seconds)
     }
 
-    fn memory(pods: &[&str], looked_at: Tick) -> ModelMemory {
+    fn memory(pods: &[&str], fetched_at: Tick) -> ModelMemory {
         ModelMemory {
             live: u32::try_from(pods.len()).unwrap(),
             pods: pods.iter().map(|pod| ((*pod).into(), PodMemory::default())).collect(),
-            hit_rates_at: Some(looked_at),
-            cache_config_at: Some(looked_at),
-            looked_at,
+            hit_rates_at: Some(fetched_at),
+            cache_config_at: Some(fetched_at),
+            fetched_at,
         }
     }
 
@@ -169,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_of_a_pod_is_found_among_those_that_left_and_came() {
+    fn a_remembered_pod_is_found_among_terminated_and_new_ones() {
         let mut memory = memory(&["a", "c", "e", "f"], at(0));
         for (number, (_, kept)) in memory.pods.iter_mut().enumerate() {
             kept.hit_rate = Some(number as f64);
@@ -180,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_old_look_changes_nothing_and_idle_models_are_forgotten() {
+    fn a_late_older_fetch_is_ignored_and_idle_models_are_forgotten() {
         let all = Memory::default();
         let model = ModelRef::new("m", "n");
         all.keep(vec![(model.clone(), memory(&["a", "b"], at(10)))], at(10));

@@ -1,8 +1,8 @@
-//! The queries of one look, made from the description of an engine and from what the server holds.
+//! The queries of one fetch, made from the description of an engine and from what the server holds.
 //!
-//! A look at a fleet costs the same number of queries for ten variants and for a thousand: each query
-//! brings one quantity of all pods or models at once. Of vLLM, where `F` is the filter of a group of
-//! models, `W` the window, and the labels are those that the server has:
+//! A fetch takes the same number of queries for ten variants and for a thousand: each query returns one
+//! quantity of all pods or models. For vLLM, with `F` the filter of a group of models, `W` the window, and
+//! the labels that the server has:
 //!
 //! | field | query |
 //! |---|---|
@@ -14,11 +14,11 @@
 //! | prefix cache, each minute | `sum by (namespace,model_name,pod) (rate(vllm:prefix_cache_hits_total{F}[5m]))` |
 //! | capacity, for new pods and each minute | `count by (namespace,pod,engine,…)(vllm:cache_config_info{F})` |
 //!
-//! Several series of one quantity, the terms of an expression or the names of two releases, travel in
-//! one query, told apart by the label `what`; expressions are evaluated by the reader, rank by rank, as
-//! they are on a metrics page. Liveness goes first: its rows are the pods that exist, because a dead pod
-//! leaves `timestamp()` within a scrape or two and lingers in everything that looks over a window. Sums
-//! and counts are divided by the reader, because servers disagree about 0/0.
+//! Several series of one quantity, the terms of an expression or the names of two releases, share one query;
+//! the label `what` distinguishes them. Expressions are evaluated by the reader, rank by rank, as on a
+//! metrics page. Liveness is queried first: its rows are the pods that exist, because a dead pod leaves
+//! `timestamp()` within a scrape or two and stays in everything that covers a window. Sums and counts are
+//! divided by the reader, because servers disagree about 0/0.
 
 mod compile;
 mod kinds;
@@ -34,52 +34,42 @@ use crate::promql::Window;
 pub use self::compile::asked_for;
 pub(crate) use self::compile::{Held, liveness, signs_of_life};
 pub(crate) use self::kinds::{QueryKind, QueryKinds};
-pub(crate) use self::text::{WHAT, select, what};
+pub(crate) use self::text::{WHAT, numbered, select};
 
-/// What is made of the samples of a series.
+/// The function over the samples of a series.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 enum Function {
     Latest,
     Peak,
     Rate,
-    /// Over the window of the prefix cache.
+    /// A rate over the window of the prefix cache.
     SlowRate,
 }
 
-/// One series of an engine, and what is asked of it.
+/// One series of an engine, and what is queried of it.
 #[derive(Clone, PartialEq, Debug)]
 struct Leaf {
     series: Series,
     function: Function,
-    /// The histogram that it is a part of is stored as a native one.
+    /// Set if its histogram is stored as a native one.
     native: Option<Native>,
 }
 
 /// A part of a native histogram.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Native {
-    /// Its function, `histogram_sum` or `histogram_count`.
+    /// `histogram_sum` or `histogram_count`.
     call: &'static str,
     base: Box<str>,
 }
 
-/// Whether a quantity is read with each look, or over the longer window of the prefix cache.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Pace {
-    Each,
-    Slow,
-}
+/// A quantity, and whether it is read over the longer window of the prefix cache.
+type WindowedQuantity = (Quantity, bool);
 
-impl Pace {
-    fn of(kind: QueryKind) -> Self {
-        if kind == QueryKind::PrefixCache { Self::Slow } else { Self::Each }
-    }
-}
-
-/// The position of a leaf in its plan.
+/// The index of a leaf in its plan.
 pub(crate) type LeafId = u8;
 
-/// What a quantity may be made of, with its place among all of the engine's alternatives.
+/// One way to compute a quantity, with its index among all of the engine's alternatives.
 type Alternative = (usize, Expression<LeafId>);
 
 /// A query, without filter and labels.
@@ -87,7 +77,7 @@ type Alternative = (usize, Expression<LeafId>);
 struct Ask {
     kind: QueryKind,
     leaves: Vec<LeafId>,
-    /// Rows must be of pods, for the sum over a fleet of two releases to be right.
+    /// Whether rows must be per pod, so that the sum over a fleet of two releases is right.
     per_pod: bool,
 }
 
@@ -96,11 +86,11 @@ struct Ask {
 pub(crate) struct Plan {
     leaves: Vec<Leaf>,
     asks: Vec<Ask>,
-    /// What each quantity is made of, in order of preference.
-    quantities: BTreeMap<(Pace, Quantity), Vec<Alternative>>,
-    /// The series whose timestamp says who lives.
+    /// The alternatives for each quantity, in order of preference.
+    quantities: BTreeMap<WindowedQuantity, Vec<Alternative>>,
+    /// The series whose timestamp shows the live pods.
     pub(crate) liveness: Series,
-    /// The labels that hold numbers of the info series.
+    /// The info series and its labels with numbers.
     info: Option<Info>,
     pub(crate) window: Window,
 }
@@ -109,7 +99,7 @@ pub(crate) struct Plan {
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Info {
     pub(crate) series: Series,
-    /// Each with the leaf that it is.
+    /// The labels, each with its leaf.
     pub(crate) numbers: Vec<(LeafId, Box<str>)>,
 }
 
@@ -118,12 +108,12 @@ impl Plan {
         self.asks.iter().find(|ask| ask.kind == kind)
     }
 
-    /// Whether the server holds what a query asks for.
+    /// Returns whether the server holds the series of a query.
     pub(crate) fn asks(&self, kind: QueryKind) -> bool {
         self.ask(kind).is_some()
     }
 
-    /// What the rows of a query are about, where `wanted` is wanted at least.
+    /// Returns the level of a query's rows, which is at least `wanted`.
     pub(crate) fn level(&self, kind: QueryKind, wanted: Level) -> Level {
         let per_pod = self.ask(kind).is_some_and(|ask| ask.per_pod);
         match (kind.level(), wanted) {
@@ -133,48 +123,48 @@ impl Plan {
         }
     }
 
-    /// How many kinds of queries there are besides liveness.
+    /// Returns the number of query kinds besides liveness.
     pub(crate) fn len(&self) -> usize {
         self.asks.len()
     }
 
-    /// The greatest number of selectors in one query.
+    /// Returns the greatest number of selectors in one query.
     pub(crate) fn selectors(&self) -> usize {
-        // Those of the query for presence are four.
+        // The presence query has four.
         self.asks.iter().map(|ask| ask.leaves.len()).max().unwrap_or(1).max(4)
     }
 
-    /// The info series that reports capacities.
+    /// Returns the info series that reports capacities.
     pub(crate) fn info(&self) -> Option<&Info> {
         self.info.as_ref()
     }
 
-    /// The leaf that a row without the label `what` is of.
+    /// Returns the leaf of a row without the label `what`.
     pub(crate) fn only_leaf(&self, kind: QueryKind) -> LeafId {
         self.leaves(kind).first().copied().unwrap_or(0)
     }
 
-    /// The leaves of a query.
+    /// Returns the leaves of a query.
     pub(crate) fn leaves(&self, kind: QueryKind) -> &[LeafId] {
         self.ask(kind).map(|ask| ask.leaves.as_slice()).unwrap_or_default()
     }
 
-    /// The value of a quantity in a row of which `value` has the leaves. Partners are taken from one
-    /// place.
+    /// Computes a quantity of a row, given the values of its leaves. Partner quantities use the same
+    /// alternative.
     pub(crate) fn value(
         &self,
         kind: QueryKind,
         quantity: Quantity,
         value: &dyn Fn(LeafId) -> Option<f64>,
     ) -> Option<f64> {
-        let pace = Pace::of(kind);
+        let is_slow = kind == QueryKind::PrefixCache;
         let values = |quantity: Quantity| {
-            let alternatives = self.quantities.get(&(pace, quantity)).map(Vec::as_slice);
+            let alternatives = self.quantities.get(&(quantity, is_slow)).map(Vec::as_slice);
             alternatives.unwrap_or_default().iter().filter_map(|(place, expression)| {
                 Some((*place, expression.evaluate(&mut |leaf| value(*leaf))?))
             })
         };
-        let partner = quantity.partner().filter(|it| self.quantities.contains_key(&(pace, *it)));
+        let partner = quantity.partner().filter(|it| self.quantities.contains_key(&(*it, is_slow)));
         let Some(partner) = partner else {
             return values(quantity).next().map(|(_, value)| value);
         };
@@ -183,7 +173,7 @@ impl Plan {
         values(quantity).find(|(place, _)| paired(*place)).or(first).map(|(_, value)| value)
     }
 
-    /// The value of a query: of what it asks for first, the quantity that the server holds.
+    /// Computes the value of a query: of the first quantity that the server holds.
     pub(crate) fn rate(
         &self,
         kind: QueryKind,
@@ -193,12 +183,12 @@ impl Plan {
         candidates.iter().find_map(|quantity| self.value(kind, *quantity, value))
     }
 
-    /// Whether the engine reports a quantity here at all.
+    /// Returns whether the engine reports a quantity on this server.
     pub(crate) fn has(&self, quantity: Quantity) -> bool {
-        [Pace::Each, Pace::Slow].iter().any(|pace| self.quantities.contains_key(&(*pace, quantity)))
+        [false, true].iter().any(|is_slow| self.quantities.contains_key(&(quantity, *is_slow)))
     }
 
-    /// The first series of a query, for messages and `explain`; `None` where it is over several names.
+    /// Returns the series of a query, for messages and `explain`; `None` for several names.
     pub(crate) fn series(&self, kind: QueryKind) -> Option<&str> {
         if kind == QueryKind::Liveness {
             return Some(&self.liveness.name);
@@ -210,13 +200,13 @@ impl Plan {
         }
     }
 
-    /// The series of one leaf.
+    /// Returns the series of one leaf.
     pub(crate) fn series_of(&self, leaf: LeafId) -> Option<&Series> {
         self.leaves.get(usize::from(leaf)).map(|leaf| &leaf.series)
     }
 
-    /// The series besides that of liveness that every living server shows: the gauges of its queue and its
-    /// cache, and what it counts, for engines that have fewer.
+    /// Iterates over further series that every live server has: the gauges of its queue and its cache, and
+    /// counters for engines with fewer gauges.
     pub(crate) fn other_signs(&self) -> impl Iterator<Item = &Series> {
         let kinds = [
             QueryKind::QueueLength,

@@ -1,23 +1,23 @@
-//! What `check` wants to know: whether the server can be reached, and whether it holds what is
-//! needed. The same requests as in a look, told apart by how far they come.
+//! Implements `check`: whether the server can be reached, and whether it holds what is needed. It sends the
+//! same requests as a fetch, and judges how far they get.
 
 use collector_core::text::counted;
 use collector_core::{Check, CheckStatus, ErrorKind, Probe};
 
 use crate::answer::{Expect, Row};
 use crate::client::{Budget, Client, Query};
+use crate::discovery::ask_clock_once;
 use crate::failure::{Failure, Stage};
 use crate::labels::Level;
-use crate::learn::ask_clock_once;
 use crate::plan::{QueryKind, select};
 use crate::promql::{EvalTime, Matcher};
 use crate::server_clock::ServerClock;
-use crate::shape::{self, Served, Shape, Terms};
+use crate::shape::{self, DiscoverySettings, Served, Shape};
 
-/// Seconds by which the clocks may differ before it is worth a look.
+/// Clock difference in seconds that is reported.
 const SKEW_MAX: f64 = 5.0;
 
-/// The checks of the way to the server, in the order in which a request passes them.
+/// The checks of the connection, in the order in which a request passes them.
 const CONNECTION: [&str; 5] =
     ["connection.dns", "connection.tcp", "connection.tls", "connection.auth", "connection.http"];
 
@@ -32,7 +32,7 @@ const METRICS: [&str; 7] = [
     "metrics.load",
 ];
 
-/// What the load is made of, with the words for each.
+/// The rates of the load, with the words for each.
 const LOAD: [(QueryKind, &str); 7] = [
     (QueryKind::RequestCount, "arrivals"),
     (QueryKind::InputTokens, "prompt tokens"),
@@ -43,8 +43,8 @@ const LOAD: [(QueryKind, &str); 7] = [
     (QueryKind::ItlCount, "inter-token latencies"),
 ];
 
-/// Asks, and tells.
-pub(crate) async fn run(client: &Client, terms: &Terms, budget: Budget<'_>) -> Probe {
+/// Runs all checks.
+pub(crate) async fn run(client: &Client, terms: &DiscoverySettings, budget: Budget<'_>) -> Probe {
     let mut checks = Vec::new();
     let clock = match ask_clock_once(client, budget).await {
         Ok(clock) => clock,
@@ -61,13 +61,14 @@ pub(crate) async fn run(client: &Client, terms: &Terms, budget: Budget<'_>) -> P
         Ok(shape) if shape.has_engines() => {
             let asker = Asker { client, budget, terms };
             checks.extend([names(&shape), labels(&shape)]);
-            checks.push(asker.clusters(&shape).await);
-            checks.push(asker.duplicates(&shape).await);
-            // What is over a window ends where the samples do.
+            checks.push(or_failed("metrics.clusters", asker.clusters(&shape).await));
+            checks.push(or_failed("metrics.duplicates", asker.duplicates(&shape).await));
+            // Windows end at the newest sample.
             let newest = asker.newest(&shape, &clock).await;
-            checks.push(asker.scrape_interval(&shape, &newest).await);
+            let interval = asker.scrape_interval(&shape, &newest).await;
+            checks.push(or_failed("metrics.scrape_interval", interval));
             checks.push(lateness(&shape, &newest));
-            checks.push(asker.load(&shape, &newest).await);
+            checks.push(or_failed("metrics.load", asker.load(&shape, &newest).await));
         }
         Ok(shape) => {
             checks.push(no_names(&shape, terms));
@@ -81,7 +82,7 @@ pub(crate) async fn run(client: &Client, terms: &Terms, budget: Budget<'_>) -> P
     Probe { checks }
 }
 
-/// How far the first request came.
+/// Reports how far the first request got.
 fn connection(client: &Client, failure: Option<&Failure>, checks: &mut Vec<Check>) {
     let broken = failure.map(|failure| match failure.kind {
         ErrorKind::Dns => 0,
@@ -95,47 +96,37 @@ fn connection(client: &Client, failure: Option<&Failure>, checks: &mut Vec<Check
     let passed = [
         "the host has an address".to_owned(),
         format!("{url} accepts connections"),
-        "the certificate is good".to_owned(),
+        "the certificate is valid".to_owned(),
         client.credential(),
         "it answers queries".to_owned(),
     ];
     for (i, (id, detail)) in CONNECTION.into_iter().zip(passed).enumerate() {
         checks.push(match (failure, broken) {
-            (_, None) if i == 2 && !client.is_encrypted() => unencrypted(id),
-            (_, Some(broken)) if i == 2 && i < broken && !client.is_encrypted() => unencrypted(id),
             (Some(failure), Some(broken)) if i == broken => failed(id, failure.clone()),
             (_, Some(broken)) if i > broken => skipped(id),
+            _ if id == "connection.tls" && !client.is_encrypted() => {
+                Check::new(id, CheckStatus::Skip, "the connection is not encrypted (http://)")
+            }
             _ => Check::new(id, CheckStatus::Pass, detail),
         });
     }
-}
-
-fn unencrypted(id: &str) -> Check {
-    Check::new(id, CheckStatus::Skip, "the connection is not encrypted (http://)")
 }
 
 fn skew(clock: &ServerClock, budget: Budget<'_>) -> Check {
     let id = "connection.clock";
     let ahead = clock.ahead_of(budget.clock.wall(), budget.clock.now());
     if ahead.abs() <= SKEW_MAX {
-        return Check::new(
-            id,
-            CheckStatus::Pass,
-            format!("the server's clock is {:.1} s from ours", ahead.abs()),
-        );
+        let detail = format!("the server's clock is {:.1} s from ours", ahead.abs());
+        return Check::new(id, CheckStatus::Pass, detail);
     }
     let direction = if ahead > 0.0 { "ahead of" } else { "behind" };
-    Check::new(
-        id,
-        CheckStatus::Warn,
-        format!("the server's clock is {:.0} s {direction} ours", ahead.abs()),
-    )
-    .with_remedy(
-        "ages are right in spite of it, as they are counted on the server's clock; set both by NTP",
+    let detail = format!("the server's clock is {:.0} s {direction} ours", ahead.abs());
+    Check::new(id, CheckStatus::Warn, detail).with_remedy(
+        "ages are still right, because they are counted on the server's clock; synchronise both with NTP",
     )
 }
 
-/// The engines that are there.
+/// Iterates over the engines present.
 fn there(shape: &Shape) -> impl Iterator<Item = &Served> {
     shape.served.iter().map(AsRef::as_ref).filter(|served| served.is_there)
 }
@@ -152,10 +143,10 @@ fn names(shape: &Shape) -> Check {
     if let Some(router) = shape.router {
         detail = format!("{detail}; the series of {router} are left out");
     }
-    Check::new("metrics.names", CheckStatus::Pass, format!("metrics exist of {detail}"))
+    Check::new("metrics.names", CheckStatus::Pass, format!("found metrics of {detail}"))
 }
 
-fn no_names(shape: &Shape, terms: &Terms) -> Check {
+fn no_names(shape: &Shape, terms: &DiscoverySettings) -> Check {
     let known: Vec<String> = terms.engines.names().iter().map(ToString::to_string).collect();
     let detail = match shape.router {
         Some(router) => format!("the server holds series of {router} and of no model server"),
@@ -170,6 +161,7 @@ fn no_names(shape: &Shape, terms: &Terms) -> Check {
 
 fn labels(shape: &Shape) -> Check {
     let id = "metrics.labels";
+    let mut found = Vec::new();
     for served in there(shape) {
         if let Some(what) = served.lacks() {
             let example = served.example.as_deref().unwrap_or_default();
@@ -182,13 +174,10 @@ fn labels(shape: &Shape) -> Check {
                  prometheus.labels.{what}"
             ));
         }
-    }
-    let mut told = Vec::new();
-    for served in there(shape) {
         let labels = &served.labels;
         let pods =
             served.pods.map_or_else(|| "pods".to_owned(), |pods| counted(pods, "pod", "pods"));
-        told.push(format!(
+        found.push(format!(
             "{pods} of {}, by the labels {}, {} and {}",
             served.engine.name,
             labels.namespace.join(" or "),
@@ -196,11 +185,10 @@ fn labels(shape: &Shape) -> Check {
             labels.model.join(" or ")
         ));
     }
-    let exported = there(shape).any(|served| {
-        let all = served.labels.namespace.iter().chain(&served.labels.pod);
-        all.into_iter().any(|label| label.starts_with("exported_"))
-    });
-    let check = Check::new(id, CheckStatus::Pass, told.join("; "));
+    let exported = there(shape)
+        .flat_map(|served| served.labels.namespace.iter().chain(&served.labels.pod))
+        .any(|label| label.starts_with("exported_"));
+    let check = Check::new(id, CheckStatus::Pass, found.join("; "));
     if exported {
         check.with_remedy(
             "the pods' own labels stand under exported_…, which are read; honorLabels: true in the \
@@ -211,11 +199,11 @@ fn labels(shape: &Shape) -> Check {
     }
 }
 
-/// Asks about what is there.
+/// Queries for the checks of metrics.
 struct Asker<'a> {
     client: &'a Client,
     budget: Budget<'a>,
-    terms: &'a Terms,
+    terms: &'a DiscoverySettings,
 }
 
 impl Asker<'_> {
@@ -234,8 +222,8 @@ impl Asker<'_> {
         select(&served.plan.liveness, &self.terms.matchers)
     }
 
-    /// Whether any model stands in several clusters.
-    async fn clusters(&self, shape: &Shape) -> Check {
+    /// Checks whether any model has series in several clusters.
+    async fn clusters(&self, shape: &Shape) -> Result<Check, Failure> {
         let id = "metrics.clusters";
         for served in there(shape) {
             let labels = &served.labels;
@@ -245,58 +233,50 @@ impl Asker<'_> {
                 let text =
                     format!("count by ({models}) (count by ({models},{cluster}) ({series})) > 1");
                 let mut models = Vec::new();
-                let asked = self
-                    .rows(&text, None, &mut |row| {
-                        let model = row.labels.first_of(&labels.model).unwrap_or_default();
-                        if !model.is_empty() {
-                            models.push(collector_transport::quote(model));
-                        }
-                    })
-                    .await;
-                if let Err(failure) = asked {
-                    return failed(id, failure);
-                }
+                self.rows(&text, None, &mut |row| {
+                    let model = row.labels.first_of(&labels.model).unwrap_or_default();
+                    if !model.is_empty() {
+                        models.push(collector_transport::quote(model));
+                    }
+                })
+                .await?;
                 if let Some(first) = models.first() {
                     let mut values = Vec::new();
                     let text = format!("count by ({cluster}) ({series})");
-                    let asked = self
-                        .rows(&text, None, &mut |row| {
-                            let value = row.labels.get(cluster).unwrap_or_default();
-                            values.push(format!("{:?}", collector_transport::quote(value)));
-                        })
-                        .await;
-                    if let Err(failure) = asked {
-                        return failed(id, failure);
-                    }
+                    self.rows(&text, None, &mut |row| {
+                        let value = row.labels.get(cluster).unwrap_or_default();
+                        values.push(format!("{:?}", collector_transport::quote(value)));
+                    })
+                    .await?;
                     values.truncate(8);
                     let detail = format!(
                         "{first:?} has series of several clusters in one namespace: the label {cluster} \
                          has the values {}",
                         values.join(", ")
                     );
-                    return Check::new(id, CheckStatus::Fail, detail)
-                        .with_remedy(format!("select one: prometheus.matchers = ['{cluster}=…']"));
+                    let remedy = format!("select one: prometheus.matchers = ['{cluster}=…']");
+                    return Ok(Check::new(id, CheckStatus::Fail, detail).with_remedy(remedy));
                 }
             }
         }
-        Check::new(id, CheckStatus::Pass, "no model has series of several clusters")
+        Ok(Check::new(id, CheckStatus::Pass, "no model has series of several clusters"))
     }
 
-    /// Whether series are stored more than once, and by which label that can be told.
-    async fn duplicates(&self, shape: &Shape) -> Check {
+    /// Checks whether series are stored more than once, and which labels distinguish them.
+    async fn duplicates(&self, shape: &Shape) -> Result<Check, Failure> {
         let id = "metrics.duplicates";
         for served in there(shape).filter(|served| served.lacks().is_none()) {
             if served.doubled {
                 let apart = served.labels.apart.join(", ");
                 let detail = format!(
-                    "some series of {} are stored more than once, told apart by the labels: {apart}; \
+                    "some series of {} are stored more than once, distinguished by the labels: {apart}; \
                      each is counted once, as of the newest sample",
                     served.engine.name
                 );
-                return Check::new(id, CheckStatus::Warn, detail).with_remedy(
+                return Ok(Check::new(id, CheckStatus::Warn, detail).with_remedy(
                     "is a pod selected by two monitors, or do two servers of a pair answer without \
                      deduplication?",
-                );
+                ));
             }
             let ranks = served.labels.by(Level::Rank, false).join(",");
             let servers = served.labels.by(Level::Rank, true).join(",");
@@ -306,64 +286,60 @@ impl Asker<'_> {
             let series = select(&served.plan.liveness, &filter);
             let text = format!("count(count by ({ranks}) (count by ({servers}) ({series})) > 1)");
             let mut several = 0.0_f64;
-            if let Err(failure) = self.rows(&text, None, &mut |row| several = row.value).await {
-                return failed(id, failure);
-            }
+            self.rows(&text, None, &mut |row| several = row.value).await?;
             if several > 0.0 {
                 let detail = format!(
-                    "some pods of {} have several series of one rank, told apart by the label instance: \
+                    "some pods of {} have several series of one rank, distinguished by the label instance: \
                      where their counters differ they are taken for servers of one pod and added up, \
                      else for copies",
                     served.engine.name
                 );
-                return Check::new(id, CheckStatus::Warn, detail).with_remedy(
+                return Ok(Check::new(id, CheckStatus::Warn, detail).with_remedy(
                     "is a pod selected by two monitors, or does it run several servers, each on its own \
                      port?",
-                );
+                ));
             }
         }
-        Check::new(id, CheckStatus::Pass, "each pod is stored once")
+        Ok(Check::new(id, CheckStatus::Pass, "each pod is stored once"))
     }
 
-    /// Whether the window holds enough scrapes for a rate.
-    async fn scrape_interval(&self, shape: &Shape, newest: &[Newest]) -> Check {
+    /// Checks whether the window holds enough scrapes for a rate.
+    async fn scrape_interval(&self, shape: &Shape, newest: &[Newest]) -> Result<Check, Failure> {
         let id = "metrics.scrape_interval";
-        let mut told = String::new();
+        let mut passed = String::new();
         for (served, newest) in there(shape).zip(newest) {
             let window = served.plan.window;
             let text = format!("max(count_over_time({}{window}))", self.series(served));
             let mut samples = 0.0_f64;
             let mut on_row = |row: &Row<'_>| samples = samples.max(row.value);
-            if let Err(failure) = self.rows(&text, newest.window_end(), &mut on_row).await {
-                return failed(id, failure);
-            }
+            self.rows(&text, newest.window_end(), &mut on_row).await?;
             let shown = collector_core::duration::format(window.0);
-            let learnt = match served.interval {
+            let apart = match served.interval {
                 Some(interval) if interval != self.terms.scrape_interval => format!(
-                    ", which are {} apart by the series themselves",
+                    ", which are {} apart according to the series",
                     collector_core::duration::format(interval)
                 ),
                 _ => String::new(),
             };
             let detail =
-                format!("the window of {shown} holds {} of a pod{learnt}", scrapes(samples));
+                format!("the window of {shown} holds {} of a pod{apart}", scrapes(samples));
             let problem = match samples {
                 ..2.0 => Some((CheckStatus::Fail, ", too few for any rate")),
-                2.0..4.0 => Some((CheckStatus::Warn, "; a lost one leaves a gap")),
+                2.0..4.0 => Some((CheckStatus::Warn, "; a lost scrape leaves a gap")),
                 _ => None,
             };
             if let Some((status, problem)) = problem {
-                return Check::new(id, status, format!("{detail}{problem}")).with_remedy(
+                return Ok(Check::new(id, status, format!("{detail}{problem}")).with_remedy(
                     "if the pods have been up for longer than that, set prometheus.scrape_interval to \
-                     how often they are scraped, or prometheus.window to four times that",
-                );
+                     their scrape interval, or prometheus.window to four times that",
+                ));
             }
-            told = detail;
+            passed = detail;
         }
-        Check::new(id, CheckStatus::Pass, told)
+        Ok(Check::new(id, CheckStatus::Pass, passed))
     }
 
-    /// The newest sample of each engine that is there.
+    /// Returns the newest sample of each engine present.
     async fn newest(&self, shape: &Shape, clock: &ServerClock) -> Vec<Newest> {
         let mut all = Vec::new();
         for served in there(shape) {
@@ -378,8 +354,8 @@ impl Asker<'_> {
         all
     }
 
-    /// Whether the load is measured.
-    async fn load(&self, shape: &Shape, newest: &[Newest]) -> Check {
+    /// Checks whether the load is measured.
+    async fn load(&self, shape: &Shape, newest: &[Newest]) -> Result<Check, Failure> {
         let id = "metrics.load";
         let mut window = String::new();
         for (served, newest) in there(shape).zip(newest) {
@@ -392,10 +368,7 @@ impl Asker<'_> {
                     let level = plan.level(kind, Level::Model);
                     let text = plan.query(kind, &served.labels, &self.terms.matchers, level, false);
                     let mut on_row = |_: &Row<'_>| rows += 1;
-                    let asked = self.rows(&text, newest.window_end(), &mut on_row).await;
-                    if let Err(failure) = asked {
-                        return failed(id, failure);
-                    }
+                    self.rows(&text, newest.window_end(), &mut on_row).await?;
                 }
                 if rows == 0 && !lacking.contains(&words) {
                     lacking.push(words);
@@ -414,23 +387,23 @@ impl Asker<'_> {
                     served.engine.name,
                     lacking.join(", ")
                 );
-                return Check::new(id, CheckStatus::Warn, detail).with_remedy(
+                return Ok(Check::new(id, CheckStatus::Warn, detail).with_remedy(
                     "does the scrape job, or remote write, drop the series that end in _sum, _count and \
                      _total? is the window at least two scrapes?",
-                );
+                ));
             }
         }
-        Check::new(
+        Ok(Check::new(
             id,
             CheckStatus::Pass,
             format!("arrivals, tokens and latencies are measured, over {window}"),
-        )
+        ))
     }
 }
 
 /// How old the newest sample of an engine is.
 struct Newest {
-    /// In seconds; NaN when it was not told.
+    /// Seconds; NaN if unknown.
     late: f64,
     asked: EvalTime,
     /// Seconds between scrapes.
@@ -443,7 +416,7 @@ impl Newest {
         self.late > self.interval + 1.0
     }
 
-    /// When windows end, where that is not now.
+    /// Returns when windows end, if not now.
     fn window_end(&self) -> Option<EvalTime> {
         #[expect(
             clippy::cast_possible_truncation,
@@ -455,7 +428,7 @@ impl Newest {
     }
 }
 
-/// Whether samples arrive late.
+/// Checks whether samples arrive late.
 fn lateness(shape: &Shape, newest: &[Newest]) -> Check {
     let id = "metrics.lateness";
     for (served, newest) in there(shape).zip(newest) {
@@ -476,10 +449,14 @@ fn lateness(shape: &Shape, newest: &[Newest]) -> Check {
     Check::new(id, CheckStatus::Pass, "samples arrive in time")
 }
 
-/// A number of scrapes, which an answer has as a float.
+/// Formats a number of scrapes.
 fn scrapes(samples: f64) -> String {
     let word = if (samples - 1.0).abs() < 0.5 { "scrape" } else { "scrapes" };
     format!("{samples} {word}")
+}
+
+fn or_failed(id: &str, check: Result<Check, Failure>) -> Check {
+    check.unwrap_or_else(|failure| failed(id, failure))
 }
 
 fn failed(id: &str, failure: Failure) -> Check {

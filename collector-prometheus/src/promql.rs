@@ -1,8 +1,8 @@
-//! Typed pieces of a query, and the only place that escapes.
+//! Typed parts of a query, and the only place that escapes.
 //!
-//! A name comes from a user or a pod and may hold anything: a quote must not end the literal, and
-//! a regex metacharacter must match itself. What is too long for a query is matched by its
-//! beginning; whoever reads the rows compares names exactly in any case.
+//! A name comes from a user or a pod and may hold anything: a quote must not end the literal, and a regex
+//! metacharacter must match itself. A name that is too long for a query is matched by its beginning; readers
+//! of the rows compare full names in any case.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -23,7 +23,7 @@ pub(crate) struct Matcher {
 }
 
 impl Matcher {
-    /// The label has this value, or at least begins as this very long value does.
+    /// Matches this value, or every value with the beginning of a very long one.
     pub(crate) fn is(label: impl Into<Cow<'static, str>>, value: &str) -> Self {
         let literal = escape(value);
         if literal.len() <= NAME_BYTES_MAX {
@@ -33,7 +33,7 @@ impl Matcher {
         }
     }
 
-    /// The label has one of these values.
+    /// Matches one of these values.
     pub(crate) fn any_of<'a>(
         label: impl Into<Cow<'static, str>>,
         values: impl IntoIterator<Item = &'a str>,
@@ -48,7 +48,7 @@ impl Matcher {
         }
     }
 
-    /// The label has a value.
+    /// Matches any non-empty value.
     pub(crate) fn present(label: impl Into<Cow<'static, str>>) -> Self {
         Self { label: label.into(), operator: "!=", literal: String::new() }
     }
@@ -57,7 +57,7 @@ impl Matcher {
         Self { label: label.into(), operator: "=~", literal: escape(pattern) }
     }
 
-    /// The label is one of these, or ends in one of `ends`.
+    /// Matches one of these values, or any that ends in one of `ends`.
     pub(crate) fn ends_or_is<'a>(
         label: &'static str,
         ends: &[&str],
@@ -69,7 +69,7 @@ impl Matcher {
         Self::regex(label, &all.join("|"))
     }
 
-    /// A matcher as a user or the table of engines wrote it.
+    /// Converts a matcher of the user or of an engine.
     pub(crate) fn given(matcher: &LabelMatcher) -> Self {
         Self {
             label: matcher.label.to_string().into(),
@@ -78,7 +78,7 @@ impl Matcher {
         }
     }
 
-    /// Bytes that a value takes in [`any_of`](Self::any_of), its separator included.
+    /// Returns the bytes of a value in [`any_of`](Self::any_of), including its separator.
     pub(crate) fn bytes_of(value: &str) -> usize {
         escape(&pattern(value)).len() + 1
     }
@@ -90,12 +90,12 @@ impl fmt::Display for Matcher {
     }
 }
 
-/// The conditions of a selector; prints as `{a="b",c=~"d"}`, and as nothing when there are none.
+/// The conditions of a selector; prints as `{a="b",c=~"d"}`, or as nothing if there are none.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Filter(pub(crate) Vec<Matcher>);
 
 impl Filter {
-    /// The same conditions and more.
+    /// Returns these conditions and more.
     pub(crate) fn and(&self, more: impl IntoIterator<Item = Matcher>) -> Self {
         let mut matchers = self.0.clone();
         matchers.extend(more);
@@ -139,7 +139,7 @@ impl fmt::Display for Window {
 pub(crate) struct EvalTime(pub(crate) u64);
 
 impl EvalTime {
-    /// In seconds, as samples carry it.
+    /// Returns the time in seconds, as samples have it.
     pub(crate) fn seconds(self) -> f64 {
         self.0 as f64 / 1000.0
     }
@@ -151,7 +151,7 @@ impl fmt::Display for EvalTime {
     }
 }
 
-/// A pattern that matches `value` alone, or, where it is very long, whatever begins as it does.
+/// Returns a pattern that matches `value` alone, or its beginning if it is very long.
 fn pattern(value: &str) -> String {
     let mut pattern = String::with_capacity(value.len());
     for (at, c) in value.char_indices() {
@@ -174,7 +174,7 @@ fn is_metacharacter(c: char) -> bool {
     matches!(c, '\\' | '.' | '+' | '*' | '?' | '(' | ')' | '|' | '[' | ']' | '{' | '}' | '^' | '$')
 }
 
-/// The inside of a double-quoted string literal.
+/// Escapes the inside of a double-quoted string literal.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Reads one double-quoted PromQL literal from the start of `text`: its value and the rest.
+    /// Reads one double-quoted PromQL literal at the start of `text`: its value and the rest.
     fn literal(text: &str) -> Option<(String, &str)> {
         let mut value = String::new();
         let mut chars = text.strip_prefix('"')?.char_indices();
@@ -220,8 +220,8 @@ mod tests {
         None
     }
 
-    /// The names that a pattern of [`pattern`] stands for, without a regex engine: metacharacters
-    /// may stand only behind a backslash, except the separator.
+    /// Returns the names that a pattern of [`pattern`] matches, without a regex engine: metacharacters may
+    /// only follow a backslash, except the separator.
     fn alternatives(pattern: &str) -> Vec<String> {
         let mut all = vec![String::new()];
         let mut chars = pattern.chars();

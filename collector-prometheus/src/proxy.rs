@@ -17,16 +17,16 @@ const TUNNEL: &str = "tunnel error: ";
 pub(crate) struct Proxy {
     /// Its URL without credentials.
     shown: String,
-    /// Its key, and by what that was set.
+    /// Its key, and where it was set.
     key: String,
-    /// The host and port that it is asked to connect to.
+    /// The host and port that the proxy connects to.
     target: String,
-    /// The server's URL begins with https://, so that the proxy is asked for a tunnel.
+    /// Whether the server's URL begins with https://, so that the proxy opens a tunnel.
     tunnels: bool,
 }
 
 impl Proxy {
-    /// The proxy of a configuration, and its setting for the HTTP client.
+    /// Returns the configured proxy, and its setting for the HTTP client.
     pub(crate) fn new(
         config: &PrometheusConfig,
         server: &Url,
@@ -46,7 +46,7 @@ impl Proxy {
         Ok(Some((proxy, setting)))
     }
 
-    /// A connection did not come about, for a reason other than the server's TLS.
+    /// Explains a failed connection, unless the server's TLS is the reason.
     pub(crate) fn explain(&self, error: &(dyn Error + 'static)) -> Failure {
         let Self { shown, key, target, .. } = self;
         if let Some(unresolved) = find::<Unresolved>(error) {
@@ -83,15 +83,15 @@ impl Proxy {
         ))
     }
 
-    /// No connection came about in the time.
+    /// The connection took too long.
     pub(crate) fn no_connection_in_time(&self) -> Failure {
         let Self { shown, key, target, .. } = self;
-        let detail = format!("no connection to {target} through the proxy {shown} within the time");
-        Failure::new(ErrorKind::Timeout, detail)
+        let detail = format!("no connection to {target} through the proxy {shown} in time");
+        Failure::timeout(detail)
             .with_remedy(format!("is the proxy of {key} reachable, and the server from there?"))
     }
 
-    /// What follows an answer that may be the proxy's own; empty where none can be.
+    /// Returns a suffix for an answer that may be the proxy's own; empty otherwise.
     pub(crate) fn answered(&self) -> String {
         if self.tunnels {
             return String::new();
@@ -100,7 +100,7 @@ impl Proxy {
     }
 }
 
-/// What the HTTP client says about a tunnel that did not come about.
+/// Returns the HTTP client's reason for a failed tunnel.
 fn tunnel_error(error: &(dyn Error + 'static)) -> Option<String> {
     let mut current = Some(error);
     while let Some(error) = current {

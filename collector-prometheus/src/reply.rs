@@ -1,4 +1,4 @@
-//! Answers that are none: what their status means, and what the server said about it.
+//! Responses with an error status: what the status means, and what the server said.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -14,31 +14,26 @@ use crate::{answer, body};
 
 /// Bytes of an error's body that are read.
 const ERROR_BYTES_MAX: usize = 64 << 10;
-/// Schemes that a server may name in one 401; those after them are not looked at.
+/// Schemes of one 401 that are read.
 const SCHEMES_MAX: usize = 4;
 
-/// What a request was sent with, for messages.
-#[derive(Clone, Copy)]
-pub(crate) struct Caller<'a> {
-    pub(crate) credentials: &'a Credentials,
-    /// What is sent as a credential, in words.
-    pub(crate) credential: &'a str,
-    /// The path that was asked.
-    pub(crate) path: &'a str,
-}
-
-/// An answer with a status that is no success.
-pub(crate) async fn refused(response: Response, caller: Caller<'_>) -> Failure {
+/// Converts a response with an error status to a request of `path` with `credential`, in words.
+pub(crate) async fn refused(
+    response: Response,
+    credentials: &Credentials,
+    credential: &str,
+    path: &str,
+) -> Failure {
     let status = response.status();
     let retry_after = retry_after(response.headers());
     let wanted = wanted_schemes(response.headers());
-    let said = words(response, caller.credentials).await;
+    let said = words(response, credentials).await;
     let numbered = || said.after(&status.as_u16().to_string());
     let mut failure = match status.as_u16() {
-        401 => unauthorized(&wanted, &said, caller),
-        403 => Failure::new(ErrorKind::Forbidden, said.beside(caller.credential))
+        401 => unauthorized(&wanted, &said, credentials, credential),
+        403 => Failure::new(ErrorKind::Forbidden, said.beside(credential))
             .with_remedy("may this credential read these metrics? check prometheus.tenant as well"),
-        404 => Failure::new(ErrorKind::NotFound, said.beside(caller.path))
+        404 => Failure::new(ErrorKind::NotFound, said.beside(path))
             .with_remedy("is prometheus.url the address of a PromQL server, with its path?"),
         413 => Failure::new(ErrorKind::Rejected, numbered()).with_split(Split::UntilItFits),
         429 => Failure::new(ErrorKind::RateLimited, numbered()),
@@ -47,7 +42,7 @@ pub(crate) async fn refused(response: Response, caller: Caller<'_>) -> Failure {
         }
         503 => Failure::new(ErrorKind::Overloaded, numbered()),
         500..=599 => Failure::new(ErrorKind::ServerError, numbered()),
-        400 | 422 if said.is_of_the_execution() || said.is_limit() => {
+        400 | 422 if said.is_limit() => {
             Failure::new(ErrorKind::Rejected, numbered()).with_split(Split::UntilItFits)
         }
         400 if said.wants_a_namespace() => Failure::new(ErrorKind::Rejected, numbered())
@@ -56,19 +51,21 @@ pub(crate) async fn refused(response: Response, caller: Caller<'_>) -> Failure {
                  { namespace = \"NAMESPACE\" }",
             ),
         400..=499 => Failure::new(ErrorKind::Rejected, numbered()),
-        _ => Failure::new(
-            ErrorKind::BadAnswer,
-            format!("{} without a body to read", status.as_u16()),
-        )
-        .with_remedy("check prometheus.url"),
+        _ => Failure::bad_answer(format!("{} without a body to read", status.as_u16()))
+            .with_remedy("check prometheus.url"),
     };
     failure.retry_after = retry_after;
     failure
 }
 
-/// 401, with the schemes that the server wants, in lower case.
-fn unauthorized(wanted: &[String], said: &Said, caller: Caller<'_>) -> Failure {
-    let mut detail = caller.credential.to_owned();
+/// Converts a 401, given the schemes that the server accepts, in lower case.
+fn unauthorized(
+    wanted: &[String],
+    said: &ErrorBody,
+    credentials: &Credentials,
+    credential: &str,
+) -> Failure {
+    let mut detail = credential.to_owned();
     if !wanted.is_empty() {
         let _ = write!(detail, "; the server wants {}", wanted.join(" or "));
     }
@@ -78,7 +75,7 @@ fn unauthorized(wanted: &[String], said: &Said, caller: Caller<'_>) -> Failure {
             .with_remedy("set prometheus.tenant (COLLECTOR_PROMETHEUS__TENANT) to your tenant");
     }
     let wants = |scheme: &str| wanted.iter().any(|it| it.eq_ignore_ascii_case(scheme));
-    let sent = caller.credentials.scheme();
+    let sent = credentials.scheme();
     let remedy = match sent {
         Some((scheme, keys)) if wanted.is_empty() || wants(scheme) => format!("check {keys}"),
         _ if wants("basic") => {
@@ -102,13 +99,13 @@ fn unauthorized(wanted: &[String], said: &Said, caller: Caller<'_>) -> Failure {
     failure.with_remedy(remedy)
 }
 
-/// The names of the schemes that a 401 asks for.
+/// Returns the names of the schemes in a 401.
 fn wanted_schemes(headers: &HeaderMap) -> Vec<String> {
     let mut schemes: Vec<String> = Vec::new();
     for value in headers.get_all(WWW_AUTHENTICATE) {
         let text = String::from_utf8_lossy(value.as_bytes());
-        // Of `Basic realm="a, b", Bearer` two words begin a challenge: the first, and one that follows
-        // a comma and has no `=`.
+        // In `Basic realm="a, b", Bearer` two words begin a challenge: the first, and one after a comma
+        // without `=`.
         let words = text.split(',').map(|part| part.split_whitespace().next().unwrap_or_default());
         for word in words.filter(|word| !word.is_empty()) {
             let is_scheme = word.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-');
@@ -121,7 +118,7 @@ fn wanted_schemes(headers: &HeaderMap) -> Vec<String> {
     schemes
 }
 
-/// How long the server wants to be left alone: in seconds, or until a time on its own clock.
+/// Returns the requested pause: in seconds, or until a time on the server's clock.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| Some(headers.get(name)?.to_str().ok()?.trim());
     let after = text(RETRY_AFTER)?;
@@ -133,7 +130,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(until.duration_since(now).unwrap_or_default())
 }
 
-/// Where a redirect leads: the same origin, or nowhere.
+/// Returns the target of a redirect within the same origin.
 pub(crate) fn redirect(
     from: &Url,
     status: StatusCode,
@@ -147,7 +144,7 @@ pub(crate) fn redirect(
     let Some(mut target) = target else {
         return refuse(format!("{} without a Location to read", status.as_u16()));
     };
-    // What is shown holds neither credentials nor parameters.
+    // The shown URL holds neither credentials nor parameters.
     let _ = target.set_username("");
     let _ = target.set_password(None);
     target.set_query(None);
@@ -169,91 +166,87 @@ pub(crate) fn redirect(
     Ok(target)
 }
 
-/// What a server wrote beside an error's status.
-enum Said {
-    Nothing,
-    Html,
-    Text(String),
-    Error { kind: String, text: String },
+/// The body of an error response: empty, an HTML page, a text, or a kind and a text.
+#[derive(Default)]
+struct ErrorBody {
+    html: bool,
+    kind: Option<String>,
+    text: String,
 }
 
-impl Said {
-    /// `text`, and what was said behind a colon.
+impl ErrorBody {
+    fn is_nothing(&self) -> bool {
+        self.kind.is_none() && self.text.is_empty()
+    }
+
+    /// Returns `text` and the server's words after a colon.
     fn after(&self, text: &str) -> String {
-        match self {
-            Self::Nothing => text.to_owned(),
-            Self::Html => format!("{text}, with an HTML page"),
-            Self::Text(words) => format!("{text}: {words}"),
-            Self::Error { kind, text: words } => format!("{text}: {kind}: {words}"),
+        match &self.kind {
+            _ if self.html => format!("{text}, with an HTML page"),
+            _ if self.is_nothing() => text.to_owned(),
+            None => format!("{text}: {}", self.text),
+            Some(kind) => format!("{text}: {kind}: {}", self.text),
         }
     }
 
-    /// `text`, and what was said set off from it: it is not about `text`.
+    /// Returns `text` and the server's words as a separate statement.
     fn beside(&self, text: &str) -> String {
-        match self {
-            Self::Nothing => text.to_owned(),
-            Self::Html => format!("{text}; the server sent an HTML page"),
-            Self::Text(words) | Self::Error { text: words, .. } => {
-                format!("{text}; the server said: {words:?}")
-            }
+        if self.html {
+            format!("{text}; the server sent an HTML page")
+        } else if self.is_nothing() {
+            text.to_owned()
+        } else {
+            format!("{text}; the server said: {:?}", self.text)
         }
     }
 
-    fn text(&self) -> String {
-        match self {
-            Self::Error { text, .. } | Self::Text(text) => text.to_ascii_lowercase(),
-            Self::Nothing | Self::Html => String::new(),
-        }
+    fn has(&self, sign: &str) -> bool {
+        self.text.to_ascii_lowercase().contains(sign)
+    }
+
+    fn is_kind(&self, kind: &str) -> bool {
+        self.kind.as_deref() == Some(kind)
     }
 
     fn is_timeout(&self) -> bool {
-        match self {
-            Self::Error { kind, text } => kind == "timeout" || text.contains("timed out"),
-            _ => false,
-        }
+        self.is_kind("timeout") || (self.kind.is_some() && self.text.contains("timed out"))
     }
 
-    /// The query was understood, and failed while it was run: most often at a limit, of which each
-    /// server has its own and names it in its own words.
-    fn is_of_the_execution(&self) -> bool {
-        matches!(self, Self::Error { kind, .. } if kind == "execution")
-    }
-
-    /// A limit, by the words of servers that have another kind for it. Prometheus: "query processing
-    /// would load too many samples into memory"; VictoriaMetrics and Mimir say what was exceeded.
+    /// The query was understood and hit a limit while it ran, or is refused in words for a limit. Prometheus:
+    /// "query processing would load too many samples into memory"; VictoriaMetrics and Mimir name what was
+    /// exceeded.
     fn is_limit(&self) -> bool {
-        let text = self.text();
-        ["too many", "exceed", "maximum number", "cannot select more"]
-            .iter()
-            .any(|sign| text.contains(sign))
+        self.is_kind("execution")
+            || ["too many", "exceed", "maximum number", "cannot select more"]
+                .iter()
+                .any(|sign| self.has(sign))
     }
 
     /// Mimir and Cortex: "no org id".
     fn wants_a_tenant(&self) -> bool {
-        self.text().contains("no org id")
+        self.has("no org id")
     }
 
-    /// A gate that lets a caller see one namespace. prom-label-proxy: `The "namespace" query parameter
-    /// must be provided.`; kube-rbac-proxy says nothing but that the request is malformed.
+    /// A gateway that shows a caller one namespace. prom-label-proxy: `The "namespace" query parameter
+    /// must be provided.`; kube-rbac-proxy says no more than that the request is malformed.
     fn wants_a_namespace(&self) -> bool {
-        let text = self.text();
-        (text.contains("namespace") && text.contains("parameter"))
-            || text.contains("the request or configuration is malformed")
+        (self.has("namespace") && self.has("parameter"))
+            || self.has("the request or configuration is malformed")
     }
 }
 
-/// The beginning of an error's body, as far as it can be read and shown.
-async fn words(response: Response, credentials: &Credentials) -> Said {
+/// Reads the beginning of an error's body.
+async fn words(response: Response, credentials: &Credentials) -> ErrorBody {
     let body = body::beginning(response, ERROR_BYTES_MAX).await;
     // Some gateways quote what they refuse.
     let text = credentials.redact(&String::from_utf8_lossy(&body));
     if let Some((kind, text)) = answer::error_of(text.as_bytes()) {
-        return Said::Error { kind, text };
+        return ErrorBody { kind: Some(kind), text, ..ErrorBody::default() };
     }
     let text = text.trim_start_matches('\u{feff}').trim_start();
-    match text.bytes().next() {
-        None => Said::Nothing,
-        Some(b'<') => Said::Html,
-        Some(_) => Said::Text(quote(text)),
+    if text.starts_with('<') {
+        ErrorBody { html: true, ..ErrorBody::default() }
+    } else {
+        ErrorBody { text: quote(text), ..ErrorBody::default() }
     }
 }

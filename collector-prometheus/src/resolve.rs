@@ -1,5 +1,4 @@
-//! From the living servers of one replica to its row: which of them are copies of each other, and what
-//! the ranks come to together.
+//! Makes one row of the live servers of a replica: decides which of them are copies, and combines the ranks.
 
 use collector_core::{Field, FieldReasons, PodName, ReplicaMetrics, ReplicaState, Tick, sanitize};
 use collector_engines::Quantity;
@@ -9,37 +8,37 @@ use crate::plan::{Plan, QueryKind};
 use crate::selfmetrics;
 use crate::servers::Server;
 
-/// By how many times its usual rate a counter may grow between the scrapes of two copies.
+/// Factor by which a counter may exceed its usual rate between the scrapes of two copies.
 const BURST: f64 = 4.0;
-/// Requests by which the counters of two copies may differ in any case.
+/// Requests by which the counters of two copies may always differ.
 const SLACK: f64 = 5.0;
 
-/// Beyond this no counter counts one by one: it was never counted.
+/// Counters above this cannot be exact, and were never counted one by one.
 const COUNT_MAX: f64 = 9e15;
 
-/// One replica, as the queries have told of it.
+/// One replica, as the queries describe it.
 pub(crate) struct Replica<'a> {
     pub(crate) name: &'a PodName,
-    /// Its servers, in order of rank and key.
+    /// Its servers, sorted by rank and key.
     pub(crate) servers: &'a [Server],
     /// The capacities of its ranks.
     pub(crate) config: &'a [RankConfig],
-    /// Ranks that have counters, and whether all of these are 0.
+    /// Ranks with counters, and whether all of these are 0.
     pub(crate) counted: &'a [(Box<str>, bool)],
     pub(crate) plan: &'a Plan,
-    /// Requests per second of the server with this key, for judging copies.
+    /// Returns the requests per second of the server with this key, to judge copies.
     pub(crate) rate_of: &'a dyn Fn(&str) -> Option<f64>,
 }
 
-/// One of a rank's servers: the newest of its copies.
+/// One server of a rank: the newest of its copies.
 #[derive(Clone)]
 pub(crate) struct Unit<'a> {
     pub(crate) server: &'a Server,
-    /// The keys of its copies that were left out.
+    /// The keys of its other copies.
     pub(crate) copies: Vec<&'a str>,
 }
 
-/// The servers of a replica, each once.
+/// Returns the servers of a replica without copies.
 pub(crate) fn units<'a>(replica: &Replica<'a>) -> Vec<Unit<'a>> {
     let mut units: Vec<Unit<'a>> = Vec::new();
     for rank in replica.servers.chunk_by(|a, b| a.rank == b.rank) {
@@ -61,9 +60,9 @@ pub(crate) fn units<'a>(replica: &Replica<'a>) -> Vec<Unit<'a>> {
     units
 }
 
-/// Whether two series of one rank are copies of one server. The same instance is; else counters decide,
-/// which of one server differ by what it can have counted between two scrapes. In doubt they are copies:
-/// to double a fleet is worse than to miss a second port.
+/// Returns whether two series of one rank are copies of one server. The same instance is a copy. Otherwise
+/// counters decide: those of one server differ by at most what it can count between two scrapes. In doubt
+/// they are copies, because doubling a fleet is worse than missing a second port.
 fn are_copies(replica: &Replica<'_>, one: &Server, other: &Server) -> bool {
     let instance = |server: &'_ Server| {
         server.key.split(crate::labels::KEY_SEPARATOR).next().unwrap_or_default().to_owned()
@@ -71,7 +70,7 @@ fn are_copies(replica: &Replica<'_>, one: &Server, other: &Server) -> bool {
     if instance(one) == instance(other) {
         return true;
     }
-    // The first counter counts requests; others count tokens, of which a request has thousands.
+    // The first counter counts requests; others count tokens, thousands per request.
     let requests = replica.plan.leaves(QueryKind::Counters).first();
     let count = |server: &Server| {
         let value = server.value(*requests?)?;
@@ -87,14 +86,14 @@ fn are_copies(replica: &Replica<'_>, one: &Server, other: &Server) -> bool {
     counted.is_none_or(|(a, b)| (a - b).abs() <= BURST * rate * (apart + 1.0) + SLACK)
 }
 
-/// A gauge of all ranks together.
-struct Together {
+/// A gauge over all ranks.
+struct Combined {
     values: Vec<f64>,
-    /// Why it is unknown: the first rank that lacks it.
+    /// Why it is unknown: the first rank without it.
     lacks: Option<String>,
 }
 
-impl Together {
+impl Combined {
     fn sum(&self) -> Option<f64> {
         self.is_known().then(|| self.values.iter().sum())
     }
@@ -108,10 +107,10 @@ impl Together {
     }
 }
 
-/// The row of a replica.
+/// Makes the row of a replica.
 pub(crate) fn row(replica: &Replica<'_>, units: &[Unit<'_>], engine: &str) -> ReplicaMetrics {
     let newest = units.iter().map(|unit| unit.server.sampled_at).max().unwrap_or(Tick::MIN);
-    // One rank that is not scraped any more makes the row as old as it is.
+    // A rank that is no longer scraped makes the row as old as itself.
     let oldest = units.iter().map(|unit| unit.server.sampled_at).min().unwrap_or(newest);
     let mut row = ReplicaMetrics::new(replica.name.clone(), oldest);
     row.engine = Some(engine.into());
@@ -150,11 +149,11 @@ fn judged(kind: QueryKind, value: f64) -> Option<u64> {
     selfmetrics::accepted(kind, sanitize::count(value))
 }
 
-/// The ranks of a replica: those that live, and those of which only capacity or counters are known.
+/// The ranks of a replica: live ones, and those with a capacity or counters only.
 struct Ranks<'a, 'b> {
     replica: &'b Replica<'a>,
     units: &'b [Unit<'a>],
-    /// Ranks without gauges, and whether they have never worked.
+    /// Ranks without gauges, and whether they never worked.
     silent: Vec<(&'b str, bool)>,
 }
 
@@ -183,11 +182,11 @@ impl<'a, 'b> Ranks<'a, 'b> {
         !self.units.is_empty() && self.units.iter().all(asleep)
     }
 
-    /// A gauge of every rank: that of an idle one is 0; one that lacks it, or has what cannot be true,
-    /// makes the whole unknown.
-    fn gauge(&self, kind: QueryKind, quantity: Quantity) -> Together {
+    /// Reads a gauge of every rank. It is 0 for an idle rank. A rank that lacks it, or has an impossible
+    /// value, makes the sum unknown.
+    fn gauge(&self, kind: QueryKind, quantity: Quantity) -> Combined {
         let plan = self.replica.plan;
-        let mut together = Together { values: Vec::new(), lacks: None };
+        let mut together = Combined { values: Vec::new(), lacks: None };
         if !plan.has(quantity) {
             return together;
         }
@@ -213,8 +212,8 @@ impl<'a, 'b> Ranks<'a, 'b> {
         together
     }
 
-    /// Whether a server has each series of a query that another one of its replica has: they run the same
-    /// release, so that a sum without it would be too small.
+    /// Returns whether a server has every series of a query that another server of its replica has. They run
+    /// the same release, so a sum without it would be too small.
     fn has_all(&self, kind: QueryKind, unit: &Unit<'_>) -> bool {
         let leaves = self.replica.plan.leaves(kind);
         leaves.iter().all(|leaf| {
@@ -243,7 +242,7 @@ impl<'a, 'b> Ranks<'a, 'b> {
         let find = |rank: &str, key: &str| {
             self.replica.config.iter().find(|it| *it.rank == *rank && *it.key == *key)
         };
-        // What is reported once for a server holds for each of its ranks.
+        // A value that is reported once per server holds for each of its ranks.
         find(rank, key)
             .or_else(|| find(rank, ""))
             .or_else(|| find("", key))

@@ -1,9 +1,9 @@
-//! The system's resolver, as the HTTP client takes it.
+//! The system's resolver, for the HTTP client.
 
 use collector_transport::resolve;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Gives an error that is recognised when it is explained.
+/// Returns errors that can be explained later.
 pub(crate) struct Resolver;
 
 impl Resolve for Resolver {

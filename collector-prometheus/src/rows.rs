@@ -1,5 +1,5 @@
-//! The rows of an answer that belong to a look, in the least memory: all others are dropped as they
-//! are read.
+//! The rows of an answer that belong to the requested models, stored compactly. All other rows are dropped
+//! while they are read.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -8,30 +8,30 @@ use collector_core::{Namespace, PodName};
 
 use crate::answer::Row;
 use crate::labels::Labels;
-use crate::plan::{LeafId, Plan, QueryKind, WHAT};
+use crate::plan::{LeafId, QueryKind, WHAT};
 use crate::shape::Served;
 use crate::shard::Asked;
 
-/// What the names of a row take, more or less.
+/// Typical size of the names in a row.
 const NAMES_BYTES: usize = 40;
 
-/// A row of a model that was asked for.
+/// A row of a requested model.
 #[derive(Debug)]
 pub(crate) struct Sample<'a> {
-    /// Its position in [`Asked`].
+    /// Index of the model in [`Asked`].
     pub(crate) model: usize,
-    /// The pod, or the replica of a pod that has several; empty for the model as a whole.
+    /// The pod, or the replica in a pod with several; empty for a row about the model.
     pub(crate) replica: &'a str,
-    /// The data-parallel rank; empty for what is given per server.
+    /// The data-parallel rank; empty for values that are reported once per server.
     pub(crate) rank: &'a str,
-    /// What tells servers and copies apart; empty where the query did not ask for it.
+    /// Identifies a server or copy; empty where the query does not group by it.
     pub(crate) key: &'a str,
-    /// Which of the query's series it is of.
+    /// The series of the query that the row belongs to.
     pub(crate) leaf: LeafId,
     pub(crate) value: f64,
 }
 
-/// Rows of models that were asked for, with their names in one text.
+/// Rows of requested models, with all names in one text.
 #[derive(Debug)]
 pub(crate) struct Samples {
     kept: Vec<Kept>,
@@ -41,7 +41,7 @@ pub(crate) struct Samples {
 #[derive(Debug)]
 struct Kept {
     model: u32,
-    /// Where replica, rank and key end in the text; the first begins where the row before ends.
+    /// Where replica, rank and key end in `names`; the first one starts where the previous row ends.
     ends: [u32; 3],
     leaf: LeafId,
     value: f64,
@@ -55,7 +55,7 @@ impl Samples {
         }
     }
 
-    /// The rows, in the order in which they came.
+    /// Iterates over the rows in the order of their arrival.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Sample<'_>> {
         let mut start = 0;
         self.kept.iter().map(move |kept| {
@@ -73,25 +73,25 @@ impl Samples {
         })
     }
 
-    /// The model of the last row.
+    /// Returns the model of the last row.
     fn last_model(&self) -> Option<usize> {
         self.kept.last().map(|kept| kept.model as usize)
     }
 }
 
-/// A living server, or a copy of one, as the query for liveness has it.
+/// A live server, or a copy of one, as the liveness query returns it.
 #[derive(Debug)]
-pub(crate) struct Living {
-    /// Its position in [`Asked`].
+pub(crate) struct LiveRow {
+    /// Index of the model in [`Asked`].
     pub(crate) model: usize,
-    /// `None` where no label names one.
+    /// `None` if no label names a pod.
     pub(crate) replica: Option<PodName>,
     pub(crate) rank: Box<str>,
     pub(crate) key: Box<str>,
     pub(crate) role: Option<Box<str>>,
-    /// The values of cluster labels, each with the position of its label.
+    /// The values of cluster labels, each with the index of its label.
     pub(crate) clusters: Vec<(usize, Box<str>)>,
-    /// When it was sampled, in seconds of the server's clock.
+    /// The sample time, in seconds of the server's clock.
     pub(crate) stamp: f64,
 }
 
@@ -104,38 +104,37 @@ pub(crate) struct InfoRow {
     pub(crate) key: Box<str>,
     /// The numbers in its labels; NaN where a label holds no number.
     pub(crate) numbers: Vec<(LeafId, f64)>,
-    /// How many series say so; more than one are copies.
+    /// Number of series with these labels; more than one are copies.
     pub(crate) copies: f64,
 }
 
-/// The rows of one answer that belong to the models of a look.
+/// The rows of one answer that belong to the requested models.
 #[derive(Debug)]
 pub(crate) enum Rows {
-    Living(Vec<Living>),
+    LiveRow(Vec<LiveRow>),
     Samples(Samples),
     Info(Vec<InfoRow>),
 }
 
-/// What a row is read with.
+/// What a row is interpreted with.
 #[derive(Clone, Copy)]
 pub(crate) struct Reading<'a> {
     pub(crate) kind: QueryKind,
     pub(crate) served: &'a Served,
-    pub(crate) plan: &'a Plan,
     pub(crate) asked: &'a Asked,
-    /// The model of all rows, whatever their labels say: its position in `asked`.
+    /// The model of all rows, whatever their labels say, as an index into `asked`.
     pub(crate) given: Option<usize>,
-    /// The only models whose rows count; `None` for all.
+    /// Restricts the models whose rows count; `None` for all.
     pub(crate) only: Option<&'a HashSet<usize>>,
-    /// The rows are grouped by what tells servers and copies apart.
+    /// The rows are grouped by server and copy.
     pub(crate) apart: bool,
 }
 
 impl Rows {
-    /// None yet, of the form that `kind` has, and room for so many.
+    /// Returns the empty form for `kind`, with room for `likely` rows.
     pub(crate) fn of(kind: QueryKind, likely: usize) -> Self {
         match kind {
-            QueryKind::Liveness => Self::Living(Vec::with_capacity(likely)),
+            QueryKind::Liveness => Self::LiveRow(Vec::with_capacity(likely)),
             QueryKind::CacheConfig => Self::Info(Vec::new()),
             _ => Self::Samples(Samples::with_room_for(likely)),
         }
@@ -143,18 +142,18 @@ impl Rows {
 
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Living(living) => living.len(),
+            Self::LiveRow(living) => living.len(),
             Self::Samples(samples) => samples.kept.len(),
             Self::Info(rows) => rows.len(),
         }
     }
 
-    /// Keeps a row if its model was asked for.
+    /// Keeps a row if its model was requested.
     pub(crate) fn push(&mut self, row: &Row<'_>, reading: Reading<'_>) {
         let labels = &reading.served.labels;
         match self {
             Self::Info(rows) => rows.extend(info_row(row, reading)),
-            Self::Living(living) => {
+            Self::LiveRow(living) => {
                 let last = living.last().map(|last| last.model);
                 let Some(model) = model_of(row, reading, last) else { return };
                 let mut key = String::new();
@@ -162,7 +161,7 @@ impl Rows {
                 let clusters = labels.cluster.iter().enumerate();
                 let clusters =
                     clusters.filter_map(|(at, label)| Some((at, row.labels.get(label)?.into())));
-                living.push(Living {
+                living.push(LiveRow {
                     model,
                     replica: labels.replica_of(&row.labels).map(|name| PodName::from(&*name)),
                     rank: row.labels.first_of(&labels.rank).unwrap_or_default().into(),
@@ -176,7 +175,7 @@ impl Rows {
                 let Some(model) = model_of(row, reading, samples.last_model()) else { return };
                 let leaf = match row.labels.get(WHAT) {
                     Some(what) => what.parse().ok(),
-                    None => Some(reading.plan.only_leaf(reading.kind)),
+                    None => Some(reading.served.plan.only_leaf(reading.kind)),
                 };
                 let Some(leaf) = leaf else { return };
                 let mut ends = [0; 3];
@@ -196,12 +195,12 @@ impl Rows {
     }
 }
 
-/// The length of a text of names, which is bounded with the answer that it is of.
+/// Returns the length of a text of names, whose size is bounded with its answer.
 fn end_of(names: &str) -> u32 {
     u32::try_from(names.len()).unwrap_or(u32::MAX)
 }
 
-/// The model of a row, if it was asked for. Most rows are of the same model as the one before.
+/// Returns the model of a row if it was requested. Most rows belong to the model of the previous row.
 fn model_of(row: &Row<'_>, reading: Reading<'_>, last: Option<usize>) -> Option<usize> {
     let Reading { served, asked, given, .. } = reading;
     let Labels { namespace, model, .. } = &served.labels;
@@ -230,9 +229,9 @@ fn info_row(row: &Row<'_>, reading: Reading<'_>) -> Option<InfoRow> {
     if reading.apart {
         labels.write_key(&row.labels, &mut key);
     }
-    let info = reading.plan.info()?;
+    let info = reading.served.plan.info()?;
     let numbers = info.numbers.iter().filter_map(|(leaf, label)| {
-        // The text may be "None", while an engine has not measured its memory yet.
+        // The text may be "None" while an engine has not measured its memory yet.
         let number = row.labels.get(label)?.parse().unwrap_or(f64::NAN);
         Some((*leaf, number))
     });

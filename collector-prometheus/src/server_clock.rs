@@ -1,7 +1,7 @@
 //! The server's clock, seen from ours: when to evaluate, and how old a sample is.
 //!
-//! Only durations cross from one clock to the other, so that neither a wrong wall clock here nor
-//! one there makes a value look younger or older than it is.
+//! Only durations cross from one clock to the other, so a wrong wall clock on either side makes no value look
+//! younger or older.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,25 +9,25 @@ use collector_core::Tick;
 
 use crate::promql::EvalTime;
 
-/// A reading of the server's clock that is worse than half of this is taken again.
+/// A reading of the server's clock with a longer round trip is repeated.
 pub(crate) const ROUND_TRIP_GOOD: Duration = Duration::from_millis(100);
-/// A `Date` header has whole seconds and is as old as the answer took.
+/// A `Date` header has whole seconds and is as old as its answer.
 const DATE_TOLERANCE: Duration = Duration::from_millis(2_500);
 
-/// What the server's clock said at one tick of ours.
+/// The server's time at one tick of ours.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ServerClock {
     /// Since the epoch.
     server: Duration,
     at: Tick,
-    /// What the question took; the reading is off by half of it at most.
+    /// Duration of the request; the reading is off by at most half of it.
     pub(crate) round_trip: Duration,
 }
 
 impl ServerClock {
-    /// From an answer to `time()`. `None` when that was no time of day.
+    /// Reads an answer to `time()`. `None` if it is not a time of day.
     pub(crate) fn new(seconds: f64, sent_at: Tick, arrived_at: Tick) -> Option<Self> {
-        // From 2001 to 2286: below and above, it is something else.
+        // From 2001 to 2286.
         if !(1e9..1e10).contains(&seconds) {
             return None;
         }
@@ -39,7 +39,7 @@ impl ServerClock {
         })
     }
 
-    /// From a `Date` header, for a server that does not answer `time()`: right to a second.
+    /// Reads a `Date` header, for a server that does not answer `time()`; precise to a second.
     pub(crate) fn from_date(date: SystemTime, arrived_at: Tick) -> Option<Self> {
         Some(Self {
             server: date.duration_since(UNIX_EPOCH).ok()? + Duration::from_millis(500),
@@ -48,12 +48,12 @@ impl ServerClock {
         })
     }
 
-    /// The same clock, which is ahead by this much of what it was read as.
+    /// Returns this clock, set ahead.
     pub(crate) fn ahead_by(self, more: Duration) -> Self {
         Self { server: self.server + more, ..self }
     }
 
-    /// The moment of a tick, on both clocks. Whole milliseconds, as the server counts.
+    /// Converts a tick to both clocks. Whole milliseconds, as the server counts.
     pub(crate) fn moment(&self, tick: Tick) -> Moment {
         let server = self.server_time(tick);
         let millis = u64::try_from(server.as_millis()).unwrap_or(u64::MAX);
@@ -63,14 +63,14 @@ impl ServerClock {
         }
     }
 
-    /// The server's clock is not where it should be by now.
+    /// Returns whether a `Date` header contradicts this clock.
     pub(crate) fn contradicts(&self, date: SystemTime, arrived_at: Tick) -> bool {
         let expected = UNIX_EPOCH + self.server_time(arrived_at);
         let apart = expected.duration_since(date).unwrap_or_else(|error| error.duration());
         apart > DATE_TOLERANCE
     }
 
-    /// How far the server's clock is ahead of a wall clock of ours, in seconds.
+    /// Returns how far the server's clock is ahead of our wall clock, in seconds.
     pub(crate) fn ahead_of(&self, wall: SystemTime, now: Tick) -> f64 {
         let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.server_time(now).as_secs_f64() - wall.as_secs_f64()
@@ -92,15 +92,14 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    /// When, on our clock, a sample was taken that the server stamped `stamp`, in an answer that arrived
-    /// at `arrived_at`. `None` when the stamp is no time.
+    /// Returns when, on our clock, a sample with this timestamp was taken, in an answer that arrived at
+    /// `arrived_at`. `None` if the stamp is not a time.
     ///
-    /// Age counts from the moment that was asked for, however long the answer took and whatever moment
-    /// the server chose to evaluate: one that hides its newest samples, or answers from a cache, makes
-    /// nothing younger by it.
+    /// Age counts from the requested evaluation time, however long the answer took and whatever time the
+    /// server evaluated: hiding the newest samples, or answering from a cache, makes nothing younger.
     pub(crate) fn sampled_at(&self, stamp: f64, arrived_at: Tick) -> Option<Tick> {
         let age = self.time.seconds() - stamp;
-        // Older than a century, or later than that: not a time.
+        // More than a century away is not a time.
         if age.is_nan() || age.abs() > 3e9 {
             return None;
         }
@@ -109,7 +108,7 @@ impl Moment {
         Some(if age >= 0.0 { self.tick - distance } else { (self.tick + distance).min(arrived_at) })
     }
 
-    /// The moment that is earlier by this much, on both clocks.
+    /// Returns the moment earlier by this much, on both clocks.
     pub(crate) fn earlier(&self, by: Duration) -> Self {
         let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         Self { tick: self.tick - by, time: EvalTime(self.time.0.saturating_sub(millis)) }
@@ -129,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn the_server_read_its_clock_half_way_between_question_and_answer() {
+    fn the_server_reads_its_clock_halfway_through_a_request() {
         assert_eq!(clock().moment(tick(10)).time, EvalTime(1_732_000_000_000));
         assert_eq!(clock().moment(tick(1510)).time, EvalTime(1_732_000_001_500));
         assert_eq!(clock().moment(tick(0)).time, EvalTime(1_731_999_999_990));
     }
 
     #[test]
-    fn age_counts_from_the_moment_asked_for_and_not_from_the_answer() {
+    fn age_counts_from_the_requested_time() {
         let moment = clock().moment(tick(1010));
         let sampled = |stamp, arrived| moment.sampled_at(stamp, tick(arrived)).unwrap();
         // An answer that took four seconds does not make its sample younger.

@@ -1,4 +1,4 @@
-//! The living servers of a model, as the queries have told of them so far.
+//! The live servers of a model, as the queries have reported them so far.
 
 use std::cmp::Reverse;
 
@@ -9,46 +9,45 @@ use crate::plan::LeafId;
 /// A data-parallel rank of a server, or a copy of one.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
-    /// The engine that it is read as: its position among those that the server holds.
+    /// Index of the engine in the shape.
     pub(crate) engine: u8,
-    /// The pod, or the replica of a pod that has several.
+    /// The pod, or the replica in a pod with several.
     pub(crate) replica: PodName,
-    /// The data-parallel rank; empty where none is named.
+    /// The data-parallel rank; empty if none is named.
     pub(crate) rank: Box<str>,
-    /// What tells servers and copies of one rank apart.
+    /// Identifies servers and copies of one rank.
     pub(crate) key: Box<str>,
     pub(crate) role: Option<Box<str>>,
     pub(crate) sampled_at: Tick,
-    /// The same on the server's clock, in seconds.
+    /// The sample time on the server's clock, in seconds.
     pub(crate) stamp: f64,
-    /// Its gauges and counters. NaN: there was a value, and it cannot be true.
+    /// Its gauges and counters. NaN: there was a value that cannot be true.
     pub(crate) values: Vec<(LeafId, f64)>,
 }
 
 impl Server {
-    /// One of its values.
+    /// Returns one of its values.
     pub(crate) fn value(&self, leaf: LeafId) -> Option<f64> {
         let found = self.values.iter().find(|(known, _)| *known == leaf);
         found.map(|(_, value)| *value)
     }
 }
 
-/// The living servers of a model, in order of engine, replica, rank and key once all are there.
+/// The live servers of a model; sorted by engine, replica, rank and key after [`settle`](Self::settle).
 #[derive(Debug, Default)]
 pub(crate) struct Servers {
     all: Vec<Server>,
-    /// The one behind the last that was found: each query tells of them in about the same order.
+    /// Index after the last match: queries return servers in about the same order.
     next: usize,
 }
 
 impl Servers {
-    /// Adds a server; [`settle`](Self::settle) comes before anything is looked for.
+    /// Adds a server; call [`settle`](Self::settle) before any lookup.
     pub(crate) fn add(&mut self, server: Server) {
         self.all.push(server);
     }
 
-    /// All servers are there: puts them in order. One that came twice is there once, as of the later
-    /// time.
+    /// Sorts the servers. Of duplicates the latest one is kept.
     pub(crate) fn settle(&mut self) {
         let order = |a: &Server, b: &Server| identity(a).cmp(&identity(b));
         if !self.all.is_sorted_by(|a, b| order(a, b).is_lt()) {
@@ -59,8 +58,8 @@ impl Servers {
         }
     }
 
-    /// Hands over each server that a row is of: the one with this key, or, where the row has none, all of
-    /// this rank.
+    /// Calls `take` for each server of a row: the one with this key, or every server of the rank if the row
+    /// has no key.
     pub(crate) fn of_row(
         &mut self,
         (engine, replica, rank, key): (u8, &str, &str, &str),
@@ -100,7 +99,7 @@ impl Servers {
         &mut self.all
     }
 
-    /// Whether several servers, or copies, stand under one rank of one replica.
+    /// Returns whether one rank of a replica has several servers or copies.
     pub(crate) fn has_several_of_a_rank(&self) -> bool {
         let rank = |server: &Server| (server.engine, server.replica.clone(), server.rank.clone());
         self.all.windows(2).any(|pair| rank(&pair[0]) == rank(&pair[1]))
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_with_a_key_is_of_that_server_alone_and_one_without_of_all() {
+    fn a_row_without_a_key_belongs_to_all_servers_of_the_rank() {
         let mut all = servers(&[("a", "0", "x"), ("a", "0", "y"), ("a", "1", "x")]);
         assert!(all.has_several_of_a_rank());
         assert_eq!(found(&mut all, "a", "0", "y"), ["y"]);
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_came_twice_is_there_once_as_of_the_later_time() {
+    fn a_duplicate_server_is_kept_once_with_the_later_time() {
         for times in [[1, 3], [3, 1]] {
             let mut servers = Servers::default();
             for seconds in times {

@@ -1,4 +1,4 @@
-//! What a server holds: which engines, under which names and labels. Asked at the start, each hour, and
+//! What a server holds: which engines, under which names and labels. Discovered at the start, each hour, and
 //! when something looks wrong.
 
 mod ask;
@@ -15,23 +15,23 @@ use crate::promql::Filter;
 
 pub(crate) use self::ask::ask;
 
-/// Labels that may hold the model's id where an engine's own do not.
+/// Labels that may hold the model's id if an engine's own label is absent.
 const MODEL_LABELS: [&str; 2] = ["model_name", "model"];
 
 /// What a server holds.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
-    /// Each engine that is there; where none is, the one that will most likely be the first.
+    /// Each engine present; if there is none, the most likely one.
     pub(crate) served: Vec<Arc<Served>>,
-    /// Pods on the whole server; `None` when it did not say.
+    /// Pods on the whole server; `None` if unknown.
     pub(crate) pods: Option<u64>,
-    /// What a router or gateway shows, where one is there.
+    /// The router or gateway whose series are present.
     pub(crate) router: Option<&'static str>,
-    /// The server answered; else this is what is exact for any server, at a cost.
+    /// Whether the server answered; otherwise this is correct for any server, but expensive.
     pub(crate) probed: bool,
-    /// Some answer was incomplete, so that an engine, a series or a label may be there all the same.
+    /// Whether some answer was incomplete, so that an engine, a series or a label may exist after all.
     pub(crate) incomplete: bool,
-    /// It was asked about one model alone.
+    /// Whether only one model was asked about.
     pub(crate) narrow: bool,
 }
 
@@ -41,40 +41,40 @@ pub(crate) struct Served {
     pub(crate) engine: Engine,
     pub(crate) labels: Labels,
     pub(crate) plan: Plan,
-    /// Series are there, and not just expected.
+    /// Whether its series exist, and are not just expected.
     pub(crate) is_there: bool,
-    /// Pods; `None` when the server did not say.
+    /// Pods; `None` if unknown.
     pub(crate) pods: Option<u64>,
-    /// Some series are stored more than once.
+    /// Whether some series are stored more than once.
     pub(crate) doubled: bool,
-    /// One series with all of its labels, where it lacks one that is needed.
+    /// One series with all of its labels, if a required label is absent.
     pub(crate) example: Option<String>,
-    /// How often series are scraped, where it could be learnt.
+    /// The discovered scrape interval.
     pub(crate) interval: Option<Duration>,
-    /// How often they are taken to be, where it could not.
+    /// The configured scrape interval.
     configured_interval: Duration,
-    /// Names of native histograms that stand where classic ones are expected.
+    /// Names of native histograms in place of classic ones.
     pub(crate) native: Vec<Box<str>>,
 }
 
-/// What the user has set that a probe depends on.
+/// The settings that discovery depends on.
 #[derive(Clone, Debug)]
-pub(crate) struct Terms {
+pub(crate) struct DiscoverySettings {
     pub(crate) engines: Engines,
     pub(crate) labels: LabelsConfig,
-    /// Put before the engines' own names, in both spellings.
+    /// Added before the engines' own names, in both spellings.
     pub(crate) name_prefix: Option<String>,
-    /// Goes into every selector.
+    /// Part of every selector.
     pub(crate) matchers: Filter,
-    /// Selectors say of which model series are whose labels cannot tell it.
+    /// Whether the configuration assigns series to models by selectors.
     pub(crate) gives_models: bool,
-    /// `W`, where the user has set it.
+    /// The configured window `W`.
     pub(crate) window: Option<Duration>,
     pub(crate) scrape_interval: Duration,
 }
 
-impl Terms {
-    /// Every engine in every spelling that is known.
+impl DiscoverySettings {
+    /// Returns every engine in every known spelling.
     fn engines(&self) -> Vec<Engine> {
         let own = self.engines.iter();
         let prefixed = self.name_prefix.iter().flat_map(|prefix| {
@@ -85,13 +85,13 @@ impl Terms {
         prefixed.chain(own.cloned()).collect()
     }
 
-    /// The window for series that are scraped so often.
+    /// Returns the window for a scrape interval.
     fn window(&self, interval: Option<Duration>) -> Duration {
         let interval = interval.unwrap_or(self.scrape_interval);
         self.window.unwrap_or_else(|| Duration::from_secs(60).max(interval * 4))
     }
 
-    /// The labels that an engine's series may have.
+    /// Returns the labels that an engine's series may have.
     fn labels_of(&self, engine: &Engine) -> Labels {
         let boxed = |names: &[String]| names.iter().map(|name| Box::from(name.as_str())).collect();
         let mut model: Vec<Box<str>> = boxed(&self.labels.model);
@@ -121,9 +121,9 @@ impl Terms {
 }
 
 impl Shape {
-    /// When the server would not say: vLLM under all of its names, with the labels that a PodMonitor
-    /// attaches and those that are known besides; exact, at a cost.
-    pub(crate) fn unknown(terms: &Terms) -> Self {
+    /// The shape of a server that does not answer: vLLM under all of its names, with all known labels.
+    /// Correct, but expensive.
+    pub(crate) fn unknown(terms: &DiscoverySettings) -> Self {
         let served = terms.engines().into_iter().find(|engine| engine.name.as_str() == "vllm");
         let served = served.or_else(|| terms.engines.iter().next().cloned());
         Self {
@@ -136,24 +136,24 @@ impl Shape {
         }
     }
 
-    /// Whether any engine is there.
+    /// Returns whether any engine is present.
     pub(crate) fn has_engines(&self) -> bool {
         self.served.iter().any(|served| served.is_there)
     }
 
-    /// The greatest number of selectors in one query.
+    /// Returns the greatest number of selectors in one query.
     pub(crate) fn selectors(&self) -> usize {
         self.served.iter().map(|served| served.plan.selectors()).max().unwrap_or(1)
     }
 }
 
 impl Served {
-    /// An engine of which nothing is there yet.
-    fn expected(engine: Engine, terms: &Terms) -> Option<Arc<Self>> {
+    /// Makes an engine that is expected, without any series yet.
+    fn expected(engine: Engine, terms: &DiscoverySettings) -> Option<Arc<Self>> {
         let names = engine.sample_names().map(Box::from).collect();
         let held = Held { names: &names, native: &HashSet::new() };
         let mut labels = terms.labels_of(&engine);
-        // What a label is named that nobody has seen is named as most have it.
+        // Without evidence the most usual labels are expected.
         labels.namespace.retain(|label| !label.starts_with("exported_"));
         labels.namespace.truncate(1);
         labels.pod.retain(|label| !label.starts_with("exported_"));
@@ -176,12 +176,12 @@ impl Served {
         }))
     }
 
-    /// How often its series are scraped.
+    /// Returns the scrape interval of its series.
     pub(crate) fn scrape_interval(&self) -> Duration {
         self.interval.unwrap_or(self.configured_interval)
     }
 
-    /// What no series of this engine has a label for, so that no model can be told.
+    /// Returns which required label all of its series lack, so that no model can be identified.
     pub(crate) fn lacks(&self) -> Option<&'static str> {
         let lacks = [
             (self.labels.namespace.is_empty(), "namespace"),

@@ -1,4 +1,4 @@
-//! Which models share a query, and how a query that is too large is split.
+//! Decides which models share a query, and how a query that is too large is split.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,34 +9,33 @@ use foldhash::fast::RandomState;
 use crate::labels::Labels;
 use crate::promql::{Filter, Matcher};
 
-/// Bytes that a query may have. VictoriaMetrics refuses 16 KiB.
+/// Most bytes of a query. VictoriaMetrics refuses 16 KiB.
 pub(crate) const QUERY_BYTES_MAX: usize = 12_000;
-/// What one selector of a query has besides its filter.
+/// Bytes of one selector of a query besides its filter.
 const TEMPLATE_BYTES: usize = 400;
-/// What a filter has besides names: labels, operators and quotes.
+/// Bytes of a filter besides names: labels, operators and quotes.
 const LABEL_BYTES: usize = 80;
-/// Bytes that the names of one model may take in the queries that find out what there is of it.
+/// Most bytes of one model's names in discovery queries about it alone.
 const ONE_MODEL_BYTES_MAX: usize = 300;
-/// Up to here a filter on models costs the server less than the other models of the namespace do.
+/// Up to this number a filter on models costs the server less than the other models of the namespace.
 const MODELS_IN_FILTER_MAX: usize = 10;
 
-/// A group of models that one query asks for.
+/// A group of models that share a query.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Shard {
-    /// In order of namespace, then model.
+    /// Sorted by namespace, then model.
     pub(crate) models: Vec<ModelRef>,
     width: Width,
 }
 
-/// What the filter of a shard lets through. Rows of models that nobody asked for are left out by
-/// the reader.
+/// What the filter of a shard matches. Rows of other models are dropped by the reader.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Width {
-    /// All the server holds.
+    /// Everything on the server.
     Server,
-    /// All in the models' namespaces.
+    /// Everything in the models' namespaces.
     Namespaces,
-    /// These models.
+    /// Only these models.
     Models,
 }
 
@@ -46,14 +45,13 @@ impl Shard {
         Self { models, width }
     }
 
-    /// A model that is asked for alone.
+    /// Makes a shard of one model.
     pub(crate) fn of_one(model: ModelRef) -> Self {
         Self::new(vec![model], Width::Models)
     }
 
-    /// The filter of the shard's queries, where series have these labels, beside what goes into each.
-    /// Where one thing may stand under several labels, no selector can name it: the reader leaves out the
-    /// rows of others.
+    /// Returns the filter of the shard's queries for series with these labels, added to `each`. If several
+    /// labels may hold a name, no selector can match it, and the reader drops other rows.
     pub(crate) fn filter(&self, labels: &Labels, each: &Filter) -> Filter {
         let filter = self.filter_without_models(labels, each);
         match (self.width, labels.model.as_slice()) {
@@ -65,7 +63,7 @@ impl Shard {
         }
     }
 
-    /// The filter for series that carry no model.
+    /// Returns the filter for series that carry no model.
     pub(crate) fn filter_without_models(&self, labels: &Labels, each: &Filter) -> Filter {
         match (self.width, labels.namespace.as_slice()) {
             (Width::Namespaces | Width::Models, [label]) => {
@@ -75,7 +73,7 @@ impl Shard {
         }
     }
 
-    /// Whether the filter names models, so that what carries none is better asked for by pod.
+    /// Returns whether the filter names models, so that series without a model are better queried by pod.
     pub(crate) fn names_models(&self) -> bool {
         self.width == Width::Models
     }
@@ -86,8 +84,8 @@ impl Shard {
         namespaces
     }
 
-    /// The same models in smaller pieces: halves by namespace, or by model within one namespace, or
-    /// the single model under a narrower filter. Empty when there is nothing to split.
+    /// Splits into halves by namespace, or by model within one namespace, or narrows the filter of a single
+    /// model. Empty if there is nothing to split.
     pub(crate) fn split(&self) -> Vec<Self> {
         let namespaces = self.namespaces();
         let (at, width) = match (self.models.len(), namespaces.len(), self.width) {
@@ -108,7 +106,7 @@ impl Shard {
         vec![Self::new(left.to_vec(), width), Self::new(right.to_vec(), width)]
     }
 
-    /// Bytes that its filter takes, with labels as long as they get.
+    /// Returns the bytes of its filter, with the longest labels.
     fn bytes(&self) -> usize {
         let names =
             |names: &[&str]| names.iter().map(|name| Matcher::bytes_of(name)).sum::<usize>();
@@ -121,7 +119,7 @@ impl Shard {
             }
     }
 
-    /// The fewest pieces whose filters fit into a query.
+    /// Splits until each filter fits into a query.
     fn fitting(self, budget: usize) -> Vec<Self> {
         if self.bytes() <= budget {
             return vec![self];
@@ -135,48 +133,48 @@ impl Shard {
     }
 }
 
-/// Each text once, in order.
+/// Returns each text once, in order.
 fn distinct<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut seen = HashSet::new();
     texts.filter(|text| seen.insert(*text)).collect()
 }
 
-/// What is known about the size of a look before it is taken.
+/// What is known about the size of a fleet before a fetch.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Census {
-    /// Pods of the models asked, at the last look at them.
+pub(crate) struct FleetSize {
+    /// Pods of the requested models, at their last fetch.
     pub(crate) asked: u64,
-    /// Pods that the server holds; `None` when it did not say.
+    /// Pods that the server holds; `None` if unknown.
     pub(crate) on_server: Option<u64>,
 }
 
-/// How many pods go into one query; learns from what the server refuses.
+/// Decides how many pods share a query, and adapts to what the server refuses.
 #[derive(Debug)]
 pub(crate) struct Sharder {
-    /// Pods of one group.
+    /// Most pods of one group.
     limit: AtomicU32,
-    /// Looks without trouble since the limit was last changed.
+    /// Fetches without trouble since the limit was last changed.
     calm: AtomicU32,
 }
 
-/// Pods of one group to begin with: an answer of some 250 KB. A fleet of 300 variants is one group.
+/// Initial limit of pods per group: an answer of some 250 KB. A fleet of 300 variants is one group.
 const PODS_MAX: u32 = 2_500;
-/// Looks without trouble before a group may grow again.
-const CALM_LOOKS: u32 = 10;
+/// Fetches without trouble before a group may grow again.
+const CALM_FETCHES: u32 = 10;
 
 impl Sharder {
     pub(crate) const fn new() -> Self {
         Self { limit: AtomicU32::new(PODS_MAX), calm: AtomicU32::new(0) }
     }
 
-    /// The shards of a look at `models`, which are distinct.
+    /// Returns the shards for a fetch of `models`, which are distinct.
     ///
-    /// `pods_of` tells how many pods a model had at the last look.
+    /// `pods_of` returns how many pods a model had at its last fetch.
     pub(crate) fn shards(
         &self,
         mut models: Vec<ModelRef>,
         selectors: usize,
-        census: Census,
+        fleet_size: FleetSize,
         waiting: bool,
         pods_of: impl Fn(&ModelRef) -> Option<u32>,
     ) -> Vec<Shard> {
@@ -190,12 +188,12 @@ impl Sharder {
                 return Shard::new(models, Width::Models).fitting(budget);
             }
         }
-        // Pods of a model that was never looked at: what a model usually has.
+        // A model that was never fetched counts as a usual one.
         let pods_of = |model: &ModelRef| u64::from(pods_of(model).unwrap_or(4).max(1));
         let limit = u64::from(self.limit.load(Ordering::Relaxed));
         let most_of_the_server =
-            census.on_server.is_some_and(|total| census.asked * 10 > total * 7);
-        if most_of_the_server && census.on_server.is_some_and(|total| total <= limit) {
+            fleet_size.on_server.is_some_and(|total| fleet_size.asked * 10 > total * 7);
+        if most_of_the_server && fleet_size.on_server.is_some_and(|total| total <= limit) {
             return vec![Shard::new(models, Width::Server)];
         }
         let mut shards = Vec::new();
@@ -216,16 +214,16 @@ impl Sharder {
         shards.into_iter().flat_map(|shard| shard.fitting(budget)).collect()
     }
 
-    /// The server found a query too large, or its answer was.
+    /// Halves the groups: a query or its answer was too large.
     pub(crate) fn too_large(&self) {
         self.calm.store(0, Ordering::Relaxed);
         let limit = self.limit.load(Ordering::Relaxed);
         self.limit.store((limit / 2).max(1), Ordering::Relaxed);
     }
 
-    /// A look ended without such trouble.
+    /// Counts a fetch without such trouble.
     pub(crate) fn went_well(&self) {
-        if self.calm.fetch_add(1, Ordering::Relaxed) + 1 >= CALM_LOOKS {
+        if self.calm.fetch_add(1, Ordering::Relaxed) + 1 >= CALM_FETCHES {
             self.calm.store(0, Ordering::Relaxed);
             let limit = self.limit.load(Ordering::Relaxed);
             self.limit.store(limit.saturating_mul(2).min(PODS_MAX), Ordering::Relaxed);
@@ -233,7 +231,7 @@ impl Sharder {
     }
 }
 
-/// The models of a look: who was asked for, and where rows belong.
+/// The requested models, and an index from names to models.
 #[derive(Debug)]
 pub(crate) struct Asked {
     models: Vec<ModelRef>,
@@ -241,7 +239,7 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// Each model once.
+    /// Keeps each model once.
     pub(crate) fn new(models: &[ModelRef]) -> Self {
         let mut asked = Self { models: Vec::new(), index: HashMap::default() };
         for model in models {
@@ -255,12 +253,12 @@ impl Asked {
         asked
     }
 
-    /// The models.
+    /// Returns the models.
     pub(crate) fn models(&self) -> &[ModelRef] {
         &self.models
     }
 
-    /// The one model that is asked for, where it is one and its names are not too long for a query that
+    /// Returns the only requested model, if there is one and its names are short enough for a query that
     /// repeats them many times.
     pub(crate) fn one_model(&self) -> Option<(&str, &str)> {
         let [model] = self.models.as_slice() else { return None };
@@ -269,25 +267,25 @@ impl Asked {
             .then_some(names)
     }
 
-    /// Where a model stands in [`models`](Self::models).
+    /// Returns the index of a model in [`models`](Self::models).
     pub(crate) fn position(&self, namespace: &str, model: &str) -> Option<usize> {
         self.index.get(namespace)?.get(model).map(|position| *position as usize)
     }
 
-    /// The same, where ids are compared without case.
+    /// Returns the index of a model, ignoring the case of its id.
     pub(crate) fn position_without_case(&self, namespace: &str, model: &str) -> Option<usize> {
         let of_namespace = self.index.get(namespace)?.iter();
         let mut same = of_namespace.filter(|(id, _)| id.as_str().eq_ignore_ascii_case(model));
         same.next().map(|(_, position)| *position as usize)
     }
 
-    /// Whether that model stands there.
+    /// Returns whether this model has this index.
     pub(crate) fn is_at(&self, position: usize, namespace: &str, model: &str) -> bool {
         let at = &self.models[position];
         at.model.as_str() == model && at.namespace.as_str() == namespace
     }
 
-    /// Where several models stand.
+    /// Returns the indices of several models.
     pub(crate) fn positions(&self, models: &[ModelRef]) -> Vec<usize> {
         models
             .iter()
@@ -295,7 +293,7 @@ impl Asked {
             .collect()
     }
 
-    /// The namespace of that name, if any model in it was asked for.
+    /// Returns the namespace of that name, if a model in it was requested.
     pub(crate) fn namespace(&self, namespace: &str) -> Option<Namespace> {
         let (namespace, _) = self.index.get_key_value(namespace)?;
         Some(namespace.clone())
@@ -323,19 +321,19 @@ mod tests {
         shard.filter(&labels(), &Filter::default()).to_string()
     }
 
-    fn census(asked: u64, on_server: u64) -> Census {
-        Census { asked, on_server: Some(on_server) }
+    fn fleet_size(asked: u64, on_server: u64) -> FleetSize {
+        FleetSize { asked, on_server: Some(on_server) }
     }
 
-    fn shards(sharder: &Sharder, models: Vec<ModelRef>, census: Census) -> Vec<Shard> {
-        sharder.shards(models, 1, census, false, |_| Some(4))
+    fn shards(sharder: &Sharder, models: Vec<ModelRef>, fleet_size: FleetSize) -> Vec<Shard> {
+        sharder.shards(models, 1, fleet_size, false, |_| Some(4))
     }
 
     #[test]
     fn ten_and_three_hundred_variants_are_one_shard() {
         let sharder = Sharder::new();
         for models in [fleet(1, 10), fleet(30, 10), fleet(1, 300)] {
-            let count = shards(&sharder, models, census(0, 1200)).len();
+            let count = shards(&sharder, models, fleet_size(0, 1200)).len();
             assert_eq!(count, 1);
         }
     }
@@ -343,7 +341,7 @@ mod tests {
     #[test]
     fn a_thousand_variants_are_a_few_shards_that_hold_each_model_once() {
         let models = fleet(50, 20);
-        let shards = shards(&Sharder::new(), models.clone(), census(4000, 100_000));
+        let shards = shards(&Sharder::new(), models.clone(), fleet_size(4000, 100_000));
         assert!((2..=4).contains(&shards.len()), "{}", shards.len());
         let mut all: Vec<ModelRef> = shards.iter().flat_map(|s| s.models.clone()).collect();
         all.sort_unstable();
@@ -353,21 +351,21 @@ mod tests {
     #[test]
     fn the_filter_is_dropped_when_most_of_the_server_is_asked_for() {
         let sharder = Sharder::new();
-        let filter = |census| filter(&shards(&sharder, fleet(3, 10), census)[0]);
-        assert_eq!(filter(census(120, 150)), "");
-        assert_eq!(filter(census(120, 300)), r#"{namespace=~"ns000|ns001|ns002"}"#);
+        let filter = |fleet_size| filter(&shards(&sharder, fleet(3, 10), fleet_size)[0]);
+        assert_eq!(filter(fleet_size(120, 150)), "");
+        assert_eq!(filter(fleet_size(120, 300)), r#"{namespace=~"ns000|ns001|ns002"}"#);
     }
 
     #[test]
     fn few_models_are_asked_for_by_name() {
-        let shards = shards(&Sharder::new(), fleet(1, 2), census(8, 8));
+        let shards = shards(&Sharder::new(), fleet(1, 2), fleet_size(8, 8));
         assert_eq!(filter(&shards[0]), r#"{namespace="ns000",model_name=~"m000|m001"}"#);
         let without = shards[0].filter_without_models(&labels(), &Filter::default());
         assert_eq!(without.to_string(), r#"{namespace="ns000"}"#);
     }
 
     #[test]
-    fn what_goes_into_each_selector_stands_first_and_mixed_labels_are_left_to_the_reader() {
+    fn common_matchers_come_first_and_mixed_labels_get_none() {
         let shard = Shard::of_one(ModelRef::new("m", "n"));
         let each = Filter(vec![Matcher::is("cluster", "eu")]);
         assert_eq!(
@@ -391,12 +389,17 @@ mod tests {
         for models in [long, many] {
             for selectors in [1, 2, 5] {
                 let count = models.len();
-                let shards =
-                    Sharder::new().shards(models.clone(), selectors, census(1, 1), true, |_| None);
+                let shards = Sharder::new().shards(
+                    models.clone(),
+                    selectors,
+                    fleet_size(1, 1),
+                    true,
+                    |_| None,
+                );
                 assert_eq!(shards.iter().map(|s| s.models.len()).sum::<usize>(), count);
                 for shard in shards {
                     let bytes = (filter(&shard).len() + TEMPLATE_BYTES) * selectors;
-                    // A single model always fits a query, though not one that repeats it often.
+                    // A single model always fits a query, except one that repeats it often.
                     let single = shard.models.len() == 1 && selectors > 1;
                     assert!(bytes <= QUERY_BYTES_MAX || single, "{bytes}");
                 }
@@ -406,7 +409,7 @@ mod tests {
 
     #[test]
     fn splitting_ends_at_one_model() {
-        let mut shards = shards(&Sharder::new(), fleet(3, 5), census(1, 100));
+        let mut shards = shards(&Sharder::new(), fleet(3, 5), fleet_size(1, 100));
         assert_eq!(shards.len(), 1);
         let mut singles = 0;
         while let Some(shard) = shards.pop() {
@@ -420,9 +423,9 @@ mod tests {
     }
 
     #[test]
-    fn groups_shrink_at_once_and_grow_back_after_ten_calm_looks() {
+    fn groups_shrink_at_once_and_grow_back_after_ten_calm_fetches() {
         let sharder = Sharder::new();
-        let count = || shards(&sharder, fleet(50, 10), census(2000, 100_000)).len();
+        let count = || shards(&sharder, fleet(50, 10), fleet_size(2000, 100_000)).len();
         assert_eq!(count(), 1);
         sharder.too_large();
         assert_eq!(count(), 2);

@@ -15,7 +15,7 @@ use crate::SECTION;
 use crate::config::PrometheusConfig;
 use crate::failure::{Failure, Stage};
 
-/// Bytes of a file of credentials, or of an answer that holds some.
+/// Most bytes of a credentials file, or of an answer with credentials.
 const CREDENTIAL_BYTES_MAX: usize = 1 << 20;
 /// The hash of the body, which the signature covers.
 const CONTENT_SHA256: &str = "x-amz-content-sha256";
@@ -27,14 +27,13 @@ const ADDED: [HeaderName; 4] = [
     HeaderName::from_static("x-amz-security-token"),
 ];
 
-/// Signs requests with credentials that AWS's usual places hold: variables, files, the identity of a pod
-/// or a machine.
+/// Signs requests with credentials from AWS's usual places: variables, files, the identity of a pod or a
+/// machine.
 pub(crate) struct Signer {
     signs: reqsign_core::Signer<reqsign_aws_v4::Credential>,
     region: String,
     timeout: Duration,
-    /// The token of the session, where temporary credentials were last signed with: AWS quotes what it
-    /// refuses.
+    /// The session token of the last signature with temporary credentials: AWS quotes what it refuses.
     session: Mutex<Option<SecretString>>,
 }
 
@@ -65,7 +64,7 @@ impl Signer {
         })
     }
 
-    /// The headers that sign a request with this body.
+    /// Returns the headers that sign a request with this body.
     pub(crate) async fn sign(
         &self,
         method: &Method,
@@ -105,7 +104,7 @@ impl Signer {
         Ok(headers)
     }
 
-    /// A text of the server's without the token of the session.
+    /// Removes the session token from a text of the server.
     pub(crate) fn redact(&self, text: &str) -> String {
         match &*self.session.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(session) => text.replace(session.expose_secret(), "[token]"),
@@ -113,7 +112,7 @@ impl Signer {
         }
     }
 
-    /// What was sent, for messages.
+    /// Describes what was sent, for messages.
     pub(crate) fn describe(&self) -> String {
         format!("a signature for {} (prometheus.sigv4) was sent", self.region)
     }
@@ -134,7 +133,7 @@ impl FileRead for Files {
     }
 }
 
-/// Asks AWS for credentials: the services of a machine or a pod, and the one that gives roles.
+/// Requests credentials from AWS: from the services of a machine or a pod, and from the one for roles.
 #[derive(Debug)]
 struct Http(reqwest::Client);
 
@@ -168,7 +167,7 @@ impl HttpSend for Http {
         request: http::Request<bytes::Bytes>,
     ) -> reqsign_core::Result<http::Response<bytes::Bytes>> {
         let failed = |error: reqwest::Error| {
-            Error::unexpected("a service of AWS does not answer").with_source(error.without_url())
+            Error::unexpected("a service of AWS does not respond").with_source(error.without_url())
         };
         let request = reqwest::Request::try_from(request).map_err(failed)?;
         let mut response = self.0.execute(request).await.map_err(failed)?;
@@ -183,9 +182,9 @@ impl HttpSend for Http {
             }
             body.extend_from_slice(&chunk);
         }
-        answer.body(body.into()).map_err(|error| {
-            Error::unexpected("an answer of AWS makes no sense").with_source(error)
-        })
+        answer
+            .body(body.into())
+            .map_err(|error| Error::unexpected("unexpected response of AWS").with_source(error))
     }
 }
 
@@ -218,7 +217,7 @@ mod tests {
         })
     }
 
-    /// As AWS encodes names and values: all but letters, digits and `-._~`.
+    /// Encodes like AWS: all but letters, digits and `-._~`.
     fn encoded(text: &str) -> String {
         text.bytes().fold(String::new(), |mut text, byte| {
             if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -230,7 +229,7 @@ mod tests {
         })
     }
 
-    /// A gateway that computes each signature by itself, as AWS documents it, and lets no other pass.
+    /// A gateway that computes each signature itself, as AWS documents it, and rejects all others.
     struct Gateway {
         /// What was wrong with a request.
         wrong: Arc<Mutex<Vec<String>>>,
@@ -376,7 +375,7 @@ mod tests {
         assert_eq!(methods, ["POST", "POST", "GET"]);
         assert!(requests.iter().all(|it| it.headers["x-amz-security-token"] == "a-session"));
 
-        // The gateway looks closely: another secret does not pass.
+        // The gateway rejects another secret.
         let other = [KEYS[0], ("AWS_SECRET_ACCESS_KEY", "other"), KEYS[2]];
         let failure = ask(&client(server.uri(), &other)).await.unwrap_err();
         assert_eq!(failure.kind, ErrorKind::Forbidden);

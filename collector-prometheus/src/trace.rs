@@ -1,4 +1,4 @@
-//! How values came about, for `explain`: what was asked, under which name, and what came.
+//! How values came about, for `explain`: the query, the series name and the raw value.
 
 use std::sync::Arc;
 
@@ -8,18 +8,19 @@ use crate::labels::KEY_SEPARATOR;
 use crate::plan::{Plan, QueryKind};
 use crate::rows::Rows;
 
-/// A query that was answered, of a look that is traced.
+/// An answered query of a traced fetch.
 #[derive(Clone, Debug)]
 pub(crate) struct TracedQuery {
-    /// Its text.
+    /// The text of the query.
     pub(crate) text: Arc<str>,
-    /// The series that it is over; `None` where it is over several names.
+    /// The series that was queried; `None` for several names.
     pub(crate) series: Option<Arc<str>>,
     pub(crate) sent_at: Tick,
     pub(crate) arrived_at: Tick,
 }
 
-/// What an answer says, as (position of the model, row). A model without a row has one that says so.
+/// Returns the rows of an answer with the indices of their models. A model without a row gets one that says
+/// so.
 pub(crate) fn rows(
     kind: QueryKind,
     models: &[usize],
@@ -53,8 +54,8 @@ pub(crate) fn rows(
     traced
 }
 
-/// What only the whole look knows: when the pods were sampled, which of them live, and the sizes of
-/// their caches, whose series carry no model.
+/// Completes a trace when the fetch has ended: sample times, live pods, and cache sizes, whose series carry
+/// no model.
 pub(crate) fn complete(sample: &mut ModelSample, config: Option<&TracedQuery>) {
     let sampled_at = |row: &TraceRow| {
         let pod = row.pod.as_ref()?;

@@ -1,7 +1,7 @@
 //! When the requests to a variant arrive.
 //!
-//! The next arrival is found by counting the requests that the rate lets come, piece by piece of
-//! its shape. Only whole pieces are ever counted off, so that looking more often changes nothing.
+//! The next arrival is found by integrating the rate over the pieces of its shape. Only complete pieces are
+//! subtracted, so the result does not depend on how often the stream is read.
 
 use std::time::Duration;
 
@@ -11,33 +11,33 @@ use crate::shape::Shape;
 /// The stream of arrivals of one variant.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    /// When the load was set: its shape counts from here.
+    /// When the load was set; its shape counts from here.
     since: Duration,
     /// The second factor, counted from time zero.
     hot: Shape,
-    /// Up to here everything is counted.
+    /// Everything up to this time is counted.
     at: Duration,
-    /// How many requests the rate must let come until the next one arrives.
+    /// Number of requests by the rate until the next arrival.
     due: f64,
 }
 
 impl Stream {
-    /// A stream that begins at `since`.
+    /// Starts a stream at `since`.
     pub(crate) fn new(load: &Load, hot: Shape, since: Duration, rng: &mut fastrand::Rng) -> Self {
         Self { since, hot, at: since, due: draw(load.arrivals, rng) }
     }
 
-    /// The same for another load, from now on.
+    /// Changes the load from now on.
     pub(crate) fn restart(&mut self, load: &Load, now: Duration, rng: &mut fastrand::Rng) {
         *self = Self::new(load, self.hot, now, rng);
     }
 
-    /// The greatest second factor.
+    /// Returns the greatest second factor.
     pub(crate) fn hot_peak(&self) -> f64 {
         self.hot.peak()
     }
 
-    /// Requests a minute at a time, and until when that stays so; `None` is for ever.
+    /// Returns the requests per minute at a time, and how long that rate lasts; `None` is forever.
     pub(crate) fn rate(&self, load: &Load, at: Duration) -> (f64, Option<Duration>) {
         let (factor, shaped) = load.shape.piece(at.saturating_sub(self.since));
         let (hot, spell) = self.hot.piece(at);
@@ -49,7 +49,7 @@ impl Stream {
         (load.requests_per_minute * factor * hot, until)
     }
 
-    /// The next arrival, when it lies no later than `now`.
+    /// Returns the next arrival if it is no later than `now`.
     pub(crate) fn peek(&mut self, load: &Load, now: Duration) -> Option<Duration> {
         loop {
             let (rate, until) = self.rate(load, self.at);
@@ -66,7 +66,7 @@ impl Stream {
         }
     }
 
-    /// The arrival that was peeked at has happened.
+    /// Consumes the arrival that was peeked at.
     pub(crate) fn take(&mut self, load: &Load, arrival: Duration, rng: &mut fastrand::Rng) {
         self.at = arrival;
         self.due = draw(load.arrivals, rng);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn any_shape_lets_as_many_arrive_as_its_factors_sum_up_to() {
+    fn arrivals_equal_the_sum_of_a_shapes_factors() {
         for (shape, expected) in [
             (Shape::Ramp { from: 0.0, to: 2.0, over: at(600), after: at(0) }, 600.0),
             (Shape::Burst { factor: 4.0, every: at(100), lasts: at(25), after: at(0) }, 1050.0),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn looking_often_changes_no_arrival() {
+    fn frequent_reads_change_no_arrival() {
         let shape = Shape::Wave { period: at(60), low: 0.0 };
         let load = Load { shape, arrivals: Arrivals::Poisson, ..Load::default() };
         let hot = Shape::Burst { factor: 3.0, every: at(50), lasts: at(7), after: at(3) };

@@ -1,7 +1,7 @@
-//! The fleet as a pure state machine: time is passed in, nothing is read, nothing is sent.
+//! The fleet as a pure state machine: time is passed in, and it does no I/O.
 //!
-//! Looking changes nothing: the same fleet shows the same page at the same instant, however often
-//! and at whatever other instants it was looked at before.
+//! Reading changes nothing: the same fleet shows the same page at the same instant, however often it was read
+//! before.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -23,14 +23,14 @@ pub struct Fleet {
     pickers: Vec<Picker>,
 }
 
-/// An Endpoint Picker and the places of the variants in its pool.
+/// An Endpoint Picker and the indices of the variants in its pool.
 #[derive(Debug)]
 struct Picker {
     spec: PickerSpec,
     members: Vec<usize>,
 }
 
-/// What a page is rendered from. The server renders when it has let go of the fleet.
+/// The input of a page. The server renders it after it has released the fleet.
 #[derive(Debug)]
 pub(crate) enum View {
     Server(Arc<Template<PodView>>, Box<PodView>),
@@ -38,7 +38,7 @@ pub(crate) enum View {
 }
 
 impl View {
-    /// The page as text.
+    /// Renders the page.
     pub(crate) fn render(&self) -> String {
         match self {
             Self::Server(template, view) => template.render(view),
@@ -46,7 +46,7 @@ impl View {
         }
     }
 
-    /// Lets the gauges of a model server show another value than the true one.
+    /// Makes the gauges of a model server show false values.
     pub(crate) fn lie(&mut self, lie: Lie) {
         if let Self::Server(_, view) = self {
             view.lie = Some(lie);
@@ -54,50 +54,49 @@ impl View {
     }
 }
 
-/// Why something could not be done to a fleet.
+/// Why an operation on a fleet failed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FleetError {
-    /// There never was a pod of this name, or it was deleted.
+    /// No pod of this name exists.
     #[error("no pod {pod:?} in namespace {namespace:?}")]
     NoSuchPod {
-        /// The namespace asked for.
+        /// The requested namespace.
         namespace: String,
-        /// The pod asked for.
+        /// The requested pod.
         pod: String,
     },
     /// The pod has fewer data-parallel engines.
     #[error("pod {pod:?} in namespace {namespace:?} has no engine {engine}")]
     NoSuchEngine {
-        /// The namespace asked for.
+        /// The requested namespace.
         namespace: String,
-        /// The pod asked for.
+        /// The requested pod.
         pod: String,
-        /// The engine asked for.
+        /// The requested engine.
         engine: usize,
     },
-    /// The fleet was not described with such a variant.
+    /// No such variant was described.
     #[error("no variant {variant:?} in namespace {namespace:?}")]
     NoSuchVariant {
-        /// The namespace asked for.
+        /// The requested namespace.
         namespace: String,
-        /// The variant asked for.
+        /// The requested variant.
         variant: String,
     },
     /// A load that cannot be simulated.
     #[error("{0}")]
     BadLoad(String),
-    /// The fleet has as many pods as one machine can show.
+    /// The fleet has the greatest number of pods.
     #[error("there are {MAX_PODS} pods already: delete one first")]
     TooManyPods,
 }
 
 impl Fleet {
-    /// A fleet whose load has been on for the described warm-up; the wall clock showed `epoch`
-    /// when it began.
+    /// Makes a fleet after its warm-up; the wall clock showed `epoch` when it began.
     ///
     /// # Errors
-    /// When the description is impossible.
+    /// If the description is invalid.
     #[expect(clippy::needless_pass_by_value, reason = "a fleet is what becomes of its description")]
     pub fn new(spec: FleetSpec, epoch: SystemTime) -> Result<Self, SpecError> {
         spec.check()?;
@@ -114,7 +113,7 @@ impl Fleet {
         let variants = spec.variants.iter().enumerate().map(|(place, variant)| {
             let hot = spec.hot_shape(place);
             let mut variant = Variant::new(variant.clone(), hot, picker_of(place), seeds.fork());
-            // Here rather than at the first look, which somebody waits for.
+            // Done here instead of at the first read, which a client waits for.
             variant.advance_to(spec.warm_up);
             variant
         });
@@ -126,32 +125,31 @@ impl Fleet {
         })
     }
 
-    /// The simulated time.
+    /// Returns the simulated time.
     pub fn now(&self) -> Duration {
         self.now
     }
 
-    /// Moves the time on; it never goes back.
+    /// Advances the time; it never goes back.
     ///
-    /// This costs nothing by itself: what happened meanwhile is computed for each variant when
-    /// somebody looks at it.
+    /// This itself costs nothing: each variant is updated when it is read.
     pub fn advance_to(&mut self, now: Duration) {
         self.now = self.now.max(now);
     }
 
-    /// The pods of the variants as (namespace, name), dead ones included.
+    /// Returns the pods of the variants as (namespace, name), including dead ones.
     pub fn pods(&self) -> impl Iterator<Item = (&str, &str)> {
         self.variants.iter().flat_map(|variant| {
             variant.pods.iter().map(|pod| (variant.spec.namespace.as_str(), pod.name.as_str()))
         })
     }
 
-    /// The pods of the Endpoint Pickers as (namespace, name).
+    /// Returns the pods of the Endpoint Pickers as (namespace, name).
     pub fn pickers(&self) -> impl Iterator<Item = (&str, String)> {
         self.pickers.iter().map(|picker| (picker.spec.namespace.as_str(), picker.spec.pod()))
     }
 
-    /// Whether there is such a pod, of a variant or of a picker, and its process runs.
+    /// Returns whether a pod of a variant or a picker is alive.
     pub fn is_alive(&self, namespace: &str, pod: &str) -> bool {
         let of_variant = self.variants.iter().any(|variant| {
             variant.spec.namespace == namespace
@@ -160,13 +158,12 @@ impl Fleet {
         of_variant || self.pickers().any(|picker| (picker.0, picker.1.as_str()) == (namespace, pod))
     }
 
-    /// The page that a pod, of a variant or of a picker, shows now; `None` when no such pod is
-    /// alive.
+    /// Returns the current page of a pod of a variant or a picker; `None` if no such pod is alive.
     pub fn page(&mut self, namespace: &str, pod: &str) -> Option<String> {
         Some(self.look(namespace, pod)?.render())
     }
 
-    /// What the page of a pod is rendered from.
+    /// Returns the input of a pod's page.
     pub(crate) fn look(&mut self, namespace: &str, pod: &str) -> Option<View> {
         let epoch = self.epoch;
         if let Ok((variant, index)) = self.find_pod(namespace, pod) {
@@ -199,14 +196,14 @@ impl Fleet {
         })))
     }
 
-    /// What is true of a pod now; `None` when no such pod is alive. Pinned gauges are true.
+    /// Returns the true state of a pod; `None` if no such pod is alive. Pinned gauges are true.
     pub fn truth(&mut self, namespace: &str, pod: &str) -> Option<PodTruth> {
         let (variant, index) = self.find_pod(namespace, pod).ok()?;
         variant.truth(index)
     }
 
-    /// What is true of a model now, over all variants that serve it in the namespace; `None` when
-    /// there is none.
+    /// Returns the true state of a model over all variants that serve it in the namespace; `None` if there is
+    /// none.
     pub fn model_truth(&mut self, namespace: &str, model: &str) -> Option<ModelTruth> {
         let now = self.now;
         let serves = |variant: &&mut Variant| {
@@ -231,20 +228,20 @@ impl Fleet {
         found
     }
 
-    /// What is true of every variant now.
+    /// Returns the true state of every variant.
     pub fn variants(&mut self) -> Vec<VariantTruth> {
         let now = self.now;
         let truth = |variant: &mut Variant| {
             variant.advance_to(now);
-            variant.whole_truth()
+            variant.full_truth()
         };
         self.variants.iter_mut().map(truth).collect()
     }
 
-    /// From now on requests come to a variant at another rate; its shape begins anew.
+    /// Changes the request rate of a variant; its shape starts again.
     ///
     /// # Errors
-    /// When there is no such variant, or the rate cannot be simulated.
+    /// If there is no such variant, or the rate cannot be simulated.
     pub fn set_requests_per_minute(
         &mut self,
         namespace: &str,
@@ -255,18 +252,18 @@ impl Fleet {
         self.set_load(namespace, variant, Load { requests_per_minute, ..load })
     }
 
-    /// The load that is described on a variant.
+    /// Returns the described load of a variant.
     ///
     /// # Errors
-    /// When there is no such variant.
+    /// If there is no such variant.
     pub fn load(&mut self, namespace: &str, variant: &str) -> Result<Load, FleetError> {
         Ok(self.find_variant(namespace, variant)?.spec.load.clone())
     }
 
-    /// From now on a variant is under another load; its shape begins now.
+    /// Changes the load of a variant; its shape starts now.
     ///
     /// # Errors
-    /// When there is no such variant, or its pods cannot be under such a load.
+    /// If there is no such variant, or its pods cannot be under such a load.
     pub fn set_load(
         &mut self,
         namespace: &str,
@@ -284,7 +281,7 @@ impl Fleet {
     /// Adds a pod to a variant and returns its name. It takes its share of the load at once.
     ///
     /// # Errors
-    /// When there is no such variant, or there are too many pods.
+    /// If there is no such variant, or there are too many pods.
     pub fn add_pod(&mut self, namespace: &str, variant: &str) -> Result<String, FleetError> {
         if self.pods().count() >= usize::try_from(MAX_PODS).unwrap_or(usize::MAX) {
             return Err(FleetError::TooManyPods);
@@ -292,41 +289,40 @@ impl Fleet {
         Ok(self.find_variant(namespace, variant)?.add_pod())
     }
 
-    /// A pod's process dies, and the requests in it with it. The others take over its load.
+    /// Kills a pod's process and loses its requests. The others take over its load.
     ///
     /// # Errors
-    /// When there is no such pod.
+    /// If there is no such pod.
     pub fn kill_pod(&mut self, namespace: &str, pod: &str) -> Result<(), FleetError> {
         let (variant, index) = self.find_pod(namespace, pod)?;
         variant.kill_pod(index);
         Ok(())
     }
 
-    /// A pod's process, alive or dead, is replaced by a new one, whose counters begin at zero.
+    /// Replaces a pod's process, alive or dead, by a new one whose counters start at zero.
     ///
     /// # Errors
-    /// When there is no such pod.
+    /// If there is no such pod.
     pub fn restart_pod(&mut self, namespace: &str, pod: &str) -> Result<(), FleetError> {
         let (variant, index) = self.find_pod(namespace, pod)?;
         variant.restart_pod(index);
         Ok(())
     }
 
-    /// A pod goes for good, with its name.
+    /// Removes a pod and its name.
     ///
     /// # Errors
-    /// When there is no such pod.
+    /// If there is no such pod.
     pub fn delete_pod(&mut self, namespace: &str, pod: &str) -> Result<(), FleetError> {
         let (variant, index) = self.find_pod(namespace, pod)?;
         variant.delete_pod(index);
         Ok(())
     }
 
-    /// Lets one engine of a pod show these gauges, whatever it does underneath, until
-    /// [`unpin`](Self::unpin).
+    /// Makes one engine of a pod show these gauges, whatever its state, until [`unpin`](Self::unpin).
     ///
     /// # Errors
-    /// When there is no such pod or engine.
+    /// If there is no such pod or engine.
     pub fn pin(
         &mut self,
         namespace: &str,
@@ -342,17 +338,17 @@ impl Fleet {
         }
     }
 
-    /// Lets a pod show its own gauges again.
+    /// Makes a pod show its own gauges again.
     ///
     /// # Errors
-    /// When there is no such pod.
+    /// If there is no such pod.
     pub fn unpin(&mut self, namespace: &str, pod: &str) -> Result<(), FleetError> {
         let (variant, index) = self.find_pod(namespace, pod)?;
         variant.unpin(index);
         Ok(())
     }
 
-    /// A pod as its variant, brought up to now, and its place there.
+    /// Returns a pod as its updated variant and its index there.
     fn find_pod(
         &mut self,
         namespace: &str,
@@ -370,7 +366,7 @@ impl Fleet {
             .ok_or_else(|| FleetError::NoSuchPod { namespace: namespace.into(), pod: pod.into() })
     }
 
-    /// A variant, brought up to now.
+    /// Returns an updated variant.
     fn find_variant(&mut self, namespace: &str, name: &str) -> Result<&mut Variant, FleetError> {
         let now = self.now;
         let variant = self

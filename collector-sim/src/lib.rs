@@ -1,11 +1,10 @@
-//! A simulated fleet of model servers that expose true-to-life metrics, and that can be asked for
-//! the truth behind them.
+//! A simulated fleet of model servers with true-to-life metrics, whose true state can be read as well.
 //!
-//! A [`FleetSpec`] describes variants (a model on some pods of one server), the load on each, and
-//! the Endpoint Pickers in front of them. A [`Fleet`] computes what happens in their pods: a pure
-//! state machine, whose time is passed in and whose every number follows from the description and
-//! its seed. A [`FleetServer`] puts it on loopback, one listener a pod, in step with the machine's
-//! clock, and lets pods fail in the ways of [`Faults`]. A [`ControlServer`] lets others drive it.
+//! A [`FleetSpec`] describes variants (a model on some pods of one server), the load on each, and the
+//! Endpoint Pickers in front of them. A [`Fleet`] simulates their pods: a pure state machine, whose time is
+//! passed in and whose numbers follow from the description and its seed. A [`FleetServer`] serves it on
+//! loopback, with one listener per pod, in step with the machine's clock, and makes pods fail in the ways of
+//! [`Faults`]. A [`ControlServer`] controls it over HTTP.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,4 +1,4 @@
-//! The load on a variant: how many requests arrive, and what each of them asks for.
+//! The load on a variant: how many requests arrive, and what each needs.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::shape::Shape;
 
-/// How far [`Variation::Spread`] goes from a mean, as a share of it.
+/// The deviation of [`Variation::Spread`] from a mean, as a fraction of it.
 pub(crate) const SPREAD: f64 = 0.5;
 
-/// The load that clients put on one variant, all its pods together.
+/// The load of all clients on one variant, for all of its pods.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Load {
@@ -21,23 +21,22 @@ pub struct Load {
     pub prompt_tokens: u32,
     /// Mean length of an answer, in tokens.
     pub output_tokens: u32,
-    /// Mean time from admission to the first token. What a client sees is this and the time queued.
+    /// Mean time from admission to the first token. A client sees this plus the time in the queue.
     #[serde(with = "collector_core::duration")]
     pub ttft: Duration,
     /// Mean time between two tokens of an answer.
     #[serde(with = "collector_core::duration")]
     pub itl: Duration,
-    /// Share of the prompt tokens that the prefix cache holds already, 0 to 1.
+    /// Fraction of the prompt tokens that are in the prefix cache, 0 to 1.
     pub prefix_hit_ratio: f64,
-    /// How arrivals lie in time.
+    /// The distribution of arrivals over time.
     pub arrivals: Arrivals,
-    /// How requests differ from each other.
+    /// The differences between requests.
     pub variation: Variation,
 }
 
 impl Default for Load {
-    /// A steady chat load: four requests a second, each alike, so that rates can be compared
-    /// exactly.
+    /// A steady chat load: four equal requests a second, so that rates can be compared exactly.
     fn default() -> Self {
         Self {
             requests_per_minute: 240.0,
@@ -53,7 +52,7 @@ impl Default for Load {
     }
 }
 
-/// How arrivals lie in time.
+/// The distribution of arrivals over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arrivals {
@@ -64,11 +63,11 @@ pub enum Arrivals {
     Poisson,
 }
 
-/// How requests differ from each other.
+/// The differences between requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Variation {
-    /// Every request is the mean one.
+    /// Every request has the mean lengths.
     #[default]
     Fixed,
     /// Lengths and the time between tokens are drawn, evenly from half to one and a half times
@@ -76,7 +75,7 @@ pub enum Variation {
     Spread,
 }
 
-/// What one request asks of an engine.
+/// One request to an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) prompt_tokens: u32,
@@ -91,7 +90,7 @@ pub(crate) struct Request {
 }
 
 impl Load {
-    /// The next request, to the base model or to one of `adapters`.
+    /// Draws the next request, to the base model or to one of `adapters`.
     pub(crate) fn request(&self, adapters: u16, rng: &mut fastrand::Rng) -> Request {
         let mut around = |mean: f64| match self.variation {
             Variation::Fixed => mean,
@@ -102,12 +101,12 @@ impl Load {
         let itl = self.itl.mul_f64(around(1.0));
         let prefill =
             self.ttft.mul_f64(f64::from(prompt_tokens) / f64::from(self.prompt_tokens.max(1)));
-        // Nothing is drawn where there is no choice, so that adapters elsewhere change nothing.
+        // Nothing is drawn without a choice, so that adapters elsewhere change nothing.
         let adapter = if adapters == 0 { None } else { rng.u16(0..=adapters).checked_sub(1) };
         Request { prompt_tokens, output_tokens, prefill, itl, adapter }
     }
 
-    /// The longest request that can be drawn, in tokens of prompt and answer.
+    /// Returns the length of the longest request that can be drawn, in tokens of prompt and answer.
     pub(crate) fn longest_request(&self) -> u64 {
         let stretch = match self.variation {
             Variation::Fixed => 1.0,
@@ -118,7 +117,7 @@ impl Load {
     }
 }
 
-/// A drawn length as a number of tokens, at least 1.
+/// Converts a drawn length to tokens, at least 1.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -1,16 +1,16 @@
 //! How a load changes over time.
 //!
-//! A shape is a factor on the described rate. It stands still for a piece of time at a time, so that
-//! the number of arrivals in any span can be computed without looking at each instant of it.
+//! A shape is a factor on the described rate. It is constant within pieces of time, so that the number of
+//! arrivals in any span can be computed without visiting each instant.
 
 use std::f64::consts::TAU;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How long the factor of a ramp or a wave stands still.
+/// Duration of a piece of a ramp or a wave.
 const STEP: Duration = Duration::from_secs(1);
-/// Ramps and waves of fewer steps would be no ramps and waves.
+/// Least number of steps of a ramp or a wave.
 const SHORTEST: Duration = Duration::from_secs(10);
 
 /// How a load changes over time, counted from when it was set.
@@ -18,23 +18,23 @@ const SHORTEST: Duration = Duration::from_secs(10);
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Shape {
-    /// The described rate, always.
+    /// Always the described rate.
     #[default]
     Steady,
-    /// Nothing.
+    /// No requests.
     Idle,
-    /// In a line from one factor to another, where it stays.
+    /// Linear from one factor to another, where it stays.
     Ramp {
-        /// The factor before, 0 or more.
+        /// The initial factor, 0 or more.
         #[serde(default)]
         from: f64,
-        /// The factor afterwards, 0 or more.
+        /// The final factor, 0 or more.
         #[serde(default = "full")]
         to: f64,
         /// How long the change takes, at least 10 s.
         #[serde(with = "collector_core::duration")]
         over: Duration,
-        /// When it begins.
+        /// When it starts.
         #[serde(default, with = "collector_core::duration")]
         after: Duration,
     },
@@ -42,20 +42,19 @@ pub enum Shape {
     Burst {
         /// The factor during a burst.
         factor: f64,
-        /// From the beginning of a burst to the next.
+        /// Time between the starts of two bursts.
         #[serde(with = "collector_core::duration")]
         every: Duration,
-        /// How long a burst lasts.
+        /// Duration of a burst.
         #[serde(with = "collector_core::duration")]
         lasts: Duration,
-        /// When the first one begins.
+        /// When the first burst starts.
         #[serde(default, with = "collector_core::duration")]
         after: Duration,
     },
-    /// Between a share of the described rate and the whole of it, as day and night do; it begins at
-    /// the low end.
+    /// Between a fraction of the described rate and all of it, like day and night; it starts at the low end.
     Wave {
-        /// From one low end to the next, at least 10 s.
+        /// Time between two low ends, at least 10 s.
         #[serde(default = "day", with = "collector_core::duration")]
         period: Duration,
         /// The factor at the low end, 0 to 1.
@@ -77,7 +76,7 @@ fn night() -> f64 {
 }
 
 impl Shape {
-    /// The factor at a time, and until when it stays so; `None` is for ever.
+    /// Returns the factor at a time, and how long it lasts; `None` is forever.
     pub(crate) fn piece(&self, at: Duration) -> (f64, Option<Duration>) {
         match *self {
             Self::Steady => (1.0, None),
@@ -114,7 +113,7 @@ impl Shape {
         }
     }
 
-    /// The greatest factor.
+    /// Returns the greatest factor.
     pub(crate) fn peak(&self) -> f64 {
         match *self {
             Self::Steady | Self::Wave { .. } => 1.0,
@@ -129,7 +128,7 @@ impl Shape {
             if value.is_finite() && value >= 0.0 {
                 Ok(())
             } else {
-                Err(format!("shape: {name} = {value} is no factor: write a number from 0 on"))
+                Err(format!("shape: {name} = {value} is not a factor: use a number of at least 0"))
             }
         };
         match *self {
@@ -163,13 +162,13 @@ fn long_enough(name: &str, value: Duration) -> Result<(), String> {
     Ok(())
 }
 
-/// The middle and the end of the step that a time lies in.
+/// Returns the middle and the end of the step at a time.
 fn step(at: Duration) -> (Duration, Duration) {
     let begin = at.saturating_sub(remainder(at, STEP));
     (begin + STEP / 2, begin + STEP)
 }
 
-/// What is left of a time after whole periods.
+/// Returns the rest of a time after whole periods.
 fn remainder(time: Duration, period: Duration) -> Duration {
     let nanos = time.as_nanos() % period.as_nanos().max(1);
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ramp_stands_still_before_and_after_and_climbs_by_the_second() {
+    fn a_ramp_climbs_each_second_and_is_constant_otherwise() {
         let ramp = Shape::Ramp { from: 0.0, to: 2.0, over: at(20), after: at(60) };
         check(ramp, 0.0, 0.0, Some(60));
         check(ramp, 60.0, 0.05, Some(61));
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wave_begins_low_and_is_whole_half_a_period_later() {
+    fn a_wave_starts_low_and_is_full_after_half_a_period() {
         let wave = Shape::Wave { period: at(1000), low: 0.2 };
         assert!(wave.piece(at(0)).0 < 0.2001);
         assert!(wave.piece(at(500)).0 > 0.9999);
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_that_make_no_sense_are_refused() {
+    fn invalid_shapes_are_refused() {
         for (shape, words) in [
             (Shape::Ramp { from: -1.0, to: 1.0, over: at(60), after: at(0) }, "from = -1"),
             (Shape::Ramp { from: 0.0, to: 1.0, over: at(9), after: at(0) }, "over"),

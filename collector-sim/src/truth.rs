@@ -1,4 +1,4 @@
-//! What is true of a pod and of a model, to compare a reading with.
+//! The true state of pods and models, to compare readings with.
 
 use std::ops::{AddAssign, Sub};
 use std::time::Duration;
@@ -7,44 +7,44 @@ use serde::Serialize;
 
 use crate::load::Load;
 
-/// What an engine's gauges show at one instant.
+/// The gauges of an engine at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Gauges {
     /// Requests in the queue.
     pub waiting: u32,
     /// Requests in the running batch.
     pub running: u32,
-    /// Share of the KV blocks in use, 0 to 1.
+    /// Fraction of the KV blocks in use, 0 to 1.
     pub kv_cache_usage: f64,
 }
 
 /// A pod at one instant.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PodTruth {
-    /// Its data-parallel engines, in the order of their label.
+    /// Its data-parallel engines, sorted by label.
     pub engines: Vec<Gauges>,
     /// KV blocks of each engine.
     pub num_gpu_blocks: u32,
     /// Tokens in a block.
     pub block_size: u32,
-    /// Its LoRA adapters in use; `None` when it has none.
+    /// Its LoRA adapters in use; `None` without any.
     pub lora: Option<LoraTruth>,
-    /// Everything since the pod's last start, all engines together.
+    /// Totals since the pod's last start, over all engines.
     pub totals: Totals,
 }
 
 impl PodTruth {
-    /// Requests queued, over all engines.
+    /// Returns the waiting requests, over all engines.
     pub fn waiting(&self) -> u32 {
         self.engines.iter().map(|engine| engine.waiting).sum()
     }
 
-    /// Requests running, over all engines.
+    /// Returns the running requests, over all engines.
     pub fn running(&self) -> u32 {
         self.engines.iter().map(|engine| engine.running).sum()
     }
 
-    /// The fullest engine's share of KV blocks in use, 0 to 1.
+    /// Returns the fraction of KV blocks in use of the fullest engine, 0 to 1.
     pub fn kv_cache_usage(&self) -> f64 {
         self.engines.iter().map(|engine| engine.kv_cache_usage).fold(0.0, f64::max)
     }
@@ -57,7 +57,7 @@ pub struct LoraTruth {
     pub running: Vec<String>,
     /// Those of waiting requests.
     pub waiting: Vec<String>,
-    /// How many can be in use at once.
+    /// Greatest number in use at once.
     pub max: u32,
 }
 
@@ -76,11 +76,11 @@ pub struct VariantTruth {
     pub load: Load,
     /// The load now, requests per minute.
     pub requests_per_minute: f64,
-    /// Requests that the Endpoint Picker holds back.
+    /// Requests queued by the Endpoint Picker.
     pub held: u64,
-    /// Requests that found no pod to go to.
+    /// Requests without a pod.
     pub refused: u64,
-    /// Its pods by name; `None` is dead.
+    /// Its pods by name; `None` for a dead pod.
     pub pods: Vec<(String, Option<PodTruth>)>,
 }
 
@@ -89,13 +89,13 @@ pub struct VariantTruth {
 pub struct ModelTruth {
     /// Pods that answer.
     pub pods: u32,
-    /// The load now, requests per minute: what is described, as its shape has it now.
+    /// The current load in requests per minute, with its shape.
     pub requests_per_minute: f64,
-    /// Requests that the Endpoint Picker holds back; 0 without one.
+    /// Requests queued by the Endpoint Picker; 0 without one.
     pub held: u64,
-    /// Requests that found no pod to go to.
+    /// Requests without a pod.
     pub refused: u64,
-    /// Everything since the fleet began, pods that are gone and earlier lives of pods included.
+    /// Totals since the fleet began, including removed pods and former processes.
     pub totals: Totals,
 }
 
@@ -112,7 +112,7 @@ pub struct Totals {
     pub output_tokens: u64,
     /// Requests that have their first token.
     pub first_tokens: u64,
-    /// Time from arrival to first token, summed over those.
+    /// Time from arrival to first token, summed over these requests.
     #[serde(serialize_with = "seconds")]
     pub ttft: Duration,
     /// Gaps between two tokens of an answer.
@@ -127,33 +127,33 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Mean prompt length, in tokens; `None` when no request has finished.
+    /// Returns the mean prompt length in tokens; `None` if no request has finished.
     pub fn mean_prompt_tokens(&self) -> Option<f64> {
         ratio(self.prompt_tokens as f64, self.finished)
     }
 
-    /// Mean answer length, in tokens; `None` when no request has finished.
+    /// Returns the mean answer length in tokens; `None` if no request has finished.
     pub fn mean_output_tokens(&self) -> Option<f64> {
         ratio(self.output_tokens as f64, self.finished)
     }
 
-    /// Mean time to first token, in seconds; `None` when there was none.
+    /// Returns the mean time to first token in seconds; `None` if there was none.
     pub fn mean_ttft(&self) -> Option<f64> {
         ratio(self.ttft.as_secs_f64(), self.first_tokens)
     }
 
-    /// Mean time between tokens, in seconds; `None` when there was no second token.
+    /// Returns the mean time between tokens in seconds; `None` if there was no second token.
     pub fn mean_itl(&self) -> Option<f64> {
         ratio(self.itl.as_secs_f64(), self.gaps)
     }
 
-    /// Share of the prompt tokens found in the prefix cache; `None` when none was looked up.
+    /// Returns the fraction of prompt tokens found in the prefix cache; `None` without lookups.
     pub fn prefix_hit_ratio(&self) -> Option<f64> {
         ratio(self.prefix_hits as f64, self.prefix_queries)
     }
 }
 
-/// Durations as numbers: these are compared with sums on a page.
+/// Durations as numbers, to compare with sums on a page.
 fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }
@@ -180,8 +180,8 @@ impl AddAssign for Totals {
 impl Sub for Totals {
     type Output = Self;
 
-    /// What happened since `earlier`. A pod that restarted in between has less than before, and
-    /// counts as having done nothing: ask the model's totals, which survive restarts.
+    /// Returns the difference to `earlier`. For a pod that restarted in between it is zero: use the model's
+    /// totals, which survive restarts.
     fn sub(self, earlier: Self) -> Self {
         Self {
             arrived: self.arrived.saturating_sub(earlier.arrived),

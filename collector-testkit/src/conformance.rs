@@ -10,7 +10,7 @@ mod live;
 mod permits;
 
 pub use backend::backend;
-pub use cache::cache;
+pub use cache::{bounded_cache, cache};
 pub use fleet::{BreakableServer, Fleet, FleetModel};
 
 #[expect(

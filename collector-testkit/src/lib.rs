@@ -4,6 +4,7 @@
 //!   [`MetricsCache`](collector_core::MetricsCache) as suites that every implementation calls,
 //! - [`FakeBackend`]: a backend that answers, fails, hangs or panics as a test tells it to,
 //! - [`TokioClock`] and [`ManualClock`]: time that tests move,
+//! - [`SampleRecord`]: records to put into caches,
 //! - [`joined_queries`]: a query of the PromQL client in its parts, for servers that answer from a script,
 //! - under `cfg(loom)`, `explore`: every interleaving of a model's threads,
 //! - with the feature `real-servers`, `PrometheusServer`: a real Prometheus that scrapes a simulated
@@ -21,6 +22,7 @@ mod history;
 mod joined_queries;
 #[cfg(feature = "real-servers")]
 mod prometheus_server;
+mod sample_record;
 #[cfg(feature = "real-servers")]
 mod victoria_metrics;
 
@@ -36,5 +38,6 @@ pub use joined_queries::joined_queries;
 pub use prometheus_server::{
     PROMETHEUS_BIN, PrometheusError, PrometheusOptions, PrometheusServer, REQUIRE_REAL_SERVERS,
 };
+pub use sample_record::SampleRecord;
 #[cfg(feature = "real-servers")]
 pub use victoria_metrics::{VICTORIA_METRICS_BIN, VictoriaMetricsServer};

@@ -9,7 +9,7 @@ use collector_core::ErrorKind;
 use crate::certificates::{SelfSigned, in_words};
 use crate::error::Section;
 use crate::resolver::Unresolved;
-use crate::text::quote;
+use collector_core::text::quote;
 
 /// What an error of the connection came to.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -2,9 +2,8 @@
 //!
 //! [`Tls`], [`Token`] and [`SecretFile`] are made from a user's settings and read their files again when these
 //! change;
-//! [`Wording`] puts errors of the connection into words that name the key to change; [`quote`] makes
-//! what a server wrote fit to be shown; [`collecting`] counts under the names that all backends share. No
-//! request is sent from here: each backend has its own client.
+//! [`Wording`] puts errors of the connection into words that name the key to change; [`collecting`] counts
+//! under the names that all backends share. No request is sent from here: each backend has its own client.
 
 mod auth;
 mod certificates;
@@ -14,14 +13,13 @@ mod explain;
 mod files;
 mod resolver;
 mod secret;
-mod text;
 mod tls;
 
 pub use auth::{Token, check_token};
+pub use collector_core::text::quote;
 pub use error::{ConfigError, Section};
 pub use explain::{Cause, Wording, find, root_cause};
 pub use files::{NamedFile, Stamp};
 pub use resolver::{Unresolved, resolve};
 pub use secret::SecretFile;
-pub use text::quote;
 pub use tls::{Tls, TlsSettings};

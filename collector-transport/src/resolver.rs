@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::text::quote;
+use collector_core::text::quote;
 
 /// A host name without an address.
 #[derive(Debug, thiserror::Error)]

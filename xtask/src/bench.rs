@@ -1,4 +1,4 @@
-//! Runs the benches.
+//! Runs the benchmarks.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use clap::Args;
 use crate::run::{cargo, step};
 use crate::{install, workspace};
 
-/// What to measure, and where to write it.
+/// What to measure, and where to write the results.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Fewer and smaller rounds: minutes become seconds, and figures rougher.
+    /// Fewer and smaller rounds: seconds instead of minutes, with rougher figures.
     #[arg(long)]
     quick: bool,
     /// Also write the figures to a file.
@@ -20,12 +20,12 @@ pub(crate) struct Options {
     /// Only this suite (hit, threads, refresh …); may be given several times.
     #[arg(long, value_name = "SUITE")]
     only: Vec<String>,
-    /// Also write docs/benchmarks.md and its plots, as a run of everything that is not quick does.
+    /// Also write docs/benchmarks.md and its plots, as a complete run does.
     #[arg(long)]
     page: bool,
 }
 
-/// Builds the collector as it is released and measures it.
+/// Builds the collector in release mode and measures it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     install::prometheus()?;
     let build = &mut cargo(&["build", "--profile", "dist", "--package", "collector-cli"]);
@@ -42,7 +42,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bench.arg("--only").arg(suite);
     }
     if let Some(json) = &options.json {
-        // The bench runs in the workspace's root, and the path counts from where the user is.
+        // The benchmarks run in the workspace's root; the path is relative to the user's folder.
         let json =
             std::path::absolute(json).with_context(|| format!("no path: {}", json.display()))?;
         bench.arg("--json").arg(json);

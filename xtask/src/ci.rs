@@ -1,4 +1,4 @@
-//! What must hold before a change is merged.
+//! The checks before a merge.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,14 +8,14 @@ use anyhow::{Context as _, Result, bail};
 use crate::run::{cargo, has_subcommand, output, step};
 use crate::{counts, loom, test, workspace};
 
-/// The crates that compose the others by cargo features.
+/// The crates that combine others by cargo features.
 const COMPOSED: [&str; 3] = ["inference-collector", "collector-config", "collector-cli"];
 
-/// The crates that do no I/O, and what they must therefore never pull in.
+/// The crates that do no I/O, and the dependencies that they must not have.
 const PURE: [&str; 2] = ["collector-core", "collector-cache"];
 const IMPURE: [&str; 3] = ["tokio", "hyper", "reqwest"];
 
-/// Runs everything; the quick checks come first.
+/// Runs all checks, the quick ones first.
 pub(crate) fn all() -> Result<()> {
     step("format", &mut cargo(&["fmt", "--all", "--check"]))?;
     architecture_names_what_exists()?;
@@ -48,7 +48,7 @@ pub(crate) fn all() -> Result<()> {
     counts::all()
 }
 
-/// Features add and never change: none, and each alone, must do.
+/// Features only add: no feature, and each feature alone, must compile.
 fn each_feature_alone() -> Result<()> {
     let packages = workspace::packages()?;
     for package in COMPOSED {
@@ -95,7 +95,7 @@ fn pure_crates_stay_pure() -> Result<()> {
     Ok(())
 }
 
-/// A page on the architecture that nobody checks soon speaks of crates that are gone.
+/// An unchecked architecture page soon names crates that no longer exist.
 fn architecture_names_what_exists() -> Result<()> {
     println!("== ARCHITECTURE.md");
     let page = workspace::root().join("ARCHITECTURE.md");
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crate_without_a_mention_and_a_mention_without_a_crate_are_found() {
+    fn unnamed_crates_and_unknown_names_are_found() {
         let packages = BTreeSet::from(["collector-core".to_owned(), "xtask".to_owned()]);
         assert!(differences("`collector-core`, and xtask.", &packages).is_empty());
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Counts what may not grow.
+//! Counts of instructions and memory that must not grow.
 
 use std::env;
 
@@ -7,12 +7,12 @@ use anyhow::Result;
 use crate::install;
 use crate::run::{cargo, step};
 
-/// What the bounds are of: another processor has other instructions.
+/// The architecture of the bounds: other processors have other instructions.
 const ARCHITECTURE: &str = "x86_64";
 
-/// Builds what is counted, optimised, and holds its counts against their bounds.
+/// Builds the counted programs with optimisation, and compares their counts with the bounds.
 ///
-/// valgrind cannot be installed everywhere, so that where it lacks is no error but on a CI.
+/// valgrind cannot be installed everywhere, so its absence is an error on CI only.
 pub(crate) fn all() -> Result<()> {
     if env::consts::ARCH != ARCHITECTURE {
         println!("== counts: skipped, because their bounds are of {ARCHITECTURE}");

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::run::{cargo, has_subcommand, output, step};
 use crate::workspace;
 
-/// Fuzzes the scanner for so many seconds, from the seeds and from what earlier runs have found.
+/// Fuzzes the scanner for this many seconds, from the seeds and the findings of earlier runs.
 pub(crate) fn scan(seconds: u32) -> Result<()> {
     if !has_subcommand("fuzz") {
         bail!("fuzzing needs cargo-fuzz, and a C++ compiler: run `cargo install cargo-fuzz`");
@@ -17,7 +17,7 @@ pub(crate) fn scan(seconds: u32) -> Result<()> {
     let mut fuzz = cargo(&["fuzz", "run", "scan", "fuzz/corpus/scan", "fuzz/seeds/scan", "--"]);
     fuzz.arg(format!("-max_total_time={seconds}")).arg("-max_len=4096");
     if !is_nightly() {
-        // It unlocks the flags that instrument the code.
+        // It allows the flags that instrument the code.
         fuzz.env("RUSTC_BOOTSTRAP", "1");
     }
     step(&format!("fuzz the scanner for {seconds} s"), &mut fuzz)

@@ -7,17 +7,17 @@ use anyhow::{Result, bail};
 
 use crate::run::{output, step};
 
-/// Sees to it that there is a `prometheus` to run.
+/// Ensures that `prometheus` can be run.
 pub(crate) fn prometheus() -> Result<()> {
     server("prometheus", "Prometheus", "COLLECTOR_PROMETHEUS_BIN")
 }
 
-/// Sees to it that there is a `victoria-metrics` to run.
+/// Ensures that `victoria-metrics` can be run.
 pub(crate) fn victoria_metrics() -> Result<()> {
     server("victoria-metrics", "VictoriaMetrics", "COLLECTOR_VICTORIA_METRICS_BIN")
 }
 
-/// Sees to it that there is a server to run, whose program and package have this name.
+/// Ensures that a server can be run whose program and package have this name.
 fn server(program: &str, name: &str, variable: &str) -> Result<()> {
     if env::var_os(variable).is_some() || runs(program, "--version") {
         return Ok(());
@@ -33,7 +33,7 @@ fn server(program: &str, name: &str, variable: &str) -> Result<()> {
     Ok(())
 }
 
-/// Sees to it that there is a `valgrind` to run.
+/// Ensures that `valgrind` can be run.
 pub(crate) fn valgrind() -> Result<()> {
     if runs("valgrind", "--version") {
         return Ok(());
@@ -47,8 +47,8 @@ pub(crate) fn valgrind() -> Result<()> {
     apt_install("valgrind")
 }
 
-/// The tests start servers of their own; the one that the package may have started would only take
-/// its usual port. Where no init system runs there is nothing to stop, and these fail.
+/// Stops the server that the package may have started: it would occupy the usual port, and tests start their
+/// own. Without an init system these commands fail, and there is nothing to stop.
 fn stop_service(service: &str) {
     for stop in
         [["systemctl", "disable", "--now", service].as_slice(), &["service", service, "stop"]]

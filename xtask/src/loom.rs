@@ -1,12 +1,12 @@
-//! Runs the models that loom explores.
+//! Runs the loom models.
 
 use anyhow::Result;
 
 use crate::run::{cargo, step};
 use crate::workspace;
 
-/// Builds cache and engine over loom's locks, in a folder of its own because every dependency is built
-/// again, and runs their models through the interleavings of their threads.
+/// Builds cache and engine with loom's locks, in a separate folder because every dependency is rebuilt, and
+/// runs their models through the interleavings of their threads.
 pub(crate) fn all() -> Result<()> {
     let mut test = cargo(&["test", "--quiet", "--lib", "interleavings::"]);
     test.args(["--package", "collector-cache", "--package", "collector-engine"])

@@ -35,33 +35,33 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install what is missing and run every test, those with real servers included.
+    /// Install what is missing and run every test, including those with real servers.
     Test,
     /// Everything that must hold before a change is merged: format, lints, docs, features, tests, counts.
     Ci,
-    /// Measure, and print the figures beside their goals.
+    /// Measure, and print the results with their goals.
     Bench(bench::Options),
-    /// Count the instructions of what is hot, and what is in memory over a simulated hour.
+    /// Count the instructions of hot code, and the memory over a simulated hour.
     Counts,
-    /// Feed made-up pages to the scanner and hold it against a plain reader of the same formats.
+    /// Feed random pages to the scanner and compare it with a simple reader.
     Fuzz {
-        /// How long.
+        /// Duration.
         #[arg(value_name = "SECONDS", default_value_t = 30)]
         seconds: u32,
     },
     /// Run the engine's locks through every interleaving of their threads.
     Loom,
-    /// Run the cache's tests under Miri, where a nightly toolchain has it.
+    /// Run the cache's tests under Miri, if a nightly toolchain has it.
     Miri,
-    /// Break core, cache and engine in small ways, and count the breaks that no test sees. Takes hours.
+    /// Break core, cache and engine in small ways, and count the breaks that no test detects. Takes hours.
     Mutants {
-        /// For `cargo mutants`: `--file gate.rs`, `--shard 1/4`.
+        /// For `cargo mutants`: `--file breaker.rs`, `--shard 1/4`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
     /// Draw docs/demo.svg again: the demo in a terminal of 80x24.
     Picture,
-    /// Make the crate of a new backend, which compiles and passes the conformance suite as it is.
+    /// Make the crate of a new backend, which compiles and passes the conformance suite.
     NewBackend {
         /// Name of the crate, in lower case with hyphens: `acme-backend`.
         name: String,

@@ -1,4 +1,4 @@
-//! Runs mutation tests: breaks the code in a thousand small ways, and counts those that no test sees.
+//! Runs mutation tests: breaks the code in a thousand small ways, and counts the breaks that no test detects.
 
 use std::fs;
 use std::path::Path;
@@ -8,26 +8,26 @@ use anyhow::{Context as _, Result, bail};
 use crate::run::{cargo, has_subcommand, step};
 use crate::workspace;
 
-/// How many of a hundred mutants tests must catch.
+/// Percentage of mutants that tests must detect.
 const CAUGHT_AT_LEAST: usize = 90;
 
-/// The crates whose guarantees an autoscaler relies on, with those whose tests are a second opinion: a
-/// crate's own take seconds, and what they miss is held against the others.
+/// The crates whose guarantees an autoscaler relies on, each with the crates whose tests run second: a
+/// crate's own tests take seconds, and surviving mutants are tested with the others.
 const CRATES: [(&str, &str); 3] = [
     ("collector-core", "collector-core,collector-cache,collector-engine,collector-config"),
     ("collector-cache", "collector-cache,collector-engine"),
     ("collector-engine", "collector-engine,collector-config"),
 ];
 
-/// What became of the mutants that compile.
+/// The results for the mutants that compile.
 #[derive(Default)]
 struct Tally {
     caught: Vec<String>,
     missed: Vec<String>,
 }
 
-/// Installs `cargo-mutants` when it is missing and runs it over the crates, as `.cargo/mutants.toml` says:
-/// an hour or three. `arguments` go to it as they are.
+/// Installs `cargo-mutants` if necessary and runs it over the crates, as configured in `.cargo/mutants.toml`:
+/// an hour or three. `arguments` are passed to it.
 pub(crate) fn all(arguments: &[String]) -> Result<()> {
     if !has_subcommand("mutants") {
         step("install cargo-mutants", &mut cargo(&["install", "--locked", "cargo-mutants"]))?;
@@ -49,8 +49,8 @@ pub(crate) fn all(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Most mutants are caught by the tests that stand beside the code, which are one binary to build. What
-/// those miss goes to all tests of the crate, and what these miss to the second opinion.
+/// Most mutants are detected by the unit tests, which are one binary to build. Survivors are tested with all
+/// tests of the crate, and then with those of the second crates.
 fn test(package: &str, second_opinion: &str, arguments: &[String]) -> Result<Tally> {
     let output = workspace::target_folder()?.join("mutants").join(package);
     let results = output.join("mutants.out");
@@ -61,7 +61,7 @@ fn test(package: &str, second_opinion: &str, arguments: &[String]) -> Result<Tal
     let selected: Vec<&str> = arguments.iter().map(String::as_str).collect();
     run(package, &output, &[&selected[..], &["--cargo-arg=--lib"]].concat())?;
     if !results.exists() {
-        // The arguments leave nothing of this crate.
+        // The arguments select nothing of this crate.
         return Ok(Tally::default());
     }
     let mut tally = read(&results)?;
@@ -75,7 +75,7 @@ fn test(package: &str, second_opinion: &str, arguments: &[String]) -> Result<Tal
         again.extend(these.iter().flat_map(|name| ["--re", name]));
         run(package, &output, &again)?;
         let others = read(&results)?;
-        // A pattern lets fields that were left out through, whatever it says.
+        // A pattern accepts fields that were omitted.
         let is_caught = |name: &String| others.caught.contains(name);
         let (caught, missed) = tally.missed.into_iter().partition(is_caught);
         tally.missed = missed;
@@ -84,7 +84,7 @@ fn test(package: &str, second_opinion: &str, arguments: &[String]) -> Result<Tal
     Ok(tally)
 }
 
-/// Patterns for these mutants and no other.
+/// Returns patterns for exactly these mutants.
 fn only(names: &[String]) -> Vec<String> {
     let escaped = |name: &String| -> String {
         let each = name.chars().map(|c| {
@@ -96,7 +96,7 @@ fn only(names: &[String]) -> Vec<String> {
     names.iter().map(|name| format!("^{}$", escaped(name))).collect()
 }
 
-/// The arguments without those that keep to a part: they would keep to a part of that part.
+/// Removes the arguments that select a part: they would select a part of that part.
 fn unsharded<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
     let mut is_value = false;
     let stays = |argument: &&&str| {
@@ -121,7 +121,7 @@ fn run(package: &str, output: &Path, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// What the last run in this folder has found. A mutant that makes a test hang is caught.
+/// Reads the results of the last run in this folder. A mutant that makes a test hang is detected.
 fn read(results: &Path) -> Result<Tally> {
     let lines = |name: &str| -> Result<Vec<String>> {
         let text = fs::read_to_string(results.join(name))

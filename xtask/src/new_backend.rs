@@ -1,7 +1,7 @@
 //! Makes the crate of a new backend, as a copy of the example under another name.
 //!
-//! The example is the template, because it is compiled, linted and tested with the workspace; files
-//! that only look like code would decay.
+//! The example is the template, because it is compiled, linted and tested with the workspace; unchecked files
+//! would decay.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,11 +34,11 @@ const TEMPLATE: &[(&str, &str)] = &template![
     "tests/it/main.rs",
 ];
 
-/// From here on the example's README is about making a backend like it.
+/// The README of a copy is about making a backend like it.
 const README_OF_A_COPY: &str = include_str!("../templates/backend/README.md");
 const README_ENDS: &str = "## Write your own";
 
-/// What a crate cannot be called: keywords, and the crates that come with the language.
+/// Names that a crate cannot have: keywords, and the crates of the standard library.
 const RESERVED: [&str; 52] = [
     "abstract",
     "alloc",
@@ -94,10 +94,10 @@ const RESERVED: [&str; 52] = [
     "while",
 ];
 
-/// Names of the prelude, which a type of the new crate must not hide.
+/// Names of the prelude, which a type of the new crate must not shadow.
 const PRELUDE: [&str; 9] = ["Box", "Err", "None", "Ok", "Option", "Self", "Some", "String", "Vec"];
 
-/// Makes the crate and prints what to do next. Adds it to the workspace when it lies inside.
+/// Makes the crate and prints the next steps. Adds it to the workspace if it is inside.
 pub(crate) fn make_and_explain(name: &str, path: Option<PathBuf>) -> Result<()> {
     let folder = match path {
         Some(path) => {
@@ -139,7 +139,7 @@ pub(crate) fn make(name: &str, folder: &Path) -> Result<()> {
         let manifest = with_member(&root_manifest()?, &member)?;
         write(&workspace::root().join("Cargo.toml"), &manifest)?;
     }
-    // The new name may sort elsewhere among the imports. Without rustfmt it compiles all the same.
+    // The new name may sort differently among the imports. It compiles without rustfmt too.
     let mut rustfmt = Command::new("rustfmt");
     rustfmt.args(["--edition", "2024"]);
     run::output(
@@ -148,7 +148,7 @@ pub(crate) fn make(name: &str, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The folder's path below the workspace's root, if it lies there.
+/// Returns the folder's path below the workspace's root, if it is inside.
 fn inside(folder: &Path) -> Option<String> {
     let member = folder.strip_prefix(workspace::root()).ok()?;
     member.to_str().map(str::to_owned)
@@ -171,7 +171,7 @@ fn readme(text: &str) -> String {
     format!("{about_the_file}{README_OF_A_COPY}")
 }
 
-/// The names that the example goes by, and those of a copy.
+/// Returns the names of the example, and those of a copy.
 struct Names([(&'static str, String); 4]);
 
 impl Names {
@@ -217,7 +217,7 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// `acme-json` becomes `AcmeJson`; with `Backend` behind it where the example has such a name.
+/// Converts `acme-json` to `AcmeJson`, with the suffix `Backend` if the example's name has it.
 fn type_name(backend: &str) -> String {
     let mut name = String::new();
     for word in backend.split('-') {
@@ -234,7 +234,7 @@ fn type_name(backend: &str) -> String {
     name
 }
 
-/// The example's manifest for a crate outside of the workspace: what it inherits is written out.
+/// Returns the example's manifest for a crate outside the workspace, with all inherited values written out.
 fn standalone(manifest: &str, root_manifest: &str) -> Result<String> {
     let inherited = |key: &str| {
         root_manifest

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::run::{cargo, step};
 
-/// Lets the demo's own test, which compares the picture otherwise, write it.
+/// Runs the demo's own test, which otherwise compares the picture, in writing mode.
 pub(crate) fn draw() -> Result<()> {
     let test = "commands::demo::picture::the_picture_shows_the_demo_as_it_is";
     step(

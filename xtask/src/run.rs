@@ -7,21 +7,21 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::workspace;
 
-/// The cargo that runs this task, in the workspace's root.
+/// Returns the cargo that runs this task, in the workspace's root.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(workspace::root());
     command
 }
 
-/// The cargo of another toolchain, in the workspace's root.
+/// Returns the cargo of another toolchain, in the workspace's root.
 pub(crate) fn cargo_of(toolchain: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("rustup");
     command.args(["run", toolchain, "cargo"]).args(arguments).current_dir(workspace::root());
     command
 }
 
-/// Runs a step to its end, under a heading.
+/// Runs a step to its end, with a heading.
 pub(crate) fn step(title: &str, command: &mut Command) -> Result<()> {
     println!("== {title}");
     let status =
@@ -32,14 +32,14 @@ pub(crate) fn step(title: &str, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What a command prints on its standard output; `None` when it cannot be run or fails.
+/// Returns the standard output of a command; `None` if it cannot be run or fails.
 pub(crate) fn output(command: &mut Command) -> Option<String> {
     let output = command.stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then_some(text)
 }
 
-/// Whether a cargo subcommand is installed.
+/// Returns whether a cargo subcommand is installed.
 pub(crate) fn has_subcommand(name: &str) -> bool {
     output(&mut cargo(&[name, "--version"])).is_some()
 }

@@ -1,4 +1,4 @@
-//! Every test there is.
+//! Runs every test.
 
 use std::fs;
 use std::path::Path;
@@ -8,11 +8,11 @@ use anyhow::{Context as _, Result, ensure};
 use crate::run::{cargo, has_subcommand, step};
 use crate::{install, new_backend, workspace};
 
-/// Without the benches, whose peers take long to compile and which `cargo xtask bench` runs.
+/// Without the benchmarks: their competitors take long to compile, and `cargo xtask bench` runs them.
 const TESTED: [&str; 4] =
     ["--workspace", "--exclude=collector-bench", "--all-features", "--no-fail-fast"];
 
-/// Installs what is missing and runs the tests; none is skipped for want of a real server.
+/// Installs what is missing and runs the tests; none is skipped for lack of a real server.
 pub(crate) fn all() -> Result<()> {
     install::prometheus()?;
     install::victoria_metrics()?;
@@ -35,7 +35,7 @@ fn outside_crate() -> Result<()> {
     let crate_folder = folder.path().join("made-backend");
     new_backend::make("made-backend", &crate_folder)?;
     add_readme_program(&crate_folder).context("cannot add the README's program")?;
-    // The versions that the workspace is tested with, and what is compiled of them already.
+    // The versions that the workspace is tested with, and their compiled artifacts.
     fs::copy(workspace::root().join("Cargo.lock"), crate_folder.join("Cargo.lock"))
         .context("cannot copy Cargo.lock")?;
     let target = workspace::target_folder()?;

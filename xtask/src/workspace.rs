@@ -1,4 +1,4 @@
-//! What the workspace consists of.
+//! The contents of the workspace.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use crate::run;
 
-/// The workspace's root.
+/// Returns the workspace's root.
 pub(crate) fn root() -> &'static Path {
     static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
-        // What cargo says when it runs this, before what it said when it compiled this: two clones
-        // may share a target folder, and so the program.
+        // The value at run time takes precedence over the value at compile time: two clones may share a
+        // target folder, and therefore this program.
         let xtask = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
         let xtask = xtask.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         xtask.parent().map(Path::to_owned).unwrap_or(xtask)
@@ -22,14 +22,14 @@ pub(crate) fn root() -> &'static Path {
     &ROOT
 }
 
-/// Where cargo puts what it builds.
+/// Returns cargo's target folder.
 pub(crate) fn target_folder() -> Result<PathBuf> {
     let metadata = metadata()?;
     let folder = metadata["target_directory"].as_str();
     Ok(folder.context("cargo metadata has no target_directory")?.into())
 }
 
-/// Each package of the workspace, with its features without `default`.
+/// Returns each package of the workspace, with its features except `default`.
 pub(crate) fn packages() -> Result<BTreeMap<String, Vec<String>>> {
     let metadata = metadata()?;
     let packages = metadata["packages"].as_array();

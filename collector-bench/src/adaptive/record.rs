@@ -181,13 +181,13 @@ impl Reader {
         // A rate needs both ends of the window.
         push(&mut self.arrived, arrived, WINDOW + 1);
         let first = self.arrived.front().copied().unwrap_or_default();
-        Signal {
+        Signal::new(
             replicas,
-            kv_cache_usage: (replicas > 0).then(|| usage / f64::from(replicas)),
-            queue_length: Some(waiting),
-            running_requests: Some(running),
-            arrival_rate: Some((arrived - first) as f64 * 60.0 / WINDOW as f64),
-        }
+            (replicas > 0).then(|| usage / f64::from(replicas)),
+            Some(waiting),
+            Some(running),
+            Some((arrived - first) as f64 * 60.0 / WINDOW as f64),
+        )
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use collector_core::{ModelRef, Tick};
-use collector_engine::adaptive::{Fleet, Signal};
+use collector_core::Tick;
+use collector_engine::adaptive::{AdaptiveTtl, Bounds, Signal};
 
 use super::record::Recording;
 
@@ -12,14 +12,7 @@ pub(crate) enum Policy {
     /// At all of them, at this interval.
     Fixed(Duration),
     /// As the collector does with `cache.adaptive`.
-    Adaptive {
-        /// `cache.fetch_interval`: the budget.
-        interval: Duration,
-        /// `cache.adaptive.min_ttl`.
-        min: Duration,
-        /// `cache.adaptive.max_ttl`.
-        max: Duration,
-    },
+    Adaptive(Bounds),
 }
 
 /// What became of it.
@@ -74,30 +67,28 @@ struct Looker {
     /// How often it is looked which models are due.
     tick: Duration,
     last_tick: Option<u128>,
-    fleet: Option<Fleet>,
+    bounds: Option<Bounds>,
     models: Vec<Looked>,
     changes: usize,
 }
 
 struct Looked {
-    name: ModelRef,
     /// The second of the last look.
     at: Option<usize>,
     ttl: Duration,
+    learned: Option<AdaptiveTtl>,
 }
 
 impl Looker {
     fn new(models: usize, policy: &Policy) -> Self {
-        let (tick, ttl, fleet) = match policy {
+        // Looks come when a ttl is over, here as with fixed ones.
+        let (tick, ttl, bounds) = match policy {
             Policy::Fixed(ttl) => (*ttl, *ttl, None),
-            Policy::Adaptive { interval, min, max } => {
-                // Looks come when a ttl is over, here as with fixed ones.
-                let fleet = Fleet::new(*interval, *min, *max, 1.0);
-                (fleet.shortest(), *interval, Some(fleet))
-            }
+            Policy::Adaptive(bounds) => (bounds.min, bounds.base, Some(*bounds)),
         };
-        let named = |place| Looked { name: ModelRef::new(format!("m{place}"), "n"), at: None, ttl };
-        Self { tick, last_tick: None, fleet, models: (0..models).map(named).collect(), changes: 0 }
+        let learned = bounds.as_ref().map(AdaptiveTtl::new);
+        let models = (0..models).map(|_| Looked { at: None, ttl, learned }).collect();
+        Self { tick, last_tick: None, bounds, models, changes: 0 }
     }
 
     /// The models that are looked at in a second, all in one batch.
@@ -109,15 +100,6 @@ impl Looker {
         }
         self.last_tick = Some(ticks);
         let now = Tick::from_nanos(second as u64 * 1_000_000_000);
-        if let Some(fleet) = &mut self.fleet {
-            fleet.allocate(now, |_| true);
-            for model in &mut self.models {
-                if let Some((ttl, _)) = fleet.ttl(&model.name) {
-                    self.changes += usize::from(ttl != model.ttl);
-                    model.ttl = ttl;
-                }
-            }
-        }
         // What comes due before the middle of the way to the next tick is due in this one.
         let half = self.tick.as_secs_f64() / 2.0;
         let due: Vec<usize> = (0..self.models.len())
@@ -127,9 +109,12 @@ impl Looker {
             })
             .collect();
         for place in &due {
-            self.models[*place].at = Some(second);
-            if let Some(fleet) = &mut self.fleet {
-                fleet.found(&self.models[*place].name, now, look(*place));
+            let model = &mut self.models[*place];
+            model.at = Some(second);
+            if let (Some(learned), Some(bounds)) = (&mut model.learned, &self.bounds) {
+                learned.found(bounds, now, look(*place));
+                self.changes += usize::from(learned.ttl() != model.ttl);
+                model.ttl = learned.ttl();
             }
         }
         due

@@ -25,7 +25,6 @@ pub(super) fn draw(docs: &Path, report: &Report) -> Result<Vec<Plot>> {
         }
     }
     plots.extend(growth(&folder, report)?);
-    plots.extend(ratios(&folder, report)?);
     Ok(plots)
 }
 
@@ -142,31 +141,4 @@ fn growth(folder: &Path, report: &Report) -> Result<Option<Plot>> {
     let y = Axis { label: "ns a hit, like for like", scale: Scale::Log };
     plot::lines(&folder.join(file), title, x, y, &lines)?;
     Ok(Some(Plot { suite, title, file }))
-}
-
-/// Hit ratios by room, a plot for each trace.
-fn ratios(folder: &Path, report: &Report) -> Result<Vec<Plot>> {
-    let mut plots = Vec::new();
-    for (case, title, file) in [
-        ("Zipf 1.0 with scans", "Hit ratio, Zipf 1.0 with scans", "ratio-zipf.svg"),
-        ("a day of reconciles", "Hit ratio, a day of reconciles", "ratio-day.svg"),
-    ] {
-        let suite = "ratio";
-        let rows = report.rows_of(suite).filter(|row| row.case == case);
-        let line = |row: &Row| {
-            let points = row.figures.iter().filter_map(|figure| {
-                let share: f64 = figure.name.trim_end_matches(" %").parse().ok()?;
-                Some((share, figure.value))
-            });
-            Line { name: row.system, points: points.collect(), labels: Vec::new() }
-        };
-        let lines: Vec<_> = rows.map(line).collect();
-        if !lines.is_empty() {
-            let x = Axis { label: "room for so many of the keys, %", scale: Scale::Log };
-            let y = Axis { label: "accesses that find their key, %", scale: Scale::Linear };
-            plot::lines(&folder.join(file), title, x, y, &lines)?;
-            plots.push(Plot { suite, title, file });
-        }
-    }
-    Ok(plots)
 }

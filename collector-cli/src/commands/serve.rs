@@ -14,7 +14,7 @@ use super::files;
 use super::settings::{Settings, Verbosity, loader, with_origin};
 use crate::args::{GlobalArgs, ServeArgs};
 use crate::exit::{Exit, Failure};
-use crate::server::{Admin, App, Lifecycle, Listener, Recorder, load_tls, router, serve_until};
+use crate::server::{Admin, App, Lifecycle, Listener, Recorder, load_tls, serve_until};
 use crate::signals::StopSignals;
 
 /// How long requests under way may take once a signal came.
@@ -67,7 +67,7 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
     collector.start_background_worker();
     announce(&listener)?;
 
-    let mut server = tokio::spawn(serve_until(listener, router(app), stopping));
+    let mut server = tokio::spawn(serve_until(listener, app.router(), stopping));
     let upkeep = tokio::spawn(async move {
         let mut ticks = interval(UPKEEP_INTERVAL);
         loop {

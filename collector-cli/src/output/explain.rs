@@ -15,8 +15,8 @@ use serde::Serialize;
 
 use super::columns::aligned_by;
 use super::notes;
+use super::printable;
 use super::terminal::signs;
-use super::text::printable;
 
 /// What one backend last said of a model, and how its values came about.
 pub(crate) struct Look {
@@ -127,7 +127,7 @@ impl<'a> ExplainDocument<'a> {
         pace: ExplainedPace,
         (now, wall): (Tick, SystemTime),
     ) -> Self {
-        let replicas = reading.as_ref().ok().map(|reading| &**reading.value());
+        let replicas = reading.as_ref().ok().map(Reading::value);
         Self {
             schema_version: SCHEMA_VERSION,
             kind: "explain",

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use collector_core::text::is_hidden;
+
 /// A page in the text format, written family by family.
 #[derive(Default)]
 pub(crate) struct Exposition(String);
@@ -53,7 +55,7 @@ impl Family<'_> {
 }
 
 /// A label's value, escaped as the format demands. It has escapes for three characters only; other
-/// control characters are spelt out, so that none reaches a terminal.
+/// hidden characters are spelt out, so that none reaches a terminal.
 struct LabelValue<'a>(&'a str);
 
 impl fmt::Display for LabelValue<'_> {
@@ -62,7 +64,7 @@ impl fmt::Display for LabelValue<'_> {
             '\\' => f.write_str("\\\\"),
             '"' => f.write_str("\\\""),
             '\n' => f.write_str("\\n"),
-            c if c.is_control() => write!(f, "\\\\u{{{:x}}}", u32::from(c)),
+            c if is_hidden(c) => write!(f, "\\{}", c.escape_unicode()),
             c => f.write_char(c),
         })
     }

@@ -12,6 +12,7 @@ mod terminal;
 mod text;
 mod validation;
 
+pub(crate) use collector_core::text::printable;
 #[cfg(test)]
 pub(crate) use collector_documents::ReadingItem;
 pub(crate) use collector_documents::text::{nearest_first, quoted};
@@ -31,7 +32,7 @@ pub(crate) use table::{UNKNOWN, allocation_table, models_table, replicas_table};
 #[cfg(test)]
 pub(crate) use terminal::{ASCII, UNICODE};
 pub(crate) use terminal::{Signs, colours, signs};
-pub(crate) use text::{print, print_on, printable};
+pub(crate) use text::{print, print_on};
 pub(crate) use validation::{
     CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument,
 };

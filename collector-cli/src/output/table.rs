@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use collector_core::{Allocation, Reading, ReplicaMetrics, Replicas};
+use collector_core::{Allocation, Part, Reading, ReplicaMetrics, Replicas};
 use collector_documents::ModelItem;
 
 use super::columns::{aligned, aligned_by};
 use super::notes;
-use super::text::printable;
+use super::printable;
 
 /// What stands where nothing was measured.
 pub(crate) const UNKNOWN: &str = "-";
@@ -102,7 +102,7 @@ pub(crate) fn models_table(models: &[ModelItem]) -> String {
     aligned_by(&["NAMESPACE", "MODEL", "REPLICAS"], rows, &["MODEL", "NAMESPACE"])
 }
 
-fn heading<T>(reading: &Reading<T>, subject: &str, backend: &str, partial: bool) -> String {
+fn heading<T: Part>(reading: &Reading<T>, subject: &str, backend: &str, partial: bool) -> String {
     let mut line = format!(
         "{}: {}, {} old, from {} ({})",
         printable(subject),

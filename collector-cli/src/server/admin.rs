@@ -1,4 +1,4 @@
-//! Who may change something: callers on this machine, and those with the admin token.
+//! Who may change something: any caller on this machine, and any caller with the admin token.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -35,7 +35,7 @@ impl Admin {
         Ok(Self { token_path })
     }
 
-    /// The token is read anew each time, because it may be rotated.
+    /// Whether this caller may. The token is read again each time, because it may be rotated.
     pub(super) fn allows(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
         if peer.to_canonical().is_loopback() {
             return true;

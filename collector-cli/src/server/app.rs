@@ -1,15 +1,15 @@
-//! What the handlers of requests share.
+//! What the handlers of all routes share.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::StatusCode;
 use collector_config::{LeftOut, Loaded};
-use collector_core::{Clock, MetricsCollector, ModelRef};
+use collector_core::{Clock, CollectorState, MetricsCollector, ModelRef};
 use tokio::sync::watch;
 
 use super::admin::Admin;
-use super::readiness::Readiness;
 use super::recorder::Recorder;
 use super::respond::Refusal;
 use crate::output::ErrorDocument;
@@ -18,10 +18,13 @@ use crate::output::ErrorDocument;
 pub(crate) struct App {
     pub(super) collector: Arc<dyn MetricsCollector>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) readiness: Readiness,
     pub(super) recorder: Recorder,
     pub(super) admin: Admin,
     pub(super) lifecycle: watch::Receiver<Lifecycle>,
+    /// The first cycle has ended.
+    ready: AtomicBool,
+    /// There are background cycles.
+    refreshes: bool,
     /// What the collector was made from.
     loaded: Loaded,
 }
@@ -56,12 +59,26 @@ impl App {
         Arc::new(Self {
             collector,
             clock,
-            readiness: Readiness::new(refreshes),
             recorder,
             admin,
             lifecycle,
+            ready: AtomicBool::new(false),
+            refreshes,
             loaded,
         })
+    }
+
+    /// Whether the first cycle has ended. Once ready it stays so: a backend that is down leaves the
+    /// last known good values, and a pod that is not ready could not even say why.
+    pub(super) fn is_ready(&self, state: &CollectorState) -> bool {
+        let ready = self.ready.load(Ordering::Relaxed)
+            || !self.refreshes
+            || state.cycles > 0
+            || state.tracked == 0;
+        if ready {
+            self.ready.store(true, Ordering::Relaxed);
+        }
+        ready
     }
 
     /// Refuses a model whose namespace the configuration lets no backend read.

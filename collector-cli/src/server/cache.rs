@@ -1,4 +1,4 @@
-//! `DELETE /api/v1/cache`: drops what is cached of a model.
+//! `DELETE /api/v1/cache`.
 
 use std::sync::Arc;
 

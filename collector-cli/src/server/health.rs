@@ -62,7 +62,7 @@ pub(super) async fn alive() -> Response {
 /// Whether readings can be asked for.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     let state = app.collector.state();
-    let ready = app.readiness.reached(&state);
+    let ready = app.is_ready(&state);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let tracked = app.collector.tracked();
     let outdated = || tracked.iter().filter_map(outdated);

@@ -13,7 +13,7 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use collector_core::{
     BackendState, BreakerState, CollectError, CollectorState, Freshness, MetricsCollector,
-    ModelRef, Pace, PaceReason, Reading, TrackedModel,
+    ModelRef, Pace, PaceReason, Part, Reading, TrackedModel,
 };
 
 use super::app::App;
@@ -287,7 +287,7 @@ fn describe_freshness(page: &mut Exposition, tracked: &[TrackedModel]) {
 
 /// The word of [`STATUSES`]. A backend that failed before there was any value says nothing about
 /// the model: the reading cannot be had, so it counts as unavailable.
-fn status_of<T>(reading: &Result<Reading<T>, CollectError>) -> &'static str {
+fn status_of<T: Part>(reading: &Result<Reading<T>, CollectError>) -> &'static str {
     match reading {
         Ok(reading) => reading.freshness().as_str(),
         Err(CollectError::Missing { .. } | CollectError::UnknownVariant { .. }) => "missing",

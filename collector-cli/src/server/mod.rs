@@ -9,7 +9,6 @@ mod metrics;
 mod pace;
 mod page;
 mod query;
-mod readiness;
 mod readings;
 mod recorder;
 mod respond;
@@ -24,5 +23,4 @@ pub(crate) use connections::{Listener, serve_until};
 #[cfg(test)]
 pub(crate) use health::{HealthDocument, ReadinessDocument};
 pub(crate) use recorder::Recorder;
-pub(crate) use routes::router;
 pub(crate) use tls::load_tls;

@@ -1,4 +1,4 @@
-//! The recorder behind the `metrics` facade, which the crates below count with.
+//! Keeps what is counted through the `metrics` facade, by this crate and those below.
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -32,19 +32,19 @@ impl Recorder {
         Self(recorder.handle())
     }
 
+    /// What was counted, in the text format.
+    pub(super) fn render(&self) -> String {
+        self.0.render()
+    }
+
     /// Moves samples into their buckets; without it they would pile up between scrapes.
     pub(crate) fn upkeep(&self) {
         self.0.run_upkeep();
     }
 
-    /// What is counted, in the Prometheus text format.
-    pub(super) fn render(&self) -> String {
-        self.0.render()
-    }
-
     /// The sum over the series of a counter; `None` when there is none.
     pub(crate) fn counter(&self, family: &str) -> Option<u64> {
-        let page = self.render();
+        let page = self.0.render();
         let value = |line: &str| {
             let rest = line.strip_prefix(family)?;
             let (_, value) = rest.starts_with(['{', ' ']).then(|| rest.rsplit_once(' '))??;

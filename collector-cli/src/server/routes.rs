@@ -1,4 +1,4 @@
-//! Which path is answered by which handler, and what holds for every answer.
+//! The routes of the HTTP API.
 
 use std::sync::Arc;
 
@@ -14,23 +14,25 @@ use super::respond::{Refusal, limit_body};
 use super::{cache, health, metrics, pace, page, readings};
 use crate::output::ErrorDocument;
 
-/// The routes of the API.
-pub(crate) fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/", get(page::show))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics::scrape))
-        .route("/api/v1/replicas", get(readings::replicas))
-        .route("/api/v1/allocation", get(readings::allocation))
-        .route("/api/v1/models", get(readings::models))
-        .route("/api/v1/pace", get(pace::show))
-        .route("/api/v1/cache", delete(cache::drop_entries))
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(middleware::from_fn(limit_body))
-        .layer(middleware::from_fn(harden))
-        .with_state(app)
+impl App {
+    /// The routes.
+    pub(crate) fn router(self: Arc<Self>) -> Router {
+        Router::new()
+            .route("/", get(page::show))
+            .route("/healthz", get(health::alive))
+            .route("/readyz", get(health::ready))
+            .route("/metrics", get(metrics::scrape))
+            .route("/api/v1/replicas", get(readings::replicas))
+            .route("/api/v1/allocation", get(readings::allocation))
+            .route("/api/v1/models", get(readings::models))
+            .route("/api/v1/pace", get(pace::show))
+            .route("/api/v1/cache", delete(cache::drop_entries))
+            .fallback(no_such_path)
+            .method_not_allowed_fallback(no_such_method)
+            .layer(middleware::from_fn(limit_body))
+            .layer(middleware::from_fn(harden))
+            .with_state(self)
+    }
 }
 
 async fn no_such_path(uri: Uri) -> Refusal {

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use super::app::Peer;
-use super::{Admin, App, Lifecycle, Recorder, router};
+use super::{Admin, App, Lifecycle, Recorder};
 
 /// A server with its backend and the model `org/m` in `prod`, which has a variant.
 struct Fixture {
@@ -103,7 +103,7 @@ impl Fixture {
 
     async fn ask(&self, mut request: Request<Body>, peer: &str) -> Answer {
         request.extensions_mut().insert(Peer(peer.parse::<IpAddr>().unwrap()));
-        let answer = router(Arc::clone(&self.app)).oneshot(request).await.unwrap();
+        let answer = Arc::clone(&self.app).router().oneshot(request).await.unwrap();
         let (head, body) = answer.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         Answer {

@@ -96,6 +96,20 @@ fn file(folder: &Path, name: &str, text: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+#[cfg(feature = "epp")]
+#[test]
+fn every_pod_of_the_example_fleet_passes_the_check_by_direct_scraping() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let targets = folder.path().join("targets.json");
+    let _sim = Sim::start(&["--fleet", EXAMPLE, "--targets", targets.to_str().unwrap()]);
+    let config = EXAMPLE.replace("fleet.toml", "direct-scraping.toml");
+    let config = std::fs::read_to_string(config).unwrap();
+    let config = file(folder.path(), "collector.toml", &config);
+    let ended = run(&mut collector(), &["check", "--config", &config, "-o", "json"]);
+    assert_eq!(ended.exit, 0, "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.contains("all 15 targets answer"), "{}", ended.stdout);
+}
+
 const SMALL: &str = r#"
 [[variants]]
 namespace = "ns"

@@ -20,17 +20,17 @@ const KEYS: &[Key] = &[
     Key::new(
         "epp.targets",
         Kind::Tables,
-        "The pods to scrape. Each has `url` and `namespace`, and may have `pod` (default: host and port), `engine` (default: the page tells), `role`, `model` (beats the page), `rank` (which of several servers of the pod it is) and `replica` (the replica that several pods are together).",
+        "The pods to scrape. Each has `url` and `namespace`, and may have `pod` (default: host and port), `engine` (default: recognised by the page), `role`, `model` (takes precedence over the page), `rank` (of several servers in the pod) and `replica` (for a replica of several pods).",
     ),
     Key::new(
         "epp.target_file",
         Kind::Path,
-        "A file of pods in the form of Prometheus' `file_sd_configs`, JSON or YAML by its ending, read again when it changes. Labels read: `__scheme__` (http), `__metrics_path__` (/metrics), `namespace` (required), `pod`, `model`, `rank`, `replica`, `llm-d.ai/engine-type`, `llm-d.ai/role`.",
+        "A file of pods in the form of Prometheus' `file_sd_configs`, JSON or YAML by its extension, read again when it changes. Labels read: `__scheme__` (http), `__metrics_path__` (/metrics), `namespace` (required), `pod`, `model`, `rank`, `replica`, `llm-d.ai/engine-type`, `llm-d.ai/role`.",
     ),
     Key::new(
         "epp.dns",
         Kind::Tables,
-        "DNS names of pods, looked up again when their ttl is over. Each has `name`, `namespace`, `type` (A, AAAA or SRV; default A) and, unless that is SRV, `port`; and may have `scheme` (http), `path` (/metrics), `engine`, `role`, `model`, `rank` and `replica`.",
+        "DNS names of pods, resolved again after their ttl. Each has `name`, `namespace`, `type` (A, AAAA or SRV; default A) and, unless that is SRV, `port`; and may have `scheme` (http), `path` (/metrics), `engine`, `role`, `model`, `rank` and `replica`.",
     ),
     Key::new(
         "epp.scrape_interval",
@@ -41,14 +41,14 @@ const KEYS: &[Key] = &[
     Key::new(
         "epp.timeout",
         Kind::Duration,
-        "Time for one scrape, from DNS to the last byte; without it nine tenths of the scrape interval.",
+        "Time for one scrape, from DNS to the last byte; default: nine tenths of the scrape interval.",
     ),
     Key::new("epp.window", Kind::Duration, "The time over which peaks and rates are taken.")
         .default("1m"),
     Key::new(
         "epp.idle_interval",
         Kind::Duration,
-        "How often pods are scraped whose models nobody tracks; 0: not again once they have answered.",
+        "How often pods of untracked models are scraped; 0: once only.",
     )
     .default("15s"),
     Key::new("epp.max_page_bytes", Kind::Positive, "The greatest page that is read, in bytes.")
@@ -56,19 +56,19 @@ const KEYS: &[Key] = &[
     Key::new(
         "epp.max_line_bytes",
         Kind::Positive,
-        "The longest line that is read; longer ones are passed over, and counted where they matter.",
+        "The longest line that is read; longer ones are skipped, and counted if they belong to wanted series.",
     )
     .default("65536"),
     Key::new(
         "epp.max_targets",
         Kind::Positive,
-        "How many pods are scraped at most; a source that names more is refused as a whole.",
+        "Most pods to scrape; a source with more is refused.",
     )
     .default("10000"),
     Key::new(
         "epp.bearer_token",
         Kind::Secret,
-        "Sent as `Authorization: Bearer`, over https alone. Beats `epp.token_path`.",
+        "Sent as `Authorization: Bearer`, over https only. Takes precedence over `epp.token_path`.",
     )
     .aliases(&["EPP_METRIC_READER_BEARER_TOKEN"]),
     Key::new(
@@ -79,29 +79,29 @@ const KEYS: &[Key] = &[
     Key::new(
         "epp.allow_token_over_http",
         Kind::Bool,
-        "Sends the token over http, too: who reads the traffic reads the token.",
+        "Sends the token over http too: anyone who reads the traffic reads the token.",
     )
     .default("false"),
     Key::new(
         "epp.ca_cert_path",
         Kind::Path,
-        "Certificates, PEM, of the authorities that may have signed the pods'; without it those of the operating system.",
+        "Certificates (PEM) of the authorities that may have signed the pods'; default: those of the operating system.",
     ),
     Key::new(
         "epp.server_name",
         Kind::Text,
-        "The name that a pod's certificate must hold; without it the host of its URL.",
+        "The name that a pod's certificate must contain; default: the host of its URL.",
     ),
     Key::new(
         "epp.tls_insecure_skip_verify",
         Kind::Bool,
-        "Believes any certificate: anyone on the way can read the token and make up metrics.",
+        "Accepts any certificate: anyone on the network path can read the token and forge metrics.",
     )
     .default("false"),
     Key::new(
         ENGINES_BEFORE,
         Kind::Tables,
-        "The same as `engines`, which took its place.",
+        "The former name of `engines`.",
     ),
 ];
 

@@ -30,26 +30,26 @@ const KEYS: &[Key] = &[
     Key::new(
         "prometheus.url",
         Kind::Url,
-        "Where the PromQL server is, a path prefix included. Required, because a wrong guess would look like a server that is down.",
+        "The URL of the PromQL server, including a path prefix. Required, because a wrong guess would look like a server that is down.",
     )
     .aliases(&["PROMETHEUS_BASE_URL"]),
     Key::new(
         "prometheus.allow_http",
         Kind::Bool,
-        "Allows `http://`, and the token over it: who reads the traffic reads the token.",
+        "Allows `http://`, and tokens over it: anyone who reads the traffic reads the token.",
     )
     .default("false")
     .aliases(&["PROMETHEUS_ALLOW_HTTP"]),
     Key::new(
         TIMEOUT,
         Kind::Duration,
-        "Time for one request: DNS, connecting, TLS, head and body together. A call with its retries takes at most 3 times as long and 1 s.",
+        "Time for one request: DNS, connecting, TLS, head and body together. A call with its retries takes at most 3 times as long plus 1 s.",
     )
     .default("5s"),
     Key::new(
         "prometheus.bearer_token",
         Kind::Secret,
-        "Sent as `Authorization: Bearer`. Beats `prometheus.token_path`.",
+        "Sent as `Authorization: Bearer`. Takes precedence over `prometheus.token_path`.",
     )
     .aliases(&["PROMETHEUS_BEARER_TOKEN"]),
     Key::new(
@@ -61,12 +61,12 @@ const KEYS: &[Key] = &[
     Key::new(
         "prometheus.token_command",
         Kind::Texts,
-        "A program and its arguments, `[\"gcloud\", \"auth\", \"print-access-token\"]` for example, whose output is sent as `Authorization: Bearer`. Run before the first request, after each `prometheus.token_ttl`, and when the server answers 401; for 10s at most. No shell reads it. A configuration is shown with it: no secrets among the arguments.",
+        "A program and its arguments, `[\"gcloud\", \"auth\", \"print-access-token\"]` for example, whose output is sent as `Authorization: Bearer`. Run before the first request, after each `prometheus.token_ttl`, and when the server answers 401; at most 10s. It runs without a shell. It is shown with the configuration: no secrets among the arguments.",
     ),
     Key::new(
         "prometheus.token_ttl",
         Kind::Duration,
-        "How long a token of `prometheus.token_command` is used before the command is run again.",
+        "How long a token of `prometheus.token_command` is used.",
     )
     .default("10m"),
     Key::new(
@@ -87,7 +87,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "prometheus.sigv4.region",
         Kind::Text,
-        "Signs each request for a service of AWS in this region, `eu-west-1` for example, with the credentials that AWS's usual places hold: variables, files, the role of a pod or an instance. Needs a build with the cargo feature `sigv4`.",
+        "Signs each request for a service of AWS in this region, `eu-west-1` for example, with credentials from AWS's usual places: variables, files, the role of a pod or an instance. Needs a build with the cargo feature `sigv4`.",
     ),
     Key::new(
         "prometheus.sigv4.service",
@@ -98,7 +98,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "prometheus.sigv4.profile",
         Kind::Text,
-        "The profile of the AWS configuration; without it that of `AWS_PROFILE`, else `default`.",
+        "The profile of the AWS configuration; default: that of `AWS_PROFILE`, or `default`.",
     ),
     Key::new(
         "prometheus.headers",
@@ -113,126 +113,126 @@ const KEYS: &[Key] = &[
     Key::new(
         "prometheus.parameters",
         Kind::NamedTexts,
-        "Parameters in the URL of each request: `{ namespace = \"prod\" }` for a gate that wants one. They are shown where a configuration is: no secrets.",
+        "Parameters in the URL of each request: `{ namespace = \"prod\" }` for a gateway that requires one. They are shown with the configuration: no secrets.",
     ),
     Key::new(
         "prometheus.proxy",
         Kind::Url,
-        "The HTTP proxy to the server, `http://HOST:PORT`, perhaps with `USER:PASSWORD@` before the host. Where it is not set, `HTTPS_PROXY` or `HTTP_PROXY` counts, by the scheme of `prometheus.url` and in upper or lower case, unless `NO_PROXY` names the server or it is on loopback. Empty in a file: no proxy.",
+        "The HTTP proxy to the server, `http://HOST:PORT`, optionally with `USER:PASSWORD@` before the host. The default is `HTTPS_PROXY` or `HTTP_PROXY`, by the scheme of `prometheus.url` and in upper or lower case, unless `NO_PROXY` names the server or it is on loopback. Empty in a file: no proxy.",
     ),
     Key::new(
         "prometheus.ca_cert_path",
         Kind::Path,
-        "Certificates, PEM, of the authorities that may have signed the server's; without it those of the operating system.",
+        "Certificates (PEM) of the authorities that may have signed the server's; default: those of the operating system.",
     )
     .aliases(&["PROMETHEUS_CA_CERT_PATH"]),
     Key::new(
         "prometheus.client_cert_path",
         Kind::Path,
-        "The client's certificate chain, PEM, for servers that demand one; needs `prometheus.client_key_path`.",
+        "The client's certificate chain (PEM), for servers that require one; needs `prometheus.client_key_path`.",
     )
     .aliases(&["PROMETHEUS_CLIENT_CERT_PATH"]),
     Key::new(
         "prometheus.client_key_path",
         Kind::Path,
-        "The private key of the client's certificate, PEM.",
+        "The private key of the client's certificate (PEM).",
     )
     .aliases(&["PROMETHEUS_CLIENT_KEY_PATH"]),
     Key::new(
         "prometheus.server_name",
         Kind::Text,
-        "The name that the server's certificate must hold; without it the host of the URL.",
+        "The name that the server's certificate must contain; default: the host of the URL.",
     )
     .aliases(&["PROMETHEUS_SERVER_NAME"]),
     Key::new(
         "prometheus.tls_insecure_skip_verify",
         Kind::Bool,
-        "Believes any certificate: anyone on the way can read the token and make up metrics.",
+        "Accepts any certificate: anyone on the network path can read the token and forge metrics.",
     )
     .default("false")
     .aliases(&["PROMETHEUS_TLS_INSECURE_SKIP_VERIFY"]),
     Key::new(
         "prometheus.tenant",
         Kind::Text,
-        "Sent as `X-Scope-OrgID`, which Mimir, Cortex and multi-tenant gateways ask for.",
+        "Sent as `X-Scope-OrgID`, which Mimir, Cortex and multi-tenant gateways require.",
     ),
     Key::new(
         "prometheus.scrape_interval",
         Kind::Duration,
-        "How often the server scrapes the pods, where it cannot tell itself: it is learnt from the samples of one series, and this is the least that is assumed without them.",
+        "The scrape interval of the pods, if it cannot be discovered from the samples of one series.",
     )
     .default("15s"),
     Key::new(
         "prometheus.window",
         Kind::Duration,
-        "The time over which peaks and rates are taken; without it the greater of 1m and 4 scrape intervals.",
+        "The window of peaks and rates; default: the greater of 1m and 4 scrape intervals.",
     ),
     Key::new(
         "prometheus.max_response_bytes",
         Kind::Positive,
-        "The greatest answer that is read, in bytes after decompression.",
+        "Most bytes of one answer, after decompression.",
     )
     .default("67108864"),
     Key::new(
         "prometheus.requests_per_second",
         Kind::Count,
-        "Requests a second that the server is sent in the long run, callers who wait first; 0 is no limit but that of 8 in flight. A fleet of 10 000 models takes some 20.",
+        "Requests per second in the long run, waiting callers first; 0 is no limit except that of 8 in flight. A fleet of 10 000 models takes some 20.",
     )
     .default("100"),
     Key::new(
         "prometheus.request_burst",
         Kind::Positive,
-        "Requests that may be sent at once after a quiet time. A cycle of 10 000 models sends some 600, and one look at least 16.",
+        "Requests that may be sent at once after a quiet time. A cycle of 10 000 models sends some 600, and one fetch up to 16.",
     )
     .default("1000"),
     Key::new(
         "prometheus.namespaces",
         Kind::Texts,
-        "The only namespaces to read; without it all.",
+        "The only namespaces to read; default: all.",
     )
     .aliases(&["WATCH_NAMESPACE"]),
     Key::new(
         "prometheus.matchers",
         Kind::Texts,
-        "Goes into every selector: `cluster=\"eu-west\"` on a server that holds several clusters.",
+        "Part of every selector: `cluster=\"eu-west\"` on a server that holds several clusters.",
     ),
     Key::new(
         "prometheus.name_prefix",
         Kind::Text,
-        "What a scrape job or pipeline put before the engines' own names: `kserve_` for `kserve_vllm:num_requests_running`. Built-in prefixes need no key.",
+        "The prefix that a scrape job or pipeline adds to the engines' own names: `kserve_` for `kserve_vllm:num_requests_running`. Built-in prefixes need no key.",
     ),
     Key::new(
         "prometheus.labels.namespace",
         Kind::Texts,
-        "The labels that name the namespace; the first that a series has counts.",
+        "The labels that name the namespace; the first that a series has is used.",
     )
     .default("exported_namespace,namespace,k8s_namespace_name,kubernetes_namespace"),
     Key::new(
         "prometheus.labels.pod",
         Kind::Texts,
-        "The labels that name the pod; the first that a series has counts.",
+        "The labels that name the pod; the first that a series has is used.",
     )
     .default("exported_pod,pod,pod_name,k8s_pod_name,kubernetes_pod_name"),
     Key::new(
         "prometheus.labels.model",
         Kind::Texts,
-        "The labels that name the model; without it those of each engine, then `model_name` and `model`.",
+        "The labels that name the model; default: those of each engine, then `model_name` and `model`.",
     ),
     Key::new(
         "prometheus.labels.rank",
         Kind::Texts,
-        "The labels that tell data-parallel ranks apart; without it those of each engine.",
+        "The labels that name data-parallel ranks; default: those of each engine.",
     ),
     Key::new(
         "prometheus.labels.cluster",
         Kind::Texts,
-        "The labels that name the cluster: a model whose series have several values of one in a namespace is ambiguous until `prometheus.matchers` selects one.",
+        "The labels that name the cluster: a model with several values of one of them in a namespace is ambiguous until `prometheus.matchers` selects one.",
     )
     .default("cluster,cluster_name,k8s_cluster_name,kubernetes_cluster,location"),
     Key::new(
         "prometheus.models",
         Kind::Tables,
-        "Models that labels cannot tell: of each a `selector`, as between braces in PromQL, and the `model` that all it selects are of.",
+        "Models that no label names: each with a `selector`, as between braces in PromQL, and the `model` of the selected series.",
     ),
 ];
 

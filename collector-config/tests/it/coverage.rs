@@ -54,7 +54,7 @@ fn coverage() -> String {
     for quantity in Quantity::ALL {
         let _ = write!(table, "| `{}` |", quantity.key());
         for name in &names {
-            let alternatives = scraped.looked_for(name, quantity.key()).len();
+            let alternatives = scraped.looked_for(name, *quantity).len();
             // Releases and spellings of one engine.
             let engines: Vec<&Engine> = described.iter().filter(|it| it.name == *name).collect();
             let mark = match (alternatives, asks(&engines, *quantity)) {

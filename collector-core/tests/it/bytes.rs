@@ -1,12 +1,13 @@
-//! What an entry counts as: a cache is bounded by it.
+//! What a record counts as: a cache is bounded by it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use collector_core::raw::{Cold, SourceAnswer, SourceState};
 use collector_core::{
-    Allocation, CacheKey, Cold, Field, LoadRates, LoadRow, LoraAdapters, Mark, ModelId, ModelRef,
-    ModelSample, Namespace, Nearest, Outcome, PodName, ReplicaMetrics, Replicas, SourceAnswer,
-    SourceState, Stored, Tick, TraceRow, Value,
+    Allocation, Deadlines, Field, LoadRates, LoadRow, LoraAdapters, Mark, ModelId, ModelRecord,
+    ModelRef, ModelSample, ModelValue, Namespace, Nearest, Outcome, PodName, ReplicaMetrics,
+    Replicas, Tick, TraceRow,
 };
 
 fn model() -> ModelRef {
@@ -21,8 +22,12 @@ fn row(pod: &str) -> ReplicaMetrics {
     ReplicaMetrics::new(pod, Tick::MIN)
 }
 
-fn replicas(rows: Vec<ReplicaMetrics>) -> Value {
-    Value::Replicas(Arc::new(Replicas::new(model(), rows, "test".into(), Tick::MIN)))
+fn replicas(rows: Vec<ReplicaMetrics>) -> Replicas {
+    Replicas::new(model(), rows, "test".into(), Tick::MIN)
+}
+
+fn value(rows: Vec<ReplicaMetrics>, allocations: Vec<Allocation>) -> ModelValue {
+    ModelValue::new(replicas(rows), allocations)
 }
 
 fn source(answer: Option<SourceAnswer>) -> SourceState {
@@ -38,25 +43,22 @@ fn source(answer: Option<SourceAnswer>) -> SourceState {
     }
 }
 
-fn bytes(value: Value, cold: Cold) -> usize {
-    let stored = Stored {
-        value,
-        outcome: Outcome::Found,
+fn bytes(value: Option<ModelValue>, cold: Cold) -> usize {
+    let deadlines = Deadlines {
         current_until: Tick::MAX,
         refresh_after: Tick::MAX,
         keep_until: Tick::MAX,
         keep_unread: Duration::ZERO,
-        tracked: false,
-        cold: Arc::new(cold),
     };
-    stored.bytes()
+    let (value, cold) = (value.map(Arc::new), Arc::new(cold));
+    ModelRecord::new(model(), value, Outcome::Found, cold, deadlines, false, Tick::MIN).bytes()
 }
 
-const EMPTY: usize = size_of::<Stored>() + size_of::<Cold>();
+const EMPTY: usize = size_of::<ModelRecord>() + size_of::<Cold>();
 
 #[test]
-fn an_entry_without_a_value_counts_itself_and_what_is_known_besides() {
-    assert_eq!(bytes(Value::None, Cold::default()), EMPTY);
+fn a_record_without_a_value_counts_itself_and_what_is_known() {
+    assert_eq!(bytes(None, Cold::default()), EMPTY);
     let nearest = Nearest {
         models: vec!["a".into(), "b".into()],
         namespaces: vec!["prod".into(); 3],
@@ -66,13 +68,13 @@ fn an_entry_without_a_value_counts_itself_and_what_is_known_besides() {
     };
     let cold = Cold { nearest: Some(Arc::new(nearest)), ..Cold::default() };
     let names = 3 * size_of::<ModelId>() + 3 * size_of::<Namespace>();
-    assert_eq!(bytes(Value::None, cold), EMPTY + names);
+    assert_eq!(bytes(None, cold), EMPTY + names);
 }
 
 #[test]
 fn rows_count_with_their_marks_their_adapters_and_their_pods_names() {
-    let of = |rows| bytes(replicas(rows), Cold::default());
-    let none = EMPTY + size_of::<Replicas>();
+    let of = |rows| bytes(Some(value(rows, vec![])), Cold::default());
+    let none = EMPTY + size_of::<ModelValue>();
     assert_eq!(of(vec![]), none);
     let one = size_of::<ReplicaMetrics>() + "pod-1".len();
     assert_eq!(of(vec![row("pod-1")]), none + one);
@@ -86,7 +88,7 @@ fn rows_count_with_their_marks_their_adapters_and_their_pods_names() {
 
 #[test]
 fn what_each_source_last_said_counts() {
-    let of = |sources| bytes(Value::None, Cold { sources, ..Cold::default() });
+    let of = |sources| bytes(None, Cold { sources, ..Cold::default() });
     let one = size_of::<SourceState>();
     assert_eq!(of(vec![source(None)]), EMPTY + one);
     assert_eq!(of(vec![source(None), source(None)]), EMPTY + 2 * one);
@@ -124,17 +126,11 @@ fn what_each_source_last_said_counts() {
 }
 
 #[test]
-fn an_allocation_leaves_what_its_model_shares_to_the_replicas() {
+fn each_allocation_counts_with_its_marks() {
     let mut allocation = Allocation::new(model(), "v".into(), 1, "test".into(), Tick::MIN);
     allocation.marks = vec![mark(); 3];
-    let cold = Cold { sources: vec![source(None)], ..Cold::default() };
-    let expected = size_of::<Stored>() + size_of::<Allocation>() + 3 * size_of::<Mark>();
-    assert_eq!(bytes(Value::Allocation(Arc::new(allocation)), cold), expected);
-}
-
-#[test]
-fn a_key_counts_the_text_of_its_parts_and_a_head() {
-    assert_eq!(CacheKey::replicas(&model()).heap_bytes(), 4 + "llamaprod".len());
-    let key = CacheKey::allocation(&model(), &"quick".into(), Some(&"L4".into()));
-    assert_eq!(key.heap_bytes(), 4 + "llamaprodquick:L4".len());
+    let one = size_of::<Allocation>() + 3 * size_of::<Mark>();
+    let none = EMPTY + size_of::<ModelValue>();
+    let two = value(vec![], vec![allocation.clone(), allocation]);
+    assert_eq!(bytes(Some(two), Cold::default()), none + 2 * one);
 }

@@ -5,6 +5,7 @@ mod durations;
 mod keys;
 mod nearest;
 mod readings;
+mod records;
 mod rows;
 mod time;
 mod words;

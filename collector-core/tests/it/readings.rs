@@ -1,10 +1,10 @@
 //! Readings: one value at different moments.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use collector_core::raw::Label;
 use collector_core::{
-    Clock, Freshness, FreshnessThresholds, Label, ManualClock, ModelRef, Reading, ReplicaMetrics,
+    Clock, Freshness, FreshnessThresholds, ManualClock, ModelRef, Reading, ReplicaMetrics,
     Replicas, Source, Tick,
 };
 
@@ -23,7 +23,7 @@ fn reading(at: impl Fn(Tick) -> Tick) -> (Reading<Replicas>, Tick) {
     new.variant_name = Some("quick".into());
     let model = ModelRef::new("llama", "prod");
     let replicas = Replicas::new(model, vec![old, new], "test".into(), sampled);
-    (Reading::new(Arc::new(replicas), at(sampled), &thresholds(), Source::Cache), sampled)
+    (Reading::new(replicas, at(sampled), &thresholds(), Source::Cache), sampled)
 }
 
 #[test]
@@ -81,9 +81,9 @@ fn thresholds_may_be_equal_and_no_more() {
 }
 
 #[test]
-#[should_panic(expected = "of another value")]
+#[should_panic(expected = "the label of another value")]
 fn the_label_of_another_value_is_a_defect() {
     let (reading, sampled) = reading(|sampled| sampled);
     let other = Label::new(sampled + SECOND, sampled + SECOND, &thresholds(), Source::Cache);
-    let _ = other.on(Arc::clone(reading.value()));
+    let _ = Reading::<Replicas>::in_model(reading.model().clone(), (), other);
 }

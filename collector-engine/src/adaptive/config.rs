@@ -79,15 +79,16 @@ impl AdaptiveConfig {
             ));
         }
         let (key, base) = cache.base();
-        if self.min_ttl > base / 2 && self.max_ttl < base * 2 {
+        if self.min_ttl < base / 2 || self.max_ttl > base.saturating_mul(2) {
             warnings.push(format!(
-                "cache.adaptive can change nothing: ttls are {key} ({}) doubled and halved, and neither \
-                 lies between {MIN_TTL} ({}) and {MAX_TTL} ({}); set them to {} and {}",
-                duration::format(base),
+                "{MIN_TTL} ({}) or {MAX_TTL} ({}) is further from {key} ({}) than half of it or twice it: \
+                 where all models move alike, readings are then up to twice as wrong as with one ttl for \
+                 all; set them to {} and {}",
                 duration::format(self.min_ttl),
                 duration::format(self.max_ttl),
+                duration::format(base),
                 duration::format(base / 2),
-                duration::format(base * 2),
+                duration::format(base.saturating_mul(2)),
             ));
         }
         warnings

@@ -1,4 +1,4 @@
-//! Nothing that was looked at before an invalidation is left after it, nor told to who reads after it.
+//! Nothing that was sampled before an invalidation is left after it, nor answered to a read from after it.
 
 use collector_testkit::explore;
 
@@ -6,21 +6,26 @@ use super::world::World;
 
 #[test]
 fn a_fetch_from_before_leaves_nothing_and_a_read_from_after_never_joins_it() {
-    explore(|| {
-        let world = World::new();
-        let before_or_after = world.spawn(World::read);
-        let after = world.spawn(|world| {
-            world.change_and_invalidate();
-            world.read()
-        });
-        let (before_or_after, after) = (before_or_after.join().unwrap(), after.join().unwrap());
+    for untrack in [false, true] {
+        explore(move || {
+            let world = World::new();
+            let before_or_after = world.spawn(World::read);
+            let after = world.spawn(move |world| {
+                world.change_and_invalidate(untrack);
+                world.read()
+            });
+            let (before_or_after, after) = (before_or_after.join().unwrap(), after.join().unwrap());
 
-        assert_eq!(after.value(), Some(2), "what was begun before is told after");
-        assert!(before_or_after.value().is_some(), "who joined before is answered all the same");
-        world.assert_only_what_came_after_is_kept();
-        assert_eq!(world.cached(), Some(2), "what was fetched after was not stored");
-        assert!(world.nothing_is_listed());
-    });
+            assert_eq!(after.value(), Some(2), "the answer is from before the invalidation");
+            assert!(before_or_after.value().is_some(), "a caller from before is answered as well");
+            assert_eq!(
+                world.cached(),
+                Some(2),
+                "what was fetched after is stored, and nothing else"
+            );
+            assert!(world.nothing_is_in_flight());
+        });
+    }
 }
 
 #[test]
@@ -29,29 +34,42 @@ fn a_refresh_and_a_reader_from_before_leave_nothing_either() {
         let world = World::new();
         let worker = world.spawn(World::refresh);
         let reader = world.spawn(World::read);
-        world.change_and_invalidate();
+        world.change_and_invalidate(false);
         let after = world.read();
         worker.join().unwrap();
         let reader = reader.join().unwrap();
 
-        assert_eq!(after.value(), Some(2), "what was begun before is told after");
-        assert!(reader.value().is_some(), "who joined before is answered all the same");
-        world.assert_only_what_came_after_is_kept();
-        assert_eq!(world.cached(), Some(2), "what was fetched after was not stored");
-        assert!(world.nothing_is_listed());
+        assert_eq!(after.value(), Some(2), "the answer is from before the invalidation");
+        assert!(reader.value().is_some(), "a caller from before is answered as well");
+        assert_eq!(world.cached(), Some(2), "what was fetched after is stored, and nothing else");
+        assert!(world.nothing_is_in_flight());
     });
 }
 
 #[test]
-fn a_push_of_what_was_seen_before_leaves_nothing() {
+fn a_push_of_what_was_sampled_before_leaves_nothing() {
     explore(|| {
         let world = World::new();
+        world.track();
         let pushes = [(); 2].map(|()| world.spawn(World::push));
-        world.change_and_invalidate();
+        world.change_and_invalidate(false);
         for push in pushes {
             push.join().unwrap();
         }
+        assert_ne!(world.cached(), Some(1), "an old value was left behind");
+    });
+}
 
-        world.assert_only_what_came_after_is_kept();
+#[test]
+fn a_push_of_what_was_sampled_before_leaves_nothing_in_a_model_that_is_tracked_again() {
+    explore(|| {
+        let world = World::new();
+        world.track();
+        let push = world.spawn(World::push);
+        let again = world.spawn(World::track);
+        world.change_and_invalidate(true);
+        push.join().unwrap();
+        again.join().unwrap();
+        assert_ne!(world.cached(), Some(1), "an old value was left behind");
     });
 }

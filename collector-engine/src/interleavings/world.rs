@@ -1,53 +1,47 @@
-//! What the models of flights and of the gate share.
+//! What the models of fetches and invalidations share.
 
 use std::sync::{Arc, OnceLock};
 
-use collector_core::{ModelRef, Scope, Tick};
+use collector_core::{ModelRef, Tick};
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use loom::thread::{self, JoinHandle};
 
-use crate::flight::table::{Joined, Table};
-use crate::gate::{Gate, Ticket};
+use crate::state::{Joined, Models, Tracked};
 
-/// One model, and who has to do with it.
+/// One model, and what concerns it.
 pub(super) struct World {
     pub(super) model: ModelRef,
-    pub(super) gate: Gate,
-    pub(super) table: Table<Flight>,
-    /// Stands for the cache with its writer's lock.
+    pub(super) models: Models<Fetch>,
+    /// Stands for the cache.
     cache: Mutex<Option<u64>>,
     /// What the server would answer now.
     truth: AtomicU64,
     /// The time, which only moves around invalidations.
     clock: AtomicU64,
     fetches: AtomicUsize,
-    /// Fetches under way that began before the invalidation, and after it.
-    under_way: [AtomicUsize; 2],
-    /// Whether something was stored that was fetched after the invalidation. Nothing for loom to explore.
-    stored_after: OnceLock<()>,
 }
 
-/// A flight that carries what it brings back, for whoever rides.
+/// A fetch that carries its result, for those who wait.
 #[derive(Default)]
-pub(super) struct Flight {
-    pub(super) landing: OnceLock<u64>,
+pub(super) struct Fetch {
+    pub(super) result: OnceLock<u64>,
 }
 
 /// How a read ends.
 pub(super) enum Seen {
     /// With the value in the cache.
     Cached(u64),
-    /// With the landing of a flight, once there is one.
-    Rides(Arc<Flight>),
+    /// With the result of a fetch, once there is one.
+    Waits(Arc<Fetch>),
 }
 
 impl Seen {
-    /// What the reader is told in the end; `None` when it would wait for ever.
+    /// What the reader gets in the end; `None` when it would wait for ever.
     pub(super) fn value(&self) -> Option<u64> {
         match self {
             Self::Cached(value) => Some(*value),
-            Self::Rides(flight) => flight.landing.get().copied(),
+            Self::Waits(fetch) => fetch.result.get().copied(),
         }
     }
 }
@@ -56,14 +50,11 @@ impl World {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             model: ModelRef::new("llama", "prod"),
-            gate: Gate::default(),
-            table: Table::default(),
+            models: Models::default(),
             cache: Mutex::new(None),
             truth: AtomicU64::new(1),
-            clock: AtomicU64::new(0),
+            clock: AtomicU64::new(1),
             fetches: AtomicUsize::new(0),
-            under_way: [AtomicUsize::new(0), AtomicUsize::new(0)],
-            stored_after: OnceLock::new(),
         })
     }
 
@@ -84,103 +75,102 @@ impl World {
         self.fetches.load(Ordering::SeqCst)
     }
 
-    /// As `Engine::ask` does: the cache first, then the flights, and the first to board flies.
+    /// As a read does: the cache first, then the fetches, and the cache again under the cell's lock.
     pub(super) fn read(&self) -> Seen {
-        match self.cached() {
-            Some(value) => Seen::Cached(value),
-            None => self.join_and_fly(),
+        if let Some(value) = self.cached() {
+            return Seen::Cached(value);
         }
-    }
-
-    /// The second half of a read.
-    fn join_and_fly(&self) -> Seen {
-        match self.table.join(&self.model, || self.cached(), |_| Flight::default()) {
-            Joined::Landed(value) => Seen::Cached(value),
-            Joined::Listed(flight) => Seen::Rides(flight),
-            Joined::Boards { flight, opens_boarding } => {
-                if opens_boarding {
-                    let (flights, ticket) = self.table.depart(&self.gate);
-                    self.fly(&flights, &ticket);
-                }
-                Seen::Rides(flight)
+        let joined = self.models.with(&self.model, |cell| match self.cached() {
+            Some(value) => Err(value),
+            None => Ok(cell.join(0, Fetch::default)),
+        });
+        match joined {
+            Err(value) => Seen::Cached(value),
+            Ok(Joined::InFlight(fetch)) => Seen::Waits(fetch),
+            Ok(Joined::New(fetch)) => {
+                self.fetch(&fetch);
+                Seen::Waits(fetch)
             }
         }
     }
 
     /// As the worker does in each cycle.
     pub(super) fn refresh(&self) {
-        let models = vec![self.model.clone()];
-        let (flights, ticket) = self.table.charter(&self.gate, models, |_| Flight::default());
-        self.fly(&flights, &ticket);
-    }
-
-    /// As `Engine::fly` and `Engine::land` do: fetches, stores, takes off the list, hands over.
-    fn fly(&self, flights: &[Arc<Flight>], ticket: &Ticket) {
-        for flight in flights {
-            let value = self.fetch(ticket);
-            self.gate.store(ticket, &self.model, |may_store| {
-                self.put(value, may_store);
-                if may_store && ticket.sequence() > 0 {
-                    let _ = self.stored_after.set(());
-                }
-            });
-            self.table.take_off_list(&self.model, flight);
-            let landed = flight.landing.set(value);
-            assert_eq!(landed, Ok(()), "a flight lands once");
+        if let Joined::New(fetch) = self.join() {
+            self.fetch(&fetch);
         }
     }
 
-    /// What is fetched after an invalidation may overlap with what it overtook, and with nothing else.
-    fn fetch(&self, ticket: &Ticket) -> u64 {
-        let under_way = &self.under_way[usize::from(ticket.sequence() > 0)];
+    fn join(&self) -> Joined<Fetch> {
+        self.models.with(&self.model, |cell| cell.join(0, Fetch::default))
+    }
+
+    /// As a batch does: dispatches, asks, stores and deregisters in one step, hands over.
+    fn fetch(&self, fetch: &Arc<Fetch>) {
+        self.models.with(&self.model, |cell| cell.dispatch(0, fetch));
         self.fetches.fetch_add(1, Ordering::SeqCst);
-        let others = under_way.fetch_add(1, Ordering::SeqCst);
-        assert_eq!(others, 0, "the model is being fetched already");
         let value = self.truth.load(Ordering::SeqCst);
-        under_way.fetch_sub(1, Ordering::SeqCst);
-        value
+        self.models.with(&self.model, |cell| {
+            if cell.finish(0, fetch) {
+                self.models.track(cell, Tick::MIN, 1);
+                *self.cache.lock().unwrap() = Some(value);
+            }
+        });
+        assert_eq!(fetch.result.set(value), Ok(()), "a fetch ends once");
     }
 
-    fn put(&self, value: u64, may_store: bool) {
-        if may_store {
-            *self.cache.lock().unwrap() = Some(value);
+    /// A task that is dropped before its fetch has ended, if it had one to make.
+    pub(super) fn give_up(&self) -> Option<Arc<Fetch>> {
+        match self.join() {
+            Joined::InFlight(_) => None,
+            Joined::New(fetch) => {
+                self.models.with(&self.model, |cell| cell.finish(0, &fetch));
+                Some(fetch)
+            }
         }
     }
 
-    /// As a live source does: looks, and pushes a moment later.
+    /// Tracks the model, as what pushes are stored for.
+    pub(super) fn track(&self) {
+        self.models.with(&self.model, |cell| self.models.track(cell, Tick::MIN, 1));
+    }
+
+    /// As a live source does: samples, and pushes a moment later.
     pub(super) fn push(&self) {
         let as_of = Tick::from_nanos(self.clock.load(Ordering::SeqCst));
         let value = self.truth.load(Ordering::SeqCst);
-        self.gate.store_pushed(as_of, &self.model, |may_store| self.put(value, may_store));
+        self.models.with(&self.model, |cell| {
+            if cell.tracked.is_some() && cell.may_store(as_of) {
+                *self.cache.lock().unwrap() = Some(value);
+            }
+        });
     }
 
-    /// The server changes, and somebody who knows invalidates, as `Engine::invalidate` does. All of it
-    /// may happen within one tick of the clock.
-    pub(super) fn change_and_invalidate(&self) {
-        let now = Tick::from_nanos(1 + self.clock.fetch_add(1, Ordering::SeqCst));
+    /// The server changes, and somebody who knows invalidates; with `untrack` the model is not tracked any more. All of
+    /// it may happen within one tick of the clock.
+    pub(super) fn change_and_invalidate(&self, untrack: bool) {
         self.truth.fetch_add(1, Ordering::SeqCst);
-        let scope = Scope::of_model(&self.model);
-        let remove = || *self.cache.lock().unwrap() = None;
-        let ((), sequence) = self.gate.invalidate(&scope, now, remove);
-        self.table.overtake(&scope, sequence);
+        let now = Tick::from_nanos(self.clock.fetch_add(1, Ordering::SeqCst) + 1);
+        self.models.with(&self.model, |cell| {
+            cell.supersede(now);
+            if untrack {
+                self.models.untrack(cell);
+            }
+            *self.cache.lock().unwrap() = None;
+        });
         self.clock.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// After everything: what the server said before it changed is not kept, and what was fetched after
-    /// the invalidation is.
-    #[track_caller]
-    pub(super) fn assert_only_what_came_after_is_kept(&self) {
-        let cached = self.cached();
-        assert_ne!(cached, Some(1), "an old value was left behind");
-        if self.stored_after.get().is_some() {
-            assert_eq!(cached, Some(2), "a new value was removed");
-        }
+    /// Nothing is in flight: a fetch that stayed listed would be waited for in vain by every caller.
+    pub(super) fn nothing_is_in_flight(&self) -> bool {
+        matches!(self.join(), Joined::New(_))
     }
 
-    /// Whether nothing is on the list: a flight that stayed there would be waited for in vain by all who
-    /// come.
-    pub(super) fn nothing_is_listed(&self) -> bool {
-        let joined = self.table.join(&self.model, || None::<()>, |_| Flight::default());
-        matches!(joined, Joined::Boards { opens_boarding: true, .. })
+    /// Whether the model is tracked.
+    pub(super) fn is_tracked(&self) -> bool {
+        self.models
+            .peek(&self.model, |cell| cell.tracked.clone())
+            .flatten()
+            .is_some_and(|tracked: Tracked| !tracked.pinned)
     }
 }

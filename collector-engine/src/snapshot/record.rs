@@ -9,10 +9,10 @@ mod recall;
 use std::sync::Arc;
 use std::time::Duration;
 
+use collector_core::raw::SourceState;
 use collector_core::{
     BackendName, EngineName, Field, FieldReasons, LoadRates, LoadRow, Mark, ModelId, ModelRef,
-    ModelSample, Namespace, Outcome, PodName, ReplicaMetrics, ReplicaState, Role, SourceState,
-    Tick,
+    ModelSample, Namespace, Outcome, PodName, ReplicaMetrics, ReplicaState, Role, Tick,
 };
 use serde::{Deserialize, Serialize};
 

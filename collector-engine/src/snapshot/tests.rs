@@ -2,9 +2,10 @@
 
 use std::io::Cursor;
 
+use collector_core::raw::{SourceAnswer, SourceState};
 use collector_core::{
     Field, LoadRates, LoadRow, LoraAdapters, ManualClock, Mark, ModelSample, Outcome, PodName,
-    ReplicaMetrics, Scope, SourceAnswer,
+    ReplicaMetrics, Scope,
 };
 use collector_testkit::FakeBackend;
 use proptest::collection::{btree_set, vec};
@@ -387,13 +388,13 @@ fn two_models() -> Contents {
 fn what_is_invalidated_while_the_file_is_read_does_not_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let engine = engine_in(&folder);
-    let ticket = engine.gate.ticket();
-    engine.invalidate(&Scope::of_model(&ModelRef::new("llama", "prod")));
-    let (models, _) = engine.recall(&ticket, Some(two_models())).unwrap().unwrap();
-    assert_eq!((models, engine.tracker.len()), (2, 2));
-    let is_kept =
-        |name| engine.cache.peek(KeyRef::replicas(&ModelRef::new(name, "prod"))).is_some();
-    assert_eq!((is_kept("llama"), is_kept("qwen")), (false, true));
+    let llama = ModelRef::new("llama", "prod");
+    let began = engine.clock.now();
+    engine.invalidate(&Scope::of_model(&llama));
+    let (models, _) = engine.recall(began, Some(two_models())).unwrap().unwrap();
+    // Both are tracked, and fetched at once.
+    assert_eq!((models, engine.models.tracked_count()), (2, 2));
+    assert!(engine.cache.get(&llama).is_none());
 }
 
 #[test]

@@ -170,7 +170,7 @@ async fn a_handle_survives_an_invalidation_and_a_long_outage() {
 #[tokio::test(start_paused = true)]
 async fn a_handle_on_a_cache_without_handles_reads_by_key() {
     // Given as a `dyn MetricsCache`, it is any cache.
-    let setup = setup_with(|builder| builder.cache(Arc::new(MemoryCache::new(100))));
+    let setup = setup_with(|builder| builder.cache(Arc::new(MemoryCache::new(100, usize::MAX))));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     let mut handle = setup.collector.handle(llama(), None);
     assert!(handle.replicas().is_none());

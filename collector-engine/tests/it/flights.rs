@@ -331,7 +331,7 @@ fn a_runtime_that_ends_while_a_fetch_boards_strands_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_arrives_between_a_look_into_the_cache_and_the_fetch_is_not_fetched_again() {
+async fn what_arrives_between_a_read_of_the_cache_and_the_fetch_is_not_fetched_again() {
     let cache = Arc::new(ScriptedCache::default());
     let setup = setup_with(|builder| builder.cache(Arc::clone(&cache) as _));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
@@ -340,13 +340,12 @@ async fn what_arrives_between_a_look_into_the_cache_and_the_fetch_is_not_fetched
     setup.collector.collect_replica_metrics(&absent).await.unwrap_err();
     assert_eq!(setup.backend.fetches(), 2);
 
-    // A read looks for the value, and then for the news that there is none.
-    cache.too_early.store(2, Ordering::SeqCst);
+    cache.misses.store(1, Ordering::SeqCst);
     assert_eq!(setup.read(&llama()).await.source(), Source::Cache);
-    assert_eq!(cache.too_early.swap(2, Ordering::SeqCst), 0, "it was there at once");
+    assert_eq!(cache.misses.swap(1, Ordering::SeqCst), 0, "it was there at once");
     let read = setup.collector.collect_replica_metrics(&absent).await;
     assert!(matches!(read, Err(CollectError::Missing { .. })), "{read:?}");
-    assert_eq!(cache.too_early.load(Ordering::SeqCst), 0, "it was there at once");
+    assert_eq!(cache.misses.load(Ordering::SeqCst), 0, "it was there at once");
     assert_eq!(setup.backend.fetches(), 2);
 }
 

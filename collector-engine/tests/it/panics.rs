@@ -19,21 +19,21 @@ fn setup() -> (Arc<ScriptedCache>, Setup) {
 
 #[tokio::test(start_paused = true)]
 async fn wherever_a_cache_panics_in_a_cycle_the_next_one_comes() {
-    // A cycle peeks some four times; each of its places has its turn.
-    for peeks in 1..=8 {
+    // A cycle reads the cache some four times; each of these reads has its turn.
+    for reads in 1..=8 {
         let (cache, setup) = setup();
         setup.collector.start_background_worker();
         pass(secs(1)).await;
-        cache.peeks_until_panic.store(peeks, Ordering::SeqCst);
+        cache.reads_until_panic.store(reads, Ordering::SeqCst);
         pass(secs(90)).await;
         assert_eq!(
-            cache.peeks_until_panic.load(Ordering::SeqCst),
+            cache.reads_until_panic.load(Ordering::SeqCst),
             0,
-            "no peek number {peeks} came"
+            "no read number {reads} came"
         );
-        assert!(setup.read(&llama()).await.age() <= secs(30), "peek {peeks}");
+        assert!(setup.read(&llama()).await.age() <= secs(30), "read {reads}");
         let state = setup.collector.state();
-        assert_eq!((state.panics, state.backends[0].panics), (1, 0), "peek {peeks}");
+        assert_eq!((state.panics, state.backends[0].panics), (1, 0), "read {reads}");
     }
 }
 

@@ -118,8 +118,8 @@ fn room(
             _ => room.silent.push(silent(Arc::new(not_tried()))),
         }
     }
-    // The picker serves nothing, so without it nothing is missed.
-    room.silent.retain(|silent| silent.was != Was::Picker);
+    // An endpoint picker serves nothing, so nothing is missed without it.
+    room.silent.retain(|silent| silent.was != Was::EndpointPicker);
     room
 }
 

@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::answers::{Wish, answers};
-use super::picker::PickerGauges;
+use super::endpoint_picker::EndpointPickerGauges;
 use super::pod::Pod;
 use super::shared::Shared;
 use crate::selfmetrics;
@@ -229,12 +229,12 @@ fn push(shared: &Shared, sink: &dyn UpdateSink, models: &[ModelRef]) {
 }
 
 async fn keep_tidy(shared: &Shared) {
-    let mut pickers = PickerGauges::default();
+    let mut endpoint_pickers = EndpointPickerGauges::default();
     loop {
         shared.fleet.tidy(shared.now());
         let [up, down, untried] = shared.fleet.count();
         selfmetrics::targets(up, down, untried);
-        pickers.show(&shared.fleet);
+        endpoint_pickers.show(&shared.fleet);
         sleep(TIDY_EVERY).await;
     }
 }

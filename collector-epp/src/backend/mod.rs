@@ -5,10 +5,10 @@
 //! by itself (`look`). Both end in `answers`, which tells what is known of a model.
 
 mod answers;
+mod endpoint_picker;
 mod fleet;
 mod live;
 mod look;
-mod picker;
 mod pod;
 mod probe;
 mod replicas;

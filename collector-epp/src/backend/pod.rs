@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::discover::Target;
-use crate::engines::{Engines, NoModel, PICKER, Page, ServerPage};
+use crate::engines::{ENDPOINT_PICKER, Engines, NoModel, Page, ServerPage};
 use crate::rates::{History, PageTime, PodModel, Whose};
 use crate::scan::Summary;
 use crate::scrape::{Reader, Scraped, Scraper, Settings};
@@ -76,7 +76,7 @@ pub(crate) struct Good {
     pub(crate) asked_at: Tick,
     pub(crate) arrived_at: Tick,
     pub(crate) page: Page,
-    /// The pod as a replica of each model that it serves; none for the picker.
+    /// The pod as a replica of each model that it serves; none for an endpoint picker.
     pub(crate) models: Vec<PodModel>,
     /// The page before it is so long ago that no rate spans the two.
     pub(crate) is_first: bool,
@@ -100,8 +100,8 @@ pub(crate) enum Was {
         /// The names of its rows.
         rows: Vec<PodName>,
     },
-    /// The Endpoint Picker.
-    Picker,
+    /// An endpoint picker.
+    EndpointPicker,
 }
 
 impl Was {
@@ -127,7 +127,7 @@ impl Was {
             Self::Server { models, ignore_case, .. } => {
                 models.iter().any(|known| is_same(known, model, *ignore_case))
             }
-            Self::Picker => false,
+            Self::EndpointPicker => false,
         }
     }
 
@@ -139,7 +139,7 @@ impl Was {
     pub(crate) fn models(&self) -> &[ModelId] {
         match self {
             Self::Server { models, .. } => models,
-            Self::Unknown | Self::Picker => &[],
+            Self::Unknown | Self::EndpointPicker => &[],
         }
     }
 
@@ -147,7 +147,7 @@ impl Was {
     pub(crate) fn rows(&self) -> &[PodName] {
         match self {
             Self::Server { rows, .. } => rows,
-            Self::Unknown | Self::Picker => &[],
+            Self::Unknown | Self::EndpointPicker => &[],
         }
     }
 }
@@ -173,11 +173,10 @@ impl Pod {
         settings: &Settings,
         window: Duration,
     ) -> Self {
-        let (engine, model) = (target.engine.as_ref(), target.model.as_ref());
-        let reader = Reader::new(engines, engine, model, settings.limits);
+        let reader = Reader::of_target(engines, &target, settings.limits);
         let scraper = Scraper::new(target.url.clone(), reader);
         let was = match &target.engine {
-            Some(engine) if engine.as_str() == PICKER => Was::Picker,
+            Some(engine) if engine.as_str() == ENDPOINT_PICKER => Was::EndpointPicker,
             _ => Was::Unknown,
         };
         Self {
@@ -270,7 +269,7 @@ impl Pod {
                 server.rows.iter_mut().for_each(|row| row.increases = None);
                 models
             }
-            Page::Picker(_) | Page::Unknown(_) => Vec::new(),
+            Page::EndpointPicker(_) | Page::Unknown(_) => Vec::new(),
         };
         let malformed = summary.malformed_count;
         let in_turns = history.is_in_turns(asked_at);
@@ -289,7 +288,7 @@ impl Pod {
                     tracing::info!(url = %self.target.url, failures, "Target answers again");
                 }
                 let was = match &good.page {
-                    Page::Picker(_) => Was::Picker,
+                    Page::EndpointPicker(_) => Was::EndpointPicker,
                     _ => Was::server(&good.models),
                 };
                 let mut changed = was.models().to_vec();

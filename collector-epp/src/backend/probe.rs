@@ -9,7 +9,7 @@ use collector_core::{Check, CheckStatus, Field, Probe, ReplicaMetrics, Tick};
 
 use super::pod::{Good, Outcome, Pod};
 use super::shared::Shared;
-use crate::engines::Page;
+use crate::engines::{Page, Quantity};
 
 /// Targets that are told one by one.
 const SHOWN_MAX: usize = 10;
@@ -47,7 +47,7 @@ pub(super) fn probe(shared: &Shared, not_before: Tick) -> Probe {
     checks.push(engines(&pages));
     checks.push(names(&pages));
     checks.push(fields(good.iter().map(|(pod, page, _)| (&***pod, &**page))));
-    checks.extend(pickers(&pages));
+    checks.extend(endpoint_pickers(&pages));
     checks.extend(malformed(&pages));
     Probe { checks }
 }
@@ -164,7 +164,7 @@ fn engines(pages: &[&Good]) -> Check {
     for good in pages {
         let engine = match &good.page {
             Page::Server(page) => page.engine.as_str(),
-            Page::Picker(_) | Page::Unknown(_) => crate::engines::PICKER,
+            Page::EndpointPicker(_) | Page::Unknown(_) => crate::engines::ENDPOINT_PICKER,
         };
         *counts.entry(engine).or_default() += 1;
     }
@@ -179,22 +179,22 @@ fn engines(pages: &[&Good]) -> Check {
 
 /// Which name each quantity was read from.
 fn names(pages: &[&Good]) -> Check {
-    let mut names: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut names: BTreeMap<Quantity, BTreeSet<String>> = BTreeMap::new();
     for good in pages {
         let matched = match &good.page {
             Page::Server(page) => &page.matched,
-            Page::Picker(_) | Page::Unknown(_) => continue,
+            Page::EndpointPicker(_) | Page::Unknown(_) => continue,
         };
         for matched in &**matched {
             names.entry(matched.quantity).or_default().insert(matched.spec.to_string());
         }
     }
     let mut detail = String::new();
-    for quantity in ["waiting", "running", "kv_cache_usage"] {
-        let Some(names) = names.get(quantity) else { continue };
+    for quantity in [Quantity::Waiting, Quantity::Running, Quantity::KvCacheUsage] {
+        let Some(names) = names.get(&quantity) else { continue };
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let comma = if detail.is_empty() { "" } else { "; " };
-        let _ = write!(detail, "{comma}{quantity} from {}", names.join(" and "));
+        let _ = write!(detail, "{comma}{} from {}", quantity.key(), names.join(" and "));
     }
     Check::new("metrics.names", CheckStatus::Pass, detail)
 }
@@ -226,10 +226,10 @@ fn fields<'a>(pods: impl Iterator<Item = (&'a Pod, &'a Good)>) -> Check {
     }
 }
 
-/// What the pickers say of their pools.
-fn pickers(pages: &[&Good]) -> Option<Check> {
+/// What the endpoint pickers say of their pools.
+fn endpoint_pickers(pages: &[&Good]) -> Option<Check> {
     let pools = pages.iter().filter_map(|good| match &good.page {
-        Page::Picker(page) => Some(&page.per_pool),
+        Page::EndpointPicker(metrics) => Some(&metrics.pools),
         Page::Server(_) | Page::Unknown(_) => None,
     });
     let mut told = Vec::new();

@@ -138,14 +138,16 @@ impl Shared {
                 .iter()
                 .any(|model| tracked.contains(&ModelRef::new(model.clone(), namespace.clone()))),
             // It may be of any model of its namespace, or pick among its pods.
-            Was::Unknown | Was::Picker => tracked.iter().any(|model| model.namespace == *namespace),
+            Was::Unknown | Was::EndpointPicker => {
+                tracked.iter().any(|model| model.namespace == *namespace)
+            }
         };
         let idle = self.config.idle_interval;
         match (is_wanted, &seen.was) {
             (true, _) => Some(self.config.scrape_interval),
             (false, _) if !idle.is_zero() => Some(idle),
             (false, Was::Unknown) => Some(self.config.scrape_interval.max(UNKNOWN_INTERVAL_MIN)),
-            (false, Was::Server { .. } | Was::Picker) => None,
+            (false, Was::Server { .. } | Was::EndpointPicker) => None,
         }
     }
 

@@ -1,45 +1,53 @@
 //! Decides which engine a page is of, and puts its rows together.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use collector_core::{ModelId, PodName};
-use collector_engines::{Expression, Fold, Quantity, Series};
+use collector_core::{EngineName, ModelId};
+use collector_engines::{ENDPOINT_PICKER, Expression, Fold, Quantity, Series};
 
 use super::bits::Bits;
 use super::cells::{Cells, Reading};
-use super::page::{
-    Counters, EngineRow, Ignored, Matched, NoModel, Page, PickerModel, PickerPage, PickerPool,
-    ServerPage, UnknownPage,
-};
-use super::picker::PickerRead;
+use super::page::{EngineRow, Matched, NoModel, Page, ServerPage, UnknownPage};
 use super::reader::{Choice, PageReader};
-use super::rows::{RowId, RowKey, Rows};
-use super::table::{Alternative, Engine, Read, RowKind, SlotId, Table, What};
+use super::rows::{RowId, Rows};
+use super::table::{Alternative, Engine, Read, SlotId, Table};
 use crate::scan::Summary;
 
-/// What the page of a reader says.
-pub(super) fn page(reader: &mut PageReader, summary: &Summary) -> Page {
+impl PageReader {
+    /// Returns what the page says, and is ready for the next one. `summary` is the scanner's: where a line was
+    /// malformed, a sum that it may be a part of is unknown.
+    pub fn finish(&mut self, summary: &Summary) -> Page {
+        let page = page(self, summary);
+        self.reset();
+        page
+    }
+}
+
+fn page(reader: &mut PageReader, summary: &Summary) -> Page {
     let table = Arc::clone(&reader.table);
-    let best = best(reader, |_| true);
-    let engine = match &reader.forced {
-        Some(forced) => self::best(reader, |engine| engine.name == *forced),
+    let best = best(reader, None);
+    let of = match &reader.forced {
+        Some(forced) => self::best(reader, Some(forced)),
         None => best,
     };
-    let (Some(place), None) = (engine, reader.router) else {
-        let looks_like = best.map(|at| table.engines[at].name.clone());
+    let (Some(of), None) = (of, reader.router) else {
+        let looks_like = best.map(|best| match best {
+            Kind::Server(index) => table.engines[index].name.clone(),
+            Kind::EndpointPicker => ENDPOINT_PICKER.into(),
+        });
         let (expected, router) = (reader.forced.clone(), reader.router);
         return Page::Unknown(UnknownPage { expected, looks_like, router });
     };
-    let engine = &table.engines[place];
-    let choice = choice(reader, engine, place);
+    let Kind::Server(index) = of else {
+        let mut endpoint_picker = std::mem::take(&mut reader.endpoint_picker);
+        let may_lack = |name: &str| reader.may_lack(name, summary);
+        return Page::EndpointPicker(endpoint_picker.finish(&table.endpoint_picker, may_lack));
+    };
+    let engine = &table.engines[index];
+    let choice = choice(reader, engine, index);
     let matched = Arc::clone(&choice.matched);
     let found = Found::new(reader, engine, &choice, summary);
-    let ignored = found.ignored;
-    if engine.is_picker() {
-        let (per_model, per_pool) = (picker_models(&found), picker_pools(&found));
-        return Page::Picker(PickerPage { per_model, per_pool, matched, ignored });
-    }
+    let (repeated, beyond_limit) = (found.cells.repeated, found.beyond_limit);
     let rows = server_rows(&found, &table);
     let reasons = found.per_process();
     let no_model = found.no_model.clone();
@@ -54,28 +62,44 @@ pub(super) fn page(reader: &mut PageReader, summary: &Summary) -> Page {
         process_start: reader.process_start,
         lora: engine.lora.and_then(|name| lora.into_adapters(name)),
         matched,
-        ignored,
+        repeated,
+        beyond_limit,
     })
 }
 
-/// The engine that fits a page best, by its place in the table: one whose model can be told before one
-/// whose model cannot, one whose labels are there before one to which the model is given, and then the
-/// one of which most numbers are there; the first of equals.
-fn best(reader: &PageReader, is_asked: impl Fn(&Engine) -> bool) -> Option<usize> {
-    let mut best: Option<((bool, bool, usize), usize)> = None;
-    for (at, engine) in reader.table.engines.iter().enumerate() {
-        let score = if is_asked(engine) { score(engine, reader) } else { 0 };
-        if score == 0 {
-            continue;
+/// Whose page it is.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A server's of the engine at this index of the table.
+    Server(usize),
+    EndpointPicker,
+}
+
+/// What fits a page best, of all or of those with the forced name: an engine whose model can be told before
+/// one whose model cannot, one whose labels are there before one to which the model is given, and then the
+/// one of which most numbers are there; the first of equals. The endpoint picker comes last.
+fn best(reader: &PageReader, forced: Option<&EngineName>) -> Option<Kind> {
+    let mut best: Option<((bool, bool, usize), Kind)> = None;
+    let mut consider = |fit: (bool, bool, usize), kind| {
+        if fit.2 > 0 && best.is_none_or(|(other, _)| fit > other) {
+            best = Some((fit, kind));
         }
-        let labels = labels(engine, reader);
-        let is_given = engine.is_picker() || engine.model.is_some() || reader.given.is_some();
-        let fit = (is_given || labels == Labels::Model, labels != Labels::None, score);
-        if best.is_none_or(|(other, _)| fit > other) {
-            best = Some((fit, at));
+    };
+    let is_asked = |name: &str| forced.is_none_or(|forced| forced.as_str() == name);
+    for (index, engine) in reader.table.engines.iter().enumerate() {
+        let score = if is_asked(engine.name.as_str()) { score(engine, reader) } else { 0 };
+        if score > 0 {
+            let labels = labels(engine, reader);
+            let is_given = engine.model.is_some() || reader.given.is_some();
+            let fit = (is_given || labels == Labels::Model, labels != Labels::None, score);
+            consider(fit, Kind::Server(index));
         }
     }
-    best.map(|(_, at)| at)
+    if is_asked(ENDPOINT_PICKER) {
+        let numbers = reader.endpoint_picker.count(&reader.table.endpoint_picker);
+        consider((true, true, numbers), Kind::EndpointPicker);
+    }
+    best.map(|(_, kind)| kind)
 }
 
 /// How many of an engine's numbers stand on the page. A constant says nothing.
@@ -107,7 +131,7 @@ enum Labels {
 fn labels(engine: &Engine, reader: &PageReader) -> Labels {
     let mut found = Labels::None;
     for reading in &reader.readings {
-        let [Some(name), ..] = &reader.rows.key(reading.row).names else { continue };
+        let [Some(name), ..] = reader.rows.key(reading.row) else { continue };
         if !engine.slots.has(reading.slot as usize) {
             continue;
         }
@@ -125,13 +149,13 @@ struct Found<'a> {
     per_process: &'a [SlotId],
     engine: &'a Engine,
     /// The numbers that are on the page, each with the alternative that counts.
-    chosen: Vec<(What, &'a Alternative)>,
+    chosen: Vec<(Quantity, &'a Alternative)>,
     cells: Cells,
     /// The model of all rows.
     given: Option<ModelId>,
     no_model: Option<NoModel>,
     with_increases: bool,
-    ignored: Ignored,
+    beyond_limit: u64,
 }
 
 /// What counts on this page: as on the last one, where it has the same series.
@@ -153,7 +177,7 @@ fn choice(reader: &mut PageReader, engine: &Engine, place: usize) -> Arc<Choice>
     for (read, alternative) in &alternatives {
         let read = &engine.reads[*read];
         let Alternative { spec, compiled } = &read.alternatives[*alternative];
-        matched.push(Matched { quantity: read.what.key(), spec: Arc::clone(spec) });
+        matched.push(Matched { quantity: read.quantity, spec: Arc::clone(spec) });
         compiled.series().into_iter().for_each(|slot| counts.insert(*slot as usize));
     }
     let matched = matched.into();
@@ -171,21 +195,17 @@ impl<'a> Found<'a> {
     ) -> Self {
         let alternative = |(read, alternative): &(usize, usize)| {
             let read = &engine.reads[*read];
-            (read.what, &read.alternatives[*alternative])
+            (read.quantity, &read.alternatives[*alternative])
         };
         let chosen = choice.alternatives.iter().map(alternative).collect();
         let mut readings = std::mem::take(&mut reader.readings);
         readings.retain(|reading| choice.counts.has(reading.slot as usize));
         // What a target is told beats what an engine is, and both what the page says.
         let given = reader.given.clone().or_else(|| engine.model.clone());
-        let no_model = if engine.is_picker() {
-            None
-        } else {
-            let told = told_models(engine, &reader.rows, &readings);
-            match &given {
-                Some(given) => keep_one_model(engine, given, &told, &reader.rows, &mut readings),
-                None => no_model(engine, &told),
-            }
+        let told = told_models(engine, &reader.rows, &readings);
+        let no_model = match &given {
+            Some(given) => keep_one_model(engine, given, &told, &reader.rows, &mut readings),
+            None => no_model(engine, &told),
         };
         for reading in &mut readings {
             if reader.by_process.contains(&(reading.slot, reading.row)) {
@@ -203,7 +223,7 @@ impl<'a> Found<'a> {
         let mut last_values = reader.last_values.take();
         let fold = |slot: SlotId| {
             let slot = reader.table.slot(slot);
-            let unknown = slot.fold == Fold::Sum && reader.is_spoiled(&slot.series.name, summary);
+            let unknown = slot.fold == Fold::Sum && reader.may_lack(&slot.series.name, summary);
             (!unknown).then_some(slot.fold)
         };
         let cells = Cells::new(&mut readings, fold, last_values.as_mut());
@@ -211,7 +231,6 @@ impl<'a> Found<'a> {
         reader.last_values = last_values;
         // Its room is for the next page.
         reader.readings = readings;
-        let ignored = Ignored { repeated: cells.repeated, beyond_limit: reader.beyond_limit };
         Self {
             rows: &reader.rows,
             per_process: &reader.per_process,
@@ -221,27 +240,21 @@ impl<'a> Found<'a> {
             given: given.filter(|_| no_model.is_none()),
             no_model,
             with_increases,
-            ignored,
+            beyond_limit: reader.beyond_limit,
         }
-    }
-
-    /// The rows of one kind, with what they are about.
-    fn rows(&self, kind: RowKind) -> impl Iterator<Item = (RowId, &RowKey)> {
-        let rows = self.cells.rows().into_iter();
-        rows.map(|id| (id, self.rows.key(id))).filter(move |(_, key)| key.kind == kind)
     }
 
     /// The gauges that only single processes of the server tell.
     fn per_process(&self) -> Vec<(Quantity, Arc<str>)> {
-        let lacks = |read: &&Read| !self.chosen.iter().any(|(what, _)| *what == read.what);
+        let lacks =
+            |read: &&Read| !self.chosen.iter().any(|(quantity, _)| *quantity == read.quantity);
         let reason = |read: &Read| {
-            let What::Server(quantity) = read.what else { return None };
             let alternative = read.alternatives.iter().find(|alternative| {
                 let slots = alternative.compiled.series();
                 slots.into_iter().any(|slot| self.per_process.contains(slot))
             })?;
             let series = alternative.spec.series();
-            Some((quantity, each_process(&series.first()?.name)))
+            Some((read.quantity, each_process(&series.first()?.name)))
         };
         self.engine.reads.iter().filter(lacks).filter_map(reason).collect()
     }
@@ -265,7 +278,7 @@ fn told_models(engine: &Engine, rows: &Rows, readings: &[Reading]) -> Vec<Arc<st
         if std::mem::replace(&mut rows_seen[row], true) {
             continue;
         }
-        if let [Some(model), ..] = &rows.key(reading.row).names {
+        if let [Some(model), ..] = rows.key(reading.row) {
             told.push(Arc::clone(model));
         }
     }
@@ -306,7 +319,7 @@ fn keep_one_model(
         (None, None, _) => told.first()?,
     };
     readings.retain(|reading| {
-        let [model, ..] = &rows.key(reading.row).names;
+        let [model, ..] = rows.key(reading.row);
         model.as_ref().is_none_or(|model| model == kept)
     });
     None
@@ -314,8 +327,8 @@ fn keep_one_model(
 
 fn server_rows(found: &Found<'_>, table: &Table) -> Vec<EngineRow> {
     let has_times = found.cells.has_times();
-    let rows = found.rows(RowKind::Server).map(|(id, RowKey { names, .. })| {
-        let [model, rank, replica] = names;
+    let rows = found.cells.rows().into_iter().map(|id| {
+        let [model, rank, replica] = found.rows.key(id);
         let mut row = EngineRow {
             model: found.given.clone().or_else(|| model.clone().map(ModelId::new)),
             rank: rank.clone(),
@@ -324,12 +337,10 @@ fn server_rows(found: &Found<'_>, table: &Table) -> Vec<EngineRow> {
             increases: found.with_increases.then(Box::default),
             ..EngineRow::default()
         };
-        for (what, alternative) in &found.chosen {
-            if let What::Server(quantity) = what {
-                fill(&mut row, *quantity, alternative, id, found, table);
-                if has_times && let Some(time) = found.cells.time(&alternative.compiled, id) {
-                    row.times.push((*quantity, time));
-                }
+        for (quantity, alternative) in &found.chosen {
+            fill(&mut row, *quantity, alternative, id, found, table);
+            if has_times && let Some(time) = found.cells.time(&alternative.compiled, id) {
+                row.times.push((*quantity, time));
             }
         }
         row
@@ -361,14 +372,11 @@ fn fill(
     {
         row.reasons.push((quantity, reason));
     }
-    if let Some(place) = row.gauge_mut(quantity) {
-        *place = value.map(|value| value * unit(quantity, spec));
-    } else if let Some(place) = row.counters.counter_mut(quantity) {
-        *place = value;
-        let increases = row.increases.as_deref_mut();
-        if let Some(place) = increases.and_then(|it: &mut Counters| it.counter_mut(quantity)) {
-            *place = found.cells.increase(compiled, id);
-        }
+    row.numbers[quantity] = value.map(|value| value * unit(quantity, spec));
+    if let Some(increases) = row.increases.as_deref_mut()
+        && quantity.is_counter()
+    {
+        increases[quantity] = found.cells.increase(compiled, id);
     }
 }
 
@@ -405,50 +413,4 @@ fn why_unknown(
         .iter()
         .all(|slot| found.cells.has(**slot, id) && !found.cells.is_unreadable(**slot, id));
     (all_there && !slots.is_empty()).then(|| format!("{spec} divides by 0").into())
-}
-
-fn picker_models(found: &Found<'_>) -> Vec<PickerModel> {
-    let rows = found.rows(RowKind::Model).map(|(id, RowKey { names: [model, target, _], .. })| {
-        let mut row = PickerModel {
-            model: model.clone().map(ModelId::new),
-            target: target.clone().map(ModelId::new),
-            ..PickerModel::default()
-        };
-        for (what, alternative) in &found.chosen {
-            if let What::Picker(PickerRead::Model(quantity)) = what {
-                *quantity.of(&mut row) = found.cells.value(&alternative.compiled, id);
-            }
-        }
-        row
-    });
-    let mut rows: Vec<PickerModel> = rows.collect();
-    rows.sort_by(|a, b| (&a.model, &a.target).cmp(&(&b.model, &b.target)));
-    rows
-}
-
-fn picker_pools(found: &Found<'_>) -> Vec<PickerPool> {
-    let mut pools: BTreeMap<Option<Arc<str>>, PickerPool> = BTreeMap::new();
-    let named =
-        |name: &Option<Arc<str>>| PickerPool { name: name.clone(), ..PickerPool::default() };
-    for (id, RowKey { names: [name, ..], .. }) in found.rows(RowKind::Pool) {
-        let pool = pools.entry(name.clone()).or_insert_with(|| named(name));
-        for (what, alternative) in &found.chosen {
-            if let What::Picker(PickerRead::Pool(quantity)) = what {
-                *quantity.of(pool) = found.cells.value(&alternative.compiled, id);
-            }
-        }
-    }
-    let queue = found.chosen.iter().find(|(what, _)| *what == What::Picker(PickerRead::PodQueue));
-    for (id, RowKey { names: [name, pod, _], .. }) in found.rows(RowKind::Pod) {
-        let waiting = queue.and_then(|(_, it)| found.cells.value(&it.compiled, id));
-        if let (Some(pod), Some(waiting)) = (pod, waiting) {
-            let pool = pools.entry(name.clone()).or_insert_with(|| named(name));
-            pool.per_pod_queue.push((PodName::new(Arc::clone(pod)), waiting));
-        }
-    }
-    let mut pools: Vec<PickerPool> = pools.into_values().collect();
-    for pool in &mut pools {
-        pool.per_pod_queue.sort_by(|a, b| a.0.cmp(&b.0));
-    }
-    pools
 }

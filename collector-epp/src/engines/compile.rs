@@ -1,49 +1,104 @@
-//! From the description of every engine to the table that a reader looks into.
+//! Compiles the description of every engine into the table that a reader looks into.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use collector_core::EngineName;
 use collector_engines::{
-    ENDPOINT_PICKER, Engines, Expression, Fold, LabelMatcher, MatchOperator, Quantity, Series,
+    ENDPOINT_PICKER, EngineSpec, Engines as Described, Expression, Fold, LabelMatcher,
+    MatchOperator, Quantity, Series, SpecError,
 };
 
 use super::bits::Bits;
-use super::picker::PickerRead;
-use super::table::{
-    Alternative, Engine, LabelsId, Read, RowKind, RowLabels, Slot, SlotId, Table, Use, What,
-};
+use super::reader::PageReader;
+use super::table::{Alternative, Engine, LabelsId, Read, RowLabels, Slot, SlotId, Table, Use};
+use crate::endpoint_picker;
 use crate::scan::{NameId, Wanted};
+
+/// What the pages of each engine mean: the built-in ones and those of the user, compiled into what a
+/// reader looks for. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engines(Arc<Table>);
 
 /// When a process was started, by its own clock: what the client libraries of all languages show.
 const PROCESS_START: &str = "process_start_time_seconds";
 
-/// The table of these engines and the Endpoint Picker.
-pub(super) fn table(engines: &Engines) -> Table {
+impl Engines {
+    /// The engines that are known without being told.
+    pub fn builtin() -> Self {
+        Self::of(&Described::builtin())
+    }
+
+    /// The built-in engines, and those of a user.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with the engine, the key and the position.
+    pub fn new(specs: &[EngineSpec]) -> Result<Self, SpecError> {
+        Ok(Self::of(&Described::new(specs)?))
+    }
+
+    /// These engines, compiled.
+    pub fn of(engines: &Described) -> Self {
+        Self(Arc::new(table(engines)))
+    }
+
+    /// The sample names that a scanner must look for.
+    pub fn wanted(&self) -> &Arc<Wanted> {
+        &self.0.wanted
+    }
+
+    /// The names of the engines, each once, and the endpoint picker's `epp`.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let engines = &self.0.engines;
+        let is_first =
+            |at: usize| !engines[..at].iter().any(|other| other.name == engines[at].name);
+        let first = (0..engines.len()).filter(move |at| is_first(*at));
+        first.map(|at| engines[at].name.as_str()).chain([ENDPOINT_PICKER])
+    }
+
+    /// Where a quantity of an engine is looked for, in order of preference; nothing when there is no
+    /// such engine or quantity.
+    pub fn looked_for(&self, engine: &EngineName, quantity: Quantity) -> Vec<Arc<Expression>> {
+        let engine = self.0.engines.iter().find(|known| known.name == *engine);
+        let reads = engine.into_iter().flat_map(|engine| &engine.reads);
+        reads
+            .filter(|read| read.quantity == quantity)
+            .flat_map(|read| &read.alternatives)
+            .map(|alternative| Arc::clone(&alternative.spec))
+            .collect()
+    }
+
+    /// A reader that finds out from each page which engine it is of.
+    pub fn reader(&self) -> PageReader {
+        PageReader::new(Arc::clone(&self.0), None)
+    }
+
+    /// A reader of one engine's pages; `None` when there is no engine of this name.
+    pub fn reader_of(&self, engine: &EngineName) -> Option<PageReader> {
+        let is_known = self.names().any(|known| known == engine.as_str());
+        is_known.then(|| PageReader::new(Arc::clone(&self.0), Some(engine.clone())))
+    }
+}
+
+/// The table of these engines.
+fn table(engines: &Described) -> Table {
     let names = engines.iter().flat_map(|engine| {
         let required = engine.required.iter().chain(&engine.lora);
         engine.sample_names().map(Box::from).chain(required.cloned())
     });
-    let of_picker = PickerRead::all().flat_map(PickerRead::aliases);
-    let of_picker = of_picker.flat_map(|alias| {
-        let series = picker_expression(&alias.spec);
-        series.series().into_iter().map(|series| series.name.clone()).collect::<Vec<_>>()
-    });
-    let routers = Engines::router_names().map(Box::from);
-    let mut names: Vec<Box<str>> =
-        names.chain(of_picker).chain(routers).chain([PROCESS_START.into()]).collect();
+    let routers = Described::router_names().map(Box::from);
+    let mut names: Vec<Box<str>> = names
+        .chain(endpoint_picker::Names::all())
+        .chain(routers)
+        .chain([PROCESS_START.into()])
+        .collect();
     names.sort_unstable();
     names.dedup();
     let wanted = Arc::new(Wanted::new(names));
 
     let mut compiler = Compiler { slots: Vec::new(), known: HashMap::new(), labels: Vec::new() };
-    let mut all: Vec<Engine> =
-        engines.iter().map(|engine| compiler.server(engine, &wanted)).collect();
-    all.push(compiler.picker());
+    let all = engines.iter().map(|engine| compiler.engine(engine, &wanted)).collect();
     compiler.table(all, wanted)
-}
-
-fn picker_expression(text: &str) -> Expression {
-    text.parse().expect("the Endpoint Picker's table can be read")
 }
 
 struct Compiler {
@@ -53,10 +108,9 @@ struct Compiler {
 }
 
 impl Compiler {
-    fn server(&mut self, engine: &collector_engines::Engine, wanted: &Wanted) -> Engine {
+    fn engine(&mut self, engine: &collector_engines::Engine, wanted: &Wanted) -> Engine {
         let replica = engine.replica_label.iter().cloned().collect();
         let labels = self.labels(RowLabels {
-            kind: RowKind::Server,
             names: [engine.model_labels.clone(), engine.rank_labels.clone(), replica],
             role: engine.role_label.clone(),
         });
@@ -65,7 +119,7 @@ impl Compiler {
                 let is_gauge = is_gauge(quantity);
                 self.alternative(spec, labels, quantity.fold(), is_gauge)
             });
-            Read { what: What::Server(quantity), alternatives: alternatives.collect() }
+            Read { quantity, alternatives: alternatives.collect() }
         });
         let id = |name: &str| wanted.id_of(name);
         Engine {
@@ -82,38 +136,6 @@ impl Compiler {
             no_models: engine.no_models.clone(),
             ignore_case: engine.ignore_case,
             lora: engine.lora.as_deref().and_then(id),
-        }
-    }
-
-    fn picker(&mut self) -> Engine {
-        let reads = PickerRead::all().map(|read| {
-            let kind = match read {
-                PickerRead::Model(_) => RowKind::Model,
-                PickerRead::Pool(_) => RowKind::Pool,
-                PickerRead::PodQueue => RowKind::Pod,
-            };
-            let alternatives = read.aliases().into_iter().map(|alias| {
-                let list = |label: &str| match label {
-                    "" => Vec::new(),
-                    label => vec![label.into()],
-                };
-                let [first, second] = alias.labels.map(list);
-                let names = [first, second, Vec::new()];
-                let labels = self.labels(RowLabels { kind, names, role: None });
-                self.alternative(&picker_expression(&alias.spec), labels, read.fold(), false)
-            });
-            Read { what: What::Picker(read), alternatives: alternatives.collect() }
-        });
-        Engine {
-            name: ENDPOINT_PICKER.into(),
-            reads: reads.collect(),
-            slots: Bits::none(0),
-            reports: [].into(),
-            required: Vec::new(),
-            model: None,
-            no_models: Vec::new(),
-            ignore_case: false,
-            lora: None,
         }
     }
 
@@ -172,12 +194,22 @@ impl Compiler {
         let mut set = |name: NameId, what| uses[name.index()] = what;
         engines.iter().filter_map(|engine| engine.lora).for_each(|name| set(name, Use::Lora));
         wanted.id_of(PROCESS_START).into_iter().for_each(|name| set(name, Use::ProcessStart));
-        for name in Engines::router_names() {
-            if let (Some(id), Some(router)) = (wanted.id_of(name), Engines::router_of(name)) {
+        for name in Described::router_names() {
+            if let (Some(id), Some(router)) = (wanted.id_of(name), Described::router_of(name)) {
                 set(id, Use::Router(router));
             }
         }
-        Table { slots: self.slots, slots_of, labels: self.labels, uses, engines, wanted }
+        let endpoint_picker = endpoint_picker::Names::new(&wanted);
+        endpoint_picker.ids().for_each(|name| set(name, Use::EndpointPicker));
+        Table {
+            slots: self.slots,
+            slots_of,
+            labels: self.labels,
+            uses,
+            engines,
+            endpoint_picker,
+            wanted,
+        }
     }
 }
 

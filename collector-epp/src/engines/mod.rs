@@ -2,12 +2,12 @@
 //!
 //! [`Engines`] is the table of [`collector_engines`], compiled: for each engine and quantity the series
 //! that may supply it. A [`PageReader`] takes the samples of a page from a [`Scanner`](crate::scan::Scanner)
-//! and tells what the [`Page`] says: of a model server one row for each model and data-parallel rank,
-//! of the Endpoint Picker its models and pools.
+//! and returns what the [`Page`] says: of a model server one row for each model and data-parallel rank.
+//! The page of an endpoint picker is read by [`endpoint_picker`](crate::endpoint_picker).
 //!
 //! ```
 //! use std::sync::Arc;
-//! use collector_epp::engines::{Engines, Page};
+//! use collector_epp::engines::{Engines, Page, Quantity};
 //! use collector_epp::scan::{Ended, Format, Limits, Scanner};
 //!
 //! let engines = Engines::builtin();
@@ -19,7 +19,8 @@
 //! let summary = scanner.finish(Ended::Complete, |sample| reader.sample(sample))?;
 //! let Page::Server(page) = reader.finish(&summary) else { panic!("it is a server's") };
 //! assert_eq!(page.engine.as_str(), "vllm");
-//! assert_eq!((page.rows[0].waiting, page.rows[0].running), (Some(3.0), None));
+//! let numbers = &page.rows[0].numbers;
+//! assert_eq!((numbers[Quantity::Waiting], numbers[Quantity::Running]), (Some(3.0), None));
 //! # Ok::<(), collector_epp::scan::PageTooLarge>(())
 //! ```
 
@@ -29,21 +30,14 @@ mod cells;
 mod compile;
 mod lora;
 mod page;
-mod picker;
-mod quantity;
 mod reader;
 mod rows;
 mod series;
 mod table;
 
 pub use collector_engines::{
-    Aliases, ENDPOINT_PICKER as PICKER, EngineSpec, Expression, Operator, Quantity, Series,
-    SpecError,
+    Aliases, ENDPOINT_PICKER, EngineSpec, Expression, Operator, Quantity, Series, SpecError,
 };
-pub use page::{
-    Counters, EngineRow, Ignored, LoraAdapters, Matched, NoModel, Page, PickerModel, PickerPage,
-    PickerPool, ServerPage, UnknownPage,
-};
-pub use quantity::{PickerQuantity, PoolQuantity};
+pub use compile::Engines;
+pub use page::{EngineRow, LoraAdapters, Matched, NoModel, Numbers, Page, ServerPage, UnknownPage};
 pub use reader::PageReader;
-pub use table::Engines;

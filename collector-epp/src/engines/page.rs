@@ -1,17 +1,20 @@
 //! What a page says.
 
+use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
-use collector_core::{EngineName, ModelId, PodName, Role};
+use collector_core::{EngineName, ModelId, Role};
 use collector_engines::{Expression, Quantity};
+
+use crate::endpoint_picker::EndpointPickerMetrics;
 
 /// What one page says, once its last sample is read.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Page {
     /// It is a model server's.
     Server(ServerPage),
-    /// It is the Endpoint Picker's.
-    Picker(PickerPage),
+    /// It is an endpoint picker's.
+    EndpointPicker(EndpointPickerMetrics),
     /// It is of no engine, or not of the one that it should be of.
     Unknown(UnknownPage),
 }
@@ -48,8 +51,10 @@ pub struct ServerPage {
     pub lora: Option<LoraAdapters>,
     /// The alternatives that were on the page.
     pub matched: Arc<[Matched]>,
-    /// What was on the page and does not count.
-    pub ignored: Ignored,
+    /// Samples of a series that was on the page before. The first one counts, as in Prometheus.
+    pub repeated: u64,
+    /// Samples beyond the number of samples and rows that are read. Where there are any, sums are unknown.
+    pub beyond_limit: u64,
 }
 
 /// Why a server's page names no model.
@@ -63,22 +68,13 @@ pub enum NoModel {
     Several(Vec<Box<str>>),
 }
 
-/// What stands on a page and is in no number.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Ignored {
-    /// Samples of a series that stood on the page before. The first one counts, as in Prometheus.
-    pub repeated: u64,
-    /// Samples beyond what a reader holds of one page. Where there are some, no sum is told.
-    pub beyond_limit: u64,
-}
-
 /// Which alternative a quantity was read from.
 ///
 /// Between pages that matched differently, a counter is not the same counter: no rate spans them.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Matched {
-    /// The quantity's key, `kv_cache_usage` for example.
-    pub quantity: &'static str,
+    /// The quantity.
+    pub quantity: Quantity,
     /// What it was read from.
     pub spec: Arc<Expression>,
 }
@@ -97,144 +93,54 @@ pub struct EngineRow {
     pub replica: Option<Arc<str>>,
     /// `prefill` or `decode`, where the series say so.
     pub role: Option<Role>,
-    /// Requests waiting.
-    pub waiting: Option<f64>,
-    /// Requests in the running batch.
-    pub running: Option<f64>,
-    /// Share of the KV cache in use, 0.0 to 1.0.
-    pub kv_cache_usage: Option<f64>,
-    /// Tokens in a KV-cache block.
-    pub block_size: Option<f64>,
-    /// Blocks of the KV cache.
-    pub num_gpu_blocks: Option<f64>,
-    /// Tokens the KV cache holds, as the server reports them.
-    pub kv_capacity_tokens: Option<f64>,
-    /// Greater than 0 when the server sleeps.
-    pub sleeping: Option<f64>,
-    /// Share of prompt tokens found in the prefix cache, 0.0 to 1.0, as the server computes it.
-    pub prefix_cache_hit_rate: Option<f64>,
-    /// What only grows, until the server restarts.
-    pub counters: Counters,
+    /// Its numbers, as the page has them.
+    pub numbers: Numbers,
     /// By how much each counter went up since the page before, series by series; only where the reader
     /// was asked for it.
-    pub increases: Option<Box<Counters>>,
+    pub increases: Option<Box<Numbers>>,
     /// When what carries a timestamp was sampled, the oldest of its samples: milliseconds since 1970.
     pub times: Vec<(Quantity, i64)>,
     /// Why numbers are unknown though their series are there.
     pub reasons: Vec<(Quantity, Arc<str>)>,
 }
 
-/// Sums since the server started. `None`: not on the page.
-///
-/// Not every engine has all; what stands for each other is told by the field.
+/// A number for each quantity. `None`: not on the page.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
-pub struct Counters {
-    /// Requests that ended, by whatever reason the engine calls a success.
-    pub request_success_total: Option<f64>,
-    /// Requests that ended in any way.
-    pub requests_total: Option<f64>,
-    /// Prompt tokens of `prompt_tokens_count` requests.
-    pub prompt_tokens_sum: Option<f64>,
-    /// Requests whose prompt was processed: what arrived.
-    pub prompt_tokens_count: Option<f64>,
-    /// Prompt tokens, of however many requests.
-    pub prompt_tokens_total: Option<f64>,
-    /// Generated tokens of `generation_tokens_count` requests.
-    pub generation_tokens_sum: Option<f64>,
-    /// Requests that ended.
-    pub generation_tokens_count: Option<f64>,
-    /// Generated tokens, of however many requests.
-    pub generation_tokens_total: Option<f64>,
-    /// Times to first token, in seconds.
-    pub ttft_sum: Option<f64>,
-    /// First tokens.
-    pub ttft_count: Option<f64>,
-    /// Inter-token latencies, in seconds.
-    pub itl_sum: Option<f64>,
-    /// Inter-token latencies measured.
-    pub itl_count: Option<f64>,
-    /// What the prefix cache had, in the unit of `prefix_queries`: tokens, or blocks (TensorRT-LLM).
-    pub prefix_hits: Option<f64>,
-    /// What was looked for in the prefix cache.
-    pub prefix_queries: Option<f64>,
-    /// Prompt tokens that the prefix cache had, out of `prompt_tokens_total` (SGLang).
-    pub cached_tokens_total: Option<f64>,
-    /// Times in the queue, in seconds.
-    pub queue_time_sum: Option<f64>,
-    /// Times in the queue measured.
-    pub queue_time_count: Option<f64>,
-    /// Times in prefill, in seconds.
-    pub prefill_time_sum: Option<f64>,
-    /// Times in prefill measured.
-    pub prefill_time_count: Option<f64>,
-    /// Times in decode, in seconds.
-    pub decode_time_sum: Option<f64>,
-    /// Times in decode measured.
-    pub decode_time_count: Option<f64>,
+pub struct Numbers([Option<f64>; Quantity::ALL.len()]);
+
+impl Index<Quantity> for Numbers {
+    type Output = Option<f64>;
+
+    fn index(&self, quantity: Quantity) -> &Option<f64> {
+        &self.0[quantity as usize]
+    }
+}
+
+impl IndexMut<Quantity> for Numbers {
+    fn index_mut(&mut self, quantity: Quantity) -> &mut Option<f64> {
+        &mut self.0[quantity as usize]
+    }
 }
 
 impl EngineRow {
-    /// The place of a gauge; `None` for a counter.
-    pub(super) fn gauge_mut(&mut self, quantity: Quantity) -> Option<&mut Option<f64>> {
-        Some(match quantity {
-            Quantity::Waiting => &mut self.waiting,
-            Quantity::Running => &mut self.running,
-            Quantity::KvCacheUsage => &mut self.kv_cache_usage,
-            Quantity::KvCapacityTokens => &mut self.kv_capacity_tokens,
-            Quantity::BlockSize => &mut self.block_size,
-            Quantity::NumGpuBlocks => &mut self.num_gpu_blocks,
-            Quantity::Sleeping => &mut self.sleeping,
-            Quantity::PrefixCacheHitRate => &mut self.prefix_cache_hit_rate,
-            _ => return None,
-        })
-    }
-
     /// Share of prompt tokens found in the prefix cache since the server was started: hits over
     /// look-ups, cached over all prompt tokens, or what the server says.
     pub fn hit_rate_since_start(&self) -> Option<f64> {
-        let counters = &self.counters;
-        let share = |part: Option<f64>, whole: Option<f64>| {
-            let share = part? / whole.filter(|whole| *whole > 0.0)?;
-            share.is_finite().then_some(share)
+        let share = |part, whole| {
+            let whole = self.numbers[whole].filter(|whole| *whole > 0.0)?;
+            Some(self.numbers[part]? / whole).filter(|share| share.is_finite())
         };
-        share(counters.prefix_hits, counters.prefix_queries)
-            .or_else(|| share(counters.cached_tokens_total, counters.prompt_tokens_total))
-            .or(self.prefix_cache_hit_rate)
+        share(Quantity::PrefixHits, Quantity::PrefixQueries)
+            .or_else(|| share(Quantity::CachedTokensTotal, Quantity::PromptTokensTotal))
+            .or(self.numbers[Quantity::PrefixCacheHitRate])
     }
 
     /// Tokens the KV cache holds: as the server reports them, else blocks times their size.
     pub fn capacity(&self) -> Option<f64> {
-        self.kv_capacity_tokens.or_else(|| Some(self.num_gpu_blocks? * self.block_size?))
-    }
-}
-
-impl Counters {
-    /// The place of a counter; `None` for a gauge.
-    pub(super) fn counter_mut(&mut self, quantity: Quantity) -> Option<&mut Option<f64>> {
-        Some(match quantity {
-            Quantity::RequestSuccessTotal => &mut self.request_success_total,
-            Quantity::RequestsTotal => &mut self.requests_total,
-            Quantity::PromptTokensSum => &mut self.prompt_tokens_sum,
-            Quantity::PromptTokensCount => &mut self.prompt_tokens_count,
-            Quantity::PromptTokensTotal => &mut self.prompt_tokens_total,
-            Quantity::GenerationTokensSum => &mut self.generation_tokens_sum,
-            Quantity::GenerationTokensCount => &mut self.generation_tokens_count,
-            Quantity::GenerationTokensTotal => &mut self.generation_tokens_total,
-            Quantity::TtftSum => &mut self.ttft_sum,
-            Quantity::TtftCount => &mut self.ttft_count,
-            Quantity::ItlSum => &mut self.itl_sum,
-            Quantity::ItlCount => &mut self.itl_count,
-            Quantity::PrefixHits => &mut self.prefix_hits,
-            Quantity::PrefixQueries => &mut self.prefix_queries,
-            Quantity::CachedTokensTotal => &mut self.cached_tokens_total,
-            Quantity::QueueTimeSum => &mut self.queue_time_sum,
-            Quantity::QueueTimeCount => &mut self.queue_time_count,
-            Quantity::PrefillTimeSum => &mut self.prefill_time_sum,
-            Quantity::PrefillTimeCount => &mut self.prefill_time_count,
-            Quantity::DecodeTimeSum => &mut self.decode_time_sum,
-            Quantity::DecodeTimeCount => &mut self.decode_time_count,
-            _ => return None,
-        })
+        let [tokens, blocks, size] =
+            [Quantity::KvCapacityTokens, Quantity::NumGpuBlocks, Quantity::BlockSize]
+                .map(|quantity| self.numbers[quantity]);
+        tokens.or_else(|| Some(blocks? * size?))
     }
 }
 
@@ -247,84 +153,4 @@ pub struct LoraAdapters {
     pub waiting: Vec<Box<str>>,
     /// Adapters that fit into one batch.
     pub max: Option<u64>,
-}
-
-/// What the Endpoint Picker's page says.
-#[derive(Clone, PartialEq, Debug)]
-pub struct PickerPage {
-    /// By model and target.
-    pub per_model: Vec<PickerModel>,
-    /// By name.
-    pub per_pool: Vec<PickerPool>,
-    /// The alternatives that were on the page: which generation of names each number is of.
-    pub matched: Arc<[Matched]>,
-    /// What was on the page and does not count.
-    pub ignored: Ignored,
-}
-
-/// Requests for one model, as the picker counts them. `None`: not on the page.
-#[derive(Clone, PartialEq, Default, Debug)]
-pub struct PickerModel {
-    /// The model that was asked for; `None` where the picker did not say.
-    pub model: Option<ModelId>,
-    /// The model that they were sent to. `None` for what is given of a model with several targets
-    /// as a whole: the earliest names count running requests so.
-    pub target: Option<ModelId>,
-    /// Requests.
-    pub requests_total: Option<f64>,
-    /// Requests that failed.
-    pub errors_total: Option<f64>,
-    /// Requests that run.
-    pub running: Option<f64>,
-    /// Requests held back in the picker's queues.
-    pub flow_control_queue_size: Option<f64>,
-    /// Bytes of these.
-    pub flow_control_queue_bytes: Option<f64>,
-    /// Durations, in seconds.
-    pub duration_sum: Option<f64>,
-    /// Durations measured.
-    pub duration_count: Option<f64>,
-    /// Prompt tokens.
-    pub input_tokens_sum: Option<f64>,
-    /// Requests whose prompt tokens were counted.
-    pub input_tokens_count: Option<f64>,
-    /// Generated tokens.
-    pub output_tokens_sum: Option<f64>,
-    /// Requests whose generated tokens were counted.
-    pub output_tokens_count: Option<f64>,
-    /// Durations divided by generated tokens ("normalized time per output token"), in seconds.
-    pub ntpot_sum: Option<f64>,
-    /// Such quotients measured.
-    pub ntpot_count: Option<f64>,
-    /// Inter-token latencies of streaming requests, in seconds.
-    pub itl_sum: Option<f64>,
-    /// Such latencies measured.
-    pub itl_count: Option<f64>,
-    /// Times to first token of streaming requests, in seconds.
-    pub ttft_streaming_sum: Option<f64>,
-    /// Such times measured.
-    pub ttft_streaming_count: Option<f64>,
-    /// Times to the answer of requests that do not stream, in seconds.
-    pub ttft_whole_sum: Option<f64>,
-    /// Such times measured.
-    pub ttft_whole_count: Option<f64>,
-}
-
-/// A pool of model servers, as the picker sees it. `None`: not on the page.
-#[derive(Clone, PartialEq, Default, Debug)]
-pub struct PickerPool {
-    /// The InferencePool; `None` where the picker did not say.
-    pub name: Option<Arc<str>>,
-    /// Mean KV-cache usage of its pods, 0.0 to 1.0.
-    pub avg_kv: Option<f64>,
-    /// Mean number of requests that wait in a pod.
-    pub avg_queue: Option<f64>,
-    /// Mean number of requests that run in a pod.
-    pub avg_running: Option<f64>,
-    /// Pods that are ready.
-    pub ready: Option<f64>,
-    /// How full the pool is for flow control: from 1.0 on requests are held back.
-    pub saturation_effective: Option<f64>,
-    /// Requests waiting in each pod, by its name.
-    pub per_pod_queue: Vec<(PodName, f64)>,
 }

@@ -1,4 +1,5 @@
-//! Takes the samples of a page as the scanner finds them, and tells what the page says.
+//! Takes the samples of a page as the scanner finds them. What they say together is found out in `assemble`,
+//! when the page has ended.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,14 +11,14 @@ use collector_core::{EngineName, ModelId};
 use collector_engines::LabelMatcher;
 use foldhash::fast::RandomState;
 
-use super::assemble;
 use super::bits::Bits;
 use super::cells::{NO_TIME, Reading};
 use super::lora::LoraSeen;
-use super::page::{Matched, Page};
+use super::page::Matched;
 use super::rows::{RowId, Rows};
 use super::series::LastValues;
-use super::table::{LabelsId, RowKind, RowLabels, Slot, SlotId, Table, Use};
+use super::table::{LabelsId, RowLabels, Slot, SlotId, Table, Use};
+use crate::endpoint_picker;
 use crate::scan::{Labels, NameId, Sample, Summary};
 
 /// Readings that are held of one page: 6 MiB.
@@ -61,6 +62,7 @@ pub struct PageReader {
     /// What else the page shows than its own server.
     pub(super) router: Option<&'static str>,
     pub(super) beyond_limit: u64,
+    pub(super) endpoint_picker: endpoint_picker::Reader,
     /// What counted on the last page.
     pub(super) choice: Option<Arc<Choice>>,
     /// The counters of the page before, where increases are wanted.
@@ -105,6 +107,7 @@ impl PageReader {
             process_start: None,
             router: None,
             beyond_limit: 0,
+            endpoint_picker: endpoint_picker::Reader::default(),
             choice: None,
             last_values: None,
             hasher: RandomState::default(),
@@ -142,6 +145,7 @@ impl PageReader {
             Use::Lora => self.lora.take(sample, self.now),
             Use::ProcessStart => self.process_start = Some(sample.value),
             Use::Router(router) => self.router = Some(router),
+            Use::EndpointPicker => self.endpoint_picker.take(&self.table.endpoint_picker, sample),
         }
         if self.order == 0 {
             self.readings.reserve(self.likely);
@@ -192,21 +196,11 @@ impl PageReader {
     /// The row that a series with these labels is part of; `None` when there is no room for it.
     fn row(&mut self, names: &RowLabels, labels: &Labels<'_>) -> Option<RowId> {
         let found = names.names.each_ref().map(|list| first(list, labels));
-        let row = self.rows.id_of(names.kind, found.each_ref().map(Option::as_deref))?;
-        if names.kind == RowKind::Server
-            && let Some(role) = names.role.as_deref().and_then(|label| labels.get(label))
-        {
+        let row = self.rows.id_of(found.each_ref().map(Option::as_deref))?;
+        if let Some(role) = names.role.as_deref().and_then(|label| labels.get(label)) {
             self.rows.note_role(row, &role);
         }
         Some(row)
-    }
-
-    /// Tells what the page says, and makes ready for the next one. `summary` is the scanner's: where
-    /// a line was malformed, a sum that it may be a part of is unknown.
-    pub fn finish(&mut self, summary: &Summary) -> Page {
-        let page = assemble::page(self, summary);
-        self.reset();
-        page
     }
 
     /// Forgets what was read of a page that did not come to its end.
@@ -224,6 +218,7 @@ impl PageReader {
         self.process_start = None;
         self.router = None;
         self.beyond_limit = 0;
+        self.endpoint_picker = endpoint_picker::Reader::default();
         self.order = 0;
     }
 
@@ -234,7 +229,7 @@ impl PageReader {
     }
 
     /// Whether a number of this name may be missing from the page.
-    pub(super) fn is_spoiled(&self, name: &str, summary: &Summary) -> bool {
+    pub(super) fn may_lack(&self, name: &str, summary: &Summary) -> bool {
         let shown = summary.malformed.len() as u64;
         let of_name = |id: NameId| self.table.wanted.name(id) == name;
         self.beyond_limit > 0

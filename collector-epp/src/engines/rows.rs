@@ -7,19 +7,13 @@ use std::sync::Arc;
 use collector_core::Role;
 use foldhash::fast::RandomState;
 
-use super::table::RowKind;
-
-/// Rows that are held of one page. A picker of a thousand pods and as many models has fewer.
+/// Rows that are held of one page. Model servers have far fewer.
 const ROWS_MAX: usize = 8192;
 
 pub(super) type RowId = u16;
 
-/// What one row is about. A name that the series do not give is `None`.
-#[derive(Clone, Debug)]
-pub(super) struct RowKey {
-    pub(super) kind: RowKind,
-    pub(super) names: [Option<Arc<str>>; 3],
-}
+/// What one row is about: model, rank and replica. A name that the series do not give is `None`.
+pub(super) type RowKey = [Option<Arc<str>>; 3];
 
 /// What a server does where a request is served by several: the values of a role label that count.
 const ROLES: [&str; 2] = ["prefill", "decode"];
@@ -37,18 +31,17 @@ pub(super) struct Rows {
 
 impl Rows {
     /// The row of this key, a new one if need be; `None` when there is no room for it.
-    pub(super) fn id_of(&mut self, kind: RowKind, names: [Option<&str>; 3]) -> Option<RowId> {
-        let hash = self.ids.hasher().hash_one((kind, names));
+    pub(super) fn id_of(&mut self, names: [Option<&str>; 3]) -> Option<RowId> {
+        let hash = self.ids.hasher().hash_one(names);
         if let Some(id) = self.ids.get(&hash) {
-            let key = &self.keys[usize::from(*id)];
-            let same = key.kind == kind && key.names.each_ref().map(Option::as_deref) == names;
+            let same = texts(self.key(*id)) == names;
             return same.then_some(*id);
         }
         if self.keys.len() == ROWS_MAX {
             return None;
         }
         let id = RowId::try_from(self.keys.len()).ok()?;
-        self.keys.push(RowKey { kind, names: names.map(|name| name.map(Arc::from)) });
+        self.keys.push(names.map(|name| name.map(Arc::from)));
         self.roles.push(0);
         self.ids.insert(hash, id);
         Some(id)
@@ -82,76 +75,43 @@ impl Rows {
         self.ids.clear();
     }
 
-    /// For each of the rows that lack a name, the only row of `used` that it can be a part of.
+    /// For each row that lacks a name, the only row of `used` that it can be a part of.
     ///
     /// What is said of a server without naming its model (vLLM's cache configuration) is about its
-    /// only model; what is said of a model without naming its target (the picker's first generation)
-    /// is about its only target. Where there are several, nobody can tell, and the row stays itself.
+    /// only model. Where there are several, nobody can tell, and the row stays itself.
     pub(super) fn homes(&self, used: &[bool]) -> Vec<RowId> {
-        let mut only: HashMap<Agrees<'_>, Only> = HashMap::new();
-        let is_used = |id: &RowId| used[usize::from(*id)];
+        let mut only: HashMap<Agrees<'_>, Option<RowId>> = HashMap::new();
         let ids = || (0..).take(self.keys.len());
-        for id in ids().filter(is_used) {
-            let RowKey { kind, names } = self.key(id);
-            let [first, second, third] = names.each_ref().map(Option::as_deref);
-            match (kind, first, second) {
-                (RowKind::Server, Some(_), rank) => {
-                    only.entry(Agrees::Server).or_default().add(id);
-                    only.entry(Agrees::Replica(third)).or_default().add(id);
-                    only.entry(Agrees::Rank(rank, third)).or_default().add(id);
-                }
-                (RowKind::Model, model, Some(_)) => {
-                    only.entry(Agrees::Model(model)).or_default().add(id);
-                }
-                _ => {}
+        for id in ids().filter(|id: &RowId| used[usize::from(*id)]) {
+            let [Some(_), rank, replica] = texts(self.key(id)) else { continue };
+            for agrees in [Agrees::Server, Agrees::Replica(replica), Agrees::Rank(rank, replica)] {
+                only.entry(agrees).and_modify(|only| *only = None).or_insert(Some(id));
             }
         }
         let home = |id: RowId| {
-            let RowKey { kind, names } = self.key(id);
-            let [first, second, third] = names.each_ref().map(Option::as_deref);
-            let agrees = match (kind, first, second, third) {
-                (RowKind::Server, None, None, None) => Agrees::Server,
-                (RowKind::Server, None, None, replica) => Agrees::Replica(replica),
-                (RowKind::Server, None, rank, replica) => Agrees::Rank(rank, replica),
-                (RowKind::Model, model, None, _) => Agrees::Model(model),
-                _ => return id,
+            let agrees = match texts(self.key(id)) {
+                [None, None, None] => Agrees::Server,
+                [None, None, replica] => Agrees::Replica(replica),
+                [None, rank, replica] => Agrees::Rank(rank, replica),
+                [Some(_), ..] => return id,
             };
-            match only.get(&agrees) {
-                Some(Only::One(home)) => *home,
-                _ => id,
-            }
+            only.get(&agrees).copied().flatten().unwrap_or(id)
         };
         ids().map(home).collect()
     }
 }
 
+fn texts(key: &RowKey) -> [Option<&str>; 3] {
+    key.each_ref().map(Option::as_deref)
+}
+
 /// What the rows have in common of which there may be only one.
 #[derive(PartialEq, Eq, Hash)]
 enum Agrees<'a> {
-    /// That they are a server's.
+    /// The server.
     Server,
     /// The replica.
     Replica(Option<&'a str>),
     /// Rank and replica.
     Rank(Option<&'a str>, Option<&'a str>),
-    /// The model that was asked for.
-    Model(Option<&'a str>),
-}
-
-/// Whether there is one of something.
-#[derive(Default)]
-enum Only {
-    #[default]
-    None,
-    One(RowId),
-    Several,
-}
-
-impl Only {
-    fn add(&mut self, id: RowId) {
-        *self = match self {
-            Self::None => Self::One(id),
-            Self::One(_) | Self::Several => Self::Several,
-        };
-    }
 }

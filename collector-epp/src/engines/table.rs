@@ -1,21 +1,15 @@
-//! All engines in one table, from sample names to what is read of them.
+//! The table of engines that readers look into: from sample names to what is read of them.
 
 use std::sync::Arc;
 
 use collector_core::{EngineName, ModelId};
-use collector_engines::{ENDPOINT_PICKER, EngineSpec, Expression, Fold, Quantity, SpecError};
+use collector_engines::{Expression, Fold, Quantity};
 
 use super::bits::Bits;
-use super::compile;
-use super::picker::PickerRead;
-use super::reader::PageReader;
+use crate::endpoint_picker;
 use crate::scan::{NameId, Wanted};
 
-/// What the pages of each engine mean: the built-in ones and those of the user, compiled into what a
-/// reader looks for. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Engines(pub(super) Arc<Table>);
-
+/// All engines, compiled.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) wanted: Arc<Wanted>,
@@ -28,6 +22,8 @@ pub(super) struct Table {
     pub(super) uses: Vec<Use>,
     /// In order of preference where a page fits several equally well: users' own first.
     pub(super) engines: Vec<Engine>,
+    /// The series of endpoint pickers.
+    pub(super) endpoint_picker: endpoint_picker::Names,
 }
 
 /// What a sample is read for that is no number of a row.
@@ -41,6 +37,8 @@ pub(super) enum Use {
     ProcessStart,
     /// It is there on the pages of this router alone.
     Router(&'static str),
+    /// It is an endpoint picker's.
+    EndpointPicker,
 }
 
 /// One engine in one spelling of its names, compiled.
@@ -67,16 +65,9 @@ pub(super) struct Engine {
 /// One number that is read of an engine's pages.
 #[derive(Debug)]
 pub(super) struct Read {
-    pub(super) what: What,
+    pub(super) quantity: Quantity,
     /// In order of preference.
     pub(super) alternatives: Vec<Alternative>,
-}
-
-/// Which number it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum What {
-    Server(Quantity),
-    Picker(PickerRead),
 }
 
 /// One place where a quantity may stand.
@@ -103,83 +94,10 @@ pub(super) struct Slot {
 /// The labels that name the rows of some slots; of each list the first that a series has counts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct RowLabels {
-    pub(super) kind: RowKind,
+    /// Of the model, the rank and the replica.
     pub(super) names: [Vec<Box<str>>; 3],
     /// The label that says what the server does.
     pub(super) role: Option<Box<str>>,
-}
-
-/// What the rows of a page are about, and what their names are.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum RowKind {
-    /// Model, rank and replica.
-    Server,
-    /// Model and target.
-    Model,
-    /// Pool.
-    Pool,
-    /// Pool and pod.
-    Pod,
-}
-
-impl Engines {
-    /// The engines that are known without being told.
-    pub fn builtin() -> Self {
-        Self::of(&collector_engines::Engines::builtin())
-    }
-
-    /// The built-in engines, and those of a user.
-    ///
-    /// # Errors
-    /// The first thing that is wrong, with the engine, the key and the position.
-    pub fn new(specs: &[EngineSpec]) -> Result<Self, SpecError> {
-        Ok(Self::of(&collector_engines::Engines::new(specs)?))
-    }
-
-    /// These engines, compiled.
-    pub fn of(engines: &collector_engines::Engines) -> Self {
-        Self(Arc::new(compile::table(engines)))
-    }
-
-    /// The sample names that a scanner must look for.
-    pub fn wanted(&self) -> &Arc<Wanted> {
-        &self.0.wanted
-    }
-
-    /// The names of the engines, each once, the Endpoint Picker's `epp` included.
-    pub fn names(&self) -> impl Iterator<Item = &EngineName> {
-        let engines = &self.0.engines;
-        let is_first =
-            |at: usize| !engines[..at].iter().any(|other| other.name == engines[at].name);
-        (0..engines.len()).filter(move |at| is_first(*at)).map(|at| &engines[at].name)
-    }
-
-    /// Where a quantity of an engine is looked for, in order of preference; nothing when there is no
-    /// such engine or quantity.
-    pub fn looked_for(&self, engine: &EngineName, quantity: &str) -> Vec<Arc<Expression>> {
-        let engine = self.0.engines.iter().find(|known| known.name == *engine);
-        let reads = engine.into_iter().flat_map(|engine| &engine.reads);
-        let of_quantity = |read: &&Read| match read.what {
-            What::Server(known) => known.key() == quantity,
-            What::Picker(_) => false,
-        };
-        reads
-            .filter(of_quantity)
-            .flat_map(|read| &read.alternatives)
-            .map(|alternative| Arc::clone(&alternative.spec))
-            .collect()
-    }
-
-    /// A reader that finds out from each page which engine it is of.
-    pub fn reader(&self) -> PageReader {
-        PageReader::new(Arc::clone(&self.0), None)
-    }
-
-    /// A reader of one engine's pages; `None` when there is no engine of this name.
-    pub fn reader_of(&self, engine: &EngineName) -> Option<PageReader> {
-        let known = self.0.engines.iter().any(|known| known.name == *engine);
-        known.then(|| PageReader::new(Arc::clone(&self.0), Some(engine.clone())))
-    }
 }
 
 impl Table {
@@ -197,16 +115,12 @@ impl Table {
 }
 
 impl Engine {
-    pub(super) fn is_picker(&self) -> bool {
-        self.name.as_str() == ENDPOINT_PICKER
-    }
-
     pub(super) fn names_model(&self, value: &str) -> bool {
         !value.is_empty() && !self.no_models.iter().any(|name| **name == *value)
     }
 
     fn read_of(&self, quantity: Quantity) -> Option<&Read> {
-        self.reads.iter().find(|read| read.what == What::Server(quantity))
+        self.reads.iter().find(|read| read.quantity == quantity)
     }
 
     /// The place of the alternative of a number that counts where `is_complete` says which are on the page.
@@ -215,22 +129,10 @@ impl Engine {
         read: &Read,
         is_complete: impl Fn(&Alternative) -> bool,
     ) -> Option<usize> {
-        match read.what {
-            What::Server(quantity) => quantity.chosen_among(|quantity, index| {
-                let read = self.read_of(quantity);
-                let alternative = read.and_then(|read| read.alternatives.get(index));
-                alternative.is_some_and(&is_complete)
-            }),
-            What::Picker(_) => read.alternatives.iter().position(&is_complete),
-        }
-    }
-}
-
-impl What {
-    pub(super) fn key(self) -> &'static str {
-        match self {
-            Self::Server(quantity) => quantity.key(),
-            Self::Picker(read) => read.key(),
-        }
+        read.quantity.chosen_among(|quantity, index| {
+            let read = self.read_of(quantity);
+            let alternative = read.and_then(|read| read.alternatives.get(index));
+            alternative.is_some_and(&is_complete)
+        })
     }
 }

@@ -9,11 +9,25 @@ use super::counters::Counters;
 use super::parts::{Part, Told};
 use super::peak::Peak;
 use super::times::{self, PageTime};
-use crate::engines::{Counters as Counts, EngineRow, Quantity, ServerPage};
+use crate::engines::{EngineRow, Numbers, Quantity, ServerPage};
 use crate::selfmetrics::judged;
 
 /// The gauges that a server shows as soon as an engine of it has worked.
 const WORK_GAUGES: [Quantity; 3] = [Quantity::Waiting, Quantity::Running, Quantity::KvCacheUsage];
+
+/// What a server counts when an engine of it works.
+const WORK_COUNTERS: [Quantity; 10] = [
+    Quantity::RequestSuccessTotal,
+    Quantity::RequestsTotal,
+    Quantity::PromptTokensSum,
+    Quantity::PromptTokensCount,
+    Quantity::PromptTokensTotal,
+    Quantity::GenerationTokensSum,
+    Quantity::GenerationTokensCount,
+    Quantity::GenerationTokensTotal,
+    Quantity::TtftCount,
+    Quantity::ItlCount,
+];
 
 /// One data-parallel engine; or, without a rank, what a page gives per server.
 #[derive(Debug)]
@@ -27,9 +41,9 @@ pub(super) struct Engine {
     load: Counters<7>,
     prefix: Counters<2>,
     /// What `load` and `prefix` were taken from: of several counters that stand for each other, which.
-    from: [Option<usize>; 4],
+    from: [Option<usize>; COUNTERS.len()],
     /// The counters of `load` and `prefix`, each as the sum of the increases of its series.
-    totals: [f64; 9],
+    totals: [f64; COUNTERS.len()],
 }
 
 impl Engine {
@@ -48,8 +62,8 @@ impl Engine {
             kv_cache_usage: Peak::default(),
             load: Counters::default(),
             prefix: Counters::default(),
-            from: [None; 4],
-            totals: [0.0; 9],
+            from: [None; COUNTERS.len()],
+            totals: [0.0; COUNTERS.len()],
         }
     }
 
@@ -71,9 +85,9 @@ impl Engine {
         let counters_at = times::of(row, time, Quantity::is_counter);
         self.count(row, counters_at, window);
         let zero = |quantity| is_idle(row).then_some(0.0).filter(|_| can_be_zero(page, quantity));
-        let waiting = row.waiting.or_else(|| zero(Quantity::Waiting));
-        let running = row.running.or_else(|| zero(Quantity::Running));
-        let usage = row.kv_cache_usage.or_else(|| zero(Quantity::KvCacheUsage));
+        let waiting = row.numbers[Quantity::Waiting].or_else(|| zero(Quantity::Waiting));
+        let running = row.numbers[Quantity::Running].or_else(|| zero(Quantity::Running));
+        let usage = row.numbers[Quantity::KvCacheUsage].or_else(|| zero(Quantity::KvCacheUsage));
 
         if let Some(waiting) = waiting
             && judged(Field::QueueLength, sanitize::count(waiting)).is_some()
@@ -99,12 +113,12 @@ impl Engine {
             waiting: Told::of(waiting.is_some(), peak),
             running: Told::of(running.is_some(), running_judged),
             kv_cache_usage: Told::of(usage.is_some(), fullest),
-            capacity_tokens: configured(row.kv_capacity_tokens),
-            blocks: configured(row.num_gpu_blocks),
-            block_size: configured(row.block_size),
-            sleeps: row.sleeping.map(|sleeping| sleeping > 0.0),
+            capacity_tokens: configured(row, Quantity::KvCapacityTokens),
+            blocks: configured(row, Quantity::NumGpuBlocks),
+            block_size: configured(row, Quantity::BlockSize),
+            sleeps: row.numbers[Quantity::Sleeping].map(|sleeping| sleeping > 0.0),
             prefix: self.prefix.rates(),
-            hit_rate: row.prefix_cache_hit_rate,
+            hit_rate: row.numbers[Quantity::PrefixCacheHitRate],
             rates: self.rates(),
             reasons: reasons.collect(),
         }
@@ -112,22 +126,22 @@ impl Engine {
 
     /// Takes the counters of a page.
     fn count(&mut self, row: &EngineRow, at: Tick, window: Duration) {
-        let counters = &row.counters;
-        let from = chosen(counters);
+        let from = chosen(&row.numbers);
         if from != self.from {
             self.forget_counters();
             self.from = from;
         }
-        let on_page = of_load_and_prefix(counters, from);
-        let increases =
-            row.increases.as_deref().map(|increases| of_load_and_prefix(increases, from));
-        let mut values = [None; 9];
-        for place in 0..values.len() {
-            let Some(value) = good(FIELDS[place], on_page[place]) else { continue };
-            values[place] = Some(match &increases {
+        let mut values = [None; COUNTERS.len()];
+        for (index, (field, quantities)) in COUNTERS.iter().enumerate() {
+            let Some(quantity) = from[index].map(|at| quantities[at]) else { continue };
+            let value = row.numbers[quantity];
+            let Some(value) = value.and_then(|value| judged(*field, sanitize::rate(value))) else {
+                continue;
+            };
+            values[index] = Some(match &row.increases {
                 Some(increases) => {
-                    let total = &mut self.totals[place];
-                    *total += increases[place].unwrap_or(0.0);
+                    let total = &mut self.totals[index];
+                    *total += increases[quantity].unwrap_or(0.0);
                     *total
                 }
                 None => value,
@@ -148,11 +162,11 @@ impl Part {
     /// Takes the configuration that a page gives per server, where the engine has none of its own.
     pub(super) fn take_configuration(&mut self, server: &EngineRow) {
         if self.capacity_tokens == Told::Absent {
-            self.capacity_tokens = configured(server.kv_capacity_tokens);
+            self.capacity_tokens = configured(server, Quantity::KvCapacityTokens);
         }
         if self.blocks == Told::Absent && self.block_size == Told::Absent {
-            self.blocks = configured(server.num_gpu_blocks);
-            self.block_size = configured(server.block_size);
+            self.blocks = configured(server, Quantity::NumGpuBlocks);
+            self.block_size = configured(server, Quantity::BlockSize);
         }
     }
 
@@ -164,63 +178,38 @@ impl Part {
     }
 }
 
-/// The fields of the counters of load and prefix cache.
-const FIELDS: [Field; 9] = [
-    Field::ArrivalRate,
-    Field::AvgInputTokens,
-    Field::AvgOutputTokens,
-    Field::TtftAverage,
-    Field::TtftAverage,
-    Field::ItlAverage,
-    Field::ItlAverage,
-    Field::PrefixCacheHitRate,
-    Field::PrefixCacheHitRate,
+/// The counters of the load and then of the prefix cache, each with its field: quantities that stand for each
+/// other, the preferred one first. The count that a sum belongs to comes before what is counted otherwise.
+pub(super) const COUNTERS: [(Field, &[Quantity]); 9] = [
+    (
+        Field::ArrivalRate,
+        &[Quantity::PromptTokensCount, Quantity::RequestsTotal, Quantity::RequestSuccessTotal],
+    ),
+    (Field::AvgInputTokens, &[Quantity::PromptTokensSum, Quantity::PromptTokensTotal]),
+    (Field::AvgOutputTokens, &[Quantity::GenerationTokensSum, Quantity::GenerationTokensTotal]),
+    (Field::TtftAverage, &[Quantity::TtftSum]),
+    (Field::TtftAverage, &[Quantity::TtftCount]),
+    (Field::ItlAverage, &[Quantity::ItlSum]),
+    (Field::ItlAverage, &[Quantity::ItlCount]),
+    (Field::PrefixCacheHitRate, &[Quantity::PrefixHits, Quantity::CachedTokensTotal]),
+    (Field::PrefixCacheHitRate, &[Quantity::PrefixQueries, Quantity::PromptTokensTotal]),
 ];
 
-/// Counters that stand for each other, the preferred one first: requests, prompt tokens, generated
-/// tokens. The count that a sum belongs to comes before what is counted otherwise.
-fn alternatives(counters: &Counts) -> [[Option<f64>; 3]; 3] {
-    [
-        [counters.prompt_tokens_count, counters.requests_total, counters.request_success_total],
-        [counters.prompt_tokens_sum, counters.prompt_tokens_total, None],
-        [counters.generation_tokens_sum, counters.generation_tokens_total, None],
-    ]
+/// Which of the [`COUNTERS`] are used of those on the page, by their position.
+fn chosen(numbers: &Numbers) -> [Option<usize>; COUNTERS.len()] {
+    let mut from = COUNTERS.map(|(_, quantities)| match quantities {
+        [_] => Some(0),
+        several => several.iter().position(|quantity| numbers[*quantity].is_some()),
+    });
+    // Hits and look-ups are used as a pair.
+    let own = [Quantity::PrefixHits, Quantity::PrefixQueries];
+    let has_own = own.iter().all(|quantity| numbers[*quantity].is_some());
+    from[7..].fill(Some(usize::from(!has_own)));
+    from
 }
 
-/// Which of these are on the page, and whether the prefix cache has counters of its own.
-fn chosen(counters: &Counts) -> [Option<usize>; 4] {
-    let [requests, prompt, generation] = alternatives(counters);
-    let first = |list: [Option<f64>; 3]| list.iter().position(Option::is_some);
-    let own = counters.prefix_hits.is_some() && counters.prefix_queries.is_some();
-    [first(requests), first(prompt), first(generation), Some(usize::from(own))]
-}
-
-fn of_load_and_prefix(counters: &Counts, from: [Option<usize>; 4]) -> [Option<f64>; 9] {
-    let [requests, prompt, generation] = alternatives(counters);
-    let at = |list: [Option<f64>; 3], place: Option<usize>| place.and_then(|place| list[place]);
-    let (hits, queries) = match from[3] {
-        Some(1) => (counters.prefix_hits, counters.prefix_queries),
-        _ => (counters.cached_tokens_total, counters.prompt_tokens_total),
-    };
-    [
-        at(requests, from[0]),
-        at(prompt, from[1]),
-        at(generation, from[2]),
-        counters.ttft_sum,
-        counters.ttft_count,
-        counters.itl_sum,
-        counters.itl_count,
-        hits,
-        queries,
-    ]
-}
-
-/// A counter's value, if it can be one.
-fn good(field: Field, value: Option<f64>) -> Option<f64> {
-    judged(field, sanitize::rate(value?))
-}
-
-fn configured(value: Option<f64>) -> Told<u64> {
+fn configured(row: &EngineRow, quantity: Quantity) -> Told<u64> {
+    let value = row.numbers[quantity];
     let judged = value.and_then(|value| judged(Field::CacheConfig, sanitize::count(value)));
     Told::of(value.is_some(), judged)
 }
@@ -228,24 +217,10 @@ fn configured(value: Option<f64>) -> Told<u64> {
 /// Whether an engine has not worked yet: its gauges appear with its first request, and what it has
 /// counted is 0.
 fn is_idle(row: &EngineRow) -> bool {
-    if row.waiting.is_some() || row.running.is_some() || row.kv_cache_usage.is_some() {
-        return false;
-    }
-    let counters = &row.counters;
-    let work = [
-        counters.request_success_total,
-        counters.requests_total,
-        counters.prompt_tokens_sum,
-        counters.prompt_tokens_count,
-        counters.prompt_tokens_total,
-        counters.generation_tokens_sum,
-        counters.generation_tokens_count,
-        counters.generation_tokens_total,
-        counters.ttft_count,
-        counters.itl_count,
-    ];
-    let mut counted = work.into_iter().flatten().peekable();
-    counted.peek().is_some() && counted.all(|count| count == 0.0)
+    let numbers = &row.numbers;
+    let has_gauge = WORK_GAUGES.iter().any(|quantity| numbers[*quantity].is_some());
+    let mut counted = WORK_COUNTERS.iter().filter_map(|quantity| numbers[*quantity]).peekable();
+    !has_gauge && counted.peek().is_some() && counted.all(|count| count == 0.0)
 }
 
 /// Whether a gauge that an idle engine does not show is 0: its kind of server has it, and nothing says

@@ -11,7 +11,7 @@ use collector_core::{
 use super::engine::Engine;
 use super::parts::{self, Part};
 use super::times::{PageTime, Times};
-use super::why;
+use super::why::{self, IN_TURNS};
 use crate::engines::{self, EngineRow, Matched, Quantity, ServerPage};
 
 /// Engines that are remembered; beyond it those that the last page did not have are forgotten. A page
@@ -172,11 +172,6 @@ impl History {
     }
 }
 
-/// Why there is no rate where several processes answer in turns.
-pub(crate) const IN_TURNS: &str = "several processes answer at this address in turns \
-     (process_start_time_seconds goes back and forth), so that no rate can be taken: scrape the pods \
-     one by one";
-
 /// The rows of one replica of one model.
 struct Group<'a> {
     model: ModelId,
@@ -230,7 +225,7 @@ pub(crate) fn name_of(page: &ServerPage, field: Field) -> Option<String> {
         Field::CacheConfig => Quantity::NumGpuBlocks,
         _ => return None,
     };
-    let matched = page.matched.iter().find(|matched| matched.quantity == quantity.key())?;
+    let matched = page.matched.iter().find(|matched| matched.quantity == quantity)?;
     Some(matched.spec.to_string())
 }
 

@@ -19,9 +19,10 @@ mod why;
 
 use std::time::Duration;
 
-pub(crate) use history::{History, IN_TURNS, PodModel, Whose, name_of};
+pub(crate) use history::{History, PodModel, Whose, name_of};
 pub(crate) use parts::{Part, fill, rates};
 pub(crate) use times::PageTime;
+pub(crate) use why::IN_TURNS;
 
 /// The parts of a window.
 const PARTS: u32 = 15;

@@ -2,23 +2,25 @@
 
 use collector_core::{Field, FieldReasons, LoadRates, ReplicaMetrics, ReplicaState};
 
-use super::history::IN_TURNS;
+use super::engine::COUNTERS;
 use super::parts::Part;
 use crate::engines::{Quantity, ServerPage};
 
-/// What the fields of the load are made of.
-const OF_LOAD: [(Field, &[Quantity]); 5] = [
-    (
-        Field::ArrivalRate,
-        &[Quantity::PromptTokensCount, Quantity::RequestsTotal, Quantity::RequestSuccessTotal],
-    ),
-    (Field::AvgInputTokens, &[Quantity::PromptTokensSum, Quantity::PromptTokensTotal]),
-    (Field::AvgOutputTokens, &[Quantity::GenerationTokensSum, Quantity::GenerationTokensTotal]),
-    (Field::TtftAverage, &[Quantity::TtftSum, Quantity::TtftCount]),
-    (Field::ItlAverage, &[Quantity::ItlSum, Quantity::ItlCount]),
+/// Why there is no rate where several processes answer in turns.
+pub(crate) const IN_TURNS: &str = "several processes answer at this address in turns \
+     (process_start_time_seconds goes back and forth), so that no rate can be taken: scrape the pods \
+     one by one";
+
+/// The fields of the load.
+const LOAD: [Field; 5] = [
+    Field::ArrivalRate,
+    Field::AvgInputTokens,
+    Field::AvgOutputTokens,
+    Field::TtftAverage,
+    Field::ItlAverage,
 ];
 
-/// What the fields of a row are made of, but for the load's.
+/// What the fields of a row are made of, except the load's.
 const OF_ROW: [(Field, &[Quantity]); 5] = [
     (Field::RunningRequests, &[Quantity::Running]),
     (Field::QueueLength, &[Quantity::Waiting]),
@@ -33,7 +35,7 @@ const OF_ROW: [(Field, &[Quantity]); 5] = [
 /// Why fields of the load are unknown that are made of these rates of a page.
 pub(crate) fn load(rates: &LoadRates, page: &ServerPage, in_turns: bool) -> FieldReasons {
     let mut reasons = FieldReasons::NONE;
-    for (field, quantities) in OF_LOAD {
+    for field in LOAD {
         let halves = match field {
             Field::AvgInputTokens => [rates.requests, rates.prompt_tokens],
             Field::AvgOutputTokens => [rates.requests, rates.generation_tokens],
@@ -47,7 +49,9 @@ pub(crate) fn load(rates: &LoadRates, page: &ServerPage, in_turns: bool) -> Fiel
         if in_turns {
             reasons.insert(field, IN_TURNS);
         } else {
-            reasons.insert(field, unknown(page, quantities));
+            let counters = COUNTERS.iter().filter(|(of, _)| *of == field);
+            let quantities: Vec<Quantity> = counters.flat_map(|(_, of)| *of).copied().collect();
+            reasons.insert(field, unknown(page, &quantities));
         }
     }
     reasons
@@ -78,7 +82,7 @@ pub(crate) fn name_what_lacks(replica: &mut ReplicaMetrics, page: &ServerPage, p
 
 /// Why nothing is known of what these quantities tell.
 fn unknown(page: &ServerPage, quantities: &[Quantity]) -> String {
-    let is_matched = |it: &&Quantity| page.matched.iter().any(|known| known.quantity == it.key());
+    let is_matched = |it: &&Quantity| page.matched.iter().any(|known| known.quantity == **it);
     let matched = quantities.iter().find(is_matched);
     match matched {
         Some(counter) if counter.is_counter() => {

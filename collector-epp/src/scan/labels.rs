@@ -6,7 +6,7 @@ use std::ops::Range;
 use wide::u8x16;
 
 use super::Reason;
-use super::line::Cursor;
+use super::cursor::Cursor;
 
 /// Labels that one line may have. Info series have some twenty, and grow.
 const MAX_LABELS: usize = 128;
@@ -22,10 +22,6 @@ pub struct Labels<'a> {
 impl<'a> Labels<'a> {
     pub(super) fn new(text: &'a str, spans: &'a [Span]) -> Self {
         Self { text, spans }
-    }
-
-    pub(super) fn parts(&self) -> (&'a str, &'a [Span]) {
-        (self.text, self.spans)
     }
 
     /// The value of a label; `None` when there is no label of this whole name. Allocates only when an
@@ -52,8 +48,12 @@ impl<'a> Labels<'a> {
     }
 
     fn cut(&self, piece: &Piece) -> Cow<'a, str> {
-        let text = &self.text[piece.range()];
-        if piece.escaped { Cow::Owned(unescape(text)) } else { Cow::Borrowed(text) }
+        if piece.escaped {
+            let bytes = unescaped(self.text.as_bytes(), piece);
+            Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+        } else {
+            Cow::Borrowed(&self.text[piece.range()])
+        }
     }
 }
 
@@ -291,24 +291,4 @@ pub(super) fn unescaped<'a>(bytes: &'a [u8], piece: &Piece) -> Cow<'a, [u8]> {
         }
     }
     Cow::Owned(out)
-}
-
-fn unescape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text.chars();
-    while let Some(char) = rest.next() {
-        if char != '\\' {
-            out.push(char);
-            continue;
-        }
-        match rest.next() {
-            Some('n') => out.push('\n'),
-            Some(quoted @ ('"' | '\\')) => out.push(quoted),
-            other => {
-                out.push('\\');
-                out.extend(other);
-            }
-        }
-    }
-    out
 }

@@ -55,20 +55,19 @@
 //!   mostly those of the line before; then the byte behind such a name's end is tested (`names`).
 //! - Labels become spans in a fixed table, in one pass; an escape is undone when somebody asks (`labels`).
 //! - Most values take one exact division (`number`).
-//! - With [`Scanner::with_memo`], series that the target's last page had are recognised by their bytes
-//!   (`memo`): a third less time again.
 //!
 //! Work is in proportion to the page, whatever the lengths of lines, names and label sets. A scanner
-//! holds some 7 KiB, the longest line that a chunk cut in two, and the memo; once it has these, a page
+//! holds some 7 KiB and the longest line that a chunk cut in two; once it has these, a page
 //! without malformed lines allocates nothing.
 
+mod cursor;
 mod labels;
 mod line;
-mod memo;
 mod names;
 mod newlines;
 mod number;
 mod page;
+mod sample;
 mod scanner;
 mod summary;
 #[cfg(test)]
@@ -76,6 +75,8 @@ mod tests;
 mod wanted;
 
 pub use labels::Labels;
-pub use scanner::{Ended, Format, Limits, Sample, Scanner};
+pub use names::NameId;
+pub use sample::{Ended, Format, Limits, Sample};
+pub use scanner::Scanner;
 pub use summary::{MALFORMED_KEPT, Malformed, PageTooLarge, Reason, Summary};
-pub use wanted::{NameId, Wanted};
+pub use wanted::Wanted;

@@ -9,7 +9,16 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::NameId;
+/// Which of the [`Wanted`](super::Wanted) names: its place in the list that they were made of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NameId(pub(super) usize);
+
+impl NameId {
+    /// The place in the list that [`Wanted::new`](super::Wanted::new) was given, from 0.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
 
 /// The beginning of a line, filled up with zeros, which no name has.
 type Head = [u8; HEAD];

@@ -7,7 +7,6 @@ use memchr::memchr;
 
 use super::labels::{Labels, Spans};
 use super::line::{self, Measured};
-use super::memo::Memo;
 use super::names::Finder;
 use super::newlines::{Newlines, STRETCH};
 use super::{Format, Limits, NameId, PageTooLarge, Reason, Sample, Summary, Wanted};
@@ -21,7 +20,6 @@ pub(super) struct Page {
     wanted: Arc<Wanted>,
     limits: Limits,
     spans: Spans,
-    memo: Option<Memo>,
     output: Output,
 }
 
@@ -40,19 +38,12 @@ impl Page {
             exemplar_labels: Spans::new(),
             summary: Summary::default(),
         };
-        Self { wanted, limits, spans: Spans::new(), memo: None, output }
-    }
-
-    pub(super) fn set_memo(&mut self, memo: bool) {
-        self.memo = memo.then(Memo::default);
+        Self { wanted, limits, spans: Spans::new(), output }
     }
 
     pub(super) fn begin(&mut self, format: Format) {
         self.output.format = format;
         self.output.summary = Summary::default();
-        if let Some(memo) = &mut self.memo {
-            memo.rewind();
-        }
     }
 
     pub(super) fn end(&mut self) -> Summary {
@@ -162,23 +153,8 @@ impl Page {
     /// The same within the limit, and without a carriage return at its end.
     fn named(&mut self, name: NameId, line: &[u8], each: &mut impl FnMut(&Sample<'_>)) {
         let behind_name = &line[self.wanted.name(name).len()..];
-        // Where no label set follows, there is nothing to be saved.
-        let memo = self.memo.as_mut().filter(|_| behind_name.starts_with(b"{"));
-        let Some(memo) = memo else {
-            match line::series(behind_name, &mut self.spans) {
-                Ok(series) => self.output.sample(name, series.labels, series.rest, each),
-                Err(reason) => self.output.summary.refuse(name, reason),
-            }
-            return;
-        };
-        if let Some(known) = memo.next(line) {
-            return self.output.sample(name, known.labels(), &line[known.len()..], each);
-        }
         match line::series(behind_name, &mut self.spans) {
-            Ok(series) => {
-                memo.keep(&line[..line.len() - series.rest.len()], series.labels);
-                self.output.sample(name, series.labels, series.rest, each);
-            }
+            Ok(series) => self.output.sample(name, series.labels, series.rest, each),
             Err(reason) => self.output.summary.refuse(name, reason),
         }
     }

@@ -5,70 +5,8 @@ use std::sync::Arc;
 use memchr::memchr;
 
 use super::page::Page;
-use super::{Labels, NameId, PageTooLarge, Summary, Wanted};
-
-/// How a page is written.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum Format {
-    /// The Prometheus text format.
-    #[default]
-    Text,
-    /// OpenMetrics: timestamps in seconds, exemplars, and an end that is marked.
-    OpenMetrics,
-}
-
-impl Format {
-    /// What an HTTP `Content-Type` announces; whatever is not OpenMetrics is read as text.
-    pub fn from_content_type(content_type: Option<&str>) -> Self {
-        let media_type = content_type.and_then(|value| value.split(';').next()).unwrap_or("");
-        if media_type.trim().eq_ignore_ascii_case("application/openmetrics-text") {
-            Self::OpenMetrics
-        } else {
-            Self::Text
-        }
-    }
-}
-
-/// How large a line and a page may be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// A longer line, newline not counted, is passed over, and counted when its name is wanted.
-    /// Default 64 KiB. It is also what a scanner keeps of a page at most.
-    pub max_line_bytes: usize,
-    /// A larger page is refused. Default 16 MiB.
-    pub max_page_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { max_line_bytes: 64 * 1024, max_page_bytes: 16 * 1024 * 1024 }
-    }
-}
-
-/// How the transfer of a page ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ended {
-    /// As announced: the last line is whole, even without a newline.
-    Complete,
-    /// Before the announced length, or the last chunk: without a newline the last line may lack
-    /// digits, so it is dropped.
-    CutShort,
-}
-
-/// One sample, valid during the call that it is handed to.
-#[derive(Clone, Copy, Debug)]
-pub struct Sample<'a> {
-    /// Which wanted name it has.
-    pub name: NameId,
-    /// Its labels.
-    pub labels: Labels<'a>,
-    /// As on the page: NaN and infinities too.
-    pub value: f64,
-    /// Milliseconds since 1970, when the page gives them.
-    pub timestamp_ms: Option<i64>,
-    /// The line that it stands on, counted from 1.
-    pub line: u64,
-}
+use super::sample::{Ended, Format, Limits, Sample};
+use super::{PageTooLarge, Summary, Wanted};
 
 /// Reads pages, one after the other, each in chunks of any size.
 ///
@@ -89,15 +27,6 @@ impl Scanner {
     pub fn new(wanted: Arc<Wanted>, limits: Limits) -> Self {
         let page = Page::new(wanted, limits);
         Self { partial: Vec::new(), passing_over: false, page }
-    }
-
-    /// Whether to keep the series of the last page, so that those of the next one are recognised instead
-    /// of read. It pays when all pages are of one target, and costs a copy of its wanted lines, at most
-    /// 256 KiB. Off unless set.
-    #[must_use]
-    pub fn with_memo(mut self, memo: bool) -> Self {
-        self.page.set_memo(memo);
-        self
     }
 
     /// Begins a page, and forgets what was left of an unfinished one.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::names::{Finder, Names};
+use super::names::{Finder, NameId, Names};
 
 /// Sample names wanted, compiled for look-up; scanners share one.
 ///
@@ -13,17 +13,6 @@ pub struct Wanted {
     ids: HashMap<Box<str>, NameId>,
     /// Those that may stand bare; the others stand in quotes only.
     bare: Names,
-}
-
-/// Which of the [`Wanted`] names: its place in the list that they were made of.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct NameId(usize);
-
-impl NameId {
-    /// The place in the list that [`Wanted::new`] was given, from 0.
-    pub fn index(self) -> usize {
-        self.0
-    }
 }
 
 impl Wanted {

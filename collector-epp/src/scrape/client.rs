@@ -32,14 +32,11 @@ const AGENT: HeaderValue =
 const REDIRECTS_MAX: usize = 5;
 
 /// Takes a page as it arrives.
-pub trait PageSink {
+pub(super) trait PageSink {
     /// Begins a page that comes with this Content-Type; what was taken of an unfinished one is forgotten.
     fn begin(&mut self, content_type: Option<&str>);
 
     /// Takes the next bytes of the page.
-    ///
-    /// # Errors
-    /// The page is larger than allowed.
     fn feed(&mut self, chunk: &[u8]) -> Result<(), PageTooLarge>;
 }
 
@@ -138,16 +135,16 @@ pub(super) struct Client {
 
 /// How a page came that was fetched to its end.
 #[derive(Clone, Copy, Debug)]
-pub struct Fetched {
+pub(super) struct Fetched {
     /// When the request was sent: nothing on the page is older.
-    pub asked_at: Tick,
+    pub(super) asked_at: Tick,
     /// When the page had arrived.
-    pub arrived_at: Tick,
+    pub(super) arrived_at: Tick,
     /// By how many seconds the server's wall clock is ahead of ours, to the second; `None` when it does
     /// not say.
-    pub clock_ahead: Option<f64>,
+    pub(super) clock_ahead: Option<f64>,
     /// The transfer told its length, or its end: the page is whole, even without a newline at its end.
-    pub end_is_known: bool,
+    pub(super) end_is_known: bool,
 }
 
 /// How far a fetch came, for the message when its time is over.

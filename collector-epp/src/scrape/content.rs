@@ -1,5 +1,7 @@
 //! What a page is that has no series to read.
 
+use collector_transport::quote;
+
 /// Bytes of a page's beginning that tell what it is.
 pub(super) const HEAD_BYTES: usize = 512;
 
@@ -7,6 +9,8 @@ pub(super) const HEAD_BYTES: usize = 512;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Content {
+    /// Nothing but blanks.
+    Empty,
     /// HTML or XML.
     Html,
     /// A JSON object or list: statistics in a form of the server's own.
@@ -20,7 +24,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// Recognises a page by its beginning and its Content-Type; `None` when it is lines of text, or empty.
+    /// Recognises a page by its beginning and its Content-Type; `None` when it is lines of text.
     pub fn of(head: &[u8], content_type: Option<&str>) -> Option<Self> {
         let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
         let head = &head[..head.len().min(HEAD_BYTES)];
@@ -29,6 +33,7 @@ impl Content {
             return Some(Self::Protobuf);
         }
         match head.trim_ascii_start() {
+            [] => Some(Self::Empty),
             [b'<', ..] => Some(Self::Html),
             // No line of metrics begins with either.
             [b'"', ..] => Some(Self::JsonText),
@@ -41,20 +46,23 @@ impl Content {
         }
     }
 
-    /// What the page is, in words.
-    pub fn problem(self) -> &'static str {
-        match self {
+    /// What the page is that came with this Content-Type, in words.
+    pub fn problem(self, content_type: Option<&str>) -> String {
+        let problem = match self {
+            Self::Empty => "it is empty",
             Self::Html => "it is an HTML page, not metrics",
             Self::Json => "it is JSON, not a page of metrics",
             Self::JsonText => "it is one JSON string, not a page of metrics",
             Self::Protobuf => "it is in Prometheus' protobuf form, not in the text form",
             Self::Binary => "it is no text, so there are no series to read",
-        }
+        };
+        format!("{problem}{}", content_type.map_or_else(String::new, came_as))
     }
 
     /// What to do about it.
     pub fn remedy(self) -> &'static str {
         match self {
+            Self::Empty => "is the server still starting?",
             Self::Html => {
                 "check the port and the path of the URL; most servers have metrics at /metrics"
             }
@@ -71,6 +79,11 @@ impl Content {
             Self::Binary => "check the port and the path of the URL",
         }
     }
+}
+
+/// How a message shows the Content-Type of a page.
+pub(super) fn came_as(content_type: &str) -> String {
+    format!(" (Content-Type {:?})", quote(content_type))
 }
 
 /// Whether what follows a brace is that of a JSON object: its end, or a text with a colon behind it. Behind
@@ -111,6 +124,7 @@ mod tests {
         is("<!DOCTYPE html>", "text/plain", Some(Content::Html));
         is("\u{feff} \r\n<html>", "", Some(Content::Html));
         is("[]", "", Some(Content::Json));
+        is(" \n", "", Some(Content::Empty));
         is("{\"iter\\\"\": 3}", "", Some(Content::Json));
         is("{ }\n", "", Some(Content::Json));
         is("{'a'}", "application/json", Some(Content::Json));
@@ -121,7 +135,6 @@ mod tests {
 
     #[test]
     fn lines_of_metrics_are_nothing_else() {
-        is("", "", None);
         is("up 1\r\n", "text/html", None);
         is("{\"up\"} 1", "", None);
         is("{\"up\",a=\"b\"} 1", "", None);

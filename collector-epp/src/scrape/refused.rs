@@ -84,7 +84,7 @@ pub(super) fn too_many(redirects: usize, to: &Url) -> Cause {
 }
 
 /// A URL as messages show it: without credentials and parameters, which may be secret.
-pub(super) fn shown(url: &Url) -> String {
+pub fn shown(url: &Url) -> String {
     let mut url = url.clone();
     let _ = url.set_username("");
     let _ = url.set_password(None);

@@ -5,7 +5,7 @@ use collector_transport::Cause;
 use url::Url;
 
 use super::client::{Client, Credential, Fetched};
-use super::page::Reader;
+use super::reader::Reader;
 use super::settings::Settings;
 use crate::engines::Page;
 use crate::scan::Summary;
@@ -49,7 +49,8 @@ impl Scraper {
         let fetched = self.client.fetch(settings, settings.timeout, reader).await?;
         let Fetched { asked_at, arrived_at, clock_ahead, end_is_known } = fetched;
         // A page that is refused here says nothing against the connection.
-        let (page, summary) = reader.finish(end_is_known)?;
+        let finished = reader.finish(end_is_known);
+        let (page, summary) = finished.map_err(|error| error.cause(reader.content_type()))?;
         Ok(Scraped { page, summary, asked_at, arrived_at, clock_ahead })
     }
 }

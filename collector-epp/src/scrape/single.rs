@@ -1,17 +1,63 @@
-//! Single pages, fetched as the backend scrapes its targets.
+//! Single pages, fetched and read as the backend scrapes its targets.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_core::Clock;
+use collector_core::{Clock, ErrorKind};
 use collector_transport::{Cause, ConfigError};
 use url::Url;
 
 use super::client::{Client, Credential, Fetched, PageSink};
+use super::reader::{PageError, Reader};
 use super::settings::Settings;
 use crate::config::EppConfig;
 use crate::discover::{Discovery as _, DiscoveryError, DnsRecord, DnsTargets, FileTargets, Target};
+use crate::engines::{Engines, Page, PageReader};
+use crate::scan::{Limits, PageTooLarge, Summary};
+
+/// A metrics page as it arrived.
+#[derive(Default, Debug)]
+pub struct FetchedPage {
+    /// The page.
+    pub bytes: Vec<u8>,
+    /// Its Content-Type, where it came with one.
+    pub content_type: Option<String>,
+    /// The transfer told its length, or its end: the page is whole, even without a newline at its end.
+    pub end_is_known: bool,
+}
+
+/// Why there is no page.
+#[derive(Debug)]
+pub enum FetchError {
+    /// The server did not send one.
+    Failed(Cause),
+    /// The connection broke within the page.
+    CutShort(Cause),
+}
+
+/// Collects a page.
+struct Collector {
+    page: Option<FetchedPage>,
+    max_page_bytes: u64,
+}
+
+impl PageSink for Collector {
+    fn begin(&mut self, content_type: Option<&str>) {
+        let content_type = content_type.map(str::to_owned);
+        self.page = Some(FetchedPage { content_type, ..FetchedPage::default() });
+    }
+
+    fn feed(&mut self, chunk: &[u8]) -> Result<(), PageTooLarge> {
+        let bytes = &mut self.page.get_or_insert_default().bytes;
+        let max_page_bytes = self.max_page_bytes;
+        if (bytes.len() + chunk.len()) as u64 > max_page_bytes {
+            return Err(PageTooLarge { max_page_bytes });
+        }
+        bytes.extend_from_slice(chunk);
+        Ok(())
+    }
+}
 
 /// Fetches single pages as the backend does: with its certificates, limits, redirects and errors.
 pub struct PageClient(Settings);
@@ -23,7 +69,7 @@ impl fmt::Debug for PageClient {
 }
 
 impl PageClient {
-    /// A client as these settings make the backend's. Reads tokens and certificates, and sends nothing.
+    /// A client with these settings. Reads tokens and certificates, and sends nothing.
     ///
     /// # Errors
     /// The first file that cannot work, with its key and path.
@@ -31,7 +77,7 @@ impl PageClient {
         Settings::new(config, clock).map(Self)
     }
 
-    /// Hands the page at `url` to `sink`, all of it within `limit`. Credentials in the URL are not sent.
+    /// Fetches the page at `url`, all of it within `limit`. Credentials in the URL are not sent.
     ///
     /// # Errors
     /// Why there is no page, or no whole one, as the backend says it.
@@ -43,15 +89,38 @@ impl PageClient {
         url: &Url,
         credential: Credential,
         limit: Duration,
-        sink: &mut impl PageSink,
-    ) -> Result<Fetched, Cause> {
-        Client::new(url.clone(), credential).fetch(&self.0, limit, sink).await
+    ) -> Result<FetchedPage, FetchError> {
+        let max_page_bytes = self.0.limits.max_page_bytes;
+        let mut collector = Collector { page: None, max_page_bytes };
+        let mut client = Client::new(url.clone(), credential);
+        let fetched = client.fetch(&self.0, limit, &mut collector).await;
+        let page = collector.page;
+        match fetched {
+            Ok(Fetched { end_is_known, .. }) => {
+                Ok(FetchedPage { end_is_known, ..page.unwrap_or_default() })
+            }
+            Err(cause) if cause.kind == ErrorKind::Disconnected && page.is_some() => {
+                Err(FetchError::CutShort(cause))
+            }
+            Err(cause) => Err(FetchError::Failed(cause)),
+        }
     }
+}
 
-    /// An error for a page over the limit, as [`fetch`](Self::fetch) says it.
-    pub fn too_large(error: crate::scan::PageTooLarge) -> Cause {
-        super::client::too_large(error)
-    }
+/// Reads a page as the backend reads those of its targets: the series of `engines` by `reader`.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn read_page(
+    engines: &Engines,
+    reader: PageReader,
+    limits: Limits,
+    page: &FetchedPage,
+) -> Result<(Page, Summary), PageError> {
+    let mut reader = Reader::new(engines, reader, limits);
+    reader.begin(page.content_type.as_deref());
+    reader.feed(&page.bytes).map_err(PageError::TooLarge)?;
+    reader.finish(page.end_is_known)
 }
 
 /// The target of the configuration whose page is at `url`. A DNS name is only looked up where the URL could

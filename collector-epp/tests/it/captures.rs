@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use collector_epp::engines::{EngineRow, Engines, Page, PickerPage, ServerPage};
+use collector_epp::endpoint_picker::EndpointPickerMetrics;
+use collector_epp::engines::{EngineRow, Engines, Page, Quantity, ServerPage};
 use serde_json::Value;
 
 use crate::read::read;
@@ -18,7 +19,31 @@ const SERVERS: [&str; 8] = [
     "trtllm",
     "triton_trtllm",
 ];
-const PICKERS: [&str; 3] = ["epp", "epp_router_names", "epp_llm_d_names"];
+const ENDPOINT_PICKERS: [&str; 3] = ["epp", "epp_router_names", "epp_llm_d_names"];
+
+/// What the expected files have.
+const QUANTITIES: [Quantity; 20] = [
+    Quantity::Waiting,
+    Quantity::Running,
+    Quantity::KvCacheUsage,
+    Quantity::BlockSize,
+    Quantity::NumGpuBlocks,
+    Quantity::RequestSuccessTotal,
+    Quantity::RequestsTotal,
+    Quantity::PromptTokensSum,
+    Quantity::PromptTokensCount,
+    Quantity::PromptTokensTotal,
+    Quantity::GenerationTokensSum,
+    Quantity::GenerationTokensCount,
+    Quantity::GenerationTokensTotal,
+    Quantity::TtftSum,
+    Quantity::TtftCount,
+    Quantity::ItlSum,
+    Quantity::ItlCount,
+    Quantity::PrefixHits,
+    Quantity::PrefixQueries,
+    Quantity::CachedTokensTotal,
+];
 
 fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/captures").join(name)
@@ -45,9 +70,9 @@ fn server(name: &str) -> ServerPage {
     }
 }
 
-fn picker(name: &str) -> PickerPage {
+fn endpoint_picker(name: &str) -> EndpointPickerMetrics {
     match whole(name) {
-        Page::Picker(page) => page,
+        Page::EndpointPicker(page) => page,
         page => panic!("{name}: {page:?}"),
     }
 }
@@ -59,34 +84,16 @@ fn check(what: &str, actual: Option<f64>, expected: &Value) {
 }
 
 fn check_row(name: &str, row: &EngineRow, expected: &Value) {
-    let counters = row.counters;
-    for (key, actual) in [
-        ("waiting", row.waiting),
-        ("running", row.running),
-        ("kv_usage", row.kv_cache_usage),
-        ("block_size", row.block_size),
-        ("num_gpu_blocks", row.num_gpu_blocks),
-        ("request_success_total", counters.request_success_total),
-        ("requests_total", counters.requests_total),
-        ("prompt_tokens_sum", counters.prompt_tokens_sum),
-        ("prompt_tokens_count", counters.prompt_tokens_count),
-        ("prompt_tokens_total", counters.prompt_tokens_total),
-        ("generation_tokens_sum", counters.generation_tokens_sum),
-        ("generation_tokens_count", counters.generation_tokens_count),
-        ("generation_tokens_total", counters.generation_tokens_total),
-        ("ttft_sum", counters.ttft_sum),
-        ("ttft_count", counters.ttft_count),
-        ("itl_sum", counters.itl_sum),
-        ("itl_count", counters.itl_count),
-        ("prefix_hits", counters.prefix_hits),
-        ("prefix_queries", counters.prefix_queries),
-        ("cached_tokens_total", counters.cached_tokens_total),
-    ] {
-        check(&format!("{name}, rank {:?}, {key}", row.rank), actual, &expected[key]);
+    for quantity in QUANTITIES {
+        let key = match quantity {
+            Quantity::KvCacheUsage => "kv_usage",
+            quantity => quantity.key(),
+        };
+        let what = format!("{name}, rank {:?}, {key}", row.rank);
+        check(&what, row.numbers[quantity], &expected[key]);
     }
     if let Some(capacity) = expected["max_total_num_tokens"].as_f64() {
-        let product = row.block_size.zip(row.num_gpu_blocks).map(|(size, blocks)| size * blocks);
-        assert_eq!(product, Some(capacity), "{name}");
+        assert_eq!(row.capacity(), Some(capacity), "{name}");
     }
 }
 
@@ -106,10 +113,11 @@ fn every_model_server_page_gives_exactly_its_expected_values() {
             check_row(name, row, expected);
         }
         if let Some(family) = expected["itl_family"].as_str() {
-            let itl = page.matched.iter().find(|matched| matched.quantity == "itl_sum").unwrap();
+            let itl =
+                page.matched.iter().find(|matched| matched.quantity == Quantity::ItlSum).unwrap();
             assert_eq!(itl.spec.to_string(), format!("{family}_sum"));
         }
-        assert_eq!((page.ignored.repeated, page.ignored.beyond_limit), (0, 0), "{name}");
+        assert_eq!((page.repeated, page.beyond_limit), (0, 0), "{name}");
     }
 }
 
@@ -131,14 +139,14 @@ fn the_newest_lora_series_is_the_current_one() {
 }
 
 #[test]
-fn every_generation_of_the_picker_gives_exactly_its_expected_values() {
-    for name in PICKERS {
-        let page = picker(name);
+fn every_generation_of_the_endpoint_picker_gives_exactly_its_expected_values() {
+    for name in ENDPOINT_PICKERS {
+        let page = endpoint_picker(name);
         let expected = expected(name);
         let models = expected["per_model"].as_array().unwrap();
         for expected in models {
             let (model, target) = (expected["model"].as_str(), expected["target"].as_str());
-            let row = page.per_model.iter().find(|row| {
+            let row = page.models.iter().find(|row| {
                 row.model.as_ref().map(AsRef::as_ref) == model
                     && row.target.as_ref().map(AsRef::as_ref) == target
             });
@@ -177,12 +185,12 @@ fn every_generation_of_the_picker_gives_exactly_its_expected_values() {
 
 /// The first generation counts running requests by model alone: of a model with several targets it
 /// tells the sum, and the share of each target cannot be told.
-fn check_running(name: &str, page: &PickerPage, models: &[Value]) {
+fn check_running(name: &str, page: &EndpointPickerMetrics, models: &[Value]) {
     for expected in models {
         let same_model = |other: &&Value| other["model"] == expected["model"];
         let of_model: Vec<&Value> = models.iter().filter(same_model).collect();
         let rows = page
-            .per_model
+            .models
             .iter()
             .filter(|row| row.model.as_ref().map(AsRef::as_ref) == expected["model"].as_str());
         let running: Vec<Option<f64>> = rows.map(|row| row.running).collect();
@@ -196,8 +204,8 @@ fn check_running(name: &str, page: &PickerPage, models: &[Value]) {
     }
 }
 
-fn check_pool(name: &str, page: &PickerPage, expected: &Value) {
-    let [pool] = &page.per_pool[..] else { panic!("{name}: {:?}", page.per_pool) };
+fn check_pool(name: &str, page: &EndpointPickerMetrics, expected: &Value) {
+    let [pool] = &page.pools[..] else { panic!("{name}: {:?}", page.pools) };
     assert_eq!(pool.name.as_deref(), expected["name"].as_str());
     check(name, pool.avg_kv, &expected["avg_kv"]);
     check(name, pool.avg_queue, &expected["avg_queue"]);
@@ -212,22 +220,23 @@ fn check_pool(name: &str, page: &PickerPage, expected: &Value) {
 }
 
 #[test]
-fn the_newest_generation_of_the_picker_is_read_wherever_there_is_one() {
+fn the_newest_generation_on_an_endpoint_pickers_page_is_read() {
     for (name, prefix) in
         [("epp_router_names", "llm_d_router_epp_"), ("epp_llm_d_names", "llm_d_epp_")]
     {
-        for matched in picker(name).matched.iter() {
-            assert!(matched.spec.to_string().starts_with(prefix), "{name}: {matched:?}");
+        for matched in &endpoint_picker(name).matched {
+            assert!(matched.1.starts_with(prefix), "{name}: {matched:?}");
         }
     }
-    assert!(picker("epp").matched.iter().all(|it| it.spec.to_string().starts_with("inference_")));
+    let matched = endpoint_picker("epp").matched;
+    assert!(matched.iter().all(|(_, series)| series.starts_with("inference_")));
 }
 
 #[test]
 fn no_chunking_of_a_page_changes_what_it_says() {
     let engines = Engines::builtin();
     let mut reader = engines.reader();
-    for name in SERVERS.iter().chain(&PICKERS) {
+    for name in SERVERS.iter().chain(&ENDPOINT_PICKERS) {
         let page = capture(name);
         let at_once = read(&engines, &mut reader, &page, usize::MAX);
         for chunk in [1, 7, 4096] {
@@ -240,7 +249,7 @@ fn no_chunking_of_a_page_changes_what_it_says() {
 fn no_order_of_its_lines_changes_what_a_page_says() {
     let engines = Engines::builtin();
     let mut reader = engines.reader();
-    for name in SERVERS.iter().chain(&PICKERS) {
+    for name in SERVERS.iter().chain(&ENDPOINT_PICKERS) {
         let page = String::from_utf8(capture(name)).unwrap();
         let in_order = read(&engines, &mut reader, page.as_bytes(), usize::MAX);
         let backwards: Vec<&str> = page.lines().rev().collect();

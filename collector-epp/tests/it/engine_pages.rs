@@ -189,16 +189,17 @@ async fn ids_of_a_frontend_are_compared_without_case() {
 }
 
 #[test]
-fn the_picker_before_1_0_lists_its_models() {
-    let Page::Picker(page) = page_of(&Engines::builtin(), &page("picker-before-1.0.txt")) else {
+fn the_endpoint_picker_before_1_0_lists_its_models() {
+    let Page::EndpointPicker(page) = page_of(&Engines::builtin(), &page("picker-before-1.0.txt"))
+    else {
         panic!("it is the Endpoint Picker's")
     };
-    let [model] = &page.per_model[..] else { panic!("{:?}", page.per_model) };
+    let [model] = &page.models[..] else { panic!("{:?}", page.models) };
     assert_eq!(model.model.as_ref().map(AsRef::as_ref), Some("chat"));
     assert_eq!(model.target.as_ref().map(AsRef::as_ref), Some("chat-v1"));
     assert_eq!((model.requests_total, model.errors_total), (Some(300.0), Some(9.0)));
     assert_eq!((model.running, model.input_tokens_sum), (Some(4.0), Some(15_000.0)));
-    assert_eq!((page.per_pool[0].ready, page.per_pool[0].avg_queue), (Some(5.0), Some(7.5)));
+    assert_eq!((page.pools[0].ready, page.pools[0].avg_queue), (Some(5.0), Some(7.5)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -166,7 +166,7 @@ async fn the_picker_is_no_replica_and_its_absence_makes_nothing_incomplete() {
     assert_eq!(backend.list_models(&Unlimited).await.unwrap().len(), 1);
     // Named as what it is, it need not even have answered once.
     let target = collector_epp::discover::TargetSpec {
-        engine: Some(collector_epp::engines::PICKER.into()),
+        engine: Some(collector_epp::engines::ENDPOINT_PICKER.into()),
         ..picker.target("epp-0")
     };
     let named = crate::world::backend(config(vec![pod.target("m-0"), target]));

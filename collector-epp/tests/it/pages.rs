@@ -2,14 +2,15 @@
 
 use std::fmt::Write as _;
 
-use collector_epp::engines::{Engines, Page, PickerPage};
+use collector_epp::endpoint_picker::EndpointPickerMetrics;
+use collector_epp::engines::{Engines, Page, Quantity};
 use proptest::prelude::*;
 
 use crate::read::{page_of, server_of};
 
-fn picker(page: &str) -> PickerPage {
+fn endpoint_picker(page: &str) -> EndpointPickerMetrics {
     match page_of(&Engines::builtin(), page) {
-        Page::Picker(page) => page,
+        Page::EndpointPicker(page) => page,
         page => panic!("{page:?}"),
     }
 }
@@ -23,10 +24,10 @@ fn old_and_new_names_side_by_side_are_one_value() {
          vllm:time_per_output_token_seconds_sum{model_name=\"m\"} 7\n",
     );
     assert_eq!(page.rows.len(), 1);
-    assert_eq!(page.rows[0].kv_cache_usage, Some(0.5));
-    assert_eq!(page.rows[0].counters.itl_sum, Some(7.0));
+    assert_eq!(page.rows[0].numbers[Quantity::KvCacheUsage], Some(0.5));
+    assert_eq!(page.rows[0].numbers[Quantity::ItlSum], Some(7.0));
     let matched: Vec<String> =
-        page.matched.iter().map(|it| format!("{}: {}", it.quantity, it.spec)).collect();
+        page.matched.iter().map(|it| format!("{}: {}", it.quantity.key(), it.spec)).collect();
     assert_eq!(
         matched,
         [
@@ -35,14 +36,14 @@ fn old_and_new_names_side_by_side_are_one_value() {
         ]
     );
 
-    let page = picker(
+    let page = endpoint_picker(
         "inference_objective_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"0\"} 5\n\
          llm_d_router_epp_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"0\"} 5\n\
          llm_d_epp_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"0\"} 5\n\
          llm_d_epp_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"1\"} 2\n",
     );
-    assert_eq!(page.per_model.len(), 1);
-    assert_eq!(page.per_model[0].requests_total, Some(7.0));
+    assert_eq!(page.models.len(), 1);
+    assert_eq!(page.models[0].requests_total, Some(7.0));
 }
 
 #[test]
@@ -52,7 +53,7 @@ fn alias_that_is_on_the_page_counts_even_where_it_is_no_number() {
         "vllm:kv_cache_usage_perc{model_name=\"m\"} NaN\n\
          vllm:gpu_cache_usage_perc{model_name=\"m\"} 0.5\n",
     );
-    assert!(page.rows[0].kv_cache_usage.unwrap().is_nan());
+    assert!(page.rows[0].numbers[Quantity::KvCacheUsage].unwrap().is_nan());
 }
 
 #[test]
@@ -63,8 +64,8 @@ fn series_that_stands_twice_counts_once_as_it_stood_first() {
          vllm:request_success_total{model_name=\"m\",finished_reason=\"length\"} 4\n\
          vllm:request_success_total{finished_reason=\"stop\",model_name=\"m\"} 5\n",
     );
-    assert_eq!(page.rows[0].counters.request_success_total, Some(7.0));
-    assert_eq!(page.ignored.repeated, 1);
+    assert_eq!(page.rows[0].numbers[Quantity::RequestSuccessTotal], Some(7.0));
+    assert_eq!(page.repeated, 1);
 }
 
 #[test]
@@ -75,8 +76,8 @@ fn sum_with_a_malformed_part_is_unknown_and_the_rest_survives() {
          vllm:request_success_total{model_name=\"m\",finished_reason=\"length\"} 4x\n\
          vllm:num_requests_waiting{model_name=\"m\"} 2\n",
     );
-    assert_eq!(page.rows[0].counters.request_success_total, None);
-    assert_eq!(page.rows[0].waiting, Some(2.0));
+    assert_eq!(page.rows[0].numbers[Quantity::RequestSuccessTotal], None);
+    assert_eq!(page.rows[0].numbers[Quantity::Waiting], Some(2.0));
 }
 
 #[test]
@@ -85,7 +86,7 @@ fn more_malformed_lines_than_are_told_may_be_part_of_any_sum() {
     page += "vllm:request_success_total{model_name=\"m\",finished_reason=\"stop\"} 3\n\
              vllm:request_success_total{model_name=\"m\",finished_reason=\"abort\"} x\n";
     let page = server_of(&Engines::builtin(), &page);
-    assert_eq!(page.rows[0].counters.request_success_total, None);
+    assert_eq!(page.rows[0].numbers[Quantity::RequestSuccessTotal], None);
 }
 
 #[test]
@@ -101,8 +102,21 @@ fn floats_add_up_in_the_order_of_the_page() {
     // Readers differ in how they hash.
     for _ in 0..20 {
         let expected = Some(0.1 + 0.2 + 0.3 + 0.4 + 0.7);
-        assert_eq!(picker(&page).per_model[0].duration_sum, expected);
+        assert_eq!(endpoint_picker(&page).models[0].duration_sum, expected);
     }
+}
+
+#[test]
+fn an_endpoint_pickers_sum_with_a_malformed_part_is_unknown_and_a_repeated_series_counts_once() {
+    let page = endpoint_picker(
+        "llm_d_epp_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"0\"} 5\n\
+         llm_d_epp_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"1\"} 5x\n\
+         llm_d_epp_request_error_total{model_name=\"m\",target_model_name=\"t\"} 2\n\
+         llm_d_epp_request_error_total{target_model_name=\"t\",model_name=\"m\"} 3\n",
+    );
+    let [model] = &page.models[..] else { panic!("{:?}", page.models) };
+    assert_eq!((model.requests_total, model.errors_total), (None, Some(2.0)));
+    assert_eq!((page.repeated, page.beyond_limit), (1, 0));
 }
 
 #[test]
@@ -126,7 +140,7 @@ fn tensor_ranks_of_one_scheduler_are_not_added() {
         "sglang:num_queue_reqs{dp_rank=\"0\",model_name=\"m\",tp_rank=\"0\"} 3\n\
          sglang:num_queue_reqs{dp_rank=\"0\",model_name=\"m\",tp_rank=\"1\"} 4\n",
     );
-    assert_eq!((page.rows.len(), page.rows[0].waiting), (1, Some(4.0)));
+    assert_eq!((page.rows.len(), page.rows[0].numbers[Quantity::Waiting]), (1, Some(4.0)));
 }
 
 #[test]
@@ -137,27 +151,40 @@ fn configuration_without_a_model_belongs_to_the_only_row_it_can_be_about() {
     };
     let one = server_of(&Engines::builtin(), &(waiting(0) + info));
     assert_eq!(one.rows.len(), 1);
-    assert_eq!((one.rows[0].block_size, one.rows[0].num_gpu_blocks), (Some(16.0), None));
+    assert_eq!(
+        (one.rows[0].numbers[Quantity::BlockSize], one.rows[0].numbers[Quantity::NumGpuBlocks]),
+        (Some(16.0), None)
+    );
 
     let two = server_of(&Engines::builtin(), &(waiting(0) + info + &waiting(1)));
     assert_eq!(two.rows.len(), 3);
-    assert_eq!((two.rows[0].model.as_ref(), two.rows[0].block_size), (None, Some(16.0)));
-    assert_eq!((two.rows[1].block_size, two.rows[2].block_size), (None, None));
+    assert_eq!(
+        (two.rows[0].model.as_ref(), two.rows[0].numbers[Quantity::BlockSize]),
+        (None, Some(16.0))
+    );
+    assert_eq!(
+        (two.rows[1].numbers[Quantity::BlockSize], two.rows[2].numbers[Quantity::BlockSize]),
+        (None, None)
+    );
 }
 
 #[test]
 fn label_that_is_empty_is_no_label() {
     let page = server_of(&Engines::builtin(), "vllm:num_requests_waiting{model_name=\"\"} 2\n");
-    assert_eq!((page.rows[0].model.as_ref(), page.rows[0].waiting), (None, Some(2.0)));
+    assert_eq!(
+        (page.rows[0].model.as_ref(), page.rows[0].numbers[Quantity::Waiting]),
+        (None, Some(2.0))
+    );
 
-    let staged = picker(
+    let staged = endpoint_picker(
         "llm_d_epp_flow_control_pool_saturation{inference_pool=\"p\",stage=\"prefill\"} 0.1\n\
          llm_d_epp_flow_control_pool_saturation{inference_pool=\"p\",stage=\"effective\"} 0.2\n",
     );
-    assert_eq!(staged.per_pool[0].saturation_effective, Some(0.2));
-    let whole =
-        picker("inference_extension_flow_control_pool_saturation{inference_pool=\"p\"} 0.3\n");
-    assert_eq!(whole.per_pool[0].saturation_effective, Some(0.3));
+    assert_eq!(staged.pools[0].saturation_effective, Some(0.2));
+    let whole = endpoint_picker(
+        "inference_extension_flow_control_pool_saturation{inference_pool=\"p\"} 0.3\n",
+    );
+    assert_eq!(whole.pools[0].saturation_effective, Some(0.3));
 }
 
 #[test]
@@ -179,9 +206,9 @@ fn what_is_beyond_the_limit_is_counted_and_makes_no_smaller_sum() {
     }
     let page = server_of(&Engines::builtin(), &page);
     assert!(page.rows.len() < 10_000);
-    assert_eq!(page.ignored.beyond_limit, 2 * (10_000 - page.rows.len() as u64));
-    assert!(page.rows.iter().all(|row| row.waiting == Some(1.0)));
-    assert!(page.rows.iter().all(|row| row.counters.request_success_total.is_none()));
+    assert_eq!(page.beyond_limit, 2 * (10_000 - page.rows.len() as u64));
+    assert!(page.rows.iter().all(|row| row.numbers[Quantity::Waiting] == Some(1.0)));
+    assert!(page.rows.iter().all(|row| row.numbers[Quantity::RequestSuccessTotal].is_none()));
 }
 
 const NAMES: &[&str] = &[

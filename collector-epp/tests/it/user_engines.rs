@@ -1,6 +1,6 @@
 //! Engines that users define, and what they override.
 
-use collector_epp::engines::{EngineSpec, Engines};
+use collector_epp::engines::{EngineSpec, Engines, Quantity};
 use serde_json::{Value, json};
 
 use crate::read::server_of;
@@ -40,9 +40,18 @@ fn engine_of_the_users_own_is_read_by_its_specs() {
     assert_eq!(page.engine.as_str(), "acme");
     let [one, two] = &page.rows[..] else { panic!("{:?}", page.rows) };
     assert_eq!((one.rank.as_deref(), two.rank.as_deref()), (Some("1"), Some("2")));
-    assert_eq!((one.waiting, one.running), (Some(3.0), Some(5.0)));
-    assert_eq!((one.num_gpu_blocks, one.block_size), (Some(1000.0), Some(32.0)));
-    assert_eq!((one.kv_cache_usage, two.kv_cache_usage), (None, Some(0.5)));
+    assert_eq!(
+        (one.numbers[Quantity::Waiting], one.numbers[Quantity::Running]),
+        (Some(3.0), Some(5.0))
+    );
+    assert_eq!(
+        (one.numbers[Quantity::NumGpuBlocks], one.numbers[Quantity::BlockSize]),
+        (Some(1000.0), Some(32.0))
+    );
+    assert_eq!(
+        (one.numbers[Quantity::KvCacheUsage], two.numbers[Quantity::KvCacheUsage]),
+        (None, Some(0.5))
+    );
 }
 
 #[test]
@@ -61,27 +70,39 @@ fn engine_inherits_what_it_does_not_say_itself() {
     );
     let page = server_of(&engines, &of_fork);
     assert_eq!(page.engine.as_str(), "fork");
-    assert_eq!((page.rows[0].waiting, page.rows[0].running), (Some(7.0), Some(2.0)));
-    assert_eq!((page.rows[0].kv_cache_usage, page.rows[0].block_size), (None, Some(16.0)));
+    assert_eq!(
+        (page.rows[0].numbers[Quantity::Waiting], page.rows[0].numbers[Quantity::Running]),
+        (Some(7.0), Some(2.0))
+    );
+    assert_eq!(
+        (page.rows[0].numbers[Quantity::KvCacheUsage], page.rows[0].numbers[Quantity::BlockSize]),
+        (None, Some(16.0))
+    );
 
     // On vLLM's own page vLLM finds more.
     let of_vllm = format!("{shared}vllm:num_requests_waiting{{model_name=\"m\",engine=\"0\"}} 9\n");
     let page = server_of(&engines, &of_vllm);
-    assert_eq!((page.engine.as_str(), page.rows[0].waiting), ("vllm", Some(9.0)));
+    assert_eq!(
+        (page.engine.as_str(), page.rows[0].numbers[Quantity::Waiting]),
+        ("vllm", Some(9.0))
+    );
 }
 
 #[test]
 fn built_in_engine_is_overridden_under_its_own_name() {
     let vllm = spec(json!({ "name": "vllm", "metrics": { "waiting": "acme:queue" } }));
     let engines = Engines::new(&[vllm]).unwrap();
-    assert_eq!(engines.names().filter(|name| name.as_str() == "vllm").count(), 1);
+    assert_eq!(engines.names().filter(|name| *name == "vllm").count(), 1);
     let page = server_of(
         &engines,
         "vllm:num_requests_waiting{model_name=\"m\"} 9\n\
          vllm:num_requests_running{model_name=\"m\"} 2\n\
          acme:queue{model_name=\"m\"} 7\n",
     );
-    assert_eq!((page.rows[0].waiting, page.rows[0].running), (Some(7.0), Some(2.0)));
+    assert_eq!(
+        (page.rows[0].numbers[Quantity::Waiting], page.rows[0].numbers[Quantity::Running]),
+        (Some(7.0), Some(2.0))
+    );
 }
 
 #[test]

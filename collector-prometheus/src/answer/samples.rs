@@ -1,4 +1,4 @@
-//! The visitor that reads an answer: it hands on each row as it is read, and keeps the rest.
+//! The visitor that reads an answer: passes on each row as it is read, and keeps the rest.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,35 +10,35 @@ use serde::de::{
 
 use super::Unreadable;
 
-/// Rows of one answer at most: twenty times the pods that a query is made for.
+/// Most rows of one answer: twenty times the pods that a query is made for.
 pub(super) const ROWS_MAX: usize = 50_000;
-/// Bytes of a label's value that are kept: no name that anybody gives is so long, and what is longer
-/// would be copied into every document about it.
+/// Most bytes of a label's value that are kept. No usual name is so long, and longer ones would be copied
+/// into every document about them.
 const LABEL_BYTES_MAX: usize = 4 << 10;
-/// Labels of a row that are read; what a row has beyond them is skipped.
+/// Most labels of a row that are read; others are skipped.
 const LABELS_MAX: usize = 64;
 
-/// The labels of a row. One that is written twice has its last text.
+/// The labels of a row. If a label is written twice, the last one is used.
 #[derive(Default, Debug)]
 pub(crate) struct Labels<'a> {
     all: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    /// There was a label, be it one that is no text.
+    /// Whether there was any label, including those that are not text.
     any: bool,
 }
 
 impl<'a> Labels<'a> {
-    /// The text of a label; an empty label is an absent one.
+    /// Returns the text of a label; an empty label is an absent one.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self.all.iter().find(|(key, _)| key == name);
         found.map(|(_, text)| &**text).filter(|text| !text.is_empty())
     }
 
-    /// The text of the first of these labels that there is.
+    /// Returns the text of the first of these labels that is present.
     pub(crate) fn first_of(&self, names: &[Box<str>]) -> Option<&str> {
         names.iter().find_map(|name| self.get(name))
     }
 
-    /// Every label that is not empty, in the order in which they came.
+    /// Iterates over the non-empty labels in the order of the text.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.all.iter().map(|(key, text)| (&**key, &**text));
         all.filter(|(_, text)| !text.is_empty())
@@ -62,25 +62,25 @@ impl<'a> Labels<'a> {
 #[derive(Default, Debug)]
 pub(crate) struct Row<'a> {
     pub(crate) labels: Labels<'a>,
-    /// The evaluation time, in seconds of the server's clock; NaN when it was not given.
+    /// The evaluation time, in seconds of the server's clock; NaN if it was not given.
     pub(crate) time: f64,
-    /// NaN when it was not a number.
+    /// NaN if it was not a number.
     pub(crate) value: f64,
 }
 
 impl Row<'_> {
-    /// The value of a row that is a bare number: no label says of what.
+    /// Returns the value of a row without labels, which is a bare number.
     pub(crate) fn scalar(&self) -> Option<f64> {
         (!self.labels.any).then_some(self.value)
     }
 }
 
-/// The two shapes that a result may have.
+/// The forms of a result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Shape {
-    /// A list of rows, which may be empty.
+    /// A list of rows, possibly empty.
     Rows,
-    /// A time and a value, without labels.
+    /// A time and a value without labels.
     Scalar,
 }
 
@@ -88,13 +88,13 @@ pub(super) enum Shape {
 #[derive(Default)]
 pub(super) struct Document<'a> {
     pub(super) status: Option<Text<'a>>,
-    /// The first warning that says that rows may be absent.
+    /// The first warning that rows may be absent.
     pub(super) warning: Option<String>,
     pub(super) partial: bool,
     pub(super) data: bool,
     pub(super) result_type: Option<Text<'a>>,
     pub(super) result: Option<Shape>,
-    /// Why reading was given up, if not because of what is no JSON.
+    /// Why reading was given up, if the JSON itself was valid.
     pub(super) refused: Option<Unreadable>,
 }
 
@@ -103,11 +103,11 @@ pub(super) struct Reader<'a, 'f> {
     pub(super) document: Document<'a>,
     on_row: &'f mut dyn FnMut(&Row<'_>),
     rows_left: usize,
-    /// The last row, whose room for labels is used for the next one.
+    /// The current row; its label buffer is reused for the next one.
     row: Row<'a>,
-    /// The label that was read last, if it is a text.
+    /// The label that was read last, if it is text.
     label: Option<Cow<'a, str>>,
-    /// The parts of a result that are no rows.
+    /// The parts of a scalar result.
     scalar: Vec<f64>,
 }
 
@@ -123,7 +123,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         }
     }
 
-    /// Reads all of a text.
+    /// Reads a complete text.
     pub(super) fn read(&mut self, text: &'a str) -> serde_json::Result<()> {
         let mut json = serde_json::Deserializer::from_str(text);
         self.at(Place::Document).deserialize(&mut json)?;
@@ -143,7 +143,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                     self.document.partial = map.next_value::<Option<bool>>()?.unwrap_or_default();
                 }
                 "data" => map.next_value_seed(self.at(Place::Data))?,
-                _ => map.next_value_seed(self.at(Place::Ignored))?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         Ok(())
@@ -155,13 +155,13 @@ impl<'a, 'f> Reader<'a, 'f> {
             match &*key {
                 "resultType" => self.document.result_type = map.next_value()?,
                 "result" => map.next_value_seed(self.at(Place::Result))?,
-                _ => map.next_value_seed(self.at(Place::Ignored))?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         Ok(())
     }
 
-    /// Rows, or the two parts of a scalar.
+    /// Reads rows, or the two parts of a scalar.
     fn result<A: SeqAccess<'a>>(&mut self, mut list: A) -> Result<(), A::Error> {
         self.scalar.clear();
         while list.next_element_seed(self.at(Place::Row))?.is_some() {}
@@ -195,7 +195,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                         "histogram" => Some(Unreadable::NativeHistogram),
                         _ => other,
                     };
-                    map.next_value_seed(self.at(Place::Ignored))?;
+                    map.next_value::<IgnoredAny>()?;
                 }
             }
         }
@@ -231,8 +231,8 @@ impl<'a, 'f> Reader<'a, 'f> {
         Ok(())
     }
 
-    /// Of the warnings none is kept but the one that is told: a list of a million empty texts would
-    /// take far more memory than its JSON.
+    /// Keeps only the warning that is reported: a list of a million empty texts would take far more memory
+    /// than its JSON.
     fn warnings<A: SeqAccess<'a>>(&mut self, mut list: A) -> Result<(), A::Error> {
         while let Some(Text(warning)) = list.next_element()? {
             self.warning(&warning);
@@ -241,25 +241,12 @@ impl<'a, 'f> Reader<'a, 'f> {
     }
 
     fn warning(&mut self, warning: &str) {
-        // Those of the query language are about how a query is written; the rows are all there.
+        // Warnings of the query language are about how a query is written; all rows are present.
         let is_advice =
             ["PromQL info:", "PromQL warning:"].iter().any(|it| warning.starts_with(it));
         if !is_advice && self.document.warning.is_none() {
             self.document.warning = Some(warning.to_owned());
         }
-    }
-
-    // `IgnoredAny` would be as good as this but for the depth, which serde_json then does not bound.
-    fn ignored_map<A: MapAccess<'a>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        while map.next_key::<IgnoredAny>()?.is_some() {
-            map.next_value_seed(self.at(Place::Ignored))?;
-        }
-        Ok(())
-    }
-
-    fn ignored_list<A: SeqAccess<'a>>(&mut self, mut list: A) -> Result<(), A::Error> {
-        while list.next_element_seed(self.at(Place::Ignored))?.is_some() {}
-        Ok(())
     }
 
     fn hand_on<E: de::Error>(&mut self) -> Result<(), E> {
@@ -278,14 +265,14 @@ impl<'a, 'f> Reader<'a, 'f> {
     }
 }
 
-/// Where in a document a value stands.
+/// A position in the document.
 #[derive(Clone, Copy)]
 enum Place {
     Document,
     Warnings,
     Data,
     Result,
-    /// A row, or a part of a scalar.
+    /// A row, or one part of a scalar.
     Row,
     Labels,
     Label,
@@ -293,11 +280,9 @@ enum Place {
     Sample,
     Time,
     Value,
-    /// Where nobody reads anything.
-    Ignored,
 }
 
-/// Takes in the value that stands at a place.
+/// Reads the value at a position.
 struct At<'r, 'a, 'f> {
     place: Place,
     reader: &'r mut Reader<'a, 'f>,
@@ -310,7 +295,6 @@ impl At<'_, '_, '_> {
             Place::Time => row.time = number,
             Place::Value => row.value = number,
             Place::Sample => (row.time, row.value) = (f64::NAN, number),
-            Place::Ignored => {}
             Place::Row if scalar.len() < 2 => scalar.push(number),
             Place::Row => return Err(E::custom("a scalar of more than two parts")),
             _ => return Err(E::invalid_type(Unexpected::Float(number), &self)),
@@ -340,27 +324,32 @@ impl<'a> Visitor<'a> for At<'_, 'a, '_> {
             Place::Labels => "an object of labels",
             Place::Label => "a text as label",
             Place::Sample | Place::Time | Place::Value => "a time and a value",
-            Place::Ignored => "a value",
         })
     }
 
-    fn visit_map<A: MapAccess<'a>>(self, map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         match self.place {
             Place::Document => self.reader.document(map),
             Place::Data => self.reader.data(map),
             Place::Row => self.reader.row(map),
             Place::Labels => self.reader.labels(map),
-            Place::Label | Place::Ignored => self.reader.ignored_map(map),
+            Place::Label => {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(())
+            }
             _ => Err(de::Error::invalid_type(Unexpected::Map, &self)),
         }
     }
 
-    fn visit_seq<A: SeqAccess<'a>>(self, list: A) -> Result<(), A::Error> {
+    fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<(), A::Error> {
         match self.place {
             Place::Result => self.reader.result(list),
             Place::Sample => self.reader.sample(list),
             Place::Warnings => self.reader.warnings(list),
-            Place::Label | Place::Ignored => self.reader.ignored_list(list),
+            Place::Label => {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(())
+            }
             _ => Err(de::Error::invalid_type(Unexpected::Seq, &self)),
         }
     }
@@ -377,8 +366,7 @@ impl<'a> Visitor<'a> for At<'_, 'a, '_> {
         match self.place {
             Place::Label => self.reader.label = Some(Cow::Owned(text.to_owned())),
             Place::Warnings => self.reader.warning(text),
-            Place::Ignored => {}
-            // What is no number becomes NaN.
+            // Anything else becomes NaN.
             Place::Row | Place::Time | Place::Value => {
                 return self.number(text.parse().unwrap_or(f64::NAN));
             }
@@ -389,16 +377,9 @@ impl<'a> Visitor<'a> for At<'_, 'a, '_> {
 
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
         match self.place {
-            Place::Warnings | Place::Data | Place::Result | Place::Ignored => Ok(()),
+            Place::Warnings | Place::Data | Place::Result => Ok(()),
             Place::Time | Place::Value => self.number(f64::NAN),
             _ => Err(E::invalid_type(Unexpected::Unit, &self)),
-        }
-    }
-
-    fn visit_bool<E: de::Error>(self, truth: bool) -> Result<(), E> {
-        match self.place {
-            Place::Ignored => Ok(()),
-            _ => Err(E::invalid_type(Unexpected::Bool(truth), &self)),
         }
     }
 
@@ -415,12 +396,11 @@ impl<'a> Visitor<'a> for At<'_, 'a, '_> {
     }
 }
 
-/// A text that is borrowed where it stands, unless it has escapes: a bare `Cow` is always copied.
+/// A text that borrows from the input unless it has escapes; a bare `Cow` would always copy.
 #[derive(Deserialize)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
-/// As much of a label's value as is kept. By namespace and model a row is matched with what was asked
-/// for, so these two are kept in full.
+/// Shortens a label's value, except namespace and model: they are compared with the requested names.
 fn kept<'a>(label: &str, text: Cow<'a, str>) -> Cow<'a, str> {
     if text.len() <= LABEL_BYTES_MAX || matches!(label, "namespace" | "model_name") {
         return text;
@@ -428,7 +408,7 @@ fn kept<'a>(label: &str, text: Cow<'a, str>) -> Cow<'a, str> {
     Cow::Owned(shortened(&text).into_owned())
 }
 
-/// A label's value, or the beginning of one that is too long for a document.
+/// Returns a label's value, or the beginning of one that is too long for a document.
 pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
     if text.len() <= LABEL_BYTES_MAX {
         return Cow::Borrowed(text);
@@ -445,7 +425,7 @@ mod tests {
     use super::super::{Expect, decode};
     use super::LABEL_BYTES_MAX;
 
-    /// What is read of a row: its labels in order of their names, and the bits of time and value.
+    /// The contents of a row: its labels by name, and the bits of time and value.
     type Read = (Vec<(String, String)>, u64, u64);
 
     fn read(body: &[u8]) -> Option<Vec<Read>> {
@@ -459,11 +439,11 @@ mod tests {
         decoded.ok().map(|_| rows)
     }
 
-    /// The same from a tree of the whole.
+    /// Reads the same with serde_json's tree.
     fn expected(body: &[u8]) -> Option<Vec<Read>> {
         let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
         let tree: Value = serde_json::from_slice(body).ok()?;
-        // A number where rows are due is no answer.
+        // A number instead of rows is not an answer.
         tree["data"]["result"].as_array()?.iter().map(row).collect()
     }
 
@@ -488,7 +468,7 @@ mod tests {
         Some((labels, time, value))
     }
 
-    /// As much of a label as is kept, taken character by character.
+    /// Shortens a label, character by character.
     fn beginning(key: &str, text: &str) -> String {
         if matches!(key, "namespace" | "model_name") {
             return text.to_owned();
@@ -540,7 +520,7 @@ mod tests {
         })
     }
 
-    /// The text of a row, which now and then has something strange in it.
+    /// The text of a row, sometimes with unusual parts.
     fn a_row() -> impl Strategy<Value = String> {
         let names = ["namespace", "model_name", "pod", "pod_name"].map(str::to_owned).to_vec();
         let name = prop_oneof![4 => prop::sample::select(names), 1 => any::<String>()];
@@ -580,7 +560,7 @@ mod tests {
                 if cut { _ = body.remove(at) } else { body[at] = byte }
             }
             let (read, expected) = (read(&body), expected(&body));
-            // Of what stands outside of the rows the tree is not asked whether it is right.
+            // The tree is not checked outside of the rows.
             if spoiled.is_none() || read.is_some() {
                 prop_assert_eq!(read, expected, "{}", String::from_utf8_lossy(&body));
             }

@@ -5,7 +5,7 @@ use collector_core::ModelRef;
 use super::*;
 use crate::promql::EvalTime;
 
-/// When the look is evaluated, in seconds of the server's clock.
+/// The evaluation time of the fetch, in seconds of the server's clock.
 const NOW: f64 = 1_732_000_000.0;
 
 fn now() -> Tick {
@@ -30,8 +30,8 @@ fn asked(models: usize) -> Asked {
     Asked::new(&models)
 }
 
-fn living(model: usize, pod: &str, age: f64) -> Living {
-    Living {
+fn living(model: usize, pod: &str, age: f64) -> LiveRow {
+    LiveRow {
         model,
         replica: Some(pod.into()),
         rank: "0".into(),
@@ -42,13 +42,14 @@ fn living(model: usize, pod: &str, age: f64) -> Living {
     }
 }
 
-fn alive(engine: u8, models: usize, rows: Vec<Living>) -> Piece {
-    let result = Ok(Arrived { rows: Rows::Living(rows), warning: None, at: now(), query: None });
-    Piece { kind: QueryKind::Liveness, engine, models: (0..models).collect(), result }
+fn alive(engine: u8, models: usize, rows: Vec<LiveRow>) -> QueryResult {
+    let result =
+        Ok(QueryAnswer { rows: Rows::LiveRow(rows), warning: None, at: now(), query: None });
+    QueryResult { kind: QueryKind::Liveness, engine, models: (0..models).collect(), result }
 }
 
 /// The pods of the first model after these rows, each with the engine that it is read as.
-fn pods(answers: Vec<(u8, Vec<Living>)>) -> Vec<(String, u8)> {
+fn pods(answers: Vec<(u8, Vec<LiveRow>)>) -> Vec<(String, u8)> {
     let (asked, shape) = (asked(1), shape());
     let mut assembly = Assembly::new(&asked, &shape, moment());
     for (engine, rows) in answers {
@@ -86,7 +87,7 @@ fn a_pod_that_two_engines_read_is_the_firsts() {
 }
 
 #[test]
-fn models_are_put_together_by_how_many_scrapes_their_samples_are_late() {
+fn models_are_grouped_by_the_lateness_of_their_samples() {
     let (asked, shape) = (asked(5), shape());
     let mut assembly = Assembly::new(&asked, &shape, moment());
     let ages = [(0, 3.0), (1, 15.9), (2, 31.5), (3, 290.0)];
@@ -108,14 +109,14 @@ fn models_are_put_together_by_how_many_scrapes_their_samples_are_late() {
 }
 
 #[test]
-fn a_row_whose_time_is_none_makes_the_look_incomplete_and_one_without_a_pod_is_told() {
+fn rows_without_a_time_or_a_pod_make_the_fetch_incomplete() {
     let (asked, shape) = (asked(1), shape());
     let mut assembly = Assembly::new(&asked, &shape, moment());
-    let nameless = Living { replica: None, ..living(0, "", 1.0) };
+    let nameless = LiveRow { replica: None, ..living(0, "", 1.0) };
     assembly.add(alive(0, 1, vec![living(0, "m-0", f64::NAN), nameless]));
     assembly.settle();
     assert!(assembly.models[0].incomplete && assembly.models[0].seen);
-    assert!(assembly.has_unnamed_pods() && !assembly.has_live_pods(0));
+    assert!(assembly.has_unnamed_pods() && assembly.models[0].has_no_pods());
 }
 
 #[test]
@@ -127,7 +128,7 @@ fn several_values_of_one_cluster_label_are_ambiguous_and_one_is_not() {
     shape.served.push(Arc::new(served));
     let ambiguous = |clusters: &[(usize, &str)]| {
         let mut assembly = Assembly::new(&asked, &shape, moment());
-        let row = |(i, (at, value)): (usize, &(usize, &str))| Living {
+        let row = |(i, (at, value)): (usize, &(usize, &str))| LiveRow {
             clusters: vec![(*at, (*value).into())],
             ..living(0, &format!("m-{i}"), 1.0)
         };

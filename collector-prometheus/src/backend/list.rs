@@ -1,4 +1,4 @@
-//! Which models a server has.
+//! Lists the models of a server.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -8,9 +8,9 @@ use collector_core::{ErrorKind, KnownModel, ModelRef, Permits, sanitize};
 use super::PrometheusBackend;
 use crate::answer::{Expect, shortened};
 use crate::client::{Budget, Query};
+use crate::discovery::ServerInfo;
 use crate::failure::Failure;
 use crate::labels::Level;
-use crate::learn::Learnt;
 use crate::plan::QueryKind;
 use crate::promql::Matcher;
 use crate::shape::Served;
@@ -22,15 +22,15 @@ struct Listed {
 }
 
 impl PrometheusBackend {
-    /// The models of every engine that is there, each once.
+    /// Returns the models of every engine present, each once.
     pub(super) async fn models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, Failure> {
         let budget = self.own_budget(permits);
-        let learnt = self.learner.learn(&self.client, budget, None).await?;
+        let info = self.discovery.discover(&self.client, budget, None).await?;
         let mut models = Vec::new();
         let mut unlabelled = None;
         let mut incomplete = None;
-        for served in &learnt.shape.served {
-            let listed = self.list(served, &learnt, budget, &mut models).await?;
+        for served in &info.shape.served {
+            let listed = self.list(served, &info, budget, &mut models).await?;
             if listed.unlabelled || served.lacks().is_some() {
                 unlabelled.get_or_insert_with(|| {
                     let example = served.example.clone();
@@ -39,17 +39,14 @@ impl PrometheusBackend {
             }
             incomplete = incomplete.or(listed.incomplete);
         }
-        // That there is no model is said only when it is known.
+        // An empty list is returned only if it is certain.
         if models.is_empty()
             && let Some(example) = unlabelled
         {
-            return Err(Failure::new(
-                ErrorKind::BadAnswer,
-                format!(
-                    "there are series of model servers, and none of them names both its namespace and \
+            return Err(Failure::bad_answer(format!(
+                "there are series of model servers, and none of them names both its namespace and \
                      its model: {example}"
-                ),
-            )
+            ))
             .with_remedy(
                 "check the relabelling of the scrape job, or name the labels in prometheus.labels",
             ));
@@ -57,13 +54,13 @@ impl PrometheusBackend {
         if models.is_empty() && incomplete.is_some() {
             return Err(Failure::new(
                 ErrorKind::ServerError,
-                "its answer was incomplete and held no model, though there may be some",
+                "the answer was incomplete and has no model, although there may be some",
             )
             .with_remedy("are all stores of the server up?"));
         }
         self.log_incomplete(incomplete);
         models.sort_unstable();
-        // A model that came twice is one, of one engine or of two.
+        // A model of two rows or two engines is one model.
         models.dedup_by(|a, b| {
             let same = a.model == b.model;
             if same {
@@ -78,7 +75,7 @@ impl PrometheusBackend {
     async fn list(
         &self,
         served: &Served,
-        learnt: &Learnt,
+        info: &ServerInfo,
         budget: Budget<'_>,
         models: &mut Vec<KnownModel>,
     ) -> Result<Listed, Failure> {
@@ -88,15 +85,15 @@ impl PrometheusBackend {
             [label] if namespaces.len() > 0 => Some(Matcher::any_of(label.to_string(), namespaces)),
             _ => None,
         };
-        let filter = self.learner.terms().matchers.and(namespaces);
-        // Where a model may have several rows, its pods are counted here.
+        let filter = self.discovery.terms().matchers.and(namespaces);
+        // If a model may have several rows, its pods are counted here.
         let level = if labels.are_mixed() { Level::Pod } else { Level::Model };
         let text = served.plan.query(QueryKind::Models, labels, &filter, level, false);
         let mut pods: HashMap<ModelRef, HashSet<String>> = HashMap::new();
         let query = Query {
             kind: QueryKind::Models,
             text: &text,
-            time: Some(learnt.clock.moment(self.clock.now()).time),
+            time: Some(info.clock.moment(self.clock.now()).time),
         };
         let mut unlabelled = false;
         let answered = self

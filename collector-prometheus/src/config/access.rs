@@ -1,4 +1,4 @@
-//! What goes with each request under `[prometheus]`: credentials, headers and parameters.
+//! The settings of each request under `[prometheus]`: credentials, headers and parameters.
 
 use std::borrow::Cow;
 
@@ -28,7 +28,7 @@ impl Default for SigV4Config {
     }
 }
 
-/// Headers that belong to a single connection, or that the client writes itself.
+/// Headers of a single connection, or that the client writes itself.
 const HEADERS_OF_OURS: [&str; 19] = [
     "accept",
     "accept-encoding",
@@ -51,11 +51,11 @@ const HEADERS_OF_OURS: [&str; 19] = [
     "x-amz-date",
 ];
 
-/// Parameters that each query has.
+/// Parameters of every query.
 const PARAMETERS_OF_OURS: [&str; 4] = ["query", "time", "timeout", "nocache"];
 
 impl PrometheusConfig {
-    /// Checks what goes with each request.
+    /// Validates credentials, headers and parameters.
     pub(super) fn check_access(&self, errors: &mut Vec<ConfigError>) {
         self.check_credentials(errors);
         if let Some(tenant) = &self.tenant
@@ -164,11 +164,11 @@ impl PrometheusConfig {
             !text.is_empty() && text.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-')
         };
         if !is_name(service) {
-            refuse("sigv4.service", "it is no name of a service, such as aps");
+            refuse("sigv4.service", "not the name of a service, such as aps");
         }
         match region {
             Some(region) if !is_name(region) => {
-                refuse("sigv4.region", "it is no name of a region, such as eu-west-1");
+                refuse("sigv4.region", "not the name of a region, such as eu-west-1");
             }
             Some(_) if cfg!(not(feature = "sigv4")) => refuse(
                 "sigv4.region",
@@ -185,7 +185,7 @@ impl PrometheusConfig {
         }
     }
 
-    /// The keys of the credentials that are set, one for each way to say who asks.
+    /// Returns the keys of the credentials that are set, one for each kind.
     fn credentials(&self) -> Vec<&'static str> {
         let token = match (&self.bearer_token, &self.token_path) {
             (Some(_), _) => Some("bearer_token"),
@@ -207,7 +207,7 @@ impl PrometheusConfig {
         value: Option<&SecretString>,
     ) -> Result<(), Cow<'static, str>> {
         if HeaderName::from_bytes(name.as_bytes()).is_err() {
-            return Err("it is no name of an HTTP header".into());
+            return Err("not the name of an HTTP header".into());
         }
         let lower = name.to_ascii_lowercase();
         if lower == "authorization" {
@@ -228,7 +228,7 @@ impl PrometheusConfig {
     }
 }
 
-/// What the value of a header must be; the error follows the word "value".
+/// Validates the value of a header; the error follows the word "value".
 pub(crate) fn check_header_value(value: &str) -> Result<(), &'static str> {
     if value.is_empty() {
         Err("its value is empty")
@@ -239,7 +239,7 @@ pub(crate) fn check_header_value(value: &str) -> Result<(), &'static str> {
     }
 }
 
-/// What a password must be; the error follows the word "password".
+/// Validates a password; the error follows the word "password".
 pub(crate) fn check_password(password: &str) -> Result<(), &'static str> {
     if password.is_empty() {
         Err("is empty")
@@ -250,7 +250,7 @@ pub(crate) fn check_password(password: &str) -> Result<(), &'static str> {
     }
 }
 
-/// A name from outside, fit for a message.
+/// A name from outside, safe for a message.
 fn shown(name: &str) -> String {
     collector_transport::quote(name)
 }
@@ -279,7 +279,7 @@ mod tests {
             &["prometheus.headers: \"X-A\"", "line break"],
         );
         refused(&with_header("X-A", ""), &["\"X-A\"", "empty"]);
-        refused(&with_header("X A\n", "a"), &["\"X A\"", "no name"]);
+        refused(&with_header("X A\n", "a"), &["\"X A\"", "not the name"]);
         for name in ["Connection", "te", "HOST", "Content-Length", "Accept-Encoding", "Upgrade"] {
             refused(&with_header(name, "a"), &["prometheus.headers", name, "client's own"]);
         }
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_whole_and_of_one_kind() {
+    fn credentials_are_complete_and_of_one_kind() {
         let user = || Some("me".to_owned());
         let with_password =
             || PrometheusConfig { username: user(), password: Some("hunter2".into()), ..base() };

@@ -1,4 +1,4 @@
-//! The addresses under `[prometheus]`: of the server, and of the proxy in front of it.
+//! The addresses under `[prometheus]`: the server's, and that of its proxy.
 
 use collector_transport::ConfigError;
 use secrecy::ExposeSecret;
@@ -7,11 +7,11 @@ use url::Url;
 use super::PrometheusConfig;
 use crate::SECTION;
 
-/// Ends of paths that belong to a page or to the API, and not to the server's address.
+/// Ends of paths that belong to a page or to the API, not to the server's address.
 const PAGES: [&str; 3] = ["/api/v1/query", "/api/v1", "/graph"];
 
 impl PrometheusConfig {
-    /// The server's URL with a path that ends in `/`.
+    /// Returns the server's URL with a path that ends in `/`.
     pub(crate) fn base_url(&self) -> Result<Url, ConfigError> {
         let refuse = |problem: String| Err(SECTION.error("url", problem));
         let text = self.url.trim();
@@ -22,8 +22,8 @@ impl PrometheusConfig {
                     .into(),
             );
         }
-        // What cannot be taken apart may hold a password before an `@`, or a token as a parameter;
-        // then it is not quoted.
+        // A text that cannot be parsed may hold a password before an `@`, or a token as a parameter; then it
+        // is not quoted.
         let may_hold_secrets = text.contains(['@', '?', '#']);
         if !text.contains("://") {
             let (it, host) =
@@ -79,7 +79,7 @@ impl PrometheusConfig {
         Ok(url)
     }
 
-    /// The proxy's URL, with the credentials that it may hold; `None` where none is used.
+    /// Returns the proxy's URL, including its credentials; `None` if no proxy is used.
     pub(crate) fn proxy_url(&self) -> Result<Option<Url>, ConfigError> {
         let text = self.proxy.as_ref().map_or("", |proxy| proxy.expose_secret().trim());
         if text.is_empty() {
@@ -90,7 +90,7 @@ impl PrometheusConfig {
             let it = if text.contains('@') { "it".into() } else { quoted(text) };
             Err(SECTION.error("proxy", format!("{it} {problem}")))
         };
-        // As the variables of other tools have it: a proxy without a scheme is one of HTTP.
+        // Like the variables of other tools: a proxy without a scheme speaks HTTP.
         let full = if text.contains("://") { text.into() } else { format!("http://{text}") };
         let Ok(url) = Url::parse(&full) else {
             return refuse("is not the URL of a proxy; write http://HOST:PORT");

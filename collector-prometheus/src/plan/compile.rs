@@ -1,20 +1,20 @@
-//! From what an engine is and what the server holds of it to a plan.
+//! Makes a plan from an engine and from what the server holds of it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use collector_engines::{Engine, Expression, Quantity, Series};
 
-use super::{Ask, Function, Info, Leaf, LeafId, Native, Pace, Plan, QueryKind};
+use super::{Ask, Function, Info, Leaf, LeafId, Native, Plan, QueryKind};
 use crate::labels::Level;
 use crate::promql::Window;
 
-/// What a plan is made of.
+/// The series that a server holds.
 #[derive(Clone, Copy)]
 pub(crate) struct Held<'a> {
-    /// Sample names that the server holds.
+    /// Sample names.
     pub(crate) names: &'a HashSet<Box<str>>,
-    /// Names of native histograms that it holds.
+    /// Names of native histograms.
     pub(crate) native: &'a HashSet<Box<str>>,
 }
 
@@ -36,8 +36,7 @@ impl Held<'_> {
 }
 
 impl Plan {
-    /// The plan for what a server holds of an engine; `None` where it holds nothing that says who
-    /// lives.
+    /// Makes the plan for what a server holds of an engine; `None` if no series shows live pods.
     pub(crate) fn new(engine: &Engine, held: Held<'_>, window: Duration) -> Option<Self> {
         let liveness = liveness(engine, |series| held.names.contains(&series.name))?;
         let mut plan = Self {
@@ -49,7 +48,7 @@ impl Plan {
             window: Window(window),
         };
         for kind in QueryKind::ALL {
-            plan.add(kind, engine, held);
+            plan.add(*kind, engine, held);
         }
         Some(plan)
     }
@@ -85,15 +84,16 @@ impl Plan {
             let compiled = alternatives.into_iter().map(|(place, it)| (place, it.map(&mut leaf)));
             let compiled = compiled.collect();
             if kind != QueryKind::Counters {
-                self.quantities.insert((Pace::of(kind), quantity), compiled);
+                let is_slow = kind == QueryKind::PrefixCache;
+                self.quantities.insert((quantity, is_slow), compiled);
             }
         }
         if kind == QueryKind::CacheConfig {
             self.info = self.info_of(&leaves);
         }
-        // Hits are a share of their own look-ups: one half without the other is asked for in vain.
-        let is_whole = kind != QueryKind::PrefixCache || matches!(places[..], [a, b] if a == b);
-        if is_whole && !leaves.is_empty() {
+        // Hits are a fraction of their own lookups: one half is useless without the other.
+        let is_complete = kind != QueryKind::PrefixCache || matches!(places[..], [a, b] if a == b);
+        if is_complete && !leaves.is_empty() {
             self.asks.push(Ask { kind, leaves, per_pod });
         }
     }
@@ -108,7 +108,7 @@ impl Plan {
         LeafId::try_from(place).unwrap_or(LeafId::MAX)
     }
 
-    /// The info series of these leaves; of several names the first.
+    /// Returns the info series of these leaves: the first, if there are several names.
     fn info_of(&self, leaves: &[LeafId]) -> Option<Info> {
         let first = &self.leaves[usize::from(*leaves.first()?)].series;
         let number = |id: &LeafId| {
@@ -121,13 +121,13 @@ impl Plan {
     }
 }
 
-/// The series whose timestamp says who lives: the first of these that is there.
+/// Returns the series whose timestamp shows the live pods: the first one present.
 pub(crate) fn liveness(engine: &Engine, is_there: impl Fn(&Series) -> bool) -> Option<Series> {
     signs_of_life(engine).into_iter().find(|series| is_there(series)).cloned()
 }
 
-/// The series by which a server may be seen to live, the preferred one first: its gauges and what it has
-/// served; of an engine that is described without any of these, whatever else it counts.
+/// Returns the series that show that a server lives, in order of preference: its gauges and its finished
+/// requests, or any counter if an engine is described without these.
 pub(crate) fn signs_of_life(engine: &Engine) -> Vec<&Series> {
     let of = |quantities: &[Quantity]| {
         let alternatives = quantities.iter().flat_map(|quantity| engine.alternatives(*quantity));
@@ -143,7 +143,7 @@ pub(crate) fn signs_of_life(engine: &Engine) -> Vec<&Series> {
     if usual.is_empty() { of(Quantity::ALL) } else { usual }
 }
 
-/// The quantities of an engine that looks ask for at a server that holds these of its series, by their names.
+/// Returns the quantities of an engine that fetches query at a server with these series, by their names.
 pub fn asked_for(engine: &Engine, is_held: impl Fn(&str) -> bool) -> Vec<Quantity> {
     let names = engine.sample_names().filter(|name| is_held(name)).map(Box::from).collect();
     let held = Held { names: &names, native: &HashSet::new() };

@@ -1,97 +1,88 @@
-//! Which kinds of queries there are, and what each is about.
+//! The kinds of queries, and what each is about.
 
 use collector_core::Field;
 use collector_engines::Quantity;
 
 use crate::labels::Level;
 
-/// What a query asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[repr(u8)]
-pub(crate) enum QueryKind {
+/// Declares the kinds, each with its value of the label `query_type`.
+macro_rules! query_kinds {
+    ($($(#[$doc:meta])+ $kind:ident = $name:literal,)+) => {
+        /// What a query asks for.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[repr(u8)]
+        pub(crate) enum QueryKind {
+            $($(#[$doc])+ $kind,)+
+        }
+
+        impl QueryKind {
+            /// Every kind.
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$kind,)+];
+
+            /// The value of the label `query_type`.
+            pub(crate) const fn as_str(self) -> &'static str {
+                match self { $(Self::$kind => $name,)+ }
+            }
+        }
+    };
+}
+
+query_kinds! {
     /// When each pod was last scraped.
-    Liveness,
+    Liveness = "liveness",
     /// KV-cache usage of each rank.
-    KvCache,
+    KvCache = "kv_cache",
     /// Queue length of each rank.
-    QueueLength,
-    /// Running requests, and whether it sleeps, of each rank.
-    RunningRequests,
+    QueueLength = "queue_length",
+    /// Running requests and sleep state of each rank.
+    RunningRequests = "running_requests",
     /// Arrivals per second.
-    RequestCount,
+    RequestCount = "request_count",
     /// Prompt tokens per second.
-    InputTokens,
+    InputTokens = "input_tokens",
     /// Generated tokens per second.
-    OutputTokens,
+    OutputTokens = "output_tokens",
     /// Seconds to first tokens, per second.
-    TtftSum,
+    TtftSum = "ttft_sum",
     /// First tokens per second.
-    TtftCount,
+    TtftCount = "ttft_count",
     /// Seconds between tokens, per second.
-    ItlSum,
+    ItlSum = "itl_sum",
     /// Gaps between tokens per second.
-    ItlCount,
-    /// Hits and look-ups of the prefix cache, per second.
-    PrefixCache,
-    /// The capacity of each rank, where gauges report it.
-    Capacity,
-    /// The capacity of each rank, where labels of an info series report it.
-    CacheConfig,
-    /// Counters of each rank as they stand, to tell copies from servers and idle ranks from silent ones.
-    Counters,
-    /// Whether anything of a model without live pods is there after all, or lately was.
-    Presence,
+    ItlCount = "itl_count",
+    /// Hits and lookups of the prefix cache, per second.
+    PrefixCache = "prefix_cache",
+    /// The capacity of each rank, from gauges.
+    Capacity = "capacity",
+    /// The capacity of each rank, from labels of an info series.
+    CacheConfig = "cache_config",
+    /// Counters of each rank, to distinguish copies from servers and idle ranks from unmeasured ones.
+    Counters = "counters",
+    /// Whether a model without live pods has other series, or had any within the window.
+    Presence = "presence",
     /// When a missing model was last there.
-    LastSeen,
+    LastSeen = "last_seen",
     /// The server's clock.
-    ServerTime,
-    /// Which engines' names exist.
-    Names,
-    /// Which series and labels of an engine exist, how many pods there are, and whether series are
-    /// doubled.
-    Shape,
+    ServerTime = "server_time",
+    /// Which names of engines exist.
+    Names = "names",
+    /// Which series and labels of an engine exist, how many pods there are, and whether series are stored
+    /// more than once.
+    Shape = "shape",
     /// One series with all of its labels.
-    Example,
-    /// The samples of one series, to learn how often it is scraped.
-    Scrapes,
+    Example = "example",
+    /// The samples of one series, to discover its scrape interval.
+    Scrapes = "scrapes",
     /// Which models exist.
-    Models,
+    Models = "models",
 }
 
 impl QueryKind {
-    /// Every kind.
-    pub(crate) const ALL: [Self; 23] = [
-        Self::Liveness,
-        Self::KvCache,
-        Self::QueueLength,
-        Self::RunningRequests,
-        Self::RequestCount,
-        Self::InputTokens,
-        Self::OutputTokens,
-        Self::TtftSum,
-        Self::TtftCount,
-        Self::ItlSum,
-        Self::ItlCount,
-        Self::PrefixCache,
-        Self::Capacity,
-        Self::CacheConfig,
-        Self::Counters,
-        Self::Presence,
-        Self::LastSeen,
-        Self::ServerTime,
-        Self::Names,
-        Self::Shape,
-        Self::Example,
-        Self::Scrapes,
-        Self::Models,
-    ];
+    /// The gauges of every fetch.
+    pub(crate) const GAUGES: [Self; 3] = [Self::QueueLength, Self::KvCache, Self::RunningRequests];
 
-    /// What every look asks of living pods, besides liveness. The gauges go first: they are what
-    /// nobody can decide without when time runs out.
-    pub(crate) const EACH_LOOK: [Self; 10] = [
-        Self::QueueLength,
-        Self::KvCache,
-        Self::RunningRequests,
+    /// The rates of every fetch, in the order of [`LoadRates`](collector_core::LoadRates).
+    pub(crate) const RATES: [Self; 7] = [
         Self::RequestCount,
         Self::InputTokens,
         Self::OutputTokens,
@@ -101,37 +92,8 @@ impl QueryKind {
         Self::ItlCount,
     ];
 
-    /// The value of the label `query_type`.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Liveness => "liveness",
-            Self::KvCache => "kv_cache",
-            Self::QueueLength => "queue_length",
-            Self::RunningRequests => "running_requests",
-            Self::RequestCount => "request_count",
-            Self::InputTokens => "input_tokens",
-            Self::OutputTokens => "output_tokens",
-            Self::TtftSum => "ttft_sum",
-            Self::TtftCount => "ttft_count",
-            Self::ItlSum => "itl_sum",
-            Self::ItlCount => "itl_count",
-            Self::PrefixCache => "prefix_cache",
-            Self::Capacity => "capacity",
-            Self::CacheConfig => "cache_config",
-            Self::Counters => "counters",
-            Self::Presence => "presence",
-            Self::LastSeen => "last_seen",
-            Self::ServerTime => "server_time",
-            Self::Names => "names",
-            Self::Shape => "shape",
-            Self::Example => "example",
-            Self::Scrapes => "scrapes",
-            Self::Models => "models",
-        }
-    }
-
-    /// The fields that are unknown when this query failed. Without the arrivals the token averages
-    /// have no denominator of their own time.
+    /// Returns the fields that are unknown if this query fails. Without arrivals the token averages have no
+    /// denominator of their own time.
     pub(crate) const fn fields(self) -> &'static [Field] {
         match self {
             Self::KvCache => &[Field::KvCacheUsage],
@@ -150,7 +112,7 @@ impl QueryKind {
         }
     }
 
-    /// The quantities that the query is about: of each list the first that the server holds.
+    /// Returns the quantities of the query: of each list the first that the server holds.
     pub(crate) const fn quantities(self) -> &'static [&'static [Quantity]] {
         use Quantity as Q;
         match self {
@@ -180,22 +142,16 @@ impl QueryKind {
         }
     }
 
-    /// What the rows of the query are about, at least.
-    pub(crate) const fn level(self) -> Level {
+    /// Returns the least level of the query's rows.
+    pub(crate) fn level(self) -> Level {
         match self {
-            Self::RequestCount
-            | Self::InputTokens
-            | Self::OutputTokens
-            | Self::TtftSum
-            | Self::TtftCount
-            | Self::ItlSum
-            | Self::ItlCount => Level::Model,
             Self::PrefixCache => Level::Pod,
+            kind if Self::RATES.contains(&kind) => Level::Model,
             _ => Level::Rank,
         }
     }
 
-    /// Whether the query is over a window, so that it must end where the samples do.
+    /// Returns whether the query covers a window, which must end at the newest sample.
     pub(crate) const fn is_over_window(self) -> bool {
         !matches!(
             self,

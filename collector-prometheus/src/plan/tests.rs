@@ -114,7 +114,7 @@ fn the_queries_of_vllm_are_those_of_the_table() {
 }
 
 #[test]
-fn the_hits_of_the_prefix_cache_travel_with_what_was_looked_up_over_five_minutes_at_least() {
+fn prefix_cache_hits_and_lookups_share_a_query_over_five_minutes() {
     let part = |plan: &Plan, name: &str, at: usize, window: &str| {
         let leaf = plan.leaves(QueryKind::PrefixCache)[at];
         format!(
@@ -202,7 +202,7 @@ fn sums_and_counts_are_taken_from_one_release() {
 }
 
 #[test]
-fn where_two_releases_stand_side_by_side_only_what_has_two_names_is_asked_per_pod() {
+fn only_quantities_with_two_names_are_queried_per_pod() {
     let old =
         ["vllm:time_per_output_token_seconds_sum", "vllm:time_per_output_token_seconds_count"];
     let plan = plan_of("vllm", &[VLLM.as_slice(), &old].concat(), &[], 60);
@@ -216,7 +216,7 @@ fn where_two_releases_stand_side_by_side_only_what_has_two_names_is_asked_per_po
 }
 
 #[test]
-fn a_native_histogram_is_asked_by_its_functions_and_a_classic_one_beside_it_counts() {
+fn native_histograms_are_queried_by_functions_unless_a_classic_one_exists() {
     let base = "vllm:time_to_first_token_seconds";
     let without: Vec<&str> =
         VLLM.into_iter().filter(|name| !name.starts_with("vllm:time_to_first_token")).collect();
@@ -237,7 +237,7 @@ fn a_native_histogram_is_asked_by_its_functions_and_a_classic_one_beside_it_coun
 }
 
 #[test]
-fn presence_asks_who_is_alive_by_another_gauge_and_what_was_there_within_the_window() {
+fn presence_queries_other_gauges_and_the_window() {
     let part = |number: usize, text: &str| {
         format!("label_replace({text},\"what\",\"{number}\",\"namespace\",\".*\")")
     };
@@ -266,7 +266,7 @@ fn presence_asks_who_is_alive_by_another_gauge_and_what_was_there_within_the_win
 }
 
 #[test]
-fn of_an_engine_without_gauges_its_counters_say_who_is_alive() {
+fn counters_show_the_live_pods_of_an_engine_without_gauges() {
     let plan = plan_of("mlc", &["prompt_tokens_sum", "completion_tokens_sum"], &[], 60);
     assert_eq!(&*plan.liveness.name, "prompt_tokens_sum");
     let presence = query(&plan, QueryKind::Presence);
@@ -276,7 +276,7 @@ fn of_an_engine_without_gauges_its_counters_say_who_is_alive() {
 }
 
 #[test]
-fn the_first_gauge_that_is_there_tells_who_lives_and_nothing_does_without_one() {
+fn the_first_gauge_present_shows_the_live_pods() {
     let liveness = |names: &[&str]| plan_of("vllm", names, &[], 60).liveness.name.to_string();
     assert_eq!(liveness(&VLLM), "vllm:num_requests_running");
     assert_eq!(liveness(&VLLM[1..]), "vllm:num_requests_waiting");
@@ -288,7 +288,7 @@ fn the_first_gauge_that_is_there_tells_who_lives_and_nothing_does_without_one() 
 }
 
 #[test]
-fn copies_are_told_apart_by_instance_and_by_what_differs() {
+fn copies_are_distinguished_by_instance_and_differing_labels() {
     let mut labels = labels("engine");
     labels.apart = boxed(&["prometheus_replica"]);
     let text = vllm().query(QueryKind::RunningRequests, &labels, &filter(), Level::Rank, true);
@@ -327,7 +327,7 @@ fn models_are_listed_with_their_pods_which_are_named_where_labels_are_mixed() {
 }
 
 #[test]
-fn where_no_label_names_a_pod_capacities_are_asked_for_all() {
+fn capacities_are_queried_for_all_if_no_label_names_pods() {
     let labels = Labels { pod: Vec::new(), ..labels("engine") };
     let text = vllm().cache_config(&labels, &filter(), false, &["m-0"]).unwrap();
     assert!(text.ends_with(r#"(vllm:cache_config_info{namespace="prod"})"#), "{text}");

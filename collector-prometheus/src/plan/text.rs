@@ -7,13 +7,13 @@ use super::{Function, Leaf, LeafId, Native, Plan, QueryKind};
 use crate::labels::{Labels, Level};
 use crate::promql::{Filter, Matcher, Window};
 
-/// How far back a missing model is looked for.
+/// How far back a missing model is searched.
 const LAST_SEEN: &str = "[1h:1m]";
-/// The label that tells apart what travels in one query.
+/// The label that distinguishes the parts of one query.
 pub(crate) const WHAT: &str = "what";
 
 impl Plan {
-    /// The text of a query.
+    /// Returns the text of a query.
     pub(crate) fn query(
         &self,
         kind: QueryKind,
@@ -60,7 +60,7 @@ impl Plan {
                 match leaves {
                     [only] => aggregate(only),
                     several => {
-                        let named = |leaf: &LeafId| what(&aggregate(leaf), usize::from(*leaf));
+                        let named = |leaf: &LeafId| numbered(&aggregate(leaf), usize::from(*leaf));
                         several.iter().map(named).collect::<Vec<_>>().join(" or ")
                     }
                 }
@@ -68,26 +68,26 @@ impl Plan {
         }
     }
 
-    /// One row for each replica that any instant series has (0, 1), and for each model that has had any
-    /// within the window (2, 3).
+    /// One row for each replica with an instant series (0, 1), and for each model that had one within the
+    /// window (2, 3).
     fn presence(&self, labels: &Labels, filter: &Filter) -> String {
         let replicas = labels.by(Level::Pod, false).join(",");
         let models = labels.by(Level::Model, false).join(",");
         let others: Vec<&Series> = self.other_signs().take(2).collect();
         let alive = others.iter().enumerate().map(|(i, series)| {
-            what(&format!("max by ({replicas}) (timestamp({}))", select(series, filter)), i)
+            numbered(&format!("max by ({replicas}) (timestamp({}))", select(series, filter)), i)
         });
         let first = std::iter::once(&self.liveness).chain(others.iter().copied().take(1));
         let lately = first.enumerate().map(|(i, series)| {
             let window = self.window;
             let series = select(series, filter);
-            what(&format!("max by ({models}) (max_over_time({series}{window}))"), 2 + i)
+            numbered(&format!("max by ({models}) (max_over_time({series}{window}))"), 2 + i)
         });
         alive.chain(lately).collect::<Vec<_>>().join(" or ")
     }
 
-    /// The text of [`QueryKind::CacheConfig`]: `filter` holds no model, which the series may not
-    /// carry; `pods` narrows it to these, where there are any.
+    /// Returns the text of [`QueryKind::CacheConfig`]: `filter` names no model, which the series may lack;
+    /// `pods`, if any, narrows it.
     pub(crate) fn cache_config(
         &self,
         labels: &Labels,
@@ -96,7 +96,7 @@ impl Plan {
         pods: &[&str],
     ) -> Option<String> {
         let info = self.info.as_ref()?;
-        // Where pods may stand under several labels, each is asked for.
+        // If several labels may name pods, each of them is queried.
         let narrowed: Vec<Filter> =
             if pods.is_empty() || labels.pod.is_empty() || labels.replica.is_some() {
                 vec![filter.clone()]
@@ -110,7 +110,7 @@ impl Plan {
         let mut by = without_model.by(Level::Rank, apart);
         by.extend(info.numbers.iter().map(|(_, label)| &**label));
         let by = by.join(",");
-        // The value of a series is always 1; counting it shows doubled series for free.
+        // The value of a series is always 1; counting also shows series that are stored twice.
         let count = |filter: &Filter| format!("count by ({by}) ({})", select(&info.series, filter));
         Some(narrowed.iter().map(count).collect::<Vec<_>>().join(" or "))
     }
@@ -135,13 +135,13 @@ impl Plan {
     }
 }
 
-/// A selector.
+/// Returns a selector.
 pub(crate) fn select(series: &Series, filter: &Filter) -> String {
     let filter = filter.and(series.matchers.iter().map(Matcher::given));
     format!("{}{filter}", series.name)
 }
 
-/// The rows of a query, each with this number as the label `what`.
-pub(crate) fn what(query: &str, number: usize) -> String {
+/// Returns a query whose rows have this number as the label `what`.
+pub(crate) fn numbered(query: &str, number: usize) -> String {
     format!("label_replace({query},\"{WHAT}\",\"{number}\",\"namespace\",\".*\")")
 }

@@ -106,7 +106,7 @@ fn series_of_one_instance_are_copies_and_the_newest_counts() {
 }
 
 #[test]
-fn counters_tell_servers_from_copies_by_what_can_grow_between_two_scrapes() {
+fn counters_distinguish_servers_from_copies() {
     let two = |apart: f64, requests: f64| {
         [counting("h:1", 0.0, 1000.0), counting("h:2", apart, 1000.0 + requests)]
     };
@@ -150,7 +150,7 @@ fn servers_add_up_and_the_fullest_is_the_usage() {
 }
 
 #[test]
-fn a_capacity_that_is_told_once_holds_for_each_rank_and_one_that_lacks_makes_the_sum_unknown() {
+fn a_capacity_per_server_holds_for_each_rank_and_an_absent_one_makes_the_sum_unknown() {
     let servers = [server("0", "h:1", 0.0), server("1", "h:1", 0.0)];
     let of = |config| Known { config, ..Known::default() };
     let once = row_of(&servers, &of(vec![config("", 1000)]));
@@ -166,7 +166,7 @@ fn a_capacity_that_is_told_once_holds_for_each_rank_and_one_that_lacks_makes_the
 }
 
 #[test]
-fn a_rank_without_gauges_is_idle_where_it_never_worked_and_is_named_where_it_has() {
+fn a_rank_without_gauges_is_idle_or_named() {
     let servers = [server("0", "h:1", 0.0)];
     let known = |idle| Known {
         config: vec![config("0", 1000), config("1", 1000)],

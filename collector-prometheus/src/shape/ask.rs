@@ -1,27 +1,26 @@
-//! Asks a server what it holds: first the names by which engines are recognised, by a pattern where the
-//! server allows patterns, so that an unknown prefix is found too; then, engine by engine and by exact
-//! names, which of its series and labels exist.
+//! Asks a server what it holds. First the names that identify engines, by a pattern if the server allows
+//! patterns, so that unknown prefixes are found too; then, per engine and by exact names, which series and
+//! labels exist.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use collector_core::{ErrorKind, sanitize};
+use collector_core::sanitize;
 use collector_engines::{Engine, Engines, Quantity, Series};
 
-use super::{Served, Shape, Terms};
+use super::{DiscoverySettings, Served, Shape};
 use crate::answer::{Expect, Labels as RowLabels, Row};
 use crate::client::{Budget, Client, Query};
 use crate::config::DEFAULT_SCRAPE_INTERVAL;
 use crate::failure::Failure;
 use crate::labels::{INSTANCE, Labels, Level};
-use crate::plan::{Held, Plan, QueryKind, WHAT, liveness, select, signs_of_life, what};
+use crate::plan::{Held, Plan, QueryKind, WHAT, liveness, numbered, select, signs_of_life};
 use crate::promql::{Filter, Matcher};
 use crate::shard::QUERY_BYTES_MAX;
 
-/// Ends of names by which an engine is recognised whatever stands before them, with the built-in engine
-/// whose names end so.
+/// Suffixes of names that identify an engine with any prefix, with the built-in engine that uses them.
 const SUFFIXES: [(&str, &str); 4] = [
     ("num_requests_running", "vllm"),
     ("num_requests_waiting", "vllm"),
@@ -29,18 +28,21 @@ const SUFFIXES: [(&str, &str); 4] = [
     ("num_queue_reqs", "sglang"),
 ];
 
-/// Engines of one server that are asked.
+/// Most engines of one server that are queried.
 const SERVED_MAX: usize = 32;
 
-/// Characters of an example series.
+/// Rows whose labels are compared.
+const LABEL_SETS_MAX: usize = 16;
+
+/// Length of an example series, in characters.
 const EXAMPLE_MAX: usize = 400;
 
-/// Asks what the server holds. `narrow`, where it is given, is the model that a first look is about, as
-/// namespace and id: only that is asked about then, if it is there under the usual labels.
+/// Asks what the server holds. `narrow` is the namespace and id of the only model of a first fetch: only this
+/// model is queried, if it exists under the usual labels.
 pub(crate) async fn ask(
     client: &Client,
     budget: Budget<'_>,
-    terms: &Terms,
+    terms: &DiscoverySettings,
     narrow: Option<(&str, &str)>,
 ) -> Result<Shape, Failure> {
     let prober = Prober { client, budget, terms, incomplete: AtomicBool::new(false) };
@@ -56,7 +58,7 @@ pub(crate) async fn ask(
     };
     let engines = engines_of(&found, terms);
     if engines.len() > SERVED_MAX {
-        // What is left out may have what is asked for.
+        // The omitted engines may have the requested models.
         prober.incomplete.store(true, Ordering::Relaxed);
     }
     for engine in engines.into_iter().take(SERVED_MAX) {
@@ -67,22 +69,22 @@ pub(crate) async fn ask(
         }
     }
     shape.incomplete = prober.incomplete.load(Ordering::Relaxed);
-    // What every series of lacks a label, beside engines that have it, is a router's or recorded, unless
-    // the user says whose it is.
+    // Series that all lack a label, beside engines that have it, come from a router or a recording rule,
+    // unless the configuration assigns them.
     if !terms.gives_models && shape.served.iter().any(|served| served.lacks().is_none()) {
         shape.served.retain(|served| served.lacks() != Some("model"));
     }
-    // Of names that several engines read, the one that reads most of a pod is the pod's.
+    // If several engines read the same names, the one that reads most of a pod owns it.
     shape.served.sort_by_key(|served| std::cmp::Reverse(served.plan.len()));
     if shape.served.is_empty() {
-        // A server without a fleet says nothing about how the fleet will be named that it holds next.
+        // A server without a fleet does not show how its next fleet will be named.
         shape.served = Shape::unknown(terms).served;
     }
     Ok(shape)
 }
 
-/// The engines whose names were found: those of the table, and those that have another prefix.
-pub(super) fn engines_of(found: &HashSet<String>, terms: &Terms) -> Vec<Engine> {
+/// Returns the engines whose names were found: those of the table, and those with another prefix.
+pub(super) fn engines_of(found: &HashSet<String>, terms: &DiscoverySettings) -> Vec<Engine> {
     let table = terms.engines();
     let mut known: HashSet<String> = HashSet::new();
     let mut engines: Vec<Engine> = Vec::new();
@@ -92,7 +94,7 @@ pub(super) fn engines_of(found: &HashSet<String>, terms: &Terms) -> Vec<Engine> 
         let required =
             engine.required.iter().all(|name| found.contains(&**name) || !own.contains(&&**name));
         let any = own.iter().any(|name| found.contains(*name));
-        // One set of names is one engine, however many in the table read it.
+        // One set of names is one engine, even if several in the table read it.
         let same = |other: &Engine| {
             other.prefix == engine.prefix && marks(other).any(|name| own.contains(&name))
         };
@@ -116,8 +118,8 @@ pub(super) fn engines_of(found: &HashSet<String>, terms: &Terms) -> Vec<Engine> 
     engines
 }
 
-/// The names by which an engine is recognised: those of its gauges, or where it has none what else says who
-/// lives, and those that it requires.
+/// Returns the names that identify an engine: its gauges, or other signs of life if it has none, and the
+/// names that it requires.
 fn marks(engine: &Engine) -> impl Iterator<Item = &str> {
     let quantities = [Quantity::Running, Quantity::Waiting, Quantity::KvCacheUsage];
     let gauges = quantities.into_iter().flat_map(|quantity| engine.alternatives(quantity));
@@ -129,39 +131,28 @@ fn marks(engine: &Engine) -> impl Iterator<Item = &str> {
     series.into_iter().map(|series| &*series.name).chain(required)
 }
 
-/// One thing that a probe asks about.
+/// One item that discovery asks about.
 pub(super) enum Item {
     Name(Box<str>),
     Native(Box<str>),
-    Label(Kind, Box<str>),
-    /// Pods whose series have this label, which names the model.
+    Label(Box<str>),
+    /// Pods whose series have this label for the model.
     Pods(Option<Box<str>>),
     /// Ranks of such pods that are stored more than once.
     Doubled(Option<Box<str>>),
-    /// Series of the one model that is asked about, under other labels than the usual ones.
+    /// Series of the only requested model, under other labels than the usual ones.
     Elsewhere(Filter),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Namespace,
-    Pod,
-    Model,
-    Rank,
-    Cluster,
-    Replica,
-    Role,
 }
 
 struct Prober<'a> {
     client: &'a Client,
     budget: Budget<'a>,
-    terms: &'a Terms,
+    terms: &'a DiscoverySettings,
     incomplete: AtomicBool,
 }
 
 impl Prober<'_> {
-    /// The names by which engines are recognised, as far as the server holds them.
+    /// Returns the names that identify engines and exist on the server.
     async fn names(&self) -> Result<HashSet<String>, Failure> {
         match self.names_by_pattern().await {
             Err(failure) if !failure.is_of_the_server() => self.names_by_exact().await,
@@ -202,8 +193,7 @@ impl Prober<'_> {
         Ok(there.map(|(name, _)| name).collect())
     }
 
-    /// What there is of one engine, and whether it was asked about one model alone; `None` where there is
-    /// nothing that says who lives.
+    /// Discovers one engine, and whether only one model was asked about; `None` if no series shows live pods.
     async fn served(
         &self,
         engine: Engine,
@@ -221,7 +211,7 @@ impl Prober<'_> {
             let elsewhere = self.elsewhere(&engine, namespace, model);
             let filters = (&filter, &namespaced);
             let served = self.narrowed(engine.clone(), &lives, filters, elsewhere).await?;
-            // The series that tells who lives may be that of other models alone.
+            // The series that shows live pods may belong to other models.
             if let Some(served) = served.filter(|served| served.lacks().is_none()) {
                 return Ok(Some((served, true)));
             }
@@ -231,7 +221,7 @@ impl Prober<'_> {
         Ok(served.map(|served| (served, false)))
     }
 
-    /// What selects a model by any two labels that may name it, besides the usual ones.
+    /// Returns selectors for a model by every pair of labels that may name it, except the usual ones.
     fn elsewhere(&self, engine: &Engine, namespace: &str, model: &str) -> Vec<Item> {
         let candidates = self.terms.labels_of(engine);
         let mut all = Vec::new();
@@ -250,8 +240,8 @@ impl Prober<'_> {
         all
     }
 
-    /// The same of what the filters let through: the first, and for series that carry no model the
-    /// second. `None` too where there is something `elsewhere`.
+    /// Discovers one engine within filters: the first for all series, the second for those without a model.
+    /// `None` as well if anything exists `elsewhere`.
     async fn narrowed(
         &self,
         engine: Engine,
@@ -267,7 +257,7 @@ impl Prober<'_> {
             .map(|item| count_of(item, &engine, lives, &candidates, filter, without_model))
             .collect();
         let counts = self.count(QueryKind::Shape, &queries).await?;
-        let mut labels = Labels::default();
+        let mut present: HashSet<Box<str>> = HashSet::new();
         let (mut names, mut native) = (HashSet::new(), HashSet::new());
         let (mut pods, mut doubled) = (None, false);
         for (item, count) in items.into_iter().zip(counts) {
@@ -275,15 +265,7 @@ impl Prober<'_> {
             match item {
                 Item::Name(name) => drop(names.insert(name)),
                 Item::Native(name) => drop(native.insert(name)),
-                Item::Label(kind, label) => match kind {
-                    Kind::Namespace => labels.namespace.push(label),
-                    Kind::Pod => labels.pod.push(label),
-                    Kind::Model => labels.model.push(label),
-                    Kind::Rank => labels.rank.push(label),
-                    Kind::Cluster => labels.cluster.push(label),
-                    Kind::Replica => labels.replica = Some(label),
-                    Kind::Role => labels.role = Some(label),
-                },
+                Item::Label(label) => drop(present.insert(label)),
                 Item::Pods(_) => {
                     pods = Some(pods.unwrap_or(0) + sanitize::count(count).unwrap_or(0));
                 }
@@ -291,12 +273,13 @@ impl Prober<'_> {
                 Item::Elsewhere(_) => return Ok(None),
             }
         }
+        let mut labels = candidates.clone();
+        labels.retain(|label| present.contains(label));
         if self.incomplete.load(Ordering::Relaxed) {
-            // To group by a label that is not there changes nothing; not to group by one that is there
-            // takes ranks for one.
+            // Grouping by an absent label changes nothing; not grouping by a present one would merge ranks.
             labels.rank.clone_from(&candidates.rank);
         }
-        // A native histogram beside its classic series is not needed.
+        // A native histogram is ignored if its classic series exists.
         let classic = |base: &str| names.contains(&*format!("{base}_count"));
         native.retain(|base| !classic(base));
         if doubled {
@@ -327,7 +310,7 @@ impl Prober<'_> {
         Ok(Some(served))
     }
 
-    /// The labels besides `instance` that tell copies of one series apart.
+    /// Returns the labels besides `instance` that distinguish copies of one series.
     async fn apart(
         &self,
         lives: &Series,
@@ -339,53 +322,36 @@ impl Prober<'_> {
         let by = by.join(",");
         // One group that is stored more than once, with all of its labels.
         let text = format!("{series} and on ({by}) topk(1, count by ({by}) ({series}) > 1)");
-        let mut rows: Vec<Vec<(String, String)>> = Vec::new();
-        self.query(QueryKind::Example, &text, &mut |labels, _| {
-            if rows.len() < 16 {
-                rows.push(labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect());
-            }
-        })
-        .await?;
-        let mut keys: Vec<&String> = rows.iter().flatten().map(|(key, _)| key).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let value = |row: &[(String, String)], key: &str| {
-            row.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone())
-        };
+        let rows = self.label_sets(QueryKind::Example, &text).await?;
+        let keys: BTreeSet<&String> = rows.iter().flat_map(BTreeMap::keys).collect();
         let differs = |key: &&String| {
-            rows.iter().any(|row| value(row, key) != value(&rows[0], key)) && *key != INSTANCE
+            *key != INSTANCE && rows.iter().any(|row| row.get(*key) != rows[0].get(*key))
         };
         Ok(keys.into_iter().filter(differs).map(|key| key.as_str().into()).collect())
     }
 
-    /// How often series are scraped: the least and the most often among those that are ten minutes old,
-    /// the slower of the two.
+    /// Returns the scrape interval: the longer one of the most and the least scraped series of the last ten
+    /// minutes.
     async fn interval(&self, lives: &Series, filter: &Filter) -> Result<Option<Duration>, Failure> {
         if self.terms.scrape_interval != DEFAULT_SCRAPE_INTERVAL {
-            // The user has said it.
+            // The interval is configured.
             return Ok(None);
         }
         let series = select(lives, filter);
         let mut slowest = None;
         for pick in ["bottomk", "topk"] {
             let text = format!("{pick}(1, count_over_time({series}[10m]))");
-            let mut labels: Vec<(String, String)> = Vec::new();
-            let asked = self
-                .query(QueryKind::Scrapes, &text, &mut |row, _| {
-                    labels = row.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-                })
-                .await;
-            match asked {
-                Ok(()) => {}
+            let labels = match self.label_sets(QueryKind::Scrapes, &text).await {
+                Ok(mut rows) => rows.pop().unwrap_or_default(),
                 Err(failure) if failure.is_of_the_server() => return Err(failure),
                 Err(_) => return Ok(slowest),
-            }
+            };
             if labels.is_empty() {
                 return Ok(slowest);
             }
             let matchers = labels
                 .iter()
-                .filter(|(key, _)| key != "__name__")
+                .filter(|(key, _)| *key != "__name__")
                 .map(|(key, value)| Matcher::is(key.clone(), value));
             let text = format!("{}{}[10m]", lives.name, Filter(matchers.collect()));
             let query = Query { kind: QueryKind::Scrapes, text: &text, time: None };
@@ -398,24 +364,38 @@ impl Prober<'_> {
         Ok(slowest)
     }
 
-    /// One series with all of its labels, to be shown.
+    /// Returns one series with all of its labels, to show it.
     async fn example(&self, lives: &Series, filter: &Filter) -> Result<Option<String>, Failure> {
         let text = format!("topk(1, {})", select(lives, filter));
-        let mut example = None;
-        self.query(QueryKind::Example, &text, &mut |labels, _| {
+        let rows = self.label_sets(QueryKind::Example, &text).await?;
+        let example = rows.first().map(|labels| {
+            let labels = labels.iter().filter(|(key, _)| *key != "__name__");
             let labels: Vec<String> = labels
-                .iter()
-                .filter(|(key, _)| *key != "__name__")
                 .map(|(key, value)| format!("{key}={:?}", collector_transport::quote(value)))
                 .collect();
             let shown = format!("{}{{{}}}", lives.name, labels.join(","));
-            example = Some(collector_transport::quote(&shown).chars().take(EXAMPLE_MAX).collect());
-        })
-        .await?;
+            collector_transport::quote(&shown).chars().take(EXAMPLE_MAX).collect()
+        });
         Ok(example)
     }
 
-    /// The value of each of these queries that has one row, in as few requests as they fit into.
+    /// Returns the labels of the first rows of a query.
+    async fn label_sets(
+        &self,
+        kind: QueryKind,
+        text: &str,
+    ) -> Result<Vec<BTreeMap<String, String>>, Failure> {
+        let mut rows: Vec<BTreeMap<String, String>> = Vec::new();
+        self.query(kind, text, &mut |labels, _| {
+            if rows.len() < LABEL_SETS_MAX {
+                rows.push(labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect());
+            }
+        })
+        .await?;
+        Ok(rows)
+    }
+
+    /// Returns the value of each query with one row, in as few requests as possible.
     async fn count(
         &self,
         kind: QueryKind,
@@ -427,7 +407,7 @@ impl Prober<'_> {
             let mut text = String::new();
             let mut end = start;
             while let Some(query) = queries.get(end) {
-                let part = what(query, end);
+                let part = numbered(query, end);
                 if !text.is_empty() && text.len() + part.len() + 4 > QUERY_BYTES_MAX {
                     break;
                 }
@@ -442,15 +422,17 @@ impl Prober<'_> {
                 let number = labels.get(WHAT).and_then(|what| what.parse::<usize>().ok());
                 match number.and_then(|number| counts.get_mut(number)) {
                     Some(count) if value >= 1.0 && value.is_finite() => *count = Some(value),
-                    Some(_) => odd = Some(format!("it counts {value} series where it has some")),
+                    Some(_) => odd = Some(format!("unexpected count of {value} series")),
                     None => {
-                        odd = Some("a row of its answer does not say what it counts".to_owned());
+                        odd = Some(
+                            "a row of the answer lacks the label of its query part".to_owned(),
+                        );
                     }
                 }
             })
             .await?;
             if let Some(odd) = odd {
-                return Err(Failure::new(ErrorKind::BadAnswer, odd));
+                return Err(Failure::bad_answer(odd));
             }
             start = end;
         }
@@ -471,7 +453,7 @@ impl Prober<'_> {
     }
 }
 
-/// The usual distance between samples: the median, so that a lost scrape does not count.
+/// Returns the median distance between samples, so that a lost scrape does not matter.
 pub(super) fn interval_of(times: &[f64]) -> Option<Duration> {
     let mut steps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     steps.retain(|step| step.is_finite() && *step > 0.0);
@@ -492,31 +474,23 @@ pub(super) fn items(engine: &Engine, candidates: &Labels) -> Vec<Item> {
         .filter(|base| names.contains(&&*format!("{base}_count")))
         .collect();
     bases.dedup();
-    // A router shows the servers' names without a model: its series are of no pod that serves.
+    // A router has the servers' names without a model: its series belong to no pod.
     let model_labels: Vec<Option<Box<str>>> = match engine.model {
         Some(_) => vec![None],
         None => candidates.model.iter().cloned().map(Some).collect(),
     };
     let names = names.into_iter().map(|name| Item::Name(name.into()));
     let natives = bases.into_iter().map(|base| Item::Native(base.into()));
-    let labels = |kind, labels: &[Box<str>]| {
-        labels.iter().map(|label| Item::Label(kind, label.clone())).collect::<Vec<_>>()
-    };
+    let labels = candidates.all().cloned().map(Item::Label);
     names
         .chain(natives)
-        .chain(labels(Kind::Namespace, &candidates.namespace))
-        .chain(labels(Kind::Pod, &candidates.pod))
-        .chain(labels(Kind::Model, &candidates.model))
-        .chain(labels(Kind::Rank, &candidates.rank))
-        .chain(labels(Kind::Cluster, &candidates.cluster))
-        .chain(labels(Kind::Replica, candidates.replica.as_slice()))
-        .chain(labels(Kind::Role, candidates.role.as_slice()))
+        .chain(labels)
         .chain(model_labels.iter().cloned().map(Item::Pods))
         .chain(model_labels.iter().cloned().map(Item::Doubled))
         .collect()
 }
 
-/// The query whose one row says how often there is something.
+/// Returns the query that counts an item.
 pub(super) fn count_of(
     item: &Item,
     engine: &Engine,
@@ -533,7 +507,7 @@ pub(super) fn count_of(
             let filter = if carries_no_model { without_model } else { filter };
             format!("count({name}{filter})")
         }
-        Item::Label(_, label) => {
+        Item::Label(label) => {
             let filter = filter.and([Matcher::present(label.to_string())]);
             format!("count({})", select(lives, &filter))
         }

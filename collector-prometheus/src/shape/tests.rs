@@ -5,7 +5,7 @@ use collector_engines::{EngineSpec, Series};
 use super::ask::{Item, count_of, engines_of, interval_of, items};
 use super::*;
 
-fn terms(set: impl FnOnce(&mut crate::PrometheusConfig)) -> Terms {
+fn terms(set: impl FnOnce(&mut crate::PrometheusConfig)) -> DiscoverySettings {
     let mut config =
         crate::PrometheusConfig { url: "https://h".into(), ..crate::PrometheusConfig::default() };
     set(&mut config);
@@ -13,7 +13,7 @@ fn terms(set: impl FnOnce(&mut crate::PrometheusConfig)) -> Terms {
 }
 
 /// The engines that are recognised, as name and prefix.
-fn found(names: &[&str], terms: &Terms) -> Vec<(String, String)> {
+fn found(names: &[&str], terms: &DiscoverySettings) -> Vec<(String, String)> {
     let names = names.iter().map(|name| (*name).to_owned()).collect();
     let engines = engines_of(&names, terms);
     engines.iter().map(|it| (it.name.to_string(), it.prefix.to_string())).collect()
@@ -27,7 +27,7 @@ fn check(names: &[&str], expected: &[(&str, &str)]) {
 }
 
 #[test]
-fn each_spelling_is_an_engine_of_its_own_and_a_prefix_that_nobody_has_told_of_another() {
+fn each_spelling_and_each_unknown_prefix_is_its_own_engine() {
     check(&["vllm:num_requests_running", "vllm:num_requests_waiting"], &[("vllm", "vllm:")]);
     check(&["vllm_num_requests_running"], &[("vllm", "vllm_")]);
     check(
@@ -42,7 +42,7 @@ fn each_spelling_is_an_engine_of_its_own_and_a_prefix_that_nobody_has_told_of_an
 }
 
 #[test]
-fn names_without_a_prefix_are_an_engines_where_all_that_it_requires_is_there() {
+fn unprefixed_names_identify_an_engine_with_all_required_names() {
     check(&["num_requests_running", "num_requests_waiting"], &[("nim", "")]);
     check(&["request_success_total"], &[]);
     check(&["request_success_total", "e2e_request_latency_seconds_count"], &[("trtllm-serve", "")]);
@@ -83,7 +83,7 @@ fn the_users_engine_is_recognised_before_a_built_in_one_of_the_same_names() {
 }
 
 #[test]
-fn the_interval_is_the_usual_distance_whatever_scrape_was_lost_or_a_little_early() {
+fn the_interval_ignores_a_lost_or_early_scrape() {
     let interval = |times: &[f64]| interval_of(times);
     let seconds = |seconds| Some(Duration::from_secs_f64(seconds));
     assert_eq!(interval(&[0.0, 15.002, 29.998, 45.0, 75.0]), seconds(15.0));
@@ -95,7 +95,7 @@ fn the_interval_is_the_usual_distance_whatever_scrape_was_lost_or_a_little_early
 }
 
 #[test]
-fn pods_and_copies_are_counted_of_series_that_name_a_model_so_that_a_router_is_none() {
+fn only_series_that_name_a_model_count_as_pods_and_copies() {
     let terms = terms(|_| {});
     let engine = terms.engines.iter().next().unwrap().clone();
     let candidates = terms.labels_of(&engine);
@@ -118,7 +118,7 @@ fn pods_and_copies_are_counted_of_series_that_name_a_model_so_that_a_router_is_n
 }
 
 #[test]
-fn where_the_model_is_given_pods_are_counted_whatever_their_labels() {
+fn pods_of_a_configured_model_count_whatever_their_labels() {
     let spec: EngineSpec = serde_json::from_value(
         serde_json::json!({"name": "acme", "base": "vllm", "model": "org/m"}),
     )
@@ -131,7 +131,7 @@ fn where_the_model_is_given_pods_are_counted_whatever_their_labels() {
 }
 
 #[test]
-fn the_first_label_that_no_series_has_is_named_where_series_are_there() {
+fn the_first_absent_label_is_named_if_there_are_series() {
     let expected = |set: fn(&mut Labels), is_there| {
         let shape = Shape::unknown(&terms(|_| {}));
         let served = Arc::into_inner(shape.served.into_iter().next().unwrap()).unwrap();
@@ -152,9 +152,9 @@ fn the_first_label_that_no_series_has_is_named_where_series_are_there() {
 }
 
 #[test]
-fn a_window_holds_four_scrapes_and_a_minute_at_least_unless_the_user_sets_it() {
-    let window = |set: fn(&mut crate::PrometheusConfig), learnt: Option<u64>| {
-        terms(set).window(learnt.map(Duration::from_secs)).as_secs()
+fn a_window_holds_four_scrapes_and_a_minute_unless_configured() {
+    let window = |set: fn(&mut crate::PrometheusConfig), found: Option<u64>| {
+        terms(set).window(found.map(Duration::from_secs)).as_secs()
     };
     assert_eq!(window(|_| {}, None), 60);
     assert_eq!(window(|_| {}, Some(5)), 60);
@@ -163,11 +163,11 @@ fn a_window_holds_four_scrapes_and_a_minute_at_least_unless_the_user_sets_it() {
 }
 
 #[test]
-fn the_window_is_four_scrapes_and_a_minute_at_least_where_nobody_has_set_it() {
+fn the_default_window_is_four_scrapes_and_at_least_a_minute() {
     let seconds = Duration::from_secs;
     assert_eq!(terms(|_| {}).window(None), seconds(60));
     assert_eq!(terms(|config| config.scrape_interval = seconds(60)).window(None), seconds(240));
-    assert_eq!(terms(|_| {}).window(Some(seconds(30))), seconds(120), "as it was learnt");
+    assert_eq!(terms(|_| {}).window(Some(seconds(30))), seconds(120), "as discovered");
     let set = terms(|config| config.window = Some(seconds(45)));
     assert_eq!(set.window(Some(seconds(30))), seconds(45));
 }

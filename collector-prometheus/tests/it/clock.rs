@@ -7,7 +7,7 @@ use collector_core::{Answer, Clock, ErrorKind};
 use crate::fake::{Fake, NOW, POD_0, POD_1, scalar, two_pods, vector};
 
 #[tokio::test]
-async fn a_clock_an_hour_ahead_makes_nothing_look_younger() {
+async fn a_clock_an_hour_ahead_makes_nothing_younger() {
     let fake = Fake::start().await;
     two_pods(&fake);
     fake.set_date_ahead(3600);
@@ -19,7 +19,7 @@ async fn a_clock_an_hour_ahead_makes_nothing_look_younger() {
 }
 
 #[tokio::test]
-async fn a_jump_that_shows_in_the_date_is_followed_in_the_same_look() {
+async fn a_clock_jump_in_the_date_header_is_handled_in_the_same_fetch() {
     let fake = Fake::start().await;
     two_pods(&fake);
     fake.sample().await;
@@ -30,7 +30,7 @@ async fn a_jump_that_shows_in_the_date_is_followed_in_the_same_look() {
     let sample = fake.sample().await;
     assert_eq!(sample.replicas[0].sampled_at.age(fake.clock.now()), Duration::from_secs(2));
     let times: Vec<Option<f64>> = fake.asked().iter().map(|asked| asked.time).collect();
-    // The clock is read twice: as the server has it, and for a time of ours.
+    // The clock is read twice: the server's own time, and a time of ours.
     assert_eq!(times[..4], [Some(NOW), None, Some(0.0), Some(NOW + 3600.0)]);
     assert!(times[4..].iter().all(|time| *time == Some(NOW + 3600.0)));
 }
@@ -45,21 +45,21 @@ async fn a_sample_from_the_future_is_as_old_as_now() {
 }
 
 #[tokio::test]
-async fn a_pod_whose_time_is_unknown_is_not_lost_in_silence() {
+async fn a_pod_with_an_unknown_time_makes_the_answer_incomplete() {
     let fake = Fake::start().await;
     two_pods(&fake);
     fake.rows("timestamp(", &[(POD_0, f64::NAN), (POD_1, NOW - 4.0)]);
     let sample = fake.sample().await;
     assert!(sample.replicas.len() == 1 && !sample.complete);
 
-    // A fleet of such pods is unknown, and not a fleet without pods.
+    // A fleet of such pods is unknown, not empty.
     fake.rows("timestamp(", &[(POD_0, f64::NAN)]);
     let answer = fake.answer_for_m().await;
     assert!(matches!(answer, Ok(Answer::Failed(_))), "{answer:?}");
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_tell_the_time_is_read_by_its_date() {
+async fn a_server_without_time_is_read_by_its_date_header() {
     let fake = Fake::start().await;
     two_pods(&fake);
     fake.answer("time()", vector(&[]));
@@ -95,5 +95,5 @@ async fn a_date_that_contradicts_the_servers_own_time_is_wrong_itself() {
     assert_eq!(sample.replicas[0].sampled_at.age(fake.clock.now()), Duration::from_millis(2500));
     fake.asked();
     fake.sample().await;
-    assert_eq!(fake.asked().len(), 11, "and is not looked at again at each look");
+    assert_eq!(fake.asked().len(), 11, "and is not read again with each fetch");
 }

@@ -9,7 +9,7 @@ use wiremock::ResponseTemplate;
 
 use crate::fake::{Fake, error, ok, scalar, two_pods, vector_text};
 
-/// A server that always answers so fails the look, with one request.
+/// A server that always answers like this fails the fetch with one request.
 async fn check(answer: ResponseTemplate, kind: ErrorKind, parts: &[&str]) {
     let fake = Fake::start().await;
     fake.always(answer);
@@ -204,9 +204,9 @@ fn statuses(probe: &Probe) -> Vec<(&str, CheckStatus)> {
 }
 
 #[tokio::test]
-async fn a_probe_tells_how_far_it_came() {
+async fn a_probe_reports_how_far_it_got() {
     use CheckStatus::{Fail, Pass, Skip};
-    // A selector in each query, by which the script tells them apart.
+    // A matcher in each query, by which the script distinguishes them.
     let fake = Fake::with(|config| config.matchers = vec![r#"namespace="prod""#.into()]).await;
     two_pods(&fake);
     fake.rows("max(timestamp(", &[("", crate::fake::NOW - 2.0)]);
@@ -219,7 +219,7 @@ async fn a_probe_tells_how_far_it_came() {
         ("connection.tls", Skip),
         ("connection.auth", Pass),
         ("connection.http", Pass),
-        // The script lives in another year than the clock that nobody moved.
+        // The script uses another year than the unmoved clock.
         ("connection.clock", CheckStatus::Warn),
         ("metrics.names", Pass),
         ("metrics.labels", Pass),

@@ -1,4 +1,4 @@
-//! When it is said that a model has no replica, that it is missing, or neither.
+//! When a model has no replica, when it is missing, and when neither can be decided.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use crate::fake::{
     Fake, LABELS, MODEL, NOW, POD_0, VLLM, found, m, two_pods, vector, vector_text_at,
 };
 
-/// A server of which nothing lives by the query for liveness, and whose series lately did.
+/// A server whose liveness query finds nothing, although the model had series within the window.
 async fn vanished() -> Fake {
     let fake = Fake::start().await;
     fake.holds(VLLM, &LABELS, 2);
@@ -21,7 +21,7 @@ async fn vanished() -> Fake {
 const LIVENESS: &str = "(timestamp(vllm:num_requests_running{";
 
 #[tokio::test]
-async fn no_replica_is_said_after_a_second_look_that_agrees() {
+async fn no_replicas_takes_a_second_liveness_query_that_agrees() {
     let fake = vanished().await;
     let sample = fake.sample().await;
     assert!(sample.replicas.is_empty() && sample.complete);
@@ -30,7 +30,7 @@ async fn no_replica_is_said_after_a_second_look_that_agrees() {
 }
 
 #[tokio::test]
-async fn a_second_look_that_finds_pods_is_right() {
+async fn a_second_liveness_query_that_finds_pods_wins() {
     let fake = vanished().await;
     let looks = Arc::new(AtomicUsize::new(0));
     fake.rule(move |asked| {
@@ -59,7 +59,7 @@ async fn a_scrape_that_was_stored_between_two_queries_is_no_contradiction() {
 }
 
 #[tokio::test]
-async fn a_second_look_that_fails_leaves_it_open() {
+async fn a_failed_second_liveness_query_decides_nothing() {
     let fake = vanished().await;
     let looks = Arc::new(AtomicUsize::new(0));
     fake.rule(move |asked| {
@@ -73,7 +73,7 @@ async fn a_second_look_that_fails_leaves_it_open() {
 }
 
 #[tokio::test]
-async fn rows_of_another_gauge_now_contradict_and_name_the_series_that_lacks() {
+async fn rows_of_another_gauge_contradict_and_name_the_absent_series() {
     let fake = vanished().await;
     fake.rows("(timestamp(vllm:num_requests_waiting{", &[(POD_0, NOW - 2.0)]);
     let Answer::Failed(error) = fake.answer_for_m().await.unwrap() else { panic!("answered") };
@@ -87,7 +87,7 @@ async fn rows_of_another_gauge_now_contradict_and_name_the_series_that_lacks() {
 async fn an_incomplete_answer_is_blamed_before_the_relabelling() {
     let fake = vanished().await;
     fake.rows("(timestamp(vllm:num_requests_waiting{", &[(POD_0, NOW - 2.0)]);
-    // The pod lives, and nobody can say since when.
+    // The pod lives, but its time is unknown.
     fake.rows(LIVENESS, &[(POD_0, f64::NAN)]);
     let Answer::Failed(error) = fake.answer_for_m().await.unwrap() else { panic!("answered") };
     let text = error.to_string();
@@ -104,7 +104,7 @@ async fn a_model_is_not_missing_where_an_engine_was_not_asked() {
         fake.answer_for_m().await.unwrap()
     };
     assert!(matches!(answer(20).await, Answer::Missing { .. }), "more than are built in");
-    let Answer::Failed(error) = answer(40).await else { panic!("told") };
+    let Answer::Failed(error) = answer(40).await else { panic!("answered") };
     assert!(error.to_string().contains("incomplete"), "{error}");
 }
 
@@ -113,10 +113,11 @@ async fn a_missing_model_was_last_seen_when_the_server_says_or_when_we_saw_it() 
     let fake = Fake::start().await;
     fake.holds(VLLM, &LABELS, 2);
     fake.rows("[1h:1m]", &[(MODEL, NOW - 1200.0)]);
-    let missing = async |urgency| match fake.look(&[m()], &[], urgency).await.unwrap().remove(0).1 {
-        Answer::Missing { last_seen, .. } => last_seen.map(|at| at.age(fake.clock.now())),
-        other => panic!("{other:?}"),
-    };
+    let missing =
+        async |urgency| match fake.fetch_all(&[m()], &[], urgency).await.unwrap().remove(0).1 {
+            Answer::Missing { last_seen, .. } => last_seen.map(|at| at.age(fake.clock.now())),
+            other => panic!("{other:?}"),
+        };
     assert_eq!(missing(Urgency::Waiting).await, Some(Duration::from_secs(1200)));
     assert_eq!(missing(Urgency::Background).await, None, "the background does not ask");
 
@@ -129,16 +130,16 @@ async fn a_missing_model_was_last_seen_when_the_server_says_or_when_we_saw_it() 
         panic!("no longer missing")
     };
     let age = last_seen.unwrap().age(fake.clock.now());
-    assert_eq!(age, Duration::from_secs(100), "it was there at the last look");
+    assert_eq!(age, Duration::from_secs(100), "it existed at the last fetch");
 }
 
 #[tokio::test]
-async fn samples_of_one_model_that_are_late_move_no_window_of_another() {
+async fn late_samples_of_one_model_move_no_other_window() {
     let fake = Fake::start().await;
     two_pods(&fake);
     let late = r#""namespace":"prod","model_name":"late","pod":"l-0""#;
     fake.rows("timestamp(", &[(POD_0, NOW - 2.0), (late, NOW - 40.0)]);
-    // Each model is asked for at its own time, and the answer of either time holds both.
+    // Each model is queried at its own time, and each answer contains both.
     let of_late = r#""namespace":"prod","model_name":"late""#;
     fake.rule(move |asked| {
         let at = asked.time.unwrap_or(NOW);
@@ -148,7 +149,7 @@ async fn samples_of_one_model_that_are_late_move_no_window_of_another() {
         arrivals.then(|| crate::fake::ok(&vector_text_at(at, &rates)))
     });
     let models = [m(), collector_core::ModelRef::new("late", "prod")];
-    for (model, answer) in fake.look(&models, &[], Urgency::Background).await.unwrap() {
+    for (model, answer) in fake.fetch_all(&models, &[], Urgency::Background).await.unwrap() {
         let rates = found(answer).load[0].rates;
         let expected = if model == m() { 2.0 } else { 3.0 };
         assert_eq!(rates.requests, Some(expected), "{model}");
@@ -161,7 +162,7 @@ async fn samples_of_one_model_that_are_late_move_no_window_of_another() {
         })
         .map(|asked| asked.time)
         .collect();
-    // The two are asked at once.
+    // Both are queried at once.
     times.sort_by(|one, other| other.partial_cmp(one).unwrap());
     assert_eq!(times, [Some(NOW), Some(NOW - 30.0)], "by whole scrapes");
 }

@@ -12,20 +12,20 @@ use collector_testkit::joined_queries;
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
-/// The evaluation time of a clock that nobody moved.
+/// The evaluation time of an unmoved clock.
 pub(crate) const NOW: f64 = 1_732_000_000.0;
 
 type Make = dyn Fn(&Parameters) -> Option<ResponseTemplate> + Send + Sync;
 
-/// How some queries are answered.
+/// A rule for answers.
 enum Rule {
-    /// Makes an answer from the parameters of a request; `None` leaves it to the next rule.
+    /// Makes an answer from the parameters of a request; `None` passes it to the next rule.
     Any(Box<Make>),
-    /// Answers queries, or those joined into one, that hold this with these rows.
+    /// Answers queries, or joined ones, that contain this with these rows.
     Rows(&'static str, Vec<(String, f64)>),
 }
 
-/// What the server holds, by which it answers what a probe asks.
+/// What the server holds, for discovery queries.
 #[derive(Clone, Default)]
 struct Held {
     names: HashSet<String>,
@@ -35,16 +35,16 @@ struct Held {
     doubled: bool,
 }
 
-/// What was asked.
+/// The received requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Parameters {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) query: String,
     pub(crate) time: Option<f64>,
-    /// What the URL holds besides the parameters of a query.
+    /// The parameters of the URL besides those of a query.
     pub(crate) in_url: Vec<(String, String)>,
-    /// The server was told to keep nothing back.
+    /// Whether the server was told not to use a cache.
     pub(crate) nocache: bool,
     pub(crate) headers: wiremock::http::HeaderMap,
 }
@@ -143,7 +143,7 @@ impl Script {
 }
 
 impl Held {
-    /// The one row of a query of a probe.
+    /// The one row of a discovery query.
     fn count(&self, query: &str) -> Option<f64> {
         let inner = query.strip_prefix("count(")?;
         let selector = inner.rsplit_once(") (").map_or(inner, |(_, selector)| selector);
@@ -160,7 +160,7 @@ impl Held {
     }
 }
 
-/// The labels that the matchers between braces are about.
+/// The labels of the matchers between braces.
 fn labels_of(text: &str) -> Vec<String> {
     let mut labels = Vec::new();
     let (mut quoted, mut escaped) = (false, false);
@@ -183,7 +183,7 @@ fn borrowed(rows: &[(String, f64)]) -> Vec<(&str, f64)> {
     rows.iter().map(|(labels, value)| (labels.as_str(), *value)).collect()
 }
 
-/// A scripted server and a backend that asks it.
+/// A scripted server and a backend that queries it.
 pub(crate) struct Fake {
     pub(crate) server: MockServer,
     script: Arc<Script>,
@@ -197,7 +197,7 @@ impl Fake {
         Self::with(|_| {}).await
     }
 
-    /// The same with other settings.
+    /// A server with other settings of the backend.
     pub(crate) async fn with(set: impl FnOnce(&mut PrometheusConfig)) -> Self {
         let server = MockServer::start().await;
         let clock = Arc::new(ManualClock::new());
@@ -235,7 +235,7 @@ impl Fake {
         *self.script.date_ahead.lock().unwrap() = seconds;
     }
 
-    /// Answers as `rule` says from now on, where it says something.
+    /// Adds a rule that answers from now on, if it returns anything.
     pub(crate) fn rule(
         &self,
         rule: impl Fn(&Parameters) -> Option<ResponseTemplate> + Send + Sync + 'static,
@@ -243,7 +243,7 @@ impl Fake {
         self.script.rules.lock().unwrap().insert(0, Rule::Any(Box::new(rule)));
     }
 
-    /// What a probe finds: series of these names, the labels that they have, and so many pods.
+    /// Sets what discovery finds: series of these names, their labels, and the number of pods.
     pub(crate) fn holds<'a>(
         &self,
         names: impl IntoIterator<Item = &'a str>,
@@ -258,18 +258,18 @@ impl Fake {
         };
     }
 
-    /// From now on a probe finds series that are stored more than once.
+    /// Makes discovery find series that are stored more than once.
     pub(crate) fn doubled(&self) {
         self.script.held.lock().unwrap().doubled = true;
     }
 
-    /// Answers queries that hold `part` with these rows, evaluated when it was asked.
+    /// Answers queries that contain `part` with these rows, evaluated at the requested time.
     pub(crate) fn rows(&self, part: &'static str, rows: &[(&str, f64)]) {
         let rows = rows.iter().map(|(labels, value)| ((*labels).to_owned(), *value)).collect();
         self.script.rules.lock().unwrap().insert(0, Rule::Rows(part, rows));
     }
 
-    /// Answers queries that hold `part` with this.
+    /// Answers queries that contain `part` with this.
     pub(crate) fn answer(&self, part: &'static str, answer: ResponseTemplate) {
         self.rule(move |asked| asked.query.contains(part).then(|| answer.clone()));
     }
@@ -279,17 +279,17 @@ impl Fake {
         self.rule(move |_| Some(answer.clone()));
     }
 
-    /// What was asked since the last call.
+    /// Returns the requests since the last call.
     pub(crate) fn asked(&self) -> Vec<Parameters> {
         std::mem::take(&mut self.script.asked.lock().unwrap())
     }
 
-    /// The queries that were asked since the last call.
+    /// Returns the queries since the last call.
     pub(crate) fn queries(&self) -> Vec<String> {
         self.asked().into_iter().map(|asked| asked.query).collect()
     }
 
-    pub(crate) async fn look(
+    pub(crate) async fn fetch_all(
         &self,
         models: &[ModelRef],
         per_pod: &[ModelRef],
@@ -301,19 +301,19 @@ impl Fake {
         self.backend.fetch(ask).await
     }
 
-    /// Looks at `m` in `prod`.
+    /// Fetches `m` in `prod`.
     pub(crate) async fn answer_for_m(&self) -> Result<Answer, BackendError> {
-        let mut answers = self.look(&[m()], &[], Urgency::Background).await?;
+        let mut answers = self.fetch_all(&[m()], &[], Urgency::Background).await?;
         assert_eq!(answers.len(), 1);
         Ok(answers.remove(0).1)
     }
 
-    /// Looks at `m` in `prod`, which is there.
+    /// Fetches `m` in `prod`, which exists.
     pub(crate) async fn sample(&self) -> ModelSample {
         found(self.answer_for_m().await.unwrap())
     }
 
-    /// Why a look fails.
+    /// Returns why a fetch fails.
     pub(crate) async fn failure(&self) -> BackendError {
         self.answer_for_m().await.unwrap_err()
     }

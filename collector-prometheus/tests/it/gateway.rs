@@ -1,4 +1,4 @@
-//! A gateway in front of a real server: it changes what is asked, or refuses it.
+//! A gateway in front of a real server that changes or refuses requests.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ struct Gateway {
     change: Box<Change>,
 }
 
-/// Starts a gateway. `change` changes the parameters of each request, or answers in place of the server.
+/// Starts a gateway. `change` changes the parameters of each request, or answers instead of the server.
 pub(crate) async fn gateway(
     upstream: &str,
     change: impl Fn(&mut Parameters) -> Option<ResponseTemplate> + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! Servers with limits on a query: groups are split, whatever the words of the refusal.
+//! Servers with limits on a query: groups are split, whatever the message of the refusal.
 
 use std::collections::HashSet;
 
@@ -21,7 +21,7 @@ async fn sixty(refusal: ResponseTemplate) -> (Fake, Vec<ModelRef>) {
     fake.rule(move |asked| {
         let named = asked.query.split("ns").skip(1);
         let named = named.filter_map(|rest| rest.get(..2)?.parse::<u8>().ok());
-        // A query that joins two names its namespaces twice.
+        // A query that joins two selectors names its namespaces twice.
         let named = named.collect::<HashSet<u8>>().len();
         let touches = asked.query.contains("vllm:") && asked.time.is_some();
         (touches && !(1..=10).contains(&named)).then(|| refusal.clone())
@@ -42,13 +42,13 @@ async fn a_group_is_split_whatever_the_words_of_the_refusal_are() {
         ResponseTemplate::new(413),
     ] {
         let (fake, models) = sixty(refusal).await;
-        for (model, answer) in fake.look(&models, &[], Urgency::Background).await.unwrap() {
+        for (model, answer) in fake.fetch_all(&models, &[], Urgency::Background).await.unwrap() {
             let sample = found(answer);
             assert_eq!(sample.replicas.len(), 1, "{model:?}");
             assert!(sample.failed.is_empty(), "{model:?}: {:?}", sample.failed);
         }
         let asked = fake.asked().len();
-        // What the server holds and its clock, seven splits, and eight groups.
+        // Discovery and clock, seven splits, and eight groups.
         assert!(asked <= 13 + 7 + 8 * 14, "{asked} requests");
     }
 }
@@ -61,7 +61,7 @@ async fn a_query_that_is_wrong_is_not_sent_in_pieces() {
         ResponseTemplate::new(400).set_body_string("bad request"),
     ] {
         let (fake, models) = sixty(refusal).await;
-        let failure = fake.look(&models, &[], Urgency::Background).await.unwrap_err();
+        let failure = fake.fetch_all(&models, &[], Urgency::Background).await.unwrap_err();
         assert_eq!(failure.kind(), ErrorKind::Rejected, "{failure}");
         let asked = fake.queries();
         assert_eq!(asked.iter().filter(|query| query.contains("timestamp(")).count(), 1);
@@ -74,7 +74,7 @@ async fn a_refusal_about_one_model_is_a_refusal() {
         let fake = Fake::start().await;
         two_pods(&fake);
         fake.answer("max_over_time(vllm:kv_cache_usage_perc{", refusal);
-        let answers = fake.look(&[m()], &[], Urgency::Waiting).await.unwrap();
+        let answers = fake.fetch_all(&[m()], &[], Urgency::Waiting).await.unwrap();
         let Answer::Found(sample) = &answers[0].1 else { panic!("{answers:?}") };
         assert!(sample.failed.contains(collector_core::Field::KvCacheUsage));
         let asked = fake.queries();
@@ -85,7 +85,7 @@ async fn a_refusal_about_one_model_is_a_refusal() {
 }
 
 #[tokio::test]
-async fn a_sample_limit_is_healed_by_one_split_with_the_same_values() {
+async fn a_sample_limit_takes_one_split_and_returns_the_same_values() {
     let fake = Fake::start().await;
     two_pods(&fake);
     let other = r#""namespace":"test","model_name":"m","pod":"t-0""#;
@@ -109,7 +109,7 @@ async fn a_sample_limit_is_healed_by_one_split_with_the_same_values() {
         })
     });
     let models = [m(), ModelRef::new("m", "test")];
-    let answers = fake.look(&models, &[], Urgency::Background).await.unwrap();
+    let answers = fake.fetch_all(&models, &[], Urgency::Background).await.unwrap();
     for (model, answer) in answers {
         let sample = found(answer);
         assert!(sample.failed.is_empty(), "{:?}", sample.failed);
@@ -123,7 +123,7 @@ async fn a_sample_limit_is_healed_by_one_split_with_the_same_values() {
 }
 
 #[tokio::test]
-async fn what_was_split_once_stays_split_for_the_other_queries_of_the_look() {
+async fn a_split_group_stays_split_for_the_rest_of_the_fetch() {
     let fake = Fake::start().await;
     two_pods(&fake);
     let namespaces: Vec<String> = (0..16).map(|i| format!("ns-{i:02}")).collect();
@@ -139,7 +139,7 @@ async fn what_was_split_once_stays_split_for_the_other_queries_of_the_look() {
         let large = asked.query.split(" or ").any(|part| part.matches("ns-").count() > 4);
         large.then(|| error(422, "execution", "too many samples"))
     });
-    for (_, answer) in fake.look(&models, &[], Urgency::Background).await.unwrap() {
+    for (_, answer) in fake.fetch_all(&models, &[], Urgency::Background).await.unwrap() {
         assert!(found(answer).failed.is_empty());
     }
     // Three refusals of the first query, and then four pieces of each.
@@ -159,12 +159,12 @@ async fn queries_that_are_refused_at_once_split_their_group_once() {
         .collect();
     let rows: Vec<(&str, f64)> = rows.iter().map(|labels| (labels.as_str(), NOW)).collect();
     fake.rows("timestamp(", &rows);
-    // Down to one namespace takes 15 splits, and 16 are made in one look.
+    // One namespace takes 15 splits, and a fetch makes 16.
     fake.rule(|asked| {
         let large = asked.query.contains("max_over_time") && asked.query.matches("ns-").count() > 1;
         large.then(|| error(422, "execution", "too many samples"))
     });
-    for (_, answer) in fake.look(&models, &[], Urgency::Background).await.unwrap() {
+    for (_, answer) in fake.fetch_all(&models, &[], Urgency::Background).await.unwrap() {
         let failed = found(answer).failed;
         assert!(failed.is_empty(), "{failed:?}");
     }
@@ -176,18 +176,18 @@ async fn a_limit_that_nothing_gets_under_ends() {
     two_pods(&fake);
     let models: Vec<ModelRef> = (0..400).map(|i| ModelRef::new(format!("m{i}"), "prod")).collect();
     fake.answer("timestamp(", error(422, "execution", "too many samples"));
-    let failed = fake.look(&models, &[], Urgency::Background).await.unwrap_err();
+    let failed = fake.fetch_all(&models, &[], Urgency::Background).await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Rejected);
     let asked = fake.asked().len();
     assert!(asked < 40, "{asked} requests");
 }
 
 #[tokio::test]
-async fn a_server_out_of_time_is_asked_in_halves_once() {
+async fn a_time_out_is_split_once() {
     let fake = Fake::start().await;
     let models: Vec<ModelRef> = (0..64).map(|i| ModelRef::new(format!("m{i}"), "prod")).collect();
     fake.answer("timestamp(", error(503, "timeout", "query timed out in expression evaluation"));
-    let failed = fake.look(&models, &[], Urgency::Background).await.unwrap_err();
+    let failed = fake.fetch_all(&models, &[], Urgency::Background).await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Overloaded);
     assert_eq!(fake.queries().iter().filter(|query| query.contains("timestamp(")).count(), 3);
 }

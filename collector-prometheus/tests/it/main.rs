@@ -1,12 +1,12 @@
-//! The backend against scripted servers, TLS servers, a real Prometheus and a real VictoriaMetrics.
+//! Tests of the backend against scripted servers, TLS servers, a real Prometheus and a real VictoriaMetrics.
 
 mod clock;
 mod connection;
 mod empty;
 mod fake;
+mod fetch;
 mod gateway;
 mod limits;
-mod look;
 mod proxy;
 mod raw;
 mod real;

@@ -18,13 +18,13 @@ const HOST: &str = "metrics.example.invalid";
 /// What a proxy does with a request.
 #[derive(Clone)]
 enum Then {
-    /// Connects to this address, whatever it is asked for.
+    /// Connects to this address, whatever the request says.
     Connect(SocketAddr),
     /// Answers with this, and closes.
     Answer(&'static str),
 }
 
-/// An HTTP proxy that remembers the heads of what it was asked.
+/// An HTTP proxy that records the heads of its requests.
 struct Proxy {
     url: String,
     seen: Arc<Mutex<Vec<String>>>,
@@ -84,7 +84,7 @@ fn config(url: &str, proxy: &str) -> PrometheusConfig {
     }
 }
 
-async fn look(config: PrometheusConfig) -> Result<(), BackendError> {
+async fn fetch_all(config: PrometheusConfig) -> Result<(), BackendError> {
     let backend = PrometheusBackend::new(config, Arc::new(SystemClock::new())).unwrap();
     let (models, per_pod) = ([m()], std::collections::HashSet::new());
     backend.fetch(Ask::new(&models, &per_pod)).await.map(|_| ())
@@ -111,7 +111,7 @@ async fn a_server_of_https_is_asked_through_a_tunnel() {
     let mut config = config(&format!("https://{HOST}"), &proxy.url);
     config.ca_cert_path = Some(ca.clone());
     config.bearer_token = Some("hunter2".into());
-    look(config.clone()).await.unwrap();
+    fetch_all(config.clone()).await.unwrap();
     for head in proxy.seen() {
         assert!(head.starts_with(&format!("CONNECT {HOST}:443 HTTP/1.1\r\n")), "{head}");
         assert!(!head.contains("hunter2"), "the proxy sees no secret: {head}");
@@ -119,13 +119,13 @@ async fn a_server_of_https_is_asked_through_a_tunnel() {
 
     let credentials = proxy.url.replace("http://", "http://me:hunter2@");
     config.proxy = Some(credentials.into());
-    look(config.clone()).await.unwrap();
+    fetch_all(config.clone()).await.unwrap();
     let head = proxy.seen().remove(0).to_ascii_lowercase();
     assert!(head.contains("proxy-authorization: basic bwu6ahvudgvymg==\r\n"), "{head}");
 
-    // The certificate is still the server's, and for its own name.
+    // The certificate is still the server's, and names the server.
     config.url = "https://other.example.invalid".into();
-    let error = look(config).await.unwrap_err();
+    let error = fetch_all(config).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
     assert!(error.to_string().contains(HOST), "{error}");
 }
@@ -142,7 +142,7 @@ async fn a_server_of_http_is_asked_in_the_absolute_form() {
     let credentials = proxy.url.replace("http://", "http://me:hunter2@");
     let mut config = config(&format!("http://{HOST}:9090/p"), &credentials);
     config.parameters.insert("namespace".into(), "prod".into());
-    look(config).await.unwrap();
+    fetch_all(config).await.unwrap();
     let seen = proxy.seen();
     assert!(seen.len() > 2);
     for head in seen {
@@ -162,7 +162,7 @@ async fn a_refusing_proxy_is_named_and_not_the_server() {
         "nonsense\r\n\r\n",
     ] {
         let proxy = Proxy::start(Then::Answer(answer)).await;
-        let error = look(config(&format!("https://{HOST}"), &proxy.url)).await.unwrap_err();
+        let error = fetch_all(config(&format!("https://{HOST}"), &proxy.url)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
         let refused = format!("the proxy {} refused to connect to {HOST}:443", proxy.url);
         contains(
@@ -171,7 +171,7 @@ async fn a_refusing_proxy_is_named_and_not_the_server() {
         );
     }
     let proxy = Proxy::start(Then::Answer("")).await;
-    let error = look(config(&format!("https://{HOST}"), &proxy.url)).await.unwrap_err();
+    let error = fetch_all(config(&format!("https://{HOST}"), &proxy.url)).await.unwrap_err();
     contains(&error, &["closed the connection", "prometheus.proxy"]);
 }
 
@@ -182,7 +182,8 @@ async fn a_proxy_that_wants_credentials_says_where_they_belong() {
     let credentials = proxy.url.replace("http://", "http://me:hunter2@");
     for scheme in ["http", "https"] {
         for proxy_url in [&proxy.url, &credentials] {
-            let error = look(config(&format!("{scheme}://{HOST}"), proxy_url)).await.unwrap_err();
+            let error =
+                fetch_all(config(&format!("{scheme}://{HOST}"), proxy_url)).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
             let wants = format!("the proxy {} wants credentials (407)", proxy.url);
             contains(&error, &[&wants, "http://USER:PASSWORD@HOST:PORT", "HTTPS_PROXY"]);
@@ -194,7 +195,7 @@ async fn a_proxy_that_wants_credentials_says_where_they_belong() {
 async fn an_answer_that_may_be_the_proxys_own_names_it() {
     let answer = "HTTP/1.1 503 Down\r\nContent-Length: 4\r\nConnection: close\r\n\r\ndown";
     let proxy = Proxy::start(Then::Answer(answer)).await;
-    let error = look(config(&format!("http://{HOST}"), &proxy.url)).await.unwrap_err();
+    let error = fetch_all(config(&format!("http://{HOST}"), &proxy.url)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
     contains(&error, &[&format!("503: down (asked through the proxy {})", proxy.url)]);
 }
@@ -207,10 +208,11 @@ async fn a_proxy_that_is_not_there_is_named() {
     };
     for scheme in ["http", "https"] {
         let server = format!("{scheme}://{HOST}");
-        let error = look(config(&server, &format!("http://{free}"))).await.unwrap_err();
+        let error = fetch_all(config(&server, &format!("http://{free}"))).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
         contains(&error, &[&format!("to the proxy http://{free}: "), "refused", "HTTPS_PROXY"]);
-        let error = look(config(&server, "http://no-such-proxy.invalid:3128")).await.unwrap_err();
+        let error =
+            fetch_all(config(&server, "http://no-such-proxy.invalid:3128")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Dns, "{error}");
         contains(&error, &["of the proxy: \"no-such-proxy.invalid\"", "prometheus.proxy"]);
     }
@@ -221,9 +223,9 @@ async fn a_proxy_that_hangs_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = format!("http://{}", listener.local_addr().unwrap());
     let mut config = config(&format!("https://{HOST}"), &proxy);
-    // The time of a look has room for it.
+    // The fetch has enough time for it.
     config.timeout = Duration::from_secs(5);
-    let error = look(config).await.unwrap_err();
+    let error = fetch_all(config).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     contains(&error, &[&format!("to {HOST}:443 through the proxy {proxy}"), "HTTPS_PROXY"]);
 }

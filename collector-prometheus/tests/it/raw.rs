@@ -138,7 +138,7 @@ async fn a_host_without_an_address_is_named() {
 }
 
 #[tokio::test]
-async fn silence_ends_at_the_deadline_wherever_it_begins() {
+async fn an_unresponsive_server_fails_at_the_deadline() {
     check(Then::Hang(Vec::new()), ErrorKind::Timeout, &["no answer began"]).await;
     let half = response("Content-Length: 100\r\n", "{");
     check(Then::Hang(half), ErrorKind::Timeout, &["not complete"]).await;
@@ -173,7 +173,7 @@ async fn an_idle_connection_that_the_server_closed_is_replaced_unseen() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_called_so() {
+async fn a_server_that_does_not_speak_http_is_named_as_such() {
     let garbage = b"\x15\x03\x01\x00\x02\x02\x46 garbage\r\n\r\n".to_vec();
     check(Then::Close(garbage), ErrorKind::BadAnswer, &["not HTTP", "https://"]).await;
 }
@@ -207,7 +207,7 @@ async fn an_answer_without_a_body_or_in_a_strange_form_is_refused() {
 }
 
 #[tokio::test]
-async fn tls_is_not_spoken_to_a_server_that_does_not_speak_it() {
+async fn a_server_without_tls_is_named_as_such() {
     let server = serve(Then::Close(response("", BODY))).await;
     let mut config = config(&format!("https://{}", server.address));
     config.timeout = Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! Against a real Prometheus that scrapes a simulated fleet every second.
+//! Tests against a real Prometheus that scrapes a simulated fleet every second.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ struct World {
 }
 
 impl World {
-    /// `None` where no Prometheus is installed and none is required.
+    /// `None` if no Prometheus is installed and none is required.
     async fn start(variants: Vec<VariantSpec>) -> Option<Self> {
         Self::with(variants, PrometheusOptions::default()).await
     }
@@ -55,13 +55,17 @@ impl World {
         Some(Self { fleet, server, clock, backend })
     }
 
-    async fn look(&self, models: &[ModelRef], per_pod: &[ModelRef]) -> Vec<(ModelRef, Answer)> {
+    async fn fetch_all(
+        &self,
+        models: &[ModelRef],
+        per_pod: &[ModelRef],
+    ) -> Vec<(ModelRef, Answer)> {
         let per_pod: HashSet<ModelRef> = per_pod.iter().cloned().collect();
         self.backend.fetch(Ask::new(models, &per_pod)).await.unwrap()
     }
 
     async fn answer(&self, model: &ModelRef) -> Answer {
-        self.look(std::slice::from_ref(model), &[]).await.remove(0).1
+        self.fetch_all(std::slice::from_ref(model), &[]).await.remove(0).1
     }
 
     async fn sample(&self, model: &ModelRef) -> ModelSample {
@@ -74,7 +78,7 @@ impl World {
         }
     }
 
-    /// Lets so much of the fleet's time go by.
+    /// Advances the fleet's time.
     async fn let_pass(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
@@ -103,7 +107,7 @@ fn in_prod(model: &str) -> ModelRef {
     ModelRef::new(model, "prod")
 }
 
-/// A fleet that has stood still for the whole window, so that peaks are what is.
+/// A fleet that did not change during the window, so that peaks equal the latest values.
 async fn frozen(variants: Vec<VariantSpec>, options: PrometheusOptions) -> Option<World> {
     let world = World::with(variants, options).await?;
     world.fleet.freeze();
@@ -121,7 +125,7 @@ async fn gauges_and_sizes_of_a_frozen_fleet_are_exact_and_ages_are_true() {
     ];
     let Some(world) = frozen(variants, PrometheusOptions::default()).await else { return };
     let models = [in_prod("org/model:7b"), in_prod("org/dp")];
-    for (model, answer) in world.look(&models, &[]).await {
+    for (model, answer) in world.fetch_all(&models, &[]).await {
         let asked_at = (world.clock.now(), tokio::time::Instant::now().into_std());
         let sample = found(answer);
         assert!(sample.complete && sample.failed.is_empty());
@@ -136,8 +140,8 @@ async fn gauges_and_sizes_of_a_frozen_fleet_are_exact_and_ages_are_true() {
     }
 }
 
-/// The sample is the last scrape that the pod has answered, to 50 ms: or the one before, if the last
-/// one was not stored yet when the server was asked.
+/// The sample time is that of the pod's last scrape, to 50 ms, or of the one before if the last was not
+/// stored yet.
 #[track_caller]
 fn check_age(world: &World, replica: &ReplicaMetrics, (tick, instant): (Tick, Instant)) {
     let age = replica.sampled_at.age(tick);
@@ -185,7 +189,7 @@ async fn rates_are_those_of_a_steady_load_and_idle_is_a_known_zero() {
     assert_eq!(idle.replicas[0].queue_length, Some(0));
 
     let model = in_prod("org/busy");
-    let per_pod = world.look(std::slice::from_ref(&model), std::slice::from_ref(&model)).await;
+    let per_pod = world.fetch_all(std::slice::from_ref(&model), std::slice::from_ref(&model)).await;
     let sample = found(per_pod.into_iter().next().unwrap().1);
     let rows: Vec<&str> =
         sample.load.iter().map(|row| row.pod.as_ref().unwrap().as_str()).collect();
@@ -230,7 +234,7 @@ async fn pods_that_die_come_and_restart_are_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_look_costs_the_same_for_ten_and_for_three_hundred_variants() {
+async fn a_fetch_takes_as_many_queries_for_ten_as_for_three_hundred_variants() {
     let variants: Vec<VariantSpec> = (0..300)
         .map(|i| VariantSpec {
             pods: 1,
@@ -239,15 +243,15 @@ async fn a_look_costs_the_same_for_ten_and_for_three_hundred_variants() {
         .collect();
     let models: Vec<ModelRef> =
         (0..300).map(|i| ModelRef::new(format!("org/m{i}"), format!("ns-{}", i % 12))).collect();
-    // A machine that is busy answers three hundred scrapes a second too late, and a pod that is not there
-    // costs a second look.
+    // A busy machine answers three hundred scrapes a second too late, and an absent pod costs a second
+    // liveness query.
     let scrape_interval = Duration::from_secs(5);
     let options = PrometheusOptions { scrape_interval, ..PrometheusOptions::default() };
     let Some(world) = World::with(variants, options).await else { return };
     let mut costs = Vec::new();
     for models in [&models[..10], &models] {
         let before = world.requests().await;
-        let answers = world.look(models, &[]).await;
+        let answers = world.fetch_all(models, &[]).await;
         costs.push(world.requests().await - before);
         assert_eq!(answers.len(), models.len());
         for (_, answer) in answers {
@@ -282,7 +286,7 @@ async fn odd_names_are_found_or_missing_and_never_another_model() {
         assert!(sample.failed.is_empty());
     }
     let models: Vec<ModelRef> = odd.iter().map(|name| in_prod(name)).collect();
-    for (_, answer) in world.look(&models, &[]).await {
+    for (_, answer) in world.fetch_all(&models, &[]).await {
         assert_eq!(found(answer).replicas.len(), 1);
     }
     let strangers =
@@ -294,7 +298,7 @@ async fn odd_names_are_found_or_missing_and_never_another_model() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_names_mixed_fleets_and_the_other_pod_label_are_read() {
+async fn old_names_mixed_fleets_and_other_pod_labels_are_read() {
     let old = EngineSpec { names: MetricNames::V0, ..EngineSpec::default() };
     let variants = vec![
         variant("new", "org/mixed", 2),
@@ -309,7 +313,7 @@ async fn old_names_mixed_fleets_and_the_other_pod_label_are_read() {
     world.fleet.freeze();
     world.let_pass(Duration::from_secs(4)).await;
     let models = [in_prod("org/mixed"), in_prod("org/old")];
-    for (model, answer) in world.look(&models, &[]).await {
+    for (model, answer) in world.fetch_all(&models, &[]).await {
         let sample = found(answer);
         assert_eq!(sample.replicas.len(), if model == models[0] { 4 } else { 1 });
         assert!(sample.replicas.iter().all(|replica| replica.kv_cache_usage.is_some()));
@@ -333,7 +337,7 @@ async fn a_sample_limit_is_split_until_it_fits() {
     assert!(world.server.get("/api/v1/query?query=vllm:num_requests_running").await.is_err());
     world.let_pass(WINDOW).await;
     let models: Vec<ModelRef> = (0..60).map(|i| in_prod(&format!("m{i}"))).collect();
-    for (model, answer) in world.look(&models, &[]).await {
+    for (model, answer) in world.fetch_all(&models, &[]).await {
         let sample = found(answer);
         assert!(sample.failed.is_empty(), "{model}: {:?}", sample.failed);
         assert!(sample.replicas[0].kv_cache_usage.is_some());
@@ -341,7 +345,7 @@ async fn a_sample_limit_is_split_until_it_fits() {
     }
 }
 
-/// The world as the conformance suite sees it.
+/// The world of the conformance suite.
 struct Conforming {
     fleet: FleetServer,
     clock: Arc<SystemClock>,
@@ -394,7 +398,7 @@ async fn the_backend_conforms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pinned_peak_is_seen_for_the_whole_window() {
+async fn a_peak_is_seen_during_its_window() {
     let Some(world) = World::start(vec![variant("a", "org/a", 1)]).await else { return };
     let gauges = Gauges { waiting: 37, running: 5, kv_cache_usage: 0.875 };
     world.fleet.pin("prod", "a-0", 0, gauges).unwrap();

@@ -1,5 +1,5 @@
-//! What a refresh of a thousand variants costs a real Prometheus in requests, by its own count: of one
-//! engine, and of three that share the fleet.
+//! The requests that a refresh of a thousand variants takes at a real Prometheus, by its own count: for one
+//! engine, and for three that share the fleet.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -19,12 +19,12 @@ const INTERVAL: u64 = 60;
 const OLDEST: u64 = 300;
 const SCRAPES: u64 = 10;
 
-/// Requests that a look may take at one engine, and at three. Found were 34 and 98 for the first look, which
-/// learns what the server holds, and 33 and 99 for the next; the benchmarks allow 56 for each engine.
+/// Most requests of a fetch for one engine, and for three. Measured: 34 and 98 for the first fetch, which
+/// discovers what the server holds, and 33 and 99 for the next; the benchmarks allow 56 per engine.
 const OF_ONE: u64 = 38;
 const OF_THREE: u64 = 108;
 
-/// The model of a variant, which has one of its own.
+/// The model of a variant; each has its own.
 fn model(variant: usize) -> ModelRef {
     ModelRef::new(format!("org/model-{variant}"), format!("inference-{}", variant % NAMESPACES))
 }
@@ -34,8 +34,8 @@ fn pods(variant: usize) -> usize {
     4 + variant % 5
 }
 
-/// The series that a new release of an engine shows, as far as anything is read of them: name, labels, and
-/// by how much they grow from scrape to scrape. What does not grow is 1.
+/// The series of a new release of an engine, as far as any are read: name, labels, and growth per scrape.
+/// Series without growth are 1.
 fn series(engine: &str) -> BTreeMap<(Box<str>, String), u64> {
     let engines = Engines::builtin();
     let engine = engines.iter().find(|known| known.name.as_str() == engine).unwrap();
@@ -46,7 +46,7 @@ fn series(engine: &str) -> BTreeMap<(Box<str>, String), u64> {
         for Series { name, matchers, .. } in newest.filter(|_| quantity != Quantity::Sleeping) {
             let told = matchers.iter().filter(|it| it.operator == MatchOperator::Is);
             let told = told.filter(|it| !it.value.is_empty()).map(|it| format!(",{it}"));
-            // The numbers of an info series, which has all of them at once.
+            // The numbers of an info series are in one series.
             let all_of_name = engine.metrics().flat_map(|(_, it)| it).flat_map(Expression::series);
             let numbers = all_of_name
                 .filter(|it| it.name == *name)
@@ -59,7 +59,7 @@ fn series(engine: &str) -> BTreeMap<(Box<str>, String), u64> {
     all
 }
 
-/// What scrapes of a fleet have stored whose variants run these engines in turn.
+/// The stored scrapes of a fleet whose variants run these engines in turn.
 fn history(engines: &[&str]) -> String {
     #[expect(clippy::disallowed_methods, reason = "a real server lives in real time")]
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
@@ -88,7 +88,8 @@ fn history(engines: &[&str]) -> String {
     page
 }
 
-/// Requests of a first look at such a fleet and of the next; `None` where no Prometheus is installed and none is required.
+/// Requests of the first fetch of such a fleet and of the next; `None` if no Prometheus is installed and none
+/// is required.
 async fn requests(engines: &[&str]) -> Option<[u64; 2]> {
     let server = PrometheusServer::start_with_history_or_skip(&history(engines)).await?;
     let config = PrometheusConfig {

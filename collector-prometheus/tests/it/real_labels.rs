@@ -3,7 +3,8 @@
 use collector_core::{Answer, Backend, CheckStatus, ErrorKind, Unlimited};
 
 use crate::written::{
-    LOAD, MODEL, Pod, Reader, Row, USUAL, changed, fleet, load, pod, scene, served, told, two_pods,
+    LOAD, MODEL, Pod, Reader, Row, USUAL, changed, fleet, gauges_of, load, pod, scene, served,
+    two_pods,
 };
 
 /// Three pods whose labels were changed.
@@ -21,7 +22,7 @@ fn renamed(namespace: &'static str, pod: &'static str) -> Vec<Row> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn namespaces_pods_and_models_are_found_under_every_usual_label_and_those_that_are_set() {
+async fn namespaces_pods_and_models_are_found_under_usual_and_configured_labels() {
     let scenes = [
         ("opentelemetry", renamed("k8s_namespace_name", "k8s_pod_name")),
         ("annotations", renamed("kubernetes_namespace", "kubernetes_pod_name")),
@@ -41,7 +42,7 @@ async fn namespaces_pods_and_models_are_found_under_every_usual_label_and_those_
             }
         });
         let sample = reader.sample(MODEL).await;
-        assert_eq!(told(&sample), expected, "{name}");
+        assert_eq!(gauges_of(&sample), expected, "{name}");
         assert_eq!(load(&sample)[0], Some(360), "{name}");
         assert_eq!(sample.replicas[0].total_kv_capacity_tokens(), Some(192_000), "{name}");
         assert_eq!(reader.check("metrics.labels").await.status, CheckStatus::Pass, "{name}");
@@ -51,7 +52,7 @@ async fn namespaces_pods_and_models_are_found_under_every_usual_label_and_those_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_label_tells_is_a_failure_that_quotes_a_series_and_never_missing() {
+async fn an_absent_label_is_a_failure_with_an_example_and_never_missing() {
     let scenes = [
         (
             "instance alone",
@@ -79,7 +80,7 @@ async fn what_no_label_tells_is_a_failure_that_quotes_a_series_and_never_missing
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pods_own_label_counts_where_the_scrape_job_has_one_of_that_name() {
-    // Some pods are scraped by way of an exporter, which has a pod and a namespace of its own.
+    // Some pods are scraped through an exporter with its own pod and namespace.
     let exported = changed(Pod::new("m-0", 6, 20, 0.8).rows(&[]), |row| {
         row.set("exported_pod", "m-0");
         row.set("exported_namespace", "prod");
@@ -90,7 +91,7 @@ async fn the_pods_own_label_counts_where_the_scrape_job_has_one_of_that_name() {
     let Some(server) = served(&rows, USUAL).await else { return };
     let reader = Reader::new(&server.url());
     let sample = reader.sample(MODEL).await;
-    assert_eq!(told(&sample), two_pods());
+    assert_eq!(gauges_of(&sample), two_pods());
     assert_eq!(load(&sample), LOAD);
     assert_eq!(sample.replicas[0].num_gpu_blocks, Some(12_000));
     let models = reader.backend.list_models(&Unlimited).await.unwrap();
@@ -141,7 +142,7 @@ async fn a_model_of_two_clusters_is_ambiguous_until_one_is_selected() {
         });
         let sample = reader.sample(MODEL).await;
         assert_eq!(
-            told(&sample),
+            gauges_of(&sample),
             [pod(eu[0], 2, 10, 30), pod(eu[1], 2, 10, 30)].concat(),
             "{name}"
         );
@@ -159,6 +160,6 @@ async fn a_cluster_label_that_only_some_series_have_is_one_cluster() {
     });
     let Some(server) = served(&labelled, USUAL).await else { return };
     let sample = Reader::new(&server.url()).sample(MODEL).await;
-    assert_eq!(told(&sample), two_pods());
+    assert_eq!(gauges_of(&sample), two_pods());
     assert_eq!(load(&sample), LOAD);
 }

@@ -5,7 +5,7 @@ use collector_engines::EngineSpec;
 use collector_prometheus::GivenModel;
 
 use crate::written::{
-    LOAD, Pod, Reader, Row, USUAL, changed, fleet, load, pod, scene, served, told, two_pods,
+    LOAD, Pod, Reader, Row, USUAL, changed, fleet, gauges_of, load, pod, scene, served, two_pods,
 };
 
 /// Names without a colon.
@@ -13,7 +13,7 @@ fn without_colon(rows: Vec<Row>) -> Vec<Row> {
     changed(rows, |row| row.name = row.name.replace(':', "_"))
 }
 
-/// Names that begin with something else than `vllm:`.
+/// Names that do not begin with `vllm:`.
 fn prefixed(prefix: &str) -> Vec<Row> {
     changed(fleet(), |row| row.name = format!("{prefix}{}", &row.name[5..]))
 }
@@ -42,7 +42,7 @@ async fn three_engines_on_one_server_are_each_read_in_both_spellings() {
             let sample = reader.sample(model).await;
             let names = [format!("{engine}-0"), format!("{engine}-1")];
             let expected = [pod(&names[0], queue, 20, 50), pod(&names[1], queue, 20, 50)].concat();
-            assert_eq!(told(&sample), expected, "{spelling}");
+            assert_eq!(gauges_of(&sample), expected, "{spelling}");
             assert_eq!(load(&sample), LOAD, "{spelling}: {model}");
             for replica in &sample.replicas {
                 assert_eq!(
@@ -78,7 +78,7 @@ async fn vllm_is_read_under_whatever_prefix_and_says_so() {
         ("ray with a colon", ray("ray_vllm:"), "ray-vllm"),
         ("colon lost", prefixed("vllm_"), "vllm"),
         ("no prefix", nim, "nim"),
-        ("nobody has told of", prefixed("acme_llm:"), "vllm"),
+        ("unknown prefix", prefixed("acme_llm:"), "vllm"),
     ];
     let rows: Vec<Row> =
         scenes.iter().flat_map(|(name, rows, _)| scene(name, rows.clone())).collect();
@@ -86,7 +86,7 @@ async fn vllm_is_read_under_whatever_prefix_and_says_so() {
     for (name, _, engine) in scenes {
         let reader = Reader::of_scene(&server.url(), name);
         let sample = reader.sample("org/model").await;
-        assert_eq!(told(&sample), two_pods(), "{name}");
+        assert_eq!(gauges_of(&sample), two_pods(), "{name}");
         assert_eq!(load(&sample), LOAD, "{name}");
         for replica in &sample.replicas {
             assert_eq!(replica.engine.as_ref().unwrap().as_str(), engine, "{name}");
@@ -102,9 +102,9 @@ async fn a_name_prefix_is_read_before_the_own_names_of_every_engine() {
     let Some(server) = served(&rows, USUAL).await else { return };
     let reader = Reader::with(&server.url(), |config| config.name_prefix = Some("team_".into()));
     let sample = reader.sample("org/model").await;
-    assert_eq!(told(&sample), two_pods());
+    assert_eq!(gauges_of(&sample), two_pods());
     assert_eq!(load(&sample), LOAD);
-    assert_eq!(told(&reader.sample("org/s").await), pod("s-0", 5, 20, 50));
+    assert_eq!(gauges_of(&reader.sample("org/s").await), pod("s-0", 5, 20, 50));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,7 +142,7 @@ async fn a_router_with_the_servers_names_is_no_pod_of_the_fleet() {
     let Some(server) = served(&rows, USUAL).await else { return };
     let reader = Reader::new(&server.url());
     let sample = reader.sample("org/model").await;
-    assert_eq!(told(&sample), two_pods());
+    assert_eq!(gauges_of(&sample), two_pods());
     assert_eq!(load(&sample), LOAD);
     assert_eq!(reader.check("metrics.duplicates").await.status, CheckStatus::Pass);
     let names = reader.check("metrics.names").await.detail;
@@ -179,13 +179,13 @@ async fn an_engine_of_the_users_is_read_by_its_own_expressions() {
     .unwrap();
     let reader = Reader::with(&server.url(), |config| config.engines = vec![acme]);
     let sample = reader.sample("org/acme").await;
-    assert_eq!(told(&sample), [pod("a-0", 3, 7, 15), pod("a-1", 6, 14, 25)].concat());
+    assert_eq!(gauges_of(&sample), [pod("a-0", 3, 7, 15), pod("a-1", 6, 14, 25)].concat());
     assert_eq!(sample.replicas[1].tokens_in_use(), Some(250));
-    assert_eq!(told(&reader.sample("org/model").await), two_pods(), "vLLM is read beside it");
+    assert_eq!(gauges_of(&reader.sample("org/model").await), two_pods(), "vLLM is read beside it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_labels_cannot_tell_is_given_by_a_selector_beside_other_engines() {
+async fn a_model_without_a_label_is_configured_by_a_selector() {
     let of = |name: &str, queue: f64| {
         let labels = [("namespace", "prod"), ("pod", name)];
         vec![
@@ -208,6 +208,6 @@ async fn a_model_that_labels_cannot_tell_is_given_by_a_selector_beside_other_eng
         .collect();
     assert_eq!(rows, [("tgi-0", Some(3), Some(7)), ("tgi-1", Some(4), Some(7))]);
     assert_eq!(sample.replicas[0].total_kv_capacity_tokens(), Some(64_000));
-    assert_eq!(told(&reader.sample("org/model").await), two_pods());
+    assert_eq!(gauges_of(&reader.sample("org/model").await), two_pods());
     assert!(matches!(reader.answer("org/else").await, Answer::Missing { .. } | Answer::Failed(_)));
 }

@@ -3,7 +3,8 @@
 use collector_core::{Field, ReplicaState};
 
 use crate::written::{
-    LOAD, MODEL, Pod, Reader, Row, Scrapes, USUAL, changed, load, pod, scene, served, told, write,
+    LOAD, MODEL, Pod, Reader, Row, Scrapes, USUAL, changed, gauges_of, load, pod, scene, served,
+    write,
 };
 
 /// The servers of one pod, each on a port of its own: queue, running and usage in percent.
@@ -30,7 +31,7 @@ async fn the_ports_of_one_pod_add_up_whether_or_not_their_ranks_are_named() {
     let Some(server) = served(&rows, USUAL).await else { return };
     for name in ["ports", "ranks"] {
         let sample = Reader::of_scene(&server.url(), name).sample(MODEL).await;
-        assert_eq!(told(&sample), pod("moe-0", 20, 46, 50), "{name}");
+        assert_eq!(gauges_of(&sample), pod("moe-0", 20, 46, 50), "{name}");
         assert_eq!(load(&sample)[0], Some(480), "{name}");
         let [replica] = sample.replicas.as_slice() else { unreachable!() };
         assert_eq!(replica.total_kv_capacity_tokens(), Some(768_000), "{name}");
@@ -51,7 +52,7 @@ async fn a_page_that_is_scraped_twice_counts_once_whenever_that_is() {
         let Some(server) = server else { return };
         let reader = Reader::new(&server.url());
         let sample = reader.sample(MODEL).await;
-        assert_eq!(told(&sample), pod("moe-0", 4, 10, 20), "{apart} s apart");
+        assert_eq!(gauges_of(&sample), pod("moe-0", 4, 10, 20), "{apart} s apart");
         assert_eq!(load(&sample)[0], Some(120), "{apart} s apart");
         let [replica] = sample.replicas.as_slice() else { unreachable!() };
         assert_eq!(replica.total_kv_capacity_tokens(), Some(192_000), "{apart} s apart");
@@ -62,7 +63,7 @@ async fn a_page_that_is_scraped_twice_counts_once_whenever_that_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_pair_of_servers_the_one_that_still_scrapes_counts() {
+async fn the_server_of_a_pair_that_still_scrapes_counts() {
     let of = |pod: &Pod, replica| pod.rows(&[("prometheus_replica", replica)]);
     let before = Pod { requests: 2.0, ..Pod::new("m-0", 40, 60, 0.97) };
     let after = Pod { requests: 2.0, ..Pod::new("m-0", 0, 2, 0.05) };
@@ -71,12 +72,12 @@ async fn of_a_pair_of_servers_the_one_that_still_scrapes_counts() {
     let since = changed(of(&after, "p-1"), |row| row.oldest = 99.9);
     let Some(server) = served(&[ended, until, since].concat(), USUAL).await else { return };
     let sample = Reader::new(&server.url()).sample(MODEL).await;
-    assert_eq!(told(&sample), pod("m-0", 0, 2, 5), "one of them ended 100 s ago");
+    assert_eq!(gauges_of(&sample), pod("m-0", 0, 2, 5), "one of them ended 100 s ago");
     assert_eq!(load(&sample)[0], Some(120));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_pair_of_servers_that_both_scrape_each_pod_counts_once() {
+async fn a_pod_scraped_by_both_servers_of_a_pair_counts_once() {
     let mut history = collector_testkit::History::new();
     for i in 0..2 {
         let server = Pod::new(&format!("m-{i}"), 6, 20, 0.8);
@@ -88,7 +89,7 @@ async fn of_a_pair_of_servers_that_both_scrape_each_pod_counts_once() {
     let Some(server) = server else { return };
     let reader = Reader::new(&server.url());
     let sample = reader.sample(MODEL).await;
-    assert_eq!(told(&sample), [pod("m-0", 6, 20, 80), pod("m-1", 6, 20, 80)].concat());
+    assert_eq!(gauges_of(&sample), [pod("m-0", 6, 20, 80), pod("m-1", 6, 20, 80)].concat());
     assert_eq!(load(&sample), LOAD);
     let check = reader.check("metrics.duplicates").await;
     assert!(check.detail.contains("prometheus_replica"), "{check:?}");
@@ -105,7 +106,7 @@ async fn two_replicas_of_one_ray_node_are_two_rows() {
     let rows = [replica("llm#a", 3, 1000.0), replica("llm#b", 9, 5000.0)].concat();
     let Some(server) = served(&rows, USUAL).await else { return };
     let sample = Reader::new(&server.url()).sample(MODEL).await;
-    assert_eq!(told(&sample), [pod("llm#a", 3, 20, 50), pod("llm#b", 9, 20, 50)].concat());
+    assert_eq!(gauges_of(&sample), [pod("llm#a", 3, 20, 50), pod("llm#b", 9, 20, 50)].concat());
     assert_eq!(load(&sample), LOAD);
     for replica in &sample.replicas {
         assert_eq!(replica.total_kv_capacity_tokens(), Some(192_000));
@@ -122,19 +123,19 @@ fn half_silent(start: f64, requests: f64) -> Vec<Row> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rank_without_gauges_is_idle_where_it_never_worked_and_else_makes_the_pod_unknown() {
+async fn a_rank_without_gauges_is_idle_or_makes_the_pod_unknown() {
     let rows =
         [scene("idle", half_silent(0.0, 0.0)), scene("at work", half_silent(1000.0, 2.0))].concat();
     let Some(server) = served(&rows, USUAL).await else { return };
     let sample = Reader::of_scene(&server.url(), "idle").sample(MODEL).await;
-    assert_eq!(told(&sample), pod("m-0", 6, 20, 50));
+    assert_eq!(gauges_of(&sample), pod("m-0", 6, 20, 50));
     let [replica] = sample.replicas.as_slice() else { unreachable!() };
     assert_eq!(replica.total_kv_capacity_tokens(), Some(384_000));
     assert_eq!(replica.tokens_in_use(), Some(96_000), "half of one rank");
 
     let sample = Reader::of_scene(&server.url(), "at work").sample(MODEL).await;
-    let [replica] = sample.replicas.as_slice() else { panic!("{:?}", told(&sample)) };
-    assert_eq!(told(&sample), [("m-0".to_owned(), None, None, None)]);
+    let [replica] = sample.replicas.as_slice() else { panic!("{:?}", gauges_of(&sample)) };
+    assert_eq!(gauges_of(&sample), [("m-0".to_owned(), None, None, None)]);
     for field in [Field::QueueLength, Field::RunningRequests, Field::KvCacheUsage] {
         let reason = replica.reasons.get(field).unwrap();
         assert!(reason.contains("rank 1 of 2"), "{field:?}: {reason}");
@@ -161,13 +162,13 @@ async fn a_server_that_sleeps_is_there_without_capacity() {
     let rows = [server("m-0", false), server("m-1", true)].concat();
     let Some(server) = served(&rows, USUAL).await else { return };
     let sample = Reader::new(&server.url()).sample(MODEL).await;
-    let told: Vec<_> =
+    let states: Vec<_> =
         sample.replicas.iter().map(|it| (it.state, it.total_kv_capacity_tokens())).collect();
-    assert_eq!(told, [(ReplicaState::Serving, Some(192_000)), (ReplicaState::Sleeping, None)]);
+    assert_eq!(states, [(ReplicaState::Serving, Some(192_000)), (ReplicaState::Sleeping, None)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_prefill_and_decode_pods_each_side_tells_what_it_sees_of_a_request() {
+async fn prefill_and_decode_pods_each_report_their_side_of_a_request() {
     let prefill = Pod { itl: 0.5, ..Pod::new("p-0", 6, 20, 0.4) };
     let decode = Pod { ttft: 0.9, ..Pod::new("d-0", 1, 30, 0.9) };
     let rows = [
@@ -177,7 +178,7 @@ async fn of_prefill_and_decode_pods_each_side_tells_what_it_sees_of_a_request() 
     .concat();
     let Some(server) = served(&rows, USUAL).await else { return };
     let sample = Reader::new(&server.url()).sample(MODEL).await;
-    assert_eq!(told(&sample), [pod("d-0", 1, 30, 90), pod("p-0", 6, 20, 40)].concat());
+    assert_eq!(gauges_of(&sample), [pod("d-0", 1, 30, 90), pod("p-0", 6, 20, 40)].concat());
     let roles: Vec<_> =
         sample.replicas.iter().map(|it| it.role.as_ref().unwrap().as_str()).collect();
     assert_eq!(roles, ["decode", "prefill"]);

@@ -1,4 +1,4 @@
-//! Samples that are late, rare, gone or of another time, and what a server does not store.
+//! Late, rare, absent and outdated samples, and values that a server does not store.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -7,11 +7,11 @@ use collector_testkit::{History, PrometheusServer, VictoriaMetricsServer};
 
 use crate::gateway::{Parameters, gateway, parameter};
 use crate::written::{
-    LOAD, MODEL, Pod, Reader, Row, Scrapes, USUAL, changed, fleet, load, pod, pods, scene, served,
-    told, two_pods, write,
+    LOAD, MODEL, Pod, Reader, Row, Scrapes, USUAL, changed, fleet, gauges_of, load, pod, pods,
+    scene, served, two_pods, write,
 };
 
-/// A server for each of these, by the name of the scene.
+/// A server for each of these scenes, by name.
 async fn scenes(scenes: Vec<(&str, Vec<Row>, Scrapes)>) -> Option<PrometheusServer> {
     let mut history = History::new();
     for (name, rows, scrapes) in scenes {
@@ -21,13 +21,13 @@ async fn scenes(scenes: Vec<(&str, Vec<Row>, Scrapes)>) -> Option<PrometheusServ
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_that_left_without_a_stale_marker_is_not_counted_and_ages_nobody() {
+async fn a_pod_that_terminated_without_a_stale_marker_is_not_counted() {
     let left = changed(Pod::new("m-old", 9, 30, 0.9).rows(&[]), |row| row.newest = 150.0);
     let rows = [fleet(), left].concat();
     let Some(server) = served(&rows, USUAL).await else { return };
     let reader = Reader::new(&server.url());
     let sample = reader.sample(MODEL).await;
-    assert_eq!(told(&sample), two_pods());
+    assert_eq!(gauges_of(&sample), two_pods());
     assert!(reader.age(&sample.replicas) < 100);
 }
 
@@ -41,7 +41,7 @@ async fn rates_end_at_the_newest_sample_where_samples_arrive_late() {
     for (name, lag) in lags {
         let reader = Reader::of_scene(&server.url(), name);
         let sample = reader.sample(MODEL).await;
-        assert_eq!(told(&sample), two_pods(), "{name} s");
+        assert_eq!(gauges_of(&sample), two_pods(), "{name} s");
         assert_eq!(load(&sample), LOAD, "{name} s");
         assert!(reader.age(&sample.replicas) as f64 >= lag, "{name} s");
         let check = reader.check("metrics.lateness").await;
@@ -52,7 +52,7 @@ async fn rates_end_at_the_newest_sample_where_samples_arrive_late() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_scrape_interval_is_learnt_from_the_series() {
+async fn the_scrape_interval_is_discovered_from_the_series() {
     let every = |every: f64| Scrapes { every, earlier: every / 3.0, ..USUAL };
     let intervals = [("15", 15.0), ("30", 30.0), ("60", 60.0)];
     let all = intervals.iter().map(|(name, it)| (*name, fleet(), every(*it))).collect();
@@ -60,7 +60,7 @@ async fn the_scrape_interval_is_learnt_from_the_series() {
     for (name, seconds) in intervals {
         let reader = Reader::of_scene(&server.url(), name);
         let sample = reader.sample(MODEL).await;
-        assert_eq!(told(&sample), two_pods(), "each {name} s");
+        assert_eq!(gauges_of(&sample), two_pods(), "each {name} s");
         assert_eq!(load(&sample), LOAD, "each {name} s");
         let window = Duration::from_secs_f64(seconds * 4.0).max(Duration::from_secs(60));
         assert_eq!(sample.window, Some(window), "each {name} s");
@@ -102,7 +102,7 @@ async fn load_that_is_not_stored_is_unknown_and_check_says_what_lacks() {
     let Some(server) = served(&rows, USUAL).await else { return };
     let reader = Reader::new(&server.url());
     let sample = reader.sample(MODEL).await;
-    assert_eq!(told(&sample), two_pods());
+    assert_eq!(gauges_of(&sample), two_pods());
     assert_eq!(load(&sample), [None; 5]);
     let check = reader.check("metrics.load").await;
     assert_eq!(check.status, CheckStatus::Warn);
@@ -114,7 +114,7 @@ async fn load_that_is_not_stored_is_unknown_and_check_says_what_lacks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_series_of_running_requests_another_gauge_tells_who_lives() {
+async fn another_gauge_shows_the_live_pods_without_running_requests() {
     let mut rows = fleet();
     rows.retain(|row| row.name != "vllm:num_requests_running");
     let Some(server) = served(&rows, USUAL).await else { return };
@@ -137,7 +137,7 @@ async fn the_series_of_running_requests_lost_by_one_model_alone_is_never_no_repl
     let Some(server) = served(&rows, USUAL).await else { return };
     let reader = Reader::new(&server.url());
     for urgency in [Urgency::Waiting, Urgency::Background] {
-        let Answer::Failed(error) = reader.look(MODEL, urgency).await.unwrap() else {
+        let Answer::Failed(error) = reader.fetch_all(MODEL, urgency).await.unwrap() else {
             panic!("{urgency:?}: answered")
         };
         assert!(error.to_string().contains("none of vllm:num_requests_running"), "{error}");
@@ -179,7 +179,7 @@ async fn native_histograms_are_asked_by_their_functions() {
     .await;
     let reader = Reader::new(&native.uri());
     let sample = reader.sample(MODEL).await;
-    assert_eq!(told(&sample), two_pods());
+    assert_eq!(gauges_of(&sample), two_pods());
     assert_eq!(load(&sample), LOAD);
     let names = reader.check("metrics.names").await;
     assert!(names.detail.contains("native histograms"), "{names:?}");
@@ -187,7 +187,7 @@ async fn native_histograms_are_asked_by_their_functions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_takes_exact_names_alone_is_asked_so() {
+async fn a_server_that_allows_exact_names_only_is_queried_by_them() {
     let labels = [("project_id", "p"), ("location", "us-west1"), ("cluster", "a")];
     let rows: Vec<Row> = pods(2).iter().flat_map(|pod| pod.rows(&labels)).collect();
     let old = changed(rows.clone(), |row| {
@@ -209,7 +209,7 @@ async fn a_server_that_takes_exact_names_alone_is_asked_so() {
     for name in ["new", "old"] {
         let reader = Reader::of_scene(&exact.uri(), name);
         let sample = reader.sample(MODEL).await;
-        assert_eq!(told(&sample), two_pods(), "{name}");
+        assert_eq!(gauges_of(&sample), two_pods(), "{name}");
         assert_eq!(load(&sample), LOAD, "{name}");
         for id in ["metrics.names", "metrics.labels", "metrics.clusters", "metrics.load"] {
             let check = reader.check(id).await;
@@ -231,10 +231,14 @@ async fn a_model_that_was_scaled_to_zero_was_seen_and_a_misspelt_one_never() {
             Answer::Missing { last_seen, .. } => last_seen,
             other => panic!("{name}: {other:?}"),
         };
-        let last_seen = seen(reader.look(MODEL, Urgency::Waiting).await.unwrap());
+        let last_seen = seen(reader.fetch_all(MODEL, Urgency::Waiting).await.unwrap());
         let age = last_seen.expect(name).age(reader.clock.now()).as_secs();
         assert!((1100..1500).contains(&age), "{name}: {age} s");
-        assert_eq!(seen(reader.look("org/othr", Urgency::Waiting).await.unwrap()), None, "{name}");
+        assert_eq!(
+            seen(reader.fetch_all("org/othr", Urgency::Waiting).await.unwrap()),
+            None,
+            "{name}"
+        );
     }
 }
 
@@ -250,12 +254,12 @@ fn step() -> (Vec<Row>, Scrapes) {
     (rows, Scrapes { every: 5.0, ..USUAL })
 }
 
-fn after_the_step() -> crate::written::Told {
+fn after_the_step() -> crate::written::Gauges {
     [pod("m-0", 60, 200, 99), pod("m-1", 60, 200, 99)].concat()
 }
 
-/// Asked for a time, or for now, evaluates so many seconds earlier; where that hides what is newer than
-/// so many seconds, only for times near now.
+/// Evaluates this many seconds earlier than asked; if `hidden` is set, only for times within that distance
+/// from now.
 fn earlier(parameters: &mut Parameters, seconds: f64, only_near_now: bool) {
     let wall = SystemClock::new().wall().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
     let asked = parameter(parameters, "time").map(|time| time.parse::<f64>().unwrap());
@@ -278,12 +282,12 @@ async fn a_server_that_hides_its_newest_samples_shows_them_when_asked_without_a_
     })
     .await;
     let reader = Reader::new(&hides.uri());
-    assert_eq!(told(&reader.sample(MODEL).await), after_the_step());
+    assert_eq!(gauges_of(&reader.sample(MODEL).await), after_the_step());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_always_evaluates_earlier_makes_nothing_younger() {
-    // What is hidden must lie within the hidden time, however long the test takes to get there.
+    // The hidden samples must lie within the hidden time, however long the test takes.
     let (rows, scrapes) = step();
     let Some(server) = served(&rows, scrapes).await else { return };
     let hides = gateway(&server.url(), |parameters| {
@@ -293,7 +297,7 @@ async fn a_server_that_always_evaluates_earlier_makes_nothing_younger() {
     .await;
     let reader = Reader::new(&hides.uri());
     let sample = reader.sample(MODEL).await;
-    assert_eq!(told(&sample), two_pods(), "what was true then");
+    assert_eq!(gauges_of(&sample), two_pods(), "what was true then");
     assert!(reader.age(&sample.replicas) >= 200);
 
     let cache = gateway(&server.url(), |parameters| {
@@ -303,7 +307,7 @@ async fn a_server_that_always_evaluates_earlier_makes_nothing_younger() {
     .await;
     let reader = Reader::new(&cache.uri());
     let sample = reader.sample(MODEL).await;
-    assert_eq!(told(&sample), two_pods());
+    assert_eq!(gauges_of(&sample), two_pods());
     assert!(reader.age(&sample.replicas) >= 600, "ten minutes old are not fresh");
 }
 
@@ -315,9 +319,9 @@ async fn victoria_metrics_is_read_up_to_its_newest_sample() {
     let Some(server) = VictoriaMetricsServer::start_over_or_skip(&history).await else { return };
     let reader = Reader::new(&server.url());
     let sample = reader.sample(MODEL).await;
-    assert_eq!(told(&sample), after_the_step());
+    assert_eq!(gauges_of(&sample), after_the_step());
     let [arrivals, input, output, ttft, itl] = load(&sample);
-    // It takes rates from the last sample before the window on.
+    // VictoriaMetrics takes rates from the last sample before the window.
     let near =
         |value: Option<u64>, expected: u64| value.unwrap().abs_diff(expected) * 20 <= expected;
     assert!(near(arrivals, 240), "{arrivals:?}");

@@ -1,4 +1,4 @@
-//! TLS in earnest: whose certificate is believed, and which one is shown.
+//! Real TLS: which certificates are trusted, and which one is sent.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -68,7 +68,7 @@ pub(crate) struct Server {
     shown: Arc<Mutex<Vec<Option<CertificateDer<'static>>>>>,
 }
 
-/// Answers every request with an empty vector. `clients`: whose client certificates are demanded.
+/// Answers every request with an empty vector. `clients`: the authority of required client certificates.
 pub(crate) async fn serve(pair: &Pair, clients: Option<&Authority>) -> Server {
     let builder =
         ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -161,7 +161,7 @@ impl Client {
     }
 
     async fn refused(&self, parts: &[&str]) {
-        let error = look(&self.backend()).await.unwrap_err();
+        let error = fetch_all(&self.backend()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
         for part in parts {
             assert!(error.to_string().contains(part), "{error} lacks {part:?}");
@@ -169,17 +169,17 @@ impl Client {
     }
 
     async fn accepted(&self) {
-        look(&self.backend()).await.unwrap();
+        fetch_all(&self.backend()).await.unwrap();
     }
 }
 
-async fn look(backend: &PrometheusBackend) -> Result<(), BackendError> {
+async fn fetch_all(backend: &PrometheusBackend) -> Result<(), BackendError> {
     let (models, per_pod) = ([m()], std::collections::HashSet::new());
     backend.fetch(Ask::new(&models, &per_pod)).await.map(drop)
 }
 
 #[tokio::test]
-async fn the_authority_in_the_file_is_believed_and_no_other() {
+async fn only_the_authority_in_the_file_is_trusted() {
     let (authority, other) = (Authority::new(), Authority::new());
     let server = serve(&authority.sign("127.0.0.1", false), None).await;
     Client::of(&server).trusting(&authority).accepted().await;
@@ -200,7 +200,7 @@ async fn an_expired_certificate_is_called_expired() {
 }
 
 #[tokio::test]
-async fn a_wrong_name_is_told_with_both_names_and_can_be_set() {
+async fn a_wrong_server_name_is_reported_with_both_names_and_can_be_set() {
     let authority = Authority::new();
     let server = serve(&authority.sign("prometheus.monitoring", false), None).await;
     let mut client = Client::of(&server).trusting(&authority);
@@ -212,7 +212,7 @@ async fn a_wrong_name_is_told_with_both_names_and_can_be_set() {
 }
 
 #[tokio::test]
-async fn a_demanded_client_certificate_is_asked_for_and_then_shown() {
+async fn a_required_client_certificate_is_requested_and_then_sent() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let server = serve(&authority.sign("127.0.0.1", false), Some(&clients)).await;
     Client::of(&server)
@@ -237,16 +237,16 @@ async fn a_demanded_client_certificate_is_asked_for_and_then_shown() {
 }
 
 #[tokio::test]
-async fn a_replaced_client_certificate_is_shown_at_the_next_connection() {
+async fn a_replaced_client_certificate_is_sent_at_the_next_connection() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let server = serve(&authority.sign("127.0.0.1", false), Some(&clients)).await;
     let client = Client::of(&server).trusting(&authority).showing(&clients.sign("one", false));
     let backend = client.backend();
-    look(&backend).await.unwrap();
+    fetch_all(&backend).await.unwrap();
     let other = clients.sign("another name", false);
     client.file("cert.pem", &other.cert);
     client.file("key.pem", &other.key);
-    look(&backend).await.unwrap();
+    fetch_all(&backend).await.unwrap();
     let shown = server.shown.lock().unwrap();
     assert!(shown.iter().all(Option::is_some));
     assert_ne!(shown.first(), shown.last());
@@ -255,12 +255,12 @@ async fn a_replaced_client_certificate_is_shown_at_the_next_connection() {
 }
 
 #[tokio::test]
-async fn a_replaced_authority_is_believed_at_the_next_connection() {
+async fn a_replaced_authority_is_trusted_at_the_next_connection() {
     let (first, second) = (Authority::new(), Authority::new());
     let server = serve(&second.sign("127.0.0.1", false), None).await;
     let client = Client::of(&server).trusting(&first);
     let backend = client.backend();
-    assert!(look(&backend).await.is_err());
+    assert!(fetch_all(&backend).await.is_err());
     client.file("ca.pem", &format!("{}\n", second.pem()));
-    look(&backend).await.unwrap();
+    fetch_all(&backend).await.unwrap();
 }

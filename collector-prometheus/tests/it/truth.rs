@@ -1,7 +1,7 @@
-//! No odd server yields a fresh wrong number: seeded scenes of a fleet whose truth is known, read through a
-//! gateway that breaks the answers of a real Prometheus.
+//! No faulty server yields a fresh wrong number: seeded scenes of a fleet with known values, read through a
+//! gateway that damages the answers of a real Prometheus.
 //!
-//! `TRUTH_SEEDS` sets the number of scenes, `TRUTH_SEED` repeats one and prints what it asked.
+//! `TRUTH_SEEDS` sets the number of scenes; `TRUTH_SEED` repeats one and prints its queries.
 
 mod by_hand;
 mod check;
@@ -20,22 +20,22 @@ use collector_prometheus::{PrometheusBackend, PrometheusConfig};
 use collector_testkit::PrometheusServer;
 use futures_util::{StreamExt, stream};
 
-use self::check::{Told, Verdict};
+use self::check::{Reported, Verdict};
 use self::fleet::Pod;
 use self::gateway::{Gateway, Scene};
 use self::plan::{Fault, Plan};
 
-/// Scenes, where nothing says otherwise.
+/// Default number of scenes.
 const SEEDS: u64 = 2000;
 /// Scenes that run at once.
 const AT_ONCE: usize = 6;
 
-/// What came of a scene.
+/// The result of a scene.
 struct Played {
     scene: Arc<Scene>,
     verdicts: Vec<Verdict>,
     violations: Vec<String>,
-    /// What each fetch said of the model of the scene; `None` where it failed as a whole.
+    /// The outcome of each fetch for the model of the scene; `None` if the fetch failed.
     answers: Vec<Option<Answer>>,
 }
 
@@ -70,12 +70,12 @@ async fn play(plan: Plan, gateway: &Gateway, pods: &[Pod]) -> Played {
         }
         let answers = backend.fetch(ask).await;
         let mut of_model = None;
-        let told = Told::new(&scene, pods, at, fetch, clock.now());
+        let reported = Reported::new(&scene, pods, at, fetch, clock.now());
         match answers {
             Err(_) => verdicts.push(Verdict::Failed),
             Ok(answers) => {
                 for (model, answer) in answers {
-                    match told.check(&model, &answer) {
+                    match reported.check(&model, &answer) {
                         Ok(verdict) => verdicts.push(verdict),
                         Err(problem) => violations.push(format!(
                             "fetch {fetch}, {}/{}: {problem}\nsaid: {answer:#?}",
@@ -95,8 +95,8 @@ async fn play(plan: Plan, gateway: &Gateway, pods: &[Pod]) -> Played {
     Played { scene, verdicts, violations, answers: said }
 }
 
-/// A gateway in front of a real Prometheus that holds the fleet's history; `None` where none is installed
-/// and none is required.
+/// A gateway in front of a real Prometheus with the fleet's history; `None` if none is installed and none is
+/// required.
 async fn start() -> Option<(Gateway, Vec<Pod>)> {
     let pods = fleet::fleet();
     let server = PrometheusServer::start_with_history_or_skip(&fleet::history(&pods)).await?;
@@ -159,7 +159,7 @@ async fn no_odd_server_yields_a_fresh_wrong_number() {
     assert!(wrong.is_empty(), "{} wrong, the first: {}", wrong.len(), wrong[0]);
     if one.is_none() {
         let right = all.get(&Verdict::Right).copied().unwrap_or(0);
-        assert!(right > 0, "nothing was told at all");
+        assert!(right > 0, "nothing was reported");
     }
 }
 

@@ -282,7 +282,7 @@ async fn a_token_command_without_a_token_fails_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_token_command_may_write_much_to_its_error_output() {
+async fn a_token_command_may_write_much_to_stderr() {
     let folder = tempfile::tempdir().unwrap();
     let body = "head -c 3000000 /dev/zero | tr '\\0' x >&2 || exit 1; echo token";
     let fake = gateway(
@@ -300,7 +300,7 @@ async fn a_token_command_that_hangs_is_killed_with_what_it_started() {
     let id = folder.path().join("id");
     let body = format!("sh -c 'echo $$ > new; mv new {}; exec sleep 100000' & wait", id.display());
     let command = script(folder.path(), &body);
-    let look = tokio::spawn(async move {
+    let fetch = tokio::spawn(async move {
         command_fails(command, &["did not end within 10.0s and was killed"]).await;
     });
     while !id.exists() {
@@ -308,7 +308,7 @@ async fn a_token_command_that_hangs_is_killed_with_what_it_started() {
     }
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(10)).await;
-    look.await.unwrap();
+    fetch.await.unwrap();
     let id = fs::read_to_string(&id).unwrap();
     // Until it is killed, or for ever.
     let state = format!("/proc/{}/stat", id.trim());
@@ -387,7 +387,7 @@ async fn a_missing_tenant_and_a_missing_namespace_name_their_keys() {
 }
 
 #[tokio::test]
-async fn what_the_server_said_is_set_off_from_what_was_sent() {
+async fn the_words_of_the_server_are_separate_from_what_was_sent() {
     let text = refusal(with_token, ResponseTemplate::new(403).set_body_string("nope")).await;
     contains(
         &text,
@@ -422,7 +422,7 @@ async fn an_error_document_with_a_mark_or_without_data_is_understood_in_a_503() 
 }
 
 #[tokio::test]
-async fn what_set_the_url_is_named_when_the_server_cannot_be_reached() {
+async fn the_origin_of_the_url_is_named_if_the_server_is_unreachable() {
     let set = |url: &'static str| {
         move |config: &mut PrometheusConfig| {
             config.url = url.into();
@@ -448,7 +448,7 @@ async fn retry_after_may_be_a_time_on_the_servers_clock() {
 }
 
 #[tokio::test]
-async fn a_name_of_a_megabyte_is_listed_by_its_beginning() {
+async fn a_megabyte_name_is_listed_by_its_beginning() {
     let fake = Fake::start().await;
     let long = "x".repeat(1 << 20);
     let labels: &'static str = format!(r#""namespace":"prod","model_name":"{long}""#).leak();

@@ -1,4 +1,4 @@
-//! Fleets that are written down as the history of a server, which a real Prometheus then holds.
+//! Fleets that are written as the history of a server, which a real Prometheus then holds.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl Row {
         }
     }
 
-    /// Gives a label another name.
+    /// Renames a label.
     pub(crate) fn rename(&mut self, label: &str, name: &str) {
         for (known, _) in &mut self.labels {
             if known == label {
@@ -76,12 +76,12 @@ pub(crate) struct Pod {
     pub(crate) waiting: u32,
     pub(crate) running: u32,
     pub(crate) usage: f64,
-    /// A second.
+    /// Per second.
     pub(crate) requests: f64,
     pub(crate) ttft: f64,
     pub(crate) itl: f64,
     pub(crate) engine: &'static str,
-    /// Where its counters began.
+    /// The value of its counters at the beginning.
     pub(crate) start: f64,
 }
 
@@ -101,7 +101,7 @@ impl Pod {
         }
     }
 
-    /// Its series with the labels that a PodMonitor attaches, and these.
+    /// Returns its series with the labels of a PodMonitor, and these.
     pub(crate) fn rows(&self, more: &[(&str, &str)]) -> Vec<Row> {
         let r = self.requests;
         let gauges = [
@@ -235,7 +235,7 @@ pub(crate) fn changed(mut rows: Vec<Row>, change: impl Fn(&mut Row)) -> Vec<Row>
     rows
 }
 
-/// The rows with one more label, which `prometheus.matchers` selects them by.
+/// The rows with one more label, by which `prometheus.matchers` selects them.
 pub(crate) fn scene(name: &str, rows: Vec<Row>) -> Vec<Row> {
     changed(rows, |row| row.set("scene", name))
 }
@@ -244,17 +244,17 @@ pub(crate) fn scene(name: &str, rows: Vec<Row>) -> Vec<Row> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scrapes {
     pub(crate) every: f64,
-    /// How much earlier than at the whole intervals before now.
+    /// How much earlier than whole intervals before now.
     pub(crate) earlier: f64,
     pub(crate) oldest: f64,
     pub(crate) newest: f64,
 }
 
-/// Each 15 s for a quarter of an hour, and for as long as a test may take.
+/// Every 15 s for a quarter of an hour, and for as long as a test may take.
 pub(crate) const USUAL: Scrapes =
     Scrapes { every: 15.0, earlier: 0.0, oldest: 900.0, newest: -300.0 };
 
-/// Writes down what scrapes of these series have stored.
+/// Writes the stored scrapes of these series.
 pub(crate) fn write(history: &mut History, rows: &[Row], scrapes: Scrapes) {
     let mut age = scrapes.oldest;
     while age >= scrapes.newest {
@@ -274,19 +274,19 @@ pub(crate) async fn served(rows: &[Row], scrapes: Scrapes) -> Option<PrometheusS
     PrometheusServer::start_over_or_skip(&history).await
 }
 
-/// A backend, and the clock that its ticks are of.
+/// A backend and its clock.
 pub(crate) struct Reader {
     pub(crate) backend: PrometheusBackend,
     pub(crate) clock: Arc<SystemClock>,
 }
 
 impl Reader {
-    /// One that nobody has set anything for.
+    /// A backend with the default settings.
     pub(crate) fn new(url: &str) -> Self {
         Self::with(url, |_| {})
     }
 
-    /// One that reads the series of a [`scene`].
+    /// A backend that reads the series of a [`scene`].
     pub(crate) fn of_scene(url: &str, scene: &str) -> Self {
         Self::with(url, |config| config.matchers = vec![format!("scene=\"{scene}\"")])
     }
@@ -303,18 +303,22 @@ impl Reader {
         Self { backend, clock }
     }
 
-    /// What is said of a model in the namespace `prod`, to somebody who waits and to the background,
-    /// which must be the same.
+    /// Returns the sample of a model in the namespace `prod`, for a waiting caller and for the background,
+    /// which must agree.
     pub(crate) async fn answer(&self, model: &str) -> Answer {
-        let first = self.look(model, Urgency::Waiting).await.unwrap();
-        let second = self.look(model, Urgency::Background).await.unwrap();
+        let first = self.fetch_all(model, Urgency::Waiting).await.unwrap();
+        let second = self.fetch_all(model, Urgency::Background).await.unwrap();
         if let (Answer::Found(first), Answer::Found(second)) = (&first, &second) {
-            assert_eq!(told(first), told(second), "waiting and background differ");
+            assert_eq!(gauges_of(first), gauges_of(second), "waiting and background differ");
         }
         second
     }
 
-    pub(crate) async fn look(&self, model: &str, urgency: Urgency) -> Result<Answer, BackendError> {
+    pub(crate) async fn fetch_all(
+        &self,
+        model: &str,
+        urgency: Urgency,
+    ) -> Result<Answer, BackendError> {
         let (models, per_pod) = ([ModelRef::new(model, "prod")], HashSet::new());
         let mut ask = Ask::new(&models, &per_pod);
         ask.urgency = urgency;
@@ -327,7 +331,7 @@ impl Reader {
         sample
     }
 
-    /// Why nothing is said of [`MODEL`].
+    /// Returns the failure for [`MODEL`].
     pub(crate) async fn failure(&self) -> String {
         match self.answer(MODEL).await {
             Answer::Failed(error) => error.to_string(),
@@ -349,9 +353,9 @@ impl Reader {
 }
 
 /// Pod, queue, running and KV usage in percent of each replica.
-pub(crate) type Told = Vec<(String, Option<u64>, Option<u64>, Option<u64>)>;
+pub(crate) type Gauges = Vec<(String, Option<u64>, Option<u64>, Option<u64>)>;
 
-pub(crate) fn told(sample: &ModelSample) -> Told {
+pub(crate) fn gauges_of(sample: &ModelSample) -> Gauges {
     let percent = |usage: f64| {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100")]
         let percent = (usage * 100.0).round() as u64;
@@ -367,17 +371,17 @@ pub(crate) fn told(sample: &ModelSample) -> Told {
         .collect()
 }
 
-/// The same of a pod, to compare with.
-pub(crate) fn pod(name: &str, queue: u64, running: u64, percent: u64) -> Told {
+/// The same values of a pod, to compare with.
+pub(crate) fn pod(name: &str, queue: u64, running: u64, percent: u64) -> Gauges {
     vec![(name.to_owned(), Some(queue), Some(running), Some(percent))]
 }
 
-/// What two equal pods are told as.
-pub(crate) fn two_pods() -> Told {
+/// The expected rows of two equal pods.
+pub(crate) fn two_pods() -> Gauges {
     [pod("m-0", 6, 20, 80), pod("m-1", 6, 20, 80)].concat()
 }
 
-/// The load of the model as in [`LOAD`], whether it is told of all pods together or of each.
+/// Checks that the load of the model is [`LOAD`], whether it is reported for all pods or per pod.
 pub(crate) fn load(sample: &ModelSample) -> [Option<u64>; 5] {
     let role_of = |pod: &PodName| {
         sample.replicas.iter().find(|row| row.pod_name == *pod).and_then(|row| row.role.as_ref())

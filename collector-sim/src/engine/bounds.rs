@@ -2,20 +2,19 @@
 
 use crate::spec::{EngineKind, EngineSpec, MetricNames};
 
-/// Bounds of what every kind of engine counts, each in its own way. A server that has no such
-/// histogram has no bounds for it.
+/// Bounds of the histograms that every kind of engine has. A server without a histogram has no bounds for it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) lengths: &'static [f64],
     pub(crate) first_token: &'static [f64],
     pub(crate) between_tokens: &'static [f64],
-    /// Of a whole request, of its inference and of its decode.
-    pub(crate) whole_request: &'static [f64],
+    /// For a whole request, its inference and its decode.
+    pub(crate) full_request: &'static [f64],
     pub(crate) queue: &'static [f64],
     pub(crate) prefill: &'static [f64],
     pub(crate) decode: &'static [f64],
     pub(crate) step_tokens: &'static [f64],
-    /// The queue once more, among SGLang's stages.
+    /// The queue again, as one of SGLang's stages.
     pub(crate) stage: &'static [f64],
     pub(crate) cached_tokens: &'static [f64],
 }
@@ -37,10 +36,10 @@ const VLLM: Bounds = Bounds {
     lengths: LENGTHS,
     first_token: FIRST_TOKEN,
     between_tokens: BETWEEN_TOKENS,
-    whole_request: WHOLE_REQUEST,
-    queue: WHOLE_REQUEST,
-    prefill: WHOLE_REQUEST,
-    decode: WHOLE_REQUEST,
+    full_request: FULL_REQUEST,
+    queue: FULL_REQUEST,
+    prefill: FULL_REQUEST,
+    decode: FULL_REQUEST,
     step_tokens: STEP_TOKENS,
     stage: &[],
     cached_tokens: &[],
@@ -50,7 +49,7 @@ const SGLANG: Bounds = Bounds {
     lengths: SGLANG_LENGTHS,
     first_token: SGLANG_FIRST_TOKEN,
     between_tokens: SGLANG_BETWEEN_TOKENS,
-    whole_request: SGLANG_WHOLE_REQUEST,
+    full_request: SGLANG_FULL_REQUEST,
     queue: SGLANG_QUEUE,
     prefill: SGLANG_STAGE,
     decode: SGLANG_STAGE,
@@ -61,10 +60,10 @@ const SGLANG: Bounds = Bounds {
 const TRTLLM: Bounds = Bounds {
     first_token: FIRST_TOKEN,
     between_tokens: BETWEEN_TOKENS,
-    whole_request: WHOLE_REQUEST,
-    queue: WHOLE_REQUEST,
+    full_request: FULL_REQUEST,
+    queue: FULL_REQUEST,
     prefill: TRTLLM_PREFILL,
-    decode: WHOLE_REQUEST,
+    decode: FULL_REQUEST,
     step_tokens: TRTLLM_STEP_TOKENS,
     cached_tokens: TRTLLM_CACHED_TOKENS,
     ..NONE
@@ -74,7 +73,7 @@ const NONE: Bounds = Bounds {
     lengths: &[],
     first_token: &[],
     between_tokens: &[],
-    whole_request: &[],
+    full_request: &[],
     queue: &[],
     prefill: &[],
     decode: &[],
@@ -83,10 +82,10 @@ const NONE: Bounds = Bounds {
     cached_tokens: &[],
 };
 
-/// vLLM's lengths of requests, up to the context length that it was started with.
+/// vLLM's request lengths, up to its context length.
 const LENGTHS: &[f64] =
     &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5];
-/// The same for the shorter contexts of the older generation.
+/// Request lengths of the shorter contexts of the older generation.
 const LENGTHS_V0: &[f64] = LENGTHS.split_at(14).0;
 const STEP_TOKENS: &[f64] =
     &[1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0];
@@ -100,7 +99,7 @@ const BETWEEN_TOKENS: &[f64] = &[
     0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0,
     40.0, 80.0,
 ];
-const WHOLE_REQUEST: &[f64] = &[
+const FULL_REQUEST: &[f64] = &[
     0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0,
     480.0, 960.0, 1920.0, 7680.0,
 ];
@@ -117,7 +116,7 @@ const SGLANG_BETWEEN_TOKENS: &[f64] = &[
     0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.06, 0.08, 0.1, 0.2,
     0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 6.0, 8.0,
 ];
-const SGLANG_WHOLE_REQUEST: &[f64] = &[
+const SGLANG_FULL_REQUEST: &[f64] = &[
     0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 200.0,
     400.0, 600.0, 1200.0, 1800.0, 2400.0,
 ];
@@ -160,7 +159,7 @@ pub(crate) const SGLANG_STAGE: &[f64] = &[
     735.2252389791618,
     1191.064887146242,
 ];
-/// Times that SGLang retracted a request.
+/// Number of retractions of a request by SGLang.
 pub(crate) const SGLANG_RETRACTIONS: &[f64] = &[
     0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0,
     75.0, 100.0,
@@ -175,7 +174,7 @@ const TRTLLM_CACHED_TOKENS: &[f64] =
 const TRTLLM_STEP_TOKENS: &[f64] =
     &[64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0];
 
-/// Of vLLM's web framework.
+/// Bounds of vLLM's web framework.
 pub(crate) const HTTP_DURATION: &[f64] = &[0.1, 0.5, 1.0];
 pub(crate) const HTTP_DURATION_FINE: &[f64] = &[
     0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0,

@@ -1,4 +1,4 @@
-//! What an engine counts, in the buckets of its server.
+//! The counters of an engine, in the buckets of its server.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::picker::PickerCounters;
 use crate::spec::EngineSpec;
 use crate::truth::Totals;
 
-/// Everything an engine has counted since it started.
+/// All counters of an engine since its start.
 #[derive(Debug, Clone)]
 pub(crate) struct Counters {
     pub(crate) arrived: u64,
     pub(crate) finished: u64,
-    /// Prompt tokens whose prefill is done, and how many of them the prefix cache gave.
+    /// Prompt tokens after prefill, and how many of them came from the prefix cache.
     pub(crate) prompt_tokens: u64,
     pub(crate) cached_prompt_tokens: u64,
     pub(crate) generation_tokens: u64,
@@ -23,7 +23,7 @@ pub(crate) struct Counters {
     pub(crate) prefix_hits: u64,
     pub(crate) request_prompt_tokens: Histogram,
     pub(crate) request_generation_tokens: Histogram,
-    /// What clients allowed: in this simulation, what they got.
+    /// The limits that clients set: equal to the result in this simulation.
     pub(crate) request_max_tokens: Histogram,
     pub(crate) request_n: Histogram,
     pub(crate) computed_prompt_tokens: Histogram,
@@ -38,14 +38,14 @@ pub(crate) struct Counters {
     pub(crate) inference_time: Histogram,
     pub(crate) prefill_time: Histogram,
     pub(crate) decode_time: Histogram,
-    /// Nothing is ever retracted, nor kept waiting between prefill and decode: zeros, one a request.
+    /// Requests are never retracted or delayed between prefill and decode: one zero per request.
     pub(crate) retractions: Histogram,
     pub(crate) stage_decode_waiting: Histogram,
-    /// What vLLM's web framework counts: of all requests, by handler, and by the other handlers.
+    /// Counters of vLLM's web framework: all requests, by handler, and other handlers.
     pub(crate) http_duration_fine: Histogram,
     pub(crate) http_duration: Histogram,
     pub(crate) http_duration_elsewhere: Histogram,
-    /// What the Endpoint Picker in front of the engine counts; `None` without one.
+    /// Counters of the Endpoint Picker in front of the engine; `None` without one.
     pub(crate) picker: Option<Box<PickerCounters>>,
 }
 
@@ -70,10 +70,10 @@ impl Counters {
             time_to_first_token: Histogram::of_times(bounds.first_token),
             inter_token_latency: Histogram::of_times(bounds.between_tokens),
             time_per_output_token: Histogram::of_times(bounds.between_tokens),
-            e2e_latency: Histogram::of_times(bounds.whole_request),
+            e2e_latency: Histogram::of_times(bounds.full_request),
             queue_time: Histogram::of_times(bounds.queue),
             stage_queue_time: Histogram::of_times(bounds.stage),
-            inference_time: Histogram::of_times(bounds.whole_request),
+            inference_time: Histogram::of_times(bounds.full_request),
             prefill_time: Histogram::of_times(bounds.prefill),
             decode_time: Histogram::of_times(bounds.decode),
             retractions: Histogram::of_tokens(SGLANG_RETRACTIONS),
@@ -85,7 +85,7 @@ impl Counters {
         }
     }
 
-    /// Adds what another engine of the same kind has counted.
+    /// Adds the counters of another engine of the same kind.
     pub(crate) fn add(&mut self, other: &Self) {
         self.arrived += other.arrived;
         self.finished += other.finished;

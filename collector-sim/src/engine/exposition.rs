@@ -1,8 +1,8 @@
 //! The Prometheus text format as the servers' client libraries write it.
 //!
-//! Their habits matter to a reader: the Python client writes numbers as floats (`1.0`,
-//! `1.7554e+09`) and adds to each counter and histogram a family with the time of its creation; the
-//! Go client writes `1` and `1.7554e+09`; Triton's writes all digits.
+//! Their differences matter to a reader: the Python client writes numbers as floats (`1.0`, `1.7554e+09`) and
+//! adds a family with the creation time to each counter and histogram; the Go client writes `1` and
+//! `1.7554e+09`; Triton's client writes all digits.
 
 use std::fmt::Write;
 
@@ -44,14 +44,14 @@ impl Page {
         }
     }
 
-    /// One sample; `labels` are the parts of the label set, already rendered by [`label`] and
-    /// each followed by a comma.
+    /// Writes a sample; `labels` are the rendered parts of the label set (see [`label`]), each followed by a
+    /// comma.
     pub(crate) fn sample(&mut self, name: &str, labels: &[&str], value: f64) {
         self.series(name, labels);
         self.value(value);
     }
 
-    /// A sample up to its value.
+    /// Writes a sample up to its value.
     pub(crate) fn series(&mut self, name: &str, labels: &[&str]) {
         self.text.push_str(name);
         let before = self.text.len();
@@ -68,13 +68,13 @@ impl Page {
         self.text.push(' ');
     }
 
-    /// The value that ends a sample.
+    /// Writes the value of a sample.
     pub(crate) fn value(&mut self, value: f64) {
         write_number(&mut self.text, self.numbers, value);
         self.text.push('\n');
     }
 
-    /// Text that is rendered already.
+    /// Writes rendered text.
     pub(crate) fn push(&mut self, text: &str) {
         self.text.push_str(text);
     }
@@ -98,7 +98,7 @@ pub(crate) fn labels(pairs: &[(&str, &str)]) -> String {
     pairs.iter().map(|(name, value)| label(name, value)).collect()
 }
 
-/// A label value as it stands between its quotes.
+/// Escapes a label value.
 pub(crate) fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -111,7 +111,7 @@ pub(crate) fn bound_label(numbers: Numbers, bound: f64) -> String {
     text
 }
 
-/// Writes a number as the shortest text that reads back as the same float, in the given form.
+/// Writes a number as the shortest text that parses to the same float, in the given form.
 fn write_number(text: &mut String, numbers: Numbers, value: f64) {
     if write_small_count(text, numbers, value) {
         return;
@@ -141,7 +141,7 @@ fn write_number(text: &mut String, numbers: Numbers, value: f64) {
     }
 }
 
-/// Most numbers on a page are counts below a million. False when this is no such number.
+/// Fast path for counts below a million. Returns false for other numbers.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-/// Counts by bucket, and the sum of what was observed.
+/// Counts by bucket, and the sum of the observations.
 ///
-/// Observations are whole numbers (tokens, nanoseconds), so that the sum does not depend on how
-/// they were grouped: looking at a pod more often must not change what it shows.
+/// Observations are integers (tokens, nanoseconds), so the sum does not depend on their grouping: reading a
+/// pod more often must not change its values.
 #[derive(Debug, Clone)]
 pub(crate) struct Histogram {
     bounds: &'static [f64],
-    /// How many units make one on the page: 1, or 10^9 for nanoseconds shown as seconds.
+    /// Units per unit of the page: 1, or 10^9 for nanoseconds shown as seconds.
     scale: f64,
     /// Not cumulative; the last one is `+Inf`.
     counts: Box<[u64]>,
@@ -17,12 +17,12 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    /// A histogram of numbers of tokens.
+    /// Makes a histogram of numbers of tokens.
     pub(crate) fn of_tokens(bounds: &'static [f64]) -> Self {
         Self::new(bounds, 1.0)
     }
 
-    /// A histogram of times, whose bounds are seconds.
+    /// Makes a histogram of times with bounds in seconds.
     pub(crate) fn of_times(bounds: &'static [f64]) -> Self {
         Self::new(bounds, 1e9)
     }
@@ -31,7 +31,7 @@ impl Histogram {
         Self { bounds, scale, counts: vec![0; bounds.len() + 1].into(), sum: 0 }
     }
 
-    /// The upper bounds of its buckets, without `+Inf`.
+    /// Returns the upper bounds of its buckets, without `+Inf`.
     pub(crate) fn bounds(&self) -> &'static [f64] {
         self.bounds
     }
@@ -40,7 +40,7 @@ impl Histogram {
         self.observe_many(value, 1);
     }
 
-    /// The same value `times` times.
+    /// Observes the same value several times.
     pub(crate) fn observe_many(&mut self, value: impl Unit, times: u64) {
         let units = value.units();
         let shown = units as f64 / self.scale;
@@ -49,12 +49,12 @@ impl Histogram {
         self.sum = self.sum.saturating_add(units.saturating_mul(times));
     }
 
-    /// The sum in whole units: tokens, or nanoseconds.
+    /// Returns the sum in whole units: tokens, or nanoseconds.
     pub(crate) fn sum_units(&self) -> u64 {
         self.sum
     }
 
-    /// The sum as the page shows it.
+    /// Returns the sum as shown on the page.
     pub(crate) fn sum(&self) -> f64 {
         self.sum as f64 / self.scale
     }
@@ -63,12 +63,12 @@ impl Histogram {
         self.counts.iter().sum()
     }
 
-    /// How many observations lie in this bucket and those below it.
+    /// Returns the cumulative count of a bucket.
     pub(crate) fn up_to(&self, bucket: usize) -> u64 {
         self.counts.iter().take(bucket + 1).sum()
     }
 
-    /// Adds what another histogram of the same bounds has observed.
+    /// Adds the observations of another histogram with the same bounds.
     pub(crate) fn add(&mut self, other: &Self) {
         debug_assert_eq!(self.bounds, other.bounds, "histograms of different bounds");
         for (count, others) in self.counts.iter_mut().zip(&other.counts) {
@@ -78,7 +78,7 @@ impl Histogram {
     }
 }
 
-/// What can be observed: a whole number of some unit.
+/// An observable value: a whole number of a unit.
 pub(crate) trait Unit {
     fn units(self) -> u64;
 }

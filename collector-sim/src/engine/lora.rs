@@ -1,30 +1,30 @@
-//! Which LoRA adapters an engine's requests use, and which combinations there have been.
+//! The LoRA adapters of an engine's requests, and their past combinations.
 //!
-//! vLLM sets one series to the present time for each combination of running and waiting adapters,
-//! and never removes it. So a page has many stale ones, and the greatest value is the present one.
+//! vLLM sets one series per combination of running and waiting adapters to the current time, and never
+//! removes it. A page therefore has many old series, and the greatest value is the current one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// vLLM keeps all; a page here keeps the latest, so that it does not grow for ever.
+/// vLLM keeps all; a page here keeps the latest, to bound its size.
 const KEPT: usize = 32;
 
-/// Adapters in use at the same time, as sorted numbers.
+/// Adapters in use at the same time, as sorted indices.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Combination {
     pub(crate) running: Vec<u16>,
     pub(crate) waiting: Vec<u16>,
 }
 
-/// The combinations of one engine, from its start on.
+/// The combinations of one engine since its start.
 #[derive(Debug)]
 pub(crate) struct LoraLog {
     /// How many requests use each adapter.
     running: BTreeMap<u16, u32>,
     waiting: BTreeMap<u16, u32>,
-    /// Since when the present combination has been so.
+    /// Start of the current combination.
     since: Duration,
-    /// When each former combination ended.
+    /// The end of each former combination.
     former: BTreeMap<Combination, Duration>,
 }
 
@@ -59,7 +59,7 @@ impl LoraLog {
         if before == self.present() {
             return;
         }
-        // What lasted no time was never shown.
+        // A combination without a duration was never shown.
         if self.since < at {
             self.former.insert(before, at);
             if self.former.len() > KEPT {
@@ -72,13 +72,13 @@ impl LoraLog {
         self.since = at;
     }
 
-    /// The adapters in use.
+    /// Returns the adapters in use.
     pub(crate) fn present(&self) -> Combination {
         let of = |counts: &BTreeMap<u16, u32>| counts.keys().copied().collect();
         Combination { running: of(&self.running), waiting: of(&self.waiting) }
     }
 
-    /// Every combination kept with the time at which it was last so; `now` for the present one.
+    /// Returns each combination with the time when it last existed; `now` for the current one.
     pub(crate) fn shown(&self, now: Duration) -> Vec<(Combination, Duration)> {
         let mut all = self.former.clone();
         all.insert(self.present(), now);
@@ -86,7 +86,7 @@ impl LoraLog {
     }
 }
 
-/// One request less uses the adapter.
+/// Removes a request that uses the adapter.
 fn leave(counts: &mut BTreeMap<u16, u32>, adapter: u16) {
     if let Some(count) = counts.get_mut(&adapter) {
         *count -= 1;
@@ -107,9 +107,9 @@ mod tests {
     }
 
     #[test]
-    fn the_present_combination_has_the_greatest_time_and_former_ones_stay() {
+    fn the_current_combination_has_the_greatest_time() {
         let mut log = LoraLog::new();
-        // Admitted as it comes: that it waited was never shown.
+        // Admitted on arrival, so it was never shown as waiting.
         log.arrive(10 * MS, 1);
         log.admit(10 * MS, 1);
         log.arrive(20 * MS, 0);

@@ -1,8 +1,7 @@
-//! A model server's engine: what it does with its requests, and the page that tells of it.
+//! A model server's engine: what it does with its requests, and its metrics page.
 //!
-//! [`scheduler`] simulates the scheduler of one engine and fills [`counters`] in the [`bounds`] of
-//! its server; [`pages`] says what each server's page looks like, as a [`template`] that is written
-//! by way of [`exposition`].
+//! [`scheduler`] simulates the scheduler of one engine and fills [`counters`] in the [`bounds`] of its
+//! server; [`pages`] defines each server's page as a [`template`], which is written with [`exposition`].
 
 mod bounds;
 mod counters;

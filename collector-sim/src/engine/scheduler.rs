@@ -1,13 +1,12 @@
 //! One engine as a queueing system: a queue, a running batch and a KV cache.
 //!
-//! A request waits until the batch has a seat and the cache has room for it, spends its prefill
-//! time, then yields a token each inter-token latency until its answer is complete. Between its
-//! events (first token, end) nothing has to be computed: tokens and blocks at any instant follow
-//! from the time of the first token. So the cost is that of the requests, not of their tokens.
+//! A request waits until the batch and the cache have room for it, spends its prefill time, then yields a
+//! token per inter-token latency until its answer is complete. Tokens and blocks between its events (first
+//! token, end) follow from the time of the first token, so the cost is per request, not per token.
 //!
-//! Unlike the servers, which admit on the blocks of the prompt and preempt when answers outgrow the
-//! cache, a request is admitted when the blocks of its whole length are free. So nothing is ever
-//! preempted, and a request once admitted takes exactly its described time.
+//! Unlike real servers, which admit on the blocks of the prompt and preempt when answers exceed the cache, a
+//! request is admitted when the blocks of its whole length are free. Nothing is ever preempted, and an
+//! admitted request takes exactly its described time.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -20,24 +19,24 @@ use crate::picker::Answered;
 use crate::spec::EngineSpec;
 use crate::truth::Gauges;
 
-/// An engine, from its start on.
+/// An engine since its start.
 #[derive(Debug)]
 pub(crate) struct Engine {
     max_num_seqs: usize,
     num_gpu_blocks: u32,
     block_size: u32,
     prefix_hit_ratio: f64,
-    /// Look-ups and hits when the ratio was set.
+    /// Lookups and hits when the ratio was set.
     prefix_before: (u64, u64),
     waiting: VecDeque<Waiting>,
     running: BTreeMap<u64, Running>,
-    /// When something happens next to which running request.
+    /// The next event of each running request.
     schedule: BinaryHeap<Reverse<(Duration, u64)>>,
-    /// Blocks that the running requests hold or will come to need.
+    /// Blocks that the running requests hold or will need.
     reserved_blocks: u32,
     next_id: u64,
     counters: Counters,
-    /// `None` when there are no adapters.
+    /// `None` without adapters.
     lora: Option<LoraLog>,
 }
 
@@ -52,11 +51,11 @@ struct Running {
     request: Request,
     arrived: Duration,
     admitted: Duration,
-    /// Prompt tokens that the prefix cache gave.
+    /// Prompt tokens from the prefix cache.
     cached_tokens: u32,
     /// `None` during prefill.
     first_token: Option<Duration>,
-    /// Gaps between tokens that are counted already.
+    /// Gaps between tokens that were already counted.
     counted_gaps: u32,
 }
 
@@ -65,13 +64,13 @@ struct Running {
 pub(crate) struct Snapshot {
     pub(crate) gauges: Gauges,
     pub(crate) counters: Counters,
-    /// The combinations of adapters there have been, with the time at which each was last so, in
-    /// simulated time; `None` when there are no adapters.
+    /// The past combinations of adapters, with the simulated time when each last existed; `None` without
+    /// adapters.
     pub(crate) lora: Option<Vec<(Combination, Duration)>>,
 }
 
 impl Engine {
-    /// `picked`: an Endpoint Picker in front of it counts its requests.
+    /// Makes an engine. `picked`: an Endpoint Picker in front of it counts its requests.
     pub(crate) fn new(spec: &EngineSpec, prefix_hit_ratio: f64, picked: bool) -> Self {
         Self {
             max_num_seqs: usize::try_from(spec.max_num_seqs).unwrap_or(usize::MAX),
@@ -89,7 +88,7 @@ impl Engine {
         }
     }
 
-    /// A request arrives. Arrivals come in the order of their time.
+    /// Adds a request. Arrivals must be in the order of their times.
     pub(crate) fn arrive(&mut self, at: Duration, request: Request) {
         self.advance_to(at);
         self.counters.arrived += 1;
@@ -100,7 +99,7 @@ impl Engine {
         self.admit(at);
     }
 
-    /// What the engine shows at `now`, which must not lie before an earlier look or arrival.
+    /// Returns the state at `now`, which must not be before an earlier read or arrival.
     pub(crate) fn look(&mut self, now: Duration) -> Snapshot {
         self.advance_to(now);
         let mut blocks = 0;
@@ -120,28 +119,28 @@ impl Engine {
         }
     }
 
-    /// Requests in the queue and in the batch, as of the last advance.
+    /// Returns the number of waiting and running requests at the last advance.
     pub(crate) fn load(&self) -> (usize, usize) {
         (self.waiting.len(), self.running.len())
     }
 
-    /// When the next thing happens in it; `None` when it is idle.
+    /// Returns the time of its next event; `None` if it is idle.
     pub(crate) fn next_event(&self) -> Option<Duration> {
         self.schedule.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// The adapters in use, as of the last advance; `None` when there are none.
+    /// Returns the adapters in use at the last advance; `None` without adapters.
     pub(crate) fn adapters(&self) -> Option<Combination> {
         self.lora.as_ref().map(LoraLog::present)
     }
 
-    /// From now on prompts are found in the prefix cache at another ratio.
+    /// Changes the hit ratio of the prefix cache from now on.
     pub(crate) fn set_prefix_hit_ratio(&mut self, ratio: f64) {
         self.prefix_hit_ratio = ratio;
         self.prefix_before = (self.counters.prefix_queries, self.counters.prefix_hits);
     }
 
-    /// Lets everything happen that lies before `now`.
+    /// Processes all events before `now`.
     pub(crate) fn advance_to(&mut self, now: Duration) {
         while let Some(&Reverse((at, id))) = self.schedule.peek()
             && at <= now
@@ -179,7 +178,7 @@ impl Engine {
             let id = self.next_id;
             self.next_id += 1;
             self.schedule.push(Reverse((now + request.prefill, id)));
-            let cached_tokens = self.look_up_prefix(request.prompt_tokens);
+            let cached_tokens = self.lookup_prefix(request.prompt_tokens);
             self.running.insert(
                 id,
                 Running {
@@ -194,14 +193,14 @@ impl Engine {
         }
     }
 
-    /// Counts a look-up of a prompt and returns how many of its tokens were found. The ratio is
-    /// kept over the sum of all look-ups, so that rounding never adds up.
+    /// Counts a prefix-cache lookup and returns its hit tokens. The ratio holds for the sum of all lookups,
+    /// so rounding errors do not accumulate.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a share of a count, never negative and never more than the count"
     )]
-    fn look_up_prefix(&mut self, prompt_tokens: u32) -> u32 {
+    fn lookup_prefix(&mut self, prompt_tokens: u32) -> u32 {
         let counters = &mut self.counters;
         counters.prefix_queries += u64::from(prompt_tokens);
         let (queries, hits) = self.prefix_before;
@@ -219,7 +218,7 @@ impl Engine {
         counters.prompt_tokens += u64::from(running.request.prompt_tokens);
         counters.cached_prompt_tokens += u64::from(running.cached_tokens);
         counters.generation_tokens += 1;
-        // Engine steps are not simulated: a prefill counts as one step of its own.
+        // Engine steps are not simulated: a prefill counts as one step.
         counters.step_tokens.observe(computed + 1);
         let ttft = at.saturating_sub(running.arrived);
         counters.time_to_first_token.observe(ttft);
@@ -270,7 +269,7 @@ impl Engine {
     }
 }
 
-/// Counts the tokens that a request has yielded by `now` and that are not counted yet.
+/// Counts the tokens that a request has yielded by `now`, if not counted before.
 fn count_gaps(running: &mut Running, now: Duration, counters: &mut Counters) {
     let Some(first_token) = running.first_token else {
         return;
@@ -291,19 +290,19 @@ fn blocks_of(tokens: u32, block_size: u32) -> u32 {
 }
 
 impl Request {
-    /// From the first token to the last.
+    /// Returns the time from the first token to the last.
     fn decode_time(&self) -> Duration {
         self.itl.saturating_mul(self.output_tokens - 1)
     }
 
-    /// Tokens of prompt and answer.
+    /// Returns the tokens of prompt and answer.
     fn tokens(&self) -> u32 {
         self.prompt_tokens.saturating_add(self.output_tokens)
     }
 }
 
 impl Running {
-    /// Tokens in the KV cache, as of the last count.
+    /// Returns the tokens in the KV cache at the last count.
     fn tokens_held(&self) -> u32 {
         let yielded = self.first_token.map_or(0, |_| 1 + self.counted_gaps);
         self.request.prompt_tokens.saturating_add(yielded)
@@ -361,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_batch_makes_the_next_request_wait_and_its_ttft_counts_the_wait() {
+    fn a_full_batch_queues_requests_and_ttft_includes_the_wait() {
         let mut engine = engine(1, 100);
         engine.arrive(Duration::ZERO, request());
         engine.arrive(80 * MS, request());
@@ -375,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_kv_cache_makes_the_next_request_wait() {
+    fn a_full_kv_cache_queues_requests() {
         let mut engine = engine(256, 19);
         engine.arrive(Duration::ZERO, request());
         engine.arrive(Duration::ZERO, request());
@@ -384,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_is_never_over_full_and_no_request_is_lost() {
+    fn the_cache_never_overflows_and_no_request_is_lost() {
         let mut engine = engine(8, 40);
         let mut rng = fastrand::Rng::with_seed(7);
         let mut now = Duration::ZERO;

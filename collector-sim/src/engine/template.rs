@@ -1,26 +1,26 @@
-//! A page whose text is made once and whose numbers are filled in at each look.
+//! A page with constant text, whose numbers are filled in at each read.
 //!
-//! Names, labels and comments are nine tenths of a page and never change. A thousand pods that are
-//! scraped each second must not cost their host more than writing the numbers does.
+//! Names, labels and comments are nine tenths of a page and never change. For a thousand pods scraped each
+//! second, a scrape must cost no more than writing the numbers.
 
 use std::fmt;
 
 use crate::engine::exposition::{Numbers, Page, bound_label};
 use crate::engine::histogram::Histogram;
 
-/// Reads a number off what a page tells of.
+/// Reads a number for the page.
 type Read<V> = Box<dyn Fn(&V) -> f64 + Send + Sync>;
-/// Writes samples whose number changes.
+/// Writes samples with changing numbers.
 type WriteLines<V> = Box<dyn Fn(&V, &mut Page) + Send + Sync>;
 
-/// A page of something that looks like `V`.
+/// A page for values of type `V`.
 pub(crate) struct Template<V> {
     text: String,
     numbers: Numbers,
     slots: Vec<Slot<V>>,
 }
 
-/// What is filled in, behind the text up to `end`.
+/// The parts that are filled in, each after the text up to `end`.
 struct Slot<V> {
     end: usize,
     fill: Fill<V>,
@@ -41,7 +41,7 @@ impl<V> fmt::Debug for Template<V> {
 }
 
 impl<V> Template<V> {
-    /// The page of `view`.
+    /// Renders the page of `view`.
     pub(crate) fn render(&self, view: &V) -> String {
         // A number has fewer than 22 characters.
         let bytes = self.text.len() + 22 * self.slots.len();
@@ -76,22 +76,22 @@ impl<V> Layout<V> {
         Template { text: self.text.finish(), numbers, slots: self.slots }
     }
 
-    /// The length of the page so far, with numbers of five characters.
+    /// Returns the current length of the page, assuming numbers of five characters.
     pub(crate) fn len(&self) -> usize {
         self.text.len() + 5 * self.slots.len()
     }
 
-    /// Begins a family.
+    /// Starts a family.
     pub(crate) fn family(&mut self, name: &str, help: &str, kind: &str) {
         self.text.family(name, help, kind);
     }
 
-    /// A sample that never changes.
+    /// Adds a constant sample.
     pub(crate) fn constant(&mut self, name: &str, labels: &[&str], value: f64) {
         self.text.sample(name, labels, value);
     }
 
-    /// A sample.
+    /// Adds a sample.
     pub(crate) fn sample(
         &mut self,
         name: &str,
@@ -102,7 +102,7 @@ impl<V> Layout<V> {
         self.slot(Fill::Number(Box::new(read)));
     }
 
-    /// Samples whose number is not known before.
+    /// Adds samples whose number is not known in advance.
     pub(crate) fn lines(&mut self, write: impl Fn(&V, &mut Page) + Send + Sync + 'static) {
         self.slot(Fill::Lines(Box::new(write)));
     }
@@ -111,7 +111,7 @@ impl<V> Layout<V> {
         self.slots.push(Slot { end: self.text.len(), fill });
     }
 
-    /// The samples of one histogram, whose labels sort around `le` as given.
+    /// Adds the samples of one histogram, whose labels sort around `le` as given.
     pub(crate) fn histogram(
         &mut self,
         name: &str,

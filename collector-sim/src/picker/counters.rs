@@ -1,4 +1,4 @@
-//! What the picker counts of each request, in its own buckets.
+//! The picker's counters of requests, in its own buckets.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::engine::Histogram;
 /// A prompt or an answer on the wire: some four characters a token.
 pub(crate) const BYTES_PER_TOKEN: u32 = 4;
 
-/// The requests of one engine as the picker in front of it sees them.
+/// The requests of one engine, as the picker in front of it counts them.
 #[derive(Debug, Clone)]
 pub(crate) struct PickerCounters {
     pub(crate) input_tokens: Histogram,
@@ -21,7 +21,7 @@ pub(crate) struct PickerCounters {
     pub(crate) response_bytes: Histogram,
 }
 
-/// A request that has been answered in full.
+/// Counts a completely answered request.
 pub(crate) struct Answered {
     pub(crate) prompt_tokens: u32,
     pub(crate) cached_tokens: u32,

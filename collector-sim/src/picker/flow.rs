@@ -1,4 +1,4 @@
-//! The picker's flow control: requests are held back while no pod of theirs has room.
+//! The picker's flow control: requests are queued while none of their pods has room.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use super::counters::BYTES_PER_TOKEN;
 use crate::engine::Histogram;
 use crate::load::Request;
 
-/// Requests belong to these in turn, so that a queue has to be summed over them.
+/// Requests use these ids in turn, so that a reader has to sum a queue over them.
 pub(crate) const FAIRNESS_IDS: [&str; 2] = ["tenant-a", "tenant-b"];
 
-/// More are turned away: memory is bounded whatever the load.
+/// Further requests are rejected, which bounds memory under any load.
 const MAX_HELD: usize = 10_000;
 
-/// The requests to one variant that wait for a pod.
+/// The queued requests of one variant.
 #[derive(Debug)]
 pub(crate) struct FlowControl {
     held: VecDeque<Held>,
-    /// Which flow the next request belongs to.
+    /// The flow of the next request.
     next: usize,
     flows: [Flow; 2],
 }
@@ -32,11 +32,11 @@ struct Held {
 /// The requests of one fairness id.
 #[derive(Debug, Clone)]
 pub(crate) struct Flow {
-    /// Held back now.
+    /// Queued now.
     pub(crate) requests: u64,
-    /// The size of those.
+    /// Their size.
     pub(crate) bytes: u64,
-    /// How long those that went on had been held.
+    /// The queueing times of dispatched requests.
     pub(crate) waited: Histogram,
 }
 
@@ -69,7 +69,7 @@ impl FlowControl {
         self.flows.clone()
     }
 
-    /// Holds a request back. False when there are too many.
+    /// Queues a request. Returns false if there are too many.
     pub(crate) fn hold(&mut self, at: Duration, request: Request) -> bool {
         if self.held.len() == MAX_HELD {
             return false;
@@ -81,13 +81,13 @@ impl FlowControl {
         true
     }
 
-    /// Counts a request that went on without being held.
+    /// Counts a request that was not queued.
     pub(crate) fn pass(&mut self) {
         let flow = self.turn();
         self.flows[flow].waited.observe(Duration::ZERO);
     }
 
-    /// Lets the first one go on.
+    /// Dispatches the first request.
     pub(crate) fn release(&mut self, at: Duration) -> Option<Request> {
         let Held { request, since, flow } = self.held.pop_front()?;
         let flow = &mut self.flows[flow];

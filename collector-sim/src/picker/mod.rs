@@ -1,4 +1,4 @@
-//! The Endpoint Picker: what it counts of the requests it sends, and the page that tells of it.
+//! The Endpoint Picker: its counters of requests, and its metrics page.
 
 mod counters;
 mod flow;
@@ -10,19 +10,19 @@ use crate::spec::PickerNames;
 pub(crate) use counters::{Answered, PickerCounters};
 pub(crate) use flow::{Flow, FlowControl};
 
-/// `DefaultQueueDepthThreshold` of the Gateway API Inference Extension's saturation detector: a pod
-/// with so many requests waiting is saturated.
+/// `DefaultQueueDepthThreshold` of the Gateway API Inference Extension's saturation detector: a pod with this
+/// many waiting requests is saturated.
 pub(crate) const QUEUE_DEPTH_THRESHOLD: usize = 5;
-/// Its `DefaultKVCacheUtilThreshold`: so is one that uses so much of its KV cache.
+/// Its `DefaultKVCacheUtilThreshold`: a pod with this KV-cache usage is saturated too.
 const KV_CACHE_THRESHOLD: f64 = 0.8;
 
-/// All that a picker's page tells, at one instant.
+/// Everything that a picker's page shows at one instant.
 #[derive(Debug, Clone)]
 pub(crate) struct PickerView {
     pub(crate) pool: String,
     pub(crate) namespace: String,
     pub(crate) names: PickerNames,
-    /// When the process started, as seconds since the Unix epoch.
+    /// The start of the process, in seconds since the Unix epoch.
     pub(crate) started: f64,
     pub(crate) pods: Vec<PoolPod>,
     pub(crate) models: Vec<PoolModel>,
@@ -35,9 +35,9 @@ pub(crate) struct PoolPod {
     pub(crate) model: String,
     pub(crate) waiting: u32,
     pub(crate) running: u32,
-    /// Of its fullest engine.
+    /// Usage of its fullest engine.
     pub(crate) kv_cache_usage: f64,
-    /// Requests sent to it, in all its lives.
+    /// Requests sent to it, over all restarts.
     pub(crate) sent: u64,
 }
 
@@ -45,13 +45,13 @@ pub(crate) struct PoolPod {
 #[derive(Debug, Clone)]
 pub(crate) struct PoolModel {
     pub(crate) model: String,
-    /// Requests that came.
+    /// Received requests.
     pub(crate) received: u64,
-    /// Requests turned away.
+    /// Rejected requests.
     pub(crate) refused: u64,
-    /// Requests held back.
+    /// Queued requests.
     pub(crate) flows: [Flow; 2],
-    /// What its pods have counted, those that are gone included.
+    /// The counters of its pods, including removed ones.
     pub(crate) counters: Option<Box<PickerCounters>>,
 }
 
@@ -72,13 +72,13 @@ impl PickerView {
         page::render(self)
     }
 
-    /// Requests that came, over all models.
+    /// Returns the received requests, over all models.
     fn received(&self) -> u64 {
         self.models.iter().map(|model| model.received).sum()
     }
 
     fn average(&self, of: impl Fn(&PoolPod) -> f64) -> f64 {
-        // An empty pool's average is 0, and its ready pods say that it means nothing.
+        // The average of an empty pool is 0; its number of ready pods shows that it is meaningless.
         if self.pods.is_empty() {
             return 0.0;
         }
@@ -90,8 +90,8 @@ impl PickerView {
         self.average(|pod| (of(pod) - mean).powi(2)).sqrt()
     }
 
-    /// The mean over the pods of how far the queue or the KV cache, whichever is nearer, is on its
-    /// way to its threshold. A pool without pods is saturated.
+    /// Returns the mean saturation of the pods: the greater of queue and KV cache relative to their
+    /// thresholds. A pool without pods is saturated.
     fn saturation(&self) -> f64 {
         if self.pods.is_empty() {
             return 1.0;

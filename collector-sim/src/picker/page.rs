@@ -1,7 +1,6 @@
 //! The picker's page, in the three generations of its names.
 //!
-//! Newer pages show everything twice: under the legacy names, and under their own, whose labels
-//! have moved as well.
+//! Newer pages show everything twice: under the legacy names, and under new names with changed labels.
 
 use super::counters::PickerCounters;
 use super::flow::FAIRNESS_IDS;
@@ -10,14 +9,14 @@ use super::{PickerView, PoolModel, PoolPod};
 use crate::engine::{Histogram, Numbers, Page, bound_label, labels};
 use crate::spec::PickerNames;
 
-/// Requests that no tenant has claimed.
+/// Requests without a tenant.
 const DEFAULT_FLOW: &str = "default-flow";
 const PRIORITY: &str = "0";
 
-/// Bounds of what is over in a moment.
+/// Bounds for very short durations.
 const MOMENTS: &[f64] = &[0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1];
 
-/// The picker's plugins, by the place where they work.
+/// The picker's plugins, by extension point.
 const PLUGINS: [(&str, &str); 7] = [
     ("Filter", "decode-filter"),
     ("Picker", "max-score-picker"),
@@ -50,7 +49,7 @@ pub(super) fn render(view: &PickerView) -> String {
 struct Generation<'a> {
     view: &'a PickerView,
     page: &'a mut Page,
-    /// `None` is legacy.
+    /// `None` for the legacy names.
     prefix: Option<&'static str>,
 }
 
@@ -62,7 +61,7 @@ impl Generation<'_> {
         self.pool();
     }
 
-    /// The name of a family: as it is called since it has its prefix, or in the legacy.
+    /// Returns the name of a family: with this generation's prefix, or the legacy name.
     fn name(&self, legacy: &str, new: &str) -> String {
         self.prefix.map_or_else(|| legacy.to_owned(), |prefix| format!("{prefix}_{new}"))
     }
@@ -81,7 +80,7 @@ impl Generation<'_> {
         let name = self.extension("flow_control_pool_saturation");
         self.page.family(&name, "Saturation of the pool", "gauge");
         let saturation = self.view.saturation();
-        // Prefill is not simulated apart from decode.
+        // Prefill is not simulated separately.
         for (stage, value) in [("decode", saturation), ("effective", saturation), ("prefill", 0.0)]
         {
             let labels = labels(&[("inference_pool", &pool), ("stage", stage)]);
@@ -107,7 +106,7 @@ impl Generation<'_> {
         }
     }
 
-    /// What the picker shows of itself.
+    /// Adds the families about the picker itself.
     fn machinery(&mut self) {
         let info = self.extension("info");
         self.page.family(&info, "Build of the picker", "gauge");
@@ -235,7 +234,7 @@ impl Generation<'_> {
         }
     }
 
-    /// The labels of a model's requests. New names tell more apart.
+    /// Returns the labels of a model's requests. New names have more labels.
     fn of_model(&self, model: &str, more: &[(&str, &str)]) -> String {
         let flow = labels(&[("fairness_id", DEFAULT_FLOW)]);
         let name = labels(&[("model_name", model)]);
@@ -263,7 +262,7 @@ impl Generation<'_> {
         }
     }
 
-    /// Histograms of so many things that took no time worth simulating.
+    /// Adds histograms of durations that are not simulated.
     fn moments(&mut self, name: &str, help: &str, series: &[String], count: u64) {
         self.page.family(name, help, "histogram");
         let mut instants = Histogram::of_times(MOMENTS);
@@ -274,7 +273,7 @@ impl Generation<'_> {
     }
 }
 
-/// Each flow of each model, with its fairness id.
+/// Iterates over the flows of each model, with their fairness ids.
 fn flows(models: &[PoolModel]) -> impl Iterator<Item = (&PoolModel, &super::Flow, &'static str)> {
     models.iter().flat_map(|model| {
         model.flows.iter().zip(FAIRNESS_IDS).map(move |(flow, id)| (model, flow, id))

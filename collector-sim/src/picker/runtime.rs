@@ -1,4 +1,4 @@
-//! What any Go controller shows of itself: nothing of it is simulated, all of it is on the page.
+//! The families of any Go controller: on the page, but not simulated.
 
 use crate::engine::{Histogram, Numbers, Page, bound_label, labels};
 
@@ -90,7 +90,7 @@ fn go(page: &mut Page) {
     }
 }
 
-/// The families whose names sort behind the picker's own.
+/// The families whose names sort after the picker's own.
 pub(super) fn after(page: &mut Page, started: f64) {
     for (family, kind, value) in [
         ("process_cpu_seconds_total", "counter", 88_123.4),

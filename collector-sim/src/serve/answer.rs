@@ -1,4 +1,4 @@
-//! What a pod answers to a request, as its faults have it.
+//! The answer of a pod to a request, according to its faults.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -18,20 +18,20 @@ use super::faults::{BodyFault, Faults, TransferFault, ValueFault};
 use crate::engine::{Lie, escape};
 use crate::fleet::View;
 
-/// What is sent at once, or over time.
+/// A body, sent at once or over time.
 pub(super) type Body = Either<Full<Bytes>, Channel<Bytes, io::Error>>;
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Between two bytes that drip.
+/// Time between two bytes of a dripping body.
 const DRIP: Duration = Duration::from_secs(1);
-/// For half a page to be written to a socket.
+/// Time limit for writing half a page to a socket.
 const TIME_TO_WRITE: Duration = Duration::from_millis(50);
-/// Of an endless page, as much as is made at once.
+/// Bytes of an endless page that are made at once.
 const ENDLESS_CHUNK: usize = 64 * 1024;
 const HUGE_LINE_BYTES: usize = 1024 * 1024;
 const MANY_LABELS: usize = 100_000;
 
-/// Families that a reader of pages wants, one a server.
+/// A family that a reader wants, per server.
 const QUEUES: [&str; 5] = [
     "vllm:num_requests_waiting",
     "sglang:num_queue_reqs",
@@ -40,7 +40,7 @@ const QUEUES: [&str; 5] = [
     "inference_pool_average_queue_size",
 ];
 
-/// Holds a request for as long as the faults want. A request that hangs ends with its connection.
+/// Delays a request as its faults require. A hanging request ends with its connection.
 pub(super) async fn delay(faults: &Faults) {
     if faults.hang {
         pending::<Infallible>().await;
@@ -50,7 +50,7 @@ pub(super) async fn delay(faults: &Faults) {
     }
 }
 
-/// The answer to a request for the page of `view`; `None` is a pod that is dead.
+/// Answers a request for the page of `view`; `None` for a dead pod.
 pub(super) fn answer(view: Option<View>, faults: &Faults) -> Response<Body> {
     let mut response = match (view, faults.status.map(StatusCode::from_u16)) {
         (None, _) => plain(StatusCode::SERVICE_UNAVAILABLE, "this pod is dead\n"),
@@ -63,7 +63,7 @@ pub(super) fn answer(view: Option<View>, faults: &Faults) -> Response<Body> {
     response
 }
 
-/// A whole text.
+/// Makes a body of one text.
 pub(super) fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Either::Left(Full::new(body.into())));
     *response.status_mut() = status;
@@ -111,7 +111,7 @@ fn page(mut view: View, faults: &Faults) -> Response<Body> {
     response
 }
 
-/// A body that a task of its own sends. The task ends when the connection does.
+/// A body that is sent by its own task, which ends when the connection does.
 fn over_time(body: Bytes, transfer: Option<TransferFault>, endless: bool) -> Response<Body> {
     let (sender, channel) = Channel::new(1);
     let mut response = Response::new(Either::Right(channel));
@@ -121,7 +121,7 @@ fn over_time(body: Bytes, transfer: Option<TransferFault>, endless: bool) -> Res
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     }
     tokio::spawn(async move {
-        // It fails when the client is gone: nobody to send to.
+        // Sending fails when the client is gone.
         let _ = send(sender, body, transfer, endless).await;
     });
     response
@@ -142,7 +142,7 @@ async fn send(
         }
         Some(TransferFault::CutShort | TransferFault::UnendedChunks) => {
             sender.send_data(body.slice(..body.len() / 2)).await?;
-            // An aborted body takes with it what has not been written yet.
+            // An aborted body discards what was not written yet.
             sleep(TIME_TO_WRITE).await;
             sender.abort(io::Error::other("the simulator was told to cut the page short"));
             return Ok(());
@@ -168,7 +168,7 @@ fn endless_lines(number: &mut u64) -> Bytes {
     Bytes::from(lines)
 }
 
-/// Bytes that are nothing, the same for each length.
+/// Returns random bytes, the same for each length.
 fn garbage(length: usize) -> Bytes {
     let mut bytes = vec![0; length];
     fastrand::Rng::with_seed(1).fill(&mut bytes);
@@ -187,12 +187,12 @@ fn many_labels(page: &str) -> String {
     line + "} 1\n"
 }
 
-/// A family that a reader of this page wants.
+/// Returns a family that a reader of this page wants.
 fn queue(page: &str) -> &'static str {
     QUEUES.into_iter().find(|queue| page.contains(queue)).unwrap_or(QUEUES[0])
 }
 
-/// The page with another value of each label `model_name`.
+/// Returns the page with another value of each label `model_name`.
 fn renamed(page: &str, model: &str) -> String {
     const LABEL: &str = "model_name=\"";
     let model = escape(model);
@@ -207,7 +207,7 @@ fn renamed(page: &str, model: &str) -> String {
     renamed + rest
 }
 
-/// Where a label value ends, which begins here.
+/// Returns where the label value that starts here ends.
 fn end_of_value(text: &str) -> usize {
     let mut escaped = false;
     text.bytes()
@@ -219,7 +219,7 @@ fn end_of_value(text: &str) -> usize {
         .unwrap_or(text.len())
 }
 
-/// What the pod's clock shows; `None` for the machine's own.
+/// Returns the time of the pod's clock; `None` for the machine's own.
 fn date(faults: &Faults) -> Option<HeaderValue> {
     let now = clock::wall();
     let shown = match (faults.clock_ahead, faults.clock_behind) {
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_of_the_pages_own_server_gets_the_bad_line() {
+    fn a_bad_line_belongs_to_a_family_of_the_server() {
         assert_eq!(queue("# TYPE trtllm_num_requests_waiting gauge\n"), QUEUES[2]);
         assert!(many_labels("").starts_with("vllm:num_requests_waiting{l0=\"v\",l1=\"v\","));
     }

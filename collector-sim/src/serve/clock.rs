@@ -45,14 +45,14 @@ pub(super) fn wall() -> SystemTime {
 mod tests {
     use super::*;
 
-    /// Returns when the machine's clock has visibly moved.
+    /// Waits until the machine's clock has visibly moved.
     fn let_time_pass() {
         let before = now();
         while before.elapsed() < Duration::from_micros(10) {}
     }
 
     #[test]
-    fn a_frozen_clock_stands_still_and_goes_on_from_there() {
+    fn a_frozen_clock_stops_and_continues_from_there() {
         let mut clock = SimClock::starting_at(Duration::from_secs(60));
         clock.freeze();
         let frozen = clock.now();

@@ -1,4 +1,4 @@
-//! What can go wrong while a fleet is served.
+//! Errors of serving a fleet.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,10 +11,10 @@ use crate::spec::SpecError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The description is impossible.
+    /// The description is invalid.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// What was asked for is not in the fleet.
+    /// The requested item is not in the fleet.
     #[error(transparent)]
     Fleet(#[from] FleetError),
     /// A pod's listener could not be opened.
@@ -22,12 +22,12 @@ pub enum ServeError {
     Listen {
         /// The pod.
         pod: String,
-        /// Where it was to listen; port 0 means any free one.
+        /// Its address; port 0 means any free one.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// There are more pods than ports from the first one on.
+    /// There are more pods than ports after the first one.
     #[error("there is no port left for pod {pod:?}: begin at a lower port")]
     NoPort {
         /// The pod.
@@ -41,7 +41,7 @@ pub enum ServeError {
     Targets {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

@@ -1,43 +1,42 @@
-//! What can go wrong between a pod and who scrapes it, switched on and off while the fleet runs.
+//! Faults between a pod and its scraper, switched on and off while the fleet runs.
 //!
-//! What the pod really does goes on underneath, and can be asked for all the time.
+//! The pod continues to work behind them, and its true state can always be read.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The faults of one pod. They add up: a pod may be slow, lie and cut its pages short.
+/// The faults of one pod. They can be combined: a pod may be slow, lie and truncate its pages.
 ///
-/// A killed or restarted pod is no fault but an event:
-/// [`FleetServer::kill_pod`](super::FleetServer::kill_pod).
+/// Killing or restarting a pod is not a fault: see [`FleetServer::kill_pod`](super::FleetServer::kill_pod).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
-    /// It refuses connections, and those that are open end.
+    /// It refuses connections, and closes open ones.
     #[serde(skip_serializing_if = "is_off")]
     pub vanish: bool,
-    /// It takes requests and never answers.
+    /// It accepts requests and never answers.
     #[serde(skip_serializing_if = "is_off")]
     pub hang: bool,
-    /// It answers so much later, with what is true then.
+    /// It delays its answer, which has the values of that later time.
     #[serde(skip_serializing_if = "Option::is_none", with = "collector_core::duration::option")]
     pub slow: Option<Duration>,
-    /// It answers with this status, 200 to 599, in place of its page.
+    /// It answers with this status, 200 to 599, instead of its page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// What it sends in place of its page.
+    /// What it sends instead of its page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<BodyFault>,
-    /// How it sends it.
+    /// How it sends its answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transfer: Option<TransferFault>,
-    /// What its gauges show.
+    /// False values of its gauges.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<ValueFault>,
-    /// The model that its page names in place of its own, where a page names one at all.
+    /// The model name on its page, if the page has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other_model: Option<String>,
-    /// How far its clock is ahead, as the header `Date` tells.
+    /// How far its clock is ahead, as the header `Date` shows.
     #[serde(skip_serializing_if = "Option::is_none", with = "collector_core::duration::option")]
     pub clock_ahead: Option<Duration>,
     /// How far its clock is behind.
@@ -50,7 +49,7 @@ fn is_off(fault: &bool) -> bool {
     !fault
 }
 
-/// What a pod sends in place of its page.
+/// What a pod sends instead of its page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -61,28 +60,28 @@ pub enum BodyFault {
     Html,
     /// Its page, announced as gzip.
     FalseGzip,
-    /// Its page, and lines after it that never end.
+    /// Its page, followed by endless lines.
     Endless,
-    /// Its page behind a sample of a queue whose label is 1 MiB long.
+    /// Its page after a sample of a queue whose label is 1 MiB long.
     HugeLine,
-    /// Its page behind a sample of a queue with 100 000 labels.
+    /// Its page after a sample of a queue with 100 000 labels.
     ManyLabels,
 }
 
-/// How a pod sends what it sends.
+/// How a pod sends its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TransferFault {
-    /// One byte a second.
+    /// One byte per second.
     Drip,
-    /// Half of it, though the `Content-Length` is that of the whole.
+    /// Half of it, with the `Content-Length` of the complete answer.
     CutShort,
-    /// Half of it in chunks, without the chunk that ends them.
+    /// Half of it in chunks, without the final chunk.
     UnendedChunks,
 }
 
-/// What the gauges of queue, batch and KV cache show.
+/// False values of the gauges of queue, batch and KV cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -95,13 +94,13 @@ pub enum ValueFault {
     KvAboveOne,
 }
 
-/// Longer than anybody waits for a page.
+/// The longest delay: longer than any scraper waits.
 const LONGEST_DELAY: Duration = Duration::from_secs(3600);
-/// A clock that is further off has no date.
+/// The largest clock error that still has a date.
 const FURTHEST_CLOCK: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 impl Faults {
-    /// Whether a pod can have them.
+    /// Validates the faults.
     pub(super) fn check(&self) -> Result<(), String> {
         if let Some(status) = self.status.filter(|status| !(200..=599).contains(status)) {
             return Err(format!("status = {status} is not in 200..=599"));

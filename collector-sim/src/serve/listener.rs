@@ -1,4 +1,4 @@
-//! A listener with its limits, and what a pod answers on it: `GET /metrics`, nothing else.
+//! A listener with limits, and what a pod answers on it: `GET /metrics`, nothing else.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,24 +21,24 @@ use super::answer::{self, Body, plain};
 use super::faults::Faults;
 use super::{LiveFleet, PodKey, clock, lock};
 
-/// A scraper needs one connection, a pair of them two; the rest is room for tests.
+/// A scraper needs one connection, a pair of them two; the rest is for tests.
 const MAX_CONNECTIONS: usize = 64;
 /// A request head takes no time to send on loopback.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A scrape's request head is some 300 bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// How many scrape times are kept.
+/// Number of scrape times that are kept.
 const SCRAPES_KEPT: usize = 16;
-/// When accepting fails, it is for want of open files: wait for some to be closed.
+/// Accepting fails if there are no file descriptors: wait for some to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers requests on a listener.
 pub(super) trait Service: Send + Sync + 'static {
-    /// The answer to one request. It is dropped when the client or the listener goes away.
+    /// Answers one request. Dropped when the client or the listener goes away.
     fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
 }
 
-/// What one pod answers.
+/// The state of one pod's listener.
 #[derive(Debug)]
 pub(super) struct PodPages {
     fleet: Arc<LiveFleet>,
@@ -61,7 +61,7 @@ impl PodPages {
         lock(&self.scrapes).iter().copied().collect()
     }
 
-    /// The faults that it has from now on.
+    /// Sets its faults.
     pub(super) fn set_faults(&self, faults: Faults) {
         *lock(&self.faults) = Arc::new(faults);
     }
@@ -91,7 +91,7 @@ impl Service for PodPages {
         }
         let faults = self.faults();
         answer::delay(&faults).await;
-        // Rendering takes longer than anything else here, so that it happens without the lock.
+        // Rendering is the slowest step, so it runs without the lock.
         let view = self.fleet.with(|fleet| fleet.look(&self.namespace, &self.pod));
         if view.is_some() && faults.status.is_none() {
             self.note_scrape();
@@ -100,12 +100,12 @@ impl Service for PodPages {
     }
 }
 
-/// A running server. Dropping it ends it and its connections.
+/// A running server. Dropping it closes the server and its connections.
 #[derive(Debug)]
 pub(super) struct Listener {
     address: SocketAddr,
     task: JoinHandle<()>,
-    /// Closed, it tells the task to end.
+    /// Closing it stops the task.
     stop: oneshot::Sender<Infallible>,
 }
 
@@ -122,8 +122,8 @@ impl Listener {
         self.address
     }
 
-    /// Closes the socket and all connections. What is returned resolves when they are closed; it
-    /// can only fail by a panic of the task, which then has ended as well.
+    /// Closes the socket and all connections. The returned future resolves when they are closed; it fails
+    /// only if the task panicked, and then they are closed as well.
     pub(super) fn stop(self) -> JoinHandle<()> {
         drop(self.stop);
         self.task
@@ -153,7 +153,7 @@ async fn serve(
 async fn answer_on(stream: TcpStream, service: Arc<impl Service>) {
     let answers =
         service_fn(|request| async { Ok::<_, Infallible>(service.answer(request).await) });
-    // A connection ends in an error when the client goes away: nobody to tell.
+    // A connection ends in an error when the client goes away.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

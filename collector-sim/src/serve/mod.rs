@@ -1,7 +1,7 @@
 //! The fleet on loopback, in step with the machine's clock.
 //!
-//! Each pod has a listener of its own, as it has in a cluster: a dead pod refuses connections, and
-//! each pod is a target with its own address. What a pod shows is computed when it is asked.
+//! Each pod has its own listener, as in a cluster: a dead pod refuses connections, and each pod is a target
+//! with its own address. A pod's page is computed when it is requested.
 
 mod answer;
 mod clock;
@@ -31,9 +31,9 @@ pub use targets::{PodLabel, Target};
 
 /// A fleet whose pods answer on loopback.
 ///
-/// It needs a tokio runtime to start in, and answers only while that runtime runs: in a test that
-/// blocks its thread, use a multi-threaded one. Dropping it ends all listeners and connections;
-/// [`stop`](Self::stop) also waits for their end.
+/// It needs a tokio runtime to start in, and answers only while that runtime runs: a test that blocks its
+/// thread needs a multi-threaded one. Dropping it closes all listeners and connections; [`stop`](Self::stop)
+/// also waits for their end.
 #[derive(Debug)]
 pub struct FleetServer {
     live: Arc<LiveFleet>,
@@ -41,7 +41,7 @@ pub struct FleetServer {
     target_files: Mutex<Vec<(PathBuf, PodLabel)>>,
     /// The port of the next pod; `None` for any free one.
     next_port: Mutex<Option<u16>>,
-    /// One change of the pods at a time: opening and closing a listener takes a while.
+    /// Serialises changes of the pods: opening and closing a listener takes a while.
     changes: tokio::sync::Mutex<()>,
 }
 
@@ -63,7 +63,7 @@ struct LiveFleet {
 }
 
 impl LiveFleet {
-    /// Does something with the fleet as it is now. No lock is held afterwards.
+    /// Calls a closure with the current fleet. No lock is held afterwards.
     fn with<T>(&self, work: impl FnOnce(&mut Fleet) -> T) -> T {
         let mut state = lock(&self.state);
         let (fleet, clock) = &mut *state;
@@ -72,7 +72,7 @@ impl LiveFleet {
     }
 }
 
-/// A panic in one test's closure must not hide the fleet from the others.
+/// A panic in one test's closure must not hide the fleet from other tests.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -81,18 +81,18 @@ impl FleetServer {
     /// Starts all pods of the described fleet on free loopback ports.
     ///
     /// # Errors
-    /// When the description is impossible, or a listener cannot be opened: each pod needs an open
-    /// file, and another for each connection to it. The process's soft limit is raised for them,
-    /// as far as the hard limit allows.
+    /// If the description is invalid, or a listener cannot be opened: each pod needs a file descriptor, and
+    /// one more for each connection to it. The process's soft limit is raised for them, as far as the hard
+    /// limit allows.
     pub async fn start(spec: FleetSpec) -> Result<Self, ServeError> {
         Self::start_from_port(spec, None).await
     }
 
-    /// Likewise, on consecutive ports from the given one on: first the pods of the variants as they
-    /// are described, then those of the pickers, then whichever are added.
+    /// Starts the fleet on consecutive ports from the given one on: first the pods of the variants as
+    /// described, then those of the pickers, then added ones.
     ///
     /// # Errors
-    /// Also when one of these ports is in use.
+    /// As [`start`](Self::start), or if one of these ports is in use.
     pub async fn start_from_port(spec: FleetSpec, port: Option<u16>) -> Result<Self, ServeError> {
         let fleet = Fleet::new(spec, clock::wall())?;
         let of_variants =
@@ -133,11 +133,11 @@ impl FleetServer {
         Ok(target)
     }
 
-    /// Opens or closes a pod's listener, as the pod is alive or not and has vanished or not.
+    /// Opens or closes a pod's listener, depending on whether the pod is alive and has not vanished.
     ///
     /// # Cancel safety
-    /// A listener that is being closed closes all the same. Opening one on loopback never waits, so
-    /// that it is not left half done.
+    /// A listener that is being closed closes anyway. Opening one on loopback never waits, so it is not left
+    /// half done.
     async fn settle(&self, key: &PodKey) -> Result<(), ServeError> {
         let alive = self.live.with(|fleet| fleet.is_alive(&key.0, &key.1));
         let (closed, opened) = {
@@ -160,12 +160,12 @@ impl FleetServer {
         Ok(())
     }
 
-    /// From now on a pod, of a variant or of a picker, has these faults and no others. Requests
-    /// that hang or drip already go on so.
+    /// Sets the faults of a pod of a variant or a picker. Requests that already hang or drip continue to do
+    /// so.
     ///
     /// # Errors
-    /// When there is no such pod, no pod can have such faults, or the address of a pod that had
-    /// vanished has been taken by another program.
+    /// If there is no such pod, the faults are invalid, or the address of a pod that had vanished was taken
+    /// by another program.
     pub async fn set_faults(
         &self,
         namespace: &str,
@@ -184,7 +184,7 @@ impl FleetServer {
         self.settle(&key).await
     }
 
-    /// From now on every pod that there is has these faults and no others.
+    /// Sets the faults of every pod.
     ///
     /// # Errors
     /// As for one pod.
@@ -201,13 +201,13 @@ impl FleetServer {
         Ok(())
     }
 
-    /// The faults that a pod has; `None` when there is no such pod.
+    /// Returns the faults of a pod; `None` if there is no such pod.
     pub fn faults(&self, namespace: &str, pod: &str) -> Option<Faults> {
         let key = (namespace.to_owned(), pod.to_owned());
         lock(&self.pods).get(&key).map(|served| Faults::clone(&served.pages.faults()))
     }
 
-    /// Where the pods are, dead ones included, sorted by namespace and name.
+    /// Returns the targets, including dead pods, sorted by namespace and name.
     pub fn targets(&self) -> Vec<Target> {
         lock(&self.pods)
             .iter()
@@ -219,11 +219,11 @@ impl FleetServer {
             .collect()
     }
 
-    /// Writes the targets as a file for Prometheus' `file_sd_configs`, now and again whenever a
-    /// pod is added or deleted. The file is replaced in one step, so that it is never seen half
-    /// written.
+    /// Writes the targets as a file for Prometheus' `file_sd_configs`, now and whenever a pod is added or
+    /// deleted. The file is replaced atomically.
     ///
     /// # Errors
+    /// If the file cannot be written.
     /// When the file cannot be written.
     pub fn write_targets_to(&self, path: &Path, label: PodLabel) -> Result<(), ServeError> {
         targets::write(path, label, &self.targets())
@@ -241,24 +241,24 @@ impl FleetServer {
         Ok(())
     }
 
-    /// What is true of a pod now; `None` when no such pod is alive. Pinned gauges are true.
+    /// Returns the true state of a pod; `None` if no such pod is alive. Pinned gauges are true.
     pub fn truth(&self, namespace: &str, pod: &str) -> Option<PodTruth> {
         self.live.with(|fleet| fleet.truth(namespace, pod))
     }
 
-    /// What is true of a model now, over all variants that serve it in the namespace; `None` when
-    /// there is none.
+    /// Returns the true state of a model over all variants that serve it in the namespace; `None` if there is
+    /// none.
     pub fn model_truth(&self, namespace: &str, model: &str) -> Option<ModelTruth> {
         self.live.with(|fleet| fleet.model_truth(namespace, model))
     }
 
-    /// What is true of every variant now.
+    /// Returns the true state of every variant.
     pub fn variants(&self) -> Vec<VariantTruth> {
         self.live.with(Fleet::variants)
     }
 
-    /// The simulated time, what is true of every variant then, and the pickers' pods.
-    fn whole_truth(&self) -> (Duration, Vec<VariantTruth>, Vec<PodKey>) {
+    /// Returns the simulated time, the true state of every variant at that time, and the pickers' pods.
+    fn full_truth(&self) -> (Duration, Vec<VariantTruth>, Vec<PodKey>) {
         self.live.with(|fleet| {
             let pickers = fleet.pickers().map(|(namespace, pod)| (namespace.to_owned(), pod));
             let pickers = pickers.collect();
@@ -266,8 +266,8 @@ impl FleetServer {
         })
     }
 
-    /// When a pod was last scraped, oldest first: the instants at which the pages shown were
-    /// computed. At most the last 16; empty when there is no such pod.
+    /// Returns the times of a pod's last scrapes, oldest first: the instants for which its pages were
+    /// computed. At most the last 16; empty if there is no such pod.
     pub fn scrapes(&self, namespace: &str, pod: &str) -> Vec<Instant> {
         lock(&self.pods)
             .get(&(namespace.to_owned(), pod.to_owned()))
@@ -275,21 +275,20 @@ impl FleetServer {
             .unwrap_or_default()
     }
 
-    /// Stops the time of the whole fleet: gauges and counters stand still, pods go on answering.
+    /// Stops the time of the whole fleet: gauges and counters do not change, and pods continue to answer.
     pub fn freeze(&self) {
         lock(&self.live.state).1.freeze();
     }
 
-    /// Lets the time go on from where it was frozen.
+    /// Continues the time after [`freeze`](Self::freeze).
     pub fn unfreeze(&self) {
         lock(&self.live.state).1.unfreeze();
     }
 
-    /// Lets one engine of a pod show these gauges, whatever it does underneath, until
-    /// [`unpin`](Self::unpin).
+    /// Makes one engine of a pod show these gauges, whatever its state, until [`unpin`](Self::unpin).
     ///
     /// # Errors
-    /// When there is no such pod or engine.
+    /// If there is no such pod or engine.
     pub fn pin(
         &self,
         namespace: &str,
@@ -300,18 +299,18 @@ impl FleetServer {
         self.live.with(|fleet| fleet.pin(namespace, pod, engine, gauges))
     }
 
-    /// Lets a pod show its own gauges again.
+    /// Makes a pod show its own gauges again.
     ///
     /// # Errors
-    /// When there is no such pod.
+    /// If there is no such pod.
     pub fn unpin(&self, namespace: &str, pod: &str) -> Result<(), FleetError> {
         self.live.with(|fleet| fleet.unpin(namespace, pod))
     }
 
-    /// From now on requests come to a variant at another rate.
+    /// Changes the request rate of a variant.
     ///
     /// # Errors
-    /// When there is no such variant, or the rate cannot be simulated.
+    /// If there is no such variant, or the rate cannot be simulated.
     pub fn set_requests_per_minute(
         &self,
         namespace: &str,
@@ -322,33 +321,33 @@ impl FleetServer {
             .with(|fleet| fleet.set_requests_per_minute(namespace, variant, requests_per_minute))
     }
 
-    /// The load that is described on a variant.
+    /// Returns the described load of a variant.
     ///
     /// # Errors
-    /// When there is no such variant.
+    /// If there is no such variant.
     pub fn load(&self, namespace: &str, variant: &str) -> Result<Load, FleetError> {
         self.live.with(|fleet| fleet.load(namespace, variant))
     }
 
-    /// From now on a variant is under another load; its shape begins now.
+    /// Changes the load of a variant; its shape starts now.
     ///
     /// # Errors
-    /// When there is no such variant, or its pods cannot be under such a load.
+    /// If there is no such variant, or its pods cannot be under such a load.
     pub fn set_load(&self, namespace: &str, variant: &str, load: Load) -> Result<(), FleetError> {
         self.live.with(|fleet| fleet.set_load(namespace, variant, load))
     }
 
-    /// Adds a pod to a variant; it answers, and takes its share of the load, at once.
+    /// Adds a pod to a variant. It answers, and takes its share of the load, at once.
     ///
     /// # Errors
-    /// When there is no such variant, no listener can be opened or a targets file not written.
+    /// If there is no such variant, no listener can be opened, or a targets file cannot be written.
     pub async fn add_pod(&self, namespace: &str, variant: &str) -> Result<Target, ServeError> {
         let _one = self.changes.lock().await;
         let pod = self.live.with(|fleet| fleet.add_pod(namespace, variant))?;
         open_files::make_room_for(lock(&self.pods).len() + 1);
         let served = self.serve_new_pod((namespace.to_owned(), pod.clone())).await;
         if served.is_err() {
-            // A pod that nobody can reach must not take a share of the load.
+            // An unreachable pod must not take a share of the load.
             self.live.with(|fleet| fleet.delete_pod(namespace, &pod))?;
         }
         let target = served?;
@@ -356,11 +355,11 @@ impl FleetServer {
         Ok(target)
     }
 
-    /// A pod dies: its requests are lost, its open connections end and, when this returns, it
-    /// refuses new ones. It stays a target until it is deleted, as a crashed pod does.
+    /// Kills a pod: its requests are lost, its open connections end and, when this returns, it refuses new
+    /// ones. It stays a target until it is deleted, like a crashed pod.
     ///
     /// # Errors
-    /// When there is no such pod.
+    /// If there is no such pod.
     pub async fn kill_pod(&self, namespace: &str, pod: &str) -> Result<(), FleetError> {
         let _one = self.changes.lock().await;
         self.live.with(|fleet| fleet.kill_pod(namespace, pod))?;
@@ -369,21 +368,21 @@ impl FleetServer {
         Ok(())
     }
 
-    /// A pod's process, alive or dead, is replaced by a new one on the same address, whose
-    /// counters begin at zero.
+    /// Replaces a pod's process, alive or dead, by a new one on the same address, whose counters start at
+    /// zero.
     ///
     /// # Errors
-    /// When there is no such pod, or the address of a dead pod has been taken by another program.
+    /// If there is no such pod, or the address of a dead pod was taken by another program.
     pub async fn restart_pod(&self, namespace: &str, pod: &str) -> Result<(), ServeError> {
         let _one = self.changes.lock().await;
         self.live.with(|fleet| fleet.restart_pod(namespace, pod))?;
         self.settle(&(namespace.to_owned(), pod.to_owned())).await
     }
 
-    /// A pod goes for good: as [`kill_pod`](Self::kill_pod), and it is no longer a target.
+    /// Removes a pod: as [`kill_pod`](Self::kill_pod), and it is no longer a target.
     ///
     /// # Errors
-    /// When there is no such pod, or a targets file cannot be written.
+    /// If there is no such pod, or a targets file cannot be written.
     pub async fn delete_pod(&self, namespace: &str, pod: &str) -> Result<(), ServeError> {
         let _one = self.changes.lock().await;
         self.live.with(|fleet| fleet.delete_pod(namespace, pod))?;
@@ -394,12 +393,12 @@ impl FleetServer {
         self.rewrite_targets()
     }
 
-    /// Ends all listeners and connections, and returns when they have ended. There are no pods to
-    /// reach afterwards.
+    /// Closes all listeners and connections, and returns when they are closed. No pod can be reached
+    /// afterwards.
     pub async fn stop(&self) {
         let pods = std::mem::take(&mut *lock(&self.pods));
         let listeners = pods.into_values().filter_map(|served| served.listener);
-        // All are told before any is waited for.
+        // All are notified before any is awaited.
         let ending: Vec<_> = listeners.map(Listener::stop).collect();
         for listener in ending {
             let _ = listener.await;

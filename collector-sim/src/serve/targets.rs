@@ -1,4 +1,4 @@
-//! Telling a Prometheus where the pods are.
+//! Target lists for a Prometheus.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// Where a pod answers, and the names that scraping gives it: a page itself does not hold them.
+/// A pod's address, with the names that scraping attaches: the page itself has no names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Target {
     /// Its listener; the page is at `/metrics`.
@@ -20,17 +20,17 @@ pub struct Target {
     pub pod: String,
 }
 
-/// How the label with the pod's name is called: it depends on the scrape configuration.
+/// The label that names the pod, which depends on the scrape configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PodLabel {
-    /// `pod`, as Prometheus operators make it.
+    /// `pod`, as set by Prometheus operators.
     #[default]
     Pod,
     /// `pod_name`.
     PodName,
 }
 
-/// The targets as `file_sd_configs` and `http_sd_configs` read them.
+/// Returns the targets in the form of `file_sd_configs` and `http_sd_configs`.
 pub(super) fn groups(label: PodLabel, targets: &[Target]) -> Vec<Value> {
     let pod_label = match label {
         PodLabel::Pod => "pod",

@@ -7,15 +7,15 @@ use crate::load::{Arrivals, Load, Variation};
 use crate::shape::Shape;
 
 impl FleetSpec {
-    /// Three models on 24 pods under a lively load that comes and goes in waves: one with room,
-    /// one busy, one that queues when its wave is high.
+    /// Three models on 24 pods under a load in waves: one with room, one busy, one that queues when its wave
+    /// is high.
     pub fn demo() -> Self {
         let engine = |num_gpu_blocks, max_num_seqs| EngineSpec {
             max_num_seqs,
             num_gpu_blocks,
             ..EngineSpec::default()
         };
-        // Of different length, so that no two models are high at the same time for long.
+        // Different periods, so that no two models stay high at the same time.
         let wave = |seconds| Shape::Wave { period: Duration::from_secs(seconds), low: 0.35 };
         let load = |requests_per_minute, shape, prompt_tokens, output_tokens, ttft, itl| Load {
             requests_per_minute,

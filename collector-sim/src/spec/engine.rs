@@ -1,40 +1,40 @@
-//! What a pod runs.
+//! The engine in a pod.
 
 use collector_engines::{Engine, Engines};
 use serde::Deserialize;
 
-/// As many as the largest data-parallel deployments have.
+/// As many as in the largest data-parallel deployments.
 const MAX_ENGINES: u32 = 64;
 /// Far more than a server loads at once.
 const MAX_ADAPTERS: usize = 64;
-/// Beyond this a page is no page of a model server.
+/// No model server has a larger page.
 const MAX_PAGE_BYTES: u32 = 16 * 1024 * 1024;
 
-/// What a pod runs.
+/// The engine in a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineSpec {
-    /// Which model server it is.
+    /// The kind of model server.
     pub kind: EngineKind,
-    /// Another model server than those of `kind`: a built-in engine by its name, or one that is defined
-    /// here as in `[[engines]]`. Its page has the series that its quantities are read from.
+    /// A model server instead of `kind`: a built-in engine by its name, or one defined as in `[[engines]]`.
+    /// Its page has the series of its quantities.
     pub described: Option<Box<collector_engines::EngineSpec>>,
-    /// Data-parallel engines in the pod, told apart by the label `engine` (vLLM) or `dp_rank`
-    /// (SGLang). The other servers have one.
+    /// Data-parallel engines in the pod, distinguished by the label `engine` (vLLM) or `dp_rank` (SGLang).
+    /// Other servers have one.
     pub engines: u32,
-    /// How many requests one engine runs at once (vLLM's `--max-num-seqs`).
+    /// Concurrent requests of one engine (vLLM's `--max-num-seqs`).
     pub max_num_seqs: u32,
     /// KV-cache blocks of one engine.
     pub num_gpu_blocks: u32,
     /// Tokens in a block.
     pub block_size: u32,
-    /// Which generation of vLLM's metric names its page has.
+    /// The generation of vLLM's metric names on its page.
     pub names: MetricNames,
-    /// Names of the LoRA adapters that requests use beside the base model, each as often as the
-    /// others. vLLM with one engine only.
+    /// Names of the LoRA adapters that requests use besides the base model, all equally often. vLLM with one
+    /// engine only.
     pub lora_adapters: Vec<String>,
-    /// Fills its page with more series of families that the server itself has, up to this many
-    /// bytes: real pages grow with paths, stages and models in use. `None` for as it is.
+    /// Pads its page with more series of the server's families to this many bytes: real pages grow with
+    /// paths, stages and models in use. `None` for no padding.
     pub page_bytes: Option<u32>,
 }
 
@@ -84,10 +84,10 @@ impl Default for EngineSpec {
 }
 
 impl EngineSpec {
-    /// The engine whose description makes the page; `None` for one of `kind`.
+    /// Returns the described engine; `None` for one of `kind`.
     pub(crate) fn described(&self) -> Option<Engine> {
         let spec = self.described.as_deref()?;
-        // It was checked with the rest.
+        // It was validated with the rest.
         Engines::new(std::slice::from_ref(spec)).ok()?.of_user().first().cloned()
     }
 

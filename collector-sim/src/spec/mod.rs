@@ -1,4 +1,4 @@
-//! What a fleet is: its variants, their pods, the engine in each pod and the load on them.
+//! The description of a fleet: its variants, their pods, the engine in each pod and the load on them.
 
 mod demo;
 mod engine;
@@ -14,60 +14,60 @@ use crate::shape::Shape;
 pub use engine::{EngineKind, EngineSpec, MetricNames};
 pub use picker::{PickerNames, PickerSpec};
 
-/// More would only exhaust ports and memory of one machine.
+/// More would exhaust the ports and the memory of one machine.
 pub(crate) const MAX_PODS: u32 = 10_000;
-/// Keeps the catching-up after a long pause bounded: 1000 requests a second and variant.
+/// Bounds the work after a long pause: 1000 requests per second and variant.
 const MAX_REQUESTS_PER_MINUTE: f64 = 60_000.0;
 
-/// A described fleet. The same description, seed included, makes the same fleet.
+/// A described fleet. The same description, including the seed, makes the same fleet.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FleetSpec {
-    /// Seeds every drawn number.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// How long the load has been on when the fleet is first looked at. Without it the first
-    /// looks see queues and caches that are still filling.
+    /// Simulated time under load before the first read. Without it, queues and caches are still filling at
+    /// first.
     #[serde(with = "collector_core::duration")]
     pub warm_up: Duration,
-    /// Lets one model after the other get most of the load; `None` for none.
+    /// Gives one model after the other most of the load; `None` for none.
     pub hot_model: Option<HotModel>,
     /// The variants.
     pub variants: Vec<VariantSpec>,
-    /// The Endpoint Pickers in front of them; there may be none.
+    /// The Endpoint Pickers in front of them, if any.
     pub pickers: Vec<PickerSpec>,
 }
 
-/// One model after the other, in the order of the variants, gets a multiple of its load.
+/// Gives each model in turn, in the order of the variants, a multiple of its load.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HotModel {
     /// The multiple.
     pub factor: f64,
-    /// How long each model's turn is.
+    /// Duration of each model's turn.
     #[serde(with = "collector_core::duration")]
     pub turn: Duration,
 }
 
 /// One variant: a model on some pods of one kind, with its own share of the load.
 ///
-/// Two variants may serve the same model in the same namespace, as when it runs on two
-/// accelerators or while an engine is upgraded.
+/// Two variants may serve the same model in the same namespace, for example on two accelerators or during an
+/// upgrade of an engine.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VariantSpec {
-    /// Its name, unique in the namespace. Its pods are called `<name>-0`, `<name>-1` and so on.
+    /// Its name, unique in the namespace. Its pods are named `<name>-0`, `<name>-1` and so on.
     pub name: String,
     /// The model id, any text: the value of the label `model_name`.
     pub model: String,
     /// The namespace of its pods.
     pub namespace: String,
-    /// How many pods it starts with.
+    /// The initial number of pods.
     #[serde(default = "default_pods")]
     pub pods: u32,
-    /// What each pod runs.
+    /// The engine in each pod.
     #[serde(default)]
     pub engine: EngineSpec,
-    /// The load on all its pods together.
+    /// The load on all of its pods.
     #[serde(default)]
     pub load: Load,
 }
@@ -76,17 +76,17 @@ fn default_pods() -> u32 {
     2
 }
 
-/// Why a description makes no fleet.
+/// Why a description is invalid.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{subject}: {problem}")]
 pub struct SpecError {
-    /// What is described impossibly.
+    /// The reason.
     subject: String,
     problem: String,
 }
 
 impl VariantSpec {
-    /// A variant with two pods, default engines and the default load.
+    /// Makes a variant with two pods, default engines and the default load.
     pub fn new(name: &str, model: &str, namespace: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -111,11 +111,11 @@ impl VariantSpec {
     }
 }
 
-/// Whether an engine can be under a load.
+/// Returns whether an engine can be under a load.
 pub(crate) fn check_load(engine: &EngineSpec, load: &Load) -> Result<(), String> {
     load.shape.check()?;
     check_rate(load.requests_per_minute)?;
-    // A product of two numbers from 0 on.
+    // A product of two non-negative numbers.
     check_rate(load.requests_per_minute * load.shape.peak())
         .map_err(|problem| format!("with its shape, {problem}"))?;
     if load.itl.is_zero() {
@@ -135,7 +135,7 @@ pub(crate) fn check_load(engine: &EngineSpec, load: &Load) -> Result<(), String>
     Ok(())
 }
 
-/// Whether a rate can be simulated.
+/// Returns whether a rate can be simulated.
 pub(crate) fn check_rate(requests_per_minute: f64) -> Result<(), String> {
     if (0.0..=MAX_REQUESTS_PER_MINUTE).contains(&requests_per_minute) {
         Ok(())
@@ -147,10 +147,10 @@ pub(crate) fn check_rate(requests_per_minute: f64) -> Result<(), String> {
 }
 
 impl FleetSpec {
-    /// Whether a fleet can be made of it.
+    /// Validates the description.
     ///
     /// # Errors
-    /// Names the first variant or picker that cannot be, and why.
+    /// Names the first invalid variant or picker, and the reason.
     pub fn check(&self) -> Result<(), SpecError> {
         let mut names = HashSet::new();
         for variant in &self.variants {
@@ -187,7 +187,7 @@ impl FleetSpec {
         busiest.try_for_each(check_rate).map_err(error)
     }
 
-    /// When the model of a variant, by its place, is the hot one.
+    /// Returns when the model of a variant, by its index, is the hot one.
     pub(crate) fn hot_shape(&self, variant: usize) -> Shape {
         let Some(HotModel { factor, turn }) = self.hot_model else { return Shape::Steady };
         let mut models: Vec<(&str, &str)> = Vec::new();
@@ -211,7 +211,7 @@ impl FleetSpec {
 
     fn check_pickers(&self) -> Result<(), SpecError> {
         let mut pools = HashSet::new();
-        // A request is sent by one picker.
+        // A request has one picker.
         let mut sent = HashSet::new();
         for picker in &self.pickers {
             let PickerSpec { pool, namespace, variants, .. } = picker;

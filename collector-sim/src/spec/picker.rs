@@ -4,22 +4,22 @@ use serde::Deserialize;
 
 use super::VariantSpec;
 
-/// An Endpoint Picker: a pod that tells of the pool of pods it sends requests to.
+/// An Endpoint Picker: a pod that reports on the pool of pods that it sends requests to.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PickerSpec {
-    /// The InferencePool, unique in the namespace. The picker's pod is called `<pool>-epp`.
+    /// The InferencePool, unique in the namespace. The picker's pod is named `<pool>-epp`.
     pub pool: String,
     /// The namespace of the pool and its pods.
     pub namespace: String,
     /// The variants whose pods are in the pool; empty means all of the namespace.
     #[serde(default)]
     pub variants: Vec<String>,
-    /// Which generations of metric names its page has.
+    /// The generations of metric names on its page.
     #[serde(default)]
     pub names: PickerNames,
-    /// Whether it holds requests back while every pod of their variant has a queue, or there is
-    /// none. Without it each request goes to a pod at once, as without a picker.
+    /// Whether it queues requests while every pod of their variant has a queue, or there is no pod. Without
+    /// it each request goes to a pod at once, as without a picker.
     #[serde(default = "yes")]
     pub flow_control: bool,
 }
@@ -28,13 +28,13 @@ fn yes() -> bool {
     true
 }
 
-/// The generations of the Endpoint Picker's metric names. Newer pages have the legacy names beside
-/// their own; both tell of the same requests.
+/// The generations of the Endpoint Picker's metric names. Newer pages have the legacy names as well, for the
+/// same requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum PickerNames {
-    /// `inference_pool_*`, `inference_objective_*`, `inference_extension_*`, and no others.
+    /// Only `inference_pool_*`, `inference_objective_*` and `inference_extension_*`.
     Legacy,
     /// Legacy and `llm_d_router_epp_*`.
     Router,
@@ -44,12 +44,12 @@ pub enum PickerNames {
 }
 
 impl PickerSpec {
-    /// The name of its pod.
+    /// Returns the name of its pod.
     pub fn pod(&self) -> String {
         format!("{}-epp", self.pool)
     }
 
-    /// The places of the variants in its pool.
+    /// Returns the indices of the variants in its pool.
     pub(crate) fn members(&self, variants: &[VariantSpec]) -> Vec<usize> {
         let member = |variant: &VariantSpec| {
             variant.namespace == self.namespace

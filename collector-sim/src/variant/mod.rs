@@ -19,20 +19,20 @@ use sending::Sender;
 pub(crate) struct Variant {
     pub(crate) spec: VariantSpec,
     pub(crate) pods: Vec<Pod>,
-    /// Requests that found no pod to go to.
+    /// Requests without a pod.
     pub(crate) refused: u64,
-    /// The page of each pod without its numbers.
+    /// The page template of each pod.
     template: Arc<Template<PodView>>,
     now: Duration,
     rng: fastrand::Rng,
     stream: Stream,
-    /// Requests that came so far.
+    /// Requests received so far.
     received: u64,
-    /// Requests sent to pods so far: they take turns.
+    /// Requests sent to pods so far, in turn.
     turn: usize,
     /// The number of the next pod. Names of deleted pods are not used again.
     next_pod: u32,
-    /// What earlier lives of pods have counted.
+    /// The counters of former processes of pods.
     past: Counters,
     sender: Sender,
 }
@@ -42,9 +42,9 @@ pub(crate) struct Pod {
     pub(crate) name: String,
     /// `None` while it is dead.
     life: Option<Life>,
-    /// Requests sent to it, in all its lives.
+    /// Requests sent to it, over all restarts.
     sent: u64,
-    /// Gauges set by hand, by engine. They outlive a restart.
+    /// Pinned gauges, by engine. They survive a restart.
     pins: Vec<Option<Gauges>>,
 }
 
@@ -54,7 +54,7 @@ impl Pod {
     }
 }
 
-/// A pod's process, from its start on.
+/// A pod's process since its start.
 #[derive(Debug)]
 struct Life {
     started: Duration,
@@ -62,8 +62,8 @@ struct Life {
 }
 
 impl Variant {
-    /// A variant whose load begins at time zero, multiplied by `hot`. `picker`: whether an Endpoint
-    /// Picker sends its requests, and whether that holds them back.
+    /// Makes a variant whose load starts at time zero, multiplied by `hot`. `picker`: whether an Endpoint
+    /// Picker sends its requests, and whether it queues them.
     pub(crate) fn new(
         spec: VariantSpec,
         hot: Shape,
@@ -95,11 +95,11 @@ impl Variant {
         variant
     }
 
-    /// Lets everything happen that lies before `now`.
+    /// Processes all events before `now`.
     pub(crate) fn advance_to(&mut self, now: Duration) {
         loop {
             let arrival = self.stream.peek(&self.spec.load, now);
-            // Only what is held back has to be told when something happens in a pod.
+            // Only queued requests depend on events in pods.
             let event = self.next_event().filter(|at| *at <= now);
             match (arrival, event) {
                 (Some(at), event) if event.is_none_or(|event| at <= event) => self.arrive(at),
@@ -110,7 +110,7 @@ impl Variant {
         self.now = now;
     }
 
-    /// How many pods are alive.
+    /// Returns the number of live pods.
     pub(crate) fn alive(&self) -> usize {
         self.pods.iter().filter(|pod| pod.life.is_some()).count()
     }
@@ -119,12 +119,12 @@ impl Variant {
         self.pods.iter().position(|candidate| candidate.name == pod)
     }
 
-    /// Requests a minute now.
+    /// Returns the current requests per minute.
     pub(crate) fn requests_per_minute(&self) -> f64 {
         self.stream.rate(&self.spec.load, self.now).0
     }
 
-    /// Requests that the picker holds back.
+    /// Returns the number of requests that the picker queues.
     pub(crate) fn held(&self) -> u64 {
         match &self.sender {
             Sender::FlowControl(flow) => flow.held(),
@@ -132,13 +132,13 @@ impl Variant {
         }
     }
 
-    /// Whether it can be under that load while its model is the hot one.
+    /// Returns whether it can be under that load while its model is the hot one.
     pub(crate) fn check_hot(&self, load: &Load) -> Result<(), String> {
         check_rate(load.requests_per_minute * load.shape.peak() * self.stream.hot_peak())
             .map_err(|problem| format!("while its model is hot, {problem}"))
     }
 
-    /// From now on another load, whose shape begins now.
+    /// Changes the load; its shape starts now.
     pub(crate) fn set_load(&mut self, load: Load) {
         self.spec.load = load;
         self.stream.restart(&self.spec.load, self.now, &mut self.rng);
@@ -168,7 +168,7 @@ impl Variant {
         }
     }
 
-    /// The process dies, and its requests with it.
+    /// Kills the process and loses its requests.
     pub(crate) fn kill_pod(&mut self, index: usize) {
         if let Some((_, engines)) = self.look(index) {
             for engine in &engines {
@@ -178,7 +178,7 @@ impl Variant {
         self.pods[index].life = None;
     }
 
-    /// A new process, whose counters begin at zero.
+    /// Starts a new process, whose counters start at zero.
     pub(crate) fn restart_pod(&mut self, index: usize) {
         self.kill_pod(index);
         self.pods[index].life = Some(self.new_life());
@@ -190,7 +190,7 @@ impl Variant {
         self.pods.remove(index);
     }
 
-    /// Lets an engine show these gauges, whatever it does. False when there is no such engine.
+    /// Makes an engine show these gauges, whatever its state. Returns false if there is no such engine.
     pub(crate) fn pin(&mut self, index: usize, engine: usize, gauges: Gauges) -> bool {
         let pin = self.pods[index].pins.get_mut(engine);
         pin.map(|pin| *pin = Some(gauges)).is_some()
@@ -200,7 +200,7 @@ impl Variant {
         self.pods[index].pins.fill(None);
     }
 
-    /// What a pod's engines show now, and when its process started; `None` when it is dead.
+    /// Returns the state of a pod's engines and the start of its process; `None` if it is dead.
     fn look(&mut self, index: usize) -> Option<(Duration, Vec<Snapshot>)> {
         let now = self.now;
         let pod = &mut self.pods[index];
@@ -232,7 +232,7 @@ impl Variant {
         })
     }
 
-    pub(crate) fn whole_truth(&mut self) -> VariantTruth {
+    pub(crate) fn full_truth(&mut self) -> VariantTruth {
         let names: Vec<String> = self.pods.iter().map(|pod| pod.name.clone()).collect();
         let pods = names.into_iter().enumerate().map(|(index, name)| (name, self.truth(index)));
         VariantTruth {
@@ -261,7 +261,7 @@ impl Variant {
         })
     }
 
-    /// Everything that all pods have ever done.
+    /// Returns the totals of all pods, including removed ones.
     pub(crate) fn totals(&mut self) -> Totals {
         let mut totals = self.past.totals();
         for index in 0..self.pods.len() {
@@ -274,7 +274,7 @@ impl Variant {
         totals
     }
 
-    /// What a pod's page shows, and how; `epoch` is the Unix time of simulated time zero.
+    /// Returns the input and the template of a pod's page; `epoch` is the Unix time of simulated time zero.
     pub(crate) fn page(
         &mut self,
         index: usize,
@@ -285,7 +285,7 @@ impl Variant {
         Some((Arc::clone(&self.template), PodView::new(started, epoch, engines)))
     }
 
-    /// What the picker in front of the variant knows of it.
+    /// Returns the picker's view of the variant.
     pub(crate) fn pool(&mut self) -> (PoolModel, Vec<PoolPod>) {
         let mut counters = self.past.clone();
         let mut pods = Vec::new();

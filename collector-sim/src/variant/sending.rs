@@ -1,4 +1,4 @@
-//! Which pod a request goes to, and when.
+//! How requests are assigned to pods.
 
 use std::time::Duration;
 
@@ -10,30 +10,30 @@ use crate::picker::{FlowControl, QUEUE_DEPTH_THRESHOLD};
 /// Who sends requests to the pods.
 #[derive(Debug)]
 pub(super) enum Sender {
-    /// Clients, in turn to each pod.
+    /// Clients, which use the pods in turn.
     Clients,
-    /// An Endpoint Picker that counts them, likewise in turn.
+    /// An Endpoint Picker that counts requests and uses the pods in turn.
     Picker,
-    /// An Endpoint Picker that sends each to the pod with the fewest, and holds them back while
-    /// none has room.
+    /// An Endpoint Picker that sends each request to the pod with the fewest, and queues requests while no
+    /// pod has room.
     FlowControl(FlowControl),
 }
 
 impl Life {
-    /// Requests inside, over all engines.
+    /// Requests in a pod, over all engines.
     fn load(&self) -> usize {
         self.engines.iter().map(Engine::load).map(|(wait, run)| wait + run).sum()
     }
 }
 
 impl Variant {
-    /// The next request arrives.
+    /// Adds the next request.
     pub(super) fn arrive(&mut self, at: Duration) {
         let adapters = u16::try_from(self.spec.engine.lora_adapters.len()).unwrap_or(u16::MAX);
         let request = self.spec.load.request(adapters, &mut self.rng);
         self.stream.take(&self.spec.load, at, &mut self.rng);
         self.received += 1;
-        // It does not overtake those that are held back.
+        // It must not overtake queued requests.
         let place = if self.is_holding() { None } else { self.next_engine(at) };
         match (place, &mut self.sender) {
             (Some(place), sender) => {
@@ -49,8 +49,8 @@ impl Variant {
         }
     }
 
-    /// When something happens next in a pod that may let what is held back go on; `None` while
-    /// nothing is held back.
+    /// Returns the time of the next event in a pod that may dispatch queued requests; `None` if nothing is
+    /// queued.
     pub(super) fn next_event(&self) -> Option<Duration> {
         if !self.is_holding() {
             return None;
@@ -59,7 +59,7 @@ impl Variant {
         lives.flat_map(|life| &life.engines).filter_map(Engine::next_event).min()
     }
 
-    /// Sends what is held back to the pods that have room at that time.
+    /// Sends queued requests to the pods that have room at that time.
     pub(super) fn release(&mut self, at: Duration) {
         while self.is_holding() {
             let Some(place) = self.next_engine(at) else { return };
@@ -83,12 +83,12 @@ impl Variant {
         }
     }
 
-    /// Where the next request goes, as the places of a pod and of an engine in it.
+    /// Returns the pod and engine of the next request, as indices.
     fn next_engine(&mut self, at: Duration) -> Option<(usize, usize)> {
         if matches!(self.sender, Sender::FlowControl(_)) {
             return self.emptiest_engine(at);
         }
-        // Each living pod in turn, and within a pod each engine in turn.
+        // Each live pod in turn, and within a pod each engine in turn.
         let turn = self.turn;
         let alive = self.alive();
         let (pod, life) = self
@@ -101,7 +101,7 @@ impl Variant {
         Some((pod, (turn / alive) % life.engines.len()))
     }
 
-    /// The emptiest engine of the pod with the fewest requests of those that have room.
+    /// The emptiest engine of the pod with the fewest requests, among pods with room.
     fn emptiest_engine(&mut self, at: Duration) -> Option<(usize, usize)> {
         let mut best: Option<(usize, usize)> = None;
         for (place, pod) in self.pods.iter_mut().enumerate() {

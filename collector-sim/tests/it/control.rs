@@ -123,7 +123,7 @@ async fn targets_are_as_service_discovery_reads_them() {
 }
 
 #[tokio::test]
-async fn a_load_is_changed_in_what_is_said_and_no_more() {
+async fn a_load_change_keeps_unmentioned_settings() {
     let sim = Controlled::start().await;
     let path = "POST /variants/ns/v/load";
     let change = r#"{"requests_per_minute": 90, "shape": {"kind": "wave", "period": "60s"}}"#;
@@ -139,8 +139,8 @@ async fn a_load_is_changed_in_what_is_said_and_no_more() {
         (r#"{"requests_per_minute": -1}"#, "-1"),
         (r#"{"prompt_tokens": 10000000}"#, "longest request"),
         (r#"{"shape": {"kind": "square"}}"#, "square"),
-        ("[]", "not what is asked for"),
-        ("{", "not what is asked for"),
+        ("[]", "invalid body"),
+        ("{", "invalid body"),
     ] {
         let error = sim.ask(path, change).await.error(400);
         assert!(error.contains(words), "{error}");
@@ -227,7 +227,7 @@ async fn hostile_requests_are_errors_in_json() {
 }
 
 #[tokio::test]
-async fn only_loopback_is_listened_on_and_the_fleet_outlives_its_control() {
+async fn the_control_listens_on_loopback_and_the_fleet_outlives_it() {
     let sim = Controlled::start().await;
     let anywhere = SocketAddr::from(([0, 0, 0, 0], 0));
     let error = ControlServer::open(Arc::clone(&sim.fleet), anywhere).await.unwrap_err();

@@ -77,7 +77,7 @@ fn transfer(transfer: TransferFault) -> Faults {
 }
 
 #[tokio::test]
-async fn a_pod_that_vanished_refuses_and_comes_back_on_its_address() {
+async fn a_vanished_pod_refuses_and_returns_on_its_address() {
     let (fleet, address) = start().await;
     let before = fleet.truth("ns", "v-0").unwrap();
     set(&fleet, Faults { vanish: true, ..Faults::default() }).await;
@@ -100,7 +100,7 @@ async fn a_pod_that_vanished_refuses_and_comes_back_on_its_address() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_hangs_takes_the_request_and_never_answers() {
+async fn a_hanging_pod_accepts_a_request_and_never_answers() {
     let (fleet, address) = start().await;
     set(&fleet, Faults { hang: true, ..Faults::default() }).await;
     let mut stream = connect(address).await;
@@ -127,7 +127,7 @@ async fn a_slow_pod_answers_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_that_drips_comes_whole_in_the_end() {
+async fn a_dripping_page_is_complete_in_the_end() {
     let (fleet, address) =
         start_with(EngineSpec { kind: EngineKind::TritonTensorrtLlm, ..EngineSpec::default() })
             .await;
@@ -151,7 +151,7 @@ async fn a_status_comes_without_a_page() {
 }
 
 #[tokio::test]
-async fn a_page_cut_short_is_shorter_than_it_says() {
+async fn a_truncated_page_is_shorter_than_its_length() {
     let (fleet, address) = start().await;
     let whole = scrape(address).await.body;
     set(&fleet, transfer(TransferFault::CutShort)).await;
@@ -205,7 +205,7 @@ async fn a_body_may_be_something_else() {
 }
 
 #[tokio::test]
-async fn an_endless_page_goes_on_as_long_as_it_is_read() {
+async fn an_endless_page_continues_while_it_is_read() {
     let (fleet, address) = start().await;
     set(&fleet, body(BodyFault::Endless)).await;
     let mut stream = connect(address).await;
@@ -217,7 +217,7 @@ async fn an_endless_page_goes_on_as_long_as_it_is_read() {
 }
 
 #[tokio::test]
-async fn gauges_may_lie_while_the_truth_stays() {
+async fn false_gauges_do_not_change_the_truth() {
     let (fleet, address) = start_with(EngineSpec::default()).await;
     let truth = fleet.truth("ns", "v-0").unwrap();
     let mut shown = Vec::new();
@@ -261,7 +261,7 @@ async fn a_clock_may_be_an_hour_off() {
 }
 
 #[tokio::test]
-async fn all_pods_fail_at_once_the_picker_too() {
+async fn faults_of_all_pods_include_the_picker() {
     let picker = PickerSpec {
         pool: "pool".into(),
         namespace: "ns".into(),

@@ -170,7 +170,7 @@ fn an_idle_engine_shows_zeros_in_every_family() {
 }
 
 #[test]
-fn every_page_is_filled_to_its_length_with_families_that_it_has_anyway() {
+fn pages_are_padded_with_existing_families() {
     for kind in [
         EngineKind::Vllm,
         EngineKind::Sglang,
@@ -253,7 +253,7 @@ fn a_triton_page_shows_the_truth_in_two_families() {
 }
 
 #[test]
-fn of_many_combinations_of_adapters_the_one_with_the_greatest_value_is_true() {
+fn the_adapter_combination_with_the_greatest_value_is_current() {
     let (truth, text) = busy(with_adapters());
     let combinations: Vec<_> = text.named("vllm:lora_requests_info").collect();
     assert!(combinations.len() > 5, "{combinations:?}");
@@ -282,7 +282,7 @@ fn described(spec: &str) -> EngineSpec {
 }
 
 #[test]
-fn every_engine_of_the_table_has_a_page_from_which_its_quantities_are_read() {
+fn every_engine_has_a_page_with_its_quantities() {
     let engines = collector_engines::Engines::builtin();
     for name in engines.names() {
         let page = page_of("org/m", described(&format!("name = \"{name}\"")), MINUTE);

@@ -47,7 +47,7 @@ fn assert_same(shown: f64, truth: f64) {
 }
 
 #[test]
-fn averages_and_ready_pods_are_those_of_the_living_pods() {
+fn averages_and_ready_pods_count_live_pods() {
     let mut fleet = fleet_of(vec![variant("v", "m", 3, 420.0)], picker(PickerNames::LlmD));
     fleet.advance_to(at(60));
     fleet.kill_pod("ns", "v-1").unwrap();
@@ -72,7 +72,7 @@ fn averages_and_ready_pods_are_those_of_the_living_pods() {
 }
 
 #[test]
-fn requests_beyond_what_the_pods_take_are_held_back_and_none_is_lost() {
+fn excess_requests_are_queued_and_none_is_lost() {
     let mut fleet = fleet_of(vec![variant("v", "m", 2, 600.0)], picker(PickerNames::Router));
     fleet.advance_to(at(60));
     let truth = fleet.model_truth("ns", "m").unwrap();
@@ -108,7 +108,7 @@ fn requests_beyond_what_the_pods_take_are_held_back_and_none_is_lost() {
 }
 
 #[test]
-fn what_comes_while_there_is_no_pod_waits_for_one() {
+fn requests_without_a_pod_wait_for_one() {
     let mut fleet = fleet_of(vec![variant("v", "m", 0, 60.0)], picker(PickerNames::Legacy));
     fleet.advance_to(at(10));
     assert_eq!(fleet.model_truth("ns", "m").unwrap().held, 10);
@@ -126,7 +126,7 @@ fn what_comes_while_there_is_no_pod_waits_for_one() {
 }
 
 #[test]
-fn looking_at_a_fleet_with_a_picker_changes_nothing() {
+fn reading_a_fleet_with_a_picker_changes_nothing() {
     let make = || fleet_of(vec![variant("v", "m", 2, 300.0)], picker(PickerNames::LlmD));
     let (mut once, mut often) = (make(), make());
     for step in 0..1000 {
@@ -141,7 +141,7 @@ fn looking_at_a_fleet_with_a_picker_changes_nothing() {
 }
 
 #[test]
-fn its_counters_outlive_the_pods_and_are_told_by_model() {
+fn picker_counters_outlive_the_pods_by_model() {
     let sglang = EngineSpec { kind: EngineKind::Sglang, max_num_seqs: 4, ..EngineSpec::default() };
     let variants = vec![
         variant("a", "m", 2, 60.0),
@@ -170,7 +170,7 @@ fn its_counters_outlive_the_pods_and_are_told_by_model() {
 }
 
 #[test]
-fn its_counters_never_fall_whatever_becomes_of_the_pods() {
+fn picker_counters_never_fall() {
     let mut fleet = fleet_of(vec![variant("v", "m", 3, 300.0)], picker(PickerNames::LlmD));
     let counters = |fleet: &mut Fleet| {
         let mut samples = page(fleet).samples;
@@ -200,7 +200,7 @@ fn its_counters_never_fall_whatever_becomes_of_the_pods() {
 }
 
 #[test]
-fn a_picker_of_nothing_or_of_what_another_picks_for_is_refused() {
+fn a_picker_needs_variants_without_another_picker() {
     let check = |pickers: Vec<PickerSpec>, words: &str| {
         let variants = vec![variant("v", "m", 1, 60.0)];
         let spec = FleetSpec { variants, pickers, ..FleetSpec::default() };

@@ -69,7 +69,7 @@ async fn only_metrics_is_answered() {
 }
 
 #[tokio::test]
-async fn a_killed_pod_refuses_and_ends_its_connections_and_restarts_on_its_address() {
+async fn a_killed_pod_closes_its_connections_and_restarts_on_its_address() {
     let fleet = start(2).await;
     let address = address_of(&fleet, "v-0");
     let mut idle = TcpStream::connect(address).await.unwrap();

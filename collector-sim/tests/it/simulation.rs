@@ -40,7 +40,7 @@ fn assert_close(value: Option<f64>, expected: f64, tolerance: f64) {
 }
 
 #[test]
-fn the_same_seed_shows_the_same_page_however_often_it_is_looked_at() {
+fn the_same_seed_shows_the_same_page_at_any_read() {
     let spec = || vec![one_variant(2, lively(600.0))];
     let mut once = fleet_of(7, spec());
     let mut often = fleet_of(7, spec());
@@ -76,7 +76,7 @@ fn every_request_is_waiting_running_or_finished() {
 }
 
 #[test]
-fn counters_never_decrease_but_at_a_restart() {
+fn counters_decrease_only_at_a_restart() {
     let mut fleet = fleet_of(3, vec![one_variant(1, lively(600.0))]);
     let counters = |fleet: &mut Fleet| {
         let mut text = Text::parse(&fleet.page("ns", "v-0").unwrap());
@@ -240,7 +240,7 @@ fn pinned_gauges_are_shown_and_true_until_unpinned() {
 }
 
 #[test]
-fn a_load_follows_its_shape_and_the_truth_says_where_it_is() {
+fn a_load_follows_its_shape() {
     let shape = Shape::Burst { factor: 3.0, every: at(60), lasts: at(20), after: at(40) };
     let load = Load { shape, ..Load::default() };
     let mut fleet = fleet_of(1, vec![one_variant(2, load)]);
@@ -300,7 +300,7 @@ fn a_new_prefix_hit_ratio_holds_from_now_on() {
 }
 
 #[test]
-fn the_demo_fleet_is_neither_idle_nor_jammed() {
+fn the_demo_fleet_is_neither_idle_nor_saturated() {
     let mut fleet = Fleet::new(FleetSpec::demo(), SystemTime::UNIX_EPOCH).unwrap();
     let pods: Vec<_> = fleet.pods().map(|(ns, pod)| (ns.to_owned(), pod.to_owned())).collect();
     assert_eq!(pods.len(), 24);

@@ -1,37 +1,45 @@
 //! The promises of [`MetricsCache`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use collector_core::{
-    AcceleratorName, CacheKey, Clock, Cold, KeyKind, KeyRef, ManualClock, MetricsCache, ModelRef,
-    Outcome, Replicas, Scope, Stored, Tick, Value, VariantName,
-};
+use collector_core::{Clock as _, ManualClock, MetricsCache, ModelRecord, ModelRef};
 
 use super::print;
+use crate::SampleRecord;
 
 /// Checks every promise of [`MetricsCache`] on caches that `make` makes, a new one for each case.
 ///
-/// They must have room for 1000 entries. A cache that keeps nothing
+/// They must have room for 1000 entries. A cache that stores nothing
 /// ([`retains`](MetricsCache::retains) is false) is checked for exactly that.
 ///
 /// # Panics
-/// When a promise is broken.
+/// When a promise is broken, or a case takes longer than 10 s; the message names the case.
 pub fn cache<C: MetricsCache>(make: impl Fn() -> C) {
-    let keeps = make().retains();
-    for (name, case) in CASES_OF_ONE_THAT_KEEPS {
-        if keeps {
-            print("cache", name, "runs");
-            case(&make());
+    let stores = make().retains();
+    for (name, case) in CASES {
+        if stores {
+            run(name, make(), *case);
         } else {
             print("cache", name, "skipped, because retains() is false");
         }
     }
-    if !keeps {
-        print("cache", "keeps_nothing", "runs");
-        keeps_nothing(&make());
+    if !stores {
+        run("it_stores_nothing", make(), it_stores_nothing);
+    }
+}
+
+/// The same for a cache of limited size, which `make` makes for a number of entries, and the promises about what
+/// is evicted.
+///
+/// # Panics
+/// As [`cache()`].
+pub fn bounded_cache<C: MetricsCache>(make: impl Fn(usize) -> C) {
+    cache(|| make(1000));
+    for (name, case) in BOUNDED_CASES {
+        run(name, make(LIMIT), *case);
     }
 }
 
@@ -41,423 +49,314 @@ macro_rules! cases {
     ($($case:ident),* $(,)?) => { &[$((stringify!($case), $case as Case)),*] };
 }
 
-const CASES_OF_ONE_THAT_KEEPS: &[(&str, Case)] = cases![
+const CASES: &[(&str, Case)] = cases![
     an_empty_cache_has_nothing,
-    what_was_put_is_read_whatever_its_age,
-    keys_are_told_apart_by_their_parts,
-    a_put_replaces,
-    get_and_visit_count_as_reads_and_peek_does_not,
-    a_scope_removes_what_it_contains_and_nothing_else,
-    an_allocation_is_removed_by_its_newest_accelerator,
-    a_sweep_removes_what_is_both_past_its_time_and_unread,
-    a_read_keeps_an_entry_from_the_sweep,
-    a_put_moves_the_deadlines,
+    a_record_is_returned_as_it_was_put,
+    models_are_told_apart,
+    a_put_replaces_the_record_of_its_model,
+    a_remove_returns_the_record_and_leaves_the_others,
+    a_retain_sees_every_record_once,
+    a_retain_removes_what_it_is_told_to,
     what_was_removed_can_be_put_again,
     counts_agree,
-    threads_at_once_lose_nothing,
-    a_model_removed_while_it_is_written_leaves_no_trace,
+    a_put_leaves_no_gap,
+    no_reader_sees_an_older_record_after_a_newer_one,
+    concurrent_changes_lose_no_record,
 ];
 
-const SECOND: Duration = Duration::from_secs(1);
-const NANOSECOND: Duration = Duration::from_nanos(1);
-const MINUTE: Duration = Duration::from_secs(60);
-/// `keep_until` of the entries here, counted from [`start`].
-const KEEP: Duration = Duration::from_secs(300);
-/// `keep_unread` of the entries here.
-const UNREAD: Duration = Duration::from_secs(600);
+const BOUNDED_CASES: &[(&str, Case)] = cases![
+    the_limit_holds,
+    tracked_records_are_evicted_last,
+    an_untracked_record_finds_no_room_among_tracked_ones,
+];
 
-fn start() -> Tick {
-    ManualClock::new().now()
+/// How long one case may take. It takes milliseconds; Miri takes some thousand times as long.
+const TIME_LIMIT: Duration = Duration::from_secs(if cfg!(miri) { 3600 } else { 10 });
+
+/// Runs a case on a thread of its own, so that a cache that hangs is told.
+fn run<C: MetricsCache>(name: &str, cache: C, case: Case) {
+    print("cache", name, "runs");
+    let (ended, end) = mpsc::channel::<()>();
+    let running = thread::spawn(move || {
+        let _ended = ended;
+        case(&cache);
+    });
+    let hangs = end.recv_timeout(TIME_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout);
+    assert!(!hangs, "{name}: the cache hangs: the case has not ended within {TIME_LIMIT:?}");
+    if let Err(panic) = running.join() {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+        panic!("{name}: {}", message.unwrap_or("it panicked"));
+    }
 }
 
 fn model(name: &str) -> ModelRef {
     ModelRef::new(name, "prod")
 }
 
-fn key(name: &str) -> CacheKey {
-    CacheKey::replicas(&model(name))
+fn numbered(name: &str, number: u64) -> Arc<ModelRecord> {
+    SampleRecord { number, ..SampleRecord::new(&model(name)) }.build()
 }
 
-/// An entry that can be told from others by its number.
-fn stored(number: u64) -> Arc<Stored> {
-    stored_until(number, start() + KEEP)
+/// The number of the record that is stored for a model.
+fn stored(cache: &dyn MetricsCache, model: &ModelRef) -> Option<u64> {
+    cache.get(model).map(|record| SampleRecord::number_of(&record))
 }
 
-fn stored_until(number: u64, keep_until: Tick) -> Arc<Stored> {
-    let as_of = start() + Duration::from_nanos(number);
-    let replicas = Replicas::new(model("numbered"), Vec::new(), "test".into(), as_of);
-    Arc::new(Stored {
-        value: Value::Replicas(Arc::new(replicas)),
-        outcome: Outcome::Found,
-        current_until: start() + SECOND,
-        refresh_after: start() + SECOND,
-        keep_until,
-        keep_unread: UNREAD,
-        tracked: true,
-        cold: Arc::new(Cold::default()),
-    })
-}
-
-fn number(stored: &Stored) -> u64 {
-    match &stored.value {
-        Value::Replicas(replicas) => {
-            let since_start = start().age(replicas.oldest);
-            u64::try_from(since_start.as_nanos()).unwrap_or(u64::MAX)
-        }
-        other => panic!("the suite puts replicas alone, and the cache gave {other:?}"),
-    }
-}
-
-fn put(cache: &dyn MetricsCache, name: &str, number: u64) {
-    cache.put(key(name), stored(number), start());
-}
-
-/// The number under a model's replicas; does not count as a read.
-fn peeked(cache: &dyn MetricsCache, name: &str) -> Option<u64> {
-    let peeked = cache.peek(KeyRef::replicas(&model(name)))?;
-    Some(number(&peeked.stored))
-}
-
-fn last_read(cache: &dyn MetricsCache, name: &str) -> Tick {
-    cache.peek(KeyRef::replicas(&model(name))).expect("the entry is there").last_read
+#[track_caller]
+fn check(cache: &dyn MetricsCache, model: &ModelRef, expected: Option<u64>, when: &str) {
+    let found = stored(cache, model);
+    assert_eq!(found, expected, "get of {model} {when}: expected the record with the right number");
 }
 
 fn an_empty_cache_has_nothing(cache: &dyn MetricsCache) {
-    let absent = model("absent");
-    assert!(cache.get(KeyRef::replicas(&absent), start()).is_none());
-    assert!(cache.peek(KeyRef::replicas(&absent)).is_none());
-    let seen = cache.visit(KeyRef::replicas(&absent), start(), &mut |_| {
-        panic!("visit shows an entry that was never put")
-    });
-    assert!(!seen, "visit says that it showed an entry");
-    assert_eq!(cache.remove(&Scope::all()), 0);
-    assert_eq!(cache.sweep(Tick::MAX), []);
-    assert_eq!((cache.len(), cache.is_empty()), (0, true));
+    check(cache, &model("llama"), None, "in an empty cache");
+    assert!(cache.remove(&model("llama")).is_none(), "remove returned what was never put");
+    cache.retain(&mut |record| panic!("retain showed {} in an empty cache", record.model));
+    let stats = cache.stats();
+    assert_eq!((stats.models, stats.entries), (0, 0), "models and entries of an empty cache");
 }
 
-fn what_was_put_is_read_whatever_its_age(cache: &dyn MetricsCache) {
-    put(cache, "llama", 7);
-    let llama = model("llama");
-    for now in [start(), start() + MINUTE, start() + KEEP + UNREAD * 10] {
-        let got = cache.get(KeyRef::replicas(&llama), now);
-        let got = got.expect("a ttl never removes, only a sweep does");
-        assert_eq!(number(&got), 7);
-        assert_eq!(got.keep_until, start() + KEEP);
-        assert_eq!(got.keep_unread, UNREAD);
-        assert_eq!(got.refresh_after, start() + SECOND);
-        let mut shown = Vec::new();
-        let seen = cache.visit(KeyRef::replicas(&llama), now, &mut |entry| {
-            shown.push(number(entry));
-        });
-        assert_eq!((seen, shown), (true, vec![7]), "visit shows it once");
-    }
-}
-
-fn keys_are_told_apart_by_their_parts(cache: &dyn MetricsCache) {
-    let (quick, slow) = (VariantName::from("quick"), VariantName::from("slow"));
-    let models = [
-        ModelRef::new("a:b", "c"),
-        ModelRef::new("a", "b:c"),
-        ModelRef::new("ab", "c"),
-        ModelRef::new("a", "bc"),
-        ModelRef::new("", "abc"),
-        ModelRef::new("abc", ""),
-        ModelRef::new("ABC", ""),
-    ];
-    let mut numbers = 0..;
-    for model in &models {
-        for key in [
-            CacheKey::replicas(model),
-            CacheKey::allocation(model, &quick, Some(&"L4".into())),
-            CacheKey::allocation(model, &slow, Some(&"L4".into())),
-        ] {
-            cache.put(key, stored(numbers.next().unwrap_or(0)), start());
-        }
-    }
-    assert_eq!(cache.len(), models.len() * 3);
-    let mut numbers = 0..;
-    for model in &models {
-        for key in [
-            KeyRef::replicas(model),
-            KeyRef::allocation(model, &quick),
-            KeyRef::allocation(model, &slow),
-        ] {
-            let got = cache.get(key, start()).expect("each key has its entry");
-            assert_eq!(Some(number(&got)), numbers.next(), "{key:?}");
-        }
-    }
-}
-
-fn a_put_replaces(cache: &dyn MetricsCache) {
-    put(cache, "llama", 1);
-    let held = cache.get(KeyRef::replicas(&model("llama")), start()).expect("it was put");
-    put(cache, "llama", 2);
-    assert_eq!(peeked(cache, "llama"), Some(2));
-    assert_eq!(cache.len(), 1);
-    assert_eq!(number(&held), 1, "what a reader holds never changes");
-}
-
-fn get_and_visit_count_as_reads_and_peek_does_not(cache: &dyn MetricsCache) {
-    let llama = model("llama");
-    put(cache, "llama", 1);
-    assert_eq!(last_read(cache, "llama"), start(), "a put of a new entry");
-
-    let later = start() + MINUTE;
-    cache.get(KeyRef::replicas(&llama), later);
-    assert_eq!(last_read(cache, "llama"), later, "a get");
-
-    let later = later + MINUTE;
-    cache.visit(KeyRef::replicas(&llama), later, &mut |_| {});
-    assert_eq!(last_read(cache, "llama"), later, "a visit");
-
-    cache.put(key("llama"), stored(2), later + MINUTE);
-    assert_eq!(
-        last_read(cache, "llama"),
-        later,
-        "a put over an entry is no read, or a refresh would keep it for ever"
+fn a_record_is_returned_as_it_was_put(cache: &dyn MetricsCache) {
+    let mut record = SampleRecord { number: 7, ..SampleRecord::new(&model("llama")) };
+    // It expired long ago: that is not for the cache to judge.
+    record.keep_until = record.last_read;
+    record.keep_unread = Duration::ZERO;
+    let record = record.build();
+    cache.put(Arc::clone(&record));
+    let got = cache.get(&record.model).expect("get of \"llama\" after put: expected its record");
+    assert!(
+        Arc::ptr_eq(&got, &record),
+        "get of \"llama\" returned a copy: expected the very record, because reads are marked in it"
     );
+    let now = ManualClock::new().now() + Duration::from_secs(5);
+    got.touch(now);
+    let last_read = cache.get(&record.model).map(|record| record.last_read());
+    assert_eq!(last_read, Some(now), "the last read of \"llama\" after it was read");
 }
 
-fn fill(cache: &dyn MetricsCache) -> Vec<CacheKey> {
-    let mut keys = Vec::new();
-    for name in ["llama", "llama-8b", "llam", "Llama"] {
-        for namespace in ["prod", "production"] {
-            let model = ModelRef::new(name, namespace);
-            keys.push(CacheKey::replicas(&model));
-            for accelerator in ["H100", "H100-80G"] {
-                let variant = VariantName::new(format!("{name}-{accelerator}"));
-                keys.push(CacheKey::allocation(&model, &variant, Some(&accelerator.into())));
-            }
-            keys.push(CacheKey::allocation(&model, &"bare".into(), None));
-        }
-    }
-    for (key, at) in keys.iter().zip(0..) {
-        cache.put(key.clone(), stored(at), start());
-    }
-    keys
-}
-
-fn a_scope_removes_what_it_contains_and_nothing_else(cache: &dyn MetricsCache) {
-    let replicas = || Scope::of_kind(KeyKind::Replicas);
-    let allocations = || Scope::of_kind(KeyKind::Allocation);
-    let scopes = [
-        Scope::of_model(&model("llama")),
-        Scope::of_model(&model("absent")),
-        replicas(),
-        replicas().model("llama"),
-        replicas().model("llama").namespace("prod"),
-        replicas().accelerator("H100"),
-        allocations().model("llama"),
-        allocations().model("llama").namespace("prod").accelerator("H100"),
-        Scope::all().model("llama"),
-        Scope::all().namespace("prod"),
-        Scope::all().accelerator("H100"),
-        Scope::all(),
+fn models_are_told_apart(cache: &dyn MetricsCache) {
+    let names = [
+        ("llama", "prod"),
+        ("llama", "production"),
+        ("llama", "Prod"),
+        ("llama-8b", "prod"),
+        ("lla", "maprod"),
+        ("llama:prod", "a"),
+        ("llama", "prod:a"),
+        ("", "llamaprod"),
+        ("llamaprod", ""),
     ];
-    for scope in scopes {
-        let keys = fill(cache);
-        assert_eq!(cache.len(), keys.len());
-        let expected = keys.iter().filter(|key| scope.contains(key)).count();
-        assert_eq!(cache.remove(&scope), expected, "removed by {scope:?}");
-        for key in &keys {
-            assert_eq!(
-                cache.peek(key.as_ref()).is_none(),
-                scope.contains(key),
-                "{key} after {scope:?}"
-            );
-        }
-        assert_eq!(cache.remove(&scope), 0, "{scope:?} a second time");
+    let models = names.map(|(model, namespace)| ModelRef::new(model, namespace));
+    for (number, model) in (0..).zip(&models) {
+        cache.put(SampleRecord { number, ..SampleRecord::new(model) }.build());
+    }
+    for (number, model) in (0..).zip(&models) {
+        check(cache, model, Some(number), "beside models with similar names");
     }
 }
 
-fn an_allocation_is_removed_by_its_newest_accelerator(cache: &dyn MetricsCache) {
-    let allocation = |accelerator: &str| {
-        let accelerator = AcceleratorName::from(accelerator);
-        CacheKey::allocation(&model("llama"), &"v".into(), Some(&accelerator))
+fn a_put_replaces_the_record_of_its_model(cache: &dyn MetricsCache) {
+    for number in 1..=3 {
+        cache.put(numbered("llama", number));
+        check(cache, &model("llama"), Some(number), "after it was put again");
+        assert_eq!(cache.stats().models, 1, "models after \"llama\" was put {number} times");
+    }
+}
+
+fn a_remove_returns_the_record_and_leaves_the_others(cache: &dyn MetricsCache) {
+    cache.put(numbered("llama", 1));
+    cache.put(numbered("llama-8b", 2));
+    let elsewhere = ModelRef::new("llama", "dev");
+    cache.put(SampleRecord { number: 3, ..SampleRecord::new(&elsewhere) }.build());
+    let removed = cache.remove(&model("llama")).map(|record| SampleRecord::number_of(&record));
+    assert_eq!(removed, Some(1), "remove of \"llama\": expected its record");
+    check(cache, &model("llama"), None, "after it was removed");
+    check(cache, &model("llama-8b"), Some(2), "after \"llama\" was removed");
+    check(cache, &elsewhere, Some(3), "after \"llama\" of another namespace was removed");
+    assert!(cache.remove(&model("llama")).is_none(), "remove of \"llama\" a second time");
+}
+
+fn put_many(cache: &dyn MetricsCache, count: u64) -> Vec<ModelRef> {
+    let put = |number| {
+        let record = numbered(&format!("model-{number:03}"), number);
+        cache.put(Arc::clone(&record));
+        record.model.clone()
     };
-    cache.put(allocation("L4"), stored(1), start());
-    cache.put(allocation("H100"), stored(2), start());
-    assert_eq!(cache.len(), 1, "the accelerator is no part of the identity");
-    let of = |accelerator| Scope::of_kind(KeyKind::Allocation).accelerator(accelerator);
-    assert_eq!(cache.remove(&of("L4")), 0);
-    assert_eq!(cache.remove(&of("H100")), 1);
+    (0..count).map(put).collect()
 }
 
-/// Sweeps, and tells the models whose replicas were swept, in order.
-fn swept(cache: &dyn MetricsCache, now: Tick) -> Vec<String> {
-    let mut models: Vec<String> =
-        cache.sweep(now).iter().map(|key| key.as_ref().model().to_owned()).collect();
-    models.sort_unstable();
-    models
-}
-
-fn a_sweep_removes_what_is_both_past_its_time_and_unread(cache: &dyn MetricsCache) {
-    let put_until = |name: &str, until| cache.put(key(name), stored_until(0, until), start());
-    put_until("long-dead", start());
-    put_until("a-little-dead", start() + UNREAD - NANOSECOND);
-    put_until("dying", start() + UNREAD);
-    put_until("alive", start() + UNREAD + NANOSECOND);
-    put_until("never", Tick::MAX);
-
-    let none: [&str; 0] = [];
-    assert_eq!(swept(cache, start()), none, "past its time, but just put");
-    assert_eq!(swept(cache, start() + UNREAD - NANOSECOND), none);
-    assert_eq!(
-        swept(cache, start() + UNREAD),
-        ["a-little-dead", "dying", "long-dead"],
-        "each deadline belongs to the state it begins"
-    );
-    assert_eq!(cache.len(), 2);
-    assert_eq!(peeked(cache, "dying"), None);
-    assert_eq!(swept(cache, start() + UNREAD), none, "a second time");
-    assert_eq!(swept(cache, start() + UNREAD + NANOSECOND), ["alive"]);
-    assert_eq!(swept(cache, start() + UNREAD * 1_000_000), none);
-    assert_eq!(peeked(cache, "never"), Some(0));
-}
-
-fn a_read_keeps_an_entry_from_the_sweep(cache: &dyn MetricsCache) {
-    for name in ["got", "visited", "peeked"] {
-        put(cache, name, 0);
+fn a_retain_sees_every_record_once(cache: &dyn MetricsCache) {
+    let models = put_many(cache, 100);
+    let mut seen = Vec::new();
+    cache.retain(&mut |record| {
+        seen.push(record.model.clone());
+        true
+    });
+    seen.sort_unstable();
+    assert_eq!(seen, models, "what retain showed");
+    for (number, model) in (0..).zip(&models) {
+        check(cache, model, Some(number), "after a retain that keeps everything");
     }
-    let read_at = start() + UNREAD - SECOND;
-    cache.get(KeyRef::replicas(&model("got")), read_at);
-    cache.visit(KeyRef::replicas(&model("visited")), read_at, &mut |_| {});
-    cache.peek(KeyRef::replicas(&model("peeked")));
-
-    assert_eq!(swept(cache, start() + UNREAD), ["peeked"]);
-    assert_eq!(swept(cache, read_at + UNREAD - NANOSECOND), [""; 0]);
-    assert_eq!(swept(cache, read_at + UNREAD), ["got", "visited"]);
 }
 
-fn a_put_moves_the_deadlines(cache: &dyn MetricsCache) {
-    let dead_at = |name: &str, until| cache.put(key(name), stored_until(0, until), start());
-    dead_at("renewed", start());
-    dead_at("renewed", start() + UNREAD * 3);
-    dead_at("shortened", start() + UNREAD * 3);
-    dead_at("shortened", start());
-    let mut impatient = Stored::clone(&stored_until(0, start()));
-    impatient.keep_unread = SECOND;
-    dead_at("impatient", start());
-    cache.put(key("impatient"), Arc::new(impatient), start());
-
-    assert_eq!(swept(cache, start() + SECOND), ["impatient"]);
-    assert_eq!(swept(cache, start() + UNREAD), ["shortened"]);
-    assert_eq!(swept(cache, start() + UNREAD * 3), ["renewed"]);
+fn a_retain_removes_what_it_is_told_to(cache: &dyn MetricsCache) {
+    let models = put_many(cache, 100);
+    cache.retain(&mut |record| SampleRecord::number_of(record).is_multiple_of(3));
+    for (number, model) in (0..).zip(&models) {
+        let expected = (number % 3 == 0).then_some(number);
+        check(cache, model, expected, "after a retain that keeps every third");
+    }
+    assert_eq!(cache.stats().models, 34, "models after a retain that keeps every third of 100");
 }
 
 fn what_was_removed_can_be_put_again(cache: &dyn MetricsCache) {
-    put(cache, "llama", 1);
-    assert_eq!(cache.remove(&Scope::of_model(&model("llama"))), 1);
-    put(cache, "llama", 2);
-    assert_eq!(peeked(cache, "llama"), Some(2));
-    assert_eq!(swept(cache, start() + UNREAD), ["llama"]);
-    cache.put(key("llama"), stored(3), start() + UNREAD);
-    assert_eq!(peeked(cache, "llama"), Some(3));
-    assert_eq!(last_read(cache, "llama"), start() + UNREAD, "it is new");
-    assert_eq!(cache.remove(&Scope::of_model(&model("llama"))), 1);
+    cache.put(numbered("llama", 1));
+    cache.remove(&model("llama"));
+    cache.put(numbered("llama", 2));
+    check(cache, &model("llama"), Some(2), "put again after a remove");
+    cache.retain(&mut |_| false);
+    check(cache, &model("llama"), None, "after a retain that keeps nothing");
+    cache.put(numbered("llama", 3));
+    check(cache, &model("llama"), Some(3), "put again after a retain");
 }
 
 fn counts_agree(cache: &dyn MetricsCache) {
-    for count in 1..=100_usize {
-        put(cache, &format!("model-{count}"), 0);
-        assert_eq!(cache.len(), count);
-        assert_eq!(cache.stats().entries, count);
-        assert!(!cache.is_empty());
+    let with = |allocations: usize| {
+        let variant = |number| (format!("v-{number}").into(), None);
+        let mut record = SampleRecord::new(&model("llama"));
+        record.allocations = (0..allocations).map(variant).collect();
+        record.build()
+    };
+    let counts = || (cache.stats().models, cache.stats().entries);
+    for allocations in [0, 3, 1] {
+        cache.put(with(allocations));
+        let expected = (1, 1 + allocations);
+        assert_eq!(counts(), expected, "models and entries of one with {allocations} allocations");
     }
-    assert_eq!(cache.stats().evictions, 0, "there is room for 1000 entries");
-    cache.remove(&Scope::of_model(&model("model-1")));
-    assert_eq!((cache.len(), cache.stats().entries), (99, 99));
-    assert_eq!(cache.sweep(Tick::MAX).len(), 99);
-    assert_eq!((cache.len(), cache.stats().entries), (0, 0));
-    assert_eq!(cache.stats().evictions, 0, "a sweep is no eviction");
+    put_many(cache, 100);
+    assert_eq!(counts(), (101, 102), "models and entries after 100 more models");
+    assert_eq!(cache.stats().evictions, 0, "evictions where there is room");
+    cache.remove(&model("llama"));
+    assert_eq!(counts(), (100, 100), "models and entries after a remove");
+    cache.retain(&mut |_| false);
+    assert_eq!(counts(), (0, 0), "models and entries after a retain that keeps nothing");
+    assert_eq!(cache.stats().evictions, 0, "evictions: what was removed was not evicted");
 }
 
-/// Rounds of each thread: enough for a lost update to show within some runs, few enough to take
-/// milliseconds.
+/// Rounds of each thread: enough for a lost update to show within some runs, few enough to take milliseconds.
 const ROUNDS: u64 = if cfg!(miri) { 10 } else { 2000 };
 
-fn threads_at_once_lose_nothing(cache: &dyn MetricsCache) {
-    let (one, two) = ("written-1", "written-2");
+/// Runs `watch` again and again while a thread puts records of "llama" with rising numbers.
+fn while_it_is_put(cache: &dyn MetricsCache, mut watch: impl FnMut()) {
     let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let writers = [one, two].map(|name| {
-            scope.spawn(move || {
-                for number in 1..=ROUNDS {
-                    put(cache, name, number);
-                }
-            })
-        });
-        for name in [one, two] {
-            let done = &done;
-            scope.spawn(move || {
-                let mut before = 0;
-                while !done.load(Ordering::Relaxed) {
-                    let got = cache.get(KeyRef::replicas(&model(name)), start());
-                    let now = got.map_or(before, |entry| number(&entry));
-                    assert!(now >= before, "{name} went back from {before} to {now}");
-                    before = now;
-                }
-            });
-        }
-        let done_too = &done;
-        scope.spawn(move || {
-            while !done_too.load(Ordering::Relaxed) {
-                put(cache, "written", 0);
-                cache.remove(&Scope::of_model(&model("written")));
-                let none_is_due = cache.sweep(start() + KEEP);
-                assert_eq!(none_is_due, [], "nobody was unread for long enough");
-            }
-        });
-        for writer in writers {
-            writer.join().expect("a writer does not panic");
-        }
-        done.store(true, Ordering::Relaxed);
-    });
-    assert_eq!(peeked(cache, one), Some(ROUNDS), "the last put stands");
-    assert_eq!(peeked(cache, two), Some(ROUNDS), "the last put stands");
-    assert_eq!(cache.len(), 2);
-}
-
-fn a_model_removed_while_it_is_written_leaves_no_trace(cache: &dyn MetricsCache) {
-    let llama = model("llama");
-    let variant = VariantName::from("v");
     thread::scope(|scope| {
         scope.spawn(|| {
             for number in 1..=ROUNDS {
-                put(cache, "llama", number);
-                let key = CacheKey::allocation(&llama, &variant, Some(&"L4".into()));
-                cache.put(key, stored(number), start());
+                cache.put(numbered("llama", number));
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            watch();
+        }
+    });
+    check(cache, &model("llama"), Some(ROUNDS), "after the last put");
+}
+
+fn a_put_leaves_no_gap(cache: &dyn MetricsCache) {
+    cache.put(numbered("llama", 0));
+    while_it_is_put(cache, || {
+        assert!(
+            cache.get(&model("llama")).is_some(),
+            "get of \"llama\" found nothing while it was replaced: expected the old record or the new"
+        );
+    });
+}
+
+fn no_reader_sees_an_older_record_after_a_newer_one(cache: &dyn MetricsCache) {
+    let mut before = 0;
+    while_it_is_put(cache, || {
+        let now = stored(cache, &model("llama")).unwrap_or(before);
+        assert!(now >= before, "\"llama\" went back from record {before} to record {now}");
+        before = now;
+    });
+}
+
+fn concurrent_changes_lose_no_record(cache: &dyn MetricsCache) {
+    thread::scope(|scope| {
+        for name in ["one", "two"] {
+            scope.spawn(move || {
+                for number in 1..=ROUNDS {
+                    cache.put(numbered(name, number));
+                }
+            });
+        }
+        scope.spawn(|| {
+            for number in 1..=ROUNDS {
+                cache.put(numbered("comes-and-goes", number));
+                cache.remove(&model("comes-and-goes"));
             }
         });
         scope.spawn(|| {
-            for _ in 1..=ROUNDS {
-                cache.remove(&Scope::of_model(&llama));
-            }
-        });
-        scope.spawn(|| {
-            for _ in 1..=ROUNDS {
-                cache.sweep(start() + UNREAD);
+            for _ in 0..ROUNDS / 10 {
+                cache.retain(&mut |_| true);
             }
         });
     });
-    put(cache, "llama", 0);
-    let there = [KeyRef::replicas(&llama), KeyRef::allocation(&llama, &variant)]
-        .into_iter()
-        .filter(|key| cache.peek(*key).is_some())
-        .count();
-    assert_eq!(cache.len(), there, "the count and the entries agree");
-    assert_eq!(
-        cache.remove(&Scope::of_model(&llama)),
-        there,
-        "what is there can be removed: no index has lost it"
-    );
-    assert!(cache.is_empty());
+    check(cache, &model("one"), Some(ROUNDS), "after the last put, with others at work");
+    check(cache, &model("two"), Some(ROUNDS), "after the last put, with others at work");
+    let stats = cache.stats();
+    assert_eq!((stats.models, stats.entries), (2, 2), "models and entries after all");
 }
 
-fn keeps_nothing(cache: &dyn MetricsCache) {
-    put(cache, "llama", 1);
+/// Entries that bounded caches have room for.
+const LIMIT: usize = 32;
+
+fn put_record(cache: &dyn MetricsCache, name: &str, tracked: bool) {
+    cache.put(SampleRecord { tracked, ..SampleRecord::new(&model(name)) }.build());
+}
+
+fn the_limit_holds(cache: &dyn MetricsCache) {
+    for number in 0..10 * LIMIT {
+        let mut record = SampleRecord::new(&model(&number.to_string()));
+        record.allocations = vec![("v".into(), None)];
+        cache.put(record.build());
+        let entries = cache.stats().entries;
+        assert!(entries <= LIMIT, "{entries} entries are stored: the limit is {LIMIT}");
+    }
+    assert!(cache.stats().evictions > 0, "evictions are counted");
+    let newest = model(&(10 * LIMIT - 1).to_string());
+    check(cache, &newest, Some(0), "right after it was put into a full cache, all being tracked");
+}
+
+fn tracked_records_are_evicted_last(cache: &dyn MetricsCache) {
+    let tracked: Vec<_> = (0..LIMIT / 2).map(|number| format!("tracked-{number}")).collect();
+    for name in &tracked {
+        put_record(cache, name, true);
+    }
+    for number in 0..10 * LIMIT {
+        put_record(cache, &format!("untracked-{number}"), false);
+    }
+    for name in &tracked {
+        check(cache, &model(name), Some(0), "tracked, after a flood of untracked models");
+    }
+}
+
+fn an_untracked_record_finds_no_room_among_tracked_ones(cache: &dyn MetricsCache) {
+    let tracked: Vec<_> = (0..LIMIT).map(|number| format!("tracked-{number}")).collect();
+    for name in &tracked {
+        put_record(cache, name, true);
+    }
+    put_record(cache, "untracked", false);
+    for name in &tracked {
+        check(cache, &model(name), Some(0), "tracked, after an untracked model was put");
+    }
+    check(cache, &model("untracked"), None, "untracked, in a cache full of tracked models");
+}
+
+fn it_stores_nothing(cache: &dyn MetricsCache) {
+    cache.put(numbered("llama", 1));
+    check(cache, &model("llama"), None, "in a cache that says that it stores nothing");
     an_empty_cache_has_nothing(cache);
-    assert_eq!(peeked(cache, "llama"), None);
-    assert!(cache.get(KeyRef::replicas(&model("llama")), start()).is_none());
-    assert_eq!(cache.stats().entries, 0);
 }

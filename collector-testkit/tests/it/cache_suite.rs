@@ -1,185 +1,258 @@
-//! The cache suite on a plain cache, whole and with one flaw at a time.
+//! The cache suite on a plain cache, correct and with one flaw at a time.
 
 use std::collections::HashMap;
 use std::panic::catch_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use collector_core::{CacheKey, CacheStats, KeyRef, MetricsCache, Peeked, Scope, Stored, Tick};
-use collector_testkit::conformance;
+use collector_core::{CacheStats, MetricsCache, ModelRecord, ModelRef};
+use collector_testkit::{SampleRecord, conformance};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Flaw {
     None,
-    SaysItKeepsNothing,
-    LosesPuts,
-    PeekCountsAsRead,
-    VisitDoesNotCountAsRead,
-    PutCountsAsRead,
-    PutKeepsTheOldKey,
-    PutKeepsTheOldValue,
-    MatchesPrefixesOfText,
-    RemovesByModelAlone,
-    MiscountsRemovals,
-    SweepsWhatIsRead,
-    SweepsWhatIsAlive,
-    SweepsOneTooLate,
-    SweepsInSilence,
+    SaysThatItStoresNothing,
+    StoresNothing,
+    LosesPutsOfNewModels,
+    KeepsTheOldRecord,
+    ReturnsCopies,
+    HidesWhatHasExpired,
     MergesNamespaces,
+    ComparesTheJoinedNames,
+    IgnoresCase,
+    RemovesAModelEverywhere,
+    RemovesNothing,
+    RemovesInSilence,
+    RetainRemovesNothing,
+    RetainRemovesWhatIsKept,
+    RetainShowsHalf,
+    RetainShowsTwice,
+    CountsModelsForEntries,
+    ForgetsToCountRemovals,
+    CountsRemovalsAsEvictions,
+    LeavesAGapInPut,
+    SometimesGoesBack,
+    LosesPutsDuringRetain,
+    Hangs,
+    GrowsBeyondItsLimit,
+    EvictsTrackedFirst,
+    EvictsTrackedForUntracked,
+    EvictsInSilence,
 }
 
-const FLAWS: [Flaw; 15] = [
-    Flaw::SaysItKeepsNothing,
-    Flaw::LosesPuts,
-    Flaw::PeekCountsAsRead,
-    Flaw::VisitDoesNotCountAsRead,
-    Flaw::PutCountsAsRead,
-    Flaw::PutKeepsTheOldKey,
-    Flaw::PutKeepsTheOldValue,
-    Flaw::MatchesPrefixesOfText,
-    Flaw::RemovesByModelAlone,
-    Flaw::MiscountsRemovals,
-    Flaw::SweepsWhatIsRead,
-    Flaw::SweepsWhatIsAlive,
-    Flaw::SweepsOneTooLate,
-    Flaw::SweepsInSilence,
+const FLAWS: [Flaw; 27] = [
+    Flaw::SaysThatItStoresNothing,
+    Flaw::StoresNothing,
+    Flaw::LosesPutsOfNewModels,
+    Flaw::KeepsTheOldRecord,
+    Flaw::ReturnsCopies,
+    Flaw::HidesWhatHasExpired,
     Flaw::MergesNamespaces,
+    Flaw::ComparesTheJoinedNames,
+    Flaw::IgnoresCase,
+    Flaw::RemovesAModelEverywhere,
+    Flaw::RemovesNothing,
+    Flaw::RemovesInSilence,
+    Flaw::RetainRemovesNothing,
+    Flaw::RetainRemovesWhatIsKept,
+    Flaw::RetainShowsHalf,
+    Flaw::RetainShowsTwice,
+    Flaw::CountsModelsForEntries,
+    Flaw::ForgetsToCountRemovals,
+    Flaw::CountsRemovalsAsEvictions,
+    Flaw::LeavesAGapInPut,
+    Flaw::SometimesGoesBack,
+    Flaw::LosesPutsDuringRetain,
+    Flaw::Hangs,
+    Flaw::GrowsBeyondItsLimit,
+    Flaw::EvictsTrackedFirst,
+    Flaw::EvictsTrackedForUntracked,
+    Flaw::EvictsInSilence,
 ];
 
-struct Entry {
-    key: CacheKey,
-    stored: Arc<Stored>,
-    last_read: Tick,
+#[derive(Default)]
+struct State {
+    records: HashMap<String, Arc<ModelRecord>>,
+    removed: usize,
+    evictions: u64,
+    puts: u64,
 }
 
 struct PlainCache {
     flaw: Flaw,
-    entries: Mutex<HashMap<String, Entry>>,
+    limit: usize,
+    state: Mutex<State>,
+    retaining: std::sync::atomic::AtomicBool,
 }
 
 impl PlainCache {
-    fn new(flaw: Flaw) -> Self {
-        Self { flaw, entries: Mutex::default() }
+    fn new(flaw: Flaw, limit: usize) -> Self {
+        Self { flaw, limit, state: Mutex::default(), retaining: false.into() }
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn id(&self, key: KeyRef<'_>) -> String {
-        if self.flaw == Flaw::MergesNamespaces {
-            format!("{:?}", (key.kind(), key.model(), format!("{key:?}").len()))
-        } else {
-            format!("{key:?}")
+    fn id(&self, model: &ModelRef) -> String {
+        match self.flaw {
+            Flaw::MergesNamespaces => model.model.to_string(),
+            Flaw::ComparesTheJoinedNames => format!("{}{}", model.model, model.namespace),
+            Flaw::IgnoresCase => format!("{model:?}").to_lowercase(),
+            _ => format!("{model:?}"),
+        }
+    }
+
+    fn evict(&self, state: &mut State, newest: &ModelRecord) {
+        let entries = |state: &State| state.records.values().map(|it| it.entries()).sum::<usize>();
+        while self.flaw != Flaw::GrowsBeyondItsLimit && entries(state) > self.limit {
+            let first = |record: &ModelRecord| match self.flaw {
+                Flaw::EvictsTrackedFirst => !record.tracked,
+                Flaw::EvictsTrackedForUntracked => false,
+                _ => record.tracked,
+            };
+            let others = state.records.values().filter(|it| it.model != newest.model);
+            let victim = others.min_by_key(|record| first(record)).map(|it| it.model.clone());
+            let spares = self.flaw != Flaw::EvictsTrackedForUntracked
+                && self.flaw != Flaw::EvictsTrackedFirst;
+            let victim = victim
+                .filter(|victim| {
+                    let tracked = state.records[&self.id(victim)].tracked;
+                    !(spares && tracked && !newest.tracked)
+                })
+                .unwrap_or_else(|| newest.model.clone());
+            state.records.remove(&self.id(&victim));
+            if self.flaw != Flaw::EvictsInSilence {
+                state.evictions += 1;
+            }
         }
     }
 }
 
 impl MetricsCache for PlainCache {
     fn retains(&self) -> bool {
-        self.flaw != Flaw::SaysItKeepsNothing
+        self.flaw != Flaw::SaysThatItStoresNothing
     }
 
-    fn get(&self, key: KeyRef<'_>, now: Tick) -> Option<Arc<Stored>> {
-        let mut entries = self.entries();
-        let entry = entries.get_mut(&self.id(key))?;
-        entry.last_read = now;
-        Some(Arc::clone(&entry.stored))
+    fn get(&self, model: &ModelRef) -> Option<Arc<ModelRecord>> {
+        let record = Arc::clone(self.state().records.get(&self.id(model))?);
+        match self.flaw {
+            Flaw::ReturnsCopies => Some(
+                SampleRecord {
+                    number: SampleRecord::number_of(&record),
+                    ..SampleRecord::new(&record.model)
+                }
+                .build(),
+            ),
+            Flaw::HidesWhatHasExpired if record.deadlines.keep_unread.is_zero() => None,
+            _ => Some(record),
+        }
     }
 
-    fn visit(&self, key: KeyRef<'_>, now: Tick, f: &mut dyn FnMut(&Stored)) -> bool {
-        let stored = if self.flaw == Flaw::VisitDoesNotCountAsRead {
-            self.peek(key).map(|peeked| peeked.stored)
-        } else {
-            self.get(key, now)
+    fn put(&self, record: Arc<ModelRecord>) {
+        let id = self.id(&record.model);
+        let mut state = self.state();
+        state.puts += 1;
+        let known = state.records.contains_key(&id);
+        let lost = match self.flaw {
+            Flaw::StoresNothing => true,
+            Flaw::LosesPutsOfNewModels => !known && state.records.len() > 5,
+            Flaw::KeepsTheOldRecord => known,
+            Flaw::LosesPutsDuringRetain => {
+                self.retaining.load(std::sync::atomic::Ordering::Relaxed)
+            }
+            _ => false,
         };
-        stored.inspect(|stored| f(stored)).is_some()
-    }
-
-    fn peek(&self, key: KeyRef<'_>) -> Option<Peeked> {
-        let mut entries = self.entries();
-        let entry = entries.get_mut(&self.id(key))?;
-        if self.flaw == Flaw::PeekCountsAsRead {
-            entry.last_read = entry.last_read + std::time::Duration::from_secs(1);
+        if lost {
+            return;
         }
-        Some(Peeked { stored: Arc::clone(&entry.stored), last_read: entry.last_read })
+        if self.flaw == Flaw::Hangs && state.puts > 50 {
+            drop(state);
+            std::thread::park();
+            return;
+        }
+        if self.flaw == Flaw::LeavesAGapInPut {
+            state.records.remove(&id);
+            drop(state);
+            std::thread::yield_now();
+            state = self.state();
+        }
+        let former = state.records.insert(id.clone(), Arc::clone(&record));
+        if let Some(former) = former.filter(|_| self.flaw == Flaw::SometimesGoesBack) {
+            for again in [former, Arc::clone(&record)] {
+                drop(state);
+                std::thread::yield_now();
+                state = self.state();
+                state.records.insert(id.clone(), again);
+            }
+        }
+        self.evict(&mut state, &record);
     }
 
-    fn put(&self, key: CacheKey, stored: Arc<Stored>, now: Tick) {
-        let mut entries = self.entries();
-        let id = self.id(key.as_ref());
-        let mut entry = Entry { key, stored, last_read: now };
-        if let Some(old) = entries.remove(&id) {
+    fn remove(&self, model: &ModelRef) -> Option<Arc<ModelRecord>> {
+        let mut state = self.state();
+        if self.flaw == Flaw::RemovesNothing {
+            return state.records.get(&self.id(model)).cloned();
+        }
+        let removed = state.records.remove(&self.id(model))?;
+        if self.flaw == Flaw::RemovesAModelEverywhere {
+            state.records.retain(|_, record| record.model.model != model.model);
+        }
+        state.removed += 1;
+        (self.flaw != Flaw::RemovesInSilence).then_some(removed)
+    }
+
+    fn retain(&self, keep: &mut dyn FnMut(&Arc<ModelRecord>) -> bool) {
+        if self.flaw == Flaw::LosesPutsDuringRetain {
+            self.retaining.store(true, std::sync::atomic::Ordering::Relaxed);
+            std::thread::yield_now();
+        }
+        let mut state = self.state();
+        let mut turn = 0;
+        let before = state.records.len();
+        state.records.retain(|_, record| {
+            turn += 1;
             match self.flaw {
-                Flaw::PutKeepsTheOldKey => entry.key = old.key,
-                Flaw::PutKeepsTheOldValue => entry.stored = old.stored,
-                _ => {}
+                Flaw::RetainShowsHalf if turn % 2 == 0 => true,
+                Flaw::RetainShowsTwice => keep(record) & keep(record),
+                Flaw::RetainRemovesNothing => {
+                    keep(record);
+                    true
+                }
+                Flaw::RetainRemovesWhatIsKept => !keep(record),
+                _ => keep(record),
             }
-            if self.flaw != Flaw::PutCountsAsRead {
-                entry.last_read = old.last_read;
-            }
-        }
-        if self.flaw != Flaw::LosesPuts {
-            entries.insert(id, entry);
-        }
-    }
-
-    fn remove(&self, scope: &Scope) -> usize {
-        let mut entries = self.entries();
-        let before = entries.len();
-        entries.retain(|_, entry| match (self.flaw, scope.single_model()) {
-            (Flaw::MatchesPrefixesOfText, Some((model, _))) => {
-                !entry.key.as_ref().model().starts_with(model)
-            }
-            (Flaw::RemovesByModelAlone, Some((model, _))) => entry.key.as_ref().model() != model,
-            _ => !scope.contains(&entry.key),
         });
-        let removed = before - entries.len();
-        if self.flaw == Flaw::MiscountsRemovals { removed.min(1) } else { removed }
-    }
-
-    fn sweep(&self, now: Tick) -> Vec<CacheKey> {
-        let mut swept = Vec::new();
-        self.entries().retain(|_, entry| {
-            let dead = now >= entry.stored.keep_until || self.flaw == Flaw::SweepsWhatIsAlive;
-            let unread_since = entry.last_read + entry.stored.keep_unread;
-            let unread = match self.flaw {
-                Flaw::SweepsWhatIsRead => true,
-                Flaw::SweepsOneTooLate => now > unread_since,
-                _ => now >= unread_since,
-            };
-            if dead && unread {
-                swept.push(entry.key.clone());
-            }
-            !(dead && unread)
-        });
-        if self.flaw == Flaw::SweepsInSilence {
-            swept.clear();
-        }
-        swept
-    }
-
-    fn len(&self) -> usize {
-        self.entries().len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
+        state.removed += before - state.records.len();
+        drop(state);
+        self.retaining.store(false, std::sync::atomic::Ordering::Relaxed);
     }
 
     fn stats(&self) -> CacheStats {
-        CacheStats { entries: self.len(), ..CacheStats::default() }
+        let state = self.state();
+        let models = state.records.len();
+        let entries = state.records.values().map(|record| record.entries()).sum();
+        let entries = if self.flaw == Flaw::CountsModelsForEntries { models } else { entries };
+        let removed = if self.flaw == Flaw::ForgetsToCountRemovals { state.removed } else { 0 };
+        let as_evictions =
+            if self.flaw == Flaw::CountsRemovalsAsEvictions { state.removed } else { 0 };
+        let evictions = state.evictions + as_evictions as u64;
+        CacheStats::new(models + removed, entries + removed, 0, evictions)
     }
 }
 
 #[test]
-fn a_right_cache_passes() {
-    conformance::cache(|| PlainCache::new(Flaw::None));
+fn a_correct_cache_passes() {
+    conformance::bounded_cache(|limit| PlainCache::new(Flaw::None, limit));
 }
 
 #[test]
-fn each_flaw_is_caught() {
+fn each_flaw_is_caught_by_a_named_case() {
     for flaw in FLAWS {
-        let outcome = catch_unwind(|| conformance::cache(|| PlainCache::new(flaw)));
-        assert!(outcome.is_err(), "a cache that {flaw:?} passed");
+        let outcome = catch_unwind(|| {
+            conformance::bounded_cache(|limit| PlainCache::new(flaw, limit));
+        });
+        let panic = outcome.expect_err(&format!("a cache that {flaw:?} passed"));
+        let message = panic.downcast_ref::<String>().expect("a message with the case");
+        assert!(message.contains(": "), "{flaw:?}: {message}");
     }
 }

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use collector::core::text::printable;
 use collector::core::{
     KnownModel, LoadRates, LoadRow, ModelRef, ModelSample, ReplicaMetrics, Tick, sanitize,
 };
@@ -82,7 +83,7 @@ impl Document {
     /// Names the line of what is no such JSON, or the model, pod and key that cannot be true.
     pub fn parse(text: &[u8]) -> Result<Self, Invalid> {
         let document: Self = serde_json::from_slice(text)
-            .map_err(|error| Invalid(error.to_string().escape_debug().to_string()))?;
+            .map_err(|error| Invalid(printable(&error.to_string()).to_string()))?;
         document.check()?;
         Ok(document)
     }

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use collector_core::{
@@ -78,8 +77,8 @@ fn shown(fleet: &mut Fleet, variant: &VariantSpec) -> Shown {
     );
     allocation.load.arrival_rate = Some(truth.requests_per_minute);
     let thresholds = FreshnessThresholds::default();
-    let allocation = Reading::new(Arc::new(allocation), read_at, &thresholds, Source::Cache);
-    let replicas = Reading::new(Arc::new(replicas), read_at, &thresholds, Source::Cache);
+    let allocation = Reading::new(allocation, read_at, &thresholds, Source::Cache);
+    let replicas = Reading::new(replicas, read_at, &thresholds, Source::Cache);
     Shown { model, replicas: Ok(replicas), allocation: Some(allocation) }
 }
 

@@ -48,7 +48,7 @@ impl Shown {
                 return line;
             }
         };
-        let Replicas { replicas, backend, partial, .. } = &**reading.value();
+        let Replicas { replicas, backend, partial, .. } = reading.value();
         let _ = write!(
             line,
             "{}, {:.1}s old, from {}, {}",

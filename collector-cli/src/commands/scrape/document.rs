@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use collector_core::ReplicaState;
+use collector_epp::endpoint_picker::{EndpointPickerModel, EndpointPickerPool};
 use collector_epp::engines::{
-    EngineRow, LoraAdapters, Matched, PICKER, Page, PickerModel, PickerPool, ServerPage,
+    ENDPOINT_PICKER, EngineRow, LoraAdapters, Page, Quantity, ServerPage,
 };
 use collector_epp::scan::Malformed;
 use serde::{Serialize, Serializer};
 
-use super::intake::Read;
+use super::Read;
 use super::shorten::shorten;
 use crate::output::SCHEMA_VERSION;
 
@@ -55,8 +56,8 @@ enum Content<'a> {
         /// Null when the server tells none.
         lora: Option<Adapters<'a>>,
     },
-    /// Of the Endpoint Picker.
-    Picker { per_model: Vec<ModelRow<'a>>, per_pool: Vec<PoolRow<'a>> },
+    /// Of an endpoint picker.
+    EndpointPicker { per_model: Vec<ModelRow<'a>>, per_pool: Vec<PoolRow<'a>> },
 }
 
 /// One model on one data-parallel engine. What the page does not have is null.
@@ -210,28 +211,33 @@ impl<'a> ScrapeDocument<'a> {
     /// The document of a page that is of some engine.
     pub(super) fn new(page: &'a Page, read: &Read) -> Self {
         let summary = &read.summary;
-        let (engine, matched, content): (&str, &[Matched], _) = match page {
+        let (engine, matched, content) = match page {
             Page::Server(page) => {
                 let rows = page.rows.iter().map(|row| Row::of(row, page)).collect();
                 let lora = page.lora.as_ref().map(Adapters::of);
-                (page.engine.as_str(), &page.matched, Content::Server { rows, lora })
+                let matched = page.matched.iter();
+                let matched =
+                    matched.map(|it| (camel_case(it.quantity.key()), it.spec.to_string()));
+                (page.engine.as_str(), matched.collect(), Content::Server { rows, lora })
             }
-            Page::Picker(page) => {
-                let per_model = page.per_model.iter().map(ModelRow::of).collect();
-                let per_pool = page.per_pool.iter().map(PoolRow::of).collect();
-                (PICKER, &page.matched, Content::Picker { per_model, per_pool })
+            Page::EndpointPicker(page) => {
+                let per_model = page.models.iter().map(ModelRow::of).collect();
+                let per_pool = page.pools.iter().map(PoolRow::of).collect();
+                let matched = page.matched.iter();
+                let matched = matched.map(|(key, series)| (camel_case(key), series.to_string()));
+                let content = Content::EndpointPicker { per_model, per_pool };
+                (ENDPOINT_PICKER, matched.collect(), content)
             }
             Page::Unknown(_) => unreachable!("a page of no engine is an error"),
         };
-        let matched = matched.iter().map(|it| (camel_case(it.quantity), it.spec.to_string()));
         Self {
             schema_version: SCHEMA_VERSION,
             kind: "scrape",
             engine,
-            samples: read.sample_lines,
+            samples: read.samples,
             malformed: summary.malformed.iter().map(MalformedLine::from).collect(),
             malformed_count: summary.malformed_count,
-            matched: matched.collect(),
+            matched,
             content,
         }
     }
@@ -245,7 +251,7 @@ impl From<&Malformed> for MalformedLine {
 
 impl<'a> Row<'a> {
     fn of(row: &'a EngineRow, page: &'a ServerPage) -> Self {
-        let counters = &row.counters;
+        let number = |quantity| Number::of(row.numbers[quantity]);
         let reasons = page.reasons.iter().chain(&row.reasons);
         Self {
             model: row.model.as_ref().map(|model| shorten(model.as_ref())),
@@ -253,34 +259,34 @@ impl<'a> Row<'a> {
             replica: row.replica.as_deref().map(shorten),
             role: row.role.as_ref().map(|role| shorten(role.as_ref())),
             state: state(row),
-            waiting: Number::of(row.waiting),
-            running: Number::of(row.running),
-            kv_cache_usage: Number::of(row.kv_cache_usage),
-            block_size: Number::of(row.block_size),
-            num_gpu_blocks: Number::of(row.num_gpu_blocks),
+            waiting: number(Quantity::Waiting),
+            running: number(Quantity::Running),
+            kv_cache_usage: number(Quantity::KvCacheUsage),
+            block_size: number(Quantity::BlockSize),
+            num_gpu_blocks: number(Quantity::NumGpuBlocks),
             kv_capacity_tokens: Number::of(row.capacity()),
             prefix_cache_hit_rate: Number::of(row.hit_rate_since_start()),
-            request_success_total: Number::of(counters.request_success_total),
-            requests_total: Number::of(counters.requests_total),
-            prompt_tokens_sum: Number::of(counters.prompt_tokens_sum),
-            prompt_tokens_count: Number::of(counters.prompt_tokens_count),
-            prompt_tokens_total: Number::of(counters.prompt_tokens_total),
-            generation_tokens_sum: Number::of(counters.generation_tokens_sum),
-            generation_tokens_count: Number::of(counters.generation_tokens_count),
-            generation_tokens_total: Number::of(counters.generation_tokens_total),
-            ttft_sum: Number::of(counters.ttft_sum),
-            ttft_count: Number::of(counters.ttft_count),
-            itl_sum: Number::of(counters.itl_sum),
-            itl_count: Number::of(counters.itl_count),
-            prefix_hits: Number::of(counters.prefix_hits),
-            prefix_queries: Number::of(counters.prefix_queries),
-            cached_tokens_total: Number::of(counters.cached_tokens_total),
-            queue_time_sum: Number::of(counters.queue_time_sum),
-            queue_time_count: Number::of(counters.queue_time_count),
-            prefill_time_sum: Number::of(counters.prefill_time_sum),
-            prefill_time_count: Number::of(counters.prefill_time_count),
-            decode_time_sum: Number::of(counters.decode_time_sum),
-            decode_time_count: Number::of(counters.decode_time_count),
+            request_success_total: number(Quantity::RequestSuccessTotal),
+            requests_total: number(Quantity::RequestsTotal),
+            prompt_tokens_sum: number(Quantity::PromptTokensSum),
+            prompt_tokens_count: number(Quantity::PromptTokensCount),
+            prompt_tokens_total: number(Quantity::PromptTokensTotal),
+            generation_tokens_sum: number(Quantity::GenerationTokensSum),
+            generation_tokens_count: number(Quantity::GenerationTokensCount),
+            generation_tokens_total: number(Quantity::GenerationTokensTotal),
+            ttft_sum: number(Quantity::TtftSum),
+            ttft_count: number(Quantity::TtftCount),
+            itl_sum: number(Quantity::ItlSum),
+            itl_count: number(Quantity::ItlCount),
+            prefix_hits: number(Quantity::PrefixHits),
+            prefix_queries: number(Quantity::PrefixQueries),
+            cached_tokens_total: number(Quantity::CachedTokensTotal),
+            queue_time_sum: number(Quantity::QueueTimeSum),
+            queue_time_count: number(Quantity::QueueTimeCount),
+            prefill_time_sum: number(Quantity::PrefillTimeSum),
+            prefill_time_count: number(Quantity::PrefillTimeCount),
+            decode_time_sum: number(Quantity::DecodeTimeSum),
+            decode_time_count: number(Quantity::DecodeTimeCount),
             reasons: reasons.map(|(of, reason)| (camel_case(of.key()), &**reason)).collect(),
         }
     }
@@ -288,7 +294,11 @@ impl<'a> Row<'a> {
 
 /// Whether the server of a row serves, where it says.
 pub(super) fn state(row: &EngineRow) -> Option<&'static str> {
-    let state = if row.sleeping? > 0.0 { ReplicaState::Sleeping } else { ReplicaState::Serving };
+    let state = if row.numbers[Quantity::Sleeping]? > 0.0 {
+        ReplicaState::Sleeping
+    } else {
+        ReplicaState::Serving
+    };
     Some(state.as_str())
 }
 
@@ -303,7 +313,7 @@ impl<'a> Adapters<'a> {
 }
 
 impl<'a> ModelRow<'a> {
-    fn of(row: &'a PickerModel) -> Self {
+    fn of(row: &'a EndpointPickerModel) -> Self {
         let ttft = [
             ("streaming=true", row.ttft_streaming_sum, row.ttft_streaming_count),
             ("streaming=false", row.ttft_whole_sum, row.ttft_whole_count),
@@ -337,7 +347,7 @@ impl<'a> ModelRow<'a> {
 }
 
 impl<'a> PoolRow<'a> {
-    fn of(pool: &'a PickerPool) -> Self {
+    fn of(pool: &'a EndpointPickerPool) -> Self {
         let queue = pool.per_pod_queue.iter();
         Self {
             name: pool.name.as_deref().map(shorten),

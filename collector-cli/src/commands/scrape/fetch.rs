@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use collector_core::{BackendError, CollectError, ErrorKind, Operation, SystemClock, duration};
 use collector_epp::discover::Target;
-use collector_epp::scan::{PageTooLarge, Sample};
-use collector_epp::{Credential, EppConfig, PageClient, target_at};
-use collector_transport::{Cause, quote};
+use collector_epp::{Credential, EppConfig, FetchError, FetchedPage, PageClient, shown, target_at};
+use collector_transport::Cause;
 use percent_encoding::percent_decode_str;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::intake::{Intake, Transfer};
+use super::cut_short;
 use crate::exit::Failure;
 
 /// The name of the backend that reads such pages, and of its section.
@@ -20,7 +19,10 @@ const BACKEND: &str = "epp";
 
 /// The target of the configuration whose page is at a URL.
 pub(super) async fn target(config: &EppConfig, url: &Url) -> Option<Target> {
-    let url = without_credentials(url);
+    let mut url = url.clone();
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_fragment(None);
     let found = timeout(config.effective_timeout(), target_at(config, &url)).await;
     match found {
         Ok(Ok(target)) => target,
@@ -35,26 +37,23 @@ pub(super) async fn target(config: &EppConfig, url: &Url) -> Option<Target> {
     }
 }
 
-/// Hands the page at a URL to `intake`, within `limit` where it is given, else within the daemon's deadline.
-///
-/// A connection that breaks within the page is no error: the page was cut short.
-pub(super) async fn page<Each: FnMut(&Sample<'_>)>(
+/// Fetches the page at a URL, within `limit` where it is given, else within the daemon's deadline.
+pub(super) async fn page(
     config: &EppConfig,
     url: &Url,
     is_target: bool,
     limit: Option<Duration>,
-    intake: &mut Intake<Each>,
-) -> Result<Transfer, Failure> {
+) -> Result<FetchedPage, Failure> {
     let client = PageClient::new(&needed(config, url, is_target), Arc::new(SystemClock::new()))
         .map_err(Failure::usage)?;
     let deadline = config.effective_timeout();
     let began = Instant::now();
     let credential = credential(url, is_target);
     let limit = limit.unwrap_or(deadline);
-    let fetched = client.fetch(&without_credentials(url), credential, limit, intake).await;
+    let fetched = client.fetch(url, credential, limit).await;
     let took = began.elapsed();
     match fetched {
-        Ok(fetched) => {
+        Ok(page) => {
             if took > deadline {
                 tracing::warn!(
                     took = %duration::format(milliseconds(took)),
@@ -62,12 +61,12 @@ pub(super) async fn page<Each: FnMut(&Sample<'_>)>(
                     "The page took longer than the daemon waits: {}", keys(config)
                 );
             }
-            Ok(Transfer::Complete { end_is_known: fetched.end_is_known })
+            Ok(page)
         }
-        Err(cause) if cause.kind == ErrorKind::Disconnected && intake.has_begun() => {
-            Ok(Transfer::CutShort(cause.detail))
+        Err(FetchError::CutShort(cause)) => {
+            Err(cut_short(format!("{}: the page was cut short: {}", shown(url), cause.detail)))
         }
-        Err(mut cause) => {
+        Err(FetchError::Failed(mut cause)) => {
             if cause.kind == ErrorKind::Timeout {
                 cause.remedy =
                     format!("{}; --timeout lets this command wait longer", cause.remedy).into();
@@ -75,27 +74,6 @@ pub(super) async fn page<Each: FnMut(&Sample<'_>)>(
             Err(failure(url, cause))
         }
     }
-}
-
-/// A page over the limit.
-pub(super) fn too_large(url: &Url, error: PageTooLarge) -> Failure {
-    failure(url, PageClient::too_large(error))
-}
-
-/// A URL as messages show it: without what may be secret.
-pub(super) fn shown(url: &Url) -> String {
-    let mut url = without_credentials(url);
-    url.set_query(None);
-    quote(url.as_str())
-}
-
-/// The URL without the parts that no request has.
-fn without_credentials(url: &Url) -> Url {
-    let mut url = url.clone();
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_fragment(None);
-    url
 }
 
 /// A user's own name and password, else what a target gets.

@@ -2,7 +2,6 @@
 
 mod document;
 mod fetch;
-mod intake;
 mod raw;
 mod shorten;
 mod source;
@@ -10,15 +9,13 @@ mod table;
 mod unknown;
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use collector_config::Loader;
 use collector_core::{Clock as _, EngineName, SystemClock};
-use collector_epp::engines::{Engines, Ignored, NoModel, Page, PageReader};
+use collector_epp::engines::{Engines, NoModel, Page, PageReader};
 use collector_epp::scan::Summary;
-use collector_epp::{CutShort, EppConfig};
+use collector_epp::{EppConfig, read_page};
 
-use self::intake::{Intake, Transfer};
 use self::source::Source;
 use super::settings::{Verbosity, format, loader, start_log};
 use crate::args::{Format, GlobalArgs, ScrapeArgs};
@@ -55,22 +52,13 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ScrapeArgs) -> Resu
             Failure::usage(format!("the target's engine {engine:?} is not known"))
         })?;
     }
-    let wanted = Arc::clone(engines.wanted());
-    let content_type = args.content_type.as_deref();
-    let mut intake =
-        Intake::new(wanted, config.limits(), content_type, |sample| reader.sample(sample));
-    let transfer = source.read(config, target.is_some(), args.timeout, &mut intake)?;
-    let read = intake.finish(&transfer).map_err(|error| source.too_large(error))?;
-    check_whole(&source, &transfer)?;
-    if let Some(cut) = read.cut
-        && (read.summary.samples > 0 || unknown::no_metrics(&read).is_none())
-    {
-        return Err(may_be_cut(&source, cut));
+    let mut fetched = source.read(config, target.is_some(), args.timeout)?;
+    if let Some(content_type) = &args.content_type {
+        fetched.content_type = Some(content_type.clone());
     }
-    let page = match reader.finish(&read.summary) {
-        Page::Unknown(unknown) => return Err(unknown::failure(&source, &unknown, &read)),
-        page => page,
-    };
+    let (page, summary) = read_page(&engines, reader, config.limits(), &fetched)
+        .map_err(|error| unknown::failure(&source, &error, &fetched))?;
+    let read = Read { samples: sample_lines(&fetched.bytes), summary };
     print(&match format {
         Format::Json => to_json(&ScrapeDocument::new(&page, &read)) + "\n",
         Format::Yaml => to_yaml(&ScrapeDocument::new(&page, &read)),
@@ -80,10 +68,22 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ScrapeArgs) -> Resu
     Ok(Exit::Success)
 }
 
+/// What is told of a page besides its numbers.
+struct Read {
+    /// Its lines that are neither empty nor comments, wanted or not.
+    samples: u64,
+    summary: Summary,
+}
+
+fn sample_lines(page: &[u8]) -> u64 {
+    let lines = page.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.filter(|line| !line.is_empty() && !line.starts_with(b"#")).count() as u64
+}
+
 fn reader(engines: &Engines, engine: Option<&str>) -> Result<PageReader, Failure> {
     let Some(name) = engine else { return Ok(engines.reader()) };
     engines.reader_of(&EngineName::from(name)).ok_or_else(|| {
-        let known: Vec<&str> = engines.names().map(AsRef::as_ref).collect();
+        let known: Vec<&str> = engines.names().collect();
         Failure::usage(format!(
             "--engine {name:?}: there is no engine of this name, only {}",
             known.join(", ")
@@ -93,9 +93,9 @@ fn reader(engines: &Engines, engine: Option<&str>) -> Result<PageReader, Failure
 
 /// Says what stands on the page and does not count.
 fn warn(page: &Page) {
-    let Ignored { repeated, beyond_limit } = match page {
-        Page::Server(page) => page.ignored,
-        Page::Picker(page) => page.ignored,
+    let (repeated, beyond_limit) = match page {
+        Page::Server(page) => (page.repeated, page.beyond_limit),
+        Page::EndpointPicker(page) => (page.repeated, page.beyond_limit),
         Page::Unknown(_) => return,
     };
     if let Page::Server(page) = page
@@ -132,20 +132,6 @@ fn malformed_lines(summary: &Summary) -> String {
         let _ = writeln!(text, "  line {}: {}", malformed.line, malformed.reason);
     }
     text
-}
-
-fn check_whole(source: &Source, transfer: &Transfer) -> Result<(), Failure> {
-    match transfer {
-        Transfer::Complete { .. } => Ok(()),
-        Transfer::CutShort(cause) => {
-            let cause = printable(cause);
-            Err(cut_short(format!("{source}: the page was cut short: {cause}")))
-        }
-    }
-}
-
-fn may_be_cut(source: &Source, cut: CutShort) -> Failure {
-    cut_short(format!("{source}: {cut}"))
 }
 
 /// Half a page is no page: what it lacks would pass for what the server does not have.

@@ -6,16 +6,15 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use collector_epp::engines::Engines;
-use collector_epp::scan::{Format as PageFormat, NameId, PageTooLarge, Sample, Wanted};
-use collector_epp::{EppConfig, PageSink as _};
+use collector_epp::scan::{Ended, Format as PageFormat, Sample, Scanner, Summary, Wanted};
+use collector_epp::{Content, CutShort, EppConfig, FetchedPage};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::document::MalformedLine;
-use super::intake::{Intake, Read, Transfer};
 use super::shorten::{SHOWN_BYTES_MAX, shorten};
 use super::source::Source;
 use super::table::exact;
-use super::{check_whole, malformed_lines, unknown};
+use super::{malformed_lines, unknown};
 use crate::args::{Format, ScrapeArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{ErrorDocument, SCHEMA_VERSION, aligned, print, printable, to_json, to_yaml};
@@ -57,7 +56,7 @@ fn is_none(count: &u64) -> bool {
 struct SampleRow<'a> {
     name: Cow<'a, str>,
     #[cfg_attr(test, schemars(with = "std::collections::BTreeMap<String, String>"))]
-    labels: Labels<'a>,
+    labels: Labels,
     /// What JSON has no number for is the text `NaN`, `+Inf` or `-Inf`.
     #[cfg_attr(test, schemars(with = "NumberOrText"))]
     value: Value,
@@ -76,27 +75,19 @@ enum NumberOrText {
 }
 
 /// The labels of a sample, in page order.
-struct Labels<'a>(&'a [(Box<str>, Box<str>)]);
+struct Labels(Box<[(Box<str>, Box<str>)]>);
 
 #[derive(Clone, Copy)]
 struct Value(f64);
 
 /// The samples of a page, as they are shown.
 #[derive(Default)]
-struct Samples {
-    kept: Vec<Kept>,
+struct Samples<'a> {
+    kept: Vec<SampleRow<'a>>,
     /// Beyond what can be shown.
     left_out: u64,
     /// Names and values of labels that were shortened.
     shortened: u64,
-}
-
-/// A sample that was kept.
-struct Kept {
-    name: NameId,
-    labels: Box<[(Box<str>, Box<str>)]>,
-    value: f64,
-    timestamp_ms: Option<i64>,
 }
 
 pub(super) fn run(
@@ -106,28 +97,24 @@ pub(super) fn run(
     args: &ScrapeArgs,
     format: Format,
 ) -> Result<Exit, Failure> {
-    let mut wanted = if args.names.is_empty() {
+    let wanted = if args.names.is_empty() {
         Arc::clone(engines.wanted())
     } else {
         Arc::new(Wanted::new(args.names.iter().map(String::as_str)))
     };
     let is_target = source.target(config)?.is_some();
-    let content_type = args.content_type.as_deref();
-    let mut samples = Samples::default();
-    let mut intake = Intake::new(Arc::clone(&wanted), config.limits(), content_type, |sample| {
-        samples.take(sample);
-    })
-    .with_copy();
-    let transfer = source.read(config, is_target, args.timeout, &mut intake)?;
-    let mut read = intake.finish(&transfer).map_err(|error| source.too_large(error))?;
-    check_whole(source, &transfer)?;
-    // A page of no known engine: all that is on it.
-    if args.names.is_empty() && read.summary.samples == 0 && read.summary.malformed_count == 0 {
-        wanted = Arc::new(Wanted::new(names(&read.copy)));
-        samples = Samples::default();
-        read = again(&wanted, config, &read, &transfer, &mut samples)
-            .map_err(|error| source.too_large(error))?;
+    let mut page = source.read(config, is_target, args.timeout)?;
+    if let Some(content_type) = &args.content_type {
+        page.content_type = Some(content_type.clone());
     }
+    let (mut samples, mut summary) = scan(source, &wanted, config, &page)?;
+    let all;
+    // A page of no known engine: all that is on it.
+    if args.names.is_empty() && summary.samples == 0 && summary.malformed_count == 0 {
+        all = Arc::new(Wanted::new(names(&page.bytes)));
+        (samples, summary) = scan(source, &all, config, &page)?;
+    }
+    let page_format = PageFormat::from_content_type(page.content_type.as_deref());
     if samples.left_out > 0 {
         let left_out = samples.left_out;
         let message =
@@ -136,40 +123,56 @@ pub(super) fn run(
             ErrorDocument::new("TooManySamples", message).with_hint("ask for less with --name"),
         ));
     }
+    let nothing_shown = samples.kept.is_empty() && summary.malformed_count == 0;
+    let document = SamplesDocument {
+        schema_version: SCHEMA_VERSION,
+        kind: "samples",
+        format: match page_format {
+            PageFormat::Text => "text",
+            PageFormat::OpenMetrics => "openmetrics",
+        },
+        samples: samples.kept,
+        malformed: summary.malformed.iter().map(MalformedLine::from).collect(),
+        malformed_count: summary.malformed_count,
+        last_line_unterminated: summary.last_line_unterminated,
+        shortened: samples.shortened,
+    };
     let text = match format {
-        Format::Json => to_json(&SamplesDocument::new(&wanted, &samples, &read)) + "\n",
-        Format::Yaml => to_yaml(&SamplesDocument::new(&wanted, &samples, &read)),
-        _ => table(&wanted, &samples, &read),
+        Format::Json => to_json(&document) + "\n",
+        Format::Yaml => to_yaml(&document),
+        _ => table(&document, &summary),
     };
     print(&text)?;
-    if let Some(cut) = read.cut {
+    if let Some(cut) = CutShort::of(page_format, &summary, page.end_is_known) {
         tracing::warn!(page = %source, "The page may not be whole: {cut}");
     }
-    if samples.kept.is_empty() && read.summary.malformed_count == 0 {
-        let why = match unknown::no_metrics(&read) {
-            None if !args.names.is_empty() => "none of its samples has such a name".to_owned(),
-            _ => unknown::without_samples(&read),
+    if nothing_shown {
+        let is_metrics = Content::of(&page.bytes, page.content_type.as_deref()).is_none();
+        let why = if is_metrics && !args.names.is_empty() {
+            "none of its samples has such a name".to_owned()
+        } else {
+            unknown::without_samples(&page)
         };
         tracing::warn!(page = %source, "There are no samples to show: {why}");
     }
     Ok(Exit::Success)
 }
 
-/// Reads a page once more, for other names.
-fn again(
-    wanted: &Arc<Wanted>,
+/// The samples of these names on a page.
+fn scan<'a>(
+    source: &Source,
+    wanted: &'a Arc<Wanted>,
     config: &EppConfig,
-    read: &Read,
-    transfer: &Transfer,
-    samples: &mut Samples,
-) -> Result<Read, PageTooLarge> {
-    let content_type = read.content_type.as_deref();
-    let mut intake = Intake::new(Arc::clone(wanted), config.limits(), content_type, |sample| {
-        samples.take(sample);
-    });
-    intake.begin(None);
-    intake.feed(&read.copy)?;
-    intake.finish(transfer)
+    page: &FetchedPage,
+) -> Result<(Samples<'a>, Summary), Failure> {
+    let mut samples = Samples::default();
+    let mut scanner = Scanner::new(Arc::clone(wanted), config.limits());
+    scanner.begin(PageFormat::from_content_type(page.content_type.as_deref()));
+    let mut take = |sample: &Sample<'_>| samples.take(wanted.name(sample.name), sample);
+    let ended = if page.end_is_known { Ended::Complete } else { Ended::CutShort };
+    let result = scanner.feed(&page.bytes, &mut take).and_then(|()| scanner.finish(ended, take));
+    let summary = result.map_err(|error| source.too_large(error))?;
+    Ok((samples, summary))
 }
 
 /// Names that lines of a page may be of: what each begins with, or all that is in quotes where that is a
@@ -190,41 +193,41 @@ fn names(page: &[u8]) -> BTreeSet<&str> {
     names
 }
 
-fn table(wanted: &Wanted, samples: &Samples, read: &Read) -> String {
-    let mut text = format!("{} samples\n", samples.kept.len());
-    if !samples.kept.is_empty() {
-        let rows = samples.kept.iter().map(|sample| {
+fn table(document: &SamplesDocument<'_>, summary: &Summary) -> String {
+    let mut text = format!("{} samples\n", document.samples.len());
+    if !document.samples.is_empty() {
+        let rows = document.samples.iter().map(|sample| {
             let mut labels = String::new();
-            for (i, (name, value)) in sample.labels.iter().enumerate() {
+            for (i, (name, value)) in sample.labels.0.iter().enumerate() {
                 let before = if i == 0 { "" } else { "," };
                 let value = format!("{value:?}");
                 let _ = write!(labels, "{before}{}={}", printable(name), printable(&value));
             }
             vec![
-                printable(&shorten(wanted.name(sample.name))).to_string(),
+                printable(&sample.name).to_string(),
                 labels,
-                exact(sample.value),
+                exact(sample.value.0),
                 sample.timestamp_ms.map_or_else(String::new, |at| at.to_string()),
             ]
         });
         text.push_str(&aligned(["NAME", "LABELS", "VALUE", "TIMESTAMP"], rows));
     }
-    text.push_str(&malformed_lines(&read.summary));
-    if read.summary.last_line_unterminated {
+    text.push_str(&malformed_lines(summary));
+    if document.last_line_unterminated {
         text.push_str("the last line has no newline\n");
     }
-    if samples.shortened > 0 {
+    if document.shortened > 0 {
+        let shortened = document.shortened;
         let _ = writeln!(
             text,
-            "label names or values shortened to {SHOWN_BYTES_MAX} bytes: {}",
-            samples.shortened
+            "label names or values shortened to {SHOWN_BYTES_MAX} bytes: {shortened}"
         );
     }
     text
 }
 
-impl Samples {
-    fn take(&mut self, sample: &Sample<'_>) {
+impl<'a> Samples<'a> {
+    fn take(&mut self, name: &'a str, sample: &Sample<'_>) {
         if self.kept.len() == SAMPLES_MAX {
             self.left_out += 1;
             return;
@@ -235,43 +238,19 @@ impl Samples {
         };
         let labels = sample.labels.iter();
         let labels = labels.map(|(name, value)| (short(name), short(value))).collect();
-        self.kept.push(Kept {
-            name: sample.name,
-            labels,
-            value: sample.value,
+        self.kept.push(SampleRow {
+            name: shorten(name),
+            labels: Labels(labels),
+            value: Value(sample.value),
             timestamp_ms: sample.timestamp_ms,
         });
     }
 }
 
-impl<'a> SamplesDocument<'a> {
-    fn new(wanted: &'a Wanted, samples: &'a Samples, read: &Read) -> Self {
-        let row = |sample: &'a Kept| SampleRow {
-            name: shorten(wanted.name(sample.name)),
-            labels: Labels(&sample.labels),
-            value: Value(sample.value),
-            timestamp_ms: sample.timestamp_ms,
-        };
-        Self {
-            schema_version: SCHEMA_VERSION,
-            kind: "samples",
-            format: match read.format {
-                PageFormat::Text => "text",
-                PageFormat::OpenMetrics => "openmetrics",
-            },
-            samples: samples.kept.iter().map(row).collect(),
-            malformed: read.summary.malformed.iter().map(MalformedLine::from).collect(),
-            malformed_count: read.summary.malformed_count,
-            last_line_unterminated: read.summary.last_line_unterminated,
-            shortened: samples.shortened,
-        }
-    }
-}
-
-impl Serialize for Labels<'_> {
+impl Serialize for Labels {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, value) in self.0 {
+        for (name, value) in &self.0 {
             map.serialize_entry(name, value)?;
         }
         map.end()

@@ -7,19 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use collector_epp::discover::Target;
-use collector_epp::scan::{PageTooLarge, Sample};
-use collector_epp::{EppConfig, PageSink as _};
+use collector_epp::scan::PageTooLarge;
+use collector_epp::{EppConfig, FetchedPage, shown};
 use flate2::read::MultiGzDecoder;
 use url::Url;
 
-use super::fetch;
-use super::intake::{Intake, Transfer};
+use super::{cut_short, fetch};
 use crate::commands::block_on;
 use crate::exit::Failure;
 use crate::output::{ErrorDocument, printable};
-
-/// Bytes that are read at once.
-const CHUNK_BYTES: usize = 64 << 10;
 
 pub(super) enum Source {
     Url(Url),
@@ -56,29 +52,24 @@ impl Source {
 
     /// Reads the page to its end, wherever that is; from a server within `limit` where it is given, and
     /// with the token of a target.
-    pub(super) fn read<Each: FnMut(&Sample<'_>)>(
+    pub(super) fn read(
         &self,
         config: &EppConfig,
         is_target: bool,
         limit: Option<Duration>,
-        intake: &mut Intake<Each>,
-    ) -> Result<Transfer, Failure> {
+    ) -> Result<FetchedPage, Failure> {
         match self {
-            Self::Url(url) => block_on(fetch::page(config, url, is_target, limit, intake)),
+            Self::Url(url) => block_on(fetch::page(config, url, is_target, limit)),
             Self::Stdin | Self::File(_) if limit.is_some() => {
                 Err(Failure::usage("--timeout is for the page of a URL"))
             }
-            Self::Stdin => {
-                intake.begin(None);
-                self.take_all(io::stdin().lock(), intake)
-            }
+            Self::Stdin => self.read_all(config, io::stdin().lock()),
             Self::File(path) => {
-                intake.begin(None);
                 let file = File::open(path).map_err(|error| self.no_file(path, &error))?;
                 if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz")) {
-                    self.take_all(MultiGzDecoder::new(file), intake)
+                    self.read_all(config, MultiGzDecoder::new(file))
                 } else {
-                    self.take_all(file, intake)
+                    self.read_all(config, file)
                 }
             }
         }
@@ -87,44 +78,34 @@ impl Source {
     /// A file that cannot be opened, or what may have been meant instead.
     fn no_file(&self, path: &Path, error: &io::Error) -> Failure {
         match address(&path.to_string_lossy()).filter(|_| error.kind() == ErrorKind::NotFound) {
-            Some(url) => Failure::usage(format!(
-                "the file does not exist; did you mean {}?",
-                fetch::shown(&url)
-            )),
+            Some(url) => {
+                Failure::usage(format!("the file does not exist; did you mean {}?", shown(&url)))
+            }
             None => Failure::usage(format!("{self}: cannot be read: {error}")),
         }
     }
 
-    fn take_all<Each: FnMut(&Sample<'_>)>(
-        &self,
-        mut from: impl Read,
-        intake: &mut Intake<Each>,
-    ) -> Result<Transfer, Failure> {
-        let mut chunk = vec![0; CHUNK_BYTES];
-        loop {
-            match from.read(&mut chunk) {
-                Ok(0) => return Ok(Transfer::Complete { end_is_known: true }),
-                Ok(length) => {
-                    intake.feed(&chunk[..length]).map_err(|error| self.too_large(error))?;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // A compressed file without its end.
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                    return Ok(Transfer::CutShort("the compressed file has no end".to_owned()));
-                }
-                Err(error) => {
-                    let message = format!("{self}: cannot be read: {error}");
-                    return Err(Failure::explained(ErrorDocument::new("Unreadable", message)));
-                }
+    fn read_all(&self, config: &EppConfig, from: impl Read) -> Result<FetchedPage, Failure> {
+        let max_page_bytes = config.limits().max_page_bytes;
+        let mut bytes = Vec::new();
+        match from.take(max_page_bytes.saturating_add(1)).read_to_end(&mut bytes) {
+            Ok(_) if bytes.len() as u64 > max_page_bytes => {
+                Err(self.too_large(PageTooLarge { max_page_bytes }))
+            }
+            Ok(_) => Ok(FetchedPage { bytes, content_type: None, end_is_known: true }),
+            // A compressed file without its end.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(cut_short(format!(
+                "{self}: the page was cut short: the compressed file has no end"
+            ))),
+            Err(error) => {
+                let message = format!("{self}: cannot be read: {error}");
+                Err(Failure::explained(ErrorDocument::new("Unreadable", message)))
             }
         }
     }
 
-    /// A page over the limit.
+    /// The error of a page over the limit.
     pub(super) fn too_large(&self, error: PageTooLarge) -> Failure {
-        if let Self::Url(url) = self {
-            return fetch::too_large(url, error);
-        }
         Failure::explained(ErrorDocument::new("PageTooLarge", format!("{self}: {error}")))
     }
 }
@@ -139,7 +120,7 @@ fn address(text: &str) -> Option<Url> {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url(url) => f.write_str(&fetch::shown(url)),
+            Self::Url(url) => f.write_str(&shown(url)),
             Self::File(path) => write!(f, "{}", printable(&path.to_string_lossy())),
             Self::Stdin => f.write_str("stdin"),
         }
@@ -152,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_host_with_a_port_is_an_address_and_a_file_is_none() {
-        let shown = |text| address(text).map(|url| fetch::shown(&url));
+        let shown = |text| address(text).map(|url| shown(&url));
         for (text, url) in [
             ("localhost:8000/metrics", "http://localhost:8000/metrics"),
             ("10.0.0.7:8000", "http://10.0.0.7:8000/"),

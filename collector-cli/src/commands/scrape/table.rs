@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 
+use collector_epp::endpoint_picker::{
+    EndpointPickerMetrics, EndpointPickerModel, EndpointPickerPool,
+};
 use collector_epp::engines::{
-    EngineRow, LoraAdapters, Matched, PICKER, Page, PickerModel, PickerPage, PickerPool, ServerPage,
+    ENDPOINT_PICKER, EngineRow, LoraAdapters, Page, Quantity, ServerPage,
 };
 
-use super::intake::Read;
-use super::malformed_lines;
 use super::shorten::shorten;
+use super::{Read, malformed_lines};
 use crate::output::{UNKNOWN, aligned, printable};
 
 /// From here on, and below its inverse, numbers are shown with an exponent.
@@ -19,41 +21,32 @@ type Column<Row> = (&'static str, fn(&Row) -> String);
 const ROW: [Column<EngineRow>; 14] = [
     ("MODEL", |row| name(row.model.as_ref().map(AsRef::as_ref))),
     ("ENGINE", |row| name(row.rank.as_deref())),
-    ("WAITING", |row| number(row.waiting)),
-    ("RUNNING", |row| number(row.running)),
-    ("KV", |row| percent(row.kv_cache_usage)),
-    ("BLOCKS", |row| number(row.num_gpu_blocks)),
-    ("BLOCK SIZE", |row| number(row.block_size)),
+    ("WAITING", |row| number(row.numbers[Quantity::Waiting])),
+    ("RUNNING", |row| number(row.numbers[Quantity::Running])),
+    ("KV", |row| percent(row.numbers[Quantity::KvCacheUsage])),
+    ("BLOCKS", |row| number(row.numbers[Quantity::NumGpuBlocks])),
+    ("BLOCK SIZE", |row| number(row.numbers[Quantity::BlockSize])),
     ("CAPACITY", |row| number(row.capacity())),
     ("HIT RATE", |row| percent(row.hit_rate_since_start())),
-    ("REQUESTS", |row| {
-        let counters = row.counters;
-        number(counters.request_success_total.or(counters.requests_total))
-    }),
-    ("PROMPT TOKENS", |row| {
-        number(row.counters.prompt_tokens_total.or(row.counters.prompt_tokens_sum))
-    }),
+    ("REQUESTS", |row| first(row, [Quantity::RequestSuccessTotal, Quantity::RequestsTotal])),
+    ("PROMPT TOKENS", |row| first(row, [Quantity::PromptTokensTotal, Quantity::PromptTokensSum])),
     ("GENERATED", |row| {
-        number(row.counters.generation_tokens_total.or(row.counters.generation_tokens_sum))
+        first(row, [Quantity::GenerationTokensTotal, Quantity::GenerationTokensSum])
     }),
-    ("TTFT", |row| milliseconds(row.counters.ttft_sum, row.counters.ttft_count)),
-    ("ITL", |row| milliseconds(row.counters.itl_sum, row.counters.itl_count)),
+    ("TTFT", |row| mean(row, Quantity::TtftSum)),
+    ("ITL", |row| mean(row, Quantity::ItlSum)),
 ];
 
 const SOMETIMES: [Column<EngineRow>; 6] = [
     ("REPLICA", |row| name(row.replica.as_deref())),
     ("ROLE", |row| name(row.role.as_ref().map(AsRef::as_ref))),
     ("STATE", |row| name(super::document::state(row))),
-    ("QUEUE TIME", |row| milliseconds(row.counters.queue_time_sum, row.counters.queue_time_count)),
-    ("PREFILL TIME", |row| {
-        milliseconds(row.counters.prefill_time_sum, row.counters.prefill_time_count)
-    }),
-    ("DECODE TIME", |row| {
-        milliseconds(row.counters.decode_time_sum, row.counters.decode_time_count)
-    }),
+    ("QUEUE TIME", |row| mean(row, Quantity::QueueTimeSum)),
+    ("PREFILL TIME", |row| mean(row, Quantity::PrefillTimeSum)),
+    ("DECODE TIME", |row| mean(row, Quantity::DecodeTimeSum)),
 ];
 
-const MODEL: [Column<PickerModel>; 10] = [
+const MODEL: [Column<EndpointPickerModel>; 10] = [
     ("MODEL", |row| name(row.model.as_ref().map(AsRef::as_ref))),
     ("TARGET", |row| name(row.target.as_ref().map(AsRef::as_ref))),
     ("QUEUED", |row| number(row.flow_control_queue_size)),
@@ -66,7 +59,7 @@ const MODEL: [Column<PickerModel>; 10] = [
     ("DURATION", |row| milliseconds(row.duration_sum, row.duration_count)),
 ];
 
-const POOL: [Column<PickerPool>; 6] = [
+const POOL: [Column<EndpointPickerPool>; 6] = [
     ("POOL", |pool| name(pool.name.as_deref())),
     ("READY", |pool| number(pool.ready)),
     ("AVG KV", |pool| percent(pool.avg_kv)),
@@ -79,7 +72,7 @@ const POOL: [Column<PickerPool>; 6] = [
 pub(super) fn of(page: &Page, read: &Read) -> String {
     match page {
         Page::Server(page) => server(page, read),
-        Page::Picker(page) => picker(page, read),
+        Page::EndpointPicker(page) => endpoint_picker(page, read),
         Page::Unknown(_) => unreachable!("a page of no engine is an error"),
     }
 }
@@ -102,23 +95,24 @@ fn server(page: &ServerPage, read: &Read) -> String {
             names(waiting)
         );
     }
-    text.push_str(&matched(&page.matched));
+    let matched = page.matched.iter().map(|it| (it.quantity.key(), it.spec.to_string()));
+    text.push_str(&read_from(matched));
     text.push_str(&malformed_lines(&read.summary));
     text
 }
 
-fn picker(page: &PickerPage, read: &Read) -> String {
-    let mut text = heading(PICKER, read);
-    text.push_str(&table(&POOL, &page.per_pool));
-    for pool in page.per_pool.iter().filter(|pool| !pool.per_pod_queue.is_empty()) {
+fn endpoint_picker(page: &EndpointPickerMetrics, read: &Read) -> String {
+    let mut text = heading(ENDPOINT_PICKER, read);
+    text.push_str(&table(&POOL, &page.pools));
+    for pool in page.pools.iter().filter(|pool| !pool.per_pod_queue.is_empty()) {
         text.push('\n');
         let rows = pool.per_pod_queue.iter();
         let rows = rows.map(|(pod, queue)| vec![name(Some(pod.as_str())), number(Some(*queue))]);
         text.push_str(&aligned(["POD", "QUEUE"], rows));
     }
     text.push('\n');
-    text.push_str(&table(&MODEL, &page.per_model));
-    text.push_str(&matched(&page.matched));
+    text.push_str(&table(&MODEL, &page.models));
+    text.push_str(&read_from(page.matched.iter().map(|(key, series)| (*key, series.to_string()))));
     text.push_str(&malformed_lines(&read.summary));
     text
 }
@@ -127,7 +121,7 @@ fn heading(engine: &str, read: &Read) -> String {
     format!(
         "{}: {} samples, of which {} are read; times are means since the server started\n",
         printable(engine),
-        read.sample_lines,
+        read.samples,
         read.summary.samples
     )
 }
@@ -149,10 +143,8 @@ fn reasons(page: &ServerPage) -> String {
 }
 
 /// Which series each value was read from.
-fn matched(matched: &[Matched]) -> String {
-    let rows = matched
-        .iter()
-        .map(|it| vec![it.quantity.to_owned(), printable(&it.spec.to_string()).to_string()]);
+fn read_from(matched: impl Iterator<Item = (&'static str, String)>) -> String {
+    let rows = matched.map(|(key, series)| vec![key.to_owned(), printable(&series).to_string()]);
     format!("\n{}", aligned(["VALUE", "READ FROM"], rows))
 }
 
@@ -200,6 +192,16 @@ fn percent(ratio: Option<f64>) -> String {
         }
         ratio => number(ratio),
     }
+}
+
+/// The first of these that is on the page.
+fn first(row: &EngineRow, quantities: [Quantity; 2]) -> String {
+    number(quantities.iter().find_map(|quantity| row.numbers[*quantity]))
+}
+
+/// The mean of a sum of seconds.
+fn mean(row: &EngineRow, sum: Quantity) -> String {
+    milliseconds(row.numbers[sum], sum.partner().and_then(|count| row.numbers[count]))
 }
 
 /// The mean of seconds, of none of which there is no mean.

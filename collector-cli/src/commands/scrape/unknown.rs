@@ -1,10 +1,10 @@
 //! Pages on which nothing was found, and what they may be.
 
-use collector_epp::Content;
 use collector_epp::engines::UnknownPage;
+use collector_epp::{Content, FetchedPage, PageError};
 use collector_transport::quote;
 
-use super::intake::Read;
+use super::cut_short;
 use super::source::Source;
 use crate::exit::Failure;
 use crate::output::ErrorDocument;
@@ -12,58 +12,53 @@ use crate::output::ErrorDocument;
 /// Names that are told of what is on the page.
 const NAMES_MAX: usize = 5;
 
-/// Says that a page is of no engine, and what it is as far as can be seen.
-pub(super) fn failure(source: &Source, unknown: &UnknownPage, read: &Read) -> Failure {
-    let expected = match &unknown.expected {
-        Some(engine) => format!("nothing of engine {engine:?} is on the page"),
-        None => "the page is of no engine that is known".to_owned(),
+/// Says why a page cannot be read, and what it is as far as can be seen.
+pub(super) fn failure(source: &Source, error: &PageError, page: &FetchedPage) -> Failure {
+    let none = "the page is of no engine that is known";
+    let (message, hint) = match error {
+        PageError::TooLarge(error) => return source.too_large(*error),
+        PageError::CutShort(cut) => return cut_short(format!("{source}: {cut}")),
+        PageError::NoMetrics(content) => {
+            let problem = content.problem(page.content_type.as_deref());
+            (format!("{none}: {problem}"), content.remedy().to_owned())
+        }
+        PageError::Unknown(UnknownPage { router: Some(router), .. }, _) => (
+            format!("the page is that of {router}, which shows the metrics of other servers"),
+            "scrape the servers behind it".to_owned(),
+        ),
+        PageError::Unknown(unknown, _) => {
+            let expected = match &unknown.expected {
+                Some(engine) => format!("nothing of engine {engine:?} is on the page"),
+                None => none.to_owned(),
+            };
+            let (what, hint) = match &unknown.looks_like {
+                Some(engine) => (
+                    format!("its series are those of {engine:?}"),
+                    "leave --engine out, or name that one".to_owned(),
+                ),
+                None => of_others(&String::from_utf8_lossy(&page.bytes)),
+            };
+            (format!("{expected}: {what}"), hint)
+        }
     };
-    if let Some(router) = unknown.router {
-        let message = format!(
-            "{source}: the page is that of {router}, which shows the metrics of other servers"
-        );
-        return Failure::explained(
-            ErrorDocument::new("UnknownEngine", message).with_hint("scrape the servers behind it"),
-        );
-    }
-    let (what, hint) = what(unknown, read);
-    let mut document = ErrorDocument::new("UnknownEngine", format!("{source}: {expected}: {what}"))
-        .with_hint(hint);
-    if read.summary.malformed_count > 0 {
-        let lines = read.summary.malformed_count;
+    let mut document =
+        ErrorDocument::new("UnknownEngine", format!("{source}: {message}")).with_hint(hint);
+    if let PageError::Unknown(_, summary) = error
+        && summary.malformed_count > 0
+    {
+        let lines = summary.malformed_count;
         document = document.with_hint(format!("{lines} lines of known series are malformed"));
     }
     Failure::explained(document)
 }
 
 /// Why a page has no samples at all, as far as can be seen.
-pub(super) fn without_samples(read: &Read) -> String {
-    match no_metrics(read) {
-        Some((what, _)) => what,
+pub(super) fn without_samples(page: &FetchedPage) -> String {
+    let content_type = page.content_type.as_deref();
+    match Content::of(&page.bytes, content_type) {
+        Some(content) => content.problem(content_type),
         None => "no line of it is a sample".to_owned(),
     }
-}
-
-/// What a page is that is none of metrics, and what to do about it.
-pub(super) fn no_metrics(read: &Read) -> Option<(String, String)> {
-    if read.head.trim_ascii().is_empty() {
-        return Some(("it is empty".to_owned(), "is the server still starting?".to_owned()));
-    }
-    let content = Content::of(&read.head, read.content_type.as_deref())?;
-    let came_as = read.content_type.as_deref().map_or_else(String::new, |content_type| {
-        format!(" (Content-Type {:?})", quote(content_type))
-    });
-    Some((format!("{}{came_as}", content.problem()), content.remedy().to_owned()))
-}
-
-fn what(unknown: &UnknownPage, read: &Read) -> (String, String) {
-    if let Some(engine) = &unknown.looks_like {
-        return (
-            format!("its series are those of {engine:?}"),
-            "leave --engine out, or name that one".to_owned(),
-        );
-    }
-    no_metrics(read).unwrap_or_else(|| of_others(&String::from_utf8_lossy(&read.head)))
 }
 
 /// A page of series, or of something else in lines.

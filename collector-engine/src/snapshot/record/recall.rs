@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use collector_core::raw::{SourceAnswer, SourceState};
 use collector_core::{
     FieldReasons, LoadRow, LoraAdapters, Mark, ModelRef, ModelSample, Outcome, PodName,
-    ReplicaMetrics, ReplicaState, SourceAnswer, SourceState, Tick, sanitize,
+    ReplicaMetrics, ReplicaState, Tick, sanitize,
 };
 
 use crate::sane::{keep_first, keep_what_can_be};
@@ -126,7 +127,7 @@ fn recall_reasons(reasons: Vec<(FieldRecord, Arc<str>)>) -> FieldReasons {
 
 /// A text that goes into terminals and logs, whoever wrote the file.
 fn printable(text: &str) -> Arc<str> {
-    text.replace(char::is_control, "?").into()
+    collector_core::text::printable(text).to_string().into()
 }
 
 fn recall_marks(marks: Vec<MarkRecord>, written_at: Tick) -> Vec<Mark> {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use collector_core::{Clock as _, LoraAdapters, ManualClock, SourceAnswer};
+use collector_core::raw::SourceAnswer;
+use collector_core::{Clock as _, LoraAdapters, ManualClock};
 
 use super::*;
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 use collector_core::{EngineName, ReplicaState};
 
 use super::*;
-use crate::engines::{Counters as Counts, Engines, Expression, Ignored, Page};
+use crate::engines::{Engines, Expression, Page};
 use crate::scan::{Ended, Format, Limits, Scanner};
 
 const WINDOW: Duration = Duration::from_secs(60);
@@ -13,15 +13,22 @@ fn at(seconds: u64) -> Tick {
     Tick::from_nanos((1 << 62) + seconds * 1_000_000_000)
 }
 
-fn rank(name: &str) -> EngineRow {
-    EngineRow {
-        model: Some("m".into()),
-        rank: Some(name.into()),
-        waiting: Some(0.0),
-        running: Some(0.0),
-        kv_cache_usage: Some(0.0),
-        ..EngineRow::default()
+/// The row with these numbers besides its own.
+fn with<const N: usize>(mut row: EngineRow, numbers: [(Quantity, f64); N]) -> EngineRow {
+    for (quantity, number) in numbers {
+        row.numbers[quantity] = Some(number);
     }
+    row
+}
+
+fn server() -> EngineRow {
+    EngineRow { model: Some("m".into()), ..EngineRow::default() }
+}
+
+fn rank(name: &str) -> EngineRow {
+    let gauges = [Quantity::Waiting, Quantity::Running, Quantity::KvCacheUsage];
+    let row = EngineRow { rank: Some(name.into()), ..server() };
+    with(row, gauges.map(|quantity| (quantity, 0.0)))
 }
 
 fn page(rows: Vec<EngineRow>) -> ServerPage {
@@ -35,7 +42,8 @@ fn page(rows: Vec<EngineRow>) -> ServerPage {
         process_start: None,
         lora: None,
         matched: [].into(),
-        ignored: Ignored::default(),
+        repeated: 0,
+        beyond_limit: 0,
     }
 }
 
@@ -64,11 +72,9 @@ fn record(history: &mut History, rows: Vec<EngineRow>, seconds: u64) -> PodModel
 #[test]
 fn queues_of_engines_add_up_at_their_peaks_and_the_fullest_cache_counts() {
     let mut history = History::new(WINDOW);
-    let gauges = |name, waiting, kv| EngineRow {
-        waiting: Some(waiting),
-        kv_cache_usage: Some(kv),
-        running: Some(3.0),
-        ..rank(name)
+    let gauges = |name, waiting, usage| {
+        let numbers = [(Quantity::Waiting, waiting), (Quantity::KvCacheUsage, usage)];
+        with(with(rank(name), numbers), [(Quantity::Running, 3.0)])
     };
     record(&mut history, vec![gauges("0", 5.0, 0.2), gauges("1", 0.0, 0.9)], 0);
     let pod = record(&mut history, vec![gauges("0", 1.0, 0.1), gauges("1", 4.0, 0.3)], 10);
@@ -83,10 +89,11 @@ fn queues_of_engines_add_up_at_their_peaks_and_the_fullest_cache_counts() {
 #[test]
 fn an_engine_whose_part_is_unknown_makes_the_whole_unknown() {
     let mut history = History::new(WINDOW);
-    let lacking = EngineRow { running: None, ..rank("1") };
+    let mut lacking = rank("1");
+    lacking.numbers[Quantity::Running] = None;
     let pod = record(&mut history, vec![rank("0"), lacking], 0);
     assert_eq!((pod.replica.running_requests, pod.replica.queue_length), (None, Some(0)));
-    let spoiled = EngineRow { kv_cache_usage: Some(f64::NAN), ..rank("1") };
+    let spoiled = with(rank("1"), [(Quantity::KvCacheUsage, f64::NAN)]);
     let pod = record(&mut History::new(WINDOW), vec![rank("0"), spoiled], 0);
     assert_eq!(pod.replica.kv_cache_usage, None);
 }
@@ -95,13 +102,9 @@ fn an_engine_whose_part_is_unknown_makes_the_whole_unknown() {
 fn what_is_given_per_server_stands_beside_its_engines() {
     let mut history = History::new(WINDOW);
     let rows = |requests| {
-        let counters = Counts {
-            prompt_tokens_count: Some(requests),
-            prompt_tokens_sum: Some(requests * 10.0),
-            ..Counts::default()
-        };
-        let server = EngineRow { model: Some("m".into()), counters, ..EngineRow::default() };
-        vec![rank("0"), rank("1"), server]
+        let counters =
+            [(Quantity::PromptTokensCount, requests), (Quantity::PromptTokensSum, requests * 10.0)];
+        vec![rank("0"), rank("1"), with(server(), counters)]
     };
     record(&mut history, rows(100.0), 0);
     let pod = record(&mut history, rows(120.0), 10);
@@ -112,7 +115,7 @@ fn what_is_given_per_server_stands_beside_its_engines() {
 
 #[test]
 fn a_series_without_a_model_is_of_the_only_one() {
-    let nameless = EngineRow { num_gpu_blocks: Some(500.0), ..EngineRow::default() };
+    let nameless = with(EngineRow::default(), [(Quantity::NumGpuBlocks, 500.0)]);
     let pod = record(&mut History::new(WINDOW), vec![rank("0"), nameless.clone()], 0);
     assert_eq!(pod.replica.num_gpu_blocks, Some(500));
     let other = EngineRow { model: Some("n".into()), ..rank("0") };
@@ -125,21 +128,19 @@ fn a_series_without_a_model_is_of_the_only_one() {
 #[test]
 fn a_counter_that_another_takes_the_place_of_has_no_rate_across_the_two() {
     let mut history = History::new(WINDOW);
-    let rows = |counters| vec![EngineRow { counters, ..rank("0") }];
-    let ended = Counts { request_success_total: Some(1000.0), ..Counts::default() };
-    let arrived = Counts { prompt_tokens_count: Some(5000.0), ..ended };
-    record(&mut history, rows(ended), 0);
-    assert_eq!(record(&mut history, rows(arrived), 1).rates.requests, None);
-    assert_eq!(record(&mut history, rows(arrived), 2).rates.requests, Some(0.0));
+    let ended = with(rank("0"), [(Quantity::RequestSuccessTotal, 1000.0)]);
+    let arrived = with(ended.clone(), [(Quantity::PromptTokensCount, 5000.0)]);
+    record(&mut history, vec![ended], 0);
+    assert_eq!(record(&mut history, vec![arrived.clone()], 1).rates.requests, None);
+    assert_eq!(record(&mut history, vec![arrived], 2).rates.requests, Some(0.0));
 }
 
 #[test]
 fn hits_are_divided_by_what_was_looked_up_in_some_minutes() {
     let mut history = History::new(WINDOW);
     let rows = |hits, queries| {
-        let counters =
-            Counts { prefix_hits: Some(hits), prefix_queries: Some(queries), ..Counts::default() };
-        vec![EngineRow { counters, ..rank("0") }]
+        let counters = [(Quantity::PrefixHits, hits), (Quantity::PrefixQueries, queries)];
+        vec![with(rank("0"), counters)]
     };
     assert_eq!(record(&mut history, rows(0.0, 0.0), 0).replica.prefix_cache_hit_rate, None);
     let idle = record(&mut history, rows(0.0, 0.0), 30).replica.prefix_cache_hit_rate;
@@ -163,19 +164,16 @@ fn models_that_come_and_go_are_forgotten() {
 
 fn matched(quantity: Quantity, spec: &str) -> Matched {
     let spec: Expression = spec.parse().unwrap();
-    Matched { quantity: quantity.key(), spec: Arc::new(spec) }
+    Matched { quantity, spec: Arc::new(spec) }
 }
 
 #[test]
 fn an_idle_rank_is_zero_and_one_that_has_worked_is_named() {
-    let counted = |total| Counts { prompt_tokens_total: Some(total), ..Counts::default() };
-    let without_gauges = |total| EngineRow {
-        model: Some("m".into()),
-        rank: Some("3".into()),
-        counters: counted(total),
-        ..EngineRow::default()
+    let without_gauges = |total| {
+        let row = EngineRow { rank: Some("3".into()), ..server() };
+        with(row, [(Quantity::PromptTokensTotal, total)])
     };
-    let working = EngineRow { waiting: Some(2.0), running: Some(5.0), ..rank("0") };
+    let working = with(rank("0"), [(Quantity::Waiting, 2.0), (Quantity::Running, 5.0)]);
     let pages = |total| {
         let mut page = page(vec![working.clone(), without_gauges(total)]);
         page.matched = [matched(Quantity::Waiting, "vllm:num_requests_waiting")].into();
@@ -192,9 +190,7 @@ fn an_idle_rank_is_zero_and_one_that_has_worked_is_named() {
 
 #[test]
 fn a_quantity_that_the_engine_never_reports_is_not_zero_of_an_idle_server() {
-    let counters = Counts { prompt_tokens_total: Some(0.0), ..Counts::default() };
-    let row = EngineRow { model: Some("m".into()), counters, ..EngineRow::default() };
-    let mut page = page(vec![row]);
+    let mut page = page(vec![with(server(), [(Quantity::PromptTokensTotal, 0.0)])]);
     page.reports = [Quantity::Waiting].into();
     let replica = &record_page(&mut History::new(WINDOW), &page, 0)[0].replica;
     assert_eq!((replica.queue_length, replica.kv_cache_usage), (Some(0), None));
@@ -202,18 +198,16 @@ fn a_quantity_that_the_engine_never_reports_is_not_zero_of_an_idle_server() {
 
 #[test]
 fn tokens_in_use_are_the_sum_over_engines_of_usage_times_capacity() {
-    let full = |name, usage, blocks| EngineRow {
-        kv_cache_usage: Some(usage),
-        num_gpu_blocks: Some(blocks),
-        block_size: Some(16.0),
-        ..rank(name)
+    let full = |name, usage, blocks| {
+        let blocks = [(Quantity::NumGpuBlocks, blocks), (Quantity::BlockSize, 16.0)];
+        with(with(rank(name), [(Quantity::KvCacheUsage, usage)]), blocks)
     };
     let rows = vec![full("0", 1.0, 1000.0), full("1", 0.25, 2000.0)];
     let replica = record(&mut History::new(WINDOW), rows, 0).replica;
     assert_eq!(replica.total_kv_capacity_tokens(), Some(48_000));
     assert_eq!((replica.tokens_in_use(), replica.kv_cache_usage), (Some(24_000), Some(1.0)));
     // What the server itself says goes before blocks.
-    let said = EngineRow { kv_capacity_tokens: Some(50_000.0), ..full("0", 0.5, 1000.0) };
+    let said = with(full("0", 0.5, 1000.0), [(Quantity::KvCapacityTokens, 50_000.0)]);
     let replica = record(&mut History::new(WINDOW), vec![said], 0).replica;
     let tokens = (replica.total_kv_capacity_tokens(), replica.tokens_in_use());
     assert_eq!(tokens, (Some(50_000), Some(25_000)));
@@ -221,14 +215,9 @@ fn tokens_in_use_are_the_sum_over_engines_of_usage_times_capacity() {
 
 #[test]
 fn a_configuration_of_the_server_holds_for_each_of_its_engines() {
-    let server = EngineRow {
-        model: Some("m".into()),
-        num_gpu_blocks: Some(100.0),
-        block_size: Some(64.0),
-        ..EngineRow::default()
-    };
-    let half = |name| EngineRow { kv_cache_usage: Some(0.5), ..rank(name) };
-    let rows = vec![half("0"), half("1"), server];
+    let blocks = [(Quantity::NumGpuBlocks, 100.0), (Quantity::BlockSize, 64.0)];
+    let half = |name| with(rank(name), [(Quantity::KvCacheUsage, 0.5)]);
+    let rows = vec![half("0"), half("1"), with(server(), blocks)];
     let replica = record(&mut History::new(WINDOW), rows, 0).replica;
     assert_eq!((replica.num_gpu_blocks, replica.block_size), (Some(200), Some(64)));
     assert_eq!(replica.tokens_in_use(), Some(6400));
@@ -236,11 +225,9 @@ fn a_configuration_of_the_server_holds_for_each_of_its_engines() {
 
 #[test]
 fn a_server_that_sleeps_has_no_capacity() {
-    let asleep = |name, sleeping| EngineRow {
-        sleeping: Some(sleeping),
-        num_gpu_blocks: Some(100.0),
-        block_size: Some(16.0),
-        ..rank(name)
+    let asleep = |name, sleeping| {
+        let blocks = [(Quantity::NumGpuBlocks, 100.0), (Quantity::BlockSize, 16.0)];
+        with(with(rank(name), [(Quantity::Sleeping, sleeping)]), blocks)
     };
     let of = |rows| record(&mut History::new(WINDOW), rows, 0).replica;
     let all = of(vec![asleep("0", 1.0), asleep("1", 1.0)]);
@@ -253,9 +240,9 @@ fn a_server_that_sleeps_has_no_capacity() {
 fn rates_are_the_increases_of_series_whatever_the_sums_do() {
     let mut history = History::new(WINDOW);
     let rows = |sum, increase| {
-        let of = |value| Counts { prompt_tokens_count: Some(value), ..Counts::default() };
-        let increases = Some(Box::new(of(increase)));
-        vec![EngineRow { counters: of(sum), increases, ..rank("0") }]
+        let of = |value| with(rank("0"), [(Quantity::PromptTokensCount, value)]);
+        let increases = Some(Box::new(of(increase).numbers));
+        vec![EngineRow { increases, ..of(sum) }]
     };
     record(&mut history, rows(8000.0, 0.0), 0);
     record(&mut history, rows(8040.0, 40.0), 10);
@@ -267,8 +254,7 @@ fn rates_are_the_increases_of_series_whatever_the_sums_do() {
 #[test]
 fn processes_that_answer_in_turns_have_no_rate_and_a_restart_has_one() {
     let pages = |started: u64, count| {
-        let counters = Counts { prompt_tokens_count: Some(count), ..Counts::default() };
-        let mut page = page(vec![EngineRow { counters, ..rank("0") }]);
+        let mut page = page(vec![with(rank("0"), [(Quantity::PromptTokensCount, count)])]);
         page.process_start = Some(started as f64);
         page
     };
@@ -293,8 +279,7 @@ fn processes_that_answer_in_turns_have_no_rate_and_a_restart_has_one() {
 #[test]
 fn samples_that_carry_their_time_are_as_old_as_they_say() {
     let old = |seconds: u64| i64::try_from((START - seconds) * 1000).unwrap();
-    let counters = Counts { prompt_tokens_sum: Some(5.0), ..Counts::default() };
-    let row = EngineRow { counters, ..rank("0") };
+    let row = with(rank("0"), [(Quantity::PromptTokensSum, 5.0)]);
     let marked = EngineRow { times: vec![(Quantity::PromptTokensSum, old(40))], ..row.clone() };
     let replica = record(&mut History::new(WINDOW), vec![marked], 0).replica;
     assert_eq!(replica.sampled_at, at(0));

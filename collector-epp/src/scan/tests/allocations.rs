@@ -1,6 +1,5 @@
 //! What a page costs once a scanner has seen its like.
 
-use std::fmt::Write as _;
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -30,25 +29,8 @@ fn allocations(scanner: &mut Scanner, page: &str) -> u64 {
 fn a_page_like_the_last_one_is_read_without_allocating() {
     for (path, page) in captures::all() {
         let wanted = Arc::new(Wanted::new(captures::names(&page)));
-        for memo in [false, true] {
-            let mut scanner = Scanner::new(Arc::clone(&wanted), Limits::default()).with_memo(memo);
-            assert!(allocations(&mut scanner, &page) > 0, "buffers grow with the first page");
-            assert_eq!(allocations(&mut scanner, &page), 0, "{path:?}, memo: {memo}");
-        }
+        let mut scanner = Scanner::new(wanted, Limits::default());
+        assert!(allocations(&mut scanner, &page) > 0, "buffers grow with the first page");
+        assert_eq!(allocations(&mut scanner, &page), 0, "{path:?}");
     }
-}
-
-#[test]
-fn a_memo_stays_within_its_limit() {
-    let mut page = String::new();
-    for number in 0..100_000 {
-        writeln!(page, "up{{a=\"{number}\"}} {number}").unwrap();
-    }
-    let mut scanner =
-        Scanner::new(Arc::new(Wanted::new(["up"])), Limits::default()).with_memo(true);
-    let measured = allocation_counter::measure(|| {
-        allocations(&mut scanner, &page);
-    });
-    assert!(measured.bytes_current < 512 * 1024, "{measured:?}");
-    assert_eq!(allocations(&mut scanner, &page), 0);
 }

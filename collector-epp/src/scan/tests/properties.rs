@@ -248,15 +248,12 @@ fn cut<'a>(page: &'a [u8], places: &[Index]) -> Vec<&'a [u8]> {
     places.windows(2).map(|pair| &page[pair[0]..pair[1]]).collect()
 }
 
-/// The scanner in one piece, in chunks and byte by byte, without and with a memo of the page before,
-/// against the reference.
+/// The scanner in one piece, in chunks and byte by byte, against the reference.
 #[track_caller]
 fn agrees(format: Format, page: &[u8], places: &[Index], max_line_bytes: usize, ended: Ended) {
-    for memo in [false, true] {
-        let mut scanner = scanner(max_line_bytes).with_memo(memo);
-        for chunks in [vec![page], cut(page, places), page.chunks(1).collect()] {
-            agrees_with(&mut scanner, format, page, chunks, max_line_bytes, ended);
-        }
+    let mut scanner = scanner(max_line_bytes);
+    for chunks in [vec![page], cut(page, places), page.chunks(1).collect()] {
+        agrees_with(&mut scanner, format, page, chunks, max_line_bytes, ended);
     }
 }
 
@@ -334,10 +331,10 @@ proptest! {
     }
 
     #[test]
-    fn a_memo_of_another_page_changes_nothing(
+    fn a_page_before_changes_nothing(
         (format, former) in mutated_page(), (_, page) in mutated_page(), soup in soup(),
     ) {
-        let mut scanner = scanner(1000).with_memo(true);
+        let mut scanner = scanner(1000);
         for page in [&former, &page, &soup, &former] {
             agrees_with(&mut scanner, format, page, vec![page], 1000, Ended::Complete);
         }

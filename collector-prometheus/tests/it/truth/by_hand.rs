@@ -1,4 +1,4 @@
-//! Scenes with one fault each, and what must be said of it.
+//! Scenes with one fault each, and the required result.
 
 use collector_core::{Answer, Field, ModelRef, ModelSample, ReplicaMetrics, Urgency};
 
@@ -6,7 +6,7 @@ use super::fleet::World;
 use super::plan::{Fault, Plan, Scope, Struck};
 use super::{Played, play, start};
 
-/// A scene of one model, whose fault strikes in these fetches.
+/// A scene of one model with a fault in these fetches.
 fn scene(model: &str, world: World, fault: Fault, scope: Scope, fetches: [bool; 2]) -> Plan {
     Plan {
         seed: 0,
@@ -38,7 +38,7 @@ fn failed(answer: Option<&Answer>) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_contradiction_is_told() {
+async fn each_contradiction_is_reported() {
     let Some((gateway, pods)) = start().await else { return };
     let both = [true, true];
     let say = async |plan: Plan| -> Vec<Option<Answer>> {
@@ -47,7 +47,7 @@ async fn each_contradiction_is_told() {
         answers
     };
 
-    // A pod that no label names: the others are told, and that some may be absent.
+    // A pod without a name: the others are returned, and the answer is incomplete.
     let nothing = Fault::Delay { hangs: false };
     let said = say(scene("org/alpha", World::UnnamedPod, nothing, Scope::All, both)).await;
     assert_eq!(
@@ -55,7 +55,7 @@ async fn each_contradiction_is_told() {
         (2, false)
     );
 
-    // Two values of one gauge: neither.
+    // Two values of one gauge: neither is used.
     let waiting = Scope::With("max_over_time(vllm:num_requests_waiting{");
     let fault = Fault::Double { label: None, older: true, first: false };
     let said = say(scene("org/alpha", World::Plain, fault, waiting, both)).await;
@@ -63,14 +63,14 @@ async fn each_contradiction_is_told() {
     assert_eq!(row.queue_length, None);
     assert!(row.reasons.contains(Field::QueueLength) && row.running_requests.is_some());
 
-    // A cache that answers one query of ten minutes ago, and says so.
+    // A cache answers one query as of ten minutes ago, and reports that time.
     let scope = Scope::With("rate(vllm:request_prompt_tokens_sum{");
     let fault = Fault::Earlier { seconds: 600.0, own_time: true, time_too: false };
     let said = say(scene("org/alpha", World::Plain, fault, scope, both)).await;
     let reason = found(said[0].as_ref()).failed.get(Field::AvgInputTokens).unwrap();
-    assert!(reason.contains("600 s before those that say who lives"), "{reason}");
+    assert!(reason.contains("600 s before those of the liveness query"), "{reason}");
 
-    // A pod that lives by one query and not by another.
+    // A pod that lives in one query and not in another.
     let lives = Scope::With("timestamp(vllm:num_requests_running{");
     let fault = Fault::DropPod("alpha-2".into());
     let said = say(scene("org/alpha", World::Plain, fault, lives, both)).await;
@@ -79,12 +79,12 @@ async fn each_contradiction_is_told() {
         (2, false)
     );
 
-    // A time that is none.
+    // An invalid time.
     let fault = Fault::Value { value: "-1", salt: 0, percent: 50 };
     let said = say(scene("org/alpha", World::Plain, fault, lives, both)).await;
     assert!(found(said[0].as_ref()).replicas.len() < 3 && !found(said[0].as_ref()).complete);
 
-    // What the server holds is not known, or in part: so no model is missing.
+    // What the server holds is unknown, or known in part: no model is missing.
     let probe = Scope::With("label_replace(count(");
     let said =
         say(scene("org/lang", World::Plain, Fault::Type("streams"), probe, [true, false])).await;
@@ -98,13 +98,13 @@ async fn each_contradiction_is_told() {
     let said = say(scene("org/alpha", World::Plain, fault, probe, both)).await;
     failed(said[0].as_ref());
 
-    // Three pods half a minute ago, and nothing of them within the last minute.
+    // Three pods half a minute ago, and none within the last minute.
     let fault = Fault::DropRows { salt: 0, percent: 100 };
     let said = say(scene("org/alpha", World::Plain, fault, Scope::All, [false, true])).await;
     assert_eq!(found(said[0].as_ref()).replicas.len(), 3);
     assert!(failed(said[1].as_ref()).contains("within the window"), "{}", failed(said[1].as_ref()));
 
-    // Copies whose counters are nonsense are no two servers.
+    // Copies with absurd counters are not two servers.
     let counters = Scope::With("vllm:request_success_total{");
     let fault = Fault::Value { value: "1e300", salt: 1, percent: 50 };
     let said = say(scene("org/ranks", World::TwoInstances, fault, counters, both)).await;

@@ -1,4 +1,4 @@
-//! Whether what was told is the truth, older than it says never, or unknown.
+//! Checks that a reading is true, true as of the older time that it reports, or unknown.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -9,44 +9,44 @@ use collector_core::{
 
 use serde_json::Value;
 
-use super::fields::{FieldTold, fields};
+use super::fields::{ReportedField, fields};
 use super::fleet::{CHANGED, Kind, Pod, Rank, World};
 use super::gateway::Scene;
 use super::plan::Fault;
 
-/// What was told of a model by one fetch.
+/// What one fetch returned about a model.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Verdict {
-    /// All of it, complete and true.
+    /// Complete and true.
     Right,
-    /// True as of an earlier time, which it says.
+    /// True as of an earlier time that it reports.
     Older,
-    /// True as far as it goes, and said to lack replicas.
+    /// True, and reported as incomplete.
     Partial,
-    /// True, and fields are unknown for a reason that it says.
+    /// True, with unknown fields and their reasons.
     Explained,
-    /// There is none, and there is none.
+    /// Missing, correctly.
     Missing,
     Ambiguous,
     Failed,
 }
 
-/// One fetch, to be held against the truth.
-pub(crate) struct Told<'a> {
+/// One fetch, to be compared with the truth.
+pub(crate) struct Reported<'a> {
     pub(crate) scene: &'a Scene,
     pub(crate) pods: &'a [Pod],
-    /// When it was, from the beginning.
+    /// Its time, from the beginning.
     pub(crate) at: f64,
     pub(crate) fetch: usize,
     pub(crate) now: Tick,
-    /// What the queries of this fetch were answered, but for probes and looks into the last hour.
+    /// The answers to the queries of this fetch, except discovery and queries into the last hour.
     answers: OnceCell<Vec<(String, Value)>>,
 }
 
-/// Seconds by which two times may differ and be the same.
+/// Seconds by which equal times may differ.
 const SAME_TIME: f64 = 0.01;
 
-impl<'a> Told<'a> {
+impl<'a> Reported<'a> {
     pub(crate) fn new(scene: &'a Scene, pods: &'a [Pod], at: f64, fetch: usize, now: Tick) -> Self {
         Self { scene, pods, at, fetch, now, answers: OnceCell::new() }
     }
@@ -85,7 +85,7 @@ impl<'a> Told<'a> {
         std::iter::once(self.at).chain(earlier).collect()
     }
 
-    /// The pods of a model that live at a time, named or not.
+    /// Returns the pods of a model that live at a time, named or not.
     fn alive(&self, model: &ModelRef, time: f64) -> Vec<&'a Pod> {
         let lives = |pod: &&Pod| {
             pod.model == *model
@@ -101,7 +101,7 @@ impl<'a> Told<'a> {
         self.world() == World::UnnamedPod && pod.name.ends_with("-1")
     }
 
-    /// Holds an answer against the truth.
+    /// Compares an answer with the truth.
     pub(crate) fn check(&self, model: &ModelRef, answer: &Answer) -> Result<Verdict, String> {
         match answer {
             Answer::Failed(error) if error.kind() == ErrorKind::Ambiguous => Ok(Verdict::Ambiguous),
@@ -113,7 +113,7 @@ impl<'a> Told<'a> {
 
     fn check_missing(&self, model: &ModelRef, last_seen: Option<Tick>) -> Result<Verdict, String> {
         if !self.alive(model, self.at).is_empty()
-            && (self.is_named(model, None) || !self.is_silent())
+            && (self.is_named(model, None) || !self.has_no_pods())
         {
             return Err("missing: it is there".to_owned());
         }
@@ -142,7 +142,7 @@ impl<'a> Told<'a> {
         let mut verdict = if sample.complete { Verdict::Right } else { Verdict::Partial };
         self.check_pods(model, sample, &names)?;
         for row in &sample.replicas {
-            let told = self.time_of(row.sampled_at);
+            let reported = self.time_of(row.sampled_at);
             let pod = self
                 .pods
                 .iter()
@@ -151,26 +151,26 @@ impl<'a> Told<'a> {
                 return Err(format!("pods: {} is none of its pods", row.pod_name.as_str()));
             };
             let newest = pod.newest(self.world(), self.at).unwrap_or(f64::MIN);
-            if told > newest + SAME_TIME {
+            if reported > newest + SAME_TIME {
                 return Err(format!(
-                    "age: {} is said to be of {told} and is of {newest}",
+                    "age: {} is reported as of {reported} and is of {newest}",
                     pod.name
                 ));
             }
-            if told < newest - 60.0 {
+            if reported < newest - 60.0 {
                 verdict = verdict.max(Verdict::Older);
             }
-            let checked = self.check_row(pod, row, sample, told).or_else(|problem| {
+            let checked = self.check_row(pod, row, sample, reported).or_else(|problem| {
                 let fewer = self.as_named(pod);
                 let is_fewer = (1..pod.ranks.len()).contains(&fewer.ranks.len());
-                let again = is_fewer.then(|| self.check_row(&fewer, row, sample, told).ok());
+                let again = is_fewer.then(|| self.check_row(&fewer, row, sample, reported).ok());
                 again.flatten().ok_or(problem)
             });
             verdict = verdict.max(checked?);
         }
         verdict = verdict.max(self.check_load(model, sample)?);
         if self.scene.plan.faults.is_empty() {
-            // One that left is kept where all samples are late, and has no rate.
+            // If all samples are late, a terminated pod is kept and has no rate.
             let expected = matches!(self.world(), World::UnnamedPod | World::Late)
                 || model.model.as_str() == "org/young"
                 || verdict == Verdict::Right;
@@ -181,9 +181,9 @@ impl<'a> Told<'a> {
         Ok(verdict)
     }
 
-    /// Whether something was taken away without a word: by a row that is gone, or that names nobody whom
-    /// anybody would know, or by an answer of a time at which there was nothing yet.
-    fn is_silent(&self) -> bool {
+    /// Returns whether something was removed without a warning: by an absent row, by a row without a usable
+    /// name, or by an answer for a time without data.
+    fn has_no_pods(&self) -> bool {
         self.faults().any(|fault| {
             matches!(
                 fault,
@@ -195,19 +195,18 @@ impl<'a> Told<'a> {
         })
     }
 
-    /// Whether any answer of this fetch named a model at all, or said that one of its pods lives. What no
-    /// answer names is not there, as far as anybody can tell: a pod whose rows vanish from every answer has
-    /// left.
+    /// Returns whether any answer of this fetch named a model, or one of its live pods. A pod whose rows are
+    /// absent from every answer has terminated, as far as anybody can tell.
     fn is_named(&self, model: &ModelRef, pod: Option<&Pod>) -> bool {
         self.is_said(model, pod, true, &|_| true)
     }
 
-    /// A pod without the ranks that no answer names, where something was taken away.
+    /// Returns a pod without the ranks that no answer names, if something was removed.
     fn as_named(&self, pod: &Pod) -> Pod {
         let label = if pod.kind == Kind::Vllm { "engine" } else { "dp_rank" };
         let partial = self.faults().any(|fault| matches!(fault, Fault::Partial { .. }));
         let mut named = pod.clone();
-        if self.is_silent() || partial {
+        if self.has_no_pods() || partial {
             let ranks = pod.ranks.iter().enumerate().filter(|(number, _)| {
                 let number = number.to_string();
                 self.is_said(&pod.model, Some(pod), false, &|labels| labels[label] == *number)
@@ -237,23 +236,23 @@ impl<'a> Told<'a> {
         })
     }
 
-    /// The pods that no answer named.
+    /// Returns the pods that no answer named.
     fn excused(&self, model: &ModelRef) -> BTreeSet<&'a str> {
-        if !self.is_silent() {
+        if !self.has_no_pods() {
             return BTreeSet::new();
         }
         let alive = self.alive(model, self.at).into_iter();
         alive.filter(|pod| !self.is_named(model, Some(pod))).map(|pod| pod.name.as_str()).collect()
     }
 
-    /// Steady pods whose requests no answer counts, where the answers tell pods apart: their rows were taken
-    /// away, and nobody can tell them from pods that have just begun.
+    /// Returns steady pods whose requests no answer counts, if the answers distinguish pods: their rows were
+    /// removed, and they look like pods that have just started.
     fn uncounted(&self, model: &ModelRef) -> BTreeSet<&'a str> {
         let counts = ["rate(vllm:request_prompt_tokens_count{", "rate(sglang:num_requests_total{"];
         let of_pods =
             |query: &str| query.contains("pod") && counts.iter().any(|count| query.contains(count));
         let mut answers = self.answers().iter().filter(|(query, _)| of_pods(query)).peekable();
-        if !self.is_silent() || answers.peek().is_none() {
+        if !self.has_no_pods() || answers.peek().is_none() {
             return BTreeSet::new();
         }
         let rows = answers.filter_map(|(_, answer)| answer.pointer("/data/result")?.as_array());
@@ -275,7 +274,7 @@ impl<'a> Told<'a> {
         }
     }
 
-    /// Whether labels are a model's, or one of its pods'.
+    /// Returns whether labels belong to a model or one of its pods.
     fn is_of(&self, labels: &Value, model: &ModelRef, pod: Option<&Pod>) -> bool {
         let (namespace, name) = self.label_names();
         labels[namespace] == model.namespace.as_str()
@@ -289,15 +288,15 @@ impl<'a> Told<'a> {
         sample: &ModelSample,
         names: &BTreeSet<&str>,
     ) -> Result<(), String> {
-        // One that has left and is said to be older than a minute is nobody's fresh replica.
+        // A terminated pod with an age over a minute is not reported as fresh.
         let names: BTreeSet<&str> = names
             .iter()
             .copied()
             .filter(|name| {
                 let row = sample.replicas.iter().find(|row| row.pod_name.as_str() == *name);
-                let told = row.map_or(self.at, |row| self.time_of(row.sampled_at));
+                let reported = row.map_or(self.at, |row| self.time_of(row.sampled_at));
                 let lives = self.alive(model, self.at).iter().any(|pod| pod.name == *name);
-                lives || self.at - told <= 60.0
+                lives || self.at - reported <= 60.0
             })
             .collect();
         let excused = self.excused(model);
@@ -322,20 +321,21 @@ impl<'a> Told<'a> {
         Err(format!("pods: {names:?} and not {truths:?}, complete {}", sample.complete))
     }
 
-    /// The times that a value may be of that is said to be of `told`.
-    fn times_since(&self, told: f64) -> Vec<f64> {
-        // Rows that say the time that was asked for and are of an earlier one: nobody can tell.
+    /// Returns the times that a value may be of, given the reported time.
+    fn times_since(&self, reported: f64) -> Vec<f64> {
+        // Rows that claim the requested time but are older cannot be detected.
         let lies = self.faults().filter_map(|fault| match fault {
             Fault::Earlier { seconds, .. } if self.mixes_windows() => Some(*seconds),
             _ => None,
         });
         let fetches = &self.scene.plan.times[..=self.fetch];
         let lies = lies.flat_map(|seconds| fetches.iter().map(move |time| time - seconds));
-        let times = self.times().into_iter().filter(|time| *time >= self.at || told <= *time + 1.0);
+        let times =
+            self.times().into_iter().filter(|time| *time >= self.at || reported <= *time + 1.0);
         times.chain(lies).collect()
     }
 
-    /// Whether rates of a window are divided by those of an earlier one, as nobody can tell.
+    /// Returns whether rates of one window are divided by those of an earlier one, which cannot be detected.
     fn mixes_windows(&self) -> bool {
         self.faults().any(|fault| matches!(fault, Fault::Earlier { own_time: false, .. }))
     }
@@ -345,13 +345,14 @@ impl<'a> Told<'a> {
         pod: &Pod,
         row: &ReplicaMetrics,
         sample: &ModelSample,
-        told: f64,
+        reported: f64,
     ) -> Result<Verdict, String> {
         let mut verdict = Verdict::Right;
         for field in fields(pod, row) {
             let mark = row.marks.iter().find(|mark| mark.field == field.field);
-            let told = mark.map_or(told, |mark| self.time_of(mark.sampled_at).min(told));
-            let FieldTold { what, truth, .. } = field;
+            let reported =
+                mark.map_or(reported, |mark| self.time_of(mark.sampled_at).min(reported));
+            let ReportedField { what, truth, .. } = field;
             let Some(value) = field.value else {
                 if truth.is_some() {
                     let explained =
@@ -365,9 +366,9 @@ impl<'a> Told<'a> {
                 }
                 continue;
             };
-            if !self.truths(pod, &field, told).into_iter().any(|truth| field.is(value, truth)) {
+            if !self.truths(pod, &field, reported).into_iter().any(|truth| field.is(value, truth)) {
                 return Err(format!(
-                    "{what}: {} {value}, and not {truth:?}; told of {told}",
+                    "{what}: {} {value}, and not {truth:?}; reported as of {reported}",
                     pod.name
                 ));
             }
@@ -375,22 +376,22 @@ impl<'a> Told<'a> {
         Ok(verdict)
     }
 
-    /// What a field may say that is told to be of a time.
-    fn truths(&self, pod: &Pod, field: &FieldTold, told: f64) -> Vec<f64> {
+    /// Returns the values that a field may have at a reported time.
+    fn truths(&self, pod: &Pod, field: &ReportedField, reported: f64) -> Vec<f64> {
         let mut truths = Vec::new();
         let Some([before, after]) = field.truth else { return truths };
         // The window of the prefix cache is of five minutes.
         let window = if field.field == Field::PrefixCacheHitRate { 300.0 } else { 0.0 };
-        for time in self.times_since(told) {
+        for time in self.times_since(reported) {
             truths.extend((time - window < CHANGED).then_some(before));
             truths.extend((time >= CHANGED).then_some(after));
         }
-        // A rank label that vanished from the answer to the probe: ranks are read as one, the fullest.
-        let is_merged = self.is_silent() && !self.groups_by_rank(pod);
+        // The rank label vanished from the discovery answer: ranks are merged, and the fullest counts.
+        let is_merged = self.has_no_pods() && !self.groups_by_rank(pod);
         if is_merged {
             truths.extend(field.merged.into_iter().flatten());
         }
-        // Where a series is not stored that only some releases have, nobody misses it.
+        // A series that only some releases have is not missed if it is not stored.
         let of_one = pod.ranks.iter().map(|rank| rank.grammar).fold(0.0, f64::max);
         let optional = if is_merged { of_one } else { pod.sum(|rank| rank.grammar) };
         if field.what == "queue" && optional > 0.0 && self.loses_optional() {
@@ -399,7 +400,7 @@ impl<'a> Told<'a> {
         truths
     }
 
-    /// Whether the queries of this fetch tell ranks apart.
+    /// Returns whether the queries of this fetch distinguish ranks.
     fn groups_by_rank(&self, pod: &Pod) -> bool {
         let (label, series) = match pod.kind {
             Kind::Vllm => (",engine", "timestamp(vllm:"),
@@ -409,12 +410,12 @@ impl<'a> Told<'a> {
         answers.any(|(query, _)| query.contains(series) && query.contains(label))
     }
 
-    /// Whether a fault may take the series away that only some releases of an engine have.
+    /// Returns whether a fault may remove the series that only some releases of an engine have.
     fn loses_optional(&self) -> bool {
         let name = "sglang:num_grammar_queue_reqs";
         let faults = self.faults().any(|fault| match fault {
             Fault::DropSeries(series) => *series == name,
-            _ => self.is_silent() || matches!(fault, Fault::Partial { .. }),
+            _ => self.has_no_pods() || matches!(fault, Fault::Partial { .. }),
         });
         faults && self.scene.log.lock().unwrap().iter().any(|(_, query, _)| query.contains(name))
     }
@@ -427,9 +428,9 @@ impl<'a> Told<'a> {
         let late = if self.world() == World::Late { 120.0 } else { 0.0 };
         let mut verdict = Verdict::Right;
         for LoadRow { pod, rates, reasons, .. } in &sample.load {
-            let told = all_rates(rates);
+            let reported = all_rates(rates);
             for (sum, count, what, of) in MEANS {
-                let (Some(sum), Some(count)) = (told[sum], told[count]) else { continue };
+                let (Some(sum), Some(count)) = (reported[sum], reported[count]) else { continue };
                 let mut truths = self
                     .pods
                     .iter()
@@ -441,21 +442,21 @@ impl<'a> Told<'a> {
                 }
             }
             for (number, (name, field)) in RATES.iter().enumerate() {
-                let Some(value) = told[number] else {
+                let Some(value) = reported[number] else {
                     if !reasons.contains(*field) && !sample.failed.contains(*field) {
                         return Err(format!("load {name}: {pod:?} is unknown without a word"));
                     }
                     verdict = verdict.max(Verdict::Explained);
                     continue;
                 };
-                // Half a mean is read by nobody.
-                if HALVES.iter().any(|(one, other)| *one == number && told[*other].is_none()) {
+                // Half a mean is not read.
+                if HALVES.iter().any(|(one, other)| *one == number && reported[*other].is_none()) {
                     continue;
                 }
                 let is = |time: f64| {
                     let age = usize::from(time >= CHANGED);
                     let of = |steady: bool| -> f64 {
-                        // One that has left within the window counts for a part of it.
+                        // A pod that terminated within the window counts in part.
                         let pods = self.pods.iter().filter(|it| it.model == *model);
                         let pods = pods.filter(|it| {
                             if steady {
@@ -475,17 +476,15 @@ impl<'a> Told<'a> {
                             .sum()
                     };
                     let (least, most) = (of(true), of(false));
-                    // Rates come summed over copies where none was seen: the row of one is gone from the
-                    // answer about who lives, or the probe for copies was answered in part, which the
-                    // reading says.
-                    let unseen = !sample.complete || self.is_silent();
+                    // Rates are summed over undetected copies: a copy's row is absent from the liveness
+                    // answer, or the discovery of copies was answered in part, which the reading reports.
+                    let unseen = !sample.complete || self.has_no_pods();
                     let doubled = self.faults().any(|it| matches!(it, Fault::Double { .. }));
                     let twice = self.world().is_stored_twice() || doubled;
                     let copies = if twice && unseen { 2.0 } else { 1.0 };
-                    // Of latencies it is the mean that is read, which a pod that is absent from both of its
-                    // halves hardly changes.
+                    // Latencies are read as means, which hardly change if a pod is absent from both halves.
                     let is_latency = number >= 3;
-                    let may_lack = !sample.complete || is_latency && self.is_silent();
+                    let may_lack = !sample.complete || is_latency && self.has_no_pods();
                     let least = if may_lack { 0.0 } else { least };
                     let most = most * copies;
                     value >= least * 0.99 - 1e-6 && value <= most * 1.01 + 1e-6
@@ -518,13 +517,13 @@ const RATES: [(&str, Field); 7] = [
     ("itl count", Field::ItlAverage),
 ];
 
-/// A time, by the places of its sum and its count, its name, and what is true of it.
+/// A latency: the indices of its sum and its count, its name, and its true values.
 type Mean = (usize, usize, &'static str, fn(&Rank) -> f64);
 
-/// Times that are the same for all pods of a model.
+/// Latencies that are the same for all pods of a model.
 const MEANS: [Mean; 2] = [(3, 4, "ttft", |rank| rank.ttft), (5, 6, "itl", |rank| rank.itl)];
 
-/// The rates that are one half of a mean, each with the other half.
+/// The rates that are half of a mean, each with the other half.
 const HALVES: [(usize, usize); 6] = [(1, 0), (2, 0), (3, 4), (4, 3), (5, 6), (6, 5)];
 
 fn all_rates(rates: &LoadRates) -> [Option<f64>; 7] {

@@ -1,22 +1,22 @@
-//! What each field of a row should say.
+//! The expected value of each field of a row.
 
 use collector_core::{Field as F, Field, ReplicaMetrics};
 
 use super::fleet::{Change, Kind, Pod, Rank};
 
-/// A field that was told, and what is true of it before and after the change of every value.
-pub(crate) struct FieldTold {
+/// A reported field, with its true values before and after the change.
+pub(crate) struct ReportedField {
     pub(crate) field: Field,
     pub(crate) what: &'static str,
     pub(crate) value: Option<f64>,
     /// `None` where the engine does not report it.
     pub(crate) truth: Option<Change>,
-    /// What is told instead where ranks are read as one: the fullest.
+    /// The expected value if ranks are merged: the fullest rank's.
     pub(crate) merged: Option<Change>,
 }
 
-impl FieldTold {
-    /// Whether the value is this one; counts are whole.
+impl ReportedField {
+    /// Returns whether the value matches; counts are integers.
     pub(crate) fn is(&self, value: f64, truth: f64) -> bool {
         let apart = (value - truth).abs();
         let rounding = if self.what == "in use" { 1.0 } else { 0.0 };
@@ -25,7 +25,7 @@ impl FieldTold {
 }
 
 /// The fields of a row of a pod.
-pub(crate) fn fields(pod: &Pod, row: &ReplicaMetrics) -> Vec<FieldTold> {
+pub(crate) fn fields(pod: &Pod, row: &ReplicaMetrics) -> Vec<ReportedField> {
     let count = |count: Option<u64>| count.map(|count| count as f64);
     let capacity = |rank: &Rank| rank.blocks * rank.block_size;
     let largest = |of: &dyn Fn(&Rank) -> f64| pod.ranks.iter().map(of).fold(0.0, f64::max);
@@ -43,7 +43,7 @@ pub(crate) fn fields(pod: &Pod, row: &ReplicaMetrics) -> Vec<FieldTold> {
     let is_vllm = pod.kind == Kind::Vllm;
     let blocks = is_vllm.then(|| [pod.sum(|rank| rank.blocks); 2]);
     let block_size = is_vllm.then(|| [pod.ranks[0].block_size; 2]);
-    let told = |field, what, value, truth: Option<Change>, merged| FieldTold {
+    let reported = |field, what, value, truth: Option<Change>, merged| ReportedField {
         field,
         what,
         value,
@@ -60,13 +60,19 @@ pub(crate) fn fields(pod: &Pod, row: &ReplicaMetrics) -> Vec<FieldTold> {
     let of_one = [largest(&capacity); 2];
     let blocks_of_one = [largest(&|rank| rank.blocks); 2];
     vec![
-        told(F::QueueLength, "queue", waiting, Some(queue.0), Some(queue.1)),
-        told(F::RunningRequests, "running", running, Some(batch.0), Some(batch.1)),
-        told(F::KvCacheUsage, "usage", row.kv_cache_usage, Some(peaks(|rank| rank.usage)), None),
-        told(F::KvCacheUsage, "in use", in_use, Some(tokens), Some(tokens_of_one)),
-        told(F::CacheConfig, "capacity", capacities, Some(all), Some(of_one)),
-        told(F::CacheConfig, "blocks", count(row.num_gpu_blocks), blocks, Some(blocks_of_one)),
-        told(F::CacheConfig, "block size", count(row.block_size), block_size, None),
-        told(F::PrefixCacheHitRate, "hit rate", hits, Some(means(|rank| rank.hits)), None),
+        reported(F::QueueLength, "queue", waiting, Some(queue.0), Some(queue.1)),
+        reported(F::RunningRequests, "running", running, Some(batch.0), Some(batch.1)),
+        reported(
+            F::KvCacheUsage,
+            "usage",
+            row.kv_cache_usage,
+            Some(peaks(|rank| rank.usage)),
+            None,
+        ),
+        reported(F::KvCacheUsage, "in use", in_use, Some(tokens), Some(tokens_of_one)),
+        reported(F::CacheConfig, "capacity", capacities, Some(all), Some(of_one)),
+        reported(F::CacheConfig, "blocks", count(row.num_gpu_blocks), blocks, Some(blocks_of_one)),
+        reported(F::CacheConfig, "block size", count(row.block_size), block_size, None),
+        reported(F::PrefixCacheHitRate, "hit rate", hits, Some(means(|rank| rank.hits)), None),
     ]
 }

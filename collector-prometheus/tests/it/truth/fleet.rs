@@ -1,5 +1,4 @@
-//! A fleet whose every value is known, stored in several ways side by side: one label, `w`, tells the
-//! ways apart.
+//! A fleet whose every value is known, stored in several ways side by side; the label `w` distinguishes them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -35,7 +34,7 @@ pub(crate) enum World {
     Clusters,
     /// One pod of each model has no label that names it.
     UnnamedPod,
-    /// With a router's series of the same names beside.
+    /// With a router's series of the same names as well.
     Router,
     /// With samples that arrive 45 s late.
     Late,
@@ -120,7 +119,7 @@ pub(crate) struct Pod {
 }
 
 impl Pod {
-    /// When it was last sampled before `at`, by any copy.
+    /// Returns when it was last sampled before `at`, by any copy.
     pub(crate) fn newest(&self, world: World, at: f64) -> Option<f64> {
         let of = |(shift, end): &(f64, f64)| {
             let last = at.min(self.until).min(*end);
@@ -135,12 +134,12 @@ impl Pod {
         FIRST - self.phase + shift
     }
 
-    /// Whether it lives at a time.
+    /// Returns whether it lives at a time.
     pub(crate) fn lives(&self, at: f64) -> bool {
         (self.from..=self.until).contains(&at)
     }
 
-    /// Whether it was there all through the windows that end at a time.
+    /// Returns whether it lived all through the windows that end at a time.
     pub(crate) fn is_steady(&self) -> bool {
         self.from <= FIRST
     }
@@ -203,7 +202,7 @@ pub(crate) fn fleet() -> Vec<Pod> {
         let ranks = vec![rank(0.0), rank(1.0)];
         add("prod", "org/lang", &format!("lang-{i}"), Kind::Sglang, ranks);
     }
-    // The same name in another namespace, and one with nothing to do.
+    // The same name in another namespace, and one without requests.
     for i in 0..2_u32 {
         let rank = Rank { generated: 99.0, hits: 0.5, ..vllm(f64::from(i) + 4.0) };
         add("test", "org/alpha", &format!("alpha-{i}"), Kind::Vllm, vec![rank]);
@@ -255,7 +254,7 @@ fn series_of(pod: &Pod) -> Vec<Series> {
 #[derive(Clone, Copy)]
 enum What {
     Gauge(fn(&Rank) -> Change),
-    /// How much of it each request adds.
+    /// The growth per request.
     Counter(fn(&Rank) -> f64),
 }
 
@@ -377,7 +376,7 @@ pub(crate) fn history(pods: &[Pod]) -> String {
             }
         }
     }
-    // A router shows the servers' names, each server by a label of its own.
+    // A router has the servers' names, with a label of its own per server.
     for (name, what) in VLLM {
         let rank = rank([90.0; 2], [90.0; 2], [0.95; 2], [50.0; 2]);
         let value = value_of(*what, &rank);

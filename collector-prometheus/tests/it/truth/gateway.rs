@@ -1,6 +1,6 @@
-//! A gateway in front of a real Prometheus that does to its answers what the plan of a scene says.
+//! A gateway in front of a real Prometheus that damages its answers as the plan of a scene says.
 //!
-//! What the server said to a query at a time is asked once and kept: the history does not change.
+//! Each query at a time is sent once and its answer kept: the history does not change.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -58,9 +58,9 @@ pub(crate) struct Scene {
     pub(crate) plan: Plan,
     pub(crate) clock: Arc<SceneClock>,
     pub(crate) fetch: AtomicUsize,
-    /// Answers that a fault has touched, by its kind.
+    /// Answers that a fault changed, by its kind.
     pub(crate) touched: Mutex<HashMap<&'static str, u32>>,
-    /// What was asked and answered, fetch by fetch.
+    /// Queries and answers, fetch by fetch.
     pub(crate) log: Mutex<Vec<(usize, String, String)>>,
 }
 
@@ -90,15 +90,15 @@ struct Shared {
     scenes: RwLock<HashMap<u64, Arc<Scene>>>,
     answers: RwLock<HashMap<(String, i64), Arc<str>>>,
     asked: AtomicU64,
-    /// Queries that the server refused: the backend wrote them wrong, or this gateway did.
+    /// Queries that the server refused: either the backend or this gateway wrote them wrong.
     refused: Mutex<Vec<String>>,
 }
 
-/// What goes back.
+/// The response.
 struct Reply {
     status: u16,
     body: Vec<u8>,
-    /// The length that the head says, and whether the connection ends there.
+    /// The announced length, and whether the connection ends there.
     length: usize,
 }
 
@@ -142,7 +142,7 @@ impl Gateway {
         self.shared.scenes.write().unwrap().remove(&scene.plan.seed);
     }
 
-    /// Requests of all scenes, and queries that the server behind was asked.
+    /// Requests of all scenes, and queries sent to the real server.
     pub(crate) fn counts(&self) -> (u64, usize) {
         let answers = self.shared.answers.read().unwrap().len();
         (self.shared.asked.load(Ordering::Relaxed), answers)
@@ -178,7 +178,7 @@ impl Shared {
         }
     }
 
-    /// The answer to one query; `None` where none ever comes.
+    /// The answer to one query; `None` if there is never any.
     async fn reply(&self, scene: &Scene, form: &[u8]) -> Option<Reply> {
         let fetch = scene.fetch.load(Ordering::SeqCst);
         let (mut query, mut time) = (String::new(), None);
@@ -218,8 +218,8 @@ impl Shared {
             }
         }
         if query == "time()" {
-            let told = time - earlier;
-            let body = json!({"status": "success", "data": {"resultType": "scalar", "result": [told, told.to_string()]}});
+            let reported = time - earlier;
+            let body = json!({"status": "success", "data": {"resultType": "scalar", "result": [reported, reported.to_string()]}});
             let reply = Reply::new(200, body.to_string());
             return Some(truncated(scene, &faults, reply));
         }
@@ -258,7 +258,7 @@ impl Shared {
         Some(truncated(scene, &faults, Reply::new(200, body)))
     }
 
-    /// What the server behind says.
+    /// Returns the real server's answer.
     async fn answer(&self, query: &str, time: f64) -> Arc<str> {
         #[expect(clippy::cast_possible_truncation, reason = "milliseconds since the epoch")]
         let key = (query.to_owned(), (time * 1000.0).round() as i64);
@@ -327,7 +327,7 @@ fn without_world(text: &str) -> String {
     body.to_string()
 }
 
-/// The query about one world, in which these series are not stored.
+/// Returns the query about one world, in which these series are not stored.
 fn inside(query: &str, world: &str, dropped: &[&str]) -> String {
     let matcher = format!("w=\"{world}\"");
     let mut text = String::new();
@@ -374,7 +374,7 @@ fn rows(body: &mut Value) -> &mut [Value] {
     rows.map(Vec::as_mut_slice).unwrap_or_default()
 }
 
-/// Applies a fault to an answer, and tells whether it changed anything.
+/// Applies a fault to an answer. Returns whether it changed anything.
 fn change(body: &mut Value, fault: &Fault, query: &str, older: Option<&str>) -> bool {
     let before = body.clone();
     let Some(all) = body.pointer_mut("/data/result").and_then(Value::as_array_mut) else {

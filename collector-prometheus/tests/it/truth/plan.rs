@@ -1,4 +1,4 @@
-//! What goes wrong in one scene, drawn from its seed.
+//! The faults of one scene, drawn from its seed.
 
 use collector_core::{ModelRef, Urgency};
 
@@ -37,7 +37,7 @@ fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Whether something of this text is hit, by a share of all texts.
+/// Returns whether this text is affected, for a fraction of all texts.
 pub(crate) fn hits(text: &str, salt: u64, percent: u64) -> bool {
     let hash = text.bytes().fold(salt, |hash, byte| mix(hash ^ u64::from(byte)));
     hash % 100 < percent
@@ -47,9 +47,9 @@ pub(crate) fn hits(text: &str, salt: u64, percent: u64) -> bool {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Scope {
     All,
-    /// Those whose text has this part.
+    /// Queries whose text has this part.
     With(&'static str),
-    /// A share of them, by their text.
+    /// A fraction of them, by their text.
     Some {
         salt: u64,
         percent: u64,
@@ -68,12 +68,12 @@ impl Scope {
 
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Fault {
-    /// Some rows are gone, without a word.
+    /// Some rows are absent, without a warning.
     DropRows {
         salt: u64,
         percent: u64,
     },
-    /// The rows of one pod are gone, without a word.
+    /// The rows of one pod are absent, without a warning.
     DropPod(String),
     /// A series is not stored.
     DropSeries(&'static str),
@@ -98,30 +98,30 @@ pub(crate) enum Fault {
         older: bool,
         first: bool,
     },
-    /// A label has another name in some rows, or is gone.
+    /// A label has another name in some rows, or is absent.
     Relabel {
         from: &'static str,
         to: Option<&'static str>,
         salt: u64,
         percent: u64,
     },
-    /// Rows are gone, and the answer says so.
+    /// Rows are absent, with a warning.
     Partial {
         salt: u64,
         percent: u64,
         flag: bool,
     },
-    /// Rows that are nobody's here.
+    /// Rows that belong to no model.
     Foreign,
     /// Another type of result.
     Type(&'static str),
-    /// Values that cannot be.
+    /// Impossible values.
     Value {
         value: &'static str,
         salt: u64,
         percent: u64,
     },
-    /// An answer that takes its time, and one that never comes.
+    /// A slow answer, and one that never comes.
     Delay {
         hangs: bool,
     },
@@ -147,7 +147,7 @@ impl Fault {
     }
 }
 
-/// A fault, where it strikes, and in which fetches.
+/// A fault, the queries that it affects, and its fetches.
 #[derive(Clone, Debug)]
 pub(crate) struct Struck {
     pub(crate) fault: Fault,
@@ -170,7 +170,7 @@ pub(crate) struct Plan {
     pub(crate) skew: i32,
 }
 
-/// Parts by which queries are told.
+/// Parts of queries that identify them.
 const PARTS: [&str; 18] = [
     "timestamp(",
     "timestamp(vllm:num_requests_running{",
@@ -228,7 +228,7 @@ pub(crate) fn models() -> impl Iterator<Item = ModelRef> {
 impl Plan {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        // The models with most to go wrong come most often.
+        // Models with more possible faults are drawn more often.
         let place = random.pick(&[0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 5, 6, 7]);
         let (model, namespace, pods) = MODELS[place];
         let world = if random.percent(40) { World::Plain } else { random.pick(&World::ALL) };
@@ -312,7 +312,7 @@ fn struck(random: &mut Random, pods: &[&str]) -> Struck {
         }
         _ => Fault::Delay { hangs: random.percent(10) },
     };
-    // What is not stored in the first fetch is not stored in the second, or not yet.
+    // A series that is not stored in the first fetch is not stored in the second either.
     let fetches = random.pick(&[[true, true], [true, true], [true, false], [false, true]]);
     let is_stored = matches!(fault, Fault::DropSeries(_));
     let scope = if is_stored { Scope::All } else { scope };

@@ -1,5 +1,5 @@
-//! The page of any engine that the table of [`collector_engines`] describes, made from its description:
-//! the series that its quantities are read from, each with the number that makes the quantity true.
+//! The page of any engine in the table of [`collector_engines`]: the series of its quantities, with numbers
+//! that make the quantities true.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ type Truth = Arc<dyn Fn(&PodView, usize) -> f64 + Send + Sync>;
 /// Labels with their values.
 type Pairs = Vec<(String, String)>;
 
-/// The page of a server that is described.
+/// The page of a described server.
 pub(super) fn layout(model: &str, spec: &EngineSpec, described: &Engine) -> Layout<PodView> {
     let mut plan = Plan::default();
     for (quantity, alternatives) in described.metrics() {
@@ -53,7 +53,7 @@ pub(super) fn layout(model: &str, spec: &EngineSpec, described: &Engine) -> Layo
     layout
 }
 
-/// What names the series of the page.
+/// The names of the page's series.
 struct Names<'a> {
     model: &'a str,
     described: &'a Engine,
@@ -83,23 +83,23 @@ impl Names<'_> {
 /// The series of a page, each with its number.
 #[derive(Default)]
 struct Plan {
-    /// By name, and by the labels that tell series of one name apart.
+    /// By name, and by the labels that distinguish series of one name.
     numbers: BTreeMap<String, Vec<(Pairs, Truth)>>,
-    /// Series whose labels hold numbers.
+    /// Series with numbers in their labels.
     labels: BTreeMap<String, Vec<(String, f64)>>,
-    /// Series that expressions have besides.
+    /// Additional series in expressions.
     others: Vec<Described>,
 }
 
 impl Plan {
-    /// Adds the series of an expression, so that it has this value. The first series that has no number
-    /// yet makes up for the others, of which those that are new are 0.
+    /// Adds the series of an expression, so that it has this value. The first series without a number
+    /// provides the value; other new ones are 0.
     fn tell(&mut self, expression: &Expression, truth: &Truth) {
         let all = expression.series();
         if let [series] = all.as_slice()
             && let Some(label) = &series.number_in
         {
-            // A configuration is the same whatever the view is; a counter stands in no label.
+            // A configuration is constant, and a counter is in no label.
             let number = truth(&PodView::nothing(), 0);
             self.labels
                 .entry(series.name.to_string())
@@ -126,7 +126,7 @@ impl Plan {
                     });
                     value.unwrap_or(0.0)
                 };
-                // The expression is a straight line over its one free series.
+                // The expression is linear in its one free series.
                 let (at_0, at_1) = (with(0.0), with(1.0));
                 let number = (truth(view, engine) - at_0) / (at_1 - at_0);
                 if number.is_finite() { number.max(0.0) } else { 0.0 }
@@ -134,7 +134,7 @@ impl Plan {
         );
     }
 
-    /// Adds the series that no quantity needed a number of.
+    /// Adds the series whose number does not matter.
     fn fill_with_zeros(&mut self) {
         for series in std::mem::take(&mut self.others) {
             if self.of(&series).is_none() {
@@ -144,21 +144,21 @@ impl Plan {
     }
 
     fn of(&self, series: &Described) -> Option<Truth> {
-        let labels = told_labels(&series.matchers)?;
+        let labels = common_labels(&series.matchers)?;
         let (_, truth) =
             self.numbers.get(&*series.name)?.iter().find(|(known, _)| *known == labels)?;
         Some(Arc::clone(truth))
     }
 
     fn insert(&mut self, series: &Described, truth: Truth) {
-        if let Some(labels) = told_labels(&series.matchers) {
+        if let Some(labels) = common_labels(&series.matchers) {
             self.numbers.entry(series.name.to_string()).or_default().push((labels, truth));
         }
     }
 }
 
-/// Labels that matchers let through; `None` where none is obvious.
-fn told_labels(matchers: &[LabelMatcher]) -> Option<Pairs> {
+/// Returns labels that the matchers accept; `None` if there is no obvious choice.
+fn common_labels(matchers: &[LabelMatcher]) -> Option<Pairs> {
     let mut labels = Vec::new();
     for matcher in matchers {
         if matcher.accepts("") {
@@ -175,7 +175,7 @@ fn told_labels(matchers: &[LabelMatcher]) -> Option<Pairs> {
     Some(labels)
 }
 
-/// The truth of a quantity; `None` for what the simulation does not know.
+/// Returns the true value of a quantity; `None` if the simulation does not know it.
 fn truth(quantity: Quantity, spec: &EngineSpec) -> Option<Truth> {
     let (size, blocks) = (f64::from(spec.block_size), f64::from(spec.num_gpu_blocks));
     let counted = |read: fn(&crate::engine::counters::Counters) -> f64| -> Truth {

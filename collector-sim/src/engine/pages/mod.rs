@@ -15,33 +15,33 @@ use crate::engine::template::{Layout, Template};
 use crate::spec::{EngineKind, EngineSpec};
 use crate::truth::Gauges;
 
-/// All that a pod's page tells, at one instant.
+/// Everything that a pod's page shows at one instant.
 #[derive(Debug, Clone)]
 pub(crate) struct PodView {
-    /// When the process started, as seconds since the Unix epoch.
+    /// The start of the process, in seconds since the Unix epoch.
     pub(crate) started: f64,
     /// The Unix time of simulated time zero.
     pub(crate) epoch: Duration,
-    /// In the order of their label.
+    /// Sorted by their label.
     pub(crate) engines: Vec<Snapshot>,
-    /// What all engines have counted, where there are several.
+    /// The counters of all engines, if there are several.
     sum: Option<Box<Counters>>,
-    /// Gauges that show another value than the true one.
+    /// Gauges that show a false value.
     pub(crate) lie: Option<Lie>,
 }
 
-/// Changes what a gauge shows.
+/// A false value of a gauge.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Lie {
     /// NaN.
     NotANumber,
-    /// The true value below zero, less one.
+    /// Minus the true value, minus one.
     Negative,
     /// Usage of the KV cache above 1.
     KvAboveOne,
 }
 
-/// Whose numbers a series shows.
+/// The source of a series' numbers.
 #[derive(Debug, Clone, Copy)]
 enum Whose {
     Engine(usize),
@@ -49,7 +49,7 @@ enum Whose {
 }
 
 impl PodView {
-    /// `engines` is what each engine shows; there is at least one.
+    /// Makes a view; `engines` is the state of each engine, at least one.
     pub(crate) fn new(started: f64, epoch: Duration, engines: Vec<Snapshot>) -> Self {
         let sum = match engines.as_slice() {
             [first, others @ ..] if !others.is_empty() => {
@@ -64,7 +64,7 @@ impl PodView {
         Self { started, epoch, engines, sum, lie: None }
     }
 
-    /// What is told of a pod without engines: nothing that changes.
+    /// The view of a pod without engines: everything that does not change.
     fn nothing() -> Self {
         Self::new(0.0, Duration::ZERO, Vec::new())
     }
@@ -105,24 +105,24 @@ impl PodView {
         }
     }
 
-    /// KV blocks in use, of so many.
+    /// The KV blocks in use and their number.
     fn used_blocks(&self, engine: usize, blocks: u32) -> f64 {
         (self.gauges(engine).kv_cache_usage * f64::from(blocks)).round()
     }
 }
 
-/// The page of a pod that serves `model` as `spec` says.
+/// Makes the page of a pod that serves `model`.
 pub(crate) fn template(model: &str, spec: &EngineSpec) -> Template<PodView> {
     let plain = layout(model, spec, 0);
     let wanted = spec.page_bytes.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     match wanted.saturating_sub(plain.len()) {
         0 => plain.finish(),
-        // Within their families, so that they have to be laid out anew.
+        // The additions belong to existing families, so the page is laid out again.
         padding => layout(model, spec, padding).finish(),
     }
 }
 
-/// With so many bytes of further series of one of the server's own families.
+/// Makes the page with additional series of one of the server's families, up to this many bytes.
 fn layout(model: &str, spec: &EngineSpec, padding: usize) -> Layout<PodView> {
     if let Some(described) = spec.described() {
         return described::layout(model, spec, &described);

@@ -1,4 +1,4 @@
-//! What the pages of Python servers have in common.
+//! The common parts of the pages of Python servers.
 
 use crate::engine::counters::Counters;
 use crate::engine::exposition::{Numbers, bound_label, label};
@@ -8,11 +8,11 @@ use crate::spec::EngineSpec;
 
 use super::{PodView, Whose};
 
-/// Reads one gauge of an engine.
+/// Returns one gauge of an engine.
 pub(super) type Gauge = fn(&PodView, usize) -> f64;
-/// Reads one counter.
+/// Returns one counter.
 pub(super) type Count = fn(&Counters) -> u64;
-/// Picks a histogram.
+/// Returns one histogram.
 pub(super) type Pick = fn(&Counters) -> &Histogram;
 
 /// One series of a family, without its name.
@@ -32,7 +32,7 @@ impl Series {
         Self { labels: Vec::new(), whose: Whose::Engine(engine) }.with(labels)
     }
 
-    /// The same with more labels.
+    /// Adds labels.
     pub(super) fn with(&self, more: &[(&str, &str)]) -> Self {
         let mut labels = self.labels.clone();
         labels.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
@@ -40,7 +40,7 @@ impl Series {
         Self { labels, whose: self.whose }
     }
 
-    /// Its labels, in two parts: those that sort before `le`, and those after it.
+    /// Splits its labels: those that sort before `le`, and those after.
     pub(super) fn around_le(&self) -> [String; 2] {
         let le = self.labels.partition_point(|(name, _)| name.as_str() < "le");
         let text = |labels: &[(String, String)]| {
@@ -53,7 +53,7 @@ impl Series {
 /// A Python server's page under construction.
 pub(super) struct PythonPage {
     pub(super) layout: Layout<PodView>,
-    /// Whose bounds its histograms have.
+    /// The engine whose histogram bounds are used.
     bounds: Counters,
 }
 
@@ -62,7 +62,7 @@ impl PythonPage {
         Self { layout: Layout::new(Numbers::Python), bounds: Counters::new(spec, false) }
     }
 
-    /// A gauge of each engine, or of the pod as that of its first engine.
+    /// Adds a gauge per engine, or per pod with the value of its first engine.
     pub(super) fn gauge(
         &mut self,
         name: &str,
@@ -74,7 +74,7 @@ impl PythonPage {
         self.gauges(name, help, &samples);
     }
 
-    /// A gauge that is read differently from series to series.
+    /// Adds a gauge with a different value for each series.
     pub(super) fn gauges(
         &mut self,
         name: &str,
@@ -91,7 +91,7 @@ impl PythonPage {
         }
     }
 
-    /// A gauge that never changes.
+    /// Adds a constant gauge.
     pub(super) fn constant(&mut self, name: &str, help: &str, series: &[Series], value: f64) {
         self.layout.family(name, help, "gauge");
         for series in series {
@@ -108,18 +108,18 @@ impl PythonPage {
         self.layout.sample(name, &series.around_le().each_ref().map(String::as_str), read);
     }
 
-    /// A counter with the same reading on each of its series.
+    /// Adds a counter with the same value for each of its series.
     pub(super) fn counter(&mut self, name: &str, help: &str, series: &[Series], read: Count) {
         let samples: Vec<_> = series.iter().map(|series| (series.clone(), read)).collect();
         self.counters(name, help, &samples);
     }
 
-    /// A counter.
+    /// Adds a counter.
     pub(super) fn counters(&mut self, name: &str, help: &str, samples: &[(Series, Count)]) {
         self.padded_counters(name, help, samples, |_| {});
     }
 
-    /// A counter with further series that `pad` adds.
+    /// Adds a counter that `pad` extends by more series.
     pub(super) fn padded_counters(
         &mut self,
         name: &str,
@@ -137,18 +137,18 @@ impl PythonPage {
         self.created(name, help, samples.iter().map(|(series, _)| series));
     }
 
-    /// A histogram.
+    /// Adds a histogram.
     pub(super) fn histogram(&mut self, name: &str, help: &str, series: &[Series], pick: Pick) {
         let picks: Vec<_> = series.iter().map(|series| (series.clone(), pick)).collect();
         self.histograms(name, help, &picks);
     }
 
-    /// A histogram that differs from series to series; all have the same bounds.
+    /// Adds a histogram with different values for each series, but the same bounds.
     pub(super) fn histograms(&mut self, name: &str, help: &str, samples: &[(Series, Pick)]) {
         self.padded_histograms(name, help, samples, |_| {});
     }
 
-    /// A histogram with further series that `pad` adds.
+    /// Adds a histogram that `pad` extends by more series.
     pub(super) fn padded_histograms(
         &mut self,
         name: &str,
@@ -169,7 +169,7 @@ impl PythonPage {
         self.created(name, help, samples.iter().map(|(series, _)| series));
     }
 
-    /// The times at which the series of a counter, histogram or summary were made.
+    /// Adds the creation times of the series of a counter, histogram or summary.
     pub(super) fn created<'s>(
         &mut self,
         name: &str,
@@ -183,7 +183,7 @@ impl PythonPage {
         }
     }
 
-    /// A summary without quantiles: a count and a sum.
+    /// Adds a summary without quantiles: a count and a sum.
     pub(super) fn summary(&mut self, name: &str, help: &str, samples: &[(Series, Count, Count)]) {
         self.layout.family(name, help, "summary");
         for (series, count, sum) in samples {
@@ -197,7 +197,7 @@ impl PythonPage {
         self.created(name, help, samples.iter().map(|(series, ..)| series));
     }
 
-    /// What any Python process shows.
+    /// Adds the families of any Python process.
     pub(super) fn process(&mut self) {
         let pod = [Series::of_pod(&[])];
         let generations = ["0", "1", "2"].map(|value| Series::of_pod(&[("generation", value)]));
@@ -234,12 +234,12 @@ impl PythonPage {
     }
 }
 
-/// A sample that never changes.
+/// Adds a constant sample.
 pub(super) fn constant(layout: &mut Layout<PodView>, name: &str, series: &Series, value: f64) {
     layout.constant(name, &series.around_le().each_ref().map(String::as_str), value);
 }
 
-/// A histogram without observations.
+/// Adds a histogram without observations.
 pub(super) fn unused_histogram(
     layout: &mut Layout<PodView>,
     name: &str,
@@ -256,7 +256,7 @@ pub(super) fn unused_histogram(
     }
 }
 
-/// So many bytes of further series; `more` adds the series of a number, counted from 0.
+/// Adds series up to this many bytes; `more` adds the series of a number, counted from 0.
 pub(super) fn pad(
     layout: &mut Layout<PodView>,
     bytes: usize,

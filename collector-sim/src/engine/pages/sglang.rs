@@ -1,5 +1,4 @@
-//! SGLang's page: the scheduler's families once for each data-parallel rank, the tokenizer's once
-//! for the server.
+//! SGLang's page: the scheduler's families per data-parallel rank, the tokenizer's once per server.
 
 use crate::engine::bounds::SGLANG_STAGE;
 use crate::engine::template::Layout;
@@ -136,7 +135,7 @@ impl Sglang {
         );
     }
 
-    /// What the server counts when a request is done, over all ranks.
+    /// Counters of finished requests, over all ranks.
     fn server(&mut self) {
         let counters: [(&str, Count); 6] = [
             ("prompt_tokens", |c| c.request_prompt_tokens.sum_units()),
@@ -188,13 +187,13 @@ impl Sglang {
     }
 }
 
-/// One more stage: SGLang has dozens more than are simulated, each a whole histogram.
+/// Adds another stage: SGLang has dozens more than are simulated, each a complete histogram.
 fn unused_stage(layout: &mut Layout<PodView>, name: &str, rank: &Series, number: usize) {
     let series = rank.with(&[("stage", &format!("stage_{number:04}"))]);
     unused_histogram(layout, name, &series, SGLANG_STAGE);
 }
 
-/// A name as words.
+/// Returns a name as words.
 fn help(name: &str) -> String {
     name.replace('_', " ")
 }

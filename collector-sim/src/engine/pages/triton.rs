@@ -1,5 +1,5 @@
-//! The page of Triton with the TensorRT-LLM backend: one family holds several quantities, told
-//! apart by a label. It has neither histograms nor the name of the model that is served.
+//! The page of Triton with the TensorRT-LLM backend: one family holds several quantities, distinguished by a
+//! label. It has no histograms and no name of the served model.
 
 use crate::engine::counters::Counters;
 use crate::engine::exposition::{Numbers, labels};
@@ -11,11 +11,11 @@ use super::{PodView, Whose};
 /// The models of Triton's repository: the parts of a pipeline.
 const MODELS: [&str; 5] =
     ["ensemble", "preprocessing", "postprocessing", "tensorrt_llm", "tensorrt_llm_bls"];
-/// The one that runs the engine.
+/// The model that runs the engine.
 const ENGINE: &str = "tensorrt_llm";
 const GPUS: usize = 4;
 
-/// Reads what a family of the pipeline's models shows.
+/// Returns the value of a family of the pipeline's models.
 type Count = fn(&Counters) -> f64;
 
 /// The families that Triton has for each model of its repository.
@@ -40,7 +40,7 @@ fn micros(seconds: f64) -> f64 {
     (seconds * 1e6).round()
 }
 
-/// Triton calls the model by its place in the pipeline, whatever is served.
+/// Triton names the model by its position in the pipeline, whatever it serves.
 pub(super) fn layout(spec: &EngineSpec, padding: usize) -> Layout<PodView> {
     let mut layout = Layout::new(Numbers::Plain);
     inference(&mut layout, padding);
@@ -172,7 +172,7 @@ fn of_pod(read: impl Fn(&PodView) -> f64 + Send + Sync + 'static) -> Read {
     Box::new(read)
 }
 
-/// One of the backend's families: several quantities, told apart by the label `by`.
+/// Adds one of the backend's families: several quantities, distinguished by the label `by`.
 fn quantities(
     layout: &mut Layout<PodView>,
     family: &str,

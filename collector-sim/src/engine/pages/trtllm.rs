@@ -53,7 +53,7 @@ impl Trtllm {
         self.gauge("kv_cache_hit_rate", |view, engine| {
             view.engines[engine].counters.totals().prefix_hit_ratio().unwrap_or(0.0)
         });
-        // Blocks: the simulation counts tokens, and a block is a fixed number of them.
+        // In blocks: the simulation counts tokens, and a block has a fixed number of them.
         self.counter("kv_cache_reused_blocks", |c| c.prefix_hits / TOKENS_PER_BLOCK);
         self.counter("kv_cache_missed_blocks", |c| {
             c.prefix_queries / TOKENS_PER_BLOCK - c.prefix_hits / TOKENS_PER_BLOCK
@@ -116,7 +116,7 @@ impl Trtllm {
         let (name, none) = ("trtllm_request_error", (|_| 0) as Count);
         let errors = [(series.with(&[("http_code", "400")]), none)];
         self.page.padded_counters(name, "Requests that failed", &errors, |layout| {
-            // The one family of the server's own with a label that takes many values.
+            // The only family of the server with a label of many values.
             pad(layout, padding, |layout, number| {
                 let code = (401 + number).to_string();
                 let series = series.with(&[("http_code", &code)]);
@@ -181,10 +181,10 @@ impl Trtllm {
     }
 }
 
-/// Of the reuse counters, whatever the block size of the cache is: a ratio is read off them.
+/// Reuse counters in units of their own: readers use them as a ratio.
 const TOKENS_PER_BLOCK: u64 = 32;
 
-/// A name as words.
+/// Returns a name as words.
 fn help(name: &str) -> String {
     name.replace('_', " ")
 }

@@ -9,10 +9,10 @@ use crate::spec::{EngineSpec, MetricNames};
 use super::PodView;
 use super::python::{Count, Gauge, Pick, PythonPage, Series, pad, unused_histogram};
 
-/// Reasons for which a request can end; in this simulation each ends by itself.
+/// Reasons for the end of a request; in this simulation every request ends by itself.
 const FINISHED_REASONS: [&str; 5] = ["stop", "length", "abort", "error", "repetition"];
 
-/// The paths that the server's HTTP families tell apart, and their method.
+/// The paths of the server's HTTP families, with their method.
 const HANDLERS: [(&str, &str); 4] = [
     ("/v1/chat/completions", "POST"),
     ("/v1/completions", "POST"),
@@ -119,7 +119,7 @@ impl Vllm {
         let kv_usage = "vllm:gpu_cache_usage_perc";
         self.gauge(kv_usage, "GPU KV-cache usage, 1 is 100 percent", PodView::kv_cache_usage);
         self.gauge("vllm:cpu_cache_usage_perc", "CPU KV-cache usage, 1 is 100 percent", zero);
-        // -1 is what vLLM shows when nothing was looked up.
+        // vLLM shows -1 without lookups.
         self.gauge("vllm:cpu_prefix_cache_hit_rate", "CPU prefix-cache hit rate", |_, _| -1.0);
         self.gauge(
             "vllm:gpu_prefix_cache_hit_rate",
@@ -212,8 +212,8 @@ impl Vllm {
         });
     }
 
-    /// One series for each combination of adapters that there has been. Its value is when that was
-    /// last so: the greatest is the present one.
+    /// Adds a series per past combination of adapters. Its value is the time when it last existed: the
+    /// greatest is current.
     fn lora(&mut self, adapters: &[String]) {
         const NAME: &str = "vllm:lora_requests_info";
         let max_lora = label("max_lora", &adapters.len().to_string());
@@ -255,7 +255,7 @@ impl Vllm {
             ("sliding_window", "None"),
             ("swap_space", "4"),
         ];
-        // The one family of vLLM without the model's name.
+        // The only family of vLLM without the model's name.
         let config = Series::of_pod(&config);
         let series: Vec<Series> = match spec.names {
             MetricNames::V1 => (0..self.engines.len())
@@ -267,7 +267,7 @@ impl Vllm {
         self.page.constant("vllm:cache_config_info", help, &series, 1.0);
     }
 
-    /// What the web framework shows. All requests are chat completions.
+    /// Adds the families of the web framework. All requests are chat completions.
     fn http(&mut self, padding: usize) {
         let counts = |handler: &str, status: &str| -> Count {
             if handler == HANDLERS[0].0 && status == "2xx" { |c| c.finished } else { |_| 0 }
@@ -324,7 +324,7 @@ impl Vllm {
         self.page.gauge(name, help, &self.engines, read);
     }
 
-    /// A gauge with one more label.
+    /// Adds a gauge with one more label.
     fn gauge_by(&mut self, name: &str, help: &str, by: &str, values: &[(&str, Gauge)]) {
         let samples = self.each(by, values);
         self.page.gauges(name, help, &samples);
@@ -338,7 +338,7 @@ impl Vllm {
         self.page.histogram(name, help, &self.engines, pick);
     }
 
-    /// Each engine with each value of one more label.
+    /// Returns each engine with each value of one more label.
     fn each<T: Copy>(&self, name: &str, values: &[(&str, T)]) -> Vec<(Series, T)> {
         self.engines
             .iter()
@@ -349,7 +349,7 @@ impl Vllm {
     }
 }
 
-/// One more path of the web framework's: a server has as many as its plugins and clients make.
+/// Adds one more path of the web framework: a server has as many as its plugins and clients create.
 fn unused_handler(layout: &mut Layout<PodView>, name: &str, number: usize) {
     let handler = format!("/v1/custom/{number:04}");
     let series = Series::of_pod(&[("handler", &handler), ("method", "POST")]);

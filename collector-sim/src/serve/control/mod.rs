@@ -1,4 +1,4 @@
-//! The control endpoint: what is true of a running fleet, and what changes it, over HTTP.
+//! The control endpoint: reads and changes a running fleet over HTTP.
 
 mod routes;
 mod state;
@@ -24,23 +24,23 @@ use crate::fleet::FleetError;
 use crate::load::Load;
 use routes::{Name, NoRoute, Route};
 
-/// Far more than any change needs.
+/// Largest request body.
 const MAX_BODY_BYTES: usize = 64 * 1024;
-/// For a body to arrive on loopback.
+/// Time limit for a request body on loopback.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A fleet's control endpoint. Dropping it ends it; the fleet goes on.
+/// A fleet's control endpoint. Dropping it stops it; the fleet continues.
 #[derive(Debug)]
 pub struct ControlServer {
     listener: Listener,
 }
 
 impl ControlServer {
-    /// Listens on `address`, port 0 for any free one. Whoever can reach it can do anything to the
-    /// fleet, so that it has to be a loopback address.
+    /// Listens on `address`, port 0 for any free one. Any client can change everything in the fleet, so it
+    /// must be a loopback address.
     ///
     /// # Errors
-    /// `InvalidInput` when it is none; otherwise what the system said.
+    /// `InvalidInput` for another address; otherwise the system's error.
     pub async fn open(fleet: Arc<FleetServer>, address: SocketAddr) -> io::Result<Self> {
         if !address.ip().is_loopback() {
             return Err(io::Error::new(
@@ -51,12 +51,12 @@ impl ControlServer {
         Ok(Self { listener: Listener::open(Arc::new(Control { fleet }), address).await? })
     }
 
-    /// Where it listens.
+    /// Returns its address.
     pub fn address(&self) -> SocketAddr {
         self.listener.address()
     }
 
-    /// Ends it, and returns when its connections have ended.
+    /// Stops it, and returns when its connections have ended.
     pub async fn stop(self) {
         let _ = self.listener.stop().await;
     }
@@ -67,7 +67,7 @@ struct Control {
     fleet: Arc<FleetServer>,
 }
 
-/// What a pod is told to do.
+/// An action on a pod.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PodOrder {
@@ -81,12 +81,12 @@ enum PodAction {
     Restart,
 }
 
-/// Why a request is not done.
+/// Why a request failed.
 #[derive(Debug)]
 struct Refusal {
     status: StatusCode,
     message: String,
-    /// The methods that there are instead.
+    /// The allowed methods.
     allow: Option<&'static str>,
 }
 
@@ -146,9 +146,9 @@ impl Service for Control {
 
 impl Control {
     async fn act(&self, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
-        // Browsers send it with what a foreign page asks them to send.
+        // Browsers send it with requests that another origin's page made.
         if request.headers().contains_key(ORIGIN) {
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "web pages may not ask"));
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "requests of web pages are refused"));
         }
         let fleet = &self.fleet;
         match Route::of(request.method(), request.uri().path())? {
@@ -195,7 +195,7 @@ impl Control {
     }
 }
 
-/// The request's body.
+/// Reads the request's body.
 async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refusal> {
     let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
     let body = timeout(BODY_TIMEOUT, body)
@@ -209,12 +209,11 @@ async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refu
                 Refusal::bad_request(format!("the body cannot be read: {error}"))
             }
         })?;
-    serde_json::from_slice(&body.to_bytes()).map_err(|error| {
-        Refusal::bad_request(format!("the body is not what is asked for: {error}"))
-    })
+    serde_json::from_slice(&body.to_bytes())
+        .map_err(|error| Refusal::bad_request(format!("invalid body: {error}")))
 }
 
-/// The load with what `change` says of it.
+/// Returns the load with the changes of `change`.
 fn merged(load: Load, change: serde_json::Map<String, Value>) -> Result<Load, Refusal> {
     let mut load =
         serde_json::to_value(load).map_err(|error| Refusal::bad_request(error.to_string()))?;
@@ -222,7 +221,7 @@ fn merged(load: Load, change: serde_json::Map<String, Value>) -> Result<Load, Re
         fields.extend(change);
     }
     serde_json::from_value(load)
-        .map_err(|error| Refusal::bad_request(format!("this is no load: {error}")))
+        .map_err(|error| Refusal::bad_request(format!("invalid load: {error}")))
 }
 
 fn found(body: &impl Serialize) -> Response<Body> {

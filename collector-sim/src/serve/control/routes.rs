@@ -1,9 +1,9 @@
-//! What the control endpoint understands.
+//! The routes of the control endpoint.
 
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 
-/// Every path, for who asks for `/`.
+/// All paths, for a request of `/`.
 pub(super) const PATHS: [&str; 9] = [
     "GET /state",
     "GET /targets",
@@ -16,7 +16,7 @@ pub(super) const PATHS: [&str; 9] = [
     "GET /",
 ];
 
-/// What is asked for.
+/// A parsed request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route {
     Index,
@@ -32,18 +32,18 @@ pub(super) enum Route {
     ClearAllFaults,
 }
 
-/// The variant or pod that is meant.
+/// A variant or pod.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Name {
     pub(super) namespace: String,
     pub(super) name: String,
 }
 
-/// Why nothing is asked for.
+/// Why a request has no route.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NoRoute {
     Path,
-    /// The methods that the path has.
+    /// The methods of the path.
     Method(&'static str),
 }
 
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_name_what_is_meant_and_other_methods_are_told() {
+    fn wrong_methods_are_refused_with_the_allowed_ones() {
         let name =
             |namespace: &str, name: &str| Name { namespace: namespace.into(), name: name.into() };
         check(&Method::GET, "/", &Ok(Route::Index));

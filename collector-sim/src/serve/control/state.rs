@@ -9,10 +9,10 @@ use super::super::{Faults, FleetServer};
 use crate::load::Load;
 use crate::truth::{PodTruth, VariantTruth};
 
-/// All of `GET /state`.
+/// The document of `GET /state`.
 #[derive(Debug, Serialize)]
 pub(super) struct State {
-    /// For how long the load has been on, the warm-up included.
+    /// Duration of the load, including the warm-up.
     simulated_seconds: f64,
     variants: Vec<VariantState>,
     pickers: Vec<PodState>,
@@ -34,11 +34,11 @@ struct VariantState {
 #[derive(Debug, Serialize)]
 struct PodState {
     pod: String,
-    /// `None` for a moment, while the pod is being added or deleted.
+    /// `None` for a moment, while the pod is added or deleted.
     address: Option<SocketAddr>,
     alive: bool,
     faults: Faults,
-    /// Over all engines, as in the truth; `None` while it is dead.
+    /// Over all engines; `None` while it is dead.
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,7 +65,7 @@ pub(super) fn of(fleet: &FleetServer) -> State {
         kv_cache_usage: truth.as_ref().map(PodTruth::kv_cache_usage),
         truth,
     };
-    let (now, variants, pickers) = fleet.whole_truth();
+    let (now, variants, pickers) = fleet.full_truth();
     let variants = variants.into_iter().map(|variant| {
         let VariantTruth { namespace, pods, .. } = variant;
         VariantState {

@@ -17,7 +17,7 @@ fn read_at() -> Tick {
 
 fn reading(model: &ModelRef, rows: Vec<ReplicaMetrics>) -> Reading<Replicas> {
     let replicas = Replicas::new(model.clone(), rows, "epp".into(), read_at());
-    Reading::new(Arc::new(replicas), read_at(), &FreshnessThresholds::default(), Source::Cache)
+    Reading::new(replicas, read_at(), &FreshnessThresholds::default(), Source::Cache)
 }
 
 fn row(pod: String, queue: Option<u64>, usage: Option<f64>) -> ReplicaMetrics {
@@ -36,7 +36,7 @@ fn model(name: &str, pods: u64) -> Shown {
     allocation.load.arrival_rate = Some(2600.4);
     allocation.ttft_average = Some(71.0);
     let thresholds = FreshnessThresholds::default();
-    let allocation = Reading::new(Arc::new(allocation), read_at(), &thresholds, Source::Cache);
+    let allocation = Reading::new(allocation, read_at(), &thresholds, Source::Cache);
     Shown { model, replicas, allocation: Some(allocation) }
 }
 

@@ -1,0 +1,461 @@
+//! A batch: sends its fetches to the backend, tries again where that can help, publishes what came back.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use collector_core::{
+    Advice, Answer, Ask, BackendError, ErrorKind, FieldReasons, ModelRecord, ModelRef, Outcome,
+    Tick, Urgency,
+};
+use futures_util::FutureExt as _;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Fetch, Source};
+use crate::breaker::Admission;
+use crate::budget::Priority;
+use crate::engine::Engine;
+use crate::known::nearest;
+use crate::publish::Fetched;
+use crate::retry;
+use crate::state::Joined;
+
+/// Fetches that are sent together. Dropped, whatever became of its task, they are no longer in flight: a caller who
+/// joined one that nobody carries out would wait in vain.
+pub(crate) struct Batch<'a> {
+    engine: &'a Engine,
+    index: usize,
+    started: Instant,
+    /// When the present try began.
+    began: Tick,
+    /// How long all tries may take while nobody waits.
+    unawaited_limit: Duration,
+    pending: Vec<Arc<Fetch>>,
+}
+
+impl<'a> Batch<'a> {
+    /// Sends fetches: an invalidation from here on supersedes them.
+    fn dispatch(engine: &'a Engine, index: usize, fetches: Vec<Arc<Fetch>>) -> Self {
+        for fetch in &fetches {
+            engine.models.with(&fetch.model, |cell| cell.dispatch(index, fetch));
+        }
+        let source = &engine.sources[index];
+        Self {
+            engine,
+            index,
+            started: Instant::now(),
+            began: engine.clock.now(),
+            unawaited_limit: engine.unawaited_limit(source, &fetches),
+            pending: fetches,
+        }
+    }
+
+    fn source(&self) -> &'a Source {
+        &self.engine.sources[self.index]
+    }
+
+    fn failed(&self, error: Arc<BackendError>) -> Fetched {
+        Fetched::Failed { began: self.began, error }
+    }
+
+    /// What is left of the time that all tries may take together. A caller who joined late has a whole call before
+    /// them.
+    fn time_left(&self) -> Duration {
+        let awaited_since = self.pending.iter().filter_map(|fetch| fetch.awaited_since.get()).max();
+        let deadline = match awaited_since {
+            Some(since) => *since + self.source().call_limit,
+            None => self.started + self.unawaited_limit,
+        };
+        deadline.saturating_duration_since(Instant::now())
+    }
+
+    fn urgency(&self) -> Urgency {
+        urgency(&self.pending)
+    }
+
+    /// Waits before the next try. A caller who joins a background refresh in its long pause ends it, unless the
+    /// server itself named the pause. False: the batch was given up, or has failed.
+    async fn pause(
+        &mut self,
+        stopping: &CancellationToken,
+        tried: u32,
+        error: &Arc<BackendError>,
+    ) -> bool {
+        let urgency = self.urgency();
+        let pause = retry::pause(tried, urgency, error);
+        let mut next = Instant::now() + pause;
+        loop {
+            // Made before the urgency is looked at: who begins to wait after that wakes it.
+            let hurried = self.source().hurried();
+            let was_hurried = urgency == Urgency::Background && self.urgency() == Urgency::Waiting;
+            if was_hurried && error.retry_after().is_none() {
+                next = Instant::now();
+            }
+            if next >= Instant::now() + self.time_left() {
+                self.land_failed(error);
+                return false;
+            }
+            if next <= Instant::now() {
+                return true;
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => return true,
+                () = hurried => {}
+                () = given_up(stopping, &self.pending) => return false,
+            }
+        }
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        for fetch in std::mem::take(&mut self.pending) {
+            self.engine.models.with(&fetch.model, |cell| cell.finish(self.index, &fetch));
+        }
+    }
+}
+
+/// A batch that is still open. A task that is dropped while it waits for others gives up all of them, and the next
+/// read opens another.
+struct Window(Option<(Arc<Engine>, usize)>);
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        if let Some((engine, index)) = self.0.take() {
+            let fetches = engine.sources[index].next_batch.take();
+            drop(Batch::dispatch(&engine, index, fetches));
+        }
+    }
+}
+
+/// Waits for others that want something of a source at the same time, and fetches.
+pub(super) fn dispatch_after_window(engine: &Arc<Engine>, index: usize) {
+    let tasks = engine.shift().tasks.clone();
+    let mut window = Window(Some((Arc::clone(engine), index)));
+    tasks.spawn(async move {
+        if let Some((engine, _)) = &window.0
+            && !engine.batch_window.is_zero()
+        {
+            tokio::time::sleep(engine.batch_window).await;
+        }
+        if let Some((engine, index)) = window.0.take() {
+            let fetches = engine.sources[index].next_batch.take();
+            engine.run(Batch::dispatch(&engine, index, fetches)).await;
+        }
+    });
+}
+
+impl Engine {
+    /// Fetches those of these models that are not in flight, at once and without a caller who waits.
+    pub(crate) async fn fetch_in_background(&self, index: usize, models: Vec<ModelRef>) {
+        let join = |model| match self
+            .models
+            .with(&model, |cell| cell.join(index, || Fetch::new(&model)))
+        {
+            Joined::New(fetch) => Some(fetch),
+            Joined::InFlight(_) => None,
+        };
+        let fetches: Vec<_> = models.into_iter().filter_map(join).collect();
+        if !fetches.is_empty() {
+            self.run(Batch::dispatch(self, index, fetches)).await;
+        }
+    }
+
+    /// Runs a batch until every fetch has ended or was given up.
+    async fn run(&self, mut batch: Batch<'_>) {
+        let stopping = self.shift().stopping.clone();
+        for tried in 1..=retry::TRIES {
+            batch.began = self.clock.now();
+            let admission = match batch.source().breaker.admit(batch.began) {
+                Ok(admission) => admission,
+                // Another try would be refused as well.
+                Err(error) => return batch.land_failed(&error),
+            };
+            let fetched = tokio::select! {
+                fetched = self.ask_backend(&batch, admission) => fetched,
+                () = given_up(&stopping, &batch.pending) => return,
+            };
+            let last = tried == retry::TRIES;
+            let Some(error) = self.land_all(&mut batch, fetched, last).await else { return };
+            if !batch.pause(&stopping, tried, &error).await {
+                return;
+            }
+        }
+    }
+
+    /// The limit of a background refresh: its interval, because the next refresh takes over then. Of
+    /// several the longest, or one model with a short interval would cut short the fetch of a whole fleet.
+    fn unawaited_limit(&self, source: &Source, fetches: &[Arc<Fetch>]) -> Duration {
+        let intervals = fetches.iter().map(|fetch| self.pace(&fetch.model).interval);
+        intervals.max().filter(|longest| !longest.is_zero()).unwrap_or(source.call_limit)
+    }
+
+    /// Asks the backend for what is pending.
+    async fn ask_backend(
+        &self,
+        batch: &Batch<'_>,
+        admission: Admission<'_>,
+    ) -> Result<Vec<(ModelRef, Answer)>, Arc<BackendError>> {
+        let source = batch.source();
+        let (urgency, time_left) = (batch.urgency(), batch.time_left());
+        let models: Vec<ModelRef> = batch.pending.iter().map(|fetch| fetch.model.clone()).collect();
+        let load_per_pod = self.wants_load_per_pod(source, &models, urgency);
+        let mut ask = Ask::new(&models, &load_per_pod);
+        ask.time_left = time_left;
+        // Asked again for each request: a caller who begins to wait meanwhile hurries the rest of the fetch.
+        let priority = || match batch.urgency() {
+            Urgency::Waiting => Priority::Waiting,
+            Urgency::Background => Priority::Background,
+        };
+        let permits = source.permits(&priority);
+        ask.permits = &permits;
+        ask.urgency = urgency;
+        let fetch = AssertUnwindSafe(source.backend.fetch(ask)).catch_unwind();
+        let result = match tokio::time::timeout(time_left, fetch).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_panic)) => {
+                source.panicked();
+                Err(source
+                    .error(ErrorKind::Panicked, subject(&models))
+                    .with_remedy("this is a defect of the backend: report it"))
+            }
+            Err(_elapsed) => Err(source
+                .error(ErrorKind::Timeout, subject(&models))
+                .with_detail(format!("no answer within {}", humantime::format_duration(time_left)))
+                .with_remedy("is the server overloaded? If it needs longer, raise its timeout")),
+        };
+        match result {
+            Ok(answers) => {
+                admission.answered(self.clock.now());
+                Ok(answers)
+            }
+            // Not the server let it wait, but others who ask it: the breaker hears nothing of it.
+            Err(error)
+                if error.kind() == ErrorKind::Timeout && permits.waited() > time_left / 2 =>
+            {
+                Err(Arc::new(out_of_budget(source, &models, time_left)))
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                admission.failed(&error, self.clock.now());
+                if error.kind() == ErrorKind::CircuitOpen {
+                    // Why the circuit is open says more than that it is.
+                    return Err(source.breaker.last_error().unwrap_or(error));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The models whose load must be told apart by pod: those that variants share, and those of
+    /// which a variant claims some pods and not others. A caller who waits asks about few models, so
+    /// that it costs next to nothing to always know.
+    fn wants_load_per_pod(
+        &self,
+        source: &Source,
+        models: &[ModelRef],
+        urgency: Urgency,
+    ) -> HashSet<ModelRef> {
+        let supports = source.backend.supports();
+        if !supports.load_per_pod {
+            return HashSet::new();
+        }
+        let shared = |model: &&ModelRef| {
+            urgency == Urgency::Waiting
+                || match self.directory.variants_of(model).len() {
+                    0 => false,
+                    1 => self.has_unclaimed_pods(model),
+                    _ => true,
+                }
+        };
+        models.iter().filter(shared).cloned().collect()
+    }
+
+    fn has_unclaimed_pods(&self, model: &ModelRef) -> bool {
+        let record = self.cache.get(model);
+        let value = record.as_ref().and_then(|record| record.value.as_ref());
+        value.is_some_and(|value| {
+            value.replicas.replicas.iter().any(|row| row.variant_name.is_none())
+        })
+    }
+
+    /// Publishes what can be published. Leaves in `pending` what another try may bring, and returns the error that
+    /// stands in the way.
+    async fn land_all(
+        &self,
+        batch: &mut Batch<'_>,
+        fetched: Result<Vec<(ModelRef, Answer)>, Arc<BackendError>>,
+        last: bool,
+    ) -> Option<Arc<BackendError>> {
+        let retry = |error: &BackendError| !last && error.advice() == Advice::Retry;
+        let answers = match fetched {
+            Ok(answers) => answers,
+            Err(error) if retry(&error) => return Some(error),
+            Err(error) => {
+                batch.land_failed(&error);
+                return None;
+            }
+        };
+        let mut answers: HashMap<ModelRef, Answer> = answers.into_iter().collect();
+        let mut missing = Vec::new();
+        let mut again = Vec::new();
+        let mut obstacle: Option<Arc<BackendError>> = None;
+        // All stay pending until the end: ending a fetch a second time does nothing.
+        for fetch in batch.pending.iter().cloned() {
+            match answers.remove(&fetch.model) {
+                Some(Answer::Found(sample)) => batch.land(&fetch, Fetched::Found(sample)),
+                Some(Answer::Missing { as_of, last_seen }) => {
+                    missing.push((fetch, as_of, last_seen));
+                }
+                Some(Answer::Failed(error)) => {
+                    let error = Arc::new(error);
+                    if retry(&error) {
+                        again.push(fetch);
+                        let longer = obstacle
+                            .as_ref()
+                            .is_none_or(|known| known.retry_after() < error.retry_after());
+                        if longer {
+                            obstacle = Some(error);
+                        }
+                    } else {
+                        batch.land(&fetch, batch.failed(error));
+                    }
+                }
+                None => {
+                    let error = batch
+                        .source()
+                        .error(ErrorKind::BadAnswer, fetch.model.to_string())
+                        .with_detail("the backend left the model out of its answer")
+                        .with_remedy("this is a defect of the backend: report it");
+                    batch.land(&fetch, batch.failed(Arc::new(error)));
+                }
+            }
+        }
+        self.land_missing(batch, missing).await;
+        batch.pending = again;
+        obstacle
+    }
+
+    /// Publishes what has no series. What exists instead is asked once, and only for callers who wait.
+    async fn land_missing(
+        &self,
+        batch: &Batch<'_>,
+        missing: Vec<(Arc<Fetch>, Tick, Option<Tick>)>,
+    ) {
+        let source = batch.source();
+        let lists = source.backend.supports().list_models;
+        let known = if lists && missing.iter().any(|(fetch, ..)| fetch.is_awaited()) {
+            let limit = batch.time_left().min(source.call_limit / 3);
+            let max_age = self.config.missing_ttl;
+            let listing = source.known.models(source, &*self.clock, max_age, limit / 2).await;
+            listing
+                .inspect_err(|error| tracing::debug!(%error, "Cannot list models to suggest"))
+                .ok()
+        } else {
+            None
+        };
+        for (fetch, as_of, last_seen) in missing {
+            let known = known.as_ref().filter(|_| fetch.is_awaited());
+            let last_seen = last_seen.map(|at| at.age(as_of));
+            let nearest = nearest(&fetch.model, known.map(AsRef::as_ref), last_seen);
+            batch.land(&fetch, Fetched::Missing { as_of, nearest });
+        }
+    }
+
+    fn note_refresh(&self, source: &Source, record: &ModelRecord, outcome: Outcome) {
+        if outcome == Outcome::Failed {
+            return;
+        }
+        self.counters.background_refreshes.fetch_add(1, Ordering::Relaxed);
+        if source.refresh_failing.swap(false, Ordering::Relaxed) {
+            tracing::info!(backend = %source.name, "Background fetch works again");
+        }
+        if let Some(value) = &record.value {
+            let model = &record.model;
+            tracing::debug!(
+                modelID = ?model.model, namespace = ?model.namespace,
+                age = ?value.replicas.oldest.age(self.clock.now()), "Background fetch succeeded"
+            );
+        }
+    }
+}
+
+impl Batch<'_> {
+    fn land_failed(&mut self, error: &Arc<BackendError>) {
+        if self.pending.iter().any(|fetch| !fetch.is_awaited())
+            && !self.source().refresh_failing.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(models = self.pending.len(), %error, "Background fetch failed");
+        }
+        for fetch in std::mem::take(&mut self.pending) {
+            self.land(&fetch, self.failed(Arc::clone(error)));
+        }
+    }
+
+    /// Publishes, stores and deregisters in one step, and hands the record to those who wait.
+    fn land(&self, fetch: &Arc<Fetch>, fetched: Fetched) {
+        let (engine, source) = (self.engine, self.source());
+        match &fetched {
+            Fetched::Found(sample) => source.note_fields(&fetch.model, &sample.failed),
+            Fetched::Missing { .. } => source.note_fields(&fetch.model, &FieldReasons::NONE),
+            Fetched::Failed { .. } => {}
+        }
+        // Code from outside runs here, a cache and a directory: its panic over one model must not take
+        // the others of the batch with it.
+        let land = AssertUnwindSafe(|| {
+            let (outcome, awaited) = (fetched.outcome(), fetch.is_awaited());
+            let record = engine.models.with(&fetch.model, |cell| {
+                let may_store = cell.finish(self.index, fetch);
+                engine.publish(cell, source, &fetch.model, fetched, awaited, may_store)
+            });
+            if !fetch.is_awaited() {
+                engine.note_refresh(source, &record, outcome);
+            }
+            record
+        });
+        if let Ok(record) = std::panic::catch_unwind(land) {
+            fetch.result.send_replace(Some(record));
+        } else {
+            engine.panicked();
+            tracing::error!(model = %fetch.model, "Publishing what was fetched panicked");
+        }
+    }
+}
+
+fn urgency(fetches: &[Arc<Fetch>]) -> Urgency {
+    if fetches.iter().any(|fetch| fetch.is_awaited()) {
+        Urgency::Waiting
+    } else {
+        Urgency::Background
+    }
+}
+
+/// Resolves when the collector is stopping and no caller waits for these fetches.
+async fn given_up(stopping: &CancellationToken, fetches: &[Arc<Fetch>]) {
+    stopping.cancelled().await;
+    if fetches.iter().any(|fetch| fetch.has_waiters()) {
+        // Callers who wait are answered; the fetch has its own limit.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A fetch that waited for its permits until no time was left.
+fn out_of_budget(source: &Source, models: &[ModelRef], time_left: Duration) -> BackendError {
+    let limit = humantime::format_duration(time_left);
+    source
+        .error(ErrorKind::Timeout, subject(models))
+        .with_detail(format!(
+            "more requests are wanted than may be sent; none was left within {limit}"
+        ))
+        .with_remedy("raise requests_per_second and request_burst if the server can take more")
+}
+
+fn subject(models: &[ModelRef]) -> String {
+    match models {
+        [model] => model.to_string(),
+        models => format!("{} models", models.len()),
+    }
+}

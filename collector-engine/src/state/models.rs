@@ -1,0 +1,168 @@
+//! The cells of models: those that are tracked, in flight or have an interval of their own, and no others.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use collector_core::{ModelRef, Tick};
+use tokio::sync::watch;
+
+use super::cell::{Cell, State, Tracked};
+use crate::sync::{Mutex, MutexGuard};
+
+/// All cells of a collector.
+pub(crate) struct Models<F> {
+    cells: Mutex<Cells<F>>,
+    tracked: AtomicUsize,
+    intervals: AtomicUsize,
+    /// Counts the changes of which models are tracked.
+    changes: watch::Sender<u64>,
+}
+
+struct Cells<F> {
+    by_model: HashMap<ModelRef, Arc<Cell<F>>>,
+    /// The last invalidation of all cells that were given up: new ones begin with it.
+    invalidated_at: Tick,
+}
+
+impl<F> Default for Models<F> {
+    fn default() -> Self {
+        let cells = Cells { by_model: HashMap::new(), invalidated_at: Tick::MIN };
+        Self {
+            cells: Mutex::new(cells),
+            tracked: AtomicUsize::new(0),
+            intervals: AtomicUsize::new(0),
+            changes: watch::Sender::default(),
+        }
+    }
+}
+
+impl<F> Models<F> {
+    /// Runs `act` under the lock of a model's cell, which is made where there is none and given up when nothing is
+    /// left to remember. `act` must not lock another cell.
+    pub(crate) fn with<R>(&self, model: &ModelRef, act: impl FnOnce(&mut State<F>) -> R) -> R {
+        loop {
+            let cell = self.cell_or_new(model);
+            // Given up since: it is no longer in the map.
+            let Some(mut state) = cell.lock() else { continue };
+            let result = act(&mut state);
+            if std::mem::take(&mut state.record_changed) {
+                cell.count_change();
+            }
+            if let Some(invalidated_at) = state.give_up_if_idle() {
+                cell.end();
+                // Still under the cell's lock: whoever finds it given up finds the map without it.
+                let mut cells = self.cells();
+                cells.invalidated_at = cells.invalidated_at.max(invalidated_at);
+                cells.by_model.remove(model);
+            }
+            return result;
+        }
+    }
+
+    /// What `look` returns of the state of a model that has a cell.
+    pub(crate) fn peek<R>(&self, model: &ModelRef, look: impl FnOnce(&State<F>) -> R) -> Option<R> {
+        let cell = self.cell(model)?;
+        let state = cell.lock()?;
+        Some(look(&state))
+    }
+
+    /// The cell of a model that has one.
+    pub(crate) fn cell(&self, model: &ModelRef) -> Option<Arc<Cell<F>>> {
+        self.cells().by_model.get(model).cloned()
+    }
+
+    /// Every model that has a cell, and what `look` returns of its state.
+    pub(crate) fn all<R>(&self, look: impl Fn(&State<F>) -> Option<R>) -> Vec<(ModelRef, R)> {
+        let cells: Vec<_> = {
+            let cells = self.cells();
+            cells.by_model.iter().map(|(model, cell)| (model.clone(), Arc::clone(cell))).collect()
+        };
+        let seen = |(model, cell): (ModelRef, Arc<Cell<F>>)| {
+            let seen = look(&*cell.lock()?)?;
+            Some((model, seen))
+        };
+        cells.into_iter().filter_map(seen).collect()
+    }
+
+    /// The tracked models, in order.
+    pub(crate) fn tracked(&self) -> Vec<ModelRef> {
+        let tracked = self.all(|state| state.tracked.as_ref().map(|_| ()));
+        let mut tracked: Vec<_> = tracked.into_iter().map(|(model, ())| model).collect();
+        tracked.sort_unstable();
+        tracked
+    }
+
+    /// How many models are tracked.
+    pub(crate) fn tracked_count(&self) -> usize {
+        self.tracked.load(Relaxed)
+    }
+
+    /// Resolves whenever the set of tracked models has changed since the last time.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Tracks a model unless `limit` models are tracked; false when it is not.
+    pub(crate) fn track(&self, state: &mut State<F>, now: Tick, limit: usize) -> bool {
+        if state.tracked.is_none() {
+            if !take_one(&self.tracked, limit) {
+                return false;
+            }
+            state.tracked = Some(Tracked::since(now));
+            self.changed();
+        }
+        true
+    }
+
+    /// Stops tracking a model.
+    pub(crate) fn untrack(&self, state: &mut State<F>) {
+        if state.tracked.take().is_some() {
+            self.tracked.fetch_sub(1, Relaxed);
+            self.changed();
+        }
+    }
+
+    /// Sets or removes the interval of a model; false when it has none and `limit` models have one.
+    pub(crate) fn set_interval(
+        &self,
+        state: &mut State<F>,
+        interval: Option<Duration>,
+        limit: usize,
+    ) -> bool {
+        match (state.interval, interval) {
+            (None, Some(_)) if !take_one(&self.intervals, limit) => return false,
+            (Some(_), None) => _ = self.intervals.fetch_sub(1, Relaxed),
+            _ => {}
+        }
+        state.interval = interval;
+        true
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+    }
+
+    fn cell_or_new(&self, model: &ModelRef) -> Arc<Cell<F>> {
+        let mut cells = self.cells();
+        if let Some(cell) = cells.by_model.get(model) {
+            return Arc::clone(cell);
+        }
+        let new = Arc::new(Cell::new(cells.invalidated_at));
+        cells.by_model.insert(model.clone(), Arc::clone(&new));
+        new
+    }
+
+    /// The map. Its lock may be taken under that of a cell, never the other way round.
+    fn cells(&self) -> MutexGuard<'_, Cells<F>> {
+        // Nothing under this lock can panic half-way through a change.
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts one more, unless the limit is reached.
+fn take_one(count: &AtomicUsize, limit: usize) -> bool {
+    let one_more = |count: usize| (count < limit).then_some(count + 1);
+    count.fetch_update(Relaxed, Relaxed, one_more).is_ok()
+}

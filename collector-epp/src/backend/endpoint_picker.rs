@@ -1,0 +1,127 @@
+//! Shows what endpoint pickers say of pools and of requests held back as metrics of the collector: no
+//! replica has these numbers.
+
+use std::collections::HashMap;
+
+use metrics::gauge;
+
+use super::fleet::Fleet;
+use super::pod::Outcome;
+use crate::endpoint_picker::{EndpointPickerMetrics, EndpointPickerModel, EndpointPickerPool};
+use crate::engines::Page;
+
+/// Rows of one page that are shown.
+const ROWS_MAX: usize = 256;
+
+type OfPool = (&'static str, fn(&EndpointPickerPool) -> Option<f64>);
+type OfModel = (&'static str, fn(&EndpointPickerModel) -> Option<f64>);
+
+const OF_POOL: [OfPool; 5] = [
+    ("collector_epp_pool_ready_pods", |pool| pool.ready),
+    ("collector_epp_pool_average_kv_cache_usage", |pool| pool.avg_kv),
+    ("collector_epp_pool_average_queue_size", |pool| pool.avg_queue),
+    ("collector_epp_pool_average_running_requests", |pool| pool.avg_running),
+    ("collector_epp_pool_saturation", |pool| pool.saturation_effective),
+];
+
+const OF_MODEL: [OfModel; 2] = [
+    ("collector_epp_flow_control_queue_size", |model| model.flow_control_queue_size),
+    ("collector_epp_flow_control_queue_bytes", |model| model.flow_control_queue_bytes),
+];
+
+/// A gauge: its family, the namespace, and the pool or model.
+type Key = (&'static str, String, String);
+
+/// The gauges of all endpoint pickers that were shown last.
+#[derive(Default)]
+pub(super) struct EndpointPickerGauges {
+    shown: HashMap<Key, f64>,
+}
+
+impl EndpointPickerGauges {
+    /// Shows what the endpoint pickers said last. A gauge that none of them has any more becomes NaN,
+    /// because it cannot be removed and its last value would stay for ever.
+    pub(super) fn show(&mut self, fleet: &Fleet) {
+        let mut now: HashMap<Key, f64> = HashMap::new();
+        for pod in fleet.pods(|_| true) {
+            let Outcome::Good(good) = pod.seen().outcome.clone() else { continue };
+            if let Page::EndpointPicker(metrics) = &good.page {
+                collect(metrics, pod.target.namespace.as_str(), &mut now);
+            }
+        }
+        let gone = self.shown.keys().filter(|key| !now.contains_key(key));
+        for key in gone {
+            set(key, f64::NAN);
+        }
+        for (key, value) in &now {
+            set(key, *value);
+        }
+        self.shown = now;
+    }
+}
+
+/// Endpoint pickers of one pool see the same pods, so one of them is enough; each holds back requests of
+/// its own.
+fn collect(metrics: &EndpointPickerMetrics, namespace: &str, gauges: &mut HashMap<Key, f64>) {
+    for pool in metrics.pools.iter().take(ROWS_MAX) {
+        let name = pool.name.as_deref().unwrap_or_default();
+        for (family, value) in OF_POOL {
+            if let Some(value) = value(pool) {
+                gauges.insert((family, namespace.to_owned(), name.to_owned()), value);
+            }
+        }
+    }
+    for model in metrics.models.iter().take(ROWS_MAX) {
+        let name = model.model.as_ref().or(model.target.as_ref());
+        let name = name.map_or("", |name| name.as_str());
+        for (family, value) in OF_MODEL {
+            if let Some(value) = value(model) {
+                // Requests for one model may be held back for several targets.
+                let key = (family, namespace.to_owned(), name.to_owned());
+                *gauges.entry(key).or_default() += value;
+            }
+        }
+    }
+}
+
+fn set((family, namespace, name): &Key, value: f64) {
+    let kind = if family.starts_with("collector_epp_pool") { "pool" } else { "model" };
+    gauge!(*family, "namespace" => namespace.clone(), kind => name.clone()).set(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_held_back_are_summed_over_targets_and_endpoint_pickers() {
+        let held = |target: &str, size| EndpointPickerModel {
+            model: Some("m".into()),
+            target: Some(target.into()),
+            flow_control_queue_size: Some(size),
+            ..EndpointPickerModel::default()
+        };
+        let pool = EndpointPickerPool {
+            name: Some("p".into()),
+            ready: Some(3.0),
+            avg_kv: None,
+            ..EndpointPickerPool::default()
+        };
+        let metrics = EndpointPickerMetrics {
+            models: vec![held("a", 2.0), held("b", 3.0)],
+            pools: vec![pool],
+            matched: Vec::new(),
+            repeated: 0,
+            beyond_limit: 0,
+        };
+        let mut gauges = HashMap::new();
+        collect(&metrics, "prod", &mut gauges);
+        collect(&metrics, "prod", &mut gauges);
+        let of = |family, name: &str| gauges.get(&(family, "prod".to_owned(), name.to_owned()));
+        assert_eq!(of("collector_epp_flow_control_queue_size", "m"), Some(&10.0));
+        assert_eq!(of("collector_epp_pool_ready_pods", "p"), Some(&3.0));
+        // What is not on the page is no 0.
+        assert_eq!(of("collector_epp_pool_average_kv_cache_usage", "p"), None);
+        assert_eq!(gauges.len(), 2);
+    }
+}
