@@ -4,7 +4,6 @@
 mod feed;
 mod pattern;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,8 +173,8 @@ impl Fleet {
 
     /// One look at the whole fleet, as the engine's worker takes it.
     async fn look(&self, backend: &PrometheusBackend) -> Result<()> {
-        let none = HashSet::new();
-        let mut ask = Ask::new(&self.models, &none);
+        let clock = SystemClock::new();
+        let mut ask = Ask::new(&self.models, &clock);
         ask.urgency = Urgency::Background;
         ask.time_left = Duration::from_secs(60);
         let answers = backend.fetch(ask).await?;

@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use collector_cache::MemoryCache;
 use collector_core::raw::Cold;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, BackendName, Clock, Deadlines, FreshnessThresholds,
-    KnownModel, LiveSource, LoadRates, LoadRow, MetricsCache, MetricsCollector as _, ModelRecord,
-    ModelRef, ModelSample, ModelValue, Outcome, Permits, PodName, Probe, ReplicaMetrics, Replicas,
-    Supports, SystemClock, Tick,
+    Answer, Answers, Ask, Backend, BackendError, BackendName, Clock, Deadlines,
+    FreshnessThresholds, KnownModel, ListAsk, LoadRates, LoadRow, MetricsCache,
+    MetricsCollector as _, ModelRecord, ModelRef, ModelSample, ModelValue, Outcome, PodName, Probe,
+    ProbeAsk, ReplicaMetrics, Replicas, Supports, SystemClock, Tick,
 };
 use collector_engine::{Builder, CacheConfig, CachingCollector, StaticDirectory, VariantSpec};
 
@@ -154,7 +154,7 @@ impl Backend for Steady {
         Supports::ALL
     }
 
-    async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
+    async fn fetch(&self, ask: Ask<'_>) -> Result<Answers, BackendError> {
         let now = self.clock.now();
         if !self.takes.is_zero() {
             tokio::time::sleep(self.takes).await;
@@ -167,15 +167,11 @@ impl Backend for Steady {
         Ok(ask.models.iter().map(answer).collect())
     }
 
-    async fn list_models(&self, _: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
+    async fn list_models(&self, _: ListAsk<'_>) -> Result<Vec<KnownModel>, BackendError> {
         Ok(Vec::new())
     }
 
-    async fn probe(&self) -> Result<Probe, BackendError> {
+    async fn probe(&self, _: ProbeAsk<'_>) -> Result<Probe, BackendError> {
         Ok(Probe::default())
-    }
-
-    fn live(&self) -> Option<&dyn LiveSource> {
-        None
     }
 }

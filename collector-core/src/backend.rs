@@ -1,6 +1,5 @@
-//! What a backend author writes, and what a backend says.
+//! What a backend author writes.
 
-use std::any::Any;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -8,58 +7,63 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::clock::Tick;
-use crate::error::BackendError;
-use crate::field::FieldReasons;
-use crate::load::LoadRates;
-use crate::metrics::{ReplicaMetrics, bytes_of_rows};
-use crate::model::{ModelRef, PodName};
-use crate::trace::TraceRow;
+use crate::answer::Answers;
+use crate::ask::{Ask, ListAsk, ProbeAsk};
+use crate::clock::Clock;
+use crate::error::{BackendError, ErrorKind, Operation};
+use crate::model::{BackendName, ModelRef};
 
-/// Somewhere metrics come from.
+/// A source of metrics.
 ///
-/// A backend says what a server said. It keeps no former values, does not retry a look, and knows
+/// A backend says what a server said. It keeps no former values, does not retry a fetch, and knows
 /// models and pods but no variants: the engine gives it caching, single-flight, background refresh,
 /// tracking, freshness, retries, a circuit breaker and self-metrics. Splitting a query that is too
 /// large, falling back from POST to GET and re-reading a token after a 401 are the backend's own,
 /// within the permits and the time it was given.
 ///
+/// Each call brings the engine's [`Clock`], the time left and [`Permits`](crate::Permits): a backend
+/// needs no clock of its own.
+///
 /// Show that an implementation keeps this contract with `collector_testkit::conformance::backend`.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
-    /// The backend's name in readings, errors, logs and metrics: short, lower case, always the same.
+    /// Returns the backend's name in readings, errors, logs and metrics: at most 32 of a-z, 0-9 and hyphens,
+    /// always the same.
     fn name(&self) -> &str;
 
-    /// What the backend can do. Also selects its conformance cases.
+    /// Returns what the backend can do. Also selects its conformance cases.
     fn supports(&self) -> Supports;
 
-    /// How long its requests may take, and how many it sends. The collector's builder can set other limits.
+    /// Returns how long its requests may take, and how many it sends. The collector's builder can set other
+    /// limits.
     fn limits(&self) -> Limits {
         Limits::default()
     }
 
-    /// One look at the server for all models asked; it should cost the server little more than one
-    /// model does.
+    /// Asks the server about all models of `ask`; it should cost the server little more than one model does.
     ///
-    /// A model that is absent from the answer counts as failed, never as missing: say
-    /// [`Answer::Missing`] when the server has no series of it. Duplicates in `ask.models` are
-    /// answered once.
+    /// A model without an answer counts as failed, never as missing: say
+    /// [`Answer::Missing`](crate::Answer::Missing) when the server has no series of it.
     ///
     /// # Errors
-    /// When the look as a whole failed. A part of it that failed is told in the answers, in
-    /// [`Answer::Failed`] or [`ModelSample::failed`].
+    /// When the fetch as a whole failed. A part of it that failed is told in the answers, in
+    /// [`Answer::Failed`](crate::Answer::Failed) or [`ModelSample::failed`](crate::ModelSample::failed).
     ///
     /// # Cancel safety
-    /// The engine drops the future when the time is up; nothing may be left half done by that.
-    async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError>;
+    /// The engine drops the future when the time is up; nothing may be left half done by that, and no task
+    /// may go on asking the server.
+    async fn fetch(&self, ask: Ask<'_>) -> Result<Answers, BackendError>;
 
-    /// What exists, for discovery and for "did you mean". A permit is taken before each request to the
-    /// server.
+    /// Lists the models that exist, for discovery and for "did you mean". Says
+    /// [`Unsupported`](ErrorKind::Unsupported) unless it is implemented.
     ///
     /// # Errors
-    /// When the server could not be asked, or the backend cannot list
-    /// ([`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)).
-    async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError>;
+    /// When the server could not be asked, when a part of the list may be absent, or when the backend cannot
+    /// list ([`ErrorKind::Unsupported`]).
+    async fn list_models(&self, _ask: ListAsk<'_>) -> Result<Vec<KnownModel>, BackendError> {
+        let name = BackendName::from(self.name());
+        Err(BackendError::new(ErrorKind::Unsupported, name, Operation::ListModels, "the backend"))
+    }
 
     /// Checks what a user may have got wrong: reachability, credentials, names, clocks.
     ///
@@ -67,38 +71,102 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the checks could not even begin.
-    async fn probe(&self) -> Result<Probe, BackendError>;
+    async fn probe(&self, ask: ProbeAsk<'_>) -> Result<Probe, BackendError>;
 
-    /// The other half of a backend that learns by itself (a scrape, a watch); `None` for one that
+    /// Returns the other half of a backend that collects by itself (a scrape, a watch); `None` for one that
     /// only answers when asked.
-    fn live(&self) -> Option<&dyn LiveSource>;
+    fn live(&self) -> Option<&dyn LiveSource> {
+        None
+    }
 }
 
-/// The part of a backend that pushes what it learns.
+/// A pointer to a backend is that backend.
+macro_rules! forward_backend {
+    ($($pointer:ident),*) => {$(
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<B: Backend + ?Sized> Backend for $pointer<B> {
+            fn name(&self) -> &str {
+                (**self).name()
+            }
+
+            fn supports(&self) -> Supports {
+                (**self).supports()
+            }
+
+            fn limits(&self) -> Limits {
+                (**self).limits()
+            }
+
+            async fn fetch(&self, ask: Ask<'_>) -> Result<Answers, BackendError> {
+                (**self).fetch(ask).await
+            }
+
+            async fn list_models(&self, ask: ListAsk<'_>) -> Result<Vec<KnownModel>, BackendError> {
+                (**self).list_models(ask).await
+            }
+
+            async fn probe(&self, ask: ProbeAsk<'_>) -> Result<Probe, BackendError> {
+                (**self).probe(ask).await
+            }
+
+            fn live(&self) -> Option<&dyn LiveSource> {
+                (**self).live()
+            }
+        }
+    )*};
+}
+
+forward_backend!(Arc, Box);
+
+/// The part of a backend that pushes what it collects.
 ///
 /// A source that pushes is not asked in the background; [`Backend::fetch`] is still called for a
 /// model that nothing is known of yet, and when no push has come for a ttl.
 #[async_trait]
 pub trait LiveSource: Send + Sync {
-    /// The whole tracked set: before [`run`](Self::run), and then whenever it changes.
+    /// Sets the tracked models, all of them: before [`run`](Self::run), and then whenever they change.
     fn tracked(&self, models: Arc<HashSet<ModelRef>>);
 
-    /// Works until dropped and pushes what it learns, coalesced per model. The engine spawns it,
-    /// restarts it after a panic, and drops it at shutdown.
+    /// Works until dropped and pushes what it collects, coalesced per model. The engine spawns it,
+    /// restarts it after a panic, and drops it at shutdown; no task may go on then.
     ///
-    /// Of a tracked model it also pushes that it is missing, or could not be looked at: silence would
+    /// Of a tracked model it also pushes that it is missing, or could not be fetched: silence would
     /// look like a value that merely ages.
-    async fn run(&self, sink: Arc<dyn UpdateSink>);
+    async fn run(&self, context: LiveContext);
+}
+
+/// The arguments of [`LiveSource::run`].
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct LiveContext {
+    /// Takes what is pushed.
+    pub sink: Arc<dyn UpdateSink>,
+    /// The engine's clock, that of the answers' ticks.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl LiveContext {
+    /// A context as a test or a wrapper makes it.
+    pub fn new(sink: Arc<dyn UpdateSink>, clock: Arc<dyn Clock>) -> Self {
+        Self { sink, clock }
+    }
+}
+
+impl fmt::Debug for LiveContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveContext").finish_non_exhaustive()
+    }
 }
 
 /// Where a [`LiveSource`] pushes to. A push is stored exactly as an answer to a fetch is; one about a
 /// model that is not tracked is dropped.
 pub trait UpdateSink: Send + Sync {
-    /// Hands over what was learnt. Never blocks on I/O.
-    fn push(&self, answers: Vec<(ModelRef, Answer)>);
+    /// Hands over what was collected. Never blocks on I/O.
+    fn push(&self, answers: Answers);
 
-    /// Everything has been tried once since the last call, or since the start: well or badly, a cycle
-    /// has ended. The collector is ready after the first.
+    /// Says that everything has been tried once since the last call, or since the start: well or badly, a
+    /// cycle has ended, and each tracked model was pushed before. The collector is ready after the first.
     fn cycle_ended(&self);
 }
 
@@ -153,204 +221,21 @@ impl Default for Limits {
     }
 }
 
-/// Why a look is taken; a backend may trade server load for delay by it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Urgency {
-    /// Somebody waits for it.
-    Waiting,
-    /// The background refresh.
-    Background,
-}
-
-/// One look that the engine asks for.
-#[derive(Clone, Copy)]
-#[non_exhaustive]
-pub struct Ask<'a> {
-    /// The models.
-    pub models: &'a [ModelRef],
-    /// Those of them whose load is wanted per pod, because variants share them.
-    pub load_per_pod: &'a HashSet<ModelRef>,
-    /// Time left for the whole look, counted from the call.
-    pub time_left: Duration,
-    /// Taken before each request to the server.
-    pub permits: &'a dyn Permits,
-    /// Why the look is taken.
-    pub urgency: Urgency,
-    /// Also tell how each value came about, in [`ModelSample::trace`].
-    pub trace: bool,
-}
-
-impl<'a> Ask<'a> {
-    /// An ask as a test or a wrapper makes it: no load per pod, no limit on requests.
-    pub fn new(models: &'a [ModelRef], load_per_pod: &'a HashSet<ModelRef>) -> Self {
-        Self {
-            models,
-            load_per_pod,
-            time_left: Duration::from_secs(16),
-            permits: &Unlimited,
-            urgency: Urgency::Waiting,
-            trace: false,
-        }
-    }
-}
-
-impl fmt::Debug for Ask<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ask")
-            .field("models", &self.models)
-            .field("load_per_pod", &self.load_per_pod)
-            .field("time_left", &self.time_left)
-            .field("urgency", &self.urgency)
-            .field("trace", &self.trace)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The engine's budget of requests to one backend: 8 at a time over all looks, and as many a second as its
-/// [limits](Limits) let. Never wait for a permit while holding one: where all looks did so, none would end.
-#[async_trait]
-pub trait Permits: Send + Sync {
-    /// Waits for leave to send one request; hold the permit until the answer was read.
-    ///
-    /// # Errors
-    /// When no request may be sent for now, because the backend's circuit is open.
-    ///
-    /// # Cancel safety
-    /// Dropping the future gives up the place in the queue.
-    async fn acquire(&self) -> Result<Permit, BackendError>;
-}
-
-/// Leave to send one request, given back on drop.
-#[must_use = "the permit is given back when it is dropped"]
-pub struct Permit(#[expect(dead_code, reason = "held for its drop")] Box<dyn Any + Send>);
-
-impl Permit {
-    /// A permit that holds `guard` until it is dropped.
-    pub fn new(guard: impl Send + 'static) -> Self {
-        Self(Box::new(guard))
-    }
-}
-
-impl fmt::Debug for Permit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Permit")
-    }
-}
-
-/// Leave for everything, for tests and one-shot tools.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Unlimited;
-
-#[async_trait]
-impl Permits for Unlimited {
-    async fn acquire(&self) -> Result<Permit, BackendError> {
-        Ok(Permit::new(()))
-    }
-}
-
-/// What one look said about one model.
-#[derive(Debug)]
-pub enum Answer {
-    /// Series of the model exist. No replica in it: the model is known and has no live pod.
-    Found(ModelSample),
-    /// The server answered, and has nothing of this model.
-    Missing {
-        /// When it was looked at.
-        as_of: Tick,
-        /// When something of it was last there, where the server or the backend remembers: then it has
-        /// been scaled to zero, and is not misspelt.
-        last_seen: Option<Tick>,
-    },
-    /// This model could not be looked at, others of the same look may have been.
-    Failed(BackendError),
-}
-
-/// What one look said about one model that exists.
-#[derive(Clone, PartialEq, Debug)]
-#[non_exhaustive]
-pub struct ModelSample {
-    /// When it was looked at, on our clock: this orders answers.
-    pub as_of: Tick,
-    /// The live replicas.
-    pub replicas: Vec<ReplicaMetrics>,
-    /// The load: one row for the model, or one for each pod where that was asked.
-    pub load: Vec<LoadRow>,
-    /// Fields whose query failed, with the reason: unknown, which is not "not measured". They keep
-    /// their former values.
-    pub failed: FieldReasons,
-    /// False when replicas may be absent: warnings, `isPartial`, a pod that hangs.
-    pub complete: bool,
-    /// Why an incomplete sample is: the server's warning, where it is one. What stays absent under one and
-    /// the same warning for three fetches has left.
-    pub warning: Option<Arc<str>>,
-    /// The pods that an incomplete sample lacks, where the backend can name them: all others that are
-    /// not in it are gone. Empty: any pod may be absent.
-    pub unreached: Vec<PodName>,
-    /// The time over which peaks and rates were taken; `None` when the backend does not say.
-    pub window: Option<Duration>,
-    /// Warnings about a reading whose values are right, as in
-    /// [`Replicas::warnings`](crate::Replicas::warnings).
-    pub warnings: Vec<Arc<str>>,
-    /// How the values came about; empty unless [`Ask::trace`] was set.
-    pub trace: Vec<TraceRow>,
-}
-
-impl ModelSample {
-    /// About how many bytes the sample holds, but for the text of names, which is shared.
-    pub(crate) fn bytes(&self) -> usize {
-        size_of::<Self>()
-            + bytes_of_rows(&self.replicas)
-            + size_of_val(self.load.as_slice())
-            + self.load.iter().map(|row| row.reasons.bytes()).sum::<usize>()
-            + size_of_val(self.unreached.as_slice())
-            + self.failed.bytes()
-            + size_of_val(self.warnings.as_slice())
-            + size_of_val(self.trace.as_slice())
-    }
-
-    /// A complete sample of these replicas, without load.
-    pub fn new(as_of: Tick, replicas: Vec<ReplicaMetrics>) -> Self {
-        Self {
-            as_of,
-            replicas,
-            load: Vec::new(),
-            failed: FieldReasons::NONE,
-            complete: true,
-            warning: None,
-            unreached: Vec::new(),
-            window: None,
-            warnings: Vec::new(),
-            trace: Vec::new(),
-        }
-    }
-}
-
-/// Load of a model or of one of its pods.
-#[derive(Clone, PartialEq, Debug)]
-#[non_exhaustive]
-pub struct LoadRow {
-    /// The pod; `None` for the model as a whole.
-    pub pod: Option<PodName>,
-    /// Rates over the window.
-    pub rates: LoadRates,
-    /// Why rates are unknown, by the fields that are made of them, where the backend can say.
-    pub reasons: FieldReasons,
-}
-
-impl LoadRow {
-    /// The load of a pod; `None`: of the model as a whole.
-    pub fn new(pod: Option<PodName>, rates: LoadRates) -> Self {
-        Self { pod, rates, reasons: FieldReasons::NONE }
-    }
-}
-
 /// A model that a backend knows.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[non_exhaustive]
 pub struct KnownModel {
     /// The model.
     pub model: ModelRef,
     /// Its live replicas, where the backend knows their number.
     pub replicas: Option<u32>,
+}
+
+impl KnownModel {
+    /// A model with the number of its live replicas, where that is known.
+    pub const fn new(model: ModelRef, replicas: Option<u32>) -> Self {
+        Self { model, replicas }
+    }
 }
 
 /// Outcome of a [`Check`].
@@ -368,6 +253,7 @@ pub enum CheckStatus {
 
 /// One thing that was checked.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Check {
     /// `group.name`, `connection.tls` for example: stable, for programs.
     pub id: String,
@@ -393,9 +279,17 @@ impl Check {
     }
 }
 
-/// What a backend found when it looked at itself and its server.
+/// What a backend found when it checked itself and its server.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
 pub struct Probe {
     /// The checks, in the order in which they build on each other.
     pub checks: Vec<Check>,
+}
+
+impl Probe {
+    /// These checks, in the order in which they build on each other.
+    pub const fn new(checks: Vec<Check>) -> Self {
+        Self { checks }
+    }
 }

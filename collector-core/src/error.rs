@@ -9,6 +9,7 @@ use crate::model::BackendName;
 
 /// What went wrong. The engine acts on this; nobody parses messages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum ErrorKind {
     /// The host name has no address.
     Dns,
@@ -135,9 +136,9 @@ impl fmt::Display for ErrorKind {
             Self::RateLimited => "too many requests (429)",
             Self::Overloaded => "the server is overloaded",
             Self::ServerError => "the server failed",
-            Self::BadAnswer => "the answer makes no sense",
+            Self::BadAnswer => "unexpected response",
             Self::TooLarge => "the answer is too large",
-            Self::Configuration => "it is not configured rightly",
+            Self::Configuration => "invalid configuration",
             Self::Ambiguous => "the model is ambiguous",
             Self::Unsupported => "this backend cannot do that",
             Self::CircuitOpen => "not asked again yet, because the last tries failed",
@@ -149,6 +150,7 @@ impl fmt::Display for ErrorKind {
 
 /// What a backend was doing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Operation {
     /// [`Backend::fetch`](crate::Backend::fetch).
     Fetch,
@@ -250,6 +252,21 @@ impl BackendError {
     /// The backend that failed.
     pub fn backend(&self) -> &BackendName {
         &self.0.backend
+    }
+
+    /// What the backend was doing.
+    pub fn operation(&self) -> Operation {
+        self.0.operation
+    }
+
+    /// What it was doing that with: a model, a URL without its credentials.
+    pub fn subject(&self) -> &str {
+        &self.0.subject
+    }
+
+    /// The cause in words; empty when the kind says all.
+    pub fn detail(&self) -> &str {
+        &self.0.detail
     }
 
     /// What the user should do; empty when nothing helps but waiting.

@@ -40,7 +40,7 @@ pub enum Field {
 
 impl Field {
     /// Every field.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: &'static [Self] = &[
         Self::KvCacheUsage,
         Self::QueueLength,
         Self::RunningRequests,
@@ -54,7 +54,7 @@ impl Field {
     ];
 
     /// The fields of a replica's own row.
-    pub const OF_REPLICA: [Self; 5] = [
+    pub const OF_REPLICA: &'static [Self] = &[
         Self::KvCacheUsage,
         Self::QueueLength,
         Self::RunningRequests,
@@ -63,7 +63,7 @@ impl Field {
     ];
 
     /// The fields of a load row.
-    pub const OF_LOAD: [Self; 5] = [
+    pub const OF_LOAD: &'static [Self] = &[
         Self::ArrivalRate,
         Self::AvgInputTokens,
         Self::AvgOutputTokens,
@@ -113,7 +113,7 @@ impl FieldSet {
 
     /// The fields, in their order.
     pub fn iter(self) -> impl Iterator<Item = Field> {
-        Field::ALL.into_iter().filter(move |field| self.contains(*field))
+        Field::ALL.iter().copied().filter(move |field| self.contains(*field))
     }
 }
 

@@ -10,6 +10,8 @@
 //! Missing, zero and error are three different things in every type here: what was not measured is
 //! `None`, a model without series is [`Answer::Missing`], and a failed look is a [`BackendError`].
 
+mod answer;
+mod ask;
 mod backend;
 mod cache;
 mod clock;
@@ -33,9 +35,11 @@ pub mod text;
 mod trace;
 pub mod window;
 
+pub use answer::{Absent, Answer, Answers, LoadRow, ModelSample};
+pub use ask::{Ask, ListAsk, Permit, Permits, ProbeAsk, Unlimited, Urgency};
 pub use backend::{
-    Answer, Ask, Backend, Check, CheckStatus, KnownModel, Limits, LiveSource, LoadRow, ModelSample,
-    Permit, Permits, Probe, Supports, Unlimited, UpdateSink, Urgency,
+    Backend, Check, CheckStatus, KnownModel, Limits, LiveContext, LiveSource, Probe, Supports,
+    UpdateSink,
 };
 pub use cache::{CacheStats, MetricsCache};
 pub use clock::{Clock, ManualClock, SystemClock, Tick};

@@ -172,7 +172,16 @@ impl ReplicaMetrics {
         }
     }
 
-    /// Whether the field was measured.
+    /// Returns whether nothing of the field is unknown: for [`Field::CacheConfig`], whether the capacity can be
+    /// told, of which one half may have been measured alone.
+    pub fn is_known(&self, field: Field) -> bool {
+        match field {
+            Field::CacheConfig => self.total_kv_capacity_tokens().is_some(),
+            field => self.has(field),
+        }
+    }
+
+    /// Whether the field was measured, or a part of it.
     pub fn has(&self, field: Field) -> bool {
         match field {
             Field::KvCacheUsage => self.kv_cache_usage.is_some(),

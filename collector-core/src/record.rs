@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::backend::ModelSample;
+use crate::answer::ModelSample;
 use crate::clock::Tick;
 use crate::error::BackendError;
 use crate::field::Mark;

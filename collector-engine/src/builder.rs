@@ -177,7 +177,7 @@ impl Builder {
         assert!(names.iter().enumerate().all(own_name), "two backends are named alike: {names:?}");
         let directory_generation = self.directory.generation();
         let snapshot = config.snapshot_path.clone().map(Snapshot::new);
-        let paces = crate::pace::Paces::new(&config);
+        let paces = crate::refresh::Paces::new(&config);
         let engine = Engine {
             sources,
             names,

@@ -19,8 +19,8 @@ use crate::engine::Engine;
 use crate::fetch::Fetch;
 use crate::read::WorkloadHandle;
 use crate::read::assess::pending;
+use crate::refresh::Worker;
 use crate::state::State;
-use crate::worker::Worker;
 
 /// A [`MetricsCollector`] over any [`Backend`] and any [`MetricsCache`](collector_core::MetricsCache).
 ///

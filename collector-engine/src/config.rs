@@ -6,7 +6,7 @@ use std::time::Duration;
 use collector_core::{FreshnessThresholds, IntervalError, ThresholdsError, VariantName, duration};
 use serde::{Deserialize, Serialize};
 
-use crate::adaptive::AdaptiveConfig;
+use crate::refresh::adaptive::AdaptiveConfig;
 
 /// How values are cached, refreshed and labelled.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::CacheConfig;
 use crate::counters::Counters;
 use crate::fetch::{Fetch, Source};
-use crate::pace::Paces;
+use crate::refresh::Paces;
 use crate::snapshot::Snapshot;
 use crate::state::{Models, State};
 

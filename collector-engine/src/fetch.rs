@@ -6,8 +6,12 @@
 //! twice.
 
 mod batch;
+pub(crate) mod breaker;
+mod budget;
+mod listing;
 pub(crate) mod next_batch;
-pub(crate) mod source;
+mod retry;
+mod source;
 
 use std::sync::{Arc, OnceLock};
 

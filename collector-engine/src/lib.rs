@@ -12,11 +12,7 @@
 //! - a failed refresh never removes a good value, and an invalidation never lets an older fetch
 //!   store.
 
-pub mod adaptive;
-mod breaker;
-mod budget;
 mod builder;
-mod carry;
 mod collector;
 mod config;
 mod counters;
@@ -25,22 +21,16 @@ mod engine;
 mod fetch;
 #[cfg(all(test, loom))]
 mod interleavings;
-mod known;
-mod live;
-mod merge;
-mod pace;
 mod publish;
 mod read;
-mod retry;
-mod sane;
-mod schedule;
+mod refresh;
 mod snapshot;
 mod state;
 mod sync;
-mod worker;
 
 pub use builder::{Builder, DEFAULT_MAX_TRACKED, TimingErrors};
 pub use collector::CachingCollector;
 pub use config::{CacheConfig, EvictionPolicy, TimingError};
 pub use directory::{InvalidPattern, StaticDirectory, VariantSpec};
 pub use read::WorkloadHandle;
+pub use refresh::adaptive;

@@ -361,7 +361,7 @@ impl<'a> Assembly<'a> {
         for model in &mut self.models {
             model.rates.clear();
             model.replica_rates.clear();
-            for field in Field::OF_LOAD {
+            for &field in Field::OF_LOAD {
                 let reason = "series are stored more than once, and the labels that tell copies apart are \
                               not known yet";
                 model.failed.insert(field, reason);

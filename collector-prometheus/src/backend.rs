@@ -6,11 +6,12 @@ mod list;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, Clock, ErrorKind, KnownModel, Limits, LiveSource, ModelId,
-    ModelRef, Operation, Permits, Probe, Supports, Unlimited, Urgency,
+    Answer, Answers, Ask, Backend, BackendError, Clock, ErrorKind, KnownModel, Limits, ListAsk,
+    ModelId, ModelRef, Operation, Permits, Probe, ProbeAsk, Supports, Urgency,
 };
 use collector_transport::ConfigError;
 use tokio::time::Instant;
@@ -92,10 +93,10 @@ impl PrometheusBackend {
     }
 
     /// Returns the budget of a request outside a fetch.
-    fn own_budget<'a>(&'a self, permits: &'a dyn Permits) -> Budget<'a> {
+    fn own_budget<'a>(&'a self, permits: &'a dyn Permits, time_left: Duration) -> Budget<'a> {
         Budget {
             permits,
-            deadline: Instant::now() + self.config.timeout * 3,
+            deadline: Instant::now() + time_left.min(self.config.timeout * 3),
             waiting: true,
             clock: &*self.clock,
         }
@@ -164,7 +165,7 @@ impl PrometheusBackend {
         // Not every fetch runs a query that shows copies.
         let copies_seen = self.copies_seen.fetch_or(assembly.doubled, Ordering::Relaxed);
         let copies_unknown = (assembly.doubled || copies_seen) && !shape.probed;
-        let jobs = self.wanted(&fetch, &groups, ask.load_per_pod, &assembly);
+        let jobs = self.wanted(&fetch, &groups, &ask, &assembly);
         fetch.ask(jobs, &mut assembly).await;
         let mut vanished: HashSet<usize> = (0..asked.models().len())
             .filter(|position| assembly.models[*position].has_just_vanished())
@@ -177,7 +178,7 @@ impl PrometheusBackend {
         vanished.retain(|position| !assembly.models[*position].has_no_pods());
         if !vanished.is_empty() {
             let mut jobs = self.capacity(&groups, &assembly);
-            jobs.extend(self.wanted(&fetch, &groups, ask.load_per_pod, &assembly));
+            jobs.extend(self.wanted(&fetch, &groups, &ask, &assembly));
             fetch.ask(jobs_about(&vanished, jobs, &groups), &mut assembly).await;
         }
         if copies_unknown {
@@ -204,7 +205,7 @@ impl PrometheusBackend {
             shape,
             backend: crate::NAME.into(),
         };
-        let per_pod = |model: &ModelRef| ask.load_per_pod.contains(model);
+        let per_pod = |model: &ModelRef| ask.wants_load_per_pod(model);
         let finished = finish(assembly, &common, per_pod, |model| self.memory.of(model));
         Ok(Attempt::Finished(finished))
     }
@@ -294,8 +295,9 @@ impl Backend for PrometheusBackend {
         Limits::new(timeout).with_rate(requests_per_second, request_burst)
     }
 
-    async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
-        let (models, mut answers) = self.refuse_outside(ask.models);
+    async fn fetch(&self, ask: Ask<'_>) -> Result<Answers, BackendError> {
+        let (models, refused) = self.refuse_outside(ask.models);
+        let mut answers: Answers = refused.into_iter().collect();
         if models.is_empty() {
             return Ok(answers);
         }
@@ -308,16 +310,14 @@ impl Backend for PrometheusBackend {
         Ok(answers)
     }
 
-    async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
-        self.models(permits).await.map_err(|failure| self.error(failure, Operation::ListModels))
+    async fn list_models(&self, ask: ListAsk<'_>) -> Result<Vec<KnownModel>, BackendError> {
+        self.models(self.own_budget(ask.permits, ask.time_left))
+            .await
+            .map_err(|failure| self.error(failure, Operation::ListModels))
     }
 
-    async fn probe(&self) -> Result<Probe, BackendError> {
-        let terms = self.discovery.terms();
-        Ok(probe::run(&self.client, terms, self.own_budget(&Unlimited)).await)
-    }
-
-    fn live(&self) -> Option<&dyn LiveSource> {
-        None
+    async fn probe(&self, ask: ProbeAsk<'_>) -> Result<Probe, BackendError> {
+        let budget = self.own_budget(ask.permits, ask.time_left);
+        Ok(probe::run(&self.client, self.discovery.terms(), budget).await)
     }
 }

@@ -125,14 +125,7 @@ impl Failure {
             | ErrorKind::CircuitOpen
             | ErrorKind::Stopped => true,
             ErrorKind::Timeout => self.stage <= Stage::Connecting,
-            ErrorKind::Disconnected
-            | ErrorKind::Rejected
-            | ErrorKind::Overloaded
-            | ErrorKind::ServerError
-            | ErrorKind::BadAnswer
-            | ErrorKind::TooLarge
-            | ErrorKind::Ambiguous
-            | ErrorKind::Panicked => false,
+            _ => false,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Answer, BackendName, ErrorKind, Field, Mark, ModelRef, ModelSample, Operation, PodName,
+    Absent, Answer, BackendName, ErrorKind, Field, Mark, ModelRef, ModelSample, Operation, PodName,
     ReplicaMetrics, Tick, mean_over_window, sanitize,
 };
 use collector_engines::Quantity;
@@ -233,7 +233,7 @@ fn found(
             row.block_size = None;
             row.kv_tokens_in_use = None;
         }
-        reasons::name_gauges(&mut row, served, &model.failed);
+        reasons::explain_unknown(&mut row, served, &model.failed);
         let was_counted = kept.is_some_and(|kept| kept.is_counted);
         let is_counted = load.add(shown, &sums, (group[0].engine, served), was_counted);
         // A pod without a queried capacity is not remembered, so that it will be queried.
@@ -247,8 +247,9 @@ fn found(
     // Prefill and decode both count a request, so the load must be per pod to choose one side.
     sample.load = load.rows(&model, common.shape, &alive, per_pod || two_roles);
     sample.failed = model.failed;
-    sample.complete = !model.incomplete;
-    sample.warning = model.warning;
+    if model.incomplete {
+        sample.absent = Absent::Unknown(model.warning);
+    }
     sample.window = common.shape.served.first().map(|served| served.plan.window.0);
     sample.trace = model.trace;
     if !sample.trace.is_empty() {

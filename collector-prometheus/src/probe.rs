@@ -52,7 +52,7 @@ pub(crate) async fn run(client: &Client, terms: &DiscoverySettings, budget: Budg
             connection(client, Some(&failure), &mut checks);
             skip(&mut checks, ["connection.clock"]);
             skip(&mut checks, METRICS);
-            return Probe { checks };
+            return Probe::new(checks);
         }
     };
     connection(client, None, &mut checks);
@@ -79,7 +79,7 @@ pub(crate) async fn run(client: &Client, terms: &DiscoverySettings, budget: Budg
             skip(&mut checks, METRICS.into_iter().skip(1));
         }
     }
-    Probe { checks }
+    Probe::new(checks)
 }
 
 /// Reports how far the first request got.

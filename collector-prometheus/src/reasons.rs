@@ -19,7 +19,7 @@ const OF_LOAD: [(Field, &[QueryKind]); 5] = [
 ];
 
 /// Adds the reasons of unknown gauges and capacities of a replica, if they have none yet.
-pub(crate) fn name_gauges(row: &mut ReplicaMetrics, served: &Served, failed: &FieldReasons) {
+pub(crate) fn explain_unknown(row: &mut ReplicaMetrics, served: &Served, failed: &FieldReasons) {
     if row.state == ReplicaState::Sleeping {
         row.reasons.insert(Field::CacheConfig, "it sleeps");
     }
@@ -34,11 +34,7 @@ pub(crate) fn name_gauges(row: &mut ReplicaMetrics, served: &Served, failed: &Fi
         ),
     ];
     for (field, kind, quantities) in fields {
-        let is_known = match field {
-            Field::CacheConfig => row.total_kv_capacity_tokens().is_some(),
-            field => row.has(field),
-        };
-        if is_known || failed.contains(field) {
+        if row.is_known(field) || failed.contains(field) {
             continue;
         }
         let reason = if quantities.iter().any(|it| served.plan.has(*it)) {

@@ -6,12 +6,10 @@
 mod backend;
 mod cache;
 mod fleet;
-mod live;
-mod permits;
 
 pub use backend::backend;
 pub use cache::{bounded_cache, cache};
-pub use fleet::{BreakableServer, Fleet, FleetModel};
+pub use fleet::{BreakableServer, Breakage, Fleet, FleetModel, FleetPod};
 
 #[expect(
     clippy::print_stdout,

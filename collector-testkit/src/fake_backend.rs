@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, BackendName, Check, CheckStatus, Clock, ErrorKind,
-    KnownModel, Limits, LiveSource, LoadRates, LoadRow, ModelRef, ModelSample, Operation, Permits,
-    PodName, Probe, ReplicaMetrics, Supports, Tick, Urgency,
+    Answer, Answers, Ask, Backend, BackendError, BackendName, Check, CheckStatus, Clock, ErrorKind,
+    KnownModel, Limits, ListAsk, LiveSource, LoadRates, LoadRow, ModelRef, ModelSample, Operation,
+    PodName, Probe, ProbeAsk, ReplicaMetrics, Supports, Tick, Urgency,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -24,18 +24,19 @@ use crate::fake_live::Live;
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// use std::{collections::HashSet, sync::Arc};
+/// use std::sync::Arc;
 /// use collector_core::{Ask, Backend, ErrorKind, ManualClock, ModelRef};
 /// use collector_testkit::FakeBackend;
 ///
-/// let backend = FakeBackend::new(Arc::new(ManualClock::new()));
+/// let clock = Arc::new(ManualClock::new());
+/// let backend = FakeBackend::new(clock.clone());
 /// let llama = ModelRef::new("llama", "prod");
 /// backend.serve_pods(&llama, &["llama-0", "llama-1"]);
 /// backend.fail_next(1, ErrorKind::Timeout);
 ///
-/// let (models, none) = ([llama], HashSet::new());
-/// assert!(backend.fetch(Ask::new(&models, &none)).await.is_err());
-/// assert_eq!(backend.fetch(Ask::new(&models, &none)).await.unwrap().len(), 1);
+/// let ask = Ask::new(std::slice::from_ref(&llama), &*clock);
+/// assert!(backend.fetch(ask).await.is_err());
+/// assert_eq!(backend.fetch(ask).await.unwrap().len(), 1);
 /// assert_eq!(backend.fetches(), 2);
 /// # }
 /// ```
@@ -387,6 +388,10 @@ impl fmt::Debug for FakeBackend {
     }
 }
 
+fn wanted_per_pod(ask: &Ask<'_>) -> HashSet<ModelRef> {
+    ask.models.iter().filter(|model| ask.wants_load_per_pod(model)).cloned().collect()
+}
+
 /// Counts a look in flight, also when it is dropped or panics.
 struct InFlight<'a>(&'a AtomicUsize);
 
@@ -417,18 +422,18 @@ impl Backend for FakeBackend {
         self.limits
     }
 
-    async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
+    async fn fetch(&self, ask: Ask<'_>) -> Result<Answers, BackendError> {
         let shared = &*self.shared;
         lock(&shared.asks).push(RecordedAsk {
             models: ask.models.to_vec(),
-            load_per_pod: ask.load_per_pod.clone(),
+            load_per_pod: wanted_per_pod(&ask),
             urgency: ask.urgency,
             time_left: ask.time_left,
             at: shared.clock.now(),
         });
         let _in_flight = InFlight::begin(&shared.in_flight);
         if ask.models.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Answers::new());
         }
         for _ in 0..self.requests_per_fetch {
             let _permit = ask.permits.acquire().await?;
@@ -446,24 +451,18 @@ impl Backend for FakeBackend {
         if let Some(failure) = self.disturbance() {
             return Err(self.error(failure, Operation::Fetch));
         }
-        let mut seen = HashSet::new();
-        Ok(ask
-            .models
-            .iter()
-            .filter(|model| seen.insert(*model))
-            .filter_map(|model| {
-                let per_pod = ask.load_per_pod.contains(model);
-                Some((model.clone(), self.answer(model, per_pod, as_of)?))
-            })
-            .collect())
+        let answer = |model: &ModelRef| {
+            Some((model.clone(), self.answer(model, ask.wants_load_per_pod(model), as_of)?))
+        };
+        Ok(ask.models.iter().filter_map(answer).collect())
     }
 
-    async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
+    async fn list_models(&self, ask: ListAsk<'_>) -> Result<Vec<KnownModel>, BackendError> {
         self.shared.list_calls.fetch_add(1, Ordering::SeqCst);
         if !self.supports.list_models {
             return Err(self.error(ErrorKind::Unsupported.into(), Operation::ListModels));
         }
-        let _permit = permits.acquire().await?;
+        let _permit = ask.permits.acquire().await?;
         let now = self.shared.clock.now();
         let script = self.script();
         if let Some(failure) = script.broken {
@@ -473,16 +472,16 @@ impl Backend for FakeBackend {
             .replies
             .iter()
             .filter_map(|(model, reply)| match reply {
-                Reply::Found(sample) => Some(KnownModel {
-                    model: model.clone(),
-                    replicas: u32::try_from(sample(now).replicas.len()).ok(),
-                }),
+                Reply::Found(sample) => Some(KnownModel::new(
+                    model.clone(),
+                    u32::try_from(sample(now).replicas.len()).ok(),
+                )),
                 Reply::Failed(_) | Reply::Omitted => None,
             })
             .collect())
     }
 
-    async fn probe(&self) -> Result<Probe, BackendError> {
+    async fn probe(&self, _ask: ProbeAsk<'_>) -> Result<Probe, BackendError> {
         let check = match self.script().broken {
             None => Check::new("connection.script", CheckStatus::Pass, "answers as scripted"),
             Some(failure) => {
@@ -490,7 +489,7 @@ impl Backend for FakeBackend {
                     .with_remedy("call FakeBackend::restore")
             }
         };
-        Ok(Probe { checks: vec![check] })
+        Ok(Probe::new(vec![check]))
     }
 
     fn live(&self) -> Option<&dyn LiveSource> {

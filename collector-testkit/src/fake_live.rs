@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use collector_core::{LiveSource, ModelRef, UpdateSink};
+use collector_core::{LiveContext, LiveSource, ModelRef, UpdateSink};
 use tokio::sync::Notify;
 
 use crate::fake_backend::{FakeBackend, lock};
@@ -25,10 +25,8 @@ impl FakeBackend {
     pub fn push_tracked(&self) {
         let as_of = self.now();
         let models = self.tracked_models();
-        let answers = models
-            .iter()
-            .filter_map(|model| Some((model.clone(), self.answer(model, true, as_of)?)));
-        let answers = answers.collect();
+        let answer = |model: &ModelRef| Some((model.clone(), self.answer(model, true, as_of)?));
+        let answers = models.iter().filter_map(answer).collect();
         if let Some(sink) = self.sink() {
             sink.push(answers);
         }
@@ -81,10 +79,10 @@ impl LiveSource for FakeBackend {
         *lock(&self.live_half().tracked) = models;
     }
 
-    async fn run(&self, sink: Arc<dyn UpdateSink>) {
+    async fn run(&self, context: LiveContext) {
         let live = self.live_half();
         live.runs.fetch_add(1, Ordering::SeqCst);
-        *lock(&live.sink) = Some(sink);
+        *lock(&live.sink) = Some(context.sink);
         let _running = Running(live);
         live.panic.notified().await;
         panic!("the live half was scripted to panic");

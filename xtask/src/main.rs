@@ -68,6 +68,9 @@ enum Task {
         /// Folder of the new crate [default: NAME at the top of the workspace].
         #[arg(long, value_name = "DIR")]
         path: Option<PathBuf>,
+        /// Make it one that polls an HTTP server, in place of one that reads a file.
+        #[arg(long)]
+        http: bool,
     },
 }
 
@@ -82,7 +85,10 @@ fn main() -> ExitCode {
         Task::Miri => miri::all(),
         Task::Mutants { arguments } => mutants::all(&arguments),
         Task::Picture => picture::draw(),
-        Task::NewBackend { name, path } => new_backend::make_and_explain(&name, path),
+        Task::NewBackend { name, path, http } => {
+            let template = if http { &new_backend::HTTP } else { &new_backend::FILE };
+            new_backend::make_and_explain(template, &name, path)
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

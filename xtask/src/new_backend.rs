@@ -1,7 +1,7 @@
-//! Makes the crate of a new backend, as a copy of the example under another name.
+//! Makes the crate of a new backend, as a copy of an example under another name.
 //!
-//! The example is the template, because it is compiled, linted and tested with the workspace; unchecked files
-//! would decay.
+//! The examples are the templates, because they are compiled, linted and tested with the workspace; files
+//! that only look like code would decay.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,30 +12,72 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::run;
 use crate::workspace;
 
-macro_rules! template {
-    ($($path:literal),* $(,)?) => {
-        [$((
+/// An example that is copied.
+pub(crate) struct Template {
+    /// Its name, and its backend's type.
+    name: &'static str,
+    type_name: &'static str,
+    files: &'static [(&'static str, &'static str)],
+    /// What stands in a copy's README after [`README_ENDS`].
+    readme_of_a_copy: &'static str,
+    /// What to do with a copy.
+    steps: &'static str,
+}
+
+macro_rules! files {
+    ($example:literal: $($path:literal),* $(,)?) => {
+        &[$((
             $path,
-            include_str!(concat!("../../examples/own_backend/", $path)),
+            include_str!(concat!("../../examples/", $example, "/", $path)),
         )),*]
     };
 }
 
-const TEMPLATE: &[(&str, &str)] = &template![
-    "Cargo.toml",
-    "README.md",
-    "fleet.json",
-    "src/backend.rs",
-    "src/document.rs",
-    "src/lib.rs",
-    "src/main.rs",
-    "src/settings.rs",
-    "tests/it/command.rs",
-    "tests/it/main.rs",
-];
+/// Reads a file.
+pub(crate) const FILE: Template = Template {
+    name: "static-json",
+    type_name: "StaticJson",
+    files: files![
+        "own_backend":
+        "Cargo.toml",
+        "README.md",
+        "fleet.json",
+        "src/backend.rs",
+        "src/document.rs",
+        "src/lib.rs",
+        "src/main.rs",
+        "src/settings.rs",
+        "tests/it/command.rs",
+        "tests/it/main.rs",
+    ],
+    readme_of_a_copy: include_str!("../templates/backend/README.md"),
+    steps: "2. put your server in place of the file: src/document.rs, and `contents` in src/backend.rs\n\
+            3. list the keys of its section of a configuration: src/settings.rs\n\
+            4. describe your test server to the conformance suite: tests/it/main.rs",
+};
 
-/// The README of a copy is about making a backend like it.
-const README_OF_A_COPY: &str = include_str!("../templates/backend/README.md");
+/// Polls an HTTP server.
+pub(crate) const HTTP: Template = Template {
+    name: "http-json",
+    type_name: "HttpJson",
+    files: files![
+        "http-json-backend":
+        "Cargo.toml",
+        "README.md",
+        "fleet.json",
+        "src/backend.rs",
+        "src/client.rs",
+        "src/document.rs",
+        "src/lib.rs",
+        "tests/it/main.rs",
+        "tests/it/server.rs",
+    ],
+    readme_of_a_copy: include_str!("../templates/http-backend/README.md"),
+    steps: "2. read what your server answers: src/document.rs, and the request in src/client.rs\n\
+            3. let the test server answer as yours, and describe its fleet: tests/it/server.rs",
+};
+
+/// From here on an example's README is about making a backend like it.
 const README_ENDS: &str = "## Write your own";
 
 /// Names that a crate cannot have: keywords, and the crates of the standard library.
@@ -97,38 +139,35 @@ const RESERVED: [&str; 52] = [
 /// Names of the prelude, which a type of the new crate must not shadow.
 const PRELUDE: [&str; 9] = ["Box", "Err", "None", "Ok", "Option", "Self", "Some", "String", "Vec"];
 
-/// Makes the crate and prints the next steps. Adds it to the workspace if it is inside.
-pub(crate) fn make_and_explain(name: &str, path: Option<PathBuf>) -> Result<()> {
+/// Makes the crate and prints what to do next. Adds it to the workspace when it lies inside.
+pub(crate) fn make_and_explain(
+    template: &Template,
+    name: &str,
+    path: Option<PathBuf>,
+) -> Result<()> {
     let folder = match path {
         Some(path) => {
             std::path::absolute(&path).with_context(|| format!("no path: {}", path.display()))?
         }
         None => workspace::root().join(name),
     };
-    make(name, &folder)?;
+    make(template, name, &folder)?;
     let test = match inside(&folder) {
         Some(_) => format!("cargo test -p {name}"),
         None => format!("cd {} && cargo test", folder.display()),
     };
-    println!(
-        "made {}\n\
-         1. {test}\n\
-         2. put your server in place of the file: src/document.rs, and `contents` in src/backend.rs\n\
-         3. say which keys its section of a configuration has: src/settings.rs\n\
-         4. describe your test server to the conformance suite: tests/it/main.rs",
-        folder.display()
-    );
+    println!("made {}\n1. {test}\n{}", folder.display(), template.steps);
     Ok(())
 }
 
 /// Makes the crate `name` in `folder`, which must not exist.
-pub(crate) fn make(name: &str, folder: &Path) -> Result<()> {
-    let names = Names::of(name)?;
+pub(crate) fn make(template: &Template, name: &str, folder: &Path) -> Result<()> {
+    let names = Names::of(template, name)?;
     ensure!(!folder.exists(), "{} exists already", folder.display());
     let member = inside(folder);
-    for (path, text) in TEMPLATE {
+    for (path, text) in template.files {
         let text = match *path {
-            "README.md" => readme(text),
+            "README.md" => readme(template, text),
             "Cargo.toml" if member.is_none() => standalone(text, &root_manifest()?)?,
             _ => (*text).to_owned(),
         };
@@ -142,9 +181,12 @@ pub(crate) fn make(name: &str, folder: &Path) -> Result<()> {
     // The new name may sort differently among the imports. It compiles without rustfmt too.
     let mut rustfmt = Command::new("rustfmt");
     rustfmt.args(["--edition", "2024"]);
-    run::output(
-        rustfmt.args(["src/lib.rs", "src/main.rs", "tests/it/main.rs"]).current_dir(folder),
-    );
+    for path in ["src/main.rs", "src/lib.rs", "tests/it/main.rs"] {
+        if folder.join(path).exists() {
+            rustfmt.arg(path);
+        }
+    }
+    run::output(rustfmt.current_dir(folder));
     Ok(())
 }
 
@@ -166,25 +208,27 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn readme(text: &str) -> String {
-    let about_the_file = text.split(README_ENDS).next().unwrap_or(text);
-    format!("{about_the_file}{README_OF_A_COPY}")
+fn readme(template: &Template, text: &str) -> String {
+    let about_the_server = text.split(README_ENDS).next().unwrap_or(text);
+    format!("{about_the_server}{}", template.readme_of_a_copy)
 }
 
-/// Returns the names of the example, and those of a copy.
-struct Names([(&'static str, String); 4]);
+/// The names that the example goes by, and those of a copy.
+struct Names([(String, String); 4]);
 
 impl Names {
-    fn of(name: &str) -> Result<Self> {
+    fn of(template: &Template, name: &str) -> Result<Self> {
         check_name(name)?;
         let backend = name.strip_prefix("collector-").unwrap_or(name);
         let backend = backend.strip_suffix("-backend").unwrap_or(backend);
-        let type_name = type_name(backend);
+        let type_name = type_name(template, backend);
+        let example = format!("{}-backend", template.name);
+        // The longer ones first: the shorter ones are parts of them.
         Ok(Self([
-            ("own-backend", name.to_owned()),
-            ("own_backend", name.replace('-', "_")),
-            ("static-json", backend.to_owned()),
-            ("StaticJson", type_name),
+            (example.replace('-', "_"), name.replace('-', "_")),
+            (example, name.to_owned()),
+            (template.name.to_owned(), backend.to_owned()),
+            (template.type_name.to_owned(), type_name),
         ]))
     }
 
@@ -217,15 +261,15 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Converts `acme-json` to `AcmeJson`, with the suffix `Backend` if the example's name has it.
-fn type_name(backend: &str) -> String {
+/// `acme-json` becomes `AcmeJson`; with `Backend` behind it where the example has such a name.
+fn type_name(template: &Template, backend: &str) -> String {
     let mut name = String::new();
     for word in backend.split('-') {
         let mut letters = word.chars();
         name.extend(letters.next().map(|letter| letter.to_ascii_uppercase()));
         name.push_str(letters.as_str());
     }
-    let in_the_example = TEMPLATE.iter().any(|(_, text)| {
+    let in_the_example = template.files.iter().any(|(_, text)| {
         text.split(|letter: char| !letter.is_ascii_alphanumeric()).any(|word| word == name)
     });
     if in_the_example || PRELUDE.contains(&name.as_str()) {
@@ -285,7 +329,7 @@ mod tests {
         for name in ["", "-a", "a-", "a--b", "A", "1a", "a_b", "../a", "a b", &too_long] {
             check_refused(name);
         }
-        for name in ["self", "core", "tokio", "collector-core", "own-backend"] {
+        for name in ["self", "core", "tokio", "collector-core", "static-json-backend"] {
             check_refused(name);
         }
         check_name("acme-backend").unwrap();
@@ -293,7 +337,7 @@ mod tests {
 
     #[track_caller]
     fn check_type_name(backend: &str, expected: &str) {
-        assert_eq!(type_name(backend), expected);
+        assert_eq!(type_name(&FILE, backend), expected);
     }
 
     #[test]
@@ -306,11 +350,12 @@ mod tests {
 
     #[test]
     fn every_name_of_the_example_is_replaced() {
-        let names = Names::of("acme-backend").unwrap();
-        assert_eq!(
-            names.rename("own-backend own_backend static-json StaticJson"),
-            "acme-backend acme_backend acme Acme"
-        );
+        let renamed = |template, text| Names::of(template, "acme-backend").unwrap().rename(text);
+        let acme = "acme-backend acme_backend acme Acme";
+        let file = "static-json-backend static_json_backend static-json StaticJson";
+        assert_eq!(renamed(&FILE, file), acme);
+        let http = "http-json-backend http_json_backend http-json HttpJson";
+        assert_eq!(renamed(&HTTP, http), acme);
     }
 
     #[test]

@@ -22,32 +22,35 @@ pub(crate) fn all() -> Result<()> {
     } else {
         tests("test", &["test"])?;
     }
-    outside_crate()
+    what_new_backend_makes("made-backend", &new_backend::FILE)?;
+    what_new_backend_makes("made-http-backend", &new_backend::HTTP)
 }
 
 fn tests(title: &str, command: &[&str]) -> Result<()> {
     step(title, cargo(command).args(TESTED).env("COLLECTOR_REQUIRE_REAL_SERVERS", "1"))
 }
 
-/// What new-backend makes, with the README's program beside it: both have one dependency of ours.
-fn outside_crate() -> Result<()> {
+fn what_new_backend_makes(name: &str, template: &new_backend::Template) -> Result<()> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let crate_folder = folder.path().join("made-backend");
-    new_backend::make("made-backend", &crate_folder)?;
-    add_readme_program(&crate_folder).context("cannot add the README's program")?;
-    // The versions that the workspace is tested with, and their compiled artifacts.
+    let crate_folder = folder.path().join(name);
+    new_backend::make(template, name, &crate_folder)?;
+    if fs::exists(crate_folder.join("src/main.rs"))? {
+        add_readme_program(&crate_folder).context("cannot add the README's program")?;
+    }
+    // The versions that the workspace is tested with, and what is compiled of them already.
     fs::copy(workspace::root().join("Cargo.lock"), crate_folder.join("Cargo.lock"))
         .context("cannot copy Cargo.lock")?;
     let target = workspace::target_folder()?;
     for arguments in [["clippy", "--all-targets", "--", "-Dwarnings"].as_slice(), &["test"]] {
         step(
-            &format!("{} a crate outside of the workspace", arguments[0]),
+            &format!("{} what new-backend makes: {name}", arguments[0]),
             cargo(arguments).current_dir(&crate_folder).env("CARGO_TARGET_DIR", &target),
         )?;
     }
     Ok(())
 }
 
+/// The README's program, beside a backend: neither has another dependency of ours than the one library.
 fn add_readme_program(crate_folder: &Path) -> Result<()> {
     let readme = fs::read_to_string(workspace::root().join("README.md"))?;
     let program = readme.split("```rust,no_run\n").nth(1).and_then(|rest| rest.split("```").next());

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use collector_core::raw::{Cold, SourceAnswer, SourceState};
 use collector_core::{
-    Allocation, Deadlines, Field, LoadRates, LoadRow, LoraAdapters, Mark, ModelId, ModelRecord,
-    ModelRef, ModelSample, ModelValue, Namespace, Nearest, Outcome, PodName, ReplicaMetrics,
-    Replicas, Tick, TraceRow,
+    Absent, Allocation, Deadlines, Field, LoadRates, LoadRow, LoraAdapters, Mark, ModelId,
+    ModelRecord, ModelRef, ModelSample, ModelValue, Namespace, Nearest, Outcome, PodName,
+    ReplicaMetrics, Replicas, Tick, TraceRow,
 };
 
 fn model() -> ModelRef {
@@ -113,7 +113,7 @@ fn what_each_source_last_said_counts() {
     };
     let mut sample = ModelSample::new(Tick::MIN, vec![row("pod-1"), row("pod-2")]);
     sample.load = vec![load; 3];
-    sample.unreached = vec!["hung".into(); 4];
+    sample.absent = Absent::Pods(vec!["hung".into(); 4]);
     sample.trace = vec![trace; 5];
     let behind = size_of::<ModelSample>()
         + 2 * size_of::<ReplicaMetrics>()

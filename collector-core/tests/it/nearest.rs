@@ -9,10 +9,8 @@ fn distance(one: &str, other: &str) -> usize {
 }
 
 fn known(models: &[(&str, &str)]) -> Vec<KnownModel> {
-    let known = |(id, namespace): &(&str, &str)| KnownModel {
-        model: ModelRef::new(*id, *namespace),
-        replicas: None,
-    };
+    let known =
+        |(id, namespace): &(&str, &str)| KnownModel::new(ModelRef::new(*id, *namespace), None);
     models.iter().map(known).collect()
 }
 
@@ -62,7 +60,7 @@ fn long_names_are_compared_by_their_first_two_hundred_characters() {
     let long = |end: &str| format!("{}{end}", "é".repeat(200));
     let asked = ModelRef::new(long("-one"), "prod");
     let compared = std::cell::RefCell::new(Vec::new());
-    let models = [KnownModel { model: ModelRef::new(long("-two"), "prod"), replicas: None }];
+    let models = [KnownModel::new(ModelRef::new(long("-two"), "prod"), None)];
     Nearest::of(&asked, &models, 5, |one, other| {
         compared.borrow_mut().push((one.to_owned(), other.to_owned()));
         0

@@ -36,7 +36,7 @@ fn a_field_is_copied_alone_and_is_then_there() {
     for field in OF_ROW {
         let mut row = ReplicaMetrics::new("pod", Tick::MIN);
         row.copy_field(field, &measured());
-        for other in Field::ALL {
+        for &other in Field::ALL {
             assert_eq!(row.has(other), other == field, "{other:?} after {field:?}");
         }
     }
@@ -146,14 +146,14 @@ fn the_rates_of_a_field_are_copied_together_and_alone() {
 fn each_field_of_the_load_has_its_own_place_in_an_allocation() {
     let model = ModelRef::new("llama", "prod");
     let mut allocation = Allocation::new(model, "v".into(), 1, "test".into(), Tick::MIN);
-    for (field, value) in Field::OF_LOAD.into_iter().zip([1.0, 2.0, 3.0, 4.0, 5.0]) {
+    for (&field, value) in Field::OF_LOAD.iter().zip([1.0, 2.0, 3.0, 4.0, 5.0]) {
         *allocation.field_mut(field).unwrap() = Some(value);
     }
     let load = &allocation.load;
     let of_load = (load.arrival_rate, load.avg_input_tokens, load.avg_output_tokens);
     assert_eq!(of_load, (Some(1.0), Some(2.0), Some(3.0)));
     assert_eq!((allocation.ttft_average, allocation.itl_average), (Some(4.0), Some(5.0)));
-    for field in Field::OF_REPLICA {
+    for &field in Field::OF_REPLICA {
         assert!(allocation.field_mut(field).is_none());
     }
 }

@@ -1,26 +1,26 @@
 //! A batch: sends its fetches to the backend, tries again where that can help, publishes what came back.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use collector_core::{
-    Advice, Answer, Ask, BackendError, ErrorKind, FieldReasons, ModelRecord, ModelRef, Outcome,
-    Tick, Urgency,
+    Advice, Answer, Answers, Ask, BackendError, ErrorKind, FieldReasons, ModelRecord, ModelRef,
+    Outcome, Tick, Urgency,
 };
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Fetch, Source};
-use crate::breaker::Admission;
-use crate::budget::Priority;
 use crate::engine::Engine;
-use crate::known::nearest;
+use crate::fetch::breaker::Admission;
+use crate::fetch::budget::Priority;
+use crate::fetch::listing::nearest;
+use crate::fetch::retry;
 use crate::publish::Fetched;
-use crate::retry;
 use crate::state::Joined;
 
 /// Fetches that are sent together. Dropped, whatever became of its task, they are no longer in flight: a caller who
@@ -198,12 +198,12 @@ impl Engine {
         &self,
         batch: &Batch<'_>,
         admission: Admission<'_>,
-    ) -> Result<Vec<(ModelRef, Answer)>, Arc<BackendError>> {
+    ) -> Result<Answers, Arc<BackendError>> {
         let source = batch.source();
         let (urgency, time_left) = (batch.urgency(), batch.time_left());
         let models: Vec<ModelRef> = batch.pending.iter().map(|fetch| fetch.model.clone()).collect();
         let load_per_pod = self.wants_load_per_pod(source, &models, urgency);
-        let mut ask = Ask::new(&models, &load_per_pod);
+        let mut ask = Ask::new(&models, &*self.clock).with_load_per_pod(&load_per_pod);
         ask.time_left = time_left;
         // Asked again for each request: a caller who begins to wait meanwhile hurries the rest of the fetch.
         let priority = || match batch.urgency() {
@@ -287,11 +287,11 @@ impl Engine {
     async fn land_all(
         &self,
         batch: &mut Batch<'_>,
-        fetched: Result<Vec<(ModelRef, Answer)>, Arc<BackendError>>,
+        fetched: Result<Answers, Arc<BackendError>>,
         last: bool,
     ) -> Option<Arc<BackendError>> {
         let retry = |error: &BackendError| !last && error.advice() == Advice::Retry;
-        let answers = match fetched {
+        let mut answers = match fetched {
             Ok(answers) => answers,
             Err(error) if retry(&error) => return Some(error),
             Err(error) => {
@@ -299,7 +299,6 @@ impl Engine {
                 return None;
             }
         };
-        let mut answers: HashMap<ModelRef, Answer> = answers.into_iter().collect();
         let mut missing = Vec::new();
         let mut again = Vec::new();
         let mut obstacle: Option<Arc<BackendError>> = None;
@@ -324,7 +323,7 @@ impl Engine {
                         batch.land(&fetch, batch.failed(error));
                     }
                 }
-                None => {
+                _ => {
                     let error = batch
                         .source()
                         .error(ErrorKind::BadAnswer, fetch.model.to_string())
@@ -448,7 +447,7 @@ fn out_of_budget(source: &Source, models: &[ModelRef], time_left: Duration) -> B
     source
         .error(ErrorKind::Timeout, subject(models))
         .with_detail(format!(
-            "more requests are wanted than may be sent; none was left within {limit}"
+            "no request permit within {limit}: 8 requests were in flight, or requests_per_second was reached"
         ))
         .with_remedy("raise requests_per_second and request_burst if the server can take more")
 }

@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 use super::Fetch;
 use super::next_batch::NextBatch;
-use crate::breaker::Breaker;
-use crate::budget::{Budget, Priority};
-use crate::known::Known;
+use crate::fetch::breaker::Breaker;
+use crate::fetch::budget::{Budget, Priority};
+use crate::fetch::listing::Known;
 
 /// How long a model counts whose fields failed, and that is not looked at again.
 const FAILED_FIELDS_KEPT: Duration = Duration::from_secs(600);

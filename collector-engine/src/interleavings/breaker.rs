@@ -8,7 +8,7 @@ use collector_testkit::explore;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
-use crate::breaker::Breaker;
+use crate::fetch::breaker::Breaker;
 
 fn error() -> Arc<BackendError> {
     Arc::new(BackendError::new(ErrorKind::Connect, "test".into(), Operation::Fetch, "nowhere"))

@@ -197,7 +197,7 @@ impl TryFrom<String> for FieldRecord {
     type Error = &'static str;
 
     fn try_from(name: String) -> Result<Self, Self::Error> {
-        let field = Field::ALL.into_iter().find(|field| field.as_str() == name);
+        let field = Field::ALL.iter().copied().find(|field| field.as_str() == name);
         field.map(Self).ok_or("no such field")
     }
 }
@@ -285,11 +285,11 @@ impl SampleRecord {
         let replicas = sample.replicas.iter();
         Self {
             as_of: Age::of(sample.as_of, written_at),
-            complete: sample.complete,
+            complete: sample.absent.is_none(),
             failed: reasons_of(&sample.failed),
             window: sample.window.map(Age::from),
             warnings: sample.warnings.clone(),
-            unreached: sample.unreached.clone(),
+            unreached: sample.absent.named().to_vec(),
             replicas: replicas.map(|row| ReplicaRecord::new(row, written_at)).collect(),
             load: sample.load.iter().map(LoadRecord::new).collect(),
         }

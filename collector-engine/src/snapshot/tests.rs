@@ -4,8 +4,8 @@ use std::io::Cursor;
 
 use collector_core::raw::{SourceAnswer, SourceState};
 use collector_core::{
-    Field, LoadRates, LoadRow, LoraAdapters, ManualClock, Mark, ModelSample, Outcome, PodName,
-    ReplicaMetrics, Scope,
+    Absent, Field, LoadRates, LoadRow, LoraAdapters, ManualClock, Mark, ModelSample, Outcome,
+    PodName, ReplicaMetrics, Scope,
 };
 use collector_testkit::FakeBackend;
 use proptest::collection::{btree_set, vec};
@@ -132,8 +132,11 @@ fn sample() -> impl Strategy<Value = ModelSample> {
             let mut sample = ModelSample::new(as_of, replicas);
             sample.load = load;
             sample.failed = failed.into_iter().map(|field| (field, "422")).collect();
-            sample.complete = complete;
-            sample.unreached = unreached;
+            sample.absent = match (complete, unreached.is_empty()) {
+                (true, _) => Absent::None,
+                (false, true) => Absent::Unknown(None),
+                (false, false) => Absent::Pods(unreached),
+            };
             sample
         },
     )

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use collector_core::{Tick, VariantName};
 
-use crate::adaptive::AdaptiveTtl;
+use crate::refresh::adaptive::AdaptiveTtl;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
 /// The state of a model. `F` is a fetch.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, BreakerState, CollectError, ErrorKind, Freshness,
-    KnownModel, Limits, LiveSource, MetricsCollector as _, ModelRef, ModelSample, Permits, Probe,
-    ReplicaMetrics, Source, Supports, UpdateSink, Urgency, VariantRef,
+    Answers, Ask, Backend, BackendError, BreakerState, CollectError, ErrorKind, Freshness, Limits,
+    LiveContext, LiveSource, MetricsCollector as _, ModelRef, ModelSample, Probe, ProbeAsk,
+    ReplicaMetrics, Source, Supports, Urgency, VariantRef,
 };
 use collector_engine::{CacheConfig, CachingCollector};
 use collector_testkit::{FakeBackend, TokioClock};
@@ -234,14 +234,11 @@ impl Backend for Touchy {
     fn supports(&self) -> Supports {
         self.inner.supports()
     }
-    async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
+    async fn fetch(&self, ask: Ask<'_>) -> Result<Answers, BackendError> {
         self.inner.fetch(ask).await
     }
-    async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
-        self.inner.list_models(permits).await
-    }
-    async fn probe(&self) -> Result<Probe, BackendError> {
-        self.inner.probe().await
+    async fn probe(&self, ask: ProbeAsk<'_>) -> Result<Probe, BackendError> {
+        self.inner.probe(ask).await
     }
     fn live(&self) -> Option<&dyn LiveSource> {
         Some(self)
@@ -254,8 +251,8 @@ impl LiveSource for Touchy {
         assert!(models.is_empty() || !self.panics.swap(false, Ordering::SeqCst), "a defect");
         self.inner.tracked(models);
     }
-    async fn run(&self, sink: Arc<dyn UpdateSink>) {
-        self.inner.run(sink).await;
+    async fn run(&self, context: LiveContext) {
+        self.inner.run(context).await;
     }
 }
 

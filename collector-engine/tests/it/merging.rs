@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    BreakerState, Clock, CollectError, ErrorKind, Field, LoadRates, LoadRow, MetricsCollector as _,
-    ModelRef, ModelSample, ReplicaMetrics, Source, Tick,
+    Absent, BreakerState, Clock, CollectError, ErrorKind, Field, LoadRates, LoadRow,
+    MetricsCollector as _, ModelRef, ModelSample, ReplicaMetrics, Source, Tick,
 };
 use collector_engine::{Builder, CachingCollector};
 use collector_testkit::{FakeBackend, TokioClock};
@@ -264,7 +264,7 @@ async fn an_answer_that_shows_a_part_is_made_whole_by_the_other_backend() {
     let both = both();
     both.pods.serve(&llama(), |as_of| {
         let mut sample = sample(as_of, &["a"], 7, None);
-        sample.complete = false;
+        sample.absent = Absent::Unknown(None);
         sample
     });
     both.server.serve(&llama(), |as_of| sample(as_of, &["a", "b"], 3, None));

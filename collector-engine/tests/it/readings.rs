@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, AvailabilityReason, Backend, BackendError, Clock, CollectError, ErrorKind, Field,
-    Freshness, KnownModel, LiveSource, LoadRates, LoadRow, MetricsCollector as _, ModelRef,
-    ModelSample, Permits, Probe, ReplicaMetrics, Source, Supports,
+    Absent, Answers, Ask, AvailabilityReason, Backend, BackendError, Clock, CollectError,
+    ErrorKind, Field, Freshness, KnownModel, ListAsk, LoadRates, LoadRow, MetricsCollector as _,
+    ModelRef, ModelSample, Probe, ProbeAsk, ReplicaMetrics, Source, Supports,
 };
 use collector_engine::CachingCollector;
 use collector_testkit::{FakeBackend, TokioClock};
@@ -185,7 +185,7 @@ async fn an_incomplete_answer_does_not_make_a_smaller_fleet_until_it_is_stale() 
     setup.read(&llama()).await;
     setup.backend.serve(&llama(), |as_of| {
         let mut sample = ModelSample::new(as_of, vec![ReplicaMetrics::new("llama-0", as_of)]);
-        sample.complete = false;
+        sample.absent = Absent::Unknown(None);
         sample
     });
     pass(secs(60)).await;
@@ -208,8 +208,7 @@ async fn where_the_backend_names_the_pods_out_of_reach_the_others_are_gone_at_on
     setup.read(&llama()).await;
     setup.backend.serve(&llama(), |as_of| {
         let mut sample = ModelSample::new(as_of, vec![ReplicaMetrics::new("lives", as_of)]);
-        sample.complete = false;
-        sample.unreached = vec!["hangs".into()];
+        sample.absent = Absent::Pods(vec!["hangs".into()]);
         sample
     });
     pass(secs(31)).await;
@@ -252,17 +251,14 @@ impl Backend for ListsNever {
     fn supports(&self) -> Supports {
         self.0.supports()
     }
-    async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
+    async fn fetch(&self, ask: Ask<'_>) -> Result<Answers, BackendError> {
         self.0.fetch(ask).await
     }
-    async fn list_models(&self, _: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
+    async fn list_models(&self, _: ListAsk<'_>) -> Result<Vec<KnownModel>, BackendError> {
         std::future::pending().await
     }
-    async fn probe(&self) -> Result<Probe, BackendError> {
-        self.0.probe().await
-    }
-    fn live(&self) -> Option<&dyn LiveSource> {
-        self.0.live()
+    async fn probe(&self, ask: ProbeAsk<'_>) -> Result<Probe, BackendError> {
+        self.0.probe(ask).await
     }
 }
 

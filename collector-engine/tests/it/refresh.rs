@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    ErrorKind, IntervalError, LoadRates, LoadRow, MetricsCollector as _, ModelRef, ModelSample,
-    PaceReason, ReplicaMetrics, Source, Urgency,
+    Absent, ErrorKind, IntervalError, LoadRates, LoadRow, MetricsCollector as _, ModelRef,
+    ModelSample, PaceReason, ReplicaMetrics, Source, Urgency,
 };
 use collector_engine::CachingCollector;
 
@@ -337,7 +337,7 @@ async fn a_ttl_adapts_to_what_arrives_and_to_whole_answers_alone_and_a_missing_m
     });
     setup.backend.serve(&part, |as_of| {
         let mut sample = ModelSample::new(as_of, vec![ReplicaMetrics::new("pod-0", as_of)]);
-        sample.complete = false;
+        sample.absent = Absent::Unknown(None);
         sample
     });
     setup.collector.start_background_worker();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use collector_core::{
-    CollectError, ErrorKind, Freshness, LoadRates, LoadRow, MetricsCollector as _, PodName,
+    Absent, CollectError, ErrorKind, Freshness, LoadRates, LoadRow, MetricsCollector as _, PodName,
 };
 
 use crate::merging::{both, both_with, sample};
@@ -72,7 +72,7 @@ async fn the_load_of_a_part_of_a_variant_is_not_told_as_that_of_the_whole() {
     both.pods.serve(&llama(), |as_of| {
         let mut sample = sample(as_of, &["a"], 7, None);
         sample.load = vec![load_of("a", 1.0)];
-        sample.complete = false;
+        sample.absent = Absent::Unknown(None);
         sample
     });
     both.server.serve(&llama(), |as_of| {

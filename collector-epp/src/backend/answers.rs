@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Answer, BackendError, ErrorKind, LoadRates, LoadRow, ModelId, ModelRef, ModelSample, Namespace,
-    Operation, PodName, Tick,
+    Absent, Answer, Answers, Ask, BackendError, ErrorKind, LoadRates, LoadRow, ModelId, ModelRef,
+    ModelSample, Namespace, Operation, PodName, Tick,
 };
 use collector_transport::Cause;
 
@@ -23,8 +23,8 @@ const WARNINGS_MAX: usize = 16;
 /// How answers are to be made.
 #[derive(Clone, Copy)]
 pub(crate) struct Wish<'a> {
-    /// The models whose load is told per pod; `None` for all of them.
-    pub(crate) load_per_pod: Option<&'a HashSet<ModelRef>>,
+    /// What was asked, which says whose load is told per pod; `None`: that of all models.
+    pub(crate) ask: Option<&'a Ask<'a>>,
     /// A pod that was not tried since then is unknown.
     pub(crate) not_before: Tick,
     /// The time over which peaks and rates are taken.
@@ -51,18 +51,13 @@ struct Room {
 }
 
 /// What is known of each model, each told once.
-pub(crate) fn answers(
-    fleet: &Fleet,
-    models: &[ModelRef],
-    wish: Wish<'_>,
-    now: Tick,
-) -> Vec<(ModelRef, Answer)> {
+pub(crate) fn answers(fleet: &Fleet, models: &[ModelRef], wish: Wish<'_>, now: Tick) -> Answers {
     let mut wanted: HashMap<&Namespace, HashSet<&ModelId>> = HashMap::new();
     for model in models {
         wanted.entry(&model.namespace).or_default().insert(&model.model);
     }
     let state = fleet.lock();
-    let mut answers = Vec::new();
+    let mut answers = Answers::new();
     for (namespace, models) in wanted {
         let room = room(&state, namespace, &models, wish.not_before);
         let as_of = room.tried_at.map_or(state.changed_at, |at| at.max(state.changed_at));
@@ -78,7 +73,7 @@ pub(crate) fn answers(
                     None => Answer::Missing { as_of, last_seen: None },
                 },
             };
-            answers.push((model, answer));
+            answers.insert(model, answer);
         }
     }
     answers
@@ -151,10 +146,8 @@ fn answer(
         return Answer::Failed(error_of(&first.pod, &first.cause, Operation::Fetch));
     }
     let mut sample = ModelSample::new(as_of, Vec::new());
-    sample.complete = state.unknown.is_empty() && unreached.is_empty();
-    if state.unknown.is_empty() {
-        sample.unreached = unreached;
-    }
+    sample.absent =
+        if state.unknown.is_empty() { Absent::pods(unreached) } else { Absent::Unknown(None) };
     sample.window = Some(wish.window);
     sample.warnings = joined.warnings;
     for copied in &state.copied {
@@ -166,10 +159,10 @@ fn answer(
     sample.warnings.sort_unstable();
     sample.warnings.dedup();
     sample.warnings.truncate(WARNINGS_MAX);
-    let per_pod = wish.load_per_pod.is_none_or(|models| models.contains(model));
+    let per_pod = wish.ask.is_none_or(|ask| ask.wants_load_per_pod(model));
     // The sum over the pods that answered would be a smaller load; pod by pod, what is known of the
     // others can be kept.
-    sample.load = if per_pod || !sample.complete {
+    sample.load = if per_pod || !sample.absent.is_none() {
         joined.replicas.iter().map(Replica::load).collect()
     } else {
         let pods = joined.replicas.iter();

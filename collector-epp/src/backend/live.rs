@@ -219,12 +219,7 @@ fn push(shared: &Shared, sink: &dyn UpdateSink, models: &[ModelRef]) {
         return;
     }
     // Nobody asked, so the load is told pod by pod: it can be summed, and not be taken apart.
-    let wish = Wish {
-        load_per_pod: None,
-        not_before: Tick::MIN,
-        window: shared.config.window,
-        trace: None,
-    };
+    let wish = Wish { ask: None, not_before: Tick::MIN, window: shared.config.window, trace: None };
     sink.push(answers(&shared.fleet, models, wish, shared.now()));
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Ask, BackendError, ErrorKind, KnownModel, ModelRef, Namespace, Operation, Permits, PodName,
+    Ask, BackendError, ErrorKind, KnownModel, ListAsk, ModelRef, Namespace, Operation, PodName,
     Tick,
 };
 use futures_util::StreamExt as _;
@@ -47,8 +47,12 @@ pub(super) async fn look(shared: &Shared, ask: Ask<'_>) -> Result<Tick, BackendE
 }
 
 /// A look at every pod, for questions outside of the engine's looks. It ends within three time-outs.
-pub(super) async fn look_at_all(shared: &Shared, operation: Operation) -> Tick {
-    let deadline = Instant::now() + shared.settings.timeout * 3;
+pub(super) async fn look_at_all(
+    shared: &Shared,
+    time_left: Duration,
+    operation: Operation,
+) -> Tick {
+    let deadline = Instant::now() + time_left.mul_f64(0.97).min(shared.settings.timeout * 3);
     if shared.is_live() {
         wait_for_live(shared, |_| true, deadline).await;
         return Tick::MIN;
@@ -66,14 +70,15 @@ pub(super) async fn look_at_all(shared: &Shared, operation: Operation) -> Tick {
 /// The models that exist, and how many pods serve each.
 pub(super) async fn list_models(
     shared: &Shared,
-    permits: &dyn Permits,
+    ask: ListAsk<'_>,
 ) -> Result<Vec<KnownModel>, BackendError> {
     let operation = Operation::ListModels;
     // One for the listing, as for a look; what is known by itself needs none.
-    let _permit = if shared.is_live() { None } else { Some(permits.acquire().await?) };
-    let not_before = look_at_all(shared, operation).await;
+    let _permit = if shared.is_live() { None } else { Some(ask.permits.acquire().await?) };
+    let not_before = look_at_all(shared, ask.time_left, operation).await;
     let mut models: BTreeMap<ModelRef, BTreeSet<PodName>> = BTreeMap::new();
     let mut silent = None;
+    let mut may_serve = Vec::new();
     for pod in shared.fleet.pods(|_| true) {
         let seen = pod.seen();
         match &seen.outcome {
@@ -85,8 +90,14 @@ pub(super) async fn list_models(
                     models.entry(model).or_default().insert(served.replica.pod_name.clone());
                 }
             }
-            Outcome::Failed(cause) => silent = Some(error_of(&pod, cause, operation)),
-            _ => silent = silent.or_else(|| Some(no_time(operation))),
+            Outcome::Failed(cause) => {
+                silent = Some(error_of(&pod, cause, operation));
+                may_serve.push((pod.target.namespace.clone(), seen.was.clone()));
+            }
+            _ => {
+                silent = silent.or_else(|| Some(no_time(operation)));
+                may_serve.push((pod.target.namespace.clone(), seen.was.clone()));
+            }
         }
     }
     // That there is no model is said only when it is known.
@@ -97,9 +108,13 @@ pub(super) async fn list_models(
             return Err(error);
         }
     }
-    let known = |(model, rows): (_, BTreeSet<PodName>)| KnownModel {
-        model,
-        replicas: u32::try_from(rows.len()).ok(),
+    let known = |(model, rows): (ModelRef, BTreeSet<PodName>)| {
+        // A pod that does not answer may be a replica too: then their number is unknown.
+        let unsure = may_serve
+            .iter()
+            .any(|(namespace, was)| *namespace == model.namespace && was.may_serve(&model.model));
+        let replicas = u32::try_from(rows.len()).ok().filter(|_| !unsure);
+        KnownModel::new(model, replicas)
     };
     Ok(models.into_iter().map(known).collect())
 }

@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, Clock, KnownModel, Limits, LiveSource, ModelRef, Operation,
-    Permits, Probe, Supports, UpdateSink,
+    Answers, Ask, Backend, BackendError, Clock, KnownModel, Limits, ListAsk, LiveContext,
+    LiveSource, ModelRef, Operation, Probe, ProbeAsk, Supports,
 };
 use collector_transport::ConfigError;
 
@@ -106,23 +106,23 @@ impl Backend for EppBackend {
         Limits::new(self.shared.config.effective_timeout())
     }
 
-    async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
+    async fn fetch(&self, ask: Ask<'_>) -> Result<Answers, BackendError> {
         if ask.models.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Answers::new());
         }
         let not_before = look::look(&self.shared, ask).await?;
         let trace = ask.trace.then_some(&self.shared.engines);
         let window = self.shared.config.window;
-        let wish = Wish { load_per_pod: Some(ask.load_per_pod), not_before, window, trace };
+        let wish = Wish { ask: Some(&ask), not_before, window, trace };
         Ok(answers(&self.shared.fleet, ask.models, wish, self.shared.now()))
     }
 
-    async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
-        look::list_models(&self.shared, permits).await
+    async fn list_models(&self, ask: ListAsk<'_>) -> Result<Vec<KnownModel>, BackendError> {
+        look::list_models(&self.shared, ask).await
     }
 
-    async fn probe(&self) -> Result<Probe, BackendError> {
-        let not_before = look::look_at_all(&self.shared, Operation::Probe).await;
+    async fn probe(&self, ask: ProbeAsk<'_>) -> Result<Probe, BackendError> {
+        let not_before = look::look_at_all(&self.shared, ask.time_left, Operation::Probe).await;
         Ok(probe::probe(&self.shared, not_before))
     }
 
@@ -137,7 +137,7 @@ impl LiveSource for EppBackend {
         self.shared.track(models);
     }
 
-    async fn run(&self, sink: Arc<dyn UpdateSink>) {
-        live::run(&self.shared, sink).await;
+    async fn run(&self, context: LiveContext) {
+        live::run(&self.shared, context.sink).await;
     }
 }

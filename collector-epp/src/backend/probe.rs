@@ -40,7 +40,7 @@ pub(super) fn probe(shared: &Shared, not_before: Tick) -> Probe {
         for id in ["connection.clock", "metrics.engines", "metrics.names", "metrics.fields"] {
             checks.push(Check::new(id, CheckStatus::Skip, "no target answered"));
         }
-        return Probe { checks };
+        return Probe::new(checks);
     }
     let pages: Vec<&Good> = good.iter().map(|(_, page, _)| &**page).collect();
     checks.push(clock(good.iter().map(|(pod, _, ahead)| (&***pod, *ahead))));
@@ -49,7 +49,7 @@ pub(super) fn probe(shared: &Shared, not_before: Tick) -> Probe {
     checks.push(fields(good.iter().map(|(pod, page, _)| (&***pod, &**page))));
     checks.extend(endpoint_pickers(&pages));
     checks.extend(malformed(&pages));
-    Probe { checks }
+    Probe::new(checks)
 }
 
 fn discovery(shared: &Shared) -> Check {

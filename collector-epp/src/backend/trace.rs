@@ -52,7 +52,7 @@ pub(super) fn rows(good: &Good, place: usize, engines: &Engines) -> Vec<TraceRow
         answered_at: good.arrived_at,
     };
     let mut rows = Vec::new();
-    for field in Field::ALL {
+    for &field in Field::ALL {
         let before = rows.len();
         let of_field = QUANTITIES.iter().find(|(of, _)| *of == field);
         let quantities: &[Quantity] = of_field.map_or(&[], |(_, quantities)| quantities);

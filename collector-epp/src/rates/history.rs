@@ -159,7 +159,7 @@ impl History {
         if in_turns {
             replica.reasons.insert(Field::PrefixCacheHitRate, IN_TURNS);
         }
-        why::name_what_lacks(&mut replica, page, &parts);
+        why::explain_unknown(&mut replica, page, &parts);
         let rates = parts::rates(&parts);
         PodModel {
             model: group.model.clone(),

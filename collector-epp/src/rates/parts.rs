@@ -102,12 +102,7 @@ pub(crate) fn fill(replica: &mut ReplicaMetrics, parts: &[Part], name_of: NameOf
     }
     replica.prefix_cache_hit_rate = whole.hit_rate(replica.running_requests == Some(0));
     for (field, reason) in parts.iter().flat_map(|part| &part.reasons) {
-        let is_known = match field {
-            // One half of it may be known.
-            Field::CacheConfig => replica.total_kv_capacity_tokens().is_some(),
-            field => replica.has(*field),
-        };
-        if !is_known {
+        if !replica.is_known(*field) {
             replica.reasons.insert(*field, Arc::clone(reason));
         }
     }

@@ -116,7 +116,7 @@ impl Times {
         };
         let no_gauge = || {
             let none = GAUGES.into_iter().all(|field| !replica.has(field));
-            none.then(|| known(&Field::ALL)).flatten()
+            none.then(|| known(Field::ALL)).flatten()
         };
         let Some(oldest) = known(&GAUGES).or_else(no_gauge) else {
             self.mark(replica);

@@ -58,16 +58,12 @@ pub(crate) fn load(rates: &LoadRates, page: &ServerPage, in_turns: bool) -> Fiel
 }
 
 /// Says of the fields of a row why they are unknown, where nothing has said so yet.
-pub(crate) fn name_what_lacks(replica: &mut ReplicaMetrics, page: &ServerPage, parts: &[Part]) {
+pub(crate) fn explain_unknown(replica: &mut ReplicaMetrics, page: &ServerPage, parts: &[Part]) {
     if replica.state == ReplicaState::Sleeping {
         replica.reasons.insert(Field::CacheConfig, "it sleeps");
     }
     for (field, quantities) in OF_ROW {
-        let is_known = match field {
-            Field::CacheConfig => replica.total_kv_capacity_tokens().is_some(),
-            field => replica.has(field),
-        };
-        if is_known || replica.reasons.contains(field) {
+        if replica.is_known(field) || replica.reasons.contains(field) {
             continue;
         }
         let has_lookups = |part: &Part| part.prefix.iter().all(Option::is_some);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use collector_core::{Backend as _, ErrorKind, Unlimited};
+use collector_core::{Backend as _, ErrorKind, ListAsk, ProbeAsk, SystemClock};
 use collector_epp::EppConfig;
 
 use crate::fake_pod::{FakePod, Says, answer_with, status, vllm};
@@ -35,8 +35,8 @@ async fn check_with(
     assert!(text.len() < 700 && !text.contains(['<', '\n', '\x1b']), "{text:?}");
     let sample = found(answer(&backend, "good").await);
     assert_eq!(sample.replicas[0].queue_length, Some(7));
-    assert!(!sample.complete, "the other pod may be of this model");
-    assert_eq!(sample.unreached, ["bad-0".into()]);
+    assert!(!sample.absent.is_none(), "the other pod may be of this model");
+    assert_eq!(sample.absent.named(), ["bad-0".into()]);
 }
 
 fn raw(text: &str) -> Says {
@@ -278,8 +278,8 @@ async fn a_line_without_end_is_passed_over_and_counted() {
     // A sum that the lost line may be a part of is unknown: the running requests of the other engine.
     assert_eq!(sample.replicas[0].queue_length, Some(7));
     assert_eq!(sample.replicas[0].running_requests, None);
-    assert!(sample.complete);
-    let probe = backend.probe().await.unwrap();
+    assert!(sample.absent.is_none());
+    let probe = backend.probe(ProbeAsk::new(&SystemClock::new())).await.unwrap();
     let malformed = probe.checks.iter().find(|check| check.id == "metrics.malformed").unwrap();
     assert!(malformed.detail.starts_with("1 lines"), "{malformed:?}");
 }
@@ -306,7 +306,7 @@ async fn a_page_of_many_models_is_bounded() {
     let good = FakePod::with_page(&vllm("good", 7.0, 0.5, 1.0)).await;
     let backend = backend(config(vec![pod.target("m-0"), good.target("good-0")]));
     assert_eq!(found(answer(&backend, "good").await).replicas[0].queue_length, Some(7));
-    assert_eq!(backend.list_models(&Unlimited).await.unwrap().len(), 1);
+    assert_eq!(backend.list_models(ListAsk::new(&SystemClock::new())).await.unwrap().len(), 1);
     let error = failure(&backend, "m7").await;
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert!(error.to_string().contains("more than 256 models"), "{error}");

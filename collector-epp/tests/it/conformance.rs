@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use collector_core::{Backend as _, Clock, KnownModel, SystemClock, Unlimited};
+use collector_core::{Backend as _, Clock, KnownModel, ListAsk, SystemClock};
 use collector_epp::discover::TargetSpec;
 use collector_epp::{EppBackend, EppConfig};
-use collector_sim::{FleetServer, FleetSpec, VariantSpec};
-use collector_testkit::conformance::{self, BreakableServer, Fleet, FleetModel};
+use collector_sim::{Faults, FleetServer, FleetSpec, VariantSpec};
+use collector_testkit::conformance::{
+    self, BreakableServer, Breakage, Fleet, FleetModel, FleetPod,
+};
 
 use crate::world::in_prod;
 
@@ -46,16 +48,18 @@ impl Conforming {
 
 #[async_trait]
 impl Fleet for Conforming {
-    fn clock(&self) -> &dyn Clock {
-        &*self.clock
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::<SystemClock>::clone(&self.clock)
     }
 
     fn models(&self) -> Vec<FleetModel> {
-        let pods =
-            |name: &str, count: u32| (0..count).map(|i| format!("{name}-{i}").into()).collect();
+        let pods = |name: &str, count: u32| {
+            let name = name.to_owned();
+            (0..count).map(move |i| FleetPod::new(format!("{name}-{i}").as_str()))
+        };
         vec![
-            FleetModel { model: in_prod("org/a"), pods: pods("a", 2) },
-            FleetModel { model: in_prod("org/b"), pods: pods("b", 3) },
+            FleetModel::new(in_prod("org/a"), pods("a", 2)),
+            FleetModel::new(in_prod("org/b"), pods("b", 3)),
         ]
     }
 
@@ -66,13 +70,30 @@ impl Fleet for Conforming {
 
 #[async_trait]
 impl BreakableServer for Conforming {
-    async fn break_down(&self) {
-        for target in self.fleet.targets() {
-            self.fleet.kill_pod(&target.namespace, &target.pod).await.unwrap();
+    async fn break_down(&self, how: &Breakage) -> bool {
+        let mut faults = Faults::default();
+        match how {
+            Breakage::Down => {
+                for target in self.fleet.targets() {
+                    self.fleet.kill_pod(&target.namespace, &target.pod).await.unwrap();
+                }
+            }
+            Breakage::Pod(model, pod) => {
+                self.fleet.kill_pod(model.namespace.as_str(), pod.as_str()).await.unwrap();
+            }
+            Breakage::Stall => faults.hang = true,
+            Breakage::Unauthorized => faults.status = Some(401),
+            Breakage::RateLimited => faults.status = Some(429),
+            _ => return false,
         }
+        if faults != Faults::default() {
+            self.fleet.set_all_faults(&faults).await.unwrap();
+        }
+        true
     }
 
     async fn restore(&self) {
+        self.fleet.set_all_faults(&Faults::default()).await.unwrap();
         for target in self.fleet.targets() {
             self.fleet.restart_pod(&target.namespace, &target.pod).await.unwrap();
         }
@@ -82,7 +103,7 @@ impl BreakableServer for Conforming {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_backend_conforms() {
     let (conforming, backend) = Conforming::start().await;
-    let known = backend.list_models(&Unlimited).await.unwrap();
-    assert_eq!(known[0], KnownModel { model: in_prod("org/a"), replicas: Some(2) });
+    let known = backend.list_models(ListAsk::new(&SystemClock::new())).await.unwrap();
+    assert_eq!(known[0], KnownModel::new(in_prod("org/a"), Some(2)));
     conformance::backend(&backend, &conforming).await;
 }

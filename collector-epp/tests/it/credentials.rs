@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use collector_core::{Backend as _, CheckStatus, ErrorKind};
+use collector_core::{Backend as _, CheckStatus, ErrorKind, ProbeAsk, SystemClock};
 use collector_epp::EppConfig;
 use collector_epp::discover::TargetSpec;
 use rcgen::{
@@ -123,9 +123,9 @@ async fn a_certificate_that_is_not_good_says_which_key_to_set() {
     let text = error.to_string();
     assert!(text.contains("epp.server_name") && text.contains("the target's URL"), "{text}");
     let named = EppConfig { server_name: Some("other.name".into()), ..pod.config(&folder) };
-    assert!(found(answer(&backend(named), "m").await).complete);
+    assert!(found(answer(&backend(named), "m").await).absent.is_none());
     let blind = EppConfig { tls_insecure_skip_verify: true, ..config(vec![pod.target()]) };
-    assert!(found(answer(&backend(blind), "m").await).complete);
+    assert!(found(answer(&backend(blind), "m").await).absent.is_none());
     let absent =
         EppConfig { ca_cert_path: Some("/does/not/exist".into()), ..config(vec![pod.target()]) };
     let clock = Arc::new(collector_core::SystemClock::new());
@@ -271,7 +271,7 @@ async fn the_probe_tells_what_a_user_may_have_got_wrong() {
         scrape_interval: Duration::from_millis(500),
         ..config(vec![pod.target("m-0"), dead_target, skewed.target("m-2")])
     });
-    let probe = backend.probe().await.unwrap();
+    let probe = backend.probe(ProbeAsk::new(&SystemClock::new())).await.unwrap();
     let of = |id: &str| probe.checks.iter().find(|check| check.id == id).unwrap();
     assert_eq!(of("connection.targets").status, CheckStatus::Pass);
     assert_eq!(of("connection.scrape").status, CheckStatus::Fail);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use collector_core::{Answer, Backend as _, ErrorKind, Unlimited};
+use collector_core::{Answer, Backend as _, ErrorKind, ListAsk, SystemClock};
 use collector_epp::EppConfig;
 
 use crate::fake_pod::{FakePod, Says, vllm};
@@ -83,7 +83,9 @@ async fn of_a_tracked_model_that_no_pod_serves_it_is_pushed_that_it_is_missing()
     pods[1].say(Says::Page(vllm("m", 1.0, 0.5, 1.0)));
     let missing = |answer: &Answer| matches!(answer, Answer::Missing { .. }).then_some(());
     let both = |answer: &Answer| match answer {
-        Answer::Found(sample) => (sample.complete && sample.replicas.len() == 2).then_some(()),
+        Answer::Found(sample) => {
+            (sample.absent.is_none() && sample.replicas.len() == 2).then_some(())
+        }
         _ => None,
     };
     live.pushed.wait_for("m", both).await;
@@ -114,7 +116,7 @@ async fn a_slow_pod_delays_no_other() {
         pods[1].target("m-2"),
     ])));
     let both = |answer: &Answer| match answer {
-        Answer::Found(sample) if sample.replicas.len() == 2 => Some(sample.complete),
+        Answer::Found(sample) if sample.replicas.len() == 2 => Some(sample.absent.is_none()),
         _ => None,
     };
     assert!(!live.pushed.wait_for("m", both).await);
@@ -137,7 +139,7 @@ async fn a_fetch_waits_until_every_pod_was_tried() {
     let live = Live::start(config(vec![pods[0].target("m-0"), pods[1].target("m-1")]));
     tokio::task::yield_now().await;
     let sample = found(answer(&live.backend, "m").await);
-    assert_eq!((sample.replicas.len(), sample.complete), (2, true));
+    assert_eq!((sample.replicas.len(), sample.absent.is_none()), (2, true));
     assert!(matches!(answer(&live.backend, "absent").await, Answer::Missing { .. }));
 }
 
@@ -198,7 +200,7 @@ async fn a_target_that_vanishes_is_dropped_at_once_and_its_model_later() {
     live.pushed.wait_for("gone", queue).await;
     targets(&[&pods[0]]);
     let empty = |answer: &Answer| match answer {
-        Answer::Found(sample) if sample.replicas.is_empty() => Some(sample.complete),
+        Answer::Found(sample) if sample.replicas.is_empty() => Some(sample.absent.is_none()),
         _ => None,
     };
     assert_eq!(pods[1].open_connections(), 1);
@@ -213,7 +215,7 @@ async fn a_target_that_vanishes_is_dropped_at_once_and_its_model_later() {
     // A file that is broken leaves what there was.
     fs::write(&file, "[{").unwrap();
     tokio::time::sleep(Duration::from_millis(2200)).await;
-    assert!(found(answer(&live.backend, "m").await).complete);
+    assert!(found(answer(&live.backend, "m").await).absent.is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -226,7 +228,7 @@ async fn a_source_that_was_never_told_makes_nothing_missing() {
     let live = Live::start(settings.clone());
     tokio::task::yield_now().await;
     let sample = found(answer(&live.backend, "m").await);
-    assert!(!sample.complete, "there may be pods in that file");
+    assert!(!sample.absent.is_none(), "there may be pods in that file");
     let error = failure(&live.backend, "absent").await;
     assert_eq!(error.kind(), ErrorKind::Configuration);
     assert!(error.to_string().contains("epp.target_file: /does/not/exist.json"), "{error}");
@@ -246,6 +248,9 @@ async fn dropped_it_lets_go_of_every_pod() {
     tokio::time::sleep(seconds(1)).await;
     assert_eq!(pod.requests().len(), requests);
     // It answers when it is asked, as if it had never run.
-    assert_eq!(live.backend.list_models(&Unlimited).await.unwrap()[0].model, in_prod("m"));
+    assert_eq!(
+        live.backend.list_models(ListAsk::new(&SystemClock::new())).await.unwrap()[0].model,
+        in_prod("m")
+    );
     assert_eq!(pod.requests().len(), requests + 1);
 }

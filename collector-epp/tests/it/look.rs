@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use collector_core::{Answer, Ask, Backend as _, ErrorKind, Field, Unlimited};
+use collector_core::{Answer, Ask, Backend as _, ErrorKind, Field, ListAsk, ProbeAsk, SystemClock};
 use collector_epp::EppConfig;
 
 use crate::fake_pod::{FakePod, Says, vllm};
@@ -17,7 +17,7 @@ async fn a_first_look_scrapes_twice_so_that_it_has_rates() {
         ..config(vec![pod.target("m-0")])
     });
     let sample = found(answer(&backend, "m").await);
-    assert!(sample.complete);
+    assert!(sample.absent.is_none());
     let replica = &sample.replicas[0];
     assert_eq!(replica.pod_name.as_str(), "m-0");
     assert_eq!(replica.engine.as_ref().unwrap().as_str(), "vllm");
@@ -53,14 +53,14 @@ async fn a_model_is_missing_only_when_every_target_has_answered() {
     assert_eq!(error.kind(), ErrorKind::ServerError);
     assert!(error.to_string().contains(&other.address.to_string()), "{error}");
     let sample = found(answer(&backend, "m").await);
-    assert!(!sample.complete);
+    assert!(!sample.absent.is_none());
     assert_eq!(sample.replicas.len(), 1);
     other.say(Says::Page(vllm("o", 0.0, 0.0, 0.0)));
     assert!(matches!(answer(&backend, "absent").await, Answer::Missing { .. }));
-    assert!(found(answer(&backend, "m").await).complete);
+    assert!(found(answer(&backend, "m").await).absent.is_none());
     // Of a pod that is known to serve another model nothing is missed.
     other.say(Says::Raw(b"HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n".to_vec()));
-    assert!(found(answer(&backend, "m").await).complete);
+    assert!(found(answer(&backend, "m").await).absent.is_none());
     assert_eq!(failure(&backend, "o").await.kind(), ErrorKind::ServerError);
 }
 
@@ -70,7 +70,7 @@ async fn a_namespace_without_targets_has_no_models() {
     let backend = backend(config(vec![pod.target("m-0")]));
     let models = [collector_core::ModelRef::new("m", "elsewhere")];
     let answers = look(&backend, &models).await.unwrap();
-    assert!(matches!(answers[0].1, Answer::Missing { .. }), "{answers:?}");
+    assert!(matches!(answers.get(&models[0]), Some(Answer::Missing { .. })), "{answers:?}");
     assert!(pod.requests().is_empty());
 }
 
@@ -84,7 +84,7 @@ async fn a_pod_that_answers_for_another_model_belongs_to_that_one_from_then_on()
     assert_eq!(sample.replicas[0].queue_length, Some(2));
     // The one that it served is known, and has no pod.
     let sample = found(answer(&backend, "one").await);
-    assert!(sample.complete && sample.replicas.is_empty());
+    assert!(sample.absent.is_none() && sample.replicas.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,8 +97,10 @@ async fn the_load_is_told_for_the_model_or_pod_by_pod_as_asked() {
     assert_eq!(sample.load[0].pod, None);
     let models = [in_prod("m")];
     let per_pod: HashSet<_> = models.iter().cloned().collect();
-    let mut answers = backend.fetch(Ask::new(&models, &per_pod)).await.unwrap();
-    let sample = found(answers.remove(0).1);
+    let clock = SystemClock::new();
+    let ask = Ask::new(&models, &clock).with_load_per_pod(&per_pod);
+    let mut answers = backend.fetch(ask).await.unwrap();
+    let sample = found(answers.remove(&models[0]).unwrap());
     let pods: Vec<_> = sample.load.iter().map(|row| row.pod.clone().unwrap()).collect();
     assert_eq!(pods, ["m-0".into(), "m-1".into()]);
 }
@@ -111,7 +113,7 @@ async fn where_a_pod_fails_the_load_of_the_others_is_told_pod_by_pod() {
     found(answer(&backend, "m").await);
     pods[1].say(Says::Raw(Vec::new()));
     let sample = found(answer(&backend, "m").await);
-    assert!(!sample.complete);
+    assert!(!sample.absent.is_none());
     // A sum over those that answered would pass for the load of the model.
     assert_eq!(sample.load.len(), 1);
     assert_eq!(sample.load[0].pod, Some("m-0".into()));
@@ -159,20 +161,20 @@ async fn the_picker_is_no_replica_and_its_absence_makes_nothing_incomplete() {
     let pod = FakePod::with_page(&vllm("m", 0.0, 0.0, 0.0)).await;
     let backend = backend(config(vec![pod.target("m-0"), picker.target("epp-0")]));
     let sample = found(answer(&backend, "m").await);
-    assert_eq!((sample.replicas.len(), sample.complete), (1, true));
+    assert_eq!((sample.replicas.len(), sample.absent.is_none()), (1, true));
     picker.say(Says::Raw(Vec::new()));
-    assert!(found(answer(&backend, "m").await).complete);
+    assert!(found(answer(&backend, "m").await).absent.is_none());
     assert!(matches!(answer(&backend, "absent").await, Answer::Missing { .. }));
-    assert_eq!(backend.list_models(&Unlimited).await.unwrap().len(), 1);
+    assert_eq!(backend.list_models(ListAsk::new(&SystemClock::new())).await.unwrap().len(), 1);
     // Named as what it is, it need not even have answered once.
     let target = collector_epp::discover::TargetSpec {
         engine: Some(collector_epp::engines::ENDPOINT_PICKER.into()),
         ..picker.target("epp-0")
     };
     let named = crate::world::backend(config(vec![pod.target("m-0"), target]));
-    assert!(found(answer(&named, "m").await).complete);
+    assert!(found(answer(&named, "m").await).absent.is_none());
     picker.say(Says::Page(page.into()));
-    let probe = named.probe().await.unwrap();
+    let probe = named.probe(ProbeAsk::new(&SystemClock::new())).await.unwrap();
     let check = probe.checks.iter().find(|check| check.id == "metrics.picker").unwrap();
     assert!(check.detail.contains("ready pods"), "{check:?}");
 }
@@ -181,10 +183,11 @@ async fn the_picker_is_no_replica_and_its_absence_makes_nothing_incomplete() {
 async fn a_trace_tells_how_each_value_came_about() {
     let pod = FakePod::with_page(&vllm("m", 3.0, 0.5, 10.0)).await;
     let backend = backend(config(vec![pod.target("m-0")]));
-    let (models, none) = ([in_prod("m")], HashSet::new());
-    let mut ask = Ask::new(&models, &none);
+    let models = [in_prod("m")];
+    let clock = SystemClock::new();
+    let mut ask = Ask::new(&models, &clock);
     ask.trace = true;
-    let sample = found(backend.fetch(ask).await.unwrap().remove(0).1);
+    let sample = found(backend.fetch(ask).await.unwrap().remove(&models[0]).unwrap());
     let of = |field| sample.trace.iter().find(|row| row.field == field).unwrap();
     let queue = of(Field::QueueLength);
     assert_eq!(queue.raw, Some(3.0));
@@ -201,13 +204,13 @@ async fn a_kept_connection_that_ended_is_replaced_unseen() {
     let pod = FakePod::start(Says::PageThenGone(vllm("m", 0.0, 0.0, 0.0))).await;
     let backend = backend(config(vec![pod.target("m-0")]));
     for _ in 0..3 {
-        assert!(found(answer(&backend, "m").await).complete);
+        assert!(found(answer(&backend, "m").await).absent.is_none());
     }
     assert!(pod.connections() >= 3, "{}", pod.connections());
     // Likewise one that ends only when it is used again.
     pod.say(Says::PageOnce(vllm("m", 0.0, 0.0, 0.0)));
     for _ in 0..3 {
-        assert!(found(answer(&backend, "m").await).complete);
+        assert!(found(answer(&backend, "m").await).absent.is_none());
     }
 }
 
@@ -216,11 +219,11 @@ async fn the_list_tells_models_with_their_pods_and_is_an_error_when_nothing_is_k
     let page = vllm("m", 0.0, 0.0, 0.0);
     let pods = [FakePod::with_page(&page).await, FakePod::with_page(&page).await];
     let backend = backend(config(vec![pods[0].target("m-0"), pods[1].target("m-1")]));
-    let known = backend.list_models(&Unlimited).await.unwrap();
+    let known = backend.list_models(ListAsk::new(&SystemClock::new())).await.unwrap();
     assert_eq!((&known[0].model, known[0].replicas, known.len()), (&in_prod("m"), Some(2), 1));
     for pod in &pods {
         pod.say(Says::Raw(Vec::new()));
     }
-    let error = backend.list_models(&Unlimited).await.unwrap_err();
+    let error = backend.list_models(ListAsk::new(&SystemClock::new())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Disconnected);
 }

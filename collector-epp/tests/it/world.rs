@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use collector_core::{
-    Answer, Ask, Backend, BackendError, Clock, ModelRef, ModelSample, UpdateSink,
+    Answer, Answers, Ask, Backend, BackendError, Clock, LiveContext, ModelRef, ModelSample,
+    SystemClock, UpdateSink,
 };
 use collector_epp::discover::TargetSpec;
 use collector_epp::{EppBackend, EppConfig};
@@ -26,16 +27,15 @@ pub(crate) fn backend(config: EppConfig) -> EppBackend {
 pub(crate) async fn look(
     backend: &EppBackend,
     models: &[ModelRef],
-) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
-    let none = HashSet::new();
-    backend.fetch(Ask::new(models, &none)).await
+) -> Result<Answers, BackendError> {
+    backend.fetch(Ask::new(models, &SystemClock::new())).await
 }
 
 /// Looks at one model.
 pub(crate) async fn answer(backend: &EppBackend, model: &str) -> Answer {
     let mut answers = look(backend, &[in_prod(model)]).await.unwrap();
     assert_eq!(answers.len(), 1);
-    answers.remove(0).1
+    answers.remove(&in_prod(model)).unwrap()
 }
 
 #[track_caller]
@@ -50,14 +50,14 @@ pub(crate) fn found(answer: Answer) -> ModelSample {
 pub(crate) async fn failure(backend: &EppBackend, model: &str) -> BackendError {
     match look(backend, &[in_prod(model)]).await {
         Err(error) => error,
-        Ok(mut answers) => match answers.remove(0).1 {
+        Ok(mut answers) => match answers.remove(&in_prod(model)).unwrap() {
             Answer::Failed(error) => error,
             other => panic!("{other:?}"),
         },
     }
 }
 
-type Push = Vec<(ModelRef, Answer)>;
+type Push = Answers;
 
 /// Keeps what is pushed.
 #[derive(Clone)]
@@ -101,10 +101,8 @@ impl Pushed {
         let model = in_prod(model);
         loop {
             for push in self.pushes.lock().unwrap().drain(..) {
-                for (_, answer) in push.iter().filter(|(of, _)| *of == model) {
-                    if let Some(got) = wanted(answer) {
-                        return got;
-                    }
+                if let Some(got) = push.get(&model).and_then(&mut wanted) {
+                    return got;
                 }
             }
             self.news.notified().await;
@@ -113,8 +111,8 @@ impl Pushed {
 }
 
 impl UpdateSink for Pushed {
-    fn push(&self, answers: Vec<(ModelRef, Answer)>) {
-        for (model, answer) in &answers {
+    fn push(&self, answers: Answers) {
+        for (model, answer) in answers.iter() {
             if let Answer::Found(sample) = answer {
                 assert!(sample.as_of <= self.clock.now(), "{model} is of the future");
             }
@@ -139,11 +137,11 @@ impl Live {
     pub(crate) fn start(config: EppConfig) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
         let backend = Arc::new(EppBackend::new(config, Arc::clone(&clock)).unwrap());
-        let pushed = Pushed::new(clock);
+        let pushed = Pushed::new(Arc::clone(&clock));
         let (runs, sink) = (Arc::clone(&backend), Arc::new(pushed.clone()));
         let task = tokio::spawn(async move {
             use collector_core::LiveSource as _;
-            runs.run(sink).await;
+            runs.run(LiveContext::new(sink, clock)).await;
         });
         Self { backend, pushed, task }
     }

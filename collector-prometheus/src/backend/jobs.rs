@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use collector_core::ModelRef;
+use collector_core::{Ask, ModelRef};
 
 use super::PrometheusBackend;
 use crate::assemble::Assembly;
@@ -92,7 +92,7 @@ impl PrometheusBackend {
         &self,
         fetch: &Fetch<'_>,
         groups: &[Group],
-        per_pod: &HashSet<ModelRef>,
+        ask: &Ask<'_>,
         assembly: &Assembly<'_>,
     ) -> Vec<Job> {
         let shape = assembly.shape;
@@ -112,7 +112,7 @@ impl PrometheusBackend {
             let apart = are_apart(positions, assembly);
             let of_pods = apart
                 || served.labels.are_mixed()
-                || group.shard.models.iter().any(|model| per_pod.contains(model))
+                || group.shard.models.iter().any(|model| ask.wants_load_per_pod(model))
                 || positions.iter().any(|it| assembly.models[*it].has_two_roles());
             let wanted_level = if of_pods { Level::Pod } else { Level::Model };
             let job = |kind: QueryKind| Job {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use collector_core::{ErrorKind, KnownModel, ModelRef, Permits, sanitize};
+use collector_core::{ErrorKind, KnownModel, ModelRef, sanitize};
 
 use super::PrometheusBackend;
 use crate::answer::{Expect, shortened};
@@ -23,8 +23,7 @@ struct Listed {
 
 impl PrometheusBackend {
     /// Returns the models of every engine present, each once.
-    pub(super) async fn models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, Failure> {
-        let budget = self.own_budget(permits);
+    pub(super) async fn models(&self, budget: Budget<'_>) -> Result<Vec<KnownModel>, Failure> {
         let info = self.discovery.discover(&self.client, budget, None).await?;
         let mut models = Vec::new();
         let mut unlabelled = None;
@@ -112,17 +111,15 @@ impl PrometheusBackend {
                     }
                     let replicas = sanitize::count(row.value).ok();
                     let replicas = replicas.and_then(|count| u32::try_from(count).ok());
-                    models.push(KnownModel { model, replicas });
+                    models.push(KnownModel::new(model, replicas));
                 } else {
                     unlabelled = true;
                 }
             })
             .await?;
         models.extend(
-            pods.into_iter().map(|(model, pods)| KnownModel {
-                model,
-                replicas: u32::try_from(pods.len()).ok(),
-            }),
+            pods.into_iter()
+                .map(|(model, pods)| KnownModel::new(model, u32::try_from(pods.len()).ok())),
         );
         models.retain(|known| self.lets_through(&known.model));
         Ok(Listed { unlabelled, incomplete: answered.incomplete })

@@ -50,7 +50,7 @@ async fn a_pod_with_an_unknown_time_makes_the_answer_incomplete() {
     two_pods(&fake);
     fake.rows("timestamp(", &[(POD_0, f64::NAN), (POD_1, NOW - 4.0)]);
     let sample = fake.sample().await;
-    assert!(sample.replicas.len() == 1 && !sample.complete);
+    assert!(sample.replicas.len() == 1 && !sample.absent.is_none());
 
     // A fleet of such pods is unknown, not empty.
     fake.rows("timestamp(", &[(POD_0, f64::NAN)]);

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::time::Duration;
 
-use collector_core::{Advice, Backend, CheckStatus, ErrorKind, Probe};
+use collector_core::{Advice, Backend, CheckStatus, ErrorKind, Probe, ProbeAsk, SystemClock};
 use wiremock::ResponseTemplate;
 
 use crate::fake::{Fake, error, ok, scalar, two_pods, vector_text};
@@ -212,7 +212,7 @@ async fn a_probe_reports_how_far_it_got() {
     fake.rows("max(timestamp(", &[("", crate::fake::NOW - 2.0)]);
     fake.rows("> 1", &[]);
     fake.rows("max(count_over_time(", &[("", 4.0)]);
-    let probe = fake.backend.probe().await.unwrap();
+    let probe = fake.backend.probe(ProbeAsk::new(&SystemClock::new())).await.unwrap();
     let expected = [
         ("connection.dns", Pass),
         ("connection.tcp", Pass),
@@ -232,15 +232,15 @@ async fn a_probe_reports_how_far_it_got() {
     assert_eq!(statuses(&probe), expected);
 
     fake.rows("max(count_over_time(", &[("", 1.0)]);
-    let probe = fake.backend.probe().await.unwrap();
+    let probe = fake.backend.probe(ProbeAsk::new(&SystemClock::new())).await.unwrap();
     assert_eq!(statuses(&probe)[10], ("metrics.scrape_interval", Fail));
 
     fake.always(ResponseTemplate::new(403));
-    let probe = fake.backend.probe().await.unwrap();
+    let probe = fake.backend.probe(ProbeAsk::new(&SystemClock::new())).await.unwrap();
     assert_eq!(statuses(&probe)[3], ("connection.auth", Fail));
     assert!(statuses(&probe)[4..].iter().all(|(_, status)| *status == Skip));
 
     let empty = Fake::start().await;
-    let probe = empty.backend.probe().await.unwrap();
+    let probe = empty.backend.probe(ProbeAsk::new(&SystemClock::new())).await.unwrap();
     assert_eq!(statuses(&probe)[6], ("metrics.names", Fail));
 }

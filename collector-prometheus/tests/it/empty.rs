@@ -24,7 +24,7 @@ const LIVENESS: &str = "(timestamp(vllm:num_requests_running{";
 async fn no_replicas_takes_a_second_liveness_query_that_agrees() {
     let fake = vanished().await;
     let sample = fake.sample().await;
-    assert!(sample.replicas.is_empty() && sample.complete);
+    assert!(sample.replicas.is_empty() && sample.absent.is_none());
     let looks = fake.queries().iter().filter(|query| query.contains(LIVENESS)).count();
     assert_eq!(looks, 2);
 }

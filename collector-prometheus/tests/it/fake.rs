@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use collector_core::{
-    Answer, Ask, Backend, BackendError, Clock, ManualClock, ModelRef, ModelSample, Urgency,
+    Answer, Ask, Backend, BackendError, Clock, ManualClock, ModelRef, ModelSample, SystemClock,
+    Urgency,
 };
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
 use collector_testkit::joined_queries;
@@ -296,9 +297,10 @@ impl Fake {
         urgency: Urgency,
     ) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
         let per_pod: HashSet<ModelRef> = per_pod.iter().cloned().collect();
-        let mut ask = Ask::new(models, &per_pod);
+        let clock = SystemClock::new();
+        let mut ask = Ask::new(models, &clock).with_load_per_pod(&per_pod);
         ask.urgency = urgency;
-        self.backend.fetch(ask).await
+        Ok(self.backend.fetch(ask).await?.into_iter().collect())
     }
 
     /// Fetches `m` in `prod`.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, Clock, ErrorKind, Field, FieldSet, ModelRef, Operation,
-    Permit, Permits, Unlimited, Urgency,
+    Answer, Ask, Backend, BackendError, Clock, ErrorKind, Field, FieldSet, ListAsk, ModelRef,
+    Operation, Permit, Permits, SystemClock, Urgency,
 };
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -36,7 +36,7 @@ async fn every_field_is_read_in_thirteen_queries_of_one_time() {
     let sizes: Vec<(&str, f64)> = sizes.iter().map(|labels| (labels.as_str(), 1.0)).collect();
     fake.rows("cache_config_info{", &sizes);
     let sample = fake.sample().await;
-    assert!(sample.complete && sample.failed.is_empty());
+    assert!(sample.absent.is_none() && sample.failed.is_empty());
     let [first, second] = sample.replicas.as_slice() else { panic!("{:?}", sample.replicas) };
     assert_eq!(first.pod_name.as_str(), "m-0");
     assert_eq!(first.kv_cache_usage, Some(0.42));
@@ -128,7 +128,7 @@ async fn a_dead_pod_is_left_out_and_an_unmeasured_field_is_unknown() {
     assert_eq!(sample.replicas[0].pod_name.as_str(), "m-1");
     assert_eq!(sample.replicas[0].kv_cache_usage, None);
     // The dead pod has running requests all the same, which is a contradiction.
-    assert!(!sample.complete);
+    assert!(!sample.absent.is_none());
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn missing_without_pods_and_unknown_are_three_answers() {
 
     fake.rows("max_over_time(vllm:num_requests_waiting{", &[(MODEL, 0.0)]);
     let sample = fake.sample().await;
-    assert!(sample.replicas.is_empty() && sample.complete);
+    assert!(sample.replicas.is_empty() && sample.absent.is_none());
 
     let fake = Fake::start().await;
     fake.answer("num_requests_waiting{", error(500, "internal", "boom"));
@@ -229,7 +229,7 @@ async fn a_warning_makes_the_sample_incomplete() {
         fake.answer("timestamp(", ok(&rows.replacen('{', &format!("{{{extra}"), 1)));
         let sample = fake.sample().await;
         assert_eq!(sample.replicas.len(), 1);
-        assert!(!sample.complete);
+        assert!(!sample.absent.is_none());
     }
 }
 
@@ -546,7 +546,8 @@ async fn each_request_takes_a_permit_and_none_is_sent_without() {
     let fake = Fake::start().await;
     two_pods(&fake);
     let (models, per_pod) = ([m()], HashSet::new());
-    let mut ask = Ask::new(&models, &per_pod);
+    let clock = SystemClock::new();
+    let mut ask = Ask::new(&models, &clock).with_load_per_pod(&per_pod);
     let permits = Counting { given: AtomicUsize::new(0), limit: 100 };
     ask.permits = &permits;
     fake.backend.fetch(ask).await.unwrap();
@@ -578,7 +579,7 @@ async fn models_are_listed_with_their_pods() {
     two_pods(&fake);
     let other = r#""namespace":"a","model_name":"b""#;
     fake.rows("count by (namespace,model_name) (", &[(MODEL, 2.0), (other, 1.0), (other, 1.0)]);
-    let models = fake.backend.list_models(&Unlimited).await.unwrap();
+    let models = fake.backend.list_models(ListAsk::new(&SystemClock::new())).await.unwrap();
     let listed: Vec<(String, Option<u32>)> = models
         .iter()
         .map(|known| (format!("{}/{}", known.model.namespace, known.model.model), known.replicas))

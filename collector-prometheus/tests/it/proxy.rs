@@ -87,7 +87,10 @@ fn config(url: &str, proxy: &str) -> PrometheusConfig {
 async fn fetch_all(config: PrometheusConfig) -> Result<(), BackendError> {
     let backend = PrometheusBackend::new(config, Arc::new(SystemClock::new())).unwrap();
     let (models, per_pod) = ([m()], std::collections::HashSet::new());
-    backend.fetch(Ask::new(&models, &per_pod)).await.map(|_| ())
+    backend
+        .fetch(Ask::new(&models, &SystemClock::new()).with_load_per_pod(&per_pod))
+        .await
+        .map(|_| ())
 }
 
 #[track_caller]

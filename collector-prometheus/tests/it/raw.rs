@@ -91,7 +91,10 @@ async fn failure(config: PrometheusConfig) -> BackendError {
 
 async fn failure_of(backend: &PrometheusBackend) -> BackendError {
     let (models, per_pod) = ([m()], std::collections::HashSet::new());
-    backend.fetch(Ask::new(&models, &per_pod)).await.unwrap_err()
+    backend
+        .fetch(Ask::new(&models, &SystemClock::new()).with_load_per_pod(&per_pod))
+        .await
+        .unwrap_err()
 }
 
 /// The look fails with this kind, says these things, and used one connection.

@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, Clock, KnownModel, ModelRef, ModelSample, ReplicaMetrics, SystemClock,
-    Tick, Unlimited,
+    Answer, Ask, Backend, Clock, KnownModel, ListAsk, ModelRef, ModelSample, ReplicaMetrics,
+    SystemClock, Tick,
 };
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
 use collector_sim::{
     EngineSpec, FleetServer, FleetSpec, Gauges, MetricNames, PodLabel, VariantSpec,
 };
-use collector_testkit::conformance::{self, BreakableServer, Fleet, FleetModel};
+use collector_testkit::conformance::{
+    self, BreakableServer, Breakage, Fleet, FleetModel, FleetPod,
+};
 use collector_testkit::{PrometheusOptions, PrometheusServer};
 
 use crate::fake::found;
@@ -61,7 +63,8 @@ impl World {
         per_pod: &[ModelRef],
     ) -> Vec<(ModelRef, Answer)> {
         let per_pod: HashSet<ModelRef> = per_pod.iter().cloned().collect();
-        self.backend.fetch(Ask::new(models, &per_pod)).await.unwrap()
+        let ask = Ask::new(models, &*self.clock).with_load_per_pod(&per_pod);
+        self.backend.fetch(ask).await.unwrap().into_iter().collect()
     }
 
     async fn answer(&self, model: &ModelRef) -> Answer {
@@ -128,7 +131,7 @@ async fn gauges_and_sizes_of_a_frozen_fleet_are_exact_and_ages_are_true() {
     for (model, answer) in world.fetch_all(&models, &[]).await {
         let asked_at = (world.clock.now(), tokio::time::Instant::now().into_std());
         let sample = found(answer);
-        assert!(sample.complete && sample.failed.is_empty());
+        assert!(sample.absent.is_none() && sample.failed.is_empty());
         assert_eq!(sample.replicas.len(), if model == models[0] { 3 } else { 2 });
         let engines = if model == models[0] { 1 } else { 4 };
         for replica in &sample.replicas {
@@ -354,16 +357,18 @@ struct Conforming {
 
 #[async_trait]
 impl Fleet for Conforming {
-    fn clock(&self) -> &dyn Clock {
-        &*self.clock
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::<SystemClock>::clone(&self.clock)
     }
 
     fn models(&self) -> Vec<FleetModel> {
-        let pods =
-            |name: &str, count: u32| (0..count).map(|i| format!("{name}-{i}").into()).collect();
+        let pods = |name: &str, count: u32| {
+            let name = name.to_owned();
+            (0..count).map(move |i| FleetPod::new(format!("{name}-{i}").as_str()))
+        };
         vec![
-            FleetModel { model: in_prod("org/a"), pods: pods("a", 2) },
-            FleetModel { model: in_prod("org/b"), pods: pods("b", 3) },
+            FleetModel::new(in_prod("org/a"), pods("a", 2)),
+            FleetModel::new(in_prod("org/b"), pods("b", 3)),
         ]
     }
 
@@ -374,8 +379,12 @@ impl Fleet for Conforming {
 
 #[async_trait]
 impl BreakableServer for Conforming {
-    async fn break_down(&self) {
+    async fn break_down(&self, how: &Breakage) -> bool {
+        if *how != Breakage::Down {
+            return false;
+        }
         self.server.lock().await.stop();
+        true
     }
 
     async fn restore(&self) {
@@ -391,8 +400,8 @@ async fn the_backend_conforms() {
     let Some(world) = World::start(variants).await else { return };
     world.scrapes(3).await;
     let World { fleet, server, clock, backend } = world;
-    let known = backend.list_models(&Unlimited).await.unwrap();
-    assert_eq!(known[0], KnownModel { model: in_prod("org/a"), replicas: Some(2) });
+    let known = backend.list_models(ListAsk::new(&SystemClock::new())).await.unwrap();
+    assert_eq!(known[0], KnownModel::new(in_prod("org/a"), Some(2)));
     let conforming = Conforming { fleet, clock, server: tokio::sync::Mutex::new(server) };
     conformance::backend(&backend, &conforming).await;
 }

@@ -104,14 +104,18 @@ async fn requests(engines: &[&str]) -> Option<[u64; 2]> {
     let mut spent = [0; 2];
     let mut before = 0;
     for spent in &mut spent {
-        let mut ask = Ask::new(&models, &per_pod);
+        let clock = SystemClock::new();
+        let mut ask = Ask::new(&models, &clock).with_load_per_pod(&per_pod);
         ask.urgency = Urgency::Background;
         ask.time_left = Duration::from_secs(120);
         let answers = backend.fetch(ask).await.unwrap();
         for (reference, answer) in answers {
             let variant = models.iter().position(|model| *model == reference).unwrap();
             let Answer::Found(sample) = answer else { panic!("{reference:?}: {answer:?}") };
-            assert!(sample.failed.is_empty() && sample.complete, "{reference:?}: {sample:?}");
+            assert!(
+                sample.failed.is_empty() && sample.absent.is_none(),
+                "{reference:?}: {sample:?}"
+            );
             assert_eq!(sample.replicas.len(), pods(variant), "{reference:?}");
             let engine = engines[variant % engines.len()];
             for row in sample.replicas {

@@ -1,6 +1,6 @@
 //! Series that have other labels than namespace, pod and model_name, and clusters that share a server.
 
-use collector_core::{Answer, Backend, CheckStatus, ErrorKind, Unlimited};
+use collector_core::{Answer, Backend, CheckStatus, ErrorKind, ListAsk, SystemClock};
 
 use crate::written::{
     LOAD, MODEL, Pod, Reader, Row, USUAL, changed, fleet, gauges_of, load, pod, scene, served,
@@ -46,7 +46,7 @@ async fn namespaces_pods_and_models_are_found_under_usual_and_configured_labels(
         assert_eq!(load(&sample)[0], Some(360), "{name}");
         assert_eq!(sample.replicas[0].total_kv_capacity_tokens(), Some(192_000), "{name}");
         assert_eq!(reader.check("metrics.labels").await.status, CheckStatus::Pass, "{name}");
-        let models = reader.backend.list_models(&Unlimited).await.unwrap();
+        let models = reader.backend.list_models(ListAsk::new(&SystemClock::new())).await.unwrap();
         assert_eq!((models.len(), models[0].replicas), (1, Some(3)), "{name}");
     }
 }
@@ -94,7 +94,7 @@ async fn the_pods_own_label_counts_where_the_scrape_job_has_one_of_that_name() {
     assert_eq!(gauges_of(&sample), two_pods());
     assert_eq!(load(&sample), LOAD);
     assert_eq!(sample.replicas[0].num_gpu_blocks, Some(12_000));
-    let models = reader.backend.list_models(&Unlimited).await.unwrap();
+    let models = reader.backend.list_models(ListAsk::new(&SystemClock::new())).await.unwrap();
     assert_eq!((models.len(), models[0].replicas), (1, Some(2)));
     let check = reader.check("metrics.labels").await;
     assert!(check.remedy.unwrap().contains("honorLabels"), "{}", check.detail);

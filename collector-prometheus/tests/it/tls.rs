@@ -175,7 +175,10 @@ impl Client {
 
 async fn fetch_all(backend: &PrometheusBackend) -> Result<(), BackendError> {
     let (models, per_pod) = ([m()], std::collections::HashSet::new());
-    backend.fetch(Ask::new(&models, &per_pod)).await.map(drop)
+    backend
+        .fetch(Ask::new(&models, &SystemClock::new()).with_load_per_pod(&per_pod))
+        .await
+        .map(drop)
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ async fn play(plan: Plan, gateway: &Gateway, pods: &[Pod]) -> Played {
         scene.clock.advance(time - at);
         at = *time;
         scene.fetch.store(fetch, Ordering::SeqCst);
-        let mut ask = Ask::new(&models, &per_pod);
+        let mut ask = Ask::new(&models, &*clock).with_load_per_pod(&per_pod);
         ask.urgency = plan.urgency;
         if hangs {
             ask.time_left = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
-use collector_core::{Backend, ErrorKind, Unlimited};
+use collector_core::{Backend, ErrorKind, ListAsk, SystemClock};
 use collector_prometheus::PrometheusConfig;
 use wiremock::ResponseTemplate;
 
@@ -453,7 +453,7 @@ async fn a_megabyte_name_is_listed_by_its_beginning() {
     let long = "x".repeat(1 << 20);
     let labels: &'static str = format!(r#""namespace":"prod","model_name":"{long}""#).leak();
     fake.rows("count by (namespace,model_name) (", &[(labels, 1.0)]);
-    let models = fake.backend.list_models(&Unlimited).await.unwrap();
+    let models = fake.backend.list_models(ListAsk::new(&SystemClock::new())).await.unwrap();
     assert_eq!(models[0].model.model.as_str(), format!("{}…", &long[..4096]));
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use collector_core::{
     Answer, Ask, Backend, BackendError, Check, Clock, LoadRates, ModelRef, ModelSample, PodName,
-    ReplicaMetrics, SystemClock, Urgency,
+    ProbeAsk, ReplicaMetrics, SystemClock, Urgency,
 };
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
 use collector_testkit::{History, PrometheusServer};
@@ -320,9 +320,9 @@ impl Reader {
         urgency: Urgency,
     ) -> Result<Answer, BackendError> {
         let (models, per_pod) = ([ModelRef::new(model, "prod")], HashSet::new());
-        let mut ask = Ask::new(&models, &per_pod);
+        let mut ask = Ask::new(&models, &*self.clock).with_load_per_pod(&per_pod);
         ask.urgency = urgency;
-        Ok(self.backend.fetch(ask).await?.remove(0).1)
+        Ok(self.backend.fetch(ask).await?.remove(&models[0]).unwrap())
     }
 
     pub(crate) async fn sample(&self, model: &str) -> ModelSample {
@@ -340,7 +340,7 @@ impl Reader {
     }
 
     pub(crate) async fn check(&self, id: &str) -> Check {
-        let probe = self.backend.probe().await.unwrap();
+        let probe = self.backend.probe(ProbeAsk::new(&SystemClock::new())).await.unwrap();
         let check = probe.checks.iter().find(|check| check.id == id);
         check.unwrap_or_else(|| panic!("no {id} among {:?}", probe.checks)).clone()
     }

@@ -1,13 +1,14 @@
 //! The fake backend does as it is told.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_core::{Answer, Ask, Backend, BackendError, Clock, ErrorKind, ModelRef, Unlimited};
+use collector_core::{
+    Answer, Answers, Ask, Backend, BackendError, Clock, ErrorKind, ListAsk, ModelRef,
+};
 use collector_testkit::{Failure, FakeBackend, TokioClock};
 
-type Looked = Result<Vec<(ModelRef, Answer)>, BackendError>;
+type Looked = Result<Answers, BackendError>;
 
 fn llama() -> ModelRef {
     ModelRef::new("llama", "prod")
@@ -20,11 +21,15 @@ fn fake() -> FakeBackend {
 }
 
 async fn look(backend: &FakeBackend) -> Looked {
-    backend.fetch(Ask::new(&[llama()], &HashSet::new())).await
+    backend.fetch(Ask::new(&[llama()], &TokioClock::new())).await
+}
+
+fn of_llama(looked: &Looked) -> Option<&Answer> {
+    looked.as_ref().ok()?.get(&llama())
 }
 
 fn is_found(looked: &Looked) -> bool {
-    matches!(looked.as_deref(), Ok([(_, Answer::Found(_))]))
+    matches!(of_llama(looked), Some(Answer::Found(_)))
 }
 
 #[tokio::test]
@@ -69,16 +74,16 @@ async fn failures_last_as_long_as_they_were_told_to() {
 
     backend.fail(ErrorKind::Connect);
     assert!(look(&backend).await.is_err());
-    assert!(backend.list_models(&Unlimited).await.is_err());
+    assert!(backend.list_models(ListAsk::new(&TokioClock::new())).await.is_err());
     backend.restore();
     assert!(is_found(&look(&backend).await));
 
     backend.fail_model(&llama(), ErrorKind::TooLarge);
-    assert!(matches!(look(&backend).await.as_deref(), Ok([(_, Answer::Failed(_))])));
+    assert!(matches!(of_llama(&look(&backend).await), Some(Answer::Failed(_))));
     backend.omit(&llama());
     assert!(look(&backend).await.unwrap().is_empty());
     backend.remove(&llama());
-    assert!(matches!(look(&backend).await.as_deref(), Ok([(_, Answer::Missing { .. })])));
+    assert!(matches!(of_llama(&look(&backend).await), Some(Answer::Missing { .. })));
 }
 
 #[tokio::test]
@@ -101,7 +106,7 @@ async fn its_samples_age_with_paused_time() {
     backend.serve_pods(&llama(), &["llama-0"]);
     tokio::time::advance(Duration::from_secs(90)).await;
     let looked = look(&backend).await;
-    let Ok([(_, Answer::Found(sample))]) = looked.as_deref() else {
+    let Some(Answer::Found(sample)) = of_llama(&looked) else {
         panic!("not found: {looked:?}");
     };
     assert_eq!(sample.as_of, clock.now());

@@ -5,3 +5,4 @@ mod cache_suite;
 mod fake_backend;
 #[cfg(feature = "real-servers")]
 mod prometheus_server;
+mod wrong;

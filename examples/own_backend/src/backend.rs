@@ -2,12 +2,11 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use collector::async_trait;
 use collector::core::{
-    Answer, Ask, Backend, BackendError, Check, CheckStatus, Clock, ErrorKind, KnownModel,
-    LiveSource, ModelRef, Operation, Permits, Probe, Supports, Tick,
+    Answer, Answers, Ask, Backend, BackendError, Check, CheckStatus, Clock, ErrorKind, KnownModel,
+    ListAsk, ModelRef, Operation, Probe, ProbeAsk, Supports, Tick,
 };
 use tokio::fs::{self, File};
 use tokio::io::AsyncReadExt;
@@ -20,13 +19,12 @@ pub(crate) const NAME: &str = "static-json";
 const MAX_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Reads models and replicas from a JSON file, again at each fetch.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct StaticJson {
     path: PathBuf,
-    clock: Arc<dyn Clock>,
 }
 
-/// The file as one fetch found it.
+/// The file as it was read.
 struct Contents {
     document: Document,
     as_of: Tick,
@@ -35,12 +33,16 @@ struct Contents {
 
 impl StaticJson {
     /// A backend over the file at `path`, which is first read when somebody asks.
-    pub fn new(path: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
-        Self { path: path.into(), clock }
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
     }
 
-    async fn contents(&self, operation: Operation) -> Result<Contents, BackendError> {
-        let as_of = self.clock.now();
+    async fn contents(
+        &self,
+        clock: &dyn Clock,
+        operation: Operation,
+    ) -> Result<Contents, BackendError> {
+        let as_of = clock.now();
         let (text, modified) =
             self.read().await.map_err(|error| self.unreadable(&error, operation))?;
         if text.len() as u64 > MAX_BYTES {
@@ -51,10 +53,10 @@ impl StaticJson {
         let document = Document::parse(&text).map_err(|invalid| {
             self.error(ErrorKind::BadAnswer, operation)
                 .with_detail(invalid.to_string())
-                .with_remedy("see the README of own-backend for the format")
+                .with_remedy("see the README of static-json-backend for the format")
         })?;
         // Only a duration crosses from the file's clock to ours. A file from the future is new.
-        let since_written = self.clock.wall().duration_since(modified);
+        let since_written = clock.wall().duration_since(modified);
         let age = since_written.unwrap_or_default().saturating_add(document.age());
         Ok(Contents { document, as_of, sampled_at: as_of - age })
     }
@@ -97,38 +99,30 @@ impl Backend for StaticJson {
         Supports::ALL
     }
 
-    async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
+    async fn fetch(&self, ask: Ask<'_>) -> Result<Answers, BackendError> {
         if ask.models.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Answers::new());
         }
         let _permit = ask.permits.acquire().await?;
-        let contents = self.contents(Operation::Fetch).await?;
-        let mut models = ask.models.to_vec();
-        models.sort_unstable();
-        models.dedup();
-        Ok(models
-            .into_iter()
-            .map(|model| {
-                let answer = match contents.document.model(&model) {
-                    Some(found) => {
-                        let per_pod = ask.load_per_pod.contains(&model);
-                        Answer::Found(found.sample(contents.as_of, contents.sampled_at, per_pod))
-                    }
-                    None => Answer::Missing { as_of: contents.as_of, last_seen: None },
-                };
-                (model, answer)
-            })
-            .collect())
+        let Contents { document, as_of, sampled_at } =
+            self.contents(ask.clock, Operation::Fetch).await?;
+        let answer = |model: &ModelRef| match document.model(model) {
+            Some(found) => {
+                Answer::Found(found.sample(as_of, sampled_at, ask.wants_load_per_pod(model)))
+            }
+            None => Answer::Missing { as_of, last_seen: None },
+        };
+        Ok(ask.models.iter().map(|model| (model.clone(), answer(model))).collect())
     }
 
-    async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
-        let _permit = permits.acquire().await?;
-        let contents = self.contents(Operation::ListModels).await?;
+    async fn list_models(&self, ask: ListAsk<'_>) -> Result<Vec<KnownModel>, BackendError> {
+        let _permit = ask.permits.acquire().await?;
+        let contents = self.contents(ask.clock, Operation::ListModels).await?;
         Ok(contents.document.models.iter().map(Model::known).collect())
     }
 
-    async fn probe(&self) -> Result<Probe, BackendError> {
-        let check = match self.contents(Operation::Probe).await {
+    async fn probe(&self, ask: ProbeAsk<'_>) -> Result<Probe, BackendError> {
+        let check = match self.contents(ask.clock, Operation::Probe).await {
             Ok(contents) => {
                 let models = contents.document.models.len();
                 let age = contents.sampled_at.age(contents.as_of);
@@ -138,10 +132,6 @@ impl Backend for StaticJson {
             Err(error) => Check::new("connection.file", CheckStatus::Fail, error.to_string())
                 .with_remedy(error.remedy()),
         };
-        Ok(Probe { checks: vec![check] })
-    }
-
-    fn live(&self) -> Option<&dyn LiveSource> {
-        None
+        Ok(Probe::new(vec![check]))
     }
 }

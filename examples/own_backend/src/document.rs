@@ -130,7 +130,7 @@ impl Model {
 
     /// The model as a list shows it.
     pub fn known(&self) -> KnownModel {
-        KnownModel { model: self.reference(), replicas: u32::try_from(self.replicas.len()).ok() }
+        KnownModel::new(self.reference(), u32::try_from(self.replicas.len()).ok())
     }
 
     /// The model as a fetch at `as_of` found it, in values that were sampled at `sampled_at`.

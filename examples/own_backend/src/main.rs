@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use collector::{cli, config::Loader};
 
 fn main() -> ExitCode {
-    cli::run(Loader::new().register(own_backend::factory()))
+    cli::run(Loader::new().register(static_json_backend::factory()))
 }

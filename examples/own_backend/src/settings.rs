@@ -28,8 +28,8 @@ struct Settings {
 }
 
 impl BackendSettings for Settings {
-    fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, BoxError> {
-        Ok(Arc::new(StaticJson::new(&self.path, clock)))
+    fn build(&self, _: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, BoxError> {
+        Ok(Arc::new(StaticJson::new(&self.path)))
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use collector_core::text::counted;
 use collector_core::{
-    Backend, Check, CheckStatus, CollectError, Freshness, MetricsCollector, ModelRef, Reading,
-    ReplicaMetrics, Replicas,
+    Backend, Check, CheckStatus, CollectError, Freshness, MetricsCollector, ModelRef, ProbeAsk,
+    Reading, ReplicaMetrics, Replicas, SystemClock,
 };
 
 use crate::commands::settings::Settings;
@@ -60,7 +61,10 @@ pub(super) fn timings(settings: &Settings) -> Vec<Check> {
 
 /// Returns the checks that a backend makes of its server.
 pub(super) async fn probe(backend: &dyn Backend) -> Vec<Check> {
-    match backend.probe().await {
+    let clock = SystemClock::new();
+    let mut ask = ProbeAsk::new(&clock);
+    ask.time_left = backend.limits().timeout * 3 + Duration::from_secs(1);
+    match backend.probe(ask).await {
         Ok(probe) => probe.checks,
         Err(error) => {
             let check = Check::new("connection.probe", CheckStatus::Fail, error.to_string());
@@ -186,7 +190,8 @@ fn of_reading(reading: &Reading<Replicas>) -> Vec<Check> {
         unknown.into_iter().map(|unknown| Check::new("model.unknown", CheckStatus::Warn, unknown)),
     );
     let unmeasured: Vec<&str> = collector_core::Field::OF_REPLICA
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|field| !replicas.iter().any(|replica| replica.has(*field)))
         .map(collector_core::Field::as_str)
         .collect();

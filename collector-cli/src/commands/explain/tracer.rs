@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, KnownModel, Limits, LiveSource, ModelRef, Permits, Probe,
-    Supports, TraceRow,
+    Answer, Answers, Ask, Backend, BackendError, KnownModel, Limits, ListAsk, LiveSource, ModelRef,
+    Probe, ProbeAsk, Supports, TraceRow,
 };
 
 use crate::output::{Look, Looked};
@@ -50,20 +50,21 @@ impl Backend for Tracer {
         self.backend.limits()
     }
 
-    async fn fetch(&self, ask: Ask<'_>) -> Result<Vec<(ModelRef, Answer)>, BackendError> {
+    async fn fetch(&self, ask: Ask<'_>) -> Result<Answers, BackendError> {
         let mut traced = ask;
         traced.trace = true;
         let result = self.backend.fetch(traced).await;
         let mut looks = self.lock();
         match &result {
             Ok(answers) => {
-                for (model, answer) in answers {
+                for (model, answer) in answers.iter() {
                     let (outcome, rows) = match answer {
                         Answer::Found(sample) => {
                             (Looked::Found(sample.as_of), sample.trace.clone())
                         }
                         Answer::Missing { as_of, .. } => (Looked::Missing(*as_of), Vec::new()),
                         Answer::Failed(error) => (Looked::Failed(error.to_string()), Vec::new()),
+                        _ => continue,
                     };
                     looks.insert(model.clone(), (outcome, rows));
                 }
@@ -79,12 +80,12 @@ impl Backend for Tracer {
         result
     }
 
-    async fn list_models(&self, permits: &dyn Permits) -> Result<Vec<KnownModel>, BackendError> {
-        self.backend.list_models(permits).await
+    async fn list_models(&self, ask: ListAsk<'_>) -> Result<Vec<KnownModel>, BackendError> {
+        self.backend.list_models(ask).await
     }
 
-    async fn probe(&self) -> Result<Probe, BackendError> {
-        self.backend.probe().await
+    async fn probe(&self, ask: ProbeAsk<'_>) -> Result<Probe, BackendError> {
+        self.backend.probe(ask).await
     }
 
     /// Looks are taken here, one by one; nothing is pushed past them.

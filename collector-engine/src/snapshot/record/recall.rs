@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use collector_core::raw::{SourceAnswer, SourceState};
 use collector_core::{
-    FieldReasons, LoadRow, LoraAdapters, Mark, ModelRef, ModelSample, Outcome, PodName,
+    Absent, FieldReasons, LoadRow, LoraAdapters, Mark, ModelRef, ModelSample, Outcome, PodName,
     ReplicaMetrics, ReplicaState, Tick, sanitize,
 };
 
-use crate::sane::{keep_first, keep_what_can_be};
+use crate::publish::sane::{keep_first, keep_what_can_be};
 
 use super::{
     FieldRecord, LoadRecord, LoraRecord, MarkRecord, ModelRecord, OutcomeRecord, ReplicaRecord,
@@ -85,8 +85,13 @@ impl SampleRecord {
         sample.failed = recall_reasons(self.failed);
         sample.window = self.window.map(Duration::from);
         sample.warnings = self.warnings.iter().map(|warning| printable(warning)).collect();
-        sample.complete = self.complete;
-        sample.unreached = self.unreached;
+        sample.absent = if self.complete {
+            Absent::None
+        } else if self.unreached.is_empty() {
+            Absent::Unknown(None)
+        } else {
+            Absent::Pods(self.unreached)
+        };
         keep_what_can_be(&mut sample);
         sample
     }

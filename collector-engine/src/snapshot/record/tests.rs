@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use collector_core::raw::SourceAnswer;
-use collector_core::{Clock as _, LoraAdapters, ManualClock};
+use collector_core::{Absent, Clock as _, LoraAdapters, ManualClock};
 
 use super::*;
 
@@ -56,7 +56,7 @@ fn every_name_has_its_limit() {
             is_written(|state, _, _| state.backend = name.into()),
             is_written(|_, answer, _| answer.load_marks = vec![mark(name)]),
             is_written(|_, answer, _| answer.departed = vec![(name.into(), now())]),
-            is_written(|_, _, sample| sample.unreached = vec![name.into()]),
+            is_written(|_, _, sample| sample.absent = Absent::Pods(vec![name.into()])),
             is_written(|_, _, sample| {
                 let rates = LoadRates::default();
                 sample.load = vec![LoadRow::new(Some(name.into()), rates)];
@@ -80,7 +80,7 @@ fn every_list_has_its_limit() {
         let written = [
             is_written(|_, answer, _| answer.load_marks = vec![mark.clone(); marks]),
             is_written(|_, answer, _| answer.departed = vec![("p".into(), now()); rows]),
-            is_written(|_, _, sample| sample.unreached = vec!["p".into(); rows]),
+            is_written(|_, _, sample| sample.absent = Absent::Pods(vec!["p".into(); rows])),
             is_written(|_, _, sample| {
                 sample.load = vec![LoadRow::new(None, LoadRates::default()); rows];
             }),

@@ -51,7 +51,7 @@ async fn each_contradiction_is_reported() {
     let nothing = Fault::Delay { hangs: false };
     let said = say(scene("org/alpha", World::UnnamedPod, nothing, Scope::All, both)).await;
     assert_eq!(
-        (found(said[0].as_ref()).replicas.len(), found(said[0].as_ref()).complete),
+        (found(said[0].as_ref()).replicas.len(), found(said[0].as_ref()).absent.is_none()),
         (2, false)
     );
 
@@ -75,14 +75,16 @@ async fn each_contradiction_is_reported() {
     let fault = Fault::DropPod("alpha-2".into());
     let said = say(scene("org/alpha", World::Plain, fault, lives, both)).await;
     assert_eq!(
-        (found(said[0].as_ref()).replicas.len(), found(said[0].as_ref()).complete),
+        (found(said[0].as_ref()).replicas.len(), found(said[0].as_ref()).absent.is_none()),
         (2, false)
     );
 
     // An invalid time.
     let fault = Fault::Value { value: "-1", salt: 0, percent: 50 };
     let said = say(scene("org/alpha", World::Plain, fault, lives, both)).await;
-    assert!(found(said[0].as_ref()).replicas.len() < 3 && !found(said[0].as_ref()).complete);
+    assert!(
+        found(said[0].as_ref()).replicas.len() < 3 && !found(said[0].as_ref()).absent.is_none()
+    );
 
     // What the server holds is unknown, or known in part: no model is missing.
     let probe = Scope::With("label_replace(count(");

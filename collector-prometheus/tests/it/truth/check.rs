@@ -108,6 +108,7 @@ impl<'a> Reported<'a> {
             Answer::Failed(_) => Ok(Verdict::Failed),
             Answer::Missing { last_seen, .. } => self.check_missing(model, *last_seen),
             Answer::Found(sample) => self.check_found(model, sample),
+            other => Err(format!("{other:?}")),
         }
     }
 
@@ -139,7 +140,7 @@ impl<'a> Reported<'a> {
         if names.len() != sample.replicas.len() {
             return Err("pods: one came twice".to_owned());
         }
-        let mut verdict = if sample.complete { Verdict::Right } else { Verdict::Partial };
+        let mut verdict = if sample.absent.is_none() { Verdict::Right } else { Verdict::Partial };
         self.check_pods(model, sample, &names)?;
         for row in &sample.replicas {
             let reported = self.time_of(row.sampled_at);
@@ -309,16 +310,16 @@ impl<'a> Reported<'a> {
             let covers =
                 sample.replicas.iter().all(|row| self.time_of(row.sampled_at) <= time + 1.0);
             let lacks = truth.difference(&names).all(|name| excused.contains(name));
-            if names.is_subset(&truth) && lacks && covers && !(unnamed && sample.complete) {
+            if names.is_subset(&truth) && lacks && covers && !(unnamed && sample.absent.is_none()) {
                 return Ok(());
             }
             truths.push(truth);
         }
         let known: BTreeSet<&str> = truths.iter().flatten().copied().collect();
-        if !sample.complete && names.is_subset(&known) {
+        if !sample.absent.is_none() && names.is_subset(&known) {
             return Ok(());
         }
-        Err(format!("pods: {names:?} and not {truths:?}, complete {}", sample.complete))
+        Err(format!("pods: {names:?} and not {truths:?}, complete {}", sample.absent.is_none()))
     }
 
     /// Returns the times that a value may be of, given the reported time.
@@ -478,13 +479,13 @@ impl<'a> Reported<'a> {
                     let (least, most) = (of(true), of(false));
                     // Rates are summed over undetected copies: a copy's row is absent from the liveness
                     // answer, or the discovery of copies was answered in part, which the reading reports.
-                    let unseen = !sample.complete || self.has_no_pods();
+                    let unseen = !sample.absent.is_none() || self.has_no_pods();
                     let doubled = self.faults().any(|it| matches!(it, Fault::Double { .. }));
                     let twice = self.world().is_stored_twice() || doubled;
                     let copies = if twice && unseen { 2.0 } else { 1.0 };
                     // Latencies are read as means, which hardly change if a pod is absent from both halves.
                     let is_latency = number >= 3;
-                    let may_lack = !sample.complete || is_latency && self.has_no_pods();
+                    let may_lack = !sample.absent.is_none() || is_latency && self.has_no_pods();
                     let least = if may_lack { 0.0 } else { least };
                     let most = most * copies;
                     value >= least * 0.99 - 1e-6 && value <= most * 1.01 + 1e-6
@@ -498,7 +499,7 @@ impl<'a> Reported<'a> {
                     let pod = pod.as_ref().map_or("all", |pod| pod.as_str());
                     return Err(format!(
                         "load {name}: {pod} {value}, and not of {truth}; complete {}",
-                        sample.complete
+                        sample.absent.is_none()
                     ));
                 }
             }

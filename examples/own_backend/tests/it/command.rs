@@ -14,7 +14,7 @@ fn configured() -> FileFleet {
 }
 
 fn run(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_own-backend"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_static-json-backend"));
     command.args(arguments).current_dir(folder).env_clear().output().unwrap()
 }
 

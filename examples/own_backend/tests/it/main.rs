@@ -2,18 +2,21 @@
 
 mod command;
 
-use std::collections::HashSet;
 use std::fs::{self, File};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use collector::async_trait;
 use collector::core::{
-    Answer, Ask, Backend, BackendError, Clock, ErrorKind, ModelRef, SystemClock,
+    Answer, Ask, Backend, BackendError, Clock, ErrorKind, Field, ModelRef, ReplicaMetrics,
+    SystemClock, Tick,
 };
-use collector::testkit::conformance::{self, BreakableServer, Fleet, FleetModel};
-use own_backend::StaticJson;
+use collector::testkit::conformance::{
+    self, BreakableServer, Breakage, Fleet, FleetModel, FleetPod,
+};
+use static_json_backend::StaticJson;
 use tempfile::TempDir;
 
 const FLEET: &str = include_str!("../../fleet.json");
@@ -40,12 +43,12 @@ impl FileFleet {
     }
 
     fn backend(&self) -> StaticJson {
-        StaticJson::new(self.path(), Arc::<SystemClock>::clone(&self.clock))
+        StaticJson::new(self.path())
     }
 
     async fn fetch(&self) -> Result<Answer, BackendError> {
         let models = [ModelRef::new("org/chat", "prod")];
-        let answers = self.backend().fetch(Ask::new(&models, &HashSet::new())).await?;
+        let answers = self.backend().fetch(Ask::new(&models, &*self.clock)).await?;
         Ok(answers.into_iter().next().unwrap().1)
     }
 
@@ -61,16 +64,36 @@ impl FileFleet {
 
 #[async_trait]
 impl Fleet for FileFleet {
-    fn clock(&self) -> &dyn Clock {
-        &*self.clock
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::<SystemClock>::clone(&self.clock)
     }
 
     fn models(&self) -> Vec<FleetModel> {
-        let model = |id: &str, pods: &[&str]| FleetModel {
-            model: ModelRef::new(id, "prod"),
-            pods: pods.iter().map(|pod| (*pod).into()).collect(),
-        };
-        vec![model("org/chat", &["chat-0", "chat-1"]), model("org/asleep", &[])]
+        let mut row = ReplicaMetrics::new("chat-0", Tick::MIN);
+        row.kv_cache_usage = Some(0.42);
+        row.queue_length = Some(3);
+        row.running_requests = Some(7);
+        row.num_gpu_blocks = Some(12_000);
+        row.block_size = Some(16);
+        row.prefix_cache_hit_rate = Some(0.61);
+        let load = [Some(1.5), Some(768.0), Some(192.0), None, None, None, None];
+        let busy = FleetPod::from(row).with_load(load.into());
+        let mut row = ReplicaMetrics::new("chat-1", Tick::MIN);
+        row.kv_cache_usage = Some(0.0);
+        row.queue_length = Some(0);
+        let unmeasured = [Field::RunningRequests, Field::CacheConfig, Field::PrefixCacheHitRate];
+        let idle = FleetPod::from(row).without(unmeasured);
+        let none: [FleetPod; 0] = [];
+        vec![
+            FleetModel::new(ModelRef::new("org/chat", "prod"), [busy, idle]),
+            FleetModel::new(ModelRef::new("org/asleep", "prod"), none),
+        ]
+    }
+
+    /// The file says 1.5 s, and ages while the suite runs. Wall clock and coarse monotonic clock differ by some
+    /// milliseconds.
+    fn ages(&self) -> RangeInclusive<Duration> {
+        Duration::from_millis(1400)..=Duration::from_secs(300)
     }
 
     fn breakable(&self) -> Option<&dyn BreakableServer> {
@@ -80,8 +103,12 @@ impl Fleet for FileFleet {
 
 #[async_trait]
 impl BreakableServer for FileFleet {
-    async fn break_down(&self) {
-        self.write(br#"{"models": ["#);
+    async fn break_down(&self, how: &Breakage) -> bool {
+        let is_down = *how == Breakage::Down;
+        if is_down {
+            self.write(br#"{"models": ["#);
+        }
+        is_down
     }
 
     async fn restore(&self) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use collector_core::{Answer, LiveSource, ModelRef, Outcome, UpdateSink};
+use collector_core::{Answer, Answers, LiveContext, LiveSource, ModelRef, Outcome, UpdateSink};
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -64,7 +64,7 @@ async fn live_once(engine: &Arc<Engine>, place: usize, live: &dyn LiveSource) {
     live.tracked(tracked(engine));
     let sink = Arc::new(Sink { engine: Arc::clone(engine), place });
     tokio::select! {
-        () = live.run(sink) => {}
+        () = live.run(LiveContext::new(sink, Arc::clone(&engine.clock))) => {}
         () = tell_tracked(engine, live, changes) => {}
     }
 }
@@ -104,13 +104,14 @@ impl Sink {
 }
 
 impl UpdateSink for Sink {
-    fn push(&self, answers: Vec<(ModelRef, Answer)>) {
+    fn push(&self, answers: Answers) {
         let now = self.engine.clock.now();
         for (model, answer) in answers {
             let fetched = match answer {
                 Answer::Found(sample) => Fetched::Found(sample),
                 Answer::Missing { as_of, .. } => Fetched::Missing { as_of, nearest: None },
                 Answer::Failed(error) => Fetched::Failed { began: now, error: Arc::new(error) },
+                _ => continue,
             };
             if fetched.outcome() != Outcome::Failed {
                 self.source().breaker.heard(now);

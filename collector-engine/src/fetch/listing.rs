@@ -5,14 +5,16 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_core::{BackendError, Clock, ErrorKind, KnownModel, ModelRef, Nearest, Tick};
+use collector_core::{
+    BackendError, Clock, ErrorKind, KnownModel, ListAsk, ModelRef, Nearest, Tick,
+};
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tokio::sync::Mutex;
 
-use crate::budget::Priority;
 use crate::engine::Engine;
 use crate::fetch::Source;
+use crate::fetch::budget::Priority;
 
 /// How many names are suggested.
 const SUGGESTIONS: usize = 3;
@@ -48,7 +50,7 @@ impl Known {
                 return listing.clone();
             }
         }
-        let listing = tokio::time::timeout(limit, list(source, clock))
+        let listing = tokio::time::timeout(limit, list(source, clock, limit))
             .await
             .unwrap_or_else(|_| Err(timed_out()));
         *last = Some((clock.now(), listing.clone()));
@@ -83,7 +85,7 @@ impl Engine {
             Some(error) if models.is_empty() => Err(error),
             _ => {
                 let known = models.into_iter();
-                Ok(known.map(|(model, replicas)| KnownModel { model, replicas }).collect())
+                Ok(known.map(|(model, replicas)| KnownModel::new(model, replicas)).collect())
             }
         }
     }
@@ -106,12 +108,15 @@ pub(crate) fn nearest(
 
 /// Asks the backend. The breaker is obeyed and not told: that models cannot be listed says nothing
 /// about whether they can be looked at.
-async fn list(source: &Source, clock: &dyn Clock) -> Listing {
+async fn list(source: &Source, clock: &dyn Clock, limit: Duration) -> Listing {
     if let Some(error) = source.breaker.refusal(clock.now()) {
         return Err(error);
     }
     let permits = source.permits(&|| Priority::Probe);
-    let listing = AssertUnwindSafe(source.backend.list_models(&permits)).catch_unwind().await;
+    let mut ask = ListAsk::new(clock);
+    ask.time_left = limit;
+    ask.permits = &permits;
+    let listing = AssertUnwindSafe(source.backend.list_models(ask)).catch_unwind().await;
     let listing = listing.unwrap_or_else(|_| {
         source.panicked();
         Err(source.listing_error(ErrorKind::Panicked))
@@ -130,7 +135,7 @@ mod tests {
     use super::*;
 
     fn known(model: &str, namespace: &str) -> KnownModel {
-        KnownModel { model: ModelRef::new(model, namespace), replicas: None }
+        KnownModel::new(ModelRef::new(model, namespace), None)
     }
 
     #[test]

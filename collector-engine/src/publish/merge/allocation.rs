@@ -45,7 +45,7 @@ pub(crate) fn allocation(
     let merger = Merger { views, thresholds, now };
     let loads: Vec<VariantLoad<'_>> =
         views.iter().map(|view| variant_load(variant, view, replicas)).collect();
-    for field in Field::OF_LOAD {
+    for &field in Field::OF_LOAD {
         let offers: Vec<(Offer, bool)> = loads
             .iter()
             .enumerate()
@@ -190,6 +190,6 @@ fn variant_rates(own: &[&ReplicaMetrics], view: &View<'_>) -> Option<LoadRates> 
     // A variant without pods carries nothing, whoever carries the rest; but only when it is known
     // that it has none.
     let others = view.rows.iter().all(|replica| replica.variant_name.is_some());
-    let none = own.is_empty() && others && view.answer.sample.complete;
+    let none = own.is_empty() && others && view.answer.sample.absent.is_none();
     per_pod.or(none.then_some(LoadRates::ZERO))
 }

@@ -98,7 +98,7 @@ pub(crate) fn replicas(
     let none_is_current = !views.iter().any(|view| view.current);
     let none_is_heard = !views.iter().any(|view| view.heard);
     let whole = |view: &View<'_>| {
-        view.answer.sample.complete
+        view.answer.sample.absent.is_none()
             && (view.current || none_is_current)
             && (view.heard || none_is_heard)
     };
@@ -159,7 +159,7 @@ impl Merger<'_> {
             .collect();
         let base = best(offers.iter().map(|(offer, _)| *offer))?;
         let mut row = offers.iter().find(|(offer, _)| offer.view == base)?.1.clone();
-        for field in Field::ALL {
+        for &field in Field::ALL {
             let has = |(offer, row): &(Offer, &ReplicaMetrics)| {
                 row.has(field).then(|| self.offer(offer.view, row.sampled_at(field)))
             };
@@ -189,7 +189,7 @@ impl Merger<'_> {
 
     /// A row that is not the leading source's: each of its fields says where it is from.
     fn mark_all(&self, view: usize, row: &mut ReplicaMetrics) {
-        for field in Field::ALL {
+        for &field in Field::ALL {
             if row.has(field) && row.marks.iter().all(|mark| mark.field != field) {
                 row.marks.push(self.mark(field, view, row.sampled_at));
             }

@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 
 use collector_core::raw::SourceAnswer;
 use collector_core::{
-    BackendName, Field, LoadRates, LoadRow, Mark, ModelSample, PodName, ReplicaMetrics, Tick,
-    mean_over_window,
+    Absent, BackendName, Field, LoadRates, LoadRow, Mark, ModelSample, PodName, ReplicaMetrics,
+    Tick, mean_over_window,
 };
 
 use crate::config::CacheConfig;
-use crate::sane;
+use crate::publish::sane;
 
 /// Answers in a row, under one and the same warning, that lack a replica which has left by then.
 const ABSENCES_UNTIL_LEFT: u8 = 3;
@@ -73,7 +73,7 @@ impl Keeper<'_> {
         let former: HashMap<&PodName, _> = former.map(|row| (&row.pod_name, row)).collect();
         for replica in &mut sample.replicas {
             let Some(twin) = former.get(&replica.pod_name) else { continue };
-            for field in Field::OF_REPLICA.into_iter().filter(|field| failed.contains(*field)) {
+            for &field in Field::OF_REPLICA.iter().filter(|field| failed.contains(**field)) {
                 let sampled_at = twin.sampled_at(field);
                 if twin.has(field) && !replica.has(field) && self.is_usable(sampled_at) {
                     replica.copy_field(field, twin);
@@ -87,16 +87,16 @@ impl Keeper<'_> {
     /// of. They stay until `stale_threshold`, so that one hung pod never makes a whole model
     /// unavailable. One that stays absent under one and the same warning has left sooner.
     fn keep_absent_replicas(&self, sample: &mut ModelSample) -> Vec<(PodName, u8)> {
-        if sample.complete {
+        if sample.absent.is_none() {
             return Vec::new();
         }
-        let same_warning = sample.warning.is_some() && sample.warning == self.former.sample.warning;
+        let warning = sample.absent.warning();
+        let same_warning = warning.is_some() && warning == self.former.sample.absent.warning();
         let times = |pod: &PodName| {
             let before = self.former.absent.iter().find(|(known, _)| known == pod);
             1 + before.filter(|_| same_warning).map_or(0, |(_, times)| *times)
         };
-        let has_left =
-            |pod: &PodName| sample.warning.is_some() && times(pod) >= ABSENCES_UNTIL_LEFT;
+        let has_left = |pod: &PodName| warning.is_some() && times(pod) >= ABSENCES_UNTIL_LEFT;
         let known: HashSet<&PodName> = pods(sample).collect();
         let reach = Reach::of(sample);
         let old = |row: &ReplicaMetrics| self.config.freshness.warns(row.sampled_at.age(self.now));
@@ -136,13 +136,13 @@ impl Keeper<'_> {
             failed.insert(Field::AvgInputTokens);
             failed.insert(Field::AvgOutputTokens);
         }
-        if Field::OF_LOAD.into_iter().all(|field| !failed.contains(field)) {
+        if !Field::OF_LOAD.iter().any(|field| failed.contains(*field)) {
             return Vec::new();
         }
         let former_load = self.load_as_asked_now(sample);
         let places = places_of(&former_load, &mut sample.load);
         let mut marks = Vec::new();
-        for field in Field::OF_LOAD.into_iter().filter(|field| failed.contains(*field)) {
+        for &field in Field::OF_LOAD.iter().filter(|field| failed.contains(**field)) {
             let marked = self.former.load_marks.iter().find(|mark| mark.field == field);
             let sampled_at = marked.map_or(self.former.sample.as_of, |mark| mark.sampled_at);
             if former_load.is_empty() || !self.is_usable(sampled_at) {
@@ -182,12 +182,10 @@ enum Reach<'a> {
 
 impl<'a> Reach<'a> {
     fn of(sample: &'a ModelSample) -> Self {
-        if sample.complete {
-            Self::All
-        } else if sample.unreached.is_empty() {
-            Self::Unknown
-        } else {
-            Self::AllBut(sample.unreached.iter().collect())
+        match &sample.absent {
+            Absent::None => Self::All,
+            Absent::Pods(pods) => Self::AllBut(pods.iter().collect()),
+            _ => Self::Unknown,
         }
     }
 
@@ -286,8 +284,8 @@ mod tests {
             for (number, warning) in (1..).zip(warnings) {
                 let now = start + Duration::from_secs(5) * number;
                 let mut sample = ModelSample::new(now, Vec::new());
-                sample.complete = false;
-                sample.warning = Some(warning).filter(|it| !it.is_empty()).map(Into::into);
+                let warning = Some(warning).filter(|it| !it.is_empty()).map(Into::into);
+                sample.absent = Absent::Unknown(warning);
                 last = carried(sample, &last, now);
                 kept.push(last.sample.replicas.len());
             }
@@ -312,12 +310,13 @@ mod tests {
     #[test]
     fn load_of_which_everything_failed_is_kept_whole_until_it_is_unavailable() {
         let then = ManualClock::new().now();
-        let answer = |now| carried(look(now, &Field::OF_LOAD), &former(then), now);
+        let answer = |now| carried(look(now, Field::OF_LOAD), &former(then), now);
         let kept = answer(unusable_from(then) - NANOSECOND);
         assert_eq!(kept.sample.load, former(then).sample.load);
         let marks: Vec<_> =
             kept.load_marks.iter().map(|mark| (mark.field, mark.sampled_at)).collect();
-        assert_eq!(marks, Field::OF_LOAD.map(|field| (field, then)));
+        let expected: Vec<_> = Field::OF_LOAD.iter().map(|field| (*field, then)).collect();
+        assert_eq!(marks, expected);
         assert_eq!(answer(unusable_from(then)).load_marks, []);
     }
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 use collector_core::{IntervalError, ModelRecord, ModelRef, Outcome, PaceReason, Tick};
 use tokio::sync::watch;
 
-use crate::adaptive::{AdaptiveConfig, AdaptiveTtl, Bounds, Cause, Signal};
 use crate::config::CacheConfig;
 use crate::engine::Engine;
 use crate::fetch::{Fetch, Source};
+use crate::refresh::adaptive::{AdaptiveConfig, AdaptiveTtl, Bounds, Cause, Signal};
 use crate::state::State;
 
 /// The refresh interval and the ttls of one model.

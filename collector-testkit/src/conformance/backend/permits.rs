@@ -5,24 +5,34 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use collector_core::{BackendError, BackendName, ErrorKind, Operation, Permit, Permits};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
-/// Grants so many permits, and then lets everybody wait.
-pub(super) struct CountingPermits {
-    granting: usize,
+/// Grants so many permits at once, or so many in all, and counts them.
+pub(super) struct Permitting {
+    at_once: Arc<Semaphore>,
+    in_all: usize,
     taken: AtomicUsize,
     held: Arc<AtomicUsize>,
-    exhausted: tokio::sync::Notify,
+    exhausted: Notify,
 }
 
-impl CountingPermits {
-    pub(super) fn granting(granting: usize) -> Self {
+impl Permitting {
+    pub(super) fn at_once(permits: usize) -> Self {
         Self {
-            granting,
+            at_once: Arc::new(Semaphore::new(permits)),
+            in_all: usize::MAX,
             taken: AtomicUsize::new(0),
             held: Arc::default(),
-            exhausted: tokio::sync::Notify::new(),
+            exhausted: Notify::new(),
         }
+    }
+
+    pub(super) fn unlimited() -> Self {
+        Self::at_once(Semaphore::MAX_PERMITS)
+    }
+
+    pub(super) fn in_all(permits: usize) -> Self {
+        Self { in_all: permits, ..Self::unlimited() }
     }
 
     /// How many were asked for.
@@ -50,31 +60,15 @@ impl Drop for Held {
 }
 
 #[async_trait]
-impl Permits for CountingPermits {
+impl Permits for Permitting {
     async fn acquire(&self) -> Result<Permit, BackendError> {
-        if self.taken.fetch_add(1, Ordering::SeqCst) >= self.granting {
+        if self.taken.fetch_add(1, Ordering::SeqCst) >= self.in_all {
             self.exhausted.notify_one();
             std::future::pending::<()>().await;
         }
+        let place = Arc::clone(&self.at_once).acquire_owned().await;
         self.held.fetch_add(1, Ordering::SeqCst);
-        Ok(Permit::new(Held(Arc::clone(&self.held))))
-    }
-}
-
-/// Grants one permit at a time.
-pub(super) struct OneAtATime(Arc<Semaphore>);
-
-impl OneAtATime {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(1)))
-    }
-}
-
-#[async_trait]
-impl Permits for OneAtATime {
-    async fn acquire(&self) -> Result<Permit, BackendError> {
-        let permit = Arc::clone(&self.0).acquire_owned().await;
-        Ok(Permit::new(permit.expect("nobody closes it")))
+        Ok(Permit::new((Held(Arc::clone(&self.held)), place)))
     }
 }
 

@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use crate::fetch::Source;
-use crate::live;
 use crate::publish::{UNTRACK_AFTER, next_fetch};
-use crate::schedule::{Plan, Schedule, Target};
+use crate::refresh::live;
+use crate::refresh::schedule::{Plan, Schedule, Target};
 use crate::snapshot;
 
 /// How often it is looked whether the directory has changed or a reading has grown old.

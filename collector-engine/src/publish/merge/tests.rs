@@ -1,7 +1,7 @@
 //! What becomes of each row and field when the answers of two sources meet.
 
 use super::*;
-use collector_core::{Allocation, Clock as _, LoadRow, ManualClock, ModelSample, Variant};
+use collector_core::{Absent, Allocation, Clock as _, LoadRow, ManualClock, ModelSample, Variant};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -185,7 +185,7 @@ fn a_pod_that_only_another_source_shows_is_marked_field_by_field() {
 fn a_fleet_is_whole_by_the_word_of_those_whose_last_look_had_it_or_else_of_all() {
     let complete = answer(vec![row("a", now())]);
     let mut part = complete.clone();
-    Arc::make_mut(&mut part.sample).complete = false;
+    Arc::make_mut(&mut part.sample).absent = Absent::Unknown(None);
     let is_partial = |answers: &[&SourceAnswer], outcomes| replicas_of(answers, outcomes).partial;
     let (found, failed) = (Outcome::Found, Outcome::Failed);
     assert!(is_partial(&[&part, &complete], [found, failed]));

@@ -1,0 +1,235 @@
+//! What a backend answers about each model.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::{self, Entry};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Tick;
+use crate::error::BackendError;
+use crate::field::FieldReasons;
+use crate::load::LoadRates;
+use crate::metrics::{ReplicaMetrics, bytes_of_rows};
+use crate::model::{ModelRef, PodName};
+use crate::trace::TraceRow;
+
+/// The answers of one fetch: one for each model.
+///
+/// A model without an answer has failed. Of two answers about a model the first counts.
+#[derive(Default, Debug)]
+pub struct Answers(BTreeMap<ModelRef, Answer>);
+
+impl Answers {
+    /// No answer yet.
+    pub const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// Answers about a model, unless it has an answer; returns whether it had none.
+    pub fn insert(&mut self, model: ModelRef, answer: Answer) -> bool {
+        match self.0.entry(model) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(answer);
+                true
+            }
+            Entry::Occupied(_) => false,
+        }
+    }
+
+    /// Returns the answer about a model.
+    pub fn get(&self, model: &ModelRef) -> Option<&Answer> {
+        self.0.get(model)
+    }
+
+    /// Takes the answer about a model out.
+    pub fn remove(&mut self, model: &ModelRef) -> Option<Answer> {
+        self.0.remove(model)
+    }
+
+    /// Returns how many models are answered.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns whether no model is answered.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Iterates over the answers in the order of the models.
+    pub fn iter(&self) -> impl Iterator<Item = (&ModelRef, &Answer)> {
+        self.0.iter()
+    }
+}
+
+impl IntoIterator for Answers {
+    type Item = (ModelRef, Answer);
+    type IntoIter = btree_map::IntoIter<ModelRef, Answer>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl Extend<(ModelRef, Answer)> for Answers {
+    fn extend<I: IntoIterator<Item = (ModelRef, Answer)>>(&mut self, answers: I) {
+        for (model, answer) in answers {
+            self.insert(model, answer);
+        }
+    }
+}
+
+impl FromIterator<(ModelRef, Answer)> for Answers {
+    fn from_iter<I: IntoIterator<Item = (ModelRef, Answer)>>(answers: I) -> Self {
+        let mut all = Self::new();
+        all.extend(answers);
+        all
+    }
+}
+
+/// What one fetch said about one model.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Answer {
+    /// Series of the model exist. No replica in it: the model is known and has no live pod.
+    Found(ModelSample),
+    /// The server answered, and has nothing of this model.
+    Missing {
+        /// When the server was asked.
+        as_of: Tick,
+        /// When something of it was last there, where the server or the backend remembers: then it has
+        /// been scaled to zero, and is not misspelt.
+        last_seen: Option<Tick>,
+    },
+    /// This model could not be fetched; others of the same fetch may have been.
+    Failed(BackendError),
+}
+
+/// The pods that live and are not in a sample.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
+pub enum Absent {
+    /// There are none: the sample is complete.
+    #[default]
+    None,
+    /// These could not be reached. All others that are not in the sample are gone.
+    Pods(Vec<PodName>),
+    /// Any pod may be absent: warnings, `isPartial`. With the server's warning, where there is one: what
+    /// stays absent under one and the same warning for three fetches has left.
+    Unknown(Option<Arc<str>>),
+}
+
+impl Absent {
+    /// These pods; none where there are none.
+    pub fn pods(pods: Vec<PodName>) -> Self {
+        if pods.is_empty() { Self::None } else { Self::Pods(pods) }
+    }
+
+    /// Returns whether no pod is absent.
+    pub const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// Returns the warning under which any pod may be absent.
+    pub fn warning(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Unknown(warning) => warning.as_ref(),
+            Self::None | Self::Pods(_) => None,
+        }
+    }
+
+    /// Returns the pods that could not be reached; empty where they cannot be named.
+    pub fn named(&self) -> &[PodName] {
+        match self {
+            Self::Pods(pods) => pods,
+            Self::None | Self::Unknown(_) => &[],
+        }
+    }
+}
+
+/// What one fetch said about one model that exists.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct ModelSample {
+    /// When the server was asked, on our clock: this orders answers.
+    pub as_of: Tick,
+    /// The live replicas.
+    pub replicas: Vec<ReplicaMetrics>,
+    /// The load: one row for the model, or one for each pod where that was asked.
+    pub load: Vec<LoadRow>,
+    /// Fields whose query failed, with the reason: unknown, which is not "not measured". They keep
+    /// their former values.
+    pub failed: FieldReasons,
+    /// The live pods that may be absent from [`replicas`](Self::replicas), and why.
+    pub absent: Absent,
+    /// The time over which peaks and rates were taken; `None` when the backend does not say.
+    pub window: Option<Duration>,
+    /// Warnings about a reading whose values are right, as in
+    /// [`Replicas::warnings`](crate::Replicas::warnings).
+    pub warnings: Vec<Arc<str>>,
+    /// How the values came about; empty unless [`Ask::trace`](crate::Ask::trace) was set.
+    pub trace: Vec<TraceRow>,
+}
+
+impl ModelSample {
+    /// A complete sample of these replicas, without load.
+    pub fn new(as_of: Tick, replicas: Vec<ReplicaMetrics>) -> Self {
+        Self {
+            as_of,
+            replicas,
+            load: Vec::new(),
+            failed: FieldReasons::NONE,
+            absent: Absent::None,
+            window: None,
+            warnings: Vec::new(),
+            trace: Vec::new(),
+        }
+    }
+
+    /// About how many bytes the sample holds, except for the text of names, which is shared.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + bytes_of_rows(&self.replicas)
+            + size_of_val(self.load.as_slice())
+            + self.load.iter().map(|row| row.reasons.bytes()).sum::<usize>()
+            + size_of_val(self.absent.named())
+            + self.failed.bytes()
+            + size_of_val(self.warnings.as_slice())
+            + size_of_val(self.trace.as_slice())
+    }
+}
+
+/// Load of a model or of one of its pods.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct LoadRow {
+    /// The pod; `None` for the model as a whole.
+    pub pod: Option<PodName>,
+    /// Rates over the window.
+    pub rates: LoadRates,
+    /// Why rates are unknown, by the fields that are made of them, where the backend can say.
+    pub reasons: FieldReasons,
+}
+
+impl LoadRow {
+    /// The load of a pod; `None`: of the model as a whole.
+    pub fn new(pod: Option<PodName>, rates: LoadRates) -> Self {
+        Self { pod, rates, reasons: FieldReasons::NONE }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_answers_about_a_model_the_first_counts() {
+        let model = ModelRef::new("m", "n");
+        let missing = |as_of| Answer::Missing { as_of, last_seen: None };
+        let mut answers = Answers::new();
+        assert!(answers.insert(model.clone(), missing(Tick::MIN)));
+        assert!(!answers.insert(model.clone(), missing(Tick::MAX)));
+        assert!(matches!(answers.remove(&model), Some(Answer::Missing { as_of: Tick::MIN, .. })));
+        assert!(answers.is_empty());
+    }
+}

@@ -1,0 +1,118 @@
+//! Publishing: makes the record of a model after a fetch or a push, and stores it.
+//!
+//! Everything here runs under the lock of the model's cell.
+
+use std::sync::Arc;
+
+use collector_core::{ModelRecord, ModelRef, Outcome, Tick};
+
+use super::{Fetched, Publisher};
+use crate::engine::Engine;
+use crate::fetch::{Fetch, Source};
+use crate::state::State;
+
+impl Engine {
+    /// What makes the records of a model as things stand.
+    pub(crate) fn publisher<'a>(
+        &'a self,
+        cell: &'a State<Fetch>,
+        model: &'a ModelRef,
+        now: Tick,
+    ) -> Publisher<'a> {
+        Publisher {
+            config: &self.config,
+            pace: self.pace_in(cell, model),
+            directory: &*self.directory,
+            sources: &self.names,
+            model,
+            tracked: cell.tracked.as_ref(),
+            now,
+        }
+    }
+
+    /// Publishes what a source has answered, and stores it unless it may not be stored or nobody wants it any more.
+    /// Called under the lock of the model's cell.
+    pub(crate) fn publish(
+        &self,
+        cell: &mut State<Fetch>,
+        source: &Source,
+        model: &ModelRef,
+        fetched: Fetched,
+        awaited: bool,
+        may_store: bool,
+    ) -> Arc<ModelRecord> {
+        let now = self.clock.now();
+        let outcome = fetched.outcome();
+        let before = if may_store { self.cache.get(model) } else { None };
+        // Collecting tracks, before the record is made: it says whether it is tracked.
+        if may_store && awaited && outcome == Outcome::Found && self.cache.retains() {
+            self.models.track(cell, now, self.max_tracked);
+        }
+        let last_read = before.as_ref().map_or(now, |before| before.last_read());
+        let states = before.as_ref().map(|before| before.cold.sources.as_slice());
+        let publisher = self.publisher(cell, model, now);
+        let states = states.unwrap_or_default();
+        let record = Arc::new(publisher.publish(&source.name, fetched, states, last_read));
+        let tracked = cell.tracked.is_some();
+        let wanted = may_store
+            && match outcome {
+                // What is neither read nor tracked was stopped meanwhile.
+                Outcome::Found => tracked,
+                Outcome::Missing => tracked || before.is_some() || awaited,
+                // That a model nobody has ever seen could not be fetched is nothing to keep, unless
+                // another source may still have it.
+                Outcome::Failed => {
+                    tracked || before.is_some() || (awaited && self.sources.len() > 1)
+                }
+            };
+        if wanted {
+            self.put(cell, &record, before.as_deref());
+            self.learn(cell, source, outcome, &record, now);
+        }
+        let unclaimed = unclaimed(&record);
+        if unclaimed > 0 && outcome == Outcome::Found {
+            let namespace = model.namespace.to_string();
+            metrics::counter!(
+                "wva_pod_mapping_miss_total", "namespace" => namespace, "reason" => "no_variant"
+            )
+            .increment(unclaimed as u64);
+        }
+        record
+    }
+
+    /// Stores a record in place of `before`. Called under the lock of the model's cell.
+    pub(crate) fn put(
+        &self,
+        cell: &mut State<Fetch>,
+        record: &Arc<ModelRecord>,
+        before: Option<&ModelRecord>,
+    ) {
+        cell.record_changed = true;
+        self.cache.put(Arc::clone(record));
+        if let Some(before) = before {
+            // Reads of the former record while this one was made count as well.
+            record.touch(before.last_read());
+        }
+    }
+
+    /// Makes the records of tracked models again, because pods may belong to other variants now: each in one step.
+    pub(crate) fn publish_again(&self) {
+        let now = self.clock.now();
+        for model in self.models.tracked() {
+            self.models.with(&model, |cell| {
+                let Some(before) = self.cache.get(&model).filter(|_| cell.tracked.is_some()) else {
+                    return;
+                };
+                let states = before.cold.sources.clone();
+                let record = self.publisher(cell, &model, now).record(states, before.last_read());
+                self.put(cell, &Arc::new(record), Some(&before));
+            });
+        }
+    }
+}
+
+/// How many pods no variant claims.
+pub(super) fn unclaimed(record: &ModelRecord) -> usize {
+    let rows = record.value.iter().flat_map(|value| &value.replicas.replicas);
+    rows.filter(|row| row.variant_name.is_none()).count()
+}
