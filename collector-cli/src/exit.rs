@@ -47,24 +47,12 @@ pub(crate) struct Failure {
 impl Failure {
     /// The command line or the configuration is wrong. stdout stays empty.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
-        Self {
-            exit: Exit::Usage,
-            message: message.to_string(),
-            document: None,
-            hint: None,
-            told: false,
-        }
+        Self::new(Exit::Usage, message.to_string())
     }
 
     /// Anything that has no exit code of its own.
     pub(crate) fn other(message: impl fmt::Display) -> Self {
-        Self {
-            exit: Exit::Failure,
-            message: message.to_string(),
-            document: None,
-            hint: None,
-            told: false,
-        }
+        Self::new(Exit::Failure, message.to_string())
     }
 
     /// The command's own document was printed, and says what failed: stdout holds one document.
@@ -85,7 +73,11 @@ impl Failure {
 
     fn with_document(exit: Exit, document: ErrorDocument) -> Self {
         let message = document.message().to_owned();
-        Self { exit, message, document: Some(Box::new(document)), hint: None, told: false }
+        Self { document: Some(Box::new(document)), ..Self::new(exit, message) }
+    }
+
+    fn new(exit: Exit, message: String) -> Self {
+        Self { exit, message, document: None, hint: None, told: false }
     }
 
     /// The same failure with what to do about it.

@@ -1,71 +1,9 @@
 //! The command `collector`: reads, checks and serves the load of LLM-inference fleets.
 
-mod args;
-mod commands;
-mod exit;
-mod logging;
-mod open_files;
-mod output;
-#[cfg(test)]
-mod schema;
-mod screen;
-mod server;
-mod signals;
-
-use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-use crate::args::{Cli, Format};
-use crate::exit::{Exit, Failure};
-use crate::output::{print, printable, to_json, to_yaml};
+use collector_config::Loader;
 
 fn main() -> ExitCode {
-    panic::set_hook(Box::new(report_panic));
-    let cli = Cli::parse();
-    logging::expect_format(cli.global.log_format);
-    open_files::make_room();
-    let exit = match panic::catch_unwind(|| commands::run(&cli)) {
-        Ok(Ok(exit)) => exit,
-        Ok(Err(failure)) => report(&failure, cli.global.output),
-        // The hook has said why.
-        Err(_) => Exit::Failure,
-    };
-    exit.into()
-}
-
-/// Says why there is no result: a document on stdout where one was asked for, the cause on stderr.
-fn report(failure: &Failure, format: Option<Format>) -> Exit {
-    if let Some(document) = failure.document() {
-        let text = match format {
-            Some(Format::Json) => to_json(document) + "\n",
-            Some(Format::Yaml) => to_yaml(document),
-            _ => String::new(),
-        };
-        // What failed comes first in any case, and stderr tells it below.
-        let _ = print(&text);
-    }
-    let (problems, advice) = (failure.problems(), failure.advice());
-    for (index, problem) in problems.iter().enumerate() {
-        let is_last = index + 1 == problems.len();
-        logging::report_error(problem, if is_last { &advice } else { &[] });
-    }
-    failure.exit()
-}
-
-/// A bug of ours, in one line and without a backtrace.
-fn report_panic(panic: &PanicHookInfo<'_>) {
-    screen::leave();
-    let payload = panic.payload();
-    let message = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    let place = panic
-        .location()
-        .map_or_else(String::new, |place| format!(" ({}:{})", place.file(), place.line()));
-    let message = printable(message);
-    logging::report_error(&format!("internal error, please report it: {message}{place}"), &[]);
+    collector_cli::run(Loader::new())
 }

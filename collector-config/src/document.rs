@@ -10,8 +10,8 @@ use std::io::Read as _;
 use std::path::Path;
 
 use crate::error::ConfigError;
-use crate::layer::printable;
 use crate::origin::Origin;
+use crate::text::printable;
 
 /// A configuration is written by hand; whatever is longer is another file.
 const MAX_FILE_BYTES: u64 = 1 << 20;

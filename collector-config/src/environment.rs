@@ -6,13 +6,13 @@ mod proxy;
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::build;
+use crate::backend::{Backends, LEFT_OUT};
 use crate::error::ConfigError;
 use crate::key::Key;
-use crate::layer::{Setting, find, printable};
-use crate::nearest::nearest;
+use crate::keys::Keys;
+use crate::layer::Setting;
 use crate::origin::Origin;
-use crate::schema;
+use crate::text::printable;
 
 /// Names the configuration file; whoever makes the [`Loader`](crate::Loader) reads it.
 const FILE_VARIABLE: &str = "COLLECTOR_CONFIG";
@@ -25,15 +25,14 @@ pub(crate) const EPP_ALIASES: [(&str, &str); 4] = [
     ("EPP_METRICS_CACHE_CLEANUP_INTERVAL", "cache.cleanup_interval"),
 ];
 
-/// Secrets of backends, to tell when they are set for one that this build does not have.
-const BACKEND_ALIASES: [(&str, &str); 1] = [("EPP_METRIC_READER_BEARER_TOKEN", "epp")];
-
 /// The variables that hold something.
 pub(crate) type Variables = BTreeMap<String, String>;
 
 /// What `COLLECTOR_*` sets.
 pub(crate) fn own(
     variables: &Variables,
+    keys: &Keys,
+    backends: &Backends,
     errors: &mut Vec<ConfigError>,
     ignored: &mut Vec<(&'static str, Origin)>,
 ) -> Vec<Setting> {
@@ -47,25 +46,25 @@ pub(crate) fn own(
         }
         let path = rest.replace("__", ".").to_lowercase();
         let section = path.split('.').next().unwrap_or_default();
-        if let Some(key) = schema::keys().find(|key| key.variable() == *name) {
+        if let Some(key) = keys.iter().find(|key| key.variable() == *name) {
             collect(key, name, text, &mut settings, errors);
-        } else if let Some(backend) = build::not_compiled_in(section) {
+        } else if let Some(backend) = backends.left_out(section) {
             ignored.push((backend, Origin::Variable(printable(name))));
         } else {
-            errors.push(unknown(name, &path));
+            errors.push(unknown(name, &path, keys));
         }
     }
-    for (alias, backend) in BACKEND_ALIASES {
-        if variables.contains_key(alias) && build::not_compiled_in(backend).is_some() {
-            ignored.push((backend, Origin::Variable(alias.to_owned())));
-        }
+    for (backend, aliases) in LEFT_OUT {
+        let set = aliases.iter().filter(|alias| variables.contains_key(**alias));
+        ignored.extend(set.map(|alias| (*backend, Origin::Variable((*alias).to_owned()))));
     }
     settings
 }
 
 /// A warning for each variable that would set a key if its name were in capitals.
-pub(crate) fn misspelt(variables: &Variables) -> Vec<String> {
-    let ours: HashSet<String> = schema::keys()
+pub(crate) fn misspelt(variables: &Variables, keys: &Keys) -> Vec<String> {
+    let ours: HashSet<String> = keys
+        .iter()
         .flat_map(|key| key.aliases.iter().map(|alias| (*alias).to_owned()).chain([key.variable()]))
         .chain(EPP_ALIASES.map(|(alias, _)| alias.to_owned()))
         .chain([FILE_VARIABLE.to_owned()])
@@ -80,8 +79,7 @@ pub(crate) fn misspelt(variables: &Variables) -> Vec<String> {
         }
         // A name that is near to none may be another program's.
         let path = upper.strip_prefix("COLLECTOR_")?.replace("__", ".").to_lowercase();
-        let near = nearest(&path, schema::keys().map(|key| key.path)).and_then(find)?;
-        Some(near.variable())
+        Some(keys.nearest(&path)?.variable())
     };
     variables
         .keys()
@@ -99,12 +97,13 @@ pub(crate) fn misspelt(variables: &Variables) -> Vec<String> {
 /// What the variables of other tools set, the more particular ones last.
 pub(crate) fn aliases(
     variables: &Variables,
+    keys: &Keys,
     backend: &[String],
     errors: &mut Vec<ConfigError>,
     warnings: &mut Vec<String>,
 ) -> Vec<Setting> {
     let mut settings = Vec::new();
-    for key in schema::keys() {
+    for key in keys.iter() {
         for alias in key.aliases {
             if let Some(text) = variables.get(*alias) {
                 collect(key, alias, text, &mut settings, errors);
@@ -112,7 +111,7 @@ pub(crate) fn aliases(
         }
     }
     for (alias, path) in EPP_ALIASES {
-        let (Some(text), Some(key)) = (variables.get(alias), find(path)) else {
+        let (Some(text), Some(key)) = (variables.get(alias), keys.find(path)) else {
             continue;
         };
         if backend == ["epp"] {
@@ -132,9 +131,10 @@ pub(crate) fn aliases(
 /// others, of which the last that sets the server's URL counts.
 pub(crate) fn proxy<'a>(
     variables: &Variables,
+    keys: &Keys,
     settings: impl DoubleEndedIterator<Item = &'a Setting>,
 ) -> Option<Setting> {
-    let key = find("prometheus.proxy")?;
+    let key = keys.find("prometheus.proxy")?;
     let mut urls = settings.rev().filter(|setting| setting.key.path == "prometheus.url");
     proxy::setting(variables, urls.next()?.value.as_str()?, key)
 }
@@ -170,12 +170,12 @@ fn collect(
     }
 }
 
-fn unknown(name: &str, path: &str) -> ConfigError {
+fn unknown(name: &str, path: &str, keys: &Keys) -> ConfigError {
     let message = if path.starts_with("variants") {
         "variants can be set in a configuration file only".to_owned()
     } else {
         // The paths, not the variables, are compared: all variables begin alike.
-        match nearest(path, schema::keys().map(|key| key.path)).and_then(find) {
+        match keys.nearest(path) {
             Some(known) => format!("unknown variable; did you mean {}?", known.variable()),
             None => {
                 "unknown variable; a key's variable is COLLECTOR_ and its path with __ between \
@@ -226,7 +226,7 @@ mod tests {
         ] {
             assert!(is_service_link(name, "tcp://10.0.0.1:80"), "{name}");
         }
-        for key in schema::keys() {
+        for key in Keys::with(Backends::default().keys()).iter() {
             let variable = key.variable();
             let rest = variable.strip_prefix("COLLECTOR_").unwrap();
             assert!(!is_service_link(rest, "tcp://h"), "{variable}");

@@ -6,12 +6,15 @@ use figment::Figment;
 use figment::error::{Actual, Kind as Refusal};
 use figment::value::{Dict, Value};
 
-use crate::build::Extracted;
 use crate::error::ConfigError;
 use crate::key::Kind;
-use crate::layer::{Setting, printable};
+use crate::keys::ENGINES;
+use crate::layer::Setting;
 use crate::nearest::nearest;
-use crate::schema::ENGINES;
+use crate::text::printable;
+
+/// What was read out of the layers. figment's error is too big to be handed around.
+pub(crate) type Extracted<T> = Result<T, Box<figment::Error>>;
 
 /// Merges the settings that `read` is about and reads its type out of them. A value that the type
 /// refuses is an error, and the rest is read without it, so that every wrong value is found.

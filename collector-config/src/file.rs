@@ -6,15 +6,16 @@ use collector_engine::VariantSpec;
 use figment::value::{Dict, Value};
 use serde::Deserialize;
 
-use crate::build;
+use crate::backend::Backends;
 use crate::document::{self, Content, Node, Pair};
 use crate::error::ConfigError;
 use crate::extract::in_words;
 use crate::key::Kind;
-use crate::layer::{Setting, find, printable, unknown_key};
+use crate::keys::{Keys, VARIANT_KEYS};
+use crate::layer::Setting;
 use crate::nearest::nearest;
 use crate::origin::{Entry, Origin, VariantOrigin};
-use crate::schema::{self, VARIANT_KEYS};
+use crate::text::printable;
 
 /// What a file sets.
 #[derive(Default)]
@@ -27,9 +28,9 @@ pub(crate) struct FileLayer {
 }
 
 /// Reads a file.
-pub(crate) fn read(path: &Path) -> FileLayer {
-    let mut reader =
-        Reader { path, base: path.parent().unwrap_or(Path::new("")), layer: FileLayer::default() };
+pub(crate) fn read(path: &Path, keys: &Keys, backends: &Backends) -> FileLayer {
+    let base = path.parent().unwrap_or(Path::new(""));
+    let mut reader = Reader { path, base, keys, backends, layer: FileLayer::default() };
     match document::read(path) {
         Ok((pairs, errors)) => {
             reader.table("", pairs);
@@ -49,6 +50,8 @@ struct Reader<'a> {
     path: &'a Path,
     /// Where relative paths start.
     base: &'a Path,
+    keys: &'a Keys,
+    backends: &'a Backends,
     layer: FileLayer,
 }
 
@@ -69,7 +72,7 @@ impl Reader<'_> {
             let known = !name.contains('.');
             if path == "variants" {
                 self.variants(node, line);
-            } else if let Some(key) = find(&path).filter(|_| known) {
+            } else if let Some(key) = self.keys.find(&path).filter(|_| known) {
                 match key.kind.read_content(&node.content, self.base) {
                     // A key without a value, as YAML lets one write it, is a key that is not set.
                     _ if node.content == Content::Null => {}
@@ -85,7 +88,7 @@ impl Reader<'_> {
                     }
                     Err(message) => self.fail(ConfigError::new(message).key(key.path), line),
                 }
-            } else if known && is_section(&path) {
+            } else if known && self.keys.is_section(&path) {
                 match node.content {
                     Content::Table(pairs) => self.table(&path, pairs),
                     Content::Null => {}
@@ -95,11 +98,11 @@ impl Reader<'_> {
                         self.fail(ConfigError::new(message).key(path), line);
                     }
                 }
-            } else if let Some(backend) = build::not_compiled_in(&path) {
+            } else if let Some(backend) = self.backends.left_out(&path) {
                 let origin = self.at(line);
                 self.layer.ignored.push((backend, origin));
             } else {
-                self.fail(unknown_key(&path), line);
+                self.fail(self.keys.unknown(&path), line);
             }
         }
     }
@@ -183,8 +186,4 @@ impl Reader<'_> {
             }
         }
     }
-}
-
-fn is_section(path: &str) -> bool {
-    schema::keys().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
 }

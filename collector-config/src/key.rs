@@ -63,23 +63,27 @@ pub enum Kind {
 }
 
 impl Key {
-    pub(crate) const fn new(path: &'static str, kind: Kind, doc: &'static str) -> Self {
+    /// A key of the backend `acme` has a path such as `acme.url`. It has no default and no aliases.
+    pub const fn new(path: &'static str, kind: Kind, doc: &'static str) -> Self {
         Self { path, kind, default: None, aliases: &[], doc }
     }
 
-    pub(crate) const fn default(mut self, default: &'static str) -> Self {
+    /// The same with this default, for the reference and for `config show`; the type has it as well.
+    pub const fn default(mut self, default: &'static str) -> Self {
         self.default = Some(default);
         self
     }
 
-    pub(crate) const fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
+    /// The same with these environment variables besides its own.
+    pub const fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
         self.aliases = aliases;
         self
     }
 
     /// The environment variable of the key itself: `COLLECTOR_CACHE__TTL`.
     pub fn variable(&self) -> String {
-        format!("COLLECTOR_{}", self.path.replace('.', "__").to_uppercase())
+        let path = self.path.replace('.', "__").replace('-', "_");
+        format!("COLLECTOR_{}", path.to_uppercase())
     }
 
     /// The value as it may be shown.

@@ -5,9 +5,7 @@ use figment::{Metadata, Profile, Provider};
 
 use crate::error::ConfigError;
 use crate::key::Key;
-use crate::nearest::nearest;
 use crate::origin::Origin;
-use crate::schema;
 
 /// A key that somebody set. A [`Provider`] of its own, so that figment knows each value's origin.
 #[derive(Clone)]
@@ -52,25 +50,4 @@ impl Provider for Setting {
         let nested = figment::util::nest(self.key.path, self.value.clone());
         Ok(Profile::Default.collect(nested.into_dict().unwrap_or_default()))
     }
-}
-
-/// The key of this path.
-pub(crate) fn find(path: &str) -> Option<&'static Key> {
-    schema::keys().find(|key| key.path == path)
-}
-
-/// The error for a path that is no key, with the nearest that is.
-pub(crate) fn unknown_key(path: &str) -> ConfigError {
-    let keys = schema::keys().map(|key| key.path);
-    let sections = keys.clone().filter_map(|path| Some(path.rsplit_once('.')?.0));
-    let message = match nearest(path, keys.chain(sections).chain(["variants"])) {
-        Some(known) => format!("unknown key; did you mean {known}?"),
-        None => "unknown key; `collector config show --defaults` lists those there are".to_owned(),
-    };
-    ConfigError::new(message).key(printable(path))
-}
-
-/// A name from outside, fit for a terminal and a log line.
-pub(crate) fn printable(name: &str) -> String {
-    collector_core::text::printable(name).at_most(128).to_string()
 }

@@ -6,28 +6,55 @@ use std::sync::Arc;
 
 use figment::Figment;
 
-use crate::build::{self, BackendSettings, Extracted};
+use crate::backend::{BackendFactory, BackendSettings, Backends};
 use crate::environment::{self, Variables};
 use crate::error::{ConfigError, ConfigErrors};
-use crate::extract::extract;
+use crate::extract::{Extracted, extract};
 use crate::file::{self, FileLayer};
-use crate::layer::{Setting, find, printable, unknown_key};
-use crate::origin::{Entry, Origin, Origins};
-use crate::schema::{CollectorConfig, CommonSections, ENGINES, ENGINES_BEFORE};
+use crate::key::Key;
+use crate::keys::{COMMON_KEYS, ENGINES, ENGINES_BEFORE, Keys};
+use crate::layer::Setting;
+use crate::loaded::Loaded;
+use crate::origin::{Origin, Origins};
+use crate::reference::reference;
+use crate::schema::{CollectorConfig, CommonSections};
 use crate::validate;
 
 /// Gathers the layers of a configuration. Without any it loads the defaults.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Loader {
+    backends: Backends,
     file: Option<PathBuf>,
     variables: Variables,
     flags: Vec<(String, String, String)>,
 }
 
 impl Loader {
-    /// The defaults alone.
+    /// The defaults alone, and the backends of this build.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Adds a backend that the configuration can choose. A mistake in its name or keys is an error when
+    /// the configuration is loaded.
+    pub fn register(mut self, backend: BackendFactory) -> Self {
+        self.backends.add(backend);
+        self
+    }
+
+    /// The names of the registered backends.
+    pub fn backends(&self) -> impl Iterator<Item = &'static str> {
+        self.backends.names()
+    }
+
+    /// Every key that can be set, except those of `[[variants]]`, in the order of the reference.
+    pub fn keys(&self) -> impl Iterator<Item = &'static Key> {
+        COMMON_KEYS.iter().chain(self.backends.keys())
+    }
+
+    /// The reference of all keys, in Markdown.
+    pub fn reference(&self) -> String {
+        reference(&Keys::with(self.backends.keys()))
     }
 
     /// Reads this file: `.yaml` and `.yml` as YAML, everything else as TOML, at most 1 MiB.
@@ -83,37 +110,46 @@ impl Loader {
 
     /// What can be read, and what is wrong with the rest, which keeps its defaults.
     fn assemble(self) -> (Loaded, Vec<ConfigError>) {
-        let FileLayer { settings: in_file, variants, mut ignored, mut errors } =
-            self.file.as_deref().map(file::read).unwrap_or_default();
+        let keys = Keys::with(self.backends.keys());
+        let FileLayer { settings: in_file, variants, mut ignored, errors: in_file_wrong } = self
+            .file
+            .as_deref()
+            .map(|file| file::read(file, &keys, &self.backends))
+            .unwrap_or_default();
+        let mut errors = self.backends.check();
+        errors.extend(in_file_wrong);
         let mut warnings = Vec::new();
-        let own = environment::own(&self.variables, &mut errors, &mut ignored);
-        warnings.extend(environment::misspelt(&self.variables));
-        let flags = from_flags(&self.flags, &mut errors);
+        let own =
+            environment::own(&self.variables, &keys, &self.backends, &mut errors, &mut ignored);
+        warnings.extend(environment::misspelt(&self.variables, &keys));
+        let flags = from_flags(&self.flags, &keys, &mut errors);
 
         // Which aliases count depends on the backend, which has no alias itself.
         let layers = in_file.iter().chain(&own).chain(&flags);
         let backend = extract(layers.cloned().collect(), &mut Vec::new(), CommonSections::read)
             .unwrap_or_default()
             .backend;
-        let aliases = environment::aliases(&self.variables, &backend, &mut errors, &mut warnings);
+        let aliases =
+            environment::aliases(&self.variables, &keys, &backend, &mut errors, &mut warnings);
         warnings.extend(environment::beaten(&aliases, &own));
         warnings.extend(ignored_sections(ignored, &backend));
 
         let settings = [in_file, aliases, own, flags].concat();
         // Below all others: a proxy that somebody set for this server beats that of the machine.
-        let proxy = environment::proxy(&self.variables, settings.iter());
+        let proxy = environment::proxy(&self.variables, &keys, settings.iter());
         let mut settings = [Vec::from_iter(proxy), settings].concat();
         let mut origins = Origins::default();
         for Setting { key, value, origin, .. } in &settings {
-            origins.set(key, key.shown(value), origin.clone());
+            origins.set(key.path, key.shown(value), origin.clone());
         }
-        rename_engines(&mut settings, &mut errors);
+        rename_engines(&mut settings, &keys, &mut errors);
         let common =
             extract(settings.clone(), &mut errors, CommonSections::read).unwrap_or_default();
         let mut sections: BTreeMap<&'static str, Arc<dyn BackendSettings>> = BTreeMap::new();
-        for backend in build::BACKENDS {
-            if let Some(section) = extract(settings.clone(), &mut errors, backend.read) {
-                sections.insert(backend.name, section);
+        for backend in self.backends.iter() {
+            let section = extract(settings.clone(), &mut errors, |layers| backend.read(layers));
+            if let Some(section) = section {
+                sections.insert(backend.name(), section);
             }
         }
         // Each section reads the engines.
@@ -139,14 +175,15 @@ impl Loader {
             server: common.server,
             log: common.log,
             sections,
+            backends: self.backends,
         };
-        let loaded = Loaded { config, origins, warnings };
+        let loaded = Loaded { config, origins, warnings, keys };
         (loaded, errors)
     }
 }
 
 /// Reads the engines under the name that they had before as well; both names at once are an error.
-fn rename_engines(settings: &mut [Setting], errors: &mut Vec<ConfigError>) {
+fn rename_engines(settings: &mut [Setting], keys: &Keys, errors: &mut Vec<ConfigError>) {
     let of = |path: &str| settings.iter().find(|setting| setting.key.path == path);
     if let (Some(_), Some(before)) = (of(ENGINES), of(ENGINES_BEFORE)) {
         let message = format!(
@@ -155,19 +192,23 @@ fn rename_engines(settings: &mut [Setting], errors: &mut Vec<ConfigError>) {
         errors.push(ConfigError::new(message).key(ENGINES_BEFORE).at(before.origin.clone()));
         return;
     }
-    let Some(key) = find(ENGINES) else { return };
+    let Some(key) = keys.find(ENGINES) else { return };
     for setting in settings.iter_mut().filter(|setting| setting.key.path == ENGINES_BEFORE) {
         setting.key = key;
     }
 }
 
-fn from_flags(flags: &[(String, String, String)], errors: &mut Vec<ConfigError>) -> Vec<Setting> {
+fn from_flags(
+    flags: &[(String, String, String)],
+    keys: &Keys,
+    errors: &mut Vec<ConfigError>,
+) -> Vec<Setting> {
     let mut settings = Vec::new();
     for (path, text, flag) in flags {
         let origin = Origin::Flag(flag.clone());
-        let read = match find(path) {
+        let read = match keys.find(path) {
             Some(key) => Setting::from_text(key, text, origin),
-            None => Err(unknown_key(path).at(origin)),
+            None => Err(keys.unknown(path).at(origin)),
         };
         match read {
             Ok(setting) => settings.push(setting),
@@ -196,89 +237,5 @@ fn ignored_sections(
 impl CommonSections {
     fn read(figment: &Figment) -> Extracted<Self> {
         Ok(figment.extract()?)
-    }
-}
-
-/// A configuration that was loaded.
-#[derive(Clone, Debug)]
-pub struct Loaded {
-    /// What to run with.
-    pub config: CollectorConfig,
-    /// Where each value came from.
-    pub origins: Origins,
-    /// What works and is not as it should be, in words, for the log.
-    pub warnings: Vec<String>,
-}
-
-/// A namespace that the configuration does not let any backend read.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LeftOut {
-    /// Which key leaves it out, and where that is set.
-    pub message: String,
-    /// What to change to read it.
-    pub remedy: String,
-}
-
-/// Names of a list that a message shows.
-const SHOWN: usize = 5;
-
-impl Loaded {
-    /// Says that no chosen backend reads this namespace, because a key lists the only ones to read;
-    /// `None` where one reads it.
-    pub fn left_out(&self, namespace: &str) -> Option<LeftOut> {
-        let (key, listed) = self.only_namespaces()?;
-        if listed.contains(&namespace) {
-            return None;
-        }
-        Some(LeftOut {
-            message: format!(
-                "namespace \"{}\" is not read: {}",
-                printable(namespace),
-                self.limit(key, &listed)
-            ),
-            remedy: format!("add it to {key}, or remove the key to read all namespaces"),
-        })
-    }
-
-    /// Says which key limits every chosen backend to some namespaces, and to which; `None` where one
-    /// reads all.
-    pub fn limited(&self) -> Option<String> {
-        let (key, listed) = self.only_namespaces()?;
-        Some(self.limit(key, &listed))
-    }
-
-    fn limit(&self, key: &str, listed: &[&str]) -> String {
-        let shown = listed.iter().take(SHOWN);
-        let mut shown: Vec<String> = shown.map(|name| format!("\"{}\"", printable(name))).collect();
-        if listed.len() > SHOWN {
-            shown.push(format!("{} more", listed.len() - SHOWN));
-        }
-        format!("{key} is limited to {} ({})", shown.join(", "), self.origins.of(key))
-    }
-
-    /// The namespaces that the chosen backends read together, and the first key that lists some;
-    /// `None` where a backend reads all.
-    fn only_namespaces(&self) -> Option<(&'static str, Vec<&str>)> {
-        let mut found: Option<(&'static str, Vec<&str>)> = None;
-        for settings in self.config.chosen() {
-            let (key, only) = settings.only_namespaces().filter(|(_, only)| !only.is_empty())?;
-            let (_, names) = found.get_or_insert_with(|| (key, Vec::new()));
-            names.extend(only.iter().map(String::as_str));
-        }
-        found
-    }
-
-    /// A warning for each variant whose namespace no chosen backend reads.
-    fn unread_variants(&self) -> impl Iterator<Item = String> {
-        self.config.variants.iter().enumerate().filter_map(|(index, variant)| {
-            let LeftOut { message, remedy } = self.left_out(variant.namespace.as_str())?;
-            let origin = &self.origins.of_variant(index)?.origin;
-            Some(format!("{origin}: variants[{index}]: its {message}; {remedy}"))
-        })
-    }
-
-    /// Every key with its value, in the order of the reference; then what is set of each variant.
-    pub fn entries(&self) -> Vec<Entry> {
-        self.origins.entries()
     }
 }

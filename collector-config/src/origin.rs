@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::key::Key;
-use crate::schema;
-
 /// Where a value came from, as it is shown to the user.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Origin {
@@ -91,21 +88,21 @@ impl Origins {
         self.variants.get(index)
     }
 
-    pub(crate) fn set(&mut self, key: &Key, shown: String, origin: Origin) {
-        self.set.insert(key.path, (shown, origin));
+    /// The value of a key as it may be shown, and where it came from; `None` where nobody set it.
+    pub(crate) fn shown(&self, key: &str) -> Option<&(String, Origin)> {
+        self.set.get(key)
+    }
+
+    /// What is set of each variant.
+    pub(crate) fn of_variants(&self) -> impl Iterator<Item = &Entry> {
+        self.variants.iter().flat_map(|variant| &variant.entries)
+    }
+
+    pub(crate) fn set(&mut self, key: &'static str, shown: String, origin: Origin) {
+        self.set.insert(key, (shown, origin));
     }
 
     pub(crate) fn set_variant(&mut self, variant: VariantOrigin) {
         self.variants.push(variant);
-    }
-
-    /// Every key, in the order of the reference, then what was written for each variant.
-    pub(crate) fn entries(&self) -> Vec<Entry> {
-        let of_keys = schema::keys().map(|key| match self.set.get(key.path) {
-            Some((shown, origin)) => Entry::new(key.path, shown, origin),
-            None => Entry::new(key.path, key.default.unwrap_or_default(), &Origin::Default),
-        });
-        let of_variants = self.variants.iter().flat_map(|variant| variant.entries.clone());
-        of_keys.chain(of_variants).collect()
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::environment::EPP_ALIASES;
 use crate::key::{Key, Kind};
-use crate::schema::{VARIANT_KEYS, keys};
+use crate::keys::{Keys, VARIANT_KEYS};
 
 const HEAD: &str = "\
 # Configuration
@@ -25,11 +25,11 @@ file, variables of other tools, `COLLECTOR_*`, flags.
   everything that is wrong with a file and the files that it names; `--no-files` skips the latter.
 ";
 
-/// The reference of all keys of this build, in Markdown.
-pub fn reference() -> String {
+/// The reference of these keys, in Markdown.
+pub(crate) fn reference(keys: &Keys) -> String {
     let mut text = HEAD.to_owned();
     let mut section = None;
-    for key in keys() {
+    for key in keys.iter() {
         let of_key = key.path.split_once('.').map(|(section, _)| section);
         if of_key != section || section.is_none() {
             if let Some(name) = of_key {

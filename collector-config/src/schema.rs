@@ -1,7 +1,4 @@
-//! Everything that a user sets: the types it ends up in, and the table of its keys.
-//!
-//! The table holds what the types cannot say: other names in the environment, which values are
-//! secret, what a key does. Tests hold the two together.
+//! The types that everything a user sets ends up in.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,8 +10,7 @@ use collector_engine::{CacheConfig, VariantSpec};
 use collector_engines::EngineSpec;
 use serde::Deserialize;
 
-use crate::build::{self, BackendSettings};
-use crate::key::{Key, Kind};
+use crate::backend::{BackendSettings, Backends};
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -33,8 +29,10 @@ pub struct CollectorConfig {
     pub server: ServerConfig,
     /// What is logged.
     pub log: LogConfig,
-    /// The section of each backend that is compiled in.
+    /// The section of each registered backend.
     pub(crate) sections: BTreeMap<&'static str, Arc<dyn BackendSettings>>,
+    /// What `backend` can name.
+    pub(crate) backends: Backends,
 }
 
 /// The HTTP server of `serve`.
@@ -95,8 +93,6 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    const WORDS: &'static [&'static str] = &["off", "error", "warn", "info", "debug", "trace"];
-
     /// The word in a configuration, which is also a filter directive of `tracing-subscriber`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -152,191 +148,6 @@ impl Default for CommonSections {
     }
 }
 
-/// The key of users' engines.
-pub(crate) const ENGINES: &str = "engines";
-/// Its name of before, when one backend alone had engines.
-pub(crate) const ENGINES_BEFORE: &str = "epp.engines";
-
-/// Every key of this build but those of `[[variants]]`, in the order of the reference.
-pub fn keys() -> impl Iterator<Item = &'static Key> + Clone {
-    let of_backends = build::BACKENDS.iter().flat_map(|backend| backend.keys);
-    COMMON_KEYS.iter().chain(of_backends)
-}
-
-const COMMON_KEYS: &[Key] = &[
-    Key::new(
-        "backend",
-        Kind::Texts,
-        "Where metrics come from: the name of a backend, or several in order of preference.",
-    )
-    .default("prometheus"),
-    Key::new(
-        "instance",
-        Kind::Text,
-        "The name of this instance in its logs, if several controllers share a cluster.",
-    )
-    .aliases(&["CONTROLLER_INSTANCE"]),
-    Key::new(
-        ENGINES,
-        Kind::Tables,
-        "Model servers besides the built-in ones, and corrections of these, for every backend: `name`, the engine to start from (`base`, `prefix`), the labels of model and rank, and the series of its metrics. See [engines](engines.md).",
-    ),
-    Key::new(
-        "cache.enabled",
-        Kind::Bool,
-        "False: nothing is stored, and every read fetches from the backend.",
-    )
-    .default("true")
-    .aliases(&["PROMETHEUS_METRICS_CACHE_ENABLED"]),
-    Key::new(
-        "cache.ttl",
-        Kind::Duration,
-        "How long a value is served without starting a refresh.",
-    )
-    .default("30s")
-    .aliases(&["PROMETHEUS_METRICS_CACHE_TTL"]),
-    Key::new(
-        "cache.cleanup_interval",
-        Kind::Duration,
-        "How often unread entries are removed.",
-    )
-    .default("1m")
-    .aliases(&["PROMETHEUS_METRICS_CACHE_CLEANUP_INTERVAL"]),
-    Key::new(
-        "cache.fetch_interval",
-        Kind::Duration,
-        "How often tracked models are refreshed in the background; 0 is never.",
-    )
-    .default("30s")
-    .aliases(&["PROMETHEUS_METRICS_CACHE_FETCH_INTERVAL"]),
-    Key::new(
-        "cache.max_entries",
-        Kind::Positive,
-        "Most entries in the cache.",
-    )
-    .default("100000"),
-    Key::new(
-        "cache.max_bytes",
-        Kind::Positive,
-        "Approximate limit of the entries in bytes, including their values.",
-    )
-    .default("268435456"),
-    Key::new(
-        "cache.eviction",
-        Kind::OneOf(&["lru", "sieve"]),
-        "Which entries are evicted when there is no room for another: the least recently read, those of \
-         untracked models first. sieve is accepted and has no effect any more.",
-    )
-    .default("lru"),
-    Key::new(
-        "cache.missing_ttl",
-        Kind::Duration,
-        "How long a missing model is remembered.",
-    )
-    .default("10s"),
-    Key::new(
-        "cache.snapshot_path",
-        Kind::Path,
-        "A file to which `collector serve` writes the last readings, every minute and when it stops, and from which it reads them when it starts. Each collector needs its own.",
-    ),
-    Key::new(
-        "cache.freshness.fresh_threshold",
-        Kind::Duration,
-        "Readings below this age are fresh, others stale.",
-    )
-    .default("1m")
-    .aliases(&["PROMETHEUS_METRICS_CACHE_FRESH_THRESHOLD"]),
-    Key::new(
-        "cache.freshness.stale_threshold",
-        Kind::Duration,
-        "Readings of at least this age are logged with a warning.",
-    )
-    .default("2m")
-    .aliases(&["PROMETHEUS_METRICS_CACHE_STALE_THRESHOLD"]),
-    Key::new(
-        "cache.freshness.unavailable_threshold",
-        Kind::Duration,
-        "Readings of at least this age are unavailable: not to be used.",
-    )
-    .default("5m")
-    .aliases(&["PROMETHEUS_METRICS_CACHE_UNAVAILABLE_THRESHOLD"]),
-    Key::new(
-        "cache.adaptive.enabled",
-        Kind::Bool,
-        "True: a model whose readings change is refreshed sooner than each `cache.fetch_interval`, an idle one \
-         later. See adaptive-ttl.md.",
-    )
-    .default("false"),
-    Key::new(
-        "cache.adaptive.min_ttl",
-        Kind::Duration,
-        "Shortest ttl. A Prometheus has nothing new before it scrapes again.",
-    )
-    .default("15s"),
-    Key::new(
-        "cache.adaptive.max_ttl",
-        Kind::Duration,
-        "Longest ttl.",
-    )
-    .default("1m"),
-    Key::new(
-        "server.listen",
-        Kind::Address,
-        "The address of `collector serve`. The default is loopback, because the API has no log-in.",
-    )
-    .default("127.0.0.1:9464"),
-    Key::new(
-        "server.tls_cert_path",
-        Kind::Path,
-        "The server's certificate chain (PEM); needs `server.tls_key_path`.",
-    ),
-    Key::new(
-        "server.tls_key_path",
-        Kind::Path,
-        "The private key of the server's certificate (PEM).",
-    ),
-    Key::new(
-        "server.admin_token_path",
-        Kind::Path,
-        "A file with the token that allows clients other than loopback to drop cache entries.",
-    ),
-    Key::new(
-        "server.max_tracked",
-        Kind::Positive,
-        "Most tracked models.",
-    )
-    .default("10000"),
-    Key::new(
-        "log.level",
-        Kind::OneOf(LogLevel::WORDS),
-        "The least severity that is logged: off, error, warn, info, debug or trace. `RUST_LOG` takes precedence.",
-    )
-    .default("info"),
-    Key::new(
-        "log.format",
-        Kind::OneOf(&["text", "json"]),
-        "The format of log lines: text or json.",
-    )
-    .default("text"),
-];
-
-/// The keys of one `[[variants]]`; their paths are relative to it.
-pub const VARIANT_KEYS: &[Key] = &[
-    Key::new("name", Kind::Text, "The variant's name. Required."),
-    Key::new("namespace", Kind::Text, "Its namespace and that of its pods. Required."),
-    Key::new("model", Kind::Text, "The model it serves. Required."),
-    Key::new("accelerator", Kind::Text, "What its pods run on."),
-    Key::new("cost", Kind::Number, "The cost of one replica per hour.").default("10"),
-    Key::new("pods", Kind::Text, "The names of its pods: `*` is any text, `?` any one character.")
-        .default("*"),
-    Key::new("max_batch", Kind::Count, "The greatest batch of one replica."),
-    Key::new(
-        "fetch_interval",
-        Kind::Duration,
-        "The refresh interval of its model, which is also the ttl of its values; default: `cache.fetch_interval` and `cache.ttl`. Of a model's variants the shortest is used.",
-    ),
-];
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -346,6 +157,8 @@ mod tests {
     use serde::de::DeserializeOwned;
 
     use super::*;
+    use crate::key::Key;
+    use crate::keys::{COMMON_KEYS, Keys, VARIANT_KEYS};
 
     /// The fields that a type has for serde: it lists them when it refuses one.
     fn fields<T: DeserializeOwned + fmt::Debug>() -> BTreeSet<String> {
@@ -364,6 +177,8 @@ mod tests {
 
     #[test]
     fn every_field_of_the_types_is_a_key_of_the_table_and_the_reverse() {
+        let keys = Keys::with(Backends::default().keys());
+        let keys = || keys.iter();
         let CommonSections { backend: _, instance: _, cache: _, engines: _, server: _, log: _ } =
             CommonSections::default();
         let common = ["backend", "instance", "cache", "engines", "server", "log"];

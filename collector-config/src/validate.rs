@@ -7,10 +7,10 @@ use collector_engine::{StaticDirectory, TimingError, VariantSpec};
 use collector_engines::Engines;
 
 use crate::error::ConfigError;
-use crate::load::Loaded;
+use crate::keys::{COMMON_KEYS, ENGINES, ENGINES_BEFORE};
+use crate::loaded::Loaded;
 use crate::origin::{Origin, Origins};
-use crate::schema::{CollectorConfig, ENGINES, ENGINES_BEFORE};
-use crate::{build, schema};
+use crate::schema::CollectorConfig;
 
 /// Adds what is wrong to `errors` and what is wasteful to the warnings.
 ///
@@ -24,11 +24,13 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
     let broken: HashSet<String> =
         errors.iter().filter_map(ConfigError::unread_key).map(str::to_owned).collect();
     let sound = |keys: &[&str]| !keys.iter().any(|key| broken.contains(*key));
-    let Loaded { config, origins, warnings } = loaded;
+    let Loaded { config, origins, warnings, keys: _ } = loaded;
 
     if sound(&["backend"]) {
         errors.extend(
-            build::check_names(&config.backend)
+            config
+                .backends
+                .check_chosen(&config.backend)
                 .into_iter()
                 .map(|message| error_at("backend", message, origins)),
         );
@@ -49,9 +51,7 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
         }
         warnings.extend(settings.warnings());
     }
-    // A backend that pushes is not asked in the background: its time-out relates to nothing here.
-    let asked = config.chosen().filter(|settings| !settings.pushes());
-    let timeouts: Vec<_> = asked.map(|settings| settings.timeout()).collect();
+    let timeouts: Vec<_> = config.chosen().filter_map(|settings| settings.timeout()).collect();
     for error in config.cache.validate(&timeouts).err().unwrap_or_default() {
         let keys = keys_of(&error);
         if sound(&keys) {
@@ -116,7 +116,8 @@ fn keys_of(error: &TimingError) -> Vec<&'static str> {
 
 /// The path of a threshold, which the engine calls by its field.
 fn threshold_path(field: &str) -> Option<&'static str> {
-    schema::keys()
+    COMMON_KEYS
+        .iter()
         .map(|key| key.path)
         .find(|path| path.strip_prefix("cache.freshness.") == Some(field))
 }

@@ -4,6 +4,7 @@
 //! a fetch, `discovery` finds out what the server holds, `shard` groups the models, `plan` writes the
 //! queries, `client` sends them, `body` unpacks the answers, `answer` reads them, `assemble` groups their
 //! rows by model, and `finish` makes the answers.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;
 mod assemble;

@@ -9,6 +9,7 @@
 //! - under `cfg(loom)`, `explore`: every interleaving of a model's threads,
 //! - with the feature `real-servers`, `PrometheusServer`: a real Prometheus that scrapes a simulated
 //!   fleet, or holds a `History`, as a real `VictoriaMetricsServer` does.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;
 pub mod conformance;

@@ -9,7 +9,7 @@ use crate::run::{cargo, has_subcommand, output, step};
 use crate::{counts, loom, test, workspace};
 
 /// The crates that combine others by cargo features.
-const COMPOSED: [&str; 2] = ["collector-config", "collector-cli"];
+const COMPOSED: [&str; 3] = ["inference-collector", "collector-config", "collector-cli"];
 
 /// The crates that do no I/O, and the dependencies that they must not have.
 const PURE: [&str; 2] = ["collector-core", "collector-cache"];
@@ -37,6 +37,7 @@ pub(crate) fn all() -> Result<()> {
         cargo(&["doc", "--workspace", "--no-deps", "--all-features"])
             .env("RUSTDOCFLAGS", "-Dwarnings"),
     )?;
+    packages()?;
     if has_subcommand("deny") {
         step("licenses, bans and sources", &mut cargo(&["deny", "check"]))?;
     } else {
@@ -69,6 +70,15 @@ fn each_feature_alone() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Each library can be packed as it would be published, with what its manifest names.
+fn packages() -> Result<()> {
+    let mut package = cargo(&["package", "--workspace", "--no-verify", "--allow-dirty", "--quiet"]);
+    for name in workspace::unpublished()? {
+        package.args(["--exclude", &name]);
+    }
+    step("packages", &mut package)
 }
 
 fn pure_crates_stay_pure() -> Result<()> {

@@ -38,18 +38,22 @@ pub(crate) const FILE: Template = Template {
     name: "static-json",
     type_name: "StaticJson",
     files: files![
-        "static-json-backend":
+        "own_backend":
         "Cargo.toml",
         "README.md",
         "fleet.json",
         "src/backend.rs",
         "src/document.rs",
         "src/lib.rs",
+        "src/main.rs",
+        "src/settings.rs",
+        "tests/it/command.rs",
         "tests/it/main.rs",
     ],
     readme_of_a_copy: include_str!("../templates/backend/README.md"),
     steps: "2. put your server in place of the file: src/document.rs, and `contents` in src/backend.rs\n\
-            3. describe your test server to the conformance suite: tests/it/main.rs",
+            3. list the keys of its section of a configuration: src/settings.rs\n\
+            4. describe your test server to the conformance suite: tests/it/main.rs",
 };
 
 /// Polls an HTTP server.
@@ -153,13 +157,6 @@ pub(crate) fn make_and_explain(
         None => format!("cd {} && cargo test", folder.display()),
     };
     println!("made {}\n1. {test}\n{}", folder.display(), template.steps);
-    if inside(&folder).is_some() {
-        println!(
-            "4. to choose it in the configuration: an optional dependency and a feature in \
-             collector-config/Cargo.toml, a line in its src/build.rs and a module beside \
-             src/build/prometheus.rs"
-        );
-    }
     Ok(())
 }
 
@@ -184,7 +181,12 @@ pub(crate) fn make(template: &Template, name: &str, folder: &Path) -> Result<()>
     // The new name may sort differently among the imports. It compiles without rustfmt too.
     let mut rustfmt = Command::new("rustfmt");
     rustfmt.args(["--edition", "2024"]);
-    run::output(rustfmt.args(["src/lib.rs", "tests/it/main.rs"]).current_dir(folder));
+    for path in ["src/main.rs", "src/lib.rs", "tests/it/main.rs"] {
+        if folder.join(path).exists() {
+            rustfmt.arg(path);
+        }
+    }
+    run::output(rustfmt.current_dir(folder));
     Ok(())
 }
 

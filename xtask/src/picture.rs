@@ -9,7 +9,7 @@ pub(crate) fn draw() -> Result<()> {
     let test = "commands::demo::picture::the_picture_shows_the_demo_as_it_is";
     step(
         "draw docs/demo.svg",
-        cargo(&["test", "--package", "collector-cli", "--bin", "collector", "--", "--exact", test])
+        cargo(&["test", "--package", "collector-cli", "--lib", "--", "--exact", test])
             .env("UPDATE_DOCS", "1"),
     )
 }

@@ -1,6 +1,9 @@
 //! Runs every test.
 
-use anyhow::{Context as _, Result};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
 
 use crate::run::{cargo, has_subcommand, step};
 use crate::{install, new_backend, workspace};
@@ -31,8 +34,11 @@ fn what_new_backend_makes(name: &str, template: &new_backend::Template) -> Resul
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let crate_folder = folder.path().join(name);
     new_backend::make(template, name, &crate_folder)?;
+    if fs::exists(crate_folder.join("src/main.rs"))? {
+        add_readme_program(&crate_folder).context("cannot add the README's program")?;
+    }
     // The versions that the workspace is tested with, and what is compiled of them already.
-    std::fs::copy(workspace::root().join("Cargo.lock"), crate_folder.join("Cargo.lock"))
+    fs::copy(workspace::root().join("Cargo.lock"), crate_folder.join("Cargo.lock"))
         .context("cannot copy Cargo.lock")?;
     let target = workspace::target_folder()?;
     for arguments in [["clippy", "--all-targets", "--", "-Dwarnings"].as_slice(), &["test"]] {
@@ -41,5 +47,21 @@ fn what_new_backend_makes(name: &str, template: &new_backend::Template) -> Resul
             cargo(arguments).current_dir(&crate_folder).env("CARGO_TARGET_DIR", &target),
         )?;
     }
+    Ok(())
+}
+
+/// The README's program, beside a backend: neither has another dependency of ours than the one library.
+fn add_readme_program(crate_folder: &Path) -> Result<()> {
+    let readme = fs::read_to_string(workspace::root().join("README.md"))?;
+    let program = readme.split("```rust,no_run\n").nth(1).and_then(|rest| rest.split("```").next());
+    let program = program.context("README.md has no block of Rust")?;
+    fs::create_dir(crate_folder.join("examples"))?;
+    fs::write(crate_folder.join("examples/readme.rs"), program)?;
+    let manifest = crate_folder.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest)?;
+    let with_prometheus =
+        text.replace(r#"features = ["cli"]"#, r#"features = ["cli", "prometheus"]"#);
+    ensure!(with_prometheus != text, "the manifest has no feature to add `prometheus` to");
+    fs::write(&manifest, with_prometheus)?;
     Ok(())
 }

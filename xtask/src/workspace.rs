@@ -46,6 +46,16 @@ pub(crate) fn packages() -> Result<BTreeMap<String, Vec<String>>> {
         .collect()
 }
 
+/// The packages that are not published.
+pub(crate) fn unpublished() -> Result<Vec<String>> {
+    let metadata = metadata()?;
+    let packages = metadata["packages"].as_array();
+    let packages = packages.context("cargo metadata has no packages")?.iter();
+    // `publish = false` is an empty list of registries.
+    let unpublished = packages.filter(|package| package["publish"].is_array());
+    Ok(unpublished.filter_map(|package| package["name"].as_str().map(str::to_owned)).collect())
+}
+
 fn metadata() -> Result<Value> {
     let mut command = run::cargo(&["metadata", "--no-deps", "--format-version=1"]);
     let text = run::output(&mut command).context("cargo metadata failed")?;

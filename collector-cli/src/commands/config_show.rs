@@ -7,9 +7,13 @@ use crate::args::{ConfigShowArgs, Format, GlobalArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{ConfigDocument, ConfigEntry, aligned, print, printable, to_json};
 
-pub(super) fn run(global: &GlobalArgs, args: &ConfigShowArgs) -> Result<Exit, Failure> {
+pub(super) fn run(
+    base: &Loader,
+    global: &GlobalArgs,
+    args: &ConfigShowArgs,
+) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Json])?;
-    let layers = if args.defaults { Loader::new() } else { loader(global) };
+    let layers = if args.defaults { base.clone() } else { loader(base, global) };
     // Only read: a configuration that is not complete yet can be looked at.
     let loaded = layers.read()?;
     start_log(&loaded, Verbosity::OneShot)?;

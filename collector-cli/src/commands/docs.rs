@@ -9,35 +9,35 @@ const PAGES: [(&str, &str, &str); 9] = [
     (
         "getting-started",
         "from the demo to a daemon with a configuration",
-        include_str!("../../../docs/getting-started.md"),
+        include_str!("../../docs/getting-started.md"),
     ),
     (
         "configuration",
         "every key, its default and its variable",
-        include_str!("../../../docs/configuration.md"),
+        include_str!("../../docs/configuration.md"),
     ),
     (
         "prometheus",
         "a configuration for each kind of PromQL server",
-        include_str!("../../../docs/prometheus.md"),
+        include_str!("../../docs/prometheus.md"),
     ),
-    ("checks", "what `collector check` checks", include_str!("../../../docs/checks.md")),
+    ("checks", "what `collector check` checks", include_str!("../../docs/checks.md")),
     (
         "troubleshooting",
         "what each error means, and what to do",
-        include_str!("../../../docs/troubleshooting.md"),
+        include_str!("../../docs/troubleshooting.md"),
     ),
-    ("engines", "which series are read, and how", include_str!("../../../docs/engines.md")),
-    ("metrics", "what is on /metrics", include_str!("../../../docs/metrics.md")),
+    ("engines", "which series are read, and how", include_str!("../../docs/engines.md")),
+    ("metrics", "what is on /metrics", include_str!("../../docs/metrics.md")),
     (
         "adaptive-ttl",
         "models that move are refreshed sooner",
-        include_str!("../../../docs/adaptive-ttl.md"),
+        include_str!("../../docs/adaptive-ttl.md"),
     ),
     (
         "simulator",
         "a fleet of model servers without a GPU",
-        include_str!("../../../docs/simulator.md"),
+        include_str!("../../docs/simulator.md"),
     ),
 ];
 

@@ -9,12 +9,13 @@ use rustix::fs::{Access, access};
 /// backend reads one.
 #[cfg(feature = "epp")]
 pub(super) async fn targets(config: &CollectorConfig) -> Option<Result<usize, String>> {
+    use collector_epp::EppConfig;
     use collector_epp::discover::{Discovery as _, FileTargets};
 
     if !config.backend.iter().any(|name| name == "epp") {
         return None;
     }
-    let path = config.epp()?.target_file.as_deref()?;
+    let path = config.settings_of::<EppConfig>()?.target_file.as_deref()?;
     let targets = FileTargets::new(path).look().await;
     Some(targets.map(|targets| targets.len()).map_err(|error| error.to_string()))
 }

@@ -1,7 +1,6 @@
 //! `collector get`: one reading, or the models known.
 
-use std::collections::HashSet;
-
+use collector_config::Loader;
 use collector_core::text::shortened;
 use collector_core::{Allocation, KnownModel, ModelRef, Namespace, Reading, Replicas, VariantName};
 use serde::Serialize;
@@ -18,7 +17,11 @@ use crate::output::{
 /// The reason of what is not there, in error documents.
 const MISSING: &str = "MetricsMissing";
 
-pub(super) fn run(global: &GlobalArgs, command: &GetCommand) -> Result<Exit, Failure> {
+pub(super) fn run(
+    base: &Loader,
+    global: &GlobalArgs,
+    command: &GetCommand,
+) -> Result<Exit, Failure> {
     let format = match command {
         GetCommand::Models(_) => format(global, &[Format::Table, Format::Json, Format::Yaml])?,
         GetCommand::Replicas(_) => format(
@@ -29,7 +32,7 @@ pub(super) fn run(global: &GlobalArgs, command: &GetCommand) -> Result<Exit, Fai
             format(global, &[Format::Table, Format::Json, Format::Yaml, Format::Prometheus])?
         }
     };
-    let settings = Settings::load(global, Verbosity::OneShot)?;
+    let settings = Settings::load(base, global, Verbosity::OneShot)?;
     settings.warn();
     let text = match command {
         GetCommand::Replicas(args) => {
@@ -143,7 +146,7 @@ fn models(settings: &Settings, args: &ModelsArgs) -> Result<Vec<ModelItem>, Fail
         }
     }
     // Nothing is tracked by a command that leaves at once.
-    Ok(model_items(known, &HashSet::new()).collect())
+    Ok(model_items(known, |_| false).collect())
 }
 
 /// The namespaces that have models, from the nearest to `name` on.

@@ -19,26 +19,27 @@ pub(crate) use scrape::{SamplesDocument, ScrapeDocument};
 
 use std::future::Future;
 
+use collector_config::Loader;
 use tokio::runtime::Builder;
 
 use crate::args::{Cli, Command, ConfigCommand};
 use crate::exit::{Exit, Failure};
 
-/// Runs the command.
-pub(crate) fn run(cli: &Cli) -> Result<Exit, Failure> {
+/// Runs the command. `base` has the backends that can be chosen.
+pub(crate) fn run(cli: &Cli, base: &Loader) -> Result<Exit, Failure> {
     let global = &cli.global;
     match &cli.command {
-        Command::Demo(args) => demo::run(global, args),
-        Command::Get(args) => get::run(global, args),
-        Command::Check(args) => check::run(global, args),
-        Command::Explain(args) => explain::run(global, args),
-        Command::Validate(args) => validate::run(global, args),
-        Command::Config(ConfigCommand::Show(args)) => config_show::run(global, args),
-        Command::Serve(args) => serve::run(global, args),
+        Command::Demo(args) => demo::run(base, global, args),
+        Command::Get(args) => get::run(base, global, args),
+        Command::Check(args) => check::run(base, global, args),
+        Command::Explain(args) => explain::run(base, global, args),
+        Command::Validate(args) => validate::run(base, global, args),
+        Command::Config(ConfigCommand::Show(args)) => config_show::run(base, global, args),
+        Command::Serve(args) => serve::run(base, global, args),
         #[cfg(feature = "epp")]
-        Command::Scrape(args) => scrape::run(global, args),
+        Command::Scrape(args) => scrape::run(base, global, args),
         Command::Docs(args) => docs::run(global, args),
-        Command::Sim(args) => sim::run(global, args),
+        Command::Sim(args) => sim::run(base, global, args),
     }
 }
 

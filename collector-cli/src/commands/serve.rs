@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use collector_config::Loader;
 use collector_core::MetricsCollector;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -29,13 +30,13 @@ const LAST_DEEDS: Duration = Duration::from_secs(1);
 /// How often samples are moved into their buckets; a scrape does it too.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-pub(super) fn run(global: &GlobalArgs, args: &ServeArgs) -> Result<Exit, Failure> {
+pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ServeArgs) -> Result<Exit, Failure> {
     if global.output.is_some() {
         return Err(Failure::usage(
             "--output does not work with this command: it prints no result",
         ));
     }
-    let mut loader = loader(global);
+    let mut loader = loader(base, global);
     if let Some(listen) = &args.listen {
         loader = loader.flag("server.listen", listen, "--listen");
     }
@@ -53,11 +54,16 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
         .map_err(|error| Failure::other(format!("cannot catch signals: {error}")))?;
     let recorder = Recorder::install()
         .map_err(|error| Failure::other(format!("cannot keep metrics: {error}")))?;
-    let collector = settings.collector()?;
+    let backends = settings.backends()?;
+    let cache = &settings.loaded.config.cache;
+    let renewed =
+        !cache.fetch_interval.is_zero() || backends.iter().any(|backend| backend.live().is_some());
+    let refreshes = cache.enabled && renewed;
+    let collector = settings.collector_over(backends)?;
     let listener = listen(settings).await?;
     let (lifecycle, watched) = watch::channel(Lifecycle::Serving);
     let stopping = Lifecycle::Stopping.reached(watched.clone());
-    let app = app(settings, &collector, recorder.clone(), watched)?;
+    let app = app(settings, &collector, recorder.clone(), refreshes, watched)?;
     collector.start_background_worker();
     announce(&listener)?;
 
@@ -108,11 +114,11 @@ fn app(
     settings: &Settings,
     collector: &Arc<dyn MetricsCollector>,
     recorder: Recorder,
+    refreshes: bool,
     lifecycle: watch::Receiver<Lifecycle>,
 ) -> Result<Arc<App>, Failure> {
     let config = &settings.loaded.config;
     let admin = Admin::new(config.server.admin_token_path.clone())?;
-    let refreshes = config.cache.enabled && config.refreshes();
     let clock = Arc::clone(&settings.clock);
     let loaded = settings.loaded.clone();
     Ok(App::new(Arc::clone(collector), clock, recorder, admin, refreshes, lifecycle, loaded))

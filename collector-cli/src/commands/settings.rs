@@ -31,8 +31,12 @@ pub(super) struct Settings {
 
 impl Settings {
     /// Loads the layers and starts the log.
-    pub(super) fn load(global: &GlobalArgs, verbosity: Verbosity) -> Result<Self, Failure> {
-        Self::of(loader(global), verbosity)
+    pub(super) fn load(
+        base: &Loader,
+        global: &GlobalArgs,
+        verbosity: Verbosity,
+    ) -> Result<Self, Failure> {
+        Self::of(loader(base, global), verbosity)
     }
 
     /// Likewise, with what a command's own flags set.
@@ -67,23 +71,26 @@ impl Settings {
         Ok(())
     }
 
-    /// The collector that the configuration describes, for a daemon.
-    pub(super) fn collector(&self) -> Result<Arc<dyn MetricsCollector>, Failure> {
-        self.built(|builder| builder)
+    /// The collector that the configuration describes, over these backends of it, for a daemon.
+    pub(super) fn collector_over(
+        &self,
+        backends: Vec<Arc<dyn Backend>>,
+    ) -> Result<Arc<dyn MetricsCollector>, Failure> {
+        self.built(backends, |builder| builder)
     }
 
     /// The same for a command that reads once.
     pub(super) fn collector_at_once(&self) -> Result<Arc<dyn MetricsCollector>, Failure> {
-        self.built(Builder::at_once)
+        self.built(self.backends()?, Builder::at_once)
     }
 
     fn built(
         &self,
+        backends: Vec<Arc<dyn Backend>>,
         change: impl FnOnce(Builder) -> Builder,
     ) -> Result<Arc<dyn MetricsCollector>, Failure> {
-        let builder = self.loaded.config.builder(Arc::clone(&self.clock));
-        let built = builder.and_then(|builder| Ok(change(builder).build()?));
-        match built {
+        let builder = self.loaded.config.builder_over(backends, Arc::clone(&self.clock));
+        match builder.and_then(|builder| Ok(change(builder).build()?)) {
             Ok(collector) => Ok(Arc::new(collector)),
             Err(errors) => Err(located(&self.loaded, &errors)),
         }
@@ -133,14 +140,14 @@ pub(super) fn warn(loaded: &Loaded) {
     }
 }
 
-/// The layers that the command line names.
-pub(super) fn loader(global: &GlobalArgs) -> Loader {
-    layers(global, global.config.as_deref())
+/// The environment, and the layers that the command line names.
+pub(super) fn loader(base: &Loader, global: &GlobalArgs) -> Loader {
+    layers(base, global, global.config.as_deref())
 }
 
 /// The same with another file.
-pub(super) fn layers(global: &GlobalArgs, file: Option<&Path>) -> Loader {
-    let mut loader = Loader::new().env(variables());
+pub(super) fn layers(base: &Loader, global: &GlobalArgs, file: Option<&Path>) -> Loader {
+    let mut loader = base.clone().env(variables());
     if let Some(file) = file {
         loader = loader.file(file);
     }

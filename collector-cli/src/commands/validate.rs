@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use collector_config::{Kind, Loaded, Origin, keys};
+use collector_config::{Kind, Loaded, Loader, Origin};
 use collector_core::SystemClock;
 use collector_core::text::counted;
 
@@ -21,12 +21,16 @@ use crate::server::{Admin, load_tls};
 const WITHOUT_FILES: &str = "if files that it names exist only where the collector is to run, \
                              --no-files checks everything else";
 
-pub(super) fn run(global: &GlobalArgs, args: &ValidateArgs) -> Result<Exit, Failure> {
+pub(super) fn run(
+    base: &Loader,
+    global: &GlobalArgs,
+    args: &ValidateArgs,
+) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Json])?;
     let (mut good, mut wrong, mut with_files) = (Vec::new(), Vec::new(), false);
     for file in &args.files {
         let name = file.to_string_lossy();
-        let (loaded, errors) = layers(global, Some(file)).load_with_errors();
+        let (loaded, errors) = layers(base, global, Some(file)).load_with_errors();
         let mut problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let mut targets = None;
         if !args.no_files {
@@ -112,8 +116,11 @@ fn found(name: &str, loaded: Loaded, in_file: Option<usize>, no_files: bool) -> 
 
 #[cfg(feature = "epp")]
 fn targets(loaded: &Loaded, in_file: Option<usize>) -> Option<Targets> {
-    let epp =
-        loaded.config.epp().filter(|_| loaded.config.backend.iter().any(|name| name == "epp"))?;
+    let config = &loaded.config;
+    let epp = config.settings_of::<collector_epp::EppConfig>()?;
+    if !config.backend.iter().any(|name| name == "epp") {
+        return None;
+    }
     Some(Targets { configured: epp.targets.len(), dns_names: epp.dns.len(), in_file })
 }
 
@@ -134,7 +141,8 @@ fn files_checked(loaded: &Loaded) -> Vec<CheckedFile> {
         chosen && !beaten && is_set(key)
     };
     let entries = loaded.entries();
-    keys()
+    loaded
+        .keys()
         .filter(|key| key.kind == Kind::Path && is_read(key.path))
         .filter_map(|key| {
             let entry = entries.iter().find(|entry| entry.key == key.path)?;

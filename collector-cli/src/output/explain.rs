@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use collector_core::{
     BackendName, BackendState, CollectError, Field, ModelRef, Reading, Replicas, Tick, TraceRow,
+    duration,
+};
+use collector_documents::{
+    BackendDocument, ErrorBody, PaceDocument, ReplicasDocument, SCHEMA_VERSION, seconds,
 };
 use serde::Serialize;
 
-use super::backend::BackendDocument;
 use super::columns::aligned_by;
-use super::documents::{ReplicasDocument, SCHEMA_VERSION, seconds};
-use super::error::ErrorBody;
 use super::notes;
-use super::pace::PaceDocument;
 use super::printable;
 use super::terminal::signs;
 
@@ -220,7 +220,7 @@ pub(crate) fn explain_table(document: &ExplainDocument<'_>, wide: bool) -> Strin
     }
     text.push('\n');
     text.push_str(&document.notes);
-    text.push_str(&document.pace.pace.line());
+    text.push_str(&pace_line(&document.pace.pace));
     if let Some(collector) = &document.pace.collector {
         let _ = write!(text, " (says the collector at {collector})");
     }
@@ -277,4 +277,10 @@ fn legend(rows: &[ExplainRow], wide: bool) -> String {
         }
     }
     text
+}
+
+/// `ttl 15s: kvCacheUsage moves 4.1 points in a minute`.
+fn pace_line(pace: &PaceDocument) -> String {
+    let ttl = Duration::try_from_secs_f64(pace.ttl_seconds).unwrap_or_default();
+    format!("ttl {}: {}", duration::format(ttl), printable(&pace.because))
 }

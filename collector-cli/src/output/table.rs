@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use collector_core::{Allocation, Part, Reading, ReplicaMetrics, Replicas};
+use collector_documents::ModelItem;
 
 use super::columns::{aligned, aligned_by};
-use super::documents::ModelItem;
 use super::notes;
 use super::printable;
 

@@ -1,8 +1,7 @@
 //! The document of `collector validate`.
 
+use collector_documents::SCHEMA_VERSION;
 use serde::Serialize;
-
-use super::documents::SCHEMA_VERSION;
 
 /// What `collector validate` found in files without a mistake.
 #[derive(Serialize)]

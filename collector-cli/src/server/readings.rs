@@ -52,7 +52,8 @@ pub(super) async fn models(State(app): State<Arc<App>>, uri: Uri) -> Answered {
     let known = read(&app, app.collector.list_models()).await?;
     let tracked: HashSet<_> =
         app.collector.tracked().into_iter().map(|tracked| tracked.model).collect();
-    let list: ListDocument<ModelItem> = model_items(known, &tracked).collect();
+    let list: ListDocument<ModelItem> =
+        model_items(known, |model| tracked.contains(model)).collect();
     Ok(found(&list))
 }
 

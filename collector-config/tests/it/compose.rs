@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_config::{Loader, backends_compiled_in};
+use collector_config::Loader;
 use collector_core::{Clock, Freshness, ManualClock, MetricsCollector as _, ModelRef};
 use collector_engine::StaticDirectory;
 use collector_testkit::{FakeBackend, TokioClock};
@@ -44,7 +44,7 @@ async fn requests_are_sent_as_often_as_the_configuration_lets_them() {
 
 #[test]
 fn the_chosen_backends_can_be_had_alone() {
-    assert!(backends_compiled_in().contains(&"prometheus"));
+    assert!(Loader::new().backends().any(|name| name == "prometheus"));
     let config = Loader::new().env(variables(&[URL])).load().unwrap().config;
     let backends = config.build_backends(Arc::new(ManualClock::new())).unwrap();
     let names: Vec<&str> = backends.iter().map(|backend| backend.name()).collect();
@@ -122,7 +122,7 @@ fn engines_are_set_for_every_backend_and_a_targets_model_goes_before_its_engines
     );
     let loaded = file.loader().load().unwrap();
     assert_eq!(loaded.config.engines.len(), 1);
-    let of_epp = &loaded.config.epp().unwrap().engines;
+    let of_epp = &loaded.config.settings_of::<collector_epp::EppConfig>().unwrap().engines;
     assert_eq!(*of_epp, loaded.config.engines);
     let warnings = loaded.warnings.join("\n");
     let expected = "epp.targets: entry 1: its model \"org/b\" goes before \"org/a\"";

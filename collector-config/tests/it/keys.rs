@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use collector_config::{Key, Kind, Loader, keys};
+use collector_config::{Key, Kind, Loader};
 use proptest::prelude::*;
 
 use crate::{ConfigFile, entry, variables};
@@ -57,7 +57,7 @@ fn toml(key: &str, value: &str) -> String {
 #[test]
 fn each_key_can_be_set_by_file_variable_alias_and_flag_and_shows_its_origin() {
     let unset = format!("{:?}", Loader::new().read().unwrap().config);
-    for key in keys() {
+    for key in Loader::new().keys() {
         let (text, in_toml) = sample(key);
         let shown = match key.kind {
             Kind::Secret => "***",
@@ -90,7 +90,7 @@ fn each_key_can_be_set_by_file_variable_alias_and_flag_and_shows_its_origin() {
 #[test]
 fn each_default_of_the_table_is_that_of_the_type() {
     let unset = format!("{:?}", Loader::new().read().unwrap().config);
-    for key in keys() {
+    for key in Loader::new().keys() {
         if let Some(default) = key.default {
             let loaded = Loader::new().flag(key.path, default, "--flag").read().unwrap();
             assert_eq!(format!("{:?}", loaded.config), unset, "{}", key.path);
@@ -100,7 +100,8 @@ fn each_default_of_the_table_is_that_of_the_type() {
 
 #[test]
 fn no_two_keys_share_a_path_or_a_variable() {
-    let mut names: Vec<String> = keys()
+    let mut names: Vec<String> = Loader::new()
+        .keys()
         .flat_map(|key| {
             let aliases = key.aliases.iter().map(ToString::to_string);
             aliases.chain([key.path.to_owned(), key.variable()])
@@ -115,7 +116,7 @@ fn no_two_keys_share_a_path_or_a_variable() {
 proptest! {
     #[test]
     fn any_text_is_kept_or_told(text in "\\PC{0,40}") {
-        for key in keys() {
+        for key in Loader::new().keys() {
             let variable = key.variable();
             let loader = Loader::new().env(variables(&[(&variable, &text)]));
             match loader.read() {
@@ -141,7 +142,7 @@ const UPDATE: &str = "UPDATE_REFERENCE";
 #[test]
 fn the_reference_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
-    let expected = collector_config::reference();
+    let expected = Loader::new().reference();
     if std::env::var_os(UPDATE).is_some() {
         std::fs::write(&path, &expected).unwrap();
     }

@@ -7,6 +7,7 @@ mod coverage;
 mod errors;
 mod keys;
 mod layers;
+mod own_backend;
 mod syntax;
 mod ways_in;
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use collector_config::Loader;
 use collector_core::{Backend, Check, CheckStatus, MetricsCollector, ModelRef};
 use tokio::time::sleep;
 
@@ -24,9 +25,9 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// A wait that takes longer is announced on stderr.
 const ANNOUNCED_AFTER: Duration = Duration::from_secs(2);
 
-pub(super) fn run(global: &GlobalArgs, args: &CheckArgs) -> Result<Exit, Failure> {
+pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &CheckArgs) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Json])?;
-    let settings = Settings::load(global, Verbosity::OneShot)?;
+    let settings = Settings::load(base, global, Verbosity::OneShot)?;
     super::block_on(check(&settings, global.config.as_deref(), args, format))
 }
 

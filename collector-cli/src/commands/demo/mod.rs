@@ -18,7 +18,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_config::{Loaded, Loader, backends_compiled_in};
+use collector_config::{Loaded, Loader};
 use collector_core::text::counted;
 use collector_core::{Clock, MetricsCollector, ModelRef, SystemClock, TrackedModel, duration};
 use collector_sim::{FleetServer, FleetSpec, VariantSpec};
@@ -60,34 +60,34 @@ enum Way {
     Prometheus,
 }
 
-pub(super) fn run(global: &GlobalArgs, args: &DemoArgs) -> Result<Exit, Failure> {
+pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &DemoArgs) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Wide, Format::Json])?;
     if format == Format::Json && !args.once {
         return Err(Failure::usage("--output json prints one document: add --once"));
     }
-    let way = way(global.backend.as_deref())?;
-    let loaded = log_flags(Loader::new(), global).read()?;
+    let way = way(base, global.backend.as_deref())?;
+    let loaded = log_flags(base.clone(), global).read()?;
     start_log(&loaded, Verbosity::OneShot)?;
     super::block_on_many_threads(demo(args, format, way))
 }
 
 /// Direct scraping, unless Prometheus was asked for or is all that there is.
-fn way(backend: Option<&str>) -> Result<Way, Failure> {
-    let in_this_build = backends_compiled_in();
-    let chosen = match backend {
-        None => ["epp", "prometheus"].into_iter().find(|name| in_this_build.contains(name)),
-        Some(name) => in_this_build.iter().copied().find(|known| *known == name),
-    };
+fn way(base: &Loader, backend: Option<&str>) -> Result<Way, Failure> {
+    let mut possible = vec![("epp", Way::Direct), ("prometheus", Way::Prometheus)];
+    possible.retain(|(name, _)| base.backends().any(|registered| registered == *name));
+    let chosen = possible.iter().find(|(name, _)| backend.is_none_or(|backend| backend == *name));
     match (chosen, backend) {
-        (Some("epp"), _) => Ok(Way::Direct),
-        (Some("prometheus"), _) => Ok(Way::Prometheus),
-        (_, Some(name)) => Err(Failure::usage(format!(
-            "--backend {name:?}: the demo collects from one of {}",
-            in_this_build.join(", ")
-        ))),
-        (_, None) => {
-            Err(Failure::usage("this build has no backend: build it with `--features epp`"))
+        (Some((_, way)), _) => Ok(*way),
+        (None, Some(backend)) if !possible.is_empty() => {
+            let names: Vec<&str> = possible.iter().map(|(name, _)| *name).collect();
+            Err(Failure::usage(format!(
+                "--backend {backend:?}: the demo collects from one of {}",
+                names.join(", ")
+            )))
         }
+        _ => Err(Failure::usage(
+            "this build has no backend that the demo can use: build it with `--features epp`",
+        )),
     }
 }
 

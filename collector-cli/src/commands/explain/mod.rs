@@ -5,7 +5,7 @@ mod tracer;
 
 use std::sync::Arc;
 
-use collector_config::{CollectorConfig, ConfigErrors};
+use collector_config::{CollectorConfig, ConfigErrors, Loader};
 use collector_core::{Backend, MetricsCollector, ModelRef};
 
 use self::tracer::Tracer;
@@ -16,9 +16,9 @@ use crate::output::{
     ExplainDocument, ExplainedPace, Look, PaceDocument, explain_table, print, to_json, to_yaml,
 };
 
-pub(super) fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<Exit, Failure> {
+pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ModelArgs) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Wide, Format::Json, Format::Yaml])?;
-    let settings = Settings::load(global, Verbosity::OneShot)?;
+    let settings = Settings::load(base, global, Verbosity::OneShot)?;
     settings.warn();
     super::block_on(explain(&settings, args, format))
 }

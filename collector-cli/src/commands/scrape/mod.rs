@@ -10,10 +10,11 @@ mod unknown;
 
 use std::fmt::Write as _;
 
+use collector_config::Loader;
 use collector_core::{Clock as _, EngineName, SystemClock};
 use collector_epp::engines::{Engines, NoModel, Page, PageReader};
-use collector_epp::read_page;
 use collector_epp::scan::Summary;
+use collector_epp::{EppConfig, read_page};
 
 use self::source::Source;
 use super::settings::{Verbosity, format, loader, start_log};
@@ -25,11 +26,11 @@ pub(crate) use self::document::ScrapeDocument;
 #[cfg(test)]
 pub(crate) use self::raw::SamplesDocument;
 
-pub(super) fn run(global: &GlobalArgs, args: &ScrapeArgs) -> Result<Exit, Failure> {
+pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ScrapeArgs) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Json, Format::Yaml])?;
-    let loaded = loader(global).read().map_err(Failure::usage)?;
+    let loaded = loader(base, global).read().map_err(Failure::usage)?;
     start_log(&loaded, Verbosity::OneShot)?;
-    let config = &loaded.config.epp().cloned().unwrap_or_default();
+    let config = &loaded.config.settings_of::<EppConfig>().cloned().unwrap_or_default();
     let source = Source::of(&args.page)?;
     if args.timeout.is_some_and(|timeout| timeout.is_zero()) {
         return Err(Failure::usage(

@@ -20,7 +20,7 @@ use crate::signals::StopSignals;
 /// For connections to be closed once a signal came.
 const GRACE: Duration = Duration::from_millis(500);
 
-pub(super) fn run(global: &GlobalArgs, args: &SimArgs) -> Result<Exit, Failure> {
+pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &SimArgs) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Json])?;
     if global.backend.is_some() {
         return Err(Failure::usage("--backend does not work with this command: it asks nobody"));
@@ -33,7 +33,7 @@ pub(super) fn run(global: &GlobalArgs, args: &SimArgs) -> Result<Exit, Failure> 
             args.listen.port()
         )));
     }
-    let loaded = log_flags(Loader::new(), global).read()?;
+    let loaded = log_flags(base.clone(), global).read()?;
     start_log(&loaded, Verbosity::OneShot)?;
     super::block_on_many_threads(simulate(args, format))
 }

@@ -1,0 +1,109 @@
+//! From settings to parts: the collector over the chosen backends.
+
+use std::any::Any;
+use std::error::Error;
+use std::sync::Arc;
+
+use collector_core::{Backend, Clock};
+use collector_engine::{Builder, CachingCollector, StaticDirectory};
+
+use crate::backend::BackendSettings;
+use crate::error::{ConfigError, ConfigErrors};
+use crate::schema::CollectorConfig;
+
+impl CollectorConfig {
+    /// The settings of the chosen backends, in order of preference.
+    pub(crate) fn chosen(&self) -> impl Iterator<Item = &Arc<dyn BackendSettings>> {
+        self.backend.iter().filter_map(|name| self.sections.get(name.as_str()))
+    }
+
+    /// The settings of a backend by their type, whichever backend is chosen: `EppConfig` for example.
+    pub fn settings_of<S: BackendSettings>(&self) -> Option<&S> {
+        self.sections.values().find_map(|settings| {
+            let settings: &dyn Any = &**settings;
+            settings.downcast_ref()
+        })
+    }
+
+    /// The chosen backends, in order of preference. Files that they need are read; nothing is sent.
+    ///
+    /// # Errors
+    /// When a backend is not registered, or what its settings name cannot be used, such as a
+    /// certificate file that does not exist.
+    #[expect(clippy::needless_pass_by_value, reason = "the counterpart of `build`, which keeps it")]
+    pub fn build_backends(
+        &self,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Vec<Arc<dyn Backend>>, ConfigErrors> {
+        let mut errors: Vec<ConfigError> = self
+            .backends
+            .check_chosen(&self.backend)
+            .into_iter()
+            .map(|message| ConfigError::new(message).key("backend"))
+            .collect();
+        let mut backends = Vec::new();
+        for settings in self.chosen() {
+            match settings.build(Arc::clone(&clock)) {
+                Ok(backend) => backends.push(backend),
+                Err(error) => errors.push(ConfigError::new(with_causes(&*error))),
+            }
+        }
+        ConfigErrors::or(errors, backends)
+    }
+
+    /// A builder with everything set: the chosen backends as one, the variants and the cache as they are
+    /// configured. A directory, cache or backend of one's own can be put in before it is built.
+    ///
+    /// # Errors
+    /// As [`build_backends`](Self::build_backends).
+    pub fn builder(&self, clock: Arc<dyn Clock>) -> Result<Builder, ConfigErrors> {
+        let backends = self.build_backends(Arc::clone(&clock))?;
+        self.builder_over(backends, clock)
+    }
+
+    /// The same over these backends, each with the limits that it has itself: those that
+    /// [`build_backends`](Self::build_backends) made, perhaps wrapped in others, or any.
+    ///
+    /// # Errors
+    /// When there is none, and when variants contradict each other.
+    pub fn builder_over(
+        &self,
+        backends: Vec<Arc<dyn Backend>>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Builder, ConfigErrors> {
+        let directory = StaticDirectory::new(self.variants.clone())
+            .map_err(|error| ConfigError::new(error.to_string()))?;
+        let mut backends = backends.into_iter();
+        let Some(first) = backends.next() else {
+            return Err(ConfigError::new("names no backend").key("backend").into());
+        };
+        Ok(backends
+            .fold(CachingCollector::builder(first), Builder::also)
+            .config(self.cache.clone())
+            .directory(Arc::new(directory))
+            .max_tracked(self.server.max_tracked)
+            .clock(clock))
+    }
+
+    /// The collector as it is configured. Its background worker is not started.
+    ///
+    /// # Errors
+    /// As [`builder`](Self::builder), and when settings contradict each other.
+    pub fn build(&self, clock: Arc<dyn Clock>) -> Result<CachingCollector, ConfigErrors> {
+        Ok(self.builder(clock)?.build()?)
+    }
+}
+
+/// The message with the causes that it does not contain itself.
+fn with_causes(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        cause = error.source();
+    }
+    message
+}

@@ -1,0 +1,101 @@
+//! A configuration that was loaded, and what its parts say together.
+
+use crate::key::Key;
+use crate::keys::Keys;
+use crate::origin::{Entry, Origin, Origins};
+use crate::schema::CollectorConfig;
+use crate::text::printable;
+
+/// A configuration that was loaded.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What to run with.
+    pub config: CollectorConfig,
+    /// Where each value came from.
+    pub origins: Origins,
+    /// What works and is not as it should be, in words, for the log.
+    pub warnings: Vec<String>,
+    pub(crate) keys: Keys,
+}
+
+/// A namespace that the configuration does not let any backend read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeftOut {
+    /// Which key leaves it out, and where that is set.
+    pub message: String,
+    /// What to change to read it.
+    pub remedy: String,
+}
+
+/// Names of a list that a message shows.
+const SHOWN: usize = 5;
+
+impl Loaded {
+    /// Says that no chosen backend reads this namespace, because a key lists the only ones to read;
+    /// `None` where one reads it.
+    pub fn left_out(&self, namespace: &str) -> Option<LeftOut> {
+        let (key, listed) = self.only_namespaces()?;
+        if listed.contains(&namespace) {
+            return None;
+        }
+        Some(LeftOut {
+            message: format!(
+                "namespace \"{}\" is not read: {}",
+                printable(namespace),
+                self.limit(key, &listed)
+            ),
+            remedy: format!("add it to {key}, or remove the key to read all namespaces"),
+        })
+    }
+
+    /// Says which key limits every chosen backend to some namespaces, and to which; `None` where one
+    /// reads all.
+    pub fn limited(&self) -> Option<String> {
+        let (key, listed) = self.only_namespaces()?;
+        Some(self.limit(key, &listed))
+    }
+
+    fn limit(&self, key: &str, listed: &[&str]) -> String {
+        let shown = listed.iter().take(SHOWN);
+        let mut shown: Vec<String> = shown.map(|name| format!("\"{}\"", printable(name))).collect();
+        if listed.len() > SHOWN {
+            shown.push(format!("{} more", listed.len() - SHOWN));
+        }
+        format!("{key} is limited to {} ({})", shown.join(", "), self.origins.of(key))
+    }
+
+    /// The namespaces that the chosen backends read together, and the first key that lists some;
+    /// `None` where a backend reads all.
+    fn only_namespaces(&self) -> Option<(&'static str, Vec<&str>)> {
+        let mut found: Option<(&'static str, Vec<&str>)> = None;
+        for settings in self.config.chosen() {
+            let (key, only) = settings.only_namespaces().filter(|(_, only)| !only.is_empty())?;
+            let (_, names) = found.get_or_insert_with(|| (key, Vec::new()));
+            names.extend(only.iter().map(String::as_str));
+        }
+        found
+    }
+
+    /// A warning for each variant whose namespace no chosen backend reads.
+    pub(crate) fn unread_variants(&self) -> impl Iterator<Item = String> {
+        self.config.variants.iter().enumerate().filter_map(|(index, variant)| {
+            let LeftOut { message, remedy } = self.left_out(variant.namespace.as_str())?;
+            let origin = &self.origins.of_variant(index)?.origin;
+            Some(format!("{origin}: variants[{index}]: its {message}; {remedy}"))
+        })
+    }
+
+    /// Every key that can be set, in the order of the reference.
+    pub fn keys(&self) -> impl Iterator<Item = &'static Key> {
+        self.keys.iter()
+    }
+
+    /// Every key with its value, in the order of the reference; then what is set of each variant.
+    pub fn entries(&self) -> Vec<Entry> {
+        let of_keys = self.keys.iter().map(|key| match self.origins.shown(key.path) {
+            Some((shown, origin)) => Entry::new(key.path, shown, origin),
+            None => Entry::new(key.path, key.default.unwrap_or_default(), &Origin::Default),
+        });
+        of_keys.chain(self.origins.of_variants().cloned()).collect()
+    }
+}

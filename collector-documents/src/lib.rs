@@ -1,0 +1,46 @@
+//! The JSON documents of the metrics collector, as types.
+//!
+//! What `collector get -o json` prints and `collector serve` answers is made of these; a program that embeds
+//! the collector serialises them itself and its users need not learn another form:
+//!
+//! ```
+//! use std::time::SystemTime;
+//!
+//! use collector_core::{Reading, Replicas};
+//! use collector_documents::ReplicasDocument;
+//!
+//! fn json(reading: &Reading<Replicas>) -> serde_json::Result<String> {
+//!     serde_json::to_string(&ReplicasDocument::new(reading, SystemTime::now()))
+//! }
+//! ```
+//!
+//! Programs rely on them: within a [schema version](SCHEMA_VERSION) documents only grow. Their JSON schemas
+//! are in `docs/schema` of the repository; with the feature `schemars` each type makes its own.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod backend;
+mod check;
+mod error;
+mod lists;
+mod pace;
+mod readings;
+pub mod text;
+
+use std::time::Duration;
+
+pub use backend::BackendDocument;
+pub use check::CheckDocument;
+pub use error::{ErrorBody, ErrorDocument, variant_to_add};
+pub use lists::{
+    ListDocument, ModelItem, ReadingItem, allocation_items, model_items, replicas_item,
+};
+pub use pace::PaceDocument;
+pub use readings::{AllocationDocument, ReplicasDocument};
+
+/// The version that every document carries.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Seconds to the millisecond, which is all that ages are good for.
+pub fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
