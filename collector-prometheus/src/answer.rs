@@ -7,9 +7,9 @@ mod samples;
 
 use serde::Deserialize;
 
-use self::samples::{Document, ROWS_MAX, Reader, Shape, Text};
+use self::samples::{Document, ROWS_MAX, Reader, ResultForm, Text};
 
-pub(crate) use self::samples::{Labels, Row, shortened};
+pub(crate) use self::samples::{Row, RowLabels, shortened};
 
 /// A response body that is not a usable answer.
 #[derive(PartialEq, Debug, thiserror::Error)]
@@ -152,7 +152,7 @@ impl Document<'_> {
         match (self.result, expect) {
             (None, _) => return Err(Unreadable::Lacks("result")),
             // Accepted as an answer, this would be an empty fleet.
-            (Some(Shape::Scalar), Expect::Vector) => {
+            (Some(ResultForm::Scalar), Expect::Vector) => {
                 return Err(Unreadable::NoVector("time and a value without labels".to_owned()));
             }
             _ => {}

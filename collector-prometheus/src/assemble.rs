@@ -19,7 +19,7 @@ use crate::selfmetrics;
 use crate::server_clock::Moment;
 use crate::servers::{Server, Servers};
 use crate::shape::Shape;
-use crate::shard::Asked;
+use crate::shard::Requested;
 use crate::trace::{self, TracedQuery};
 
 /// Scrape intervals by which samples may be late. Beyond the look-back of a server they are gone.
@@ -87,7 +87,7 @@ pub(crate) struct QueryResult {
     pub(crate) kind: QueryKind,
     /// Index of the engine in [`Shape::served`].
     pub(crate) engine: u8,
-    /// Indices into [`Asked`].
+    /// Indices into [`Requested`].
     pub(crate) models: Arc<[usize]>,
     pub(crate) result: Result<QueryAnswer, Failure>,
 }
@@ -106,7 +106,7 @@ pub(crate) struct QueryAnswer {
 /// The state of a fetch, model by model.
 #[derive(Debug)]
 pub(crate) struct Assembly<'a> {
-    pub(crate) asked: &'a Asked,
+    pub(crate) asked: &'a Requested,
     pub(crate) shape: &'a Shape,
     pub(crate) moment: Moment,
     pub(crate) models: Vec<Model>,
@@ -115,7 +115,7 @@ pub(crate) struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    pub(crate) fn new(asked: &'a Asked, shape: &'a Shape, moment: Moment) -> Self {
+    pub(crate) fn new(asked: &'a Requested, shape: &'a Shape, moment: Moment) -> Self {
         let models = asked.models().iter().map(|_| Model::default()).collect();
         Self { asked, shape, moment, models, doubled: false }
     }

@@ -17,16 +17,16 @@ use tokio::time::Instant;
 
 use self::jobs::{jobs_about, last_seen, second_liveness};
 use crate::assemble::Assembly;
-use crate::client::{Budget, Client};
+use crate::client::{Client, RequestBudget};
 use crate::config::{PrometheusConfig, selector};
 use crate::discovery::{Discovery, ServerInfo};
 use crate::failure::Failure;
 use crate::fetch::Fetch;
-use crate::finish::{Common, Finished, finish};
+use crate::finish::{FetchContext, Finished, finish};
 use crate::memory::Memory;
 use crate::promql::Filter;
 use crate::shape::Shape;
-use crate::shard::{Asked, Sharder};
+use crate::shard::{Requested, Sharder};
 use crate::{probe, selfmetrics};
 
 /// Reads the metrics of model servers from a PromQL server.
@@ -92,8 +92,8 @@ impl PrometheusBackend {
     }
 
     /// Returns the budget of a request outside a fetch.
-    fn own_budget<'a>(&'a self, permits: &'a dyn Permits) -> Budget<'a> {
-        Budget {
+    fn own_budget<'a>(&'a self, permits: &'a dyn Permits) -> RequestBudget<'a> {
+        RequestBudget {
             permits,
             deadline: Instant::now() + self.config.timeout * 3,
             waiting: true,
@@ -104,9 +104,9 @@ impl PrometheusBackend {
     async fn fetch_all(
         &self,
         ask: Ask<'_>,
-        asked: &Asked,
+        asked: &Requested,
     ) -> Result<Vec<(ModelRef, Answer)>, Failure> {
-        let budget = Budget {
+        let budget = RequestBudget {
             permits: ask.permits,
             // Slightly less than the caller has, so that a partial result can still be returned.
             deadline: Instant::now() + ask.time_left.mul_f64(0.97),
@@ -136,9 +136,9 @@ impl PrometheusBackend {
     async fn try_fetch(
         &self,
         ask: Ask<'_>,
-        asked: &Asked,
+        asked: &Requested,
         info: &ServerInfo,
-        budget: Budget<'_>,
+        budget: RequestBudget<'_>,
     ) -> Result<Attempt, Failure> {
         let as_of = self.clock.now();
         let shape: &Shape = &info.shape;
@@ -197,7 +197,7 @@ impl PrometheusBackend {
         }
         self.log_incomplete(fetch.incomplete());
         self.log_unnamed(assembly.has_unnamed_pods());
-        let common = Common {
+        let common = FetchContext {
             as_of,
             evaluated_at: moment.tick,
             url: self.client.url(),
@@ -299,7 +299,7 @@ impl Backend for PrometheusBackend {
         if models.is_empty() {
             return Ok(answers);
         }
-        let asked = Asked::new(&models);
+        let asked = Requested::new(&models);
         let fetched = self
             .fetch_all(ask, &asked)
             .await

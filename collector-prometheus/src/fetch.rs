@@ -11,16 +11,16 @@ use futures_util::stream;
 
 use crate::answer::{Expect, Row};
 use crate::assemble::{Assembly, QueryAnswer, QueryResult};
-use crate::client::{Answered, Budget, Client, Query};
+use crate::client::{Answered, Client, Query, RequestBudget};
 use crate::discovery::ServerInfo;
 use crate::failure::{Failure, Split};
 use crate::labels::Level;
 use crate::plan::{Plan, QueryKind};
 use crate::promql::Filter;
-use crate::rows::{Reading, Rows};
+use crate::rows::{RowContext, Rows};
 use crate::server_clock::{Moment, ServerClock};
 use crate::shape::{Served, Shape};
-use crate::shard::{Asked, QUERY_BYTES_MAX, Shard};
+use crate::shard::{QUERY_BYTES_MAX, Requested, Shard};
 use crate::trace::TracedQuery;
 
 /// Splits within one fetch. Without a bound, a limit that no group fits into would cost a query per model;
@@ -32,8 +32,8 @@ const PODS_MAX: usize = 50_000;
 /// What all queries of a fetch have in common.
 pub(crate) struct Fetch<'a> {
     client: &'a Client,
-    budget: Budget<'a>,
-    asked: &'a Asked,
+    budget: RequestBudget<'a>,
+    asked: &'a Requested,
     shape: &'a Shape,
     /// Part of every selector.
     each: &'a Filter,
@@ -64,7 +64,7 @@ pub(crate) struct Group {
     /// Index of the engine in [`Shape::served`].
     pub(crate) engine: u8,
     pub(crate) shard: Shard,
-    /// Indices of its models in [`Asked`].
+    /// Indices of its models in [`Requested`].
     pub(crate) models: Arc<[usize]>,
     /// Selects the series of its only model, whose labels do not matter.
     pub(crate) selector: Option<Filter>,
@@ -128,8 +128,8 @@ impl Job {
 impl<'a> Fetch<'a> {
     pub(crate) fn new(
         client: &'a Client,
-        budget: Budget<'a>,
-        asked: &'a Asked,
+        budget: RequestBudget<'a>,
+        asked: &'a Requested,
         info: &'a ServerInfo,
         each: &'a Filter,
         moment: Moment,
@@ -305,7 +305,7 @@ impl<'a> Fetch<'a> {
         let time = self.moment.earlier(job.earlier).time;
         let query = Query { kind: job.kind, text: &text, time: Some(time) };
         let mut rows = Rows::of(job.kind, part.rows.load(Ordering::Relaxed));
-        let reading = Reading {
+        let reading = RowContext {
             kind: job.kind,
             served,
             asked: self.asked,

@@ -84,16 +84,16 @@ impl ModelMemory {
         now: Tick,
         mut alive: impl Iterator<Item = &'a PodName>,
     ) -> bool {
-        let mut known = Known::of(Some(self));
+        let mut known = PodCursor::of(Some(self));
         self.cache_config_at.is_none_or(|at| at.age(now) >= SLOW_INTERVAL)
             || alive.any(|pod| known.next(pod).is_none())
     }
 }
 
 /// Looks up remembered pods in the order of their names.
-pub(crate) struct Known<'a>(&'a [(PodName, PodMemory)]);
+pub(crate) struct PodCursor<'a>(&'a [(PodName, PodMemory)]);
 
-impl<'a> Known<'a> {
+impl<'a> PodCursor<'a> {
     pub(crate) fn of(memory: Option<&'a ModelMemory>) -> Self {
         let pods: &[_] = memory.map_or(&[], |memory| &memory.pods);
         debug_assert!(pods.is_sorted_by(|a, b| a.0 < b.0), "pods that would not be found");
@@ -188,7 +188,7 @@ mod tests {
         for (number, (_, kept)) in memory.pods.iter_mut().enumerate() {
             kept.hit_rate = Some(number as f64);
         }
-        let mut known = Known::of(Some(&memory));
+        let mut known = PodCursor::of(Some(&memory));
         let kept = ["b", "c", "d", "e", "g"].map(|pod| known.next(&pod.into())?.hit_rate);
         assert_eq!(kept, [None, Some(1.0), None, Some(2.0), None]);
     }

@@ -25,9 +25,9 @@ fn shape() -> Shape {
     shape
 }
 
-fn asked(models: usize) -> Asked {
+fn asked(models: usize) -> Requested {
     let models: Vec<ModelRef> = (0..models).map(|i| ModelRef::new(format!("m{i}"), "n")).collect();
-    Asked::new(&models)
+    Requested::new(&models)
 }
 
 fn living(model: usize, pod: &str, age: f64) -> LiveRow {

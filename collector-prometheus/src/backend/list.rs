@@ -7,7 +7,7 @@ use collector_core::{ErrorKind, KnownModel, ModelRef, Permits, sanitize};
 
 use super::PrometheusBackend;
 use crate::answer::{Expect, shortened};
-use crate::client::{Budget, Query};
+use crate::client::{Query, RequestBudget};
 use crate::discovery::ServerInfo;
 use crate::failure::Failure;
 use crate::labels::Level;
@@ -76,7 +76,7 @@ impl PrometheusBackend {
         &self,
         served: &Served,
         info: &ServerInfo,
-        budget: Budget<'_>,
+        budget: RequestBudget<'_>,
         models: &mut Vec<KnownModel>,
     ) -> Result<Listed, Failure> {
         let labels = &served.labels;
