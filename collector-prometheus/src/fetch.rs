@@ -50,7 +50,7 @@ pub(crate) struct Fetch<'a> {
     splits: AtomicU32,
     too_large: AtomicBool,
     contradicted: AtomicBool,
-    incomplete: Mutex<Option<String>>,
+    incomplete: OnceLock<String>,
     /// The evaluation time of the liveness queries, by engine, as their rows report it.
     evaluated: Mutex<Vec<f64>>,
     /// Each group, in the pieces that the server has required so far: what was too large for one query is too
@@ -154,7 +154,7 @@ impl<'a> Fetch<'a> {
             splits: AtomicU32::new(0),
             too_large: AtomicBool::new(false),
             contradicted: AtomicBool::new(false),
-            incomplete: Mutex::new(None),
+            incomplete: OnceLock::new(),
             evaluated: Mutex::new(vec![f64::NEG_INFINITY; shape.served.len()]),
             pieces: Mutex::default(),
         };
@@ -181,7 +181,7 @@ impl<'a> Fetch<'a> {
 
     /// Returns the first reason why rows may be absent.
     pub(crate) fn incomplete(self) -> Option<String> {
-        self.incomplete.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.incomplete.into_inner()
     }
 
     /// Finds the live pods. The first group is sent alone: if the server does not answer it, nothing else is
@@ -384,7 +384,7 @@ impl<'a> Fetch<'a> {
         }
         let warning: Option<Arc<str>> = answered.incomplete.as_deref().map(Arc::from);
         if let Some(reason) = answered.incomplete {
-            self.incomplete.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+            let _ = self.incomplete.set(reason);
         }
         QueryAnswer { rows, warning, at: answered.arrived_at, query }
     }
