@@ -447,11 +447,7 @@ impl<'a> Assembly<'a> {
                     .any(|it| it.value(plan.only_leaf(QueryKind::QueueLength)).is_none());
             let lives = |rank: &str| group.iter().any(|server| *server.rank == *rank);
             let of_fetch = model.config.get(&group[0].replica).map(Vec::as_slice);
-            let kept = || {
-                let pods = &kept?.pods;
-                let at = pods.binary_search_by(|(pod, _)| pod.cmp(&group[0].replica)).ok()?;
-                Some(&*pods[at].1.config)
-            };
+            let kept = || Some(&*kept?.pod(&group[0].replica)?.config);
             let config = of_fetch.or_else(kept).unwrap_or_default();
             let silent = config.iter().any(|it| !it.rank.is_empty() && !lives(&it.rank));
             lacks_gauge || (silent && !group[0].rank.is_empty())

@@ -210,33 +210,26 @@ impl PrometheusBackend {
     }
 
     fn log_incomplete(&self, reason: Option<String>) {
-        let logged = self.incomplete_logged.swap(reason.is_some(), Ordering::Relaxed);
+        let url = self.client.url();
+        let was_logged = self.incomplete_logged.swap(reason.is_some(), Ordering::Relaxed);
         match reason {
-            Some(warning) if !logged => {
-                tracing::warn!(
-                    warning,
-                    url = self.client.url(),
-                    "Prometheus query returned warnings"
-                );
+            Some(warning) if !was_logged => {
+                tracing::warn!(warning, url, "Prometheus query returned warnings");
             }
-            None if logged => {
-                tracing::info!(
-                    url = self.client.url(),
-                    "Prometheus queries return warnings no longer"
-                );
+            None if was_logged => {
+                tracing::info!(url, "Prometheus queries return no warnings again");
             }
             _ => {}
         }
     }
 
     fn log_unnamed(&self, unnamed: bool) {
-        if unnamed && !self.unnamed_logged.swap(true, Ordering::Relaxed) {
+        let was_logged = self.unnamed_logged.swap(unnamed, Ordering::Relaxed);
+        if unnamed && !was_logged {
             tracing::warn!(
-                "Some series of model servers have no label that names a pod and were left out; check the \
+                "Some series of model servers have no label that names a pod and were skipped; check the \
                  relabelling of the scrape job"
             );
-        } else if !unnamed {
-            self.unnamed_logged.store(false, Ordering::Relaxed);
         }
     }
 

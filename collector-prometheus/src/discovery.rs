@@ -185,14 +185,13 @@ impl Discovery {
     fn log_skew(&self, clock: ServerClock, ours: &dyn Clock) {
         let ahead = clock.ahead_of(ours.wall(), ours.now());
         let skewed = ahead.abs() > SKEW_LOGGED;
-        if skewed && !self.skew_logged.swap(true, Ordering::Relaxed) {
+        let was_logged = self.skew_logged.swap(skewed, Ordering::Relaxed);
+        if skewed && !was_logged {
             tracing::warn!(
                 seconds = ahead.round(),
                 "The server's clock is ahead of ours (behind, where negative); ages are counted on \
                  the server's"
             );
-        } else if !skewed {
-            self.skew_logged.store(false, Ordering::Relaxed);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::assemble::{Assembly, Model, Sums};
 use crate::failure::Failure;
 use crate::labels::shown_names;
 use crate::load::{Load, rate, sum_of};
-use crate::memory::{ModelMemory, PodCursor, PodMemory, RankConfig};
+use crate::memory::{ModelMemory, PodMemory, RankConfig};
 use crate::plan::{LeafId, Plan, QueryKind};
 use crate::resolve::{self, Replica, Unit};
 use crate::selfmetrics;
@@ -181,12 +181,11 @@ fn found(
     let shown = shown_names(&names);
     let alive: HashSet<PodName> = names.iter().map(|name| (*name).clone()).collect();
     let mut load = Load::default();
-    let mut known = PodCursor::of(before);
     for group in groups {
         let name = &group[0].replica;
         let shown = shown.get(name).unwrap_or(name);
         let served = &common.shape.served[usize::from(group[0].engine)];
-        let kept = known.next(name);
+        let kept = before.and_then(|before| before.pod(name));
         let config: Arc<[RankConfig]> = if config_new {
             configs(&model, name, group, &served.plan).into()
         } else {
