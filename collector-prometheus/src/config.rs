@@ -115,7 +115,7 @@ pub struct PrometheusConfig {
     /// Models that no label names: the series that a selector matches.
     pub models: Vec<GivenModel>,
     /// Engines besides the built-in ones, and corrections of these. All backends read them; a configuration
-    /// has them beside the sections, as `[[engines]]`.
+    /// has them next to the sections, as `[[engines]]`.
     #[serde(skip)]
     pub engines: Vec<EngineSpec>,
     /// Where `url` was set, for messages: `environment variable PROMETHEUS_BASE_URL`, for example.

@@ -45,7 +45,7 @@ impl PrometheusBackend {
         {
             return Err(Failure::bad_answer(format!(
                 "there are series of model servers, and none of them names both its namespace and \
-                     its model: {example}"
+                 its model: {example}"
             ))
             .with_remedy(
                 "check the relabelling of the scrape job, or name the labels in prometheus.labels",

@@ -69,7 +69,7 @@ pub(crate) async fn ask(
         }
     }
     shape.incomplete = prober.incomplete.load(Ordering::Relaxed);
-    // Series that all lack a label, beside engines that have it, come from a router or a recording rule,
+    // Series that all lack a label, next to engines that have it, come from a router or a recording rule,
     // unless the configuration assigns them.
     if !terms.gives_models && shape.served.iter().any(|served| served.lacks().is_none()) {
         shape.served.retain(|served| served.lacks() != Some("model"));
