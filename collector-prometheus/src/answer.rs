@@ -1,15 +1,15 @@
 //! Reads the JSON of `/api/v1/query`, row by row, without building a tree of it.
 //!
-//! The text is hostile: sizes and types are bounded here, and unused parts are skipped without recursion,
-//! however deep they are. A value that is not a number becomes NaN, which no field accepts.
+//! The text is hostile: nesting, sizes and types are bounded here, and unused labels are skipped. A value that is
+//! not a number becomes NaN, which no field accepts.
 
 mod samples;
 
 use serde::Deserialize;
 
-use self::samples::{Document, ROWS_MAX, Reader, Shape, Text};
+use self::samples::{Document, ROWS_MAX, Reader, ResultForm, Text};
 
-pub(crate) use self::samples::{Labels, Row, shortened};
+pub(crate) use self::samples::{Row, RowLabels, shortened};
 
 /// A response body that is not a usable answer.
 #[derive(PartialEq, Debug, thiserror::Error)]
@@ -152,7 +152,7 @@ impl Document<'_> {
         match (self.result, expect) {
             (None, _) => return Err(Unreadable::Lacks("result")),
             // Accepted as an answer, this would be an empty fleet.
-            (Some(Shape::Scalar), Expect::Vector) => {
+            (Some(ResultForm::Scalar), Expect::Vector) => {
                 return Err(Unreadable::NoVector("time and a value without labels".to_owned()));
             }
             _ => {}
@@ -321,20 +321,24 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_skipped_or_refused_without_recursion() {
+    fn deep_nesting_is_refused_and_overflows_nothing() {
         let deep = "[".repeat(500_000);
         assert!(values(&deep).is_err());
         assert!(values(&vector(&deep)).is_err());
         assert!(values(&format!(r#"{{"x":{deep}"#)).is_err());
         assert!(values(&vector(&format!(r#"[{{"metric":{{"x":{deep}"#))).is_err());
         let closed = deep.clone() + &"]".repeat(500_000);
-        assert!(values(&vector(&format!("[{closed}]"))).is_err());
-        let labelled = vector(&format!(r#"[{{"metric":{{"x":{closed}}},"value":[1,"1"]}}]"#));
-        assert_eq!(values(&labelled).unwrap(), [("-".to_owned(), 1.0)]);
-        let beside = vector("[]").replacen('{', &format!("{{\"x\":{closed},"), 1);
-        assert!(values(&beside).unwrap().is_empty());
-        let refusal = values(&labelled.replace("success", "error"));
-        assert!(matches!(refusal, Err(Unreadable::Refused { .. })));
+        for row in [r#"{"metric":{"x":$D},"value":[1,"1"]}"#, r#"{"more":$D}"#, "$D"] {
+            let row = |deep: &str| vector(&format!("[{}]", row.replace("$D", deep)));
+            assert!(values(&row(&closed)).is_err());
+            let refusal = row(&closed).replace("success", "error");
+            assert!(matches!(values(&refusal), Err(Unreadable::Refused { .. })));
+        }
+        let beside = |deep: &str| vector("[]").replacen('{', &format!("{{\"x\":{deep},"), 1);
+        refused(&beside(&closed), "recursion limit exceeded");
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(values(&beside(&nested(100))).is_ok());
+        refused(&beside(&nested(200)), "recursion limit exceeded");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::selfmetrics;
 use crate::server_clock::Moment;
 use crate::servers::{Server, Servers};
 use crate::shape::Shape;
-use crate::shard::Asked;
+use crate::shard::Requested;
 use crate::trace::{self, TracedQuery};
 
 /// Scrape intervals by which samples may be late. Beyond the look-back of a server they are gone.
@@ -87,7 +87,7 @@ pub(crate) struct QueryResult {
     pub(crate) kind: QueryKind,
     /// Index of the engine in [`Shape::served`].
     pub(crate) engine: u8,
-    /// Indices into [`Asked`].
+    /// Indices into [`Requested`].
     pub(crate) models: Arc<[usize]>,
     pub(crate) result: Result<QueryAnswer, Failure>,
 }
@@ -106,7 +106,7 @@ pub(crate) struct QueryAnswer {
 /// The state of a fetch, model by model.
 #[derive(Debug)]
 pub(crate) struct Assembly<'a> {
-    pub(crate) asked: &'a Asked,
+    pub(crate) asked: &'a Requested,
     pub(crate) shape: &'a Shape,
     pub(crate) moment: Moment,
     pub(crate) models: Vec<Model>,
@@ -115,7 +115,7 @@ pub(crate) struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    pub(crate) fn new(asked: &'a Asked, shape: &'a Shape, moment: Moment) -> Self {
+    pub(crate) fn new(asked: &'a Requested, shape: &'a Shape, moment: Moment) -> Self {
         let models = asked.models().iter().map(|_| Model::default()).collect();
         Self { asked, shape, moment, models, doubled: false }
     }
@@ -447,11 +447,7 @@ impl<'a> Assembly<'a> {
                     .any(|it| it.value(plan.only_leaf(QueryKind::QueueLength)).is_none());
             let lives = |rank: &str| group.iter().any(|server| *server.rank == *rank);
             let of_fetch = model.config.get(&group[0].replica).map(Vec::as_slice);
-            let kept = || {
-                let pods = &kept?.pods;
-                let at = pods.binary_search_by(|(pod, _)| pod.cmp(&group[0].replica)).ok()?;
-                Some(&*pods[at].1.config)
-            };
+            let kept = || Some(&*kept?.pod(&group[0].replica)?.config);
             let config = of_fetch.or_else(kept).unwrap_or_default();
             let silent = config.iter().any(|it| !it.rank.is_empty() && !lives(&it.rank));
             lacks_gauge || (silent && !group[0].rank.is_empty())

@@ -18,16 +18,16 @@ use tokio::time::Instant;
 
 use self::jobs::{jobs_about, last_seen, second_liveness};
 use crate::assemble::Assembly;
-use crate::client::{Budget, Client};
+use crate::client::{Client, RequestBudget};
 use crate::config::{PrometheusConfig, selector};
 use crate::discovery::{Discovery, ServerInfo};
 use crate::failure::Failure;
 use crate::fetch::Fetch;
-use crate::finish::{Common, Finished, finish};
+use crate::finish::{FetchContext, Finished, finish};
 use crate::memory::Memory;
 use crate::promql::Filter;
 use crate::shape::Shape;
-use crate::shard::{Asked, Sharder};
+use crate::shard::{Requested, Sharder};
 use crate::{probe, selfmetrics};
 
 /// Reads the metrics of model servers from a PromQL server.
@@ -93,8 +93,8 @@ impl PrometheusBackend {
     }
 
     /// Returns the budget of a request outside a fetch.
-    fn own_budget<'a>(&'a self, permits: &'a dyn Permits, time_left: Duration) -> Budget<'a> {
-        Budget {
+    fn own_budget<'a>(&'a self, permits: &'a dyn Permits, time_left: Duration) -> RequestBudget<'a> {
+        RequestBudget {
             permits,
             deadline: Instant::now() + time_left.min(self.config.timeout * 3),
             waiting: true,
@@ -105,9 +105,9 @@ impl PrometheusBackend {
     async fn fetch_all(
         &self,
         ask: Ask<'_>,
-        asked: &Asked,
+        asked: &Requested,
     ) -> Result<Vec<(ModelRef, Answer)>, Failure> {
-        let budget = Budget {
+        let budget = RequestBudget {
             permits: ask.permits,
             // Slightly less than the caller has, so that a partial result can still be returned.
             deadline: Instant::now() + ask.time_left.mul_f64(0.97),
@@ -137,9 +137,9 @@ impl PrometheusBackend {
     async fn try_fetch(
         &self,
         ask: Ask<'_>,
-        asked: &Asked,
+        asked: &Requested,
         info: &ServerInfo,
-        budget: Budget<'_>,
+        budget: RequestBudget<'_>,
     ) -> Result<Attempt, Failure> {
         let as_of = self.clock.now();
         let shape: &Shape = &info.shape;
@@ -198,7 +198,7 @@ impl PrometheusBackend {
         }
         self.log_incomplete(fetch.incomplete());
         self.log_unnamed(assembly.has_unnamed_pods());
-        let common = Common {
+        let common = FetchContext {
             as_of,
             evaluated_at: moment.tick,
             url: self.client.url(),
@@ -211,33 +211,26 @@ impl PrometheusBackend {
     }
 
     fn log_incomplete(&self, reason: Option<String>) {
-        let logged = self.incomplete_logged.swap(reason.is_some(), Ordering::Relaxed);
+        let url = self.client.url();
+        let was_logged = self.incomplete_logged.swap(reason.is_some(), Ordering::Relaxed);
         match reason {
-            Some(warning) if !logged => {
-                tracing::warn!(
-                    warning,
-                    url = self.client.url(),
-                    "Prometheus query returned warnings"
-                );
+            Some(warning) if !was_logged => {
+                tracing::warn!(warning, url, "Prometheus query returned warnings");
             }
-            None if logged => {
-                tracing::info!(
-                    url = self.client.url(),
-                    "Prometheus queries return warnings no longer"
-                );
+            None if was_logged => {
+                tracing::info!(url, "Prometheus queries return no warnings again");
             }
             _ => {}
         }
     }
 
     fn log_unnamed(&self, unnamed: bool) {
-        if unnamed && !self.unnamed_logged.swap(true, Ordering::Relaxed) {
+        let was_logged = self.unnamed_logged.swap(unnamed, Ordering::Relaxed);
+        if unnamed && !was_logged {
             tracing::warn!(
-                "Some series of model servers have no label that names a pod and were left out; check the \
+                "Some series of model servers have no label that names a pod and were skipped; check the \
                  relabelling of the scrape job"
             );
-        } else if !unnamed {
-            self.unnamed_logged.store(false, Ordering::Relaxed);
         }
     }
 
@@ -301,7 +294,7 @@ impl Backend for PrometheusBackend {
         if models.is_empty() {
             return Ok(answers);
         }
-        let asked = Asked::new(&models);
+        let asked = Requested::new(&models);
         let fetched = self
             .fetch_all(ask, &asked)
             .await

@@ -54,7 +54,7 @@ pub(crate) struct Client {
 
 /// What each query of a fetch may use.
 #[derive(Clone, Copy)]
-pub(crate) struct Budget<'a> {
+pub(crate) struct RequestBudget<'a> {
     pub(crate) permits: &'a dyn Permits,
     /// When the fetch must have ended.
     pub(crate) deadline: Instant,
@@ -87,7 +87,7 @@ pub(crate) struct Answered {
 }
 
 /// The result of one request, or the reason to send it again.
-enum Outcome<'a> {
+enum Exchange<'a> {
     Body(Body<'a>),
     /// The server refuses POST.
     UseGet,
@@ -192,7 +192,7 @@ impl Client {
         &self,
         query: Query<'_>,
         expect: Expect,
-        budget: Budget<'_>,
+        budget: RequestBudget<'_>,
         on_row: &mut (dyn FnMut(&Row<'_>) + Send),
     ) -> Result<Answered, Failure> {
         let mut read = |body: &Body<'_>| self.read(body, query, expect, on_row);
@@ -203,7 +203,7 @@ impl Client {
     pub(crate) async fn sample_times(
         &self,
         query: Query<'_>,
-        budget: Budget<'_>,
+        budget: RequestBudget<'_>,
     ) -> Result<Vec<f64>, Failure> {
         let mut times = Vec::new();
         let mut read = |body: &Body<'_>| {
@@ -217,7 +217,7 @@ impl Client {
     async fn ask(
         &self,
         query: Query<'_>,
-        budget: Budget<'_>,
+        budget: RequestBudget<'_>,
         read: &mut ReadBody<'_>,
     ) -> Result<Answered, Failure> {
         let started = Instant::now();
@@ -229,7 +229,7 @@ impl Client {
     async fn answered(
         &self,
         query: Query<'_>,
-        budget: Budget<'_>,
+        budget: RequestBudget<'_>,
         read: &mut ReadBody<'_>,
     ) -> Result<Answered, Failure> {
         let mut url = self.query_url.clone();
@@ -243,7 +243,7 @@ impl Client {
             let arrived_at = budget.clock.now();
             drop(permit);
             match outcome? {
-                Outcome::Body(body) => {
+                Exchange::Body(body) => {
                     return Ok(Answered {
                         incomplete: read(&body)?,
                         date: body.date,
@@ -252,22 +252,22 @@ impl Client {
                         large: body.is_large(),
                     });
                 }
-                Outcome::UseGet => self.use_get.store(true, Ordering::Relaxed),
-                Outcome::Unauthorized(failure) => {
+                Exchange::UseGet => self.use_get.store(true, Ordering::Relaxed),
+                Exchange::Unauthorized(failure) => {
                     if std::mem::replace(&mut renewed, true)
                         || !self.credentials.renew(&sent, budget.clock, budget.deadline).await?
                     {
                         return Err(failure);
                     }
                 }
-                Outcome::Redirected(_) if redirects == REDIRECTS_MAX => {
+                Exchange::Redirected(_) if redirects == REDIRECTS_MAX => {
                     return Err(Failure::new(
                         ErrorKind::Redirected,
                         format!("more than {REDIRECTS_MAX} redirects"),
                     )
                     .with_remedy("check the path in prometheus.url"));
                 }
-                Outcome::Redirected(next) => {
+                Exchange::Redirected(next) => {
                     redirects += 1;
                     url = next;
                 }
@@ -312,7 +312,7 @@ impl Client {
         Failure::new(ErrorKind::Rejected, detail)
     }
 
-    async fn permit(&self, budget: Budget<'_>) -> Result<Permit, Failure> {
+    async fn permit(&self, budget: RequestBudget<'_>) -> Result<Permit, Failure> {
         tokio::time::timeout_at(budget.deadline, budget.permits.acquire())
             .await
             .map_err(|_| {
@@ -327,8 +327,8 @@ impl Client {
         query: Query<'_>,
         url: &Url,
         sent: &Sent,
-        budget: Budget<'_>,
-    ) -> Result<Outcome<'_>, Failure> {
+        budget: RequestBudget<'_>,
+    ) -> Result<Exchange<'_>, Failure> {
         let now = Instant::now();
         let deadline = budget.deadline.min(now + self.timeout);
         let left = deadline.saturating_duration_since(now);
@@ -353,7 +353,7 @@ impl Client {
         waiting: bool,
         left: Duration,
         stage: &mut Stage,
-    ) -> Result<Outcome<'_>, Failure> {
+    ) -> Result<Exchange<'_>, Failure> {
         if left.is_zero() {
             return Err(self.no_connection_in_time().at(Stage::Unsent));
         }
@@ -390,13 +390,13 @@ impl Client {
         match status {
             StatusCode::OK => {
                 let body = self.bodies.read(response, last_bytes, |error| self.explain(error));
-                Ok(Outcome::Body(body.await?))
+                Ok(Exchange::Body(body.await?))
             }
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED if !get => {
-                Ok(Outcome::UseGet)
+                Ok(Exchange::UseGet)
             }
             status if status.is_redirection() => {
-                redirect(&url, status, response.headers()).map(Outcome::Redirected)
+                redirect(&url, status, response.headers()).map(Exchange::Redirected)
             }
             _ => {
                 let mut failure =
@@ -404,7 +404,7 @@ impl Client {
                 let by_proxy = self.proxy.as_ref().map(Proxy::answered).unwrap_or_default();
                 failure.detail.push_str(&by_proxy);
                 match status {
-                    StatusCode::UNAUTHORIZED => Ok(Outcome::Unauthorized(failure)),
+                    StatusCode::UNAUTHORIZED => Ok(Exchange::Unauthorized(failure)),
                     _ => Err(failure),
                 }
             }

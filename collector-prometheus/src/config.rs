@@ -115,7 +115,7 @@ pub struct PrometheusConfig {
     /// Models that no label names: the series that a selector matches.
     pub models: Vec<GivenModel>,
     /// Engines besides the built-in ones, and corrections of these. All backends read them; a configuration
-    /// has them beside the sections, as `[[engines]]`.
+    /// has them next to the sections, as `[[engines]]`.
     #[serde(skip)]
     pub engines: Vec<EngineSpec>,
     /// Where `url` was set, for messages: `environment variable PROMETHEUS_BASE_URL`, for example.
@@ -284,27 +284,22 @@ impl PrometheusConfig {
                 );
             }
         }
-        for (key, names) in [
-            ("labels.namespace", &self.labels.namespace),
-            ("labels.pod", &self.labels.pod),
-            ("labels.model", &self.labels.model),
-            ("labels.rank", &self.labels.rank),
-            ("labels.cluster", &self.labels.cluster),
+        for (key, names, required) in [
+            ("labels.namespace", &self.labels.namespace, true),
+            ("labels.pod", &self.labels.pod, true),
+            ("labels.model", &self.labels.model, false),
+            ("labels.rank", &self.labels.rank, false),
+            ("labels.cluster", &self.labels.cluster, false),
         ] {
-            if let Some(name) = names.iter().find(|name| !is_label_name(name)) {
+            if let Some(name) = names.iter().find(|name| !is_name(name, "_")) {
                 refuse(key, format!("{name:?} is not the name of a label"));
             }
-        }
-        for (key, names) in
-            [("labels.namespace", &self.labels.namespace), ("labels.pod", &self.labels.pod)]
-        {
-            if names.is_empty() {
+            if required && names.is_empty() {
                 refuse(key, "it is empty; leave it out for the usual labels".into());
             }
         }
         if let Some(prefix) = &self.name_prefix
-            && !(prefix.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == ':')
-                && prefix.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':'))
+            && !is_name(prefix, "_:")
         {
             refuse("name_prefix", format!("{prefix:?} cannot begin the name of a series"));
         }
@@ -348,9 +343,11 @@ pub(crate) fn selector(text: &str) -> Result<Filter, String> {
     }
 }
 
-fn is_label_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+/// Returns whether a name consists of letters, digits and `others`, and does not start with a digit.
+fn is_name(name: &str, others: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ const REDACTED_BYTES_MIN: usize = 4;
 pub(crate) struct Credentials {
     authorization: Authorization,
     tenant: Option<HeaderValue>,
-    headers: Vec<(HeaderName, Value)>,
+    headers: Vec<(HeaderName, SecretValue)>,
     /// URL-encoded; empty where there are none.
     parameters: String,
 }
@@ -36,19 +36,19 @@ enum Authorization {
     Command(TokenCommand),
     Basic {
         username: String,
-        password: Value,
+        password: SecretValue,
     },
     #[cfg(feature = "sigv4")]
     Signature(Box<Signer>),
 }
 
 /// A secret from the configuration or from a file.
-enum Value {
+enum SecretValue {
     Given(SecretString),
     File(SecretFile),
 }
 
-impl Value {
+impl SecretValue {
     fn get(&self) -> SecretString {
         match self {
             Self::Given(secret) => secret.clone(),
@@ -101,11 +101,11 @@ impl Credentials {
             })
         };
         for (name, value) in &config.headers {
-            headers.push((name_of("headers", name)?, Value::Given(value.clone())));
+            headers.push((name_of("headers", name)?, SecretValue::Given(value.clone())));
         }
         for (name, path) in &config.header_paths {
             let file = NamedFile::new(SECTION, "header_paths", path);
-            let value = Value::File(SecretFile::new(file, header_value)?);
+            let value = SecretValue::File(SecretFile::new(file, header_value)?);
             headers.push((name_of("header_paths", name)?, value));
         }
         let mut parameters = url::form_urlencoded::Serializer::new(String::new());
@@ -260,8 +260,8 @@ impl Credentials {
             }
             Authorization::Basic { username, password } => {
                 let of = match password {
-                    Value::Given(_) => "prometheus.password".to_owned(),
-                    Value::File(file) => {
+                    SecretValue::Given(_) => "prometheus.password".to_owned(),
+                    SecretValue::File(file) => {
                         format!("{} (prometheus.password_path)", file.path().display())
                     }
                 };
@@ -294,10 +294,10 @@ impl Authorization {
             return Ok(Self::Token(Token::new(SECTION, token, path)?));
         };
         let password = match (&config.password, &config.password_path) {
-            (Some(password), _) => Value::Given(password.clone()),
+            (Some(password), _) => SecretValue::Given(password.clone()),
             (None, Some(path)) => {
                 let file = NamedFile::new(SECTION, "password_path", path);
-                Value::File(SecretFile::new(file, password)?)
+                SecretValue::File(SecretFile::new(file, password)?)
             }
             (None, None) => return Err(SECTION.error("username", "set without a password")),
         };

@@ -9,7 +9,7 @@ use collector_core::{Clock, Tick};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::answer::Expect;
-use crate::client::{Answered, Budget, Client, Query};
+use crate::client::{Answered, Client, Query, RequestBudget};
 use crate::failure::Failure;
 use crate::plan::QueryKind;
 use crate::promql::EvalTime;
@@ -79,7 +79,7 @@ impl Discovery {
     pub(crate) async fn discover(
         &self,
         client: &Client,
-        budget: Budget<'_>,
+        budget: RequestBudget<'_>,
         first: Option<(&str, &str)>,
     ) -> Result<ServerInfo, Failure> {
         let mut info = self.lock(budget).await?;
@@ -175,7 +175,7 @@ impl Discovery {
 
     async fn lock(
         &self,
-        budget: Budget<'_>,
+        budget: RequestBudget<'_>,
     ) -> Result<MutexGuard<'_, Option<ServerInfo>>, Failure> {
         tokio::time::timeout_at(budget.deadline, self.info.lock())
             .await
@@ -185,14 +185,13 @@ impl Discovery {
     fn log_skew(&self, clock: ServerClock, ours: &dyn Clock) {
         let ahead = clock.ahead_of(ours.wall(), ours.now());
         let skewed = ahead.abs() > SKEW_LOGGED;
-        if skewed && !self.skew_logged.swap(true, Ordering::Relaxed) {
+        let was_logged = self.skew_logged.swap(skewed, Ordering::Relaxed);
+        if skewed && !was_logged {
             tracing::warn!(
                 seconds = ahead.round(),
                 "The server's clock is ahead of ours (behind, where negative); ages are counted on \
                  the server's"
             );
-        } else if !skewed {
-            self.skew_logged.store(false, Ordering::Relaxed);
         }
     }
 }
@@ -203,7 +202,7 @@ impl Discovery {
 /// much.
 pub(crate) async fn ask_clock_once(
     client: &Client,
-    budget: Budget<'_>,
+    budget: RequestBudget<'_>,
 ) -> Result<ServerClock, Failure> {
     let (own, answered) = ask_time(client, budget, None).await?;
     let Answered { date, sent_at, arrived_at, .. } = answered;
@@ -220,7 +219,7 @@ pub(crate) async fn ask_clock_once(
 
 async fn ask_time(
     client: &Client,
-    budget: Budget<'_>,
+    budget: RequestBudget<'_>,
     time: Option<EvalTime>,
 ) -> Result<(f64, Answered), Failure> {
     let mut seconds = f64::NAN;
@@ -235,7 +234,10 @@ async fn ask_time(
 
 /// Returns by how much the server evaluates earlier than asked. The query names our own time, because a
 /// server that hides its newest samples may not do so for a time that it returned itself.
-async fn evaluates_earlier(client: &Client, budget: Budget<'_>) -> Result<Duration, Failure> {
+async fn evaluates_earlier(
+    client: &Client,
+    budget: RequestBudget<'_>,
+) -> Result<Duration, Failure> {
     let wall = budget.clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default();
     let asked = EvalTime(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
     match ask_time(client, budget, Some(asked)).await {

@@ -138,24 +138,8 @@ impl Failure {
             error = error.with_retry_after(after);
         }
         match self.source {
-            Some(source) => error.with_source(Shared(source)),
+            Some(source) => error.with_source(source),
             None => error,
         }
-    }
-}
-
-/// A source that several errors share.
-#[derive(Debug)]
-struct Shared(Arc<dyn Error + Send + Sync>);
-
-impl std::fmt::Display for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl Error for Shared {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
     }
 }

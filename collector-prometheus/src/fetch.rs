@@ -11,16 +11,16 @@ use futures_util::stream;
 
 use crate::answer::{Expect, Row};
 use crate::assemble::{Assembly, QueryAnswer, QueryResult};
-use crate::client::{Answered, Budget, Client, Query};
+use crate::client::{Answered, Client, Query, RequestBudget};
 use crate::discovery::ServerInfo;
 use crate::failure::{Failure, Split};
 use crate::labels::Level;
 use crate::plan::{Plan, QueryKind};
 use crate::promql::Filter;
-use crate::rows::{Reading, Rows};
+use crate::rows::{RowContext, Rows};
 use crate::server_clock::{Moment, ServerClock};
 use crate::shape::{Served, Shape};
-use crate::shard::{Asked, QUERY_BYTES_MAX, Shard};
+use crate::shard::{QUERY_BYTES_MAX, Requested, Shard};
 use crate::trace::TracedQuery;
 
 /// Splits within one fetch. Without a bound, a limit that no group fits into would cost a query per model;
@@ -32,8 +32,8 @@ const PODS_MAX: usize = 50_000;
 /// What all queries of a fetch have in common.
 pub(crate) struct Fetch<'a> {
     client: &'a Client,
-    budget: Budget<'a>,
-    asked: &'a Asked,
+    budget: RequestBudget<'a>,
+    asked: &'a Requested,
     shape: &'a Shape,
     /// Part of every selector.
     each: &'a Filter,
@@ -50,7 +50,7 @@ pub(crate) struct Fetch<'a> {
     splits: AtomicU32,
     too_large: AtomicBool,
     contradicted: AtomicBool,
-    incomplete: Mutex<Option<String>>,
+    incomplete: OnceLock<String>,
     /// The evaluation time of the liveness queries, by engine, as their rows report it.
     evaluated: Mutex<Vec<f64>>,
     /// Each group, in the pieces that the server has required so far: what was too large for one query is too
@@ -64,7 +64,7 @@ pub(crate) struct Group {
     /// Index of the engine in [`Shape::served`].
     pub(crate) engine: u8,
     pub(crate) shard: Shard,
-    /// Indices of its models in [`Asked`].
+    /// Indices of its models in [`Requested`].
     pub(crate) models: Arc<[usize]>,
     /// Selects the series of its only model, whose labels do not matter.
     pub(crate) selector: Option<Filter>,
@@ -128,8 +128,8 @@ impl Job {
 impl<'a> Fetch<'a> {
     pub(crate) fn new(
         client: &'a Client,
-        budget: Budget<'a>,
-        asked: &'a Asked,
+        budget: RequestBudget<'a>,
+        asked: &'a Requested,
         info: &'a ServerInfo,
         each: &'a Filter,
         moment: Moment,
@@ -154,7 +154,7 @@ impl<'a> Fetch<'a> {
             splits: AtomicU32::new(0),
             too_large: AtomicBool::new(false),
             contradicted: AtomicBool::new(false),
-            incomplete: Mutex::new(None),
+            incomplete: OnceLock::new(),
             evaluated: Mutex::new(vec![f64::NEG_INFINITY; shape.served.len()]),
             pieces: Mutex::default(),
         };
@@ -181,7 +181,7 @@ impl<'a> Fetch<'a> {
 
     /// Returns the first reason why rows may be absent.
     pub(crate) fn incomplete(self) -> Option<String> {
-        self.incomplete.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.incomplete.into_inner()
     }
 
     /// Finds the live pods. The first group is sent alone: if the server does not answer it, nothing else is
@@ -305,7 +305,7 @@ impl<'a> Fetch<'a> {
         let time = self.moment.earlier(job.earlier).time;
         let query = Query { kind: job.kind, text: &text, time: Some(time) };
         let mut rows = Rows::of(job.kind, part.rows.load(Ordering::Relaxed));
-        let reading = Reading {
+        let reading = RowContext {
             kind: job.kind,
             served,
             asked: self.asked,
@@ -384,7 +384,7 @@ impl<'a> Fetch<'a> {
         }
         let warning: Option<Arc<str>> = answered.incomplete.as_deref().map(Arc::from);
         if let Some(reason) = answered.incomplete {
-            self.incomplete.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+            let _ = self.incomplete.set(reason);
         }
         QueryAnswer { rows, warning, at: answered.arrived_at, query }
     }

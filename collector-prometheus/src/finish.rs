@@ -14,7 +14,7 @@ use crate::assemble::{Assembly, Model, Sums};
 use crate::failure::Failure;
 use crate::labels::shown_names;
 use crate::load::{Load, rate, sum_of};
-use crate::memory::{Known, ModelMemory, PodMemory, RankConfig};
+use crate::memory::{ModelMemory, PodMemory, RankConfig};
 use crate::plan::{LeafId, Plan, QueryKind};
 use crate::resolve::{self, Replica, Unit};
 use crate::selfmetrics;
@@ -26,7 +26,7 @@ use crate::{reasons, trace};
 pub(crate) type Finished = (Vec<(ModelRef, Answer)>, Vec<(ModelRef, ModelMemory)>);
 
 /// What all models of a fetch have in common.
-pub(crate) struct Common<'a> {
+pub(crate) struct FetchContext<'a> {
     pub(crate) as_of: Tick,
     pub(crate) evaluated_at: Tick,
     /// The server, for messages.
@@ -40,7 +40,7 @@ pub(crate) struct Common<'a> {
 /// `per_pod` returns whether a model's load was queried per pod, `memory` what was remembered.
 pub(crate) fn finish(
     assembly: Assembly<'_>,
-    common: &Common<'_>,
+    common: &FetchContext<'_>,
     per_pod: impl Fn(&ModelRef) -> bool,
     memory: impl Fn(&ModelRef) -> Option<Arc<ModelMemory>>,
 ) -> Finished {
@@ -69,7 +69,11 @@ pub(crate) fn finish(
 
 /// The answer for a model without a live pod. `Found` without pods takes queries that do not contradict each
 /// other; `Missing` takes a complete answer.
-fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMemory>) -> Answer {
+fn without_pods(
+    model: &mut Model,
+    common: &FetchContext<'_>,
+    before: Option<&ModelMemory>,
+) -> Answer {
     let fail = |failure: Failure| Answer::Failed(failure.into_error(Operation::Fetch, common.url));
     let bad_answer =
         |detail: &str, remedy: String| fail(Failure::bad_answer(detail).with_remedy(remedy));
@@ -143,14 +147,14 @@ fn without_pods(model: &mut Model, common: &Common<'_>, before: Option<&ModelMem
 }
 
 /// Returns the shortest window that the queries cover.
-fn window(common: &Common<'_>) -> Duration {
+fn window(common: &FetchContext<'_>) -> Duration {
     let windows = common.shape.served.iter().map(|served| served.plan.window.0);
     windows.min().unwrap_or_default()
 }
 
 fn found(
     mut model: Model,
-    common: &Common<'_>,
+    common: &FetchContext<'_>,
     per_pod: bool,
     before: Option<&ModelMemory>,
 ) -> (ModelSample, ModelMemory) {
@@ -177,12 +181,11 @@ fn found(
     let shown = shown_names(&names);
     let alive: HashSet<PodName> = names.iter().map(|name| (*name).clone()).collect();
     let mut load = Load::default();
-    let mut known = Known::of(before);
     for group in groups {
         let name = &group[0].replica;
         let shown = shown.get(name).unwrap_or(name);
         let served = &common.shape.served[usize::from(group[0].engine)];
-        let kept = known.next(name);
+        let kept = before.and_then(|before| before.pod(name));
         let config: Arc<[RankConfig]> = if config_new {
             configs(&model, name, group, &served.plan).into()
         } else {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use collector_core::PodName;
 use serde::{Deserialize, Serialize};
 
-use crate::answer::Labels as RowLabels;
+use crate::answer::RowLabels;
 
 /// Lists of labels, of which the first that a series has is used: the keys under `[prometheus.labels]`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

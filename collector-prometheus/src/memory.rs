@@ -1,7 +1,6 @@
 //! What is remembered of a model between two fetches: quantities that rarely change and are not queried each
 //! time. Pods are forgotten when they terminate, models when they are no longer fetched.
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -73,46 +72,26 @@ pub(crate) struct ModelMemory {
 }
 
 impl ModelMemory {
+    /// Returns what is remembered of a pod.
+    pub(crate) fn pod(&self, name: &PodName) -> Option<&PodMemory> {
+        debug_assert!(self.pods.is_sorted_by(|a, b| a.0 < b.0), "pods that would not be found");
+        let at = self.pods.binary_search_by(|(known, _)| known.cmp(name)).ok()?;
+        self.pods.get(at).map(|(_, memory)| memory)
+    }
+
     /// Returns whether hit rates are due.
     pub(crate) fn hit_rates_due(&self, now: Tick) -> bool {
         self.hit_rates_at.is_none_or(|at| at.age(now) >= SLOW_INTERVAL)
     }
 
-    /// Returns whether cache sizes are due, given the live pods in order.
+    /// Returns whether cache sizes are due, given the live pods.
     pub(crate) fn cache_config_due<'a>(
         &self,
         now: Tick,
         mut alive: impl Iterator<Item = &'a PodName>,
     ) -> bool {
-        let mut known = Known::of(Some(self));
         self.cache_config_at.is_none_or(|at| at.age(now) >= SLOW_INTERVAL)
-            || alive.any(|pod| known.next(pod).is_none())
-    }
-}
-
-/// Looks up remembered pods in the order of their names.
-pub(crate) struct Known<'a>(&'a [(PodName, PodMemory)]);
-
-impl<'a> Known<'a> {
-    pub(crate) fn of(memory: Option<&'a ModelMemory>) -> Self {
-        let pods: &[_] = memory.map_or(&[], |memory| &memory.pods);
-        debug_assert!(pods.is_sorted_by(|a, b| a.0 < b.0), "pods that would not be found");
-        Self(pods)
-    }
-
-    /// Returns what is remembered of the next pod.
-    pub(crate) fn next(&mut self, pod: &PodName) -> Option<&'a PodMemory> {
-        while let [(name, memory), rest @ ..] = self.0 {
-            match name.cmp(pod) {
-                Ordering::Less => self.0 = rest,
-                Ordering::Equal => {
-                    self.0 = rest;
-                    return Some(memory);
-                }
-                Ordering::Greater => return None,
-            }
-        }
-        None
+            || alive.any(|pod| self.pod(pod).is_none())
     }
 }
 
@@ -188,8 +167,7 @@ mod tests {
         for (number, (_, kept)) in memory.pods.iter_mut().enumerate() {
             kept.hit_rate = Some(number as f64);
         }
-        let mut known = Known::of(Some(&memory));
-        let kept = ["b", "c", "d", "e", "g"].map(|pod| known.next(&pod.into())?.hit_rate);
+        let kept = ["b", "c", "d", "e", "g"].map(|pod| memory.pod(&pod.into())?.hit_rate);
         assert_eq!(kept, [None, Some(1.0), None, Some(2.0), None]);
     }
 

@@ -74,7 +74,7 @@ type Alternative = (usize, Expression<LeafId>);
 
 /// A query, without filter and labels.
 #[derive(Clone, PartialEq, Debug)]
-struct Ask {
+struct PlannedQuery {
     kind: QueryKind,
     leaves: Vec<LeafId>,
     /// Whether rows must be per pod, so that the sum over a fleet of two releases is right.
@@ -85,7 +85,7 @@ struct Ask {
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Plan {
     leaves: Vec<Leaf>,
-    asks: Vec<Ask>,
+    asks: Vec<PlannedQuery>,
     /// The alternatives for each quantity, in order of preference.
     quantities: BTreeMap<WindowedQuantity, Vec<Alternative>>,
     /// The series whose timestamp shows the live pods.
@@ -104,7 +104,7 @@ pub(crate) struct Info {
 }
 
 impl Plan {
-    fn ask(&self, kind: QueryKind) -> Option<&Ask> {
+    fn ask(&self, kind: QueryKind) -> Option<&PlannedQuery> {
         self.asks.iter().find(|ask| ask.kind == kind)
     }
 

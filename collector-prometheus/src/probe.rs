@@ -5,7 +5,7 @@ use collector_core::text::counted;
 use collector_core::{Check, CheckStatus, ErrorKind, Probe};
 
 use crate::answer::{Expect, Row};
-use crate::client::{Budget, Client, Query};
+use crate::client::{Client, Query, RequestBudget};
 use crate::discovery::ask_clock_once;
 use crate::failure::{Failure, Stage};
 use crate::labels::Level;
@@ -44,7 +44,11 @@ const LOAD: [(QueryKind, &str); 7] = [
 ];
 
 /// Runs all checks.
-pub(crate) async fn run(client: &Client, terms: &DiscoverySettings, budget: Budget<'_>) -> Probe {
+pub(crate) async fn run(
+    client: &Client,
+    terms: &DiscoverySettings,
+    budget: RequestBudget<'_>,
+) -> Probe {
     let mut checks = Vec::new();
     let clock = match ask_clock_once(client, budget).await {
         Ok(clock) => clock,
@@ -112,7 +116,7 @@ fn connection(client: &Client, failure: Option<&Failure>, checks: &mut Vec<Check
     }
 }
 
-fn skew(clock: &ServerClock, budget: Budget<'_>) -> Check {
+fn skew(clock: &ServerClock, budget: RequestBudget<'_>) -> Check {
     let id = "connection.clock";
     let ahead = clock.ahead_of(budget.clock.wall(), budget.clock.now());
     if ahead.abs() <= SKEW_MAX {
@@ -202,7 +206,7 @@ fn labels(shape: &Shape) -> Check {
 /// Queries for the checks of metrics.
 struct Asker<'a> {
     client: &'a Client,
-    budget: Budget<'a>,
+    budget: RequestBudget<'a>,
     terms: &'a DiscoverySettings,
 }
 

@@ -10,7 +10,7 @@ use crate::answer::Row;
 use crate::labels::Labels;
 use crate::plan::{LeafId, QueryKind, WHAT};
 use crate::shape::Served;
-use crate::shard::Asked;
+use crate::shard::Requested;
 
 /// Typical size of the names in a row.
 const NAMES_BYTES: usize = 40;
@@ -18,7 +18,7 @@ const NAMES_BYTES: usize = 40;
 /// A row of a requested model.
 #[derive(Debug)]
 pub(crate) struct Sample<'a> {
-    /// Index of the model in [`Asked`].
+    /// Index of the model in [`Requested`].
     pub(crate) model: usize,
     /// The pod, or the replica in a pod with several; empty for a row about the model.
     pub(crate) replica: &'a str,
@@ -34,12 +34,12 @@ pub(crate) struct Sample<'a> {
 /// Rows of requested models, with all names in one text.
 #[derive(Debug)]
 pub(crate) struct Samples {
-    kept: Vec<Kept>,
+    kept: Vec<CompactRow>,
     names: String,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct CompactRow {
     model: u32,
     /// Where replica, rank and key end in `names`; the first one starts where the previous row ends.
     ends: [u32; 3],
@@ -82,7 +82,7 @@ impl Samples {
 /// A live server, or a copy of one, as the liveness query returns it.
 #[derive(Debug)]
 pub(crate) struct LiveRow {
-    /// Index of the model in [`Asked`].
+    /// Index of the model in [`Requested`].
     pub(crate) model: usize,
     /// `None` if no label names a pod.
     pub(crate) replica: Option<PodName>,
@@ -118,10 +118,10 @@ pub(crate) enum Rows {
 
 /// What a row is interpreted with.
 #[derive(Clone, Copy)]
-pub(crate) struct Reading<'a> {
+pub(crate) struct RowContext<'a> {
     pub(crate) kind: QueryKind,
     pub(crate) served: &'a Served,
-    pub(crate) asked: &'a Asked,
+    pub(crate) asked: &'a Requested,
     /// The model of all rows, whatever their labels say, as an index into `asked`.
     pub(crate) given: Option<usize>,
     /// Restricts the models whose rows count; `None` for all.
@@ -149,7 +149,7 @@ impl Rows {
     }
 
     /// Keeps a row if its model was requested.
-    pub(crate) fn push(&mut self, row: &Row<'_>, reading: Reading<'_>) {
+    pub(crate) fn push(&mut self, row: &Row<'_>, reading: RowContext<'_>) {
         let labels = &reading.served.labels;
         match self {
             Self::Info(rows) => rows.extend(info_row(row, reading)),
@@ -189,7 +189,7 @@ impl Rows {
                 }
                 ends[2] = end_of(names);
                 let model = u32::try_from(model).unwrap_or(u32::MAX);
-                samples.kept.push(Kept { model, ends, leaf, value: row.value });
+                samples.kept.push(CompactRow { model, ends, leaf, value: row.value });
             }
         }
     }
@@ -201,8 +201,8 @@ fn end_of(names: &str) -> u32 {
 }
 
 /// Returns the model of a row if it was requested. Most rows belong to the model of the previous row.
-fn model_of(row: &Row<'_>, reading: Reading<'_>, last: Option<usize>) -> Option<usize> {
-    let Reading { served, asked, given, .. } = reading;
+fn model_of(row: &Row<'_>, reading: RowContext<'_>, last: Option<usize>) -> Option<usize> {
+    let RowContext { served, asked, given, .. } = reading;
     let Labels { namespace, model, .. } = &served.labels;
     let namespace = row.labels.first_of(namespace)?;
     if let Some(given) = given {
@@ -221,7 +221,7 @@ fn model_of(row: &Row<'_>, reading: Reading<'_>, last: Option<usize>) -> Option<
         .filter(|model| reading.only.is_none_or(|only| only.contains(model)))
 }
 
-fn info_row(row: &Row<'_>, reading: Reading<'_>) -> Option<InfoRow> {
+fn info_row(row: &Row<'_>, reading: RowContext<'_>) -> Option<InfoRow> {
     let labels = &reading.served.labels;
     let namespace = reading.asked.namespace(row.labels.first_of(&labels.namespace)?)?;
     let replica = PodName::from(&*labels.replica_of(&row.labels)?);

@@ -233,12 +233,12 @@ impl Sharder {
 
 /// The requested models, and an index from names to models.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct Requested {
     models: Vec<ModelRef>,
     index: HashMap<Namespace, HashMap<ModelId, u32, RandomState>, RandomState>,
 }
 
-impl Asked {
+impl Requested {
     /// Keeps each model once.
     pub(crate) fn new(models: &[ModelRef]) -> Self {
         let mut asked = Self { models: Vec::new(), index: HashMap::default() };

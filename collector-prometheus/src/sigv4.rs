@@ -203,7 +203,7 @@ mod tests {
 
     use super::*;
     use crate::answer::Expect;
-    use crate::client::{Budget, Client, Query};
+    use crate::client::{Client, Query, RequestBudget};
     use crate::config::SigV4Config;
     use crate::credentials::Credentials;
     use crate::plan::QueryKind;
@@ -342,7 +342,7 @@ mod tests {
 
     async fn ask(client: &Client) -> Result<(), Failure> {
         let clock = ManualClock::new();
-        let budget = Budget {
+        let budget = RequestBudget {
             permits: &Unlimited,
             deadline: Instant::now() + Duration::from_secs(60),
             waiting: true,

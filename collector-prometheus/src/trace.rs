@@ -19,6 +19,27 @@ pub(crate) struct TracedQuery {
     pub(crate) arrived_at: Tick,
 }
 
+impl TracedQuery {
+    fn row(
+        &self,
+        field: Field,
+        pod: Option<PodName>,
+        raw: Option<f64>,
+        series: Option<&str>,
+    ) -> TraceRow {
+        TraceRow {
+            pod,
+            field,
+            asked: self.text.as_ref().into(),
+            matched: raw.and(series).map(Into::into),
+            raw,
+            sampled_at: None,
+            asked_at: self.sent_at,
+            answered_at: self.arrived_at,
+        }
+    }
+}
+
 /// Returns the rows of an answer with the indices of their models. A model without a row gets one that says
 /// so.
 pub(crate) fn rows(
@@ -29,16 +50,6 @@ pub(crate) fn rows(
     plan: &Plan,
 ) -> Vec<(usize, TraceRow)> {
     let Some(field) = kind.fields().first() else { return Vec::new() };
-    let row = |pod, raw: Option<f64>, series: Option<&str>| TraceRow {
-        pod,
-        field: *field,
-        asked: query.text.as_ref().into(),
-        matched: raw.and(series).map(Into::into),
-        raw,
-        sampled_at: None,
-        asked_at: query.sent_at,
-        answered_at: query.arrived_at,
-    };
     let Rows::Samples(samples) = rows else { return Vec::new() };
     let mut traced: Vec<(usize, TraceRow)> = samples
         .iter()
@@ -46,11 +57,12 @@ pub(crate) fn rows(
             let own = sample.replica.split(KEY_SEPARATOR).next().unwrap_or_default();
             let pod = Some(own).filter(|replica| !replica.is_empty());
             let series = plan.series_of(sample.leaf).map(|series| &*series.name);
-            (sample.model, row(pod.map(PodName::from), Some(sample.value), series))
+            let row = query.row(*field, pod.map(PodName::from), Some(sample.value), series);
+            (sample.model, row)
         })
         .collect();
-    let silent = models.iter().filter(|model| samples.iter().all(|s| s.model != **model));
-    traced.extend(silent.map(|model| (*model, row(None, None, None))));
+    let without_rows = models.iter().filter(|model| samples.iter().all(|s| s.model != **model));
+    traced.extend(without_rows.map(|model| (*model, query.row(*field, None, None, None))));
     traced
 }
 
@@ -68,16 +80,9 @@ pub(crate) fn complete(sample: &mut ModelSample, config: Option<&TracedQuery>) {
     if let Some(query) = config {
         sample.trace.extend(sample.replicas.iter().map(|replica| {
             let raw = replica.num_gpu_blocks.or(replica.kv_capacity_tokens).map(|it| it as f64);
-            TraceRow {
-                pod: Some(replica.pod_name.clone()),
-                field: Field::CacheConfig,
-                asked: query.text.as_ref().into(),
-                matched: raw.and(query.series.as_deref()).map(Into::into),
-                raw,
-                sampled_at: Some(replica.sampled_at),
-                asked_at: query.sent_at,
-                answered_at: query.arrived_at,
-            }
+            let pod = Some(replica.pod_name.clone());
+            let row = query.row(Field::CacheConfig, pod, raw, query.series.as_deref());
+            TraceRow { sampled_at: Some(replica.sampled_at), ..row }
         }));
     }
     sample.trace.sort_by(|a, b| (&a.pod, a.field, &a.asked).cmp(&(&b.pod, b.field, &b.asked)));

@@ -20,13 +20,13 @@ const LABELS_MAX: usize = 64;
 
 /// The labels of a row. If a label is written twice, the last one is used.
 #[derive(Default, Debug)]
-pub(crate) struct Labels<'a> {
+pub(crate) struct RowLabels<'a> {
     all: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// Whether there was any label, including those that are not text.
     any: bool,
 }
 
-impl<'a> Labels<'a> {
+impl<'a> RowLabels<'a> {
     /// Returns the text of a label; an empty label is an absent one.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self.all.iter().find(|(key, _)| key == name);
@@ -61,7 +61,7 @@ impl<'a> Labels<'a> {
 /// One sample of an instant vector.
 #[derive(Default, Debug)]
 pub(crate) struct Row<'a> {
-    pub(crate) labels: Labels<'a>,
+    pub(crate) labels: RowLabels<'a>,
     /// The evaluation time, in seconds of the server's clock; NaN if it was not given.
     pub(crate) time: f64,
     /// NaN if it was not a number.
@@ -77,7 +77,7 @@ impl Row<'_> {
 
 /// The forms of a result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Shape {
+pub(super) enum ResultForm {
     /// A list of rows, possibly empty.
     Rows,
     /// A time and a value without labels.
@@ -93,7 +93,7 @@ pub(super) struct Document<'a> {
     pub(super) partial: bool,
     pub(super) data: bool,
     pub(super) result_type: Option<Text<'a>>,
-    pub(super) result: Option<Shape>,
+    pub(super) result: Option<ResultForm>,
     /// Why reading was given up, if the JSON itself was valid.
     pub(super) refused: Option<Unreadable>,
 }
@@ -126,24 +126,24 @@ impl<'a, 'f> Reader<'a, 'f> {
     /// Reads a complete text.
     pub(super) fn read(&mut self, text: &'a str) -> serde_json::Result<()> {
         let mut json = serde_json::Deserializer::from_str(text);
-        self.at(Place::Document).deserialize(&mut json)?;
+        self.at(Position::Document).deserialize(&mut json)?;
         json.end()
     }
 
-    fn at(&mut self, place: Place) -> At<'_, 'a, 'f> {
-        At { place, reader: self }
+    fn at(&mut self, position: Position) -> At<'_, 'a, 'f> {
+        At { position, reader: self }
     }
 
     fn document<A: MapAccess<'a>>(&mut self, mut map: A) -> Result<(), A::Error> {
         while let Some(Text(key)) = map.next_key()? {
             match &*key {
                 "status" => self.document.status = map.next_value()?,
-                "warnings" => map.next_value_seed(self.at(Place::Warnings))?,
+                "warnings" => map.next_value_seed(self.at(Position::Warnings))?,
                 "isPartial" => {
                     self.document.partial = map.next_value::<Option<bool>>()?.unwrap_or_default();
                 }
-                "data" => map.next_value_seed(self.at(Place::Data))?,
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                "data" => map.next_value_seed(self.at(Position::Data))?,
+                _ => map.next_value_seed(self.at(Position::Ignored))?,
             }
         }
         Ok(())
@@ -154,8 +154,8 @@ impl<'a, 'f> Reader<'a, 'f> {
         while let Some(Text(key)) = map.next_key()? {
             match &*key {
                 "resultType" => self.document.result_type = map.next_value()?,
-                "result" => map.next_value_seed(self.at(Place::Result))?,
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                "result" => map.next_value_seed(self.at(Position::Result))?,
+                _ => map.next_value_seed(self.at(Position::Ignored))?,
             }
         }
         Ok(())
@@ -164,12 +164,12 @@ impl<'a, 'f> Reader<'a, 'f> {
     /// Reads rows, or the two parts of a scalar.
     fn result<A: SeqAccess<'a>>(&mut self, mut list: A) -> Result<(), A::Error> {
         self.scalar.clear();
-        while list.next_element_seed(self.at(Place::Row))?.is_some() {}
+        while list.next_element_seed(self.at(Position::Row))?.is_some() {}
         match self.scalar[..] {
-            [] => self.document.result = Some(Shape::Rows),
+            [] => self.document.result = Some(ResultForm::Rows),
             [time, value] => {
-                self.document.result = Some(Shape::Scalar);
-                self.row = Row { labels: Labels::default(), time, value };
+                self.document.result = Some(ResultForm::Scalar);
+                self.row = Row { labels: RowLabels::default(), time, value };
                 self.hand_on()?;
             }
             _ => return Err(de::Error::custom("a scalar of one part")),
@@ -183,11 +183,11 @@ impl<'a, 'f> Reader<'a, 'f> {
             match &*key {
                 "metric" => {
                     has_labels = true;
-                    map.next_value_seed(self.at(Place::Labels))?;
+                    map.next_value_seed(self.at(Position::Labels))?;
                 }
                 "value" => {
                     has_sample = true;
-                    map.next_value_seed(self.at(Place::Sample))?;
+                    map.next_value_seed(self.at(Position::Sample))?;
                 }
                 key => {
                     other = match key {
@@ -195,7 +195,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                         "histogram" => Some(Unreadable::NativeHistogram),
                         _ => other,
                     };
-                    map.next_value::<IgnoredAny>()?;
+                    map.next_value_seed(self.at(Position::Ignored))?;
                 }
             }
         }
@@ -212,7 +212,7 @@ impl<'a, 'f> Reader<'a, 'f> {
         self.row.labels.clear();
         while let Some(Text(key)) = map.next_key()? {
             self.row.labels.any = true;
-            map.next_value_seed(self.at(Place::Label))?;
+            map.next_value_seed(self.at(Position::Label))?;
             if let Some(text) = self.label.take() {
                 let text = kept(&key, text);
                 self.row.labels.add(key, text);
@@ -223,8 +223,8 @@ impl<'a, 'f> Reader<'a, 'f> {
 
     /// `[time, "value"]`.
     fn sample<A: SeqAccess<'a>>(&mut self, mut list: A) -> Result<(), A::Error> {
-        let time = list.next_element_seed(self.at(Place::Time))?;
-        let value = list.next_element_seed(self.at(Place::Value))?;
+        let time = list.next_element_seed(self.at(Position::Time))?;
+        let value = list.next_element_seed(self.at(Position::Value))?;
         if time.and(value).is_none() || list.next_element::<IgnoredAny>()?.is_some() {
             return Err(de::Error::custom("expected a time and a value"));
         }
@@ -249,6 +249,19 @@ impl<'a, 'f> Reader<'a, 'f> {
         }
     }
 
+    // `IgnoredAny` would skip values of any depth; this one is bounded by serde_json's recursion limit.
+    fn ignored_map<A: MapAccess<'a>>(&mut self, mut map: A) -> Result<(), A::Error> {
+        while map.next_key::<IgnoredAny>()?.is_some() {
+            map.next_value_seed(self.at(Position::Ignored))?;
+        }
+        Ok(())
+    }
+
+    fn ignored_list<A: SeqAccess<'a>>(&mut self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element_seed(self.at(Position::Ignored))?.is_some() {}
+        Ok(())
+    }
+
     fn hand_on<E: de::Error>(&mut self) -> Result<(), E> {
         let Some(left) = self.rows_left.checked_sub(1) else {
             return Err(self.refuse(Unreadable::TooManyRows));
@@ -267,7 +280,7 @@ impl<'a, 'f> Reader<'a, 'f> {
 
 /// A position in the document.
 #[derive(Clone, Copy)]
-enum Place {
+enum Position {
     Document,
     Warnings,
     Data,
@@ -280,23 +293,26 @@ enum Place {
     Sample,
     Time,
     Value,
+    /// A value that is not used.
+    Ignored,
 }
 
 /// Reads the value at a position.
 struct At<'r, 'a, 'f> {
-    place: Place,
+    position: Position,
     reader: &'r mut Reader<'a, 'f>,
 }
 
 impl At<'_, '_, '_> {
     fn number<E: de::Error>(self, number: f64) -> Result<(), E> {
         let Reader { row, scalar, .. } = self.reader;
-        match self.place {
-            Place::Time => row.time = number,
-            Place::Value => row.value = number,
-            Place::Sample => (row.time, row.value) = (f64::NAN, number),
-            Place::Row if scalar.len() < 2 => scalar.push(number),
-            Place::Row => return Err(E::custom("a scalar of more than two parts")),
+        match self.position {
+            Position::Time => row.time = number,
+            Position::Value => row.value = number,
+            Position::Sample => (row.time, row.value) = (f64::NAN, number),
+            Position::Ignored => {}
+            Position::Row if scalar.len() < 2 => scalar.push(number),
+            Position::Row => return Err(E::custom("a scalar of more than two parts")),
             _ => return Err(E::invalid_type(Unexpected::Float(number), &self)),
         }
         Ok(())
@@ -315,59 +331,55 @@ impl<'a> Visitor<'a> for At<'_, 'a, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.place {
-            Place::Document => "an object",
-            Place::Warnings => "a text or a list of texts",
-            Place::Data => "an object as data",
-            Place::Result => "a list of samples as result",
-            Place::Row => "a sample with its labels",
-            Place::Labels => "an object of labels",
-            Place::Label => "a text as label",
-            Place::Sample | Place::Time | Place::Value => "a time and a value",
+        f.write_str(match self.position {
+            Position::Document => "an object",
+            Position::Warnings => "a text or a list of texts",
+            Position::Data => "an object as data",
+            Position::Result => "a list of samples as result",
+            Position::Row => "a sample with its labels",
+            Position::Labels => "an object of labels",
+            Position::Label => "a text as label",
+            Position::Sample | Position::Time | Position::Value => "a time and a value",
+            Position::Ignored => "a value",
         })
     }
 
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        match self.place {
-            Place::Document => self.reader.document(map),
-            Place::Data => self.reader.data(map),
-            Place::Row => self.reader.row(map),
-            Place::Labels => self.reader.labels(map),
-            Place::Label => {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(())
-            }
+    fn visit_map<A: MapAccess<'a>>(self, map: A) -> Result<(), A::Error> {
+        match self.position {
+            Position::Document => self.reader.document(map),
+            Position::Data => self.reader.data(map),
+            Position::Row => self.reader.row(map),
+            Position::Labels => self.reader.labels(map),
+            Position::Label | Position::Ignored => self.reader.ignored_map(map),
             _ => Err(de::Error::invalid_type(Unexpected::Map, &self)),
         }
     }
 
-    fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<(), A::Error> {
-        match self.place {
-            Place::Result => self.reader.result(list),
-            Place::Sample => self.reader.sample(list),
-            Place::Warnings => self.reader.warnings(list),
-            Place::Label => {
-                while list.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(())
-            }
+    fn visit_seq<A: SeqAccess<'a>>(self, list: A) -> Result<(), A::Error> {
+        match self.position {
+            Position::Result => self.reader.result(list),
+            Position::Sample => self.reader.sample(list),
+            Position::Warnings => self.reader.warnings(list),
+            Position::Label | Position::Ignored => self.reader.ignored_list(list),
             _ => Err(de::Error::invalid_type(Unexpected::Seq, &self)),
         }
     }
 
     fn visit_borrowed_str<E: de::Error>(self, text: &'a str) -> Result<(), E> {
-        match self.place {
-            Place::Label => self.reader.label = Some(Cow::Borrowed(text)),
+        match self.position {
+            Position::Label => self.reader.label = Some(Cow::Borrowed(text)),
             _ => return self.visit_str(text),
         }
         Ok(())
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
-        match self.place {
-            Place::Label => self.reader.label = Some(Cow::Owned(text.to_owned())),
-            Place::Warnings => self.reader.warning(text),
+        match self.position {
+            Position::Label => self.reader.label = Some(Cow::Owned(text.to_owned())),
+            Position::Warnings => self.reader.warning(text),
+            Position::Ignored => {}
             // Anything else becomes NaN.
-            Place::Row | Place::Time | Place::Value => {
+            Position::Row | Position::Time | Position::Value => {
                 return self.number(text.parse().unwrap_or(f64::NAN));
             }
             _ => return Err(E::invalid_type(Unexpected::Str(text), &self)),
@@ -376,10 +388,17 @@ impl<'a> Visitor<'a> for At<'_, 'a, '_> {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
-        match self.place {
-            Place::Warnings | Place::Data | Place::Result => Ok(()),
-            Place::Time | Place::Value => self.number(f64::NAN),
+        match self.position {
+            Position::Warnings | Position::Data | Position::Result | Position::Ignored => Ok(()),
+            Position::Time | Position::Value => self.number(f64::NAN),
             _ => Err(E::invalid_type(Unexpected::Unit, &self)),
+        }
+    }
+
+    fn visit_bool<E: de::Error>(self, truth: bool) -> Result<(), E> {
+        match self.position {
+            Position::Ignored => Ok(()),
+            _ => Err(E::invalid_type(Unexpected::Bool(truth), &self)),
         }
     }
 

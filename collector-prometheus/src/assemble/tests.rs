@@ -1,4 +1,4 @@
-//! Who lives, by the rows of the query for liveness and by how old they are.
+//! Live pods, by the rows of the liveness query and their age.
 
 use collector_core::ModelRef;
 
@@ -25,9 +25,9 @@ fn shape() -> Shape {
     shape
 }
 
-fn asked(models: usize) -> Asked {
+fn asked(models: usize) -> Requested {
     let models: Vec<ModelRef> = (0..models).map(|i| ModelRef::new(format!("m{i}"), "n")).collect();
-    Asked::new(&models)
+    Requested::new(&models)
 }
 
 fn living(model: usize, pod: &str, age: f64) -> LiveRow {
@@ -48,7 +48,7 @@ fn alive(engine: u8, models: usize, rows: Vec<LiveRow>) -> QueryResult {
     QueryResult { kind: QueryKind::Liveness, engine, models: (0..models).collect(), result }
 }
 
-/// The pods of the first model after these rows, each with the engine that it is read as.
+/// The pods of the first model after these rows, each with its engine.
 fn pods(answers: Vec<(u8, Vec<LiveRow>)>) -> Vec<(String, u8)> {
     let (asked, shape) = (asked(1), shape());
     let mut assembly = Assembly::new(&asked, &shape, moment());
@@ -92,7 +92,7 @@ fn models_are_grouped_by_the_lateness_of_their_samples() {
     let mut assembly = Assembly::new(&asked, &shape, moment());
     let ages = [(0, 3.0), (1, 15.9), (2, 31.5), (3, 290.0)];
     let rows = ages.iter().map(|(model, age)| living(*model, "p-0", *age));
-    // The newest of a model counts.
+    // The newest sample of a model counts.
     let rows = rows.chain([living(2, "p-1", 45.0)]).collect();
     assembly.add(alive(0, 5, rows));
     assembly.settle();

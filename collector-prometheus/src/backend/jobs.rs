@@ -12,14 +12,14 @@ use crate::labels::Level;
 use crate::plan::QueryKind;
 use crate::promql::Matcher;
 use crate::shape::Shape;
-use crate::shard::{Asked, FleetSize, Shard};
+use crate::shard::{FleetSize, Requested, Shard};
 
 /// Missing models whose last hour is queried in one fetch.
 const LAST_SEEN_MAX: usize = 10;
 
 impl PrometheusBackend {
     /// Groups the models that share queries, by engine.
-    pub(super) fn groups(&self, asked: &Asked, shape: &Shape, waiting: bool) -> Vec<Group> {
+    pub(super) fn groups(&self, asked: &Requested, shape: &Shape, waiting: bool) -> Vec<Group> {
         let pods_of = |model: &ModelRef| self.memory.pods_of(model);
         let fleet_size = FleetSize {
             asked: asked.models().iter().filter_map(pods_of).map(u64::from).sum(),

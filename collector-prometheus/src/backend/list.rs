@@ -7,7 +7,7 @@ use collector_core::{ErrorKind, KnownModel, ModelRef, sanitize};
 
 use super::PrometheusBackend;
 use crate::answer::{Expect, shortened};
-use crate::client::{Budget, Query};
+use crate::client::{Query, RequestBudget};
 use crate::discovery::ServerInfo;
 use crate::failure::Failure;
 use crate::labels::Level;
@@ -23,7 +23,7 @@ struct Listed {
 
 impl PrometheusBackend {
     /// Returns the models of every engine present, each once.
-    pub(super) async fn models(&self, budget: Budget<'_>) -> Result<Vec<KnownModel>, Failure> {
+    pub(super) async fn models(&self, budget: RequestBudget<'_>) -> Result<Vec<KnownModel>, Failure> {
         let info = self.discovery.discover(&self.client, budget, None).await?;
         let mut models = Vec::new();
         let mut unlabelled = None;
@@ -44,7 +44,7 @@ impl PrometheusBackend {
         {
             return Err(Failure::bad_answer(format!(
                 "there are series of model servers, and none of them names both its namespace and \
-                     its model: {example}"
+                 its model: {example}"
             ))
             .with_remedy(
                 "check the relabelling of the scrape job, or name the labels in prometheus.labels",
@@ -75,7 +75,7 @@ impl PrometheusBackend {
         &self,
         served: &Served,
         info: &ServerInfo,
-        budget: Budget<'_>,
+        budget: RequestBudget<'_>,
         models: &mut Vec<KnownModel>,
     ) -> Result<Listed, Failure> {
         let labels = &served.labels;

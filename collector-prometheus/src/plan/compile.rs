@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use collector_engines::{Engine, Expression, Quantity, Series};
 
-use super::{Ask, Function, Info, Leaf, LeafId, Native, Plan, QueryKind};
+use super::{Function, Info, Leaf, LeafId, Native, Plan, PlannedQuery, QueryKind};
 use crate::labels::Level;
 use crate::promql::Window;
 
@@ -94,7 +94,7 @@ impl Plan {
         // Hits are a fraction of their own lookups: one half is useless without the other.
         let is_complete = kind != QueryKind::PrefixCache || matches!(places[..], [a, b] if a == b);
         if is_complete && !leaves.is_empty() {
-            self.asks.push(Ask { kind, leaves, per_pod });
+            self.asks.push(PlannedQuery { kind, leaves, per_pod });
         }
     }
 

@@ -17,7 +17,7 @@ fn boxed(names: &[&str]) -> Vec<Box<str>> {
     names.iter().map(|name| Box::from(*name)).collect()
 }
 
-/// Series of the release that the table of the module is about.
+/// Series of the release in the table of the module.
 const VLLM: [&str; 14] = [
     "vllm:num_requests_running",
     "vllm:num_requests_waiting",

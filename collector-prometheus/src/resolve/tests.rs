@@ -8,7 +8,7 @@ use collector_engines::Engines;
 use super::*;
 use crate::plan::Held;
 
-/// A plan over all series of vLLM but those of other releases.
+/// A plan for all series of vLLM except those of other releases.
 fn plan() -> Plan {
     let engines = Engines::builtin();
     let vllm = engines.iter().next().unwrap();
@@ -43,7 +43,7 @@ fn server(rank: &str, key: &str, stamp: f64) -> Server {
     }
 }
 
-/// The same, which has counted so many requests.
+/// The same server with this number of counted requests.
 fn counting(key: &str, stamp: f64, requests: f64) -> Server {
     let mut server = server("", key, stamp);
     server.values.push((plan().leaves(QueryKind::Counters)[0], requests));
@@ -65,12 +65,12 @@ fn config(rank: &str, blocks: u64) -> RankConfig {
     }
 }
 
-/// What is known of a replica besides its servers.
+/// What is known about a replica besides its servers.
 #[derive(Default)]
 struct Known {
     config: Vec<RankConfig>,
     counted: Vec<(Box<str>, bool)>,
-    /// Requests a second of each server.
+    /// Requests per second of each server.
     rate: Option<f64>,
 }
 
@@ -87,7 +87,7 @@ fn with<T>(servers: &[Server], known: &Known, then: impl FnOnce(&Replica<'_>) ->
     })
 }
 
-/// The keys of the servers that count, each with how many copies it has.
+/// The keys of the servers that count, each with the number of its copies.
 fn counted(servers: &[Server], rate: Option<f64>) -> Vec<(String, usize)> {
     with(servers, &Known { rate, ..Known::default() }, |replica| {
         units(replica).iter().map(|it| (it.server.key.to_string(), it.copies.len())).collect()
@@ -141,7 +141,7 @@ fn servers_add_up_and_the_fullest_is_the_usage() {
     assert_eq!((row.queue_length, row.running_requests), (Some(7), Some(16)));
     assert_eq!(row.kv_cache_usage, Some(0.75));
     assert_eq!(row.total_kv_capacity_tokens(), Some(48_000));
-    // Each rank by its own usage and size.
+    // Each rank with its own usage and size.
     assert_eq!(row.tokens_in_use(), Some(8_000 + 24_000));
     assert_eq!(row.num_gpu_blocks, Some(3000));
     assert_eq!(row.servers, 2);

@@ -11,8 +11,8 @@ use collector_core::sanitize;
 use collector_engines::{Engine, Engines, Quantity, Series};
 
 use super::{DiscoverySettings, Served, Shape};
-use crate::answer::{Expect, Labels as RowLabels, Row};
-use crate::client::{Budget, Client, Query};
+use crate::answer::{Expect, Row, RowLabels};
+use crate::client::{Client, Query, RequestBudget};
 use crate::config::DEFAULT_SCRAPE_INTERVAL;
 use crate::failure::Failure;
 use crate::labels::{INSTANCE, Labels, Level};
@@ -41,7 +41,7 @@ const EXAMPLE_MAX: usize = 400;
 /// model is queried, if it exists under the usual labels.
 pub(crate) async fn ask(
     client: &Client,
-    budget: Budget<'_>,
+    budget: RequestBudget<'_>,
     terms: &DiscoverySettings,
     narrow: Option<(&str, &str)>,
 ) -> Result<Shape, Failure> {
@@ -69,7 +69,7 @@ pub(crate) async fn ask(
         }
     }
     shape.incomplete = prober.incomplete.load(Ordering::Relaxed);
-    // Series that all lack a label, beside engines that have it, come from a router or a recording rule,
+    // Series that all lack a label, next to engines that have it, come from a router or a recording rule,
     // unless the configuration assigns them.
     if !terms.gives_models && shape.served.iter().any(|served| served.lacks().is_none()) {
         shape.served.retain(|served| served.lacks() != Some("model"));
@@ -146,7 +146,7 @@ pub(super) enum Item {
 
 struct Prober<'a> {
     client: &'a Client,
-    budget: Budget<'a>,
+    budget: RequestBudget<'a>,
     terms: &'a DiscoverySettings,
     incomplete: AtomicBool,
 }

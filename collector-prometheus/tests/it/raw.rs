@@ -17,18 +17,18 @@ use crate::fake::m;
 enum Then {
     /// Writes this and closes.
     Close(Vec<u8>),
-    /// Writes this and then nothing, for ever.
+    /// Writes this and then nothing more.
     Hang(Vec<u8>),
     /// Writes a head, and then one byte after another.
     Drip,
-    /// Writes this over and over.
+    /// Writes this again and again.
     Repeat(Vec<u8>, Vec<u8>),
 }
 
 struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
-    /// Those of them that the server has closed.
+    /// Connections that the server has closed.
     closed: Arc<AtomicUsize>,
 }
 
@@ -97,7 +97,7 @@ async fn failure_of(backend: &PrometheusBackend) -> BackendError {
         .unwrap_err()
 }
 
-/// The look fails with this kind, says these things, and used one connection.
+/// The fetch fails with this kind and these messages, and used one connection.
 async fn check(then: Then, kind: ErrorKind, parts: &[&str]) {
     let server = serve(then).await;
     let mut config = config(&format!("http://{}", server.address));
@@ -188,7 +188,7 @@ async fn endless_headers_and_bodies_are_cut_off() {
     check(Then::Repeat(head, header), ErrorKind::TooLarge, &["head"]).await;
     let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
     check(Then::Repeat(head, vec![b' '; 65_536]), ErrorKind::TooLarge, &["64 MiB"]).await;
-    // gzip, in which the name of a file has no end: it unpacks to nothing.
+    // gzip with a file name that never ends: it unpacks to nothing.
     let head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x08\0\0\0\0\0\xff";
     let name = vec![b'x'; 65_536];
     check(Then::Repeat(head.to_vec(), name), ErrorKind::TooLarge, &["64 MiB"]).await;

@@ -1,4 +1,4 @@
-//! Gateways that want to know who asks, and what they are told; what their refusals come to.
+//! Credentials, headers and parameters for gateways, and the errors of their refusals.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use wiremock::ResponseTemplate;
 
 use crate::fake::{Fake, error, ok, two_pods};
 
-/// A server with two pods behind a gateway that lets through what `allows` says.
+/// A server with two pods behind a gateway that passes requests that `allows` accepts.
 async fn gateway(
     set: impl FnOnce(&mut PrometheusConfig),
     allows: impl Fn(&crate::fake::Parameters) -> bool + Send + Sync + 'static,
@@ -24,7 +24,7 @@ async fn gateway(
     fake
 }
 
-/// What a gateway wants a header to be, which may change.
+/// The value that a gateway requires of a header; it may change.
 #[derive(Clone)]
 struct Wanted {
     header: &'static str,
@@ -179,7 +179,7 @@ async fn parameters_and_headers_survive_a_redirect_and_no_error_shows_them() {
     contains(&fake.failure().await.to_string(), &["/api/v1/query"]);
 }
 
-/// A script that prints what the file `token` beside it holds, and counts its runs.
+/// A script that prints the file `token` next to it, and counts its runs.
 fn script(folder: &Path, body: &str) -> Vec<String> {
     let path = folder.join("print-token");
     fs::write(&path, format!("cd {}\necho run >> runs\n{body}\n", folder.display())).unwrap();
@@ -252,7 +252,7 @@ async fn the_last_token_is_used_on_while_the_command_fails() {
     contains(&text, &["prometheus.token_command: \"sh\" failed (exit status: 1)", "No such file"]);
 }
 
-/// The look fails without a request, and says these things.
+/// The fetch fails without a request, with these messages.
 async fn command_fails(command: Vec<String>, parts: &[&str]) {
     let fake = Fake::with(|config| config.token_command = command).await;
     let failure = fake.failure().await;
@@ -310,14 +310,14 @@ async fn a_token_command_that_hangs_is_killed_with_what_it_started() {
     tokio::time::advance(Duration::from_secs(10)).await;
     fetch.await.unwrap();
     let id = fs::read_to_string(&id).unwrap();
-    // Until it is killed, or for ever.
+    // Until it is killed, or forever.
     let state = format!("/proc/{}/stat", id.trim());
     while fs::read_to_string(&state).is_ok_and(|state| !state.contains(") Z ")) {
         tokio::task::yield_now().await;
     }
 }
 
-/// A server that answers everything so.
+/// A server that answers everything like this.
 async fn refusal(set: impl FnOnce(&mut PrometheusConfig), answer: ResponseTemplate) -> String {
     let fake = Fake::with(set).await;
     fake.always(answer);
@@ -402,7 +402,7 @@ async fn the_words_of_the_server_are_separate_from_what_was_sent() {
     contains(&text, &["no bearer token was sent; the server sent an HTML page"]);
     let text = refusal(nothing, ResponseTemplate::new(404).set_body_string("404 page\n")).await;
     contains(&text, &["/api/v1/query; the server said: \"404 page\""]);
-    // Cut short after its first four letters, if it were not taken out before.
+    // Without redaction it would be truncated after its first four letters.
     let echo = "x".repeat(195) + " hunter2";
     let long = ok(&format!(r#"{{"status":"error","errorType":"x","error":"{echo}"}}"#));
     let text = refusal(with_token, long).await;

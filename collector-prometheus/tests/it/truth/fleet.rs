@@ -90,7 +90,7 @@ pub(crate) type Change = [f64; 2];
 #[derive(Clone, Debug)]
 pub(crate) struct Rank {
     pub(crate) waiting: Change,
-    /// Of `waiting`, those that stand in a series of their own.
+    /// Of `waiting`, those in a separate series.
     pub(crate) grammar: f64,
     pub(crate) running: Change,
     pub(crate) usage: Change,

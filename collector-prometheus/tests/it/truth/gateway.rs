@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::fleet::NOW;
 use super::plan::{Fault, Plan, hits};
 
-/// The clock of one scene, which stands still during a fetch.
+/// The clock of one scene, which does not advance during a fetch.
 #[derive(Debug)]
 pub(crate) struct SceneClock {
     passed: ManualClock,

@@ -86,7 +86,7 @@ pub(crate) enum Fault {
         code: u16,
         body: &'static str,
     },
-    /// Evaluates so many seconds earlier than asked, a whole server or a cache in front.
+    /// Evaluates this many seconds earlier than asked, in the server or a cache in front of it.
     Earlier {
         seconds: f64,
         own_time: bool,
