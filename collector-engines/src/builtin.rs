@@ -1,4 +1,4 @@
-//! The engines that are known without being told, in the syntax of [`Expression`](crate::Expression).
+//! The built-in engines, in the syntax of [`Expression`](crate::Expression).
 //!
 //! Names and labels are those of the servers' own sources and documents. Where names moved between
 //! releases, the newest comes first.
@@ -7,24 +7,24 @@ use crate::quantity::Quantity;
 
 use Quantity as Q;
 
-/// One engine, or one of its generations of names: entries of the same name are the same engine.
+/// One engine, or one generation of its names: entries with the same name are the same engine.
 pub(crate) struct Builtin {
     pub(crate) name: &'static str,
-    /// The engine whose metrics hold where this one has none; its prefix is replaced by this one's.
+    /// The engine whose metrics are used if this one has none; its prefix is replaced by this one's.
     pub(crate) base: Option<&'static str>,
-    /// What its names begin with.
+    /// The prefix of its names.
     pub(crate) prefix: &'static str,
     pub(crate) model_labels: &'static [&'static str],
     pub(crate) rank_labels: &'static [&'static str],
-    /// The label that names a replica where one page, or pod, has several.
+    /// The label that names a replica if one page or pod has several.
     pub(crate) replica_label: Option<&'static str>,
-    /// The label that says what a server does where a request is served by several.
+    /// The label that names the role of a server, if several serve a request together.
     pub(crate) role_label: Option<&'static str>,
     /// Values of the model label that are no model's id: the model must be given.
     pub(crate) no_models: &'static [&'static str],
-    /// Ids of models are compared without case.
+    /// Whether ids of models are compared without case.
     pub(crate) ignore_case: bool,
-    /// Series that must be there for a page to be this engine's.
+    /// Series that every page of this engine has.
     pub(crate) required: &'static [&'static str],
     pub(crate) metrics: &'static [(Quantity, &'static [&'static str])],
     /// The series whose labels name its LoRA adapters.
@@ -61,7 +61,7 @@ pub(crate) const ENGINES: [Builtin; 21] = [
                 Q::KvCacheUsage,
                 &["vllm:kv_cache_usage_perc{pid=\"\"}", "vllm:gpu_cache_usage_perc{pid=\"\"}"],
             ),
-            // Of hybrid models blocks times block size is not the capacity.
+            // For hybrid models, blocks times block size is not the capacity.
             (Q::KvCapacityTokens, &["vllm:cache_config_info[kv_cache_size_tokens]"]),
             (Q::BlockSize, &["vllm:cache_config_info[block_size]"]),
             (Q::NumGpuBlocks, &["vllm:cache_config_info[num_gpu_blocks]"]),
@@ -86,7 +86,7 @@ pub(crate) const ENGINES: [Builtin; 21] = [
                     "vllm:time_per_output_token_seconds_count",
                 ],
             ),
-            // A connector is asked for what the local cache had not: its hits are of the same tokens.
+            // A connector is asked for tokens that the local cache does not have, so its hits are of the same tokens.
             (
                 Q::PrefixHits,
                 &[
@@ -113,7 +113,7 @@ pub(crate) const ENGINES: [Builtin; 21] = [
         rank_labels: &["dp_rank"],
         role_label: Some("engine_type"),
         metrics: &[
-            // Series by priority stand beside their total, which has none.
+            // Series by priority are exported beside their total, which has no priority.
             (
                 Q::Waiting,
                 &["sglang:num_queue_reqs{priority=\"\"} \
@@ -361,7 +361,7 @@ pub(crate) const ENGINES: [Builtin; 21] = [
         ],
         ..NOTHING
     },
-    // It counts what it has done, and shows neither its queue nor its cache.
+    // It counts finished work, and exports neither its queue nor its cache.
     Builtin {
         name: "mlc",
         required: &["engine_prefill_time_sum", "engine_decode_time_sum"],
@@ -414,8 +414,8 @@ pub(crate) const ENGINES: [Builtin; 21] = [
 const TRITON_PARTS: &[&str] =
     &["tensorrt_llm", "tensorrt_llm_bls", "ensemble", "preprocessing", "postprocessing"];
 
-/// Series that only a router or gateway shows, with what shows them. Beside a model server's names they
-/// mean that those are told about other servers.
+/// Series that only a router or gateway exports, with its name. Beside a model server's series they mean that those
+/// belong to other servers.
 pub(crate) const ROUTERS: &[(&str, &str)] = &[
     ("vllm:healthy_pods_total", "the vLLM production-stack router"),
     ("vllm:current_qps", "the vLLM production-stack router"),

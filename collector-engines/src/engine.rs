@@ -1,4 +1,4 @@
-//! All engines in one table: the built-in ones and those of the user, each with what it inherits.
+//! The table of engines: the built-in ones and those of the user, each with the settings that it inherits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,33 +14,32 @@ use crate::user::{EngineSpec, SpecError};
 /// Engines that users may define.
 const ENGINES_MAX: usize = 64;
 
-/// What the series of one kind of model server mean, in one spelling of their names.
+/// The series of one kind of model server and their meaning, in one spelling of their names.
 ///
-/// An engine whose names have changed, or may have lost their colon on the way, stands in the table
-/// once for each spelling, under the same name. What is read of one server is in one spelling, so that
-/// old and new names are never added up.
+/// An engine whose names changed, or may have lost their colon on the way, is in the table once for each spelling,
+/// under the same name. All numbers of a server are read in one spelling, so old and new names are never summed.
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct Engine {
     /// Its name, in documents and in the pod label `llm-d.ai/engine-type`.
     pub name: EngineName,
-    /// What its names begin with; empty for none.
+    /// The prefix of its names; empty for none.
     pub prefix: Box<str>,
-    /// The model of all of its servers, whatever their series say.
+    /// The model of all of its servers, whatever their series name.
     pub model: Option<ModelId>,
-    /// The labels that hold the model's id; the first that a series has counts.
+    /// The labels that hold the model's id; the first one that a series has is used.
     pub model_labels: Vec<Box<str>>,
     /// Values of these labels that are no model's id: the model must be given.
     pub no_models: Vec<Box<str>>,
-    /// Ids of models are compared without case.
+    /// Whether ids of models are compared without case.
     pub ignore_case: bool,
-    /// The labels that tell data-parallel ranks apart; the first that a series has counts.
+    /// The labels that hold the data-parallel rank; the first one that a series has is used.
     pub rank_labels: Vec<Box<str>>,
-    /// The label that names a replica where one page, or pod, has several.
+    /// The label that names a replica if one page or pod has several.
     pub replica_label: Option<Box<str>>,
-    /// The label that says what a server does where a request is served by several.
+    /// The label that names the role of a server, if several serve a request together.
     pub role_label: Option<Box<str>>,
-    /// Sample names that must be there for a page to be this engine's.
+    /// Sample names that every page of this engine has.
     pub required: Vec<Box<str>>,
     /// The series whose labels name its LoRA adapters.
     pub lora: Option<Box<str>>,
@@ -48,18 +47,18 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Where a quantity may stand, in order of preference.
+    /// Returns the expressions that may supply a quantity, in order of preference.
     pub fn alternatives(&self, quantity: Quantity) -> &[Expression] {
         self.metrics.get(&quantity).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The quantities that it reports, each with where it may stand.
+    /// Returns the quantities that it reports, each with its expressions.
     pub fn metrics(&self) -> impl Iterator<Item = (Quantity, &[Expression])> {
         self.metrics.iter().map(|(quantity, alternatives)| (*quantity, alternatives.as_slice()))
     }
 
-    /// The alternative of a quantity that counts where `is_present` says which series exist: the first
-    /// that is complete, in step with its [partner](Quantity::partner).
+    /// Returns the expression of a quantity that is used, given which series are present: the first that is complete,
+    /// at the same position as that of its [partner](Quantity::partner).
     pub fn chosen(
         &self,
         quantity: Quantity,
@@ -69,7 +68,7 @@ impl Engine {
         self.alternatives(quantity).get(index)
     }
 
-    /// The position of [`chosen`](Self::chosen) among the alternatives.
+    /// Returns the position of [`chosen`](Self::chosen) among the alternatives.
     pub fn chosen_index(
         &self,
         quantity: Quantity,
@@ -89,7 +88,7 @@ impl Engine {
         !value.is_empty() && !self.no_models.iter().any(|name| **name == *value)
     }
 
-    /// Every sample name it reads.
+    /// Returns every sample name that it reads.
     pub fn sample_names(&self) -> impl Iterator<Item = &str> {
         let expressions = self.metrics.values().flatten();
         expressions.flat_map(Expression::series).map(|series| &*series.name)
@@ -105,7 +104,7 @@ impl Engine {
         Self { prefix: prefix.into(), ..self.renamed(rename) }
     }
 
-    /// The same engine as it looks where `:` in names has become `_`; `None` where nothing changes.
+    /// The same engine with `_` instead of `:` in names; `None` if nothing changes.
     pub fn without_colons(&self) -> Option<Self> {
         let has_colon = self.sample_names().any(|name| name.contains(':'));
         let rename = |name: &str| name.replace(':', "_").into();
@@ -130,12 +129,12 @@ impl Engine {
 #[derive(Clone, Debug)]
 pub struct Engines {
     all: Arc<[Engine]>,
-    /// How many of them are the user's.
+    /// How many of them the user defined.
     of_user: usize,
 }
 
 impl Engines {
-    /// The engines that are known without being told.
+    /// Returns the built-in engines.
     #[expect(clippy::missing_panics_doc, reason = "the built-in table is the same in every build")]
     pub fn builtin() -> Self {
         Self::new(&[]).expect("the built-in table can be read")
@@ -144,7 +143,7 @@ impl Engines {
     /// The built-in engines, and those of a user.
     ///
     /// # Errors
-    /// The first thing that is wrong, with the engine, the key and the position.
+    /// The first invalid setting, with the engine, the key and the position.
     pub fn new(specs: &[EngineSpec]) -> Result<Self, SpecError> {
         if specs.len() > ENGINES_MAX {
             return Err(SpecError::TooMany { what: "engines".to_owned(), limit: ENGINES_MAX });
@@ -206,12 +205,12 @@ impl Engines {
         names
     }
 
-    /// What shows this series, where only a router or gateway does.
+    /// Returns the router or gateway that exports this series; `None` if model servers may have it.
     pub fn router_of(name: &str) -> Option<&'static str> {
         builtin::ROUTERS.iter().find(|(series, _)| *series == name).map(|(_, router)| *router)
     }
 
-    /// The series by which routers and gateways are recognised.
+    /// Returns the series by which routers and gateways are recognised.
     pub fn router_names() -> impl Iterator<Item = &'static str> {
         builtin::ROUTERS.iter().map(|(series, _)| *series)
     }
@@ -303,7 +302,7 @@ fn inherit<'a>(
     for (quantity, alternatives) in &spec.metrics {
         let alternatives = parse(&spec.name, *quantity, alternatives.as_slice())?;
         engine.metrics.insert(*quantity, alternatives);
-        // What the base requires may be what this engine has replaced.
+        // The base may require series that this engine has replaced.
         engine.required.clear();
     }
     if engine.metrics.values().flatten().all(Expression::is_constant) {

@@ -1,10 +1,10 @@
-//! Where a quantity stands: the syntax in which users and the built-in table write it.
+//! Expressions over series that supply a quantity, in the syntax of users and of the built-in table.
 //!
 //! ```text
 //! vllm:num_requests_waiting                            a series
 //! nv_trt_llm_request_metrics{request_type=waiting}     selected by labels: = != =~ !~; "" quotes
 //! vllm:cache_config_info[num_gpu_blocks]               the number in one of its labels
-//! sglang:num_queue_reqs + sglang:num_paused_reqs?      the second counts as 0 where it is absent
+//! sglang:num_queue_reqs + sglang:num_paused_reqs?      the second is 0 if it is absent
 //! (acme_used + acme_pinned) / acme_size * 100          + - * / and brackets
 //! 16                                                   a number
 //! ```
@@ -13,7 +13,7 @@ use std::fmt;
 
 use crate::matcher::LabelMatcher;
 
-/// Where one quantity stands: read with [`FromStr`](std::str::FromStr), written back by `Display`.
+/// An expression that supplies a quantity: read with [`FromStr`](std::str::FromStr), written back by `Display`.
 ///
 /// `S` is what a leaf reads: a [`Series`], or whatever a backend compiles one into.
 #[derive(Clone, PartialEq, Debug)]
@@ -24,7 +24,7 @@ pub enum Expression<S = Series> {
     Series {
         /// Which.
         series: S,
-        /// Counts as 0 where there is none, as long as another series of the expression is there.
+        /// It is 0 if it is absent and another series of the expression is present.
         optional: bool,
     },
     /// Two parts, combined.
@@ -44,14 +44,14 @@ pub enum Operator {
     Per,
 }
 
-/// Series of one sample name, selected by labels where one name holds several quantities.
+/// Series of one sample name, selected by labels.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Series {
     /// The whole sample name.
     pub name: Box<str>,
-    /// What its labels must be.
+    /// The matchers of its labels.
     pub matchers: Box<[LabelMatcher]>,
-    /// The label whose text is the number; without it the sample's value is.
+    /// The label whose text is the number; `None`: the sample's value.
     pub number_in: Option<Box<str>>,
 }
 
@@ -96,7 +96,7 @@ impl<S> Expression<S> {
         any && !lacks
     }
 
-    /// Whether it reads a series that is so.
+    /// Whether it reads a series for which `is` returns true.
     pub fn reads_any(&self, mut is: impl FnMut(&S) -> bool) -> bool {
         let mut any = false;
         self.visit(&mut |series, _| any |= is(series));
@@ -117,8 +117,8 @@ impl<S> Expression<S> {
         }
     }
 
-    /// Its value where each series has the value that `value` returns. `None` where a series that is
-    /// not optional has none, where no series has one, and for a division by zero.
+    /// Returns its value, given the value of each series. `None` if a required series has none, if no series has one,
+    /// and for a division by zero.
     pub fn evaluate(&self, value: &mut impl FnMut(&S) -> Option<f64>) -> Option<f64> {
         let (result, present) = self.part(value)?;
         (present || matches!(self, Self::Number(_))).then_some(result)
@@ -246,22 +246,22 @@ impl fmt::Display for Series {
     }
 }
 
-/// What a name may begin with, of metrics and labels alike.
+/// Whether a name of a metric or label may begin with this character.
 pub(crate) fn starts_name(c: char) -> bool {
     c.is_ascii_alphabetic() || matches!(c, '_' | ':')
 }
 
-/// What a name may hold.
+/// Whether a name may contain this character.
 pub(crate) fn in_name(c: char) -> bool {
     starts_name(c) || c.is_ascii_digit()
 }
 
-/// What the value of a label may hold without quotes.
+/// Whether the value of a label may contain this character without quotes.
 pub(crate) fn in_bare_value(c: char) -> bool {
     in_name(c) || matches!(c, '.' | '-' | '/' | '+')
 }
 
-/// A name as the syntax has it: quoted where it is none of the classic names.
+/// Displays a name, in quotes unless it is a classic name.
 struct Name<'a>(&'a str);
 
 impl fmt::Display for Name<'_> {
@@ -271,7 +271,7 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// The value of a label, likewise.
+/// Displays the value of a label, in quotes if it needs them.
 struct Value<'a>(&'a str);
 
 impl fmt::Display for Value<'_> {

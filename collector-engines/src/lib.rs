@@ -1,10 +1,9 @@
-//! What the series of each model server mean, as data: one description that every backend reads.
+//! The series of each model server and their meaning, as data that every backend reads.
 //!
 //! [`Engines`] is the table: the built-in engines and those of the user. An [`Engine`] says how its
 //! series are recognised, which labels name model and rank, and for each [`Quantity`] the
-//! [`Expression`]s that may supply it, in order of preference. Direct scraping compiles the table into
-//! what it looks for on a metrics page, the Prometheus backend into queries; neither does anything by
-//! name. This crate does no I/O.
+//! [`Expression`]s that may supply it, in order of preference. Direct scraping compiles the table into the series that
+//! it looks for on a metrics page, the Prometheus backend into queries; neither treats an engine specially by name. This crate does no I/O.
 //!
 //! ```
 //! use collector_engines::{Engines, Quantity};
@@ -30,5 +29,5 @@ pub use parse::ExpressionError;
 pub use quantity::{Fold, Quantity};
 pub use user::{Aliases, EngineSpec, Labels, SpecError};
 
-/// The name of the Endpoint Picker in configurations and documents; no engine can have it.
+/// The name of endpoint pickers in configurations and documents; no engine can have it.
 pub const ENDPOINT_PICKER: &str = "epp";

@@ -9,7 +9,7 @@ use regex_lite::{Regex, RegexBuilder};
 /// Bytes of a compiled pattern.
 const PATTERN_BYTES_MAX: usize = 1 << 16;
 
-/// What one label must be. An absent label is an empty one.
+/// A condition on one label. An absent label is empty.
 #[derive(Clone, Debug)]
 pub struct LabelMatcher {
     /// The label's whole name.
@@ -18,7 +18,7 @@ pub struct LabelMatcher {
     pub operator: MatchOperator,
     /// The value, or the pattern.
     pub value: Box<str>,
-    /// The compiled pattern, where it is one.
+    /// The compiled pattern, if it is one.
     pattern: Option<Arc<Regex>>,
 }
 
@@ -69,7 +69,7 @@ impl LabelMatcher {
         Ok(Self { label: label.into(), operator, value, pattern })
     }
 
-    /// Whether a label with this value, empty for absent, is let through.
+    /// Whether a label with this value matches; an absent label is empty.
     pub fn accepts(&self, value: &str) -> bool {
         let matches = self.pattern.as_ref().is_some_and(|pattern| pattern.is_match(value));
         match self.operator {

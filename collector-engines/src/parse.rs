@@ -1,4 +1,4 @@
-//! Reads the syntax of an [`Expression`], in one pass and without going back.
+//! Parses an [`Expression`] in one pass, without backtracking.
 
 use std::str::FromStr;
 
@@ -16,9 +16,9 @@ const DEPTH_MAX: u32 = 32;
 pub struct ExpressionError {
     /// The character at which reading stopped, counted from 1.
     pub position: usize,
-    /// What may stand there.
+    /// What was expected.
     pub expected: &'static str,
-    /// What stands there; `None` at the end.
+    /// What was found; `None` at the end.
     pub found: Option<char>,
 }
 

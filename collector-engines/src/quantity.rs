@@ -1,4 +1,4 @@
-//! The numbers that are read of a model server, by name.
+//! The numbers that are read from a model server.
 
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ quantities! {
     NumGpuBlocks "num_gpu_blocks",
     /// Greater than 0 when the server sleeps.
     Sleeping "sleeping",
-    /// Requests that ended, by whatever reason the engine calls a success.
+    /// Requests that ended successfully, as the engine defines it.
     RequestSuccessTotal "request_success_total",
     /// Requests that ended in any way.
     RequestsTotal "requests_total",
@@ -67,12 +67,12 @@ quantities! {
     ItlSum "itl_sum",
     /// Inter-token latencies measured.
     ItlCount "itl_count",
-    /// What the prefix cache had, in the unit of [`PrefixQueries`](Self::PrefixQueries): tokens, or
+    /// Hits of the prefix cache, in the unit of [`PrefixQueries`](Self::PrefixQueries): tokens, or
     /// blocks (TensorRT-LLM).
     PrefixHits "prefix_hits",
-    /// What was looked up in the prefix cache.
+    /// Look-ups in the prefix cache.
     PrefixQueries "prefix_queries",
-    /// Prompt tokens that the prefix cache had, out of
+    /// Prompt tokens found in the prefix cache, out of
     /// [`PromptTokensTotal`](Self::PromptTokensTotal) (SGLang).
     CachedTokensTotal "cached_tokens_total",
     /// Share of prompt tokens found in the prefix cache, as the server computes it: 0.0 to 1.0, or 0
@@ -92,17 +92,17 @@ quantities! {
     DecodeTimeCount "decode_time_count",
 }
 
-/// What several series of one row make together.
+/// How several series of one row make one number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Fold {
-    /// They are parts of a whole, such as the requests by the reason they ended for.
+    /// They are parts of a sum, such as requests by the reason why they ended.
     Sum,
-    /// They are views of the same thing, such as one scheduler seen by each of its tensor ranks.
+    /// They are views of the same thing, such as one scheduler exported by each of its tensor ranks.
     Greatest,
 }
 
 impl Quantity {
-    /// Whether the number only grows until the server restarts.
+    /// Whether the number only increases until the server restarts.
     pub const fn is_counter(self) -> bool {
         !matches!(
             self,
@@ -122,14 +122,13 @@ impl Quantity {
         if self.is_counter() { Fold::Sum } else { Fold::Greatest }
     }
 
-    /// Whether the number is a property of the configuration: the same for each rank of a server that
-    /// reports it once.
+    /// Whether the number is part of the configuration: a server that reports it once has the same for each rank.
     pub const fn is_configuration(self) -> bool {
         matches!(self, Self::KvCapacityTokens | Self::BlockSize | Self::NumGpuBlocks)
     }
 
-    /// The quantity that is read from the alternative of the same position, because a number of one
-    /// generation of names means nothing beside one of another.
+    /// Returns the quantity that must be read from the alternative at the same position, because numbers of two
+    /// generations of names do not fit together.
     pub const fn partner(self) -> Option<Self> {
         Some(match self {
             Self::BlockSize => Self::NumGpuBlocks,
@@ -154,15 +153,14 @@ impl Quantity {
         })
     }
 
-    /// The position of the alternative that counts: the first that is complete, in step with the
-    /// [partner](Self::partner). `complete` says whether an alternative of a quantity is.
+    /// Returns the position of the alternative that is used: the first that is complete, at the same position as that
+    /// of the [partner](Self::partner). `complete` returns whether an alternative of a quantity is complete.
     pub fn chosen_among(self, complete: impl Fn(Self, usize) -> bool) -> Option<usize> {
         let first = |is: &dyn Fn(usize) -> bool| (0..ALTERNATIVES_MAX).find(|index| is(*index));
         let own = |index| complete(self, index);
         let Some(partner) = self.partner() else { return first(&own) };
         let both = first(&|index| own(index) && complete(partner, index));
-        // Without a pair, one of the two alone is better than nothing, but never half of each
-        // generation.
+        // Without a complete pair, one of the two alone is better than nothing, but never half of each generation.
         let either = || first(&|index| own(index) || complete(partner, index));
         both.or_else(either).filter(|index| own(*index))
     }

@@ -1,4 +1,4 @@
-//! What users say about engines: new ones, and other places for what the known ones report.
+//! Engines as users define them: new ones, and other series for the built-in ones.
 
 use std::collections::BTreeMap;
 
@@ -22,28 +22,27 @@ use crate::quantity::Quantity;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineSpec {
-    /// Its name, as in the pod label `llm-d.ai/engine-type`. That of a built-in engine overrides it.
+    /// Its name, as in the pod label `llm-d.ai/engine-type`. The name of a built-in engine overrides that engine.
     pub name: EngineName,
-    /// The engine whose entries hold where this one has none: a built-in one, or one defined before.
-    /// Default: the built-in engine of the same name, or none.
+    /// The engine whose entries are used if this one has none: a built-in one, or one defined before. Default: the
+    /// built-in engine of the same name, or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<EngineName>,
-    /// What stands in place of the prefix of the base's names: `ray_vllm_` for `vllm:`.
+    /// Replaces the prefix of the base's names: `ray_vllm_` for `vllm:`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<Box<str>>,
-    /// The model of all of its servers, whatever their series say.
+    /// The model of all of its servers, whatever their series name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelId>,
-    /// The label that holds the model's id, or several of which the first that is there counts.
-    /// Default: those of the base, or `model_name`.
+    /// The label that holds the model's id, or several of which the first one present is used. Default: those of the
+    /// base, or `model_name`.
     #[serde(default, alias = "model_label", skip_serializing_if = "Option::is_none")]
     pub model_labels: Option<Labels>,
-    /// The label that tells data-parallel ranks apart, or several; `""`: there is none. Default: those
-    /// of the base, or none.
+    /// The label that holds the data-parallel rank, or several; `""`: there is none. Default: those of the base, or
+    /// none.
     #[serde(default, alias = "rank_label", skip_serializing_if = "Option::is_none")]
     pub rank_labels: Option<Labels>,
-    /// Where each quantity stands, in the syntax of [`Expression`](crate::Expression). An empty list:
-    /// nowhere.
+    /// The expressions of each quantity. An empty list: the engine does not report it.
     #[serde(default)]
     pub metrics: BTreeMap<Quantity, Aliases>,
     /// The series whose labels name its LoRA adapters, in the form of `vllm:lora_requests_info`.
@@ -51,7 +50,7 @@ pub struct EngineSpec {
     pub lora: Option<Box<str>>,
 }
 
-/// The places where one quantity may stand, in order of preference.
+/// The expressions that may supply one quantity, in order of preference.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(untagged, expecting = "an expression such as \"name{label=value}\", or a list of them")]
 pub enum Aliases {
@@ -71,7 +70,7 @@ impl Aliases {
     }
 }
 
-/// Labels of which the first that a series has counts.
+/// Labels of which the first one that a series has is used.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(untagged, expecting = "the name of a label, or a list of names")]
 pub enum Labels {
@@ -92,7 +91,7 @@ impl Labels {
     }
 }
 
-/// Engines that cannot be made out of what a user said.
+/// An invalid definition of engines.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpecError {
@@ -102,7 +101,7 @@ pub enum SpecError {
         /// Its place in the list, from 1.
         position: usize,
     },
-    /// The name is that of the Endpoint Picker.
+    /// The name is that of endpoint pickers.
     #[error("engine {engine:?}: this is the name of the Endpoint Picker, take another")]
     Reserved {
         /// The name.
@@ -114,7 +113,7 @@ pub enum SpecError {
         /// The name.
         engine: EngineName,
     },
-    /// The base is not known where it is named.
+    /// The base is unknown.
     #[error(
         "engine {engine:?}: base {base:?} is not known: expected one of {known:?}, or an engine \
              that is defined before this one"
@@ -127,7 +126,7 @@ pub enum SpecError {
         /// What there is.
         known: Vec<EngineName>,
     },
-    /// The base follows, so that the two may be based on each other.
+    /// The base is defined later, so the two might be based on each other.
     #[error("engine {engine:?}: base {base:?} is defined after it, or is itself: define it before")]
     LaterBase {
         /// The engine.
@@ -135,7 +134,7 @@ pub enum SpecError {
         /// Its base.
         base: EngineName,
     },
-    /// A prefix, and nothing whose prefix it replaces.
+    /// A prefix without a base whose prefix it replaces.
     #[error("engine {engine:?}: prefix replaces that of a base: name a base")]
     PrefixWithoutBase {
         /// The engine.
@@ -153,7 +152,7 @@ pub enum SpecError {
         /// What is wrong with it, and where.
         error: ExpressionError,
     },
-    /// A counter that is not a sum of counters, so that its restarts could not be seen.
+    /// A counter that is not a sum of counters, so restarts would not be detected.
     #[error(
         "engine {engine:?}, metrics.{quantity}, {expression:?}: a counter may be a sum or difference \
              of series, times or over a number"
@@ -166,13 +165,13 @@ pub enum SpecError {
         /// What was written.
         expression: String,
     },
-    /// Nothing would ever be read.
+    /// The engine has no metrics.
     #[error("engine {engine:?} reads no series: give it a base, or metrics of its own")]
     ReadsNothing {
         /// The engine.
         engine: EngineName,
     },
-    /// More than the table holds.
+    /// A limit is exceeded.
     #[error("{what}: at most {limit} are possible")]
     TooMany {
         /// Of what.

@@ -1,4 +1,4 @@
-//! What a user sets about direct scraping: the keys under `[epp]`.
+//! The settings of direct scraping: the keys under `[epp]`.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -41,36 +41,35 @@ pub struct EppConfig {
     /// The time over which peaks and rates are taken. Default 1 m, as the Prometheus backend's.
     #[serde(with = "collector_core::duration")]
     pub window: Duration,
-    /// How often pods are scraped that serve no tracked model. Default 15 s, the habit of most
-    /// Prometheus installations; 0: not again once they have answered.
+    /// Scrape interval of pods that serve no tracked model. Default 15 s, as in most Prometheus installations; 0: they
+    /// are not scraped again once they have answered.
     #[serde(with = "collector_core::duration")]
     pub idle_interval: Duration,
-    /// Bytes of a page. Default 16 MiB, forty times what a large vLLM shows.
+    /// Greatest size of a metrics page, in bytes. Default 16 MiB, forty times the page of a large vLLM.
     pub max_page_bytes: u64,
-    /// Bytes of a line of it. Default 64 KiB.
+    /// Greatest size of a line, in bytes. Default 64 KiB.
     pub max_line_bytes: usize,
-    /// Targets. Default 10 000; each costs some 45 KB of memory and an open connection.
+    /// Greatest number of targets. Default 10 000; each costs some 45 KB of memory and an open connection.
     pub max_targets: usize,
     /// A file that holds the token; read again whenever it changes.
     pub token_path: Option<PathBuf>,
-    /// Sent as `Authorization: Bearer`. Beats `token_path`.
+    /// Sent as `Authorization: Bearer`. Overrides `token_path`.
     #[serde(skip_serializing)]
     pub bearer_token: Option<SecretString>,
-    /// Allows the token over `http://`. Default false: who reads the traffic reads the token.
+    /// Allows the token over `http://`. Default false: anyone who can read the traffic can read the token.
     pub allow_token_over_http: bool,
     /// Certificates (PEM) of the authorities that may have signed the pods'; default: those of the
     /// operating system.
     pub ca_cert_path: Option<PathBuf>,
     /// The name that a pod's certificate must hold; default: the host of its URL.
     pub server_name: Option<String>,
-    /// Believes any certificate. Default false: with it, anyone on the way can read the token and
-    /// make up metrics.
+    /// Accepts any certificate. Default false: with it, anyone between can read the token and make up metrics.
     pub tls_insecure_skip_verify: bool,
     /// Engines besides the ones that are known, and corrections of these.
     pub engines: Vec<EngineSpec>,
 }
 
-/// The least scrape interval: below it a page costs a server more than it tells.
+/// The least scrape interval: more frequent scrapes cost the server more than they are worth.
 const SCRAPE_INTERVAL_MIN: Duration = Duration::from_millis(50);
 /// The least that `max_page_bytes` may be: a page of a small vLLM fits.
 const PAGE_BYTES_MIN: u64 = 64 << 10;
@@ -112,8 +111,7 @@ impl EppConfig {
         Limits { max_line_bytes: self.max_line_bytes, max_page_bytes: self.max_page_bytes }
     }
 
-    /// Checks the settings without touching files or the network; every problem is told, not just
-    /// the first.
+    /// Checks the settings without touching files or the network. Reports every problem, not just the first.
     ///
     /// # Errors
     /// One error for each thing that cannot work.

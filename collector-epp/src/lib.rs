@@ -1,4 +1,9 @@
-//! A backend that reads model servers (vLLM, SGLang, TensorRT-LLM) and the Endpoint Picker directly.
+//! Direct scraping: the backend that reads the metrics pages of model servers (vLLM, SGLang, TensorRT-LLM and others)
+//! and of endpoint pickers itself.
+//!
+//! Start reading at [`EppBackend`]. `discover` finds the targets, `scrape` fetches a metrics page, `scan` finds the
+//! wanted samples on it, `engines` and `endpoint_picker` turn these into rows, `rates` turns rows into rates and peaks
+//! over a window, and `backend` makes answers of them.
 
 mod backend;
 mod config;
@@ -14,8 +19,8 @@ pub use backend::EppBackend;
 pub use collector_transport::ConfigError;
 pub use config::EppConfig;
 pub use scrape::{
-    Content, Credential, CutShort, FetchError, FetchedPage, PageClient, PageError, read_page,
-    shown, target_at,
+    Content, Credential, CutShort, ExpositionClient, ExpositionError, FetchError,
+    FetchedExposition, read_exposition, shown, target_at,
 };
 
 /// The backend's name in readings, errors, logs and metrics.

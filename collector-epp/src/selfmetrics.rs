@@ -1,4 +1,4 @@
-//! What the collector tells about its own scrapes, through the `metrics` facade.
+//! Metrics about the collector's own scrapes, through the `metrics` facade.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const MALFORMED: &str = "collector_epp_malformed_lines_total";
 /// The `query_type` of a scrape.
 const SCRAPE: &str = "scrape";
 
-/// Describes the families and brings them into being, so that each is there before its first event.
+/// Describes and creates the families, so that each exists before its first event.
 pub(crate) fn register() {
     collecting::register([SCRAPE]);
     describe_counter!(SCRAPES, Unit::Count, "Scrapes of pods, by outcome");
@@ -34,7 +34,7 @@ pub(crate) fn register() {
     targets(0, 0, 0);
 }
 
-/// A page was read.
+/// Counts a page that was read.
 pub(crate) fn scraped(took: Duration, bytes: u64, malformed: u64) {
     collecting::ended(SCRAPE, took, None);
     counter!(SCRAPES, "outcome" => "ok").increment(1);
@@ -44,25 +44,25 @@ pub(crate) fn scraped(took: Duration, bytes: u64, malformed: u64) {
     }
 }
 
-/// A page could not be read.
+/// Counts a page that could not be read.
 pub(crate) fn failed(took: Duration, kind: ErrorKind) {
     collecting::ended(SCRAPE, took, Some(kind));
     counter!(SCRAPES, "outcome" => "failed").increment(1);
 }
 
-/// How many pods there are.
+/// Sets the number of pods in each state.
 pub(crate) fn targets(up: usize, down: usize, untried: usize) {
     for (state, count) in [("up", up), ("down", down), ("untried", untried)] {
         gauge!(TARGETS, "state" => state).set(count as f64);
     }
 }
 
-/// A value that was judged; one that cannot be true is counted, and is none.
+/// Returns an accepted value. A rejected one is counted, and becomes `None`.
 pub(crate) fn judged<T>(field: Field, judged: Result<T, Rejected>) -> Option<T> {
     judged.inspect_err(|why| collecting::refused(query_type(field), *why)).ok()
 }
 
-/// The names by which the Prometheus backend counts the same fields.
+/// Returns the name by which the Prometheus backend counts the same field.
 fn query_type(field: Field) -> &'static str {
     match field {
         Field::KvCacheUsage => "kv_cache",

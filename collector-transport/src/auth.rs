@@ -9,14 +9,14 @@ use crate::error::{ConfigError, Section};
 use crate::files::NamedFile;
 use crate::secret::SecretFile;
 
-/// Where the `Authorization` header comes from.
+/// The source of the `Authorization` header.
 pub struct Token {
     section: Section,
     from: From,
 }
 
 enum From {
-    /// None is sent.
+    /// No token is sent.
     Nowhere,
     /// `bearer_token`.
     Value(SecretString),
@@ -31,8 +31,8 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// The token of a section's keys `bearer_token` and `token_path`, of which the first beats the
-    /// second. Reads the file for the first time.
+    /// The token of a section's keys `bearer_token` and `token_path`; the first overrides the second. Reads the file for
+    /// the first time.
     ///
     /// # Errors
     /// When the file cannot be read or holds no token.
@@ -70,8 +70,8 @@ impl Token {
         Some(value)
     }
 
-    /// The server refused the token: reads its file again, whatever its stamp says. True when there
-    /// is another token to try.
+    /// Reads the file again after the server refused the token, even if its stamp is unchanged. Returns whether there is
+    /// another token to try.
     pub fn changed_after_refusal(&self) -> bool {
         match &self.from {
             From::File(file) => file.reread(),
@@ -79,7 +79,7 @@ impl Token {
         }
     }
 
-    /// A text of the server's without the token in it.
+    /// Returns a text of the server's without the token.
     pub fn redact(&self, text: &str) -> String {
         let token = match &self.from {
             From::Nowhere => return text.to_owned(),
@@ -89,7 +89,7 @@ impl Token {
         text.replace(token.expose_secret(), "[token]")
     }
 
-    /// What was sent, for messages.
+    /// Describes what was sent, for messages.
     pub fn describe(&self) -> String {
         match &self.from {
             From::Nowhere => "no bearer token was sent".to_owned(),
@@ -105,17 +105,17 @@ impl Token {
     }
 }
 
-/// The token in a file's text, without the blanks around it.
+/// Returns the token in a file's text, without blanks around it.
 fn extract(text: &str) -> Result<&str, String> {
     let token = text.trim();
     check_token(token).map_err(|problem| format!("holds a token that {problem}"))?;
     Ok(token)
 }
 
-/// What a bearer token must be to travel in a header.
+/// Checks that a bearer token can be sent in a header.
 ///
 /// # Errors
-/// What is wrong with it, to follow the word "token".
+/// The problem, to follow the word "token".
 pub fn check_token(token: &str) -> Result<(), &'static str> {
     let begins_with =
         |scheme: &str| token.get(..scheme.len()).is_some_and(|it| it.eq_ignore_ascii_case(scheme));
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configured_value_beats_the_file() {
+    fn the_configured_value_overrides_the_file() {
         let (value, path) = (SecretString::from("value"), Path::new("/does/not/exist"));
         let token = Token::new(SECTION, Some(&value), Some(path)).unwrap();
         check(&token, "value");

@@ -1,4 +1,4 @@
-//! Server certificates that sign themselves, and words for what is wrong with a certificate.
+//! Self-signed server certificates, and descriptions of problems with a certificate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, Error, OtherError};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
-/// The server's certificate is signed by its own key, and is not among those that are trusted.
+/// The server's certificate is signed by its own key, and is not one of the trusted ones.
 #[derive(Debug)]
 pub(crate) struct SelfSigned;
 
@@ -23,7 +23,7 @@ impl fmt::Display for SelfSigned {
 
 impl std::error::Error for SelfSigned {}
 
-/// Accepts a certificate that is itself among the trusted ones, for the name that it holds.
+/// Accepts a certificate that is itself one of the trusted ones, for the names that it holds.
 ///
 /// `error` is what the usual verification found. It refuses the certificate of an authority as a
 /// server's, which is what `openssl req -x509` makes; every other error stands. The period of validity
@@ -40,7 +40,7 @@ pub(crate) fn accept_listed(
     Ok(ServerCertVerified::assertion())
 }
 
-/// The same error, or that the certificate is self-signed where that is why it is not believed.
+/// Returns the same error, or that the certificate is self-signed if it was refused for that.
 pub(crate) fn explain_refusal(
     error: Error,
     end_entity: &CertificateDer<'_>,
@@ -84,7 +84,7 @@ fn is_self_signed(
     matches!(verified, Ok(_) | Err(webpki::Error::CaUsedAsEndEntity))
 }
 
-/// Why a certificate of a file cannot be used, in words of our own; to follow "a certificate that".
+/// Describes why a certificate of a file cannot be used, to follow "a certificate that".
 pub(crate) fn unusable(error: &Error) -> &'static str {
     match error {
         Error::InvalidCertificate(error) => in_words(error),
@@ -92,7 +92,7 @@ pub(crate) fn unusable(error: &Error) -> &'static str {
     }
 }
 
-/// What is wrong with a certificate, in words of our own; to follow "the server's certificate".
+/// Describes the problem with a certificate, to follow "the server's certificate".
 pub(crate) fn in_words(error: &CertificateError) -> &'static str {
     match error {
         CertificateError::BadEncoding => "is not well-formed",

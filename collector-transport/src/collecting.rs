@@ -1,5 +1,5 @@
-//! The two families of self-metrics that all backends count under: how long a query took, and what went
-//! wrong with it. A backend names its queries, and no family a second time.
+//! The two families of metrics about queries that all backends share: durations and errors. Each backend names its
+//! own queries.
 
 use std::time::Duration;
 
@@ -10,8 +10,7 @@ use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 const DURATION: &str = "wva_metrics_collection_duration_seconds";
 const ERRORS: &str = "wva_metrics_collection_errors_total";
 
-/// Describes the families and brings them into being for these queries, so that each is there before its
-/// first event.
+/// Describes the families and creates them for these queries, so that each exists before its first event.
 pub fn register(query_types: impl IntoIterator<Item = &'static str>) {
     describe_histogram!(
         DURATION,
@@ -29,7 +28,7 @@ pub fn register(query_types: impl IntoIterator<Item = &'static str>) {
     }
 }
 
-/// A query ended, well or, for a reason, badly.
+/// Counts a query that ended, successfully or with an error.
 pub fn ended(query_type: &'static str, took: Duration, failure: Option<ErrorKind>) {
     histogram!(DURATION, "query_type" => query_type).record(took.as_secs_f64());
     if let Some(kind) = failure {
@@ -37,7 +36,7 @@ pub fn ended(query_type: &'static str, took: Duration, failure: Option<ErrorKind
     }
 }
 
-/// A value that cannot be true was left out.
+/// Counts a value that cannot be true and was ignored.
 pub fn refused(query_type: &'static str, why: Rejected) {
     let reason = match why {
         Rejected::NotFinite => "not_finite",

@@ -1,14 +1,13 @@
-//! Settings that cannot work, named by the key that a user wrote.
+//! Errors of settings, which name the key that the user wrote.
 
 use std::error::Error;
 
-/// A section of the configuration, so that messages name its keys as a user writes them.
+/// A section of the configuration, whose keys messages name as the user writes them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Section {
     /// Its name, `prometheus` for example.
     pub name: &'static str,
-    /// How the environment variables of its keys begin, `PROMETHEUS` for example; `None` when its
-    /// keys have no variables of their own.
+    /// The prefix of the environment variables of its keys, `PROMETHEUS` for example; `None` if its keys have none.
     pub variables: Option<&'static str>,
 }
 
@@ -53,7 +52,7 @@ impl Section {
     }
 }
 
-/// A setting that cannot work. Its message names the key, and the file where there is one.
+/// An invalid setting. The message names the key, and the file if there is one.
 #[derive(Debug, thiserror::Error)]
 #[error("{section}.{key}: {problem}")]
 pub struct ConfigError {

@@ -1,4 +1,4 @@
-//! Errors of a connection in words: what happened, and which key changes it.
+//! Explains connection errors: what happened, and which key to change.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -11,14 +11,14 @@ use crate::error::Section;
 use crate::resolver::Unresolved;
 use collector_core::text::quote;
 
-/// What an error of the connection came to.
+/// The explanation of an error.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cause {
-    /// What to do about it.
+    /// The kind of the error.
     pub kind: ErrorKind,
     /// What happened: printable, short, without secrets.
     pub detail: String,
-    /// What the user should do; empty when nothing helps but waiting.
+    /// What the user should do; empty if the user can only wait.
     pub remedy: Cow<'static, str>,
 }
 
@@ -36,17 +36,17 @@ impl Cause {
     }
 }
 
-/// What errors of a connection are explained with.
+/// The settings that explanations of connection errors refer to.
 #[derive(Clone, Debug)]
 pub struct Wording {
     /// The section of the keys that are named.
     pub section: Section,
-    /// What is asked, `a PromQL server` for example.
+    /// The kind of server, `a PromQL server` for example.
     pub server: &'static str,
-    /// Where its address is set, `prometheus.url` for example, and by what where that is known:
+    /// The key of its address, `prometheus.url` for example, and its source if that is known:
     /// `prometheus.url (environment variable PROMETHEUS_BASE_URL)`.
     pub address: Cow<'static, str>,
-    /// What follows the advice to use `http://`: empty, or what must be set for it.
+    /// Follows the advice to use `http://`: empty, or the setting that it requires.
     pub unencrypted: &'static str,
     /// Host of the URL.
     pub host: String,
@@ -61,8 +61,7 @@ pub struct Wording {
 impl Wording {
     /// Explains an error of a connection.
     ///
-    /// `connecting`: there was no connection yet. `client_cert_demanded`: the server asked for a
-    /// certificate.
+    /// `connecting`: there was no connection yet. `client_cert_demanded`: the server asked for a certificate.
     pub fn explain(
         &self,
         error: &(dyn Error + 'static),
@@ -103,7 +102,7 @@ impl Wording {
         Cause::new(ErrorKind::Disconnected, cause)
     }
 
-    /// No connection came about in the time.
+    /// Explains that no connection was made in time.
     pub fn no_connection_in_time(&self) -> Cause {
         Cause::new(ErrorKind::Timeout, "no connection within the time").with_remedy(format!(
             "is the address in {} reachable from here, or does a firewall drop the packets?",
@@ -124,7 +123,7 @@ impl Wording {
                 CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
             ) => failed("the server's certificate is not valid yet".into())
                 .with_remedy("is this machine's clock right?"),
-            // A bad signature is that of another authority of the same name, one made anew for example.
+            // A bad signature is that of another authority with the same name, a renewed one for example.
             Tls::InvalidCertificate(
                 CertificateError::UnknownIssuer | CertificateError::BadSignature,
             ) if self.has_ca => failed(format!(
@@ -207,7 +206,7 @@ impl Wording {
         ))
     }
 
-    /// A certificate with a common name alone, as old tools make them.
+    /// Explains a certificate with a common name only, as old tools make them.
     fn no_name(&self, asked: &str) -> Cause {
         Cause::new(
             ErrorKind::Tls,
@@ -234,13 +233,13 @@ impl Wording {
     }
 }
 
-/// A name out of `DnsName("a.example")` or `IpAddress(127.0.0.1)`.
+/// Returns the name in `DnsName("a.example")` or `IpAddress(127.0.0.1)`.
 fn bare_name(presented: &str) -> &str {
     let inner = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
     inner.unwrap_or(presented).trim_matches('"')
 }
 
-/// The first `T` among an error and its causes; an `io::Error` hides what it wraps from `source`.
+/// Returns the first `T` among an error and its causes, also inside an `io::Error`, whose `source` hides it.
 pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut current = Some(error);
     while let Some(error) = current {
@@ -257,7 +256,7 @@ pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<
     None
 }
 
-/// The innermost cause, in words.
+/// Returns the message of the innermost cause.
 pub fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut current = error;
     while let Some(source) = current.source() {

@@ -1,4 +1,4 @@
-//! Files that change while the collector runs: tokens and certificates rotate.
+//! Files that are read again when they change, because tokens and certificates rotate.
 
 use std::fs;
 use std::io::Read;
@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use crate::error::{ConfigError, Section};
 
-/// Bytes of a file that are read at most. A bundle of all public authorities is a quarter of it.
+/// Greatest size of a file, in bytes. A bundle of all public authorities is a quarter of it.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// A file named by a key of the configuration.
@@ -21,8 +21,8 @@ pub struct NamedFile {
     pub path: PathBuf,
 }
 
-/// What changes when a file does. Kubernetes replaces a mounted secret by a symbolic link to
-/// another file, which shows in the number as well as in the time.
+/// A stamp that changes when the file does. Kubernetes replaces a mounted secret by a symbolic link to another file,
+/// which changes the inode number as well as the time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stamp {
     modified: Option<SystemTime>,
@@ -41,7 +41,7 @@ impl NamedFile {
         self.section.error(self.key, format!("{} {problem}", self.path.display()))
     }
 
-    /// The file's stamp, or `None` while it cannot be seen, as in the middle of a rotation.
+    /// Returns the file's stamp, or `None` while the file is absent, as in the middle of a rotation.
     pub fn stamp(&self) -> Option<Stamp> {
         let metadata = fs::metadata(&self.path).ok()?;
         Some(Stamp {
@@ -54,7 +54,7 @@ impl NamedFile {
     /// Reads the whole file, which may have 1 MiB.
     ///
     /// # Errors
-    /// When it is no file, cannot be read or is larger.
+    /// If it is not a file, cannot be read or is larger.
     pub fn read(&self) -> Result<Vec<u8>, ConfigError> {
         self.read_up_to(FILE_BYTES_MAX)
     }
@@ -62,14 +62,14 @@ impl NamedFile {
     /// Reads the whole file, which may have `limit` bytes, a whole number of MiB.
     ///
     /// # Errors
-    /// When it is no file, cannot be read or is larger.
+    /// If it is not a file, cannot be read or is larger.
     pub fn read_up_to(&self, limit: u64) -> Result<Vec<u8>, ConfigError> {
         let cannot = |error: std::io::Error| {
             self.problem(&format!("cannot be read: {error}; check the path and its permissions"))
                 .with_source(error)
         };
         let metadata = fs::metadata(&self.path).map_err(cannot)?;
-        // Reading from a pipe or a device could wait for ever.
+        // Reading from a pipe or a device could block for ever.
         if !metadata.is_file() {
             return Err(self.problem("is not a file"));
         }

@@ -1,9 +1,8 @@
-//! What the backends share on the way to a server.
+//! The parts of a connection to a server that all backends share.
 //!
-//! [`Tls`], [`Token`] and [`SecretFile`] are made from a user's settings and read their files again when these
-//! change;
-//! [`Wording`] puts errors of the connection into words that name the key to change; [`collecting`] counts
-//! under the names that all backends share. No request is sent from here: each backend has its own client.
+//! [`Tls`], [`Token`] and [`SecretFile`] are made from a user's settings and read their files again when these change.
+//! [`Wording`] explains connection errors and names the key to change. [`collecting`] counts under the names that all
+//! backends share. No request is sent from here: each backend has its own client.
 
 mod auth;
 mod certificates;

@@ -1,4 +1,4 @@
-//! Finds the addresses of a host.
+//! Resolves host names.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -23,10 +23,10 @@ impl fmt::Display for Unresolved {
     }
 }
 
-/// The addresses of a host, at least one, as the system's resolver gives them.
+/// Resolves a host with the system's resolver, to at least one address.
 ///
 /// # Errors
-/// An error of its own, which can be recognised among the causes of another.
+/// An error of a type of its own, so that [`find`](crate::find) recognises it.
 pub async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Unresolved> {
     let unresolved = |source| Unresolved { host: host.to_owned(), source };
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))

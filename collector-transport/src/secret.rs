@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::error::ConfigError;
 use crate::files::{NamedFile, Stamp};
 
-/// Takes the secret out of a file's text; an error says what is wrong, to follow the path.
+/// Returns the secret in a file's text, or the problem, to follow the path.
 pub(crate) type Extract = fn(&str) -> Result<&str, String>;
 
 /// A secret in a file, read again when the file changes.
@@ -43,7 +43,7 @@ impl SecretFile {
         Ok(Self { file, extract, current: Mutex::new(Current { secret, stamp, failing: false }) })
     }
 
-    /// Returns the secret as the file has it now, or the last good one while the file cannot be read.
+    /// Returns the secret in the file, or the last good one while the file cannot be read.
     pub fn get(&self) -> SecretString {
         let stamp = self.file.stamp();
         let unchanged = {
@@ -56,12 +56,12 @@ impl SecretFile {
         self.last()
     }
 
-    /// Returns the secret that was read last, without a look at the file.
+    /// Returns the secret that was read last, without reading the file.
     pub fn last(&self) -> SecretString {
         self.lock().secret.clone()
     }
 
-    /// Reads the file again, whatever its stamp says. Returns whether the secret is another one.
+    /// Reads the file again, even if its stamp is unchanged. Returns whether the secret changed.
     pub fn reread(&self) -> bool {
         let stamp = self.file.stamp();
         let read = read(&self.file, self.extract);

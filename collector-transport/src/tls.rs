@@ -1,5 +1,5 @@
-//! TLS as the configuration wants it: whose certificates are believed, for which name, and which
-//! certificate is shown to a server that demands one. Files are read again when they change.
+//! TLS as configured: the trusted authorities, the expected name, and the client certificate. Files are read again when
+//! they change.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,26 +18,26 @@ use crate::certificates::{accept_listed, explain_refusal, unusable};
 use crate::error::{ConfigError, Section};
 use crate::files::{NamedFile, Stamp};
 
-/// What a user sets about TLS; the fields are the keys of a section.
+/// The settings of TLS; the fields are the keys of a section.
 #[derive(Clone, Debug)]
 pub struct TlsSettings {
     /// The section of the keys.
     pub section: Section,
-    /// Whom the connection is with, for log lines: a URL without credentials, a kind of server.
+    /// The server, for log lines: a URL without credentials, or a kind of server.
     pub server: String,
-    /// Certificates (PEM) of the authorities that are believed; `None`: the operating system's.
+    /// Certificates (PEM) of the trusted authorities; `None`: those of the operating system.
     pub ca_cert_path: Option<PathBuf>,
     /// The client's certificate chain (PEM). Without `client_key_path` it is not used.
     pub client_cert_path: Option<PathBuf>,
     /// The private key (PEM) of that certificate.
     pub client_key_path: Option<PathBuf>,
-    /// The name that the server's certificate must hold; `None`: the host that is asked.
+    /// The name that the server's certificate must hold; `None`: the host of the URL.
     pub server_name: Option<String>,
-    /// Believes any certificate.
+    /// Accepts any certificate.
     pub tls_insecure_skip_verify: bool,
 }
 
-/// The client's side of TLS, and what was seen of it.
+/// The client's side of TLS.
 pub struct Tls {
     /// For the client of the backend.
     pub config: ClientConfig,
@@ -54,7 +54,7 @@ impl Tls {
     /// Reads the files for the first time.
     ///
     /// # Errors
-    /// A file that cannot be read or used, a name that is none, no authorities to believe.
+    /// A file that cannot be read or used, an invalid name, or no trusted authorities.
     pub fn new(config: &TlsSettings) -> Result<Self, ConfigError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let server_name = config
@@ -91,7 +91,7 @@ impl Tls {
         Ok(Self { config: tls, identity })
     }
 
-    /// Whether a server has asked for a client certificate since this was last asked.
+    /// Whether a server has asked for a client certificate since the last call.
     pub fn take_client_cert_demanded(&self) -> bool {
         self.identity.demanded.swap(false, Ordering::Relaxed)
     }
@@ -100,7 +100,7 @@ impl Tls {
 /// Makes a value from files.
 type Make<T> = fn(&[NamedFile], &Arc<CryptoProvider>) -> Result<Arc<T>, ConfigError>;
 
-/// A value made from files, made again when one of them changes.
+/// A value made from files, and made again when one of them changes.
 struct Reloaded<T> {
     files: Vec<NamedFile>,
     make: Make<T>,
@@ -124,7 +124,7 @@ impl<T> Reloaded<T> {
         })
     }
 
-    /// The value of the files as they are now, or as they last were when they made sense.
+    /// Returns the value of the current files, or of the last ones that were valid.
     fn get(&self) -> Arc<T> {
         let stamps: Vec<_> = self.files.iter().map(NamedFile::stamp).collect();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,20 +135,20 @@ impl<T> Reloaded<T> {
                     tracing::warn!(%error, "A TLS file changed and cannot be used; its last content is kept");
                 }
             }
-            // Also after an error, so that it is told once; a repaired file has another stamp.
+            // Also after an error, so that it is logged once; a repaired file has another stamp.
             current.0 = stamps;
         }
         Arc::clone(&current.1)
     }
 }
 
-/// Whose certificates are believed.
+/// The certificates that are trusted.
 enum Trust {
-    /// Those that the authorities in a file have signed, and those that are in it themselves.
+    /// Those signed by the authorities in a file, and those in the file itself.
     File(Reloaded<Listed>),
-    /// Those that the operating system believes.
+    /// Those that the operating system trusts.
     System(Arc<dyn ServerCertVerifier>),
-    /// Anyone's.
+    /// All.
     Anyone,
 }
 
@@ -226,7 +226,7 @@ fn certificates(file: &NamedFile) -> Result<Vec<CertificateDer<'static>>, Config
     Ok(certificates)
 }
 
-/// Verifies the server's certificate, for the configured name where there is one.
+/// Verifies the server's certificate, for the configured name if there is one.
 struct Verifier {
     trust: Trust,
     server_name: Option<ServerName<'static>>,
@@ -294,7 +294,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// The client's certificate, where it has one; remembers that a server demanded it.
+/// The client's certificate, if it has one; records whether a server demanded it.
 struct Identity {
     pair: Option<Reloaded<CertifiedKey>>,
     demanded: AtomicBool,

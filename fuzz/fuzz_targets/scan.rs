@@ -13,7 +13,7 @@ use std::sync::Arc;
 use collector_epp::scan::{Ended, Format, Limits, MALFORMED_KEPT, Sample, Scanner, Wanted};
 use libfuzzer_sys::fuzz_target;
 
-use self::reference::{How, Page, Seen};
+use self::reference::{How, Exposition, Seen};
 
 const WANTED: [&str; 8] = [
     "up",
@@ -51,8 +51,8 @@ fn scan<'a>(
     wanted: &Wanted,
     how: How<'_>,
     chunks: impl Iterator<Item = &'a [u8]>,
-) -> (Page, u64) {
-    let mut page = Page::default();
+) -> (Exposition, u64) {
+    let mut page = Exposition::default();
     let mut each = |sample: &Sample<'_>| {
         for (name, value) in sample.labels.iter() {
             assert_eq!(sample.labels.get(&name), Some(value));

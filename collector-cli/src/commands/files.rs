@@ -16,7 +16,7 @@ pub(super) async fn targets(config: &CollectorConfig) -> Option<Result<usize, St
         return None;
     }
     let path = config.settings_of::<EppConfig>()?.target_file.as_deref()?;
-    let targets = FileTargets::new(path).look().await;
+    let targets = FileTargets::new(path).targets().await;
     Some(targets.map(|targets| targets.len()).map_err(|error| error.to_string()))
 }
 

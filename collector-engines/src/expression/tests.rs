@@ -59,7 +59,7 @@ fn values_are_combined_as_written() {
 }
 
 #[test]
-fn an_expression_is_complete_with_all_that_it_needs_and_one_series_at_least() {
+fn an_expression_is_complete_with_all_required_series() {
     let complete = |text: &str, present: &[&str]| {
         parsed(text).is_complete(|series| present.contains(&&*series.name))
     };

@@ -11,7 +11,7 @@ use collector_core::{
 use collector_transport::Cause;
 
 use super::fleet::{Fleet, State};
-use super::pod::{Outcome, Pod, Was, is_same};
+use super::pod::{LastSeen, Outcome, Pod, is_same};
 use super::replicas::{self, Replica, Served};
 use super::trace;
 use crate::NAME;
@@ -34,10 +34,10 @@ pub(crate) struct Wish<'a> {
 }
 
 /// A pod of which nothing is known now.
-struct Silent {
+struct Unresponsive {
     pod: Arc<Pod>,
     cause: Arc<Cause>,
-    was: Was,
+    was: LastSeen,
 }
 
 /// What one namespace said.
@@ -45,7 +45,7 @@ struct Silent {
 struct Room {
     /// By model: the pages that serve it, and which of their models it is.
     served: HashMap<ModelId, Vec<Served>>,
-    silent: Vec<Silent>,
+    silent: Vec<Unresponsive>,
     /// When any of its pods was last tried.
     tried_at: Option<Tick>,
 }
@@ -90,10 +90,10 @@ fn room(
         let seen = pod.seen();
         room.tried_at = room.tried_at.max(seen.tried_at);
         let silent =
-            |cause: Arc<Cause>| Silent { pod: Arc::clone(pod), cause, was: seen.was.clone() };
+            |cause: Arc<Cause>| Unresponsive { pod: Arc::clone(pod), cause, was: seen.was.clone() };
         match &seen.outcome {
             Outcome::Good(good) if seen.tried_at >= Some(not_before) => {
-                for (place, served) in good.models.iter().enumerate() {
+                for (index, served) in good.models.iter().enumerate() {
                     let is_asked = |id: &&&ModelId| is_same(&served.model, id, served.ignore_case);
                     let asked: Vec<&ModelId> = if served.ignore_case {
                         models.iter().filter(is_asked).copied().collect()
@@ -103,7 +103,7 @@ fn room(
                     for id in asked {
                         let (pod, good) = (Arc::clone(pod), Arc::clone(good));
                         let of_model = room.served.entry(id.clone()).or_default();
-                        of_model.push(Served { pod, good, place });
+                        of_model.push(Served { pod, good, index });
                     }
                 }
             }
@@ -114,7 +114,7 @@ fn room(
         }
     }
     // An endpoint picker serves nothing, so nothing is missed without it.
-    room.silent.retain(|silent| silent.was != Was::EndpointPicker);
+    room.silent.retain(|silent| silent.was != LastSeen::EndpointPicker);
     room
 }
 
@@ -131,7 +131,7 @@ fn answer(
     as_of: Tick,
 ) -> Answer {
     let silent = room.silent.iter().filter(|silent| silent.was.may_serve(&model.model));
-    let rows_of = |silent: &Silent| match silent.was.rows() {
+    let rows_of = |silent: &Unresponsive| match silent.was.rows() {
         [] => vec![silent.pod.target.row_name().clone()],
         rows => rows.to_vec(),
     };
@@ -150,10 +150,10 @@ fn answer(
         if state.unknown.is_empty() { Absent::pods(unreached) } else { Absent::Unknown(None) };
     sample.window = Some(wish.window);
     sample.warnings = joined.warnings;
-    for copied in &state.copied {
-        let is_served = served.iter().any(|served| served.pod.target.pod == copied.pod);
-        if copied.namespace == model.namespace && is_served {
-            sample.warnings.push(Arc::clone(&copied.problem));
+    for duplicate in &state.duplicates {
+        let is_served = served.iter().any(|served| served.pod.target.pod == duplicate.pod);
+        if duplicate.namespace == model.namespace && is_served {
+            sample.warnings.push(Arc::clone(&duplicate.problem));
         }
     }
     sample.warnings.sort_unstable();
@@ -176,7 +176,7 @@ fn answer(
     sample.replicas = joined.replicas.into_iter().map(|pod| pod.row).collect();
     if let Some(engines) = wish.trace {
         let rows =
-            served.iter().flat_map(|served| trace::rows(&served.good, served.place, engines));
+            served.iter().flat_map(|served| trace::rows(&served.good, served.index, engines));
         sample.trace = rows.collect();
     }
     Answer::Found(sample)

@@ -8,7 +8,7 @@ use metrics::gauge;
 use super::fleet::Fleet;
 use super::pod::Outcome;
 use crate::endpoint_picker::{EndpointPickerMetrics, EndpointPickerModel, EndpointPickerPool};
-use crate::engines::Page;
+use crate::engines::Exposition;
 
 /// Rows of one page that are shown.
 const ROWS_MAX: usize = 256;
@@ -45,7 +45,7 @@ impl EndpointPickerGauges {
         let mut now: HashMap<Key, f64> = HashMap::new();
         for pod in fleet.pods(|_| true) {
             let Outcome::Good(good) = pod.seen().outcome.clone() else { continue };
-            if let Page::EndpointPicker(metrics) = &good.page {
+            if let Exposition::EndpointPicker(metrics) = &good.page {
                 collect(metrics, pod.target.namespace.as_str(), &mut now);
             }
         }

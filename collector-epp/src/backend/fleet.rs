@@ -1,4 +1,4 @@
-//! All pods, by namespace, and what was lately there.
+//! All pods by namespace, and those that terminated recently.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,30 +7,30 @@ use std::time::Duration;
 use collector_core::{ModelRef, Namespace, PodName, Tick};
 
 use super::pod::{Outcome, Pod};
-use crate::discover::{Copied, DiscoveryError, Found, Target};
+use crate::discover::{DiscoveryError, Duplicate, Found, Target};
 
 /// The pods that are scraped.
 pub(crate) struct Fleet {
-    /// How long what is gone is remembered.
+    /// How long terminated pods are remembered.
     window: Duration,
-    /// How many pods that are gone are remembered.
+    /// How many terminated pods are remembered.
     max_gone: usize,
     state: Mutex<State>,
 }
 
-/// One server: its pod, and its rank where the pod has several.
+/// One server: its pod, and its rank if the pod has several.
 pub(crate) type Server = (PodName, Option<Arc<str>>);
 
-/// The pods, and what goes with them. It is locked for moments, never over a wait.
+/// The pods and the state of discovery. The lock is never held over an await.
 pub(crate) struct State {
     pub(crate) namespaces: HashMap<Namespace, BTreeMap<Server, Arc<Pod>>>,
-    /// Targets that are left out because another one is the same server.
-    pub(crate) copied: HashSet<Copied>,
-    /// The sources that have never told their targets: there may be more pods.
+    /// Targets that are ignored because another one is the same server.
+    pub(crate) duplicates: HashSet<Duplicate>,
+    /// The errors of sources that have never returned their targets: there may be more pods.
     pub(crate) unknown: Vec<DiscoveryError>,
     /// Some source has not been asked yet.
-    pub(crate) unlooked: bool,
-    /// When the set of pods last became another.
+    pub(crate) not_asked_yet: bool,
+    /// When the set of pods last changed.
     pub(crate) changed_at: Tick,
     /// Pods that vanished, and when, in that order: one that comes back within the window keeps its
     /// counters.
@@ -41,9 +41,9 @@ impl Fleet {
     pub(crate) fn new(window: Duration, max_gone: usize, now: Tick) -> Self {
         let state = State {
             namespaces: HashMap::new(),
-            copied: HashSet::new(),
+            duplicates: HashSet::new(),
             unknown: Vec::new(),
-            unlooked: true,
+            not_asked_yet: true,
             changed_at: now,
             gone: VecDeque::new(),
         };
@@ -51,12 +51,12 @@ impl Fleet {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves a state that is at worst half renewed, and soon renewed again.
+        // After a panic elsewhere the state is at worst half updated, and soon updated again.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what discovery says. A pod whose target is as before stays as it is; the models of pods
-    /// that vanished are told.
+    /// Applies the result of discovery. Pods whose target is unchanged are kept. Returns the models of pods that
+    /// vanished.
     pub(crate) fn set(
         &self,
         found: Found,
@@ -64,10 +64,10 @@ impl Fleet {
         make: impl Fn(Target) -> Pod,
     ) -> Vec<ModelRef> {
         let mut state = self.lock();
-        state.unlooked = found.unlooked;
+        state.not_asked_yet = found.not_asked_yet;
         state.unknown = found.unknown;
         self.forget(&mut state, now);
-        state.copied = found.copied;
+        state.duplicates = found.duplicates;
         let mut before: HashMap<(Namespace, Server), Arc<Pod>> =
             std::mem::take(&mut state.namespaces)
                 .into_iter()
@@ -86,7 +86,7 @@ impl Fleet {
                     changed = true;
                     before.extend(other.map(|pod| (key.clone(), pod)));
                     let gone = state.gone.iter().position(|(pod, _)| same(pod));
-                    match gone.and_then(|place| state.gone.remove(place)) {
+                    match gone.and_then(|index| state.gone.remove(index)) {
                         Some((pod, _)) => pod,
                         None => Arc::new(make(target)),
                     }
@@ -103,7 +103,7 @@ impl Fleet {
             let models = pod.seen().was.models().to_vec();
             vanished
                 .extend(models.into_iter().map(|model| ModelRef::new(model, namespace.clone())));
-            pod.hang_up();
+            pod.disconnect();
             state.gone.push_back((pod, now));
         }
         while state.gone.len() > self.max_gone {
@@ -112,7 +112,7 @@ impl Fleet {
         vanished
     }
 
-    /// Forgets what is gone for longer than the window.
+    /// Forgets pods that terminated longer ago than the window.
     pub(crate) fn tidy(&self, now: Tick) {
         let mut state = self.lock();
         self.forget(&mut state, now);
@@ -122,7 +122,7 @@ impl Fleet {
         state.gone.retain(|(_, since)| since.age(now) <= self.window);
     }
 
-    /// Whether the model was served within the window, by a pod that is gone or serves another now.
+    /// Whether the model was served within the window by a pod that is gone or serves another model now.
     pub(crate) fn served_lately(&self, state: &State, model: &ModelRef, now: Tick) -> bool {
         let since = now - self.window;
         let present = state.namespaces.get(&model.namespace);
@@ -132,14 +132,14 @@ impl Fleet {
         present.chain(gone).any(|pod| pod.seen().served_since(&model.model, since))
     }
 
-    /// All pods, or those of some namespaces.
+    /// Returns the pods of the selected namespaces.
     pub(crate) fn pods(&self, of: impl Fn(&Namespace) -> bool) -> Vec<Arc<Pod>> {
         let state = self.lock();
         let rooms = state.namespaces.iter().filter(|(namespace, _)| of(namespace));
         rooms.flat_map(|(_, pods)| pods.values().cloned()).collect()
     }
 
-    /// How many pods are up, down and untried.
+    /// Returns how many pods are up, down and untried.
     pub(crate) fn count(&self) -> [usize; 3] {
         let mut counts = [0; 3];
         for pod in self.pods(|_| true) {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_comes_back_within_the_window_is_the_same_and_only_so_many_are_remembered() {
+    fn a_pod_that_comes_back_within_the_window_is_the_same() {
         let clock = Arc::new(ManualClock::new());
         let config = EppConfig { max_targets: 2, ..EppConfig::default() };
         let shared = Shared::new(config, Vec::new(), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();

@@ -1,4 +1,4 @@
-//! The live half: every pod has a task that scrapes it at its own times, and what changed is pushed.
+//! The live source: every pod has a task that scrapes it, and models that changed are pushed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,28 +15,28 @@ use super::pod::Pod;
 use super::shared::Shared;
 use crate::selfmetrics;
 
-/// What changes within this time is pushed together.
+/// Changes within this time are pushed together.
 const TOGETHER: Duration = Duration::from_millis(20);
-/// The greatest part of the time that is spent on making and pushing answers, as its inverse: for a
-/// model on a thousand pods one push costs a millisecond, and its pods are scraped all the time.
+/// Inverse of the greatest share of time that is spent on making and pushing answers: one push of a model on a
+/// thousand pods costs a millisecond, and its pods are scraped all the time.
 const PUSHING_MAX: u32 = 20;
-/// What changes is pushed after this at the latest.
+/// Changes are pushed after this time at the latest.
 const TOGETHER_MAX: Duration = Duration::from_millis(200);
 /// The first scrapes are spread over this, or over the scrape interval where it is shorter.
 const START_WITHIN: Duration = Duration::from_secs(1);
-/// How often what is gone is forgotten and pods are counted.
+/// How often terminated pods are forgotten and pods are counted.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 
-/// Works until it is dropped; then every task ends. Connections stay, for looks that may follow.
+/// Runs until it is dropped, which ends every task. Connections stay open for later fetches.
 pub(super) async fn run(shared: &Arc<Shared>, sink: Arc<dyn UpdateSink>) {
     let _live = Live::begin(shared);
     let targets_changed = Notify::new();
-    let on_look = |found| {
+    let on_found = |found| {
         shared.take(found);
         targets_changed.notify_one();
     };
     tokio::join!(
-        shared.sources.run(on_look),
+        shared.sources.run(on_found),
         keep_tasks(shared, &targets_changed),
         keep_pushing(shared, &*sink),
         keep_cycles(shared, &*sink),
@@ -44,7 +44,7 @@ pub(super) async fn run(shared: &Arc<Shared>, sink: Arc<dyn UpdateSink>) {
     );
 }
 
-/// Says that the live half runs, as long as it exists.
+/// Marks the live source as running, until it is dropped.
 struct Live<'a>(&'a Shared);
 
 impl<'a> Live<'a> {
@@ -72,7 +72,7 @@ async fn keep_tasks(shared: &Arc<Shared>, targets_changed: &Notify) {
     }
 }
 
-/// The tasks; dropped, all of them end.
+/// The tasks, all of which end when this is dropped.
 #[derive(Default)]
 struct Tasks {
     set: JoinSet<()>,
@@ -98,7 +98,7 @@ impl Tasks {
         }
     }
 
-    /// Returns when a task has ended: its pod has vanished, or it panicked.
+    /// Returns when a task has ended, because its pod has vanished or it panicked.
     async fn one_ended(&mut self) {
         let ended = match self.set.join_next_with_id().await {
             None => std::future::pending().await,
@@ -107,21 +107,21 @@ impl Tasks {
                 if error.is_panic()
                     && let Some((pod, _)) = self.running.get(&error.id())
                 {
-                    // It begins anew, at a time of its own as every task does.
+                    // The task is started again, with a phase of its own.
                     tracing::error!(url = %pod.target.url, "Scraping a target panicked");
                 }
                 error.id()
             }
         };
         if let Some((pod, _)) = self.running.remove(&ended) {
-            // Where it has vanished, nobody else will.
-            pod.hang_up();
+            // Nothing else closes the connection of a pod that has vanished.
+            pod.disconnect();
         }
     }
 }
 
-/// Scrapes one pod: soon, and from then on at times of its own, so that all pods are spread over the
-/// interval and each comes at an even pace, whatever the others do.
+/// Scrapes one pod, first soon and then once an interval with a phase of its own, so that scrapes of all pods are
+/// spread evenly over the interval.
 async fn keep_scraping(shared: Arc<Shared>, pod: Arc<Pod>) {
     let times = Times { start: Instant::now(), phase: fastrand::f64() };
     let mut next = Some(times.first(shared.config.scrape_interval));
@@ -134,7 +134,7 @@ async fn keep_scraping(shared: Arc<Shared>, pod: Arc<Pod>) {
         };
         tokio::select! {
             () = due => {}
-            () = pod.bell.notified() => {
+            () = pod.wake.notified() => {
                 if !pod.take_asked() {
                     next = times.sooner(next, shared.interval(&pod));
                     continue;
@@ -146,7 +146,7 @@ async fn keep_scraping(shared: Arc<Shared>, pod: Arc<Pod>) {
     }
 }
 
-/// When a pod is scraped.
+/// The schedule of a pod's scrapes.
 struct Times {
     start: Instant,
     /// Its share of the interval, 0 to 1.
@@ -158,7 +158,7 @@ impl Times {
         self.start + interval.min(START_WITHIN).mul_f64(self.phase)
     }
 
-    /// The next one after `now`; those that were missed are left out.
+    /// Returns the next scrape after `now`; missed ones are skipped.
     fn after(&self, now: Instant, interval: Duration) -> Instant {
         let anchor = self.start + interval.mul_f64(self.phase);
         let passed = now.saturating_duration_since(anchor).as_nanos();
@@ -166,7 +166,7 @@ impl Times {
         anchor + interval.saturating_mul(u32::try_from(periods).unwrap_or(u32::MAX))
     }
 
-    /// The next one when the interval may have become another; never later than it was to be.
+    /// Returns the next scrape after the interval may have changed; never later than the one planned before.
     fn sooner(&self, next: Option<Instant>, interval: Option<Duration>) -> Option<Instant> {
         let by_interval = interval.map(|interval| self.after(Instant::now(), interval));
         match (next, by_interval) {
@@ -176,7 +176,7 @@ impl Times {
     }
 }
 
-/// Pushes what changed, some of it together.
+/// Pushes models that changed, several of them together.
 async fn keep_pushing(shared: &Shared, sink: &dyn UpdateSink) {
     let mut pause = TOGETHER;
     loop {
@@ -189,8 +189,7 @@ async fn keep_pushing(shared: &Shared, sink: &dyn UpdateSink) {
     }
 }
 
-/// Tells when every pod was tried, and then of the tracked models that none of them serves: no scrape
-/// would.
+/// Reports when every pod was tried, and then pushes tracked models that no pod serves, because no scrape does.
 async fn keep_cycles(shared: &Shared, sink: &dyn UpdateSink) {
     let mut progress = shared.progress();
     let mut told = None;
@@ -201,8 +200,8 @@ async fn keep_cycles(shared: &Shared, sink: &dyn UpdateSink) {
         }
         let unserved = shared.unserved();
         let news: Vec<ModelRef> = match &told {
-            // Whoever is told that the first cycle has ended relies on it: what was found is pushed
-            // before, whatever still waits to be pushed together.
+            // The end of the first cycle promises that everything found was pushed, so models that still wait
+            // to be pushed together are pushed now.
             None => shared.tracked(),
             Some(told) => unserved.difference(told).cloned().collect(),
         };
@@ -213,12 +212,12 @@ async fn keep_cycles(shared: &Shared, sink: &dyn UpdateSink) {
     }
 }
 
-/// Pushes what is known of these models.
+/// Pushes the answers about these models.
 fn push(shared: &Shared, sink: &dyn UpdateSink, models: &[ModelRef]) {
     if models.is_empty() {
         return;
     }
-    // Nobody asked, so the load is told pod by pod: it can be summed, and not be taken apart.
+    // The load is pushed pod by pod, because it can be summed later but not split.
     let wish = Wish { ask: None, not_before: Tick::MIN, window: shared.config.window, trace: None };
     sink.push(answers(&shared.fleet, models, wish, shared.now()));
 }
@@ -239,7 +238,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_pod_keeps_its_own_even_pace() {
+    async fn a_pod_is_scraped_at_an_even_interval() {
         let start = Instant::now();
         let times = Times { start, phase: 0.25 };
         let at = |millis| start + Duration::from_millis(millis);
@@ -247,15 +246,15 @@ mod tests {
         assert_eq!(times.first(second), at(250));
         assert_eq!(times.after(at(250), second), at(1250));
         assert_eq!(times.after(at(700), second), at(1250));
-        // One that was missed is left out.
+        // A missed scrape is skipped.
         assert_eq!(times.after(at(2300), second), at(3250));
-        // Of long intervals the first scrape is soon, and the others are spread.
+        // With a long interval the first scrape is soon, and the others are spread.
         assert_eq!(times.first(second * 40), at(250));
         assert_eq!(times.after(at(250), second * 40), at(10_000));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pod_that_is_wanted_again_is_due_sooner() {
+    async fn a_tracked_pod_is_scraped_sooner() {
         let times = Times { start: Instant::now(), phase: 0.0 };
         let second = Duration::from_secs(1);
         let idle = Some(times.after(Instant::now(), second * 15));

@@ -1,14 +1,14 @@
 //! [`Backend`] for pods that are scraped directly.
 //!
-//! Two halves share one memory, the `fleet`: what each pod last said. The live half scrapes every pod
-//! all the time and pushes what changed (`live`); a look without it scrapes the pods that may matter
-//! by itself (`look`). Both end in `answers`, which tells what is known of a model.
+//! The `fleet` holds the last scrape of each pod. While the live source runs (`live`), it scrapes every pod once an
+//! interval and pushes models that changed; otherwise a fetch scrapes the pods of its namespaces itself (`fetch`). In
+//! both cases `answers` makes the answer about a model.
 
 mod answers;
 mod endpoint_picker;
+mod fetch;
 mod fleet;
 mod live;
-mod look;
 mod pod;
 mod probe;
 mod replicas;
@@ -33,9 +33,9 @@ use shared::Shared;
 
 /// Reads model servers directly.
 ///
-/// While its [`LiveSource`] runs, every pod is scraped all the time and a fetch answers from memory;
-/// without it a fetch scrapes each pod of the namespaces asked for, twice where it has not been scraped
-/// lately, because a rate needs two samples.
+/// While its [`LiveSource`] runs, every pod is scraped once an interval and a fetch answers from memory. Without it, a
+/// fetch scrapes each pod of the requested namespaces, and twice if it was not scraped recently, because a rate needs
+/// two samples.
 pub struct EppBackend {
     shared: Arc<Shared>,
 }
@@ -110,7 +110,7 @@ impl Backend for EppBackend {
         if ask.models.is_empty() {
             return Ok(Answers::new());
         }
-        let not_before = look::look(&self.shared, ask).await?;
+        let not_before = fetch::fetch(&self.shared, ask).await?;
         let trace = ask.trace.then_some(&self.shared.engines);
         let window = self.shared.config.window;
         let wish = Wish { ask: Some(&ask), not_before, window, trace };
@@ -118,11 +118,11 @@ impl Backend for EppBackend {
     }
 
     async fn list_models(&self, ask: ListAsk<'_>) -> Result<Vec<KnownModel>, BackendError> {
-        look::list_models(&self.shared, ask).await
+        fetch::list_models(&self.shared, ask).await
     }
 
     async fn probe(&self, ask: ProbeAsk<'_>) -> Result<Probe, BackendError> {
-        let not_before = look::look_at_all(&self.shared, ask.time_left, Operation::Probe).await;
+        let not_before = fetch::scrape_every_pod(&self.shared, ask.time_left, Operation::Probe).await;
         Ok(probe::probe(&self.shared, not_before))
     }
 

@@ -1,4 +1,4 @@
-//! One target: what it last said, and the work that finds it out.
+//! One target: its last scrape, and scraping it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::discover::Target;
-use crate::engines::{ENDPOINT_PICKER, Engines, NoModel, Page, ServerPage};
-use crate::rates::{History, PageTime, PodModel, Whose};
+use crate::engines::{ENDPOINT_PICKER, Engines, Exposition, NoModel, ServerExposition};
+use crate::rates::{History, PodIdentity, PodModel, ScrapeTime};
 use crate::scan::Summary;
 use crate::scrape::{Reader, Scraped, Scraper, Settings};
 use crate::selfmetrics;
@@ -23,8 +23,8 @@ const ROWS_MAX: usize = 256;
 const MODEL_BYTES_MAX: usize = 1024;
 /// Names that a message quotes.
 const NAMES_SHOWN: usize = 5;
-/// Models that a pod no longer serves and that are remembered.
-const LEFT_MAX: usize = 16;
+/// Former models of a pod that are remembered.
+const FORMER_MODELS_MAX: usize = 16;
 
 /// A target.
 pub(crate) struct Pod {
@@ -32,8 +32,8 @@ pub(crate) struct Pod {
     /// Held during a scrape: one at a time.
     work: tokio::sync::Mutex<Work>,
     seen: Mutex<Seen>,
-    /// Rung when the pod is to be scraped now, or its next scrape is due at another time.
-    pub(super) bell: Notify,
+    /// Notified when the pod must be scraped now, or its next scrape is due at another time.
+    pub(super) wake: Notify,
     asked: AtomicBool,
 }
 
@@ -45,16 +45,16 @@ struct Work {
 /// What is known of a target.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Seen {
-    /// When its last scrape ended, well or badly.
+    /// When its last scrape ended, successful or not.
     pub(crate) tried_at: Option<Tick>,
     pub(crate) outcome: Outcome,
     /// When it last answered.
     answered_at: Option<Tick>,
     /// Failed scrapes in a row.
     pub(crate) failures: u64,
-    /// What it was when it last answered.
-    pub(crate) was: Was,
-    /// The models that it served before, and when it last did.
+    /// Its content when it last answered.
+    pub(crate) was: LastSeen,
+    /// Its former models, and when it last served each.
     left: VecDeque<(ModelId, Tick)>,
     /// By how many seconds its wall clock is ahead of ours.
     pub(crate) clock_ahead: Option<f64>,
@@ -63,7 +63,7 @@ pub(crate) struct Seen {
 /// How the last scrape ended.
 #[derive(Clone, Default, Debug)]
 pub(crate) enum Outcome {
-    /// There was none yet.
+    /// It was not scraped yet.
     #[default]
     Untried,
     Good(Arc<Good>),
@@ -75,20 +75,20 @@ pub(crate) enum Outcome {
 pub(crate) struct Good {
     pub(crate) asked_at: Tick,
     pub(crate) arrived_at: Tick,
-    pub(crate) page: Page,
+    pub(crate) page: Exposition,
     /// The pod as a replica of each model that it serves; none for an endpoint picker.
     pub(crate) models: Vec<PodModel>,
-    /// The page before it is so long ago that no rate spans the two.
+    /// The previous page is older than the window, so no rate spans the two.
     pub(crate) is_first: bool,
-    /// Several processes answer in turns.
+    /// Several processes answer at this address in turns.
     pub(crate) in_turns: bool,
     pub(crate) malformed: u64,
 }
 
-/// What a target was when it last answered.
+/// What a target served when it last answered.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub(crate) enum Was {
-    /// It never did.
+pub(crate) enum LastSeen {
+    /// It never answered.
     #[default]
     Unknown,
     /// A server of these models.
@@ -104,8 +104,8 @@ pub(crate) enum Was {
     EndpointPicker,
 }
 
-impl Was {
-    /// A server that is these replicas.
+impl LastSeen {
+    /// Returns the state of a server that is these replicas.
     fn server(served: &[PodModel]) -> Self {
         let mut models: Vec<ModelId> = Vec::new();
         for pod in served {
@@ -120,7 +120,7 @@ impl Was {
         }
     }
 
-    /// Whether this model's replicas may be incomplete without it.
+    /// Whether this model's replicas may be incomplete without the target.
     pub(crate) fn may_serve(&self, model: &ModelId) -> bool {
         match self {
             Self::Unknown => true,
@@ -143,7 +143,7 @@ impl Was {
         }
     }
 
-    /// The names of the rows that its page is part of.
+    /// Returns the names of the rows that its page is part of.
     pub(crate) fn rows(&self) -> &[PodName] {
         match self {
             Self::Server { rows, .. } => rows,
@@ -158,9 +158,9 @@ pub(crate) fn is_same(known: &ModelId, asked: &ModelId, ignore_case: bool) -> bo
 }
 
 impl Seen {
-    /// Whether it served the model then or later.
+    /// Whether the target served the model then or later.
     pub(crate) fn served_since(&self, model: &ModelId, since: Tick) -> bool {
-        let serves = self.was != Was::Unknown && self.was.may_serve(model);
+        let serves = self.was != LastSeen::Unknown && self.was.may_serve(model);
         let now = self.answered_at.is_some_and(|at| at >= since) && serves;
         now || self.left.iter().any(|(left, at)| left == model && *at >= since)
     }
@@ -176,14 +176,14 @@ impl Pod {
         let reader = Reader::of_target(engines, &target, settings.limits);
         let scraper = Scraper::new(target.url.clone(), reader);
         let was = match &target.engine {
-            Some(engine) if engine.as_str() == ENDPOINT_PICKER => Was::EndpointPicker,
-            _ => Was::Unknown,
+            Some(engine) if engine.as_str() == ENDPOINT_PICKER => LastSeen::EndpointPicker,
+            _ => LastSeen::Unknown,
         };
         Self {
             target,
             work: tokio::sync::Mutex::new(Work { scraper, history: History::new(window) }),
             seen: Mutex::new(Seen { was, ..Seen::default() }),
-            bell: Notify::new(),
+            wake: Notify::new(),
             asked: AtomicBool::new(false),
         }
     }
@@ -194,26 +194,25 @@ impl Pod {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has it scraped now, where somebody scrapes it all the time.
+    /// Requests a scrape now from the task of the live source.
     pub(super) fn ask(&self) {
         self.asked.store(true, Ordering::Relaxed);
-        self.bell.notify_one();
+        self.wake.notify_one();
     }
 
     /// Closes its connection, unless it is being scraped.
-    pub(super) fn hang_up(&self) {
+    pub(super) fn disconnect(&self) {
         if let Ok(mut work) = self.work.try_lock() {
-            work.scraper.hang_up();
+            work.scraper.disconnect();
         }
     }
 
-    /// Whether it is to be scraped now.
+    /// Returns whether a scrape was requested, and clears the request.
     pub(super) fn take_asked(&self) -> bool {
         self.asked.swap(false, Ordering::Relaxed)
     }
 
-    /// Scrapes it, unless somebody else has done so since `since`. The models whose answer is another
-    /// now.
+    /// Scrapes the pod, unless it was scraped since `since`. Returns the models whose answer changed.
     pub(super) async fn scrape(&self, settings: &Settings, since: Tick) -> Vec<ModelId> {
         let mut work = self.work.lock().await;
         if self.seen().tried_at.is_some_and(|tried_at| tried_at > since) {
@@ -227,7 +226,7 @@ impl Pod {
         let now = settings.clock.now();
         let read = scraped.and_then(|scraped| {
             let wall = wall - scraped.asked_at.age(now);
-            let time = PageTime::new(scraped.asked_at, wall, scraped.clock_ahead);
+            let time = ScrapeTime::new(scraped.asked_at, wall, scraped.clock_ahead);
             self.read(scraped, history, time)
         });
         match &read {
@@ -240,36 +239,36 @@ impl Pod {
         self.keep(read.map(|(good, _, ahead)| (good, ahead)), settings.clock.now())
     }
 
-    /// What the pod is by a page.
+    /// Makes the pod's state of a page.
     fn read(
         &self,
         scraped: Scraped,
         history: &mut History,
-        time: PageTime,
+        time: ScrapeTime,
     ) -> Result<(Good, Summary, Option<f64>), Cause> {
         let Scraped { mut page, summary, asked_at, arrived_at, clock_ahead } = scraped;
         let is_first = !history.reaches(asked_at);
         let models = match &mut page {
-            Page::Server(server) => {
+            Exposition::Server(server) => {
                 check_size(server)?;
                 if let Some(no_model) = &server.no_model {
                     return Err(why_no_model(server, no_model));
                 }
                 let target = &self.target;
-                let whose = Whose {
+                let identity = PodIdentity {
                     name: target.row_name(),
                     role: target.role.as_ref(),
                     keeps_parts: target.is_one_of_several(),
                 };
-                let models = history.record(server, whose, time);
+                let models = history.record(server, identity, time);
                 if models.is_empty() {
                     return Err(why_no_model(server, &NoModel::NoLabel));
                 }
-                // They are counted: what is kept of the page is what it says.
+                // They are recorded in the history, and not kept twice.
                 server.rows.iter_mut().for_each(|row| row.increases = None);
                 models
             }
-            Page::EndpointPicker(_) | Page::Unknown(_) => Vec::new(),
+            Exposition::EndpointPicker(_) | Exposition::Unknown(_) => Vec::new(),
         };
         let malformed = summary.malformed_count;
         let in_turns = history.is_in_turns(asked_at);
@@ -277,7 +276,7 @@ impl Pod {
         Ok((good, summary, clock_ahead))
     }
 
-    /// Notes how a scrape ended, and tells when that is another state than before.
+    /// Records how a scrape ended, and returns the models whose answer changed.
     fn keep(&self, read: Result<(Good, Option<f64>), Cause>, now: Tick) -> Vec<ModelId> {
         let mut seen = self.seen();
         seen.tried_at = Some(now);
@@ -288,8 +287,8 @@ impl Pod {
                     tracing::info!(url = %self.target.url, failures, "Target answers again");
                 }
                 let was = match &good.page {
-                    Page::EndpointPicker(_) => Was::EndpointPicker,
-                    _ => Was::server(&good.models),
+                    Exposition::EndpointPicker(_) => LastSeen::EndpointPicker,
+                    _ => LastSeen::server(&good.models),
                 };
                 let mut changed = was.models().to_vec();
                 let left = seen.was.models().iter().filter(|model| !changed.contains(model));
@@ -300,7 +299,7 @@ impl Pod {
                 }
                 let last = seen.answered_at.unwrap_or(now);
                 seen.left.extend(left.iter().map(|model| (model.clone(), last)));
-                while seen.left.len() > LEFT_MAX {
+                while seen.left.len() > FORMER_MODELS_MAX {
                     seen.left.pop_front();
                 }
                 changed.extend(left);
@@ -316,11 +315,11 @@ impl Pod {
                 if is_new {
                     tracing::warn!(
                         url = %self.target.url, namespace = %self.target.namespace,
-                        pod = %self.target.pod, error = %Told(&cause), "Target cannot be scraped"
+                        pod = %self.target.pod, error = %Shown(&cause), "Target cannot be scraped"
                     );
                 }
                 seen.outcome = Outcome::Failed(Arc::new(cause));
-                // That it still fails is no news.
+                // A further failure changes nothing.
                 if is_new { seen.was.models().to_vec() } else { Vec::new() }
             }
         }
@@ -340,8 +339,8 @@ impl Pod {
     }
 }
 
-/// Why a page cannot be counted for any model.
-fn why_no_model(page: &ServerPage, no_model: &NoModel) -> Cause {
+/// Returns the error of a page that belongs to no model.
+fn why_no_model(page: &ServerExposition, no_model: &NoModel) -> Cause {
     let quote = collector_transport::quote;
     let engine = &page.engine;
     let (detail, remedy) = match no_model {
@@ -367,8 +366,8 @@ fn why_no_model(page: &ServerPage, no_model: &NoModel) -> Cause {
     Cause::new(ErrorKind::BadAnswer, detail).with_remedy(remedy)
 }
 
-/// A page of a model server tells of a few models and engines: what is beyond it would only cost memory.
-fn check_size(page: &ServerPage) -> Result<(), Cause> {
+/// Refuses a page with far more models and engines than any model server has, which would only cost memory.
+fn check_size(page: &ServerExposition) -> Result<(), Cause> {
     let refuse = |detail: String| Err(Cause::new(ErrorKind::TooLarge, detail));
     if page.rows.len() > ROWS_MAX {
         return refuse(format!("its page tells of more than {ROWS_MAX} models and engines"));
@@ -380,10 +379,10 @@ fn check_size(page: &ServerPage) -> Result<(), Cause> {
     Ok(())
 }
 
-/// A cause as a log line tells it.
-struct Told<'a>(&'a Cause);
+/// A cause as a log line shows it.
+struct Shown<'a>(&'a Cause);
 
-impl std::fmt::Display for Told<'_> {
+impl std::fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Cause { kind, detail, remedy } = self.0;
         write!(f, "{kind}: {detail}")?;

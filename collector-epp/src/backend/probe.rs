@@ -9,7 +9,7 @@ use collector_core::{Check, CheckStatus, Field, Probe, ReplicaMetrics, Tick};
 
 use super::pod::{Good, Outcome, Pod};
 use super::shared::Shared;
-use crate::engines::{Page, Quantity};
+use crate::engines::{Exposition, Quantity};
 
 /// Targets that are told one by one.
 const SHOWN_MAX: usize = 10;
@@ -79,7 +79,7 @@ fn discovery(shared: &Shared) -> Check {
 fn duplicates(shared: &Shared) -> Vec<Check> {
     let state = shared.fleet.lock();
     let mut problems: Vec<Arc<str>> =
-        state.copied.iter().map(|copied| Arc::clone(&copied.problem)).collect();
+        state.duplicates.iter().map(|duplicate| Arc::clone(&duplicate.problem)).collect();
     drop(state);
     problems.sort_unstable();
     let shown = problems.iter().take(SHOWN_MAX);
@@ -163,13 +163,15 @@ fn engines(pages: &[&Good]) -> Check {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for good in pages {
         let engine = match &good.page {
-            Page::Server(page) => page.engine.as_str(),
-            Page::EndpointPicker(_) | Page::Unknown(_) => crate::engines::ENDPOINT_PICKER,
+            Exposition::Server(page) => page.engine.as_str(),
+            Exposition::EndpointPicker(_) | Exposition::Unknown(_) => {
+                crate::engines::ENDPOINT_PICKER
+            }
         };
         *counts.entry(engine).or_default() += 1;
     }
     let id = "metrics.engines";
-    if !pages.iter().any(|good| matches!(good.page, Page::Server(_))) {
+    if !pages.iter().any(|good| matches!(good.page, Exposition::Server(_))) {
         return Check::new(id, CheckStatus::Fail, "no target is a model server")
             .with_remedy("name the model servers as targets, not the Endpoint Picker alone");
     }
@@ -182,8 +184,8 @@ fn names(pages: &[&Good]) -> Check {
     let mut names: BTreeMap<Quantity, BTreeSet<String>> = BTreeMap::new();
     for good in pages {
         let matched = match &good.page {
-            Page::Server(page) => &page.matched,
-            Page::EndpointPicker(_) | Page::Unknown(_) => continue,
+            Exposition::Server(page) => &page.matched,
+            Exposition::EndpointPicker(_) | Exposition::Unknown(_) => continue,
         };
         for matched in &**matched {
             names.entry(matched.quantity).or_default().insert(matched.spec.to_string());
@@ -229,8 +231,8 @@ fn fields<'a>(pods: impl Iterator<Item = (&'a Pod, &'a Good)>) -> Check {
 /// What the endpoint pickers say of their pools.
 fn endpoint_pickers(pages: &[&Good]) -> Option<Check> {
     let pools = pages.iter().filter_map(|good| match &good.page {
-        Page::EndpointPicker(metrics) => Some(&metrics.pools),
-        Page::Server(_) | Page::Unknown(_) => None,
+        Exposition::EndpointPicker(metrics) => Some(&metrics.pools),
+        Exposition::Server(_) | Exposition::Unknown(_) => None,
     });
     let mut told = Vec::new();
     let mut seen = false;

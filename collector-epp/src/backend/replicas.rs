@@ -1,4 +1,4 @@
-//! From pages to replicas: mostly one each, but several ports of a pod, or several pods, may be one.
+//! Makes replicas of metrics pages: mostly one each, but several ports of a pod or several pods may be one replica.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use collector_core::{
 };
 
 use super::pod::{Good, Pod};
-use crate::engines::Page;
+use crate::engines::Exposition;
 use crate::rates::{self, IN_TURNS, Part, PodModel};
 
-/// A page that serves a model, and which of its models it is.
+/// A metrics page of a server of the model, and the index of the model on it.
 pub(super) struct Served {
     pub(super) pod: Arc<Pod>,
     pub(super) good: Arc<Good>,
-    pub(super) place: usize,
+    pub(super) index: usize,
 }
 
 impl Served {
     fn model(&self) -> &PodModel {
-        &self.good.models[self.place]
+        &self.good.models[self.index]
     }
 }
 
@@ -47,7 +47,7 @@ impl Replica {
     }
 }
 
-/// Puts pages together that are of one replica.
+/// Joins pages that belong to one replica.
 pub(super) fn join(served: &[Served]) -> Joined {
     let mut joined = Joined::default();
     let mut several: BTreeMap<&PodName, Vec<&Served>> = BTreeMap::new();
@@ -71,7 +71,7 @@ pub(super) fn join(served: &[Served]) -> Joined {
     joined
 }
 
-/// One replica of all of its pages.
+/// Makes a replica of all of its pages.
 fn replica(pages: &[&Served], warnings: &mut Vec<Arc<str>>) -> Replica {
     let parts = parts(pages, warnings);
     let rows = || pages.iter().map(|page| &page.model().replica);
@@ -109,7 +109,7 @@ fn replica(pages: &[&Served], warnings: &mut Vec<Arc<str>>) -> Replica {
     Replica { row: replica, rates: rates::rates(&parts), reasons }
 }
 
-/// The engines of all pages, each once: of equal ranks the first counts.
+/// Returns the engines of all pages; of equal ranks the first is used.
 fn parts(pages: &[&Served], warnings: &mut Vec<Arc<str>>) -> Vec<Part> {
     let mut seen: HashMap<Option<String>, &Served> = HashMap::new();
     let mut told: HashSet<(*const Pod, *const Pod)> = HashSet::new();
@@ -136,7 +136,7 @@ fn parts(pages: &[&Served], warnings: &mut Vec<Arc<str>>) -> Vec<Part> {
             kept.push(Part { rank: rank.as_deref().map(Arc::from), ..part.clone() });
             seen.insert(rank, page);
         }
-        // What is given per server is given by each of its copies.
+        // A copy of a server repeats the numbers given per server.
         if adds {
             all.extend(kept);
         }
@@ -144,7 +144,7 @@ fn parts(pages: &[&Served], warnings: &mut Vec<Arc<str>>) -> Vec<Part> {
     all
 }
 
-/// The rank of an engine among those of its replica: what its target and its page say.
+/// Returns the rank of an engine within its replica, made of the ranks of its target and its page.
 fn rank(page: &Served, part: &Part, ranked: usize) -> Option<String> {
     match (&page.pod.target.rank, &part.rank) {
         (Some(target), Some(own)) if ranked > 1 => Some(format!("{target}/{own}")),
@@ -168,8 +168,8 @@ fn twice(one: &Served, other: &Served, rank: Option<&str>) -> Arc<str> {
     .into()
 }
 
-/// The name under which a page has what a field is read from.
+/// Returns the series that a field is read from on a page.
 fn name_on(good: &Good, field: Field) -> Option<String> {
-    let Page::Server(page) = &good.page else { return None };
+    let Exposition::Server(page) = &good.page else { return None };
     rates::name_of(page, field)
 }

@@ -1,4 +1,4 @@
-//! What the live half, the looks and the tasks of the pods have in common.
+//! The state that fetches, the live source and its tasks share.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,17 +10,17 @@ use collector_transport::ConfigError;
 use tokio::sync::{Notify, watch};
 
 use super::fleet::Fleet;
-use super::pod::{Pod, Was, is_same};
+use super::pod::{LastSeen, Pod, is_same};
 use crate::SECTION;
 use crate::config::EppConfig;
 use crate::discover::{Discovery, Found, Sources};
 use crate::engines::Engines;
 use crate::scrape::Settings;
 
-/// How often a pod is tried that has never answered, where pods that did are not scraped again.
+/// How often a pod that has never answered is tried, if pods that answered are not scraped again.
 const UNKNOWN_INTERVAL_MIN: Duration = Duration::from_secs(15);
 
-/// Everything but the sink.
+/// The state of the backend.
 pub(crate) struct Shared {
     pub(crate) config: EppConfig,
     pub(crate) settings: Settings,
@@ -28,13 +28,13 @@ pub(crate) struct Shared {
     pub(crate) fleet: Fleet,
     pub(crate) engines: Engines,
     tracked: Mutex<Arc<HashSet<ModelRef>>>,
-    /// The live half runs.
+    /// Whether the live source runs.
     live: AtomicBool,
-    /// The models whose answer is another since they were last pushed.
+    /// The models whose answer changed since they were last pushed.
     changed: Mutex<HashSet<ModelRef>>,
-    /// Rung when there are some.
+    /// Notified when there are any.
     pub(crate) news: Notify,
-    /// Moves on with each scrape that ended, and each look at the sources.
+    /// Changes with each scrape that ended, and each result of discovery.
     progress: watch::Sender<()>,
 }
 
@@ -65,7 +65,7 @@ impl Shared {
         self.settings.clock.now()
     }
 
-    /// Takes what discovery says.
+    /// Applies the result of discovery.
     pub(crate) fn take(&self, found: Found) {
         let make = |target| Pod::new(target, &self.engines, &self.settings, self.config.window);
         let vanished = self.fleet.set(found, self.now(), make);
@@ -73,7 +73,7 @@ impl Shared {
         self.progress.send_replace(());
     }
 
-    /// Scrapes a pod, unless somebody else has done so since `since`.
+    /// Scrapes a pod, unless it was scraped since `since`.
     pub(crate) async fn scrape(&self, pod: &Pod, since: Tick) {
         let changed = pod.scrape(&self.settings, since).await;
         let of_pod = |model| ModelRef::new(model, pod.target.namespace.clone());
@@ -85,7 +85,7 @@ impl Shared {
         self.progress.send_replace(());
     }
 
-    /// Adds the models that are tracked under ids of another case.
+    /// Adds models that are tracked under the same id in another case.
     fn add_spellings(&self, models: &mut Vec<ModelRef>) {
         let tracked = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
         let is_spelling = |tracked: &&ModelRef| {
@@ -98,7 +98,7 @@ impl Shared {
         models.extend(spellings);
     }
 
-    /// Has what is known of these models pushed.
+    /// Schedules these models to be pushed.
     pub(crate) fn tell(&self, models: Vec<ModelRef>) {
         if models.is_empty() || !self.is_live() {
             return;
@@ -107,7 +107,7 @@ impl Shared {
         self.news.notify_one();
     }
 
-    /// The models whose answer is another since this was last asked.
+    /// Returns the models whose answer changed since the last call.
     pub(crate) fn take_changed(&self) -> Vec<ModelRef> {
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *changed).into_iter().collect()
@@ -119,26 +119,26 @@ impl Shared {
 
     pub(crate) fn track(&self, models: Arc<HashSet<ModelRef>>) {
         *self.tracked.lock().unwrap_or_else(PoisonError::into_inner) = models;
-        // Some pods are due at another time now.
+        // The next scrape of some pods is due at another time now.
         for pod in self.fleet.pods(|_| true) {
-            pod.bell.notify_one();
+            pod.wake.notify_one();
         }
     }
 
-    /// How often a pod is to be scraped now; `None`: not again.
+    /// Returns the scrape interval of a pod; `None` if it is not scraped again.
     pub(crate) fn interval(&self, pod: &Pod) -> Option<Duration> {
         let tracked = Arc::clone(&*self.tracked.lock().unwrap_or_else(PoisonError::into_inner));
         let namespace = &pod.target.namespace;
         let seen = pod.seen();
         let is_wanted = match &seen.was {
-            Was::Server { ignore_case: true, .. } => tracked
+            LastSeen::Server { ignore_case: true, .. } => tracked
                 .iter()
                 .any(|model| model.namespace == *namespace && seen.was.may_serve(&model.model)),
-            Was::Server { models, .. } => models
+            LastSeen::Server { models, .. } => models
                 .iter()
                 .any(|model| tracked.contains(&ModelRef::new(model.clone(), namespace.clone()))),
-            // It may be of any model of its namespace, or pick among its pods.
-            Was::Unknown | Was::EndpointPicker => {
+            // It may serve any model of its namespace, or route requests to its pods.
+            LastSeen::Unknown | LastSeen::EndpointPicker => {
                 tracked.iter().any(|model| model.namespace == *namespace)
             }
         };
@@ -146,23 +146,25 @@ impl Shared {
         match (is_wanted, &seen.was) {
             (true, _) => Some(self.config.scrape_interval),
             (false, _) if !idle.is_zero() => Some(idle),
-            (false, Was::Unknown) => Some(self.config.scrape_interval.max(UNKNOWN_INTERVAL_MIN)),
-            (false, Was::Server { .. } | Was::EndpointPicker) => None,
+            (false, LastSeen::Unknown) => {
+                Some(self.config.scrape_interval.max(UNKNOWN_INTERVAL_MIN))
+            }
+            (false, LastSeen::Server { .. } | LastSeen::EndpointPicker) => None,
         }
     }
 
     /// Whether every source was asked for its targets, and every target was tried.
     pub(crate) fn all_tried(&self) -> bool {
-        !self.fleet.lock().unlooked && self.fleet.count()[2] == 0
+        !self.fleet.lock().not_asked_yet && self.fleet.count()[2] == 0
     }
 
-    /// The models that somebody tracks.
+    /// Returns the tracked models.
     pub(crate) fn tracked(&self) -> Vec<ModelRef> {
         let tracked = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
         tracked.iter().cloned().collect()
     }
 
-    /// The tracked models that no pod serves, or served when it last answered.
+    /// Returns the tracked models that no pod served when it last answered.
     pub(crate) fn unserved(&self) -> HashSet<ModelRef> {
         let tracked = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
         let mut unserved = HashSet::clone(&tracked);

@@ -1,11 +1,11 @@
-//! How the values of a replica came about, for `explain`.
+//! Traces how each value of a replica was made, for `explain`.
 
 use collector_core::{Field, TraceRow};
 
 use super::pod::Good;
-use crate::engines::{EngineRow, Engines, Matched, Page, Quantity, ServerPage};
+use crate::engines::{EngineRow, Engines, Exposition, Matched, Quantity, ServerExposition};
 
-/// What each field is made of; what stands for each other side by side.
+/// The quantities that each field is made of, alternatives included.
 const QUANTITIES: [(Field, &[Quantity]); 10] = [
     (Field::KvCacheUsage, &[Quantity::KvCacheUsage]),
     (Field::QueueLength, &[Quantity::Waiting]),
@@ -33,10 +33,10 @@ const QUANTITIES: [(Field, &[Quantity]); 10] = [
     (Field::ItlAverage, &[Quantity::ItlSum, Quantity::ItlCount]),
 ];
 
-/// One row for each number of the model on the page, and one for each field that nothing is there of.
-pub(super) fn rows(good: &Good, place: usize, engines: &Engines) -> Vec<TraceRow> {
-    let Page::Server(page) = &good.page else { return Vec::new() };
-    let served = &good.models[place];
+/// Returns a row for each number of the model on the page, and a row for each field without a number.
+pub(super) fn rows(good: &Good, index: usize, engines: &Engines) -> Vec<TraceRow> {
+    let Exposition::Server(page) = &good.page else { return Vec::new() };
+    let served = &good.models[index];
     let is_of_row = |row: &&EngineRow| {
         row.model.as_ref().is_none_or(|model| *model == served.model)
             && row.replica.as_deref().is_none_or(|name| name == served.replica.pod_name.as_str())
@@ -71,8 +71,8 @@ pub(super) fn rows(good: &Good, place: usize, engines: &Engines) -> Vec<TraceRow
     rows
 }
 
-/// The series that are looked for, the preferred one first.
-fn looked_for(engines: &Engines, page: &ServerPage, quantities: &[Quantity]) -> String {
+/// Returns the series that are looked for, in order of preference.
+fn looked_for(engines: &Engines, page: &ServerExposition, quantities: &[Quantity]) -> String {
     let specs = quantities.iter().flat_map(|quantity| engines.looked_for(&page.engine, *quantity));
     let specs: Vec<String> = specs.map(|spec| spec.to_string()).collect();
     if specs.is_empty() {

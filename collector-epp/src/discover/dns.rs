@@ -16,11 +16,11 @@ use tokio::sync::OnceCell;
 
 use super::{Discovery, DiscoveryError, Target, TargetSpec};
 
-/// The least time between two lookups: a ttl of 0 is no reason to flood the server.
+/// The least time between two look-ups: a ttl of 0 must not flood the server.
 const AGAIN_MIN: Duration = Duration::from_secs(1);
-/// The greatest: pods come and go, whatever the ttl says.
+/// The greatest time between two look-ups, whatever the ttl is: pods come and go.
 const AGAIN_MAX: Duration = Duration::from_secs(300);
-/// After a lookup that failed, and after one without records, which have no ttl.
+/// The time after a look-up that failed or had no records, and so no ttl.
 const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// A DNS name as a user writes it, in `epp.dns`.
@@ -43,13 +43,13 @@ pub struct DnsSpec {
     /// The path of the pages. Default `/metrics`.
     #[serde(default = "metrics")]
     pub path: String,
-    /// The kind of server; default: the page tells.
+    /// The kind of server. Default: recognised from the page.
     #[serde(default)]
     pub engine: Option<String>,
     /// `prefill` or `decode`, for example.
     #[serde(default)]
     pub role: Option<String>,
-    /// The model that the pods serve; default: their pages tell. It beats the pages.
+    /// The model that the pods serve; overrides their pages. Default: from their pages.
     #[serde(default)]
     pub model: Option<String>,
     /// Which of several servers of each pod is behind the port.
@@ -68,8 +68,7 @@ fn metrics() -> String {
     "/metrics".to_owned()
 }
 
-/// The kind of record that is looked up: one, because where pods have addresses of both kinds, each would
-/// be there twice.
+/// The kind of record that is looked up. Only one, because pods with addresses of both kinds would be found twice.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub enum DnsRecord {
     /// Addresses of IPv4.
@@ -141,8 +140,8 @@ impl DnsSpec {
         }
     }
 
-    /// One target a record. A pod is called by the first label of its host where that tells it from
-    /// the others, as in a stateful set, and else by its address.
+    /// Returns one target for each record. A pod is named by the first label of its host if that is unique, as in a
+    /// stateful set, and else by its address.
     fn targets(&self, records: &[Record]) -> Result<Vec<Target>, String> {
         let mut hosts = Vec::new();
         for record in records {
@@ -196,7 +195,7 @@ impl DnsTargets {
     async fn resolver(&self) -> Result<&TokioResolver, NetError> {
         let make = || async {
             let mut builder = TokioResolver::builder_tokio()?;
-            // What is remembered here would hide how long it is still good for.
+            // A cache here would hide the remaining ttl.
             builder.options_mut().cache_size = 0;
             builder.build()
         };
@@ -207,7 +206,7 @@ impl DnsTargets {
         let resolver = self.resolver().await?;
         match resolver.lookup(self.spec.name.as_str(), self.spec.record_type()).await {
             Ok(lookup) => Ok(lookup.answers().to_vec()),
-            // The name exists and has no record of this kind: nothing is behind it.
+            // The name exists without a record of this kind: it has no targets.
             Err(NetError::Dns(DnsError::NoRecordsFound(none)))
                 if none.response_code == ResponseCode::NoError =>
             {
@@ -224,7 +223,7 @@ impl Discovery for DnsTargets {
         &self.shown
     }
 
-    async fn look(&self) -> Result<Vec<Target>, DiscoveryError> {
+    async fn targets(&self) -> Result<Vec<Target>, DiscoveryError> {
         self.look_again_after(AGAIN_AFTER_FAILURE);
         let records = self.records().await.map_err(|error| {
             let message = format!(

@@ -1,4 +1,4 @@
-//! Targets in a file of the form that Prometheus' `file_sd_configs` reads.
+//! Targets from a file in the form of Prometheus' `file_sd_configs`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,8 +15,8 @@ use serde::de::{Deserializer, Visitor};
 use super::{Discovery, DiscoveryError, Target, TargetSpec};
 use crate::SECTION;
 
-/// How often the file's stamp is looked at: a look costs some microseconds, and a watch of the
-/// operating system would miss how Kubernetes replaces mounted files.
+/// How often the file's stamp is checked. A check costs some microseconds, and a watch of the operating system would
+/// miss how Kubernetes replaces mounted files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of the file: room for tens of thousands of targets.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -60,7 +60,7 @@ impl Discovery for FileTargets {
         &self.shown
     }
 
-    async fn look(&self) -> Result<Vec<Target>, DiscoveryError> {
+    async fn targets(&self) -> Result<Vec<Target>, DiscoveryError> {
         // The stamp is taken first: a file that changes in between is then read once more.
         let stamp = self.stamp().await;
         *self.lock() = stamp;
@@ -95,7 +95,7 @@ struct Group {
     labels: Option<BTreeMap<String, Text>>,
 }
 
-/// Text, or what YAML takes for a number or a truth where text was meant.
+/// Text, or a number or truth value of YAML where text was meant.
 struct Text(String);
 
 impl<'de> Deserialize<'de> for Text {
@@ -128,7 +128,7 @@ impl<'de> Deserialize<'de> for Text {
 
 /// The targets of a file's content.
 ///
-/// As in Prometheus a file is good as a whole or not at all: half of a fleet would pass for a small one.
+/// As in Prometheus, a file is used as a whole or not at all: half of a fleet would look like a smaller fleet.
 fn parse(bytes: &[u8], path: &Path) -> Result<Vec<Target>, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
     let groups: Vec<Group> = match Form::of(path) {

@@ -21,7 +21,7 @@ impl Discovery for FixedTargets {
         "epp.targets"
     }
 
-    async fn look(&self) -> Result<Vec<Target>, DiscoveryError> {
+    async fn targets(&self) -> Result<Vec<Target>, DiscoveryError> {
         Ok(self.0.clone())
     }
 

@@ -1,8 +1,8 @@
-//! Which pods there are.
+//! Discovery of targets.
 //!
-//! A [`Discovery`] tells its whole set of [`Target`]s and when it is worth asking again; there are a
-//! static list, a file in the form of Prometheus' `file_sd_configs`, and DNS. `Sources` puts them
-//! together: it keeps the last good set of a source that fails, and says so once.
+//! A [`Discovery`] returns its complete set of [`Target`]s and reports when to ask again. There are a static list, a
+//! file in the form of Prometheus' `file_sd_configs`, and DNS. `Sources` joins them: it keeps the last good set of a
+//! source that fails, and logs that once.
 
 mod dns;
 mod file;
@@ -16,29 +16,29 @@ use collector_core::ErrorKind;
 pub use dns::{DnsRecord, DnsSpec, DnsTargets};
 pub use file::FileTargets;
 pub use fixed::FixedTargets;
-pub(crate) use sources::{Copied, Found, Sources};
+pub(crate) use sources::{Duplicate, Found, Sources};
 pub use target::{Target, TargetError, TargetSpec};
 
 /// A source of targets.
 #[async_trait]
 pub trait Discovery: Send + Sync {
-    /// What it is, in messages: the key that sets it, a file, a name.
+    /// Returns its name in messages: the key that sets it, a file, a DNS name.
     fn source(&self) -> &str;
 
-    /// All of its targets as they are now.
+    /// Returns all of its current targets.
     ///
     /// # Errors
-    /// When it cannot tell. An empty set is no error: then there are none.
-    async fn look(&self) -> Result<Vec<Target>, DiscoveryError>;
+    /// If they are unknown. An empty set is no error.
+    async fn targets(&self) -> Result<Vec<Target>, DiscoveryError>;
 
-    /// Returns when it is worth looking again: something changed, or a time has passed.
+    /// Returns when its targets may have changed.
     ///
     /// # Cancel safety
     /// It may be dropped at any time.
     async fn changed(&self);
 }
 
-/// A source could not tell its targets. The message names the source and what to do.
+/// The targets of a source are unknown. The message names the source and what to do.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct DiscoveryError {

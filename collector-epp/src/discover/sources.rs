@@ -1,4 +1,4 @@
-//! All sources of targets as one set.
+//! Joins all sources of targets.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,7 @@ pub(crate) struct Sources {
     all: Vec<Source>,
     max_targets: usize,
     /// What was named twice when that was last told.
-    told_twice: Mutex<HashSet<Copied>>,
+    logged: Mutex<HashSet<Duplicate>>,
 }
 
 struct Source {
@@ -37,16 +37,16 @@ pub(crate) struct Found {
     /// Each page once.
     pub(crate) targets: Vec<Target>,
     /// Targets that are left out because another one is the same server.
-    pub(crate) copied: HashSet<Copied>,
+    pub(crate) duplicates: HashSet<Duplicate>,
     /// The sources that have never told their targets: there may be more.
     pub(crate) unknown: Vec<DiscoveryError>,
     /// Some source has not been asked yet.
-    pub(crate) unlooked: bool,
+    pub(crate) not_asked_yet: bool,
 }
 
 /// A target that is left out because another one is the same server.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Copied {
+pub(crate) struct Duplicate {
     pub(crate) namespace: Namespace,
     /// The pod of the other one.
     pub(crate) pod: PodName,
@@ -54,9 +54,9 @@ pub(crate) struct Copied {
 }
 
 /// Which page a target is.
-type PageId = (Namespace, String, Option<u16>, String);
+type EndpointId = (Namespace, String, Option<u16>, String);
 
-fn page_id(target: &Target) -> PageId {
+fn page_id(target: &Target) -> EndpointId {
     let url = &target.url;
     let host = url.host_str().unwrap_or_default().to_owned();
     let path = match url.query() {
@@ -72,24 +72,24 @@ impl Sources {
         Self {
             all: sources.into_iter().map(source).collect(),
             max_targets,
-            told_twice: Mutex::default(),
+            logged: Mutex::default(),
         }
     }
 
     /// Asks every source.
-    pub(crate) async fn look(&self) -> Found {
-        join_all(self.all.iter().map(|source| self.look_at(source))).await;
+    pub(crate) async fn find(&self) -> Found {
+        join_all(self.all.iter().map(|source| self.ask(source))).await;
         self.found()
     }
 
-    /// Asks each source now and whenever it is worth it, and calls `on_look` after each look.
-    pub(crate) async fn run(&self, on_look: impl Fn(Found)) {
+    /// Asks each source now and whenever it is worth it, and calls `on_found` after each look.
+    pub(crate) async fn run(&self, on_found: impl Fn(Found)) {
         let watch = |source| {
-            let on_look = &on_look;
+            let on_found = &on_found;
             async move {
                 loop {
-                    self.look_at(source).await;
-                    on_look(self.found());
+                    self.ask(source).await;
+                    on_found(self.found());
                     source.discovery.changed().await;
                 }
             }
@@ -99,8 +99,8 @@ impl Sources {
         std::future::pending::<()>().await;
     }
 
-    async fn look_at(&self, source: &Source) {
-        let looked = source.discovery.look().await.and_then(|targets| {
+    async fn ask(&self, source: &Source) {
+        let answer = source.discovery.targets().await.and_then(|targets| {
             let others: usize = self
                 .all
                 .iter()
@@ -119,14 +119,14 @@ impl Sources {
             }
             Ok(targets)
         });
-        source.keep(looked);
+        source.keep(answer);
     }
 
     /// What is known now, without asking.
     pub(crate) fn found(&self) -> Found {
         let mut found = Found::default();
         let mut servers = HashSet::new();
-        let mut pages: HashMap<PageId, PodName> = HashMap::new();
+        let mut pages: HashMap<EndpointId, PodName> = HashMap::new();
         for source in &self.all {
             let last = source.lock();
             let Some(targets) = &last.targets else {
@@ -135,13 +135,13 @@ impl Sources {
                         format!("{}: it was not looked at yet", source.discovery.source());
                     DiscoveryError::new(ErrorKind::Timeout, message)
                 };
-                found.unlooked |= last.failing.is_none();
+                found.not_asked_yet |= last.failing.is_none();
                 found.unknown.push(last.failing.clone().unwrap_or_else(not_asked));
                 continue;
             };
             for target in targets {
                 let Target { namespace, pod, rank, .. } = target;
-                let copied = |of: &PodName, problem: String| Copied {
+                let duplicate = |of: &PodName, problem: String| Duplicate {
                     namespace: namespace.clone(),
                     pod: of.clone(),
                     problem: problem.into(),
@@ -153,7 +153,7 @@ impl Sources {
                              counts once, as {other}",
                             target.url
                         );
-                        found.copied.insert(copied(other, problem));
+                        found.duplicates.insert(duplicate(other, problem));
                     }
                 } else if servers.insert((namespace.clone(), pod.clone(), rank.clone())) {
                     pages.insert(page_id(target), pod.clone());
@@ -163,23 +163,23 @@ impl Sources {
                         "the pod {pod} has several targets without a rank of their own, of which the \
                          first is scraped; give each a pod, or a rank"
                     );
-                    found.copied.insert(copied(pod, problem));
+                    found.duplicates.insert(duplicate(pod, problem));
                 }
             }
         }
-        self.tell_twice(&found.copied);
+        self.log_duplicates(&found.duplicates);
         found
     }
 
     /// A server counts once, whoever names it how often.
-    fn tell_twice(&self, copied: &HashSet<Copied>) {
-        let mut told = self.told_twice.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Copied { namespace, problem, .. }) =
-            copied.iter().find(|copied| !told.contains(copied))
+    fn log_duplicates(&self, duplicates: &HashSet<Duplicate>) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Duplicate { namespace, problem, .. }) =
+            duplicates.iter().find(|duplicate| !logged.contains(duplicate))
         {
-            tracing::warn!(%namespace, problem = &**problem, all = copied.len(), "A target is left out");
+            tracing::warn!(%namespace, problem = &**problem, all = duplicates.len(), "A target is left out");
         }
-        told.clone_from(copied);
+        logged.clone_from(duplicates);
     }
 }
 
@@ -189,10 +189,10 @@ impl Source {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, looked: Result<Vec<Target>, DiscoveryError>) {
+    fn keep(&self, answer: Result<Vec<Target>, DiscoveryError>) {
         let source = self.discovery.source();
         let mut last = self.lock();
-        match looked {
+        match answer {
             Ok(targets) => {
                 if last.failing.is_some() {
                     tracing::info!(source, targets = targets.len(), "Targets are told again");
@@ -251,7 +251,7 @@ mod tests {
             "told"
         }
 
-        async fn look(&self) -> Result<Vec<Target>, DiscoveryError> {
+        async fn targets(&self) -> Result<Vec<Target>, DiscoveryError> {
             let broken = || DiscoveryError::new(ErrorKind::Dns, "told: broken");
             self.0.lock().unwrap().clone().ok_or_else(broken)
         }
@@ -267,16 +267,16 @@ mod tests {
     async fn a_source_that_fails_keeps_its_last_good_targets() {
         let told = Told::default();
         let sources = Sources::new(vec![Box::new(told.clone())], 10);
-        let found = sources.look().await;
+        let found = sources.find().await;
         assert_eq!((found.targets.len(), found.unknown.len()), (0, 1));
         assert_eq!(found.unknown[0].to_string(), "told: broken");
         told.tell(Some(&["a", "b"]));
-        assert_eq!(pods(&sources.look().await), ["a", "b"]);
+        assert_eq!(pods(&sources.find().await), ["a", "b"]);
         told.tell(None);
-        let found = sources.look().await;
+        let found = sources.find().await;
         assert_eq!((pods(&found), found.unknown.len()), (vec!["a", "b"], 0));
         told.tell(Some(&[]));
-        assert!(sources.look().await.targets.is_empty());
+        assert!(sources.find().await.targets.is_empty());
     }
 
     #[tokio::test]
@@ -285,7 +285,7 @@ mod tests {
         one.tell(Some(&["a", "b"]));
         two.tell(Some(&["b", "c"]));
         let sources = Sources::new(vec![Box::new(one), Box::new(two)], 10);
-        assert_eq!(pods(&sources.look().await), ["a", "b", "c"]);
+        assert_eq!(pods(&sources.find().await), ["a", "b", "c"]);
     }
 
     #[tokio::test]
@@ -293,12 +293,12 @@ mod tests {
         let told = Told::default();
         told.tell(Some(&["a", "b"]));
         let sources = Sources::new(vec![Box::new(told.clone())], 2);
-        assert_eq!(sources.look().await.targets.len(), 2);
+        assert_eq!(sources.find().await.targets.len(), 2);
         told.tell(Some(&["a", "b", "c"]));
         // Two of three would pass for a fleet of two, so the two are from before.
-        assert_eq!(pods(&sources.look().await), ["a", "b"]);
+        assert_eq!(pods(&sources.find().await), ["a", "b"]);
         let sources = Sources::new(vec![Box::new(told)], 2);
-        let unknown = &sources.look().await.unknown;
+        let unknown = &sources.find().await.unknown;
         assert!(unknown[0].to_string().contains("epp.max_targets (2)"), "{unknown:?}");
     }
 }

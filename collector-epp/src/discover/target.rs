@@ -1,4 +1,4 @@
-//! One page to scrape, and whose it is.
+//! One metrics page to scrape, and the identity of its server.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ pub struct TargetSpec {
     /// `prefill` or `decode`, for example.
     #[serde(default)]
     pub role: Option<String>,
-    /// The model that it serves; default: the page tells. It beats the page.
+    /// The model that it serves; overrides the page. Default: from the page.
     #[serde(default)]
     pub model: Option<String>,
     /// Which of several servers of the pod it is, where each has a port of its own.
@@ -60,7 +60,7 @@ pub struct TargetSpec {
     pub replica: Option<String>,
 }
 
-/// A target that cannot be scraped, whatever answers there.
+/// A target that can never be scraped.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{problem}")]
 pub struct TargetError {
@@ -82,7 +82,7 @@ impl TargetSpec {
         let url = page_url(&self.url)?;
         let pod = match &self.pod {
             Some(pod) => pod.clone(),
-            // The ports of one pod have its address in common.
+            // The ports of one pod share its address.
             None if self.rank.is_some() => url.host_str().unwrap_or_default().to_owned(),
             None => address(&url),
         };
@@ -111,7 +111,7 @@ impl TargetSpec {
 }
 
 impl Target {
-    /// The name of the row that its page is part of, unless the page names replicas itself.
+    /// Returns the name of the row that its page is part of, unless the page names replicas itself.
     pub fn row_name(&self) -> &PodName {
         self.replica.as_ref().unwrap_or(&self.pod)
     }
@@ -138,7 +138,7 @@ fn page_url(text: &str) -> Result<Url, TargetError> {
     }
     let url = match Url::parse(text.trim()) {
         Ok(url) => url,
-        // What cannot be taken apart may hold a password before an `@`; then it is not quoted.
+        // A URL that cannot be parsed may hold a password before an `@`, so it is not quoted.
         Err(error) if text.contains('@') => return refuse(format!("it is not a URL ({error})")),
         Err(error) => return refuse(format!("{text:?} is not a URL ({error})")),
     };

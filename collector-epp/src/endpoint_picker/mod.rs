@@ -1,7 +1,7 @@
 //! What the metrics page of an endpoint picker says about its models and pools.
 //!
 //! An endpoint picker is no model server: no engine describes it, and none of its numbers is a replica's.
-//! [`names`] lists its series in each generation of their names, [`reader`] turns samples into
+//! `names` lists its series in each generation of their names, `reader` turns samples into
 //! [`EndpointPickerMetrics`].
 
 mod names;

@@ -1,4 +1,4 @@
-//! Decides which engine a page is of, and puts its rows together.
+//! Recognises the engine of a metrics page, and makes rows of its samples.
 
 use std::sync::Arc;
 
@@ -7,23 +7,25 @@ use collector_engines::{ENDPOINT_PICKER, Expression, Fold, Quantity, Series};
 
 use super::bits::Bits;
 use super::cells::{Cells, Reading};
-use super::page::{EngineRow, Matched, NoModel, Page, ServerPage, UnknownPage};
-use super::reader::{Choice, PageReader};
+use super::exposition::{
+    EngineRow, Exposition, Matched, NoModel, ServerExposition, UnknownExposition,
+};
+use super::reader::{Choice, ExpositionReader};
 use super::rows::{RowId, Rows};
 use super::table::{Alternative, Engine, Read, SlotId, Table};
 use crate::scan::Summary;
 
-impl PageReader {
-    /// Returns what the page says, and is ready for the next one. `summary` is the scanner's: where a line was
-    /// malformed, a sum that it may be a part of is unknown.
-    pub fn finish(&mut self, summary: &Summary) -> Page {
+impl ExpositionReader {
+    /// Returns the content of the page, and is ready for the next one. `summary` is the scanner's: a sum that may
+    /// lack a malformed line is unknown.
+    pub fn finish(&mut self, summary: &Summary) -> Exposition {
         let page = page(self, summary);
         self.reset();
         page
     }
 }
 
-fn page(reader: &mut PageReader, summary: &Summary) -> Page {
+fn page(reader: &mut ExpositionReader, summary: &Summary) -> Exposition {
     let table = Arc::clone(&reader.table);
     let best = best(reader, None);
     let of = match &reader.forced {
@@ -36,12 +38,14 @@ fn page(reader: &mut PageReader, summary: &Summary) -> Page {
             Kind::EndpointPicker => ENDPOINT_PICKER.into(),
         });
         let (expected, router) = (reader.forced.clone(), reader.router);
-        return Page::Unknown(UnknownPage { expected, looks_like, router });
+        return Exposition::Unknown(UnknownExposition { expected, looks_like, router });
     };
     let Kind::Server(index) = of else {
         let mut endpoint_picker = std::mem::take(&mut reader.endpoint_picker);
         let may_lack = |name: &str| reader.may_lack(name, summary);
-        return Page::EndpointPicker(endpoint_picker.finish(&table.endpoint_picker, may_lack));
+        return Exposition::EndpointPicker(
+            endpoint_picker.finish(&table.endpoint_picker, may_lack),
+        );
     };
     let engine = &table.engines[index];
     let choice = choice(reader, engine, index);
@@ -52,7 +56,7 @@ fn page(reader: &mut PageReader, summary: &Summary) -> Page {
     let reasons = found.per_process();
     let no_model = found.no_model.clone();
     let lora = std::mem::take(&mut reader.lora);
-    Page::Server(ServerPage {
+    Exposition::Server(ServerExposition {
         engine: engine.name.clone(),
         rows,
         no_model,
@@ -67,18 +71,18 @@ fn page(reader: &mut PageReader, summary: &Summary) -> Page {
     })
 }
 
-/// Whose page it is.
+/// The kind of server that a page belongs to.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// A server's of the engine at this index of the table.
+    /// A model server of the engine at this index of the table.
     Server(usize),
     EndpointPicker,
 }
 
-/// What fits a page best, of all or of those with the forced name: an engine whose model can be told before
-/// one whose model cannot, one whose labels are there before one to which the model is given, and then the
-/// one of which most numbers are there; the first of equals. The endpoint picker comes last.
-fn best(reader: &PageReader, forced: Option<&EngineName>) -> Option<Kind> {
+/// Returns the kind that fits a page best, among all or those with the forced name: first an engine whose model is
+/// known, then one whose labels name a model rather than one that was given it, then the one with the most numbers.
+/// Of equals the first is used; the endpoint picker comes last.
+fn best(reader: &ExpositionReader, forced: Option<&EngineName>) -> Option<Kind> {
     let mut best: Option<((bool, bool, usize), Kind)> = None;
     let mut consider = |fit: (bool, bool, usize), kind| {
         if fit.2 > 0 && best.is_none_or(|(other, _)| fit > other) {
@@ -102,8 +106,8 @@ fn best(reader: &PageReader, forced: Option<&EngineName>) -> Option<Kind> {
     best.map(|(_, kind)| kind)
 }
 
-/// How many of an engine's numbers stand on the page. A constant says nothing.
-fn score(engine: &Engine, reader: &PageReader) -> usize {
+/// Returns how many of an engine's numbers are on the page. Constants are not counted.
+fn score(engine: &Engine, reader: &ExpositionReader) -> usize {
     let is_seen = engine.required.iter().all(|name| reader.seen.has(name.index()));
     if !is_seen || !engine.slots.meets(&reader.present) {
         return 0;
@@ -117,18 +121,18 @@ fn score(engine: &Engine, reader: &PageReader) -> usize {
     engine.reads.iter().filter(says).count()
 }
 
-/// What the model labels of an engine hold on a page.
+/// The content of an engine's model labels on a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Labels {
     /// Nothing.
     None,
-    /// What is no model's id.
+    /// Something that is no model's id.
     NoModel,
     /// The id of a model.
     Model,
 }
 
-fn labels(engine: &Engine, reader: &PageReader) -> Labels {
+fn labels(engine: &Engine, reader: &ExpositionReader) -> Labels {
     let mut found = Labels::None;
     for reading in &reader.readings {
         let [Some(name), ..] = reader.rows.key(reading.row) else { continue };
@@ -143,12 +147,12 @@ fn labels(engine: &Engine, reader: &PageReader) -> Labels {
     found
 }
 
-/// What was found of one engine.
+/// The numbers of one engine on a page.
 struct Found<'a> {
     rows: &'a Rows,
     per_process: &'a [SlotId],
     engine: &'a Engine,
-    /// The numbers that are on the page, each with the alternative that counts.
+    /// The numbers on the page, each with the alternative that is used.
     chosen: Vec<(Quantity, &'a Alternative)>,
     cells: Cells,
     /// The model of all rows.
@@ -158,8 +162,8 @@ struct Found<'a> {
     beyond_limit: u64,
 }
 
-/// What counts on this page: as on the last one, where it has the same series.
-fn choice(reader: &mut PageReader, engine: &Engine, place: usize) -> Arc<Choice> {
+/// Returns the alternatives that are used: those of the previous page if this one has the same series.
+fn choice(reader: &mut ExpositionReader, engine: &Engine, place: usize) -> Arc<Choice> {
     let same = |it: &&Arc<Choice>| it.engine == place && it.present == reader.present;
     if let Some(known) = reader.choice.as_ref().filter(same) {
         return Arc::clone(known);
@@ -188,7 +192,7 @@ fn choice(reader: &mut PageReader, engine: &Engine, place: usize) -> Arc<Choice>
 
 impl<'a> Found<'a> {
     fn new(
-        reader: &'a mut PageReader,
+        reader: &'a mut ExpositionReader,
         engine: &'a Engine,
         choice: &Choice,
         summary: &Summary,
@@ -200,7 +204,7 @@ impl<'a> Found<'a> {
         let chosen = choice.alternatives.iter().map(alternative).collect();
         let mut readings = std::mem::take(&mut reader.readings);
         readings.retain(|reading| choice.counts.has(reading.slot as usize));
-        // What a target is told beats what an engine is, and both what the page says.
+        // The model of a target beats that of an engine, and both beat the page.
         let given = reader.given.clone().or_else(|| engine.model.clone());
         let told = told_models(engine, &reader.rows, &readings);
         let no_model = match &given {
@@ -229,7 +233,7 @@ impl<'a> Found<'a> {
         let cells = Cells::new(&mut readings, fold, last_values.as_mut());
         let with_increases = last_values.is_some();
         reader.last_values = last_values;
-        // Its room is for the next page.
+        // Its memory is reused.
         reader.readings = readings;
         Self {
             rows: &reader.rows,
@@ -244,7 +248,7 @@ impl<'a> Found<'a> {
         }
     }
 
-    /// The gauges that only single processes of the server tell.
+    /// Returns the gauges that only single processes of the server report, with the reason.
     fn per_process(&self) -> Vec<(Quantity, Arc<str>)> {
         let lacks =
             |read: &&Read| !self.chosen.iter().any(|(quantity, _)| *quantity == read.quantity);
@@ -260,7 +264,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// Why a gauge is unknown that several processes of one server show.
+/// The reason why a gauge of several processes is unknown.
 fn each_process(name: &str) -> Arc<str> {
     format!(
         "{name} has a value of each process (label pid) and none of the server: only the process that \
@@ -269,7 +273,7 @@ fn each_process(name: &str) -> Arc<str> {
     .into()
 }
 
-/// What the model labels of these readings hold, each once, in order.
+/// Returns the distinct values of the model labels of these readings, in order.
 fn told_models(engine: &Engine, rows: &Rows, readings: &[Reading]) -> Vec<Arc<str>> {
     let mut told: Vec<Arc<str>> = Vec::new();
     let mut rows_seen = vec![false; rows.len()];
@@ -284,7 +288,7 @@ fn told_models(engine: &Engine, rows: &Rows, readings: &[Reading]) -> Vec<Arc<st
     }
     told.sort_unstable();
     told.dedup();
-    // What is no model's id comes last, in the order in which it stands for the whole.
+    // Values that are no model's id come last, in the order in which the engine lists them.
     told.sort_by_key(|model| engine.no_models.iter().position(|name| **name == **model));
     told
 }
@@ -299,8 +303,8 @@ fn no_model(engine: &Engine, told: &[Arc<str>]) -> Option<NoModel> {
     })
 }
 
-/// Keeps the readings of the one model that was given: those under its own name, else those under the
-/// only name that there is, or the one that stands for the whole deployment. What names none stays.
+/// Keeps the readings of the given model: those under its own name, else those under the only name on the page, else
+/// those under a name for the whole deployment. Readings without a model stay.
 fn keep_one_model(
     engine: &Engine,
     given: &ModelId,
@@ -347,7 +351,7 @@ fn server_rows(found: &Found<'_>, table: &Table) -> Vec<EngineRow> {
     });
     let mut rows: Vec<EngineRow> = rows.collect();
     rows.sort_by(|a, b| {
-        // Ranks count, and come before what is given per server.
+        // Ranks are sorted as numbers, before the row of the server.
         let number = |row: &EngineRow| {
             row.rank.as_deref().map_or(u64::MAX, |rank| rank.parse().unwrap_or(u64::MAX - 1))
         };
@@ -356,7 +360,7 @@ fn server_rows(found: &Found<'_>, table: &Table) -> Vec<EngineRow> {
     rows
 }
 
-/// Puts one number into its row.
+/// Sets one number of a row.
 fn fill(
     row: &mut EngineRow,
     quantity: Quantity,
@@ -380,14 +384,14 @@ fn fill(
     }
 }
 
-/// What makes a number one of its own unit: a hit rate may stand in percent.
+/// Returns the factor that converts a number to its unit: a hit rate may be in percent.
 fn unit(quantity: Quantity, spec: &Expression) -> f64 {
     let in_percent = |series: &&Series| series.name.contains("percent");
     let is_rate = quantity == Quantity::PrefixCacheHitRate;
     if is_rate && spec.series().iter().any(in_percent) { 0.01 } else { 1.0 }
 }
 
-/// Why there is no number of a row although its series are there.
+/// Returns why a number is unknown although its series are on the page.
 fn why_unknown(
     spec: &Expression,
     compiled: &Expression<SlotId>,

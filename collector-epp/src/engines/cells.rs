@@ -1,4 +1,4 @@
-//! From the samples of a page to one number for each quantity and row.
+//! Folds the samples of a metrics page into one number for each slot and row.
 
 use collector_engines::{Expression, Fold};
 
@@ -6,7 +6,7 @@ use super::rows::RowId;
 use super::series::LastValues;
 use super::table::SlotId;
 
-/// The time of a sample that says none: that of its page.
+/// The time of a sample without a timestamp: that of its page.
 pub(super) const NO_TIME: i64 = i64::MAX;
 
 /// One sample that a slot reads.
@@ -14,11 +14,11 @@ pub(super) const NO_TIME: i64 = i64::MAX;
 pub(super) struct Reading {
     pub(super) slot: SlotId,
     pub(super) row: RowId,
-    /// Place of the sample on its page.
+    /// Position of the sample on its page.
     pub(super) order: u32,
     /// Hash of the sample's labels.
     pub(super) series: u64,
-    /// `None`: the label that should hold it holds no number.
+    /// `None` if the label that should hold the number does not.
     pub(super) value: Option<f64>,
     /// Milliseconds since 1970, or [`NO_TIME`].
     pub(super) time: i64,
@@ -30,7 +30,7 @@ struct Cell {
     slot: SlotId,
     row: RowId,
     value: Option<f64>,
-    /// By how much its series went up since the page before.
+    /// Increase of its series since the previous page.
     increase: Option<f64>,
     /// The oldest of its samples.
     time: i64,
@@ -45,10 +45,10 @@ pub(super) struct Cells {
 }
 
 impl Cells {
-    /// Folds the readings; those of one series count once, as the first of them has it.
+    /// Folds the readings. Of a series that is there several times, the first reading is used.
     ///
-    /// `fold` tells how those of one slot go together; with `None` the slot's numbers are unknown.
-    /// `before` has the series of the page before, where increases are wanted.
+    /// `fold` returns how the readings of a slot are folded; `None` makes the slot's numbers unknown. `before` has the
+    /// series of the previous page, if increases are wanted.
     pub(super) fn new(
         readings: &mut Vec<Reading>,
         fold: impl Fn(SlotId) -> Option<Fold>,
@@ -67,7 +67,7 @@ impl Cells {
         });
         repeats.sort_unstable();
         repeats.dedup();
-        // Floats add up in the order of the page: in another one a counter might seem to fall.
+        // Floats are added in page order: in another order a counter might seem to fall.
         readings.sort_unstable_by_key(|reading| (reading.slot, reading.row, reading.order));
         let mut cells: Vec<Cell> = Vec::new();
         for reading in &*readings {
@@ -102,7 +102,7 @@ impl Cells {
         expression.evaluate(&mut |slot| self.cell(*slot, row)?.value)
     }
 
-    /// By how much the expression went up in a row since the page before. It is linear.
+    /// The increase of a linear expression in a row since the previous page.
     pub(super) fn increase(&self, expression: &Expression<SlotId>, row: RowId) -> Option<f64> {
         expression.evaluate(&mut |slot| self.cell(*slot, row)?.increase)
     }
@@ -120,12 +120,12 @@ impl Cells {
         self.cell(slot, row).is_some()
     }
 
-    /// Whether a series is in a row and no number came of it.
+    /// Whether a series is in a row but gave no number.
     pub(super) fn is_unreadable(&self, slot: SlotId, row: RowId) -> bool {
         self.cell(slot, row).is_some_and(|cell| cell.value.is_none())
     }
 
-    /// Whether any sample says when it was taken.
+    /// Whether any sample carries a timestamp.
     pub(super) fn has_times(&self) -> bool {
         self.cells.iter().any(|cell| cell.time != NO_TIME)
     }
@@ -144,7 +144,7 @@ impl Cells {
     }
 }
 
-/// A part that is unknown makes a sum unknown; NaN is no greatest value.
+/// Folds two numbers. An unknown part makes a sum unknown; NaN is ignored by the greatest.
 fn apply(fold: Fold, one: Option<f64>, other: Option<f64>) -> Option<f64> {
     match fold {
         Fold::Sum => Some(one? + other?),

@@ -10,21 +10,20 @@ use collector_engines::{
 };
 
 use super::bits::Bits;
-use super::reader::PageReader;
+use super::reader::ExpositionReader;
 use super::table::{Alternative, Engine, LabelsId, Read, RowLabels, Slot, SlotId, Table, Use};
 use crate::endpoint_picker;
 use crate::scan::{NameId, Wanted};
 
-/// What the pages of each engine mean: the built-in ones and those of the user, compiled into what a
-/// reader looks for. Cheap to clone.
+/// The built-in engines and those of the user, compiled into the series that a reader looks for. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Engines(Arc<Table>);
 
-/// When a process was started, by its own clock: what the client libraries of all languages show.
+/// The start time of a process, which the client libraries of all languages export.
 const PROCESS_START: &str = "process_start_time_seconds";
 
 impl Engines {
-    /// The engines that are known without being told.
+    /// The built-in engines.
     pub fn builtin() -> Self {
         Self::of(&Described::builtin())
     }
@@ -32,7 +31,7 @@ impl Engines {
     /// The built-in engines, and those of a user.
     ///
     /// # Errors
-    /// The first thing that is wrong, with the engine, the key and the position.
+    /// The first invalid setting, with the engine, the key and the position.
     pub fn new(specs: &[EngineSpec]) -> Result<Self, SpecError> {
         Ok(Self::of(&Described::new(specs)?))
     }
@@ -42,7 +41,7 @@ impl Engines {
         Self(Arc::new(table(engines)))
     }
 
-    /// The sample names that a scanner must look for.
+    /// Returns the sample names that a scanner must look for.
     pub fn wanted(&self) -> &Arc<Wanted> {
         &self.0.wanted
     }
@@ -56,8 +55,8 @@ impl Engines {
         first.map(|at| engines[at].name.as_str()).chain([ENDPOINT_PICKER])
     }
 
-    /// Where a quantity of an engine is looked for, in order of preference; nothing when there is no
-    /// such engine or quantity.
+    /// Returns the expressions of a quantity of an engine, in order of preference; none if there is no such engine
+    /// or quantity.
     pub fn looked_for(&self, engine: &EngineName, quantity: Quantity) -> Vec<Arc<Expression>> {
         let engine = self.0.engines.iter().find(|known| known.name == *engine);
         let reads = engine.into_iter().flat_map(|engine| &engine.reads);
@@ -68,15 +67,15 @@ impl Engines {
             .collect()
     }
 
-    /// A reader that finds out from each page which engine it is of.
-    pub fn reader(&self) -> PageReader {
-        PageReader::new(Arc::clone(&self.0), None)
+    /// Returns a reader that recognises the engine of each page.
+    pub fn reader(&self) -> ExpositionReader {
+        ExpositionReader::new(Arc::clone(&self.0), None)
     }
 
-    /// A reader of one engine's pages; `None` when there is no engine of this name.
-    pub fn reader_of(&self, engine: &EngineName) -> Option<PageReader> {
+    /// Returns a reader for pages of one engine; `None` if there is no engine of this name.
+    pub fn reader_of(&self, engine: &EngineName) -> Option<ExpositionReader> {
         let is_known = self.names().any(|known| known == engine.as_str());
-        is_known.then(|| PageReader::new(Arc::clone(&self.0), Some(engine.clone())))
+        is_known.then(|| ExpositionReader::new(Arc::clone(&self.0), Some(engine.clone())))
     }
 }
 
@@ -187,7 +186,7 @@ impl Compiler {
             }
         }
         for slots in &mut slots_of {
-            // Slots whose rows have the same names look a row up once.
+            // Consecutive slots with the same labels look up their row once.
             slots.sort_by_key(|id: &SlotId| self.slots[*id as usize].labels);
         }
         let mut uses = vec![Use::None; wanted.len()];
@@ -213,7 +212,7 @@ impl Compiler {
     }
 }
 
-/// An expression as people are told it: without the labels that its series must not have.
+/// Returns an expression as people write it: without the labels that its series must not have.
 fn without_absent_labels(spec: &Expression) -> Expression {
     spec.map(&mut |series: &Series| {
         let is_absent = |matcher: &LabelMatcher| {
@@ -224,7 +223,7 @@ fn without_absent_labels(spec: &Expression) -> Expression {
     })
 }
 
-/// Whether the number is of the moment, so that each process of a server knows only its own part.
+/// Whether the number is a gauge of the moment: each process of a server knows only its own part of it.
 fn is_gauge(quantity: Quantity) -> bool {
     !quantity.is_counter() && !quantity.is_configuration()
 }

@@ -1,21 +1,20 @@
-//! Which LoRA adapters a server has: in the labels of a series whose value is a time.
+//! The LoRA adapters of a server, from the labels of a series whose value is a time.
 
-use super::page::LoraAdapters;
+use super::exposition::LoraAdapters;
 use crate::scan::{Labels, NameId, Sample};
 
-/// API servers of one process group, each of which may have added its time to that of the others.
+/// Greatest number of API servers whose times a process group may have added up.
 const API_SERVERS_MAX: u32 = 64;
 
-/// The newest series of each name seen so far. A server leaves one behind for each combination of
-/// adapters that it ever had.
+/// The newest series of each name so far. A server keeps a series for each combination of adapters that it ever had.
 #[derive(Default, Debug)]
 pub(super) struct LoraSeen {
     newest: Vec<(NameId, f64, LoraAdapters)>,
 }
 
 impl LoraSeen {
-    /// Takes a series. `now`, in seconds since 1970: several API servers add up the times at which each
-    /// of them set it, and what lies in the future is such a sum.
+    /// Takes a series. `now` is in seconds since 1970: several API servers add up their times, so a time in the future
+    /// is such a sum.
     pub(super) fn take(&mut self, sample: &Sample<'_>, now: Option<f64>) {
         let Some(time) = single_time(sample.value, now) else { return };
         let place = self.newest.iter().position(|(name, ..)| *name == sample.name);
@@ -30,17 +29,17 @@ impl LoraSeen {
         }
     }
 
-    /// The adapters that the newest series of this name has.
+    /// Returns the adapters of the newest series of this name.
     pub(super) fn into_adapters(self, name: NameId) -> Option<LoraAdapters> {
         self.newest.into_iter().find(|(of, ..)| *of == name).map(|(.., adapters)| adapters)
     }
 }
 
-/// The time that a value stands for: itself, or its share of a sum of times. `None` where it is none.
+/// Returns the time of a value, which may be a sum of times; `None` if it is no time.
 fn single_time(value: f64, now: Option<f64>) -> Option<f64> {
     let now = now.unwrap_or(f64::INFINITY);
     let shares = (1..=API_SERVERS_MAX).map(|servers| value / f64::from(servers));
-    // NaN is below nothing.
+    // NaN is not less than anything.
     shares.into_iter().find(|time| *time <= now)
 }
 

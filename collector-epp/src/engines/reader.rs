@@ -1,5 +1,5 @@
-//! Takes the samples of a page as the scanner finds them. What they say together is found out in `assemble`,
-//! when the page has ended.
+//! Collects the samples of a metrics page as the scanner finds them. `assemble` makes rows of them when the page has
+//! ended.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -13,80 +13,80 @@ use foldhash::fast::RandomState;
 
 use super::bits::Bits;
 use super::cells::{NO_TIME, Reading};
+use super::exposition::Matched;
 use super::lora::LoraSeen;
-use super::page::Matched;
 use super::rows::{RowId, Rows};
 use super::series::LastValues;
 use super::table::{LabelsId, RowLabels, Slot, SlotId, Table, Use};
 use crate::endpoint_picker;
 use crate::scan::{Labels, NameId, Sample, Summary};
 
-/// Readings that are held of one page: 6 MiB.
+/// Readings that are kept of one page: 6 MiB.
 const READINGS_MAX: usize = 1 << 17;
-/// Readings that room is made for at once.
+/// Readings that memory is reserved for at once.
 const READINGS_LIKELY: usize = 1 << 12;
-/// What a clock says at least that was set: it is after September 2001.
+/// The least time of a clock that was ever set: September 2001.
 const CLOCK_IS_SET: f64 = 1e9;
-/// The label of a process among several that share a page.
+/// The label that names one of several processes that share a page.
 const PROCESS: &str = "pid";
 
-/// Reads one target's pages, one after the other.
+/// Reads the metrics pages of one target, one after the other.
 ///
-/// Give it each sample of a page, then [`finish`](Self::finish); or [`reset`](Self::reset), when the
-/// page could not be read to its end.
+/// Call [`sample`](Self::sample) for each sample of a page and then [`finish`](Self::finish), or
+/// [`reset`](Self::reset) if the page could not be read to its end.
 #[derive(Debug)]
-pub struct PageReader {
+pub struct ExpositionReader {
     pub(super) table: Arc<Table>,
-    /// The engine that every page is of.
+    /// The engine of every page, if it is known.
     pub(super) forced: Option<EngineName>,
-    /// The model that every page is of.
+    /// The model of every page, if it is known.
     pub(super) given: Option<ModelId>,
     /// The wall clock, in seconds since 1970.
     now: Option<f64>,
     pub(super) rows: Rows,
     pub(super) readings: Vec<Reading>,
-    /// How many of them the last page had.
+    /// Number of readings on the previous page.
     likely: usize,
-    /// The slots that something was read for.
+    /// The slots with a reading.
     pub(super) present: Bits,
-    /// The slots of which one process's part was seen alone.
+    /// The slots of which only the part of one process was found.
     pub(super) per_process: Vec<SlotId>,
-    /// Gauges that carry a process, by what else their labels say.
+    /// Gauges with a process label, by the hash of their other labels.
     of_processes: HashSet<(SlotId, RowId, u64), RandomState>,
-    /// The gauges that several processes show side by side.
+    /// Gauges of which several processes show their own part.
     pub(super) by_process: Vec<(SlotId, RowId)>,
     /// The names that were seen.
     pub(super) seen: Bits,
     pub(super) lora: LoraSeen,
     pub(super) process_start: Option<f64>,
-    /// What else the page shows than its own server.
+    /// The router that the page belongs to.
     pub(super) router: Option<&'static str>,
     pub(super) beyond_limit: u64,
     pub(super) endpoint_picker: endpoint_picker::Reader,
-    /// What counted on the last page.
+    /// The alternatives that were used on the previous page.
     pub(super) choice: Option<Arc<Choice>>,
-    /// The counters of the page before, where increases are wanted.
+    /// The counters of the previous page, if increases are wanted.
     pub(super) last_values: Option<LastValues>,
     hasher: RandomState,
     order: u32,
 }
 
-/// Which alternative counts of each number. A server writes the same series each time, so that it is found
-/// out once.
+/// The alternative that is used for each number. A server writes the same series each time, so this is computed
+/// once.
 #[derive(Debug)]
 pub(super) struct Choice {
-    /// The place of the engine.
+    /// The index of the engine.
     pub(super) engine: usize,
-    /// The slots that something was read for.
+    /// The slots with a reading.
     pub(super) present: Bits,
-    /// The places of the reads that are there, each with that of its alternative.
+    /// The indices of the reads that are on the page, each with that of its alternative.
     pub(super) alternatives: Vec<(usize, usize)>,
     /// The slots of these.
     pub(super) counts: Bits,
     pub(super) matched: Arc<[Matched]>,
 }
 
-impl PageReader {
+impl ExpositionReader {
     pub(super) fn new(table: Arc<Table>, forced: Option<EngineName>) -> Self {
         let slots = table.slots.len();
         let names = table.wanted.len();
@@ -115,7 +115,7 @@ impl PageReader {
         }
     }
 
-    /// The same for a server of this model, whatever its pages say.
+    /// The same for a server of this model, whatever its pages name.
     #[must_use]
     pub fn with_model(mut self, model: Option<ModelId>) -> Self {
         self.given = model;
@@ -130,8 +130,8 @@ impl PageReader {
         self
     }
 
-    /// Sets the time of the page that follows, to judge times on it by. Without it none is in the
-    /// future; nor by a clock that was never set.
+    /// Sets the wall-clock time of the next page, which tells times in the future. Clocks that were never set are
+    /// ignored.
     pub fn set_time(&mut self, now: SystemTime) {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).ok();
         self.now = since.map(|since| since.as_secs_f64()).filter(|now| *now >= CLOCK_IS_SET);
@@ -154,7 +154,7 @@ impl PageReader {
         let table = Arc::clone(&self.table);
         let mut series = None;
         let mut process = None;
-        // Slots whose rows have the same names follow each other.
+        // Slots with the same labels follow each other.
         let mut row_before: Option<(LabelsId, Option<RowId>)> = None;
         for id in table.slots_of(sample.name) {
             let slot = table.slot(*id);
@@ -193,7 +193,7 @@ impl PageReader {
         }
     }
 
-    /// The row that a series with these labels is part of; `None` when there is no room for it.
+    /// Returns the row of a series with these labels; `None` if there are too many rows.
     fn row(&mut self, names: &RowLabels, labels: &Labels<'_>) -> Option<RowId> {
         let found = names.names.each_ref().map(|list| first(list, labels));
         let row = self.rows.id_of(found.each_ref().map(Option::as_deref))?;
@@ -203,10 +203,10 @@ impl PageReader {
         Some(row)
     }
 
-    /// Forgets what was read of a page that did not come to its end.
+    /// Discards the samples of a page that could not be read to its end.
     pub fn reset(&mut self) {
         self.rows.clear();
-        // No room is kept until the next page: of a thousand pods a few are read at a time.
+        // No memory is kept until the next page: only a few of a thousand pods are read at a time.
         self.likely = self.readings.len().min(READINGS_LIKELY);
         self.readings = Vec::new();
         self.present.clear();
@@ -222,13 +222,13 @@ impl PageReader {
         self.order = 0;
     }
 
-    /// The same for the same labels in any order.
+    /// Returns a hash that is the same for the same labels in any order.
     fn hash(&self, labels: &Labels<'_>, counts: impl Fn(&str) -> bool) -> u64 {
         let labels = labels.iter().filter(|(name, _)| counts(name));
         labels.fold(0, |sum, label| sum.wrapping_add(self.hasher.hash_one(label)))
     }
 
-    /// Whether a number of this name may be missing from the page.
+    /// Whether samples of this name may be missing from the page.
     pub(super) fn may_lack(&self, name: &str, summary: &Summary) -> bool {
         let shown = summary.malformed.len() as u64;
         let of_name = |id: NameId| self.table.wanted.name(id) == name;
@@ -238,7 +238,7 @@ impl PageReader {
     }
 }
 
-/// The value of the first of these labels that there is. As in PromQL, an empty label is none.
+/// Returns the value of the first of these labels that a series has. An empty label is absent, as in PromQL.
 fn first<'a>(names: &[Box<str>], labels: &Labels<'a>) -> Option<Cow<'a, str>> {
     names.iter().find_map(|name| labels.get(name).filter(|value| !value.is_empty()))
 }
@@ -256,7 +256,7 @@ impl Slot {
             None => Some(sample.value),
             Some(label) => {
                 let number = sample.labels.get(label)?.trim().parse().ok();
-                // "None", and what else stands there before the server knows.
+                // Servers write "None" and the like before they know the number.
                 number.filter(|number: &f64| number.is_finite())
             }
         }

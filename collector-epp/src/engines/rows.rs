@@ -1,4 +1,4 @@
-//! The rows of a page: what its series are about.
+//! The rows of a metrics page, by the labels that name them.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
@@ -7,15 +7,15 @@ use std::sync::Arc;
 use collector_core::Role;
 use foldhash::fast::RandomState;
 
-/// Rows that are held of one page. Model servers have far fewer.
+/// Rows that are kept of one page. Model servers have far fewer.
 const ROWS_MAX: usize = 8192;
 
 pub(super) type RowId = u16;
 
-/// What one row is about: model, rank and replica. A name that the series do not give is `None`.
+/// Model, rank and replica of a row; `None` for a name that the series do not give.
 pub(super) type RowKey = [Option<Arc<str>>; 3];
 
-/// What a server does where a request is served by several: the values of a role label that count.
+/// The roles of servers that share the work of a request: values of a role label that are used.
 const ROLES: [&str; 2] = ["prefill", "decode"];
 
 /// The rows of one page, each once.
@@ -24,13 +24,13 @@ pub(super) struct Rows {
     keys: Vec<RowKey>,
     /// The roles that the series of each row name, as bits in the order of [`ROLES`].
     roles: Vec<u8>,
-    /// By the hash of the key. Two keys of one hash do not both find room, which with 64 random bits
-    /// no fleet will see.
+    /// By the hash of the key. Of two keys with one hash only the first is kept, which no fleet will see with 64
+    /// random bits.
     ids: HashMap<u64, RowId, RandomState>,
 }
 
 impl Rows {
-    /// The row of this key, a new one if need be; `None` when there is no room for it.
+    /// Returns the row of this key, which may be a new one; `None` if there are too many rows.
     pub(super) fn id_of(&mut self, names: [Option<&str>; 3]) -> Option<RowId> {
         let hash = self.ids.hasher().hash_one(names);
         if let Some(id) = self.ids.get(&hash) {
@@ -47,14 +47,14 @@ impl Rows {
         Some(id)
     }
 
-    /// Notes what a series of the row says that its server does.
+    /// Records the role that a series of the row names.
     pub(super) fn note_role(&mut self, id: RowId, role: &str) {
         if let Some(bit) = ROLES.iter().position(|known| *known == role) {
             self.roles[usize::from(id)] |= 1 << bit;
         }
     }
 
-    /// What the server of a row does, where its series agree.
+    /// Returns the role of a row's server, if its series agree.
     pub(super) fn role(&self, id: RowId) -> Option<Role> {
         let noted = self.roles[usize::from(id)];
         let bit = (0..ROLES.len()).find(|bit| noted == 1 << bit)?;
@@ -75,10 +75,11 @@ impl Rows {
         self.ids.clear();
     }
 
-    /// For each row that lacks a name, the only row of `used` that it can be a part of.
+    /// Returns the row that each row belongs to: for a row that lacks a name, the only row of `used` that matches its
+    /// other names.
     ///
-    /// What is said of a server without naming its model (vLLM's cache configuration) is about its
-    /// only model. Where there are several, nobody can tell, and the row stays itself.
+    /// Series of a server that do not name a model (vLLM's cache configuration) belong to its only model. If it has
+    /// several, the row stays separate.
     pub(super) fn homes(&self, used: &[bool]) -> Vec<RowId> {
         let mut only: HashMap<Agrees<'_>, Option<RowId>> = HashMap::new();
         let ids = || (0..).take(self.keys.len());
@@ -105,7 +106,7 @@ fn texts(key: &RowKey) -> [Option<&str>; 3] {
     key.each_ref().map(Option::as_deref)
 }
 
-/// What the rows have in common of which there may be only one.
+/// The names that a row and the rows it may belong to have in common.
 #[derive(PartialEq, Eq, Hash)]
 enum Agrees<'a> {
     /// The server.

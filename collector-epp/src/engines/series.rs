@@ -1,27 +1,27 @@
-//! The counters of a target series by series: by how much each went up since the page before.
+//! The increase of each counter series of a target since the previous page.
 //!
-//! A restart of one of several workers is a fall of its own series, which the sum over all of them may
-//! hide or take for a restart of everything.
+//! Restarts are detected series by series: the sum over several workers may hide that one of them restarted, or look
+//! as if all had.
 
 use collector_core::{sanitize, window};
 
 use super::table::SlotId;
 
-/// Series of counters whose values are kept for the next page, two numbers each.
+/// Counter series whose values are kept for the next page, 16 bytes each.
 const SERIES_MAX: usize = 1 << 14;
 
 /// The last value of each series.
 #[derive(Default, Debug)]
 pub(super) struct LastValues {
-    /// By key, in order.
+    /// Sorted by key.
     last: Vec<(u64, f64)>,
-    /// Those of the page that is being read.
+    /// Those of the current page.
     next: Vec<(u64, f64)>,
 }
 
 impl LastValues {
-    /// The increase of a series since the page before: 0 where it is seen for the first time, `None`
-    /// where its value cannot be a counter's.
+    /// Returns the increase of a series since the previous page: 0 for a new series, `None` if the value cannot be a
+    /// counter's.
     pub(super) fn increase(&mut self, slot: SlotId, series: u64, value: f64) -> Option<f64> {
         let value = sanitize::rate(value).ok()?;
         let key = key(slot, series);
@@ -29,7 +29,7 @@ impl LastValues {
         Some(self.before(key).map_or(0.0, |before| window::step(before, value)))
     }
 
-    /// Keeps the value of a series whose increase nobody can use this time.
+    /// Keeps the value of a series whose increase is not used on this page.
     pub(super) fn keep(&mut self, slot: SlotId, series: u64) {
         let key = key(slot, series);
         if let Some(before) = self.before(key) {
@@ -37,10 +37,10 @@ impl LastValues {
         }
     }
 
-    /// Ends a page: what it did not have is forgotten.
+    /// Ends a page, and forgets series that it did not have.
     pub(super) fn end_page(&mut self) {
         self.next.sort_unstable_by_key(|(key, _)| *key);
-        // No room is kept until the next page.
+        // No memory is kept until the next page.
         self.last = std::mem::take(&mut self.next);
     }
 
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_series_counts_from_its_second_page_and_again_after_it_was_gone() {
+    fn a_series_has_increases_from_its_second_page_on() {
         let mut values = LastValues::default();
         let mut page = |value: Option<f64>| {
             let increase = value.and_then(|value| values.increase(3, 7, value));
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_counts_from_where_it_was() {
+    fn a_kept_value_is_the_base_of_the_next_increase() {
         let mut values = LastValues::default();
         values.increase(3, 7, 10.0);
         values.end_page();

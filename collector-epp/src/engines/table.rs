@@ -1,4 +1,4 @@
-//! The table of engines that readers look into: from sample names to what is read of them.
+//! The compiled table of engines: which numbers each sample name is read for.
 
 use std::sync::Arc;
 
@@ -20,24 +20,24 @@ pub(super) struct Table {
     pub(super) labels: Vec<RowLabels>,
     /// What each wanted name is besides the name of slots.
     pub(super) uses: Vec<Use>,
-    /// In order of preference where a page fits several equally well: users' own first.
+    /// In order of preference if a page fits several equally well: users' own first.
     pub(super) engines: Vec<Engine>,
     /// The series of endpoint pickers.
     pub(super) endpoint_picker: endpoint_picker::Names,
 }
 
-/// What a sample is read for that is no number of a row.
+/// What a sample is read for, besides the numbers of a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Use {
     /// Nothing.
     None,
     /// Its labels name LoRA adapters.
     Lora,
-    /// When the process was started that shows the page.
+    /// Its value is the start time of the server's process.
     ProcessStart,
-    /// It is there on the pages of this router alone.
+    /// Only the pages of this router have it.
     Router(&'static str),
-    /// It is an endpoint picker's.
+    /// It belongs to an endpoint picker.
     EndpointPicker,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Read {
     pub(super) alternatives: Vec<Alternative>,
 }
 
-/// One place where a quantity may stand.
+/// One expression that may supply a quantity.
 #[derive(Debug)]
 pub(super) struct Alternative {
     pub(super) spec: Arc<Expression>,
@@ -80,18 +80,18 @@ pub(super) struct Alternative {
 pub(super) type SlotId = u32;
 pub(super) type LabelsId = u8;
 
-/// One number of each row, read from series of one name. Engines that read it alike share it.
+/// One number of each row, read from series of one name. Engines that read it in the same way share it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Slot {
     pub(super) series: collector_engines::Series,
     /// Which of [`Table::labels`] name its row.
     pub(super) labels: LabelsId,
     pub(super) fold: Fold,
-    /// It is a gauge of a server, which each of several processes may show as it last knew it.
+    /// It is a gauge of a server, of which each of several processes may show its own part.
     pub(super) is_gauge: bool,
 }
 
-/// The labels that name the rows of some slots; of each list the first that a series has counts.
+/// The labels that name the rows of some slots. The first label of each list that a series has is used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct RowLabels {
     /// Of the model, the rank and the replica.
@@ -123,7 +123,7 @@ impl Engine {
         self.reads.iter().find(|read| read.quantity == quantity)
     }
 
-    /// The place of the alternative of a number that counts where `is_complete` says which are on the page.
+    /// Returns the index of the alternative that is used. `is_complete` returns whether one is on the page.
     pub(super) fn chosen(
         &self,
         read: &Read,

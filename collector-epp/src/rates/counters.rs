@@ -1,4 +1,4 @@
-//! How fast counters went up in the window.
+//! Rates of counters over the window.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,37 +7,37 @@ use collector_core::{Tick, window};
 
 use super::part_of;
 
-/// `N` counters of one page, and where they stood in the window.
+/// `N` counters of a page, with their values in the window.
 #[derive(Debug)]
 pub(super) struct Counters<const N: usize> {
-    /// The last value of each, and its sum as if it had never been reset; NaN before the first.
+    /// The last value of each, and its total without resets; NaN before the first.
     last: [(f64, f64); N],
     /// The ends of the parts, oldest first, and at the back the newest sample.
-    stands: VecDeque<Stand<N>>,
+    snapshots: VecDeque<Snapshot<N>>,
 }
 
-/// The sums at one moment; NaN: not on the page.
+/// The totals at one moment; NaN if a counter is not on the page.
 #[derive(Clone, Copy, Debug)]
-struct Stand<const N: usize> {
+struct Snapshot<const N: usize> {
     at: Tick,
     sums: [f64; N],
 }
 
 impl<const N: usize> Default for Counters<N> {
     fn default() -> Self {
-        Self { last: [(f64::NAN, f64::NAN); N], stands: VecDeque::new() }
+        Self { last: [(f64::NAN, f64::NAN); N], snapshots: VecDeque::new() }
     }
 }
 
 impl<const N: usize> Counters<N> {
-    /// Takes the values of a page; `None`: not on the page. One that is older than the one before it says
-    /// nothing new.
+    /// Records the values of a page; `None` if a counter is not on the page. Values older than the previous ones are
+    /// ignored.
     pub(super) fn record(&mut self, at: Tick, values: [Option<f64>; N], time: Duration) {
-        if self.stands.back().is_some_and(|newest| at < newest.at) {
+        if self.snapshots.back().is_some_and(|newest| at < newest.at) {
             return;
         }
-        while self.stands.front().is_some_and(|oldest| oldest.at.age(at) > time) {
-            self.stands.pop_front();
+        while self.snapshots.front().is_some_and(|oldest| oldest.at.age(at) > time) {
+            self.snapshots.pop_front();
         }
         let mut sums = [f64::NAN; N];
         for (place, value) in values.into_iter().enumerate() {
@@ -46,33 +46,36 @@ impl<const N: usize> Counters<N> {
             sums[place] = if sum.is_nan() { 0.0 } else { sum + window::step(last, value) };
             self.last[place] = (value, sums[place]);
         }
-        let stand = Stand { at, sums };
-        if let Some(newest) = self.stands.back_mut().filter(|newest| newest.at == at) {
-            *newest = stand;
+        let snapshot = Snapshot { at, sums };
+        if let Some(newest) = self.snapshots.back_mut().filter(|newest| newest.at == at) {
+            *newest = snapshot;
             return;
         }
-        let newest = self.stands.len().checked_sub(1);
-        match newest.and_then(|newest| newest.checked_sub(1)).map(|before| self.stands[before].at) {
-            // The newest sample ends no part yet: the next one takes its place.
+        let newest = self.snapshots.len().checked_sub(1);
+        match newest
+            .and_then(|newest| newest.checked_sub(1))
+            .map(|before| self.snapshots[before].at)
+        {
+            // The newest sample does not end a part yet, so the next one replaces it.
             Some(part) if part.age(self.newest_at()) < part_of(time) => {
-                if let Some(back) = self.stands.back_mut() {
-                    *back = stand;
+                if let Some(back) = self.snapshots.back_mut() {
+                    *back = snapshot;
                 }
             }
-            _ => self.stands.push_back(stand),
+            _ => self.snapshots.push_back(snapshot),
         }
     }
 
     fn newest_at(&self) -> Tick {
-        self.stands.back().map_or(Tick::MIN, |stand| stand.at)
+        self.snapshots.back().map_or(Tick::MIN, |snapshot| snapshot.at)
     }
 
-    /// The rate of each per second, from its first to its last sample in the window; `None` when
-    /// there are no two.
+    /// Returns the rate of each per second, from its first to its last sample in the window; `None` without two
+    /// samples.
     pub(super) fn rates(&self) -> [Option<f64>; N] {
         std::array::from_fn(|place| {
-            let newest = self.stands.back().filter(|stand| !stand.sums[place].is_nan())?;
-            let oldest = self.stands.iter().find(|stand| !stand.sums[place].is_nan())?;
+            let newest = self.snapshots.back().filter(|snapshot| !snapshot.sums[place].is_nan())?;
+            let oldest = self.snapshots.iter().find(|snapshot| !snapshot.sums[place].is_nan())?;
             let increase = newest.sums[place] - oldest.sums[place];
             window::rate(increase, oldest.at.age(newest.at))
         })
@@ -91,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_page_has_no_rate_and_a_counter_that_stands_still_has_a_known_zero() {
+    fn a_rate_takes_two_pages_and_may_be_zero() {
         let mut counters = Counters::<1>::default();
         counters.record(at(0), [Some(1000.0)], WINDOW);
         assert_eq!(counters.rates(), [None]);
@@ -109,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_that_left_the_page_has_no_rate_and_the_others_keep_theirs() {
+    fn a_counter_missing_on_the_page_has_no_rate() {
         let mut counters = Counters::<2>::default();
         counters.record(at(0), [Some(0.0), Some(0.0)], WINDOW);
         counters.record(at(1000), [Some(10.0), Some(5.0)], WINDOW);
@@ -120,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_gap_longer_than_the_window_counting_begins_anew() {
+    fn counting_starts_again_after_a_gap_longer_than_the_window() {
         let mut counters = Counters::<1>::default();
         counters.record(at(0), [Some(0.0)], WINDOW);
         counters.record(at(1000), [Some(10.0)], WINDOW);
@@ -135,7 +138,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn memory_is_bounded_and_the_rate_is_that_of_nearly_the_whole_window(
+        fn memory_is_bounded_and_the_rate_covers_nearly_the_window(
             steps in prop::collection::vec(0_u8..50, 2..400),
             interval in 5_u64..2000,
         ) {
@@ -147,12 +150,12 @@ mod tests {
                 let now = at(interval * i as u64);
                 samples.push((now, value));
                 counters.record(now, [Some(value)], SHORT);
-                prop_assert!(counters.stands.len() <= 18, "{}", counters.stands.len());
+                prop_assert!(counters.snapshots.len() <= 18, "{}", counters.snapshots.len());
                 let Some(rate) = counters.rates()[0] else {
                     prop_assert_eq!(i, 0);
                     continue;
                 };
-                let oldest = counters.stands[0].at;
+                let oldest = counters.snapshots[0].at;
                 let in_window = samples.iter().filter(|(at, _)| *at >= oldest);
                 let increase = window::increase(in_window.map(|(_, value)| *value)).unwrap();
                 let exact = window::rate(increase, oldest.age(now)).unwrap();

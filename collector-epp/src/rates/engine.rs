@@ -1,4 +1,4 @@
-//! One data-parallel engine over its window: from the numbers of its row to what they mean.
+//! One data-parallel engine over its window.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 use collector_core::{Field, LoadRates, ModelId, Tick, sanitize, window};
 
 use super::counters::Counters;
-use super::parts::{Part, Told};
+use super::parts::{Part, Reported};
 use super::peak::Peak;
-use super::times::{self, PageTime};
-use crate::engines::{EngineRow, Numbers, Quantity, ServerPage};
+use super::times::{self, ScrapeTime};
+use crate::engines::{EngineRow, Numbers, Quantity, ServerExposition};
 use crate::selfmetrics::judged;
 
-/// The gauges that a server shows as soon as an engine of it has worked.
+/// The gauges that a server exports after the first request of an engine.
 const WORK_GAUGES: [Quantity; 3] = [Quantity::Waiting, Quantity::Running, Quantity::KvCacheUsage];
 
-/// What a server counts when an engine of it works.
+/// The counters that requests increase.
 const WORK_COUNTERS: [Quantity; 10] = [
     Quantity::RequestSuccessTotal,
     Quantity::RequestsTotal,
@@ -29,7 +29,7 @@ const WORK_COUNTERS: [Quantity; 10] = [
     Quantity::ItlCount,
 ];
 
-/// One data-parallel engine; or, without a rank, what a page gives per server.
+/// One data-parallel engine; without a rank, the numbers given per server.
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) model: ModelId,
@@ -40,9 +40,9 @@ pub(super) struct Engine {
     kv_cache_usage: Peak,
     load: Counters<7>,
     prefix: Counters<2>,
-    /// What `load` and `prefix` were taken from: of several counters that stand for each other, which.
+    /// Which alternative of each of the [`COUNTERS`] `load` and `prefix` were taken from.
     from: [Option<usize>; COUNTERS.len()],
-    /// The counters of `load` and `prefix`, each as the sum of the increases of its series.
+    /// The [`COUNTERS`], each as the sum of the increases of its series.
     totals: [f64; COUNTERS.len()],
 }
 
@@ -67,19 +67,19 @@ impl Engine {
         }
     }
 
-    /// Forgets what it has counted.
+    /// Forgets the counters.
     pub(super) fn forget_counters(&mut self) {
         self.load = Counters::default();
         self.prefix = Counters::default();
     }
 
-    /// Takes its row of a page, and tells what the window says.
+    /// Records its row of a page, and returns its state over the window.
     pub(super) fn part(
         &mut self,
         row: &EngineRow,
-        page: &ServerPage,
+        page: &ServerExposition,
         window: Duration,
-        time: PageTime,
+        time: ScrapeTime,
     ) -> Part {
         let gauges_at = times::of(row, time, |quantity| !quantity.is_counter());
         let counters_at = times::of(row, time, Quantity::is_counter);
@@ -110,9 +110,9 @@ impl Engine {
         });
         Part {
             rank: row.rank.clone(),
-            waiting: Told::of(waiting.is_some(), peak),
-            running: Told::of(running.is_some(), running_judged),
-            kv_cache_usage: Told::of(usage.is_some(), fullest),
+            waiting: Reported::of(waiting.is_some(), peak),
+            running: Reported::of(running.is_some(), running_judged),
+            kv_cache_usage: Reported::of(usage.is_some(), fullest),
             capacity_tokens: configured(row, Quantity::KvCapacityTokens),
             blocks: configured(row, Quantity::NumGpuBlocks),
             block_size: configured(row, Quantity::BlockSize),
@@ -124,7 +124,7 @@ impl Engine {
         }
     }
 
-    /// Takes the counters of a page.
+    /// Records the counters of a page.
     fn count(&mut self, row: &EngineRow, at: Tick, window: Duration) {
         let from = chosen(&row.numbers);
         if from != self.from {
@@ -159,27 +159,27 @@ impl Engine {
 }
 
 impl Part {
-    /// Takes the configuration that a page gives per server, where the engine has none of its own.
+    /// Sets the configuration that a page gives per server, unless the engine has its own.
     pub(super) fn take_configuration(&mut self, server: &EngineRow) {
-        if self.capacity_tokens == Told::Absent {
+        if self.capacity_tokens == Reported::Absent {
             self.capacity_tokens = configured(server, Quantity::KvCapacityTokens);
         }
-        if self.blocks == Told::Absent && self.block_size == Told::Absent {
+        if self.blocks == Reported::Absent && self.block_size == Reported::Absent {
             self.blocks = configured(server, Quantity::NumGpuBlocks);
             self.block_size = configured(server, Quantity::BlockSize);
         }
     }
 
-    /// Leaves out what was given to each engine.
+    /// Removes the configuration, which was given to each engine.
     pub(super) fn drop_configuration(&mut self) {
-        self.capacity_tokens = Told::Absent;
-        self.blocks = Told::Absent;
-        self.block_size = Told::Absent;
+        self.capacity_tokens = Reported::Absent;
+        self.blocks = Reported::Absent;
+        self.block_size = Reported::Absent;
     }
 }
 
-/// The counters of the load and then of the prefix cache, each with its field: quantities that stand for each
-/// other, the preferred one first. The count that a sum belongs to comes before what is counted otherwise.
+/// The counters of the load and then of the prefix cache, each with its field and its alternatives in order of
+/// preference. The count that belongs to a sum comes before other counts.
 pub(super) const COUNTERS: [(Field, &[Quantity]); 9] = [
     (
         Field::ArrivalRate,
@@ -195,7 +195,7 @@ pub(super) const COUNTERS: [(Field, &[Quantity]); 9] = [
     (Field::PrefixCacheHitRate, &[Quantity::PrefixQueries, Quantity::PromptTokensTotal]),
 ];
 
-/// Which of the [`COUNTERS`] are used of those on the page, by their position.
+/// Returns the position of the alternative that is used for each of the [`COUNTERS`].
 fn chosen(numbers: &Numbers) -> [Option<usize>; COUNTERS.len()] {
     let mut from = COUNTERS.map(|(_, quantities)| match quantities {
         [_] => Some(0),
@@ -208,14 +208,13 @@ fn chosen(numbers: &Numbers) -> [Option<usize>; COUNTERS.len()] {
     from
 }
 
-fn configured(row: &EngineRow, quantity: Quantity) -> Told<u64> {
+fn configured(row: &EngineRow, quantity: Quantity) -> Reported<u64> {
     let value = row.numbers[quantity];
     let judged = value.and_then(|value| judged(Field::CacheConfig, sanitize::count(value)));
-    Told::of(value.is_some(), judged)
+    Reported::of(value.is_some(), judged)
 }
 
-/// Whether an engine has not worked yet: its gauges appear with its first request, and what it has
-/// counted is 0.
+/// Whether an engine has had no request yet: its gauges appear with the first one, and its counters are 0.
 fn is_idle(row: &EngineRow) -> bool {
     let numbers = &row.numbers;
     let has_gauge = WORK_GAUGES.iter().any(|quantity| numbers[*quantity].is_some());
@@ -223,9 +222,9 @@ fn is_idle(row: &EngineRow) -> bool {
     !has_gauge && counted.peek().is_some() && counted.all(|count| count == 0.0)
 }
 
-/// Whether a gauge that an idle engine does not show is 0: its kind of server has it, and nothing says
+/// Whether a gauge that an idle engine does not export is 0: its kind of server has the gauge, and there is no reason
 /// why it is unknown.
-fn can_be_zero(page: &ServerPage, quantity: Quantity) -> bool {
+fn can_be_zero(page: &ServerExposition, quantity: Quantity) -> bool {
     WORK_GAUGES.contains(&quantity)
         && page.reports.contains(&quantity)
         && !page.reasons.iter().any(|(of, _)| *of == quantity)

@@ -1,4 +1,4 @@
-//! What the pages of one pod have said, as far back as the windows reach.
+//! The recent metrics pages of one pod, as far back as the windows reach.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use collector_core::{
 
 use super::engine::Engine;
 use super::parts::{self, Part};
-use super::times::{PageTime, Times};
+use super::times::{ScrapeTime, Times};
 use super::why::{self, IN_TURNS};
-use crate::engines::{self, EngineRow, Matched, Quantity, ServerPage};
+use crate::engines::{self, EngineRow, Matched, Quantity, ServerExposition};
 
-/// Engines that are remembered; beyond it those that the last page did not have are forgotten. A page
-/// that has more of them is refused before.
+/// Engines that are remembered; beyond it those that the last page did not have are forgotten. Pages with more engines
+/// are refused before.
 const ENGINES_MAX: usize = 512;
-/// By how many seconds a pod's clock may differ from ours when it says that it has just been started.
+/// Seconds by which a pod's clock may differ from ours if its process seems to have just started.
 const CLOCKS_DIFFER_MAX: f64 = 60.0;
 
 /// The samples of one pod in the window, by model and data-parallel engine.
@@ -25,12 +25,11 @@ const CLOCKS_DIFFER_MAX: f64 = 60.0;
 pub(crate) struct History {
     window: Duration,
     engines: Vec<Engine>,
-    /// What the last page was read from: under another name a counter is another counter.
+    /// The series of the last page: under another name a counter is another counter.
     matched: Arc<[Matched]>,
-    /// When the process was started that showed the last page, and when that page was taken, both in
-    /// seconds since 1970.
+    /// Start of the process behind the last page, and time of that page, both in seconds since 1970.
     process: Option<(f64, f64)>,
-    /// When pages of several processes last came in turns.
+    /// When several processes last answered in turns.
     turned_at: Option<Tick>,
 }
 
@@ -38,20 +37,20 @@ pub(crate) struct History {
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct PodModel {
     pub(crate) model: ModelId,
-    /// The id of the model is compared without case.
+    /// Whether the id of the model is compared without case.
     pub(crate) ignore_case: bool,
     pub(crate) replica: ReplicaMetrics,
     pub(crate) rates: LoadRates,
     /// Why rates are unknown, by the fields that are made of them.
     pub(crate) reasons: FieldReasons,
-    /// What the replica was put together from, where it is a part of another one itself.
+    /// Its parts, if the replica is itself a part of another one.
     pub(crate) parts: Vec<Part>,
 }
 
-/// Whose page it is, as far as the page does not say.
+/// The identity of a pod, as far as its page does not give it.
 #[derive(Clone, Copy)]
-pub(crate) struct Whose<'a> {
-    /// The name of the row, where the page has one replica.
+pub(crate) struct PodIdentity<'a> {
+    /// The name of the row, if the page has one replica.
     pub(crate) name: &'a PodName,
     pub(crate) role: Option<&'a Role>,
     /// Other targets may be servers of the same replica.
@@ -64,24 +63,23 @@ impl History {
         Self { window, engines: Vec::new(), matched, process: None, turned_at: None }
     }
 
-    /// Whether a page is so near before `at` that rates span the two.
+    /// Whether a page is within the window before `at`, so that rates span the two.
     pub(crate) fn reaches(&self, at: Tick) -> bool {
         self.engines.iter().any(|engine| engine.seen_at.age(at) <= self.window)
     }
 
-    /// Whether several processes have answered in turns within the window, so that no counter of one
-    /// page goes on in the next.
+    /// Whether several processes have answered in turns within the window, so that counters do not continue from one
+    /// page to the next.
     pub(crate) fn is_in_turns(&self, at: Tick) -> bool {
         self.turned_at.is_some_and(|turned| turned.age(at) <= self.window)
     }
 
-    /// Takes a page, and tells what the pod is by it: one replica for each model that it serves, none
-    /// when no series names a model.
+    /// Records a page, and returns one replica for each model that the pod serves; none if no series names a model.
     pub(crate) fn record(
         &mut self,
-        page: &ServerPage,
-        whose: Whose<'_>,
-        time: PageTime,
+        page: &ServerExposition,
+        identity: PodIdentity<'_>,
+        time: ScrapeTime,
     ) -> Vec<PodModel> {
         let at = time.asked_at;
         self.note_process(page.process_start, time);
@@ -97,7 +95,7 @@ impl History {
 
         let mut models = Vec::new();
         for group in groups(page) {
-            models.push(self.replica(page, &group, whose, time, in_turns));
+            models.push(self.replica(page, &group, identity, time, in_turns));
         }
         if self.engines.len() > ENGINES_MAX {
             self.engines.retain(|engine| engine.seen_at == at);
@@ -105,9 +103,9 @@ impl History {
         models
     }
 
-    /// Notes which process showed a page. One that was started before its predecessor, or long before
-    /// its predecessor's page, took its turn and was not restarted.
-    fn note_process(&mut self, started: Option<f64>, time: PageTime) {
+    /// Records which process answered. A process that was started before its predecessor, or long before the
+    /// predecessor's page, answers in turns with it and was not restarted.
+    fn note_process(&mut self, started: Option<f64>, time: ScrapeTime) {
         let Some(started) = started.filter(|started| started.is_finite()) else { return };
         if let Some((before, seen)) = self.process
             && before.to_bits() != started.to_bits()
@@ -120,19 +118,20 @@ impl History {
 
     fn replica(
         &mut self,
-        page: &ServerPage,
+        page: &ServerExposition,
         group: &Group<'_>,
-        whose: Whose<'_>,
-        time: PageTime,
+        identity: PodIdentity<'_>,
+        time: ScrapeTime,
         in_turns: bool,
     ) -> PodModel {
         let at = time.asked_at;
-        let name =
-            group.replica.map_or_else(|| whose.name.clone(), |name| PodName::new(Arc::clone(name)));
+        let name = group
+            .replica
+            .map_or_else(|| identity.name.clone(), |name| PodName::new(Arc::clone(name)));
         let mut replica = ReplicaMetrics::new(name, at);
         replica.engine = Some(page.engine.clone());
         let role = group.rows.iter().find_map(|row| row.role.as_ref());
-        replica.role = whose.role.or(role).cloned();
+        replica.role = identity.role.or(role).cloned();
         replica.lora_adapters = page.lora.as_ref().map(|lora| Box::new(adapters(lora)));
         let mut times = Times::default();
         let server = group.rows.iter().find(|row| row.rank.is_none());
@@ -146,7 +145,7 @@ impl History {
                 part.prefix = [None; 2];
             }
             match (&row.rank, server) {
-                // A configuration that is given per server holds for each of its engines.
+                // A configuration given per server is that of each of its engines.
                 (Some(_), Some(server)) => part.take_configuration(server),
                 (None, _) if has_ranks => part.drop_configuration(),
                 _ => {}
@@ -167,7 +166,7 @@ impl History {
             reasons: why::load(&rates, page, in_turns),
             rates,
             replica,
-            parts: if whose.keeps_parts { parts } else { Vec::new() },
+            parts: if identity.keeps_parts { parts } else { Vec::new() },
         }
     }
 }
@@ -180,11 +179,11 @@ struct Group<'a> {
 }
 
 /// The replicas of a page, each with its rows.
-fn groups(page: &ServerPage) -> Vec<Group<'_>> {
+fn groups(page: &ServerExposition) -> Vec<Group<'_>> {
     let only_model = only_model(page);
     let mut groups: Vec<Group<'_>> = Vec::new();
     for row in &page.rows {
-        // What names no model is of the only one that there is.
+        // Rows without a model belong to the only model.
         let Some(model) = row.model.as_ref().or(only_model.as_ref()) else { continue };
         let replica = row.replica.as_ref();
         let known =
@@ -206,7 +205,7 @@ fn adapters(lora: &engines::LoraAdapters) -> LoraAdapters {
     LoraAdapters { running: sorted(&lora.running), waiting: sorted(&lora.waiting), max: lora.max }
 }
 
-/// Whether some quantity stands under another name than before.
+/// Whether a quantity is read from another series than before.
 fn reads_otherwise(before: &Arc<[Matched]>, now: &Arc<[Matched]>) -> bool {
     if Arc::ptr_eq(before, now) {
         return false;
@@ -216,8 +215,8 @@ fn reads_otherwise(before: &Arc<[Matched]>, now: &Arc<[Matched]>) -> bool {
     before.iter().any(moved)
 }
 
-/// What a field of a replica is read from on a page, where it is one series.
-pub(crate) fn name_of(page: &ServerPage, field: Field) -> Option<String> {
+/// Returns the series that a field of a replica is read from, if it is one.
+pub(crate) fn name_of(page: &ServerExposition, field: Field) -> Option<String> {
     let quantity = match field {
         Field::QueueLength => Quantity::Waiting,
         Field::RunningRequests => Quantity::Running,
@@ -229,8 +228,8 @@ pub(crate) fn name_of(page: &ServerPage, field: Field) -> Option<String> {
     Some(matched.spec.to_string())
 }
 
-/// The model of a page that names exactly one.
-fn only_model(page: &ServerPage) -> Option<ModelId> {
+/// Returns the model of a page that names exactly one.
+fn only_model(page: &ServerExposition) -> Option<ModelId> {
     let mut models = page.rows.iter().filter_map(|row| row.model.as_ref());
     let first = models.next()?;
     models.all(|model| model == first).then(|| first.clone())

@@ -1,13 +1,12 @@
-//! From pages that follow each other to what their numbers mean over a window.
+//! Rates and peaks over a window, computed from consecutive metrics pages of a pod.
 //!
-//! What each field means stands in [`collector_core::window`]. Memory is bounded whatever the scrape
-//! interval: a window is kept in at most [`PARTS`] parts and the ends, so that with scrapes that are
-//! closer together than a part,
+//! [`collector_core::window`] defines the meaning of each field. Memory does not depend on the scrape interval: a
+//! window is kept in at most [`PARTS`] parts and its ends. With scrapes that are closer together than a part,
 //!
 //! - a rate covers between 14/15 of the window and all of it;
-//! - a peak may outlive the window by 1/15 of it, and never leaves it early.
+//! - a peak may be kept for up to 1/15 of the window too long, and never too short.
 //!
-//! With fewer scrapes in a window than it has parts, both are exact.
+//! With fewer scrapes in a window than parts, both are exact.
 
 mod counters;
 mod engine;
@@ -19,12 +18,12 @@ mod why;
 
 use std::time::Duration;
 
-pub(crate) use history::{History, PodModel, Whose, name_of};
+pub(crate) use history::{History, PodIdentity, PodModel, name_of};
 pub(crate) use parts::{Part, fill, rates};
-pub(crate) use times::PageTime;
+pub(crate) use times::ScrapeTime;
 pub(crate) use why::IN_TURNS;
 
-/// The parts of a window.
+/// Number of parts of a window.
 const PARTS: u32 = 15;
 
 /// The length of a part.

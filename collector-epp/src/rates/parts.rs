@@ -1,4 +1,4 @@
-//! From the data-parallel engines, or servers, of one replica to the replica as a whole.
+//! Joins the data-parallel engines, or servers, of one replica.
 
 use std::sync::Arc;
 
@@ -6,43 +6,43 @@ use collector_core::{Field, LoadRates, ReplicaMetrics, ReplicaState, mean_over_w
 
 use crate::selfmetrics;
 
-/// What the window says of one data-parallel engine, or of one server of a replica.
+/// The state over the window of one data-parallel engine, or of one server of a replica.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub(crate) struct Part {
-    /// The engine; `None` for what is given per server.
+    /// The rank of the engine; `None` for numbers given per server.
     pub(crate) rank: Option<Arc<str>>,
-    pub(crate) waiting: Told<u64>,
-    pub(crate) running: Told<u64>,
-    pub(crate) kv_cache_usage: Told<f64>,
+    pub(crate) waiting: Reported<u64>,
+    pub(crate) running: Reported<u64>,
+    pub(crate) kv_cache_usage: Reported<f64>,
     /// Tokens the KV cache holds, as the server reports them.
-    pub(crate) capacity_tokens: Told<u64>,
-    pub(crate) blocks: Told<u64>,
-    pub(crate) block_size: Told<u64>,
-    /// `None` where the server does not say.
+    pub(crate) capacity_tokens: Reported<u64>,
+    pub(crate) blocks: Reported<u64>,
+    pub(crate) block_size: Reported<u64>,
+    /// `None` if the server does not report it.
     pub(crate) sleeps: Option<bool>,
     /// Rates of hits and look-ups of the prefix cache.
     pub(crate) prefix: [Option<f64>; 2],
-    /// The hit rate of the prefix cache, where the server computes it.
+    /// The hit rate of the prefix cache, if the server computes it.
     pub(crate) hit_rate: Option<f64>,
     pub(crate) rates: LoadRates,
     /// Why fields are unknown though the engine reports them.
     pub(crate) reasons: Vec<(Field, Arc<str>)>,
 }
 
-/// What a page has of one number.
+/// One number as a page reports it.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
-pub(crate) enum Told<T> {
-    /// Nothing.
+pub(crate) enum Reported<T> {
+    /// The number is not on the page.
     #[default]
     Absent,
-    /// Something that cannot be true.
+    /// The number cannot be true.
     Unusable,
     /// A value.
     Value(T),
 }
 
-impl<T> Told<T> {
-    /// A number as judged, where the page has one.
+impl<T> Reported<T> {
+    /// Returns the number after it was judged.
     pub(crate) fn of(on_page: bool, judged: Option<T>) -> Self {
         match (on_page, judged) {
             (false, _) => Self::Absent,
@@ -67,24 +67,24 @@ impl Part {
         self.sleeps == Some(true)
     }
 
-    /// Tokens the KV cache holds. A server that sleeps has released it.
-    fn capacity(&self) -> Told<u64> {
+    /// Returns the tokens that the KV cache holds. A sleeping server has released it.
+    fn capacity(&self) -> Reported<u64> {
         if self.sleeps() {
-            return Told::Value(0);
+            return Reported::Value(0);
         }
         match (self.capacity_tokens, self.blocks, self.block_size) {
-            (Told::Value(tokens), ..) => Told::Value(tokens),
-            (_, Told::Value(blocks), Told::Value(size)) => {
-                blocks.checked_mul(size).map_or(Told::Unusable, Told::Value)
+            (Reported::Value(tokens), ..) => Reported::Value(tokens),
+            (_, Reported::Value(blocks), Reported::Value(size)) => {
+                blocks.checked_mul(size).map_or(Reported::Unusable, Reported::Value)
             }
-            (Told::Absent, Told::Absent, Told::Absent) => Told::Absent,
-            _ => Told::Unusable,
+            (Reported::Absent, Reported::Absent, Reported::Absent) => Reported::Absent,
+            _ => Reported::Unusable,
         }
     }
 }
 
-/// Puts the parts of a replica together. A part that is unknown makes the whole unknown: the rest of it
-/// would be a wrong number.
+/// Joins the parts of a replica. An unknown part makes a number unknown, because the sum of the others would be
+/// wrong.
 pub(crate) fn fill(replica: &mut ReplicaMetrics, parts: &[Part], name_of: NameOf<'_>) {
     let whole = Whole { parts, name_of };
     replica.servers = u32::try_from(whole.ranks()).unwrap_or(u32::MAX).max(1);
@@ -119,36 +119,36 @@ struct Whole<'a> {
 }
 
 impl Whole<'_> {
-    /// How many data-parallel engines there are.
+    /// Returns the number of data-parallel engines.
     fn ranks(&self) -> usize {
         self.parts.iter().filter(|part| part.rank.is_some()).count()
     }
 
-    /// One number of all parts together, or why it is unknown.
+    /// Returns one number of all parts together, or records why it is unknown.
     fn of<T: Copy>(
         &self,
         replica: &mut ReplicaMetrics,
         field: Field,
-        told: impl Fn(&Part) -> Told<T>,
+        told: impl Fn(&Part) -> Reported<T>,
         together: impl Fn(T, T) -> T,
     ) -> Option<T> {
-        // What no engine has is not per engine.
-        let is_absent = |part: &Part| matches!(told(part), Told::Absent);
+        // A number that no engine has is given per server.
+        let is_absent = |part: &Part| matches!(told(part), Reported::Absent);
         let per_rank = self.parts.iter().any(|part| part.rank.is_some() && !is_absent(part));
         let mut value = None;
         for part in self.parts {
             let problem = match told(part) {
-                Told::Value(part) => {
+                Reported::Value(part) => {
                     value = Some(value.map_or(part, |value| together(value, part)));
                     continue;
                 }
-                Told::Absent if part.rank.is_none() || !per_rank => continue,
-                Told::Absent => "has no",
-                Told::Unusable => "has no usable number in",
+                Reported::Absent if part.rank.is_none() || !per_rank => continue,
+                Reported::Absent => "has no",
+                Reported::Unusable => "has no usable number in",
             };
             let name = (self.name_of)(field);
             let name = name.as_deref().unwrap_or(field.as_str());
-            let whose = match &part.rank {
+            let owner = match &part.rank {
                 Some(rank) => {
                     let rank = collector_transport::quote(rank);
                     format!("engine {rank} of {}", self.ranks())
@@ -158,7 +158,7 @@ impl Whole<'_> {
             let own = part.reasons.iter().find(|(of, _)| *of == field);
             let reason = match own {
                 Some((_, reason)) => Arc::clone(reason),
-                None => format!("{whose} {problem} {name}").into(),
+                None => format!("{owner} {problem} {name}").into(),
             };
             replica.reasons.insert(field, reason);
             return None;
@@ -181,7 +181,7 @@ impl Whole<'_> {
             let capacity =
                 self.of(replica, Field::CacheConfig, Part::capacity, u64::saturating_add);
             if capacity.is_some() {
-                // Blocks that are unknown are missed by nobody.
+                // The capacity is known without the number of blocks.
                 replica.reasons.remove(Field::CacheConfig);
             }
             replica.kv_capacity_tokens = capacity;
@@ -200,7 +200,7 @@ impl Whole<'_> {
     fn hit_rate(&self, idle: bool) -> Option<f64> {
         let mut sums: Option<(f64, f64)> = None;
         for part in self.parts {
-            // A ratio needs both of its halves from the same engines.
+            // Both halves of a ratio must come from the same engines.
             if let [Some(hits), Some(queries)] = part.prefix {
                 let (all_hits, all_queries) = sums.unwrap_or_default();
                 sums = Some((all_hits + hits, all_queries + queries));
@@ -208,7 +208,7 @@ impl Whole<'_> {
         }
         let (hits, queries) = sums.unzip();
         let rate = mean_over_window(hits, queries, idle).or_else(|| {
-            // Of several servers nobody can say how many tokens each looked up.
+            // Hit rates of several servers cannot be joined without the numbers of look-ups.
             let mut told = self.parts.iter().filter_map(|part| part.hit_rate);
             told.next().filter(|_| told.next().is_none())
         });

@@ -1,4 +1,4 @@
-//! The greatest sample of a gauge in the window.
+//! The peak of a gauge over the window.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use collector_core::Tick;
 
 use super::part_of;
 
-/// The samples that may yet be the peak: each is greater than all that came after it.
+/// The samples that may become the peak: each is greater than all later ones.
 #[derive(Debug, Default)]
 pub(super) struct Peak {
     candidates: VecDeque<Candidate>,
@@ -15,14 +15,14 @@ pub(super) struct Peak {
 
 #[derive(Debug)]
 struct Candidate {
-    /// When the first of the samples that it stands for was taken, and when the last.
+    /// The times of the first and the last sample that it represents.
     first: Tick,
     last: Tick,
     greatest: f64,
 }
 
 impl Peak {
-    /// Takes a sample, newer than all before it.
+    /// Records a sample, which must be newer than all before it.
     pub(super) fn record(&mut self, at: Tick, value: f64, window: Duration) {
         self.forget(at, window);
         let mut first = at;
@@ -30,18 +30,18 @@ impl Peak {
             if last.greatest > value {
                 break;
             }
-            // What it stood for is below this sample, which outlives it.
+            // The samples that it represents are below this one, which is kept for longer.
             first = at;
             self.candidates.pop_back();
         }
         match self.candidates.back_mut() {
-            // Close to a greater one, which stands for it as well: this is what bounds their number.
+            // A greater sample close before represents this one too, which bounds their number.
             Some(near) if near.first.age(at) < part_of(window) => near.last = at,
             _ => self.candidates.push_back(Candidate { first, last: at, greatest: value }),
         }
     }
 
-    /// The peak of the window that ends now.
+    /// Returns the peak of the window that ends now.
     pub(super) fn get(&mut self, now: Tick, window: Duration) -> Option<f64> {
         self.forget(now, window);
         self.candidates.front().map(|candidate| candidate.greatest)
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_leaves_with_the_window_and_not_before() {
+    fn a_peak_is_kept_for_the_window() {
         let mut peak = Peak::default();
         assert_eq!(peak.get(at(0), WINDOW), None);
         peak.record(at(0), 5.0, WINDOW);

@@ -1,4 +1,4 @@
-//! When the numbers of a page were sampled: with the page, unless a sample says otherwise.
+//! Sample times of the numbers of a page: that of the scrape, unless samples carry timestamps.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,22 +7,22 @@ use collector_core::{Field, Mark, ReplicaMetrics, Tick};
 use crate::NAME;
 use crate::engines::{EngineRow, Quantity};
 
-/// When a page was taken.
+/// The time of a scrape.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PageTime {
+pub(crate) struct ScrapeTime {
     /// On our clock.
     pub(crate) asked_at: Tick,
-    /// At the same moment, by the clock that the page's times are of: milliseconds since 1970.
+    /// The same moment by the clock of the page's timestamps: milliseconds since 1970.
     pub(crate) wall_ms: i64,
 }
 
-/// Seconds by which a pod's clock must differ from ours for its times to be read by its own: what it
-/// says of its clock is a second coarse.
+/// Seconds by which a pod's clock must differ from ours before its timestamps are read by its own clock, which is known
+/// to the second only.
 const CLOCK_DIFFERS: f64 = 2.0;
 
-impl PageTime {
-    /// A page that was asked for at `asked_at`, when our wall clock said `wall`, of a pod whose clock is
-    /// so many seconds ahead.
+impl ScrapeTime {
+    /// The time of a scrape that was sent at `asked_at`, when our wall clock showed `wall`, to a pod whose clock is
+    /// this many seconds ahead.
     pub(crate) fn new(asked_at: Tick, wall: SystemTime, clock_ahead: Option<f64>) -> Self {
         let since = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let ours = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
@@ -38,20 +38,20 @@ impl PageTime {
         self.wall_ms as f64 / 1000.0
     }
 
-    /// When a sample with this timestamp was taken. One from the future is of now.
+    /// Returns when a sample with this timestamp was taken. A timestamp in the future counts as now.
     pub(crate) fn tick(self, timestamp_ms: i64) -> Tick {
         let age = self.wall_ms.saturating_sub(timestamp_ms);
         self.asked_at - Duration::from_millis(u64::try_from(age).unwrap_or(0))
     }
 }
 
-/// When the oldest of some quantities of a row was sampled.
-pub(super) fn of(row: &EngineRow, time: PageTime, is_asked: impl Fn(Quantity) -> bool) -> Tick {
+/// Returns when the oldest of the selected quantities of a row was sampled.
+pub(super) fn of(row: &EngineRow, time: ScrapeTime, is_asked: impl Fn(Quantity) -> bool) -> Tick {
     let asked = row.times.iter().filter(|(quantity, _)| is_asked(*quantity));
     asked.map(|(_, timestamp)| time.tick(*timestamp)).min().unwrap_or(time.asked_at)
 }
 
-/// The field that a quantity is part of.
+/// Returns the field that a quantity is part of.
 pub(super) fn field_of(quantity: Quantity) -> Option<Field> {
     Some(match quantity {
         Quantity::Waiting => Field::QueueLength,
@@ -77,7 +77,7 @@ pub(super) fn field_of(quantity: Quantity) -> Option<Field> {
     })
 }
 
-/// The gauges by which a replica is as old as it is.
+/// The gauges whose age is the age of a replica.
 const GAUGES: [Field; 3] = [Field::QueueLength, Field::RunningRequests, Field::KvCacheUsage];
 
 /// The fields of a row that can be older than it.
@@ -91,13 +91,13 @@ const MARKED: [Field; 7] = [
     Field::AvgOutputTokens,
 ];
 
-/// When the fields of a replica were sampled that do not share the time of its page.
+/// Sample times of the fields of a replica that differ from the time of the scrape.
 #[derive(Default, Debug)]
 pub(super) struct Times(Vec<(Field, Tick)>);
 
 impl Times {
-    /// Takes the times of a row.
-    pub(super) fn add(&mut self, row: &EngineRow, time: PageTime) {
+    /// Adds the times of a row.
+    pub(super) fn add(&mut self, row: &EngineRow, time: ScrapeTime) {
         for (quantity, timestamp) in &row.times {
             let Some(field) = field_of(*quantity) else { continue };
             let sampled = time.tick(*timestamp);
@@ -108,7 +108,7 @@ impl Times {
         }
     }
 
-    /// Tells a replica how old it is, by the oldest of its gauges, and which of its fields are older.
+    /// Sets the age of a replica, which is that of its oldest gauge, and marks older fields.
     pub(super) fn set(&self, replica: &mut ReplicaMetrics) {
         let known = |fields: &[Field]| {
             let times = self.0.iter().filter(|(field, _)| fields.contains(field));
@@ -141,18 +141,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timestamp_is_a_sample_time_and_one_of_the_future_is_now() {
+    fn a_timestamp_in_the_future_counts_as_now() {
         let asked_at = Tick::from_nanos(1 << 62);
         let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
-        let time = PageTime::new(asked_at, wall, None);
+        let time = ScrapeTime::new(asked_at, wall, None);
         let age = |timestamp_ms| time.tick(timestamp_ms).age(asked_at);
         assert_eq!(age(1_899_999_910_000), Duration::from_secs(90));
         assert_eq!(age(1_900_000_500_000), Duration::ZERO);
         assert_eq!(age(0), Duration::from_secs(1_900_000_000), "1970 is not fresh");
         assert_eq!(age(i64::MIN), Tick::MIN.age(asked_at));
-        let ahead = PageTime::new(asked_at, wall, Some(60.0));
+        let ahead = ScrapeTime::new(asked_at, wall, Some(60.0));
         assert_eq!(ahead.tick(1_900_000_000_000).age(asked_at), Duration::from_secs(60));
-        let close = PageTime::new(asked_at, wall, Some(-0.9));
+        let close = ScrapeTime::new(asked_at, wall, Some(-0.9));
         assert_eq!(close.tick(1_900_000_000_000), asked_at);
     }
 }

@@ -1,12 +1,12 @@
-//! Why a field is unknown though the page was read, in words.
+//! Reasons why a field is unknown although the page was read.
 
 use collector_core::{Field, FieldReasons, LoadRates, ReplicaMetrics, ReplicaState};
 
 use super::engine::COUNTERS;
 use super::parts::Part;
-use crate::engines::{Quantity, ServerPage};
+use crate::engines::{Quantity, ServerExposition};
 
-/// Why there is no rate where several processes answer in turns.
+/// The reason for an unknown rate if several processes answer in turns.
 pub(crate) const IN_TURNS: &str = "several processes answer at this address in turns \
      (process_start_time_seconds goes back and forth), so that no rate can be taken: scrape the pods \
      one by one";
@@ -20,7 +20,7 @@ const LOAD: [Field; 5] = [
     Field::ItlAverage,
 ];
 
-/// What the fields of a row are made of, except the load's.
+/// The quantities that the fields of a row are made of, except those of the load.
 const OF_ROW: [(Field, &[Quantity]); 5] = [
     (Field::RunningRequests, &[Quantity::Running]),
     (Field::QueueLength, &[Quantity::Waiting]),
@@ -32,8 +32,8 @@ const OF_ROW: [(Field, &[Quantity]); 5] = [
     ),
 ];
 
-/// Why fields of the load are unknown that are made of these rates of a page.
-pub(crate) fn load(rates: &LoadRates, page: &ServerPage, in_turns: bool) -> FieldReasons {
+/// Returns why fields of the load that are made of these rates are unknown.
+pub(crate) fn load(rates: &LoadRates, page: &ServerExposition, in_turns: bool) -> FieldReasons {
     let mut reasons = FieldReasons::NONE;
     for field in LOAD {
         let halves = match field {
@@ -57,8 +57,12 @@ pub(crate) fn load(rates: &LoadRates, page: &ServerPage, in_turns: bool) -> Fiel
     reasons
 }
 
-/// Says of the fields of a row why they are unknown, where nothing has said so yet.
-pub(crate) fn explain_unknown(replica: &mut ReplicaMetrics, page: &ServerPage, parts: &[Part]) {
+/// Adds the reasons of unknown fields of a row that have none yet.
+pub(crate) fn explain_unknown(
+    replica: &mut ReplicaMetrics,
+    page: &ServerExposition,
+    parts: &[Part],
+) {
     if replica.state == ReplicaState::Sleeping {
         replica.reasons.insert(Field::CacheConfig, "it sleeps");
     }
@@ -76,8 +80,8 @@ pub(crate) fn explain_unknown(replica: &mut ReplicaMetrics, page: &ServerPage, p
     }
 }
 
-/// Why nothing is known of what these quantities tell.
-fn unknown(page: &ServerPage, quantities: &[Quantity]) -> String {
+/// Returns why a field made of these quantities is unknown.
+fn unknown(page: &ServerExposition, quantities: &[Quantity]) -> String {
     let is_matched = |it: &&Quantity| page.matched.iter().any(|known| known.quantity == **it);
     let matched = quantities.iter().find(is_matched);
     match matched {

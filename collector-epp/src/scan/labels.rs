@@ -1,4 +1,4 @@
-//! Label sets: one pass over the bytes into a fixed table of spans.
+//! Reads label sets, in one pass over the bytes into a fixed table of spans.
 
 use std::borrow::Cow;
 use std::ops::Range;

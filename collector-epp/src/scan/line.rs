@@ -1,4 +1,4 @@
-//! The parts of a line: labels, and what is measured.
+//! Reads the parts of a line: labels, value, timestamp and exemplar.
 
 use super::cursor::Cursor;
 use super::labels::{self, Labels, Piece, Spans};

@@ -1,8 +1,7 @@
 //! Reads wanted samples out of a Prometheus or OpenMetrics exposition page, chunk by chunk.
 //!
-//! A [`Scanner`] is told the names that are [`Wanted`] and calls back with each [`Sample`] of theirs.
-//! It builds no model of the page: a line of another name costs a look at its first bytes, and a bad
-//! line of another name is never noticed. A bad line of a wanted name is counted, reported with its
+//! A [`Scanner`] calls back with each [`Sample`] of the [`Wanted`] names. It builds no model of the page: of a line
+//! with another name only the first bytes are read, so a malformed one is never noticed. A bad line of a wanted name is counted, reported with its
 //! number and a [`Reason`], and skipped; the others survive.
 //!
 //! ```
@@ -22,7 +21,7 @@
 //! }
 //! let summary = scanner.finish(Ended::Complete, |_| {})?;
 //! assert_eq!((waiting, summary.malformed_count), (Some(3.0), 0));
-//! # Ok::<(), collector_epp::scan::PageTooLarge>(())
+//! # Ok::<(), collector_epp::scan::TooLarge>(())
 //! ```
 //!
 //! # What is read
@@ -63,10 +62,10 @@
 mod cursor;
 mod labels;
 mod line;
+mod lines;
 mod names;
 mod newlines;
 mod number;
-mod page;
 mod sample;
 mod scanner;
 mod summary;
@@ -78,5 +77,5 @@ pub use labels::Labels;
 pub use names::NameId;
 pub use sample::{Ended, Format, Limits, Sample};
 pub use scanner::Scanner;
-pub use summary::{MALFORMED_KEPT, Malformed, PageTooLarge, Reason, Summary};
+pub use summary::{MALFORMED_KEPT, Malformed, Reason, Summary, TooLarge};
 pub use wanted::Wanted;

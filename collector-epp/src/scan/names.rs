@@ -1,20 +1,19 @@
-//! Whether a line begins with a wanted name, told by as little of it as possible.
+//! Finds out whether a line begins with a wanted name, reading as few bytes as possible.
 //!
-//! Nearly all lines of a page are of other names, and most begin as the line before them does: the
-//! buckets of a histogram. So the names that are left after a look at a line's first 32 bytes are kept
-//! for the next line. Of those names the byte behind where they would end is tested: there the buckets
-//! of a histogram fall out whose sum is wanted. Only then are bytes compared.
+//! Nearly all lines of a page have other names, and most begin like the line before: the buckets of a histogram. So
+//! the names that match a line's first 32 bytes are kept for the next line. Of these names the byte after their end is
+//! tested first, which excludes the buckets of a histogram whose sum is wanted. Only then are bytes compared.
 
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-/// Which of the [`Wanted`](super::Wanted) names: its place in the list that they were made of.
+/// The index of one of the [`Wanted`](super::Wanted) names.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NameId(pub(super) usize);
 
 impl NameId {
-    /// The place in the list that [`Wanted::new`](super::Wanted::new) was given, from 0.
+    /// Its index in the list that [`Wanted::new`](super::Wanted::new) was given.
     pub fn index(self) -> usize {
         self.0
     }

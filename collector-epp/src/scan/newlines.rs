@@ -1,8 +1,8 @@
-//! Where lines end.
+//! Finds the ends of lines.
 //!
-//! Asking memchr for each newline costs a call and a branch that nobody can predict, more than the
-//! search itself on lines of a hundred bytes. So 64 bytes at a time are compared into a mask, and the
-//! places of its bits are written down before anyone looks at the lines.
+//! Calling memchr for each newline costs a call and an unpredictable branch, more than the search itself on lines of a
+//! hundred bytes. So 64 bytes at a time are compared into a mask, and the positions of its bits are stored before the
+//! lines are read.
 
 use wide::u8x16;
 
@@ -40,7 +40,7 @@ impl Newlines {
         &self.places[..found]
     }
 
-    /// Writes the places of a block behind those found so far, and tells how many they are now.
+    /// Stores the positions of a block after those found so far, and returns how many there are now.
     #[inline]
     fn write(&mut self, mut found: usize, start: u16, mut mask: u64) -> usize {
         while mask != 0 {

@@ -1,9 +1,9 @@
-//! What a scanner is told about a page besides its bytes, and the samples that it hands out.
+//! The input of a scanner besides bytes, and the samples that it returns.
 
 use super::labels::Labels;
 use super::names::NameId;
 
-/// How a page is written.
+/// The format of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Format {
     /// The Prometheus text format.
@@ -25,11 +25,11 @@ impl Format {
     }
 }
 
-/// How large a line and a page may be.
+/// Size limits of lines and pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// A longer line, newline not counted, is passed over, and counted when its name is wanted.
-    /// Default 64 KiB. It is also what a scanner keeps of a page at most.
+    /// A longer line, without its newline, is skipped, and counted if its name is wanted. Default 64 KiB. A scanner
+    /// keeps no more bytes of a page than this.
     pub max_line_bytes: usize,
     /// A larger page is refused. Default 16 MiB.
     pub max_page_bytes: u64,

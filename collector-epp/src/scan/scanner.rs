@@ -1,12 +1,12 @@
-//! Chunks into lines.
+//! Splits the chunks of a metrics page into lines.
 
 use std::sync::Arc;
 
 use memchr::memchr;
 
-use super::page::Page;
+use super::lines::Lines;
 use super::sample::{Ended, Format, Limits, Sample};
-use super::{PageTooLarge, Summary, Wanted};
+use super::{Summary, TooLarge, Wanted};
 
 /// Reads pages, one after the other, each in chunks of any size.
 ///
@@ -16,24 +16,24 @@ use super::{PageTooLarge, Summary, Wanted};
 pub struct Scanner {
     /// What has arrived of a line whose end has not.
     partial: Vec<u8>,
-    /// That line is over the limit, and only its end is of interest.
+    /// That line is over the limit, so only its end is searched.
     passing_over: bool,
-    page: Page,
+    lines: Lines,
 }
 
 impl Scanner {
     /// A scanner for these names. It expects [`Format::Text`] until [`begin`](Self::begin) says
     /// otherwise.
     pub fn new(wanted: Arc<Wanted>, limits: Limits) -> Self {
-        let page = Page::new(wanted, limits);
-        Self { partial: Vec::new(), passing_over: false, page }
+        let lines = Lines::new(wanted, limits);
+        Self { partial: Vec::new(), passing_over: false, lines }
     }
 
-    /// Begins a page, and forgets what was left of an unfinished one.
+    /// Begins a page, and discards an unfinished one.
     pub fn begin(&mut self, format: Format) {
         self.partial.clear();
         self.passing_over = false;
-        self.page.begin(format);
+        self.lines.begin(format);
     }
 
     /// Reads the next bytes of the page and calls `each` with every wanted sample whose line has ended,
@@ -45,8 +45,8 @@ impl Scanner {
         &mut self,
         chunk: &[u8],
         mut each: impl FnMut(&Sample<'_>),
-    ) -> Result<(), PageTooLarge> {
-        self.page.arrived(chunk.len())?;
+    ) -> Result<(), TooLarge> {
+        self.lines.arrived(chunk.len())?;
         let mut rest = chunk;
         if self.is_in_line() {
             let Some(end) = memchr(b'\n', rest) else {
@@ -57,13 +57,13 @@ impl Scanner {
             self.end_line(&mut each);
             rest = &rest[end + 1..];
         }
-        let read = self.page.read_lines(rest, &mut each);
+        let read = self.lines.read_lines(rest, &mut each);
         self.keep(&rest[read..]);
         Ok(())
     }
 
-    /// Ends the page and tells what it was like. `each` gets the sample of a last line without a
-    /// newline, if there is one and the transfer is complete.
+    /// Ends the page and returns its summary. `each` gets the sample of a last line without a newline, if there is one
+    /// and the transfer is complete.
     ///
     /// # Errors
     /// The page is larger than allowed.
@@ -71,8 +71,8 @@ impl Scanner {
         &mut self,
         ended: Ended,
         mut each: impl FnMut(&Sample<'_>),
-    ) -> Result<Summary, PageTooLarge> {
-        self.page.arrived(0)?;
+    ) -> Result<Summary, TooLarge> {
+        self.lines.arrived(0)?;
         let unterminated = self.is_in_line();
         if unterminated && ended == Ended::CutShort {
             self.partial.clear();
@@ -80,7 +80,7 @@ impl Scanner {
         if unterminated {
             self.end_line(&mut each);
         }
-        let mut summary = self.page.end();
+        let mut summary = self.lines.end();
         summary.last_line_unterminated = unterminated;
         Ok(summary)
     }
@@ -95,10 +95,10 @@ impl Scanner {
         if self.passing_over {
             return;
         }
-        let room = self.page.max_line_bytes() - self.partial.len();
+        let room = self.lines.max_line_bytes() - self.partial.len();
         self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
         if bytes.len() > room {
-            self.page.refuse_long_line(&self.partial);
+            self.lines.refuse_long_line(&self.partial);
             self.partial.clear();
             self.passing_over = true;
         }
@@ -108,9 +108,9 @@ impl Scanner {
     fn end_line(&mut self, each: &mut impl FnMut(&Sample<'_>)) {
         if self.passing_over {
             self.passing_over = false;
-            self.page.pass_line();
+            self.lines.pass_line();
         } else {
-            self.page.read_line(&self.partial, each);
+            self.lines.read_line(&self.partial, each);
             self.partial.clear();
         }
     }

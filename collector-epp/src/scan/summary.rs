@@ -1,4 +1,4 @@
-//! What is said of a page besides its samples.
+//! The summary of a scanned page: counts, and lines that could not be read.
 
 use std::error::Error;
 use std::fmt;
@@ -8,10 +8,10 @@ use super::NameId;
 /// Malformed lines that a [`Summary`] shows; all are counted.
 pub const MALFORMED_KEPT: usize = 16;
 
-/// What a page was like.
+/// The summary of a page.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Summary {
-    /// Samples handed out.
+    /// Samples returned.
     pub samples: u64,
     /// Lines of wanted names that were refused.
     pub malformed_count: u64,
@@ -112,17 +112,17 @@ impl fmt::Display for Reason {
 
 /// The page has more bytes than [`Limits::max_page_bytes`](super::Limits::max_page_bytes).
 ///
-/// What was handed out of it is a part only: drop it.
+/// The samples returned so far are only a part of the page: discard them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PageTooLarge {
+pub struct TooLarge {
     /// The limit, in bytes.
     pub max_page_bytes: u64,
 }
 
-impl fmt::Display for PageTooLarge {
+impl fmt::Display for TooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the page is larger than {} bytes", self.max_page_bytes)
     }
 }
 
-impl Error for PageTooLarge {}
+impl Error for TooLarge {}

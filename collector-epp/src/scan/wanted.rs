@@ -1,4 +1,4 @@
-//! Which names are wanted.
+//! The sample names that a scanner looks for.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Fetches pages of one URL, one after the other: over one connection that is kept, within a deadline.
+//! Fetches the metrics page of one URL again and again: over one connection that is kept open, within a deadline.
 
 use std::time::{Duration, SystemTime};
 
@@ -22,28 +22,28 @@ use super::connection::{Connection, ConnectionDriver};
 use super::refused::{self, text};
 use super::settings::Settings;
 use super::words;
-use crate::scan::PageTooLarge;
+use crate::scan::TooLarge;
 
-/// The Python servers answer in OpenMetrics if asked, at no gain.
+/// Python servers would answer in OpenMetrics if asked, without any gain.
 const ACCEPTED: HeaderValue = HeaderValue::from_static("text/plain;version=0.0.4");
 const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("collector/", env!("CARGO_PKG_VERSION")));
-/// Redirects that are followed on the way to one page.
+/// Redirects that are followed for one page.
 const REDIRECTS_MAX: usize = 5;
 
-/// Takes a page as it arrives.
-pub(super) trait PageSink {
-    /// Begins a page that comes with this Content-Type; what was taken of an unfinished one is forgotten.
+/// Receives a page in chunks.
+pub(super) trait ExpositionSink {
+    /// Begins a page with this Content-Type, and discards an unfinished one.
     fn begin(&mut self, content_type: Option<&str>);
 
-    /// Takes the next bytes of the page.
-    fn feed(&mut self, chunk: &[u8]) -> Result<(), PageTooLarge>;
+    /// Receives the next bytes of the page.
+    fn feed(&mut self, chunk: &[u8]) -> Result<(), TooLarge>;
 }
 
-/// What proves to a server who asks.
+/// The credential that is sent to a server.
 #[derive(Clone)]
 pub enum Credential {
-    /// The token of the configuration, where it may travel: for the targets of the configuration.
+    /// The token of the configuration, for its targets, if it may be sent to them.
     Token,
     /// The user name and password of a URL, see [`Credential::basic`].
     Basic(Basic),
@@ -51,7 +51,7 @@ pub enum Credential {
     NoTarget,
 }
 
-/// A user name and a password, as a header and as what must not be shown.
+/// A user name and a password, as a header and as secrets to be redacted.
 #[derive(Clone)]
 pub struct Basic {
     header: HeaderValue,
@@ -79,7 +79,7 @@ impl Credential {
         Self::Basic(Basic { header, secrets: [password.into(), pair.into()] })
     }
 
-    /// A text of the server's without what was sent to it.
+    /// Returns a text of the server's without the credential.
     fn redact(&self, settings: &Settings, text: &str) -> String {
         let mut text = settings.token.redact(text);
         if let Self::Basic(Basic { secrets, .. }) = self {
@@ -110,7 +110,7 @@ impl Credential {
         }
     }
 
-    /// An answer that wants another credential, with what to do about it.
+    /// Adds a remedy if the server requires another credential.
     fn refused(&self, cause: Cause) -> Cause {
         let wants_another = matches!(cause.kind, ErrorKind::Unauthorized | ErrorKind::Forbidden);
         if !wants_another || !matches!(self, Self::NoTarget) {
@@ -133,21 +133,20 @@ pub(super) struct Client {
     connection: Option<Connection>,
 }
 
-/// How a page came that was fetched to its end.
+/// A page that was fetched to its end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fetched {
     /// When the request was sent: nothing on the page is older.
     pub(super) asked_at: Tick,
     /// When the page had arrived.
     pub(super) arrived_at: Tick,
-    /// By how many seconds the server's wall clock is ahead of ours, to the second; `None` when it does
-    /// not say.
+    /// Seconds by which the server's wall clock is ahead of ours, to the second; `None` if it sends no date.
     pub(super) clock_ahead: Option<f64>,
-    /// The transfer told its length, or its end: the page is whole, even without a newline at its end.
+    /// The transfer gave its length or marked its end: the page is complete, even without a newline at its end.
     pub(super) end_is_known: bool,
 }
 
-/// How far a fetch came, for the message when its time is over.
+/// The stage of a fetch, for the message of a time-out.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Connecting,
@@ -158,7 +157,7 @@ enum Stage {
 /// A failed exchange.
 struct Broken {
     cause: Cause,
-    /// A connection that was kept had ended by itself before anything was answered: another one may do.
+    /// The kept connection had ended before anything was answered: a new one may work.
     stale: bool,
     /// There is another token to try.
     other_token: bool,
@@ -171,12 +170,12 @@ impl From<Cause> for Broken {
 }
 
 enum Answer {
-    Page(Fetched),
-    /// The page is at another place of the same origin.
+    Exposition(Fetched),
+    /// The page is at another path of the same origin.
     Moved(Url),
 }
 
-/// What one request needs to know.
+/// The context of one request.
 struct Context<'a> {
     settings: &'a Settings,
     deadline: Instant,
@@ -195,7 +194,7 @@ impl Client {
     }
 
     /// Closes the connection that is kept.
-    pub(super) fn hang_up(&mut self) {
+    pub(super) fn disconnect(&mut self) {
         self.connection = None;
     }
 
@@ -204,7 +203,7 @@ impl Client {
         &mut self,
         settings: &Settings,
         limit: Duration,
-        sink: &mut impl PageSink,
+        sink: &mut impl ExpositionSink,
     ) -> Result<Fetched, Cause> {
         let mut stage = Stage::Connecting;
         let deadline = Instant::now() + limit;
@@ -228,11 +227,11 @@ impl Client {
         }
     }
 
-    /// One exchange; another one where there is another token to try.
+    /// Makes one exchange, and another one if there is another token to try.
     async fn attempts(
         &mut self,
         mut context: Context<'_>,
-        sink: &mut impl PageSink,
+        sink: &mut impl ExpositionSink,
     ) -> Result<Fetched, Cause> {
         match self.exchange(&mut context, sink).await {
             Err(broken) if broken.other_token => {
@@ -248,7 +247,7 @@ impl Client {
     async fn exchange(
         &mut self,
         context: &mut Context<'_>,
-        sink: &mut impl PageSink,
+        sink: &mut impl ExpositionSink,
     ) -> Result<Fetched, Broken> {
         let mut url = self.url.clone();
         for _ in 0..=REDIRECTS_MAX {
@@ -260,7 +259,7 @@ impl Client {
                 answer => answer?,
             };
             match answer {
-                Answer::Page(fetched) => return Ok(fetched),
+                Answer::Exposition(fetched) => return Ok(fetched),
                 Answer::Moved(to) => url = to,
             }
         }
@@ -272,10 +271,10 @@ impl Client {
         &mut self,
         url: &Url,
         context: &mut Context<'_>,
-        sink: &mut impl PageSink,
+        sink: &mut impl ExpositionSink,
     ) -> Result<Answer, Broken> {
         let settings = context.settings;
-        // Taken out, so that it is closed whatever ends this early.
+        // Taken out, so that it is closed if this ends early.
         let kept = match self.connection.take() {
             Some(mut connection) => connection.is_open().await.then_some(connection),
             None => None,
@@ -320,7 +319,7 @@ impl Client {
         })?;
         let arrived_at = settings.clock.now();
         self.connection = Some(connection);
-        Ok(Answer::Page(Fetched { asked_at, arrived_at, clock_ahead, end_is_known }))
+        Ok(Answer::Exposition(Fetched { asked_at, arrived_at, clock_ahead, end_is_known }))
     }
 
     fn refused(&self, head: &Parts, body: &[u8], settings: &Settings) -> Broken {
@@ -354,8 +353,8 @@ impl Client {
     }
 }
 
-/// What an answer without a page begins with, and whether that is all of it. It is not waited for until the
-/// deadline: the status is worth more than its explanation.
+/// Returns the beginning of an answer without a page, and whether that is all of it. Only half of the time left is
+/// spent on it, because the status matters more than its explanation.
 async fn beginning(
     body: Incoming,
     driver: &mut ConnectionDriver<'_>,
@@ -369,18 +368,18 @@ async fn beginning(
 }
 
 enum Unread {
-    Refused(PageTooLarge),
+    Refused(TooLarge),
     Broken(hyper::Error),
 }
 
 /// Reads a body, chunk by chunk, to its end.
 async fn read(
     mut body: Incoming,
-    sink: &mut impl PageSink,
+    sink: &mut impl ExpositionSink,
     max_page_bytes: u64,
 ) -> Result<(), Unread> {
     if body.size_hint().exact().is_some_and(|announced| announced > max_page_bytes) {
-        return Err(Unread::Refused(PageTooLarge { max_page_bytes }));
+        return Err(Unread::Refused(TooLarge { max_page_bytes }));
     }
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(Unread::Broken)?;
@@ -391,7 +390,7 @@ async fn read(
     Ok(())
 }
 
-pub(super) fn too_large(error: PageTooLarge) -> Cause {
+pub(super) fn too_large(error: TooLarge) -> Cause {
     Cause::new(ErrorKind::TooLarge, error.to_string())
         .with_remedy("is it the page of a model server? epp.max_page_bytes may be raised")
 }

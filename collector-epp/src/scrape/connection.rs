@@ -18,14 +18,14 @@ use url::{Host, Url};
 
 use super::settings::Settings;
 
-/// Bytes that a connection buffers, the least that hyper allows: the head of an answer must fit, and
-/// there is one for each pod. Twice as much made a page of 100 KB no cheaper.
+/// Bytes of a connection's buffer, the least that hyper allows: each pod has one, and the head of an answer must fit.
+/// Twice as much made a page of 100 KB no cheaper.
 const BUFFER_BYTES: usize = 8 << 10;
 
-/// A connection, and its other half, which moves bytes while it is polled.
+/// A connection with its driver, which moves bytes while it is polled.
 ///
-/// The pod's own task drives it, in [`drive`](Self::drive): it needs no task of its own, and a pod
-/// that is dropped is disconnected.
+/// The pod's own task polls the driver, in [`drive`](Self::drive), so it needs no task of its own, and a pod that is
+/// dropped is disconnected.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<Empty<Bytes>>,
     driver: Option<Driver>,
@@ -66,7 +66,7 @@ impl Connection {
         Ok(Self { sender, driver: Some(Box::pin(driver)) })
     }
 
-    /// Moves bytes until `exchange` has ended. What ended the connection, the exchange is told.
+    /// Moves bytes until `exchange` has ended. The exchange gets the error that ended the connection.
     pub(super) async fn drive<T>(
         driver: &mut ConnectionDriver<'_>,
         exchange: impl Future<Output = T>,
@@ -88,7 +88,7 @@ impl Connection {
     /// Whether it can take another request, as far as is known without sending one.
     pub(super) async fn is_open(&mut self) -> bool {
         let (sender, mut driver) = self.split();
-        // One look at what has arrived since: the end of the connection, in most cases.
+        // Polls once for what has arrived since: mostly the end of the connection.
         poll_fn(|context| {
             driver.poll(context);
             Poll::Ready(())

@@ -1,11 +1,11 @@
-//! What a page is that has no series to read.
+//! Recognises what a page without known series is.
 
 use collector_transport::quote;
 
-/// Bytes of a page's beginning that tell what it is.
+/// Bytes of a page's beginning that are examined.
 pub(super) const HEAD_BYTES: usize = 512;
 
-/// Something else than lines of metrics.
+/// A kind of page that is not lines of metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Content {
@@ -46,7 +46,7 @@ impl Content {
         }
     }
 
-    /// What the page is that came with this Content-Type, in words.
+    /// Describes a page that came with this Content-Type.
     pub fn problem(self, content_type: Option<&str>) -> String {
         let problem = match self {
             Self::Empty => "it is empty",
@@ -81,7 +81,7 @@ impl Content {
     }
 }
 
-/// How a message shows the Content-Type of a page.
+/// Returns the Content-Type of a page as messages show it.
 pub(super) fn came_as(content_type: &str) -> String {
     format!(" (Content-Type {:?})", quote(content_type))
 }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_recognised_by_how_it_begins() {
+    fn a_page_is_recognised_by_its_beginning() {
         is("<!DOCTYPE html>", "text/plain", Some(Content::Html));
         is("\u{feff} \r\n<html>", "", Some(Content::Html));
         is("[]", "", Some(Content::Json));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_beginning_is_looked_at() {
+    fn only_the_beginning_is_examined() {
         let long = "x".repeat(HEAD_BYTES) + "\0";
         is(&long, "", None);
     }

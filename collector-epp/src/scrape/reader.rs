@@ -1,4 +1,4 @@
-//! What is read of one pod's pages: bytes into samples, samples into what a page says.
+//! Reads the bytes of a metrics page into samples, and the samples into an [`Exposition`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,28 +7,28 @@ use std::time::SystemTime;
 use collector_core::ErrorKind;
 use collector_transport::{Cause, quote};
 
-use super::client::{PageSink, too_large};
+use super::client::{ExpositionSink, too_large};
 use super::content::{Content, HEAD_BYTES, came_as};
 use crate::discover::Target;
-use crate::engines::{Engines, Page, PageReader, UnknownPage};
-use crate::scan::{Ended, Format, Limits, PageTooLarge, Scanner, Summary};
+use crate::engines::{Engines, Exposition, ExpositionReader, UnknownExposition};
+use crate::scan::{Ended, Format, Limits, Scanner, Summary, TooLarge};
 
 /// Bytes of a Content-Type that are kept for messages.
 const CONTENT_TYPE_BYTES_MAX: usize = 128;
 
-/// Reads one page after the other.
+/// Reads one metrics page after the other.
 pub(crate) struct Reader {
     scanner: Scanner,
-    pages: PageReader,
+    pages: ExpositionReader,
     format: Format,
-    /// How the page begins, to tell what it is when it is none.
+    /// The beginning of the page, to recognise what it is if it has no metrics.
     head: Vec<u8>,
     content_type: Option<String>,
 }
 
 impl Reader {
     /// A reader that scans for the series of `engines` and gives them to `pages`.
-    pub(super) fn new(engines: &Engines, pages: PageReader, limits: Limits) -> Self {
+    pub(super) fn new(engines: &Engines, pages: ExpositionReader, limits: Limits) -> Self {
         Self {
             scanner: Scanner::new(Arc::clone(engines.wanted()), limits),
             pages,
@@ -38,7 +38,7 @@ impl Reader {
         }
     }
 
-    /// A reader for the pages of a target. An engine that the table does not have is an error of the target.
+    /// A reader for the pages of a target. An unknown engine is an error of the target.
     pub(crate) fn of_target(
         engines: &Engines,
         target: &Target,
@@ -66,27 +66,30 @@ impl Reader {
         Ok(Self::new(engines, pages, limits))
     }
 
-    /// Says when the next page is asked for.
+    /// Sets the wall-clock time of the next scrape.
     pub(super) fn set_time(&mut self, now: SystemTime) {
         self.pages.set_time(now);
     }
 
-    /// Ends the page. `end_is_known`: the transfer told its length, or its end.
-    pub(super) fn finish(&mut self, end_is_known: bool) -> Result<(Page, Summary), PageError> {
+    /// Ends the page. `end_is_known`: the transfer gave its length or marked its end.
+    pub(super) fn finish(
+        &mut self,
+        end_is_known: bool,
+    ) -> Result<(Exposition, Summary), ExpositionError> {
         let Self { scanner, pages, format, .. } = self;
         let ended = if end_is_known { Ended::Complete } else { Ended::CutShort };
         let finished = scanner.finish(ended, |sample| pages.sample(sample));
-        let summary = finished.map_err(PageError::TooLarge)?;
+        let summary = finished.map_err(ExpositionError::TooLarge)?;
         if summary.samples == 0
             && let Some(content) = Content::of(&self.head, self.content_type.as_deref())
         {
-            return Err(PageError::NoMetrics(content));
+            return Err(ExpositionError::NoMetrics(content));
         }
         if let Some(cut) = CutShort::of(*format, &summary, end_is_known) {
-            return Err(PageError::CutShort(cut));
+            return Err(ExpositionError::CutShort(cut));
         }
         match pages.finish(&summary) {
-            Page::Unknown(unknown) => Err(PageError::Unknown(unknown, summary)),
+            Exposition::Unknown(unknown) => Err(ExpositionError::Unknown(unknown, summary)),
             page => Ok((page, summary)),
         }
     }
@@ -97,7 +100,7 @@ impl Reader {
     }
 }
 
-impl PageSink for Reader {
+impl ExpositionSink for Reader {
     fn begin(&mut self, content_type: Option<&str>) {
         self.format = Format::from_content_type(content_type);
         self.head.clear();
@@ -107,7 +110,7 @@ impl PageSink for Reader {
         self.scanner.begin(self.format);
     }
 
-    fn feed(&mut self, chunk: &[u8]) -> Result<(), PageTooLarge> {
+    fn feed(&mut self, chunk: &[u8]) -> Result<(), TooLarge> {
         let room = HEAD_BYTES - self.head.len();
         self.head.extend_from_slice(&chunk[..chunk.len().min(room)]);
         let Self { scanner, pages, .. } = self;
@@ -117,18 +120,18 @@ impl PageSink for Reader {
 
 /// Why a metrics page cannot be read.
 #[derive(Clone, PartialEq, Debug)]
-pub enum PageError {
+pub enum ExpositionError {
     /// It has more bytes than are allowed.
-    TooLarge(PageTooLarge),
-    /// It has no metrics but something else.
+    TooLarge(TooLarge),
+    /// It is something other than metrics.
     NoMetrics(Content),
     /// Its end may be missing.
     CutShort(CutShort),
-    /// It is of no engine, or not of the one that it should be of.
-    Unknown(UnknownPage, Summary),
+    /// It belongs to no known engine, or not to the expected one.
+    Unknown(UnknownExposition, Summary),
 }
 
-impl PageError {
+impl ExpositionError {
     /// The error of a target with such a page, which came with this Content-Type.
     pub(super) fn cause(self, content_type: Option<&str>) -> Cause {
         match self {
@@ -137,7 +140,7 @@ impl PageError {
                 Cause::new(ErrorKind::BadAnswer, content.problem(content_type))
                     .with_remedy(content.remedy())
             }
-            // No connection broke, as far as anybody knows.
+            // As far as is known, no connection broke.
             Self::CutShort(cut @ CutShort::NoEofMarker) => Cause::new(
                 ErrorKind::BadAnswer,
                 cut.to_string(),
@@ -160,13 +163,13 @@ impl PageError {
 pub enum CutShort {
     /// A page of OpenMetrics without its last line.
     NoEofMarker,
-    /// The last line has no newline, and the transfer told neither its length nor its end.
+    /// The last line has no newline, and the transfer neither gave its length nor marked its end.
     HalfLine,
 }
 
 impl CutShort {
-    /// Judges a page of this format; `None` when it is whole. `end_is_known`: see
-    /// [`Fetched`](super::Fetched).
+    /// Judges a page of this format; `None` if it is complete. `end_is_known`: see
+    /// [`FetchedExposition`](super::FetchedExposition).
     pub fn of(format: Format, summary: &Summary, end_is_known: bool) -> Option<Self> {
         if format == Format::OpenMetrics && !summary.eof_marker {
             Some(Self::NoEofMarker)
@@ -187,7 +190,7 @@ impl fmt::Display for CutShort {
     }
 }
 
-fn unknown_page(page: &UnknownPage, summary: &Summary, content_type: Option<&str>) -> Cause {
+fn unknown_page(page: &UnknownExposition, summary: &Summary, content_type: Option<&str>) -> Cause {
     let (lines, bytes) = (summary.lines, summary.bytes);
     if let Some(router) = page.router {
         let detail =

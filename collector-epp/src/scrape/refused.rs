@@ -1,4 +1,4 @@
-//! Answers that are no page.
+//! Answers without a metrics page, as errors.
 
 use collector_core::ErrorKind;
 use collector_transport::{Cause, quote};
@@ -7,7 +7,7 @@ use http::response::Parts;
 use http::{HeaderMap, HeaderName};
 use url::Url;
 
-/// What an answer's headers say against reading its body.
+/// Refuses an answer in an encoding that was not asked for.
 pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Cause> {
     match text(headers, CONTENT_ENCODING) {
         Some(encoding) if !encoding.eq_ignore_ascii_case("identity") => Err(Cause::new(
@@ -24,7 +24,7 @@ pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
-/// Why an answer that is neither a page nor a redirect is none. `credential` is what was sent, in words, and
+/// Returns the error of an answer that is neither a page nor a redirect. `credential` describes what was sent, and
 /// `words` are the server's own.
 pub(super) fn status(head: &Parts, url: &Url, credential: &str, words: Option<&str>) -> Cause {
     let code = head.status.as_u16();
@@ -48,13 +48,13 @@ pub(super) fn status(head: &Parts, url: &Url, credential: &str, words: Option<&s
     super::words::quoted(cause, words)
 }
 
-/// Whether a server says of itself that it has too much to do.
+/// Whether a server says that it is overloaded.
 fn says_overloaded(words: &str) -> bool {
     let words = words.to_ascii_lowercase();
     ["overload", "too many requests", "too busy"].iter().any(|word| words.contains(word))
 }
 
-/// Where a redirect leads, within the origin that was asked; other places are not followed.
+/// Returns the URL of a redirect, which must be within the same origin.
 pub(super) fn next(head: &Parts, url: &Url) -> Result<Url, Cause> {
     let code = head.status.as_u16();
     let refused = |detail: String| {
@@ -74,7 +74,7 @@ pub(super) fn next(head: &Parts, url: &Url) -> Result<Url, Cause> {
     Ok(to)
 }
 
-/// More redirects than are followed.
+/// The error of too many redirects.
 pub(super) fn too_many(redirects: usize, to: &Url) -> Cause {
     Cause::new(
         ErrorKind::Redirected,
@@ -83,7 +83,7 @@ pub(super) fn too_many(redirects: usize, to: &Url) -> Cause {
     .with_remedy("set the target's URL to where the page is")
 }
 
-/// A URL as messages show it: without credentials and parameters, which may be secret.
+/// Returns a URL as messages show it: without credentials and parameters, which may be secret.
 pub fn shown(url: &Url) -> String {
     let mut url = url.clone();
     let _ = url.set_username("");

@@ -1,4 +1,4 @@
-//! One scrape after the other, of one pod.
+//! Scrapes one pod again and again.
 
 use collector_core::Tick;
 use collector_transport::Cause;
@@ -7,7 +7,7 @@ use url::Url;
 use super::client::{Client, Credential, Fetched};
 use super::reader::Reader;
 use super::settings::Settings;
-use crate::engines::Page;
+use crate::engines::Exposition;
 use crate::scan::Summary;
 
 /// Scrapes one pod over one connection.
@@ -21,14 +21,13 @@ pub(crate) struct Scraper {
 /// A page that was read to its end.
 #[derive(Debug)]
 pub(crate) struct Scraped {
-    pub(crate) page: Page,
+    pub(crate) page: Exposition,
     pub(crate) summary: Summary,
     /// When the request was sent: nothing on the page is older.
     pub(crate) asked_at: Tick,
     /// When the page had arrived.
     pub(crate) arrived_at: Tick,
-    /// By how many seconds the pod's wall clock is ahead of ours, to the second; `None` when it does
-    /// not say.
+    /// Seconds by which the pod's wall clock is ahead of ours, to the second; `None` if it sends no date.
     pub(crate) clock_ahead: Option<f64>,
 }
 
@@ -37,18 +36,18 @@ impl Scraper {
         Self { client: Client::new(url, Credential::Token), reader }
     }
 
-    /// Closes the connection that is kept.
-    pub(crate) fn hang_up(&mut self) {
-        self.client.hang_up();
+    /// Closes the connection.
+    pub(crate) fn disconnect(&mut self) {
+        self.client.disconnect();
     }
 
-    /// Gets and reads the page, within the time-out.
+    /// Fetches and reads the page within the time-out.
     pub(crate) async fn scrape(&mut self, settings: &Settings) -> Result<Scraped, Cause> {
         let reader = self.reader.as_mut().map_err(|cause| cause.clone())?;
         reader.set_time(settings.clock.wall());
         let fetched = self.client.fetch(settings, settings.timeout, reader).await?;
         let Fetched { asked_at, arrived_at, clock_ahead, end_is_known } = fetched;
-        // A page that is refused here says nothing against the connection.
+        // The connection is kept if the page is refused here.
         let finished = reader.finish(end_is_known);
         let (page, summary) = finished.map_err(|error| error.cause(reader.content_type()))?;
         Ok(Scraped { page, summary, asked_at, arrived_at, clock_ahead })

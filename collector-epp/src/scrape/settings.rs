@@ -1,4 +1,4 @@
-//! What all scrapes share: credentials, certificates, limits.
+//! The settings that all scrapes share: credentials, certificates, limits.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,18 +13,18 @@ use crate::SECTION;
 use crate::config::EppConfig;
 use crate::scan::Limits;
 
-/// What all scrapes share.
+/// The settings that all scrapes share.
 pub(crate) struct Settings {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) timeout: Duration,
-    /// Which key gives a scrape more time.
+    /// Advice on which key gives a scrape more time.
     pub(crate) more_time: String,
     pub(crate) limits: Limits,
     pub(crate) token: Token,
     allow_token_over_http: bool,
-    /// What TLS is made by.
+    /// The settings of TLS.
     tls_by: TlsSettings,
-    /// Made when it is first needed: the system's authorities take time and memory.
+    /// Created when first needed, because the system's authorities take time and memory.
     tls: OnceLock<Result<Arc<Encryption>, Cause>>,
 }
 
@@ -57,7 +57,7 @@ impl Settings {
             },
             tls: OnceLock::new(),
         };
-        // A file that cannot be used is told at the start, whether a pod needs it or not.
+        // An unusable file is an error at the start, whether a pod needs it or not.
         if config.ca_cert_path.is_some() {
             let made = Encryption::new(&settings.tls_by)?;
             let _ = settings.tls.set(Ok(Arc::new(made)));
@@ -75,7 +75,7 @@ impl Settings {
             .clone()
     }
 
-    /// The header that this URL gets; a token travels encrypted, or where it is allowed to.
+    /// Returns the header for this URL; the token is sent encrypted only, unless the configuration allows otherwise.
     pub(crate) fn authorization(&self, url: &Url) -> Option<HeaderValue> {
         if url.scheme() == "https" || self.allow_token_over_http {
             self.token.header()
@@ -84,7 +84,7 @@ impl Settings {
         }
     }
 
-    /// What was sent as a credential, in words.
+    /// Describes the credential that was sent.
     pub(crate) fn credential(&self, url: &Url) -> String {
         if self.token.is_some() && self.authorization(url).is_none() {
             "the token was not sent over http:// (epp.allow_token_over_http)".to_owned()
@@ -93,7 +93,7 @@ impl Settings {
         }
     }
 
-    /// What an error of a connection to this URL is explained with.
+    /// Returns the wording of connection errors for this URL.
     pub(crate) fn wording(&self, url: &Url) -> Wording {
         Wording {
             section: SECTION,
@@ -107,7 +107,7 @@ impl Settings {
         }
     }
 
-    /// The name that is asked for in the handshake: the configured one, else the host.
+    /// Returns the name for the handshake: the configured one, else the host.
     pub(crate) fn server_name(&self, url: &Url) -> String {
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         self.tls_by.server_name.clone().unwrap_or_else(|| host.to_owned())
@@ -140,7 +140,7 @@ impl Encryption {
         &self.connector
     }
 
-    /// Whether a server has asked for a client certificate since this was last asked.
+    /// Whether a server has asked for a client certificate since the last call.
     pub(crate) fn client_cert_demanded(&self) -> bool {
         self.tls.take_client_cert_demanded()
     }

@@ -1,4 +1,4 @@
-//! Single pages, fetched and read as the backend scrapes its targets.
+//! Fetches and reads a single metrics page as the backend scrapes its targets, for `collector scrape`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,26 +8,26 @@ use collector_core::{Clock, ErrorKind};
 use collector_transport::{Cause, ConfigError};
 use url::Url;
 
-use super::client::{Client, Credential, Fetched, PageSink};
-use super::reader::{PageError, Reader};
+use super::client::{Client, Credential, ExpositionSink, Fetched};
+use super::reader::{ExpositionError, Reader};
 use super::settings::Settings;
 use crate::config::EppConfig;
 use crate::discover::{Discovery as _, DiscoveryError, DnsRecord, DnsTargets, FileTargets, Target};
-use crate::engines::{Engines, Page, PageReader};
-use crate::scan::{Limits, PageTooLarge, Summary};
+use crate::engines::{Engines, Exposition, ExpositionReader};
+use crate::scan::{Limits, Summary, TooLarge};
 
 /// A metrics page as it arrived.
 #[derive(Default, Debug)]
-pub struct FetchedPage {
+pub struct FetchedExposition {
     /// The page.
     pub bytes: Vec<u8>,
-    /// Its Content-Type, where it came with one.
+    /// Its Content-Type, if it came with one.
     pub content_type: Option<String>,
-    /// The transfer told its length, or its end: the page is whole, even without a newline at its end.
+    /// The transfer gave its length or marked its end: the page is complete, even without a newline at its end.
     pub end_is_known: bool,
 }
 
-/// Why there is no page.
+/// Why a page could not be fetched.
 #[derive(Debug)]
 pub enum FetchError {
     /// The server did not send one.
@@ -38,21 +38,21 @@ pub enum FetchError {
 
 /// Collects a page.
 struct Collector {
-    page: Option<FetchedPage>,
+    page: Option<FetchedExposition>,
     max_page_bytes: u64,
 }
 
-impl PageSink for Collector {
+impl ExpositionSink for Collector {
     fn begin(&mut self, content_type: Option<&str>) {
         let content_type = content_type.map(str::to_owned);
-        self.page = Some(FetchedPage { content_type, ..FetchedPage::default() });
+        self.page = Some(FetchedExposition { content_type, ..FetchedExposition::default() });
     }
 
-    fn feed(&mut self, chunk: &[u8]) -> Result<(), PageTooLarge> {
+    fn feed(&mut self, chunk: &[u8]) -> Result<(), TooLarge> {
         let bytes = &mut self.page.get_or_insert_default().bytes;
         let max_page_bytes = self.max_page_bytes;
         if (bytes.len() + chunk.len()) as u64 > max_page_bytes {
-            return Err(PageTooLarge { max_page_bytes });
+            return Err(TooLarge { max_page_bytes });
         }
         bytes.extend_from_slice(chunk);
         Ok(())
@@ -60,15 +60,15 @@ impl PageSink for Collector {
 }
 
 /// Fetches single pages as the backend does: with its certificates, limits, redirects and errors.
-pub struct PageClient(Settings);
+pub struct ExpositionClient(Settings);
 
-impl fmt::Debug for PageClient {
+impl fmt::Debug for ExpositionClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PageClient").finish_non_exhaustive()
+        f.debug_struct("ExpositionClient").finish_non_exhaustive()
     }
 }
 
-impl PageClient {
+impl ExpositionClient {
     /// A client with these settings. Reads tokens and certificates, and sends nothing.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl PageClient {
     /// Fetches the page at `url`, all of it within `limit`. Credentials in the URL are not sent.
     ///
     /// # Errors
-    /// Why there is no page, or no whole one, as the backend says it.
+    /// Why there is no complete page, in the backend's words.
     ///
     /// # Cancel safety
     /// It may be dropped at any time.
@@ -89,7 +89,7 @@ impl PageClient {
         url: &Url,
         credential: Credential,
         limit: Duration,
-    ) -> Result<FetchedPage, FetchError> {
+    ) -> Result<FetchedExposition, FetchError> {
         let max_page_bytes = self.0.limits.max_page_bytes;
         let mut collector = Collector { page: None, max_page_bytes };
         let mut client = Client::new(url.clone(), credential);
@@ -97,7 +97,7 @@ impl PageClient {
         let page = collector.page;
         match fetched {
             Ok(Fetched { end_is_known, .. }) => {
-                Ok(FetchedPage { end_is_known, ..page.unwrap_or_default() })
+                Ok(FetchedExposition { end_is_known, ..page.unwrap_or_default() })
             }
             Err(cause) if cause.kind == ErrorKind::Disconnected && page.is_some() => {
                 Err(FetchError::CutShort(cause))
@@ -111,23 +111,23 @@ impl PageClient {
 ///
 /// # Errors
 /// Why it cannot be read.
-pub fn read_page(
+pub fn read_exposition(
     engines: &Engines,
-    reader: PageReader,
+    reader: ExpositionReader,
     limits: Limits,
-    page: &FetchedPage,
-) -> Result<(Page, Summary), PageError> {
+    page: &FetchedExposition,
+) -> Result<(Exposition, Summary), ExpositionError> {
     let mut reader = Reader::new(engines, reader, limits);
     reader.begin(page.content_type.as_deref());
-    reader.feed(&page.bytes).map_err(PageError::TooLarge)?;
+    reader.feed(&page.bytes).map_err(ExpositionError::TooLarge)?;
     reader.finish(page.end_is_known)
 }
 
-/// The target of the configuration whose page is at `url`. A DNS name is only looked up where the URL could
-/// be one of its pods'.
+/// Returns the target of the configuration whose page is at `url`. A DNS name is only looked up if the URL could
+/// belong to one of its pods.
 ///
 /// # Errors
-/// A source of targets could not tell, and no other has this one.
+/// A source of targets failed, and no other has this target.
 pub async fn target_at(config: &EppConfig, url: &Url) -> Result<Option<Target>, DiscoveryError> {
     let at_url = |targets: Vec<Target>| targets.into_iter().find(|target| target.url == *url);
     let fixed = config.targets.iter().filter_map(|spec| spec.target().ok()).collect();
@@ -141,7 +141,7 @@ pub async fn target_at(config: &EppConfig, url: &Url) -> Result<Option<Target>, 
         }
     };
     if let (None, Some(path)) = (&found, &config.target_file) {
-        found = keep(FileTargets::new(path).look().await);
+        found = keep(FileTargets::new(path).targets().await);
     }
     for spec in &config.dns {
         let port = (spec.record != DnsRecord::Srv).then_some(spec.port).flatten();
@@ -149,7 +149,7 @@ pub async fn target_at(config: &EppConfig, url: &Url) -> Result<Option<Target>, 
             && spec.path.trim_start_matches('/') == url.path().trim_start_matches('/')
             && (port.is_none() || port == url.port_or_known_default());
         if found.is_none() && may_be {
-            found = keep(DnsTargets::new(spec.clone()).look().await);
+            found = keep(DnsTargets::new(spec.clone()).targets().await);
         }
     }
     match (found, failed) {

@@ -1,4 +1,4 @@
-//! What a server itself says in an answer that is no page.
+//! The server's own words in an answer without a metrics page.
 
 use collector_transport::{Cause, quote};
 use http_body_util::BodyExt as _;
@@ -7,12 +7,12 @@ use hyper::body::Incoming;
 /// Bytes of such an answer that are read.
 const BODY_BYTES_MAX: usize = 4 << 10;
 
-/// Fields of JSON that hold a sentence, as servers call them; the first that is there counts.
+/// Fields of JSON that hold a sentence in the answers of servers; the first one present is used.
 const FIELDS: [&str; 6] = ["error", "message", "detail", "reason", "msg", "errors"];
-/// How deep they may stand in each other.
+/// Greatest depth of such fields.
 const DEPTH_MAX: usize = 4;
 
-/// Reads the beginning of a body, and tells whether that was all of it.
+/// Reads the beginning of a body, and returns whether that was all of it.
 pub(super) async fn beginning(mut body: Incoming, bytes: &mut Vec<u8>) -> bool {
     while bytes.len() < BODY_BYTES_MAX {
         match body.frame().await {
@@ -28,17 +28,17 @@ pub(super) async fn beginning(mut body: Incoming, bytes: &mut Vec<u8>) -> bool {
     false
 }
 
-/// The sentence that a body holds, fit to be shown; `None` when it holds none: it is empty, or markup.
+/// Returns the printable sentence of a body; `None` if it is empty or markup.
 pub(super) fn of(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let text = text.trim();
     let sentence = match serde_json::from_str::<serde_json::Value>(text) {
         Ok(json) => sentence(&json, DEPTH_MAX)?.to_owned(),
-        // Half of a JSON document, or a page for browsers, explains nothing.
+        // Half of a JSON document, or an HTML page, explains nothing.
         Err(_) if text.starts_with(['{', '[', '<']) => return None,
         Err(_) => text.to_owned(),
     };
-    // Within the quotation marks that they are shown in.
+    // It is shown in quotation marks.
     let words = quote(&sentence).replace('"', "'");
     let says_something = words.chars().any(char::is_alphanumeric);
     says_something.then_some(words)
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_is_not_quoted() {
+    fn bodies_without_a_sentence_are_not_quoted() {
         for body in
             ["", " \n", "<html>login</html>", "{\"code\":1}", "{\"error\": {\"mess", "[1]", "---"]
         {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_short_and_printable() {
+    fn quoted_words_are_short_and_printable() {
         says("a\x1b[31m\nb \"c\"", Some("a\\u{1b}[31m b 'c'"));
         let long = of("word ".repeat(200).as_bytes()).unwrap();
         assert_eq!(long.chars().count(), 201);

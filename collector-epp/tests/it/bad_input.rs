@@ -62,7 +62,7 @@ async fn a_status_that_is_no_success_says_what_to_do() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_redirect_to_another_origin_is_not_followed_and_its_parameters_are_not_shown() {
+async fn a_redirect_to_another_origin_is_not_followed() {
     let elsewhere = "HTTP/1.1 302 x\r\nLocation: http://me:hunter2@other/m?t=hunter2\r\n\
                      Content-Length: 0\r\n\r\n";
     check(
@@ -102,7 +102,7 @@ async fn a_redirect_within_the_origin_is_followed_over_the_same_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pods_own_words_are_quoted() {
+async fn the_servers_own_words_are_quoted() {
     let says = |line: &str, body: &str| Says::Raw(status(line, "", body));
     check(
         says("501 x", "Start it with --metrics\n"),
@@ -131,7 +131,7 @@ async fn a_pods_own_words_are_quoted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn words_that_do_not_come_are_not_waited_for() {
+async fn a_stalled_explanation_is_not_waited_for() {
     let head = b"HTTP/1.1 501 x\r\nContent-Length: 500\r\n\r\nStart it".to_vec();
     let pod = FakePod::start(Says::Stalls(head)).await;
     let backend = backend(EppConfig {
@@ -164,7 +164,7 @@ async fn a_page_is_read_whatever_its_content_type() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_metrics_is_called_so() {
+async fn pages_without_metrics_are_recognised() {
     let html = "<html><body><script>alert(1)</script></body></html>";
     check(
         Says::Raw(answer_with("Content-Type: text/html\r\n", html)),

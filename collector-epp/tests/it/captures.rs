@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use collector_epp::endpoint_picker::EndpointPickerMetrics;
-use collector_epp::engines::{EngineRow, Engines, Page, Quantity, ServerPage};
+use collector_epp::engines::{EngineRow, Engines, Exposition, Quantity, ServerExposition};
 use serde_json::Value;
 
 use crate::read::read;
@@ -58,21 +58,21 @@ fn expected(name: &str) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-fn whole(name: &str) -> Page {
+fn whole(name: &str) -> Exposition {
     let engines = Engines::builtin();
     read(&engines, &mut engines.reader(), &capture(name), usize::MAX)
 }
 
-fn server(name: &str) -> ServerPage {
+fn server(name: &str) -> ServerExposition {
     match whole(name) {
-        Page::Server(page) => page,
+        Exposition::Server(page) => page,
         page => panic!("{name}: {page:?}"),
     }
 }
 
 fn endpoint_picker(name: &str) -> EndpointPickerMetrics {
     match whole(name) {
-        Page::EndpointPicker(page) => page,
+        Exposition::EndpointPicker(page) => page,
         page => panic!("{name}: {page:?}"),
     }
 }
@@ -139,7 +139,7 @@ fn the_newest_lora_series_is_the_current_one() {
 }
 
 #[test]
-fn every_generation_of_the_endpoint_picker_gives_exactly_its_expected_values() {
+fn every_generation_of_an_endpoint_picker_gives_its_expected_values() {
     for name in ENDPOINT_PICKERS {
         let page = endpoint_picker(name);
         let expected = expected(name);
@@ -275,10 +275,11 @@ fn a_forced_engine_reads_its_own_pages_and_no_others() {
         let engine = server(name).engine;
         let mut reader = engines.reader_of(&engine).unwrap();
         let page = read(&engines, &mut reader, &capture(name), usize::MAX);
-        assert!(matches!(page, Page::Server(page) if page.engine == engine), "{name}");
+        assert!(matches!(page, Exposition::Server(page) if page.engine == engine), "{name}");
     }
     let mut reader = engines.reader_of(&"vllm".into()).unwrap();
-    let Page::Unknown(page) = read(&engines, &mut reader, &capture("sglang"), usize::MAX) else {
+    let Exposition::Unknown(page) = read(&engines, &mut reader, &capture("sglang"), usize::MAX)
+    else {
         panic!("an SGLang page is none of vLLM's")
     };
     assert_eq!(page.expected, Some("vllm".into()));

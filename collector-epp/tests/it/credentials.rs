@@ -142,7 +142,7 @@ fn in_our_words(text: &str) {
 }
 
 #[tokio::test]
-async fn a_self_signed_certificate_is_believed_when_it_is_itself_in_the_file() {
+async fn a_self_signed_certificate_in_the_file_is_trusted() {
     let folder = tempfile::tempdir().unwrap();
     let pod = SafePod::self_signed(|_| {}).await;
     let replicas = found(answer(&backend(pod.config(&folder)), "m").await).replicas;
@@ -181,7 +181,7 @@ async fn a_self_signed_certificate_is_called_so_with_the_two_ways_out() {
 }
 
 #[tokio::test]
-async fn a_certificate_with_a_common_name_alone_holds_no_name_that_counts() {
+async fn a_certificate_with_only_a_common_name_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     for is_ca in [IsCa::Ca(BasicConstraints::Unconstrained), IsCa::ExplicitNoCa] {
         let pod = SafePod::self_signed(|params| {
@@ -232,7 +232,7 @@ async fn the_token_travels_over_http_only_where_it_may() {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_read_again_and_tried_once_when_it_is_another() {
+async fn a_changed_token_is_tried_once_after_a_refusal() {
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     fs::write(&token, "old\n").unwrap();

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use collector_core::{Answer, Clock, ErrorKind, ModelSample, ReplicaMetrics, Tick};
 use collector_epp::discover::TargetSpec;
-use collector_epp::engines::{EngineRow, EngineSpec, Engines, Page};
+use collector_epp::engines::{EngineRow, EngineSpec, Engines, Exposition};
 use collector_epp::{EppBackend, EppConfig};
 use collector_testkit::TokioClock;
 use serde_json::Value;
@@ -189,8 +189,9 @@ async fn ids_of_a_frontend_are_compared_without_case() {
 }
 
 #[test]
-fn the_endpoint_picker_before_1_0_lists_its_models() {
-    let Page::EndpointPicker(page) = page_of(&Engines::builtin(), &page("picker-before-1.0.txt"))
+fn an_endpoint_picker_before_1_0_is_read() {
+    let Exposition::EndpointPicker(page) =
+        page_of(&Engines::builtin(), &page("picker-before-1.0.txt"))
     else {
         panic!("it is the Endpoint Picker's")
     };

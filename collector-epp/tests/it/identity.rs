@@ -1,4 +1,4 @@
-//! Whose a page is: several ports of one pod, several pods of one replica, one page under two names.
+//! PodIdentity a page is: several ports of one pod, several pods of one replica, one page under two names.
 
 use collector_core::{
     Answer, Backend as _, CheckStatus, Field, ListAsk, ModelSample, ProbeAsk, ReplicaMetrics,

@@ -71,7 +71,7 @@ async fn a_pod_that_fails_is_told_once_and_so_is_its_return() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_tracked_model_that_no_pod_serves_it_is_pushed_that_it_is_missing() {
+async fn a_tracked_model_that_no_pod_serves_is_pushed_as_missing() {
     let pods =
         [FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await, FakePod::start(Says::Nothing).await];
     let live = Live::start(quick(config(vec![pods[0].target("m-0"), pods[1].target("m-1")])));
@@ -144,7 +144,7 @@ async fn a_fetch_waits_until_every_pod_was_tried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pods_of_models_that_nobody_tracks_are_left_in_peace_until_somebody_asks() {
+async fn pods_of_untracked_models_are_not_scraped_until_a_fetch() {
     let pod = FakePod::with_page(&vllm("m", 1.0, 0.5, 1.0)).await;
     let never = EppConfig {
         idle_interval: Duration::ZERO,

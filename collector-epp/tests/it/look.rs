@@ -75,7 +75,7 @@ async fn a_namespace_without_targets_has_no_models() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_answers_for_another_model_belongs_to_that_one_from_then_on() {
+async fn a_pod_belongs_to_the_model_that_it_serves_now() {
     let pod = FakePod::with_page(&vllm("one", 1.0, 0.5, 10.0)).await;
     let backend = backend(config(vec![pod.target("m-0")]));
     assert_eq!(found(answer(&backend, "one").await).replicas.len(), 1);
@@ -155,7 +155,7 @@ async fn a_forced_engine_is_not_guessed_and_an_unknown_one_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_picker_is_no_replica_and_its_absence_makes_nothing_incomplete() {
+async fn an_endpoint_picker_is_no_replica_and_may_be_down() {
     let page = include_str!("../captures/epp.txt");
     let picker = FakePod::with_page(page).await;
     let pod = FakePod::with_page(&vllm("m", 0.0, 0.0, 0.0)).await;
@@ -215,7 +215,7 @@ async fn a_kept_connection_that_ended_is_replaced_unseen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_list_tells_models_with_their_pods_and_is_an_error_when_nothing_is_known() {
+async fn the_list_has_models_with_their_pods_or_is_an_error() {
     let page = vllm("m", 0.0, 0.0, 0.0);
     let pods = [FakePod::with_page(&page).await, FakePod::with_page(&page).await];
     let backend = backend(config(vec![pods[0].target("m-0"), pods[1].target("m-1")]));

@@ -3,20 +3,20 @@
 use std::fmt::Write as _;
 
 use collector_epp::endpoint_picker::EndpointPickerMetrics;
-use collector_epp::engines::{Engines, Page, Quantity};
+use collector_epp::engines::{Engines, Exposition, Quantity};
 use proptest::prelude::*;
 
 use crate::read::{page_of, server_of};
 
 fn endpoint_picker(page: &str) -> EndpointPickerMetrics {
     match page_of(&Engines::builtin(), page) {
-        Page::EndpointPicker(page) => page,
+        Exposition::EndpointPicker(page) => page,
         page => panic!("{page:?}"),
     }
 }
 
 #[test]
-fn old_and_new_names_side_by_side_are_one_value() {
+fn old_and_new_names_are_never_summed() {
     let page = server_of(
         &Engines::builtin(),
         "vllm:gpu_cache_usage_perc{model_name=\"m\"} 0.25\n\
@@ -47,7 +47,7 @@ fn old_and_new_names_side_by_side_are_one_value() {
 }
 
 #[test]
-fn alias_that_is_on_the_page_counts_even_where_it_is_no_number() {
+fn the_first_alias_on_the_page_is_used_even_if_it_is_nan() {
     let page = server_of(
         &Engines::builtin(),
         "vllm:kv_cache_usage_perc{model_name=\"m\"} NaN\n\
@@ -57,7 +57,7 @@ fn alias_that_is_on_the_page_counts_even_where_it_is_no_number() {
 }
 
 #[test]
-fn series_that_stands_twice_counts_once_as_it_stood_first() {
+fn a_repeated_series_counts_once() {
     let page = server_of(
         &Engines::builtin(),
         "vllm:request_success_total{model_name=\"m\",finished_reason=\"stop\"} 3\n\
@@ -69,7 +69,7 @@ fn series_that_stands_twice_counts_once_as_it_stood_first() {
 }
 
 #[test]
-fn sum_with_a_malformed_part_is_unknown_and_the_rest_survives() {
+fn a_sum_with_a_malformed_part_is_unknown() {
     let page = server_of(
         &Engines::builtin(),
         "vllm:request_success_total{model_name=\"m\",finished_reason=\"stop\"} 3\n\
@@ -81,7 +81,7 @@ fn sum_with_a_malformed_part_is_unknown_and_the_rest_survives() {
 }
 
 #[test]
-fn more_malformed_lines_than_are_told_may_be_part_of_any_sum() {
+fn unlisted_malformed_lines_make_every_sum_unknown() {
     let mut page = "vllm:num_requests_running{model_name=\"m\"} x\n".repeat(20);
     page += "vllm:request_success_total{model_name=\"m\",finished_reason=\"stop\"} 3\n\
              vllm:request_success_total{model_name=\"m\",finished_reason=\"abort\"} x\n";
@@ -107,7 +107,7 @@ fn floats_add_up_in_the_order_of_the_page() {
 }
 
 #[test]
-fn an_endpoint_pickers_sum_with_a_malformed_part_is_unknown_and_a_repeated_series_counts_once() {
+fn an_endpoint_pickers_sums_are_exact_or_unknown() {
     let page = endpoint_picker(
         "llm_d_epp_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"0\"} 5\n\
          llm_d_epp_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"1\"} 5x\n\
@@ -144,7 +144,7 @@ fn tensor_ranks_of_one_scheduler_are_not_added() {
 }
 
 #[test]
-fn configuration_without_a_model_belongs_to_the_only_row_it_can_be_about() {
+fn configuration_without_a_model_belongs_to_the_only_model() {
     let info = "vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"None\"} 1\n";
     let waiting = |rank: u8| {
         format!("vllm:num_requests_waiting{{model_name=\"m\",engine=\"{rank}\"}} {rank}\n")
@@ -190,7 +190,7 @@ fn label_that_is_empty_is_no_label() {
 #[test]
 fn page_of_no_known_engine_is_unknown_and_not_empty() {
     for page in ["", "up 1\n", "<html>vllm:num_requests_waiting 3</html>\n"] {
-        let Page::Unknown(unknown) = page_of(&Engines::builtin(), page) else {
+        let Exposition::Unknown(unknown) = page_of(&Engines::builtin(), page) else {
             panic!("{page} is of no engine")
         };
         assert_eq!((unknown.expected, unknown.looks_like, unknown.router), (None, None, None));
@@ -198,7 +198,7 @@ fn page_of_no_known_engine_is_unknown_and_not_empty() {
 }
 
 #[test]
-fn what_is_beyond_the_limit_is_counted_and_makes_no_smaller_sum() {
+fn rows_beyond_the_limit_make_sums_unknown() {
     let mut page = String::new();
     for model in 0..10_000 {
         let _ = writeln!(page, "vllm:request_success_total{{model_name=\"{model}\"}} 1");
@@ -242,7 +242,7 @@ proptest! {
         for (name, label, text, value) in lines {
             let _ = writeln!(page, "{name}{{{label}=\"{text}\"}} {value}");
         }
-        let shown = |page: Page| format!("{page:?}");
+        let shown = |page: Exposition| format!("{page:?}");
         prop_assert_eq!(shown(page_of(&engines, &page)), shown(page_of(&engines, &page)));
     }
 }

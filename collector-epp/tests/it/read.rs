@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use collector_epp::engines::{Engines, Page, PageReader, ServerPage};
+use collector_epp::engines::{Engines, Exposition, ExpositionReader, ServerExposition};
 use collector_epp::scan::{Ended, Format, Limits, Scanner};
 
 /// What a reader makes of a page that comes in chunks of so many bytes.
-pub(crate) fn read(engines: &Engines, reader: &mut PageReader, page: &[u8], chunk: usize) -> Page {
+pub(crate) fn read(
+    engines: &Engines,
+    reader: &mut ExpositionReader,
+    page: &[u8],
+    chunk: usize,
+) -> Exposition {
     let mut scanner = Scanner::new(Arc::clone(engines.wanted()), Limits::default());
     scanner.begin(Format::Text);
     for bytes in page.chunks(chunk) {
@@ -17,15 +22,15 @@ pub(crate) fn read(engines: &Engines, reader: &mut PageReader, page: &[u8], chun
 }
 
 /// What these engines find out about a page.
-pub(crate) fn page_of(engines: &Engines, page: &str) -> Page {
+pub(crate) fn page_of(engines: &Engines, page: &str) -> Exposition {
     read(engines, &mut engines.reader(), page.as_bytes(), usize::MAX)
 }
 
 /// The same of a page that is a model server's.
 #[track_caller]
-pub(crate) fn server_of(engines: &Engines, page: &str) -> ServerPage {
+pub(crate) fn server_of(engines: &Engines, page: &str) -> ServerExposition {
     match page_of(engines, page) {
-        Page::Server(page) => page,
+        Exposition::Server(page) => page,
         page => panic!("{page:?}"),
     }
 }

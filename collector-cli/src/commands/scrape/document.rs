@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use collector_core::ReplicaState;
 use collector_epp::endpoint_picker::{EndpointPickerModel, EndpointPickerPool};
 use collector_epp::engines::{
-    ENDPOINT_PICKER, EngineRow, LoraAdapters, Page, Quantity, ServerPage,
+    ENDPOINT_PICKER, EngineRow, Exposition, LoraAdapters, Quantity, ServerExposition,
 };
 use collector_epp::scan::Malformed;
 use serde::{Serialize, Serializer};
@@ -209,10 +209,10 @@ impl Serialize for Number {
 
 impl<'a> ScrapeDocument<'a> {
     /// The document of a page that is of some engine.
-    pub(super) fn new(page: &'a Page, read: &Read) -> Self {
+    pub(super) fn new(page: &'a Exposition, read: &Read) -> Self {
         let summary = &read.summary;
         let (engine, matched, content) = match page {
-            Page::Server(page) => {
+            Exposition::Server(page) => {
                 let rows = page.rows.iter().map(|row| Row::of(row, page)).collect();
                 let lora = page.lora.as_ref().map(Adapters::of);
                 let matched = page.matched.iter();
@@ -220,7 +220,7 @@ impl<'a> ScrapeDocument<'a> {
                     matched.map(|it| (camel_case(it.quantity.key()), it.spec.to_string()));
                 (page.engine.as_str(), matched.collect(), Content::Server { rows, lora })
             }
-            Page::EndpointPicker(page) => {
+            Exposition::EndpointPicker(page) => {
                 let per_model = page.models.iter().map(ModelRow::of).collect();
                 let per_pool = page.pools.iter().map(PoolRow::of).collect();
                 let matched = page.matched.iter();
@@ -228,7 +228,7 @@ impl<'a> ScrapeDocument<'a> {
                 let content = Content::EndpointPicker { per_model, per_pool };
                 (ENDPOINT_PICKER, matched.collect(), content)
             }
-            Page::Unknown(_) => unreachable!("a page of no engine is an error"),
+            Exposition::Unknown(_) => unreachable!("a page of no engine is an error"),
         };
         Self {
             schema_version: SCHEMA_VERSION,
@@ -250,7 +250,7 @@ impl From<&Malformed> for MalformedLine {
 }
 
 impl<'a> Row<'a> {
-    fn of(row: &'a EngineRow, page: &'a ServerPage) -> Self {
+    fn of(row: &'a EngineRow, page: &'a ServerExposition) -> Self {
         let number = |quantity| Number::of(row.numbers[quantity]);
         let reasons = page.reasons.iter().chain(&row.reasons);
         Self {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use collector_core::{BackendError, CollectError, ErrorKind, Operation, SystemClock, duration};
 use collector_epp::discover::Target;
-use collector_epp::{Credential, EppConfig, FetchError, FetchedPage, PageClient, shown, target_at};
+use collector_epp::{
+    Credential, EppConfig, ExpositionClient, FetchError, FetchedExposition, shown, target_at,
+};
 use collector_transport::Cause;
 use percent_encoding::percent_decode_str;
 use tokio::time::{Instant, timeout};
@@ -43,9 +45,10 @@ pub(super) async fn page(
     url: &Url,
     is_target: bool,
     limit: Option<Duration>,
-) -> Result<FetchedPage, Failure> {
-    let client = PageClient::new(&needed(config, url, is_target), Arc::new(SystemClock::new()))
-        .map_err(Failure::usage)?;
+) -> Result<FetchedExposition, Failure> {
+    let client =
+        ExpositionClient::new(&needed(config, url, is_target), Arc::new(SystemClock::new()))
+            .map_err(Failure::usage)?;
     let deadline = config.effective_timeout();
     let began = Instant::now();
     let credential = credential(url, is_target);

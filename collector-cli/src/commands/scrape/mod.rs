@@ -12,9 +12,9 @@ use std::fmt::Write as _;
 
 use collector_config::Loader;
 use collector_core::{Clock as _, EngineName, SystemClock};
-use collector_epp::engines::{Engines, NoModel, Page, PageReader};
+use collector_epp::engines::{Engines, Exposition, ExpositionReader, NoModel};
 use collector_epp::scan::Summary;
-use collector_epp::{EppConfig, read_page};
+use collector_epp::{EppConfig, read_exposition};
 
 use self::source::Source;
 use super::settings::{Verbosity, format, loader, start_log};
@@ -56,7 +56,7 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ScrapeArgs) -> Resu
     if let Some(content_type) = &args.content_type {
         fetched.content_type = Some(content_type.clone());
     }
-    let (page, summary) = read_page(&engines, reader, config.limits(), &fetched)
+    let (page, summary) = read_exposition(&engines, reader, config.limits(), &fetched)
         .map_err(|error| unknown::failure(&source, &error, &fetched))?;
     let read = Read { samples: sample_lines(&fetched.bytes), summary };
     print(&match format {
@@ -80,7 +80,7 @@ fn sample_lines(page: &[u8]) -> u64 {
     lines.filter(|line| !line.is_empty() && !line.starts_with(b"#")).count() as u64
 }
 
-fn reader(engines: &Engines, engine: Option<&str>) -> Result<PageReader, Failure> {
+fn reader(engines: &Engines, engine: Option<&str>) -> Result<ExpositionReader, Failure> {
     let Some(name) = engine else { return Ok(engines.reader()) };
     engines.reader_of(&EngineName::from(name)).ok_or_else(|| {
         let known: Vec<&str> = engines.names().collect();
@@ -92,13 +92,13 @@ fn reader(engines: &Engines, engine: Option<&str>) -> Result<PageReader, Failure
 }
 
 /// Says what stands on the page and does not count.
-fn warn(page: &Page) {
+fn warn(page: &Exposition) {
     let (repeated, beyond_limit) = match page {
-        Page::Server(page) => (page.repeated, page.beyond_limit),
-        Page::EndpointPicker(page) => (page.repeated, page.beyond_limit),
-        Page::Unknown(_) => return,
+        Exposition::Server(page) => (page.repeated, page.beyond_limit),
+        Exposition::EndpointPicker(page) => (page.repeated, page.beyond_limit),
+        Exposition::Unknown(_) => return,
     };
-    if let Page::Server(page) = page
+    if let Exposition::Server(page) = page
         && let Some(no_model) = &page.no_model
     {
         let label = match no_model {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use collector_epp::engines::Engines;
 use collector_epp::scan::{Ended, Format as PageFormat, Sample, Scanner, Summary, Wanted};
-use collector_epp::{Content, CutShort, EppConfig, FetchedPage};
+use collector_epp::{Content, CutShort, EppConfig, FetchedExposition};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::document::MalformedLine;
@@ -163,7 +163,7 @@ fn scan<'a>(
     source: &Source,
     wanted: &'a Arc<Wanted>,
     config: &EppConfig,
-    page: &FetchedPage,
+    page: &FetchedExposition,
 ) -> Result<(Samples<'a>, Summary), Failure> {
     let mut samples = Samples::default();
     let mut scanner = Scanner::new(Arc::clone(wanted), config.limits());

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use collector_epp::discover::Target;
-use collector_epp::scan::PageTooLarge;
-use collector_epp::{EppConfig, FetchedPage, shown};
+use collector_epp::scan::TooLarge;
+use collector_epp::{EppConfig, FetchedExposition, shown};
 use flate2::read::MultiGzDecoder;
 use url::Url;
 
@@ -57,7 +57,7 @@ impl Source {
         config: &EppConfig,
         is_target: bool,
         limit: Option<Duration>,
-    ) -> Result<FetchedPage, Failure> {
+    ) -> Result<FetchedExposition, Failure> {
         match self {
             Self::Url(url) => block_on(fetch::page(config, url, is_target, limit)),
             Self::Stdin | Self::File(_) if limit.is_some() => {
@@ -85,14 +85,14 @@ impl Source {
         }
     }
 
-    fn read_all(&self, config: &EppConfig, from: impl Read) -> Result<FetchedPage, Failure> {
+    fn read_all(&self, config: &EppConfig, from: impl Read) -> Result<FetchedExposition, Failure> {
         let max_page_bytes = config.limits().max_page_bytes;
         let mut bytes = Vec::new();
         match from.take(max_page_bytes.saturating_add(1)).read_to_end(&mut bytes) {
             Ok(_) if bytes.len() as u64 > max_page_bytes => {
-                Err(self.too_large(PageTooLarge { max_page_bytes }))
+                Err(self.too_large(TooLarge { max_page_bytes }))
             }
-            Ok(_) => Ok(FetchedPage { bytes, content_type: None, end_is_known: true }),
+            Ok(_) => Ok(FetchedExposition { bytes, content_type: None, end_is_known: true }),
             // A compressed file without its end.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(cut_short(format!(
                 "{self}: the page was cut short: the compressed file has no end"
@@ -105,7 +105,7 @@ impl Source {
     }
 
     /// The error of a page over the limit.
-    pub(super) fn too_large(&self, error: PageTooLarge) -> Failure {
+    pub(super) fn too_large(&self, error: TooLarge) -> Failure {
         Failure::explained(ErrorDocument::new("PageTooLarge", format!("{self}: {error}")))
     }
 }

@@ -6,7 +6,7 @@ use collector_epp::endpoint_picker::{
     EndpointPickerMetrics, EndpointPickerModel, EndpointPickerPool,
 };
 use collector_epp::engines::{
-    ENDPOINT_PICKER, EngineRow, LoraAdapters, Page, Quantity, ServerPage,
+    ENDPOINT_PICKER, EngineRow, Exposition, LoraAdapters, Quantity, ServerExposition,
 };
 
 use super::shorten::shorten;
@@ -69,15 +69,15 @@ const POOL: [Column<EndpointPickerPool>; 6] = [
 ];
 
 /// What is taken from the page, and from which of its series.
-pub(super) fn of(page: &Page, read: &Read) -> String {
+pub(super) fn of(page: &Exposition, read: &Read) -> String {
     match page {
-        Page::Server(page) => server(page, read),
-        Page::EndpointPicker(page) => endpoint_picker(page, read),
-        Page::Unknown(_) => unreachable!("a page of no engine is an error"),
+        Exposition::Server(page) => server(page, read),
+        Exposition::EndpointPicker(page) => endpoint_picker(page, read),
+        Exposition::Unknown(_) => unreachable!("a page of no engine is an error"),
     }
 }
 
-fn server(page: &ServerPage, read: &Read) -> String {
+fn server(page: &ServerExposition, read: &Read) -> String {
     let mut text = heading(page.engine.as_str(), read);
     // Columns that few servers have are shown where one has.
     let mut columns = ROW.to_vec();
@@ -133,7 +133,7 @@ fn table<Row>(columns: &[Column<Row>], rows: &[Row]) -> String {
 }
 
 /// Why values are unknown.
-fn reasons(page: &ServerPage) -> String {
+fn reasons(page: &ServerExposition) -> String {
     let all = page.reasons.iter().chain(page.rows.iter().flat_map(|row| &row.reasons));
     let mut lines: Vec<String> = all
         .map(|(quantity, reason)| format!("{}: {}\n", quantity.key(), printable(reason)))

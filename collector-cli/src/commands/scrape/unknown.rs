@@ -1,7 +1,7 @@
 //! Pages on which nothing was found, and what they may be.
 
-use collector_epp::engines::UnknownPage;
-use collector_epp::{Content, FetchedPage, PageError};
+use collector_epp::engines::UnknownExposition;
+use collector_epp::{Content, ExpositionError, FetchedExposition};
 use collector_transport::quote;
 
 use super::cut_short;
@@ -13,20 +13,24 @@ use crate::output::ErrorDocument;
 const NAMES_MAX: usize = 5;
 
 /// Says why a page cannot be read, and what it is as far as can be seen.
-pub(super) fn failure(source: &Source, error: &PageError, page: &FetchedPage) -> Failure {
+pub(super) fn failure(
+    source: &Source,
+    error: &ExpositionError,
+    page: &FetchedExposition,
+) -> Failure {
     let none = "the page is of no engine that is known";
     let (message, hint) = match error {
-        PageError::TooLarge(error) => return source.too_large(*error),
-        PageError::CutShort(cut) => return cut_short(format!("{source}: {cut}")),
-        PageError::NoMetrics(content) => {
+        ExpositionError::TooLarge(error) => return source.too_large(*error),
+        ExpositionError::CutShort(cut) => return cut_short(format!("{source}: {cut}")),
+        ExpositionError::NoMetrics(content) => {
             let problem = content.problem(page.content_type.as_deref());
             (format!("{none}: {problem}"), content.remedy().to_owned())
         }
-        PageError::Unknown(UnknownPage { router: Some(router), .. }, _) => (
+        ExpositionError::Unknown(UnknownExposition { router: Some(router), .. }, _) => (
             format!("the page is that of {router}, which shows the metrics of other servers"),
             "scrape the servers behind it".to_owned(),
         ),
-        PageError::Unknown(unknown, _) => {
+        ExpositionError::Unknown(unknown, _) => {
             let expected = match &unknown.expected {
                 Some(engine) => format!("nothing of engine {engine:?} is on the page"),
                 None => none.to_owned(),
@@ -43,7 +47,7 @@ pub(super) fn failure(source: &Source, error: &PageError, page: &FetchedPage) ->
     };
     let mut document =
         ErrorDocument::new("UnknownEngine", format!("{source}: {message}")).with_hint(hint);
-    if let PageError::Unknown(_, summary) = error
+    if let ExpositionError::Unknown(_, summary) = error
         && summary.malformed_count > 0
     {
         let lines = summary.malformed_count;
@@ -53,7 +57,7 @@ pub(super) fn failure(source: &Source, error: &PageError, page: &FetchedPage) ->
 }
 
 /// Why a page has no samples at all, as far as can be seen.
-pub(super) fn without_samples(page: &FetchedPage) -> String {
+pub(super) fn without_samples(page: &FetchedExposition) -> String {
     let content_type = page.content_type.as_deref();
     match Content::of(&page.bytes, content_type) {
         Some(content) => content.problem(content_type),

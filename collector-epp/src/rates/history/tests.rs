@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 use collector_core::{EngineName, ReplicaState};
 
 use super::*;
-use crate::engines::{Engines, Expression, Page};
+use crate::engines::{Engines, Exposition, Expression};
 use crate::scan::{Ended, Format, Limits, Scanner};
 
 const WINDOW: Duration = Duration::from_secs(60);
@@ -31,8 +31,8 @@ fn rank(name: &str) -> EngineRow {
     with(row, gauges.map(|quantity| (quantity, 0.0)))
 }
 
-fn page(rows: Vec<EngineRow>) -> ServerPage {
-    ServerPage {
+fn page(rows: Vec<EngineRow>) -> ServerExposition {
+    ServerExposition {
         engine: EngineName::from("vllm"),
         rows,
         no_model: None,
@@ -50,16 +50,16 @@ fn page(rows: Vec<EngineRow>) -> ServerPage {
 /// The wall clock's time of the first page.
 const START: u64 = 1_900_000_000;
 
-fn time(seconds: u64) -> PageTime {
+fn time(seconds: u64) -> ScrapeTime {
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(START + seconds);
-    PageTime::new(at(seconds), wall, None)
+    ScrapeTime::new(at(seconds), wall, None)
 }
 
 /// Takes a page, and gives the pods that it makes.
-fn record_page(history: &mut History, page: &ServerPage, seconds: u64) -> Vec<PodModel> {
+fn record_page(history: &mut History, page: &ServerExposition, seconds: u64) -> Vec<PodModel> {
     let name = PodName::from("m-0");
-    let whose = Whose { name: &name, role: None, keeps_parts: false };
-    history.record(page, whose, time(seconds))
+    let identity = PodIdentity { name: &name, role: None, keeps_parts: false };
+    history.record(page, identity, time(seconds))
 }
 
 /// Takes a page, and gives the only pod that it makes.
@@ -70,7 +70,7 @@ fn record(history: &mut History, rows: Vec<EngineRow>, seconds: u64) -> PodModel
 }
 
 #[test]
-fn queues_of_engines_add_up_at_their_peaks_and_the_fullest_cache_counts() {
+fn peak_queues_are_summed_and_the_fullest_cache_is_used() {
     let mut history = History::new(WINDOW);
     let gauges = |name, waiting, usage| {
         let numbers = [(Quantity::Waiting, waiting), (Quantity::KvCacheUsage, usage)];
@@ -99,7 +99,7 @@ fn an_engine_whose_part_is_unknown_makes_the_whole_unknown() {
 }
 
 #[test]
-fn what_is_given_per_server_stands_beside_its_engines() {
+fn counters_given_per_server_are_added_to_its_engines() {
     let mut history = History::new(WINDOW);
     let rows = |requests| {
         let counters =
@@ -114,7 +114,7 @@ fn what_is_given_per_server_stands_beside_its_engines() {
 }
 
 #[test]
-fn a_series_without_a_model_is_of_the_only_one() {
+fn a_series_without_a_model_belongs_to_the_only_model() {
     let nameless = with(EngineRow::default(), [(Quantity::NumGpuBlocks, 500.0)]);
     let pod = record(&mut History::new(WINDOW), vec![rank("0"), nameless.clone()], 0);
     assert_eq!(pod.replica.num_gpu_blocks, Some(500));
@@ -126,7 +126,7 @@ fn a_series_without_a_model_is_of_the_only_one() {
 }
 
 #[test]
-fn a_counter_that_another_takes_the_place_of_has_no_rate_across_the_two() {
+fn no_rate_spans_two_different_counters() {
     let mut history = History::new(WINDOW);
     let ended = with(rank("0"), [(Quantity::RequestSuccessTotal, 1000.0)]);
     let arrived = with(ended.clone(), [(Quantity::PromptTokensCount, 5000.0)]);
@@ -136,7 +136,7 @@ fn a_counter_that_another_takes_the_place_of_has_no_rate_across_the_two() {
 }
 
 #[test]
-fn hits_are_divided_by_what_was_looked_up_in_some_minutes() {
+fn the_hit_rate_covers_a_window_of_minutes() {
     let mut history = History::new(WINDOW);
     let rows = |hits, queries| {
         let counters = [(Quantity::PrefixHits, hits), (Quantity::PrefixQueries, queries)];
@@ -153,7 +153,7 @@ fn hits_are_divided_by_what_was_looked_up_in_some_minutes() {
 }
 
 #[test]
-fn models_that_come_and_go_are_forgotten() {
+fn former_models_are_forgotten() {
     let mut history = History::new(WINDOW);
     for number in 0..2000 {
         let row = EngineRow { model: Some(format!("m{number}").into()), ..rank("0") };
@@ -189,7 +189,7 @@ fn an_idle_rank_is_zero_and_one_that_has_worked_is_named() {
 }
 
 #[test]
-fn a_quantity_that_the_engine_never_reports_is_not_zero_of_an_idle_server() {
+fn a_quantity_that_the_engine_never_reports_is_not_zero() {
     let mut page = page(vec![with(server(), [(Quantity::PromptTokensTotal, 0.0)])]);
     page.reports = [Quantity::Waiting].into();
     let replica = &record_page(&mut History::new(WINDOW), &page, 0)[0].replica;
@@ -252,7 +252,7 @@ fn rates_are_the_increases_of_series_whatever_the_sums_do() {
 }
 
 #[test]
-fn processes_that_answer_in_turns_have_no_rate_and_a_restart_has_one() {
+fn processes_that_answer_in_turns_have_no_rate() {
     let pages = |started: u64, count| {
         let mut page = page(vec![with(rank("0"), [(Quantity::PromptTokensCount, count)])]);
         page.process_start = Some(started as f64);
@@ -292,7 +292,7 @@ fn samples_that_carry_their_time_are_as_old_as_they_say() {
 }
 
 /// A page that has these quantities alone, each in a series of its own, as a history takes it.
-fn page_of(quantities: &[Quantity], value: f64) -> ServerPage {
+fn page_of(quantities: &[Quantity], value: f64) -> ServerExposition {
     let series = |quantity: &Quantity| (quantity.key(), format!("acme_{}", quantity.key()));
     let metrics: HashMap<&str, String> = Quantity::ALL.iter().map(series).collect();
     let spec = serde_json::json!({"name": "acme", "model": "m", "metrics": metrics});
@@ -305,13 +305,13 @@ fn page_of(quantities: &[Quantity], value: f64) -> ServerPage {
         scanner.feed(line.as_bytes(), |sample| reader.sample(sample)).unwrap();
     }
     let summary = scanner.finish(Ended::Complete, |sample| reader.sample(sample)).unwrap();
-    let Page::Server(page) = reader.finish(&summary) else { panic!("a server's page") };
+    let Exposition::Server(page) = reader.finish(&summary) else { panic!("a server's page") };
     page
 }
 
 /// The table of docs/engines.md marks these as of direct scraping alone.
 #[test]
-fn no_number_of_a_reading_is_made_of_the_times_of_stages_or_the_count_of_generations() {
+fn times_of_stages_and_counts_of_generations_are_not_used() {
     let unread = Quantity::ALL.iter().copied().filter(|quantity| {
         let gauge = match quantity {
             Quantity::Running => Quantity::Waiting,
@@ -320,9 +320,9 @@ fn no_number_of_a_reading_is_made_of_the_times_of_stages_or_the_count_of_generat
         let pods = |quantities: &[Quantity]| {
             let mut history = History::new(WINDOW);
             let name = PodName::from("m-0");
-            let whose = Whose { name: &name, role: None, keeps_parts: true };
-            history.record(&page_of(quantities, 0.25), whose, time(0));
-            history.record(&page_of(quantities, 0.75), whose, time(10))
+            let identity = PodIdentity { name: &name, role: None, keeps_parts: true };
+            history.record(&page_of(quantities, 0.25), identity, time(0));
+            history.record(&page_of(quantities, 0.75), identity, time(10))
         };
         // One half of a ratio or a mean is nothing without the other.
         let others: Vec<Quantity> = [gauge].into_iter().chain(quantity.partner()).collect();

@@ -9,7 +9,7 @@ mod rules;
 use std::sync::Arc;
 
 use self::reference::Seen;
-use super::{Ended, Format, Limits, PageTooLarge, Sample, Scanner, Summary, Wanted};
+use super::{Ended, Format, Limits, Sample, Scanner, Summary, TooLarge, Wanted};
 
 /// Reads one page, in these chunks, with a scanner that may have read others.
 fn scan_with<'a>(
@@ -18,7 +18,7 @@ fn scan_with<'a>(
     format: Format,
     chunks: impl IntoIterator<Item = &'a [u8]>,
     ended: Ended,
-) -> Result<(Vec<Seen>, Summary), PageTooLarge> {
+) -> Result<(Vec<Seen>, Summary), TooLarge> {
     let mut seen = Vec::new();
     let mut each = |sample: &Sample<'_>| seen.push(keep(sample, wanted));
     scanner.begin(format);
@@ -36,7 +36,7 @@ fn scan(
     format: Format,
     limits: Limits,
     ended: Ended,
-) -> Result<(Vec<Seen>, Summary), PageTooLarge> {
+) -> Result<(Vec<Seen>, Summary), TooLarge> {
     let wanted = Arc::new(Wanted::new(names.iter().copied()));
     let mut scanner = Scanner::new(Arc::clone(&wanted), limits);
     scan_with(&mut scanner, &wanted, format, [page], ended)

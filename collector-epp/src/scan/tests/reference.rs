@@ -16,7 +16,7 @@ pub(crate) struct Seen {
 
 /// All that is read of a page.
 #[derive(Clone, PartialEq, Default, Debug)]
-pub(crate) struct Page {
+pub(crate) struct Exposition {
     pub(crate) seen: Vec<Seen>,
     /// Line and name of wanted lines that were refused.
     pub(crate) malformed: Vec<(u64, String)>,
@@ -36,8 +36,8 @@ pub(crate) struct How<'a> {
 }
 
 /// Reads a page.
-pub(crate) fn read(page: &[u8], how: How<'_>) -> Page {
-    let mut out = Page::default();
+pub(crate) fn read(page: &[u8], how: How<'_>) -> Exposition {
+    let mut out = Exposition::default();
     let mut lines: Vec<&[u8]> = page.split(|byte| *byte == b'\n').collect();
     // What follows the last newline is a line only when there is something.
     let last = lines.pop().unwrap_or_default();
@@ -60,7 +60,7 @@ pub(crate) fn read(page: &[u8], how: How<'_>) -> Page {
     out
 }
 
-fn read_line(line: &[u8], how: How<'_>, out: &mut Page) {
+fn read_line(line: &[u8], how: How<'_>, out: &mut Exposition) {
     if line.len() > how.max_line_bytes {
         return read_long_line(line, how, out);
     }
@@ -85,7 +85,7 @@ fn read_line(line: &[u8], how: How<'_>, out: &mut Page) {
 }
 
 /// A line over the limit is malformed when its name is wanted and surely ends within the limit.
-fn read_long_line(line: &[u8], how: How<'_>, out: &mut Page) {
+fn read_long_line(line: &[u8], how: How<'_>, out: &mut Exposition) {
     let beginning = Rest(without_mark(&line[..how.max_line_bytes], out)).after_blanks();
     if beginning.0.starts_with(b"#") {
         return;
@@ -151,7 +151,7 @@ fn unlabelled(set: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// The first line of a page without a byte order mark.
-fn without_mark<'a>(line: &'a [u8], out: &Page) -> &'a [u8] {
+fn without_mark<'a>(line: &'a [u8], out: &Exposition) -> &'a [u8] {
     match line {
         [0xef, 0xbb, 0xbf, rest @ ..] if out.lines == 1 => rest,
         line => line,

@@ -1,6 +1,6 @@
 //! One line a rule.
 
-use super::super::{Ended, Format, Limits, MALFORMED_KEPT, PageTooLarge, Reason, Summary};
+use super::super::{Ended, Format, Limits, MALFORMED_KEPT, Reason, Summary, TooLarge};
 use super::reference::Seen;
 use super::scan;
 
@@ -379,7 +379,7 @@ fn series_that_stand_twice_are_reported_twice() {
 }
 
 #[test]
-fn an_unterminated_last_line_is_read_and_said_or_dropped_when_the_transfer_was_cut_short() {
+fn an_unterminated_last_line_is_dropped_if_the_transfer_was_cut() {
     let read = |page: &str, ended| {
         let limits = Limits::default();
         let (seen, summary) = scan(page.as_bytes(), &NAMES, Format::Text, limits, ended).unwrap();
@@ -436,7 +436,7 @@ fn a_page_over_the_limit_is_refused() {
     };
     assert_eq!(read("up 1\nup 2\n").unwrap().len(), 2);
     let error = read("up 1\nup 2\n\n").unwrap_err();
-    assert_eq!(error, PageTooLarge { max_page_bytes: 10 });
+    assert_eq!(error, TooLarge { max_page_bytes: 10 });
     assert_eq!(error.to_string(), "the page is larger than 10 bytes");
 }
 

@@ -1,5 +1,5 @@
-//! Sees to it that what is known of the pods is of now: by waiting for the live half, or by scraping
-//! them, where it does not run.
+//! Brings the state of the pods up to date for a fetch: by waiting for the live source, or by scraping the pods if it
+//! does not run.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -18,23 +18,22 @@ use super::pod::{Outcome, Pod};
 use super::shared::Shared;
 use crate::NAME;
 
-/// The least time between the two scrapes of a look: over less a rate says nothing.
+/// The least time between the two scrapes of a fetch: a rate over less is meaningless.
 const BETWEEN_MIN: Duration = Duration::from_millis(50);
 
-/// A look at the pods that may matter to the models asked. What was tried before the tick that it
-/// returns is no part of it.
-pub(super) async fn look(shared: &Shared, ask: Ask<'_>) -> Result<Tick, BackendError> {
+/// Scrapes the pods in the namespaces of the requested models. Scrapes before the returned tick are not part of it.
+pub(super) async fn fetch(shared: &Shared, ask: Ask<'_>) -> Result<Tick, BackendError> {
     if ask.time_left.is_zero() {
         return Err(no_time(Operation::Fetch));
     }
-    // A little less than there is, so that what was learnt by then is still told.
+    // A little less than the time left, so that partial results are still returned.
     let deadline = Instant::now() + ask.time_left.mul_f64(0.97);
     let namespaces: HashSet<&Namespace> = ask.models.iter().map(|model| &model.namespace).collect();
     if shared.is_live() {
         wait_for_live(shared, |namespace| namespaces.contains(namespace), deadline).await;
         return Ok(Tick::MIN);
     }
-    // One for the look: the budget spares one server, and here each request is to another one.
+    // One permit for the fetch: the budget protects a server, and here each request goes to another one.
     let permit = timeout_at(deadline, ask.permits.acquire()).await;
     let _permit = permit.map_err(|_| no_time(Operation::Fetch))??;
     let since = discover(shared, deadline, Operation::Fetch).await?;
@@ -46,8 +45,8 @@ pub(super) async fn look(shared: &Shared, ask: Ask<'_>) -> Result<Tick, BackendE
     }
 }
 
-/// A look at every pod, for questions outside of the engine's looks. It ends within three time-outs.
-pub(super) async fn look_at_all(
+/// Scrapes every pod, for calls other than a fetch. It ends within three time-outs.
+pub(super) async fn scrape_every_pod(
     shared: &Shared,
     time_left: Duration,
     operation: Operation,
@@ -57,7 +56,7 @@ pub(super) async fn look_at_all(
         wait_for_live(shared, |_| true, deadline).await;
         return Tick::MIN;
     }
-    // What cannot be found out about targets is told with the rest.
+    // Errors of discovery are reported with the rest.
     let since = match discover(shared, deadline, operation).await {
         Ok(since) => since,
         Err(_) => shared.now(),
@@ -67,15 +66,15 @@ pub(super) async fn look_at_all(
     since
 }
 
-/// The models that exist, and how many pods serve each.
+/// Returns the models that exist, and how many replicas serve each.
 pub(super) async fn list_models(
     shared: &Shared,
     ask: ListAsk<'_>,
 ) -> Result<Vec<KnownModel>, BackendError> {
     let operation = Operation::ListModels;
-    // One for the listing, as for a look; what is known by itself needs none.
+    // One permit for the listing, as for a fetch; answers from memory need none.
     let _permit = if shared.is_live() { None } else { Some(ask.permits.acquire().await?) };
-    let not_before = look_at_all(shared, ask.time_left, operation).await;
+    let not_before = scrape_every_pod(shared, ask.time_left, operation).await;
     let mut models: BTreeMap<ModelRef, BTreeSet<PodName>> = BTreeMap::new();
     let mut silent = None;
     let mut may_serve = Vec::new();
@@ -100,7 +99,7 @@ pub(super) async fn list_models(
             }
         }
     }
-    // That there is no model is said only when it is known.
+    // An empty list is returned only if every target answered.
     if models.is_empty() {
         let state = shared.fleet.lock();
         let unknown = state.unknown.first().map(|error| discovery_error(error, operation));
@@ -124,8 +123,8 @@ fn no_time(operation: Operation) -> BackendError {
         .with_detail("no time was left to scrape them")
 }
 
-/// Waits until the live half has tried every pod of these namespaces lately, and wakes the ones that it
-/// leaves in peace.
+/// Waits until the live source has scraped every pod of these namespaces recently. Pods that are not scraped once an
+/// interval are scraped now.
 async fn wait_for_live(shared: &Shared, matter: impl Fn(&Namespace) -> bool, deadline: Instant) {
     let now = shared.now();
     let recent = shared.config.scrape_interval * 2;
@@ -143,7 +142,7 @@ async fn wait_for_live(shared: &Shared, matter: impl Fn(&Namespace) -> bool, dea
                 pod.ask();
             }
         }
-        if pods.is_empty() && !shared.fleet.lock().unlooked {
+        if pods.is_empty() && !shared.fleet.lock().not_asked_yet {
             return;
         }
         match timeout_at(deadline, progress.changed()).await {
@@ -153,14 +152,14 @@ async fn wait_for_live(shared: &Shared, matter: impl Fn(&Namespace) -> bool, dea
     }
 }
 
-/// Asks the sources for their targets. When that began: what was tried before is of another look.
+/// Asks the sources for their targets, and returns when that began: earlier scrapes belong to another fetch.
 async fn discover(
     shared: &Shared,
     deadline: Instant,
     operation: Operation,
 ) -> Result<Tick, BackendError> {
     let since = shared.now();
-    let found = timeout_at(deadline, shared.sources.look()).await;
+    let found = timeout_at(deadline, shared.sources.find()).await;
     shared.take(found.map_err(|_| no_time(operation))?);
     let state = shared.fleet.lock();
     if state.namespaces.is_empty()
@@ -171,8 +170,8 @@ async fn discover(
     Ok(since)
 }
 
-/// Scrapes all; and once more those that were scraped for the first time, one interval later or as much
-/// later as there is time for.
+/// Scrapes all pods. Those that were scraped for the first time are scraped again one interval later, or earlier if
+/// there is less time.
 async fn scrape_twice(shared: &Shared, pods: &[Arc<Pod>], since: Tick, deadline: Instant) {
     scrape_all(shared, pods, since, deadline).await;
     let is_first = |pod: &&Arc<Pod>| match &pod.seen().outcome {
@@ -190,11 +189,11 @@ async fn scrape_twice(shared: &Shared, pods: &[Arc<Pod>], since: Tick, deadline:
     scrape_all(shared, &again, since, deadline).await;
 }
 
-/// Scrapes all at once; each has its own time-out, and none waits for another.
+/// Scrapes all pods at once. Each has its own time-out, and none waits for another.
 async fn scrape_all(shared: &Shared, pods: &[Arc<Pod>], since: Tick, deadline: Instant) {
     let mut scrapes: FuturesUnordered<_> =
         pods.iter().map(|pod| shared.scrape(pod, since)).collect();
     let all = async { while scrapes.next().await.is_some() {} };
-    // Those that did not end in time are unknown.
+    // Pods whose scrape did not end in time are unknown.
     let _ = timeout_at(deadline, all).await;
 }

@@ -1,4 +1,4 @@
-//! What a page says.
+//! The content of a metrics page, as rows of numbers.
 
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
@@ -8,46 +8,46 @@ use collector_engines::{Expression, Quantity};
 
 use crate::endpoint_picker::EndpointPickerMetrics;
 
-/// What one page says, once its last sample is read.
+/// The content of one metrics page.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Page {
-    /// It is a model server's.
-    Server(ServerPage),
-    /// It is an endpoint picker's.
+pub enum Exposition {
+    /// The page of a model server.
+    Server(ServerExposition),
+    /// The page of an endpoint picker.
     EndpointPicker(EndpointPickerMetrics),
-    /// It is of no engine, or not of the one that it should be of.
-    Unknown(UnknownPage),
+    /// A page of no known engine, or not of the expected one.
+    Unknown(UnknownExposition),
 }
 
-/// A page on which nothing was found that was looked for.
+/// A metrics page without the series of the expected engines.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct UnknownPage {
-    /// The engine that it should be of; `None` when any would do.
+pub struct UnknownExposition {
+    /// The expected engine; `None` if any is accepted.
     pub expected: Option<EngineName>,
-    /// The engine that its series are of.
+    /// The engine that its series belong to.
     pub looks_like: Option<EngineName>,
-    /// What shows the page, where it is no model server but a router or gateway in front of several.
+    /// The name of the router or gateway, if the page belongs to one instead of a model server.
     pub router: Option<&'static str>,
 }
 
-/// What a model server's page says.
+/// The content of a model server's metrics page.
 #[derive(Clone, PartialEq, Debug)]
-pub struct ServerPage {
-    /// What its series are read as.
+pub struct ServerExposition {
+    /// The engine that its series are read as.
     pub engine: EngineName,
-    /// By model, replica and rank; what is given per server has no rank, and comes last of its model.
+    /// Ordered by model, replica and rank. Numbers given per server have no rank and come last of their model.
     pub rows: Vec<EngineRow>,
-    /// Why nobody can say which model it serves; the rows then have what stands in its labels.
+    /// Why its model is unknown; the rows then hold the content of its labels.
     pub no_model: Option<NoModel>,
-    /// Ids of its models are compared without case.
+    /// Whether ids of its models are compared without case.
     pub ignore_case: bool,
     /// The quantities that its engine may report.
     pub reports: Arc<[Quantity]>,
-    /// Why quantities that its engine reports are unknown, where the page says.
+    /// Why quantities that its engine reports are unknown, if the page shows it.
     pub reasons: Vec<(Quantity, Arc<str>)>,
-    /// When the process was started that shows the page, in seconds since 1970 by its own clock.
+    /// Start of the server's process, in seconds since 1970 by its own clock.
     pub process_start: Option<f64>,
-    /// The LoRA adapters of the server, where it tells.
+    /// The LoRA adapters of the server, if it reports them.
     pub lora: Option<LoraAdapters>,
     /// The alternatives that were on the page.
     pub matched: Arc<[Matched]>,
@@ -62,15 +62,15 @@ pub struct ServerPage {
 pub enum NoModel {
     /// No label of its series holds an id.
     NoLabel,
-    /// The label holds what is no model's id.
+    /// The label holds something that is no model's id.
     NoId(Box<str>),
-    /// The model was given, and the page names several, none of which is that one.
+    /// The model was given, and the page names several others.
     Several(Vec<Box<str>>),
 }
 
 /// Which alternative a quantity was read from.
 ///
-/// Between pages that matched differently, a counter is not the same counter: no rate spans them.
+/// No rate spans two pages that matched differently, because their counters are different counters.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Matched {
     /// The quantity.
@@ -79,26 +79,26 @@ pub struct Matched {
     pub spec: Arc<Expression>,
 }
 
-/// What a page says of one model on one data-parallel rank of one replica.
+/// The numbers of one model on one data-parallel rank of one replica.
 ///
 /// `None`: it is not on the page. Numbers are as the page has them, NaN included:
 /// [`collector_core::sanitize`] judges them.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct EngineRow {
-    /// `None` where no series of the row names a model.
+    /// `None` if no series of the row names a model.
     pub model: Option<ModelId>,
-    /// The data-parallel engine; `None` for what is given per server.
+    /// The data-parallel rank; `None` for numbers given per server.
     pub rank: Option<Arc<str>>,
-    /// The replica, where the page has several.
+    /// The replica, if the page has several.
     pub replica: Option<Arc<str>>,
-    /// `prefill` or `decode`, where the series say so.
+    /// `prefill` or `decode`, if the series say so.
     pub role: Option<Role>,
     /// Its numbers, as the page has them.
     pub numbers: Numbers,
-    /// By how much each counter went up since the page before, series by series; only where the reader
-    /// was asked for it.
+    /// Increase of each counter since the previous page, series by series; only for readers
+    /// [with increases](super::ExpositionReader::with_increases).
     pub increases: Option<Box<Numbers>>,
-    /// When what carries a timestamp was sampled, the oldest of its samples: milliseconds since 1970.
+    /// Timestamps of quantities whose samples carry one, the oldest of each: milliseconds since 1970.
     pub times: Vec<(Quantity, i64)>,
     /// Why numbers are unknown though their series are there.
     pub reasons: Vec<(Quantity, Arc<str>)>,

@@ -1,4 +1,4 @@
-//! Lines into samples.
+//! Reads the lines of a metrics page into samples.
 
 use std::mem;
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use super::labels::{Labels, Spans};
 use super::line::{self, Measured};
 use super::names::Finder;
 use super::newlines::{Newlines, STRETCH};
-use super::{Format, Limits, NameId, PageTooLarge, Reason, Sample, Summary, Wanted};
+use super::{Format, Limits, NameId, Reason, Sample, Summary, TooLarge, Wanted};
 
-/// What some servers begin a page with, and no sample.
+/// The bytes that some servers begin a page with.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What a scanner knows between two lines.
+/// The state of a scanner between two lines.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(super) struct Lines {
     wanted: Arc<Wanted>,
     limits: Limits,
     spans: Spans,
     output: Output,
 }
 
-/// The part of it that is needed while labels are lent from the others.
+/// The part of the state that is used while labels are borrowed from the rest.
 #[derive(Debug)]
 struct Output {
     format: Format,
@@ -31,7 +31,7 @@ struct Output {
     summary: Summary,
 }
 
-impl Page {
+impl Lines {
     pub(super) fn new(wanted: Arc<Wanted>, limits: Limits) -> Self {
         let output = Output {
             format: Format::Text,
@@ -55,16 +55,16 @@ impl Page {
     }
 
     /// Counts bytes that have arrived.
-    pub(super) fn arrived(&mut self, bytes: usize) -> Result<(), PageTooLarge> {
+    pub(super) fn arrived(&mut self, bytes: usize) -> Result<(), TooLarge> {
         let max_page_bytes = self.limits.max_page_bytes;
         self.output.summary.bytes += bytes as u64;
         if self.output.summary.bytes > max_page_bytes {
-            return Err(PageTooLarge { max_page_bytes });
+            return Err(TooLarge { max_page_bytes });
         }
         Ok(())
     }
 
-    /// Reads all whole lines and tells where the rest begins.
+    /// Reads all complete lines, and returns where the rest begins.
     pub(super) fn read_lines(&mut self, bytes: &[u8], each: &mut impl FnMut(&Sample<'_>)) -> usize {
         let wanted = Arc::clone(&self.wanted);
         let mut finder = wanted.finder();
@@ -87,7 +87,7 @@ impl Page {
             }
             searched += STRETCH;
         }
-        // What follows the marker is not kept either.
+        // Bytes after the marker are not kept either.
         if self.output.summary.eof_marker { bytes.len() } else { start }
     }
 
@@ -125,7 +125,7 @@ impl Page {
         each: &mut impl FnMut(&Sample<'_>),
     ) {
         match bytes.first() {
-            // Not looked up, because they stand between lines that begin alike.
+            // Not looked up, because comments separate lines that begin alike.
             Some(b'#') if self.output.format == Format::Text => {}
             Some(b' ' | b'\t' | b'{' | b'#') => self.odd(&bytes[..len], each),
             _ => {
@@ -137,7 +137,7 @@ impl Page {
         self.output.summary.lines += 1;
     }
 
-    /// Counts a line that is over.
+    /// Counts a line that has ended.
     pub(super) fn pass_line(&mut self) {
         self.output.summary.lines += 1;
     }
