@@ -30,6 +30,10 @@ use crate::source::Source;
 /// worth the whole time-out of one that hangs.
 const OTHERS_WAIT: Duration = Duration::from_secs(1);
 
+/// A fetch ends by itself when the time of its callers is over. They wait a little longer for its error, which
+/// says more than that time is over: that no permit came, for example.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// The fetches of one model that a caller waits for.
 #[derive(Default)]
 struct Landings {
@@ -293,7 +297,7 @@ impl Engine {
     ) -> (usize, Result<Landing, BackendError>) {
         let source = &self.sources[place];
         let wait = landing.wait_for(Option::is_some);
-        let landed = match timeout(source.call_limit, wait).await {
+        let landed = match timeout(source.call_limit + GRACE, wait).await {
             Ok(Ok(landing)) => landing.clone().ok_or_else(|| gone(source, model)),
             Ok(Err(_gone)) => Err(gone(source, model)),
             Err(_elapsed) => {

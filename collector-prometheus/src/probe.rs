@@ -484,7 +484,11 @@ fn scrapes(samples: f64) -> String {
 
 fn failed(id: &str, failure: Failure) -> Check {
     let check = Check::new(id, CheckStatus::Fail, failure.reason());
-    if failure.remedy.is_empty() { check } else { check.with_remedy(failure.remedy) }
+    if failure.remedy.is_empty() {
+        check.with_remedy("look into the log of the server, and of what stands before it")
+    } else {
+        check.with_remedy(failure.remedy)
+    }
 }
 
 fn skipped(id: &str) -> Check {
