@@ -174,7 +174,7 @@ pub trait UpdateSink: Send + Sync {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Supports {
-    /// It measures [`LoadRow`]s, so that allocations can be made.
+    /// It measures [`LoadRow`](crate::LoadRow)s, so that allocations can be made.
     pub load: bool,
     /// It can give load per pod, so that variants that share a model are told apart.
     pub load_per_pod: bool,

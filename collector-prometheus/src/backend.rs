@@ -93,7 +93,11 @@ impl PrometheusBackend {
     }
 
     /// Returns the budget of a request outside a fetch.
-    fn own_budget<'a>(&'a self, permits: &'a dyn Permits, time_left: Duration) -> RequestBudget<'a> {
+    fn own_budget<'a>(
+        &'a self,
+        permits: &'a dyn Permits,
+        time_left: Duration,
+    ) -> RequestBudget<'a> {
         RequestBudget {
             permits,
             deadline: Instant::now() + time_left.min(self.config.timeout * 3),

@@ -465,7 +465,11 @@ fn or_failed(id: &str, check: Result<Check, Failure>) -> Check {
 
 fn failed(id: &str, failure: Failure) -> Check {
     let check = Check::new(id, CheckStatus::Fail, failure.reason());
-    if failure.remedy.is_empty() { check } else { check.with_remedy(failure.remedy) }
+    if failure.remedy.is_empty() {
+        check.with_remedy("look into the log of the server, and of what stands before it")
+    } else {
+        check.with_remedy(failure.remedy)
+    }
 }
 
 fn skipped(id: &str) -> Check {

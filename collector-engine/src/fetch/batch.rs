@@ -224,7 +224,7 @@ impl Engine {
             }
             Err(_elapsed) => Err(source
                 .error(ErrorKind::Timeout, subject(&models))
-                .with_detail(format!("no answer within {}", humantime::format_duration(time_left)))
+                .with_detail(format!("no answer within {}", in_seconds(time_left)))
                 .with_remedy("is the server overloaded? If it needs longer, raise its timeout")),
         };
         match result {
@@ -443,13 +443,18 @@ async fn given_up(stopping: &CancellationToken, fetches: &[Arc<Fetch>]) {
 
 /// A fetch that waited for its permits until no time was left.
 fn out_of_budget(source: &Source, models: &[ModelRef], time_left: Duration) -> BackendError {
-    let limit = humantime::format_duration(time_left);
+    let limit = in_seconds(time_left);
     source
         .error(ErrorKind::Timeout, subject(models))
         .with_detail(format!(
             "no request permit within {limit}: 8 requests were in flight, or requests_per_second was reached"
         ))
         .with_remedy("raise requests_per_second and request_burst if the server can take more")
+}
+
+/// A limit as people set it: the milliseconds that a batch was waited for are of no interest.
+fn in_seconds(limit: Duration) -> String {
+    format!("{}s", (limit + Duration::from_millis(500)).as_secs().max(1))
 }
 
 fn subject(models: &[ModelRef]) -> String {

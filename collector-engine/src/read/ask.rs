@@ -28,6 +28,10 @@ use crate::state::{Joined, State};
 /// worth the whole time-out of one that hangs.
 const OTHERS_WAIT: Duration = Duration::from_secs(1);
 
+/// A fetch ends by itself when the time of its callers is over. They wait a little longer for its error, which
+/// says more than that time is over: that no permit came, for example.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// The results that a caller waits for, of one model, by the indices of their sources.
 type Results = Vec<watch::Receiver<Option<Arc<ModelRecord>>>>;
 
@@ -233,7 +237,7 @@ impl Engine {
     ) -> (usize, Result<Arc<ModelRecord>, BackendError>) {
         let source = &self.sources[index];
         let wait = result.wait_for(Option::is_some);
-        let result = match timeout(source.call_limit, wait).await {
+        let result = match timeout(source.call_limit + GRACE, wait).await {
             Ok(Ok(record)) => record.clone().ok_or_else(|| gone(source, model)),
             Ok(Err(_gone)) => Err(gone(source, model)),
             Err(_elapsed) => {

@@ -133,3 +133,15 @@ fn limits_that_contradict_the_timings_are_refused_in_code_as_in_a_file() {
     let error = error.to_string();
     assert!(error.contains("timeout") && error.contains("cache.fetch_interval"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_without_permits_says_so() {
+    let setup = setup_of(
+        |backend| backend.requests_per_fetch(100).with_limits(Limits::default().with_rate(1, 1)),
+        |builder| builder,
+    );
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    let error = setup.collector.collect_replica_metrics(&llama()).await.unwrap_err();
+    let expected = "no request permit within 16s: 8 requests were in flight, or requests_per_second was reached";
+    assert!(error.to_string().contains(expected), "{error}");
+}

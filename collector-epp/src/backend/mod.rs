@@ -122,7 +122,8 @@ impl Backend for EppBackend {
     }
 
     async fn probe(&self, ask: ProbeAsk<'_>) -> Result<Probe, BackendError> {
-        let not_before = fetch::scrape_every_pod(&self.shared, ask.time_left, Operation::Probe).await;
+        let not_before =
+            fetch::scrape_every_pod(&self.shared, ask.time_left, Operation::Probe).await;
         Ok(probe::probe(&self.shared, not_before))
     }
 

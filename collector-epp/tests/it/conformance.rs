@@ -1,18 +1,25 @@
 //! The promises of every backend, kept by this one on a simulated fleet.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use collector_core::{Backend as _, Clock, KnownModel, ListAsk, SystemClock};
+use collector_core::{Backend as _, Clock, KnownModel, ListAsk, ReplicaMetrics, SystemClock, Tick};
 use collector_epp::discover::TargetSpec;
 use collector_epp::{EppBackend, EppConfig};
-use collector_sim::{Faults, FleetServer, FleetSpec, VariantSpec};
+use collector_sim::{Faults, FleetServer, FleetSpec, Gauges, VariantSpec};
 use collector_testkit::conformance::{
     self, BreakableServer, Breakage, Fleet, FleetModel, FleetPod,
 };
 
 use crate::world::in_prod;
+
+/// Each pod of a variant, by its number.
+fn gauges(number: u32) -> Gauges {
+    let kv_cache_usage = 0.25 * f64::from(number + 1);
+    Gauges { waiting: 3 + number, running: 7 + number, kv_cache_usage }
+}
 
 struct Conforming {
     fleet: FleetServer,
@@ -28,6 +35,10 @@ impl Conforming {
         let variants = vec![variant("a", "org/a", 2), variant("b", "org/b", 3)];
         let fleet =
             FleetServer::start(FleetSpec { variants, ..FleetSpec::default() }).await.unwrap();
+        for target in fleet.targets() {
+            let number = target.pod.rsplit('-').next().unwrap().parse().unwrap();
+            fleet.pin("prod", &target.pod, 0, gauges(number)).unwrap();
+        }
         let clock = Arc::new(SystemClock::new());
         let target = |target: collector_sim::Target| TargetSpec {
             url: format!("http://{}/metrics", target.address),
@@ -53,14 +64,22 @@ impl Fleet for Conforming {
     }
 
     fn models(&self) -> Vec<FleetModel> {
-        let pods = |name: &str, count: u32| {
-            let name = name.to_owned();
-            (0..count).map(move |i| FleetPod::new(format!("{name}-{i}").as_str()))
+        let pod = |name: &str, number| {
+            let mut row = ReplicaMetrics::new(format!("{name}-{number}").as_str(), Tick::MIN);
+            let gauges = gauges(number);
+            row.queue_length = Some(gauges.waiting.into());
+            row.running_requests = Some(gauges.running.into());
+            row.kv_cache_usage = Some(gauges.kv_cache_usage);
+            FleetPod::from(row)
         };
         vec![
-            FleetModel::new(in_prod("org/a"), pods("a", 2)),
-            FleetModel::new(in_prod("org/b"), pods("b", 3)),
+            FleetModel::new(in_prod("org/a"), (0..2).map(|number| pod("a", number))),
+            FleetModel::new(in_prod("org/b"), (0..3).map(|number| pod("b", number))),
         ]
+    }
+
+    fn ages(&self) -> RangeInclusive<Duration> {
+        Duration::ZERO..=Duration::from_secs(30)
     }
 
     fn breakable(&self) -> Option<&dyn BreakableServer> {

@@ -23,7 +23,10 @@ struct Listed {
 
 impl PrometheusBackend {
     /// Returns the models of every engine present, each once.
-    pub(super) async fn models(&self, budget: RequestBudget<'_>) -> Result<Vec<KnownModel>, Failure> {
+    pub(super) async fn models(
+        &self,
+        budget: RequestBudget<'_>,
+    ) -> Result<Vec<KnownModel>, Failure> {
         let info = self.discovery.discover(&self.client, budget, None).await?;
         let mut models = Vec::new();
         let mut unlabelled = None;

@@ -1,6 +1,7 @@
 //! Tests of the backend against scripted servers, TLS servers, a real Prometheus and a real VictoriaMetrics.
 
 mod clock;
+mod conformance;
 mod connection;
 mod empty;
 mod fake;

@@ -4,17 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, Clock, KnownModel, ListAsk, ModelRef, ModelSample, ReplicaMetrics,
-    SystemClock, Tick,
+    Answer, Ask, Backend, Clock, ModelRef, ModelSample, ReplicaMetrics, SystemClock, Tick,
 };
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
 use collector_sim::{
     EngineSpec, FleetServer, FleetSpec, Gauges, MetricNames, PodLabel, VariantSpec,
-};
-use collector_testkit::conformance::{
-    self, BreakableServer, Breakage, Fleet, FleetModel, FleetPod,
 };
 use collector_testkit::{PrometheusOptions, PrometheusServer};
 
@@ -346,64 +341,6 @@ async fn a_sample_limit_is_split_until_it_fits() {
         assert!(sample.replicas[0].kv_cache_usage.is_some());
         assert!(sample.load[0].rates.requests.is_some());
     }
-}
-
-/// The world of the conformance suite.
-struct Conforming {
-    fleet: FleetServer,
-    clock: Arc<SystemClock>,
-    server: tokio::sync::Mutex<PrometheusServer>,
-}
-
-#[async_trait]
-impl Fleet for Conforming {
-    fn clock(&self) -> Arc<dyn Clock> {
-        Arc::<SystemClock>::clone(&self.clock)
-    }
-
-    fn models(&self) -> Vec<FleetModel> {
-        let pods = |name: &str, count: u32| {
-            let name = name.to_owned();
-            (0..count).map(move |i| FleetPod::new(format!("{name}-{i}").as_str()))
-        };
-        vec![
-            FleetModel::new(in_prod("org/a"), pods("a", 2)),
-            FleetModel::new(in_prod("org/b"), pods("b", 3)),
-        ]
-    }
-
-    fn breakable(&self) -> Option<&dyn BreakableServer> {
-        Some(self)
-    }
-}
-
-#[async_trait]
-impl BreakableServer for Conforming {
-    async fn break_down(&self, how: &Breakage) -> bool {
-        if *how != Breakage::Down {
-            return false;
-        }
-        self.server.lock().await.stop();
-        true
-    }
-
-    async fn restore(&self) {
-        let mut server = self.server.lock().await;
-        server.start_again().await.unwrap();
-        server.stored_scrape(&self.fleet).await.unwrap();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_backend_conforms() {
-    let variants = vec![variant("a", "org/a", 2), variant("b", "org/b", 3)];
-    let Some(world) = World::start(variants).await else { return };
-    world.scrapes(3).await;
-    let World { fleet, server, clock, backend } = world;
-    let known = backend.list_models(ListAsk::new(&SystemClock::new())).await.unwrap();
-    assert_eq!(known[0], KnownModel::new(in_prod("org/a"), Some(2)));
-    let conforming = Conforming { fleet, clock, server: tokio::sync::Mutex::new(server) };
-    conformance::backend(&backend, &conforming).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

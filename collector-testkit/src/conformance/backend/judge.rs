@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::error::Error;
 
 use collector_core::{
-    Answer, BackendError, CheckStatus, ErrorKind, Field, LoadRates, LoadRow, ModelRef, ModelSample,
-    Operation, PodName, Probe, ReplicaMetrics, Tick,
+    Answer, BackendError, CheckStatus, ErrorKind, Field, FieldSet, LoadRates, LoadRow, Mark,
+    ModelRef, ModelSample, Operation, PodName, Probe, ReplicaMetrics, Tick,
 };
 
 use super::super::fleet::{Breakage, FleetModel, FleetPod};
@@ -92,10 +92,12 @@ impl Suite<'_> {
     ) -> Verdict {
         let model = &known.model;
         self.judge_time(model, sample.as_of, asked)?;
-        if asked.broken.is_none() {
-            let failed = &sample.failed;
-            demand!(failed.is_empty(), "{model}: expected no failed field, got {failed:?}");
-        }
+        let failed = sample.failed.fields();
+        demand!(
+            asked.broken.is_some() || failed.is_empty(),
+            "{model}: expected no failed field, got {:?}",
+            sample.failed
+        );
         demand!(sample.trace.is_empty(), "{model}: expected no trace, because none was asked for");
         demand!(
             sample.window.is_none_or(|window| !window.is_zero()),
@@ -115,7 +117,7 @@ impl Suite<'_> {
             let Some(pod) = known.pods.iter().find(|pod| pod.row.pod_name == row.pod_name) else {
                 return Err(format!("{model}: expected the pods {expected:?}, got {found:?}"));
             };
-            self.judge_row(model, pod, row, asked)?;
+            self.judge_row(model, pod, row, asked, failed)?;
         }
         self.judge_load(known, sample, asked)
     }
@@ -126,6 +128,7 @@ impl Suite<'_> {
         pod: &FleetPod,
         row: &ReplicaMetrics,
         asked: Asked,
+        failed: FieldSet,
     ) -> Verdict {
         let name = &row.pod_name;
         let (now, ages) = (self.clock.now(), self.fleet.ages());
@@ -144,9 +147,13 @@ impl Suite<'_> {
             row.variant_name.is_none() && row.accelerator_name.is_none() && row.cost.is_none(),
             "{model}: {name}: expected no variant, accelerator or cost: they are the engine's to set"
         );
+        let own = |mark: &Mark| {
+            mark.backend.as_str() == self.backend.name() && mark.sampled_at <= row.sampled_at
+        };
         demand!(
-            row.marks.is_empty(),
-            "{model}: {name}: expected no marks: they are the engine's to set"
+            row.marks.iter().all(own),
+            "{model}: {name}: expected marks of values of this backend that are older than their row, got {:?}",
+            row.marks
         );
         demand!(row.servers > 0, "{model}: {name}: expected 1 server or more, got 0");
         for (_, reason) in row.reasons.iter() {
@@ -171,7 +178,8 @@ impl Suite<'_> {
             same("engine", row.engine.as_ref(), expected.engine.as_ref()),
             same("role", row.role.as_ref(), expected.role.as_ref()),
         ];
-        let broken = asked.broken.map(attributes).unwrap_or_default();
+        // What shares a query with the broken field may fail with it.
+        let broken: Vec<_> = failed.iter().chain(asked.broken).flat_map(attributes).collect();
         for (attribute, check) in checks {
             if !broken.contains(&attribute) {
                 check.map_err(|wrong| format!("{model}: {name}: {attribute}: {wrong}"))?;

@@ -396,9 +396,9 @@ impl MemoryBackend {
             Fault::NoServers => row.servers = 0,
             Fault::SetsTheVariant => row.variant_name = Some("v".into()),
             Fault::SetsTheCost => row.cost = Some(1.0),
-            Fault::SetsMarks => {
+            Fault::MarksAnotherBackend => {
                 let field = Field::QueueLength;
-                row.marks.push(Mark { field, backend: "memory".into(), sampled_at: now - AGE });
+                row.marks.push(Mark { field, backend: "other".into(), sampled_at: now - AGE });
             }
             _ => {}
         }

@@ -22,7 +22,7 @@ catalogue! {
         SwapsUsageAndHitRate, SwapsQueueAndRunning, SwapsBlocksAndBlockSize, SwapsTokens, SwapsPods,
         UsesPercent, InventsNotANumber, InventsHugeCounts, NegativeRates, UnmeasuredIsZero,
         LoadPerMinute, LatencyInMilliseconds, RoundsRates, MeanIsNoSum, NoServers, SetsTheVariant,
-        SetsTheCost, SetsMarks, ZeroWindow, TracesUnasked, ColoursWarnings,
+        SetsTheCost, MarksAnotherBackend, ZeroWindow, TracesUnasked, ColoursWarnings,
         // Rows.
         LosesAPod, InventsAPod, DoublesAPod, AlwaysIncomplete, NoLoad, LoadByPodUnasked,
         LoadByModelWhenPodsAreAsked, LoadByModelTwice, LoadByModelBesidePods, LoadOfOnePodOnly,
