@@ -43,7 +43,7 @@ pub struct PrometheusBackend {
     sharder: Sharder,
     memory: Memory,
     /// Selectors of configured models, whose labels do not name them.
-    given: Vec<(ModelId, Filter)>,
+    selectors: Vec<(ModelId, Filter)>,
     /// Whether any series was stored more than once.
     copies_seen: AtomicBool,
     incomplete_logged: AtomicBool,
@@ -70,12 +70,12 @@ impl PrometheusBackend {
         let client = Client::new(&config)?;
         selfmetrics::register();
         let terms = config.terms()?;
-        let given = config.models.iter().filter_map(|given| {
-            let own = selector(&given.selector).ok()?;
-            Some((ModelId::new(given.model.as_str()), terms.matchers.and(own.0)))
+        let selectors = config.models.iter().filter_map(|entry| {
+            let own = selector(&entry.selector).ok()?;
+            Some((ModelId::new(entry.model.as_str()), terms.matchers.and(own.0)))
         });
         Ok(Self {
-            given: given.collect(),
+            selectors: selectors.collect(),
             config,
             clock,
             client,
@@ -118,7 +118,7 @@ impl PrometheusBackend {
             waiting: ask.urgency == Urgency::Waiting,
             clock: &*self.clock,
         };
-        let first = asked.one_model().filter(|_| budget.waiting && self.given.is_empty());
+        let first = asked.one_model().filter(|_| budget.waiting && self.selectors.is_empty());
         let mut info = self.discovery.discover(&self.client, budget, first).await?;
         loop {
             match self.try_fetch(ask, asked, &info, budget).await? {

@@ -113,7 +113,7 @@ pub struct PrometheusConfig {
     /// `kserve_vllm:num_requests_running`.
     pub name_prefix: Option<String>,
     /// Models that no label names: the series that a selector matches.
-    pub models: Vec<GivenModel>,
+    pub models: Vec<ModelSelector>,
     /// Engines besides the built-in ones, and corrections of these. All backends read them; a configuration
     /// has them next to the sections, as `[[engines]]`.
     #[serde(skip)]
@@ -129,7 +129,7 @@ pub struct PrometheusConfig {
 /// Series of one model, whatever their labels say: an entry of `[[prometheus.models]]`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct GivenModel {
+pub struct ModelSelector {
     /// The selector, as between braces in PromQL: `namespace="a",pod=~"llama-.*"`.
     pub selector: String,
     /// The model's id.
@@ -259,27 +259,27 @@ impl PrometheusConfig {
         if let Err(error) = selector(&self.matchers.join(",")) {
             refuse("matchers", format!("{error}; write each as label=\"value\""));
         }
-        for (number, given) in self.models.iter().enumerate() {
+        for (number, entry) in self.models.iter().enumerate() {
             let place = number + 1;
-            match selector(&given.selector) {
+            match selector(&entry.selector) {
                 Err(error) => refuse("models", format!("entry {place}, selector: {error}")),
                 Ok(filter) if filter.0.is_empty() => {
                     refuse("models", format!("entry {place}: its selector is empty"));
                 }
                 Ok(_) => {}
             }
-            if given.model.is_empty() {
+            if entry.model.is_empty() {
                 refuse("models", format!("entry {place}: its model is empty"));
             }
-            let same = |other: &&GivenModel| {
-                other.selector == given.selector && other.model != given.model
+            let same = |other: &&ModelSelector| {
+                other.selector == entry.selector && other.model != entry.model
             };
             if let Some(other) = self.models[..number].iter().find(same) {
                 refuse(
                     "models",
                     format!(
                         "entry {place}: its selector is that of {:?} and of {:?}",
-                        other.model, given.model
+                        other.model, entry.model
                     ),
                 );
             }
@@ -318,7 +318,7 @@ impl PrometheusConfig {
             name_prefix: self.name_prefix.clone(),
             matchers: selector(&self.matchers.join(","))
                 .map_err(|error| refuse("matchers", error))?,
-            gives_models: !self.models.is_empty(),
+            has_model_selectors: !self.models.is_empty(),
             window: self.window,
             scrape_interval: self.scrape_interval,
         })
@@ -337,7 +337,7 @@ pub(crate) fn selector(text: &str) -> Result<Filter, String> {
         })?;
     match expression {
         Expression::Series { series, optional: false } if series.number_in.is_none() => {
-            Ok(Filter(series.matchers.iter().map(Matcher::given).collect()))
+            Ok(Filter(series.matchers.iter().map(Matcher::from_engine).collect()))
         }
         _ => Err(format!("{text:?} is not a list of matchers")),
     }
@@ -420,7 +420,7 @@ mod tests {
     #[test]
     fn an_invalid_selector_is_quoted_with_position_and_expectation() {
         let models = |selector: &str| PrometheusConfig {
-            models: vec![GivenModel { selector: selector.into(), model: "m".into() }],
+            models: vec![ModelSelector { selector: selector.into(), model: "m".into() }],
             ..config("https://h")
         };
         refused(
@@ -449,7 +449,7 @@ mod tests {
 
     #[test]
     fn given_models_have_a_name_and_a_selector_of_their_own() {
-        let given = |selector: &str, model: &str| GivenModel {
+        let given = |selector: &str, model: &str| ModelSelector {
             selector: selector.into(),
             model: model.into(),
         };

@@ -309,7 +309,11 @@ impl<'a> Fetch<'a> {
             kind: job.kind,
             served,
             asked: self.asked,
-            given: part.group.selector.as_ref().and_then(|_| part.group.models.first().copied()),
+            only_model: part
+                .group
+                .selector
+                .as_ref()
+                .and_then(|_| part.group.models.first().copied()),
             only: job.only.as_deref(),
             apart: job.apart,
         };

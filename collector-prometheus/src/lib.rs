@@ -41,9 +41,9 @@ mod trace;
 
 pub use backend::PrometheusBackend;
 pub use collector_transport::ConfigError;
-pub use config::{GivenModel, PrometheusConfig, SigV4Config};
+pub use config::{ModelSelector, PrometheusConfig, SigV4Config};
 pub use labels::LabelsConfig;
-pub use plan::asked_for;
+pub use plan::queried_quantities;
 
 /// The backend's name in readings, errors, logs and metrics.
 const NAME: &str = "prometheus";

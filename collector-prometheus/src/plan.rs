@@ -31,7 +31,7 @@ use collector_engines::{Expression, Quantity, Series};
 use crate::labels::Level;
 use crate::promql::Window;
 
-pub use self::compile::asked_for;
+pub use self::compile::queried_quantities;
 pub(crate) use self::compile::{Held, liveness, signs_of_life};
 pub(crate) use self::kinds::{QueryKind, QueryKinds};
 pub(crate) use self::text::{WHAT, numbered, select};

@@ -70,7 +70,7 @@ impl Matcher {
     }
 
     /// Converts a matcher of the user or of an engine.
-    pub(crate) fn given(matcher: &LabelMatcher) -> Self {
+    pub(crate) fn from_engine(matcher: &LabelMatcher) -> Self {
         Self {
             label: matcher.label.to_string().into(),
             operator: matcher.operator.as_str(),

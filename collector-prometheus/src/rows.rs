@@ -123,7 +123,7 @@ pub(crate) struct RowContext<'a> {
     pub(crate) served: &'a Served,
     pub(crate) asked: &'a Requested,
     /// The model of all rows, whatever their labels say, as an index into `asked`.
-    pub(crate) given: Option<usize>,
+    pub(crate) only_model: Option<usize>,
     /// Restricts the models whose rows count; `None` for all.
     pub(crate) only: Option<&'a HashSet<usize>>,
     /// The rows are grouped by server and copy.
@@ -202,11 +202,11 @@ fn end_of(names: &str) -> u32 {
 
 /// Returns the model of a row if it was requested. Most rows belong to the model of the previous row.
 fn model_of(row: &Row<'_>, reading: RowContext<'_>, last: Option<usize>) -> Option<usize> {
-    let RowContext { served, asked, given, .. } = reading;
+    let RowContext { served, asked, only_model, .. } = reading;
     let Labels { namespace, model, .. } = &served.labels;
     let namespace = row.labels.first_of(namespace)?;
-    if let Some(given) = given {
-        return (asked.models()[given].namespace.as_str() == namespace).then_some(given);
+    if let Some(model) = only_model {
+        return (asked.models()[model].namespace.as_str() == namespace).then_some(model);
     }
     let name: Cow<'_, str> = if let Some(model) = &served.engine.model {
         model.as_str().into()

@@ -67,7 +67,7 @@ pub(crate) struct DiscoverySettings {
     /// Part of every selector.
     pub(crate) matchers: Filter,
     /// Whether the configuration assigns series to models by selectors.
-    pub(crate) gives_models: bool,
+    pub(crate) has_model_selectors: bool,
     /// The configured window `W`.
     pub(crate) window: Option<Duration>,
     pub(crate) scrape_interval: Duration,

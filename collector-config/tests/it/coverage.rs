@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use collector_engines::{Engine, Engines, Expression, Quantity};
-use collector_prometheus::asked_for;
+use collector_prometheus::queried_quantities;
 
 const UPDATE: &str = "UPDATE_DOCS";
 const BEGIN: &str = "<!-- coverage: ";
@@ -28,9 +28,9 @@ fn asks(engines: &[&Engine], quantity: Quantity) -> Asks {
         let held = gauges.into_iter().chain([quantity]).flat_map(|it| engine.alternatives(it));
         let held: HashSet<&str> =
             held.flat_map(Expression::series).map(|series| &*series.name).collect();
-        asked_for(engine, |name| held.contains(name)).contains(&quantity)
+        queried_quantities(engine, |name| held.contains(name)).contains(&quantity)
     };
-    if engines.iter().any(|engine| asked_for(engine, |_| true).contains(&quantity)) {
+    if engines.iter().any(|engine| queried_quantities(engine, |_| true).contains(&quantity)) {
         Asks::Always
     } else if engines.iter().any(|engine| asks_in_place(engine)) {
         Asks::InPlace

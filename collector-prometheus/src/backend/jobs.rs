@@ -25,9 +25,10 @@ impl PrometheusBackend {
             asked: asked.models().iter().filter_map(pods_of).map(u64::from).sum(),
             on_server: shape.pods,
         };
-        let is_given = |model: &ModelRef| self.given.iter().any(|(id, _)| *id == model.model);
-        let (given, named): (Vec<ModelRef>, Vec<ModelRef>) =
-            asked.models().iter().cloned().partition(is_given);
+        let is_selected =
+            |model: &ModelRef| self.selectors.iter().any(|(id, _)| *id == model.model);
+        let (selected, named): (Vec<ModelRef>, Vec<ModelRef>) =
+            asked.models().iter().cloned().partition(is_selected);
         let shards = self.sharder.shards(named, shape.selectors(), fleet_size, waiting, pods_of);
         let mut groups = Vec::new();
         for engine in 0..u8::try_from(shape.served.len()).unwrap_or(u8::MAX) {
@@ -39,8 +40,8 @@ impl PrometheusBackend {
             };
             groups.extend(shards.iter().map(of_shard));
             let labels = &shape.served[usize::from(engine)].labels;
-            for model in &given {
-                let own = self.given.iter().filter(|(id, _)| *id == model.model);
+            for model in &selected {
+                let own = self.selectors.iter().filter(|(id, _)| *id == model.model);
                 for (_, filter) in own {
                     let namespace = match labels.namespace.as_slice() {
                         [label] => Some(Matcher::is(label.to_string(), model.namespace.as_str())),

@@ -102,8 +102,8 @@ impl PrometheusBackend {
             .client
             .query(query, Expect::Vector, budget, &mut |row| {
                 let namespace = row.labels.first_of(&labels.namespace);
-                let given = served.engine.model.as_ref().map(AsRef::as_ref);
-                let model = given.or_else(|| row.labels.first_of(&labels.model));
+                let fixed = served.engine.model.as_ref().map(AsRef::as_ref);
+                let model = fixed.or_else(|| row.labels.first_of(&labels.model));
                 let model = model.filter(|model| served.engine.names_model(model));
                 if let (Some(namespace), Some(model)) = (namespace, model) {
                     let model = ModelRef::new(&*shortened(model), &*shortened(namespace));

@@ -144,7 +144,7 @@ pub(crate) fn signs_of_life(engine: &Engine) -> Vec<&Series> {
 }
 
 /// Returns the quantities of an engine that fetches query at a server with these series, by their names.
-pub fn asked_for(engine: &Engine, is_held: impl Fn(&str) -> bool) -> Vec<Quantity> {
+pub fn queried_quantities(engine: &Engine, is_held: impl Fn(&str) -> bool) -> Vec<Quantity> {
     let names = engine.sample_names().filter(|name| is_held(name)).map(Box::from).collect();
     let held = Held { names: &names, native: &HashSet::new() };
     let Some(plan) = Plan::new(engine, held, Duration::ZERO) else { return Vec::new() };

@@ -137,7 +137,7 @@ impl Plan {
 
 /// Returns a selector.
 pub(crate) fn select(series: &Series, filter: &Filter) -> String {
-    let filter = filter.and(series.matchers.iter().map(Matcher::given));
+    let filter = filter.and(series.matchers.iter().map(Matcher::from_engine));
     format!("{}{filter}", series.name)
 }
 

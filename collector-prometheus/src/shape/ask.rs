@@ -71,7 +71,7 @@ pub(crate) async fn ask(
     shape.incomplete = prober.incomplete.load(Ordering::Relaxed);
     // Series that all lack a label, next to engines that have it, come from a router or a recording rule,
     // unless the configuration assigns them.
-    if !terms.gives_models && shape.served.iter().any(|served| served.lacks().is_none()) {
+    if !terms.has_model_selectors && shape.served.iter().any(|served| served.lacks().is_none()) {
         shape.served.retain(|served| served.lacks() != Some("model"));
     }
     // If several engines read the same names, the one that reads most of a pod owns it.

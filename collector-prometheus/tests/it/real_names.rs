@@ -2,7 +2,7 @@
 
 use collector_core::{Answer, CheckStatus};
 use collector_engines::EngineSpec;
-use collector_prometheus::GivenModel;
+use collector_prometheus::ModelSelector;
 
 use crate::written::{
     LOAD, Pod, Reader, Row, USUAL, changed, fleet, gauges_of, load, pod, scene, served, two_pods,
@@ -198,7 +198,7 @@ async fn a_model_without_a_label_is_configured_by_a_selector() {
     let Some(server) = served(&rows, USUAL).await else { return };
     let reader = Reader::with(&server.url(), |config| {
         let selector = r#"namespace="prod",pod=~"tgi-.*""#.to_owned();
-        config.models = vec![GivenModel { selector, model: "org/tgi".into() }];
+        config.models = vec![ModelSelector { selector, model: "org/tgi".into() }];
     });
     let sample = reader.sample("org/tgi").await;
     let rows: Vec<_> = sample
