@@ -3,7 +3,8 @@
 //! [`Engines`] is the table: the built-in engines and those of the user. An [`Engine`] says how its
 //! series are recognised, which labels name model and rank, and for each [`Quantity`] the
 //! [`Expression`]s that may supply it, in order of preference. Direct scraping compiles the table into the series that
-//! it looks for on a metrics page, the Prometheus backend into queries; neither treats an engine specially by name. This crate does no I/O.
+//! it looks for on a metrics page, the Prometheus backend into queries; neither treats an engine specially by name.
+//! This crate does no I/O.
 //!
 //! ```
 //! use collector_engines::{Engines, Quantity};

@@ -1,5 +1,5 @@
-//! Shows what endpoint pickers say of pools and of requests held back as metrics of the collector: no
-//! replica has these numbers.
+//! Exports the numbers of endpoint pickers about pools and queued requests as metrics of the collector: no replica has
+//! these numbers.
 
 use std::collections::HashMap;
 
@@ -32,14 +32,14 @@ const OF_MODEL: [OfModel; 2] = [
 /// A gauge: its family, the namespace, and the pool or model.
 type Key = (&'static str, String, String);
 
-/// The gauges of all endpoint pickers that were shown last.
+/// The gauges of all endpoint pickers that were exported last.
 #[derive(Default)]
 pub(super) struct EndpointPickerGauges {
     shown: HashMap<Key, f64>,
 }
 
 impl EndpointPickerGauges {
-    /// Shows what the endpoint pickers said last. A gauge that none of them has any more becomes NaN,
+    /// Exports the last numbers of the endpoint pickers. A gauge that none of them has any more becomes NaN,
     /// because it cannot be removed and its last value would stay for ever.
     pub(super) fn show(&mut self, fleet: &Fleet) {
         let mut now: HashMap<Key, f64> = HashMap::new();

@@ -1,4 +1,4 @@
-//! What `check` wants to know of the targets: whether they can be found and reached, and what they say.
+//! The checks of `collector check`: whether targets are found and respond, and what they report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,15 +11,15 @@ use super::pod::{Good, Outcome, Pod};
 use super::shared::Shared;
 use crate::engines::{Exposition, Quantity};
 
-/// Targets that are told one by one.
+/// Targets that are reported one by one.
 const SHOWN_MAX: usize = 10;
-/// Seconds by which the clocks may differ before it is worth a look.
+/// Seconds by which the clocks may differ before a warning.
 const SKEW_MAX: f64 = 5.0;
 
 /// The fields that an autoscaler cannot do without.
 const NEEDED: [Field; 3] = [Field::KvCacheUsage, Field::QueueLength, Field::RunningRequests];
 
-/// Tells what the last look at all pods found.
+/// Reports the last scrape of all pods.
 pub(super) fn probe(shared: &Shared, not_before: Tick) -> Probe {
     let mut checks = vec![discovery(shared)];
     let pods = shared.fleet.pods(|_| true);
@@ -75,7 +75,7 @@ fn discovery(shared: &Shared) -> Check {
     }
 }
 
-/// Targets that are left out because others are the same servers.
+/// Reports targets that are ignored because others are the same servers.
 fn duplicates(shared: &Shared) -> Vec<Check> {
     let state = shared.fleet.lock();
     let mut problems: Vec<Arc<str>> =
@@ -179,7 +179,7 @@ fn engines(pages: &[&Good]) -> Check {
     Check::new(id, CheckStatus::Pass, counts.join(", "))
 }
 
-/// Which name each quantity was read from.
+/// Reports the series that each quantity was read from.
 fn names(pages: &[&Good]) -> Check {
     let mut names: BTreeMap<Quantity, BTreeSet<String>> = BTreeMap::new();
     for good in pages {
@@ -201,7 +201,7 @@ fn names(pages: &[&Good]) -> Check {
     Check::new("metrics.names", CheckStatus::Pass, detail)
 }
 
-/// Whether every model server tells what an autoscaler needs.
+/// Checks that every model server reports what an autoscaler needs.
 fn fields<'a>(pods: impl Iterator<Item = (&'a Pod, &'a Good)>) -> Check {
     let id = "metrics.fields";
     let lacks = |replica: &ReplicaMetrics| NEEDED.iter().find(|field| !replica.has(**field));
@@ -228,7 +228,7 @@ fn fields<'a>(pods: impl Iterator<Item = (&'a Pod, &'a Good)>) -> Check {
     }
 }
 
-/// What the endpoint pickers say of their pools.
+/// Reports the pools of the endpoint pickers.
 fn endpoint_pickers(pages: &[&Good]) -> Option<Check> {
     let pools = pages.iter().filter_map(|good| match &good.page {
         Exposition::EndpointPicker(metrics) => Some(&metrics.pools),

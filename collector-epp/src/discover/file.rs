@@ -131,15 +131,16 @@ impl<'de> Deserialize<'de> for Text {
 /// As in Prometheus, a file is used as a whole or not at all: half of a fleet would look like a smaller fleet.
 fn parse(bytes: &[u8], path: &Path) -> Result<Vec<Target>, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
-    let groups: Vec<Group> = match Form::of(path) {
-        Some(Form::Json) => {
+    let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+    let groups: Vec<Group> = match ending.to_str() {
+        Some("json") => {
             serde_json::from_str(text).map_err(|error| format!("is not good: {}", short(&error)))?
         }
         // An empty file, or one of comments alone, names no target.
-        Some(Form::Yaml) => serde_saphyr::from_str::<Option<Vec<Group>>>(text)
+        Some("yml" | "yaml") => serde_saphyr::from_str::<Option<Vec<Group>>>(text)
             .map_err(|error| format!("is not good: {}", short(&error.without_snippet())))?
             .unwrap_or_default(),
-        None => return Err("must end in .json, .yml or .yaml".to_owned()),
+        _ => return Err("must end in .json, .yml or .yaml".to_owned()),
     };
     let mut targets = Vec::new();
     for (number, group) in groups.iter().enumerate() {
@@ -159,22 +160,6 @@ fn parse(bytes: &[u8], path: &Path) -> Result<Vec<Target>, String> {
 
 fn short(error: &dyn fmt::Display) -> String {
     quote(error.to_string().lines().next().unwrap_or_default())
-}
-
-enum Form {
-    Json,
-    Yaml,
-}
-
-impl Form {
-    fn of(path: &Path) -> Option<Self> {
-        let ending = path.extension()?.to_ascii_lowercase();
-        match ending.to_str()? {
-            "json" => Some(Self::Json),
-            "yml" | "yaml" => Some(Self::Yaml),
-            _ => None,
-        }
-    }
 }
 
 impl Group {

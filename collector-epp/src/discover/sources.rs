@@ -14,7 +14,7 @@ use super::{Discovery, DiscoveryError, Target};
 pub(crate) struct Sources {
     all: Vec<Source>,
     max_targets: usize,
-    /// What was named twice when that was last told.
+    /// The duplicates that were last logged.
     logged: Mutex<HashSet<Duplicate>>,
 }
 
@@ -25,9 +25,9 @@ struct Source {
 
 #[derive(Default)]
 struct Last {
-    /// `None` until it has told its targets for the first time.
+    /// `None` until it has returned its targets for the first time.
     targets: Option<Vec<Target>>,
-    /// Why its last look failed, told once.
+    /// Why it failed last, which was logged once.
     failing: Option<DiscoveryError>,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Found {
     pub(crate) targets: Vec<Target>,
     /// Targets that are left out because another one is the same server.
     pub(crate) duplicates: HashSet<Duplicate>,
-    /// The sources that have never told their targets: there may be more.
+    /// The errors of sources that have never returned their targets: there may be more.
     pub(crate) unknown: Vec<DiscoveryError>,
     /// Some source has not been asked yet.
     pub(crate) not_asked_yet: bool,
@@ -82,7 +82,7 @@ impl Sources {
         self.found()
     }
 
-    /// Asks each source now and whenever it is worth it, and calls `on_found` after each look.
+    /// Asks each source now and whenever its targets may have changed, and calls `on_found` after each answer.
     pub(crate) async fn run(&self, on_found: impl Fn(Found)) {
         let watch = |source| {
             let on_found = &on_found;
@@ -171,7 +171,7 @@ impl Sources {
         found
     }
 
-    /// A server counts once, whoever names it how often.
+    /// Logs targets that are the same server, each once.
     fn log_duplicates(&self, duplicates: &HashSet<Duplicate>) {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Duplicate { namespace, problem, .. }) =

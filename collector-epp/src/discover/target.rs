@@ -24,9 +24,9 @@ pub struct Target {
     pub rank: Option<Arc<str>>,
     /// The replica that it is a server of; `None`: the pod is one.
     pub replica: Option<PodName>,
-    /// The model that it serves, whatever its page says; `None`: the page tells.
+    /// The model that it serves, whatever its page names; `None`: from the page.
     pub model: Option<ModelId>,
-    /// The kind of server; `None`: the page tells.
+    /// The kind of server; `None`: recognised from the page.
     pub engine: Option<EngineName>,
     /// What the pod does where a request is served by several.
     pub role: Option<Role>,
@@ -43,7 +43,7 @@ pub struct TargetSpec {
     /// The pod; default: host and port of the URL, or the host alone where there is a `rank`.
     #[serde(default)]
     pub pod: Option<String>,
-    /// The kind of server; default: the page tells.
+    /// The kind of server. Default: recognised from the page.
     #[serde(default)]
     pub engine: Option<String>,
     /// `prefill` or `decode`, for example.
@@ -86,26 +86,26 @@ impl TargetSpec {
             None if self.rank.is_some() => url.host_str().unwrap_or_default().to_owned(),
             None => address(&url),
         };
-        check_name("namespace", &self.namespace)?;
-        check_name("pod", &pod)?;
-        let optional = |what, name: &Option<String>| match name {
-            Some(name) => check_name(what, name).map(|()| Some(name.clone())),
-            None => Ok(None),
-        };
-        let engine = optional("engine", &self.engine)?;
-        let role = optional("role", &self.role)?;
-        let model = optional("model", &self.model)?;
-        let rank = optional("rank", &self.rank)?;
-        let replica = optional("replica", &self.replica)?;
+        for (what, name) in [
+            ("namespace", Some(&self.namespace)),
+            ("pod", Some(&pod)),
+            ("engine", self.engine.as_ref()),
+            ("role", self.role.as_ref()),
+            ("model", self.model.as_ref()),
+            ("rank", self.rank.as_ref()),
+            ("replica", self.replica.as_ref()),
+        ] {
+            name.map_or(Ok(()), |name| check_name(what, name))?;
+        }
         Ok(Target {
             url,
             namespace: Namespace::from(self.namespace.as_str()),
             pod: pod.into(),
-            engine: engine.map(EngineName::from),
-            role: role.map(Role::from),
-            model: model.map(ModelId::from),
-            rank: rank.map(Arc::from),
-            replica: replica.map(PodName::from),
+            engine: self.engine.as_deref().map(EngineName::from),
+            role: self.role.as_deref().map(Role::from),
+            model: self.model.as_deref().map(ModelId::from),
+            rank: self.rank.as_deref().map(Arc::from),
+            replica: self.replica.as_deref().map(PodName::from),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What the metrics page of an endpoint picker says about its models and pools.
+//! The models and pools on the metrics page of an endpoint picker.
 //!
 //! An endpoint picker is no model server: no engine describes it, and none of its numbers is a replica's.
 //! `names` lists its series in each generation of their names, `reader` turns samples into
@@ -14,7 +14,7 @@ use collector_core::{ModelId, PodName};
 pub(crate) use names::Names;
 pub(crate) use reader::Reader;
 
-/// What the metrics page of an endpoint picker says.
+/// The content of an endpoint picker's metrics page.
 #[derive(Clone, PartialEq, Debug)]
 pub struct EndpointPickerMetrics {
     /// By model and target.
@@ -32,10 +32,10 @@ pub struct EndpointPickerMetrics {
 /// Requests for one model, as the endpoint picker counts them. `None`: not on the page.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct EndpointPickerModel {
-    /// The model that was asked for; `None` where the endpoint picker does not name it.
+    /// The model that was asked for; `None` if the endpoint picker does not name it.
     pub model: Option<ModelId>,
-    /// The model that they were sent to. `None` for what is given of a model with several targets
-    /// as a whole: the earliest names count running requests so.
+    /// The model that they were sent to. `None` for numbers given per model that has several targets: the earliest
+    /// names count running requests so.
     pub target: Option<ModelId>,
     /// Requests.
     pub requests_total: Option<f64>,
@@ -80,7 +80,7 @@ pub struct EndpointPickerModel {
 /// A pool of model servers, as the endpoint picker sees it. `None`: not on the page.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct EndpointPickerPool {
-    /// The InferencePool; `None` where the endpoint picker does not name it.
+    /// The InferencePool; `None` if the endpoint picker does not name it.
     pub name: Option<Arc<str>>,
     /// Mean KV-cache usage of its pods, 0.0 to 1.0.
     pub avg_kv: Option<f64>,

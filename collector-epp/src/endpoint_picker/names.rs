@@ -133,7 +133,7 @@ impl Names {
 }
 
 impl Series {
-    /// As people write it.
+    /// Returns the series as people write it.
     pub(super) fn shown(&self) -> Arc<str> {
         match self.matcher {
             Some((label, value)) if !value.is_empty() => {

@@ -204,7 +204,7 @@ impl<'a> Found<'a> {
         let chosen = choice.alternatives.iter().map(alternative).collect();
         let mut readings = std::mem::take(&mut reader.readings);
         readings.retain(|reading| choice.counts.has(reading.slot as usize));
-        // The model of a target beats that of an engine, and both beat the page.
+        // The model of a target overrides that of an engine, and both override the page.
         let given = reader.given.clone().or_else(|| engine.model.clone());
         let told = told_models(engine, &reader.rows, &readings);
         let no_model = match &given {

@@ -130,7 +130,7 @@ impl ExpositionReader {
         self
     }
 
-    /// Sets the wall-clock time of the next page, which tells times in the future. Clocks that were never set are
+    /// Sets the wall-clock time of the next page, to recognise times in the future. A clock that was never set is
     /// ignored.
     pub fn set_time(&mut self, now: SystemTime) {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).ok();

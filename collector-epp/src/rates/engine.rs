@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_core::{Field, LoadRates, ModelId, Tick, sanitize, window};
+use collector_core::{Field, ModelId, Tick, sanitize, window};
 
 use super::counters::Counters;
 use super::parts::{Part, Reported};
@@ -119,7 +119,7 @@ impl Engine {
             sleeps: row.numbers[Quantity::Sleeping].map(|sleeping| sleeping > 0.0),
             prefix: self.prefix.rates(),
             hit_rate: row.numbers[Quantity::PrefixCacheHitRate],
-            rates: self.rates(),
+            rates: self.load.rates().into(),
             reasons: reasons.collect(),
         }
     }
@@ -151,10 +151,6 @@ impl Engine {
         self.load.record(at, load, window);
         let prefix_window = window.max(window::PREFIX_CACHE_WINDOW);
         self.prefix.record(at, [hits, queries], prefix_window);
-    }
-
-    fn rates(&self) -> LoadRates {
-        self.load.rates().into()
     }
 }
 

@@ -191,7 +191,7 @@ pub(super) fn next_name(cursor: &mut Cursor<'_>) -> Option<Piece> {
     }
 }
 
-/// Passes the comma or the brace behind a label, and tells whether it was the brace.
+/// Skips the comma or the brace after a label, and returns whether it was the brace.
 #[inline]
 fn end_of_label(cursor: &mut Cursor<'_>) -> Result<bool, Reason> {
     cursor.skip_blanks();
@@ -203,7 +203,7 @@ fn end_of_label(cursor: &mut Cursor<'_>) -> Result<bool, Reason> {
     Ok(closes)
 }
 
-/// Passes a bare name, and tells its tag too.
+/// Skips a bare name, and returns it with its tag.
 #[inline]
 fn bare_name(cursor: &mut Cursor<'_>) -> Result<(Piece, u32), Reason> {
     let start = cursor.at();
@@ -227,7 +227,7 @@ fn tag_with(tag: u32, byte: u8) -> u32 {
     tag.rotate_left(5) ^ u32::from(byte)
 }
 
-/// Passes a quoted string, at whose opening quote the cursor stands.
+/// Skips a quoted string that begins at the cursor.
 #[inline]
 fn string(cursor: &mut Cursor<'_>) -> Result<Piece, Reason> {
     cursor.advance();

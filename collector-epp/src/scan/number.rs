@@ -54,7 +54,7 @@ const POWERS_OF_TEN: [f64; 23] = [
     1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 ];
 
-/// Appends leading digits to a number that has room for them, and tells what follows them.
+/// Appends leading digits to a number that has room for them, and returns what follows them.
 #[inline]
 fn leading_digits(mut number: u64, mut token: &[u8]) -> (u64, &[u8]) {
     while let [digit @ b'0'..=b'9', rest @ ..] = token {

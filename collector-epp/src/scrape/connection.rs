@@ -52,8 +52,8 @@ impl Connection {
                     format!("its host cannot be verified: {error}"),
                 )
             })?;
-            let shaken = encryption.connector().connect(name, tcp).await;
-            let demanded = encryption.client_cert_demanded();
+            let shaken = encryption.connector.connect(name, tcp).await;
+            let demanded = encryption.tls.take_client_cert_demanded();
             Box::new(shaken.map_err(|error| wording.explain(&error, true, demanded))?)
         } else {
             Box::new(tcp)

@@ -30,8 +30,8 @@ pub(crate) struct Settings {
 
 /// TLS for all connections.
 pub(crate) struct Encryption {
-    tls: Tls,
-    connector: TlsConnector,
+    pub(crate) tls: Tls,
+    pub(crate) connector: TlsConnector,
 }
 
 impl Settings {
@@ -134,14 +134,5 @@ impl Encryption {
         let tls = Tls::new(settings)?;
         let connector = TlsConnector::from(Arc::new(tls.config.clone()));
         Ok(Self { tls, connector })
-    }
-
-    pub(crate) fn connector(&self) -> &TlsConnector {
-        &self.connector
-    }
-
-    /// Whether a server has asked for a client certificate since the last call.
-    pub(crate) fn client_cert_demanded(&self) -> bool {
-        self.tls.take_client_cert_demanded()
     }
 }
