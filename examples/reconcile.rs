@@ -137,7 +137,7 @@ pub(crate) async fn run() -> Result<Vec<String>, Box<dyn Error>> {
         .directory(Arc::<Variants>::clone(&directory))
         .clock(clock)
         .build()?;
-    collector.start_background_worker();
+    collector.start_background_worker().await.unwrap();
 
     let mut controller = Controller::new(collector, directory);
     let mut lines = controller.reconcile().await;

@@ -86,7 +86,7 @@ impl Fleet {
         for read in collector.collect_many(&models).await {
             read?;
         }
-        collector.start_background_worker();
+        collector.start_background_worker().await.unwrap();
         Ok(Self { collector, models, seconds: 0, oldest: Duration::ZERO })
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use collector_config::Loader;
 use collector_core::{MetricsCollector, ModelRef, PodName, SystemClock};
+use collector_engine::CachingCollector;
 use collector_sim::{FleetServer, FleetSpec, Gauges, VariantSpec};
 use collector_testkit::{PrometheusOptions, PrometheusServer};
 use tokio::time::{Instant, sleep};
@@ -31,8 +32,8 @@ pub(crate) async fn measure(quick: bool, report: &mut Report) -> Result<()> {
         FleetServer::start(FleetSpec { variants: vec![variant], ..FleetSpec::default() }).await?;
 
     let rounds = if quick { 5 } else { 20 };
-    let direct = collector(&direct(&fleet))?;
-    let mut waits = changes(&fleet, &*direct, rounds, Duration::from_secs(1)).await?;
+    let direct = collector(&direct(&fleet)).await?;
+    let mut waits = changes(&fleet, &direct, rounds, Duration::from_secs(1)).await?;
     direct.stop_background_worker().await;
     let p99 = tell(report, "scraped each second", &mut waits);
     report.goal("latency.direct_p99_s", 1.1, p99);
@@ -47,8 +48,9 @@ pub(crate) async fn measure(quick: bool, report: &mut Report) -> Result<()> {
     let asked = collector(&format!(
         "[prometheus]\nurl = \"{}\"\nallow_http = true\nscrape_interval = \"15s\"\n",
         prometheus.url()
-    ))?;
-    let mut waits = changes(&fleet, &*asked, 2, Duration::from_secs(60)).await?;
+    ))
+    .await?;
+    let mut waits = changes(&fleet, &asked, 2, Duration::from_secs(60)).await?;
     asked.stop_background_worker().await;
     tell(report, "Prometheus scraping each 15 s, asked each 30 s", &mut waits);
     Ok(())
@@ -68,7 +70,7 @@ fn direct(fleet: &FleetServer) -> String {
 }
 
 /// A collector as a user's configuration makes it, its worker running.
-fn collector(toml: &str) -> Result<Arc<dyn MetricsCollector>> {
+async fn collector(toml: &str) -> Result<Arc<CachingCollector>> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("collector.toml");
     let variant =
@@ -76,7 +78,7 @@ fn collector(toml: &str) -> Result<Arc<dyn MetricsCollector>> {
     std::fs::write(&file, format!("{toml}{variant}"))?;
     let loaded = Loader::new().file(file).load()?;
     let collector = loaded.config.build(Arc::new(SystemClock::new()))?;
-    collector.start_background_worker();
+    collector.start_background_worker().await?;
     Ok(Arc::new(collector))
 }
 
@@ -84,7 +86,7 @@ fn collector(toml: &str) -> Result<Arc<dyn MetricsCollector>> {
 /// to show.
 async fn changes(
     fleet: &FleetServer,
-    collector: &dyn MetricsCollector,
+    collector: &CachingCollector,
     rounds: u32,
     span: Duration,
 ) -> Result<Vec<Duration>> {
@@ -132,7 +134,7 @@ async fn changes(
 }
 
 /// What a reading shows of each pod's running requests.
-async fn shown(collector: &dyn MetricsCollector, model: &ModelRef) -> Vec<(PodName, Option<u64>)> {
+async fn shown(collector: &CachingCollector, model: &ModelRef) -> Vec<(PodName, Option<u64>)> {
     let Ok(reading) = collector.collect_replica_metrics(model).await else { return Vec::new() };
     let rows = reading.value().replicas.iter();
     rows.map(|row| (row.pod_name.clone(), row.running_requests)).collect()

@@ -8,17 +8,16 @@ use async_trait::async_trait;
 use crate::backend::KnownModel;
 use crate::cache::CacheStats;
 use crate::error::{BackendError, ErrorKind};
-use crate::freshness::Freshness;
-use crate::interval::IntervalError;
-use crate::key::Scope;
 use crate::metrics::{Allocation, Replicas};
-use crate::model::{BackendName, ModelRef, VariantName, VariantRef};
+use crate::model::{BackendName, ModelRef, VariantName};
 use crate::nearest::Nearest;
-use crate::pace::Pace;
 use crate::reading::Reading;
 use crate::text::shortened;
 
 /// Reads the load of LLM-inference fleets: from memory where it can, always with the true age.
+///
+/// What consumers of readings use, and mock in their tests (`collector_testkit::FakeCollector`). Starting, stopping and
+/// administration belong to the one who owns the collector, `collector_engine::CachingCollector`.
 #[async_trait]
 pub trait MetricsCollector: Send + Sync + 'static {
     /// Replica metrics of `model`, from the cache when its entry is there.
@@ -101,62 +100,6 @@ pub trait MetricsCollector: Send + Sync + 'static {
     /// # Errors
     /// When the backend cannot be asked or cannot list.
     async fn list_models(&self) -> Result<Vec<KnownModel>, CollectError>;
-
-    /// Starts the background refresh of what is tracked, and the sweeping of what is forgotten. Does
-    /// nothing when it runs already or nothing is cached; with a `fetch_interval` of 0 it only
-    /// sweeps.
-    ///
-    /// Where readings outlive the process in a file, the first start reads it, and blocks for that:
-    /// milliseconds for a file on a disk, at most some seconds where it hangs.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
-    fn start_background_worker(&self);
-
-    /// Stops the background refresh and waits for what is under way, and for the readings to be
-    /// written where they outlive the process; what is cached can still be
-    /// read, and a miss still asks the backend.
-    async fn stop_background_worker(&self);
-
-    /// Stops tracking a variant and drops its allocation; the model's replicas go with its last
-    /// tracked variant. The next read tracks again. It may have left the directory before: what was tracked of
-    /// it is remembered. False when nothing was.
-    fn stop_tracking(&self, variant: &VariantRef) -> bool;
-
-    /// Sets how often `model` is refreshed in the background while it is tracked, whatever the
-    /// configuration says; `None`: as configured, again. With an interval of its own a value is current
-    /// for that long.
-    ///
-    /// # Errors
-    /// For an interval that cannot work with the other timings, and when as many models as may be
-    /// tracked have one.
-    fn set_fetch_interval(
-        &self,
-        model: &ModelRef,
-        interval: Option<Duration>,
-    ) -> Result<(), IntervalError>;
-
-    /// Drops the entries of a model and tells how many there were. A fetch under way is overtaken: its
-    /// waiters get their answer, nothing of it is stored.
-    fn invalidate_cache(&self, model: &ModelRef) -> usize;
-
-    /// Drops the entries of a scope, likewise.
-    fn invalidate_by_prefix(&self, scope: &Scope) -> usize;
-
-    /// How many entries are cached.
-    fn cache_size(&self) -> usize;
-
-    /// What an age means by the thresholds of this collector.
-    fn determine_status(&self, age: Duration) -> Freshness;
-
-    /// What is tracked, with the readings as they stand now, in order. Does not count as reading.
-    fn tracked(&self) -> Vec<TrackedModel>;
-
-    /// How long a value of `model` counts as current at present, and why.
-    fn pace(&self, model: &ModelRef) -> Pace;
-
-    /// How the collector and its backends are doing.
-    fn state(&self) -> CollectorState;
 }
 
 /// Why there is no reading. Clones share the backend's error.

@@ -1,7 +1,7 @@
 //! The facade: what a read does, from the cache to the backend and back.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +11,9 @@ use collector_core::{
     IntervalError, KnownModel, MetricsCollector, ModelRef, Pace, Reading, Replicas, Scope,
     TrackedModel, VariantName, VariantRef, duration,
 };
+
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
 
 use crate::builder::Builder;
 use crate::builder::TimingErrors;
@@ -26,11 +29,16 @@ use crate::state::State;
 ///
 /// Reads come from the cache; what the cache does not have is fetched once for all who want it, and
 /// what is read is tracked and refreshed in the background once
-/// [`start_background_worker`](MetricsCollector::start_background_worker) was called.
+/// [`start_background_worker`](Self::start_background_worker) was called.
 pub struct CachingCollector {
     pub(crate) engine: Arc<Engine>,
     worker: Mutex<Option<Worker>>,
 }
+
+/// The background worker was started outside of a tokio runtime.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the background worker needs a tokio runtime: start it from within one")]
+pub struct NoRuntime;
 
 impl CachingCollector {
     /// A collector over `backend` with the defaults of [`CacheConfig`].
@@ -73,6 +81,133 @@ impl CachingCollector {
     /// again and again: see [`WorkloadHandle`].
     pub fn handle(&self, model: ModelRef, variant: Option<VariantName>) -> WorkloadHandle {
         WorkloadHandle::new(Arc::clone(&self.engine), model, variant)
+    }
+
+    /// Starts the background refresh of tracked models, and the sweep of what expires. Does nothing when it runs
+    /// already or nothing is cached; with a `fetch_interval` of 0 it only sweeps.
+    ///
+    /// With `snapshot_path` the first start reads the readings of a former run: milliseconds for a file on a disk, at
+    /// most some seconds if the disk hangs.
+    ///
+    /// # Errors
+    /// Outside of a tokio runtime, which it would run on.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, nothing was started.
+    pub async fn start_background_worker(&self) -> Result<(), NoRuntime> {
+        Handle::try_current().map_err(|_| NoRuntime)?;
+        let mut worker = self.worker.lock().await;
+        if worker.is_none() && self.engine.cache.retains() {
+            self.engine.restore().await;
+            *worker = Some(Worker::start(&self.engine));
+        }
+        Ok(())
+    }
+
+    /// Stops the background refresh, and waits for fetches in flight and for the snapshot to be written. What is cached
+    /// can still be read, and a miss still asks the backend.
+    pub async fn stop_background_worker(&self) {
+        let worker = self.worker.lock().await.take();
+        if let Some(worker) = &worker {
+            worker.signal();
+        }
+        // Misses from here on belong to the next task scope, which is not waited for.
+        let ended = std::mem::take(&mut *self.engine.task_scope());
+        ended.stopping.cancel();
+        if let Some(worker) = worker {
+            worker.ended().await;
+        }
+        ended.tasks.close();
+        ended.tasks.wait().await;
+    }
+
+    /// Stops tracking a variant and drops its allocation; the model's replicas go with its last
+    /// tracked variant. The next read tracks again. It may have left the directory before: what was tracked of
+    /// it is remembered. False when nothing was.
+    pub fn stop_tracking(&self, variant: &VariantRef) -> bool {
+        self.engine.stop_tracking(variant)
+    }
+
+    /// Sets how often `model` is refreshed in the background while it is tracked, whatever the
+    /// configuration says; `None`: as configured, again. With an interval of its own a value is current
+    /// for that long.
+    ///
+    /// # Errors
+    /// For an interval that cannot work with the other timings, and when as many models as may be
+    /// tracked have one.
+    pub fn set_fetch_interval(
+        &self,
+        model: &ModelRef,
+        interval: Option<Duration>,
+    ) -> Result<(), IntervalError> {
+        self.engine.set_interval(model, interval)
+    }
+
+    /// Removes the entries of a model from the cache, and returns how many there were. A fetch in flight is superseded:
+    /// its callers get the answer, and nothing of it is stored.
+    pub fn invalidate_cache(&self, model: &ModelRef) -> usize {
+        self.engine.invalidate(&Scope::of_model(model))
+    }
+
+    /// Removes the entries of a scope, likewise.
+    pub fn invalidate_by_prefix(&self, scope: &Scope) -> usize {
+        self.engine.invalidate(scope)
+    }
+
+    /// How many entries are cached.
+    pub fn cache_size(&self) -> usize {
+        self.engine.cache.stats().entries
+    }
+
+    /// What an age means by the thresholds of this collector.
+    pub fn determine_status(&self, age: Duration) -> Freshness {
+        self.engine.config.freshness.determine_status(age)
+    }
+
+    /// What is tracked, with the readings as they stand now, in order. Does not count as reading.
+    pub fn tracked(&self) -> Vec<TrackedModel> {
+        let tracked_model = |model: ModelRef| {
+            let stopped = |cell: &State<Fetch>| Some(cell.tracked.as_ref()?.stopped.clone());
+            let stopped = self.engine.models.peek(&model, stopped).flatten().unwrap_or_default();
+            let variants = self.engine.directory.variants_of(&model);
+            let kept = variants.iter().filter(|variant| !stopped.contains(&variant.name));
+            TrackedModel {
+                replicas: self.engine.peek(&model, &()),
+                allocations: kept
+                    .map(|variant| (variant.name.clone(), self.engine.peek(&model, &variant.name)))
+                    .collect(),
+                model,
+            }
+        };
+        self.engine.models.tracked().into_iter().map(tracked_model).collect()
+    }
+
+    /// How long a value of `model` counts as current at present, and why.
+    pub fn pace(&self, model: &ModelRef) -> Pace {
+        self.engine.shown_pace(model)
+    }
+
+    /// How the collector and its backends are doing.
+    pub fn state(&self) -> CollectorState {
+        let engine = &self.engine;
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let now = engine.clock.now();
+        let backends: Vec<_> = engine.sources.iter().map(|source| source.state(now)).collect();
+        // What is not asked in the background, and does not push, has no cycles to wait for.
+        let asks = !engine.config.fetch_interval.is_zero();
+        let cycling = engine.sources.iter().filter(|source| asks || source.pushes());
+        let cycles = cycling.map(|source| source.cycles.load(Ordering::Relaxed)).min();
+        let mut state = CollectorState::new(backends, engine.cache.stats());
+        state.hits = engine.counters.hits.total();
+        state.misses = count(&engine.counters.misses);
+        state.stale_serves = engine.counters.stale_serves.total();
+        state.coalesced_misses = count(&engine.counters.coalesced_misses);
+        state.background_refreshes = count(&engine.counters.background_refreshes);
+        state.panics = count(&engine.counters.panics);
+        state.cycles = cycles.unwrap_or(0);
+        state.tracked = engine.models.tracked_count();
+        state.snapshot = engine.snapshot.as_ref().map(|snapshot| snapshot.state(now));
+        state
     }
 
     /// The variants of a model by name, to tell a wrong name from one that has no pods.
@@ -204,99 +339,5 @@ impl MetricsCollector for CachingCollector {
 
     async fn list_models(&self) -> Result<Vec<KnownModel>, CollectError> {
         Ok(self.engine.list_models().await?)
-    }
-
-    fn start_background_worker(&self) {
-        let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
-        if worker.is_none() && self.engine.cache.retains() {
-            self.engine.restore();
-            *worker = Some(Worker::start(&self.engine));
-        }
-    }
-
-    async fn stop_background_worker(&self) {
-        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(worker) = &worker {
-            worker.signal();
-        }
-        // Misses from here on belong to the next shift, which is not waited for.
-        let ended = std::mem::take(&mut *self.engine.shift());
-        ended.stopping.cancel();
-        if let Some(worker) = worker {
-            worker.ended().await;
-        }
-        ended.tasks.close();
-        ended.tasks.wait().await;
-    }
-
-    fn stop_tracking(&self, variant: &VariantRef) -> bool {
-        self.engine.stop_tracking(variant)
-    }
-
-    fn set_fetch_interval(
-        &self,
-        model: &ModelRef,
-        interval: Option<Duration>,
-    ) -> Result<(), IntervalError> {
-        self.engine.set_interval(model, interval)
-    }
-
-    fn invalidate_cache(&self, model: &ModelRef) -> usize {
-        self.engine.invalidate(&Scope::of_model(model))
-    }
-
-    fn invalidate_by_prefix(&self, scope: &Scope) -> usize {
-        self.engine.invalidate(scope)
-    }
-
-    fn cache_size(&self) -> usize {
-        self.engine.cache.stats().entries
-    }
-
-    fn determine_status(&self, age: Duration) -> Freshness {
-        self.engine.config.freshness.determine_status(age)
-    }
-
-    fn tracked(&self) -> Vec<TrackedModel> {
-        let tracked_model = |model: ModelRef| {
-            let stopped = |cell: &State<Fetch>| Some(cell.tracked.as_ref()?.stopped.clone());
-            let stopped = self.engine.models.peek(&model, stopped).flatten().unwrap_or_default();
-            let variants = self.engine.directory.variants_of(&model);
-            let kept = variants.iter().filter(|variant| !stopped.contains(&variant.name));
-            TrackedModel {
-                replicas: self.engine.peek(&model, &()),
-                allocations: kept
-                    .map(|variant| (variant.name.clone(), self.engine.peek(&model, &variant.name)))
-                    .collect(),
-                model,
-            }
-        };
-        self.engine.models.tracked().into_iter().map(tracked_model).collect()
-    }
-
-    fn pace(&self, model: &ModelRef) -> Pace {
-        self.engine.shown_pace(model)
-    }
-
-    fn state(&self) -> CollectorState {
-        let engine = &self.engine;
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let now = engine.clock.now();
-        let backends: Vec<_> = engine.sources.iter().map(|source| source.state(now)).collect();
-        // What is not asked in the background, and does not push, has no cycles to wait for.
-        let asks = !engine.config.fetch_interval.is_zero();
-        let cycling = engine.sources.iter().filter(|source| asks || source.pushes());
-        let cycles = cycling.map(|source| source.cycles.load(Ordering::Relaxed)).min();
-        let mut state = CollectorState::new(backends, engine.cache.stats());
-        state.hits = engine.counters.hits.total();
-        state.misses = count(&engine.counters.misses);
-        state.stale_serves = engine.counters.stale_serves.total();
-        state.coalesced_misses = count(&engine.counters.coalesced_misses);
-        state.background_refreshes = count(&engine.counters.background_refreshes);
-        state.panics = count(&engine.counters.panics);
-        state.cycles = cycles.unwrap_or(0);
-        state.tracked = engine.models.tracked_count();
-        state.snapshot = engine.snapshot.as_ref().map(|snapshot| snapshot.state(now));
-        state
     }
 }

@@ -197,7 +197,7 @@ impl Engine {
     }
 
     /// The present task scope.
-    pub(crate) fn shift(&self) -> MutexGuard<'_, TaskScope> {
+    pub(crate) fn task_scope(&self) -> MutexGuard<'_, TaskScope> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

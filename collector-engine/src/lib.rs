@@ -29,7 +29,7 @@ mod state;
 mod sync;
 
 pub use builder::{Builder, DEFAULT_MAX_TRACKED, TimingErrors};
-pub use collector::CachingCollector;
+pub use collector::{CachingCollector, NoRuntime};
 pub use config::{CacheConfig, EvictionPolicy, TimingError};
 pub use directory::{InvalidPattern, StaticDirectory, VariantSpec};
 pub use read::WorkloadHandle;

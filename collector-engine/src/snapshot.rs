@@ -169,17 +169,17 @@ impl Engine {
         ModelRecord::new(model, unread, states.unwrap_or_default(), now)
     }
 
-    /// Brings back what a former process has written. Blocks for as long as that takes, at most some
-    /// seconds; does nothing the second time, when what is in memory is newer.
-    pub(crate) fn restore(&self) {
+    /// Brings back what a former process has written. Does nothing the second time, when what is in memory is newer.
+    pub(crate) async fn restore(&self) {
         let Some(snapshot) = &self.snapshot else { return };
-        if snapshot.restored.swap(true, Ordering::Relaxed) {
+        if snapshot.restored.load(Ordering::Relaxed) {
             return;
         }
         // Before the file is read: what is invalidated from here on does not come back.
         let began = self.clock.now();
         let path = snapshot.path.display();
-        match read_within(READ_LIMIT, &snapshot.path).and_then(|found| self.recall(began, found)) {
+        let found = read_within(READ_LIMIT, snapshot.path.clone()).await;
+        match found.and_then(|found| self.recall(began, found)) {
             Ok(Some((models, age))) => tracing::info!(
                 %path, models, age = %duration::format(Duration::from_secs(age.as_secs())),
                 "Restored the readings of a former run"
@@ -190,6 +190,7 @@ impl Engine {
                 "The snapshot of the readings is ignored, and will be replaced within a minute"
             ),
         }
+        snapshot.restored.store(true, Ordering::Relaxed);
     }
 
     /// Tracks the models of a snapshot and publishes their values; tells how many there were, and how
@@ -243,15 +244,18 @@ fn since(written: SystemTime, clock: &dyn Clock) -> Result<Duration, Rejected> {
     }
 }
 
-/// Reads a snapshot on a thread of its own, so that a disk that hangs does not hold the start for ever.
-fn read_within(limit: Duration, path: &Path) -> Result<Option<Contents>, Unusable> {
-    let (sender, answer) = mpsc::sync_channel(1);
-    let path = path.to_owned();
-    thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
-        // Nobody listens any more where it took too long.
-        let _ = sender.send(read(&path));
-    })?;
-    answer.recv_timeout(limit).map_err(|_| Unusable::Slow)?
+/// Reads a snapshot beside the async threads, on a thread of its own: a disk that hangs holds neither the start nor the
+/// end of a runtime for longer than the limit.
+async fn read_within(limit: Duration, path: PathBuf) -> Result<Option<Contents>, Unusable> {
+    let reading = tokio::task::spawn_blocking(move || {
+        let (sender, answer) = mpsc::sync_channel(1);
+        thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
+            // Nobody listens any more where it took too long.
+            let _ = sender.send(read(&path));
+        })?;
+        answer.recv_timeout(limit).map_err(|_| Unusable::Slow)?
+    });
+    reading.await.unwrap_or_else(|_panic| Err(io::Error::other("reading it panicked").into()))
 }
 
 fn read(path: &Path) -> Result<Option<Contents>, Unusable> {

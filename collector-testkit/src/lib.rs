@@ -4,6 +4,7 @@
 //!   [`MetricsCache`](collector_core::MetricsCache) as suites that every implementation calls,
 //! - [`FakeBackend`]: a backend that answers, fails, hangs or panics as a test tells it to,
 //! - [`TokioClock`] and [`ManualClock`]: time that tests move,
+//! - [`FakeCollector`]: a collector that has what a test sets, for tests of what decides by readings,
 //! - [`SampleRecord`]: records to put into caches,
 //! - [`joined_queries`]: a query of the PromQL client in its parts, for servers that answer from a script,
 //! - under `cfg(loom)`, `explore`: every interleaving of a model's threads,
@@ -16,6 +17,7 @@ pub mod conformance;
 #[cfg(loom)]
 mod explore;
 mod fake_backend;
+mod fake_collector;
 mod fake_live;
 #[cfg(feature = "real-servers")]
 mod history;
@@ -31,6 +33,7 @@ pub use collector_core::ManualClock;
 #[cfg(loom)]
 pub use explore::explore;
 pub use fake_backend::{Failure, FakeBackend, RecordedAsk};
+pub use fake_collector::FakeCollector;
 #[cfg(feature = "real-servers")]
 pub use history::History;
 pub use joined_queries::joined_queries;

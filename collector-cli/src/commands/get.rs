@@ -2,7 +2,10 @@
 
 use collector_config::Loader;
 use collector_core::text::shortened;
-use collector_core::{Allocation, KnownModel, ModelRef, Namespace, Reading, Replicas, VariantName};
+use collector_core::{
+    Allocation, KnownModel, MetricsCollector as _, ModelRef, Namespace, Reading, Replicas,
+    VariantName,
+};
 use serde::Serialize;
 
 use super::settings::{Settings, Verbosity, format};

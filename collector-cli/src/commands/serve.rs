@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_config::Loader;
-use collector_core::MetricsCollector;
+use collector_engine::CachingCollector;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
@@ -64,7 +64,7 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
     let (lifecycle, watched) = watch::channel(Lifecycle::Serving);
     let stopping = Lifecycle::Stopping.reached(watched.clone());
     let app = app(settings, &collector, recorder.clone(), refreshes, watched)?;
-    collector.start_background_worker();
+    collector.start_background_worker().await.unwrap();
     announce(&listener)?;
 
     let mut server = tokio::spawn(serve_until(listener, app.router(), stopping));
@@ -112,7 +112,7 @@ async fn listen(settings: &Settings) -> Result<Listener, Failure> {
 
 fn app(
     settings: &Settings,
-    collector: &Arc<dyn MetricsCollector>,
+    collector: &Arc<CachingCollector>,
     recorder: Recorder,
     refreshes: bool,
     lifecycle: watch::Receiver<Lifecycle>,

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use collector_config::{ConfigErrors, Loaded, Loader, LogLevel, Origin};
-use collector_core::{Backend, Clock, MetricsCollector, Namespace, SystemClock};
+use collector_core::{Backend, Clock, Namespace, SystemClock};
 use collector_engine::Builder;
+use collector_engine::CachingCollector;
 
 use super::files;
 use crate::args::{Format, GlobalArgs};
@@ -75,12 +76,12 @@ impl Settings {
     pub(super) fn collector_over(
         &self,
         backends: Vec<Arc<dyn Backend>>,
-    ) -> Result<Arc<dyn MetricsCollector>, Failure> {
+    ) -> Result<Arc<CachingCollector>, Failure> {
         self.built(backends, |builder| builder)
     }
 
     /// The same for a command that reads once.
-    pub(super) fn collector_at_once(&self) -> Result<Arc<dyn MetricsCollector>, Failure> {
+    pub(super) fn collector_at_once(&self) -> Result<Arc<CachingCollector>, Failure> {
         self.built(self.backends()?, Builder::at_once)
     }
 
@@ -88,7 +89,7 @@ impl Settings {
         &self,
         backends: Vec<Arc<dyn Backend>>,
         change: impl FnOnce(Builder) -> Builder,
-    ) -> Result<Arc<dyn MetricsCollector>, Failure> {
+    ) -> Result<Arc<CachingCollector>, Failure> {
         let builder = self.loaded.config.builder_over(backends, Arc::clone(&self.clock));
         match builder.and_then(|builder| Ok(change(builder).build()?)) {
             Ok(collector) => Ok(Arc::new(collector)),

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::StatusCode;
 use collector_config::{LeftOut, Loaded};
-use collector_core::{Clock, CollectorState, MetricsCollector, ModelRef};
+use collector_core::{Clock, CollectorState, ModelRef};
+use collector_engine::CachingCollector;
 use tokio::sync::watch;
 
 use super::admin::Admin;
@@ -16,7 +17,7 @@ use crate::output::ErrorDocument;
 
 /// What the handlers share.
 pub(crate) struct App {
-    pub(super) collector: Arc<dyn MetricsCollector>,
+    pub(super) collector: Arc<CachingCollector>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) recorder: Recorder,
     pub(super) admin: Admin,
@@ -48,7 +49,7 @@ impl App {
     /// What serves this collector's readings. `refreshes` tells whether there are background
     /// cycles to wait for before it is ready.
     pub(crate) fn new(
-        collector: Arc<dyn MetricsCollector>,
+        collector: Arc<CachingCollector>,
         clock: Arc<dyn Clock>,
         recorder: Recorder,
         admin: Admin,

@@ -12,9 +12,10 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use collector_core::{
-    BackendState, BreakerState, CollectError, CollectorState, Freshness, MetricsCollector,
-    ModelRef, Pace, PaceReason, Part, Reading, TrackedModel,
+    BackendState, BreakerState, CollectError, CollectorState, Freshness, ModelRef, Pace,
+    PaceReason, Part, Reading, TrackedModel,
 };
+use collector_engine::CachingCollector;
 
 use super::app::App;
 use super::recorder::announce_namespace;
@@ -36,7 +37,7 @@ pub(super) async fn scrape(State(app): State<Arc<App>>) -> Response {
     describe_backends(&mut page, &app.collector.state());
     describe_pods(&mut page, &tracked);
     describe_freshness(&mut page, &tracked);
-    describe_paces(&mut page, &*app.collector, &tracked);
+    describe_paces(&mut page, &app.collector, &tracked);
     let own = app.recorder.render() + &page.into_text();
     let parts = iter::once(own).chain(describe_readings(tracked));
     let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
@@ -219,11 +220,7 @@ fn describe_pods(page: &mut Exposition, tracked: &[TrackedModel]) {
     }
 }
 
-fn describe_paces(
-    page: &mut Exposition,
-    collector: &dyn MetricsCollector,
-    tracked: &[TrackedModel],
-) {
+fn describe_paces(page: &mut Exposition, collector: &CachingCollector, tracked: &[TrackedModel]) {
     fn labels(model: &ModelRef) -> [(&'static str, &str); 2] {
         [("model_name", model.model.as_str()), ("namespace", model.namespace.as_str())]
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::Uri;
-use collector_core::CollectError;
+use collector_core::{CollectError, MetricsCollector as _};
 
 use super::app::App;
 use super::query::Query;

@@ -313,7 +313,7 @@ async fn ready_once_the_first_cycle_has_ended_and_then_for_good() {
     assert_eq!(before.json()["ready"], false);
 
     fixture.backend.fail(ErrorKind::Connect);
-    fixture.collector.start_background_worker();
+    fixture.collector.start_background_worker().await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     let after = fixture.get("/readyz").await;
     assert_eq!(after.status, StatusCode::OK, "{}", after.text);

@@ -133,7 +133,7 @@ impl Drop for Window {
 
 /// Waits for others that want something of a source at the same time, and fetches.
 pub(super) fn dispatch_after_window(engine: &Arc<Engine>, index: usize) {
-    let tasks = engine.shift().tasks.clone();
+    let tasks = engine.task_scope().tasks.clone();
     let mut window = Window(Some((Arc::clone(engine), index)));
     tasks.spawn(async move {
         if let Some((engine, _)) = &window.0
@@ -166,7 +166,7 @@ impl Engine {
 
     /// Runs a batch until every fetch has ended or was given up.
     async fn run(&self, mut batch: Batch<'_>) {
-        let stopping = self.shift().stopping.clone();
+        let stopping = self.task_scope().stopping.clone();
         for tried in 1..=retry::TRIES {
             batch.began = self.clock.now();
             let admission = match batch.source().breaker.admit(batch.began) {

@@ -29,7 +29,7 @@ async fn a_miss_does_not_wait_for_a_refresh_that_has_begun_before() {
     let setup = scarce(|builder| builder);
     let other = ModelRef::new("other", "prod");
     setup.backend.serve_pods(&other, &["other-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(Duration::from_millis(50)).await;
     assert_eq!(setup.backend.asks()[0].urgency, Urgency::Background);
     let began = tokio::time::Instant::now();
@@ -44,7 +44,7 @@ async fn a_miss_does_not_wait_for_a_refresh_that_has_begun_before() {
 #[tokio::test(start_paused = true)]
 async fn misses_without_end_do_not_starve_the_refresh() {
     let setup = scarce(|builder| builder);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(2)).await;
     let collector = Arc::clone(&setup.collector);
     let hungry = tokio::spawn(async move {
@@ -79,7 +79,7 @@ async fn listing_models_is_counted_and_comes_last() {
     setup.collector.list_models().await.unwrap();
     assert_eq!(requests(), 1);
     pass(secs(11)).await;
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(Duration::from_millis(50)).await;
     let began = tokio::time::Instant::now();
     setup.collector.list_models().await.unwrap();

@@ -56,7 +56,7 @@ async fn when_the_directory_changes_values_are_published_again_without_asking() 
     let long = collector_engine::CacheConfig { ttl: secs(200), ..Default::default() };
     let setup = setup_with(|builder| builder.directory(shared).config(long));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     setup.backend.hang();
     directory.set(vec![variant("new", &llama(), "*")]);
@@ -80,7 +80,7 @@ async fn a_directory_that_changes_before_the_worker_starts_is_followed() {
     let setup = setup_with(|builder| builder.directory(shared));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     directory.set(vec![variant("a", &llama(), "*")]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(300)).await;
     assert_eq!(setup.collector.state().tracked, 1);
 }
@@ -92,7 +92,7 @@ async fn a_directory_that_changes_does_not_bring_back_what_was_stopped() {
     let shared = Arc::clone(&directory);
     let setup = setup_with(|builder| builder.directory(shared));
     setup.backend.serve_pods(&llama(), &["a-0", "b-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     setup.collector.stop_tracking(&VariantRef::new("a", "prod"));
     specs.push(variant("x", &ModelRef::new("unrelated", "prod"), "*"));
@@ -111,7 +111,7 @@ async fn a_variant_can_be_stopped_after_the_directory_has_dropped_it() {
     let shared = Arc::clone(&directory);
     let setup = setup_with(|builder| builder.directory(shared));
     setup.backend.serve_pods(&llama(), &["a-0", "b-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     assert_eq!(setup.collector.cache_size(), 3);
     specs.remove(0);
@@ -131,7 +131,7 @@ async fn a_directory_that_changes_during_an_outage_is_followed() {
     let shared = Arc::clone(&directory);
     let setup = setup_with(|builder| builder.directory(shared));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     setup.backend.fail(ErrorKind::Connect);
     pass(secs(40)).await;
@@ -149,7 +149,7 @@ async fn a_directory_that_changes_is_followed_where_nothing_is_refreshed() {
     let no_refresh = config(|config| config.fetch_interval = Duration::ZERO);
     let setup = setup_with(|builder| no_refresh(builder).directory(shared));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.collector.collect_allocation(&llama(), &"old".into()).await.unwrap();
     directory.set(vec![variant("new", &llama(), "*")]);
     pass(secs(61)).await;
@@ -190,7 +190,7 @@ async fn a_directory_that_panics_over_one_model_harms_no_other() {
     );
     assert!(failed.unwrap_err().to_string().contains("without an answer"));
     assert!(found.is_ok());
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(400)).await;
     assert!(setup.read(&good).await.age() < secs(30));
 }

@@ -234,7 +234,7 @@ async fn a_caller_who_joins_a_refresh_that_must_wait_for_long_learns_why_at_once
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     let failure = Failure { kind: ErrorKind::RateLimited, retry_after: Some(secs(25)) };
     setup.backend.fail_next(1, failure);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     let began = tokio::time::Instant::now();
     let error = setup.collector.collect_replica_metrics(&llama()).await.unwrap_err();
@@ -248,7 +248,7 @@ async fn a_caller_who_joins_a_refresh_that_must_wait_for_a_moment_waits_with_it(
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     let failure = Failure { kind: ErrorKind::RateLimited, retry_after: Some(secs(5)) };
     setup.backend.fail_next(1, failure);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     let began = tokio::time::Instant::now();
     setup.read(&llama()).await;
@@ -282,7 +282,7 @@ async fn a_caller_who_joins_late_has_a_whole_call_before_them() {
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.backend.hang();
     setup.backend.fail_next(1, ErrorKind::ServerError);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.backend.entered().await;
     pass(secs(20)).await;
     setup.backend.release();

@@ -44,7 +44,7 @@ async fn check(count: usize, seconds: usize) {
     let first = join_all(models.iter().map(|m| setup.collector.collect_replica_metrics(m))).await;
     assert!(first.iter().all(Result::is_ok));
     drop(first);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     let mut oldest = Duration::ZERO;
     let mut values: Vec<Weak<ModelValue>> = Vec::new();
     for second in 0..seconds {

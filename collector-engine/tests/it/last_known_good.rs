@@ -22,7 +22,7 @@ async fn of_a_batch_that_half_fails_one_half_is_fresh_and_the_other_ages() {
         setup.backend.serve_pods(model, &["pod-0"]);
         setup.read(model).await;
     }
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     for model in &models[..5] {
         setup.backend.fail_model(model, ErrorKind::Rejected);
     }
@@ -68,7 +68,7 @@ async fn a_look_that_fails_makes_no_value_older_than_it_is() {
 async fn through_panics_of_the_backend_values_are_served_and_the_worker_lives() {
     let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     assert_eq!(setup.collector.state().backends[0].panics, 0);
     setup.backend.panic_next(4);
@@ -151,7 +151,7 @@ fn with_jumping_clock() -> (Arc<Jumping>, Setup) {
 async fn a_wall_clock_that_jumps_changes_no_age() {
     let (clock, setup) = with_jumping_clock();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     setup.backend.fail(ErrorKind::Connect);
     for second in 1..=90 {
@@ -171,7 +171,7 @@ async fn a_wall_clock_that_jumps_changes_no_age() {
 async fn after_minutes_of_sleep_values_are_as_old_as_they_are_and_renewed_at_once() {
     let (clock, setup) = with_jumping_clock();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     pass(secs(1)).await;
     // The backend is away, so that the age shows.
@@ -209,7 +209,7 @@ async fn after_minutes_of_sleep_values_are_as_old_as_they_are_and_renewed_at_onc
 async fn a_process_that_was_stopped_for_minutes_refreshes_once_and_does_not_catch_up_on_cycles() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     pass(secs(10)).await;
     let before = setup.backend.fetches();

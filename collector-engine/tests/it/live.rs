@@ -24,7 +24,7 @@ fn setup() -> Setup {
 async fn what_is_pushed_is_read_at_once_and_nothing_is_asked_in_the_background() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     // That the model is tracked now is told soon.
     pass(Duration::from_millis(100)).await;
@@ -46,7 +46,7 @@ async fn what_is_pushed_is_read_at_once_and_nothing_is_asked_in_the_background()
 async fn when_no_push_comes_for_a_ttl_a_read_asks() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     pass(secs(31)).await;
     assert_eq!(setup.read(&llama()).await.source(), Source::LastKnownGood);
@@ -62,7 +62,7 @@ async fn a_pushed_answer_of_a_model_that_nobody_tracks_is_dropped() {
         variants(vec![variant("fast", &llama(), "*")]),
     );
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     setup.collector.stop_tracking(&VariantRef::new("fast", "prod"));
     // The backend has not been told yet.
@@ -73,7 +73,7 @@ async fn a_pushed_answer_of_a_model_that_nobody_tracks_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn what_is_pushed_after_an_invalidation_and_looked_at_before_it_is_dropped() {
     let setup = setup();
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     let model = llama();
     let clock = Arc::clone(&setup.clock);
     let looked_at = clock.now() + secs(10);
@@ -98,7 +98,7 @@ async fn what_is_pushed_after_an_invalidation_and_looked_at_before_it_is_dropped
 async fn a_live_half_that_panics_is_started_again_and_told_what_is_tracked() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     pass(secs(1)).await;
     setup.backend.panic_live();
@@ -114,7 +114,7 @@ async fn a_live_half_that_panics_is_started_again_and_told_what_is_tracked() {
 #[tokio::test(start_paused = true)]
 async fn a_live_half_that_panics_at_once_is_started_ever_more_seldom() {
     let setup = setup();
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     for _ in 0..1200 {
         setup.backend.panic_live();
         pass(Duration::from_millis(100)).await;
@@ -136,7 +136,7 @@ async fn what_is_pushed_says_that_the_backend_is_there_unless_it_is_a_failure() 
         collector_testkit::FakeBackend::pushing,
         variants(vec![variant("fast", &llama(), "*")]),
     );
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     setup.backend.fail(ErrorKind::Unauthorized);
     for n in 0..3 {
@@ -155,12 +155,12 @@ async fn what_is_pushed_says_that_the_backend_is_there_unless_it_is_a_failure() 
 #[tokio::test(start_paused = true)]
 async fn stopping_drops_the_live_half() {
     let setup = setup();
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     assert!(setup.backend.is_live());
     setup.collector.stop_background_worker().await;
     assert!(!setup.backend.is_live());
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     assert!(setup.backend.is_live());
 }
@@ -168,7 +168,7 @@ async fn stopping_drops_the_live_half() {
 #[tokio::test(start_paused = true)]
 async fn a_cycle_is_over_when_the_live_half_says_so() {
     let setup = setup();
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(100)).await;
     assert_eq!(setup.collector.state().cycles, 0);
     setup.backend.end_cycle();
@@ -182,7 +182,7 @@ async fn a_pushed_failure_keeps_the_value_and_says_why_once_it_is_too_old() {
         variants(vec![variant("fast", &llama(), "*")]),
     );
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     setup.backend.fail_model(&llama(), ErrorKind::Timeout);
     for _ in 0..310 {
@@ -200,7 +200,7 @@ async fn a_pushed_failure_keeps_the_value_and_says_why_once_it_is_too_old() {
 #[tokio::test(start_paused = true)]
 async fn an_older_push_never_replaces_a_newer_one() {
     let setup = setup();
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     let model: ModelRef = llama();
     setup.backend.serve_pods(&model, &["a", "b"]);
     setup.read(&model).await;
@@ -263,7 +263,7 @@ async fn a_live_half_that_panics_when_it_is_told_what_is_tracked_is_started_agai
     let backend = Touchy { inner: inner.clone(), panics: true.into() };
     let collector = CachingCollector::builder(Arc::new(backend)).clock(clock).build().unwrap();
     inner.serve_pods(&llama(), &["a"]);
-    collector.start_background_worker();
+    collector.start_background_worker().await.unwrap();
     collector.collect_replica_metrics(&llama()).await.unwrap();
     pass(secs(2)).await;
     assert!(inner.is_live());
@@ -274,7 +274,7 @@ async fn a_live_half_that_panics_when_it_is_told_what_is_tracked_is_started_agai
 async fn a_look_from_before_a_model_went_missing_does_not_bring_it_back() {
     let setup = setup_of(FakeBackend::pushing, |builder| builder);
     setup.backend.serve_pods(&llama(), &["a"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     pass(secs(2)).await;
     let as_of = setup.clock.now();
@@ -294,7 +294,7 @@ async fn a_look_from_before_a_model_went_missing_does_not_bring_it_back() {
 async fn a_look_that_fails_after_something_newer_was_pushed_says_nothing() {
     let setup = setup_of(FakeBackend::pushing, |builder| builder);
     setup.backend.serve_pods(&llama(), &["a"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     pass(secs(31)).await;
     setup.backend.hang();

@@ -65,7 +65,7 @@ async fn a_refresh_that_fails_is_logged_when_that_begins_and_when_it_is_over() {
     let (logs, _guard) = Logs::capture();
     let setup = setup_with(variants(vec![variant("v", &llama(), "*")]));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.backend.fail(ErrorKind::Unauthorized);
     pass(secs(100)).await;
     assert!(setup.backend.fetches() >= 3);
@@ -89,7 +89,7 @@ async fn fields_that_cannot_be_asked_for_are_logged_once_and_told_of_until_they_
         sample
     };
     setup.backend.serve(&llama(), move |as_of| sample(as_of, &[Measured::KvCacheUsage]));
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(100)).await;
     let told = || setup.collector.state().backends[0].failed_fields.clone();
     assert_eq!(logs.with("Some fields cannot be asked for").len(), 1);
@@ -116,7 +116,7 @@ async fn a_reading_that_grows_old_is_logged_once_until_it_is_younger_again() {
     let (logs, _guard) = Logs::capture();
     let setup = setup_with(variants(vec![variant("v", &llama(), "*")]));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(60)).await;
     for times in 1..=2 {
         setup.backend.fail(ErrorKind::Unauthorized);
@@ -134,7 +134,7 @@ async fn the_counters_of_the_cache_are_logged_every_five_minutes() {
     let (logs, _guard) = Logs::capture();
     let setup = setup_with(config(|config| config.fetch_interval = Duration::ZERO));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(299)).await;
     assert_eq!(logs.with("Cache statistics").len(), 0);
     pass(secs(2)).await;
@@ -167,7 +167,7 @@ async fn that_the_background_fetches_is_logged_where_it_does() {
     let (logs, _guard) = Logs::capture();
     for (interval, times) in [(Duration::ZERO, 0), (secs(30), 1)] {
         let setup = setup_with(config(|config| config.fetch_interval = interval));
-        setup.collector.start_background_worker();
+        setup.collector.start_background_worker().await.unwrap();
         assert_eq!(logs.with("Started background fetching executor").len(), times);
     }
 }
@@ -179,7 +179,7 @@ async fn a_snapshot_that_cannot_be_written_is_logged_when_that_begins_and_when_i
     let folder = machine.path().join("not-there-yet");
     let path = folder.join("readings");
     let setup = setup_with(config(|config| config.snapshot_path = Some(path)));
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     let failed = || logs.with("Cannot write the snapshot of the readings").len();
     let works = || logs.with("The snapshot of the readings can be written again").len();
     let failures = || setup.collector.state().snapshot.unwrap().failures;
@@ -211,7 +211,7 @@ async fn a_snapshot_that_cannot_be_read_is_logged_with_its_reason() {
         let path = folder.path().join("readings");
         std::fs::write(&path, file).unwrap();
         let setup = setup_with(config(|config| config.snapshot_path = Some(path)));
-        setup.collector.start_background_worker();
+        setup.collector.start_background_worker().await.unwrap();
         let lines = logs.with(message);
         assert!(lines.len() == 1 && lines[0].contains(part), "{lines:?}");
     }

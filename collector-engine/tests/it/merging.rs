@@ -82,7 +82,7 @@ async fn what_the_preferred_backend_has_no_longer_fresh_comes_from_the_other() {
     let both = both();
     both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
     both.server.serve(&llama(), |as_of| sample(as_of, &["a"], 3, None));
-    both.collector.start_background_worker();
+    both.collector.start_background_worker().await.unwrap();
     both.collector.collect_replica_metrics(&llama()).await.unwrap();
     pass(secs(59)).await;
     // Nothing was pushed meanwhile: seven is still fresh, and preferred.
@@ -143,7 +143,7 @@ async fn a_backend_whose_last_look_failed_gives_way_to_newer_values() {
     let both = both_with(variants(vec![variant("v", &llama(), "*")]));
     both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
     both.server.serve(&llama(), |as_of| sample(as_of, &["a"], 3, None));
-    both.collector.start_background_worker();
+    both.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     both.pods.push_tracked();
     both.pods.fail_model(&llama(), ErrorKind::Timeout);
@@ -222,7 +222,7 @@ async fn a_model_that_one_backend_no_longer_has_is_the_others() {
     let both = both();
     both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
     both.server.serve(&llama(), |as_of| sample(as_of, &["a"], 3, None));
-    both.collector.start_background_worker();
+    both.collector.start_background_worker().await.unwrap();
     both.collector.collect_replica_metrics(&llama()).await.unwrap();
     both.pods.remove(&llama());
     pass(secs(1)).await;
@@ -237,7 +237,7 @@ async fn a_pod_that_one_backend_saw_leave_does_not_come_back_from_an_older_look_
     let both = both();
     both.pods.serve_pods(&llama(), &["a", "b"]);
     both.server.serve_pods(&llama(), &["a", "b", "c"]);
-    both.collector.start_background_worker();
+    both.collector.start_background_worker().await.unwrap();
     let pods = || async {
         let reading = both.collector.collect_replica_metrics(&llama()).await.unwrap();
         let rows = reading.value().replicas.iter();
@@ -325,7 +325,7 @@ async fn a_push_of_one_backend_leaves_what_the_other_said() {
     let both = both();
     both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
     both.server.serve(&llama(), |as_of| sample(as_of, &["a"], 3, Some(0.5)));
-    both.collector.start_background_worker();
+    both.collector.start_background_worker().await.unwrap();
     both.collector.collect_replica_metrics(&llama()).await.unwrap();
     pass(Duration::from_millis(100)).await;
     for _ in 0..20 {
@@ -346,7 +346,7 @@ async fn without_background_fetching_reads_refresh_the_backend_that_is_only_aske
     let both = both_with(config(|config| config.fetch_interval = Duration::ZERO));
     both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
     both.server.serve(&llama(), |as_of| sample(as_of, &["a"], 3, Some(0.5)));
-    both.collector.start_background_worker();
+    both.collector.start_background_worker().await.unwrap();
     for _ in 0..400 {
         let reading = both.collector.collect_replica_metrics(&llama()).await.unwrap();
         let row = &reading.value().replicas[0];

@@ -17,7 +17,7 @@ async fn is_missing(setup: &Setup, model: &ModelRef) {
 async fn five_hundred_typos_cost_a_few_batches_and_asked_again_nothing() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     let typos: Vec<_> = (0..500).map(|n| ModelRef::new(format!("typo-{n}"), "prod")).collect();
     for some in typos.chunks(25) {
         join_all(some.iter().map(|model| is_missing(&setup, model))).await;
@@ -37,7 +37,7 @@ async fn five_hundred_typos_cost_a_few_batches_and_asked_again_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_typo_that_is_read_all_the_time_is_asked_for_once_a_missing_ttl() {
     let setup = setup();
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     for _ in 0..600 {
         is_missing(&setup, &llama()).await;
         pass(Duration::from_millis(100)).await;
@@ -63,7 +63,7 @@ fn setup_with_typo() -> Setup {
 #[tokio::test(start_paused = true)]
 async fn a_configured_model_that_is_missing_is_refreshed_once_a_missing_ttl() {
     let setup = setup_with_typo();
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     for _ in 0..300 {
         pass(secs(1)).await;
         is_missing(&setup, &llama()).await;
@@ -85,7 +85,7 @@ async fn a_missing_model_that_is_tracked_rides_along_and_causes_no_batch_of_its_
     let specs = vec![variant("fast", &llama(), "*"), variant("typo", &other, "*")];
     let setup = setup_with(variants(specs));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(270)).await;
     let asks = setup.backend.asks();
     assert!((9..=11).contains(&asks.len()), "{}", asks.len());
@@ -97,7 +97,7 @@ async fn a_missing_model_that_is_tracked_rides_along_and_causes_no_batch_of_its_
 #[tokio::test(start_paused = true)]
 async fn a_configured_model_that_is_missing_and_not_read_is_asked_for_as_seldom() {
     let setup = setup_with_typo();
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(300)).await;
     let asked = setup.backend.fetches();
     assert!((5..=6).contains(&asked), "{asked}");

@@ -12,7 +12,7 @@ use crate::setup::{config, llama, pass, secs, setup, setup_with, variant, varian
 async fn through_an_outage_the_last_good_value_ages_until_it_is_unavailable() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     setup.backend.fail(ErrorKind::Connect);
     let mut seen = Vec::new();
@@ -43,7 +43,7 @@ async fn through_an_outage_the_last_good_value_ages_until_it_is_unavailable() {
 async fn while_refreshes_fail_a_value_is_last_known_good() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     setup.backend.fail(ErrorKind::Unauthorized);
     pass(secs(40)).await;
@@ -57,7 +57,7 @@ async fn while_refreshes_fail_a_value_is_last_known_good() {
 async fn a_model_that_vanishes_is_not_fresh_and_then_missing() {
     let setup = setup_with(config(|config| config.freshness.fresh_threshold = secs(110)));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     setup.backend.remove(&llama());
     pass(secs(60)).await;
@@ -87,7 +87,7 @@ async fn nothing_cached_and_the_backend_down_is_the_backends_error() {
 async fn a_configured_model_says_when_it_was_last_seen_however_long_ago_that_is() {
     let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     setup.backend.fail(ErrorKind::Connect);
     // Longer than anybody would remember a model that is merely read now and then.
@@ -173,7 +173,7 @@ async fn reads_in_an_outage_are_stale_serves_and_no_hits() {
 async fn a_configured_model_that_was_never_seen_says_why() {
     let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
     setup.backend.fail(ErrorKind::Unauthorized);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     let tracked = setup.collector.tracked();
     let Err(CollectError::Backend(cause)) = &tracked[0].replicas else {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use collector_core::{MetricsCache, MetricsCollector as _};
+use collector_core::MetricsCache;
 
 use crate::scripted_cache::ScriptedCache;
 use crate::setup::{Setup, llama, pass, secs, setup_with, variant, variants};
@@ -22,7 +22,7 @@ async fn wherever_a_cache_panics_in_a_cycle_the_next_one_comes() {
     // A cycle reads the cache some four times; each of these reads has its turn.
     for reads in 1..=8 {
         let (cache, setup) = setup();
-        setup.collector.start_background_worker();
+        setup.collector.start_background_worker().await.unwrap();
         pass(secs(1)).await;
         cache.reads_until_panic.store(reads, Ordering::SeqCst);
         pass(secs(90)).await;
@@ -44,7 +44,7 @@ async fn a_sweep_that_panics_is_not_the_last() {
     setup.backend.serve_pods(&other, &["other-0"]);
     setup.read(&other).await;
     cache.panic_in_sweep.store(true, Ordering::SeqCst);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1000)).await;
     assert!(!cache.panic_in_sweep.load(Ordering::SeqCst));
     assert_eq!(setup.collector.state().tracked, 1, "only the configured model is still tracked");

@@ -20,7 +20,7 @@ async fn what_is_tracked_is_refreshed_ahead_of_expiry_in_one_batch() {
         setup.backend.serve_pods(model, &["pod-0"]);
     }
     futures_util::future::join_all(models.iter().map(|model| setup.read(model))).await;
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     for _ in 0..200 {
         pass(secs(1)).await;
         assert_eq!(setup.read(&models[7]).await.source(), Source::Cache);
@@ -37,7 +37,7 @@ async fn what_is_tracked_is_refreshed_ahead_of_expiry_in_one_batch() {
 async fn a_model_that_a_read_has_just_fetched_is_not_fetched_again() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     for _ in 0..200 {
         setup.collector.invalidate_cache(&llama());
         setup.read(&llama()).await;
@@ -51,7 +51,7 @@ async fn a_model_that_a_read_has_just_fetched_is_not_fetched_again() {
 async fn a_long_ttl_does_not_make_the_refresh_seldom() {
     let setup = setup_with(config(|config| config.ttl = secs(240)));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     for _ in 0..300 {
         assert!(setup.read(&llama()).await.age() <= secs(30));
         pass(secs(1)).await;
@@ -62,7 +62,7 @@ async fn a_long_ttl_does_not_make_the_refresh_seldom() {
 async fn configured_variants_are_refreshed_before_anybody_reads_them() {
     let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     assert_eq!((setup.backend.fetches(), setup.collector.state().cycles), (1, 1));
     assert_eq!(setup.read(&llama()).await.source(), Source::Cache);
@@ -78,7 +78,7 @@ async fn load_is_asked_per_pod_where_a_model_is_shared() {
     let specs = vec![variant("a", &llama(), "a-*"), variant("b", &llama(), "b-*")];
     let setup = setup_with(variants(specs));
     setup.backend.serve_pods(&llama(), &["a-0", "b-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     assert!(setup.backend.asks()[0].load_per_pod.contains(&llama()));
 }
@@ -87,7 +87,7 @@ async fn load_is_asked_per_pod_where_a_model_is_shared() {
 async fn a_fetch_interval_of_zero_refreshes_nothing() {
     let setup = setup_with(config(|config| config.fetch_interval = Duration::ZERO));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     pass(secs(200)).await;
     assert_eq!(setup.backend.fetches(), 1);
@@ -114,7 +114,7 @@ async fn a_variant_with_an_interval_of_its_own_is_refreshed_so_and_the_others_as
     let setup = setup_with(variants(vec![longer, own, variant("slow", &slow, "*")]));
     setup.backend.serve_pods(&fast, &["fast-0"]);
     setup.backend.serve_pods(&slow, &["slow-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     let oldest = oldest_age(&setup, &fast, 270).await;
     assert!(oldest < secs(10), "{oldest:?}");
     let asks = setup.backend.asks();
@@ -129,7 +129,7 @@ async fn a_variant_with_an_interval_of_its_own_is_refreshed_so_and_the_others_as
 async fn a_caller_sets_the_interval_of_a_model_and_takes_it_back() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     pass(secs(15)).await;
     assert_eq!(setup.backend.fetches(), 1);
@@ -151,7 +151,7 @@ async fn a_caller_slows_a_model_down_and_its_reads_start_no_refresh() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.collector.set_fetch_interval(&llama(), Some(secs(120))).unwrap();
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     let oldest = oldest_age(&setup, &llama(), 500).await;
     assert!((secs(102)..secs(120)).contains(&oldest), "{oldest:?}");
@@ -164,7 +164,7 @@ async fn an_interval_of_its_own_is_refreshed_where_nothing_else_is() {
     let other = ModelRef::new("other", "prod");
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.backend.serve_pods(&other, &["other-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     setup.read(&other).await;
     pass(secs(60)).await;
@@ -207,7 +207,7 @@ async fn a_cycle_that_overruns_its_interval_is_followed_by_a_pause_and_counted()
     let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.backend.hang();
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(170)).await;
     // A look is given up after an interval; the one that was due meanwhile is left out.
     let times: Vec<_> = setup.backend.asks().iter().map(|ask| ask.at).collect();
@@ -226,7 +226,7 @@ async fn a_background_refresh_backs_off_from_a_second() {
     let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.backend.fail_next(2, ErrorKind::ServerError);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(10)).await;
     let times: Vec<_> = setup.backend.asks().iter().map(|ask| ask.at).collect();
     assert_eq!(times.len(), 3);
@@ -273,7 +273,7 @@ async fn an_adaptive_ttl_gives_the_looks_of_idle_models_to_the_one_that_moves() 
     for model in &models {
         setup.read(model).await;
     }
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(600)).await;
     let since = setup.backend.fetches();
     for _ in 0..1800 {
@@ -307,7 +307,7 @@ async fn a_model_with_an_interval_of_its_own_does_not_adapt_and_one_no_longer_tr
         serve_usage(&setup, model, |_| 0.3);
     }
     setup.collector.set_fetch_interval(&own, Some(secs(20))).unwrap();
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     for _ in 0..400 {
         for model in [&llama(), &own] {
             setup.read(model).await;
@@ -340,7 +340,7 @@ async fn a_ttl_adapts_to_what_arrives_and_to_whole_answers_alone_and_a_missing_m
         sample.absent = Absent::Unknown(None);
         sample
     });
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     for _ in 0..300 {
         setup.read(&llama()).await;
         setup.read(&part).await;
@@ -360,7 +360,7 @@ async fn ttls_do_not_adapt_unless_they_are_told_to() {
     let setup = setup();
     serve_usage(&setup, &llama(), |_| 0.3);
     setup.read(&llama()).await;
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(250)).await;
     let pace = setup.collector.pace(&llama());
     assert_eq!((pace.ttl, pace.reason), (secs(30), PaceReason::Configured));
@@ -373,7 +373,7 @@ async fn load_is_told_apart_by_pod_only_where_a_variant_has_some_of_a_models_pod
     let setup = setup_with(variants(vec![variant("v", &shared, "v-*")]));
     setup.backend.serve_pods(&shared, &["v-0", "stray"]);
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     pass(secs(60)).await;
     let last = setup.backend.asks().pop().unwrap();
@@ -390,7 +390,7 @@ async fn refreshes_that_were_answered_are_counted_and_reads_are_not() {
         (state.background_refreshes, state.cycles)
     };
     setup.read(&llama()).await;
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     // Nothing was due: what is tracked has been looked at all the same.
     assert_eq!(count(), (0, 1));

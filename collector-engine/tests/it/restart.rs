@@ -83,7 +83,7 @@ impl Machine {
     async fn first_process(&self, wait: Duration) -> Process {
         let process = self.process();
         process.backend.serve_pods(&llama(), &["llama-0", "llama-1"]);
-        process.collector.start_background_worker();
+        process.collector.start_background_worker().await.unwrap();
         process.collector.collect_replica_metrics(&llama()).await.unwrap();
         pass(wait).await;
         process
@@ -96,7 +96,7 @@ impl Machine {
             builder.config(config)
         });
         process.backend.serve_pods(&llama(), &["llama-0", "llama-1"]);
-        process.collector.start_background_worker();
+        process.collector.start_background_worker().await.unwrap();
         process.collector.collect_replica_metrics(&llama()).await.unwrap();
         process.collector.stop_background_worker().await;
         pass(age).await;
@@ -105,9 +105,9 @@ impl Machine {
 
 impl Process {
     /// Starts the worker while the backend is away.
-    fn start_alone(self) -> Self {
+    async fn start_alone(self) -> Self {
         self.backend.fail(ErrorKind::Connect);
-        self.collector.start_background_worker();
+        self.collector.start_background_worker().await.unwrap();
         self
     }
 }
@@ -116,7 +116,7 @@ impl Process {
 async fn what_was_read_is_served_as_last_known_good_with_its_true_age() {
     let machine = Machine::new();
     machine.was_read(secs(70)).await;
-    let process = machine.process().start_alone();
+    let process = machine.process().start_alone().await;
     let reading = process.collector.collect_replica_metrics(&llama()).await.unwrap();
     assert_eq!((reading.source(), reading.age()), (Source::LastKnownGood, secs(70)));
     assert_eq!(reading.freshness(), Freshness::Stale);
@@ -141,7 +141,7 @@ async fn a_restored_value_is_never_within_its_ttl_and_is_replaced_by_the_first_l
     machine.was_read(secs(1)).await;
     let process = machine.process();
     process.backend.serve_pods(&llama(), &["llama-7"]);
-    process.collector.start_background_worker();
+    process.collector.start_background_worker().await.unwrap();
     let reading = process.collector.collect_replica_metrics(&llama()).await.unwrap();
     assert_eq!((reading.source(), reading.age()), (Source::LastKnownGood, secs(1)));
     assert_eq!(reading.freshness(), Freshness::Fresh);
@@ -164,7 +164,7 @@ async fn a_read_refreshes_a_restored_value_though_nothing_is_fetched_in_the_back
         builder.config(config)
     });
     process.backend.serve_pods(&llama(), &["llama-7"]);
-    process.collector.start_background_worker();
+    process.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     assert_eq!(process.backend.fetches(), 0);
     process.collector.collect_replica_metrics(&llama()).await.unwrap();
@@ -178,7 +178,7 @@ async fn a_look_that_finds_nothing_wins_over_what_was_restored() {
     let machine = Machine::new();
     machine.was_read(secs(1)).await;
     let process = machine.process();
-    process.collector.start_background_worker();
+    process.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     // As within one process: there, and never called fresh again.
     let reading = process.collector.collect_replica_metrics(&llama()).await.unwrap();
@@ -192,7 +192,7 @@ async fn a_look_that_finds_nothing_wins_over_what_was_restored() {
 async fn what_is_invalidated_after_it_was_restored_does_not_come_back() {
     let machine = Machine::new();
     machine.was_read(secs(1)).await;
-    let process = machine.process().start_alone();
+    let process = machine.process().start_alone().await;
     assert_eq!(process.collector.invalidate_cache(&llama()), 1);
     let error = process.collector.collect_replica_metrics(&llama()).await.unwrap_err();
     assert!(matches!(error, CollectError::Backend(_)), "{error}");
@@ -202,12 +202,12 @@ async fn what_is_invalidated_after_it_was_restored_does_not_come_back() {
 async fn a_worker_that_is_started_again_reads_no_file_because_memory_is_newer() {
     let machine = Machine::new();
     machine.was_read(secs(1)).await;
-    let process = machine.process().start_alone();
+    let process = machine.process().start_alone().await;
     let old = fs::read(machine.path()).unwrap();
     process.collector.stop_background_worker().await;
     assert_eq!(process.collector.invalidate_cache(&llama()), 1);
     fs::write(machine.path(), old).unwrap();
-    process.collector.start_background_worker();
+    process.collector.start_background_worker().await.unwrap();
     assert_eq!((process.collector.state().tracked, process.collector.cache_size()), (1, 0));
 }
 
@@ -218,7 +218,7 @@ async fn what_was_read_before_the_start_is_newer_than_the_file() {
     let process = machine.process();
     process.backend.serve_pods(&llama(), &["llama-7"]);
     process.collector.collect_replica_metrics(&llama()).await.unwrap();
-    process.collector.start_background_worker();
+    process.collector.start_background_worker().await.unwrap();
     let reading = process.collector.collect_replica_metrics(&llama()).await.unwrap();
     assert_eq!((reading.source(), reading.value().replicas.len()), (Source::Cache, 1));
 }
@@ -233,7 +233,7 @@ async fn a_restart_is_no_read() {
     pass(secs(40)).await;
     let process = machine.process();
     process.backend.serve_pods(&llama(), &["llama-0"]);
-    process.collector.start_background_worker();
+    process.collector.start_background_worker().await.unwrap();
     pass(secs(50)).await;
     assert_eq!(process.collector.state().tracked, 1);
     assert_eq!(process.backend.fetches(), 2);
@@ -250,7 +250,7 @@ async fn a_model_that_could_not_be_looked_at_yet_is_tracked_again() {
     process.collector.stop_background_worker().await;
     let process = machine.process();
     process.backend.serve_pods(&llama(), &["llama-0"]);
-    process.collector.start_background_worker();
+    process.collector.start_background_worker().await.unwrap();
     assert_eq!((process.collector.state().tracked, process.collector.cache_size()), (1, 0));
     pass(secs(1)).await;
     assert_eq!(process.collector.cache_size(), 1);
@@ -264,7 +264,7 @@ async fn allocations_follow_from_the_variants_of_the_new_process() {
         let specs = vec![variant("fast", &llama(), "*-0"), variant("slow", &llama(), "*-1")];
         builder.config(config).directory(Arc::new(StaticDirectory::new(specs).unwrap()))
     });
-    let process = process.start_alone();
+    let process = process.start_alone().await;
     let collector = &process.collector;
     let fast = collector.collect_allocation(&llama(), &"fast".into()).await.unwrap();
     assert_eq!((fast.source(), fast.age()), (Source::LastKnownGood, secs(10)));
@@ -283,7 +283,7 @@ async fn what_a_backend_said_that_is_not_asked_any_more_is_left_out() {
     let config = CacheConfig { snapshot_path: Some(machine.path()), ..CacheConfig::default() };
     let builder = CachingCollector::builder(Arc::new(other)).clock(clock).config(config);
     let collector = builder.build().unwrap();
-    collector.start_background_worker();
+    collector.start_background_worker().await.unwrap();
     assert_eq!((collector.state().tracked, collector.cache_size()), (1, 0));
 }
 
@@ -294,7 +294,7 @@ async fn after_a_kill_the_snapshot_of_the_last_minute_is_used() {
     // No word of farewell.
     drop(process);
     pass(secs(10)).await;
-    let process = machine.process().start_alone();
+    let process = machine.process().start_alone().await;
     let reading = process.collector.collect_replica_metrics(&llama()).await.unwrap();
     // Written at 60 s, when the last refresh was some seconds old; it is 120 s now.
     assert!(reading.age() >= secs(60) && reading.age() < secs(90), "{:?}", reading.age());
@@ -307,14 +307,14 @@ async fn a_wall_clock_that_was_set_back_hides_no_age() {
     machine.was_read(secs(10)).await;
     let process = machine.process();
     process.clock.wall_set_by.store(-12, Ordering::Relaxed);
-    let process = process.start_alone();
+    let process = process.start_alone().await;
     assert_eq!((process.collector.cache_size(), process.collector.state().tracked), (0, 0));
 
     let machine = Machine::new();
     machine.was_read(secs(10)).await;
     let process = machine.process();
     process.clock.wall_set_by.store(-11, Ordering::Relaxed);
-    let process = process.start_alone();
+    let process = process.start_alone().await;
     let reading = process.collector.collect_replica_metrics(&llama()).await.unwrap();
     assert_eq!(reading.age(), Duration::ZERO, "a second is the step of a clock that is corrected");
 }
@@ -325,7 +325,7 @@ async fn a_value_that_is_too_old_by_now_says_when_it_was_last_seen() {
     machine.was_read(secs(10)).await;
     let process = machine.process();
     process.clock.wall_set_by.store(86_400, Ordering::Relaxed);
-    let process = process.start_alone();
+    let process = process.start_alone().await;
     let error = process.collector.collect_replica_metrics(&llama()).await.unwrap_err();
     let CollectError::Unavailable { age, .. } = error else { panic!("{error}") };
     assert!(age >= secs(86_410) && age < secs(86_420), "{age:?}");
@@ -348,7 +348,7 @@ async fn a_damaged_line_is_left_out_and_the_file_replaced_within_a_minute() {
     assert_eq!(snapshot.failures, 0);
     assert_eq!(snapshot.bytes, Some(fs::metadata(machine.path()).unwrap().len()));
     drop(process);
-    let process = machine.process().start_alone();
+    let process = machine.process().start_alone().await;
     assert_eq!(process.collector.cache_size(), 1);
 }
 
@@ -362,7 +362,7 @@ async fn a_write_that_fails_is_counted_and_harms_no_reading() {
         builder.config(config)
     });
     process.backend.serve_pods(&llama(), &["llama-0"]);
-    process.collector.start_background_worker();
+    process.collector.start_background_worker().await.unwrap();
     process.collector.collect_replica_metrics(&llama()).await.unwrap();
     pass(secs(130)).await;
     let snapshot = process.collector.state().snapshot.unwrap();
@@ -398,7 +398,7 @@ async fn a_cache_that_keeps_nothing_has_no_snapshot() {
         config.enabled = false;
         builder.config(config)
     });
-    process.collector.start_background_worker();
+    process.collector.start_background_worker().await.unwrap();
     pass(secs(130)).await;
     process.collector.stop_background_worker().await;
     assert!(!machine.path().exists());
@@ -413,9 +413,9 @@ async fn no_more_models_are_restored_than_may_be_tracked() {
         process.backend.serve_pods(&model, &["pod"]);
         process.collector.collect_replica_metrics(&model).await.unwrap();
     }
-    process.collector.start_background_worker();
+    process.collector.start_background_worker().await.unwrap();
     process.collector.stop_background_worker().await;
     let process = machine.process_of(|builder, config| builder.config(config).max_tracked(2));
-    let process = process.start_alone();
+    let process = process.start_alone().await;
     assert_eq!((process.collector.state().tracked, process.collector.cache_size()), (2, 2));
 }

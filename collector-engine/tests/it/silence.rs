@@ -29,7 +29,7 @@ async fn a_backend_that_is_down_for_long_does_not_make_the_other_one_unavailable
         sample.load = vec![LoadRow::new(None, itl)];
         sample
     });
-    both.collector.start_background_worker();
+    both.collector.start_background_worker().await.unwrap();
     both.collector.collect_replica_metrics(&llama()).await.unwrap();
     both.server.fail(ErrorKind::Connect);
     let mut sizes = Vec::new();
@@ -54,7 +54,7 @@ async fn when_all_backends_are_silent_what_was_last_known_is_kept() {
     let both = both();
     both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
     both.server.serve(&llama(), |as_of| sample(as_of, &["a", "b"], 3, None));
-    both.collector.start_background_worker();
+    both.collector.start_background_worker().await.unwrap();
     both.collector.collect_replica_metrics(&llama()).await.unwrap();
     both.server.fail(ErrorKind::Connect);
     both.pods.fail(ErrorKind::Connect);
@@ -119,7 +119,7 @@ async fn what_its_own_backend_calls_missing_is_not_fresh_because_the_other_is_do
     let both = both();
     both.server.fail(ErrorKind::Connect);
     both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
-    both.collector.start_background_worker();
+    both.collector.start_background_worker().await.unwrap();
     both.collector.collect_replica_metrics(&llama()).await.unwrap();
     pass(secs(1)).await;
     both.pods.remove(&llama());

@@ -12,7 +12,7 @@ async fn stopping_gives_up_what_nobody_waits_for_and_ends_the_tasks() {
     let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.backend.hang();
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.backend.entered().await;
     let began = tokio::time::Instant::now();
     setup.collector.stop_background_worker().await;
@@ -21,7 +21,7 @@ async fn stopping_gives_up_what_nobody_waits_for_and_ends_the_tasks() {
     setup.backend.release();
     // A miss after that is still answered, and the worker can be started again.
     setup.read(&llama()).await;
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(60)).await;
     assert!(setup.backend.fetches() >= 3);
 }
@@ -30,7 +30,7 @@ async fn stopping_gives_up_what_nobody_waits_for_and_ends_the_tasks() {
 async fn stopping_answers_those_who_wait() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.backend.hang();
     let collector = Arc::clone(&setup.collector);
     let read = tokio::spawn(async move { collector.collect_replica_metrics(&llama()).await });
@@ -47,7 +47,7 @@ async fn stopping_answers_those_who_wait() {
 #[tokio::test(start_paused = true)]
 async fn stopping_does_not_wait_for_a_fetch_that_everybody_left() {
     let setup = setup();
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.backend.hang();
     let model = llama();
     let read = setup.collector.collect_replica_metrics(&model);
@@ -61,7 +61,7 @@ async fn stopping_does_not_wait_for_a_fetch_that_everybody_left() {
 #[tokio::test(start_paused = true)]
 async fn stopping_ends_while_others_go_on_reading() {
     let setup = setup();
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     let collector = Arc::clone(&setup.collector);
     // A miss each 2 ms: there is always a batch that boards.
     let readers = tokio::spawn(async move {
@@ -83,7 +83,7 @@ async fn a_stop_that_was_cancelled_leaves_a_collector_that_can_be_started_again(
     let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.backend.hang();
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     let collector = Arc::clone(&setup.collector);
     let other = ModelRef::new("other", "prod");
     let waits = tokio::spawn(async move { collector.collect_replica_metrics(&other).await });
@@ -93,7 +93,7 @@ async fn a_stop_that_was_cancelled_leaves_a_collector_that_can_be_started_again(
     assert!(tokio::time::timeout(secs(2), stop).await.is_err());
     setup.backend.release();
     assert!(waits.await.unwrap().is_err());
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(300)).await;
     assert!(setup.read(&llama()).await.age() <= secs(30));
 }

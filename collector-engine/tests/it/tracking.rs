@@ -13,7 +13,7 @@ async fn a_model_that_nobody_reads_for_five_minutes_is_untracked_and_dropped() {
     let read_on = ModelRef::new("qwen", "prod");
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.backend.serve_pods(&read_on, &["qwen-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
     for _ in 0..7 {
         setup.read(&read_on).await;
@@ -27,7 +27,7 @@ async fn a_model_that_nobody_reads_for_five_minutes_is_untracked_and_dropped() {
 #[tokio::test(start_paused = true)]
 async fn a_misspelt_name_is_forgotten() {
     let setup = setup();
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     for n in 0..50 {
         let typo = ModelRef::new(format!("typo-{n}"), "prod");
         assert!(setup.collector.collect_replica_metrics(&typo).await.is_err());
@@ -41,7 +41,7 @@ async fn a_misspelt_name_is_forgotten() {
 async fn configured_variants_are_never_untracked_for_idleness() {
     let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(1000)).await;
     let tracked = setup.collector.tracked();
     assert_eq!(tracked.len(), 1);
@@ -67,7 +67,7 @@ async fn the_models_replicas_go_with_its_last_tracked_variant() {
     assert!(!setup.collector.stop_tracking(&VariantRef::new("b", "elsewhere")));
     assert_eq!(setup.collector.cache_size(), 2);
     // The refresh does not bring the stopped one back.
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(100)).await;
     assert_eq!(setup.collector.cache_size(), 2);
     // A read does.
@@ -132,7 +132,7 @@ async fn models_whose_entries_were_evicted_are_untracked_all_the_same() {
         setup.backend.serve_pods(model, &["p"]);
     }
     join_all(models.iter().map(|model| setup.collector.collect_replica_metrics(model))).await;
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     pass(secs(3600)).await;
     assert_eq!(setup.collector.state().tracked, 0);
 }
@@ -141,7 +141,7 @@ async fn models_whose_entries_were_evicted_are_untracked_all_the_same() {
 async fn an_invalidation_counts_as_a_read() {
     let setup = setup_with(config(|config| config.fetch_interval = Duration::ZERO));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
-    setup.collector.start_background_worker();
+    setup.collector.start_background_worker().await.unwrap();
     for _ in 0..59 {
         pass(secs(10)).await;
         setup.read(&llama()).await;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_config::Loader;
-use collector_core::{Backend, Check, CheckStatus, MetricsCollector, ModelRef};
+use collector_core::{Backend, Check, CheckStatus, ModelRef};
+use collector_engine::CachingCollector;
 use tokio::time::sleep;
 
 use self::report::{Report, group};
@@ -52,7 +53,7 @@ async fn check(
         let stopped = tokio::select! {
             biased;
             signal = signals.received() => Some(signal),
-            ended = round(settings, file, &backends, &*collector, args.model(), &mut report) => {
+            ended = round(settings, file, &backends, &collector, args.model(), &mut report) => {
                 ended?;
                 None
             }
@@ -86,7 +87,7 @@ async fn round(
     settings: &Settings,
     file: Option<&Path>,
     backends: &[Arc<dyn Backend>],
-    collector: &dyn MetricsCollector,
+    collector: &CachingCollector,
     model: Option<ModelRef>,
     report: &mut Report,
 ) -> Result<(), Failure> {

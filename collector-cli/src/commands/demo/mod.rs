@@ -21,6 +21,7 @@ use std::time::Duration;
 use collector_config::{Loaded, Loader};
 use collector_core::text::counted;
 use collector_core::{Clock, MetricsCollector, ModelRef, SystemClock, TrackedModel, duration};
+use collector_engine::CachingCollector;
 use collector_sim::{FleetServer, FleetSpec, VariantSpec};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, interval, interval_at, sleep};
@@ -107,15 +108,15 @@ async fn demo(args: &DemoArgs, format: Format, way: Way) -> Result<Exit, Failure
     let from =
         server.as_ref().map_or(From::Pods(&targets), |server| From::Prometheus(server.url()));
     let settings = load(&configuration(&spec, from))?;
-    let collector: Arc<dyn MetricsCollector> = Arc::new(settings.config.build(Arc::clone(&clock))?);
+    let collector: Arc<CachingCollector> = Arc::new(settings.config.build(Arc::clone(&clock))?);
     let models: Vec<ModelRef> = spec.variants.iter().map(model_of).collect();
 
     let run = async {
         if server.is_some() {
-            wait_for_readings(&*collector, &spec.variants).await?;
+            wait_for_readings(&collector, &spec.variants).await?;
         }
         if args.once {
-            return once(&*collector, &*clock, &models, format).await;
+            return once(&collector, &*clock, &models, format).await;
         }
         live(args, &collector, &models, &recorder, &title(&spec, way)).await
     };
@@ -138,7 +139,7 @@ fn load(toml: &str) -> Result<Loaded, Failure> {
 
 /// A Prometheus that has just started knows nothing yet, and then some of the pods.
 async fn wait_for_readings(
-    collector: &dyn MetricsCollector,
+    collector: &CachingCollector,
     variants: &[VariantSpec],
 ) -> Result<(), Failure> {
     let started = Instant::now();
@@ -167,7 +168,7 @@ fn model_of(variant: &VariantSpec) -> ModelRef {
 
 /// One reading of every model.
 async fn once(
-    collector: &dyn MetricsCollector,
+    collector: &CachingCollector,
     clock: &dyn Clock,
     models: &[ModelRef],
     format: Format,
@@ -212,7 +213,7 @@ fn title(spec: &FleetSpec, way: Way) -> String {
 /// Shows the fleet until the time is over, a key is pressed or a signal comes, then what was measured.
 async fn live(
     args: &DemoArgs,
-    collector: &Arc<dyn MetricsCollector>,
+    collector: &Arc<CachingCollector>,
     models: &[ModelRef],
     recorder: &Recorder,
     title: &str,
@@ -221,11 +222,11 @@ async fn live(
         .map_err(|error| Failure::other(format!("cannot catch signals: {error}")))?;
     let began = Instant::now();
     let latencies = Latencies::new();
-    collector.start_background_worker();
+    collector.start_background_worker().await.unwrap();
     let show = async {
         match Screen::enter()? {
-            Some((screen, keys)) => frames(&**collector, recorder, title, &screen, keys).await,
-            None => lines(&**collector, recorder, title).await,
+            Some((screen, keys)) => frames(collector, recorder, title, &screen, keys).await,
+            None => lines(collector, recorder, title).await,
         }
     };
     let shown = tokio::select! {
@@ -243,7 +244,7 @@ async fn live(
 
 /// Draws what is tracked, again and again, until `q` is pressed. Does not count as reading.
 async fn frames(
-    collector: &dyn MetricsCollector,
+    collector: &CachingCollector,
     recorder: &Recorder,
     title: &str,
     screen: &Screen,
@@ -285,7 +286,7 @@ async fn frames(
 /// Prints a line about each model, again and again, for as long as somebody reads them. Does not count as
 /// reading.
 async fn lines(
-    collector: &dyn MetricsCollector,
+    collector: &CachingCollector,
     recorder: &Recorder,
     title: &str,
 ) -> Result<Exit, Failure> {
@@ -305,7 +306,7 @@ async fn lines(
 }
 
 /// The models in the order of their namespaces and names.
-fn tracked(collector: &dyn MetricsCollector) -> Vec<Shown> {
+fn tracked(collector: &CachingCollector) -> Vec<Shown> {
     collector.tracked().into_iter().map(Shown::of).collect()
 }
 

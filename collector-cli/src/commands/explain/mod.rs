@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use collector_config::{CollectorConfig, ConfigErrors, Loader};
 use collector_core::{Backend, MetricsCollector, ModelRef};
+use collector_engine::CachingCollector;
 
 use self::tracer::Tracer;
 use super::settings::{Settings, Verbosity, format};
@@ -28,7 +29,7 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ModelArgs) -> Resul
 async fn pace(
     config: &CollectorConfig,
     model: &ModelRef,
-    collector: &dyn MetricsCollector,
+    collector: &CachingCollector,
 ) -> ExplainedPace {
     let own = |unknown| {
         let pace = PaceDocument::new(model, collector.pace(model));

@@ -7,6 +7,7 @@ use collector_config::Loader;
 use collector_core::{
     Freshness, MetricsCollector, ModelRef, Reading, ReplicaMetrics, Replicas, SystemClock,
 };
+use collector_engine::CachingCollector;
 use collector_sim::{Gauges, VariantSpec};
 
 use super::fixture::{SCRAPES_OF_A_WINDOW, WINDOW, World, eventually, now, read_anew, variant};
@@ -18,7 +19,7 @@ fn llama() -> ModelRef {
 }
 
 /// A collector over these backends, the pods scraped each second and over the same window.
-fn collector(world: &World, backend: &str, more: &str) -> Arc<dyn MetricsCollector> {
+fn collector(world: &World, backend: &str, more: &str) -> Arc<CachingCollector> {
     let targets: Vec<String> = world
         .fleet
         .targets()
@@ -73,11 +74,11 @@ async fn both_backends_mean_the_same_by_every_field() {
     let Some(world) = World::start(vec![data_parallel()]).await else { return };
     let direct = collector(&world, "\"epp\"", VARIANT);
     let asked = collector(&world, "\"prometheus\"", VARIANT);
-    direct.start_background_worker();
+    direct.start_background_worker().await.unwrap();
     // Both windows see the same steady load.
     world.scrapes(SCRAPES_OF_A_WINDOW + 2).await;
     let variant = "llama".into();
-    let loads = |collector: Arc<dyn MetricsCollector>| {
+    let loads = |collector: Arc<CachingCollector>| {
         let variant = &variant;
         async move { collector.collect_allocation(&llama(), variant).await.unwrap() }
     };
@@ -103,7 +104,7 @@ async fn both_backends_mean_the_same_by_every_field() {
     })
     .await;
     let one = direct.collect_replica_metrics(&llama()).await.unwrap();
-    let other = read_anew(&*asked, &llama()).await;
+    let other = read_anew(&asked, &llama()).await;
     let (one, other) = (&one.value().replicas, &other.value().replicas);
     assert_eq!(one.len(), 2);
     for (one, other) in one.iter().zip(other) {
@@ -127,7 +128,7 @@ async fn together_they_are_as_new_as_the_pods_and_carry_on_when_one_fails() {
     let read = || async { both.collect_replica_metrics(&llama()).await.unwrap() };
     // The pods are scraped twice for it, which takes longer than the server's answer.
     assert_eq!(backend_of(&read().await), "epp");
-    both.start_background_worker();
+    both.start_background_worker().await.unwrap();
     eventually("both have answered", Duration::from_secs(10), || async {
         both.state().backends.iter().all(|backend| backend.last_success.is_some())
     })

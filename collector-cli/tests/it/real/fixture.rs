@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use collector_config::Loader;
 use collector_core::{MetricsCollector, ModelRef, Reading, Replicas, SystemClock};
+use collector_engine::CachingCollector;
 use collector_sim::{FleetServer, FleetSpec, VariantSpec};
 use collector_testkit::{PrometheusOptions, PrometheusServer};
 
@@ -51,7 +52,7 @@ impl World {
     }
 
     /// A collector as the binary builds it.
-    pub(crate) fn collector(&self, more: &str) -> Arc<dyn MetricsCollector> {
+    pub(crate) fn collector(&self, more: &str) -> Arc<CachingCollector> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("collector.toml");
         std::fs::write(&file, self.toml(more)).unwrap();
@@ -77,10 +78,7 @@ pub(crate) fn variant(name: &str, model: &str) -> VariantSpec {
 }
 
 /// Reads past the cache.
-pub(crate) async fn read_anew(
-    collector: &dyn MetricsCollector,
-    model: &ModelRef,
-) -> Reading<Replicas> {
+pub(crate) async fn read_anew(collector: &CachingCollector, model: &ModelRef) -> Reading<Replicas> {
     collector.invalidate_cache(model);
     collector.collect_replica_metrics(model).await.unwrap()
 }

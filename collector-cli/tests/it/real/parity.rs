@@ -10,6 +10,7 @@ use collector_core::{
     Allocation, MetricsCollector, ModelRef, Reading, ReplicaMetrics, ReplicaState, Replicas,
     SystemClock,
 };
+use collector_engine::CachingCollector;
 use collector_sim::{EngineKind, Gauges, VariantSpec};
 use collector_testkit::PrometheusServer;
 use wiremock::matchers::path;
@@ -76,7 +77,7 @@ fn toml_of<T: serde::de::DeserializeOwned>(text: &str) -> T {
 }
 
 /// A collector over one backend, as a configuration builds it.
-fn collector(toml: &str) -> Arc<dyn MetricsCollector> {
+fn collector(toml: &str) -> Arc<CachingCollector> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("collector.toml");
     std::fs::write(&file, toml).unwrap();
@@ -95,7 +96,7 @@ fn variants() -> String {
     })
 }
 
-fn direct(world: &World) -> Arc<dyn MetricsCollector> {
+fn direct(world: &World) -> Arc<CachingCollector> {
     let targets = world.fleet.targets().into_iter().map(|target| {
         let engine = WITHOUT_MODEL.iter().find(|name| target.pod.starts_with(&format!("{name}-")));
         let model = engine.map_or_else(String::new, |name| format!(", model = {name:?}"));
@@ -112,7 +113,7 @@ fn direct(world: &World) -> Arc<dyn MetricsCollector> {
     ))
 }
 
-fn through_prometheus(world: &World) -> Arc<dyn MetricsCollector> {
+fn through_prometheus(world: &World) -> Arc<CachingCollector> {
     let models = WITHOUT_MODEL.iter().fold(String::new(), |mut text, name| {
         let _ = writeln!(
             text,
@@ -199,7 +200,7 @@ fn model(name: &str) -> ModelRef {
     ModelRef::new(id, "prod")
 }
 
-async fn compare_replicas(one: &dyn MetricsCollector, other: &dyn MetricsCollector, when: &str) {
+async fn compare_replicas(one: &CachingCollector, other: &CachingCollector, when: &str) {
     let mut differences = Differences::default();
     for name in every_engine() {
         let read = |result: Result<Reading<Replicas>, _>| {
@@ -225,7 +226,7 @@ async fn compare_replicas(one: &dyn MetricsCollector, other: &dyn MetricsCollect
 async fn every_engine_is_read_alike_by_both_backends() {
     let Some(world) = World::start(fleet()).await else { return };
     let (direct, asked) = (direct(&world), through_prometheus(&world));
-    direct.start_background_worker();
+    direct.start_background_worker().await.unwrap();
     world.scrapes(SCRAPES_OF_A_WINDOW + 2).await;
     let mut differences = Differences::default();
     let mut without_arrivals = Vec::new();
@@ -265,7 +266,7 @@ async fn every_engine_is_read_alike_by_both_backends() {
         frozen.elapsed() > WINDOW + Duration::from_secs(2)
     })
     .await;
-    compare_replicas(&*direct, &*asked, "at rest").await;
+    compare_replicas(&direct, &asked, "at rest").await;
     // Both are right, and what an engine does not report is unknown.
     for (name, expected) in [
         ("vllm", [Some(14.0), Some(6.0), Some(0.75), Some(877_952.0)]),
@@ -273,7 +274,7 @@ async fn every_engine_is_read_alike_by_both_backends() {
         ("triton", [Some(5.0), None, None, None]),
         ("mlc", [None; 4]),
     ] {
-        let reading = read_anew(&*asked, &model(name)).await;
+        let reading = read_anew(&asked, &model(name)).await;
         let [row] = &reading.value().replicas[..] else { panic!("{name} is one row") };
         let count = |count: Option<u64>| count.map(|count| count as f64);
         let capacity = count(row.total_kv_capacity_tokens());
@@ -294,7 +295,7 @@ async fn every_engine_is_read_alike_by_both_backends() {
         frozen.elapsed() > WINDOW + Duration::from_secs(2)
     })
     .await;
-    compare_replicas(&*direct, &*asked, "after a restart").await;
+    compare_replicas(&direct, &asked, "after a restart").await;
     direct.stop_background_worker().await;
 }
 
@@ -429,7 +430,7 @@ async fn odd_moments_are_read_alike_by_both_backends() {
         prometheus.url(),
         variants.concat()
     ));
-    direct.start_background_worker();
+    direct.start_background_worker().await.unwrap();
     eventually("the vanished series is within both windows", WINDOW * 3, || async {
         since.elapsed() > Duration::from_secs(24)
     })

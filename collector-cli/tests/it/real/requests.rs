@@ -1,5 +1,6 @@
 //! What a reading costs the server, by the server's own count.
 
+use collector_core::MetricsCollector as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ fn tracked(count: usize) -> String {
 /// Queries of the second background cycle: the first one probes as well.
 async fn queries_of_a_refresh(world: &World, count: usize) -> u64 {
     let collector = world.collector(&tracked(count));
-    collector.start_background_worker();
+    collector.start_background_worker().await.unwrap();
     let cycles = |wanted| {
         let collector = Arc::clone(&collector);
         move || {

@@ -1,5 +1,6 @@
 //! A reading equals the fleet's truth.
 
+use collector_core::MetricsCollector as _;
 use std::time::Duration;
 
 use collector_core::{CollectError, ModelRef, PodName};
@@ -33,7 +34,7 @@ async fn gauges_are_exact_at_the_samples_time() {
         frozen.elapsed() > WINDOW + Duration::from_secs(2)
     })
     .await;
-    let reading = read_anew(&*collector, &llama()).await;
+    let reading = read_anew(&collector, &llama()).await;
     assert_eq!(reading.value().replicas.len(), 2);
     for replica in &reading.value().replicas {
         let truth = world.fleet.truth("prod", replica.pod_name.as_str()).unwrap();
@@ -77,7 +78,7 @@ async fn the_age_of_a_replica_is_the_time_since_its_scrape() {
     let Some(world) = World::start(vec![variant("llama", MODEL)]).await else { return };
     let collector = world.collector("");
     for _ in 0..5 {
-        let reading = read_anew(&*collector, &llama()).await;
+        let reading = read_anew(&collector, &llama()).await;
         let read_at = now();
         for replica in &reading.value().replicas {
             let age = reading.age_of(replica.sampled_at);
@@ -102,7 +103,7 @@ async fn pods_come_and_go_and_restart() {
     let Some(world) = World::start(vec![spec]).await else { return };
     let collector = world.collector("");
     let pods = || async {
-        let reading = read_anew(&*collector, &llama()).await;
+        let reading = read_anew(&collector, &llama()).await;
         let names: Vec<PodName> =
             reading.value().replicas.iter().map(|replica| replica.pod_name.clone()).collect();
         names
