@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use collector_core::{Clock, MetricsCollector as _, ModelRef, Source};
 use collector_engine::{CachingCollector, DEFAULT_MAX_TRACKED};
 use collector_testkit::TokioClock;
-use tokio::runtime::{self, Runtime};
+use tokio::runtime;
 use tokio::time::sleep;
 
 use crate::workload::{self, Steady};
@@ -20,10 +20,6 @@ const WARM: usize = 600;
 const HOUR: usize = 3600;
 /// Each model is read once in so many seconds: what nobody reads for five minutes is untracked.
 const ROUND: usize = 200;
-
-/// The map frees what was replaced in batches of some tens of entries, so that how much is in memory at the end
-/// of a cycle varies by some 20 KB. The least of so many ends does not.
-const ENDS: usize = 8;
 
 /// Bytes that the allocator has given out and not taken back.
 pub(crate) struct Memory {
@@ -44,21 +40,12 @@ pub(crate) fn measure() -> Result<Memory> {
         runtime.block_on(fleet.run(WARM))
     })?;
     let mut fleet = fleet.context("no fleet was started")?;
-    let live = least(&mut fleet, &runtime, &mut bytes)?;
+    bytes += counted(|| runtime.block_on(fleet.cycle()))?;
+    let live = bytes;
     bytes += counted(|| runtime.block_on(fleet.run(HOUR)))?;
-    let later = least(&mut fleet, &runtime, &mut bytes)?;
+    bytes += counted(|| runtime.block_on(fleet.cycle()))?;
     fleet.check()?;
-    Ok(Memory { live: live as f64, grown: (later - live) as f64 })
-}
-
-/// The least that is in memory at the ends of the next cycles; `bytes` are there now, and then.
-fn least(fleet: &mut Fleet, runtime: &Runtime, bytes: &mut i64) -> Result<i64> {
-    let mut least = i64::MAX;
-    for _ in 0..ENDS {
-        *bytes += counted(|| runtime.block_on(fleet.cycle()))?;
-        least = least.min(*bytes);
-    }
-    Ok(least)
+    Ok(Memory { live: live as f64, grown: (bytes - live) as f64 })
 }
 
 /// How many bytes more there are in memory after something than before it.
