@@ -90,7 +90,7 @@ async fn fetch_loop(engine: Arc<Engine>, place: usize, stop: CancellationToken) 
         changes.mark_unchanged();
         // Outside code runs in a cycle: a cache, a directory. Its panic must not end the refresh of
         // everything in silence.
-        let turn = AssertUnwindSafe(engine.turn(place, &mut schedule)).catch_unwind().await;
+        let turn = AssertUnwindSafe(engine.turn(place, &mut schedule, &stop)).catch_unwind().await;
         let (flew, wait) = match turn {
             Ok(Turn::Flew) => (true, Some(Duration::ZERO)),
             Ok(Turn::Waits(wait)) => (false, wait),
@@ -167,7 +167,7 @@ impl Engine {
     }
 
     /// One refresh of everything tracked that is due at a source, if anything is.
-    async fn turn(&self, index: usize, schedule: &mut Schedule) -> Turn {
+    async fn turn(&self, index: usize, schedule: &mut Schedule, stop: &CancellationToken) -> Turn {
         let source = &self.sources[index];
         self.clock.catch_up();
         self.follow_directory();
@@ -182,7 +182,7 @@ impl Engine {
         schedule.retain(|model| tracked.contains(model));
         schedule.begin(&models, now);
         let began = Instant::now();
-        self.fetch_in_background(index, models).await;
+        self.fetch_in_background(index, models, stop).await;
         let missed = schedule.end(began.elapsed(), interval, self.clock.now(), fastrand::f64());
         source.skipped_cycles.fetch_add(missed, Ordering::Relaxed);
         Turn::Flew
