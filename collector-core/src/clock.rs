@@ -89,7 +89,7 @@ pub trait Clock: Send + Sync + 'static {
     fn wall(&self) -> SystemTime;
 
     /// Moves the clock forward by the time the machine was suspended, which a monotonic clock does
-    /// not count by itself. Called once a refresh cycle.
+    /// not count by itself. A collector calls it about once a second while it is read, and in each refresh cycle.
     fn catch_up(&self);
 }
 

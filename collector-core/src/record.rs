@@ -76,7 +76,7 @@ pub struct ModelRecord {
     pub tracked: bool,
     /// What a hit does not need: the last answer of each source, errors, suggestions.
     pub cold: Arc<Cold>,
-    /// The addresses that were invalidated: they read as absent until the next publication.
+    /// The addresses that were invalidated: they read as absent until the next answer that has the model.
     dropped: Box<[CacheKey]>,
     bytes: usize,
     last_read: AtomicU64,
@@ -180,6 +180,15 @@ impl ModelRecord {
     /// pointers, except those of pods.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The record without the addresses that were invalidated in the one before it: for a record that has no newer
+    /// answer in it.
+    #[must_use]
+    pub fn still_without(mut self, before: &Self) -> Self {
+        let keys = self.keys().into_iter();
+        self.dropped = keys.filter(|key| before.is_dropped(key.variant())).collect();
+        self
     }
 
     /// The record without the addresses of a scope, `None` when none is left; and how many were removed.

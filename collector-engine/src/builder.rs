@@ -1,6 +1,7 @@
 //! Puts a collector together.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use collector_cache::{MemoryCache, NoOpCache};
@@ -184,6 +185,7 @@ impl Builder {
             cache,
             directory: self.directory,
             clock,
+            catch_up_at: AtomicU64::new(0),
             config,
             max_tracked: self.max_tracked,
             batch_window: self.batch_window,

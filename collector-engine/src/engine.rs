@@ -30,6 +30,8 @@ pub(crate) struct Engine {
     pub(crate) models: Models<Fetch>,
     pub(crate) directory: Arc<dyn VariantDirectory>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// When a read is to catch up with a suspend again.
+    pub(crate) catch_up_at: AtomicU64,
     pub(crate) config: CacheConfig,
     pub(crate) max_tracked: usize,
     /// How long a batch waits for others.
@@ -53,7 +55,37 @@ pub(crate) struct TaskScope {
     pub(crate) stopping: CancellationToken,
 }
 
+/// How long reads go on before the clock is asked again whether the machine was suspended.
+const CATCH_UP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A clock that is ahead by more after it caught up was suspended.
+const SUSPENDED: Duration = Duration::from_secs(1);
+
 impl Engine {
+    /// The time, for reads. It catches up with a suspend once a second, because without a worker nothing else would.
+    #[inline]
+    pub(crate) fn now(&self) -> Tick {
+        let now = self.clock.now();
+        if now.to_nanos() < self.catch_up_at.load(Ordering::Relaxed) {
+            now
+        } else {
+            self.catch_up()
+        }
+    }
+
+    /// Catches up with the time that the machine was suspended, in which everything has aged and no timer ran.
+    #[cold]
+    pub(crate) fn catch_up(&self) -> Tick {
+        let before = self.clock.now();
+        self.clock.catch_up();
+        let now = self.clock.now();
+        self.catch_up_at.store((now + CATCH_UP_INTERVAL).to_nanos(), Ordering::Relaxed);
+        if before.age(now) > SUSPENDED {
+            self.paces.changed();
+        }
+        now
+    }
+
     /// Removes the addresses of a scope, and supersedes the fetches that were sent before. Returns how many addresses
     /// there were.
     pub(crate) fn invalidate(&self, scope: &Scope) -> usize {
@@ -164,8 +196,7 @@ impl Engine {
 
     /// Untracks and removes what nobody has read for `idle`, and removes the records that have expired.
     pub(crate) fn sweep(&self, idle: Duration) {
-        self.clock.catch_up();
-        let now = self.clock.now();
+        let now = self.catch_up();
         for model in self.models.tracked() {
             self.models.with(&model, |cell| {
                 let Some(tracked) = cell.tracked.as_ref().filter(|tracked| !tracked.pinned) else {

@@ -25,7 +25,7 @@ impl Engine {
         name: &T::Name,
     ) -> Option<Reading<T>> {
         let record = self.cache.get(model)?;
-        self.read(&record, name, self.clock.now())
+        self.read(&record, name, self.now())
     }
 
     /// The reading of a record that is young enough to be used. Counts as a read.

@@ -151,7 +151,7 @@ impl Engine {
                 return Err(io::Error::other("the one before is still being written"));
             }
         };
-        self.clock.catch_up();
+        self.catch_up();
         // The wall first: what passes between the two makes readings older, never younger.
         let wall = self.clock.wall();
         let now = self.clock.now();
@@ -201,9 +201,8 @@ impl Engine {
         found: Option<Contents>,
     ) -> Result<Option<(usize, Duration)>, Unusable> {
         let Some(Contents { written, models, lost }) = found else { return Ok(None) };
-        self.clock.catch_up();
         // The wall last: what passes between the two makes readings older, never younger.
-        let now = self.clock.now();
+        let now = self.catch_up();
         let age = since(written, &*self.clock)?;
         if lost > 0 {
             tracing::warn!(

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Fetch, Source};
-use crate::engine::Engine;
+use crate::engine::{Engine, TaskScope};
 use crate::fetch::breaker::Admission;
 use crate::fetch::budget::Priority;
 use crate::fetch::listing::nearest;
@@ -43,14 +43,17 @@ impl<'a> Batch<'a> {
             engine.models.with(&fetch.model, |cell| cell.dispatch(index, fetch));
         }
         let source = &engine.sources[index];
-        Self {
+        let mut batch = Self {
             engine,
             index,
             started: Instant::now(),
             began: engine.clock.now(),
-            unawaited_limit: engine.unawaited_limit(source, &fetches),
+            unawaited_limit: source.call_limit,
             pending: fetches,
-        }
+        };
+        // A directory runs here: should it panic, the batch is dropped, and its fetches are no longer in flight.
+        batch.unawaited_limit = engine.unawaited_limit(source, &batch.pending);
+        batch
     }
 
     fn source(&self) -> &'a Source {
@@ -133,7 +136,7 @@ impl Drop for Window {
 
 /// Waits for others that want something of a source at the same time, and fetches.
 pub(super) fn dispatch_after_window(engine: &Arc<Engine>, index: usize) {
-    let tasks = engine.task_scope().tasks.clone();
+    let TaskScope { tasks, stopping } = engine.task_scope().clone();
     let mut window = Window(Some((Arc::clone(engine), index)));
     tasks.spawn(async move {
         if let Some((engine, _)) = &window.0
@@ -143,14 +146,19 @@ pub(super) fn dispatch_after_window(engine: &Arc<Engine>, index: usize) {
         }
         if let Some((engine, index)) = window.0.take() {
             let fetches = engine.sources[index].next_batch.take();
-            engine.run(Batch::dispatch(&engine, index, fetches)).await;
+            engine.run(Batch::dispatch(&engine, index, fetches), &stopping).await;
         }
     });
 }
 
 impl Engine {
     /// Fetches those of these models that are not in flight, at once and without a caller who waits.
-    pub(crate) async fn fetch_in_background(&self, index: usize, models: Vec<ModelRef>) {
+    pub(crate) async fn fetch_in_background(
+        &self,
+        index: usize,
+        models: Vec<ModelRef>,
+        stopping: &CancellationToken,
+    ) {
         let join = |model| match self
             .models
             .with(&model, |cell| cell.join(index, || Fetch::new(&model)))
@@ -160,13 +168,12 @@ impl Engine {
         };
         let fetches: Vec<_> = models.into_iter().filter_map(join).collect();
         if !fetches.is_empty() {
-            self.run(Batch::dispatch(self, index, fetches)).await;
+            self.run(Batch::dispatch(self, index, fetches), stopping).await;
         }
     }
 
     /// Runs a batch until every fetch has ended or was given up.
-    async fn run(&self, mut batch: Batch<'_>) {
-        let stopping = self.task_scope().stopping.clone();
+    async fn run(&self, mut batch: Batch<'_>, stopping: &CancellationToken) {
         for tried in 1..=retry::TRIES {
             batch.began = self.clock.now();
             let admission = match batch.source().breaker.admit(batch.began) {
@@ -176,11 +183,11 @@ impl Engine {
             };
             let fetched = tokio::select! {
                 fetched = self.ask_backend(&batch, admission) => fetched,
-                () = given_up(&stopping, &batch.pending) => return,
+                () = given_up(stopping, &batch.pending) => return,
             };
             let last = tried == retry::TRIES;
             let Some(error) = self.land_all(&mut batch, fetched, last).await else { return };
-            if !batch.pause(&stopping, tried, &error).await {
+            if !batch.pause(stopping, tried, &error).await {
                 return;
             }
         }
@@ -405,9 +412,11 @@ impl Batch<'_> {
         // Code from outside runs here, a cache and a directory: its panic over one model must not take
         // the others of the batch with it.
         let land = AssertUnwindSafe(|| {
-            let (outcome, awaited) = (fetched.outcome(), fetch.is_awaited());
+            let outcome = fetched.outcome();
             let record = engine.models.with(&fetch.model, |cell| {
                 let may_store = cell.finish(self.index, fetch);
+                // Under the lock: nobody joins after it.
+                let awaited = fetch.is_awaited();
                 engine.publish(cell, source, &fetch.model, fetched, awaited, may_store)
             });
             if !fetch.is_awaited() {

@@ -46,13 +46,17 @@ impl Engine {
         let before = if may_store { self.cache.get(model) } else { None };
         // Collecting tracks, before the record is made: it says whether it is tracked.
         if may_store && awaited && outcome == Outcome::Found && self.cache.retains() {
-            self.models.track(cell, now, self.max_tracked);
+            self.track(cell, model, now);
         }
         let last_read = before.as_ref().map_or(now, |before| before.last_read());
         let states = before.as_ref().map(|before| before.cold.sources.as_slice());
         let publisher = self.publisher(cell, model, now);
         let states = states.unwrap_or_default();
-        let record = Arc::new(publisher.publish(&source.name, fetched, states, last_read));
+        let mut record = publisher.publish(&source.name, fetched, states, last_read);
+        if let Some(before) = before.as_deref().filter(|_| outcome != Outcome::Found) {
+            record = record.still_without(before);
+        }
+        let record = Arc::new(record);
         let tracked = cell.tracked.is_some();
         let wanted = may_store
             && match outcome {
@@ -80,6 +84,18 @@ impl Engine {
         record
     }
 
+    /// Tracks a model that was read, with its variants, unless the limit is reached.
+    fn track(&self, cell: &mut State<Fetch>, model: &ModelRef, now: Tick) {
+        if cell.tracked.is_some() {
+            return;
+        }
+        let variants = self.directory.variants_of(model);
+        self.models.track(cell, now, self.max_tracked);
+        if let Some(tracked) = &mut cell.tracked {
+            tracked.variants = variants.iter().map(|variant| variant.name.clone()).collect();
+        }
+    }
+
     /// Stores a record in place of `before`. Called under the lock of the model's cell.
     pub(crate) fn put(
         &self,
@@ -105,7 +121,7 @@ impl Engine {
                 };
                 let states = before.cold.sources.clone();
                 let record = self.publisher(cell, &model, now).record(states, before.last_read());
-                self.put(cell, &Arc::new(record), Some(&before));
+                self.put(cell, &Arc::new(record.still_without(&before)), Some(&before));
             });
         }
     }

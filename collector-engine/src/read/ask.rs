@@ -43,7 +43,7 @@ impl Engine {
         name: &T::Name,
     ) -> Result<Reading<T>, CollectError> {
         let record = self.cache.get(model).ok_or_else(|| pending_error(model))?;
-        conclude(&record, name, &self.config.freshness, self.clock.now(), false)
+        conclude(&record, name, &self.config.freshness, self.now(), false)
     }
 
     /// Starts a refresh that nobody waits for at every source where one is due. Outside of a tokio runtime there is

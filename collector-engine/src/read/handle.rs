@@ -98,7 +98,7 @@ impl<T: Part> Held<T> {
         model: &ModelRef,
         name: &T::Name,
     ) -> Option<&Reading<T>> {
-        let now = engine.clock.now();
+        let now = engine.now();
         let is_newest = |last: &&Last| last.cell.version() == Some(last.version);
         let Some(last) = self.last.as_ref().filter(is_newest) else {
             return self.look_up(engine, model, name);

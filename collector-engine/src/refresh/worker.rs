@@ -24,9 +24,6 @@ use crate::snapshot;
 /// How often it is looked whether the directory has changed or a reading has grown old.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A clock that is ahead by more after it caught up has slept, or stood still.
-const SLEPT: Duration = Duration::from_secs(1);
-
 /// How often the cache's counters are logged.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(300);
 
@@ -90,7 +87,7 @@ async fn fetch_loop(engine: Arc<Engine>, place: usize, stop: CancellationToken) 
         changes.mark_unchanged();
         // Outside code runs in a cycle: a cache, a directory. Its panic must not end the refresh of
         // everything in silence.
-        let turn = AssertUnwindSafe(engine.turn(place, &mut schedule)).catch_unwind().await;
+        let turn = AssertUnwindSafe(engine.turn(place, &mut schedule, &stop)).catch_unwind().await;
         let (flew, wait) = match turn {
             Ok(Turn::Flew) => (true, Some(Duration::ZERO)),
             Ok(Turn::Waits(wait)) => (false, wait),
@@ -156,20 +153,15 @@ impl Engine {
     /// What must be noticed soon, whoever brings the values: that the machine slept, that the directory
     /// is another, that a reading grows old.
     fn watch(&self, warned: &mut HashSet<ModelRef>) {
-        let before = self.clock.now();
-        self.clock.catch_up();
-        if before.age(self.clock.now()) > SLEPT {
-            // Everything has aged at once, while the timers stood still.
-            self.paces.changed();
-        }
+        self.catch_up();
         self.follow_directory();
         self.warn_about_age(warned);
     }
 
     /// One refresh of everything tracked that is due at a source, if anything is.
-    async fn turn(&self, index: usize, schedule: &mut Schedule) -> Turn {
+    async fn turn(&self, index: usize, schedule: &mut Schedule, stop: &CancellationToken) -> Turn {
         let source = &self.sources[index];
-        self.clock.catch_up();
+        self.catch_up();
         self.follow_directory();
         let now = self.clock.now();
         let tracked = self.models.tracked();
@@ -182,7 +174,7 @@ impl Engine {
         schedule.retain(|model| tracked.contains(model));
         schedule.begin(&models, now);
         let began = Instant::now();
-        self.fetch_in_background(index, models).await;
+        self.fetch_in_background(index, models, stop).await;
         let missed = schedule.end(began.elapsed(), interval, self.clock.now(), fastrand::f64());
         source.skipped_cycles.fetch_add(missed, Ordering::Relaxed);
         Turn::Flew

@@ -26,6 +26,30 @@ struct Cells<F> {
     invalidated_at: Tick,
 }
 
+/// A cell under its lock. When it is dropped, also by a panic of outside code, it counts a change of the record and
+/// gives up a cell with nothing left to remember.
+struct Locked<'a, F> {
+    models: &'a Models<F>,
+    model: &'a ModelRef,
+    cell: &'a Cell<F>,
+    state: MutexGuard<'a, State<F>>,
+}
+
+impl<F> Drop for Locked<'_, F> {
+    fn drop(&mut self) {
+        if std::mem::take(&mut self.state.record_changed) {
+            self.cell.count_change();
+        }
+        if let Some(invalidated_at) = self.state.give_up_if_idle() {
+            self.cell.end();
+            // Still under the cell's lock: a caller that finds it given up finds the map without it.
+            let mut cells = self.models.cells();
+            cells.invalidated_at = cells.invalidated_at.max(invalidated_at);
+            cells.by_model.remove(self.model);
+        }
+    }
+}
+
 impl<F> Default for Models<F> {
     fn default() -> Self {
         let cells = Cells { by_model: HashMap::new(), invalidated_at: Tick::MIN };
@@ -45,19 +69,9 @@ impl<F> Models<F> {
         loop {
             let cell = self.cell_or_new(model);
             // Given up since: it is no longer in the map.
-            let Some(mut state) = cell.lock() else { continue };
-            let result = act(&mut state);
-            if std::mem::take(&mut state.record_changed) {
-                cell.count_change();
-            }
-            if let Some(invalidated_at) = state.give_up_if_idle() {
-                cell.end();
-                // Still under the cell's lock: whoever finds it given up finds the map without it.
-                let mut cells = self.cells();
-                cells.invalidated_at = cells.invalidated_at.max(invalidated_at);
-                cells.by_model.remove(model);
-            }
-            return result;
+            let Some(state) = cell.lock() else { continue };
+            let mut locked = Locked { models: self, model, cell: &cell, state };
+            return act(&mut locked.state);
         }
     }
 
@@ -165,4 +179,29 @@ impl<F> Models<F> {
 fn take_one(count: &AtomicUsize, limit: usize) -> bool {
     let one_more = |count: usize| (count < limit).then_some(count + 1);
     count.fetch_update(Relaxed, Relaxed, one_more).is_ok()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn a_panic_under_the_lock_leaves_no_idle_cell_and_no_handle_with_the_old_record() {
+        let models = Models::<()>::default();
+        let (idle, tracked) = (ModelRef::new("idle", "prod"), ModelRef::new("tracked", "prod"));
+        models.with(&tracked, |cell| models.track(cell, Tick::MIN, 1));
+        let cell = models.cell(&tracked).unwrap();
+        let version = cell.version();
+        for model in [&idle, &tracked] {
+            let change = |cell: &mut State<()>| {
+                cell.record_changed = true;
+                panic!("a defect in a cache");
+            };
+            let panicked = catch_unwind(AssertUnwindSafe(|| models.with(model, change)));
+            assert!(panicked.is_err());
+        }
+        assert!(models.cell(&idle).is_none());
+        assert_ne!(cell.version(), version);
+    }
 }

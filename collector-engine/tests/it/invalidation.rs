@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use collector_core::{MetricsCollector as _, ModelRef};
+use collector_core::{ErrorKind, MetricsCollector as _, ModelRef, Scope};
 
-use crate::setup::{llama, setup};
+use crate::setup::{llama, pass, secs, setup, setup_with, variant, variants};
 
 #[tokio::test(start_paused = true)]
 async fn an_overtaken_fetch_answers_its_waiters_and_stores_nothing() {
@@ -50,4 +50,23 @@ async fn invalidating_llama_keeps_llama_8b() {
     setup.read(&longer).await;
     assert_eq!(setup.collector.invalidate_cache(&llama()), 1);
     assert_eq!(setup.collector.cache_size(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidated_allocation_returns_with_an_answer_and_not_with_a_failure() {
+    let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker().await.unwrap();
+    pass(secs(1)).await;
+    let allocation = || setup.collector.cached_allocation(&llama(), &"fast".into());
+    assert!(allocation().is_some());
+    setup.backend.fail(ErrorKind::Unauthorized);
+    let scope = Scope::of_model(&llama()).variant("fast");
+    assert_eq!(setup.collector.invalidate_by_prefix(&scope), 1);
+    pass(secs(60)).await;
+    assert!(allocation().is_none(), "a value from before the invalidation");
+    assert!(setup.collector.cached_replicas(&llama()).is_some());
+    setup.backend.restore();
+    pass(secs(60)).await;
+    assert!(allocation().is_some());
 }

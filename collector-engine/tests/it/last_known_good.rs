@@ -206,6 +206,32 @@ async fn after_minutes_of_sleep_values_are_as_old_as_they_are_and_renewed_at_onc
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_read_after_a_suspend_shows_the_true_age_with_the_worker_or_without() {
+    for (way, worker) in (0..5).flat_map(|way| [(way, false), (way, true)]) {
+        let (clock, setup) = with_jumping_clock();
+        setup.backend.serve_pods(&llama(), &["llama-0"]);
+        let collector = &setup.collector;
+        if worker {
+            collector.start_background_worker().await.unwrap();
+        }
+        setup.read(&llama()).await;
+        let mut handle = collector.handle(llama(), None);
+        assert!(handle.replicas().is_some());
+        setup.backend.fail(ErrorKind::Unauthorized);
+        clock.sleep(secs(200));
+        pass(secs(1)).await;
+        let age = match way {
+            0 => setup.read(&llama()).await.age(),
+            1 => collector.collect_many(&[llama()]).await[0].as_ref().unwrap().age(),
+            2 => collector.cached_replicas(&llama()).unwrap().age(),
+            3 => handle.replicas().unwrap().age(),
+            _ => collector.tracked()[0].replicas.as_ref().unwrap().age(),
+        };
+        assert!((secs(200)..secs(210)).contains(&age), "{age:?}, way {way}, worker: {worker}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_process_that_was_stopped_for_minutes_refreshes_once_and_does_not_catch_up_on_cycles() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);

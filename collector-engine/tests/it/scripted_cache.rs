@@ -28,7 +28,7 @@ impl Default for ScriptedCache {
 }
 
 /// Counts down to 0, and returns where it was.
-fn count_down(counter: &AtomicUsize) -> usize {
+pub(crate) fn count_down(counter: &AtomicUsize) -> usize {
     let left = counter.load(Ordering::SeqCst);
     counter.store(left.saturating_sub(1), Ordering::SeqCst);
     left

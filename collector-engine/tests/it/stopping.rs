@@ -97,3 +97,17 @@ async fn a_stop_that_was_cancelled_leaves_a_collector_that_can_be_started_again(
     pass(secs(300)).await;
     assert!(setup.read(&llama()).await.age() <= secs(30));
 }
+
+#[tokio::test(start_paused = true)]
+async fn stopping_gives_up_a_refresh_that_was_not_sent_yet() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.read(&llama()).await;
+    pass(secs(31)).await;
+    setup.backend.hang();
+    // It starts a refresh, which waits a moment for others.
+    setup.read(&llama()).await;
+    let began = tokio::time::Instant::now();
+    setup.collector.stop_background_worker().await;
+    assert!(began.elapsed() < secs(1));
+}

@@ -152,3 +152,14 @@ async fn an_invalidation_counts_as_a_read() {
     pass(secs(3)).await;
     assert_eq!(setup.collector.state().tracked, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_variant_that_was_stopped_and_read_again_can_be_stopped_again() {
+    let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    for _ in 0..2 {
+        assert!(setup.collector.collect_allocation(&llama(), &"fast".into()).await.is_ok());
+        assert!(setup.collector.stop_tracking(&VariantRef::new("fast", "prod")));
+        assert!(setup.collector.tracked().is_empty());
+    }
+}
