@@ -286,7 +286,7 @@ pub(crate) struct ServeArgs {
 #[derive(Args, Debug)]
 #[command(
     after_help = "A URL is read as the daemon reads it: within its deadline (nine tenths of \
-                  epp.scrape_interval, or\nepp.timeout), with its token where the URL is one of its \
+                  scrape.scrape_interval, or\nscrape.timeout), with its token where the URL is one of its \
                   targets, its certificates and its limits.\nA file whose name ends in .gz is \
                   decompressed.\n\n\
                   Examples:\n  \

@@ -33,13 +33,20 @@ const BUILT_IN: &[fn() -> BackendFactory] = &[
     #[cfg(feature = "prometheus")]
     prometheus::factory,
     #[cfg(feature = "epp")]
-    epp::factory,
+    epp::scrape,
+    #[cfg(feature = "epp")]
+    epp::epp,
 ];
+
+/// The names of direct scraping: the main one, and another that means the same.
+pub(crate) const SCRAPE: [&str; 2] = ["scrape", "epp"];
 
 /// The backends that this build leaves out, each with the variables of other tools that set its keys.
 pub(crate) const LEFT_OUT: &[(&str, &[&str])] = &[
     #[cfg(not(feature = "prometheus"))]
     ("prometheus", &[]),
+    #[cfg(not(feature = "epp"))]
+    ("scrape", &[]),
     #[cfg(not(feature = "epp"))]
     ("epp", &["EPP_METRIC_READER_BEARER_TOKEN"]),
 ];
@@ -248,6 +255,12 @@ impl Backends {
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> + Clone {
         self.0.iter().map(BackendFactory::name)
+    }
+
+    /// The same without direct scraping under the name that is not used.
+    pub(crate) fn with_scrape_as(mut self, name: &str) -> Self {
+        self.0.retain(|backend| backend.name == name || !SCRAPE.contains(&backend.name));
+        self
     }
 
     /// Every key of their sections.

@@ -19,10 +19,12 @@ impl CollectorConfig {
 
     /// The settings of a backend by their type, whichever backend is chosen: `EppConfig` for example.
     pub fn settings_of<S: BackendSettings>(&self) -> Option<&S> {
-        self.sections.values().find_map(|settings| {
-            let settings: &dyn Any = &**settings;
-            settings.downcast_ref()
-        })
+        self.sections.values().find_map(of_type)
+    }
+
+    /// The same if the backend is chosen, otherwise `None`.
+    pub fn chosen_settings_of<S: BackendSettings>(&self) -> Option<&S> {
+        self.chosen().find_map(of_type)
     }
 
     /// The chosen backends, in order of preference. Files that they need are read; nothing is sent.
@@ -92,6 +94,11 @@ impl CollectorConfig {
     pub fn build(&self, clock: Arc<dyn Clock>) -> Result<CachingCollector, ConfigErrors> {
         Ok(self.builder(clock)?.build()?)
     }
+}
+
+fn of_type<S: BackendSettings>(settings: &Arc<dyn BackendSettings>) -> Option<&S> {
+    let settings: &dyn Any = &**settings;
+    settings.downcast_ref()
 }
 
 /// The message with the causes that it does not contain itself.

@@ -6,7 +6,7 @@ mod proxy;
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::backend::{Backends, LEFT_OUT};
+use crate::backend::{Backends, LEFT_OUT, SCRAPE};
 use crate::error::ConfigError;
 use crate::key::Key;
 use crate::keys::Keys;
@@ -17,7 +17,7 @@ use crate::text::printable;
 /// Names the configuration file; whoever makes the [`Loader`](crate::Loader) reads it.
 const FILE_VARIABLE: &str = "COLLECTOR_CONFIG";
 
-/// The cache's keys as they are called where the EPP is the only backend.
+/// Variables of the cache's keys, read where direct scraping is the only backend.
 pub(crate) const EPP_ALIASES: [(&str, &str); 4] = [
     ("EPP_METRICS_CACHE_ENABLED", "cache.enabled"),
     ("EPP_METRICS_CACHE_TTL", "cache.ttl"),
@@ -114,11 +114,11 @@ pub(crate) fn aliases(
         let (Some(text), Some(key)) = (variables.get(alias), keys.find(path)) else {
             continue;
         };
-        if backend == ["epp"] {
+        if matches!(backend, [only] if SCRAPE.contains(&only.as_str())) {
             collect(key, alias, text, &mut settings, errors);
         } else {
             warnings.push(format!(
-                "environment variable {alias} is ignored: it counts only where `epp` is the only \
+                "environment variable {alias} is ignored: it counts only where `scrape` is the only \
                  backend; set {} instead",
                 key.variable()
             ));

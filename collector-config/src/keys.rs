@@ -20,6 +20,10 @@ impl Keys {
         self.0.iter().copied()
     }
 
+    pub(crate) fn into_iter(self) -> impl Iterator<Item = &'static Key> {
+        self.0.into_iter()
+    }
+
     /// The key of this path.
     pub(crate) fn find(&self, path: &str) -> Option<&'static Key> {
         self.iter().find(|key| key.path == path)
@@ -51,8 +55,8 @@ impl Keys {
 
 /// The key of users' engines.
 pub(crate) const ENGINES: &str = "engines";
-/// Its name of before, when one backend alone had engines.
-pub(crate) const ENGINES_BEFORE: &str = "epp.engines";
+/// Its other names: direct scraping once was the only backend that had engines.
+pub(crate) const OTHER_ENGINES: [&str; 2] = ["scrape.engines", "epp.engines"];
 
 /// The keys of every collector, whatever its backends.
 pub(crate) const COMMON_KEYS: &[Key] = &[

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use figment::Figment;
 
-use crate::backend::{BackendFactory, BackendSettings, Backends};
+use crate::backend::{BackendFactory, BackendSettings, Backends, SCRAPE};
 use crate::environment::{self, Variables};
 use crate::error::{ConfigError, ConfigErrors};
 use crate::extract::{Extracted, extract};
 use crate::file::{self, FileLayer};
 use crate::key::Key;
-use crate::keys::{COMMON_KEYS, ENGINES, ENGINES_BEFORE, Keys};
+use crate::keys::{ENGINES, Keys, OTHER_ENGINES};
 use crate::layer::Setting;
 use crate::loaded::Loaded;
 use crate::origin::{Origin, Origins};
@@ -42,19 +42,24 @@ impl Loader {
         self
     }
 
-    /// The names of the registered backends.
+    /// The names of the registered backends, direct scraping under its main name alone.
     pub fn backends(&self) -> impl Iterator<Item = &'static str> {
-        self.backends.names()
+        self.backends.names().filter(|name| *name != SCRAPE[1])
     }
 
     /// Every key that can be set, except those of `[[variants]]`, in the order of the reference.
     pub fn keys(&self) -> impl Iterator<Item = &'static Key> {
-        COMMON_KEYS.iter().chain(self.backends.keys())
+        self.main_keys().into_iter()
+    }
+
+    /// Every key under its main name.
+    fn main_keys(&self) -> Keys {
+        Keys::with(self.backends.clone().with_scrape_as(SCRAPE[0]).keys())
     }
 
     /// The reference of all keys, in Markdown.
     pub fn reference(&self) -> String {
-        reference(&Keys::with(self.backends.keys()))
+        reference(&self.main_keys())
     }
 
     /// Reads this file: `.yaml` and `.yml` as YAML, everything else as TOML, at most 1 MiB.
@@ -125,10 +130,15 @@ impl Loader {
         let flags = from_flags(&self.flags, &keys, &mut errors);
 
         // Which aliases count depends on the backend, which has no alias itself.
-        let layers = in_file.iter().chain(&own).chain(&flags);
-        let backend = extract(layers.cloned().collect(), &mut Vec::new(), CommonSections::read)
-            .unwrap_or_default()
-            .backend;
+        let layers = [in_file.clone(), own.clone(), flags.clone()].concat();
+        let backend = extract(layers.clone(), &mut Vec::new(), CommonSections::read);
+        let mut backend = backend.unwrap_or_default().backend;
+        let scrape = name_of_scrape(&layers, &backend, &mut errors);
+        for name in backend.iter_mut().filter(|name| SCRAPE.contains(&name.as_str())) {
+            scrape.clone_into(name);
+        }
+        let backends = self.backends.with_scrape_as(scrape);
+        let keys = Keys::with(backends.keys());
         let aliases =
             environment::aliases(&self.variables, &keys, &backend, &mut errors, &mut warnings);
         warnings.extend(environment::beaten(&aliases, &own));
@@ -146,7 +156,7 @@ impl Loader {
         let common =
             extract(settings.clone(), &mut errors, CommonSections::read).unwrap_or_default();
         let mut sections: BTreeMap<&'static str, Arc<dyn BackendSettings>> = BTreeMap::new();
-        for backend in self.backends.iter() {
+        for backend in backends.iter() {
             let section = extract(settings.clone(), &mut errors, |layers| backend.read(layers));
             if let Some(section) = section {
                 sections.insert(backend.name(), section);
@@ -167,7 +177,7 @@ impl Loader {
             origins.set_variant(origin);
         }
         let config = CollectorConfig {
-            backend: common.backend,
+            backend,
             instance: common.instance,
             cache: common.cache,
             variants: specs,
@@ -175,25 +185,51 @@ impl Loader {
             server: common.server,
             log: common.log,
             sections,
-            backends: self.backends,
+            backends,
         };
         let loaded = Loaded { config, origins, warnings, keys };
         (loaded, errors)
     }
 }
 
-/// Reads the engines under the name that they had before as well; both names at once are an error.
+/// The name that the configuration gives to direct scraping. Sections under both are an error.
+fn name_of_scrape(
+    settings: &[Setting],
+    backend: &[String],
+    errors: &mut Vec<ConfigError>,
+) -> &'static str {
+    let [main, other] = SCRAPE;
+    let of = |name| {
+        let is_of = |setting: &&Setting| setting.key.path.split('.').next() == Some(name);
+        settings.iter().find(is_of).map(|setting| &setting.origin)
+    };
+    match (of(main), of(other)) {
+        (Some(set), Some(too)) => {
+            let message = format!(
+                "[{other}] is set too ({too}): both are direct scraping; move all keys to [{main}]"
+            );
+            errors.push(ConfigError::new(message).key(main).at(set.clone()));
+            main
+        }
+        (None, Some(_)) => other,
+        (None, None) if backend.iter().any(|name| name == other) => other,
+        _ => main,
+    }
+}
+
+/// Reads the engines under their other names as well; two names at once are an error.
 fn rename_engines(settings: &mut [Setting], keys: &Keys, errors: &mut Vec<ConfigError>) {
-    let of = |path: &str| settings.iter().find(|setting| setting.key.path == path);
-    if let (Some(_), Some(before)) = (of(ENGINES), of(ENGINES_BEFORE)) {
+    let is_other = |setting: &Setting| OTHER_ENGINES.contains(&setting.key.path);
+    let Some(other) = settings.iter().find(|setting| is_other(setting)) else { return };
+    if settings.iter().any(|setting| setting.key.path == ENGINES) {
         let message = format!(
             "{ENGINES} is set too: it is the same list, for every backend; keep {ENGINES} alone"
         );
-        errors.push(ConfigError::new(message).key(ENGINES_BEFORE).at(before.origin.clone()));
+        errors.push(ConfigError::new(message).key(other.key.path).at(other.origin.clone()));
         return;
     }
     let Some(key) = keys.find(ENGINES) else { return };
-    for setting in settings.iter_mut().filter(|setting| setting.key.path == ENGINES_BEFORE) {
+    for setting in settings.iter_mut().filter(|setting| is_other(setting)) {
         setting.key = key;
     }
 }

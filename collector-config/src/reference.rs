@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::backend::SCRAPE;
 use crate::environment::EPP_ALIASES;
 use crate::key::{Key, Kind};
 use crate::keys::{Keys, VARIANT_KEYS};
@@ -34,6 +35,17 @@ pub(crate) fn reference(keys: &Keys) -> String {
         if of_key != section || section.is_none() {
             if let Some(name) = of_key {
                 let _ = write!(text, "\n## `[{name}]`\n");
+                if name == SCRAPE[0] {
+                    let [main, other] = SCRAPE;
+                    let _ = write!(
+                        text,
+                        "\nDirect scraping. `[{other}]`, `backend = \"{other}\"` and \
+                         `COLLECTOR_{}__` mean the same as `[{main}]`, `backend = \"{main}\"` and \
+                         `COLLECTOR_{}__`; a configuration uses one of the two names.\n",
+                        other.to_uppercase(),
+                        main.to_uppercase()
+                    );
+                }
             } else if !text.contains("## Top level") {
                 text.push_str("\n## Top level\n");
             }
@@ -49,7 +61,7 @@ pub(crate) fn reference(keys: &Keys) -> String {
         describe(&mut text, key, None);
     }
     text.push_str(
-        "\n## Aliases if `epp` is the only backend\n\nThese variables set the cache as well:\n\n",
+        "\n## Aliases if `scrape` is the only backend\n\nThese variables set the cache as well:\n\n",
     );
     for (alias, path) in EPP_ALIASES {
         let _ = writeln!(text, "- `{alias}`: `{path}`");

@@ -193,7 +193,9 @@ mod tests {
         assert_eq!(fields::<LogConfig>(), names(keys(), "log."));
         assert_eq!(fields::<VariantSpec>(), names(VARIANT_KEYS.iter(), ""));
         #[cfg(feature = "epp")]
-        assert_eq!(fields::<collector_epp::EppConfig>(), names(keys(), "epp."));
+        for section in ["scrape.", "epp."] {
+            assert_eq!(fields::<collector_epp::EppConfig>(), names(keys(), section));
+        }
         #[cfg(feature = "prometheus")]
         assert_eq!(
             fields::<collector_prometheus::PrometheusConfig>(),

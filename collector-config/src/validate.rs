@@ -7,7 +7,7 @@ use collector_engine::{StaticDirectory, TimingError, VariantSpec};
 use collector_engines::Engines;
 
 use crate::error::ConfigError;
-use crate::keys::{COMMON_KEYS, ENGINES, ENGINES_BEFORE};
+use crate::keys::{COMMON_KEYS, ENGINES, OTHER_ENGINES};
 use crate::loaded::Loaded;
 use crate::origin::{Origin, Origins};
 use crate::schema::CollectorConfig;
@@ -23,7 +23,11 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
     }
     let broken: HashSet<String> =
         errors.iter().filter_map(ConfigError::unread_key).map(str::to_owned).collect();
-    let sound = |keys: &[&str]| !keys.iter().any(|key| broken.contains(*key));
+    let is_broken = |key: &str| {
+        broken.contains(key)
+            || key.split_once('.').is_some_and(|(section, _)| broken.contains(section))
+    };
+    let sound = |keys: &[&str]| !keys.iter().any(|key| is_broken(key));
     let Loaded { config, origins, warnings, keys: _ } = loaded;
 
     if sound(&["backend"]) {
@@ -35,7 +39,8 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
                 .map(|message| error_at("backend", message, origins)),
         );
     }
-    let engines = [ENGINES, ENGINES_BEFORE];
+    let [scrape, epp] = OTHER_ENGINES;
+    let engines = [ENGINES, scrape, epp];
     if sound(&engines)
         && let Err(error) = Engines::new(&config.engines)
     {

@@ -67,7 +67,31 @@ pub struct EppConfig {
     pub tls_insecure_skip_verify: bool,
     /// Engines besides the ones that are known, and corrections of these.
     pub engines: Vec<EngineSpec>,
+    /// The name of the section in the configuration, for messages: `scrape` or `epp`. Default `epp`.
+    #[serde(skip)]
+    pub section: &'static str,
 }
+
+/// The keys of the section.
+const KEYS: [&str; 17] = [
+    "targets",
+    "target_file",
+    "dns",
+    "scrape_interval",
+    "timeout",
+    "window",
+    "idle_interval",
+    "max_page_bytes",
+    "max_line_bytes",
+    "max_targets",
+    "token_path",
+    "bearer_token",
+    "allow_token_over_http",
+    "ca_cert_path",
+    "server_name",
+    "tls_insecure_skip_verify",
+    "engines",
+];
 
 /// The least scrape interval: more frequent scrapes cost the server more than they are worth.
 const SCRAPE_INTERVAL_MIN: Duration = Duration::from_millis(50);
@@ -96,6 +120,7 @@ impl Default for EppConfig {
             server_name: None,
             tls_insecure_skip_verify: false,
             engines: Vec::new(),
+            section: SECTION.name,
         }
     }
 }
@@ -104,6 +129,14 @@ impl EppConfig {
     /// Time for one scrape.
     pub fn effective_timeout(&self) -> Duration {
         self.timeout.unwrap_or_else(|| self.scrape_interval.mul_f64(0.9))
+    }
+
+    /// A message of this crate, which names keys as `epp.timeout`, with the name that the section has in the
+    /// configuration.
+    pub fn with_section(&self, message: &str) -> String {
+        KEYS.iter().fold(message.to_owned(), |message, key| {
+            message.replace(&SECTION.key(key), &format!("{}.{key}", self.section))
+        })
     }
 
     /// How large a page and a line of it may be.

@@ -12,12 +12,10 @@ pub(super) async fn targets(config: &CollectorConfig) -> Option<Result<usize, St
     use collector_epp::EppConfig;
     use collector_epp::discover::{Discovery as _, FileTargets};
 
-    if !config.backend.iter().any(|name| name == "epp") {
-        return None;
-    }
-    let path = config.settings_of::<EppConfig>()?.target_file.as_deref()?;
-    let targets = FileTargets::new(path).targets().await;
-    Some(targets.map(|targets| targets.len()).map_err(|error| error.to_string()))
+    let config = config.chosen_settings_of::<EppConfig>()?;
+    let targets = FileTargets::new(config.target_file.as_deref()?).targets().await;
+    let targets = targets.map(|targets| targets.len());
+    Some(targets.map_err(|error| config.with_section(&error.to_string())))
 }
 
 /// The same in a build without the backend that reads one.

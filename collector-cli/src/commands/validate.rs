@@ -116,11 +116,7 @@ fn found(name: &str, loaded: Loaded, in_file: Option<usize>, no_files: bool) -> 
 
 #[cfg(feature = "epp")]
 fn targets(loaded: &Loaded, in_file: Option<usize>) -> Option<Targets> {
-    let config = &loaded.config;
-    let epp = config.settings_of::<collector_epp::EppConfig>()?;
-    if !config.backend.iter().any(|name| name == "epp") {
-        return None;
-    }
+    let epp = loaded.config.chosen_settings_of::<collector_epp::EppConfig>()?;
     Some(Targets { configured: epp.targets.len(), dns_names: epp.dns.len(), in_file })
 }
 

@@ -1,4 +1,4 @@
-//! The section `[epp]`.
+//! Direct scraping: the section `[scrape]`, which may also be called `[epp]`.
 
 use std::sync::Arc;
 
@@ -7,133 +7,160 @@ use collector_epp::{EppBackend, EppConfig};
 
 use super::{BackendFactory, BackendSettings, BoxError, Problem};
 use crate::key::{Key, Kind};
-use crate::keys::ENGINES_BEFORE;
 
-/// The backend that scrapes pods directly.
-pub(super) fn factory() -> BackendFactory {
-    BackendFactory::new("epp", KEYS, |section| {
-        Ok(EppConfig { engines: section.engines()?, ..section.read()? })
+/// The backend under its main name.
+pub(super) fn scrape() -> BackendFactory {
+    factory("scrape", KEYS)
+}
+
+/// The backend under its other name.
+pub(super) fn epp() -> BackendFactory {
+    factory("epp", EPP_KEYS)
+}
+
+fn factory(name: &'static str, keys: &'static [Key]) -> BackendFactory {
+    BackendFactory::new(name, keys, move |section| {
+        Ok(EppConfig { engines: section.engines()?, section: name, ..section.read()? })
     })
 }
 
-const KEYS: &[Key] = &[
-    Key::new(
-        "epp.targets",
-        Kind::Tables,
-        "The pods to scrape. Each has `url` and `namespace`, and may have `pod` (default: host and port), `engine` (default: recognised by the page), `role`, `model` (takes precedence over the page), `rank` (of several servers in the pod) and `replica` (for a replica of several pods).",
-    ),
-    Key::new(
-        "epp.target_file",
-        Kind::Path,
-        "A file of pods in the form of Prometheus' `file_sd_configs`, JSON or YAML by its extension, read again when it changes. Labels read: `__scheme__` (http), `__metrics_path__` (/metrics), `namespace` (required), `pod`, `model`, `rank`, `replica`, `llm-d.ai/engine-type`, `llm-d.ai/role`.",
-    ),
-    Key::new(
-        "epp.dns",
-        Kind::Tables,
-        "DNS names of pods, resolved again after their ttl. Each has `name`, `namespace`, `type` (A, AAAA or SRV; default A) and, unless that is SRV, `port`; and may have `scheme` (http), `path` (/metrics), `engine`, `role`, `model`, `rank` and `replica`.",
-    ),
-    Key::new(
-        "epp.scrape_interval",
-        Kind::Duration,
-        "How often each pod is scraped; at least 50ms.",
-    )
-    .default("1s"),
-    Key::new(
-        "epp.timeout",
-        Kind::Duration,
-        "Time for one scrape, from DNS to the last byte; default: nine tenths of the scrape interval.",
-    ),
-    Key::new("epp.window", Kind::Duration, "The time over which peaks and rates are taken.")
-        .default("1m"),
-    Key::new(
-        "epp.idle_interval",
-        Kind::Duration,
-        "How often pods of untracked models are scraped; 0: once only.",
-    )
-    .default("15s"),
-    Key::new("epp.max_page_bytes", Kind::Positive, "The greatest page that is read, in bytes.")
-        .default("16777216"),
-    Key::new(
-        "epp.max_line_bytes",
-        Kind::Positive,
-        "The longest line that is read; longer ones are skipped, and counted if they belong to wanted series.",
-    )
-    .default("65536"),
-    Key::new(
-        "epp.max_targets",
-        Kind::Positive,
-        "Most pods to scrape; a source with more is refused.",
-    )
-    .default("10000"),
-    Key::new(
-        "epp.bearer_token",
-        Kind::Secret,
-        "Sent as `Authorization: Bearer`, over https only. Takes precedence over `epp.token_path`.",
-    )
-    .aliases(&["EPP_METRIC_READER_BEARER_TOKEN"]),
-    Key::new(
-        "epp.token_path",
-        Kind::Path,
-        "A file that holds the token; read again whenever it changes.",
-    ),
-    Key::new(
-        "epp.allow_token_over_http",
-        Kind::Bool,
-        "Sends the token over http too: anyone who reads the traffic reads the token.",
-    )
-    .default("false"),
-    Key::new(
-        "epp.ca_cert_path",
-        Kind::Path,
-        "Certificates (PEM) of the authorities that may have signed the pods'; default: those of the operating system.",
-    ),
-    Key::new(
-        "epp.server_name",
-        Kind::Text,
-        "The name that a pod's certificate must contain; default: the host of its URL.",
-    ),
-    Key::new(
-        "epp.tls_insecure_skip_verify",
-        Kind::Bool,
-        "Accepts any certificate: anyone on the network path can read the token and forge metrics.",
-    )
-    .default("false"),
-    Key::new(
-        ENGINES_BEFORE,
-        Kind::Tables,
-        "The former name of `engines`.",
-    ),
-];
+/// The keys of the section, under either of its names.
+macro_rules! keys {
+    ($section:literal) => {
+        &[
+            Key::new(
+                concat!($section, ".targets"),
+                Kind::Tables,
+                "The pods to scrape. Each has `url` and `namespace`, and may have `pod` (default: host and port), `engine` (default: recognised by the page), `role`, `model` (takes precedence over the page), `rank` (of several servers in the pod) and `replica` (for a replica of several pods).",
+            ),
+            Key::new(
+                concat!($section, ".target_file"),
+                Kind::Path,
+                "A file of pods in the form of Prometheus' `file_sd_configs`, JSON or YAML by its extension, read again when it changes. Labels read: `__scheme__` (http), `__metrics_path__` (/metrics), `namespace` (required), `pod`, `model`, `rank`, `replica`, `llm-d.ai/engine-type`, `llm-d.ai/role`.",
+            ),
+            Key::new(
+                concat!($section, ".dns"),
+                Kind::Tables,
+                "DNS names of pods, resolved again after their ttl. Each has `name`, `namespace`, `type` (A, AAAA or SRV; default A) and, unless that is SRV, `port`; and may have `scheme` (http), `path` (/metrics), `engine`, `role`, `model`, `rank` and `replica`.",
+            ),
+            Key::new(
+                concat!($section, ".scrape_interval"),
+                Kind::Duration,
+                "How often each pod is scraped; at least 50ms.",
+            )
+            .default("1s"),
+            Key::new(
+                concat!($section, ".timeout"),
+                Kind::Duration,
+                "Time for one scrape, from DNS to the last byte; default: nine tenths of the scrape interval.",
+            ),
+            Key::new(concat!($section, ".window"), Kind::Duration, "The time over which peaks and rates are taken.")
+                .default("1m"),
+            Key::new(
+                concat!($section, ".idle_interval"),
+                Kind::Duration,
+                "How often pods of untracked models are scraped; 0: once only.",
+            )
+            .default("15s"),
+            Key::new(concat!($section, ".max_page_bytes"), Kind::Positive, "The greatest page that is read, in bytes.")
+                .default("16777216"),
+            Key::new(
+                concat!($section, ".max_line_bytes"),
+                Kind::Positive,
+                "The longest line that is read; longer ones are skipped, and counted if they belong to wanted series.",
+            )
+            .default("65536"),
+            Key::new(
+                concat!($section, ".max_targets"),
+                Kind::Positive,
+                "Most pods to scrape; a source with more is refused.",
+            )
+            .default("10000"),
+            Key::new(
+                concat!($section, ".bearer_token"),
+                Kind::Secret,
+                concat!("Sent as `Authorization: Bearer`, over https only. Takes precedence over `", $section, ".token_path`."),
+            )
+            .aliases(&["EPP_METRIC_READER_BEARER_TOKEN"]),
+            Key::new(
+                concat!($section, ".token_path"),
+                Kind::Path,
+                "A file that holds the token; read again whenever it changes.",
+            ),
+            Key::new(
+                concat!($section, ".allow_token_over_http"),
+                Kind::Bool,
+                "Sends the token over http too: anyone who reads the traffic reads the token.",
+            )
+            .default("false"),
+            Key::new(
+                concat!($section, ".ca_cert_path"),
+                Kind::Path,
+                "Certificates (PEM) of the authorities that may have signed the pods'; default: those of the operating system.",
+            ),
+            Key::new(
+                concat!($section, ".server_name"),
+                Kind::Text,
+                "The name that a pod's certificate must contain; default: the host of its URL.",
+            ),
+            Key::new(
+                concat!($section, ".tls_insecure_skip_verify"),
+                Kind::Bool,
+                "Accepts any certificate: anyone on the network path can read the token and forge metrics.",
+            )
+            .default("false"),
+            Key::new(
+                concat!($section, ".engines"),
+                Kind::Tables,
+                "Another name of `engines`.",
+            ),
+        ]
+    };
+}
+
+const KEYS: &[Key] = keys!("scrape");
+/// The same keys under the section's other name.
+const EPP_KEYS: &[Key] = keys!("epp");
 
 impl BackendSettings for EppConfig {
     fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, BoxError> {
-        Ok(Arc::new(EppBackend::new(self.clone(), clock)?))
+        match EppBackend::new(self.clone(), clock) {
+            Ok(backend) => Ok(Arc::new(backend)),
+            Err(error) => Err(self.with_section(&error.to_string()).into()),
+        }
     }
 
     fn problems(&self) -> Vec<Problem> {
         let errors = self.validate().err().unwrap_or_default();
+        let known = if self.section == "epp" { EPP_KEYS } else { KEYS };
         // Engines are every backend's, and were checked before.
-        let of_engines = format!("{ENGINES_BEFORE}: ");
+        let of_engines = format!("{}.engines: ", self.section);
         errors
             .into_iter()
-            .map(|error| error.to_string())
+            .map(|error| self.with_section(&error.to_string()))
             .filter(|message| !message.starts_with(&of_engines))
             .map(|message| {
-                // The key that it begins with, and those that it speaks of besides.
-                let mut keys: Vec<_> =
-                    KEYS.iter().map(|key| key.path).filter(|path| message.contains(path)).collect();
+                // The key that it begins with, and the others that it names.
+                let mut keys: Vec<_> = known
+                    .iter()
+                    .map(|key| key.path)
+                    .filter(|path| message.contains(path))
+                    .collect();
                 keys.sort_by_key(|path| message.find(path));
                 Problem { keys, message }
             })
             .collect()
     }
 
-    /// Of unverified certificates the backend itself warns when it is built.
+    /// The backend itself warns of unverified certificates when it is built.
     fn warnings(&self) -> Vec<String> {
+        let section = self.section;
+        let has_token = self.bearer_token.is_some() || self.token_path.is_some();
         let mut warnings = Vec::new();
         if self.bearer_token.is_some() && self.token_path.is_some() {
-            warnings
-                .push("epp.token_path is ignored: epp.bearer_token is set and beats it".to_owned());
+            warnings.push(format!(
+                "{section}.token_path is ignored: {section}.bearer_token is set and beats it"
+            ));
         }
         for (number, target) in self.targets.iter().enumerate() {
             let of_engine = self.engines.iter().find(|engine| {
@@ -144,29 +171,26 @@ impl BackendSettings for EppConfig {
                 && model != other.as_str()
             {
                 warnings.push(format!(
-                    "epp.targets: entry {}: its model {model:?} goes before {other:?}, which its engine \
-                     has in [[engines]]",
+                    "{section}.targets: entry {}: its model {model:?} goes before {other:?}, which \
+                     its engine has in [[engines]]",
                     number + 1
                 ));
             }
         }
-        if self.allow_token_over_http && (self.bearer_token.is_some() || self.token_path.is_some())
-        {
-            warnings.push(
-                "epp.allow_token_over_http: who reads the traffic to a pod that is scraped over \
-                 http:// reads the token"
-                    .to_owned(),
-            );
+        if has_token && self.allow_token_over_http {
+            warnings.push(format!(
+                "{section}.allow_token_over_http: who reads the traffic to a pod that is scraped \
+                 over http:// reads the token"
+            ));
         }
-        if !self.allow_token_over_http
-            && (self.bearer_token.is_some() || self.token_path.is_some())
+        if has_token
+            && !self.allow_token_over_http
             && self.targets.iter().any(|target| target.url.starts_with("http://"))
         {
-            warnings.push(
-                "epp.targets: the token is not sent to those of http://, unless \
-                 epp.allow_token_over_http is set"
-                    .to_owned(),
-            );
+            warnings.push(format!(
+                "{section}.targets: the token is not sent to those of http://, unless \
+                 {section}.allow_token_over_http is set"
+            ));
         }
         warnings
     }

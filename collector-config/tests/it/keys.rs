@@ -12,7 +12,7 @@ fn sample(key: &Key) -> (&'static str, &'static str) {
     match (key.path, key.kind) {
         // An absolute path, because a relative one is moved.
         (_, Kind::Path) => ("/some/path", "\"/some/path\""),
-        ("backend", _) => ("epp", "\"epp\""),
+        ("backend", _) => ("scrape", "\"scrape\""),
         (_, Kind::Text | Kind::Secret) => ("some-text", "\"some-text\""),
         (_, Kind::OneOf(words)) => {
             let other = words.iter().find(|word| Some(**word) != key.default).unwrap();
@@ -24,11 +24,11 @@ fn sample(key: &Key) -> (&'static str, &'static str) {
         (_, Kind::Bool) => ("true", "true"),
         (_, Kind::Count | Kind::Positive | Kind::Number) => ("77777", "77777"),
         (_, Kind::Duration) => ("17s", "\"17s\""),
-        ("epp.targets", _) => (
+        ("scrape.targets", _) => (
             r#"[{"url": "http://h/metrics", "namespace": "n"}]"#,
             r#"[{ url = "http://h/metrics", namespace = "n" }]"#,
         ),
-        ("epp.dns", _) => (
+        ("scrape.dns", _) => (
             r#"[{"name": "h", "namespace": "n", "port": 8000}]"#,
             r#"[{ name = "h", namespace = "n", port = 8000 }]"#,
         ),

@@ -8,6 +8,8 @@ mod errors;
 mod keys;
 mod layers;
 mod own_backend;
+#[cfg(feature = "epp")]
+mod scrape;
 mod syntax;
 mod ways_in;
 

@@ -18,7 +18,7 @@ pub(super) enum From<'a> {
 pub(super) fn configuration(spec: &FleetSpec, from: From<'_>) -> String {
     let mut toml = match from {
         From::Pods(targets) => {
-            let mut toml = "backend = \"epp\"\n\n[epp]\nscrape_interval = \"500ms\"\n\
+            let mut toml = "backend = \"scrape\"\n\n[scrape]\nscrape_interval = \"500ms\"\n\
                             window = \"30s\"\ntargets = [\n"
                 .to_owned();
             for Target { address, namespace, pod, .. } in targets {

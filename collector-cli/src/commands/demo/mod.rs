@@ -74,9 +74,13 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &DemoArgs) -> Result
 
 /// Direct scraping, unless Prometheus was asked for or is all that there is.
 fn way(base: &Loader, backend: Option<&str>) -> Result<Way, Failure> {
-    let mut possible = vec![("epp", Way::Direct), ("prometheus", Way::Prometheus)];
+    let mut possible = vec![("scrape", Way::Direct), ("prometheus", Way::Prometheus)];
     possible.retain(|(name, _)| base.backends().any(|registered| registered == *name));
-    let chosen = possible.iter().find(|(name, _)| backend.is_none_or(|backend| backend == *name));
+    let is_chosen = |name: &str| match backend {
+        Some("epp") => name == "scrape",
+        backend => backend.is_none_or(|backend| backend == name),
+    };
+    let chosen = possible.iter().find(|(name, _)| is_chosen(name));
     match (chosen, backend) {
         (Some((_, way)), _) => Ok(*way),
         (None, Some(backend)) if !possible.is_empty() => {

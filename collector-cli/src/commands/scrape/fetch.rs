@@ -8,7 +8,6 @@ use collector_epp::discover::Target;
 use collector_epp::{
     Credential, EppConfig, ExpositionClient, FetchError, FetchedExposition, shown, target_at,
 };
-use collector_transport::Cause;
 use percent_encoding::percent_decode_str;
 use tokio::time::{Instant, timeout};
 use url::Url;
@@ -16,7 +15,7 @@ use url::Url;
 use super::cut_short;
 use crate::exit::Failure;
 
-/// The name of the backend that reads such pages, and of its section.
+/// The name of the backend that reads such pages.
 const BACKEND: &str = "epp";
 
 /// The target of the configuration whose page is at a URL.
@@ -48,7 +47,7 @@ pub(super) async fn page(
 ) -> Result<FetchedExposition, Failure> {
     let client =
         ExpositionClient::new(&needed(config, url, is_target), Arc::new(SystemClock::new()))
-            .map_err(Failure::usage)?;
+            .map_err(|error| Failure::usage(config.with_section(&error.to_string())))?;
     let deadline = config.effective_timeout();
     let began = Instant::now();
     let credential = credential(url, is_target);
@@ -74,7 +73,10 @@ pub(super) async fn page(
                 cause.remedy =
                     format!("{}; --timeout lets this command wait longer", cause.remedy).into();
             }
-            Err(failure(url, cause))
+            let error = BackendError::new(cause.kind, BACKEND.into(), Operation::Fetch, shown(url))
+                .with_detail(config.with_section(&cause.detail))
+                .with_remedy(config.with_section(&cause.remedy));
+            Err(CollectError::Backend(Arc::new(error)).into())
         }
     }
 }
@@ -104,20 +106,14 @@ fn needed(config: &EppConfig, url: &Url, is_target: bool) -> EppConfig {
     config
 }
 
-fn keys(config: &EppConfig) -> &'static str {
-    match config.timeout {
+fn keys(config: &EppConfig) -> String {
+    config.with_section(match config.timeout {
         Some(_) => "raise epp.timeout, and epp.scrape_interval above it",
         None => "raise epp.scrape_interval, of which a scrape may take nine tenths",
-    }
+    })
 }
 
 /// Without what nobody wants to read.
 fn milliseconds(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn failure(url: &Url, cause: Cause) -> Failure {
-    let error = BackendError::new(cause.kind, BACKEND.into(), Operation::Fetch, shown(url));
-    let error = error.with_detail(cause.detail).with_remedy(cause.remedy);
-    CollectError::Backend(Arc::new(error)).into()
 }
