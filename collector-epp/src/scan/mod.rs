@@ -1,8 +1,8 @@
 //! Reads wanted samples out of a Prometheus or OpenMetrics exposition page, chunk by chunk.
 //!
 //! A [`Scanner`] calls back with each [`Sample`] of the [`Wanted`] names. It builds no model of the page: of a line
-//! with another name only the first bytes are read, so a malformed one is never noticed. A bad line of a wanted name is counted, reported with its
-//! number and a [`Reason`], and skipped; the others survive.
+//! with another name only the first bytes are read, so a malformed one is never noticed. A malformed line of a wanted
+//! name is counted, reported with its number and a [`Reason`], and skipped; the others are read.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -53,7 +53,6 @@
 //! - A line's name is not read. Its first 32 bytes say which wanted names are left, mostly none, and are
 //!   mostly those of the line before; then the byte behind such a name's end is tested (`names`).
 //! - Labels become spans in a fixed table, in one pass; an escape is undone when somebody asks (`labels`).
-//! - Most values take one exact division (`number`).
 //!
 //! Work is in proportion to the page, whatever the lengths of lines, names and label sets. A scanner
 //! holds some 7 KiB and the longest line that a chunk cut in two; once it has these, a page
