@@ -9,7 +9,6 @@ use collector_engines::{
     MatchOperator, Quantity, Series, SpecError,
 };
 
-use super::bits::Bits;
 use super::reader::ExpositionReader;
 use super::table::{Alternative, Engine, LabelsId, Read, RowLabels, Slot, SlotId, Table, Use};
 use crate::endpoint_picker;
@@ -124,7 +123,7 @@ impl Compiler {
         Engine {
             name: engine.name.clone(),
             reads: reads.collect(),
-            slots: Bits::none(0),
+            slots: Vec::new(),
             reports: engine
                 .metrics()
                 .filter(|(_, alternatives)| !alternatives.is_empty())
@@ -173,10 +172,10 @@ impl Compiler {
 
     fn table(self, mut engines: Vec<Engine>, wanted: Arc<Wanted>) -> Table {
         for engine in &mut engines {
-            engine.slots = Bits::none(self.slots.len());
+            engine.slots = vec![false; self.slots.len()];
             let expressions = engine.reads.iter().flat_map(|read| &read.alternatives);
             for slot in expressions.flat_map(|it| it.compiled.series()) {
-                engine.slots.insert(*slot as usize);
+                engine.slots[*slot as usize] = true;
             }
         }
         let mut slots_of = vec![Vec::new(); wanted.len()];

@@ -25,7 +25,6 @@
 //! ```
 
 mod assemble;
-mod bits;
 mod cells;
 mod compile;
 mod exposition;

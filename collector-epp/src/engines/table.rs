@@ -5,7 +5,6 @@ use std::sync::Arc;
 use collector_core::{EngineName, ModelId};
 use collector_engines::{Expression, Fold, Quantity};
 
-use super::bits::Bits;
 use crate::endpoint_picker;
 use crate::scan::{NameId, Wanted};
 
@@ -46,8 +45,8 @@ pub(super) enum Use {
 pub(super) struct Engine {
     pub(super) name: EngineName,
     pub(super) reads: Vec<Read>,
-    /// The slots that it reads.
-    pub(super) slots: Bits,
+    /// Whether it reads each slot.
+    pub(super) slots: Vec<bool>,
     /// The quantities that it may report.
     pub(super) reports: Arc<[Quantity]>,
     /// Names that must be on the page.
