@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use wide::u8x16;
+use memchr::memchr2;
 
 use super::Reason;
 use super::cursor::Cursor;
@@ -146,6 +146,8 @@ pub(super) fn read<'a>(
                     continue;
                 }
                 if !matches!(cursor.peek(), Some(b'=') | None) {
+                    // The error is one of this metric's line.
+                    metric.get_or_insert(name);
                     return Err(Reason::LabelSeparator);
                 }
                 (name, unescaped(cursor.bytes(), &name).iter().copied().fold(0, tag_with))
@@ -163,30 +165,6 @@ pub(super) fn read<'a>(
         spans.push(cursor.bytes(), Span { name, value }, tag)?;
         if end_of_label(&mut cursor)? {
             return Ok(cursor);
-        }
-    }
-}
-
-/// Passes the next quoted string of a malformed set that may be the metric's name: one with neither a
-/// `=` before it nor one behind it, and with something behind it.
-#[cold]
-pub(super) fn next_name(cursor: &mut Cursor<'_>) -> Option<Piece> {
-    let mut before = b',';
-    loop {
-        cursor.skip_blanks();
-        match cursor.peek()? {
-            b'"' => {
-                let piece = string(cursor).ok()?;
-                cursor.skip_blanks();
-                if before != b'=' && cursor.peek()? != b'=' {
-                    return Some(piece);
-                }
-                before = b'"';
-            }
-            other => {
-                before = other;
-                cursor.advance();
-            }
         }
     }
 }
@@ -234,7 +212,8 @@ fn string(cursor: &mut Cursor<'_>) -> Result<Piece, Reason> {
     let start = cursor.at();
     let mut escaped = false;
     loop {
-        cursor.skip(until_special(cursor.rest()));
+        let rest = cursor.rest();
+        cursor.skip(memchr2(b'"', b'\\', rest).unwrap_or(rest.len()));
         match cursor.peek() {
             Some(b'"') => break,
             Some(_) => {
@@ -250,22 +229,6 @@ fn string(cursor: &mut Cursor<'_>) -> Result<Piece, Reason> {
     let end = cursor.at();
     cursor.advance();
     Ok(Piece { start, end, escaped })
-}
-
-/// How many bytes are neither a quote nor a backslash, up to the first that is.
-#[inline]
-fn until_special(bytes: &[u8]) -> usize {
-    let (blocks, rest) = bytes.as_chunks::<16>();
-    for (index, block) in blocks.iter().enumerate() {
-        let block = u8x16::new(*block);
-        let special = block.simd_eq(u8x16::splat(b'"')) | block.simd_eq(u8x16::splat(b'\\'));
-        let mask = special.to_bitmask();
-        if mask != 0 {
-            return 16 * index + mask.trailing_zeros() as usize;
-        }
-    }
-    let special = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'));
-    16 * blocks.len() + special.unwrap_or(rest.len())
 }
 
 /// The bytes that a string stands for.
