@@ -5,6 +5,7 @@ use std::sync::Arc;
 use collector_core::{EngineName, ModelId};
 use collector_engines::{ENDPOINT_PICKER, Expression, Fold, Quantity, Series};
 
+use super::bits::Bits;
 use super::cells::{Cells, Reading};
 use super::exposition::{
     EngineRow, Exposition, Matched, NoModel, ServerExposition, UnknownExposition,
@@ -107,14 +108,13 @@ fn best(reader: &ExpositionReader, forced: Option<&EngineName>) -> Option<Kind> 
 
 /// Returns how many of an engine's numbers are on the page. Constants are not counted.
 fn score(engine: &Engine, reader: &ExpositionReader) -> usize {
-    let is_seen = engine.required.iter().all(|name| reader.seen[name.index()]);
-    let has_any = engine.slots.iter().zip(&reader.present).any(|(own, present)| *own && *present);
-    if !is_seen || !has_any {
+    let is_seen = engine.required.iter().all(|name| reader.seen.has(name.index()));
+    if !is_seen || !engine.slots.meets(&reader.present) {
         return 0;
     }
     let says = |read: &&Read| {
         let complete = |alternative: &Alternative| {
-            alternative.compiled.is_complete(|slot| reader.present[*slot as usize])
+            alternative.compiled.is_complete(|slot| reader.present.has(*slot as usize))
         };
         read.alternatives.iter().any(complete)
     };
@@ -136,7 +136,7 @@ fn labels(engine: &Engine, reader: &ExpositionReader) -> Labels {
     let mut found = Labels::None;
     for reading in &reader.readings {
         let [Some(name), ..] = reader.rows.key(reading.row) else { continue };
-        if !engine.slots[reading.slot as usize] {
+        if !engine.slots.has(reading.slot as usize) {
             continue;
         }
         if engine.names_model(name) {
@@ -171,18 +171,18 @@ fn choice(reader: &mut ExpositionReader, engine: &Engine, place: usize) -> Arc<C
     let present = reader.present.clone();
     let complete = |alternative: &Alternative| {
         let compiled = &alternative.compiled;
-        compiled.is_constant() || compiled.is_complete(|slot| present[*slot as usize])
+        compiled.is_constant() || compiled.is_complete(|slot| present.has(*slot as usize))
     };
     let reads = engine.reads.iter().enumerate();
     let alternatives: Vec<(usize, usize)> =
         reads.filter_map(|(at, read)| Some((at, engine.chosen(read, complete)?))).collect();
-    let mut counts = vec![false; reader.table.slots.len()];
+    let mut counts = Bits::none(reader.table.slots.len());
     let mut matched = Vec::new();
     for (read, alternative) in &alternatives {
         let read = &engine.reads[*read];
         let Alternative { spec, compiled } = &read.alternatives[*alternative];
         matched.push(Matched { quantity: read.quantity, spec: Arc::clone(spec) });
-        compiled.series().into_iter().for_each(|slot| counts[*slot as usize] = true);
+        compiled.series().into_iter().for_each(|slot| counts.insert(*slot as usize));
     }
     let matched = matched.into();
     let choice = Arc::new(Choice { engine: place, present, alternatives, counts, matched });
@@ -203,7 +203,7 @@ impl<'a> Found<'a> {
         };
         let chosen = choice.alternatives.iter().map(alternative).collect();
         let mut readings = std::mem::take(&mut reader.readings);
-        readings.retain(|reading| choice.counts[reading.slot as usize]);
+        readings.retain(|reading| choice.counts.has(reading.slot as usize));
         // The model of a target overrides that of an engine, and both override the page.
         let given = reader.given.clone().or_else(|| engine.model.clone());
         let told = told_models(engine, &reader.rows, &readings);

@@ -9,6 +9,7 @@ use collector_engines::{
     MatchOperator, Quantity, Series, SpecError,
 };
 
+use super::bits::Bits;
 use super::reader::ExpositionReader;
 use super::table::{Alternative, Engine, LabelsId, Read, RowLabels, Slot, SlotId, Table, Use};
 use crate::endpoint_picker;
@@ -123,7 +124,7 @@ impl Compiler {
         Engine {
             name: engine.name.clone(),
             reads: reads.collect(),
-            slots: Vec::new(),
+            slots: Bits::none(0),
             reports: engine
                 .metrics()
                 .filter(|(_, alternatives)| !alternatives.is_empty())
@@ -172,10 +173,10 @@ impl Compiler {
 
     fn table(self, mut engines: Vec<Engine>, wanted: Arc<Wanted>) -> Table {
         for engine in &mut engines {
-            engine.slots = vec![false; self.slots.len()];
+            engine.slots = Bits::none(self.slots.len());
             let expressions = engine.reads.iter().flat_map(|read| &read.alternatives);
             for slot in expressions.flat_map(|it| it.compiled.series()) {
-                engine.slots[*slot as usize] = true;
+                engine.slots.insert(*slot as usize);
             }
         }
         let mut slots_of = vec![Vec::new(); wanted.len()];

@@ -25,6 +25,7 @@
 //! ```
 
 mod assemble;
+mod bits;
 mod cells;
 mod compile;
 mod exposition;

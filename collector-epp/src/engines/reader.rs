@@ -11,6 +11,7 @@ use collector_core::{EngineName, ModelId};
 use collector_engines::LabelMatcher;
 use foldhash::fast::RandomState;
 
+use super::bits::Bits;
 use super::cells::{NO_TIME, Reading};
 use super::exposition::Matched;
 use super::lora::LoraSeen;
@@ -46,16 +47,16 @@ pub struct ExpositionReader {
     pub(super) readings: Vec<Reading>,
     /// Number of readings on the previous page.
     likely: usize,
-    /// Whether each slot has a reading.
-    pub(super) present: Vec<bool>,
+    /// The slots with a reading.
+    pub(super) present: Bits,
     /// The slots of which only the part of one process was found.
     pub(super) per_process: Vec<SlotId>,
     /// Gauges with a process label, by the hash of their other labels.
     of_processes: HashSet<(SlotId, RowId, u64), RandomState>,
     /// Gauges of which several processes show their own part.
     pub(super) by_process: Vec<(SlotId, RowId)>,
-    /// Whether each name was seen.
-    pub(super) seen: Vec<bool>,
+    /// The names that were seen.
+    pub(super) seen: Bits,
     pub(super) lora: LoraSeen,
     pub(super) process_start: Option<f64>,
     /// The router that the page belongs to.
@@ -76,12 +77,12 @@ pub struct ExpositionReader {
 pub(super) struct Choice {
     /// The index of the engine.
     pub(super) engine: usize,
-    /// Whether each slot has a reading.
-    pub(super) present: Vec<bool>,
+    /// The slots with a reading.
+    pub(super) present: Bits,
     /// The indices of the reads that are on the page, each with that of its alternative.
     pub(super) alternatives: Vec<(usize, usize)>,
-    /// Whether each slot is read by one of these.
-    pub(super) counts: Vec<bool>,
+    /// The slots of these.
+    pub(super) counts: Bits,
     pub(super) matched: Arc<[Matched]>,
 }
 
@@ -97,11 +98,11 @@ impl ExpositionReader {
             rows: Rows::default(),
             readings: Vec::new(),
             likely: 0,
-            present: vec![false; slots],
+            present: Bits::none(slots),
             per_process: Vec::new(),
             of_processes: HashSet::default(),
             by_process: Vec::new(),
-            seen: vec![false; names],
+            seen: Bits::none(names),
             lora: LoraSeen::default(),
             process_start: None,
             router: None,
@@ -138,7 +139,7 @@ impl ExpositionReader {
 
     /// Takes the next sample, found by a scanner for [`Engines::wanted`](super::Engines::wanted).
     pub fn sample(&mut self, sample: &Sample<'_>) {
-        self.seen[sample.name.index()] = true;
+        self.seen.insert(sample.name.index());
         match self.table.uses[sample.name.index()] {
             Use::None => {}
             Use::Lora => self.lora.take(sample, self.now),
@@ -169,7 +170,7 @@ impl ExpositionReader {
                 }
                 continue;
             }
-            self.present[*id as usize] = true;
+            self.present.insert(*id as usize);
             let row = match row_before {
                 Some((labels, row)) if labels == slot.labels => row,
                 _ => self.row(table.labels(slot), &sample.labels),
@@ -208,11 +209,11 @@ impl ExpositionReader {
         // No memory is kept until the next page: only a few of a thousand pods are read at a time.
         self.likely = self.readings.len().min(READINGS_LIKELY);
         self.readings = Vec::new();
-        self.present.fill(false);
+        self.present.clear();
         self.per_process.clear();
         self.of_processes.clear();
         self.by_process.clear();
-        self.seen.fill(false);
+        self.seen.clear();
         self.lora = LoraSeen::default();
         self.process_start = None;
         self.router = None;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use collector_core::{EngineName, ModelId};
 use collector_engines::{Expression, Fold, Quantity};
 
+use super::bits::Bits;
 use crate::endpoint_picker;
 use crate::scan::{NameId, Wanted};
 
@@ -45,8 +46,8 @@ pub(super) enum Use {
 pub(super) struct Engine {
     pub(super) name: EngineName,
     pub(super) reads: Vec<Read>,
-    /// Whether it reads each slot.
-    pub(super) slots: Vec<bool>,
+    /// The slots that it reads.
+    pub(super) slots: Bits,
     /// The quantities that it may report.
     pub(super) reports: Arc<[Quantity]>,
     /// Names that must be on the page.
