@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::memchr2;
+use wide::u8x16;
 
 use super::Reason;
 use super::cursor::Cursor;
@@ -212,8 +212,7 @@ fn string(cursor: &mut Cursor<'_>) -> Result<Piece, Reason> {
     let start = cursor.at();
     let mut escaped = false;
     loop {
-        let rest = cursor.rest();
-        cursor.skip(memchr2(b'"', b'\\', rest).unwrap_or(rest.len()));
+        cursor.skip(until_special(cursor.rest()));
         match cursor.peek() {
             Some(b'"') => break,
             Some(_) => {
@@ -229,6 +228,22 @@ fn string(cursor: &mut Cursor<'_>) -> Result<Piece, Reason> {
     let end = cursor.at();
     cursor.advance();
     Ok(Piece { start, end, escaped })
+}
+
+/// How many bytes are neither a quote nor a backslash, up to the first that is.
+#[inline]
+fn until_special(bytes: &[u8]) -> usize {
+    let (blocks, rest) = bytes.as_chunks::<16>();
+    for (index, block) in blocks.iter().enumerate() {
+        let block = u8x16::new(*block);
+        let special = block.simd_eq(u8x16::splat(b'"')) | block.simd_eq(u8x16::splat(b'\\'));
+        let mask = special.to_bitmask();
+        if mask != 0 {
+            return 16 * index + mask.trailing_zeros() as usize;
+        }
+    }
+    let special = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+    16 * blocks.len() + special.unwrap_or(rest.len())
 }
 
 /// The bytes that a string stands for.

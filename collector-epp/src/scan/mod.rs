@@ -52,6 +52,7 @@
 //! - A line's name is not read. Its first 32 bytes say which wanted names are left, mostly none, and are
 //!   mostly those of the line before; then the byte behind such a name's end is tested (`names`).
 //! - Labels become spans in a fixed table, in one pass; an escape is undone when somebody asks (`labels`).
+//! - Most values take one exact division (`number`).
 //!
 //! Work is in proportion to the page, whatever the lengths of lines, names and label sets. A scanner
 //! holds some 7 KiB and the longest line that a chunk cut in two; once it has these, a page
