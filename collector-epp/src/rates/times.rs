@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use collector_core::{Field, Mark, ReplicaMetrics, Tick};
 
+use super::fields::field_of;
 use crate::NAME;
 use crate::engines::{EngineRow, Quantity};
 
@@ -51,32 +52,6 @@ pub(super) fn of(row: &EngineRow, time: ScrapeTime, is_asked: impl Fn(Quantity) 
     asked.map(|(_, timestamp)| time.tick(*timestamp)).min().unwrap_or(time.asked_at)
 }
 
-/// Returns the field that a quantity is part of.
-pub(super) fn field_of(quantity: Quantity) -> Option<Field> {
-    Some(match quantity {
-        Quantity::Waiting => Field::QueueLength,
-        Quantity::Running => Field::RunningRequests,
-        Quantity::KvCacheUsage => Field::KvCacheUsage,
-        Quantity::KvCapacityTokens | Quantity::BlockSize | Quantity::NumGpuBlocks => {
-            Field::CacheConfig
-        }
-        Quantity::RequestSuccessTotal | Quantity::RequestsTotal => Field::ArrivalRate,
-        Quantity::PromptTokensSum | Quantity::PromptTokensCount | Quantity::PromptTokensTotal => {
-            Field::AvgInputTokens
-        }
-        Quantity::GenerationTokensSum
-        | Quantity::GenerationTokensCount
-        | Quantity::GenerationTokensTotal => Field::AvgOutputTokens,
-        Quantity::PrefixHits
-        | Quantity::PrefixQueries
-        | Quantity::CachedTokensTotal
-        | Quantity::PrefixCacheHitRate => Field::PrefixCacheHitRate,
-        Quantity::TtftSum | Quantity::TtftCount => Field::TtftAverage,
-        Quantity::ItlSum | Quantity::ItlCount => Field::ItlAverage,
-        _ => return None,
-    })
-}
-
 /// The gauges whose age is the age of a replica.
 const GAUGES: [Field; 3] = [Field::QueueLength, Field::RunningRequests, Field::KvCacheUsage];
 
@@ -118,15 +93,9 @@ impl Times {
             let none = GAUGES.into_iter().all(|field| !replica.has(field));
             none.then(|| known(Field::ALL)).flatten()
         };
-        let Some(oldest) = known(&GAUGES).or_else(no_gauge) else {
-            self.mark(replica);
-            return;
-        };
-        replica.sampled_at = oldest.min(replica.sampled_at);
-        self.mark(replica);
-    }
-
-    fn mark(&self, replica: &mut ReplicaMetrics) {
+        if let Some(oldest) = known(&GAUGES).or_else(no_gauge) {
+            replica.sampled_at = oldest.min(replica.sampled_at);
+        }
         for (field, sampled_at) in &self.0 {
             if *sampled_at < replica.sampled_at && MARKED.contains(field) {
                 let (field, sampled_at) = (*field, *sampled_at);

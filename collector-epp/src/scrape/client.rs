@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use collector_core::{ErrorKind, Tick};
-use collector_transport::Cause;
+use collector_transport::{Cause, redirect, sensitive};
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, LOCATION,
     TRANSFER_ENCODING, USER_AGENT,
 };
 use http::response::Parts;
@@ -30,6 +30,8 @@ const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("collector/", env!("CARGO_PKG_VERSION")));
 /// Redirects that are followed for one page.
 const REDIRECTS_MAX: usize = 5;
+/// The codes of redirects that are followed.
+const FOLLOWED: [u16; 5] = [301, 302, 303, 307, 308];
 
 /// Receives a page in chunks.
 pub(super) trait ExpositionSink {
@@ -73,9 +75,7 @@ impl Credential {
     pub fn basic(user: &str, password: &str) -> Self {
         let pair = BASE64_STANDARD.encode(format!("{user}:{password}"));
         // Base64 is a header value.
-        let mut header =
-            HeaderValue::from_str(&format!("Basic {pair}")).unwrap_or(HeaderValue::from_static(""));
-        header.set_sensitive(true);
+        let header = sensitive(&format!("Basic {pair}")).unwrap_or(HeaderValue::from_static(""));
         Self::Basic(Basic { header, secrets: [password.into(), pair.into()] })
     }
 
@@ -135,15 +135,15 @@ pub(super) struct Client {
 
 /// A page that was fetched to its end.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fetched {
+pub(crate) struct Fetched {
     /// When the request was sent: nothing on the page is older.
-    pub(super) asked_at: Tick,
+    pub(crate) asked_at: Tick,
     /// When the page had arrived.
-    pub(super) arrived_at: Tick,
+    pub(crate) arrived_at: Tick,
     /// Seconds by which the server's wall clock is ahead of ours, to the second; `None` if it sends no date.
-    pub(super) clock_ahead: Option<f64>,
+    pub(crate) clock_ahead: Option<f64>,
     /// The transfer gave its length or marked its end: the page is complete, even without a newline at its end.
-    pub(super) end_is_known: bool,
+    pub(crate) end_is_known: bool,
 }
 
 /// The stage of a fetch, for the message of a time-out.
@@ -227,43 +227,33 @@ impl Client {
         }
     }
 
-    /// Makes one exchange, and another one if there is another token to try.
+    /// Follows redirects on the same server to the page. A request is sent once more if there is another token to try,
+    /// and if a kept connection had ended.
     async fn attempts(
         &mut self,
         mut context: Context<'_>,
         sink: &mut impl ExpositionSink,
     ) -> Result<Fetched, Cause> {
-        match self.exchange(&mut context, sink).await {
-            Err(broken) if broken.other_token => {
-                *context.stage = Stage::Connecting;
-                self.exchange(&mut context, sink).await
-            }
-            outcome => outcome,
-        }
-        .map_err(|broken| broken.cause)
-    }
-
-    /// Follows redirects within the origin to the page.
-    async fn exchange(
-        &mut self,
-        context: &mut Context<'_>,
-        sink: &mut impl ExpositionSink,
-    ) -> Result<Fetched, Broken> {
         let mut url = self.url.clone();
-        for _ in 0..=REDIRECTS_MAX {
-            let answer = match self.request(&url, context, sink).await {
-                Err(broken) if broken.stale => {
-                    *context.stage = Stage::Connecting;
-                    self.request(&url, context, sink).await?
+        let (mut redirects, mut renewed) = (0, false);
+        loop {
+            match self.request(&url, &mut context, sink).await {
+                Ok(Answer::Exposition(fetched)) => return Ok(fetched),
+                Ok(Answer::Moved(to)) if redirects == REDIRECTS_MAX => {
+                    return Err(refused::too_many(REDIRECTS_MAX, &to));
                 }
-                answer => answer?,
-            };
-            match answer {
-                Answer::Exposition(fetched) => return Ok(fetched),
-                Answer::Moved(to) => url = to,
+                Ok(Answer::Moved(to)) => {
+                    redirects += 1;
+                    url = to;
+                }
+                Err(broken) if broken.stale => *context.stage = Stage::Connecting,
+                Err(broken) if broken.other_token && !renewed => {
+                    renewed = true;
+                    *context.stage = Stage::Connecting;
+                }
+                Err(broken) => return Err(broken.cause),
             }
         }
-        Err(refused::too_many(REDIRECTS_MAX, &url).into())
     }
 
     /// One request, over the connection that is kept or another one.
@@ -300,7 +290,9 @@ impl Client {
         if head.status != StatusCode::OK {
             let (words, ended) = beginning(body, &mut driver, context.deadline).await;
             if head.status.is_redirection() {
-                let to = refused::next(&head, url)?;
+                let location = head.headers.get(LOCATION);
+                let to =
+                    redirect(url, head.status.as_u16(), location, &FOLLOWED, "the target's URL")?;
                 self.connection = ended.then_some(connection);
                 return Ok(Answer::Moved(to));
             }

@@ -16,10 +16,10 @@ mod single;
 mod words;
 
 pub use client::Credential;
+pub(crate) use client::Fetched;
 pub use content::Content;
 pub(crate) use reader::Reader;
 pub use reader::{CutShort, ExpositionError};
-pub use refused::shown;
 pub(crate) use scraper::{Scraped, Scraper};
 pub(crate) use settings::Settings;
 pub use single::{ExpositionClient, FetchError, FetchedExposition, read_exposition, target_at};
