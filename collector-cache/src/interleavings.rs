@@ -37,7 +37,7 @@ fn a_reader_never_sees_an_older_record_after_a_newer_one() {
 }
 
 #[test]
-fn two_puts_beyond_the_limit_leave_what_there_is_room_for() {
+fn two_puts_beyond_the_limit_keep_one_record() {
     explore(|| {
         let cache = Arc::new(MemoryCache::new(1, usize::MAX));
         let other = {
