@@ -181,7 +181,7 @@ fn take_one(count: &AtomicUsize, limit: usize) -> bool {
     count.fetch_update(Relaxed, Relaxed, one_more).is_ok()
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::panic::{AssertUnwindSafe, catch_unwind};
