@@ -37,7 +37,7 @@ fn a_reader_never_sees_an_older_record_after_a_newer_one() {
 }
 
 #[test]
-fn two_puts_beyond_the_limit_leave_what_there_is_room_for() {
+fn two_puts_beyond_the_limit_keep_one_record() {
     explore(|| {
         let cache = Arc::new(MemoryCache::new(1, usize::MAX));
         let other = {
@@ -48,5 +48,29 @@ fn two_puts_beyond_the_limit_leave_what_there_is_room_for() {
         other.join().unwrap();
         let stats = cache.stats();
         assert_eq!((stats.models, stats.entries, stats.evictions), (1, 1, 1));
+    });
+}
+
+#[test]
+fn a_record_that_replaces_one_to_be_evicted_is_counted_right() {
+    explore(|| {
+        let cache = Arc::new(MemoryCache::new(1, usize::MAX));
+        cache.put(record_of("one", 1));
+        let other = {
+            let cache = Arc::clone(&cache);
+            thread::spawn(move || cache.put(record_of("two", 1)))
+        };
+        let larger = SampleRecord {
+            allocations: vec![("fast".into(), None)],
+            ..SampleRecord::new(&ModelRef::new("one", "prod"))
+        };
+        cache.put(larger.build());
+        other.join().unwrap();
+        let mut entries = 0;
+        cache.retain(&mut |record| {
+            entries += record.entries();
+            true
+        });
+        assert_eq!(cache.stats().entries, entries);
     });
 }

@@ -1,7 +1,7 @@
 //! Caches of the metrics collector.
 //!
 //! - [`MemoryCache`] keeps the records of models in memory, within limits.
-//! - [`NoOpCache`] stores nothing, for those who want every read to ask the backend.
+//! - [`NoOpCache`] stores nothing, so that every read asks the backend.
 
 #[cfg(all(test, loom))]
 mod interleavings;

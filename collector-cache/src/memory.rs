@@ -131,7 +131,7 @@ impl MemoryCache {
     }
 }
 
-/// No code from outside runs under the lock of a shard but the closure of `retain`, which sees whole records.
+/// Only one piece of outside code runs under the lock of a shard, the closure of `retain`. A panic of it leaves the table intact.
 fn read(shard: &RwLock<Records>) -> RwLockReadGuard<'_, Records> {
     shard.read().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! The cache of someone who wants no cache.
+//! A cache that stores nothing.
 
 use std::sync::Arc;
 

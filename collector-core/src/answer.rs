@@ -87,7 +87,7 @@ impl FromIterator<(ModelRef, Answer)> for Answers {
     }
 }
 
-/// What one fetch said about one model.
+/// The answer of one fetch about one model.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Answer {
@@ -147,7 +147,7 @@ impl Absent {
     }
 }
 
-/// What one fetch said about one model that exists.
+/// The answer of one fetch about a model that exists.
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct ModelSample {

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::error::BackendError;
 use crate::model::ModelRef;
 
-/// The time that a call has unless the caller says otherwise: three requests of the default limits, and 1 s.
+/// The time that a call has by default: three requests of the default limits, and 1 s.
 const TIME_LEFT: Duration = Duration::from_secs(16);
 
 /// Why a fetch is made; a backend may trade server load for delay by it.
@@ -146,7 +146,7 @@ pub trait Permits: Send + Sync {
     /// is.
     ///
     /// # Cancel safety
-    /// Dropping the future gives up the place in the queue.
+    /// Dropping the future gives up its position in the queue.
     async fn acquire(&self) -> Result<Permit, BackendError>;
 }
 

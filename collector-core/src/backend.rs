@@ -15,8 +15,8 @@ use crate::model::{BackendName, ModelRef};
 
 /// A source of metrics.
 ///
-/// A backend says what a server said. It keeps no former values, does not retry a fetch, and knows
-/// models and pods but no variants: the engine gives it caching, single-flight, background refresh,
+/// A backend returns what a server answered. It keeps no former values, does not retry a fetch, and knows
+/// models and pods but no variants: the engine gives it caching, shared fetches, background refresh,
 /// tracking, freshness, retries, a circuit breaker and self-metrics. Splitting a query that is too
 /// large, falling back from POST to GET and re-reading a token after a 401 are the backend's own,
 /// within the permits and the time it was given.
@@ -46,7 +46,7 @@ pub trait Backend: Send + Sync + 'static {
     /// [`Answer::Missing`](crate::Answer::Missing) when the server has no series of it.
     ///
     /// # Errors
-    /// When the fetch as a whole failed. A part of it that failed is told in the answers, in
+    /// When the fetch as a whole failed. A part of it that failed is reported in the answers, in
     /// [`Answer::Failed`](crate::Answer::Failed) or [`ModelSample::failed`](crate::ModelSample::failed).
     ///
     /// # Cancel safety
@@ -67,7 +67,7 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Checks what a user may have got wrong: reachability, credentials, names, clocks.
     ///
-    /// What is wrong is told in the probe's checks; it is not an error of the probe.
+    /// What is wrong is reported in the probe's checks; it is not an error of the probe.
     ///
     /// # Errors
     /// When the checks could not even begin.
@@ -176,7 +176,7 @@ pub trait UpdateSink: Send + Sync {
 pub struct Supports {
     /// It measures [`LoadRow`](crate::LoadRow)s, so that allocations can be made.
     pub load: bool,
-    /// It can give load per pod, so that variants that share a model are told apart.
+    /// It can give load per pod, so that variants that share a model are distinguished.
     pub load_per_pod: bool,
     /// [`Backend::list_models`] works.
     pub list_models: bool,
@@ -243,11 +243,11 @@ impl KnownModel {
 pub enum CheckStatus {
     /// As it should be.
     Pass,
-    /// Works, and deserves a look.
+    /// Works, but should be checked.
     Warn,
     /// Broken.
     Fail,
-    /// Not looked at, because something else failed first or it does not apply.
+    /// Not checked, because something else failed first or it does not apply.
     Skip,
 }
 

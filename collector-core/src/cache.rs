@@ -8,7 +8,7 @@ use crate::record::ModelRecord;
 /// Keeps the records of models: synchronous and local.
 ///
 /// A cache may forget a record at any time, those of tracked models last; it never returns an older record once a
-/// newer one was put. What reads leave behind is kept in the record itself ([`ModelRecord::touch`]), so there is
+/// newer one was put. The marks of reads are kept in the record itself ([`ModelRecord::touch`]), so there is
 /// one way to read. Implementations are called from many threads, never block on I/O, and never call the
 /// collector: they run under its locks.
 ///
@@ -23,8 +23,8 @@ pub trait MetricsCache: Send + Sync + 'static {
 
     /// Replaces the record of a model, in one step.
     ///
-    /// A cache of limited size makes room by evicting others, tracked ones last. An untracked record finds no
-    /// room among records that all are tracked.
+    /// A cache of limited size makes room by evicting others, tracked ones last. An untracked record is not
+    /// stored among records that are all tracked.
     fn put(&self, record: Arc<ModelRecord>);
 
     /// Removes and returns the record of a model.

@@ -97,15 +97,15 @@ pub trait Clock: Send + Sync + 'static {
 ///
 /// A coarse read costs about 4 ns, a precise one 23 to 26 ns; its step of 1 to 10 ms is far below
 /// every threshold that ages are compared with. [`catch_up`](Clock::catch_up) adds what
-/// `CLOCK_BOOTTIME` says was slept through, so that everything stored ages by it at once.
+/// `CLOCK_BOOTTIME` counts as suspended, so that everything stored ages by it at once.
 ///
 /// All of them are one clock: a tick of one means the same to another, also after a suspend that only one of
-/// them was told of.
+/// them has counted.
 #[derive(Clone, Default, Debug)]
 #[non_exhaustive]
 pub struct SystemClock;
 
-/// How long the machine was suspended, as far as any clock was told.
+/// How long the machine was suspended, as far as any clock has counted it.
 static SUSPENDED: AtomicU64 = AtomicU64::new(0);
 
 impl SystemClock {
@@ -171,7 +171,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told to move.
+/// A clock that stands still until it is moved.
 #[derive(Debug)]
 pub struct ManualClock {
     elapsed: AtomicU64,
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_agree_after_a_suspend_that_one_was_told_of() {
+    fn clocks_agree_after_a_suspend_that_one_has_counted() {
         let (of_backend, of_engine) = (SystemClock::new(), SystemClock::new());
         let sampled = of_backend.now();
         let hour = Duration::from_secs(3600);

@@ -17,7 +17,7 @@ use crate::text::shortened;
 /// Reads the load of LLM-inference fleets: from memory where it can, always with the true age.
 ///
 /// What consumers of readings use, and mock in their tests (`collector_testkit::FakeCollector`). Starting, stopping and
-/// administration belong to the one who owns the collector, `collector_engine::CachingCollector`.
+/// administration belong to the owner of the collector, `collector_engine::CachingCollector`.
 #[async_trait]
 pub trait MetricsCollector: Send + Sync + 'static {
     /// Replica metrics of `model`, from the cache when its entry is there.
@@ -53,7 +53,7 @@ pub trait MetricsCollector: Send + Sync + 'static {
         variant: &VariantName,
     ) -> Result<Reading<Replicas>, CollectError>;
 
-    /// What one variant of `model` carries, from the same look as its replicas.
+    /// The load of one variant of `model`, from the same fetch as its replicas.
     ///
     /// Caching, concurrency and cancellation are those of
     /// [`collect_replica_metrics`](Self::collect_replica_metrics).
@@ -66,7 +66,7 @@ pub trait MetricsCollector: Send + Sync + 'static {
         variant: &VariantName,
     ) -> Result<Reading<Allocation>, CollectError>;
 
-    /// The replica metrics of many models, in their order: one look at the clock, one request to the
+    /// The replica metrics of many models, in their order: one read of the clock, one request to the
     /// backend for all that are not cached.
     ///
     /// Each is what [`collect_replica_metrics`](Self::collect_replica_metrics) would say, and so are
@@ -80,7 +80,7 @@ pub trait MetricsCollector: Send + Sync + 'static {
     /// [`collect_replica_metrics`](Self::collect_replica_metrics) for what is cached, past its ttl
     /// too. It allocates nothing and takes no lock.
     ///
-    /// `None` is no news about the model: it is not cached, unavailable, or known to be missing; collect
+    /// `None` says nothing about the model: it is not cached, unavailable, or known to be missing; collect
     /// it to learn which. It counts as a read. Past the ttl it starts a refresh, inside of a tokio
     /// runtime; outside of one the background worker alone refreshes.
     fn cached_replicas(&self, model: &ModelRef) -> Option<Reading<Replicas>>;
@@ -114,7 +114,7 @@ pub enum CollectError {
         /// What exists instead.
         nearest: Arc<Nearest>,
     },
-    /// What is known is too old to be used.
+    /// The last known value is too old to be used.
     #[error(
         "metrics of {model} are {} old, unavailable from {} on{}",
         humantime::format_duration(Duration::from_secs(.age.as_secs())),
@@ -128,7 +128,7 @@ pub enum CollectError {
         age: Duration,
         /// `unavailable_threshold`.
         threshold: Duration,
-        /// Why there is nothing newer, where a look failed.
+        /// Why there is nothing newer, where a fetch failed.
         cause: Option<Arc<BackendError>>,
     },
     /// The backend was asked now and failed, and nothing usable is cached.
@@ -144,7 +144,7 @@ pub enum CollectError {
         /// The variants that the model does have.
         known: Vec<VariantName>,
     },
-    /// The model is tracked and the first look at it has not ended yet.
+    /// The model is tracked and its first fetch has not ended yet.
     #[error("metrics of {model} have not been collected yet")]
     Pending {
         /// The model.
@@ -288,7 +288,7 @@ pub struct TrackedModel {
 pub enum BreakerState {
     /// Asked.
     Closed,
-    /// One look is under way to see whether the backend is back.
+    /// One fetch is in flight to see whether the backend is back.
     HalfOpen,
     /// Not asked for now.
     Open,
@@ -312,7 +312,7 @@ pub struct BackendState {
     pub name: BackendName,
     /// Whether it is asked.
     pub breaker: BreakerState,
-    /// Looks at it that the breaker judges by: the last 20, of the last minute, since it was closed.
+    /// Fetches from it that the breaker judges by: the last 20, of the last minute, since it was closed.
     pub recent_looks: usize,
     /// How many of them failed; the breaker opens when it is half of them.
     pub recent_failures: usize,
@@ -320,12 +320,12 @@ pub struct BackendState {
     pub open_for: Option<Duration>,
     /// In how long it is tried whether the backend is back; `None` unless the breaker is open.
     pub retry_in: Option<Duration>,
-    /// How long ago a look at it was last answered; `None` when none has been.
+    /// How long ago a fetch from it was last answered; `None` when none has been.
     pub last_success: Option<Duration>,
-    /// Why the last look failed; `None` when it did not.
+    /// Why the last fetch failed; `None` when it did not.
     pub last_error: Option<Arc<BackendError>>,
-    /// Of a look that was answered: the fields of a model that could not be asked for, and why. `None`
-    /// once that model is answered whole.
+    /// Of a fetch that was answered: the fields of a model that could not be asked for, and why. `None`
+    /// once all fields of that model are answered.
     pub failed_fields: Option<Arc<BackendError>>,
     /// Panics of it that were caught.
     pub panics: u64,
@@ -403,7 +403,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reason_of_a_backend_error_carries_the_backends_name() {
+    fn the_reason_of_a_backend_error_names_the_backend() {
         assert_eq!(backend_error_reason(&"prometheus".into()), "PrometheusError");
         assert_eq!(backend_error_reason(&"static-json".into()), "StaticJsonError");
     }

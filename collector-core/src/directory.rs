@@ -49,7 +49,7 @@ pub trait VariantDirectory: Send + Sync + 'static {
     fn generation(&self) -> u64;
 }
 
-/// The directory of someone who has no variants.
+/// A directory without variants.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct NoVariants;
 

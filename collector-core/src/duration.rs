@@ -45,7 +45,7 @@ const UNITS: [(&str, f64); 9] = [
 /// ```
 pub fn parse(text: &str) -> Result<Duration, ParseDurationError> {
     let fail = |reason: &str| ParseDurationError {
-        // The text may come from a hostile place and goes into logs.
+        // The text may come from a hostile server and goes into logs.
         text: text.chars().take(64).collect(),
         reason: reason.to_owned(),
     };
@@ -81,7 +81,7 @@ fn parse_go(text: &str) -> Option<Duration> {
         // A fraction of a nanosecond is rounded away, so that 1.1s is 1100 ms exactly.
         let part = Duration::try_from_secs_f64(number * seconds).ok()?;
         let nanos = (number * seconds * 1e9).round();
-        let part = if nanos < 9e15 { Duration::from_nanos(whole(nanos)) } else { part };
+        let part = if nanos < 9e15 { Duration::from_nanos(rounded(nanos)) } else { part };
         total = total.checked_add(part)?;
     }
     (!text.is_empty()).then_some(total)
@@ -92,7 +92,7 @@ fn parse_go(text: &str) -> Option<Duration> {
     clippy::cast_sign_loss,
     reason = "called with a rounded value from 0 to 9e15, which a u64 holds exactly"
 )]
-fn whole(nanos: f64) -> u64 {
+fn rounded(nanos: f64) -> u64 {
     nanos as u64
 }
 

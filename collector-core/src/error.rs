@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::model::BackendName;
 
-/// What went wrong. The engine acts on this; nobody parses messages.
+/// The kind of failure. The engine acts on this, never on the text of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -21,7 +21,7 @@ pub enum ErrorKind {
     Timeout,
     /// The connection ended before the answer did.
     Disconnected,
-    /// 401: who are you?
+    /// 401: the credentials are missing or wrong.
     Unauthorized,
     /// 403: you may not.
     Forbidden,
@@ -43,7 +43,7 @@ pub enum ErrorKind {
     TooLarge,
     /// Something that the user set cannot work, and it was only found now.
     Configuration,
-    /// Series of the model exist several times over, in clusters that nothing tells apart.
+    /// Series of the model exist several times over, in clusters that nothing distinguishes.
     Ambiguous,
     /// The backend cannot do this at all.
     Unsupported,
@@ -60,7 +60,7 @@ pub enum ErrorKind {
 pub enum Advice {
     /// The same request may succeed later.
     Retry,
-    /// The same request will fail the same way until somebody changes something.
+    /// The same request fails until the configuration or the server is changed.
     GiveUp,
 }
 
@@ -264,7 +264,7 @@ impl BackendError {
         &self.0.subject
     }
 
-    /// The cause in words; empty when the kind says all.
+    /// The cause in words; empty when the kind is enough.
     pub fn detail(&self) -> &str {
         &self.0.detail
     }

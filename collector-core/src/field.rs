@@ -1,4 +1,4 @@
-//! What is measured, by name, and what is told of one quantity apart from its row.
+//! What is measured, by name, and what is known of one quantity besides its value.
 
 use std::sync::Arc;
 
@@ -134,7 +134,7 @@ impl std::fmt::Debug for FieldSet {
 /// Fields, each with a reason in words: why its query failed, or why its value is unknown.
 ///
 /// At most one reason per field, the first that was given; in the order of [`Field::ALL`]. Reasons are
-/// printable and short: whoever makes one has cut and escaped what a server said.
+/// printable and short: the caller that makes one has cut and escaped the server's text.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct FieldReasons(Vec<(Field, Arc<str>)>);
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::nanos;
 
-/// What an age means for someone who decides from the value.
+/// What an age means for a decision that is based on the value.
 ///
 /// There is no "missing" here: a reading exists, so it has an age. A model without series has none
 /// (see [`CollectError::Missing`](crate::CollectError::Missing)).

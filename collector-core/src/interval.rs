@@ -1,4 +1,4 @@
-//! Why a model cannot be refreshed as often, or as seldom, as somebody wants.
+//! Why a model cannot be refreshed as often, or as rarely, as a caller wants.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::duration;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IntervalError {
-    /// A look may take longer than that, so that cycles would overrun all the time.
+    /// A fetch may take longer than that, so that cycles would overrun all the time.
     #[error(
         "a fetch interval of {} is too short, because one request may take {}: set it to {} or more",
         duration::format(*.interval), duration::format(*.timeout),

@@ -34,7 +34,7 @@ pub enum CacheKey {
         model: ModelRef,
     },
     /// The allocation of a variant; prints as `allocation:<model>:<namespace>:<accelerator>`, with the variant's
-    /// name in place of an accelerator that is not known.
+    /// name instead of an accelerator that is not known.
     Allocation {
         /// The model.
         model: ModelRef,
@@ -84,7 +84,7 @@ impl CacheKey {
         }
     }
 
-    /// What is printed in the accelerator's place.
+    /// What is printed for the accelerator.
     fn printed_accelerator(&self) -> Option<&str> {
         match self {
             Self::Replicas { .. } => None,
@@ -106,7 +106,7 @@ impl fmt::Display for CacheKey {
     }
 }
 
-/// A set of keys, by whole parts: what the architecture calls a prefix.
+/// A set of keys, by complete parts: what the API calls a prefix.
 ///
 /// ```
 /// # use collector_core::{CacheKey, KeyKind, ModelRef, Scope};
@@ -178,15 +178,15 @@ impl Scope {
         self
     }
 
-    /// Reads the printed form of a key, cut after any whole part. `replicas:llama` is the model
+    /// Reads the printed form of a key, cut after any complete part. `replicas:llama` is the model
     /// `llama` and never `llama-8b`.
     ///
     /// # Errors
     /// When a part is empty or there are more than the kind has: a model id that holds `:` cannot
-    /// be told from two parts, so build its scope with [`model`](Self::model) instead.
+    /// be distinguished from two parts, so build its scope with [`model`](Self::model) instead.
     pub fn parse(text: &str) -> Result<Self, ScopeError> {
         let fail = |reason| ScopeError { text: text.chars().take(200).collect(), reason };
-        // A trailing separator, as in `replicas:`, says that the part before it is whole: it is.
+        // A trailing separator, as in `replicas:`, says that the part before it is complete: it is.
         let mut parts = text.strip_suffix(':').unwrap_or(text).split(':');
         let (scope, limit) = match parts.next() {
             Some("replicas") => (Self::of_kind(KeyKind::Replicas), 2),

@@ -8,7 +8,7 @@
 //! - call a [`MetricsCollector`] to read.
 //!
 //! Missing, zero and error are three different things in every type here: what was not measured is
-//! `None`, a model without series is [`Answer::Missing`], and a failed look is a [`BackendError`].
+//! `None`, a model without series is [`Answer::Missing`], and a failed fetch is a [`BackendError`].
 
 mod answer;
 mod ask;
@@ -65,7 +65,7 @@ pub use reading::{Part, Reading, Source};
 pub use record::{Deadlines, ModelRecord, ModelValue, Outcome};
 pub use trace::TraceRow;
 
-/// What the crates of this workspace share and nobody else needs: it changes without notice.
+/// Types that the crates of this workspace share. They change without notice.
 pub mod raw {
     pub use crate::reading::Label;
     pub use crate::record::{Cold, SourceAnswer, SourceState};

@@ -203,7 +203,7 @@ fn at_mean_of(rates: &LoadRates, requests: Option<f64>) -> Option<f64> {
 /// known zero, and where requests run and none has finished it is unknown.
 ///
 /// Every mean is divided here, on the client, because servers disagree about 0/0: Prometheus
-/// answers NaN, VictoriaMetrics leaves the row out, and neither tells idle from unknown.
+/// answers NaN, VictoriaMetrics leaves the row out, and neither distinguishes idle from unknown.
 pub fn mean_over_window(sum: Option<f64>, count: Option<f64>, idle: bool) -> Option<f64> {
     let (sum, count) = (sum?, count?);
     if count == 0.0 {

@@ -46,24 +46,24 @@ impl ReplicaState {
 
 /// What was measured of one replica. A field that was not measured is `None`, never 0.
 ///
-/// A backend fills what it measured and leaves the variant to the engine.
+/// A backend fills what it measured; the engine fills the variant.
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct ReplicaMetrics {
     /// The pod.
     pub pod_name: PodName,
-    /// When the row was sampled by whoever scraped the pod.
+    /// When the row was sampled by the scraper of the pod.
     pub sampled_at: Tick,
     /// The kind of model server.
     pub engine: Option<EngineName>,
-    /// What the pod does where a request is served by several; `None` when it was not told.
+    /// What the pod does where a request is served by several; `None` when it is not known.
     pub role: Option<Role>,
     /// Whether it can serve requests.
     pub state: ReplicaState,
     /// How many servers the row was put together from: ports of one pod, pods of one replica, or
-    /// data-parallel ranks. 1 where nothing says otherwise.
+    /// data-parallel ranks. 1 by default.
     pub servers: u32,
-    /// The LoRA adapters at the last sample; `None` when the server has none or does not tell.
+    /// The LoRA adapters at the last sample; `None` when the server has none or does not report them.
     pub lora_adapters: Option<Box<LoraAdapters>>,
     /// The variant the pod belongs to; `None` when no variant claims it. Set by the engine.
     pub variant_name: Option<VariantName>,
@@ -173,7 +173,7 @@ impl ReplicaMetrics {
     }
 
     /// Returns whether nothing of the field is unknown: for [`Field::CacheConfig`], whether the capacity can be
-    /// told, of which one half may have been measured alone.
+    /// known, of which one half may have been measured alone.
     pub fn is_known(&self, field: Field) -> bool {
         match field {
             Field::CacheConfig => self.total_kv_capacity_tokens().is_some(),
@@ -222,7 +222,7 @@ impl ReplicaMetrics {
     }
 }
 
-/// The replicas of one model, from one look.
+/// The replicas of one model, from one fetch.
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct Replicas {
@@ -232,9 +232,9 @@ pub struct Replicas {
     pub replicas: Vec<ReplicaMetrics>,
     /// Where the replicas came from.
     pub backend: BackendName,
-    /// The sampling time of the oldest replica; of the look itself when there is none.
+    /// The sampling time of the oldest replica; of the fetch itself when there is none.
     pub oldest: Tick,
-    /// Some replicas may be absent: the server said so, or a part of the look failed.
+    /// Some replicas may be absent: the server said so, or a part of the fetch failed.
     pub partial: bool,
     /// The time over which peaks and rates were taken; `None` when the backend does not say.
     pub window: Option<Duration>,
@@ -246,7 +246,7 @@ pub struct Replicas {
 }
 
 impl Replicas {
-    /// The replicas of a look at `as_of`; computes [`oldest`](Self::oldest).
+    /// The replicas of a fetch at `as_of`; computes [`oldest`](Self::oldest).
     pub fn new(
         model: ModelRef,
         mut replicas: Vec<ReplicaMetrics>,
@@ -285,7 +285,7 @@ impl Replicas {
     }
 }
 
-/// About how many bytes rows hold, but for the text of names, which is shared.
+/// About how many bytes rows hold, except the text of names, which is shared.
 pub(crate) fn bytes_of_rows(rows: &[ReplicaMetrics]) -> usize {
     let behind = |row: &ReplicaMetrics| {
         let adapters = row.lora_adapters.as_ref().map_or(0, |_| size_of::<LoraAdapters>());
@@ -298,12 +298,12 @@ impl Replicas {
     /// About how many bytes they hold. Pods have names of their own, so their text counts here.
     pub(crate) fn bytes(&self) -> usize {
         let names = self.replicas.iter().map(|row| row.pod_name.as_str().len()).sum::<usize>();
-        let told = self.failed.bytes() + size_of_val(self.warnings.as_slice());
-        size_of::<Self>() + bytes_of_rows(&self.replicas) + names + told
+        let texts = self.failed.bytes() + size_of_val(self.warnings.as_slice());
+        size_of::<Self>() + bytes_of_rows(&self.replicas) + names + texts
     }
 }
 
-/// What one variant of a model carries, from the same look as the model's [`Replicas`].
+/// The load of one variant of a model, from the same fetch as the model's [`Replicas`].
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct Allocation {
@@ -339,7 +339,7 @@ pub struct Allocation {
     pub reasons: FieldReasons,
     /// Warnings about a reading whose values are right, as in [`Replicas::warnings`].
     pub warnings: Vec<Arc<str>>,
-    /// The fields that are older than the look or came from another backend. Mostly empty.
+    /// The fields that are older than the fetch or came from another backend. Mostly empty.
     pub marks: Vec<Mark>,
 }
 

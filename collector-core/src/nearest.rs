@@ -1,18 +1,18 @@
-//! What exists in place of a model that has no series: "did you mean".
+//! What exists instead of a model that has no series: "did you mean".
 
 use std::time::Duration;
 
 use crate::backend::KnownModel;
 use crate::model::{ModelId, ModelRef, Namespace};
 
-/// What exists in place of a model that has no series.
+/// What exists instead of a model that has no series.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Nearest {
     /// The nearest model ids in the namespace asked, best first.
     pub models: Vec<ModelId>,
     /// Namespaces where the very model exists.
     pub namespaces: Vec<Namespace>,
-    /// How many models the backend knows at all, where it can tell.
+    /// How many models the backend knows at all, if it can say.
     pub known: Option<usize>,
     /// All models in the namespace asked, where they are few.
     pub in_namespace: Vec<ModelId>,
@@ -24,7 +24,7 @@ pub struct Nearest {
 impl Nearest {
     /// What to suggest for `asked`, given what exists: at most `limit` names, nearest first.
     ///
-    /// `distance` tells how far two names are apart; names further apart than 2/3 of the longer one's
+    /// `distance` returns how far two names are apart; names further apart than 2/3 of the longer one's
     /// length are no suggestion.
     pub fn of(
         asked: &ModelRef,

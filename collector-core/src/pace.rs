@@ -21,7 +21,7 @@ pub enum PaceReason {
     Configured,
     /// One of its variants has a `fetch_interval`, or a caller has set one.
     Own,
-    /// Adaptive: it is new, or something happened to it a few looks ago.
+    /// Adaptive: it is new, or something happened to it a few fetches ago.
     Watched,
     /// Adaptive: nothing moves.
     Still,

@@ -17,7 +17,7 @@ pub enum Source {
     Backend,
     /// From the cache, within its ttl.
     Cache,
-    /// From the cache, past its ttl, or beside an answer that was no value.
+    /// From the cache, past its ttl, or while the last answer had no value.
     LastKnownGood,
 }
 
@@ -146,7 +146,7 @@ impl Label {
         Self { read_at, age, freshness: thresholds.status_of_nanos(age), source }
     }
 
-    /// The same, called stale at best: the backend has since said that there is nothing.
+    /// The same, stale at best: the backend has since answered without the model.
     #[inline]
     #[must_use]
     pub fn at_best_stale(self) -> Self {
@@ -213,7 +213,7 @@ impl<T: Part> Reading<T> {
         self.label = label;
     }
 
-    /// The same reading, called stale at best: the backend has since said that there is nothing.
+    /// The same reading, stale at best: the backend has since answered without the model.
     #[must_use]
     pub fn at_best_stale(mut self) -> Self {
         self.label = self.label.at_best_stale();

@@ -218,7 +218,7 @@ impl ModelRecord {
 pub enum Outcome {
     /// With a value.
     Found,
-    /// With the news that the model has no series. A value from before is then never called fresh.
+    /// The model has no series. A value from before is then never fresh.
     Missing,
     /// With an error. A value from before keeps its own age.
     Failed,
@@ -227,47 +227,47 @@ pub enum Outcome {
 /// The part of a record that only writers and errors need.
 #[derive(Clone, Default, Debug)]
 pub struct Cold {
-    /// What became of the last look of each source that has been asked, in order of preference.
+    /// The state of each source that has been asked, in order of preference.
     pub sources: Vec<SourceState>,
-    /// Why there is nothing newer: the error of the most preferred source whose last look failed.
+    /// Why there is nothing newer: the error of the most preferred source whose last fetch failed.
     pub error: Option<Arc<BackendError>>,
-    /// What exists in place of a model that is missing.
+    /// What exists instead of a model that is missing.
     pub nearest: Option<Arc<Nearest>>,
 }
 
-/// What one source last said of a model.
+/// What one source last answered about a model.
 #[derive(Clone, Debug)]
 pub struct SourceState {
     /// The source.
     pub backend: BackendName,
-    /// How its last look ended.
+    /// How its last fetch ended.
     pub outcome: Outcome,
     /// When that was.
     pub ended_at: Tick,
     /// When it last answered, with the model or without it; `None` when it never has.
     pub answered_at: Option<Tick>,
-    /// When what it answered then was looked at; orders what it says. `None` when it never has.
+    /// The time that its last answer speaks of; orders its answers. `None` when it never has.
     pub as_of: Option<Tick>,
     /// The last answer that had the model.
     pub answer: Option<SourceAnswer>,
-    /// Why its last look failed; `None` when it did not.
+    /// Why its last fetch failed; `None` when it did not.
     pub error: Option<Arc<BackendError>>,
-    /// What it has in place of the model, where it was asked.
+    /// What it has instead of the model, if it was asked.
     pub nearest: Option<Arc<Nearest>>,
 }
 
 /// An answer of one source that had the model.
 #[derive(Clone, Debug)]
 pub struct SourceAnswer {
-    /// What it said, completed with what was kept from the answer before it.
+    /// The answer, completed from the answer before it.
     pub sample: Arc<ModelSample>,
     /// When it arrived.
     pub arrived_at: Tick,
-    /// The load fields that were kept from a look before it, because their query failed in this one.
+    /// The load fields that were kept from a fetch before it, because their query failed in this one.
     pub load_marks: Vec<Mark>,
-    /// The pods that the source has seen leave, each with the first look that lacked it. Another source
+    /// The pods that the source has seen terminate, each with the first fetch that lacked it. Another source
     /// may still show them from before.
-    pub departed: Vec<(PodName, Tick)>,
+    pub terminated: Vec<(PodName, Tick)>,
     /// The pods that were kept although the last answers lacked them, each with how many answers in a row
     /// did so under the same warning.
     pub absent: Vec<(PodName, u8)>,
@@ -280,7 +280,7 @@ impl Cold {
                 + source.answer.as_ref().map_or(0, |answer| {
                     answer.sample.bytes()
                         + size_of_val(answer.load_marks.as_slice())
-                        + size_of_val(answer.departed.as_slice())
+                        + size_of_val(answer.terminated.as_slice())
                         + size_of_val(answer.absent.as_slice())
                 })
         };

@@ -4,7 +4,7 @@
 /// Why a value was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub enum Rejected {
-    /// NaN or an infinity: what a server says when it does not know.
+    /// NaN or an infinity: what a server sends when it does not know.
     #[error("not a number")]
     NotFinite,
     /// A finite value that the quantity cannot have, such as a KV-cache usage of 1.7.

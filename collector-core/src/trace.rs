@@ -4,18 +4,18 @@ use crate::clock::Tick;
 use crate::field::Field;
 use crate::model::PodName;
 
-/// Where the value of one field came from: what was asked for, what matched, what it said and when.
+/// Where the value of one field came from: the query, what matched, its value and its time.
 ///
-/// A look makes these only when [`Ask::trace`](crate::Ask::trace) says so.
+/// A fetch makes these only when [`Ask::trace`](crate::Ask::trace) says so.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TraceRow {
     /// The pod; `None` for the model as a whole.
     pub pod: Option<PodName>,
     /// The field.
     pub field: Field,
-    /// The query that was sent, or the series that was looked for on the page.
+    /// The query that was sent, or the series that was searched for on the page.
     pub asked: Box<str>,
-    /// Of several names that were looked for, the one that was there; `None` when none was.
+    /// Of several names that were searched for, the one that was there; `None` when none was.
     pub matched: Option<Box<str>>,
     /// What the server wrote, before it was judged, summed or divided; `None` when it wrote nothing.
     pub raw: Option<f64>,

@@ -23,7 +23,7 @@
 //! window, which is the same for a series that lives longer than the window, and less for a younger one.
 //!
 //! # Peaks
-//! A gauge is read at its samples; what it does between two of them nobody sees. The peaks of the engines
+//! A gauge is read at its samples; what it does between two of them is not seen. The peaks of the engines
 //! of one pod need not have been at one moment, so their sum is an upper bound of the pod's own peak.
 
 use std::time::Duration;

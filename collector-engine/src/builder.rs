@@ -16,18 +16,18 @@ use crate::engine::Engine;
 use crate::fetch::Source;
 use crate::snapshot::Snapshot;
 
-/// How long a batch waits for others unless told otherwise: concurrent readers ask for their models within a few
+/// How long a batch waits for others by default: concurrent readers ask for their models within a few
 /// milliseconds.
 const BATCH_WINDOW: Duration = Duration::from_millis(3);
 
-/// How many models are tracked at most unless told otherwise.
+/// How many models are tracked at most by default.
 pub const DEFAULT_MAX_TRACKED: usize = 10_000;
 
-/// After how long an open circuit looks again at the latest: a server that is back is noticed within
+/// After how long an open circuit tries again at the latest: a server that is back is noticed within
 /// this time, whatever the fetch interval.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Settings that cannot work together; says all of them.
+/// All settings that contradict each other.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct TimingErrors(pub Vec<TimingError>);
@@ -85,8 +85,8 @@ impl Builder {
         self
     }
 
-    /// How long a request of the backend that was given last may take, and how many it sends, by whoever they
-    /// are wanted; callers who wait come first. Default: what it [says itself](Backend::limits).
+    /// How long a request of the backend that was given last may take, and how many it sends, whoever wants
+    /// them; waiting callers come first. Default: its [own](Backend::limits).
     pub fn limits(mut self, limits: Limits) -> Self {
         if let Some(last) = self.backends.last_mut() {
             last.limits = limits;
@@ -132,7 +132,7 @@ impl Builder {
     /// When the timings contradict each other.
     ///
     /// # Panics
-    /// When two backends have one name: what they say could not be told apart.
+    /// When two backends have one name: their answers could not be distinguished.
     pub fn build(self) -> Result<CachingCollector, TimingErrors> {
         let asked = self.backends.iter().filter(|joining| joining.backend.live().is_none());
         let timeouts: Vec<_> = asked.map(|joining| ("timeout", joining.limits.timeout)).collect();
@@ -174,7 +174,7 @@ impl Builder {
         };
         let sources: Vec<Source> = self.backends.into_iter().map(source).collect();
         let names: Vec<_> = sources.iter().map(|source| source.name.clone()).collect();
-        let own_name = |(place, name)| !names[..place].contains(name);
+        let own_name = |(index, name)| !names[..index].contains(name);
         assert!(names.iter().enumerate().all(own_name), "two backends are named alike: {names:?}");
         let directory_generation = self.directory.generation();
         let snapshot = config.snapshot_path.clone().map(Snapshot::new);

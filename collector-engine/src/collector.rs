@@ -77,7 +77,7 @@ impl CachingCollector {
         Self { engine: Arc::new(engine), worker: Mutex::new(None) }
     }
 
-    /// A handle on what one variant carries, or on a model's replicas alone, for a loop that reads them
+    /// A handle on the allocation of one variant, or on a model's replicas alone, for a loop that reads them
     /// again and again: see [`WorkloadHandle`].
     pub fn handle(&self, model: ModelRef, variant: Option<VariantName>) -> WorkloadHandle {
         WorkloadHandle::new(Arc::clone(&self.engine), model, variant)
@@ -210,7 +210,7 @@ impl CachingCollector {
         state
     }
 
-    /// The variants of a model by name, to tell a wrong name from one that has no pods.
+    /// The variants of a model by name, to distinguish a wrong name from a variant without pods.
     fn check_variant(&self, model: &ModelRef, variant: &VariantName) -> Result<(), CollectError> {
         let known = self.engine.directory.variants_of(model);
         if known.iter().any(|known| known.name == *variant) {

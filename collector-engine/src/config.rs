@@ -17,7 +17,7 @@ pub struct CacheConfig {
     /// How long a value is served without starting a refresh. Default 30 s.
     #[serde(with = "collector_core::duration")]
     pub ttl: Duration,
-    /// How often entries that nobody reads any more are looked for. Default 1 minute.
+    /// How often entries that have expired are removed. Default 1 minute.
     #[serde(with = "collector_core::duration")]
     pub cleanup_interval: Duration,
     /// How often everything tracked is refreshed in the background; 0 is never. Default 30 s, half
@@ -27,10 +27,10 @@ pub struct CacheConfig {
     /// How many entries are kept at most: one for the replicas of each model, one for each allocation. Default
     /// 100 000.
     pub max_entries: usize,
-    /// About how many bytes the entries hold at most, their values included. Default 256 MiB, room for
+    /// About how many bytes the entries hold at most, their values included. Default 256 MiB, enough for
     /// some 45 000 models of 8 replicas at 5.9 kB each.
     pub max_bytes: usize,
-    /// Which entries are evicted when there is no room for another. Default LRU.
+    /// Which entries are evicted when the cache is full. Default LRU.
     pub eviction: EvictionPolicy,
     /// How long the news that a model has no series is believed. Default 10 s.
     #[serde(with = "collector_core::duration")]
@@ -62,7 +62,7 @@ impl Default for CacheConfig {
     }
 }
 
-/// Which entries are evicted when there is no room for another. Untracked models are evicted first in any case.
+/// Which entries are evicted when the cache is full. Untracked models are evicted first in any case.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -127,7 +127,7 @@ pub enum TimingError {
 
 impl CacheConfig {
     /// Checks the settings against each other and against the time-outs, each with its key, of the
-    /// backends that are asked; every broken relation is told, not just the first.
+    /// backends that are asked; every broken relation is reported, not just the first.
     ///
     /// # Errors
     /// One error for each broken relation, with the keys' paths in a configuration file.

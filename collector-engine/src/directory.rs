@@ -51,7 +51,7 @@ fn every_pod() -> String {
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 #[error("variants[{index}] ({name:?}): {reason}")]
 pub struct InvalidPattern {
-    /// Its place in the list, from 0.
+    /// Its index in the list, from 0.
     pub index: usize,
     /// Its name.
     pub name: VariantName,

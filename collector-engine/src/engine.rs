@@ -51,7 +51,7 @@ pub(crate) struct Engine {
 pub(crate) struct TaskScope {
     /// Every task that a batch runs in, except the worker's own.
     pub(crate) tasks: TaskTracker,
-    /// Cancelled by a stop: what nobody waits for is given up.
+    /// Cancelled by a stop: fetches that nobody waits for are given up.
     pub(crate) stopping: CancellationToken,
 }
 

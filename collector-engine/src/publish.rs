@@ -19,7 +19,7 @@ use collector_core::{
     Outcome, Tick, Variant, VariantDirectory,
 };
 
-use self::carry::carry;
+use self::carry::carry_forward;
 use self::merge::View;
 use crate::config::CacheConfig;
 use crate::refresh::Pace;
@@ -33,20 +33,20 @@ pub(crate) const UNTRACK_AFTER: Duration = Duration::from_secs(300);
 /// covers what is down; this covers what answers with a refusal each time.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 
-/// What became of one look of one source at one model.
+/// How one fetch of a model from a source ended.
 pub(crate) enum Fetched {
     /// It was found.
     Found(ModelSample),
     /// It has no series.
     Missing {
-        /// When it was looked at.
+        /// The time that the answer speaks of.
         as_of: Tick,
         /// What exists, where that was asked.
         nearest: Option<Arc<Nearest>>,
     },
-    /// It could not be looked at.
+    /// The fetch failed.
     Failed {
-        /// When the look began.
+        /// When the fetch began.
         began: Tick,
         /// Why.
         error: Arc<BackendError>,
@@ -54,7 +54,7 @@ pub(crate) enum Fetched {
 }
 
 impl Fetched {
-    /// When the source was looked at: the order of what it says.
+    /// The time that the answer speaks of: answers are ordered by it.
     pub(crate) fn as_of(&self) -> Tick {
         match self {
             Self::Found(sample) => sample.as_of,
@@ -63,7 +63,7 @@ impl Fetched {
         }
     }
 
-    /// How the look ended.
+    /// How the fetch ended.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Found(_) => Outcome::Found,
@@ -81,7 +81,7 @@ pub(crate) struct Publisher<'a> {
     /// The sources that there are, in order of preference.
     pub(crate) sources: &'a [BackendName],
     pub(crate) model: &'a ModelRef,
-    /// What is known of the model, where it is tracked.
+    /// The tracked state of the model, if it is tracked.
     pub(crate) tracked: Option<&'a Tracked>,
     pub(crate) now: Tick,
 }
@@ -101,7 +101,7 @@ impl Publisher<'_> {
         self.record(states, last_read)
     }
 
-    /// What a source has said, after one more look.
+    /// The state of a source after one more fetch.
     fn after(
         &self,
         backend: &BackendName,
@@ -113,7 +113,7 @@ impl Publisher<'_> {
         if let Some(former) = former
             && former.as_of.is_some_and(|newer| newer > as_of)
         {
-            // An older look never replaces a newer one, however it ended.
+            // An older fetch never replaces a newer one, however it ended.
             return former.clone();
         }
         let former_answer = former.and_then(|state| state.answer.as_ref());
@@ -129,7 +129,7 @@ impl Publisher<'_> {
         };
         match fetched {
             Fetched::Found(sample) => {
-                let answer = carry(sample, former_answer, backend, self.config, self.now);
+                let answer = carry_forward(sample, former_answer, backend, self.config, self.now);
                 SourceState { answer: Some(answer), ..state }
             }
             Fetched::Missing { nearest, .. } => {
@@ -166,8 +166,8 @@ impl Publisher<'_> {
         Some(ModelValue::new(replicas, allocations))
     }
 
-    /// The sources whose answers make the value. What says that the model is missing counts only where
-    /// nobody says otherwise: its last answer is then the last known good one.
+    /// The sources whose answers make the value. A source without the model counts only if no
+    /// source has it: its last answer is then the last known good one.
     fn views<'s>(&self, states: &'s [SourceState]) -> Vec<View<'s>> {
         let has = |state: &&SourceState| state.answer.is_some();
         let denies = |state: &&SourceState| state.outcome == Outcome::Missing;
@@ -193,15 +193,15 @@ impl Publisher<'_> {
     }
 
     fn cold(&self, mut states: Vec<SourceState>) -> Arc<Cold> {
-        let place = |state: &SourceState| self.sources.iter().position(|n| *n == state.backend);
-        states.sort_by_key(place);
+        let index = |state: &SourceState| self.sources.iter().position(|n| *n == state.backend);
+        states.sort_by_key(index);
         let error = states.iter().find_map(|state| state.error.clone());
         let nearest = states.iter().filter_map(|state| state.nearest.clone());
         let nearest = nearest.reduce(|one, other| Arc::new(one.and(&other)));
         Arc::new(Cold { sources: states, error, nearest })
     }
 
-    /// How the last looks ended, taken together: found where one source has the model, missing only
+    /// How the last fetches ended, taken together: found where one source has the model, missing only
     /// where all of them have answered that they have not.
     fn outcome(&self, states: &[SourceState]) -> Outcome {
         let all = |outcome| states.iter().all(|state| state.outcome == outcome);
@@ -248,7 +248,7 @@ impl Publisher<'_> {
     }
 }
 
-/// When a source is to be asked again, if nobody does so before.
+/// When a source is to be asked again, unless a read does so before.
 pub(crate) fn next_fetch(state: &SourceState, pace: Pace) -> Tick {
     state.ended_at
         + match state.outcome {

@@ -1,7 +1,7 @@
 //! A file with the last readings, so that a restart does not begin with nothing: written each minute and
 //! at the end, read once at the start.
 //!
-//! What each source last said is written, and nothing that follows from it. At the start values are made
+//! What each source last answered is written, and nothing that follows from it. At the start values are made
 //! of that as they always are. A restored value is last-known-good and due at once, and the first fetch
 //! that is newer replaces it. Only ages cross from one process to the next: they grow by what the wall
 //! clock says has passed since.
@@ -124,7 +124,7 @@ pub(crate) async fn keep(engine: Arc<Engine>, stop: CancellationToken) {
     }
 }
 
-/// Writes the snapshot beside the async threads, and waits for it within a limit.
+/// Writes the snapshot off the async threads, and waits for it within a limit.
 async fn write(engine: &Arc<Engine>) {
     let Some(snapshot) = &engine.snapshot else { return };
     let writer = Arc::clone(engine);
@@ -193,7 +193,7 @@ impl Engine {
         snapshot.restored.store(true, Ordering::Relaxed);
     }
 
-    /// Tracks the models of a snapshot and publishes their values; tells how many there were, and how
+    /// Tracks the models of a snapshot and publishes their values; returns how many there were, and how
     /// old the snapshot is.
     fn recall(
         &self,
@@ -243,7 +243,7 @@ fn since(written: SystemTime, clock: &dyn Clock) -> Result<Duration, Rejected> {
     }
 }
 
-/// Reads a snapshot beside the async threads, on a thread of its own: a disk that hangs holds neither the start nor the
+/// Reads a snapshot off the async threads, on a thread of its own: a disk that hangs holds neither the start nor the
 /// end of a runtime for longer than the limit.
 async fn read_within(limit: Duration, path: PathBuf) -> Result<Option<Contents>, Unusable> {
     let reading = tokio::task::spawn_blocking(move || {

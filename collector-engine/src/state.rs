@@ -1,5 +1,5 @@
-//! What the engine knows of models besides their records: who fetches them, what may not be stored any more, what is
-//! tracked.
+//! What the engine keeps of models besides their records: their fetches in flight, their last invalidation, whether
+//! they are tracked.
 
 mod cell;
 mod models;

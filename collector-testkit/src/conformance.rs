@@ -1,7 +1,7 @@
 //! What every backend and every cache must do, as suites of plain functions.
 //!
 //! A suite panics at the first promise that is broken, with the case, the model and what was expected. It prints
-//! each case before it runs and each case it leaves out, with the reason: `cargo test -- --nocapture` shows them.
+//! each case before it runs and each case that it skips, with the reason: `cargo test -- --nocapture` shows them.
 //!
 //! The author of a backend describes what its test server has. The more is described, the more is checked:
 //!

@@ -1,4 +1,4 @@
-//! A backend that does what a test tells it to, and remembers what it was asked.
+//! A backend that a test scripts, and that remembers what it was asked.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -41,9 +41,9 @@ use crate::fake_live::Live;
 /// # }
 /// ```
 ///
-/// # Order within a look
+/// # Order within a fetch
 /// It is recorded, takes its permits, notes its time, is announced to [`entered`](Self::entered),
-/// waits while the backend [hangs](Self::hang), and only then reads the script: what the look will
+/// waits while the backend [hangs](Self::hang), and only then reads the script: what the fetch will
 /// say can still be changed while it hangs.
 #[derive(Clone)]
 pub struct FakeBackend {
@@ -62,7 +62,7 @@ struct Shared {
     list_calls: AtomicUsize,
     in_flight: AtomicUsize,
     entered: Semaphore,
-    gate: watch::Sender<Gate>,
+    hold: watch::Sender<Hold>,
     live: Live,
 }
 
@@ -83,10 +83,10 @@ enum Reply {
     Omitted,
 }
 
-/// Looks wait until the number of releases has passed the one they found, so that a gate that is
+/// Fetches wait until the number of releases has passed the one they found, so that a hold that is
 /// closed again at once still lets them through.
 #[derive(Clone, Copy, Default)]
-struct Gate {
+struct Hold {
     closed: bool,
     releases: u64,
 }
@@ -98,7 +98,7 @@ pub struct RecordedAsk {
     pub models: Vec<ModelRef>,
     /// Those whose load was wanted per pod.
     pub load_per_pod: HashSet<ModelRef>,
-    /// Why the look was taken.
+    /// Why the fetch was taken.
     pub urgency: Urgency,
     /// The time it was given.
     pub time_left: Duration,
@@ -106,7 +106,7 @@ pub struct RecordedAsk {
     pub at: Tick,
 }
 
-/// How a look fails.
+/// How a fetch fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Failure {
     /// The kind of the error.
@@ -123,7 +123,7 @@ impl From<ErrorKind> for Failure {
 
 impl FakeBackend {
     /// A backend named `fake` that supports everything, knows no model and takes one permit for each
-    /// look. `clock` says when a look was taken.
+    /// fetch. `clock` says when a fetch was taken.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             name: "fake".into(),
@@ -138,7 +138,7 @@ impl FakeBackend {
                 list_calls: AtomicUsize::new(0),
                 in_flight: AtomicUsize::new(0),
                 entered: Semaphore::new(0),
-                gate: watch::Sender::new(Gate::default()),
+                hold: watch::Sender::new(Hold::default()),
                 live: Live::default(),
             }),
         }
@@ -158,7 +158,7 @@ impl FakeBackend {
         self
     }
 
-    /// Takes this many permits in each look, one after the other; of this handle and the clones made
+    /// Takes this many permits in each fetch, one after the other; of this handle and the clones made
     /// from it.
     #[must_use]
     pub fn requests_per_fetch(mut self, requests: usize) -> Self {
@@ -173,14 +173,14 @@ impl FakeBackend {
         self
     }
 
-    /// Has a live half, which pushes when it is told to; of this handle and the clones made from it.
+    /// Has a live half, which pushes what is scripted; of this handle and the clones made from it.
     #[must_use]
     pub fn pushing(mut self) -> Self {
         self.pushes = true;
         self
     }
 
-    /// The model exists: `sample` is called at each look with the time of that look.
+    /// The model exists: `sample` is called at each fetch with the time of that fetch.
     pub fn serve(
         &self,
         model: &ModelRef,
@@ -189,7 +189,7 @@ impl FakeBackend {
         self.reply(model, Reply::Found(Arc::new(sample)));
     }
 
-    /// The model exists with these pods, sampled when they are looked at, under a small load: per
+    /// The model exists with these pods, sampled when they are fetched, under a small load: per
     /// pod 0.5 requests/s of 100 prompt and 20 generated tokens. The load is per pod where that is
     /// asked, else one row.
     pub fn serve_pods(&self, model: &ModelRef, pods: &[&str]) {
@@ -215,7 +215,7 @@ impl FakeBackend {
         });
     }
 
-    /// Looks at this model fail, others do not.
+    /// Fetches of this model fail, others do not.
     pub fn fail_model(&self, model: &ModelRef, failure: impl Into<Failure>) {
         self.reply(model, Reply::Failed(failure.into()));
     }
@@ -235,45 +235,45 @@ impl FakeBackend {
         self.script().broken = Some(failure.into());
     }
 
-    /// The next `looks` looks fail as a whole; calls of `list_models` and `probe` do not.
-    pub fn fail_next(&self, looks: usize, failure: impl Into<Failure>) {
-        self.script().fail_next = Some((looks, failure.into()));
+    /// The next `fetches` fetches fail as a whole; calls of `list_models` and `probe` do not.
+    pub fn fail_next(&self, fetches: usize, failure: impl Into<Failure>) {
+        self.script().fail_next = Some((fetches, failure.into()));
     }
 
-    /// Ends every failure of whole calls.
+    /// Ends every failure of calls as a whole.
     pub fn restore(&self) {
         let mut script = self.script();
         script.broken = None;
         script.fail_next = None;
     }
 
-    /// The next `looks` looks panic.
-    pub fn panic_next(&self, looks: usize) {
-        self.script().panic_next = looks;
+    /// The next `fetches` fetches panic.
+    pub fn panic_next(&self, fetches: usize) {
+        self.script().panic_next = fetches;
     }
 
-    /// From now on looks hang until they are [released](Self::release).
+    /// From now on fetches hang until they are [released](Self::release).
     pub fn hang(&self) {
-        self.shared.gate.send_modify(|gate| gate.closed = true);
+        self.shared.hold.send_modify(|hold| hold.closed = true);
     }
 
-    /// Lets go all looks that hang, and no longer hangs.
+    /// Lets go all fetches that hang, and no longer hangs.
     pub fn release(&self) {
-        self.shared.gate.send_modify(|gate| {
-            gate.closed = false;
-            gate.releases += 1;
+        self.shared.hold.send_modify(|hold| {
+            hold.closed = false;
+            hold.releases += 1;
         });
     }
 
-    /// Waits until a look has got as far as the place where it may hang. Each look is announced once:
-    /// a second call waits for a second look.
+    /// Waits until a fetch has got as far as the place where it may hang. Each fetch is announced once:
+    /// a second call waits for a second fetch.
     ///
     /// # Cancel safety
-    /// A call that was dropped has consumed no look.
+    /// A call that was dropped has consumed no fetch.
     pub async fn entered(&self) {
         // The semaphore is never closed, so this is never an error.
-        if let Ok(look) = self.shared.entered.acquire().await {
-            look.forget();
+        if let Ok(fetch) = self.shared.entered.acquire().await {
+            fetch.forget();
         }
     }
 
@@ -292,7 +292,7 @@ impl FakeBackend {
         self.shared.list_calls.load(Ordering::SeqCst)
     }
 
-    /// How many looks have begun, and have neither ended nor been dropped.
+    /// How many fetches have begun, and have neither ended nor been dropped.
     pub fn in_flight(&self) -> usize {
         self.shared.in_flight.load(Ordering::SeqCst)
     }
@@ -314,13 +314,13 @@ impl FakeBackend {
         }
     }
 
-    /// What the whole look does, if it does anything but answer. A panic leaves the lock first.
+    /// What the fetch does instead of answering, if anything. The lock is released before a panic.
     fn disturbance(&self) -> Option<Failure> {
         let mut script = self.script();
         if script.panic_next > 0 {
             script.panic_next -= 1;
             drop(script);
-            panic!("this look was scripted to panic");
+            panic!("this fetch was scripted to panic");
         }
         if let Some((left, failure)) = &mut script.fail_next
             && *left > 0
@@ -392,7 +392,7 @@ fn wanted_per_pod(ask: &Ask<'_>) -> HashSet<ModelRef> {
     ask.models.iter().filter(|model| ask.wants_load_per_pod(model)).cloned().collect()
 }
 
-/// Counts a look in flight, also when it is dropped or panics.
+/// Counts a fetch in flight, also when it is dropped or panics.
 struct InFlight<'a>(&'a AtomicUsize);
 
 impl<'a> InFlight<'a> {
@@ -440,12 +440,12 @@ impl Backend for FakeBackend {
         }
         let as_of = shared.clock.now();
 
-        let mut gate = shared.gate.subscribe();
-        let found = *gate.borrow_and_update();
+        let mut hold = shared.hold.subscribe();
+        let found = *hold.borrow_and_update();
         shared.entered.add_permits(1);
         if found.closed {
             // The sender lives in `shared`, so the wait ends by a release or never.
-            let _ = gate.wait_for(|gate| gate.releases > found.releases).await;
+            let _ = hold.wait_for(|hold| hold.releases > found.releases).await;
         }
 
         if let Some(failure) = self.disturbance() {

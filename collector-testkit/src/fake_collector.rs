@@ -1,4 +1,4 @@
-//! A collector that answers what a test tells it to: for tests of what decides by readings.
+//! A collector whose answers a test scripts: for tests of code that decides by readings.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

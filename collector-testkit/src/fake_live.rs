@@ -1,4 +1,4 @@
-//! The other half of [`FakeBackend`]: it pushes when a test tells it to.
+//! The other half of [`FakeBackend`]: it pushes what a test scripts.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,14 +32,14 @@ impl FakeBackend {
         }
     }
 
-    /// Tells the collector that a cycle has ended.
+    /// Reports to the collector that a cycle has ended.
     pub fn end_cycle(&self) {
         if let Some(sink) = self.sink() {
             sink.cycle_ended();
         }
     }
 
-    /// What the collector last told it to be tracked.
+    /// The tracked models that the collector last passed to it.
     pub fn tracked_models(&self) -> Arc<HashSet<ModelRef>> {
         Arc::clone(&lock(&self.live_half().tracked))
     }

@@ -2,7 +2,7 @@
 //!
 //! - [`conformance`]: the promises of [`Backend`](collector_core::Backend) and of
 //!   [`MetricsCache`](collector_core::MetricsCache) as suites that every implementation calls,
-//! - [`FakeBackend`]: a backend that answers, fails, hangs or panics as a test tells it to,
+//! - [`FakeBackend`]: a backend that answers, fails, hangs or panics as a test scripts,
 //! - [`TokioClock`] and [`ManualClock`]: time that tests move,
 //! - [`FakeCollector`]: a collector that has what a test sets, for tests of what decides by readings,
 //! - [`SampleRecord`]: records to put into caches,

@@ -28,7 +28,7 @@ pub const REQUIRE_REAL_SERVERS: &str = "COLLECTOR_REQUIRE_REAL_SERVERS";
 
 /// A new server is ready within a second; the rest is for a busy machine.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(60);
-/// Between two looks at something that is awaited.
+/// Between two fetches at something that is awaited.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// For one request of the helper's own.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -191,8 +191,8 @@ impl PrometheusServer {
         Self::start_with_history(&history.open_metrics()).await
     }
 
-    /// Starts a server that scrapes nothing and holds a history: an OpenMetrics page whose samples carry
-    /// timestamps. Blocks are made of it by the program `promtool`, which is installed beside `prometheus`.
+    /// Starts a server that scrapes nothing and holds a history: an OpenMetrics page whose samples have
+    /// timestamps. Blocks are made of it by the program `promtool`, which is installed with `prometheus`.
     ///
     /// # Errors
     /// As [`start`](Self::start); [`PrometheusError::History`] when `promtool` refuses the page.
@@ -339,7 +339,7 @@ impl PrometheusServer {
     }
 
     /// Whether this very server is ready. On a port that another Prometheus has taken, that one
-    /// would answer: the data folder tells them apart.
+    /// would answer: the data folder distinguishes them.
     async fn is_ready(&self) -> bool {
         let data = self.data_path();
         self.get("/-/ready").await.is_ok()
@@ -512,7 +512,7 @@ pub(crate) async fn send(
             _ => Err(format!("{status}: {text}").into()),
         }
     };
-    // The connection is driven beside the exchange, whose end is the end of both.
+    // The connection runs together with the exchange, whose end is the end of both.
     let mut exchange = std::pin::pin!(exchange);
     tokio::select! {
         answer = &mut exchange => answer,

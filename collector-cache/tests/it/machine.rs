@@ -9,7 +9,7 @@ use collector_core::{MetricsCache, ModelRecord, ModelRef, Tick};
 use collector_testkit::SampleRecord;
 use proptest::prelude::*;
 
-/// Cases of each machine. Miri takes some thousand times as long for a step.
+/// Cases of each test. Miri takes some thousand times as long for a step.
 const CASES: u32 = if cfg!(miri) { 2 } else { 256 };
 
 const MODELS: usize = 12;
@@ -61,8 +61,8 @@ impl Reference {
             return;
         }
         // A sixteenth is kept free, so that not each put evicts.
-        let room = self.max_entries - self.max_entries / 16;
-        while self.entries() > room {
+        let most = self.max_entries - self.max_entries / 16;
+        while self.entries() > most {
             let others = self.records.values().filter(|it| it.model != record.model);
             let may_go = others.filter(|it| record.tracked || !it.tracked);
             let first = may_go.min_by_key(|it| (it.tracked, it.last_read()));

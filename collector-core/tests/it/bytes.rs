@@ -97,7 +97,7 @@ fn what_each_source_last_said_counts() {
         sample: Arc::new(sample),
         arrived_at: Tick::MIN,
         load_marks: vec![mark()],
-        departed: vec![("gone".into(), Tick::MIN); 2],
+        terminated: vec![("gone".into(), Tick::MIN); 2],
         absent: Vec::new(),
     };
     let load = LoadRow::new(None, LoadRates::ZERO);
@@ -120,8 +120,8 @@ fn what_each_source_last_said_counts() {
         + 3 * size_of::<LoadRow>()
         + 4 * size_of::<PodName>()
         + 5 * size_of::<TraceRow>();
-    let departed = 2 * size_of::<(PodName, Tick)>();
-    let expected = EMPTY + one + behind + size_of::<Mark>() + departed;
+    let terminated = 2 * size_of::<(PodName, Tick)>();
+    let expected = EMPTY + one + behind + size_of::<Mark>() + terminated;
     assert_eq!(of(vec![source(Some(answer(sample)))]), expected);
 }
 

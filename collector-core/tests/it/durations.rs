@@ -13,7 +13,7 @@ fn a_hundred_years_is_the_longest() {
 }
 
 #[test]
-fn fractions_are_whole_nanoseconds_where_they_can_be_told() {
+fn fractions_are_exact_nanoseconds_where_a_float_has_them() {
     assert_eq!(parse("1.5ns"), Ok(Duration::from_nanos(2)));
     assert_eq!(parse("0.3us"), Ok(Duration::from_nanos(300)));
     assert_eq!(parse("1.1µs"), Ok(Duration::from_nanos(1100)));

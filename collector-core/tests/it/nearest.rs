@@ -1,8 +1,8 @@
-//! What is suggested in place of a model that is missing.
+//! What is suggested instead of a model that is missing.
 
 use collector_core::{KnownModel, ModelId, ModelRef, Nearest};
 
-/// How many letters differ, place by place: near enough to what people mistype.
+/// How many letters differ, letter by letter: near enough to what people mistype.
 fn distance(one: &str, other: &str) -> usize {
     let longer = one.len().max(other.len());
     longer - one.bytes().zip(other.bytes()).filter(|(a, b)| a == b).count()

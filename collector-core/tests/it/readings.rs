@@ -55,14 +55,14 @@ fn a_reading_that_is_denied_is_stale_and_none_is_made_better_by_it() {
 
 #[test]
 fn a_variants_part_has_its_own_age_and_is_denied_with_the_whole() {
-    let (whole, _) = reading(|sampled| sampled + SECOND * 70);
-    assert_eq!(whole.freshness(), Freshness::Stale);
-    let part = whole.narrowed_to(&"quick".into(), &thresholds());
+    let (of_model, _) = reading(|sampled| sampled + SECOND * 70);
+    assert_eq!(of_model.freshness(), Freshness::Stale);
+    let part = of_model.narrowed_to(&"quick".into(), &thresholds());
     assert_eq!((part.age(), part.freshness()), (SECOND * 40, Freshness::Fresh));
     assert_eq!(part.value().replicas.len(), 1);
 
-    let (whole, _) = reading(|sampled| sampled + SECOND * 40);
-    let part = whole.at_best_stale().narrowed_to(&"quick".into(), &thresholds());
+    let (of_model, _) = reading(|sampled| sampled + SECOND * 40);
+    let part = of_model.at_best_stale().narrowed_to(&"quick".into(), &thresholds());
     assert_eq!((part.age(), part.freshness()), (SECOND * 10, Freshness::Stale));
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use collector_core::{Clock, ManualClock, NoVariants, SystemClock, Tick, VariantDirectory};
 
 #[test]
-fn a_clock_that_is_set_by_hand_moves_by_what_it_is_told() {
+fn a_manual_clock_moves_by_what_it_is_advanced() {
     let clock = ManualClock::new();
     let (start, wall) = (clock.now(), clock.wall());
     clock.advance(Duration::from_secs(3));
@@ -42,7 +42,7 @@ fn a_tick_survives_the_way_through_its_nanoseconds() {
 }
 
 #[test]
-fn whoever_has_no_variants_never_has_others() {
+fn a_directory_without_variants_stays_empty() {
     assert!(NoVariants.variants().is_empty());
     assert_eq!(NoVariants.generation(), 0);
 }

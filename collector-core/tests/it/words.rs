@@ -56,7 +56,7 @@ fn kinds_of_errors_have_the_values_of_the_label_reason() {
 }
 
 #[test]
-fn an_error_tells_its_remedy_its_pause_and_its_cause() {
+fn an_error_states_its_remedy_its_pause_and_its_cause() {
     let plain = error("test");
     assert_eq!((plain.remedy(), plain.retry_after()), ("", None));
     assert!(plain.source().is_none());

@@ -24,7 +24,7 @@ use crate::publish::Fetched;
 use crate::state::Joined;
 
 /// Fetches that are sent together. Dropped, whatever became of its task, they are no longer in flight: a caller who
-/// joined one that nobody carries out would wait in vain.
+/// joined one that nobody runs would wait in vain.
 pub(crate) struct Batch<'a> {
     engine: &'a Engine,
     index: usize,
@@ -91,7 +91,7 @@ impl<'a> Batch<'a> {
         let pause = retry::pause(tried, urgency, error);
         let mut next = Instant::now() + pause;
         loop {
-            // Made before the urgency is looked at: who begins to wait after that wakes it.
+            // Made before the urgency is read: a caller that begins to wait after that wakes it.
             let hurried = self.source().hurried();
             let was_hurried = urgency == Urgency::Background && self.urgency() == Urgency::Waiting;
             if was_hurried && error.retry_after().is_none() {
@@ -239,7 +239,7 @@ impl Engine {
                 admission.answered(self.clock.now());
                 Ok(answers)
             }
-            // Not the server let it wait, but others who ask it: the breaker hears nothing of it.
+            // It waited for permits, not for the server: the breaker does not count it.
             Err(error)
                 if error.kind() == ErrorKind::Timeout && permits.waited() > time_left / 2 =>
             {
@@ -257,7 +257,7 @@ impl Engine {
         }
     }
 
-    /// The models whose load must be told apart by pod: those that variants share, and those of
+    /// The models whose load must be split by pod: those that variants share, and those of
     /// which a variant claims some pods and not others. A caller who waits asks about few models, so
     /// that it costs next to nothing to always know.
     fn wants_load_per_pod(
@@ -289,7 +289,7 @@ impl Engine {
         })
     }
 
-    /// Publishes what can be published. Leaves in `pending` what another try may bring, and returns the error that
+    /// Publishes what can be published. Keeps in `pending` what another try may bring, and returns the error that
     /// stands in the way.
     async fn land_all(
         &self,

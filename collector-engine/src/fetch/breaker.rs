@@ -165,7 +165,7 @@ impl Breaker {
     }
 
     /// The backend has pushed something: it is there.
-    pub(crate) fn heard(&self, now: Tick) {
+    pub(crate) fn note_push(&self, now: Tick) {
         let mut state = self.lock();
         self.close(&mut state);
         state.last_success = Some(now);
@@ -408,7 +408,7 @@ mod tests {
         clock.advance(Duration::from_millis(100));
         let first = breaker.admit(clock.now()).ok().unwrap();
         // A push closes the circuit, and it opens again: the first trial is over.
-        breaker.heard(clock.now());
+        breaker.note_push(clock.now());
         while fail(&breaker, &clock) {}
         clock.advance(Duration::from_secs(1));
         let second = breaker.admit(clock.now()).ok().unwrap();

@@ -84,7 +84,7 @@ impl Budget {
     /// Waits for a permit to send one request.
     ///
     /// # Cancel safety
-    /// Dropping the future gives up the place in the queue.
+    /// Dropping the future gives up its position in the queue.
     pub(crate) async fn acquire(&self, priority: Priority) -> Permit {
         let class = &self.classes[priority as usize];
         // No semaphore is ever closed.
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_background_and_probes_leave_a_permit_to_callers() {
+    async fn a_permit_is_reserved_for_callers() {
         let budget = budget(0, 0);
         let background = (0..IN_FLIGHT).map(|_| budget.acquire(Priority::Background));
         let probes = (0..IN_FLIGHT).map(|_| budget.acquire(Priority::Probe));
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn callers_leave_a_share_of_the_rate_to_the_background_and_to_probes() {
+    async fn the_background_and_probes_get_a_share_of_the_rate() {
         let (sent, _) = flood(&budget(100, 1), [20, 20, 20], Duration::ZERO).await;
         let all: usize = sent.iter().sum();
         assert!((999..=1001).contains(&all), "{sent:?}");
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn callers_leave_a_share_of_the_permits_to_the_background() {
+    async fn the_background_gets_a_share_of_the_permits() {
         let (sent, _) = flood(&budget(0, 0), [100, 100, 0], ms(10)).await;
         let all: usize = sent.iter().sum();
         assert!(all >= 7900 && sent[1] * 10 >= all && sent[1] * 4 <= all, "{sent:?}");
@@ -289,7 +289,7 @@ mod tests {
         }
         tasks.join_all().await;
         assert_eq!(*order.lock().unwrap(), (1..=9).map(|n| (n, ms(100 * n))).collect::<Vec<_>>());
-        // Also those whose requests take a while, and who ask again.
+        // Also with requests that take a while, and callers that ask again.
         let (_, longest) = flood(&self::budget(100, 1), [4, 20, 0], ms(10)).await;
         assert!(longest <= ms(60), "{longest:?}");
     }

@@ -59,8 +59,8 @@ impl Known {
 }
 
 impl Engine {
-    /// The models that any source knows. A source that cannot say is left out, unless nobody else
-    /// knows any: that there is none takes an answer of all of them.
+    /// The models that any source knows. Errors are ignored if another source returned
+    /// models; an empty list is returned only if every source succeeded.
     pub(crate) async fn list_models(&self) -> Result<Vec<KnownModel>, Arc<BackendError>> {
         let max_age = if self.cache.retains() { self.config.missing_ttl } else { Duration::ZERO };
         let listings =
@@ -106,8 +106,8 @@ pub(crate) fn nearest(
     Some(Arc::new(nearest))
 }
 
-/// Asks the backend. The breaker is obeyed and not told: that models cannot be listed says nothing
-/// about whether they can be looked at.
+/// Asks the backend. The breaker is obeyed and learns nothing: that models cannot be listed says nothing
+/// about whether they can be fetched.
 async fn list(source: &Source, clock: &dyn Clock, limit: Duration) -> Listing {
     if let Some(error) = source.breaker.refusal(clock.now()) {
         return Err(error);

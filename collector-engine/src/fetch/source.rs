@@ -20,7 +20,7 @@ use crate::fetch::breaker::Breaker;
 use crate::fetch::budget::{Budget, Priority};
 use crate::fetch::listing::Known;
 
-/// How long a model counts whose fields failed, and that is not looked at again.
+/// How long a model counts whose fields failed, and that is not fetched again.
 const FAILED_FIELDS_KEPT: Duration = Duration::from_secs(600);
 
 pub(crate) struct Source {
@@ -31,7 +31,7 @@ pub(crate) struct Source {
     /// How long one call waits for this backend in all: 3 x its time-out + 1 s.
     pub(crate) call_limit: Duration,
     /// How long it is waited for when a less preferred source has the model already: its time-out for
-    /// one request and 1 s. A look of a backend that scrapes takes two pages, an interval apart.
+    /// one request and 1 s. A fetch of a backend that scrapes takes two pages, an interval apart.
     pub(crate) patience: Duration,
     /// The fetches that are sent with the next batch.
     pub(crate) next_batch: NextBatch<Fetch>,
@@ -61,7 +61,7 @@ struct FailedFields {
 }
 
 impl FailedFields {
-    /// A model that is not asked for any more is not spoken of for ever.
+    /// A model that is no longer fetched is not reported for ever.
     fn is_news(&self, now: Tick) -> bool {
         self.at.age(now) < FAILED_FIELDS_KEPT
     }
@@ -142,7 +142,7 @@ impl Source {
     }
 
     /// Remembers which fields of a model could not be asked for; the log says so once, and once more
-    /// when the model that it spoke of is answered whole.
+    /// when all fields of that model are answered.
     pub(crate) fn note_fields(&self, model: &ModelRef, failed: &FieldReasons) {
         let now = self.clock.now();
         let mut known = self.lock_failed_fields();
@@ -185,7 +185,7 @@ impl Source {
         SourcePermits { source: self, priority, waited: AtomicU64::new(0) }
     }
 
-    /// Whether the backend learns by itself, so that nobody has to ask it in the background.
+    /// Whether the backend pushes, so that the background does not fetch from it.
     pub(crate) fn pushes(&self) -> bool {
         self.backend.live().is_some()
     }

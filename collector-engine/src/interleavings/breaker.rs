@@ -1,4 +1,4 @@
-//! A half-open circuit lets one look through, whoever asks at the same time.
+//! A half-open circuit lets one fetch through, however many ask at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ fn error() -> Arc<BackendError> {
     Arc::new(BackendError::new(ErrorKind::Connect, "test".into(), Operation::Fetch, "nowhere"))
 }
 
-/// A breaker that has just opened, and a time when it lets one look through.
+/// A breaker that has just opened, and a time when it lets one fetch through.
 fn about_to_try() -> (Arc<Breaker>, Tick) {
     let breaker = Breaker::new(Duration::from_secs(1));
     let opened_at = Tick::from_nanos(1);
@@ -25,12 +25,12 @@ fn about_to_try() -> (Arc<Breaker>, Tick) {
 }
 
 #[test]
-fn one_of_those_who_ask_at_once_may_look() {
+fn one_of_several_concurrent_fetches_is_admitted() {
     explore(|| {
         let (breaker, now) = about_to_try();
         let others = [(); 2].map(|()| {
             let breaker = Arc::clone(&breaker);
-            // It keeps its place to the end: what it found is told by nobody.
+            // It holds the trial to the end: nobody reports how it ended.
             thread::spawn(move || breaker.admit(now).map(std::mem::forget).is_ok())
         });
         let mut admitted = u32::from(breaker.admit(now).map(std::mem::forget).is_ok());
@@ -38,18 +38,18 @@ fn one_of_those_who_ask_at_once_may_look() {
             admitted += u32::from(other.join().unwrap());
         }
         assert_eq!(admitted, 1);
-        assert!(breaker.admit(now).is_err(), "the place is taken");
+        assert!(breaker.admit(now).is_err(), "a trial is running");
     });
 }
 
 #[test]
-fn a_look_that_is_cancelled_frees_the_place_for_one_other() {
+fn a_cancelled_trial_admits_one_other_fetch() {
     explore(|| {
         let (breaker, now) = about_to_try();
         let looking = Arc::new(AtomicU32::new(0));
         let look_and_cancel = move |breaker: &Breaker, looking: &AtomicU32| {
             if let Ok(admission) = breaker.admit(now) {
-                assert_eq!(looking.fetch_add(1, Ordering::SeqCst), 0, "two look at once");
+                assert_eq!(looking.fetch_add(1, Ordering::SeqCst), 0, "two fetch at once");
                 looking.fetch_sub(1, Ordering::SeqCst);
                 drop(admission);
             }
@@ -63,13 +63,13 @@ fn a_look_that_is_cancelled_frees_the_place_for_one_other() {
             other.join().unwrap();
         }
         let trial = breaker.admit(now);
-        assert!(trial.is_ok(), "the place is free again");
+        assert!(trial.is_ok(), "the trial is free again");
         assert!(breaker.admit(now).is_err(), "and there is one");
     });
 }
 
 #[test]
-fn a_look_that_fails_and_one_that_is_cancelled_leave_no_place_twice() {
+fn a_failed_trial_and_a_cancelled_one_never_admit_two_fetches() {
     explore(|| {
         let (breaker, now) = about_to_try();
         let failing = {
@@ -81,13 +81,13 @@ fn a_look_that_fails_and_one_that_is_cancelled_leave_no_place_twice() {
         };
         drop(breaker.admit(now));
         let failed = failing.join().unwrap();
-        // Either it has failed, and all are refused again, or it never got to look.
+        // Either it has failed, and all are refused again, or it never got to fetch.
         assert_eq!(breaker.admit(now).is_err(), failed);
     });
 }
 
 #[test]
-fn an_answer_closes_the_circuit_whatever_becomes_of_the_look_that_was_let_through() {
+fn an_answer_closes_the_circuit_however_the_trial_ends() {
     explore(|| {
         let breaker = Arc::new(Breaker::new(Duration::from_secs(1)));
         let began = Tick::from_nanos(1);

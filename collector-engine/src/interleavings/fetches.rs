@@ -1,4 +1,4 @@
-//! A model is fetched once at a time, and no caller who joins is lost.
+//! A model is fetched once at a time, and no caller that joins is lost.
 
 use std::sync::Arc;
 

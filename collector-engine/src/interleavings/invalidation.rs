@@ -5,7 +5,7 @@ use collector_testkit::explore;
 use super::world::World;
 
 #[test]
-fn a_fetch_from_before_leaves_nothing_and_a_read_from_after_never_joins_it() {
+fn a_superseded_fetch_stores_nothing_and_no_later_read_joins_it() {
     for untrack in [false, true] {
         explore(move || {
             let world = World::new();
@@ -29,7 +29,7 @@ fn a_fetch_from_before_leaves_nothing_and_a_read_from_after_never_joins_it() {
 }
 
 #[test]
-fn a_refresh_and_a_reader_from_before_leave_nothing_either() {
+fn a_superseded_refresh_stores_nothing() {
     explore(|| {
         let world = World::new();
         let worker = world.spawn(World::refresh);
@@ -47,7 +47,7 @@ fn a_refresh_and_a_reader_from_before_leave_nothing_either() {
 }
 
 #[test]
-fn a_push_of_what_was_sampled_before_leaves_nothing() {
+fn a_push_sampled_before_an_invalidation_is_not_stored() {
     explore(|| {
         let world = World::new();
         world.track();
@@ -61,7 +61,7 @@ fn a_push_of_what_was_sampled_before_leaves_nothing() {
 }
 
 #[test]
-fn a_push_of_what_was_sampled_before_leaves_nothing_in_a_model_that_is_tracked_again() {
+fn a_push_sampled_before_an_invalidation_is_not_stored_in_a_model_that_is_tracked_again() {
     explore(|| {
         let world = World::new();
         world.track();

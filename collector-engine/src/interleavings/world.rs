@@ -22,7 +22,7 @@ pub(super) struct World {
     fetches: AtomicUsize,
 }
 
-/// A fetch that carries its result, for those who wait.
+/// A fetch with its result, for those who wait.
 #[derive(Default)]
 pub(super) struct Fetch {
     pub(super) result: OnceLock<u64>,

@@ -1,4 +1,4 @@
-//! What a look lacks, taken from the look before it: fields whose query failed, each with its own age,
+//! What a fetch lacks, taken from the fetch before it: fields whose query failed, each with its own age,
 //! and, when the answer is incomplete, the replicas that it does not have.
 
 use std::collections::{HashMap, HashSet};
@@ -15,8 +15,8 @@ use crate::publish::sane;
 /// Answers in a row, under one and the same warning, that lack a replica which has left by then.
 const ABSENCES_UNTIL_LEFT: u8 = 3;
 
-/// The answer of a look that arrived at `now`, completed from the former one.
-pub(crate) fn carry(
+/// The answer of a fetch that arrived at `now`, completed from the former one.
+pub(crate) fn carry_forward(
     mut sample: ModelSample,
     former: Option<&SourceAnswer>,
     backend: &BackendName,
@@ -30,20 +30,20 @@ pub(crate) fn carry(
         replica.sampled_at = replica.sampled_at.min(now);
     }
     let mut load_marks = Vec::new();
-    let mut departed = Vec::new();
+    let mut terminated = Vec::new();
     let mut absent = Vec::new();
     if let Some(former) = former {
         let keeper = Keeper { former, backend, config, now };
         keeper.keep_failed_fields(&mut sample);
         absent = keeper.keep_absent_replicas(&mut sample);
         load_marks = keeper.keep_failed_load(&mut sample);
-        departed = keeper.departed(&sample);
+        terminated = keeper.terminated(&sample);
     }
     SourceAnswer {
         sample: std::sync::Arc::new(sample),
         arrived_at: now,
         load_marks,
-        departed,
+        terminated,
         absent,
     }
 }
@@ -83,8 +83,7 @@ impl Keeper<'_> {
         }
     }
 
-    /// Keeps, with their load, the replicas that an incomplete answer may merely not have been told
-    /// of. They stay until `stale_threshold`, so that one hung pod never makes a whole model
+    /// Keeps, with their load, the replicas that an incomplete answer may merely have missed. They stay until `stale_threshold`, so that one hung pod never makes a whole model
     /// unavailable. One that stays absent under one and the same warning has left sooner.
     fn keep_absent_replicas(&self, sample: &mut ModelSample) -> Vec<(PodName, u8)> {
         if sample.absent.is_none() {
@@ -115,17 +114,17 @@ impl Keeper<'_> {
         counted
     }
 
-    /// The pods that this source has seen leave, for as long as another could still show them.
-    fn departed(&self, sample: &ModelSample) -> Vec<(PodName, Tick)> {
+    /// The pods that this source has seen terminate, for as long as another could still show them.
+    fn terminated(&self, sample: &ModelSample) -> Vec<(PodName, Tick)> {
         let reach = Reach::of(sample);
         let former = self.former.sample.replicas.iter().filter(|row| reach.has(&row.pod_name));
         let newly = former.map(|row| (row.pod_name.clone(), sample.as_of));
-        let earlier = self.former.departed.iter().filter(|(_, left)| self.is_usable(*left));
+        let earlier = self.former.terminated.iter().filter(|(_, left)| self.is_usable(*left));
         let present: HashSet<&PodName> = pods(sample).collect();
-        let mut departed: Vec<(PodName, Tick)> = earlier.cloned().chain(newly).collect();
-        departed.retain(|(pod, _)| !present.contains(pod));
-        departed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        departed
+        let mut terminated: Vec<(PodName, Tick)> = earlier.cloned().chain(newly).collect();
+        terminated.retain(|(pod, _)| !present.contains(pod));
+        terminated.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        terminated
     }
 
     /// Keeps the load fields whose query failed. Load rows have their marks in one list.
@@ -140,7 +139,7 @@ impl Keeper<'_> {
             return Vec::new();
         }
         let former_load = self.load_as_asked_now(sample);
-        let places = places_of(&former_load, &mut sample.load);
+        let indices = indices_in(&former_load, &mut sample.load);
         let mut marks = Vec::new();
         for &field in Field::OF_LOAD.iter().filter(|field| failed.contains(**field)) {
             let marked = self.former.load_marks.iter().find(|mark| mark.field == field);
@@ -148,22 +147,22 @@ impl Keeper<'_> {
             if former_load.is_empty() || !self.is_usable(sampled_at) {
                 continue;
             }
-            for (row, place) in former_load.iter().zip(&places) {
-                keep_load_field(&mut sample.load[*place].rates, field, &row.rates);
+            for (row, index) in former_load.iter().zip(&indices) {
+                keep_load_field(&mut sample.load[*index].rates, field, &row.rates);
             }
             marks.push(self.mark(field, sampled_at));
         }
         marks
     }
 
-    /// The former load rows of what still lives, one for the model where the new look has one. (That
-    /// of a model cannot be told apart by pod: it then stands beside the rows of pods.)
+    /// The former load rows of what still lives, one for the model where the new fetch has one. (That
+    /// of a model cannot be split by pod: it is then added to the rows of pods.)
     fn load_as_asked_now(&self, sample: &ModelSample) -> Vec<LoadRow> {
         let former = &self.former.sample.load;
         if sample.load.iter().any(|row| row.pod.is_none()) {
-            let whole = former.iter().find(|row| row.pod.is_none()).map(|row| row.rates);
+            let of_model = former.iter().find(|row| row.pod.is_none()).map(|row| row.rates);
             let sum = || former.iter().map(|row| row.rates).reduce(LoadRates::plus);
-            let rates = whole.or_else(sum);
+            let rates = of_model.or_else(sum);
             return rates.map(|rates| LoadRow::new(None, rates)).into_iter().collect();
         }
         let alive: HashSet<&PodName> = pods(sample).collect();
@@ -172,7 +171,7 @@ impl Keeper<'_> {
     }
 }
 
-/// Which pods a look would have seen, had they been there. What others lack may only be out of its
+/// Which pods a fetch would have seen, had they been there. What others lack may only be out of its
 /// reach.
 enum Reach<'a> {
     All,
@@ -202,12 +201,12 @@ fn pods(sample: &ModelSample) -> impl Iterator<Item = &PodName> {
     sample.replicas.iter().map(|row| &row.pod_name)
 }
 
-/// Where the new look has the pods, or the model, of former rows; a new row where it has none yet.
-fn places_of(former: &[LoadRow], load: &mut Vec<LoadRow>) -> Vec<usize> {
-    let present = load.iter().enumerate().map(|(place, row)| (row.pod.clone(), place));
-    let mut places: HashMap<Option<PodName>, usize> = present.collect();
+/// Where the new fetch has the pods, or the model, of former rows; a new row where it has none yet.
+fn indices_in(former: &[LoadRow], load: &mut Vec<LoadRow>) -> Vec<usize> {
+    let present = load.iter().enumerate().map(|(index, row)| (row.pod.clone(), index));
+    let mut indices: HashMap<Option<PodName>, usize> = present.collect();
     let of_row = |row: &LoadRow| {
-        *places.entry(row.pod.clone()).or_insert_with(|| {
+        *indices.entry(row.pod.clone()).or_insert_with(|| {
             load.push(LoadRow::new(row.pod.clone(), LoadRates::default()));
             load.len() - 1
         })
@@ -215,7 +214,7 @@ fn places_of(former: &[LoadRow], load: &mut Vec<LoadRow>) -> Vec<usize> {
     former.iter().map(of_row).collect()
 }
 
-/// Takes what belongs to one field from the rates of a former look. Of the token rates it is the mean
+/// Takes what belongs to one field from the rates of a former fetch. Of the token rates it is the mean
 /// that is kept, whatever has arrived since: a former sum over present requests would be wrong.
 fn keep_load_field(rates: &mut LoadRates, field: Field, former: &LoadRates) {
     let at_former_mean = |tokens: Option<f64>| {
@@ -254,20 +253,20 @@ mod tests {
             sample: Arc::new(sample),
             arrived_at: as_of,
             load_marks: Vec::new(),
-            departed: Vec::new(),
+            terminated: Vec::new(),
             absent: Vec::new(),
         }
     }
 
-    /// A look at the same pod of which these fields failed.
-    fn look(now: Tick, failed: &[Field]) -> ModelSample {
+    /// A sample of the same pod of which these fields failed.
+    fn sample_without(now: Tick, failed: &[Field]) -> ModelSample {
         let mut sample = ModelSample::new(now, vec![ReplicaMetrics::new("pod", now)]);
         sample.failed = failed.iter().map(|field| (*field, "422")).collect();
         sample
     }
 
-    fn carried(sample: ModelSample, former: &SourceAnswer, now: Tick) -> SourceAnswer {
-        carry(sample, Some(former), &"test".into(), &CacheConfig::default(), now)
+    fn carried_forward(sample: ModelSample, former: &SourceAnswer, now: Tick) -> SourceAnswer {
+        carry_forward(sample, Some(former), &"test".into(), &CacheConfig::default(), now)
     }
 
     /// From when on what was sampled at `tick` is of no use.
@@ -286,7 +285,7 @@ mod tests {
                 let mut sample = ModelSample::new(now, Vec::new());
                 let warning = Some(warning).filter(|it| !it.is_empty()).map(Into::into);
                 sample.absent = Absent::Unknown(warning);
-                last = carried(sample, &last, now);
+                last = carried_forward(sample, &last, now);
                 kept.push(last.sample.replicas.len());
             }
             kept
@@ -300,7 +299,8 @@ mod tests {
     fn a_field_that_failed_is_kept_until_it_is_unavailable() {
         let then = ManualClock::new().now();
         let kept = |now| {
-            let answer = carried(look(now, &[Field::QueueLength]), &former(then), now);
+            let answer =
+                carried_forward(sample_without(now, &[Field::QueueLength]), &former(then), now);
             answer.sample.replicas[0].queue_length
         };
         assert_eq!(kept(unusable_from(then) - NANOSECOND), Some(3));
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn load_of_which_everything_failed_is_kept_whole_until_it_is_unavailable() {
         let then = ManualClock::new().now();
-        let answer = |now| carried(look(now, Field::OF_LOAD), &former(then), now);
+        let answer = |now| carried_forward(sample_without(now, Field::OF_LOAD), &former(then), now);
         let kept = answer(unusable_from(then) - NANOSECOND);
         assert_eq!(kept.sample.load, former(then).sample.load);
         let marks: Vec<_> =
@@ -327,9 +327,9 @@ mod tests {
         let mut before = former(now);
         Arc::make_mut(&mut before.sample).load[0].rates =
             LoadRates { prompt_tokens: Some(20.0), generation_tokens: Some(40.0), ..requests(2.0) };
-        let mut sample = look(now, &[Field::AvgInputTokens, Field::AvgOutputTokens]);
+        let mut sample = sample_without(now, &[Field::AvgInputTokens, Field::AvgOutputTokens]);
         sample.load = vec![LoadRow::new(None, requests(4.0))];
-        let kept = carried(sample, &before, now).sample.load[0].rates;
+        let kept = carried_forward(sample, &before, now).sample.load[0].rates;
         assert_eq!((kept.prompt_tokens, kept.generation_tokens), (Some(40.0), Some(80.0)));
     }
 
@@ -338,7 +338,7 @@ mod tests {
         let then = ManualClock::new().now();
         let mut empty = former(then);
         Arc::make_mut(&mut empty.sample).load.clear();
-        let answer = carried(look(then, &[Field::TtftAverage]), &empty, then);
+        let answer = carried_forward(sample_without(then, &[Field::TtftAverage]), &empty, then);
         assert_eq!((answer.load_marks.len(), answer.sample.load.len()), (0, 0));
     }
 
@@ -347,8 +347,13 @@ mod tests {
         let first = ManualClock::new().now();
         let second = first + Duration::from_secs(30);
         let third = second + Duration::from_secs(30);
-        let once = carried(look(second, &[Field::TtftAverage]), &former(first), second);
-        let twice = carried(look(third, &[Field::TtftAverage, Field::ItlAverage]), &once, third);
+        let once =
+            carried_forward(sample_without(second, &[Field::TtftAverage]), &former(first), second);
+        let twice = carried_forward(
+            sample_without(third, &[Field::TtftAverage, Field::ItlAverage]),
+            &once,
+            third,
+        );
         let marks: Vec<_> =
             twice.load_marks.iter().map(|mark| (mark.field, mark.sampled_at)).collect();
         assert_eq!(marks, [(Field::TtftAverage, first), (Field::ItlAverage, second)]);

@@ -19,11 +19,11 @@ pub(crate) use allocation::allocation;
 /// The answer of one source, its pods assigned to variants.
 pub(crate) struct View<'a> {
     backend: &'a BackendName,
-    /// Its last look had the model: what it says is the present state as it sees it.
+    /// Its last fetch had the model: what it says is the present state as it sees it.
     current: bool,
-    /// Its last answer is younger than `stale_threshold`. One that is silent for longer makes no pod
-    /// exist and no fleet whole, where another is heard.
-    heard: bool,
+    /// Its last answer is younger than `stale_threshold`. An unresponsive source cannot add pods or
+    /// make a result complete while another one is responsive.
+    responsive: bool,
     answer: &'a SourceAnswer,
     /// In order of their pods.
     rows: Vec<ReplicaMetrics>,
@@ -39,7 +39,7 @@ struct LoadOf<'a> {
 /// What a source has to offer for one field, or for a row.
 #[derive(Clone, Copy)]
 struct Offer {
-    /// The place of its view.
+    /// The index of its view.
     view: usize,
     sampled_at: Tick,
     fresh: bool,
@@ -48,7 +48,7 @@ struct Offer {
 
 impl<'a> View<'a> {
     /// A view at `now` of what a source last answered, whose replicas are `rows`; `outcome` is how
-    /// its last look ended.
+    /// its last fetch ended.
     pub(crate) fn new(
         (backend, outcome): (&'a BackendName, Outcome),
         answer: &'a SourceAnswer,
@@ -63,20 +63,20 @@ impl<'a> View<'a> {
             model: load.iter().find(|row| row.pod.is_none()),
         };
         load.fill_token_averages(&mut rows, answer);
-        let heard = !thresholds.warns(answer.sample.as_of.age(now));
-        Self { backend, current: outcome == Outcome::Found, heard, answer, rows, load }
+        let responsive = !thresholds.warns(answer.sample.as_of.age(now));
+        Self { backend, current: outcome == Outcome::Found, responsive, answer, rows, load }
     }
 
     fn row(&self, pod: &PodName) -> Option<&ReplicaMetrics> {
-        let place = self.rows.binary_search_by(|row| row.pod_name.cmp(pod)).ok()?;
-        Some(&self.rows[place])
+        let index = self.rows.binary_search_by(|row| row.pod_name.cmp(pod)).ok()?;
+        Some(&self.rows[index])
     }
 
-    /// Whether the source has seen a pod leave after it was sampled.
-    fn saw_leave(&self, pod: &PodName, sampled_at: Tick) -> bool {
-        let departed = &self.answer.departed;
-        let place = departed.binary_search_by(|(name, _)| name.cmp(pod));
-        place.is_ok_and(|place| departed[place].1 > sampled_at)
+    /// Whether the source has seen a pod terminate after it was sampled.
+    fn saw_terminate(&self, pod: &PodName, sampled_at: Tick) -> bool {
+        let terminated = &self.answer.terminated;
+        let index = terminated.binary_search_by(|(name, _)| name.cmp(pod));
+        index.is_ok_and(|index| terminated[index].1 > sampled_at)
     }
 }
 
@@ -94,15 +94,15 @@ pub(crate) fn replicas(
     };
     let as_of = views.iter().map(|view| view.answer.sample.as_of).max().unwrap_or(now);
     let mut replicas = Replicas::new(model.clone(), rows, backend, as_of);
-    // A source that shows the whole fleet makes up for one that does not.
+    // A source that shows all pods makes up for one that does not.
     let none_is_current = !views.iter().any(|view| view.current);
-    let none_is_heard = !views.iter().any(|view| view.heard);
-    let whole = |view: &View<'_>| {
+    let none_is_responsive = !views.iter().any(|view| view.responsive);
+    let complete = |view: &View<'_>| {
         view.answer.sample.absent.is_none()
             && (view.current || none_is_current)
-            && (view.heard || none_is_heard)
+            && (view.responsive || none_is_responsive)
     };
-    replicas.partial = !views.iter().any(whole);
+    replicas.partial = !views.iter().any(complete);
     let leading = views.iter().find(|view| *view.backend == replicas.backend).unwrap_or(first);
     replicas.window = leading.answer.sample.window;
     for view in views {
@@ -127,9 +127,10 @@ impl Merger<'_> {
     /// The rows, and the backend that most of what they say is from: the most preferred one that
     /// supplies a row, or `otherwise` when there are no rows.
     fn rows(&self, otherwise: &BackendName) -> (Vec<ReplicaMetrics>, BackendName) {
-        let heard = self.views.iter().filter(|view| view.heard || !self.any_is_heard());
+        let responsive =
+            self.views.iter().filter(|view| view.responsive || !self.any_is_responsive());
         let mut pods: Vec<&PodName> =
-            heard.flat_map(|view| &view.rows).map(|row| &row.pod_name).collect();
+            responsive.flat_map(|view| &view.rows).map(|row| &row.pod_name).collect();
         pods.sort_unstable();
         pods.dedup();
         let rows: Vec<(usize, ReplicaMetrics)> =
@@ -145,16 +146,16 @@ impl Merger<'_> {
         (rows.into_iter().map(mark_foreign).collect(), backend)
     }
 
-    /// One pod, and the place of the source that its row is from.
+    /// One pod, and the index of the source that its row is from.
     fn row(&self, pod: &PodName) -> Option<(usize, ReplicaMetrics)> {
         let offers: Vec<(Offer, &ReplicaMetrics)> = self
             .views
             .iter()
             .enumerate()
-            .filter_map(|(place, view)| {
+            .filter_map(|(index, view)| {
                 let row = view.row(pod)?;
-                let left = self.views.iter().any(|other| other.saw_leave(pod, row.sampled_at));
-                if left { None } else { Some((self.offer(place, row.sampled_at), row)) }
+                let left = self.views.iter().any(|other| other.saw_terminate(pod, row.sampled_at));
+                if left { None } else { Some((self.offer(index, row.sampled_at), row)) }
             })
             .collect();
         let base = best(offers.iter().map(|(offer, _)| *offer))?;
@@ -200,14 +201,14 @@ impl Merger<'_> {
         Mark { field, backend: self.views[view].backend.clone(), sampled_at }
     }
 
-    fn any_is_heard(&self) -> bool {
-        self.views.iter().any(|view| view.heard)
+    fn any_is_responsive(&self) -> bool {
+        self.views.iter().any(|view| view.responsive)
     }
 
-    /// Whether an offer is taken at all: nothing that is unavailable by now, while anybody is heard.
+    /// Whether an offer is taken at all: nothing that is unavailable by now, while any source is responsive.
     fn is_usable(&self, offer: &Offer) -> bool {
         let age = offer.sampled_at.age(self.now);
-        self.thresholds.determine_status(age) != Freshness::Unavailable || !self.any_is_heard()
+        self.thresholds.determine_status(age) != Freshness::Unavailable || !self.any_is_responsive()
     }
 
     fn offer(&self, view: usize, sampled_at: Tick) -> Offer {
@@ -252,15 +253,15 @@ impl LoadOf<'_> {
                 (None, None) => LoadRates::default(),
             };
             let load = rates.load(idle);
-            for (field, average, place) in [
+            for (field, average, known) in [
                 (Field::AvgInputTokens, load.avg_input_tokens, &mut row.avg_input_tokens),
                 (Field::AvgOutputTokens, load.avg_output_tokens, &mut row.avg_output_tokens),
             ] {
-                if place.is_some() {
+                if known.is_some() {
                     continue;
                 }
                 if average.is_some() {
-                    *place = average;
+                    *known = average;
                     // A mean is as old as the older of its two halves.
                     let mark = answer
                         .load_marks

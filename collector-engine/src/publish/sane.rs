@@ -1,4 +1,4 @@
-//! What a backend, or a file, says and cannot be true: it is unknown, and says so.
+//! Values of a backend, or of a file, that cannot be true: they are unknown, with a reason.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -91,7 +91,7 @@ fn why(said: impl std::fmt::Display, rejected: Rejected) -> String {
     format!("the backend says {said}, which is {rejected}")
 }
 
-/// Of what is told twice the first counts.
+/// Of duplicates the first counts.
 pub(crate) fn keep_first<T, K: Hash + Eq>(items: &mut Vec<T>, key: impl Fn(&T) -> K) {
     let mut seen = HashSet::new();
     items.retain(|item| seen.insert(key(item)));

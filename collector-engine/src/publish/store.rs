@@ -60,10 +60,10 @@ impl Engine {
         let tracked = cell.tracked.is_some();
         let wanted = may_store
             && match outcome {
-                // What is neither read nor tracked was stopped meanwhile.
+                // A model that is neither read nor tracked was stopped meanwhile.
                 Outcome::Found => tracked,
                 Outcome::Missing => tracked || before.is_some() || awaited,
-                // That a model nobody has ever seen could not be fetched is nothing to keep, unless
+                // A failed fetch of a model that was never seen is not kept, unless
                 // another source may still have it.
                 Outcome::Failed => {
                     tracked || before.is_some() || (awaited && self.sources.len() > 1)
@@ -96,7 +96,7 @@ impl Engine {
         }
     }
 
-    /// Stores a record in place of `before`. Called under the lock of the model's cell.
+    /// Replaces the record `before`. Called under the lock of the model's cell.
     pub(crate) fn put(
         &self,
         cell: &mut State<Fetch>,

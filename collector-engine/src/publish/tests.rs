@@ -124,7 +124,7 @@ fn the_models_load_belongs_to_a_variant_only_when_all_its_pods_do() {
 }
 
 #[test]
-fn a_variant_without_pods_beside_one_with_them_carries_a_known_zero() {
+fn a_variant_without_pods_has_a_load_of_zero_if_another_has_them_all() {
     let fixture = Fixture::new(&[("h100", "h-*"), ("l4", "l-*")]);
     let mut sample = fixture.sample(&["h-0"]);
     sample.load = vec![load(Some("h-0"), 1.0)];

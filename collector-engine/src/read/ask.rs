@@ -81,7 +81,7 @@ impl Engine {
         }
     }
 
-    /// The same for several models, whose new fetches leave in one batch. Those that are cached by now are not asked
+    /// The same for several models, whose new fetches are sent in one batch. Those that are cached by now are not asked
     /// for.
     pub(crate) async fn ask_all<T: Part>(
         self: &Arc<Self>,
@@ -293,7 +293,7 @@ impl Engine {
     }
 }
 
-/// The task of a fetch has ended without a result, which callers are told at once.
+/// The task of a fetch has ended without a result, which callers learn at once.
 fn gone(source: &Source, model: &ModelRef) -> BackendError {
     source
         .error(ErrorKind::Panicked, model.to_string())

@@ -1,6 +1,6 @@
 //! A ttl for one model, from how its readings move.
 //!
-//! Pure: no clock, no lock, no I/O. [`Signal`] says what counts and how far two readings are apart,
+//! Pure: no clock, no lock, no I/O. [`Signal`] defines what counts and how far two readings are apart,
 //! [`AdaptiveTtl`] holds what is learned from fetch to fetch. The figures are in docs/adaptive-ttl.md.
 
 mod config;
@@ -104,7 +104,7 @@ impl AdaptiveTtl {
         cause
     }
 
-    /// Takes in what a fetch said that found the model.
+    /// Takes in the signal of a fetch that found the model.
     pub fn found(&mut self, bounds: &Bounds, at: Tick, signal: Signal) {
         // Two fetches at nearly the same time, as when a caller could not wait, are no measure of anything.
         if self.fetches > 0 && self.fetched_at.age(at) < bounds.min / 2 {
@@ -155,8 +155,8 @@ mod tests {
     /// What is learned from fetches every 30 s.
     fn after(values: impl IntoIterator<Item = f64>) -> AdaptiveTtl {
         let mut model = AdaptiveTtl::new(&BOUNDS);
-        for (place, value) in values.into_iter().enumerate() {
-            model.found(&BOUNDS, at(30 * place as u64), usage(value));
+        for (index, value) in values.into_iter().enumerate() {
+            model.found(&BOUNDS, at(30 * index as u64), usage(value));
         }
         model
     }

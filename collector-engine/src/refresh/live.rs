@@ -1,5 +1,5 @@
-//! Sources that learn by themselves: runs them, tells them what is tracked, and stores what they push
-//! exactly as an answer to a look is stored.
+//! Sources that push: runs them, passes them the tracked models, and stores what they push exactly as the
+//! answer to a fetch.
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
@@ -22,26 +22,26 @@ use crate::publish::Fetched;
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_RESTART_PAUSE: Duration = Duration::from_secs(60);
 
-/// How long changes of the tracked set are collected before they are told: models are found in bursts.
-const TELL_PAUSE: Duration = Duration::from_millis(50);
+/// How long changes of the tracked set are collected before they are passed on: models are found in bursts.
+const CHANGES_PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs the live half of a source until the worker is stopped.
-pub(crate) async fn run(engine: Arc<Engine>, place: usize, stop: CancellationToken) {
-    let source = &engine.sources[place];
+pub(crate) async fn run(engine: Arc<Engine>, index: usize, stop: CancellationToken) {
+    let source = &engine.sources[index];
     let Some(live) = source.backend.live() else { return };
     tracing::info!(backend = %source.name, "Started live collection");
     tokio::select! {
         () = stop.cancelled() => {}
-        () = supervise(&engine, place, live) => {}
+        () = supervise(&engine, index, live) => {}
     }
 }
 
-async fn supervise(engine: &Arc<Engine>, place: usize, live: &dyn LiveSource) {
-    let source = &engine.sources[place];
+async fn supervise(engine: &Arc<Engine>, index: usize, live: &dyn LiveSource) {
+    let source = &engine.sources[index];
     let mut pause = RESTART_PAUSE;
     loop {
         let began = Instant::now();
-        let how = match AssertUnwindSafe(live_once(engine, place, live)).catch_unwind().await {
+        let how = match AssertUnwindSafe(live_once(engine, index, live)).catch_unwind().await {
             Ok(()) => "ended by itself",
             Err(_panic) => {
                 source.panicked();
@@ -57,21 +57,25 @@ async fn supervise(engine: &Arc<Engine>, place: usize, live: &dyn LiveSource) {
     }
 }
 
-/// Runs the live half, and tells it what is tracked, until it ends. All of it is outside code.
-async fn live_once(engine: &Arc<Engine>, place: usize, live: &dyn LiveSource) {
-    // Before the set is told: what changes while it is told is then told as well.
+/// Runs the live half, and passes it the tracked models, until it ends. All of it is outside code.
+async fn live_once(engine: &Arc<Engine>, index: usize, live: &dyn LiveSource) {
+    // Before the set is passed on: a change in between is then passed on as well.
     let changes = engine.models.changes();
     live.tracked(tracked(engine));
-    let sink = Arc::new(Sink { engine: Arc::clone(engine), place });
+    let sink = Arc::new(Sink { engine: Arc::clone(engine), index });
     tokio::select! {
         () = live.run(LiveContext::new(sink, Arc::clone(&engine.clock))) => {}
-        () = tell_tracked(engine, live, changes) => {}
+        () = announce_changes(engine, live, changes) => {}
     }
 }
 
-async fn tell_tracked(engine: &Engine, live: &dyn LiveSource, mut changes: watch::Receiver<u64>) {
+async fn announce_changes(
+    engine: &Engine,
+    live: &dyn LiveSource,
+    mut changes: watch::Receiver<u64>,
+) {
     while changes.changed().await.is_ok() {
-        tokio::time::sleep(TELL_PAUSE).await;
+        tokio::time::sleep(CHANGES_PAUSE).await;
         changes.mark_unchanged();
         live.tracked(tracked(engine));
     }
@@ -84,12 +88,12 @@ fn tracked(engine: &Engine) -> Arc<HashSet<ModelRef>> {
 /// Stores what one source pushes.
 struct Sink {
     engine: Arc<Engine>,
-    place: usize,
+    index: usize,
 }
 
 impl Sink {
     fn source(&self) -> &Source {
-        &self.engine.sources[self.place]
+        &self.engine.sources[self.index]
     }
 
     fn store(&self, model: &ModelRef, fetched: Fetched) {
@@ -114,7 +118,7 @@ impl UpdateSink for Sink {
                 _ => continue,
             };
             if fetched.outcome() != Outcome::Failed {
-                self.source().breaker.heard(now);
+                self.source().breaker.note_push(now);
             }
             // Outside code runs here, a cache and a directory: its panic over one model must not take
             // the others with it.

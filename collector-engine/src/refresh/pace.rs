@@ -1,7 +1,7 @@
-//! How often a model is refreshed: as the configuration says, unless it has an interval of its own, or one
+//! How often a model is refreshed: as configured, unless it has an interval of its own, or one
 //! that adapts to how its readings move.
 //!
-//! Whoever asks when a model is due asks [`Engine::pace`], and nothing else.
+//! Only [`Engine::pace`] decides when a model is due.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ enum Reason {
 
 /// The bounds of ttls that adapt, and whether any pace has changed.
 pub(crate) struct Paces {
-    /// `None`: ttls do not adapt. What is learned of a model is kept with what is tracked.
+    /// `None`: ttls do not adapt. What is learned of a model is kept in its cell.
     adaptive: Option<Bounds>,
     /// Counts the changes of any pace.
     changes: watch::Sender<u64>,
@@ -69,7 +69,7 @@ impl Paces {
         }
     }
 
-    /// Tells the worker that some model may be due at another time than it was.
+    /// Wakes the worker, because some model may be due at another time than it was.
     pub(crate) fn changed(&self) {
         self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
@@ -151,8 +151,8 @@ impl Engine {
         now: Tick,
     ) {
         // Fetches of two sources at about the same time would pass for two fetches of the model.
-        let teacher = self.sources.iter().find(|source| !source.pushes());
-        if teacher.is_none_or(|teacher| teacher.name != source.name) {
+        let first_asked = self.sources.iter().find(|source| !source.pushes());
+        if first_asked.is_none_or(|first_asked| first_asked.name != source.name) {
             return;
         }
         let Some(bounds) = self.paces.adaptive else { return };
@@ -184,7 +184,7 @@ impl Engine {
     }
 
     /// The least interval that a model may have that is not tracked yet: within it the worker must
-    /// look for such. Zero when none is refreshed.
+    /// check for such. Zero when none is refreshed.
     pub(crate) fn shortest_interval(&self) -> Duration {
         let set = self.models.all(|cell| cell.interval).into_iter().map(|(_, interval)| interval);
         let all = Some(self.config.fetch_interval).filter(|interval| !interval.is_zero());

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cycle_that_overruns_leaves_out_the_next_one_only() {
+    fn a_cycle_that_overruns_skips_the_next_one_only() {
         let mut fixture = Fixture::new(&[("a", 30)]);
         let Plan::Cycle { models, interval } = fixture.plan() else { panic!("all is due") };
         let began = fixture.clock.now();

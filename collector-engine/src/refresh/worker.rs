@@ -21,7 +21,7 @@ use crate::refresh::live;
 use crate::refresh::schedule::{Plan, Schedule, Target};
 use crate::snapshot;
 
-/// How often it is looked whether the directory has changed or a reading has grown old.
+/// How often the worker checks whether the directory has changed or a reading has grown old.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often the cache's counters are logged.
@@ -38,13 +38,13 @@ impl Worker {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let interval = engine.config.fetch_interval;
-        for (place, source) in engine.sources.iter().enumerate() {
+        for (index, source) in engine.sources.iter().enumerate() {
             if source.pushes() {
-                tasks.spawn(live::run(Arc::clone(engine), place, stop.clone()));
+                tasks.spawn(live::run(Arc::clone(engine), index, stop.clone()));
                 continue;
             }
             // Without an interval for all, some model may still have one of its own.
-            tasks.spawn(fetch_loop(Arc::clone(engine), place, stop.clone()));
+            tasks.spawn(fetch_loop(Arc::clone(engine), index, stop.clone()));
             if !interval.is_zero() {
                 tracing::info!(
                     backend = %source.name, interval = %duration::format(interval),
@@ -73,13 +73,13 @@ impl Worker {
 /// What one turn of the fetch loop came to.
 enum Turn {
     /// A cycle has ended.
-    Flew,
+    Fetched,
     /// Nothing is due for so long; `None`: until something changes.
     Waits(Option<Duration>),
 }
 
-async fn fetch_loop(engine: Arc<Engine>, place: usize, stop: CancellationToken) {
-    let source = &engine.sources[place];
+async fn fetch_loop(engine: Arc<Engine>, index: usize, stop: CancellationToken) {
+    let source = &engine.sources[index];
     let mut schedule = Schedule::new(fastrand::f64());
     let mut changes = engine.paces.changes();
     let mut turns: u64 = 0;
@@ -87,9 +87,9 @@ async fn fetch_loop(engine: Arc<Engine>, place: usize, stop: CancellationToken) 
         changes.mark_unchanged();
         // Outside code runs in a cycle: a cache, a directory. Its panic must not end the refresh of
         // everything in silence.
-        let turn = AssertUnwindSafe(engine.turn(place, &mut schedule, &stop)).catch_unwind().await;
-        let (flew, wait) = match turn {
-            Ok(Turn::Flew) => (true, Some(Duration::ZERO)),
+        let turn = AssertUnwindSafe(engine.turn(index, &mut schedule, &stop)).catch_unwind().await;
+        let (fetched, wait) = match turn {
+            Ok(Turn::Fetched) => (true, Some(Duration::ZERO)),
             Ok(Turn::Waits(wait)) => (false, wait),
             Err(_panic) => {
                 engine.panicked();
@@ -97,8 +97,8 @@ async fn fetch_loop(engine: Arc<Engine>, place: usize, stop: CancellationToken) 
                 (true, Some(engine.shortest_interval().max(WATCH_INTERVAL)))
             }
         };
-        // Whoever waits for the first cycle waits until all that is tracked has been tried.
-        if flew || turns == 0 {
+        // The first cycle counts once all tracked models have been tried.
+        if fetched || turns == 0 {
             source.cycles.fetch_add(1, Ordering::Relaxed);
         }
         turns += 1;
@@ -132,7 +132,7 @@ async fn housekeeping(engine: Arc<Engine>, stop: CancellationToken) {
     loop {
         tokio::select! {
             _ = sweep.tick() => survive(&engine, "A sweep of the cache", || engine.sweep(UNTRACK_AFTER)),
-            _ = watch.tick() => survive(&engine, "A look at what is tracked", || {
+            _ = watch.tick() => survive(&engine, "A check of the tracked models", || {
                 engine.watch(&mut warned);
             }),
             _ = statistics.tick() => engine.log_statistics(),
@@ -150,8 +150,8 @@ fn survive(engine: &Engine, what: &str, run: impl FnOnce()) {
 }
 
 impl Engine {
-    /// What must be noticed soon, whoever brings the values: that the machine slept, that the directory
-    /// is another, that a reading grows old.
+    /// Notices what must not wait for a cycle: a suspend, a directory that has changed, a reading that has
+    /// grown old.
     fn watch(&self, warned: &mut HashSet<ModelRef>) {
         self.catch_up();
         self.follow_directory();
@@ -177,7 +177,7 @@ impl Engine {
         self.fetch_in_background(index, models, stop).await;
         let missed = schedule.end(began.elapsed(), interval, self.clock.now(), fastrand::f64());
         source.skipped_cycles.fetch_add(missed, Ordering::Relaxed);
-        Turn::Flew
+        Turn::Fetched
     }
 
     /// A tracked model as a source sees it; `None` when it is not to be refreshed.
@@ -189,13 +189,13 @@ impl Engine {
         let record = self.cache.get(model);
         let mut states = record.iter().flat_map(|record| &record.cold.sources);
         let state = states.find(|state| state.backend == source.name);
-        // A look that failed says nothing about when the model was last seen: it is tried again.
+        // A fetch that failed says nothing about when the model was last seen: it is tried again.
         let answered = state.filter(|state| state.outcome != Outcome::Failed);
         let missing = answered.filter(|state| state.outcome == Outcome::Missing);
         Some(Target {
             model: model.clone(),
             interval: pace.interval,
-            // What was restored from a snapshot was not looked at by this process: it is due at once.
+            // A restored value was not fetched by this process: it is due at once.
             looked_at: answered
                 .and_then(|state| state.as_of.map(|as_of| as_of.min(state.ended_at))),
             missing_until: missing.map(|state| next_fetch(state, pace)),

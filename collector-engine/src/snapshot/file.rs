@@ -28,22 +28,22 @@ pub(super) fn read(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
 /// Replaces a file by what `write` writes, readable by its owner alone. Until all of it is on the disk
 /// the old one stays.
 ///
-/// The new file is written beside the old one, under its name and `.new`. A name of its own for each
+/// The new file is written next to the old one, under its name and `.new`. A name of its own for each
 /// would leave one behind at each kill in the middle.
 pub(super) fn replace<T>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>,
 ) -> io::Result<T> {
-    let beside = beside(path);
-    remove(&beside)?;
-    let replaced = write_new(&beside, write).and_then(|written| {
-        fs::rename(&beside, path)?;
+    let new_path = new_path(path);
+    remove(&new_path)?;
+    let replaced = write_new(&new_path, write).and_then(|written| {
+        fs::rename(&new_path, path)?;
         sync_folder(path)?;
         Ok(written)
     });
     if replaced.is_err() {
-        // What is wrong has been said; that this fails too would say nothing new.
-        let _ = remove(&beside);
+        // The error is reported already; a second one would add nothing.
+        let _ = remove(&new_path);
     }
     replaced
 }
@@ -53,7 +53,7 @@ fn write_new<T>(
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>,
 ) -> io::Result<T> {
     let mut options = OpenOptions::new();
-    // A file or a link that somebody else puts there is refused, not followed.
+    // A file or a link that is already there is refused, not followed.
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -63,7 +63,7 @@ fn write_new<T>(
     Ok(written)
 }
 
-fn beside(path: &Path) -> PathBuf {
+fn new_path(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".new");
     name.into()

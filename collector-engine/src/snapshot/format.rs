@@ -1,6 +1,6 @@
 //! The lines of a snapshot, each a JSON document: a header, and one line for each model.
 //!
-//! A line that cannot be read loses its model and no other. What is read may be anything: the file, a line and
+//! A line that cannot be read loses its model only. What is read may be anything: the file, a line and
 //! the number of models are bounded.
 
 use std::io::{self, Write};

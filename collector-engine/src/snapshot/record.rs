@@ -1,4 +1,4 @@
-//! A line of the snapshot: what each source last said of one model.
+//! A line of the snapshot: what each source last answered about one model.
 //!
 //! These types are the format. They hold no tick, only ages at the time of writing. What is read is judged like
 //! an answer of a server: what is there twice counts once, and what cannot be true is unknown.
@@ -47,7 +47,8 @@ struct SourceRecord {
     arrived: Age,
     sample: SampleRecord,
     load_marks: Marks,
-    departed: Vec<(PodName, Age)>,
+    #[serde(rename = "departed")]
+    terminated: Vec<(PodName, Age)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -124,7 +125,7 @@ struct RatesRecord {
 }
 
 impl ModelRecord {
-    /// What is written of a model at `written_at`: of each source that ever had it the last that it said.
+    /// The line of a model at `written_at`: the last answer of each source that ever had it.
     pub(super) fn new(
         model: &ModelRef,
         unread: Duration,
@@ -171,16 +172,21 @@ impl SourceRecord {
             arrived: age(answer.arrived_at),
             sample: SampleRecord::new(&answer.sample, written_at),
             load_marks: marks_of(&answer.load_marks, written_at),
-            departed: answer.departed.iter().map(|(pod, left)| (pod.clone(), age(*left))).collect(),
+            terminated: answer
+                .terminated
+                .iter()
+                .map(|(pod, left)| (pod.clone(), age(*left)))
+                .collect(),
         })
     }
 
     fn recall(self, written_at: Tick) -> SourceState {
-        let departed = self.departed.into_iter().map(|(pod, left)| (pod, left.tick(written_at)));
-        let mut departed: Vec<(PodName, Tick)> = departed.collect();
+        let terminated =
+            self.terminated.into_iter().map(|(pod, left)| (pod, left.tick(written_at)));
+        let mut terminated: Vec<(PodName, Tick)> = terminated.collect();
         // It is searched by halves.
-        departed.sort_unstable();
-        departed.dedup_by(|(a, _), (b, _)| a == b);
+        terminated.sort_unstable();
+        terminated.dedup_by(|(a, _), (b, _)| a == b);
         SourceState {
             backend: self.backend,
             outcome: self.outcome,
@@ -192,7 +198,7 @@ impl SourceRecord {
                 sample: Arc::new(self.sample.recall(written_at)),
                 arrived_at: self.arrived.tick(written_at),
                 load_marks: recall_marks(self.load_marks, written_at),
-                departed,
+                terminated,
                 absent: Vec::new(),
             }),
             error: None,
@@ -330,7 +336,7 @@ fn field(name: &str) -> Option<Field> {
     Field::ALL.iter().copied().find(|field| field.as_str() == name)
 }
 
-/// A text that goes into terminals and logs, whoever wrote the file.
+/// A text that goes into terminals and logs, which could be written by anyone.
 fn printable(text: &str) -> Arc<str> {
     collector_core::text::printable(text).to_string().into()
 }

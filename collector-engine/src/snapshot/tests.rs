@@ -60,8 +60,8 @@ fn field() -> impl Strategy<Value = Field> {
 
 fn marks() -> impl Strategy<Value = Vec<Mark>> {
     btree_set(field(), 0..3).prop_flat_map(|fields| {
-        let places = fields.len();
-        (Just(fields), vec((text(), past()), places)).prop_map(|(fields, rest)| {
+        let count = fields.len();
+        (Just(fields), vec((text(), past()), count)).prop_map(|(fields, rest)| {
             let mark = |(field, (backend, sampled_at)): (Field, (String, Tick))| Mark {
                 field,
                 backend: backend.into(),
@@ -121,8 +121,8 @@ fn sample() -> impl Strategy<Value = ModelSample> {
     let replicas = btree_set(text(), 0..4)
         .prop_flat_map(|pods| pods.into_iter().map(replica).collect::<Vec<_>>());
     let load = btree_set(option::of(text()), 0..4).prop_flat_map(|pods| {
-        let places = pods.len();
-        (Just(pods), vec(rates(), places)).prop_map(|(pods, rates)| {
+        let count = pods.len();
+        (Just(pods), vec(rates(), count)).prop_map(|(pods, rates)| {
             let row = |(pod, rates): (Option<String>, _)| LoadRow::new(pod.map(Into::into), rates);
             pods.into_iter().zip(rates).map(row).collect::<Vec<_>>()
         })
@@ -145,9 +145,9 @@ fn sample() -> impl Strategy<Value = ModelSample> {
 
 fn state(backend: String) -> impl Strategy<Value = SourceState> {
     let outcome = proptest::sample::select(vec![Outcome::Found, Outcome::Missing, Outcome::Failed]);
-    let departed = proptest::collection::btree_map(text().prop_map(PodName::from), past(), 0..3);
-    (outcome, past(), past(), past(), sample(), marks(), departed).prop_map(
-        move |(outcome, answered, as_of, arrived_at, sample, load_marks, departed)| SourceState {
+    let terminated = proptest::collection::btree_map(text().prop_map(PodName::from), past(), 0..3);
+    (outcome, past(), past(), past(), sample(), marks(), terminated).prop_map(
+        move |(outcome, answered, as_of, arrived_at, sample, load_marks, terminated)| SourceState {
             backend: backend.clone().into(),
             outcome,
             // Of the former process: it never crosses.
@@ -158,7 +158,7 @@ fn state(backend: String) -> impl Strategy<Value = SourceState> {
                 sample: Arc::new(sample),
                 arrived_at,
                 load_marks,
-                departed: departed.into_iter().collect(),
+                terminated: terminated.into_iter().collect(),
                 absent: Vec::new(),
             }),
             error: None,
@@ -212,15 +212,15 @@ proptest! {
 
     #[test]
     fn a_file_that_is_cut_loses_the_models_behind_the_cut(
-        models in vec(model(), 1..4), place in any::<proptest::sample::Index>(),
+        models in vec(model(), 1..4), at in any::<proptest::sample::Index>(),
     ) {
         let file = file_of(&models);
         let header = file.iter().position(|byte| *byte == b'\n').unwrap();
-        let place = header + place.index(file.len() - header);
-        // A line is whole where only its end of line is cut off.
-        let ends = file[..=place].split(|byte| *byte == b'\n').count() - 1;
-        let parts = usize::from(![file[place - 1], file[place]].contains(&b'\n'));
-        let read = format::read(&file[..place]).unwrap();
+        let at = header + at.index(file.len() - header);
+        // A line is complete where only its end of line is cut off.
+        let ends = file[..=at].split(|byte| *byte == b'\n').count() - 1;
+        let parts = usize::from(![file[at - 1], file[at]].contains(&b'\n'));
+        let read = format::read(&file[..at]).unwrap();
         prop_assert_eq!((read.models.len(), read.lost), (ends - 1, parts));
     }
 
@@ -240,12 +240,12 @@ proptest! {
 
     #[test]
     fn a_file_with_any_byte_changed_or_added_is_no_panic(
-        models in vec(model(), 1..3), place in any::<proptest::sample::Index>(),
+        models in vec(model(), 1..3), at in any::<proptest::sample::Index>(),
         byte in any::<u8>(), add in any::<bool>(),
     ) {
         let mut file = file_of(&models);
-        let place = place.index(file.len());
-        if add { file.insert(place, byte) } else { file[place] = byte }
+        let at = at.index(file.len());
+        if add { file.insert(at, byte) } else { file[at] = byte }
         recall_all(&file);
     }
 
@@ -259,13 +259,13 @@ proptest! {
 
     /// A number of a sound file made another.
     #[test]
-    fn no_number_is_a_panic(model in model(), place in any::<proptest::sample::Index>(), number in prop_oneof![
+    fn no_number_is_a_panic(model in model(), at in any::<proptest::sample::Index>(), number in prop_oneof![
         any::<u64>().prop_map(|n| n.to_string()), any::<i64>().prop_map(|n| n.to_string()),
         any::<f64>().prop_map(|n| format!("{n:e}")), Just("1e999".to_owned()),
     ]) {
         let file = String::from_utf8(file_of(&[model])).unwrap();
         let digits: Vec<_> = file.match_indices(|c: char| c.is_ascii_digit()).map(|(at, _)| at).collect();
-        let at = digits[place.index(digits.len())];
+        let at = digits[at.index(digits.len())];
         let file = format!("{}{number}{}", &file[..at], &file[at + 1..]);
         for state in recall_all(file.as_bytes()) {
             for row in &state.answer.as_ref().unwrap().sample.replicas {
@@ -363,8 +363,8 @@ fn what_is_there_twice_counts_once_and_what_cannot_be_true_is_unknown() {
     assert_eq!((row.kv_cache_usage, row.marks.len()), (None, 1));
     let rates = LoadRates { ttft_count: Some(2.0), ..LoadRates::default() };
     assert_eq!(answer.sample.load[0].rates, rates);
-    let departed: Vec<&str> = answer.departed.iter().map(|(pod, _)| pod.as_str()).collect();
-    assert_eq!(departed, ["a", "z"]);
+    let terminated: Vec<&str> = answer.terminated.iter().map(|(pod, _)| pod.as_str()).collect();
+    assert_eq!(terminated, ["a", "z"]);
 }
 
 #[test]
@@ -402,7 +402,7 @@ fn two_models() -> Contents {
         sample: Arc::new(ModelSample::new(now(), vec![ReplicaMetrics::new("pod", now())])),
         arrived_at: now(),
         load_marks: Vec::new(),
-        departed: Vec::new(),
+        terminated: Vec::new(),
         absent: Vec::new(),
     };
     let state = SourceState {

@@ -180,3 +180,17 @@ impl<F> State<F> {
         holds_it.then_some(slot)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invalidation_that_began_earlier_does_not_undo_a_later_one() {
+        let cell = Cell::<()>::new(Tick::from_nanos(20));
+        let mut state = cell.lock().unwrap();
+        state.supersede(Tick::from_nanos(10));
+        assert!(!state.may_store(Tick::from_nanos(15)));
+        assert!(state.may_store(Tick::from_nanos(21)));
+    }
+}

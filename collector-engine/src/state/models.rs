@@ -75,11 +75,11 @@ impl<F> Models<F> {
         }
     }
 
-    /// What `look` returns of the state of a model that has a cell.
-    pub(crate) fn peek<R>(&self, model: &ModelRef, look: impl FnOnce(&State<F>) -> R) -> Option<R> {
+    /// What `read` returns of the state of a model that has a cell.
+    pub(crate) fn peek<R>(&self, model: &ModelRef, read: impl FnOnce(&State<F>) -> R) -> Option<R> {
         let cell = self.cell(model)?;
         let state = cell.lock()?;
-        Some(look(&state))
+        Some(read(&state))
     }
 
     /// The cell of a model that has one.
@@ -87,14 +87,14 @@ impl<F> Models<F> {
         self.cells().by_model.get(model).cloned()
     }
 
-    /// Every model that has a cell, and what `look` returns of its state.
-    pub(crate) fn all<R>(&self, look: impl Fn(&State<F>) -> Option<R>) -> Vec<(ModelRef, R)> {
+    /// Every model that has a cell, and what `read` returns of its state.
+    pub(crate) fn all<R>(&self, read: impl Fn(&State<F>) -> Option<R>) -> Vec<(ModelRef, R)> {
         let cells: Vec<_> = {
             let cells = self.cells();
             cells.by_model.iter().map(|(model, cell)| (model.clone(), Arc::clone(cell))).collect()
         };
         let seen = |(model, cell): (ModelRef, Arc<Cell<F>>)| {
-            let seen = look(&*cell.lock()?)?;
+            let seen = read(&*cell.lock()?)?;
             Some((model, seen))
         };
         cells.into_iter().filter_map(seen).collect()
@@ -181,10 +181,66 @@ fn take_one(count: &AtomicUsize, limit: usize) -> bool {
     count.fetch_update(Relaxed, Relaxed, one_more).is_ok()
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn a_new_cell_begins_with_the_last_invalidation_of_any_that_was_given_up() {
+        let models = Models::<()>::default();
+        let (one, other) = (ModelRef::new("one", "prod"), ModelRef::new("other", "prod"));
+        models.with(&other, |cell| models.track(cell, Tick::MIN, 1));
+        models.with(&one, |cell| cell.supersede(Tick::from_nanos(20)));
+        models.with(&other, |cell| models.untrack(cell));
+        assert!(models.cell(&one).is_none() && models.cell(&other).is_none());
+        let may_store = |nanos| models.with(&one, |cell| cell.may_store(Tick::from_nanos(nanos)));
+        assert!(!may_store(20));
+        assert!(may_store(21));
+    }
+
+    #[test]
+    fn a_cell_that_is_given_up_has_no_version_although_no_record_changed() {
+        let models = Models::<()>::default();
+        let model = ModelRef::new("llama", "prod");
+        models.with(&model, |cell| models.track(cell, Tick::MIN, 1));
+        let cell = models.cell(&model).unwrap();
+        assert!(cell.version().is_some());
+        models.with(&model, |cell| models.untrack(cell));
+        assert_eq!(cell.version(), None);
+    }
+
+    #[test]
+    fn an_interval_that_is_removed_makes_room_for_another() {
+        let models = Models::<()>::default();
+        let set = |name: &str, seconds: Option<u64>| {
+            let interval = seconds.map(Duration::from_secs);
+            models.with(&ModelRef::new(name, "prod"), |cell| models.set_interval(cell, interval, 1))
+        };
+        assert!(set("one", Some(10)));
+        assert!(set("one", Some(20)));
+        assert!(!set("two", Some(10)));
+        assert!(set("one", None));
+        assert!(set("two", Some(10)));
+    }
+
+    #[test]
+    fn tracking_and_untracking_are_announced() {
+        let models = Models::<()>::default();
+        let model = ModelRef::new("llama", "prod");
+        let mut changes = models.changes();
+        for tracks in [true, false] {
+            models.with(&model, |cell| {
+                if tracks {
+                    models.track(cell, Tick::MIN, 1);
+                } else {
+                    models.untrack(cell);
+                }
+            });
+            assert!(changes.has_changed().unwrap(), "tracks: {tracks}");
+            changes.mark_unchanged();
+        }
+    }
 
     #[test]
     fn a_panic_under_the_lock_leaves_no_idle_cell_and_no_handle_with_the_old_record() {

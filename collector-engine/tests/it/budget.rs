@@ -65,7 +65,7 @@ async fn misses_without_end_do_not_starve_the_refresh() {
         oldest = oldest.max(setup.read(&llama()).await.age());
     }
     hungry.abort();
-    // A look of ten requests takes five seconds where it has a fifth of ten a second.
+    // A fetch of ten requests takes five seconds where it has a fifth of ten a second.
     assert!(oldest < secs(36), "{oldest:?}");
     // Callers ran out of time for want of requests, which says nothing about the server.
     let state = setup.collector.state().backends[0].clone();
@@ -99,7 +99,7 @@ async fn listing_models_is_counted_and_comes_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_under_way_stops_when_the_circuit_opens_and_tells_why_it_did() {
+async fn a_fetch_in_flight_stops_when_the_circuit_opens_and_says_why() {
     let setup = scarce(|builder| builder);
     setup.backend.fail_next(3, ErrorKind::Unauthorized);
     let mut reads = Vec::new();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use collector_cache::MemoryCache;
 use collector_core::{
-    CollectError, Freshness, ManualClock, MetricsCollector as _, ModelRef, Source,
+    CollectError, Freshness, ManualClock, MetricsCache, MetricsCollector as _, ModelRef, Source,
 };
 use collector_engine::CachingCollector;
 use collector_testkit::FakeBackend;
@@ -87,11 +87,11 @@ async fn many_models_are_read_in_their_order_and_their_misses_are_one_batch() {
     setup.read(&models[0]).await;
     let readings = setup.collector.collect_many(&models).await;
     assert_eq!(setup.backend.fetches(), 2);
-    for (place, (model, reading)) in models.iter().zip(&readings).enumerate() {
+    for (index, (model, reading)) in models.iter().zip(&readings).enumerate() {
         match reading {
-            Ok(reading) if place % 2 == 0 => assert_eq!(reading.value().model, *model),
+            Ok(reading) if index % 2 == 0 => assert_eq!(reading.value().model, *model),
             Err(CollectError::Missing { model: missing, .. }) => assert_eq!(missing, model),
-            other => panic!("{place}: {other:?}"),
+            other => panic!("{index}: {other:?}"),
         }
     }
     let again = setup.collector.collect_many(&models).await;
@@ -111,7 +111,7 @@ async fn a_model_that_is_asked_for_twice_at_once_is_fetched_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn beyond_the_limit_of_tracked_models_each_of_many_is_told_so() {
+async fn beyond_the_limit_of_tracked_models_each_of_many_is_refused() {
     let setup = setup_with(|builder| builder.max_tracked(2));
     let models = models(3);
     for model in &models {
@@ -168,14 +168,20 @@ async fn a_handle_survives_an_invalidation_and_a_long_outage() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handle_on_a_cache_without_handles_reads_by_key() {
-    // Given as a `dyn MetricsCache`, it is any cache.
-    let setup = setup_with(|builder| builder.cache(Arc::new(MemoryCache::new(100, usize::MAX))));
+async fn each_read_of_a_handle_is_a_hit_and_marks_the_record() {
+    let cache = Arc::new(MemoryCache::new(100, usize::MAX));
+    let shared: Arc<dyn MetricsCache> = Arc::clone(&cache) as _;
+    let setup = setup_with(|builder| builder.cache(shared));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     let mut handle = setup.collector.handle(llama(), None);
     assert!(handle.replicas().is_none());
     setup.read(&llama()).await;
-    assert_eq!(handle.replicas().unwrap().value().replicas.len(), 1);
+    for hits in 1..=3 {
+        pass(secs(5)).await;
+        assert_eq!(handle.replicas().unwrap().value().replicas.len(), 1);
+        assert_eq!(setup.collector.state().hits, hits);
+        assert_eq!(cache.get(&llama()).unwrap().last_read(), setup.clock.now());
+    }
 }
 
 #[tokio::test(start_paused = true)]

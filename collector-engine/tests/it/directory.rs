@@ -222,24 +222,24 @@ impl Recorder for Counted {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pods_that_no_variant_claims_are_counted_with_each_look_that_shows_them() {
+async fn pods_that_no_variant_claims_are_counted_with_each_fetch() {
     let counted = Counted::default();
     let _guard = metrics::set_default_local_recorder(&counted);
     let setup = setup_with(|builder| {
         let specs = vec![variant("v", &llama(), "v-*")];
         builder.directory(Arc::new(StaticDirectory::new(specs).unwrap()))
     });
-    let look = || async {
+    let unclaimed_after_fetch = || async {
         setup.collector.invalidate_cache(&llama());
         let _ = setup.collector.collect_replica_metrics(&llama()).await;
         counted.total.load(Ordering::SeqCst)
     };
     setup.backend.serve_pods(&llama(), &["v-0"]);
-    look().await;
+    unclaimed_after_fetch().await;
     assert_eq!(counted.registrations.load(Ordering::SeqCst), 0);
     setup.backend.serve_pods(&llama(), &["v-0", "stray-0", "stray-1"]);
-    assert_eq!((look().await, look().await), (2, 4));
-    // A look that fails has shown none.
+    assert_eq!((unclaimed_after_fetch().await, unclaimed_after_fetch().await), (2, 4));
+    // A fetch that fails has shown none.
     setup.backend.fail(ErrorKind::Unauthorized);
     pass(secs(31)).await;
     setup.read(&llama()).await;

@@ -7,7 +7,7 @@ use collector_core::{ErrorKind, MetricsCollector as _, ModelRef, Scope};
 use crate::setup::{llama, pass, secs, setup, setup_with, variant, variants};
 
 #[tokio::test(start_paused = true)]
-async fn an_overtaken_fetch_answers_its_waiters_and_stores_nothing() {
+async fn a_superseded_fetch_answers_its_callers_and_stores_nothing() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.backend.hang();
@@ -26,7 +26,7 @@ async fn an_overtaken_fetch_answers_its_waiters_and_stores_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_of_an_overtaken_fetch_is_found_later() {
+async fn nothing_of_a_superseded_fetch_is_found_later() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.backend.hang();

@@ -21,7 +21,7 @@ fn served(setup: &Setup, count: usize) -> Vec<ModelRef> {
     models
 }
 
-/// Lets each look take as long as a batch does.
+/// Lets each fetch take as long as a batch does.
 fn slow(setup: &Setup) {
     setup.backend.hang();
     let backend = setup.backend.clone();

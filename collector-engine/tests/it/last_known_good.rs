@@ -27,9 +27,9 @@ async fn of_a_batch_that_half_fails_one_half_is_fresh_and_the_other_ages() {
         setup.backend.fail_model(model, ErrorKind::Rejected);
     }
     pass(secs(50)).await;
-    for (place, model) in models.iter().enumerate() {
+    for (index, model) in models.iter().enumerate() {
         let reading = setup.read(model).await;
-        if place < 5 {
+        if index < 5 {
             assert_eq!(reading.source(), Source::LastKnownGood);
             assert!(reading.age() >= secs(50), "{model}: {:?}", reading.age());
         } else {
@@ -49,7 +49,7 @@ async fn of_a_batch_that_half_fails_one_half_is_fresh_and_the_other_ages() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_that_fails_makes_no_value_older_than_it_is() {
+async fn a_failed_fetch_makes_no_value_older_than_it_is() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.read(&llama()).await;
@@ -195,7 +195,7 @@ async fn after_minutes_of_sleep_values_are_as_old_as_they_are_and_renewed_at_onc
     let tracked = setup.collector.tracked();
     assert!(tracked[0].replicas.as_ref().unwrap().age() <= secs(6));
 
-    // Too old to be used: whoever reads asks.
+    // Too old to be used: a read asks.
     setup.backend.fail(ErrorKind::Unauthorized);
     clock.sleep(secs(400));
     pass(secs(5)).await;

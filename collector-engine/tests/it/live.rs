@@ -26,7 +26,7 @@ async fn what_is_pushed_is_read_at_once_and_nothing_is_asked_in_the_background()
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.collector.start_background_worker().await.unwrap();
     setup.read(&llama()).await;
-    // That the model is tracked now is told soon.
+    // The live half soon learns that the model is tracked.
     pass(Duration::from_millis(100)).await;
     assert_eq!(setup.backend.tracked_models().len(), 1);
     for pods in 1..100 {
@@ -65,13 +65,13 @@ async fn a_pushed_answer_of_a_model_that_nobody_tracks_is_dropped() {
     setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
     setup.collector.stop_tracking(&VariantRef::new("fast", "prod"));
-    // The backend has not been told yet.
+    // The backend does not know yet.
     setup.backend.push_tracked();
     assert_eq!(setup.collector.cache_size(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_pushed_after_an_invalidation_and_looked_at_before_it_is_dropped() {
+async fn a_push_after_an_invalidation_that_was_sampled_before_it_is_dropped() {
     let setup = setup();
     setup.collector.start_background_worker().await.unwrap();
     let model = llama();
@@ -87,7 +87,7 @@ async fn what_is_pushed_after_an_invalidation_and_looked_at_before_it_is_dropped
     pass(secs(20)).await;
     setup.collector.invalidate_cache(&model);
     setup.backend.push_tracked();
-    assert_eq!(setup.collector.cache_size(), 0, "looked at ten seconds before the invalidation");
+    assert_eq!(setup.collector.cache_size(), 0, "sampled ten seconds before the invalidation");
     setup.backend.serve_pods(&model, &["a"]);
     pass(Duration::from_millis(1)).await;
     setup.backend.push_tracked();
@@ -95,7 +95,7 @@ async fn what_is_pushed_after_an_invalidation_and_looked_at_before_it_is_dropped
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_live_half_that_panics_is_started_again_and_told_what_is_tracked() {
+async fn a_live_half_that_panics_is_started_again_with_the_tracked_models() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.collector.start_background_worker().await.unwrap();
@@ -112,7 +112,7 @@ async fn a_live_half_that_panics_is_started_again_and_told_what_is_tracked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_live_half_that_panics_at_once_is_started_ever_more_seldom() {
+async fn a_live_half_that_panics_at_once_is_restarted_after_ever_longer_pauses() {
     let setup = setup();
     setup.collector.start_background_worker().await.unwrap();
     for _ in 0..1200 {
@@ -220,7 +220,7 @@ async fn the_timings_of_asking_mean_nothing_to_what_is_not_asked() {
     });
 }
 
-/// Panics once when it is told what is tracked.
+/// Panics once when it gets the tracked models.
 struct Touchy {
     inner: FakeBackend,
     panics: AtomicBool,
@@ -257,7 +257,7 @@ impl LiveSource for Touchy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_live_half_that_panics_when_it_is_told_what_is_tracked_is_started_again() {
+async fn a_live_half_that_panics_on_the_tracked_models_is_started_again() {
     let clock = Arc::new(TokioClock::new());
     let inner = FakeBackend::new(clock.clone()).pushing();
     let backend = Touchy { inner: inner.clone(), panics: true.into() };
@@ -271,7 +271,7 @@ async fn a_live_half_that_panics_when_it_is_told_what_is_tracked_is_started_agai
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_from_before_a_model_went_missing_does_not_bring_it_back() {
+async fn a_fetch_from_before_a_model_went_missing_does_not_bring_it_back() {
     let setup = setup_of(FakeBackend::pushing, |builder| builder);
     setup.backend.serve_pods(&llama(), &["a"]);
     setup.collector.start_background_worker().await.unwrap();
@@ -282,7 +282,7 @@ async fn a_look_from_before_a_model_went_missing_does_not_bring_it_back() {
     setup.backend.remove(&llama());
     setup.backend.push_tracked();
     assert_eq!(setup.read(&llama()).await.freshness(), Freshness::Stale);
-    // What was looked at before is pushed late.
+    // What was fetched before is pushed late.
     setup
         .backend
         .serve(&llama(), move |_| ModelSample::new(as_of, vec![ReplicaMetrics::new("a", as_of)]));
@@ -291,7 +291,7 @@ async fn a_look_from_before_a_model_went_missing_does_not_bring_it_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_that_fails_after_something_newer_was_pushed_says_nothing() {
+async fn a_failed_fetch_that_is_older_than_a_push_changes_nothing() {
     let setup = setup_of(FakeBackend::pushing, |builder| builder);
     setup.backend.serve_pods(&llama(), &["a"]);
     setup.collector.start_background_worker().await.unwrap();
@@ -299,7 +299,7 @@ async fn a_look_that_fails_after_something_newer_was_pushed_says_nothing() {
     pass(secs(31)).await;
     setup.backend.hang();
     setup.read(&llama()).await;
-    // Pushes come again while the look that the read has started hangs.
+    // Pushes come again while the fetch that the read has started hangs.
     for _ in 0..60 {
         pass(secs(1)).await;
         setup.backend.push_tracked();

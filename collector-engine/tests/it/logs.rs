@@ -80,7 +80,7 @@ async fn a_refresh_that_fails_is_logged_when_that_begins_and_when_it_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fields_that_cannot_be_asked_for_are_logged_once_and_told_of_until_they_are_answered() {
+async fn fields_that_cannot_be_queried_are_logged_once_and_reported_until_they_are_answered() {
     let (logs, _guard) = Logs::capture();
     let setup = setup_with(variants(vec![variant("v", &llama(), "*")]));
     let sample = |as_of, failed: &[Measured]| {
@@ -91,19 +91,19 @@ async fn fields_that_cannot_be_asked_for_are_logged_once_and_told_of_until_they_
     setup.backend.serve(&llama(), move |as_of| sample(as_of, &[Measured::KvCacheUsage]));
     setup.collector.start_background_worker().await.unwrap();
     pass(secs(100)).await;
-    let told = || setup.collector.state().backends[0].failed_fields.clone();
+    let reported = || setup.collector.state().backends[0].failed_fields.clone();
     assert_eq!(logs.with("Some fields cannot be asked for").len(), 1);
-    assert!(told().unwrap().to_string().contains("kvCacheUsage: 422 too many samples"));
-    assert!(setup.collector.state().backends[0].last_error.is_none(), "the look was answered");
+    assert!(reported().unwrap().to_string().contains("kvCacheUsage: 422 too many samples"));
+    assert!(setup.collector.state().backends[0].last_error.is_none(), "the fetch was answered");
     setup.backend.serve(&llama(), move |as_of| sample(as_of, &[]));
     pass(secs(100)).await;
     assert_eq!(logs.with("All fields are answered again").len(), 1);
     assert_eq!(logs.with("Some fields cannot be asked for").len(), 1);
-    assert!(told().is_none());
+    assert!(reported().is_none());
 }
 
 #[tokio::test(start_paused = true)]
-async fn that_a_read_fails_is_told_to_its_caller_and_not_to_the_log() {
+async fn a_failed_read_is_reported_to_its_caller_and_not_logged() {
     let (logs, _guard) = Logs::capture();
     let setup = setup();
     setup.backend.fail(ErrorKind::Unauthorized);

@@ -5,7 +5,7 @@ mod allocations;
 mod budget;
 mod cached;
 mod directory;
-mod flights;
+mod fetches;
 mod invalidation;
 mod large;
 mod last_known_good;

@@ -119,7 +119,7 @@ async fn who_waits_is_answered_with_what_each_backend_said_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_one_backend_fails_the_other_carries_on() {
+async fn when_one_backend_fails_the_other_is_used() {
     let both = both();
     both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
     both.server.serve(&llama(), |as_of| sample(as_of, &["a"], 3, None));
@@ -139,7 +139,7 @@ async fn when_one_backend_fails_the_other_carries_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_whose_last_look_failed_gives_way_to_newer_values() {
+async fn newer_values_replace_those_of_a_backend_whose_last_fetch_failed() {
     let both = both_with(variants(vec![variant("v", &llama(), "*")]));
     both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
     both.server.serve(&llama(), |as_of| sample(as_of, &["a"], 3, None));
@@ -233,7 +233,7 @@ async fn a_model_that_one_backend_no_longer_has_is_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_one_backend_saw_leave_does_not_come_back_from_an_older_look_of_the_other() {
+async fn a_pod_that_one_backend_saw_terminate_does_not_return_from_an_older_answer_of_the_other() {
     let both = both();
     both.pods.serve_pods(&llama(), &["a", "b"]);
     both.server.serve_pods(&llama(), &["a", "b", "c"]);
@@ -321,7 +321,7 @@ async fn without_a_cache_the_answers_of_both_are_merged_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_push_of_one_backend_leaves_what_the_other_said() {
+async fn a_push_of_one_backend_keeps_the_answer_of_the_other() {
     let both = both();
     both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
     both.server.serve(&llama(), |as_of| sample(as_of, &["a"], 3, Some(0.5)));

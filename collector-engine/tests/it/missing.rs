@@ -95,7 +95,7 @@ async fn a_missing_model_that_is_tracked_rides_along_and_causes_no_batch_of_its_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_configured_model_that_is_missing_and_not_read_is_asked_for_as_seldom() {
+async fn a_configured_model_that_is_missing_is_fetched_as_rarely_when_nobody_reads_it() {
     let setup = setup_with_typo();
     setup.collector.start_background_worker().await.unwrap();
     pass(secs(300)).await;

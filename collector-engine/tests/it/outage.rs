@@ -116,8 +116,8 @@ async fn while_the_backend_hangs_a_value_that_is_too_old_says_how_old() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_fails_every_second_look_is_left_in_peace_and_values_are_served_on() {
-    // No interval of the background: each look is one that this test causes.
+async fn a_server_that_fails_every_second_fetch_opens_the_circuit_and_values_are_still_served() {
+    // No interval of the background: each fetch is one that this test causes.
     let setup = setup_with(config(|config| config.fetch_interval = Duration::ZERO));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.read(&llama()).await;
@@ -125,7 +125,7 @@ async fn a_server_that_fails_every_second_look_is_left_in_peace_and_values_are_s
     for n in 0..6 {
         let other = ModelRef::new(format!("m-{n}"), "prod");
         setup.backend.serve_pods(&other, &["pod-0"]);
-        // Permanent, so that each is one look.
+        // Permanent, so that each is one fetch.
         setup.backend.fail_next(1 - n % 2, ErrorKind::Unauthorized);
         let _ = setup.collector.collect_replica_metrics(&other).await;
         opened |= setup.collector.state().backends[0].breaker == BreakerState::Open;
@@ -183,7 +183,7 @@ async fn a_configured_model_that_was_never_seen_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_backend_is_looked_at_again_within_half_of_a_short_interval() {
+async fn a_dead_backend_is_tried_again_within_half_of_a_short_interval() {
     let setup = setup_with(config(|config| config.fetch_interval = secs(6)));
     setup.backend.fail(ErrorKind::Connect);
     let mut longest = Duration::ZERO;

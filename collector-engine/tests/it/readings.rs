@@ -109,7 +109,7 @@ async fn without_a_cache_every_read_asks_and_nothing_is_tracked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn replicas_and_allocations_of_variants_come_from_one_look() {
+async fn replicas_and_allocations_of_variants_come_from_one_fetch() {
     let model = llama();
     let setup = setup_with(variants(vec![
         variant("fast", &model, "llama-h100-*"),
@@ -168,7 +168,7 @@ async fn a_field_whose_query_fails_keeps_its_former_value_with_its_own_age() {
     assert_eq!((row.kv_cache_usage, row.queue_length), (Some(0.5), Some(3)));
     let age = |field| reading.age_of(row.sampled_at(field)).as_secs();
     assert_eq!((age(Field::KvCacheUsage), age(Field::QueueLength)), (41, 0));
-    // The mean needs the arrival rate, which is as old as the look it was kept from.
+    // The mean needs the arrival rate, which is as old as the fetch it was kept from.
     assert_eq!((row.avg_input_tokens, age(Field::AvgInputTokens)), (Some(10.0), 41));
 
     // Once the kept value is unavailable the field is unknown again.
@@ -221,7 +221,7 @@ async fn where_the_backend_names_the_pods_out_of_reach_the_others_are_gone_at_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn availability_tells_found_missing_and_failed_apart() {
+async fn availability_distinguishes_found_missing_and_failed() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     let validate = |name: &'static str| {

@@ -48,7 +48,7 @@ async fn a_model_that_a_read_has_just_fetched_is_not_fetched_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_ttl_does_not_make_the_refresh_seldom() {
+async fn a_long_ttl_does_not_slow_the_refresh() {
     let setup = setup_with(config(|config| config.ttl = secs(240)));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.collector.start_background_worker().await.unwrap();
@@ -68,7 +68,7 @@ async fn configured_variants_are_refreshed_before_anybody_reads_them() {
     assert_eq!(setup.read(&llama()).await.source(), Source::Cache);
     let allocation = setup.collector.collect_allocation(&llama(), &"fast".into()).await.unwrap();
     assert_eq!(allocation.source(), Source::Cache);
-    // One variant has all pods of the model: its load need not be told apart by pod.
+    // One variant has all pods of the model: its load need not be split by pod.
     assert!(setup.backend.asks()[0].load_per_pod.is_empty());
     assert_eq!(allocation.value().load.arrival_rate, Some(30.0));
 }
@@ -134,7 +134,7 @@ async fn a_caller_sets_the_interval_of_a_model_and_takes_it_back() {
     pass(secs(15)).await;
     assert_eq!(setup.backend.fetches(), 1);
     setup.collector.set_fetch_interval(&llama(), Some(secs(6))).unwrap();
-    // It is overdue by that, and looked at now and not at the end of the former interval.
+    // It is overdue by that, and fetched now and not at the end of the former interval.
     pass(secs(1)).await;
     assert_eq!(setup.backend.fetches(), 2);
     let oldest = oldest_age(&setup, &llama(), 60).await;
@@ -209,7 +209,7 @@ async fn a_cycle_that_overruns_its_interval_is_followed_by_a_pause_and_counted()
     setup.backend.hang();
     setup.collector.start_background_worker().await.unwrap();
     pass(secs(170)).await;
-    // A look is given up after an interval; the one that was due meanwhile is left out.
+    // A fetch is given up after an interval; the one that was due meanwhile is left out.
     let times: Vec<_> = setup.backend.asks().iter().map(|ask| ask.at).collect();
     assert!(setup.backend.in_flight() <= 1, "never two at once");
     assert!(times.len() >= 3, "{times:?}");
@@ -249,19 +249,19 @@ fn serve_usage(
     });
 }
 
-/// How often each model was looked at since the ask of this place.
-fn looks(setup: &Setup, since: usize) -> HashMap<String, usize> {
-    let mut looks = HashMap::new();
+/// How often each model was fetched since this ask.
+fn fetches(setup: &Setup, since: usize) -> HashMap<String, usize> {
+    let mut fetches = HashMap::new();
     for ask in &setup.backend.asks()[since..] {
         for model in &ask.models {
-            *looks.entry(model.model.to_string()).or_default() += 1;
+            *fetches.entry(model.model.to_string()).or_default() += 1;
         }
     }
-    looks
+    fetches
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_adaptive_ttl_gives_the_looks_of_idle_models_to_the_one_that_moves() {
+async fn an_adaptive_ttl_moves_fetches_from_idle_models_to_the_one_that_changes() {
     let setup = setup_with(config(|config| config.adaptive.enabled = true));
     let idle: Vec<ModelRef> = (0..3).map(|n| ModelRef::new(format!("idle-{n}"), "prod")).collect();
     for model in &idle {
@@ -283,11 +283,11 @@ async fn an_adaptive_ttl_gives_the_looks_of_idle_models_to_the_one_that_moves() 
         pass(secs(1)).await;
     }
 
-    let looks = looks(&setup, since);
-    // 1800 s at 27 s a look are 67 for each, 267 in all.
-    assert!(looks.values().sum::<usize>() <= 270, "{looks:?}");
-    assert!((115..=145).contains(&looks["llama"]), "{looks:?}");
-    assert!((30..=40).contains(&looks["idle-0"]), "{looks:?}");
+    let fetches = fetches(&setup, since);
+    // 1800 s at 27 s a fetch are 67 for each, 267 in all.
+    assert!(fetches.values().sum::<usize>() <= 270, "{fetches:?}");
+    assert!((115..=145).contains(&fetches["llama"]), "{fetches:?}");
+    assert!((30..=40).contains(&fetches["idle-0"]), "{fetches:?}");
     let pace = setup.collector.pace(&llama());
     assert_eq!(pace.ttl, secs(15));
     let PaceReason::Moves { field: "kvCacheUsage", per_minute } = pace.reason else {
@@ -318,7 +318,7 @@ async fn a_model_with_an_interval_of_its_own_does_not_adapt_and_one_no_longer_tr
     assert_eq!((pace(&own).ttl, pace(&own).reason), (secs(20), PaceReason::Own));
     assert_eq!((pace(&llama()).ttl, pace(&llama()).reason), (secs(60), PaceReason::Still));
 
-    // Five minutes without a read, the sweep, and the next look at what adapts.
+    // Five minutes without a read, the sweep, and the next fetch at what adapts.
     pass(secs(400)).await;
     assert_eq!(pace(&llama()).reason, PaceReason::Configured);
 }
@@ -356,7 +356,7 @@ async fn a_ttl_adapts_to_what_arrives_and_to_whole_answers_alone_and_a_missing_m
 }
 
 #[tokio::test(start_paused = true)]
-async fn ttls_do_not_adapt_unless_they_are_told_to() {
+async fn ttls_do_not_adapt_by_default() {
     let setup = setup();
     serve_usage(&setup, &llama(), |_| 0.3);
     setup.read(&llama()).await;
@@ -368,7 +368,7 @@ async fn ttls_do_not_adapt_unless_they_are_told_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn load_is_told_apart_by_pod_only_where_a_variant_has_some_of_a_models_pods() {
+async fn load_is_split_by_pod_only_where_a_variant_has_some_of_a_models_pods() {
     let shared = ModelRef::new("shared", "prod");
     let setup = setup_with(variants(vec![variant("v", &shared, "v-*")]));
     setup.backend.serve_pods(&shared, &["v-0", "stray"]);
@@ -392,7 +392,7 @@ async fn refreshes_that_were_answered_are_counted_and_reads_are_not() {
     setup.read(&llama()).await;
     setup.collector.start_background_worker().await.unwrap();
     pass(secs(1)).await;
-    // Nothing was due: what is tracked has been looked at all the same.
+    // Nothing was due: the tracked models have been checked all the same.
     assert_eq!(count(), (0, 1));
     pass(secs(60)).await;
     assert_eq!(count(), (2, 3));

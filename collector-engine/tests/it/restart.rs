@@ -136,7 +136,7 @@ async fn what_was_read_is_served_as_last_known_good_with_its_true_age() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restored_value_is_never_within_its_ttl_and_is_replaced_by_the_first_look() {
+async fn a_restored_value_is_past_its_ttl_and_replaced_by_the_first_fetch() {
     let machine = Machine::new();
     machine.was_read(secs(1)).await;
     let process = machine.process();
@@ -174,7 +174,7 @@ async fn a_read_refreshes_a_restored_value_though_nothing_is_fetched_in_the_back
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_that_finds_nothing_wins_over_what_was_restored() {
+async fn a_fetch_that_finds_nothing_replaces_what_was_restored() {
     let machine = Machine::new();
     machine.was_read(secs(1)).await;
     let process = machine.process();
@@ -243,7 +243,7 @@ async fn a_restart_is_no_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_model_that_could_not_be_looked_at_yet_is_tracked_again() {
+async fn a_model_that_could_not_be_fetched_yet_is_tracked_again() {
     let machine = Machine::new();
     let process = machine.first_process(secs(1)).await;
     process.collector.invalidate_cache(&llama());

@@ -1,4 +1,4 @@
-//! A cache that misbehaves when it is told to.
+//! A cache that misbehaves on request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -50,7 +50,7 @@ async fn a_backend_that_is_down_for_long_does_not_make_the_other_one_unavailable
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_all_backends_are_silent_what_was_last_known_is_kept() {
+async fn when_all_backends_are_unresponsive_the_last_known_value_is_kept() {
     let both = both();
     both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
     both.server.serve(&llama(), |as_of| sample(as_of, &["a", "b"], 3, None));
@@ -67,7 +67,7 @@ async fn when_all_backends_are_silent_what_was_last_known_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_load_of_a_part_of_a_variant_is_not_told_as_that_of_the_whole() {
+async fn the_load_of_part_of_a_variant_is_not_shown_as_its_load() {
     let both = both_with(variants(vec![variant("v", &llama(), "*")]));
     both.pods.serve(&llama(), |as_of| {
         let mut sample = sample(as_of, &["a"], 7, None);

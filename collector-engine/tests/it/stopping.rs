@@ -63,7 +63,7 @@ async fn stopping_ends_while_others_go_on_reading() {
     let setup = setup();
     setup.collector.start_background_worker().await.unwrap();
     let collector = Arc::clone(&setup.collector);
-    // A miss each 2 ms: there is always a batch that boards.
+    // A miss each 2 ms: there is always an open batch.
     let readers = tokio::spawn(async move {
         for n in 0_u64.. {
             let collector = Arc::clone(&collector);
@@ -79,7 +79,7 @@ async fn stopping_ends_while_others_go_on_reading() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_that_was_cancelled_leaves_a_collector_that_can_be_started_again() {
+async fn a_collector_can_be_started_again_after_a_cancelled_stop() {
     let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.backend.hang();

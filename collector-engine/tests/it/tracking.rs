@@ -49,7 +49,7 @@ async fn configured_variants_are_never_untracked_for_idleness() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tracked_model_says_that_it_has_not_been_looked_at_yet() {
+async fn a_tracked_model_is_pending_before_its_first_fetch() {
     let setup = setup_with(variants(vec![variant("fast", &llama(), "*")]));
     let tracked = setup.collector.tracked();
     assert!(matches!(tracked[0].replicas, Err(CollectError::Pending { .. })));

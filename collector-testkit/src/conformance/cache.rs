@@ -12,7 +12,7 @@ use crate::SampleRecord;
 
 /// Checks every promise of [`MetricsCache`] on caches that `make` makes, a new one for each case.
 ///
-/// They must have room for 1000 entries. A cache that stores nothing
+/// They must hold 1000 entries. A cache that stores nothing
 /// ([`retains`](MetricsCache::retains) is false) is checked for exactly that.
 ///
 /// # Panics
@@ -52,11 +52,11 @@ macro_rules! cases {
 const CASES: &[(&str, Case)] = cases![
     an_empty_cache_has_nothing,
     a_record_is_returned_as_it_was_put,
-    models_are_told_apart,
+    models_are_distinguished,
     a_put_replaces_the_record_of_its_model,
-    a_remove_returns_the_record_and_leaves_the_others,
+    a_remove_returns_the_record_and_keeps_the_others,
     a_retain_sees_every_record_once,
-    a_retain_removes_what_it_is_told_to,
+    a_retain_removes_the_refused_records,
     what_was_removed_can_be_put_again,
     counts_agree,
     a_put_leaves_no_gap,
@@ -73,7 +73,7 @@ const BOUNDED_CASES: &[(&str, Case)] = cases![
 /// How long one case may take. It takes milliseconds; Miri takes some thousand times as long.
 const TIME_LIMIT: Duration = Duration::from_secs(if cfg!(miri) { 3600 } else { 10 });
 
-/// Runs a case on a thread of its own, so that a cache that hangs is told.
+/// Runs a case on a thread of its own, so that a cache that hangs is reported.
 fn run<C: MetricsCache>(name: &str, cache: C, case: Case) {
     print("cache", name, "runs");
     let (ended, end) = mpsc::channel::<()>();
@@ -135,7 +135,7 @@ fn a_record_is_returned_as_it_was_put(cache: &dyn MetricsCache) {
     assert_eq!(last_read, Some(now), "the last read of \"llama\" after it was read");
 }
 
-fn models_are_told_apart(cache: &dyn MetricsCache) {
+fn models_are_distinguished(cache: &dyn MetricsCache) {
     let names = [
         ("llama", "prod"),
         ("llama", "production"),
@@ -152,7 +152,7 @@ fn models_are_told_apart(cache: &dyn MetricsCache) {
         cache.put(SampleRecord { number, ..SampleRecord::new(model) }.build());
     }
     for (number, model) in (0..).zip(&models) {
-        check(cache, model, Some(number), "beside models with similar names");
+        check(cache, model, Some(number), "among models with similar names");
     }
 }
 
@@ -164,7 +164,7 @@ fn a_put_replaces_the_record_of_its_model(cache: &dyn MetricsCache) {
     }
 }
 
-fn a_remove_returns_the_record_and_leaves_the_others(cache: &dyn MetricsCache) {
+fn a_remove_returns_the_record_and_keeps_the_others(cache: &dyn MetricsCache) {
     cache.put(numbered("llama", 1));
     cache.put(numbered("llama-8b", 2));
     let elsewhere = ModelRef::new("llama", "dev");
@@ -200,7 +200,7 @@ fn a_retain_sees_every_record_once(cache: &dyn MetricsCache) {
     }
 }
 
-fn a_retain_removes_what_it_is_told_to(cache: &dyn MetricsCache) {
+fn a_retain_removes_the_refused_records(cache: &dyn MetricsCache) {
     let models = put_many(cache, 100);
     cache.retain(&mut |record| SampleRecord::number_of(record).is_multiple_of(3));
     for (number, model) in (0..).zip(&models) {
@@ -236,7 +236,7 @@ fn counts_agree(cache: &dyn MetricsCache) {
     }
     put_many(cache, 100);
     assert_eq!(counts(), (101, 102), "models and entries after 100 more models");
-    assert_eq!(cache.stats().evictions, 0, "evictions where there is room");
+    assert_eq!(cache.stats().evictions, 0, "evictions below the limits");
     cache.remove(&model("llama"));
     assert_eq!(counts(), (100, 100), "models and entries after a remove");
     cache.retain(&mut |_| false);
@@ -310,7 +310,7 @@ fn concurrent_changes_lose_no_record(cache: &dyn MetricsCache) {
     assert_eq!((stats.models, stats.entries), (2, 2), "models and entries after all");
 }
 
-/// Entries that bounded caches have room for.
+/// The entries that bounded caches hold.
 const LIMIT: usize = 32;
 
 fn put_record(cache: &dyn MetricsCache, name: &str, tracked: bool) {

@@ -35,7 +35,7 @@ pub trait Fleet: Send + Sync {
         Vec::new()
     }
 
-    /// Returns a way to break the server and to restore it; `None` leaves those cases out.
+    /// Returns a way to break the server and to restore it; `None` skips those cases.
     fn breakable(&self) -> Option<&dyn BreakableServer> {
         None
     }

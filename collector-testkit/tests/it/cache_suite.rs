@@ -82,11 +82,12 @@ struct PlainCache {
     limit: usize,
     state: Mutex<State>,
     retaining: std::sync::atomic::AtomicBool,
+    gets: std::sync::atomic::AtomicUsize,
 }
 
 impl PlainCache {
     fn new(flaw: Flaw, limit: usize) -> Self {
-        Self { flaw, limit, state: Mutex::default(), retaining: false.into() }
+        Self { flaw, limit, state: Mutex::default(), retaining: false.into(), gets: 0.into() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -128,13 +129,29 @@ impl PlainCache {
     }
 }
 
+impl PlainCache {
+    /// Gives readers time to see a state that should not be seen; there may be none.
+    fn wait_for_a_get(&self) {
+        let gets = || self.gets.load(std::sync::atomic::Ordering::SeqCst);
+        let before = gets();
+        for _ in 0..20 {
+            if gets() != before {
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
 impl MetricsCache for PlainCache {
     fn retains(&self) -> bool {
         self.flaw != Flaw::SaysThatItStoresNothing
     }
 
     fn get(&self, model: &ModelRef) -> Option<Arc<ModelRecord>> {
-        let record = Arc::clone(self.state().records.get(&self.id(model))?);
+        let record = self.state().records.get(&self.id(model)).cloned();
+        self.gets.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let record = record?;
         match self.flaw {
             Flaw::ReturnsCopies => Some(
                 SampleRecord {
@@ -173,14 +190,14 @@ impl MetricsCache for PlainCache {
         if self.flaw == Flaw::LeavesAGapInPut {
             state.records.remove(&id);
             drop(state);
-            std::thread::yield_now();
+            self.wait_for_a_get();
             state = self.state();
         }
         let former = state.records.insert(id.clone(), Arc::clone(&record));
         if let Some(former) = former.filter(|_| self.flaw == Flaw::SometimesGoesBack) {
             for again in [former, Arc::clone(&record)] {
                 drop(state);
-                std::thread::yield_now();
+                self.wait_for_a_get();
                 state = self.state();
                 state.records.insert(id.clone(), again);
             }

@@ -1,4 +1,4 @@
-//! The load of one variant, from what several sources tell of it.
+//! The load of one variant, from what several sources report of it.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use collector_core::{
 
 use super::{Merger, NO_LOAD, Offer, View, best, is_idle, why_unknown};
 
-/// What one variant carries: its replicas from the merged ones, each field of its load from the first
+/// The allocation of one variant: its replicas from the merged ones, each field of its load from the first
 /// source that has it fresh.
 pub(crate) fn allocation(
     variant: &Variant,
@@ -25,8 +25,8 @@ pub(crate) fn allocation(
     };
     let (num_replicas, num_sleeping) =
         (count(ReplicaState::Serving), count(ReplicaState::Sleeping));
-    let look = views.iter().map(|view| view.answer.sample.as_of).max().unwrap_or(now);
-    let sampled = own.map(|row| row.sampled_at).min().unwrap_or(look);
+    let fetched_at = views.iter().map(|view| view.answer.sample.as_of).max().unwrap_or(now);
+    let sampled = own.map(|row| row.sampled_at).min().unwrap_or(fetched_at);
     let mut allocation = Allocation::new(
         replicas.model.clone(),
         variant.name.clone(),
@@ -50,17 +50,18 @@ pub(crate) fn allocation(
             .iter()
             .enumerate()
             .filter(|(_, load)| load.value(field).is_some())
-            .map(|(place, load)| (merger.offer(place, load.sampled_at(field)), load.whole))
+            .map(|(index, load)| (merger.offer(index, load.sampled_at(field)), load.complete))
             .filter(|(offer, _)| merger.is_usable(offer))
             .collect();
         // The load of a part of the pods is taken only where nobody knows that of all.
-        let whole = offers.iter().any(|(_, whole)| *whole);
-        let offers = offers.iter().filter(|(_, of_all)| *of_all == whole).map(|(offer, _)| *offer);
+        let complete = offers.iter().any(|(_, complete)| *complete);
+        let offers =
+            offers.iter().filter(|(_, of_all)| *of_all == complete).map(|(offer, _)| *offer);
         let Some(chosen) = best(offers) else {
             // What nobody knows and one source kept from before is as old as that.
-            let kept = loads.iter().enumerate().find_map(|(place, load)| {
+            let kept = loads.iter().enumerate().find_map(|(index, load)| {
                 let mark = load.marks.iter().find(|mark| mark.field == field)?;
-                merger.is_usable(&merger.offer(place, mark.sampled_at)).then_some(mark)
+                merger.is_usable(&merger.offer(index, mark.sampled_at)).then_some(mark)
             });
             allocation.marks.extend(kept.cloned());
             if !allocation.failed.contains(field)
@@ -70,10 +71,10 @@ pub(crate) fn allocation(
             }
             continue;
         };
-        allocation.partial |= !whole;
+        allocation.partial |= !complete;
         let load = &loads[chosen];
-        if let Some(place) = allocation.field_mut(field) {
-            *place = load.value(field);
+        if let Some(own) = allocation.field_mut(field) {
+            *own = load.value(field);
         }
         let marked = load.marks.iter().find(|mark| mark.field == field);
         if let Some(mark) = marked {
@@ -91,18 +92,18 @@ fn is_of(row: &ReplicaMetrics, variant: &Variant) -> bool {
     row.variant_name.as_ref() == Some(&variant.name)
 }
 
-/// The load of a variant as one source tells it.
+/// The load of a variant as one source reports it.
 struct VariantLoad<'a> {
     rates: LoadRates,
     /// The rows it is the sum of, or the model's.
     rows: Vec<&'a LoadRow>,
-    /// Why nobody can tell which part of the model's load it is.
-    untold: Option<String>,
+    /// Why it is not known which part of the model's load it is.
+    unknown_share: Option<String>,
     /// Nothing runs on its replicas.
     idle: bool,
     /// It is that of all pods that the variant has. That of some of them would be too small a number.
-    whole: bool,
-    /// When it was sampled, but for the fields that are marked.
+    complete: bool,
+    /// When it was sampled, except the fields that are marked.
     sampled: Tick,
     marks: &'a [Mark],
 }
@@ -121,8 +122,8 @@ impl VariantLoad<'_> {
 
     /// Why a field is unknown.
     fn why_unknown(&self, field: Field) -> Arc<str> {
-        if let Some(untold) = &self.untold {
-            return untold.as_str().into();
+        if let Some(unknown_share) = &self.unknown_share {
+            return unknown_share.as_str().into();
         }
         let lacks = self.rows.iter().find(|row| row.reasons.contains(field));
         let row = lacks.or(self.rows.first()).copied();
@@ -150,16 +151,16 @@ fn variant_load<'a>(variant: &Variant, view: &View<'a>, replicas: &Replicas) -> 
     VariantLoad {
         rates: rates.unwrap_or_default(),
         rows: of_pods.chain(view.load.model).collect(),
-        untold: rates.is_none().then(|| untold(&own, view)),
+        unknown_share: rates.is_none().then(|| unknown_share(&own, view)),
         idle: is_idle(own.iter().copied()),
-        whole: pods.all(|row| view.row(&row.pod_name).is_some()),
+        complete: pods.all(|row| view.row(&row.pod_name).is_some()),
         sampled: own.iter().map(|row| row.sampled_at).min().unwrap_or(sample.as_of),
         marks: &view.answer.load_marks,
     }
 }
 
-/// Why the load of a variant is no part of the model's that anybody can tell.
-fn untold(own: &[&ReplicaMetrics], view: &View<'_>) -> String {
+/// Why the load of a variant is no known part of the model's.
+fn unknown_share(own: &[&ReplicaMetrics], view: &View<'_>) -> String {
     let all = view.rows.len();
     if view.load.model.is_none() && view.load.pods.is_empty() {
         NO_LOAD.to_string()
@@ -181,13 +182,13 @@ fn variant_rates(own: &[&ReplicaMetrics], view: &View<'_>) -> Option<LoadRates> 
     });
     let per_pod = LoadRates::of_roles(per_pod);
     if own.len() == view.rows.len() {
-        // Where a field was kept from a look at the model as a whole, its pods lack it.
+        // Where a field was kept from a fetch of the whole model, its pods lack it.
         return match (per_pod, view.load.model.map(|row| row.rates)) {
             (Some(per_pod), Some(of_model)) => Some(per_pod.or(of_model)),
             (one, None) | (None, one) => one,
         };
     }
-    // A variant without pods carries nothing, whoever carries the rest; but only when it is known
+    // A variant without pods has no load, whichever variant has the rest; but only when it is known
     // that it has none.
     let others = view.rows.iter().all(|replica| replica.variant_name.is_some());
     let none = own.is_empty() && others && view.answer.sample.absent.is_none();

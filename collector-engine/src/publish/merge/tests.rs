@@ -21,7 +21,7 @@ fn answer(rows: Vec<ReplicaMetrics>) -> SourceAnswer {
         sample: Arc::new(ModelSample::new(now(), rows)),
         arrived_at: now(),
         load_marks: Vec::new(),
-        departed: Vec::new(),
+        terminated: Vec::new(),
         absent: Vec::new(),
     }
 }
@@ -72,9 +72,9 @@ fn both_of(answers: &[&SourceAnswer], outcomes: [Outcome; 2]) -> (Replicas, Allo
 }
 
 #[test]
-fn a_pod_that_was_sampled_when_another_saw_it_leave_is_shown() {
+fn a_pod_sampled_when_another_source_saw_it_terminate_is_shown() {
     let mut left = answer(vec![row("a", now())]);
-    left.departed = vec![("b".into(), now())];
+    left.terminated = vec![("b".into(), now())];
     let before = now() - Duration::from_nanos(1);
     for (sampled_at, shown) in [(now(), 2), (before, 1)] {
         let other = answer(vec![row("a", now()), row("b", sampled_at)]);
@@ -83,7 +83,7 @@ fn a_pod_that_was_sampled_when_another_saw_it_leave_is_shown() {
 }
 
 #[test]
-fn a_field_that_nobody_has_of_late_goes_with_its_mark_and_no_other() {
+fn a_field_that_no_source_has_lately_is_removed_with_its_mark_only() {
     let mut old = row("a", now());
     old.running_requests = Some(5);
     old.marks =
@@ -150,12 +150,12 @@ fn a_mean_that_is_unknown_says_why() {
     assert_eq!(reasons(None, 3), both("no load is reported"));
     let mut load = LoadRow::new(None, LoadRates::default());
     load.reasons.insert(Field::AvgInputTokens, "no two samples");
-    let told = [Some("no two samples".to_owned()), Some("not reported".to_owned())];
-    assert_eq!(reasons(Some(load), 3), told);
+    let expected = [Some("no two samples".to_owned()), Some("not reported".to_owned())];
+    assert_eq!(reasons(Some(load), 3), expected);
 }
 
 #[test]
-fn a_field_from_another_source_brings_its_mark_in_place_of_the_former_one() {
+fn a_field_from_another_source_replaces_the_former_mark() {
     let mut ours = row("a", now());
     ours.running_requests = Some(5);
     ours.marks =
@@ -182,7 +182,7 @@ fn a_pod_that_only_another_source_shows_is_marked_field_by_field() {
 }
 
 #[test]
-fn a_fleet_is_whole_by_the_word_of_those_whose_last_look_had_it_or_else_of_all() {
+fn a_result_is_complete_if_a_current_source_or_else_any_source_is() {
     let complete = answer(vec![row("a", now())]);
     let mut part = complete.clone();
     Arc::make_mut(&mut part.sample).absent = Absent::Unknown(None);
@@ -192,11 +192,11 @@ fn a_fleet_is_whole_by_the_word_of_those_whose_last_look_had_it_or_else_of_all()
     assert!(!is_partial(&[&part, &complete], [failed, found]));
     assert!(!is_partial(&[&part, &complete], [failed, failed]));
 
-    // Likewise of those that were heard of late.
-    let mut silent = complete.clone();
-    Arc::make_mut(&mut silent.sample).as_of = now() - Duration::from_secs(120);
-    assert!(is_partial(&[&part, &silent], [found, found]));
-    assert!(!is_partial(&[&silent, &silent], [found, found]));
+    // Likewise of those that have answered lately.
+    let mut unresponsive = complete.clone();
+    Arc::make_mut(&mut unresponsive.sample).as_of = now() - Duration::from_secs(120);
+    assert!(is_partial(&[&part, &unresponsive], [found, found]));
+    assert!(!is_partial(&[&unresponsive, &unresponsive], [found, found]));
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_field_of_the_load_that_was_kept_says_since_when_and_no_other_does() {
     assert_eq!(allocation.load.avg_output_tokens, Some(70.0));
     assert_eq!(allocation.marks, kept.load_marks);
 
-    // Of a mean that nobody can tell any more, too.
+    // Of a mean that is no longer known, too.
     Arc::make_mut(&mut kept.sample).load = load(None, Some(70.0));
     kept.load_marks = vec![mark(Field::AvgInputTokens, "pods", 30)];
     let allocation = allocation_of(&[&kept]);

@@ -50,7 +50,7 @@ impl Quantity {
     }
 }
 
-/// What one fetch of a model said, as far as its changes count. What was not measured is unknown.
+/// The quantities of one fetch whose changes count. What was not measured is unknown.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Signal {
     replicas: f32,
@@ -102,8 +102,8 @@ impl Signal {
         };
         let usage: Option<f64> = rows.iter().map(|row| row.kv_cache_usage).sum();
         // The row of the whole model where there is one: the rows of pods may be some of them.
-        let whole = load.iter().find(|row| row.pod.is_none());
-        let arrivals = match whole {
+        let of_model = load.iter().find(|row| row.pod.is_none());
+        let arrivals = match of_model {
             Some(row) => row.rates.requests,
             None if load.is_empty() => None,
             None => load.iter().map(|row| row.rates.requests).sum(),
@@ -131,7 +131,7 @@ impl Signal {
         apart.map(|share| if share.is_finite() { share.min(1.0) } else { 0.0 })
     }
 
-    /// The greatest of the differences: how wrong this signal is, held in place of `present`.
+    /// The greatest of the differences: how wrong this signal is, if it were used instead of `present`.
     pub fn error(&self, present: &Self) -> f64 {
         self.differences(present).into_iter().fold(0.0, f32::max).into()
     }
@@ -170,15 +170,15 @@ mod tests {
     fn check(present: Signal, quantity: Quantity, expected: f32) {
         let signal = signal(2, KNOWN);
         for differences in [signal.differences(&present), present.differences(&signal)] {
-            let place = Quantity::ALL.iter().position(|each| *each == quantity).unwrap();
-            assert!((differences[place] - expected).abs() < 1e-6, "{differences:?}");
+            let index = Quantity::ALL.iter().position(|each| *each == quantity).unwrap();
+            assert!((differences[index] - expected).abs() < 1e-6, "{differences:?}");
         }
     }
 
     #[test]
     fn each_quantity_has_its_own_scale() {
         check(signal(2, [0.55, 0.0, 100.0, 400.0]), Quantity::KvCacheUsage, 0.15);
-        // A hundred wait beside a hundred that run.
+        // A hundred wait and a hundred run.
         check(signal(2, [0.4, 100.0, 100.0, 400.0]), Quantity::QueueLength, 0.5);
         check(signal(2, [0.4, 0.0, 64.0, 400.0]), Quantity::RunningRequests, 0.26);
         check(signal(2, [0.4, 0.0, 100.0, 100.0]), Quantity::ArrivalRate, 0.7);
@@ -237,7 +237,7 @@ mod tests {
         let half = [row(Some("a"), Some(1.0)), row(Some("b"), None)];
         assert!(Signal::of(&replicas, &half).arrivals.is_nan());
         assert!(Signal::of(&replicas, &[]).arrivals.is_nan());
-        let whole = [row(Some("a"), Some(1.0)), row(None, Some(5.0))];
-        assert!((Signal::of(&replicas, &whole).arrivals - 300.0).abs() < 1e-6);
+        let of_model = [row(Some("a"), Some(1.0)), row(None, Some(5.0))];
+        assert!((Signal::of(&replicas, &of_model).arrivals - 300.0).abs() < 1e-6);
     }
 }

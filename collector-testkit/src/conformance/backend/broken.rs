@@ -1,4 +1,4 @@
-//! What a backend says of a server that is broken, in whole or in part.
+//! What a backend answers when its server is broken, completely or in part.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl Suite<'_> {
         };
         for how in [Breakage::Down, Breakage::Unauthorized, Breakage::RateLimited] {
             let case = format!("a_server_that_is_broken_by_{how:?}_is_an_error_and_never_missing");
-            self.breaks(server, &how, &case, self.whole(&how, first_cost)).await;
+            self.breaks(server, &how, &case, self.completely(&how, first_cost)).await;
         }
         let case = "a_server_that_does_not_answer_is_an_error_in_time";
         self.breaks(server, &Breakage::Stall, case, self.stalled()).await;
@@ -63,7 +63,7 @@ impl Suite<'_> {
         self.runs(&format!("{case}, and restored it is believed again"), self.all_is_well()).await;
     }
 
-    async fn whole(&self, how: &Breakage, first_cost: Cost) -> Verdict {
+    async fn completely(&self, how: &Breakage, first_cost: Cost) -> Verdict {
         let mut models = self.known_and_absent();
         models.extend(odd_names_near(&self.populated().model));
         let (permits, before) = (Permitting::unlimited(), self.fleet.requests());

@@ -65,7 +65,7 @@ impl Suite<'_> {
         }
     }
 
-    /// An answer tells when the server was asked: during the call.
+    /// An answer says when the server was asked: during the call.
     fn judge_time(&self, model: &ModelRef, as_of: Tick, asked: Asked) -> Verdict {
         let now = self.clock.now();
         demand!(
@@ -217,7 +217,7 @@ impl Suite<'_> {
         }
         let of_pods = rows.keys().any(Option::is_some);
         let wants_pods = asked.per_pod && supports.load_per_pod;
-        // Rows of pods say more: they may be pushed, and told where pods of two roles share the work.
+        // Rows of pods say more: they may be pushed, and known where pods of two roles share the work.
         let has_roles = known.pods.iter().any(|pod| pod.row.role.is_some());
         let may_be_of_pods = wants_pods || asked.at.is_none() || has_roles;
         let got = rows.keys();

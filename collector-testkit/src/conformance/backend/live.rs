@@ -61,8 +61,8 @@ impl UpdateSink for Recorder {
     fn cycle_ended(&self) {
         let mut state = self.lock();
         state.cycles += 1;
-        let silent = state.tracked.iter().find(|model| !state.last.contains_key(*model)).cloned();
-        if let Some(model) = silent
+        let unpushed = state.tracked.iter().find(|model| !state.last.contains_key(*model)).cloned();
+        if let Some(model) = unpushed
             && state.cycles == 1
         {
             state.wrong =
@@ -73,7 +73,7 @@ impl UpdateSink for Recorder {
     }
 }
 
-/// A live half that runs beside its cases.
+/// A live half that runs during its cases.
 struct Running<'a> {
     live: &'a dyn LiveSource,
     recorder: Arc<Recorder>,
@@ -145,13 +145,13 @@ impl Suite<'_> {
         };
         let running = self.track(live);
         let same = self.fetches_say_the_same();
-        self.runs(cases[0], self.beside(&running, same)).await;
+        self.runs(cases[0], self.during(&running, same)).await;
         for case in &cases[1..3] {
             let running = self.track(live);
-            self.runs(case, self.beside(&running, self.pushed(&running))).await;
+            self.runs(case, self.during(&running, self.pushed(&running))).await;
         }
         let running = self.track(live);
-        self.runs(cases[3], self.beside(&running, self.tracked_later(&running))).await;
+        self.runs(cases[3], self.during(&running, self.tracked_later(&running))).await;
         self.runs(cases[4], self.dropped_live(live)).await;
         let Some(server) = self.fleet.breakable() else {
             self.skips_all(&cases[5..], "the fleet cannot be broken");
@@ -169,7 +169,7 @@ impl Suite<'_> {
             failed?;
             self.pushed_since(&running, self.clock.now()).await
         };
-        self.runs(cases[5], self.beside(&running, failing)).await;
+        self.runs(cases[5], self.during(&running, failing)).await;
         let known = self.populated();
         for pod in &known.pods {
             let how = Breakage::Pod(known.model.clone(), pod.row.pod_name.clone());
@@ -178,7 +178,7 @@ impl Suite<'_> {
                 return;
             }
             let running = self.track(live);
-            self.runs(cases[6], self.beside(&running, self.hidden(&running))).await;
+            self.runs(cases[6], self.during(&running, self.hidden(&running))).await;
             server.restore().await;
         }
     }
@@ -190,8 +190,8 @@ impl Suite<'_> {
         running
     }
 
-    /// Runs a case beside the live half.
-    async fn beside(&self, running: &Running<'_>, case: impl Future<Output = Verdict>) -> Verdict {
+    /// Runs a case while the live half runs.
+    async fn during(&self, running: &Running<'_>, case: impl Future<Output = Verdict>) -> Verdict {
         let sink = Arc::<Recorder>::clone(&running.recorder);
         let context = LiveContext::new(sink, Arc::clone(&self.clock));
         tokio::select! {
@@ -219,7 +219,7 @@ impl Suite<'_> {
         };
         running.wait(what, all).await?;
         self.judge_pushed(running)?;
-        // A source that says something once and then no more would look like one that works.
+        // A source that says something once and then no more would pass for one that works.
         self.pushed_since(running, self.clock.now()).await
     }
 
@@ -257,7 +257,7 @@ impl Suite<'_> {
     async fn dropped_live(&self, live: &dyn LiveSource) -> Verdict {
         let running = self.track(live);
         let cycle = running.wait("a cycle to end", |state| state.cycles > 0);
-        self.beside(&running, cycle).await?;
+        self.during(&running, cycle).await?;
         sleep(Duration::from_millis(100)).await;
         let before = running.recorder.lock().pushes;
         sleep(AFTERMATH).await;

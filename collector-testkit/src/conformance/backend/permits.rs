@@ -66,9 +66,9 @@ impl Permits for Permitting {
             self.exhausted.notify_one();
             std::future::pending::<()>().await;
         }
-        let place = Arc::clone(&self.at_once).acquire_owned().await;
+        let slot = Arc::clone(&self.at_once).acquire_owned().await;
         self.held.fetch_add(1, Ordering::SeqCst);
-        Ok(Permit::new((Held(Arc::clone(&self.held)), place)))
+        Ok(Permit::new((Held(Arc::clone(&self.held)), slot)))
     }
 }
 

@@ -188,7 +188,7 @@ impl MemoryBackend {
         }
     }
 
-    /// The model that is answered in the place of the one asked, by a rule that is too wide.
+    /// The model that is answered instead of the one asked, by a rule that is too wide.
     fn meant(&self, asked: &ModelRef, reply: &Reply) -> ModelRef {
         let same = |known: &&ModelRef| {
             let (id, exists) = (asked.model.as_str(), known.model.as_str());

@@ -73,7 +73,7 @@ async fn wrong_live_halves_are_found_out() {
     check_found_out(&verdicts);
 }
 
-/// What is wrong with fetches is found out beside a live half as well, where that cannot hide it.
+/// What is wrong with fetches is found out while a live half runs as well, where that cannot hide it.
 #[tokio::test(start_paused = true)]
 async fn wrong_values_are_found_out_in_pushes() {
     let faults = [

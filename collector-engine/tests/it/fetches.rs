@@ -167,7 +167,7 @@ async fn one_call_ends_within_three_timeouts_and_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_panics_fails_that_look_and_no_other() {
+async fn a_backend_that_panics_fails_that_fetch_only() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.backend.panic_next(1);
@@ -298,7 +298,7 @@ async fn a_caller_who_joins_late_has_a_whole_call_before_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invalidation_while_a_fetch_boards_does_not_overtake_it() {
+async fn an_invalidation_does_not_supersede_a_fetch_that_was_not_sent() {
     let setup = setup();
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     let collector = Arc::clone(&setup.collector);
@@ -312,7 +312,7 @@ async fn an_invalidation_while_a_fetch_boards_does_not_overtake_it() {
 }
 
 #[test]
-fn a_runtime_that_ends_while_a_fetch_boards_strands_nobody() {
+fn a_runtime_that_ends_before_a_batch_is_sent_blocks_no_caller() {
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().start_paused(true).build().unwrap()
