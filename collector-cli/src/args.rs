@@ -55,32 +55,15 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) backend: Option<String>,
     /// Least severity that is logged; `RUST_LOG` beats it
-    #[arg(long, global = true, value_name = "LEVEL")]
-    pub(crate) log_level: Option<LogLevelArg>,
+    #[arg(long, global = true, value_name = "LEVEL",
+          value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
+    pub(crate) log_level: Option<String>,
     /// Form of the log on stderr
-    #[arg(long, global = true, value_name = "FORMAT")]
-    pub(crate) log_format: Option<LogFormatArg>,
+    #[arg(long, global = true, value_name = "FORMAT", value_parser = ["text", "json"])]
+    pub(crate) log_format: Option<String>,
     /// Form of the result on stdout
     #[arg(short, long, global = true, value_name = "FORMAT")]
     pub(crate) output: Option<Format>,
-}
-
-/// The words of `log.level`.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum LogLevelArg {
-    Off,
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-/// The words of `log.format`.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum LogFormatArg {
-    Text,
-    Json,
 }
 
 /// Forms of a result. Not every command has each of them.

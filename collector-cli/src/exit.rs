@@ -99,13 +99,9 @@ impl Failure {
 impl Failure {
     /// What failed, fit for a terminal: one text for each problem.
     pub(crate) fn problems(&self) -> Vec<String> {
-        if self.exit == Exit::Usage {
-            // A configuration has as many problems as its message has lines.
-            return self.message.lines().map(|line| printable(line).to_string()).collect();
-        }
-        let lines: Vec<String> =
-            self.message.lines().map(|line| printable(line).to_string()).collect();
-        vec![lines.join("\n")]
+        let lines = printable_lines(&self.message);
+        // A configuration has as many problems as its message has lines.
+        if self.exit == Exit::Usage { lines } else { vec![lines.join("\n")] }
     }
 
     /// What to do about it, likewise.
@@ -115,13 +111,13 @@ impl Failure {
             .chain(&self.hint)
             // A backend's own remedy is part of its message already.
             .filter(|hint| !self.message.contains(hint.as_str()))
-            .map(|hint| {
-                let lines: Vec<String> =
-                    hint.lines().map(|line| printable(line).to_string()).collect();
-                lines.join("\n")
-            })
+            .map(|hint| printable_lines(hint).join("\n"))
             .collect()
     }
+}
+
+fn printable_lines(text: &str) -> Vec<String> {
+    text.lines().map(|line| printable(line).to_string()).collect()
 }
 
 impl From<ConfigErrors> for Failure {

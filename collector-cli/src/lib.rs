@@ -32,7 +32,7 @@ use collector_config::Loader;
 
 use crate::args::{Cli, Format};
 use crate::exit::{Exit, Failure};
-use crate::output::{print, printable, to_json, to_yaml};
+use crate::output::{print, printable, shown};
 
 /// Runs the command that the process was called with. `loader` has the backends that can be chosen; the
 /// command line, the environment and the file that they name are read over it.
@@ -42,7 +42,7 @@ use crate::output::{print, printable, to_json, to_yaml};
 pub fn run(loader: Loader) -> ExitCode {
     panic::set_hook(Box::new(report_panic));
     let cli = Cli::parse();
-    logging::expect_format(cli.global.log_format);
+    logging::expect_format(cli.global.log_format.as_deref());
     open_files::make_room();
     let exit = match panic::catch_unwind(AssertUnwindSafe(|| commands::run(&cli, &loader))) {
         Ok(Ok(exit)) => exit,
@@ -56,11 +56,7 @@ pub fn run(loader: Loader) -> ExitCode {
 /// Says why there is no result: a document on stdout where one was asked for, the cause on stderr.
 fn report(failure: &Failure, format: Option<Format>) -> Exit {
     if let Some(document) = failure.document() {
-        let text = match format {
-            Some(Format::Json) => to_json(document) + "\n",
-            Some(Format::Yaml) => to_yaml(document),
-            _ => String::new(),
-        };
+        let text = shown(format.unwrap_or(Format::Table), document, String::new);
         // What failed comes first in any case, and stderr tells it below.
         let _ = print(&text);
     }

@@ -12,7 +12,6 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::args::LogFormatArg;
 use crate::exit::Failure;
 use crate::output::colours;
 
@@ -20,14 +19,9 @@ use crate::output::colours;
 static JSON: AtomicBool = AtomicBool::new(false);
 
 /// Sets the form of errors from before the configuration is read: as the flag says, else the variable.
-pub(crate) fn expect_format(flag: Option<LogFormatArg>) {
-    let is_json = flag.map_or_else(
-        || {
-            env::var("COLLECTOR_LOG__FORMAT")
-                .is_ok_and(|form| form.trim().eq_ignore_ascii_case("json"))
-        },
-        |format| format == LogFormatArg::Json,
-    );
+pub(crate) fn expect_format(flag: Option<&str>) {
+    let format = flag.map(str::to_owned).or_else(|| env::var("COLLECTOR_LOG__FORMAT").ok());
+    let is_json = format.is_some_and(|format| format.trim().eq_ignore_ascii_case("json"));
     JSON.store(is_json, Ordering::Relaxed);
 }
 

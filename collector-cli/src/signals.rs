@@ -1,8 +1,8 @@
 //! Signals that ask the process to leave.
 
-use std::io;
-
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::exit::Failure;
 
 /// SIGTERM and SIGINT, caught from when this is made.
 pub(crate) struct StopSignals {
@@ -12,10 +12,10 @@ pub(crate) struct StopSignals {
 
 impl StopSignals {
     /// Catches the signals from now on.
-    pub(crate) fn catch() -> io::Result<Self> {
+    pub(crate) fn catch() -> Result<Self, Failure> {
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            terminate: caught(SignalKind::terminate())?,
+            interrupt: caught(SignalKind::interrupt())?,
         })
     }
 
@@ -26,4 +26,9 @@ impl StopSignals {
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
+}
+
+/// A signal, caught from now on.
+pub(crate) fn caught(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::other(format!("cannot catch signals: {error}")))
 }

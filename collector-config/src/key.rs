@@ -25,6 +25,26 @@ pub struct Key {
     pub doc: &'static str,
 }
 
+/// A table of keys: what each does, its path behind the prefix, its kind, its default and its aliases.
+macro_rules! keys {
+    ($prefix:literal; $(
+        $(#[doc = $doc:literal])+
+        $path:literal: $kind:ident $(($words:expr))? $(= $default:literal)?
+        $(, aliases $($alias:literal),+)?;
+    )*) => {
+        &[$(
+            $crate::key::Key::new(
+                concat!($prefix, $path),
+                $crate::key::Kind::$kind $(($words))?,
+                concat!($($doc),+).trim_ascii_start(),
+            )
+            $(.default($default))?
+            $(.aliases(&[$($alias),+]))?
+        ),*]
+    };
+}
+pub(crate) use keys;
+
 /// How the value of a key is read and written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -236,24 +256,35 @@ impl Kind {
                 | Self::Address,
                 Content::Text(text),
             ) => self.read_text(text),
-            (Self::Bool | Self::Count | Self::Positive | Self::Number, Content::Text(_)) => {
-                Err(format!("expected {}, found text: write it without quotes", self.describe()))
-            }
-            (
-                Self::Text
-                | Self::Secret
-                | Self::Url
-                | Self::Path
-                | Self::Texts
-                | Self::Address
-                | Self::OneOf(_),
-                Content::Bool(_) | Content::Integer(_) | Content::Float(_) | Content::Date,
-            ) => Err(format!(
-                "expected {}, found {}: put it in quotes",
+            _ => Err(format!(
+                "expected {}, found {}{}",
                 self.describe(),
-                content.describe()
+                content.describe(),
+                self.quotes(content)
             )),
-            _ => Err(format!("expected {}, found {}", self.describe(), content.describe())),
+        }
+    }
+
+    /// What to do about the quotes of a value that is of another kind.
+    fn quotes(self, content: &Content) -> &'static str {
+        let is_text = matches!(content, Content::Text(_));
+        let is_word = !matches!(content, Content::Null | Content::List(_) | Content::Table(_));
+        match self {
+            Self::Bool | Self::Count | Self::Positive | Self::Number if is_text => {
+                ": write it without quotes"
+            }
+            Self::Text
+            | Self::Secret
+            | Self::Url
+            | Self::Path
+            | Self::Texts
+            | Self::Address
+            | Self::OneOf(_)
+                if is_word =>
+            {
+                ": put it in quotes"
+            }
+            _ => "",
         }
     }
 

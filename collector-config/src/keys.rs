@@ -2,7 +2,7 @@
 //! secret, what a key does. Tests hold the table and the types together.
 
 use crate::error::ConfigError;
-use crate::key::{Key, Kind};
+use crate::key::{Key, keys};
 use crate::nearest::nearest;
 use crate::text::printable;
 
@@ -59,176 +59,82 @@ pub(crate) const ENGINES: &str = "engines";
 pub(crate) const OTHER_ENGINES: [&str; 2] = ["scrape.engines", "epp.engines"];
 
 /// The keys of every collector, whatever its backends.
-pub(crate) const COMMON_KEYS: &[Key] = &[
-    Key::new(
-        "backend",
-        Kind::Texts,
-        "Where metrics come from: the name of a backend, or several in order of preference.",
-    )
-    .default("prometheus"),
-    Key::new(
-        "instance",
-        Kind::Text,
-        "The name of this instance in its logs, if several controllers share a cluster.",
-    )
-    .aliases(&["CONTROLLER_INSTANCE"]),
-    Key::new(
-        ENGINES,
-        Kind::Tables,
-        "Model servers besides the built-in ones, and corrections of these, for every backend: `name`, the engine to start from (`base`, `prefix`), the labels of model and rank, and the series of its metrics. See [engines](engines.md).",
-    ),
-    Key::new(
-        "cache.enabled",
-        Kind::Bool,
-        "False: nothing is stored, and every read fetches from the backend.",
-    )
-    .default("true")
-    .aliases(&["PROMETHEUS_METRICS_CACHE_ENABLED"]),
-    Key::new(
-        "cache.ttl",
-        Kind::Duration,
-        "How long a value is served without starting a refresh.",
-    )
-    .default("30s")
-    .aliases(&["PROMETHEUS_METRICS_CACHE_TTL"]),
-    Key::new(
-        "cache.cleanup_interval",
-        Kind::Duration,
-        "How often unread entries are removed.",
-    )
-    .default("1m")
-    .aliases(&["PROMETHEUS_METRICS_CACHE_CLEANUP_INTERVAL"]),
-    Key::new(
-        "cache.fetch_interval",
-        Kind::Duration,
-        "How often tracked models are refreshed in the background; 0 is never.",
-    )
-    .default("30s")
-    .aliases(&["PROMETHEUS_METRICS_CACHE_FETCH_INTERVAL"]),
-    Key::new(
-        "cache.max_entries",
-        Kind::Positive,
-        "Most entries in the cache.",
-    )
-    .default("100000"),
-    Key::new(
-        "cache.max_bytes",
-        Kind::Positive,
-        "Approximate limit of the entries in bytes, including their values.",
-    )
-    .default("268435456"),
-    Key::new(
-        "cache.eviction",
-        Kind::OneOf(&["lru", "sieve"]),
-        "Which entries are evicted when there is no room for another: the least recently read, those of \
-         untracked models first. sieve is accepted and has no effect any more.",
-    )
-    .default("lru"),
-    Key::new(
-        "cache.missing_ttl",
-        Kind::Duration,
-        "How long a missing model is remembered.",
-    )
-    .default("10s"),
-    Key::new(
-        "cache.snapshot_path",
-        Kind::Path,
-        "A file to which `collector serve` writes the last readings, every minute and when it stops, and from which it reads them when it starts. Each collector needs its own.",
-    ),
-    Key::new(
-        "cache.freshness.fresh_threshold",
-        Kind::Duration,
-        "Readings below this age are fresh, others stale.",
-    )
-    .default("1m")
-    .aliases(&["PROMETHEUS_METRICS_CACHE_FRESH_THRESHOLD"]),
-    Key::new(
-        "cache.freshness.stale_threshold",
-        Kind::Duration,
-        "Readings of at least this age are logged with a warning.",
-    )
-    .default("2m")
-    .aliases(&["PROMETHEUS_METRICS_CACHE_STALE_THRESHOLD"]),
-    Key::new(
-        "cache.freshness.unavailable_threshold",
-        Kind::Duration,
-        "Readings of at least this age are unavailable: not to be used.",
-    )
-    .default("5m")
-    .aliases(&["PROMETHEUS_METRICS_CACHE_UNAVAILABLE_THRESHOLD"]),
-    Key::new(
-        "cache.adaptive.enabled",
-        Kind::Bool,
-        "True: a model whose readings change is refreshed sooner than each `cache.fetch_interval`, an idle one \
-         later. See adaptive-ttl.md.",
-    )
-    .default("false"),
-    Key::new(
-        "cache.adaptive.min_ttl",
-        Kind::Duration,
-        "Shortest ttl. A Prometheus has nothing new before it scrapes again.",
-    )
-    .default("15s"),
-    Key::new(
-        "cache.adaptive.max_ttl",
-        Kind::Duration,
-        "Longest ttl.",
-    )
-    .default("1m"),
-    Key::new(
-        "server.listen",
-        Kind::Address,
-        "The address of `collector serve`. The default is loopback, because the API has no log-in.",
-    )
-    .default("127.0.0.1:9464"),
-    Key::new(
-        "server.tls_cert_path",
-        Kind::Path,
-        "The server's certificate chain (PEM); needs `server.tls_key_path`.",
-    ),
-    Key::new(
-        "server.tls_key_path",
-        Kind::Path,
-        "The private key of the server's certificate (PEM).",
-    ),
-    Key::new(
-        "server.admin_token_path",
-        Kind::Path,
-        "A file with the token that allows clients other than loopback to drop cache entries.",
-    ),
-    Key::new(
-        "server.max_tracked",
-        Kind::Positive,
-        "Most tracked models.",
-    )
-    .default("10000"),
-    Key::new(
-        "log.level",
-        Kind::OneOf(&["off", "error", "warn", "info", "debug", "trace"]),
-        "The least severity that is logged: off, error, warn, info, debug or trace. `RUST_LOG` takes precedence.",
-    )
-    .default("info"),
-    Key::new(
-        "log.format",
-        Kind::OneOf(&["text", "json"]),
-        "The format of log lines: text or json.",
-    )
-    .default("text"),
-];
+pub(crate) const COMMON_KEYS: &[Key] = keys! {
+    "";
+    /// Where metrics come from: the name of a backend, or several in order of preference.
+    "backend": Texts = "prometheus";
+    /// The name of this instance in its logs, if several controllers share a cluster.
+    "instance": Text, aliases "CONTROLLER_INSTANCE";
+    /// Model servers besides the built-in ones, and corrections of these, for every backend: `name`, the engine to start
+    /// from (`base`, `prefix`), the labels of model and rank, and the series of its metrics. See [engines](engines.md).
+    "engines": Tables;
+    /// False: nothing is stored, and every read fetches from the backend.
+    "cache.enabled": Bool = "true", aliases "PROMETHEUS_METRICS_CACHE_ENABLED";
+    /// How long a value is served without starting a refresh.
+    "cache.ttl": Duration = "30s", aliases "PROMETHEUS_METRICS_CACHE_TTL";
+    /// How often unread entries are removed.
+    "cache.cleanup_interval": Duration = "1m", aliases "PROMETHEUS_METRICS_CACHE_CLEANUP_INTERVAL";
+    /// How often tracked models are refreshed in the background; 0 is never.
+    "cache.fetch_interval": Duration = "30s", aliases "PROMETHEUS_METRICS_CACHE_FETCH_INTERVAL";
+    /// Most entries in the cache.
+    "cache.max_entries": Positive = "100000";
+    /// Approximate limit of the entries in bytes, including their values.
+    "cache.max_bytes": Positive = "268435456";
+    /// Which entries are evicted when there is no room for another: the least recently read, those of untracked models
+    /// first. sieve is accepted and has no effect any more.
+    "cache.eviction": OneOf(&["lru", "sieve"]) = "lru";
+    /// How long a missing model is remembered.
+    "cache.missing_ttl": Duration = "10s";
+    /// A file to which `collector serve` writes the last readings, every minute and when it stops, and from which it
+    /// reads them when it starts. Each collector needs its own.
+    "cache.snapshot_path": Path;
+    /// Readings below this age are fresh, others stale.
+    "cache.freshness.fresh_threshold": Duration = "1m", aliases "PROMETHEUS_METRICS_CACHE_FRESH_THRESHOLD";
+    /// Readings of at least this age are logged with a warning.
+    "cache.freshness.stale_threshold": Duration = "2m", aliases "PROMETHEUS_METRICS_CACHE_STALE_THRESHOLD";
+    /// Readings of at least this age are unavailable: not to be used.
+    "cache.freshness.unavailable_threshold": Duration = "5m", aliases "PROMETHEUS_METRICS_CACHE_UNAVAILABLE_THRESHOLD";
+    /// True: a model whose readings change is refreshed sooner than each `cache.fetch_interval`, an idle one later. See
+    /// adaptive-ttl.md.
+    "cache.adaptive.enabled": Bool = "false";
+    /// Shortest ttl. A Prometheus has nothing new before it scrapes again.
+    "cache.adaptive.min_ttl": Duration = "15s";
+    /// Longest ttl.
+    "cache.adaptive.max_ttl": Duration = "1m";
+    /// The address of `collector serve`. The default is loopback, because the API has no log-in.
+    "server.listen": Address = "127.0.0.1:9464";
+    /// The server's certificate chain (PEM); needs `server.tls_key_path`.
+    "server.tls_cert_path": Path;
+    /// The private key of the server's certificate (PEM).
+    "server.tls_key_path": Path;
+    /// A file with the token that allows clients other than loopback to drop cache entries.
+    "server.admin_token_path": Path;
+    /// Most tracked models.
+    "server.max_tracked": Positive = "10000";
+    /// The least severity that is logged: off, error, warn, info, debug or trace. `RUST_LOG` takes precedence.
+    "log.level": OneOf(&["off", "error", "warn", "info", "debug", "trace"]) = "info";
+    /// The format of log lines: text or json.
+    "log.format": OneOf(&["text", "json"]) = "text";
+};
 
 /// The keys of one `[[variants]]`; their paths are relative to it.
-pub(crate) const VARIANT_KEYS: &[Key] = &[
-    Key::new("name", Kind::Text, "The variant's name. Required."),
-    Key::new("namespace", Kind::Text, "Its namespace and that of its pods. Required."),
-    Key::new("model", Kind::Text, "The model it serves. Required."),
-    Key::new("accelerator", Kind::Text, "What its pods run on."),
-    Key::new("cost", Kind::Number, "The cost of one replica per hour.").default("10"),
-    Key::new("pods", Kind::Text, "The names of its pods: `*` is any text, `?` any one character.")
-        .default("*"),
-    Key::new("max_batch", Kind::Count, "The greatest batch of one replica."),
-    Key::new(
-        "fetch_interval",
-        Kind::Duration,
-        "The refresh interval of its model, which is also the ttl of its values; default: `cache.fetch_interval` and `cache.ttl`. Of a model's variants the shortest is used.",
-    ),
-];
+pub(crate) const VARIANT_KEYS: &[Key] = keys! {
+    "";
+    /// The variant's name. Required.
+    "name": Text;
+    /// Its namespace and that of its pods. Required.
+    "namespace": Text;
+    /// The model it serves. Required.
+    "model": Text;
+    /// What its pods run on.
+    "accelerator": Text;
+    /// The cost of one replica per hour.
+    "cost": Number = "10";
+    /// The names of its pods: `*` is any text, `?` any one character.
+    "pods": Text = "*";
+    /// The greatest batch of one replica.
+    "max_batch": Count;
+    /// The refresh interval of its model, which is also the ttl of its values; default: `cache.fetch_interval` and
+    /// `cache.ttl`. Of a model's variants the shortest is used.
+    "fetch_interval": Duration;
+};

@@ -1,7 +1,6 @@
 //! The types that everything a user sets ends up in.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -92,26 +91,6 @@ pub enum LogLevel {
     Trace,
 }
 
-impl LogLevel {
-    /// The word in a configuration, which is also a filter directive of `tracing-subscriber`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-}
-
-impl fmt::Display for LogLevel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// How a log line is written.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -161,7 +140,7 @@ mod tests {
     use crate::keys::{COMMON_KEYS, Keys, VARIANT_KEYS};
 
     /// The fields that a type has for serde: it lists them when it refuses one.
-    fn fields<T: DeserializeOwned + fmt::Debug>() -> BTreeSet<String> {
+    fn fields<T: DeserializeOwned + std::fmt::Debug>() -> BTreeSet<String> {
         let figment = Figment::from(Serialized::default("no such field", 0));
         match figment.extract::<T>().unwrap_err().kind {
             Refused::UnknownField(_, fields) => fields.iter().map(ToString::to_string).collect(),

@@ -1,11 +1,10 @@
 //! A reading of replicas or of an allocation.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use collector_core::{
-    Allocation, Field, FieldReasons, Load, Mark, Part, Reading, ReplicaMetrics, Replicas,
+    Allocation, Field, FieldReasons, Mark, Part, Reading, ReplicaMetrics, Replicas,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -39,99 +38,112 @@ struct ReadingHead<'a> {
     warnings: Vec<&'a str>,
 }
 
-/// What is said of a reading that is not in [`Reading`] itself.
-#[derive(Clone, Copy)]
-struct Told<'a> {
-    backend: &'a str,
-    partial: bool,
-    window: Option<Duration>,
-    failed: &'a FieldReasons,
-    warnings: &'a [Arc<str>],
-}
-
-impl<'a> ReadingHead<'a> {
-    fn new<T: Part>(reading: &Reading<T>, wall: SystemTime, told: Told<'a>) -> Self {
-        let Told { backend, partial, window, failed, warnings } = told;
-        Self {
-            status: reading.freshness().as_str(),
-            age_seconds: seconds(reading.age()),
-            collected_at: rfc3339(reading.collected_at(wall)),
-            source: reading.source().as_str(),
-            backend,
-            partial,
-            window_seconds: window.map(seconds),
-            failed: reasons(failed),
-            warnings: warnings.iter().map(AsRef::as_ref).collect(),
+/// Defines a document and how it is made: each field with its value.
+macro_rules! document {
+    ($(#[$meta:meta])* $vis:vis $name:ident<$a:lifetime> of ($($from:ident: $from_type:ty),+);
+     $($(#[$doc:meta])* $field:ident: $type:ty = $value:expr;)*) => {
+        $(#[$meta])*
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+        $vis struct $name<$a> {
+            $($(#[$doc])* $field: $type,)*
         }
-    }
+
+        impl<$a> $name<$a> {
+            /// The document, where `wall` is the time of the read.
+            $vis fn new($($from: $from_type),+) -> Self {
+                Self { $($field: $value,)* }
+            }
+        }
+    };
 }
 
-/// One reading of a model's replicas.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-pub struct ReplicasDocument<'a> {
-    schema_version: u32,
+/// The head of a reading, from the fields that replicas and allocations have alike.
+macro_rules! head {
+    ($reading:expr, $wall:expr) => {{
+        let value = $reading.value();
+        ReadingHead {
+            status: $reading.freshness().as_str(),
+            age_seconds: seconds($reading.age()),
+            collected_at: rfc3339($reading.collected_at($wall)),
+            source: $reading.source().as_str(),
+            backend: value.backend.as_str(),
+            partial: value.partial,
+            window_seconds: value.window.map(seconds),
+            failed: reasons(&value.failed),
+            warnings: value.warnings.iter().map(AsRef::as_ref).collect(),
+        }
+    }};
+}
+
+document! {
+    /// One reading of a model's replicas.
+    pub ReplicasDocument<'a> of (reading: &'a Reading<Replicas>, wall: SystemTime);
+    schema_version: u32 = SCHEMA_VERSION;
     /// `replicas`.
-    kind: &'static str,
-    model: &'a str,
-    namespace: &'a str,
+    kind: &'static str = "replicas";
+    model: &'a str = reading.value().model.model.as_str();
+    namespace: &'a str = reading.value().model.namespace.as_str();
     #[serde(flatten)]
-    head: ReadingHead<'a>,
+    head: ReadingHead<'a> = head!(reading, wall);
     /// Ordered by pod name; empty when the model is known and has no live pod.
-    replicas: Vec<ReplicaRow<'a>>,
+    replicas: Vec<ReplicaRow<'a>> = {
+        let replicas = reading.value().replicas.iter();
+        replicas.map(|replica| ReplicaRow::new(replica, reading)).collect()
+    };
 }
 
-/// One replica. What was not measured is null, never 0.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-struct ReplicaRow<'a> {
-    pod_name: &'a str,
+document! {
+    /// One replica. What was not measured is null, never 0.
+    ReplicaRow<'a> of (replica: &'a ReplicaMetrics, reading: &Reading<Replicas>);
+    pod_name: &'a str = replica.pod_name.as_str();
     /// Null when no variant claims the pod.
-    variant_name: Option<&'a str>,
-    accelerator_name: Option<&'a str>,
+    variant_name: Option<&'a str> = replica.variant_name.as_ref().map(AsRef::as_ref);
+    accelerator_name: Option<&'a str> = replica.accelerator_name.as_ref().map(AsRef::as_ref);
     /// The kind of model server, `vllm` for example.
     #[serde(skip_serializing_if = "Option::is_none")]
-    engine: Option<&'a str>,
+    engine: Option<&'a str> = replica.engine.as_ref().map(AsRef::as_ref);
     /// What the pod does where a request is served by several: `prefill` or `decode`, for example.
     #[serde(skip_serializing_if = "Option::is_none")]
-    role: Option<&'a str>,
+    role: Option<&'a str> = replica.role.as_ref().map(AsRef::as_ref);
     /// `serving`, or `sleeping`: it has no capacity until it is woken.
-    state: &'static str,
+    state: &'static str = replica.state.as_str();
     /// How many servers or data-parallel engines the row was put together from, when more than one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    servers: Option<u32>,
+    servers: Option<u32> = Some(replica.servers).filter(|servers| *servers > 1);
     /// Where the server tells of its LoRA adapters.
     #[serde(skip_serializing_if = "Option::is_none")]
-    lora_adapters: Option<LoraDocument<'a>>,
+    lora_adapters: Option<LoraDocument<'a>> = replica.lora_adapters.as_deref().map(|lora| {
+        LoraDocument { running: &lora.running, waiting: &lora.waiting, max: lora.max }
+    });
     /// 0.0 to 1.0: the peak over the window.
-    kv_cache_usage: Option<f64>,
+    kv_cache_usage: Option<f64> = replica.kv_cache_usage;
     /// Requests waiting: the peak over the window.
-    queue_length: Option<u64>,
+    queue_length: Option<u64> = replica.queue_length;
     /// Requests in the running batch.
-    running_requests: Option<u64>,
+    running_requests: Option<u64> = replica.running_requests;
     /// Cost of one replica per hour, in the unit of the configuration; null when no variant claims
     /// the pod.
-    cost: Option<f64>,
-    num_gpu_blocks: Option<u64>,
+    cost: Option<f64> = replica.cost;
+    num_gpu_blocks: Option<u64> = replica.num_gpu_blocks;
     /// Tokens in a KV-cache block.
-    block_size: Option<u64>,
-    total_kv_capacity_tokens: Option<u64>,
-    tokens_in_use: Option<u64>,
+    block_size: Option<u64> = replica.block_size;
+    total_kv_capacity_tokens: Option<u64> = replica.total_kv_capacity_tokens();
+    tokens_in_use: Option<u64> = replica.tokens_in_use();
     /// Mean prompt tokens per request over the window.
-    avg_input_tokens: Option<f64>,
+    avg_input_tokens: Option<f64> = replica.avg_input_tokens;
     /// Mean generated tokens per request over the window.
-    avg_output_tokens: Option<f64>,
+    avg_output_tokens: Option<f64> = replica.avg_output_tokens;
     /// 0.0 to 1.0.
-    prefix_cache_hit_rate: Option<f64>,
-    age_seconds: f64,
+    prefix_cache_hit_rate: Option<f64> = replica.prefix_cache_hit_rate;
+    age_seconds: f64 = seconds(reading.age_of(replica.sampled_at));
     /// The fields that are older than their row or came from another backend.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    marks: BTreeMap<&'static str, MarkDocument<'a>>,
+    marks: BTreeMap<&'static str, MarkDocument<'a>> = marks(&replica.marks, reading);
     /// Why fields are null, where it is not in `failed`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    reasons: BTreeMap<&'static str, &'a str>,
+    reasons: BTreeMap<&'static str, &'a str> = row_reasons(replica);
 }
 
 /// The LoRA adapters of a replica.
@@ -156,37 +168,39 @@ struct MarkDocument<'a> {
     age_seconds: f64,
 }
 
-/// One reading of a variant's allocation.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-pub struct AllocationDocument<'a> {
-    schema_version: u32,
+document! {
+    /// One reading of a variant's allocation.
+    pub AllocationDocument<'a> of (reading: &'a Reading<Allocation>, wall: SystemTime);
+    schema_version: u32 = SCHEMA_VERSION;
     /// `allocation`.
-    kind: &'static str,
-    model: &'a str,
-    namespace: &'a str,
-    variant: &'a str,
-    accelerator: Option<&'a str>,
+    kind: &'static str = "allocation";
+    model: &'a str = reading.value().model.model.as_str();
+    namespace: &'a str = reading.value().model.namespace.as_str();
+    variant: &'a str = reading.value().variant.as_str();
+    accelerator: Option<&'a str> = reading.value().accelerator.as_ref().map(AsRef::as_ref);
     #[serde(flatten)]
-    head: ReadingHead<'a>,
+    head: ReadingHead<'a> = head!(reading, wall);
     /// Live replicas of the variant that serve.
-    num_replicas: u32,
+    num_replicas: u32 = reading.value().num_replicas;
     /// Live replicas of the variant that sleep.
-    num_sleeping: u32,
+    num_sleeping: u32 = reading.value().num_sleeping;
     /// Greatest batch of one replica, from the configuration.
-    max_batch: Option<u32>,
+    max_batch: Option<u32> = reading.value().max_batch;
     /// Mean inter-token latency over the window, in milliseconds.
-    itl_average_ms: Option<f64>,
+    itl_average_ms: Option<f64> = reading.value().itl_average;
     /// Mean time to first token over the window, in milliseconds.
-    ttft_average_ms: Option<f64>,
-    load: LoadDocument,
+    ttft_average_ms: Option<f64> = reading.value().ttft_average;
+    load: LoadDocument = LoadDocument {
+        arrival_rate_per_minute: reading.value().load.arrival_rate,
+        avg_input_tokens: reading.value().load.avg_input_tokens,
+        avg_output_tokens: reading.value().load.avg_output_tokens,
+    };
     /// Why fields are null, where it is not in `failed`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    reasons: BTreeMap<&'static str, &'a str>,
+    reasons: BTreeMap<&'static str, &'a str> = reasons(&reading.value().reasons);
     /// The fields that are older than the reading or came from another backend.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    marks: BTreeMap<&'static str, MarkDocument<'a>>,
+    marks: BTreeMap<&'static str, MarkDocument<'a>> = marks(&reading.value().marks, reading);
 }
 
 /// What arrives at a variant.
@@ -200,107 +214,6 @@ struct LoadDocument {
     avg_input_tokens: Option<f64>,
     /// Mean generated tokens per request.
     avg_output_tokens: Option<f64>,
-}
-
-impl<'a> ReplicasDocument<'a> {
-    /// The document of a reading that was read at `wall`.
-    pub fn new(reading: &'a Reading<Replicas>, wall: SystemTime) -> Self {
-        let value = reading.value();
-        Self {
-            schema_version: SCHEMA_VERSION,
-            kind: "replicas",
-            model: value.model.model.as_str(),
-            namespace: value.model.namespace.as_str(),
-            head: ReadingHead::new(
-                reading,
-                wall,
-                Told {
-                    backend: value.backend.as_str(),
-                    partial: value.partial,
-                    window: value.window,
-                    failed: &value.failed,
-                    warnings: &value.warnings,
-                },
-            ),
-            replicas: value
-                .replicas
-                .iter()
-                .map(|replica| ReplicaRow::new(replica, reading))
-                .collect(),
-        }
-    }
-}
-
-impl<'a> ReplicaRow<'a> {
-    fn new(replica: &'a ReplicaMetrics, reading: &Reading<Replicas>) -> Self {
-        Self {
-            pod_name: replica.pod_name.as_str(),
-            variant_name: replica.variant_name.as_ref().map(AsRef::as_ref),
-            accelerator_name: replica.accelerator_name.as_ref().map(AsRef::as_ref),
-            engine: replica.engine.as_ref().map(AsRef::as_ref),
-            role: replica.role.as_ref().map(AsRef::as_ref),
-            state: replica.state.as_str(),
-            servers: Some(replica.servers).filter(|servers| *servers > 1),
-            lora_adapters: replica.lora_adapters.as_deref().map(|lora| LoraDocument {
-                running: &lora.running,
-                waiting: &lora.waiting,
-                max: lora.max,
-            }),
-            kv_cache_usage: replica.kv_cache_usage,
-            queue_length: replica.queue_length,
-            running_requests: replica.running_requests,
-            cost: replica.cost,
-            num_gpu_blocks: replica.num_gpu_blocks,
-            block_size: replica.block_size,
-            total_kv_capacity_tokens: replica.total_kv_capacity_tokens(),
-            tokens_in_use: replica.tokens_in_use(),
-            avg_input_tokens: replica.avg_input_tokens,
-            avg_output_tokens: replica.avg_output_tokens,
-            prefix_cache_hit_rate: replica.prefix_cache_hit_rate,
-            age_seconds: seconds(reading.age_of(replica.sampled_at)),
-            marks: marks(&replica.marks, reading),
-            reasons: row_reasons(replica),
-        }
-    }
-}
-
-impl<'a> AllocationDocument<'a> {
-    /// The document of a reading that was read at `wall`.
-    pub fn new(reading: &'a Reading<Allocation>, wall: SystemTime) -> Self {
-        let value = reading.value();
-        let Load { arrival_rate, avg_input_tokens, avg_output_tokens } = value.load;
-        Self {
-            schema_version: SCHEMA_VERSION,
-            kind: "allocation",
-            model: value.model.model.as_str(),
-            namespace: value.model.namespace.as_str(),
-            variant: value.variant.as_str(),
-            accelerator: value.accelerator.as_ref().map(AsRef::as_ref),
-            head: ReadingHead::new(
-                reading,
-                wall,
-                Told {
-                    backend: value.backend.as_str(),
-                    partial: value.partial,
-                    window: value.window,
-                    failed: &value.failed,
-                    warnings: &value.warnings,
-                },
-            ),
-            num_replicas: value.num_replicas,
-            num_sleeping: value.num_sleeping,
-            max_batch: value.max_batch,
-            itl_average_ms: value.itl_average,
-            ttft_average_ms: value.ttft_average,
-            load: LoadDocument {
-                arrival_rate_per_minute: arrival_rate,
-                avg_input_tokens,
-                avg_output_tokens,
-            },
-            reasons: reasons(&value.reasons),
-            marks: marks(&value.marks, reading),
-        }
-    }
 }
 
 /// Marks under the names of the fields they are about.

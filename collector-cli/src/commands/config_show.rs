@@ -5,7 +5,7 @@ use collector_config::Loader;
 use super::settings::{Verbosity, format, loader, start_log, warn};
 use crate::args::{ConfigShowArgs, Format, GlobalArgs};
 use crate::exit::{Exit, Failure};
-use crate::output::{ConfigDocument, ConfigEntry, aligned, print, printable, to_json};
+use crate::output::{ConfigDocument, ConfigEntry, aligned, print, printable, shown};
 
 pub(super) fn run(
     base: &Loader,
@@ -27,16 +27,13 @@ pub(super) fn run(
             origin: args.origin.then_some(entry.origin),
         })
         .collect();
-    let text = if format == Format::Json {
-        to_json(&ConfigDocument::new(entries)) + "\n"
-    } else {
-        let rows = entries.iter().map(|entry| {
+    let document = ConfigDocument::new(entries);
+    print(&shown(format, &document, || {
+        let rows = document.entries.iter().map(|entry| {
             let cells = [Some(&entry.key), Some(&entry.value), entry.origin.as_ref()];
-            let shown = cells.into_iter().flatten();
-            shown.map(|cell| printable(cell).to_string()).collect()
+            cells.into_iter().flatten().map(|cell| printable(cell).to_string()).collect()
         });
         aligned([], rows)
-    };
-    print(&text)?;
+    }))?;
     Ok(Exit::Success)
 }

@@ -4,42 +4,26 @@ use crate::args::{DocsArgs, GlobalArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{aligned, nearest_first, print, quoted};
 
-/// The pages: name, what it is about, text.
-const PAGES: [(&str, &str, &str); 9] = [
-    (
-        "getting-started",
-        "from the demo to a daemon with a configuration",
-        include_str!("../../docs/getting-started.md"),
-    ),
-    (
-        "configuration",
-        "every key, its default and its variable",
-        include_str!("../../docs/configuration.md"),
-    ),
-    (
-        "prometheus",
-        "a configuration for each kind of PromQL server",
-        include_str!("../../docs/prometheus.md"),
-    ),
-    ("checks", "what `collector check` checks", include_str!("../../docs/checks.md")),
-    (
-        "troubleshooting",
-        "what each error means, and what to do",
-        include_str!("../../docs/troubleshooting.md"),
-    ),
-    ("engines", "which series are read, and how", include_str!("../../docs/engines.md")),
-    ("metrics", "what is on /metrics", include_str!("../../docs/metrics.md")),
-    (
-        "adaptive-ttl",
-        "models that move are refreshed sooner",
-        include_str!("../../docs/adaptive-ttl.md"),
-    ),
-    (
-        "simulator",
-        "a fleet of model servers without a GPU",
-        include_str!("../../docs/simulator.md"),
-    ),
-];
+/// A page: its name, what it is about, and its text.
+type Page = (&'static str, &'static str, &'static str);
+
+macro_rules! pages {
+    ($($name:literal: $about:literal;)*) => {
+        [$(($name, $about, include_str!(concat!("../../docs/", $name, ".md")))),*]
+    };
+}
+
+const PAGES: [Page; 9] = pages! {
+    "getting-started": "from the demo to a daemon with a configuration";
+    "configuration": "every key, its default and its variable";
+    "prometheus": "a configuration for each kind of PromQL server";
+    "checks": "what `collector check` checks";
+    "troubleshooting": "what each error means, and what to do";
+    "engines": "which series are read, and how";
+    "metrics": "what is on /metrics";
+    "adaptive-ttl": "models that move are refreshed sooner";
+    "simulator": "a fleet of model servers without a GPU";
+};
 
 pub(super) fn run(global: &GlobalArgs, args: &DocsArgs) -> Result<Exit, Failure> {
     if global.output.is_some() {

@@ -1,20 +1,22 @@
 //! `collector get`: one reading, or the models known.
 
+use std::iter;
+
 use collector_config::Loader;
 use collector_core::text::shortened;
 use collector_core::{
     Allocation, KnownModel, MetricsCollector as _, ModelRef, Namespace, Reading, Replicas,
     VariantName,
 };
-use serde::Serialize;
 
 use super::settings::{Settings, Verbosity, format};
 use crate::args::{AllocationArgs, Format, GetCommand, GlobalArgs, ModelsArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{
-    ALLOCATION_FAMILIES, AllocationDocument, ErrorDocument, Exposition, ListDocument, ModelItem,
-    REPLICA_FAMILIES, ReplicasDocument, allocation_table, model_items, models_table, nearest_first,
-    print, quoted, replicas_table, to_json, to_yaml, variant_to_add,
+    ALLOCATION_SERIES, AllocationDocument, ErrorDocument, Exposition, ListDocument, ModelItem,
+    REPLICA_SERIES, ReplicasDocument, Series, allocation_samples, allocation_table, model_items,
+    models_table, nearest_first, print, quoted, replica_samples, replicas_table, shown,
+    variant_to_add,
 };
 
 /// The reason of what is not there, in error documents.
@@ -160,46 +162,35 @@ fn namespaces(known: &[KnownModel], name: &str) -> String {
 }
 
 fn show_replicas(reading: &Reading<Replicas>, format: Format, settings: &Settings) -> String {
-    match format {
-        Format::Table => replicas_table(reading, false),
-        Format::Wide => replicas_table(reading, true),
-        Format::Prometheus => {
-            let mut page = Exposition::default();
-            for family in REPLICA_FAMILIES {
-                family.describe(&mut page, std::iter::once(reading));
-            }
-            page.into_text()
-        }
-        Format::Json | Format::Yaml => {
-            document(&ReplicasDocument::new(reading, settings.clock.wall()), format)
-        }
-    }
+    let document = ReplicasDocument::new(reading, settings.clock.wall());
+    shown(format, &document, || match format {
+        Format::Prometheus => page_of(REPLICA_SERIES, |series, page| {
+            series.describe(page, replica_samples(series, iter::once(reading)));
+        }),
+        _ => replicas_table(reading, format == Format::Wide),
+    })
 }
 
 fn show_allocation(reading: &Reading<Allocation>, format: Format, settings: &Settings) -> String {
-    match format {
-        Format::Table | Format::Wide => allocation_table(reading),
-        Format::Prometheus => {
-            let mut page = Exposition::default();
-            for family in ALLOCATION_FAMILIES {
-                family.describe(&mut page, std::iter::once(reading));
-            }
-            page.into_text()
-        }
-        Format::Json | Format::Yaml => {
-            document(&AllocationDocument::new(reading, settings.clock.wall()), format)
-        }
+    let document = AllocationDocument::new(reading, settings.clock.wall());
+    shown(format, &document, || match format {
+        Format::Prometheus => page_of(ALLOCATION_SERIES, |series, page| {
+            series.describe(page, allocation_samples(series, iter::once(reading)));
+        }),
+        _ => allocation_table(reading),
+    })
+}
+
+/// The families of some series, in the Prometheus text format.
+fn page_of<F>(all: &[Series<F>], describe: impl Fn(&Series<F>, &mut Exposition)) -> String {
+    let mut page = Exposition::default();
+    for series in all {
+        describe(series, &mut page);
     }
+    page.into_text()
 }
 
 fn show_models(models: Vec<ModelItem>, format: Format) -> String {
-    if format == Format::Table {
-        models_table(&models)
-    } else {
-        document(&models.into_iter().collect::<ListDocument<_>>(), format)
-    }
-}
-
-fn document(document: &impl Serialize, format: Format) -> String {
-    if format == Format::Yaml { to_yaml(document) } else { to_json(document) + "\n" }
+    let table = if format == Format::Table { models_table(&models) } else { String::new() };
+    shown(format, &models.into_iter().collect::<ListDocument<_>>(), || table)
 }

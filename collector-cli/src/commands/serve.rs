@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use collector_config::Loader;
-use collector_engine::CachingCollector;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
@@ -50,10 +50,8 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ServeArgs) -> Resul
 }
 
 async fn serve(settings: &Settings) -> Result<Exit, Failure> {
-    let mut signals = StopSignals::catch()
-        .map_err(|error| Failure::other(format!("cannot catch signals: {error}")))?;
-    let recorder = Recorder::install()
-        .map_err(|error| Failure::other(format!("cannot keep metrics: {error}")))?;
+    let mut signals = StopSignals::catch()?;
+    let recorder = Recorder::install()?;
     let backends = settings.backends()?;
     let cache = &settings.loaded.config.cache;
     let renewed =
@@ -63,7 +61,15 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
     let listener = listen(settings).await?;
     let (lifecycle, watched) = watch::channel(Lifecycle::Serving);
     let stopping = Lifecycle::Stopping.reached(watched.clone());
-    let app = app(settings, &collector, recorder.clone(), refreshes, watched)?;
+    let app = Arc::new(App {
+        collector: Arc::clone(&collector),
+        clock: Arc::clone(&settings.clock),
+        recorder: recorder.clone(),
+        admin: Admin::new(settings.loaded.config.server.admin_token_path.clone())?,
+        lifecycle: watched,
+        ready: AtomicBool::new(!refreshes),
+        loaded: settings.loaded.clone(),
+    });
     collector.start_background_worker().await.unwrap();
     announce(&listener)?;
 
@@ -108,20 +114,6 @@ async fn listen(settings: &Settings) -> Result<Listener, Failure> {
         ))
     })?;
     Ok(Listener { socket, tls })
-}
-
-fn app(
-    settings: &Settings,
-    collector: &Arc<CachingCollector>,
-    recorder: Recorder,
-    refreshes: bool,
-    lifecycle: watch::Receiver<Lifecycle>,
-) -> Result<Arc<App>, Failure> {
-    let config = &settings.loaded.config;
-    let admin = Admin::new(config.server.admin_token_path.clone())?;
-    let clock = Arc::clone(&settings.clock);
-    let loaded = settings.loaded.clone();
-    Ok(App::new(Arc::clone(collector), clock, recorder, admin, refreshes, lifecycle, loaded))
 }
 
 fn announce(listener: &Listener) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ use crate::args::{Format, GlobalArgs};
 use crate::exit::Failure;
 use crate::logging;
 use crate::output::ErrorDocument;
+use clap::ValueEnum as _;
 
 /// How much a command says unless it is told.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -160,11 +161,11 @@ pub(super) fn layers(base: &Loader, global: &GlobalArgs, file: Option<&Path>) ->
 
 /// Adds what the command line says about the log.
 pub(super) fn log_flags(mut loader: Loader, global: &GlobalArgs) -> Loader {
-    if let Some(level) = global.log_level {
-        loader = loader.flag("log.level", word(&level), "--log-level");
+    if let Some(level) = &global.log_level {
+        loader = loader.flag("log.level", level, "--log-level");
     }
-    if let Some(format) = global.log_format {
-        loader = loader.flag("log.format", word(&format), "--log-format");
+    if let Some(format) = &global.log_format {
+        loader = loader.flag("log.format", format, "--log-format");
     }
     loader
 }
@@ -187,8 +188,8 @@ fn variables() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-fn word(value: &impl clap::ValueEnum) -> String {
-    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+fn word(format: Format) -> String {
+    format.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 /// The form of the result, when the command has it.
@@ -197,16 +198,16 @@ pub(super) fn format(global: &GlobalArgs, known: &[Format]) -> Result<Format, Fa
     if known.contains(&format) {
         return Ok(format);
     }
-    let known: Vec<String> = known.iter().map(word).collect();
+    let known: Vec<String> = known.iter().copied().map(word).collect();
     if known.is_empty() {
         return Err(Failure::usage(format!(
             "--output {} does not work with this command: it has one form",
-            word(&format)
+            word(format)
         )));
     }
     Err(Failure::usage(format!(
         "--output {} does not work with this command: use {}",
-        word(&format),
+        word(format),
         known.join(" or ")
     )))
 }

@@ -16,7 +16,7 @@ pub(crate) struct RemovedDocument {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ConfigDocument {
     schema_version: u32,
-    entries: Vec<ConfigEntry>,
+    pub(crate) entries: Vec<ConfigEntry>,
 }
 
 /// One key of the configuration.

@@ -15,6 +15,43 @@ pub(crate) enum Kind {
     Gauge,
 }
 
+/// A family of series of one value each: `value` is a function of what a series is about.
+pub(crate) struct Series<F> {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) help: &'static str,
+    pub(crate) value: F,
+}
+
+/// A table of [`Series`]: what each is, as its HELP line says it, its name, its kind and its value.
+macro_rules! series {
+    ($($(#[doc = $help:literal])+ $name:literal: $kind:ident, $value:expr;)*) => {
+        &[$($crate::output::Series {
+            name: $name,
+            kind: $crate::output::Kind::$kind,
+            help: concat!($($help),+).trim_ascii_start(),
+            value: $value,
+        }),*]
+    };
+}
+pub(crate) use series;
+
+impl<F> Series<F> {
+    /// Writes the family with these samples; one without a value has no series.
+    pub(crate) fn describe<'a, const LABELS: usize>(
+        &self,
+        page: &mut Exposition,
+        samples: impl Iterator<Item = ([(&'static str, &'a str); LABELS], Option<f64>)>,
+    ) {
+        let mut family = page.family(self.name, self.kind, self.help);
+        for (labels, value) in samples {
+            if let Some(value) = value {
+                family.sample(&labels, value);
+            }
+        }
+    }
+}
+
 /// The family that samples are being added to.
 pub(crate) struct Family<'a> {
     page: &'a mut String,

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::args::Format;
+
 /// The document on one line. Control characters beyond ASCII's first 32 are escaped too, which JSON
 /// does not ask for and terminals need.
 pub(crate) fn to_json(document: &impl Serialize) -> String {
@@ -25,8 +27,21 @@ pub(crate) fn to_json(document: &impl Serialize) -> String {
 }
 
 /// The document as YAML.
-pub(crate) fn to_yaml(document: &impl Serialize) -> String {
+fn to_yaml(document: &impl Serialize) -> String {
     serde_saphyr::to_string(document).expect("documents have text keys and no failing serializers")
+}
+
+/// A result as it is printed: its document, or what `table` makes of it for people.
+pub(crate) fn shown(
+    format: Format,
+    document: &impl Serialize,
+    table: impl FnOnce() -> String,
+) -> String {
+    match format {
+        Format::Json => to_json(document) + "\n",
+        Format::Yaml => to_yaml(document),
+        _ => table(),
+    }
 }
 
 fn is_late_control(c: char) -> bool {

@@ -24,10 +24,10 @@ pub(crate) use collector_documents::{
 pub(crate) use columns::{aligned, shortened};
 pub(crate) use documents::{ConfigDocument, ConfigEntry, RemovedDocument};
 pub(crate) use explain::{ExplainDocument, ExplainedPace, Look, Looked, explain_table};
-pub(crate) use exposition::{Exposition, Kind};
-pub(crate) use json::{to_json, to_yaml};
+pub(crate) use exposition::{Exposition, Kind, Series, series};
+pub(crate) use json::{shown, to_json};
 pub(crate) use notes::{failed_fields, unknown_fields};
-pub(crate) use readings::{ALLOCATION_FAMILIES, REPLICA_FAMILIES};
+pub(crate) use readings::{ALLOCATION_SERIES, REPLICA_SERIES, allocation_samples, replica_samples};
 pub(crate) use table::{UNKNOWN, allocation_table, models_table, replicas_table};
 #[cfg(test)]
 pub(crate) use terminal::{ASCII, UNICODE};

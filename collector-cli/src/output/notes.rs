@@ -35,18 +35,13 @@ fn by_reason(reasons: &FieldReasons) -> Vec<(String, String)> {
 
 /// Why fields of replicas are unknown, those of one reason together: "kvCacheUsage of llama-1: …".
 pub(crate) fn unknown_fields(replicas: &Replicas) -> Vec<String> {
-    let mut by_reason: BTreeMap<(&str, Vec<&str>), Vec<&str>> = BTreeMap::new();
+    let mut all: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
     for replica in &replicas.replicas {
-        let mut fields: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (field, reason) in replica.reasons.iter() {
-            fields.entry(reason).or_default().push(field.as_str());
-        }
-        for (reason, fields) in fields {
-            by_reason.entry((reason, fields)).or_default().push(replica.pod_name.as_str());
+        for reason_and_fields in by_reason(&replica.reasons) {
+            all.entry(reason_and_fields).or_default().push(replica.pod_name.as_str());
         }
     }
-    by_reason
-        .into_iter()
+    all.into_iter()
         .map(|((reason, fields), pods)| {
             let more = match pods.len().saturating_sub(NAMED_PODS) {
                 0 => String::new(),
@@ -54,7 +49,7 @@ pub(crate) fn unknown_fields(replicas: &Replicas) -> Vec<String> {
             };
             let named = &pods[..pods.len().min(NAMED_PODS)];
             let named: Vec<_> = named.iter().map(|pod| printable(pod).to_string()).collect();
-            format!("{} of {}{more}: {}", fields.join(", "), named.join(", "), printable(reason))
+            format!("{fields} of {}{more}: {reason}", named.join(", "))
         })
         .collect()
 }

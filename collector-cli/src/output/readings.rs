@@ -2,162 +2,82 @@
 
 use collector_core::{Allocation, Reading, ReplicaMetrics, Replicas};
 
-use super::exposition::{Exposition, Kind};
+use super::exposition::{Series, series};
 
-/// A family of series about replicas.
-pub(crate) struct ReplicaFamily {
-    name: &'static str,
-    help: &'static str,
-    value: fn(&Reading<Replicas>, &ReplicaMetrics) -> Option<f64>,
+type OfReplica = fn(&Reading<Replicas>, &ReplicaMetrics) -> Option<f64>;
+type OfAllocation = fn(&Reading<Allocation>) -> Option<f64>;
+
+/// The series of each replica.
+pub(crate) const REPLICA_SERIES: &[Series<OfReplica>] = series! {
+    /// Share of the KV-cache blocks in use, 0 to 1, the peak over the window.
+    "collector_replica_kv_cache_usage": Gauge, |_, replica| replica.kv_cache_usage;
+    /// Requests waiting, the peak over the window.
+    "collector_replica_queue_length": Gauge,
+        |_, replica| replica.queue_length.map(|count| count as f64);
+    /// Requests in the running batch.
+    "collector_replica_running_requests": Gauge,
+        |_, replica| replica.running_requests.map(|count| count as f64);
+    /// Cost per hour, in the unit of the configuration.
+    "collector_replica_cost": Gauge, |_, replica| replica.cost;
+    /// KV-cache blocks.
+    "collector_replica_num_gpu_blocks": Gauge,
+        |_, replica| replica.num_gpu_blocks.map(|count| count as f64);
+    /// Tokens in a KV-cache block.
+    "collector_replica_block_size": Gauge, |_, replica| replica.block_size.map(|count| count as f64);
+    /// Tokens that the KV cache holds.
+    "collector_replica_kv_capacity_tokens": Gauge,
+        |_, replica| replica.total_kv_capacity_tokens().map(|count| count as f64);
+    /// Tokens in the KV cache.
+    "collector_replica_tokens_in_use": Gauge,
+        |_, replica| replica.tokens_in_use().map(|count| count as f64);
+    /// Mean prompt tokens per request over the window.
+    "collector_replica_avg_input_tokens": Gauge, |_, replica| replica.avg_input_tokens;
+    /// Mean generated tokens per request over the window.
+    "collector_replica_avg_output_tokens": Gauge, |_, replica| replica.avg_output_tokens;
+    /// Share of the prompt tokens found in the prefix cache, 0 to 1.
+    "collector_replica_prefix_cache_hit_rate": Gauge, |_, replica| replica.prefix_cache_hit_rate;
+    /// Age of the replica's row.
+    "collector_replica_age_seconds": Gauge,
+        |reading, replica| Some(reading.age_of(replica.sampled_at).as_secs_f64());
+};
+
+/// The series of each allocation.
+pub(crate) const ALLOCATION_SERIES: &[Series<OfAllocation>] = series! {
+    /// Live replicas of the variant.
+    "collector_allocation_replicas": Gauge, |reading| Some(f64::from(reading.value().num_replicas));
+    /// Greatest batch of one replica, from the configuration.
+    "collector_allocation_max_batch": Gauge, |reading| reading.value().max_batch.map(f64::from);
+    /// Mean inter-token latency over the window.
+    "collector_allocation_itl_average_milliseconds": Gauge, |reading| reading.value().itl_average;
+    /// Mean time to first token over the window.
+    "collector_allocation_ttft_average_milliseconds": Gauge, |reading| reading.value().ttft_average;
+    /// Requests that arrive per minute.
+    "collector_allocation_arrival_rate_per_minute": Gauge, |reading| reading.value().load.arrival_rate;
+    /// Mean prompt tokens per request over the window.
+    "collector_allocation_avg_input_tokens": Gauge, |reading| reading.value().load.avg_input_tokens;
+    /// Mean generated tokens per request over the window.
+    "collector_allocation_avg_output_tokens": Gauge, |reading| reading.value().load.avg_output_tokens;
+    /// Age of the allocation's oldest value.
+    "collector_allocation_age_seconds": Gauge, |reading| Some(reading.age().as_secs_f64());
+};
+
+/// The samples of a family, one for each replica of these readings.
+pub(crate) fn replica_samples<'a>(
+    series: &Series<OfReplica>,
+    readings: impl Iterator<Item = &'a Reading<Replicas>>,
+) -> impl Iterator<Item = ([(&'static str, &'a str); 5], Option<f64>)> {
+    readings.flat_map(|reading| {
+        let replicas = reading.value().replicas.iter();
+        replicas.map(|it| (replica_labels(reading, it), (series.value)(reading, it)))
+    })
 }
 
-/// A family of series about allocations.
-pub(crate) struct AllocationFamily {
-    name: &'static str,
-    help: &'static str,
-    value: fn(&Reading<Allocation>) -> Option<f64>,
-}
-
-/// Everything that is said of a replica.
-pub(crate) const REPLICA_FAMILIES: &[ReplicaFamily] = &[
-    ReplicaFamily {
-        name: "collector_replica_kv_cache_usage",
-        help: "Share of the KV-cache blocks in use, 0 to 1, the peak over the window.",
-        value: |_, replica| replica.kv_cache_usage,
-    },
-    ReplicaFamily {
-        name: "collector_replica_queue_length",
-        help: "Requests waiting, the peak over the window.",
-        value: |_, replica| replica.queue_length.map(|count| count as f64),
-    },
-    ReplicaFamily {
-        name: "collector_replica_running_requests",
-        help: "Requests in the running batch.",
-        value: |_, replica| replica.running_requests.map(|count| count as f64),
-    },
-    ReplicaFamily {
-        name: "collector_replica_cost",
-        help: "Cost per hour, in the unit of the configuration.",
-        value: |_, replica| replica.cost,
-    },
-    ReplicaFamily {
-        name: "collector_replica_num_gpu_blocks",
-        help: "KV-cache blocks.",
-        value: |_, replica| replica.num_gpu_blocks.map(|count| count as f64),
-    },
-    ReplicaFamily {
-        name: "collector_replica_block_size",
-        help: "Tokens in a KV-cache block.",
-        value: |_, replica| replica.block_size.map(|count| count as f64),
-    },
-    ReplicaFamily {
-        name: "collector_replica_kv_capacity_tokens",
-        help: "Tokens that the KV cache holds.",
-        value: |_, replica| replica.total_kv_capacity_tokens().map(|count| count as f64),
-    },
-    ReplicaFamily {
-        name: "collector_replica_tokens_in_use",
-        help: "Tokens in the KV cache.",
-        value: |_, replica| replica.tokens_in_use().map(|count| count as f64),
-    },
-    ReplicaFamily {
-        name: "collector_replica_avg_input_tokens",
-        help: "Mean prompt tokens per request over the window.",
-        value: |_, replica| replica.avg_input_tokens,
-    },
-    ReplicaFamily {
-        name: "collector_replica_avg_output_tokens",
-        help: "Mean generated tokens per request over the window.",
-        value: |_, replica| replica.avg_output_tokens,
-    },
-    ReplicaFamily {
-        name: "collector_replica_prefix_cache_hit_rate",
-        help: "Share of the prompt tokens found in the prefix cache, 0 to 1.",
-        value: |_, replica| replica.prefix_cache_hit_rate,
-    },
-    ReplicaFamily {
-        name: "collector_replica_age_seconds",
-        help: "Age of the replica's row.",
-        value: |reading, replica| Some(reading.age_of(replica.sampled_at).as_secs_f64()),
-    },
-];
-
-/// Everything that is said of an allocation.
-pub(crate) const ALLOCATION_FAMILIES: &[AllocationFamily] = &[
-    AllocationFamily {
-        name: "collector_allocation_replicas",
-        help: "Live replicas of the variant.",
-        value: |reading| Some(f64::from(reading.value().num_replicas)),
-    },
-    AllocationFamily {
-        name: "collector_allocation_max_batch",
-        help: "Greatest batch of one replica, from the configuration.",
-        value: |reading| reading.value().max_batch.map(f64::from),
-    },
-    AllocationFamily {
-        name: "collector_allocation_itl_average_milliseconds",
-        help: "Mean inter-token latency over the window.",
-        value: |reading| reading.value().itl_average,
-    },
-    AllocationFamily {
-        name: "collector_allocation_ttft_average_milliseconds",
-        help: "Mean time to first token over the window.",
-        value: |reading| reading.value().ttft_average,
-    },
-    AllocationFamily {
-        name: "collector_allocation_arrival_rate_per_minute",
-        help: "Requests that arrive per minute.",
-        value: |reading| reading.value().load.arrival_rate,
-    },
-    AllocationFamily {
-        name: "collector_allocation_avg_input_tokens",
-        help: "Mean prompt tokens per request over the window.",
-        value: |reading| reading.value().load.avg_input_tokens,
-    },
-    AllocationFamily {
-        name: "collector_allocation_avg_output_tokens",
-        help: "Mean generated tokens per request over the window.",
-        value: |reading| reading.value().load.avg_output_tokens,
-    },
-    AllocationFamily {
-        name: "collector_allocation_age_seconds",
-        help: "Age of the allocation's oldest value.",
-        value: |reading| Some(reading.age().as_secs_f64()),
-    },
-];
-
-impl ReplicaFamily {
-    /// Writes the family with a sample for each replica of these readings.
-    pub(crate) fn describe<'a>(
-        &self,
-        page: &mut Exposition,
-        readings: impl Iterator<Item = &'a Reading<Replicas>>,
-    ) {
-        let mut family = page.family(self.name, Kind::Gauge, self.help);
-        for reading in readings {
-            for replica in &reading.value().replicas {
-                if let Some(value) = (self.value)(reading, replica) {
-                    family.sample(&replica_labels(reading, replica), value);
-                }
-            }
-        }
-    }
-}
-
-impl AllocationFamily {
-    /// Writes the family with a sample for each of these readings.
-    pub(crate) fn describe<'a>(
-        &self,
-        page: &mut Exposition,
-        readings: impl Iterator<Item = &'a Reading<Allocation>>,
-    ) {
-        let mut family = page.family(self.name, Kind::Gauge, self.help);
-        for reading in readings {
-            if let Some(value) = (self.value)(reading) {
-                family.sample(&allocation_labels(reading), value);
-            }
-        }
-    }
+/// The samples of a family, one for each of these readings.
+pub(crate) fn allocation_samples<'a>(
+    series: &Series<OfAllocation>,
+    readings: impl Iterator<Item = &'a Reading<Allocation>>,
+) -> impl Iterator<Item = ([(&'static str, &'a str); 4], Option<f64>)> {
+    readings.map(|reading| (allocation_labels(reading), (series.value)(reading)))
 }
 
 fn replica_labels<'a>(

@@ -17,17 +17,15 @@ use crate::output::ErrorDocument;
 
 /// What the handlers share.
 pub(crate) struct App {
-    pub(super) collector: Arc<CachingCollector>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) recorder: Recorder,
-    pub(super) admin: Admin,
-    pub(super) lifecycle: watch::Receiver<Lifecycle>,
-    /// The first cycle has ended.
-    ready: AtomicBool,
-    /// There are background cycles.
-    refreshes: bool,
-    /// What the collector was made from.
-    loaded: Loaded,
+    pub(crate) collector: Arc<CachingCollector>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) recorder: Recorder,
+    pub(crate) admin: Admin,
+    pub(crate) lifecycle: watch::Receiver<Lifecycle>,
+    /// The server is ready: at first if there are no background cycles to wait for.
+    pub(crate) ready: AtomicBool,
+    /// The configuration of the collector.
+    pub(crate) loaded: Loaded,
 }
 
 /// How far the server is from its end.
@@ -46,36 +44,10 @@ pub(crate) enum Lifecycle {
 pub(super) struct Peer(pub(super) IpAddr);
 
 impl App {
-    /// What serves this collector's readings. `refreshes` tells whether there are background
-    /// cycles to wait for before it is ready.
-    pub(crate) fn new(
-        collector: Arc<CachingCollector>,
-        clock: Arc<dyn Clock>,
-        recorder: Recorder,
-        admin: Admin,
-        refreshes: bool,
-        lifecycle: watch::Receiver<Lifecycle>,
-        loaded: Loaded,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            collector,
-            clock,
-            recorder,
-            admin,
-            lifecycle,
-            ready: AtomicBool::new(false),
-            refreshes,
-            loaded,
-        })
-    }
-
     /// Whether the first cycle has ended. Once ready it stays so: a backend that is down leaves the
     /// last known good values, and a pod that is not ready could not even say why.
     pub(super) fn is_ready(&self, state: &CollectorState) -> bool {
-        let ready = self.ready.load(Ordering::Relaxed)
-            || !self.refreshes
-            || state.cycles > 0
-            || state.tracked == 0;
+        let ready = self.ready.load(Ordering::Relaxed) || state.cycles > 0 || state.tracked == 0;
         if ready {
             self.ready.store(true, Ordering::Relaxed);
         }

@@ -20,7 +20,10 @@ use collector_engine::CachingCollector;
 use super::app::App;
 use super::recorder::announce_namespace;
 use super::respond::streamed;
-use crate::output::{ALLOCATION_FAMILIES, Exposition, Kind, REPLICA_FAMILIES};
+use crate::output::{
+    ALLOCATION_SERIES, Exposition, Kind, REPLICA_SERIES, Series, allocation_samples,
+    replica_samples, series,
+};
 
 /// Words of `wva_metrics_freshness_status`; each has a series, at 0 where nothing has that status.
 const STATUSES: [&str; 4] = ["fresh", "stale", "missing", "unavailable"];
@@ -32,9 +35,7 @@ pub(super) async fn scrape(State(app): State<Arc<App>>) -> Response {
         announce_namespace(tracked.model.namespace.as_str());
     }
     let mut page = Exposition::default();
-    describe_collector(&mut page, &app.collector.state());
-    describe_snapshot(&mut page, &app.collector.state());
-    describe_backends(&mut page, &app.collector.state());
+    describe_state(&mut page, &app.collector.state());
     describe_pods(&mut page, &tracked);
     describe_freshness(&mut page, &tracked);
     describe_paces(&mut page, &app.collector, &tracked);
@@ -50,154 +51,92 @@ fn describe_readings(tracked: Vec<TrackedModel>) -> impl Iterator<Item = String>
     let tracked = Arc::new(tracked);
     let of_replicas = {
         let tracked = Arc::clone(&tracked);
-        REPLICA_FAMILIES.iter().map(move |family| {
+        REPLICA_SERIES.iter().map(move |series| {
             let mut page = Exposition::default();
             let readings = tracked.iter().filter_map(|tracked| tracked.replicas.as_ref().ok());
-            family.describe(&mut page, readings);
+            series.describe(&mut page, replica_samples(series, readings));
             page.into_text()
         })
     };
-    of_replicas.chain(ALLOCATION_FAMILIES.iter().map(move |family| {
+    of_replicas.chain(ALLOCATION_SERIES.iter().map(move |series| {
         let mut page = Exposition::default();
         let allocations = tracked.iter().flat_map(|tracked| &tracked.allocations);
         let readings = allocations.filter_map(|(_, reading)| reading.as_ref().ok());
-        family.describe(&mut page, readings);
+        series.describe(&mut page, allocation_samples(series, readings));
         page.into_text()
     }))
 }
 
-fn describe_collector(page: &mut Exposition, state: &CollectorState) {
-    let counters = [
-        ("collector_cache_hits_total", "Reads answered from the cache within the ttl.", state.hits),
-        ("collector_cache_misses_total", "Reads for which the backend was asked.", state.misses),
-        (
-            "collector_cache_stale_serves_total",
-            "Reads answered with a last known good value.",
-            state.stale_serves,
-        ),
-        (
-            "collector_cache_coalesced_misses_total",
-            "Misses that joined a fetch under way.",
-            state.coalesced_misses,
-        ),
-        (
-            "collector_cache_evictions_total",
-            "Entries removed to stay within the capacity.",
-            state.cache.evictions,
-        ),
-        (
-            "collector_background_refreshes_total",
-            "Models refreshed in the background.",
-            state.background_refreshes,
-        ),
-        (
-            "collector_background_cycles_total",
-            "Cycles of the background refresh that have ended.",
-            state.cycles,
-        ),
-        (
-            "collector_panics_total",
-            "Panics of a cache or a directory that were caught.",
-            state.panics,
-        ),
-    ];
-    for (name, help, value) in counters {
-        page.family(name, Kind::Counter, help).sample(&[], value as f64);
-    }
-    let gauges = [
-        ("collector_cache_entries", "Entries in the cache.", state.cache.entries),
-        ("collector_cache_bytes", "About what they hold, in bytes.", state.cache.bytes),
-        ("collector_tracked_models", "Models tracked.", state.tracked),
-    ];
-    for (name, help, value) in gauges {
-        page.family(name, Kind::Gauge, help).sample(&[], value as f64);
-    }
-}
+/// The value of a series, if there is one.
+type ValueOf<T> = fn(&T) -> Option<f64>;
 
-/// A snapshot that has not been written yet has neither an age nor a length; failures are counted from 0.
-fn describe_snapshot(page: &mut Exposition, state: &CollectorState) {
-    let snapshot = state.snapshot.as_ref();
-    page.family(
-        "collector_cache_snapshot_failures_total",
-        Kind::Counter,
-        "Writes of the snapshot of the readings that failed.",
-    )
-    .sample(&[], snapshot.map_or(0, |snapshot| snapshot.failures) as f64);
-    let mut family = page.family(
-        "collector_cache_snapshot_last_success_age_seconds",
-        Kind::Gauge,
-        "Time since the snapshot was written; absent until it has been.",
-    );
-    if let Some(age) = snapshot.and_then(|snapshot| snapshot.last_success) {
-        family.sample(&[], age.as_secs_f64());
-    }
-    let mut family = page.family(
-        "collector_cache_snapshot_bytes",
-        Kind::Gauge,
-        "Size of the snapshot; absent until it has been written.",
-    );
-    if let Some(bytes) = snapshot.and_then(|snapshot| snapshot.bytes) {
-        family.sample(&[], bytes as f64);
-    }
-}
+/// The series of the collector as a whole. A snapshot that has not been written has neither an age nor a
+/// size; failures are counted from 0.
+const COLLECTOR_SERIES: &[Series<ValueOf<CollectorState>>] = series! {
+    /// Reads answered from the cache within the ttl.
+    "collector_cache_hits_total": Counter, |it| Some(it.hits as f64);
+    /// Reads for which the backend was asked.
+    "collector_cache_misses_total": Counter, |it| Some(it.misses as f64);
+    /// Reads answered with a last known good value.
+    "collector_cache_stale_serves_total": Counter, |it| Some(it.stale_serves as f64);
+    /// Misses that joined a fetch under way.
+    "collector_cache_coalesced_misses_total": Counter, |it| Some(it.coalesced_misses as f64);
+    /// Entries removed to stay within the capacity.
+    "collector_cache_evictions_total": Counter, |it| Some(it.cache.evictions as f64);
+    /// Models refreshed in the background.
+    "collector_background_refreshes_total": Counter, |it| Some(it.background_refreshes as f64);
+    /// Cycles of the background refresh that have ended.
+    "collector_background_cycles_total": Counter, |it| Some(it.cycles as f64);
+    /// Panics of a cache or a directory that were caught.
+    "collector_panics_total": Counter, |it| Some(it.panics as f64);
+    /// Entries in the cache.
+    "collector_cache_entries": Gauge, |it| Some(it.cache.entries as f64);
+    /// About what they hold, in bytes.
+    "collector_cache_bytes": Gauge, |it| Some(it.cache.bytes as f64);
+    /// Models tracked.
+    "collector_tracked_models": Gauge, |it| Some(it.tracked as f64);
+    /// Writes of the snapshot of the readings that failed.
+    "collector_cache_snapshot_failures_total": Counter,
+        |it| Some(it.snapshot.as_ref().map_or(0, |it| it.failures) as f64);
+    /// Time since the snapshot was written; absent until it has been.
+    "collector_cache_snapshot_last_success_age_seconds": Gauge,
+        |it| Some(it.snapshot.as_ref()?.last_success?.as_secs_f64());
+    /// Size of the snapshot; absent until it has been written.
+    "collector_cache_snapshot_bytes": Gauge, |it| Some(it.snapshot.as_ref()?.bytes? as f64);
+};
 
-/// Name, help and value.
-type BackendCounter = (&'static str, &'static str, fn(&BackendState) -> u64);
+/// The series of each backend.
+const BACKEND_SERIES: &[Series<ValueOf<BackendState>>] = series! {
+    /// Whether the backend is asked: 0 closed (asked), 1 half-open, 2 open (not asked).
+    "collector_backend_breaker_state": Gauge, |it| match it.breaker {
+        BreakerState::Closed => Some(0.0),
+        BreakerState::HalfOpen => Some(1.0),
+        BreakerState::Open => Some(2.0),
+    };
+    /// Requests sent to the backend.
+    "collector_backend_requests_total": Counter, |it| Some(it.requests as f64);
+    /// Answers that the backend pushed of its own accord and that were stored.
+    "collector_backend_pushes_total": Counter, |it| Some(it.pushes as f64);
+    /// Panics of the backend that were caught.
+    "collector_backend_panics_total": Counter, |it| Some(it.panics as f64);
+    /// Cycles of the background refresh left out because the one before them overran.
+    "collector_background_cycles_skipped_total": Counter, |it| Some(it.skipped_cycles as f64);
+    /// Share of the last looks that failed, which opens the breaker at 0.5; absent without any.
+    "collector_backend_failure_ratio": Gauge,
+        |it| (it.recent_looks > 0).then(|| it.recent_failures as f64 / it.recent_looks as f64);
+    /// Time since the backend last answered; absent until it has.
+    "collector_backend_last_success_age_seconds": Gauge,
+        |it| Some(it.last_success?.as_secs_f64());
+};
 
-fn describe_backends(page: &mut Exposition, state: &CollectorState) {
-    let mut family = page.family(
-        "collector_backend_breaker_state",
-        Kind::Gauge,
-        "Whether the backend is asked: 0 closed (asked), 1 half-open, 2 open (not asked).",
-    );
-    for backend in &state.backends {
-        let value = match backend.breaker {
-            BreakerState::Closed => 0.0,
-            BreakerState::HalfOpen => 1.0,
-            BreakerState::Open => 2.0,
-        };
-        family.sample(&[("backend", backend.name.as_str())], value);
+fn describe_state(page: &mut Exposition, state: &CollectorState) {
+    for series in COLLECTOR_SERIES {
+        series.describe(page, iter::once(([], (series.value)(state))));
     }
-    let counters: [BackendCounter; 4] = [
-        ("collector_backend_requests_total", "Requests sent to the backend.", |b| b.requests),
-        (
-            "collector_backend_pushes_total",
-            "Answers that the backend pushed of its own accord and that were stored.",
-            |b| b.pushes,
-        ),
-        ("collector_backend_panics_total", "Panics of the backend that were caught.", |b| b.panics),
-        (
-            "collector_background_cycles_skipped_total",
-            "Cycles of the background refresh left out because the one before them overran.",
-            |b| b.skipped_cycles,
-        ),
-    ];
-    for (name, help, value) in counters {
-        let mut family = page.family(name, Kind::Counter, help);
-        for backend in &state.backends {
-            family.sample(&[("backend", backend.name.as_str())], value(backend) as f64);
-        }
-    }
-    let mut family = page.family(
-        "collector_backend_failure_ratio",
-        Kind::Gauge,
-        "Share of the last looks that failed, which opens the breaker at 0.5; absent without any.",
-    );
-    for backend in &state.backends {
-        if backend.recent_looks > 0 {
-            let ratio = backend.recent_failures as f64 / backend.recent_looks as f64;
-            family.sample(&[("backend", backend.name.as_str())], ratio);
-        }
-    }
-    let mut family = page.family(
-        "collector_backend_last_success_age_seconds",
-        Kind::Gauge,
-        "Time since the backend last answered; absent until it has.",
-    );
-    for backend in &state.backends {
-        if let Some(age) = backend.last_success {
-            family.sample(&[("backend", backend.name.as_str())], age.as_secs_f64());
-        }
+    for series in BACKEND_SERIES {
+        let backends = state.backends.iter();
+        let samples = backends.map(|it| ([("backend", it.name.as_str())], (series.value)(it)));
+        series.describe(page, samples);
     }
 }
 

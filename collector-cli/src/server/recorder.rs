@@ -2,6 +2,8 @@
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::exit::Failure;
+
 const DURATION: &str = "wva_metrics_collection_duration_seconds";
 const MAPPING_MISSES: &str = "wva_pod_mapping_miss_total";
 
@@ -18,8 +20,10 @@ impl Recorder {
     ///
     /// # Errors
     /// When there is a recorder already.
-    pub(crate) fn install() -> Result<Self, BuildError> {
-        let handle = builder()?.install_recorder()?;
+    pub(crate) fn install() -> Result<Self, Failure> {
+        let handle = builder().and_then(PrometheusBuilder::install_recorder);
+        let handle =
+            handle.map_err(|error| Failure::other(format!("cannot keep metrics: {error}")))?;
         announce();
         Ok(Self(handle))
     }

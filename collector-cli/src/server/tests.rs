@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -85,15 +86,15 @@ impl Fixture {
         let (lifecycle, watched) = watch::channel(Lifecycle::Serving);
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let loaded = Loader::new().env(env).read().unwrap();
-        let app = App::new(
-            Arc::clone(&collector) as _,
+        let app = Arc::new(App {
+            collector: Arc::clone(&collector),
             clock,
-            Recorder::detached(),
+            recorder: Recorder::detached(),
             admin,
-            true,
-            watched,
+            lifecycle: watched,
+            ready: AtomicBool::new(false),
             loaded,
-        );
+        });
         Self { backend, collector, app, lifecycle }
     }
 

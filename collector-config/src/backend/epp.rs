@@ -6,7 +6,7 @@ use collector_core::{Backend, Clock};
 use collector_epp::{EppBackend, EppConfig};
 
 use super::{BackendFactory, BackendSettings, BoxError, Problem};
-use crate::key::{Key, Kind};
+use crate::key::{Key, keys};
 
 /// The backend under its main name.
 pub(super) fn scrape() -> BackendFactory {
@@ -25,102 +25,58 @@ fn factory(name: &'static str, keys: &'static [Key]) -> BackendFactory {
 }
 
 /// The keys of the section, under either of its names.
-macro_rules! keys {
+macro_rules! of_section {
     ($section:literal) => {
-        &[
-            Key::new(
-                concat!($section, ".targets"),
-                Kind::Tables,
-                "The pods to scrape. Each has `url` and `namespace`, and may have `pod` (default: host and port), `engine` (default: recognised by the page), `role`, `model` (takes precedence over the page), `rank` (of several servers in the pod) and `replica` (for a replica of several pods).",
-            ),
-            Key::new(
-                concat!($section, ".target_file"),
-                Kind::Path,
-                "A file of pods in the form of Prometheus' `file_sd_configs`, JSON or YAML by its extension, read again when it changes. Labels read: `__scheme__` (http), `__metrics_path__` (/metrics), `namespace` (required), `pod`, `model`, `rank`, `replica`, `llm-d.ai/engine-type`, `llm-d.ai/role`.",
-            ),
-            Key::new(
-                concat!($section, ".dns"),
-                Kind::Tables,
-                "DNS names of pods, resolved again after their ttl. Each has `name`, `namespace`, `type` (A, AAAA or SRV; default A) and, unless that is SRV, `port`; and may have `scheme` (http), `path` (/metrics), `engine`, `role`, `model`, `rank` and `replica`.",
-            ),
-            Key::new(
-                concat!($section, ".scrape_interval"),
-                Kind::Duration,
-                "How often each pod is scraped; at least 50ms.",
-            )
-            .default("1s"),
-            Key::new(
-                concat!($section, ".timeout"),
-                Kind::Duration,
-                "Time for one scrape, from DNS to the last byte; default: nine tenths of the scrape interval.",
-            ),
-            Key::new(concat!($section, ".window"), Kind::Duration, "The time over which peaks and rates are taken.")
-                .default("1m"),
-            Key::new(
-                concat!($section, ".idle_interval"),
-                Kind::Duration,
-                "How often pods of untracked models are scraped; 0: once only.",
-            )
-            .default("15s"),
-            Key::new(concat!($section, ".max_page_bytes"), Kind::Positive, "The greatest page that is read, in bytes.")
-                .default("16777216"),
-            Key::new(
-                concat!($section, ".max_line_bytes"),
-                Kind::Positive,
-                "The longest line that is read; longer ones are skipped, and counted if they belong to wanted series.",
-            )
-            .default("65536"),
-            Key::new(
-                concat!($section, ".max_targets"),
-                Kind::Positive,
-                "Most pods to scrape; a source with more is refused.",
-            )
-            .default("10000"),
-            Key::new(
-                concat!($section, ".bearer_token"),
-                Kind::Secret,
-                concat!("Sent as `Authorization: Bearer`, over https only. Takes precedence over `", $section, ".token_path`."),
-            )
-            .aliases(&["EPP_METRIC_READER_BEARER_TOKEN"]),
-            Key::new(
-                concat!($section, ".token_path"),
-                Kind::Path,
-                "A file that holds the token; read again whenever it changes.",
-            ),
-            Key::new(
-                concat!($section, ".allow_token_over_http"),
-                Kind::Bool,
-                "Sends the token over http too: anyone who reads the traffic reads the token.",
-            )
-            .default("false"),
-            Key::new(
-                concat!($section, ".ca_cert_path"),
-                Kind::Path,
-                "Certificates (PEM) of the authorities that may have signed the pods'; default: those of the operating system.",
-            ),
-            Key::new(
-                concat!($section, ".server_name"),
-                Kind::Text,
-                "The name that a pod's certificate must contain; default: the host of its URL.",
-            ),
-            Key::new(
-                concat!($section, ".tls_insecure_skip_verify"),
-                Kind::Bool,
-                "Accepts any certificate: anyone on the network path can read the token and forge metrics.",
-            )
-            .default("false"),
-            Key::new(
-                concat!($section, ".engines"),
-                Kind::Tables,
-                "Another name of `engines`.",
-            ),
-        ]
+        keys! {
+            $section;
+            /// The pods to scrape. Each has `url` and `namespace`, and may have `pod` (default: host and port), `engine`
+            /// (default: recognised by the page), `role`, `model` (takes precedence over the page), `rank` (of several
+            /// servers in the pod) and `replica` (for a replica of several pods).
+            ".targets": Tables;
+            /// A file of pods in the form of Prometheus' `file_sd_configs`, JSON or YAML by its extension, read again
+            /// when it changes. Labels read: `__scheme__` (http), `__metrics_path__` (/metrics), `namespace` (required),
+            /// `pod`, `model`, `rank`, `replica`, `llm-d.ai/engine-type`, `llm-d.ai/role`.
+            ".target_file": Path;
+            /// DNS names of pods, resolved again after their ttl. Each has `name`, `namespace`, `type` (A, AAAA or SRV;
+            /// default A) and, unless that is SRV, `port`; and may have `scheme` (http), `path` (/metrics), `engine`,
+            /// `role`, `model`, `rank` and `replica`.
+            ".dns": Tables;
+            /// How often each pod is scraped; at least 50ms.
+            ".scrape_interval": Duration = "1s";
+            /// Time for one scrape, from DNS to the last byte; default: nine tenths of the scrape interval.
+            ".timeout": Duration;
+            /// The time over which peaks and rates are taken.
+            ".window": Duration = "1m";
+            /// How often pods of untracked models are scraped; 0: once only.
+            ".idle_interval": Duration = "15s";
+            /// The greatest page that is read, in bytes.
+            ".max_page_bytes": Positive = "16777216";
+            /// The longest line that is read; longer ones are skipped, and counted if they belong to wanted series.
+            ".max_line_bytes": Positive = "65536";
+            /// Most pods to scrape; a source with more is refused.
+            ".max_targets": Positive = "10000";
+            /// Sent as `Authorization: Bearer`, over https only. Takes precedence over `token_path`.
+            ".bearer_token": Secret, aliases "EPP_METRIC_READER_BEARER_TOKEN";
+            /// A file that holds the token; read again whenever it changes.
+            ".token_path": Path;
+            /// Sends the token over http too: anyone who reads the traffic reads the token.
+            ".allow_token_over_http": Bool = "false";
+            /// Certificates (PEM) of the authorities that may have signed the pods'; default: those of the operating
+            /// system.
+            ".ca_cert_path": Path;
+            /// The name that a pod's certificate must contain; default: the host of its URL.
+            ".server_name": Text;
+            /// Accepts any certificate: anyone on the network path can read the token and forge metrics.
+            ".tls_insecure_skip_verify": Bool = "false";
+            /// Another name of `engines`.
+            ".engines": Tables;
+        }
     };
 }
 
-const KEYS: &[Key] = keys!("scrape");
+const KEYS: &[Key] = of_section!("scrape");
 /// The same keys under the section's other name.
-const EPP_KEYS: &[Key] = keys!("epp");
+const EPP_KEYS: &[Key] = of_section!("epp");
 
 impl BackendSettings for EppConfig {
     fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, BoxError> {

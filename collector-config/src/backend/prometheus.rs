@@ -7,7 +7,7 @@ use collector_core::{Backend, Clock};
 use collector_prometheus::{PrometheusBackend, PrometheusConfig};
 
 use super::{BackendFactory, BackendSettings, BoxError, Problem};
-use crate::key::{Key, Kind, without_user};
+use crate::key::{Key, keys, without_user};
 
 /// The backend that asks a PromQL server.
 pub(super) fn factory() -> BackendFactory {
@@ -26,215 +26,97 @@ const TIMEOUT: &str = "prometheus.timeout";
 /// Requests that a first look at a few models takes.
 const LOOK_REQUESTS: u64 = 16;
 
-const KEYS: &[Key] = &[
-    Key::new(
-        "prometheus.url",
-        Kind::Url,
-        "The URL of the PromQL server, including a path prefix. Required, because a wrong guess would look like a server that is down.",
-    )
-    .aliases(&["PROMETHEUS_BASE_URL"]),
-    Key::new(
-        "prometheus.allow_http",
-        Kind::Bool,
-        "Allows `http://`, and tokens over it: anyone who reads the traffic reads the token.",
-    )
-    .default("false")
-    .aliases(&["PROMETHEUS_ALLOW_HTTP"]),
-    Key::new(
-        TIMEOUT,
-        Kind::Duration,
-        "Time for one request: DNS, connecting, TLS, head and body together. A call with its retries takes at most 3 times as long plus 1 s.",
-    )
-    .default("5s"),
-    Key::new(
-        "prometheus.bearer_token",
-        Kind::Secret,
-        "Sent as `Authorization: Bearer`. Takes precedence over `prometheus.token_path`.",
-    )
-    .aliases(&["PROMETHEUS_BEARER_TOKEN"]),
-    Key::new(
-        "prometheus.token_path",
-        Kind::Path,
-        "A file that holds the token; read again whenever it changes.",
-    )
-    .aliases(&["PROMETHEUS_TOKEN_PATH"]),
-    Key::new(
-        "prometheus.token_command",
-        Kind::Texts,
-        "A program and its arguments, `[\"gcloud\", \"auth\", \"print-access-token\"]` for example, whose output is sent as `Authorization: Bearer`. Run before the first request, after each `prometheus.token_ttl`, and when the server answers 401; at most 10s. It runs without a shell. It is shown with the configuration: no secrets among the arguments.",
-    ),
-    Key::new(
-        "prometheus.token_ttl",
-        Kind::Duration,
-        "How long a token of `prometheus.token_command` is used.",
-    )
-    .default("10m"),
-    Key::new(
-        "prometheus.username",
-        Kind::Text,
-        "The user name of basic authentication; needs `prometheus.password_path` or `prometheus.password`.",
-    ),
-    Key::new(
-        "prometheus.password",
-        Kind::Secret,
-        "The password of `prometheus.username`.",
-    ),
-    Key::new(
-        "prometheus.password_path",
-        Kind::Path,
-        "A file that holds the password; read again whenever it changes.",
-    ),
-    Key::new(
-        "prometheus.sigv4.region",
-        Kind::Text,
-        "Signs each request for a service of AWS in this region, `eu-west-1` for example, with credentials from AWS's usual places: variables, files, the role of a pod or an instance. Needs a build with the cargo feature `sigv4`.",
-    ),
-    Key::new(
-        "prometheus.sigv4.service",
-        Kind::Text,
-        "The service that requests are signed for: `aps` is Amazon Managed Service for Prometheus.",
-    )
-    .default("aps"),
-    Key::new(
-        "prometheus.sigv4.profile",
-        Kind::Text,
-        "The profile of the AWS configuration; default: that of `AWS_PROFILE`, or `default`.",
-    ),
-    Key::new(
-        "prometheus.headers",
-        Kind::NamedSecrets,
-        "Headers of each request, by name: `{ \"X-Tenant\" = \"a\" }`.",
-    ),
-    Key::new(
-        "prometheus.header_paths",
-        Kind::NamedPaths,
-        "Files that hold the values of such headers: `{ \"X-Api-Key\" = \"/etc/key\" }`; read again whenever they change.",
-    ),
-    Key::new(
-        "prometheus.parameters",
-        Kind::NamedTexts,
-        "Parameters in the URL of each request: `{ namespace = \"prod\" }` for a gateway that requires one. They are shown with the configuration: no secrets.",
-    ),
-    Key::new(
-        "prometheus.proxy",
-        Kind::Url,
-        "The HTTP proxy to the server, `http://HOST:PORT`, optionally with `USER:PASSWORD@` before the host. The default is `HTTPS_PROXY` or `HTTP_PROXY`, by the scheme of `prometheus.url` and in upper or lower case, unless `NO_PROXY` names the server or it is on loopback. Empty in a file: no proxy.",
-    ),
-    Key::new(
-        "prometheus.ca_cert_path",
-        Kind::Path,
-        "Certificates (PEM) of the authorities that may have signed the server's; default: those of the operating system.",
-    )
-    .aliases(&["PROMETHEUS_CA_CERT_PATH"]),
-    Key::new(
-        "prometheus.client_cert_path",
-        Kind::Path,
-        "The client's certificate chain (PEM), for servers that require one; needs `prometheus.client_key_path`.",
-    )
-    .aliases(&["PROMETHEUS_CLIENT_CERT_PATH"]),
-    Key::new(
-        "prometheus.client_key_path",
-        Kind::Path,
-        "The private key of the client's certificate (PEM).",
-    )
-    .aliases(&["PROMETHEUS_CLIENT_KEY_PATH"]),
-    Key::new(
-        "prometheus.server_name",
-        Kind::Text,
-        "The name that the server's certificate must contain; default: the host of the URL.",
-    )
-    .aliases(&["PROMETHEUS_SERVER_NAME"]),
-    Key::new(
-        "prometheus.tls_insecure_skip_verify",
-        Kind::Bool,
-        "Accepts any certificate: anyone on the network path can read the token and forge metrics.",
-    )
-    .default("false")
-    .aliases(&["PROMETHEUS_TLS_INSECURE_SKIP_VERIFY"]),
-    Key::new(
-        "prometheus.tenant",
-        Kind::Text,
-        "Sent as `X-Scope-OrgID`, which Mimir, Cortex and multi-tenant gateways require.",
-    ),
-    Key::new(
-        "prometheus.scrape_interval",
-        Kind::Duration,
-        "The scrape interval of the pods, if it cannot be discovered from the samples of one series.",
-    )
-    .default("15s"),
-    Key::new(
-        "prometheus.window",
-        Kind::Duration,
-        "The window of peaks and rates; default: the greater of 1m and 4 scrape intervals.",
-    ),
-    Key::new(
-        "prometheus.max_response_bytes",
-        Kind::Positive,
-        "Most bytes of one answer, after decompression.",
-    )
-    .default("67108864"),
-    Key::new(
-        "prometheus.requests_per_second",
-        Kind::Count,
-        "Requests per second in the long run, waiting callers first; 0 is no limit except that of 8 in flight. A fleet of 10 000 models takes some 20.",
-    )
-    .default("100"),
-    Key::new(
-        "prometheus.request_burst",
-        Kind::Positive,
-        "Requests that may be sent at once after a quiet time. A cycle of 10 000 models sends some 600, and one fetch up to 16.",
-    )
-    .default("1000"),
-    Key::new(
-        "prometheus.namespaces",
-        Kind::Texts,
-        "The only namespaces to read; default: all.",
-    )
-    .aliases(&["WATCH_NAMESPACE"]),
-    Key::new(
-        "prometheus.matchers",
-        Kind::Texts,
-        "Part of every selector: `cluster=\"eu-west\"` on a server that holds several clusters.",
-    ),
-    Key::new(
-        "prometheus.name_prefix",
-        Kind::Text,
-        "The prefix that a scrape job or pipeline adds to the engines' own names: `kserve_` for `kserve_vllm:num_requests_running`. Built-in prefixes need no key.",
-    ),
-    Key::new(
-        "prometheus.labels.namespace",
-        Kind::Texts,
-        "The labels that name the namespace; the first that a series has is used.",
-    )
-    .default("exported_namespace,namespace,k8s_namespace_name,kubernetes_namespace"),
-    Key::new(
-        "prometheus.labels.pod",
-        Kind::Texts,
-        "The labels that name the pod; the first that a series has is used.",
-    )
-    .default("exported_pod,pod,pod_name,k8s_pod_name,kubernetes_pod_name"),
-    Key::new(
-        "prometheus.labels.model",
-        Kind::Texts,
-        "The labels that name the model; default: those of each engine, then `model_name` and `model`.",
-    ),
-    Key::new(
-        "prometheus.labels.rank",
-        Kind::Texts,
-        "The labels that name data-parallel ranks; default: those of each engine.",
-    ),
-    Key::new(
-        "prometheus.labels.cluster",
-        Kind::Texts,
-        "The labels that name the cluster: a model with several values of one of them in a namespace is ambiguous until `prometheus.matchers` selects one.",
-    )
-    .default("cluster,cluster_name,k8s_cluster_name,kubernetes_cluster,location"),
-    Key::new(
-        "prometheus.models",
-        Kind::Tables,
-        "Models that no label names: each with a `selector`, as between braces in PromQL, and the `model` of the selected series.",
-    ),
-];
+const KEYS: &[Key] = keys! {
+    "prometheus.";
+    /// The URL of the PromQL server, including a path prefix. Required, because a wrong guess would look like a server
+    /// that is down.
+    "url": Url, aliases "PROMETHEUS_BASE_URL";
+    /// Allows `http://`, and tokens over it: anyone who reads the traffic reads the token.
+    "allow_http": Bool = "false", aliases "PROMETHEUS_ALLOW_HTTP";
+    /// Time for one request: DNS, connecting, TLS, head and body together. A call with its retries takes at most 3 times
+    /// as long plus 1 s.
+    "timeout": Duration = "5s";
+    /// Sent as `Authorization: Bearer`. Takes precedence over `prometheus.token_path`.
+    "bearer_token": Secret, aliases "PROMETHEUS_BEARER_TOKEN";
+    /// A file that holds the token; read again whenever it changes.
+    "token_path": Path, aliases "PROMETHEUS_TOKEN_PATH";
+    /// A program and its arguments, `["gcloud", "auth", "print-access-token"]` for example, whose output is sent as
+    /// `Authorization: Bearer`. Run before the first request, after each `prometheus.token_ttl`, and when the server
+    /// answers 401; at most 10s. It runs without a shell. It is shown with the configuration: no secrets among the
+    /// arguments.
+    "token_command": Texts;
+    /// How long a token of `prometheus.token_command` is used.
+    "token_ttl": Duration = "10m";
+    /// The user name of basic authentication; needs `prometheus.password_path` or `prometheus.password`.
+    "username": Text;
+    /// The password of `prometheus.username`.
+    "password": Secret;
+    /// A file that holds the password; read again whenever it changes.
+    "password_path": Path;
+    /// Signs each request for a service of AWS in this region, `eu-west-1` for example, with credentials from AWS's usual
+    /// places: variables, files, the role of a pod or an instance. Needs a build with the cargo feature `sigv4`.
+    "sigv4.region": Text;
+    /// The service that requests are signed for: `aps` is Amazon Managed Service for Prometheus.
+    "sigv4.service": Text = "aps";
+    /// The profile of the AWS configuration; default: that of `AWS_PROFILE`, or `default`.
+    "sigv4.profile": Text;
+    /// Headers of each request, by name: `{ "X-Tenant" = "a" }`.
+    "headers": NamedSecrets;
+    /// Files that hold the values of such headers: `{ "X-Api-Key" = "/etc/key" }`; read again whenever they change.
+    "header_paths": NamedPaths;
+    /// Parameters in the URL of each request: `{ namespace = "prod" }` for a gateway that requires one. They are shown
+    /// with the configuration: no secrets.
+    "parameters": NamedTexts;
+    /// The HTTP proxy to the server, `http://HOST:PORT`, optionally with `USER:PASSWORD@` before the host. The default is
+    /// `HTTPS_PROXY` or `HTTP_PROXY`, by the scheme of `prometheus.url` and in upper or lower case, unless `NO_PROXY`
+    /// names the server or it is on loopback. Empty in a file: no proxy.
+    "proxy": Url;
+    /// Certificates (PEM) of the authorities that may have signed the server's; default: those of the operating system.
+    "ca_cert_path": Path, aliases "PROMETHEUS_CA_CERT_PATH";
+    /// The client's certificate chain (PEM), for servers that require one; needs `prometheus.client_key_path`.
+    "client_cert_path": Path, aliases "PROMETHEUS_CLIENT_CERT_PATH";
+    /// The private key of the client's certificate (PEM).
+    "client_key_path": Path, aliases "PROMETHEUS_CLIENT_KEY_PATH";
+    /// The name that the server's certificate must contain; default: the host of the URL.
+    "server_name": Text, aliases "PROMETHEUS_SERVER_NAME";
+    /// Accepts any certificate: anyone on the network path can read the token and forge metrics.
+    "tls_insecure_skip_verify": Bool = "false", aliases "PROMETHEUS_TLS_INSECURE_SKIP_VERIFY";
+    /// Sent as `X-Scope-OrgID`, which Mimir, Cortex and multi-tenant gateways require.
+    "tenant": Text;
+    /// The scrape interval of the pods, if it cannot be discovered from the samples of one series.
+    "scrape_interval": Duration = "15s";
+    /// The window of peaks and rates; default: the greater of 1m and 4 scrape intervals.
+    "window": Duration;
+    /// Most bytes of one answer, after decompression.
+    "max_response_bytes": Positive = "67108864";
+    /// Requests per second in the long run, waiting callers first; 0 is no limit except that of 8 in flight. A fleet of
+    /// 10 000 models takes some 20.
+    "requests_per_second": Count = "100";
+    /// Requests that may be sent at once after a quiet time. A cycle of 10 000 models sends some 600, and one fetch up to
+    /// 16.
+    "request_burst": Positive = "1000";
+    /// The only namespaces to read; default: all.
+    "namespaces": Texts, aliases "WATCH_NAMESPACE";
+    /// Part of every selector: `cluster="eu-west"` on a server that holds several clusters.
+    "matchers": Texts;
+    /// The prefix that a scrape job or pipeline adds to the engines' own names: `kserve_` for
+    /// `kserve_vllm:num_requests_running`. Built-in prefixes need no key.
+    "name_prefix": Text;
+    /// The labels that name the namespace; the first that a series has is used.
+    "labels.namespace": Texts = "exported_namespace,namespace,k8s_namespace_name,kubernetes_namespace";
+    /// The labels that name the pod; the first that a series has is used.
+    "labels.pod": Texts = "exported_pod,pod,pod_name,k8s_pod_name,kubernetes_pod_name";
+    /// The labels that name the model; default: those of each engine, then `model_name` and `model`.
+    "labels.model": Texts;
+    /// The labels that name data-parallel ranks; default: those of each engine.
+    "labels.rank": Texts;
+    /// The labels that name the cluster: a model with several values of one of them in a namespace is ambiguous until
+    /// `prometheus.matchers` selects one.
+    "labels.cluster": Texts = "cluster,cluster_name,k8s_cluster_name,kubernetes_cluster,location";
+    /// Models that no label names: each with a `selector`, as between braces in PromQL, and the `model` of the selected
+    /// series.
+    "models": Tables;
+};
 
 impl BackendSettings for PrometheusConfig {
     fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, BoxError> {

@@ -13,6 +13,18 @@ use collector_core::{
 use crate::commands::settings::Settings;
 use crate::output::{ErrorDocument, failed_fields, printable, unknown_fields};
 
+fn pass(id: &str, detail: impl Into<String>) -> Check {
+    Check::new(id, CheckStatus::Pass, detail)
+}
+
+fn warn(id: &str, detail: impl Into<String>) -> Check {
+    Check::new(id, CheckStatus::Warn, detail)
+}
+
+fn fail(id: &str, detail: impl Into<String>) -> Check {
+    Check::new(id, CheckStatus::Fail, detail)
+}
+
 /// Returns the checks of the configuration: what was read, and its warnings.
 pub(super) fn configuration(settings: &Settings, file: Option<&Path>) -> Vec<Check> {
     let loaded = file.map_or_else(
@@ -21,11 +33,9 @@ pub(super) fn configuration(settings: &Settings, file: Option<&Path>) -> Vec<Che
     );
     let timings = settings.loaded.config.cache.warnings();
     let others = settings.loaded.warnings.iter().filter(|warning| !timings.contains(warning));
-    std::iter::once(Check::new("configuration.loaded", CheckStatus::Pass, loaded))
+    std::iter::once(pass("configuration.loaded", loaded))
         .chain(proxy(settings))
-        .chain(others.map(|warning| {
-            Check::new("configuration.warning", CheckStatus::Warn, warning.as_str())
-        }))
+        .chain(others.map(|warning| warn("configuration.warning", warning.as_str())))
         .collect()
 }
 
@@ -38,7 +48,7 @@ fn proxy(settings: &Settings) -> Option<Check> {
     let proxy = entries.find(|it| it.key == "prometheus.proxy" && !it.value.trim().is_empty())?;
     let detail =
         format!("prometheus is asked through the proxy {} ({})", proxy.value, proxy.origin);
-    Some(Check::new("configuration.proxy", CheckStatus::Pass, detail))
+    Some(pass("configuration.proxy", detail))
 }
 
 /// Returns whether the timings fit together.
@@ -51,12 +61,9 @@ pub(super) fn timings(settings: &Settings) -> Vec<Check> {
         } else {
             "nothing is cached: every read asks the backend"
         };
-        return vec![Check::new("timings.cache", CheckStatus::Pass, detail)];
+        return vec![pass("timings.cache", detail)];
     }
-    warnings
-        .into_iter()
-        .map(|warning| Check::new("timings.cache", CheckStatus::Warn, warning))
-        .collect()
+    warnings.into_iter().map(|warning| warn("timings.cache", warning)).collect()
 }
 
 /// Returns the checks that a backend makes of its server.
@@ -67,7 +74,7 @@ pub(super) async fn probe(backend: &dyn Backend) -> Vec<Check> {
     match backend.probe(ask).await {
         Ok(probe) => probe.checks,
         Err(error) => {
-            let check = Check::new("connection.probe", CheckStatus::Fail, error.to_string());
+            let check = fail("connection.probe", error.to_string());
             if error.remedy().is_empty() {
                 vec![check]
             } else {
@@ -82,14 +89,13 @@ pub(super) async fn known_models(settings: &Settings, collector: &dyn MetricsCol
     const ID: &str = "model.known";
     match collector.list_models().await {
         Ok(known) if known.is_empty() => {
-            let check = Check::new(ID, CheckStatus::Fail, "the backend knows no model");
+            let check = fail(ID, "the backend knows no model");
             check.with_remedy(settings.loaded.limited().unwrap_or_else(|| {
                 "let it scrape the model servers, under the labels pod and namespace".to_owned()
             }))
         }
-        Ok(known) => Check::new(
+        Ok(known) => pass(
             ID,
-            CheckStatus::Pass,
             format!(
                 "the backend knows {}; -m and -n check for one of them",
                 counted(known.len(), "model", "models")
@@ -105,8 +111,7 @@ pub(super) async fn of_model(collector: &dyn MetricsCollector, model: &ModelRef)
     let availability = collector.validate_metrics_availability(model).await;
     let reason = availability.reason_name();
     if availability.available {
-        let mut checks =
-            vec![Check::new(ID, CheckStatus::Pass, format!("{reason}: {}", availability.message))];
+        let mut checks = vec![pass(ID, format!("{reason}: {}", availability.message))];
         match collector.collect_replica_metrics(model).await {
             Ok(reading) => checks.extend(of_reading(&reading)),
             Err(error) => checks.push(failure("model.reading", &error)),
@@ -117,18 +122,14 @@ pub(super) async fn of_model(collector: &dyn MetricsCollector, model: &ModelRef)
     match collector.collect_replica_metrics(model).await {
         Err(error) => vec![failure(ID, &error)],
         Ok(_) => {
-            vec![Check::new(ID, CheckStatus::Fail, format!("{reason}: {}", availability.message))]
+            vec![fail(ID, format!("{reason}: {}", availability.message))]
         }
     }
 }
 
 fn failure(id: &str, error: &CollectError) -> Check {
     let document = ErrorDocument::of(error);
-    let check = Check::new(
-        id,
-        CheckStatus::Fail,
-        format!("{}: {}", error.reason_name(), document.message()),
-    );
+    let check = fail(id, format!("{}: {}", error.reason_name(), document.message()));
     match document.hints() {
         [] => check,
         hints => check.with_remedy(hints.join("; ")),
@@ -141,29 +142,23 @@ fn of_reading(reading: &Reading<Replicas>) -> Vec<Check> {
     let mut checks = vec![age(reading)];
     if replicas.is_empty() {
         checks.push(
-            Check::new(
-                "model.replicas",
-                CheckStatus::Warn,
-                "the model is known and has no live pod",
-            )
-            .with_remedy("if it should have: are its pods up, and scraped?"),
+            warn("model.replicas", "the model is known and has no live pod")
+                .with_remedy("if it should have: are its pods up, and scraped?"),
         );
         return checks;
     }
     let without = replicas.iter().filter(|replica| replica.variant_name.is_none()).count();
     checks.push(if without == 0 {
-        Check::new(
+        pass(
             "model.variants",
-            CheckStatus::Pass,
             match replicas.len() {
                 1 => "1 replica, of a variant".to_owned(),
                 count => format!("{count} replicas, each of a variant"),
             },
         )
     } else {
-        Check::new(
+        warn(
             "model.variants",
-            CheckStatus::Warn,
             format!(
                 "{without} of {} {} to no variant",
                 counted(replicas.len(), "replica", "replicas"),
@@ -174,21 +169,14 @@ fn of_reading(reading: &Reading<Replicas>) -> Vec<Check> {
     });
     checks.extend(roles(replicas));
     checks.extend(
-        reading
-            .value()
-            .warnings
-            .iter()
-            .map(|warning| Check::new("model.warnings", CheckStatus::Warn, warning.to_string())),
+        reading.value().warnings.iter().map(|warning| warn("model.warnings", warning.to_string())),
     );
     let failed = failed_fields(&reading.value().failed);
     checks.extend(failed.into_iter().map(|failed| {
-        Check::new("model.failed", CheckStatus::Fail, failed)
-            .with_remedy("`collector explain` shows the query")
+        fail("model.failed", failed).with_remedy("`collector explain` shows the query")
     }));
     let unknown = unknown_fields(reading.value());
-    checks.extend(
-        unknown.into_iter().map(|unknown| Check::new("model.unknown", CheckStatus::Warn, unknown)),
-    );
+    checks.extend(unknown.into_iter().map(|unknown| warn("model.unknown", unknown)));
     let unmeasured: Vec<&str> = collector_core::Field::OF_REPLICA
         .iter()
         .copied()
@@ -196,14 +184,12 @@ fn of_reading(reading: &Reading<Replicas>) -> Vec<Check> {
         .map(collector_core::Field::as_str)
         .collect();
     checks.push(if unmeasured.is_empty() {
-        Check::new("model.fields", CheckStatus::Pass, "every field is measured")
+        pass("model.fields", "every field is measured")
     } else {
-        Check::new(
-            "model.fields",
-            CheckStatus::Warn,
-            format!("not measured of any replica: {}", unmeasured.join(", ")),
-        )
-        .with_remedy("do the model servers expose these series, and does the backend keep them?")
+        warn("model.fields", format!("not measured of any replica: {}", unmeasured.join(", ")))
+            .with_remedy(
+                "do the model servers expose these series, and does the backend keep them?",
+            )
     });
     checks
 }
@@ -222,7 +208,7 @@ fn roles(replicas: &[ReplicaMetrics]) -> Vec<Check> {
         let variant = printable(variant);
         let detail =
             format!("the variant {variant} has pods of several roles: {}", roles.join(", "));
-        Check::new("model.roles", CheckStatus::Warn, detail).with_remedy(
+        warn("model.roles", detail).with_remedy(
             "give each role a variant of its own: they are scaled for different reasons",
         )
     };
@@ -232,11 +218,9 @@ fn roles(replicas: &[ReplicaMetrics]) -> Vec<Check> {
 fn age(reading: &Reading<Replicas>) -> Check {
     let detail = format!("{}, {:.1} s old", reading.freshness(), reading.age().as_secs_f64());
     match reading.freshness() {
-        Freshness::Fresh => Check::new("model.age", CheckStatus::Pass, detail),
-        Freshness::Stale | Freshness::Unavailable => {
-            Check::new("model.age", CheckStatus::Warn, detail).with_remedy(
-                "does the server scrape the pods more often than cache.freshness.fresh_threshold?",
-            )
-        }
+        Freshness::Fresh => pass("model.age", detail),
+        Freshness::Stale | Freshness::Unavailable => warn("model.age", detail).with_remedy(
+            "does the server scrape the pods more often than cache.freshness.fresh_threshold?",
+        ),
     }
 }

@@ -38,8 +38,7 @@ async fn check(
     args: &CheckArgs,
     format: Format,
 ) -> Result<Exit, Failure> {
-    let mut signals = StopSignals::catch()
-        .map_err(|error| Failure::other(format!("cannot catch signals: {error}")))?;
+    let mut signals = StopSignals::catch()?;
     let backends = settings.backends()?;
     settings.before_a_read(None).await?;
     // Of several rounds the last one is the result.

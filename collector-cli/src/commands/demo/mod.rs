@@ -23,7 +23,7 @@ use collector_core::text::counted;
 use collector_core::{Clock, MetricsCollector, ModelRef, SystemClock, TrackedModel, duration};
 use collector_engine::CachingCollector;
 use collector_sim::{FleetServer, FleetSpec, VariantSpec};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::time::{Instant, interval, interval_at, sleep};
 
 use self::configuration::{From, configuration};
@@ -41,7 +41,7 @@ use crate::output::{
 };
 use crate::screen::{Keys, Screen};
 use crate::server::Recorder;
-use crate::signals::StopSignals;
+use crate::signals::{StopSignals, caught};
 
 /// How often a frame is drawn on a terminal.
 const FRAME: Duration = Duration::from_millis(500);
@@ -97,10 +97,8 @@ fn way(base: &Loader, backend: Option<&str>) -> Result<Way, Failure> {
 }
 
 async fn demo(args: &DemoArgs, format: Format, way: Way) -> Result<Exit, Failure> {
-    let mut signals = StopSignals::catch()
-        .map_err(|error| Failure::other(format!("cannot catch signals: {error}")))?;
-    let recorder = Recorder::install()
-        .map_err(|error| Failure::other(format!("cannot keep metrics: {error}")))?;
+    let mut signals = StopSignals::catch()?;
+    let recorder = Recorder::install()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let spec = FleetSpec::demo();
     let fleet = FleetServer::start(spec.clone()).await.map_err(Failure::other)?;
@@ -222,8 +220,7 @@ async fn live(
     recorder: &Recorder,
     title: &str,
 ) -> Result<Exit, Failure> {
-    let mut signals = StopSignals::catch()
-        .map_err(|error| Failure::other(format!("cannot catch signals: {error}")))?;
+    let mut signals = StopSignals::catch()?;
     let began = Instant::now();
     let latencies = Latencies::new();
     collector.start_background_worker().await.unwrap();
@@ -254,8 +251,7 @@ async fn frames(
     screen: &Screen,
     mut keys: Keys,
 ) -> Result<Exit, Failure> {
-    let mut resized = signal(SignalKind::window_change())
-        .map_err(|error| Failure::other(format!("cannot catch signals: {error}")))?;
+    let mut resized = caught(SignalKind::window_change())?;
     let ended_by = if keys.are_read() { "q or Ctrl-C" } else { "Ctrl-C" };
     let styles = colours(&io::stdout());
     let mut ticks = interval(FRAME);

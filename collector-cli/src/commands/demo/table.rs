@@ -24,6 +24,8 @@ const SHORT_TREND: usize = 8;
 /// A column beside the name.
 struct Column {
     title: &'static str,
+    /// Its importance, 0 the greatest.
+    rank: usize,
     kind: Kind,
     /// What the title stands for; `{peak}` becomes the window.
     explanation: &'static str,
@@ -36,6 +38,18 @@ enum Kind {
     QueueTrend,
     /// The last values of the KV cache.
     KvTrend,
+}
+
+/// A table of columns: what each title stands for, the title, its rank and its kind.
+macro_rules! columns {
+    ($($(#[doc = $explanation:literal])? $title:literal, $rank:literal: $kind:expr;)*) => {
+        [$(Column {
+            title: $title,
+            rank: $rank,
+            kind: $kind,
+            explanation: concat!($($explanation)?).trim_ascii(),
+        }),*]
+    };
 }
 
 /// A cell's text and style.
@@ -52,110 +66,58 @@ struct PodCells<'a> {
 }
 
 /// All columns, in the order in which they stand.
-const COLUMNS: [Column; 14] = [
-    Column {
-        title: "NAMESPACE",
-        kind: Kind::Figure(
-            |model| plain(printable(model.shown.model.namespace.as_str()).to_string()),
-            |_| blank(),
-        ),
-        explanation: "",
-    },
-    Column {
-        title: "STATUS",
-        kind: Kind::Figure(|model| status(model.reading.freshness()), |pod| state(pod.replica)),
-        explanation: "STATUS: whether a reading is recent enough to decide from.",
-    },
-    Column {
-        title: "AGE",
-        kind: Kind::Figure(
-            |model| plain(seconds(model.reading.age())),
-            |pod| plain(seconds(pod.reading.age_of(pod.replica.sampled_at))),
-        ),
-        explanation: "AGE: time since its oldest value was sampled.",
-    },
-    Column {
-        title: "PODS",
-        kind: Kind::Figure(
-            |model| {
-                let replicas = model.reading.value();
-                let more = if replicas.partial { "+" } else { "" };
-                plain(format!("{}{more}", replicas.replicas.len()))
-            },
-            |_| blank(),
-        ),
-        explanation: "PODS: live replicas.",
-    },
-    Column {
-        title: "QUEUE",
-        kind: Kind::Figure(
-            |model| whole(total_queue(model.replicas())),
-            |pod| whole(pod.replica.queue_length),
-        ),
-        explanation: "QUEUE: waiting requests, {peak}.",
-    },
-    Column { title: "TREND", kind: Kind::QueueTrend, explanation: "TREND: QUEUE over time." },
-    Column {
-        title: "KV",
-        kind: Kind::Figure(
-            |model| percent(mean_usage(model.replicas())),
-            |pod| percent(pod.replica.kv_cache_usage),
-        ),
-        explanation: "KV: share of the KV cache in use, likewise; of a model the mean.",
-    },
-    Column { title: "KV TREND", kind: Kind::KvTrend, explanation: "KV TREND: KV over time." },
-    Column {
-        title: "RUNNING",
-        kind: Kind::Figure(
-            |model| whole(total_running(model.replicas())),
-            |pod| whole(pod.replica.running_requests),
-        ),
-        explanation: "RUNNING: requests being answered.",
-    },
-    Column {
-        title: "REQ/MIN",
-        kind: Kind::Figure(|model| rate(model, |of| of.load.arrival_rate), |_| blank()),
-        explanation: "REQ/MIN: requests that arrive in a minute.",
-    },
-    Column {
-        title: "TTFT",
-        kind: Kind::Figure(|model| rate(model, |of| of.ttft_average), |_| blank()),
-        explanation: "TTFT: mean ms to the first token.",
-    },
-    Column {
-        title: "ITL",
-        kind: Kind::Figure(|model| rate(model, |of| of.itl_average), |_| blank()),
-        explanation: "ITL: mean ms between tokens.",
-    },
-    Column {
-        title: "IN",
-        kind: Kind::Figure(|model| rate(model, |of| of.load.avg_input_tokens), |_| blank()),
-        explanation: "IN: mean tokens of a prompt.",
-    },
-    Column {
-        title: "OUT",
-        kind: Kind::Figure(|model| rate(model, |of| of.load.avg_output_tokens), |_| blank()),
-        explanation: "OUT: mean tokens of an answer.",
-    },
-];
+static COLUMNS: [Column; 14] = columns! {
+    "NAMESPACE", 11: Kind::Figure(
+        |model| plain(printable(model.shown.model.namespace.as_str()).to_string()),
+        |_| blank(),
+    );
+    /// STATUS: whether a reading is recent enough to decide from.
+    "STATUS", 2: Kind::Figure(|model| status(model.reading.freshness()), |pod| state(pod.replica));
+    /// AGE: time since its oldest value was sampled.
+    "AGE", 3: Kind::Figure(
+        |model| plain(seconds(model.reading.age())),
+        |pod| plain(seconds(pod.reading.age_of(pod.replica.sampled_at))),
+    );
+    /// PODS: live replicas.
+    "PODS", 5: Kind::Figure(
+        |model| {
+            let more = if model.reading.value().partial { "+" } else { "" };
+            plain(format!("{}{more}", model.replicas().len()))
+        },
+        |_| blank(),
+    );
+    /// QUEUE: waiting requests, {peak}.
+    "QUEUE", 0: Kind::Figure(
+        |model| whole(total_queue(model.replicas())),
+        |pod| whole(pod.replica.queue_length),
+    );
+    /// TREND: QUEUE over time.
+    "TREND", 6: Kind::QueueTrend;
+    /// KV: share of the KV cache in use, likewise; of a model the mean.
+    "KV", 1: Kind::Figure(
+        |model| percent(mean_usage(model.replicas())),
+        |pod| percent(pod.replica.kv_cache_usage),
+    );
+    /// KV TREND: KV over time.
+    "KV TREND", 10: Kind::KvTrend;
+    /// RUNNING: requests being answered.
+    "RUNNING", 7: Kind::Figure(
+        |model| whole(total_running(model.replicas())),
+        |pod| whole(pod.replica.running_requests),
+    );
+    /// REQ/MIN: requests that arrive in a minute.
+    "REQ/MIN", 4: Kind::Figure(|model| rate(model, |of| of.load.arrival_rate), |_| blank());
+    /// TTFT: mean ms to the first token.
+    "TTFT", 8: Kind::Figure(|model| rate(model, |of| of.ttft_average), |_| blank());
+    /// ITL: mean ms between tokens.
+    "ITL", 9: Kind::Figure(|model| rate(model, |of| of.itl_average), |_| blank());
+    /// IN: mean tokens of a prompt.
+    "IN", 12: Kind::Figure(|model| rate(model, |of| of.load.avg_input_tokens), |_| blank());
+    /// OUT: mean tokens of an answer.
+    "OUT", 13: Kind::Figure(|model| rate(model, |of| of.load.avg_output_tokens), |_| blank());
+};
 
-/// The titles from the most important on. Names are shortened for the first five.
-const IMPORTANCE: [&str; 14] = [
-    "QUEUE",
-    "KV",
-    "STATUS",
-    "AGE",
-    "REQ/MIN",
-    "PODS",
-    "TREND",
-    "RUNNING",
-    "TTFT",
-    "ITL",
-    "KV TREND",
-    "NAMESPACE",
-    "IN",
-    "OUT",
-];
+/// Names are shortened for so many columns, the most important ones.
 const MOST_IMPORTANT: usize = 5;
 
 /// A column that is shown.
@@ -242,25 +204,21 @@ impl<'a> Table<'a> {
         let wanted = self.names().map(|name| name.width()).max().unwrap_or(0);
         let mut left = self.available;
         let mut chosen = Vec::new();
-        for (rank, title) in IMPORTANCE.iter().enumerate() {
-            let Some(place) = COLUMNS.iter().position(|column| column.title == *title) else {
-                continue;
-            };
-            let width = self.width(&COLUMNS[place]);
-            let name = if rank < MOST_IMPORTANT { SHORT_NAME } else { LONG_NAME };
+        let mut by_rank: Vec<(usize, &'static Column)> = COLUMNS.iter().enumerate().collect();
+        by_rank.sort_by_key(|(_, column)| column.rank);
+        for (place, column) in by_rank {
+            let width = self.width(column);
+            let name = if column.rank < MOST_IMPORTANT { SHORT_NAME } else { LONG_NAME };
             if left < wanted.min(name) + 1 + width {
                 break;
             }
             left -= 1 + width;
-            chosen.push((place, width));
+            chosen.push((place, Chosen { column, width }));
         }
         self.name = wanted.min(left);
         left -= self.name;
         chosen.sort_by_key(|(place, _)| *place);
-        self.columns = chosen
-            .into_iter()
-            .map(|(place, width)| Chosen { column: &COLUMNS[place], width })
-            .collect();
+        self.columns = chosen.into_iter().map(|(_, chosen)| chosen).collect();
         if left >= self.columns.len() {
             self.gap = 2;
             left -= self.columns.len();

@@ -14,7 +14,7 @@ use super::settings::{Settings, Verbosity, format};
 use crate::args::{Format, GlobalArgs, ModelArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{
-    ExplainDocument, ExplainedPace, Look, PaceDocument, explain_table, print, to_json, to_yaml,
+    ExplainDocument, ExplainedPace, Look, PaceDocument, explain_table, print, shown,
 };
 
 pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ModelArgs) -> Result<Exit, Failure> {
@@ -63,12 +63,7 @@ async fn explain(settings: &Settings, args: &ModelArgs, format: Format) -> Resul
         (collector.state().backends, (settings.clock.now(), settings.clock.wall()));
     let pace = pace(config, &model, &collector).await;
     let document = ExplainDocument::new(&model, &reading, &looks, &states, pace, times);
-    let text = match format {
-        Format::Json => to_json(&document) + "\n",
-        Format::Yaml => to_yaml(&document),
-        _ => explain_table(&document, format == Format::Wide),
-    };
-    print(&text)?;
+    print(&shown(format, &document, || explain_table(&document, format == Format::Wide)))?;
     match reading {
         Ok(_) => Ok(Exit::Success),
         Err(error) => Err(Failure::from(error).told_on_stdout()),

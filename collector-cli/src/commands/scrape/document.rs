@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use collector_core::ReplicaState;
-use collector_epp::endpoint_picker::{EndpointPickerModel, EndpointPickerPool};
+use collector_epp::endpoint_picker::{EndpointPickerModel, EndpointPickerPool, Numbers};
 use collector_epp::engines::{
     ENDPOINT_PICKER, EngineRow, Exposition, LoraAdapters, Quantity, ServerExposition,
 };
@@ -37,6 +37,26 @@ pub(crate) struct ScrapeDocument<'a> {
     content: Content<'a>,
 }
 
+/// Defines a document and how it is made: each field with its value.
+macro_rules! document {
+    ($(#[$meta:meta])* $name:ident<$a:lifetime> of ($($from:ident: $from_type:ty),+);
+     $($(#[$doc:meta])* $field:ident: $type:ty = $value:expr;)*) => {
+        $(#[$meta])*
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
+        struct $name<$a> {
+            $($(#[$doc])* $field: $type,)*
+        }
+
+        impl<$a> $name<$a> {
+            fn of($($from: $from_type),+) -> Self {
+                Self { $($field: $value,)* }
+            }
+        }
+    };
+}
+
 /// A line that was skipped.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -60,124 +80,120 @@ enum Content<'a> {
     EndpointPicker { per_model: Vec<ModelRow<'a>>, per_pool: Vec<PoolRow<'a>> },
 }
 
-/// One model on one data-parallel engine. What the page does not have is null.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Row<'a> {
+document! {
+    /// One model on one data-parallel engine. What the page does not have is null.
+    Row<'a> of (row: &'a EngineRow, page: &'a ServerExposition);
     /// Null where no series of the row names it.
-    model: Option<Cow<'a, str>>,
+    model: Option<Cow<'a, str>> = row.model.as_ref().map(|model| shorten(model.as_ref()));
     /// The data-parallel engine (vLLM's label `engine`, SGLang's `dp_rank`); null for what is given
     /// per server.
-    engine: Option<Cow<'a, str>>,
-    waiting: Option<Number>,
-    running: Option<Number>,
+    engine: Option<Cow<'a, str>> = row.rank.as_deref().map(shorten);
+    waiting: Option<Number> = number(row, Quantity::Waiting);
+    running: Option<Number> = number(row, Quantity::Running);
     /// 0.0 to 1.0.
-    kv_cache_usage: Option<Number>,
+    kv_cache_usage: Option<Number> = number(row, Quantity::KvCacheUsage);
     /// Tokens in a KV-cache block.
-    block_size: Option<Number>,
-    num_gpu_blocks: Option<Number>,
-    request_success_total: Option<Number>,
-    requests_total: Option<Number>,
-    prompt_tokens_sum: Option<Number>,
-    prompt_tokens_count: Option<Number>,
-    prompt_tokens_total: Option<Number>,
-    generation_tokens_sum: Option<Number>,
-    generation_tokens_count: Option<Number>,
-    generation_tokens_total: Option<Number>,
+    block_size: Option<Number> = number(row, Quantity::BlockSize);
+    num_gpu_blocks: Option<Number> = number(row, Quantity::NumGpuBlocks);
+    request_success_total: Option<Number> = number(row, Quantity::RequestSuccessTotal);
+    requests_total: Option<Number> = number(row, Quantity::RequestsTotal);
+    prompt_tokens_sum: Option<Number> = number(row, Quantity::PromptTokensSum);
+    prompt_tokens_count: Option<Number> = number(row, Quantity::PromptTokensCount);
+    prompt_tokens_total: Option<Number> = number(row, Quantity::PromptTokensTotal);
+    generation_tokens_sum: Option<Number> = number(row, Quantity::GenerationTokensSum);
+    generation_tokens_count: Option<Number> = number(row, Quantity::GenerationTokensCount);
+    generation_tokens_total: Option<Number> = number(row, Quantity::GenerationTokensTotal);
     /// In seconds.
-    ttft_sum: Option<Number>,
-    ttft_count: Option<Number>,
+    ttft_sum: Option<Number> = number(row, Quantity::TtftSum);
+    ttft_count: Option<Number> = number(row, Quantity::TtftCount);
     /// In seconds.
-    itl_sum: Option<Number>,
-    itl_count: Option<Number>,
+    itl_sum: Option<Number> = number(row, Quantity::ItlSum);
+    itl_count: Option<Number> = number(row, Quantity::ItlCount);
     /// In tokens, or in blocks where the server counts these.
-    prefix_hits: Option<Number>,
-    prefix_queries: Option<Number>,
-    cached_tokens_total: Option<Number>,
+    prefix_hits: Option<Number> = number(row, Quantity::PrefixHits);
+    prefix_queries: Option<Number> = number(row, Quantity::PrefixQueries);
+    cached_tokens_total: Option<Number> = number(row, Quantity::CachedTokensTotal);
     /// Tokens the KV cache holds: as the server reports them, else blocks times their size.
-    kv_capacity_tokens: Option<Number>,
+    kv_capacity_tokens: Option<Number> = Number::of(row.capacity());
     /// Share of prompt tokens found in the prefix cache since the server was started, 0.0 to 1.0.
-    prefix_cache_hit_rate: Option<Number>,
+    prefix_cache_hit_rate: Option<Number> = Number::of(row.hit_rate_since_start());
     /// The replica, where the page has several.
-    replica: Option<Cow<'a, str>>,
+    replica: Option<Cow<'a, str>> = row.replica.as_deref().map(shorten);
     /// `prefill` or `decode`, where the series say so.
-    role: Option<Cow<'a, str>>,
+    role: Option<Cow<'a, str>> = row.role.as_ref().map(|role| shorten(role.as_ref()));
     /// `serving` or `sleeping`; null where the server does not say.
-    state: Option<&'static str>,
+    state: Option<&'static str> = state(row);
     /// In seconds.
-    queue_time_sum: Option<Number>,
-    queue_time_count: Option<Number>,
+    queue_time_sum: Option<Number> = number(row, Quantity::QueueTimeSum);
+    queue_time_count: Option<Number> = number(row, Quantity::QueueTimeCount);
     /// In seconds.
-    prefill_time_sum: Option<Number>,
-    prefill_time_count: Option<Number>,
+    prefill_time_sum: Option<Number> = number(row, Quantity::PrefillTimeSum);
+    prefill_time_count: Option<Number> = number(row, Quantity::PrefillTimeCount);
     /// In seconds.
-    decode_time_sum: Option<Number>,
-    decode_time_count: Option<Number>,
+    decode_time_sum: Option<Number> = number(row, Quantity::DecodeTimeSum);
+    decode_time_count: Option<Number> = number(row, Quantity::DecodeTimeCount);
     /// Why values are null, by the value's name, where the page says.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    reasons: BTreeMap<String, &'a str>,
+    reasons: BTreeMap<String, &'a str> =
+        page.reasons.iter().chain(&row.reasons)
+            .map(|(of, reason)| (camel_case(of.key()), &**reason)).collect();
 }
 
-/// The adapters of a server.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Adapters<'a> {
-    running: Vec<Cow<'a, str>>,
-    waiting: Vec<Cow<'a, str>>,
+document! {
+    /// The adapters of a server.
+    Adapters<'a> of (lora: &'a LoraAdapters);
+    running: Vec<Cow<'a, str>> = lora.running.iter().map(|name| shorten(name)).collect();
+    waiting: Vec<Cow<'a, str>> = lora.waiting.iter().map(|name| shorten(name)).collect();
     /// How many fit into one batch.
-    max_lora: Option<u64>,
+    max_lora: Option<u64> = lora.max;
 }
 
-/// The requests for one model, as the picker counts them. What the page does not have is null.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct ModelRow<'a> {
+document! {
+    /// The requests for one model, as the picker counts them. What the page does not have is null.
+    ModelRow<'a> of (row: &'a EndpointPickerModel);
     /// The model that was asked for.
-    model: Option<Cow<'a, str>>,
+    model: Option<Cow<'a, str>> = row.model.as_ref().map(|model| shorten(model.as_ref()));
     /// The model that they were sent to; null for what is given of all targets together.
-    target: Option<Cow<'a, str>>,
-    requests_total: Option<Number>,
-    errors_total: Option<Number>,
-    running: Option<Number>,
-    flow_control_queue_size: Option<Number>,
-    flow_control_queue_bytes: Option<Number>,
+    target: Option<Cow<'a, str>> = row.target.as_ref().map(|target| shorten(target.as_ref()));
+    requests_total: Option<Number> = of_key(&row.numbers, "requests_total");
+    errors_total: Option<Number> = of_key(&row.numbers, "errors_total");
+    running: Option<Number> = of_key(&row.numbers, "running");
+    flow_control_queue_size: Option<Number> = of_key(&row.numbers, "flow_control_queue_size");
+    flow_control_queue_bytes: Option<Number> = of_key(&row.numbers, "flow_control_queue_bytes");
     /// In seconds.
-    duration_sum: Option<Number>,
-    duration_count: Option<Number>,
-    input_tokens_sum: Option<Number>,
-    input_tokens_count: Option<Number>,
-    output_tokens_sum: Option<Number>,
-    output_tokens_count: Option<Number>,
+    duration_sum: Option<Number> = of_key(&row.numbers, "duration_sum");
+    duration_count: Option<Number> = of_key(&row.numbers, "duration_count");
+    input_tokens_sum: Option<Number> = of_key(&row.numbers, "input_tokens_sum");
+    input_tokens_count: Option<Number> = of_key(&row.numbers, "input_tokens_count");
+    output_tokens_sum: Option<Number> = of_key(&row.numbers, "output_tokens_sum");
+    output_tokens_count: Option<Number> = of_key(&row.numbers, "output_tokens_count");
     /// Seconds per generated token, of whole requests.
-    ntpot_sum: Option<Number>,
-    ntpot_count: Option<Number>,
+    ntpot_sum: Option<Number> = of_key(&row.numbers, "ntpot_sum");
+    ntpot_count: Option<Number> = of_key(&row.numbers, "ntpot_count");
     /// In seconds.
-    itl_sum: Option<Number>,
-    itl_count: Option<Number>,
+    itl_sum: Option<Number> = of_key(&row.numbers, "itl_sum");
+    itl_count: Option<Number> = of_key(&row.numbers, "itl_count");
     /// Sum in seconds and count, under `streaming=true` and `streaming=false`; null where the page
     /// has neither.
-    ttft: Option<BTreeMap<&'static str, [Option<Number>; 2]>>,
+    ttft: Option<BTreeMap<&'static str, [Option<Number>; 2]>> = ttft(row);
 }
 
-/// A pool of model servers. What the page does not have is null.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct PoolRow<'a> {
-    name: Option<Cow<'a, str>>,
+document! {
+    /// A pool of model servers. What the page does not have is null.
+    PoolRow<'a> of (pool: &'a EndpointPickerPool);
+    name: Option<Cow<'a, str>> = pool.name.as_deref().map(shorten);
     /// 0.0 to 1.0.
-    avg_kv: Option<Number>,
-    avg_queue: Option<Number>,
-    avg_running: Option<Number>,
+    avg_kv: Option<Number> = of_key(&pool.numbers, "avg_kv");
+    avg_queue: Option<Number> = of_key(&pool.numbers, "avg_queue");
+    avg_running: Option<Number> = of_key(&pool.numbers, "avg_running");
     /// Pods that are ready.
-    ready: Option<Number>,
+    ready: Option<Number> = of_key(&pool.numbers, "ready");
     /// From 1.0 on requests are held back.
-    saturation_effective: Option<Number>,
+    saturation_effective: Option<Number> = of_key(&pool.numbers, "saturation_effective");
     /// Requests waiting in each pod.
-    per_pod_queue: BTreeMap<Cow<'a, str>, Option<Number>>,
+    per_pod_queue: BTreeMap<Cow<'a, str>, Option<Number>> =
+        pool.per_pod_queue.iter()
+        .map(|(pod, waiting)| (shorten(pod.as_str()), Number::of(Some(*waiting)))).collect();
 }
 
 /// A number as it stands on the page; whole ones are printed as such.
@@ -249,47 +265,26 @@ impl From<&Malformed> for MalformedLine {
     }
 }
 
-impl<'a> Row<'a> {
-    fn of(row: &'a EngineRow, page: &'a ServerExposition) -> Self {
-        let number = |quantity| Number::of(row.numbers[quantity]);
-        let reasons = page.reasons.iter().chain(&row.reasons);
-        Self {
-            model: row.model.as_ref().map(|model| shorten(model.as_ref())),
-            engine: row.rank.as_deref().map(shorten),
-            replica: row.replica.as_deref().map(shorten),
-            role: row.role.as_ref().map(|role| shorten(role.as_ref())),
-            state: state(row),
-            waiting: number(Quantity::Waiting),
-            running: number(Quantity::Running),
-            kv_cache_usage: number(Quantity::KvCacheUsage),
-            block_size: number(Quantity::BlockSize),
-            num_gpu_blocks: number(Quantity::NumGpuBlocks),
-            kv_capacity_tokens: Number::of(row.capacity()),
-            prefix_cache_hit_rate: Number::of(row.hit_rate_since_start()),
-            request_success_total: number(Quantity::RequestSuccessTotal),
-            requests_total: number(Quantity::RequestsTotal),
-            prompt_tokens_sum: number(Quantity::PromptTokensSum),
-            prompt_tokens_count: number(Quantity::PromptTokensCount),
-            prompt_tokens_total: number(Quantity::PromptTokensTotal),
-            generation_tokens_sum: number(Quantity::GenerationTokensSum),
-            generation_tokens_count: number(Quantity::GenerationTokensCount),
-            generation_tokens_total: number(Quantity::GenerationTokensTotal),
-            ttft_sum: number(Quantity::TtftSum),
-            ttft_count: number(Quantity::TtftCount),
-            itl_sum: number(Quantity::ItlSum),
-            itl_count: number(Quantity::ItlCount),
-            prefix_hits: number(Quantity::PrefixHits),
-            prefix_queries: number(Quantity::PrefixQueries),
-            cached_tokens_total: number(Quantity::CachedTokensTotal),
-            queue_time_sum: number(Quantity::QueueTimeSum),
-            queue_time_count: number(Quantity::QueueTimeCount),
-            prefill_time_sum: number(Quantity::PrefillTimeSum),
-            prefill_time_count: number(Quantity::PrefillTimeCount),
-            decode_time_sum: number(Quantity::DecodeTimeSum),
-            decode_time_count: number(Quantity::DecodeTimeCount),
-            reasons: reasons.map(|(of, reason)| (camel_case(of.key()), &**reason)).collect(),
-        }
-    }
+fn number(row: &EngineRow, quantity: Quantity) -> Option<Number> {
+    Number::of(row.numbers[quantity])
+}
+
+/// A number of an endpoint picker.
+fn of_key(numbers: &Numbers, key: &str) -> Option<Number> {
+    Number::of(numbers.get(key).copied())
+}
+
+/// Sum and count of the time to first token, by the label of the requests.
+fn ttft(row: &EndpointPickerModel) -> Option<BTreeMap<&'static str, [Option<Number>; 2]>> {
+    let halves: BTreeMap<_, _> = [
+        ("streaming=true", "ttft_streaming_sum", "ttft_streaming_count"),
+        ("streaming=false", "ttft_whole_sum", "ttft_whole_count"),
+    ]
+    .into_iter()
+    .map(|(label, sum, count)| (label, [sum, count].map(|key| of_key(&row.numbers, key))))
+    .filter(|(_, halves)| halves.iter().any(Option::is_some))
+    .collect();
+    (!halves.is_empty()).then_some(halves)
 }
 
 /// Whether the server of a row serves, where it says.
@@ -300,69 +295,6 @@ pub(super) fn state(row: &EngineRow) -> Option<&'static str> {
         ReplicaState::Serving
     };
     Some(state.as_str())
-}
-
-impl<'a> Adapters<'a> {
-    fn of(lora: &'a LoraAdapters) -> Self {
-        Self {
-            running: lora.running.iter().map(|name| shorten(name)).collect(),
-            waiting: lora.waiting.iter().map(|name| shorten(name)).collect(),
-            max_lora: lora.max,
-        }
-    }
-}
-
-impl<'a> ModelRow<'a> {
-    fn of(row: &'a EndpointPickerModel) -> Self {
-        let number = |key| Number::of(row.numbers.get(key).copied());
-        let ttft = [
-            ("streaming=true", "ttft_streaming_sum", "ttft_streaming_count"),
-            ("streaming=false", "ttft_whole_sum", "ttft_whole_count"),
-        ];
-        let ttft: BTreeMap<_, _> = ttft
-            .into_iter()
-            .map(|(label, sum, count)| (label, [number(sum), number(count)]))
-            .filter(|(_, halves)| halves.iter().any(Option::is_some))
-            .collect();
-        Self {
-            model: row.model.as_ref().map(|model| shorten(model.as_ref())),
-            target: row.target.as_ref().map(|target| shorten(target.as_ref())),
-            requests_total: number("requests_total"),
-            errors_total: number("errors_total"),
-            running: number("running"),
-            flow_control_queue_size: number("flow_control_queue_size"),
-            flow_control_queue_bytes: number("flow_control_queue_bytes"),
-            duration_sum: number("duration_sum"),
-            duration_count: number("duration_count"),
-            input_tokens_sum: number("input_tokens_sum"),
-            input_tokens_count: number("input_tokens_count"),
-            output_tokens_sum: number("output_tokens_sum"),
-            output_tokens_count: number("output_tokens_count"),
-            ntpot_sum: number("ntpot_sum"),
-            ntpot_count: number("ntpot_count"),
-            itl_sum: number("itl_sum"),
-            itl_count: number("itl_count"),
-            ttft: (!ttft.is_empty()).then_some(ttft),
-        }
-    }
-}
-
-impl<'a> PoolRow<'a> {
-    fn of(pool: &'a EndpointPickerPool) -> Self {
-        let number = |key| Number::of(pool.numbers.get(key).copied());
-        let queue = pool.per_pod_queue.iter();
-        Self {
-            name: pool.name.as_deref().map(shorten),
-            avg_kv: number("avg_kv"),
-            avg_queue: number("avg_queue"),
-            avg_running: number("avg_running"),
-            ready: number("ready"),
-            saturation_effective: number("saturation_effective"),
-            per_pod_queue: queue
-                .map(|(pod, waiting)| (shorten(pod.as_str()), Number::of(Some(*waiting))))
-                .collect(),
-        }
-    }
 }
 
 /// `kvCacheUsage` for `kv_cache_usage`.

@@ -20,7 +20,7 @@ use self::source::Source;
 use super::settings::{Verbosity, format, loader, start_log};
 use crate::args::{Format, GlobalArgs, ScrapeArgs};
 use crate::exit::{Exit, Failure};
-use crate::output::{ErrorDocument, print, printable, to_json, to_yaml};
+use crate::output::{ErrorDocument, print, printable, shown};
 
 pub(crate) use self::document::ScrapeDocument;
 #[cfg(test)]
@@ -59,11 +59,7 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ScrapeArgs) -> Resu
     let (page, summary) = read_exposition(&engines, reader, config.limits(), &fetched)
         .map_err(|error| unknown::failure(&source, &error, &fetched))?;
     let read = Read { samples: sample_lines(&fetched.bytes), summary };
-    print(&match format {
-        Format::Json => to_json(&ScrapeDocument::new(&page, &read)) + "\n",
-        Format::Yaml => to_yaml(&ScrapeDocument::new(&page, &read)),
-        _ => table::of(&page, &read),
-    })?;
+    print(&shown(format, &ScrapeDocument::new(&page, &read), || table::of(&page, &read)))?;
     warn(&page);
     Ok(Exit::Success)
 }

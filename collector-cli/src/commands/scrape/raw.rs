@@ -17,7 +17,7 @@ use super::table::exact;
 use super::{malformed_lines, unknown};
 use crate::args::{Format, ScrapeArgs};
 use crate::exit::{Exit, Failure};
-use crate::output::{ErrorDocument, SCHEMA_VERSION, aligned, print, printable, to_json, to_yaml};
+use crate::output::{ErrorDocument, SCHEMA_VERSION, aligned, print, printable, shown};
 
 /// Samples that are shown of one page. More than 16 MiB of real series hold.
 const SAMPLES_MAX: usize = 500_000;
@@ -137,12 +137,7 @@ pub(super) fn run(
         last_line_unterminated: summary.last_line_unterminated,
         shortened: samples.shortened,
     };
-    let text = match format {
-        Format::Json => to_json(&document) + "\n",
-        Format::Yaml => to_yaml(&document),
-        _ => table(&document, &summary),
-    };
-    print(&text)?;
+    print(&shown(format, &document, || table(&document, &summary)))?;
     if let Some(cut) = CutShort::of(page_format, &summary, page.end_is_known) {
         tracing::warn!(page = %source, "The page may not be whole: {cut}");
     }

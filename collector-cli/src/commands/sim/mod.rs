@@ -39,8 +39,7 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &SimArgs) -> Result<
 }
 
 async fn simulate(args: &SimArgs, format: Format) -> Result<Exit, Failure> {
-    let mut signals = StopSignals::catch()
-        .map_err(|error| Failure::other(format!("cannot catch signals: {error}")))?;
+    let mut signals = StopSignals::catch()?;
     let file = &args.fleet;
     let spec = description::read(file)?;
     spec.check().map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
