@@ -4,34 +4,7 @@ use collector_core::{Field, TraceRow};
 
 use super::pod::Good;
 use crate::engines::{EngineRow, Engines, Exposition, Matched, Quantity, ServerExposition};
-
-/// The quantities that each field is made of, alternatives included.
-const QUANTITIES: [(Field, &[Quantity]); 10] = [
-    (Field::KvCacheUsage, &[Quantity::KvCacheUsage]),
-    (Field::QueueLength, &[Quantity::Waiting]),
-    (Field::RunningRequests, &[Quantity::Running]),
-    (
-        Field::CacheConfig,
-        &[Quantity::KvCapacityTokens, Quantity::NumGpuBlocks, Quantity::BlockSize],
-    ),
-    (
-        Field::PrefixCacheHitRate,
-        &[
-            Quantity::PrefixHits,
-            Quantity::PrefixQueries,
-            Quantity::CachedTokensTotal,
-            Quantity::PrefixCacheHitRate,
-        ],
-    ),
-    (
-        Field::ArrivalRate,
-        &[Quantity::PromptTokensCount, Quantity::RequestsTotal, Quantity::RequestSuccessTotal],
-    ),
-    (Field::AvgInputTokens, &[Quantity::PromptTokensSum, Quantity::PromptTokensTotal]),
-    (Field::AvgOutputTokens, &[Quantity::GenerationTokensSum, Quantity::GenerationTokensTotal]),
-    (Field::TtftAverage, &[Quantity::TtftSum, Quantity::TtftCount]),
-    (Field::ItlAverage, &[Quantity::ItlSum, Quantity::ItlCount]),
-];
+use crate::rates::quantities_of;
 
 /// Returns a row for each number of the model on the page, and a row for each field without a number.
 pub(super) fn rows(good: &Good, index: usize, engines: &Engines) -> Vec<TraceRow> {
@@ -54,8 +27,7 @@ pub(super) fn rows(good: &Good, index: usize, engines: &Engines) -> Vec<TraceRow
     let mut rows = Vec::new();
     for &field in Field::ALL {
         let before = rows.len();
-        let of_field = QUANTITIES.iter().find(|(of, _)| *of == field);
-        let quantities: &[Quantity] = of_field.map_or(&[], |(_, quantities)| quantities);
+        let quantities = quantities_of(field);
         for quantity in quantities {
             let rows_of_model = page.rows.iter().filter(is_of_row);
             let numbers = rows_of_model.filter_map(|row| row.numbers[*quantity]);

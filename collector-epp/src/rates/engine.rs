@@ -6,6 +6,7 @@ use std::time::Duration;
 use collector_core::{Field, ModelId, Tick, sanitize, window};
 
 use super::counters::Counters;
+use super::fields::field_of;
 use super::parts::{Part, Reported};
 use super::peak::Peak;
 use super::times::{self, ScrapeTime};
@@ -105,7 +106,7 @@ impl Engine {
         let running_judged =
             running.and_then(|running| judged(Field::RunningRequests, sanitize::count(running)));
         let reasons = page.reasons.iter().chain(&row.reasons).filter_map(|(quantity, reason)| {
-            let field = times::field_of(*quantity)?;
+            let field = field_of(*quantity)?;
             Some((field, Arc::clone(reason)))
         });
         Part {
@@ -176,7 +177,7 @@ impl Part {
 
 /// The counters of the load and then of the prefix cache, each with its field and its alternatives in order of
 /// preference. The count that belongs to a sum comes before other counts.
-pub(super) const COUNTERS: [(Field, &[Quantity]); 9] = [
+const COUNTERS: [(Field, &[Quantity]); 9] = [
     (
         Field::ArrivalRate,
         &[Quantity::PromptTokensCount, Quantity::RequestsTotal, Quantity::RequestSuccessTotal],

@@ -10,6 +10,7 @@
 
 mod counters;
 mod engine;
+mod fields;
 mod history;
 mod parts;
 mod peak;
@@ -18,6 +19,7 @@ mod why;
 
 use std::time::Duration;
 
+pub(crate) use fields::quantities_of;
 pub(crate) use history::{History, PodIdentity, PodModel, name_of};
 pub(crate) use parts::{Part, fill, rates};
 pub(crate) use times::ScrapeTime;

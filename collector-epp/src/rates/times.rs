@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use collector_core::{Field, Mark, ReplicaMetrics, Tick};
 
+use super::fields::field_of;
 use crate::NAME;
 use crate::engines::{EngineRow, Quantity};
 
@@ -49,32 +50,6 @@ impl ScrapeTime {
 pub(super) fn of(row: &EngineRow, time: ScrapeTime, is_asked: impl Fn(Quantity) -> bool) -> Tick {
     let asked = row.times.iter().filter(|(quantity, _)| is_asked(*quantity));
     asked.map(|(_, timestamp)| time.tick(*timestamp)).min().unwrap_or(time.asked_at)
-}
-
-/// Returns the field that a quantity is part of.
-pub(super) fn field_of(quantity: Quantity) -> Option<Field> {
-    Some(match quantity {
-        Quantity::Waiting => Field::QueueLength,
-        Quantity::Running => Field::RunningRequests,
-        Quantity::KvCacheUsage => Field::KvCacheUsage,
-        Quantity::KvCapacityTokens | Quantity::BlockSize | Quantity::NumGpuBlocks => {
-            Field::CacheConfig
-        }
-        Quantity::RequestSuccessTotal | Quantity::RequestsTotal => Field::ArrivalRate,
-        Quantity::PromptTokensSum | Quantity::PromptTokensCount | Quantity::PromptTokensTotal => {
-            Field::AvgInputTokens
-        }
-        Quantity::GenerationTokensSum
-        | Quantity::GenerationTokensCount
-        | Quantity::GenerationTokensTotal => Field::AvgOutputTokens,
-        Quantity::PrefixHits
-        | Quantity::PrefixQueries
-        | Quantity::CachedTokensTotal
-        | Quantity::PrefixCacheHitRate => Field::PrefixCacheHitRate,
-        Quantity::TtftSum | Quantity::TtftCount => Field::TtftAverage,
-        Quantity::ItlSum | Quantity::ItlCount => Field::ItlAverage,
-        _ => return None,
-    })
 }
 
 /// The gauges whose age is the age of a replica.

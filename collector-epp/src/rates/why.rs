@@ -2,7 +2,7 @@
 
 use collector_core::{Field, FieldReasons, LoadRates, ReplicaMetrics, ReplicaState};
 
-use super::engine::COUNTERS;
+use super::fields::quantities_of;
 use super::parts::Part;
 use crate::engines::{Quantity, ServerExposition};
 
@@ -11,31 +11,10 @@ pub(crate) const IN_TURNS: &str = "several processes answer at this address in t
      (process_start_time_seconds goes back and forth), so that no rate can be taken: scrape the pods \
      one by one";
 
-/// The fields of the load.
-const LOAD: [Field; 5] = [
-    Field::ArrivalRate,
-    Field::AvgInputTokens,
-    Field::AvgOutputTokens,
-    Field::TtftAverage,
-    Field::ItlAverage,
-];
-
-/// The quantities that the fields of a row are made of, except those of the load.
-const OF_ROW: [(Field, &[Quantity]); 5] = [
-    (Field::RunningRequests, &[Quantity::Running]),
-    (Field::QueueLength, &[Quantity::Waiting]),
-    (Field::KvCacheUsage, &[Quantity::KvCacheUsage]),
-    (Field::CacheConfig, &[Quantity::KvCapacityTokens, Quantity::NumGpuBlocks]),
-    (
-        Field::PrefixCacheHitRate,
-        &[Quantity::PrefixHits, Quantity::CachedTokensTotal, Quantity::PrefixCacheHitRate],
-    ),
-];
-
 /// Returns why fields of the load that are made of these rates are unknown.
 pub(crate) fn load(rates: &LoadRates, page: &ServerExposition, in_turns: bool) -> FieldReasons {
     let mut reasons = FieldReasons::NONE;
-    for field in LOAD {
+    for &field in Field::OF_LOAD {
         let halves = match field {
             Field::AvgInputTokens => [rates.requests, rates.prompt_tokens],
             Field::AvgOutputTokens => [rates.requests, rates.generation_tokens],
@@ -49,9 +28,7 @@ pub(crate) fn load(rates: &LoadRates, page: &ServerExposition, in_turns: bool) -
         if in_turns {
             reasons.insert(field, IN_TURNS);
         } else {
-            let counters = COUNTERS.iter().filter(|(of, _)| *of == field);
-            let quantities: Vec<Quantity> = counters.flat_map(|(_, of)| *of).copied().collect();
-            reasons.insert(field, unknown(page, &quantities));
+            reasons.insert(field, unknown(page, field));
         }
     }
     reasons
@@ -66,7 +43,7 @@ pub(crate) fn explain_unknown(
     if replica.state == ReplicaState::Sleeping {
         replica.reasons.insert(Field::CacheConfig, "it sleeps");
     }
-    for (field, quantities) in OF_ROW {
+    for &field in Field::ALL.iter().filter(|field| !Field::OF_LOAD.contains(field)) {
         if replica.is_known(field) || replica.reasons.contains(field) {
             continue;
         }
@@ -75,13 +52,14 @@ pub(crate) fn explain_unknown(
             let nothing = "nothing was looked up in the window, and requests run";
             replica.reasons.insert(field, nothing);
         } else {
-            replica.reasons.insert(field, unknown(page, quantities));
+            replica.reasons.insert(field, unknown(page, field));
         }
     }
 }
 
-/// Returns why a field made of these quantities is unknown.
-fn unknown(page: &ServerExposition, quantities: &[Quantity]) -> String {
+/// Returns why a field is unknown.
+fn unknown(page: &ServerExposition, field: Field) -> String {
+    let quantities = quantities_of(field);
     let is_matched = |it: &&Quantity| page.matched.iter().any(|known| known.quantity == **it);
     let matched = quantities.iter().find(is_matched);
     match matched {
