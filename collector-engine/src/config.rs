@@ -342,9 +342,9 @@ mod tests {
 
     #[test]
     fn where_all_backends_push_nothing_relates_to_the_fetch_interval() {
-        let seldom = CacheConfig { fetch_interval: secs(400), ..CacheConfig::default() };
-        assert_eq!(seldom.validate(&[]), Ok(()));
-        check(&seldom, secs(5), &["cache.fetch_interval (6m40s) must be below"]);
+        let slow = CacheConfig { fetch_interval: secs(400), ..CacheConfig::default() };
+        assert_eq!(slow.validate(&[]), Ok(()));
+        check(&slow, secs(5), &["cache.fetch_interval (6m40s) must be below"]);
     }
 
     fn adaptive(min: u64, max: u64) -> CacheConfig {

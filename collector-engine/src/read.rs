@@ -2,7 +2,6 @@
 
 mod ask;
 pub(crate) mod assess;
-mod counter;
 mod handle;
 
 use std::sync::Arc;
@@ -13,7 +12,6 @@ use collector_core::{ModelRecord, ModelRef, Reading, Source, Tick};
 use crate::engine::Engine;
 use assess::label;
 
-pub(crate) use counter::Counter;
 pub use handle::WorkloadHandle;
 
 impl Engine {

@@ -223,7 +223,7 @@ impl Merger<'_> {
 }
 
 /// The view whose offer is taken: the first that is fresh, in order of preference. A source whose last
-/// look failed has no preference left: it goes first only with what is newer than all others have.
+/// fetch failed has no preference left: it goes first only with what is newer than all others have.
 /// Where nothing is fresh, the newest is taken.
 fn best(offers: impl Iterator<Item = Offer> + Clone) -> Option<usize> {
     let newest =

@@ -12,7 +12,7 @@ use collector_testkit::FakeBackend;
 
 use crate::setup::{Setup, llama, pass, secs, setup_of, variant, variants};
 
-/// Looks of ten requests each, of which ten a second may be sent, and `llama` configured.
+/// Fetches of ten requests each, of which ten a second may be sent, and `llama` configured.
 fn scarce(change: impl FnOnce(Builder) -> Builder) -> Setup {
     let variants = variants(vec![variant("v", &llama(), "*")]);
     let rate = Limits::default().with_rate(10, 1);
