@@ -146,6 +146,8 @@ pub(super) fn read<'a>(
                     continue;
                 }
                 if !matches!(cursor.peek(), Some(b'=') | None) {
+                    // The error is one of this metric's line.
+                    metric.get_or_insert(name);
                     return Err(Reason::LabelSeparator);
                 }
                 (name, unescaped(cursor.bytes(), &name).iter().copied().fold(0, tag_with))
@@ -163,30 +165,6 @@ pub(super) fn read<'a>(
         spans.push(cursor.bytes(), Span { name, value }, tag)?;
         if end_of_label(&mut cursor)? {
             return Ok(cursor);
-        }
-    }
-}
-
-/// Passes the next quoted string of a malformed set that may be the metric's name: one with neither a
-/// `=` before it nor one behind it, and with something behind it.
-#[cold]
-pub(super) fn next_name(cursor: &mut Cursor<'_>) -> Option<Piece> {
-    let mut before = b',';
-    loop {
-        cursor.skip_blanks();
-        match cursor.peek()? {
-            b'"' => {
-                let piece = string(cursor).ok()?;
-                cursor.skip_blanks();
-                if before != b'=' && cursor.peek()? != b'=' {
-                    return Some(piece);
-                }
-                before = b'"';
-            }
-            other => {
-                before = other;
-                cursor.advance();
-            }
         }
     }
 }

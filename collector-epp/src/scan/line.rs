@@ -1,4 +1,4 @@
-//! Reads the parts of a line: labels, value, timestamp and exemplar.
+//! Reads the parts of a line: labels, value and timestamp.
 
 use super::cursor::Cursor;
 use super::labels::{self, Labels, Piece, Spans};
@@ -37,9 +37,8 @@ pub(super) fn series<'a>(
     behind_brace(&cursor, spans)
 }
 
-/// Reads the labels of a line whose name is among them, from behind the opening brace. `None` when that
-/// name is not wanted. In a malformed set every quoted string may be the name that is neither a label's
-/// name nor its value.
+/// Reads the labels of a line whose name is among them, from behind the opening brace. `None` if that name is not
+/// wanted, or the set is malformed before it.
 pub(super) fn series_with_name<'a>(
     behind_brace_open: &'a [u8],
     spans: &'a mut Spans,
@@ -50,14 +49,8 @@ pub(super) fn series_with_name<'a>(
         wanted.id_of(str::from_utf8(&name).ok()?)
     };
     let mut name = None;
-    match labels::read(Cursor::new(behind_brace_open), spans, &mut name) {
-        Ok(cursor) => Some((id_of(&name?)?, behind_brace(&cursor, spans))),
-        Err(reason) => {
-            let mut cursor = Cursor::new(behind_brace_open);
-            let mut names = std::iter::from_fn(|| labels::next_name(&mut cursor));
-            names.find_map(|name| id_of(&name)).map(|name| (name, Err(reason)))
-        }
-    }
+    let read = labels::read(Cursor::new(behind_brace_open), spans, &mut name);
+    Some((id_of(&name?)?, read.and_then(|cursor| behind_brace(&cursor, spans))))
 }
 
 /// The labels that a cursor has passed, which began behind the opening brace.
@@ -66,13 +59,9 @@ fn behind_brace<'a>(cursor: &Cursor<'a>, spans: &'a Spans) -> Result<Series<'a>,
     Ok(Series { labels: Labels::new(text, spans.as_slice()), rest: cursor.rest() })
 }
 
-/// Reads value, timestamp and exemplar, to the end of the line.
+/// Reads value and timestamp. An exemplar, which ends a line of OpenMetrics, is left out.
 #[inline]
-pub(super) fn measured(
-    behind_labels: &[u8],
-    format: Format,
-    exemplar_labels: &mut Spans,
-) -> Result<Measured, Reason> {
+pub(super) fn measured(behind_labels: &[u8], format: Format) -> Result<Measured, Reason> {
     let mut cursor = Cursor::new(behind_labels);
     let value = match cursor.token() {
         [] => return Err(Reason::NoValue),
@@ -85,12 +74,7 @@ pub(super) fn measured(
         cursor.skip_blanks();
     }
     match (cursor.peek(), format) {
-        (None, _) => Ok(Measured { value, timestamp_ms }),
-        (Some(b'#'), Format::OpenMetrics) => {
-            cursor.advance();
-            exemplar(&mut cursor, exemplar_labels).ok_or(Reason::Exemplar)?;
-            Ok(Measured { value, timestamp_ms })
-        }
+        (None, _) | (Some(b'#'), Format::OpenMetrics) => Ok(Measured { value, timestamp_ms }),
         _ => Err(Reason::TrailingCharacters),
     }
 }
@@ -101,22 +85,4 @@ fn timestamp(token: &[u8], format: Format) -> Result<Option<i64>, Reason> {
         Format::Text => number::milliseconds(token).map(Some).ok_or(Reason::Timestamp),
         Format::OpenMetrics => number::seconds(token),
     }
-}
-
-/// Checks an exemplar from behind its `#`: labels, a value and perhaps a timestamp.
-fn exemplar(cursor: &mut Cursor<'_>, spans: &mut Spans) -> Option<()> {
-    cursor.skip_blanks();
-    cursor.expect(b'{', Reason::Exemplar).ok()?;
-    let mut name = None;
-    let mut cursor = labels::read(Cursor::new(cursor.rest()), spans, &mut name).ok()?;
-    if name.is_some() {
-        return None;
-    }
-    number::value(cursor.token()).ok()?;
-    let timestamp = cursor.token();
-    if !timestamp.is_empty() {
-        number::seconds(timestamp).ok()?;
-    }
-    cursor.skip_blanks();
-    cursor.peek().is_none().then_some(())
 }

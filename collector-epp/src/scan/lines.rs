@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use memchr::memchr;
 
-use super::labels::{Labels, Spans};
-use super::line::{self, Measured};
+use super::labels::Spans;
+use super::line::{self, Measured, Series};
 use super::names::Finder;
 use super::newlines::{Newlines, STRETCH};
 use super::{Format, Limits, NameId, Reason, Sample, Summary, TooLarge, Wanted};
@@ -20,34 +20,23 @@ pub(super) struct Lines {
     wanted: Arc<Wanted>,
     limits: Limits,
     spans: Spans,
-    output: Output,
-}
-
-/// The part of the state that is used while labels are borrowed from the rest.
-#[derive(Debug)]
-struct Output {
     format: Format,
-    exemplar_labels: Spans,
     summary: Summary,
 }
 
 impl Lines {
     pub(super) fn new(wanted: Arc<Wanted>, limits: Limits) -> Self {
-        let output = Output {
-            format: Format::Text,
-            exemplar_labels: Spans::new(),
-            summary: Summary::default(),
-        };
-        Self { wanted, limits, spans: Spans::new(), output }
+        let (format, summary) = (Format::Text, Summary::default());
+        Self { wanted, limits, spans: Spans::new(), format, summary }
     }
 
     pub(super) fn begin(&mut self, format: Format) {
-        self.output.format = format;
-        self.output.summary = Summary::default();
+        self.format = format;
+        self.summary = Summary::default();
     }
 
     pub(super) fn end(&mut self) -> Summary {
-        mem::take(&mut self.output.summary)
+        mem::take(&mut self.summary)
     }
 
     pub(super) fn max_line_bytes(&self) -> usize {
@@ -57,8 +46,8 @@ impl Lines {
     /// Counts bytes that have arrived.
     pub(super) fn arrived(&mut self, bytes: usize) -> Result<(), TooLarge> {
         let max_page_bytes = self.limits.max_page_bytes;
-        self.output.summary.bytes += bytes as u64;
-        if self.output.summary.bytes > max_page_bytes {
+        self.summary.bytes += bytes as u64;
+        if self.summary.bytes > max_page_bytes {
             return Err(TooLarge { max_page_bytes });
         }
         Ok(())
@@ -78,7 +67,7 @@ impl Lines {
         let mut searched = start;
         while searched < bytes.len() {
             for place in newlines.find(&bytes[searched..]) {
-                if self.output.summary.eof_marker {
+                if self.summary.eof_marker {
                     break;
                 }
                 let end = searched + usize::from(*place);
@@ -88,12 +77,12 @@ impl Lines {
             searched += STRETCH;
         }
         // Bytes after the marker are not kept either.
-        if self.output.summary.eof_marker { bytes.len() } else { start }
+        if self.summary.eof_marker { bytes.len() } else { start }
     }
 
     /// Reads one line, given without its newline.
     pub(super) fn read_line(&mut self, line: &[u8], each: &mut impl FnMut(&Sample<'_>)) {
-        if self.output.summary.eof_marker {
+        if self.summary.eof_marker {
             return;
         }
         if line.len() > self.limits.max_line_bytes {
@@ -106,7 +95,7 @@ impl Lines {
     }
 
     fn is_first_line(&self) -> bool {
-        self.output.summary.lines == 0
+        self.summary.lines == 0
     }
 
     /// A line without the byte order mark that a page may begin with.
@@ -126,7 +115,7 @@ impl Lines {
     ) {
         match bytes.first() {
             // Not looked up, because comments separate lines that begin alike.
-            Some(b'#') if self.output.format == Format::Text => {}
+            Some(b'#') if self.format == Format::Text => {}
             Some(b' ' | b'\t' | b'{' | b'#') => self.odd(&bytes[..len], each),
             _ => {
                 if let Some(name) = finder.find(bytes) {
@@ -134,12 +123,12 @@ impl Lines {
                 }
             }
         }
-        self.output.summary.lines += 1;
+        self.summary.lines += 1;
     }
 
     /// Counts a line that has ended.
     pub(super) fn pass_line(&mut self) {
-        self.output.summary.lines += 1;
+        self.summary.lines += 1;
     }
 
     /// A line that begins with a wanted name.
@@ -153,10 +142,8 @@ impl Lines {
     /// The same within the limit, and without a carriage return at its end.
     fn named(&mut self, name: NameId, line: &[u8], each: &mut impl FnMut(&Sample<'_>)) {
         let behind_name = &line[self.wanted.name(name).len()..];
-        match line::series(behind_name, &mut self.spans) {
-            Ok(series) => self.output.sample(name, series.labels, series.rest, each),
-            Err(reason) => self.output.summary.refuse(name, reason),
-        }
+        let series = line::series(behind_name, &mut self.spans);
+        take(name, series, self.format, &mut self.summary, each);
     }
 
     /// A line that begins with a blank, a brace or the sign of a comment.
@@ -168,16 +155,14 @@ impl Lines {
         match skip_blanks(without_return(line)) {
             [] => {}
             comment @ [b'#', ..] => {
-                let openmetrics = self.output.format == Format::OpenMetrics;
-                self.output.summary.eof_marker = openmetrics && is_eof(comment);
+                let openmetrics = self.format == Format::OpenMetrics;
+                self.summary.eof_marker = openmetrics && is_eof(comment);
             }
             [b'{', rest @ ..] => {
-                match line::series_with_name(rest, &mut self.spans, &self.wanted) {
-                    Some((name, Ok(series))) => {
-                        self.output.sample(name, series.labels, series.rest, each);
-                    }
-                    Some((name, Err(reason))) => self.output.summary.refuse(name, reason),
-                    None => {}
+                if let Some((name, series)) =
+                    line::series_with_name(rest, &mut self.spans, &self.wanted)
+                {
+                    take(name, series, self.format, &mut self.summary, each);
                 }
             }
             line => {
@@ -200,29 +185,31 @@ impl Lines {
             name.filter(|name| !matches!(line[self.wanted.name(*name).len()..], [] | [b'\r']))
         };
         if let Some(name) = name {
-            self.output.summary.refuse(name, Reason::LineTooLong);
+            self.summary.refuse(name, Reason::LineTooLong);
         }
     }
 }
 
-impl Output {
-    /// Reads on behind the labels of a line and hands out its sample.
-    #[inline]
-    fn sample(
-        &mut self,
-        name: NameId,
-        labels: Labels<'_>,
-        behind_labels: &[u8],
-        each: &mut impl FnMut(&Sample<'_>),
-    ) {
-        match line::measured(behind_labels, self.format, &mut self.exemplar_labels) {
-            Ok(Measured { value, timestamp_ms }) => {
-                self.summary.samples += 1;
-                let line = self.summary.lines + 1;
-                each(&Sample { name, labels, value, timestamp_ms, line });
-            }
-            Err(reason) => self.summary.refuse(name, reason),
+/// Reads on behind the labels of a line and returns its sample, or counts a malformed line.
+#[inline]
+fn take(
+    name: NameId,
+    series: Result<Series<'_>, Reason>,
+    format: Format,
+    summary: &mut Summary,
+    each: &mut impl FnMut(&Sample<'_>),
+) {
+    let line = summary.lines + 1;
+    let sample = series.and_then(|Series { labels, rest }| {
+        let Measured { value, timestamp_ms } = line::measured(rest, format)?;
+        Ok(Sample { name, labels, value, timestamp_ms, line })
+    });
+    match sample {
+        Ok(sample) => {
+            summary.samples += 1;
+            each(&sample);
         }
+        Err(reason) => summary.refuse(name, reason),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Reads wanted samples out of a Prometheus or OpenMetrics exposition page, chunk by chunk.
 //!
 //! A [`Scanner`] calls back with each [`Sample`] of the [`Wanted`] names. It builds no model of the page: of a line
-//! with another name only the first bytes are read, so a malformed one is never noticed. A bad line of a wanted name is counted, reported with its
-//! number and a [`Reason`], and skipped; the others survive.
+//! with another name only the first bytes are read, so a malformed one is never noticed. A malformed line of a wanted
+//! name is counted, reported with its number and a [`Reason`], and skipped; the others are read.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -37,10 +37,9 @@
 //! - A timestamp is an integer of milliseconds, in OpenMetrics a float of seconds. It is reported, not
 //!   judged; where OpenMetrics gives one that 64 bits of milliseconds cannot hold, the sample counts
 //!   and has none.
-//! - An exemplar is checked and left out. After `# EOF` of OpenMetrics nothing more is read.
+//! - An exemplar is left out, whatever it holds. After `# EOF` of OpenMetrics nothing more is read.
 //! - Labels of a sample are UTF-8, or the line is refused. Elsewhere any byte may stand.
-//! - A malformed set of labels with a quoted name counts as a malformed line of that name where a quoted
-//!   string in it, neither a label's name nor a value, is a wanted one.
+//! - A malformed set of labels counts as a malformed line of a wanted name in quotes if that is before the defect.
 //!
 //! Series that stand twice on a page are reported twice. `TYPE` and `HELP` are comments.
 //!

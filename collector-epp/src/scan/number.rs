@@ -2,7 +2,7 @@
 
 use super::Reason;
 
-/// Reads a sample's value, of which `token` is the whole.
+/// Reads a sample's value; `token` is all of it.
 ///
 /// Accepts what Prometheus does, which is what Go's `strconv.ParseFloat` does without hexadecimals and
 /// `_`: digits with at most one point and at least one digit, an optional sign and exponent, `NaN`
@@ -65,15 +65,15 @@ fn leading_digits(mut number: u64, mut token: &[u8]) -> (u64, &[u8]) {
 }
 
 fn any_value(token: &[u8]) -> Result<f64, Reason> {
-    if is_decimal(token) {
-        let value = std::str::from_utf8(token).ok().and_then(|text| text.parse().ok());
-        return match value {
-            Some(value) if f64::is_finite(value) => Ok(value),
-            Some(_) => Err(Reason::ValueTooLarge),
-            None => Err(Reason::Value),
-        };
+    let text = str::from_utf8(token).map_err(|_| Reason::Value)?;
+    let value: f64 = text.parse().map_err(|_| Reason::Value)?;
+    if value.is_nan() && matches!(token, [b'+' | b'-', ..]) {
+        return Err(Reason::Value);
     }
-    word(token).ok_or(Reason::Value)
+    if value.is_infinite() && token.iter().any(u8::is_ascii_digit) {
+        return Err(Reason::ValueTooLarge);
+    }
+    Ok(value)
 }
 
 /// Milliseconds since 1970, as the text format has them: an integer, with or without a sign.
@@ -94,46 +94,6 @@ pub(super) fn seconds(token: &[u8]) -> Result<Option<i64>, Reason> {
     let milliseconds = (seconds * 1000.0).round();
     #[expect(clippy::cast_possible_truncation, reason = "it is an integer, and in range")]
     Ok((-END..END).contains(&milliseconds).then_some(milliseconds as i64))
-}
-
-fn is_decimal(token: &[u8]) -> bool {
-    let token = unsigned(token);
-    let (whole, token) = digits(token);
-    let (fraction, token) = match token {
-        [b'.', rest @ ..] => digits(rest),
-        _ => (0, token),
-    };
-    if whole + fraction == 0 {
-        return false;
-    }
-    match token {
-        [] => true,
-        [b'e' | b'E', rest @ ..] => matches!(digits(unsigned(rest)), (1.., [])),
-        _ => false,
-    }
-}
-
-fn word(token: &[u8]) -> Option<f64> {
-    if token.eq_ignore_ascii_case(b"nan") {
-        return Some(f64::NAN);
-    }
-    let word = unsigned(token);
-    let infinity = word.eq_ignore_ascii_case(b"inf") || word.eq_ignore_ascii_case(b"infinity");
-    let negative = token.first() == Some(&b'-');
-    infinity.then_some(if negative { f64::NEG_INFINITY } else { f64::INFINITY })
-}
-
-fn unsigned(token: &[u8]) -> &[u8] {
-    match token {
-        [b'+' | b'-', rest @ ..] => rest,
-        _ => token,
-    }
-}
-
-/// How many digits a token begins with, and what follows them.
-fn digits(token: &[u8]) -> (usize, &[u8]) {
-    let count = token.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    (count, &token[count..])
 }
 
 #[cfg(test)]

@@ -81,8 +81,6 @@ pub enum Reason {
     ValueTooLarge,
     /// What follows the value is no timestamp.
     Timestamp,
-    /// The exemplar is malformed.
-    Exemplar,
     /// Something follows where the line should end.
     TrailingCharacters,
 }
@@ -104,7 +102,6 @@ impl fmt::Display for Reason {
             Self::Value => "the value is no number",
             Self::ValueTooLarge => "the value is too large for a double",
             Self::Timestamp => "the timestamp is no number in range",
-            Self::Exemplar => "the exemplar is malformed",
             Self::TrailingCharacters => "something follows the end of the sample",
         })
     }

@@ -104,10 +104,7 @@ fn read_long_line(line: &[u8], how: How<'_>, out: &mut Exposition) {
 type Sample = (Vec<(String, String)>, f64, Option<i64>);
 
 /// The name, when one can be told, and what follows, when all of it is legal.
-fn read_sample(
-    line: &[u8],
-    How { wanted, openmetrics, .. }: How<'_>,
-) -> (Option<String>, Option<Sample>) {
+fn read_sample(line: &[u8], How { openmetrics, .. }: How<'_>) -> (Option<String>, Option<Sample>) {
     let mut rest = Rest(line).after_blanks();
     let bare = rest.bare(is_name_byte);
     if !bare.is_empty() {
@@ -120,34 +117,9 @@ fn read_sample(
         return (None, None);
     }
     let mut name = None;
-    let whole = rest.0;
     let labels = rest.set(&mut name);
-    let names = match (&labels, name) {
-        (Some(_), name) => name.into_iter().collect(),
-        (None, _) => unlabelled(whole),
-    };
-    let names = names.into_iter().filter_map(|name| String::from_utf8(name).ok());
-    let mut names = names.filter(|name| wanted.contains(&name.as_str()));
-    (names.next(), labels.and_then(|labels| rest.tail(labels, openmetrics)))
-}
-
-/// The quoted strings of a malformed set that stand neither before nor behind a `=`, nor at its end.
-fn unlabelled(set: &[u8]) -> Vec<Vec<u8>> {
-    let mut found = Vec::new();
-    let mut rest = Rest(set);
-    let mut before = None;
-    while let [byte, behind @ ..] = rest.after_blanks().0 {
-        rest = Rest(behind);
-        if *byte == b'"' {
-            let Some(string) = rest.string() else { break };
-            let next = rest.after_blanks().0.first();
-            if before != Some(b'=') && next.is_some_and(|next| *next != b'=') {
-                found.push(string);
-            }
-        }
-        before = Some(*byte);
-    }
-    found
+    let name = name.and_then(|name| String::from_utf8(name).ok());
+    (name, labels.and_then(|labels| rest.tail(labels, openmetrics)))
 }
 
 /// The first line of a page without a byte order mark.
@@ -256,6 +228,9 @@ impl Rest<'_> {
                     return None;
                 }
                 *name = Some(label);
+            } else if quoted && next.is_some_and(|next| *next != b'=') {
+                name.get_or_insert(label);
+                return None;
             } else {
                 if !quoted && label.first().is_none_or(u8::is_ascii_digit) {
                     return None;
@@ -287,25 +262,9 @@ impl Rest<'_> {
             let word = self.word();
             timestamp = if openmetrics { seconds(&word)? } else { Some(word.parse().ok()?) };
         }
-        if openmetrics && self.take(b'#') {
-            self.exemplar()?;
-        }
-        self.after_blanks().0.is_empty().then_some((labels, value, timestamp))
-    }
-
-    /// Labels, a value and perhaps a timestamp.
-    fn exemplar(&mut self) -> Option<()> {
-        let mut name = None;
-        if self.after_blanks().0.first() != Some(&b'{') {
-            return None;
-        }
-        self.set(&mut name)?;
-        number(&self.word())?;
-        let timestamp = self.word();
-        if !timestamp.is_empty() {
-            seconds(&timestamp)?;
-        }
-        name.is_none().then_some(())
+        let rest = self.after_blanks().0;
+        let ends = rest.is_empty() || (openmetrics && rest.starts_with(b"#"));
+        ends.then_some((labels, value, timestamp))
     }
 
     /// The bytes up to the next blank; those that are not UTF-8 are in no number.
