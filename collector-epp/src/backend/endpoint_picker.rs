@@ -7,26 +7,25 @@ use metrics::gauge;
 
 use super::fleet::Fleet;
 use super::pod::Outcome;
-use crate::endpoint_picker::{EndpointPickerMetrics, EndpointPickerModel, EndpointPickerPool};
+use crate::endpoint_picker::EndpointPickerMetrics;
 use crate::engines::Exposition;
 
 /// Rows of one page that are shown.
 const ROWS_MAX: usize = 256;
 
-type OfPool = (&'static str, fn(&EndpointPickerPool) -> Option<f64>);
-type OfModel = (&'static str, fn(&EndpointPickerModel) -> Option<f64>);
-
-const OF_POOL: [OfPool; 5] = [
-    ("collector_epp_pool_ready_pods", |pool| pool.ready),
-    ("collector_epp_pool_average_kv_cache_usage", |pool| pool.avg_kv),
-    ("collector_epp_pool_average_queue_size", |pool| pool.avg_queue),
-    ("collector_epp_pool_average_running_requests", |pool| pool.avg_running),
-    ("collector_epp_pool_saturation", |pool| pool.saturation_effective),
+/// The families of a pool's numbers, by their keys.
+const OF_POOL: [(&str, &str); 5] = [
+    ("collector_epp_pool_ready_pods", "ready"),
+    ("collector_epp_pool_average_kv_cache_usage", "avg_kv"),
+    ("collector_epp_pool_average_queue_size", "avg_queue"),
+    ("collector_epp_pool_average_running_requests", "avg_running"),
+    ("collector_epp_pool_saturation", "saturation_effective"),
 ];
 
-const OF_MODEL: [OfModel; 2] = [
-    ("collector_epp_flow_control_queue_size", |model| model.flow_control_queue_size),
-    ("collector_epp_flow_control_queue_bytes", |model| model.flow_control_queue_bytes),
+/// Those of a model's numbers.
+const OF_MODEL: [(&str, &str); 2] = [
+    ("collector_epp_flow_control_queue_size", "flow_control_queue_size"),
+    ("collector_epp_flow_control_queue_bytes", "flow_control_queue_bytes"),
 ];
 
 /// A gauge: its family, the namespace, and the pool or model.
@@ -65,17 +64,17 @@ impl EndpointPickerGauges {
 fn collect(metrics: &EndpointPickerMetrics, namespace: &str, gauges: &mut HashMap<Key, f64>) {
     for pool in metrics.pools.iter().take(ROWS_MAX) {
         let name = pool.name.as_deref().unwrap_or_default();
-        for (family, value) in OF_POOL {
-            if let Some(value) = value(pool) {
-                gauges.insert((family, namespace.to_owned(), name.to_owned()), value);
+        for (family, key) in OF_POOL {
+            if let Some(value) = pool.numbers.get(key) {
+                gauges.insert((family, namespace.to_owned(), name.to_owned()), *value);
             }
         }
     }
     for model in metrics.models.iter().take(ROWS_MAX) {
         let name = model.model.as_ref().or(model.target.as_ref());
         let name = name.map_or("", |name| name.as_str());
-        for (family, value) in OF_MODEL {
-            if let Some(value) = value(model) {
+        for (family, key) in OF_MODEL {
+            if let Some(value) = model.numbers.get(key) {
                 // Requests for one model may be held back for several targets.
                 let key = (family, namespace.to_owned(), name.to_owned());
                 *gauges.entry(key).or_default() += value;
@@ -92,19 +91,18 @@ fn set((family, namespace, name): &Key, value: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoint_picker::{EndpointPickerModel, EndpointPickerPool};
 
     #[test]
     fn requests_held_back_are_summed_over_targets_and_endpoint_pickers() {
         let held = |target: &str, size| EndpointPickerModel {
             model: Some("m".into()),
             target: Some(target.into()),
-            flow_control_queue_size: Some(size),
-            ..EndpointPickerModel::default()
+            numbers: [("flow_control_queue_size", size)].into(),
         };
         let pool = EndpointPickerPool {
             name: Some("p".into()),
-            ready: Some(3.0),
-            avg_kv: None,
+            numbers: [("ready", 3.0)].into(),
             ..EndpointPickerPool::default()
         };
         let metrics = EndpointPickerMetrics {

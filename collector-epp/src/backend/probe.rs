@@ -238,7 +238,7 @@ fn endpoint_pickers(pages: &[&Good]) -> Option<Check> {
     let mut seen = false;
     for pool in pools.inspect(|_| seen = true).flatten().take(SHOWN_MAX) {
         let name = collector_transport::quote(pool.name.as_deref().unwrap_or("without a name"));
-        told.push(match pool.ready {
+        told.push(match pool.numbers.get("ready") {
             Some(ready) => format!("pool {name} has {ready} ready pods"),
             None => format!("pool {name}"),
         });

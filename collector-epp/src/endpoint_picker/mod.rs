@@ -7,6 +7,7 @@
 mod names;
 mod reader;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use collector_core::{ModelId, PodName};
@@ -29,7 +30,10 @@ pub struct EndpointPickerMetrics {
     pub beyond_limit: u64,
 }
 
-/// Requests for one model, as the endpoint picker counts them. `None`: not on the page.
+/// Numbers by their keys, those of [`EndpointPickerMetrics::matched`]; a number that is not on the page is absent.
+pub type Numbers = BTreeMap<&'static str, f64>;
+
+/// Requests for one model, as the endpoint picker counts them.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct EndpointPickerModel {
     /// The model that was asked for; `None` if the endpoint picker does not name it.
@@ -37,61 +41,22 @@ pub struct EndpointPickerModel {
     /// The model that they were sent to. `None` for numbers given per model that has several targets: the earliest
     /// names count running requests so.
     pub target: Option<ModelId>,
-    /// Requests.
-    pub requests_total: Option<f64>,
-    /// Requests that failed.
-    pub errors_total: Option<f64>,
-    /// Requests that run.
-    pub running: Option<f64>,
-    /// Requests held back in the endpoint picker's queues.
-    pub flow_control_queue_size: Option<f64>,
-    /// Bytes of these.
-    pub flow_control_queue_bytes: Option<f64>,
-    /// Durations, in seconds.
-    pub duration_sum: Option<f64>,
-    /// Durations measured.
-    pub duration_count: Option<f64>,
-    /// Prompt tokens.
-    pub input_tokens_sum: Option<f64>,
-    /// Requests whose prompt tokens were counted.
-    pub input_tokens_count: Option<f64>,
-    /// Generated tokens.
-    pub output_tokens_sum: Option<f64>,
-    /// Requests whose generated tokens were counted.
-    pub output_tokens_count: Option<f64>,
-    /// Durations divided by generated tokens ("normalized time per output token"), in seconds.
-    pub ntpot_sum: Option<f64>,
-    /// Such quotients measured.
-    pub ntpot_count: Option<f64>,
-    /// Inter-token latencies of streaming requests, in seconds.
-    pub itl_sum: Option<f64>,
-    /// Such latencies measured.
-    pub itl_count: Option<f64>,
-    /// Times to first token of streaming requests, in seconds.
-    pub ttft_streaming_sum: Option<f64>,
-    /// Such times measured.
-    pub ttft_streaming_count: Option<f64>,
-    /// Times to the answer of requests that do not stream, in seconds.
-    pub ttft_whole_sum: Option<f64>,
-    /// Such times measured.
-    pub ttft_whole_count: Option<f64>,
+    /// `requests_total`, `errors_total`, `running`; `flow_control_queue_size` and `flow_control_queue_bytes` of the
+    /// requests that the endpoint picker holds back; and `_sum` and `_count` of
+    /// - `duration`, `itl` and, for each answered request, `ntpot` ("normalized time per output token"), in seconds,
+    /// - `ttft_streaming`, the time to first token, and `ttft_whole`, the time to an answer that is not streamed,
+    /// - `input_tokens` and `output_tokens`.
+    pub numbers: Numbers,
 }
 
-/// A pool of model servers, as the endpoint picker sees it. `None`: not on the page.
+/// A pool of model servers, as the endpoint picker sees it.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct EndpointPickerPool {
     /// The InferencePool; `None` if the endpoint picker does not name it.
     pub name: Option<Arc<str>>,
-    /// Mean KV-cache usage of its pods, 0.0 to 1.0.
-    pub avg_kv: Option<f64>,
-    /// Mean number of requests that wait in a pod.
-    pub avg_queue: Option<f64>,
-    /// Mean number of requests that run in a pod.
-    pub avg_running: Option<f64>,
-    /// Pods that are ready.
-    pub ready: Option<f64>,
-    /// How full the pool is for flow control: from 1.0 on requests are held back.
-    pub saturation_effective: Option<f64>,
+    /// Means over its pods: `avg_kv` (0.0 to 1.0), `avg_queue` and `avg_running` (requests); the pods that are `ready`;
+    /// and `saturation_effective`: how full it is for flow control, which holds back requests from 1.0 on.
+    pub numbers: Numbers,
     /// Requests waiting in each pod, by its name.
     pub per_pod_queue: Vec<(PodName, f64)>,
 }

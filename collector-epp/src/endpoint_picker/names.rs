@@ -6,69 +6,50 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{EndpointPickerModel as Model, EndpointPickerPool as Pool};
 use crate::scan::{NameId, Wanted};
 
 /// The prefixes of the newer generations, newest first.
 const PREFIXES: [&str; 2] = ["llm_d_epp_", "llm_d_router_epp_"];
 
-/// A number of a model: its key, its name in the newer generations without their prefix, its name in the
-/// first one without `inference_` (empty where that has none), and its field.
-type OfModel = (&'static str, &'static str, &'static str, fn(&mut Model) -> &mut Option<f64>);
+/// A number: its key, its name in the newer generations without their prefix, and its name in the first one without
+/// `inference_` (empty where that has none).
+type Number = (&'static str, &'static str, &'static str);
 
 #[rustfmt::skip]
-const MODEL: [OfModel; 19] = [
-    ("requests_total", "request_total", "objective_request_total", |row| &mut row.requests_total),
-    ("errors_total", "request_error_total", "objective_request_error_total", |row| &mut row.errors_total),
-    ("running", "request_running", "objective_running_requests", |row| &mut row.running),
-    ("flow_control_queue_size", "flow_control_queue_size", "extension_flow_control_queue_size",
-        |row| &mut row.flow_control_queue_size),
-    ("flow_control_queue_bytes", "flow_control_queue_bytes", "extension_flow_control_queue_bytes",
-        |row| &mut row.flow_control_queue_bytes),
-    ("duration_sum", "request_duration_seconds_sum", "objective_request_duration_seconds_sum",
-        |row| &mut row.duration_sum),
-    ("duration_count", "request_duration_seconds_count", "objective_request_duration_seconds_count",
-        |row| &mut row.duration_count),
-    ("input_tokens_sum", "request_input_tokens_sum", "objective_input_tokens_sum",
-        |row| &mut row.input_tokens_sum),
-    ("input_tokens_count", "request_input_tokens_count", "objective_input_tokens_count",
-        |row| &mut row.input_tokens_count),
-    ("output_tokens_sum", "request_output_tokens_sum", "objective_output_tokens_sum",
-        |row| &mut row.output_tokens_sum),
-    ("output_tokens_count", "request_output_tokens_count", "objective_output_tokens_count",
-        |row| &mut row.output_tokens_count),
-    ("ntpot_sum", "request_ntpot_seconds_sum", "objective_normalized_time_per_output_token_seconds_sum",
-        |row| &mut row.ntpot_sum),
-    ("ntpot_count", "request_ntpot_seconds_count", "objective_normalized_time_per_output_token_seconds_count",
-        |row| &mut row.ntpot_count),
-    ("itl_sum", "request_streaming_itl_seconds_sum", "", |row| &mut row.itl_sum),
-    ("itl_count", "request_streaming_itl_seconds_count", "", |row| &mut row.itl_count),
-    ("ttft_streaming_sum", "request_ttft_seconds_sum{streaming=true}", "", |row| &mut row.ttft_streaming_sum),
-    ("ttft_streaming_count", "request_ttft_seconds_count{streaming=true}", "",
-        |row| &mut row.ttft_streaming_count),
-    ("ttft_whole_sum", "request_ttft_seconds_sum{streaming=false}", "", |row| &mut row.ttft_whole_sum),
-    ("ttft_whole_count", "request_ttft_seconds_count{streaming=false}", "", |row| &mut row.ttft_whole_count),
+const MODEL: [Number; 19] = [
+    ("requests_total", "request_total", "objective_request_total"),
+    ("errors_total", "request_error_total", "objective_request_error_total"),
+    ("running", "request_running", "objective_running_requests"),
+    ("flow_control_queue_size", "flow_control_queue_size", "extension_flow_control_queue_size"),
+    ("flow_control_queue_bytes", "flow_control_queue_bytes", "extension_flow_control_queue_bytes"),
+    ("duration_sum", "request_duration_seconds_sum", "objective_request_duration_seconds_sum"),
+    ("duration_count", "request_duration_seconds_count", "objective_request_duration_seconds_count"),
+    ("input_tokens_sum", "request_input_tokens_sum", "objective_input_tokens_sum"),
+    ("input_tokens_count", "request_input_tokens_count", "objective_input_tokens_count"),
+    ("output_tokens_sum", "request_output_tokens_sum", "objective_output_tokens_sum"),
+    ("output_tokens_count", "request_output_tokens_count", "objective_output_tokens_count"),
+    ("ntpot_sum", "request_ntpot_seconds_sum", "objective_normalized_time_per_output_token_seconds_sum"),
+    ("ntpot_count", "request_ntpot_seconds_count", "objective_normalized_time_per_output_token_seconds_count"),
+    ("itl_sum", "request_streaming_itl_seconds_sum", ""),
+    ("itl_count", "request_streaming_itl_seconds_count", ""),
+    ("ttft_streaming_sum", "request_ttft_seconds_sum{streaming=true}", ""),
+    ("ttft_streaming_count", "request_ttft_seconds_count{streaming=true}", ""),
+    ("ttft_whole_sum", "request_ttft_seconds_sum{streaming=false}", ""),
+    ("ttft_whole_count", "request_ttft_seconds_count{streaming=false}", ""),
 ];
 
-/// A number of a pool, likewise, with the label that names the pool.
-type OfPool =
-    (&'static str, &'static str, &'static str, &'static str, fn(&mut Pool) -> &mut Option<f64>);
-
+/// The numbers of a pool, each with the label that names the pool.
 #[rustfmt::skip]
-const POOL: [OfPool; 6] = [
-    ("avg_kv", "average_kv_cache_utilization", "pool_average_kv_cache_utilization", "name",
-        |pool| &mut pool.avg_kv),
-    ("avg_queue", "average_queue_size", "pool_average_queue_size", "name", |pool| &mut pool.avg_queue),
-    ("avg_running", "average_running_requests", "pool_average_running_requests", "name",
-        |pool| &mut pool.avg_running),
-    ("ready", "ready_endpoints", "pool_ready_pods", "name", |pool| &mut pool.ready),
-    ("saturation_effective", "flow_control_pool_saturation{stage=effective}",
-        "extension_flow_control_pool_saturation{stage=effective}", "inference_pool",
-        |pool| &mut pool.saturation_effective),
+const POOL: [(Number, &str); 6] = [
+    (("avg_kv", "average_kv_cache_utilization", "pool_average_kv_cache_utilization"), "name"),
+    (("avg_queue", "average_queue_size", "pool_average_queue_size"), "name"),
+    (("avg_running", "average_running_requests", "pool_average_running_requests"), "name"),
+    (("ready", "ready_endpoints", "pool_ready_pods"), "name"),
+    (("saturation_effective", "flow_control_pool_saturation{stage=effective}",
+        "extension_flow_control_pool_saturation{stage=effective}"), "inference_pool"),
     // Builds that do not separate the stages have no such label.
-    ("saturation_effective", "flow_control_pool_saturation{stage=}",
-        "extension_flow_control_pool_saturation{stage=}", "inference_pool",
-        |pool| &mut pool.saturation_effective),
+    (("saturation_effective", "flow_control_pool_saturation{stage=}",
+        "extension_flow_control_pool_saturation{stage=}"), "inference_pool"),
 ];
 
 /// The series that one number may be read from.
@@ -76,8 +57,7 @@ const POOL: [OfPool; 6] = [
 pub(crate) struct Series {
     /// The key of the number.
     pub(super) key: &'static str,
-    /// What the number is of.
-    pub(super) field: Field,
+    pub(super) owner: Owner,
     pub(super) name: String,
     /// A label and the value that it must have.
     pub(super) matcher: Option<(&'static str, &'static str)>,
@@ -85,14 +65,14 @@ pub(crate) struct Series {
     pub(super) labels: [&'static str; 2],
 }
 
-/// Where a number is put.
+/// What a number is of.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Field {
-    /// A sum, by tenant and priority or by error code.
-    Model(fn(&mut Model) -> &mut Option<f64>),
-    Pool(fn(&mut Pool) -> &mut Option<f64>),
-    /// The requests that wait in each pod of a pool.
-    PodQueue,
+pub(super) enum Owner {
+    /// A model. Its series are summed: they are by tenant and priority or by error code.
+    Model,
+    Pool,
+    /// A pod of a pool: the requests that wait in it.
+    Pod,
 }
 
 /// All series of endpoint pickers, looked up by the id of their name.
@@ -146,15 +126,14 @@ impl Series {
 
 fn series() -> Vec<Series> {
     let mut all = Vec::new();
-    for (key, new, first, field) in MODEL {
-        let labels = |_| ["model_name", "target_model_name"];
-        add(&mut all, key, [new, first], Field::Model(field), labels);
+    for number in MODEL {
+        add(&mut all, number, Owner::Model, |_| ["model_name", "target_model_name"]);
     }
-    for (key, new, first, label, field) in POOL {
-        add(&mut all, key, [new, first], Field::Pool(field), |_| [label, ""]);
+    for (number, label) in POOL {
+        add(&mut all, number, Owner::Pool, |_| [label, ""]);
     }
-    let names = ["per_endpoint_queue_size", "pool_per_pod_queue_size"];
-    add(&mut all, "per_pod_queue", names, Field::PodQueue, |is_first| {
+    let queue = ("per_pod_queue", "per_endpoint_queue_size", "pool_per_pod_queue_size");
+    add(&mut all, queue, Owner::Pod, |is_first| {
         ["name", if is_first { "model_server_pod" } else { "model_server_endpoint" }]
     });
     all
@@ -163,9 +142,8 @@ fn series() -> Vec<Series> {
 /// Adds a number's series in every generation; `labels` returns those of the first one, or of the others.
 fn add(
     all: &mut Vec<Series>,
-    key: &'static str,
-    [new, first]: [&'static str; 2],
-    field: Field,
+    (key, new, first): Number,
+    owner: Owner,
     labels: impl Fn(bool) -> [&'static str; 2],
 ) {
     let mut push = |prefix: &str, selector: &'static str, is_first| {
@@ -174,7 +152,7 @@ fn add(
             None => (selector, None),
         };
         let name = format!("{prefix}{name}");
-        all.push(Series { key, field, name, matcher, labels: labels(is_first) });
+        all.push(Series { key, owner, name, matcher, labels: labels(is_first) });
     };
     for prefix in PREFIXES {
         push(prefix, new, false);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use collector_core::{ModelId, PodName};
 use foldhash::fast::RandomState;
 
-use super::names::{Field, Names};
+use super::names::{Names, Owner, Series};
 use super::{EndpointPickerMetrics, EndpointPickerModel, EndpointPickerPool};
 use crate::scan::{Labels, Sample};
 
@@ -63,7 +63,7 @@ impl Reader {
             self.series += 1;
             let value = sample.value;
             let known = found.rows.entry(row);
-            known.and_modify(|known| *known = series.field.fold(*known, value)).or_insert(value);
+            known.and_modify(|known| *known = series.owner.fold(*known, value)).or_insert(value);
         }
     }
 
@@ -85,14 +85,11 @@ impl Reader {
         let mut used = Vec::new();
         for (index, found) in found {
             let series = &names.series[index];
-            if used
-                .last()
-                .is_none_or(|(last, _): &(&super::names::Series, _)| last.key != series.key)
-            {
+            if used.last().is_none_or(|(last, _): &(&Series, _)| last.key != series.key) {
                 used.push((series, found));
             }
         }
-        let models = used.iter().filter(|(series, _)| matches!(series.field, Field::Model(_)));
+        let models = used.iter().filter(|(series, _)| matches!(series.owner, Owner::Model));
         let targets = only_targets(models.flat_map(|(_, found)| found.rows.keys()));
         let mut models: BTreeMap<Row, EndpointPickerModel> = BTreeMap::new();
         let mut pools: BTreeMap<Option<Arc<str>>, EndpointPickerPool> = BTreeMap::new();
@@ -103,15 +100,18 @@ impl Reader {
             repeated += found.repeated;
             let is_unknown = beyond_limit > 0 || may_lack(&series.name);
             for ([first, second], value) in found.rows {
-                match series.field {
-                    Field::Model(field) => {
+                match series.owner {
+                    Owner::Model => {
                         let target = second.or_else(|| targets.get(&first).and_then(Option::clone));
-                        let number = field(models.entry([first, target]).or_default());
-                        let sum = number.map_or(value, |known| series.field.fold(known, value));
-                        *number = (!is_unknown).then_some(sum);
+                        let numbers = &mut models.entry([first, target]).or_default().numbers;
+                        if !is_unknown {
+                            *numbers.entry(series.key).or_default() += value;
+                        }
                     }
-                    Field::Pool(field) => *field(pools.entry(first).or_default()) = Some(value),
-                    Field::PodQueue => {
+                    Owner::Pool => {
+                        pools.entry(first).or_default().numbers.insert(series.key, value);
+                    }
+                    Owner::Pod => {
                         if let Some(pod) = second {
                             let pool = pools.entry(first).or_default();
                             pool.per_pod_queue.push((PodName::new(pod), value));
@@ -136,12 +136,12 @@ impl Reader {
     }
 }
 
-impl Field {
+impl Owner {
     /// Puts two samples of one row together.
     fn fold(self, one: f64, other: f64) -> f64 {
         match self {
-            Self::Model(_) => one + other,
-            Self::Pool(_) | Self::PodQueue => one.max(other),
+            Self::Model => one + other,
+            Self::Pool | Self::Pod => one.max(other),
         }
     }
 }

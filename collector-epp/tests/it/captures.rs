@@ -138,6 +138,22 @@ fn the_newest_lora_series_is_the_current_one() {
     }
 }
 
+const KEYS: [&str; 13] = [
+    "requests_total",
+    "errors_total",
+    "flow_control_queue_size",
+    "duration_sum",
+    "duration_count",
+    "input_tokens_sum",
+    "input_tokens_count",
+    "output_tokens_sum",
+    "output_tokens_count",
+    "ntpot_sum",
+    "ntpot_count",
+    "itl_sum",
+    "itl_count",
+];
+
 #[test]
 fn every_generation_of_an_endpoint_picker_gives_its_expected_values() {
     for name in ENDPOINT_PICKERS {
@@ -151,31 +167,15 @@ fn every_generation_of_an_endpoint_picker_gives_its_expected_values() {
                     && row.target.as_ref().map(AsRef::as_ref) == target
             });
             let row = row.unwrap_or_else(|| panic!("{name}: {model:?} {target:?}"));
-            let ttft = |key: &str, half: usize| expected["ttft"][key][half].clone();
-            for (key, actual, expected) in [
-                ("requests_total", row.requests_total, &expected["requests_total"]),
-                ("errors_total", row.errors_total, &expected["errors_total"]),
-                (
-                    "flow_control_queue_size",
-                    row.flow_control_queue_size,
-                    &expected["flow_control_queue_size"],
-                ),
-                ("duration_sum", row.duration_sum, &expected["duration_sum"]),
-                ("duration_count", row.duration_count, &expected["duration_count"]),
-                ("input_tokens_sum", row.input_tokens_sum, &expected["input_tokens_sum"]),
-                ("input_tokens_count", row.input_tokens_count, &expected["input_tokens_count"]),
-                ("output_tokens_sum", row.output_tokens_sum, &expected["output_tokens_sum"]),
-                ("output_tokens_count", row.output_tokens_count, &expected["output_tokens_count"]),
-                ("ntpot_sum", row.ntpot_sum, &expected["ntpot_sum"]),
-                ("ntpot_count", row.ntpot_count, &expected["ntpot_count"]),
-                ("itl_sum", row.itl_sum, &expected["itl_sum"]),
-                ("itl_count", row.itl_count, &expected["itl_count"]),
-                ("ttft", row.ttft_streaming_sum, &ttft("streaming=true", 0)),
-                ("ttft", row.ttft_streaming_count, &ttft("streaming=true", 1)),
-                ("ttft", row.ttft_whole_sum, &ttft("streaming=false", 0)),
-                ("ttft", row.ttft_whole_count, &ttft("streaming=false", 1)),
-            ] {
-                check(&format!("{name}, {model:?}, {key}"), actual, expected);
+            for key in KEYS {
+                let what = format!("{name}, {model:?}, {key}");
+                check(&what, row.numbers.get(key).copied(), &expected[key]);
+            }
+            for (label, kind) in [("streaming=true", "streaming"), ("streaming=false", "whole")] {
+                for (index, half) in ["sum", "count"].into_iter().enumerate() {
+                    let number = row.numbers.get(&*format!("ttft_{kind}_{half}")).copied();
+                    check(&format!("{name}, {model:?}"), number, &expected["ttft"][label][index]);
+                }
             }
         }
         check_running(name, &page, models);
@@ -193,7 +193,8 @@ fn check_running(name: &str, page: &EndpointPickerMetrics, models: &[Value]) {
             .models
             .iter()
             .filter(|row| row.model.as_ref().map(AsRef::as_ref) == expected["model"].as_str());
-        let running: Vec<Option<f64>> = rows.map(|row| row.running).collect();
+        let running: Vec<Option<f64>> =
+            rows.map(|row| row.numbers.get("running").copied()).collect();
         let each: Vec<Option<f64>> = of_model.iter().map(|row| row["running"].as_f64()).collect();
         if name == "epp" && of_model.len() > 1 {
             let sum = each.iter().copied().sum::<Option<f64>>();
@@ -207,11 +208,9 @@ fn check_running(name: &str, page: &EndpointPickerMetrics, models: &[Value]) {
 fn check_pool(name: &str, page: &EndpointPickerMetrics, expected: &Value) {
     let [pool] = &page.pools[..] else { panic!("{name}: {:?}", page.pools) };
     assert_eq!(pool.name.as_deref(), expected["name"].as_str());
-    check(name, pool.avg_kv, &expected["avg_kv"]);
-    check(name, pool.avg_queue, &expected["avg_queue"]);
-    check(name, pool.avg_running, &expected["avg_running"]);
-    check(name, pool.ready, &expected["ready"]);
-    check(name, pool.saturation_effective, &expected["saturation_effective"]);
+    for key in ["avg_kv", "avg_queue", "avg_running", "ready", "saturation_effective"] {
+        check(name, pool.numbers.get(key).copied(), &expected[key]);
+    }
     let pods = expected["per_pod_queue"].as_object().unwrap();
     assert_eq!(pool.per_pod_queue.len(), pods.len());
     for (pod, waiting) in &pool.per_pod_queue {

@@ -198,9 +198,10 @@ fn an_endpoint_picker_before_1_0_is_read() {
     let [model] = &page.models[..] else { panic!("{:?}", page.models) };
     assert_eq!(model.model.as_ref().map(AsRef::as_ref), Some("chat"));
     assert_eq!(model.target.as_ref().map(AsRef::as_ref), Some("chat-v1"));
-    assert_eq!((model.requests_total, model.errors_total), (Some(300.0), Some(9.0)));
-    assert_eq!((model.running, model.input_tokens_sum), (Some(4.0), Some(15_000.0)));
-    assert_eq!((page.pools[0].ready, page.pools[0].avg_queue), (Some(5.0), Some(7.5)));
+    assert_eq!((model.numbers["requests_total"], model.numbers["errors_total"]), (300.0, 9.0));
+    assert_eq!((model.numbers["running"], model.numbers["input_tokens_sum"]), (4.0, 15_000.0));
+    let pool = &page.pools[0].numbers;
+    assert_eq!((pool["ready"], pool["avg_queue"]), (5.0, 7.5));
 }
 
 #[tokio::test(start_paused = true)]

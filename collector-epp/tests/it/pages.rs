@@ -43,7 +43,7 @@ fn old_and_new_names_are_never_summed() {
          llm_d_epp_request_total{model_name=\"m\",target_model_name=\"t\",priority=\"1\"} 2\n",
     );
     assert_eq!(page.models.len(), 1);
-    assert_eq!(page.models[0].requests_total, Some(7.0));
+    assert_eq!(page.models[0].numbers.get("requests_total"), Some(&7.0));
 }
 
 #[test]
@@ -102,7 +102,8 @@ fn floats_add_up_in_the_order_of_the_page() {
     // Readers differ in how they hash.
     for _ in 0..20 {
         let expected = Some(0.1 + 0.2 + 0.3 + 0.4 + 0.7);
-        assert_eq!(endpoint_picker(&page).models[0].duration_sum, expected);
+        let models = endpoint_picker(&page).models;
+        assert_eq!(models[0].numbers.get("duration_sum").copied(), expected);
     }
 }
 
@@ -115,7 +116,7 @@ fn an_endpoint_pickers_sums_are_exact_or_unknown() {
          llm_d_epp_request_error_total{target_model_name=\"t\",model_name=\"m\"} 3\n",
     );
     let [model] = &page.models[..] else { panic!("{:?}", page.models) };
-    assert_eq!((model.requests_total, model.errors_total), (None, Some(2.0)));
+    assert_eq!(model.numbers, [("errors_total", 2.0)].into());
     assert_eq!((page.repeated, page.beyond_limit), (1, 0));
 }
 
@@ -180,11 +181,11 @@ fn label_that_is_empty_is_no_label() {
         "llm_d_epp_flow_control_pool_saturation{inference_pool=\"p\",stage=\"prefill\"} 0.1\n\
          llm_d_epp_flow_control_pool_saturation{inference_pool=\"p\",stage=\"effective\"} 0.2\n",
     );
-    assert_eq!(staged.pools[0].saturation_effective, Some(0.2));
+    assert_eq!(staged.pools[0].numbers.get("saturation_effective"), Some(&0.2));
     let whole = endpoint_picker(
         "inference_extension_flow_control_pool_saturation{inference_pool=\"p\"} 0.3\n",
     );
-    assert_eq!(whole.pools[0].saturation_effective, Some(0.3));
+    assert_eq!(whole.pools[0].numbers.get("saturation_effective"), Some(&0.3));
 }
 
 #[test]

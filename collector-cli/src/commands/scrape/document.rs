@@ -314,33 +314,34 @@ impl<'a> Adapters<'a> {
 
 impl<'a> ModelRow<'a> {
     fn of(row: &'a EndpointPickerModel) -> Self {
+        let number = |key| Number::of(row.numbers.get(key).copied());
         let ttft = [
-            ("streaming=true", row.ttft_streaming_sum, row.ttft_streaming_count),
-            ("streaming=false", row.ttft_whole_sum, row.ttft_whole_count),
+            ("streaming=true", "ttft_streaming_sum", "ttft_streaming_count"),
+            ("streaming=false", "ttft_whole_sum", "ttft_whole_count"),
         ];
         let ttft: BTreeMap<_, _> = ttft
             .into_iter()
-            .map(|(label, sum, count)| (label, [Number::of(sum), Number::of(count)]))
+            .map(|(label, sum, count)| (label, [number(sum), number(count)]))
             .filter(|(_, halves)| halves.iter().any(Option::is_some))
             .collect();
         Self {
             model: row.model.as_ref().map(|model| shorten(model.as_ref())),
             target: row.target.as_ref().map(|target| shorten(target.as_ref())),
-            requests_total: Number::of(row.requests_total),
-            errors_total: Number::of(row.errors_total),
-            running: Number::of(row.running),
-            flow_control_queue_size: Number::of(row.flow_control_queue_size),
-            flow_control_queue_bytes: Number::of(row.flow_control_queue_bytes),
-            duration_sum: Number::of(row.duration_sum),
-            duration_count: Number::of(row.duration_count),
-            input_tokens_sum: Number::of(row.input_tokens_sum),
-            input_tokens_count: Number::of(row.input_tokens_count),
-            output_tokens_sum: Number::of(row.output_tokens_sum),
-            output_tokens_count: Number::of(row.output_tokens_count),
-            ntpot_sum: Number::of(row.ntpot_sum),
-            ntpot_count: Number::of(row.ntpot_count),
-            itl_sum: Number::of(row.itl_sum),
-            itl_count: Number::of(row.itl_count),
+            requests_total: number("requests_total"),
+            errors_total: number("errors_total"),
+            running: number("running"),
+            flow_control_queue_size: number("flow_control_queue_size"),
+            flow_control_queue_bytes: number("flow_control_queue_bytes"),
+            duration_sum: number("duration_sum"),
+            duration_count: number("duration_count"),
+            input_tokens_sum: number("input_tokens_sum"),
+            input_tokens_count: number("input_tokens_count"),
+            output_tokens_sum: number("output_tokens_sum"),
+            output_tokens_count: number("output_tokens_count"),
+            ntpot_sum: number("ntpot_sum"),
+            ntpot_count: number("ntpot_count"),
+            itl_sum: number("itl_sum"),
+            itl_count: number("itl_count"),
             ttft: (!ttft.is_empty()).then_some(ttft),
         }
     }
@@ -348,14 +349,15 @@ impl<'a> ModelRow<'a> {
 
 impl<'a> PoolRow<'a> {
     fn of(pool: &'a EndpointPickerPool) -> Self {
+        let number = |key| Number::of(pool.numbers.get(key).copied());
         let queue = pool.per_pod_queue.iter();
         Self {
             name: pool.name.as_deref().map(shorten),
-            avg_kv: Number::of(pool.avg_kv),
-            avg_queue: Number::of(pool.avg_queue),
-            avg_running: Number::of(pool.avg_running),
-            ready: Number::of(pool.ready),
-            saturation_effective: Number::of(pool.saturation_effective),
+            avg_kv: number("avg_kv"),
+            avg_queue: number("avg_queue"),
+            avg_running: number("avg_running"),
+            ready: number("ready"),
+            saturation_effective: number("saturation_effective"),
             per_pod_queue: queue
                 .map(|(pod, waiting)| (shorten(pod.as_str()), Number::of(Some(*waiting))))
                 .collect(),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use collector_epp::endpoint_picker::{
-    EndpointPickerMetrics, EndpointPickerModel, EndpointPickerPool,
+    EndpointPickerMetrics, EndpointPickerModel, EndpointPickerPool, Numbers,
 };
 use collector_epp::engines::{
     ENDPOINT_PICKER, EngineRow, Exposition, LoraAdapters, Quantity, ServerExposition,
@@ -49,24 +49,30 @@ const SOMETIMES: [Column<EngineRow>; 6] = [
 const MODEL: [Column<EndpointPickerModel>; 10] = [
     ("MODEL", |row| name(row.model.as_ref().map(AsRef::as_ref))),
     ("TARGET", |row| name(row.target.as_ref().map(AsRef::as_ref))),
-    ("QUEUED", |row| number(row.flow_control_queue_size)),
-    ("QUEUED BYTES", |row| number(row.flow_control_queue_bytes)),
-    ("RUNNING", |row| number(row.running)),
-    ("REQUESTS", |row| number(row.requests_total)),
-    ("ERRORS", |row| number(row.errors_total)),
-    ("INPUT TOKENS", |row| number(row.input_tokens_sum)),
-    ("OUTPUT TOKENS", |row| number(row.output_tokens_sum)),
-    ("DURATION", |row| milliseconds(row.duration_sum, row.duration_count)),
+    ("QUEUED", |row| number(value(&row.numbers, "flow_control_queue_size"))),
+    ("QUEUED BYTES", |row| number(value(&row.numbers, "flow_control_queue_bytes"))),
+    ("RUNNING", |row| number(value(&row.numbers, "running"))),
+    ("REQUESTS", |row| number(value(&row.numbers, "requests_total"))),
+    ("ERRORS", |row| number(value(&row.numbers, "errors_total"))),
+    ("INPUT TOKENS", |row| number(value(&row.numbers, "input_tokens_sum"))),
+    ("OUTPUT TOKENS", |row| number(value(&row.numbers, "output_tokens_sum"))),
+    ("DURATION", |row| {
+        milliseconds(value(&row.numbers, "duration_sum"), value(&row.numbers, "duration_count"))
+    }),
 ];
 
 const POOL: [Column<EndpointPickerPool>; 6] = [
     ("POOL", |pool| name(pool.name.as_deref())),
-    ("READY", |pool| number(pool.ready)),
-    ("AVG KV", |pool| percent(pool.avg_kv)),
-    ("AVG QUEUE", |pool| number(pool.avg_queue)),
-    ("AVG RUNNING", |pool| number(pool.avg_running)),
-    ("SATURATION", |pool| percent(pool.saturation_effective)),
+    ("READY", |pool| number(value(&pool.numbers, "ready"))),
+    ("AVG KV", |pool| percent(value(&pool.numbers, "avg_kv"))),
+    ("AVG QUEUE", |pool| number(value(&pool.numbers, "avg_queue"))),
+    ("AVG RUNNING", |pool| number(value(&pool.numbers, "avg_running"))),
+    ("SATURATION", |pool| percent(value(&pool.numbers, "saturation_effective"))),
 ];
+
+fn value(numbers: &Numbers, key: &str) -> Option<f64> {
+    numbers.get(key).copied()
+}
 
 /// What is taken from the page, and from which of its series.
 pub(super) fn of(page: &Exposition, read: &Read) -> String {
