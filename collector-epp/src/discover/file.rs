@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use collector_core::ErrorKind;
 use collector_transport::{NamedFile, Stamp, quote};
 use serde::Deserialize;
-use serde::de::{Deserializer, Visitor};
 
 use super::{Discovery, DiscoveryError, Target, TargetSpec};
 use crate::SECTION;
@@ -96,33 +95,25 @@ struct Group {
 }
 
 /// Text, or a number or truth value of YAML where text was meant.
+#[derive(Deserialize)]
+#[serde(from = "Scalar")]
 struct Text(String);
 
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyScalar;
-        impl Visitor<'_> for AnyScalar {
-            type Value = Text;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Text, E> {
-                Ok(Text(text.to_owned()))
-            }
-            fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Text, E> {
-                Ok(Text(value.to_string()))
-            }
-            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Text, E> {
-                Ok(Text(value.to_string()))
-            }
-            fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Text, E> {
-                Ok(Text(value.to_string()))
-            }
-            fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Text, E> {
-                Err(E::custom("a number stands where text is expected; put it in quotes"))
-            }
-        }
-        deserializer.deserialize_any(AnyScalar)
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "text is expected; put a number with a point in quotes")]
+enum Scalar {
+    Text(String),
+    Whole(i64),
+    Truth(bool),
+}
+
+impl From<Scalar> for Text {
+    fn from(scalar: Scalar) -> Self {
+        Self(match scalar {
+            Scalar::Text(text) => text,
+            Scalar::Whole(number) => number.to_string(),
+            Scalar::Truth(truth) => truth.to_string(),
+        })
     }
 }
 
@@ -189,7 +180,6 @@ impl Group {
             replica: owned("replica"),
         }
         .target()
-        .map_err(|error| error.to_string())
     }
 }
 

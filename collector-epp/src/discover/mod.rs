@@ -17,7 +17,7 @@ pub use dns::{DnsRecord, DnsSpec, DnsTargets};
 pub use file::FileTargets;
 pub use fixed::FixedTargets;
 pub(crate) use sources::{Duplicate, Found, Sources};
-pub use target::{Target, TargetError, TargetSpec};
+pub use target::{Target, TargetSpec};
 
 /// A source of targets.
 #[async_trait]

@@ -60,25 +60,13 @@ pub struct TargetSpec {
     pub replica: Option<String>,
 }
 
-/// A target that can never be scraped.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{problem}")]
-pub struct TargetError {
-    problem: String,
-}
-
-impl TargetError {
-    pub(crate) fn new(problem: impl Into<String>) -> Self {
-        Self { problem: problem.into() }
-    }
-}
-
 impl TargetSpec {
     /// The target, checked.
     ///
     /// # Errors
-    /// A URL that cannot be scraped, a name that is empty, too long or holds control characters.
-    pub fn target(&self) -> Result<Target, TargetError> {
+    /// A URL that cannot be scraped, a name that is empty, too long or holds control characters, in words that follow
+    /// the name of the target.
+    pub fn target(&self) -> Result<Target, String> {
         let url = page_url(&self.url)?;
         let pod = match &self.pod {
             Some(pod) => pod.clone(),
@@ -131,35 +119,34 @@ pub(super) fn address(url: &Url) -> String {
     }
 }
 
-fn page_url(text: &str) -> Result<Url, TargetError> {
-    let refuse = |problem: String| Err(TargetError::new(problem));
+fn page_url(text: &str) -> Result<Url, String> {
     if text.len() > URL_BYTES_MAX {
-        return refuse(format!("its URL is longer than {URL_BYTES_MAX} bytes"));
+        return Err(format!("its URL is longer than {URL_BYTES_MAX} bytes"));
     }
     let url = match Url::parse(text.trim()) {
         Ok(url) => url,
         // A URL that cannot be parsed may hold a password before an `@`, so it is not quoted.
-        Err(error) if text.contains('@') => return refuse(format!("it is not a URL ({error})")),
-        Err(error) => return refuse(format!("{text:?} is not a URL ({error})")),
+        Err(error) if text.contains('@') => return Err(format!("it is not a URL ({error})")),
+        Err(error) => return Err(format!("{text:?} is not a URL ({error})")),
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return refuse(
-            "its URL holds credentials, which would show in logs; use epp.token_path".into(),
+        return Err(
+            "its URL holds credentials, which would show in logs; use epp.token_path".into()
         );
     }
     if !matches!(url.scheme(), "http" | "https") {
-        return refuse(format!("{text:?} does not begin with http:// or https://"));
+        return Err(format!("{text:?} does not begin with http:// or https://"));
     }
     if url.host_str().is_none_or(str::is_empty) {
-        return refuse(format!("{text:?} names no host"));
+        return Err(format!("{text:?} names no host"));
     }
     if url.fragment().is_some() {
-        return refuse(format!("{text:?} has a fragment; leave out what follows the #"));
+        return Err(format!("{text:?} has a fragment; leave out what follows the #"));
     }
     Ok(url)
 }
 
-fn check_name(what: &str, name: &str) -> Result<(), TargetError> {
+fn check_name(what: &str, name: &str) -> Result<(), String> {
     let problem = if name.is_empty() {
         "is empty".to_owned()
     } else if name.len() > NAME_BYTES_MAX {
@@ -169,7 +156,7 @@ fn check_name(what: &str, name: &str) -> Result<(), TargetError> {
     } else {
         return Ok(());
     };
-    Err(TargetError::new(format!("its {what} {problem}")))
+    Err(format!("its {what} {problem}"))
 }
 
 #[cfg(test)]
@@ -182,7 +169,7 @@ mod tests {
 
     #[track_caller]
     fn refused(spec: &TargetSpec, part: &str) {
-        let text = spec.target().unwrap_err().to_string();
+        let text = spec.target().unwrap_err();
         assert!(text.contains(part), "{text:?} lacks {part:?}");
         assert!(!text.contains("hunter2"), "{text:?} shows a secret");
     }
