@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 
 use crate::failure::Failure;
 use crate::memory::{ModelMemory, RankConfig};
-use crate::plan::{LeafId, QueryKind, QueryKinds};
+use crate::plan::{LeafId, QueryKind};
 use crate::rows::{InfoRow, LiveRow, Rows, Sample};
 use crate::selfmetrics;
 use crate::server_clock::Moment;
@@ -58,8 +58,8 @@ pub(crate) struct Model {
     pub(crate) warning: Option<Arc<str>>,
     /// Number of liveness queries that were answered.
     pub(crate) liveness: u32,
-    /// The answered queries about it.
-    pub(crate) answered: QueryKinds,
+    /// Whether each kind of query about it was answered.
+    pub(crate) answered: [bool; QueryKind::ALL.len()],
     pub(crate) failed: FieldReasons,
     /// The first failure of a query about it.
     pub(crate) failure: Option<Failure>,
@@ -148,7 +148,7 @@ impl<'a> Assembly<'a> {
                         model.warning.get_or_insert_with(|| Arc::clone(warning));
                     }
                     model.liveness += u32::from(kind == QueryKind::Liveness);
-                    model.answered.insert(kind);
+                    model.answered[kind as usize] = true;
                 }
                 match rows {
                     Rows::LiveRow(living) => {
@@ -531,7 +531,7 @@ impl Model {
     /// Returns whether the model has no series now and had none within the window.
     pub(crate) fn is_missing(&self) -> bool {
         self.has_no_pods()
-            && self.answered.contains(QueryKind::Presence)
+            && self.answered[QueryKind::Presence as usize]
             && !(self.lately || self.seen || self.unnamed)
     }
 

@@ -105,7 +105,7 @@ fn without_pods(
     }
     // Each engine was asked: the answer for one says nothing about the pods of another.
     let is_known = model.liveness > 0
-        && model.answered.contains(QueryKind::Presence)
+        && model.answered[QueryKind::Presence as usize]
         && model.failure.is_none();
     if !is_known || model.incomplete {
         let incomplete = || {
@@ -161,10 +161,10 @@ fn found(
     let two_roles = model.has_two_roles();
     let servers = std::mem::take(model.servers.as_mut_vec());
     let hit_rates_failed = model.failed.contains(Field::PrefixCacheHitRate);
-    let hit_rates_new = model.answered.contains(QueryKind::PrefixCache) && !hit_rates_failed;
+    let hit_rates_new = model.answered[QueryKind::PrefixCache as usize] && !hit_rates_failed;
     let config_failed = model.failed.contains(Field::CacheConfig);
-    let config_asked = model.answered.contains(QueryKind::CacheConfig)
-        || model.answered.contains(QueryKind::Capacity);
+    let config_asked = model.answered[QueryKind::CacheConfig as usize]
+        || model.answered[QueryKind::Capacity as usize];
     let config_new = config_asked && !config_failed;
     let at = |is_new: bool, known: Option<Tick>| is_new.then_some(common.evaluated_at).or(known);
     let mut memory = ModelMemory {

@@ -33,7 +33,7 @@ use crate::promql::Window;
 
 pub use self::compile::queried_quantities;
 pub(crate) use self::compile::{Held, liveness, signs_of_life};
-pub(crate) use self::kinds::{QueryKind, QueryKinds};
+pub(crate) use self::kinds::QueryKind;
 pub(crate) use self::text::{WHAT, numbered, select};
 
 /// The function over the samples of a series.

@@ -164,17 +164,3 @@ impl QueryKind {
         )
     }
 }
-
-/// A set of kinds.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct QueryKinds(u32);
-
-impl QueryKinds {
-    pub(crate) fn insert(&mut self, kind: QueryKind) {
-        self.0 |= 1 << kind as u8;
-    }
-
-    pub(crate) fn contains(self, kind: QueryKind) -> bool {
-        self.0 & (1 << kind as u8) != 0
-    }
-}
