@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use collector_core::Clock;
-use collector_transport::{ConfigError, NamedFile, SecretFile, Token};
+use collector_transport::{ConfigError, NamedFile, Secret, Token, sensitive};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use crate::SECTION;
@@ -25,7 +25,7 @@ const REDACTED_BYTES_MIN: usize = 4;
 pub(crate) struct Credentials {
     authorization: Authorization,
     tenant: Option<HeaderValue>,
-    headers: Vec<(HeaderName, SecretValue)>,
+    headers: Vec<(HeaderName, Secret)>,
     /// URL-encoded; empty where there are none.
     parameters: String,
 }
@@ -36,39 +36,10 @@ enum Authorization {
     Command(TokenCommand),
     Basic {
         username: String,
-        password: SecretValue,
+        password: Secret,
     },
     #[cfg(feature = "sigv4")]
     Signature(Box<Signer>),
-}
-
-/// A secret from the configuration or from a file.
-enum SecretValue {
-    Given(SecretString),
-    File(SecretFile),
-}
-
-impl SecretValue {
-    fn get(&self) -> SecretString {
-        match self {
-            Self::Given(secret) => secret.clone(),
-            Self::File(file) => file.get(),
-        }
-    }
-
-    fn last(&self) -> SecretString {
-        match self {
-            Self::Given(secret) => secret.clone(),
-            Self::File(file) => file.last(),
-        }
-    }
-
-    fn reread(&self) -> bool {
-        match self {
-            Self::Given(_) => false,
-            Self::File(file) => file.reread(),
-        }
-    }
 }
 
 /// The headers of one request, and what is needed if the server refuses them.
@@ -101,12 +72,11 @@ impl Credentials {
             })
         };
         for (name, value) in &config.headers {
-            headers.push((name_of("headers", name)?, SecretValue::Given(value.clone())));
+            headers.push((name_of("headers", name)?, Secret::given(value)));
         }
         for (name, path) in &config.header_paths {
             let file = NamedFile::new(SECTION, "header_paths", path);
-            let value = SecretValue::File(SecretFile::new(file, header_value)?);
-            headers.push((name_of("header_paths", name)?, value));
+            headers.push((name_of("header_paths", name)?, Secret::in_file(file, header_value)?));
         }
         let mut parameters = url::form_urlencoded::Serializer::new(String::new());
         parameters.extend_pairs(&config.parameters);
@@ -259,11 +229,9 @@ impl Credentials {
                 "the bearer token of prometheus.token_command was sent".to_owned()
             }
             Authorization::Basic { username, password } => {
-                let of = match password {
-                    SecretValue::Given(_) => "prometheus.password".to_owned(),
-                    SecretValue::File(file) => {
-                        format!("{} (prometheus.password_path)", file.path().display())
-                    }
+                let of = match password.path() {
+                    None => "prometheus.password".to_owned(),
+                    Some(path) => format!("{} (prometheus.password_path)", path.display()),
                 };
                 let username = collector_transport::quote(username);
                 format!("the user name {username:?} was sent with the password of {of}")
@@ -294,10 +262,10 @@ impl Authorization {
             return Ok(Self::Token(Token::new(SECTION, token, path)?));
         };
         let password = match (&config.password, &config.password_path) {
-            (Some(password), _) => SecretValue::Given(password.clone()),
+            (Some(password), _) => Secret::given(password),
             (None, Some(path)) => {
                 let file = NamedFile::new(SECTION, "password_path", path);
-                SecretValue::File(SecretFile::new(file, password)?)
+                Secret::in_file(file, password)?
             }
             (None, None) => return Err(SECTION.error("username", "set without a password")),
         };
@@ -327,11 +295,4 @@ fn header_value(text: &str) -> Result<&str, String> {
     let value = text.trim();
     check_header_value(value).map_err(|problem| format!("cannot be sent: {problem}"))?;
     Ok(value)
-}
-
-/// Returns a value that `Debug` never shows. Invalid values were refused when they were read.
-fn sensitive(value: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(value).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }

@@ -7,21 +7,13 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::{ConfigError, Section};
 use crate::files::NamedFile;
-use crate::secret::SecretFile;
+use crate::secret::Secret;
 
 /// The source of the `Authorization` header.
 pub struct Token {
     section: Section,
-    from: From,
-}
-
-enum From {
-    /// No token is sent.
-    Nowhere,
-    /// `bearer_token`.
-    Value(SecretString),
-    /// `token_path`.
-    File(SecretFile),
+    /// `bearer_token`, or that of `token_path`; `None`: no token is sent.
+    secret: Option<Secret>,
 }
 
 impl std::fmt::Debug for Token {
@@ -41,68 +33,63 @@ impl Token {
         bearer_token: Option<&SecretString>,
         token_path: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        let from = match (bearer_token, token_path) {
-            (Some(token), _) => From::Value(token.clone()),
+        let secret = match (bearer_token, token_path) {
+            (Some(token), _) => Some(Secret::given(token)),
             (None, Some(path)) => {
                 let file = NamedFile::new(section, "token_path", path);
-                From::File(SecretFile::new(file, extract)?)
+                Some(Secret::in_file(file, extract)?)
             }
-            (None, None) => From::Nowhere,
+            (None, None) => None,
         };
-        Ok(Self { section, from })
+        Ok(Self { section, secret })
     }
 
     /// Whether there is a token to send.
     pub fn is_some(&self) -> bool {
-        !matches!(self.from, From::Nowhere)
+        self.secret.is_some()
     }
 
     /// The header to send; never shown by `Debug`.
     pub fn header(&self) -> Option<HeaderValue> {
-        let token = match &self.from {
-            From::Nowhere => return None,
-            From::Value(token) => token.clone(),
-            From::File(file) => file.get(),
-        };
-        // A token that is no header value was refused when it was read.
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).ok()?;
-        value.set_sensitive(true);
-        Some(value)
+        let token = self.secret.as_ref()?.get();
+        sensitive(&format!("Bearer {}", token.expose_secret()))
     }
 
     /// Reads the file again after the server refused the token, even if its stamp is unchanged. Returns whether there is
     /// another token to try.
     pub fn changed_after_refusal(&self) -> bool {
-        match &self.from {
-            From::File(file) => file.reread(),
-            From::Nowhere | From::Value(_) => false,
-        }
+        self.secret.as_ref().is_some_and(Secret::reread)
     }
 
     /// Returns a text of the server's without the token.
     pub fn redact(&self, text: &str) -> String {
-        let token = match &self.from {
-            From::Nowhere => return text.to_owned(),
-            From::Value(token) => token.clone(),
-            From::File(file) => file.last(),
-        };
-        text.replace(token.expose_secret(), "[token]")
+        match &self.secret {
+            None => text.to_owned(),
+            Some(secret) => text.replace(secret.last().expose_secret(), "[token]"),
+        }
     }
 
     /// Describes what was sent, for messages.
     pub fn describe(&self) -> String {
-        match &self.from {
-            From::Nowhere => "no bearer token was sent".to_owned(),
-            From::Value(_) => {
+        match self.secret.as_ref().map(Secret::path) {
+            None => "no bearer token was sent".to_owned(),
+            Some(None) => {
                 format!("the bearer token of {} was sent", self.section.key("bearer_token"))
             }
-            From::File(file) => format!(
+            Some(Some(path)) => format!(
                 "the bearer token of {} ({}) was sent",
-                file.path().display(),
+                path.display(),
                 self.section.key("token_path")
             ),
         }
     }
+}
+
+/// Returns a value of a header that `Debug` never shows; `None` if it is no such value.
+pub fn sensitive(value: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Returns the token in a file's text, without blanks around it.

@@ -1,6 +1,6 @@
 //! The parts of a connection to a server that all backends share.
 //!
-//! [`Tls`], [`Token`] and [`SecretFile`] are made from a user's settings and read their files again when these change.
+//! [`Tls`], [`Token`] and [`Secret`] are made from a user's settings and read their files again when these change.
 //! [`Wording`] explains connection errors and names the key to change. [`collecting`] counts under the names that all
 //! backends share. No request is sent from here: each backend has its own client.
 
@@ -14,11 +14,11 @@ mod resolver;
 mod secret;
 mod tls;
 
-pub use auth::{Token, check_token};
+pub use auth::{Token, check_token, sensitive};
 pub use collector_core::text::quote;
 pub use error::{ConfigError, Section};
 pub use explain::{Cause, Wording, find, root_cause};
 pub use files::{NamedFile, Stamp};
 pub use resolver::{Unresolved, resolve};
-pub use secret::SecretFile;
+pub use secret::{Extract, Secret};
 pub use tls::{Tls, TlsSettings};

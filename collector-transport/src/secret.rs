@@ -1,4 +1,4 @@
-//! Secrets in files: read again when the file changes.
+//! Secrets, those in files read again when the file changes.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,12 +9,11 @@ use crate::error::ConfigError;
 use crate::files::{NamedFile, Stamp};
 
 /// Returns the secret in a file's text, or the problem, to follow the path.
-pub(crate) type Extract = fn(&str) -> Result<&str, String>;
+pub type Extract = fn(&str) -> Result<&str, String>;
 
-/// A secret in a file, read again when the file changes.
-pub struct SecretFile {
-    file: NamedFile,
-    extract: Extract,
+/// A secret of the configuration, or one in a file that is read again when it changes.
+pub struct Secret {
+    file: Option<(NamedFile, Extract)>,
     current: Mutex<Current>,
 }
 
@@ -25,33 +24,39 @@ struct Current {
     failing: bool,
 }
 
-impl std::fmt::Debug for SecretFile {
+impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("SecretFile").field(&self.file.path).finish()
+        f.debug_struct("Secret").field("path", &self.path()).finish_non_exhaustive()
     }
 }
 
-impl SecretFile {
-    /// Reads the file for the first time.
+impl Secret {
+    /// A secret that never changes.
+    pub fn given(secret: &SecretString) -> Self {
+        let current = Current { secret: secret.clone(), stamp: None, failing: false };
+        Self { file: None, current: Mutex::new(current) }
+    }
+
+    /// Reads a file for the first time.
     ///
     /// # Errors
-    /// When the file cannot be read, is not text, or `extract` refuses its text.
-    pub fn new(file: NamedFile, extract: Extract) -> Result<Self, ConfigError> {
+    /// If the file cannot be read, is not text, or `extract` refuses its text.
+    pub fn in_file(file: NamedFile, extract: Extract) -> Result<Self, ConfigError> {
         // The stamp is taken first: a file that changes in between is then read once more.
         let stamp = file.stamp();
         let secret = read(&file, extract)?;
-        Ok(Self { file, extract, current: Mutex::new(Current { secret, stamp, failing: false }) })
+        let current = Mutex::new(Current { secret, stamp, failing: false });
+        Ok(Self { file: Some((file, extract)), current })
     }
 
-    /// Returns the secret in the file, or the last good one while the file cannot be read.
+    /// Returns the secret, the last good one while the file cannot be read.
     pub fn get(&self) -> SecretString {
-        let stamp = self.file.stamp();
-        let unchanged = {
-            let current = self.lock();
-            stamp.is_some() && stamp == current.stamp
-        };
-        if !unchanged {
-            self.reread();
+        if let Some((file, _)) = &self.file {
+            let stamp = file.stamp();
+            let unchanged = stamp.is_some() && stamp == self.lock().stamp;
+            if !unchanged {
+                self.reread();
+            }
         }
         self.last()
     }
@@ -63,8 +68,9 @@ impl SecretFile {
 
     /// Reads the file again, even if its stamp is unchanged. Returns whether the secret changed.
     pub fn reread(&self) -> bool {
-        let stamp = self.file.stamp();
-        let read = read(&self.file, self.extract);
+        let Some((file, extract)) = &self.file else { return false };
+        let stamp = file.stamp();
+        let read = read(file, *extract);
         let mut current = self.lock();
         match read {
             Ok(secret) => {
@@ -81,9 +87,9 @@ impl SecretFile {
         }
     }
 
-    /// Where the file is.
-    pub fn path(&self) -> &Path {
-        &self.file.path
+    /// Where the file is; `None` for a secret of the configuration.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|(file, _)| &*file.path)
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use collector_core::{ErrorKind, Tick};
-use collector_transport::Cause;
+use collector_transport::{Cause, sensitive};
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST,
     TRANSFER_ENCODING, USER_AGENT,
@@ -73,9 +73,7 @@ impl Credential {
     pub fn basic(user: &str, password: &str) -> Self {
         let pair = BASE64_STANDARD.encode(format!("{user}:{password}"));
         // Base64 is a header value.
-        let mut header =
-            HeaderValue::from_str(&format!("Basic {pair}")).unwrap_or(HeaderValue::from_static(""));
-        header.set_sensitive(true);
+        let header = sensitive(&format!("Basic {pair}")).unwrap_or(HeaderValue::from_static(""));
         Self::Basic(Basic { header, secrets: [password.into(), pair.into()] })
     }
 
