@@ -16,11 +16,11 @@ mod scrape;
 mod selfmetrics;
 
 pub use backend::EppBackend;
-pub use collector_transport::ConfigError;
+pub use collector_transport::{ConfigError, shown};
 pub use config::EppConfig;
 pub use scrape::{
     Content, Credential, CutShort, ExpositionClient, ExpositionError, FetchError,
-    FetchedExposition, read_exposition, shown, target_at,
+    FetchedExposition, read_exposition, target_at,
 };
 
 /// The backend's name in readings, errors, logs and metrics.

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use collector_core::{Clock, ErrorKind, Permit, Permits, Tick};
-use collector_transport::{ConfigError, Tls, TlsSettings, Wording, find};
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use collector_transport::{ConfigError, Tls, TlsSettings, Wording, find, redirect};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode, Url};
 use tokio::time::Instant;
 
@@ -21,12 +21,14 @@ use crate::failure::{Failure, Split, Stage};
 use crate::plan::QueryKind;
 use crate::promql::EvalTime;
 use crate::proxy::Proxy;
-use crate::reply::{redirect, refused};
+use crate::reply::refused;
 use crate::resolver::Resolver;
 use crate::selfmetrics;
 
 /// Redirects that are followed within the server's own origin: ten requests with the first.
 const REDIRECTS_MAX: usize = 9;
+/// The codes of redirects that keep method and body.
+const FOLLOWED: [u16; 2] = [307, 308];
 /// Up to this size an answer is cheaper for the server without compression: gzip costs it about 0.8 MiB of
 /// allocations. Answers about a thousand variants come in pieces of 20 to 32 KB, which shrink to a sixth.
 const IDENTITY_BYTES_MAX: usize = 8 << 10;
@@ -396,7 +398,10 @@ impl Client {
                 Ok(Exchange::UseGet)
             }
             status if status.is_redirection() => {
-                redirect(&url, status, response.headers()).map(Exchange::Redirected)
+                let location = response.headers().get(LOCATION);
+                redirect(&url, status.as_u16(), location, &FOLLOWED, "prometheus.url")
+                    .map(Exchange::Redirected)
+                    .map_err(Failure::of)
             }
             _ => {
                 let mut failure =

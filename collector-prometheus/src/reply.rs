@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use collector_core::ErrorKind;
 use collector_transport::quote;
-use reqwest::header::{DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::Response;
+use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 
 use crate::credentials::Credentials;
 use crate::failure::{Failure, Split};
@@ -128,42 +128,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let until = httpdate::parse_http_date(after).ok()?;
     let now = httpdate::parse_http_date(text(DATE)?).ok()?;
     Some(until.duration_since(now).unwrap_or_default())
-}
-
-/// Returns the target of a redirect within the same origin.
-pub(crate) fn redirect(
-    from: &Url,
-    status: StatusCode,
-    headers: &HeaderMap,
-) -> Result<Url, Failure> {
-    let refuse = |detail: String| {
-        Err(Failure::new(ErrorKind::Redirected, detail)
-            .with_remedy("if that is where the server is, set prometheus.url to it"))
-    };
-    let target = headers.get(LOCATION).and_then(|location| from.join(location.to_str().ok()?).ok());
-    let Some(mut target) = target else {
-        return refuse(format!("{} without a Location to read", status.as_u16()));
-    };
-    // The shown URL holds neither credentials nor parameters.
-    let _ = target.set_username("");
-    let _ = target.set_password(None);
-    target.set_query(None);
-    target.set_fragment(None);
-    let shown = quote(target.as_str());
-    if target.origin() != from.origin() {
-        return refuse(format!(
-            "{} to {shown}, which is another server and was not followed",
-            status.as_u16()
-        ));
-    }
-    // Only these two keep method and body.
-    if !matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
-        return refuse(format!(
-            "{} to {shown}, which would lose the query and was not followed",
-            status.as_u16()
-        ));
-    }
-    Ok(target)
 }
 
 /// The body of an error response: empty, an HTML page, a text, or a kind and a text.

@@ -13,6 +13,7 @@ mod files;
 mod resolver;
 mod secret;
 mod tls;
+mod url;
 
 pub use auth::{Token, check_token, sensitive};
 pub use collector_core::text::quote;
@@ -22,3 +23,4 @@ pub use files::{NamedFile, Stamp};
 pub use resolver::{Unresolved, resolve};
 pub use secret::{Extract, Secret};
 pub use tls::{Tls, TlsSettings};
+pub use url::{redirect, server_url, shown};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use collector_core::{EngineName, ModelId, Namespace, PodName, Role};
+use collector_transport::server_url;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -123,27 +124,7 @@ fn page_url(text: &str) -> Result<Url, String> {
     if text.len() > URL_BYTES_MAX {
         return Err(format!("its URL is longer than {URL_BYTES_MAX} bytes"));
     }
-    let url = match Url::parse(text.trim()) {
-        Ok(url) => url,
-        // A URL that cannot be parsed may hold a password before an `@`, so it is not quoted.
-        Err(error) if text.contains('@') => return Err(format!("it is not a URL ({error})")),
-        Err(error) => return Err(format!("{text:?} is not a URL ({error})")),
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(
-            "its URL holds credentials, which would show in logs; use epp.token_path".into()
-        );
-    }
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("{text:?} does not begin with http:// or https://"));
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err(format!("{text:?} names no host"));
-    }
-    if url.fragment().is_some() {
-        return Err(format!("{text:?} has a fragment; leave out what follows the #"));
-    }
-    Ok(url)
+    server_url(text, "epp.token_path")
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), String> {

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use collector_core::{ErrorKind, Tick};
-use collector_transport::{Cause, sensitive};
+use collector_transport::{Cause, redirect, sensitive};
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, LOCATION,
     TRANSFER_ENCODING, USER_AGENT,
 };
 use http::response::Parts;
@@ -30,6 +30,8 @@ const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("collector/", env!("CARGO_PKG_VERSION")));
 /// Redirects that are followed for one page.
 const REDIRECTS_MAX: usize = 5;
+/// The codes of redirects that are followed.
+const FOLLOWED: [u16; 5] = [301, 302, 303, 307, 308];
 
 /// Receives a page in chunks.
 pub(super) trait ExpositionSink {
@@ -298,7 +300,9 @@ impl Client {
         if head.status != StatusCode::OK {
             let (words, ended) = beginning(body, &mut driver, context.deadline).await;
             if head.status.is_redirection() {
-                let to = refused::next(&head, url)?;
+                let location = head.headers.get(LOCATION);
+                let to =
+                    redirect(url, head.status.as_u16(), location, &FOLLOWED, "the target's URL")?;
                 self.connection = ended.then_some(connection);
                 return Ok(Answer::Moved(to));
             }

@@ -19,7 +19,6 @@ pub use client::Credential;
 pub use content::Content;
 pub(crate) use reader::Reader;
 pub use reader::{CutShort, ExpositionError};
-pub use refused::shown;
 pub(crate) use scraper::{Scraped, Scraper};
 pub(crate) use settings::Settings;
 pub use single::{ExpositionClient, FetchError, FetchedExposition, read_exposition, target_at};

@@ -1,8 +1,8 @@
 //! Answers without a metrics page, as errors.
 
 use collector_core::ErrorKind;
-use collector_transport::{Cause, quote};
-use http::header::{CONTENT_ENCODING, LOCATION};
+use collector_transport::{Cause, quote, shown};
+use http::header::CONTENT_ENCODING;
 use http::response::Parts;
 use http::{HeaderMap, HeaderName};
 use url::Url;
@@ -54,26 +54,6 @@ fn says_overloaded(words: &str) -> bool {
     ["overload", "too many requests", "too busy"].iter().any(|word| words.contains(word))
 }
 
-/// Returns the URL of a redirect, which must be within the same origin.
-pub(super) fn next(head: &Parts, url: &Url) -> Result<Url, Cause> {
-    let code = head.status.as_u16();
-    let refused = |detail: String| {
-        Cause::new(ErrorKind::Redirected, detail)
-            .with_remedy("if that is where the page is, set the target's URL to it")
-    };
-    let location = text(&head.headers, LOCATION).and_then(|location| url.join(&location).ok());
-    let Some(mut to) = location else {
-        return Err(refused(format!("{code} without a Location to read")));
-    };
-    let _ = to.set_username("");
-    let _ = to.set_password(None);
-    to.set_fragment(None);
-    if !matches!(code, 301 | 302 | 303 | 307 | 308) || to.origin() != url.origin() {
-        return Err(refused(format!("{code} to {}, which was not followed", shown(&to))));
-    }
-    Ok(to)
-}
-
 /// The error of too many redirects.
 pub(super) fn too_many(redirects: usize, to: &Url) -> Cause {
     Cause::new(
@@ -81,14 +61,4 @@ pub(super) fn too_many(redirects: usize, to: &Url) -> Cause {
         format!("more than {redirects} redirects, the last one to {}", shown(to)),
     )
     .with_remedy("set the target's URL to where the page is")
-}
-
-/// Returns a URL as messages show it: without credentials and parameters, which may be secret.
-pub fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_query(None);
-    url.set_fragment(None);
-    quote(url.as_str())
 }

@@ -1,6 +1,6 @@
 //! The addresses under `[prometheus]`: the server's, and that of its proxy.
 
-use collector_transport::ConfigError;
+use collector_transport::{ConfigError, server_url};
 use secrecy::ExposeSecret;
 use url::Url;
 
@@ -22,55 +22,33 @@ impl PrometheusConfig {
                     .into(),
             );
         }
-        // A text that cannot be parsed may hold a password before an `@`, or a token as a parameter; then it
-        // is not quoted.
-        let may_hold_secrets = text.contains(['@', '?', '#']);
         if !text.contains("://") {
-            let (it, host) =
-                if may_hold_secrets { ("it".into(), "HOST:PORT") } else { (quoted(text), text) };
+            // There may be a password before an `@`.
+            let (it, host) = if text.contains(['@', '?', '#']) {
+                ("it".into(), "HOST:PORT")
+            } else {
+                (quoted(text), text)
+            };
             return refuse(format!(
                 "{it} has no scheme: write https://{host}, or http://{host} with \
                  prometheus.allow_http = true (PROMETHEUS_ALLOW_HTTP=true) if the server does not \
                  speak TLS"
             ));
         }
-        let mut url = match Url::parse(text) {
+        let instead = "prometheus.username with prometheus.password_path, prometheus.bearer_token or \
+                       prometheus.token_path";
+        let mut url = match server_url(text, instead) {
             Ok(url) => url,
-            Err(error) => {
-                let it = if may_hold_secrets { "it".into() } else { quoted(text) };
-                return refuse(format!(
-                    "{it} is not a URL ({error}); write https://HOST:PORT, with a path if the \
-                     server has one"
-                ));
-            }
+            Err(problem) => return refuse(problem),
         };
-        if !url.username().is_empty() || url.password().is_some() {
-            return refuse(
-                "it holds credentials, which would show in logs; use prometheus.username with \
-                 prometheus.password_path, prometheus.bearer_token or prometheus.token_path"
-                    .into(),
-            );
+        if url.scheme() == "http" && !self.allow_http {
+            return refuse(format!(
+                "{text} is not encrypted; use https://, or set prometheus.allow_http = true \
+                 (PROMETHEUS_ALLOW_HTTP=true) if you trust the network"
+            ));
         }
-        match url.scheme() {
-            "https" => {}
-            "http" if self.allow_http => {}
-            "http" => {
-                return refuse(format!(
-                    "{text} is not encrypted; use https://, or set prometheus.allow_http = true \
-                     (PROMETHEUS_ALLOW_HTTP=true) if you trust the network"
-                ));
-            }
-            _ => {
-                return refuse(format!("{text} does not begin with https:// or http://"));
-            }
-        }
-        if url.host_str().is_none_or(str::is_empty) {
-            return refuse(format!("{text} names no host"));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return refuse(
-                "it has a query or a fragment; give the address alone, without ? and #".into(),
-            );
+        if url.query().is_some() {
+            return refuse("it has a query; give the address alone, without ?".into());
         }
         let path = url.path().trim_end_matches('/');
         let path = PAGES.iter().find_map(|page| path.strip_suffix(page)).unwrap_or(path);
