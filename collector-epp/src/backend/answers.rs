@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Absent, Answer, Answers, Ask, BackendError, ErrorKind, LoadRates, LoadRow, ModelId, ModelRef,
-    ModelSample, Namespace, Operation, PodName, Tick,
+    Absent, Answer, Answers, Ask, BackendError, LoadRates, LoadRow, ModelId, ModelRef, ModelSample,
+    Namespace, Operation, PodName, Tick,
 };
 use collector_transport::Cause;
 
 use super::fleet::{Fleet, State};
-use super::pod::{LastSeen, Outcome, Pod, is_same};
+use super::pod::{LastSeen, Pod, is_same};
 use super::replicas::{self, Replica, Served};
 use super::trace;
 use crate::NAME;
@@ -89,37 +89,31 @@ fn room(
     for pod in state.namespaces.get(namespace).into_iter().flat_map(|pods| pods.values()) {
         let seen = pod.seen();
         room.tried_at = room.tried_at.max(seen.tried_at);
-        let silent =
-            |cause: Arc<Cause>| Unresponsive { pod: Arc::clone(pod), cause, was: seen.was.clone() };
-        match &seen.outcome {
-            Outcome::Good(good) if seen.tried_at >= Some(not_before) => {
-                for (index, served) in good.models.iter().enumerate() {
-                    let is_asked = |id: &&&ModelId| is_same(&served.model, id, served.ignore_case);
-                    let asked: Vec<&ModelId> = if served.ignore_case {
-                        models.iter().filter(is_asked).copied().collect()
-                    } else {
-                        models.get(&served.model).copied().into_iter().collect()
-                    };
-                    for id in asked {
-                        let (pod, good) = (Arc::clone(pod), Arc::clone(good));
-                        let of_model = room.served.entry(id.clone()).or_default();
-                        of_model.push(Served { pod, good, index });
-                    }
-                }
+        let good = match seen.page(not_before) {
+            Ok(good) => good,
+            Err(cause) => {
+                let (pod, was) = (Arc::clone(pod), seen.was.clone());
+                room.silent.push(Unresponsive { pod, cause, was });
+                continue;
             }
-            Outcome::Failed(cause) if seen.tried_at >= Some(not_before) => {
-                room.silent.push(silent(Arc::clone(cause)));
+        };
+        for (index, served) in good.models.iter().enumerate() {
+            let is_asked = |id: &&&ModelId| is_same(&served.model, id, served.ignore_case);
+            let asked: Vec<&ModelId> = if served.ignore_case {
+                models.iter().filter(is_asked).copied().collect()
+            } else {
+                models.get(&served.model).copied().into_iter().collect()
+            };
+            for id in asked {
+                let (pod, good) = (Arc::clone(pod), Arc::clone(good));
+                let of_model = room.served.entry(id.clone()).or_default();
+                of_model.push(Served { pod, good, index });
             }
-            _ => room.silent.push(silent(Arc::new(not_tried()))),
         }
     }
     // An endpoint picker serves nothing, so nothing is missed without it.
     room.silent.retain(|silent| silent.was != LastSeen::EndpointPicker);
     room
-}
-
-fn not_tried() -> Cause {
-    Cause::new(ErrorKind::Timeout, "there was no time to scrape it")
 }
 
 fn answer(
@@ -213,24 +207,16 @@ pub(crate) fn discovery_error(
         .with_detail(error.to_string())
 }
 
-/// The error of a look at these pods when none of them answered; `None` when there is no pod, or one
-/// did.
+/// Returns the first error of these pods if none of them has answered since then; `None` if there is no pod, or one
+/// has.
 pub(crate) fn nobody_answered(
     pods: &[Arc<Pod>],
     not_before: Tick,
     operation: Operation,
 ) -> Option<BackendError> {
-    let mut first = None;
+    let mut causes = Vec::new();
     for pod in pods {
-        let seen = pod.seen();
-        match &seen.outcome {
-            Outcome::Good(_) if seen.tried_at >= Some(not_before) => return None,
-            Outcome::Failed(cause) if first.is_none() => {
-                first = Some(error_of(pod, cause, operation));
-            }
-            _ => {}
-        }
+        causes.push((pod, pod.seen().page(not_before).err()?));
     }
-    let untried = || pods.first().map(|pod| error_of(pod, &not_tried(), operation));
-    first.or_else(untried)
+    causes.first().map(|(pod, cause)| error_of(pod, cause, operation))
 }

@@ -80,8 +80,8 @@ pub(super) async fn list_models(
     let mut may_serve = Vec::new();
     for pod in shared.fleet.pods(|_| true) {
         let seen = pod.seen();
-        match &seen.outcome {
-            Outcome::Good(good) if seen.tried_at >= Some(not_before) => {
+        match seen.page(not_before) {
+            Ok(good) => {
                 for served in &good.models {
                     let namespace = pod.target.namespace.clone();
                     let model = ModelRef::new(served.model.clone(), namespace);
@@ -89,12 +89,8 @@ pub(super) async fn list_models(
                     models.entry(model).or_default().insert(served.replica.pod_name.clone());
                 }
             }
-            Outcome::Failed(cause) => {
-                silent = Some(error_of(&pod, cause, operation));
-                may_serve.push((pod.target.namespace.clone(), seen.was.clone()));
-            }
-            _ => {
-                silent = silent.or_else(|| Some(no_time(operation)));
+            Err(cause) => {
+                silent = Some(error_of(&pod, &cause, operation));
                 may_serve.push((pod.target.namespace.clone(), seen.was.clone()));
             }
         }

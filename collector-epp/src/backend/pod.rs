@@ -158,6 +158,15 @@ pub(crate) fn is_same(known: &ModelId, asked: &ModelId, ignore_case: bool) -> bo
 }
 
 impl Seen {
+    /// Returns the page of the last scrape, or why there is none since `since`.
+    pub(crate) fn page(&self, since: Tick) -> Result<&Arc<Good>, Arc<Cause>> {
+        match &self.outcome {
+            Outcome::Good(good) if self.tried_at >= Some(since) => Ok(good),
+            Outcome::Failed(cause) if self.tried_at >= Some(since) => Err(Arc::clone(cause)),
+            _ => Err(Arc::new(Cause::new(ErrorKind::Timeout, "there was no time to scrape it"))),
+        }
+    }
+
     /// Whether the target served the model then or later.
     pub(crate) fn served_since(&self, model: &ModelId, since: Tick) -> bool {
         let serves = self.was != LastSeen::Unknown && self.was.may_serve(model);

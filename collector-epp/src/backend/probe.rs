@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use collector_core::text::counted;
 use collector_core::{Check, CheckStatus, Field, Probe, ReplicaMetrics, Tick};
+use collector_transport::Cause;
 
-use super::pod::{Good, Outcome, Pod};
+use super::pod::{Good, Pod};
 use super::shared::Shared;
 use crate::engines::{Exposition, Quantity};
 
@@ -27,11 +28,9 @@ pub(super) fn probe(shared: &Shared, not_before: Tick) -> Probe {
     let mut failed = Vec::new();
     for pod in &pods {
         let seen = pod.seen();
-        match &seen.outcome {
-            Outcome::Good(page) if seen.tried_at >= Some(not_before) => {
-                good.push((pod, Arc::clone(page), seen.clock_ahead));
-            }
-            outcome => failed.push((pod, outcome.clone())),
+        match seen.page(not_before) {
+            Ok(page) => good.push((pod, Arc::clone(page), seen.clock_ahead)),
+            Err(cause) => failed.push((pod, cause)),
         }
     }
     checks.extend(duplicates(shared));
@@ -91,7 +90,7 @@ fn duplicates(shared: &Shared) -> Vec<Check> {
         .collect()
 }
 
-fn reachable(all: usize, failed: &[(&Arc<Pod>, Outcome)]) -> Vec<Check> {
+fn reachable(all: usize, failed: &[(&Arc<Pod>, Arc<Cause>)]) -> Vec<Check> {
     let id = "connection.scrape";
     if all == 0 {
         return vec![Check::new(id, CheckStatus::Skip, "there is no target")];
@@ -114,22 +113,15 @@ fn reachable(all: usize, failed: &[(&Arc<Pod>, Outcome)]) -> Vec<Check> {
         )
         .with_remedy("their replicas are unknown until they do; see the targets that follow"),
     ];
-    for (number, (pod, outcome)) in failed.iter().take(SHOWN_MAX).enumerate() {
-        let url = &pod.target.url;
-        let (detail, remedy) = match outcome {
-            Outcome::Failed(cause) if cause.detail.is_empty() => {
-                (format!("{url}: {}", cause.kind), &*cause.remedy)
-            }
-            Outcome::Failed(cause) => {
-                (format!("{url}: {}: {}", cause.kind, cause.detail), &*cause.remedy)
-            }
-            Outcome::Untried | Outcome::Good(_) => {
-                (format!("{url}: there was no time to scrape it"), "")
-            }
-        };
+    for (number, (pod, cause)) in failed.iter().take(SHOWN_MAX).enumerate() {
+        let colon = if cause.detail.is_empty() { "" } else { ": " };
+        let detail = format!("{}: {}{colon}{}", pod.target.url, cause.kind, cause.detail);
         let id = format!("connection.target-{}", number + 1);
         let check = Check::new(id, CheckStatus::Fail, detail);
-        checks.push(if remedy.is_empty() { check } else { check.with_remedy(remedy) });
+        checks.push(match &*cause.remedy {
+            "" => check,
+            remedy => check.with_remedy(remedy),
+        });
     }
     checks
 }
