@@ -143,7 +143,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                     self.document.partial = map.next_value::<Option<bool>>()?.unwrap_or_default();
                 }
                 "data" => map.next_value_seed(self.at(Position::Data))?,
-                _ => map.next_value_seed(self.at(Position::Ignored))?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         Ok(())
@@ -155,7 +155,7 @@ impl<'a, 'f> Reader<'a, 'f> {
             match &*key {
                 "resultType" => self.document.result_type = map.next_value()?,
                 "result" => map.next_value_seed(self.at(Position::Result))?,
-                _ => map.next_value_seed(self.at(Position::Ignored))?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         Ok(())
@@ -195,7 +195,7 @@ impl<'a, 'f> Reader<'a, 'f> {
                         "histogram" => Some(Unreadable::NativeHistogram),
                         _ => other,
                     };
-                    map.next_value_seed(self.at(Position::Ignored))?;
+                    map.next_value::<IgnoredAny>()?;
                 }
             }
         }
@@ -249,19 +249,6 @@ impl<'a, 'f> Reader<'a, 'f> {
         }
     }
 
-    // `IgnoredAny` would skip values of any depth; this one is bounded by serde_json's recursion limit.
-    fn ignored_map<A: MapAccess<'a>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        while map.next_key::<IgnoredAny>()?.is_some() {
-            map.next_value_seed(self.at(Position::Ignored))?;
-        }
-        Ok(())
-    }
-
-    fn ignored_list<A: SeqAccess<'a>>(&mut self, mut list: A) -> Result<(), A::Error> {
-        while list.next_element_seed(self.at(Position::Ignored))?.is_some() {}
-        Ok(())
-    }
-
     fn hand_on<E: de::Error>(&mut self) -> Result<(), E> {
         let Some(left) = self.rows_left.checked_sub(1) else {
             return Err(self.refuse(Unreadable::TooManyRows));
@@ -293,8 +280,6 @@ enum Position {
     Sample,
     Time,
     Value,
-    /// A value that is not used.
-    Ignored,
 }
 
 /// Reads the value at a position.
@@ -310,7 +295,6 @@ impl At<'_, '_, '_> {
             Position::Time => row.time = number,
             Position::Value => row.value = number,
             Position::Sample => (row.time, row.value) = (f64::NAN, number),
-            Position::Ignored => {}
             Position::Row if scalar.len() < 2 => scalar.push(number),
             Position::Row => return Err(E::custom("a scalar of more than two parts")),
             _ => return Err(E::invalid_type(Unexpected::Float(number), &self)),
@@ -340,27 +324,33 @@ impl<'a> Visitor<'a> for At<'_, 'a, '_> {
             Position::Labels => "an object of labels",
             Position::Label => "a text as label",
             Position::Sample | Position::Time | Position::Value => "a time and a value",
-            Position::Ignored => "a value",
         })
     }
 
-    fn visit_map<A: MapAccess<'a>>(self, map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         match self.position {
             Position::Document => self.reader.document(map),
             Position::Data => self.reader.data(map),
             Position::Row => self.reader.row(map),
             Position::Labels => self.reader.labels(map),
-            Position::Label | Position::Ignored => self.reader.ignored_map(map),
+            // A label of another form is no label.
+            Position::Label => {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(())
+            }
             _ => Err(de::Error::invalid_type(Unexpected::Map, &self)),
         }
     }
 
-    fn visit_seq<A: SeqAccess<'a>>(self, list: A) -> Result<(), A::Error> {
+    fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<(), A::Error> {
         match self.position {
             Position::Result => self.reader.result(list),
             Position::Sample => self.reader.sample(list),
             Position::Warnings => self.reader.warnings(list),
-            Position::Label | Position::Ignored => self.reader.ignored_list(list),
+            Position::Label => {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(())
+            }
             _ => Err(de::Error::invalid_type(Unexpected::Seq, &self)),
         }
     }
@@ -377,7 +367,6 @@ impl<'a> Visitor<'a> for At<'_, 'a, '_> {
         match self.position {
             Position::Label => self.reader.label = Some(Cow::Owned(text.to_owned())),
             Position::Warnings => self.reader.warning(text),
-            Position::Ignored => {}
             // Anything else becomes NaN.
             Position::Row | Position::Time | Position::Value => {
                 return self.number(text.parse().unwrap_or(f64::NAN));
@@ -389,16 +378,9 @@ impl<'a> Visitor<'a> for At<'_, 'a, '_> {
 
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
         match self.position {
-            Position::Warnings | Position::Data | Position::Result | Position::Ignored => Ok(()),
+            Position::Warnings | Position::Data | Position::Result => Ok(()),
             Position::Time | Position::Value => self.number(f64::NAN),
             _ => Err(E::invalid_type(Unexpected::Unit, &self)),
-        }
-    }
-
-    fn visit_bool<E: de::Error>(self, truth: bool) -> Result<(), E> {
-        match self.position {
-            Position::Ignored => Ok(()),
-            _ => Err(E::invalid_type(Unexpected::Bool(truth), &self)),
         }
     }
 

@@ -361,7 +361,7 @@ fn deep_nesting_is_refused_and_overflows_nothing() {
         (deep("[", "]"), "not JSON"),
         (deep("{\"data\":", "}"), "not JSON"),
         (result(deep("[", "]")), "not JSON"),
-        (format!("{{\"ignored\":{}}}", deep("[", "]")), "recursion limit exceeded"),
+        (format!("{{\"ignored\":{}}}", deep("[", "]")), "the answer has no status"),
     ] {
         let server = Server::start(move |_| Reply::ok(body.clone()));
         Call::to(&server).backend_fails(&[says]);
