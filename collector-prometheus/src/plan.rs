@@ -158,19 +158,13 @@ impl Plan {
         value: &dyn Fn(LeafId) -> Option<f64>,
     ) -> Option<f64> {
         let is_slow = kind == QueryKind::PrefixCache;
-        let values = |quantity: Quantity| {
-            let alternatives = self.quantities.get(&(quantity, is_slow)).map(Vec::as_slice);
-            alternatives.unwrap_or_default().iter().filter_map(|(place, expression)| {
-                Some((*place, expression.evaluate(&mut |leaf| value(*leaf))?))
-            })
+        let of = |quantity: Quantity, place: usize| {
+            let alternatives = self.quantities.get(&(quantity, is_slow))?;
+            let (_, expression) = alternatives.iter().find(|(own, _)| *own == place)?;
+            expression.evaluate(&mut |leaf| value(*leaf))
         };
-        let partner = quantity.partner().filter(|it| self.quantities.contains_key(&(*it, is_slow)));
-        let Some(partner) = partner else {
-            return values(quantity).next().map(|(_, value)| value);
-        };
-        let paired = |place: usize| values(partner).any(|(other, _)| other == place);
-        let first = values(quantity).next();
-        values(quantity).find(|(place, _)| paired(*place)).or(first).map(|(_, value)| value)
+        let place = quantity.chosen_among(|quantity, place| of(quantity, place).is_some())?;
+        of(quantity, place)
     }
 
     /// Computes the value of a query: of the first quantity that the server holds.
