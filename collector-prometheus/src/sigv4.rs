@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use collector_core::ErrorKind;
-use collector_transport::{ConfigError, quote};
+use collector_transport::{ConfigError, Tls, TlsSettings, quote};
 use reqsign_aws_v4::{DefaultCredentialProvider, RequestSigner};
 use reqsign_core::{Context, Env, Error, FileRead, HttpSend, OsEnv, hash};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName};
@@ -139,15 +139,7 @@ struct Http(reqwest::Client);
 
 impl Http {
     fn new(timeout: Duration) -> Result<Self, ConfigError> {
-        let tls = collector_transport::Tls::new(&collector_transport::TlsSettings {
-            section: SECTION,
-            server: "the services of AWS".to_owned(),
-            ca_cert_path: None,
-            client_cert_path: None,
-            client_key_path: None,
-            server_name: None,
-            tls_insecure_skip_verify: false,
-        })?;
+        let tls = Tls::new(&TlsSettings::new(SECTION, "the services of AWS"))?;
         reqwest::Client::builder()
             .timeout(timeout)
             .redirect(reqwest::redirect::Policy::none())

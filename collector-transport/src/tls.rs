@@ -37,6 +37,21 @@ pub struct TlsSettings {
     pub tls_insecure_skip_verify: bool,
 }
 
+impl TlsSettings {
+    /// Settings without any file: the authorities of the operating system are trusted.
+    pub fn new(section: Section, server: impl Into<String>) -> Self {
+        Self {
+            section,
+            server: server.into(),
+            ca_cert_path: None,
+            client_cert_path: None,
+            client_key_path: None,
+            server_name: None,
+            tls_insecure_skip_verify: false,
+        }
+    }
+}
+
 /// The client's side of TLS.
 pub struct Tls {
     /// For the client of the backend.
@@ -382,15 +397,8 @@ mod tests {
     }
 
     fn settings() -> TlsSettings {
-        TlsSettings {
-            section: Section { name: "prometheus", variables: Some("PROMETHEUS") },
-            server: "https://h".into(),
-            ca_cert_path: None,
-            client_cert_path: None,
-            client_key_path: None,
-            server_name: None,
-            tls_insecure_skip_verify: false,
-        }
+        let section = Section { name: "prometheus", variables: Some("PROMETHEUS") };
+        TlsSettings::new(section, "https://h")
     }
 
     fn pair() -> (String, String) {

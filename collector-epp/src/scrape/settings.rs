@@ -47,13 +47,10 @@ impl Settings {
             token,
             allow_token_over_http: config.allow_token_over_http,
             tls_by: TlsSettings {
-                section: SECTION,
-                server: "the pods".to_owned(),
                 ca_cert_path: config.ca_cert_path.clone(),
-                client_cert_path: None,
-                client_key_path: None,
                 server_name: config.server_name.clone(),
                 tls_insecure_skip_verify: config.tls_insecure_skip_verify,
+                ..TlsSettings::new(SECTION, "the pods")
             },
             tls: OnceLock::new(),
         };
