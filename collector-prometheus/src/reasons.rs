@@ -9,15 +9,6 @@ use collector_engines::Quantity;
 use crate::plan::QueryKind;
 use crate::shape::Served;
 
-/// The rates that each field of the load is computed from.
-const OF_LOAD: [(Field, &[QueryKind]); 5] = [
-    (Field::ArrivalRate, &[QueryKind::RequestCount]),
-    (Field::AvgInputTokens, &[QueryKind::RequestCount, QueryKind::InputTokens]),
-    (Field::AvgOutputTokens, &[QueryKind::RequestCount, QueryKind::OutputTokens]),
-    (Field::TtftAverage, &[QueryKind::TtftSum, QueryKind::TtftCount]),
-    (Field::ItlAverage, &[QueryKind::ItlSum, QueryKind::ItlCount]),
-];
-
 /// Adds the reasons of unknown gauges and capacities of a replica, if they have none yet.
 pub(crate) fn explain_unknown(row: &mut ReplicaMetrics, served: &Served, failed: &FieldReasons) {
     if row.state == ReplicaState::Sleeping {
@@ -53,11 +44,11 @@ pub(crate) fn load(
     failed: &FieldReasons,
 ) -> FieldReasons {
     let mut reasons = FieldReasons::NONE;
-    for (field, kinds) in OF_LOAD {
+    for &field in Field::OF_LOAD {
         if failed.contains(field) {
             continue;
         }
-        let own = rates.iter().filter(|(kind, _)| kinds.contains(kind));
+        let own = rates.iter().filter(|(kind, _)| kind.fields().contains(&field));
         let window = served.plan.window.0;
         let reason = own.into_iter().find_map(|(kind, value)| rate(*value, *kind, window, served));
         if let Some(reason) = reason {
