@@ -227,43 +227,33 @@ impl Client {
         }
     }
 
-    /// Makes one exchange, and another one if there is another token to try.
+    /// Follows redirects on the same server to the page. A request is sent once more if there is another token to try,
+    /// and if a kept connection had ended.
     async fn attempts(
         &mut self,
         mut context: Context<'_>,
         sink: &mut impl ExpositionSink,
     ) -> Result<Fetched, Cause> {
-        match self.exchange(&mut context, sink).await {
-            Err(broken) if broken.other_token => {
-                *context.stage = Stage::Connecting;
-                self.exchange(&mut context, sink).await
-            }
-            outcome => outcome,
-        }
-        .map_err(|broken| broken.cause)
-    }
-
-    /// Follows redirects within the origin to the page.
-    async fn exchange(
-        &mut self,
-        context: &mut Context<'_>,
-        sink: &mut impl ExpositionSink,
-    ) -> Result<Fetched, Broken> {
         let mut url = self.url.clone();
-        for _ in 0..=REDIRECTS_MAX {
-            let answer = match self.request(&url, context, sink).await {
-                Err(broken) if broken.stale => {
-                    *context.stage = Stage::Connecting;
-                    self.request(&url, context, sink).await?
+        let (mut redirects, mut renewed) = (0, false);
+        loop {
+            match self.request(&url, &mut context, sink).await {
+                Ok(Answer::Exposition(fetched)) => return Ok(fetched),
+                Ok(Answer::Moved(to)) if redirects == REDIRECTS_MAX => {
+                    return Err(refused::too_many(REDIRECTS_MAX, &to));
                 }
-                answer => answer?,
-            };
-            match answer {
-                Answer::Exposition(fetched) => return Ok(fetched),
-                Answer::Moved(to) => url = to,
+                Ok(Answer::Moved(to)) => {
+                    redirects += 1;
+                    url = to;
+                }
+                Err(broken) if broken.stale => *context.stage = Stage::Connecting,
+                Err(broken) if broken.other_token && !renewed => {
+                    renewed = true;
+                    *context.stage = Stage::Connecting;
+                }
+                Err(broken) => return Err(broken.cause),
             }
         }
-        Err(refused::too_many(REDIRECTS_MAX, &url).into())
     }
 
     /// One request, over the connection that is kept or another one.
