@@ -1,8 +1,5 @@
 //! The summary of a scanned page: counts, and lines that could not be read.
 
-use std::error::Error;
-use std::fmt;
-
 use super::NameId;
 
 /// Malformed lines that a [`Summary`] shows; all are counted.
@@ -50,76 +47,62 @@ pub struct Malformed {
 }
 
 /// Why a line is malformed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
     /// It has more bytes than [`Limits::max_line_bytes`](super::Limits::max_line_bytes).
+    #[error("the line is too long")]
     LineTooLong,
     /// A label name is missing or has other characters than letters, digits and `_`.
+    #[error("a label name is missing or has characters that no name has")]
     LabelName,
     /// No `=` after a label name.
+    #[error("no = after a label name")]
     LabelEquals,
     /// A label value does not begin with a quote.
+    #[error("a label value is not in quotes")]
     LabelValue,
     /// Neither a comma nor `}` after a label, or after a metric name in quotes.
+    #[error("neither a comma nor }} after a label or a quoted name")]
     LabelSeparator,
     /// A quoted string, or the label set itself, has no end.
+    #[error("the labels have no end")]
     LabelsUnclosed,
     /// More labels than fit (128).
+    #[error("more than 128 labels")]
     TooManyLabels,
     /// The same label name twice.
+    #[error("a label name stands twice")]
     LabelTwice,
     /// A second metric name, in quotes.
+    #[error("a second metric name among the labels")]
     NameTwice,
     /// The labels are not UTF-8.
+    #[error("the labels are not UTF-8")]
     NotUtf8,
     /// The line ends before its value.
+    #[error("no value")]
     NoValue,
     /// The value is no decimal number, `NaN` or infinity.
+    #[error("the value is no number")]
     Value,
     /// The value is finite and beyond the greatest double.
+    #[error("the value is too large for a double")]
     ValueTooLarge,
     /// What follows the value is no timestamp.
+    #[error("the timestamp is no number in range")]
     Timestamp,
     /// Something follows where the line should end.
+    #[error("something follows the end of the sample")]
     TrailingCharacters,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::LineTooLong => "the line is too long",
-            Self::LabelName => "a label name is missing or has characters that no name has",
-            Self::LabelEquals => "no = after a label name",
-            Self::LabelValue => "a label value is not in quotes",
-            Self::LabelSeparator => "neither a comma nor } after a label or a quoted name",
-            Self::LabelsUnclosed => "the labels have no end",
-            Self::TooManyLabels => "more than 128 labels",
-            Self::LabelTwice => "a label name stands twice",
-            Self::NameTwice => "a second metric name among the labels",
-            Self::NotUtf8 => "the labels are not UTF-8",
-            Self::NoValue => "no value",
-            Self::Value => "the value is no number",
-            Self::ValueTooLarge => "the value is too large for a double",
-            Self::Timestamp => "the timestamp is no number in range",
-            Self::TrailingCharacters => "something follows the end of the sample",
-        })
-    }
 }
 
 /// The page has more bytes than [`Limits::max_page_bytes`](super::Limits::max_page_bytes).
 ///
 /// The samples returned so far are only a part of the page: discard them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the page is larger than {max_page_bytes} bytes")]
 pub struct TooLarge {
     /// The limit, in bytes.
     pub max_page_bytes: u64,
 }
-
-impl fmt::Display for TooLarge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the page is larger than {} bytes", self.max_page_bytes)
-    }
-}
-
-impl Error for TooLarge {}

@@ -1,6 +1,5 @@
 //! Reads the bytes of a metrics page into samples, and the samples into an [`Exposition`].
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -158,12 +157,14 @@ impl ExpositionError {
 }
 
 /// Why a page that was transferred may lack its end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CutShort {
     /// A page of OpenMetrics without its last line.
+    #[error("`# EOF` is missing, so that the page may be cut")]
     NoEofMarker,
     /// The last line has no newline, and the transfer neither gave its length nor marked its end.
+    #[error("the page ends in the middle of a line")]
     HalfLine,
 }
 
@@ -178,15 +179,6 @@ impl CutShort {
         } else {
             None
         }
-    }
-}
-
-impl fmt::Display for CutShort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoEofMarker => "`# EOF` is missing, so that the page may be cut",
-            Self::HalfLine => "the page ends in the middle of a line",
-        })
     }
 }
 

@@ -138,7 +138,7 @@ fn line(format: Format) -> impl Strategy<Value = (Option<Seen>, String)> {
     prop_oneof![
         4 => wanted.prop_map(|(seen, line)| (Some(seen), line)),
         2 => unwanted.prop_map(|(_, line)| (None, line)),
-        1 => "[ \t]*# (HELP|TYPE|EOF.)? ?[ -~]{0,30}".prop_map(|line| (None, line)),
+        1 => "[ \t]*# (HELP|TYPE|EOF[!-~])? ?[ -~]{0,30}".prop_map(|line| (None, line)),
         1 => "[ \t]{0,2}".prop_map(|line| (None, line)),
         1 => select(UNWANTED.to_vec()).prop_map(|name| (None, format!("{name}{{\"\\ broken"))),
     ]
