@@ -151,8 +151,8 @@ impl PrometheusBackend {
         let moment = info.clock.moment(as_of);
         let mut assembly = Assembly::new(asked, shape, moment);
         let each = &self.discovery.terms().matchers;
-        let fetch =
-            Fetch::new(&self.client, budget, asked, info, each, moment, &groups).traced(ask.trace);
+        let mut fetch = Fetch::new(&self.client, budget, asked, info, each, moment, &groups);
+        fetch.trace = ask.trace;
         fetch.liveness(&mut assembly).await?;
         if info.date_trusted && fetch.clock_contradicted() {
             if !info.last_try {

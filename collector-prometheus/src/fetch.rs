@@ -40,8 +40,8 @@ pub(crate) struct Fetch<'a> {
     clock: &'a ServerClock,
     moment: Moment,
     in_flight: usize,
-    /// Whether to record how values come about.
-    trace: bool,
+    /// Whether to record how values come about; set by the caller.
+    pub(crate) trace: bool,
     /// Why the server gets no further queries, if it does not.
     dead: OnceLock<Failure>,
     timed_out: AtomicBool,
@@ -161,12 +161,6 @@ impl<'a> Fetch<'a> {
         let pieces = groups.iter().map(|group| vec![Part::new(group.clone(), &fetch)]).collect();
         *fetch.pieces() = pieces;
         fetch
-    }
-
-    /// Makes the fetch record how values come about.
-    pub(crate) fn traced(mut self, trace: bool) -> Self {
-        self.trace = trace;
-        self
     }
 
     /// Returns whether a query or an answer was too large for the server or for us.

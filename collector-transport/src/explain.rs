@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::fmt;
 use std::io;
 
 use collector_core::ErrorKind;
@@ -20,6 +21,18 @@ pub struct Cause {
     pub detail: String,
     /// What the user should do; empty if the user can only wait.
     pub remedy: Cow<'static, str>,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)?;
+        for (separator, text) in [(": ", &*self.detail), ("; ", &*self.remedy)] {
+            if !text.is_empty() {
+                write!(f, "{separator}{text}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Cause {

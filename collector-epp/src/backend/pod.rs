@@ -14,7 +14,7 @@ use crate::discover::Target;
 use crate::engines::{ENDPOINT_PICKER, Engines, Exposition, NoModel, ServerExposition};
 use crate::rates::{History, PodIdentity, PodModel, ScrapeTime};
 use crate::scan::Summary;
-use crate::scrape::{Reader, Scraped, Scraper, Settings};
+use crate::scrape::{Fetched, Reader, Scraped, Scraper, Settings};
 use crate::selfmetrics;
 
 /// Models and data-parallel engines of one page: four times what the largest deployments have.
@@ -234,8 +234,8 @@ impl Pod {
         let wall = settings.clock.wall();
         let now = settings.clock.now();
         let read = scraped.and_then(|scraped| {
-            let wall = wall - scraped.asked_at.age(now);
-            let time = ScrapeTime::new(scraped.asked_at, wall, scraped.clock_ahead);
+            let Fetched { asked_at, clock_ahead, .. } = scraped.fetched;
+            let time = ScrapeTime::new(asked_at, wall - asked_at.age(now), clock_ahead);
             self.read(scraped, history, time)
         });
         match &read {
@@ -255,7 +255,8 @@ impl Pod {
         history: &mut History,
         time: ScrapeTime,
     ) -> Result<(Good, Summary, Option<f64>), Cause> {
-        let Scraped { mut page, summary, asked_at, arrived_at, clock_ahead } = scraped;
+        let Scraped { mut page, summary, fetched } = scraped;
+        let Fetched { asked_at, arrived_at, clock_ahead, .. } = fetched;
         let is_first = !history.reaches(asked_at);
         let models = match &mut page {
             Exposition::Server(server) => {
@@ -324,7 +325,7 @@ impl Pod {
                 if is_new {
                     tracing::warn!(
                         url = %self.target.url, namespace = %self.target.namespace,
-                        pod = %self.target.pod, error = %Shown(&cause), "Target cannot be scraped"
+                        pod = %self.target.pod, error = %cause, "Target cannot be scraped"
                     );
                 }
                 seen.outcome = Outcome::Failed(Arc::new(cause));
@@ -386,15 +387,4 @@ fn check_size(page: &ServerExposition) -> Result<(), Cause> {
         return refuse(format!("a model's name is longer than {MODEL_BYTES_MAX} bytes"));
     }
     Ok(())
-}
-
-/// A cause as a log line shows it.
-struct Shown<'a>(&'a Cause);
-
-impl std::fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Cause { kind, detail, remedy } = self.0;
-        write!(f, "{kind}: {detail}")?;
-        if remedy.is_empty() { Ok(()) } else { write!(f, "; {remedy}") }
-    }
 }

@@ -51,11 +51,8 @@ impl<const N: usize> Counters<N> {
             *newest = snapshot;
             return;
         }
-        let newest = self.snapshots.len().checked_sub(1);
-        match newest
-            .and_then(|newest| newest.checked_sub(1))
-            .map(|before| self.snapshots[before].at)
-        {
+        let before = self.snapshots.len().checked_sub(2);
+        match before.map(|before| self.snapshots[before].at) {
             // The newest sample does not end a part yet, so the next one replaces it.
             Some(part) if part.age(self.newest_at()) < part_of(time) => {
                 if let Some(back) = self.snapshots.back_mut() {

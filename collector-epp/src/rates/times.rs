@@ -93,15 +93,9 @@ impl Times {
             let none = GAUGES.into_iter().all(|field| !replica.has(field));
             none.then(|| known(Field::ALL)).flatten()
         };
-        let Some(oldest) = known(&GAUGES).or_else(no_gauge) else {
-            self.mark(replica);
-            return;
-        };
-        replica.sampled_at = oldest.min(replica.sampled_at);
-        self.mark(replica);
-    }
-
-    fn mark(&self, replica: &mut ReplicaMetrics) {
+        if let Some(oldest) = known(&GAUGES).or_else(no_gauge) {
+            replica.sampled_at = oldest.min(replica.sampled_at);
+        }
         for (field, sampled_at) in &self.0 {
             if *sampled_at < replica.sampled_at && MARKED.contains(field) {
                 let (field, sampled_at) = (*field, *sampled_at);

@@ -135,15 +135,15 @@ pub(super) struct Client {
 
 /// A page that was fetched to its end.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fetched {
+pub(crate) struct Fetched {
     /// When the request was sent: nothing on the page is older.
-    pub(super) asked_at: Tick,
+    pub(crate) asked_at: Tick,
     /// When the page had arrived.
-    pub(super) arrived_at: Tick,
+    pub(crate) arrived_at: Tick,
     /// Seconds by which the server's wall clock is ahead of ours, to the second; `None` if it sends no date.
-    pub(super) clock_ahead: Option<f64>,
+    pub(crate) clock_ahead: Option<f64>,
     /// The transfer gave its length or marked its end: the page is complete, even without a newline at its end.
-    pub(super) end_is_known: bool,
+    pub(crate) end_is_known: bool,
 }
 
 /// The stage of a fetch, for the message of a time-out.

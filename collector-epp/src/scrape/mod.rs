@@ -16,6 +16,7 @@ mod single;
 mod words;
 
 pub use client::Credential;
+pub(crate) use client::Fetched;
 pub use content::Content;
 pub(crate) use reader::Reader;
 pub use reader::{CutShort, ExpositionError};

@@ -1,6 +1,5 @@
 //! Scrapes one pod again and again.
 
-use collector_core::Tick;
 use collector_transport::Cause;
 use url::Url;
 
@@ -23,12 +22,7 @@ pub(crate) struct Scraper {
 pub(crate) struct Scraped {
     pub(crate) page: Exposition,
     pub(crate) summary: Summary,
-    /// When the request was sent: nothing on the page is older.
-    pub(crate) asked_at: Tick,
-    /// When the page had arrived.
-    pub(crate) arrived_at: Tick,
-    /// Seconds by which the pod's wall clock is ahead of ours, to the second; `None` if it sends no date.
-    pub(crate) clock_ahead: Option<f64>,
+    pub(crate) fetched: Fetched,
 }
 
 impl Scraper {
@@ -46,10 +40,9 @@ impl Scraper {
         let reader = self.reader.as_mut().map_err(|cause| cause.clone())?;
         reader.set_time(settings.clock.wall());
         let fetched = self.client.fetch(settings, settings.timeout, reader).await?;
-        let Fetched { asked_at, arrived_at, clock_ahead, end_is_known } = fetched;
         // The connection is kept if the page is refused here.
-        let finished = reader.finish(end_is_known);
+        let finished = reader.finish(fetched.end_is_known);
         let (page, summary) = finished.map_err(|error| error.cause(reader.content_type()))?;
-        Ok(Scraped { page, summary, asked_at, arrived_at, clock_ahead })
+        Ok(Scraped { page, summary, fetched })
     }
 }

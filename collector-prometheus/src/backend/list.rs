@@ -15,12 +15,6 @@ use crate::plan::QueryKind;
 use crate::promql::Matcher;
 use crate::shape::Served;
 
-/// What a list of models lacks.
-struct Listed {
-    unlabelled: bool,
-    incomplete: Option<String>,
-}
-
 impl PrometheusBackend {
     /// Returns the models of every engine present, each once.
     pub(super) async fn models(
@@ -32,14 +26,14 @@ impl PrometheusBackend {
         let mut unlabelled = None;
         let mut incomplete = None;
         for served in &info.shape.served {
-            let listed = self.list(served, &info, budget, &mut models).await?;
-            if listed.unlabelled || served.lacks().is_some() {
+            let (all_named, own) = self.list(served, &info, budget, &mut models).await?;
+            if !all_named || served.lacks().is_some() {
                 unlabelled.get_or_insert_with(|| {
                     let example = served.example.clone();
                     example.unwrap_or_else(|| served.plan.liveness.name.to_string())
                 });
             }
-            incomplete = incomplete.or(listed.incomplete);
+            incomplete = incomplete.or(own);
         }
         // An empty list is returned only if it is certain.
         if models.is_empty()
@@ -73,14 +67,14 @@ impl PrometheusBackend {
         Ok(models)
     }
 
-    /// Adds the models of one engine.
+    /// Adds the models of one engine. Returns whether every series names one, and why some may be absent.
     async fn list(
         &self,
         served: &Served,
         info: &ServerInfo,
         budget: RequestBudget<'_>,
         models: &mut Vec<KnownModel>,
-    ) -> Result<Listed, Failure> {
+    ) -> Result<(bool, Option<String>), Failure> {
         let labels = &served.labels;
         let namespaces = self.config.namespaces.iter().map(String::as_str);
         let namespaces = match labels.namespace.as_slice() {
@@ -97,7 +91,7 @@ impl PrometheusBackend {
             text: &text,
             time: Some(info.clock.moment(self.clock.now()).time),
         };
-        let mut unlabelled = false;
+        let mut all_named = true;
         let answered = self
             .client
             .query(query, Expect::Vector, budget, &mut |row| {
@@ -116,7 +110,7 @@ impl PrometheusBackend {
                     let replicas = replicas.and_then(|count| u32::try_from(count).ok());
                     models.push(KnownModel::new(model, replicas));
                 } else {
-                    unlabelled = true;
+                    all_named = false;
                 }
             })
             .await?;
@@ -125,6 +119,6 @@ impl PrometheusBackend {
                 .map(|(model, pods)| KnownModel::new(model, u32::try_from(pods.len()).ok())),
         );
         models.retain(|known| self.lets_through(&known.model));
-        Ok(Listed { unlabelled, incomplete: answered.incomplete })
+        Ok((all_named, answered.incomplete))
     }
 }
