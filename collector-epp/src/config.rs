@@ -7,9 +7,8 @@ use std::time::Duration;
 use collector_core::ModelId;
 use collector_core::duration::format as show;
 use collector_engines::{EngineSpec, Engines};
-use collector_transport::{ConfigError, check_token};
-use rustls::pki_types::ServerName;
-use secrecy::{ExposeSecret, SecretString};
+use collector_transport::ConfigError;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -120,7 +119,8 @@ impl EppConfig {
         self.check_targets(&mut errors);
         self.check_times(&mut errors);
         self.check_limits(&mut errors);
-        self.check_security(&mut errors);
+        errors.extend(SECTION.check_server_name(self.server_name.as_deref()));
+        errors.extend(SECTION.check_bearer_token(self.bearer_token.as_ref()));
         if let Err(error) = Engines::new(&self.engines) {
             errors.push(SECTION.error("engines", error.to_string()));
         }
@@ -128,61 +128,52 @@ impl EppConfig {
     }
 
     fn check_targets(&self, errors: &mut Vec<ConfigError>) {
+        let mut refuse = |key, problem: String| errors.push(SECTION.error(key, problem));
         if self.targets.is_empty() && self.target_file.is_none() && self.dns.is_empty() {
-            errors.push(SECTION.error(
+            refuse(
                 "targets",
                 "not set: name the pods, as [{ url = \"http://10.0.0.7:8000/metrics\", namespace = \
-                 \"prod\" }] for example, or set epp.target_file or epp.dns",
-            ));
+                 \"prod\" }] for example, or set epp.target_file or epp.dns"
+                    .into(),
+            );
         }
         let mut servers = HashSet::new();
         let mut models: HashMap<Url, (usize, Option<ModelId>)> = HashMap::new();
-        for (number, spec) in self.targets.iter().enumerate() {
-            let place = number + 1;
-            match spec.target() {
+        for (place, spec) in (1..).zip(&self.targets) {
+            let Target { namespace, pod, rank, model, url, .. } = match spec.target() {
+                Ok(target) => target,
                 Err(error) => {
-                    errors.push(SECTION.error("targets", format!("entry {place}: {error}")));
+                    refuse("targets", format!("entry {place}: {error}"));
+                    continue;
                 }
-                Ok(target) => {
-                    let Target { namespace, pod, rank, .. } = &target;
-                    if !servers.insert((namespace.clone(), pod.clone(), rank.clone())) {
-                        errors.push(SECTION.error(
-                            "targets",
-                            format!(
-                                "entry {place}: the pod {pod:?} of namespace {namespace:?} has a target \
-                                 already; give each a pod of its own, or a rank where they are servers \
-                                 of one pod"
-                            ),
-                        ));
-                    }
-                    let model = target.model.clone();
-                    let (first, known) = models.entry(target.url).or_insert((place, model.clone()));
-                    if *known != model {
-                        errors.push(SECTION.error(
-                            "targets",
-                            format!(
-                                "entry {place}: it is the same page as entry {first}, with another \
-                                 model; a server has one model that can be given"
-                            ),
-                        ));
-                    }
-                }
+            };
+            if !servers.insert((namespace.clone(), pod.clone(), rank)) {
+                refuse(
+                    "targets",
+                    format!(
+                        "entry {place}: the pod {pod:?} of namespace {namespace:?} has a target already; \
+                         give each a pod of its own, or a rank where they are servers of one pod"
+                    ),
+                );
+            }
+            let (first, known) = models.entry(url).or_insert((place, model.clone()));
+            if *known != model {
+                refuse(
+                    "targets",
+                    format!(
+                        "entry {place}: it is the same page as entry {first}, with another model; a server \
+                         has one model that can be given"
+                    ),
+                );
             }
         }
-        for spec in &self.dns {
-            if let Err(problem) = spec.check() {
-                errors.push(SECTION.error("dns", problem));
-            }
+        for problem in self.dns.iter().filter_map(|spec| spec.check().err()) {
+            refuse("dns", problem);
         }
-        if self.targets.len() > self.max_targets {
-            errors.push(SECTION.error(
-                "max_targets",
-                format!(
-                    "{} is less than epp.targets has: {}",
-                    self.max_targets,
-                    self.targets.len()
-                ),
-            ));
+        let targets = self.targets.len();
+        if targets > self.max_targets {
+            let problem = format!("{} is less than epp.targets has: {targets}", self.max_targets);
+            refuse("max_targets", problem);
         }
     }
 
@@ -261,20 +252,6 @@ impl EppConfig {
         }
         if self.max_targets == 0 {
             refuse("max_targets", "0 allows no target; leave it out, or set it higher".into());
-        }
-    }
-
-    fn check_security(&self, errors: &mut Vec<ConfigError>) {
-        let mut refuse = |key, problem: String| errors.push(SECTION.error(key, problem));
-        if let Some(name) = &self.server_name
-            && ServerName::try_from(name.as_str()).is_err()
-        {
-            refuse("server_name", format!("{name:?} is neither a DNS name nor an IP address"));
-        }
-        if let Some(token) = &self.bearer_token
-            && let Err(problem) = check_token(token.expose_secret())
-        {
-            refuse("bearer_token", format!("the token {problem}"));
         }
     }
 }

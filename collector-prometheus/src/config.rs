@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use collector_engines::{EngineSpec, Engines, Expression, ExpressionError};
 use collector_transport::ConfigError;
-use rustls::pki_types::ServerName;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -193,6 +192,7 @@ impl PrometheusConfig {
         let mut errors = Vec::new();
         errors.extend(self.base_url().err());
         errors.extend(self.proxy_url().err());
+        errors.extend(SECTION.check_server_name(self.server_name.as_deref()));
         let mut refuse = |key, problem: String| errors.push(SECTION.error(key, problem));
         for (key, value, example) in
             [("timeout", self.timeout, "5s"), ("scrape_interval", self.scrape_interval, "15s")]
@@ -240,11 +240,6 @@ impl PrometheusConfig {
                     .into(),
             ),
             _ => {}
-        }
-        if let Some(name) = &self.server_name
-            && ServerName::try_from(name.as_str()).is_err()
-        {
-            refuse("server_name", format!("{name:?} is neither a DNS name nor an IP address"));
         }
         if self.namespaces.iter().any(String::is_empty) {
             refuse("namespaces", "an entry is empty; leave it out".into());

@@ -2,6 +2,11 @@
 
 use std::error::Error;
 
+use rustls::pki_types::ServerName;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::auth::check_token;
+
 /// A section of the configuration, whose keys messages name as the user writes them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Section {
@@ -38,6 +43,19 @@ impl Section {
     /// The environment variable of a key.
     pub fn variable(self, key: &str) -> Option<String> {
         self.variables.map(|prefix| format!("{prefix}_{}", key.to_ascii_uppercase()))
+    }
+
+    /// Checks `bearer_token`, if it is set.
+    pub fn check_bearer_token(self, token: Option<&SecretString>) -> Option<ConfigError> {
+        let problem = check_token(token?.expose_secret()).err()?;
+        Some(self.error("bearer_token", format!("the token {problem}")))
+    }
+
+    /// Checks `server_name`, if it is set.
+    pub fn check_server_name(self, name: Option<&str>) -> Option<ConfigError> {
+        let name = name.filter(|name| ServerName::try_from(*name).is_err())?;
+        let problem = format!("{name:?} is neither a DNS name nor an IP address");
+        Some(self.error("server_name", problem))
     }
 
     /// An error about one of its keys.

@@ -37,16 +37,6 @@ impl<'a> Labels<'a> {
         labels.spans.iter().map(move |span| (labels.cut(&span.name), labels.cut(&span.value)))
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.spans.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.spans.is_empty()
-    }
-
     fn cut(&self, piece: &Piece) -> Cow<'a, str> {
         if piece.escaped {
             let bytes = unescaped(self.text.as_bytes(), piece);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use collector_transport::{ConfigError, check_token};
+use collector_transport::ConfigError;
 use reqwest::header::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -96,12 +96,8 @@ impl PrometheusConfig {
     }
 
     fn check_credentials(&self, errors: &mut Vec<ConfigError>) {
+        errors.extend(SECTION.check_bearer_token(self.bearer_token.as_ref()));
         let mut refuse = |key, problem: &str| errors.push(SECTION.error(key, problem.to_owned()));
-        if let Some(token) = &self.bearer_token
-            && let Err(problem) = check_token(token.expose_secret())
-        {
-            refuse("bearer_token", &format!("the token {problem}"));
-        }
         match (&self.username, &self.password, &self.password_path) {
             (Some(_), None, None) => refuse(
                 "username",
