@@ -7,7 +7,7 @@ mod samples;
 
 use serde::Deserialize;
 
-use self::samples::{Document, ROWS_MAX, Reader, ResultForm, Text};
+use self::samples::{Document, ROWS_MAX, Reader, Text};
 
 pub(crate) use self::samples::{Row, RowLabels, shortened};
 
@@ -33,19 +33,10 @@ pub(crate) enum Unreadable {
     Refused { kind: String, text: String },
 }
 
-/// The kinds of results that a query may have.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Expect {
-    Vector,
-    /// A number: `scalar` in Prometheus, a vector of one row without labels in VictoriaMetrics.
-    Number,
-}
-
 /// Reads an answer and passes each row to `on_row` as it comes. Returns why rows may be absent: the server's
 /// first warning, or that it marks its answer as partial.
 pub(crate) fn decode(
     body: &[u8],
-    expect: Expect,
     on_row: &mut dyn FnMut(&Row<'_>),
 ) -> Result<Option<String>, Unreadable> {
     let body = without_mark(body);
@@ -63,12 +54,12 @@ pub(crate) fn decode(
     {
         return Err(Unreadable::Refused { kind, text });
     }
-    document.check_type(expect)?;
+    document.check_type()?;
     if let Some(refused) = document.refused.take() {
         return Err(refused);
     }
     read.map_err(|error| malformed(&error))?;
-    document.check(expect)
+    document.check()
 }
 
 /// Removes the byte order mark that some servers and proxies send first.
@@ -130,32 +121,25 @@ impl Document<'_> {
     }
 
     /// Names an unexpected result type, whatever its result looks like.
-    fn check_type(&self, expect: Expect) -> Result<(), Unreadable> {
-        match (&self.result_type, expect) {
-            (None, _) => Ok(()),
-            (Some(Text(kind)), _) if kind == "vector" => Ok(()),
-            (Some(Text(kind)), Expect::Number) if kind == "scalar" => Ok(()),
-            (Some(Text(other)), _) => Err(Unreadable::NoVector(collector_transport::quote(other))),
+    fn check_type(&self) -> Result<(), Unreadable> {
+        match &self.result_type {
+            Some(Text(other)) if other != "vector" => {
+                Err(Unreadable::NoVector(collector_transport::quote(other)))
+            }
+            _ => Ok(()),
         }
     }
 
-    fn check(self, expect: Expect) -> Result<Option<String>, Unreadable> {
-        if !self.succeeded() {
-            return Err(Unreadable::Lacks("status"));
-        }
-        if !self.data {
-            return Err(Unreadable::Lacks("data"));
-        }
-        if self.result_type.is_none() {
-            return Err(Unreadable::Lacks("resultType"));
-        }
-        match (self.result, expect) {
-            (None, _) => return Err(Unreadable::Lacks("result")),
-            // Accepted as an answer, this would be an empty fleet.
-            (Some(ResultForm::Scalar), Expect::Vector) => {
-                return Err(Unreadable::NoVector("time and a value without labels".to_owned()));
+    fn check(self) -> Result<Option<String>, Unreadable> {
+        for (has, what) in [
+            (self.succeeded(), "status"),
+            (self.data, "data"),
+            (self.result_type.is_some(), "resultType"),
+            (self.result, "result"),
+        ] {
+            if !has {
+                return Err(Unreadable::Lacks(what));
             }
-            _ => {}
         }
         let partial = || self.partial.then(|| "the server marks its answer as partial".to_owned());
         Ok(self.warning.map(|warning| collector_transport::quote(&warning)).or_else(partial))
@@ -172,7 +156,7 @@ mod tests {
 
     fn values(body: &str) -> Result<Vec<(String, f64)>, Unreadable> {
         let mut rows = Vec::new();
-        decode(body.as_bytes(), Expect::Vector, &mut |row| {
+        decode(body.as_bytes(), &mut |row| {
             let pod = row.labels.get("pod").or_else(|| row.labels.get("pod_name"));
             rows.push((pod.unwrap_or("-").to_owned(), row.value));
         })?;
@@ -234,8 +218,8 @@ mod tests {
         refused(&vector(r#"[{"metric":{}}]"#), "`value`");
         refused(&vector(r#"[{"metric":{},"value":[1]}]"#), "a time and a value");
         refused(&vector(r#"[{"metric":{},"value":[1,"1",2]}]"#), "a time and a value");
-        refused(&vector("[1]"), "a scalar of one part");
-        refused(&vector(r#"[1,"1",2]"#), "a scalar of more than two parts");
+        refused(&vector("[1]"), "a sample with its labels");
+        refused(&vector(r#"[1,"1",2]"#), "a sample with its labels");
         for kind in ["scalar", "string", "matrix"] {
             refused(&vector("[]").replace("vector", kind), kind);
         }
@@ -261,7 +245,7 @@ mod tests {
     #[test]
     fn a_number_is_no_fleet() {
         let result = r#"[1583786142,"1"]"#;
-        refused(&vector(result), "the result is a time and a value without labels, not a vector");
+        refused(&vector(result), "a sample with its labels");
         refused(&vector(result).replace("vector", "scalar"), "scalar");
         refused(&vector(result).replace("vector", "string"), "string");
         assert!(values(&vector("[]")).unwrap().is_empty());
@@ -348,30 +332,17 @@ mod tests {
             error(r#"[{"metric":"hunter2, expected or not"}]"#),
             format!("{start} an object of labels at line 1 column 96")
         );
-        assert_eq!(error("[\n7}"), format!("{start} `,` or `]` at line 2 column 2"));
+        assert_eq!(error("[\n7}"), format!("{start} a sample with its labels at line 2 column 1"));
         let long = format!("[{{\"metric\":{{}},\"value\":\"{}\"}}]", "x".repeat(100_000));
         assert!(error(&long).starts_with(&format!("{start} a time and a value")));
         assert!(error(&long).len() < 100);
     }
 
     #[test]
-    fn a_number_is_a_scalar_or_a_row_without_labels() {
-        let number = |body: &str| {
-            let mut value = None;
-            decode(body.as_bytes(), Expect::Number, &mut |row| value = row.scalar()).unwrap();
-            value
-        };
-        let scalar = vector(r#"[1732.5,"1732.5"]"#).replace("vector", "scalar");
-        assert_eq!(number(&scalar), Some(1732.5));
-        assert_eq!(number(&vector(r#"[{"metric":{},"value":[1,"2"]}]"#)), Some(2.0));
-        assert_eq!(number(&vector(r#"[{"metric":{"a":"b"},"value":[1,"2"]}]"#)), None);
-    }
-
-    #[test]
     fn warnings_and_partial_answers_are_reported() {
         let notice = |extra: &str| {
             let body = vector("[]").replacen('{', &format!("{{{extra},"), 1);
-            decode(body.as_bytes(), Expect::Vector, &mut |_| {}).unwrap()
+            decode(body.as_bytes(), &mut |_| {}).unwrap()
         };
         assert_eq!(notice(r#""infos":["i"]"#), None);
         assert_eq!(notice(r#""warnings":[]"#), None);
@@ -386,7 +357,7 @@ mod tests {
     fn warnings_of_the_query_language_lose_nothing() {
         let notice = |extra: &str| {
             let body = vector("[]").replacen('{', &format!("{{{extra},"), 1);
-            decode(body.as_bytes(), Expect::Vector, &mut |_| {}).unwrap()
+            decode(body.as_bytes(), &mut |_| {}).unwrap()
         };
         let info = r#""PromQL info: metric might not be a counter""#;
         let warning = r#""PromQL warning: bucket label is missing""#;

@@ -13,7 +13,7 @@ use reqwest::{Method, StatusCode, Url};
 use tokio::time::Instant;
 
 use crate::SECTION;
-use crate::answer::{self, Expect, Row, Unreadable};
+use crate::answer::{self, Row, Unreadable};
 use crate::body::{Bodies, Body};
 use crate::config::PrometheusConfig;
 use crate::credentials::{Credentials, Sent, with_encoded_blanks};
@@ -193,11 +193,10 @@ impl Client {
     pub(crate) async fn query(
         &self,
         query: Query<'_>,
-        expect: Expect,
         budget: RequestBudget<'_>,
         on_row: &mut (dyn FnMut(&Row<'_>) + Send),
     ) -> Result<Answered, Failure> {
-        let mut read = |body: &Body<'_>| self.read(body, query, expect, on_row);
+        let mut read = |body: &Body<'_>| self.read(body, query, on_row);
         self.ask(query, budget, &mut read).await
     }
 
@@ -281,11 +280,10 @@ impl Client {
         &self,
         body: &Body<'_>,
         query: Query<'_>,
-        expect: Expect,
         on_row: &mut (dyn FnMut(&Row<'_>) + Send),
     ) -> Result<Option<String>, Failure> {
         self.last_bytes[query.kind as usize].store(body.bytes.len(), Ordering::Relaxed);
-        answer::decode(&body.bytes, expect, on_row).map_err(|unreadable| {
+        answer::decode(&body.bytes, on_row).map_err(|unreadable| {
             let detail = self.credentials.redact(&unreadable.to_string());
             match unreadable {
                 Unreadable::Refused { .. } => self.refused(&body.bytes),
@@ -307,7 +305,7 @@ impl Client {
     fn refused(&self, body: &[u8]) -> Failure {
         // Read again without secrets: a shortened message could end within one.
         let text = self.credentials.redact(&String::from_utf8_lossy(body));
-        let detail = match answer::decode(text.as_bytes(), Expect::Vector, &mut |_| {}) {
+        let detail = match answer::decode(text.as_bytes(), &mut |_| {}) {
             Err(refused) => refused.to_string(),
             Ok(_) => "the server says that the query failed".to_owned(),
         };

@@ -8,7 +8,6 @@ use std::time::{Duration, UNIX_EPOCH};
 use collector_core::{Clock, Tick};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::answer::Expect;
 use crate::client::{Answered, Client, Query, RequestBudget};
 use crate::failure::Failure;
 use crate::plan::QueryKind;
@@ -223,10 +222,10 @@ async fn ask_time(
     time: Option<EvalTime>,
 ) -> Result<(f64, Answered), Failure> {
     let mut seconds = f64::NAN;
-    let query = Query { kind: QueryKind::ServerTime, text: "time()", time };
+    let query = Query { kind: QueryKind::ServerTime, text: "vector(time())", time };
     let answered = client
-        .query(query, Expect::Number, budget, &mut |row| {
-            seconds = row.scalar().unwrap_or(seconds);
+        .query(query, budget, &mut |row| {
+            seconds = row.value;
         })
         .await?;
     Ok((seconds, answered))

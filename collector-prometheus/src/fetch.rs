@@ -9,7 +9,7 @@ use collector_core::{ErrorKind, PodName};
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use crate::answer::{Expect, Row};
+use crate::answer::Row;
 use crate::assemble::{Assembly, QueryAnswer, QueryResult};
 use crate::client::{Answered, Client, Query, RequestBudget};
 use crate::discovery::ServerInfo;
@@ -316,7 +316,7 @@ impl<'a> Fetch<'a> {
             evaluated = evaluated.min(row.time);
             rows.push(row, reading);
         };
-        let answered = self.client.query(query, Expect::Vector, self.budget, &mut on_row).await?;
+        let answered = self.client.query(query, self.budget, &mut on_row).await?;
         self.check_time(job, part, evaluated)?;
         part.rows.fetch_max(rows.len(), Ordering::Relaxed);
         if job.kind == QueryKind::Liveness

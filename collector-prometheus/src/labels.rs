@@ -172,7 +172,7 @@ pub(crate) const KEY_SEPARATOR: char = '\u{1f}';
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::{Expect, decode};
+    use crate::answer::decode;
 
     fn boxed(names: &[&str]) -> Vec<Box<str>> {
         names.iter().map(|name| Box::from(*name)).collect()
@@ -194,7 +194,7 @@ mod tests {
             r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{{row}}},"value":[1,"1"]}}]}}}}"#
         );
         let mut made = None;
-        decode(body.as_bytes(), Expect::Vector, &mut |row| made = Some(read(&row.labels))).unwrap();
+        decode(body.as_bytes(), &mut |row| made = Some(read(&row.labels))).unwrap();
         made.unwrap()
     }
 

@@ -4,7 +4,7 @@
 use collector_core::text::counted;
 use collector_core::{Check, CheckStatus, ErrorKind, Probe};
 
-use crate::answer::{Expect, Row};
+use crate::answer::Row;
 use crate::client::{Client, Query, RequestBudget};
 use crate::discovery::ask_clock_once;
 use crate::failure::{Failure, Stage};
@@ -218,7 +218,7 @@ impl Asker<'_> {
         on_row: &mut (dyn FnMut(&Row<'_>) + Send),
     ) -> Result<(), Failure> {
         let query = Query { kind: QueryKind::Example, text, time };
-        self.client.query(query, Expect::Vector, self.budget, on_row).await?;
+        self.client.query(query, self.budget, on_row).await?;
         Ok(())
     }
 

@@ -194,7 +194,6 @@ mod tests {
     use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
     use super::*;
-    use crate::answer::Expect;
     use crate::client::{Client, Query, RequestBudget};
     use crate::config::SigV4Config;
     use crate::credentials::Credentials;
@@ -301,7 +300,7 @@ mod tests {
                     ResponseTemplate::new(405)
                 }
                 Ok(()) => ResponseTemplate::new(200).set_body_string(
-                    r#"{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}"#,
+                    r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#,
                 ),
                 Err(wrong) => {
                     self.wrong.lock().unwrap().push(wrong);
@@ -342,7 +341,7 @@ mod tests {
         };
         let text = "up{a=\"b/c d\"}";
         let query = Query { kind: QueryKind::ServerTime, text, time: None };
-        client.query(query, Expect::Number, budget, &mut |_| {}).await.map(|_| ())
+        client.query(query, budget, &mut |_| {}).await.map(|_| ())
     }
 
     const KEYS: [(&str, &str); 3] = [

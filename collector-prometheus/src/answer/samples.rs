@@ -22,8 +22,6 @@ const LABELS_MAX: usize = 64;
 #[derive(Default, Debug)]
 pub(crate) struct RowLabels<'a> {
     all: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    /// Whether there was any label, including those that are not text.
-    any: bool,
 }
 
 impl<'a> RowLabels<'a> {
@@ -42,11 +40,6 @@ impl<'a> RowLabels<'a> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.all.iter().map(|(key, text)| (&**key, &**text));
         all.filter(|(_, text)| !text.is_empty())
-    }
-
-    fn clear(&mut self) {
-        self.all.clear();
-        self.any = false;
     }
 
     fn add(&mut self, key: Cow<'a, str>, text: Cow<'a, str>) {
@@ -68,22 +61,6 @@ pub(crate) struct Row<'a> {
     pub(crate) value: f64,
 }
 
-impl Row<'_> {
-    /// Returns the value of a row without labels, which is a bare number.
-    pub(crate) fn scalar(&self) -> Option<f64> {
-        (!self.labels.any).then_some(self.value)
-    }
-}
-
-/// The forms of a result.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum ResultForm {
-    /// A list of rows, possibly empty.
-    Rows,
-    /// A time and a value without labels.
-    Scalar,
-}
-
 /// The parts of an answer besides its rows.
 #[derive(Default)]
 pub(super) struct Document<'a> {
@@ -93,7 +70,7 @@ pub(super) struct Document<'a> {
     pub(super) partial: bool,
     pub(super) data: bool,
     pub(super) result_type: Option<Text<'a>>,
-    pub(super) result: Option<ResultForm>,
+    pub(super) result: bool,
     /// Why reading was given up, if the JSON itself was valid.
     pub(super) refused: Option<Unreadable>,
 }
@@ -107,8 +84,6 @@ pub(super) struct Reader<'a, 'f> {
     row: Row<'a>,
     /// The label that was read last, if it is text.
     label: Option<Cow<'a, str>>,
-    /// The parts of a scalar result.
-    scalar: Vec<f64>,
 }
 
 impl<'a, 'f> Reader<'a, 'f> {
@@ -119,7 +94,6 @@ impl<'a, 'f> Reader<'a, 'f> {
             rows_left: ROWS_MAX,
             row: Row::default(),
             label: None,
-            scalar: Vec::new(),
         }
     }
 
@@ -161,19 +135,9 @@ impl<'a, 'f> Reader<'a, 'f> {
         Ok(())
     }
 
-    /// Reads rows, or the two parts of a scalar.
     fn result<A: SeqAccess<'a>>(&mut self, mut list: A) -> Result<(), A::Error> {
-        self.scalar.clear();
         while list.next_element_seed(self.at(Position::Row))?.is_some() {}
-        match self.scalar[..] {
-            [] => self.document.result = Some(ResultForm::Rows),
-            [time, value] => {
-                self.document.result = Some(ResultForm::Scalar);
-                self.row = Row { labels: RowLabels::default(), time, value };
-                self.hand_on()?;
-            }
-            _ => return Err(de::Error::custom("a scalar of one part")),
-        }
+        self.document.result = true;
         Ok(())
     }
 
@@ -209,9 +173,8 @@ impl<'a, 'f> Reader<'a, 'f> {
     }
 
     fn labels<A: MapAccess<'a>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        self.row.labels.clear();
+        self.row.labels.all.clear();
         while let Some(Text(key)) = map.next_key()? {
-            self.row.labels.any = true;
             map.next_value_seed(self.at(Position::Label))?;
             if let Some(text) = self.label.take() {
                 let text = kept(&key, text);
@@ -272,7 +235,6 @@ enum Position {
     Warnings,
     Data,
     Result,
-    /// A row, or one part of a scalar.
     Row,
     Labels,
     Label,
@@ -290,13 +252,11 @@ struct At<'r, 'a, 'f> {
 
 impl At<'_, '_, '_> {
     fn number<E: de::Error>(self, number: f64) -> Result<(), E> {
-        let Reader { row, scalar, .. } = self.reader;
+        let row = &mut self.reader.row;
         match self.position {
             Position::Time => row.time = number,
             Position::Value => row.value = number,
             Position::Sample => (row.time, row.value) = (f64::NAN, number),
-            Position::Row if scalar.len() < 2 => scalar.push(number),
-            Position::Row => return Err(E::custom("a scalar of more than two parts")),
             _ => return Err(E::invalid_type(Unexpected::Float(number), &self)),
         }
         Ok(())
@@ -368,7 +328,7 @@ impl<'a> Visitor<'a> for At<'_, 'a, '_> {
             Position::Label => self.reader.label = Some(Cow::Owned(text.to_owned())),
             Position::Warnings => self.reader.warning(text),
             // Anything else becomes NaN.
-            Position::Row | Position::Time | Position::Value => {
+            Position::Time | Position::Value => {
                 return self.number(text.parse().unwrap_or(f64::NAN));
             }
             _ => return Err(E::invalid_type(Unexpected::Str(text), &self)),
@@ -423,7 +383,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Map, Value};
 
-    use super::super::{Expect, decode};
+    use super::super::decode;
     use super::LABEL_BYTES_MAX;
 
     /// The contents of a row: its labels by name, and the bits of time and value.
@@ -431,7 +391,7 @@ mod tests {
 
     fn read(body: &[u8]) -> Option<Vec<Read>> {
         let mut rows = Vec::new();
-        let decoded = decode(body, Expect::Vector, &mut |row| {
+        let decoded = decode(body, &mut |row| {
             let owned = |(key, text): (&str, &str)| (key.to_owned(), text.to_owned());
             let mut labels: Vec<_> = row.labels.iter().map(owned).collect();
             labels.sort();

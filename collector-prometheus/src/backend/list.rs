@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use collector_core::{ErrorKind, KnownModel, ModelRef, sanitize};
 
 use super::PrometheusBackend;
-use crate::answer::{Expect, shortened};
+use crate::answer::shortened;
 use crate::client::{Query, RequestBudget};
 use crate::discovery::ServerInfo;
 use crate::failure::Failure;
@@ -94,7 +94,7 @@ impl PrometheusBackend {
         let mut all_named = true;
         let answered = self
             .client
-            .query(query, Expect::Vector, budget, &mut |row| {
+            .query(query, budget, &mut |row| {
                 let namespace = row.labels.first_of(&labels.namespace);
                 let fixed = served.engine.model.as_ref().map(AsRef::as_ref);
                 let model = fixed.or_else(|| row.labels.first_of(&labels.model));

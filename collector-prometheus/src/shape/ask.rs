@@ -11,7 +11,7 @@ use collector_core::sanitize;
 use collector_engines::{Engine, Engines, Quantity, Series};
 
 use super::{DiscoverySettings, Served, Shape};
-use crate::answer::{Expect, Row, RowLabels};
+use crate::answer::{Row, RowLabels};
 use crate::client::{Client, Query, RequestBudget};
 use crate::config::DEFAULT_SCRAPE_INTERVAL;
 use crate::failure::Failure;
@@ -447,7 +447,7 @@ impl Prober<'_> {
     ) -> Result<(), Failure> {
         let query = Query { kind, text, time: None };
         let mut on_row = |row: &Row<'_>| on_row(&row.labels, row.value);
-        let answered = self.client.query(query, Expect::Vector, self.budget, &mut on_row).await?;
+        let answered = self.client.query(query, self.budget, &mut on_row).await?;
         self.incomplete.fetch_or(answered.incomplete.is_some(), Ordering::Relaxed);
         Ok(())
     }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use collector_core::{Answer, Clock, ErrorKind};
 
-use crate::fake::{Fake, NOW, POD_0, POD_1, scalar, two_pods, vector};
+use crate::fake::{Fake, NOW, POD_0, POD_1, number, two_pods, vector};
 
 #[tokio::test]
 async fn a_clock_an_hour_ahead_makes_nothing_younger() {
     let fake = Fake::start().await;
     two_pods(&fake);
     fake.set_date_ahead(3600);
-    fake.rule(|asked| (asked.query == "time()").then(|| scalar(NOW + 3600.0)));
+    fake.rule(|asked| (asked.query == "vector(time())").then(|| number(NOW + 3600.0)));
     fake.rows("timestamp(", &[(POD_0, NOW + 3600.0 - 45.0)]);
     let sample = fake.sample().await;
     let age = sample.replicas[0].sampled_at.age(fake.clock.now());
@@ -25,7 +25,7 @@ async fn a_clock_jump_in_the_date_header_is_handled_in_the_same_fetch() {
     fake.sample().await;
     fake.asked();
     fake.set_date_ahead(3600);
-    fake.rule(|asked| (asked.query == "time()").then(|| scalar(NOW + 3600.0)));
+    fake.rule(|asked| (asked.query == "vector(time())").then(|| number(NOW + 3600.0)));
     fake.rows("timestamp(", &[(POD_0, NOW + 3600.0 - 2.0)]);
     let sample = fake.sample().await;
     assert_eq!(sample.replicas[0].sampled_at.age(fake.clock.now()), Duration::from_secs(2));
@@ -62,7 +62,7 @@ async fn a_pod_with_an_unknown_time_makes_the_answer_incomplete() {
 async fn a_server_without_time_is_read_by_its_date_header() {
     let fake = Fake::start().await;
     two_pods(&fake);
-    fake.answer("time()", vector(&[]));
+    fake.answer("vector(time())", vector(&[]));
     fake.rows("timestamp(", &[(POD_0, NOW - 10.0)]);
     let sample = fake.sample().await;
     let age = sample.replicas[0].sampled_at.age(fake.clock.now());
@@ -74,7 +74,7 @@ async fn the_clock_is_read_again_every_few_minutes() {
     let fake = Fake::start().await;
     let reads = |fake: &Fake| {
         let asked = fake.asked();
-        asked.iter().filter(|asked| asked.query == "time()" && asked.time.is_none()).count()
+        asked.iter().filter(|asked| asked.query == "vector(time())" && asked.time.is_none()).count()
     };
     for (advance, expected) in [(0, 1), (60, 0), (300, 1)] {
         fake.clock.advance(Duration::from_secs(advance));
@@ -82,7 +82,7 @@ async fn the_clock_is_read_again_every_few_minutes() {
         assert_eq!(reads(&fake), expected, "after {advance} s");
     }
     fake.clock.advance(Duration::from_secs(600));
-    fake.answer("time()", crate::fake::error(401, "x", "y"));
+    fake.answer("vector(time())", crate::fake::error(401, "x", "y"));
     assert_eq!(fake.failure().await.kind(), ErrorKind::Unauthorized);
 }
 

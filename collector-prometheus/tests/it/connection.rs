@@ -7,7 +7,7 @@ use std::time::Duration;
 use collector_core::{Advice, Backend, CheckStatus, ErrorKind, Probe, ProbeAsk, SystemClock};
 use wiremock::ResponseTemplate;
 
-use crate::fake::{Fake, error, ok, scalar, two_pods, vector_text};
+use crate::fake::{Fake, error, ok, two_pods, vector_text};
 
 /// A server that always answers like this fails the fetch with one request.
 async fn check(answer: ResponseTemplate, kind: ErrorKind, parts: &[&str]) {
@@ -54,7 +54,8 @@ async fn each_status_has_its_kind_and_is_sent_once() {
 #[tokio::test]
 async fn a_scalar_everywhere_is_no_fleet() {
     let fake = Fake::start().await;
-    fake.always(scalar(crate::fake::NOW));
+    let scalar = vector_text(&[]).replace("vector", "scalar").replace("[]", r#"[1,"1"]"#);
+    fake.always(ok(&scalar));
     let failure = fake.failure().await;
     assert_eq!(failure.kind(), ErrorKind::BadAnswer, "{failure}");
 }

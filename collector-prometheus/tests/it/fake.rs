@@ -216,7 +216,7 @@ impl Fake {
         let clock = Arc::clone(&fake.clock);
         fake.rule(move |asked| {
             let passed = clock.wall().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-            (asked.query == "time()").then(|| scalar(asked.time.unwrap_or(NOW + passed)))
+            (asked.query == "vector(time())").then(|| number(asked.time.unwrap_or(NOW + passed)))
         });
         let script = Arc::clone(&fake.script);
         fake.rule(move |asked| {
@@ -333,11 +333,9 @@ pub(crate) fn found(answer: Answer) -> ModelSample {
     }
 }
 
-/// A scalar.
-pub(crate) fn scalar(value: f64) -> ResponseTemplate {
-    ok(&format!(
-        r#"{{"status":"success","data":{{"resultType":"scalar","result":[{value},"{value}"]}}}}"#
-    ))
+/// A vector of one row without labels.
+pub(crate) fn number(value: f64) -> ResponseTemplate {
+    vector(&[("", value)])
 }
 
 /// A vector of rows that were evaluated at [`NOW`]: their labels without braces, and their values.

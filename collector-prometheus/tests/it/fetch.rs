@@ -68,8 +68,8 @@ async fn every_field_is_read_in_thirteen_queries_of_one_time() {
     // The server's time, the names, the labels and the scrape interval; and the server's time for a time of
     // ours.
     assert_eq!(probes.len(), 4);
-    assert_eq!(fetch.iter().filter(|asked| asked.query == "time()").count(), 1);
-    let fetch: Vec<_> = fetch.into_iter().filter(|asked| asked.query != "time()").collect();
+    assert_eq!(fetch.iter().filter(|asked| asked.query == "vector(time())").count(), 1);
+    let fetch: Vec<_> = fetch.into_iter().filter(|asked| asked.query != "vector(time())").collect();
     assert_eq!(fetch.len(), 13);
     assert!(fetch.iter().all(|asked| asked.time == Some(NOW)));
     let distinct: HashSet<&String> = fetch.iter().map(|asked| &asked.query).collect();
@@ -151,7 +151,7 @@ async fn missing_without_pods_and_unknown_are_three_answers() {
 
     let warned = vector_text(&[]).replacen('{', r#"{"warnings":["a store is down"],"#, 1);
     fake.always(ok(&warned));
-    fake.rule(|asked| (asked.query == "time()").then(|| crate::fake::scalar(NOW)));
+    fake.rule(|asked| (asked.query == "vector(time())").then(|| crate::fake::number(NOW)));
     match fake.answer_for_m().await {
         Ok(Answer::Failed(error)) => assert!(error.to_string().contains("incomplete"), "{error}"),
         other => panic!("{other:?}"),
@@ -454,7 +454,8 @@ async fn three_hundred_models_cost_what_ten_do() {
         fake.asked();
         let answers = fake.fetch_all(&models, &[], Urgency::Background).await.unwrap();
         assert!(answers.into_iter().all(|(_, answer)| found(answer).replicas.len() == 1));
-        let is_of_look = |asked: &&Parameters| asked.time.is_some() && asked.query != "time()";
+        let is_of_look =
+            |asked: &&Parameters| asked.time.is_some() && asked.query != "vector(time())";
         fake.asked().iter().filter(is_of_look).count()
     };
     assert_eq!(count(10).await, 13);

@@ -45,7 +45,7 @@ fn about(query: &str) -> Quantity {
     let has = |part: &str| query.contains(part);
     let is_joined = query.starts_with("label_replace(");
     let inner = query.trim_start_matches("label_replace(");
-    if query == "time()" {
+    if query == "vector(time())" {
         Quantity::Time
     } else if inner.starts_with("count by (__name__)") || inner.starts_with("count(") {
         Quantity::Shape
@@ -119,7 +119,7 @@ impl Fleet {
 
     /// The answer to a query as of a time.
     pub(crate) fn document(&self, query: &str, time: f64) -> String {
-        if about(query) == Quantity::Time { scalar(time) } else { vector(&self.all(query, time)) }
+        if about(query) == Quantity::Time { number(time) } else { vector(&self.all(query, time)) }
     }
 
     /// A row with this value for each pod, or for the model where the query has no pods.
@@ -335,10 +335,9 @@ pub(crate) fn vector(rows: &[Value]) -> String {
     json!({"status": "success", "data": {"resultType": "vector", "result": rows}}).to_string()
 }
 
-/// The document of a scalar, as `time()` has it.
-pub(crate) fn scalar(seconds: f64) -> String {
-    let result = json!([seconds, seconds.to_string()]);
-    json!({"status": "success", "data": {"resultType": "scalar", "result": result}}).to_string()
+/// The document of a number, as `vector(time())` has it.
+pub(crate) fn number(seconds: f64) -> String {
+    vector(&[json!({"metric": {}, "value": [seconds, seconds.to_string()]})])
 }
 
 /// Seconds since the epoch.

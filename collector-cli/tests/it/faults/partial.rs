@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::daemon::Daemon;
-use super::fleet::{Fleet, MODEL, NAMESPACE, Quantity, scalar, vector, wall};
+use super::fleet::{Fleet, MODEL, NAMESPACE, Quantity, number, vector, wall};
 use super::server::{Reply, Request, Server};
 use super::verdict::{Call, side_by_side};
 use crate::process::collector_of;
@@ -173,7 +173,7 @@ fn a_server_whose_clock_is_an_hour_ahead_makes_nothing_look_younger() {
     for ahead in [3600.0, -3600.0] {
         let fleet = Fleet::of_age(45.0);
         let server = Server::start(move |request| match request.about() {
-            Quantity::Time if !request.has_time => Reply::ok(scalar(wall() + ahead)),
+            Quantity::Time if !request.has_time => Reply::ok(number(wall() + ahead)),
             _ => fleet.reply(request),
         });
         let (document, verdict) =
@@ -183,7 +183,7 @@ fn a_server_whose_clock_is_an_hour_ahead_makes_nothing_look_younger() {
         assert!((44.5..48.0).contains(&age), "{document}");
         assert!(verdict.stderr.contains("clock"), "{}", verdict.stderr);
         // Asked with a time of ours, it tells whether it evaluates earlier than it is asked to.
-        let is_of_a_look = |asked: &&Request| asked.has_time && asked.query != "time()";
+        let is_of_a_look = |asked: &&Request| asked.has_time && asked.query != "vector(time())";
         let mut of_the_look = verdict.asked.iter().filter(is_of_a_look).peekable();
         assert!(of_the_look.peek().is_some());
         assert!(of_the_look.all(|asked| (asked.time - wall() - ahead).abs() < 60.0));

@@ -208,7 +208,7 @@ impl Shared {
                     return Some(Reply::new(*code, *body));
                 }
                 Fault::Earlier { seconds, own_time: own, time_too }
-                    if query != "time()" || *time_too =>
+                    if query != "vector(time())" || *time_too =>
                 {
                     scene.touch(fault);
                     earlier = f64::max(earlier, *seconds);
@@ -217,9 +217,9 @@ impl Shared {
                 _ => {}
             }
         }
-        if query == "time()" {
+        if query == "vector(time())" {
             let reported = time - earlier;
-            let body = json!({"status": "success", "data": {"resultType": "scalar", "result": [reported, reported.to_string()]}});
+            let body = json!({"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, "value": [reported, reported.to_string()]}]}});
             let reply = Reply::new(200, body.to_string());
             return Some(truncated(scene, &faults, reply));
         }
