@@ -278,7 +278,7 @@ impl Pod {
                 server.rows.iter_mut().for_each(|row| row.increases = None);
                 models
             }
-            Exposition::EndpointPicker(_) | Exposition::Unknown(_) => Vec::new(),
+            Exposition::EndpointPicker(_) => Vec::new(),
         };
         let malformed = summary.malformed_count;
         let in_turns = history.is_in_turns(asked_at);
@@ -298,7 +298,7 @@ impl Pod {
                 }
                 let was = match &good.page {
                     Exposition::EndpointPicker(_) => LastSeen::EndpointPicker,
-                    _ => LastSeen::server(&good.models),
+                    Exposition::Server(_) => LastSeen::server(&good.models),
                 };
                 let mut changed = was.models().to_vec();
                 let left = seen.was.models().iter().filter(|model| !changed.contains(model));

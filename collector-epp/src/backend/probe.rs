@@ -156,9 +156,7 @@ fn engines(pages: &[&Good]) -> Check {
     for good in pages {
         let engine = match &good.page {
             Exposition::Server(page) => page.engine.as_str(),
-            Exposition::EndpointPicker(_) | Exposition::Unknown(_) => {
-                crate::engines::ENDPOINT_PICKER
-            }
+            Exposition::EndpointPicker(_) => crate::engines::ENDPOINT_PICKER,
         };
         *counts.entry(engine).or_default() += 1;
     }
@@ -177,7 +175,7 @@ fn names(pages: &[&Good]) -> Check {
     for good in pages {
         let matched = match &good.page {
             Exposition::Server(page) => &page.matched,
-            Exposition::EndpointPicker(_) | Exposition::Unknown(_) => continue,
+            Exposition::EndpointPicker(_) => continue,
         };
         for matched in &**matched {
             names.entry(matched.quantity).or_default().insert(matched.spec.to_string());
@@ -224,7 +222,7 @@ fn fields<'a>(pods: impl Iterator<Item = (&'a Pod, &'a Good)>) -> Check {
 fn endpoint_pickers(pages: &[&Good]) -> Option<Check> {
     let pools = pages.iter().filter_map(|good| match &good.page {
         Exposition::EndpointPicker(metrics) => Some(&metrics.pools),
-        Exposition::Server(_) | Exposition::Unknown(_) => None,
+        Exposition::Server(_) => None,
     });
     let mut told = Vec::new();
     let mut seen = false;

@@ -18,14 +18,17 @@ use crate::scan::Summary;
 impl ExpositionReader {
     /// Returns the content of the page, and is ready for the next one. `summary` is the scanner's: a sum that may
     /// lack a malformed line is unknown.
-    pub fn finish(&mut self, summary: &Summary) -> Exposition {
+    ///
+    /// # Errors
+    /// The page belongs to no known engine, or not to the expected one.
+    pub fn finish(&mut self, summary: &Summary) -> Result<Exposition, UnknownExposition> {
         let page = page(self, summary);
         self.reset();
         page
     }
 }
 
-fn page(reader: &mut ExpositionReader, summary: &Summary) -> Exposition {
+fn page(reader: &mut ExpositionReader, summary: &Summary) -> Result<Exposition, UnknownExposition> {
     let table = Arc::clone(&reader.table);
     let best = best(reader, None);
     let of = match &reader.forced {
@@ -38,14 +41,13 @@ fn page(reader: &mut ExpositionReader, summary: &Summary) -> Exposition {
             Kind::EndpointPicker => ENDPOINT_PICKER.into(),
         });
         let (expected, router) = (reader.forced.clone(), reader.router);
-        return Exposition::Unknown(UnknownExposition { expected, looks_like, router });
+        return Err(UnknownExposition { expected, looks_like, router });
     };
     let Kind::Server(index) = of else {
         let mut endpoint_picker = std::mem::take(&mut reader.endpoint_picker);
         let may_lack = |name: &str| reader.may_lack(name, summary);
-        return Exposition::EndpointPicker(
-            endpoint_picker.finish(&table.endpoint_picker, may_lack),
-        );
+        let page = endpoint_picker.finish(&table.endpoint_picker, may_lack);
+        return Ok(Exposition::EndpointPicker(page));
     };
     let engine = &table.engines[index];
     let choice = choice(reader, engine, index);
@@ -56,7 +58,7 @@ fn page(reader: &mut ExpositionReader, summary: &Summary) -> Exposition {
     let reasons = found.per_process();
     let no_model = found.no_model.clone();
     let lora = std::mem::take(&mut reader.lora);
-    Exposition::Server(ServerExposition {
+    Ok(Exposition::Server(ServerExposition {
         engine: engine.name.clone(),
         rows,
         no_model,
@@ -68,7 +70,7 @@ fn page(reader: &mut ExpositionReader, summary: &Summary) -> Exposition {
         matched,
         repeated,
         beyond_limit,
-    })
+    }))
 }
 
 /// The kind of server that a page belongs to.

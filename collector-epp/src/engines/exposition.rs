@@ -15,11 +15,9 @@ pub enum Exposition {
     Server(ServerExposition),
     /// The page of an endpoint picker.
     EndpointPicker(EndpointPickerMetrics),
-    /// A page of no known engine, or not of the expected one.
-    Unknown(UnknownExposition),
 }
 
-/// A metrics page without the series of the expected engines.
+/// A metrics page of no known engine, or not of the expected one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnknownExposition {
     /// The expected engine; `None` if any is accepted.

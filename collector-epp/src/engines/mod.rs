@@ -17,7 +17,7 @@
 //! let page = b"vllm:num_requests_waiting{model_name=\"llama\",engine=\"0\"} 3.0\n";
 //! scanner.feed(page, |sample| reader.sample(sample))?;
 //! let summary = scanner.finish(Ended::Complete, |sample| reader.sample(sample))?;
-//! let Exposition::Server(page) = reader.finish(&summary) else { panic!("it is a server's") };
+//! let Ok(Exposition::Server(page)) = reader.finish(&summary) else { panic!("it is a server's") };
 //! assert_eq!(page.engine.as_str(), "vllm");
 //! let numbers = &page.rows[0].numbers;
 //! assert_eq!((numbers[Quantity::Waiting], numbers[Quantity::Running]), (Some(3.0), None));

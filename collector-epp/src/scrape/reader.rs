@@ -88,8 +88,8 @@ impl Reader {
             return Err(ExpositionError::CutShort(cut));
         }
         match pages.finish(&summary) {
-            Exposition::Unknown(unknown) => Err(ExpositionError::Unknown(unknown, summary)),
-            page => Ok((page, summary)),
+            Ok(page) => Ok((page, summary)),
+            Err(unknown) => Err(ExpositionError::Unknown(unknown, summary)),
         }
     }
 

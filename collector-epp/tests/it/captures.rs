@@ -60,20 +60,20 @@ fn expected(name: &str) -> Value {
 
 fn whole(name: &str) -> Exposition {
     let engines = Engines::builtin();
-    read(&engines, &mut engines.reader(), &capture(name), usize::MAX)
+    read(&engines, &mut engines.reader(), &capture(name), usize::MAX).unwrap()
 }
 
 fn server(name: &str) -> ServerExposition {
     match whole(name) {
         Exposition::Server(page) => page,
-        page => panic!("{name}: {page:?}"),
+        page @ Exposition::EndpointPicker(_) => panic!("{name}: {page:?}"),
     }
 }
 
 fn endpoint_picker(name: &str) -> EndpointPickerMetrics {
     match whole(name) {
         Exposition::EndpointPicker(page) => page,
-        page => panic!("{name}: {page:?}"),
+        page @ Exposition::Server(_) => panic!("{name}: {page:?}"),
     }
 }
 
@@ -274,11 +274,10 @@ fn a_forced_engine_reads_its_own_pages_and_no_others() {
         let engine = server(name).engine;
         let mut reader = engines.reader_of(&engine).unwrap();
         let page = read(&engines, &mut reader, &capture(name), usize::MAX);
-        assert!(matches!(page, Exposition::Server(page) if page.engine == engine), "{name}");
+        assert!(matches!(page, Ok(Exposition::Server(page)) if page.engine == engine), "{name}");
     }
     let mut reader = engines.reader_of(&"vllm".into()).unwrap();
-    let Exposition::Unknown(page) = read(&engines, &mut reader, &capture("sglang"), usize::MAX)
-    else {
+    let Err(page) = read(&engines, &mut reader, &capture("sglang"), usize::MAX) else {
         panic!("an SGLang page is none of vLLM's")
     };
     assert_eq!(page.expected, Some("vllm".into()));

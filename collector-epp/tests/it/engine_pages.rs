@@ -190,7 +190,7 @@ async fn ids_of_a_frontend_are_compared_without_case() {
 
 #[test]
 fn an_endpoint_picker_before_1_0_is_read() {
-    let Exposition::EndpointPicker(page) =
+    let Ok(Exposition::EndpointPicker(page)) =
         page_of(&Engines::builtin(), &page("picker-before-1.0.txt"))
     else {
         panic!("it is the Endpoint Picker's")

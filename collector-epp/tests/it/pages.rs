@@ -10,7 +10,7 @@ use crate::read::{page_of, server_of};
 
 fn endpoint_picker(page: &str) -> EndpointPickerMetrics {
     match page_of(&Engines::builtin(), page) {
-        Exposition::EndpointPicker(page) => page,
+        Ok(Exposition::EndpointPicker(page)) => page,
         page => panic!("{page:?}"),
     }
 }
@@ -191,7 +191,7 @@ fn label_that_is_empty_is_no_label() {
 #[test]
 fn page_of_no_known_engine_is_unknown_and_not_empty() {
     for page in ["", "up 1\n", "<html>vllm:num_requests_waiting 3</html>\n"] {
-        let Exposition::Unknown(unknown) = page_of(&Engines::builtin(), page) else {
+        let Err(unknown) = page_of(&Engines::builtin(), page) else {
             panic!("{page} is of no engine")
         };
         assert_eq!((unknown.expected, unknown.looks_like, unknown.router), (None, None, None));
@@ -243,7 +243,7 @@ proptest! {
         for (name, label, text, value) in lines {
             let _ = writeln!(page, "{name}{{{label}=\"{text}\"}} {value}");
         }
-        let shown = |page: Exposition| format!("{page:?}");
+        let shown = |page: Result<Exposition, _>| format!("{page:?}");
         prop_assert_eq!(shown(page_of(&engines, &page)), shown(page_of(&engines, &page)));
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use collector_epp::engines::{Engines, Exposition, ExpositionReader, ServerExposition};
+use collector_epp::engines::{
+    Engines, Exposition, ExpositionReader, ServerExposition, UnknownExposition,
+};
 use collector_epp::scan::{Ended, Format, Limits, Scanner};
 
 /// What a reader makes of a page that comes in chunks of so many bytes.
@@ -11,7 +13,7 @@ pub(crate) fn read(
     reader: &mut ExpositionReader,
     page: &[u8],
     chunk: usize,
-) -> Exposition {
+) -> Result<Exposition, UnknownExposition> {
     let mut scanner = Scanner::new(Arc::clone(engines.wanted()), Limits::default());
     scanner.begin(Format::Text);
     for bytes in page.chunks(chunk) {
@@ -22,7 +24,7 @@ pub(crate) fn read(
 }
 
 /// What these engines find out about a page.
-pub(crate) fn page_of(engines: &Engines, page: &str) -> Exposition {
+pub(crate) fn page_of(engines: &Engines, page: &str) -> Result<Exposition, UnknownExposition> {
     read(engines, &mut engines.reader(), page.as_bytes(), usize::MAX)
 }
 
@@ -30,7 +32,7 @@ pub(crate) fn page_of(engines: &Engines, page: &str) -> Exposition {
 #[track_caller]
 pub(crate) fn server_of(engines: &Engines, page: &str) -> ServerExposition {
     match page_of(engines, page) {
-        Exposition::Server(page) => page,
+        Ok(Exposition::Server(page)) => page,
         page => panic!("{page:?}"),
     }
 }

@@ -228,7 +228,6 @@ impl<'a> ScrapeDocument<'a> {
                 let content = Content::EndpointPicker { per_model, per_pool };
                 (ENDPOINT_PICKER, matched.collect(), content)
             }
-            Exposition::Unknown(_) => unreachable!("a page of no engine is an error"),
         };
         Self {
             schema_version: SCHEMA_VERSION,

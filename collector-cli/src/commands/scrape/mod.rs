@@ -96,7 +96,6 @@ fn warn(page: &Exposition) {
     let (repeated, beyond_limit) = match page {
         Exposition::Server(page) => (page.repeated, page.beyond_limit),
         Exposition::EndpointPicker(page) => (page.repeated, page.beyond_limit),
-        Exposition::Unknown(_) => return,
     };
     if let Exposition::Server(page) = page
         && let Some(no_model) = &page.no_model

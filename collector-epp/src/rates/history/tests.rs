@@ -305,7 +305,7 @@ fn page_of(quantities: &[Quantity], value: f64) -> ServerExposition {
         scanner.feed(line.as_bytes(), |sample| reader.sample(sample)).unwrap();
     }
     let summary = scanner.finish(Ended::Complete, |sample| reader.sample(sample)).unwrap();
-    let Exposition::Server(page) = reader.finish(&summary) else { panic!("a server's page") };
+    let Ok(Exposition::Server(page)) = reader.finish(&summary) else { panic!("a server's page") };
     page
 }
 
