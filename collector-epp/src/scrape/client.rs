@@ -43,7 +43,7 @@ pub(super) trait ExpositionSink {
 }
 
 /// The credential that is sent to a server.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Credential {
     /// The token of the configuration, for its targets, if it may be sent to them.
     Token,
@@ -53,21 +53,11 @@ pub enum Credential {
     NoTarget,
 }
 
-/// A user name and a password, as a header and as secrets to be redacted.
-#[derive(Clone)]
+/// A user name and a password, as a header and as secrets to be redacted. `Debug` shows neither.
+#[derive(Clone, Debug)]
 pub struct Basic {
     header: HeaderValue,
     secrets: [SecretString; 2],
-}
-
-impl std::fmt::Debug for Credential {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Token => "Token",
-            Self::Basic(_) => "Basic(…)",
-            Self::NoTarget => "NoTarget",
-        })
-    }
 }
 
 impl Credential {
@@ -395,5 +385,16 @@ fn seconds_between(ours: SystemTime, theirs: SystemTime) -> f64 {
     match theirs.duration_since(ours) {
         Ok(ahead) => ahead.as_secs_f64(),
         Err(behind) => -behind.duration().as_secs_f64(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_shown_by_debug() {
+        let shown = format!("{:?}", Credential::basic("me", "hunter2"));
+        assert!(!shown.contains("hunter2") && !shown.contains("bWU6"), "{shown}");
     }
 }
