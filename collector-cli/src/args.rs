@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use collector_config::address;
 use collector_core::{ModelRef, duration};
@@ -52,7 +52,7 @@ pub(crate) struct GlobalArgs {
     )]
     pub(crate) config: Option<PathBuf>,
     /// Backend to ask; several, separated by commas, in order of preference
-    #[arg(long, global = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, global = true, value_name = "NAME", value_parser = NonEmpty::new())]
     pub(crate) backend: Option<String>,
     /// Least severity that is logged; `RUST_LOG` beats it
     #[arg(long, global = true, value_name = "LEVEL",
@@ -131,10 +131,10 @@ pub(crate) enum GetCommand {
 #[derive(Args, Debug)]
 pub(crate) struct ModelArgs {
     /// Model id: the value of the label `model_name`
-    #[arg(short, long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(short, long, value_name = "MODEL", value_parser = NonEmpty::new())]
     model: String,
     /// Namespace its pods run in
-    #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmpty::new())]
     namespace: String,
 }
 
@@ -159,10 +159,10 @@ pub(crate) struct AllocationArgs {
 #[group(required = true, multiple = false)]
 pub(crate) struct VariantArgs {
     /// Name of the variant
-    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "NAME", value_parser = NonEmpty::new())]
     pub(crate) variant: Option<String>,
     /// Accelerator of the variant, where only one variant of the model has it
-    #[arg(long, value_name = "ACCELERATOR", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "ACCELERATOR", value_parser = NonEmpty::new())]
     pub(crate) accelerator: Option<String>,
 }
 
@@ -170,7 +170,7 @@ pub(crate) struct VariantArgs {
 #[derive(Args, Debug)]
 pub(crate) struct ModelsArgs {
     /// Only those of this namespace
-    #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmpty::new())]
     pub(crate) namespace: Option<String>,
 }
 
@@ -180,12 +180,10 @@ pub(crate) struct ModelsArgs {
                   Example:\n  collector check -m org/model -n prod --wait 60s")]
 pub(crate) struct CheckArgs {
     /// Model id to check for
-    #[arg(short, long, value_name = "MODEL", requires = "namespace",
-          value_parser = NonEmptyStringValueParser::new())]
+    #[arg(short, long, value_name = "MODEL", requires = "namespace", value_parser = NonEmpty::new())]
     model: Option<String>,
     /// Namespace its pods run in
-    #[arg(short, long, value_name = "NAMESPACE", requires = "model",
-          value_parser = NonEmptyStringValueParser::new())]
+    #[arg(short, long, value_name = "NAMESPACE", requires = "model", value_parser = NonEmpty::new())]
     namespace: Option<String>,
     /// Repeat until nothing fails, at most for this time; stderr shows what failed
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
@@ -223,11 +221,10 @@ pub(crate) struct ValidateArgs {
 #[command(after_help = "Examples:\n  collector docs\n  collector docs checks connection")]
 pub(crate) struct DocsArgs {
     /// Name of the page; without it the pages are listed
-    #[arg(value_name = "PAGE", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_name = "PAGE", value_parser = NonEmpty::new())]
     pub(crate) page: Option<String>,
     /// Heading of the section to print; without it the whole page
-    #[arg(value_name = "SECTION", requires = "page",
-          value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_name = "SECTION", requires = "page", value_parser = NonEmpty::new())]
     pub(crate) section: Option<String>,
 }
 
@@ -281,19 +278,17 @@ pub(crate) struct ServeArgs {
 )]
 pub(crate) struct ScrapeArgs {
     /// Page to read: a URL, a file, or - for what comes on stdin
-    #[arg(value_name = "URL|FILE|-", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_name = "URL|FILE|-", value_parser = NonEmpty::new())]
     pub(crate) page: String,
     /// Engine whose page it is; without it the page itself tells
-    #[arg(long, value_name = "NAME", conflicts_with = "raw",
-          value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "NAME", conflicts_with = "raw", value_parser = NonEmpty::new())]
     pub(crate) engine: Option<String>,
     /// Show samples as they stand on the page, of whatever server it is
     #[arg(long)]
     pub(crate) raw: bool,
     /// Whole name of the samples to show, again for each; without it those that any engine has, or all
     /// where the page is of none
-    #[arg(long = "name", value_name = "NAME", requires = "raw",
-          value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long = "name", value_name = "NAME", requires = "raw", value_parser = NonEmpty::new())]
     pub(crate) names: Vec<String>,
     /// Read it as if it came with this Content-Type: application/openmetrics-text, for example
     #[arg(long, value_name = "TYPE")]

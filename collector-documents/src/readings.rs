@@ -38,27 +38,6 @@ struct ReadingHead<'a> {
     warnings: Vec<&'a str>,
 }
 
-/// Defines a document and how it is made: each field with its value.
-macro_rules! document {
-    ($(#[$meta:meta])* $vis:vis $name:ident<$a:lifetime> of ($($from:ident: $from_type:ty),+);
-     $($(#[$doc:meta])* $field:ident: $type:ty = $value:expr;)*) => {
-        $(#[$meta])*
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-        $vis struct $name<$a> {
-            $($(#[$doc])* $field: $type,)*
-        }
-
-        impl<$a> $name<$a> {
-            /// The document, where `wall` is the time of the read.
-            $vis fn new($($from: $from_type),+) -> Self {
-                Self { $($field: $value,)* }
-            }
-        }
-    };
-}
-
 /// The head of a reading, from the fields that replicas and allocations have alike.
 macro_rules! head {
     ($reading:expr, $wall:expr) => {{

@@ -27,7 +27,7 @@ pub(super) fn run(
             origin: args.origin.then_some(entry.origin),
         })
         .collect();
-    let document = ConfigDocument::new(entries);
+    let document = ConfigDocument::of(entries);
     print(&shown(format, &document, || {
         let rows = document.entries.iter().map(|entry| {
             let cells = [Some(&entry.key), Some(&entry.value), entry.origin.as_ref()];

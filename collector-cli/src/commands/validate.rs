@@ -55,7 +55,7 @@ pub(super) fn run(
         wrong.extend(problems.into_iter().map(named));
     }
     if format == Format::Json && !good.is_empty() {
-        print(&(to_json(&ValidationDocument::new(&good)) + "\n"))?;
+        print(&(to_json(&ValidationDocument::of(&good)) + "\n"))?;
     }
     if wrong.is_empty() {
         return Ok(Exit::Success);

@@ -59,10 +59,10 @@ async fn explain(settings: &Settings, args: &ModelArgs, format: Format) -> Resul
     let collector = builder.build().map_err(ConfigErrors::from)?;
     let reading = collector.collect_replica_metrics(&model).await;
     let looks: Vec<Look> = tracers.iter().map(|tracer| tracer.last_look(&model)).collect();
-    let (states, times) =
-        (collector.state().backends, (settings.clock.now(), settings.clock.wall()));
+    let states = collector.state().backends;
+    let (now, wall) = (settings.clock.now(), settings.clock.wall());
     let pace = pace(config, &model, &collector).await;
-    let document = ExplainDocument::new(&model, &reading, &looks, &states, pace, times);
+    let document = ExplainDocument::of(&model, &reading, &looks, &states, pace, now, wall);
     print(&shown(format, &document, || explain_table(&document, format == Format::Wide)))?;
     match reading {
         Ok(_) => Ok(Exit::Success),
