@@ -10,7 +10,7 @@ use figment::value::{Dict, Value};
 
 use crate::document::{self, Content};
 
-/// One key: all that is known of it apart from the type that it ends up in.
+/// One key of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
     /// The path in a configuration file: `cache.ttl`.

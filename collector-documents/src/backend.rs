@@ -10,7 +10,7 @@ document! {
     /// How a backend is doing.
     pub BackendDocument of (backend: &BackendState);
     name: String = backend.name.to_string();
-    /// `up`, `down`, or `unknown` before the first look.
+    /// `up`, `down`, or `unknown` before the first fetch.
     state: &'static str = match (&backend.last_error, backend.last_success) {
         (Some(_), _) => "down",
         (None, Some(_)) => "up",
@@ -20,15 +20,15 @@ document! {
     breaker: &'static str = backend.breaker.as_str();
     /// For how long the breaker has not been closed; null when it is.
     breaker_open_seconds: Option<f64> = seconds(backend.open_for);
-    /// In how long it is tried whether the backend is back; null unless the breaker is open.
+    /// Time until the breaker lets a fetch through again; null unless it is open.
     retry_in_seconds: Option<f64> = seconds(backend.retry_in);
-    /// Looks that the breaker judges by: the last 20, of the last minute, since it was closed.
+    /// Fetches that the breaker counts: the last 20 of the last minute, since it was closed.
     recent_looks: usize = backend.recent_looks;
     /// How many of them failed. The breaker opens when it is half of them, and three.
     recent_failures: usize = backend.recent_failures;
-    /// How long ago a look was last answered; null when none has been.
+    /// Time since the last fetch that was answered; null when none was.
     last_success_age_seconds: Option<f64> = seconds(backend.last_success);
-    /// Why the last look failed, or a field of it; null when none did.
+    /// Why the last fetch, or a field of it, failed; null when none did.
     last_error: Option<String> = {
         let error = backend.last_error.as_ref().or(backend.failed_fields.as_ref());
         error.map(ToString::to_string)
@@ -42,7 +42,7 @@ fn seconds(duration: Option<Duration>) -> Option<f64> {
 }
 
 impl BackendDocument {
-    /// Why the backend is not asked, in a line; `None` while it is.
+    /// Why nothing is fetched from the backend, in a line; `None` while its breaker is closed.
     pub fn trouble(&self) -> Option<String> {
         if self.breaker == BreakerState::Closed.as_str() {
             return None;

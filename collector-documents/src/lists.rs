@@ -1,4 +1,4 @@
-//! Lists: everything tracked, and everything known.
+//! Lists of tracked readings and of known models.
 
 use std::time::SystemTime;
 
@@ -50,7 +50,7 @@ pub enum ReadingItem<'a, D> {
 pub struct ModelItem {
     pub model: String,
     pub namespace: String,
-    /// Live replicas, where the backend tells.
+    /// Live replicas, if the backend reports them.
     pub replicas: Option<u32>,
     /// Whether it is refreshed in the background.
     pub tracked: bool,

@@ -19,20 +19,20 @@ use super::notes;
 use super::printable;
 use super::terminal::signs;
 
-/// What one backend last said of a model, and how its values came about.
+/// The last fetch of a model from one backend, with the trace of its values.
 pub(crate) struct Look {
     pub(crate) backend: BackendName,
     pub(crate) outcome: Looked,
     pub(crate) rows: Vec<TraceRow>,
 }
 
-/// How a look ended.
+/// How a fetch ended.
 #[derive(Clone)]
 pub(crate) enum Looked {
     Found(Tick),
     Missing(Tick),
     Failed(String),
-    /// It was not asked, or has not answered in time.
+    /// The backend was not fetched from, or has not answered in time.
     NotYet,
 }
 
@@ -69,7 +69,7 @@ document! {
     );
 }
 
-/// How often the model is refreshed, by whoever knows best.
+/// How often the model is refreshed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -84,7 +84,7 @@ pub(crate) struct ExplainedPace {
 }
 
 document! {
-    /// One look of one backend.
+    /// The last fetch from one backend.
     BackendLook of (look: &Look, states: &[BackendState], replicas: Option<&Replicas>, now: Tick);
     backend: String = look.backend.to_string();
     /// `found`, `missing`, `failed`, or `pending` when it was not waited for.
@@ -100,7 +100,7 @@ document! {
         Looked::Failed(error) => Some(error.clone()),
         _ => None,
     };
-    /// How long ago it was looked; null when it failed.
+    /// Time since the fetch; null when it failed.
     look_age_seconds: Option<f64> = match look.outcome {
         Looked::Found(at) | Looked::Missing(at) => Some(age(at, now)),
         _ => None,
@@ -109,7 +109,7 @@ document! {
     health: Option<BackendDocument> = {
         states.iter().find(|state| state.name == look.backend).map(BackendDocument::new)
     };
-    /// Where each value came from; empty for a backend that cannot tell.
+    /// Where each value came from; empty for a backend without traces.
     rows: Vec<ExplainRow> = {
         let rows = look.rows.iter();
         rows.map(|row| ExplainRow::of(row, used(row, &look.backend, replicas), now)).collect()
@@ -158,7 +158,7 @@ fn used(row: &TraceRow, backend: &BackendName, replicas: Option<&Replicas>) -> O
     }))
 }
 
-/// For people: what each backend said, and what was asked for it.
+/// The table for people: what each backend returned, and the queries or series behind it.
 pub(crate) fn explain_table(document: &ExplainDocument<'_>, wide: bool) -> String {
     let mut text = String::new();
     for (index, look) in document.backends.iter().enumerate() {
@@ -219,7 +219,7 @@ impl ExplainRow {
     }
 }
 
-/// What was asked for each field. Queries are long: the narrow form has the first line's worth.
+/// The queries of each field. They are long: the narrow form has their beginnings only.
 fn legend(rows: &[ExplainRow], wide: bool) -> String {
     const NARROW: usize = 90;
     let mut asked: BTreeMap<&str, Vec<&str>> = BTreeMap::new();

@@ -58,7 +58,7 @@ pub(super) async fn models(State(app): State<Arc<App>>, uri: Uri) -> Answered {
     Ok(found(&list))
 }
 
-/// The pace of a model. Neither tracks it nor counts as a read.
+/// Returns the refresh interval of a model and its reason. Neither tracks the model nor counts as a read.
 pub(super) async fn pace(State(app): State<Arc<App>>, uri: Uri) -> Answered {
     let Some(model) = Query::parse(&uri, &["model", "namespace"])?.model()? else {
         return Err(Refusal::bad_request("parameters \"model\" and \"namespace\" are missing"));
@@ -92,7 +92,7 @@ pub(super) async fn drop_entries(
     Ok(found(&RemovedDocument { removed }))
 }
 
-/// Waits for a read, but not beyond the server's end: whoever waits gets an answer.
+/// Waits for a read, at most until the server exits, so that every caller gets an answer.
 async fn read<T>(
     app: &App,
     reading: impl Future<Output = Result<T, CollectError>>,

@@ -115,7 +115,7 @@ fn no_two_keys_share_a_path_or_a_variable() {
 
 proptest! {
     #[test]
-    fn any_text_is_kept_or_told(text in "\\PC{0,40}") {
+    fn any_text_is_kept_or_reported(text in "\\PC{0,40}") {
         for key in Loader::new().keys() {
             let variable = key.variable();
             let loader = Loader::new().env(variables(&[(&variable, &text)]));

@@ -110,7 +110,7 @@ async fn round(
     let names: Vec<String> =
         backends.iter().map(|backend| settings.place_of(backend.name())).collect();
     let of_model = match (left_out, model) {
-        // The probe has said already what is wrong, and sooner.
+        // The probe has already reported what is wrong.
         _ if unreachable => vec![Check::new(
             "model.available",
             CheckStatus::Skip,

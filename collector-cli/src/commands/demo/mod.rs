@@ -72,7 +72,7 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &DemoArgs) -> Result
     super::block_on_many_threads(demo(args, format, way))
 }
 
-/// Direct scraping, unless Prometheus was asked for or is all that there is.
+/// Direct scraping, unless Prometheus is requested or is the only backend of this build.
 fn way(base: &Loader, backend: Option<&str>) -> Result<Way, Failure> {
     let mut possible = vec![("scrape", Way::Direct), ("prometheus", Way::Prometheus)];
     possible.retain(|(name, _)| base.backends().any(|registered| registered == *name));

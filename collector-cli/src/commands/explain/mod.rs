@@ -1,4 +1,4 @@
-//! `collector explain`: how each value of a reading came about.
+//! `collector explain`: where each value of a reading came from.
 
 mod running;
 mod tracer;
@@ -24,8 +24,8 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ModelArgs) -> Resul
     super::block_on(explain(&settings, args, format))
 }
 
-/// How often the model is refreshed. This process looks once, so how the model moves only a collector that
-/// runs can tell.
+/// Returns how often the model is refreshed. This process fetches once, so only a running collector knows how
+/// much the model changes.
 async fn pace(
     config: &CollectorConfig,
     model: &ModelRef,
@@ -51,7 +51,7 @@ async fn explain(settings: &Settings, args: &ModelArgs, format: Format) -> Resul
     let model = args.model();
     let backends = settings.backends()?;
     settings.before_a_read(Some(&model.namespace)).await?;
-    // The looks that are explained are those that the reading is made of.
+    // The fetches that are explained are those that the reading is made of.
     let tracers: Vec<Arc<Tracer>> =
         backends.into_iter().map(|backend| Arc::new(Tracer::new(backend))).collect();
     let traced = tracers.iter().map(|tracer| Arc::clone(tracer) as Arc<dyn Backend>).collect();
