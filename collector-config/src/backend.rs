@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn an_excluded_backend_is_reported_with_those_of_the_build() {
         check(&["epp"], &["\"epp\" is not compiled in; this build has "]);
-        check(&["epp", "x\n"], &["\"epp\"", "\"x\\n\" is no backend"]);
+        check(&["epp", "x\n"], &["\"epp\"", "\"x\\u{a}\" is no backend"]);
     }
 
     #[cfg(all(feature = "epp", feature = "prometheus"))]

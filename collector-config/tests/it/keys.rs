@@ -141,6 +141,10 @@ const UPDATE: &str = "UPDATE_REFERENCE";
 
 #[test]
 fn the_reference_is_up_to_date() {
+    // A build without one of the backends has other keys.
+    if Loader::new().backends().count() < 2 {
+        return;
+    }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
     let expected = Loader::new().reference();
     if std::env::var_os(UPDATE).is_some() {
