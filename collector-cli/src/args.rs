@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use collector_config::address;
 use collector_core::{ModelRef, duration};
@@ -51,10 +51,10 @@ pub(crate) struct GlobalArgs {
         hide_env_values = true
     )]
     pub(crate) config: Option<PathBuf>,
-    /// Backend to ask; several, separated by commas, in order of preference
-    #[arg(long, global = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    /// Backend to read from; several, separated by commas, in order of preference
+    #[arg(long, global = true, value_name = "NAME", value_parser = NonEmpty::new())]
     pub(crate) backend: Option<String>,
-    /// Least severity that is logged; `RUST_LOG` beats it
+    /// Least severity that is logged; `RUST_LOG` takes precedence
     #[arg(long, global = true, value_name = "LEVEL",
           value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
     pub(crate) log_level: Option<String>,
@@ -91,7 +91,7 @@ pub(crate) enum Command {
     Get(GetCommand),
     /// Check the configuration, the backend and a model, each with cause and remedy
     Check(CheckArgs),
-    /// Tell of each value of a reading which backend and series it came from, and how old it is
+    /// Show for each value of a reading which backend and series it came from, and its age
     #[command(after_help = "Exits as `collector get replicas` does.\n\n\
                   Example:\n  collector explain -m org/model -n prod -o wide")]
     Explain(ModelArgs),
@@ -105,7 +105,7 @@ pub(crate) enum Command {
     /// Read one page of metrics and show what is taken from it
     #[cfg(feature = "epp")]
     Scrape(ScrapeArgs),
-    /// Simulate the model servers of a described fleet, for whoever builds on their metrics
+    /// Simulate the model servers of a described fleet, for tests of programs that read their metrics
     Sim(SimArgs),
     /// Print a page of the documentation
     Docs(DocsArgs),
@@ -117,7 +117,7 @@ pub(crate) enum GetCommand {
     /// The replicas of one model
     #[command(after_help = "Example:\n  collector get replicas -m org/model -n prod -o wide")]
     Replicas(ModelArgs),
-    /// What one variant of a model carries
+    /// The allocation of one variant of a model
     #[command(
         after_help = "Example:\n  collector get allocation -m org/model -n prod --variant model-h100"
     )]
@@ -131,10 +131,10 @@ pub(crate) enum GetCommand {
 #[derive(Args, Debug)]
 pub(crate) struct ModelArgs {
     /// Model id: the value of the label `model_name`
-    #[arg(short, long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(short, long, value_name = "MODEL", value_parser = NonEmpty::new())]
     model: String,
     /// Namespace its pods run in
-    #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmpty::new())]
     namespace: String,
 }
 
@@ -159,10 +159,10 @@ pub(crate) struct AllocationArgs {
 #[group(required = true, multiple = false)]
 pub(crate) struct VariantArgs {
     /// Name of the variant
-    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "NAME", value_parser = NonEmpty::new())]
     pub(crate) variant: Option<String>,
     /// Accelerator of the variant, where only one variant of the model has it
-    #[arg(long, value_name = "ACCELERATOR", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "ACCELERATOR", value_parser = NonEmpty::new())]
     pub(crate) accelerator: Option<String>,
 }
 
@@ -170,7 +170,7 @@ pub(crate) struct VariantArgs {
 #[derive(Args, Debug)]
 pub(crate) struct ModelsArgs {
     /// Only those of this namespace
-    #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmpty::new())]
     pub(crate) namespace: Option<String>,
 }
 
@@ -180,12 +180,10 @@ pub(crate) struct ModelsArgs {
                   Example:\n  collector check -m org/model -n prod --wait 60s")]
 pub(crate) struct CheckArgs {
     /// Model id to check for
-    #[arg(short, long, value_name = "MODEL", requires = "namespace",
-          value_parser = NonEmptyStringValueParser::new())]
+    #[arg(short, long, value_name = "MODEL", requires = "namespace", value_parser = NonEmpty::new())]
     model: Option<String>,
     /// Namespace its pods run in
-    #[arg(short, long, value_name = "NAMESPACE", requires = "model",
-          value_parser = NonEmptyStringValueParser::new())]
+    #[arg(short, long, value_name = "NAMESPACE", requires = "model", value_parser = NonEmpty::new())]
     namespace: Option<String>,
     /// Repeat until nothing fails, at most for this time; stderr shows what failed
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
@@ -223,11 +221,10 @@ pub(crate) struct ValidateArgs {
 #[command(after_help = "Examples:\n  collector docs\n  collector docs checks connection")]
 pub(crate) struct DocsArgs {
     /// Name of the page; without it the pages are listed
-    #[arg(value_name = "PAGE", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_name = "PAGE", value_parser = NonEmpty::new())]
     pub(crate) page: Option<String>,
-    /// Heading of the section to print; without it the whole page
-    #[arg(value_name = "SECTION", requires = "page",
-          value_parser = NonEmptyStringValueParser::new())]
+    /// Heading of the section to print; without it the complete page
+    #[arg(value_name = "SECTION", requires = "page", value_parser = NonEmpty::new())]
     pub(crate) section: Option<String>,
 }
 
@@ -281,19 +278,17 @@ pub(crate) struct ServeArgs {
 )]
 pub(crate) struct ScrapeArgs {
     /// Page to read: a URL, a file, or - for what comes on stdin
-    #[arg(value_name = "URL|FILE|-", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(value_name = "URL|FILE|-", value_parser = NonEmpty::new())]
     pub(crate) page: String,
-    /// Engine whose page it is; without it the page itself tells
-    #[arg(long, value_name = "NAME", conflicts_with = "raw",
-          value_parser = NonEmptyStringValueParser::new())]
+    /// Engine that wrote the page; without it the engine is recognised by the page
+    #[arg(long, value_name = "NAME", conflicts_with = "raw", value_parser = NonEmpty::new())]
     pub(crate) engine: Option<String>,
     /// Show samples as they stand on the page, of whatever server it is
     #[arg(long)]
     pub(crate) raw: bool,
-    /// Whole name of the samples to show, again for each; without it those that any engine has, or all
-    /// where the page is of none
-    #[arg(long = "name", value_name = "NAME", requires = "raw",
-          value_parser = NonEmptyStringValueParser::new())]
+    /// Complete name of the samples to show, may be repeated; without it those that any engine has, or all
+    /// if the page is of none
+    #[arg(long = "name", value_name = "NAME", requires = "raw", value_parser = NonEmpty::new())]
     pub(crate) names: Vec<String>,
     /// Read it as if it came with this Content-Type: application/openmetrics-text, for example
     #[arg(long, value_name = "TYPE")]
@@ -307,10 +302,10 @@ pub(crate) struct ScrapeArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  collector demo --once -o json")]
 pub(crate) struct DemoArgs {
-    /// Leave after so long; without it the demo runs until it is stopped
+    /// Exit after this time; without it the demo runs until it is stopped
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, conflicts_with = "once")]
     pub(crate) duration: Option<Duration>,
-    /// Print one reading of every model and leave
+    /// Print one reading of every model and exit
     #[arg(long)]
     pub(crate) once: bool,
 }

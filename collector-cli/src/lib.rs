@@ -53,11 +53,11 @@ pub fn run(loader: Loader) -> ExitCode {
     exit.into()
 }
 
-/// Says why there is no result: a document on stdout where one was asked for, the cause on stderr.
+/// Reports why there is no result: as a document on stdout if JSON or YAML is requested, and on stderr.
 fn report(failure: &Failure, format: Option<Format>) -> Exit {
     if let Some(document) = failure.document() {
         let text = shown(format.unwrap_or(Format::Table), document, String::new);
-        // What failed comes first in any case, and stderr tells it below.
+        // An error of this is not reported: the failure itself is, below.
         let _ = print(&text);
     }
     let (problems, advice) = (failure.problems(), failure.advice());
@@ -68,7 +68,7 @@ fn report(failure: &Failure, format: Option<Format>) -> Exit {
     failure.exit()
 }
 
-/// A bug of ours, in one line and without a backtrace.
+/// Reports a panic in one line, without a backtrace.
 fn report_panic(panic: &PanicHookInfo<'_>) {
     screen::leave();
     let payload = panic.payload();

@@ -66,10 +66,9 @@ fn write(level: &str, prefix: &str, text: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Starts to log. `level` is about the collector's own events; what the libraries below log is for
-/// those who ask for it in `RUST_LOG`.
+/// Starts to log. `level` is that of the collector's own events; `RUST_LOG` can enable those of libraries.
 ///
-/// Beside a result (`one_shot`) a line says what is wrong and not when.
+/// With `one_shot`, the log lines of a command that prints a result have no time.
 pub(crate) fn start(level: LogLevel, format: LogFormat, one_shot: bool) -> Result<(), Failure> {
     use_format(format);
     let filter = match env::var("RUST_LOG") {

@@ -1,4 +1,4 @@
-//! Room for as many connections as a fleet has pods.
+//! Raises the limit of open files, because each pod of a fleet has a connection.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -14,7 +14,7 @@ pub(crate) fn make_room() {
     // `None` is no limit.
     if limit.current.is_some_and(|current| current < allowed) {
         limit.current = Some(allowed);
-        // If it fails, the connection that finds no room tells.
+        // If this fails, connections beyond the limit fail with an error of their own.
         let _ = setrlimit(Resource::Nofile, limit);
     }
 }

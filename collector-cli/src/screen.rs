@@ -1,5 +1,4 @@
-//! The terminal's alternate screen: what stood on the normal one is there again afterwards, however the
-//! program ends.
+//! The terminal's alternate screen. The normal screen is restored however the program ends.
 
 use std::env;
 use std::fmt::Write as _;
@@ -48,7 +47,7 @@ impl Screen {
         let input = if io::stdin().is_terminal() { read_keys_at_once() } else { None };
         let keys = Keys(input.is_some().then(keys));
         *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(Before { input });
-        // From here on, whatever happens, it is left again.
+        // From here on the normal screen is restored in any case.
         let screen = Self(&SHOWN);
         print(ENTER)?;
         Ok(Some((screen, keys)))

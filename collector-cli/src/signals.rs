@@ -1,4 +1,4 @@
-//! Signals that ask the process to leave.
+//! Signals that stop the process.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 

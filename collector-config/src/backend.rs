@@ -205,7 +205,7 @@ pub trait BackendSettings: Any + fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// What works and is not as it should be, one sentence each. Asked of a chosen backend only.
+    /// Settings that work and may be mistakes, one sentence each. Asked of a chosen backend only.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
@@ -363,9 +363,9 @@ mod tests {
 
     #[cfg(not(feature = "epp"))]
     #[test]
-    fn a_backend_that_this_build_leaves_out_is_reported_with_those_it_has() {
+    fn an_excluded_backend_is_reported_with_those_of_the_build() {
         check(&["epp"], &["\"epp\" is not compiled in; this build has "]);
-        check(&["epp", "x\n"], &["\"epp\"", "\"x\\n\" is no backend"]);
+        check(&["epp", "x\n"], &["\"epp\"", "\"x\\u{a}\" is no backend"]);
     }
 
     #[cfg(all(feature = "epp", feature = "prometheus"))]
@@ -379,7 +379,7 @@ mod tests {
 
     #[cfg(not(any(feature = "epp", feature = "prometheus")))]
     #[test]
-    fn a_build_without_a_backend_says_so() {
+    fn a_build_without_a_backend_is_reported() {
         assert_eq!(Backends::default().names().count(), 0);
         check(&["prometheus"], &["\"prometheus\" is not compiled in; this build has no backend"]);
     }

@@ -13,7 +13,7 @@ use crate::error::ConfigError;
 use crate::origin::Origin;
 use crate::text::printable;
 
-/// A configuration is written by hand; whatever is longer is another file.
+/// A configuration is written by hand; a longer file is another one.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// A value and the line it stands on, from 1.
@@ -27,7 +27,7 @@ pub(crate) struct Node {
 pub(crate) enum Content {
     Null,
     Bool(bool),
-    /// Beyond 128 bits there is no whole number that a key could mean.
+    /// No key needs more than 128 bits.
     Integer(i128),
     Float(f64),
     Text(String),

@@ -1,6 +1,6 @@
 //! The environment's layers: `COLLECTOR_*`, and the variables of other tools that mean the same.
 //!
-//! A variable that is set to nothing counts as not set: manifests in Kubernetes often carry such.
+//! A variable that is set to nothing counts as not set: manifests in Kubernetes often have such variables.
 
 mod proxy;
 
@@ -14,7 +14,7 @@ use crate::layer::Setting;
 use crate::origin::Origin;
 use crate::text::printable;
 
-/// Names the configuration file; whoever makes the [`Loader`](crate::Loader) reads it.
+/// Names the configuration file. Read by the program that makes the [`Loader`](crate::Loader).
 const FILE_VARIABLE: &str = "COLLECTOR_CONFIG";
 
 /// Variables of the cache's keys, read where direct scraping is the only backend.
@@ -139,7 +139,7 @@ pub(crate) fn proxy<'a>(
     proxy::setting(variables, urls.next()?.value.as_str()?, key)
 }
 
-/// A warning for each alias whose value is beaten by another variable that says otherwise.
+/// A warning for each alias over which a variable with another value takes precedence.
 pub(crate) fn beaten(aliases: &[Setting], own: &[Setting]) -> Vec<String> {
     let loses = |alias: &&Setting| {
         own.iter().any(|own| own.key.path == alias.key.path && own.value != alias.value)
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_variables_of_kubernetes_services_are_told_from_settings() {
+    fn variables_of_kubernetes_services_are_not_settings() {
         for name in [
             "SERVICE_HOST",
             "SERVICE_PORT",

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: where, which key, what to do.
+//! Mistakes in a configuration: where, which key, what to do.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use collector_engine::TimingErrors;
 
 use crate::origin::Origin;
 
-/// One thing that is wrong. Never holds the value of a secret key.
+/// One mistake. Never holds the value of a secret key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigError {
     origin: Option<Origin>,
@@ -66,7 +66,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Everything that is wrong with a configuration, one line each.
+/// Every mistake in a configuration, one line each.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigErrors(Vec<ConfigError>);
 

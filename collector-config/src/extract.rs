@@ -112,8 +112,8 @@ fn patch(setting: &mut Setting, path: &str, refusal: &Refusal) -> Option<Patch> 
     }
     table.remove(last)?;
     if setting.key.path == ENGINES {
-        // What was taken out may be all that the engine reads, or its base: that it reads nothing would
-        // be told of what nobody wrote.
+        // The removed field may be the engine's only metric, or its base: an error that it reads nothing would
+        // be about something that nobody wrote.
         entry.entry("base".to_owned()).or_insert_with(|| "vllm".into());
     }
     Some(Patch::Removed)

@@ -161,28 +161,23 @@ impl Reader<'_> {
         if self.layer.errors.len() > errors_before {
             return;
         }
-        loop {
-            match VariantSpec::deserialize(&Value::from(dict.clone())) {
-                Ok(spec) if self.layer.errors.len() == errors_before => {
-                    let (path, origin) = (variant, self.at(node.line));
-                    self.layer.variants.push((spec, VariantOrigin { path, origin, entries }));
-                    return;
-                }
-                Ok(_) => return,
-                Err(error) => {
-                    let path = std::iter::once(&variant).chain(&error.path);
-                    let path = path.map(String::as_str).collect::<Vec<_>>().join(".");
-                    self.fail(ConfigError::new(in_words(&error.kind)).key(path), node.line);
-                    match error.kind {
-                        // Filled, the next one that is missing is found.
-                        figment::error::Kind::MissingField(field)
-                            if !dict.contains_key(&*field) =>
-                        {
-                            dict.insert(field.into_owned(), "filled".into());
-                        }
-                        _ => return,
-                    }
-                }
+        for key in ["name", "namespace", "model"].into_iter().filter(|key| !dict.contains_key(*key))
+        {
+            let message = format!("`{key}` is not set, and is required");
+            self.fail(ConfigError::new(message).key(variant.as_str()), node.line);
+        }
+        if self.layer.errors.len() > errors_before {
+            return;
+        }
+        let origin = self.at(node.line);
+        match VariantSpec::deserialize(&Value::from(dict)) {
+            Ok(spec) => {
+                self.layer.variants.push((spec, VariantOrigin { path: variant, origin, entries }));
+            }
+            Err(error) => {
+                let path = std::iter::once(&variant).chain(&error.path);
+                let path = path.map(String::as_str).collect::<Vec<_>>().join(".");
+                self.fail(ConfigError::new(in_words(&error.kind)).key(path), node.line);
             }
         }
     }

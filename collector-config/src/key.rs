@@ -10,7 +10,7 @@ use figment::value::{Dict, Value};
 
 use crate::document::{self, Content};
 
-/// One key: all that is known of it apart from the type that it ends up in.
+/// One key of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
     /// The path in a configuration file: `cache.ttl`.
@@ -176,16 +176,12 @@ impl Kind {
                 _ => Err(self.refuse(text)),
             },
             Self::Texts => Ok(texts(trimmed.split(',').map(str::trim))),
-            Self::Tables => {
-                let content = document::inline(trimmed).map_err(|_| {
-                    "it is not JSON: write [{\"key\": \"value\"}] for example".to_owned()
-                })?;
-                self.read_content(&content, Path::new(""))
-            }
-            Self::NamedTexts | Self::NamedSecrets | Self::NamedPaths => {
-                let content = document::inline(trimmed).map_err(|_| {
-                    "it is not JSON: write {\"name\": \"value\"} for example".to_owned()
-                })?;
+            Self::Tables | Self::NamedTexts | Self::NamedSecrets | Self::NamedPaths => {
+                let is_list = self == Self::Tables;
+                let example =
+                    if is_list { r#"[{"key": "value"}]"# } else { r#"{"name": "value"}"# };
+                let content = document::inline(trimmed)
+                    .map_err(|_| format!("it is not JSON: write {example} for example"))?;
                 self.read_content(&content, Path::new(""))
             }
         }
@@ -201,12 +197,10 @@ impl Kind {
             (Self::Bool, Content::Bool(flag)) => Ok((*flag).into()),
             (Self::Count | Self::Positive, Content::Integer(number)) => self.whole(*number),
             // The duration 0 needs no unit; every other number does, and the message says so.
-            (Self::Number | Self::Duration, Content::Integer(number)) => {
-                self.read_text(&number.to_string())
+            (Self::Number | Self::Duration, Content::Integer(it)) => {
+                self.read_text(&it.to_string())
             }
-            (Self::Number | Self::Duration, Content::Float(number)) => {
-                self.read_text(&number.to_string())
-            }
+            (Self::Number | Self::Duration, Content::Float(it)) => self.read_text(&it.to_string()),
             (Self::Texts, Content::Text(text)) => Ok(texts([text.as_str()])),
             (Self::Texts, Content::List(items)) => {
                 let items: Option<Vec<&str>> = items

@@ -1,4 +1,4 @@
-//! What the layers are made of: one value of one key, and where it came from.
+//! A setting: one value of one key, and where it came from.
 
 use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};

@@ -1,7 +1,7 @@
-//! Everything that a user sets, and the composition of the parts.
+//! The configuration of the metrics collector, and its composition from the parts.
 //!
-//! A [`Loader`] puts the layers over each other (defaults < file < environment < flags), checks the
-//! whole and tells everything that is wrong with it; [`CollectorConfig::build`] makes the collector:
+//! A [`Loader`] merges the layers (defaults < file < environment < flags), validates the result and reports
+//! every mistake; [`CollectorConfig::build`] makes the collector:
 //!
 //! ```
 //! # #[cfg(feature = "prometheus")] {

@@ -83,7 +83,7 @@ impl Loader {
         self
     }
 
-    /// Reads the layers and checks the whole.
+    /// Reads the layers and validates the result.
     ///
     /// # Errors
     /// Everything that is wrong: unknown keys, wrong values, settings that cannot work together.
@@ -92,7 +92,7 @@ impl Loader {
         ConfigErrors::or(errors, loaded)
     }
 
-    /// Reads the layers and checks the whole as [`load`](Self::load) does, and returns what can be read
+    /// Reads and validates the layers as [`load`](Self::load) does, and returns what can be read
     /// together with every error. With an error the configuration must not be used to run: keys that
     /// could not be read have their defaults.
     pub fn load_with_errors(self) -> (Loaded, Vec<ConfigError>) {
@@ -103,7 +103,7 @@ impl Loader {
         (loaded, errors)
     }
 
-    /// Reads the layers without checking whether the whole can work, to show a configuration that
+    /// Reads the layers without validating the result, to show a configuration that
     /// is not complete yet.
     ///
     /// # Errors
@@ -145,7 +145,7 @@ impl Loader {
         warnings.extend(ignored_sections(ignored, &backend));
 
         let settings = [in_file, aliases, own, flags].concat();
-        // Below all others: a proxy that somebody set for this server beats that of the machine.
+        // The lowest layer: a proxy of this server takes precedence over that of the machine.
         let proxy = environment::proxy(&self.variables, &keys, settings.iter());
         let mut settings = [Vec::from_iter(proxy), settings].concat();
         let mut origins = Origins::default();
@@ -260,7 +260,7 @@ fn ignored_sections(
 ) -> impl Iterator<Item = String> {
     ignored
         .into_iter()
-        // Where the backend is asked for, that is the error.
+        // If the backend is chosen, there is an error already.
         .filter(|(backend, _)| !chosen.iter().any(|name| name == backend))
         .map(|(backend, origin)| {
             format!(

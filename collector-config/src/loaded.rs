@@ -1,4 +1,4 @@
-//! A configuration that was loaded, and what its parts say together.
+//! A configuration that was loaded, and the namespaces that it reads.
 
 use crate::key::Key;
 use crate::keys::Keys;
@@ -13,7 +13,7 @@ pub struct Loaded {
     pub config: CollectorConfig,
     /// Where each value came from.
     pub origins: Origins,
-    /// What works and is not as it should be, in words, for the log.
+    /// Settings that work and may be mistakes, in words, for the log.
     pub warnings: Vec<String>,
     pub(crate) keys: Keys,
 }

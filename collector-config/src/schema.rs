@@ -1,4 +1,4 @@
-//! The types that everything a user sets ends up in.
+//! The types of the configuration.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -102,7 +102,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// The sections that every build has; those of the backends stand beside them.
+/// The sections that every build has; each backend has one more.
 #[derive(Deserialize)]
 #[serde(default)]
 pub(crate) struct CommonSections {

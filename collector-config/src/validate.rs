@@ -1,4 +1,4 @@
-//! What cannot work together, or not at all, though each value is one of its kind.
+//! Finds values that are valid by themselves and cannot work, or not together.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::loaded::Loaded;
 use crate::origin::{Origin, Origins};
 use crate::schema::CollectorConfig;
 
-/// Adds what is wrong to `errors` and what is wasteful to the warnings.
+/// Adds mistakes to `errors`, and wasteful settings to the warnings.
 ///
 /// A key that has an error already kept its default, which nobody wrote: its relations to others
 /// are not checked.
 pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
-    // What a file that cannot be read would have set, nobody knows.
+    // The settings of a file that cannot be read are unknown.
     if errors.iter().any(ConfigError::is_of_whole_file) {
         return;
     }
@@ -46,12 +46,12 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
     {
         let set = |key: &&&str| !matches!(origins.of(key), Origin::Default);
         let key = engines.iter().find(set).copied().unwrap_or(ENGINES);
-        errors.push(told_with_origins(format!("{key}: {error}"), &[key], origins));
+        errors.push(with_origins(format!("{key}: {error}"), &[key], origins));
     }
     for settings in config.chosen() {
         for problem in settings.problems() {
             if sound(&problem.keys) {
-                errors.push(told_with_origins(problem.message, &problem.keys, origins));
+                errors.push(with_origins(problem.message, &problem.keys, origins));
             }
         }
         warnings.extend(settings.warnings());
@@ -60,7 +60,7 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
     for error in config.cache.validate(&timeouts).err().unwrap_or_default() {
         let keys = keys_of(&error);
         if sound(&keys) {
-            errors.push(told_with_origins(error.to_string(), &keys, origins));
+            errors.push(with_origins(error.to_string(), &keys, origins));
         }
     }
     let relations = ["cache.freshness.unavailable_threshold"];
@@ -91,7 +91,7 @@ fn error_at(key: &str, message: String, origins: &Origins) -> ConfigError {
 }
 
 /// The message with where the values of its keys came from.
-fn told_with_origins(message: String, keys: &[&str], origins: &Origins) -> ConfigError {
+fn with_origins(message: String, keys: &[&str], origins: &Origins) -> ConfigError {
     let set: Vec<String> = keys
         .iter()
         .filter_map(|key| match origins.of(key) {
@@ -111,7 +111,7 @@ fn keys_of(error: &TimingError) -> Vec<&'static str> {
     match error {
         TimingError::Order { lower, upper, .. } => vec![lower, upper],
         TimingError::Zero { key, .. } | TimingError::NoFile { key, .. } => vec![key],
-        // Checked beside the other things of a variant.
+        // Checked with the other settings of a variant.
         TimingError::Interval { .. } => Vec::new(),
         TimingError::Thresholds(error) => {
             [error.lower, error.upper].into_iter().filter_map(threshold_path).collect()
@@ -150,7 +150,7 @@ fn of_variant(index: usize, message: String, origins: &Origins) -> ConfigError {
     }
 }
 
-/// The directory tells one wrong variant at a time: without it the next is found.
+/// The directory reports one wrong variant at a time: without it the next is found.
 fn check_variants(variants: &[VariantSpec], origins: &Origins, errors: &mut Vec<ConfigError>) {
     let mut left: Vec<(usize, &VariantSpec)> = variants.iter().enumerate().collect();
     while let Err(error) =

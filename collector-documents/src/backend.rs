@@ -6,59 +6,43 @@ use std::time::Duration;
 use collector_core::{BackendState, BreakerState};
 use serde::Serialize;
 
-/// How a backend is doing.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-pub struct BackendDocument {
-    name: String,
-    /// `up`, `down`, or `unknown` before the first look.
-    state: &'static str,
+document! {
+    /// How a backend is doing.
+    pub BackendDocument of (backend: &BackendState);
+    name: String = backend.name.to_string();
+    /// `up`, `down`, or `unknown` before the first fetch.
+    state: &'static str = match (&backend.last_error, backend.last_success) {
+        (Some(_), _) => "down",
+        (None, Some(_)) => "up",
+        (None, None) => "unknown",
+    };
     /// `closed`, `half-open` or `open`.
-    breaker: &'static str,
+    breaker: &'static str = backend.breaker.as_str();
     /// For how long the breaker has not been closed; null when it is.
-    breaker_open_seconds: Option<f64>,
-    /// In how long it is tried whether the backend is back; null unless the breaker is open.
-    retry_in_seconds: Option<f64>,
-    /// Looks that the breaker judges by: the last 20, of the last minute, since it was closed.
-    recent_looks: usize,
+    breaker_open_seconds: Option<f64> = seconds(backend.open_for);
+    /// Time until the breaker lets a fetch through again; null unless it is open.
+    retry_in_seconds: Option<f64> = seconds(backend.retry_in);
+    /// Fetches that the breaker counts: the last 20 of the last minute, since it was closed.
+    recent_looks: usize = backend.recent_looks;
     /// How many of them failed. The breaker opens when it is half of them, and three.
-    recent_failures: usize,
-    /// How long ago a look was last answered; null when none has been.
-    last_success_age_seconds: Option<f64>,
-    /// Why the last look failed, or a field of it; null when none did.
-    last_error: Option<String>,
+    recent_failures: usize = backend.recent_failures;
+    /// Time since the last fetch that was answered; null when none was.
+    last_success_age_seconds: Option<f64> = seconds(backend.last_success);
+    /// Why the last fetch, or a field of it, failed; null when none did.
+    last_error: Option<String> = {
+        let error = backend.last_error.as_ref().or(backend.failed_fields.as_ref());
+        error.map(ToString::to_string)
+    };
     /// Requests sent.
-    requests: u64,
+    requests: u64 = backend.requests;
+}
+
+fn seconds(duration: Option<Duration>) -> Option<f64> {
+    duration.map(|duration| duration.as_secs_f64())
 }
 
 impl BackendDocument {
-    /// The document of a backend's state.
-    pub fn new(backend: &BackendState) -> Self {
-        let seconds = |duration: &Option<Duration>| duration.as_ref().map(Duration::as_secs_f64);
-        Self {
-            name: backend.name.to_string(),
-            state: match (&backend.last_error, backend.last_success) {
-                (Some(_), _) => "down",
-                (None, Some(_)) => "up",
-                (None, None) => "unknown",
-            },
-            breaker: backend.breaker.as_str(),
-            breaker_open_seconds: seconds(&backend.open_for),
-            retry_in_seconds: seconds(&backend.retry_in),
-            recent_looks: backend.recent_looks,
-            recent_failures: backend.recent_failures,
-            last_success_age_seconds: seconds(&backend.last_success),
-            last_error: backend
-                .last_error
-                .as_ref()
-                .or(backend.failed_fields.as_ref())
-                .map(ToString::to_string),
-            requests: backend.requests,
-        }
-    }
-
-    /// Why the backend is not asked, in a line; `None` while it is.
+    /// Why nothing is fetched from the backend, in a line; `None` while its breaker is closed.
     pub fn trouble(&self) -> Option<String> {
         if self.breaker == BreakerState::Closed.as_str() {
             return None;

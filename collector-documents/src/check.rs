@@ -5,47 +5,26 @@ use serde::Serialize;
 
 use crate::SCHEMA_VERSION;
 
-/// What `check` found.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-pub struct CheckDocument<'a> {
-    schema_version: u32,
-    checks: Vec<CheckItem<'a>>,
+document! {
+    /// What `check` found.
+    pub CheckDocument<'a> of (checks: &'a [Check]);
+    schema_version: u32 = SCHEMA_VERSION;
+    checks: Vec<CheckItem<'a>> = checks.iter().map(CheckItem::new).collect();
 }
 
-#[derive(Serialize)]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-struct CheckItem<'a> {
+document! {
+    CheckItem<'a> of (check: &'a Check);
     /// `group.name`, `connection.tls` for example: stable.
-    id: &'a str,
+    id: &'a str = &check.id;
     /// `pass`, `warn`, `fail` or `skip`.
-    status: &'static str,
+    status: &'static str = match check.status {
+        CheckStatus::Pass => "pass",
+        CheckStatus::Warn => "warn",
+        CheckStatus::Fail => "fail",
+        CheckStatus::Skip => "skip",
+    };
     /// What was found, in one line.
-    detail: &'a str,
+    detail: &'a str = &check.detail;
     /// What to do about it; null when there is nothing to do.
-    remedy: Option<&'a str>,
-}
-
-impl<'a> CheckDocument<'a> {
-    /// The document of these checks.
-    pub fn new(checks: &'a [Check]) -> Self {
-        Self {
-            schema_version: SCHEMA_VERSION,
-            checks: checks
-                .iter()
-                .map(|check| CheckItem {
-                    id: &check.id,
-                    status: match check.status {
-                        CheckStatus::Pass => "pass",
-                        CheckStatus::Warn => "warn",
-                        CheckStatus::Fail => "fail",
-                        CheckStatus::Skip => "skip",
-                    },
-                    detail: &check.detail,
-                    remedy: check.remedy.as_deref(),
-                })
-                .collect(),
-        }
-    }
+    remedy: Option<&'a str> = check.remedy.as_deref();
 }

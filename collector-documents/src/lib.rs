@@ -18,6 +18,26 @@
 //! are in `docs/schema` of the repository; with the feature `schemars` each type makes its own.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+/// Defines a document and how it is made: each field with its value.
+macro_rules! document {
+    ($(#[$meta:meta])* $vis:vis $name:ident$(<$a:lifetime>)? of ($($from:ident: $from_type:ty),+);
+     $($(#[$doc:meta])* $shown:vis $field:ident: $type:ty = $value:expr;)*) => {
+        $(#[$meta])*
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+        $vis struct $name$(<$a>)? {
+            $($(#[$doc])* $shown $field: $type,)*
+        }
+
+        impl$(<$a>)? $name$(<$a>)? {
+            /// Makes the document. `wall` is the time of the read.
+            $vis fn new($($from: $from_type),+) -> Self {
+                Self { $($field: $value,)* }
+            }
+        }
+    };
+}
 mod backend;
 mod check;
 mod error;

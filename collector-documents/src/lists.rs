@@ -1,8 +1,8 @@
-//! Lists: everything tracked, and everything known.
+//! Lists of tracked readings and of known models.
 
 use std::time::SystemTime;
 
-use collector_core::{KnownModel, ModelRef, TrackedModel};
+use collector_core::{CollectError, KnownModel, ModelRef, TrackedModel};
 use serde::Serialize;
 
 use crate::SCHEMA_VERSION;
@@ -50,7 +50,7 @@ pub enum ReadingItem<'a, D> {
 pub struct ModelItem {
     pub model: String,
     pub namespace: String,
-    /// Live replicas, where the backend tells.
+    /// Live replicas, if the backend reports them.
     pub replicas: Option<u32>,
     /// Whether it is refreshed in the background.
     pub tracked: bool,
@@ -61,15 +61,8 @@ pub fn replicas_item(
     tracked: &TrackedModel,
     wall: SystemTime,
 ) -> ReadingItem<'_, ReplicasDocument<'_>> {
-    match &tracked.replicas {
-        Ok(reading) => ReadingItem::Reading(ReplicasDocument::new(reading, wall)),
-        Err(error) => ReadingItem::Error {
-            model: tracked.model.model.as_str(),
-            namespace: tracked.model.namespace.as_str(),
-            variant: None,
-            error: ErrorBody::of(error),
-        },
-    }
+    let document = tracked.replicas.as_ref().map(|reading| ReplicasDocument::new(reading, wall));
+    item(tracked, None, document)
 }
 
 /// The allocations of its tracked variants, likewise.
@@ -77,16 +70,22 @@ pub fn allocation_items(
     tracked: &TrackedModel,
     wall: SystemTime,
 ) -> impl Iterator<Item = ReadingItem<'_, AllocationDocument<'_>>> {
-    let allocations = tracked.allocations.iter();
-    allocations.map(move |(variant, reading)| match reading {
-        Ok(reading) => ReadingItem::Reading(AllocationDocument::new(reading, wall)),
-        Err(error) => ReadingItem::Error {
-            model: tracked.model.model.as_str(),
-            namespace: tracked.model.namespace.as_str(),
-            variant: Some(variant.as_str()),
-            error: ErrorBody::of(error),
-        },
+    tracked.allocations.iter().map(move |(variant, reading)| {
+        let document = reading.as_ref().map(|reading| AllocationDocument::new(reading, wall));
+        item(tracked, Some(variant.as_str()), document)
     })
+}
+
+fn item<'a, D>(
+    tracked: &'a TrackedModel,
+    variant: Option<&'a str>,
+    document: Result<D, &CollectError>,
+) -> ReadingItem<'a, D> {
+    let (model, namespace) = (tracked.model.model.as_str(), tracked.model.namespace.as_str());
+    document.map_or_else(
+        |error| ReadingItem::Error { model, namespace, variant, error: ErrorBody::of(error) },
+        ReadingItem::Reading,
+    )
 }
 
 /// The models known, in order; `is_tracked` says which are refreshed in the background.

@@ -5,47 +5,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::SCHEMA_VERSION;
 
-/// How long a model's value counts as current, and why.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-#[expect(missing_docs, reason = "the names of a model say what they are")]
-pub struct PaceDocument {
-    schema_version: u32,
+document! {
+    /// How long a model's value counts as current, and why.
+    #[derive(Deserialize)]
+    #[expect(missing_docs, reason = "the names of a model say what they are")]
+    pub PaceDocument of (model: &ModelRef, pace: Pace);
+    schema_version: u32 = SCHEMA_VERSION;
     /// `pace`.
-    kind: String,
-    pub model: String,
-    pub namespace: String,
+    kind: String = "pace".to_owned();
+    pub model: String = model.model.to_string();
+    pub namespace: String = model.namespace.to_string();
     /// How long a value counts as current, and after which the model is refreshed.
-    pub ttl_seconds: f64,
+    pub ttl_seconds: f64 = pace.ttl.as_secs_f64();
     /// `configured`, `own` (a `fetch_interval` of a variant or of a caller), or with adaptive ttls
     /// `watched`, `still` or `moves`.
-    reason: String,
+    reason: String = pace.reason.as_str().to_owned();
     /// The same in words.
-    pub because: String,
+    pub because: String = pace.reason.to_string();
     /// Of `moves`: the field that moves most; else null.
-    field: Option<String>,
+    field: Option<String> = match pace.reason {
+        PaceReason::Moves { field, .. } => Some(field.to_owned()),
+        _ => None,
+    };
     /// Of `moves`: by how much it is expected to be off after a minute, 0.01 for a point; else null.
-    change_per_minute: Option<f64>,
-}
-
-impl PaceDocument {
-    /// The document of a model's pace.
-    pub fn new(model: &ModelRef, pace: Pace) -> Self {
-        let (field, change_per_minute) = match pace.reason {
-            PaceReason::Moves { field, per_minute } => (Some(field.to_owned()), Some(per_minute)),
-            _ => (None, None),
-        };
-        Self {
-            schema_version: SCHEMA_VERSION,
-            kind: "pace".to_owned(),
-            model: model.model.to_string(),
-            namespace: model.namespace.to_string(),
-            ttl_seconds: pace.ttl.as_secs_f64(),
-            reason: pace.reason.as_str().to_owned(),
-            because: pace.reason.to_string(),
-            field,
-            change_per_minute,
-        }
-    }
+    change_per_minute: Option<f64> = match pace.reason {
+        PaceReason::Moves { per_minute, .. } => Some(per_minute),
+        _ => None,
+    };
 }

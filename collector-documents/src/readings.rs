@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{SCHEMA_VERSION, seconds};
 
-/// What was said of a reading as a whole.
+/// The part of a document that is about the reading, not about its values.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
@@ -22,7 +22,7 @@ struct ReadingHead<'a> {
     age_seconds: f64,
     /// When the oldest replica was sampled: RFC 3339, UTC.
     collected_at: String,
-    /// `backend` (asked for this read), `cache` (within its ttl) or `last-known-good` (past it).
+    /// `backend` (fetched for this read), `cache` (within its ttl) or `last-known-good` (past it).
     source: &'a str,
     /// The backend that supplied it.
     backend: &'a str,
@@ -36,27 +36,6 @@ struct ReadingHead<'a> {
     /// Warnings about a reading whose values are right.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<&'a str>,
-}
-
-/// Defines a document and how it is made: each field with its value.
-macro_rules! document {
-    ($(#[$meta:meta])* $vis:vis $name:ident<$a:lifetime> of ($($from:ident: $from_type:ty),+);
-     $($(#[$doc:meta])* $field:ident: $type:ty = $value:expr;)*) => {
-        $(#[$meta])*
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-        $vis struct $name<$a> {
-            $($(#[$doc])* $field: $type,)*
-        }
-
-        impl<$a> $name<$a> {
-            /// The document, where `wall` is the time of the read.
-            $vis fn new($($from: $from_type),+) -> Self {
-                Self { $($field: $value,)* }
-            }
-        }
-    };
 }
 
 /// The head of a reading, from the fields that replicas and allocations have alike.
@@ -112,7 +91,7 @@ document! {
     /// How many servers or data-parallel engines the row was put together from, when more than one.
     #[serde(skip_serializing_if = "Option::is_none")]
     servers: Option<u32> = Some(replica.servers).filter(|servers| *servers > 1);
-    /// Where the server tells of its LoRA adapters.
+    /// Its LoRA adapters, if the server reports them.
     #[serde(skip_serializing_if = "Option::is_none")]
     lora_adapters: Option<LoraDocument<'a>> = replica.lora_adapters.as_deref().map(|lora| {
         LoraDocument { running: &lora.running, waiting: &lora.waiting, max: lora.max }

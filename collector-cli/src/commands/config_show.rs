@@ -14,7 +14,7 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Json])?;
     let layers = if args.defaults { base.clone() } else { loader(base, global) };
-    // Only read: a configuration that is not complete yet can be looked at.
+    // The configuration is not validated, so that an incomplete one can be shown.
     let loaded = layers.read()?;
     start_log(&loaded, Verbosity::OneShot)?;
     warn(&loaded);
@@ -27,7 +27,7 @@ pub(super) fn run(
             origin: args.origin.then_some(entry.origin),
         })
         .collect();
-    let document = ConfigDocument::new(entries);
+    let document = ConfigDocument::of(entries);
     print(&shown(format, &document, || {
         let rows = document.entries.iter().map(|entry| {
             let cells = [Some(&entry.key), Some(&entry.value), entry.origin.as_ref()];

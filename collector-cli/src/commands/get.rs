@@ -150,7 +150,7 @@ fn models(settings: &Settings, args: &ModelsArgs) -> Result<Vec<ModelItem>, Fail
             );
         }
     }
-    // Nothing is tracked by a command that leaves at once.
+    // A command that exits at once tracks nothing.
     Ok(model_items(known, |_| false).collect())
 }
 

@@ -43,12 +43,12 @@ pub(crate) fn run(cli: &Cli, base: &Loader) -> Result<Exit, Failure> {
     }
 }
 
-/// Runs a command that asks a few questions and leaves: one thread is enough and soonest there.
+/// Runs a command that sends a few requests and exits: one thread is enough, and starts fastest.
 fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     run_on(&mut Builder::new_current_thread(), command)
 }
 
-/// Runs a command that serves others meanwhile.
+/// Runs a command that serves requests.
 fn block_on_many_threads<T>(
     command: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
@@ -64,7 +64,7 @@ fn run_on<T>(
         .build()
         .map_err(|error| Failure::other(format!("cannot start: {error}")))?;
     let result = runtime.block_on(command);
-    // Not waited for: the resolver of a dead name server would keep us for its own time.
+    // Does not wait: the resolver of an unreachable name server would block the exit.
     runtime.shutdown_background();
     result
 }

@@ -23,7 +23,7 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How long the answers may then take to be written.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// How long the tasks may take to end, and the snapshot to be written. All in all the process leaves
+/// How long the tasks may take to end, and the snapshot to be written. In all the process exits
 /// within 5 s.
 const LAST_DEEDS: Duration = Duration::from_secs(1);
 

@@ -1,4 +1,4 @@
-//! From the command line to a configuration: the layers, the log, and who asks the backend.
+//! From the command line to a configuration: the layers, the log and the collector.
 
 use std::env;
 use std::path::Path;
@@ -16,12 +16,12 @@ use crate::logging;
 use crate::output::ErrorDocument;
 use clap::ValueEnum as _;
 
-/// How much a command says unless it is told.
+/// How much a command logs by default.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verbosity {
-    /// It prints a result: only what is wrong is worth a line beside it.
+    /// The command prints a result: only warnings and errors are logged.
     OneShot,
-    /// Its log is all there is to see.
+    /// The log is the only output.
     Daemon,
 }
 
@@ -52,7 +52,7 @@ impl Settings {
         Ok(Self { loaded, clock: Arc::new(SystemClock::new()) })
     }
 
-    /// Logs what works and is not as it should be.
+    /// Logs the warnings of the configuration.
     pub(super) fn warn(&self) {
         warn(&self.loaded);
     }
@@ -135,7 +135,7 @@ fn located(loaded: &Loaded, errors: &ConfigErrors) -> Failure {
     Failure::usage(lines.collect::<Vec<_>>().join("\n"))
 }
 
-/// Logs what works and is not as it should be.
+/// Logs the warnings of the configuration.
 pub(super) fn warn(loaded: &Loaded) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -179,8 +179,7 @@ pub(super) fn start_log(loaded: &Loaded, verbosity: Verbosity) -> Result<(), Fai
     logging::start(level, log.format, one_shot)
 }
 
-/// The environment. A variable that is not UTF-8 is none of ours, or wrong in a way that its key's
-/// own check tells.
+/// The environment. A variable that is not UTF-8 is not ours, or its key's check reports it.
 fn variables() -> impl Iterator<Item = (String, String)> {
     env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;

@@ -55,7 +55,7 @@ pub(super) fn run(
         wrong.extend(problems.into_iter().map(named));
     }
     if format == Format::Json && !good.is_empty() {
-        print(&(to_json(&ValidationDocument::new(&good)) + "\n"))?;
+        print(&(to_json(&ValidationDocument::of(&good)) + "\n"))?;
     }
     if wrong.is_empty() {
         return Ok(Exit::Success);
@@ -132,7 +132,7 @@ fn files_checked(loaded: &Loaded) -> Vec<CheckedFile> {
         let (section, rest) = key.split_once('.').unwrap_or((key, ""));
         let chosen = ["cache", "server"].contains(&section)
             || loaded.config.backend.iter().any(|name| name == section);
-        // The token itself beats the file that holds one.
+        // The token itself takes precedence over its file.
         let beaten = rest == "token_path" && is_set(&format!("{section}.bearer_token"));
         chosen && !beaten && is_set(key)
     };

@@ -134,7 +134,7 @@ fn is_figure(cell: &str) -> bool {
     cell == "-" || cell.trim_end_matches(['%', 's']).parse::<f64>().is_ok()
 }
 
-/// The text in so many columns: its middle is left out, because names of pods differ at their ends.
+/// The text in at most `width` columns: its middle is left out, because names of pods differ at their ends.
 pub(crate) fn shortened(text: &str, width: usize, ellipsis: &str) -> String {
     if text.width() <= width {
         return text.to_owned();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_important_column_is_left_out_first_and_the_pod_and_its_queue_stay() {
+    fn the_least_important_column_is_left_out_first() {
         check(40, &["POD", "VARIANT", "KV", "QUEUE"], "…");
         check(30, &["POD", "KV", "QUEUE"], "42.0%");
         check(20, &["POD", "QUEUE"], "17");

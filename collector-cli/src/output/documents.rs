@@ -1,7 +1,28 @@
-//! The documents of commands that read nothing from a backend.
+//! How documents are defined, and those of commands that read nothing from a backend.
 
 use collector_documents::SCHEMA_VERSION;
 use serde::Serialize;
+
+/// Defines a document and how it is made: each field with its value.
+macro_rules! document {
+    ($(#[$meta:meta])* $vis:vis $name:ident$(<$a:lifetime>)? of ($($from:ident: $from_type:ty),+);
+     $($(#[$doc:meta])* $shown:vis $field:ident: $type:ty = $value:expr;)*) => {
+        $(#[$meta])*
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
+        $vis struct $name$(<$a>)? {
+            $($(#[$doc])* $shown $field: $type,)*
+        }
+
+        impl$(<$a>)? $name$(<$a>)? {
+            $vis fn of($($from: $from_type),+) -> Self {
+                Self { $($field: $value,)* }
+            }
+        }
+    };
+}
+pub(crate) use document;
 
 /// How many entries were dropped.
 #[derive(Serialize)]
@@ -10,13 +31,11 @@ pub(crate) struct RemovedDocument {
     pub(crate) removed: usize,
 }
 
-/// The settings in force.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct ConfigDocument {
-    schema_version: u32,
-    pub(crate) entries: Vec<ConfigEntry>,
+document! {
+    /// The settings in force.
+    pub(crate) ConfigDocument of (entries: Vec<ConfigEntry>);
+    schema_version: u32 = SCHEMA_VERSION;
+    pub(crate) entries: Vec<ConfigEntry> = entries;
 }
 
 /// One key of the configuration.
@@ -30,11 +49,4 @@ pub(crate) struct ConfigEntry {
     /// The file and line, variable or flag it came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) origin: Option<String>,
-}
-
-impl ConfigDocument {
-    /// The document of these keys.
-    pub(crate) fn new(entries: Vec<ConfigEntry>) -> Self {
-        Self { schema_version: SCHEMA_VERSION, entries }
-    }
 }

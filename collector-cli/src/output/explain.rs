@@ -14,52 +14,62 @@ use collector_documents::{
 use serde::Serialize;
 
 use super::columns::aligned_by;
+use super::documents::document;
 use super::notes;
 use super::printable;
 use super::terminal::signs;
 
-/// What one backend last said of a model, and how its values came about.
+/// The last fetch of a model from one backend, with the trace of its values.
 pub(crate) struct Look {
     pub(crate) backend: BackendName,
     pub(crate) outcome: Looked,
     pub(crate) rows: Vec<TraceRow>,
 }
 
-/// How a look ended.
+/// How a fetch ended.
 #[derive(Clone)]
 pub(crate) enum Looked {
     Found(Tick),
     Missing(Tick),
     Failed(String),
-    /// It was not asked, or has not answered in time.
+    /// The backend was not fetched from, or has not answered in time.
     NotYet,
 }
 
-/// How the values of a reading came about.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct ExplainDocument<'a> {
-    schema_version: u32,
+document! {
+    /// How the values of a reading came about.
+    pub(crate) ExplainDocument<'a> of (
+        model: &'a ModelRef, reading: &'a Result<Reading<Replicas>, CollectError>, looks: &[Look],
+        states: &[BackendState], pace: ExplainedPace, now: Tick, wall: SystemTime
+    );
+    schema_version: u32 = SCHEMA_VERSION;
     /// `explain`.
-    kind: &'static str,
-    model: &'a str,
-    namespace: &'a str,
+    kind: &'static str = "explain";
+    model: &'a str = model.model.as_str();
+    namespace: &'a str = model.namespace.as_str();
     /// The reading that is explained; null when there is none.
-    reading: Option<ReplicasDocument<'a>>,
+    reading: Option<ReplicasDocument<'a>> = {
+        reading.as_ref().ok().map(|reading| ReplicasDocument::new(reading, wall))
+    };
     /// Why there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<ErrorBody>,
+    error: Option<ErrorBody> = reading.as_ref().err().map(ErrorBody::of);
     /// What each backend said, in order of preference.
-    backends: Vec<BackendLook>,
+    backends: Vec<BackendLook> = {
+        let replicas = reading.as_ref().ok().map(Reading::value);
+        looks.iter().map(|look| BackendLook::of(look, states, replicas, now)).collect()
+    };
     /// How long the reading counts as current, and why.
-    pace: ExplainedPace,
+    pace: ExplainedPace = pace;
     /// The document has these in `reading`.
     #[serde(skip)]
-    notes: String,
+    notes: String = reading.as_ref().map(Reading::value).map_or_else(
+        |_| String::new(),
+        |value| notes::below(&value.failed, notes::unknown_fields(value), &value.warnings),
+    );
 }
 
-/// How often the model is refreshed, by whoever knows best.
+/// How often the model is refreshed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -73,110 +83,65 @@ pub(crate) struct ExplainedPace {
     pub(crate) unknown: Option<String>,
 }
 
-/// One look of one backend.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct BackendLook {
-    backend: String,
+document! {
+    /// The last fetch from one backend.
+    BackendLook of (look: &Look, states: &[BackendState], replicas: Option<&Replicas>, now: Tick);
+    backend: String = look.backend.to_string();
     /// `found`, `missing`, `failed`, or `pending` when it was not waited for.
-    outcome: &'static str,
+    outcome: &'static str = match look.outcome {
+        Looked::Found(_) => "found",
+        Looked::Missing(_) => "missing",
+        Looked::Failed(_) => "failed",
+        Looked::NotYet => "pending",
+    };
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    /// How long ago it was looked; null when it failed.
-    look_age_seconds: Option<f64>,
+    error: Option<String> = match &look.outcome {
+        Looked::Failed(error) => Some(error.clone()),
+        _ => None,
+    };
+    /// Time since the fetch; null when it failed.
+    look_age_seconds: Option<f64> = match look.outcome {
+        Looked::Found(at) | Looked::Missing(at) => Some(age(at, now)),
+        _ => None,
+    };
     /// How the backend is doing; null when there is no such backend any more.
-    health: Option<BackendDocument>,
-    /// Where each value came from; empty for a backend that cannot tell.
-    rows: Vec<ExplainRow>,
+    health: Option<BackendDocument> = {
+        states.iter().find(|state| state.name == look.backend).map(BackendDocument::new)
+    };
+    /// Where each value came from; empty for a backend without traces.
+    rows: Vec<ExplainRow> = {
+        let rows = look.rows.iter();
+        rows.map(|row| ExplainRow::of(row, used(row, &look.backend, replicas), now)).collect()
+    };
 }
 
-/// One value.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct ExplainRow {
+document! {
+    /// One value.
+    ExplainRow of (row: &TraceRow, used: Option<bool>, now: Tick);
     /// Null for what is of the model as a whole, or when no pod has it.
-    pod: Option<String>,
+    pod: Option<String> = row.pod.as_ref().map(ToString::to_string);
     /// The field of the reading, or of the allocation.
-    field: &'static str,
+    field: &'static str = row.field.as_str();
     /// The query that was sent, or the series that was looked for.
-    asked: String,
+    asked: String = row.asked.to_string();
     /// Of the names that were looked for, the one that was there.
-    matched: Option<String>,
+    matched: Option<String> = row.matched.as_ref().map(ToString::to_string);
     /// What the server wrote; null when it wrote nothing, or no number.
-    raw: Option<f64>,
+    raw: Option<f64> = row.raw.filter(|raw| raw.is_finite());
     /// Whether the reading has this field of this pod from this backend; null for the load, which is
     /// summed and divided before it is shown.
-    used: Option<bool>,
+    used: Option<bool> = used;
     /// Age of the sample.
-    sampled_age_seconds: Option<f64>,
+    sampled_age_seconds: Option<f64> = row.sampled_at.map(|at| age(at, now));
     /// How long ago it was asked for.
-    asked_age_seconds: f64,
+    asked_age_seconds: f64 = age(row.asked_at, now);
     /// How long ago the answer had arrived.
-    answered_age_seconds: f64,
+    answered_age_seconds: f64 = age(row.answered_at, now);
 }
 
-impl<'a> ExplainDocument<'a> {
-    pub(crate) fn new(
-        model: &'a ModelRef,
-        reading: &'a Result<Reading<Replicas>, CollectError>,
-        looks: &[Look],
-        states: &[BackendState],
-        pace: ExplainedPace,
-        (now, wall): (Tick, SystemTime),
-    ) -> Self {
-        let replicas = reading.as_ref().ok().map(Reading::value);
-        Self {
-            schema_version: SCHEMA_VERSION,
-            kind: "explain",
-            model: model.model.as_str(),
-            namespace: model.namespace.as_str(),
-            reading: reading.as_ref().ok().map(|reading| ReplicasDocument::new(reading, wall)),
-            error: reading.as_ref().err().map(ErrorBody::of),
-            notes: replicas.map_or_else(String::new, |value| {
-                notes::below(&value.failed, notes::unknown_fields(value), &value.warnings)
-            }),
-            backends: looks
-                .iter()
-                .map(|look| BackendLook::new(look, states, replicas, now))
-                .collect(),
-            pace,
-        }
-    }
-}
-
-impl BackendLook {
-    fn new(look: &Look, states: &[BackendState], replicas: Option<&Replicas>, now: Tick) -> Self {
-        let state = states.iter().find(|state| state.name == look.backend);
-        let age = |tick: Tick| seconds(tick.age(now));
-        let (outcome, error, looked_at) = match &look.outcome {
-            Looked::Found(at) => ("found", None, Some(*at)),
-            Looked::Missing(at) => ("missing", None, Some(*at)),
-            Looked::Failed(error) => ("failed", Some(error.clone()), None),
-            Looked::NotYet => ("pending", None, None),
-        };
-        let row = |row: &TraceRow| ExplainRow {
-            pod: row.pod.as_ref().map(ToString::to_string),
-            field: row.field.as_str(),
-            asked: row.asked.to_string(),
-            matched: row.matched.as_ref().map(ToString::to_string),
-            raw: row.raw.filter(|raw| raw.is_finite()),
-            used: used(row, &look.backend, replicas),
-            sampled_age_seconds: row.sampled_at.map(age),
-            asked_age_seconds: age(row.asked_at),
-            answered_age_seconds: age(row.answered_at),
-        };
-        Self {
-            backend: look.backend.to_string(),
-            outcome,
-            error,
-            look_age_seconds: looked_at.map(age),
-            health: state.map(BackendDocument::new),
-            rows: look.rows.iter().map(row).collect(),
-        }
-    }
+fn age(at: Tick, now: Tick) -> f64 {
+    seconds(at.age(now))
 }
 
 /// Whether the reading has the value of a row.
@@ -193,7 +158,7 @@ fn used(row: &TraceRow, backend: &BackendName, replicas: Option<&Replicas>) -> O
     }))
 }
 
-/// For people: what each backend said, and what was asked for it.
+/// The table for people: what each backend returned, and the queries or series behind it.
 pub(crate) fn explain_table(document: &ExplainDocument<'_>, wide: bool) -> String {
     let mut text = String::new();
     for (index, look) in document.backends.iter().enumerate() {
@@ -254,7 +219,7 @@ impl ExplainRow {
     }
 }
 
-/// What was asked for each field. Queries are long: the narrow form has the first line's worth.
+/// The queries of each field. They are long: the narrow form has their beginnings only.
 fn legend(rows: &[ExplainRow], wide: bool) -> String {
     const NARROW: usize = 90;
     let mut asked: BTreeMap<&str, Vec<&str>> = BTreeMap::new();

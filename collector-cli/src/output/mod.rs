@@ -22,6 +22,8 @@ pub(crate) use collector_documents::{
     variant_to_add,
 };
 pub(crate) use columns::{aligned, shortened};
+#[cfg(feature = "epp")]
+pub(crate) use documents::document;
 pub(crate) use documents::{ConfigDocument, ConfigEntry, RemovedDocument};
 pub(crate) use explain::{ExplainDocument, ExplainedPace, Look, Looked, explain_table};
 pub(crate) use exposition::{Exposition, Kind, Series, series};

@@ -4,12 +4,12 @@ use std::io::{self, Write as _};
 
 use crate::exit::Failure;
 
-/// Writes a result to stdout. A reader that left early (`| head`) is no failure.
+/// Writes a result to stdout. A reader that closes the pipe early (`| head`) is no failure.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     print_on(text).map(|_| ())
 }
 
-/// The same of one text among many; false when nobody reads any more.
+/// The same for one text of several. Returns false when the pipe is closed.
 pub(crate) fn print_on(text: &str) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

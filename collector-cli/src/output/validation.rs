@@ -3,16 +3,16 @@
 use collector_documents::SCHEMA_VERSION;
 use serde::Serialize;
 
-/// What `collector validate` found in files without a mistake.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct ValidationDocument<'a> {
-    schema_version: u32,
+use super::documents::document;
+
+document! {
+    /// What `collector validate` found in files without a mistake.
+    pub(crate) ValidationDocument<'a> of (files: &'a [ValidatedFile]);
+    schema_version: u32 = SCHEMA_VERSION;
     /// `validation`.
-    kind: &'static str,
+    kind: &'static str = "validation";
     /// The files without a mistake; stderr has the mistakes of the others.
-    files: &'a [ValidatedFile],
+    files: &'a [ValidatedFile] = files;
 }
 
 /// One configuration file without a mistake.
@@ -64,11 +64,4 @@ pub(crate) struct CheckedFile {
     /// The key that names it.
     pub(crate) key: String,
     pub(crate) path: String,
-}
-
-impl<'a> ValidationDocument<'a> {
-    /// The document of these files.
-    pub(crate) fn new(files: &'a [ValidatedFile]) -> Self {
-        Self { schema_version: SCHEMA_VERSION, kind: "validation", files }
-    }
 }

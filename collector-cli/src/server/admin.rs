@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::exit::Failure;
 
-/// Longer than any token in use; a file beyond it is a mistake.
+/// Longer than any token in use.
 const MAX_TOKEN_BYTES: u64 = 16 * 1024;
 
 /// Who may change something.
@@ -19,7 +19,7 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    /// Whoever is on this machine, and whoever has the token in this file.
+    /// Allows callers on this machine, and callers with the token in this file.
     ///
     /// # Errors
     /// When the file holds no token.

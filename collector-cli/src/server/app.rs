@@ -1,4 +1,4 @@
-//! What the handlers of all routes share.
+//! The state that all handlers share.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::recorder::Recorder;
 use super::respond::Refusal;
 use crate::output::ErrorDocument;
 
-/// What the handlers share.
+/// The state that all handlers share.
 pub(crate) struct App {
     pub(crate) collector: Arc<CachingCollector>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -28,14 +28,14 @@ pub(crate) struct App {
     pub(crate) loaded: Loaded,
 }
 
-/// How far the server is from its end.
+/// The stages of a server.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Lifecycle {
     /// Requests are taken.
     Serving,
     /// No connection is taken any more; requests under way go on.
     Stopping,
-    /// Requests under way end with an error now, because the process is about to leave.
+    /// Requests under way end with an error now, because the process is about to exit.
     Leaving,
 }
 
@@ -44,8 +44,8 @@ pub(crate) enum Lifecycle {
 pub(super) struct Peer(pub(super) IpAddr);
 
 impl App {
-    /// Whether the first cycle has ended. Once ready it stays so: a backend that is down leaves the
-    /// last known good values, and a pod that is not ready could not even say why.
+    /// Whether the first cycle has ended. Once ready it stays so: while a backend is
+    /// down, last known good values are served, and an unready pod could not report the reason.
     pub(super) fn is_ready(&self, state: &CollectorState) -> bool {
         let ready = self.ready.load(Ordering::Relaxed) || state.cycles > 0 || state.tracked == 0;
         if ready {
@@ -72,7 +72,7 @@ impl App {
 }
 
 impl Lifecycle {
-    /// Resolves when it has come so far.
+    /// Resolves when this stage is reached.
     pub(crate) async fn reached(self, mut lifecycle: watch::Receiver<Self>) {
         // A sender that is gone belongs to a server that is gone, so that is the end too.
         let _ = lifecycle.wait_for(|current| *current >= self).await;

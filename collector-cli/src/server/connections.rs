@@ -1,5 +1,5 @@
-//! Connections and their limits: a client that is slow, silent or greedy costs little and harms
-//! nobody else.
+//! Connections and their limits: a client that is slow, idle or greedy costs little and does not
+//! affect others.
 
 use std::future::Future;
 use std::net::SocketAddr;

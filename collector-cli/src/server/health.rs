@@ -59,7 +59,7 @@ pub(super) async fn alive() -> Response {
     json(StatusCode::OK, &document)
 }
 
-/// Whether readings can be asked for.
+/// Returns whether readings can be read, and the state of the backends.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     let state = app.collector.state();
     let ready = app.is_ready(&state);

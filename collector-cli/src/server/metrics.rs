@@ -1,7 +1,7 @@
 //! `/metrics`: the collector's own metrics, and the readings of what is tracked.
 //!
 //! What the crates below count goes through the `metrics` facade into a recorder. What the
-//! collector can be asked for is written anew at each scrape, so that the series of a pod or a
+//! collector can be asked for is written at each scrape, so that the series of a pod or a
 //! model that is gone are gone too.
 
 use std::collections::BTreeMap;
@@ -222,7 +222,7 @@ fn describe_freshness(page: &mut Exposition, tracked: &[TrackedModel]) {
 }
 
 /// The word of [`STATUSES`]. A backend that failed before there was any value says nothing about
-/// the model: the reading cannot be had, so it counts as unavailable.
+/// the model: there is no reading, so it counts as unavailable.
 fn status_of<T: Part>(reading: &Result<Reading<T>, CollectError>) -> &'static str {
     match reading {
         Ok(reading) => reading.freshness().as_str(),

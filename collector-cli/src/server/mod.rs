@@ -1,15 +1,13 @@
 //! The HTTP API: a collector's readings, its health and its own metrics.
 
 mod admin;
+mod api;
 mod app;
-mod cache;
 mod connections;
 mod health;
 mod metrics;
-mod pace;
 mod page;
 mod query;
-mod readings;
 mod recorder;
 mod respond;
 mod routes;

@@ -15,11 +15,10 @@ use serde::Serialize;
 
 use crate::output::{ErrorDocument, SCHEMA_VERSION, to_json};
 
-/// When to ask again where the backend said nothing about it: about the time after which a breaker
-/// tries again.
+/// The value of `Retry-After` if the backend gave none: about the time after which a breaker tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// What a handler gives.
+/// The result of a handler.
 pub(super) type Answered = Result<Response, Refusal>;
 
 /// A document that answers the question.
@@ -71,7 +70,7 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, document)
     }
 
-    /// The process is about to leave.
+    /// The process is about to exit.
     pub(super) fn leaving() -> Self {
         let document = ErrorDocument::new("Stopping", "the collector is stopping");
         Self {

@@ -11,7 +11,7 @@ use axum::routing::{delete, get};
 
 use super::app::App;
 use super::respond::{Refusal, limit_body};
-use super::{cache, health, metrics, pace, page, readings};
+use super::{api, health, metrics, page};
 use crate::output::ErrorDocument;
 
 impl App {
@@ -22,11 +22,11 @@ impl App {
             .route("/healthz", get(health::alive))
             .route("/readyz", get(health::ready))
             .route("/metrics", get(metrics::scrape))
-            .route("/api/v1/replicas", get(readings::replicas))
-            .route("/api/v1/allocation", get(readings::allocation))
-            .route("/api/v1/models", get(readings::models))
-            .route("/api/v1/pace", get(pace::show))
-            .route("/api/v1/cache", delete(cache::drop_entries))
+            .route("/api/v1/replicas", get(api::replicas))
+            .route("/api/v1/allocation", get(api::allocation))
+            .route("/api/v1/models", get(api::models))
+            .route("/api/v1/pace", get(api::pace))
+            .route("/api/v1/cache", delete(api::drop_entries))
             .fallback(no_such_path)
             .method_not_allowed_fallback(no_such_method)
             .layer(middleware::from_fn(limit_body))

@@ -116,7 +116,7 @@ impl Fixture {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reading_has_the_documented_fields_and_null_for_what_was_not_measured() {
+async fn a_reading_has_the_documented_fields_and_null_for_unmeasured_ones() {
     let fixture = Fixture::new();
     fixture.backend.serve(&model(), |as_of| {
         let mut replica = ReplicaMetrics::new("m-0", as_of);
@@ -163,7 +163,7 @@ async fn an_allocation_is_that_of_its_variant() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_list_says_of_each_tracked_model_its_reading_or_why_there_is_none() {
+async fn the_list_has_a_reading_or_an_error_for_each_tracked_model() {
     let fixture = Fixture::new();
     let list = fixture.get("/api/v1/replicas").await.json();
     assert_eq!(list["schemaVersion"], 1);
@@ -325,7 +325,7 @@ async fn ready_once_the_first_cycle_has_ended_and_then_for_good() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn readiness_and_metrics_tell_that_a_backend_is_left_in_peace_since_when_and_why() {
+async fn readiness_and_metrics_show_an_open_breaker() {
     let fixture = Fixture::new();
     let before = fixture.get("/readyz").await.json()["backends"][0].clone();
     assert_eq!(before["breaker"], "closed");
@@ -402,7 +402,7 @@ async fn the_series_of_a_model_that_is_gone_are_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_waits_is_answered_when_the_process_leaves() {
+async fn a_waiting_read_is_answered_when_the_process_exits() {
     let fixture = Fixture::new();
     fixture.backend.hang();
     let uri = "/api/v1/replicas?model=org/m&namespace=prod";
@@ -423,7 +423,7 @@ async fn the_page_allows_nothing_from_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_pace_of_a_model_is_told_without_asking_for_it() {
+async fn the_pace_of_a_model_is_shown_without_a_fetch() {
     let fixture = Fixture::new();
     let answer = fixture.get("/api/v1/pace?model=org/m&namespace=prod").await;
     assert_eq!(answer.status, StatusCode::OK);
@@ -440,7 +440,7 @@ async fn the_pace_of_a_model_is_told_without_asking_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_namespace_that_the_configuration_leaves_out_is_missing_and_the_key_is_named() {
+async fn an_excluded_namespace_is_missing_and_its_key_is_named() {
     let admin = Admin::new(None).unwrap();
     let fixture = Fixture::configured(admin, 10, &[("WATCH_NAMESPACE", "staging")]);
     for uri in [

@@ -53,7 +53,7 @@ fn every_command_has_a_help() {
 }
 
 #[test]
-fn a_reader_that_leaves_early_is_no_failure() {
+fn a_closed_pipe_is_no_failure() {
     let mut command = collector();
     let mut child = command
         .args(["config", "show", "--defaults"])

@@ -70,7 +70,7 @@ fn the_defaults_ignore_what_is_set() {
 }
 
 #[test]
-fn a_configuration_that_cannot_work_exits_with_2_before_anything_is_sent() {
+fn an_invalid_configuration_exits_with_2_before_a_request() {
     for (variable, value, part) in [
         ("COLLECTOR_CONFIG", "/nowhere/collector.toml", "/nowhere/collector.toml"),
         ("COLLECTOR_CACHE__TTL", "soon", "cache.ttl"),

@@ -94,7 +94,7 @@ fn in_a_terminal(term: &str, args: &str, key: Option<u8>) -> Option<String> {
 
 #[cfg(all(feature = "epp", target_os = "linux"))]
 #[test]
-fn in_a_terminal_it_uses_the_alternate_screen_and_leaves_it_when_q_or_ctrl_c_is_pressed() {
+fn the_alternate_screen_is_left_on_q_and_on_ctrl_c() {
     for key in [b'q', 3] {
         let Some(text) = in_a_terminal("xterm", "--duration 60s", Some(key)) else { return };
         let (enter, leave) = ("\u{1b}[?1049h\u{1b}[?25l", "\u{1b}[?25h\u{1b}[?1049l");

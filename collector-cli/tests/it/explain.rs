@@ -10,7 +10,7 @@ use crate::process::{Served, collector_of, run};
 const EXPLAIN: [&str; 5] = ["explain", "-m", MODEL, "-n", NAMESPACE];
 
 #[tokio::test]
-async fn each_value_tells_its_query_its_series_and_its_ages() {
+async fn each_value_has_its_query_series_and_ages() {
     let server = with_one_model(Duration::from_secs(3)).await;
     let ended = run(collector_of(&server.uri()).args(["-o", "json"]), &EXPLAIN);
     assert_eq!(ended.exit, 0, "{}", ended.stderr);
@@ -61,7 +61,7 @@ async fn a_missing_model_is_explained_and_exits_with_3() {
 }
 
 #[test]
-fn a_backend_that_is_down_is_told() {
+fn a_failed_backend_is_shown() {
     let mut collector = collector_of("http://127.0.0.1:1");
     let ended = run(collector.args(["-o", "json"]), &EXPLAIN);
     assert_eq!(ended.exit, 5);
@@ -71,7 +71,7 @@ fn a_backend_that_is_down_is_told() {
 }
 
 #[test]
-fn a_backend_that_is_left_in_peace_says_so_and_since_how_many_failures() {
+fn explain_shows_an_open_breaker() {
     // A port that nobody listens on.
     let ended = run(&mut collector_of("http://127.0.0.1:1"), &EXPLAIN);
     assert_eq!(ended.exit, 5, "{}", ended.stderr);
@@ -83,7 +83,7 @@ fn a_backend_that_is_left_in_peace_says_so_and_since_how_many_failures() {
 }
 
 #[tokio::test]
-async fn the_ttl_is_told_with_its_reason() {
+async fn the_ttl_is_shown_with_its_reason() {
     let server = with_one_model(Duration::ZERO).await;
     let ended = run(&mut collector_of(&server.uri()), &EXPLAIN);
     assert!(ended.stdout.ends_with("\nttl 30s: cache.ttl\n"), "{}", ended.stdout);

@@ -139,7 +139,7 @@ async fn when_no_pod_answers_the_error_names_one_and_the_cause() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_tells_engines_and_targets_that_do_not_answer() {
+async fn check_shows_engines_and_unresponsive_targets() {
     let pods = Pods::start().await;
     let check = ["check", "-m", "org/model", "-n", "prod", "-o", "json"];
     let ended = run(&mut pods.collector(), &check);
@@ -159,7 +159,7 @@ async fn check_tells_engines_and_targets_that_do_not_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn explain_tells_the_series_of_the_page() {
+async fn explain_shows_the_series_of_the_page() {
     let pods = Pods::start().await;
     let args = ["explain", "-m", "org/model", "-n", "prod", "-o", "json"];
     let ended = run(&mut pods.collector(), &args);
@@ -175,7 +175,7 @@ async fn explain_tells_the_series_of_the_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_daemon_shows_what_a_pod_says_and_keeps_it_when_the_pods_are_gone() {
+async fn the_daemon_keeps_the_readings_of_pods_that_are_gone() {
     let pods = Pods::start().await;
     let variant = "[[variants]]\nname = \"m\"\nnamespace = \"prod\"\nmodel = \"org/model\"";
     let mut command = collector();

@@ -105,7 +105,7 @@ fn a_page_is_read_by_the_engine_that_it_is_of() {
 }
 
 #[test]
-fn adapters_are_told_by_whoever_tells_them() {
+fn adapters_are_shown_if_the_server_reports_them() {
     let document = scrape_file("vllm_lora.txt", &["-o", "json"]).json();
     let lora = json!({ "running": ["tweet-summary-2"], "waiting": [], "maxLora": 4 });
     assert_eq!(document["lora"], lora);
@@ -225,7 +225,7 @@ fn half_a_page_is_no_page() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_as_it_should_exits_with_5_and_what_to_do() {
+fn an_unexpected_response_exits_with_5_and_a_remedy() {
     let redirecting = server(*b"HTTP/1.1 302 Found\r\nLocation: /metrics\r\n\r\n", false);
     let missing = server(*b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", false);
     let squeezed = server(*b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nabc", false);
@@ -270,7 +270,7 @@ fn a_page_of_no_engine_exits_with_1_and_says_what_it_seems_to_be() {
 }
 
 #[test]
-fn malformed_lines_are_told_and_cost_only_what_they_are_part_of() {
+fn malformed_lines_are_reported_and_only_they_are_lost() {
     let page = b"vllm:num_requests_waiting{model_name=\"m\"} 3\n\
                  vllm:num_requests_running{model_name=\"m\"} three\n\
                  vllm:request_success_total{model_name=\"m\",finished_reason=\"stop\"} 5\n\

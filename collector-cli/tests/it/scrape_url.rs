@@ -123,7 +123,7 @@ fn redirects_are_followed_within_the_origin_alone() {
 }
 
 #[test]
-fn a_page_is_waited_for_as_long_as_the_daemon_does_or_longer_and_that_is_said() {
+fn the_daemons_deadline_applies_unless_a_timeout_is_given() {
     let folder = TempDir::new().unwrap();
     // It answers nobody.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();

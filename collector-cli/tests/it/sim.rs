@@ -166,7 +166,7 @@ fn loads_pods_and_faults_change_while_it_runs() {
 }
 
 #[test]
-fn the_targets_file_is_what_the_control_endpoint_says_and_follows_the_pods() {
+fn the_targets_file_follows_the_pods() {
     let folder = tempfile::tempdir().unwrap();
     let targets = folder.path().join("targets.json");
     let fleet = file(folder.path(), "fleet.toml", SMALL);

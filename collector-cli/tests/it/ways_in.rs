@@ -78,7 +78,7 @@ fn an_unreachable_server_is_named_with_the_origin_of_its_url() {
 }
 
 #[test]
-fn a_scheme_before_a_token_or_none_before_a_host_is_a_mistake_in_the_configuration() {
+fn a_token_with_a_scheme_and_a_url_without_one_are_mistakes() {
     let url = ("PROMETHEUS_BASE_URL", "https://h");
     let token = ("PROMETHEUS_BEARER_TOKEN", "Bearer hunter2");
     let ended = run(collector().envs([url, token]), &[&GET[..], &["n"]].concat());

@@ -9,7 +9,7 @@ use collector_prometheus::{PrometheusBackend, PrometheusConfig};
 use super::{BackendFactory, BackendSettings, BoxError, Problem};
 use crate::key::{Key, keys, without_user};
 
-/// The backend that asks a PromQL server.
+/// The backend that queries a PromQL server.
 pub(super) fn factory() -> BackendFactory {
     BackendFactory::new("prometheus", KEYS, |section| {
         Ok(PrometheusConfig {
@@ -23,7 +23,7 @@ pub(super) fn factory() -> BackendFactory {
 
 const TIMEOUT: &str = "prometheus.timeout";
 
-/// Requests that a first look at a few models takes.
+/// Most requests of the first fetch of a few models.
 const LOOK_REQUESTS: u64 = 16;
 
 const KEYS: &[Key] = keys! {

@@ -2,7 +2,7 @@
 //! `NO_PROXY`, in upper or lower case.
 //!
 //! The rules are those of Go's net/http, which Prometheus and kubectl keep to: the scheme of the server's
-//! URL chooses the variable, upper case beats lower case, and a server on loopback has no proxy.
+//! URL chooses the variable, upper case takes precedence over lower case, and a server on loopback has no proxy.
 
 use std::net::IpAddr;
 

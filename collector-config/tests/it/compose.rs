@@ -52,7 +52,7 @@ fn the_chosen_backends_can_be_had_alone() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_told_with_its_key_and_path() {
+fn a_missing_file_is_reported_with_its_key_and_path() {
     let file = ConfigFile::toml("[prometheus]\nca_cert_path = \"absent.pem\"");
     let config = file.loader().env(variables(&[URL])).load().unwrap().config;
     let errors = config.build(Arc::new(ManualClock::new())).err().unwrap().to_string();
@@ -81,7 +81,7 @@ fn a_configuration_that_was_only_read_is_checked_when_it_is_built() {
 
 #[cfg(feature = "epp")]
 #[test]
-fn pods_are_scraped_where_the_file_says_so() {
+fn pods_of_the_configuration_file_are_scraped() {
     let file = ConfigFile::toml(
         "backend = \"epp\"\n[epp]\ntarget_file = \"targets.json\"\n\
          [[epp.targets]]\nurl = \"http://10.0.0.7:8000/metrics\"\nnamespace = \"prod\"\n\
@@ -114,7 +114,7 @@ fn a_token_that_stays_at_home_or_travels_unencrypted_is_warned_of() {
 
 #[cfg(feature = "epp")]
 #[test]
-fn engines_are_set_for_every_backend_and_a_targets_model_goes_before_its_engines() {
+fn a_targets_model_takes_precedence_over_its_engines() {
     let file = ConfigFile::toml(
         "backend = \"epp\"\n[[engines]]\nname = \"acme\"\nbase = \"vllm\"\nmodel = \"org/a\"\n\
          [epp]\ntargets = [{ url = \"http://10.0.0.7:8000/metrics\", namespace = \"prod\", \

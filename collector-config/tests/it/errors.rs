@@ -33,7 +33,7 @@ fn check_loader(file: &ConfigFile, loader: Loader, expected: &[&str]) {
 }
 
 #[test]
-fn an_unknown_key_is_told_with_its_line_and_the_nearest() {
+fn an_unknown_key_is_reported_with_its_line_and_the_nearest() {
     check(
         "[cache]\nttl = \"30s\"\ntll = \"30s\"",
         &["FILE:3: cache.tll: unknown key; did you mean cache.ttl?"],
@@ -98,7 +98,7 @@ fn errors_stand_in_the_order_of_the_file() {
 }
 
 #[test]
-fn a_value_of_the_wrong_type_is_told_without_showing_it() {
+fn a_value_of_the_wrong_type_is_reported_without_showing_it() {
     check(
         "backend = 3\n[cache]\nenabled = \"yes\"\nmax_entries = \"many\"\nttl = true\n\
          [prometheus]\nbearer_token = 4711\nnamespaces = [\"a\", 2]\n[server]\nlisten = 9464\n",
@@ -134,7 +134,7 @@ fn a_value_of_the_wrong_type_is_told_without_showing_it() {
 }
 
 #[test]
-fn a_value_that_cannot_be_read_is_told_with_what_works() {
+fn an_unreadable_value_is_reported_with_what_works() {
     check(
         "[cache]\nttl = \"soon\"\nfetch_interval = 30\nmissing_ttl = \"-5s\"\nmax_entries = 0\n",
         &[
@@ -191,7 +191,7 @@ fn a_flag_is_named_as_the_user_typed_it() {
 }
 
 #[test]
-fn impossible_timings_name_both_keys_where_they_are_set_and_what_works() {
+fn impossible_timings_name_their_keys_and_a_value_that_works() {
     check(
         "[cache]\nfetch_interval = \"4s\"",
         &[
@@ -220,7 +220,7 @@ fn impossible_timings_name_both_keys_where_they_are_set_and_what_works() {
 }
 
 #[test]
-fn an_interval_of_a_variant_must_fit_between_the_time_out_and_unavailable() {
+fn a_variants_interval_is_between_timeout_and_unavailable() {
     let variant = |name: &str, interval: &str| {
         format!(
             "[[variants]]\nname = \"{name}\"\nnamespace = \"n\"\nmodel = \"m\"\n\
@@ -285,7 +285,7 @@ fn a_certificate_of_the_server_needs_its_key() {
 
 #[cfg(not(feature = "epp"))]
 #[test]
-fn a_backend_that_this_build_does_not_have_is_an_error_and_its_section_no_second_one() {
+fn an_excluded_backend_is_one_error() {
     check(
         "backend = \"epp\"\n[epp]\nscrape_interval = \"1s\"",
         &["FILE:1: backend: \"epp\" is not compiled in; this build has prometheus"],
@@ -295,7 +295,7 @@ fn a_backend_that_this_build_does_not_have_is_an_error_and_its_section_no_second
 
 #[cfg(feature = "epp")]
 #[test]
-fn what_is_wrong_with_direct_scraping_is_told_with_its_keys_and_places() {
+fn mistakes_in_direct_scraping_name_their_keys_and_lines() {
     check(
         "backend = \"epp\"\n[epp]\nscrape_interval = \"20ms\"\ntimeout = \"30ms\"",
         &[
@@ -360,7 +360,7 @@ fn what_is_wrong_with_direct_scraping_is_told_with_its_keys_and_places() {
 }
 
 #[test]
-fn an_engine_whose_key_is_refused_is_not_told_to_read_nothing_as_well() {
+fn an_engine_with_a_wrong_key_is_one_error() {
     let prometheus = |rest: &str| {
         format!("[prometheus]\nurl = \"https://p\"\n[[engines]]\nname = \"a\"\n{rest}")
     };
@@ -492,7 +492,7 @@ fn every_required_key_of_a_variant_is_named() {
 }
 
 #[test]
-fn every_wrong_variant_is_told_with_its_place() {
+fn every_wrong_variant_is_reported_with_its_line() {
     check(
         "[[variants]]\nname = \"a\"\nnamespac = \"n\"\nmodel = \"m\"\n",
         &["FILE:3: variants[0].namespac: unknown key; did you mean namespace?"],

@@ -115,7 +115,7 @@ fn no_two_keys_share_a_path_or_a_variable() {
 
 proptest! {
     #[test]
-    fn any_text_is_kept_or_told(text in "\\PC{0,40}") {
+    fn any_text_is_kept_or_reported(text in "\\PC{0,40}") {
         for key in Loader::new().keys() {
             let variable = key.variable();
             let loader = Loader::new().env(variables(&[(&variable, &text)]));
@@ -141,6 +141,10 @@ const UPDATE: &str = "UPDATE_REFERENCE";
 
 #[test]
 fn the_reference_is_up_to_date() {
+    // A build without one of the backends has other keys.
+    if Loader::new().backends().count() < 2 {
+        return;
+    }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
     let expected = Loader::new().reference();
     if std::env::var_os(UPDATE).is_some() {

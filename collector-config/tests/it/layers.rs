@@ -52,7 +52,7 @@ fn a_url_in_the_environment_is_all_that_it_takes() {
 }
 
 #[test]
-fn a_variable_of_ours_beats_that_of_another_tool_and_says_so() {
+fn our_variables_take_precedence_with_a_warning() {
     let env = [URL, ("PROMETHEUS_BASE_URL", "https://other:9090")];
     let loaded = Loader::new().env(variables(&env)).load().unwrap();
     assert_eq!(entry(&loaded, "prometheus.url").value, URL.1);
@@ -184,7 +184,7 @@ fn relative_paths_in_a_file_start_at_that_file() {
 
 #[cfg(not(feature = "epp"))]
 #[test]
-fn a_section_of_a_backend_that_nobody_asks_for_is_ignored_aloud() {
+fn the_section_of_an_excluded_backend_is_ignored_with_a_warning() {
     let file = ConfigFile::toml("[epp]\nscrape_interval = \"1s\"\n");
     let env = [URL, ("COLLECTOR_EPP__TIMEOUT", "1s"), ("EPP_METRIC_READER_BEARER_TOKEN", "x")];
     let warnings = file.loader().env(variables(&env)).load().unwrap().warnings;

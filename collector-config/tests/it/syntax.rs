@@ -84,7 +84,7 @@ fn refused(file: &ConfigFile, parts: &[&str]) {
 }
 
 #[test]
-fn broken_syntax_is_told_with_its_line_and_without_the_line_itself() {
+fn broken_syntax_is_reported_with_its_line_number_alone() {
     let token = "bearer_token = \"hunter2\n";
     refused(&ConfigFile::toml(&format!("[prometheus]\n{token}")), &[":2: not valid TOML: "]);
     let url = "[prometheus]\nurl = \"https://h\"\n";
@@ -107,7 +107,7 @@ fn broken_syntax_is_told_with_its_line_and_without_the_line_itself() {
 }
 
 #[test]
-fn what_is_no_file_of_ours_is_told_with_its_path() {
+fn a_file_that_cannot_be_read_is_reported_with_its_path() {
     refused(&ConfigFile::new("x.toml", [0xff, 0xfe, 0]), &["is not UTF-8 text"]);
     let comment = format!("#{}", "x".repeat(1 << 20));
     refused(&ConfigFile::toml(&comment), &["is longer than 1 MiB"]);

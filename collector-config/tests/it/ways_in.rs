@@ -148,7 +148,7 @@ fn the_proxy_of_the_machine_is_the_lowest_layer() {
 }
 
 #[test]
-fn a_proxy_of_the_machine_that_cannot_be_used_is_named_by_its_variable() {
+fn an_invalid_proxy_is_named_by_its_variable() {
     let env = [URL, ("https_proxy", "socks5://p:1080")];
     let errors = Loader::new().env(variables(&env)).load().unwrap_err().to_string();
     assert!(errors.starts_with("prometheus.proxy: \"socks5://p:1080\" is not a proxy"), "{errors}");

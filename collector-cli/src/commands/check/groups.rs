@@ -39,7 +39,7 @@ pub(super) fn configuration(settings: &Settings, file: Option<&Path>) -> Vec<Che
         .collect()
 }
 
-/// The proxy that the Prometheus server is asked through, which a variable of the machine may have set.
+/// The proxy to the Prometheus server, which an environment variable may have set.
 fn proxy(settings: &Settings) -> Option<Check> {
     if !settings.loaded.config.backend.iter().any(|backend| backend == "prometheus") {
         return None;
@@ -136,7 +136,7 @@ fn failure(id: &str, error: &CollectError) -> Check {
     }
 }
 
-/// What is worth a look in a reading that there is.
+/// The checks of a reading: its age, its variants, its warnings and its unknown fields.
 fn of_reading(reading: &Reading<Replicas>) -> Vec<Check> {
     let replicas = &reading.value().replicas;
     let mut checks = vec![age(reading)];

@@ -110,7 +110,7 @@ async fn round(
     let names: Vec<String> =
         backends.iter().map(|backend| settings.place_of(backend.name())).collect();
     let of_model = match (left_out, model) {
-        // The probe has said already what is wrong, and sooner.
+        // The probe has already reported what is wrong.
         _ if unreachable => vec![Check::new(
             "model.available",
             CheckStatus::Skip,
@@ -120,18 +120,15 @@ async fn round(
             let check = Check::new("model.available", CheckStatus::Fail, left_out.message);
             vec![check.with_remedy(left_out.remedy)]
         }
-        (None, Some(model)) => {
-            announced("the model", &names.join(", "), groups::of_model(collector, &model)).await
-        }
-        (None, None) => {
-            vec![
-                announced(
-                    "the models",
-                    &names.join(", "),
-                    groups::known_models(settings, collector),
-                )
-                .await,
-            ]
+        (None, model) => {
+            let what = if model.is_some() { "the model" } else { "the models" };
+            let checks = async {
+                match &model {
+                    Some(model) => groups::of_model(collector, model).await,
+                    None => vec![groups::known_models(settings, collector).await],
+                }
+            };
+            announced(what, &names.join(", "), checks).await
         }
     };
     report.add(of_model)?;

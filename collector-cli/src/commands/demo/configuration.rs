@@ -5,19 +5,15 @@ use std::fmt::Write as _;
 use collector_sim::{FleetSpec, Target};
 use serde_json::json;
 
-/// Where the metrics come from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum From<'a> {
-    /// The pods themselves.
-    Pods(&'a [Target]),
-    /// The Prometheus at this URL, which scrapes them each second.
-    Prometheus(&'a str),
-}
-
-/// As TOML. Timings are those at which a watching person sees something happen.
-pub(super) fn configuration(spec: &FleetSpec, from: From<'_>) -> String {
-    let mut toml = match from {
-        From::Pods(targets) => {
+/// The configuration as TOML: of the pods at these targets, or of the Prometheus at a URL that scrapes them
+/// each second. Changes are visible within seconds.
+pub(super) fn configuration(
+    spec: &FleetSpec,
+    targets: &[Target],
+    prometheus: Option<&str>,
+) -> String {
+    let mut toml = match prometheus {
+        None => {
             let mut toml = "backend = \"scrape\"\n\n[scrape]\nscrape_interval = \"500ms\"\n\
                             window = \"30s\"\ntargets = [\n"
                 .to_owned();
@@ -34,7 +30,7 @@ pub(super) fn configuration(spec: &FleetSpec, from: From<'_>) -> String {
             }
             toml + "]\n"
         }
-        From::Prometheus(url) => format!(
+        Some(url) => format!(
             "backend = \"prometheus\"\n\n[prometheus]\nurl = {}\nallow_http = true\n\
              timeout = \"800ms\"\nscrape_interval = \"1s\"\nwindow = \"15s\"\n",
             json!(url)

@@ -26,7 +26,7 @@ use collector_sim::{FleetServer, FleetSpec, VariantSpec};
 use tokio::signal::unix::SignalKind;
 use tokio::time::{Instant, interval, interval_at, sleep};
 
-use self::configuration::{From, configuration};
+use self::configuration::configuration;
 use self::history::History;
 use self::layout::{Frame, Size};
 use self::prometheus::Prometheus;
@@ -72,7 +72,7 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &DemoArgs) -> Result
     super::block_on_many_threads(demo(args, format, way))
 }
 
-/// Direct scraping, unless Prometheus was asked for or is all that there is.
+/// Direct scraping, unless Prometheus is requested or is the only backend of this build.
 fn way(base: &Loader, backend: Option<&str>) -> Result<Way, Failure> {
     let mut possible = vec![("scrape", Way::Direct), ("prometheus", Way::Prometheus)];
     possible.retain(|(name, _)| base.backends().any(|registered| registered == *name));
@@ -106,10 +106,8 @@ async fn demo(args: &DemoArgs, format: Format, way: Way) -> Result<Exit, Failure
         Way::Direct => None,
         Way::Prometheus => Some(Prometheus::start(&fleet).await?),
     };
-    let targets = fleet.targets();
-    let from =
-        server.as_ref().map_or(From::Pods(&targets), |server| From::Prometheus(server.url()));
-    let settings = load(&configuration(&spec, from))?;
+    let url = server.as_ref().map(Prometheus::url);
+    let settings = load(&configuration(&spec, &fleet.targets(), url))?;
     let collector: Arc<CachingCollector> = Arc::new(settings.config.build(Arc::clone(&clock))?);
     let models: Vec<ModelRef> = spec.variants.iter().map(model_of).collect();
 

@@ -78,8 +78,7 @@ fn cannot(error: &io::Error) -> Failure {
     Failure::other(format!("cannot start prometheus: {error}"))
 }
 
-/// An address that is free now; whoever takes it before Prometheus does makes it end at once, which
-/// is told.
+/// An address that is free now. If another process takes it first, Prometheus ends at once, which is reported.
 fn free_address() -> io::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }

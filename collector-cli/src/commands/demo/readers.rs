@@ -1,4 +1,4 @@
-//! Readers beside the view, as an autoscaler's reconcile loops would be: they show what a read costs.
+//! Readers in the background, like the reconcile loops of an autoscaler: they show what a read costs.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 /// How often each model is read.
 const READ_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Longest read that is told apart, in nanoseconds: longer ones count as this.
+/// Longest read that is recorded, in nanoseconds: longer ones count as this.
 const LONGEST: u64 = 60_000_000_000;
 
 /// How long reads took, in nanoseconds, to two digits.

@@ -1,4 +1,4 @@
-//! The demo's table: a row a model and a row a pod, in as many columns as there is room for.
+//! The demo's table: a row a model and a row a pod, in as many columns as fit.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const LONG_NAME: usize = 36;
 /// Columns of a trend that is worth showing.
 const SHORT_TREND: usize = 8;
 
-/// A column beside the name.
+/// A column after the name.
 struct Column {
     title: &'static str,
     /// Its importance, 0 the greatest.
@@ -117,7 +117,7 @@ static COLUMNS: [Column; 14] = columns! {
     "OUT", 13: Kind::Figure(|model| rate(model, |of| of.load.avg_output_tokens), |_| blank());
 };
 
-/// Names are shortened for so many columns, the most important ones.
+/// Names are shortened to make room for this many columns, the most important ones.
 const MOST_IMPORTANT: usize = 5;
 
 /// A column that is shown.
@@ -325,7 +325,7 @@ impl<'a> Table<'a> {
         sentences.join(" ").replace("{peak}", &peak)
     }
 
-    /// A name and the cells beside it, as wide as their columns. Figures stand at the right.
+    /// A name and the cells after it, as wide as their columns. Figures stand at the right.
     fn row(&self, name: &str, cells: impl Iterator<Item = Cell>) -> Line {
         let blanks = |needed: usize, text: &str| " ".repeat(needed.saturating_sub(text.width()));
         let name = shortened(name, self.name, self.signs.ellipsis);

@@ -1,4 +1,4 @@
-//! A model's figures, from those of its replicas. One that is unknown makes the whole unknown.
+//! A model's figures, from those of its replicas. If one is unknown, so is the total.
 
 use collector_core::ReplicaMetrics;
 

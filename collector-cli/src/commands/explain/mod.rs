@@ -1,4 +1,4 @@
-//! `collector explain`: how each value of a reading came about.
+//! `collector explain`: where each value of a reading came from.
 
 mod running;
 mod tracer;
@@ -24,8 +24,8 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ModelArgs) -> Resul
     super::block_on(explain(&settings, args, format))
 }
 
-/// How often the model is refreshed. This process looks once, so how the model moves only a collector that
-/// runs can tell.
+/// Returns how often the model is refreshed. This process fetches once, so only a running collector knows how
+/// much the model changes.
 async fn pace(
     config: &CollectorConfig,
     model: &ModelRef,
@@ -51,7 +51,7 @@ async fn explain(settings: &Settings, args: &ModelArgs, format: Format) -> Resul
     let model = args.model();
     let backends = settings.backends()?;
     settings.before_a_read(Some(&model.namespace)).await?;
-    // The looks that are explained are those that the reading is made of.
+    // The fetches that are explained are those that the reading is made of.
     let tracers: Vec<Arc<Tracer>> =
         backends.into_iter().map(|backend| Arc::new(Tracer::new(backend))).collect();
     let traced = tracers.iter().map(|tracer| Arc::clone(tracer) as Arc<dyn Backend>).collect();
@@ -59,10 +59,10 @@ async fn explain(settings: &Settings, args: &ModelArgs, format: Format) -> Resul
     let collector = builder.build().map_err(ConfigErrors::from)?;
     let reading = collector.collect_replica_metrics(&model).await;
     let looks: Vec<Look> = tracers.iter().map(|tracer| tracer.last_look(&model)).collect();
-    let (states, times) =
-        (collector.state().backends, (settings.clock.now(), settings.clock.wall()));
+    let states = collector.state().backends;
+    let (now, wall) = (settings.clock.now(), settings.clock.wall());
     let pace = pace(config, &model, &collector).await;
-    let document = ExplainDocument::new(&model, &reading, &looks, &states, pace, times);
+    let document = ExplainDocument::of(&model, &reading, &looks, &states, pace, now, wall);
     print(&shown(format, &document, || explain_table(&document, format == Format::Wide)))?;
     match reading {
         Ok(_) => Ok(Exit::Success),

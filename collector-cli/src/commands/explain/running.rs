@@ -1,4 +1,4 @@
-//! Asks the collector that runs here for what only it can know: how a model moves.
+//! Asks the collector that runs on this machine how much a model changes, which only it knows.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -20,10 +20,11 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// A pace has names of at most 4 KiB each, and escapes.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
-/// The pace of a model in the collector that listens where this configuration says, and its address.
+/// Returns the refresh interval of a model in the collector that listens at the configured address, and that
+/// address.
 ///
 /// # Errors
-/// Why it cannot be told, in words.
+/// Why there is no answer, in words.
 pub(super) async fn pace(
     server: &ServerConfig,
     model: &ModelRef,

@@ -1,4 +1,4 @@
-//! A backend that has its looks traced, and remembers them.
+//! A backend whose fetches are traced and kept.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ impl Tracer {
         Self { backend, looks: Mutex::default() }
     }
 
-    /// The last look at a model.
+    /// The last fetch of a model.
     pub(super) fn last_look(&self, model: &ModelRef) -> Look {
         let (outcome, rows) =
             self.lock().remove(model).unwrap_or_else(|| (Looked::NotYet, Vec::new()));
@@ -88,7 +88,7 @@ impl Backend for Tracer {
         self.backend.probe(ask).await
     }
 
-    /// Looks are taken here, one by one; nothing is pushed past them.
+    /// Only fetches are traced, so nothing may be pushed.
     fn live(&self) -> Option<&dyn LiveSource> {
         None
     }

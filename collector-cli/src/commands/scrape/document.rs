@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 
 use super::Read;
 use super::shorten::shorten;
-use crate::output::SCHEMA_VERSION;
+use crate::output::{SCHEMA_VERSION, document};
 
 /// What is taken from a page.
 #[derive(Serialize)]
@@ -35,26 +35,6 @@ pub(crate) struct ScrapeDocument<'a> {
     matched: BTreeMap<String, String>,
     #[serde(flatten)]
     content: Content<'a>,
-}
-
-/// Defines a document and how it is made: each field with its value.
-macro_rules! document {
-    ($(#[$meta:meta])* $name:ident<$a:lifetime> of ($($from:ident: $from_type:ty),+);
-     $($(#[$doc:meta])* $field:ident: $type:ty = $value:expr;)*) => {
-        $(#[$meta])*
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        #[cfg_attr(test, derive(schemars::JsonSchema))]
-        struct $name<$a> {
-            $($(#[$doc])* $field: $type,)*
-        }
-
-        impl<$a> $name<$a> {
-            fn of($($from: $from_type),+) -> Self {
-                Self { $($field: $value,)* }
-            }
-        }
-    };
 }
 
 /// A line that was skipped.

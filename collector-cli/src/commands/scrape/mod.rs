@@ -64,7 +64,7 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ScrapeArgs) -> Resu
     Ok(Exit::Success)
 }
 
-/// What is told of a page besides its numbers.
+/// What is shown of a page besides its values.
 struct Read {
     /// Its lines that are neither empty nor comments, wanted or not.
     samples: u64,
@@ -87,7 +87,7 @@ fn reader(engines: &Engines, engine: Option<&str>) -> Result<ExpositionReader, F
     })
 }
 
-/// Says what stands on the page and does not count.
+/// Warns about the parts of the page that are ignored.
 fn warn(page: &Exposition) {
     let (repeated, beyond_limit) = match page {
         Exposition::Server(page) => (page.repeated, page.beyond_limit),
@@ -129,7 +129,7 @@ fn malformed_lines(summary: &Summary) -> String {
     text
 }
 
-/// Half a page is no page: what it lacks would pass for what the server does not have.
+/// The failure of a truncated page: what it lacks would pass for what the server does not have.
 fn cut_short(message: String) -> Failure {
     Failure::explained(
         ErrorDocument::new("TransferCutShort", message)

@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_over_the_limit_is_shortened_and_whole_characters_stay() {
+    fn only_long_text_is_shortened_between_characters() {
         let exact = "x".repeat(SHOWN_BYTES_MAX);
         assert_eq!(shorten(&exact), exact);
         assert_eq!(shorten(&(exact.clone() + "yz")), exact + "… (2 more bytes)");

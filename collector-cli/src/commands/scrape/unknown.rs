@@ -9,7 +9,7 @@ use super::source::Source;
 use crate::exit::Failure;
 use crate::output::ErrorDocument;
 
-/// Names that are told of what is on the page.
+/// Most names of series in a message about an unknown page.
 const NAMES_MAX: usize = 5;
 
 /// Says why a page cannot be read, and what it is as far as can be seen.

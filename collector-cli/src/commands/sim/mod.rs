@@ -83,7 +83,7 @@ fn announcement(fleet: &FleetServer, control: &ControlServer, format: Format) ->
         .collect();
     let row = |Target { address, namespace, pod }: &Target| {
         let variant = of_pod.get(&(namespace.as_str(), pod.as_str()));
-        // What belongs to no variant is a picker.
+        // A target of no variant is an endpoint picker.
         let (model, engine) = variant
             .map_or(("-", "epp"), |variant| (variant.model.as_str(), variant.engine.as_str()));
         [namespace, pod, model, engine, &format!("http://{address}/metrics")]

@@ -23,7 +23,7 @@ fn refused(name: &str, text: &[u8], says: &[&str]) {
 }
 
 #[test]
-fn an_unknown_key_is_told_with_its_line_and_the_nearest() {
+fn an_unknown_key_is_reported_with_its_line_and_the_nearest() {
     refused("c.toml", b"[cache]\ntll = \"30s\"\n", &["c.toml:2", "tll", "cache.ttl"]);
     refused("c.yaml", b"cache:\n  tll: 30s\n", &["c.yaml:2", "tll", "cache.ttl"]);
     refused("c.toml", b"[promtheus]\n", &["promtheus", "prometheus"]);

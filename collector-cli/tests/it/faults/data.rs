@@ -258,14 +258,14 @@ fn a_row_without_a_pod_is_left_out_and_the_others_stay() {
 }
 
 #[test]
-fn a_fleet_whose_pods_cannot_be_told_apart_is_no_empty_fleet() {
+fn a_fleet_without_pod_labels_is_not_an_empty_fleet() {
     let fleet = Fleet { pod_label: "host", ..Fleet::default() };
     let server = Server::start(move |request| fleet.reply(request));
     Call::to(&server).backend_fails(&["prometheus.labels.pod", "relabelling"]);
 }
 
 #[test]
-fn models_that_cannot_be_told_apart_are_no_empty_list() {
+fn models_without_labels_are_not_an_empty_list() {
     let server = except(Quantity::Models, |_, request| {
         Reply::ok(vector(&[row(&json!({"model_name": MODEL}), request.time, "2")]))
     });

@@ -51,7 +51,7 @@ fn pods_that_a_partial_answer_lacks_stay_as_last_known() {
 }
 
 #[test]
-fn a_partial_answer_says_so_and_an_empty_one_is_unknown() {
+fn a_partial_answer_is_marked_and_an_empty_one_is_unknown() {
     for mark in MARKS {
         let server = Server::start(partial(&["m-0"], mark));
         let (document, verdict) = Call::to(&server).finds();
@@ -73,7 +73,7 @@ fn a_partial_answer_says_so_and_an_empty_one_is_unknown() {
 }
 
 #[test]
-fn a_fleet_that_is_lost_from_a_partial_answer_never_becomes_an_empty_one() {
+fn a_partial_answer_never_empties_a_fleet() {
     let server = Server::start(healthy());
     let daemon = Daemon::start_fast(&mut collector_of(&server.url()));
     assert_eq!(pods(&daemon.reading().1).len(), 2);
@@ -237,7 +237,7 @@ fn a_model_that_vanishes_is_last_known_good_and_missing_in_the_end() {
 }
 
 #[test]
-fn an_outage_is_served_from_the_last_good_values_until_they_are_too_old() {
+fn last_good_values_are_served_during_an_outage_until_too_old() {
     let outages: [fn(&Request) -> Reply; 4] = [
         |_| Reply::Reset(Vec::new()),
         |_| Reply::status(503, ""),
@@ -308,7 +308,7 @@ fn an_unknown_model_during_an_outage_is_no_missing_one() {
 }
 
 #[test]
-fn a_configured_model_that_was_never_read_is_an_error_in_the_list_and_no_number_in_the_metrics() {
+fn an_unread_configured_model_is_an_error_in_the_list() {
     let server = Server::start(|_| Reply::Reset(Vec::new()));
     let variants = variants();
     let mut command = collector_of(&server.url());

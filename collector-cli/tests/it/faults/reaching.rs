@@ -88,7 +88,7 @@ fn silence_ends_at_the_deadline_wherever_it_begins() {
 }
 
 #[test]
-fn silence_in_the_middle_of_a_look_ends_at_the_deadline_as_well() {
+fn a_fetch_that_stalls_ends_at_its_deadline() {
     let silent_about = |silent: Quantity| {
         let fleet = Fleet::default();
         Server::start(move |request| {
@@ -178,7 +178,7 @@ fn endless_headers_are_cut_off() {
 }
 
 #[test]
-fn http_and_https_are_told_apart_in_both_directions() {
+fn http_and_https_are_distinguished_in_both_directions() {
     let authority = Authority::new();
     let fleet = Fleet::default();
     let encrypted =

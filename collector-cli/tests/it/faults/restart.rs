@@ -100,7 +100,7 @@ fn readings_outlive_the_daemon_and_a_kill() {
 }
 
 #[test]
-fn a_snapshot_that_cannot_be_trusted_is_told_and_not_used() {
+fn an_invalid_snapshot_is_reported_and_not_used() {
     let (setup, _) = Setup::after_a_daemon();
     let text = fs::read_to_string(setup.snapshot()).unwrap();
     let later = text.replacen("\"collectorSnapshot\":3", "\"collectorSnapshot\":4", 1);
@@ -127,7 +127,7 @@ fn a_snapshot_that_cannot_be_trusted_is_told_and_not_used() {
 }
 
 #[test]
-fn a_snapshot_that_cannot_be_written_is_told_once_and_ends_nothing() {
+fn an_unwritable_snapshot_is_reported_once() {
     let setup = Setup::new();
     let absent = Path::new("/does/not/exist/readings");
     let daemon = Daemon::start(setup.command().env("COLLECTOR_CACHE__SNAPSHOT_PATH", absent));
@@ -146,7 +146,7 @@ fn a_snapshot_that_cannot_be_written_is_told_once_and_ends_nothing() {
 }
 
 #[test]
-fn a_call_beside_the_daemon_leaves_its_snapshot_alone() {
+fn a_command_does_not_touch_the_daemons_snapshot() {
     let (setup, _) = Setup::after_a_daemon();
     let before = fs::read(setup.snapshot()).unwrap();
     let ended = run(&mut setup.command(), &["get", "replicas", "-m", MODEL, "-n", NAMESPACE]);

@@ -173,7 +173,7 @@ fn a_redirect_on_the_same_origin_keeps_method_and_body() {
 }
 
 #[test]
-fn a_limit_on_samples_is_healed_by_smaller_queries_with_the_same_values() {
+fn smaller_queries_solve_a_limit_on_samples() {
     let namespaces = ["prod", "staging"];
     let fleet = Fleet::default();
     let crowd = Fleet { pods: (0..1000).map(|n| format!("m-{n}")).collect(), ..Fleet::default() };

@@ -37,7 +37,7 @@ fn a_certificate_that_is_not_believed_says_why() {
 }
 
 #[test]
-fn another_name_is_told_and_can_be_set() {
+fn another_name_is_reported_and_can_be_set() {
     let authority = Authority::new();
     let server = serving(&authority.sign("prometheus.monitoring.svc"), None);
     let call = || Call::to(&server).env("PROMETHEUS_CA_CERT_PATH", authority.file());

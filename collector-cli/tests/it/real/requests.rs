@@ -75,7 +75,7 @@ async fn a_refresh_costs_the_same_for_ten_and_for_three_hundred_variants() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cached_read_costs_nothing_and_a_thousand_first_reads_cost_one_plan() {
+async fn a_cached_read_sends_nothing_and_first_reads_share_queries() {
     let Some(world) = World::start(variants(1, 2)).await else { return };
     let collector = world.collector("");
     let model = ModelRef::new("model-0", "prod");

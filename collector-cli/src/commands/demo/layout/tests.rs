@@ -84,7 +84,7 @@ fn pods(lines: &[String]) -> usize {
 }
 
 #[test]
-fn eighty_by_twenty_four_has_all_models_their_worst_pods_and_what_it_means() {
+fn eighty_by_twenty_four_shows_models_worst_pods_and_the_explanation() {
     let lines = drawn(&fleet(), 24, 80);
     assert_eq!(lines[0], "collector demo: a title");
     assert_eq!(titles(&lines), ["STATUS", "AGE", "PODS", "QUEUE", "TREND", "KV", "REQ/MIN"]);
@@ -146,7 +146,7 @@ fn a_large_terminal_shows_every_pod_and_every_column() {
 }
 
 #[test]
-fn a_fleet_without_models_says_so() {
+fn a_fleet_without_models_is_explained() {
     let lines = drawn(&[], 24, 80);
     assert!(lines[1].starts_with("no readings yet"), "{lines:?}");
     assert_eq!(lines[23], "q or Ctrl-C ends the demo");

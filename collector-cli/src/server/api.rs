@@ -1,19 +1,20 @@
-//! `/api/v1/replicas`, `/api/v1/allocation` and `/api/v1/models`.
+//! `/api/v1`: readings, models, refresh intervals, and the removal of cache entries.
 
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::http::Uri;
+use axum::http::{HeaderMap, StatusCode, Uri};
 use collector_core::{CollectError, MetricsCollector as _};
 
-use super::app::App;
+use super::app::{App, Peer};
 use super::query::Query;
 use super::respond::{Answered, Refusal, found, list};
 use crate::output::{
-    AllocationDocument, ListDocument, ModelItem, ReplicasDocument, allocation_items, model_items,
-    replicas_item, to_json,
+    AllocationDocument, ErrorDocument, ListDocument, ModelItem, PaceDocument, RemovedDocument,
+    ReplicasDocument, allocation_items, model_items, replicas_item, to_json,
 };
 
 /// One model's replicas, or those of everything tracked.
@@ -57,7 +58,41 @@ pub(super) async fn models(State(app): State<Arc<App>>, uri: Uri) -> Answered {
     Ok(found(&list))
 }
 
-/// Waits for a read, but not beyond the server's end: whoever waits gets an answer.
+/// Returns the refresh interval of a model and its reason. Neither tracks the model nor counts as a read.
+pub(super) async fn pace(State(app): State<Arc<App>>, uri: Uri) -> Answered {
+    let Some(model) = Query::parse(&uri, &["model", "namespace"])?.model()? else {
+        return Err(Refusal::bad_request("parameters \"model\" and \"namespace\" are missing"));
+    };
+    Ok(found(&PaceDocument::new(&model, app.collector.pace(&model))))
+}
+
+/// Drops a model's entries.
+pub(super) async fn drop_entries(
+    State(app): State<Arc<App>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Answered {
+    if !app.admin.allows(peer, &headers) {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            ErrorDocument::new(
+                "Forbidden",
+                "this is for loopback, or with the header Authorization: Bearer and the token in \
+                 server.admin_token_path",
+            ),
+        ));
+    }
+    let Some(model) = Query::parse(&uri, &["model", "namespace"])?.model()? else {
+        return Err(Refusal::bad_request(
+            "parameters \"model\" and \"namespace\" are missing: they say what to drop",
+        ));
+    };
+    let removed = app.collector.invalidate_cache(&model);
+    Ok(found(&RemovedDocument { removed }))
+}
+
+/// Waits for a read, at most until the server exits, so that every caller gets an answer.
 async fn read<T>(
     app: &App,
     reading: impl Future<Output = Result<T, CollectError>>,
