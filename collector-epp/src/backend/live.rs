@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::answers::{Wish, answers};
+use super::answers::Wish;
 use super::endpoint_picker::EndpointPickerGauges;
 use super::pod::Pod;
 use super::shared::Shared;
@@ -219,7 +219,7 @@ fn push(shared: &Shared, sink: &dyn UpdateSink, models: &[ModelRef]) {
     }
     // The load is pushed pod by pod, because it can be summed later but not split.
     let wish = Wish { ask: None, not_before: Tick::MIN, window: shared.config.window, trace: None };
-    sink.push(answers(&shared.fleet, models, wish, shared.now()));
+    sink.push(shared.answers(models, wish));
 }
 
 async fn keep_tidy(shared: &Shared) {

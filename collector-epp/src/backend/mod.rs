@@ -28,7 +28,7 @@ use collector_transport::ConfigError;
 use crate::NAME;
 use crate::config::EppConfig;
 use crate::discover::{Discovery, DnsTargets, FileTargets, FixedTargets};
-use answers::{Wish, answers};
+use answers::Wish;
 use shared::Shared;
 
 /// Reads model servers directly.
@@ -110,21 +110,29 @@ impl Backend for EppBackend {
         if ask.models.is_empty() {
             return Ok(Answers::new());
         }
-        let not_before = fetch::fetch(&self.shared, ask).await?;
+        let fetched = fetch::fetch(&self.shared, ask).await;
+        let not_before = fetched.map_err(|error| self.shared.in_users_words(error))?;
         let trace = ask.trace.then_some(&self.shared.engines);
         let window = self.shared.config.window;
         let wish = Wish { ask: Some(&ask), not_before, window, trace };
-        Ok(answers(&self.shared.fleet, ask.models, wish, self.shared.now()))
+        Ok(self.shared.answers(ask.models, wish))
     }
 
     async fn list_models(&self, ask: ListAsk<'_>) -> Result<Vec<KnownModel>, BackendError> {
-        fetch::list_models(&self.shared, ask).await
+        let listed = fetch::list_models(&self.shared, ask).await;
+        listed.map_err(|error| self.shared.in_users_words(error))
     }
 
     async fn probe(&self, ask: ProbeAsk<'_>) -> Result<Probe, BackendError> {
         let not_before =
             fetch::scrape_every_pod(&self.shared, ask.time_left, Operation::Probe).await;
-        Ok(probe::probe(&self.shared, not_before))
+        let mut probe = probe::probe(&self.shared, not_before);
+        for check in &mut probe.checks {
+            check.detail = self.shared.config.with_section(&check.detail);
+            let remedy = check.remedy.take();
+            check.remedy = remedy.map(|remedy| self.shared.config.with_section(&remedy));
+        }
+        Ok(probe)
     }
 
     fn live(&self) -> Option<&dyn LiveSource> {

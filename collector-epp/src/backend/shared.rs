@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use collector_core::{Clock, ModelRef, Tick};
+use collector_core::{Answer, Answers, BackendError, Clock, ModelRef, Tick};
 use collector_transport::ConfigError;
 use tokio::sync::{Notify, watch};
 
+use super::answers::{Wish, answers};
 use super::fleet::Fleet;
 use super::pod::{LastSeen, Pod, is_same};
 use crate::SECTION;
@@ -190,5 +191,23 @@ impl Shared {
 
     pub(crate) fn set_live(&self, live: bool) {
         self.live.store(live, Ordering::Release);
+    }
+
+    /// The answers about these models, as a caller reads them.
+    pub(super) fn answers(&self, models: &[ModelRef], wish: Wish<'_>) -> Answers {
+        let answers = answers(&self.fleet, models, wish, self.now()).into_iter();
+        answers
+            .map(|(model, answer)| match answer {
+                Answer::Failed(error) => (model, Answer::Failed(self.in_users_words(error))),
+                other => (model, other),
+            })
+            .collect()
+    }
+
+    /// The error with the name that the user's section has.
+    pub(super) fn in_users_words(&self, error: BackendError) -> BackendError {
+        let detail = self.config.with_section(error.detail());
+        let remedy = self.config.with_section(error.remedy());
+        error.with_detail(detail).with_remedy(remedy)
     }
 }

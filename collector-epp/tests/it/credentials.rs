@@ -224,6 +224,9 @@ async fn the_token_travels_over_http_only_where_it_may() {
     pod.say(unauthorized);
     let error = failure(&backend(config.clone()), "m").await.to_string();
     assert!(error.contains("epp.allow_token_over_http"), "{error}");
+    let renamed = EppConfig { section: "scrape", ..config.clone() };
+    let error = failure(&backend(renamed), "m").await.to_string();
+    assert!(error.contains("(scrape.allow_token_over_http)"), "in the user's words: {error}");
     let allowed = EppConfig { allow_token_over_http: true, ..config };
     let error = failure(&backend(allowed), "m").await.to_string();
     assert!(error.contains("the bearer token of epp.bearer_token was sent"), "{error}");
