@@ -9,16 +9,15 @@
 use std::env;
 use std::error::Error;
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use collector::config::Loader;
 use collector::prelude::*;
 
 /// What the configured backends know, as text.
-pub(crate) async fn read(file: &Path) -> Result<String, Box<dyn Error>> {
-    // Defaults < file < environment < flags. The error lists everything that is wrong, each with its place.
-    let loaded = Loader::new().file(file).env(env::vars()).load()?;
+pub(crate) async fn read(settings: Loader) -> Result<String, Box<dyn Error>> {
+    // The error lists everything that is wrong, each with its place.
+    let loaded = settings.load()?;
     let mut text = String::new();
     for warning in &loaded.warnings {
         writeln!(text, "warning: {warning}")?;
@@ -44,6 +43,8 @@ pub(crate) async fn read(file: &Path) -> Result<String, Box<dyn Error>> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let file = env::args().nth(1).ok_or("usage: from_file FILE")?;
-    print!("{}", read(Path::new(&file)).await?);
+    // Defaults < file < environment < flags.
+    let loader = Loader::new().file(file).env(env::vars());
+    print!("{}", read(loader).await?);
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 
+use collector::config::Loader;
 use collector::prelude::ModelRef;
 use collector_sim::{FleetServer, FleetSpec, Target};
 use collector_testkit::{PrometheusOptions, PrometheusServer};
@@ -46,7 +47,7 @@ async fn from_file_reads_the_pods_that_the_file_lists() {
     let file = folder.path().join("collector.toml");
     fs::write(&file, toml + "]\n").unwrap();
 
-    let text = from_file::read(&file).await.unwrap();
+    let text = from_file::read(Loader::new().file(&file)).await.unwrap();
     for variant in FleetSpec::demo().variants {
         assert!(text.contains(&format!("model {:?}", variant.model)), "{text}");
     }
