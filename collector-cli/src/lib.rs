@@ -1,14 +1,11 @@
 //! The command `collector`, for programs that bring backends of their own.
 //!
-//! Such a program has every command of `collector`, and is three lines:
+//! Such a program has every command of `collector`. Its `main` registers a backend and calls [`run`]:
 //!
 //! ```no_run
-//! # use std::process::ExitCode;
-//! # use collector_config::Loader;
-//! # fn acme() -> collector_config::BackendFactory { unimplemented!() }
-//! fn main() -> ExitCode {
-//!     collector_cli::run(Loader::new().register(acme()))
-//! }
+//! # fn main_with(acme: collector_config::BackendFactory) -> std::process::ExitCode {
+//! collector_cli::run(collector_config::Loader::new().register(acme))
+//! # }
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -53,7 +50,7 @@ pub fn run(loader: Loader) -> ExitCode {
     exit.into()
 }
 
-/// Reports why there is no result: as a document on stdout if JSON or YAML is requested, and on stderr.
+/// Reports a failure on stderr, and as a document on stdout if JSON or YAML is requested.
 fn report(failure: &Failure, format: Option<Format>) -> Exit {
     if let Some(document) = failure.document() {
         let text = shown(format.unwrap_or(Format::Table), document, String::new);

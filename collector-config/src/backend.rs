@@ -323,9 +323,9 @@ impl Backends {
             problems.push(if self.left_out(name).is_some() {
                 format!("\"{shown}\" is not compiled in; {in_this_build}")
             } else if let Some(near) = nearest(&shown, known) {
-                format!("\"{shown}\" is no backend; did you mean \"{near}\"? {in_this_build}")
+                format!("\"{shown}\" is not a backend; did you mean \"{near}\"? {in_this_build}")
             } else {
-                format!("\"{shown}\" is no backend; {in_this_build}")
+                format!("\"{shown}\" is not a backend; {in_this_build}")
             });
         }
         let mut seen = HashSet::new();
@@ -355,9 +355,9 @@ mod tests {
     fn an_unknown_backend_is_reported_with_the_registered_ones() {
         check(
             &["promethius"],
-            &["\"promethius\" is no backend; did you mean \"prometheus\"? this build has "],
+            &["\"promethius\" is not a backend; did you mean \"prometheus\"? this build has "],
         );
-        check(&["graphite"], &["\"graphite\" is no backend; this build has "]);
+        check(&["graphite"], &["\"graphite\" is not a backend; this build has "]);
         check(&[], &["names no backend; this build has "]);
     }
 
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn an_excluded_backend_is_reported_with_those_of_the_build() {
         check(&["epp"], &["\"epp\" is not compiled in; this build has "]);
-        check(&["epp", "x\n"], &["\"epp\"", "\"x\\u{a}\" is no backend"]);
+        check(&["epp", "x\n"], &["\"epp\"", "\"x\\u{a}\" is not a backend"]);
     }
 
     #[cfg(all(feature = "epp", feature = "prometheus"))]

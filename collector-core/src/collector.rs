@@ -78,7 +78,8 @@ pub trait MetricsCollector: Send + Sync + 'static {
 
     /// The cached replica metrics of `model`, without waiting for anything: the path of
     /// [`collect_replica_metrics`](Self::collect_replica_metrics) for what is cached, past its ttl
-    /// too. It allocates nothing and takes no lock.
+    /// too. It allocates nothing, and waits for nothing but a cache that is
+    /// being written to at that moment.
     ///
     /// `None` says nothing about the model: it is not cached, unavailable, or known to be missing; collect
     /// it to learn which. It counts as a read. Past the ttl it starts a refresh, inside of a tokio

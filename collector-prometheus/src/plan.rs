@@ -158,9 +158,15 @@ impl Plan {
         value: &dyn Fn(LeafId) -> Option<f64>,
     ) -> Option<f64> {
         let is_slow = kind == QueryKind::PrefixCache;
-        let of = |quantity: Quantity, place: usize| {
-            let alternatives = self.quantities.get(&(quantity, is_slow))?;
-            let (_, expression) = alternatives.iter().find(|(own, _)| *own == place)?;
+        let alternatives = |quantity| {
+            self.quantities.get(&(quantity, is_slow)).map(Vec::as_slice).unwrap_or_default()
+        };
+        // Each is looked up once: this runs for every pod and quantity of a fetch.
+        let own = alternatives(quantity);
+        let partner = quantity.partner().map(alternatives).unwrap_or_default();
+        let of = |wanted: Quantity, place: usize| {
+            let alternatives = if wanted == quantity { own } else { partner };
+            let (_, expression) = alternatives.iter().find(|(known, _)| *known == place)?;
             expression.evaluate(&mut |leaf| value(*leaf))
         };
         let place = quantity.chosen_among(|quantity, place| of(quantity, place).is_some())?;

@@ -8,13 +8,13 @@ use collector::prelude::ModelRef;
 use collector_sim::{FleetServer, FleetSpec, Target};
 use collector_testkit::{PrometheusOptions, PrometheusServer};
 
-#[allow(dead_code)]
+#[expect(dead_code, reason = "its `main` is run by users")]
 #[path = "../../examples/embed.rs"]
 mod embed;
-#[allow(dead_code)]
+#[expect(dead_code, reason = "its `main` is run by users")]
 #[path = "../../examples/from_file.rs"]
 mod from_file;
-#[allow(dead_code)]
+#[expect(dead_code, reason = "its `main` is run by users")]
 #[path = "../../examples/reconcile.rs"]
 mod reconcile;
 

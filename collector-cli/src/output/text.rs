@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use crate::exit::Failure;
 
-/// Writes a result to stdout. A reader that closes the pipe early (`| head`) is no failure.
+/// Writes a result to stdout. It succeeds even if the reader closes the pipe early (`| head`).
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     print_on(text).map(|_| ())
 }

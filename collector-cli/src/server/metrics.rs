@@ -221,8 +221,7 @@ fn describe_freshness(page: &mut Exposition, tracked: &[TrackedModel]) {
     }
 }
 
-/// The word of [`STATUSES`]. A backend that failed before there was any value says nothing about
-/// the model: there is no reading, so it counts as unavailable.
+/// Returns one of [`STATUSES`]. A model whose backend failed before it had any value is unavailable.
 fn status_of<T: Part>(reading: &Result<Reading<T>, CollectError>) -> &'static str {
     match reading {
         Ok(reading) => reading.freshness().as_str(),

@@ -183,7 +183,7 @@ fn a_flag_is_named_as_the_user_typed_it() {
         &[
             "--listen: server.listen: \"nowhere\" is not an address: write an IP address and a port, for example 127.0.0.1:9464 or [::1]:9464",
             &format!(
-                "--backend: backend: \"promethius\" is no backend; did you mean \"prometheus\"? this build has {}",
+                "--backend: backend: \"promethius\" is not a backend; did you mean \"prometheus\"? this build has {}",
                 Loader::new().backends().collect::<Vec<_>>().join(", ")
             ),
         ],

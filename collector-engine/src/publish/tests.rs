@@ -150,8 +150,8 @@ fn replicas_that_an_incomplete_answer_lacks_keep_their_load_too() {
     assert!(allocation.partial);
 }
 
-#[test]
-fn a_mean_whose_sum_failed_stays_what_it_was_while_the_arrivals_change() {
+/// The arrivals and the mean of input tokens after a fetch whose sum of tokens failed.
+fn load_after_a_failed_sum(requests: f64, tokens: f64) -> (Option<f64>, Option<f64>) {
     let fixture = Fixture::new(&[("h100", "*")]);
     let rates = |requests, prompt_tokens| LoadRates {
         requests: Some(requests),
@@ -159,7 +159,7 @@ fn a_mean_whose_sum_failed_stays_what_it_was_while_the_arrivals_change() {
         ..LoadRates::default()
     };
     let mut sample = fixture.sample(&["h-0"]);
-    sample.load = vec![LoadRow::new(None, rates(2.0, Some(1000.0)))];
+    sample.load = vec![LoadRow::new(None, rates(requests, Some(tokens)))];
     let before = fixture.publish(Fetched::Found(sample), None);
     fixture.clock.advance(Duration::from_secs(30));
     let mut sample = fixture.sample(&["h-0"]);
@@ -167,7 +167,17 @@ fn a_mean_whose_sum_failed_stays_what_it_was_while_the_arrivals_change() {
     sample.failed.insert(Field::AvgInputTokens, "422");
     let published = fixture.publish(Fetched::Found(sample), Some(&before));
     let load = allocation_of(&published, "h100").load;
-    assert_eq!((load.arrival_rate, load.avg_input_tokens), (Some(240.0), Some(500.0)));
+    (load.arrival_rate, load.avg_input_tokens)
+}
+
+#[test]
+fn a_mean_whose_sum_failed_stays_what_it_was_while_the_arrivals_change() {
+    assert_eq!(load_after_a_failed_sum(2.0, 1000.0), (Some(240.0), Some(500.0)));
+}
+
+#[test]
+fn the_mean_of_no_requests_is_not_that_of_new_ones() {
+    assert_eq!(load_after_a_failed_sum(0.0, 0.0), (Some(240.0), None));
 }
 
 #[test]
@@ -233,26 +243,6 @@ fn a_fetch_from_the_future_is_from_now() {
     fixture.clock.advance(Duration::from_secs(600));
     let second = fixture.publish(Fetched::Found(fixture.sample(&["a"])), Some(&first));
     assert_eq!(replicas(&second).replicas.len(), 1);
-}
-
-#[test]
-fn the_mean_of_no_requests_is_not_that_of_new_ones() {
-    let fixture = Fixture::new(&[("h100", "*")]);
-    let rates = |requests, prompt_tokens| LoadRates {
-        requests: Some(requests),
-        prompt_tokens,
-        ..LoadRates::default()
-    };
-    let mut sample = fixture.sample(&["h-0"]);
-    sample.load = vec![LoadRow::new(None, rates(0.0, Some(0.0)))];
-    let before = fixture.publish(Fetched::Found(sample), None);
-    fixture.clock.advance(Duration::from_secs(30));
-    let mut sample = fixture.sample(&["h-0"]);
-    sample.load = vec![LoadRow::new(None, rates(4.0, None))];
-    sample.failed.insert(Field::AvgInputTokens, "422");
-    let published = fixture.publish(Fetched::Found(sample), Some(&before));
-    let load = allocation_of(&published, "h100").load;
-    assert_eq!((load.arrival_rate, load.avg_input_tokens), (Some(240.0), None));
 }
 
 #[test]

@@ -24,7 +24,7 @@ const LONGEST_ANSWER: usize = 64 * 1024;
 /// address.
 ///
 /// # Errors
-/// Why there is no answer, in words.
+/// Explains why the backend did not answer.
 pub(super) async fn pace(
     server: &ServerConfig,
     model: &ModelRef,
