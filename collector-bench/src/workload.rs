@@ -9,7 +9,7 @@ use collector_cache::MemoryCache;
 use collector_core::raw::Cold;
 use collector_core::{
     Answer, Answers, Ask, Backend, BackendError, BackendName, Clock, Deadlines,
-    FreshnessThresholds, KnownModel, ListAsk, LoadRates, LoadRow, MetricsCache,
+    FreshnessThresholds, KnownModel, ListAsk, LoadRates, LoadRows, MetricsCache,
     MetricsCollector as _, ModelRecord, ModelRef, ModelSample, ModelValue, Outcome, PodName, Probe,
     ProbeAsk, ReplicaMetrics, Replicas, Supports, SystemClock, Tick,
 };
@@ -161,7 +161,7 @@ impl Backend for Steady {
         }
         let answer = |model: &ModelRef| {
             let mut sample = ModelSample::new(now, replicas(self.pods, now));
-            sample.load = vec![LoadRow::new(None, LoadRates::ZERO)];
+            sample.load = LoadRows::Model(LoadRates::ZERO.into());
             (model.clone(), Answer::Found(sample))
         };
         Ok(ask.models.iter().map(answer).collect())

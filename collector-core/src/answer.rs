@@ -90,6 +90,7 @@ impl FromIterator<(ModelRef, Answer)> for Answers {
 /// The answer of one fetch about one model.
 #[derive(Debug)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "nearly every answer is the large one")]
 pub enum Answer {
     /// Series of the model exist. No replica in it: the model is known and has no live pod.
     Found(ModelSample),
@@ -155,8 +156,8 @@ pub struct ModelSample {
     pub as_of: Tick,
     /// The live replicas.
     pub replicas: Vec<ReplicaMetrics>,
-    /// The load: one row for the model, or one for each pod where that was asked.
-    pub load: Vec<LoadRow>,
+    /// The load of the model, as a whole or pod by pod.
+    pub load: LoadRows,
     /// Fields whose query failed, with the reason: unknown, which is not "not measured". They keep
     /// their former values.
     pub failed: FieldReasons,
@@ -177,7 +178,7 @@ impl ModelSample {
         Self {
             as_of,
             replicas,
-            load: Vec::new(),
+            load: LoadRows::None,
             failed: FieldReasons::NONE,
             absent: Absent::None,
             window: None,
@@ -190,7 +191,7 @@ impl ModelSample {
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>()
             + bytes_of_rows(&self.replicas)
-            + size_of_val(self.load.as_slice())
+            + size_of_val(self.load.pods())
             + self.load.iter().map(|row| row.reasons.bytes()).sum::<usize>()
             + size_of_val(self.absent.named())
             + self.failed.bytes()
@@ -199,22 +200,79 @@ impl ModelSample {
     }
 }
 
+/// The load of a model: a share of the model's cannot be told apart, and that of some pods is not the
+/// model's, so it is known either way and never both.
+#[derive(Clone, PartialEq, Default, Debug)]
+#[non_exhaustive]
+pub enum LoadRows {
+    /// It was not measured.
+    #[default]
+    None,
+    /// Of the model as a whole: enough where [`Ask::wants_load_per_pod`](crate::Ask::wants_load_per_pod)
+    /// does not want more.
+    Model(LoadRow),
+    /// Of each live pod, once. This says more, and is welcome wherever it costs nothing.
+    Pods(Vec<(PodName, LoadRow)>),
+}
+
+impl LoadRows {
+    /// Returns whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    /// Returns the row of the model as a whole, where there is one.
+    pub fn of_model(&self) -> Option<&LoadRow> {
+        match self {
+            Self::Model(row) => Some(row),
+            Self::None | Self::Pods(_) => None,
+        }
+    }
+
+    /// Returns the rows of pods; none where the load is not known pod by pod.
+    pub fn pods(&self) -> &[(PodName, LoadRow)] {
+        match self {
+            Self::Pods(rows) => rows,
+            Self::None | Self::Model(_) => &[],
+        }
+    }
+
+    /// Iterates over the rows.
+    pub fn iter(&self) -> impl Iterator<Item = &LoadRow> {
+        self.of_model().into_iter().chain(self.pods().iter().map(|(_, row)| row))
+    }
+
+    /// Iterates over the rows, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut LoadRow> {
+        let (of_model, pods): (_, &mut [_]) = match self {
+            Self::None => (None, &mut []),
+            Self::Model(row) => (Some(row), &mut []),
+            Self::Pods(rows) => (None, rows),
+        };
+        of_model.into_iter().chain(pods.iter_mut().map(|(_, row)| row))
+    }
+}
+
+/// The rows of pods.
+impl FromIterator<(PodName, LoadRow)> for LoadRows {
+    fn from_iter<T: IntoIterator<Item = (PodName, LoadRow)>>(rows: T) -> Self {
+        Self::Pods(rows.into_iter().collect())
+    }
+}
+
 /// Load of a model or of one of its pods.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Default, Debug)]
 #[non_exhaustive]
 pub struct LoadRow {
-    /// The pod; `None` for the model as a whole.
-    pub pod: Option<PodName>,
     /// Rates over the window.
     pub rates: LoadRates,
     /// Why rates are unknown, by the fields that are made of them, where the backend can say.
     pub reasons: FieldReasons,
 }
 
-impl LoadRow {
-    /// The load of a pod; `None`: of the model as a whole.
-    pub fn new(pod: Option<PodName>, rates: LoadRates) -> Self {
-        Self { pod, rates, reasons: FieldReasons::NONE }
+impl From<LoadRates> for LoadRow {
+    fn from(rates: LoadRates) -> Self {
+        Self { rates, reasons: FieldReasons::NONE }
     }
 }
 

@@ -63,7 +63,7 @@ impl<'a> Ask<'a> {
     }
 
     /// Returns whether the load of this model is wanted as a row for each pod, because variants share the
-    /// model; else as one row for the whole model.
+    /// model; else one row for the whole model is enough.
     pub fn wants_load_per_pod(&self, model: &ModelRef) -> bool {
         self.load_per_pod.is_some_and(|models| models.contains(model))
     }

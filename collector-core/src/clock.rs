@@ -108,6 +108,16 @@ pub struct SystemClock;
 /// How long the machine was suspended, as far as any clock has counted it.
 static SUSPENDED: AtomicU64 = AtomicU64::new(0);
 
+/// Makes the machine seem to have been suspended for so long: the next [`catch_up`](Clock::catch_up) of any
+/// `SystemClock` counts it. For tests of what makes such a clock of its own.
+#[cfg(feature = "test-util")]
+pub fn seem_suspended(by: Duration) {
+    SEEMING.fetch_add(nanos(by), Ordering::Relaxed);
+}
+
+#[cfg(feature = "test-util")]
+static SEEMING: AtomicU64 = AtomicU64::new(0);
+
 impl SystemClock {
     /// The clock.
     pub fn new() -> Self {
@@ -167,7 +177,10 @@ impl Clock for SystemClock {
     fn catch_up(&self) {
         // `fetch_max`, because two readings of two clocks jitter by some nanoseconds and the sum
         // must never go back.
-        SUSPENDED.fetch_max(machine::suspended(), Ordering::Relaxed);
+        let suspended = machine::suspended();
+        #[cfg(feature = "test-util")]
+        let suspended = suspended + SEEMING.load(Ordering::Relaxed);
+        SUSPENDED.fetch_max(suspended, Ordering::Relaxed);
     }
 }
 

@@ -35,7 +35,7 @@ pub mod text;
 mod trace;
 pub mod window;
 
-pub use answer::{Absent, Answer, Answers, LoadRow, ModelSample};
+pub use answer::{Absent, Answer, Answers, LoadRow, LoadRows, ModelSample};
 pub use ask::{Ask, ListAsk, Permit, Permits, ProbeAsk, Unlimited, Urgency};
 pub use backend::{
     Backend, Check, CheckStatus, KnownModel, Limits, LiveContext, LiveSource, Probe, Supports,
@@ -67,6 +67,8 @@ pub use trace::TraceRow;
 
 /// Types that the crates of this workspace share. They change without notice.
 pub mod raw {
+    #[cfg(feature = "test-util")]
+    pub use crate::clock::seem_suspended;
     pub use crate::reading::Label;
     pub use crate::record::{Cold, SourceAnswer, SourceState};
 }

@@ -12,6 +12,7 @@ const DECODE: &str = "decode";
 ///
 /// `None` is unknown; 0 is measured.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
+#[non_exhaustive]
 pub struct LoadRates {
     /// Requests that arrived.
     pub requests: Option<f64>,
@@ -64,6 +65,34 @@ impl LoadRates {
         itl_seconds: Some(0.0),
         itl_count: Some(0.0),
     };
+
+    /// Sets the requests that arrive per second.
+    #[must_use]
+    pub fn with_requests(self, requests: impl Into<Option<f64>>) -> Self {
+        Self { requests: requests.into(), ..self }
+    }
+
+    /// Sets the prompt tokens and the generated tokens per second.
+    #[must_use]
+    pub fn with_tokens(
+        self,
+        prompt: impl Into<Option<f64>>,
+        generation: impl Into<Option<f64>>,
+    ) -> Self {
+        Self { prompt_tokens: prompt.into(), generation_tokens: generation.into(), ..self }
+    }
+
+    /// Sets the times to first token: their sum in seconds and their number, both per second.
+    #[must_use]
+    pub fn with_ttft(self, seconds: impl Into<Option<f64>>, count: impl Into<Option<f64>>) -> Self {
+        Self { ttft_seconds: seconds.into(), ttft_count: count.into(), ..self }
+    }
+
+    /// Sets the inter-token latencies: their sum in seconds and their number, both per second.
+    #[must_use]
+    pub fn with_itl(self, seconds: impl Into<Option<f64>>, count: impl Into<Option<f64>>) -> Self {
+        Self { itl_seconds: seconds.into(), itl_count: count.into(), ..self }
+    }
 
     /// The sum over two pods, or two groups of them.
     ///
@@ -120,20 +149,6 @@ impl LoadRates {
             .map(|(_, rates)| rates)
             .reduce(Self::plus);
         Some(others.map_or(both, |others| others.plus(both)))
-    }
-
-    /// These rates, and what they do not know from others.
-    #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        Self {
-            requests: self.requests.or(other.requests),
-            prompt_tokens: self.prompt_tokens.or(other.prompt_tokens),
-            generation_tokens: self.generation_tokens.or(other.generation_tokens),
-            ttft_seconds: self.ttft_seconds.or(other.ttft_seconds),
-            ttft_count: self.ttft_count.or(other.ttft_count),
-            itl_seconds: self.itl_seconds.or(other.itl_seconds),
-            itl_count: self.itl_count.or(other.itl_count),
-        }
     }
 
     /// Takes what belongs to one field from other rates.

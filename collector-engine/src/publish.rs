@@ -34,6 +34,7 @@ pub(crate) const UNTRACK_AFTER: Duration = Duration::from_secs(300);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 
 /// How one fetch of a model from a source ended.
+#[expect(clippy::large_enum_variant, reason = "nearly every one is the large one")]
 pub(crate) enum Fetched {
     /// It was found.
     Found(ModelSample),

@@ -16,7 +16,8 @@ pub(crate) struct Builtin {
     pub(crate) prefix: &'static str,
     pub(crate) model_labels: &'static [&'static str],
     pub(crate) rank_labels: &'static [&'static str],
-    /// The label that names a replica if one page or pod has several.
+    /// The label that names a replica if one page or pod has several: the page of a Ray node has all of its
+    /// replicas, and autoscalers count replicas, not nodes.
     pub(crate) replica_label: Option<&'static str>,
     /// The label that names the role of a server, if several serve a request together.
     pub(crate) role_label: Option<&'static str>,

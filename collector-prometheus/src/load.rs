@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use collector_core::{LoadRates, LoadRow, PodName};
+use collector_core::{LoadRates, LoadRow, LoadRows, PodName};
 
 use crate::assemble::{Model, Sums};
 use crate::plan::{LeafId, Plan, QueryKind};
@@ -83,20 +83,20 @@ impl<'a> Load<'a> {
         shape: &Shape,
         alive: &HashSet<PodName>,
         per_pod: bool,
-    ) -> Vec<LoadRow> {
-        let row = |pod, rates: &Rates, served: &Served| {
+    ) -> LoadRows {
+        let row = |rates: &Rates, served: &Served| {
             let known = rates.map(|rate| rate.filter(|rate| !rate.is_nan()));
-            let mut row = LoadRow::new(pod, LoadRates::from(known));
+            let mut row = LoadRow::from(LoadRates::from(known));
             let all: [_; QueryKind::RATES.len()] =
                 std::array::from_fn(|i| (QueryKind::RATES[i], rates[i]));
             row.reasons = reasons::load(&all, served, &model.failed);
             row
         };
         if per_pod {
-            let row = |pod: &Pod<'_>| row(Some(pod.name.clone()), &self.completed(pod), pod.served);
+            let row = |pod: &Pod<'_>| (pod.name.clone(), row(&self.completed(pod), pod.served));
             return self.pods.iter().map(row).collect();
         }
-        let Some(first) = self.pods.first() else { return Vec::new() };
+        let Some(first) = self.pods.first() else { return LoadRows::None };
         // Pods that died within the window count as well, as they would in a sum by the server.
         let mut dead: BTreeMap<&PodName, (&str, &Sums)> = BTreeMap::new();
         for ((pod, key), sums) in &model.replica_rates {
@@ -121,7 +121,7 @@ impl<'a> Load<'a> {
             .map(|(_, sums)| of_sums(sums))
             .chain(self.pods.iter().map(|pod| self.completed(pod)))
             .fold(of_sums(&model.rates), plus);
-        vec![row(None, &sum, first.served)]
+        LoadRows::Model(row(&sum, first.served))
     }
 
     /// Returns the rates of a replica, with NaN where a row is absent: a replica with requests has what
@@ -175,7 +175,8 @@ mod tests {
             let served = (0, &*shape.served[0]);
             load.add(&name, &sums(&shape, rates), served, number == 2);
         }
-        load.rows(&Model::default(), &shape, &HashSet::new(), false).remove(0)
+        let rows = load.rows(&Model::default(), &shape, &HashSet::new(), false);
+        rows.of_model().unwrap().clone()
     }
 
     const BOTH: &[(QueryKind, f64)] =

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use collector_core::{
     Answer, Answers, Ask, Backend, BackendError, BackendName, Check, CheckStatus, Clock, ErrorKind,
-    KnownModel, Limits, ListAsk, LiveSource, LoadRates, LoadRow, ModelRef, ModelSample, Operation,
+    KnownModel, Limits, ListAsk, LiveSource, LoadRates, LoadRows, ModelRef, ModelSample, Operation,
     PodName, Probe, ProbeAsk, ReplicaMetrics, Supports, Tick, Urgency,
 };
 use tokio::sync::{Semaphore, watch};
@@ -209,8 +209,7 @@ impl FakeBackend {
                 })
                 .collect();
             let mut sample = ModelSample::new(as_of, replicas);
-            sample.load =
-                pods.iter().map(|pod| LoadRow::new(Some(pod.clone()), SMALL_LOAD)).collect();
+            sample.load = pods.iter().map(|pod| (pod.clone(), small_load().into())).collect();
             sample
         });
     }
@@ -354,25 +353,19 @@ impl FakeBackend {
     /// Sums rows of pods into one of the model unless they were asked for, as a server would.
     fn shape_load(&self, mut sample: ModelSample, per_pod: bool) -> ModelSample {
         if !self.supports.load {
-            sample.load.clear();
-        } else if !per_pod && sample.load.iter().any(|row| row.pod.is_some()) {
-            let rates =
-                sample.load.iter().fold(LoadRates::default(), |sum, row| sum.plus(row.rates));
-            sample.load = vec![LoadRow::new(None, rates)];
+            sample.load = LoadRows::None;
+        } else if !per_pod && !sample.load.is_empty() {
+            let rates = sample.load.iter().map(|row| row.rates);
+            sample.load = LoadRows::Model(rates.fold(LoadRates::default(), LoadRates::plus).into());
         }
         sample
     }
 }
 
-const SMALL_LOAD: LoadRates = LoadRates {
-    requests: Some(0.5),
-    prompt_tokens: Some(50.0),
-    generation_tokens: Some(10.0),
-    ttft_seconds: Some(0.1),
-    ttft_count: Some(0.5),
-    itl_seconds: Some(0.2),
-    itl_count: Some(10.0),
-};
+fn small_load() -> LoadRates {
+    let rates = LoadRates::default().with_requests(0.5).with_tokens(50.0, 10.0);
+    rates.with_ttft(0.1, 0.5).with_itl(0.2, 10.0)
+}
 
 /// A test that panicked elsewhere must not turn into a second, misleading panic here.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

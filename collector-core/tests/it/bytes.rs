@@ -100,7 +100,7 @@ fn what_each_source_last_said_counts() {
         terminated: vec![("gone".into(), Tick::MIN); 2],
         absent: Vec::new(),
     };
-    let load = LoadRow::new(None, LoadRates::ZERO);
+    let load = |pod: &str| (PodName::from(pod), LoadRow::from(LoadRates::ZERO));
     let trace = TraceRow {
         pod: None,
         field: Field::QueueLength,
@@ -112,12 +112,12 @@ fn what_each_source_last_said_counts() {
         answered_at: Tick::MIN,
     };
     let mut sample = ModelSample::new(Tick::MIN, vec![row("pod-1"), row("pod-2")]);
-    sample.load = vec![load; 3];
+    sample.load = ["pod-1", "pod-2", "pod-3"].map(load).into_iter().collect();
     sample.absent = Absent::Pods(vec!["hung".into(); 4]);
     sample.trace = vec![trace; 5];
     let behind = size_of::<ModelSample>()
         + 2 * size_of::<ReplicaMetrics>()
-        + 3 * size_of::<LoadRow>()
+        + 3 * size_of::<(PodName, LoadRow)>()
         + 4 * size_of::<PodName>()
         + 5 * size_of::<TraceRow>();
     let terminated = 2 * size_of::<(PodName, Tick)>();

@@ -99,15 +99,11 @@ fn a_set_of_fields_is_empty_until_one_is_in_it() {
 }
 
 fn rates() -> LoadRates {
-    LoadRates {
-        requests: Some(2.0),
-        prompt_tokens: Some(20.0),
-        generation_tokens: Some(40.0),
-        ttft_seconds: Some(3.0),
-        ttft_count: Some(2.0),
-        itl_seconds: Some(0.5),
-        itl_count: Some(10.0),
-    }
+    LoadRates::default()
+        .with_requests(2.0)
+        .with_tokens(20.0, 40.0)
+        .with_ttft(3.0, 2.0)
+        .with_itl(0.5, 10.0)
 }
 
 #[test]
@@ -119,12 +115,6 @@ fn latencies_are_means_in_milliseconds() {
 }
 
 #[test]
-fn rates_are_filled_in_from_others_where_they_are_unknown() {
-    assert_eq!(LoadRates::default().or(rates()), rates());
-    assert_eq!(LoadRates::ZERO.or(rates()), LoadRates::ZERO);
-}
-
-#[test]
 fn the_rates_of_a_field_are_copied_together_and_alone() {
     let copied = |field| {
         let mut copied = LoadRates::default();
@@ -132,13 +122,11 @@ fn the_rates_of_a_field_are_copied_together_and_alone() {
         copied
     };
     let none = LoadRates::default();
-    let ttft = LoadRates { ttft_seconds: Some(3.0), ttft_count: Some(2.0), ..none };
-    assert_eq!(copied(Field::TtftAverage), ttft);
-    let itl = LoadRates { itl_seconds: Some(0.5), itl_count: Some(10.0), ..none };
-    assert_eq!(copied(Field::ItlAverage), itl);
-    assert_eq!(copied(Field::ArrivalRate), LoadRates { requests: Some(2.0), ..none });
-    assert_eq!(copied(Field::AvgInputTokens), LoadRates { prompt_tokens: Some(20.0), ..none });
-    assert_eq!(copied(Field::AvgOutputTokens), LoadRates { generation_tokens: Some(40.0), ..none });
+    assert_eq!(copied(Field::TtftAverage), none.with_ttft(3.0, 2.0));
+    assert_eq!(copied(Field::ItlAverage), none.with_itl(0.5, 10.0));
+    assert_eq!(copied(Field::ArrivalRate), none.with_requests(2.0));
+    assert_eq!(copied(Field::AvgInputTokens), none.with_tokens(20.0, None));
+    assert_eq!(copied(Field::AvgOutputTokens), none.with_tokens(None, 40.0));
     assert_eq!(copied(Field::QueueLength), none);
 }
 

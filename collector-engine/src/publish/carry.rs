@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use collector_core::raw::SourceAnswer;
 use collector_core::{
-    Absent, BackendName, Field, LoadRates, LoadRow, Mark, ModelSample, PodName, ReplicaMetrics,
-    Tick, mean_over_window,
+    Absent, BackendName, Field, LoadRates, LoadRow, LoadRows, Mark, ModelSample, PodName,
+    ReplicaMetrics, Tick, mean_over_window,
 };
 
 use crate::config::CacheConfig;
@@ -106,8 +106,10 @@ impl Keeper<'_> {
         let former = self.former.sample.replicas.iter();
         let absent: Vec<ReplicaMetrics> = former.filter(may_live).cloned().collect();
         let pods: HashSet<&PodName> = absent.iter().map(|row| &row.pod_name).collect();
-        let is_theirs = |row: &&LoadRow| row.pod.as_ref().is_some_and(|pod| pods.contains(pod));
-        sample.load.extend(self.former.sample.load.iter().filter(is_theirs).cloned());
+        if let LoadRows::Pods(load) = &mut sample.load {
+            let former = self.former.sample.load.pods().iter();
+            load.extend(former.filter(|(pod, _)| pods.contains(pod)).cloned());
+        }
         let counted = absent.iter().map(|row| (row.pod_name.clone(), times(&row.pod_name)));
         let counted = counted.collect();
         sample.replicas.extend(absent);
@@ -138,36 +140,44 @@ impl Keeper<'_> {
         if !Field::OF_LOAD.iter().any(|field| failed.contains(*field)) {
             return Vec::new();
         }
-        let former_load = self.load_as_asked_now(sample);
-        let indices = indices_in(&former_load, &mut sample.load);
+        let former = self.load_as_asked_now(sample);
+        if former.is_empty() {
+            return Vec::new();
+        }
+        if sample.load.is_empty() {
+            sample.load = former.clone();
+            sample.load.iter_mut().for_each(|row| *row = LoadRow::default());
+        }
+        let mut rows = paired(&mut sample.load, &former);
         let mut marks = Vec::new();
         for &field in Field::OF_LOAD.iter().filter(|field| failed.contains(**field)) {
             let marked = self.former.load_marks.iter().find(|mark| mark.field == field);
             let sampled_at = marked.map_or(self.former.sample.as_of, |mark| mark.sampled_at);
-            if former_load.is_empty() || !self.is_usable(sampled_at) {
-                continue;
+            if self.is_usable(sampled_at) {
+                for (rates, former) in &mut rows {
+                    keep_load_field(rates, field, former);
+                }
+                marks.push(self.mark(field, sampled_at));
             }
-            for (row, index) in former_load.iter().zip(&indices) {
-                keep_load_field(&mut sample.load[*index].rates, field, &row.rates);
-            }
-            marks.push(self.mark(field, sampled_at));
         }
         marks
     }
 
-    /// The former load rows of what still lives, one for the model where the new fetch has one. (That
-    /// of a model cannot be split by pod: it is then added to the rows of pods.)
-    fn load_as_asked_now(&self, sample: &ModelSample) -> Vec<LoadRow> {
+    /// The former load of what still lives, in the form of the new one. A model's cannot be split by pod.
+    fn load_as_asked_now(&self, sample: &ModelSample) -> LoadRows {
         let former = &self.former.sample.load;
-        if sample.load.iter().any(|row| row.pod.is_none()) {
-            let of_model = former.iter().find(|row| row.pod.is_none()).map(|row| row.rates);
-            let sum = || former.iter().map(|row| row.rates).reduce(LoadRates::plus);
-            let rates = of_model.or_else(sum);
-            return rates.map(|rates| LoadRow::new(None, rates)).into_iter().collect();
+        match (&sample.load, former) {
+            (LoadRows::Pods(_), LoadRows::Model(_)) => LoadRows::None,
+            (LoadRows::Model(_), LoadRows::Pods(_)) => {
+                let sum = former.iter().map(|row| row.rates).reduce(LoadRates::plus);
+                sum.map_or(LoadRows::None, |rates| LoadRows::Model(rates.into()))
+            }
+            (_, LoadRows::Pods(rows)) => {
+                let alive: HashSet<&PodName> = pods(sample).collect();
+                rows.iter().filter(|(pod, _)| alive.contains(pod)).cloned().collect()
+            }
+            _ => former.clone(),
         }
-        let alive: HashSet<&PodName> = pods(sample).collect();
-        let lives = |row: &&LoadRow| row.pod.as_ref().is_none_or(|pod| alive.contains(pod));
-        former.iter().filter(lives).cloned().collect()
     }
 }
 
@@ -201,17 +211,22 @@ fn pods(sample: &ModelSample) -> impl Iterator<Item = &PodName> {
     sample.replicas.iter().map(|row| &row.pod_name)
 }
 
-/// Where the new fetch has the pods, or the model, of former rows; a new row where it has none yet.
-fn indices_in(former: &[LoadRow], load: &mut Vec<LoadRow>) -> Vec<usize> {
-    let present = load.iter().enumerate().map(|(index, row)| (row.pod.clone(), index));
-    let mut indices: HashMap<Option<PodName>, usize> = present.collect();
-    let of_row = |row: &LoadRow| {
-        *indices.entry(row.pod.clone()).or_insert_with(|| {
-            load.push(LoadRow::new(row.pod.clone(), LoadRates::default()));
-            load.len() - 1
-        })
-    };
-    former.iter().map(of_row).collect()
+/// The rates of two loads of one form, those of the same pod together.
+fn paired<'a>(
+    load: &'a mut LoadRows,
+    former: &'a LoadRows,
+) -> Vec<(&'a mut LoadRates, &'a LoadRates)> {
+    match (load, former) {
+        (LoadRows::Model(row), LoadRows::Model(former)) => vec![(&mut row.rates, &former.rates)],
+        (LoadRows::Pods(rows), LoadRows::Pods(former)) => {
+            let former: HashMap<&PodName, _> =
+                former.iter().map(|(pod, row)| (pod, &row.rates)).collect();
+            let pair =
+                |(pod, row): &'a mut (_, LoadRow)| Some((&mut row.rates, *former.get(&*pod)?));
+            rows.iter_mut().filter_map(pair).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Takes what belongs to one field from the rates of a former fetch. Of the token rates it is the mean
@@ -248,7 +263,7 @@ mod tests {
         let mut row = ReplicaMetrics::new("pod", as_of);
         row.queue_length = Some(3);
         let mut sample = ModelSample::new(as_of, vec![row]);
-        sample.load = vec![LoadRow::new(None, LoadRates::ZERO)];
+        sample.load = LoadRows::Model(LoadRates::ZERO.into());
         SourceAnswer {
             sample: Arc::new(sample),
             arrived_at: as_of,
@@ -323,13 +338,13 @@ mod tests {
     #[test]
     fn of_tokens_it_is_the_mean_that_is_kept() {
         let now = ManualClock::new().now();
-        let requests = |requests| LoadRates { requests: Some(requests), ..LoadRates::default() };
+        let requests = |requests: f64| LoadRates::default().with_requests(requests);
         let mut before = former(now);
-        Arc::make_mut(&mut before.sample).load[0].rates =
-            LoadRates { prompt_tokens: Some(20.0), generation_tokens: Some(40.0), ..requests(2.0) };
+        Arc::make_mut(&mut before.sample).load =
+            LoadRows::Model(requests(2.0).with_tokens(20.0, 40.0).into());
         let mut sample = sample_without(now, &[Field::AvgInputTokens, Field::AvgOutputTokens]);
-        sample.load = vec![LoadRow::new(None, requests(4.0))];
-        let kept = carried_forward(sample, &before, now).sample.load[0].rates;
+        sample.load = LoadRows::Model(requests(4.0).into());
+        let kept = carried_forward(sample, &before, now).sample.load.of_model().unwrap().rates;
         assert_eq!((kept.prompt_tokens, kept.generation_tokens), (Some(40.0), Some(80.0)));
     }
 
@@ -337,9 +352,9 @@ mod tests {
     fn where_there_was_no_load_none_is_kept() {
         let then = ManualClock::new().now();
         let mut empty = former(then);
-        Arc::make_mut(&mut empty.sample).load.clear();
+        Arc::make_mut(&mut empty.sample).load = LoadRows::None;
         let answer = carried_forward(sample_without(then, &[Field::TtftAverage]), &empty, then);
-        assert_eq!((answer.load_marks.len(), answer.sample.load.len()), (0, 0));
+        assert_eq!((answer.load_marks.len(), &answer.sample.load), (0, &LoadRows::None));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(crate) struct View<'a> {
     load: LoadOf<'a>,
 }
 
-/// The load rows of an answer, by what they are about.
+/// The load of an answer: of the model, or by pod.
 struct LoadOf<'a> {
     pods: HashMap<&'a PodName, &'a LoadRow>,
     model: Option<&'a LoadRow>,
@@ -58,10 +58,8 @@ impl<'a> View<'a> {
     ) -> Self {
         rows.sort_unstable_by(|a, b| a.pod_name.cmp(&b.pod_name));
         let load = &answer.sample.load;
-        let load = LoadOf {
-            pods: load.iter().filter_map(|row| Some((row.pod.as_ref()?, row))).collect(),
-            model: load.iter().find(|row| row.pod.is_none()),
-        };
+        let pods = load.pods().iter().map(|(pod, row)| (pod, row)).collect();
+        let load = LoadOf { pods, model: load.of_model() };
         load.fill_token_averages(&mut rows, answer);
         let responsive = !thresholds.warns(answer.sample.as_of.age(now));
         Self { backend, current: outcome == Outcome::Found, responsive, answer, rows, load }
@@ -247,11 +245,8 @@ impl LoadOf<'_> {
         for row in rows {
             let own = self.pods.get(&row.pod_name).copied();
             let idle = if own.is_some() { is_idle([&*row]) } else { model_is_idle };
-            let rates = match (own, self.model) {
-                (Some(own), Some(of_model)) => own.rates.or(of_model.rates),
-                (Some(one), None) | (None, Some(one)) => one.rates,
-                (None, None) => LoadRates::default(),
-            };
+            let measured = own.or(self.model);
+            let rates = measured.map(|measured| measured.rates).unwrap_or_default();
             let load = rates.load(idle);
             for (field, average, known) in [
                 (Field::AvgInputTokens, load.avg_input_tokens, &mut row.avg_input_tokens),
@@ -270,7 +265,7 @@ impl LoadOf<'_> {
                         .min_by_key(|mark| mark.sampled_at);
                     row.marks.extend(mark.map(|mark| Mark { field, ..mark.clone() }));
                 } else if !answer.sample.failed.contains(field) {
-                    row.reasons.insert(field, why_unknown(field, &rates, own.or(self.model)));
+                    row.reasons.insert(field, why_unknown(field, &rates, measured));
                 }
             }
         }

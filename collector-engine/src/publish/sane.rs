@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 
 use collector_core::sanitize::{self, Rejected};
-use collector_core::{Field, LoadRow, ModelSample, ReplicaMetrics};
+use collector_core::{Field, LoadRow, LoadRows, ModelSample, ReplicaMetrics};
 
 /// Makes what cannot be true unknown: numbers that are none, negative rates, shares above 1. A pod that comes
 /// twice counts once, as it came first, with a warning.
@@ -18,8 +18,8 @@ pub(crate) fn keep_what_can_be(sample: &mut ModelSample) {
             keep_first(&mut sample.replicas, |row| row.pod_name.clone());
         }
     }
-    if sample.load.len() > 1 {
-        keep_first(&mut sample.load, |row| row.pod.clone());
+    if let LoadRows::Pods(rows) = &mut sample.load {
+        keep_first(rows, |(pod, _)| pod.clone());
     }
     sample.replicas.iter_mut().for_each(check_row);
     sample.load.iter_mut().for_each(check_load);
@@ -120,13 +120,8 @@ mod tests {
         odd.running_requests = Some(3);
         odd.block_size = Some(u64::MAX);
         let mut sample = sample(vec![odd]);
-        let rates = LoadRates {
-            requests: Some(-1.0),
-            ttft_seconds: Some(f64::INFINITY),
-            ttft_count: Some(2.0),
-            ..LoadRates::default()
-        };
-        sample.load = vec![LoadRow::new(None, rates)];
+        let rates = LoadRates::default().with_requests(-1.0).with_ttft(f64::INFINITY, 2.0);
+        sample.load = LoadRows::Model(rates.into());
         keep_what_can_be(&mut sample);
         let row = &sample.replicas[0];
         assert_eq!((row.kv_cache_usage, row.prefix_cache_hit_rate), (None, None));
@@ -135,7 +130,7 @@ mod tests {
         assert_eq!(reason(Field::KvCacheUsage), "the backend says NaN, which is not a number");
         assert!(reason(Field::QueueLength).ends_with("which is out of range"));
         assert!(!row.reasons.contains(Field::RunningRequests));
-        let load = &sample.load[0];
+        let load = sample.load.of_model().unwrap();
         assert_eq!((load.rates.requests, load.rates.ttft_seconds), (None, None));
         assert_eq!(load.rates.ttft_count, Some(2.0));
         assert!(
@@ -149,11 +144,11 @@ mod tests {
         let mut first = row("b");
         first.queue_length = Some(1);
         let mut sample = sample(vec![first.clone(), row("a"), row("b")]);
-        let load = LoadRow::new(Some(PodName::from("b")), LoadRates::ZERO);
-        sample.load = vec![load.clone(), load];
+        let load = (PodName::from("b"), LoadRow::from(LoadRates::ZERO));
+        sample.load = LoadRows::Pods(vec![load.clone(), load]);
         keep_what_can_be(&mut sample);
         assert_eq!(sample.replicas, [first, row("a")]);
-        assert_eq!(sample.load.len(), 1);
+        assert_eq!(sample.load.pods().len(), 1);
         assert_eq!(&*sample.warnings[0], "the pod \"b\" came twice: it counts once");
     }
 }

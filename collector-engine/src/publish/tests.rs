@@ -4,7 +4,7 @@ use super::store::unclaimed;
 use super::*;
 use crate::directory::{StaticDirectory, VariantSpec};
 use collector_core::{
-    Absent, Allocation, Clock as _, Field, LoadRates, LoadRow, ManualClock, PodName,
+    Absent, Allocation, Clock as _, Field, LoadRates, LoadRow, LoadRows, ManualClock,
     ReplicaMetrics, Replicas,
 };
 
@@ -65,9 +65,13 @@ fn allocation_of<'r>(record: &'r ModelRecord, variant: &str) -> &'r Allocation {
     allocations.iter().find(|known| known.variant.as_str() == variant).unwrap()
 }
 
-fn load(pod: Option<&str>, requests: f64) -> LoadRow {
-    let rates = LoadRates { requests: Some(requests), ..LoadRates::default() };
-    LoadRow::new(pod.map(PodName::from), rates)
+fn of_model(requests: f64) -> LoadRows {
+    LoadRows::Model(LoadRates::default().with_requests(requests).into())
+}
+
+fn of_pods<const N: usize>(requests: [(&str, f64); N]) -> LoadRows {
+    let rates = |requests: f64| LoadRates::default().with_requests(requests);
+    requests.map(|(pod, requests)| (pod.into(), rates(requests).into())).into_iter().collect()
 }
 
 #[test]
@@ -105,12 +109,12 @@ fn a_sample_from_the_future_is_from_now() {
 fn the_models_load_belongs_to_a_variant_only_when_all_its_pods_do() {
     let fixture = Fixture::new(&[("h100", "h-*")]);
     let mut sample = fixture.sample(&["h-0", "h-1"]);
-    sample.load = vec![load(None, 2.0)];
+    sample.load = of_model(2.0);
     let published = fixture.publish(Fetched::Found(sample), None);
     assert_eq!(allocation_of(&published, "h100").load.arrival_rate, Some(120.0));
 
     let mut sample = fixture.sample(&["h-0", "stray"]);
-    sample.load = vec![load(None, 2.0)];
+    sample.load = of_model(2.0);
     let published = fixture.publish(Fetched::Found(sample.clone()), None);
     let shared = allocation_of(&published, "h100");
     assert_eq!(shared.load.arrival_rate, None);
@@ -118,7 +122,7 @@ fn the_models_load_belongs_to_a_variant_only_when_all_its_pods_do() {
     assert_eq!(&**reason, "the model's load is not known pod by pod, and 1 of 2 pods are its");
     assert_eq!(unclaimed(&published), 1);
 
-    sample.load = vec![load(Some("h-0"), 1.5), load(Some("stray"), 0.5)];
+    sample.load = of_pods([("h-0", 1.5), ("stray", 0.5)]);
     let published = fixture.publish(Fetched::Found(sample), None);
     assert_eq!(allocation_of(&published, "h100").load.arrival_rate, Some(90.0));
 }
@@ -127,7 +131,7 @@ fn the_models_load_belongs_to_a_variant_only_when_all_its_pods_do() {
 fn a_variant_without_pods_has_a_load_of_zero_if_another_has_them_all() {
     let fixture = Fixture::new(&[("h100", "h-*"), ("l4", "l-*")]);
     let mut sample = fixture.sample(&["h-0"]);
-    sample.load = vec![load(Some("h-0"), 1.0)];
+    sample.load = of_pods([("h-0", 1.0)]);
     let published = fixture.publish(Fetched::Found(sample), None);
     let idle = allocation_of(&published, "l4");
     assert_eq!((idle.num_replicas, idle.load.arrival_rate), (0, Some(0.0)));
@@ -138,11 +142,11 @@ fn a_variant_without_pods_has_a_load_of_zero_if_another_has_them_all() {
 fn replicas_that_an_incomplete_answer_lacks_keep_their_load_too() {
     let fixture = Fixture::new(&[("h100", "h-*"), ("l4", "l-*")]);
     let mut sample = fixture.sample(&["h-0", "h-1"]);
-    sample.load = vec![load(Some("h-0"), 1.0), load(Some("h-1"), 1.0)];
+    sample.load = of_pods([("h-0", 1.0), ("h-1", 1.0)]);
     let before = fixture.publish(Fetched::Found(sample), None);
     fixture.clock.advance(Duration::from_secs(30));
     let mut sample = fixture.sample(&["h-0"]);
-    sample.load = vec![load(Some("h-0"), 1.0)];
+    sample.load = of_pods([("h-0", 1.0)]);
     sample.absent = Absent::Unknown(None);
     let published = fixture.publish(Fetched::Found(sample), Some(&before));
     let allocation = allocation_of(&published, "h100");
@@ -153,17 +157,17 @@ fn replicas_that_an_incomplete_answer_lacks_keep_their_load_too() {
 /// The arrivals and the mean of input tokens after a fetch whose sum of tokens failed.
 fn load_after_a_failed_sum(requests: f64, tokens: f64) -> (Option<f64>, Option<f64>) {
     let fixture = Fixture::new(&[("h100", "*")]);
-    let rates = |requests, prompt_tokens| LoadRates {
-        requests: Some(requests),
-        prompt_tokens,
-        ..LoadRates::default()
+    let load = |requests: f64, prompt: Option<f64>| {
+        LoadRows::Model(
+            LoadRates::default().with_requests(requests).with_tokens(prompt, None).into(),
+        )
     };
     let mut sample = fixture.sample(&["h-0"]);
-    sample.load = vec![LoadRow::new(None, rates(requests, Some(tokens)))];
+    sample.load = load(requests, Some(tokens));
     let before = fixture.publish(Fetched::Found(sample), None);
     fixture.clock.advance(Duration::from_secs(30));
     let mut sample = fixture.sample(&["h-0"]);
-    sample.load = vec![LoadRow::new(None, rates(4.0, None))];
+    sample.load = load(4.0, None);
     sample.failed.insert(Field::AvgInputTokens, "422");
     let published = fixture.publish(Fetched::Found(sample), Some(&before));
     let load = allocation_of(&published, "h100").load;
@@ -184,7 +188,7 @@ fn the_mean_of_no_requests_is_not_that_of_new_ones() {
 fn a_kept_replica_whose_load_query_failed_counts_once() {
     let fixture = Fixture::new(&[("h100", "h-*")]);
     let mut sample = fixture.sample(&["h-0", "h-1"]);
-    sample.load = vec![load(Some("h-0"), 1.0), load(Some("h-1"), 1.0)];
+    sample.load = of_pods([("h-0", 1.0), ("h-1", 1.0)]);
     let before = fixture.publish(Fetched::Found(sample), None);
     fixture.clock.advance(Duration::from_secs(30));
     let mut sample = fixture.sample(&["h-0"]);
@@ -199,39 +203,51 @@ fn a_kept_replica_whose_load_query_failed_counts_once() {
 fn a_partial_answer_without_a_variants_pods_is_no_zero() {
     let fixture = Fixture::new(&[("h100", "h-*"), ("l4", "l-*")]);
     let mut sample = fixture.sample(&["h-0"]);
-    sample.load = vec![load(Some("h-0"), 1.0)];
+    sample.load = of_pods([("h-0", 1.0)]);
     sample.absent = Absent::Unknown(None);
     let published = fixture.publish(Fetched::Found(sample), None);
     assert_eq!(allocation_of(&published, "l4").load.arrival_rate, None);
 }
 
-fn keeps_the_arrivals_and_takes_the_latency(before_load: Vec<LoadRow>, pods: &[Option<&str>]) {
+/// The time to first token and the arrivals after a fetch without the arrivals, whose load is in another
+/// form than before.
+fn after_another_form(before: LoadRows, now: impl Fn(LoadRow) -> LoadRows) -> [Option<f64>; 2] {
     let fixture = Fixture::new(&[("h100", "*")]);
     let mut sample = fixture.sample(&["h-0", "h-1"]);
-    sample.load = before_load;
+    sample.load = before;
     let before = fixture.publish(Fetched::Found(sample), None);
     fixture.clock.advance(Duration::from_secs(30));
     let mut sample = fixture.sample(&["h-0", "h-1"]);
-    let rates =
-        LoadRates { ttft_seconds: Some(1.0), ttft_count: Some(2.0), ..LoadRates::default() };
-    sample.load = pods.iter().map(|pod| LoadRow::new(pod.map(PodName::from), rates)).collect();
+    sample.load = now(LoadRates::default().with_ttft(1.0, 2.0).into());
     sample.failed.insert(Field::ArrivalRate, "422");
     let published = fixture.publish(Fetched::Found(sample), Some(&before));
-    let a = allocation_of(&published, "h100");
-    assert_eq!((a.ttft_average, a.load.arrival_rate), (Some(500.0), Some(120.0)));
+    let allocation = allocation_of(&published, "h100");
+    [allocation.ttft_average, allocation.load.arrival_rate]
 }
 
 #[test]
-fn load_that_was_per_pod_is_kept_for_the_model() {
-    keeps_the_arrivals_and_takes_the_latency(
-        vec![load(Some("h-0"), 1.0), load(Some("h-1"), 1.0)],
-        &[None],
-    );
+fn load_that_was_known_by_pod_is_kept_for_the_model() {
+    let before = of_pods([("h-0", 1.0), ("h-1", 1.0)]);
+    assert_eq!(after_another_form(before, LoadRows::Model), [Some(500.0), Some(120.0)]);
 }
 
 #[test]
-fn load_that_was_the_models_is_kept_beside_that_of_pods() {
-    keeps_the_arrivals_and_takes_the_latency(vec![load(None, 2.0)], &[Some("h-0"), Some("h-1")]);
+fn load_that_was_the_models_cannot_be_kept_by_pod() {
+    let by_pod =
+        |row: LoadRow| ["h-0", "h-1"].map(|pod| (pod.into(), row.clone())).into_iter().collect();
+    assert_eq!(after_another_form(of_model(2.0), by_pod), [Some(500.0), None]);
+}
+
+#[test]
+fn the_load_of_some_pods_is_not_that_of_a_variant() {
+    let fixture = Fixture::new(&[("h100", "h-*")]);
+    let mut sample = fixture.sample(&["h-0", "h-1"]);
+    sample.load = of_pods([("h-0", 1.0)]);
+    let published = fixture.publish(Fetched::Found(sample), None);
+    let allocation = allocation_of(&published, "h100");
+    assert_eq!(allocation.load.arrival_rate, None);
+    let reason = allocation.reasons.get(Field::ArrivalRate).unwrap();
+    assert_eq!(&**reason, "the load of h-1 is unknown");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use collector_core::{IntervalError, ModelRecord, ModelRef, Outcome, PaceReason, Tick};
+use collector_core::{IntervalError, LoadRows, ModelRecord, ModelRef, Outcome, PaceReason, Tick};
 use tokio::sync::watch;
 
 use crate::config::CacheConfig;
@@ -167,7 +167,7 @@ impl Engine {
                 let states = &record.cold.sources;
                 let state = states.iter().find(|state| state.backend == source.name);
                 let answer = state.and_then(|state| state.answer.as_ref());
-                let load = answer.map(|answer| answer.sample.load.as_slice()).unwrap_or_default();
+                let load = answer.map_or(&LoadRows::None, |answer| &answer.sample.load);
                 let signal = Signal::of(&value.replicas, load);
                 let adaptive = tracked.adaptive.get_or_insert_with(|| AdaptiveTtl::new(&bounds));
                 adaptive.found(&bounds, now, signal);

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use collector_core::raw::{SourceAnswer, SourceState};
 use collector_core::{
-    Absent, BackendName, EngineName, Field, FieldReasons, LoadRates, LoadRow, LoraAdapters, Mark,
-    ModelId, ModelRef, ModelSample, Namespace, Outcome, PodName, ReplicaMetrics, ReplicaState,
-    Role, Tick, sanitize,
+    Absent, BackendName, EngineName, Field, FieldReasons, LoadRates, LoadRow, LoadRows,
+    LoraAdapters, Mark, ModelId, ModelRef, ModelSample, Namespace, Outcome, PodName,
+    ReplicaMetrics, ReplicaState, Role, Tick, sanitize,
 };
 use serde::{Deserialize, Serialize};
 
@@ -107,13 +107,12 @@ struct LoraRecord {
 #[derive(Debug, Serialize, Deserialize)]
 struct LoadRecord {
     pod: Option<PodName>,
-    #[serde(with = "RatesRecord")]
-    rates: LoadRates,
+    rates: RatesRecord,
     reasons: Reasons,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "LoadRates", rename_all = "camelCase")]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct RatesRecord {
     requests: Option<f64>,
     prompt_tokens: Option<f64>,
@@ -209,11 +208,9 @@ impl SourceRecord {
 
 impl SampleRecord {
     fn new(sample: &ModelSample, written_at: Tick) -> Self {
-        let load = |row: &LoadRow| LoadRecord {
-            pod: row.pod.clone(),
-            rates: row.rates,
-            reasons: reasons_of(&row.reasons),
-        };
+        let of_model = sample.load.of_model().map(|row| LoadRecord::new(None, row));
+        let of_pods = sample.load.pods().iter();
+        let of_pods = of_pods.map(|(pod, row)| LoadRecord::new(Some(pod.clone()), row));
         Self {
             as_of: Age::of(sample.as_of, written_at),
             complete: sample.absent.is_none(),
@@ -222,19 +219,19 @@ impl SampleRecord {
             warnings: sample.warnings.clone(),
             unreached: sample.absent.named().to_vec(),
             replicas: sample.replicas.iter().map(|r| ReplicaRecord::new(r, written_at)).collect(),
-            load: sample.load.iter().map(load).collect(),
+            load: of_model.into_iter().chain(of_pods).collect(),
         }
     }
 
     fn recall(self, written_at: Tick) -> ModelSample {
         let replicas = self.replicas.into_iter().map(|row| row.recall(written_at));
         let mut sample = ModelSample::new(self.as_of.tick(written_at), replicas.collect());
-        let load = |row: LoadRecord| {
-            let mut load = LoadRow::new(row.pod, row.rates);
-            load.reasons = recall_reasons(row.reasons);
-            load
+        let mut load = self.load.into_iter().map(LoadRecord::recall).peekable();
+        sample.load = match load.next_if(|(pod, _)| pod.is_none()) {
+            Some((_, of_model)) => LoadRows::Model(of_model),
+            None if load.peek().is_none() => LoadRows::None,
+            None => load.filter_map(|(pod, row)| Some((pod?, row))).collect(),
         };
-        sample.load = self.load.into_iter().map(load).collect();
         sample.failed = recall_reasons(self.failed);
         sample.window = self.window.map(Duration::from);
         sample.warnings = self.warnings.iter().map(|warning| printable(warning)).collect();
@@ -247,6 +244,43 @@ impl SampleRecord {
         };
         keep_what_can_be(&mut sample);
         sample
+    }
+}
+
+impl LoadRecord {
+    fn new(pod: Option<PodName>, row: &LoadRow) -> Self {
+        let LoadRates {
+            requests,
+            prompt_tokens,
+            generation_tokens,
+            ttft_seconds,
+            ttft_count,
+            itl_seconds,
+            itl_count,
+            ..
+        } = row.rates;
+        let rates = RatesRecord {
+            requests,
+            prompt_tokens,
+            generation_tokens,
+            ttft_seconds,
+            ttft_count,
+            itl_seconds,
+            itl_count,
+        };
+        Self { pod, rates, reasons: reasons_of(&row.reasons) }
+    }
+
+    fn recall(self) -> (Option<PodName>, LoadRow) {
+        let rates = self.rates;
+        let rates = LoadRates::default()
+            .with_requests(rates.requests)
+            .with_tokens(rates.prompt_tokens, rates.generation_tokens)
+            .with_ttft(rates.ttft_seconds, rates.ttft_count)
+            .with_itl(rates.itl_seconds, rates.itl_count);
+        let mut row = LoadRow::from(rates);
+        row.reasons = recall_reasons(self.reasons);
+        (self.pod, row)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use collector_core::raw::{SourceAnswer, SourceState};
 use collector_core::{
-    Absent, Field, LoadRates, LoadRow, LoraAdapters, ManualClock, Mark, ModelSample, Outcome,
+    Absent, Field, LoadRates, LoadRows, LoraAdapters, ManualClock, Mark, ModelSample, Outcome,
     PodName, ReplicaMetrics, Scope,
 };
 use collector_testkit::FakeBackend;
-use proptest::collection::{btree_set, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
@@ -105,28 +105,18 @@ fn replica(pod: String) -> impl Strategy<Value = ReplicaMetrics> {
 
 fn rates() -> impl Strategy<Value = LoadRates> {
     proptest::array::uniform7(option::of(0.0..1e15f64)).prop_map(|[a, b, c, d, e, f, g]| {
-        LoadRates {
-            requests: a,
-            prompt_tokens: b,
-            generation_tokens: c,
-            ttft_seconds: d,
-            ttft_count: e,
-            itl_seconds: f,
-            itl_count: g,
-        }
+        LoadRates::default().with_requests(a).with_tokens(b, c).with_ttft(d, e).with_itl(f, g)
     })
 }
 
 fn sample() -> impl Strategy<Value = ModelSample> {
     let replicas = btree_set(text(), 0..4)
         .prop_flat_map(|pods| pods.into_iter().map(replica).collect::<Vec<_>>());
-    let load = btree_set(option::of(text()), 0..4).prop_flat_map(|pods| {
-        let count = pods.len();
-        (Just(pods), vec(rates(), count)).prop_map(|(pods, rates)| {
-            let row = |(pod, rates): (Option<String>, _)| LoadRow::new(pod.map(Into::into), rates);
-            pods.into_iter().zip(rates).map(row).collect::<Vec<_>>()
-        })
+    let of_pods = btree_map(text(), rates(), 1..4).prop_map(|pods| {
+        pods.into_iter().map(|(pod, rates)| (pod.into(), rates.into())).collect::<LoadRows>()
     });
+    let of_model = rates().prop_map(|rates| LoadRows::Model(rates.into()));
+    let load = prop_oneof![Just(LoadRows::None), of_model, of_pods];
     let unreached = vec(text().prop_map(PodName::from), 0..3);
     (past(), replicas, load, vec(field(), 0..4), any::<bool>(), unreached).prop_map(
         |(as_of, replicas, load, failed, complete, unreached)| {
@@ -361,8 +351,8 @@ fn what_is_there_twice_counts_once_and_what_cannot_be_true_is_unknown() {
     assert_eq!(answer.sample.replicas.len(), 1);
     let row = &answer.sample.replicas[0];
     assert_eq!((row.kv_cache_usage, row.marks.len()), (None, 1));
-    let rates = LoadRates { ttft_count: Some(2.0), ..LoadRates::default() };
-    assert_eq!(answer.sample.load[0].rates, rates);
+    let rates = LoadRates::default().with_ttft(None, 2.0);
+    assert_eq!(answer.sample.load.of_model().unwrap().rates, rates);
     let terminated: Vec<&str> = answer.terminated.iter().map(|(pod, _)| pod.as_str()).collect();
     assert_eq!(terminated, ["a", "z"]);
 }

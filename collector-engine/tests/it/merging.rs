@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Absent, BreakerState, Clock, CollectError, ErrorKind, Field, LoadRates, LoadRow,
+    Absent, BreakerState, Clock, CollectError, ErrorKind, Field, LoadRates, LoadRows,
     MetricsCollector as _, ModelRef, ModelSample, ReplicaMetrics, Source, Tick,
 };
 use collector_engine::{Builder, CachingCollector};
@@ -45,14 +45,9 @@ pub(crate) fn sample(as_of: Tick, pods: &[&str], waiting: u64, hits: Option<f64>
     ModelSample::new(as_of, pods.iter().map(row).collect())
 }
 
-fn load(requests: f64, itl: Option<f64>) -> Vec<LoadRow> {
-    let rates = LoadRates {
-        requests: Some(requests),
-        itl_seconds: itl,
-        itl_count: itl.map(|_| 1.0),
-        ..LoadRates::default()
-    };
-    vec![LoadRow::new(None, rates)]
+fn load(requests: f64, itl: Option<f64>) -> LoadRows {
+    let rates = LoadRates::default().with_requests(requests);
+    LoadRows::Model(rates.with_itl(itl, itl.map(|_| 1.0)).into())
 }
 
 #[tokio::test(start_paused = true)]

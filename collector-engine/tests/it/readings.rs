@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use collector_core::{
     Absent, Answers, Ask, AvailabilityReason, Backend, BackendError, Clock, CollectError,
-    ErrorKind, Field, Freshness, KnownModel, ListAsk, LoadRates, LoadRow, MetricsCollector as _,
+    ErrorKind, Field, Freshness, KnownModel, ListAsk, LoadRates, LoadRows, MetricsCollector as _,
     ModelRef, ModelSample, Probe, ProbeAsk, ReplicaMetrics, Source, Supports,
 };
 use collector_engine::CachingCollector;
@@ -149,10 +149,9 @@ async fn a_field_whose_query_fails_keeps_its_former_value_with_its_own_age() {
         row.kv_cache_usage = usage;
         let mut sample = ModelSample::new(as_of, vec![row]);
         sample.failed = failed.iter().map(|field| (*field, "422")).collect();
-        let rates =
-            LoadRates { requests: Some(2.0), prompt_tokens: Some(20.0), ..LoadRates::default() };
-        let rates = if failed.is_empty() { rates } else { LoadRates { requests: None, ..rates } };
-        sample.load = vec![LoadRow::new(None, rates)];
+        let requests = failed.is_empty().then_some(2.0);
+        let rates = LoadRates::default().with_requests(requests).with_tokens(20.0, None);
+        sample.load = LoadRows::Model(rates.into());
         sample
     };
     setup.backend.serve(&llama(), move |as_of| sample(as_of, Some(0.5), &[]));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Absent, ErrorKind, IntervalError, LoadRates, LoadRow, MetricsCollector as _, ModelRef,
+    Absent, ErrorKind, IntervalError, LoadRates, LoadRows, MetricsCollector as _, ModelRef,
     ModelSample, PaceReason, ReplicaMetrics, Source, Urgency,
 };
 use collector_engine::CachingCollector;
@@ -330,9 +330,8 @@ async fn a_ttl_adapts_to_what_arrives_and_to_whole_answers_alone_and_a_missing_m
     let start = setup.clock.now();
     setup.backend.serve(&llama(), move |as_of| {
         let mut sample = ModelSample::new(as_of, vec![ReplicaMetrics::new("pod-0", as_of)]);
-        let requests = Some(100.0 + start.age(as_of).as_secs_f64());
-        let rates = LoadRates { requests, ..LoadRates::default() };
-        sample.load = vec![LoadRow::new(None, rates)];
+        let requests = 100.0 + start.age(as_of).as_secs_f64();
+        sample.load = LoadRows::Model(LoadRates::default().with_requests(requests).into());
         sample
     });
     setup.backend.serve(&part, |as_of| {

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use collector_core::{
-    Absent, CollectError, ErrorKind, Freshness, LoadRates, LoadRow, MetricsCollector as _, PodName,
+    Absent, CollectError, ErrorKind, Freshness, LoadRates, LoadRows, MetricsCollector as _,
 };
 
 use crate::merging::{both, both_with, sample};
 use crate::setup::{llama, pass, secs, variant, variants};
 
-fn load_of(pod: &str, requests: f64) -> LoadRow {
-    let rates = LoadRates { requests: Some(requests), ..LoadRates::default() };
-    LoadRow::new(Some(PodName::from(pod)), rates)
+fn load_of<const N: usize>(requests: [(&str, f64); N]) -> LoadRows {
+    let rates = |requests: f64| LoadRates::default().with_requests(requests);
+    requests.map(|(pod, requests)| (pod.into(), rates(requests).into())).into_iter().collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -20,13 +20,8 @@ async fn a_backend_that_is_down_for_long_does_not_make_the_other_one_unavailable
     both.pods.serve(&llama(), |as_of| sample(as_of, &["a"], 7, None));
     both.server.serve(&llama(), |as_of| {
         let mut sample = sample(as_of, &["a", "gone"], 3, Some(0.5));
-        let itl = LoadRates {
-            requests: Some(1.0),
-            itl_seconds: Some(0.1),
-            itl_count: Some(1.0),
-            ..LoadRates::default()
-        };
-        sample.load = vec![LoadRow::new(None, itl)];
+        let itl = LoadRates::default().with_requests(1.0).with_itl(0.1, 1.0);
+        sample.load = LoadRows::Model(itl.into());
         sample
     });
     both.collector.start_background_worker().await.unwrap();
@@ -71,13 +66,13 @@ async fn the_load_of_part_of_a_variant_is_not_shown_as_its_load() {
     let both = both_with(variants(vec![variant("v", &llama(), "*")]));
     both.pods.serve(&llama(), |as_of| {
         let mut sample = sample(as_of, &["a"], 7, None);
-        sample.load = vec![load_of("a", 1.0)];
+        sample.load = load_of([("a", 1.0)]);
         sample.absent = Absent::Unknown(None);
         sample
     });
     both.server.serve(&llama(), |as_of| {
         let mut sample = sample(as_of, &["a", "b"], 3, None);
-        sample.load = vec![load_of("a", 1.0), load_of("b", 4.0)];
+        sample.load = load_of([("a", 1.0), ("b", 4.0)]);
         sample
     });
     let read = || async { both.collector.collect_allocation(&llama(), &"v".into()).await };
@@ -102,7 +97,7 @@ async fn a_load_that_holds_an_old_pod_is_as_old_as_that_pod() {
     let both = both_with(variants(vec![variant("v", &llama(), "*")]));
     both.pods.serve(&llama(), |as_of| {
         let mut sample = sample(as_of, &["a", "b"], 7, None);
-        sample.load = vec![load_of("a", 1.0), load_of("b", 4.0)];
+        sample.load = load_of([("a", 1.0), ("b", 4.0)]);
         // A pod that hangs keeps what it said when it was last seen.
         sample.replicas[1].sampled_at = as_of - secs(90);
         sample

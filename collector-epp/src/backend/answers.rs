@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Absent, Answer, Answers, Ask, BackendError, LoadRates, LoadRow, ModelId, ModelRef, ModelSample,
-    Namespace, Operation, PodName, Tick,
+    Absent, Answer, Answers, BackendError, ModelId, ModelRef, ModelSample, Namespace, Operation,
+    PodName, Tick,
 };
 use collector_transport::Cause;
 
@@ -23,8 +23,6 @@ const WARNINGS_MAX: usize = 16;
 /// How answers are to be made.
 #[derive(Clone, Copy)]
 pub(crate) struct Wish<'a> {
-    /// What was asked, which says whose load is told per pod; `None`: that of all models.
-    pub(crate) ask: Option<&'a Ask<'a>>,
     /// A pod that was not tried since then is unknown.
     pub(crate) not_before: Tick,
     /// The time over which peaks and rates are taken.
@@ -153,20 +151,9 @@ fn answer(
     sample.warnings.sort_unstable();
     sample.warnings.dedup();
     sample.warnings.truncate(WARNINGS_MAX);
-    let per_pod = wish.ask.is_none_or(|ask| ask.wants_load_per_pod(model));
     // The sum over the pods that answered would be a smaller load; pod by pod, what is known of the
     // others can be kept.
-    sample.load = if per_pod || !sample.absent.is_none() {
-        joined.replicas.iter().map(Replica::load).collect()
-    } else {
-        let pods = joined.replicas.iter();
-        let rates = pods.clone().map(|pod| (pod.row.role.as_ref(), pod.rates));
-        let mut load = LoadRow::new(None, LoadRates::of_roles(rates).unwrap_or_default());
-        for (field, reason) in pods.flat_map(|pod| pod.reasons.iter()) {
-            load.reasons.insert(field, Arc::clone(reason));
-        }
-        vec![load]
-    };
+    sample.load = joined.replicas.iter().map(Replica::load).collect();
     sample.replicas = joined.replicas.into_iter().map(|pod| pod.row).collect();
     if let Some(engines) = wish.trace {
         let rows =

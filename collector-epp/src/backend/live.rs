@@ -218,7 +218,7 @@ fn push(shared: &Shared, sink: &dyn UpdateSink, models: &[ModelRef]) {
         return;
     }
     // The load is pushed pod by pod, because it can be summed later but not split.
-    let wish = Wish { ask: None, not_before: Tick::MIN, window: shared.config.window, trace: None };
+    let wish = Wish { not_before: Tick::MIN, window: shared.config.window, trace: None };
     sink.push(shared.answers(models, wish));
 }
 

@@ -114,7 +114,7 @@ impl Backend for EppBackend {
         let not_before = fetched.map_err(|error| self.shared.in_users_words(error))?;
         let trace = ask.trace.then_some(&self.shared.engines);
         let window = self.shared.config.window;
-        let wish = Wish { ask: Some(&ask), not_before, window, trace };
+        let wish = Wish { not_before, window, trace };
         Ok(self.shared.answers(ask.models, wish))
     }
 

@@ -40,10 +40,10 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    pub(super) fn load(&self) -> LoadRow {
-        let mut load = LoadRow::new(Some(self.row.pod_name.clone()), self.rates);
+    pub(super) fn load(&self) -> (PodName, LoadRow) {
+        let mut load = LoadRow::from(self.rates);
         load.reasons.clone_from(&self.reasons);
-        load
+        (self.row.pod_name.clone(), load)
     }
 }
 

@@ -325,7 +325,7 @@ async fn values_that_cannot_be_true_are_absent_and_the_others_stay() {
     let replica = &sample.replicas[0];
     assert_eq!((replica.queue_length, replica.kv_cache_usage), (None, None));
     assert_eq!(replica.running_requests, Some(2));
-    assert_eq!(sample.load[0].rates.requests, None);
+    assert_eq!(sample.load.pods()[0].1.rates.requests, None);
     pod.say(Says::Page(vllm("m", 4.0, f64::INFINITY, -5.0)));
     let replica = &found(answer(&backend, "m").await).replicas[0];
     assert_eq!((replica.queue_length, replica.kv_cache_usage), (Some(4), None));

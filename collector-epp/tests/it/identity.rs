@@ -1,8 +1,8 @@
 //! PodIdentity a page is: several ports of one pod, several pods of one replica, one page under two names.
 
 use collector_core::{
-    Answer, Backend as _, CheckStatus, Field, ListAsk, ModelSample, ProbeAsk, ReplicaMetrics,
-    SystemClock,
+    Answer, Backend as _, CheckStatus, Field, ListAsk, LoadRates, ModelSample, ProbeAsk,
+    ReplicaMetrics, SystemClock,
 };
 use collector_epp::discover::TargetSpec;
 
@@ -49,7 +49,7 @@ async fn several_ports_of_one_pod_are_servers_of_one_replica() {
     assert_eq!(row.kv_cache_usage, Some(0.75));
     assert_eq!((row.total_kv_capacity_tokens(), row.tokens_in_use()), (Some(32_000), Some(16_000)));
     assert_eq!((sample.warnings.len(), sample.absent.is_none()), (0, true));
-    assert_eq!(sample.load.len(), 1);
+    assert_eq!(sample.load.pods().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,10 +154,12 @@ async fn prefill_and_decode_pods_count_each_request_once() {
     pods[0].say(Says::Page(page(8, 8)));
     pods[1].say(Says::Page(page(8, 400)));
     let sample = found(answer(&backend, "m").await);
-    let [row] = &sample.load[..] else { panic!("{:?}", sample.load) };
-    let load = row.rates.load(false);
+    let load = sample.load.pods().iter().map(|(_, load)| load.rates);
+    let roles = sample.replicas.iter().map(|row| row.role.as_ref());
+    let rates = LoadRates::of_roles(roles.zip(load)).unwrap();
+    let load = rates.load(false);
     assert_eq!((load.avg_input_tokens, load.avg_output_tokens), (Some(100.0), Some(50.0)));
-    let per_second = row.rates.requests.unwrap();
+    let per_second = rates.requests.unwrap();
     assert!((0.0..=8.0).contains(&per_second), "{per_second} of 8 requests in some seconds");
 }
 
@@ -167,6 +169,6 @@ async fn every_answer_says_over_which_window_it_is() {
     let sample = sample(vec![pod.target("m-0")]).await;
     assert_eq!(sample.window, Some(std::time::Duration::from_secs(60)));
     // Something runs and nothing has finished in the window: there is no mean.
-    assert_eq!(sample.load[0].rates.load(false).avg_input_tokens, None);
+    assert_eq!(sample.load.pods()[0].1.rates.load(false).avg_input_tokens, None);
     assert!(!sample.replicas[0].has(Field::AvgInputTokens));
 }

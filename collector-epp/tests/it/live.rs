@@ -34,8 +34,9 @@ async fn what_changes_in_a_pod_is_pushed() {
     live.pushed.wait_for("m", |answer| (queue(answer) == Some(30)).then_some(())).await;
     let rate = |answer: &Answer| match answer {
         Answer::Found(sample) => {
-            assert_eq!(sample.load[0].pod, Some("m-0".into()));
-            sample.load[0].rates.requests.filter(|rate| *rate > 0.0)
+            let (pod, load) = &sample.load.pods()[0];
+            assert_eq!(pod.as_str(), "m-0");
+            load.rates.requests.filter(|rate| *rate > 0.0)
         }
         _ => None,
     };

@@ -1,9 +1,10 @@
 //! Looks at pods that keep the rules: what is found, missing and unknown.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
-use collector_core::{Answer, Ask, Backend as _, ErrorKind, Field, ListAsk, ProbeAsk, SystemClock};
+use collector_core::{
+    Answer, Ask, Backend as _, ErrorKind, Field, ListAsk, LoadRows, ProbeAsk, SystemClock,
+};
 use collector_epp::EppConfig;
 
 use crate::fake_pod::{FakePod, Says, vllm};
@@ -27,10 +28,10 @@ async fn a_first_look_scrapes_twice_so_that_it_has_rates() {
     );
     assert_eq!((replica.num_gpu_blocks, replica.block_size), (Some(1000), Some(16)));
     // The counters did not move: a known zero.
-    assert_eq!(sample.load[0].rates.requests, Some(0.0));
-    assert_eq!(sample.load[0].rates.load(true).avg_input_tokens, Some(0.0));
+    assert_eq!(sample.load.pods()[0].1.rates.requests, Some(0.0));
+    assert_eq!(sample.load.pods()[0].1.rates.load(true).avg_input_tokens, Some(0.0));
     // What is not on the page is unknown.
-    assert_eq!(sample.load[0].rates.ttft_count, None);
+    assert_eq!(sample.load.pods()[0].1.rates.ttft_count, None);
     assert_eq!(replica.prefix_cache_hit_rate, None);
     assert_eq!((pod.requests().len(), pod.connections()), (2, 1));
     // From then on once, over the same connection.
@@ -87,22 +88,17 @@ async fn a_pod_belongs_to_the_model_that_it_serves_now() {
     assert!(sample.absent.is_none() && sample.replicas.is_empty());
 }
 
+fn pods_of(load: &LoadRows) -> Vec<&str> {
+    load.pods().iter().map(|(pod, _)| pod.as_str()).collect()
+}
+
 #[tokio::test(start_paused = true)]
-async fn the_load_is_told_for_the_model_or_pod_by_pod_as_asked() {
+async fn the_load_is_told_pod_by_pod() {
     let page = vllm("m", 0.0, 0.0, 10.0);
     let pods = [FakePod::with_page(&page).await, FakePod::with_page(&page).await];
     let backend = backend(config(vec![pods[0].target("m-0"), pods[1].target("m-1")]));
     let sample = found(answer(&backend, "m").await);
-    assert_eq!(sample.load.len(), 1);
-    assert_eq!(sample.load[0].pod, None);
-    let models = [in_prod("m")];
-    let per_pod: HashSet<_> = models.iter().cloned().collect();
-    let clock = SystemClock::new();
-    let ask = Ask::new(&models, &clock).with_load_per_pod(&per_pod);
-    let mut answers = backend.fetch(ask).await.unwrap();
-    let sample = found(answers.remove(&models[0]).unwrap());
-    let pods: Vec<_> = sample.load.iter().map(|row| row.pod.clone().unwrap()).collect();
-    assert_eq!(pods, ["m-0".into(), "m-1".into()]);
+    assert_eq!(pods_of(&sample.load), ["m-0", "m-1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,8 +111,7 @@ async fn where_a_pod_fails_the_load_of_the_others_is_told_pod_by_pod() {
     let sample = found(answer(&backend, "m").await);
     assert!(!sample.absent.is_none());
     // A sum over those that answered would pass for the load of the model.
-    assert_eq!(sample.load.len(), 1);
-    assert_eq!(sample.load[0].pod, Some("m-0".into()));
+    assert_eq!(pods_of(&sample.load), ["m-0"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -334,7 +334,7 @@ impl Prober<'_> {
     /// minutes.
     async fn interval(&self, lives: &Series, filter: &Filter) -> Result<Option<Duration>, Failure> {
         if self.terms.scrape_interval != DEFAULT_SCRAPE_INTERVAL {
-            // The interval is configured.
+            // The interval is configured. The default counts as not configured: what samples show is used.
             return Ok(None);
         }
         let series = select(lives, filter);

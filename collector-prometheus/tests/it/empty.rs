@@ -43,7 +43,7 @@ async fn a_second_liveness_query_that_finds_pods_wins() {
     assert_eq!(sample.replicas.len(), 1, "{sample:?}");
     assert_eq!(sample.replicas[0].pod_name.as_str(), "m-0");
     assert_eq!(sample.replicas[0].queue_length, Some(3), "what lives is asked for");
-    assert_eq!(sample.load[0].rates.requests, Some(2.0));
+    assert_eq!(sample.load.of_model().unwrap().rates.requests, Some(2.0));
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn late_samples_of_one_model_move_no_other_window() {
     });
     let models = [m(), collector_core::ModelRef::new("late", "prod")];
     for (model, answer) in fake.fetch_all(&models, &[], Urgency::Background).await.unwrap() {
-        let rates = found(answer).load[0].rates;
+        let rates = found(answer).load.of_model().unwrap().rates;
         let expected = if model == m() { 2.0 } else { 3.0 };
         assert_eq!(rates.requests, Some(expected), "{model}");
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use collector_core::{
-    Answer, Ask, Backend, BackendError, Clock, ErrorKind, Field, FieldSet, ListAsk, ModelRef,
-    Operation, Permit, Permits, SystemClock, Urgency,
+    Answer, Ask, Backend, BackendError, Clock, ErrorKind, Field, FieldSet, ListAsk, LoadRow,
+    ModelRef, Operation, Permit, Permits, SystemClock, Urgency,
 };
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -55,8 +55,7 @@ async fn every_field_is_read_in_thirteen_queries_of_one_time() {
     assert_eq!(second.queue_length, Some(0), "idle is a known zero");
     assert_eq!(second.num_gpu_blocks, None, "the text None is no number");
     assert_eq!(second.prefix_cache_hit_rate, None, "5 run, and none fetched anything up");
-    let [row] = sample.load.as_slice() else { panic!("{:?}", sample.load) };
-    assert_eq!(row.pod, None);
+    let row = sample.load.of_model().unwrap();
     assert_eq!(row.rates.load(false).arrival_rate, Some(120.0));
     assert_eq!(row.rates.load(false).avg_input_tokens, Some(512.0));
     assert_eq!(row.rates.load(false).avg_output_tokens, Some(128.0));
@@ -269,7 +268,7 @@ async fn a_failed_probe_costs_exactness_nothing() {
     fake.answer("label_replace(count(", error(422, "bad_data", "no"));
     let sample = fake.sample().await;
     assert_eq!(sample.replicas[0].kv_cache_usage, Some(0.42));
-    assert_eq!(sample.load[0].rates.itl_average(false), Some(20.0));
+    assert_eq!(sample.load.of_model().unwrap().rates.itl_average(false), Some(20.0));
     let queries = fake.queries();
     assert!(queries.iter().any(|q| q.contains("gpu_cache_usage_perc")), "under both names");
     assert!(
@@ -289,8 +288,8 @@ async fn impossible_values_are_absent_and_the_others_stay() {
     assert_eq!((first.kv_cache_usage, second.kv_cache_usage), (None, Some(1.0)));
     assert_eq!((first.queue_length, second.queue_length), (None, None));
     assert_eq!(first.running_requests, Some(7));
-    assert_eq!(sample.load[0].rates.load(false).avg_input_tokens, None);
-    assert_eq!(sample.load[0].rates.load(false).arrival_rate, Some(120.0));
+    assert_eq!(sample.load.of_model().unwrap().rates.load(false).avg_input_tokens, None);
+    assert_eq!(sample.load.of_model().unwrap().rates.load(false).arrival_rate, Some(120.0));
 }
 
 #[tokio::test]
@@ -303,7 +302,7 @@ async fn doubled_rows_are_one_replica_and_rows_without_a_pod_are_left_out() {
     let sample = fake.sample().await;
     assert_eq!(sample.replicas.len(), 1);
     assert_eq!(sample.replicas[0].queue_length, Some(3));
-    assert_eq!(sample.load[0].rates.requests, Some(2.0));
+    assert_eq!(sample.load.of_model().unwrap().rates.requests, Some(2.0));
 }
 
 #[tokio::test]
@@ -345,18 +344,16 @@ async fn load_per_pod_is_a_row_for_each_live_pod() {
     let answers = fake.fetch_all(&[m(), n.clone()], &[m()], Urgency::Background).await.unwrap();
     for (model, answer) in answers {
         let sample = found(answer);
-        let rows: Vec<(Option<&str>, Option<f64>)> = sample
-            .load
-            .iter()
-            .map(|row| (row.pod.as_ref().map(AsRef::as_ref), row.rates.requests))
-            .collect();
         if model == n {
-            assert_eq!(rows, [(None, Some(4.0))], "summed for who did not ask per pod");
+            let requests = sample.load.of_model().unwrap().rates.requests;
+            assert_eq!(requests, Some(4.0), "summed for who did not ask per pod");
         } else {
-            assert_eq!(rows, [(Some("m-0"), Some(2.0)), (Some("m-1"), None)]);
-            let mean = |row: usize| sample.load[row].rates.load(true).avg_input_tokens;
-            assert_eq!((mean(0), mean(1)), (Some(50.0), None));
-            let reason = sample.load[1].reasons.get(Field::AvgInputTokens).unwrap();
+            let [(one, busy), (other, idle)] = sample.load.pods() else { panic!("{sample:?}") };
+            assert_eq!((one.as_str(), busy.rates.requests), ("m-0", Some(2.0)));
+            assert_eq!((other.as_str(), idle.rates.requests), ("m-1", None));
+            let mean = |row: &LoadRow| row.rates.load(true).avg_input_tokens;
+            assert_eq!((mean(busy), mean(idle)), (Some(50.0), None));
+            let reason = idle.reasons.get(Field::AvgInputTokens).unwrap();
             assert!(reason.starts_with("no two samples of vllm:"), "{reason}");
         }
     }

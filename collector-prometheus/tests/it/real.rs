@@ -168,7 +168,7 @@ async fn rates_are_those_of_a_steady_load_and_idle_is_a_known_zero() {
         assert!((value - expected).abs() <= expected * 0.05, "{value} is not {expected}");
     };
     let busy = world.sample(&in_prod("org/busy")).await;
-    let rates = busy.load[0].rates;
+    let rates = busy.load.of_model().unwrap().rates;
     near(rates.load(false).arrival_rate, 240.0);
     near(rates.load(false).avg_input_tokens, 500.0);
     near(rates.load(false).avg_output_tokens, 100.0);
@@ -177,23 +177,22 @@ async fn rates_are_those_of_a_steady_load_and_idle_is_a_known_zero() {
     near(busy.replicas[0].prefix_cache_hit_rate, 0.4);
 
     let idle = world.sample(&in_prod("org/idle")).await;
-    let load = idle.load[0].rates.load(true);
+    let load = idle.load.of_model().unwrap().rates.load(true);
     assert_eq!(load.arrival_rate, Some(0.0));
     assert_eq!(load.avg_input_tokens, Some(0.0));
     assert_eq!(load.avg_output_tokens, Some(0.0));
-    assert_eq!(idle.load[0].rates.ttft_average(true), Some(0.0));
-    assert_eq!(idle.load[0].rates.itl_average(true), Some(0.0));
+    assert_eq!(idle.load.of_model().unwrap().rates.ttft_average(true), Some(0.0));
+    assert_eq!(idle.load.of_model().unwrap().rates.itl_average(true), Some(0.0));
     assert_eq!(idle.replicas[0].prefix_cache_hit_rate, Some(0.0));
     assert_eq!(idle.replicas[0].queue_length, Some(0));
 
     let model = in_prod("org/busy");
     let per_pod = world.fetch_all(std::slice::from_ref(&model), std::slice::from_ref(&model)).await;
     let sample = found(per_pod.into_iter().next().unwrap().1);
-    let rows: Vec<&str> =
-        sample.load.iter().map(|row| row.pod.as_ref().unwrap().as_str()).collect();
+    let rows: Vec<&str> = sample.load.pods().iter().map(|(pod, _)| pod.as_str()).collect();
     assert_eq!(rows, ["busy-0", "busy-1"]);
     near(sample.load.iter().map(|row| row.rates.load(false).arrival_rate).sum(), 240.0);
-    near(sample.load[0].rates.load(false).avg_input_tokens, 500.0);
+    near(sample.load.pods()[0].1.rates.load(false).avg_input_tokens, 500.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,7 +214,7 @@ async fn pods_that_die_come_and_restart_are_followed() {
     world.scrapes(2).await;
     let sample = world.sample(&model).await;
     assert!(pods(&sample).contains(&added.pod), "{:?}", pods(&sample));
-    let rates = sample.load[0].rates;
+    let rates = sample.load.of_model().unwrap().rates;
     for rate in [rates.requests, rates.prompt_tokens, rates.ttft_seconds, rates.itl_count] {
         let rate = rate.unwrap();
         assert!((0.0..1e6).contains(&rate), "a counter that began anew gave {rate}");
@@ -315,10 +314,10 @@ async fn old_names_mixed_fleets_and_other_pod_labels_are_read() {
         let sample = found(answer);
         assert_eq!(sample.replicas.len(), if model == models[0] { 4 } else { 1 });
         assert!(sample.replicas.iter().all(|replica| replica.kv_cache_usage.is_some()));
-        let itl = sample.load[0].rates.itl_average(false).unwrap();
+        let itl = sample.load.of_model().unwrap().rates.itl_average(false).unwrap();
         assert!((itl - 20.0).abs() < 1.0, "{itl}");
         // The token gaps of all pods, old and new.
-        let rates = sample.load[0].rates;
+        let rates = sample.load.of_model().unwrap().rates;
         let gaps_per_token = rates.itl_count.unwrap() / rates.generation_tokens.unwrap();
         assert!((gaps_per_token - 0.99).abs() < 0.06, "{gaps_per_token}");
     }
@@ -339,7 +338,7 @@ async fn a_sample_limit_is_split_until_it_fits() {
         let sample = found(answer);
         assert!(sample.failed.is_empty(), "{model}: {:?}", sample.failed);
         assert!(sample.replicas[0].kv_cache_usage.is_some());
-        assert!(sample.load[0].rates.requests.is_some());
+        assert!(sample.load.of_model().unwrap().rates.requests.is_some());
     }
 }
 

@@ -386,8 +386,9 @@ pub(crate) fn load(sample: &ModelSample) -> [Option<u64>; 5] {
     let role_of = |pod: &PodName| {
         sample.replicas.iter().find(|row| row.pod_name == *pod).and_then(|row| row.role.as_ref())
     };
-    let rows = sample.load.iter().map(|row| (row.pod.as_ref().and_then(role_of), row.rates));
-    let rates = LoadRates::of_roles(rows).unwrap();
+    let pods = sample.load.pods().iter().map(|(pod, row)| (role_of(pod), row.rates));
+    let of_model = sample.load.of_model().map(|row| row.rates);
+    let rates = of_model.or_else(|| LoadRates::of_roles(pods)).unwrap();
     let load = rates.load(false);
     [
         load.arrival_rate,

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use collector_core::sanitize::{self, Rejected};
 use collector_core::{
-    Field, FieldReasons, KnownModel, LoadRates, LoadRow, ModelRef, ModelSample, ReplicaMetrics,
-    Tick,
+    Field, FieldReasons, KnownModel, LoadRow, ModelRef, ModelSample, ReplicaMetrics, Tick,
 };
 use serde::Deserialize;
 
@@ -63,16 +62,10 @@ impl Model {
     }
 
     /// The model as it was asked for at `as_of`, in values that were sampled at `sampled_at`.
-    pub(crate) fn sample(&self, as_of: Tick, sampled_at: Tick, load_per_pod: bool) -> ModelSample {
+    pub(crate) fn sample(&self, as_of: Tick, sampled_at: Tick) -> ModelSample {
         let replicas = self.pods.iter().map(|pod| pod.replica(sampled_at));
         let mut sample = ModelSample::new(as_of, replicas.collect());
-        let rows = self.pods.iter().map(Pod::load);
-        sample.load = if load_per_pod {
-            rows.collect()
-        } else {
-            let sum = rows.map(|row| row.rates).fold(LoadRates::default(), LoadRates::plus);
-            vec![LoadRow::new(None, sum)]
-        };
+        sample.load = self.pods.iter().map(|pod| (pod.name.as_str().into(), pod.load())).collect();
         sample
     }
 }
@@ -90,7 +83,7 @@ impl Pod {
     }
 
     fn load(&self) -> LoadRow {
-        let mut row = LoadRow::new(Some(self.name.as_str().into()), LoadRates::default());
+        let mut row = LoadRow::default();
         let (rates, reasons) = (&mut row.rates, &mut row.reasons);
         rates.requests =
             judged(self.requests_per_second, sanitize::rate, Field::ArrivalRate, reasons);

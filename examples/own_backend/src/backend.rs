@@ -107,9 +107,7 @@ impl Backend for StaticJson {
         let Contents { document, as_of, sampled_at } =
             self.contents(ask.clock, Operation::Fetch).await?;
         let answer = |model: &ModelRef| match document.model(model) {
-            Some(found) => {
-                Answer::Found(found.sample(as_of, sampled_at, ask.wants_load_per_pod(model)))
-            }
+            Some(found) => Answer::Found(found.sample(as_of, sampled_at)),
             None => Answer::Missing { as_of, last_seen: None },
         };
         Ok(ask.models.iter().map(|model| (model.clone(), answer(model))).collect())

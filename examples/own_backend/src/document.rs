@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use collector::core::text::printable;
 use collector::core::{
-    KnownModel, LoadRates, LoadRow, ModelRef, ModelSample, ReplicaMetrics, Tick, sanitize,
+    KnownModel, LoadRates, ModelRef, ModelSample, ReplicaMetrics, Tick, sanitize,
 };
 use serde::Deserialize;
 
@@ -134,20 +134,15 @@ impl Model {
     }
 
     /// The model as a fetch at `as_of` found it, in values that were sampled at `sampled_at`.
-    pub fn sample(&self, as_of: Tick, sampled_at: Tick, load_per_pod: bool) -> ModelSample {
+    pub fn sample(&self, as_of: Tick, sampled_at: Tick) -> ModelSample {
         let replicas = self.replicas.iter();
         let mut sample =
             ModelSample::new(as_of, replicas.map(|replica| replica.metrics(sampled_at)).collect());
-        let rows = self.replicas.iter().map(|replica| {
+        let row = |replica: &Replica| {
             let rates = replica.load.unwrap_or_default().rates();
-            LoadRow::new(Some(replica.pod_name.as_str().into()), rates)
-        });
-        sample.load = if load_per_pod {
-            rows.collect()
-        } else {
-            let rates = rows.fold(LoadRates::default(), |sum, row| sum.plus(row.rates));
-            vec![LoadRow::new(None, rates)]
+            (replica.pod_name.as_str().into(), rates.into())
         };
+        sample.load = self.replicas.iter().map(row).collect();
         sample
     }
 }
@@ -196,15 +191,11 @@ impl Replica {
 
 impl Load {
     fn rates(self) -> LoadRates {
-        LoadRates {
-            requests: self.requests,
-            prompt_tokens: self.prompt_tokens,
-            generation_tokens: self.generation_tokens,
-            ttft_seconds: self.ttft_seconds,
-            ttft_count: self.ttft_count,
-            itl_seconds: self.itl_seconds,
-            itl_count: self.itl_count,
-        }
+        LoadRates::default()
+            .with_requests(self.requests)
+            .with_tokens(self.prompt_tokens, self.generation_tokens)
+            .with_ttft(self.ttft_seconds, self.ttft_count)
+            .with_itl(self.itl_seconds, self.itl_count)
     }
 }
 
@@ -242,9 +233,9 @@ mod tests {
             {"podName": "m-0", "queueLength": 0}]}]}"#;
         let document = Document::parse(text).unwrap();
         let model = document.model(&ModelRef::new("m", "n")).unwrap();
-        let sample = model.sample(Tick::MAX, Tick::MIN, false);
+        let sample = model.sample(Tick::MAX, Tick::MIN);
         assert_eq!(sample.replicas[0].queue_length, Some(0));
         assert_eq!(sample.replicas[0].running_requests, None);
-        assert_eq!(sample.load[0].rates, LoadRates::default());
+        assert_eq!(sample.load.pods()[0].1.rates, LoadRates::default());
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use collector_core::{
-    Allocation, Field, FreshnessThresholds, LoadRates, LoadRow, Mark, ReplicaMetrics, ReplicaState,
-    Replicas, Tick, Variant,
+    Allocation, Field, FreshnessThresholds, LoadRates, LoadRow, Mark, PodName, ReplicaMetrics,
+    ReplicaState, Replicas, Tick, Variant,
 };
 
 use super::{Merger, NO_LOAD, Offer, View, best, is_idle, why_unknown};
@@ -95,8 +95,8 @@ fn is_of(row: &ReplicaMetrics, variant: &Variant) -> bool {
 /// The load of a variant as one source reports it.
 struct VariantLoad<'a> {
     rates: LoadRates,
-    /// The rows it is the sum of, or the model's.
-    rows: Vec<&'a LoadRow>,
+    /// The rows it is the sum of, with their pods; or the model's.
+    rows: Vec<(Option<&'a PodName>, &'a LoadRow)>,
     /// Why it is not known which part of the model's load it is.
     unknown_share: Option<String>,
     /// Nothing runs on its replicas.
@@ -125,10 +125,10 @@ impl VariantLoad<'_> {
         if let Some(unknown_share) = &self.unknown_share {
             return unknown_share.as_str().into();
         }
-        let lacks = self.rows.iter().find(|row| row.reasons.contains(field));
-        let row = lacks.or(self.rows.first()).copied();
+        let lacks = self.rows.iter().find(|(_, row)| row.reasons.contains(field));
+        let (pod, row) = lacks.or(self.rows.first()).copied().unzip();
         let reason = why_unknown(field, &self.rates, row);
-        match row.and_then(|row| row.pod.as_ref()) {
+        match pod.flatten() {
             Some(pod) if lacks.is_some() && self.rows.len() > 1 => {
                 format!("{pod}: {reason}").into()
             }
@@ -147,11 +147,16 @@ fn variant_load<'a>(variant: &Variant, view: &View<'a>, replicas: &Replicas) -> 
     let sample = &view.answer.sample;
     let mut pods = replicas.replicas.iter().filter(|row| is_of(row, variant));
     let rates = variant_rates(&own, view);
-    let of_pods = own.iter().filter_map(|row| view.load.pods.get(&row.pod_name).copied());
+    let of_pods = own.iter().filter_map(|row| view.load.pods.get_key_value(&row.pod_name));
+    let of_pods = of_pods.map(|(pod, row)| (Some(*pod), *row));
+    let (unknown_share, rates) = match rates {
+        Ok(rates) => (None, rates),
+        Err(reason) => (Some(reason), LoadRates::default()),
+    };
     VariantLoad {
-        rates: rates.unwrap_or_default(),
-        rows: of_pods.chain(view.load.model).collect(),
-        unknown_share: rates.is_none().then(|| unknown_share(&own, view)),
+        rates,
+        rows: of_pods.chain(view.load.model.map(|row| (None, row))).collect(),
+        unknown_share,
         idle: is_idle(own.iter().copied()),
         complete: pods.all(|row| view.row(&row.pod_name).is_some()),
         sampled: own.iter().map(|row| row.sampled_at).min().unwrap_or(sample.as_of),
@@ -159,38 +164,44 @@ fn variant_load<'a>(variant: &Variant, view: &View<'a>, replicas: &Replicas) -> 
     }
 }
 
-/// Why the load of a variant is no known part of the model's.
-fn unknown_share(own: &[&ReplicaMetrics], view: &View<'_>) -> String {
+/// The rates of one variant: the sum of its pods' where they are known pod by pod, and the model's where
+/// the variant has all of the model's replicas. Else the reason why they are unknown: a share of the
+/// model's load cannot be guessed, and the sum of some pods would be too small.
+fn variant_rates(own: &[&ReplicaMetrics], view: &View<'_>) -> Result<LoadRates, String> {
+    let load = &view.load;
     let all = view.rows.len();
-    if view.load.model.is_none() && view.load.pods.is_empty() {
-        NO_LOAD.to_string()
-    } else if own.is_empty() {
-        let unclaimed = view.rows.iter().filter(|row| row.variant_name.is_none()).count();
-        format!("it has no pods, and {unclaimed} of the model's {all} are of no variant")
-    } else {
-        format!("the model's load is not known pod by pod, and {} of {all} pods are its", own.len())
+    if let Some(of_model) = load.model
+        && own.len() == all
+    {
+        return Ok(of_model.rates);
     }
-}
-
-/// The rates of one variant: the sum of its pods' where they are known per pod, and the model's
-/// where the variant has all of the model's replicas. A share of the model's load cannot be guessed:
-/// it is unknown.
-fn variant_rates(own: &[&ReplicaMetrics], view: &View<'_>) -> Option<LoadRates> {
-    let per_pod = own.iter().filter_map(|row| {
-        let load = view.load.pods.get(&row.pod_name)?;
-        Some((row.role.as_ref(), load.rates))
-    });
-    let per_pod = LoadRates::of_roles(per_pod);
-    if own.len() == view.rows.len() {
-        // Where a field was kept from a fetch of the whole model, its pods lack it.
-        return match (per_pod, view.load.model.map(|row| row.rates)) {
-            (Some(per_pod), Some(of_model)) => Some(per_pod.or(of_model)),
-            (one, None) | (None, one) => one,
+    if own.is_empty() && all > 0 {
+        // A variant without pods has no load, whichever variant has the rest; but only when it is known
+        // that it has none.
+        let unclaimed = view.rows.iter().filter(|row| row.variant_name.is_none()).count();
+        return if unclaimed == 0 && view.answer.sample.absent.is_none() {
+            Ok(LoadRates::ZERO)
+        } else if load.model.is_none() && load.pods.is_empty() {
+            Err(NO_LOAD.to_string())
+        } else {
+            Err(format!("it has no pods, and {unclaimed} of the model's {all} are of no variant"))
         };
     }
-    // A variant without pods has no load, whichever variant has the rest; but only when it is known
-    // that it has none.
-    let others = view.rows.iter().all(|replica| replica.variant_name.is_some());
-    let none = own.is_empty() && others && view.answer.sample.absent.is_none();
-    per_pod.or(none.then_some(LoadRates::ZERO))
+    if load.model.is_some() {
+        let own = own.len();
+        return Err(format!(
+            "the model's load is not known pod by pod, and {own} of {all} pods are its"
+        ));
+    }
+    if load.pods.is_empty() {
+        return Err(NO_LOAD.to_string());
+    }
+    let mut pods = Vec::with_capacity(own.len());
+    for row in own {
+        let Some(load) = load.pods.get(&row.pod_name) else {
+            return Err(format!("the load of {} is unknown", row.pod_name));
+        };
+        pods.push((row.role.as_ref(), load.rates));
+    }
+    Ok(LoadRates::of_roles(pods.into_iter()).unwrap_or_default())
 }

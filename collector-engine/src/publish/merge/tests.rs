@@ -1,7 +1,9 @@
 //! What becomes of each row and field when the answers of two sources meet.
 
 use super::*;
-use collector_core::{Absent, Allocation, Clock as _, LoadRow, ManualClock, ModelSample, Variant};
+use collector_core::{
+    Absent, Allocation, Clock as _, LoadRates, LoadRow, LoadRows, ManualClock, ModelSample, Variant,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,10 +33,9 @@ fn mark(field: Field, backend: &str, seconds: u64) -> Mark {
     Mark { field, backend: backend.into(), sampled_at: now() - Duration::from_secs(seconds) }
 }
 
-fn load(prompt_tokens: Option<f64>, generation_tokens: Option<f64>) -> Vec<LoadRow> {
-    let rates =
-        LoadRates { requests: Some(1.0), prompt_tokens, generation_tokens, ..LoadRates::default() };
-    vec![LoadRow::new(None, rates)]
+fn load(prompt_tokens: Option<f64>, generation_tokens: Option<f64>) -> LoadRows {
+    let rates = LoadRates::default().with_requests(1.0);
+    LoadRows::Model(rates.with_tokens(prompt_tokens, generation_tokens).into())
 }
 
 fn merged(answers: &[&SourceAnswer]) -> Vec<ReplicaMetrics> {
@@ -134,24 +135,25 @@ fn the_answer_of_a_single_source_is_handed_through() {
 
 #[test]
 fn a_mean_that_is_unknown_says_why() {
-    let reasons = |load: Option<LoadRow>, running: u64| {
+    let reasons = |load: LoadRows, running: u64| {
         let mut row = row("a", now());
         row.running_requests = Some(running);
         let mut answer = answer(vec![row]);
-        Arc::make_mut(&mut answer.sample).load = load.into_iter().collect();
+        Arc::make_mut(&mut answer.sample).load = load;
         let rows = merged(&[&answer]);
         let reason = |field| rows[0].reasons.get(field).map(ToString::to_string);
         [Field::AvgInputTokens, Field::AvgOutputTokens].map(reason)
     };
     let both = |reason: &str| [Some(reason.to_owned()), Some(reason.to_owned())];
     let nothing = "nothing was counted in the window, and requests run";
-    assert_eq!(reasons(Some(LoadRow::new(None, LoadRates::ZERO)), 3), both(nothing));
-    assert_eq!(reasons(Some(LoadRow::new(None, LoadRates::ZERO)), 0), [None, None]);
-    assert_eq!(reasons(None, 3), both("no load is reported"));
-    let mut load = LoadRow::new(None, LoadRates::default());
+    let idle = || LoadRows::Model(LoadRates::ZERO.into());
+    assert_eq!(reasons(idle(), 3), both(nothing));
+    assert_eq!(reasons(idle(), 0), [None, None]);
+    assert_eq!(reasons(LoadRows::None, 3), both("no load is reported"));
+    let mut load = LoadRow::default();
     load.reasons.insert(Field::AvgInputTokens, "no two samples");
     let expected = [Some("no two samples".to_owned()), Some("not reported".to_owned())];
-    assert_eq!(reasons(Some(load), 3), expected);
+    assert_eq!(reasons(LoadRows::Model(load), 3), expected);
 }
 
 #[test]
@@ -222,7 +224,8 @@ fn a_field_of_the_load_that_was_kept_too_long_gives_way_to_a_fresh_one() {
     let mut ours = answer(vec![row("a", now())]);
     Arc::make_mut(&mut ours.sample).load = load(None, None);
     let mut theirs = ours.clone();
-    Arc::make_mut(&mut theirs.sample).load[0].rates.requests = Some(2.0);
+    let load = LoadRows::Model(LoadRates::default().with_requests(2.0).into());
+    Arc::make_mut(&mut theirs.sample).load = load;
     assert_eq!(allocation_of(&[&ours, &theirs]).load.arrival_rate, Some(60.0));
     ours.load_marks = vec![mark(Field::TtftAverage, "pods", 90)];
     assert_eq!(allocation_of(&[&ours, &theirs]).load.arrival_rate, Some(60.0));

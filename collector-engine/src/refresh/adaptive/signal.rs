@@ -4,7 +4,7 @@
 //! 1 is the most that it can be wrong by. A difference of 0.1 of the KV-cache usage is the spare capacity
 //! at which the llm-d Workload Variant Autoscaler adds a replica by default (`kvSpareTrigger`).
 
-use collector_core::{LoadRow, ReplicaMetrics, Replicas};
+use collector_core::{LoadRows, ReplicaMetrics, Replicas};
 
 /// Waiting requests of one replica at which the Workload Variant Autoscaler calls it saturated by default
 /// (`queueLengthThreshold`). Fewer requests than this on a replica are no batch to compare with.
@@ -95,19 +95,14 @@ impl Signal {
     ///
     /// A quantity that only some replicas have is unknown, or a replica that stops reporting would pass for
     /// one that empties.
-    pub fn of(replicas: &Replicas, load: &[LoadRow]) -> Self {
+    pub fn of(replicas: &Replicas, load: &LoadRows) -> Self {
         let rows = &replicas.replicas;
         let sum = |count: fn(&ReplicaMetrics) -> Option<u64>| {
             rows.iter().map(|row| count(row).map(|count| count as f64)).sum::<Option<f64>>()
         };
         let usage: Option<f64> = rows.iter().map(|row| row.kv_cache_usage).sum();
-        // The row of the whole model where there is one: the rows of pods may be some of them.
-        let of_model = load.iter().find(|row| row.pod.is_none());
-        let arrivals = match of_model {
-            Some(row) => row.rates.requests,
-            None if load.is_empty() => None,
-            None => load.iter().map(|row| row.rates.requests).sum(),
-        };
+        let requests = load.iter().map(|row| row.rates.requests);
+        let arrivals = requests.sum::<Option<f64>>().filter(|_| !load.is_empty());
         Self::new(
             u32::try_from(rows.len()).unwrap_or(u32::MAX),
             usage.filter(|_| !rows.is_empty()).map(|sum| sum / rows.len() as f64),
@@ -225,19 +220,21 @@ mod tests {
         other.kv_cache_usage = Some(0.6);
         let model = ModelRef::new("m", "n");
         let replicas = Replicas::new(model, vec![one, other], "test".into(), Tick::MIN);
-        let row = |pod: Option<&str>, requests| {
-            LoadRow::new(pod.map(Into::into), LoadRates { requests, ..LoadRates::ZERO })
+        let rates = |requests: Option<f64>| LoadRates::ZERO.with_requests(requests);
+        let pods = |a, b| -> LoadRows {
+            [("a", a), ("b", b)]
+                .map(|(pod, of)| (pod.into(), rates(of).into()))
+                .into_iter()
+                .collect()
         };
 
-        let pods = [row(Some("a"), Some(1.0)), row(Some("b"), Some(2.0))];
-        let read = Signal::of(&replicas, &pods);
+        let read = Signal::of(&replicas, &pods(Some(1.0), Some(2.0)));
         assert_eq!((read.replicas, read.usage, read.arrivals), (2.0, 0.4, 180.0));
         assert!(read.waiting.is_nan());
 
-        let half = [row(Some("a"), Some(1.0)), row(Some("b"), None)];
-        assert!(Signal::of(&replicas, &half).arrivals.is_nan());
-        assert!(Signal::of(&replicas, &[]).arrivals.is_nan());
-        let of_model = [row(Some("a"), Some(1.0)), row(None, Some(5.0))];
+        assert!(Signal::of(&replicas, &pods(Some(1.0), None)).arrivals.is_nan());
+        assert!(Signal::of(&replicas, &LoadRows::None).arrivals.is_nan());
+        let of_model = LoadRows::Model(rates(Some(5.0)).into());
         assert!((Signal::of(&replicas, &of_model).arrivals - 300.0).abs() < 1e-6);
     }
 }

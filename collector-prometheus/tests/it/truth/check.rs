@@ -428,7 +428,9 @@ impl<'a> Reported<'a> {
         excused.extend(self.uncounted(model));
         let late = if self.world() == World::Late { 120.0 } else { 0.0 };
         let mut verdict = Verdict::Right;
-        for LoadRow { pod, rates, reasons, .. } in &sample.load {
+        let of_pods = sample.load.pods().iter().map(|(pod, row)| (Some(pod), row));
+        let of_model = sample.load.of_model().map(|row| (None, row));
+        for (pod, LoadRow { rates, reasons, .. }) in of_model.into_iter().chain(of_pods) {
             let reported = all_rates(rates);
             for (sum, count, what, of) in MEANS {
                 let (Some(sum), Some(count)) = (reported[sum], reported[count]) else { continue };
@@ -470,8 +472,7 @@ impl<'a> Reported<'a> {
                                     || it.lives(oldest)
                             }
                         });
-                        let pods = pods
-                            .filter(|it| pod.as_ref().is_none_or(|pod| pod.as_str() == it.name));
+                        let pods = pods.filter(|it| pod.is_none_or(|pod| pod.as_str() == it.name));
                         pods.filter(|pod| !steady || pod.is_steady())
                             .map(|pod| pod.sum(|rank| rates_of(rank, age)[number]))
                             .sum()

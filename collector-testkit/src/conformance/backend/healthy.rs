@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use collector_core::{
-    BackendError, ErrorKind, KnownModel, ListAsk, LoadRow, ModelRef, Operation, ProbeAsk, Urgency,
+    BackendError, ErrorKind, KnownModel, ListAsk, ModelRef, Operation, ProbeAsk, Urgency,
 };
 use std::time::Duration;
 
@@ -203,12 +203,11 @@ impl Suite<'_> {
         let Some(collector_core::Answer::Found(sample)) = sample else {
             return Err(format!("{model}: expected Found, because it exists; got {sample:?}"));
         };
-        let rows = |row: &LoadRow| row.pod.is_some();
         demand!(
-            sample.load.len() == sample.replicas.len() && sample.load.iter().all(rows),
+            sample.load.pods().len() == sample.replicas.len(),
             "{model}: expected a row of load for each of {} pods, got {}",
             sample.replicas.len(),
-            sample.load.len()
+            sample.load.pods().len()
         );
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::error::Error;
 
 use collector_core::{
-    Answer, BackendError, CheckStatus, ErrorKind, Field, FieldSet, LoadRates, LoadRow, Mark,
-    ModelRef, ModelSample, Operation, PodName, Probe, ReplicaMetrics, Tick,
+    Answer, BackendError, CheckStatus, ErrorKind, Field, FieldSet, LoadRates, LoadRow, LoadRows,
+    Mark, ModelRef, ModelSample, Operation, PodName, Probe, ReplicaMetrics, Tick,
 };
 
 use super::super::fleet::{Breakage, FleetModel, FleetPod};
@@ -206,51 +206,48 @@ impl Suite<'_> {
             );
             return Ok(());
         }
+        if let Some(row) = sample.load.of_model() {
+            judge_rates(model, None, row, asked.broken)?;
+        }
         let mut rows = HashMap::new();
-        for row in &sample.load {
-            judge_rates(model, row, asked.broken)?;
-            let first = rows.insert(row.pod.as_ref(), row.rates).is_none();
-            demand!(first, "{model}: expected one row of load for {:?}, got two", row.pod);
+        for (pod, row) in sample.load.pods() {
+            judge_rates(model, Some(pod), row, asked.broken)?;
+            let first = rows.insert(pod, row.rates).is_none();
+            demand!(first, "{model}: expected one row of load for {pod}, got two");
         }
         if asked.broken.is_some() || !sample.absent.is_none() || known.pods.is_empty() {
             return Ok(());
         }
-        let of_pods = rows.keys().any(Option::is_some);
-        let wants_pods = asked.per_pod && supports.load_per_pod;
-        // Rows of pods say more: they may be pushed, and known where pods of two roles share the work.
-        let has_roles = known.pods.iter().any(|pod| pod.row.role.is_some());
-        let may_be_of_pods = wants_pods || asked.at.is_none() || has_roles;
-        let got = rows.keys();
-        match (rows.get(&None), of_pods) {
-            (Some(of_model), false) if !wants_pods => {
+        let got = || sample.load.pods().iter().map(|(pod, _)| pod).collect::<Vec<_>>();
+        match &sample.load {
+            LoadRows::Model(_) if asked.per_pod && supports.load_per_pod => {
+                Err(format!("{model}: expected a row of load for each pod, got one of the model"))
+            }
+            LoadRows::Model(of_model) => {
                 if known.pods.iter().any(|pod| pod.load.requests.is_none()) {
                     return Ok(());
                 }
                 let sum = known.pods.iter().map(|pod| pod.load).reduce(LoadRates::plus);
-                judge_described(model, None, *of_model, sum.unwrap_or_default())
+                judge_described(model, None, of_model.rates, sum.unwrap_or_default())
             }
-            (None, true) if may_be_of_pods => {
+            // Rows of pods say more than was asked.
+            LoadRows::Pods(_) => {
                 let all = rows.len() == known.pods.len();
                 for pod in &known.pods {
                     let name = &pod.row.pod_name;
-                    let row = rows.get(&Some(name)).filter(|_| all);
-                    let Some(rates) = row else {
+                    let Some(rates) = rows.get(name).filter(|_| all) else {
                         let pods = known.pods.len();
                         return Err(format!(
                             "{model}: expected a row of load for each of {pods} pods, {name} among them; got \
-                             {got:?}"
+                             {:?}",
+                            got()
                         ));
                     };
                     judge_described(model, Some(name), *rates, pod.load)?;
                 }
                 Ok(())
             }
-            _ if wants_pods => {
-                Err(format!("{model}: expected a row of load for each pod, got {got:?}"))
-            }
-            _ => Err(format!(
-                "{model}: expected one row of load, of the model as a whole; got {got:?}"
-            )),
+            _ => Err(format!("{model}: expected load, as supports() says; got none")),
         }
     }
 
@@ -461,12 +458,16 @@ fn named(rates: LoadRates) -> [(&'static str, Option<f64>); 7] {
     ]
 }
 
-fn judge_rates(model: &ModelRef, row: &LoadRow, broken: Option<Field>) -> Verdict {
+fn judge_rates(
+    model: &ModelRef,
+    pod: Option<&PodName>,
+    row: &LoadRow,
+    broken: Option<Field>,
+) -> Verdict {
     for (name, rate) in named(row.rates) {
         demand!(
             rate.is_none_or(|rate| rate.is_finite() && rate >= 0.0),
-            "{model}: the load of {:?}: {name}: expected a rate that is not negative, got {rate:?}",
-            row.pod
+            "{model}: the load of {pod:?}: {name}: expected a rate that is not negative, got {rate:?}"
         );
     }
     let Some(field) = broken else { return Ok(()) };

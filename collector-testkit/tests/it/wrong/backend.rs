@@ -8,9 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use collector_core::{
     Absent, Answer, Answers, Ask, Backend, BackendError, Check, CheckStatus, Clock as _, ErrorKind,
-    Field, KnownModel, Limits, ListAsk, LiveSource, LoadRates, LoadRow, Mark, ModelRef,
-    ModelSample, Operation, Permit, Permits, PodName, Probe, ProbeAsk, ReplicaMetrics, Supports,
-    Tick, TraceRow, Unlimited, Urgency,
+    Field, KnownModel, Limits, ListAsk, LiveSource, LoadRates, LoadRows, Mark, ModelRef,
+    ModelSample, Operation, Permit, Permits, Probe, ProbeAsk, ReplicaMetrics, Supports, Tick,
+    TraceRow, Unlimited, Urgency,
 };
 use collector_testkit::conformance::FleetPod;
 use tokio::time::{sleep, timeout};
@@ -252,8 +252,8 @@ impl MemoryBackend {
             row
         };
         let mut sample = ModelSample::new(as_of, pods.iter().map(row).collect());
-        let mut load: Vec<LoadRow> =
-            pods.iter().map(|pod| LoadRow::new(Some(pod.row.pod_name.clone()), pod.load)).collect();
+        let row_of = |pod: &FleetPod| (pod.row.pod_name.clone(), pod.load.into());
+        let mut load: LoadRows = pods.iter().map(row_of).collect();
         if let Some(field) = reply.broken_field {
             let unknown = ReplicaMetrics::new("unknown", now);
             for row in &mut sample.replicas {
@@ -262,7 +262,7 @@ impl MemoryBackend {
                     row.queue_length.get_or_insert(0);
                 }
             }
-            for row in &mut load {
+            for row in load.iter_mut() {
                 row.rates.copy_field(field, &LoadRates::default());
             }
             match self.fault {
@@ -281,12 +281,7 @@ impl MemoryBackend {
             };
         }
         // The sum of a part would be a smaller load.
-        sample.load = if per_pod || !sample.absent.is_none() {
-            load
-        } else {
-            let sum = load.iter().map(|row| row.rates).reduce(LoadRates::plus);
-            vec![LoadRow::new(None, sum.unwrap_or_default())]
-        };
+        sample.load = if per_pod || !sample.absent.is_none() { load } else { summed(&load) };
         sample
     }
 
@@ -294,7 +289,6 @@ impl MemoryBackend {
     fn spoil(&self, sample: &mut ModelSample, per_pod: bool) {
         let Some(fault) = self.fault else { return };
         let now = self.server.clock.now();
-        let of_model = |rates| LoadRow::new(None, rates);
         match fault {
             Fault::AsOfIsOld => sample.as_of = sample.as_of - Duration::from_secs(30),
             Fault::AsOfIsInTheFuture => sample.as_of = now + Duration::from_secs(1),
@@ -319,24 +313,19 @@ impl MemoryBackend {
             Fault::InventsAPod => sample.replicas.push(ReplicaMetrics::new("ghost-0", now - AGE)),
             Fault::DoublesAPod => sample.replicas.extend(sample.replicas.first().cloned()),
             Fault::AlwaysIncomplete => sample.absent = Absent::Unknown(None),
-            Fault::NoLoad => sample.load.clear(),
+            Fault::NoLoad => sample.load = LoadRows::None,
             Fault::LoadByPodUnasked if !per_pod => {
-                let pods: Vec<&PodName> = sample.replicas.iter().map(|row| &row.pod_name).collect();
-                let row = |pod: &&PodName| LoadRow::new(Some((*pod).clone()), LoadRates::ZERO);
-                sample.load = pods.iter().map(row).collect();
+                let row = |row: &ReplicaMetrics| (row.pod_name.clone(), LoadRates::ZERO.into());
+                sample.load = sample.replicas.iter().map(row).collect();
             }
-            Fault::LoadByModelWhenPodsAreAsked => {
-                let sum = sample.load.iter().map(|row| row.rates).reduce(LoadRates::plus);
-                sample.load = sum.map(of_model).into_iter().collect();
+            Fault::LoadByModelWhenPodsAreAsked => sample.load = summed(&sample.load),
+            Fault::LoadOfAPodTwice if per_pod => {
+                let first = sample.load.pods().first().cloned();
+                sample.load = sample.load.pods().iter().cloned().chain(first).collect();
             }
-            Fault::LoadByModelTwice if !per_pod => {
-                sample.load.extend(sample.load.first().cloned());
+            Fault::LoadOfOnePodOnly => {
+                sample.load = sample.load.pods().iter().take(1).cloned().collect();
             }
-            Fault::LoadByModelBesidePods if per_pod => {
-                let sum = sample.load.iter().map(|row| row.rates).reduce(LoadRates::plus);
-                sample.load.extend(sum.map(of_model));
-            }
-            Fault::LoadOfOnePodOnly => sample.load.truncate(1),
             Fault::MeanIsNoSum if !per_pod => {
                 let pods = sample.replicas.len().max(1) as f64;
                 sample.load.iter_mut().for_each(|row| each(&mut row.rates, |rate| rate / pods));
@@ -346,7 +335,7 @@ impl MemoryBackend {
         for row in &mut sample.replicas {
             Self::spoil_row(fault, row, now);
         }
-        for row in &mut sample.load {
+        for row in sample.load.iter_mut() {
             let rates = &mut row.rates;
             match fault {
                 Fault::LoadPerMinute => each(rates, |rate| rate * 60.0),
@@ -403,6 +392,12 @@ impl MemoryBackend {
             _ => {}
         }
     }
+}
+
+/// The load of the model as a whole.
+fn summed(load: &LoadRows) -> LoadRows {
+    let sum = load.iter().map(|row| row.rates).reduce(LoadRates::plus);
+    LoadRows::Model(sum.unwrap_or_default().into())
 }
 
 fn each(rates: &mut LoadRates, change: impl Fn(f64) -> f64) {

@@ -25,7 +25,7 @@ catalogue! {
         SetsTheCost, MarksAnotherBackend, ZeroWindow, TracesUnasked, ColoursWarnings,
         // Rows.
         LosesAPod, InventsAPod, DoublesAPod, AlwaysIncomplete, NoLoad, LoadByPodUnasked,
-        LoadByModelWhenPodsAreAsked, LoadByModelTwice, LoadByModelBesidePods, LoadOfOnePodOnly,
+        LoadByModelWhenPodsAreAsked, LoadOfAPodTwice, LoadOfOnePodOnly,
         // Models.
         MissingIsEmpty, EmptyIsMissing, MissingIsFailed, ErrorIsMissing, ErrorIsEmpty,
         ErrorIsNoAnswer, ErrorIsFormerValues, LeavesMissingOut, LeavesTheLastOut, AnswersUnasked,
