@@ -274,7 +274,7 @@ mod tests {
             itl_count: Some(800.0),
         };
         let first = seen(4000.0, 4.0, 1.2, 0.0);
-        let second = seen(4000.0, 800.0, 0.2, 16.0);
+        let second = seen(3600.0, 800.0, 0.2, 16.0);
         let both = [(Some(&prefill), first), (Some(&decode), second)];
         let load = LoadRates::of_roles(both.into_iter()).unwrap();
         assert_eq!(load.load(false).arrival_rate, Some(240.0));
@@ -282,11 +282,12 @@ mod tests {
         assert_eq!(load.load(false).avg_output_tokens, Some(200.0));
         assert_eq!((load.ttft_average(false), load.itl_average(false)), (Some(300.0), Some(20.0)));
         // The two count a request at different moments: the mean is of one side's requests.
-        let ahead = LoadRates { requests: Some(5.0), prompt_tokens: Some(5000.0), ..first };
+        let ahead = first.with_requests(5.0).with_tokens(5000.0, 4.0).with_ttft(1.5, 5.0);
         let both = [(Some(&prefill), ahead), (Some(&decode), second)];
         let load = LoadRates::of_roles(both.into_iter()).unwrap();
         assert_eq!(load.load(false).avg_input_tokens, Some(1000.0));
         assert_eq!(load.load(false).arrival_rate, Some(240.0));
+        assert_eq!((load.ttft_count, load.itl_count), (Some(5.0), Some(800.0)));
         // Pods of one role, or of none, have their own load.
         let alone = [(Some(&prefill), first), (None, second)];
         assert_eq!(LoadRates::of_roles(alone.into_iter()), Some(first.plus(second)));

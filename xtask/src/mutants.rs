@@ -14,9 +14,9 @@ const CAUGHT_AT_LEAST: usize = 90;
 /// The crates whose guarantees an autoscaler relies on, each with the crates whose tests run second: a
 /// crate's own tests take seconds, and surviving mutants are tested with the others.
 const CRATES: [(&str, &str); 3] = [
-    ("collector-core", "collector-core,collector-cache,collector-engine,collector-config"),
-    ("collector-cache", "collector-cache,collector-engine"),
-    ("collector-engine", "collector-engine,collector-config"),
+    ("collector-core", "collector-cache,collector-engine,collector-config"),
+    ("collector-cache", "collector-engine"),
+    ("collector-engine", "collector-config"),
 ];
 
 /// The results for the mutants that compile.
@@ -49,8 +49,8 @@ pub(crate) fn all(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Most mutants are detected by the unit tests, which are one binary to build. Survivors are tested with all
-/// tests of the crate, and then with those of the second crates.
+/// Most mutants are detected by the crate's own tests, which are quick to build. Survivors are tested with those of
+/// the second crates.
 fn test(package: &str, second_opinion: &str, arguments: &[String]) -> Result<Tally> {
     let output = workspace::target_folder()?.join("mutants").join(package);
     let results = output.join("mutants.out");
@@ -59,28 +59,26 @@ fn test(package: &str, second_opinion: &str, arguments: &[String]) -> Result<Tal
             .with_context(|| format!("cannot remove {}", results.display()))?;
     }
     let selected: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    run(package, &output, &[&selected[..], &["--cargo-arg=--lib"]].concat())?;
+    run(package, &output, &selected)?;
     if !results.exists() {
         // The arguments select nothing of this crate.
         return Ok(Tally::default());
     }
     let mut tally = read(&results)?;
-    for tests in [package, second_opinion] {
-        if tally.missed.is_empty() {
-            break;
-        }
-        let these = only(&tally.missed);
-        let mut again = unsharded(&selected);
-        again.extend(["--baseline=skip", "--timeout=180", "--test-package", tests]);
-        again.extend(these.iter().flat_map(|name| ["--re", name]));
-        run(package, &output, &again)?;
-        let others = read(&results)?;
-        // A pattern accepts fields that were omitted.
-        let is_caught = |name: &String| others.caught.contains(name);
-        let (caught, missed) = tally.missed.into_iter().partition(is_caught);
-        tally.missed = missed;
-        tally.caught.extend::<Vec<String>>(caught);
+    if tally.missed.is_empty() {
+        return Ok(tally);
     }
+    let these = only(&tally.missed);
+    let mut again = unsharded(&selected);
+    again.extend(["--baseline=skip", "--timeout=180", "--test-package", second_opinion]);
+    again.extend(these.iter().flat_map(|name| ["--re", name]));
+    run(package, &output, &again)?;
+    let others = read(&results)?;
+    // A pattern accepts fields that were omitted.
+    let is_caught = |name: &String| others.caught.contains(name);
+    let (caught, missed) = tally.missed.into_iter().partition(is_caught);
+    tally.missed = missed;
+    tally.caught.extend::<Vec<String>>(caught);
     Ok(tally)
 }
 

@@ -1,5 +1,6 @@
 //! The vocabulary from outside: what its words, counts and arithmetic promise.
 
+mod answers;
 mod bytes;
 mod durations;
 mod keys;

@@ -56,6 +56,19 @@ fn the_very_model_elsewhere_is_named_by_its_namespaces_and_is_no_suggestion() {
 }
 
 #[test]
+fn the_models_of_a_namespace_are_all_named_where_they_are_few() {
+    let ids = ["a", "b", "c", "d", "e", "f"];
+    let in_namespace = |count: usize| {
+        let mut models: Vec<_> = ids[..count].iter().map(|id| (*id, "prod")).collect();
+        models.push(("elsewhere", "test"));
+        Nearest::of(&ModelRef::new("llama", "prod"), &known(&models), 5, distance).in_namespace
+    };
+    assert_eq!(in_namespace(2), ["a".into(), "b".into()]);
+    assert_eq!(in_namespace(5).len(), 5);
+    assert!(in_namespace(6).is_empty());
+}
+
+#[test]
 fn long_names_are_compared_by_their_first_two_hundred_characters() {
     let long = |end: &str| format!("{}{end}", "é".repeat(200));
     let asked = ModelRef::new(long("-one"), "prod");
@@ -81,4 +94,9 @@ fn two_sources_are_suggested_from_in_order_and_no_longer_than_the_longer_list() 
     assert_eq!(both, nearest(&["a", "b"], &["x", "y"], Some(7)));
     let both = nearest(&["a"], &[], None).and(&nearest(&["a", "c"], &[], None));
     assert_eq!(both, nearest(&["a", "c"], &[], None));
+    let few = |ids: &[&str]| Nearest {
+        in_namespace: ids.iter().map(|id| ModelId::from(*id)).collect(),
+        ..Nearest::default()
+    };
+    assert_eq!(few(&["a", "b"]).and(&few(&["b", "c"])), few(&["a", "b", "c"]));
 }

@@ -58,10 +58,33 @@ fn what_a_row_cannot_have_is_copied_nowhere() {
 }
 
 #[test]
-fn half_of_the_cache_configuration_is_something() {
+fn half_of_the_cache_configuration_is_something_and_no_capacity() {
     let mut row = ReplicaMetrics::new("pod", Tick::MIN);
+    assert!(!row.has(Field::CacheConfig));
     row.block_size = Some(16);
-    assert!(row.has(Field::CacheConfig));
+    assert!(row.has(Field::CacheConfig) && !row.is_known(Field::CacheConfig));
+    row.num_gpu_blocks = Some(1000);
+    assert!(row.is_known(Field::CacheConfig));
+    let mut row = ReplicaMetrics::new("pod", Tick::MIN);
+    row.kv_capacity_tokens = Some(16_000);
+    assert!(row.has(Field::CacheConfig) && row.is_known(Field::CacheConfig));
+    assert!(!row.is_known(Field::QueueLength));
+}
+
+#[test]
+fn a_mean_counts_nothing_where_both_halves_are_known_and_there_is_nothing_to_divide_by() {
+    let means =
+        [Field::AvgInputTokens, Field::AvgOutputTokens, Field::TtftAverage, Field::ItlAverage];
+    for &field in Field::ALL {
+        assert_eq!(LoadRates::ZERO.counts_nothing(field), means.contains(&field), "{field:?}");
+        assert!(!rates().counts_nothing(field) && !LoadRates::default().counts_nothing(field));
+    }
+}
+
+#[test]
+fn rates_can_be_listed_in_the_order_of_their_fields() {
+    let listed = [2.0, 20.0, 40.0, 3.0, 2.0, 0.5, 10.0].map(Some);
+    assert_eq!(LoadRates::from(listed), rates());
 }
 
 #[test]

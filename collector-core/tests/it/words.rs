@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use collector_core::{
     Availability, AvailabilityReason, BackendError, BreakerState, CollectError, ErrorKind, Field,
-    Freshness, ModelRef, Operation, Source, VariantRef,
+    Freshness, ModelRef, Operation, PaceReason, ReplicaState, Source, VariantRef,
 };
 
 fn error(backend: &str) -> Arc<BackendError> {
@@ -26,9 +26,21 @@ fn states_have_the_words_of_json_and_labels() {
     let freshness = [Freshness::Fresh, Freshness::Stale, Freshness::Unavailable];
     assert_eq!(freshness.map(Freshness::as_str), ["fresh", "stale", "unavailable"]);
     assert_eq!(freshness.map(|word| word.to_string()), freshness.map(Freshness::as_str));
+    let state = [ReplicaState::Serving, ReplicaState::Sleeping];
+    assert_eq!(state.map(ReplicaState::as_str), ["serving", "sleeping"]);
     let source = [Source::Backend, Source::Cache, Source::LastKnownGood];
     assert_eq!(source.map(Source::as_str), ["backend", "cache", "last-known-good"]);
     assert_eq!(source.map(|word| word.to_string()), source.map(Source::as_str));
+}
+
+#[test]
+fn the_reason_of_a_pace_is_a_word_in_json_and_a_sentence_for_people() {
+    let moves = PaceReason::Moves { field: "kvCacheUsage", per_minute: 0.041 };
+    let reasons = [PaceReason::Configured, PaceReason::Own, PaceReason::Watched, PaceReason::Still];
+    assert_eq!(reasons.map(PaceReason::as_str), ["configured", "own", "watched", "still"]);
+    assert_eq!(moves.as_str(), "moves");
+    assert_eq!(moves.to_string(), "kvCacheUsage moves 4.1 points in a minute");
+    assert_eq!(PaceReason::Configured.to_string(), "cache.ttl");
 }
 
 #[test]

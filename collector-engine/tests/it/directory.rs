@@ -126,6 +126,30 @@ async fn a_variant_can_be_stopped_after_the_directory_has_dropped_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_model_that_left_the_directory_is_tracked_for_as_long_as_it_is_read() {
+    let kept = ModelRef::new("kept", "prod");
+    let mut specs = vec![variant("left", &llama(), "*"), variant("stays", &kept, "*")];
+    let directory = Exchangeable::new(specs.clone());
+    let shared = Arc::clone(&directory);
+    let setup = setup_with(|builder| builder.directory(shared));
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.backend.serve_pods(&kept, &["kept-0"]);
+    setup.collector.start_background_worker().await.unwrap();
+    pass(secs(1)).await;
+    specs.remove(0);
+    directory.set(specs);
+    let tracked =
+        || setup.collector.tracked().into_iter().map(|it| it.model).collect::<Vec<ModelRef>>();
+    for _ in 0..10 {
+        setup.read(&llama()).await;
+        pass(secs(60)).await;
+    }
+    assert_eq!(tracked(), [kept.clone(), llama()]);
+    pass(secs(400)).await;
+    assert_eq!(tracked(), [kept]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_directory_that_changes_during_an_outage_is_followed() {
     let directory = Exchangeable::new(vec![variant("old", &llama(), "*")]);
     let shared = Arc::clone(&directory);
