@@ -183,6 +183,7 @@ impl Loader {
             variants: specs,
             engines: common.engines,
             server: common.server,
+            promql: common.promql,
             log: common.log,
             sections,
             backends,

@@ -10,6 +10,7 @@ use collector_engines::EngineSpec;
 use serde::Deserialize;
 
 use crate::backend::{BackendSettings, Backends};
+use crate::promql::PromqlConfig;
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct CollectorConfig {
     pub engines: Vec<EngineSpec>,
     /// The HTTP server of `serve`.
     pub server: ServerConfig,
+    /// The PromQL API of `serve`.
+    pub promql: PromqlConfig,
     /// What is logged.
     pub log: LogConfig,
     /// The section of each registered backend.
@@ -111,6 +114,7 @@ pub(crate) struct CommonSections {
     pub(crate) cache: CacheConfig,
     pub(crate) engines: Vec<EngineSpec>,
     pub(crate) server: ServerConfig,
+    pub(crate) promql: PromqlConfig,
     pub(crate) log: LogConfig,
 }
 
@@ -122,6 +126,7 @@ impl Default for CommonSections {
             cache: CacheConfig::default(),
             engines: Vec::new(),
             server: ServerConfig::default(),
+            promql: PromqlConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -158,9 +163,16 @@ mod tests {
     fn every_field_of_the_types_is_a_key_of_the_table_and_the_reverse() {
         let keys = Keys::with(Backends::default().keys());
         let keys = || keys.iter();
-        let CommonSections { backend: _, instance: _, cache: _, engines: _, server: _, log: _ } =
-            CommonSections::default();
-        let common = ["backend", "instance", "cache", "engines", "server", "log"];
+        let CommonSections {
+            backend: _,
+            instance: _,
+            cache: _,
+            engines: _,
+            server: _,
+            promql: _,
+            log: _,
+        } = CommonSections::default();
+        let common = ["backend", "instance", "cache", "engines", "server", "promql", "log"];
         let common = common.map(str::to_owned);
         assert_eq!(BTreeSet::from(common), names(COMMON_KEYS.iter(), ""));
         assert_eq!(fields::<CacheConfig>(), names(keys(), "cache."));
@@ -169,6 +181,7 @@ mod tests {
         let adaptive = fields::<collector_engine::adaptive::AdaptiveConfig>();
         assert_eq!(adaptive, names(keys(), "cache.adaptive."));
         assert_eq!(fields::<ServerConfig>(), names(keys(), "server."));
+        assert_eq!(fields::<PromqlConfig>(), names(keys(), "promql."));
         assert_eq!(fields::<LogConfig>(), names(keys(), "log."));
         assert_eq!(fields::<VariantSpec>(), names(VARIANT_KEYS.iter(), ""));
         #[cfg(feature = "epp")]

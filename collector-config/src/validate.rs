@@ -10,6 +10,7 @@ use crate::error::ConfigError;
 use crate::keys::{COMMON_KEYS, ENGINES, OTHER_ENGINES};
 use crate::loaded::Loaded;
 use crate::origin::{Origin, Origins};
+use crate::promql::ANSWER_WITHIN_MAX;
 use crate::schema::CollectorConfig;
 
 /// Adds mistakes to `errors`, and wasteful settings to the warnings.
@@ -82,6 +83,11 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
             let message = format!("set without {other}: set both, or neither");
             errors.push(error_at(set, message, origins));
         }
+    }
+    let within = "promql.answer_within";
+    if sound(&[within]) && config.promql.answer_within >= ANSWER_WITHIN_MAX {
+        let message = "must be less than 1.4s: an adapter waits 3 s, for two tries";
+        errors.push(error_at(within, message.to_owned(), origins));
     }
     check_variants(&config.variants, origins, errors);
 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use self::jobs::{jobs_about, last_seen, second_liveness};
 use crate::assemble::Assembly;
-use crate::client::{Client, RequestBudget};
+use crate::client::{Client, PassedAnswer, PassedRequest, RequestBudget};
 use crate::config::{PrometheusConfig, selector};
 use crate::discovery::{Discovery, ServerInfo};
 use crate::failure::Failure;
@@ -86,6 +86,24 @@ impl PrometheusBackend {
             incomplete_logged: AtomicBool::new(false),
             unnamed_logged: AtomicBool::new(false),
         })
+    }
+
+    /// Passes a request of somebody else to the server, with the credentials of ours, and returns the answer as it
+    /// is, whatever its status. At most `prometheus.max_response_bytes` are read, and `within` is the time for all
+    /// of it.
+    ///
+    /// Cancel safe: nothing is kept of a request that is dropped.
+    ///
+    /// # Errors
+    /// When the server gives no answer, or too large a one.
+    pub async fn pass(
+        &self,
+        request: PassedRequest<'_>,
+        within: Duration,
+    ) -> Result<PassedAnswer, BackendError> {
+        let deadline = Instant::now() + within;
+        let passed = self.client.pass(request, &*self.clock, deadline).await;
+        passed.map_err(|failure| self.error(failure, Operation::Fetch))
     }
 
     fn error(&self, failure: Failure, operation: Operation) -> BackendError {

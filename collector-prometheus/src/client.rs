@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use collector_core::{Clock, ErrorKind, Permit, Permits, Tick};
 use collector_transport::{ConfigError, Tls, TlsSettings, Wording, find, redirect};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use tokio::time::Instant;
 
 use crate::SECTION;
@@ -34,6 +34,10 @@ const FOLLOWED: [u16; 2] = [307, 308];
 const IDENTITY_BYTES_MAX: usize = 8 << 10;
 /// Connections that are kept open: as many as may be in flight.
 const IDLE_CONNECTIONS_MAX: usize = 4;
+
+mod pass;
+
+pub use pass::{PassedAnswer, PassedRequest};
 
 /// A connection to one PromQL server.
 pub(crate) struct Client {
@@ -358,35 +362,13 @@ impl Client {
             return Err(self.no_connection_in_time().at(Stage::Unsent));
         }
         let get = self.use_get.load(Ordering::Relaxed);
-        let parameters = parameters(query, left);
-        let mut url = url.clone();
-        // The user's parameters are in the URL, where gateways look for them.
-        let own = self.credentials.parameters();
-        let (method, body) = if get {
-            let and = if own.is_empty() { "" } else { "&" };
-            let parameters = with_encoded_blanks(&parameters);
-            url.set_query(Some(&format!("{own}{and}{parameters}")));
-            (Method::GET, String::new())
-        } else {
-            url.set_query(Some(own).filter(|own| !own.is_empty()));
-            (Method::POST, parameters)
-        };
         let last_bytes = self.last_bytes[query.kind as usize].load(Ordering::Relaxed);
         let small = waiting || last_bytes < IDENTITY_BYTES_MAX;
         let mut headers = sent.headers.clone();
         headers.extend(headers_of_ours(small));
-        #[cfg(feature = "sigv4")]
-        headers.extend(self.credentials.signature(&method, &url, &body).await?);
-        let mut request = self.http.request(method, url.clone()).headers(headers);
-        if !get {
-            request = request.body(body);
-        }
-        let response = request.send().await.map_err(|error| self.explain(error))?;
+        let response = self.send(url, parameters(query, left), get, headers).await?;
         *stage = Stage::Answering;
         let status = response.status();
-        if let (StatusCode::PROXY_AUTHENTICATION_REQUIRED, Some(proxy)) = (status, &self.proxy) {
-            return Err(proxy.wants_credentials());
-        }
         match status {
             StatusCode::OK => {
                 let body = self.bodies.read(response, last_bytes, |error| self.explain(error));
@@ -397,7 +379,7 @@ impl Client {
             }
             status if status.is_redirection() => {
                 let location = response.headers().get(LOCATION);
-                redirect(&url, status.as_u16(), location, &FOLLOWED, "prometheus.url")
+                redirect(url, status.as_u16(), location, &FOLLOWED, "prometheus.url")
                     .map(Exchange::Redirected)
                     .map_err(Failure::of)
             }
@@ -411,6 +393,45 @@ impl Client {
                     _ => Err(failure),
                 }
             }
+        }
+    }
+
+    /// Sends parameters, in the URL or as a form, and returns the head of the answer.
+    async fn send(
+        &self,
+        url: &Url,
+        parameters: String,
+        get: bool,
+        headers: HeaderMap,
+    ) -> Result<Response, Failure> {
+        let mut url = url.clone();
+        // The user's parameters are in the URL, where gateways look for them.
+        let own = self.credentials.parameters();
+        let (method, body) = if get {
+            let and = if own.is_empty() || parameters.is_empty() { "" } else { "&" };
+            let query = format!("{own}{and}{}", with_encoded_blanks(&parameters));
+            url.set_query(Some(&*query).filter(|query| !query.is_empty()));
+            (Method::GET, String::new())
+        } else {
+            url.set_query(Some(own).filter(|own| !own.is_empty()));
+            (Method::POST, parameters)
+        };
+        #[cfg(feature = "sigv4")]
+        let headers = {
+            let mut headers = headers;
+            headers.extend(self.credentials.signature(&method, &url, &body).await?);
+            headers
+        };
+        let mut request = self.http.request(method, url).headers(headers);
+        if !get {
+            request = request.body(body);
+        }
+        let response = request.send().await.map_err(|error| self.explain(error))?;
+        match (response.status(), &self.proxy) {
+            (StatusCode::PROXY_AUTHENTICATION_REQUIRED, Some(proxy)) => {
+                Err(proxy.wants_credentials())
+            }
+            _ => Ok(response),
         }
     }
 

@@ -40,6 +40,7 @@ mod sigv4;
 mod trace;
 
 pub use backend::PrometheusBackend;
+pub use client::{PassedAnswer, PassedRequest};
 pub use collector_transport::ConfigError;
 pub use config::{ModelSelector, PrometheusConfig, SigV4Config};
 pub use labels::LabelsConfig;

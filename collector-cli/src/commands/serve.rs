@@ -14,7 +14,12 @@ use super::files;
 use super::settings::{Settings, Verbosity, loader, with_origin};
 use crate::args::{GlobalArgs, ServeArgs};
 use crate::exit::{Exit, Failure};
-use crate::server::{Admin, App, Lifecycle, Listener, Recorder, load_tls, serve_until};
+#[cfg(feature = "promql")]
+use crate::server::Promql;
+use crate::server::{
+    Admin, App, Lifecycle, Listener, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, Recorder, load_tls,
+    serve_until,
+};
 use crate::signals::StopSignals;
 
 /// How long requests under way may take once a signal came.
@@ -69,7 +74,16 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
         lifecycle: watched,
         ready: AtomicBool::new(!refreshes),
         loaded: settings.loaded.clone(),
+        #[cfg(feature = "promql")]
+        promql: Promql::new(&settings.loaded, Arc::clone(&collector), Arc::clone(&settings.clock))?
+            .map(Arc::new),
     });
+    #[cfg(not(feature = "promql"))]
+    if settings.loaded.config.promql.enabled {
+        return Err(Failure::usage(
+            "promql.enabled: this build has no PromQL API (cargo feature promql)",
+        ));
+    }
     collector.start_background_worker().await.unwrap();
     announce(&listener)?;
 
@@ -113,7 +127,9 @@ async fn listen(settings: &Settings) -> Result<Listener, Failure> {
             server.listen
         ))
     })?;
-    Ok(Listener { socket, tls })
+    let queries = settings.loaded.config.promql.enabled;
+    let max_head_bytes = if queries { MAX_HEAD_WITH_QUERY_BYTES } else { MAX_HEAD_BYTES };
+    Ok(Listener { socket, tls, max_head_bytes })
 }
 
 fn announce(listener: &Listener) -> Result<(), Failure> {

@@ -26,6 +26,9 @@ pub(crate) struct App {
     pub(crate) ready: AtomicBool,
     /// The configuration of the collector.
     pub(crate) loaded: Loaded,
+    /// The PromQL API, where it is switched on.
+    #[cfg(feature = "promql")]
+    pub(crate) promql: Option<Arc<super::Promql>>,
 }
 
 /// The stages of a server.

@@ -27,7 +27,10 @@ use super::app::Peer;
 const MAX_CONNECTIONS: usize = 1024;
 
 /// Request line and headers together.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// The same where queries come in the request line: 16 KiB of one, percent-encoded.
+pub(crate) const MAX_HEAD_WITH_QUERY_BYTES: usize = 80 * 1024;
 
 /// For a whole request head, from the first byte we wait for: this also ends idle connections.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,6 +47,8 @@ pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
     /// Set when connections are encrypted.
     pub(crate) tls: Option<TlsAcceptor>,
+    /// Most bytes of a request line and its headers.
+    pub(crate) max_head_bytes: usize,
 }
 
 /// Serves until `stop` resolves; then takes no connection any more, and resolves once the requests
@@ -66,6 +71,7 @@ pub(crate) async fn serve_until(
         let connection = Connection {
             peer,
             router: router.clone(),
+            max_head_bytes: listener.max_head_bytes,
             watcher: graceful.watcher(),
             _permit: permit,
         };
@@ -106,6 +112,7 @@ async fn accept(
 struct Connection {
     peer: SocketAddr,
     router: Router,
+    max_head_bytes: usize,
     watcher: Watcher,
     _permit: OwnedSemaphorePermit,
 }
@@ -123,7 +130,7 @@ impl Connection {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(MAX_HEAD_BYTES)
+            .max_buf_size(self.max_head_bytes)
             .serve_connection(TokioIo::new(Box::pin(stream)), service);
         if let Err(error) = self.watcher.watch(connection).await {
             tracing::debug!(peer = %self.peer, ?error, "Connection ended early");
@@ -164,7 +171,7 @@ mod tests {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let listener = Listener { socket, tls: None };
+        let listener = Listener { socket, tls: None, max_head_bytes: MAX_HEAD_BYTES };
         let server = tokio::spawn(serve_until(listener, router, async {
             let _ = stopped.await;
         }));

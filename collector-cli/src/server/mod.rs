@@ -7,6 +7,8 @@ mod connections;
 mod health;
 mod metrics;
 mod page;
+#[cfg(feature = "promql")]
+mod promql;
 mod query;
 mod recorder;
 mod respond;
@@ -17,8 +19,10 @@ mod tls;
 
 pub(crate) use admin::Admin;
 pub(crate) use app::{App, Lifecycle};
-pub(crate) use connections::{Listener, serve_until};
+pub(crate) use connections::{Listener, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, serve_until};
 #[cfg(test)]
 pub(crate) use health::{HealthDocument, ReadinessDocument};
+#[cfg(feature = "promql")]
+pub(crate) use promql::Promql;
 pub(crate) use recorder::Recorder;
 pub(crate) use tls::load_tls;

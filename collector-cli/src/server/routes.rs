@@ -17,7 +17,7 @@ use crate::output::ErrorDocument;
 impl App {
     /// The routes.
     pub(crate) fn router(self: Arc<Self>) -> Router {
-        Router::new()
+        let router = Router::new()
             .route("/", get(page::show))
             .route("/healthz", get(health::alive))
             .route("/readyz", get(health::ready))
@@ -29,9 +29,12 @@ impl App {
             .route("/api/v1/cache", delete(api::drop_entries))
             .fallback(no_such_path)
             .method_not_allowed_fallback(no_such_method)
-            .layer(middleware::from_fn(limit_body))
-            .layer(middleware::from_fn(harden))
-            .with_state(self)
+            .layer(middleware::from_fn(limit_body));
+        // Before the limit on bodies: a query may come as a form.
+        #[cfg(feature = "promql")]
+        let router = router
+            .layer(middleware::from_fn_with_state(self.promql.clone(), super::promql::intercept));
+        router.layer(middleware::from_fn(harden)).with_state(self)
     }
 }
 

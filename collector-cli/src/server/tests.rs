@@ -94,6 +94,8 @@ impl Fixture {
             lifecycle: watched,
             ready: AtomicBool::new(false),
             loaded,
+            #[cfg(feature = "promql")]
+            promql: None,
         });
         Self { backend, collector, app, lifecycle }
     }

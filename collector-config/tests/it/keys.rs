@@ -23,6 +23,7 @@ fn sample(key: &Key) -> (&'static str, &'static str) {
         (_, Kind::Bool) if key.default == Some("true") => ("false", "false"),
         (_, Kind::Bool) => ("true", "true"),
         (_, Kind::Count | Kind::Positive | Kind::Number) => ("77777", "77777"),
+        ("promql.answer_within", _) => ("1300ms", "\"1300ms\""),
         (_, Kind::Duration) => ("17s", "\"17s\""),
         ("scrape.targets", _) => (
             r#"[{"url": "http://h/metrics", "namespace": "n"}]"#,
@@ -36,6 +37,9 @@ fn sample(key: &Key) -> (&'static str, &'static str) {
             r#"[{"selector": "a=\"b\"", "model": "m"}]"#,
             r#"[{ selector = 'a="b"', model = "m" }]"#,
         ),
+        ("promql.anchors", _) => {
+            (r#"[{"name": "a", "anchor": "b"}]"#, r#"[{ name = "a", anchor = "b" }]"#)
+        }
         (_, Kind::Tables) => (
             r#"[{"name": "acme", "metrics": {"waiting": "w"}}]"#,
             r#"[{ name = "acme", metrics.waiting = "w" }]"#,

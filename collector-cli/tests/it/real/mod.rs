@@ -5,5 +5,7 @@ mod both;
 mod fixture;
 mod outage;
 mod parity;
+#[cfg(feature = "promql")]
+mod promql;
 mod requests;
 mod truth;

@@ -1,0 +1,149 @@
+//! The PromQL API against a real Prometheus: what an autoscaler gets in each state of what it asks about.
+
+use std::time::Duration;
+
+use collector_sim::VariantSpec;
+use serde_json::Value;
+
+use super::fixture::{World, eventually, variant};
+use crate::process::{Answer, Served, collector};
+
+/// A `collector serve` with its PromQL API in front of a Prometheus that scrapes a fleet.
+struct Fixture {
+    world: World,
+    served: Served,
+    _folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    async fn start(variants: Vec<VariantSpec>, settings: &str) -> Option<Self> {
+        let world = World::start(variants).await?;
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("collector.toml");
+        let settings = format!("[promql]\nenabled = true\n{settings}\n[cache]\nttl = \"2s\"\n");
+        std::fs::write(&config, world.toml(&settings)).unwrap();
+        let mut command = collector();
+        command.arg("--config").arg(&config);
+        let served = Served::start(&mut command);
+        Some(Self { world, served, _folder: folder })
+    }
+
+    fn get(&self, path: &str, query: &str, more: &str) -> Answer {
+        let query: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
+        self.served.get(&format!("{path}?query={query}{more}"))
+    }
+
+    fn ask(&self, query: &str) -> Answer {
+        self.get("/api/v1/query", query, "")
+    }
+}
+
+/// The value of the one sample of an answer.
+#[track_caller]
+fn value(answer: &Answer) -> String {
+    let document: Value = answer.json();
+    assert_eq!(answer.status, 200, "{document}");
+    let result = document["data"]["result"].as_array().unwrap();
+    assert_eq!(result.len(), 1, "{document}");
+    result[0]["value"][1].as_str().expect("a value is text").to_owned()
+}
+
+#[track_caller]
+fn check_refused(answer: &Answer, status: u16, reason: &str, says: &str) {
+    let document: Value = answer.json();
+    assert_eq!(
+        (answer.status, answer.header("x-collector-reason")),
+        (status, Some(reason)),
+        "{document}"
+    );
+    assert!(document["error"].as_str().unwrap().contains(says), "{document}");
+    assert_eq!(document["status"], "error");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_autoscaler_gets_a_number_or_an_error_and_never_a_zero_for_nothing() {
+    let Some(fixture) = Fixture::start(vec![variant("llama", "org/llama")], "").await else {
+        return;
+    };
+    let running = r#"sum(vllm:num_requests_running{namespace="prod",model_name="org/llama"})"#;
+    let direct = || fixture.get("/raw/api/v1/query", running, "");
+    eventually("there are series", Duration::from_secs(20), || async {
+        direct().body.contains("value")
+    })
+    .await;
+
+    let heard = fixture.ask(running);
+    assert!(value(&heard).parse::<f64>().is_ok());
+    assert_eq!(heard.header("content-type"), Some("application/json"));
+    // By POST, below /prometheus and with a slash too many it is the same question.
+    let form: String =
+        url::form_urlencoded::Serializer::new(String::new()).append_pair("query", running).finish();
+    let post = format!(
+        "POST /prometheus/api/v1/query HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    assert_eq!(value(&fixture.served.send(&post)), value(&heard));
+    assert_eq!(value(&fixture.get("//api/v1/query", running, "")), value(&heard));
+
+    // A typo: the nearest name. KEDA would take the server's own answer for 0.
+    let typo = running.replace("org/llama", "org/lama");
+    check_refused(&fixture.ask(&typo), 422, "unknown_model", r#"nearest: "org/llama""#);
+    assert!(fixture.get("/raw/api/v1/query", &typo, "").body.contains(r#""result":[]"#));
+    // A name that is scraped nowhere.
+    let nowhere = r#"sum(vllm:num_requests_wating{namespace="prod"})"#;
+    check_refused(&fixture.ask(nowhere), 503, "missing", "missing is not 0");
+    assert_eq!(value(&fixture.get("/api/v1/query", nowhere, "&empty=zero")), "0");
+    // The exporter is alive, so the default that the query writes is a true one.
+    let reasons =
+        r#"sum(vllm:num_requests_waiting_by_reason{namespace="prod",reason="none"}) or vector(0)"#;
+    let defaulted = fixture.ask(reasons);
+    assert_eq!(value(&defaulted), "0");
+    assert!(defaulted.body.contains("the query's own default"), "{}", defaulted.body);
+    let gone = reasons.replace("\"prod\"", "\"nowhere\"");
+    check_refused(&fixture.ask(&gone), 503, "missing", "no series match");
+
+    check_refused(&fixture.ask("sum("), 400, "bad_query", "invalid parameter");
+    assert_eq!(fixture.served.get("/api/v1/query").status, 400);
+    // As Grafana saves a data source.
+    let saved = fixture.get("/api/v1/query", "1+1", "&time=4");
+    assert_eq!(saved.json()["data"]["result"][1], "2");
+    assert_eq!(fixture.served.get("/raw/api/v1/status/buildinfo").status, 200);
+    assert_eq!(fixture.served.get("/raw/api/v1/status/config").status, 404);
+    let names = fixture.served.get("/api/v1/label/__name__/values").body;
+    assert!(names.contains("vllm:num_requests_running"), "{names}");
+    let metrics = fixture.served.get("/metrics").body;
+    assert!(metrics.contains("collector_promql_requests_total{"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_an_outage_the_last_answer_is_given_with_its_age_and_then_an_error_at_once() {
+    let settings = "ttl = \"500ms\"\nmax_stale = \"6s\"\nanswer_within = \"500ms\"";
+    let Some(mut fixture) = Fixture::start(vec![variant("llama", "org/llama")], settings).await
+    else {
+        return;
+    };
+    let running = r#"sum(vllm:num_requests_running{namespace="prod",model_name="org/llama"})"#;
+    eventually("it is heard", Duration::from_secs(20), || async {
+        fixture.ask(running).status == 200
+    })
+    .await;
+    fixture.world.prometheus.stop();
+    let ages = std::cell::RefCell::new(Vec::new());
+    eventually("it is too old", Duration::from_secs(20), || {
+        let answer = fixture.ask(running);
+        if answer.status == 200 && answer.body.contains("from memory") {
+            ages.borrow_mut().push(answer.header("age").unwrap().parse::<u64>().unwrap());
+        }
+        let is_over = answer.status == 503;
+        if is_over {
+            check_refused(&answer, 503, "backend", "the limit is 6s (promql.max_stale)");
+            assert_eq!(answer.header("retry-after"), Some("5"));
+        }
+        async move { is_over }
+    })
+    .await;
+    let ages = ages.into_inner();
+    assert!(ages.len() > 1 && ages.is_sorted(), "{ages:?}");
+    assert!(ages.last() <= Some(&6), "{ages:?}");
+}

@@ -1,0 +1,202 @@
+//! Answers of a PromQL server: whether they say anything, and the same with warnings of ours.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// A document of the API, of which values stay as they were written.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    status: Cow<'a, str>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    data: Option<Data<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    error: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    infos: Vec<Cow<'a, str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Data<'a> {
+    result_type: Cow<'a, str>,
+    #[serde(borrow)]
+    result: &'a RawValue,
+}
+
+/// A sample of a vector. A value is text: clients of the field end on a number.
+#[derive(Deserialize)]
+struct Sample<M> {
+    metric: M,
+    #[serde(default)]
+    value: Option<(IgnoredAny, String)>,
+    #[serde(default)]
+    histogram: Option<IgnoredAny>,
+}
+
+/// What an answer says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Says {
+    /// A vector without a sample.
+    Nothing,
+    Something,
+}
+
+/// Reads an answer to an instant query. An error is an answer that no client could use, or that some would take for
+/// 0: one that says of itself that it failed, a value that is no text, something that is no document.
+pub(crate) fn says(body: &[u8]) -> Result<Says, String> {
+    let document = document(body)?;
+    let Some(data) = document.data else { return Err("it has no data".to_owned()) };
+    let result = data.result.get();
+    match &*data.result_type {
+        "vector" => {
+            let samples: Vec<Sample<IgnoredAny>> =
+                serde_json::from_str(result).map_err(|error| format!("its vector: {error}"))?;
+            if let Some(place) = samples
+                .iter()
+                .position(|sample| sample.value.is_none() && sample.histogram.is_none())
+            {
+                return Err(format!("sample {} of its vector has no value", place + 1));
+            }
+            Ok(if samples.is_empty() { Says::Nothing } else { Says::Something })
+        }
+        "scalar" | "string" => serde_json::from_str::<(IgnoredAny, String)>(result)
+            .map(|_| Says::Something)
+            .map_err(|error| format!("its value: {error}")),
+        // What a range selector selects.
+        "matrix" => Ok(if result.trim() == "[]" { Says::Nothing } else { Says::Something }),
+        other => Err(format!("it is of an unknown type, {other:?}")),
+    }
+}
+
+/// The labels of a sample.
+type Labels = HashMap<String, String>;
+
+/// Reads a vector of numbers.
+pub(crate) fn samples(body: &[u8]) -> Result<Vec<(Labels, f64)>, String> {
+    let document = document(body)?;
+    let Some(data) = document.data else { return Err("it has no data".to_owned()) };
+    let samples: Vec<Sample<Labels>> =
+        serde_json::from_str(data.result.get()).map_err(|error| error.to_string())?;
+    let number = |sample: Sample<Labels>| {
+        let (_, value) = sample.value.ok_or("a sample has no value")?;
+        let value = value.parse().map_err(|_| format!("{value:?} is no number"))?;
+        Ok((sample.metric, value))
+    };
+    samples.into_iter().map(number).collect()
+}
+
+/// The same answer with these warnings added.
+pub(crate) fn with_warnings(body: &[u8], warnings: &[String]) -> Result<Vec<u8>, String> {
+    let mut document = document(body)?;
+    document.warnings.extend(warnings.iter().map(|warning| Cow::Borrowed(warning.as_str())));
+    serde_json::to_vec(&document).map_err(|error| error.to_string())
+}
+
+/// An answer of one sample without labels.
+pub(crate) fn of_value(at: f64, value: f64, warnings: &[String]) -> Vec<u8> {
+    let result = serde_json::json!([{ "metric": {}, "value": [at, shown(value)] }]);
+    let data = serde_json::json!({ "resultType": "vector", "result": result });
+    let mut document = serde_json::json!({ "status": "success", "data": data });
+    if !warnings.is_empty() {
+        document["warnings"] = warnings.into();
+    }
+    document.to_string().into_bytes()
+}
+
+/// The document of an error.
+pub(crate) fn of_error(error_type: &str, error: &str) -> Vec<u8> {
+    let document =
+        serde_json::json!({ "status": "error", "errorType": error_type, "error": error });
+    document.to_string().into_bytes()
+}
+
+fn document(body: &[u8]) -> Result<Document<'_>, String> {
+    let document: Document<'_> = serde_json::from_slice(body)
+        .map_err(|error| format!("it is no answer of a PromQL server: {error}"))?;
+    if document.status == "success" {
+        Ok(document)
+    } else {
+        Err(document.error.map_or_else(|| "it says that it failed".to_owned(), Cow::into_owned))
+    }
+}
+
+/// A value as a PromQL server writes it.
+fn shown(value: f64) -> String {
+    if value.is_nan() {
+        "NaN".to_owned()
+    } else if value.is_infinite() {
+        if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
+    } else {
+        // A zero of a negation is 0 to everybody.
+        (value + 0.0).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vector(result: &str) -> String {
+        format!(r#"{{"status":"success","data":{{"resultType":"vector","result":{result}}}}}"#)
+    }
+
+    #[test]
+    fn an_answer_says_nothing_or_something() {
+        assert_eq!(says(vector("[]").as_bytes()), Ok(Says::Nothing));
+        assert_eq!(
+            says(vector(r#"[{"metric":{},"value":[1,"7"]}]"#).as_bytes()),
+            Ok(Says::Something)
+        );
+        let histogram = r#"[{"metric":{},"histogram":[1,{"count":"1"}]}]"#;
+        assert_eq!(says(vector(histogram).as_bytes()), Ok(Says::Something));
+        let scalar = r#"{"status":"success","data":{"resultType":"scalar","result":[1,"2"]}}"#;
+        assert_eq!(says(scalar.as_bytes()), Ok(Says::Something));
+    }
+
+    #[test]
+    fn what_clients_take_for_zero_or_end_on_is_an_error() {
+        for (body, why) in [
+            (
+                r#"{"status":"error","errorType":"timeout","error":"query timed out"}"#.to_owned(),
+                "timed out",
+            ),
+            (r#"{"status":"success"}"#.to_owned(), "no data"),
+            (vector(r#"[{"metric":{},"value":[1,7]}]"#), "vector"),
+            (vector(r#"[{"metric":{},"value":[1,null]}]"#), "vector"),
+            (vector(r#"[{"metric":{}}]"#), "no value"),
+            (vector("null"), "vector"),
+            ("<html>".to_owned(), "no answer"),
+            (String::new(), "no answer"),
+        ] {
+            let error = says(body.as_bytes()).unwrap_err();
+            assert!(error.contains(why), "{body}: {error}");
+        }
+    }
+
+    #[test]
+    fn warnings_are_added_and_values_stay_as_they_were_written() {
+        let body = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"\u00e9"},"value":[1.50,"7.0"]}]},"warnings":["theirs"]}"#;
+        let both = with_warnings(body.as_bytes(), &["ours".to_owned()]).unwrap();
+        let both = String::from_utf8(both).unwrap();
+        assert!(both.contains(r#"[{"metric":{"a":"\u00e9"},"value":[1.50,"7.0"]}]"#), "{both}");
+        assert!(both.ends_with(r#""warnings":["theirs","ours"]}"#), "{both}");
+    }
+
+    #[test]
+    fn a_value_is_written_as_text() {
+        let body = String::from_utf8(of_value(2.0, -0.0, &[])).unwrap();
+        assert!(body.contains(r#""value":[2.0,"0"]"#), "{body}");
+        assert_eq!(
+            (shown(f64::INFINITY), shown(f64::NAN), shown(0.5)),
+            ("+Inf".into(), "NaN".into(), "0.5".into())
+        );
+        assert_eq!(says(body.as_bytes()), Ok(Says::Something));
+    }
+}

@@ -1,0 +1,230 @@
+//! One flight: the question to the server, with its probe, and what becomes of the answers.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::{Empty, Found, InstantQuery, OWN, Shared, lock, scope};
+use crate::answer::{self, Says};
+use crate::memory::{Flight, Good, Outcome};
+use crate::probe::{self, Heard};
+use crate::query::Query;
+use crate::refusal::{Reason, Refusal};
+use crate::upstream::{Passed, Request, Unanswered};
+use crate::verdict::{Judged, Questions, Terms};
+
+/// The path of instant queries.
+const QUERY: &str = "api/v1/query";
+
+impl Shared {
+    pub(super) fn start(
+        self: &Arc<Self>,
+        key: String,
+        query: Query,
+        question: InstantQuery,
+    ) -> Flight {
+        let (ended, flight) = watch::channel(None);
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            let outcome = shared.fly(&query, &question).await;
+            lock(&shared.memory).landed(&key, &outcome, shared.clock.now());
+            ended.send_replace(Some(outcome));
+        });
+        flight
+    }
+
+    /// Asks the server, and judges what it says.
+    async fn fly(&self, query: &Query, question: &InstantQuery) -> Outcome {
+        let asked_at = self.clock.now();
+        let request = request_of(question);
+        if question.empty == Empty::Pass || query.selectors.is_empty() {
+            let checked = question.empty != Empty::Pass;
+            return match self.instant(request, checked).await {
+                Ok((body, _)) => Outcome::Good(Arc::new(Good { body, asked_at })),
+                Err(outcome) => outcome,
+            };
+        }
+        let questions = Questions::of(query, &self.anchors);
+        let (answered, heard) = tokio::join!(
+            self.instant(request.clone(), true),
+            self.hear(&questions.texts, question)
+        );
+        let (mut body, mut says) = match answered {
+            Ok(answered) => answered,
+            Err(outcome) => return outcome,
+        };
+        let heard = match heard {
+            Ok(heard) => heard,
+            Err(error) => return Outcome::Failed(error.into()),
+        };
+        if let Some(refusal) = self.misspelt(query, &heard).await {
+            return Outcome::Refused(Arc::new(refusal));
+        }
+        let max_age = question.max_age.unwrap_or(self.settings.max_age);
+        let terms = Terms { max_age, empty: question.empty };
+        let judged = match questions.judge(&query.need, &heard, terms) {
+            Ok(judged) => judged,
+            Err(refusal) => return Outcome::Refused(Arc::new(refusal)),
+        };
+        if says == Says::Nothing && judged.is_empty {
+            // Query and probe are two moments: a series may have come between them.
+            match self.instant(request, true).await {
+                Ok(again) => (body, says) = again,
+                Err(outcome) => return outcome,
+            }
+        }
+        match given(query, &judged, &body, says, self.wall()) {
+            Ok(body) => Outcome::Good(Arc::new(Good { body, asked_at })),
+            Err(refusal) => Outcome::Refused(Arc::new(refusal)),
+        }
+    }
+
+    /// Asks an instant query. What cannot be an answer is the end of the flight.
+    pub(super) async fn instant(
+        &self,
+        request: Request,
+        checked: bool,
+    ) -> Result<(Bytes, Says), Outcome> {
+        let passed = match self.ask(request).await {
+            Ok(passed) => passed,
+            Err(error) if error.too_large => {
+                return Err(Outcome::Refused(Arc::new(Refusal::new(
+                    Reason::TooLarge,
+                    error.message,
+                ))));
+            }
+            Err(error) => return Err(Outcome::Failed(error.message.into())),
+        };
+        match passed.status {
+            200 if !checked => Ok((passed.body, Says::Something)),
+            200 => match answer::says(&passed.body) {
+                Ok(says) => Ok((passed.body, says)),
+                Err(error) => {
+                    Err(Outcome::Failed(format!("the server's answer is unusable: {error}").into()))
+                }
+            },
+            400 | 422 => Err(Outcome::Invalid(Arc::new(passed))),
+            status => {
+                Err(Outcome::Failed(format!("the server answered with status {status}").into()))
+            }
+        }
+    }
+
+    /// What these texts match now, from what was heard within the ttl or from the server.
+    async fn hear(
+        &self,
+        texts: &[String],
+        question: &InstantQuery,
+    ) -> Result<HashMap<String, Heard>, String> {
+        let now = self.clock.now();
+        let mut heard: HashMap<String, Heard> = HashMap::new();
+        let scope = scope(question);
+        {
+            let known = lock(&self.heard);
+            for text in texts {
+                let known = known.get(&format!("{text}{scope}"));
+                if let Some((of, _)) = known.filter(|(_, at)| at.age(now) < self.settings.ttl) {
+                    heard.insert(text.clone(), *of);
+                }
+            }
+        }
+        let unknown: Vec<String> =
+            texts.iter().filter(|text| !heard.contains_key(*text)).cloned().collect();
+        for (probe, places) in probe::probes(&unknown) {
+            let mut request = request_of(question);
+            request.parameters.retain(|(name, _)| name != "query");
+            request.parameters.insert(0, ("query".to_owned(), probe));
+            let (body, _) = match self.instant(request, true).await {
+                Ok(answered) => answered,
+                Err(Outcome::Failed(error)) => return Err(error.to_string()),
+                Err(_) => return Err("the server refuses to say what it has".to_owned()),
+            };
+            for (place, of) in probe::read(&body, places)? {
+                heard.insert(unknown[place].clone(), of);
+            }
+        }
+        let mut known = lock(&self.heard);
+        if known.len() > 2 * self.settings.max_entries {
+            known.retain(|_, (_, at)| at.age(now) < self.settings.ttl);
+        }
+        known.extend(
+            unknown
+                .iter()
+                .filter_map(|text| Some((format!("{text}{scope}"), (*heard.get(text)?, now)))),
+        );
+        Ok(heard)
+    }
+
+    /// The refusal of a query that names a model which nobody knows.
+    async fn misspelt(&self, query: &Query, heard: &HashMap<String, Heard>) -> Option<Refusal> {
+        let is_silent = |text: &str| heard.get(text).is_none_or(|heard| heard.series == 0);
+        let silent = query.selectors.iter().filter(|selector| is_silent(selector.text()));
+        let models: BTreeSet<&str> = silent.filter_map(|selector| selector.model()).collect();
+        for model in models {
+            if let Found::Unknown(nearest) = self.models.find(model).await {
+                let near = nearest.first().map(|first| format!("; nearest: {first:?}"));
+                let text = format!("there is no model {model:?}{}", near.unwrap_or_default());
+                return Some(Refusal::new(Reason::UnknownModel, text));
+            }
+        }
+        None
+    }
+
+    pub(super) async fn ask(&self, request: Request) -> Result<Passed, Unanswered> {
+        let within = self.settings.timeout;
+        let permit = timeout(within, self.flights.acquire()).await;
+        let Ok(Ok(_permit)) = permit else {
+            return Err(Unanswered::new("too many requests wait for the server"));
+        };
+        let answered = self.upstream.ask(request, within).await;
+        if answered.is_ok() {
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
+        answered
+    }
+}
+
+/// The answer that is given, of an answer that may be given.
+fn given(
+    query: &Query,
+    judged: &Judged,
+    body: &Bytes,
+    says: Says,
+    now: f64,
+) -> Result<Bytes, Refusal> {
+    if !judged.is_empty {
+        return Ok(body.clone());
+    }
+    if says == Says::Something {
+        return answer::with_warnings(body, &judged.warnings)
+            .map(Bytes::from)
+            .map_err(|error| Refusal::new(Reason::Backend, error));
+    }
+    match query.value_of_nothing {
+        Some(value) => Ok(answer::of_value(now, value, &judged.warnings).into()),
+        // One side of a sum is 0, and the server's answer is nothing: the other side is lost.
+        None if judged.is_heard && query.has_arithmetic => Err(Refusal::new(
+            Reason::Partial,
+            format!(
+                "one part of the query is heard and another is empty ({}), and arithmetic of the two has no answer: \
+                 write (...) or vector(0) around the part that may be empty",
+                judged.warnings.join("; ")
+            ),
+        )),
+        None => answer::with_warnings(body, &judged.warnings)
+            .map(Bytes::from)
+            .map_err(|error| Refusal::new(Reason::Backend, error)),
+    }
+}
+
+/// The request that asks the server what a client asks.
+pub(super) fn request_of(question: &InstantQuery) -> Request {
+    let mut parameters = vec![("query".to_owned(), question.query.clone())];
+    let others = question.parameters.iter().filter(|(name, _)| !OWN.contains(&name.as_str()));
+    parameters.extend(others.cloned());
+    Request { headers: question.headers.clone(), ..Request::new(QUERY, parameters) }
+}

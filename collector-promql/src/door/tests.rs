@@ -1,0 +1,355 @@
+//! What callers get while a server answers, is silent, late, wrong or away.
+
+use std::sync::atomic::AtomicUsize;
+
+use collector_testkit::TokioClock;
+
+use super::*;
+
+const SUM: &str = r#"sum(vllm:num_requests_waiting{namespace="prod",model_name="m"})"#;
+const QUEUE: &str = r#"sum(llm_d_epp_flow_control_queue_size{namespace="prod",model_name="m"})"#;
+
+/// What the server does with everything that it is asked.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Does {
+    /// One sample, heard so many seconds ago.
+    Value(&'static str, u64),
+    /// There is nothing of that name; whether the anchor of a picker is there.
+    Nothing {
+        anchor: bool,
+    },
+    Status(u16, &'static str),
+    Body(&'static str),
+    Hang,
+    Refuse,
+}
+
+struct Server {
+    does: Mutex<Does>,
+    queries: AtomicUsize,
+    probes: AtomicUsize,
+    times: Mutex<Vec<String>>,
+}
+
+fn vector(samples: &str) -> Passed {
+    let body =
+        format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{samples}]}}}}"#);
+    Passed::new(200, None, body)
+}
+
+fn sample(labels: &str, value: &str) -> String {
+    format!(r#"{{"metric":{{{labels}}},"value":[1.5,"{value}"]}}"#)
+}
+
+#[async_trait]
+impl Upstream for Server {
+    async fn ask(&self, request: Request, within: Duration) -> Result<Passed, Unanswered> {
+        let of = |name: &str| request.parameters.iter().find(|(known, _)| known == name);
+        let query = of("query").unwrap().1.clone();
+        let is_probe = query.starts_with("label_replace(label_replace(count(");
+        let counter = if is_probe { &self.probes } else { &self.queries };
+        counter.fetch_add(1, Ordering::SeqCst);
+        if let Some((_, time)) = of("time") {
+            lock(&self.times).push(time.clone());
+        }
+        let does = *lock(&self.does);
+        match does {
+            Does::Value(value, age) if is_probe => {
+                // Everything that is asked about is there.
+                let parts = query.matches(r#""k", "n""#).count();
+                let parts = (0..parts).map(|place| {
+                    let n = sample(&format!(r#""i":"{place}","k":"n""#), "1");
+                    let age = sample(&format!(r#""i":"{place}","k":"age""#), &age.to_string());
+                    let _ = value;
+                    format!("{n},{age}")
+                });
+                Ok(vector(&parts.collect::<Vec<_>>().join(",")))
+            }
+            Does::Value(value, _) => Ok(vector(&sample("", value))),
+            Does::Nothing { anchor } if is_probe => {
+                let parts = query.split(" or label_replace(label_replace(count(");
+                let parts = parts.enumerate().filter(|(_, part)| {
+                    anchor && part.contains("llm_d_epp_flow_control_pool_saturation")
+                });
+                let parts =
+                    parts.map(|(place, _)| sample(&format!(r#""i":"{place}","k":"n""#), "1"));
+                Ok(vector(&parts.collect::<Vec<_>>().join(",")))
+            }
+            Does::Nothing { .. } => Ok(vector("")),
+            Does::Status(status, body) => Ok(Passed::new(status, None, body)),
+            Does::Body(body) => Ok(Passed::new(200, None, body)),
+            Does::Hang => {
+                tokio::time::sleep(within).await;
+                Err(Unanswered::new("http://prometheus: no answer began within 10s"))
+            }
+            Does::Refuse => Err(Unanswered::new("http://prometheus: connection refused")),
+        }
+    }
+}
+
+struct OneModel;
+
+#[async_trait]
+impl Models for OneModel {
+    async fn find(&self, model: &str) -> Found {
+        match model {
+            "m" => Found::Known,
+            _ => Found::Unknown(vec!["m".to_owned()]),
+        }
+    }
+}
+
+struct World {
+    server: Arc<Server>,
+    door: Door,
+}
+
+impl World {
+    fn new(does: Does) -> Self {
+        let server = Arc::new(Server {
+            does: Mutex::new(does),
+            queries: AtomicUsize::new(0),
+            probes: AtomicUsize::new(0),
+            times: Mutex::default(),
+        });
+        let upstream = Arc::clone(&server);
+        let clock = Arc::new(TokioClock::new());
+        let door = Door::new(
+            upstream,
+            Arc::new(OneModel),
+            clock,
+            Anchors::built_in(),
+            Settings::default(),
+        );
+        Self { server, door }
+    }
+
+    fn does(&self, does: Does) {
+        *lock(&self.server.does) = does;
+    }
+
+    async fn ask(&self, query: &str) -> Reply {
+        self.door.query(InstantQuery { query: query.to_owned(), ..InstantQuery::default() }).await
+    }
+
+    /// Requests so far: queries and probes.
+    fn asked(&self) -> (usize, usize) {
+        let of = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
+        (of(&self.server.queries), of(&self.server.probes))
+    }
+}
+
+fn text(reply: &Reply) -> &str {
+    std::str::from_utf8(&reply.body).unwrap()
+}
+
+#[track_caller]
+fn check_value(reply: &Reply, value: &str) {
+    assert_eq!(reply.status, 200, "{}", text(reply));
+    assert!(text(reply).contains(&format!(",\"{value}\"]")), "{}", text(reply));
+}
+
+#[track_caller]
+fn check_refused(reply: &Reply, status: u16, reason: Option<Reason>, says: &str) {
+    assert_eq!((reply.status, reply.reason), (status, reason), "{}", text(reply));
+    assert!(text(reply).contains(says), "{}", text(reply));
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_callers_cost_one_query_and_one_probe_each_ttl() {
+    let world = World::new(Does::Value("7", 1));
+    for round in 1..4 {
+        let callers = (0..1000).map(|_| {
+            let door = world.door.clone();
+            let query = InstantQuery { query: SUM.to_owned(), ..InstantQuery::default() };
+            tokio::spawn(async move { door.query(query).await })
+        });
+        for caller in callers.collect::<Vec<_>>() {
+            check_value(&caller.await.unwrap(), "7");
+        }
+        assert_eq!(world.asked(), (round, round));
+        pass(5).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn queries_share_what_was_heard_of_their_selectors() {
+    let world = World::new(Does::Value("7", 1));
+    world.ask(SUM).await;
+    world.ask(&SUM.replace("sum", "max")).await;
+    assert_eq!(world.asked(), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_from_memory_has_its_age() {
+    let world = World::new(Does::Value("7", 1));
+    assert_eq!(world.ask(SUM).await.age, None);
+    pass(3).await;
+    assert_eq!(world.ask(SUM).await.age, Some(Duration::from_secs(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_missing_stale_or_misspelt_is_no_zero() {
+    let world = World::new(Does::Nothing { anchor: false });
+    check_refused(&world.ask(SUM).await, 503, Some(Reason::Missing), "missing is not 0");
+    let typo = SUM.replace("\"m\"", "\"typo\"");
+    check_refused(&world.ask(&typo).await, 422, Some(Reason::UnknownModel), r#"nearest: \"m\""#);
+    let world = World::new(Does::Value("7", 600));
+    check_refused(&world.ask(SUM).await, 503, Some(Reason::Stale), "10m old");
+    let patient = InstantQuery {
+        query: SUM.to_owned(),
+        max_age: Some(Duration::from_secs(900)),
+        ..InstantQuery::default()
+    };
+    check_value(&world.door.query(patient).await, "7");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_picker_is_zero_after_a_second_look_and_a_typo_in_its_query_is_not() {
+    let world = World::new(Does::Nothing { anchor: true });
+    let reply = world.ask(QUEUE).await;
+    check_value(&reply, "0");
+    assert!(text(&reply).contains("is heard"), "{}", text(&reply));
+    assert_eq!(world.asked(), (2, 1), "an empty answer counts only twice");
+    check_value(&world.ask(&format!("{QUEUE} + 2")).await, "2");
+    let typo = QUEUE.replace("\"m\"", "\"typo\"");
+    check_refused(&world.ask(&typo).await, 422, Some(Reason::UnknownModel), "there is no model");
+    let grouped = QUEUE.replace("sum(", "sum by (pod) (");
+    assert!(text(&world.ask(&grouped).await).contains(r#""result":[]"#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_server_is_away_the_last_answer_is_given_until_it_is_too_old() {
+    let world = World::new(Does::Value("7", 1));
+    world.ask(SUM).await;
+    for does in [Does::Refuse, Does::Status(500, "oops"), Does::Body("<html>"), Does::Hang] {
+        world.does(does);
+        pass(20).await;
+        let reply = world.ask(SUM).await;
+        check_value(&reply, "7");
+        assert!(reply.age >= Some(Duration::from_secs(20)), "{does:?}: {:?}", reply.age);
+        assert!(text(&reply).contains("from memory: "), "{}", text(&reply));
+    }
+    pass(60).await;
+    check_refused(
+        &world.ask(SUM).await,
+        503,
+        Some(Reason::Backend),
+        "the limit is 2m (promql.max_stale)",
+    );
+    world.does(Does::Value("8", 1));
+    pass(20).await;
+    check_value(&world.ask(SUM).await, "8");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_clients_take_for_zero_is_an_error_if_nothing_is_remembered() {
+    for (does, says) in [
+        (
+            Does::Body(r#"{"status":"error","errorType":"timeout","error":"timed out"}"#),
+            "timed out",
+        ),
+        (Does::Body(r#"{"status":"success"}"#), "no data"),
+        (
+            Does::Body(
+                r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,7]}]}}"#,
+            ),
+            "vector",
+        ),
+        (Does::Status(204, ""), "status 204"),
+    ] {
+        let world = World::new(does);
+        check_refused(&world.ask(SUM).await, 503, Some(Reason::Backend), says);
+    }
+    let world = World::new(Does::Refuse);
+    pass(4).await;
+    check_refused(
+        &world.ask(SUM).await,
+        503,
+        Some(Reason::Starting),
+        "no backend has answered since the start 4s ago: http://prometheus: connection refused",
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_longer_than_a_second_and_the_answer_is_kept_for_the_next() {
+    let world = World::new(Does::Hang);
+    let began = tokio::time::Instant::now();
+    let callers: Vec<_> = (0..200)
+        .map(|number| {
+            let door = world.door.clone();
+            let query = format!("sum(a{number})");
+            tokio::spawn(async move {
+                door.query(InstantQuery { query, ..InstantQuery::default() }).await
+            })
+        })
+        .collect();
+    for caller in callers {
+        let reply = caller.await.unwrap();
+        assert_eq!(reply.status, 503);
+        assert!(text(&reply).contains("did not answer within 1s"), "{}", text(&reply));
+        assert_eq!(reply.retry_after, Some(RETRY_AFTER));
+    }
+    assert_eq!(began.elapsed(), Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_calls_invalid_is_passed_and_asked_once_each_ttl() {
+    let body = r#"{"status":"error","errorType":"execution","error":"found duplicate series"}"#;
+    let world = World::new(Does::Status(422, body));
+    for _ in 0..3 {
+        check_refused(&world.ask(SUM).await, 422, None, "found duplicate series");
+    }
+    assert_eq!(world.asked().0, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_query_or_costs_too_much_is_refused_without_asking() {
+    let world = World::new(Does::Value("7", 1));
+    check_refused(&world.ask("sum(").await, 400, Some(Reason::BadQuery), "invalid parameter");
+    let deep = "(".repeat(100_000);
+    check_refused(&world.ask(&deep).await, 400, Some(Reason::BadQuery), "the limit is 16384");
+    assert_eq!(world.asked(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_past_is_passed_with_its_time_and_neither_judged_nor_remembered() {
+    let world = World::new(Does::Nothing { anchor: false });
+    let past = InstantQuery {
+        query: "1+1".to_owned(),
+        time: Some(100_000.0),
+        parameters: vec![
+            ("query".to_owned(), "1+1".to_owned()),
+            ("time".to_owned(), "100000".to_owned()),
+        ],
+        ..InstantQuery::default()
+    };
+    for _ in 0..2 {
+        assert!(text(&world.door.query(past.clone()).await).contains(r#""result":[]"#));
+    }
+    assert!(text(&world.ask("sum(a offset 5m)").await).contains(r#""result":[]"#));
+    assert_eq!(world.asked(), (3, 0));
+    assert_eq!(*lock(&world.server.times), ["100000", "100000"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guard_that_is_switched_off_passes_whatever_there_is() {
+    let world = World::new(Does::Nothing { anchor: false });
+    let query = |empty| InstantQuery { query: SUM.to_owned(), empty, ..InstantQuery::default() };
+    assert!(text(&world.door.query(query(Empty::Pass)).await).contains(r#""result":[]"#));
+    assert_eq!(world.asked(), (1, 0));
+    check_value(&world.door.query(query(Empty::Zero)).await, "0");
+    check_refused(&world.door.query(query(Empty::Error)).await, 503, Some(Reason::Missing), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_is_empty_does_not_swallow_one_that_is_heard() {
+    let world = World::new(Does::Nothing { anchor: true });
+    let both =
+        format!("{QUEUE} + sum(llm_d_epp_flow_control_pool_saturation{{namespace=\"prod\"}})");
+    check_refused(&world.ask(&both).await, 503, Some(Reason::Partial), "or vector(0)");
+}

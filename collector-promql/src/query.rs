@@ -1,0 +1,223 @@
+//! A query: which selectors must be heard for its answer to mean what it says, and what its answer is where they are
+//! known to be empty.
+
+use promql_parser::parser::token::{
+    T_ADD, T_DIV, T_LAND, T_LOR, T_LUNLESS, T_MOD, T_MUL, T_POW, T_SUB,
+};
+use promql_parser::parser::{
+    self, AggregateExpr, BinaryExpr, Call, Expr, LabelModifier, VectorSelector,
+};
+
+use crate::limits::Limits;
+use crate::selector::Selector;
+
+/// A query that was parsed.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Query {
+    /// The query as the parser prints it: one text for all ways to write it.
+    pub(crate) text: String,
+    /// Its selectors, each once.
+    pub(crate) selectors: Vec<Selector>,
+    pub(crate) need: Need,
+    /// What the query is worth where it has no answer because its selectors are known to be empty: there are no
+    /// requests, and their sum is 0. `None`: an empty answer is the true one, as that of a filter.
+    pub(crate) value_of_nothing: Option<f64>,
+    /// It asks for the past (`offset`, `@`), which is not judged by the present.
+    pub(crate) of_past: bool,
+    /// It adds, divides or compares two parts that both select something: where one part is empty, so is the whole.
+    pub(crate) has_arithmetic: bool,
+}
+
+/// What must be heard.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Need {
+    /// Nothing: a constant, or a question whether something is absent.
+    Nothing,
+    /// A selector, by its place in the query's list.
+    Selector {
+        index: usize,
+        /// The query says what it is worth without it: `… or vector(0)`.
+        has_default: bool,
+    },
+    All(Vec<Need>),
+    Any(Vec<Need>),
+}
+
+impl Query {
+    /// Reads a query. The error says what is wrong with it.
+    pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Self, String> {
+        limits.check(text)?;
+        let expression = parser::parse(text)?;
+        let mut reader = Reader::default();
+        let need = reader.need(&expression, false);
+        Ok(Self {
+            text: expression.to_string(),
+            selectors: reader.selectors,
+            need,
+            value_of_nothing: value_of_nothing(&expression),
+            of_past: reader.of_past,
+            has_arithmetic: reader.has_arithmetic,
+        })
+    }
+}
+
+/// Collects what stands in an expression.
+#[derive(Default)]
+struct Reader {
+    selectors: Vec<Selector>,
+    of_past: bool,
+    has_arithmetic: bool,
+}
+
+impl Reader {
+    fn need(&mut self, expression: &Expr, has_default: bool) -> Need {
+        match expression {
+            Expr::NumberLiteral(_) | Expr::StringLiteral(_) | Expr::Extension(_) => Need::Nothing,
+            Expr::VectorSelector(selector) => self.selector(selector, has_default),
+            Expr::MatrixSelector(range) => self.selector(&range.vs, has_default),
+            Expr::Paren(inner) => self.need(&inner.expr, has_default),
+            Expr::Unary(inner) => self.need(&inner.expr, has_default),
+            Expr::Subquery(inner) => {
+                self.of_past |= inner.offset.is_some() || inner.at.is_some();
+                self.need(&inner.expr, has_default)
+            }
+            Expr::Call(call) => {
+                let known = self.selectors.len();
+                let needs = call.args.args.iter().map(|argument| self.need(argument, has_default));
+                let needs = all(needs.collect());
+                if call.func.name.starts_with("absent") {
+                    // Who asks whether something is absent is answered.
+                    self.selectors.truncate(known);
+                    return Need::Nothing;
+                }
+                needs
+            }
+            Expr::Aggregate(AggregateExpr { expr, param, .. }) => {
+                let parts = param.iter().chain([expr]);
+                all(parts.map(|part| self.need(part, has_default)).collect())
+            }
+            Expr::Binary(BinaryExpr { op, lhs, rhs, .. }) => match op.id() {
+                T_LOR => {
+                    let (left_default, right_default) = (is_constant(rhs), is_constant(lhs));
+                    let left = self.need(lhs, has_default || left_default);
+                    let right = self.need(rhs, has_default || right_default);
+                    let sides: Vec<Need> =
+                        [left, right].into_iter().filter(|side| *side != Need::Nothing).collect();
+                    one_or(sides, Need::Any)
+                }
+                T_LUNLESS => {
+                    let left = self.need(lhs, has_default);
+                    let known = self.selectors.len();
+                    self.need(rhs, has_default);
+                    self.selectors.truncate(known);
+                    left
+                }
+                operator => {
+                    self.has_arithmetic |=
+                        operator != T_LAND && !is_constant(lhs) && !is_constant(rhs);
+                    all(vec![self.need(lhs, has_default), self.need(rhs, has_default)])
+                }
+            },
+        }
+    }
+
+    fn selector(&mut self, selector: &VectorSelector, has_default: bool) -> Need {
+        self.of_past |= selector.offset.is_some() || selector.at.is_some();
+        let selector = Selector::new(selector);
+        let known = self.selectors.iter().position(|known| *known == selector);
+        let index = known.unwrap_or_else(|| {
+            self.selectors.push(selector);
+            self.selectors.len() - 1
+        });
+        Need::Selector { index, has_default }
+    }
+}
+
+fn all(needs: Vec<Need>) -> Need {
+    let needs = needs.into_iter().filter(|need| *need != Need::Nothing).collect();
+    one_or(needs, Need::All)
+}
+
+fn one_or(mut needs: Vec<Need>, several: fn(Vec<Need>) -> Need) -> Need {
+    if needs.len() > 1 { several(needs) } else { needs.pop().unwrap_or(Need::Nothing) }
+}
+
+/// Whether an expression selects nothing: numbers, and functions of them.
+fn is_constant(expression: &Expr) -> bool {
+    match expression {
+        Expr::NumberLiteral(_) => true,
+        Expr::Paren(inner) => is_constant(&inner.expr),
+        Expr::Unary(inner) => is_constant(&inner.expr),
+        Expr::Binary(BinaryExpr { lhs, rhs, .. }) => is_constant(lhs) && is_constant(rhs),
+        Expr::Call(call) => {
+            call.func.name == "vector"
+                && call.args.args.iter().all(|argument| is_constant(argument))
+        }
+        _ => false,
+    }
+}
+
+/// The value of an expression of numbers.
+fn constant(expression: &Expr) -> Option<f64> {
+    match expression {
+        Expr::NumberLiteral(number) => Some(number.val),
+        Expr::Paren(inner) => constant(&inner.expr),
+        Expr::Unary(inner) => constant(&inner.expr).map(|value| -value),
+        Expr::Binary(BinaryExpr { op, lhs, rhs, .. }) => {
+            arithmetic(op.id(), constant(lhs)?, constant(rhs)?)
+        }
+        _ => None,
+    }
+}
+
+/// What an expression is worth where nothing is: a sum, a count or a greatest value over everything is 0, and so
+/// is known what arithmetic makes of it. Of anything else nothing is the true answer.
+fn value_of_nothing(expression: &Expr) -> Option<f64> {
+    match expression {
+        Expr::Paren(inner) => value_of_nothing(&inner.expr),
+        Expr::Unary(inner) => value_of_nothing(&inner.expr).map(|value| -value),
+        Expr::Aggregate(AggregateExpr { op, modifier, .. }) => {
+            let over_all = match modifier {
+                None => true,
+                Some(LabelModifier::Include(labels)) => labels.is_empty(),
+                Some(LabelModifier::Exclude(_)) => false,
+            };
+            let is_zero = matches!(op.to_string().as_str(), "sum" | "count" | "max");
+            (over_all && is_zero).then_some(0.0)
+        }
+        Expr::Binary(BinaryExpr { op, lhs, rhs, .. }) if op.id() == T_LOR => {
+            value_of_nothing(lhs).filter(|_| is_constant(rhs) || value_of_nothing(rhs).is_some())
+        }
+        Expr::Binary(BinaryExpr { op, lhs, rhs, .. }) => match (constant(lhs), constant(rhs)) {
+            (None, Some(right)) => arithmetic(op.id(), value_of_nothing(lhs)?, right),
+            (Some(left), None) => arithmetic(op.id(), left, value_of_nothing(rhs)?),
+            _ => None,
+        },
+        Expr::Call(Call { func, args }) => {
+            let [first, bounds @ ..] = args.args.as_slice() else { return None };
+            let value = value_of_nothing(first)?;
+            match (func.name, bounds) {
+                ("clamp_min", [least]) => Some(value.max(constant(least)?)),
+                ("clamp_max", [most]) => Some(value.min(constant(most)?)),
+                ("clamp", [least, most]) => Some(value.max(constant(least)?).min(constant(most)?)),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn arithmetic(operator: parser::token::TokenId, left: f64, right: f64) -> Option<f64> {
+    match operator {
+        T_ADD => Some(left + right),
+        T_SUB => Some(left - right),
+        T_MUL => Some(left * right),
+        T_DIV => Some(left / right),
+        T_MOD => Some(left % right),
+        T_POW => Some(left.powf(right)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! What the queries of the field need, and what they are worth where nothing is.
+
+use super::*;
+
+fn query(text: &str) -> Query {
+    Query::parse(text, &Limits::default()).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// `S0 & (S1 | S2?)`: both the first selector and one of the others, the last of which has a default.
+fn shown(need: &Need) -> String {
+    let joined = |needs: &[Need], between| {
+        format!("({})", needs.iter().map(shown).collect::<Vec<_>>().join(between))
+    };
+    match need {
+        Need::Nothing => "-".to_owned(),
+        Need::Selector { index, has_default } => {
+            format!("S{index}{}", if *has_default { "?" } else { "" })
+        }
+        Need::All(needs) => joined(needs, " & "),
+        Need::Any(needs) => joined(needs, " | "),
+    }
+}
+
+#[test]
+fn what_the_queries_of_the_field_need_and_are_worth_without_it() {
+    let zero = Some(0.0);
+    for (text, need, worth) in [
+        (
+            r#"sum(llm_d_epp_flow_control_queue_size{namespace="prod",model_name="org/m"})"#,
+            "S0",
+            zero,
+        ),
+        (r#"sum(llm_d_epp_request_running{namespace="prod",service="pool-epp"})"#, "S0", zero),
+        (r#"max(llm_d_epp_flow_control_pool_saturation{inference_pool="pool"})"#, "S0", zero),
+        (r#"max(kube_deployment_status_replicas_unavailable{deployment="m"})"#, "S0", zero),
+        (
+            r#"(sum(llm_d_epp_inflight_tokens{producer_name="p"}) / 30000) or vector(0)"#,
+            "S0?",
+            zero,
+        ),
+        (r#"sum(vllm:kv_cache_usage_perc{pod=~".*decode.*"}) or vector(0)"#, "S0?", zero),
+        (
+            r#"sum(label_replace(a{namespace="prod"}, "t", "$1", "e", "(.+)") and on (t) label_replace(b, "t", "$1", "m", "(.+)"))"#,
+            "(S0 & S1)",
+            zero,
+        ),
+        (
+            "avg_over_time(sum(vllm:num_requests_waiting_by_reason{reason=\"capacity\"})[2m:15s])",
+            "S0",
+            None,
+        ),
+        (
+            "(histogram_quantile(0.9, sum by (le) (rate(a_bucket[1m]))) >= 0) or histogram_quantile(0.9, sum by (le) (rate(b_bucket[1m])))",
+            "(S0 | S1)",
+            None,
+        ),
+        ("max(recorded:saturation:smoothed)", "S0", zero),
+        (
+            "max by (instance, pod) (max_over_time(vllm:kv_cache_usage_perc{model_name=\"m\"}[1m]))",
+            "S0",
+            None,
+        ),
+        ("max by (pod) (vllm:cache_config_info)", "S0", None),
+        ("max by (pod) (rate(a_sum[5m]) / rate(a_count[5m]))", "(S0 & S1)", None),
+        (
+            r#"sum(q{target_model_name="m"}) or sum(q{model_name="m",target_model_name=""})"#,
+            "(S0 | S1)",
+            zero,
+        ),
+        ("sum(increase(vllm:request_success_total{model_name=\"m\"}[10m]))", "S0", zero),
+        ("sum by (pod) (rate(a[5m])) / sum by (pod) (rate(b[5m]))", "(S0 & S1)", None),
+        ("histogram_quantile(0.95, sum by (le) (rate(a_bucket[5m])))", "S0", None),
+        ("avg(gpu_utilization{serving=\"m\"})", "S0", None),
+        ("vllm:num_requests_waiting", "S0", None),
+        ("sum(vllm:num_requests_waiting{namespace=\"prod\"}) by (namespace)", "S0", None),
+        (r#"sum({__name__=~"sglang[:_]num_queue_reqs",model_name="m"})"#, "S0", zero),
+        ("absent(vllm:num_requests_running{namespace=\"prod\"})", "-", None),
+        ("count(vllm:num_requests_running)", "S0", zero),
+        ("vllm:num_requests_waiting{namespace=\"prod\"} > 3", "S0", None),
+        ("1 + 1", "-", None),
+        ("vector(1)", "-", None),
+        ("a unless b", "S0", None),
+        ("sum(a) + sum(b)", "(S0 & S1)", None),
+        ("sum(a) + sum(a)", "(S0 & S0)", None),
+        ("absent(a) or sum(b)", "S0", None),
+        ("(sum(a) or vector(0)) + (sum(b) or vector(0))", "(S0? & S1?)", None),
+        ("clamp_max(sum(a) * 2, 10)", "S0", zero),
+        ("10 - sum(a)", "S0", Some(10.0)),
+        ("clamp(-sum(a) + 3, 4, 9)", "S0", Some(4.0)),
+        ("quantile(0.9, a)", "S0", None),
+        ("topk(3, a)", "S0", None),
+        ("scalar(sum(a))", "S0", None),
+    ] {
+        let query = query(text);
+        assert_eq!((shown(&query.need).as_str(), query.value_of_nothing), (need, worth), "{text}");
+        let again = super::Query::parse(&query.text, &Limits::default()).unwrap();
+        assert_eq!(again, query, "printed, it is the same");
+    }
+}
+
+#[test]
+fn two_ways_to_write_a_query_are_one() {
+    let one = query("sum( vllm:x{a=\"b\" , c='d'} )by(  e )");
+    assert_eq!(one.text, query("sum by (e) (vllm:x{a=\"b\",c=\"d\"})").text);
+}
+
+#[test]
+fn ranges_offsets_and_times_are_not_part_of_a_selector() {
+    let query = query(r#"rate(a{b="c",d="e"}[5m] offset 1h) + a{d="e",b="c"} @ 17"#);
+    let selectors: Vec<&str> = query.selectors.iter().map(Selector::text).collect();
+    assert_eq!(selectors, [r#"a{b="c",d="e"}"#]);
+    assert!(query.of_past && !super::tests::query("a").of_past);
+}
+
+#[test]
+fn arithmetic_of_two_selections_is_told_from_that_with_a_number() {
+    for (text, expected) in [
+        ("sum(a) / sum(b)", true),
+        ("a > b", true),
+        ("sum(a) / 2 > 3", false),
+        ("a and b", false),
+        ("a or b", false),
+    ] {
+        assert_eq!(query(text).has_arithmetic, expected, "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_query_says_why() {
+    for (text, why) in
+        [("sum(", ""), ("", ""), ("a{b=~\"[\"}", ""), ("unknown_function(a)", "unknown_function")]
+    {
+        let error = Query::parse(text, &Limits::default()).unwrap_err();
+        assert!(error.contains(why), "{text}: {error}");
+    }
+}

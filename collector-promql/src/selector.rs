@@ -1,0 +1,85 @@
+//! One selector of a query, as it is asked for by itself.
+
+use promql_parser::label::{MatchOp, Matcher, Matchers};
+use promql_parser::parser::VectorSelector;
+
+/// The label that holds the name of a metric.
+const NAME: &str = "__name__";
+/// The labels that name a model.
+const MODEL: [&str; 2] = ["model_name", "target_model_name"];
+/// Labels that a scrape configuration gives to all series of an exporter.
+const SCRAPE: [&str; 9] = [
+    "namespace",
+    "service",
+    "job",
+    "instance",
+    "pod",
+    "container",
+    "endpoint",
+    "cluster",
+    "inference_pool",
+];
+
+/// A selector without its range, offset and time.
+#[derive(Clone, Debug)]
+pub(crate) struct Selector {
+    /// The selector as PromQL: one text for all orders of its matchers.
+    text: String,
+    parsed: VectorSelector,
+}
+
+impl Selector {
+    pub(crate) fn new(selector: &VectorSelector) -> Self {
+        let parsed = VectorSelector { offset: None, at: None, ..selector.clone() };
+        Self { text: parsed.to_string(), parsed }
+    }
+
+    /// The selector as PromQL.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The metric's name, where the selector selects one.
+    pub(crate) fn name(&self) -> Option<&str> {
+        let of_matcher = || self.equal(NAME);
+        self.parsed.name.as_deref().or_else(of_matcher)
+    }
+
+    /// The model that must be the series' own, where the selector names one.
+    pub(crate) fn model(&self) -> Option<&str> {
+        MODEL.iter().find_map(|label| self.equal(label)).filter(|model| !model.is_empty())
+    }
+
+    /// The matchers on labels of the scrape configuration, and on these others. `None` where alternatives (`or`)
+    /// stand between them.
+    pub(crate) fn scrape_matchers(&self, others: &[&str]) -> Option<Vec<Matcher>> {
+        let Matchers { matchers, or_matchers } = &self.parsed.matchers;
+        if !or_matchers.is_empty() {
+            return None;
+        }
+        let known = |matcher: &&Matcher| {
+            let name = matcher.name.as_str();
+            SCRAPE.contains(&name) || others.contains(&name)
+        };
+        Some(matchers.iter().filter(known).cloned().collect())
+    }
+
+    /// The value that a label must have.
+    fn equal(&self, label: &str) -> Option<&str> {
+        let Matchers { matchers, or_matchers } = &self.parsed.matchers;
+        let is_it = |matcher: &&Matcher| matcher.name == label && matcher.op == MatchOp::Equal;
+        let matcher = matchers.iter().find(is_it).filter(|_| or_matchers.is_empty())?;
+        Some(&matcher.value)
+    }
+}
+
+impl PartialEq for Selector {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+/// A selector of one metric with these matchers, as PromQL.
+pub(crate) fn selector_text(name: &str, matchers: Vec<Matcher>) -> String {
+    VectorSelector::new(Some(name.to_owned()), Matchers::new(matchers)).to_string()
+}
