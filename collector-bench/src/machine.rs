@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -15,12 +16,15 @@ pub(crate) struct Machine {
     kernel: Option<String>,
     rustc: Option<String>,
     prometheus: Option<String>,
-    /// How many wanted a processor in the minute before.
+    /// How many processors others used in the moment before. (The load of the last minute would count the build of this
+    /// program.)
     load: Option<f64>,
 }
 
-/// A load above this share of the threads tells that others are at work.
-const BUSY: f64 = 0.5;
+/// Above this share of the processors others are at work.
+const BUSY: f64 = 0.25;
+/// How long others are watched.
+const MOMENT: Duration = Duration::from_secs(2);
 
 impl Machine {
     /// This one, as it stands before anything is measured.
@@ -44,7 +48,7 @@ impl Machine {
             rustc: version("rustc"),
             prometheus: version("prometheus")
                 .map(|text| text.split(" (").next().unwrap_or(&text).replace(", version", "")),
-            load: read("/proc/loadavg").split(' ').next().and_then(|load| load.parse().ok()),
+            load: processors_at_work(),
         }
     }
 
@@ -53,7 +57,7 @@ impl Machine {
         let (load, threads) = (self.load?, self.threads?);
         (load > threads as f64 * BUSY).then(|| {
             format!(
-                "The machine was busy with other work ({load} wanted a processor before the run began): \
+                "The machine was busy with other work ({load:.1} processors before the run began): \
                  times, and ratios of them, are not to be trusted."
             )
         })
@@ -92,6 +96,23 @@ impl Machine {
     }
 }
 
+/// How many processors are used while this program waits.
+fn processors_at_work() -> Option<f64> {
+    // Ticks of all processors together, and those of them in which one had nothing to do or waited for a disk.
+    let ticks = || {
+        let stat = fs::read_to_string("/proc/stat").ok()?;
+        let of_all = stat.lines().next()?.strip_prefix("cpu ")?.trim();
+        let ticks: Vec<f64> = of_all.split(' ').filter_map(|ticks| ticks.parse().ok()).collect();
+        Some((ticks.iter().take(8).sum::<f64>(), ticks.get(3)? + ticks.get(4)?))
+    };
+    let (all, idle) = ticks()?;
+    thread::sleep(MOMENT);
+    let (all_then, idle_then) = ticks()?;
+    let threads = thread::available_parallelism().ok()?.get() as f64;
+    let share = 1.0 - (idle_then - idle) / (all_then - all);
+    (share.is_finite()).then(|| (share * threads).max(0.0))
+}
+
 /// The first line of what a program says about itself.
 fn version(program: &str) -> Option<String> {
     let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
@@ -109,6 +130,6 @@ mod tests {
     fn a_busy_machine_is_said_to_be_one() {
         let of_load = |load| Machine { load: Some(load), threads: Some(2), ..Machine::of_this() };
         assert!(of_load(0.4).warning().is_none());
-        assert!(of_load(9.0).warning().unwrap().contains("9 wanted a processor"));
+        assert!(of_load(9.0).warning().unwrap().contains("9.0 processors before"));
     }
 }

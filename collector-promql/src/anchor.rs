@@ -29,20 +29,23 @@ pub struct Anchor {
 /// of that expression), and the labels that both have besides those of the scrape configuration.
 type BuiltIn = (&'static str, &'static str, &'static [&'static str], Strength);
 
+/// What tells exporters apart.
+const EXPORTER: &str = "namespace, job, instance, pod";
+
 /// Names and not families: a name that a version of an exporter does not have is no 0.
 const BUILT_IN: [BuiltIn; 6] = [
     // The saturation of a pool exists only where flow control is switched on, and then always.
     (
-        "(llm_d_epp|inference_extension)_flow_control_queue_(?:size|bytes)",
+        "(llm_d_epp|llm_d_router_epp|inference_extension)_flow_control_queue_(?:size|bytes)",
         "${1}_flow_control_pool_saturation",
         &[],
         Strength::Strong,
     ),
     // Gauges and counters by model appear with a model's first request.
-    ("llm_d_epp_request_(?:running|total)", "llm_d_epp_info", &[], Strength::Strong),
+    ("(llm_d_epp|llm_d_router_epp)_request_(?:running|total)", "${1}_info", &[], Strength::Strong),
     ("vllm:.*", "vllm:num_requests_running", &["model_name"], Strength::Alive),
     ("(sglang[:_]).*", "${1}num_running_reqs", &["model_name"], Strength::Alive),
-    ("llm_d_epp_.*", "llm_d_epp_info", &[], Strength::Alive),
+    ("(llm_d_epp|llm_d_router_epp)_.*", "${1}_info", &[], Strength::Alive),
     (".*", "up", &[], Strength::Alive),
 ];
 
@@ -91,11 +94,14 @@ impl Anchors {
         // One exporter's silence is no other exporter's: without a label that names it, there must be one alone.
         let is_alone = matchers.is_empty();
         let anchor_name = anchor.vouches_for.replace(name, &anchor.is_named).into_owned();
-        let text = if anchor_name == "up" {
-            format!("{} == 1", selector_text("up", matchers))
-        } else {
-            selector_text(&anchor_name, matchers)
-        };
+        let mut text = selector_text(&anchor_name, matchers);
+        if anchor_name == "up" {
+            text.push_str(" == 1");
+        }
+        if is_alone {
+            // An exporter may have several series of it.
+            text = format!("count by ({EXPORTER}) ({text})");
+        }
         Some(Asked { text, name: anchor_name, is_alone })
     }
 }
@@ -112,12 +118,12 @@ pub(crate) struct Asked {
     /// What to count.
     pub(crate) text: String,
     pub(crate) name: String,
-    /// It vouches only if there is one series of it.
+    /// It vouches only if one exporter has it.
     pub(crate) is_alone: bool,
 }
 
 impl Asked {
-    /// Whether so many series of the anchor prove that the exporter speaks.
+    /// Whether so many series, or exporters of them, prove that the exporter speaks.
     pub(crate) fn is_proved_by(&self, series: u64) -> bool {
         if self.is_alone { series == 1 } else { series > 0 }
     }
@@ -170,7 +176,11 @@ mod tests {
             Strength::Alive,
             Some(r#"vllm:num_requests_running{model_name="m",namespace="prod"}"#),
         );
-        check("sglang_num_queue_reqs", Strength::Alive, Some("sglang_num_running_reqs"));
+        check(
+            "sglang_num_queue_reqs",
+            Strength::Alive,
+            Some("count by (namespace, job, instance, pod) (sglang_num_running_reqs)"),
+        );
         check(r#"gpu{job="dcgm",serving="m"}"#, Strength::Alive, Some(r#"up{job="dcgm"} == 1"#));
     }
 

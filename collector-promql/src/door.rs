@@ -144,6 +144,10 @@ struct Shared {
     memory: Mutex<Memory>,
     /// What was heard of selectors and anchors, for queries that share them.
     heard: Mutex<HashMap<String, (Heard, Tick)>>,
+    /// Which matcher is to blame that a selector finds nothing, and since when that is known or asked.
+    blame: Mutex<HashMap<String, (Option<String>, Tick)>>,
+    /// What is passed, for those who ask for the same at the same time.
+    passing: Mutex<HashMap<String, (raw::Passing, Tick)>>,
     flights: Semaphore,
     started: Tick,
     has_answered: AtomicBool,
@@ -168,6 +172,8 @@ impl Door {
             anchors,
             memory: Mutex::new(memory),
             heard: Mutex::default(),
+            blame: Mutex::default(),
+            passing: Mutex::default(),
             flights: Semaphore::new(FLIGHTS_MAX),
             has_answered: AtomicBool::new(false),
         }))
@@ -190,12 +196,14 @@ impl Door {
         reply
     }
 
-    /// Passes a request as it is, and its answer.
+    /// Passes a request as it is, and its answer. Those who ask for the same within a second share one.
+    ///
+    /// Cancel safe: what was sent to the server goes on.
     ///
     /// # Errors
     /// When the server gives no answer.
     pub async fn pass(&self, request: Request) -> Result<Passed, Unanswered> {
-        let passed = self.0.ask(request).await;
+        let passed = self.0.passed(request).await;
         let outcome = if passed.is_ok() { "passed" } else { "failed" };
         counter!("collector_promql_requests_total", "door" => "raw", "outcome" => outcome, "reason" => "")
             .increment(1);
@@ -375,6 +383,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+mod blame;
 mod flight;
+mod raw;
 #[cfg(test)]
 mod tests;

@@ -61,6 +61,14 @@ impl Query {
     }
 }
 
+/// Checks a query as a door does before it asks: its limits, and whether it is PromQL.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(query: &str, limits: &Limits) -> Result<(), String> {
+    Query::parse(query, limits).map(drop)
+}
+
 /// Collects what stands in an expression.
 #[derive(Default)]
 struct Reader {

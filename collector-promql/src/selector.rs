@@ -64,6 +64,35 @@ impl Selector {
         Some(matchers.iter().filter(known).cloned().collect())
     }
 
+    /// The labels that matchers are about, in the order in which they are printed. None where alternatives (`or`) stand
+    /// between them.
+    pub(crate) fn labels(&self) -> Vec<&str> {
+        let Matchers { matchers, or_matchers } = &self.parsed.matchers;
+        let matchers = matchers.iter().filter(|_| or_matchers.is_empty());
+        let mut labels: Vec<&str> = matchers.map(|matcher| matcher.name.as_str()).collect();
+        labels.retain(|label| *label != NAME && is_plain(label));
+        labels.sort_unstable();
+        labels.dedup();
+        labels
+    }
+
+    /// The selector without what it says of a label. `None` where it would select everything.
+    pub(crate) fn without(&self, label: &str) -> Option<String> {
+        let mut rest = self.parsed.clone();
+        rest.matchers.matchers.retain(|matcher| matcher.name != label);
+        let selects =
+            rest.name.is_some() || rest.matchers.matchers.iter().any(|it| it.name == NAME);
+        selects.then(|| rest.to_string())
+    }
+
+    /// What it says of a label, as PromQL.
+    pub(crate) fn matcher_text(&self, label: &str) -> Option<String> {
+        let matchers = self.parsed.matchers.matchers.iter();
+        let texts: Vec<String> =
+            matchers.filter(|matcher| matcher.name == label).map(ToString::to_string).collect();
+        (!texts.is_empty()).then(|| texts.join(","))
+    }
+
     /// The value that a label must have.
     fn equal(&self, label: &str) -> Option<&str> {
         let Matchers { matchers, or_matchers } = &self.parsed.matchers;
@@ -77,6 +106,11 @@ impl PartialEq for Selector {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
     }
+}
+
+/// Whether a label's name needs no quotes, which older servers do not know.
+fn is_plain(label: &str) -> bool {
+    label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// A selector of one metric with these matchers, as PromQL.

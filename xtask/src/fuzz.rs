@@ -1,4 +1,4 @@
-//! Runs the fuzz target.
+//! Runs the fuzz targets.
 
 use std::fs;
 
@@ -7,20 +7,28 @@ use anyhow::{Result, bail};
 use crate::run::{cargo, has_subcommand, output, step};
 use crate::workspace;
 
-/// Fuzzes the scanner for this many seconds, from the seeds and the findings of earlier runs.
-pub(crate) fn scan(seconds: u32) -> Result<()> {
+/// The targets, each with the greatest length of its inputs: a page, and a query that exceeds its limit.
+const TARGETS: [(&str, u32); 2] = [("scan", 4 << 10), ("promql", 20 << 10)];
+
+/// Fuzzes each target for this many seconds, from the seeds and the findings of earlier runs.
+pub(crate) fn all(seconds: u32) -> Result<()> {
     if !has_subcommand("fuzz") {
         bail!("fuzzing needs cargo-fuzz, and a C++ compiler: run `cargo install cargo-fuzz`");
     }
-    let corpus = workspace::root().join("fuzz/corpus/scan");
-    fs::create_dir_all(&corpus)?;
-    let mut fuzz = cargo(&["fuzz", "run", "scan", "fuzz/corpus/scan", "fuzz/seeds/scan", "--"]);
-    fuzz.arg(format!("-max_total_time={seconds}")).arg("-max_len=4096");
-    if !is_nightly() {
-        // It allows the flags that instrument the code.
-        fuzz.env("RUSTC_BOOTSTRAP", "1");
+    for (target, max_len) in TARGETS {
+        let (corpus, seeds) = (format!("fuzz/corpus/{target}"), format!("fuzz/seeds/{target}"));
+        fs::create_dir_all(workspace::root().join(&corpus))?;
+        let mut fuzz = cargo(&["fuzz", "run", target, &corpus, &seeds, "--"]);
+        fuzz.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={max_len}"));
+        // What takes longer is a finding.
+        fuzz.arg("-timeout=2");
+        if !is_nightly() {
+            // It allows the flags that instrument the code.
+            fuzz.env("RUSTC_BOOTSTRAP", "1");
+        }
+        step(&format!("fuzz {target} for {seconds} s"), &mut fuzz)?;
     }
-    step(&format!("fuzz the scanner for {seconds} s"), &mut fuzz)
+    Ok(())
 }
 
 fn is_nightly() -> bool {

@@ -43,7 +43,7 @@ enum Task {
     Bench(bench::Options),
     /// Count the instructions of hot code, and the memory over a simulated hour.
     Counts,
-    /// Feed random pages to the scanner and compare it with a simple reader.
+    /// Feed random pages to the scanner, compared with a simple reader, and random queries to the checks of the PromQL API.
     Fuzz {
         /// Duration.
         #[arg(value_name = "SECONDS", default_value_t = 30)]
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
         Task::Ci => ci::all(),
         Task::Bench(options) => bench::run(&options),
         Task::Counts => counts::all(),
-        Task::Fuzz { seconds } => fuzz::scan(seconds),
+        Task::Fuzz { seconds } => fuzz::all(seconds),
         Task::Loom => loom::all(),
         Task::Miri => miri::all(),
         Task::Mutants { arguments } => mutants::all(&arguments),

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{Empty, Found, InstantQuery, OWN, Shared, lock, scope};
+use super::{Empty, Found, InstantQuery, OWN, Shared, blame, lock, scope};
 use crate::answer::{self, Says};
 use crate::memory::{Flight, Good, Outcome};
 use crate::probe::{self, Heard};
 use crate::query::Query;
 use crate::refusal::{Reason, Refusal};
+use crate::selector::Selector;
 use crate::upstream::{Passed, Request, Unanswered};
 use crate::verdict::{Judged, Questions, Terms};
 
@@ -38,7 +39,7 @@ impl Shared {
     }
 
     /// Asks the server, and judges what it says.
-    async fn fly(&self, query: &Query, question: &InstantQuery) -> Outcome {
+    async fn fly(self: &Arc<Self>, query: &Query, question: &InstantQuery) -> Outcome {
         let asked_at = self.clock.now();
         let request = request_of(question);
         if question.empty == Empty::Pass || query.selectors.is_empty() {
@@ -68,7 +69,9 @@ impl Shared {
         let terms = Terms { max_age, empty: question.empty };
         let judged = match questions.judge(&query.need, &heard, terms) {
             Ok(judged) => judged,
-            Err(refusal) => return Outcome::Refused(Arc::new(refusal)),
+            Err(refusal) => {
+                return Outcome::Refused(Arc::new(self.blamed(refusal, query, question)));
+            }
         };
         if says == Says::Nothing && judged.is_empty {
             // Query and probe are two moments: a series may have come between them.
@@ -157,6 +160,44 @@ impl Shared {
                 .filter_map(|text| Some((format!("{text}{scope}"), (*heard.get(text)?, now)))),
         );
         Ok(heard)
+    }
+
+    /// A refusal for what is missing, with the matcher that is to blame once that is known.
+    fn blamed(
+        self: &Arc<Self>,
+        mut refusal: Refusal,
+        query: &Query,
+        question: &InstantQuery,
+    ) -> Refusal {
+        let is_it = |selector: &&Selector| refusal.text.contains(selector.text());
+        let selector =
+            query.selectors.iter().find(is_it).filter(|_| refusal.reason == Reason::Missing);
+        let Some(selector) = selector else { return refusal };
+        let key = format!("{}{}", selector.text(), scope(question));
+        let now = self.clock.now();
+        let mut blame = lock(&self.blame);
+        blame.retain(|_, (_, at)| at.age(now) < blame::LASTS);
+        if let Some((known, _)) = blame.get(&key) {
+            if let Some(known) = known {
+                refusal.text = format!("{}. {known}", refusal.text);
+            }
+            return refusal;
+        }
+        let Some(text) = blame::query(selector) else { return refusal };
+        if blame.len() < self.settings.max_entries {
+            blame.insert(key.clone(), (None, now));
+            let mut request = request_of(question);
+            request.parameters.retain(|(name, _)| name != "query");
+            request.parameters.insert(0, ("query".to_owned(), text));
+            let (shared, selector) = (Arc::clone(self), selector.clone());
+            tokio::spawn(async move {
+                if let Ok((body, _)) = shared.instant(request, true).await {
+                    let known = blame::read(&body, &selector);
+                    lock(&shared.blame).insert(key, (known, shared.clock.now()));
+                }
+            });
+        }
+        refusal
     }
 
     /// The refusal of a query that names a model which nobody knows.

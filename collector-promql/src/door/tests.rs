@@ -75,6 +75,9 @@ impl Upstream for Server {
                     parts.map(|(place, _)| sample(&format!(r#""i":"{place}","k":"n""#), "1"));
                 Ok(vector(&parts.collect::<Vec<_>>().join(",")))
             }
+            Does::Nothing { .. } if query.starts_with("label_replace(topk(") => {
+                Ok(vector(&sample(r#""i":"namespace","namespace":"prod""#, "2")))
+            }
             Does::Nothing { .. } => Ok(vector("")),
             Does::Status(status, body) => Ok(Passed::new(status, None, body)),
             Does::Body(body) => Ok(Passed::new(200, None, body)),
@@ -352,4 +355,40 @@ async fn a_part_that_is_empty_does_not_swallow_one_that_is_heard() {
     let both =
         format!("{QUEUE} + sum(llm_d_epp_flow_control_pool_saturation{{namespace=\"prod\"}})");
     check_refused(&world.ask(&both).await, 503, Some(Reason::Partial), "or vector(0)");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_passed_at_the_same_time_is_asked_once() {
+    let world = World::new(Does::Value("7", 1));
+    let request = || Request::new("api/v1/query", vec![("query".to_owned(), "up".to_owned())]);
+    let callers: Vec<_> = (0..100)
+        .map(|_| {
+            let door = world.door.clone();
+            tokio::spawn(async move { door.pass(request()).await })
+        })
+        .collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap().unwrap().status, 200);
+    }
+    assert_eq!(world.asked().0, 1);
+    pass(1).await;
+    world.does(Does::Refuse);
+    assert!(world.door.pass(request()).await.unwrap_err().message.contains("refused"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_names_the_matcher_that_is_to_blame_once_that_is_known() {
+    let world = World::new(Does::Nothing { anchor: false });
+    let query = r#"sum(vllm:num_requests_waiting{namespace="pord"})"#;
+    check_refused(&world.ask(query).await, 503, Some(Reason::Missing), "no series match");
+    assert_eq!(world.asked(), (2, 1), "the query, its probe, and who is to blame");
+    pass(10).await;
+    let again = world.ask(query).await;
+    check_refused(
+        &again,
+        503,
+        Some(Reason::Missing),
+        r#"Without namespace=\"pord\" there are 2, of \"prod\""#,
+    );
+    assert_eq!(world.asked(), (3, 2), "that is asked once in ten minutes");
 }

@@ -1,5 +1,7 @@
 //! What the queries of the field need, and what they are worth where nothing is.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn query(text: &str) -> Query {
@@ -132,5 +134,73 @@ fn what_is_no_query_says_why() {
     {
         let error = Query::parse(text, &Limits::default()).unwrap_err();
         assert!(error.contains(why), "{text}: {error}");
+    }
+}
+
+/// Queries of every form, most of them valid.
+fn any_query() -> impl Strategy<Value = String> {
+    let leaf = prop::sample::select(vec![
+        "a",
+        "a{b=\"c\"}",
+        "a{b=~'c.*',d!=\"\"}",
+        "{__name__=~\"a|b\"}",
+        "1",
+        "vector(0)",
+        "a offset 5m",
+        "a @ 17",
+        "rate(a_total[5m])",
+        "max_over_time(a{b=`c`}[5m:1m])",
+    ]);
+    leaf.prop_map(str::to_owned).prop_recursive(4, 24, 2, |inner| {
+        let operators = [
+            "+",
+            "-",
+            "*",
+            "/",
+            "%",
+            "^",
+            "==",
+            "> bool",
+            "and on (x)",
+            "or",
+            "unless",
+            "/ ignoring (y)",
+        ];
+        let around = [
+            "sum(#)",
+            "max by (x) (#)",
+            "count without (x, y) (#)",
+            "topk(3, #)",
+            "clamp(#, 1, 2)",
+            "(#)",
+            "-#",
+            "absent(#)",
+            "label_replace(#, \"x\", \"$1\", \"y\", \"(.*)\")",
+            "avg_over_time((#)[5m:])",
+        ];
+        let binary = (inner.clone(), prop::sample::select(operators.to_vec()), inner.clone());
+        prop_oneof![
+            binary.prop_map(|(left, operator, right)| format!("{left} {operator} {right}")),
+            (prop::sample::select(around.to_vec()), inner)
+                .prop_map(|(around, inner)| around.replace('#', &inner)),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_read_in_two_ways(text in any_query()) {
+        if let Ok(query) = Query::parse(&text, &Limits::default()) {
+            let again = Query::parse(&query.text, &Limits::default());
+            let again = again.unwrap_or_else(|error| panic!("{text:?} as {:?}: {error}", query.text));
+            prop_assert_eq!(&again.text, &query.text);
+            prop_assert_eq!(again.need, query.need);
+            prop_assert_eq!(again.of_past, query.of_past);
+        }
+    }
+
+    #[test]
+    fn no_text_ends_the_check_of_limits(text in ".{0,200}") {
+        let _ = Limits::default().check(&text);
     }
 }

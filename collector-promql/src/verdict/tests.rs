@@ -71,7 +71,8 @@ fn an_idle_picker_is_a_zero_and_a_picker_that_is_gone_is_not() {
 #[test]
 fn without_a_label_of_the_scrape_an_anchor_vouches_only_alone() {
     let text = r#"sum(llm_d_epp_flow_control_queue_size{model_name="m"})"#;
-    let anchor = "llm_d_epp_flow_control_pool_saturation";
+    let anchor =
+        "count by (namespace, job, instance, pod) (llm_d_epp_flow_control_pool_saturation)";
     check_empty(text, &[(anchor, 1, 1)], "0: no series match");
     check_refused(text, &[(anchor, 2, 1)], Reason::Missing, "no series match");
 }

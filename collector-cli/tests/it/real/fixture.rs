@@ -31,7 +31,16 @@ impl World {
         options: PrometheusOptions,
     ) -> Option<Self> {
         let warm_up = Duration::from_secs(60);
-        let spec = FleetSpec { seed: 7, warm_up, variants, ..FleetSpec::default() };
+        Self::of_fleet(FleetSpec { seed: 7, warm_up, variants, ..FleetSpec::default() }, options)
+            .await
+    }
+
+    #[cfg(feature = "promql")]
+    pub(crate) async fn of(spec: FleetSpec) -> Option<Self> {
+        Self::of_fleet(spec, PrometheusOptions::default()).await
+    }
+
+    async fn of_fleet(spec: FleetSpec, options: PrometheusOptions) -> Option<Self> {
         let fleet = FleetServer::start(spec).await.unwrap();
         let scrape_interval = options.scrape_interval;
         let prometheus = PrometheusServer::start_or_skip(&fleet, options).await?;

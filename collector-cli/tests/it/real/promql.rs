@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use collector_sim::VariantSpec;
+use collector_sim::{Faults, FleetSpec, PickerNames, PickerSpec, VariantSpec};
 use serde_json::Value;
 
 use super::fixture::{World, eventually, variant};
@@ -17,7 +17,11 @@ struct Fixture {
 
 impl Fixture {
     async fn start(variants: Vec<VariantSpec>, settings: &str) -> Option<Self> {
-        let world = World::start(variants).await?;
+        Self::of(World::start(variants).await, settings)
+    }
+
+    fn of(world: Option<World>, settings: &str) -> Option<Self> {
+        let world = world?;
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("collector.toml");
         let settings = format!("[promql]\nenabled = true\n{settings}\n[cache]\nttl = \"2s\"\n");
@@ -146,4 +150,48 @@ async fn in_an_outage_the_last_answer_is_given_with_its_age_and_then_an_error_at
     let ages = ages.into_inner();
     assert!(ages.len() > 1 && ages.is_sorted(), "{ages:?}");
     assert!(ages.last() <= Some(&6), "{ages:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_picker_is_zero_and_a_picker_that_is_gone_is_not() {
+    // The picker holds no flow of the idle model, as a real one that has collected it.
+    let (idle, other) = (variant("idle", "org/idle"), variant("other", "org/other"));
+    let picker = PickerSpec {
+        pool: "pool".to_owned(),
+        namespace: "prod".to_owned(),
+        variants: vec!["other".to_owned()],
+        names: PickerNames::default(),
+        flow_control: true,
+    };
+    let spec =
+        FleetSpec { variants: vec![idle, other], pickers: vec![picker], ..FleetSpec::default() };
+    let Some(fixture) = Fixture::of(World::of(spec).await, "") else { return };
+    let queue = r#"llm_d_epp_flow_control_queue_size{namespace="prod",model_name="org/idle"}"#;
+    let sum = format!("sum({queue})");
+    let raw = || fixture.get("/raw/api/v1/query", "llm_d_epp_flow_control_pool_saturation", "");
+    eventually("the picker is scraped", Duration::from_secs(20), || async {
+        raw().body.contains("value")
+    })
+    .await;
+    let direct = fixture.get("/raw/api/v1/query", &sum, "");
+    assert!(direct.body.contains(r#""result":[]"#), "an idle flow has no series: {}", direct.body);
+    let answer = fixture.ask(&sum);
+    assert_eq!(value(&answer), "0");
+    assert!(
+        answer.body.contains("llm_d_epp_flow_control_pool_saturation is heard"),
+        "{}",
+        answer.body
+    );
+    // Without a label of the scrape: there is one picker.
+    assert_eq!(value(&fixture.ask(&sum.replace(r#"namespace="prod","#, ""))), "0");
+    let typo = sum.replace("org/idle", "org/idel");
+    check_refused(&fixture.ask(&typo), 422, "unknown_model", r#"nearest: "org/idle""#);
+
+    let gone = Faults { vanish: true, ..Faults::default() };
+    fixture.world.fleet.set_faults("prod", "pool-epp", gone).await.unwrap();
+    eventually("it is refused", Duration::from_secs(30), || async {
+        fixture.ask(&sum).status == 503
+    })
+    .await;
+    check_refused(&fixture.ask(&sum), 503, "missing", "missing is not 0");
 }
