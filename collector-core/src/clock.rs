@@ -248,6 +248,18 @@ mod tests {
         assert!(after.age(of_engine.now()) < Duration::from_secs(60));
     }
 
+    #[cfg(feature = "test-util")]
+    #[test]
+    fn time_that_the_machine_seems_to_have_slept_counts_from_the_next_catching_up_on() {
+        let hour = Duration::from_secs(3600);
+        let clock = SystemClock::new();
+        let sampled = clock.now();
+        seem_suspended(hour);
+        assert!(sampled.age(clock.now()) < hour);
+        clock.catch_up();
+        assert!(sampled.age(clock.now()) >= hour);
+    }
+
     #[test]
     fn a_sample_older_than_the_clock_keeps_its_age() {
         let clock = ManualClock::new();

@@ -100,7 +100,11 @@ fn what_each_source_last_said_counts() {
         terminated: vec![("gone".into(), Tick::MIN); 2],
         absent: Vec::new(),
     };
-    let load = |pod: &str| (PodName::from(pod), LoadRow::from(LoadRates::ZERO));
+    let load = |pod: &str| {
+        let mut row = LoadRow::from(LoadRates::ZERO);
+        row.reasons.insert(Field::ArrivalRate, "no two samples");
+        (PodName::from(pod), row)
+    };
     let trace = TraceRow {
         pod: None,
         field: Field::QueueLength,
@@ -114,12 +118,17 @@ fn what_each_source_last_said_counts() {
     let mut sample = ModelSample::new(Tick::MIN, vec![row("pod-1"), row("pod-2")]);
     sample.load = ["pod-1", "pod-2", "pod-3"].map(load).into_iter().collect();
     sample.absent = Absent::Pods(vec!["hung".into(); 4]);
+    sample.failed =
+        [(Field::QueueLength, "422"), (Field::KvCacheUsage, "422")].into_iter().collect();
+    sample.warnings = vec!["late".into(); 6];
     sample.trace = vec![trace; 5];
     let behind = size_of::<ModelSample>()
         + 2 * size_of::<ReplicaMetrics>()
         + 3 * size_of::<(PodName, LoadRow)>()
         + 4 * size_of::<PodName>()
-        + 5 * size_of::<TraceRow>();
+        + 5 * size_of::<TraceRow>()
+        + (3 + 2) * size_of::<(Field, Arc<str>)>()
+        + 6 * size_of::<Arc<str>>();
     let terminated = 2 * size_of::<(PodName, Tick)>();
     let expected = EMPTY + one + behind + size_of::<Mark>() + terminated;
     assert_eq!(of(vec![source(Some(answer(sample)))]), expected);
