@@ -177,7 +177,8 @@ pub(crate) struct ModelsArgs {
 /// What to check.
 #[derive(Args, Debug)]
 #[command(after_help = "Exits with 0 when nothing failed and with 1 otherwise.\n\n\
-                  Example:\n  collector check -m org/model -n prod --wait 60s")]
+                  Examples:\n  collector check -m org/model -n prod --wait 60s\n  \
+                  kubectl get scaledobject -A -o yaml | collector check --scaled-object -")]
 pub(crate) struct CheckArgs {
     /// Model id to check for
     #[arg(short, long, value_name = "MODEL", requires = "namespace", value_parser = NonEmpty::new())]
@@ -188,6 +189,10 @@ pub(crate) struct CheckArgs {
     /// Repeat until nothing fails, at most for this time; stderr shows what failed
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) wait: Option<Duration>,
+    /// Check KEDA's ScaledObjects in this YAML file (`-`: standard input) and what their triggers say now
+    #[cfg(feature = "promql")]
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    pub(crate) scaled_object: Option<PathBuf>,
 }
 
 impl CheckArgs {

@@ -25,6 +25,6 @@ mod verdict;
 pub use anchor::{Anchor, Anchors, Strength};
 pub use door::{Door, Empty, Found, InstantQuery, Models, Reply, Settings};
 pub use limits::Limits;
-pub use query::check;
+pub use query::{Described, Kind, describe};
 pub use refusal::{Reason, Refusal};
 pub use upstream::{Passed, Request, Unanswered, Upstream};

@@ -26,6 +26,7 @@ pub(crate) struct Query {
     pub(crate) of_past: bool,
     /// It adds, divides or compares two parts that both select something: where one part is empty, so is the whole.
     pub(crate) has_arithmetic: bool,
+    pub(crate) kind: Kind,
 }
 
 /// What must be heard.
@@ -57,16 +58,44 @@ impl Query {
             value_of_nothing: value_of_nothing(&expression),
             of_past: reader.of_past,
             has_arithmetic: reader.has_arithmetic,
+            kind: kind(&expression),
         })
     }
 }
 
-/// Checks a query as a door does before it asks: its limits, and whether it is PromQL.
+/// What can be said about a query without asking anybody.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Described {
+    /// Its selectors, each as PromQL, with the labels that it has matchers for.
+    pub selectors: Vec<(String, Vec<String>)>,
+    /// What its value is like.
+    pub kind: Kind,
+}
+
+/// What the value of a query is like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Kind {
+    /// It grows with the number of replicas: a sum, a count.
+    Sum,
+    /// It does not: a mean, a greatest value, a quantile.
+    Ratio,
+    /// It cannot be told.
+    Unknown,
+}
+
+/// Reads a query as a door does before it asks: within its limits, and as PromQL.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn check(query: &str, limits: &Limits) -> Result<(), String> {
-    Query::parse(query, limits).map(drop)
+pub fn describe(query: &str, limits: &Limits) -> Result<Described, String> {
+    let query = Query::parse(query, limits)?;
+    let selectors = query.selectors.iter().map(|selector| {
+        let labels = selector.labels().into_iter().map(str::to_owned).collect();
+        (selector.text().to_owned(), labels)
+    });
+    Ok(Described { selectors: selectors.collect(), kind: query.kind })
 }
 
 /// Collects what stands in an expression.
@@ -212,6 +241,33 @@ fn value_of_nothing(expression: &Expr) -> Option<f64> {
             }
         }
         _ => None,
+    }
+}
+
+/// What the value of an expression is like, by its outermost aggregation.
+fn kind(expression: &Expr) -> Kind {
+    match expression {
+        Expr::Paren(inner) => kind(&inner.expr),
+        Expr::Unary(inner) => kind(&inner.expr),
+        Expr::Aggregate(AggregateExpr { op, .. }) => match op.to_string().as_str() {
+            "sum" | "count" => Kind::Sum,
+            "avg" | "max" | "min" | "quantile" => Kind::Ratio,
+            _ => Kind::Unknown,
+        },
+        Expr::Binary(BinaryExpr { op, lhs, rhs, .. }) => match (is_constant(lhs), is_constant(rhs))
+        {
+            (false, true) => kind(lhs),
+            (true, false) => kind(rhs),
+            // A sum by a sum is a mean.
+            _ if op.id() == T_DIV => Kind::Ratio,
+            _ if kind(lhs) == kind(rhs) => kind(lhs),
+            _ => Kind::Unknown,
+        },
+        Expr::Call(Call { func, .. }) if func.name == "histogram_quantile" => Kind::Ratio,
+        Expr::Call(Call { args, .. }) => {
+            args.args.first().map_or(Kind::Unknown, |first| kind(first))
+        }
+        _ => Kind::Unknown,
     }
 }
 

@@ -71,26 +71,13 @@ impl Promql {
         if !config.enabled {
             return Ok(None);
         }
-        let server = loaded.config.settings_of::<PrometheusConfig>();
-        let Some(server) = server.filter(|server| !server.url.is_empty()) else {
-            return Err(Failure::usage(
-                "promql.enabled: set prometheus.url as well, the server that queries are passed to",
-            ));
-        };
         let forward = config.forward_headers.iter().map(|name| {
             HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
                 Failure::usage(format!("promql.forward_headers: {name:?} is no name of a header"))
             })
         });
         let forward = forward.collect::<Result<_, _>>()?;
-        let anchors = anchors(config)?;
-        let settings = settings(config, server.timeout);
-        let backend = PrometheusBackend::new(server.clone(), Arc::clone(&clock))
-            .map_err(|error| Failure::usage(error.to_string()))?;
-        let configured = loaded.config.variants.iter().map(|variant| variant.model.to_string());
-        let models = KnownModels { collector, configured: configured.collect() };
-        let (upstream, models) = (Arc::new(Server(backend)), Arc::new(models));
-        let door = Door::new(upstream, models, clock, anchors, settings);
+        let door = door(loaded, collector, clock, config.answer_within)?;
         Ok(Some(Self { door, forward }))
     }
 
@@ -217,6 +204,27 @@ fn head_bytes(request: &Request) -> usize {
     let headers = headers.map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
     let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     path + headers
+}
+
+/// A door to the server of `[prometheus]`, whose callers wait so long.
+pub(crate) fn door(
+    loaded: &Loaded,
+    collector: Arc<CachingCollector>,
+    clock: Arc<dyn Clock>,
+    answer_within: Duration,
+) -> Result<Door, Failure> {
+    let config = &loaded.config.promql;
+    let server = loaded.config.settings_of::<PrometheusConfig>();
+    let Some(server) = server.filter(|server| !server.url.is_empty()) else {
+        return Err(Failure::usage("set prometheus.url: the server that queries are passed to"));
+    };
+    let anchors = anchors(config)?;
+    let settings = Settings { answer_within, ..settings(config, server.timeout) };
+    let backend = PrometheusBackend::new(server.clone(), Arc::clone(&clock))
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    let configured = loaded.config.variants.iter().map(|variant| variant.model.to_string());
+    let models = KnownModels { collector, configured: configured.collect() };
+    Ok(Door::new(Arc::new(Server(backend)), Arc::new(models), clock, anchors, settings))
 }
 
 /// Where a path of this API leads, written as clients write it: with a slash too many, or below `/prometheus`.

@@ -128,6 +128,25 @@ fn arithmetic_of_two_selections_is_told_from_that_with_a_number() {
 }
 
 #[test]
+fn a_value_grows_with_the_replicas_or_does_not() {
+    for (text, expected) in [
+        ("sum(a) or vector(0)", Kind::Sum),
+        ("(count(a) * 2)", Kind::Sum),
+        ("sum(a) / sum(b)", Kind::Ratio),
+        ("max(a)", Kind::Ratio),
+        ("clamp_max(avg(a), 1)", Kind::Ratio),
+        ("histogram_quantile(0.9, sum by (le) (rate(a_bucket[1m])))", Kind::Ratio),
+        ("a", Kind::Unknown),
+        ("sum(a) or max(a)", Kind::Unknown),
+    ] {
+        assert_eq!(query(text).kind, expected, "{text}");
+    }
+    let described = describe("sum(a{b=\"c\"}) or d", &Limits::default()).unwrap();
+    let selectors = [("a{b=\"c\"}".to_owned(), vec!["b".to_owned()]), ("d".to_owned(), vec![])];
+    assert_eq!(described.selectors, selectors);
+}
+
+#[test]
 fn what_is_no_query_says_why() {
     for (text, why) in
         [("sum(", ""), ("", ""), ("a{b=~\"[\"}", ""), ("unknown_function(a)", "unknown_function")]

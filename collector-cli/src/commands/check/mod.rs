@@ -2,6 +2,8 @@
 
 mod groups;
 mod report;
+#[cfg(feature = "promql")]
+mod scaled_object;
 
 use std::future::Future;
 use std::path::Path;
@@ -23,6 +25,10 @@ use crate::signals::StopSignals;
 /// The pause between two rounds of `--wait`.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// How long a query of a trigger may take.
+#[cfg(feature = "promql")]
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A wait that takes longer is announced on stderr.
 const ANNOUNCED_AFTER: Duration = Duration::from_secs(2);
 
@@ -41,6 +47,8 @@ async fn check(
     let mut signals = StopSignals::catch()?;
     let backends = settings.backends()?;
     settings.before_a_read(None).await?;
+    #[cfg(feature = "promql")]
+    let objects = args.scaled_object.as_deref().map(scaled_object::read).transpose()?;
     // Of several rounds the last one is the result.
     let prints_at_once = format == Format::Table && args.wait.is_none();
     let started = settings.clock.now();
@@ -49,10 +57,17 @@ async fn check(
         // A new collector each round: the last one's breaker may be open.
         let collector = settings.collector_at_once()?;
         let mut report = Report::new(prints_at_once);
+        let work = async {
+            #[cfg(feature = "promql")]
+            if let Some(objects) = &objects {
+                return of_objects(settings, file, objects, collector, &mut report).await;
+            }
+            round(settings, file, &backends, &collector, args.model(), &mut report).await
+        };
         let stopped = tokio::select! {
             biased;
             signal = signals.received() => Some(signal),
-            ended = round(settings, file, &backends, &collector, args.model(), &mut report) => {
+            ended = work => {
                 ended?;
                 None
             }
@@ -133,6 +148,28 @@ async fn round(
     };
     report.add(of_model)?;
     report.add(groups::timings(settings))
+}
+
+/// Checks ScaledObjects: by rules, and by asking what their triggers ask.
+#[cfg(feature = "promql")]
+async fn of_objects(
+    settings: &Settings,
+    file: Option<&Path>,
+    objects: &[scaled_object::ScaledObject],
+    collector: Arc<CachingCollector>,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    report.add(groups::configuration(settings, file))?;
+    let loaded = &settings.loaded;
+    // A person waits longer than an autoscaler may.
+    let door = crate::server::door(loaded, collector, Arc::clone(&settings.clock), PATIENCE)?;
+    let port = loaded.config.server.listen.port();
+    for object in objects {
+        report.add(object.rules(port))?;
+        let place = settings.place_of("prometheus");
+        report.add(announced("the triggers' queries", &place, object.values(&door)).await)?;
+    }
+    Ok(())
 }
 
 /// Awaits `work`, and announces on stderr what is being waited for when it takes long.

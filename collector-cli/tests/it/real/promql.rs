@@ -6,7 +6,7 @@ use collector_sim::{Faults, FleetSpec, PickerNames, PickerSpec, VariantSpec};
 use serde_json::Value;
 
 use super::fixture::{World, eventually, variant};
-use crate::process::{Answer, Served, collector};
+use crate::process::{Answer, Served, collector, run};
 
 /// A `collector serve` with its PromQL API in front of a Prometheus that scrapes a fleet.
 struct Fixture {
@@ -194,4 +194,64 @@ async fn an_idle_picker_is_zero_and_a_picker_that_is_gone_is_not() {
     })
     .await;
     check_refused(&fixture.ask(&sum), 503, "missing", "missing is not 0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scaled_object_is_checked_by_what_its_triggers_say_now() {
+    let Some(world) = World::start(vec![variant("llama", "org/llama")]).await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (config, object) =
+        (folder.path().join("collector.toml"), folder.path().join("object.yaml"));
+    std::fs::write(&config, world.toml("")).unwrap();
+    let yaml = r#"
+kind: ScaledObject
+metadata: {name: llama, namespace: prod}
+spec:
+  minReplicaCount: 1
+  triggers:
+    - type: prometheus
+      metadata:
+        serverAddress: http://collector:9464
+        query: sum(vllm:num_requests_running{namespace="prod",model_name="org/llama"})
+        threshold: "5"
+    - type: prometheus
+      metadata:
+        serverAddress: http://prometheus:9090
+        query: sum(vllm:num_requests_running{namespace="prod",model_name="org/lama"})
+        threshold: "5"
+"#;
+    std::fs::write(&object, yaml).unwrap();
+    let mut command = collector();
+    command
+        .arg("--config")
+        .arg(&config)
+        .args(["-o", "json", "check", "--scaled-object"])
+        .arg(&object);
+    let ended = run(&mut command, &[]);
+    assert_eq!(ended.exit, 1, "{}", ended.stdout);
+    let document = ended.json();
+    let checks = document["checks"].as_array().unwrap();
+    let of = |id: &str, status: &str| {
+        let is_it = |check: &&Value| check["id"] == id && check["status"] == status;
+        let details = checks.iter().filter(is_it).map(|check| check["detail"].as_str().unwrap());
+        details.map(str::to_owned).collect::<Vec<String>>()
+    };
+    let values = of("scaled-object.value", "pass");
+    assert_eq!(values.len(), 1, "{document}");
+    assert!(values[0].starts_with("prod/llama: trigger 1: "), "{values:?}");
+    assert!(values[0].contains("through the collector "), "{values:?}");
+    let wrong = of("scaled-object.value", "fail");
+    assert!(
+        wrong[0].contains(r#"there is no model "org/lama"; nearest: "org/llama""#),
+        "{wrong:?}"
+    );
+    assert!(wrong[0].ends_with("(directly: nothing, which is taken for 0)"), "{wrong:?}");
+    assert_eq!(of("scaled-object.address", "warn").len(), 1);
+    assert_eq!(of("scaled-object.minimum", "pass").len(), 1);
+
+    let mut piped = collector();
+    piped.arg("--config").arg(&config).args(["check", "--scaled-object", "nowhere.yaml"]);
+    let ended = run(&mut piped, &[]);
+    assert_eq!(ended.exit, 2, "{}", ended.stderr);
+    assert!(ended.stderr.contains("nowhere.yaml"), "{}", ended.stderr);
 }
