@@ -110,6 +110,11 @@ pub(crate) fn of_value(at: f64, value: f64, warnings: &[String]) -> Vec<u8> {
     document.to_string().into_bytes()
 }
 
+/// Whether a body is a document of this API, with whatever status.
+pub(crate) fn is_document(body: &[u8]) -> bool {
+    serde_json::from_slice::<Document<'_>>(body).is_ok()
+}
+
 /// The document of an error.
 pub(crate) fn of_error(error_type: &str, error: &str) -> Vec<u8> {
     let document =

@@ -234,11 +234,12 @@ impl Shared {
             let now = self.clock.now();
             let mut memory = lock(&self.memory);
             let entry = memory.entry(&key, now);
-            match &entry.last {
-                Some((outcome, at)) if at.age(now) < self.lasts(outcome) => {
-                    return self.reply(outcome, entry.good.as_ref(), now);
-                }
-                _ => {}
+            if let Some((outcome, at)) = &entry.last
+                && at.age(now) < self.lasts(outcome)
+            {
+                let (outcome, good) = (outcome.clone(), entry.good.clone());
+                drop(memory);
+                return self.reply(&outcome, good.as_ref(), now);
             }
             match &entry.flight {
                 // A flight whose end is gone without a word has panicked.
@@ -273,10 +274,7 @@ impl Shared {
             Ok(Err(_)) => Some(Outcome::Failed("the request ended without an answer".into())),
             Err(_) => None,
         };
-        outcome.unwrap_or_else(|| {
-            let within = duration::format(within);
-            Outcome::Failed(format!("the server did not answer within {within}").into())
-        })
+        outcome.unwrap_or_else(|| late(within))
     }
 
     /// A query about the past: passed, neither judged nor remembered.
@@ -285,7 +283,9 @@ impl Shared {
         if let Some(time) = question.parameters.iter().find(|(name, _)| name == "time") {
             request.parameters.push(time.clone());
         }
-        match self.instant(request, false).await {
+        let within = self.settings.answer_within;
+        let answered = timeout(within, self.instant(request, false)).await;
+        match answered.unwrap_or_else(|_| Err(late(within))) {
             Ok((body, _)) => Reply::given(body, None),
             Err(outcome) => self.reply(&outcome, None, self.clock.now()),
         }
@@ -345,6 +345,11 @@ impl Shared {
     fn wall(&self) -> f64 {
         self.clock.wall().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
     }
+}
+
+fn late(within: Duration) -> Outcome {
+    let within = duration::format(within);
+    Outcome::Failed(format!("the server did not answer within {within}").into())
 }
 
 /// What two questions have in common that have one answer.

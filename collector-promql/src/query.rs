@@ -26,6 +26,8 @@ pub(crate) struct Query {
     pub(crate) of_past: bool,
     /// It adds, divides or compares two parts that both select something: where one part is empty, so is the whole.
     pub(crate) has_arithmetic: bool,
+    /// It does so below a default: `(a + b) or vector(0)` says 0 where one of the two is empty.
+    pub(crate) hides_arithmetic: bool,
     pub(crate) kind: Kind,
 }
 
@@ -58,6 +60,7 @@ impl Query {
             value_of_nothing: value_of_nothing(&expression),
             of_past: reader.of_past,
             has_arithmetic: reader.has_arithmetic,
+            hides_arithmetic: reader.hides_arithmetic,
             kind: kind(&expression),
         })
     }
@@ -104,6 +107,7 @@ struct Reader {
     selectors: Vec<Selector>,
     of_past: bool,
     has_arithmetic: bool,
+    hides_arithmetic: bool,
 }
 
 impl Reader {
@@ -150,8 +154,10 @@ impl Reader {
                     left
                 }
                 operator => {
-                    self.has_arithmetic |=
+                    let is_arithmetic =
                         operator != T_LAND && !is_constant(lhs) && !is_constant(rhs);
+                    self.has_arithmetic |= is_arithmetic;
+                    self.hides_arithmetic |= is_arithmetic && has_default;
                     all(vec![self.need(lhs, has_default), self.need(rhs, has_default)])
                 }
             },

@@ -87,6 +87,12 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
     collector.start_background_worker().await.unwrap();
     announce(&listener)?;
 
+    #[cfg(feature = "promql")]
+    if app.promql.is_some() {
+        let server = settings.place_of("prometheus");
+        tracing::info!(server, "PromQL queries are answered with the credentials for this server");
+    }
+
     let mut server = tokio::spawn(serve_until(listener, app.router(), stopping));
     let upkeep = tokio::spawn(async move {
         let mut ticks = interval(UPKEEP_INTERVAL);

@@ -18,6 +18,10 @@ use crate::selector::Selector;
 use crate::upstream::{Passed, Request, Unanswered};
 use crate::verdict::{Judged, Questions, Terms};
 
+/// What makes Thanos and VictoriaMetrics refuse to answer with a part, and VictoriaMetrics show the newest samples. Other
+/// servers ignore it.
+const COMPLETE: [(&str, &str); 3] =
+    [("partial_response", "false"), ("deny_partial_response", "1"), ("nocache", "1")];
 /// The path of instant queries.
 const QUERY: &str = "api/v1/query";
 
@@ -110,7 +114,9 @@ impl Shared {
                     Err(Outcome::Failed(format!("the server's answer is unusable: {error}").into()))
                 }
             },
-            400 | 422 => Err(Outcome::Invalid(Arc::new(passed))),
+            400 | 422 if answer::is_document(&passed.body) => {
+                Err(Outcome::Invalid(Arc::new(passed)))
+            }
             status => {
                 Err(Outcome::Failed(format!("the server answered with status {status}").into()))
             }
@@ -153,6 +159,9 @@ impl Shared {
         let mut known = lock(&self.heard);
         if known.len() > 2 * self.settings.max_entries {
             known.retain(|_, (_, at)| at.age(now) < self.settings.ttl);
+            if known.len() > 2 * self.settings.max_entries {
+                known.clear();
+            }
         }
         known.extend(
             unknown
@@ -240,6 +249,19 @@ fn given(
     if !judged.is_empty {
         return Ok(body.clone());
     }
+    // One side of a sum is 0, and the server's answer is nothing, or the default that stands for it: the other side is
+    // lost.
+    let is_lost = query.hides_arithmetic || (says == Says::Nothing && query.has_arithmetic);
+    if judged.is_heard && is_lost {
+        return Err(Refusal::new(
+            Reason::Partial,
+            format!(
+                "one part of the query is heard and another is empty ({}), and arithmetic of the two has no answer: \
+                 write (...) or vector(0) around each part that may be empty",
+                judged.warnings.join("; ")
+            ),
+        ));
+    }
     if says == Says::Something {
         return answer::with_warnings(body, &judged.warnings)
             .map(Bytes::from)
@@ -247,15 +269,6 @@ fn given(
     }
     match query.value_of_nothing {
         Some(value) => Ok(answer::of_value(now, value, &judged.warnings).into()),
-        // One side of a sum is 0, and the server's answer is nothing: the other side is lost.
-        None if judged.is_heard && query.has_arithmetic => Err(Refusal::new(
-            Reason::Partial,
-            format!(
-                "one part of the query is heard and another is empty ({}), and arithmetic of the two has no answer: \
-                 write (...) or vector(0) around the part that may be empty",
-                judged.warnings.join("; ")
-            ),
-        )),
         None => answer::with_warnings(body, &judged.warnings)
             .map(Bytes::from)
             .map_err(|error| Refusal::new(Reason::Backend, error)),
@@ -267,5 +280,10 @@ pub(super) fn request_of(question: &InstantQuery) -> Request {
     let mut parameters = vec![("query".to_owned(), question.query.clone())];
     let others = question.parameters.iter().filter(|(name, _)| !OWN.contains(&name.as_str()));
     parameters.extend(others.cloned());
+    for (name, value) in COMPLETE {
+        if !parameters.iter().any(|(known, _)| known == name) {
+            parameters.push((name.to_owned(), value.to_owned()));
+        }
+    }
     Request { headers: question.headers.clone(), ..Request::new(QUERY, parameters) }
 }

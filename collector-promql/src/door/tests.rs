@@ -47,6 +47,7 @@ impl Upstream for Server {
         let of = |name: &str| request.parameters.iter().find(|(known, _)| known == name);
         let query = of("query").unwrap().1.clone();
         let is_probe = query.starts_with("label_replace(label_replace(count(");
+        assert_eq!(of("partial_response").unwrap().1, "false");
         let counter = if is_probe { &self.probes } else { &self.queries };
         counter.fetch_add(1, Ordering::SeqCst);
         if let Some((_, time)) = of("time") {
@@ -311,6 +312,20 @@ async fn what_the_server_calls_invalid_is_passed_and_asked_once_each_ttl() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_that_is_no_document_is_not_passed_as_one() {
+    let world = World::new(Does::Status(400, "<html>Bad Request</html>"));
+    check_refused(&world.ask(SUM).await, 503, Some(Reason::Backend), "status 400");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_past_takes_no_longer_than_the_present() {
+    let world = World::new(Does::Hang);
+    let began = tokio::time::Instant::now();
+    check_refused(&world.ask("sum(a offset 5m)").await, 503, Some(Reason::Starting), "within 1s");
+    assert_eq!(began.elapsed(), Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_no_query_or_costs_too_much_is_refused_without_asking() {
     let world = World::new(Does::Value("7", 1));
     check_refused(&world.ask("sum(").await, 400, Some(Reason::BadQuery), "invalid parameter");
@@ -355,16 +370,22 @@ async fn a_part_that_is_empty_does_not_swallow_one_that_is_heard() {
     let both =
         format!("{QUEUE} + sum(llm_d_epp_flow_control_pool_saturation{{namespace=\"prod\"}})");
     check_refused(&world.ask(&both).await, 503, Some(Reason::Partial), "or vector(0)");
+    // A default around both would say 0 for the part that is heard.
+    let hidden = format!("({both}) or vector(0)");
+    check_refused(&world.ask(&hidden).await, 503, Some(Reason::Partial), "around each part");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_passed_at_the_same_time_is_asked_once() {
     let world = World::new(Does::Value("7", 1));
-    let request = || Request::new("api/v1/query", vec![("query".to_owned(), "up".to_owned())]);
+    let parameters = [("query", "up"), ("partial_response", "false")];
+    let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let request = Request::new("api/v1/query", parameters.to_vec());
     let callers: Vec<_> = (0..100)
         .map(|_| {
             let door = world.door.clone();
-            tokio::spawn(async move { door.pass(request()).await })
+            let request = request.clone();
+            tokio::spawn(async move { door.pass(request).await })
         })
         .collect();
     for caller in callers {
@@ -373,7 +394,7 @@ async fn what_is_passed_at_the_same_time_is_asked_once() {
     assert_eq!(world.asked().0, 1);
     pass(1).await;
     world.does(Does::Refuse);
-    assert!(world.door.pass(request()).await.unwrap_err().message.contains("refused"));
+    assert!(world.door.pass(request).await.unwrap_err().message.contains("refused"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -125,6 +125,8 @@ fn arithmetic_of_two_selections_is_told_from_that_with_a_number() {
     ] {
         assert_eq!(query(text).has_arithmetic, expected, "{text}");
     }
+    assert!(query("(sum(a) + sum(b)) or vector(0)").hides_arithmetic);
+    assert!(!query("(sum(a) or vector(0)) + (sum(b) or vector(0))").hides_arithmetic);
 }
 
 #[test]
