@@ -110,7 +110,13 @@ fn goals_as_written(hot: &Outcome, spread: &Outcome, report: &mut Report) -> Res
         ("hit.hot.as_written.vs_fastest_map", 2.5, hot),
         ("hit.spread.as_written.vs_fastest_map", 1.2, spread),
     ] {
-        report.goal_at_least(id, at_least, fastest_map(outcome)? / outcome.of(KEYED)?.seconds);
+        let ratio = fastest_map(outcome)? / outcome.of(KEYED)?.seconds;
+        report.goal_at_least(id, at_least, ratio);
+        if ratio < at_least {
+            let why =
+                "a hit counts itself and marks in its record when it was read, which no map does";
+            report.note(SUITE, format!("{id} is missed by {:.2}: {why}", at_least - ratio));
+        }
     }
     for (id, at_least, outcome) in
         [("hit.hot.as_written.vs_moka", 5.0, hot), ("hit.spread.as_written.vs_moka", 2.5, spread)]

@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::Bytes;
 use collector_core::{Clock, Tick, duration};
-use metrics::counter;
+use metrics::{Unit, counter, describe_counter};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -23,6 +23,8 @@ use crate::query::Query;
 use crate::refusal::{RETRY_AFTER, Reason, Refusal};
 use crate::upstream::{Passed, Request, Unanswered, Upstream};
 
+/// Requests, by how they ended.
+const REQUESTS: &str = "collector_promql_requests_total";
 /// How long a failure is believed: a client that asks twice in a row asks the server once.
 const FAILURE_LASTS: Duration = Duration::from_secs(1);
 /// How far from now the time of a query may be and still mean now: clients send whole seconds, and their clocks differ.
@@ -162,6 +164,8 @@ impl Door {
         anchors: Anchors,
         settings: Settings,
     ) -> Self {
+        describe_counter!(REQUESTS, Unit::Count, "Requests to the PromQL API, by how they ended");
+        counter!(REQUESTS, "door" => "query", "outcome" => "ok", "reason" => "").increment(0);
         let memory = Memory::new(settings.max_entries, settings.max_bytes);
         Self(Arc::new(Shared {
             upstream,
@@ -191,7 +195,7 @@ impl Door {
             _ => "failed",
         };
         let reason = reply.reason.map_or("", Reason::as_str);
-        counter!("collector_promql_requests_total", "door" => "query", "outcome" => outcome, "reason" => reason)
+        counter!(REQUESTS, "door" => "query", "outcome" => outcome, "reason" => reason)
             .increment(1);
         reply
     }
@@ -205,8 +209,7 @@ impl Door {
     pub async fn pass(&self, request: Request) -> Result<Passed, Unanswered> {
         let passed = self.0.passed(request).await;
         let outcome = if passed.is_ok() { "passed" } else { "failed" };
-        counter!("collector_promql_requests_total", "door" => "raw", "outcome" => outcome, "reason" => "")
-            .increment(1);
+        counter!(REQUESTS, "door" => "raw", "outcome" => outcome, "reason" => "").increment(1);
         passed
     }
 

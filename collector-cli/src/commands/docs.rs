@@ -13,10 +13,11 @@ macro_rules! pages {
     };
 }
 
-const PAGES: [Page; 10] = pages! {
+const PAGES: [Page; 11] = pages! {
     "getting-started": "from the demo to a daemon with a configuration";
     "configuration": "every key, its default and its variable";
     "prometheus": "a configuration for each kind of PromQL server";
+    "keda": "from nothing to a scaled model, and what happens in an outage";
     "promql-api": "what KEDA and others get for their queries";
     "checks": "what `collector check` checks";
     "troubleshooting": "what each error means, and what to do";

@@ -151,4 +151,12 @@ mod tests {
         assert_eq!(sample.load.pods().len(), 1);
         assert_eq!(&*sample.warnings[0], "the pod \"b\" came twice: it counts once");
     }
+
+    #[test]
+    fn pods_in_any_order_are_left_as_they_are() {
+        let mut sample = sample(vec![row("c"), row("a"), row("b")]);
+        keep_what_can_be(&mut sample);
+        assert_eq!(sample.replicas, [row("c"), row("a"), row("b")]);
+        assert_eq!(sample.warnings, []);
+    }
 }

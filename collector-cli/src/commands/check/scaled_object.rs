@@ -28,6 +28,9 @@ const MODEL: [&str; 9] = [
     "endpoint_name",
 ];
 
+/// Names of metrics that pods of model servers have.
+const ENGINES: [&str; 5] = ["vllm:", "sglang:", "sglang_", "trtllm_", "tgi_"];
+
 /// A ScaledObject, as far as its scaling depends on it.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct ScaledObject {
@@ -135,7 +138,7 @@ impl ScaledObject {
         let mut checks = vec![self.when_triggers_fail()];
         checks.extend(self.fallback.as_ref().map(|fallback| self.of_fallback(fallback)));
         for trigger in &self.triggers {
-            checks.extend(trigger.rules(port).into_iter().map(|mut check| {
+            checks.extend(trigger.rules(port, self.min == 0).into_iter().map(|mut check| {
                 check.detail =
                     format!("{}, trigger {}: {}", self.name, trigger.place, check.detail);
                 check
@@ -225,7 +228,7 @@ impl Trigger {
         self.metadata.get(key).and_then(Value::as_str).filter(|text| !text.trim().is_empty())
     }
 
-    fn rules(&self, port: u16) -> Vec<Check> {
+    fn rules(&self, port: u16, to_zero: bool) -> Vec<Check> {
         let check = |name: &str, status, detail: String| {
             Check::new(format!("scaled-object.{name}"), status, detail)
         };
@@ -252,7 +255,7 @@ impl Trigger {
         }
         if let Some(query) = self.text("query") {
             match describe(query, &Limits::default()) {
-                Ok(described) => checks.extend(self.of_query(query, &described)),
+                Ok(described) => checks.extend(self.of_query(query, &described, to_zero)),
                 Err(error) => {
                     let detail = format!("its query cannot be read: {error}");
                     checks.push(check("query", CheckStatus::Fail, detail));
@@ -280,7 +283,7 @@ impl Trigger {
         checks
     }
 
-    fn of_query(&self, query: &str, described: &Described) -> Vec<Check> {
+    fn of_query(&self, query: &str, described: &Described, to_zero: bool) -> Vec<Check> {
         let check = |status, detail: String| Check::new("scaled-object.query", status, detail);
         let mut checks = Vec::new();
         for (selector, labels) in &described.selectors {
@@ -297,6 +300,19 @@ impl Trigger {
             checks.push(
                 check(CheckStatus::Warn, detail).with_remedy(format!("add a matcher on {label}")),
             );
+        }
+        let is_of_engine =
+            |selector: &str| ENGINES.iter().any(|prefix| selector.starts_with(prefix));
+        let of_engine = described.selectors.iter().find(|(selector, _)| is_of_engine(selector));
+        if let Some((selector, _)) = of_engine
+            && to_zero
+            && !self.text("queryParameters").is_some_and(|text| text.contains("empty=zero"))
+        {
+            let detail = format!(
+                "without a pod there are no series of {selector}: at zero this trigger fails, and a fallback wakes a replica"
+            );
+            let remedy = "set queryParameters: \"empty=zero\" here, and let another trigger wake it (the picker's queue)";
+            checks.push(check(CheckStatus::Warn, detail).with_remedy(remedy));
         }
         let (fits, why) = match described.kind {
             Kind::Sum => ("AverageValue", "a sum is divided by the replicas"),
@@ -370,6 +386,7 @@ fn read_by_keda(body: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    /// It scales to zero; its trigger is on the picker's queue.
     const GOOD: &str = r#"
 apiVersion: keda.sh/v1alpha1
 kind: ScaledObject
@@ -384,7 +401,7 @@ spec:
       metricType: AverageValue
       metadata:
         serverAddress: http://collector.monitoring:9464
-        query: sum(vllm:num_requests_waiting{namespace="prod",model_name="org/llama"})
+        query: sum(llm_d_epp_flow_control_queue_size{namespace="prod",model_name="org/llama"})
         threshold: "5"
 "#;
 
@@ -444,12 +461,29 @@ spec:
         check_found(&[(address, "http://collector.monitoring:9464/raw")], Warn, "counts as 0");
         check_found(&[(r#"namespace="prod","#, "")], Warn, "selects every namespace");
         check_found(&[(r#",model_name="org/llama""#, "")], Warn, "selects every model");
+        let queue = "llm_d_epp_flow_control_queue_size";
+        let running = "vllm:num_requests_running";
+        check_found(&[(queue, running)], Warn, "at zero this trigger fails");
+        let zero =
+            ("threshold: \"5\"", "threshold: \"5\"\n        queryParameters: \"empty=zero\"");
+        assert_eq!(found(&[(queue, running), zero]), []);
+        assert_eq!(found(&[(queue, running), ("minReplicaCount: 0", "minReplicaCount: 1")]), []);
         check_found(&[("AverageValue", "Value")], Warn, "metricType is Value");
         check_found(&[("sum(", "max(")], Warn, "metricType is AverageValue");
         check_found(&[("sum(", "sum((")], Fail, "its query cannot be read");
         check_found(&[("\"5\"", "5")], Fail, "metadata.threshold is 5");
         check_found(&[("threshold", "treshold")], Fail, "metadata.threshold is missing");
         check_found(&[("type: prometheus", "type: cpu")], Skip, "not checked");
+    }
+
+    #[test]
+    fn the_example_passes() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/scaledobject.yaml");
+        let objects = read(Path::new(file)).unwrap();
+        assert_eq!(objects.len(), 2);
+        for check in objects.iter().flat_map(|object| object.rules(9464)) {
+            assert_eq!(check.status, CheckStatus::Pass, "{check:?}");
+        }
     }
 
     #[test]
