@@ -26,10 +26,10 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// For the collector to know the whole fleet.
 const KNOWN_WITHIN: Duration = Duration::from_secs(120);
 
-/// Measures `program` against a Prometheus that scrapes a simulated fleet.
 /// 11.6 without the PromQL API, which may take 1.5.
 const BINARY_MB: f64 = 13.1;
 
+/// Measures `program` against a Prometheus that scrapes a simulated fleet.
 pub(crate) async fn measure(program: &Path, quick: bool, report: &mut Report) -> Result<()> {
     let size = fs::metadata(program)
         .with_context(|| format!("cannot measure {}", program.display()))?

@@ -30,7 +30,7 @@ pub struct Anchor {
 type BuiltIn = (&'static str, &'static str, &'static [&'static str], Strength);
 
 /// What tells exporters apart.
-const EXPORTER: &str = "namespace, job, instance, pod";
+const EXPORTER: &str = "cluster, namespace, service, job, instance, pod, inference_pool";
 
 /// Names and not families: a name that a version of an exporter does not have is no 0.
 const BUILT_IN: [BuiltIn; 6] = [
@@ -92,9 +92,10 @@ impl Anchors {
         let anchor = self.0.iter().find(is_it)?;
         let matchers = selector.scrape_matchers(anchor.carries)?;
         // One exporter's silence is no other exporter's: without a label that names it, there must be one alone.
-        let is_alone = matchers.is_empty();
+        let is_alone = strength == Strength::Strong && !selector.names_exporter();
         let anchor_name = anchor.vouches_for.replace(name, &anchor.is_named).into_owned();
-        let mut text = selector_text(&anchor_name, matchers);
+        let plain = selector_text(&anchor_name, matchers);
+        let mut text = plain.clone();
         if anchor_name == "up" {
             text.push_str(" == 1");
         }
@@ -102,7 +103,7 @@ impl Anchors {
             // An exporter may have several series of it.
             text = format!("count by ({EXPORTER}) ({text})");
         }
-        Some(Asked { text, name: anchor_name, is_alone })
+        Some(Asked { text, plain, name: anchor_name, is_alone })
     }
 }
 
@@ -117,6 +118,8 @@ impl Default for Anchors {
 pub(crate) struct Asked {
     /// What to count.
     pub(crate) text: String,
+    /// The anchor's series themselves, which have an age.
+    pub(crate) plain: String,
     pub(crate) name: String,
     /// It vouches only if one exporter has it.
     pub(crate) is_alone: bool,
@@ -154,12 +157,12 @@ mod tests {
             Some(r#"llm_d_epp_flow_control_pool_saturation{namespace="prod",service="epp"}"#),
         );
         check(
-            r#"inference_extension_flow_control_queue_bytes{inference_pool=~"a|b"}"#,
+            r#"inference_extension_flow_control_queue_bytes{inference_pool="a"}"#,
             Strength::Strong,
-            Some(r#"inference_extension_flow_control_pool_saturation{inference_pool=~"a|b"}"#),
+            Some(r#"inference_extension_flow_control_pool_saturation{inference_pool="a"}"#),
         );
-        let running = r#"llm_d_epp_request_running{namespace="prod"}"#;
-        check(running, Strength::Strong, Some(r#"llm_d_epp_info{namespace="prod"}"#));
+        let running = r#"llm_d_router_epp_request_running{job="epp"}"#;
+        check(running, Strength::Strong, Some(r#"llm_d_router_epp_info{job="epp"}"#));
     }
 
     #[test]
@@ -176,11 +179,7 @@ mod tests {
             Strength::Alive,
             Some(r#"vllm:num_requests_running{model_name="m",namespace="prod"}"#),
         );
-        check(
-            "sglang_num_queue_reqs",
-            Strength::Alive,
-            Some("count by (namespace, job, instance, pod) (sglang_num_running_reqs)"),
-        );
+        check("sglang_num_queue_reqs", Strength::Alive, Some("sglang_num_running_reqs"));
         check(r#"gpu{job="dcgm",serving="m"}"#, Strength::Alive, Some(r#"up{job="dcgm"} == 1"#));
     }
 
@@ -189,6 +188,16 @@ mod tests {
         let query = Query::parse("llm_d_epp_request_running", &Limits::default()).unwrap();
         let asked = Anchors::built_in().of(&query.selectors[0], Strength::Strong).unwrap();
         assert!(asked.is_proved_by(1) && !asked.is_proved_by(2) && !asked.is_proved_by(0));
+        // What pins nothing, and a namespace with several pickers, names none.
+        for text in [
+            r#"llm_d_epp_request_running{namespace="prod"}"#,
+            r#"llm_d_epp_request_running{service=~".+"}"#,
+            r#"llm_d_epp_request_running{pod!=""}"#,
+        ] {
+            let query = Query::parse(text, &Limits::default()).unwrap();
+            let asked = Anchors::built_in().of(&query.selectors[0], Strength::Strong).unwrap();
+            assert!(asked.text.starts_with("count by (") && asked.is_alone, "{}", asked.text);
+        }
     }
 
     #[test]

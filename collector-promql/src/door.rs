@@ -3,7 +3,8 @@
 //! `flight` asks the server, once for all who ask the same; here is what callers get of it, and when.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -15,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::anchor::Anchors;
-use crate::answer;
+use crate::answer::{self, Says};
 use crate::limits::Limits;
 use crate::memory::{Flight, Good, Memory, Outcome};
 use crate::probe::Heard;
@@ -29,8 +30,15 @@ const REQUESTS: &str = "collector_promql_requests_total";
 const FAILURE_LASTS: Duration = Duration::from_secs(1);
 /// How far from now the time of a query may be and still mean now: clients send whole seconds, and their clocks differ.
 const NOW: Duration = Duration::from_secs(30);
-/// Flights at a time; others wait for a place within their own time.
-const FLIGHTS_MAX: usize = 64;
+/// How far it may be and still come from a clock that is wrong.
+const NEARLY_NOW: Duration = Duration::from_secs(600);
+/// Requests at a time for judged queries, for what is passed, and for what nobody waits for; others wait for a place
+/// within their own time.
+const GUARDED_MAX: usize = 64;
+const RAW_MAX: usize = 16;
+const ASIDE_MAX: usize = 2;
+/// Flights at a time: different queries that wait for the server.
+const FLIGHTS_MAX: usize = 1024;
 /// Parameters that are the door's, or that are told anew.
 const OWN: [&str; 5] = ["query", "time", "timeout", "empty", "max_age"];
 
@@ -137,6 +145,9 @@ pub enum Found {
 #[derive(Clone)]
 pub struct Door(Arc<Shared>);
 
+/// A text, for those whose other parameters and headers are the same.
+type Scoped = (u64, String);
+
 struct Shared {
     upstream: Arc<dyn Upstream>,
     models: Arc<dyn Models>,
@@ -145,12 +156,19 @@ struct Shared {
     anchors: Anchors,
     memory: Mutex<Memory>,
     /// What was heard of selectors and anchors, for queries that share them.
-    heard: Mutex<HashMap<String, (Heard, Tick)>>,
+    heard: Mutex<HashMap<Scoped, (Heard, Tick)>>,
     /// Which matcher is to blame that a selector finds nothing, and since when that is known or asked.
-    blame: Mutex<HashMap<String, (Option<String>, Tick)>>,
+    blame: Mutex<HashMap<Scoped, (Option<String>, Tick)>>,
+    /// Which models the server has never had.
+    seen: Mutex<HashMap<Scoped, (bool, Tick)>>,
+    hasher: RandomState,
     /// What is passed, for those who ask for the same at the same time.
-    passing: Mutex<HashMap<String, (raw::Passing, Tick)>>,
-    flights: Semaphore,
+    passing: Mutex<HashMap<String, raw::Passing>>,
+    guarded: Semaphore,
+    raw: Semaphore,
+    aside: Semaphore,
+    /// Flights that have not ended.
+    flying: AtomicUsize,
     started: Tick,
     has_answered: AtomicBool,
 }
@@ -177,8 +195,13 @@ impl Door {
             memory: Mutex::new(memory),
             heard: Mutex::default(),
             blame: Mutex::default(),
+            seen: Mutex::default(),
+            hasher: RandomState::new(),
             passing: Mutex::default(),
-            flights: Semaphore::new(FLIGHTS_MAX),
+            guarded: Semaphore::new(GUARDED_MAX),
+            raw: Semaphore::new(RAW_MAX),
+            aside: Semaphore::new(ASIDE_MAX),
+            flying: AtomicUsize::new(0),
             has_answered: AtomicBool::new(false),
         }))
     }
@@ -232,7 +255,7 @@ impl Shared {
         if query.of_past || question.time.is_some_and(|time| !self.is_now(time)) {
             return self.history(question).await;
         }
-        let key = key(&query, &question);
+        let key = self.key(&query, &question);
         let flight = {
             let now = self.clock.now();
             let mut memory = lock(&self.memory);
@@ -247,6 +270,10 @@ impl Shared {
             match &entry.flight {
                 // A flight whose end is gone without a word has panicked.
                 Some(flight) if flight.has_changed().is_ok() => flight.clone(),
+                _ if self.flying.load(Ordering::Relaxed) >= FLIGHTS_MAX => {
+                    let text = format!("{FLIGHTS_MAX} other queries wait for the server");
+                    return Reply::refused(&Refusal::new(Reason::Backend, text));
+                }
                 _ => {
                     let flight = self.start(key.clone(), query, question);
                     entry.flight = Some(flight.clone());
@@ -287,8 +314,15 @@ impl Shared {
             request.parameters.push(time.clone());
         }
         let within = self.settings.answer_within;
-        let answered = timeout(within, self.instant(request, false)).await;
+        let answered = timeout(within, self.instant(request, Lane::Raw)).await;
         match answered.unwrap_or_else(|_| Err(late(within))) {
+            Ok((_, Says::Nothing))
+                if question.time.is_some_and(|time| self.is_nearly_now(time)) =>
+            {
+                let text = "the query asks about a moment ago, for which nothing is judged, and its answer is empty: is a \
+                            clock wrong?";
+                Reply::refused(&Refusal::new(Reason::Missing, text))
+            }
             Ok((body, _)) => Reply::given(body, None),
             Err(outcome) => self.reply(&outcome, None, self.clock.now()),
         }
@@ -345,6 +379,22 @@ impl Shared {
         (time - self.wall()).abs() <= NOW.as_secs_f64()
     }
 
+    /// Whether a time is so near that an autoscaler with a wrong clock may mean now.
+    fn is_nearly_now(&self, time: f64) -> bool {
+        (time - self.wall()).abs() <= NEARLY_NOW.as_secs_f64()
+    }
+
+    /// What two questions have in common that have one answer.
+    fn key(&self, query: &Query, question: &InstantQuery) -> String {
+        let scope = self.scope_of(question);
+        format!("{}\n{:?}\n{:?}\n{scope}", query.text, question.empty, question.max_age)
+    }
+
+    /// What decides an answer besides the query, as a number: clients may send much of it.
+    fn scope_of(&self, question: &InstantQuery) -> u64 {
+        self.hasher.hash_one(scope(question))
+    }
+
     fn wall(&self) -> f64 {
         self.clock.wall().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
     }
@@ -353,11 +403,6 @@ impl Shared {
 fn late(within: Duration) -> Outcome {
     let within = duration::format(within);
     Outcome::Failed(format!("the server did not answer within {within}").into())
-}
-
-/// What two questions have in common that have one answer.
-fn key(query: &Query, question: &InstantQuery) -> String {
-    format!("{}\n{:?}\n{:?}{}", query.text, question.empty, question.max_age, scope(question))
 }
 
 /// What else than the query decides what a server answers: other parameters, and headers of the client.
@@ -394,5 +439,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod blame;
 mod flight;
 mod raw;
+
+use flight::Lane;
+
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,8 @@ const REGEX_BYTES_MAX: usize = 1 << 10;
 /// Bytes of one regular expression once compiled: `.*` and classes of Unicode take a fraction of it, repetitions of
 /// repetitions exceed it within a millisecond.
 const COMPILED_BYTES_MAX: usize = 256 << 10;
+/// Regular expressions of one query: each may take a millisecond.
+const REGEXES_MAX: usize = 16;
 /// Operators that are words.
 const WORDS: [&str; 4] = ["and", "or", "unless", "atan2"];
 
@@ -41,23 +43,27 @@ impl Limits {
             return Err(format!("it has {} bytes; the limit is {}", query.len(), self.bytes));
         }
         let mut characters = query.char_indices().peekable();
-        let (mut depth, mut operators) = (0_usize, 0_usize);
+        let (mut depth, mut operators, mut regexes) = (0_usize, 0_usize, 0_usize);
         let mut is_regex = false;
         while let Some((start, character)) = characters.next() {
             match character {
                 '"' | '\'' | '`' => {
                     let text = string(query, &mut characters, character);
                     if is_regex {
-                        // A raw string has no escapes.
-                        let raw = character == '`';
-                        check_regex(&if raw {
-                            text.to_owned()
-                        } else {
-                            text.replace(r"\\", r"\")
-                        })?;
+                        regexes += 1;
+                        if regexes > REGEXES_MAX {
+                            return Err(format!(
+                                "it has more than {REGEXES_MAX} regular expressions"
+                            ));
+                        }
+                        check_regex(&unescaped(text, character)?)?;
                     }
                 }
-                '#' => while characters.next_if(|(_, next)| *next != '\n').is_some() {},
+                '#' => {
+                    while characters.next_if(|(_, next)| *next != '\n').is_some() {}
+                    // A comment stands between an operator and its string as a space does.
+                    continue;
+                }
                 '(' | '[' | '{' => {
                     depth += 1;
                     if depth > self.depth {
@@ -107,6 +113,28 @@ fn string<'a>(query: &'a str, characters: &mut Peekable<CharIndices<'_>>, quote:
     &query[start..]
 }
 
+/// The text of a string as the parser reads it. Escapes of characters by number could hide a regular expression from
+/// this check, and nobody needs them in one.
+fn unescaped(text: &str, quote: char) -> Result<String, String> {
+    if quote == '`' {
+        return Ok(text.to_owned());
+    }
+    let mut characters = text.chars();
+    let mut plain = String::with_capacity(text.len());
+    while let Some(character) = characters.next() {
+        match (character, (character == '\\').then(|| characters.next()).flatten()) {
+            ('\\', Some('x' | 'u' | 'U' | '0'..='7')) => {
+                return Err(
+                    "its regular expressions have escapes of characters by number".to_owned()
+                );
+            }
+            ('\\', Some(escaped)) => plain.push(escaped),
+            _ => plain.push(character),
+        }
+    }
+    Ok(plain)
+}
+
 fn check_regex(regex: &str) -> Result<(), String> {
     let shown: String = regex.chars().take(40).collect();
     if regex.len() > REGEX_BYTES_MAX {
@@ -149,6 +177,12 @@ mod tests {
         check_refused(r#"up{a=~"(((a{99}){99}){99}){99}"}"#, "too large once compiled");
         check_refused(r"up{a !~ '(\\w{99}){99}'}", "too large once compiled");
         check_refused(&format!("up{{a=~\"{}\"}}", "a".repeat(1025)), "the limit is 1024");
+        // Hidden behind a comment, or in escapes.
+        check_refused("up{a=~#\n\"(((a{99}){99}){99}){99}\"}", "too large once compiled");
+        check_refused(r#"up{a=~"(a\x7b99\x7d)"}"#, "escapes of characters");
+        check_refused(r#"up{a=~"a\173"}"#, "escapes of characters");
+        let many = r#"a=~"b","#.repeat(17);
+        check_refused(&format!("up{{{many}}}"), "more than 16 regular expressions");
         for regex in [".*decode.*", r"(?i)\\w+-\\d{1,5}", "a|b|c", "[^/]+/[^/]+", "sglang[:_].*"] {
             assert_eq!(
                 Limits::default().check(&format!("up{{a=~\"{regex}\"}}")),

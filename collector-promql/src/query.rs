@@ -24,11 +24,19 @@ pub(crate) struct Query {
     pub(crate) value_of_nothing: Option<f64>,
     /// It asks for the past (`offset`, `@`), which is not judged by the present.
     pub(crate) of_past: bool,
-    /// It adds, divides or compares two parts that both select something: where one part is empty, so is the whole.
+    pub(crate) forms: Forms,
+    pub(crate) kind: Kind,
+}
+
+/// Forms of expressions that decide what an empty answer means.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Forms {
+    /// It adds, divides, compares or joins two parts that both select something: where one part is empty, so is the whole.
     pub(crate) has_arithmetic: bool,
     /// It does so below a default: `(a + b) or vector(0)` says 0 where one of the two is empty.
     pub(crate) hides_arithmetic: bool,
-    pub(crate) kind: Kind,
+    /// It leaves out what does not meet a condition, so that nothing is a true answer.
+    pub(crate) is_filter: bool,
 }
 
 /// What must be heard.
@@ -59,8 +67,7 @@ impl Query {
             need,
             value_of_nothing: value_of_nothing(&expression),
             of_past: reader.of_past,
-            has_arithmetic: reader.has_arithmetic,
-            hides_arithmetic: reader.hides_arithmetic,
+            forms: reader.forms,
             kind: kind(&expression),
         })
     }
@@ -106,8 +113,7 @@ pub fn describe(query: &str, limits: &Limits) -> Result<Described, String> {
 struct Reader {
     selectors: Vec<Selector>,
     of_past: bool,
-    has_arithmetic: bool,
-    hides_arithmetic: bool,
+    forms: Forms,
 }
 
 impl Reader {
@@ -126,7 +132,10 @@ impl Reader {
                 let known = self.selectors.len();
                 let needs = call.args.args.iter().map(|argument| self.need(argument, has_default));
                 let needs = all(needs.collect());
+                // Of nothing it makes NaN, which hides what is added to it.
+                self.forms.hides_arithmetic |= call.func.name == "scalar" && needs != Need::Nothing;
                 if call.func.name.starts_with("absent") {
+                    self.forms.is_filter = true;
                     // Who asks whether something is absent is answered.
                     self.selectors.truncate(known);
                     return Need::Nothing;
@@ -137,7 +146,7 @@ impl Reader {
                 let parts = param.iter().chain([expr]);
                 all(parts.map(|part| self.need(part, has_default)).collect())
             }
-            Expr::Binary(BinaryExpr { op, lhs, rhs, .. }) => match op.id() {
+            Expr::Binary(BinaryExpr { op, lhs, rhs, modifier }) => match op.id() {
                 T_LOR => {
                     let (left_default, right_default) = (is_constant(rhs), is_constant(lhs));
                     let left = self.need(lhs, has_default || left_default);
@@ -147,6 +156,7 @@ impl Reader {
                     one_or(sides, Need::Any)
                 }
                 T_LUNLESS => {
+                    self.forms.is_filter = true;
                     let left = self.need(lhs, has_default);
                     let known = self.selectors.len();
                     self.need(rhs, has_default);
@@ -154,10 +164,12 @@ impl Reader {
                     left
                 }
                 operator => {
-                    let is_arithmetic =
-                        operator != T_LAND && !is_constant(lhs) && !is_constant(rhs);
-                    self.has_arithmetic |= is_arithmetic;
-                    self.hides_arithmetic |= is_arithmetic && has_default;
+                    let is_arithmetic = !is_constant(lhs) && !is_constant(rhs);
+                    self.forms.has_arithmetic |= is_arithmetic;
+                    self.forms.hides_arithmetic |= is_arithmetic && has_default;
+                    let filters = modifier.as_ref().is_none_or(|modifier| !modifier.return_bool);
+                    self.forms.is_filter |=
+                        operator == T_LAND || (op.is_comparison_operator() && filters);
                     all(vec![self.need(lhs, has_default), self.need(rhs, has_default)])
                 }
             },

@@ -20,6 +20,9 @@ const SCRAPE: [&str; 9] = [
     "inference_pool",
 ];
 
+/// Those of them that name one exporter.
+const EXPORTER: [&str; 5] = ["service", "job", "instance", "pod", "inference_pool"];
+
 /// A selector without its range, offset and time.
 #[derive(Clone, Debug)]
 pub(crate) struct Selector {
@@ -62,6 +65,11 @@ impl Selector {
             SCRAPE.contains(&name) || others.contains(&name)
         };
         Some(matchers.iter().filter(known).cloned().collect())
+    }
+
+    /// Whether it names one exporter, as a service, a job, an instance, a pod or a pool does.
+    pub(crate) fn names_exporter(&self) -> bool {
+        EXPORTER.iter().any(|label| self.equal(label).is_some_and(|value| !value.is_empty()))
     }
 
     /// The labels that matchers are about, in the order in which they are printed. None where alternatives (`or`) stand

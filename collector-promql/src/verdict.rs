@@ -23,8 +23,15 @@ struct Question {
     selector: Selector,
     /// Places in `texts`.
     at: usize,
-    strong: Option<(usize, Asked)>,
-    alive: Option<(usize, Asked)>,
+    strong: Option<Placed>,
+    alive: Option<Placed>,
+}
+
+/// An anchor with its places in `texts`: what is counted, and what has an age.
+struct Placed {
+    count: usize,
+    plain: usize,
+    asked: Asked,
 }
 
 /// An answer that may be given.
@@ -57,7 +64,8 @@ impl Questions {
         let selectors = query.selectors.iter().enumerate().map(|(index, selector)| {
             let mut anchor = |strength| {
                 let asked = anchors.of(selector, strength)?;
-                Some((place(asked.text.clone()), asked))
+                let (count, plain) = (place(asked.text.clone()), place(asked.plain.clone()));
+                Some(Placed { count, plain, asked })
             };
             let strong = anchor(Strength::Strong);
             let alive = has_default(&query.need, index).then(|| anchor(Strength::Alive)).flatten();
@@ -98,6 +106,8 @@ impl Questions {
                 for need in needs {
                     match self.judge(need, heard, terms) {
                         Ok(judged) => any.get_or_insert_default().add(judged),
+                        // What is old is there, and the server would answer with it.
+                        Err(refusal) if refusal.reason == Reason::Stale => return Err(refusal),
                         Err(refusal) => refused = refused.or(Some(refusal)),
                     }
                 }
@@ -127,9 +137,10 @@ impl Question {
         if terms.empty == Empty::Zero {
             return Ok(empty(format!("0 because empty=zero says so: no series match {text}")));
         }
-        let proved = |anchor: &Option<(usize, Asked)>| {
-            let (place, asked) = anchor.as_ref()?;
-            asked.is_proved_by(of(*place).series).then(|| asked.name.clone())
+        let proved = |anchor: &Option<Placed>| {
+            let Placed { count, plain, asked } = anchor.as_ref()?;
+            let is_young = of(*plain).age.is_some_and(|age| age <= terms.max_age);
+            (is_young && asked.is_proved_by(of(*count).series)).then(|| asked.name.clone())
         };
         if let Some(anchor) = proved(&self.strong) {
             return Ok(empty(format!(

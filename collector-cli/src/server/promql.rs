@@ -32,6 +32,17 @@ const SUGGESTIONS: usize = 3;
 const RAW: &str = "raw";
 /// The guarded path.
 const QUERY: &str = "api/v1/query";
+/// Headers that are ours on the way to the server.
+const OURS: [HeaderName; 8] = [
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::ACCEPT_ENCODING,
+];
 /// The paths that are passed.
 const PASSED: [&str; 9] = [
     "api/v1/query_range",
@@ -72,9 +83,16 @@ impl Promql {
             return Ok(None);
         }
         let forward = config.forward_headers.iter().map(|name| {
-            HeaderName::from_bytes(name.as_bytes()).map_err(|_| {
-                Failure::usage(format!("promql.forward_headers: {name:?} is no name of a header"))
-            })
+            match HeaderName::from_bytes(name.as_bytes()) {
+                Ok(name) if OURS.contains(&name) => {
+                    Err(Failure::usage(format!("promql.forward_headers: {name} is not passed on")))
+                }
+                Ok(name) => Ok(name),
+                Err(_) => {
+                    let text = format!("promql.forward_headers: {name:?} is no name of a header");
+                    Err(Failure::usage(text))
+                }
+            }
         });
         let forward = forward.collect::<Result<_, _>>()?;
         let door = door(loaded, collector, clock, config.answer_within)?;
@@ -100,7 +118,10 @@ impl Promql {
             .chain(in_url)
             .map(|(name, value)| (name.into_owned(), value.into_owned()))
             .collect();
-        let headers = self.forwarded(&parts.headers);
+        let headers = match self.forwarded(&parts.headers) {
+            Ok(headers) => headers,
+            Err(refusal) => return bad(&refusal),
+        };
         match route {
             Route::Passed(path) => self.pass(path, parameters, headers).await,
             _ => match question(parameters, headers, &parts.headers) {
@@ -136,9 +157,14 @@ impl Promql {
         }
     }
 
-    fn forwarded(&self, headers: &HeaderMap) -> Vec<(String, String)> {
-        let value = |name: &HeaderName| headers.get(name)?.to_str().ok().map(str::to_owned);
-        self.forward.iter().filter_map(|name| Some((name.to_string(), value(name)?))).collect()
+    /// The headers that are passed on. One that cannot be is an error: without it another tenant would be asked.
+    fn forwarded(&self, headers: &HeaderMap) -> Result<Vec<(String, String)>, String> {
+        let sent = self.forward.iter().filter_map(|name| Some((name, headers.get(name)?)));
+        let passed = sent.map(|(name, value)| match value.to_str() {
+            Ok(value) => Ok((name.to_string(), value.to_owned())),
+            Err(_) => Err(format!("the header {name} is not plain text")),
+        });
+        passed.collect()
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{Empty, Found, InstantQuery, OWN, Shared, blame, lock, scope};
+use super::{Empty, Found, InstantQuery, OWN, Shared, blame, lock};
 use crate::answer::{self, Says};
 use crate::memory::{Flight, Good, Outcome};
 use crate::probe::{self, Heard};
@@ -22,6 +22,10 @@ use crate::verdict::{Judged, Questions, Terms};
 /// servers ignore it.
 const COMPLETE: [(&str, &str); 3] =
     [("partial_response", "false"), ("deny_partial_response", "1"), ("nocache", "1")];
+/// Selectors and anchors of which it is remembered whether they were heard.
+const HEARD_MAX: usize = 10_000;
+/// Selectors of which it is remembered who is to blame, and models of which it is known whether they are new.
+const BLAME_MAX: usize = 1_000;
 /// The path of instant queries.
 const QUERY: &str = "api/v1/query";
 
@@ -34,7 +38,9 @@ impl Shared {
     ) -> Flight {
         let (ended, flight) = watch::channel(None);
         let shared = Arc::clone(self);
+        let flying = Flying::new(Arc::clone(self));
         tokio::spawn(async move {
+            let _flying = flying;
             let outcome = shared.fly(&query, &question).await;
             lock(&shared.memory).landed(&key, &outcome, shared.clock.now());
             ended.send_replace(Some(outcome));
@@ -47,46 +53,45 @@ impl Shared {
         let asked_at = self.clock.now();
         let request = request_of(question);
         if question.empty == Empty::Pass || query.selectors.is_empty() {
-            let checked = question.empty != Empty::Pass;
-            return match self.instant(request, checked).await {
+            return match self.instant(request, Lane::Guarded).await {
                 Ok((body, _)) => Outcome::Good(Arc::new(Good { body, asked_at })),
                 Err(outcome) => outcome,
             };
         }
         let questions = Questions::of(query, &self.anchors);
-        let (answered, heard) = tokio::join!(
-            self.instant(request.clone(), true),
-            self.hear(&questions.texts, question)
-        );
-        let (mut body, mut says) = match answered {
-            Ok(answered) => answered,
-            Err(outcome) => return outcome,
-        };
-        let heard = match heard {
-            Ok(heard) => heard,
-            Err(error) => return Outcome::Failed(error.into()),
-        };
-        if let Some(refusal) = self.misspelt(query, &heard).await {
-            return Outcome::Refused(Arc::new(refusal));
-        }
         let max_age = question.max_age.unwrap_or(self.settings.max_age);
         let terms = Terms { max_age, empty: question.empty };
-        let judged = match questions.judge(&query.need, &heard, terms) {
-            Ok(judged) => judged,
-            Err(refusal) => {
-                return Outcome::Refused(Arc::new(self.blamed(refusal, query, question)));
-            }
-        };
-        if says == Says::Nothing && judged.is_empty {
-            // Query and probe are two moments: a series may have come between them.
-            match self.instant(request, true).await {
-                Ok(again) => (body, says) = again,
+        // Query and probe are two moments: nothing is believed only when both are asked again and say the same.
+        let mut is_second_look = false;
+        loop {
+            let (answered, heard) = tokio::join!(
+                self.instant(request.clone(), Lane::Guarded),
+                self.hear(&questions.texts, question, is_second_look)
+            );
+            let (body, says) = match answered {
+                Ok(answered) => answered,
                 Err(outcome) => return outcome,
+            };
+            let heard = match heard {
+                Ok(heard) => heard,
+                Err(error) => return Outcome::Failed(error.into()),
+            };
+            if let Some(refusal) = self.misspelt(query, &heard, question).await {
+                return Outcome::Refused(Arc::new(refusal));
             }
-        }
-        match given(query, &judged, &body, says, self.wall()) {
-            Ok(body) => Outcome::Good(Arc::new(Good { body, asked_at })),
-            Err(refusal) => Outcome::Refused(Arc::new(refusal)),
+            let judged = match questions.judge(&query.need, &heard, terms) {
+                Ok(judged) => judged,
+                Err(refusal) => {
+                    return Outcome::Refused(Arc::new(self.blamed(refusal, query, question)));
+                }
+            };
+            if says == Says::Nothing && !std::mem::replace(&mut is_second_look, true) {
+                continue;
+            }
+            return match given(query, &judged, &body, says, self.wall()) {
+                Ok(body) => Outcome::Good(Arc::new(Good { body, asked_at })),
+                Err(refusal) => Outcome::Refused(Arc::new(refusal)),
+            };
         }
     }
 
@@ -94,9 +99,9 @@ impl Shared {
     pub(super) async fn instant(
         &self,
         request: Request,
-        checked: bool,
+        lane: Lane,
     ) -> Result<(Bytes, Says), Outcome> {
-        let passed = match self.ask(request).await {
+        let passed = match self.ask(request, lane).await {
             Ok(passed) => passed,
             Err(error) if error.too_large => {
                 return Err(Outcome::Refused(Arc::new(Refusal::new(
@@ -107,7 +112,6 @@ impl Shared {
             Err(error) => return Err(Outcome::Failed(error.message.into())),
         };
         match passed.status {
-            200 if !checked => Ok((passed.body, Says::Something)),
             200 => match answer::says(&passed.body) {
                 Ok(says) => Ok((passed.body, says)),
                 Err(error) => {
@@ -128,14 +132,15 @@ impl Shared {
         &self,
         texts: &[String],
         question: &InstantQuery,
+        anew: bool,
     ) -> Result<HashMap<String, Heard>, String> {
         let now = self.clock.now();
         let mut heard: HashMap<String, Heard> = HashMap::new();
-        let scope = scope(question);
-        {
+        let scope = self.scope_of(question);
+        if !anew {
             let known = lock(&self.heard);
             for text in texts {
-                let known = known.get(&format!("{text}{scope}"));
+                let known = known.get(&(scope, text.clone()));
                 if let Some((of, _)) = known.filter(|(_, at)| at.age(now) < self.settings.ttl) {
                     heard.insert(text.clone(), *of);
                 }
@@ -147,7 +152,7 @@ impl Shared {
             let mut request = request_of(question);
             request.parameters.retain(|(name, _)| name != "query");
             request.parameters.insert(0, ("query".to_owned(), probe));
-            let (body, _) = match self.instant(request, true).await {
+            let (body, _) = match self.instant(request, Lane::Guarded).await {
                 Ok(answered) => answered,
                 Err(Outcome::Failed(error)) => return Err(error.to_string()),
                 Err(_) => return Err("the server refuses to say what it has".to_owned()),
@@ -157,17 +162,16 @@ impl Shared {
             }
         }
         let mut known = lock(&self.heard);
-        if known.len() > 2 * self.settings.max_entries {
+        if known.len() > HEARD_MAX {
             known.retain(|_, (_, at)| at.age(now) < self.settings.ttl);
-            if known.len() > 2 * self.settings.max_entries {
+            if known.len() > HEARD_MAX {
                 known.clear();
             }
         }
-        known.extend(
-            unknown
-                .iter()
-                .filter_map(|text| Some((format!("{text}{scope}"), (*heard.get(text)?, now)))),
-        );
+        let new = unknown
+            .iter()
+            .filter_map(|text| Some(((scope, text.clone()), (*heard.get(text)?, now))));
+        known.extend(new);
         Ok(heard)
     }
 
@@ -182,7 +186,7 @@ impl Shared {
         let selector =
             query.selectors.iter().find(is_it).filter(|_| refusal.reason == Reason::Missing);
         let Some(selector) = selector else { return refusal };
-        let key = format!("{}{}", selector.text(), scope(question));
+        let key = (self.scope_of(question), selector.text().to_owned());
         let now = self.clock.now();
         let mut blame = lock(&self.blame);
         blame.retain(|_, (_, at)| at.age(now) < blame::LASTS);
@@ -193,14 +197,14 @@ impl Shared {
             return refusal;
         }
         let Some(text) = blame::query(selector) else { return refusal };
-        if blame.len() < self.settings.max_entries {
+        if blame.len() < BLAME_MAX {
             blame.insert(key.clone(), (None, now));
             let mut request = request_of(question);
             request.parameters.retain(|(name, _)| name != "query");
             request.parameters.insert(0, ("query".to_owned(), text));
             let (shared, selector) = (Arc::clone(self), selector.clone());
             tokio::spawn(async move {
-                if let Ok((body, _)) = shared.instant(request, true).await {
+                if let Ok((body, _)) = shared.instant(request, Lane::Aside).await {
                     let known = blame::read(&body, &selector);
                     lock(&shared.blame).insert(key, (known, shared.clock.now()));
                 }
@@ -209,13 +213,23 @@ impl Shared {
         refusal
     }
 
-    /// The refusal of a query that names a model which nobody knows.
-    async fn misspelt(&self, query: &Query, heard: &HashMap<String, Heard>) -> Option<Refusal> {
+    /// The refusal of a query that names a model which nobody knows, and of which the server has no memory.
+    async fn misspelt(
+        &self,
+        query: &Query,
+        heard: &HashMap<String, Heard>,
+        question: &InstantQuery,
+    ) -> Option<Refusal> {
+        if question.empty == Empty::Zero {
+            return None;
+        }
         let is_silent = |text: &str| heard.get(text).is_none_or(|heard| heard.series == 0);
         let silent = query.selectors.iter().filter(|selector| is_silent(selector.text()));
         let models: BTreeSet<&str> = silent.filter_map(|selector| selector.model()).collect();
         for model in models {
-            if let Found::Unknown(nearest) = self.models.find(model).await {
+            if let Found::Unknown(nearest) = self.models.find(model).await
+                && self.is_new(model, question).await
+            {
                 let near = nearest.first().map(|first| format!("; nearest: {first:?}"));
                 let text = format!("there is no model {model:?}{}", near.unwrap_or_default());
                 return Some(Refusal::new(Reason::UnknownModel, text));
@@ -224,10 +238,40 @@ impl Shared {
         None
     }
 
-    pub(super) async fn ask(&self, request: Request) -> Result<Passed, Unanswered> {
+    /// Whether the server has nothing of a model in a week. One that is scaled to zero has no series now, and is not
+    /// misspelt. An answer holds for ten minutes; who cannot tell says no.
+    async fn is_new(&self, model: &str, question: &InstantQuery) -> bool {
+        let key = (self.scope_of(question), model.to_owned());
+        let now = self.clock.now();
+        {
+            let mut seen = lock(&self.seen);
+            seen.retain(|_, (_, at)| at.age(now) < blame::LASTS);
+            if let Some((is_new, _)) = seen.get(&key) {
+                return *is_new;
+            }
+        }
+        let mut request = request_of(question);
+        request.parameters.retain(|(name, _)| name != "query");
+        request.parameters.insert(0, ("query".to_owned(), past_of(model)));
+        let Ok((_, says)) = self.instant(request, Lane::Guarded).await else { return false };
+        let is_new = says == Says::Nothing;
+        let mut seen = lock(&self.seen);
+        if seen.len() < BLAME_MAX {
+            seen.insert(key, (is_new, now));
+        }
+        is_new
+    }
+
+    /// Sends a request, when its lane has a place for it.
+    pub(super) async fn ask(&self, request: Request, lane: Lane) -> Result<Passed, Unanswered> {
         let within = self.settings.timeout;
-        let permit = timeout(within, self.flights.acquire()).await;
-        let Ok(Ok(_permit)) = permit else {
+        let places = match lane {
+            Lane::Guarded => &self.guarded,
+            Lane::Raw => &self.raw,
+            Lane::Aside => &self.aside,
+        };
+        let place = timeout(within, places.acquire()).await;
+        let Ok(Ok(_place)) = place else {
             return Err(Unanswered::new("too many requests wait for the server"));
         };
         let answered = self.upstream.ask(request, within).await;
@@ -236,6 +280,44 @@ impl Shared {
         }
         answered
     }
+}
+
+/// Counts a flight until it ends, however it does.
+struct Flying(Arc<Shared>);
+
+impl Flying {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.flying.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for Flying {
+    fn drop(&mut self) {
+        self.0.flying.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whom a request is for. Each has places of its own, so that dashboards do not keep autoscalers waiting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lane {
+    /// A judged query.
+    Guarded,
+    /// What is passed.
+    Raw,
+    /// What nobody waits for.
+    Aside,
+}
+
+/// What the server had of a model within a week: the series that engines and pickers always have of one.
+fn past_of(model: &str) -> String {
+    let model = promql_parser::util::escape_string(model);
+    let names = ".*(num_requests_running|num_running_reqs|request_total)";
+    let labels = ["model_name", "target_model_name"];
+    let parts = labels.map(|label| {
+        format!(r#"count(present_over_time({{__name__=~"{names}",{label}="{model}"}}[7d]))"#)
+    });
+    parts.join(" or ")
 }
 
 /// The answer that is given, of an answer that may be given.
@@ -247,11 +329,19 @@ fn given(
     now: f64,
 ) -> Result<Bytes, Refusal> {
     if !judged.is_empty {
-        return Ok(body.clone());
+        if says == Says::Something || query.forms.is_filter || !judged.is_heard {
+            return Ok(body.clone());
+        }
+        return Err(Refusal::new(
+            Reason::Missing,
+            "the query has no answer although its selectors match something: a rate needs two samples within its range, \
+             and arithmetic needs labels that match",
+        ));
     }
     // One side of a sum is 0, and the server's answer is nothing, or the default that stands for it: the other side is
     // lost.
-    let is_lost = query.hides_arithmetic || (says == Says::Nothing && query.has_arithmetic);
+    let is_lost =
+        query.forms.hides_arithmetic || (says == Says::Nothing && query.forms.has_arithmetic);
     if judged.is_heard && is_lost {
         return Err(Refusal::new(
             Reason::Partial,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::flight::Lane;
 use super::{Shared, lock};
 use crate::upstream::{Passed, Request, Unanswered};
 
@@ -23,41 +24,50 @@ impl Shared {
     pub(super) async fn passed(self: &Arc<Self>, request: Request) -> Result<Passed, Unanswered> {
         let key = format!("{request:?}");
         let passing = {
-            let now = self.clock.now();
             let mut all = lock(&self.passing);
-            let is_of_use = |passing: &Passing| match passing.has_changed() {
-                Ok(_) => true,
-                // It has ended; an answer that is too large for memory is not given again.
-                Err(_) => passing.borrow().as_ref().is_some_and(|ended| match ended {
-                    Ok(passed) => passed.body.len() <= KEPT_BYTES_MAX,
-                    Err(_) => true,
-                }),
-            };
-            all.retain(|_, (passing, at)| at.age(now) < LASTS && is_of_use(passing));
             match all.get(&key) {
-                Some((passing, _)) => Some(passing.clone()),
+                Some(passing) => Some(passing.clone()),
                 None if all.len() < SHARED_MAX => {
-                    let passing = self.send(request.clone());
-                    all.insert(key, (passing.clone(), now));
+                    let passing = self.send(key.clone(), request.clone());
+                    all.insert(key, passing.clone());
                     Some(passing)
                 }
                 None => None,
             }
         };
-        let Some(mut passing) = passing else { return self.ask(request).await };
+        let Some(mut passing) = passing else { return self.ask(request, Lane::Raw).await };
         match passing.wait_for(Option::is_some).await.map(|ended| ended.clone()) {
             Ok(Some(ended)) => ended,
             _ => Err(Unanswered::new("the request ended without an answer")),
         }
     }
 
-    fn send(self: &Arc<Self>, request: Request) -> Passing {
+    /// Sends a request. Its answer is given again for a moment, unless it is large.
+    fn send(self: &Arc<Self>, key: String, request: Request) -> Passing {
         let (ended, passing) = watch::channel(None);
         let shared = Arc::clone(self);
+        let listed = Listed { shared: Arc::clone(self), key };
         tokio::spawn(async move {
-            let answered = shared.ask(request).await;
+            let _listed = listed;
+            let answered = shared.ask(request, Lane::Raw).await;
+            let is_large = answered.as_ref().is_ok_and(|it| it.body.len() > KEPT_BYTES_MAX);
             ended.send_replace(Some(answered));
+            if !is_large {
+                tokio::time::sleep(LASTS).await;
+            }
         });
         passing
+    }
+}
+
+/// What is passed, as long as others may join it.
+struct Listed {
+    shared: Arc<Shared>,
+    key: String,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        lock(&self.shared.passing).remove(&self.key);
     }
 }

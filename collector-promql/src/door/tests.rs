@@ -14,6 +14,8 @@ const QUEUE: &str = r#"sum(llm_d_epp_flow_control_queue_size{namespace="prod",mo
 enum Does {
     /// One sample, heard so many seconds ago.
     Value(&'static str, u64),
+    /// Everything is heard, and no answer has a sample.
+    HeardOnly,
     /// There is nothing of that name; whether the anchor of a picker is there.
     Nothing {
         anchor: bool,
@@ -29,6 +31,8 @@ struct Server {
     queries: AtomicUsize,
     probes: AtomicUsize,
     times: Mutex<Vec<String>>,
+    /// It has had every model within the week.
+    remembers: AtomicBool,
 }
 
 fn vector(samples: &str) -> Passed {
@@ -54,6 +58,15 @@ impl Upstream for Server {
             lock(&self.times).push(time.clone());
         }
         let does = *lock(&self.does);
+        if query.starts_with("count(present_over_time(") {
+            let has = self.remembers.load(Ordering::SeqCst);
+            return Ok(vector(&if has { sample("", "1") } else { String::new() }));
+        }
+        let does = match does {
+            Does::HeardOnly if is_probe => Does::Value("", 1),
+            Does::HeardOnly => Does::Nothing { anchor: false },
+            other => other,
+        };
         match does {
             Does::Value(value, age) if is_probe => {
                 // Everything that is asked about is there.
@@ -72,8 +85,9 @@ impl Upstream for Server {
                 let parts = parts.enumerate().filter(|(_, part)| {
                     anchor && part.contains("llm_d_epp_flow_control_pool_saturation")
                 });
-                let parts =
-                    parts.map(|(place, _)| sample(&format!(r#""i":"{place}","k":"n""#), "1"));
+                let parts = parts.flat_map(|(place, _)| {
+                    ["n", "age"].map(|kind| sample(&format!(r#""i":"{place}","k":"{kind}""#), "1"))
+                });
                 Ok(vector(&parts.collect::<Vec<_>>().join(",")))
             }
             Does::Nothing { .. } if query.starts_with("label_replace(topk(") => {
@@ -82,6 +96,7 @@ impl Upstream for Server {
             Does::Nothing { .. } => Ok(vector("")),
             Does::Status(status, body) => Ok(Passed::new(status, None, body)),
             Does::Body(body) => Ok(Passed::new(200, None, body)),
+            Does::HeardOnly => unreachable!("it was translated"),
             Does::Hang => {
                 tokio::time::sleep(within).await;
                 Err(Unanswered::new("http://prometheus: no answer began within 10s"))
@@ -115,6 +130,7 @@ impl World {
             queries: AtomicUsize::new(0),
             probes: AtomicUsize::new(0),
             times: Mutex::default(),
+            remembers: AtomicBool::new(false),
         });
         let upstream = Arc::clone(&server);
         let clock = Arc::new(TokioClock::new());
@@ -218,7 +234,7 @@ async fn an_idle_picker_is_zero_after_a_second_look_and_a_typo_in_its_query_is_n
     let reply = world.ask(QUEUE).await;
     check_value(&reply, "0");
     assert!(text(&reply).contains("is heard"), "{}", text(&reply));
-    assert_eq!(world.asked(), (2, 1), "an empty answer counts only twice");
+    assert_eq!(world.asked(), (2, 2), "an empty answer counts only twice, and so does its probe");
     check_value(&world.ask(&format!("{QUEUE} + 2")).await, "2");
     let typo = QUEUE.replace("\"m\"", "\"typo\"");
     check_refused(&world.ask(&typo).await, 422, Some(Reason::UnknownModel), "there is no model");
@@ -392,7 +408,7 @@ async fn what_is_passed_at_the_same_time_is_asked_once() {
         assert_eq!(caller.await.unwrap().unwrap().status, 200);
     }
     assert_eq!(world.asked().0, 1);
-    pass(1).await;
+    pass(2).await;
     world.does(Does::Refuse);
     assert!(world.door.pass(request).await.unwrap_err().message.contains("refused"));
 }
@@ -412,4 +428,60 @@ async fn a_refusal_names_the_matcher_that_is_to_blame_once_that_is_known() {
         r#"Without namespace=\"pord\" there are 2, of \"prod\""#,
     );
     assert_eq!(world.asked(), (3, 2), "that is asked once in ten minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_at_zero_is_not_misspelt() {
+    let world = World::new(Does::Nothing { anchor: true });
+    world.server.remembers.store(true, Ordering::SeqCst);
+    let asleep = QUEUE.replace("\"m\"", "\"asleep\"");
+    check_value(&world.ask(&asleep).await, "0");
+    // Who says that nothing is 0 is not told that the model is unknown.
+    let world = World::new(Does::Nothing { anchor: false });
+    let query = SUM.replace("\"m\"", "\"asleep\"");
+    let zero = InstantQuery { query, empty: Empty::Zero, ..InstantQuery::default() };
+    check_value(&world.door.query(zero).await, "0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_what_is_heard_is_an_answer_to_a_filter_alone() {
+    let world = World::new(Does::HeardOnly);
+    let rate = "sum(rate(vllm:request_success_total{model_name=\"m\"}[30s]))";
+    check_refused(&world.ask(rate).await, 503, Some(Reason::Missing), "a rate needs two samples");
+    let filter = world.ask("vllm:num_requests_waiting{model_name=\"m\"} > 3").await;
+    assert!(filter.status == 200 && text(&filter).contains(r#""result":[]"#), "{}", text(&filter));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_heard_before_is_asked_again_when_the_answer_is_empty() {
+    let world = World::new(Does::Value("7", 1));
+    check_value(&world.ask(SUM).await, "7");
+    world.does(Does::Nothing { anchor: false });
+    // Another query with the same selector, which was heard a moment ago.
+    let reply = world.ask(&SUM.replace("sum", "max")).await;
+    check_refused(&reply, 503, Some(Reason::Missing), "no series match");
+}
+
+#[tokio::test(start_paused = true)]
+async fn dashboards_do_not_keep_autoscalers_waiting() {
+    let world = World::new(Does::Hang);
+    for number in 0..200 {
+        let door = world.door.clone();
+        let query = vec![
+            ("query".to_owned(), format!("a{number}")),
+            ("partial_response".to_owned(), "false".to_owned()),
+        ];
+        tokio::spawn(async move { door.pass(Request::new("api/v1/query_range", query)).await });
+    }
+    tokio::task::yield_now().await;
+    world.does(Does::Value("7", 1));
+    check_value(&world.ask(SUM).await, "7");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_wrong_does_not_switch_the_guard_off() {
+    let world = World::new(Does::Nothing { anchor: false });
+    let skewed =
+        InstantQuery { query: SUM.to_owned(), time: Some(300.0), ..InstantQuery::default() };
+    check_refused(&world.door.query(skewed).await, 503, Some(Reason::Missing), "is a clock wrong?");
 }

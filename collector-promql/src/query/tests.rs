@@ -120,13 +120,29 @@ fn arithmetic_of_two_selections_is_told_from_that_with_a_number() {
         ("sum(a) / sum(b)", true),
         ("a > b", true),
         ("sum(a) / 2 > 3", false),
-        ("a and b", false),
+        ("a and b", true),
         ("a or b", false),
     ] {
-        assert_eq!(query(text).has_arithmetic, expected, "{text}");
+        assert_eq!(query(text).forms.has_arithmetic, expected, "{text}");
     }
-    assert!(query("(sum(a) + sum(b)) or vector(0)").hides_arithmetic);
-    assert!(!query("(sum(a) or vector(0)) + (sum(b) or vector(0))").hides_arithmetic);
+    assert!(query("(sum(a) + sum(b)) or vector(0)").forms.hides_arithmetic);
+    assert!(!query("(sum(a) or vector(0)) + (sum(b) or vector(0))").forms.hides_arithmetic);
+    assert!(query("sum(a) + scalar(sum(b))").forms.hides_arithmetic);
+}
+
+#[test]
+fn nothing_is_a_true_answer_to_a_filter_alone() {
+    for (text, expected) in [
+        ("a > 3", true),
+        ("a > bool 3", false),
+        ("a and b", true),
+        ("a unless b", true),
+        ("absent(a)", true),
+        ("sum(rate(a[5m]))", false),
+        ("sum(a) or vector(0)", false),
+    ] {
+        assert_eq!(query(text).forms.is_filter, expected, "{text}");
+    }
 }
 
 #[test]

@@ -38,8 +38,10 @@ fn check_empty(text: &str, heard: &[(&str, u64, u64)], says: &str) {
 }
 
 const WAITING: &str = r#"vllm:num_requests_waiting{namespace="prod"}"#;
-const QUEUE: &str = r#"llm_d_epp_flow_control_queue_size{model_name="m",namespace="prod"}"#;
-const SATURATION: &str = r#"llm_d_epp_flow_control_pool_saturation{namespace="prod"}"#;
+const QUEUE: &str =
+    r#"llm_d_epp_flow_control_queue_size{model_name="m",namespace="prod",service="epp"}"#;
+const SATURATION: &str =
+    r#"llm_d_epp_flow_control_pool_saturation{namespace="prod",service="epp"}"#;
 const ALIVE: &str = r#"vllm:num_requests_running{namespace="prod"}"#;
 
 #[test]
@@ -66,15 +68,18 @@ fn an_idle_picker_is_a_zero_and_a_picker_that_is_gone_is_not() {
     let sum = format!("sum({QUEUE})");
     check_empty(&sum, &[(SATURATION, 1, 1)], "llm_d_epp_flow_control_pool_saturation is heard");
     check_refused(&sum, &[], Reason::Missing, "no series match");
+    check_refused(&sum, &[(SATURATION, 1, 121)], Reason::Missing, "no series match");
 }
 
 #[test]
 fn without_a_label_of_the_scrape_an_anchor_vouches_only_alone() {
     let text = r#"sum(llm_d_epp_flow_control_queue_size{model_name="m"})"#;
-    let anchor =
-        "count by (namespace, job, instance, pod) (llm_d_epp_flow_control_pool_saturation)";
-    check_empty(text, &[(anchor, 1, 1)], "0: no series match");
-    check_refused(text, &[(anchor, 2, 1)], Reason::Missing, "no series match");
+    let plain = "llm_d_epp_flow_control_pool_saturation";
+    let pickers = format!(
+        "count by (cluster, namespace, service, job, instance, pod, inference_pool) ({plain})"
+    );
+    check_empty(text, &[(&pickers, 1, 0), (plain, 3, 1)], "0: no series match");
+    check_refused(text, &[(&pickers, 2, 0), (plain, 6, 1)], Reason::Missing, "no series match");
 }
 
 #[test]
@@ -93,6 +98,7 @@ fn of_alternatives_one_is_enough_and_of_parts_all_are_needed() {
     let alternatives = "sum(a) or sum(b)";
     check_heard(alternatives, &[("b", 1, 1)]);
     check_refused(alternatives, &[], Reason::Missing, "no series match a,");
+    check_refused(alternatives, &[("a", 1, 500), ("b", 1, 1)], Reason::Stale, "sample of a");
     check_refused("sum(a) / sum(b)", &[("a", 1, 1)], Reason::Missing, "no series match b,");
     check_refused("sum(a) / sum(b)", &[("a", 1, 1), ("b", 1, 500)], Reason::Stale, "sample of b");
     check_heard("a unless b", &[("a", 1, 1)]);

@@ -176,8 +176,12 @@ impl ScaledObject {
 
     fn of_fallback(&self, fallback: &Fallback) -> Check {
         let Fallback { failures, replicas, behavior } = fallback;
-        let begins = self.polling * u32::try_from(*failures).unwrap_or(u32::MAX);
-        let [begins, cooldown] = [begins, self.cooldown].map(duration::format);
+        let failed_for = self.polling.saturating_mul(u32::try_from(*failures).unwrap_or(u32::MAX));
+        let [begins, cooldown] = [failed_for, self.cooldown].map(duration::format);
+        if *failures == 0 {
+            let detail = "fallback.failureThreshold is missing, or 0";
+            return self.check("fallback", CheckStatus::Fail, detail);
+        }
         if *replicas == 0 {
             let detail =
                 "fallback.replicas is 0: a trigger that fails scales a running model to zero";
@@ -185,9 +189,7 @@ impl ScaledObject {
                 .check("fallback", CheckStatus::Fail, detail)
                 .with_remedy("set fallback.replicas: 1");
         }
-        if self.min == 0
-            && self.polling * u32::try_from(*failures).unwrap_or(u32::MAX) >= self.cooldown
-        {
+        if self.min == 0 && failed_for >= self.cooldown {
             let detail = format!(
                 "the fallback begins after {begins} ({failures} polls), when the cooldown of {cooldown} is over"
             );
@@ -333,25 +335,32 @@ impl Trigger {
 
     /// What its query says now.
     async fn value(&self, door: &Door, query: &str) -> (CheckStatus, String) {
+        let mut parameters = vec![("query".to_owned(), query.to_owned())];
         let mut question = InstantQuery { query: query.to_owned(), ..InstantQuery::default() };
         for pair in self.text("queryParameters").unwrap_or_default().split(',') {
             match pair.trim().split_once('=') {
                 Some(("empty", "zero")) => question.empty = Empty::Zero,
                 Some(("empty", "pass")) => question.empty = Empty::Pass,
                 Some(("max_age", age)) => question.max_age = duration::parse(age).ok(),
-                _ => {}
+                Some((name, value)) => parameters.push((name.to_owned(), value.to_owned())),
+                None => {}
             }
         }
-        let parameters = vec![("query".to_owned(), query.to_owned())];
+        question.parameters.clone_from(&parameters);
         let direct = match door.pass(Request::new("api/v1/query", parameters)).await {
-            Ok(passed) if passed.status == 200 => read_by_keda(&passed.body),
+            Ok(passed) if passed.status == 200 => {
+                read_by_keda(&passed.body).unwrap_or_else(|why| why)
+            }
             Ok(passed) => format!("an error (status {})", passed.status),
             Err(error) => return (CheckStatus::Fail, error.message),
         };
         let reply = door.query(question).await;
         if reply.status == 200 {
-            let ours = read_by_keda(&reply.body);
-            return (CheckStatus::Pass, format!("through the collector {ours}; directly {direct}"));
+            let (status, ours) = match read_by_keda(&reply.body) {
+                Ok(value) => (CheckStatus::Pass, value),
+                Err(why) => (CheckStatus::Fail, why),
+            };
+            return (status, format!("through the collector {ours}; directly {direct}"));
         }
         let document: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
         let error = document["error"].as_str().unwrap_or("no answer").to_owned();
@@ -367,18 +376,24 @@ fn is_guarded(address: &str, port: u16) -> bool {
     })
 }
 
-/// An answer as KEDA reads it.
-fn read_by_keda(body: &[u8]) -> String {
+/// An answer as KEDA reads it: a number, or why it is none.
+fn read_by_keda(body: &[u8]) -> Result<String, String> {
     let document: Value = serde_json::from_slice(body).unwrap_or_default();
     let data = &document["data"];
     match (data["resultType"].as_str(), data["result"].as_array()) {
         (Some("vector"), Some(result)) => match result.as_slice() {
-            [] => "nothing, which is taken for 0".to_owned(),
-            [sample] => sample["value"][1].as_str().unwrap_or("a histogram").to_owned(),
-            several => format!("{} elements, which is an error", several.len()),
+            [] => Err("nothing, which is taken for 0".to_owned()),
+            [sample] => match sample["value"][1].as_str() {
+                Some(value @ ("NaN" | "+Inf" | "-Inf")) => {
+                    Err(format!("{value}, which is taken for 0"))
+                }
+                Some(value) => Ok(value.to_owned()),
+                None => Err("a histogram, which is taken for 0".to_owned()),
+            },
+            several => Err(format!("{} elements, which is an error", several.len())),
         },
-        (Some("scalar" | "string"), _) => "a scalar, which is an error".to_owned(),
-        _ => "no answer, which is taken for 0".to_owned(),
+        (Some("scalar" | "string"), _) => Err("a scalar, which is an error".to_owned()),
+        _ => Err("no answer, which is taken for 0".to_owned()),
     }
 }
 
@@ -440,6 +455,7 @@ spec:
             "  fallback: {failureThreshold: 3, replicas: 1, behavior: currentReplicasIfHigher}\n";
         check_found(&[(fallback, "")], Fail, "longer than the cooldown (5m)");
         assert_eq!(found(&[(fallback, ""), ("minReplicaCount: 0", "minReplicaCount: 1")]), []);
+        check_found(&[("failureThreshold: 3, ", "")], Fail, "failureThreshold is missing");
         check_found(&[("replicas: 1,", "replicas: 0,")], Fail, "fallback.replicas is 0");
         check_found(
             &[("cooldownPeriod: 300", "cooldownPeriod: 90")],
@@ -474,6 +490,21 @@ spec:
         check_found(&[("\"5\"", "5")], Fail, "metadata.threshold is 5");
         check_found(&[("threshold", "treshold")], Fail, "metadata.threshold is missing");
         check_found(&[("type: prometheus", "type: cpu")], Skip, "not checked");
+    }
+
+    #[test]
+    fn an_answer_is_a_number_or_why_it_is_none() {
+        let vector = |result: &str| {
+            let body = format!(r#"{{"data":{{"resultType":"vector","result":[{result}]}}}}"#);
+            read_by_keda(body.as_bytes())
+        };
+        let sample = |value: &str| format!(r#"{{"metric":{{}},"value":[1,"{value}"]}}"#);
+        assert_eq!(vector(&sample("7")), Ok("7".to_owned()));
+        assert!(vector("").unwrap_err().contains("taken for 0"));
+        assert!(vector(&sample("NaN")).unwrap_err().contains("taken for 0"));
+        assert!(vector(&[sample("1"), sample("2")].join(",")).unwrap_err().contains("2 elements"));
+        assert!(read_by_keda(br#"{"data":{"resultType":"scalar","result":[1,"2"]}}"#).is_err());
+        assert!(read_by_keda(b"<html>").is_err());
     }
 
     #[test]
