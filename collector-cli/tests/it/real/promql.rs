@@ -173,6 +173,15 @@ async fn an_idle_picker_is_zero_and_a_picker_that_is_gone_is_not() {
         raw().body.contains("value")
     })
     .await;
+    // It is scaled to zero: no engine has a series of it any more.
+    for pod in fixture.world.fleet.targets().iter().filter(|pod| pod.pod.starts_with("idle-")) {
+        fixture.world.fleet.delete_pod("prod", &pod.pod).await.unwrap();
+    }
+    let engines = r#"vllm:num_requests_running{model_name="org/idle"}"#;
+    eventually("it has no pod", Duration::from_secs(20), || async {
+        fixture.get("/raw/api/v1/query", engines, "").body.contains(r#""result":[]"#)
+    })
+    .await;
     let direct = fixture.get("/raw/api/v1/query", &sum, "");
     assert!(direct.body.contains(r#""result":[]"#), "an idle flow has no series: {}", direct.body);
     let answer = fixture.ask(&sum);
@@ -185,7 +194,7 @@ async fn an_idle_picker_is_zero_and_a_picker_that_is_gone_is_not() {
     // Without a label of the scrape: there is one picker.
     assert_eq!(value(&fixture.ask(&sum.replace(r#"namespace="prod","#, ""))), "0");
     let typo = sum.replace("org/idle", "org/idel");
-    check_refused(&fixture.ask(&typo), 422, "unknown_model", r#"nearest: "org/idle""#);
+    check_refused(&fixture.ask(&typo), 422, "unknown_model", "there is no model \"org/idel\"");
 
     let gone = Faults { vanish: true, ..Faults::default() };
     fixture.world.fleet.set_faults("prod", "pool-epp", gone).await.unwrap();
