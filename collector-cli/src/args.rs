@@ -189,7 +189,7 @@ pub(crate) struct CheckArgs {
     /// Repeat until nothing fails, at most for this time; stderr shows what failed
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) wait: Option<Duration>,
-    /// Check KEDA's ScaledObjects in this YAML file (`-`: standard input) and what their triggers say now
+    /// Check the KEDA ScaledObjects in this YAML file (`-`: standard input), and run the queries of their triggers
     #[cfg(feature = "promql")]
     #[arg(long, value_name = "FILE", conflicts_with = "model")]
     pub(crate) scaled_object: Option<PathBuf>,

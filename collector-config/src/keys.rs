@@ -111,31 +111,31 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     "server.admin_token_path": Path;
     /// Most tracked models.
     "server.max_tracked": Positive = "10000";
-    /// True: `collector serve` answers PromQL under `/api/v1/query` for autoscalers, and under `/raw` for people, from
-    /// the server of `prometheus.url`, with its credentials. See promql-api.md.
+    /// True: `collector serve` has a PromQL API in front of `prometheus.url`, with its credentials: guarded for autoscalers
+    /// (`/api/v1/query`), unguarded for dashboards (`/raw`). See promql-api.md.
     "promql.enabled": Bool = "false";
-    /// How long an answer is given again without asking the server.
+    /// How long an answer is returned again without a request to the server.
     "promql.ttl": Duration = "5s";
-    /// How long a caller waits, below 1.4 s. After that it gets the last answer, or an error.
+    /// How long a caller waits, less than 1.4 s. Then it gets the last answer or an error.
     "promql.answer_within": Duration = "1s";
-    /// The greatest age of the newest sample that a selector matches.
+    /// Maximum age of the newest sample of a selector.
     "promql.max_age": Duration = "2m";
-    /// The greatest age of an answer that is given while the server does not answer.
+    /// Maximum age of an answer that is returned while the server does not respond.
     "promql.max_stale": Duration = "2m";
-    /// Most bytes of a query.
+    /// Maximum size of a query in bytes.
     "promql.max_query_bytes": Positive = "16384";
-    /// Most brackets within brackets in a query.
+    /// Maximum nesting depth of brackets in a query.
     "promql.max_depth": Positive = "64";
-    /// Most operators of a query.
+    /// Maximum number of operators in a query.
     "promql.max_operators": Positive = "256";
-    /// Most queries that are remembered.
+    /// Maximum number of remembered queries.
     "promql.max_entries": Positive = "10000";
-    /// Approximate limit of remembered answers in bytes.
+    /// Approximate maximum size of remembered answers in bytes.
     "promql.max_bytes": Positive = "67108864";
-    /// Headers of clients that are passed on to the server, X-Scope-OrgID for example.
+    /// Headers of clients that are forwarded to the server, for example X-Scope-OrgID.
     "promql.forward_headers": Texts;
-    /// Series that prove that an exporter speaks, before the built-in ones: `name` (a regular expression for whole names),
-    /// `anchor` (may use its groups, `${1}`) and `strength` (strong, or alive: the default).
+    /// Series that prove that an exporter is up, tried before the built-in ones: `name` (a regular expression for complete
+    /// names of metrics), `anchor` (may use its groups, `${1}`) and `strength` (strong, or alive: the default).
     "promql.anchors": Tables;
     /// The least severity that is logged: off, error, warn, info, debug or trace. `RUST_LOG` takes precedence.
     "log.level": OneOf(&["off", "error", "warn", "info", "debug", "trace"]) = "info";

@@ -200,28 +200,28 @@ impl ModelSample {
     }
 }
 
-/// The load of a model: a share of the model's cannot be told apart, and that of some pods is not the
-/// model's, so it is known either way and never both.
+/// The load of a model, as a whole or by pod. It is never both: a model's load cannot be split by pod, and the load
+/// of some pods is not the model's.
 #[derive(Clone, PartialEq, Default, Debug)]
 #[non_exhaustive]
 pub enum LoadRows {
-    /// It was not measured.
+    /// The load was not measured.
     #[default]
     None,
-    /// Of the model as a whole: enough where [`Ask::wants_load_per_pod`](crate::Ask::wants_load_per_pod)
-    /// does not want more.
+    /// The load of the whole model: sufficient unless
+    /// [`Ask::wants_load_per_pod`](crate::Ask::wants_load_per_pod) returns true.
     Model(LoadRow),
-    /// Of each live pod, once. This says more, and is welcome wherever it costs nothing.
+    /// The load of each live pod, once. Backends may always return it.
     Pods(Vec<(PodName, LoadRow)>),
 }
 
 impl LoadRows {
-    /// Returns whether there is no row.
+    /// Returns whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }
 
-    /// Returns the row of the model as a whole, where there is one.
+    /// Returns the row of the whole model, if there is one.
     pub fn of_model(&self) -> Option<&LoadRow> {
         match self {
             Self::Model(row) => Some(row),
@@ -229,7 +229,7 @@ impl LoadRows {
         }
     }
 
-    /// Returns the rows of pods; none where the load is not known pod by pod.
+    /// Returns the rows of pods; empty if the load is not known by pod.
     pub fn pods(&self) -> &[(PodName, LoadRow)] {
         match self {
             Self::Pods(rows) => rows,
@@ -242,7 +242,7 @@ impl LoadRows {
         self.of_model().into_iter().chain(self.pods().iter().map(|(_, row)| row))
     }
 
-    /// Iterates over the rows, to change them.
+    /// Iterates over the rows mutably.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut LoadRow> {
         let (of_model, pods): (_, &mut [_]) = match self {
             Self::None => (None, &mut []),
@@ -253,7 +253,7 @@ impl LoadRows {
     }
 }
 
-/// The rows of pods.
+/// Collects rows of pods.
 impl FromIterator<(PodName, LoadRow)> for LoadRows {
     fn from_iter<T: IntoIterator<Item = (PodName, LoadRow)>>(rows: T) -> Self {
         Self::Pods(rows.into_iter().collect())

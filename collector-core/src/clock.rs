@@ -108,15 +108,15 @@ pub struct SystemClock;
 /// How long the machine was suspended, as far as any clock has counted it.
 static SUSPENDED: AtomicU64 = AtomicU64::new(0);
 
-/// Makes the machine seem to have been suspended for so long: the next [`catch_up`](Clock::catch_up) of any
-/// `SystemClock` counts it. For tests of what makes such a clock of its own.
+/// Simulates a suspend of the machine: the next [`catch_up`](Clock::catch_up) of any `SystemClock` adds this time. For
+/// tests of code that creates its own `SystemClock`.
 #[cfg(feature = "test-util")]
-pub fn seem_suspended(by: Duration) {
-    SEEMING.fetch_add(nanos(by), Ordering::Relaxed);
+pub fn simulate_suspend(by: Duration) {
+    SIMULATED.fetch_add(nanos(by), Ordering::Relaxed);
 }
 
 #[cfg(feature = "test-util")]
-static SEEMING: AtomicU64 = AtomicU64::new(0);
+static SIMULATED: AtomicU64 = AtomicU64::new(0);
 
 impl SystemClock {
     /// The clock.
@@ -179,7 +179,7 @@ impl Clock for SystemClock {
         // must never go back.
         let suspended = machine::suspended();
         #[cfg(feature = "test-util")]
-        let suspended = suspended + SEEMING.load(Ordering::Relaxed);
+        let suspended = suspended + SIMULATED.load(Ordering::Relaxed);
         SUSPENDED.fetch_max(suspended, Ordering::Relaxed);
     }
 }
@@ -250,11 +250,11 @@ mod tests {
 
     #[cfg(feature = "test-util")]
     #[test]
-    fn time_that_the_machine_seems_to_have_slept_counts_from_the_next_catching_up_on() {
+    fn a_simulated_suspend_counts_from_the_next_catch_up() {
         let hour = Duration::from_secs(3600);
         let clock = SystemClock::new();
         let sampled = clock.now();
-        seem_suspended(hour);
+        simulate_suspend(hour);
         assert!(sampled.age(clock.now()) < hour);
         clock.catch_up();
         assert!(sampled.age(clock.now()) >= hour);

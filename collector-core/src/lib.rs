@@ -68,7 +68,7 @@ pub use trace::TraceRow;
 /// Types that the crates of this workspace share. They change without notice.
 pub mod raw {
     #[cfg(feature = "test-util")]
-    pub use crate::clock::seem_suspended;
+    pub use crate::clock::simulate_suspend;
     pub use crate::reading::Label;
     pub use crate::record::{Cold, SourceAnswer, SourceState};
 }

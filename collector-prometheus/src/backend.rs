@@ -88,14 +88,13 @@ impl PrometheusBackend {
         })
     }
 
-    /// Passes a request of somebody else to the server, with the credentials of ours, and returns the answer as it
-    /// is, whatever its status. At most `prometheus.max_response_bytes` are read, and `within` is the time for all
-    /// of it.
+    /// Passes a request of a client to the server, with this backend's credentials, and returns the answer unchanged.
+    /// At most `prometheus.max_response_bytes` are read, all within `within`.
     ///
-    /// Cancel safe: nothing is kept of a request that is dropped.
+    /// Cancel safe: it stores nothing.
     ///
     /// # Errors
-    /// When the server gives no answer, or too large a one.
+    /// When the server does not answer, rejects the backend's credentials, or sends too large an answer.
     pub async fn pass(
         &self,
         request: PassedRequest<'_>,

@@ -92,14 +92,63 @@ pub(crate) struct Answered {
     pub(crate) large: bool,
 }
 
-/// The result of one request, or the reason to send it again.
+/// The result of one request.
 enum Exchange<'a> {
     Body(Body<'a>),
+    Again(Again),
+}
+
+/// Why a request has to be sent again.
+enum Again {
     /// The server refuses POST.
     UseGet,
     Redirected(Url),
     /// 401.
     Unauthorized(Failure),
+}
+
+/// The URL of a request, and what was tried so far.
+struct Course {
+    url: Url,
+    redirects: usize,
+    renewed: bool,
+}
+
+impl Course {
+    fn new(url: Url) -> Self {
+        Self { url, redirects: 0, renewed: false }
+    }
+
+    /// Prepares the next request. The error is final.
+    async fn follow(
+        &mut self,
+        again: Again,
+        client: &Client,
+        sent: &Sent,
+        clock: &dyn Clock,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        match again {
+            Again::UseGet => client.use_get.store(true, Ordering::Relaxed),
+            Again::Unauthorized(failure) => {
+                if std::mem::replace(&mut self.renewed, true)
+                    || !client.credentials.renew(sent, clock, deadline).await?
+                {
+                    return Err(failure);
+                }
+            }
+            Again::Redirected(_) if self.redirects == REDIRECTS_MAX => {
+                let detail = format!("more than {REDIRECTS_MAX} redirects");
+                return Err(Failure::new(ErrorKind::Redirected, detail)
+                    .with_remedy("check the path in prometheus.url"));
+            }
+            Again::Redirected(next) => {
+                self.redirects += 1;
+                self.url = next;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Reads the body of an answer, and returns why rows may be absent.
@@ -237,14 +286,12 @@ impl Client {
         budget: RequestBudget<'_>,
         read: &mut ReadBody<'_>,
     ) -> Result<Answered, Failure> {
-        let mut url = self.query_url.clone();
-        let mut redirects = 0;
-        let mut renewed = false;
+        let mut course = Course::new(self.query_url.clone());
         loop {
             let sent = self.credentials.headers(budget.clock, budget.deadline).await?;
             let permit = self.permit(budget).await?;
             let sent_at = budget.clock.now();
-            let outcome = self.exchange(query, &url, &sent, budget).await;
+            let outcome = self.exchange(query, &course.url, &sent, budget).await;
             let arrived_at = budget.clock.now();
             drop(permit);
             match outcome? {
@@ -257,24 +304,8 @@ impl Client {
                         large: body.is_large(),
                     });
                 }
-                Exchange::UseGet => self.use_get.store(true, Ordering::Relaxed),
-                Exchange::Unauthorized(failure) => {
-                    if std::mem::replace(&mut renewed, true)
-                        || !self.credentials.renew(&sent, budget.clock, budget.deadline).await?
-                    {
-                        return Err(failure);
-                    }
-                }
-                Exchange::Redirected(_) if redirects == REDIRECTS_MAX => {
-                    return Err(Failure::new(
-                        ErrorKind::Redirected,
-                        format!("more than {REDIRECTS_MAX} redirects"),
-                    )
-                    .with_remedy("check the path in prometheus.url"));
-                }
-                Exchange::Redirected(next) => {
-                    redirects += 1;
-                    url = next;
+                Exchange::Again(again) => {
+                    course.follow(again, self, &sent, budget.clock, budget.deadline).await?;
                 }
             }
         }
@@ -368,32 +399,48 @@ impl Client {
         headers.extend(headers_of_ours(small));
         let response = self.send(url, parameters(query, left), get, headers).await?;
         *stage = Stage::Answering;
-        let status = response.status();
-        match status {
-            StatusCode::OK => {
-                let body = self.bodies.read(response, last_bytes, |error| self.explain(error));
-                Ok(Exchange::Body(body.await?))
-            }
+        let response = match self.or_again(response, url, get).await? {
+            Ok(response) => response,
+            Err(again) => return Ok(Exchange::Again(again)),
+        };
+        if response.status() != StatusCode::OK {
+            return Err(self.refusal(response, url).await);
+        }
+        let body = self.bodies.read(response, last_bytes, |error| self.explain(error));
+        Ok(Exchange::Body(body.await?))
+    }
+
+    /// Returns a response, or why the request has to be sent again.
+    async fn or_again(
+        &self,
+        response: Response,
+        url: &Url,
+        get: bool,
+    ) -> Result<Result<Response, Again>, Failure> {
+        match response.status() {
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED if !get => {
-                Ok(Exchange::UseGet)
+                Ok(Err(Again::UseGet))
+            }
+            StatusCode::UNAUTHORIZED => {
+                Ok(Err(Again::Unauthorized(self.refusal(response, url).await)))
             }
             status if status.is_redirection() => {
                 let location = response.headers().get(LOCATION);
                 redirect(url, status.as_u16(), location, &FOLLOWED, "prometheus.url")
-                    .map(Exchange::Redirected)
+                    .map(|next| Err(Again::Redirected(next)))
                     .map_err(Failure::of)
             }
-            _ => {
-                let mut failure =
-                    refused(response, &self.credentials, &self.credential(), url.path()).await;
-                let by_proxy = self.proxy.as_ref().map(Proxy::answered).unwrap_or_default();
-                failure.detail.push_str(&by_proxy);
-                match status {
-                    StatusCode::UNAUTHORIZED => Ok(Exchange::Unauthorized(failure)),
-                    _ => Err(failure),
-                }
-            }
+            _ => Ok(Ok(response)),
         }
+    }
+
+    /// Returns the failure of a response with an error status.
+    async fn refusal(&self, response: Response, url: &Url) -> Failure {
+        let mut failure =
+            refused(response, &self.credentials, &self.credential(), url.path()).await;
+        let by_proxy = self.proxy.as_ref().map(Proxy::answered).unwrap_or_default();
+        failure.detail.push_str(&by_proxy);
+        failure
     }
 
     /// Sends parameters, in the URL or as a form, and returns the head of the answer.

@@ -1,47 +1,49 @@
-//! Anchors: series that an exporter always has, by which "nothing happens" is told from "nobody measures".
+//! Anchors: series that an exporter always has while it is up.
 //!
-//! An idle Endpoint Picker deletes the series of its queues, so an empty answer is normal there. It is 0 only if a
-//! series that always speaks, its anchor, is heard from the same exporter.
+//! An idle endpoint picker deletes the series of its queues, so an empty answer is normal. It means 0 only if an
+//! anchor, a series of the same exporter that is always present, has recent samples.
 
 use regex::Regex;
 
 use crate::selector::{Selector, selector_text};
 
-/// How much an anchor proves.
+/// What an anchor proves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Strength {
-    /// Series of that name exist exactly while something happens: without one, their sum is 0.
+    /// The metric has series exactly while something happens: without series, its sum is 0.
     Strong,
-    /// The exporter is alive. That makes a default which the query itself writes (`or vector(0)`) a true one.
+    /// The exporter is up, so a default that the query contains (`or vector(0)`) is right.
     Alive,
 }
 
-/// Which series vouch for others.
+/// One anchor.
 #[derive(Clone, Debug)]
-pub struct Anchor {
-    vouches_for: Regex,
-    is_named: String,
-    carries: &'static [&'static str],
+struct Anchor {
+    /// The names of metrics that it is an anchor of.
+    metrics: Regex,
+    /// Its own name, which may use the groups of `metrics`.
+    name: String,
+    /// The labels that it has in common with them, in addition to those of the scrape configuration.
+    labels: &'static [&'static str],
     strength: Strength,
 }
 
-/// A built-in anchor: the names that it vouches for (a regular expression, whole), its own name (`$1` is the first group
-/// of that expression), and the labels that both have besides those of the scrape configuration.
+/// The fields of a built-in [`Anchor`].
 type BuiltIn = (&'static str, &'static str, &'static [&'static str], Strength);
 
-/// What tells exporters apart.
+/// The labels that distinguish exporters.
 const EXPORTER: &str = "cluster, namespace, service, job, instance, pod, inference_pool";
 
-/// Names and not families: a name that a version of an exporter does not have is no 0.
+/// These are single metrics and not families, because a metric that a version does not have is not 0.
 const BUILT_IN: [BuiltIn; 6] = [
-    // The saturation of a pool exists only where flow control is switched on, and then always.
+    // The saturation of a pool exists only if flow control is enabled, and then always.
     (
         "(llm_d_epp|llm_d_router_epp|inference_extension)_flow_control_queue_(?:size|bytes)",
         "${1}_flow_control_pool_saturation",
         &[],
         Strength::Strong,
     ),
-    // Gauges and counters by model appear with a model's first request.
+    // Metrics by model appear with the first request for the model.
     ("(llm_d_epp|llm_d_router_epp)_request_(?:running|total)", "${1}_info", &[], Strength::Strong),
     ("vllm:.*", "vllm:num_requests_running", &["model_name"], Strength::Alive),
     ("(sglang[:_]).*", "${1}num_running_reqs", &["model_name"], Strength::Alive),
@@ -49,91 +51,84 @@ const BUILT_IN: [BuiltIn; 6] = [
     (".*", "up", &[], Strength::Alive),
 ];
 
-/// The anchors of an installation, in the order in which they are tried.
+/// Anchors, in the order in which they are tried.
 #[derive(Clone, Debug)]
 pub struct Anchors(Vec<Anchor>);
 
 impl Anchors {
-    /// The built-in anchors.
+    /// Returns the built-in anchors.
     ///
     /// # Panics
     /// Never: a test compiles them.
     pub fn built_in() -> Self {
-        let anchors = BUILT_IN.iter().map(|(name, anchor, carries, strength)| Anchor {
-            vouches_for: whole(name).expect("a test compiles it"),
-            is_named: (*anchor).to_owned(),
-            carries,
+        let anchors = BUILT_IN.iter().map(|(metrics, name, labels, strength)| Anchor {
+            metrics: whole(metrics).expect("a test compiles it"),
+            name: (*name).to_owned(),
+            labels,
             strength: *strength,
         });
         Self(anchors.collect())
     }
 
-    /// Puts an anchor before the others: `name` is a regular expression for whole names of metrics, whose groups
-    /// `anchor` may use (`${1}`).
+    /// Adds an anchor before the others. `metrics` is a regular expression for complete names of metrics, and `name`
+    /// may use its groups (`${1}`).
     ///
     /// # Errors
-    /// When `name` is no regular expression.
+    /// When `metrics` is not a valid regular expression.
     pub fn prepend(
         &mut self,
+        metrics: &str,
         name: &str,
-        anchor: &str,
         strength: Strength,
     ) -> Result<(), regex::Error> {
-        let (vouches_for, is_named) = (whole(name)?, anchor.to_owned());
-        self.0.insert(0, Anchor { vouches_for, is_named, carries: &[], strength });
+        let (metrics, name) = (whole(metrics)?, name.to_owned());
+        self.0.insert(0, Anchor { metrics, name, labels: &[], strength });
         Ok(())
     }
 
-    /// What to ask in order to know whether the exporter of a selector speaks, by an anchor of this strength.
-    pub(crate) fn of(&self, selector: &Selector, strength: Strength) -> Option<Asked> {
-        let name = selector.name()?;
+    /// Returns the anchor of a selector, of this strength.
+    pub(crate) fn of(&self, selector: &Selector, strength: Strength) -> Option<AnchorProbe> {
+        let metric = selector.name()?;
         let is_it =
-            |anchor: &&Anchor| anchor.strength == strength && anchor.vouches_for.is_match(name);
+            |anchor: &&Anchor| anchor.strength == strength && anchor.metrics.is_match(metric);
         let anchor = self.0.iter().find(is_it)?;
-        let matchers = selector.scrape_matchers(anchor.carries)?;
-        // One exporter's silence is no other exporter's: without a label that names it, there must be one alone.
-        let is_alone = strength == Strength::Strong && !selector.names_exporter();
-        let anchor_name = anchor.vouches_for.replace(name, &anchor.is_named).into_owned();
-        let plain = selector_text(&anchor_name, matchers);
-        let mut text = plain.clone();
-        if anchor_name == "up" {
-            text.push_str(" == 1");
+        let matchers = selector.scrape_matchers(anchor.labels)?;
+        let name = anchor.metrics.replace(metric, &anchor.name).into_owned();
+        let series = selector_text(&name, matchers);
+        let mut count = series.clone();
+        if name == "up" {
+            count.push_str(" == 1");
         }
-        if is_alone {
-            // An exporter may have several series of it.
-            text = format!("count by ({EXPORTER}) ({text})");
+        // An anchor of another exporter proves nothing.
+        let of_one_exporter = strength == Strength::Strong && !selector.names_exporter();
+        if of_one_exporter {
+            count = format!("count by ({EXPORTER}) ({count})");
         }
-        Some(Asked { text, plain, name: anchor_name, is_alone })
+        Some(AnchorProbe { count, series, name, of_one_exporter })
     }
 }
 
-impl Default for Anchors {
-    fn default() -> Self {
-        Self::built_in()
-    }
-}
-
-/// An anchor of one selector.
+/// How the anchor of one selector is probed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Asked {
-    /// What to count.
-    pub(crate) text: String,
-    /// The anchor's series themselves, which have an age.
-    pub(crate) plain: String,
+pub(crate) struct AnchorProbe {
+    /// What is counted: series, or exporters.
+    pub(crate) count: String,
+    /// The anchor's series, which have an age.
+    pub(crate) series: String,
     pub(crate) name: String,
-    /// It vouches only if one exporter has it.
-    pub(crate) is_alone: bool,
+    /// It is a proof only if exactly one exporter has it.
+    of_one_exporter: bool,
 }
 
-impl Asked {
-    /// Whether so many series, or exporters of them, prove that the exporter speaks.
-    pub(crate) fn is_proved_by(&self, series: u64) -> bool {
-        if self.is_alone { series == 1 } else { series > 0 }
+impl AnchorProbe {
+    /// Returns whether this count proves that the exporter is up.
+    pub(crate) fn is_proof(&self, count: u64) -> bool {
+        if self.of_one_exporter { count == 1 } else { count > 0 }
     }
 }
 
-fn whole(name: &str) -> Result<Regex, regex::Error> {
-    Regex::new(&format!("^(?:{name})$"))
+fn whole(pattern: &str) -> Result<Regex, regex::Error> {
+    Regex::new(&format!("^(?:{pattern})$"))
 }
 
 #[cfg(test)]
@@ -145,12 +140,12 @@ mod tests {
     #[track_caller]
     fn check(selector: &str, strength: Strength, expected: Option<&str>) {
         let query = Query::parse(selector, &Limits::default()).unwrap();
-        let asked = Anchors::built_in().of(&query.selectors[0], strength);
-        assert_eq!(asked.map(|asked| asked.text).as_deref(), expected);
+        let anchor = Anchors::built_in().of(&query.selectors[0], strength);
+        assert_eq!(anchor.map(|anchor| anchor.count).as_deref(), expected);
     }
 
     #[test]
-    fn a_queue_of_the_picker_is_vouched_for_by_the_saturation_of_its_generation() {
+    fn the_anchor_of_a_queue_is_the_saturation_of_the_same_generation() {
         check(
             r#"llm_d_epp_flow_control_queue_size{namespace="prod",service="epp",model_name="m"}"#,
             Strength::Strong,
@@ -166,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_strong_vouches_for_an_engine_or_for_a_name_that_is_not_listed() {
+    fn engines_and_unlisted_metrics_have_no_strong_anchor() {
         check("vllm:num_requests_waiting", Strength::Strong, None);
         check("llm_d_epp_flow_control_queue_duration_seconds_count", Strength::Strong, None);
         check(r#"{__name__=~"llm_d_epp.*"}"#, Strength::Strong, None);
     }
 
     #[test]
-    fn an_exporter_is_alive_by_its_own_anchor_or_by_up() {
+    fn an_exporter_is_up_by_its_own_anchor_or_by_up() {
         check(
             r#"vllm:kv_cache_usage_perc{namespace="prod",model_name="m",reason="x"}"#,
             Strength::Alive,
@@ -184,29 +179,33 @@ mod tests {
     }
 
     #[test]
-    fn an_anchor_without_a_label_that_names_its_exporter_must_be_alone() {
+    fn without_a_label_that_names_the_exporter_there_must_be_one() {
         let query = Query::parse("llm_d_epp_request_running", &Limits::default()).unwrap();
-        let asked = Anchors::built_in().of(&query.selectors[0], Strength::Strong).unwrap();
-        assert!(asked.is_proved_by(1) && !asked.is_proved_by(2) && !asked.is_proved_by(0));
-        // What pins nothing, and a namespace with several pickers, names none.
+        let anchor = Anchors::built_in().of(&query.selectors[0], Strength::Strong).unwrap();
+        assert!(anchor.is_proof(1) && !anchor.is_proof(2) && !anchor.is_proof(0));
+        // A matcher that excludes nothing, or a namespace, does not name an exporter.
         for text in [
             r#"llm_d_epp_request_running{namespace="prod"}"#,
             r#"llm_d_epp_request_running{service=~".+"}"#,
             r#"llm_d_epp_request_running{pod!=""}"#,
         ] {
             let query = Query::parse(text, &Limits::default()).unwrap();
-            let asked = Anchors::built_in().of(&query.selectors[0], Strength::Strong).unwrap();
-            assert!(asked.text.starts_with("count by (") && asked.is_alone, "{}", asked.text);
+            let anchor = Anchors::built_in().of(&query.selectors[0], Strength::Strong).unwrap();
+            assert!(
+                anchor.count.starts_with("count by (") && anchor.of_one_exporter,
+                "{}",
+                anchor.count
+            );
         }
     }
 
     #[test]
-    fn an_anchor_of_ones_own_comes_first() {
+    fn a_configured_anchor_is_tried_first() {
         let mut anchors = Anchors::built_in();
         anchors.prepend("(gpu)_busy", "${1}_info", Strength::Strong).unwrap();
         let query = Query::parse(r#"gpu_busy{job="dcgm"}"#, &Limits::default()).unwrap();
-        let asked = anchors.of(&query.selectors[0], Strength::Strong).unwrap();
-        assert_eq!(asked.text, r#"gpu_info{job="dcgm"}"#);
+        let anchor = anchors.of(&query.selectors[0], Strength::Strong).unwrap();
+        assert_eq!(anchor.count, r#"gpu_info{job="dcgm"}"#);
         assert!(anchors.prepend("(", "x", Strength::Alive).is_err());
     }
 }

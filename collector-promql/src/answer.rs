@@ -1,4 +1,4 @@
-//! Answers of a PromQL server: whether they say anything, and the same with warnings of ours.
+//! Answers of a PromQL server: whether they have samples, and adding warnings to them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// A document of the API, of which values stay as they were written.
+/// A document of the API. Results are kept as the server wrote them.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document<'a> {
@@ -30,7 +30,7 @@ struct Data<'a> {
     result: &'a RawValue,
 }
 
-/// A sample of a vector. A value is text: clients of the field end on a number.
+/// A sample of a vector. The value must be a JSON string: KEDA panics on a number.
 #[derive(Deserialize)]
 struct Sample<M> {
     metric: M,
@@ -40,17 +40,19 @@ struct Sample<M> {
     histogram: Option<IgnoredAny>,
 }
 
-/// What an answer says.
+/// What an answer contains.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Says {
-    /// A vector without a sample.
-    Nothing,
-    Something,
+pub(crate) enum Content {
+    /// A vector without samples.
+    NoSamples,
+    Samples,
 }
 
-/// Reads an answer to an instant query. An error is an answer that no client could use, or that some would take for
-/// 0: one that says of itself that it failed, a value that is no text, something that is no document.
-pub(crate) fn says(body: &[u8]) -> Result<Says, String> {
+/// Returns what the answer to an instant query contains.
+///
+/// An answer that no client can use, or that some read as 0, is an error: `status: error`, a value that is not a
+/// string, or a body that is not a document of the API.
+pub(crate) fn content(body: &[u8]) -> Result<Content, String> {
     let document = document(body)?;
     let Some(data) = document.data else { return Err("it has no data".to_owned()) };
     let result = data.result.get();
@@ -64,14 +66,14 @@ pub(crate) fn says(body: &[u8]) -> Result<Says, String> {
             {
                 return Err(format!("sample {} of its vector has no value", place + 1));
             }
-            Ok(if samples.is_empty() { Says::Nothing } else { Says::Something })
+            Ok(if samples.is_empty() { Content::NoSamples } else { Content::Samples })
         }
         "scalar" | "string" => serde_json::from_str::<(IgnoredAny, String)>(result)
-            .map(|_| Says::Something)
+            .map(|_| Content::Samples)
             .map_err(|error| format!("its value: {error}")),
-        // What a range selector selects.
-        "matrix" => Ok(if result.trim() == "[]" { Says::Nothing } else { Says::Something }),
-        other => Err(format!("it is of an unknown type, {other:?}")),
+        // The result of a range selector.
+        "matrix" => Ok(if result.trim() == "[]" { Content::NoSamples } else { Content::Samples }),
+        other => Err(format!("unknown result type {other:?}")),
     }
 }
 
@@ -86,20 +88,20 @@ pub(crate) fn samples(body: &[u8]) -> Result<Vec<(Labels, f64)>, String> {
         serde_json::from_str(data.result.get()).map_err(|error| error.to_string())?;
     let number = |sample: Sample<Labels>| {
         let (_, value) = sample.value.ok_or("a sample has no value")?;
-        let value = value.parse().map_err(|_| format!("{value:?} is no number"))?;
+        let value = value.parse().map_err(|_| format!("{value:?} is not a number"))?;
         Ok((sample.metric, value))
     };
     samples.into_iter().map(number).collect()
 }
 
-/// The same answer with these warnings added.
+/// Returns an answer with these warnings added.
 pub(crate) fn with_warnings(body: &[u8], warnings: &[String]) -> Result<Vec<u8>, String> {
     let mut document = document(body)?;
     document.warnings.extend(warnings.iter().map(|warning| Cow::Borrowed(warning.as_str())));
     serde_json::to_vec(&document).map_err(|error| error.to_string())
 }
 
-/// An answer of one sample without labels.
+/// Returns an answer of one sample without labels.
 pub(crate) fn of_value(at: f64, value: f64, warnings: &[String]) -> Vec<u8> {
     let result = serde_json::json!([{ "metric": {}, "value": [at, shown(value)] }]);
     let data = serde_json::json!({ "resultType": "vector", "result": result });
@@ -110,12 +112,12 @@ pub(crate) fn of_value(at: f64, value: f64, warnings: &[String]) -> Vec<u8> {
     document.to_string().into_bytes()
 }
 
-/// Whether a body is a document of this API, with whatever status.
+/// Returns whether a body is a document of the API, with any status.
 pub(crate) fn is_document(body: &[u8]) -> bool {
     serde_json::from_slice::<Document<'_>>(body).is_ok()
 }
 
-/// The document of an error.
+/// Returns the document of an error.
 pub(crate) fn of_error(error_type: &str, error: &str) -> Vec<u8> {
     let document =
         serde_json::json!({ "status": "error", "errorType": error_type, "error": error });
@@ -124,22 +126,22 @@ pub(crate) fn of_error(error_type: &str, error: &str) -> Vec<u8> {
 
 fn document(body: &[u8]) -> Result<Document<'_>, String> {
     let document: Document<'_> = serde_json::from_slice(body)
-        .map_err(|error| format!("it is no answer of a PromQL server: {error}"))?;
+        .map_err(|error| format!("not a document of the PromQL API: {error}"))?;
     if document.status == "success" {
         Ok(document)
     } else {
-        Err(document.error.map_or_else(|| "it says that it failed".to_owned(), Cow::into_owned))
+        Err(document.error.map_or_else(|| "the query failed".to_owned(), Cow::into_owned))
     }
 }
 
-/// A value as a PromQL server writes it.
+/// Formats a value as a PromQL server does.
 fn shown(value: f64) -> String {
     if value.is_nan() {
         "NaN".to_owned()
     } else if value.is_infinite() {
         if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
     } else {
-        // A zero of a negation is 0 to everybody.
+        // Negative zero is written as 0.
         (value + 0.0).to_string()
     }
 }
@@ -153,20 +155,20 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_nothing_or_something() {
-        assert_eq!(says(vector("[]").as_bytes()), Ok(Says::Nothing));
+    fn an_answer_has_samples_or_not() {
+        assert_eq!(content(vector("[]").as_bytes()), Ok(Content::NoSamples));
         assert_eq!(
-            says(vector(r#"[{"metric":{},"value":[1,"7"]}]"#).as_bytes()),
-            Ok(Says::Something)
+            content(vector(r#"[{"metric":{},"value":[1,"7"]}]"#).as_bytes()),
+            Ok(Content::Samples)
         );
         let histogram = r#"[{"metric":{},"histogram":[1,{"count":"1"}]}]"#;
-        assert_eq!(says(vector(histogram).as_bytes()), Ok(Says::Something));
+        assert_eq!(content(vector(histogram).as_bytes()), Ok(Content::Samples));
         let scalar = r#"{"status":"success","data":{"resultType":"scalar","result":[1,"2"]}}"#;
-        assert_eq!(says(scalar.as_bytes()), Ok(Says::Something));
+        assert_eq!(content(scalar.as_bytes()), Ok(Content::Samples));
     }
 
     #[test]
-    fn what_clients_take_for_zero_or_end_on_is_an_error() {
+    fn an_answer_that_clients_misread_is_an_error() {
         for (body, why) in [
             (
                 r#"{"status":"error","errorType":"timeout","error":"query timed out"}"#.to_owned(),
@@ -177,10 +179,10 @@ mod tests {
             (vector(r#"[{"metric":{},"value":[1,null]}]"#), "vector"),
             (vector(r#"[{"metric":{}}]"#), "no value"),
             (vector("null"), "vector"),
-            ("<html>".to_owned(), "no answer"),
-            (String::new(), "no answer"),
+            ("<html>".to_owned(), "not a document"),
+            (String::new(), "not a document"),
         ] {
-            let error = says(body.as_bytes()).unwrap_err();
+            let error = content(body.as_bytes()).unwrap_err();
             assert!(error.contains(why), "{body}: {error}");
         }
     }
@@ -202,6 +204,6 @@ mod tests {
             (shown(f64::INFINITY), shown(f64::NAN), shown(0.5)),
             ("+Inf".into(), "NaN".into(), "0.5".into())
         );
-        assert_eq!(says(body.as_bytes()), Ok(Says::Something));
+        assert_eq!(content(body.as_bytes()), Ok(Content::Samples));
     }
 }

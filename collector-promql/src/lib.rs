@@ -1,18 +1,19 @@
-//! A PromQL API in front of a PromQL server, which never says 0 where nothing is known.
+//! A PromQL API in front of a PromQL server that never answers 0 for missing data.
 //!
-//! Autoscalers take an empty answer for 0, an error inside of a 200 for 0, and scale a running model down. A
-//! [`Door`] asks two things at once: the query itself, and whether each of its selectors matches anything and how
-//! old that is. What is missing or too old is an error; what is known to be empty is 0. While the server does not
-//! answer, the last good answer is given for [`Settings::max_stale`], with its age, and then an error, at once.
+//! Autoscalers read an empty answer, and an error inside of a 200, as 0, and scale a running model down. A [`Guard`]
+//! sends two queries at once: the client's, and a probe that returns which of its selectors match series, and how
+//! old their newest samples are. Missing or old data is an error; data that is known to be empty is 0. While the
+//! server does not respond, the last answer is returned with its age for [`Settings::max_stale`], and an error after
+//! that.
 //!
-//! `limits` refuses what would cost too much to parse, `query` finds what an answer needs, `anchor` knows which
-//! series prove that silence is idleness, `probe` asks, `verdict` judges, and `door` does all of it for many
-//! callers at once.
+//! `limits` rejects queries that are expensive to parse, `query` determines what an answer needs, `anchor` lists the
+//! series that prove that an exporter is up, `probe` writes and reads the probe, `verdict` decides, and `guard` does
+//! all of it for concurrent callers.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod anchor;
 mod answer;
-mod door;
+mod guard;
 mod limits;
 mod memory;
 mod probe;
@@ -22,8 +23,8 @@ mod selector;
 mod upstream;
 mod verdict;
 
-pub use anchor::{Anchor, Anchors, Strength};
-pub use door::{Door, Empty, Found, InstantQuery, Models, Reply, Settings};
+pub use anchor::{Anchors, Strength};
+pub use guard::{Empty, Found, Guard, InstantQuery, Models, Reply, Settings};
 pub use limits::Limits;
 pub use query::{Described, Kind, describe};
 pub use refusal::{Reason, Refusal};

@@ -1,31 +1,31 @@
-//! What a query may cost before it is parsed: its length, its nesting, its operators and its regular expressions.
+//! Limits that are checked before a query is parsed: length, nesting, operators and regular expressions.
 //!
-//! The parser is quadratic in chains of operators, recurses over brackets and compiles regular expressions, so a
-//! query of some kilobytes could hold a thread for seconds or end the process. What stays within these limits is
-//! refused or parsed within milliseconds.
+//! The parser takes quadratic time for chains of operators, recurses into brackets and compiles regular expressions,
+//! so a query of some kilobytes could block a thread for seconds or overflow its stack. Within the limits, parsing
+//! takes milliseconds.
 
 use std::iter::Peekable;
 use std::str::CharIndices;
 
 use regex::RegexBuilder;
 
-/// The limits of queries that are guarded.
+/// The limits of a query.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Bytes of a query. Default 16 KiB.
+    /// Size in bytes. Default 16 KiB.
     pub bytes: usize,
-    /// Brackets within brackets. Default 64.
+    /// Nesting depth of brackets. Default 64.
     pub depth: usize,
-    /// Operators. Default 256.
+    /// Number of operators. Default 256.
     pub operators: usize,
 }
 
-/// Bytes of one regular expression.
+/// The maximum size of a regular expression.
 const REGEX_BYTES_MAX: usize = 1 << 10;
-/// Bytes of one regular expression once compiled: `.*` and classes of Unicode take a fraction of it, repetitions of
+/// The maximum size of a compiled regular expression: `.*` and Unicode classes take a fraction of it, and nested
 /// repetitions exceed it within a millisecond.
 const COMPILED_BYTES_MAX: usize = 256 << 10;
-/// Regular expressions of one query: each may take a millisecond.
+/// The maximum number of regular expressions in a query: each may take a millisecond.
 const REGEXES_MAX: usize = 16;
 /// Operators that are words.
 const WORDS: [&str; 4] = ["and", "or", "unless", "atan2"];
@@ -37,7 +37,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Checks a query that was not parsed. The error says which limit it exceeds.
+    /// Checks the text of a query. The error names the limit that it exceeds.
     pub(crate) fn check(&self, query: &str) -> Result<(), String> {
         if query.len() > self.bytes {
             return Err(format!("it has {} bytes; the limit is {}", query.len(), self.bytes));
@@ -61,7 +61,7 @@ impl Limits {
                 }
                 '#' => {
                     while characters.next_if(|(_, next)| *next != '\n').is_some() {}
-                    // A comment stands between an operator and its string as a space does.
+                    // A comment between an operator and its string counts as a space.
                     continue;
                 }
                 '(' | '[' | '{' => {
@@ -99,7 +99,7 @@ impl Limits {
     }
 }
 
-/// The text of a string whose quote was just read, up to the quote that ends it.
+/// Returns the text of a string literal whose opening quote was just read.
 fn string<'a>(query: &'a str, characters: &mut Peekable<CharIndices<'_>>, quote: char) -> &'a str {
     let start = characters.peek().map_or(query.len(), |(at, _)| *at);
     while let Some((at, character)) = characters.next() {
@@ -113,8 +113,8 @@ fn string<'a>(query: &'a str, characters: &mut Peekable<CharIndices<'_>>, quote:
     &query[start..]
 }
 
-/// The text of a string as the parser reads it. Escapes of characters by number could hide a regular expression from
-/// this check, and nobody needs them in one.
+/// Resolves the escapes of a string literal. Numeric escapes could hide a regular expression from this check, and are
+/// rejected.
 fn unescaped(text: &str, quote: char) -> Result<String, String> {
     if quote == '`' {
         return Ok(text.to_owned());
@@ -124,9 +124,7 @@ fn unescaped(text: &str, quote: char) -> Result<String, String> {
     while let Some(character) = characters.next() {
         match (character, (character == '\\').then(|| characters.next()).flatten()) {
             ('\\', Some('x' | 'u' | 'U' | '0'..='7')) => {
-                return Err(
-                    "its regular expressions have escapes of characters by number".to_owned()
-                );
+                return Err("its regular expressions have numeric escapes".to_owned());
             }
             ('\\', Some(escaped)) => plain.push(escaped),
             _ => plain.push(character),
@@ -145,7 +143,7 @@ fn check_regex(regex: &str) -> Result<(), String> {
     }
     let compiled = RegexBuilder::new(regex).size_limit(COMPILED_BYTES_MAX).build();
     match compiled {
-        // What is no regular expression here may be one for the parser, which says so if not.
+        // The parser accepts some forms that are invalid here, and reports the others.
         Ok(_) | Err(regex::Error::Syntax(_)) => Ok(()),
         Err(_) => Err(format!("its regular expression {shown:?} is too large once compiled")),
     }
@@ -162,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_too_deep_or_too_much_is_refused() {
+    fn a_query_over_a_limit_is_refused() {
         check_refused(&"a".repeat((16 << 10) + 1), "the limit is 16384");
         check_refused(&"(".repeat(65), "nested deeper than 64");
         check_refused(&format!("up{}", " + up".repeat(257)), "more than 256 operators");
@@ -173,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn a_regular_expression_that_explodes_is_refused_and_a_wide_one_is_not() {
+    fn an_expensive_regular_expression_is_refused_and_a_common_one_is_not() {
         check_refused(r#"up{a=~"(((a{99}){99}){99}){99}"}"#, "too large once compiled");
         check_refused(r"up{a !~ '(\\w{99}){99}'}", "too large once compiled");
         check_refused(&format!("up{{a=~\"{}\"}}", "a".repeat(1025)), "the limit is 1024");
         // Hidden behind a comment, or in escapes.
         check_refused("up{a=~#\n\"(((a{99}){99}){99}){99}\"}", "too large once compiled");
-        check_refused(r#"up{a=~"(a\x7b99\x7d)"}"#, "escapes of characters");
-        check_refused(r#"up{a=~"a\173"}"#, "escapes of characters");
+        check_refused(r#"up{a=~"(a\x7b99\x7d)"}"#, "numeric escapes");
+        check_refused(r#"up{a=~"a\173"}"#, "numeric escapes");
         let many = r#"a=~"b","#.repeat(17);
         check_refused(&format!("up{{{many}}}"), "more than 16 regular expressions");
         for regex in [".*decode.*", r"(?i)\\w+-\\d{1,5}", "a|b|c", "[^/]+/[^/]+", "sglang[:_].*"] {
@@ -193,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_strings_and_comments_is_no_operator() {
+    fn strings_and_comments_contain_no_operators() {
         let text = "+".repeat(300);
         for query in [
             format!("up{{a=\"{text}\"}}"),
@@ -203,6 +201,6 @@ mod tests {
             assert_eq!(Limits::default().check(&query), Ok(()), "{query}");
         }
         check_refused(&format!("up{{a=`\\`}} {text}"), "operators");
-        assert_eq!(Limits::default().check("up{a=\"no end"), Ok(()), "the parser says so");
+        assert_eq!(Limits::default().check("up{a=\"no end"), Ok(()), "the parser reports it");
     }
 }

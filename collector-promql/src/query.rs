@@ -1,5 +1,4 @@
-//! A query: which selectors must be heard for its answer to mean what it says, and what its answer is where they are
-//! known to be empty.
+//! A parsed query: which selectors need data, and its value if they are known to be empty.
 
 use promql_parser::parser::token::{
     T_ADD, T_DIV, T_LAND, T_LOR, T_LUNLESS, T_MOD, T_MUL, T_POW, T_SUB,
@@ -11,43 +10,44 @@ use promql_parser::parser::{
 use crate::limits::Limits;
 use crate::selector::Selector;
 
-/// A query that was parsed.
+/// A parsed query.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Query {
-    /// The query as the parser prints it: one text for all ways to write it.
+    /// The query as the parser formats it: the same text for all ways to write the query.
     pub(crate) text: String,
     /// Its selectors, each once.
     pub(crate) selectors: Vec<Selector>,
     pub(crate) need: Need,
-    /// What the query is worth where it has no answer because its selectors are known to be empty: there are no
-    /// requests, and their sum is 0. `None`: an empty answer is the true one, as that of a filter.
-    pub(crate) value_of_nothing: Option<f64>,
-    /// It asks for the past (`offset`, `@`), which is not judged by the present.
+    /// The value if the result is empty because its selectors are known to be empty: the sum of no requests is 0.
+    /// `None`: the result is empty then.
+    pub(crate) value_if_empty: Option<f64>,
+    /// It has `offset` or `@`: present data says nothing about it.
     pub(crate) of_past: bool,
     pub(crate) forms: Forms,
     pub(crate) kind: Kind,
 }
 
-/// Forms of expressions that decide what an empty answer means.
+/// Properties that determine what an empty result means.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Forms {
-    /// It adds, divides, compares or joins two parts that both select something: where one part is empty, so is the whole.
+    /// A binary operation has selectors on both sides, so an empty side makes the result empty.
     pub(crate) has_arithmetic: bool,
-    /// It does so below a default: `(a + b) or vector(0)` says 0 where one of the two is empty.
+    /// Such an operation is within a default: `(a + b) or vector(0)` is 0 if one side is empty. Or a side is within
+    /// `scalar`, which makes NaN of an empty vector.
     pub(crate) hides_arithmetic: bool,
-    /// It leaves out what does not meet a condition, so that nothing is a true answer.
+    /// It has a filter, so its result may be empty although its selectors have data.
     pub(crate) is_filter: bool,
 }
 
-/// What must be heard.
+/// Which selectors need data.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Need {
-    /// Nothing: a constant, or a question whether something is absent.
+    /// None: a constant, or `absent`.
     Nothing,
-    /// A selector, by its place in the query's list.
+    /// A selector, by its index.
     Selector {
         index: usize,
-        /// The query says what it is worth without it: `… or vector(0)`.
+        /// The query has a default for it: `… or vector(0)`.
         has_default: bool,
     },
     All(Vec<Need>),
@@ -55,7 +55,7 @@ pub(crate) enum Need {
 }
 
 impl Query {
-    /// Reads a query. The error says what is wrong with it.
+    /// Parses a query. The error is for people.
     pub(crate) fn parse(text: &str, limits: &Limits) -> Result<Self, String> {
         limits.check(text)?;
         let expression = parser::parse(text)?;
@@ -65,7 +65,7 @@ impl Query {
             text: expression.to_string(),
             selectors: reader.selectors,
             need,
-            value_of_nothing: value_of_nothing(&expression),
+            value_if_empty: value_if_empty(&expression),
             of_past: reader.of_past,
             forms: reader.forms,
             kind: kind(&expression),
@@ -73,32 +73,32 @@ impl Query {
     }
 }
 
-/// What can be said about a query without asking anybody.
+/// A description of a query.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Described {
-    /// Its selectors, each as PromQL, with the labels that it has matchers for.
+    /// The selectors as PromQL, each with the labels of its matchers.
     pub selectors: Vec<(String, Vec<String>)>,
-    /// What its value is like.
+    /// How its value depends on the number of replicas.
     pub kind: Kind,
 }
 
-/// What the value of a query is like.
+/// How the value of a query depends on the number of replicas.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Kind {
-    /// It grows with the number of replicas: a sum, a count.
+    /// It grows with them: a sum or a count.
     Sum,
-    /// It does not: a mean, a greatest value, a quantile.
+    /// It does not: a mean, a maximum or a quantile.
     Ratio,
-    /// It cannot be told.
+    /// Unknown.
     Unknown,
 }
 
-/// Reads a query as a door does before it asks: within its limits, and as PromQL.
+/// Parses a query within limits, as a guard does, and describes it.
 ///
 /// # Errors
-/// What is wrong with it.
+/// When the query is invalid or exceeds a limit.
 pub fn describe(query: &str, limits: &Limits) -> Result<Described, String> {
     let query = Query::parse(query, limits)?;
     let selectors = query.selectors.iter().map(|selector| {
@@ -108,7 +108,7 @@ pub fn describe(query: &str, limits: &Limits) -> Result<Described, String> {
     Ok(Described { selectors: selectors.collect(), kind: query.kind })
 }
 
-/// Collects what stands in an expression.
+/// Collects the selectors and properties of an expression.
 #[derive(Default)]
 struct Reader {
     selectors: Vec<Selector>,
@@ -132,11 +132,9 @@ impl Reader {
                 let known = self.selectors.len();
                 let needs = call.args.args.iter().map(|argument| self.need(argument, has_default));
                 let needs = all(needs.collect());
-                // Of nothing it makes NaN, which hides what is added to it.
                 self.forms.hides_arithmetic |= call.func.name == "scalar" && needs != Need::Nothing;
                 if call.func.name.starts_with("absent") {
                     self.forms.is_filter = true;
-                    // Who asks whether something is absent is answered.
                     self.selectors.truncate(known);
                     return Need::Nothing;
                 }
@@ -197,7 +195,7 @@ fn one_or(mut needs: Vec<Need>, several: fn(Vec<Need>) -> Need) -> Need {
     if needs.len() > 1 { several(needs) } else { needs.pop().unwrap_or(Need::Nothing) }
 }
 
-/// Whether an expression selects nothing: numbers, and functions of them.
+/// Returns whether an expression has no selectors: numbers, and `vector` of numbers.
 fn is_constant(expression: &Expr) -> bool {
     match expression {
         Expr::NumberLiteral(_) => true,
@@ -212,7 +210,7 @@ fn is_constant(expression: &Expr) -> bool {
     }
 }
 
-/// The value of an expression of numbers.
+/// Returns the value of an expression of numbers.
 fn constant(expression: &Expr) -> Option<f64> {
     match expression {
         Expr::NumberLiteral(number) => Some(number.val),
@@ -225,12 +223,12 @@ fn constant(expression: &Expr) -> Option<f64> {
     }
 }
 
-/// What an expression is worth where nothing is: a sum, a count or a greatest value over everything is 0, and so
-/// is known what arithmetic makes of it. Of anything else nothing is the true answer.
-fn value_of_nothing(expression: &Expr) -> Option<f64> {
+/// Returns the value of an expression whose selectors are known to be empty: `sum`, `count` and `max` over everything
+/// are 0, and arithmetic with numbers applies to that. The result of any other expression is empty.
+fn value_if_empty(expression: &Expr) -> Option<f64> {
     match expression {
-        Expr::Paren(inner) => value_of_nothing(&inner.expr),
-        Expr::Unary(inner) => value_of_nothing(&inner.expr).map(|value| -value),
+        Expr::Paren(inner) => value_if_empty(&inner.expr),
+        Expr::Unary(inner) => value_if_empty(&inner.expr).map(|value| -value),
         Expr::Aggregate(AggregateExpr { op, modifier, .. }) => {
             let over_all = match modifier {
                 None => true,
@@ -241,16 +239,16 @@ fn value_of_nothing(expression: &Expr) -> Option<f64> {
             (over_all && is_zero).then_some(0.0)
         }
         Expr::Binary(BinaryExpr { op, lhs, rhs, .. }) if op.id() == T_LOR => {
-            value_of_nothing(lhs).filter(|_| is_constant(rhs) || value_of_nothing(rhs).is_some())
+            value_if_empty(lhs).filter(|_| is_constant(rhs) || value_if_empty(rhs).is_some())
         }
         Expr::Binary(BinaryExpr { op, lhs, rhs, .. }) => match (constant(lhs), constant(rhs)) {
-            (None, Some(right)) => arithmetic(op.id(), value_of_nothing(lhs)?, right),
-            (Some(left), None) => arithmetic(op.id(), left, value_of_nothing(rhs)?),
+            (None, Some(right)) => arithmetic(op.id(), value_if_empty(lhs)?, right),
+            (Some(left), None) => arithmetic(op.id(), left, value_if_empty(rhs)?),
             _ => None,
         },
         Expr::Call(Call { func, args }) => {
             let [first, bounds @ ..] = args.args.as_slice() else { return None };
-            let value = value_of_nothing(first)?;
+            let value = value_if_empty(first)?;
             match (func.name, bounds) {
                 ("clamp_min", [least]) => Some(value.max(constant(least)?)),
                 ("clamp_max", [most]) => Some(value.min(constant(most)?)),
@@ -262,7 +260,7 @@ fn value_of_nothing(expression: &Expr) -> Option<f64> {
     }
 }
 
-/// What the value of an expression is like, by its outermost aggregation.
+/// Returns the kind of an expression, by its outermost aggregation.
 fn kind(expression: &Expr) -> Kind {
     match expression {
         Expr::Paren(inner) => kind(&inner.expr),
@@ -276,7 +274,7 @@ fn kind(expression: &Expr) -> Kind {
         {
             (false, true) => kind(lhs),
             (true, false) => kind(rhs),
-            // A sum by a sum is a mean.
+            // A sum divided by a sum is a mean.
             _ if op.id() == T_DIV => Kind::Ratio,
             _ if kind(lhs) == kind(rhs) => kind(lhs),
             _ => Kind::Unknown,

@@ -4,30 +4,30 @@ use std::time::Duration;
 
 use crate::answer;
 
-/// Why a query has no answer, as `X-Collector-Reason` says it.
+/// Why a query has no answer; the header `X-Collector-Reason` has it too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The query cannot be read, or exceeds a limit.
+    /// The query is invalid or exceeds a limit.
     BadQuery,
-    /// Nothing matches a selector, and nothing shows that this is a 0.
+    /// A selector matches no series, and it is not known that this means 0.
     Missing,
-    /// What a selector matches is too old.
+    /// The samples of a selector are too old.
     Stale,
-    /// The server does not answer, and what is remembered is too old.
+    /// The server does not respond, and the last answer is too old.
     Backend,
-    /// A part of what the answer would be made of is not known.
+    /// A part of the query has no data.
     Partial,
-    /// Nothing has answered since the start.
+    /// The server has not responded since the start.
     Starting,
     /// No backend knows the model that a selector names.
     UnknownModel,
-    /// The answer is larger than may be kept.
+    /// The answer exceeds the limit.
     TooLarge,
 }
 
 impl Reason {
-    /// The word of `X-Collector-Reason`, and of the label `reason`.
+    /// Returns the value of `X-Collector-Reason` and of the label `reason`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BadQuery => "bad_query",
@@ -41,7 +41,7 @@ impl Reason {
         }
     }
 
-    /// The status of the answer: clients of the field read the texts of 400, 422 and 503 alone.
+    /// Returns the HTTP status. Clients show the texts of 400, 422 and 503 only.
     pub const fn status(self) -> u16 {
         match self {
             Self::BadQuery => 400,
@@ -68,7 +68,7 @@ pub struct Refusal {
     pub text: String,
 }
 
-/// When to ask again.
+/// When clients should retry.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 impl Refusal {
@@ -76,7 +76,7 @@ impl Refusal {
         Self { reason, text: text.into() }
     }
 
-    /// The refusal as the document of an error.
+    /// Returns the document of the error.
     pub fn document(&self) -> Vec<u8> {
         answer::of_error(self.reason.error_type(), &self.text)
     }

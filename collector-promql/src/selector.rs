@@ -1,4 +1,4 @@
-//! One selector of a query, as it is asked for by itself.
+//! One selector of a query, on its own.
 
 use promql_parser::label::{MatchOp, Matcher, Matchers};
 use promql_parser::parser::VectorSelector;
@@ -7,7 +7,7 @@ use promql_parser::parser::VectorSelector;
 const NAME: &str = "__name__";
 /// The labels that name a model.
 const MODEL: [&str; 2] = ["model_name", "target_model_name"];
-/// Labels that a scrape configuration gives to all series of an exporter.
+/// Labels that a scrape configuration adds to all series of an exporter.
 const SCRAPE: [&str; 9] = [
     "namespace",
     "service",
@@ -20,7 +20,7 @@ const SCRAPE: [&str; 9] = [
     "inference_pool",
 ];
 
-/// Those of them that name one exporter.
+/// Those of them that identify an exporter.
 const EXPORTER: [&str; 5] = ["service", "job", "instance", "pod", "inference_pool"];
 
 /// A selector without its range, offset and time.
@@ -42,19 +42,19 @@ impl Selector {
         &self.text
     }
 
-    /// The metric's name, where the selector selects one.
+    /// Returns the metric's name, if the selector selects one metric.
     pub(crate) fn name(&self) -> Option<&str> {
         let of_matcher = || self.equal(NAME);
         self.parsed.name.as_deref().or_else(of_matcher)
     }
 
-    /// The model that must be the series' own, where the selector names one.
+    /// Returns the model that the selector names, if any.
     pub(crate) fn model(&self) -> Option<&str> {
         MODEL.iter().find_map(|label| self.equal(label)).filter(|model| !model.is_empty())
     }
 
-    /// The matchers on labels of the scrape configuration, and on these others. `None` where alternatives (`or`)
-    /// stand between them.
+    /// Returns the matchers on labels of the scrape configuration and on these others. `None` if the selector has
+    /// alternatives (`or`).
     pub(crate) fn scrape_matchers(&self, others: &[&str]) -> Option<Vec<Matcher>> {
         let Matchers { matchers, or_matchers } = &self.parsed.matchers;
         if !or_matchers.is_empty() {
@@ -67,13 +67,12 @@ impl Selector {
         Some(matchers.iter().filter(known).cloned().collect())
     }
 
-    /// Whether it names one exporter, as a service, a job, an instance, a pod or a pool does.
+    /// Returns whether the selector names one exporter: a service, a job, an instance, a pod or a pool.
     pub(crate) fn names_exporter(&self) -> bool {
         EXPORTER.iter().any(|label| self.equal(label).is_some_and(|value| !value.is_empty()))
     }
 
-    /// The labels that matchers are about, in the order in which they are printed. None where alternatives (`or`) stand
-    /// between them.
+    /// Returns the labels of the matchers, sorted. Empty if the selector has alternatives (`or`).
     pub(crate) fn labels(&self) -> Vec<&str> {
         let Matchers { matchers, or_matchers } = &self.parsed.matchers;
         let matchers = matchers.iter().filter(|_| or_matchers.is_empty());
@@ -84,7 +83,7 @@ impl Selector {
         labels
     }
 
-    /// The selector without what it says of a label. `None` where it would select everything.
+    /// Returns the selector without its matchers on a label. `None` if nothing else would restrict it.
     pub(crate) fn without(&self, label: &str) -> Option<String> {
         let mut rest = self.parsed.clone();
         rest.matchers.matchers.retain(|matcher| matcher.name != label);
@@ -93,7 +92,7 @@ impl Selector {
         selects.then(|| rest.to_string())
     }
 
-    /// What it says of a label, as PromQL.
+    /// Returns the matchers on a label as PromQL.
     pub(crate) fn matcher_text(&self, label: &str) -> Option<String> {
         let matchers = self.parsed.matchers.matchers.iter();
         let texts: Vec<String> =
@@ -101,7 +100,7 @@ impl Selector {
         (!texts.is_empty()).then(|| texts.join(","))
     }
 
-    /// The value that a label must have.
+    /// Returns the value that a label must equal.
     fn equal(&self, label: &str) -> Option<&str> {
         let Matchers { matchers, or_matchers } = &self.parsed.matchers;
         let is_it = |matcher: &&Matcher| matcher.name == label && matcher.op == MatchOp::Equal;
@@ -116,12 +115,12 @@ impl PartialEq for Selector {
     }
 }
 
-/// Whether a label's name needs no quotes, which older servers do not know.
+/// Returns whether a label needs no quotes, which older servers do not support.
 fn is_plain(label: &str) -> bool {
     label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// A selector of one metric with these matchers, as PromQL.
+/// Returns a selector of one metric with these matchers, as PromQL.
 pub(crate) fn selector_text(name: &str, matchers: Vec<Matcher>) -> String {
     VectorSelector::new(Some(name.to_owned()), Matchers::new(matchers)).to_string()
 }

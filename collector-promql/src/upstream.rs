@@ -1,4 +1,4 @@
-//! The server behind a door.
+//! The server behind a guard.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,30 +6,30 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-/// A request that is passed to the server.
+/// A request to the server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Request {
-    /// What stands behind the server's address: `api/v1/query`.
+    /// The path after the server's address: `api/v1/query`.
     pub path: String,
-    /// The parameters in their order.
+    /// The parameters, in order.
     pub parameters: Vec<(String, String)>,
-    /// Headers of the client that are passed on.
+    /// Headers of the client to pass on.
     pub headers: Vec<(String, String)>,
 }
 
 impl Request {
-    /// A request without headers of the client.
+    /// Creates a request without headers of the client.
     pub fn new(path: impl Into<String>, parameters: Vec<(String, String)>) -> Self {
         Self { path: path.into(), parameters, headers: Vec::new() }
     }
 }
 
-/// What the server answered, as it was.
+/// The server's answer, unchanged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Passed {
-    /// The status.
+    /// The HTTP status.
     pub status: u16,
     /// The media type.
     pub content_type: Option<String>,
@@ -38,29 +38,29 @@ pub struct Passed {
 }
 
 impl Passed {
-    /// An answer.
+    /// Creates an answer.
     pub fn new(status: u16, content_type: Option<String>, body: impl Into<Bytes>) -> Self {
         Self { status, content_type, body: body.into() }
     }
 }
 
-/// Why a request has no answer of the server.
+/// Why the server did not answer a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Unanswered {
-    /// What happened, with the server's address.
+    /// The cause, with the server's address.
     pub message: String,
-    /// The answer was larger than may be kept.
+    /// The answer exceeded the limit.
     pub too_large: bool,
 }
 
 impl Unanswered {
-    /// The server could not be asked, or did not answer in time.
+    /// The request failed or timed out.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), too_large: false }
     }
 
-    /// The answer was larger than may be kept.
+    /// The answer exceeded the limit.
     pub fn too_large(message: impl Into<String>) -> Self {
         Self { message: message.into(), too_large: true }
     }
@@ -74,14 +74,14 @@ impl fmt::Display for Unanswered {
 
 impl std::error::Error for Unanswered {}
 
-/// A PromQL server that answers requests as they are.
+/// A PromQL server.
 #[async_trait]
 pub trait Upstream: Send + Sync + 'static {
     /// Sends a request and returns the answer, whatever its status.
     ///
-    /// Both must be bounded: an answer in time by the server's own time-out, in size by a limit. Cancel safe.
+    /// Implementations bound the time (`within`) and the size of the answer, and are cancel safe.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// When the server does not answer.
     async fn ask(&self, request: Request, within: Duration) -> Result<Passed, Unanswered>;
 }

@@ -1,171 +1,170 @@
-//! Whether the answer to a query may be given: what it needs is heard, or is known to be empty.
+//! The decision whether a query may be answered: each selector that it needs has data, or is known to be empty.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use collector_core::duration;
 
-use crate::anchor::{Anchors, Asked, Strength};
-use crate::door::Empty;
-use crate::probe::Heard;
+use crate::anchor::{AnchorProbe, Anchors, Strength};
+use crate::guard::Empty;
+use crate::probe::Matched;
 use crate::query::{Need, Query};
 use crate::refusal::{Reason, Refusal};
 use crate::selector::Selector;
 
-/// What must be known about a query before its answer is judged: its selectors and their anchors.
-pub(crate) struct Questions {
-    /// What to ask about, each once.
+/// The selectors of a query with their anchors, and everything that the probe must cover.
+pub(crate) struct Probed {
+    /// The selectors to probe, each once.
     pub(crate) texts: Vec<String>,
-    selectors: Vec<Question>,
+    selectors: Vec<ProbedSelector>,
 }
 
-struct Question {
+/// A selector, with its index in `texts`.
+struct ProbedSelector {
     selector: Selector,
-    /// Places in `texts`.
-    at: usize,
-    strong: Option<Placed>,
-    alive: Option<Placed>,
+    index: usize,
+    strong: Option<ProbedAnchor>,
+    alive: Option<ProbedAnchor>,
 }
 
-/// An anchor with its places in `texts`: what is counted, and what has an age.
-struct Placed {
+/// An anchor, with the indices of what is counted and of what has an age.
+struct ProbedAnchor {
     count: usize,
-    plain: usize,
-    asked: Asked,
+    series: usize,
+    anchor: AnchorProbe,
 }
 
-/// An answer that may be given.
+/// The result for a query that may be answered.
 #[derive(PartialEq, Debug, Default)]
-pub(crate) struct Judged {
-    /// Something that the query needs is known to be empty.
-    pub(crate) is_empty: bool,
-    /// Something that it needs was heard.
-    pub(crate) is_heard: bool,
+pub(crate) struct Verdict {
+    /// A selector is known to be empty.
+    pub(crate) is_known_empty: bool,
+    /// A selector matches series.
+    pub(crate) has_data: bool,
     pub(crate) warnings: Vec<String>,
 }
 
-/// The limits of what counts as heard.
+/// What counts as data.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
     pub(crate) max_age: Duration,
     pub(crate) empty: Empty,
 }
 
-impl Questions {
+impl Probed {
     pub(crate) fn of(query: &Query, anchors: &Anchors) -> Self {
         let mut texts: Vec<String> = Vec::new();
-        let mut place = |text: String| {
-            let known = texts.iter().position(|known| *known == text);
+        let mut index_of = |text: &str| {
+            let known = texts.iter().position(|known| known == text);
             known.unwrap_or_else(|| {
-                texts.push(text);
+                texts.push(text.to_owned());
                 texts.len() - 1
             })
         };
-        let selectors = query.selectors.iter().enumerate().map(|(index, selector)| {
+        let selectors = query.selectors.iter().enumerate().map(|(number, selector)| {
             let mut anchor = |strength| {
-                let asked = anchors.of(selector, strength)?;
-                let (count, plain) = (place(asked.text.clone()), place(asked.plain.clone()));
-                Some(Placed { count, plain, asked })
+                let anchor = anchors.of(selector, strength)?;
+                let (count, series) = (index_of(&anchor.count), index_of(&anchor.series));
+                Some(ProbedAnchor { count, series, anchor })
             };
             let strong = anchor(Strength::Strong);
-            let alive = has_default(&query.need, index).then(|| anchor(Strength::Alive)).flatten();
-            Question {
-                at: place(selector.text().to_owned()),
-                selector: selector.clone(),
-                strong,
-                alive,
-            }
+            let alive = has_default(&query.need, number).then(|| anchor(Strength::Alive)).flatten();
+            let index = index_of(selector.text());
+            ProbedSelector { selector: selector.clone(), index, strong, alive }
         });
         let selectors = selectors.collect();
         Self { texts, selectors }
     }
 
-    /// Judges a query by what was heard of each text.
+    /// Decides by what each selector and anchor matches.
     pub(crate) fn judge(
         &self,
         need: &Need,
-        heard: &HashMap<String, Heard>,
+        matched: &HashMap<String, Matched>,
         terms: Terms,
-    ) -> Result<Judged, Refusal> {
-        let of = |place: usize| heard.get(&self.texts[place]).copied().unwrap_or_default();
+    ) -> Result<Verdict, Refusal> {
+        let of = |index: usize| matched.get(&self.texts[index]).copied().unwrap_or_default();
         match need {
-            Need::Nothing => Ok(Judged::default()),
+            Need::Nothing => Ok(Verdict::default()),
             Need::Selector { index, has_default } => {
                 self.selectors[*index].judge(*has_default, &of, terms)
             }
             Need::All(needs) => {
-                let mut all = Judged::default();
+                let mut all = Verdict::default();
                 for need in needs {
-                    all.add(self.judge(need, heard, terms)?);
+                    all.add(self.judge(need, matched, terms)?);
                 }
                 Ok(all)
             }
             Need::Any(needs) => {
                 let mut refused = None;
-                let mut any: Option<Judged> = None;
+                let mut any: Option<Verdict> = None;
                 for need in needs {
-                    match self.judge(need, heard, terms) {
-                        Ok(judged) => any.get_or_insert_default().add(judged),
-                        // What is old is there, and the server would answer with it.
+                    match self.judge(need, matched, terms) {
+                        Ok(verdict) => any.get_or_insert_default().add(verdict),
+                        // The server would answer with the old samples.
                         Err(refusal) if refusal.reason == Reason::Stale => return Err(refusal),
                         Err(refusal) => refused = refused.or(Some(refusal)),
                     }
                 }
-                any.map_or_else(|| refused.map_or_else(|| Ok(Judged::default()), Err), Ok)
+                match (any, refused) {
+                    (None, Some(refusal)) => Err(refusal),
+                    (any, _) => Ok(any.unwrap_or_default()),
+                }
             }
         }
     }
 }
 
-impl Question {
+impl ProbedSelector {
     fn judge(
         &self,
         has_default: bool,
-        of: &dyn Fn(usize) -> Heard,
+        of: &dyn Fn(usize) -> Matched,
         terms: Terms,
-    ) -> Result<Judged, Refusal> {
-        let Heard { series, age } = of(self.at);
+    ) -> Result<Verdict, Refusal> {
+        let Matched { series, age } = of(self.index);
         let text = self.selector.text();
         if series > 0 {
             return match age {
                 Some(age) if age > terms.max_age => {
                     Err(Refusal::new(Reason::Stale, stale(text, age, terms.max_age)))
                 }
-                _ => Ok(Judged { is_heard: true, ..Judged::default() }),
+                _ => Ok(Verdict { has_data: true, ..Verdict::default() }),
             };
         }
         if terms.empty == Empty::Zero {
-            return Ok(empty(format!("0 because empty=zero says so: no series match {text}")));
+            return Ok(known_empty(format!("0 because of empty=zero: no series match {text}")));
         }
-        let proved = |anchor: &Option<Placed>| {
-            let Placed { count, plain, asked } = anchor.as_ref()?;
-            let is_young = of(*plain).age.is_some_and(|age| age <= terms.max_age);
-            (is_young && asked.is_proved_by(of(*count).series)).then(|| asked.name.clone())
+        let proved_by = |probed: &Option<ProbedAnchor>| {
+            let ProbedAnchor { count, series, anchor } = probed.as_ref()?;
+            let is_recent = of(*series).age.is_some_and(|age| age <= terms.max_age);
+            (is_recent && anchor.is_proof(of(*count).series)).then(|| anchor.name.clone())
         };
-        if let Some(anchor) = proved(&self.strong) {
-            return Ok(empty(format!(
-                "0: no series match {text} while nothing happens, and {anchor} is heard"
+        if let Some(anchor) = proved_by(&self.strong) {
+            return Ok(known_empty(format!(
+                "0: no series match {text}, and its exporter is up ({anchor} is present)"
             )));
         }
-        if has_default && proved(&self.alive).is_some() {
-            return Ok(empty(format!(
-                "the query's own default, because no series match {text}, and its exporter is up"
+        if has_default && proved_by(&self.alive).is_some() {
+            return Ok(known_empty(format!(
+                "the query's own default: no series match {text}, and its exporter is up"
             )));
         }
         Err(Refusal::new(Reason::Missing, missing(text)))
     }
 }
 
-impl Judged {
+impl Verdict {
     fn add(&mut self, other: Self) {
-        self.is_empty |= other.is_empty;
-        self.is_heard |= other.is_heard;
+        self.is_known_empty |= other.is_known_empty;
+        self.has_data |= other.has_data;
         self.warnings.extend(other.warnings);
     }
 }
 
-fn empty(warning: String) -> Judged {
-    Judged { is_empty: true, is_heard: false, warnings: vec![warning] }
+fn known_empty(warning: String) -> Verdict {
+    Verdict { is_known_empty: true, has_data: false, warnings: vec![warning] }
 }
 
 fn stale(text: &str, age: Duration, limit: Duration) -> String {

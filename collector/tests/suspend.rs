@@ -1,4 +1,4 @@
-//! After the machine has slept for an hour, a collector tells true ages, whichever way it was built.
+//! Ages after a suspend of the machine, for each documented way of building a collector.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,22 +8,22 @@ use std::time::Duration;
 use collector::config::Loader;
 use collector::prelude::*;
 use collector::prometheus::{PrometheusBackend, PrometheusConfig};
-use collector_core::raw::seem_suspended;
+use collector_core::raw::simulate_suspend;
 use collector_sim::{FleetServer, FleetSpec, Target};
 use collector_testkit::{PrometheusOptions, PrometheusServer};
 
-/// Long enough for a reading to be stale, and still served.
+/// Makes a reading stale, but it is still served.
 const MINUTES: Duration = Duration::from_secs(200);
-/// Long enough for it to be of no use.
+/// Makes a reading unavailable.
 const HOUR: Duration = Duration::from_secs(3600);
 const A_MINUTE: Duration = Duration::from_secs(60);
 
-/// A clock as the documentation has it: each one made where it is needed.
+/// A clock of its own for each caller, as in the documentation.
 fn clock() -> Arc<SystemClock> {
     Arc::new(SystemClock::new())
 }
 
-/// Every documented way to a collector, over this server and the pods of this fleet.
+/// Builds a collector in each documented way.
 fn collectors(url: &str, targets: &[Target]) -> Vec<(&'static str, CachingCollector)> {
     let backend = || {
         let url = url.to_owned();
@@ -64,7 +64,7 @@ fn collectors(url: &str, targets: &[Target]) -> Vec<(&'static str, CachingCollec
 
 /// Where there is no Prometheus the test is skipped, and says so.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_hour_of_sleep_is_an_hour_of_age_and_over_with_the_next_fetch() {
+async fn a_suspend_ages_readings_and_the_next_fetch_is_fresh() {
     let fleet = FleetServer::start(FleetSpec::demo()).await.unwrap();
     let options = PrometheusOptions::default();
     let Some(server) = PrometheusServer::start_or_skip(&fleet, options).await else { return };
@@ -77,9 +77,9 @@ async fn an_hour_of_sleep_is_an_hour_of_age_and_over_with_the_next_fetch() {
         let reading = collector.collect_replica_metrics(&model).await.unwrap();
         assert_eq!(reading.freshness(), Freshness::Fresh, "{way}");
     }
-    seem_suspended(MINUTES);
+    simulate_suspend(MINUTES);
     for (way, collector) in &collectors {
-        // A read looks once a second for time that the machine slept.
+        // A read checks for a suspend once a second.
         let aged = async {
             loop {
                 let age = collector.cached_replicas(&model).unwrap().age();
@@ -90,11 +90,11 @@ async fn an_hour_of_sleep_is_an_hour_of_age_and_over_with_the_next_fetch() {
             }
         };
         let aged = tokio::time::timeout(A_MINUTE, aged).await;
-        let age = aged.unwrap_or_else(|_| panic!("{way}: it did not age while the machine slept"));
+        let age = aged.unwrap_or_else(|_| panic!("{way}: the reading did not age"));
         assert!(age < MINUTES + A_MINUTE, "{way}: {age:?} old");
     }
-    seem_suspended(HOUR);
-    // As one read does for all; what they read is then of no use, and is fetched.
+    simulate_suspend(HOUR);
+    // The clocks share the suspended time; readings are unavailable now, and are fetched.
     clock().catch_up();
     for (way, collector) in &collectors {
         let reading = collector.collect_replica_metrics(&model).await.unwrap();

@@ -17,8 +17,8 @@ const PAGES: [Page; 11] = pages! {
     "getting-started": "from the demo to a daemon with a configuration";
     "configuration": "every key, its default and its variable";
     "prometheus": "a configuration for each kind of PromQL server";
-    "keda": "from nothing to a scaled model, and what happens in an outage";
-    "promql-api": "what KEDA and others get for their queries";
+    "keda": "setup for KEDA, and what happens in an outage";
+    "promql-api": "the PromQL API for KEDA and other autoscalers";
     "checks": "what `collector check` checks";
     "troubleshooting": "what each error means, and what to do";
     "engines": "which series are read, and how";

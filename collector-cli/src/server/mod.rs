@@ -23,6 +23,8 @@ pub(crate) use connections::{Listener, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES
 #[cfg(test)]
 pub(crate) use health::{HealthDocument, ReadinessDocument};
 #[cfg(feature = "promql")]
-pub(crate) use promql::{Promql, door};
+pub(crate) use promql::Promql;
+#[cfg(feature = "promql")]
+pub(crate) use promql::guard::{guard, limits};
 pub(crate) use recorder::Recorder;
 pub(crate) use tls::load_tls;

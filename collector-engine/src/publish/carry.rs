@@ -163,7 +163,7 @@ impl Keeper<'_> {
         marks
     }
 
-    /// The former load of what still lives, in the form of the new one. A model's cannot be split by pod.
+    /// Returns the former load of live pods in the form of the new load. A model's load cannot be split by pod.
     fn load_as_asked_now(&self, sample: &ModelSample) -> LoadRows {
         let former = &self.former.sample.load;
         match (&sample.load, former) {
@@ -211,7 +211,7 @@ fn pods(sample: &ModelSample) -> impl Iterator<Item = &PodName> {
     sample.replicas.iter().map(|row| &row.pod_name)
 }
 
-/// The rates of two loads of one form, those of the same pod together.
+/// Pairs the rates of two loads of the same form, by pod.
 fn paired<'a>(
     load: &'a mut LoadRows,
     former: &'a LoadRows,

@@ -249,24 +249,15 @@ impl SampleRecord {
 
 impl LoadRecord {
     fn new(pod: Option<PodName>, row: &LoadRow) -> Self {
-        let LoadRates {
-            requests,
-            prompt_tokens,
-            generation_tokens,
-            ttft_seconds,
-            ttft_count,
-            itl_seconds,
-            itl_count,
-            ..
-        } = row.rates;
+        let rates = row.rates;
         let rates = RatesRecord {
-            requests,
-            prompt_tokens,
-            generation_tokens,
-            ttft_seconds,
-            ttft_count,
-            itl_seconds,
-            itl_count,
+            requests: rates.requests,
+            prompt_tokens: rates.prompt_tokens,
+            generation_tokens: rates.generation_tokens,
+            ttft_seconds: rates.ttft_seconds,
+            ttft_count: rates.ttft_count,
+            itl_seconds: rates.itl_seconds,
+            itl_count: rates.itl_count,
         };
         Self { pod, rates, reasons: reasons_of(&row.reasons) }
     }

@@ -1,17 +1,16 @@
-//! Passes requests of others as they are, with the credentials of ours.
+//! Passes requests of clients to the server, with the backend's credentials.
 
 use std::sync::atomic::Ordering;
 
 use collector_core::{Clock, ErrorKind};
-use collector_transport::redirect;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use reqwest::{Response, StatusCode};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Response, Url};
 use tokio::time::Instant;
 
-use super::{Client, FOLLOWED, REDIRECTS_MAX, headers_of_ours};
+use super::{Client, Course, headers_of_ours};
 use crate::failure::Failure;
 
-/// The paths that take a form: what is long does not fit into a request line.
+/// The paths that accept a form: long parameters do not fit into a request line.
 const FORMS: [&str; 5] = [
     "api/v1/query",
     "api/v1/query_range",
@@ -20,31 +19,31 @@ const FORMS: [&str; 5] = [
     "api/v1/series",
 ];
 
-/// A request of somebody else.
+/// A request of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct PassedRequest<'a> {
-    /// What stands behind the server's address: `api/v1/query`.
+    /// The path after the server's address: `api/v1/query`.
     pub path: &'a str,
-    /// The parameters, in their order.
+    /// The parameters, in order.
     pub parameters: &'a [(String, String)],
-    /// Headers that are passed on.
+    /// Headers to pass on.
     pub headers: &'a [(String, String)],
 }
 
-/// What the server answered, as it was.
+/// The server's answer, unchanged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct PassedAnswer {
-    /// The status.
+    /// The HTTP status.
     pub status: u16,
     /// The media type.
     pub content_type: Option<String>,
-    /// The body, unpacked. That of an error holds no secret of ours.
+    /// The body, decompressed. The body of an error contains no secret of ours.
     pub body: Vec<u8>,
 }
 
 impl Client {
-    /// Sends a request and returns the answer, whatever its status.
+    /// Sends a request and returns the answer with any status but 401, which is an error of our credential.
     pub(crate) async fn pass(
         &self,
         passing: PassedRequest<'_>,
@@ -64,42 +63,32 @@ impl Client {
         clock: &dyn Clock,
         deadline: Instant,
     ) -> Result<PassedAnswer, Failure> {
-        let unusable = |error: url::ParseError| {
-            Failure::new(ErrorKind::NotFound, format!("{:?}: {error}", passing.path))
-        };
-        let base = self.query_url.join("../../");
-        let mut url = base.and_then(|base| base.join(passing.path)).map_err(unusable)?;
-        let mut redirects = 0;
-        let mut renewed = false;
+        let url = self.url_of(passing.path)?;
+        let mut course = Course::new(url);
         loop {
             let sent = self.credentials.headers(clock, deadline).await?;
             let get = !FORMS.contains(&passing.path) || self.use_get.load(Ordering::Relaxed);
             let mut headers = sent.headers.clone();
             headers.extend(headers_of_ours(true));
-            headers.extend(theirs(passing.headers));
-            let response = self.send(&url, form(passing.parameters), get, headers).await?;
-            let status = response.status();
-            match status {
-                StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED if !get => {
-                    self.use_get.store(true, Ordering::Relaxed);
-                }
-                StatusCode::UNAUTHORIZED
-                    if !std::mem::replace(&mut renewed, true)
-                        && self.credentials.renew(&sent, clock, deadline).await? => {}
-                status if status.is_redirection() => {
-                    redirects += 1;
-                    if redirects > REDIRECTS_MAX {
-                        let detail = format!("more than {REDIRECTS_MAX} redirects");
-                        return Err(Failure::new(ErrorKind::Redirected, detail)
-                            .with_remedy("check the path in prometheus.url"));
-                    }
-                    let location = response.headers().get(LOCATION);
-                    url = redirect(&url, status.as_u16(), location, &FOLLOWED, "prometheus.url")
-                        .map_err(Failure::of)?;
-                }
-                _ => return self.received(response).await,
+            headers.extend(passed_on(passing.headers));
+            let response = self.send(&course.url, form(passing.parameters), get, headers).await?;
+            match self.or_again(response, &course.url, get).await? {
+                Ok(response) => return self.received(response).await,
+                Err(again) => course.follow(again, self, &sent, clock, deadline).await?,
             }
         }
+    }
+
+    /// Returns the URL of a path, which must not leave the server's base URL: the request carries credentials.
+    fn url_of(&self, path: &str) -> Result<Url, Failure> {
+        let base = self.query_url.join("../../").ok();
+        let url = base.as_ref().and_then(|base| base.join(path).ok());
+        url.zip(base)
+            .filter(|(url, base)| url.as_str().starts_with(base.as_str()))
+            .map(|(url, _)| url)
+            .ok_or_else(|| {
+                Failure::new(ErrorKind::NotFound, format!("{path:?} is not a path of the server"))
+            })
     }
 
     async fn received(&self, response: Response) -> Result<PassedAnswer, Failure> {
@@ -107,7 +96,7 @@ impl Client {
         let content_type = response.headers().get(CONTENT_TYPE);
         let content_type = content_type.and_then(|it| it.to_str().ok()).map(str::to_owned);
         let body = self.bodies.read(response, 0, |error| self.explain(error)).await?.bytes;
-        // An error may repeat what was sent.
+        // A server may repeat the request's headers in an error.
         let body = if status.is_success() {
             body
         } else {
@@ -123,8 +112,8 @@ fn form(parameters: &[(String, String)]) -> String {
     form.finish()
 }
 
-/// Headers of the client. Names and values that are none are left out.
-fn theirs(headers: &[(String, String)]) -> HeaderMap {
+/// Returns the headers of the client. Invalid ones are left out.
+fn passed_on(headers: &[(String, String)]) -> HeaderMap {
     let headers = headers.iter().filter_map(|(name, value)| {
         let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
         Some((name, HeaderValue::from_str(value).ok()?))

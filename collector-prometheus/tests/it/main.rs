@@ -8,6 +8,7 @@ mod fake;
 mod fetch;
 mod gateway;
 mod limits;
+mod passed;
 mod proxy;
 mod raw;
 mod real;

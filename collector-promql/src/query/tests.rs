@@ -1,4 +1,4 @@
-//! What the queries of the field need, and what they are worth where nothing is.
+//! Which data the queries of autoscalers need, and their values without it.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ fn query(text: &str) -> Query {
     Query::parse(text, &Limits::default()).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// `S0 & (S1 | S2?)`: both the first selector and one of the others, the last of which has a default.
+/// Formats a need: `S0 & (S1 | S2?)` is the first selector and one of two others, of which the last has a default.
 fn shown(need: &Need) -> String {
     let joined = |needs: &[Need], between| {
         format!("({})", needs.iter().map(shown).collect::<Vec<_>>().join(between))
@@ -24,7 +24,7 @@ fn shown(need: &Need) -> String {
 }
 
 #[test]
-fn what_the_queries_of_the_field_need_and_are_worth_without_it() {
+fn queries_need_data_and_have_a_value_without_it() {
     let zero = Some(0.0);
     for (text, need, worth) in [
         (
@@ -94,20 +94,20 @@ fn what_the_queries_of_the_field_need_and_are_worth_without_it() {
         ("scalar(sum(a))", "S0", None),
     ] {
         let query = query(text);
-        assert_eq!((shown(&query.need).as_str(), query.value_of_nothing), (need, worth), "{text}");
+        assert_eq!((shown(&query.need).as_str(), query.value_if_empty), (need, worth), "{text}");
         let again = super::Query::parse(&query.text, &Limits::default()).unwrap();
-        assert_eq!(again, query, "printed, it is the same");
+        assert_eq!(again, query, "formatting it again changes nothing");
     }
 }
 
 #[test]
-fn two_ways_to_write_a_query_are_one() {
+fn equal_queries_have_one_text() {
     let one = query("sum( vllm:x{a=\"b\" , c='d'} )by(  e )");
     assert_eq!(one.text, query("sum by (e) (vllm:x{a=\"b\",c=\"d\"})").text);
 }
 
 #[test]
-fn ranges_offsets_and_times_are_not_part_of_a_selector() {
+fn a_selector_has_no_range_offset_or_time() {
     let query = query(r#"rate(a{b="c",d="e"}[5m] offset 1h) + a{d="e",b="c"} @ 17"#);
     let selectors: Vec<&str> = query.selectors.iter().map(Selector::text).collect();
     assert_eq!(selectors, [r#"a{b="c",d="e"}"#]);
@@ -115,7 +115,7 @@ fn ranges_offsets_and_times_are_not_part_of_a_selector() {
 }
 
 #[test]
-fn arithmetic_of_two_selections_is_told_from_that_with_a_number() {
+fn arithmetic_with_two_selectors_differs_from_arithmetic_with_a_number() {
     for (text, expected) in [
         ("sum(a) / sum(b)", true),
         ("a > b", true),
@@ -131,7 +131,7 @@ fn arithmetic_of_two_selections_is_told_from_that_with_a_number() {
 }
 
 #[test]
-fn nothing_is_a_true_answer_to_a_filter_alone() {
+fn only_a_filter_may_have_an_empty_result() {
     for (text, expected) in [
         ("a > 3", true),
         ("a > bool 3", false),
@@ -146,7 +146,7 @@ fn nothing_is_a_true_answer_to_a_filter_alone() {
 }
 
 #[test]
-fn a_value_grows_with_the_replicas_or_does_not() {
+fn a_value_depends_on_the_number_of_replicas_or_does_not() {
     for (text, expected) in [
         ("sum(a) or vector(0)", Kind::Sum),
         ("(count(a) * 2)", Kind::Sum),
@@ -165,7 +165,7 @@ fn a_value_grows_with_the_replicas_or_does_not() {
 }
 
 #[test]
-fn what_is_no_query_says_why() {
+fn an_invalid_query_has_an_error() {
     for (text, why) in
         [("sum(", ""), ("", ""), ("a{b=~\"[\"}", ""), ("unknown_function(a)", "unknown_function")]
     {
@@ -174,7 +174,7 @@ fn what_is_no_query_says_why() {
     }
 }
 
-/// Queries of every form, most of them valid.
+/// Generates queries of every form, most of them valid.
 fn any_query() -> impl Strategy<Value = String> {
     let leaf = prop::sample::select(vec![
         "a",
@@ -226,7 +226,7 @@ fn any_query() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn no_text_is_read_in_two_ways(text in any_query()) {
+    fn formatting_a_query_does_not_change_it(text in any_query()) {
         if let Ok(query) = Query::parse(&text, &Limits::default()) {
             let again = Query::parse(&query.text, &Limits::default());
             let again = again.unwrap_or_else(|error| panic!("{text:?} as {:?}: {error}", query.text));
@@ -237,7 +237,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_ends_the_check_of_limits(text in ".{0,200}") {
+    fn the_check_of_limits_never_panics(text in ".{0,200}") {
         let _ = Limits::default().check(&text);
     }
 }

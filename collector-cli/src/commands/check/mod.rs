@@ -20,14 +20,16 @@ use super::settings::{Settings, Verbosity, format};
 use crate::args::{CheckArgs, Format, GlobalArgs};
 use crate::exit::{Exit, Failure};
 use crate::logging;
+#[cfg(feature = "promql")]
+use crate::server::{guard, limits};
 use crate::signals::StopSignals;
 
 /// The pause between two rounds of `--wait`.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// How long a query of a trigger may take.
+/// The timeout of a trigger's query: people can wait longer than autoscalers.
 #[cfg(feature = "promql")]
-const PATIENCE: Duration = Duration::from_secs(30);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A wait that takes longer is announced on stderr.
 const ANNOUNCED_AFTER: Duration = Duration::from_secs(2);
@@ -150,7 +152,7 @@ async fn round(
     report.add(groups::timings(settings))
 }
 
-/// Checks ScaledObjects: by rules, and by asking what their triggers ask.
+/// Checks ScaledObjects by rules, and by running the queries of their triggers.
 #[cfg(feature = "promql")]
 async fn of_objects(
     settings: &Settings,
@@ -161,13 +163,16 @@ async fn of_objects(
 ) -> Result<(), Failure> {
     report.add(groups::configuration(settings, file))?;
     let loaded = &settings.loaded;
-    // A person waits longer than an autoscaler may.
-    let door = crate::server::door(loaded, collector, Arc::clone(&settings.clock), PATIENCE)?;
-    let port = loaded.config.server.listen.port();
+    let guard = guard(loaded, collector, Arc::clone(&settings.clock), QUERY_TIMEOUT)?;
+    let context = scaled_object::Context {
+        port: loaded.config.server.listen.port(),
+        limits: limits(&loaded.config.promql),
+    };
     for object in objects {
-        report.add(object.rules(port))?;
+        report.add(object.rules(&context))?;
+        let values = object.values(&guard, &context.limits);
         let place = settings.place_of("prometheus");
-        report.add(announced("the triggers' queries", &place, object.values(&door)).await)?;
+        report.add(announced("the triggers' queries", &place, values).await)?;
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! Paths and parameters, as clients write them.
+//! Paths and times as clients write them.
 
 use super::*;
 
 #[test]
-fn paths_lead_to_the_guarded_door_to_the_server_or_nowhere() {
+fn a_path_is_guarded_passed_on_or_not_found() {
     let passed = |path: &str| Some(Route::Passed(path.to_owned()));
     for (path, expected) in [
         ("/api/v1/query", Some(Route::Guarded)),
@@ -18,10 +18,10 @@ fn paths_lead_to_the_guarded_door_to_the_server_or_nowhere() {
         ("/api/v1/label/model_name/values", passed("api/v1/label/model_name/values")),
         ("/api/v1/label//values", None),
         ("/api/v1/label/../values", None),
-        ("/raw/api/v1/label/a/../../admin/values", Some(Route::Nowhere)),
-        ("/raw/api/v1/admin/tsdb/delete_series", Some(Route::Nowhere)),
-        ("/raw/api/v1/status/config", Some(Route::Nowhere)),
-        ("/raw/-/reload", Some(Route::Nowhere)),
+        ("/raw/api/v1/label/a/../../admin/values", Some(Route::NotFound)),
+        ("/raw/api/v1/admin/tsdb/delete_series", Some(Route::NotFound)),
+        ("/raw/api/v1/status/config", Some(Route::NotFound)),
+        ("/raw/-/reload", Some(Route::NotFound)),
         ("/api/v1/write", None),
         ("/api/v1/replicas", None),
         ("/metrics", None),
@@ -32,7 +32,7 @@ fn paths_lead_to_the_guarded_door_to_the_server_or_nowhere() {
 }
 
 #[test]
-fn a_time_is_a_number_or_a_moment() {
+fn a_time_is_unix_seconds_or_rfc_3339() {
     assert_eq!(seconds("1795948417.25"), Some(1_795_948_417.25));
     assert_eq!(seconds("1970-01-01T00:01:00Z"), Some(60.0));
     assert_eq!(seconds("1970-01-01T01:00:30+01:00"), Some(30.0));

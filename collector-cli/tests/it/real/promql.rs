@@ -1,4 +1,4 @@
-//! The PromQL API against a real Prometheus: what an autoscaler gets in each state of what it asks about.
+//! The PromQL API in front of a real Prometheus: what an autoscaler gets in each state of a model and its exporter.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ fn check_refused(answer: &Answer, status: u16, reason: &str, says: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_autoscaler_gets_a_number_or_an_error_and_never_a_zero_for_nothing() {
+async fn missing_data_is_an_error_and_not_zero() {
     let Some(fixture) = Fixture::start(vec![variant("llama", "org/llama")], "").await else {
         return;
     };
@@ -92,7 +92,7 @@ async fn an_autoscaler_gets_a_number_or_an_error_and_never_a_zero_for_nothing() 
 
     // A typo: the nearest name. KEDA would take the server's own answer for 0.
     let typo = running.replace("org/llama", "org/lama");
-    check_refused(&fixture.ask(&typo), 422, "unknown_model", r#"nearest: "org/llama""#);
+    check_refused(&fixture.ask(&typo), 422, "unknown_model", r#"did you mean "org/llama"?"#);
     assert!(fixture.get("/raw/api/v1/query", &typo, "").body.contains(r#""result":[]"#));
     // A name that is scraped nowhere.
     let nowhere = r#"sum(vllm:num_requests_wating{namespace="prod"})"#;
@@ -121,7 +121,7 @@ async fn an_autoscaler_gets_a_number_or_an_error_and_never_a_zero_for_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_an_outage_the_last_answer_is_given_with_its_age_and_then_an_error_at_once() {
+async fn in_an_outage_the_last_answer_is_returned_until_it_is_too_old() {
     let settings = "ttl = \"500ms\"\nmax_stale = \"6s\"\nanswer_within = \"500ms\"";
     let Some(mut fixture) = Fixture::start(vec![variant("llama", "org/llama")], settings).await
     else {
@@ -153,8 +153,8 @@ async fn in_an_outage_the_last_answer_is_given_with_its_age_and_then_an_error_at
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_picker_is_zero_and_a_picker_that_is_gone_is_not() {
-    // The picker holds no flow of the idle model, as a real one that has collected it.
+async fn an_idle_endpoint_picker_is_zero_and_an_absent_one_is_not() {
+    // The endpoint picker has no flow of the idle model, like a real one that has removed it.
     let (idle, other) = (variant("idle", "org/idle"), variant("other", "org/other"));
     let picker = PickerSpec {
         pool: "pool".to_owned(),
@@ -187,14 +187,14 @@ async fn an_idle_picker_is_zero_and_a_picker_that_is_gone_is_not() {
     let answer = fixture.ask(&sum);
     assert_eq!(value(&answer), "0");
     assert!(
-        answer.body.contains("llm_d_epp_flow_control_pool_saturation is heard"),
+        answer.body.contains("llm_d_epp_flow_control_pool_saturation is present"),
         "{}",
         answer.body
     );
     // Without a label of the scrape: there is one picker.
     assert_eq!(value(&fixture.ask(&sum.replace(r#"namespace="prod","#, ""))), "0");
     let typo = sum.replace("org/idle", "org/idel");
-    check_refused(&fixture.ask(&typo), 422, "unknown_model", "there is no model \"org/idel\"");
+    check_refused(&fixture.ask(&typo), 422, "unknown_model", "no metrics of model \"org/idel\"");
 
     let gone = Faults { vanish: true, ..Faults::default() };
     fixture.world.fleet.set_faults("prod", "pool-epp", gone).await.unwrap();
@@ -206,7 +206,7 @@ async fn an_idle_picker_is_zero_and_a_picker_that_is_gone_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scaled_object_is_checked_by_what_its_triggers_say_now() {
+async fn check_runs_the_queries_of_a_scaled_object() {
     let Some(world) = World::start(vec![variant("llama", "org/llama")]).await else { return };
     let folder = tempfile::tempdir().unwrap();
     let (config, object) =
@@ -251,10 +251,10 @@ spec:
     assert!(values[0].contains("through the collector "), "{values:?}");
     let wrong = of("scaled-object.value", "fail");
     assert!(
-        wrong[0].contains(r#"there is no model "org/lama"; nearest: "org/llama""#),
+        wrong[0].contains(r#"no metrics of model "org/lama"; did you mean "org/llama"?"#),
         "{wrong:?}"
     );
-    assert!(wrong[0].ends_with("(directly: nothing, which is taken for 0)"), "{wrong:?}");
+    assert!(wrong[0].ends_with("(directly: nothing, which KEDA reads as 0)"), "{wrong:?}");
     assert_eq!(of("scaled-object.address", "warn").len(), 1);
     assert_eq!(of("scaled-object.minimum", "pass").len(), 1);
 

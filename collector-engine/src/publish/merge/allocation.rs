@@ -164,9 +164,9 @@ fn variant_load<'a>(variant: &Variant, view: &View<'a>, replicas: &Replicas) -> 
     }
 }
 
-/// The rates of one variant: the sum of its pods' where they are known pod by pod, and the model's where
-/// the variant has all of the model's replicas. Else the reason why they are unknown: a share of the
-/// model's load cannot be guessed, and the sum of some pods would be too small.
+/// Returns the rates of one variant: the sum over its pods if they are known by pod, or the model's if the variant has
+/// all replicas. Otherwise returns why they are unknown: the model's load cannot be split, and the sum over some pods
+/// would be too small.
 fn variant_rates(own: &[&ReplicaMetrics], view: &View<'_>) -> Result<LoadRates, String> {
     let load = &view.load;
     let all = view.rows.len();

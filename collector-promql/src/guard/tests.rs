@@ -1,4 +1,4 @@
-//! What callers get while a server answers, is silent, late, wrong or away.
+//! What callers get while the server answers, is late, fails or returns nonsense.
 
 use std::sync::atomic::AtomicUsize;
 
@@ -9,14 +9,14 @@ use super::*;
 const SUM: &str = r#"sum(vllm:num_requests_waiting{namespace="prod",model_name="m"})"#;
 const QUEUE: &str = r#"sum(llm_d_epp_flow_control_queue_size{namespace="prod",model_name="m"})"#;
 
-/// What the server does with everything that it is asked.
+/// How the server answers every request.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Does {
-    /// One sample, heard so many seconds ago.
+    /// Answers one sample, of so many seconds ago.
     Value(&'static str, u64),
-    /// Everything is heard, and no answer has a sample.
-    HeardOnly,
-    /// There is nothing of that name; whether the anchor of a picker is there.
+    /// Every selector matches series, and every result is empty.
+    SeriesOnly,
+    /// No selector matches series; the anchor may.
     Nothing {
         anchor: bool,
     },
@@ -31,8 +31,8 @@ struct Server {
     queries: AtomicUsize,
     probes: AtomicUsize,
     times: Mutex<Vec<String>>,
-    /// It has had every model within the week.
-    remembers: AtomicBool,
+    /// It has a history of every model.
+    has_history: AtomicBool,
 }
 
 fn vector(samples: &str) -> Passed {
@@ -59,17 +59,17 @@ impl Upstream for Server {
         }
         let does = *lock(&self.does);
         if query.starts_with("count(present_over_time(") {
-            let has = self.remembers.load(Ordering::SeqCst);
+            let has = self.has_history.load(Ordering::SeqCst);
             return Ok(vector(&if has { sample("", "1") } else { String::new() }));
         }
         let does = match does {
-            Does::HeardOnly if is_probe => Does::Value("", 1),
-            Does::HeardOnly => Does::Nothing { anchor: false },
+            Does::SeriesOnly if is_probe => Does::Value("", 1),
+            Does::SeriesOnly => Does::Nothing { anchor: false },
             other => other,
         };
         match does {
             Does::Value(value, age) if is_probe => {
-                // Everything that is asked about is there.
+                // Every selector matches.
                 let parts = query.matches(r#""k", "n""#).count();
                 let parts = (0..parts).map(|place| {
                     let n = sample(&format!(r#""i":"{place}","k":"n""#), "1");
@@ -96,7 +96,7 @@ impl Upstream for Server {
             Does::Nothing { .. } => Ok(vector("")),
             Does::Status(status, body) => Ok(Passed::new(status, None, body)),
             Does::Body(body) => Ok(Passed::new(200, None, body)),
-            Does::HeardOnly => unreachable!("it was translated"),
+            Does::SeriesOnly => unreachable!("it was translated"),
             Does::Hang => {
                 tokio::time::sleep(within).await;
                 Err(Unanswered::new("http://prometheus: no answer began within 10s"))
@@ -120,7 +120,7 @@ impl Models for OneModel {
 
 struct World {
     server: Arc<Server>,
-    door: Door,
+    guard: Guard,
 }
 
 impl World {
@@ -130,18 +130,18 @@ impl World {
             queries: AtomicUsize::new(0),
             probes: AtomicUsize::new(0),
             times: Mutex::default(),
-            remembers: AtomicBool::new(false),
+            has_history: AtomicBool::new(false),
         });
         let upstream = Arc::clone(&server);
         let clock = Arc::new(TokioClock::new());
-        let door = Door::new(
+        let guard = Guard::new(
             upstream,
             Arc::new(OneModel),
             clock,
             Anchors::built_in(),
             Settings::default(),
         );
-        Self { server, door }
+        Self { server, guard }
     }
 
     fn does(&self, does: Does) {
@@ -149,7 +149,7 @@ impl World {
     }
 
     async fn ask(&self, query: &str) -> Reply {
-        self.door.query(InstantQuery { query: query.to_owned(), ..InstantQuery::default() }).await
+        self.guard.query(InstantQuery { query: query.to_owned(), ..InstantQuery::default() }).await
     }
 
     /// Requests so far: queries and probes.
@@ -180,13 +180,13 @@ async fn pass(seconds: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_callers_cost_one_query_and_one_probe_each_ttl() {
+async fn a_thousand_callers_share_one_query_and_one_probe_per_ttl() {
     let world = World::new(Does::Value("7", 1));
     for round in 1..4 {
         let callers = (0..1000).map(|_| {
-            let door = world.door.clone();
+            let guard = world.guard.clone();
             let query = InstantQuery { query: SUM.to_owned(), ..InstantQuery::default() };
-            tokio::spawn(async move { door.query(query).await })
+            tokio::spawn(async move { guard.query(query).await })
         });
         for caller in callers.collect::<Vec<_>>() {
             check_value(&caller.await.unwrap(), "7");
@@ -197,7 +197,7 @@ async fn a_thousand_callers_cost_one_query_and_one_probe_each_ttl() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn queries_share_what_was_heard_of_their_selectors() {
+async fn queries_share_the_probes_of_their_selectors() {
     let world = World::new(Does::Value("7", 1));
     world.ask(SUM).await;
     world.ask(&SUM.replace("sum", "max")).await;
@@ -213,11 +213,16 @@ async fn an_answer_from_memory_has_its_age() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_missing_stale_or_misspelt_is_no_zero() {
+async fn missing_old_and_misspelt_data_is_not_zero() {
     let world = World::new(Does::Nothing { anchor: false });
     check_refused(&world.ask(SUM).await, 503, Some(Reason::Missing), "missing is not 0");
     let typo = SUM.replace("\"m\"", "\"typo\"");
-    check_refused(&world.ask(&typo).await, 422, Some(Reason::UnknownModel), r#"nearest: \"m\""#);
+    check_refused(
+        &world.ask(&typo).await,
+        422,
+        Some(Reason::UnknownModel),
+        r#"did you mean \"m\"?"#,
+    );
     let world = World::new(Does::Value("7", 600));
     check_refused(&world.ask(SUM).await, 503, Some(Reason::Stale), "10m old");
     let patient = InstantQuery {
@@ -225,25 +230,25 @@ async fn what_is_missing_stale_or_misspelt_is_no_zero() {
         max_age: Some(Duration::from_secs(900)),
         ..InstantQuery::default()
     };
-    check_value(&world.door.query(patient).await, "7");
+    check_value(&world.guard.query(patient).await, "7");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_picker_is_zero_after_a_second_look_and_a_typo_in_its_query_is_not() {
+async fn an_idle_endpoint_picker_is_zero_and_a_misspelt_model_is_not() {
     let world = World::new(Does::Nothing { anchor: true });
     let reply = world.ask(QUEUE).await;
     check_value(&reply, "0");
-    assert!(text(&reply).contains("is heard"), "{}", text(&reply));
+    assert!(text(&reply).contains("is present"), "{}", text(&reply));
     assert_eq!(world.asked(), (2, 2), "an empty answer counts only twice, and so does its probe");
     check_value(&world.ask(&format!("{QUEUE} + 2")).await, "2");
     let typo = QUEUE.replace("\"m\"", "\"typo\"");
-    check_refused(&world.ask(&typo).await, 422, Some(Reason::UnknownModel), "there is no model");
+    check_refused(&world.ask(&typo).await, 422, Some(Reason::UnknownModel), "no metrics of model");
     let grouped = QUEUE.replace("sum(", "sum by (pod) (");
     assert!(text(&world.ask(&grouped).await).contains(r#""result":[]"#));
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_server_is_away_the_last_answer_is_given_until_it_is_too_old() {
+async fn during_an_outage_the_last_answer_is_returned_until_it_is_too_old() {
     let world = World::new(Does::Value("7", 1));
     world.ask(SUM).await;
     for does in [Does::Refuse, Does::Status(500, "oops"), Does::Body("<html>"), Does::Hang] {
@@ -267,7 +272,7 @@ async fn while_the_server_is_away_the_last_answer_is_given_until_it_is_too_old()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_clients_take_for_zero_is_an_error_if_nothing_is_remembered() {
+async fn an_answer_that_clients_misread_is_an_error() {
     for (does, says) in [
         (
             Does::Body(r#"{"status":"error","errorType":"timeout","error":"timed out"}"#),
@@ -296,15 +301,15 @@ async fn what_clients_take_for_zero_is_an_error_if_nothing_is_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_longer_than_a_second_and_the_answer_is_kept_for_the_next() {
+async fn no_caller_waits_longer_than_a_second() {
     let world = World::new(Does::Hang);
     let began = tokio::time::Instant::now();
     let callers: Vec<_> = (0..200)
         .map(|number| {
-            let door = world.door.clone();
+            let guard = world.guard.clone();
             let query = format!("sum(a{number})");
             tokio::spawn(async move {
-                door.query(InstantQuery { query, ..InstantQuery::default() }).await
+                guard.query(InstantQuery { query, ..InstantQuery::default() }).await
             })
         })
         .collect();
@@ -318,7 +323,7 @@ async fn nobody_waits_longer_than_a_second_and_the_answer_is_kept_for_the_next()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_server_calls_invalid_is_passed_and_asked_once_each_ttl() {
+async fn an_error_of_the_server_is_passed_on_and_stored() {
     let body = r#"{"status":"error","errorType":"execution","error":"found duplicate series"}"#;
     let world = World::new(Does::Status(422, body));
     for _ in 0..3 {
@@ -328,13 +333,13 @@ async fn what_the_server_calls_invalid_is_passed_and_asked_once_each_ttl() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_that_is_no_document_is_not_passed_as_one() {
+async fn an_error_page_is_not_passed_on() {
     let world = World::new(Does::Status(400, "<html>Bad Request</html>"));
     check_refused(&world.ask(SUM).await, 503, Some(Reason::Backend), "status 400");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_past_takes_no_longer_than_the_present() {
+async fn a_query_about_the_past_is_as_fast() {
     let world = World::new(Does::Hang);
     let began = tokio::time::Instant::now();
     check_refused(&world.ask("sum(a offset 5m)").await, 503, Some(Reason::Starting), "within 1s");
@@ -342,7 +347,7 @@ async fn the_past_takes_no_longer_than_the_present() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_query_or_costs_too_much_is_refused_without_asking() {
+async fn an_invalid_or_expensive_query_is_not_sent() {
     let world = World::new(Does::Value("7", 1));
     check_refused(&world.ask("sum(").await, 400, Some(Reason::BadQuery), "invalid parameter");
     let deep = "(".repeat(100_000);
@@ -351,7 +356,7 @@ async fn what_is_no_query_or_costs_too_much_is_refused_without_asking() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_past_is_passed_with_its_time_and_neither_judged_nor_remembered() {
+async fn a_query_about_the_past_is_passed_on_with_its_time() {
     let world = World::new(Does::Nothing { anchor: false });
     let past = InstantQuery {
         query: "1+1".to_owned(),
@@ -363,7 +368,7 @@ async fn the_past_is_passed_with_its_time_and_neither_judged_nor_remembered() {
         ..InstantQuery::default()
     };
     for _ in 0..2 {
-        assert!(text(&world.door.query(past.clone()).await).contains(r#""result":[]"#));
+        assert!(text(&world.guard.query(past.clone()).await).contains(r#""result":[]"#));
     }
     assert!(text(&world.ask("sum(a offset 5m)").await).contains(r#""result":[]"#));
     assert_eq!(world.asked(), (3, 0));
@@ -371,37 +376,37 @@ async fn the_past_is_passed_with_its_time_and_neither_judged_nor_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_guard_that_is_switched_off_passes_whatever_there_is() {
+async fn empty_pass_disables_the_guard() {
     let world = World::new(Does::Nothing { anchor: false });
     let query = |empty| InstantQuery { query: SUM.to_owned(), empty, ..InstantQuery::default() };
-    assert!(text(&world.door.query(query(Empty::Pass)).await).contains(r#""result":[]"#));
+    assert!(text(&world.guard.query(query(Empty::Pass)).await).contains(r#""result":[]"#));
     assert_eq!(world.asked(), (1, 0));
-    check_value(&world.door.query(query(Empty::Zero)).await, "0");
-    check_refused(&world.door.query(query(Empty::Error)).await, 503, Some(Reason::Missing), "");
+    check_value(&world.guard.query(query(Empty::Zero)).await, "0");
+    check_refused(&world.guard.query(query(Empty::Error)).await, 503, Some(Reason::Missing), "");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_part_that_is_empty_does_not_swallow_one_that_is_heard() {
+async fn an_empty_part_does_not_hide_one_with_data() {
     let world = World::new(Does::Nothing { anchor: true });
     let both =
         format!("{QUEUE} + sum(llm_d_epp_flow_control_pool_saturation{{namespace=\"prod\"}})");
     check_refused(&world.ask(&both).await, 503, Some(Reason::Partial), "or vector(0)");
-    // A default around both would say 0 for the part that is heard.
+    // A default around both would hide the part with data.
     let hidden = format!("({both}) or vector(0)");
     check_refused(&world.ask(&hidden).await, 503, Some(Reason::Partial), "around each part");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_passed_at_the_same_time_is_asked_once() {
+async fn identical_passed_requests_share_one() {
     let world = World::new(Does::Value("7", 1));
     let parameters = [("query", "up"), ("partial_response", "false")];
     let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let request = Request::new("api/v1/query", parameters.to_vec());
     let callers: Vec<_> = (0..100)
         .map(|_| {
-            let door = world.door.clone();
+            let guard = world.guard.clone();
             let request = request.clone();
-            tokio::spawn(async move { door.pass(request).await })
+            tokio::spawn(async move { guard.pass(request).await })
         })
         .collect();
     for caller in callers {
@@ -410,15 +415,15 @@ async fn what_is_passed_at_the_same_time_is_asked_once() {
     assert_eq!(world.asked().0, 1);
     pass(2).await;
     world.does(Does::Refuse);
-    assert!(world.door.pass(request).await.unwrap_err().message.contains("refused"));
+    assert!(world.guard.pass(request).await.unwrap_err().message.contains("refused"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_names_the_matcher_that_is_to_blame_once_that_is_known() {
+async fn a_refusal_names_the_matcher_that_excludes_all_series() {
     let world = World::new(Does::Nothing { anchor: false });
     let query = r#"sum(vllm:num_requests_waiting{namespace="pord"})"#;
     check_refused(&world.ask(query).await, 503, Some(Reason::Missing), "no series match");
-    assert_eq!(world.asked(), (2, 1), "the query, its probe, and who is to blame");
+    assert_eq!(world.asked(), (2, 1), "the query, its probe, and the hint");
     pass(10).await;
     let again = world.ask(query).await;
     check_refused(
@@ -427,25 +432,25 @@ async fn a_refusal_names_the_matcher_that_is_to_blame_once_that_is_known() {
         Some(Reason::Missing),
         r#"Without namespace=\"pord\" there are 2, of \"prod\""#,
     );
-    assert_eq!(world.asked(), (3, 2), "that is asked once in ten minutes");
+    assert_eq!(world.asked(), (3, 2), "the hint is requested once in ten minutes");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_model_at_zero_is_not_misspelt() {
+async fn a_model_that_is_scaled_to_zero_is_not_misspelt() {
     let world = World::new(Does::Nothing { anchor: true });
-    world.server.remembers.store(true, Ordering::SeqCst);
+    world.server.has_history.store(true, Ordering::SeqCst);
     let asleep = QUEUE.replace("\"m\"", "\"asleep\"");
     check_value(&world.ask(&asleep).await, "0");
-    // Who says that nothing is 0 is not told that the model is unknown.
+    // With empty=zero the model need not be known.
     let world = World::new(Does::Nothing { anchor: false });
     let query = SUM.replace("\"m\"", "\"asleep\"");
     let zero = InstantQuery { query, empty: Empty::Zero, ..InstantQuery::default() };
-    check_value(&world.door.query(zero).await, "0");
+    check_value(&world.guard.query(zero).await, "0");
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_of_what_is_heard_is_an_answer_to_a_filter_alone() {
-    let world = World::new(Does::HeardOnly);
+async fn an_empty_result_of_a_query_without_a_filter_is_an_error() {
+    let world = World::new(Does::SeriesOnly);
     let rate = "sum(rate(vllm:request_success_total{model_name=\"m\"}[30s]))";
     check_refused(&world.ask(rate).await, 503, Some(Reason::Missing), "a rate needs two samples");
     let filter = world.ask("vllm:num_requests_waiting{model_name=\"m\"} > 3").await;
@@ -453,25 +458,25 @@ async fn nothing_of_what_is_heard_is_an_answer_to_a_filter_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_heard_before_is_asked_again_when_the_answer_is_empty() {
+async fn an_empty_result_repeats_the_probe() {
     let world = World::new(Does::Value("7", 1));
     check_value(&world.ask(SUM).await, "7");
     world.does(Does::Nothing { anchor: false });
-    // Another query with the same selector, which was heard a moment ago.
+    // Another query with the same selector, which has just matched.
     let reply = world.ask(&SUM.replace("sum", "max")).await;
     check_refused(&reply, 503, Some(Reason::Missing), "no series match");
 }
 
 #[tokio::test(start_paused = true)]
-async fn dashboards_do_not_keep_autoscalers_waiting() {
+async fn dashboards_do_not_delay_autoscalers() {
     let world = World::new(Does::Hang);
     for number in 0..200 {
-        let door = world.door.clone();
+        let guard = world.guard.clone();
         let query = vec![
             ("query".to_owned(), format!("a{number}")),
             ("partial_response".to_owned(), "false".to_owned()),
         ];
-        tokio::spawn(async move { door.pass(Request::new("api/v1/query_range", query)).await });
+        tokio::spawn(async move { guard.pass(Request::new("api/v1/query_range", query)).await });
     }
     tokio::task::yield_now().await;
     world.does(Does::Value("7", 1));
@@ -479,9 +484,14 @@ async fn dashboards_do_not_keep_autoscalers_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_is_wrong_does_not_switch_the_guard_off() {
+async fn a_wrong_clock_does_not_disable_the_guard() {
     let world = World::new(Does::Nothing { anchor: false });
     let skewed =
         InstantQuery { query: SUM.to_owned(), time: Some(300.0), ..InstantQuery::default() };
-    check_refused(&world.door.query(skewed).await, 503, Some(Reason::Missing), "is a clock wrong?");
+    check_refused(
+        &world.guard.query(skewed).await,
+        503,
+        Some(Reason::Missing),
+        "check the client's clock",
+    );
 }

@@ -1,21 +1,17 @@
-//! Which matcher of a selector that finds nothing is to blame: the one without which there are series.
+//! Hints: which matcher is the reason that a selector matches no series.
 //!
-//! Asked in the background, once in ten minutes for each selector, because it is for people: the refusals that follow
-//! name it.
-
-use std::time::Duration;
+//! The hint is requested in the background and added to later refusals. It is for people: autoscalers show only the
+//! status.
 
 use crate::answer;
 use crate::selector::Selector;
 
-/// How long an answer holds.
-pub(super) const LASTS: Duration = Duration::from_secs(600);
 /// Matchers that are tried.
 const MATCHERS_MAX: usize = 8;
-/// Values of one label that are named.
+/// Values of one label that are listed.
 const VALUES_MAX: usize = 3;
 
-/// The query that drops each matcher in turn, and counts what is there by the label that it was about.
+/// Returns a query that leaves out one matcher at a time, and counts the series by that matcher's label.
 pub(super) fn query(selector: &Selector) -> Option<String> {
     let parts = selector.labels().into_iter().take(MATCHERS_MAX).filter_map(|label| {
         let rest = selector.without(label)?;
@@ -27,21 +23,24 @@ pub(super) fn query(selector: &Selector) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(" or "))
 }
 
-/// What the answer says, for people. `None`: no single matcher is to blame.
+/// Reads the answer. Returns `None` if no single matcher is the reason.
 pub(super) fn read(body: &[u8], selector: &Selector) -> Option<String> {
     let samples = answer::samples(body).ok()?;
-    // The first matcher that finds something is named; of its values the most frequent first.
-    let label = selector.labels().into_iter().find(|label| {
-        samples.iter().any(|(labels, _)| labels.get("i").is_some_and(|of| of == label))
-    })?;
-    let mut found: Vec<(f64, &str)> = samples
-        .iter()
-        .filter(|(labels, _)| labels.get("i").is_some_and(|of| of == label))
-        .map(|(labels, count)| (*count, labels.get(label).map_or("", String::as_str)))
-        .collect();
-    found.sort_by(|(one, a), (other, b)| other.total_cmp(one).then(a.cmp(b)));
-    let series: f64 = found.iter().map(|(count, _)| count).sum();
-    let values: Vec<String> = found.iter().map(|(_, value)| format!("{value:?}")).collect();
+    let of_label = |label: &str| {
+        let counts =
+            samples.iter().filter(|(labels, _)| labels.get("i").is_some_and(|i| i == label));
+        let counts =
+            counts.map(|(labels, count)| (*count, labels.get(label).map_or("", String::as_str)));
+        let mut counts: Vec<(f64, &str)> = counts.collect();
+        // The most frequent value first.
+        counts.sort_by(|(one, a), (other, b)| other.total_cmp(one).then(a.cmp(b)));
+        counts
+    };
+    let labels = selector.labels().into_iter();
+    let (label, counts) =
+        labels.map(|label| (label, of_label(label))).find(|(_, counts)| !counts.is_empty())?;
+    let series: f64 = counts.iter().map(|(count, _)| count).sum();
+    let values: Vec<String> = counts.iter().map(|(_, value)| format!("{value:?}")).collect();
     let matcher = selector.matcher_text(label)?;
     Some(format!("Without {matcher} there are {series}, of {}", values.join(", ")))
 }
@@ -57,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn each_matcher_is_dropped_in_turn() {
+    fn each_matcher_is_left_out_in_turn() {
         let query = query(&selector(r#"up{job="a",model_name=~"m.*"}"#)).unwrap();
         assert_eq!(
             query,
@@ -70,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_matcher_without_which_there_are_series_is_named_with_what_is_there() {
+    fn the_matcher_that_excludes_all_series_is_named_with_the_existing_values() {
         let sample = |value: &str, count: u32| {
             format!(
                 r#"{{"metric":{{"i":"model_name","model_name":"{value}"}},"value":[1,"{count}"]}}"#

@@ -1,0 +1,122 @@
+//! A guard over the configured Prometheus and everything that it needs from this program.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use collector_config::{AnchorStrength, Loaded, PromqlConfig};
+use collector_core::{Clock, ErrorKind, KnownModel, MetricsCollector as _, ModelRef, Nearest};
+use collector_engine::CachingCollector;
+use collector_prometheus::{PassedRequest, PrometheusBackend, PrometheusConfig};
+use collector_promql::{
+    Anchors, Found, Guard, Limits, Models, Passed, Request, Settings, Strength, Unanswered,
+    Upstream,
+};
+
+use crate::exit::Failure;
+
+/// Names that are suggested instead of an unknown model.
+const SUGGESTIONS: usize = 3;
+
+/// Creates a guard in front of the server of `[prometheus]`, with this time for callers.
+pub(crate) fn guard(
+    loaded: &Loaded,
+    collector: Arc<CachingCollector>,
+    clock: Arc<dyn Clock>,
+    answer_within: Duration,
+) -> Result<Guard, Failure> {
+    let config = &loaded.config.promql;
+    let server = loaded.config.settings_of::<PrometheusConfig>();
+    let Some(server) = server.filter(|server| !server.url.is_empty()) else {
+        return Err(Failure::usage(
+            "prometheus.url is not set: PromQL queries are sent to this server",
+        ));
+    };
+    let backend = PrometheusBackend::new(server.clone(), Arc::clone(&clock))
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    let settings = Settings {
+        ttl: config.ttl,
+        answer_within,
+        max_age: config.max_age,
+        max_stale: config.max_stale,
+        timeout: server.timeout,
+        limits: limits(config),
+        max_entries: config.max_entries,
+        max_bytes: config.max_bytes,
+    };
+    let configured = loaded.config.variants.iter().map(|variant| variant.model.to_string());
+    let models = KnownModels { collector, configured: configured.collect() };
+    let (upstream, models) = (Arc::new(Server(backend)), Arc::new(models));
+    Ok(Guard::new(upstream, models, clock, anchors(config)?, settings))
+}
+
+/// Returns the configured limits of a query.
+pub(crate) fn limits(config: &PromqlConfig) -> Limits {
+    Limits {
+        bytes: config.max_query_bytes,
+        depth: config.max_depth,
+        operators: config.max_operators,
+    }
+}
+
+/// Returns the configured anchors, followed by the built-in ones.
+fn anchors(config: &PromqlConfig) -> Result<Anchors, Failure> {
+    let mut anchors = Anchors::built_in();
+    for (index, spec) in config.anchors.iter().enumerate().rev() {
+        let strength = match spec.strength {
+            AnchorStrength::Strong => Strength::Strong,
+            AnchorStrength::Alive => Strength::Alive,
+        };
+        anchors.prepend(&spec.name, &spec.anchor, strength).map_err(|error| {
+            Failure::usage(format!("promql.anchors: entry {}, name: {error}", index + 1))
+        })?;
+    }
+    Ok(anchors)
+}
+
+/// The server of `[prometheus]`.
+struct Server(PrometheusBackend);
+
+#[async_trait]
+impl Upstream for Server {
+    async fn ask(&self, request: Request, within: Duration) -> Result<Passed, Unanswered> {
+        let passed = PassedRequest {
+            path: &request.path,
+            parameters: &request.parameters,
+            headers: &request.headers,
+        };
+        match self.0.pass(passed, within).await {
+            Ok(answer) => Ok(Passed::new(answer.status, answer.content_type, answer.body)),
+            Err(error) if error.kind() == ErrorKind::TooLarge => {
+                Err(Unanswered::too_large(error.to_string()))
+            }
+            Err(error) => Err(Unanswered::new(error.to_string())),
+        }
+    }
+}
+
+/// The models of the backends and of the configuration.
+struct KnownModels {
+    collector: Arc<CachingCollector>,
+    configured: Vec<String>,
+}
+
+#[async_trait]
+impl Models for KnownModels {
+    async fn find(&self, model: &str) -> Found {
+        if self.configured.iter().any(|known| known == model) {
+            return Found::Known;
+        }
+        let Ok(known) = self.collector.list_models().await else { return Found::CannotTell };
+        if known.iter().any(|known| known.model.model.as_str() == model) {
+            return Found::Known;
+        }
+        Found::Unknown(nearest(model, &known))
+    }
+}
+
+fn nearest(model: &str, known: &[KnownModel]) -> Vec<String> {
+    let asked = ModelRef::new(model, "");
+    let nearest = Nearest::of(&asked, known, SUGGESTIONS, strsim::damerau_levenshtein);
+    nearest.models.iter().map(ToString::to_string).collect()
+}

@@ -1,0 +1,443 @@
+//! A guard in front of one PromQL server: what callers get for a query, and how long they wait.
+//!
+//! `evaluate` sends a query to the server, once for all concurrent callers of the same query.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use collector_core::{Clock, Tick, duration};
+use metrics::{Unit, counter, describe_counter};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::anchor::Anchors;
+use crate::answer::{self, Content};
+use crate::limits::Limits;
+use crate::memory::{Answer, Facts, InFlight, Memory, Outcome, Scoped};
+use crate::probe::Matched;
+use crate::query::Query;
+use crate::refusal::{RETRY_AFTER, Reason, Refusal};
+use crate::upstream::{Passed, Request, Unanswered, Upstream};
+
+mod evaluate;
+mod hint;
+mod passed;
+
+use evaluate::Purpose;
+
+/// Requests to the API, by outcome.
+const REQUESTS: &str = "collector_promql_requests_total";
+/// How long a failure is returned again without a request: KEDA repeats each failed query at once.
+const FAILURE_TTL: Duration = Duration::from_secs(1);
+/// The largest difference between the time of a query and ours that counts as now: clients send whole seconds, and
+/// clocks differ.
+const NOW: Duration = Duration::from_secs(30);
+/// The largest difference that may come from a wrong clock.
+const WRONG_CLOCK: Duration = Duration::from_secs(600);
+/// Concurrent requests to the server, by purpose. Others wait for a permit within their own time.
+const GUARDED_MAX: usize = 64;
+const PASSED_MAX: usize = 16;
+const BACKGROUND_MAX: usize = 2;
+/// Different queries in flight.
+const IN_FLIGHT_MAX: usize = 1024;
+/// Selectors whose last match is remembered.
+const MATCHED_MAX: usize = 10_000;
+/// Selectors with a hint, and models whose history is known.
+const HINTS_MAX: usize = 1_000;
+/// How long hints and histories are valid.
+const HINT_TTL: Duration = Duration::from_secs(600);
+/// Parameters that the guard reads or sets itself.
+const OWN: [&str; 5] = ["query", "time", "timeout", "empty", "max_age"];
+
+/// The times and limits of a guard.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Settings {
+    /// How long an answer is returned again without a request. Default 5 s.
+    pub ttl: Duration,
+    /// How long a caller waits. Default 1 s: a slow error makes KEDA scale to zero.
+    pub answer_within: Duration,
+    /// The maximum age of the newest sample of a selector. Default 2 min.
+    pub max_age: Duration,
+    /// The maximum age of an answer that is returned while the server does not respond. Default 2 min.
+    pub max_stale: Duration,
+    /// The timeout of one request to the server. Default 10 s.
+    pub timeout: Duration,
+    /// The limits of a query.
+    pub limits: Limits,
+    /// The maximum number of remembered queries. Default 10 000.
+    pub max_entries: usize,
+    /// The maximum size of remembered answers in bytes. Default 64 MiB.
+    pub max_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(5),
+            answer_within: Duration::from_secs(1),
+            max_age: Duration::from_secs(120),
+            max_stale: Duration::from_secs(120),
+            timeout: Duration::from_secs(10),
+            limits: Limits::default(),
+            max_entries: 10_000,
+            max_bytes: 64 << 20,
+        }
+    }
+}
+
+/// How a client wants an answer without samples to be treated.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub enum Empty {
+    /// As an error, unless the guard knows that it is 0.
+    #[default]
+    Error,
+    /// As 0.
+    Zero,
+    /// Not at all: the server's answer is passed on.
+    Pass,
+}
+
+/// An instant query of a client.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct InstantQuery {
+    /// The query.
+    pub query: String,
+    /// The evaluation time in Unix seconds; `None`: now.
+    pub time: Option<f64>,
+    /// How an answer without samples is treated.
+    pub empty: Empty,
+    /// The maximum age of samples; `None`: that of the settings.
+    pub max_age: Option<Duration>,
+    /// All parameters of the request. Those that the guard does not set itself are passed on.
+    pub parameters: Vec<(String, String)>,
+    /// The headers of the client that are passed on.
+    pub headers: Vec<(String, String)>,
+}
+
+/// The answer of a guard.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct Reply {
+    /// 200, 400, 422 or 503.
+    pub status: u16,
+    /// A JSON document.
+    pub body: Bytes,
+    /// The age of an answer from memory.
+    pub age: Option<Duration>,
+    /// Why there is no answer.
+    pub reason: Option<Reason>,
+    /// When to retry.
+    pub retry_after: Option<Duration>,
+}
+
+/// Returns whether a model exists, for the guard.
+#[async_trait]
+pub trait Models: Send + Sync + 'static {
+    /// Looks up a model by its id.
+    async fn find(&self, model: &str) -> Found;
+}
+
+/// The result of [`Models::find`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// The model exists.
+    Known,
+    /// It does not; these are the nearest names.
+    Unknown(Vec<String>),
+    /// The look-up failed.
+    CannotTell,
+}
+
+/// A guard in front of one server. Clones share everything.
+#[derive(Clone)]
+pub struct Guard(Arc<Shared>);
+
+struct Shared {
+    upstream: Arc<dyn Upstream>,
+    models: Arc<dyn Models>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    anchors: Anchors,
+    memory: Mutex<Memory>,
+    /// What selectors and anchors last matched, for queries that share them.
+    matched: Mutex<Facts<Matched>>,
+    /// For selectors without series, which matcher is the cause; `None` while that is not known.
+    hints: Mutex<Facts<Option<String>>>,
+    /// Whether the server had a model in the last week.
+    histories: Mutex<Facts<bool>>,
+    hasher: RandomState,
+    /// Passed requests that identical ones can join.
+    passed: Mutex<HashMap<String, passed::InFlight>>,
+    permits: Permits,
+    in_flight: AtomicUsize,
+    started_at: Tick,
+    has_responded: AtomicBool,
+}
+
+/// Permits for requests to the server. Each purpose has its own, so that dashboards cannot delay autoscalers.
+struct Permits {
+    guarded: Semaphore,
+    passed: Semaphore,
+    background: Semaphore,
+}
+
+impl Guard {
+    /// Creates a guard. `models` distinguishes misspelt models from models without series.
+    pub fn new(
+        upstream: Arc<dyn Upstream>,
+        models: Arc<dyn Models>,
+        clock: Arc<dyn Clock>,
+        anchors: Anchors,
+        settings: Settings,
+    ) -> Self {
+        describe_counter!(REQUESTS, Unit::Count, "Requests to the PromQL API, by outcome");
+        counter!(REQUESTS, "door" => "query", "outcome" => "ok", "reason" => "").increment(0);
+        let memory = Memory::new(settings.max_entries, settings.max_bytes);
+        Self(Arc::new(Shared {
+            upstream,
+            models,
+            started_at: clock.now(),
+            clock,
+            anchors,
+            memory: Mutex::new(memory),
+            matched: Mutex::new(Facts::new(settings.ttl, MATCHED_MAX)),
+            hints: Mutex::new(Facts::new(HINT_TTL, HINTS_MAX)),
+            histories: Mutex::new(Facts::new(HINT_TTL, HINTS_MAX)),
+            settings,
+            hasher: RandomState::new(),
+            passed: Mutex::default(),
+            permits: Permits {
+                guarded: Semaphore::new(GUARDED_MAX),
+                passed: Semaphore::new(PASSED_MAX),
+                background: Semaphore::new(BACKGROUND_MAX),
+            },
+            in_flight: AtomicUsize::new(0),
+            has_responded: AtomicBool::new(false),
+        }))
+    }
+
+    /// Answers an instant query within [`Settings::answer_within`], whatever the server does.
+    ///
+    /// Cancel safe: the request to the server continues, and its answer is stored.
+    pub async fn query(&self, question: InstantQuery) -> Reply {
+        let reply = self.0.answer(question).await;
+        let outcome = match (reply.status, reply.age) {
+            (200, None) => "ok",
+            (200, Some(_)) => "memory",
+            _ if reply.reason.is_some() => "refused",
+            _ => "failed",
+        };
+        let reason = reply.reason.map_or("", Reason::as_str);
+        counter!(REQUESTS, "door" => "query", "outcome" => outcome, "reason" => reason)
+            .increment(1);
+        reply
+    }
+
+    /// Passes a request to the server and returns its answer unchanged. Identical requests within a second share one.
+    ///
+    /// Cancel safe: the request to the server continues.
+    ///
+    /// # Errors
+    /// When the server does not respond.
+    pub async fn pass(&self, request: Request) -> Result<Passed, Unanswered> {
+        let passed = self.0.passed(request).await;
+        let outcome = if passed.is_ok() { "passed" } else { "failed" };
+        counter!(REQUESTS, "door" => "raw", "outcome" => outcome, "reason" => "").increment(1);
+        passed
+    }
+}
+
+impl Shared {
+    async fn answer(self: &Arc<Self>, question: InstantQuery) -> Reply {
+        let query = match Query::parse(&question.query, &self.settings.limits) {
+            Ok(query) => query,
+            Err(error) => {
+                let text = format!("invalid parameter \"query\": {error}");
+                return Reply::refused(&Refusal::new(Reason::BadQuery, text));
+            }
+        };
+        if query.of_past || question.time.is_some_and(|time| !self.is_within(NOW, time)) {
+            return self.past(question).await;
+        }
+        let key = self.key(&query, &question);
+        let in_flight = {
+            let now = self.clock.now();
+            let mut memory = lock(&self.memory);
+            let entry = memory.entry(&key, now);
+            if let Some((outcome, stored_at)) = &entry.last
+                && stored_at.age(now) < self.ttl_of(outcome)
+            {
+                let (outcome, answer) = (outcome.clone(), entry.answer.clone());
+                drop(memory);
+                return self.reply(&outcome, answer.as_ref(), now);
+            }
+            match &entry.in_flight {
+                // A sender that was dropped without an outcome belongs to a task that panicked.
+                Some(in_flight) if in_flight.has_changed().is_ok() => in_flight.clone(),
+                _ if self.in_flight.load(Ordering::Relaxed) >= IN_FLIGHT_MAX => {
+                    let answer = entry.answer.clone();
+                    drop(memory);
+                    let error = format!("{IN_FLIGHT_MAX} other queries are waiting for the server");
+                    return self.last_answer(&error, answer.as_ref(), now);
+                }
+                _ => {
+                    let in_flight = self.dispatch(key.clone(), query, question);
+                    entry.in_flight = Some(in_flight.clone());
+                    in_flight
+                }
+            }
+        };
+        let outcome = self.outcome(in_flight).await;
+        let now = self.clock.now();
+        let answer = lock(&self.memory).entry(&key, now).answer.clone();
+        self.reply(&outcome, answer.as_ref(), now)
+    }
+
+    /// Returns how long an outcome is returned again without a request.
+    fn ttl_of(&self, outcome: &Outcome) -> Duration {
+        match outcome {
+            Outcome::Failed(_) => self.settings.ttl.min(FAILURE_TTL),
+            _ => self.settings.ttl,
+        }
+    }
+
+    /// Waits for an outcome as long as a caller may wait.
+    async fn outcome(&self, mut in_flight: InFlight) -> Outcome {
+        let within = self.settings.answer_within;
+        let ended = timeout(within, in_flight.wait_for(Option::is_some)).await;
+        let outcome = match ended {
+            Ok(Ok(outcome)) => outcome.clone(),
+            Ok(Err(_)) => Some(Outcome::Failed("the request ended without an answer".into())),
+            Err(_) => None,
+        };
+        outcome.unwrap_or_else(|| late(within))
+    }
+
+    /// Answers a query about the past: it is passed on, and neither judged nor stored.
+    async fn past(&self, question: InstantQuery) -> Reply {
+        let mut request = evaluate::request(&question, &question.query);
+        if let Some(time) = question.parameters.iter().find(|(name, _)| name == "time") {
+            request.parameters.push(time.clone());
+        }
+        let within = self.settings.answer_within;
+        let answered = timeout(within, self.instant(request, Purpose::Passed)).await;
+        let may_mean_now = question.time.is_some_and(|time| self.is_within(WRONG_CLOCK, time));
+        match answered.unwrap_or_else(|_| Err(late(within))) {
+            Ok((_, Content::NoSamples)) if may_mean_now => Reply::refused(&Refusal::new(
+                Reason::Missing,
+                "the answer is empty, and cannot be judged because the query has a time of its own some minutes from \
+                 now: check the client's clock",
+            )),
+            Ok((body, _)) => Reply::given(body, None),
+            Err(outcome) => self.reply(&outcome, None, self.clock.now()),
+        }
+    }
+
+    /// Converts an outcome to a reply.
+    fn reply(&self, outcome: &Outcome, last: Option<&Arc<Answer>>, now: Tick) -> Reply {
+        match outcome {
+            Outcome::Answered(answer) => {
+                let age = answer.asked_at.age(now);
+                Reply::given(answer.body.clone(), (age >= Duration::from_secs(1)).then_some(age))
+            }
+            Outcome::Invalid(passed) => Reply {
+                status: passed.status,
+                body: passed.body.clone(),
+                age: None,
+                reason: None,
+                retry_after: None,
+            },
+            Outcome::Refused(refusal) => Reply::refused(refusal),
+            Outcome::Failed(error) => self.last_answer(error, last, now),
+        }
+    }
+
+    /// Returns the last answer while the server does not respond, unless it is too old.
+    fn last_answer(&self, error: &str, last: Option<&Arc<Answer>>, now: Tick) -> Reply {
+        let limit = self.settings.max_stale;
+        let shown = |age: Duration| duration::format(Duration::from_secs(age.as_secs()));
+        if let Some(answer) = last {
+            let age = answer.asked_at.age(now);
+            let warning = format!("from memory: {} old, because {error}", shown(age));
+            if age < limit
+                && let Ok(body) = answer::with_warnings(&answer.body, &[warning])
+            {
+                return Reply::given(body.into(), Some(age));
+            }
+        }
+        let refusal = if !self.has_responded.load(Ordering::Relaxed) {
+            let since = shown(self.started_at.age(now));
+            let text = format!("no backend has answered since the start {since} ago: {error}");
+            Refusal::new(Reason::Starting, text)
+        } else if let Some(answer) = last {
+            let (age, limit) = (shown(answer.asked_at.age(now)), duration::format(limit));
+            let last = format!("the last answer to this query is {age} old");
+            let text = format!("{error}, and {last}; the limit is {limit} (promql.max_stale)");
+            Refusal::new(Reason::Backend, text)
+        } else {
+            Refusal::new(Reason::Backend, format!("{error}, and no earlier answer is stored"))
+        };
+        Reply::refused(&refusal)
+    }
+
+    /// Returns whether a time is at most so far from now.
+    fn is_within(&self, difference: Duration, time: f64) -> bool {
+        (time - self.wall()).abs() <= difference.as_secs_f64()
+    }
+
+    /// Returns the key of all questions that have the same answer.
+    fn key(&self, query: &Query, question: &InstantQuery) -> String {
+        let scope = self.scope(question);
+        format!("{}\n{:?}\n{:?}\n{scope}", query.text, question.empty, question.max_age)
+    }
+
+    /// Returns a fact's key.
+    fn scoped(&self, text: &str, question: &InstantQuery) -> Scoped {
+        (self.scope(question), text.to_owned())
+    }
+
+    /// Returns a hash of everything but the query that the server's answer depends on: other parameters, and headers
+    /// of the client. It is a hash because clients may send long ones.
+    fn scope(&self, question: &InstantQuery) -> u64 {
+        let others = question.parameters.iter().filter(|(name, _)| !OWN.contains(&name.as_str()));
+        self.hasher.hash_one((others.collect::<Vec<_>>(), &question.headers))
+    }
+
+    fn wall(&self) -> f64 {
+        self.clock.wall().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+    }
+}
+
+fn late(within: Duration) -> Outcome {
+    let within = duration::format(within);
+    Outcome::Failed(format!("the server did not answer within {within}").into())
+}
+
+impl Reply {
+    fn given(body: Bytes, age: Option<Duration>) -> Self {
+        Self { status: 200, body, age, reason: None, retry_after: None }
+    }
+
+    fn refused(refusal: &Refusal) -> Self {
+        let status = refusal.reason.status();
+        Self {
+            status,
+            body: refusal.document().into(),
+            age: None,
+            reason: Some(refusal.reason),
+            retry_after: (status == 503).then_some(RETRY_AFTER),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
