@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Tick;
+use crate::endpoint_picker::EndpointPicker;
 use crate::error::BackendError;
 use crate::field::FieldReasons;
 use crate::load::LoadRates;
@@ -168,6 +169,8 @@ pub struct ModelSample {
     /// Warnings about a reading whose values are right, as in
     /// [`Replicas::warnings`](crate::Replicas::warnings).
     pub warnings: Vec<Arc<str>>,
+    /// The endpoint picker that routes requests to the model.
+    pub endpoint_picker: EndpointPicker,
     /// How the values came about; empty unless [`Ask::trace`](crate::Ask::trace) was set.
     pub trace: Vec<TraceRow>,
 }
@@ -183,6 +186,7 @@ impl ModelSample {
             absent: Absent::None,
             window: None,
             warnings: Vec::new(),
+            endpoint_picker: EndpointPicker::None,
             trace: Vec::new(),
         }
     }
@@ -196,6 +200,7 @@ impl ModelSample {
             + size_of_val(self.absent.named())
             + self.failed.bytes()
             + size_of_val(self.warnings.as_slice())
+            + self.endpoint_picker.bytes()
             + size_of_val(self.trace.as_slice())
     }
 }

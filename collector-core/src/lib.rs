@@ -18,6 +18,7 @@ mod clock;
 mod collector;
 mod directory;
 pub mod duration;
+mod endpoint_picker;
 mod error;
 mod field;
 mod freshness;
@@ -48,6 +49,7 @@ pub use collector::{
     MetricsCollector, SnapshotState, TrackedModel,
 };
 pub use directory::{DEFAULT_COST, NoVariants, Variant, VariantDirectory};
+pub use endpoint_picker::{EndpointPicker, EndpointPickerLoad, Saturation};
 pub use error::{Advice, BackendError, ErrorKind, Operation};
 pub use field::{Field, FieldReasons, FieldSet, Mark};
 pub use freshness::{Freshness, FreshnessThresholds, ThresholdsError};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Tick;
+use crate::endpoint_picker::EndpointPicker;
 use crate::field::{Field, FieldReasons, Mark};
 use crate::load::Load;
 use crate::model::{
@@ -243,6 +244,8 @@ pub struct Replicas {
     /// Warnings about a reading whose values are right: samples that arrive late, one page under two
     /// names. Printable.
     pub warnings: Vec<Arc<str>>,
+    /// The endpoint picker that routes requests to the model.
+    pub endpoint_picker: EndpointPicker,
 }
 
 impl Replicas {
@@ -264,6 +267,7 @@ impl Replicas {
             window: None,
             failed: FieldReasons::NONE,
             warnings: Vec::new(),
+            endpoint_picker: EndpointPicker::None,
         }
     }
 
@@ -281,6 +285,7 @@ impl Replicas {
         narrowed.window = self.window;
         narrowed.failed.clone_from(&self.failed);
         narrowed.warnings.clone_from(&self.warnings);
+        narrowed.endpoint_picker.clone_from(&self.endpoint_picker);
         narrowed
     }
 }
@@ -299,7 +304,8 @@ impl Replicas {
     pub(crate) fn bytes(&self) -> usize {
         let names = self.replicas.iter().map(|row| row.pod_name.as_str().len()).sum::<usize>();
         let texts = self.failed.bytes() + size_of_val(self.warnings.as_slice());
-        size_of::<Self>() + bytes_of_rows(&self.replicas) + names + texts
+        let picker = self.endpoint_picker.bytes();
+        size_of::<Self>() + bytes_of_rows(&self.replicas) + names + texts + picker
     }
 }
 

@@ -10,8 +10,8 @@ use std::sync::{Arc, LazyLock};
 
 use collector_core::raw::SourceAnswer;
 use collector_core::{
-    BackendName, Field, Freshness, FreshnessThresholds, LoadRates, LoadRow, Mark, ModelRef,
-    Outcome, PodName, ReplicaMetrics, Replicas, Tick,
+    BackendName, EndpointPicker, Field, Freshness, FreshnessThresholds, LoadRates, LoadRow, Mark,
+    ModelRef, Outcome, PodName, ReplicaMetrics, Replicas, Tick,
 };
 
 pub(crate) use allocation::allocation;
@@ -112,7 +112,19 @@ pub(crate) fn replicas(
         let new: Vec<Arc<str>> = sample.warnings.iter().filter(known).cloned().collect();
         replicas.warnings.extend(new);
     }
+    replicas.endpoint_picker = endpoint_picker(views);
     Some(replicas)
+}
+
+/// The endpoint picker, from the first source of those that respond to which it responds; otherwise from the first that
+/// knows of one.
+fn endpoint_picker(views: &[View<'_>]) -> EndpointPicker {
+    let any_is_responsive = views.iter().any(|view| view.responsive);
+    let responsive = views.iter().filter(|view| view.responsive || !any_is_responsive);
+    let pickers = responsive.map(|view| &view.answer.sample.endpoint_picker);
+    let known = pickers.clone().find(|picker| picker.load().is_some());
+    let known = known.or_else(|| pickers.clone().find(|picker| **picker != EndpointPicker::None));
+    known.cloned().unwrap_or_default()
 }
 
 struct Merger<'a> {

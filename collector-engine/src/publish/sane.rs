@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use collector_core::sanitize::{self, Rejected};
-use collector_core::{Field, LoadRow, LoadRows, ModelSample, ReplicaMetrics};
+use collector_core::{EndpointPicker, Field, LoadRow, LoadRows, ModelSample, ReplicaMetrics};
 
 /// Makes what cannot be true unknown: numbers that are none, negative rates, shares above 1. A pod that comes
 /// twice counts once, as it came first, with a warning.
@@ -23,6 +24,15 @@ pub(crate) fn keep_what_can_be(sample: &mut ModelSample) {
     }
     sample.replicas.iter_mut().for_each(check_row);
     sample.load.iter_mut().for_each(check_load);
+    if let EndpointPicker::Responding(load) = &mut sample.endpoint_picker {
+        let mut saturation = load.saturation;
+        for stage in [&mut saturation.effective, &mut saturation.prefill, &mut saturation.decode] {
+            *stage = stage.and_then(|said| sanitize::rate(said).ok());
+        }
+        if saturation != load.saturation {
+            Arc::make_mut(load).saturation = saturation;
+        }
+    }
 }
 
 fn check_row(row: &mut ReplicaMetrics) {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use collector_core::raw::{SourceAnswer, SourceState};
 use collector_core::{
-    Absent, BackendName, EngineName, Field, FieldReasons, LoadRates, LoadRow, LoadRows,
-    LoraAdapters, Mark, ModelId, ModelRef, ModelSample, Namespace, Outcome, PodName,
+    Absent, BackendName, EndpointPicker, EngineName, Field, FieldReasons, LoadRates, LoadRow,
+    LoadRows, LoraAdapters, Mark, ModelId, ModelRef, ModelSample, Namespace, Outcome, PodName,
     ReplicaMetrics, ReplicaState, Role, Tick, sanitize,
 };
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,14 @@ struct SampleRecord {
     unreached: Vec<PodName>,
     replicas: Vec<ReplicaRecord>,
     load: Vec<LoadRecord>,
+    endpoint_picker: Option<EndpointPickerRecord>,
+}
+
+/// That there is an endpoint picker. Its numbers are not kept: they change within seconds, and a queue that was empty
+/// says nothing about the queue after a restart.
+#[derive(Debug, Serialize, Deserialize)]
+struct EndpointPickerRecord {
+    responded: Option<Age>,
 }
 
 /// A replica without its variant, which follows from the directory.
@@ -220,6 +228,7 @@ impl SampleRecord {
             unreached: sample.absent.named().to_vec(),
             replicas: sample.replicas.iter().map(|r| ReplicaRecord::new(r, written_at)).collect(),
             load: of_model.into_iter().chain(of_pods).collect(),
+            endpoint_picker: EndpointPickerRecord::new(&sample.endpoint_picker, written_at),
         }
     }
 
@@ -242,8 +251,24 @@ impl SampleRecord {
         } else {
             Absent::Pods(self.unreached)
         };
+        if let Some(picker) = self.endpoint_picker {
+            let since = picker.responded.map(|age| age.tick(written_at));
+            sample.endpoint_picker =
+                EndpointPicker::silent(since, "it has not been asked since the restart");
+        }
         keep_what_can_be(&mut sample);
         sample
+    }
+}
+
+impl EndpointPickerRecord {
+    fn new(picker: &EndpointPicker, written_at: Tick) -> Option<Self> {
+        let responded = match picker {
+            EndpointPicker::Responding(load) => Some(load.sampled_at),
+            EndpointPicker::Silent { since, .. } => *since,
+            _ => return None,
+        };
+        Some(Self { responded: responded.map(|at| Age::of(at, written_at)) })
     }
 }
 

@@ -2,8 +2,8 @@
 
 use collector_core::raw::{SourceAnswer, SourceState};
 use collector_core::{
-    Absent, Field, LoadRates, LoadRows, LoraAdapters, ManualClock, Mark, ModelSample, Outcome,
-    PodName, ReplicaMetrics, Scope,
+    Absent, EndpointPicker, EndpointPickerLoad, Field, LoadRates, LoadRows, LoraAdapters,
+    ManualClock, Mark, ModelSample, Outcome, PodName, ReplicaMetrics, Scope,
 };
 use collector_testkit::FakeBackend;
 use proptest::collection::{btree_map, btree_set, vec};
@@ -387,15 +387,16 @@ fn engine_in(folder: &tempfile::TempDir) -> Arc<Engine> {
     builder.build().unwrap().engine
 }
 
-fn two_models() -> Contents {
+/// The state of the source `b` that has just answered with this sample.
+fn state_of(sample: ModelSample) -> SourceState {
     let answer = SourceAnswer {
-        sample: Arc::new(ModelSample::new(now(), vec![ReplicaMetrics::new("pod", now())])),
+        sample: Arc::new(sample),
         arrived_at: now(),
         load_marks: Vec::new(),
         terminated: Vec::new(),
         absent: Vec::new(),
     };
-    let state = SourceState {
+    SourceState {
         backend: "b".into(),
         outcome: Outcome::Found,
         ended_at: now(),
@@ -404,7 +405,11 @@ fn two_models() -> Contents {
         answer: Some(answer),
         error: None,
         nearest: None,
-    };
+    }
+}
+
+fn two_models() -> Contents {
+    let state = state_of(ModelSample::new(now(), vec![ReplicaMetrics::new("pod", now())]));
     let models = ["llama", "qwen"].map(|name| ModelRef::new(name, "prod"));
     let states = [state];
     let record = |model| ModelRecord::new(&model, Duration::ZERO, &states, now());
@@ -475,4 +480,24 @@ fn only_a_regular_file_within_the_limit_is_read() {
     assert!(file::read(folder.path(), 3).unwrap_err().to_string().contains("no regular file"));
     #[cfg(unix)]
     assert!(file::read(Path::new("/dev/zero"), 3).is_err());
+}
+
+#[test]
+fn an_endpoint_picker_is_unknown_after_a_restart_and_not_idle() {
+    let load = EndpointPickerLoad::new(now() - secs(3));
+    for (picker, since) in [
+        (EndpointPicker::None, None),
+        (EndpointPicker::Responding(load.into()), Some(Some(now() - secs(13)))),
+        (EndpointPicker::silent(None, "refused"), Some(None)),
+    ] {
+        let mut sample = ModelSample::new(now(), Vec::new());
+        sample.endpoint_picker = picker;
+        let states = vec![state_of(sample)];
+        let file = file_of(&[(ModelRef::new("m", "n"), Duration::ZERO, states)]);
+        let (_, _, states) = states_after(&file, secs(10)).remove(0);
+        let recalled = &states[0].answer.as_ref().unwrap().sample.endpoint_picker;
+        let is_silent =
+            |since| EndpointPicker::silent(since, "it has not been asked since the restart");
+        assert_eq!(*recalled, since.map_or(EndpointPicker::None, is_silent));
+    }
 }
