@@ -40,6 +40,7 @@ macro_rules! document {
 }
 mod backend;
 mod check;
+mod endpoint_picker;
 mod error;
 mod lists;
 mod pace;

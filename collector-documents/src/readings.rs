@@ -9,6 +9,7 @@ use collector_core::{
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::endpoint_picker::EndpointPickerDocument;
 use crate::{SCHEMA_VERSION, seconds};
 
 /// The part of a document that is about the reading, not about its values.
@@ -71,6 +72,9 @@ document! {
         let replicas = reading.value().replicas.iter();
         replicas.map(|replica| ReplicaRow::new(replica, reading)).collect()
     };
+    /// The endpoint picker that routes requests to the model, if one is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    picker: Option<EndpointPickerDocument<'a>> = EndpointPickerDocument::of(reading);
 }
 
 document! {

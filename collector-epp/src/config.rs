@@ -55,6 +55,12 @@ pub struct EppConfig {
     /// Sent as `Authorization: Bearer`. Overrides `token_path`.
     #[serde(skip_serializing)]
     pub bearer_token: Option<SecretString>,
+    /// A file that holds the token for endpoint pickers, which pods do not get: targets with `engine = "epp"`. Default:
+    /// the token of all targets.
+    pub picker_token_path: Option<PathBuf>,
+    /// Every model has an endpoint picker: if none is among the targets, or it does not respond, the requests that it
+    /// holds are unknown. Default false: so it is where there is such a target.
+    pub picker_required: bool,
     /// Allows the token over `http://`. Default false: anyone who can read the traffic can read the token.
     pub allow_token_over_http: bool,
     /// Certificates (PEM) of the authorities that may have signed the pods'; default: those of the
@@ -72,7 +78,7 @@ pub struct EppConfig {
 }
 
 /// The keys of the section.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 19] = [
     "targets",
     "target_file",
     "dns",
@@ -84,6 +90,8 @@ const KEYS: [&str; 17] = [
     "max_line_bytes",
     "max_targets",
     "token_path",
+    "picker_token_path",
+    "picker_required",
     "bearer_token",
     "allow_token_over_http",
     "ca_cert_path",
@@ -113,6 +121,8 @@ impl Default for EppConfig {
             max_line_bytes: 64 << 10,
             max_targets: 10_000,
             token_path: None,
+            picker_token_path: None,
+            picker_required: false,
             bearer_token: None,
             allow_token_over_http: false,
             ca_cert_path: None,

@@ -63,10 +63,11 @@ document! {
     pace: ExplainedPace = pace;
     /// The document has these in `reading`.
     #[serde(skip)]
-    notes: String = reading.as_ref().map(Reading::value).map_or_else(
-        |_| String::new(),
-        |value| notes::below(&value.failed, notes::unknown_fields(value), &value.warnings),
-    );
+    notes: String = reading.as_ref().map_or_else(|_| String::new(), |reading| {
+        let value = reading.value();
+        let below = notes::below(&value.failed, notes::unknown_fields(value), &value.warnings);
+        notes::endpoint_picker(reading).unwrap_or_default() + &below
+    });
 }
 
 /// How often the model is refreshed.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use collector_core::{Allocation, FieldReasons, Replicas};
+use collector_core::{Allocation, EndpointPicker, FieldReasons, Reading, Replicas};
 
 use super::printable;
+use super::table::age;
 
 /// Of pods that lack a field for one reason, as many are named.
 const NAMED_PODS: usize = 3;
@@ -52,6 +53,26 @@ pub(crate) fn unknown_fields(replicas: &Replicas) -> Vec<String> {
             format!("{fields} of {}{more}: {reason}", named.join(", "))
         })
         .collect()
+}
+
+/// What the endpoint picker of the model reports: "endpoint picker, 0.8s ago: 2 held back, 40 running, saturation 50%".
+pub(super) fn endpoint_picker(reading: &Reading<Replicas>) -> Option<String> {
+    let EndpointPicker::Responding(load) = &reading.value().endpoint_picker else { return None };
+    let counts = [
+        (load.queued_requests, "held back"),
+        (load.running_requests, "running"),
+        (load.in_flight_requests, "in flight"),
+        (load.in_flight_tokens, "tokens in flight"),
+        (load.stale_endpoints.filter(|count| *count > 0), "pods without recent metrics"),
+        (load.rejected_requests.filter(|count| *count > 0), "rejected since it started"),
+    ];
+    let counts = counts.into_iter().filter_map(|(count, what)| Some(format!("{} {what}", count?)));
+    let saturation = load.saturation.effective;
+    let saturation = saturation.map(|share| format!("saturation {:.0}%", share * 100.0));
+    let off = (!load.flow_control).then(|| "flow control is off".to_owned());
+    let shown: Vec<String> = off.into_iter().chain(counts).chain(saturation).collect();
+    let age = age(reading.age_of(load.sampled_at));
+    Some(format!("endpoint picker, {age} ago: {}\n", shown.join(", ")))
 }
 
 /// Everything that is to be said below a table of these values.

@@ -49,6 +49,7 @@ pub(crate) fn replicas_table(reading: &Reading<Replicas>, wide: bool) -> String 
         heading(reading, &value.model.to_string(), value.backend.as_str(), value.partial);
     if value.replicas.is_empty() {
         text.push_str("no live replicas\n");
+        text.extend(notes::endpoint_picker(reading));
         text.push_str(&notes::below(&value.failed, Vec::new(), &value.warnings));
         return text;
     }
@@ -61,6 +62,7 @@ pub(crate) fn replicas_table(reading: &Reading<Replicas>, wide: bool) -> String 
             .collect()
     });
     text.push_str(&aligned_by(&header, rows, &IMPORTANCE));
+    text.extend(notes::endpoint_picker(reading));
     text.push_str(&notes::below(&value.failed, notes::unknown_fields(value), &value.warnings));
     text
 }
@@ -142,6 +144,6 @@ fn percent(ratio: Option<f64>) -> String {
     unit(ratio.map(|ratio| ratio * 100.0), "%")
 }
 
-fn age(age: Duration) -> String {
+pub(super) fn age(age: Duration) -> String {
     format!("{:.1}s", age.as_secs_f64())
 }

@@ -59,6 +59,12 @@ macro_rules! of_section {
             ".bearer_token": Secret, aliases "EPP_METRIC_READER_BEARER_TOKEN";
             /// A file that holds the token; read again whenever it changes.
             ".token_path": Path;
+            /// A file with the token for endpoint pickers, which pods do not get: targets with `engine = "epp"`.
+            /// Default: the token of all targets. Over http it takes `allow_token_over_http`.
+            ".picker_token_path": Path;
+            /// Every model has an endpoint picker: if no target is its endpoint picker, the requests that it holds are
+            /// unknown, and so is the signal `queue`.
+            ".picker_required": Bool = "false";
             /// Sends the token over http too: anyone who reads the traffic reads the token.
             ".allow_token_over_http": Bool = "false";
             /// Certificates (PEM) of the authorities that may have signed the pods'; default: those of the operating

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Absent, Answer, Answers, BackendError, ModelId, ModelRef, ModelSample, Namespace, Operation,
-    PodName, Tick,
+    Absent, Answer, Answers, BackendError, EndpointPicker, ModelId, ModelRef, ModelSample,
+    Namespace, Operation, PodName, Tick,
 };
 use collector_transport::Cause;
 
 use super::fleet::{Fleet, State};
-use super::pod::{LastSeen, Pod, is_same};
+use super::pod::{Good, LastSeen, Pod, is_same};
 use super::replicas::{self, Replica, Served};
 use super::trace;
 use crate::NAME;
-use crate::engines::Engines;
+use crate::endpoint_picker::{Routes, Scraped, Silent, of_model};
+use crate::engines::{Engines, Exposition};
 
 /// Warnings of one answer.
 const WARNINGS_MAX: usize = 16;
@@ -29,6 +30,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) window: Duration,
     /// Also tell how each value came about, with these engines.
     pub(crate) trace: Option<&'a Engines>,
+    /// Every model has an endpoint picker.
+    pub(crate) picker_required: bool,
 }
 
 /// A pod of which nothing is known now.
@@ -38,12 +41,19 @@ struct Unresponsive {
     was: LastSeen,
 }
 
+/// An endpoint picker.
+struct Picker {
+    routes: Routes,
+    good: Result<Arc<Good>, Silent>,
+}
+
 /// What one namespace said.
 #[derive(Default)]
 struct Room {
     /// By model: the pages that serve it, and which of their models it is.
     served: HashMap<ModelId, Vec<Served>>,
     silent: Vec<Unresponsive>,
+    pickers: Vec<Picker>,
     /// When any of its pods was last tried.
     tried_at: Option<Tick>,
 }
@@ -65,8 +75,10 @@ pub(crate) fn answers(fleet: &Fleet, models: &[ModelRef], wish: Wish<'_>, now: T
                 Some(served) => answer(&model, served, &room, &state, wish, as_of),
                 None => match unknown(&room, &state, Operation::Fetch) {
                     Some(error) => Answer::Failed(error),
-                    None if fleet.served_lately(&state, &model, now) => {
-                        Answer::Found(ModelSample::new(as_of, Vec::new()))
+                    None if fleet.served_lately(&state, &model, now) || room.is_requested(id) => {
+                        let mut sample = ModelSample::new(as_of, Vec::new());
+                        room.add_endpoint_picker(id, &mut sample, wish);
+                        Answer::Found(sample)
                     }
                     None => Answer::Missing { as_of, last_seen: None },
                 },
@@ -87,7 +99,17 @@ fn room(
     for pod in state.namespaces.get(namespace).into_iter().flat_map(|pods| pods.values()) {
         let seen = pod.seen();
         room.tried_at = room.tried_at.max(seen.tried_at);
-        let good = match seen.page(not_before) {
+        let page = seen.page(not_before);
+        // An endpoint picker serves nothing, so no pod is missed without it.
+        if let LastSeen::EndpointPicker(routes) = &seen.was {
+            let good = page.map(Arc::clone).map_err(|cause| Silent {
+                since: seen.answered_at,
+                reason: format!("{}: {cause}", pod.target.url).into(),
+            });
+            room.pickers.push(Picker { routes: routes.clone(), good });
+            continue;
+        }
+        let good = match page {
             Ok(good) => good,
             Err(cause) => {
                 let (pod, was) = (Arc::clone(pod), seen.was.clone());
@@ -109,9 +131,47 @@ fn room(
             }
         }
     }
-    // An endpoint picker serves nothing, so nothing is missed without it.
-    room.silent.retain(|silent| silent.was != LastSeen::EndpointPicker);
     room
+}
+
+impl Picker {
+    fn scraped(&self) -> Scraped<'_> {
+        let page = match self.good.as_deref() {
+            Ok(Good { page: Exposition::EndpointPicker(page), asked_at, .. }) => {
+                Ok((page, *asked_at))
+            }
+            Ok(good) => Err(Silent {
+                since: Some(good.asked_at),
+                reason: "its page is that of a model server".into(),
+            }),
+            Err(silent) => Err(silent.clone()),
+        };
+        Scraped { routes: &self.routes, page }
+    }
+}
+
+impl Room {
+    /// Whether an endpoint picker has received requests for the model.
+    fn is_requested(&self, model: &ModelId) -> bool {
+        self.pickers.iter().any(|picker| picker.routes.names(model))
+    }
+
+    /// Adds the endpoint picker of the model to a sample of all its live pods.
+    fn add_endpoint_picker(&self, model: &ModelId, sample: &mut ModelSample, wish: Wish<'_>) {
+        let scraped: Vec<Scraped<'_>> = self.pickers.iter().map(Picker::scraped).collect();
+        let live = sample.replicas.iter().map(|row| row.pod_name.clone());
+        let live: Vec<PodName> = live.chain(sample.absent.named().iter().cloned()).collect();
+        sample.endpoint_picker = of_model(model, &live, &scraped);
+        if wish.picker_required && sample.endpoint_picker == EndpointPicker::None {
+            let reason = "no target is its endpoint picker, which epp.picker_required demands";
+            sample.endpoint_picker = EndpointPicker::silent(None, reason);
+        }
+        if let EndpointPicker::Silent { reason, .. } = &sample.endpoint_picker {
+            let warning =
+                format!("the requests that the endpoint picker holds are unknown: {reason}");
+            sample.warnings.push(warning.into());
+        }
+    }
 }
 
 fn answer(
@@ -155,6 +215,7 @@ fn answer(
     // others can be kept.
     sample.load = joined.replicas.iter().map(Replica::load).collect();
     sample.replicas = joined.replicas.into_iter().map(|pod| pod.row).collect();
+    room.add_endpoint_picker(&model.model, &mut sample, wish);
     if let Some(engines) = wish.trace {
         let rows =
             served.iter().flat_map(|served| trace::rows(&served.good, served.index, engines));

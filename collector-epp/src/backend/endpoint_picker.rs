@@ -108,6 +108,8 @@ mod tests {
         let metrics = EndpointPickerMetrics {
             models: vec![held("a", 2.0), held("b", 3.0)],
             pools: vec![pool],
+            endpoints: Vec::new(),
+            unknown: std::collections::BTreeSet::new(),
             matched: Vec::new(),
             repeated: 0,
             beyond_limit: 0,

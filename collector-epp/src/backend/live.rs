@@ -218,7 +218,12 @@ fn push(shared: &Shared, sink: &dyn UpdateSink, models: &[ModelRef]) {
         return;
     }
     // The load is pushed pod by pod, because it can be summed later but not split.
-    let wish = Wish { not_before: Tick::MIN, window: shared.config.window, trace: None };
+    let wish = Wish {
+        not_before: Tick::MIN,
+        window: shared.config.window,
+        trace: None,
+        picker_required: shared.config.picker_required,
+    };
     sink.push(shared.answers(models, wish));
 }
 

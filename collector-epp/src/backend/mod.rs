@@ -114,7 +114,8 @@ impl Backend for EppBackend {
         let not_before = fetched.map_err(|error| self.shared.in_users_words(error))?;
         let trace = ask.trace.then_some(&self.shared.engines);
         let window = self.shared.config.window;
-        let wish = Wish { not_before, window, trace };
+        let picker_required = self.shared.config.picker_required;
+        let wish = Wish { not_before, window, trace, picker_required };
         Ok(self.shared.answers(ask.models, wish))
     }
 

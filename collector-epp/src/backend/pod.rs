@@ -11,10 +11,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::discover::Target;
+use crate::endpoint_picker::Routes;
 use crate::engines::{ENDPOINT_PICKER, Engines, Exposition, NoModel, ServerExposition};
 use crate::rates::{History, PodIdentity, PodModel, ScrapeTime};
 use crate::scan::Summary;
-use crate::scrape::{Fetched, Reader, Scraped, Scraper, Settings};
+use crate::scrape::{Credential, Fetched, Reader, Scraped, Scraper, Settings};
 use crate::selfmetrics;
 
 /// Models and data-parallel engines of one page: four times what the largest deployments have.
@@ -49,7 +50,7 @@ pub(crate) struct Seen {
     pub(crate) tried_at: Option<Tick>,
     pub(crate) outcome: Outcome,
     /// When it last answered.
-    answered_at: Option<Tick>,
+    pub(super) answered_at: Option<Tick>,
     /// Failed scrapes in a row.
     pub(crate) failures: u64,
     /// Its content when it last answered.
@@ -100,8 +101,8 @@ pub(crate) enum LastSeen {
         /// The names of its rows.
         rows: Vec<PodName>,
     },
-    /// An endpoint picker.
-    EndpointPicker,
+    /// An endpoint picker, with where it routed requests: nowhere until it has answered.
+    EndpointPicker(Routes),
 }
 
 impl LastSeen {
@@ -127,7 +128,7 @@ impl LastSeen {
             Self::Server { models, ignore_case, .. } => {
                 models.iter().any(|known| is_same(known, model, *ignore_case))
             }
-            Self::EndpointPicker => false,
+            Self::EndpointPicker(_) => false,
         }
     }
 
@@ -139,7 +140,7 @@ impl LastSeen {
     pub(crate) fn models(&self) -> &[ModelId] {
         match self {
             Self::Server { models, .. } => models,
-            Self::Unknown | Self::EndpointPicker => &[],
+            Self::Unknown | Self::EndpointPicker(_) => &[],
         }
     }
 
@@ -147,7 +148,7 @@ impl LastSeen {
     pub(crate) fn rows(&self) -> &[PodName] {
         match self {
             Self::Server { rows, .. } => rows,
-            Self::Unknown | Self::EndpointPicker => &[],
+            Self::Unknown | Self::EndpointPicker(_) => &[],
         }
     }
 }
@@ -183,11 +184,13 @@ impl Pod {
         window: Duration,
     ) -> Self {
         let reader = Reader::of_target(engines, &target, settings.limits);
-        let scraper = Scraper::new(target.url.clone(), reader);
-        let was = match &target.engine {
-            Some(engine) if engine.as_str() == ENDPOINT_PICKER => LastSeen::EndpointPicker,
-            _ => LastSeen::Unknown,
+        let is_picker = target.engine.as_ref().is_some_and(|it| it.as_str() == ENDPOINT_PICKER);
+        let (was, credential) = if is_picker {
+            (LastSeen::EndpointPicker(Routes::default()), Credential::EndpointPicker)
+        } else {
+            (LastSeen::Unknown, Credential::Token)
         };
+        let scraper = Scraper::new(target.url.clone(), credential, reader);
         Self {
             target,
             work: tokio::sync::Mutex::new(Work { scraper, history: History::new(window) }),
@@ -297,7 +300,7 @@ impl Pod {
                     tracing::info!(url = %self.target.url, failures, "Target answers again");
                 }
                 let was = match &good.page {
-                    Exposition::EndpointPicker(_) => LastSeen::EndpointPicker,
+                    Exposition::EndpointPicker(page) => LastSeen::EndpointPicker(Routes::of(page)),
                     Exposition::Server(_) => LastSeen::server(&good.models),
                 };
                 let mut changed = was.models().to_vec();

@@ -82,6 +82,11 @@ impl Shared {
         if pod.seen().was.ignores_case() {
             self.add_spellings(&mut changed);
         }
+        if matches!(pod.seen().was, LastSeen::EndpointPicker(_)) {
+            // It may hold requests for any model of its namespace.
+            let tracked = self.tracked().into_iter();
+            changed.extend(tracked.filter(|model| model.namespace == pod.target.namespace));
+        }
         self.tell(changed);
         self.progress.send_replace(());
     }
@@ -139,7 +144,7 @@ impl Shared {
                 .iter()
                 .any(|model| tracked.contains(&ModelRef::new(model.clone(), namespace.clone()))),
             // It may serve any model of its namespace, or route requests to its pods.
-            LastSeen::Unknown | LastSeen::EndpointPicker => {
+            LastSeen::Unknown | LastSeen::EndpointPicker(_) => {
                 tracked.iter().any(|model| model.namespace == *namespace)
             }
         };
@@ -150,7 +155,7 @@ impl Shared {
             (false, LastSeen::Unknown) => {
                 Some(self.config.scrape_interval.max(UNKNOWN_INTERVAL_MIN))
             }
-            (false, LastSeen::Server { .. } | LastSeen::EndpointPicker) => None,
+            (false, LastSeen::Server { .. } | LastSeen::EndpointPicker(_)) => None,
         }
     }
 

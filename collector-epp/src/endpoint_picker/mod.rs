@@ -2,17 +2,19 @@
 //!
 //! An endpoint picker is no model server: no engine describes it, and none of its numbers is a replica's.
 //! `names` lists its series in each generation of their names, `reader` turns samples into
-//! [`EndpointPickerMetrics`].
+//! [`EndpointPickerMetrics`], and `of_model` makes of these what is known of one model.
 
 mod names;
+mod of_model;
 mod reader;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use collector_core::{ModelId, PodName};
 
 pub(crate) use names::Names;
+pub(crate) use of_model::{Routes, Scraped, Silent, of_model};
 pub(crate) use reader::Reader;
 
 /// The content of an endpoint picker's metrics page.
@@ -22,8 +24,12 @@ pub struct EndpointPickerMetrics {
     pub models: Vec<EndpointPickerModel>,
     /// By name.
     pub pools: Vec<EndpointPickerPool>,
+    /// By name and producer.
+    pub endpoints: Vec<EndpointPickerEndpoint>,
     /// For the key of each number the series that it was read from, which shows the generation of names.
     pub matched: Vec<(&'static str, Arc<str>)>,
+    /// The numbers of which samples may be missing, by their keys: sums of them are unknown.
+    pub unknown: BTreeSet<&'static str>,
     /// Samples of a series that was on the page before. The first one counts, as in Prometheus.
     pub repeated: u64,
     /// Samples beyond the number of series and rows that are read. Where there are any, sums are unknown.
@@ -55,8 +61,20 @@ pub struct EndpointPickerPool {
     /// The InferencePool; `None` if the endpoint picker does not name it.
     pub name: Option<Arc<str>>,
     /// Means over its pods: `avg_kv` (0.0 to 1.0), `avg_queue` and `avg_running` (requests); the pods that are `ready`;
-    /// and `saturation_effective`: how full it is for flow control, which holds back requests from 1.0 on.
+    /// `saturation_effective`, `_prefill` and `_decode`: how full it is for flow control, which holds back requests from
+    /// 1.0 on; its `stale_endpoints`, of which there are no recent metrics; and the requests that were `rejected`.
     pub numbers: Numbers,
     /// Requests waiting in each pod, by its name.
     pub per_pod_queue: Vec<(PodName, f64)>,
+}
+
+/// The requests that are in flight to one endpoint, that is, to one port of a pod.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct EndpointPickerEndpoint {
+    /// Its name: that of the pod, with `-rank-` and the number of the port.
+    pub name: Arc<str>,
+    /// Which of the endpoint picker's producers counts them. Each counts the same requests.
+    pub producer: Option<Arc<str>>,
+    /// `in_flight_requests` and `in_flight_tokens`. The endpoint picker may keep those of pods that are gone.
+    pub numbers: Numbers,
 }

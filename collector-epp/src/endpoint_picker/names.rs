@@ -38,9 +38,10 @@ const MODEL: [Number; 19] = [
     ("ttft_whole_count", "request_ttft_seconds_count{streaming=false}", ""),
 ];
 
-/// The numbers of a pool, each with the label that names the pool.
+/// The numbers of a pool, each with the label that names the pool; empty if none does, because an endpoint picker has
+/// one pool.
 #[rustfmt::skip]
-const POOL: [(Number, &str); 6] = [
+const POOL: [(Number, &str); 9] = [
     (("avg_kv", "average_kv_cache_utilization", "pool_average_kv_cache_utilization"), "name"),
     (("avg_queue", "average_queue_size", "pool_average_queue_size"), "name"),
     (("avg_running", "average_running_requests", "pool_average_running_requests"), "name"),
@@ -50,6 +51,37 @@ const POOL: [(Number, &str); 6] = [
     // Builds that do not separate the stages have no such label.
     (("saturation_effective", "flow_control_pool_saturation{stage=}",
         "extension_flow_control_pool_saturation{stage=}"), "inference_pool"),
+    (("saturation_prefill", "flow_control_pool_saturation{stage=prefill}",
+        "extension_flow_control_pool_saturation{stage=prefill}"), "inference_pool"),
+    (("saturation_decode", "flow_control_pool_saturation{stage=decode}",
+        "extension_flow_control_pool_saturation{stage=decode}"), "inference_pool"),
+    (("stale_endpoints", "flow_control_stale_endpoints", ""), ""),
+];
+
+/// The requests that flow control rejected or evicted. The counter also has those that never had a place in the queue;
+/// older builds have the histogram alone.
+#[rustfmt::skip]
+const REJECTED: [Number; 2] = [
+    ("rejected", "flow_control_requests_total", "extension_flow_control_requests_total"),
+    ("rejected", "flow_control_request_queue_duration_seconds_count",
+        "extension_flow_control_request_queue_duration_seconds_count"),
+];
+
+/// The outcomes of such requests. `Dispatched` is the other one, and `EvictedContextCancelled`, which is the client's.
+const REJECTED_OUTCOMES: [&str; 6] = [
+    "RejectedCapacity",
+    "RejectedNoEndpoints",
+    "RejectedOther",
+    "EvictedTTL",
+    "EvictedNoEndpoints",
+    "EvictedOther",
+];
+
+/// The numbers of an endpoint, that is, of one port of a pod.
+#[rustfmt::skip]
+const ENDPOINT: [Number; 2] = [
+    ("in_flight_requests", "inflight_requests", ""),
+    ("in_flight_tokens", "inflight_tokens", ""),
 ];
 
 /// The series that one number may be read from.
@@ -61,7 +93,7 @@ pub(crate) struct Series {
     pub(super) name: String,
     /// A label and the value that it must have.
     pub(super) matcher: Option<(&'static str, &'static str)>,
-    /// The labels that name the row: model and target, pool, or pool and pod.
+    /// The labels that name the row: model and target; pool; pool and pod; or endpoint and producer.
     pub(super) labels: [&'static str; 2],
 }
 
@@ -70,9 +102,14 @@ pub(crate) struct Series {
 pub(super) enum Owner {
     /// A model. Its series are summed: they are by tenant and priority or by error code.
     Model,
+    /// A pool, of which every series says the same.
     Pool,
+    /// A pool, and requests by priority and outcome. Those with an outcome of a rejection are summed.
+    Rejected,
     /// A pod of a pool: the requests that wait in it.
     Pod,
+    /// An endpoint, as one producer counts it. Its series are summed: they are by tenant and priority.
+    Endpoint,
 }
 
 /// All series of endpoint pickers, looked up by the id of their name.
@@ -112,6 +149,15 @@ impl Names {
     }
 }
 
+impl Owner {
+    /// Returns what a sample counts for this owner, given its label `outcome`.
+    pub(super) fn counted(self, value: f64, outcome: Option<&str>) -> f64 {
+        let is_rejection = || outcome.is_some_and(|it| REJECTED_OUTCOMES.contains(&it));
+        // A series of another outcome shows that requests are counted, and that none of them was rejected.
+        if matches!(self, Self::Rejected) && !is_rejection() { 0.0 } else { value }
+    }
+}
+
 impl Series {
     /// Returns the series as people write it.
     pub(super) fn shown(&self) -> Arc<str> {
@@ -132,10 +178,16 @@ fn series() -> Vec<Series> {
     for (number, label) in POOL {
         add(&mut all, number, Owner::Pool, |_| [label, ""]);
     }
+    for number in REJECTED {
+        add(&mut all, number, Owner::Rejected, |_| ["inference_pool", ""]);
+    }
     let queue = ("per_pod_queue", "per_endpoint_queue_size", "pool_per_pod_queue_size");
     add(&mut all, queue, Owner::Pod, |is_first| {
         ["name", if is_first { "model_server_pod" } else { "model_server_endpoint" }]
     });
+    for number in ENDPOINT {
+        add(&mut all, number, Owner::Endpoint, |_| ["endpoint_name", "producer_name"]);
+    }
     all
 }
 

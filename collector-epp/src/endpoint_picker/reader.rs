@@ -8,7 +8,9 @@ use collector_core::{ModelId, PodName};
 use foldhash::fast::RandomState;
 
 use super::names::{Names, Owner, Series};
-use super::{EndpointPickerMetrics, EndpointPickerModel, EndpointPickerPool};
+use super::{
+    EndpointPickerEndpoint, EndpointPickerMetrics, EndpointPickerModel, EndpointPickerPool,
+};
 use crate::scan::{Labels, Sample};
 
 /// Series that are read of one page.
@@ -61,7 +63,7 @@ impl Reader {
                 continue;
             }
             self.series += 1;
-            let value = sample.value;
+            let value = series.owner.counted(sample.value, value_of("outcome").as_deref());
             let known = found.rows.entry(row);
             known.and_modify(|known| *known = series.owner.fold(*known, value)).or_insert(value);
         }
@@ -82,6 +84,9 @@ impl Reader {
         may_lack: impl Fn(&str) -> bool,
     ) -> EndpointPickerMetrics {
         let Self { found, beyond_limit, .. } = std::mem::take(self);
+        let is_unknown = |series: &Series| beyond_limit > 0 || may_lack(&series.name);
+        let unknown = names.series.iter().filter(|series| is_unknown(series));
+        let unknown = unknown.map(|series| series.key).collect();
         let mut used = Vec::new();
         for (index, found) in found {
             let series = &names.series[index];
@@ -93,12 +98,13 @@ impl Reader {
         let targets = only_targets(models.flat_map(|(_, found)| found.rows.keys()));
         let mut models: BTreeMap<Row, EndpointPickerModel> = BTreeMap::new();
         let mut pools: BTreeMap<Option<Arc<str>>, EndpointPickerPool> = BTreeMap::new();
+        let mut endpoints: BTreeMap<Row, EndpointPickerEndpoint> = BTreeMap::new();
         let mut matched = Vec::new();
         let mut repeated = 0;
         for (series, found) in used {
             matched.push((series.key, series.shown()));
             repeated += found.repeated;
-            let is_unknown = beyond_limit > 0 || may_lack(&series.name);
+            let is_unknown = is_unknown(series);
             for ([first, second], value) in found.rows {
                 match series.owner {
                     Owner::Model => {
@@ -110,6 +116,18 @@ impl Reader {
                     }
                     Owner::Pool => {
                         pools.entry(first).or_default().numbers.insert(series.key, value);
+                    }
+                    Owner::Rejected => {
+                        let pool = pools.entry(first).or_default();
+                        if !is_unknown {
+                            pool.numbers.insert(series.key, value);
+                        }
+                    }
+                    Owner::Endpoint => {
+                        let numbers = &mut endpoints.entry([first, second]).or_default().numbers;
+                        if !is_unknown {
+                            numbers.insert(series.key, value);
+                        }
                     }
                     Owner::Pod => {
                         if let Some(pod) = second {
@@ -125,10 +143,23 @@ impl Reader {
             target: target.map(ModelId::new),
             ..row
         });
+        // What is said of no pool by name is about the only one.
+        if pools.len() == 2
+            && let Some(unnamed) = pools.remove(&None)
+            && let Some(mut pool) = pools.first_entry()
+        {
+            pool.get_mut().numbers.extend(unnamed.numbers);
+            pool.get_mut().per_pod_queue.extend(unnamed.per_pod_queue);
+        }
         let pools = pools.into_iter().map(|(name, pool)| EndpointPickerPool { name, ..pool });
+        let endpoints = endpoints.into_iter().filter_map(|([name, producer], endpoint)| {
+            Some(EndpointPickerEndpoint { name: name?, producer, ..endpoint })
+        });
         EndpointPickerMetrics {
             models: models.collect(),
             pools: pools.collect(),
+            unknown,
+            endpoints: endpoints.collect(),
             matched,
             repeated,
             beyond_limit,
@@ -140,7 +171,7 @@ impl Owner {
     /// Puts two samples of one row together.
     fn fold(self, one: f64, other: f64) -> f64 {
         match self {
-            Self::Model => one + other,
+            Self::Model | Self::Rejected | Self::Endpoint => one + other,
             Self::Pool | Self::Pod => one.max(other),
         }
     }

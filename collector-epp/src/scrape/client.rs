@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use collector_core::{ErrorKind, Tick};
-use collector_transport::{Cause, redirect, sensitive};
+use collector_transport::{Cause, Token, redirect, sensitive};
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, LOCATION,
     TRANSFER_ENCODING, USER_AGENT,
@@ -47,6 +47,8 @@ pub(super) trait ExpositionSink {
 pub enum Credential {
     /// The token of the configuration, for its targets, if it may be sent to them.
     Token,
+    /// The token for endpoint pickers.
+    EndpointPicker,
     /// The user name and password of a URL, see [`Credential::basic`].
     Basic(Basic),
     /// Nothing, because the URL is no target of the configuration.
@@ -71,7 +73,7 @@ impl Credential {
 
     /// Returns a text of the server's without the credential.
     fn redact(&self, settings: &Settings, text: &str) -> String {
-        let mut text = settings.token.redact(text);
+        let mut text = settings.picker_token().redact(&settings.token.redact(text));
         if let Self::Basic(Basic { secrets, .. }) = self {
             let secrets = secrets.iter().map(ExposeSecret::expose_secret);
             for secret in secrets.filter(|secret| !secret.is_empty()) {
@@ -81,18 +83,27 @@ impl Credential {
         text
     }
 
+    /// Returns the token of the configuration that is sent.
+    fn token<'a>(&self, settings: &'a Settings) -> Option<&'a Token> {
+        match self {
+            Self::Token => Some(&settings.token),
+            Self::EndpointPicker => Some(settings.picker_token()),
+            Self::Basic(_) | Self::NoTarget => None,
+        }
+    }
+
     fn header(&self, settings: &Settings, url: &Url) -> Option<HeaderValue> {
         match self {
-            Self::Token => settings.authorization(url),
             Self::Basic(basic) => Some(basic.header.clone()),
-            Self::NoTarget => None,
+            _ => settings.authorization(self.token(settings)?, url),
         }
     }
 
     /// What was sent, in words.
     fn describe(&self, settings: &Settings, url: &Url) -> String {
         match self {
-            Self::Token => settings.credential(url),
+            Self::Token => settings.credential(&settings.token, url),
+            Self::EndpointPicker => settings.credential(settings.picker_token(), url),
             Self::Basic(_) => "the user name and password of the URL were sent".to_owned(),
             Self::NoTarget => {
                 "no token was sent, because the URL is no target of the configuration".to_owned()
@@ -309,9 +320,9 @@ impl Client {
         let words = words::of(body).map(|words| self.credential.redact(settings, &words));
         let cause = refused::status(head, &self.url, &sent, words.as_deref());
         let other_token = cause.kind == ErrorKind::Unauthorized
-            && matches!(self.credential, Credential::Token)
-            && settings.authorization(&self.url).is_some()
-            && settings.token.changed_after_refusal();
+            && self.credential.token(settings).is_some_and(|token| {
+                settings.authorization(token, &self.url).is_some() && token.changed_after_refusal()
+            });
         Broken { cause: self.credential.refused(cause), stale: false, other_token }
     }
 

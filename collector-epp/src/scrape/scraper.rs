@@ -26,8 +26,8 @@ pub(crate) struct Scraped {
 }
 
 impl Scraper {
-    pub(crate) fn new(url: Url, reader: Result<Reader, Cause>) -> Self {
-        Self { client: Client::new(url, Credential::Token), reader }
+    pub(crate) fn new(url: Url, credential: Credential, reader: Result<Reader, Cause>) -> Self {
+        Self { client: Client::new(url, credential), reader }
     }
 
     /// Closes the connection.

@@ -21,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) more_time: String,
     pub(crate) limits: Limits,
     pub(crate) token: Token,
+    /// The token for endpoint pickers, if they have one of their own.
+    picker_token: Option<Token>,
     allow_token_over_http: bool,
     /// The settings of TLS.
     tls_by: TlsSettings,
@@ -39,12 +41,16 @@ impl Settings {
     pub(crate) fn new(config: &EppConfig, clock: Arc<dyn Clock>) -> Result<Self, ConfigError> {
         let token =
             Token::new(SECTION, config.bearer_token.as_ref(), config.token_path.as_deref())?;
+        let of_pickers = config.picker_token_path.as_deref();
+        let picker_token =
+            of_pickers.map(|path| Token::new(SECTION, None, Some(path))).transpose()?;
         let settings = Self {
             clock,
             timeout: config.effective_timeout(),
             more_time: more_time(config),
             limits: config.limits(),
             token,
+            picker_token,
             allow_token_over_http: config.allow_token_over_http,
             tls_by: TlsSettings {
                 ca_cert_path: config.ca_cert_path.clone(),
@@ -72,21 +78,22 @@ impl Settings {
             .clone()
     }
 
-    /// Returns the header for this URL; the token is sent encrypted only, unless the configuration allows otherwise.
-    pub(crate) fn authorization(&self, url: &Url) -> Option<HeaderValue> {
-        if url.scheme() == "https" || self.allow_token_over_http {
-            self.token.header()
-        } else {
-            None
-        }
+    /// Returns the token for endpoint pickers.
+    pub(crate) fn picker_token(&self) -> &Token {
+        self.picker_token.as_ref().unwrap_or(&self.token)
+    }
+
+    /// Returns the header for this URL; a token is sent encrypted only, unless the configuration allows otherwise.
+    pub(crate) fn authorization(&self, token: &Token, url: &Url) -> Option<HeaderValue> {
+        if url.scheme() == "https" || self.allow_token_over_http { token.header() } else { None }
     }
 
     /// Describes the credential that was sent.
-    pub(crate) fn credential(&self, url: &Url) -> String {
-        if self.token.is_some() && self.authorization(url).is_none() {
+    pub(crate) fn credential(&self, token: &Token, url: &Url) -> String {
+        if token.is_some() && self.authorization(token, url).is_none() {
             "the token was not sent over http:// (epp.allow_token_over_http)".to_owned()
         } else {
-            self.token.describe()
+            token.describe()
         }
     }
 

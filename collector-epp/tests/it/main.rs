@@ -5,6 +5,7 @@ mod bad_input;
 mod captures;
 mod conformance;
 mod credentials;
+mod endpoint_picker;
 mod engine_pages;
 mod fake_pod;
 mod identity;

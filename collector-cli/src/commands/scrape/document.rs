@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use collector_core::ReplicaState;
-use collector_epp::endpoint_picker::{EndpointPickerModel, EndpointPickerPool, Numbers};
+use collector_epp::endpoint_picker::{
+    EndpointPickerEndpoint, EndpointPickerModel, EndpointPickerPool, Numbers,
+};
 use collector_epp::engines::{
     ENDPOINT_PICKER, EngineRow, Exposition, LoraAdapters, Quantity, ServerExposition,
 };
@@ -57,7 +59,12 @@ enum Content<'a> {
         lora: Option<Adapters<'a>>,
     },
     /// Of an endpoint picker.
-    EndpointPicker { per_model: Vec<ModelRow<'a>>, per_pool: Vec<PoolRow<'a>> },
+    EndpointPicker {
+        per_model: Vec<ModelRow<'a>>,
+        per_pool: Vec<PoolRow<'a>>,
+        /// Empty unless the endpoint picker has a producer of in-flight load.
+        per_endpoint: Vec<EndpointRow<'a>>,
+    },
 }
 
 document! {
@@ -170,10 +177,25 @@ document! {
     ready: Option<Number> = of_key(&pool.numbers, "ready");
     /// From 1.0 on requests are held back.
     saturation_effective: Option<Number> = of_key(&pool.numbers, "saturation_effective");
+    saturation_prefill: Option<Number> = of_key(&pool.numbers, "saturation_prefill");
+    saturation_decode: Option<Number> = of_key(&pool.numbers, "saturation_decode");
+    /// Pods without recent metrics.
+    stale_endpoints: Option<Number> = of_key(&pool.numbers, "stale_endpoints");
+    /// Requests rejected or evicted since the endpoint picker started.
+    rejected: Option<Number> = of_key(&pool.numbers, "rejected");
     /// Requests waiting in each pod.
     per_pod_queue: BTreeMap<Cow<'a, str>, Option<Number>> =
         pool.per_pod_queue.iter()
         .map(|(pod, waiting)| (shorten(pod.as_str()), Number::of(Some(*waiting)))).collect();
+}
+
+document! {
+    /// The load in flight to one port of a pod, as one producer counts it.
+    EndpointRow<'a> of (endpoint: &'a EndpointPickerEndpoint);
+    name: Cow<'a, str> = shorten(&endpoint.name);
+    producer: Option<Cow<'a, str>> = endpoint.producer.as_deref().map(shorten);
+    in_flight_requests: Option<Number> = of_key(&endpoint.numbers, "in_flight_requests");
+    in_flight_tokens: Option<Number> = of_key(&endpoint.numbers, "in_flight_tokens");
 }
 
 /// A number as it stands on the page; whole ones are printed as such.
@@ -221,7 +243,8 @@ impl<'a> ScrapeDocument<'a> {
                 let per_pool = page.pools.iter().map(PoolRow::of).collect();
                 let matched = page.matched.iter();
                 let matched = matched.map(|(key, series)| (camel_case(key), series.to_string()));
-                let content = Content::EndpointPicker { per_model, per_pool };
+                let per_endpoint = page.endpoints.iter().map(EndpointRow::of).collect();
+                let content = Content::EndpointPicker { per_model, per_pool, per_endpoint };
                 (ENDPOINT_PICKER, matched.collect(), content)
             }
         };

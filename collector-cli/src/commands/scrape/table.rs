@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use collector_epp::endpoint_picker::{
-    EndpointPickerMetrics, EndpointPickerModel, EndpointPickerPool, Numbers,
+    EndpointPickerEndpoint, EndpointPickerMetrics, EndpointPickerModel, EndpointPickerPool, Numbers,
 };
 use collector_epp::engines::{
     ENDPOINT_PICKER, EngineRow, Exposition, LoraAdapters, Quantity, ServerExposition,
@@ -61,13 +61,22 @@ const MODEL: [Column<EndpointPickerModel>; 10] = [
     }),
 ];
 
-const POOL: [Column<EndpointPickerPool>; 6] = [
+const POOL: [Column<EndpointPickerPool>; 8] = [
     ("POOL", |pool| name(pool.name.as_deref())),
     ("READY", |pool| number(value(&pool.numbers, "ready"))),
     ("AVG KV", |pool| percent(value(&pool.numbers, "avg_kv"))),
     ("AVG QUEUE", |pool| number(value(&pool.numbers, "avg_queue"))),
     ("AVG RUNNING", |pool| number(value(&pool.numbers, "avg_running"))),
     ("SATURATION", |pool| percent(value(&pool.numbers, "saturation_effective"))),
+    ("STALE", |pool| number(value(&pool.numbers, "stale_endpoints"))),
+    ("REJECTED", |pool| number(value(&pool.numbers, "rejected"))),
+];
+
+const ENDPOINT: [Column<EndpointPickerEndpoint>; 4] = [
+    ("ENDPOINT", |endpoint| name(Some(&endpoint.name))),
+    ("PRODUCER", |endpoint| name(endpoint.producer.as_deref())),
+    ("IN FLIGHT", |endpoint| number(value(&endpoint.numbers, "in_flight_requests"))),
+    ("TOKENS", |endpoint| number(value(&endpoint.numbers, "in_flight_tokens"))),
 ];
 
 fn value(numbers: &Numbers, key: &str) -> Option<f64> {
@@ -114,6 +123,10 @@ fn endpoint_picker(page: &EndpointPickerMetrics, read: &Read) -> String {
         let rows = pool.per_pod_queue.iter();
         let rows = rows.map(|(pod, queue)| vec![name(Some(pod.as_str())), number(Some(*queue))]);
         text.push_str(&aligned(["POD", "QUEUE"], rows));
+    }
+    if !page.endpoints.is_empty() {
+        text.push('\n');
+        text.push_str(&table(&ENDPOINT, &page.endpoints));
     }
     text.push('\n');
     text.push_str(&table(&MODEL, &page.models));

@@ -85,8 +85,11 @@ fn readings_outlive_the_daemon_and_a_kill() {
     let daemon = setup.daemon();
     check_restored(&daemon, &before);
     daemon.eventually("ready", |daemon| daemon.get("/readyz").status == 200);
-    let ready = daemon.get("/readyz").json();
-    assert_eq!((&ready["tracked"], &ready["backends"][0]["state"]), (&1.into(), &"down".into()));
+    // On a busy machine the first cycle may end before the backend counts as down.
+    daemon.eventually("down", |daemon| {
+        daemon.get("/readyz").json()["backends"][0]["state"] == "down"
+    });
+    assert_eq!(daemon.get("/readyz").json()["tracked"], 1);
     assert_eq!(daemon.get("/healthz").status, 200);
     assert!(daemon.log().contains("Restored the readings of a former run"), "{}", daemon.log());
     check_restored(&daemon, &before);

@@ -1,0 +1,201 @@
+//! What the endpoint pickers of a namespace report about one of its models.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use collector_core::{EndpointPicker, EndpointPickerLoad, ModelId, PodName, Tick, sanitize};
+
+use super::{EndpointPickerMetrics, EndpointPickerModel};
+
+/// One endpoint picker, or one replica of it.
+pub(crate) struct Scraped<'a> {
+    /// Where it routed requests when it last responded.
+    pub(crate) routes: &'a Routes,
+    /// Its metrics page, and when that was sampled.
+    pub(crate) page: Result<(&'a EndpointPickerMetrics, Tick), Silent>,
+}
+
+/// An endpoint picker that does not respond.
+#[derive(Clone, Debug)]
+pub(crate) struct Silent {
+    /// When it last responded.
+    pub(crate) since: Option<Tick>,
+    /// Why it does not.
+    pub(crate) reason: Arc<str>,
+}
+
+/// Where an endpoint picker routes requests.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Routes {
+    /// Its InferencePool.
+    pool: Option<Arc<str>>,
+    /// The models of the requests that it has received.
+    models: HashSet<ModelId>,
+    /// The pods of its pool.
+    pods: HashSet<PodName>,
+}
+
+impl Routes {
+    /// Returns the routes that a page shows.
+    pub(crate) fn of(page: &EndpointPickerMetrics) -> Self {
+        let named = page.models.iter().flat_map(|row| row.model.iter().chain(&row.target));
+        let pods = page.pools.iter().flat_map(|pool| &pool.per_pod_queue);
+        Self {
+            pool: page.pools.iter().find_map(|pool| pool.name.clone()),
+            models: named.cloned().collect(),
+            pods: pods.map(|(endpoint, _)| pod_of(endpoint.as_str()).into()).collect(),
+        }
+    }
+
+    /// Whether it has received requests for the model.
+    pub(crate) fn names(&self, model: &ModelId) -> bool {
+        self.models.contains(model)
+    }
+
+    /// Whether it routes requests to a model with these live pods; `None` if that cannot be told.
+    fn lead_to(&self, model: &ModelId, pods: &HashSet<&str>) -> Option<bool> {
+        if self.names(model) || self.pods.iter().any(|pod| pods.contains(pod.as_str())) {
+            Some(true)
+        } else if self.pods.is_empty() || pods.is_empty() {
+            None
+        } else {
+            Some(false)
+        }
+    }
+}
+
+/// What all endpoint pickers of a namespace together report about a model with these live pods.
+///
+/// An endpoint picker belongs to the model if it has received requests for it or routes to one of its pods. One of which
+/// neither can be told, because it has just started or the model has no pod, belongs to it if it is the only one.
+pub(crate) fn of_model(
+    model: &ModelId,
+    pods: &[PodName],
+    pickers: &[Scraped<'_>],
+) -> EndpointPicker {
+    let pods: HashSet<&str> = pods.iter().map(|pod| pod_of(pod.as_str())).collect();
+    let pools: HashSet<&Option<Arc<str>>> =
+        pickers.iter().map(|picker| &picker.routes.pool).collect();
+    let is_only = pickers.len() == 1 || (pools.len() == 1 && !pools.contains(&None));
+    let belongs = |picker: &&Scraped<'_>| picker.routes.lead_to(model, &pods).unwrap_or(is_only);
+    let known: Vec<_> = pickers.iter().filter(belongs).collect();
+    // Without another one that is known to be the model's, one that never responded may be it.
+    let may_belong =
+        |picker: &&Scraped<'_>| known.is_empty() && picker.routes.lead_to(model, &pods).is_none();
+    let mut suspects = known.iter().copied().chain(pickers.iter().filter(may_belong));
+    if let Some(silent) = suspects.find_map(|picker| picker.page.as_ref().err()) {
+        return EndpointPicker::silent(silent.since, Arc::clone(&silent.reason));
+    }
+    let pages: Vec<_> = known.iter().filter_map(|picker| picker.page.as_ref().ok()).collect();
+    match pages.iter().map(|(_, sampled_at)| *sampled_at).min() {
+        Some(oldest) => {
+            let pages: Vec<_> = pages.iter().map(|(page, _)| *page).collect();
+            EndpointPicker::Responding(Arc::new(load(model, &pods, &pages, oldest)))
+        }
+        None => EndpointPicker::None,
+    }
+}
+
+fn load(
+    model: &ModelId,
+    pods: &HashSet<&str>,
+    pages: &[&EndpointPickerMetrics],
+    sampled_at: Tick,
+) -> EndpointPickerLoad {
+    let mut load = EndpointPickerLoad::new(sampled_at);
+    load.flow_control = pages.iter().any(|page| page.has_flow_control());
+    if load.flow_control {
+        load.queued_requests = of_requests(model, pods, pages, "flow_control_queue_size");
+        load.queued_bytes = of_requests(model, pods, pages, "flow_control_queue_bytes");
+    }
+    load.running_requests = of_requests(model, pods, pages, "running");
+    load.in_flight_requests = in_flight(pods, pages, "in_flight_requests");
+    load.in_flight_tokens = in_flight(pods, pages, "in_flight_tokens");
+    let pool = |key: &'static str| {
+        let pools = pages.iter().flat_map(|page| &page.pools);
+        pools.filter_map(move |pool| pool.numbers.get(key).copied())
+    };
+    // An empty pool or one without recent metrics is full, so the greatest of several replicas is the newest at worst.
+    load.saturation.effective = pool("saturation_effective").reduce(f64::max);
+    load.saturation.prefill = pool("saturation_prefill").reduce(f64::max);
+    load.saturation.decode = pool("saturation_decode").reduce(f64::max);
+    load.stale_endpoints = pool("stale_endpoints").reduce(f64::max).and_then(count);
+    load.rejected_requests = pool("rejected").reduce(|one, other| one + other).and_then(count);
+    load
+}
+
+/// Sums a number of the model's requests over the pages. A series that an endpoint picker lacks is 0: it creates one with
+/// the first request, and deletes one that is idle.
+fn of_requests(
+    model: &ModelId,
+    pods: &HashSet<&str>,
+    pages: &[&EndpointPickerMetrics],
+    key: &'static str,
+) -> Option<u64> {
+    let mut sum = 0.0;
+    for page in pages {
+        if page.unknown.contains(key) {
+            return None;
+        }
+        // Where all pods of the pool are the model's, so are all requests: for its adapters and its other names.
+        let mut endpoints = page.pools.iter().flat_map(|pool| &pool.per_pod_queue).peekable();
+        let all = endpoints.peek().is_some()
+            && endpoints.all(|(endpoint, _)| pods.contains(pod_of(endpoint.as_str())));
+        let rows = page.models.iter().filter(|row| all || row.is_for(model));
+        sum += rows.filter_map(|row| row.numbers.get(key)).sum::<f64>();
+    }
+    count(sum)
+}
+
+/// Sums a number over the live pods. Each producer counts the same requests, so the greatest sum of one counts.
+fn in_flight(
+    pods: &HashSet<&str>,
+    pages: &[&EndpointPickerMetrics],
+    key: &'static str,
+) -> Option<u64> {
+    let mut total = None;
+    for page in pages {
+        if page.unknown.contains(key) {
+            return None;
+        }
+        let mut producers: HashMap<&Option<Arc<str>>, f64> = HashMap::new();
+        for endpoint in &page.endpoints {
+            let Some(value) = endpoint.numbers.get(key) else { continue };
+            let sum = producers.entry(&endpoint.producer).or_default();
+            if pods.contains(pod_of(&endpoint.name)) {
+                *sum += value;
+            }
+        }
+        if let Some(greatest) = producers.into_values().reduce(f64::max) {
+            *total.get_or_insert(0.0) += greatest;
+        }
+    }
+    total.and_then(count)
+}
+
+impl EndpointPickerMetrics {
+    /// Whether flow control is on. Only then is there a saturation or a queue.
+    fn has_flow_control(&self) -> bool {
+        let keys = ["saturation_effective", "flow_control_queue_size"];
+        self.matched.iter().any(|(key, _)| keys.contains(key))
+    }
+}
+
+impl EndpointPickerModel {
+    /// Whether these requests were sent to the model, or asked for it where they were sent nowhere yet.
+    fn is_for(&self, model: &ModelId) -> bool {
+        self.target.as_ref().or(self.model.as_ref()) == Some(model)
+    }
+}
+
+/// Returns the pod of an endpoint: `m-0` of `m-0-rank-1`.
+fn pod_of(endpoint: &str) -> &str {
+    match endpoint.rsplit_once("-rank-") {
+        Some((pod, rank)) if !rank.is_empty() && rank.bytes().all(|b| b.is_ascii_digit()) => pod,
+        _ => endpoint,
+    }
+}
+
+fn count(value: f64) -> Option<u64> {
+    sanitize::count(value).ok()
+}
