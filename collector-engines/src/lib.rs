@@ -16,6 +16,7 @@
 //! ```
 
 mod builtin;
+pub mod endpoint_picker;
 mod engine;
 mod expression;
 mod matcher;

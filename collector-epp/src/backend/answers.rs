@@ -8,6 +8,7 @@ use collector_core::{
     Absent, Answer, Answers, BackendError, EndpointPicker, ModelId, ModelRef, ModelSample,
     Namespace, Operation, PodName, Tick,
 };
+use collector_engines::endpoint_picker::{Routes, Scraped, Silent, of_model};
 use collector_transport::Cause;
 
 use super::fleet::{Fleet, State};
@@ -15,7 +16,6 @@ use super::pod::{Good, LastSeen, Pod, is_same};
 use super::replicas::{self, Replica, Served};
 use super::trace;
 use crate::NAME;
-use crate::endpoint_picker::{Routes, Scraped, Silent, of_model};
 use crate::engines::{Engines, Exposition};
 
 /// Warnings of one answer.

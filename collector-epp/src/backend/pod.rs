@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use collector_core::{ErrorKind, ModelId, PodName, Tick};
+use collector_engines::endpoint_picker::Routes;
 use collector_transport::Cause;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::discover::Target;
-use crate::endpoint_picker::Routes;
 use crate::engines::{ENDPOINT_PICKER, Engines, Exposition, NoModel, ServerExposition};
 use crate::rates::{History, PodIdentity, PodModel, ScrapeTime};
 use crate::scan::Summary;

@@ -8,25 +8,25 @@ use collector_core::{EndpointPicker, EndpointPickerLoad, ModelId, PodName, Tick,
 use super::{EndpointPickerMetrics, EndpointPickerModel};
 
 /// One endpoint picker, or one replica of it.
-pub(crate) struct Scraped<'a> {
+pub struct Scraped<'a> {
     /// Where it routed requests when it last responded.
-    pub(crate) routes: &'a Routes,
+    pub routes: &'a Routes,
     /// Its metrics page, and when that was sampled.
-    pub(crate) page: Result<(&'a EndpointPickerMetrics, Tick), Silent>,
+    pub page: Result<(&'a EndpointPickerMetrics, Tick), Silent>,
 }
 
 /// An endpoint picker that does not respond.
 #[derive(Clone, Debug)]
-pub(crate) struct Silent {
+pub struct Silent {
     /// When it last responded.
-    pub(crate) since: Option<Tick>,
+    pub since: Option<Tick>,
     /// Why it does not.
-    pub(crate) reason: Arc<str>,
+    pub reason: Arc<str>,
 }
 
 /// Where an endpoint picker routes requests.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Routes {
+pub struct Routes {
     /// Its InferencePool.
     pool: Option<Arc<str>>,
     /// The models of the requests that it has received.
@@ -37,7 +37,7 @@ pub(crate) struct Routes {
 
 impl Routes {
     /// Returns the routes that a page shows.
-    pub(crate) fn of(page: &EndpointPickerMetrics) -> Self {
+    pub fn of(page: &EndpointPickerMetrics) -> Self {
         let named = page.models.iter().flat_map(|row| row.model.iter().chain(&row.target));
         let pods = page.pools.iter().flat_map(|pool| &pool.per_pod_queue);
         Self {
@@ -48,7 +48,7 @@ impl Routes {
     }
 
     /// Whether it has received requests for the model.
-    pub(crate) fn names(&self, model: &ModelId) -> bool {
+    pub fn names(&self, model: &ModelId) -> bool {
         self.models.contains(model)
     }
 
@@ -68,11 +68,7 @@ impl Routes {
 ///
 /// An endpoint picker belongs to the model if it has received requests for it or routes to one of its pods. One of which
 /// neither can be told, because it has just started or the model has no pod, belongs to it if it is the only one.
-pub(crate) fn of_model(
-    model: &ModelId,
-    pods: &[PodName],
-    pickers: &[Scraped<'_>],
-) -> EndpointPicker {
+pub fn of_model(model: &ModelId, pods: &[PodName], pickers: &[Scraped<'_>]) -> EndpointPicker {
     let pods: HashSet<&str> = pods.iter().map(|pod| pod_of(pod.as_str())).collect();
     let pools: HashSet<&Option<Arc<str>>> =
         pickers.iter().map(|picker| &picker.routes.pool).collect();

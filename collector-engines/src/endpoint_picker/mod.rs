@@ -1,21 +1,21 @@
-//! The models and pools on the metrics page of an endpoint picker.
+//! The models, pools and endpoints that an endpoint picker reports.
 //!
-//! An endpoint picker is no model server: no engine describes it, and none of its numbers is a replica's.
-//! `names` lists its series in each generation of their names, `reader` turns samples into
-//! [`EndpointPickerMetrics`], and `of_model` makes of these what is known of one model.
+//! An endpoint picker is no model server: no engine describes it, and none of its numbers is a replica's. `series` lists
+//! its series in each generation of their names, `rows` makes [`EndpointPickerMetrics`] of their values, and `of_model`
+//! makes of these what is known of one model.
 
-mod names;
 mod of_model;
-mod reader;
+mod rows;
+mod series;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use collector_core::{ModelId, PodName};
 
-pub(crate) use names::Names;
-pub(crate) use of_model::{Routes, Scraped, Silent, of_model};
-pub(crate) use reader::Reader;
+pub use of_model::{Routes, Scraped, Silent, of_model};
+pub use rows::{Row, Rows};
+pub use series::{Owner, Series};
 
 /// The content of an endpoint picker's metrics page.
 #[derive(Clone, PartialEq, Debug)]

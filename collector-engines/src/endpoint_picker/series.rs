@@ -3,10 +3,7 @@
 //! Newer builds write the older names beside the new ones, for the same requests. So the newest generation
 //! on the page is used for each number, and the others are ignored.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-
-use crate::scan::{NameId, Wanted};
 
 /// The prefixes of the newer generations, newest first.
 const PREFIXES: [&str; 2] = ["llm_d_epp_", "llm_d_router_epp_"];
@@ -85,21 +82,25 @@ const ENDPOINT: [Number; 2] = [
 ];
 
 /// The series that one number may be read from.
-#[derive(Debug)]
-pub(crate) struct Series {
-    /// The key of the number.
-    pub(super) key: &'static str,
-    pub(super) owner: Owner,
-    pub(super) name: String,
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Series {
+    /// The key of the number in [`Numbers`](super::Numbers).
+    pub key: &'static str,
+    /// What the number is of.
+    pub owner: Owner,
+    /// The name of the series.
+    pub name: String,
     /// A label and the value that it must have.
-    pub(super) matcher: Option<(&'static str, &'static str)>,
+    pub matcher: Option<(&'static str, &'static str)>,
     /// The labels that name the row: model and target; pool; pool and pod; or endpoint and producer.
-    pub(super) labels: [&'static str; 2],
+    pub labels: [&'static str; 2],
 }
 
 /// What a number is of.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Owner {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Owner {
     /// A model. Its series are summed: they are by tenant and priority or by error code.
     Model,
     /// A pool, of which every series says the same.
@@ -112,46 +113,17 @@ pub(super) enum Owner {
     Endpoint,
 }
 
-/// All series of endpoint pickers, looked up by the id of their name.
-#[derive(Debug)]
-pub(crate) struct Names {
-    /// By number, and of each number in order of preference.
-    pub(super) series: Vec<Series>,
-    by_name: HashMap<NameId, Vec<usize>>,
-}
-
-impl Names {
-    /// The names that a scanner must look for.
-    pub(crate) fn all() -> impl Iterator<Item = Box<str>> {
-        series().into_iter().map(|series| series.name.into())
-    }
-
-    /// The series, by the ids that a scanner gives their names.
-    pub(crate) fn new(wanted: &Wanted) -> Self {
-        let series = series();
-        let mut by_name: HashMap<NameId, Vec<usize>> = HashMap::new();
-        for (index, series) in series.iter().enumerate() {
-            if let Some(id) = wanted.id_of(&series.name) {
-                by_name.entry(id).or_default().push(index);
-            }
-        }
-        Self { series, by_name }
-    }
-
-    /// The ids of the names.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = NameId> {
-        self.by_name.keys().copied()
-    }
-
-    /// The series of a name, by their indices.
-    pub(super) fn of(&self, name: NameId) -> &[usize] {
-        self.by_name.get(&name).map_or(&[], Vec::as_slice)
-    }
-}
-
 impl Owner {
+    /// Puts two samples of one row together.
+    pub(super) fn fold(self, one: f64, other: f64) -> f64 {
+        match self {
+            Self::Model | Self::Rejected | Self::Endpoint => one + other,
+            Self::Pool | Self::Pod => one.max(other),
+        }
+    }
+
     /// Returns what a sample counts for this owner, given its label `outcome`.
-    pub(super) fn counted(self, value: f64, outcome: Option<&str>) -> f64 {
+    pub fn counted(self, value: f64, outcome: Option<&str>) -> f64 {
         let is_rejection = || outcome.is_some_and(|it| REJECTED_OUTCOMES.contains(&it));
         // A series of another outcome shows that requests are counted, and that none of them was rejected.
         if matches!(self, Self::Rejected) && !is_rejection() { 0.0 } else { value }
@@ -170,7 +142,14 @@ impl Series {
     }
 }
 
-fn series() -> Vec<Series> {
+impl Series {
+    /// Returns all series, by number, and of each number in order of preference.
+    pub fn all() -> Vec<Self> {
+        all()
+    }
+}
+
+fn all() -> Vec<Series> {
     let mut all = Vec::new();
     for number in MODEL {
         add(&mut all, number, Owner::Model, |_| ["model_name", "target_model_name"]);
