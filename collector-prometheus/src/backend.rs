@@ -21,6 +21,7 @@ use crate::assemble::Assembly;
 use crate::client::{Client, PassedAnswer, PassedRequest, RequestBudget};
 use crate::config::{PrometheusConfig, selector};
 use crate::discovery::{Discovery, ServerInfo};
+use crate::endpoint_picker::EndpointPickers;
 use crate::failure::Failure;
 use crate::fetch::Fetch;
 use crate::finish::{FetchContext, Finished, finish};
@@ -33,7 +34,7 @@ use crate::{probe, selfmetrics};
 /// Reads the metrics of model servers from a PromQL server.
 ///
 /// A fetch takes the same number of requests for one model and for hundreds: at most 11 per engine present,
-/// three more each minute, and a few at first to discover what there is. Between fetches it remembers what it
+/// one for all endpoint pickers, three more each minute, and a few at first to discover what there is. Between fetches it remembers what it
 /// discovered, and the capacities and prefix-cache hit rates of live pods, which are queried each minute.
 pub struct PrometheusBackend {
     config: PrometheusConfig,
@@ -42,6 +43,7 @@ pub struct PrometheusBackend {
     discovery: Discovery,
     sharder: Sharder,
     memory: Memory,
+    endpoint_pickers: EndpointPickers,
     /// Selectors of configured models, whose labels do not name them.
     selectors: Vec<(ModelId, Filter)>,
     /// Whether any series was stored more than once.
@@ -82,6 +84,7 @@ impl PrometheusBackend {
             discovery: Discovery::new(terms),
             sharder: Sharder::new(),
             memory: Memory::default(),
+            endpoint_pickers: EndpointPickers::default(),
             copies_seen: AtomicBool::new(false),
             incomplete_logged: AtomicBool::new(false),
             unnamed_logged: AtomicBool::new(false),
@@ -137,22 +140,31 @@ impl PrometheusBackend {
         };
         let first = asked.one_model().filter(|_| budget.waiting && self.selectors.is_empty());
         let mut info = self.discovery.discover(&self.client, budget, first).await?;
-        loop {
-            match self.try_fetch(ask, asked, &info, budget).await? {
-                Attempt::Finished((answers, kept)) => {
-                    self.memory.keep(kept, self.clock.now());
-                    return Ok(answers);
+        let (terms, moment) = (self.discovery.terms(), info.clock.moment(self.clock.now()));
+        let pickers = self.endpoint_pickers.ask(&self.client, budget, terms, moment);
+        let replicas = async {
+            loop {
+                match self.try_fetch(ask, asked, &info, budget).await? {
+                    Attempt::Finished((answers, kept)) => {
+                        self.memory.keep(kept, self.clock.now());
+                        return Ok(answers);
+                    }
+                    // Liveness was queried for the wrong time. Try again; a `Date` that still differs is itself
+                    // wrong.
+                    Attempt::ClockJumped => self.discovery.suspect_clock(),
+                    Attempt::Doubled => self.discovery.forget_shape().await,
                 }
-                // Liveness was queried for the wrong time. Try again; a `Date` that still differs is itself
-                // wrong.
-                Attempt::ClockJumped => self.discovery.suspect_clock(),
-                Attempt::Doubled => self.discovery.forget_shape().await,
+                let date_trusted = info.date_trusted;
+                info = self.discovery.discover(&self.client, budget, None).await?;
+                info.date_trusted &= date_trusted;
+                info.last_try = true;
             }
-            let date_trusted = info.date_trusted;
-            info = self.discovery.discover(&self.client, budget, None).await?;
-            info.date_trusted &= date_trusted;
-            info.last_try = true;
-        }
+        };
+        let pickers = async { Ok::<_, Failure>(pickers.await) };
+        let (mut answers, pickers): (Vec<(ModelRef, Answer)>, _) =
+            tokio::try_join!(replicas, pickers)?;
+        pickers.add_to(&mut answers);
+        Ok(answers)
     }
 
     async fn try_fetch(

@@ -15,6 +15,7 @@ mod command;
 mod config;
 mod credentials;
 mod discovery;
+mod endpoint_picker;
 mod failure;
 mod fetch;
 mod finish;

@@ -47,6 +47,11 @@ impl Routes {
         }
     }
 
+    /// Returns its InferencePool.
+    pub fn pool(&self) -> Option<&Arc<str>> {
+        self.pool.as_ref()
+    }
+
     /// Whether it has received requests for the model.
     pub fn names(&self, model: &ModelId) -> bool {
         self.models.contains(model)

@@ -62,6 +62,8 @@ query_kinds! {
     Presence = "presence",
     /// When a missing model was last there.
     LastSeen = "last_seen",
+    /// Which endpoint pickers there are, and what they report.
+    EndpointPickers = "endpoint_pickers",
     /// The server's clock.
     ServerTime = "server_time",
     /// Which names of engines exist.

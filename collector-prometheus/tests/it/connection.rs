@@ -79,7 +79,7 @@ async fn a_server_that_refuses_post_is_asked_with_get_from_then_on() {
         assert_eq!(fake.sample().await.replicas.len(), 2);
         let methods: Vec<String> = fake.asked().into_iter().map(|asked| asked.method).collect();
         assert_eq!(methods.iter().filter(|method| *method == "POST").count(), 1);
-        assert_eq!(methods.len(), 1 + 5 + 13);
+        assert_eq!(methods.len(), 1 + 5 + 1 + 13);
     }
 }
 
@@ -178,7 +178,7 @@ async fn a_redirect_on_the_same_origin_keeps_method_and_body() {
         });
         assert_eq!(fake.sample().await.replicas.len(), 2);
         let moved = fake.asked().into_iter().filter(|asked| asked.path == "/moved/query");
-        assert_eq!(moved.clone().count(), 5 + 13);
+        assert_eq!(moved.clone().count(), 5 + 1 + 13);
         assert!(moved.into_iter().all(|asked| asked.method == "POST"));
     }
 }

@@ -68,8 +68,10 @@ async fn every_field_is_read_in_thirteen_queries_of_one_time() {
     // ours.
     assert_eq!(probes.len(), 4);
     assert_eq!(fetch.iter().filter(|asked| asked.query == "vector(time())").count(), 1);
-    let fetch: Vec<_> = fetch.into_iter().filter(|asked| asked.query != "vector(time())").collect();
-    assert_eq!(fetch.len(), 13);
+    let fetch = fetch.into_iter().filter(|asked| asked.query != "vector(time())");
+    let (pickers, fetch): (Vec<_>, Vec<_>) =
+        fetch.partition(|asked| asked.query.contains("llm_d_epp_info"));
+    assert_eq!((pickers.len(), fetch.len()), (1, 13));
     assert!(fetch.iter().all(|asked| asked.time == Some(NOW)));
     let distinct: HashSet<&String> = fetch.iter().map(|asked| &asked.query).collect();
     assert_eq!(distinct.len(), 13);
@@ -134,8 +136,8 @@ async fn a_dead_pod_is_left_out_and_an_unmeasured_field_is_unknown() {
 async fn missing_without_pods_and_unknown_are_three_answers() {
     let fake = Fake::start().await;
     assert!(matches!(fake.answer_for_m().await, Ok(Answer::Missing { .. })));
-    let probes = "the clock twice, names, who lives, and who lately did";
-    assert_eq!(fake.asked().len(), 5, "{probes}");
+    let probes = "the clock twice, names, endpoint pickers, who lives, and who lately did";
+    assert_eq!(fake.asked().len(), 6, "{probes}");
 
     fake.rows("max_over_time(vllm:num_requests_waiting{", &[(MODEL, 0.0)]);
     let sample = fake.sample().await;
@@ -357,7 +359,7 @@ async fn load_per_pod_is_a_row_for_each_live_pod() {
             assert!(reason.starts_with("no two samples of vllm:"), "{reason}");
         }
     }
-    assert_eq!(fake.asked().len(), 5 + 13, "no more queries than without");
+    assert_eq!(fake.asked().len(), 5 + 1 + 13, "no more queries than without");
 }
 
 #[tokio::test]
@@ -455,7 +457,8 @@ async fn three_hundred_models_cost_what_ten_do() {
             |asked: &&Parameters| asked.time.is_some() && asked.query != "vector(time())";
         fake.asked().iter().filter(is_of_look).count()
     };
-    assert_eq!(count(10).await, 13);
+    // The first fetch also asks whether there are endpoint pickers.
+    assert_eq!(count(10).await, 1 + 13);
     assert_eq!(count(300).await, 13);
 }
 
@@ -567,8 +570,8 @@ async fn a_server_that_dies_during_a_fetch_gets_no_more_queries() {
     assert_eq!(sample.replicas.len(), 2);
     assert!(sample.failed.contains(Field::QueueLength));
     assert!(sample.failed.contains(Field::ItlAverage));
-    let probes_liveness_and_sizes = 5 + 1 + 1;
-    assert!(fake.asked().len() <= probes_liveness_and_sizes + 2, "two were in flight");
+    let probes_pickers_liveness_and_sizes = 5 + 1 + 1 + 1;
+    assert!(fake.asked().len() <= probes_pickers_liveness_and_sizes + 2, "two were in flight");
 }
 
 #[tokio::test]

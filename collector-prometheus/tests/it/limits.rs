@@ -143,7 +143,7 @@ async fn a_split_group_stays_split_for_the_rest_of_the_fetch() {
         assert!(found(answer).failed.is_empty());
     }
     // Three refusals of the first query, and then four pieces of each.
-    assert_eq!(fake.asked().len(), 5 + 3 + 4 * 13);
+    assert_eq!(fake.asked().len(), 5 + 1 + 3 + 4 * 13);
 }
 
 #[tokio::test]

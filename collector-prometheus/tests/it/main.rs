@@ -4,6 +4,7 @@ mod clock;
 mod conformance;
 mod connection;
 mod empty;
+mod endpoint_picker;
 mod fake;
 mod fetch;
 mod gateway;

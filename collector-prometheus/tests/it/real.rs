@@ -255,7 +255,7 @@ async fn a_fetch_takes_as_many_queries_for_ten_as_for_three_hundred_variants() {
             assert_eq!(found(answer).replicas.len(), 1);
         }
     }
-    assert_eq!(costs, [4 + 13, 13], "four probes at the start");
+    assert_eq!(costs, [5 + 13, 13], "five probes at the start");
 }
 
 #[tokio::test(flavor = "multi_thread")]
