@@ -201,12 +201,10 @@ impl Engine {
         let now = self.catch_up();
         for model in self.models.tracked() {
             self.models.with(&model, |cell| {
-                let Some(tracked) = cell.tracked.as_mut().filter(|tracked| !tracked.stays()) else {
+                let Some(tracked) = cell.tracked.as_ref().filter(|tracked| !tracked.stays()) else {
                     return;
                 };
-                // The record may expire before the next sweep.
-                tracked.since = self.last_read(&model, tracked.since);
-                if tracked.since.age(now) < idle {
+                if self.last_read(&model, tracked.since).age(now) < idle {
                     return;
                 }
                 self.models.untrack(cell);

@@ -48,8 +48,7 @@ pub(crate) struct Tracked {
     pub(crate) variants: BTreeSet<VariantName>,
     /// The variants whose allocations are not kept until they are read again.
     pub(crate) stopped: BTreeSet<VariantName>,
-    /// The last read that is known for certain. That tracking began, the record was invalidated or the backends stopped
-    /// to list the model counts as one.
+    /// When tracking began, the record was last invalidated, or the last backend stopped listing it; counts as a read.
     pub(crate) since: Tick,
     /// Its ttl where ttls adapt, once it was found.
     pub(crate) adaptive: Option<AdaptiveTtl>,

@@ -130,9 +130,7 @@ async fn a_model_is_tracked_while_it_is_listed_and_for_five_minutes_after() {
 
 #[tokio::test(start_paused = true)]
 async fn a_model_that_is_read_stays_although_it_is_no_longer_listed() {
-    // A sweep comes between the end of a record and the next refresh.
-    let often = config(|config| config.cleanup_interval = secs(7));
-    let setup = started(|builder| discovering(often(builder))).await;
+    let setup = started(discovering).await;
     setup.backend.remove(&llama());
     for _ in 0..10 {
         pass(secs(240)).await;
