@@ -101,6 +101,12 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     "cache.adaptive.min_ttl": Duration = "15s";
     /// Longest ttl.
     "cache.adaptive.max_ttl": Duration = "1m";
+    /// True: `collector serve` tracks every model that its backends list, from the start and for as long as it is listed, up
+    /// to `server.max_tracked`; backends are listed each minute, or each `cache.fetch_interval` if that is longer. False: a
+    /// model is tracked once it is read.
+    "tracking.discover": Bool = "true";
+    /// The only namespaces whose models are tracked without a read, by their exact names. Empty: all.
+    "tracking.namespaces": Texts;
     /// The address of `collector serve`. The default is loopback, because the API has no log-in.
     "server.listen": Address = "127.0.0.1:9464";
     /// The server's certificate chain (PEM); needs `server.tls_key_path`.

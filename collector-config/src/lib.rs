@@ -49,4 +49,4 @@ pub use load::Loader;
 pub use loaded::{LeftOut, Loaded};
 pub use origin::{Entry, Origin, Origins};
 pub use promql::{AnchorSpec, AnchorStrength, PromqlConfig};
-pub use schema::{CollectorConfig, LogConfig, LogFormat, LogLevel, ServerConfig};
+pub use schema::{CollectorConfig, LogConfig, LogFormat, LogLevel, ServerConfig, TrackingConfig};

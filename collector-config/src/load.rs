@@ -182,6 +182,7 @@ impl Loader {
             cache: common.cache,
             variants: specs,
             engines: common.engines,
+            tracking: common.tracking,
             server: common.server,
             promql: common.promql,
             log: common.log,

@@ -1,11 +1,12 @@
 //! The types of the configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use collector_engine::{CacheConfig, VariantSpec};
+use collector_core::Namespace;
+use collector_engine::{CacheConfig, Discovery, VariantSpec};
 use collector_engines::EngineSpec;
 use serde::Deserialize;
 
@@ -25,6 +26,8 @@ pub struct CollectorConfig {
     pub variants: Vec<VariantSpec>,
     /// Kinds of model servers besides the built-in ones, and corrections of these, for every backend.
     pub engines: Vec<EngineSpec>,
+    /// Which models `serve` tracks without a read.
+    pub tracking: TrackingConfig,
     /// The HTTP server of `serve`.
     pub server: ServerConfig,
     /// The PromQL API of `serve`.
@@ -35,6 +38,29 @@ pub struct CollectorConfig {
     pub(crate) sections: BTreeMap<&'static str, Arc<dyn BackendSettings>>,
     /// What `backend` can name.
     pub(crate) backends: Backends,
+}
+
+/// Which models `serve` tracks without a read.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrackingConfig {
+    /// Whether the models that the backends list are tracked. Default true.
+    pub discover: bool,
+    /// The namespaces whose models are. Default all.
+    pub namespaces: BTreeSet<Namespace>,
+}
+
+impl Default for TrackingConfig {
+    fn default() -> Self {
+        Self { discover: true, namespaces: BTreeSet::new() }
+    }
+}
+
+impl TrackingConfig {
+    /// The same, for [`Builder::discover`](collector_engine::Builder::discover).
+    pub fn discovery(&self) -> Discovery {
+        Discovery { track: self.discover, namespaces: self.namespaces.clone() }
+    }
 }
 
 /// The HTTP server of `serve`.
@@ -113,6 +139,7 @@ pub(crate) struct CommonSections {
     pub(crate) instance: Option<String>,
     pub(crate) cache: CacheConfig,
     pub(crate) engines: Vec<EngineSpec>,
+    pub(crate) tracking: TrackingConfig,
     pub(crate) server: ServerConfig,
     pub(crate) promql: PromqlConfig,
     pub(crate) log: LogConfig,
@@ -125,6 +152,7 @@ impl Default for CommonSections {
             instance: None,
             cache: CacheConfig::default(),
             engines: Vec::new(),
+            tracking: TrackingConfig::default(),
             server: ServerConfig::default(),
             promql: PromqlConfig::default(),
             log: LogConfig::default(),
@@ -134,8 +162,6 @@ impl Default for CommonSections {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use figment::error::Kind as Refused;
     use figment::{Figment, providers::Serialized};
     use serde::de::DeserializeOwned;
@@ -168,11 +194,13 @@ mod tests {
             instance: _,
             cache: _,
             engines: _,
+            tracking: _,
             server: _,
             promql: _,
             log: _,
         } = CommonSections::default();
-        let common = ["backend", "instance", "cache", "engines", "server", "promql", "log"];
+        let common =
+            ["backend", "instance", "cache", "engines", "tracking", "server", "promql", "log"];
         let common = common.map(str::to_owned);
         assert_eq!(BTreeSet::from(common), names(COMMON_KEYS.iter(), ""));
         assert_eq!(fields::<CacheConfig>(), names(keys(), "cache."));
@@ -180,6 +208,7 @@ mod tests {
         assert_eq!(thresholds, names(keys(), "cache.freshness."));
         let adaptive = fields::<collector_engine::adaptive::AdaptiveConfig>();
         assert_eq!(adaptive, names(keys(), "cache.adaptive."));
+        assert_eq!(fields::<TrackingConfig>(), names(keys(), "tracking."));
         assert_eq!(fields::<ServerConfig>(), names(keys(), "server."));
         assert_eq!(fields::<PromqlConfig>(), names(keys(), "promql."));
         assert_eq!(fields::<LogConfig>(), names(keys(), "log."));

@@ -339,6 +339,37 @@ pub struct BackendState {
     pub skipped_cycles: u64,
     /// Answers that it has pushed and that were stored.
     pub pushes: u64,
+    /// What it said when it was last asked for its models.
+    pub listing: ListingState,
+}
+
+/// What a backend said when it was last asked for its models.
+#[derive(Clone, Default, Debug)]
+#[non_exhaustive]
+pub struct ListingState {
+    /// Models of its last list; `None` when it has never returned one.
+    pub models: Option<usize>,
+    /// How long ago that was.
+    pub age: Option<Duration>,
+    /// Why it could not be listed since; [`Unsupported`](ErrorKind::Unsupported) if it never can. `None` when it was
+    /// listed, or not asked yet.
+    pub error: Option<Arc<BackendError>>,
+}
+
+/// What the backends list, and what of it is tracked without a read.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
+pub struct DiscoveryState {
+    /// Whether listed models are tracked.
+    pub tracks: bool,
+    /// Models are to be tracked, and a backend has not been asked for them yet.
+    pub pending: bool,
+    /// Models that the backends listed, each in its last list; `None` when no backend has listed any yet, which is not 0.
+    pub known: Option<usize>,
+    /// Of these, how many are in namespaces that discovery leaves out.
+    pub excluded: usize,
+    /// Of these, how many are not tracked because as many are tracked as may be.
+    pub left_out: usize,
 }
 
 /// How the file with the last readings is doing.
@@ -376,6 +407,8 @@ pub struct CollectorState {
     pub panics: u64,
     /// Models tracked now.
     pub tracked: usize,
+    /// What the backends list; `None` where they are only asked on demand.
+    pub discovery: Option<DiscoveryState>,
     /// The snapshot, where one is kept.
     pub snapshot: Option<SnapshotState>,
 }
@@ -394,6 +427,7 @@ impl CollectorState {
             cycles: 0,
             panics: 0,
             tracked: 0,
+            discovery: None,
             snapshot: None,
         }
     }

@@ -46,7 +46,7 @@ pub use cache::{CacheStats, MetricsCache};
 pub use clock::{Clock, ManualClock, SystemClock, Tick};
 pub use collector::{
     Availability, AvailabilityReason, BackendState, BreakerState, CollectError, CollectorState,
-    MetricsCollector, SnapshotState, TrackedModel,
+    DiscoveryState, ListingState, MetricsCollector, SnapshotState, TrackedModel,
 };
 pub use directory::{DEFAULT_COST, NoVariants, Variant, VariantDirectory};
 pub use endpoint_picker::{EndpointPicker, EndpointPickerLoad, Saturation};

@@ -14,6 +14,7 @@ use crate::config::{CacheConfig, TimingError};
 use crate::counters::Counters;
 use crate::engine::Engine;
 use crate::fetch::Source;
+use crate::refresh::{Discoverer, Discovery, Paces};
 use crate::snapshot::Snapshot;
 
 /// How long a batch waits for others by default: concurrent readers ask for their models within a few
@@ -51,6 +52,7 @@ pub struct Builder {
     backends: Vec<Joining>,
     config: CacheConfig,
     max_tracked: usize,
+    discovery: Option<Discovery>,
     batch_window: Duration,
     directory: Arc<dyn VariantDirectory>,
     cache: Option<Arc<dyn MetricsCache>>,
@@ -63,6 +65,7 @@ impl Builder {
             backends: vec![Joining::new(backend)],
             config: CacheConfig::default(),
             max_tracked: DEFAULT_MAX_TRACKED,
+            discovery: None,
             batch_window: BATCH_WINDOW,
             directory: Arc::new(NoVariants),
             cache: None,
@@ -97,6 +100,17 @@ impl Builder {
     /// How many models are tracked at most. Default 10 000.
     pub fn max_tracked(mut self, max_tracked: usize) -> Self {
         self.max_tracked = max_tracked;
+        self
+    }
+
+    /// Lists the models of the backends once the background worker runs, at first and then every minute (or every
+    /// `fetch_interval`, if that is longer), and tracks them, up to the limit. Default: a model is tracked once it is
+    /// read.
+    ///
+    /// A model stays tracked while a backend lists it, so [`CachingCollector::stop_tracking`] lasts until the next list.
+    /// Without a background refresh nothing is tracked.
+    pub fn discover(mut self, discovery: Discovery) -> Self {
+        self.discovery = Some(discovery);
         self
     }
 
@@ -178,7 +192,10 @@ impl Builder {
         assert!(names.iter().enumerate().all(own_name), "two backends are named alike: {names:?}");
         let directory_generation = self.directory.generation();
         let snapshot = config.snapshot_path.clone().map(Snapshot::new);
-        let paces = crate::refresh::Paces::new(&config);
+        let paces = Paces::new(&config);
+        let refreshes = !config.fetch_interval.is_zero() || sources.iter().any(Source::pushes);
+        let refreshes = refreshes && cache.retains();
+        let discoverer = self.discovery.map(|discovery| Discoverer::new(discovery, refreshes));
         let engine = Engine {
             sources,
             names,
@@ -188,6 +205,7 @@ impl Builder {
             catch_up_at: AtomicU64::new(0),
             config,
             max_tracked: self.max_tracked,
+            discoverer,
             batch_window: self.batch_window,
             paces,
             counters: Counters::default(),

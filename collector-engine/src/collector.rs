@@ -83,8 +83,8 @@ impl CachingCollector {
         WorkloadHandle::new(Arc::clone(&self.engine), model, variant)
     }
 
-    /// Starts the background refresh of tracked models, and the sweep of what expires. Does nothing when it runs
-    /// already or nothing is cached; with a `fetch_interval` of 0 it only sweeps.
+    /// Starts the background refresh of tracked models, [discovery](Builder::discover), and the sweep of what expires.
+    /// Does nothing when it runs already; if nothing is cached, the backends are only listed; with a `fetch_interval` of 0 it only sweeps.
     ///
     /// With `snapshot_path` the first start reads the readings of a former run: milliseconds for a file on a disk, at
     /// most some seconds if the disk hangs.
@@ -97,8 +97,10 @@ impl CachingCollector {
     pub async fn start_background_worker(&self) -> Result<(), NoRuntime> {
         Handle::try_current().map_err(|_| NoRuntime)?;
         let mut worker = self.worker.lock().await;
-        if worker.is_none() && self.engine.cache.retains() {
-            self.engine.restore().await;
+        if worker.is_none() && (self.engine.cache.retains() || self.engine.discoverer.is_some()) {
+            if self.engine.cache.retains() {
+                self.engine.restore().await;
+            }
             *worker = Some(Worker::start(&self.engine));
         }
         Ok(())
@@ -206,6 +208,7 @@ impl CachingCollector {
         state.panics = count(&engine.counters.panics);
         state.cycles = cycles.unwrap_or(0);
         state.tracked = engine.models.tracked_count();
+        state.discovery = engine.discovery_state();
         state.snapshot = engine.snapshot.as_ref().map(|snapshot| snapshot.state(now));
         state
     }

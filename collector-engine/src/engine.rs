@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::CacheConfig;
 use crate::counters::Counters;
 use crate::fetch::{Fetch, Source};
-use crate::refresh::Paces;
+use crate::refresh::{Discoverer, Paces};
 use crate::snapshot::Snapshot;
 use crate::state::{Models, State};
 
@@ -34,6 +34,8 @@ pub(crate) struct Engine {
     pub(crate) catch_up_at: AtomicU64,
     pub(crate) config: CacheConfig,
     pub(crate) max_tracked: usize,
+    /// Tracks what the sources list, where that is wanted.
+    pub(crate) discoverer: Option<Discoverer>,
     /// How long a batch waits for others.
     pub(crate) batch_window: Duration,
     pub(crate) paces: Paces,
@@ -199,7 +201,7 @@ impl Engine {
         let now = self.catch_up();
         for model in self.models.tracked() {
             self.models.with(&model, |cell| {
-                let Some(tracked) = cell.tracked.as_ref().filter(|tracked| !tracked.pinned) else {
+                let Some(tracked) = cell.tracked.as_ref().filter(|tracked| !tracked.stays()) else {
                     return;
                 };
                 if self.last_read(&model, tracked.since).age(now) < idle {

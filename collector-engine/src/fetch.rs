@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::engine::Engine;
 
+pub(crate) use listing::{LastListing, Listing};
 pub(crate) use source::Source;
 
 /// A fetch of one model from one source. Its result is the record of the model, stored or not.

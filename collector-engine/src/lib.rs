@@ -7,7 +7,8 @@
 //! - a read comes from the cache; past its ttl it is answered all the same, with its true age, while
 //!   a refresh runs ([`CachingCollector`]);
 //! - concurrent misses of a model share one fetch, misses of several models one batch;
-//! - a background worker refreshes what is tracked, in one batch a cycle;
+//! - a background worker refreshes what is tracked, in one batch a cycle, and with [`Discovery`] tracks what the
+//!   backends list;
 //! - a loop that reads one workload again and again holds a [`WorkloadHandle`];
 //! - a failed refresh never removes a good value, and an invalidation never lets an older fetch
 //!   store.
@@ -33,4 +34,4 @@ pub use collector::{CachingCollector, NoRuntime};
 pub use config::{CacheConfig, EvictionPolicy, TimingError};
 pub use directory::{InvalidPattern, StaticDirectory, VariantSpec};
 pub use read::WorkloadHandle;
-pub use refresh::adaptive;
+pub use refresh::{Discovery, adaptive};

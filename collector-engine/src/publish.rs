@@ -238,8 +238,8 @@ impl Publisher<'_> {
             newest + self.config.freshness.unavailable_threshold
         };
         let keep_until = match value {
-            // A configured model remembers for as long as it is one.
-            _ if self.tracked.is_some_and(|tracked| tracked.pinned) => Tick::MAX,
+            // What is tracked without reads is remembered for as long as that is so.
+            _ if self.tracked.is_some_and(Tracked::stays) => Tick::MAX,
             Some(value) => useful_until(value),
             None => current_until,
         };

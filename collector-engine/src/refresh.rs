@@ -1,10 +1,14 @@
-//! The background: which models are refreshed when, sources that push, and the sweep of what expires.
+//! The background: which models are discovered, and refreshed when, sources that push, and the sweep of what expires.
 
 pub mod adaptive;
+mod discovery;
 mod live;
 mod pace;
 mod schedule;
 mod worker;
 
+pub use discovery::Discovery;
+
+pub(crate) use discovery::Discoverer;
 pub(crate) use pace::{Pace, Paces};
 pub(crate) use worker::Worker;

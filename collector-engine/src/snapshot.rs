@@ -218,6 +218,10 @@ impl Engine {
             states.retain(|state| self.names.contains(&state.backend));
             let tracked = self.models.with(&model, |cell| {
                 let tracked = self.models.track(cell, last_read, self.max_tracked);
+                if let Some(tracked) = &mut cell.tracked {
+                    // Until the first lists say otherwise: while a backend is down, its models must not disappear.
+                    tracked.listed = self.discovers(&model);
+                }
                 let is_wanted = tracked && cell.may_store(began) && !states.is_empty();
                 if is_wanted && self.cache.get(&model).is_none() {
                     let record = self.publisher(cell, &model, now).record(states, last_read);

@@ -78,7 +78,8 @@ impl Settings {
         &self,
         backends: Vec<Arc<dyn Backend>>,
     ) -> Result<Arc<CachingCollector>, Failure> {
-        self.built(backends, |builder| builder)
+        let discovery = self.loaded.config.tracking.discovery();
+        self.built(backends, |builder| builder.discover(discovery))
     }
 
     /// The same for a command that reads once.

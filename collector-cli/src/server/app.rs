@@ -47,10 +47,12 @@ pub(crate) enum Lifecycle {
 pub(super) struct Peer(pub(super) IpAddr);
 
 impl App {
-    /// Whether the first cycle has ended. Once ready it stays so: while a backend is
+    /// Whether the backends were asked for their models, and the first cycle has ended. Once ready it stays so: while a backend is
     /// down, last known good values are served, and an unready pod could not report the reason.
     pub(super) fn is_ready(&self, state: &CollectorState) -> bool {
-        let ready = self.ready.load(Ordering::Relaxed) || state.cycles > 0 || state.tracked == 0;
+        let is_listing = state.discovery.is_some_and(|discovery| discovery.pending);
+        let has_tried = !is_listing && (state.cycles > 0 || state.tracked == 0);
+        let ready = self.ready.load(Ordering::Relaxed) || has_tried;
         if ready {
             self.ready.store(true, Ordering::Relaxed);
         }

@@ -9,6 +9,7 @@ use collector_core::{CollectError, Freshness, TrackedModel};
 use serde::Serialize;
 
 use super::app::App;
+use super::discovery::DiscoveryDocument;
 use super::respond::json;
 use crate::output::{BackendDocument, SCHEMA_VERSION};
 
@@ -30,9 +31,14 @@ pub(crate) struct HealthDocument {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ReadinessDocument {
     schema_version: u32,
-    /// The configuration is loaded and the first cycle has ended, well or badly.
+    /// The configuration is loaded, every backend was asked for its models, and the first cycle has ended, well or
+    /// badly.
     ready: bool,
     backends: Vec<BackendDocument>,
+    /// Models that the backends list, tracked or not; null when no backend has listed any yet, which is not 0.
+    known: Option<usize>,
+    /// What the backends list, and what is not tracked of it; null where they are only asked on demand.
+    discovery: Option<DiscoveryDocument>,
     /// Models tracked.
     tracked: usize,
     /// Of these, how many have no fresh reading.
@@ -70,6 +76,8 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
         schema_version: SCHEMA_VERSION,
         ready,
         backends: state.backends.iter().map(BackendDocument::new).collect(),
+        known: state.discovery.and_then(|discovery| discovery.known),
+        discovery: DiscoveryDocument::new(&state),
         tracked: state.tracked,
         not_fresh: outdated().count(),
         stale: outdated().take(MAX_NAMED).collect(),

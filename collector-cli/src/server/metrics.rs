@@ -95,6 +95,10 @@ const COLLECTOR_SERIES: &[Series<ValueOf<CollectorState>>] = series! {
     "collector_cache_bytes": Gauge, |it| Some(it.cache.bytes as f64);
     /// Models tracked.
     "collector_tracked_models": Gauge, |it| Some(it.tracked as f64);
+    /// Models that the backends list, tracked or not; absent until one has listed them.
+    "collector_known_models": Gauge, |it| Some(it.discovery?.known? as f64);
+    /// Listed models that are not tracked because of server.max_tracked.
+    "collector_left_out_models": Gauge, |it| Some(it.discovery?.left_out as f64);
     /// Writes of the snapshot of the readings that failed.
     "collector_cache_snapshot_failures_total": Counter,
         |it| Some(it.snapshot.as_ref().map_or(0, |it| it.failures) as f64);
@@ -127,6 +131,10 @@ const BACKEND_SERIES: &[Series<ValueOf<BackendState>>] = series! {
     /// Time since the backend last answered; absent until it has.
     "collector_backend_last_success_age_seconds": Gauge,
         |it| Some(it.last_success?.as_secs_f64());
+    /// Models of the last list of the backend; absent until it has listed them.
+    "collector_backend_known_models": Gauge, |it| Some(it.listing.models? as f64);
+    /// Age of that list; absent until then.
+    "collector_backend_list_age_seconds": Gauge, |it| Some(it.listing.age?.as_secs_f64());
 };
 
 fn describe_state(page: &mut Exposition, state: &CollectorState) {

@@ -4,6 +4,7 @@ mod admin;
 mod api;
 mod app;
 mod connections;
+mod discovery;
 mod health;
 mod metrics;
 mod page;

@@ -11,7 +11,9 @@ use collector_config::Loader;
 use collector_core::{
     Clock, ErrorKind, MetricsCollector as _, ModelRef, ModelSample, ReplicaMetrics,
 };
-use collector_engine::{CacheConfig, CachingCollector, StaticDirectory, VariantSpec};
+use collector_engine::{
+    Builder, CacheConfig, CachingCollector, Discovery, StaticDirectory, VariantSpec,
+};
 use collector_testkit::{FakeBackend, TokioClock};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -62,6 +64,10 @@ impl Fixture {
     }
 
     fn configured(admin: Admin, max_tracked: usize, env: &[(&str, &str)]) -> Self {
+        Self::of(admin, env, |builder| builder.max_tracked(max_tracked))
+    }
+
+    fn of(admin: Admin, env: &[(&str, &str)], change: impl FnOnce(Builder) -> Builder) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
         let backend = FakeBackend::new(Arc::clone(&clock)).named("prometheus");
         backend.serve_pods(&model(), &["m-0", "m-1"]);
@@ -75,14 +81,11 @@ impl Fixture {
             max_batch: Some(256),
             fetch_interval: None,
         };
-        let collector = CachingCollector::builder(Arc::new(backend.clone()))
+        let builder = CachingCollector::builder(Arc::new(backend.clone()))
             .config(CacheConfig::default())
-            .max_tracked(max_tracked)
             .directory(Arc::new(StaticDirectory::new(vec![variant]).unwrap()))
-            .clock(Arc::clone(&clock))
-            .build()
-            .unwrap();
-        let collector = Arc::new(collector);
+            .clock(Arc::clone(&clock));
+        let collector = Arc::new(change(builder).build().unwrap());
         let (lifecycle, watched) = watch::channel(Lifecycle::Serving);
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let loaded = Loader::new().env(env).read().unwrap();
@@ -324,6 +327,42 @@ async fn ready_once_the_first_cycle_has_ended_and_then_for_good() {
     assert_eq!(backend["name"], "prometheus");
     assert_eq!(backend["state"], "down");
     assert_eq!(after.json()["stale"][0]["model"], "org/m");
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_and_metrics_count_what_is_known_and_an_unknown_number_is_not_0() {
+    let admin = Admin::new(None).unwrap();
+    let fixture = Fixture::of(admin, &[], |builder| builder.discover(Discovery::default()));
+    fixture.backend.serve_pods(&ModelRef::new("<b>other</b>\"", "dev"), &["o-0"]);
+    fixture.backend.fail(ErrorKind::Connect);
+    fixture.collector.start_background_worker().await.unwrap();
+    let asked = fixture.get("/readyz").await;
+    assert_eq!(asked.status, StatusCode::SERVICE_UNAVAILABLE, "{}", asked.text);
+    assert_eq!(asked.json()["discovery"]["status"], "listing");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let failed = fixture.get("/readyz").await;
+    assert_eq!((failed.status, &failed.json()["known"]), (StatusCode::OK, &Value::Null));
+    assert_eq!(failed.json()["discovery"]["status"], "failed");
+    let page = fixture.get("/metrics").await.text;
+    assert!(page.contains("# TYPE collector_known_models gauge\n"), "{page}");
+    assert!(!page.contains("\ncollector_known_models "), "{page}");
+
+    fixture.backend.restore();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let known = fixture.get("/readyz").await.json();
+    assert_eq!(
+        (&known["known"], &known["tracked"], &known["notFresh"]),
+        (&2.into(), &2.into(), &0.into())
+    );
+    let page = fixture.get("/metrics").await.text;
+    for line in [
+        "collector_known_models 2\n",
+        "collector_left_out_models 0\n",
+        "collector_backend_known_models{backend=\"prometheus\"} 2\n",
+        "collector_replica_queue_length{model_name=\"<b>other</b>\\\"\",namespace=\"dev\"",
+    ] {
+        assert!(page.contains(line), "no {line} in {page}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

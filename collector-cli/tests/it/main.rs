@@ -3,6 +3,7 @@
 mod command_line;
 mod configuration;
 mod demo;
+mod discovery;
 mod explain;
 mod fake_prometheus;
 mod faults;

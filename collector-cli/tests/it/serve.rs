@@ -15,7 +15,9 @@ fn reading() -> String {
 #[tokio::test]
 async fn readings_health_and_metrics_are_served_until_sigterm() {
     let prometheus = with_one_model(Duration::from_secs(2)).await;
-    let served = Served::start(&mut collector_of(&prometheus.uri()));
+    let mut command = collector_of(&prometheus.uri());
+    // The first read asks the backend, and nothing else does.
+    let served = Served::start(command.env("COLLECTOR_TRACKING__DISCOVER", "false"));
     assert_eq!(served.get("/healthz").status, 200);
 
     let first = served.get(&reading());
@@ -49,7 +51,9 @@ async fn readings_health_and_metrics_are_served_until_sigterm() {
 
 #[tokio::test]
 async fn a_dead_backend_leaves_the_process_alive_and_ready() {
-    let served = Served::start(&mut collector_of("http://127.0.0.1:9"));
+    let mut command = collector_of("http://127.0.0.1:9");
+    // It would be ready once the list has failed too.
+    let served = Served::start(command.env("COLLECTOR_TRACKING__DISCOVER", "false"));
     let answer = served.get(&reading());
     assert_eq!(answer.status, 503, "{}", answer.body);
     assert_eq!(answer.json()["error"]["reason"], "PrometheusError");
@@ -68,7 +72,8 @@ async fn a_read_in_flight_is_answered_though_the_backend_hangs() {
         answering(|_| ResponseTemplate::new(200).set_delay(Duration::from_secs(600))).await;
     let mut command = collector_of(&prometheus.uri());
     command.env("COLLECTOR_PROMETHEUS__TIMEOUT", "20s");
-    let served = Served::start(&mut command);
+    // What arrives at the backend is the read.
+    let served = Served::start(command.env("COLLECTOR_TRACKING__DISCOVER", "false"));
     let address = served.address;
     let client = std::thread::spawn(move || {
         use std::io::{Read as _, Write as _};

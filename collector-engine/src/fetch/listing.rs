@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use collector_core::{
-    BackendError, Clock, ErrorKind, KnownModel, ListAsk, ModelRef, Nearest, Tick,
+    BackendError, Clock, ErrorKind, KnownModel, ListAsk, ListingState, ModelRef, Nearest, Tick,
 };
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
@@ -22,12 +22,31 @@ const SUGGESTIONS: usize = 3;
 /// How long a failure to list is remembered, so that callers who waited for it do not each repeat it.
 const FAILURE_TTL: Duration = Duration::from_secs(1);
 
-type Listing = Result<Arc<[KnownModel]>, Arc<BackendError>>;
+pub(crate) type Listing = Result<Arc<[KnownModel]>, Arc<BackendError>>;
 
 #[derive(Default)]
 pub(crate) struct Known {
     // Held over the request, so that those who want the list at the same time share it.
     last: Mutex<Option<(Tick, Listing)>>,
+    /// The same, and the last list before a failure, without a wait for a request.
+    seen: std::sync::Mutex<LastListing>,
+}
+
+/// What a source said when it was last asked for its models.
+#[derive(Clone, Default)]
+pub(crate) struct LastListing {
+    /// Its last list, and when it was asked for that.
+    pub(crate) listed: Option<(Tick, Arc<[KnownModel]>)>,
+    /// Why it could not be listed since.
+    pub(crate) error: Option<Arc<BackendError>>,
+}
+
+impl LastListing {
+    /// Whether it is known which models the source has, or that it cannot say.
+    pub(crate) fn is_settled(&self) -> bool {
+        let is_unsupported = |error: &Arc<BackendError>| error.kind() == ErrorKind::Unsupported;
+        self.listed.is_some() || self.error.as_ref().is_some_and(is_unsupported)
+    }
 }
 
 impl Known {
@@ -53,8 +72,39 @@ impl Known {
         let listing = tokio::time::timeout(limit, list(source, clock, limit))
             .await
             .unwrap_or_else(|_| Err(timed_out()));
-        *last = Some((clock.now(), listing.clone()));
+        let now = clock.now();
+        *last = Some((now, listing.clone()));
+        self.note(&listing, now);
         listing
+    }
+
+    /// What the source said when it was last asked.
+    pub(crate) fn last(&self) -> LastListing {
+        self.lock().clone()
+    }
+
+    pub(crate) fn state(&self, now: Tick) -> ListingState {
+        let LastListing { listed, error } = self.last();
+        let mut state = ListingState::default();
+        state.models = listed.as_ref().map(|(_, models)| models.len());
+        state.age = listed.map(|(at, _)| at.age(now));
+        state.error = error;
+        state
+    }
+
+    fn note(&self, listing: &Listing, now: Tick) {
+        let mut seen = self.lock();
+        match listing {
+            Ok(models) => {
+                *seen = LastListing { listed: Some((now, Arc::clone(models))), error: None }
+            }
+            Err(error) => seen.error = Some(Arc::clone(error)),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, LastListing> {
+        // Each change is complete at once.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

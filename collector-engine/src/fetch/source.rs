@@ -138,6 +138,7 @@ impl Source {
             skipped_cycles: self.skipped_cycles.load(Ordering::Relaxed),
             pushes: self.pushes.load(Ordering::Relaxed),
             panics: self.panics.load(Ordering::Relaxed),
+            listing: self.known.state(now),
         }
     }
 

@@ -48,7 +48,12 @@ impl Engine {
         if may_store && awaited && outcome == Outcome::Found && self.cache.retains() {
             self.track(cell, model, now);
         }
-        let last_read = before.as_ref().map_or(now, |before| before.last_read());
+        let last_read = match (&before, &cell.tracked) {
+            (Some(before), _) => before.last_read(),
+            // The background is no reader: else a model without a record would never look idle.
+            (None, Some(tracked)) if !awaited => tracked.since,
+            (None, _) => now,
+        };
         let states = before.as_ref().map(|before| before.cold.sources.as_slice());
         let publisher = self.publisher(cell, model, now);
         let states = states.unwrap_or_default();
@@ -84,8 +89,8 @@ impl Engine {
         record
     }
 
-    /// Tracks a model that was read, with its variants, unless the limit is reached.
-    fn track(&self, cell: &mut State<Fetch>, model: &ModelRef, now: Tick) {
+    /// Tracks a model that was read or discovered, with its variants, unless the limit is reached.
+    pub(crate) fn track(&self, cell: &mut State<Fetch>, model: &ModelRef, now: Tick) {
         if cell.tracked.is_some() {
             return;
         }

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::Engine;
 use crate::fetch::Source;
 use crate::publish::{UNTRACK_AFTER, next_fetch};
-use crate::refresh::live;
 use crate::refresh::schedule::{Plan, Schedule, Target};
+use crate::refresh::{discovery, live};
 use crate::snapshot;
 
 /// How often the worker checks whether the directory has changed or a reading has grown old.
@@ -37,6 +37,14 @@ impl Worker {
     pub(crate) fn start(engine: &Arc<Engine>) -> Self {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
+        if engine.discoverer.is_some() {
+            for index in 0..engine.sources.len() {
+                tasks.spawn(discovery::run(Arc::clone(engine), index, stop.clone()));
+            }
+        }
+        if !engine.cache.retains() {
+            return Self { stop, tasks };
+        }
         let interval = engine.config.fetch_interval;
         for (index, source) in engine.sources.iter().enumerate() {
             if source.pushes() {
@@ -82,9 +90,10 @@ async fn fetch_loop(engine: Arc<Engine>, index: usize, stop: CancellationToken) 
     let source = &engine.sources[index];
     let mut schedule = Schedule::new(fastrand::f64());
     let mut changes = engine.paces.changes();
-    let mut turns: u64 = 0;
+    let mut counted = false;
     loop {
         changes.mark_unchanged();
+        let has_listed = engine.has_listed();
         // Outside code runs in a cycle: a cache, a directory. Its panic must not end the refresh of
         // everything in silence.
         let turn = AssertUnwindSafe(engine.turn(index, &mut schedule, &stop)).catch_unwind().await;
@@ -97,11 +106,11 @@ async fn fetch_loop(engine: Arc<Engine>, index: usize, stop: CancellationToken) 
                 (true, Some(engine.shortest_interval().max(WATCH_INTERVAL)))
             }
         };
-        // The first cycle counts once all tracked models have been tried.
-        if fetched || turns == 0 {
+        // The first cycle counts once all tracked models have been tried, those that were discovered too.
+        if has_listed && (fetched || !counted) {
             source.cycles.fetch_add(1, Ordering::Relaxed);
+            counted = true;
         }
-        turns += 1;
         let due = async {
             match wait {
                 Some(wait) => tokio::time::sleep(wait).await,
@@ -142,7 +151,7 @@ async fn housekeeping(engine: Arc<Engine>, stop: CancellationToken) {
 }
 
 /// Outside code runs in the background: a cache, a directory. Its panic must not end it in silence.
-fn survive(engine: &Engine, what: &str, run: impl FnOnce()) {
+pub(super) fn survive(engine: &Engine, what: &str, run: impl FnOnce()) {
     if std::panic::catch_unwind(AssertUnwindSafe(run)).is_err() {
         engine.panicked();
         tracing::error!("{what} panicked; the next one comes as usual");

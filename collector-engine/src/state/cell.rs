@@ -42,11 +42,13 @@ pub(crate) struct State<F> {
 pub(crate) struct Tracked {
     /// Configured: never untracked for idleness.
     pub(crate) pinned: bool,
+    /// Discovered, and listed by a backend: not untracked for idleness either.
+    pub(crate) listed: bool,
     /// The variants of it that the directory has had, until they are stopped.
     pub(crate) variants: BTreeSet<VariantName>,
     /// The variants whose allocations are not kept until they are read again.
     pub(crate) stopped: BTreeSet<VariantName>,
-    /// When tracking began, or the record was last invalidated; counts as a read.
+    /// When tracking began, the record was last invalidated, or the last backend stopped listing it; counts as a read.
     pub(crate) since: Tick,
     /// Its ttl where ttls adapt, once it was found.
     pub(crate) adaptive: Option<AdaptiveTtl>,
@@ -56,11 +58,17 @@ impl Tracked {
     pub(crate) fn since(now: Tick) -> Self {
         Self {
             pinned: false,
+            listed: false,
             variants: BTreeSet::new(),
             stopped: BTreeSet::new(),
             since: now,
             adaptive: None,
         }
+    }
+
+    /// Whether it is tracked although nobody reads it.
+    pub(crate) fn stays(&self) -> bool {
+        self.pinned || self.listed
     }
 }
 

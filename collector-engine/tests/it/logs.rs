@@ -16,16 +16,16 @@ use crate::setup::{config, llama, pass, secs, setup, setup_with, variant, varian
 
 /// The lines that the thread of a test has logged, each with its fields.
 #[derive(Clone, Default)]
-struct Logs(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Logs(Arc<Mutex<Vec<String>>>);
 
 impl Logs {
-    fn capture() -> (Self, DefaultGuard) {
+    pub(crate) fn capture() -> (Self, DefaultGuard) {
         let logs = Self::default();
         let guard = tracing::subscriber::set_default(logs.clone());
         (logs, guard)
     }
 
-    fn with(&self, message: &str) -> Vec<String> {
+    pub(crate) fn with(&self, message: &str) -> Vec<String> {
         let lines = self.0.lock().unwrap();
         lines.iter().filter(|line| line.starts_with(message)).cloned().collect()
     }

@@ -5,6 +5,7 @@ mod allocations;
 mod budget;
 mod cached;
 mod directory;
+mod discovery;
 mod fetches;
 mod invalidation;
 mod large;

@@ -10,7 +10,7 @@ use collector_core::{
     BreakerState, Clock, CollectError, ErrorKind, Freshness, MetricsCollector as _, ModelRef,
     Source, Tick,
 };
-use collector_engine::{Builder, CacheConfig, CachingCollector, StaticDirectory};
+use collector_engine::{Builder, CacheConfig, CachingCollector, Discovery, StaticDirectory};
 use collector_testkit::{FakeBackend, ManualClock};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -418,4 +418,30 @@ async fn no_more_models_are_restored_than_may_be_tracked() {
     let process = machine.process_of(|builder, config| builder.config(config).max_tracked(2));
     let process = process.start_alone().await;
     assert_eq!((process.collector.state().tracked, process.collector.cache_size()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn restored_models_are_not_lost_while_the_backend_that_listed_them_is_down() {
+    let machine = Machine::new();
+    let discovering = || {
+        machine.process_of(|builder, config| builder.config(config).discover(Discovery::default()))
+    };
+    let gone = ModelRef::new("gone", "prod");
+    let process = discovering();
+    process.backend.serve_pods(&llama(), &["llama-0"]);
+    process.backend.serve_pods(&gone, &["gone-0"]);
+    process.collector.start_background_worker().await.unwrap();
+    pass(secs(60)).await;
+    process.collector.stop_background_worker().await;
+
+    let process = discovering();
+    process.backend.fail(ErrorKind::Connect);
+    process.collector.start_background_worker().await.unwrap();
+    pass(secs(3600)).await;
+    assert_eq!(process.collector.state().tracked, 2);
+    process.backend.restore();
+    process.backend.serve_pods(&llama(), &["llama-0"]);
+    pass(secs(600)).await;
+    let tracked: Vec<_> = process.collector.tracked().into_iter().map(|it| it.model).collect();
+    assert_eq!(tracked, [llama()], "only this one is listed again");
 }

@@ -25,6 +25,17 @@ async fn a_model_that_nobody_reads_for_five_minutes_is_untracked_and_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_model_that_is_gone_is_untracked_like_any_other() {
+    let setup = setup();
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker().await.unwrap();
+    setup.read(&llama()).await;
+    setup.backend.remove(&llama());
+    pass(secs(361)).await;
+    assert_eq!(setup.collector.state().tracked, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_misspelt_name_is_forgotten() {
     let setup = setup();
     setup.collector.start_background_worker().await.unwrap();

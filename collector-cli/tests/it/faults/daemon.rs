@@ -22,8 +22,9 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Starts it on a free port and waits for it to listen. The log is read for as long as it runs:
-    /// a full pipe would stop it.
+    /// a full pipe would stop it. Only what the test reads is tracked, so that the test knows what is asked.
     pub(crate) fn start(command: &mut Command) -> Self {
+        command.env("COLLECTOR_TRACKING__DISCOVER", "false");
         Self::start_as_configured(command.env("COLLECTOR_SERVER__LISTEN", "127.0.0.1:0"))
     }
 

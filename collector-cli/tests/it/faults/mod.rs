@@ -6,7 +6,7 @@
 
 pub(crate) mod certificates;
 mod configuration;
-mod daemon;
+pub(crate) mod daemon;
 mod data;
 pub(crate) mod fleet;
 mod lifecycle;

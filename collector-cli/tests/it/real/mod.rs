@@ -2,6 +2,7 @@
 //! itself is what a reading must say.
 
 mod both;
+mod discovery;
 mod fixture;
 mod outage;
 mod parity;
