@@ -8,6 +8,8 @@ mod explain;
 mod fake_prometheus;
 mod faults;
 mod get;
+#[cfg(feature = "promql")]
+mod keda;
 mod messages;
 #[cfg(feature = "epp")]
 mod pods;

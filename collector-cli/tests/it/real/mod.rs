@@ -9,4 +9,6 @@ mod parity;
 #[cfg(feature = "promql")]
 mod promql;
 mod requests;
+#[cfg(feature = "promql")]
+mod scaling;
 mod truth;

@@ -9,8 +9,8 @@ use super::fixture::{World, eventually, variant};
 use crate::process::{Answer, Served, collector, run};
 
 /// A `collector serve` with its PromQL API in front of a Prometheus that scrapes a fleet.
-struct Fixture {
-    world: World,
+pub(super) struct Fixture {
+    pub(super) world: World,
     served: Served,
     _folder: tempfile::TempDir,
 }
@@ -20,7 +20,7 @@ impl Fixture {
         Self::of(World::start(variants).await, settings)
     }
 
-    fn of(world: Option<World>, settings: &str) -> Option<Self> {
+    pub(super) fn of(world: Option<World>, settings: &str) -> Option<Self> {
         let world = world?;
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("collector.toml");
@@ -32,7 +32,7 @@ impl Fixture {
         Some(Self { world, served, _folder: folder })
     }
 
-    fn get(&self, path: &str, query: &str, more: &str) -> Answer {
+    pub(super) fn get(&self, path: &str, query: &str, more: &str) -> Answer {
         let query: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
         self.served.get(&format!("{path}?query={query}{more}"))
     }
