@@ -9,7 +9,7 @@ mod fake_prometheus;
 mod faults;
 mod get;
 #[cfg(feature = "promql")]
-mod keda;
+mod keda_arithmetic;
 mod messages;
 #[cfg(feature = "epp")]
 mod pods;

@@ -7,7 +7,7 @@ use collector_sim::{Faults, FleetSpec, PickerNames, PickerSpec};
 
 use super::fixture::{World, eventually, variant};
 use super::promql::Fixture;
-use crate::keda::{Fallback, Polled, Scaled, read};
+use crate::keda_arithmetic::{Fallback, Polled, Scaled, read};
 
 /// Polls beyond the cooldown.
 const LONG: u32 = 20;
