@@ -40,6 +40,11 @@ impl Serving {
         Ok(Self { process, address: free })
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// An error when the program has ended; it has said why on stderr.
     pub(crate) fn still_runs(&mut self) -> Result<()> {
         let ended = self.process.try_wait()?;

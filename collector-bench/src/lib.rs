@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "a command-line tool prints its figures")]
 
 mod adaptive;
+mod autoscalers;
 mod case;
 mod collector;
 mod counts;
@@ -76,6 +77,7 @@ enum Suite {
     Sizes,
     Latency,
     Scrape,
+    Autoscalers,
 }
 
 /// What callgrind runs: some runs of one system, and nothing else.
@@ -131,6 +133,7 @@ impl Suite {
             Self::Sizes => sizes::measure(program, quick, report).await,
             Self::Latency => latency::measure(quick, report).await,
             Self::Scrape => scrape::measure(program, quick, report).await,
+            Self::Autoscalers => autoscalers::measure(program, quick, report).await,
         }
     }
 }
@@ -148,6 +151,14 @@ pub fn repeat_if_told() -> Result<bool> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(instructions::repeat(case, &system, runs))?;
     Ok(true)
+}
+
+/// Is a bare server, where this process was started for that, and tells whether it was.
+///
+/// # Errors
+/// When it cannot listen.
+pub async fn serve_if_told() -> Result<bool> {
+    autoscalers::http::serve_if_told().await
 }
 
 /// The cases of the cache, for the criterion benches.

@@ -23,8 +23,11 @@ fn run() -> Result<()> {
     if collector_bench::repeat_if_told()? {
         return Ok(());
     }
-    let args = Args::parse();
     // Several threads, because the simulated pods must answer while this one waits for a program.
     let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+    if runtime.block_on(collector_bench::serve_if_told())? {
+        return Ok(());
+    }
+    let args = Args::parse();
     runtime.block_on(collector_bench::measure(&args))
 }

@@ -1,7 +1,7 @@
 //! One refresh of a fleet from a real Prometheus: the pattern that asks variant by variant beside the plan
 //! that asks once for all.
 
-mod feed;
+pub(crate) mod feed;
 mod pattern;
 
 use std::sync::Arc;

@@ -20,7 +20,7 @@ const NAMESPACES: usize = 40;
 const MAX_REQUEST_BYTES: usize = 16 << 10;
 
 /// Serves the pages, until it is dropped.
-pub(super) struct Feed {
+pub(crate) struct Feed {
     address: SocketAddr,
     serving: JoinHandle<()>,
 }
@@ -32,7 +32,7 @@ impl Drop for Feed {
 }
 
 /// The model of each variant, which has one of its own.
-pub(super) fn models(variants: usize) -> Vec<ModelRef> {
+pub(crate) fn models(variants: usize) -> Vec<ModelRef> {
     (0..variants).map(model).collect()
 }
 
@@ -49,12 +49,12 @@ fn pods(variant: usize) -> usize {
 }
 
 /// Pods of a fleet.
-pub(super) fn pods_of(variants: usize) -> usize {
+pub(crate) fn pods_of(variants: usize) -> usize {
     (0..variants).map(pods).sum()
 }
 
 impl Feed {
-    pub(super) async fn start(variants: usize) -> Result<Self> {
+    pub(crate) async fn start(variants: usize) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let fleet = Arc::new(Fleet { variants, started: Instant::now() });
@@ -71,7 +71,7 @@ impl Feed {
     }
 
     /// What makes a Prometheus scrape all pages.
-    pub(super) fn configuration(&self, seconds: u64) -> String {
+    pub(crate) fn configuration(&self, seconds: u64) -> String {
         let mut yaml = format!(
             "global: {{ scrape_interval: {seconds}s, scrape_timeout: {seconds}s }}\n\
              scrape_configs:\n\

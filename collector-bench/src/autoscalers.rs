@@ -1,0 +1,246 @@
+//! What autoscalers cost that read through the collector: the Prometheus behind it, and the collector itself.
+
+pub(crate) mod http;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use collector_testkit::{PrometheusError, PrometheusServer};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use url::form_urlencoded::byte_serialize;
+
+use self::http::{Bare, Connection};
+use crate::collector::Serving;
+use crate::refresh::feed::{Feed, models};
+use crate::report::{Figure, Report};
+
+const SUITE: &str = "autoscalers";
+/// ScaledObjects, each with a model and three triggers.
+const OBJECTS: usize = 200;
+/// KEDA's own poll, and that of the HPA through it.
+const KEDA_EVERY: Duration = Duration::from_secs(5);
+const HPA_EVERY: Duration = Duration::from_secs(15);
+/// For the server to have seen every pod.
+const PATIENCE: Duration = Duration::from_secs(120);
+const CONNECTIONS: u32 = 8;
+
+/// Measures the program behind a real Prometheus.
+pub(crate) async fn measure(program: &Path, quick: bool, report: &mut Report) -> Result<()> {
+    let feed = Feed::start(OBJECTS).await?;
+    let prometheus = match PrometheusServer::start_with(&feed.configuration(15)).await {
+        Err(PrometheusError::NotInstalled) => {
+            report.note(SUITE, "not measured: there is no `prometheus` program");
+            return Ok(());
+        }
+        other => other?,
+    };
+    let folder = tempfile::tempdir()?;
+    let configuration = folder.path().join("collector.toml");
+    let toml = format!(
+        "[prometheus]\nurl = \"{}\"\nallow_http = true\nscrape_interval = \"15s\"\n\
+         [promql]\nenabled = true\n",
+        prometheus.url()
+    );
+    fs::write(&configuration, toml)?;
+    let collector = Serving::start(program, &configuration)?;
+    let (direct, guarded) = (Door::direct(&prometheus)?, Door::guarded(&collector));
+    wait_for_series(&direct).await?;
+
+    cached_answers(&guarded, folder.path(), quick, report).await?;
+
+    let time = Duration::from_secs(if quick { 15 } else { 60 });
+    let idle = cpu_of(&prometheus, async {
+        sleep(time).await;
+        Ok(())
+    });
+    let idle = idle.await?;
+    let mut costs = Vec::new();
+    for (system, door, triggers) in [
+        ("directly", &direct, engine_triggers()),
+        ("PromQL API, engines' series", &guarded, engine_triggers()),
+        ("PromQL API, readings", &guarded, reading_triggers()),
+    ] {
+        let spent = cpu_of(&prometheus, poll(door, &triggers, time)).await?;
+        let spent = (spent - idle).max(0.0) / time.as_secs_f64();
+        let figure = Figure { name: "Prometheus CPU", value: spent * 1000.0, unit: "ms/s" };
+        report.row(SUITE, "200 ScaledObjects of 3 triggers", system, &[figure]);
+        costs.push(spent);
+    }
+    // Readings are collected whoever asks: what remains is below what the server's clock shows.
+    let least = 1e-3 / time.as_secs_f64();
+    report.goal_at_least("autoscalers.200.readings_cpu", 10.0, costs[0] / costs[2].max(least));
+    Ok(())
+}
+
+/// An instant-query API.
+struct Door {
+    address: SocketAddr,
+}
+
+impl Door {
+    fn direct(prometheus: &PrometheusServer) -> Result<Self> {
+        let url = prometheus.url();
+        let address = url.trim_start_matches("http://").trim_end_matches('/').parse();
+        Ok(Self { address: address.with_context(|| format!("{url} is no address"))? })
+    }
+
+    fn guarded(collector: &Serving) -> Self {
+        Self { address: collector.address() }
+    }
+
+    fn path(query: &str) -> String {
+        let query: String = byte_serialize(query.as_bytes()).collect();
+        format!("/api/v1/query?query={query}")
+    }
+}
+
+/// Waits until every pod can be queried.
+async fn wait_for_series(direct: &Door) -> Result<()> {
+    let began = Instant::now();
+    let last = models(OBJECTS).pop().context("there are models")?;
+    let query = format!("vllm:num_requests_waiting{{model_name=\"{}\"}}", last.model.as_str());
+    let path = Door::path(&query);
+    loop {
+        let mut connection = Connection::open(direct.address, &path).await?;
+        let (_, body) = connection.ask().await?;
+        if memchr::memmem::find(body, b"\"value\"").is_some() {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < PATIENCE, "Prometheus does not see all pods");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The pace of one answer from memory, beside the same answer by the web framework alone.
+async fn cached_answers(
+    door: &Door,
+    folder: &Path,
+    quick: bool,
+    report: &mut Report,
+) -> Result<()> {
+    let first = models(OBJECTS).swap_remove(0);
+    let path = Door::path(&format!(
+        "sum(vllm:num_requests_waiting{{namespace=\"{}\",model_name=\"{}\"}})",
+        first.namespace.as_str(),
+        first.model.as_str()
+    ));
+    let mut connection = Connection::open(door.address, &path).await?;
+    let (status, body) = connection.ask().await?;
+    ensure!(status == 200, "status {status}: {}", String::from_utf8_lossy(body));
+    let bare = Bare::start(body, folder).await?;
+    let (rounds, time) = if quick { (3, 1) } else { (6, 3) };
+    let time = Duration::from_secs(time);
+    let (mut own, mut peer) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        // In turns, so that what else the machine does is shared.
+        peer.push(http::pace(bare.address, &path, CONNECTIONS as usize, time).await?);
+        own.push(http::pace(door.address, &path, CONNECTIONS as usize, time).await?);
+    }
+    let (own, peer) = (median(own), median(peer));
+    let p99 = http::p99(door.address, &path, (CONNECTIONS, own / 4.0), time).await?;
+    for (system, pace, more) in [
+        ("axum alone", peer, None),
+        ("collector", own, Some(Figure { name: "p99 at a quarter", value: p99 * 1e3, unit: "ms" })),
+    ] {
+        let mut figures = vec![Figure { name: "answers", value: pace, unit: "/s" }];
+        figures.extend(more);
+        report.row(SUITE, "one query from memory, 8 connections", system, &figures);
+    }
+    report.goal_at_least("autoscalers.cached.vs_axum", 0.6, own / peer);
+    report.goal("autoscalers.cached.p99_ms", 5.0, p99 * 1e3);
+    Ok(())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The triggers that people write, on the series of engines.
+fn engine_triggers() -> Vec<String> {
+    let of_model = |model: collector_core::ModelRef| {
+        let labels = format!(
+            "namespace=\"{}\",model_name=\"{}\"",
+            model.namespace.as_str(),
+            model.model.as_str()
+        );
+        [
+            format!("sum(vllm:num_requests_waiting{{{labels}}})"),
+            format!("max(vllm:kv_cache_usage_perc{{{labels}}})"),
+            format!("sum(vllm:num_requests_running{{{labels}}})"),
+        ]
+    };
+    models(OBJECTS).into_iter().flat_map(of_model).collect()
+}
+
+/// The same from the collector's readings.
+fn reading_triggers() -> Vec<String> {
+    let of_model = |model: collector_core::ModelRef| {
+        let labels = format!(
+            "namespace=\"{}\",model_name=\"{}\"",
+            model.namespace.as_str(),
+            model.model.as_str()
+        );
+        [
+            format!("sum(collector_replica_queue_length{{{labels}}})"),
+            format!("max(collector_replica_kv_cache_usage{{{labels}}})"),
+            format!("sum(collector_replica_running_requests{{{labels}}})"),
+        ]
+    };
+    models(OBJECTS).into_iter().flat_map(of_model).collect()
+}
+
+/// Polls every trigger as KEDA and the HPA do, each at a time of its own.
+async fn poll(door: &Door, triggers: &[String], time: Duration) -> Result<()> {
+    let began = Instant::now();
+    let mut due: BinaryHeap<Reverse<(Duration, usize, Duration)>> = BinaryHeap::new();
+    for index in 0..triggers.len() {
+        for every in [KEDA_EVERY, HPA_EVERY] {
+            due.push(Reverse((every.mul_f64(fastrand::f64()), index, every)));
+        }
+    }
+    let mut asking = JoinSet::new();
+    while let Some(Reverse((at, index, every))) = due.pop() {
+        if at >= time {
+            continue;
+        }
+        due.push(Reverse((at + every, index, every)));
+        sleep_until(began + at).await;
+        let (address, path) = (door.address, Door::path(&triggers[index]));
+        asking.spawn(async move {
+            let mut connection = Connection::open(address, &path).await?;
+            let (status, body) = connection.ask().await?;
+            ensure!(status == 200, "status {status}: {}", String::from_utf8_lossy(body));
+            Ok(())
+        });
+        while let Some(ended) = asking.try_join_next() {
+            ended??;
+        }
+    }
+    while let Some(ended) = asking.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+/// The seconds of CPU that the server spends while this goes on.
+async fn cpu_of(
+    prometheus: &PrometheusServer,
+    work: impl Future<Output = Result<()>>,
+) -> Result<f64> {
+    let before = cpu(prometheus).await?;
+    work.await?;
+    Ok(cpu(prometheus).await? - before)
+}
+
+async fn cpu(prometheus: &PrometheusServer) -> Result<f64> {
+    let page = prometheus.get("/metrics").await?;
+    let line = page.lines().find_map(|line| line.strip_prefix("process_cpu_seconds_total "));
+    Ok(line.context("the server shows no CPU time")?.trim().parse()?)
+}
