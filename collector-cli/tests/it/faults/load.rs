@@ -11,9 +11,9 @@ use super::server::{Reply, Server};
 use super::verdict::check;
 use crate::process::collector_of;
 
-/// What a first look asks at most: 14 queries for vLLM, the clock twice, names, labels, and how often is
-/// scraped.
-const PLAN: usize = 14 + 5;
+/// What a first look asks at most: 14 queries for vLLM, the clock twice, names, labels, how often is scraped, and
+/// whether there are endpoint pickers.
+const PLAN: usize = 14 + 6;
 
 /// Slow enough for all callers to come before the first is answered.
 fn slow() -> Server {
