@@ -38,6 +38,7 @@ pub(super) fn fix(file: File, rules: impl Fn(&Object) -> Vec<Finding>) -> Result
                     changes.iter().map(|change| yaml::edit(&file.text, node, change)).collect();
                 match made {
                     Ok(made) => {
+                        let mut done = Vec::new();
                         for (change, edit) in changes.iter().zip(made) {
                             // Two findings may propose the same change.
                             if edits.contains(&edit) {
@@ -46,14 +47,16 @@ pub(super) fn fix(file: File, rules: impl Fn(&Object) -> Vec<Finding>) -> Result
                             edits.push(edit);
                             let value = value_at(&mut values[object.document], object);
                             yaml::change_value(value, change);
-                            let what = described(change);
-                            comments.entry(position).or_default().push(format!(
-                                "collector check --fix: {what} ({})",
-                                reason(&finding.check, &object.value)
-                            ));
-                            let detail = format!("{}: {what}", name_of(&object.value));
-                            checks.push(check(object.kind, CheckStatus::Pass, detail));
+                            done.push(described(change));
                         }
+                        if done.is_empty() {
+                            continue;
+                        }
+                        let (what, why) = (done.join(", "), reason(&finding.check, &object.value));
+                        let comment = format!("collector check --fix: {what} ({why})");
+                        comments.entry(position).or_default().push(comment);
+                        let detail = format!("{}: {what}", name_of(&object.value));
+                        checks.push(check(object.kind, CheckStatus::Pass, detail));
                     }
                     Err(why) => {
                         let detail = format!(
@@ -122,7 +125,7 @@ fn described(change: &yaml::Change) -> String {
     let path = yaml::shown(&change.path);
     match &change.to {
         To::Value(value) => format!("{path} is now {value}"),
-        To::Renamed(name) => format!("{path} is now {name}"),
+        To::Renamed(name) => format!("{path} is renamed to {name}"),
         To::Quoted => format!("{path} is now a text"),
     }
 }

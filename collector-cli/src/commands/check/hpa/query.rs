@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::super::scaled_object::ENGINES;
 use super::{Metric, Source};
+use crate::commands::promql::quoted;
 
 /// Prefixes of metrics of endpoint pickers and of collectors.
 const PICKERS: [&str; 5] =
@@ -94,19 +95,6 @@ impl Metric {
             Source::Other(_) => None,
         }
     }
-}
-
-/// A PromQL string.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            '\n' => quoted.push_str("\\n"),
-            character => quoted.push(character),
-        }
-    }
-    quoted + "\""
 }
 
 #[cfg(test)]

@@ -10,6 +10,9 @@ use super::super::objects::Finding;
 use super::super::yaml::{Change, Step, To, steps};
 use super::{Fallback, ScaledObject, Trigger};
 
+/// Labels that identify a namespace.
+const NAMESPACE: [&str; 4] =
+    ["namespace", "exported_namespace", "k8s_namespace_name", "kubernetes_namespace"];
 /// Labels that identify a model, its pods or its pool.
 pub(in super::super) const MODEL: [&str; 9] = [
     "model_name",
@@ -193,6 +196,16 @@ impl ScaledObject {
                 ),
             );
         }
+        if self.to_zero()
+            && !self.triggers.is_empty()
+            && self.triggers.iter().all(Trigger::counts_waiting_only)
+        {
+            let detail = "its triggers count waiting requests alone, so it scales to zero while requests run";
+            checks.push(
+                self.check("minimum", CheckStatus::Warn, detail)
+                    .with_remedy("add a trigger on the running requests"),
+            );
+        }
         checks
     }
 
@@ -323,7 +336,7 @@ impl Trigger {
         let mut findings: Vec<Finding> = Vec::new();
         for (selector, labels) in &described.selectors {
             let has = |wanted: &[&str]| labels.iter().any(|label| wanted.contains(&label.as_str()));
-            let (every, label) = match (has(&["namespace"]), has(&MODEL)) {
+            let (every, label) = match (has(&NAMESPACE), has(&MODEL)) {
                 (false, false) => ("namespace and model", "namespace"),
                 (false, true) => ("namespace", "namespace"),
                 (true, false) => ("model", "model_name"),
@@ -367,12 +380,28 @@ impl Trigger {
 
     /// Returns whether all series of its query are those of model servers.
     fn is_of_engine(&self) -> bool {
+        self.all_selectors(is_of_engine)
+    }
+
+    /// Returns whether it is 0 while requests run and none waits.
+    fn counts_waiting_only(&self) -> bool {
+        if self.is_of_collector() {
+            return ["queue", "waiting-capacity"].contains(&self.signal());
+        }
+        self.all_selectors(|selector| {
+            let name = selector.split('{').next().unwrap_or_default();
+            name.contains("queue") || name.contains("waiting")
+        })
+    }
+
+    /// Returns whether it has a query and all of its selectors fulfil a condition.
+    fn all_selectors(&self, condition: impl Fn(&str) -> bool) -> bool {
         let described = self.text("query").map(|query| describe(query, &Limits::default()));
         let Some(Ok(described)) = described.filter(|_| self.kind == "prometheus") else {
             return false;
         };
         let mut selectors = described.selectors.iter();
-        !described.selectors.is_empty() && selectors.all(|(selector, _)| is_of_engine(selector))
+        !described.selectors.is_empty() && selectors.all(|(selector, _)| condition(selector))
     }
 
     /// Returns whether the collector takes an empty answer to its query for 0.
@@ -404,7 +433,7 @@ mod tests {
     use super::super::super::objects::read;
     use super::*;
 
-    /// An object that scales to zero, with a trigger on the endpoint picker's queue.
+    /// An object that scales to zero, with a trigger on the endpoint picker's running requests.
     const GOOD: &str = r#"
 apiVersion: keda.sh/v1alpha1
 kind: ScaledObject
@@ -419,7 +448,7 @@ spec:
       metricType: AverageValue
       metadata:
         serverAddress: http://collector.monitoring:9464
-        query: sum(llm_d_epp_flow_control_queue_size{namespace="prod",model_name="org/llama"})
+        query: sum(llm_d_epp_request_running{namespace="prod",model_name="org/llama"})
         threshold: "5"
 "#;
 
@@ -501,13 +530,15 @@ spec:
         );
         check_found(&[(r#"namespace="prod","#, "")], Warn, "selects every namespace");
         check_found(&[(r#",model_name="org/llama""#, "")], Warn, "selects every model");
-        let queue = "llm_d_epp_flow_control_queue_size";
+        let queue = "llm_d_epp_request_running";
         let running = "vllm:num_requests_running";
         check_found(&[(queue, running)], Warn, "at zero replicas this trigger fails");
         let zero =
             ("threshold: \"5\"", "threshold: \"5\"\n        queryParameters: \"empty=zero\"");
         check_found(&[(queue, running), zero], Warn, "nothing starts the first replica");
         assert_eq!(found(&[(queue, running), ("minReplicaCount: 0", "minReplicaCount: 1")]), []);
+        let waiting = "llm_d_epp_flow_control_queue_size";
+        check_found(&[(queue, waiting)], Warn, "scales to zero while requests run");
         check_found(&[("AverageValue", "Value")], Warn, "metricType is Value");
         check_found(&[("sum(", "max(")], Warn, "metricType is AverageValue");
         check_found(&[("sum(", "sum((")], Fail, "its query is invalid");
