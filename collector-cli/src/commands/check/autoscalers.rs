@@ -114,6 +114,8 @@ fn together(objects: &[Object], hpas: &[Hpa]) -> Vec<Check> {
         };
         let name = format!("{kind} {}", objects::name_of(&object.value));
         match targets.iter().find(|(known, _)| *known == target) {
+            // The same object from another file.
+            Some((_, other)) if *other == name => {}
             Some((_, other)) => {
                 let detail = format!("{name} and {other} both scale {target}, against each other");
                 let check = Check::new(format!("{group}.target"), CheckStatus::Fail, detail);
@@ -155,7 +157,8 @@ mod tests {
 
     #[test]
     fn two_autoscalers_of_one_workload_and_two_adapters_are_found() {
-        let scaled = "kind: ScaledObject\nspec: {scaleTargetRef: {name: a}}\n---\n";
+        let scaled =
+            "kind: ScaledObject\nmetadata: {name: a}\nspec: {scaleTargetRef: {name: a}}\n---\n";
         let hpa = |target: &str, label: &str| {
             format!(
                 "kind: HorizontalPodAutoscaler\nspec: {{scaleTargetRef: {{kind: Deployment, name: {target}}}, metrics: \
@@ -170,6 +173,8 @@ mod tests {
             ["hpa.target", "hpa.api"]
         );
         assert_eq!(found(&hpa("b", "model_name")), [""; 0]);
-        assert_eq!(found(&(scaled.to_owned() + scaled)), ["scaled-object.target"]);
+        let other = scaled.replace("metadata: {name: a}", "metadata: {name: b}");
+        assert_eq!(found(&(scaled.to_owned() + &other)), ["scaled-object.target"]);
+        assert_eq!(found(&(scaled.to_owned() + scaled)), [""; 0], "it is the same object");
     }
 }

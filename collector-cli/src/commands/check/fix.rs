@@ -62,7 +62,11 @@ pub(super) fn fix(file: File, rules: impl Fn(&Object) -> Vec<Finding>) -> Result
                         let detail = format!(
                             "{}: {} cannot be changed here: {why}",
                             name_of(&object.value),
-                            changes.iter().map(described).collect::<Vec<_>>().join(", ")
+                            changes
+                                .iter()
+                                .map(|change| yaml::shown(&change.path))
+                                .collect::<Vec<_>>()
+                                .join(", ")
                         );
                         let check = check(object.kind, CheckStatus::Warn, detail);
                         if !checks.contains(&check) {

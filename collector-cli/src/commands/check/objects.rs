@@ -123,8 +123,7 @@ impl File {
     }
 
     pub(super) fn parse(name: String, text: String, kinds: Vec<Kind>) -> Result<Self, String> {
-        let documents =
-            yaml::parse(&text).map_err(|error| format!("{name} is not valid YAML: {error}"))?;
+        let documents = yaml::parse(&text).map_err(|error| format!("{name} {error}"))?;
         Ok(Self { name, text, documents, kinds })
     }
 
@@ -240,6 +239,7 @@ mod tests {
             ("", "contains no object of kind ScaledObject"),
             ("kind: Deployment\n", "contains no object of kind ScaledObject, only Deployment"),
             ("a: [", "is not valid YAML"),
+            (&"--- 1\n".repeat(10_001), "is too large"),
             ("just text", "contains no object"),
         ] {
             std::fs::write(&path, text).unwrap();

@@ -7,6 +7,10 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::{Location, Spanned};
 
+/// The maximum numbers of documents and of nodes in a file: some 10 000 objects.
+const DOCUMENTS_MAX: usize = 10_000;
+const NODES_MAX: usize = 1_000_000;
+
 /// A node and its place.
 pub(super) type Node = Spanned<Content>;
 
@@ -74,10 +78,25 @@ pub(super) fn shown(path: &[Step]) -> String {
     steps.collect::<String>().trim_start_matches('.').to_owned()
 }
 
-/// Parses the documents of a text, within the parser's limits for depth, size and aliases.
+/// Parses the documents of a text, within limits: an alias costs few bytes, and can stand for many nodes.
 pub(super) fn parse(text: &str) -> Result<Vec<Node>, String> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| error.to_string())
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        budget: serde_saphyr::budget! {
+            max_documents: DOCUMENTS_MAX,
+            max_nodes: NODES_MAX,
+            max_events: NODES_MAX * 4,
+        },
+    };
+    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
+        let error = error.to_string();
+        if error.starts_with("budget breached") {
+            return format!(
+                "is too large: {DOCUMENTS_MAX} documents and {NODES_MAX} values are the limits; split it"
+            );
+        }
+        format!("is not valid YAML: {error}")
+    })
 }
 
 impl Content {

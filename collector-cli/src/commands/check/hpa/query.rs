@@ -7,9 +7,15 @@ use super::super::scaled_object::ENGINES;
 use super::{Metric, Source};
 use crate::commands::promql::quoted;
 
-/// Prefixes of metrics of endpoint pickers and of collectors.
-const PICKERS: [&str; 5] =
-    ["llm_d_epp_", "llm_d_router_epp_", "inference_extension_", "inference_pool_", "collector_"];
+/// Prefixes of metrics of endpoint pickers, collectors and the Workload Variant Autoscaler.
+const OTHERS: [&str; 6] = [
+    "llm_d_epp_",
+    "llm_d_router_epp_",
+    "inference_extension_",
+    "inference_pool_",
+    "collector_",
+    "wva_",
+];
 
 /// A requirement of a label selector.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,7 +63,7 @@ impl Metric {
     /// Returns whether it is a metric of model servers, endpoint pickers or this collector.
     pub(super) fn is_known(&self) -> bool {
         let series = self.series();
-        ENGINES.iter().chain(&PICKERS).any(|prefix| series.starts_with(prefix))
+        ENGINES.iter().chain(&OTHERS).any(|prefix| series.starts_with(prefix))
     }
 
     /// The series that it is taken from. vLLM's are often renamed, because other tools do not take colons.

@@ -310,6 +310,7 @@ fn quantity(text: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::objects::read;
     use super::*;
 
     const GOOD: &str = r#"
@@ -377,6 +378,17 @@ spec:
         );
         check_found(&[(average, "type: AverageValue")], Fail, "the target has no number");
         check_found(&[(average, "type: Utilization, averageValue: \"5\"")], Fail, "Utilization");
+        // A number of replicas as Value multiplies the present ones by it.
+        let wva = [
+            ("\"vllm:num_requests_waiting\"", "wva_desired_replicas"),
+            ("model_name", "variant_name"),
+        ];
+        assert_eq!(found(&wva), []);
+        check_found(
+            &[wva[0], wva[1], (average, "type: Value, value: \"1\"")],
+            Warn,
+            "divided by the replicas",
+        );
         let counter = ("vllm:num_requests_waiting", "vllm:prompt_tokens_total");
         check_found(&[counter], Warn, "is a counter");
     }
@@ -430,6 +442,16 @@ spec:
         );
         check_found(&[("autoscaling/v2", "autoscaling/v2beta2")], Fail, "not autoscaling/v2");
         check_found(&[("type: External", "type: Resource")], Skip, "not checked");
+    }
+
+    #[test]
+    fn the_example_passes() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/hpa.yaml");
+        let objects = read(&[], &[file.into()]).unwrap().remove(0).objects();
+        assert_eq!(objects.len(), 2);
+        for finding in objects.iter().flat_map(|object| Hpa::of(&object.value).rules(&[])) {
+            assert_eq!(finding.check.status, CheckStatus::Pass, "{finding:?}");
+        }
     }
 
     #[test]

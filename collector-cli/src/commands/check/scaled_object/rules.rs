@@ -14,10 +14,11 @@ use super::{Fallback, ScaledObject, Trigger};
 const NAMESPACE: [&str; 4] =
     ["namespace", "exported_namespace", "k8s_namespace_name", "kubernetes_namespace"];
 /// Labels that identify a model, its pods or its pool.
-pub(in super::super) const MODEL: [&str; 9] = [
+pub(in super::super) const MODEL: [&str; 10] = [
     "model_name",
     "target_model_name",
     "model",
+    "variant_name",
     "inference_pool",
     "deployment",
     "statefulset",
@@ -551,13 +552,15 @@ spec:
     }
 
     #[test]
-    fn the_example_passes() {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/scaledobject.yaml");
-        let objects = read(&[Path::new(file).to_owned()], &[]).unwrap().remove(0).objects();
-        assert_eq!(objects.len(), 2);
-        let objects = objects.iter().map(|object| ScaledObject::of(&object.value));
-        for finding in objects.flat_map(|object| object.rules(&context())) {
-            assert_eq!(finding.check.status, CheckStatus::Pass, "{finding:?}");
+    fn the_examples_pass() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/");
+        for file in ["scaledobject.yaml", "scaledobject-external.yaml"] {
+            let objects = read(&[Path::new(folder).join(file)], &[]).unwrap().remove(0).objects();
+            assert_eq!(objects.len(), 2, "{file}");
+            let objects = objects.iter().map(|object| ScaledObject::of(&object.value));
+            for finding in objects.flat_map(|object| object.rules(&context())) {
+                assert_eq!(finding.check.status, CheckStatus::Pass, "{finding:?}");
+            }
         }
     }
 }
