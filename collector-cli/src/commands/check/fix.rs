@@ -40,8 +40,11 @@ pub(super) fn fix(file: File, rules: impl Fn(&Object) -> Vec<Finding>) -> Result
                     Ok(made) => {
                         let mut done = Vec::new();
                         for (change, edit) in changes.iter().zip(made) {
-                            // Two findings may propose the same change.
-                            if edits.contains(&edit) {
+                            // Two findings may change the same value: the next round sees what is left.
+                            let is_taken = |(from, to, by): &yaml::Edit| {
+                                edit.0 < *to && *from < edit.1 || (*from, by) == (edit.0, &edit.2)
+                            };
+                            if edits.iter().any(is_taken) {
                                 continue;
                             }
                             edits.push(edit);
@@ -261,6 +264,47 @@ spec:
         // No number of polls fits.
         let text = fixed(&object("{failureThreshold: 3, replicas: 1}").replace("60", "20"));
         assert_eq!(file(&text).objects()[0].value["spec"]["cooldownPeriod"], 300);
+    }
+
+    #[test]
+    fn every_combination_of_mistakes_is_fixed_at_once() {
+        let triggers = [
+            "{type: prometheus, metricType: Value, metadata: {serverAddress: 'http://p:9090', query: 'sum(vllm:a)', \
+             threshold: 5, ignoreNullValues: true}}",
+            "{type: prometheus, metadata: {serverAddress: 'http://c:9464', query: 'max(vllm:a)', threshold: '5'}}",
+            "{type: external, metricType: Utilization, metadata: {scalerAddress: 'https://c:9465/', model: m, target: 1.5}}",
+            "{type: cron}",
+        ];
+        let fallbacks = [
+            "",
+            "fallback: null, ",
+            "fallback: {}, ",
+            "fallback: {replicas: 0}, ",
+            "fallback: {failureThreshold: 9, replicas: 2, behavior: static}, ",
+        ];
+        let numbers = [
+            "",
+            "minReplicaCount: '0', ",
+            "minReplicaCount: 2, idleReplicaCount: 0, ",
+            "cooldownPeriod: 10, ",
+            "pollingInterval: '400', cooldownPeriod: 20, ",
+        ];
+        for numbers in numbers {
+            for fallback in fallbacks {
+                let alone = triggers.iter().map(std::slice::from_ref);
+                for used in alone.chain([&[][..], &triggers]) {
+                    let text = format!(
+                        "kind: ScaledObject\nmetadata: {{name: a}}\nspec: {{{numbers}{fallback}triggers: [{}]}}\n",
+                        used.join(", ")
+                    );
+                    let flow = fixed(&text);
+                    // The same as JSON.
+                    let json = file(&text).documents[0].value.value().to_string();
+                    let json = file(&fixed(&json)).documents[0].value.value();
+                    assert_eq!(file(&flow).documents[0].value.value(), json);
+                }
+            }
+        }
     }
 
     #[test]

@@ -59,7 +59,11 @@ async fn check(
     let mut files = autoscalers::Autoscalers::read(args, settings)?;
     // Of several rounds the last one is the result.
     let prints_at_once = format == Format::Table && args.wait.is_none();
-    let to_stderr = args.fixes();
+    // stdout is for corrected objects.
+    #[cfg(feature = "promql")]
+    let to_stderr = args.fix;
+    #[cfg(not(feature = "promql"))]
+    let to_stderr = false;
     let started = settings.clock.now();
     let mut attempt = 1;
     loop {

@@ -1,8 +1,9 @@
-//! `check --scaled-object`: KEDA's ScaledObjects, checked by rules (`rules`, `external`) and by the present values of
+//! `check --scaled-object`: KEDA's ScaledObjects, checked by rules (`rules`, `trigger`, `external`) and by the present values of
 //! their triggers (`values`).
 
 mod external;
 mod rules;
+mod trigger;
 mod values;
 
 use std::time::Duration;
@@ -10,7 +11,8 @@ use std::time::Duration;
 use collector_core::{Check, CheckStatus};
 use serde_json::{Map, Value};
 
-pub(super) use self::rules::{Context, ENGINES, MODEL};
+pub(super) use self::rules::Context;
+pub(super) use self::trigger::{ENGINES, MODEL};
 use super::objects::name_of;
 
 /// KEDA's defaults.

@@ -56,7 +56,7 @@ impl Trigger {
     /// Returns whether the scaler is a collector's: it has its port, or a model.
     pub(super) fn is_of_collector(&self) -> bool {
         self.is_external()
-            && (self.metadata.contains_key("model")
+            && (["model", "modelFromEnv"].iter().any(|key| self.metadata.contains_key(*key))
                 || self.text("scalerAddress").is_some_and(|address| address.ends_with(PORT)))
     }
 
@@ -72,7 +72,7 @@ impl Trigger {
         }
         let mut findings = self.texts();
         findings.extend(self.address());
-        if self.text("model").is_none() {
+        if self.text("model").is_none() && !self.metadata.contains_key("modelFromEnv") {
             findings.push(check(CheckStatus::Fail, "metadata.model is missing".to_owned()).into());
         }
         findings.extend(self.number_rule("target", true));
@@ -295,7 +295,7 @@ mod tests {
             ("model: m, signal: backlog-seconds, peakPrefillThroughput: \"9000\"", "AverageValue"),
             ("model: m, signal: composite, signals: \"queue=5, kv-max=0.8\"", "Value"),
             ("model: m, signal: slo-ratio, metric: ttft, slo: 500ms, quantile: \"0.95\"", "Value"),
-            ("modelFromEnv: M, model: m, onMissing: error", "AverageValue"),
+            ("modelFromEnv: M, onMissing: error", "AverageValue"),
         ] {
             assert_eq!(found(metadata, metric_type), [], "{metadata}");
         }
