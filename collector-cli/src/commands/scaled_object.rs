@@ -7,7 +7,7 @@ mod queries;
 use std::sync::Arc;
 
 use collector_config::Loader;
-use collector_core::{KnownModel, MetricsCollector, ModelRef, Nearest};
+use collector_core::{EndpointPicker, KnownModel, MetricsCollector, ModelRef, Nearest, Replicas};
 use collector_engine::CachingCollector;
 
 use self::document::{Document, Trigger};
@@ -40,10 +40,10 @@ pub(super) fn run(
         let collector = settings.collector_at_once()?;
         let model = model(&*collector, args).await?;
         // Errors if no backend knows it, with the nearest names.
-        collector.collect_replica_metrics(&model).await?;
+        let reading = collector.collect_replica_metrics(&model).await?;
         let triggers = match args.door {
             Door::Promql => promql(&settings, collector, &model, args, address).await?,
-            Door::Keda => keda(&model, args, address),
+            Door::Keda => keda(reading.value(), args, address)?,
         };
         let target = args.target.clone().unwrap_or_else(|| guessed(model.model.as_str()));
         if args.target.is_none() {
@@ -147,10 +147,21 @@ async fn promql(
 }
 
 /// The triggers on the external scaler.
-fn keda(model: &ModelRef, args: &ScaledObjectArgs, address: Option<String>) -> Vec<Trigger> {
+fn keda(
+    reading: &Replicas,
+    args: &ScaledObjectArgs,
+    address: Option<String>,
+) -> Result<Vec<Trigger>, Failure> {
+    if args.min == 0 && reading.endpoint_picker == EndpointPicker::None {
+        return Err(Failure::usage(
+            "--min 0 needs an endpoint picker among the targets of direct scraping: while there are no pods, its queue is the \
+             only metric that shows requests",
+        )
+        .with_hint("add it to the targets of [scrape], or use --min 1"));
+    }
     let address = address.unwrap_or_else(|| format!("collector.monitoring:{SCALER_PORT}"));
     let signals = args.signals().into_iter();
-    signals.map(|signal| Trigger::external(&address, model, signal)).collect()
+    Ok(signals.map(|signal| Trigger::external(&address, &reading.model, signal)).collect())
 }
 
 /// The name that a Deployment of a model probably has: the last part of its id, as Kubernetes writes names.

@@ -9,6 +9,7 @@ use collector_promql::Guard;
 use serde_json::Value;
 
 use self::query::{Requirement, requirements};
+pub(super) use self::rules::STABILIZATION;
 use super::objects::name_of;
 use super::present::{present, read_by_adapter};
 

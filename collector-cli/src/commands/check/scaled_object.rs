@@ -35,6 +35,8 @@ pub(super) struct ScaledObject {
     fallback: Option<Fallback>,
     /// Annotations that pause scaling.
     paused: Option<String>,
+    /// How long its HPA waits before it removes replicas, if this is set.
+    stabilization: Option<u64>,
     /// The formula that replaces the values of the triggers.
     formula: Option<String>,
     triggers: Vec<Trigger>,
@@ -92,6 +94,8 @@ impl ScaledObject {
         let mut paused = annotations
             .map(|(name, _)| name)
             .filter(|name| name.starts_with("autoscaling.keda.sh/paused"));
+        let advanced = &spec["advanced"];
+        let behavior = &advanced["horizontalPodAutoscalerConfig"]["behavior"];
         let not_numbers = NUMBERS.into_iter().map(|key| (key, &spec[key]));
         let not_numbers = not_numbers.filter(|(_, value)| !value.is_null() && !value.is_u64());
         Self {
@@ -104,7 +108,8 @@ impl ScaledObject {
             idle: spec["idleReplicaCount"].as_u64(),
             fallback,
             paused: paused.next().cloned(),
-            formula: text(&spec["advanced"]["scalingModifiers"]["formula"]),
+            stabilization: behavior["scaleDown"]["stabilizationWindowSeconds"].as_u64(),
+            formula: text(&advanced["scalingModifiers"]["formula"]),
             triggers: triggers.collect(),
             not_numbers: not_numbers.map(|(key, value)| (key, value.clone())).collect(),
         }

@@ -16,6 +16,7 @@ use crate::args::Signal;
 use crate::commands::promql::quoted;
 use crate::commands::settings::Settings;
 use crate::exit::Failure;
+use crate::logging;
 use crate::output::ErrorDocument;
 use crate::server::guard;
 
@@ -197,9 +198,11 @@ impl Server {
             let message =
                 format!("the server has no series for signal {} of {}", signal.name(), self.model);
             let document = ErrorDocument::new("MetricsMissing", message);
-            return Err(Failure::missing(document.with_hint(
-                "a model without pods has none: start a replica, or use --door keda, which reads every engine",
-            )));
+            return Err(Failure::missing(
+                document.with_hint(
+                    "a model without pods has none: start a replica, or use --door keda",
+                ),
+            ));
         }
         if is_max {
             return Ok(format!("max({})", terms.join(" or ")));
@@ -267,10 +270,20 @@ impl Server {
             }
             let by = self.namespace_labels.join(", ");
             let rows = self.rows(&format!("count by ({by}, inference_pool) ({selector})")).await?;
-            let of_model = rows.iter().find_map(|row| {
+            let of_namespace = rows.iter().filter_map(|row| {
                 Some((self.namespace_label(&row["metric"])?, &row["metric"]["inference_pool"]))
             });
-            let Some((namespace, pool)) = of_model else { continue };
+            let mut of_namespace: Vec<(String, &Value)> = of_namespace.collect();
+            if of_namespace.len() > 1 {
+                logging::note(&format!(
+                    "namespace {:?} has {} pools with endpoint pickers, and which one has the model is unknown; no trigger on \
+                     their queues is written",
+                    self.model.namespace.as_str(),
+                    of_namespace.len()
+                ));
+                return Ok(None);
+            }
+            let Some((namespace, pool)) = of_namespace.pop() else { continue };
             let labels = Labels { model: "model_name".to_owned(), namespace };
             let name = format!("{prefix}_flow_control_queue_size");
             let query = format!("sum({})", self.selector(&labels, &Series::named(name)));

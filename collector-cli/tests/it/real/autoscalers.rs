@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use collector_sim::{FleetSpec, PickerNames, PickerSpec};
+use collector_sim::{EngineKind, FleetSpec, PickerNames, PickerSpec};
 use serde_json::Value;
 
 use super::fixture::{World, variant};
@@ -16,7 +16,9 @@ struct Fixture {
 
 impl Fixture {
     async fn start() -> Option<Self> {
-        let variants = vec![variant("llama", "llama"), variant("org-llama", "org/llama")];
+        let mut qwen = variant("qwen", "qwen");
+        qwen.engine.kind = EngineKind::Sglang;
+        let variants = vec![variant("llama", "llama"), variant("org-llama", "org/llama"), qwen];
         let picker = PickerSpec {
             pool: "pool".to_owned(),
             namespace: "prod".to_owned(),
@@ -62,13 +64,15 @@ fn of(checks: &[Value], id: &str, status: &str) -> Vec<String> {
 async fn a_written_object_passes_its_check() {
     let Some(fixture) = Fixture::start().await else { return };
     for (args, triggers) in [
-        (&["--target", "llama"][..], 2),
-        (&["--min", "0", "-n", "prod"], 3),
-        (&["--signal", "kv-max", "--signal", "kv-sum", "--signal", "running", "--max", "3"], 4),
-        (&["--door", "keda", "--address", "collector:9465", "--min", "0"], 2),
-        (&["--door", "keda", "--signal", "kv-max", "--signal", "saturation"], 2),
+        (&["org/llama", "--target", "llama"][..], 2),
+        (&["org/llama", "--min", "0", "-n", "prod"], 3),
+        (&["org/llama", "--signal", "kv-max", "--signal", "kv-sum", "--max", "3"], 3),
+        (&["qwen"], 2),
+        (&["qwen", "--min", "0", "--signal", "running", "--signal", "kv-max"], 3),
+        (&["org/llama", "--door", "keda", "--address", "collector:9465", "--min", "2"], 1),
+        (&["qwen", "--door", "keda", "--signal", "kv-max", "--signal", "saturation"], 2),
     ] {
-        let ended = fixture.run(&[&["scaled-object", "org/llama"], args].concat());
+        let ended = fixture.run(&[&["scaled-object"], args].concat());
         assert_eq!(ended.exit, 0, "{args:?}: {}", ended.stderr);
         let object: Value = serde_saphyr::from_str(&ended.stdout).unwrap();
         assert_eq!(object["metadata"]["namespace"], "prod", "{args:?}");
@@ -83,6 +87,24 @@ async fn a_written_object_passes_its_check() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_query_has_the_names_of_the_models_engine() {
+    let Some(fixture) = Fixture::start().await else { return };
+    let ended = fixture.run(&["scaled-object", "qwen"]);
+    let of = |name: &str| {
+        format!(r#"sum(sglang:{name}{{namespace="prod",model_name="qwen",priority=""}})"#)
+    };
+    let names = ["num_queue_reqs", "num_grammar_queue_reqs", "num_paused_reqs"];
+    let query = names.map(of).join(" + ");
+    assert!(ended.stdout.contains(&format!("query: {query}\n")), "{}", ended.stdout);
+    let picker = r#"sum(llm_d_epp_flow_control_queue_size{namespace="prod",model_name="qwen"})"#;
+    assert!(ended.stdout.contains(&format!("query: {picker}\n")), "{}", ended.stdout);
+    // Without pods the sum of several sums is empty, and not known to be 0.
+    let ended = fixture.run(&["scaled-object", "qwen", "--min", "0"]);
+    assert_eq!((ended.exit, ended.stdout.as_str()), (2, ""));
+    assert!(ended.stderr.contains("is a sum of several queries"), "{}", ended.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_object_is_written_without_the_model_or_its_server() {
     let Some(fixture) = Fixture::start().await else { return };
     let ended = fixture.run(&["scaled-object", "org/lama"]);
@@ -93,6 +115,8 @@ async fn no_object_is_written_without_the_model_or_its_server() {
     assert!(ended.stderr.contains("prod"), "{}", ended.stderr);
     for wrong in [
         &["--signal", "saturation"][..],
+        // This backend reads no endpoint picker, and the scaler would not see its queue.
+        &["--door", "keda", "--min", "0"],
         &["--min", "9", "--max", "3"],
         &["--address", "collector:9465"],
         &["--door", "keda", "--address", "http://collector:9465"],
@@ -187,6 +211,10 @@ spec:
     let value = of(&checks, "scaled-object.value", "pass").remove(0);
     assert!(value.contains("trigger 1: signal running is "), "{value}");
     assert!(value.ends_with("now, from 2 pods"), "{value}");
+    let zero = object.replace("minReplicaCount: 1", "minReplicaCount: 0");
+    let (_, of_zero) = fixture.checks("--scaled-object", &fixture.write("object.yaml", &zero));
+    let value = of(&of_zero, "scaled-object.value", "fail").remove(0);
+    assert!(value.contains("trigger 1: no endpoint picker of"), "{value}");
     let wrong = of(&checks, "scaled-object.value", "fail");
     assert!(wrong[0].contains("did you mean \"org/llama\""), "{wrong:?}");
     assert!(wrong[1].contains("no pod of model \"org/llama\""), "{wrong:?}");

@@ -9,7 +9,7 @@ use super::super::yaml::{Change, Step, To, steps};
 use super::{Hpa, Metric, Source};
 
 /// The stabilisation of an HPA that does not set one.
-const STABILIZATION: u64 = 300;
+pub(in super::super) const STABILIZATION: u64 = 300;
 /// Ends of names of metrics that are means or fractions of a pool, with one series for each.
 const RATIOS: [&str; 7] = [
     "_pool_saturation",

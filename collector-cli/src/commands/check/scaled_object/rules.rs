@@ -6,8 +6,9 @@ use collector_core::{Check, CheckStatus, duration};
 use collector_promql::Limits;
 use serde_json::json;
 
+use super::super::hpa::STABILIZATION;
 use super::super::objects::Finding;
-use super::super::yaml::steps;
+use super::super::yaml::{Step, steps};
 use super::{Fallback, ScaledObject, Trigger};
 
 /// Failed polls after which a fallback begins, if the cooldown allows it.
@@ -31,6 +32,7 @@ impl ScaledObject {
         findings.push(self.minimum());
         findings.extend(self.range());
         findings.extend(self.fallback.as_ref().map(|fallback| self.of_fallback(fallback)));
+        findings.extend(self.behavior());
         findings.extend(self.remarks().into_iter().map(Finding::from));
         for trigger in &self.triggers {
             let of_trigger = trigger.rules(context, self.to_zero(), self.sees_demand());
@@ -157,6 +159,23 @@ impl ScaledObject {
             String::new()
         };
         check(CheckStatus::Pass, format!("it begins after {begins}{before}"))
+    }
+
+    fn behavior(&self) -> Option<Finding> {
+        const PATH: [&str; 6] = [
+            "spec",
+            "advanced",
+            "horizontalPodAutoscalerConfig",
+            "behavior",
+            "scaleDown",
+            "stabilizationWindowSeconds",
+        ];
+        self.stabilization.filter(|seconds| *seconds == 0)?;
+        let detail = "scaleDown.stabilizationWindowSeconds is 0, so each dip of the load removes replicas, which take minutes \
+                      to start again";
+        let remedy = format!("set it to {STABILIZATION}, which is the default");
+        let check = self.check("behavior", CheckStatus::Warn, detail).with_remedy(remedy);
+        Some(Finding::from(check).fixed_by(PATH.map(Step::from).to_vec(), STABILIZATION))
     }
 
     /// What is not wrong, and changes the meaning of everything else.

@@ -1,7 +1,8 @@
 //! The present values of a ScaledObject's triggers: of queries by the server, of signals by a reading.
 
 use collector_core::{
-    Check, CheckStatus, MetricsCollector, ModelRef, ReplicaMetrics, Replicas, VariantName,
+    Check, CheckStatus, EndpointPicker, MetricsCollector, ModelRef, ReplicaMetrics, Replicas,
+    VariantName,
 };
 use collector_promql::{Guard, Limits, describe};
 
@@ -39,6 +40,13 @@ impl ScaledObject {
         checks
     }
 
+    /// Returns whether the endpoint picker's queue in a reading must start the first replica, because all triggers are on
+    /// readings or on metrics of pods.
+    fn needs_picker(&self) -> bool {
+        let of_pods = |trigger: &Trigger| trigger.is_of_collector() || trigger.is_of_engine();
+        self.to_zero() && self.triggers.iter().all(of_pods)
+    }
+
     async fn signal_value(
         &self,
         trigger: &Trigger,
@@ -52,6 +60,16 @@ impl ScaledObject {
         };
         let model = ModelRef::new(model, namespace);
         match collector.collect_replica_metrics(&model).await {
+            Ok(reading)
+                if self.needs_picker()
+                    && reading.value().endpoint_picker == EndpointPicker::None =>
+            {
+                let detail = format!(
+                    "no endpoint picker of {model} is read, and nothing else shows requests while there are no pods, so \
+                     nothing starts the first replica"
+                );
+                (CheckStatus::Fail, detail)
+            }
             Ok(reading) => match trigger.text("variant") {
                 Some(name) => {
                     let variant = VariantName::new(name);
@@ -119,7 +137,7 @@ fn as_float(count: u64) -> f64 {
 mod tests {
     use std::sync::Arc;
 
-    use collector_core::{EndpointPicker, EndpointPickerLoad, Tick};
+    use collector_core::{EndpointPickerLoad, Tick};
 
     use super::*;
 

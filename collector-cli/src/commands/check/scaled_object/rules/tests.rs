@@ -61,6 +61,9 @@ fn settings_that_scale_to_zero_in_an_outage_are_found() {
         "  fallback: {failureThreshold: 3, replicas: 1, behavior: currentReplicasIfHigher}\n";
     check_found(&[(fallback, "")], Fail, "longer than the cooldown (5m)");
     assert_eq!(found(&[(fallback, ""), ("minReplicaCount: 0", "minReplicaCount: 1")]), []);
+    let quick = "cooldownPeriod: 300\n  advanced: {horizontalPodAutoscalerConfig: {behavior: {scaleDown: \
+                 {stabilizationWindowSeconds: 0}}}}";
+    check_found(&[("cooldownPeriod: 300", quick)], Warn, "each dip of the load");
     let idle = ("minReplicaCount: 0", "minReplicaCount: 2\n  idleReplicaCount: 0");
     check_found(&[(fallback, ""), idle], Fail, "it scales to zero (idleReplicaCount: 0) without");
     let text = ("minReplicaCount: 0", "minReplicaCount: \"1\"");
