@@ -324,6 +324,29 @@ spec:
     }
 
     #[test]
+    fn the_last_trigger_that_can_start_a_replica_stays_as_it_is() {
+        let trigger = |query: &str| {
+            format!(
+                "{{type: prometheus, metadata: {{serverAddress: 'http://c:9464', threshold: '5', query: '{query}'}}}}"
+            )
+        };
+        let object = |triggers: &[String]| {
+            format!(
+                "kind: ScaledObject\nmetadata: {{name: a}}\nspec:\n  fallback: {{failureThreshold: 3, replicas: 1, behavior: \
+                 currentReplicasIfHigher}}\n  triggers: [{}]\n",
+                triggers.join(", ")
+            )
+        };
+        let running = trigger("sum(vllm:num_requests_running)");
+        let alone = object(std::slice::from_ref(&running));
+        assert_eq!(fixed(&alone), alone);
+        let both = object(&[running, trigger("sum(llm_d_epp_flow_control_queue_size)")]);
+        assert!(fixed(&both).contains(
+            "\n  triggers: [{type: prometheus, metadata: {queryParameters: \"empty=zero\", "
+        ));
+    }
+
+    #[test]
     fn what_only_the_user_knows_stays() {
         let text = "kind: ScaledObject\nspec:\n  minReplicaCount: 1\n  triggers:\n    - {type: external, metadata: \
                     {scalerAddress: \"c:9465\"}}\n";
