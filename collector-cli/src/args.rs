@@ -1,5 +1,8 @@
 //! The command line.
 
+#[cfg(feature = "promql")]
+mod scaled_object;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +11,9 @@ use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use collector_config::address;
 use collector_core::{ModelRef, duration};
+
+#[cfg(feature = "promql")]
+pub(crate) use self::scaled_object::{Door, ScaledObjectArgs, Signal};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -105,6 +111,9 @@ pub(crate) enum Command {
     /// Read one page of metrics and show what is taken from it
     #[cfg(feature = "epp")]
     Scrape(ScrapeArgs),
+    /// Write a ScaledObject of KEDA for a model
+    #[cfg(feature = "promql")]
+    ScaledObject(ScaledObjectArgs),
     /// Simulate the model servers of a described fleet, for tests of programs that read their metrics
     Sim(SimArgs),
     /// Print a page of the documentation
@@ -178,7 +187,9 @@ pub(crate) struct ModelsArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "Exits with 0 when nothing failed and with 1 otherwise.\n\n\
                   Examples:\n  collector check -m org/model -n prod --wait 60s\n  \
-                  kubectl get scaledobject -A -o yaml | collector check --scaled-object -")]
+                  kubectl get scaledobject -A -o yaml | collector check --scaled-object -\n  \
+                  collector check --hpa hpa.yaml --fix > fixed.yaml")]
+#[cfg_attr(feature = "promql", command(group = clap::ArgGroup::new("objects").multiple(true).args(["scaled_object", "hpa"])))]
 pub(crate) struct CheckArgs {
     /// Model id to check for
     #[arg(short, long, value_name = "MODEL", requires = "namespace", value_parser = NonEmpty::new())]
@@ -189,10 +200,19 @@ pub(crate) struct CheckArgs {
     /// Repeat until nothing fails, at most for this time; stderr shows what failed
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) wait: Option<Duration>,
-    /// Check the KEDA ScaledObjects in this YAML file (`-`: standard input), and run the queries of their triggers
+    /// Check the KEDA ScaledObjects in this YAML file (`-`: standard input), and run the queries of their triggers;
+    /// may be repeated
     #[cfg(feature = "promql")]
     #[arg(long, value_name = "FILE", conflicts_with = "model")]
-    pub(crate) scaled_object: Option<PathBuf>,
+    pub(crate) scaled_object: Vec<PathBuf>,
+    /// Likewise for HorizontalPodAutoscalers, with metrics as prometheus-adapter would query them
+    #[cfg(feature = "promql")]
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    pub(crate) hpa: Vec<PathBuf>,
+    /// Print the files with corrected objects on stdout, and the checks of these on stderr; what only you can know stays
+    #[cfg(feature = "promql")]
+    #[arg(long, requires = "objects", conflicts_with = "wait")]
+    pub(crate) fix: bool,
 }
 
 impl CheckArgs {

@@ -71,6 +71,12 @@ impl Failure {
         Self::with_document(Exit::Missing, document)
     }
 
+    /// The backend failed, with a document that says why.
+    #[cfg(feature = "promql")]
+    pub(crate) fn backend(document: ErrorDocument) -> Self {
+        Self::with_document(Exit::Backend, document)
+    }
+
     fn with_document(exit: Exit, document: ErrorDocument) -> Self {
         let message = document.message().to_owned();
         Self { document: Some(Box::new(document)), ..Self::new(exit, message) }

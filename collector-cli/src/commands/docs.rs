@@ -13,12 +13,14 @@ macro_rules! pages {
     };
 }
 
-const PAGES: [Page; 11] = pages! {
+const PAGES: [Page; 13] = pages! {
     "getting-started": "from the demo to a daemon with a configuration";
     "configuration": "every key, its default and its variable";
     "prometheus": "a configuration for each kind of PromQL server";
     "keda": "setup for KEDA, and what happens in an outage";
     "promql-api": "the PromQL API for KEDA and other autoscalers";
+    "grafana": "dashboards through the collector";
+    "migration": "to KEDA, from other autoscalers and adapters";
     "checks": "what `collector check` checks";
     "troubleshooting": "what each error means, and what to do";
     "engines": "which series are read, and how";
@@ -89,7 +91,9 @@ mod tests {
     #[test]
     fn every_group_of_checks_has_its_section() {
         let (_, _, page) = PAGES.iter().find(|(name, _, _)| *name == "checks").unwrap();
-        for group in ["configuration", "connection", "metrics", "model", "timings"] {
+        for group in
+            ["configuration", "connection", "metrics", "model", "timings", "scaled-object", "hpa"]
+        {
             assert!(section(page, group).is_some(), "{group}");
         }
     }

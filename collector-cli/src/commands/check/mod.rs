@@ -1,9 +1,21 @@
 //! `collector check`: what works and what does not, each with cause and remedy.
 
+#[cfg(feature = "promql")]
+mod autoscalers;
+#[cfg(feature = "promql")]
+mod fix;
 mod groups;
+#[cfg(feature = "promql")]
+mod hpa;
+#[cfg(feature = "promql")]
+mod objects;
+#[cfg(feature = "promql")]
+mod present;
 mod report;
 #[cfg(feature = "promql")]
 mod scaled_object;
+#[cfg(feature = "promql")]
+mod yaml;
 
 use std::future::Future;
 use std::path::Path;
@@ -20,16 +32,10 @@ use super::settings::{Settings, Verbosity, format};
 use crate::args::{CheckArgs, Format, GlobalArgs};
 use crate::exit::{Exit, Failure};
 use crate::logging;
-#[cfg(feature = "promql")]
-use crate::server::{guard, limits};
 use crate::signals::StopSignals;
 
 /// The pause between two rounds of `--wait`.
 const PAUSE: Duration = Duration::from_secs(2);
-
-/// The timeout of a trigger's query: people can wait longer than autoscalers.
-#[cfg(feature = "promql")]
-const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A wait that takes longer is announced on stderr.
 const ANNOUNCED_AFTER: Duration = Duration::from_secs(2);
@@ -50,19 +56,25 @@ async fn check(
     let backends = settings.backends()?;
     settings.before_a_read(None).await?;
     #[cfg(feature = "promql")]
-    let objects = args.scaled_object.as_deref().map(scaled_object::read).transpose()?;
+    let mut files = autoscalers::Autoscalers::read(args, settings)?;
     // Of several rounds the last one is the result.
     let prints_at_once = format == Format::Table && args.wait.is_none();
+    // stdout is for corrected objects.
+    #[cfg(feature = "promql")]
+    let to_stderr = args.fix;
+    #[cfg(not(feature = "promql"))]
+    let to_stderr = false;
     let started = settings.clock.now();
     let mut attempt = 1;
     loop {
         // A new collector each round: the last one's breaker may be open.
         let collector = settings.collector_at_once()?;
-        let mut report = Report::new(prints_at_once);
+        let mut report = Report::new(prints_at_once, to_stderr);
         let work = async {
             #[cfg(feature = "promql")]
-            if let Some(objects) = &objects {
-                return of_objects(settings, file, objects, collector, &mut report).await;
+            if let Some(files) = &mut files {
+                report.add(groups::configuration(settings, file))?;
+                return files.check(settings, collector, &mut report).await;
             }
             round(settings, file, &backends, &collector, args.model(), &mut report).await
         };
@@ -89,6 +101,10 @@ async fn check(
         };
         let failed = report.failed() > 0;
         report.finish(format, stopped)?;
+        #[cfg(feature = "promql")]
+        if to_stderr && stopped.is_none() {
+            files.iter().try_for_each(autoscalers::Autoscalers::print)?;
+        }
         return match stopped {
             Some(signal) => {
                 Err(Failure::other(format!("stopped by {signal} before every check has ended")))
@@ -150,31 +166,6 @@ async fn round(
     };
     report.add(of_model)?;
     report.add(groups::timings(settings))
-}
-
-/// Checks ScaledObjects by rules, and by running the queries of their triggers.
-#[cfg(feature = "promql")]
-async fn of_objects(
-    settings: &Settings,
-    file: Option<&Path>,
-    objects: &[scaled_object::ScaledObject],
-    collector: Arc<CachingCollector>,
-    report: &mut Report,
-) -> Result<(), Failure> {
-    report.add(groups::configuration(settings, file))?;
-    let loaded = &settings.loaded;
-    let guard = guard(loaded, collector, Arc::clone(&settings.clock), QUERY_TIMEOUT)?;
-    let context = scaled_object::Context {
-        port: loaded.config.server.listen.port(),
-        limits: limits(&loaded.config.promql),
-    };
-    for object in objects {
-        report.add(object.rules(&context))?;
-        let values = object.values(&guard, &context.limits);
-        let place = settings.place_of("prometheus");
-        report.add(announced("the triggers' queries", &place, values).await)?;
-    }
-    Ok(())
 }
 
 /// Awaits `work`, and announces on stderr what is being waited for when it takes long.

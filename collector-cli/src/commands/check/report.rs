@@ -1,6 +1,7 @@
 //! What was checked, as it is shown.
 
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use collector_core::text::counted;
@@ -12,13 +13,16 @@ use crate::exit::Failure;
 use crate::output::{CheckDocument, print, printable, signs, to_json};
 
 /// Groups in the order in which they build on each other.
-const GROUPS: [&str; 5] = ["configuration", "connection", "metrics", "model", "timings"];
+const GROUPS: [&str; 7] =
+    ["configuration", "connection", "metrics", "model", "timings", "scaled-object", "hpa"];
 
 /// The checks of one round.
 pub(super) struct Report {
     checks: Vec<Check>,
     /// Each check is printed as soon as it is known.
     at_once: bool,
+    /// stdout has something else.
+    to_stderr: bool,
     /// The group that was printed last.
     last_group: String,
 }
@@ -32,9 +36,21 @@ fn place(check: &Check) -> Option<usize> {
 }
 
 impl Report {
-    /// No checks yet. With `at_once` they are printed for people as they are added.
-    pub(super) fn new(at_once: bool) -> Self {
-        Self { checks: Vec::new(), at_once, last_group: String::new() }
+    /// No checks yet. With `at_once` they are printed for people as they are added, with `to_stderr` not on stdout.
+    pub(super) fn new(at_once: bool, to_stderr: bool) -> Self {
+        Self { checks: Vec::new(), at_once, to_stderr, last_group: String::new() }
+    }
+
+    fn print(&self, text: &str) -> Result<(), Failure> {
+        if !self.to_stderr {
+            return print(text);
+        }
+        match io::stderr().lock().write_all(text.as_bytes()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::other(format!("cannot write to stderr: {error}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Adds checks of one source, in the order of their groups.
@@ -43,7 +59,8 @@ impl Report {
         // Stable: within a group the order stays.
         checks.sort_by_key(place);
         if self.at_once {
-            print(&for_people(&checks, &mut self.last_group))?;
+            let text = for_people(&checks, &mut self.last_group);
+            self.print(&text)?;
         }
         self.checks.extend(checks);
         Ok(())
@@ -92,7 +109,7 @@ impl Report {
         // Each source comes with its own groups.
         self.checks.sort_by_key(place);
         if format == Format::Json {
-            return print(&(to_json(&CheckDocument::new(&self.checks)) + "\n"));
+            return self.print(&(to_json(&CheckDocument::new(&self.checks)) + "\n"));
         }
         let mut text = String::new();
         if !self.at_once {
@@ -100,7 +117,7 @@ impl Report {
         }
         text.push_str(&self.verdict(stopped));
         text.push('\n');
-        print(&text)
+        self.print(&text)
     }
 
     /// The outcome in one line.
@@ -161,7 +178,7 @@ mod tests {
     use super::*;
 
     fn report(statuses: &[CheckStatus]) -> Report {
-        let mut report = Report::new(false);
+        let mut report = Report::new(false, false);
         let checks = statuses.iter().map(|status| Check::new("model.x", *status, "detail"));
         report.add(checks).unwrap();
         report

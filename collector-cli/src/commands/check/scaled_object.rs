@@ -1,36 +1,47 @@
-//! `check --scaled-object`: KEDA's ScaledObjects, checked by rules (`rules`) and by running the queries of their
-//! triggers (`values`).
+//! `check --scaled-object`: KEDA's ScaledObjects, checked by rules (`rules`, `trigger`, `external`) and by the present values of
+//! their triggers (`values`).
 
+mod external;
 mod rules;
+mod trigger;
 mod values;
 
-use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
 use std::time::Duration;
 
 use collector_core::{Check, CheckStatus};
 use serde_json::{Map, Value};
 
 pub(super) use self::rules::Context;
-use crate::exit::Failure;
+pub(super) use self::trigger::{ENGINES, MODEL};
+use super::objects::name_of;
 
-/// The maximum size of a file: about a thousand objects of the maximum size of a Kubernetes API server.
-const FILE_BYTES_MAX: u64 = 64 << 20;
 /// KEDA's defaults.
 const POLLING_SECONDS: u64 = 30;
 const COOLDOWN_SECONDS: u64 = 300;
+const MAX_REPLICAS: u64 = 100;
 
 /// The fields of a ScaledObject that its scaling depends on.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct ScaledObject {
     /// `namespace/name`.
-    name: String,
+    pub(super) name: String,
+    namespace: Option<String>,
     polling: Duration,
     cooldown: Duration,
     min: u64,
+    max: u64,
+    /// The replicas while no trigger is active, if they are not `min`.
+    idle: Option<u64>,
     fallback: Option<Fallback>,
+    /// Annotations that pause scaling.
+    paused: Option<String>,
+    /// How long its HPA waits before it removes replicas, if this is set.
+    stabilization: Option<u64>,
+    /// The formula that replaces the values of the triggers.
+    formula: Option<String>,
     triggers: Vec<Trigger>,
+    /// Fields whose value is no number.
+    not_numbers: Vec<(&'static str, Value)>,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -42,58 +53,25 @@ struct Fallback {
 
 #[derive(Clone, PartialEq, Debug)]
 struct Trigger {
-    /// Its position, from 1.
-    number: usize,
+    /// Its index in the list.
+    index: usize,
     kind: String,
     metric_type: String,
     has_authentication: bool,
     metadata: Map<String, Value>,
 }
 
-/// Reads the ScaledObjects of a YAML file, or of standard input (`-`): several documents, or a list.
-pub(super) fn read(path: &Path) -> Result<Vec<ScaledObject>, Failure> {
-    let shown = path.display();
-    let failure = |text: String| Failure::usage(format!("--scaled-object: {text}"));
-    let mut text = String::new();
-    let read = if path.as_os_str() == "-" {
-        std::io::stdin().lock().take(FILE_BYTES_MAX).read_to_string(&mut text)
-    } else {
-        File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text))
-    };
-    read.map_err(|error| failure(format!("cannot read {shown}: {error}")))?;
-    let objects =
-        parse(&text).map_err(|error| failure(format!("{shown} is not valid YAML: {error}")))?;
-    if objects.is_empty() {
-        return Err(failure(format!("{shown} contains no object of kind ScaledObject")));
-    }
-    Ok(objects)
-}
-
-fn parse(text: &str) -> Result<Vec<ScaledObject>, String> {
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
-    let mut objects = Vec::new();
-    for document in documents {
-        match document["items"].as_array() {
-            Some(items) => objects.extend(items.iter().filter_map(ScaledObject::of)),
-            None => objects.extend(ScaledObject::of(&document)),
-        }
-    }
-    Ok(objects)
-}
-
 impl ScaledObject {
-    fn of(document: &Value) -> Option<Self> {
-        if document["kind"] != "ScaledObject" {
-            return None;
-        }
+    pub(super) fn of(document: &Value) -> Self {
+        const NUMBERS: [&str; 5] = [
+            "pollingInterval",
+            "cooldownPeriod",
+            "minReplicaCount",
+            "maxReplicaCount",
+            "idleReplicaCount",
+        ];
         let (metadata, spec) = (&document["metadata"], &document["spec"]);
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        let name = text(&metadata["name"]).unwrap_or_else(|| "(no name)".to_owned());
-        let name = match text(&metadata["namespace"]) {
-            Some(namespace) => format!("{namespace}/{name}"),
-            None => name,
-        };
         let seconds =
             |key: &str, default| Duration::from_secs(spec[key].as_u64().unwrap_or(default));
         let fallback = spec["fallback"].as_object().map(|fallback| Fallback {
@@ -106,20 +84,45 @@ impl ScaledObject {
         });
         let triggers = spec["triggers"].as_array().into_iter().flatten().enumerate();
         let triggers = triggers.map(|(index, trigger)| Trigger {
-            number: index + 1,
+            index,
             kind: text(&trigger["type"]).unwrap_or_default(),
             metric_type: text(&trigger["metricType"]).unwrap_or_else(|| "AverageValue".to_owned()),
             has_authentication: trigger["authenticationRef"].is_object(),
             metadata: trigger["metadata"].as_object().cloned().unwrap_or_default(),
         });
-        Some(Self {
+        let annotations = metadata["annotations"].as_object().into_iter().flatten();
+        let mut paused = annotations
+            .map(|(name, _)| name)
+            .filter(|name| name.starts_with("autoscaling.keda.sh/paused"));
+        let advanced = &spec["advanced"];
+        let behavior = &advanced["horizontalPodAutoscalerConfig"]["behavior"];
+        let not_numbers = NUMBERS.into_iter().map(|key| (key, &spec[key]));
+        let not_numbers = not_numbers.filter(|(_, value)| !value.is_null() && !value.is_u64());
+        Self {
+            name: name_of(document),
+            namespace: text(&metadata["namespace"]),
             polling: seconds("pollingInterval", POLLING_SECONDS),
             cooldown: seconds("cooldownPeriod", COOLDOWN_SECONDS),
             min: spec["minReplicaCount"].as_u64().unwrap_or(0),
+            max: spec["maxReplicaCount"].as_u64().unwrap_or(MAX_REPLICAS),
+            idle: spec["idleReplicaCount"].as_u64(),
             fallback,
+            paused: paused.next().cloned(),
+            stabilization: behavior["scaleDown"]["stabilizationWindowSeconds"].as_u64(),
+            formula: text(&advanced["scalingModifiers"]["formula"]),
             triggers: triggers.collect(),
-            name,
-        })
+            not_numbers: not_numbers.map(|(key, value)| (key, value.clone())).collect(),
+        }
+    }
+
+    /// Returns whether it scales to zero.
+    fn to_zero(&self) -> bool {
+        self.min == 0 || self.idle == Some(0)
+    }
+
+    /// Returns whether a trigger needs the server of `[prometheus]` for its value.
+    pub(super) fn has_queries(&self) -> bool {
+        self.triggers.iter().any(|trigger| trigger.kind == "prometheus")
     }
 
     /// Creates a check about this object.
@@ -129,24 +132,17 @@ impl ScaledObject {
 }
 
 impl Trigger {
+    /// Its position as people count.
+    fn number(&self) -> usize {
+        self.index + 1
+    }
+
     /// Returns a text of the metadata; `None` if it is empty.
     fn text(&self, key: &str) -> Option<&str> {
-        self.metadata.get(key).and_then(Value::as_str).filter(|text| !text.trim().is_empty())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn objects_come_in_documents_and_lists() {
-        let two = "kind: ScaledObject\n---\nkind: Deployment\n---\nkind: ScaledObject\n";
-        assert_eq!(parse(two).unwrap().len(), 2);
-        let list =
-            r#"{"kind": "List", "items": [{"kind": "ScaledObject", "metadata": {"name": "a"}}]}"#;
-        let object = parse(list).unwrap().remove(0);
-        assert_eq!((object.name.as_str(), object.min, object.triggers.len()), ("a", 0, 0));
-        assert!(parse("a: [").is_err());
+        self.metadata
+            .get(key)
+            .and_then(Value::as_str)
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
     }
 }

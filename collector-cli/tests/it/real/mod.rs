@@ -1,6 +1,8 @@
 //! The whole path against a real Prometheus that scrapes a simulated fleet: what the fleet knows of
 //! itself is what a reading must say.
 
+#[cfg(feature = "promql")]
+mod autoscalers;
 mod both;
 mod discovery;
 mod fixture;

@@ -1,24 +1,20 @@
 //! The rules that a ScaledObject must follow, so that missing metrics do not scale a running model to zero.
 
-use collector_core::{Check, CheckStatus, duration};
-use collector_promql::{Described, Kind, Limits, describe};
+use std::time::Duration;
 
+use collector_core::{Check, CheckStatus, duration};
+use collector_promql::Limits;
+use serde_json::json;
+
+use super::super::hpa::STABILIZATION;
+use super::super::objects::Finding;
+use super::super::yaml::{Step, steps};
 use super::{Fallback, ScaledObject, Trigger};
 
-/// Labels that identify a model, its pods or its pool.
-const MODEL: [&str; 9] = [
-    "model_name",
-    "target_model_name",
-    "model",
-    "inference_pool",
-    "deployment",
-    "statefulset",
-    "pod",
-    "service",
-    "endpoint_name",
-];
-/// Prefixes of metrics that only the pods of model servers have.
-const ENGINES: [&str; 5] = ["vllm:", "sglang:", "sglang_", "trtllm_", "tgi_"];
+/// Failed polls after which a fallback begins, if the cooldown allows it.
+const FAILURES: u64 = 3;
+/// The behavior of a fallback that removes no replicas.
+const IF_HIGHER: &str = "currentReplicasIfHigher";
 
 /// What the rules need from the configuration.
 #[derive(Clone, Debug)]
@@ -31,299 +27,195 @@ pub(in super::super) struct Context {
 
 impl ScaledObject {
     /// Returns the checks that need no request.
-    pub(in super::super) fn rules(&self, context: &Context) -> Vec<Check> {
-        let mut checks = vec![self.minimum()];
-        checks.extend(self.fallback.as_ref().map(|fallback| self.of_fallback(fallback)));
+    pub(in super::super) fn rules(&self, context: &Context) -> Vec<Finding> {
+        let mut findings = self.numbers();
+        findings.push(self.minimum());
+        findings.extend(self.range());
+        findings.extend(self.fallback.as_ref().map(|fallback| self.of_fallback(fallback)));
+        findings.extend(self.behavior());
+        findings.extend(self.remarks().into_iter().map(Finding::from));
         for trigger in &self.triggers {
-            checks.extend(trigger.rules(context, self.min == 0).into_iter().map(|mut check| {
-                check.detail =
-                    format!("{}, trigger {}: {}", self.name, trigger.number, check.detail);
-                check
+            let of_trigger = trigger.rules(context, self.to_zero(), self.sees_demand());
+            findings.extend(of_trigger.into_iter().map(|mut finding| {
+                let detail = &finding.check.detail;
+                finding.check.detail =
+                    format!("{}, trigger {}: {detail}", self.name, trigger.number());
+                finding
             }));
         }
         if self.triggers.is_empty() {
-            checks.push(self.check("trigger", CheckStatus::Fail, "it has no triggers"));
+            findings.push(self.check("trigger", CheckStatus::Fail, "it has no triggers").into());
         }
-        checks
+        findings
     }
 
-    fn minimum(&self) -> Check {
-        if self.min > 0 {
+    /// Fields that must be numbers, and are texts.
+    fn numbers(&self) -> Vec<Finding> {
+        let findings = self.not_numbers.iter().map(|(key, value)| {
+            let detail = format!("spec.{key} is {value}, but Kubernetes requires a whole number");
+            let finding = Finding::from(self.check("minimum", CheckStatus::Fail, detail));
+            match value.as_str().and_then(|text| text.trim().parse::<u32>().ok()) {
+                Some(number) => finding.fixed_by(steps!["spec", *key], number),
+                None => finding,
+            }
+        });
+        findings.collect()
+    }
+
+    fn minimum(&self) -> Finding {
+        let to_zero = match self.idle {
+            Some(0) if self.min > 0 => "it scales to zero (idleReplicaCount: 0)",
+            _ => "it scales to zero",
+        };
+        if !self.to_zero() {
             let detail = format!("at least {} replicas remain while its triggers fail", self.min);
-            return self.check("minimum", CheckStatus::Pass, detail);
+            return self.check("minimum", CheckStatus::Pass, detail).into();
         }
         if self.fallback.is_some() {
-            let detail = "it scales to zero, and has a fallback for failing triggers";
-            return self.check("minimum", CheckStatus::Pass, detail);
+            let detail = format!("{to_zero}, and has a fallback for failing triggers");
+            return self.check("minimum", CheckStatus::Pass, detail).into();
         }
         let detail = format!(
-            "it scales to zero without a fallback: if its triggers fail for longer than the cooldown ({}), KEDA may scale \
-             a running model to zero",
+            "{to_zero} without a fallback: if its triggers fail for longer than the cooldown ({}), KEDA may scale a running \
+             model to zero",
             duration::format(self.cooldown)
         );
-        self.check("minimum", CheckStatus::Fail, detail).with_remedy(
+        let check = self.check("minimum", CheckStatus::Fail, detail).with_remedy(
             "set spec.minReplicaCount: 1, or spec.fallback: {failureThreshold: 3, replicas: 1, behavior: \
              currentReplicasIfHigher}",
-        )
+        );
+        let (failures, mut finding) = self.with_room(check.into());
+        let fallback = json!({"failureThreshold": failures, "replicas": 1, "behavior": IF_HIGHER});
+        finding = finding.fixed_by(steps!["spec", "fallback"], fallback);
+        finding
     }
 
-    fn of_fallback(&self, fallback: &Fallback) -> Check {
+    /// Returns after how many failed polls a fallback can begin before the cooldown ends, and adds a longer cooldown where
+    /// none can.
+    fn with_room(&self, finding: Finding) -> (u64, Finding) {
+        let begins = |failures: u64| {
+            self.polling.saturating_mul(u32::try_from(failures).unwrap_or(u32::MAX))
+        };
+        if let Some(failures) = (1..=FAILURES).rev().find(|count| begins(*count) < self.cooldown) {
+            return (failures, finding);
+        }
+        let cooldown = (begins(FAILURES) * 2).max(Duration::from_secs(super::COOLDOWN_SECONDS));
+        (FAILURES, finding.fixed_by(steps!["spec", "cooldownPeriod"], cooldown.as_secs()))
+    }
+
+    fn range(&self) -> Option<Finding> {
+        let (min, max) = (self.min, self.max);
+        if max < min || max == 0 {
+            let detail = format!("maxReplicaCount is {max} and minReplicaCount {min}");
+            return Some(self.check("minimum", CheckStatus::Fail, detail).into());
+        }
+        let idle = self.idle.filter(|idle| *idle >= min)?;
+        let detail = format!(
+            "idleReplicaCount is {idle}, but must be less than minReplicaCount ({min}), and 0 is the only value that KEDA supports"
+        );
+        Some(self.check("minimum", CheckStatus::Fail, detail).into())
+    }
+
+    fn of_fallback(&self, fallback: &Fallback) -> Finding {
         let Fallback { failures, replicas, behavior } = fallback;
-        let check = |status, detail: String| self.check("fallback", status, detail);
+        let check = |status, detail: String| Finding::from(self.check("fallback", status, detail));
         let failing_for = self.polling.saturating_mul(u32::try_from(*failures).unwrap_or(u32::MAX));
         let [begins, cooldown] = [failing_for, self.cooldown].map(duration::format);
+        let of = |key: &str| steps!["spec", "fallback", key];
         if *failures == 0 {
-            return check(CheckStatus::Fail, "failureThreshold is missing or 0".to_owned());
+            let finding = check(CheckStatus::Fail, "failureThreshold is missing or 0".to_owned());
+            let (failures, finding) = self.with_room(finding);
+            return finding.fixed_by(of("failureThreshold"), failures);
         }
         if *replicas == 0 {
             let detail = "replicas is 0: a failing trigger scales a running model to zero";
-            return check(CheckStatus::Fail, detail.to_owned())
-                .with_remedy("set fallback.replicas: 1");
+            let check = self.check("fallback", CheckStatus::Fail, detail);
+            return Finding::from(check.with_remedy("set fallback.replicas: 1"))
+                .fixed_by(of("replicas"), 1);
         }
-        if self.min == 0 && failing_for >= self.cooldown {
+        if self.to_zero() && failing_for >= self.cooldown {
             let detail = format!(
                 "it begins after {begins} ({failures} polls), when the cooldown of {cooldown} is over"
             );
-            return check(CheckStatus::Fail, detail).with_remedy(
-                "failureThreshold x pollingInterval must be less than cooldownPeriod",
-            );
+            let check = self
+                .check("fallback", CheckStatus::Fail, detail)
+                .with_remedy("failureThreshold x pollingInterval must be less than cooldownPeriod");
+            let (failures, finding) = self.with_room(check.into());
+            return finding.fixed_by(of("failureThreshold"), failures);
         }
         if behavior == "static" {
             let detail = format!(
                 "after {failures} failed polls it sets {replicas} replicas, even if more are running"
             );
-            return check(CheckStatus::Warn, detail)
-                .with_remedy("set fallback.behavior: currentReplicasIfHigher");
+            let check = self.check("fallback", CheckStatus::Warn, detail);
+            return Finding::from(
+                check.with_remedy("set fallback.behavior: currentReplicasIfHigher"),
+            )
+            .fixed_by(of("behavior"), IF_HIGHER);
         }
-        check(
-            CheckStatus::Pass,
-            format!("it begins after {begins}, before the cooldown of {cooldown} is over"),
-        )
-    }
-}
-
-impl Trigger {
-    fn rules(&self, context: &Context, to_zero: bool) -> Vec<Check> {
-        let check = |name: &str, status, detail: String| {
-            Check::new(format!("scaled-object.{name}"), status, detail)
+        let before = if self.to_zero() {
+            format!(", before the cooldown of {cooldown} is over")
+        } else {
+            String::new()
         };
-        if self.kind != "prometheus" {
-            let detail = format!("triggers of type {:?} are not checked", self.kind);
-            return vec![check("trigger", CheckStatus::Skip, detail)];
-        }
+        check(CheckStatus::Pass, format!("it begins after {begins}{before}"))
+    }
+
+    fn behavior(&self) -> Option<Finding> {
+        const PATH: [&str; 6] = [
+            "spec",
+            "advanced",
+            "horizontalPodAutoscalerConfig",
+            "behavior",
+            "scaleDown",
+            "stabilizationWindowSeconds",
+        ];
+        self.stabilization.filter(|seconds| *seconds == 0)?;
+        let detail = "scaleDown.stabilizationWindowSeconds is 0, so each dip of the load removes replicas, which take minutes \
+                      to start again";
+        let remedy = format!("set it to {STABILIZATION}, which is the default");
+        let check = self.check("behavior", CheckStatus::Warn, detail).with_remedy(remedy);
+        Some(Finding::from(check).fixed_by(PATH.map(Step::from).to_vec(), STABILIZATION))
+    }
+
+    /// What is not wrong, and changes the meaning of everything else.
+    fn remarks(&self) -> Vec<Check> {
         let mut checks = Vec::new();
-        for (key, value) in self.metadata.iter().filter(|(_, value)| !value.is_string()) {
-            let detail = format!("metadata.{key} is {value}, but Kubernetes requires a string");
-            let remedy = format!("write {key}: \"{value}\"");
-            checks.push(check("trigger", CheckStatus::Fail, detail).with_remedy(remedy));
+        if let Some(annotation) = &self.paused {
+            let detail = format!("it is paused (annotation {annotation})");
+            checks.push(self.check("paused", CheckStatus::Warn, detail));
         }
-        for key in ["serverAddress", "query", "threshold"] {
-            if !self.metadata.contains_key(key) {
-                let detail = format!("metadata.{key} is missing");
-                checks.push(check("trigger", CheckStatus::Fail, detail));
-            }
+        if self.formula.is_some() {
+            let detail = "advanced.scalingModifiers.formula replaces the values of its triggers, and is not checked";
+            checks.push(self.check("formula", CheckStatus::Skip, detail));
         }
-        if let Some(query) = self.text("query") {
-            match describe(query, &context.limits) {
-                Ok(described) => checks.extend(self.of_query(query, &described, to_zero)),
-                Err(error) => {
-                    let detail = format!("its query is invalid: {error}");
-                    checks.push(check("query", CheckStatus::Fail, detail));
-                }
-            }
-        }
-        if let Some(address) = self.text("serverAddress")
-            && !is_guarded(address, context.port)
-            && self.text("ignoreNullValues") != Some("false")
-        {
-            let detail = format!(
-                "KEDA reads an empty answer of {address} as 0, because ignoreNullValues is not \"false\""
-            );
-            checks.push(check("address", CheckStatus::Warn, detail).with_remedy(
-                "set serverAddress to this collector (promql.enabled), or ignoreNullValues: \"false\"",
-            ));
-        }
-        if self.has_authentication && self.text("authModes").is_none() {
-            let detail =
-                "without authModes, KEDA does not use the CA or token of authenticationRef";
+        let is_zero = |trigger: &Trigger| trigger.is_of_engine() && trigger.is_zero_if_empty();
+        if self.to_zero() && !self.triggers.is_empty() && self.triggers.iter().all(is_zero) {
+            let detail = "at zero replicas each of its triggers is 0 (empty=zero), so nothing starts the first replica";
             checks.push(
-                check("trigger", CheckStatus::Warn, detail.to_owned())
-                    .with_remedy("set authModes: bearer, tls, basic or custom"),
+                self.check("minimum", CheckStatus::Warn, detail).with_remedy(
+                    "add a trigger on the endpoint picker's queue, which holds requests while there are no pods",
+                ),
+            );
+        }
+        if self.to_zero()
+            && !self.triggers.is_empty()
+            && self.triggers.iter().all(Trigger::counts_waiting_only)
+        {
+            let detail = "its triggers count waiting requests alone, so it scales to zero while requests run";
+            checks.push(
+                self.check("minimum", CheckStatus::Warn, detail)
+                    .with_remedy("add a trigger on the running requests"),
             );
         }
         checks
     }
 
-    fn of_query(&self, query: &str, described: &Described, to_zero: bool) -> Vec<Check> {
-        let check = |status, detail: String| Check::new("scaled-object.query", status, detail);
-        let mut checks = Vec::new();
-        for (selector, labels) in &described.selectors {
-            let has = |wanted: &[&str]| labels.iter().any(|label| wanted.contains(&label.as_str()));
-            let (every, label) = match (has(&["namespace"]), has(&MODEL)) {
-                (false, false) => ("namespace and model", "namespace"),
-                (false, true) => ("namespace", "namespace"),
-                (true, false) => ("model", "model_name"),
-                (true, true) => continue,
-            };
-            let detail = format!("{selector} selects every {every}, so the load of others counts");
-            checks.push(
-                check(CheckStatus::Warn, detail).with_remedy(format!("add a matcher on {label}")),
-            );
-        }
-        let is_of_engine = |selector: &str| ENGINES.iter().any(|it| selector.starts_with(it));
-        let of_engine = described.selectors.iter().find(|(selector, _)| is_of_engine(selector));
-        if let Some((selector, _)) = of_engine
-            && to_zero
-            && !self.text("queryParameters").is_some_and(|text| text.contains("empty=zero"))
-        {
-            let detail = format!(
-                "without pods there are no series of {selector}: at zero replicas this trigger fails, and a fallback adds a \
-                 replica"
-            );
-            checks.push(check(CheckStatus::Warn, detail).with_remedy(
-                "set queryParameters: \"empty=zero\" here, and let a trigger on the endpoint picker's queue add the first \
-                 replica",
-            ));
-        }
-        let (fits, why) = match described.kind {
-            Kind::Sum => ("AverageValue", "a sum must be divided by the replicas"),
-            Kind::Ratio => ("Value", "a ratio must not be divided by the replicas"),
-            _ => (self.metric_type.as_str(), ""),
-        };
-        if fits != self.metric_type {
-            let detail = format!("metricType is {}, but {why}", self.metric_type);
-            checks.push(
-                check(CheckStatus::Warn, detail).with_remedy(format!("set metricType: {fits}")),
-            );
-        }
-        if checks.is_empty() {
-            checks.push(check(CheckStatus::Pass, format!("{query} follows the rules")));
-        }
-        checks
+    /// Returns whether a trigger may be active while there are no pods: one that needs no series of model servers.
+    fn sees_demand(&self) -> bool {
+        self.triggers.iter().any(|trigger| !trigger.is_of_engine())
     }
-}
-
-/// Returns whether an address is the guarded API of a collector: its port, and not below `/raw`.
-fn is_guarded(address: &str, port: u16) -> bool {
-    url::Url::parse(address).is_ok_and(|url| {
-        let path = url.path().trim_matches('/');
-        url.port() == Some(port) && (path.is_empty() || path == "prometheus")
-    })
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::super::{parse, read};
-    use super::*;
-
-    /// An object that scales to zero, with a trigger on the endpoint picker's queue.
-    const GOOD: &str = r#"
-apiVersion: keda.sh/v1alpha1
-kind: ScaledObject
-metadata: {name: llama, namespace: prod}
-spec:
-  scaleTargetRef: {name: llama}
-  minReplicaCount: 0
-  cooldownPeriod: 300
-  fallback: {failureThreshold: 3, replicas: 1, behavior: currentReplicasIfHigher}
-  triggers:
-    - type: prometheus
-      metricType: AverageValue
-      metadata:
-        serverAddress: http://collector.monitoring:9464
-        query: sum(llm_d_epp_flow_control_queue_size{namespace="prod",model_name="org/llama"})
-        threshold: "5"
-"#;
-
-    fn context() -> Context {
-        Context { port: 9464, limits: Limits::default() }
-    }
-
-    /// Returns the checks of the changed object that do not pass.
-    fn found(changes: &[(&str, &str)]) -> Vec<(CheckStatus, String)> {
-        let mut text = GOOD.to_owned();
-        for (from, to) in changes {
-            assert!(text.contains(from), "{from}");
-            text = text.replace(from, to);
-        }
-        let object = parse(&text).unwrap().remove(0);
-        let checks = object.rules(&context()).into_iter();
-        checks
-            .filter(|check| check.status != CheckStatus::Pass)
-            .map(|check| (check.status, check.detail))
-            .collect()
-    }
-
-    #[track_caller]
-    fn check_found(changes: &[(&str, &str)], status: CheckStatus, says: &str) {
-        let found = found(changes);
-        let [(is, text)] = found.as_slice() else { panic!("{found:?}") };
-        assert_eq!((*is, text.contains(says)), (status, true), "{text}");
-        assert!(text.starts_with("prod/llama"), "{text}");
-    }
-
-    #[test]
-    fn a_good_object_passes() {
-        assert_eq!(found(&[]), []);
-    }
-
-    #[test]
-    fn settings_that_scale_to_zero_in_an_outage_are_found() {
-        use CheckStatus::{Fail, Warn};
-        let fallback =
-            "  fallback: {failureThreshold: 3, replicas: 1, behavior: currentReplicasIfHigher}\n";
-        check_found(&[(fallback, "")], Fail, "longer than the cooldown (5m)");
-        assert_eq!(found(&[(fallback, ""), ("minReplicaCount: 0", "minReplicaCount: 1")]), []);
-        check_found(&[("failureThreshold: 3, ", "")], Fail, "failureThreshold is missing");
-        check_found(&[("replicas: 1,", "replicas: 0,")], Fail, "replicas is 0");
-        check_found(
-            &[("cooldownPeriod: 300", "cooldownPeriod: 90")],
-            Fail,
-            "begins after 1m30s (3 polls)",
-        );
-        check_found(
-            &[(", behavior: currentReplicasIfHigher", "")],
-            Warn,
-            "even if more are running",
-        );
-    }
-
-    #[test]
-    fn triggers_that_misread_answers_are_found() {
-        use CheckStatus::{Fail, Skip, Warn};
-        let address = "http://collector.monitoring:9464";
-        check_found(&[(address, "http://prometheus:9090")], Warn, "reads an empty answer");
-        check_found(
-            &[(address, "http://collector.monitoring:9464/raw")],
-            Warn,
-            "reads an empty answer",
-        );
-        check_found(&[(r#"namespace="prod","#, "")], Warn, "selects every namespace");
-        check_found(&[(r#",model_name="org/llama""#, "")], Warn, "selects every model");
-        let queue = "llm_d_epp_flow_control_queue_size";
-        let running = "vllm:num_requests_running";
-        check_found(&[(queue, running)], Warn, "at zero replicas this trigger fails");
-        let zero =
-            ("threshold: \"5\"", "threshold: \"5\"\n        queryParameters: \"empty=zero\"");
-        assert_eq!(found(&[(queue, running), zero]), []);
-        assert_eq!(found(&[(queue, running), ("minReplicaCount: 0", "minReplicaCount: 1")]), []);
-        check_found(&[("AverageValue", "Value")], Warn, "metricType is Value");
-        check_found(&[("sum(", "max(")], Warn, "metricType is AverageValue");
-        check_found(&[("sum(", "sum((")], Fail, "its query is invalid");
-        check_found(&[("\"5\"", "5")], Fail, "metadata.threshold is 5");
-        check_found(&[("threshold", "treshold")], Fail, "metadata.threshold is missing");
-        check_found(&[("type: prometheus", "type: cpu")], Skip, "not checked");
-    }
-
-    #[test]
-    fn the_example_passes() {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/scaledobject.yaml");
-        let objects = read(Path::new(file)).unwrap();
-        assert_eq!(objects.len(), 2);
-        for check in objects.iter().flat_map(|object| object.rules(&context())) {
-            assert_eq!(check.status, CheckStatus::Pass, "{check:?}");
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,256 @@
+//! The rules for triggers with a query.
+
+use collector_core::{Check, CheckStatus};
+use collector_promql::{Described, Kind, Limits, describe};
+
+use super::super::objects::Finding;
+use super::super::yaml::{Change, Step, To, steps};
+use super::Trigger;
+use super::rules::Context;
+
+/// Labels that identify a namespace.
+const NAMESPACE: [&str; 4] =
+    ["namespace", "exported_namespace", "k8s_namespace_name", "kubernetes_namespace"];
+/// Labels that identify a model, its pods or its pool.
+pub(in super::super) const MODEL: [&str; 10] = [
+    "model_name",
+    "target_model_name",
+    "model",
+    "variant_name",
+    "inference_pool",
+    "deployment",
+    "statefulset",
+    "pod",
+    "service",
+    "endpoint_name",
+];
+/// Prefixes of metrics that only the pods of model servers have.
+pub(in super::super) const ENGINES: [&str; 16] = [
+    "vllm:",
+    "vllm_",
+    "sglang:",
+    "sglang_",
+    "trtllm_",
+    "nv_trt_llm_",
+    "tgi_",
+    "tokenspeed:",
+    "lmdeploy:",
+    "fastdeploy:",
+    "atom:",
+    "llamacpp:",
+    "ray_vllm",
+    "ray_sglang",
+    "kserve_vllm:",
+    "kserve_sglang:",
+];
+
+impl Trigger {
+    pub(super) fn rules(&self, context: &Context, to_zero: bool, others: bool) -> Vec<Finding> {
+        let check = |name: &str, status, detail: String| {
+            Check::new(format!("scaled-object.{name}"), status, detail)
+        };
+        if self.is_external() {
+            return self.external_rules();
+        }
+        if self.kind != "prometheus" {
+            let detail = format!("triggers of type {:?} are not checked", self.kind);
+            return vec![check("trigger", CheckStatus::Skip, detail).into()];
+        }
+        let mut findings = self.texts();
+        for key in ["serverAddress", "query", "threshold"] {
+            if !self.metadata.contains_key(key) {
+                let detail = format!("metadata.{key} is missing");
+                findings.push(check("trigger", CheckStatus::Fail, detail).into());
+            }
+        }
+        findings.extend(self.number_rule("threshold", true));
+        findings.extend(self.number_rule("activationThreshold", false));
+        if let Some(query) = self.text("query") {
+            match describe(query, &context.limits) {
+                Ok(described) => {
+                    findings.extend(self.of_query(query, &described, context, to_zero, others));
+                }
+                Err(error) => {
+                    let detail = format!("its query is invalid: {error}");
+                    findings.push(check("query", CheckStatus::Fail, detail).into());
+                }
+            }
+        }
+        if let Some(address) = self.text("serverAddress")
+            && !is_guarded(address, context.port)
+            && self.text("ignoreNullValues") != Some("false")
+        {
+            let detail = format!(
+                "KEDA reads an empty answer of {address} as 0, because ignoreNullValues is not \"false\""
+            );
+            let check = check("address", CheckStatus::Warn, detail).with_remedy(
+                "set serverAddress to this collector (promql.enabled), or ignoreNullValues: \"false\"",
+            );
+            findings.push(
+                Finding::from(check).fixed_by(self.metadata_path("ignoreNullValues"), "false"),
+            );
+        }
+        if self.has_authentication && self.text("authModes").is_none() {
+            let detail =
+                "without authModes, KEDA does not use the CA or token of authenticationRef";
+            findings.push(
+                check("trigger", CheckStatus::Warn, detail.to_owned())
+                    .with_remedy("set authModes: bearer, tls, basic or custom")
+                    .into(),
+            );
+        }
+        findings
+    }
+
+    /// Values of the metadata that are no texts.
+    pub(super) fn texts(&self) -> Vec<Finding> {
+        let wrong = self.metadata.iter().filter(|(_, value)| !value.is_string());
+        let findings = wrong.map(|(key, value)| {
+            let detail = format!("metadata.{key} is {value}, but Kubernetes requires a string");
+            let check = Check::new("scaled-object.trigger", CheckStatus::Fail, detail);
+            if value.is_object() || value.is_array() || value.is_null() {
+                return check.into();
+            }
+            let mut finding = Finding::from(check.with_remedy("put the value in quotes"));
+            let path = self.metadata_path(key);
+            finding.changes.push(Change { path, to: To::Quoted });
+            finding
+        });
+        findings.collect()
+    }
+
+    /// A number in the metadata: a target divides, so it must be greater than 0.
+    pub(super) fn number_rule(&self, key: &str, is_target: bool) -> Option<Finding> {
+        let text = self.text(key)?;
+        let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+        let wrong = match number {
+            None => "is no number",
+            Some(number) if is_target && number <= 0.0 => "must be greater than 0",
+            Some(_) => return None,
+        };
+        let detail = format!("metadata.{key}: {text:?} {wrong}");
+        Some(Check::new("scaled-object.trigger", CheckStatus::Fail, detail).into())
+    }
+
+    /// Whether the type of metric fits a sum or a ratio.
+    pub(super) fn metric_type_rule(&self, kind: Kind, name: &str) -> Option<Finding> {
+        let known = ["AverageValue", "Value"].contains(&self.metric_type.as_str());
+        let (fits, why) = match kind {
+            Kind::Sum => ("AverageValue", "a sum must be divided by the replicas"),
+            Kind::Ratio => ("Value", "a ratio must not be divided by the replicas"),
+            _ if known => return None,
+            _ => ("AverageValue", "KEDA supports AverageValue and Value"),
+        };
+        if fits == self.metric_type {
+            return None;
+        }
+        let detail = format!("metricType is {}, but {why}", self.metric_type);
+        let status = if known { CheckStatus::Warn } else { CheckStatus::Fail };
+        let check = Check::new(format!("scaled-object.{name}"), status, detail);
+        Some(
+            Finding::from(check.with_remedy(format!("set metricType: {fits}")))
+                .fixed_by(steps!["spec", "triggers", self.index, "metricType"], fits),
+        )
+    }
+
+    fn of_query(
+        &self,
+        query: &str,
+        described: &Described,
+        context: &Context,
+        to_zero: bool,
+        others: bool,
+    ) -> Vec<Finding> {
+        let check = |status, detail: String| Check::new("scaled-object.query", status, detail);
+        let mut findings: Vec<Finding> = Vec::new();
+        for (selector, labels) in &described.selectors {
+            let has = |wanted: &[&str]| labels.iter().any(|label| wanted.contains(&label.as_str()));
+            let (every, label) = match (has(&NAMESPACE), has(&MODEL)) {
+                (false, false) => ("namespace and model", "namespace"),
+                (false, true) => ("namespace", "namespace"),
+                (true, false) => ("model", "model_name"),
+                (true, true) => continue,
+            };
+            let detail = format!("{selector} selects every {every}, so the load of others counts");
+            let check = check(CheckStatus::Warn, detail);
+            findings.push(check.with_remedy(format!("add a matcher on {label}")).into());
+        }
+        let of_engine = described.selectors.iter().find(|(selector, _)| is_of_engine(selector));
+        if let Some((selector, _)) = of_engine
+            && to_zero
+            && !self.is_zero_if_empty()
+        {
+            let detail = format!(
+                "without pods there are no series of {selector}: at zero replicas this trigger fails, and a fallback adds a \
+                 replica"
+            );
+            let check = check(CheckStatus::Warn, detail).with_remedy(
+                "set queryParameters: \"empty=zero\" here, and let a trigger on the endpoint picker's queue add the first \
+                 replica",
+            );
+            let mut finding = Finding::from(check);
+            // Without a trigger that sees waiting requests, a failing one that wakes the fallback is better than none.
+            let address = self.text("serverAddress");
+            if others && address.is_some_and(|address| is_guarded(address, context.port)) {
+                let parameters = match self.text("queryParameters") {
+                    Some(others) => format!("{others},empty=zero"),
+                    None => "empty=zero".to_owned(),
+                };
+                finding = finding.fixed_by(self.metadata_path("queryParameters"), parameters);
+            }
+            findings.push(finding);
+        }
+        findings.extend(self.metric_type_rule(described.kind, "query"));
+        if findings.is_empty() {
+            findings.push(check(CheckStatus::Pass, format!("{query} follows the rules")).into());
+        }
+        findings
+    }
+
+    /// Returns whether all series of its query are those of model servers.
+    pub(super) fn is_of_engine(&self) -> bool {
+        self.all_selectors(is_of_engine)
+    }
+
+    /// Returns whether it is 0 while requests run and none waits.
+    pub(super) fn counts_waiting_only(&self) -> bool {
+        if self.is_of_collector() {
+            return ["queue", "waiting-capacity"].contains(&self.signal());
+        }
+        self.all_selectors(|selector| {
+            let name = selector.split('{').next().unwrap_or_default();
+            name.contains("queue") || name.contains("waiting")
+        })
+    }
+
+    /// Returns whether it has a query and all of its selectors fulfil a condition.
+    fn all_selectors(&self, condition: impl Fn(&str) -> bool) -> bool {
+        let described = self.text("query").map(|query| describe(query, &Limits::default()));
+        let Some(Ok(described)) = described.filter(|_| self.kind == "prometheus") else {
+            return false;
+        };
+        let mut selectors = described.selectors.iter();
+        !described.selectors.is_empty() && selectors.all(|(selector, _)| condition(selector))
+    }
+
+    /// Returns whether the collector takes an empty answer to its query for 0.
+    pub(super) fn is_zero_if_empty(&self) -> bool {
+        self.text("queryParameters").is_some_and(|text| text.contains("empty=zero"))
+    }
+
+    pub(super) fn metadata_path(&self, key: &str) -> Vec<Step> {
+        steps!["spec", "triggers", self.index, "metadata", key]
+    }
+}
+
+fn is_of_engine(selector: &str) -> bool {
+    ENGINES.iter().any(|prefix| selector.starts_with(prefix))
+}
+
+/// Returns whether an address is the guarded API of a collector: its port, and not below `/raw`.
+fn is_guarded(address: &str, port: u16) -> bool {
+    url::Url::parse(address).is_ok_and(|url| {
+        let path = url.path().trim_matches('/');
+        url.port() == Some(port) && (path.is_empty() || path == "prometheus")
+    })
+}
