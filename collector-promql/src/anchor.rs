@@ -92,7 +92,11 @@ impl Anchors {
         let is_it =
             |anchor: &&Anchor| anchor.strength == strength && anchor.metrics.is_match(metric);
         let anchor = self.0.iter().find(is_it)?;
-        let matchers = selector.scrape_matchers(anchor.labels)?;
+        // A strong anchor turns nothing into 0: a matcher that may be misspelt must hold for it as well.
+        let matchers = match strength {
+            Strength::Strong => selector.exporter_matchers()?,
+            Strength::Alive => selector.scrape_matchers(anchor.labels)?,
+        };
         let name = anchor.metrics.replace(metric, &anchor.name).into_owned();
         let series = selector_text(&name, matchers);
         let mut count = series.clone();
@@ -155,6 +159,14 @@ mod tests {
             r#"inference_extension_flow_control_queue_bytes{inference_pool="a"}"#,
             Strength::Strong,
             Some(r#"inference_extension_flow_control_pool_saturation{inference_pool="a"}"#),
+        );
+        // A label that is not the metric's own may name another exporter.
+        check(
+            r#"llm_d_epp_flow_control_queue_size{exported_namespace="typo",job="epp",fairness_id="f"}"#,
+            Strength::Strong,
+            Some(
+                r#"llm_d_epp_flow_control_pool_saturation{exported_namespace="typo",job="epp"}"#,
+            ),
         );
         let running = r#"llm_d_router_epp_request_running{job="epp"}"#;
         check(running, Strength::Strong, Some(r#"llm_d_router_epp_info{job="epp"}"#));

@@ -20,7 +20,10 @@ const SCRAPE: [&str; 9] = [
     "inference_pool",
 ];
 
-/// Those of them that identify an exporter.
+/// Labels by which an endpoint picker has several series of one metric. Any other label is of the exporter.
+const OF_SERIES: [&str; 4] = ["model_name", "target_model_name", "fairness_id", "priority"];
+
+/// Labels of the scrape configuration that identify an exporter.
 const EXPORTER: [&str; 5] = ["service", "job", "instance", "pod", "inference_pool"];
 
 /// A selector without its range, offset and time.
@@ -56,15 +59,19 @@ impl Selector {
     /// Returns the matchers on labels of the scrape configuration and on these others. `None` if the selector has
     /// alternatives (`or`).
     pub(crate) fn scrape_matchers(&self, others: &[&str]) -> Option<Vec<Matcher>> {
+        self.matchers(|label| SCRAPE.contains(&label) || others.contains(&label))
+    }
+
+    /// Returns the matchers except those on labels by which an endpoint picker has several series. `None` if the selector
+    /// has alternatives (`or`).
+    pub(crate) fn exporter_matchers(&self) -> Option<Vec<Matcher>> {
+        self.matchers(|label| label != NAME && !OF_SERIES.contains(&label))
+    }
+
+    fn matchers(&self, is_kept: impl Fn(&str) -> bool) -> Option<Vec<Matcher>> {
         let Matchers { matchers, or_matchers } = &self.parsed.matchers;
-        if !or_matchers.is_empty() {
-            return None;
-        }
-        let known = |matcher: &&Matcher| {
-            let name = matcher.name.as_str();
-            SCRAPE.contains(&name) || others.contains(&name)
-        };
-        Some(matchers.iter().filter(known).cloned().collect())
+        let kept = || matchers.iter().filter(|matcher| is_kept(&matcher.name)).cloned().collect();
+        or_matchers.is_empty().then(kept)
     }
 
     /// Returns whether the selector names one exporter: a service, a job, an instance, a pod or a pool.
