@@ -98,7 +98,7 @@ impl Fleet {
 
     /// Without direct scraping there is no list of targets.
     #[cfg(not(feature = "epp"))]
-    #[expect(clippy::unused_async, clippy::unused_self, reason = "the other one reads a file")]
+    #[expect(clippy::unused_async, reason = "the other one reads a file")]
     pub(super) async fn has_no_pods(&self, _: &ModelRef) -> bool {
         false
     }
