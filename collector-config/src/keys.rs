@@ -128,6 +128,10 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     "promql.max_age": Duration = "2m";
     /// Maximum age of an answer that is returned while the server does not respond.
     "promql.max_stale": Duration = "2m";
+    /// The answer to a query over several models of which one has no data: error (the result would be wrong), or warn.
+    "promql.partial": OneOf(&["error", "warn"]) = "error";
+    /// How long such a model is missed by queries that it was part of.
+    "promql.vanished_after": Duration = "5m";
     /// Maximum size of a query in bytes.
     "promql.max_query_bytes": Positive = "16384";
     /// Maximum nesting depth of brackets in a query.

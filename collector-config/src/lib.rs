@@ -48,5 +48,5 @@ pub use key::{Key, Kind, address};
 pub use load::Loader;
 pub use loaded::{LeftOut, Loaded};
 pub use origin::{Entry, Origin, Origins};
-pub use promql::{AnchorSpec, AnchorStrength, PromqlConfig};
+pub use promql::{AnchorSpec, AnchorStrength, PartialAnswers, PromqlConfig};
 pub use schema::{CollectorConfig, LogConfig, LogFormat, LogLevel, ServerConfig, TrackingConfig};

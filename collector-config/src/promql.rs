@@ -25,6 +25,11 @@ pub struct PromqlConfig {
     /// The maximum age of an answer that is returned while the server does not respond. Default 2 min.
     #[serde(with = "collector_core::duration")]
     pub max_stale: Duration,
+    /// What a query over several models gets if one of them has no data. Default an error.
+    pub partial: PartialAnswers,
+    /// How long a model without data is missed. Default 5 min.
+    #[serde(with = "collector_core::duration")]
+    pub vanished_after: Duration,
     /// The maximum size of a query in bytes. Default 16 KiB.
     pub max_query_bytes: usize,
     /// The maximum nesting depth of brackets. Default 64.
@@ -39,6 +44,17 @@ pub struct PromqlConfig {
     pub forward_headers: Vec<String>,
     /// Anchors that are tried before the built-in ones.
     pub anchors: Vec<AnchorSpec>,
+}
+
+/// What a query over several models gets if one of them has no data.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PartialAnswers {
+    /// An error that names the model.
+    #[default]
+    Error,
+    /// The result, with a warning.
+    Warn,
 }
 
 /// One entry of `[[promql.anchors]]`.
@@ -73,6 +89,8 @@ impl Default for PromqlConfig {
             answer_within: Duration::from_secs(1),
             max_age: Duration::from_secs(120),
             max_stale: Duration::from_secs(120),
+            partial: PartialAnswers::default(),
+            vanished_after: Duration::from_secs(300),
             max_query_bytes: 16 << 10,
             max_depth: 64,
             max_operators: 256,

@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use collector_core::{Clock, Tick, duration};
+use collector_core::{Clock, ModelRef, Tick, duration};
 use metrics::{Unit, counter, describe_counter};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -26,6 +26,7 @@ use crate::upstream::{Passed, Request, Unanswered, Upstream};
 
 mod evaluate;
 mod hint;
+mod partial;
 mod passed;
 
 use evaluate::Purpose;
@@ -65,6 +66,10 @@ pub struct Settings {
     pub max_age: Duration,
     /// The maximum age of an answer that is returned while the server does not respond. Default 2 min.
     pub max_stale: Duration,
+    /// What a query over several models gets if one of them has no data. Default an error.
+    pub partial: Partial,
+    /// How long a model without data is missed by queries that had it. Default 5 min.
+    pub vanished_after: Duration,
     /// The timeout of one request to the server. Default 10 s.
     pub timeout: Duration,
     /// The limits of a query.
@@ -82,12 +87,24 @@ impl Default for Settings {
             answer_within: Duration::from_secs(1),
             max_age: Duration::from_secs(120),
             max_stale: Duration::from_secs(120),
+            partial: Partial::default(),
+            vanished_after: Duration::from_secs(300),
             timeout: Duration::from_secs(10),
             limits: Limits::default(),
             max_entries: 10_000,
             max_bytes: 64 << 20,
         }
     }
+}
+
+/// What a query over several models gets if one of them has no data.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Partial {
+    /// An error that names the model: the result would be too small.
+    #[default]
+    Error,
+    /// The result, with a warning.
+    Warn,
 }
 
 /// How a client wants an answer without samples to be treated.
@@ -135,11 +152,28 @@ pub struct Reply {
     pub retry_after: Option<Duration>,
 }
 
-/// Returns whether a model exists, for the guard.
+/// Returns what is known of models besides the series of the server, for the guard.
 #[async_trait]
 pub trait Models: Send + Sync + 'static {
     /// Looks up a model by its id.
     async fn find(&self, model: &str) -> Found;
+
+    /// Returns whether model servers export this metric, for their own model. Default: no, and then nothing is known
+    /// of its models.
+    fn is_of_model_servers(&self, _metric: &str) -> bool {
+        false
+    }
+
+    /// Returns whether a model is known to have no pods, because a list of all pods has none of it. Default: no.
+    async fn has_no_pods(&self, _model: &ModelRef) -> bool {
+        false
+    }
+
+    /// Returns the models that have pods of which each exports this metric, if that was known within this time.
+    /// Default: none.
+    fn with_pods(&self, _metric: &str, _within: Duration) -> Vec<ModelRef> {
+        Vec::new()
+    }
 }
 
 /// The result of [`Models::find`].
@@ -170,6 +204,8 @@ struct Shared {
     hints: Mutex<Facts<Option<String>>>,
     /// Whether the server had a model in the last week.
     histories: Mutex<Facts<bool>>,
+    /// When selectors of several models last matched each of them.
+    heard: Mutex<Facts<partial::Heard>>,
     hasher: RandomState,
     /// Passed requests that identical ones can join.
     passed: Mutex<HashMap<String, passed::InFlight>>,
@@ -208,6 +244,7 @@ impl Guard {
             matched: Mutex::new(Facts::new(settings.ttl, MATCHED_MAX)),
             hints: Mutex::new(Facts::new(HINT_TTL, HINTS_MAX)),
             histories: Mutex::new(Facts::new(HINT_TTL, HINTS_MAX)),
+            heard: Mutex::new(Facts::new(settings.vanished_after * 2, partial::SELECTORS_MAX)),
             settings,
             hasher: RandomState::new(),
             passed: Mutex::default(),
@@ -264,6 +301,7 @@ impl Shared {
         if query.of_past || question.time.is_some_and(|time| !self.is_within(NOW, time)) {
             return self.past(question).await;
         }
+        let question = self.allowing_partial(question);
         let key = self.key(&query, &question);
         let in_flight = {
             let now = self.clock.now();
@@ -296,6 +334,18 @@ impl Shared {
         let now = self.clock.now();
         let answer = lock(&self.memory).entry(&key, now).answer.clone();
         self.reply(&outcome, answer.as_ref(), now)
+    }
+
+    /// Allows partial answers of Thanos and VictoriaMetrics if these are only warned of.
+    fn allowing_partial(&self, mut question: InstantQuery) -> InstantQuery {
+        if self.settings.partial == Partial::Warn {
+            for (name, value) in [("partial_response", "true"), ("deny_partial_response", "0")] {
+                if !question.parameters.iter().any(|(known, _)| known == name) {
+                    question.parameters.push((name.to_owned(), value.to_owned()));
+                }
+            }
+        }
+        question
     }
 
     /// Returns how long an outcome is returned again without a request.

@@ -24,7 +24,7 @@ mod upstream;
 mod verdict;
 
 pub use anchor::{Anchors, Strength};
-pub use guard::{Empty, Found, Guard, InstantQuery, Models, Reply, Settings};
+pub use guard::{Empty, Found, Guard, InstantQuery, Models, Partial, Reply, Settings};
 pub use limits::Limits;
 pub use query::{Described, Kind, describe};
 pub use refusal::{Reason, Refusal};

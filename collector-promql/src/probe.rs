@@ -1,10 +1,14 @@
 //! The probe: an instant query for the number of series that each selector matches, and the age of the newest sample.
 //!
 //! One query covers many selectors: each sample of the answer has the selector's index (`i`) and a kind (`k`: `n` for
-//! the number of series, `age` in seconds).
+//! the number of series, `age` in seconds, `model` for the age of the newest sample of one model).
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
+
+use collector_core::ModelRef;
 
 use crate::answer;
 
@@ -12,18 +16,30 @@ use crate::answer;
 const PROBE_BYTES_MAX: usize = 12 << 10;
 
 /// What one selector matches.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Matched {
     pub(crate) series: u64,
     /// The age of the newest sample, by the server's clock.
     pub(crate) age: Option<Duration>,
+    /// The same for each model, where that was asked.
+    pub(crate) models: Option<Arc<[(ModelRef, Duration)]>>,
+    /// Why nothing matches, where the configuration says so.
+    pub(crate) known_empty: Option<Arc<str>>,
+}
+
+/// A selector to probe.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Probe {
+    pub(crate) text: String,
+    /// Its models are asked for one by one.
+    pub(crate) by_model: bool,
 }
 
 /// Returns probes for these selectors, each with the indices that it covers.
-pub(crate) fn probes(texts: &[String]) -> Vec<(String, std::ops::Range<usize>)> {
+pub(crate) fn probes(selectors: &[Probe]) -> Vec<(String, std::ops::Range<usize>)> {
     let mut probes: Vec<(String, std::ops::Range<usize>)> = Vec::new();
-    for (index, text) in texts.iter().enumerate() {
-        let part = part(index, text);
+    for (index, selector) in selectors.iter().enumerate() {
+        let part = part(index, selector);
         match probes.last_mut() {
             Some((probe, range)) if probe.len() + part.len() <= PROBE_BYTES_MAX => {
                 probe.push_str(" or ");
@@ -36,11 +52,17 @@ pub(crate) fn probes(texts: &[String]) -> Vec<(String, std::ops::Range<usize>)> 
     probes
 }
 
-fn part(index: usize, text: &str) -> String {
-    let mut part = String::with_capacity(2 * text.len() + 160);
-    for (kind, value) in
-        [("n", format!("count({text})")), ("age", format!("time() - max(timestamp({text}))"))]
-    {
+fn part(index: usize, Probe { text, by_model }: &Probe) -> String {
+    let mut part = String::with_capacity(3 * text.len() + 240);
+    let newest = "time() - max";
+    let model = format!("{newest} by (namespace, model_name) (timestamp({text}))");
+    let kinds = [
+        ("n", Some(format!("count({text})"))),
+        ("age", Some(format!("{newest}(timestamp({text}))"))),
+        ("model", by_model.then_some(model)),
+    ];
+    for (kind, value) in kinds {
+        let Some(value) = value else { continue };
         let separator = if part.is_empty() { "" } else { " or " };
         let _ = write!(
             part,
@@ -55,6 +77,7 @@ pub(crate) fn read(
     body: &[u8],
     indices: std::ops::Range<usize>,
 ) -> Result<Vec<(usize, Matched)>, String> {
+    let mut models: HashMap<usize, Vec<(ModelRef, Duration)>> = HashMap::new();
     let mut matched: Vec<(usize, Matched)> =
         indices.map(|index| (index, Matched::default())).collect();
     let first = matched.first().map_or(0, |(index, _)| *index);
@@ -64,11 +87,21 @@ pub(crate) fn read(
         let (Some((_, matched)), Some(kind)) = (slot, labels.get("k")) else {
             return Err("the answer to the probe has unexpected labels".to_owned());
         };
+        let age = Duration::try_from_secs_f64(value.max(0.0)).ok();
         match kind.as_str() {
             "n" => matched.series = series(value),
-            "age" => matched.age = Duration::try_from_secs_f64(value.max(0.0)).ok(),
+            "age" => matched.age = age,
+            "model" => {
+                let of = |label: &str| labels.get(label).map_or("", String::as_str);
+                let model = ModelRef::new(of("model_name"), of("namespace"));
+                let of_selector = models.entry(index.unwrap_or_default()).or_default();
+                of_selector.extend(age.map(|age| (model, age)));
+            }
             _ => return Err("the answer to the probe has unexpected labels".to_owned()),
         }
+    }
+    for (index, matched) in &mut matched {
+        matched.models = models.remove(index).map(Arc::from);
     }
     Ok(matched)
 }
@@ -98,8 +131,26 @@ mod tests {
     fn a_selector_that_is_absent_from_the_answer_matches_nothing() {
         let body = vector(&[(1, "n", "2"), (1, "age", "3.5")]);
         let matched = read(body.as_bytes(), 0..3).unwrap();
-        let expected = Matched { series: 2, age: Some(Duration::from_millis(3500)) };
+        let age = Some(Duration::from_millis(3500));
+        let expected = Matched { series: 2, age, ..Matched::default() };
         assert_eq!(matched, [(0, Matched::default()), (1, expected), (2, Matched::default())]);
+    }
+
+    #[test]
+    fn models_are_read_one_by_one_where_that_was_asked() {
+        let query = part(3, &Probe { text: "a".to_owned(), by_model: true });
+        assert!(query.ends_with(
+            r#"or label_replace(label_replace(time() - max by (namespace, model_name) (timestamp(a)), "i", "3", "", ""), "k", "model", "", "")"#
+        ), "{query}");
+        let body = r#"{"status":"success","data":{"resultType":"vector","result":[
+            {"metric":{"i":"3","k":"model","namespace":"prod","model_name":"m"},"value":[1,"2"]},
+            {"metric":{"i":"3","k":"model"},"value":[1,"4"]}]}}"#;
+        let matched = read(body.as_bytes(), 3..4).unwrap();
+        let models = matched[0].1.models.clone().unwrap();
+        let expected = [("m", "prod", 2), ("", "", 4)].map(|(name, namespace, age)| {
+            (ModelRef::new(name, namespace), Duration::from_secs(age))
+        });
+        assert_eq!(*models, expected);
     }
 
     #[test]
@@ -123,9 +174,11 @@ mod tests {
 
     #[test]
     fn a_long_list_is_split_into_several_probes() {
-        let texts: Vec<String> =
-            (0..40).map(|n| format!("up{{a=\"{n}{}\"}}", "x".repeat(400))).collect();
-        let probes = probes(&texts);
+        let selector = |n: usize| {
+            let text = format!("up{{a=\"{n}{}\"}}", "x".repeat(400));
+            Probe { text, by_model: n < 20 }
+        };
+        let probes = probes(&(0..40).map(selector).collect::<Vec<_>>());
         assert!(probes.len() > 1 && probes.iter().all(|(text, _)| text.len() <= PROBE_BYTES_MAX));
         let indices: Vec<usize> = probes.into_iter().flat_map(|(_, indices)| indices).collect();
         assert_eq!(indices, (0..40).collect::<Vec<_>>());

@@ -1,5 +1,6 @@
 //! One selector of a query, on its own.
 
+use collector_core::ModelRef;
 use promql_parser::label::{MatchOp, Matcher, Matchers};
 use promql_parser::parser::VectorSelector;
 
@@ -25,6 +26,12 @@ const OF_SERIES: [&str; 4] = ["model_name", "target_model_name", "fairness_id", 
 
 /// Labels of the scrape configuration that identify an exporter.
 const EXPORTER: [&str; 5] = ["service", "job", "instance", "pod", "inference_pool"];
+
+/// The labels by which model servers name a model.
+const NAMESPACE: &str = "namespace";
+const MODEL_NAME: &str = "model_name";
+/// Models that a selector may name one by one.
+const NAMED_MAX: usize = 64;
 
 /// A selector without its range, offset and time.
 #[derive(Clone, Debug)]
@@ -72,6 +79,47 @@ impl Selector {
         let Matchers { matchers, or_matchers } = &self.parsed.matchers;
         let kept = || matchers.iter().filter(|matcher| is_kept(&matcher.name)).cloned().collect();
         or_matchers.is_empty().then(kept)
+    }
+
+    /// Returns the models that the selector names, each with its namespace, if it can select no others.
+    pub(crate) fn named_models(&self) -> Option<Vec<ModelRef>> {
+        let (namespaces, names) = (self.values(NAMESPACE)?, self.values(MODEL_NAME)?);
+        let of_namespace = |namespace: &&str| {
+            let namespace = (*namespace).to_owned();
+            names.iter().map(move |name| ModelRef::new(*name, namespace.clone()))
+        };
+        let are_few = namespaces.len() * names.len() <= NAMED_MAX;
+        are_few.then(|| namespaces.iter().flat_map(of_namespace).collect())
+    }
+
+    /// Returns whether the labels of a model match the selector. `None` if it selects by other labels too.
+    pub(crate) fn selects_model(&self, model: &ModelRef) -> Option<bool> {
+        let Matchers { matchers, or_matchers } = &self.parsed.matchers;
+        let mut selects = true;
+        for matcher in matchers {
+            selects &= match matcher.name.as_str() {
+                NAME => true,
+                NAMESPACE => matcher.is_match(model.namespace.as_str()),
+                MODEL_NAME => matcher.is_match(model.model.as_str()),
+                _ => return None,
+            };
+        }
+        or_matchers.is_empty().then_some(selects)
+    }
+
+    /// Returns the only values that a label may have.
+    fn values(&self, label: &str) -> Option<Vec<&str>> {
+        let Matchers { matchers, or_matchers } = &self.parsed.matchers;
+        let of_label = matchers.iter().filter(|matcher| matcher.name == label);
+        let values =
+            of_label.filter(|_| or_matchers.is_empty()).find_map(|matcher| match matcher.op {
+                MatchOp::Equal => Some(vec![matcher.value.as_str()]),
+                MatchOp::Re(_) if !has_wildcard(&matcher.value) => {
+                    Some(matcher.value.split('|').collect())
+                }
+                _ => None,
+            })?;
+        (!values.contains(&"")).then_some(values)
     }
 
     /// Returns whether the selector names one exporter: a service, a job, an instance, a pod or a pool.
@@ -122,6 +170,11 @@ impl PartialEq for Selector {
     }
 }
 
+/// Returns whether a regular expression is more than a list of texts.
+fn has_wildcard(pattern: &str) -> bool {
+    pattern.contains(['.', '*', '+', '?', '(', ')', '[', ']', '{', '}', '^', '$', '\\'])
+}
+
 /// Returns whether a label needs no quotes, which older servers do not support.
 fn is_plain(label: &str) -> bool {
     label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
@@ -130,4 +183,40 @@ fn is_plain(label: &str) -> bool {
 /// Returns a selector of one metric with these matchers, as PromQL.
 pub(crate) fn selector_text(name: &str, matchers: Vec<Matcher>) -> String {
     VectorSelector::new(Some(name.to_owned()), Matchers::new(matchers)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::limits::Limits;
+    use crate::query::Query;
+
+    fn named(matchers: &str) -> Option<Vec<String>> {
+        let query = Query::parse(&format!("a{{{matchers}}}"), &Limits::default()).unwrap();
+        let models = query.selectors[0].named_models()?;
+        Some(models.iter().map(|it| format!("{}/{}", it.namespace, it.model)).collect())
+    }
+
+    #[test]
+    fn models_are_named_by_equality_or_by_a_list() {
+        let one = Some(vec!["prod/org/m".to_owned()]);
+        assert_eq!(named(r#"namespace="prod",model_name="org/m",pod="m-0""#), one);
+        let several = named(r#"namespace=~"a|b",model_name=~"m|n",model_name!="x""#).unwrap();
+        assert_eq!(several, ["a/m", "a/n", "b/m", "b/n"]);
+    }
+
+    #[test]
+    fn a_selector_that_may_select_others_names_none() {
+        for matchers in [
+            r#"model_name="m""#,
+            r#"namespace="prod""#,
+            r#"namespace="prod",model_name="""#,
+            r#"namespace="prod",model_name=~"m|""#,
+            r#"namespace="prod",model_name=~"m.n""#,
+            r#"namespace="prod",model_name=~"m-[0-9]""#,
+            r#"namespace="prod",model_name!~"m""#,
+            r#"namespace="prod",model_name="m" or model_name="n""#,
+        ] {
+            assert_eq!(named(matchers), None, "{matchers}");
+        }
+    }
 }

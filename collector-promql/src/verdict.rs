@@ -7,7 +7,7 @@ use collector_core::duration;
 
 use crate::anchor::{AnchorProbe, Anchors, Strength};
 use crate::guard::Empty;
-use crate::probe::Matched;
+use crate::probe::{Matched, Probe};
 use crate::query::{Need, Query};
 use crate::refusal::{Reason, Refusal};
 use crate::selector::Selector;
@@ -15,7 +15,7 @@ use crate::selector::Selector;
 /// The selectors of a query with their anchors, and everything that the probe must cover.
 pub(crate) struct Probed {
     /// The selectors to probe, each once.
-    pub(crate) texts: Vec<String>,
+    pub(crate) texts: Vec<Probe>,
     selectors: Vec<ProbedSelector>,
 }
 
@@ -52,24 +52,32 @@ pub(crate) struct Terms {
 }
 
 impl Probed {
-    pub(crate) fn of(query: &Query, anchors: &Anchors) -> Self {
-        let mut texts: Vec<String> = Vec::new();
-        let mut index_of = |text: &str| {
-            let known = texts.iter().position(|known| known == text);
-            known.unwrap_or_else(|| {
-                texts.push(text.to_owned());
+    /// `by_model` says which selectors are probed model by model.
+    pub(crate) fn of(
+        query: &Query,
+        anchors: &Anchors,
+        by_model: impl Fn(&Selector) -> bool,
+    ) -> Self {
+        let mut texts: Vec<Probe> = Vec::new();
+        let mut index_of = |text: &str, by_model: bool| {
+            let known = texts.iter().position(|known| known.text == text);
+            let index = known.unwrap_or_else(|| {
+                texts.push(Probe { text: text.to_owned(), by_model });
                 texts.len() - 1
-            })
+            });
+            texts[index].by_model |= by_model;
+            index
         };
         let selectors = query.selectors.iter().enumerate().map(|(number, selector)| {
             let mut anchor = |strength| {
                 let anchor = anchors.of(selector, strength)?;
-                let (count, series) = (index_of(&anchor.count), index_of(&anchor.series));
+                let count = index_of(&anchor.count, false);
+                let series = index_of(&anchor.series, false);
                 Some(ProbedAnchor { count, series, anchor })
             };
             let strong = anchor(Strength::Strong);
             let alive = has_default(&query.need, number).then(|| anchor(Strength::Alive)).flatten();
-            let index = index_of(selector.text());
+            let index = index_of(selector.text(), by_model(selector));
             ProbedSelector { selector: selector.clone(), index, strong, alive }
         });
         let selectors = selectors.collect();
@@ -83,7 +91,7 @@ impl Probed {
         matched: &HashMap<String, Matched>,
         terms: Terms,
     ) -> Result<Verdict, Refusal> {
-        let of = |index: usize| matched.get(&self.texts[index]).copied().unwrap_or_default();
+        let of = |index: usize| matched.get(&self.texts[index].text).cloned().unwrap_or_default();
         match need {
             Need::Nothing => Ok(Verdict::default()),
             Need::Selector { index, has_default } => {
@@ -123,7 +131,7 @@ impl ProbedSelector {
         of: &dyn Fn(usize) -> Matched,
         terms: Terms,
     ) -> Result<Verdict, Refusal> {
-        let Matched { series, age } = of(self.index);
+        let Matched { series, age, known_empty: reason, .. } = of(self.index);
         let text = self.selector.text();
         if series > 0 {
             return match age {
@@ -132,6 +140,9 @@ impl ProbedSelector {
                 }
                 _ => Ok(Verdict { has_data: true, ..Verdict::default() }),
             };
+        }
+        if let Some(reason) = reason {
+            return Ok(known_empty(format!("0: {reason}")));
         }
         if terms.empty == Empty::Zero {
             return Ok(known_empty(format!("0 because of empty=zero: no series match {text}")));

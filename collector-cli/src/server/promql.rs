@@ -294,6 +294,9 @@ fn error(status: StatusCode, kind: &str, text: &str) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response()
 }
 
+mod fleet;
 pub(crate) mod guard;
+#[cfg(feature = "epp")]
+mod targets;
 #[cfg(test)]
 mod tests;

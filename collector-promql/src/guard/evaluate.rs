@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::{Empty, Found, InstantQuery, OWN, Shared, hint, lock};
 use crate::answer::{self, Content};
 use crate::memory::{Answer, InFlight, Outcome};
-use crate::probe::{self, Matched};
+use crate::probe::{self, Matched, Probe};
 use crate::query::Query;
 use crate::refusal::{Reason, Refusal};
 use crate::selector::Selector;
@@ -23,6 +23,8 @@ use crate::verdict::{Probed, Terms, Verdict};
 /// samples. Other servers ignore them.
 const COMPLETE: [(&str, &str); 3] =
     [("partial_response", "false"), ("deny_partial_response", "1"), ("nocache", "1")];
+/// Models of a selector that other queries with it use too.
+const MODELS_KEPT: usize = 64;
 /// The path of instant queries.
 const QUERY: &str = "api/v1/query";
 
@@ -70,7 +72,7 @@ impl Shared {
             let (body, _) = self.instant(request, Purpose::Guarded).await?;
             return Ok(answered(body));
         }
-        let probed = Probed::of(query, &self.anchors);
+        let probed = Probed::of(query, &self.anchors, |selector| self.selects_models(selector));
         let max_age = question.max_age.unwrap_or(self.settings.max_age);
         let terms = Terms { max_age, empty: question.empty };
         // The query and its probe are not evaluated at the same instant, so an empty answer is accepted only if both
@@ -81,7 +83,8 @@ impl Shared {
                 self.instant(request.clone(), Purpose::Guarded),
                 self.probe(&probed.texts, question, is_repeated)
             );
-            let ((body, content), matched) = (instant?, matched?);
+            let ((body, content), mut matched) = (instant?, matched?);
+            self.find_known_empty(query, &mut matched).await;
             if let Some(refusal) = self.unknown_model(query, &matched, question).await {
                 return Ok(Outcome::Refused(Arc::new(refusal)));
             }
@@ -95,7 +98,12 @@ impl Shared {
             if content == Content::NoSamples && !std::mem::replace(&mut is_repeated, true) {
                 continue;
             }
-            return Ok(match given(query, &verdict, &body, content, self.wall()) {
+            let warnings = match self.missing_models(query, &matched, question, max_age).await {
+                Ok(warnings) => warnings,
+                Err(refusal) => return Ok(Outcome::Refused(Arc::new(refusal))),
+            };
+            let given = given(query, &verdict, &body, content, self.wall());
+            return Ok(match given.and_then(|body| with_warnings(body, &warnings)) {
                 Ok(body) => answered(body),
                 Err(refusal) => Outcome::Refused(Arc::new(refusal)),
             });
@@ -131,7 +139,7 @@ impl Shared {
     /// Returns what each of these selectors matches: from memory, unless `repeat` is set, or from the server.
     async fn probe(
         &self,
-        texts: &[String],
+        selectors: &[Probe],
         question: &InstantQuery,
         repeat: bool,
     ) -> Result<HashMap<String, Matched>, Outcome> {
@@ -140,13 +148,15 @@ impl Shared {
         let mut matched: HashMap<String, Matched> = HashMap::new();
         if !repeat {
             let known = lock(&self.matched);
-            let known = texts
-                .iter()
-                .filter_map(|text| Some((text.clone(), *known.get(&(scope, text.clone()), now)?)));
+            let known = selectors.iter().filter_map(|Probe { text, by_model }| {
+                let matched = known.get(&(scope, text.clone()), now)?;
+                let is_enough = !by_model || matched.models.is_some();
+                is_enough.then(|| (text.clone(), matched.clone()))
+            });
             matched.extend(known);
         }
-        let unknown = texts.iter().filter(|text| !matched.contains_key(*text));
-        let unknown: Vec<String> = unknown.cloned().collect();
+        let unknown = selectors.iter().filter(|selector| !matched.contains_key(&selector.text));
+        let unknown: Vec<Probe> = unknown.cloned().collect();
         for (text, indices) in probe::probes(&unknown) {
             let request = request(question, &text);
             let (body, _) =
@@ -156,9 +166,15 @@ impl Shared {
                 })?;
             let read = probe::read(&body, indices).map_err(|text| Outcome::Failed(text.into()))?;
             let mut known = lock(&self.matched);
-            for (index, of_selector) in read {
-                known.insert((scope, unknown[index].clone()), of_selector, now);
-                matched.insert(unknown[index].clone(), of_selector);
+            for (index, mut of_selector) in read {
+                let Probe { text, by_model } = &unknown[index];
+                if *by_model {
+                    of_selector.models.get_or_insert_default();
+                }
+                if of_selector.models.as_ref().is_none_or(|models| models.len() <= MODELS_KEPT) {
+                    known.insert((scope, text.clone()), of_selector.clone(), now);
+                }
+                matched.insert(text.clone(), of_selector);
             }
         }
         Ok(matched)
@@ -301,6 +317,15 @@ fn history_of(model: &str) -> String {
         format!(r#"count(present_over_time({{__name__=~"{names}",{label}="{model}"}}[7d]))"#)
     });
     parts.join(" or ")
+}
+
+/// Returns an answer with these warnings, unchanged if there are none.
+fn with_warnings(body: Bytes, warnings: &[String]) -> Result<Bytes, Refusal> {
+    if warnings.is_empty() {
+        return Ok(body);
+    }
+    let body = answer::with_warnings(&body, warnings);
+    body.map(Bytes::from).map_err(|error| Refusal::new(Reason::Backend, error))
 }
 
 /// Returns the body that clients get, or why they get none although the verdict allows an answer.

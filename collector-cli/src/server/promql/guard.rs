@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use collector_config::{AnchorStrength, Loaded, PromqlConfig};
+use collector_config::{AnchorStrength, Loaded, PartialAnswers, PromqlConfig};
 use collector_core::{Clock, ErrorKind, KnownModel, MetricsCollector as _, ModelRef, Nearest};
 use collector_engine::CachingCollector;
 use collector_prometheus::{PassedRequest, PrometheusBackend, PrometheusConfig};
 use collector_promql::{
-    Anchors, Found, Guard, Limits, Models, Passed, Request, Settings, Strength, Unanswered,
-    Upstream,
+    Anchors, Found, Guard, Limits, Models, Partial, Passed, Request, Settings, Strength,
+    Unanswered, Upstream,
 };
 
+use super::fleet::Fleet;
 use crate::exit::Failure;
 
 /// Names that are suggested instead of an unknown model.
@@ -39,13 +40,19 @@ pub(crate) fn guard(
         answer_within,
         max_age: config.max_age,
         max_stale: config.max_stale,
+        partial: match config.partial {
+            PartialAnswers::Error => Partial::Error,
+            PartialAnswers::Warn => Partial::Warn,
+        },
+        vanished_after: config.vanished_after,
         timeout: server.timeout,
         limits: limits(config),
         max_entries: config.max_entries,
         max_bytes: config.max_bytes,
     };
     let configured = loaded.config.variants.iter().map(|variant| variant.model.to_string());
-    let models = KnownModels { collector, configured: configured.collect() };
+    let fleet = Fleet::new(loaded, Arc::clone(&collector))?;
+    let models = KnownModels { collector, configured: configured.collect(), fleet };
     let (upstream, models) = (Arc::new(Server(backend)), Arc::new(models));
     Ok(Guard::new(upstream, models, clock, anchors(config)?, settings))
 }
@@ -99,6 +106,7 @@ impl Upstream for Server {
 struct KnownModels {
     collector: Arc<CachingCollector>,
     configured: Vec<String>,
+    fleet: Fleet,
 }
 
 #[async_trait]
@@ -112,6 +120,18 @@ impl Models for KnownModels {
             return Found::Known;
         }
         Found::Unknown(nearest(model, &known))
+    }
+
+    fn is_of_model_servers(&self, metric: &str) -> bool {
+        self.fleet.is_of_model_servers(metric)
+    }
+
+    async fn has_no_pods(&self, model: &ModelRef) -> bool {
+        self.fleet.has_no_pods(model).await
+    }
+
+    fn with_pods(&self, metric: &str, within: Duration) -> Vec<ModelRef> {
+        self.fleet.with_pods(metric, within)
     }
 }
 

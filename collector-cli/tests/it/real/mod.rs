@@ -8,6 +8,8 @@ mod discovery;
 mod fixture;
 mod outage;
 mod parity;
+#[cfg(all(feature = "epp", feature = "promql"))]
+mod partial;
 #[cfg(feature = "promql")]
 mod promql;
 mod requests;

@@ -1,0 +1,156 @@
+//! What configuration and readings say of the pods of models, for queries whose series do not tell.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+#[cfg(feature = "epp")]
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+#[cfg(feature = "epp")]
+use super::targets::Targets;
+use collector_config::Loaded;
+use collector_core::{EngineName, ModelRef, ReplicaState};
+#[cfg(feature = "epp")]
+use collector_core::{Freshness, MetricsCollector as _};
+use collector_engine::CachingCollector;
+#[cfg(feature = "epp")]
+use collector_engine::StaticDirectory;
+use collector_engines::{Engine, Engines, Quantity};
+
+use crate::exit::Failure;
+
+/// The name of direct scraping in readings.
+#[cfg(feature = "epp")]
+const DIRECT_SCRAPING: &str = "epp";
+
+/// The models that are configured, their pods, and the metrics of their engines.
+pub(super) struct Fleet {
+    collector: Arc<CachingCollector>,
+    engines: Engines,
+    /// Every metric that is read of some engine.
+    metrics: BTreeSet<String>,
+    #[cfg(feature = "epp")]
+    configured: BTreeSet<ModelRef>,
+    /// Configured models that had targets, until these were removed: the list is about them.
+    #[cfg(feature = "epp")]
+    listed: Mutex<BTreeSet<ModelRef>>,
+    #[cfg(feature = "epp")]
+    targets: Option<Targets>,
+}
+
+impl Fleet {
+    pub(super) fn new(loaded: &Loaded, collector: Arc<CachingCollector>) -> Result<Self, Failure> {
+        let config = &loaded.config;
+        let usage = |error: &dyn std::fmt::Display| Failure::usage(error.to_string());
+        let engines = Engines::new(&config.engines).map_err(|error| usage(&error))?;
+        let names = engines.iter().flat_map(Engine::sample_names).map(str::to_owned);
+        #[cfg(feature = "epp")]
+        let directory =
+            StaticDirectory::new(config.variants.clone()).map_err(|error| usage(&error))?;
+        Ok(Self {
+            collector,
+            metrics: names.collect(),
+            #[cfg(feature = "epp")]
+            configured: config
+                .variants
+                .iter()
+                .map(|it| ModelRef::new(it.model.clone(), it.namespace.clone()))
+                .collect(),
+            #[cfg(feature = "epp")]
+            listed: Mutex::default(),
+            #[cfg(feature = "epp")]
+            targets: Targets::of(config, directory),
+            engines,
+        })
+    }
+
+    pub(super) fn is_of_model_servers(&self, metric: &str) -> bool {
+        self.metrics.contains(metric)
+    }
+
+    /// Returns whether a configured model has no pods: by its reading, or by a complete list of targets.
+    #[cfg(feature = "epp")]
+    pub(super) async fn has_no_pods(&self, model: &ModelRef) -> bool {
+        let Some(targets) = self.targets.as_ref().filter(|_| self.configured.contains(model))
+        else {
+            return false;
+        };
+        if let Some(reading) = self.collector.cached_replicas(model) {
+            let value = reading.value();
+            if !value.replicas.is_empty() {
+                return false;
+            }
+            let is_recent = reading.freshness() == Freshness::Fresh && !value.partial;
+            // A server that has no series of a model may not scrape it.
+            if is_recent && value.backend.as_str() == DIRECT_SCRAPING {
+                self.lock_listed().insert(model.clone());
+                return true;
+            }
+        }
+        let was_listed = self.lock_listed().contains(model);
+        (targets.are_all_pods() || was_listed) && targets.has_none_of(model).await
+    }
+
+    #[cfg(feature = "epp")]
+    fn lock_listed(&self) -> MutexGuard<'_, BTreeSet<ModelRef>> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Without direct scraping there is no list of targets.
+    #[cfg(not(feature = "epp"))]
+    #[expect(clippy::unused_async, reason = "the other one reads a file")]
+    pub(super) async fn has_no_pods(&self, _: &ModelRef) -> bool {
+        false
+    }
+
+    /// Returns the models whose readings are not older than this and have serving pods that export a metric.
+    pub(super) fn with_pods(&self, metric: &str, within: Duration) -> Vec<ModelRef> {
+        let always = self.engines.iter().filter(|engine| is_always_exported(engine, metric));
+        let always: BTreeSet<&EngineName> = always.map(|engine| &engine.name).collect();
+        if always.is_empty() {
+            return Vec::new();
+        }
+        let tracked = self.collector.tracked().into_iter();
+        let with_pods = tracked.filter_map(|tracked| {
+            let reading = tracked.replicas.ok().filter(|reading| reading.age() <= within)?;
+            let mut pods = reading.value().replicas.iter();
+            let exports = pods.any(|pod| {
+                pod.state == ReplicaState::Serving
+                    && pod.engine.as_ref().is_some_and(|engine| always.contains(engine))
+            });
+            exports.then_some(tracked.model)
+        });
+        with_pods.collect()
+    }
+}
+
+/// Returns whether every server of an engine exports a metric, in all of its versions.
+fn is_always_exported(engine: &Engine, metric: &str) -> bool {
+    let of_quantity = |quantity: Quantity| match engine.alternatives(quantity) {
+        [only] => only.required().iter().any(|series| *series.name == *metric),
+        _ => false,
+    };
+    engine.required.iter().any(|name| **name == *metric)
+        || [Quantity::Waiting, Quantity::Running].into_iter().any(of_quantity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_missed_only_in_a_metric_that_all_of_its_versions_export() {
+        let engines = Engines::builtin();
+        let exports = |name: &str, metric: &str| {
+            engines.iter().any(|it| it.name.as_str() == name && is_always_exported(it, metric))
+        };
+        assert!(exports("vllm", "vllm:num_requests_waiting"));
+        assert!(exports("sglang", "sglang:num_running_reqs"));
+        // Renamed, optional, or of another engine.
+        for metric in ["vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"] {
+            assert!(!exports("vllm", metric), "{metric}");
+        }
+        assert!(!exports("sglang", "sglang:num_paused_reqs"));
+        assert!(!exports("sglang", "vllm:num_requests_waiting"));
+    }
+}
