@@ -164,9 +164,7 @@ mod tests {
         check(
             r#"llm_d_epp_flow_control_queue_size{exported_namespace="typo",job="epp",fairness_id="f"}"#,
             Strength::Strong,
-            Some(
-                r#"llm_d_epp_flow_control_pool_saturation{exported_namespace="typo",job="epp"}"#,
-            ),
+            Some(r#"llm_d_epp_flow_control_pool_saturation{exported_namespace="typo",job="epp"}"#),
         );
         let running = r#"llm_d_router_epp_request_running{job="epp"}"#;
         check(running, Strength::Strong, Some(r#"llm_d_router_epp_info{job="epp"}"#));

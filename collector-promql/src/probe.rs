@@ -1,7 +1,8 @@
 //! The probe: an instant query for the number of series that each selector matches, and the age of the newest sample.
 //!
 //! One query covers many selectors: each sample of the answer has the selector's index (`i`) and a kind (`k`: `n` for
-//! the number of series, `age` in seconds, `model` for the age of the newest sample of one model).
+//! the number of series, `age` in seconds, `model` for the age of the newest sample of one model, `within` and a number
+//! for a sample that is not older than so many seconds).
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -33,7 +34,14 @@ pub(crate) struct Probe {
     pub(crate) text: String,
     /// Its models are asked for one by one.
     pub(crate) by_model: bool,
+    /// It selects one metric.
+    pub(crate) is_named: bool,
 }
+
+/// The ages that are asked about, in seconds, where a selector may select several metrics: `timestamp` of series that
+/// differ in their name alone is an error.
+const WITHIN: [(u64, &str); 4] =
+    [(30, "within30"), (60, "within60"), (120, "within120"), (300, "within300")];
 
 /// Returns probes for these selectors, each with the indices that it covers.
 pub(crate) fn probes(selectors: &[Probe]) -> Vec<(String, std::ops::Range<usize>)> {
@@ -52,17 +60,21 @@ pub(crate) fn probes(selectors: &[Probe]) -> Vec<(String, std::ops::Range<usize>
     probes
 }
 
-fn part(index: usize, Probe { text, by_model }: &Probe) -> String {
+fn part(index: usize, Probe { text, by_model, is_named }: &Probe) -> String {
     let mut part = String::with_capacity(3 * text.len() + 240);
     let newest = "time() - max";
-    let model = format!("{newest} by (namespace, model_name) (timestamp({text}))");
-    let kinds = [
-        ("n", Some(format!("count({text})"))),
-        ("age", Some(format!("{newest}(timestamp({text}))"))),
-        ("model", by_model.then_some(model)),
-    ];
+    let mut kinds = vec![("n", format!("count({text})"))];
+    if *is_named {
+        kinds.push(("age", format!("{newest}(timestamp({text}))")));
+        if *by_model {
+            let newest = format!("{newest} by (namespace, model_name) (timestamp({text}))");
+            kinds.push(("model", newest));
+        }
+    } else {
+        let within = |(seconds, kind)| (kind, format!("count(last_over_time({text}[{seconds}s]))"));
+        kinds.extend(WITHIN.map(within));
+    }
     for (kind, value) in kinds {
-        let Some(value) = value else { continue };
         let separator = if part.is_empty() { "" } else { " or " };
         let _ = write!(
             part,
@@ -97,7 +109,13 @@ pub(crate) fn read(
                 let of_selector = models.entry(index.unwrap_or_default()).or_default();
                 of_selector.extend(age.map(|age| (model, age)));
             }
-            _ => return Err("the answer to the probe has unexpected labels".to_owned()),
+            kind => {
+                let Some((within, _)) = WITHIN.iter().find(|(_, known)| *known == kind) else {
+                    return Err("the answer to the probe has unexpected labels".to_owned());
+                };
+                let within = Duration::from_secs(*within);
+                matched.age = Some(matched.age.map_or(within, |age| age.min(within)));
+            }
         }
     }
     for (index, matched) in &mut matched {
@@ -137,8 +155,17 @@ mod tests {
     }
 
     #[test]
+    fn of_several_metrics_the_age_is_known_within_bounds() {
+        let text = r#"{__name__=~"a|b"}"#.to_owned();
+        let query = part(0, &Probe { text, by_model: false, is_named: false });
+        assert!(!query.contains("timestamp") && query.contains("[120s]"), "{query}");
+        let body = vector(&[(0, "n", "2"), (0, "within120", "2"), (0, "within60", "1")]);
+        assert_eq!(read(body.as_bytes(), 0..1).unwrap()[0].1.age, Some(Duration::from_secs(60)));
+    }
+
+    #[test]
     fn models_are_read_one_by_one_where_that_was_asked() {
-        let query = part(3, &Probe { text: "a".to_owned(), by_model: true });
+        let query = part(3, &Probe { text: "a".to_owned(), by_model: true, is_named: true });
         assert!(query.ends_with(
             r#"or label_replace(label_replace(time() - max by (namespace, model_name) (timestamp(a)), "i", "3", "", ""), "k", "model", "", "")"#
         ), "{query}");
@@ -176,7 +203,7 @@ mod tests {
     fn a_long_list_is_split_into_several_probes() {
         let selector = |n: usize| {
             let text = format!("up{{a=\"{n}{}\"}}", "x".repeat(400));
-            Probe { text, by_model: n < 20 }
+            Probe { text, by_model: n < 20, is_named: n % 2 == 0 }
         };
         let probes = probes(&(0..40).map(selector).collect::<Vec<_>>());
         assert!(probes.len() > 1 && probes.iter().all(|(text, _)| text.len() <= PROBE_BYTES_MAX));

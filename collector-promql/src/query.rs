@@ -224,7 +224,7 @@ fn constant(expression: &Expr) -> Option<f64> {
 }
 
 /// Returns the value of an expression whose selectors are known to be empty: `sum`, `count` and `max` over everything
-/// are 0, and arithmetic with numbers applies to that. The result of any other expression is empty.
+/// are 0, and arithmetic applies to that. The result of any other expression is empty.
 fn value_if_empty(expression: &Expr) -> Option<f64> {
     match expression {
         Expr::Paren(inner) => value_if_empty(&inner.expr),
@@ -244,7 +244,10 @@ fn value_if_empty(expression: &Expr) -> Option<f64> {
         Expr::Binary(BinaryExpr { op, lhs, rhs, .. }) => match (constant(lhs), constant(rhs)) {
             (None, Some(right)) => arithmetic(op.id(), value_if_empty(lhs)?, right),
             (Some(left), None) => arithmetic(op.id(), left, value_if_empty(rhs)?),
-            _ => None,
+            // What is known to be empty on one side and has data on the other is refused before.
+            (None, None) => arithmetic(op.id(), value_if_empty(lhs)?, value_if_empty(rhs)?)
+                .filter(|value| value.is_finite()),
+            (Some(_), Some(_)) => None,
         },
         Expr::Call(Call { func, args }) => {
             let [first, bounds @ ..] = args.args.as_slice() else { return None };

@@ -59,10 +59,10 @@ impl Probed {
         by_model: impl Fn(&Selector) -> bool,
     ) -> Self {
         let mut texts: Vec<Probe> = Vec::new();
-        let mut index_of = |text: &str, by_model: bool| {
+        let mut index_of = |text: &str, by_model: bool, is_named: bool| {
             let known = texts.iter().position(|known| known.text == text);
             let index = known.unwrap_or_else(|| {
-                texts.push(Probe { text: text.to_owned(), by_model });
+                texts.push(Probe { text: text.to_owned(), by_model, is_named });
                 texts.len() - 1
             });
             texts[index].by_model |= by_model;
@@ -71,13 +71,13 @@ impl Probed {
         let selectors = query.selectors.iter().enumerate().map(|(number, selector)| {
             let mut anchor = |strength| {
                 let anchor = anchors.of(selector, strength)?;
-                let count = index_of(&anchor.count, false);
-                let series = index_of(&anchor.series, false);
+                let count = index_of(&anchor.count, false, true);
+                let series = index_of(&anchor.series, false, true);
                 Some(ProbedAnchor { count, series, anchor })
             };
             let strong = anchor(Strength::Strong);
             let alive = has_default(&query.need, number).then(|| anchor(Strength::Alive)).flatten();
-            let index = index_of(selector.text(), by_model(selector));
+            let index = index_of(selector.text(), by_model(selector), selector.name().is_some());
             ProbedSelector { selector: selector.clone(), index, strong, alive }
         });
         let selectors = selectors.collect();
@@ -138,7 +138,11 @@ impl ProbedSelector {
                 Some(age) if age > terms.max_age => {
                     Err(Refusal::new(Reason::Stale, stale(text, age, terms.max_age)))
                 }
-                _ => Ok(Verdict { has_data: true, ..Verdict::default() }),
+                None => {
+                    let text = format!("no sample of {text} is known to be recent");
+                    Err(Refusal::new(Reason::Stale, text))
+                }
+                Some(_) => Ok(Verdict { has_data: true, ..Verdict::default() }),
             };
         }
         if let Some(reason) = reason {

@@ -148,7 +148,7 @@ impl Shared {
         let mut matched: HashMap<String, Matched> = HashMap::new();
         if !repeat {
             let known = lock(&self.matched);
-            let known = selectors.iter().filter_map(|Probe { text, by_model }| {
+            let known = selectors.iter().filter_map(|Probe { text, by_model, .. }| {
                 let matched = known.get(&(scope, text.clone()), now)?;
                 let is_enough = !by_model || matched.models.is_some();
                 is_enough.then(|| (text.clone(), matched.clone()))
@@ -167,7 +167,7 @@ impl Shared {
             let read = probe::read(&body, indices).map_err(|text| Outcome::Failed(text.into()))?;
             let mut known = lock(&self.matched);
             for (index, mut of_selector) in read {
-                let Probe { text, by_model } = &unknown[index];
+                let Probe { text, by_model, .. } = &unknown[index];
                 if *by_model {
                     of_selector.models.get_or_insert_default();
                 }

@@ -79,6 +79,9 @@ async fn missing_data_is_an_error_and_not_zero() {
     let heard = fixture.ask(running);
     assert!(value(&heard).parse::<f64>().is_ok());
     assert_eq!(heard.header("content-type"), Some("application/json"));
+    // Several metrics, whose series differ in their name alone.
+    let both = r#"sum({__name__=~"vllm:num_requests_(running|waiting)",model_name="org/llama"})"#;
+    assert!(value(&fixture.ask(both)).parse::<f64>().is_ok());
     // By POST, below /prometheus and with a slash too many it is the same question.
     let form: String =
         url::form_urlencoded::Serializer::new(String::new()).append_pair("query", running).finish();

@@ -46,9 +46,11 @@ impl Series {
 
     /// The samples of one part of a probe.
     fn part(&self, expression: &str, index: &str, kind: &str) -> Vec<String> {
-        let start =
-            expression.find("timestamp(").map_or("count(".len(), |at| at + "timestamp(".len());
-        let selector = expression[start..].trim_end_matches(')');
+        let inner = ["timestamp(", "last_over_time("]
+            .into_iter()
+            .find_map(|function| Some(expression.find(function)? + function.len()));
+        let selector = expression[inner.unwrap_or("count(".len())..].trim_end_matches(')');
+        let selector = selector.rsplit_once('[').map_or(selector, |(selector, _)| selector);
         let matching = self.matching(selector);
         let sample = |labels: String, value: u64| {
             format!(r#"{{"metric":{{"i":"{index}","k":"{kind}"{labels}}},"value":[1,"{value}"]}}"#)
