@@ -184,6 +184,7 @@ impl Loader {
             engines: common.engines,
             server: common.server,
             promql: common.promql,
+            keda: common.keda,
             log: common.log,
             sections,
             backends,

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use collector_config::Loader;
+use collector_transport::server::Listener;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
@@ -17,7 +18,7 @@ use crate::exit::{Exit, Failure};
 #[cfg(feature = "promql")]
 use crate::server::Promql;
 use crate::server::{
-    Admin, App, Lifecycle, Listener, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, Recorder, load_tls,
+    Admin, App, Lifecycle, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, Recorder, api_tls, load_tls,
     serve_until,
 };
 use crate::signals::StopSignals;
@@ -93,7 +94,9 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
         tracing::info!(server, "PromQL queries are answered with the credentials for this server");
     }
 
-    let mut server = tokio::spawn(serve_until(listener, app.router(), stopping));
+    let queries = settings.loaded.config.promql.enabled;
+    let max_head_bytes = if queries { MAX_HEAD_WITH_QUERY_BYTES } else { MAX_HEAD_BYTES };
+    let mut server = tokio::spawn(serve_until(listener, app.router(), max_head_bytes, stopping));
     let upkeep = tokio::spawn(async move {
         let mut ticks = interval(UPKEEP_INTERVAL);
         loop {
@@ -122,20 +125,14 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
 
 async fn listen(settings: &Settings) -> Result<Listener, Failure> {
     let server = &settings.loaded.config.server;
-    // The configuration has made sure that there are both or neither.
-    let tls = match (&server.tls_cert_path, &server.tls_key_path) {
-        (Some(cert), Some(key)) => Some(load_tls(cert, key)?),
-        _ => None,
-    };
+    let tls = load_tls(&api_tls(server))?;
     let socket = TcpListener::bind(server.listen).await.map_err(|error| {
         Failure::other(format!(
             "cannot listen on {}: {error}; choose another address with --listen or server.listen",
             server.listen
         ))
     })?;
-    let queries = settings.loaded.config.promql.enabled;
-    let max_head_bytes = if queries { MAX_HEAD_WITH_QUERY_BYTES } else { MAX_HEAD_BYTES };
-    Ok(Listener { socket, tls, max_head_bytes })
+    Ok(Listener { socket, tls, read_timeout: None })
 }
 
 fn announce(listener: &Listener) -> Result<(), Failure> {

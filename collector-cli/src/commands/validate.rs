@@ -15,7 +15,7 @@ use crate::output::{
     CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument, print, printable,
     to_json,
 };
-use crate::server::{Admin, load_tls};
+use crate::server::{Admin, api_tls, load_tls};
 
 /// What a configuration may want that is not on this machine.
 const WITHOUT_FILES: &str = "if files that it names exist only where the collector is to run, \
@@ -87,9 +87,7 @@ fn check_files(loaded: &Loaded, builds: bool) -> Result<FileFindings, Failure> {
     };
     problems.extend(files::snapshot_problem(config));
     let server = &config.server;
-    if let (Some(cert), Some(key)) = (&server.tls_cert_path, &server.tls_key_path)
-        && let Err(failure) = load_tls(cert, key)
-    {
+    if let Err(failure) = load_tls(&api_tls(server)) {
         problems.extend(failure.problems());
     }
     if let Err(failure) = Admin::new(server.admin_token_path.clone()) {
