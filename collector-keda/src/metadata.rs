@@ -278,3 +278,6 @@ fn positive(key: &str, text: &str) -> Result<Positive, Invalid> {
         Invalid(format!("{key}: \"{}\" is not a number from 0.001 to 1e12", quote(text)))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,10 +133,11 @@ impl Refusal {
         let model = named(&subject.model);
         let signal = subject.signal.name();
         match unknown {
-            Unknown::Partial { answered } => {
-                let who = match pods.filter(|pods| pods > answered) {
-                    Some(pods) => format!("{answered} of {pods} pods of {model} answered"),
-                    None => format!("not all pods of {model} answered, {answered} did"),
+            Unknown::Partial { known } => {
+                let who = match pods.filter(|pods| pods > known) {
+                    Some(pods) => format!("{known} of {pods} pods of {model} answered"),
+                    // Rows of pods that do not answer are kept for a while.
+                    None => format!("not all pods of {model} answered"),
                 };
                 let problem = match subject.signal {
                     Signal::KvMax | Signal::Saturation | Signal::Composite(_) => {

@@ -205,9 +205,10 @@ impl Pushed {
     async fn next_change(&mut self) -> bool {
         let Some(trigger) = &self.trigger else { return std::future::pending().await };
         loop {
-            self.looks.tick().await;
+            // The time of the look, not of its end: else each repetition would come a look later.
+            let at = self.looks.tick().await.duration_since(self.opened_at);
             let active = self.scaler.is_active(trigger).await.ok();
-            if let Some(message) = self.activity.next(active, self.opened_at.elapsed()) {
+            if let Some(message) = self.activity.next(active, at) {
                 return message;
             }
         }

@@ -109,8 +109,8 @@ pub struct Measured {
 pub enum Unknown {
     /// Some pods did not answer.
     Partial {
-        /// How many did.
-        answered: usize,
+        /// How many there are in the reading, with those that answered a while ago.
+        known: usize,
     },
     /// A field of a pod is unknown.
     Field {
@@ -255,7 +255,7 @@ impl<'a> View<'a> {
     /// greatest.
     fn complete(self) -> Result<(), Unknown> {
         if self.replicas.partial {
-            return Err(Unknown::Partial { answered: self.pods().count() });
+            return Err(Unknown::Partial { known: self.pods().count() });
         }
         Ok(())
     }

@@ -15,6 +15,8 @@ use super::files;
 use super::settings::{Settings, Verbosity, loader, with_origin};
 use crate::args::{GlobalArgs, ServeArgs};
 use crate::exit::{Exit, Failure};
+#[cfg(feature = "keda")]
+use crate::server::Keda;
 #[cfg(feature = "promql")]
 use crate::server::Promql;
 use crate::server::{
@@ -66,13 +68,24 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
     let collector = settings.collector_over(backends)?;
     let listener = listen(settings).await?;
     let (lifecycle, watched) = watch::channel(Lifecycle::Serving);
-    let stopping = Lifecycle::Stopping.reached(watched.clone());
+    let stopping = || Lifecycle::Stopping.reached(watched.clone());
+    #[cfg(feature = "keda")]
+    let keda = {
+        let (collector, clock) = (Arc::clone(&collector), Arc::clone(&settings.clock));
+        Keda::listen(&settings.loaded, collector, clock).await?
+    };
+    #[cfg(not(feature = "keda"))]
+    if settings.loaded.config.keda.listen.is_some() {
+        return Err(Failure::usage(
+            "keda.listen: this build has no external scaler (cargo feature keda)",
+        ));
+    }
     let app = Arc::new(App {
         collector: Arc::clone(&collector),
         clock: Arc::clone(&settings.clock),
         recorder: recorder.clone(),
         admin: Admin::new(settings.loaded.config.server.admin_token_path.clone())?,
-        lifecycle: watched,
+        lifecycle: watched.clone(),
         ready: AtomicBool::new(!refreshes),
         loaded: settings.loaded.clone(),
         #[cfg(feature = "promql")]
@@ -85,6 +98,15 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
             "promql.enabled: this build has no PromQL API (cargo feature promql)",
         ));
     }
+    // KEDA is answered from the start: a restart must not look like a scaler that is gone.
+    #[cfg(feature = "keda")]
+    let keda = match keda {
+        None => None,
+        Some(keda) => {
+            keda.announce(&settings.loaded)?;
+            Some(tokio::spawn(keda.serve(stopping())))
+        }
+    };
     collector.start_background_worker().await.unwrap();
     announce(&listener)?;
 
@@ -96,7 +118,15 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
 
     let queries = settings.loaded.config.promql.enabled;
     let max_head_bytes = if queries { MAX_HEAD_WITH_QUERY_BYTES } else { MAX_HEAD_BYTES };
-    let mut server = tokio::spawn(serve_until(listener, app.router(), max_head_bytes, stopping));
+    let api = serve_until(listener, app.router(), max_head_bytes, stopping());
+    let mut servers = tokio::spawn(async {
+        api.await;
+        #[cfg(feature = "keda")]
+        if let Some(keda) = keda {
+            // A panic in it was logged, and ends it alone.
+            let _ = keda.await;
+        }
+    });
     let upkeep = tokio::spawn(async move {
         let mut ticks = interval(UPKEEP_INTERVAL);
         loop {
@@ -108,10 +138,10 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
     let signal = signals.received().await;
     tracing::info!(signal, "Stopping");
     lifecycle.send_replace(Lifecycle::Stopping);
-    if timeout(GRACE, &mut server).await.is_err() {
+    if timeout(GRACE, &mut servers).await.is_err() {
         // Whoever still waits for a backend gets an error instead of a broken connection.
         lifecycle.send_replace(Lifecycle::Leaving);
-        if timeout(LAST_WORDS, &mut server).await.is_err() {
+        if timeout(LAST_WORDS, &mut servers).await.is_err() {
             tracing::warn!("Connections that do not take their answers are cut");
         }
     }

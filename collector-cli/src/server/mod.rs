@@ -5,6 +5,8 @@ mod api;
 mod app;
 mod connections;
 mod health;
+#[cfg(feature = "keda")]
+mod keda;
 mod metrics;
 mod page;
 #[cfg(feature = "promql")]
@@ -22,9 +24,11 @@ pub(crate) use app::{App, Lifecycle};
 pub(crate) use connections::{MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, serve_until};
 #[cfg(test)]
 pub(crate) use health::{HealthDocument, ReadinessDocument};
+#[cfg(feature = "keda")]
+pub(crate) use keda::Keda;
 #[cfg(feature = "promql")]
 pub(crate) use promql::Promql;
 #[cfg(feature = "promql")]
 pub(crate) use promql::guard::{guard, limits};
 pub(crate) use recorder::Recorder;
-pub(crate) use tls::{api_tls, load_tls};
+pub(crate) use tls::{api_tls, keda_tls, load_tls};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use collector_config::{KedaConfig, ServerConfig};
 use collector_transport::Section;
 use collector_transport::server::{ServerTls, ServerTlsSettings};
 
@@ -38,12 +39,23 @@ pub(crate) fn load_tls(files: &TlsFiles<'_>) -> Result<Option<Arc<ServerTls>>, F
 }
 
 /// The files of the HTTP API.
-pub(crate) fn api_tls(server: &collector_config::ServerConfig) -> TlsFiles<'_> {
+pub(crate) fn api_tls(server: &ServerConfig) -> TlsFiles<'_> {
     TlsFiles {
         section: "server",
         cert_path: server.tls_cert_path.as_ref(),
         key_path: server.tls_key_path.as_ref(),
         client_ca_path: None,
         protocols: &[],
+    }
+}
+
+/// The files of the external scaler. KEDA insists on HTTP/2.
+pub(crate) fn keda_tls(keda: &KedaConfig) -> TlsFiles<'_> {
+    TlsFiles {
+        section: "keda",
+        cert_path: keda.tls_cert_path.as_ref(),
+        key_path: keda.tls_key_path.as_ref(),
+        client_ca_path: keda.tls_client_ca_path.as_ref(),
+        protocols: &[b"h2"],
     }
 }
