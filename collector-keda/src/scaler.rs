@@ -18,6 +18,9 @@ use crate::metadata::{OnMissing, Trigger, unknown_keys};
 use crate::refusal::{Kind, NoReading, Refusal};
 use crate::signal::{Measured, View};
 
+/// Unknown keys of one object that are looked at.
+const UNKNOWN_KEYS_MAX: usize = 20;
+
 /// Returns why the configuration lets no backend read a namespace, if that is so.
 pub type LeftOut = dyn Fn(&str) -> Option<String> + Send + Sync;
 
@@ -88,7 +91,7 @@ impl Scaler {
 
     /// Reads the metadata of a trigger, and names unknown keys in the log, each once.
     pub(crate) fn trigger(&self, object: &ScaledObjectRef) -> Result<Trigger, Refusal> {
-        for key in unknown_keys(object) {
+        for key in unknown_keys(object).take(UNKNOWN_KEYS_MAX) {
             let name = format!("{}/{}", quote(&object.namespace), quote(&object.name));
             let key = quote(key);
             if lock(&self.named).is_new(&name, &key) {

@@ -7,6 +7,8 @@ mod explain;
 mod fake_prometheus;
 mod faults;
 mod get;
+#[cfg(all(feature = "epp", feature = "keda"))]
+mod keda;
 mod messages;
 #[cfg(feature = "epp")]
 mod pods;

@@ -290,6 +290,20 @@ fn a_value_that_cannot_be_true_is_unknown() {
     }
 }
 
+#[test]
+fn measuring_allocates_nothing_for_a_fleet_of_any_size() {
+    let pods = (0..1000).map(|index| pod(&format!("p-{index}"), 1, 2, 0.3)).collect();
+    let fleet = behind(replicas(pods), picker(Some(3)));
+    let engines = Engines::builtin();
+    let view = View { replicas: &fleet, variant: None, engines: &engines };
+    for signal in all() {
+        let allocations = allocation_counter::measure(|| {
+            let _ = view.measure(&signal);
+        });
+        assert_eq!(allocations.count_total, 0, "{}", signal.name());
+    }
+}
+
 /// What may be known of a pod: nothing is `None`.
 fn any_pod() -> impl Strategy<Value = ReplicaMetrics> {
     let count = || prop::option::weighted(0.9, 0_u64..50);
