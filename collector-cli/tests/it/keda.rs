@@ -1,11 +1,13 @@
 //! The external scaler of `serve`, in front of pods that it scrapes, as KEDA calls it.
 
+use collector_keda::Trigger;
 use collector_keda::api::{
     GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse,
     ScaledObjectRef, path,
 };
 use collector_sim::Faults;
 use prost::Message;
+use serde_json::Value;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
@@ -110,6 +112,24 @@ async fn a_silent_pod_is_an_error_for_keda_and_never_a_smaller_sum() {
     let text =
         "not all pods of \"org/model\" in \"prod\" answered; a sum of them would be too small";
     assert_eq!(refused.message(), text);
+}
+
+#[test]
+fn the_triggers_of_the_example_can_be_used() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/external-scaler.yaml");
+    let text = std::fs::read_to_string(file).unwrap();
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let triggers = objects.iter().filter_map(|object| object["spec"]["triggers"].as_array());
+    let mut signals = Vec::new();
+    for trigger in triggers.flatten() {
+        assert!(trigger["type"].as_str().unwrap().starts_with("external"), "{trigger}");
+        let pairs = trigger["metadata"].as_object().unwrap().iter();
+        let pairs: Vec<_> =
+            pairs.map(|(key, value)| (key.as_str(), value.as_str().unwrap())).collect();
+        let read = Trigger::of(&object(&pairs)).unwrap();
+        signals.push(read.subject.signal.name());
+    }
+    assert_eq!(signals, ["queue", "kv-max", "queue", "running"]);
 }
 
 #[test]
