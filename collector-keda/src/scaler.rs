@@ -89,8 +89,8 @@ impl Scaler {
         }
     }
 
-    /// Reads the metadata of a trigger, and names unknown keys in the log, each once.
-    pub(crate) fn trigger(&self, object: &ScaledObjectRef) -> Result<Trigger, Refusal> {
+    /// Names the unknown keys of a trigger's metadata in the log, each once. They are no error: KEDA may have new ones.
+    pub(crate) fn name_unknown_keys(&self, object: &ScaledObjectRef) {
         for key in unknown_keys(object).take(UNKNOWN_KEYS_MAX) {
             let name = format!("{}/{}", quote(&object.namespace), quote(&object.name));
             let key = quote(key);
@@ -102,7 +102,6 @@ impl Scaler {
                 );
             }
         }
-        Trigger::of(object).map_err(Refusal::invalid)
     }
 
     /// Returns the value of a trigger, or what its metadata put in the place of a value that there is not.

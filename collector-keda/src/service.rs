@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::Stream;
-use futures_util::stream;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
+use futures_util::stream::{self, Stream};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService};
@@ -53,8 +52,7 @@ impl ExternalScaler {
 
     /// Metadata alone decide, so that it never fails: without a metric, KEDA makes no HPA.
     fn metric_spec(&self, object: &ScaledObjectRef) -> GetMetricSpecResponse {
-        // For the log line about unknown keys; an error is for the calls that can report it.
-        let _ = self.scaler.trigger(object);
+        self.scaler.name_unknown_keys(object);
         let Spec { metric_name, target } = Spec::of(object);
         let spec = MetricSpec {
             metric_name,
@@ -68,7 +66,7 @@ impl ExternalScaler {
         let Some(object) = &request.scaled_object_ref else {
             return Err(Refusal::invalid(Invalid("there is no scaledObjectRef".to_owned())));
         };
-        let trigger = self.scaler.trigger(object)?;
+        let trigger = Trigger::of(object).map_err(Refusal::invalid)?;
         let value = self.scaler.value(&trigger).await?;
         let value = MetricValue {
             metric_name: Spec::of(object).metric_name,
@@ -79,7 +77,7 @@ impl ExternalScaler {
     }
 
     async fn is_active(&self, object: &ScaledObjectRef) -> Result<IsActiveResponse, Refusal> {
-        let trigger = self.scaler.trigger(object)?;
+        let trigger = Trigger::of(object).map_err(Refusal::invalid)?;
         let result = self.scaler.is_active(&trigger).await?;
         Ok(IsActiveResponse { result })
     }
@@ -91,14 +89,15 @@ impl ExternalScaler {
         object: &ScaledObjectRef,
     ) -> Result<impl Stream<Item = Result<IsActiveResponse, Status>> + use<>, Status> {
         let place = Place::take(&self.streams)?;
-        let mut looks = interval(LOOK_EVERY);
+        let opened_at = Instant::now();
+        let mut looks = interval_at(opened_at, LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let pushed = Pushed {
             scaler: Arc::clone(&self.scaler),
-            trigger: self.scaler.trigger(object).ok(),
+            trigger: Trigger::of(object).ok(),
             stop: self.stop.clone(),
             looks,
-            opened_at: Instant::now(),
+            opened_at,
             activity: Activity::default(),
             _place: place,
             _open: OpenStream::begin(),
@@ -205,7 +204,7 @@ impl Pushed {
     async fn next_change(&mut self) -> bool {
         let Some(trigger) = &self.trigger else { return std::future::pending().await };
         loop {
-            // The time of the look, not of its end: else each repetition would come a look later.
+            // When the look was due, not when it ended: else each repetition would come a look later.
             let at = self.looks.tick().await.duration_since(self.opened_at);
             let active = self.scaler.is_active(trigger).await.ok();
             if let Some(message) = self.activity.next(active, at) {

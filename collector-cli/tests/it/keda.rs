@@ -15,7 +15,7 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use crate::pods::Pods;
-use crate::process::{Served, collector, run};
+use crate::process::{Served, collector, collector_of, run};
 
 fn object(metadata: &[(&str, &str)]) -> ScaledObjectRef {
     let pairs = [&[("model", "org/model")], metadata].concat();
@@ -58,9 +58,12 @@ async fn keda_reads_a_fleet_and_its_streams_end_with_ok_at_sigterm() {
     let served = Served::start(collector().arg("--config").arg(config));
     let channel = connect(&served).await;
 
-    let spec: GetMetricSpecResponse =
-        call(&channel, path::GET_METRIC_SPEC, object(&[("signal", "running")])).await.unwrap();
-    assert_eq!(spec.metric_specs[0].metric_name, "collector-running");
+    for _ in 0..2 {
+        let object = object(&[("signal", "running"), ("variannt", "small")]);
+        let spec: GetMetricSpecResponse =
+            call(&channel, path::GET_METRIC_SPEC, object).await.unwrap();
+        assert_eq!(spec.metric_specs[0].metric_name, "collector-running");
+    }
     // The first scrape may take longer than a call.
     let running = loop {
         match metric(&channel, &[("signal", "running")]).await {
@@ -93,6 +96,7 @@ async fn keda_reads_a_fleet_and_its_streams_end_with_ok_at_sigterm() {
     let (exit, log) = stopped.await.unwrap();
     assert_eq!(exit, Some(0), "{log}");
     assert!(!log.contains("are cut"), "{log}");
+    assert_eq!(log.matches("variannt").count(), 1, "an unknown key is named once: {log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,6 +116,21 @@ async fn a_silent_pod_is_an_error_for_keda_and_never_a_smaller_sum() {
     let text =
         "not all pods of \"org/model\" in \"prod\" answered; a sum of them would be too small";
     assert_eq!(refused.message(), text);
+}
+
+#[test]
+fn an_address_that_others_can_reach_is_warned_about() {
+    for (address, warned) in [("127.0.0.1:0", false), ("0.0.0.0:0", true)] {
+        let mut command = collector_of("http://127.0.0.1:9");
+        let served = Served::start(command.env("COLLECTOR_KEDA__LISTEN", address));
+        let log = served.log_so_far();
+        assert!(log.contains("The external scaler listens on http://"), "{log}");
+        assert_eq!(
+            log.contains("let only KEDA in, or set keda.tls_client_ca_path"),
+            warned,
+            "{log}"
+        );
+    }
 }
 
 #[test]
@@ -137,7 +156,7 @@ fn files_and_addresses_of_the_scaler_that_cannot_be_used_are_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let serve = |variables: &[(&str, &str)]| {
-        let mut command = crate::process::collector_of("http://127.0.0.1:9");
+        let mut command = collector_of("http://127.0.0.1:9");
         command.env("COLLECTOR_KEDA__LISTEN", "127.0.0.1:0");
         for (variable, value) in variables {
             command.env(format!("COLLECTOR_KEDA__{variable}"), value);

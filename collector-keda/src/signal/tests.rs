@@ -1,6 +1,7 @@
 //! Each signal on pods and endpoint pickers of every state.
 #![expect(clippy::float_cmp, reason = "the expected values are computed in the same way")]
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use collector_core::{EndpointPickerLoad, FieldReasons, ModelRef};
@@ -9,6 +10,8 @@ use proptest::prelude::*;
 use super::*;
 
 const NOW: u64 = 1_000;
+
+static ENGINES: LazyLock<Engines> = LazyLock::new(Engines::builtin);
 
 fn at(second: u64) -> Tick {
     Tick::MIN + Duration::from_secs(second)
@@ -48,8 +51,7 @@ fn behind_silent(mut replicas: Replicas) -> Replicas {
 }
 
 fn measure(replicas: &Replicas, signal: &Signal) -> Result<Measured, Unknown> {
-    let engines = Engines::builtin();
-    View { replicas, variant: None, engines: &engines }.measure(signal)
+    View { replicas, variant: None, engines: &ENGINES }.measure(signal)
 }
 
 #[track_caller]
@@ -233,10 +235,9 @@ fn a_variant_counts_its_own_pods() {
     let mut pods = vec![pod("a", 3, 7, 0.4), pod("b", 1, 2, 0.6)];
     pods[1].variant_name = Some("small".into());
     let model = replicas(pods);
-    let engines = Engines::builtin();
     let of = |name: &str, signal| {
         let variant = VariantName::from(name);
-        let view = View { replicas: &model, variant: Some(&variant), engines: &engines };
+        let view = View { replicas: &model, variant: Some(&variant), engines: &ENGINES };
         view.measure(signal).unwrap()
     };
     assert_eq!(of("small", &Signal::Queue).value, 1.0);
@@ -294,8 +295,7 @@ fn a_value_that_cannot_be_true_is_unknown() {
 fn measuring_allocates_nothing_for_a_fleet_of_any_size() {
     let pods = (0..1000).map(|index| pod(&format!("p-{index}"), 1, 2, 0.3)).collect();
     let fleet = behind(replicas(pods), picker(Some(3)));
-    let engines = Engines::builtin();
-    let view = View { replicas: &fleet, variant: None, engines: &engines };
+    let view = View { replicas: &fleet, variant: None, engines: &ENGINES };
     for signal in all() {
         let allocations = allocation_counter::measure(|| {
             let _ = view.measure(&signal);

@@ -125,6 +125,7 @@ async fn a_partial_reading_is_the_last_complete_one_and_then_an_error() {
     let expected =
         "2 of 3 pods of \"org/chat\" in \"prod\" answered; a sum of them would be too small";
     is(&client.value(&[]).await, Code::Unavailable, expected);
+    is(&client.value(&[("maxAge", "1h")]).await, Code::Unavailable, expected);
     let expected =
         "2 of 3 pods of \"org/chat\" in \"prod\" answered; the greatest value may be another pod's";
     is(&client.value(&[("signal", "kv-max")]).await, Code::Unavailable, expected);
