@@ -147,6 +147,16 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     /// Series that prove that an exporter is up, tried before the built-in ones: `name` (a regular expression for complete
     /// names of metrics), `anchor` (may use its groups, `${1}`) and `strength` (strong, or alive: the default).
     "promql.anchors": Tables;
+    /// The address of the external scaler of `collector serve`, which KEDA calls; unset: there is none. See keda.md.
+    "keda.listen": Address;
+    /// How long a call waits for a reading that is not in memory, at most 1 s. Then it is an error.
+    "keda.wait": Duration = "500ms";
+    /// The scaler's certificate chain (PEM); needs `keda.tls_key_path`.
+    "keda.tls_cert_path": Path;
+    /// The private key of the scaler's certificate (PEM).
+    "keda.tls_key_path": Path;
+    /// Certificates (PEM) of the authorities that sign the certificates of clients. Without it every client is served.
+    "keda.tls_client_ca_path": Path;
     /// The least severity that is logged: off, error, warn, info, debug or trace. `RUST_LOG` takes precedence.
     "log.level": OneOf(&["off", "error", "warn", "info", "debug", "trace"]) = "info";
     /// The format of log lines: text or json.

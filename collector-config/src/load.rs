@@ -185,6 +185,7 @@ impl Loader {
             tracking: common.tracking,
             server: common.server,
             promql: common.promql,
+            keda: common.keda,
             log: common.log,
             sections,
             backends,

@@ -11,6 +11,7 @@ use collector_engines::EngineSpec;
 use serde::Deserialize;
 
 use crate::backend::{BackendSettings, Backends};
+use crate::keda::KedaConfig;
 use crate::promql::PromqlConfig;
 
 /// The whole configuration.
@@ -32,6 +33,8 @@ pub struct CollectorConfig {
     pub server: ServerConfig,
     /// The PromQL API of `serve`.
     pub promql: PromqlConfig,
+    /// The external scaler of `serve`.
+    pub keda: KedaConfig,
     /// What is logged.
     pub log: LogConfig,
     /// The section of each registered backend.
@@ -142,6 +145,7 @@ pub(crate) struct CommonSections {
     pub(crate) tracking: TrackingConfig,
     pub(crate) server: ServerConfig,
     pub(crate) promql: PromqlConfig,
+    pub(crate) keda: KedaConfig,
     pub(crate) log: LogConfig,
 }
 
@@ -155,6 +159,7 @@ impl Default for CommonSections {
             tracking: TrackingConfig::default(),
             server: ServerConfig::default(),
             promql: PromqlConfig::default(),
+            keda: KedaConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -197,10 +202,13 @@ mod tests {
             tracking: _,
             server: _,
             promql: _,
+            keda: _,
             log: _,
         } = CommonSections::default();
-        let common =
-            ["backend", "instance", "cache", "engines", "tracking", "server", "promql", "log"];
+        let common = [
+            "backend", "instance", "cache", "engines", "tracking", "server", "promql", "keda",
+            "log",
+        ];
         let common = common.map(str::to_owned);
         assert_eq!(BTreeSet::from(common), names(COMMON_KEYS.iter(), ""));
         assert_eq!(fields::<CacheConfig>(), names(keys(), "cache."));
@@ -211,6 +219,7 @@ mod tests {
         assert_eq!(fields::<TrackingConfig>(), names(keys(), "tracking."));
         assert_eq!(fields::<ServerConfig>(), names(keys(), "server."));
         assert_eq!(fields::<PromqlConfig>(), names(keys(), "promql."));
+        assert_eq!(fields::<KedaConfig>(), names(keys(), "keda."));
         assert_eq!(fields::<LogConfig>(), names(keys(), "log."));
         assert_eq!(fields::<VariantSpec>(), names(VARIANT_KEYS.iter(), ""));
         #[cfg(feature = "epp")]

@@ -7,6 +7,7 @@ use collector_engine::{StaticDirectory, TimingError, VariantSpec};
 use collector_engines::Engines;
 
 use crate::error::ConfigError;
+use crate::keda::WAIT_MAX;
 use crate::keys::{COMMON_KEYS, ENGINES, OTHER_ENGINES};
 use crate::loaded::Loaded;
 use crate::origin::{Origin, Origins};
@@ -72,17 +73,39 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
     }
     warnings.extend(config.cache.warnings());
 
-    let pair = ["server.tls_cert_path", "server.tls_key_path"];
-    if sound(&pair) {
-        let (set, other) = match (&config.server.tls_cert_path, &config.server.tls_key_path) {
+    let (server, keda) = (&config.server, &config.keda);
+    let pairs = [
+        (
+            ["server.tls_cert_path", "server.tls_key_path"],
+            &server.tls_cert_path,
+            &server.tls_key_path,
+        ),
+        (["keda.tls_cert_path", "keda.tls_key_path"], &keda.tls_cert_path, &keda.tls_key_path),
+    ];
+    for (pair, cert, key) in pairs {
+        let (set, other) = match (cert, key) {
             (Some(_), None) => (pair[0], pair[1]),
             (None, Some(_)) => (pair[1], pair[0]),
-            _ => ("", ""),
+            _ => continue,
         };
-        if !set.is_empty() {
+        if sound(&pair) {
             let message = format!("set without {other}: set both, or neither");
             errors.push(error_at(set, message, origins));
         }
+    }
+    let client_ca = "keda.tls_client_ca_path";
+    if sound(&[client_ca, "keda.tls_cert_path"])
+        && keda.tls_client_ca_path.is_some()
+        && keda.tls_cert_path.is_none()
+    {
+        let message =
+            "set without keda.tls_cert_path: only a server with TLS can ask for certificates";
+        errors.push(error_at(client_ca, message.to_owned(), origins));
+    }
+    if sound(&["keda.wait"]) && (keda.wait.is_zero() || keda.wait > WAIT_MAX) {
+        let message = "must be more than 0 and at most 1s: KEDA waits for ever, and a slow error can make it scale \
+                       a running model to zero";
+        errors.push(error_at("keda.wait", message.to_owned(), origins));
     }
     let within = "promql.answer_within";
     if sound(&[within]) && config.promql.answer_within >= ANSWER_WITHIN_MAX {

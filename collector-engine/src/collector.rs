@@ -184,6 +184,16 @@ impl CachingCollector {
         self.engine.models.tracked().into_iter().map(tracked_model).collect()
     }
 
+    /// The replica metrics of a model as they stand now, without waiting and without asking a backend. Does not count
+    /// as reading.
+    ///
+    /// # Errors
+    /// As [`collect_replica_metrics`](MetricsCollector::collect_replica_metrics), and
+    /// [`Pending`](CollectError::Pending) if no fetch of it has ended.
+    pub fn peek_replicas(&self, model: &ModelRef) -> Result<Reading<Replicas>, CollectError> {
+        self.engine.peek(model, &())
+    }
+
     /// How long a value of `model` counts as current at present, and why.
     pub fn pace(&self, model: &ModelRef) -> Pace {
         self.engine.shown_pace(model)

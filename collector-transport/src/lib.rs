@@ -2,7 +2,8 @@
 //!
 //! [`Tls`], [`Token`] and [`Secret`] are made from a user's settings and read their files again when these change.
 //! [`Wording`] explains connection errors and names the key to change. [`collecting`] counts under the names that all
-//! backends share. No request is sent from here: each backend has its own client.
+//! backends share. No request is sent from here: each backend has its own client. With the cargo feature `server`, [`server`]
+//! has what our own servers share: connections with limits, and TLS.
 
 mod auth;
 mod certificates;
@@ -12,6 +13,8 @@ mod explain;
 mod files;
 mod resolver;
 mod secret;
+#[cfg(feature = "server")]
+pub mod server;
 mod tls;
 mod url;
 

@@ -113,34 +113,38 @@ impl Tls {
 }
 
 /// Makes a value from files.
-type Make<T> = fn(&[NamedFile], &Arc<CryptoProvider>) -> Result<Arc<T>, ConfigError>;
+type Make<T> =
+    dyn Fn(&[NamedFile], &Arc<CryptoProvider>) -> Result<Arc<T>, ConfigError> + Send + Sync;
 
 /// A value made from files, and made again when one of them changes.
-struct Reloaded<T> {
+pub(crate) struct Reloaded<T> {
     files: Vec<NamedFile>,
-    make: Make<T>,
+    make: Box<Make<T>>,
     provider: Arc<CryptoProvider>,
     current: Mutex<(Vec<Option<Stamp>>, Arc<T>)>,
 }
 
 impl<T> Reloaded<T> {
-    fn new(
+    pub(crate) fn new(
         files: Vec<NamedFile>,
         provider: &Arc<CryptoProvider>,
-        make: Make<T>,
+        make: impl Fn(&[NamedFile], &Arc<CryptoProvider>) -> Result<Arc<T>, ConfigError>
+        + Send
+        + Sync
+        + 'static,
     ) -> Result<Self, ConfigError> {
         let stamps = files.iter().map(NamedFile::stamp).collect();
         let value = make(&files, provider)?;
         Ok(Self {
             files,
-            make,
+            make: Box::new(make),
             provider: Arc::clone(provider),
             current: Mutex::new((stamps, value)),
         })
     }
 
     /// Returns the value of the current files, or of the last ones that were valid.
-    fn get(&self) -> Arc<T> {
+    pub(crate) fn get(&self) -> Arc<T> {
         let stamps: Vec<_> = self.files.iter().map(NamedFile::stamp).collect();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if stamps != current.0 {
@@ -230,7 +234,7 @@ fn authorities(
     Ok(Arc::new(Listed { certificates, authorities }))
 }
 
-fn certificates(file: &NamedFile) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+pub(crate) fn certificates(file: &NamedFile) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     let pem = file.read()?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
@@ -341,7 +345,7 @@ impl Identity {
     }
 }
 
-fn certified_key(
+pub(crate) fn certified_key(
     files: &[NamedFile],
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<CertifiedKey>, ConfigError> {

@@ -90,7 +90,7 @@
 //! - the [examples](https://github.com/inference-collector/collector/tree/main/examples) run as they are.
 //!
 //! # Features
-//! `prometheus` (default), `epp`, `promql`, `sigv4`, `config`, `cli`, `documents` and `testkit`; each adds the module of its name, but
+//! `prometheus` (default), `epp`, `promql`, `keda`, `sigv4`, `config`, `cli`, `documents` and `testkit`; each adds the module of its name, but
 //! for `sigv4`, which lets the Prometheus backend sign its requests for AWS.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -107,6 +107,8 @@ pub use collector_documents as documents;
 pub use collector_engine as engine;
 #[cfg(feature = "epp")]
 pub use collector_epp as epp;
+#[cfg(feature = "keda")]
+pub use collector_keda as keda;
 #[cfg(feature = "prometheus")]
 pub use collector_prometheus as prometheus;
 #[cfg(feature = "promql")]

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use collector_config::Loader;
+use collector_transport::server::Listener;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
@@ -14,10 +15,12 @@ use super::files;
 use super::settings::{Settings, Verbosity, loader, with_origin};
 use crate::args::{GlobalArgs, ServeArgs};
 use crate::exit::{Exit, Failure};
+#[cfg(feature = "keda")]
+use crate::server::Keda;
 #[cfg(feature = "promql")]
 use crate::server::Promql;
 use crate::server::{
-    Admin, App, Lifecycle, Listener, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, Recorder, load_tls,
+    Admin, App, Lifecycle, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, Recorder, api_tls, load_tls,
     serve_until,
 };
 use crate::signals::StopSignals;
@@ -65,13 +68,24 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
     let collector = settings.collector_over(backends)?;
     let listener = listen(settings).await?;
     let (lifecycle, watched) = watch::channel(Lifecycle::Serving);
-    let stopping = Lifecycle::Stopping.reached(watched.clone());
+    let stopping = || Lifecycle::Stopping.reached(watched.clone());
+    #[cfg(feature = "keda")]
+    let keda = {
+        let (collector, clock) = (Arc::clone(&collector), Arc::clone(&settings.clock));
+        Keda::listen(&settings.loaded, collector, clock).await?
+    };
+    #[cfg(not(feature = "keda"))]
+    if settings.loaded.config.keda.listen.is_some() {
+        return Err(Failure::usage(
+            "keda.listen: this build has no external scaler (cargo feature keda)",
+        ));
+    }
     let app = Arc::new(App {
         collector: Arc::clone(&collector),
         clock: Arc::clone(&settings.clock),
         recorder: recorder.clone(),
         admin: Admin::new(settings.loaded.config.server.admin_token_path.clone())?,
-        lifecycle: watched,
+        lifecycle: watched.clone(),
         ready: AtomicBool::new(!refreshes),
         loaded: settings.loaded.clone(),
         #[cfg(feature = "promql")]
@@ -84,6 +98,15 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
             "promql.enabled: this build has no PromQL API (cargo feature promql)",
         ));
     }
+    // KEDA is answered from the start: a restart must not look like a scaler that is gone.
+    #[cfg(feature = "keda")]
+    let keda = match keda {
+        None => None,
+        Some(keda) => {
+            keda.announce(&settings.loaded)?;
+            Some(tokio::spawn(keda.serve(stopping())))
+        }
+    };
     collector.start_background_worker().await.unwrap();
     announce(&listener)?;
 
@@ -93,7 +116,17 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
         tracing::info!(server, "PromQL queries are answered with the credentials for this server");
     }
 
-    let mut server = tokio::spawn(serve_until(listener, app.router(), stopping));
+    let queries = settings.loaded.config.promql.enabled;
+    let max_head_bytes = if queries { MAX_HEAD_WITH_QUERY_BYTES } else { MAX_HEAD_BYTES };
+    let api = serve_until(listener, app.router(), max_head_bytes, stopping());
+    let mut servers = tokio::spawn(async {
+        api.await;
+        #[cfg(feature = "keda")]
+        if let Some(keda) = keda {
+            // A panic in it was logged, and ends it alone.
+            let _ = keda.await;
+        }
+    });
     let upkeep = tokio::spawn(async move {
         let mut ticks = interval(UPKEEP_INTERVAL);
         loop {
@@ -105,10 +138,10 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
     let signal = signals.received().await;
     tracing::info!(signal, "Stopping");
     lifecycle.send_replace(Lifecycle::Stopping);
-    if timeout(GRACE, &mut server).await.is_err() {
+    if timeout(GRACE, &mut servers).await.is_err() {
         // Whoever still waits for a backend gets an error instead of a broken connection.
         lifecycle.send_replace(Lifecycle::Leaving);
-        if timeout(LAST_WORDS, &mut server).await.is_err() {
+        if timeout(LAST_WORDS, &mut servers).await.is_err() {
             tracing::warn!("Connections that do not take their answers are cut");
         }
     }
@@ -122,20 +155,14 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
 
 async fn listen(settings: &Settings) -> Result<Listener, Failure> {
     let server = &settings.loaded.config.server;
-    // The configuration has made sure that there are both or neither.
-    let tls = match (&server.tls_cert_path, &server.tls_key_path) {
-        (Some(cert), Some(key)) => Some(load_tls(cert, key)?),
-        _ => None,
-    };
+    let tls = load_tls(&api_tls(server))?;
     let socket = TcpListener::bind(server.listen).await.map_err(|error| {
         Failure::other(format!(
             "cannot listen on {}: {error}; choose another address with --listen or server.listen",
             server.listen
         ))
     })?;
-    let queries = settings.loaded.config.promql.enabled;
-    let max_head_bytes = if queries { MAX_HEAD_WITH_QUERY_BYTES } else { MAX_HEAD_BYTES };
-    Ok(Listener { socket, tls, max_head_bytes })
+    Ok(Listener { socket, tls, read_timeout: None })
 }
 
 fn announce(listener: &Listener) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ use crate::output::{
     CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument, print, printable,
     to_json,
 };
-use crate::server::{Admin, load_tls};
+use crate::server::{Admin, api_tls, keda_tls, load_tls};
 
 /// What a configuration may want that is not on this machine.
 const WITHOUT_FILES: &str = "if files that it names exist only where the collector is to run, \
@@ -87,10 +87,10 @@ fn check_files(loaded: &Loaded, builds: bool) -> Result<FileFindings, Failure> {
     };
     problems.extend(files::snapshot_problem(config));
     let server = &config.server;
-    if let (Some(cert), Some(key)) = (&server.tls_cert_path, &server.tls_key_path)
-        && let Err(failure) = load_tls(cert, key)
-    {
-        problems.extend(failure.problems());
+    for files in [api_tls(server), keda_tls(&config.keda)] {
+        if let Err(failure) = load_tls(&files) {
+            problems.extend(failure.problems());
+        }
     }
     if let Err(failure) = Admin::new(server.admin_token_path.clone()) {
         problems.extend(failure.problems());

@@ -1,30 +1,18 @@
-//! Connections and their limits: a client that is slow, idle or greedy costs little and does not
-//! affect others.
+//! HTTP/1 on the connections of clients, with limits.
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use collector_transport::server::{Listener, Stream};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
-use tokio_io_timeout::TimeoutWriter;
-use tokio_rustls::TlsAcceptor;
 
 use super::app::Peer;
-
-/// Connections at a time; the next ones wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 1024;
 
 /// Request line and headers together.
 pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -35,116 +23,38 @@ pub(crate) const MAX_HEAD_WITH_QUERY_BYTES: usize = 80 * 1024;
 /// For a whole request head, from the first byte we wait for: this also ends idle connections.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For the TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// For a client that takes nothing of its answer.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Where connections come in.
-pub(crate) struct Listener {
-    /// The bound socket.
-    pub(crate) socket: TcpListener,
-    /// Set when connections are encrypted.
-    pub(crate) tls: Option<TlsAcceptor>,
-    /// Most bytes of a request line and its headers.
-    pub(crate) max_head_bytes: usize,
-}
-
 /// Serves until `stop` resolves; then takes no connection any more, and resolves once the requests
-/// under way are answered.
+/// under way are answered. A request line and its headers may have `max_head_bytes`.
 pub(crate) async fn serve_until(
     listener: Listener,
     router: Router,
+    max_head_bytes: usize,
     stop: impl Future<Output = ()>,
 ) {
-    let graceful = GracefulShutdown::new();
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut stop = pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = &mut stop => break,
-            accepted = accept(&listener.socket, &permits) => accepted,
-        };
-        let (stream, peer, permit) = accepted;
-        let connection = Connection {
-            peer,
-            router: router.clone(),
-            max_head_bytes: listener.max_head_bytes,
-            watcher: graceful.watcher(),
-            _permit: permit,
-        };
-        match listener.tls.clone() {
-            None => tokio::spawn(connection.serve(stream)),
-            Some(acceptor) => tokio::spawn(async move {
-                match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => connection.serve(stream).await,
-                    Ok(Err(error)) => tracing::debug!(%peer, ?error, "TLS handshake failed"),
-                    Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
-                }
-            }),
-        };
-    }
-    drop(listener);
-    graceful.shutdown().await;
-}
-
-/// The next connection, once there is room for it.
-async fn accept(
-    socket: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    let permit = Arc::clone(permits).acquire_owned().await.expect("nobody closes the semaphore");
-    loop {
-        match socket.accept().await {
-            Ok((stream, peer)) => return (stream, peer, permit),
-            // Either the client is gone again, or file descriptors ran out: then some must be
-            // given back before the next try makes sense.
-            Err(error) => {
-                tracing::warn!(?error, "Cannot accept a connection");
-                sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-struct Connection {
-    peer: SocketAddr,
-    router: Router,
-    max_head_bytes: usize,
-    watcher: Watcher,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Connection {
-    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Send + 'static) {
-        let mut stream = TimeoutWriter::new(stream);
-        stream.set_timeout(Some(WRITE_TIMEOUT));
-        let router = TowerToHyperService::new(self.router);
-        let peer = Peer(self.peer.ip());
+    let connect = move |stream: Stream, peer: SocketAddr| {
+        let router = TowerToHyperService::new(router.clone());
+        let peer = Peer(peer.ip());
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(peer);
             router.call(request)
         });
-        let connection = http1::Builder::new()
+        http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(self.max_head_bytes)
-            .serve_connection(TokioIo::new(Box::pin(stream)), service);
-        if let Err(error) = self.watcher.watch(connection).await {
-            tracing::debug!(peer = %self.peer, ?error, "Connection ended early");
-        }
-    }
+            .max_buf_size(max_head_bytes)
+            .serve_connection(TokioIo::new(stream), service)
+    };
+    collector_transport::server::serve_until(listener, connect, stop).await;
 }
 
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
-    use tokio::time::Instant;
+    use tokio::time::{Instant, sleep};
 
     use super::*;
 
@@ -171,8 +81,8 @@ mod tests {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let listener = Listener { socket, tls: None, max_head_bytes: MAX_HEAD_BYTES };
-        let server = tokio::spawn(serve_until(listener, router, async {
+        let listener = Listener { socket, tls: None, read_timeout: None };
+        let server = tokio::spawn(serve_until(listener, router, MAX_HEAD_BYTES, async {
             let _ = stopped.await;
         }));
         Running { address, stop, server }
@@ -225,7 +135,7 @@ mod tests {
         let running = start().await;
         let mut stream = TcpStream::connect(running.address).await.unwrap();
         stream.write_all(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-        sleep(WRITE_TIMEOUT * 2).await;
+        sleep(Duration::from_secs(20)).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
         assert!(answer.len() < BIG, "{} bytes", answer.len());

@@ -6,6 +6,8 @@ mod app;
 mod connections;
 mod discovery;
 mod health;
+#[cfg(feature = "keda")]
+mod keda;
 mod metrics;
 mod page;
 #[cfg(feature = "promql")]
@@ -20,12 +22,14 @@ mod tls;
 
 pub(crate) use admin::Admin;
 pub(crate) use app::{App, Lifecycle};
-pub(crate) use connections::{Listener, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, serve_until};
+pub(crate) use connections::{MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, serve_until};
 #[cfg(test)]
 pub(crate) use health::{HealthDocument, ReadinessDocument};
+#[cfg(feature = "keda")]
+pub(crate) use keda::Keda;
 #[cfg(feature = "promql")]
 pub(crate) use promql::Promql;
 #[cfg(feature = "promql")]
 pub(crate) use promql::guard::{guard, limits};
 pub(crate) use recorder::Recorder;
-pub(crate) use tls::load_tls;
+pub(crate) use tls::{api_tls, keda_tls, load_tls};

@@ -1,29 +1,61 @@
-//! TLS of our own server.
+//! TLS of our own servers, as configured.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use collector_config::{KedaConfig, ServerConfig};
+use collector_transport::Section;
+use collector_transport::server::{ServerTls, ServerTlsSettings};
 
 use crate::exit::Failure;
 
-/// An acceptor with the certificate chain and the key in these PEM files.
-pub(crate) fn load_tls(cert_path: &Path, key_path: &Path) -> Result<TlsAcceptor, Failure> {
-    let unreadable = |key: &str, path: &Path, error: &dyn std::fmt::Display| {
-        Failure::usage(format!("{key}: cannot use {}: {error}", path.display()))
+/// The files of a section's keys.
+pub(crate) struct TlsFiles<'a> {
+    pub(crate) section: &'static str,
+    pub(crate) cert_path: Option<&'a PathBuf>,
+    pub(crate) key_path: Option<&'a PathBuf>,
+    pub(crate) client_ca_path: Option<&'a PathBuf>,
+    /// What clients may speak (ALPN); empty: they are not asked.
+    pub(crate) protocols: &'static [&'static [u8]],
+}
+
+/// The server's side of TLS with these files; `None` without any.
+pub(crate) fn load_tls(files: &TlsFiles<'_>) -> Result<Option<Arc<ServerTls>>, Failure> {
+    // The configuration has made sure that there are both or neither.
+    let (Some(cert_path), Some(key_path)) = (files.cert_path, files.key_path) else {
+        return Ok(None);
     };
-    let chain = CertificateDer::pem_file_iter(cert_path)
-        .and_then(Iterator::collect::<Result<Vec<_>, pem::Error>>)
-        .map_err(|error| unreadable("server.tls_cert_path", cert_path, &error))?;
-    let key = PrivateKeyDer::from_pem_file(key_path)
-        .map_err(|error| unreadable("server.tls_key_path", key_path, &error))?;
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|error| unreadable("server.tls_cert_path", cert_path, &error))?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    let settings = ServerTlsSettings {
+        section: Section { name: files.section, variables: None },
+        cert_path: cert_path.clone(),
+        key_path: key_path.clone(),
+        client_ca_path: files.client_ca_path.cloned(),
+        protocols: files.protocols,
+    };
+    match ServerTls::new(&settings) {
+        Ok(tls) => Ok(Some(Arc::new(tls))),
+        Err(error) => Err(Failure::usage(error.to_string())),
+    }
+}
+
+/// The files of the HTTP API.
+pub(crate) fn api_tls(server: &ServerConfig) -> TlsFiles<'_> {
+    TlsFiles {
+        section: "server",
+        cert_path: server.tls_cert_path.as_ref(),
+        key_path: server.tls_key_path.as_ref(),
+        client_ca_path: None,
+        protocols: &[],
+    }
+}
+
+/// The files of the external scaler. KEDA insists on HTTP/2.
+pub(crate) fn keda_tls(keda: &KedaConfig) -> TlsFiles<'_> {
+    TlsFiles {
+        section: "keda",
+        cert_path: keda.tls_cert_path.as_ref(),
+        key_path: keda.tls_key_path.as_ref(),
+        client_ca_path: keda.tls_client_ca_path.as_ref(),
+        protocols: &[b"h2"],
+    }
 }

@@ -8,6 +8,8 @@ mod explain;
 mod fake_prometheus;
 mod faults;
 mod get;
+#[cfg(all(feature = "epp", feature = "keda"))]
+mod keda;
 #[cfg(feature = "promql")]
 mod keda_arithmetic;
 mod messages;

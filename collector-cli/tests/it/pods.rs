@@ -13,13 +13,13 @@ use crate::process::{Served, collector, run};
 
 const REPLICAS: [&str; 8] = ["get", "replicas", "-m", "org/model", "-n", "prod", "-o", "json"];
 
-struct Pods {
+pub(crate) struct Pods {
     fleet: FleetServer,
     folder: TempDir,
 }
 
 impl Pods {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         // Some requests finish in each pod between any two scrapes.
         let load = Load { requests_per_minute: 3600.0, ..Load::default() };
         let variant = VariantSpec { pods: 3, load, ..VariantSpec::new("m", "org/model", "prod") };
@@ -32,7 +32,7 @@ impl Pods {
         Self { fleet, folder: tempfile::tempdir().unwrap() }
     }
 
-    fn config(&self, more: &str) -> PathBuf {
+    pub(crate) fn config(&self, more: &str) -> PathBuf {
         let mut toml = format!("backend = \"epp\"\n{more}\n[epp]\nscrape_interval = \"300ms\"\n");
         toml.push_str("targets = [\n");
         for target in self.fleet.targets() {
@@ -53,7 +53,7 @@ impl Pods {
         command
     }
 
-    async fn break_one(&self, pod: &str, faults: Faults) {
+    pub(crate) async fn break_one(&self, pod: &str, faults: Faults) {
         self.fleet.set_faults("prod", pod, faults).await.unwrap();
     }
 }

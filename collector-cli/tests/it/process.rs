@@ -55,6 +55,7 @@ pub(crate) fn run(command: &mut Command, args: &[&str]) -> Ended {
 pub(crate) struct Served {
     child: Child,
     log: BufReader<ChildStderr>,
+    started: String,
     pub(crate) address: SocketAddr,
 }
 
@@ -94,7 +95,12 @@ impl Served {
                 break address.trim().parse().unwrap();
             }
         };
-        Self { child, log, address }
+        Self { child, log, started: seen, address }
+    }
+
+    /// What was logged until it listened.
+    pub(crate) fn log_so_far(&self) -> &str {
+        &self.started
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {

@@ -281,6 +281,30 @@ fn a_certificate_of_the_server_needs_its_key() {
         "[server]\ntls_key_path = \"k.pem\"",
         &["FILE:2: server.tls_key_path: set without server.tls_cert_path: set both, or neither"],
     );
+    check(
+        "[keda]\ntls_cert_path = \"c.pem\"",
+        &["FILE:2: keda.tls_cert_path: set without keda.tls_key_path: set both, or neither"],
+    );
+}
+
+#[test]
+fn settings_of_the_scaler_that_cannot_work_are_named() {
+    check(
+        "[keda]\ntls_client_ca_path = \"ca.pem\"",
+        &[
+            "FILE:2: keda.tls_client_ca_path: set without keda.tls_cert_path: only a server with TLS \
+           can ask for certificates",
+        ],
+    );
+    for wait in ["0", "1001ms"] {
+        check(
+            &format!("[keda]\nwait = \"{wait}\""),
+            &[
+                "FILE:2: keda.wait: must be more than 0 and at most 1s: KEDA waits for ever, and a slow \
+               error can make it scale a running model to zero",
+            ],
+        );
+    }
 }
 
 #[cfg(not(feature = "epp"))]

@@ -1,0 +1,25 @@
+//! An external scaler for [KEDA](https://keda.sh), which reads from a collector: the triggers `external` and
+//! `external-push`.
+//!
+//! KEDA reads errors as "nothing is known" and everything else as the truth, so an answer is a number only where there is
+//! one. [`Signal`]s are computed from a reading by [`View::measure`]; what is unknown, partial or missing has a reason
+//! ([`Unknown`]) and is an error, never 0. [`Trigger`] is the metadata of a trigger, [`Scaler`] answers calls, and
+//! [`serve`] runs the server. [`api`] has the messages.
+
+mod activity;
+pub mod api;
+mod counters;
+mod memory;
+mod metadata;
+mod positive;
+mod refusal;
+mod scaler;
+mod server;
+mod service;
+mod signal;
+
+pub use metadata::{Invalid, OnMissing, Spec, Subject, Trigger};
+pub use positive::Positive;
+pub use scaler::{LeftOut, Scaler, Settings};
+pub use server::serve;
+pub use signal::{Measured, Part, Signal, Unknown, View};

@@ -1,0 +1,219 @@
+//! The values of triggers: from the collector's memory where it has them, within a bounded time in any case.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use collector_core::text::quote;
+use collector_core::{
+    Clock, CollectError, MetricsCollector as _, ModelRef, Reading, Replicas, Tick,
+};
+use collector_engine::CachingCollector;
+use collector_engines::Engines;
+use tokio::time::timeout;
+
+use crate::api::ScaledObjectRef;
+use crate::memory::{Named, Values};
+use crate::metadata::{OnMissing, Trigger, unknown_keys};
+use crate::refusal::{Kind, NoReading, Refusal};
+use crate::signal::{Measured, View};
+
+/// Unknown keys of one object that are looked at.
+const UNKNOWN_KEYS_MAX: usize = 20;
+
+/// Returns why the configuration lets no backend read a namespace, if that is so.
+pub type LeftOut = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// The settings of a scaler.
+#[non_exhaustive]
+pub struct Settings {
+    /// How long a call waits for a reading that is not in memory. Default 500 ms.
+    pub wait: Duration,
+    /// The age from which on a value is not used, whatever a trigger allows: the collector's `unavailable_threshold`.
+    /// Default 5 min.
+    pub unavailable_threshold: Duration,
+    /// What model servers export. Default: the built-in engines.
+    pub engines: Engines,
+    /// Which namespaces are not read. Default: all are.
+    pub left_out: Box<LeftOut>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            wait: Duration::from_millis(500),
+            unavailable_threshold: Duration::from_secs(300),
+            engines: Engines::builtin(),
+            left_out: Box::new(|_| None),
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").field("wait", &self.wait).finish_non_exhaustive()
+    }
+}
+
+/// Answers KEDA from the readings of a collector.
+pub struct Scaler {
+    collector: Arc<CachingCollector>,
+    /// That of the collector.
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    started_at: Tick,
+    values: Mutex<Values>,
+    named: Mutex<Named>,
+}
+
+impl fmt::Debug for Scaler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scaler").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Scaler {
+    /// A scaler that reads from a collector, whose clock it is given too.
+    pub fn new(
+        collector: Arc<CachingCollector>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            started_at: clock.now(),
+            collector,
+            clock,
+            settings,
+            values: Mutex::default(),
+            named: Mutex::default(),
+        }
+    }
+
+    /// Names the unknown keys of a trigger's metadata in the log, each once. They are no error: KEDA may have new ones.
+    pub(crate) fn name_unknown_keys(&self, object: &ScaledObjectRef) {
+        for key in unknown_keys(object).take(UNKNOWN_KEYS_MAX) {
+            let name = format!("{}/{}", quote(&object.namespace), quote(&object.name));
+            let key = quote(key);
+            if lock(&self.named).is_new(&name, &key) {
+                tracing::warn!(
+                    scaledObject = name,
+                    key,
+                    "The metadata of a trigger have a key that is not known, which is ignored"
+                );
+            }
+        }
+    }
+
+    /// Returns the value of a trigger, or what its metadata put in the place of a value that there is not.
+    ///
+    /// It waits at most as long as configured.
+    pub(crate) async fn value(&self, trigger: &Trigger) -> Result<f64, Refusal> {
+        let subject = &trigger.subject;
+        if let Some(text) = (self.settings.left_out)(subject.model.namespace.as_str()) {
+            return Err(Refusal::left_out(text));
+        }
+        let reading = self.read(&subject.model).await;
+        let now = self.clock.now();
+        let last = lock(&self.values).get(subject);
+        let measured = reading
+            .map_err(|no_reading| Refusal::no_reading(&subject.model, &no_reading))
+            .and_then(|reading| self.measure(trigger, &reading, last, now));
+        let (limit, _) = self.age_limit(trigger);
+        let refusal = match measured {
+            Ok(measured) => {
+                lock(&self.values).put(subject, measured);
+                return Ok(measured.value);
+            }
+            Err(refusal) => refusal,
+        };
+        // What was complete a moment ago is better than nothing.
+        if let Some(last) = last
+            && refusal.kind == Kind::Partial
+            && last.sampled_at.age(now) <= limit
+        {
+            return Ok(last.value);
+        }
+        match (trigger.on_missing, last) {
+            (OnMissing::Zero, _) if refusal.kind == Kind::Missing => Ok(0.0),
+            (OnMissing::Hold(limit), Some(last))
+                if refusal.kind != Kind::Wrong && last.sampled_at.age(now) <= limit =>
+            {
+                Ok(last.value)
+            }
+            _ => Err(refusal),
+        }
+    }
+
+    /// Whether a trigger is active.
+    pub(crate) async fn is_active(&self, trigger: &Trigger) -> Result<bool, Refusal> {
+        Ok(self.value(trigger).await? > trigger.activation)
+    }
+
+    /// The reading in memory, else the one that arrives in time.
+    async fn read(&self, model: &ModelRef) -> Result<Reading<Replicas>, NoReading> {
+        if let Some(reading) = self.collector.cached_replicas(model) {
+            return Ok(reading);
+        }
+        let asked = self.collector.collect_replica_metrics(model);
+        let read = match timeout(self.settings.wait, asked).await {
+            Ok(read) => read,
+            // The fetch goes on. What is known by now says what is waited for.
+            Err(_) => self.collector.peek_replicas(model),
+        };
+        read.map_err(|error| NoReading { silent_for: self.silent_for(&error), error })
+    }
+
+    /// The time since the start, if no backend has answered since. Only errors that it explains are looked into.
+    fn silent_for(&self, error: &CollectError) -> Option<Duration> {
+        if !matches!(error, CollectError::Pending { .. } | CollectError::Backend(_)) {
+            return None;
+        }
+        let silent = self.collector.state().backends.iter().all(|it| it.last_success.is_none());
+        silent.then(|| self.started_at.age(self.clock.now()))
+    }
+
+    fn measure(
+        &self,
+        trigger: &Trigger,
+        reading: &Reading<Replicas>,
+        last: Option<Measured>,
+        now: Tick,
+    ) -> Result<Measured, Refusal> {
+        let subject = &trigger.subject;
+        if let Some(variant) = &subject.variant {
+            let mut known = reading.model().allocations.iter().map(|it| it.variant.as_str());
+            if !known.clone().any(|it| it == variant.as_str()) {
+                let variant = variant.as_str();
+                return Err(Refusal::no_variant(&subject.model, variant, &mut known));
+            }
+        }
+        let view = View {
+            replicas: reading.value(),
+            variant: subject.variant.as_ref(),
+            engines: &self.settings.engines,
+        };
+        let measured = view.measure(&subject.signal).map_err(|unknown| {
+            Refusal::no_signal(subject, &unknown, last.map(|last| last.pods), now)
+        })?;
+        let (limit, key) = self.age_limit(trigger);
+        let age = measured.sampled_at.age(now);
+        if age > limit {
+            return Err(Refusal::old(&subject.model, age, limit, key));
+        }
+        Ok(measured)
+    }
+
+    /// The greatest age of a value, and the key that sets it.
+    fn age_limit(&self, trigger: &Trigger) -> (Duration, &'static str) {
+        let threshold = self.settings.unavailable_threshold;
+        match trigger.max_age {
+            Some(max_age) if max_age < threshold => (max_age, "maxAge"),
+            _ => (threshold, "cache.freshness.unavailable_threshold"),
+        }
+    }
+}
+
+/// A panic elsewhere must not end every later call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

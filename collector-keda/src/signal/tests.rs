@@ -1,0 +1,351 @@
+//! Each signal on pods and endpoint pickers of every state.
+#![expect(clippy::float_cmp, reason = "the expected values are computed in the same way")]
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use collector_core::{EndpointPickerLoad, FieldReasons, ModelRef};
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: u64 = 1_000;
+
+static ENGINES: LazyLock<Engines> = LazyLock::new(Engines::builtin);
+
+fn at(second: u64) -> Tick {
+    Tick::MIN + Duration::from_secs(second)
+}
+
+/// A pod that was sampled just now.
+fn pod(name: &str, queue: u64, running: u64, kv: f64) -> ReplicaMetrics {
+    let mut pod = ReplicaMetrics::new(name, at(NOW));
+    pod.engine = Some("vllm".into());
+    pod.queue_length = Some(queue);
+    pod.running_requests = Some(running);
+    pod.kv_cache_usage = Some(kv);
+    pod.avg_input_tokens = Some(100.0);
+    pod
+}
+
+fn replicas(pods: Vec<ReplicaMetrics>) -> Replicas {
+    Replicas::new(ModelRef::new("m", "prod"), pods, "test".into(), at(NOW))
+}
+
+/// An endpoint picker with flow control.
+fn picker(queued: Option<u64>) -> EndpointPickerLoad {
+    let mut load = EndpointPickerLoad::new(at(NOW - 3));
+    load.flow_control = true;
+    load.queued_requests = queued;
+    load
+}
+
+fn behind(mut replicas: Replicas, load: EndpointPickerLoad) -> Replicas {
+    replicas.endpoint_picker = EndpointPicker::Responding(Arc::new(load));
+    replicas
+}
+
+fn behind_silent(mut replicas: Replicas) -> Replicas {
+    replicas.endpoint_picker = EndpointPicker::silent(Some(at(NOW - 41)), "connection refused");
+    replicas
+}
+
+fn measure(replicas: &Replicas, signal: &Signal) -> Result<Measured, Unknown> {
+    View { replicas, variant: None, engines: &ENGINES }.measure(signal)
+}
+
+#[track_caller]
+fn value(replicas: &Replicas, signal: &Signal) -> f64 {
+    measure(replicas, signal).unwrap().value
+}
+
+fn backlog() -> Signal {
+    Signal::BacklogSeconds { peak_prefill_throughput: positive(1000.0) }
+}
+
+/// Every signal.
+fn all() -> Vec<Signal> {
+    let part = |signal, target| Part { signal, target: positive(target) };
+    vec![
+        Signal::Queue,
+        Signal::Running,
+        Signal::KvSum,
+        Signal::KvMax,
+        Signal::Saturation,
+        backlog(),
+        Signal::WaitingCapacity,
+        Signal::Composite(vec![part(Signal::Queue, 5.0), part(Signal::KvMax, 0.8)]),
+    ]
+}
+
+#[test]
+fn each_signal_is_computed_from_the_pods() {
+    let two = replicas(vec![pod("a", 3, 7, 0.4), pod("b", 1, 2, 0.6)]);
+    let values: Vec<f64> = all().iter().map(|signal| value(&two, signal)).collect();
+    // Queue / 5 is 0.8; KV / 0.8 is 0.75, so the queue decides.
+    assert_eq!(values, [4.0, 9.0, 1.0, 0.6, 0.6 / 0.8, 0.4, 4.0, 0.8]);
+    let full = replicas(vec![pod("a", 6, 7, 0.4)]);
+    assert_eq!(value(&full, &Signal::Saturation), 1.2);
+    assert_eq!(all().len(), Signal::NAMES.len());
+}
+
+#[test]
+fn the_picker_adds_its_queue_and_knows_the_saturation() {
+    let pods = || replicas(vec![pod("a", 3, 7, 0.4), pod("b", 1, 2, 0.6)]);
+    let mut load = picker(Some(10));
+    let held = behind(pods(), load.clone());
+    assert_eq!(value(&held, &Signal::Queue), 14.0);
+    assert_eq!(value(&held, &Signal::WaitingCapacity), 4.0);
+    assert_eq!(value(&held, &Signal::Running), 9.0);
+    // 4 wait at pods and 10 in the picker, 100 tokens each.
+    assert_eq!(value(&held, &backlog()), 1.4);
+    load.in_flight_tokens = Some(5_000);
+    load.saturation.effective = Some(0.3);
+    let held = behind(pods(), load);
+    assert_eq!(value(&held, &backlog()), 6.0);
+    assert_eq!(value(&held, &Signal::Saturation), 0.3);
+    // Flow control that is off holds nothing back.
+    let off = behind(pods(), EndpointPickerLoad::new(at(NOW)));
+    assert_eq!(value(&off, &Signal::Queue), 4.0);
+}
+
+#[test]
+fn a_model_without_pods_has_the_load_that_the_picker_holds_back() {
+    for signal in all() {
+        assert_eq!(value(&replicas(Vec::new()), &signal), 0.0, "{}", signal.name());
+        let idle = behind(replicas(Vec::new()), picker(Some(0)));
+        assert_eq!(value(&idle, &signal), 0.0, "{}", signal.name());
+    }
+    let waited_for = behind(replicas(Vec::new()), picker(Some(3)));
+    for signal in [
+        Signal::Queue,
+        Signal::Running,
+        Signal::KvSum,
+        Signal::KvMax,
+        Signal::Saturation,
+        Signal::WaitingCapacity,
+    ] {
+        assert_eq!(value(&waited_for, &signal), 3.0, "{}", signal.name());
+    }
+    assert_eq!(measure(&waited_for, &backlog()), Err(Unknown::PromptLength));
+    // An empty pool says that it is full.
+    let mut load = picker(Some(0));
+    load.saturation.effective = Some(1.0);
+    assert_eq!(value(&behind(replicas(Vec::new()), load), &Signal::Saturation), 1.0);
+}
+
+#[test]
+fn a_silent_picker_is_unknown_where_its_queue_counts() {
+    let silent = |no_pods| Unknown::PickerSilent {
+        since: Some(at(NOW - 41)),
+        reason: "connection refused".into(),
+        no_pods,
+    };
+    for signal in all() {
+        let measured = measure(&behind_silent(replicas(Vec::new())), &signal);
+        assert_eq!(measured, Err(silent(true)), "{}", signal.name());
+    }
+    let beside_pods = behind_silent(replicas(vec![pod("a", 3, 7, 0.4)]));
+    assert_eq!(measure(&beside_pods, &Signal::Queue), Err(silent(false)));
+    assert_eq!(measure(&beside_pods, &backlog()), Err(silent(false)));
+    let engine_alone = [
+        (Signal::Running, 7.0),
+        (Signal::KvSum, 0.4),
+        (Signal::KvMax, 0.4),
+        (Signal::WaitingCapacity, 3.0),
+        (Signal::Saturation, 0.6),
+    ];
+    for (signal, expected) in engine_alone {
+        assert_eq!(value(&beside_pods, &signal), expected, "{}", signal.name());
+    }
+    let mute = behind(replicas(vec![pod("a", 3, 7, 0.4)]), picker(None));
+    assert_eq!(measure(&mute, &Signal::Queue), Err(Unknown::PickerQueue));
+}
+
+#[test]
+fn an_incomplete_reading_has_no_signal() {
+    let mut partial = replicas(vec![pod("a", 3, 7, 0.4)]);
+    partial.partial = true;
+    for signal in all() {
+        let measured = measure(&partial, &signal);
+        assert_eq!(measured, Err(Unknown::Partial { known: 1 }), "{}", signal.name());
+    }
+    partial.replicas.clear();
+    for signal in all() {
+        let measured = measure(&partial, &signal);
+        assert_eq!(measured, Err(Unknown::Partial { known: 0 }), "{}", signal.name());
+    }
+    // The picker's saturation does not come from the pods.
+    let mut load = picker(Some(0));
+    load.saturation.effective = Some(0.5);
+    assert_eq!(value(&behind(partial, load), &Signal::Saturation), 0.5);
+}
+
+#[test]
+fn an_unknown_field_is_never_zero_and_has_its_reason() {
+    let cases: [(Field, &[Signal]); 3] = [
+        (Field::QueueLength, &[Signal::Queue, Signal::WaitingCapacity, Signal::Saturation]),
+        (Field::RunningRequests, &[Signal::Running]),
+        (Field::KvCacheUsage, &[Signal::KvSum, Signal::KvMax, Signal::Saturation]),
+    ];
+    for (field, signals) in cases {
+        let mut unknown = pod("b", 1, 1, 0.1);
+        unknown.copy_field(field, &ReplicaMetrics::new("b", at(NOW)));
+        let known = pod("a", 3, 7, 0.4);
+        let expected = |reason: Option<&str>| {
+            Err(Unknown::Field { pod: "b".into(), field, reason: reason.map(Arc::from) })
+        };
+        for signal in signals {
+            let mut model = replicas(vec![known.clone(), unknown.clone()]);
+            assert_eq!(measure(&model, signal), expected(None), "{}", signal.name());
+            model.failed = [(field, "422")].into_iter().collect();
+            assert_eq!(measure(&model, signal), expected(Some("422")), "{}", signal.name());
+            model.replicas[1].reasons = [(field, "NaN")].into_iter().collect::<FieldReasons>();
+            assert_eq!(measure(&model, signal), expected(Some("NaN")), "{}", signal.name());
+        }
+    }
+}
+
+#[test]
+fn what_an_engine_does_not_export_is_another_matter() {
+    let mut tgi = pod("a", 1, 1, 0.0);
+    tgi.engine = Some("tgi".into());
+    tgi.kv_cache_usage = None;
+    let model = replicas(vec![tgi]);
+    let expected = Unknown::NotExported { engine: "tgi".into(), field: Field::KvCacheUsage };
+    for signal in [Signal::KvMax, Signal::KvSum, Signal::Saturation] {
+        assert_eq!(measure(&model, &signal), Err(expected.clone()), "{}", signal.name());
+    }
+    assert_eq!(value(&model, &Signal::Queue), 1.0);
+}
+
+#[test]
+fn a_pod_that_sleeps_has_no_kv_cache_and_still_has_a_queue() {
+    let mut asleep = pod("b", 2, 0, 0.0);
+    asleep.state = ReplicaState::Sleeping;
+    asleep.kv_cache_usage = None;
+    let model = replicas(vec![pod("a", 3, 7, 0.4), asleep.clone()]);
+    assert_eq!(value(&model, &Signal::KvSum), 0.4);
+    assert_eq!(value(&model, &Signal::Queue), 5.0);
+    assert_eq!(value(&replicas(vec![asleep]), &Signal::KvMax), 0.0);
+}
+
+#[test]
+fn a_variant_counts_its_own_pods() {
+    let mut pods = vec![pod("a", 3, 7, 0.4), pod("b", 1, 2, 0.6)];
+    pods[1].variant_name = Some("small".into());
+    let model = replicas(pods);
+    let of = |name: &str, signal| {
+        let variant = VariantName::from(name);
+        let view = View { replicas: &model, variant: Some(&variant), engines: &ENGINES };
+        view.measure(signal).unwrap()
+    };
+    assert_eq!(of("small", &Signal::Queue).value, 1.0);
+    assert_eq!((of("small", &Signal::KvMax).value, of("small", &Signal::KvMax).pods), (0.6, 1));
+    assert_eq!((of("large", &Signal::Queue).value, of("large", &Signal::Queue).pods), (0.0, 0));
+}
+
+#[test]
+fn a_backlog_needs_the_length_of_prompts_only_where_requests_wait() {
+    let mut idle = pod("b", 0, 2, 0.6);
+    idle.avg_input_tokens = None;
+    assert_eq!(value(&replicas(vec![idle.clone()]), &backlog()), 0.0);
+    let held = behind(replicas(vec![idle.clone()]), picker(Some(1)));
+    assert_eq!(measure(&held, &backlog()), Err(Unknown::PromptLength));
+    idle.queue_length = Some(1);
+    idle.avg_input_tokens = Some(0.0);
+    assert_eq!(measure(&replicas(vec![idle]), &backlog()), Err(Unknown::PromptLength));
+}
+
+#[test]
+fn the_age_is_that_of_the_oldest_number_that_counts() {
+    let mut old = pod("b", 1, 2, 0.6);
+    old.sampled_at = at(NOW - 20);
+    let mut kept = pod("a", 3, 7, 0.4);
+    let mark = |field, second| collector_core::Mark {
+        field,
+        backend: "test".into(),
+        sampled_at: at(second),
+    };
+    kept.marks.push(mark(Field::KvCacheUsage, NOW - 90));
+    let model = replicas(vec![kept, old]);
+    let age = |model: &Replicas, signal| measure(model, &signal).unwrap().sampled_at;
+    assert_eq!(age(&model, Signal::Queue), at(NOW - 20));
+    assert_eq!(age(&model, Signal::KvMax), at(NOW - 90));
+    let mut load = picker(Some(1));
+    load.sampled_at = at(NOW - 50);
+    let behind = behind(model, load);
+    assert_eq!(age(&behind, Signal::Queue), at(NOW - 50));
+    assert_eq!(age(&behind, Signal::Running), at(NOW - 20));
+}
+
+#[test]
+fn a_value_that_cannot_be_true_is_unknown() {
+    let model = replicas(vec![pod("a", 2_000_000_000_000, 7, 0.4)]);
+    assert_eq!(measure(&model, &Signal::Queue), Err(Unknown::Impossible(2e12)));
+    let mut load = picker(Some(0));
+    for wrong in [f64::NAN, f64::INFINITY, -0.1] {
+        load.saturation.effective = Some(wrong);
+        let measured = measure(&behind(replicas(Vec::new()), load.clone()), &Signal::Saturation);
+        assert!(matches!(measured, Err(Unknown::Impossible(_))), "{wrong}");
+    }
+}
+
+#[test]
+fn measuring_allocates_nothing_for_a_fleet_of_any_size() {
+    let pods = (0..1000).map(|index| pod(&format!("p-{index}"), 1, 2, 0.3)).collect();
+    let fleet = behind(replicas(pods), picker(Some(3)));
+    let view = View { replicas: &fleet, variant: None, engines: &ENGINES };
+    for signal in all() {
+        let allocations = allocation_counter::measure(|| {
+            let _ = view.measure(&signal);
+        });
+        assert_eq!(allocations.count_total, 0, "{}", signal.name());
+    }
+}
+
+/// What may be known of a pod: nothing is `None`.
+fn any_pod() -> impl Strategy<Value = ReplicaMetrics> {
+    let count = || prop::option::weighted(0.9, 0_u64..50);
+    let share = prop::option::weighted(0.9, 0.0..=1.0_f64);
+    (count(), count(), share, prop::option::of(0.0..500.0_f64)).prop_map(
+        |(queue, running, kv, tokens)| {
+            let mut pod = ReplicaMetrics::new("p", at(NOW));
+            (pod.queue_length, pod.running_requests) = (queue, running);
+            (pod.kv_cache_usage, pod.avg_input_tokens) = (kv, tokens);
+            pod
+        },
+    )
+}
+
+proptest! {
+    /// Against the same sums over what is known for certain.
+    #[test]
+    fn a_value_is_the_sum_of_all_pods_or_there_is_none(
+        pods in prop::collection::vec(any_pod(), 0..6),
+        partial in prop::bool::weighted(0.1),
+        held in prop::option::of(0_u64..20),
+        has_picker: bool,
+    ) {
+        let mut model = replicas(pods.clone());
+        model.partial = partial;
+        if has_picker {
+            model = behind(model, picker(held));
+        }
+        let held = if has_picker { held } else { Some(0) };
+        let queue: Option<u64> = pods.iter().map(|pod| pod.queue_length).sum();
+        let running: Option<u64> = pods.iter().map(|pod| pod.running_requests).sum();
+        let truth = |of_pods: Option<u64>, of_picker: Option<u64>| {
+            if partial { None } else { Some((of_pods? + of_picker?) as f64) }
+        };
+        let asleep = pods.is_empty();
+        let known = |signal| measure(&model, &signal).ok().map(|it| it.value);
+        prop_assert_eq!(known(Signal::Queue), truth(queue, held));
+        prop_assert_eq!(known(Signal::Running), truth(running, if asleep { held } else { Some(0) }));
+        for signal in all() {
+            if let Ok(measured) = measure(&model, &signal) {
+                prop_assert!((0.0..=1e12).contains(&measured.value));
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The side of a server: connections with limits, and TLS whose certificates are read again when they change.
+
+mod connections;
+mod tls;
+
+pub use connections::{Listener, Stream, serve_until};
+pub use tls::{ServerTls, ServerTlsSettings};
