@@ -203,7 +203,7 @@ mod tests {
     fn a_long_list_is_split_into_several_probes() {
         let selector = |n: usize| {
             let text = format!("up{{a=\"{n}{}\"}}", "x".repeat(400));
-            Probe { text, by_model: n < 20, is_named: n % 2 == 0 }
+            Probe { text, by_model: n < 20, is_named: n < 30 }
         };
         let probes = probes(&(0..40).map(selector).collect::<Vec<_>>());
         assert!(probes.len() > 1 && probes.iter().all(|(text, _)| text.len() <= PROBE_BYTES_MAX));
