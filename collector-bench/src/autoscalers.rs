@@ -1,20 +1,26 @@
 //! What autoscalers cost that read through the collector: the Prometheus behind it, and the collector itself.
 
+mod grpc;
 pub(crate) mod http;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use collector_core::ModelRef;
+use collector_keda::api::ScaledObjectRef;
 use collector_testkit::{PrometheusError, PrometheusServer};
+use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use url::form_urlencoded::byte_serialize;
 
+use self::grpc::{Scaler, trigger};
 use self::http::{Bare, Connection};
 use crate::collector::Serving;
 use crate::refresh::feed::{Feed, models};
@@ -29,6 +35,8 @@ const HPA_EVERY: Duration = Duration::from_secs(15);
 /// For the server to have seen every pod.
 const PATIENCE: Duration = Duration::from_secs(120);
 const CONNECTIONS: u32 = 8;
+/// Calls at a time on KEDA's one connection.
+const SCALER_CALLS: usize = 32;
 
 /// Measures the program behind a real Prometheus.
 pub(crate) async fn measure(program: &Path, quick: bool, report: &mut Report) -> Result<()> {
@@ -42,9 +50,10 @@ pub(crate) async fn measure(program: &Path, quick: bool, report: &mut Report) ->
     };
     let folder = tempfile::tempdir()?;
     let configuration = folder.path().join("collector.toml");
+    let scaler = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
     let toml = format!(
         "[prometheus]\nurl = \"{}\"\nallow_http = true\nscrape_interval = \"15s\"\n\
-         [promql]\nenabled = true\n",
+         [promql]\nenabled = true\n[keda]\nlisten = \"{scaler}\"\n",
         prometheus.url()
     );
     fs::write(&configuration, toml)?;
@@ -52,7 +61,10 @@ pub(crate) async fn measure(program: &Path, quick: bool, report: &mut Report) ->
     let (direct, guarded) = (Door::direct(&prometheus)?, Door::guarded(&collector));
     wait_for_series(&direct).await?;
 
+    wait_for_readings(&collector).await?;
     cached_answers(&guarded, folder.path(), quick, report).await?;
+    let scaler = Scaler::connect(scaler).await?;
+    signals(&scaler, quick, report).await?;
 
     let time = Duration::from_secs(if quick { 15 } else { 60 });
     let idle = cpu_of(&prometheus, async {
@@ -61,21 +73,74 @@ pub(crate) async fn measure(program: &Path, quick: bool, report: &mut Report) ->
     });
     let idle = idle.await?;
     let mut costs = Vec::new();
+    let mut tell = |system, spent: f64| {
+        let spent = (spent - idle).max(0.0) / time.as_secs_f64();
+        let figure = Figure { name: "Prometheus CPU", value: spent * 1000.0, unit: "ms/s" };
+        report.row(SUITE, "200 ScaledObjects of 3 triggers", system, &[figure]);
+        costs.push(spent);
+    };
     for (system, door, triggers) in [
         ("directly", &direct, engine_triggers()),
         ("PromQL API, engines' series", &guarded, engine_triggers()),
         ("PromQL API, readings", &guarded, reading_triggers()),
     ] {
-        let spent = cpu_of(&prometheus, poll(door, &triggers, time)).await?;
-        let spent = (spent - idle).max(0.0) / time.as_secs_f64();
-        let figure = Figure { name: "Prometheus CPU", value: spent * 1000.0, unit: "ms/s" };
-        report.row(SUITE, "200 ScaledObjects of 3 triggers", system, &[figure]);
-        costs.push(spent);
+        let (address, triggers) = (door.address, Arc::new(triggers));
+        let ask = |index: usize| {
+            let path = Door::path(&triggers[index]);
+            async move {
+                let mut connection = Connection::open(address, &path).await?;
+                let (status, body) = connection.ask().await?;
+                ensure!(status == 200, "status {status}: {}", String::from_utf8_lossy(body));
+                Ok(())
+            }
+        };
+        tell(system, cpu_of(&prometheus, poll(triggers.len(), ask, time)).await?);
     }
-    // Readings are collected whoever asks: what remains is below what the server's clock shows.
-    let least = 1e-3 / time.as_secs_f64();
-    report.goal_at_least("autoscalers.200.readings_cpu", 10.0, costs[0] / costs[2].max(least));
+    let objects = scaler_triggers();
+    let ask = |index: usize| {
+        let (scaler, object) = (scaler.clone(), objects[index].clone());
+        async move { scaler.get_metrics(object).await.map(drop) }
+    };
+    tell("external scaler", cpu_of(&prometheus, poll(objects.len(), ask, time)).await?);
+    // The collector reads the fleet whoever asks, which is in the idle time. The server's clock shows hundredths of a
+    // second, so that less cannot be told from nothing.
+    let least = 1e-2 / time.as_secs_f64();
+    let [directly, _, readings, scaler] = costs[..] else { unreachable!("four were measured") };
+    report.goal_at_least("autoscalers.200.readings_cpu", 10.0, directly / readings.max(least));
+    report.goal_at_least("autoscalers.200.scaler_cpu", 10.0, directly / scaler.max(least));
     Ok(())
+}
+
+/// Waits until the collector has a reading of each model, which it has discovered.
+async fn wait_for_readings(collector: &Serving) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let fresh = |list: Value| {
+            let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default().iter();
+            items.filter(|item| item["status"] == "fresh").count()
+        };
+        if collector.get("/api/v1/replicas").is_ok_and(|list| fresh(list) == OBJECTS) {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < PATIENCE, "the collector does not see all models");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The pace of the external scaler.
+async fn signals(scaler: &Scaler, quick: bool, report: &mut Report) -> Result<()> {
+    let time = Duration::from_secs(if quick { 2 } else { 5 });
+    let pace = scaler.pace(&scaler_triggers(), SCALER_CALLS, time).await?;
+    let figure = Figure { name: "answers", value: pace, unit: "/s" };
+    report.row(SUITE, "GetMetrics, one connection, 32 calls at a time", "collector", &[figure]);
+    report.goal_at_least("autoscalers.get_metrics_per_s", 20e3, pace);
+    Ok(())
+}
+
+/// The same on the external scaler.
+fn scaler_triggers() -> Vec<ScaledObjectRef> {
+    let of_model = |model: ModelRef| ["queue", "kv-max", "running"].map(|it| trigger(&model, it));
+    models(OBJECTS).into_iter().flat_map(of_model).collect()
 }
 
 /// An instant-query API.
@@ -164,7 +229,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// The triggers that people write, on the series of engines.
 fn engine_triggers() -> Vec<String> {
-    let of_model = |model: collector_core::ModelRef| {
+    let of_model = |model: ModelRef| {
         let labels = format!(
             "namespace=\"{}\",model_name=\"{}\"",
             model.namespace.as_str(),
@@ -181,7 +246,7 @@ fn engine_triggers() -> Vec<String> {
 
 /// The same from the collector's readings.
 fn reading_triggers() -> Vec<String> {
-    let of_model = |model: collector_core::ModelRef| {
+    let of_model = |model: ModelRef| {
         let labels = format!(
             "namespace=\"{}\",model_name=\"{}\"",
             model.namespace.as_str(),
@@ -196,11 +261,14 @@ fn reading_triggers() -> Vec<String> {
     models(OBJECTS).into_iter().flat_map(of_model).collect()
 }
 
-/// Polls every trigger as KEDA and the HPA do, each at a time of its own.
-async fn poll(door: &Door, triggers: &[String], time: Duration) -> Result<()> {
+/// Polls so many triggers as KEDA and the HPA do, each at a time of its own.
+async fn poll<F>(triggers: usize, ask: impl Fn(usize) -> F, time: Duration) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
     let began = Instant::now();
     let mut due: BinaryHeap<Reverse<(Duration, usize, Duration)>> = BinaryHeap::new();
-    for index in 0..triggers.len() {
+    for index in 0..triggers {
         for every in [KEDA_EVERY, HPA_EVERY] {
             due.push(Reverse((every.mul_f64(fastrand::f64()), index, every)));
         }
@@ -212,13 +280,7 @@ async fn poll(door: &Door, triggers: &[String], time: Duration) -> Result<()> {
         }
         due.push(Reverse((at + every, index, every)));
         sleep_until(began + at).await;
-        let (address, path) = (door.address, Door::path(&triggers[index]));
-        asking.spawn(async move {
-            let mut connection = Connection::open(address, &path).await?;
-            let (status, body) = connection.ask().await?;
-            ensure!(status == 200, "status {status}: {}", String::from_utf8_lossy(body));
-            Ok(())
-        });
+        asking.spawn(ask(index));
         while let Some(ended) = asking.try_join_next() {
             ended??;
         }
