@@ -84,7 +84,8 @@ impl CachingCollector {
     }
 
     /// Starts the background refresh of tracked models, [discovery](Builder::discover), and the sweep of what expires.
-    /// Does nothing when it runs already; if nothing is cached, the backends are only listed; with a `fetch_interval` of 0 it only sweeps.
+    /// Does nothing when it runs already. If nothing is cached, it only lists the models of the backends, if that; with a
+    /// `fetch_interval` of 0 it also sweeps.
     ///
     /// With `snapshot_path` the first start reads the readings of a former run: milliseconds for a file on a disk, at
     /// most some seconds if the disk hangs.

@@ -103,6 +103,12 @@ pub(super) async fn list_models(
             return Err(error);
         }
     }
+    // A model does not cease to exist because its only pod does not answer.
+    for (namespace, was) in &may_serve {
+        for model in was.models() {
+            models.entry(ModelRef::new(model.clone(), namespace.clone())).or_default();
+        }
+    }
     let known = |(model, rows): (ModelRef, BTreeSet<PodName>)| {
         // A pod that does not answer may be a replica too: then their number is unknown.
         let unsure = may_serve

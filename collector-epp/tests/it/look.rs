@@ -222,3 +222,25 @@ async fn the_list_has_models_with_their_pods_or_is_an_error() {
     let error = backend.list_models(ListAsk::new(&SystemClock::new())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Disconnected);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_model_stays_in_the_list_although_its_only_pod_does_not_answer() {
+    let pods = [
+        FakePod::with_page(&vllm("m", 0.0, 0.0, 0.0)).await,
+        FakePod::with_page(&vllm("n", 0.0, 0.0, 0.0)).await,
+    ];
+    let backend = backend(config(vec![pods[0].target("m-0"), pods[1].target("n-0")]));
+    let list = async || backend.list_models(ListAsk::new(&SystemClock::new())).await.unwrap();
+    assert_eq!(list().await.len(), 2);
+    pods[1].say(Says::Raw(Vec::new()));
+    let known = list().await;
+    let known: Vec<_> = known.iter().map(|it| (&it.model, it.replicas)).collect();
+    assert_eq!(known, [(&in_prod("m"), Some(1)), (&in_prod("n"), None)]);
+    // It serves something else now.
+    pods[1].say(Says::Page(vllm("o", 0.0, 0.0, 0.0)));
+    let known = list().await;
+    assert_eq!(
+        known.iter().map(|it| &it.model).collect::<Vec<_>>(),
+        [&in_prod("m"), &in_prod("o")]
+    );
+}
