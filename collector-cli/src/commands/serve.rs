@@ -11,6 +11,8 @@ use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
 use super::files;
+#[cfg(feature = "promql")]
+use super::settings::url_of;
 use super::settings::{Settings, Verbosity, loader, with_origin};
 use crate::args::{GlobalArgs, ServeArgs};
 use crate::exit::{Exit, Failure};
@@ -89,8 +91,17 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
 
     #[cfg(feature = "promql")]
     if app.promql.is_some() {
-        let server = settings.place_of("prometheus");
-        tracing::info!(server, "PromQL queries are answered with the credentials for this server");
+        if let Some(url) = url_of(&settings.loaded, "prometheus") {
+            let server = format!("prometheus at {url}");
+            tracing::info!(
+                server,
+                "PromQL queries are answered with the credentials for this server"
+            );
+        } else {
+            tracing::info!(
+                "PromQL queries are answered from readings alone: prometheus.url is not set"
+            );
+        }
     }
 
     let mut server = tokio::spawn(serve_until(listener, app.router(), stopping));

@@ -15,6 +15,7 @@ use collector_promql::{Empty, Guard, InstantQuery};
 use http_body_util::{BodyExt as _, Limited};
 
 use self::guard::guard;
+use self::readings::Readings;
 use super::MAX_HEAD_BYTES;
 use crate::exit::Failure;
 
@@ -90,7 +91,8 @@ impl Promql {
             }
         });
         let forward = forward.collect::<Result<_, _>>()?;
-        let guard = guard(loaded, collector, clock, config.answer_within)?;
+        let held = Arc::new(Readings::new(Arc::clone(&collector)));
+        let guard = guard(loaded, collector, clock, config.answer_within, Some(held))?;
         Ok(Some(Self { guard, forward }))
     }
 
@@ -295,5 +297,6 @@ fn error(status: StatusCode, kind: &str, text: &str) -> Response {
 }
 
 pub(crate) mod guard;
+mod readings;
 #[cfg(test)]
 mod tests;

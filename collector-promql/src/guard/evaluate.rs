@@ -21,7 +21,7 @@ use crate::verdict::{Probed, Terms, Verdict};
 
 /// Parameters that make Thanos and VictoriaMetrics refuse partial answers, and VictoriaMetrics return the newest
 /// samples. Other servers ignore them.
-const COMPLETE: [(&str, &str); 3] =
+pub(super) const COMPLETE: [(&str, &str); 3] =
     [("partial_response", "false"), ("deny_partial_response", "1"), ("nocache", "1")];
 /// The path of instant queries.
 const QUERY: &str = "api/v1/query";
@@ -201,7 +201,7 @@ impl Shared {
     }
 
     /// Returns a refusal if a selector without series names a model that no backend knows and that has no history.
-    async fn unknown_model(
+    pub(super) async fn unknown_model(
         &self,
         query: &Query,
         matched: &HashMap<String, Matched>,
@@ -226,8 +226,11 @@ impl Shared {
     }
 
     /// Returns whether the server had series of a model within the last week: a model that is scaled to zero has
-    /// none now, and is not misspelt. If the server does not respond, the answer is yes.
+    /// none now, and is not misspelt. If the server does not respond, the answer is yes; without a server it is no.
     async fn has_history(&self, model: &str, question: &InstantQuery) -> bool {
+        if self.upstream.is_none() {
+            return false;
+        }
         let key = self.scoped(model, question);
         let now = self.clock.now();
         if let Some(has_history) = lock(&self.histories).get(&key, now) {
@@ -246,6 +249,9 @@ impl Shared {
         request: Request,
         purpose: Purpose,
     ) -> Result<Passed, Unanswered> {
+        let Some(upstream) = &self.upstream else {
+            return Err(Unanswered::new("no PromQL server is configured: set prometheus.url"));
+        };
         let within = self.settings.timeout;
         let permits = match purpose {
             Purpose::Guarded => &self.permits.guarded,
@@ -255,7 +261,7 @@ impl Shared {
         let Ok(Ok(_permit)) = timeout(within, permits.acquire()).await else {
             return Err(Unanswered::new("too many requests are waiting for the server"));
         };
-        let answered = self.upstream.ask(request, within).await;
+        let answered = upstream.ask(request, within).await;
         if answered.is_ok() {
             self.has_responded.store(true, Ordering::Relaxed);
         }
@@ -304,7 +310,7 @@ fn history_of(model: &str) -> String {
 }
 
 /// Returns the body that clients get, or why they get none although the verdict allows an answer.
-fn given(
+pub(super) fn given(
     query: &Query,
     verdict: &Verdict,
     body: &Bytes,

@@ -163,7 +163,8 @@ async fn of_objects(
 ) -> Result<(), Failure> {
     report.add(groups::configuration(settings, file))?;
     let loaded = &settings.loaded;
-    let guard = guard(loaded, collector, Arc::clone(&settings.clock), QUERY_TIMEOUT)?;
+    // This process tracks no models, so it holds no series.
+    let guard = guard(loaded, collector, Arc::clone(&settings.clock), QUERY_TIMEOUT, None)?;
     let context = scaled_object::Context {
         port: loaded.config.server.listen.port(),
         limits: limits(&loaded.config.promql),

@@ -1,0 +1,72 @@
+//! The decision whether a local query may be answered: the series of its selectors are complete and recent.
+
+use super::labels::NAME;
+use super::plan::{Plan, Selected};
+use crate::guard::Empty;
+use crate::query::Query;
+use crate::refusal::{Reason, Refusal};
+use crate::verdict::{self, Terms, Verdict};
+
+/// Decides by what is held for each selector that the query needs.
+///
+/// # Errors
+/// When a selector has no data, old data or only a part of its data.
+pub(crate) fn judge(query: &Query, plan: &Plan, terms: Terms) -> Result<Verdict, Refusal> {
+    verdict::judge(&query.need, &mut |index, has_default| {
+        let text = query.selectors[index].text();
+        match plan.selected.get(text) {
+            Some(selected) => selected.judge(text, has_default, terms),
+            None => Err(Refusal::new(Reason::Missing, verdict::missing(text))),
+        }
+    })
+}
+
+impl Selected {
+    fn judge(&self, text: &str, has_default: bool, terms: Terms) -> Result<Verdict, Refusal> {
+        // Not only the newest: an old part would make a wrong sum of the fleet.
+        let samples = self.samples.iter().map(|it| (&it.labels, it.age));
+        let of_empty = self.empty.iter().map(|it| (&it.part.labels, it.age));
+        let oldest = samples.chain(of_empty).max_by_key(|(_, age)| *age);
+        if let Some((labels, age)) = oldest.filter(|(_, age)| *age > terms.max_age) {
+            let labels = labels.iter().filter(|(name, _)| *name != NAME);
+            let labels = labels.map(|(name, value)| format!("{name}={value:?}"));
+            let series = format!("{text} for {}", labels.collect::<Vec<_>>().join(","));
+            let text = verdict::stale(&series, age, terms.max_age);
+            return Err(Refusal::new(Reason::Stale, text));
+        }
+        if self.samples.is_empty() && terms.empty == Empty::Zero {
+            return Ok(verdict::known_empty(format!(
+                "0 because of empty=zero: no series match {text}"
+            )));
+        }
+        if let Some(gap) = self.gaps.first() {
+            if self.samples.is_empty() && self.empty.is_empty() {
+                return Err(Refusal::new(gap.reason, gap.part.text.clone()));
+            }
+            let others = match self.gaps.len() - 1 {
+                0 => String::new(),
+                others => format!(" (and {others} more)"),
+            };
+            return Err(Refusal::new(
+                Reason::Partial,
+                format!(
+                    "only a part of the series that {text} selects is known, and a result of them would be wrong: \
+                     {}{others}",
+                    gap.part.text
+                ),
+            ));
+        }
+        if !self.samples.is_empty() {
+            return Ok(Verdict { has_data: true, ..Verdict::default() });
+        }
+        if let Some(empty) = self.empty.first() {
+            return Ok(verdict::known_empty(format!("0: {}", empty.part.text)));
+        }
+        if has_default && self.is_alive {
+            return Ok(verdict::known_empty(format!(
+                "the query's own default: no series match {text}, and its model has others"
+            )));
+        }
+        Err(Refusal::new(Reason::Missing, verdict::missing(text)))
+    }
+}
