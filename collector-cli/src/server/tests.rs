@@ -21,6 +21,9 @@ use tower::ServiceExt as _;
 use super::app::Peer;
 use super::{Admin, App, Lifecycle, Recorder};
 
+#[cfg(feature = "promql")]
+mod promql;
+
 /// A server with its backend and the model `org/m` in `prod`, which has a variant.
 struct Fixture {
     backend: FakeBackend,
@@ -86,6 +89,9 @@ impl Fixture {
         let (lifecycle, watched) = watch::channel(Lifecycle::Serving);
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let loaded = Loader::new().env(env).read().unwrap();
+        #[cfg(feature = "promql")]
+        let promql =
+            super::Promql::new(&loaded, Arc::clone(&collector), Arc::clone(&clock)).unwrap();
         let app = Arc::new(App {
             collector: Arc::clone(&collector),
             clock,
@@ -95,7 +101,7 @@ impl Fixture {
             ready: AtomicBool::new(false),
             loaded,
             #[cfg(feature = "promql")]
-            promql: None,
+            promql: promql.map(Arc::new),
         });
         Self { backend, collector, app, lifecycle }
     }

@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use promql_parser::label::MatchOp;
 use promql_parser::parser::VectorSelector;
 
 use crate::refusal::Reason;
@@ -32,9 +33,9 @@ pub(crate) use plan::Plan;
 
 /// The series that the program holds itself.
 pub trait HeldSeries: Send + Sync + 'static {
-    /// Returns the labels that series of a metric can have, those without a value included. `None` if the program
-    /// does not hold this metric.
-    fn labels(&self, metric: &str) -> Option<Vec<String>>;
+    /// Returns the labels that the series of a selector can have, those without a value included. `None` if a server
+    /// may have series for it that the program does not hold.
+    fn labels(&self, wanted: &Wanted<'_>) -> Option<Vec<String>>;
 
     /// Returns what is held now for each of these selectors, in their order. Series that a selector does not match
     /// may be included.
@@ -50,6 +51,13 @@ pub struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
+    /// Returns the value that a label must equal, if the selector demands one.
+    pub fn equal(&self, label: &str) -> Option<&str> {
+        let mut matchers = self.selector.matchers.matchers.iter();
+        let matcher = matchers.find(|it| it.name == label && it.op == MatchOp::Equal)?;
+        Some(&matcher.value)
+    }
+
     /// Returns whether a series may have this value of a label. Cheap, so that what is not selected need not be
     /// collected.
     pub fn accepts(&self, label: &str, value: &str) -> bool {

@@ -62,8 +62,11 @@ impl Plan {
                 return Err(NotLocal::new(format!("it has more than {SELECTORS_MAX} selectors")));
             }
             let metric = metric_of(selector)?;
-            let Some(labels) = held.labels(metric) else {
-                return Err(NotLocal::new(format!("{metric} is not among the collector's series")));
+            let only = Wanted { metric, selector };
+            let Some(labels) = held.labels(&only) else {
+                return Err(NotLocal::new(format!(
+                    "the collector does not hold all series that {text} may select"
+                )));
             };
             for Matcher { name, .. } in &selector.matchers.matchers {
                 if name != NAME && !labels.contains(name) {
@@ -71,7 +74,7 @@ impl Plan {
                 }
             }
             pattern::check(selector)?;
-            wanted.push((text, labels, Wanted { metric, selector }));
+            wanted.push((text, labels, only));
         }
         let only: Vec<Wanted<'_>> = wanted.iter().map(|(.., wanted)| *wanted).collect();
         let mut selected = HashMap::new();
@@ -117,17 +120,24 @@ impl Plan {
 impl Selected {
     fn of(labels: Vec<String>, wanted: &Wanted<'_>, held: Held) -> Result<Self, NotLocal> {
         let matchers = &wanted.selector.matchers.matchers;
+        let of_labels = |names: &'static [&str]| {
+            matchers.iter().filter(move |it| names.contains(&it.name.as_str()))
+        };
         let mut selected = Self { labels, ..Self::default() };
+        // A series of the selected models exists.
+        let mut has_models = false;
         for sample in held.samples {
             let mut labels = sample.labels;
             labels.set(NAME.into(), wanted.metric.to_owned());
+            if !selected.is_alive {
+                selected.is_alive = pattern::all_match(of_labels(&PLACE), &labels)?;
+            }
+            if !has_models {
+                has_models = pattern::all_match(of_labels(&MODEL), &labels)?;
+            }
             if pattern::all_match(matchers.iter(), &labels)? {
                 let (value, age) = (sample.value, sample.age);
-                selected.is_alive = true;
                 selected.samples.push(Sample { labels, value, age });
-            } else if !selected.is_alive {
-                let of_place = matchers.iter().filter(|it| PLACE.contains(&it.name.as_str()));
-                selected.is_alive = pattern::all_match(of_place, &labels)?;
             }
         }
         for gap in held.gaps {
@@ -136,7 +146,13 @@ impl Selected {
             }
         }
         for empty in held.empty {
-            if reaches(matchers, &empty.part)? {
+            // A misspelt pod is not empty because some model has no pods: the selector must name nothing but the part,
+            // or select empty models alone.
+            let is_determined = || {
+                let mut others = matchers.iter().filter(|it| it.name != NAME);
+                others.all(|it| !empty.part.labels.get(&it.name).is_empty())
+            };
+            if reaches(matchers, &empty.part)? && (!has_models || is_determined()) {
                 selected.empty.push(empty);
             }
         }
@@ -144,6 +160,8 @@ impl Selected {
     }
 }
 
+/// The labels that name models.
+const MODEL: [&str; 2] = ["namespace", "model_name"];
 /// The labels that name a place in the fleet.
 const PLACE: [&str; 3] = ["namespace", "model_name", "pod"];
 

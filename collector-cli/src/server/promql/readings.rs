@@ -48,8 +48,8 @@ impl Metric {
 }
 
 impl HeldSeries for Readings {
-    fn labels(&self, metric: &str) -> Option<Vec<String>> {
-        let labels: &[&str] = match Metric::find(metric)? {
+    fn labels(&self, wanted: &Wanted<'_>) -> Option<Vec<String>> {
+        let labels: &[&str] = match Metric::find(wanted.metric)? {
             Metric::OfReplica(_) => &OF_REPLICAS,
             Metric::OfAllocation(_) => &OF_ALLOCATIONS,
         };

@@ -10,8 +10,8 @@ const WAITING: &str = r#"sum(held:waiting{model_name="m"})"#;
 struct Waiting(Mutex<u64>);
 
 impl HeldSeries for Waiting {
-    fn labels(&self, metric: &str) -> Option<Vec<String>> {
-        (metric == "held:waiting").then(|| vec!["model_name".to_owned()])
+    fn labels(&self, wanted: &Wanted<'_>) -> Option<Vec<String>> {
+        (wanted.metric == "held:waiting").then(|| vec!["model_name".to_owned()])
     }
 
     fn select(&self, wanted: &[Wanted<'_>]) -> Vec<Held> {
@@ -138,7 +138,7 @@ async fn everything_else_goes_to_the_server() {
 async fn without_a_server_the_reason_says_what_needs_one() {
     let (world, _) = world(Does::Value("9", 1), false);
     for (query, why) in [
-        ("sum(up)", "up is not among the collector's series"),
+        ("sum(up)", "does not hold all series that up may select"),
         ("rate(held:waiting[1m])", "it selects a range"),
         ("held:waiting offset 1m", "it is about the past"),
         (r#"held:waiting{job="a"}"#, "a scrape configuration may add it"),

@@ -39,8 +39,8 @@ impl Fleet {
 }
 
 impl HeldSeries for Fleet {
-    fn labels(&self, metric: &str) -> Option<Vec<String>> {
-        metric.starts_with("m:").then(|| LABELS.map(str::to_owned).to_vec())
+    fn labels(&self, wanted: &Wanted<'_>) -> Option<Vec<String>> {
+        wanted.metric.starts_with("m:").then(|| LABELS.map(str::to_owned).to_vec())
     }
 
     fn select(&self, wanted: &[Wanted<'_>]) -> Vec<Held> {

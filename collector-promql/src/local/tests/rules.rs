@@ -42,9 +42,9 @@ fn only_instants_of_held_series_are_local() {
         ("max_over_time(sum(m:waiting)[1m:10s])", "range"),
         ("m:waiting offset 1m", "offset"),
         ("m:waiting @ 1", "offset"),
-        ("m:waiting + other", "other is not among"),
-        ("m:waiting unless other", "other is not among"),
-        ("absent(other)", "other is not among"),
+        ("m:waiting + other", "does not hold all series that other"),
+        ("m:waiting unless other", "does not hold all series that other"),
+        ("absent(other)", "does not hold all series that other"),
         (r#"{__name__=~"m:.*"}"#, "does not name its metric"),
         (r#"{namespace="prod"}"#, "does not name its metric"),
         (r#"m:waiting{pod="a" or pod="b"}"#, "alternatives"),
@@ -207,6 +207,10 @@ fn no_pods_are_zero_and_no_series_are_missing() {
         Reason::Missing,
         "missing is not 0",
     );
+    // A misspelt pod has no series either, and this is not known.
+    check_refused(r#"sum(m:waiting{pod="c-0"})"#, &fleet, Reason::Missing, "missing is not 0");
+    let pod = r#"sum(m:waiting{model_name="org/c",pod="c-0"})"#;
+    assert!(judged(pod, &fleet, Empty::Error).unwrap().is_known_empty);
     // A default counts where the model has other series.
     let other = r#"sum(m:waiting{model_name="org/a",engine="1"})"#;
     check_refused(other, &fleet, Reason::Missing, "missing is not 0");
