@@ -6,6 +6,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use collector_config::Loader;
+#[cfg(feature = "promql")]
+use collector_core::Backend;
+#[cfg(feature = "promql")]
+use collector_engine::CachingCollector;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
@@ -64,7 +68,7 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
     let renewed =
         !cache.fetch_interval.is_zero() || backends.iter().any(|backend| backend.live().is_some());
     let refreshes = cache.enabled && renewed;
-    let collector = settings.collector_over(backends)?;
+    let collector = settings.collector_over(backends.clone())?;
     let listener = listen(settings).await?;
     let (lifecycle, watched) = watch::channel(Lifecycle::Serving);
     let stopping = Lifecycle::Stopping.reached(watched.clone());
@@ -77,8 +81,7 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
         ready: AtomicBool::new(!refreshes),
         loaded: settings.loaded.clone(),
         #[cfg(feature = "promql")]
-        promql: Promql::new(&settings.loaded, Arc::clone(&collector), Arc::clone(&settings.clock))?
-            .map(Arc::new),
+        promql: promql(settings, &backends, &collector)?,
     });
     #[cfg(not(feature = "promql"))]
     if settings.loaded.config.promql.enabled {
@@ -129,6 +132,18 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
     }
     tracing::info!("Stopped");
     Ok(Exit::Success)
+}
+
+/// The PromQL API, if it is enabled.
+#[cfg(feature = "promql")]
+fn promql(
+    settings: &Settings,
+    backends: &[Arc<dyn Backend>],
+    collector: &Arc<CachingCollector>,
+) -> Result<Option<Arc<Promql>>, Failure> {
+    let clock = Arc::clone(&settings.clock);
+    let promql = Promql::new(&settings.loaded, backends, Arc::clone(collector), clock)?;
+    Ok(promql.map(Arc::new))
 }
 
 async fn listen(settings: &Settings) -> Result<Listener, Failure> {

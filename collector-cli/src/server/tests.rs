@@ -90,8 +90,11 @@ impl Fixture {
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let loaded = Loader::new().env(env).read().unwrap();
         #[cfg(feature = "promql")]
+        let backends = [Arc::new(backend.clone()) as Arc<dyn collector_core::Backend>];
+        #[cfg(feature = "promql")]
         let promql =
-            super::Promql::new(&loaded, Arc::clone(&collector), Arc::clone(&clock)).unwrap();
+            super::Promql::new(&loaded, &backends, Arc::clone(&collector), Arc::clone(&clock))
+                .unwrap();
         let app = Arc::new(App {
             collector: Arc::clone(&collector),
             clock,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use collector_core::{ErrorKind, ModelId, PodName, Tick};
+use collector_core::{ErrorKind, GaugePage, ModelId, PodName, Tick};
 use collector_transport::Cause;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -56,6 +56,8 @@ pub(crate) struct Seen {
     pub(crate) was: LastSeen,
     /// Its former models, and when it last served each.
     left: VecDeque<(ModelId, Tick)>,
+    /// The gauges of its last page, if they are kept, and when that was requested.
+    pub(crate) gauges: Option<(Arc<GaugePage>, Tick)>,
     /// By how many seconds its wall clock is ahead of ours.
     pub(crate) clock_ahead: Option<f64>,
 }
@@ -83,6 +85,8 @@ pub(crate) struct Good {
     /// Several processes answer at this address in turns.
     pub(crate) in_turns: bool,
     pub(crate) malformed: u64,
+    /// Its gauges as they are on the page, if they are kept.
+    gauges: Option<Arc<GaugePage>>,
 }
 
 /// What a target served when it last answered.
@@ -181,8 +185,10 @@ impl Pod {
         engines: &Engines,
         settings: &Settings,
         window: Duration,
+        keeps_gauges: bool,
     ) -> Self {
         let reader = Reader::of_target(engines, &target, settings.limits);
+        let reader = reader.map(|it| if keeps_gauges { it.with_gauges() } else { it });
         let scraper = Scraper::new(target.url.clone(), reader);
         let was = match &target.engine {
             Some(engine) if engine.as_str() == ENDPOINT_PICKER => LastSeen::EndpointPicker,
@@ -255,7 +261,7 @@ impl Pod {
         history: &mut History,
         time: ScrapeTime,
     ) -> Result<(Good, Summary, Option<f64>), Cause> {
-        let Scraped { mut page, summary, fetched } = scraped;
+        let Scraped { mut page, summary, fetched, gauges } = scraped;
         let Fetched { asked_at, arrived_at, clock_ahead, .. } = fetched;
         let is_first = !history.reaches(asked_at);
         let models = match &mut page {
@@ -282,7 +288,14 @@ impl Pod {
         };
         let malformed = summary.malformed_count;
         let in_turns = history.is_in_turns(asked_at);
-        let good = Good { asked_at, arrived_at, page, models, is_first, in_turns, malformed };
+        let gauges = gauges.map(|mut gauges| {
+            if in_turns {
+                gauges.incomplete = Some("several processes answer at its address in turns");
+            }
+            Arc::new(gauges)
+        });
+        let good =
+            Good { asked_at, arrived_at, page, models, is_first, in_turns, malformed, gauges };
         Ok((good, summary, clock_ahead))
     }
 
@@ -316,6 +329,7 @@ impl Pod {
                 seen.was = was;
                 seen.answered_at = Some(now);
                 seen.clock_ahead = clock_ahead;
+                seen.gauges = good.gauges.clone().map(|gauges| (gauges, good.asked_at));
                 seen.outcome = Outcome::Good(Arc::new(good));
                 changed
             }

@@ -7,6 +7,7 @@ mod conformance;
 mod credentials;
 mod engine_pages;
 mod fake_pod;
+mod gauges;
 mod identity;
 mod live;
 mod look;

@@ -29,8 +29,7 @@ pub(crate) fn guard(
     held: Option<Arc<dyn HeldSeries>>,
 ) -> Result<Guard, Failure> {
     let config = &loaded.config.promql;
-    let server = loaded.config.settings_of::<PrometheusConfig>();
-    let server = server.filter(|server| !server.url.is_empty());
+    let server = server(loaded);
     if server.is_none() && held.is_none() {
         return Err(Failure::usage(
             "prometheus.url is not set: PromQL queries are sent to this server",
@@ -59,6 +58,12 @@ pub(crate) fn guard(
     let models = KnownModels { collector, configured: configured.collect() };
     let anchors = anchors(config)?;
     Ok(Guard::new(upstream, held, Arc::new(models), clock, anchors, settings))
+}
+
+/// Returns the server of `[prometheus]`, if one is set.
+pub(super) fn server(loaded: &Loaded) -> Option<&PrometheusConfig> {
+    let server = loaded.config.settings_of::<PrometheusConfig>();
+    server.filter(|server| !server.url.is_empty())
 }
 
 /// Returns the configured limits of a query.

@@ -1,14 +1,9 @@
 //! The readings of tracked models as series that PromQL queries select: those that `/metrics` shows.
 
-use std::sync::Arc;
-
 use collector_core::{
     CollectError, Field, Reading, ReplicaMetrics, ReplicaState, Replicas, Tick, TrackedModel,
 };
-use collector_engine::CachingCollector;
-use collector_promql::{
-    Gap, Held, HeldSample, HeldSeries, KnownEmpty, Labels, Part, Reason, Wanted,
-};
+use collector_promql::{Gap, Held, HeldSample, KnownEmpty, Labels, Part, Reason, Wanted};
 
 use crate::output::{
     ALLOCATION_SERIES, OfAllocation, OfReplica, REPLICA_SERIES, Series, allocation_labels,
@@ -21,59 +16,42 @@ const OF_REPLICAS: [&str; 5] =
 /// The labels of [`ALLOCATION_SERIES`].
 const OF_ALLOCATIONS: [&str; 4] = ["model_name", "namespace", "variant_name", "accelerator_name"];
 
-/// The readings of tracked models.
-pub(super) struct Readings {
-    collector: Arc<CachingCollector>,
-}
-
-impl Readings {
-    pub(super) fn new(collector: Arc<CachingCollector>) -> Self {
-        Self { collector }
-    }
-}
-
 /// A metric of readings.
 #[derive(Clone, Copy)]
-enum Metric {
+pub(super) enum Metric {
     OfReplica(&'static Series<OfReplica>),
     OfAllocation(&'static Series<OfAllocation>),
 }
 
 impl Metric {
-    fn find(name: &str) -> Option<Self> {
+    pub(super) fn find(name: &str) -> Option<Self> {
         let of_replica = REPLICA_SERIES.iter().find(|series| series.name == name);
         let of_allocation = || ALLOCATION_SERIES.iter().find(|series| series.name == name);
         of_replica.map(Self::OfReplica).or_else(|| of_allocation().map(Self::OfAllocation))
     }
-}
 
-impl HeldSeries for Readings {
-    fn labels(&self, wanted: &Wanted<'_>) -> Option<Vec<String>> {
-        let labels: &[&str] = match Metric::find(wanted.metric)? {
-            Metric::OfReplica(_) => &OF_REPLICAS,
-            Metric::OfAllocation(_) => &OF_ALLOCATIONS,
+    /// Returns the labels of its series.
+    pub(super) fn labels(self) -> Vec<String> {
+        let labels: &[&str] = match self {
+            Self::OfReplica(_) => &OF_REPLICAS,
+            Self::OfAllocation(_) => &OF_ALLOCATIONS,
         };
-        Some(labels.iter().map(|label| (*label).to_owned()).collect())
+        labels.iter().map(|label| (*label).to_owned()).collect()
     }
 
-    fn select(&self, wanted: &[Wanted<'_>]) -> Vec<Held> {
-        let tracked = self.collector.tracked();
-        let of_selector = |wanted: &Wanted<'_>| {
-            let mut held = Held::default();
-            let accepts = |model: &TrackedModel| {
-                let [name, namespace] = model_labels(model);
-                wanted.accepts(name.0, &name.1) && wanted.accepts(namespace.0, &namespace.1)
-            };
-            for model in tracked.iter().filter(|model| accepts(model)) {
-                match Metric::find(wanted.metric) {
-                    Some(Metric::OfReplica(series)) => add_replicas(&mut held, model, series),
-                    Some(Metric::OfAllocation(series)) => add_allocations(&mut held, model, series),
-                    None => {}
-                }
-            }
-            held
+    /// Returns what is held for a selector.
+    pub(super) fn held(self, wanted: &Wanted<'_>, tracked: &[TrackedModel]) -> Held {
+        let mut held = Held::default();
+        let accepts = |model: &&TrackedModel| {
+            model_labels(model).iter().all(|(label, value)| wanted.accepts(label, value))
         };
-        wanted.iter().map(of_selector).collect()
+        for model in tracked.iter().filter(accepts) {
+            match self {
+                Self::OfReplica(series) => add_replicas(&mut held, model, series),
+                Self::OfAllocation(series) => add_allocations(&mut held, model, series),
+            }
+        }
+        held
     }
 }
 

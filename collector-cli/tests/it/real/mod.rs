@@ -3,6 +3,8 @@
 
 mod both;
 mod fixture;
+#[cfg(all(feature = "epp", feature = "promql"))]
+mod local;
 mod outage;
 mod parity;
 #[cfg(feature = "promql")]
