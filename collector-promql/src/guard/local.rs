@@ -10,11 +10,14 @@ use tokio::time::timeout;
 use super::evaluate::{COMPLETE, given};
 use super::{Empty, InstantQuery, OWN, Reply, Shared};
 use crate::answer::{self, Content};
-use crate::local::{NotLocal, Plan, Value, evaluate, judge};
+use crate::local::{NotLocal, Selection, Value, evaluate, judge};
 use crate::probe::Matched;
 use crate::query::Query;
 use crate::refusal::{Reason, Refusal};
 use crate::verdict::Terms;
+
+/// The maximum size of an answer, as of one of a server.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 impl Shared {
     /// Answers a query from held series.
@@ -41,11 +44,11 @@ impl Shared {
         if let Some((name, _)) = question.headers.first() {
             return Err(NotLocal::new(format!("the header {name} is for a server")));
         }
-        let plan = Plan::of(&query.expression, &**held)?;
-        if plan.is_empty() {
+        let selection = Selection::of(&query.expression, &**held)?;
+        if selection.is_empty() {
             return Err(NotLocal::new("it selects no series"));
         }
-        let value = evaluate(&query.expression, &plan)?;
+        let value = evaluate(&query.expression, &selection)?;
         let at = (self.wall() * 1000.0).round() / 1000.0;
         let (body, content) = match &value {
             Value::Scalar(value) => (answer::of_scalar(at, *value), Content::Samples),
@@ -55,8 +58,13 @@ impl Shared {
             Value::Vector(vector) => (answer::of_vector(at, &vector.samples), Content::Samples),
         };
         let body = Bytes::from(body.map_err(NotLocal)?);
-        let answered = self.judged(query, question, &plan, &body, content, at).await;
-        let age = plan.oldest().filter(|age| *age >= Duration::from_secs(1));
+        if body.len() > ANSWER_BYTES_MAX {
+            let text =
+                format!("the answer has {} bytes; the limit is {ANSWER_BYTES_MAX}", body.len());
+            return Ok(Reply::refused(&Refusal::new(Reason::TooLarge, text)));
+        }
+        let answered = self.judged(query, question, &selection, &body, content, at).await;
+        let age = selection.oldest().filter(|age| *age >= Duration::from_secs(1));
         let reply = match answered {
             Ok(body) => Reply::given(body, age),
             Err(refusal) => Reply::refused(&refusal),
@@ -69,14 +77,14 @@ impl Shared {
         self: &Arc<Self>,
         query: &Query,
         question: &InstantQuery,
-        plan: &Plan,
+        selection: &Selection,
         body: &Bytes,
         content: Content,
         at: f64,
     ) -> Result<Bytes, Refusal> {
         // A selector that reaches a part of the fleet has no misspelt model, whatever is known of that part.
         let matched = query.selectors.iter().map(|selector| {
-            let series = u64::from(plan.is_known(selector.text()));
+            let series = u64::from(selection.is_known(selector.text()));
             (selector.text().to_owned(), Matched { series, age: None })
         });
         let matched: HashMap<String, Matched> = matched.collect();
@@ -86,7 +94,7 @@ impl Shared {
             return Err(refusal);
         }
         let max_age = question.max_age.unwrap_or(self.settings.max_age);
-        let verdict = judge(query, plan, Terms { max_age, empty: question.empty })?;
+        let verdict = judge(query, selection, Terms { max_age, empty: question.empty })?;
         given(query, &verdict, body, content, at)
     }
 

@@ -8,8 +8,8 @@ use promql_parser::parser::token::{
 use promql_parser::parser::{AggregateExpr, BinaryExpr, Expr, LabelModifier};
 
 use super::labels::NAME;
-use super::plan::unknown_label;
-use super::{Labels, NotLocal, Plan, functions, matching};
+use super::selection::unknown_label;
+use super::{Labels, NotLocal, Selection, functions, matching};
 use crate::selector::Selector;
 
 /// The maximum number of samples in all intermediate results together.
@@ -60,12 +60,12 @@ impl Known {
 ///
 /// # Errors
 /// When a part of the expression is not evaluated here, or when a server would reject the operation on these samples.
-pub(crate) fn evaluate(expression: &Expr, plan: &Plan) -> Result<Value, NotLocal> {
-    Evaluation { plan, samples: 0 }.value(expression)
+pub(crate) fn evaluate(expression: &Expr, selection: &Selection) -> Result<Value, NotLocal> {
+    Evaluation { selection, samples: 0 }.value(expression)
 }
 
 pub(super) struct Evaluation<'a> {
-    plan: &'a Plan,
+    selection: &'a Selection,
     /// The number of samples in results so far.
     samples: usize,
 }
@@ -76,7 +76,7 @@ impl Evaluation<'_> {
             Expr::NumberLiteral(number) => Value::Scalar(number.val),
             Expr::Paren(inner) => self.value(&inner.expr)?,
             Expr::VectorSelector(selector) => {
-                let selected = self.plan.selected(Selector::new(selector).text())?;
+                let selected = self.selection.selected(Selector::new(selector).text())?;
                 let samples = selected.samples.iter().map(|it| (it.labels.clone(), it.value));
                 let known = Known::Only(selected.labels.clone());
                 Value::Vector(Vector { samples: samples.collect(), known })
@@ -128,39 +128,30 @@ impl Evaluation<'_> {
         if !op.is_set_operator() && !is_operator(operator) {
             return Err(not_evaluated(&op.to_string()));
         }
-        let by_scalar = |vector: Vector, apply: &dyn Fn(f64) -> (f64, f64, bool)| {
+        let by_scalar = |vector: Vector, operands: &dyn Fn(f64) -> (f64, f64)| {
             let drops_name = modifier.return_bool || !op.is_comparison_operator();
             let samples = vector.samples.into_iter().filter_map(|(mut labels, value)| {
+                let (left, right) = operands(value);
+                // A comparison keeps the value of the vector, on whichever side it is.
+                let value = applied(operator, left, right, modifier.return_bool, value)?;
                 if drops_name {
                     labels.drop_name();
                 }
-                let (computed, compared, is_true) = apply(value);
-                let value = match (op.is_comparison_operator(), modifier.return_bool) {
-                    (false, _) => computed,
-                    (true, true) => f64::from(u8::from(is_true)),
-                    (true, false) if is_true => compared,
-                    (true, false) => return None,
-                };
                 Some((labels, value))
             });
             Value::Vector(Vector { samples: samples.collect(), known: vector.known.clone() })
         };
         Ok(match (self.value(lhs)?, self.value(rhs)?) {
             (Value::Scalar(left), Value::Scalar(right)) => {
-                Value::Scalar(compare(operator, left, right).map_or_else(
-                    || arithmetic(operator, left, right),
-                    |is_true| f64::from(u8::from(is_true)),
-                ))
+                let value = applied(operator, left, right, true, left);
+                Value::Scalar(value.unwrap_or(f64::NAN))
             }
-            (Value::Vector(vector), Value::Scalar(right)) => by_scalar(vector, &|value| {
-                let is_true = compare(operator, value, right).unwrap_or_default();
-                (arithmetic(operator, value, right), value, is_true)
-            }),
-            // A comparison keeps the value of the vector, on whichever side it is.
-            (Value::Scalar(left), Value::Vector(vector)) => by_scalar(vector, &|value| {
-                let is_true = compare(operator, left, value).unwrap_or_default();
-                (arithmetic(operator, left, value), value, is_true)
-            }),
+            (Value::Vector(vector), Value::Scalar(right)) => {
+                by_scalar(vector, &|value| (value, right))
+            }
+            (Value::Scalar(left), Value::Vector(vector)) => {
+                by_scalar(vector, &|value| (left, value))
+            }
             (Value::Vector(left), Value::Vector(right)) => {
                 Value::Vector(matching::combine(*op, left, right, &modifier)?)
             }
@@ -275,9 +266,25 @@ impl Group {
     }
 }
 
+/// Returns the result of an operator, which is `kept` for a comparison that holds, or 1 or 0 with `bool`. `None`: the
+/// comparison filters the sample out.
+pub(super) fn applied(
+    operator: TokenId,
+    left: f64,
+    right: f64,
+    return_bool: bool,
+    kept: f64,
+) -> Option<f64> {
+    match compare(operator, left, right) {
+        None => Some(arithmetic(operator, left, right)),
+        Some(is_true) if return_bool => Some(f64::from(u8::from(is_true))),
+        Some(is_true) => is_true.then_some(kept),
+    }
+}
+
 /// Returns the result of a comparison. `None` for other operators.
 #[expect(clippy::float_cmp, reason = "PromQL compares exactly")]
-pub(super) fn compare(operator: TokenId, left: f64, right: f64) -> Option<bool> {
+fn compare(operator: TokenId, left: f64, right: f64) -> Option<bool> {
     match operator {
         T_EQLC => Some(left == right),
         T_NEQ => Some(left != right),
@@ -290,7 +297,7 @@ pub(super) fn compare(operator: TokenId, left: f64, right: f64) -> Option<bool> 
 }
 
 /// Returns the result of arithmetic; NaN for other operators.
-pub(super) fn arithmetic(operator: TokenId, left: f64, right: f64) -> f64 {
+fn arithmetic(operator: TokenId, left: f64, right: f64) -> f64 {
     match operator {
         T_ADD => left + right,
         T_SUB => left - right,

@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::evaluate::{Evaluation, Known, Value, Vector, not_evaluated};
 use super::labels::NAME;
-use super::plan::unknown_label;
+use super::selection::unknown_label;
 use super::{Labels, NotLocal, pattern};
 
 /// Evaluates a call.

@@ -1,7 +1,7 @@
 //! The decision whether a local query may be answered: the series of its selectors are complete and recent.
 
 use super::labels::NAME;
-use super::plan::{Plan, Selected};
+use super::selection::{Selected, Selection};
 use crate::guard::Empty;
 use crate::query::Query;
 use crate::refusal::{Reason, Refusal};
@@ -11,10 +11,14 @@ use crate::verdict::{self, Terms, Verdict};
 ///
 /// # Errors
 /// When a selector has no data, old data or only a part of its data.
-pub(crate) fn judge(query: &Query, plan: &Plan, terms: Terms) -> Result<Verdict, Refusal> {
+pub(crate) fn judge(
+    query: &Query,
+    selection: &Selection,
+    terms: Terms,
+) -> Result<Verdict, Refusal> {
     verdict::judge(&query.need, &mut |index, has_default| {
         let text = query.selectors[index].text();
-        match plan.selected.get(text) {
+        match selection.selected.get(text) {
             Some(selected) => selected.judge(text, has_default, terms),
             None => Err(Refusal::new(Reason::Missing, verdict::missing(text))),
         }

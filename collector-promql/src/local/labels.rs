@@ -36,6 +36,11 @@ impl Labels {
         self.0.iter().map(|(name, value)| (name.as_ref(), value.as_str()))
     }
 
+    /// Returns the number of bytes of its texts.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
     pub(super) fn set(&mut self, name: Cow<'static, str>, value: String) {
         match (self.position(&name), value.is_empty()) {
             (Ok(index), true) => {

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use promql_parser::parser::token::{T_LAND, T_LOR, TokenType};
 use promql_parser::parser::{BinModifier, LabelModifier, VectorMatchCardinality};
 
-use super::evaluate::{Known, Vector, arithmetic, compare};
+use super::evaluate::{Known, Vector, applied};
 use super::{Labels, NotLocal};
 
 /// Applies a binary operator to two vectors.
@@ -54,13 +54,9 @@ pub(super) fn combine(
         let signature = signature(&labels);
         let Some((others, other)) = by_signature.get(&signature) else { continue };
         let (left, right) = if is_swapped { (*other, value) } else { (value, *other) };
-        let value = match (compare(operator.id(), left, right), modifier.return_bool) {
-            (None, _) => arithmetic(operator.id(), left, right),
-            (Some(is_true), true) => f64::from(u8::from(is_true)),
-            // The left value, also if the sides are swapped.
-            (Some(true), false) => left,
-            (Some(false), false) => continue,
-        };
+        // A comparison keeps the left value, also if the sides are swapped.
+        let value = applied(operator.id(), left, right, modifier.return_bool, left);
+        let Some(value) = value else { continue };
         if is_one_to_one && !matched.insert(signature) {
             return Err(NotLocal::new(
                 "several samples of both sides have the same matching labels",
@@ -101,9 +97,6 @@ fn set(
     right: Vector,
     signature: impl Fn(&Labels) -> Labels,
 ) -> Vector {
-    let signatures = |vector: &Vector| {
-        vector.samples.iter().map(|(it, _)| signature(it)).collect::<HashSet<_>>()
-    };
     let Vector { mut samples, known } = left;
     if operator.id() == T_LOR {
         let of_left: HashSet<Labels> = samples.iter().map(|(it, _)| signature(it)).collect();
@@ -111,7 +104,7 @@ fn set(
         samples.extend(others.filter(|(labels, _)| !of_left.contains(&signature(labels))));
         return Vector { samples, known: known.and(right.known) };
     }
-    let of_right = signatures(&right);
+    let of_right: HashSet<Labels> = right.samples.iter().map(|(it, _)| signature(it)).collect();
     let is_kept = operator.id() == T_LAND;
     samples.retain(|(labels, _)| of_right.contains(&signature(labels)) == is_kept);
     Vector { samples, known }

@@ -4,7 +4,7 @@
 //! scrape configuration adds (`job`, `instance`) would match nothing. Whatever else a query needs, a rate or a range
 //! for example, is not evaluated here. Such queries go to the server as a whole.
 //!
-//! `plan` finds the selectors, `evaluate` computes the result, with `matching` for operations on two vectors and
+//! `selection` finds what is held for the selectors, `evaluate` computes the result, with `matching` for operations on two vectors and
 //! `functions` for calls, `pattern` limits regular expressions to those that mean the same in a server, and `judge`
 //! decides whether the selected data are complete and recent.
 
@@ -21,7 +21,7 @@ mod judge;
 mod labels;
 mod matching;
 mod pattern;
-mod plan;
+mod selection;
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +29,7 @@ mod tests;
 pub(crate) use evaluate::{Value, evaluate};
 pub(crate) use judge::judge;
 pub use labels::Labels;
-pub(crate) use plan::Plan;
+pub(crate) use selection::Selection;
 
 /// The series that the program holds itself.
 pub trait HeldSeries: Send + Sync + 'static {

@@ -49,8 +49,8 @@ impl Pods {
             // No page has the metric. It would have the labels of the others.
             labels = labels_of(pages().flat_map(|(page, _)| &page.samples));
         }
-        labels.extend(ATTESTED.map(|(label, _)| label.to_owned()));
-        Some(labels.into_iter().collect())
+        labels.extend(ATTESTED.map(|(label, _)| label));
+        Some(labels.into_iter().map(str::to_owned).collect())
     }
 
     /// Returns what is held for a selector.
@@ -62,12 +62,12 @@ impl Pods {
             held.gaps.push(Gap { part, reason: Reason::Backend });
         }
         for pod in found.pods.iter().filter(|it| wanted.accepts("pod", it.pod.as_str())) {
-            self.add(&mut held, pod, wanted.metric);
+            self.add(&mut held, pod, wanted);
         }
         held
     }
 
-    fn add(&self, held: &mut Held, pod: &PodGauges, metric: &str) {
+    fn add(&self, held: &mut Held, pod: &PodGauges, wanted: &Wanted<'_>) {
         let (namespace, name) = (pod.namespace.as_str(), pod.pod.as_str());
         let gap = |why: &str, reason| {
             let labels = Labels::new([("namespace", namespace), ("pod", name)]);
@@ -81,7 +81,7 @@ impl Pods {
         };
         if let Some(why) = &pod.failure {
             // It is unknown, not gone: a sum would need the series that it had.
-            for sample in page.of(metric) {
+            for sample in page.of(wanted.metric) {
                 let mut gap = gap(why, Reason::Backend);
                 gap.part.labels = labels(pod, sample);
                 gap.part.is_one_series = true;
@@ -93,10 +93,14 @@ impl Pods {
             held.gaps.push(gap(why, Reason::Partial));
         }
         let age = asked_at.age(self.clock.now());
-        held.samples.extend(page.of(metric).map(|sample| HeldSample {
-            labels: labels(pod, sample),
-            value: sample.value,
-            age,
+        let samples = page.of(wanted.metric).filter(|sample| {
+            // Series of the selected models that other matchers exclude show that a model is up.
+            let mut models = sample.labels.iter().filter(|(name, _)| **name == *"model_name");
+            models.all(|(name, value)| wanted.accepts(name, value))
+        });
+        held.samples.extend(samples.map(|sample| {
+            let labels = labels(pod, sample);
+            HeldSample { labels, value: sample.value, age }
         }));
     }
 
@@ -123,9 +127,9 @@ fn is_known(found: &PodsGauges) -> bool {
     !found.pods.is_empty() && found.unknown.is_none() && !found.pods.iter().any(is_untried)
 }
 
-fn labels_of<'a>(samples: impl IntoIterator<Item = &'a GaugeSample>) -> BTreeSet<String> {
+fn labels_of<'a>(samples: impl IntoIterator<Item = &'a GaugeSample>) -> BTreeSet<&'a str> {
     let labels = samples.into_iter().flat_map(|sample| &sample.labels);
-    labels.map(|(name, _)| renamed(name).to_owned()).collect()
+    labels.map(|(name, _)| renamed(name)).collect()
 }
 
 /// Returns the labels of a series: those of the page, and those that the target attests.

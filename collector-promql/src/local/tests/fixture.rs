@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::{Held, HeldSample, HeldSeries, Labels, NotLocal, Plan, Value, Wanted, evaluate};
+use super::super::{
+    Held, HeldSample, HeldSeries, Labels, NotLocal, Selection, Value, Wanted, evaluate,
+};
 use crate::limits::Limits;
 use crate::query::Query;
 
@@ -55,6 +57,6 @@ impl HeldSeries for Fleet {
 /// Evaluates a query over a fleet.
 pub(super) fn local(query: &str, fleet: &Fleet) -> Result<Value, NotLocal> {
     let query = Query::parse(query, &Limits::default()).unwrap();
-    let plan = Plan::of(&query.expression, fleet)?;
-    evaluate(&query.expression, &plan)
+    let selection = Selection::of(&query.expression, fleet)?;
+    evaluate(&query.expression, &selection)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Gap, KnownEmpty, Labels, NotLocal, Part, Plan, Value, judge};
+use super::super::{Gap, KnownEmpty, Labels, NotLocal, Part, Selection, Value, judge};
 use super::fixture::{Fleet, local};
 use crate::guard::Empty;
 use crate::limits::Limits;
@@ -128,7 +128,12 @@ fn a_query_over_too_many_series_is_not_local() {
         fleet.add("m:waiting", &[("pod", &number.to_string())], 1.0, 1.0);
     }
     let NotLocal(why) = local("sum(m:waiting)", &fleet).unwrap_err();
-    assert!(why.contains("more than 50000 series"), "{why}");
+    assert!(why.contains("too many series"), "{why}");
+    let mut long = Fleet::default();
+    for number in 0..9 {
+        long.add("m:waiting", &[("pod", &format!("{number}{}", "x".repeat(1 << 20)))], 1.0, 1.0);
+    }
+    assert!(local("sum(m:waiting)", &long).is_err());
     fleet.metric("m:waiting").samples.truncate(40_000);
     assert!(local("sum(m:waiting)", &fleet).is_ok());
     let NotLocal(why) = local("sum(-(-(-(-(-m:waiting)))))", &fleet).unwrap_err();
@@ -141,8 +146,8 @@ fn a_query_over_too_many_series_is_not_local() {
 #[track_caller]
 fn judged(query: &str, fleet: &Fleet, empty: Empty) -> Result<Verdict, Refusal> {
     let query = Query::parse(query, &Limits::default()).unwrap();
-    let plan = Plan::of(&query.expression, fleet).unwrap();
-    judge(&query, &plan, Terms { max_age: Duration::from_secs(120), empty })
+    let selection = Selection::of(&query.expression, fleet).unwrap();
+    judge(&query, &selection, Terms { max_age: Duration::from_secs(120), empty })
 }
 
 #[track_caller]

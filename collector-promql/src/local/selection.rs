@@ -14,10 +14,12 @@ use crate::selector::Selector;
 const SELECTORS_MAX: usize = 16;
 /// The maximum number of samples that the selectors of a query select.
 const SAMPLES_MAX: usize = 50_000;
+/// The maximum number of bytes of their labels: usual series have some 100 each.
+const LABEL_BYTES_MAX: usize = 8 << 20;
 
 /// What is held for the selectors of a query, by their texts.
 #[derive(Debug, Default)]
-pub(crate) struct Plan {
+pub(crate) struct Selection {
     pub(super) selected: HashMap<String, Selected>,
 }
 
@@ -44,7 +46,7 @@ pub(crate) struct Sample {
     pub(super) age: Duration,
 }
 
-impl Plan {
+impl Selection {
     /// Selects the samples for a query.
     ///
     /// # Errors
@@ -77,17 +79,18 @@ impl Plan {
             wanted.push((text, labels, only));
         }
         let only: Vec<Wanted<'_>> = wanted.iter().map(|(.., wanted)| *wanted).collect();
-        let mut selected = HashMap::new();
-        let mut samples = 0;
+        let mut all = HashMap::new();
+        let (mut samples, mut bytes) = (0, 0);
         for ((text, labels, wanted), held) in wanted.into_iter().zip(held.select(&only)) {
-            let of_selector = Selected::of(labels, &wanted, held)?;
-            samples += of_selector.samples.len();
-            if samples > SAMPLES_MAX {
-                return Err(NotLocal::new(format!("it selects more than {SAMPLES_MAX} series")));
+            let selected = Selected::of(labels, &wanted, held)?;
+            samples += selected.samples.len();
+            bytes += selected.samples.iter().map(|it| it.labels.bytes()).sum::<usize>();
+            if samples > SAMPLES_MAX || bytes > LABEL_BYTES_MAX {
+                return Err(NotLocal::new("it selects too many series"));
             }
-            selected.insert(text, of_selector);
+            all.insert(text, selected);
         }
-        Ok(Self { selected })
+        Ok(Self { selected: all })
     }
 
     /// Returns what is held for a selector.
