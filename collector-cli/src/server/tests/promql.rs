@@ -1,6 +1,6 @@
 //! The PromQL API over readings alone: no server is configured.
 
-use collector_core::{Absent, VariantName};
+use collector_core::{Absent, Field, FieldReasons, VariantName};
 
 use super::*;
 
@@ -131,6 +131,40 @@ async fn a_reading_is_answered_until_it_is_too_old() {
     let answer = fixture.query(QUEUE).await;
     check_refused(&answer, UNAVAILABLE, "stale", "unavailable from 5m on");
     assert_eq!(fixture.backend.fetches(), 1, "a query reads nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_is_older_than_its_reading_has_its_own_age() {
+    let fixture = fixture();
+    let serve = |failed: FieldReasons, queue| {
+        fixture.backend.serve(&model(), move |as_of| {
+            let mut replica = ReplicaMetrics::new("m-0", as_of);
+            (replica.queue_length, replica.running_requests) = (queue, Some(1));
+            let mut sample = ModelSample::new(as_of, vec![replica]);
+            sample.failed = failed.clone();
+            sample
+        });
+    };
+    serve(FieldReasons::NONE, Some(3));
+    fixture.read("org/m").await;
+    for age in [100, 200] {
+        tokio::time::advance(Duration::from_secs(100)).await;
+        serve(FieldReasons::from_iter([(Field::QueueLength, "timeout")]), None);
+        // The read starts a refresh.
+        fixture.read("org/m").await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let running = fixture.query("sum(collector_replica_running_requests)").await;
+        assert_eq!((value(&running).as_str(), running.headers.get("age")), ("1", None));
+        let queue = fixture.query(QUEUE).await;
+        if age == 100 {
+            assert_eq!(
+                (value(&queue).as_str(), &queue.headers["age"]),
+                ("3", &"100".parse().unwrap())
+            );
+        } else {
+            check_refused(&queue, UNAVAILABLE, "stale", "3m20s old");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,6 +14,8 @@ use serde_json::Value as Json;
 
 use super::super::{NotLocal, Value};
 use super::fixture::{Fleet, LABELS, local};
+use crate::limits::Limits;
+use crate::query::Query;
 
 /// The time that the samples cover, in seconds.
 const COVERED: f64 = 1800.0;
@@ -58,6 +60,9 @@ const EXPRESSIONS: &[&str] = &[
     "m:waiting <= ignoring (engine) m:running",
     "m:waiting / on (namespace) group_left m:limit",
     "m:limit * on (namespace) group_right m:waiting",
+    r#"m:waiting > on (namespace) group_left (engine) label_replace(m:limit, "engine", "x", "", "")"#,
+    "m:kv * on (namespace) group_left (engine) m:limit",
+    "m:limit < bool on (namespace) group_right (engine) m:kv",
     "sum by (namespace) (m:waiting) / on (namespace) m:limit",
     r#"m:waiting and m:running{namespace="prod"}"#,
     "m:waiting unless on (pod) (m:running > 4)",
@@ -77,6 +82,7 @@ const EXPRESSIONS: &[&str] = &[
     r#"label_replace(vector(1), "namespace", "prod", "", "")"#,
     r#"absent(m:gone{namespace="prod",pod=~"a.*"})"#,
     r#"absent(m:waiting{namespace="prod",namespace!="dev",pod="z"})"#,
+    r#"absent(m:waiting{pod="x",pod="y",engine=~"z",engine="z"})"#,
     "absent(sum(m:gone))",
     r#"absent((m:limit{namespace="dev"}))"#,
     "abs(m:odd)",
@@ -294,6 +300,10 @@ async fn random_queries_have_the_answers_of_a_server() {
     let (mut equal, mut not_local) = (0, BTreeMap::<String, usize>::new());
     for _ in 0..RANDOM {
         let expression = fixture.draw(&expression());
+        // A label may be both in `on` and in `group_left`.
+        if Query::parse(&expression, &Limits::default()).is_err() {
+            continue;
+        }
         let at = (fixture.draw(&(60.0..COVERED)) * 500.0).round() / 500.0 + 0.001;
         match local(&expression, &fleet_at(&fixture.history, at)) {
             Ok(value) => {
@@ -351,6 +361,11 @@ fn expression() -> BoxedStrategy<String> {
             1 => labels().prop_map(|labels| format!("on ({labels})")),
             1 => labels().prop_map(|labels| format!("ignoring ({labels})")),
         ];
+        let grouped = (labels(), select(vec!["left", "right"]), vec(label(), 0..2));
+        let grouped = grouped.prop_map(|(labels, side, included)| {
+            format!("on ({labels}) group_{side} ({})", included.join(","))
+        });
+        let cardinality = prop_oneof![3 => matching.clone(), 2 => grouped];
         let function = select(vec!["abs", "ceil", "floor", "absent", "-"]);
         prop_oneof![
             4 => (aggregation, grouping, inner.clone())
@@ -359,7 +374,7 @@ fn expression() -> BoxedStrategy<String> {
                 .prop_map(|(left, operator, right)| format!("({left}) {operator} ({right})")),
             1 => (scalar.clone(), operator.clone(), inner.clone())
                 .prop_map(|(left, operator, right)| format!("({left}) {operator} ({right})")),
-            3 => (inner.clone(), operator, matching.clone(), inner.clone())
+            4 => (inner.clone(), operator, cardinality, inner.clone())
                 .prop_map(|(left, operator, on, right)| format!("({left}) {operator} {on} ({right})")),
             3 => (inner.clone(), select(vec!["and", "or", "unless"]), matching, inner.clone())
                 .prop_map(|(left, operator, on, right)| format!("({left}) {operator} {on} ({right})")),
