@@ -3,11 +3,12 @@
 use std::cell::LazyCell;
 use std::sync::Arc;
 
+use collector_core::ModelRef;
 use collector_engine::CachingCollector;
 use collector_promql::{Held, HeldSeries, Wanted};
 
 use super::pods::Pods;
-use super::readings::Metric;
+use super::readings::{Metric, accepts};
 
 /// The readings of tracked models, and the gauges of pods.
 pub(super) struct Series {
@@ -24,8 +25,9 @@ impl HeldSeries for Series {
     }
 
     fn select(&self, wanted: &[Wanted<'_>]) -> Vec<Held> {
-        // All selectors see the readings of one moment.
-        let tracked = LazyCell::new(|| self.collector.tracked());
+        // All selectors see the readings of one moment. Most queries name their model, so few are needed.
+        let is_wanted = |model: &ModelRef| wanted.iter().any(|wanted| accepts(wanted, model));
+        let tracked = LazyCell::new(|| self.collector.tracked_where(is_wanted));
         let of_selector = |wanted: &Wanted<'_>| match Metric::find(wanted.metric) {
             Some(metric) => metric.held(wanted, &tracked),
             None => self.pods.held(wanted),

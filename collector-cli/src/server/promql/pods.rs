@@ -38,16 +38,18 @@ impl Pods {
         if !self.sources().any(|source| source.looks_for(wanted.metric)) {
             return None;
         }
-        let found = self.found(wanted);
+        let found = self.found(&|namespace| wanted.accepts("namespace", namespace));
         if self.has_server && (wanted.equal("namespace").is_none() || !is_known(&found)) {
             return None;
         }
-        let pages = || found.pods.iter().filter_map(|pod| pod.page.as_ref());
-        let of_metric = pages().flat_map(|(page, _)| page.of(wanted.metric));
-        let mut labels = labels_of(of_metric);
+        let pages = found.pods.iter().filter_map(|pod| pod.page.as_ref());
+        let mut labels = labels_of(pages.flat_map(|(page, _)| page.of(wanted.metric)));
+        let all;
         if labels.is_empty() {
             // No page has the metric. It would have the labels of the others.
-            labels = labels_of(pages().flat_map(|(page, _)| &page.samples));
+            all = self.found(&|_| true);
+            let pages = all.pods.iter().filter_map(|pod| pod.page.as_ref());
+            labels = labels_of(pages.flat_map(|(page, _)| &page.samples));
         }
         labels.extend(ATTESTED.map(|(label, _)| label));
         Some(labels.into_iter().map(str::to_owned).collect())
@@ -56,7 +58,7 @@ impl Pods {
     /// Returns what is held for a selector.
     pub(super) fn held(&self, wanted: &Wanted<'_>) -> Held {
         let mut held = Held::default();
-        let found = self.found(wanted);
+        let found = self.found(&|namespace| wanted.accepts("namespace", namespace));
         if let Some(why) = found.unknown {
             let part = Part { labels: Labels::default(), is_one_series: false, text: why };
             held.gaps.push(Gap { part, reason: Reason::Backend });
@@ -104,12 +106,11 @@ impl Pods {
         }));
     }
 
-    /// Returns the pods of the namespaces that a selector selects.
-    fn found(&self, wanted: &Wanted<'_>) -> PodsGauges {
-        let of = |namespace: &Namespace| wanted.accepts("namespace", namespace.as_str());
+    /// Returns the pods of the selected namespaces.
+    fn found(&self, of: &dyn Fn(&str) -> bool) -> PodsGauges {
         let mut all = PodsGauges::default();
         for source in self.sources() {
-            let found = source.pods(&of);
+            let found = source.pods(&|namespace: &Namespace| of(namespace.as_str()));
             all.pods.extend(found.pods);
             all.unknown = all.unknown.or(found.unknown);
         }

@@ -1,7 +1,8 @@
 //! The readings of tracked models as series that PromQL queries select: those that `/metrics` shows.
 
 use collector_core::{
-    CollectError, Field, Reading, ReplicaMetrics, ReplicaState, Replicas, Tick, TrackedModel,
+    CollectError, Field, ModelRef, Reading, ReplicaMetrics, ReplicaState, Replicas, Tick,
+    TrackedModel,
 };
 use collector_promql::{Gap, Held, HeldSample, KnownEmpty, Labels, Part, Reason, Wanted};
 
@@ -42,10 +43,7 @@ impl Metric {
     /// Returns what is held for a selector.
     pub(super) fn held(self, wanted: &Wanted<'_>, tracked: &[TrackedModel]) -> Held {
         let mut held = Held::default();
-        let accepts = |model: &&TrackedModel| {
-            model_labels(model).iter().all(|(label, value)| wanted.accepts(label, value))
-        };
-        for model in tracked.iter().filter(accepts) {
+        for model in tracked.iter().filter(|model| accepts(wanted, &model.model)) {
             match self {
                 Self::OfReplica(series) => add_replicas(&mut held, model, series),
                 Self::OfAllocation(series) => add_allocations(&mut held, model, series),
@@ -55,17 +53,23 @@ impl Metric {
     }
 }
 
+/// Returns whether a selector may select series of a model.
+pub(super) fn accepts(wanted: &Wanted<'_>, model: &ModelRef) -> bool {
+    model_labels(model).iter().all(|(label, value)| wanted.accepts(label, value))
+}
+
 fn add_replicas(held: &mut Held, model: &TrackedModel, series: &Series<OfReplica>) {
     let reading = match &model.replicas {
         Ok(reading) => reading,
         Err(error) => {
-            held.gaps.push(unavailable(part(model_labels(model), error.to_string()), error));
+            held.gaps.push(unavailable(part(model_labels(&model.model), error.to_string()), error));
             return;
         }
     };
     if reading.value().partial {
         let text = format!("some pods of {} may be absent", model.model);
-        held.gaps.push(Gap { part: part(model_labels(model), text), reason: Reason::Partial });
+        held.gaps
+            .push(Gap { part: part(model_labels(&model.model), text), reason: Reason::Partial });
     } else {
         add_known_empty(held, model, reading);
     }
@@ -80,7 +84,13 @@ fn add_replicas(held: &mut Held, model: &TrackedModel, series: &Series<OfReplica
             None if replica.state == ReplicaState::Sleeping => {}
             None => {
                 let pod = replica.pod_name.as_str();
-                let text = format!("{} of pod {pod:?} of {} is unknown", series.name, model.model);
+                let failed = &reading.value().failed;
+                let why = fields_of(series.name)
+                    .iter()
+                    .find_map(|field| replica.reasons.get(*field).or_else(|| failed.get(*field)));
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                let text =
+                    format!("{} of pod {pod:?} of {} is unknown{why}", series.name, model.model);
                 held.gaps.push(not_measured(Labels::new(labels), text));
             }
         }
@@ -91,7 +101,7 @@ fn add_replicas(held: &mut Held, model: &TrackedModel, series: &Series<OfReplica
 fn add_known_empty(held: &mut Held, model: &TrackedModel, reading: &Reading<Replicas>) {
     if reading.value().replicas.is_empty() {
         let text = format!("{} has no pods", model.model);
-        let part = part(model_labels(model), text);
+        let part = part(model_labels(&model.model), text);
         held.empty.push(KnownEmpty { part, age: reading.age() });
         return;
     }
@@ -99,7 +109,7 @@ fn add_known_empty(held: &mut Held, model: &TrackedModel, reading: &Reading<Repl
         let replicas = &reading.value().replicas;
         if !replicas.iter().any(|replica| replica.variant_name.as_ref() == Some(variant)) {
             let text = format!("variant {:?} of {} has no pods", variant.as_str(), model.model);
-            let [name, namespace] = model_labels(model);
+            let [name, namespace] = model_labels(&model.model);
             let labels = [name, namespace, ("variant_name", label_value(variant.as_str()))];
             held.empty.push(KnownEmpty { part: part(labels, text), age: reading.age() });
         }
@@ -109,7 +119,7 @@ fn add_known_empty(held: &mut Held, model: &TrackedModel, reading: &Reading<Repl
 fn add_allocations(held: &mut Held, model: &TrackedModel, series: &Series<OfAllocation>) {
     for (variant, reading) in &model.allocations {
         let of_variant = |text| {
-            let [name, namespace] = model_labels(model);
+            let [name, namespace] = model_labels(&model.model);
             part([name, namespace, ("variant_name", label_value(variant.as_str()))], text)
         };
         let variant = format!("variant {:?} of {}", variant.as_str(), model.model);
@@ -137,7 +147,13 @@ fn add_allocations(held: &mut Held, model: &TrackedModel, series: &Series<OfAllo
 
 /// Returns when the value of a series was sampled.
 fn sampled_at(replica: &ReplicaMetrics, series: &str) -> Tick {
-    let fields: &[Field] = match series.trim_start_matches("collector_replica_") {
+    let oldest = fields_of(series).iter().map(|field| replica.sampled_at(*field)).min();
+    oldest.unwrap_or(replica.sampled_at)
+}
+
+/// Returns the fields that the value of a replica's series comes from.
+fn fields_of(series: &str) -> &'static [Field] {
+    match series.trim_start_matches("collector_replica_") {
         "kv_cache_usage" => &[Field::KvCacheUsage],
         "queue_length" => &[Field::QueueLength],
         "running_requests" => &[Field::RunningRequests],
@@ -147,13 +163,11 @@ fn sampled_at(replica: &ReplicaMetrics, series: &str) -> Tick {
         "avg_output_tokens" => &[Field::AvgOutputTokens],
         "prefix_cache_hit_rate" => &[Field::PrefixCacheHitRate],
         _ => &[],
-    };
-    let oldest = fields.iter().map(|field| replica.sampled_at(*field)).min();
-    oldest.unwrap_or(replica.sampled_at)
+    }
 }
 
-fn model_labels(model: &TrackedModel) -> [(&'static str, String); 2] {
-    let (name, namespace) = (model.model.model.as_str(), model.model.namespace.as_str());
+fn model_labels(model: &ModelRef) -> [(&'static str, String); 2] {
+    let (name, namespace) = (model.model.as_str(), model.namespace.as_str());
     [("model_name", label_value(name)), ("namespace", label_value(namespace))]
 }
 

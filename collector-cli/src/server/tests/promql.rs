@@ -190,6 +190,19 @@ async fn an_unknown_part_of_the_fleet_refuses_the_sum() {
     fixture.collector.invalidate_cache(&ModelRef::new("org/b", "prod"));
     fixture.read("org/b").await;
     check_refused(&fixture.query(all).await, UNAVAILABLE, "partial", "pod \"b-1\"");
+    fixture.backend.serve(&ModelRef::new("org/b", "prod"), |as_of| {
+        let known = |pod: &str| {
+            let mut replica = ReplicaMetrics::new(pod, as_of);
+            replica.queue_length = (pod == "b-0").then_some(5);
+            replica
+        };
+        let mut sample = ModelSample::new(as_of, vec![known("b-0"), known("b-1")]);
+        sample.failed = FieldReasons::from_iter([(Field::QueueLength, "timeout")]);
+        sample
+    });
+    fixture.collector.invalidate_cache(&ModelRef::new("org/b", "prod"));
+    fixture.read("org/b").await;
+    check_refused(&fixture.query(all).await, UNAVAILABLE, "partial", "is unknown: timeout");
     let known = r#"collector_replica_queue_length{pod="b-0"}"#;
     assert_eq!(value(&fixture.query(known).await), "5");
     let unknown = fixture.query(&known.replace("b-0", "b-1")).await;

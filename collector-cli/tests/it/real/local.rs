@@ -109,6 +109,8 @@ async fn gauges_of_scraped_pods_are_answered_without_a_prometheus() {
     check_refused(&fixture.ask("sglang:num_queue_reqs"), "missing", "missing is not 0");
     let typo = fixture.ask(&WAITING.replace("org/m", "org/n"));
     assert_eq!((typo.status, typo.header("x-collector-reason")), (422, Some("unknown_model")));
+    let nowhere = WAITING.replace("\"prod\"", "\"prdo\"");
+    check_refused(&fixture.ask(&nowhere), "missing", "missing is not 0");
     let job = WAITING.replace('}', ",job=\"vllm\"}");
     check_refused(&fixture.ask(&job), "no_server", "a scrape configuration may add it");
     check_refused(&fixture.ask("rate(vllm:prompt_tokens_total[1m])"), "no_server", "range");
