@@ -195,6 +195,11 @@ async fn local_answers_equal_those_of_the_prometheus_that_scrapes_the_same_pods(
 
     // With a Prometheus as a backend too, it may know pods that no target names.
     let both = Fixture::start(&world.fleet, "[\"scrape\", \"prometheus\"]", &server);
+    eventually("all pods are scraped", Duration::from_secs(20), || async {
+        let metrics = both.served.get("/metrics").body;
+        metrics.contains("collector_epp_targets{state=\"up\"} 4")
+    })
+    .await;
     let before = world.queries().await;
     assert_eq!(result(&both.ask(WAITING)).as_deref(), Some(r#"{} ["6"]"#));
     assert!(world.queries().await > before);
