@@ -4,9 +4,9 @@
 //! scrape configuration adds (`job`, `instance`) would match nothing. Whatever else a query needs, a rate or a range
 //! for example, is not evaluated here. Such queries go to the server as a whole.
 //!
-//! `selection` finds what is held for the selectors, `evaluate` computes the result, with `matching` for operations on two vectors and
-//! `functions` for calls, `pattern` limits regular expressions to those that mean the same in a server, and `judge`
-//! decides whether the selected data are complete and recent.
+//! `selection` finds what is held for the selectors, `evaluate` computes the result, with `matching` for operations on
+//! two vectors and `functions` for calls, `pattern` limits regular expressions to those that mean the same in a server,
+//! and `judge` decides whether the selected data are complete and recent.
 
 use std::time::Duration;
 

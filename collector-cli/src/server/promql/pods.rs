@@ -3,12 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use collector_core::{Backend, Clock, GaugeSample, Namespace, PageGauges, PodGauges, PodsGauges};
 use collector_promql::{Gap, Held, HeldSample, Labels, Part, Reason, Wanted};
 
 /// The labels that targets attest. As in Prometheus, a label of the page with such a name is renamed.
 const ATTESTED: [(&str, &str); 2] = [("namespace", "exported_namespace"), ("pod", "exported_pod")];
+
+/// An older page belongs to a pod that is rarely scraped: its model is not tracked.
+const CURRENT: Duration = Duration::from_secs(60);
 
 /// The pods that are scraped directly.
 pub(super) struct Pods {
@@ -39,7 +43,7 @@ impl Pods {
             return None;
         }
         let found = self.found(&|namespace| wanted.accepts("namespace", namespace));
-        if self.has_server && (wanted.equal("namespace").is_none() || !is_known(&found)) {
+        if self.has_server && (wanted.equal("namespace").is_none() || !self.is_known(&found)) {
             return None;
         }
         let pages = found.pods.iter().filter_map(|pod| pod.page.as_ref());
@@ -106,6 +110,17 @@ impl Pods {
         }));
     }
 
+    /// Returns whether there are pods, and all of them are scraped all the time.
+    fn is_known(&self, found: &PodsGauges) -> bool {
+        let now = self.clock.now();
+        let is_current = |pod: &PodGauges| match &pod.page {
+            _ if pod.failure.is_some() => true,
+            Some((_, asked_at)) => asked_at.age(now) < CURRENT,
+            None => false,
+        };
+        !found.pods.is_empty() && found.unknown.is_none() && found.pods.iter().all(is_current)
+    }
+
     /// Returns the pods of the selected namespaces.
     fn found(&self, of: &dyn Fn(&str) -> bool) -> PodsGauges {
         let mut all = PodsGauges::default();
@@ -120,12 +135,6 @@ impl Pods {
     fn sources(&self) -> impl Iterator<Item = &dyn PageGauges> {
         self.backends.iter().filter_map(|backend| backend.gauges())
     }
-}
-
-/// Returns whether there are pods, and all of them were scraped.
-fn is_known(found: &PodsGauges) -> bool {
-    let is_untried = |pod: &PodGauges| pod.page.is_none() && pod.failure.is_none();
-    !found.pods.is_empty() && found.unknown.is_none() && !found.pods.iter().any(is_untried)
 }
 
 fn labels_of<'a>(samples: impl IntoIterator<Item = &'a GaugeSample>) -> BTreeSet<&'a str> {
