@@ -6,10 +6,12 @@ use promql_parser::parser::token::{
     T_ADD, T_DIV, T_EQLC, T_GTE, T_GTR, T_LSS, T_LTE, T_MOD, T_MUL, T_NEQ, T_POW, T_SUB, TokenId,
 };
 use promql_parser::parser::{AggregateExpr, BinaryExpr, Expr, LabelModifier};
+use regex::Regex;
 
 use super::labels::NAME;
 use super::selection::unknown_label;
-use super::{Labels, NotLocal, Selection, functions, matching};
+use super::{Labels, NotLocal, Selection, functions, matching, pattern};
+use crate::limits::{REGEXES_MAX, check_regex};
 use crate::selector::Selector;
 
 /// The maximum number of samples in all intermediate results together.
@@ -61,13 +63,15 @@ impl Known {
 /// # Errors
 /// When a part of the expression is not evaluated here, or when a server would reject the operation on these samples.
 pub(crate) fn evaluate(expression: &Expr, selection: &Selection) -> Result<Value, NotLocal> {
-    Evaluation { selection, samples: 0 }.value(expression)
+    Evaluation { selection, samples: 0, regexes: 0 }.value(expression)
 }
 
 pub(super) struct Evaluation<'a> {
     selection: &'a Selection,
     /// The number of samples in results so far.
     samples: usize,
+    /// The number of compiled regular expressions.
+    regexes: usize,
 }
 
 impl Evaluation<'_> {
@@ -101,6 +105,20 @@ impl Evaluation<'_> {
             vector.check_unique()?;
         }
         Ok(value)
+    }
+
+    /// Compiles a regular expression that must match a whole text.
+    pub(super) fn regex(&mut self, pattern: &str) -> Result<Regex, NotLocal> {
+        self.regexes += 1;
+        if self.regexes > REGEXES_MAX {
+            return Err(NotLocal::new(format!(
+                "it has more than {REGEXES_MAX} regular expressions"
+            )));
+        }
+        pattern::check_pattern(pattern)?;
+        check_regex(pattern).map_err(NotLocal)?;
+        Regex::new(&format!("^(?:{pattern})$"))
+            .map_err(|_| not_evaluated(&format!("the regular expression {pattern:?}")))
     }
 
     pub(super) fn vector(&mut self, expression: &Expr) -> Result<Vector, NotLocal> {

@@ -56,7 +56,8 @@ pub(super) fn call(evaluation: &mut Evaluation<'_>, call: &Call) -> Result<Value
             let [Some(target), Some(replacement), Some(source), Some(pattern)] = texts else {
                 return Err(not_evaluated(name));
             };
-            label_replace(vector, target, replacement, source, pattern)?
+            let pattern = evaluation.regex(pattern)?;
+            label_replace(vector, target, replacement, source, &pattern)?
         }
         _ => return Err(not_evaluated(name)),
     };
@@ -101,7 +102,7 @@ fn label_replace(
     target: &str,
     replacement: &str,
     source: &str,
-    pattern: &str,
+    regex: &Regex,
 ) -> Result<Vector, NotLocal> {
     let is_label = |name: &str| {
         name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
@@ -114,9 +115,6 @@ fn label_replace(
     if !source.is_empty() {
         vector.known.check(&[source.to_owned()])?;
     }
-    pattern::check_pattern(pattern)?;
-    let regex = Regex::new(&format!("^(?:{pattern})$"))
-        .map_err(|_| not_evaluated("the regular expression of label_replace"))?;
     let mut changes_all = true;
     for (labels, _) in &mut vector.samples {
         let value = labels.get(source).to_owned();

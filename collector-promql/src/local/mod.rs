@@ -29,6 +29,7 @@ mod tests;
 pub(crate) use evaluate::{Value, evaluate};
 pub(crate) use judge::judge;
 pub use labels::Labels;
+pub(crate) use pattern::check_text;
 pub(crate) use selection::Selection;
 
 /// The series that the program holds itself.

@@ -107,11 +107,13 @@ async fn everything_else_goes_to_the_server() {
     };
     let mixed = format!("{WAITING} + sum(up)");
     let rate = r#"sum(rate(held:waiting{model_name="m"}[1m]))"#.to_owned();
+    let raw = r#"sum(held:waiting{model_name="m",model_name!~`a\\.`})"#.to_owned();
     let label = r#"sum(held:waiting{model_name="m",job="a"})"#.to_owned();
     for question in [
         InstantQuery { query: mixed, ..local.clone() },
         InstantQuery { query: rate, ..local.clone() },
         InstantQuery { query: label, ..local.clone() },
+        InstantQuery { query: raw, ..local.clone() },
         InstantQuery { query: "held:waiting offset 1s".to_owned(), ..local.clone() },
         InstantQuery { query: "vector(1)".to_owned(), ..local.clone() },
         InstantQuery { time: Some(4e9), ..local.clone() },

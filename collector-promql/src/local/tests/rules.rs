@@ -143,6 +143,18 @@ fn a_query_over_too_many_series_is_not_local() {
     assert!(why.contains("more than 16 selectors"), "{why}");
 }
 
+#[test]
+fn regular_expressions_are_bounded() {
+    let replaced = |pattern: &str, inner: &str| {
+        format!(r#"label_replace({inner}, "engine", "x", "pod", "{pattern}")"#)
+    };
+    check_not_local(&replaced("(((a{9}){9}){9}){9}", "m:waiting"), "too large once compiled");
+    check_not_local(&replaced(&"a".repeat(2000), "m:waiting"), "the limit is 1024");
+    let nested = |count| (0..count).fold("m:waiting".to_owned(), |it, _| replaced(".*", &it));
+    assert!(local(&nested(16), &fleet()).is_ok());
+    check_not_local(&nested(17), "more than 16 regular expressions");
+}
+
 #[track_caller]
 fn judged(query: &str, fleet: &Fleet, empty: Empty) -> Result<Verdict, Refusal> {
     let query = Query::parse(query, &Limits::default()).unwrap();
