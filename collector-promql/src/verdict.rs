@@ -109,10 +109,8 @@ pub(crate) fn judge(
             for need in needs {
                 match judge(need, of_selector) {
                     Ok(verdict) => any.get_or_insert_default().add(verdict),
-                    // The result would have the old or incomplete samples.
-                    Err(it) if matches!(it.reason, Reason::Stale | Reason::Partial) => {
-                        return Err(it);
-                    }
+                    // The other operand replaces missing series, and not those that are old or unknown.
+                    Err(refusal) if refusal.reason != Reason::Missing => return Err(refusal),
                     Err(refusal) => refused = refused.or(Some(refusal)),
                 }
             }

@@ -102,7 +102,7 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
             );
         } else {
             tracing::info!(
-                "PromQL queries are answered from readings alone: prometheus.url is not set"
+                "PromQL queries over readings and scraped pods are answered, and no others: prometheus.url is not set"
             );
         }
     }

@@ -34,6 +34,8 @@ pub(crate) struct Selected {
     pub(super) gaps: Vec<Gap>,
     /// What it would select, and is known to have no series.
     pub(super) empty: Vec<KnownEmpty>,
+    /// The result depends on its samples, and not only on whether there are any, as in `absent`.
+    pub(super) decides: bool,
     /// The metric has a series with the same place in the fleet, without regard to other matchers.
     pub(super) is_alive: bool,
 }
@@ -53,11 +55,12 @@ impl Selection {
     /// When a part of the query cannot be local.
     pub(crate) fn of(expression: &Expr, held: &dyn HeldSeries) -> Result<Self, NotLocal> {
         let mut found = Vec::new();
-        selectors(expression, &mut found)?;
-        let mut wanted: Vec<(String, Vec<String>, Wanted<'_>)> = Vec::new();
-        for selector in found {
+        selectors(expression, true, &mut found)?;
+        let mut wanted: Vec<(String, Selected, Wanted<'_>)> = Vec::new();
+        for (selector, decides) in found {
             let text = Selector::new(selector).text().to_owned();
-            if wanted.iter().any(|(known, ..)| *known == text) {
+            if let Some((_, known, _)) = wanted.iter_mut().find(|(known, ..)| *known == text) {
+                known.decides |= decides;
                 continue;
             }
             if wanted.len() == SELECTORS_MAX {
@@ -76,13 +79,13 @@ impl Selection {
                 }
             }
             pattern::check(selector)?;
-            wanted.push((text, labels, only));
+            wanted.push((text, Selected { labels, decides, ..Selected::default() }, only));
         }
         let only: Vec<Wanted<'_>> = wanted.iter().map(|(.., wanted)| *wanted).collect();
         let mut all = HashMap::new();
         let (mut samples, mut bytes) = (0, 0);
-        for ((text, labels, wanted), held) in wanted.into_iter().zip(held.select(&only)) {
-            let selected = Selected::of(labels, &wanted, held)?;
+        for ((text, mut selected, wanted), held) in wanted.into_iter().zip(held.select(&only)) {
+            selected.take(&wanted, held)?;
             samples += selected.samples.len();
             bytes += selected.samples.iter().map(|it| it.labels.bytes()).sum::<usize>();
             if samples > SAMPLES_MAX || bytes > LABEL_BYTES_MAX {
@@ -121,31 +124,31 @@ impl Selection {
 }
 
 impl Selected {
-    fn of(labels: Vec<String>, wanted: &Wanted<'_>, held: Held) -> Result<Self, NotLocal> {
+    /// Takes what a selector selects of what is held.
+    fn take(&mut self, wanted: &Wanted<'_>, held: Held) -> Result<(), NotLocal> {
         let matchers = &wanted.selector.matchers.matchers;
         let of_labels = |names: &'static [&str]| {
             matchers.iter().filter(move |it| names.contains(&it.name.as_str()))
         };
-        let mut selected = Self { labels, ..Self::default() };
         // A series of the selected models exists.
         let mut has_models = false;
         for sample in held.samples {
             let mut labels = sample.labels;
             labels.set(NAME.into(), wanted.metric.to_owned());
-            if !selected.is_alive {
-                selected.is_alive = pattern::all_match(of_labels(&PLACE), &labels)?;
+            if !self.is_alive {
+                self.is_alive = pattern::all_match(of_labels(&PLACE), &labels)?;
             }
             if !has_models {
                 has_models = pattern::all_match(of_labels(&MODEL), &labels)?;
             }
             if pattern::all_match(matchers.iter(), &labels)? {
                 let (value, age) = (sample.value, sample.age);
-                selected.samples.push(Sample { labels, value, age });
+                self.samples.push(Sample { labels, value, age });
             }
         }
         for gap in held.gaps {
             if reaches(matchers, &gap.part)? {
-                selected.gaps.push(gap);
+                self.gaps.push(gap);
             }
         }
         for empty in held.empty {
@@ -156,10 +159,10 @@ impl Selected {
                 others.all(|it| !empty.part.labels.get(&it.name).is_empty())
             };
             if reaches(matchers, &empty.part)? && (!has_models || is_determined()) {
-                selected.empty.push(empty);
+                self.empty.push(empty);
             }
         }
-        Ok(selected)
+        Ok(())
     }
 }
 
@@ -175,17 +178,21 @@ fn reaches(matchers: &[Matcher], part: &Part) -> Result<bool, NotLocal> {
     pattern::all_match(known, &part.labels)
 }
 
-/// Finds the selectors of an expression, those within `absent` too.
+/// Finds the selectors of an expression, each with whether the result depends on its samples (`decides`).
 fn selectors<'a>(
     expression: &'a Expr,
-    found: &mut Vec<&'a VectorSelector>,
+    decides: bool,
+    found: &mut Vec<(&'a VectorSelector, bool)>,
 ) -> Result<(), NotLocal> {
+    let mut all = |parts: &[&'a Expr], decides| {
+        parts.iter().try_for_each(|part| selectors(part, decides, found))
+    };
     match expression {
         Expr::VectorSelector(selector) if selector.offset.is_some() || selector.at.is_some() => {
             Err(NotLocal::new("it has offset or @, and only current samples are held"))
         }
         Expr::VectorSelector(selector) => {
-            found.push(selector);
+            found.push((selector, decides));
             Ok(())
         }
         Expr::MatrixSelector(_) | Expr::Subquery(_) => {
@@ -193,17 +200,18 @@ fn selectors<'a>(
         }
         Expr::Extension(_) => Err(NotLocal::new("it has an extension of PromQL")),
         Expr::NumberLiteral(_) | Expr::StringLiteral(_) => Ok(()),
-        Expr::Paren(inner) => selectors(&inner.expr, found),
-        Expr::Unary(inner) => selectors(&inner.expr, found),
+        Expr::Paren(inner) => all(&[&inner.expr], decides),
+        Expr::Unary(inner) => all(&[&inner.expr], decides),
         Expr::Aggregate(aggregate) => {
-            aggregate.param.iter().try_for_each(|it| selectors(it, found))?;
-            selectors(&aggregate.expr, found)
+            let parameter = aggregate.param.iter().map(|it| &**it);
+            let parts: Vec<&Expr> = parameter.chain([&*aggregate.expr]).collect();
+            all(&parts, decides)
         }
-        Expr::Binary(binary) => {
-            selectors(&binary.lhs, found)?;
-            selectors(&binary.rhs, found)
+        Expr::Binary(binary) => all(&[&binary.lhs, &binary.rhs], decides),
+        Expr::Call(call) => {
+            let parts: Vec<&Expr> = call.args.args.iter().map(|it| &**it).collect();
+            all(&parts, decides && call.func.name != "absent")
         }
-        Expr::Call(call) => call.args.args.iter().try_for_each(|it| selectors(it, found)),
     }
 }
 

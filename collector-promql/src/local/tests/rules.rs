@@ -193,10 +193,21 @@ fn an_unknown_part_refuses_the_sum() {
     let alone = r#"sum(m:waiting{model_name="org/c"})"#;
     check_refused(alone, &fleet, Reason::Backend, "metrics of org/c are unavailable");
     check_refused(&format!("{alone} or vector(0)"), &fleet, Reason::Backend, "org/c");
+    check_refused(
+        &format!("sum(m:running or {})", &alone[4..alone.len() - 1]),
+        &fleet,
+        Reason::Backend,
+        "org/c",
+    );
     assert!(judged(alone, &fleet, Empty::Zero).unwrap().is_known_empty);
     assert!(judged("sum(m:waiting)", &fleet, Empty::Zero).is_err());
     assert!(judged(r#"m:waiting{model_name="org/a"}"#, &fleet, Empty::Error).unwrap().has_data);
     assert!(judged("absent(m:waiting)", &fleet, Empty::Error).is_ok());
+    // Without the unknown series, unless would leave too much.
+    check_refused("m:running unless m:waiting", &fleet, Reason::Partial, partial);
+    let unless =
+        format!("m:running unless absent(m:waiting) unless {}", &alone[4..alone.len() - 1]);
+    check_refused(&unless, &fleet, Reason::Backend, "org/c");
     // A gap of one series is reached by its own labels alone.
     let gap = &mut fleet.metric("m:waiting").gaps[0];
     gap.part.is_one_series = true;
