@@ -118,7 +118,8 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     /// Most tracked models.
     "server.max_tracked": Positive = "10000";
     /// True: `collector serve` has a PromQL API in front of `prometheus.url`, with its credentials: guarded for autoscalers
-    /// (`/api/v1/query`), unguarded for dashboards (`/raw`). See promql-api.md.
+    /// (`/api/v1/query`), unguarded for dashboards (`/raw`). Queries over readings and scraped pods need no server. See
+    /// promql-api.md.
     "promql.enabled": Bool = "false";
     /// How long an answer is returned again without a request to the server.
     "promql.ttl": Duration = "5s";

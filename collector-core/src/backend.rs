@@ -11,6 +11,7 @@ use crate::answer::Answers;
 use crate::ask::{Ask, ListAsk, ProbeAsk};
 use crate::clock::Clock;
 use crate::error::{BackendError, ErrorKind, Operation};
+use crate::gauges::PageGauges;
 use crate::model::{BackendName, ModelRef};
 
 /// A source of metrics.
@@ -78,6 +79,11 @@ pub trait Backend: Send + Sync + 'static {
     fn live(&self) -> Option<&dyn LiveSource> {
         None
     }
+
+    /// Returns the gauges of the metrics pages that the backend reads; `None` for one that reads none.
+    fn gauges(&self) -> Option<&dyn PageGauges> {
+        None
+    }
 }
 
 /// A pointer to a backend is that backend.
@@ -112,6 +118,10 @@ macro_rules! forward_backend {
 
             fn live(&self) -> Option<&dyn LiveSource> {
                 (**self).live()
+            }
+
+            fn gauges(&self) -> Option<&dyn PageGauges> {
+                (**self).gauges()
             }
         }
     )*};

@@ -169,6 +169,11 @@ impl CachingCollector {
 
     /// What is tracked, with the readings as they stand now, in order. Does not count as reading.
     pub fn tracked(&self) -> Vec<TrackedModel> {
+        self.tracked_where(|_| true)
+    }
+
+    /// The same for the models that `is_wanted` selects.
+    pub fn tracked_where(&self, is_wanted: impl Fn(&ModelRef) -> bool) -> Vec<TrackedModel> {
         let tracked_model = |model: ModelRef| {
             let stopped = |cell: &State<Fetch>| Some(cell.tracked.as_ref()?.stopped.clone());
             let stopped = self.engine.models.peek(&model, stopped).flatten().unwrap_or_default();
@@ -182,7 +187,8 @@ impl CachingCollector {
                 model,
             }
         };
-        self.engine.models.tracked().into_iter().map(tracked_model).collect()
+        let tracked = self.engine.models.tracked().into_iter();
+        tracked.filter(|model| is_wanted(model)).map(tracked_model).collect()
     }
 
     /// The replica metrics of a model as they stand now, without waiting and without asking a backend. Does not count

@@ -112,6 +112,37 @@ pub(crate) fn of_value(at: f64, value: f64, warnings: &[String]) -> Vec<u8> {
     document.to_string().into_bytes()
 }
 
+/// Returns an answer of a vector.
+pub(crate) fn of_vector<L: Serialize>(at: f64, samples: &[(L, f64)]) -> Result<Vec<u8>, String> {
+    #[derive(Serialize)]
+    struct Shown<'a, L> {
+        metric: &'a L,
+        value: (f64, String),
+    }
+    let samples = samples.iter();
+    let samples: Vec<Shown<'_, L>> =
+        samples.map(|(metric, value)| Shown { metric, value: (at, shown(*value)) }).collect();
+    let result = serde_json::value::to_raw_value(&samples).map_err(|error| error.to_string())?;
+    of_result("vector", &result)
+}
+
+/// Returns an answer of a number.
+pub(crate) fn of_scalar(at: f64, value: f64) -> Result<Vec<u8>, String> {
+    let result = serde_json::value::to_raw_value(&(at, shown(value)));
+    of_result("scalar", &result.map_err(|error| error.to_string())?)
+}
+
+fn of_result(result_type: &str, result: &RawValue) -> Result<Vec<u8>, String> {
+    let document = Document {
+        status: Cow::Borrowed("success"),
+        data: Some(Data { result_type: Cow::Borrowed(result_type), result }),
+        error: None,
+        warnings: Vec::new(),
+        infos: Vec::new(),
+    };
+    serde_json::to_vec(&document).map_err(|error| error.to_string())
+}
+
 /// Returns whether a body is a document of the API, with any status.
 pub(crate) fn is_document(body: &[u8]) -> bool {
     serde_json::from_slice::<Document<'_>>(body).is_ok()

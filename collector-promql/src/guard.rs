@@ -1,6 +1,7 @@
 //! A guard in front of one PromQL server: what callers get for a query, and how long they wait.
 //!
-//! `evaluate` sends a query to the server, once for all concurrent callers of the same query.
+//! `local` answers queries over held series. `evaluate` sends other queries to the server, once for all concurrent
+//! callers of the same query.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -18,6 +19,7 @@ use tokio::time::timeout;
 use crate::anchor::Anchors;
 use crate::answer::{self, Content};
 use crate::limits::Limits;
+use crate::local::{HeldSeries, NotLocal};
 use crate::memory::{Answer, Facts, InFlight, Memory, Outcome, Scoped};
 use crate::probe::Matched;
 use crate::query::Query;
@@ -26,6 +28,7 @@ use crate::upstream::{Passed, Request, Unanswered, Upstream};
 
 mod evaluate;
 mod hint;
+mod local;
 mod partial;
 mod passed;
 
@@ -144,8 +147,10 @@ pub struct Reply {
     pub status: u16,
     /// A JSON document.
     pub body: Bytes,
-    /// The age of an answer from memory.
+    /// The age of an answer from memory, and of the oldest sample of an answer from held series.
     pub age: Option<Duration>,
+    /// It was answered from series that the program holds itself.
+    pub is_local: bool,
     /// Why there is no answer.
     pub reason: Option<Reason>,
     /// When to retry.
@@ -187,12 +192,13 @@ pub enum Found {
     CannotTell,
 }
 
-/// A guard in front of one server. Clones share everything.
+/// A guard over held series and one server. Clones share everything.
 #[derive(Clone)]
 pub struct Guard(Arc<Shared>);
 
 struct Shared {
-    upstream: Arc<dyn Upstream>,
+    upstream: Option<Arc<dyn Upstream>>,
+    held: Option<Arc<dyn HeldSeries>>,
     models: Arc<dyn Models>,
     clock: Arc<dyn Clock>,
     settings: Settings,
@@ -223,9 +229,11 @@ struct Permits {
 }
 
 impl Guard {
-    /// Creates a guard. `models` distinguishes misspelt models from models without series.
+    /// Creates a guard. Queries that need nothing but series of `held` are answered from these; others are sent to
+    /// `upstream`, and refused if there is none. `models` distinguishes misspelt models from models without series.
     pub fn new(
-        upstream: Arc<dyn Upstream>,
+        upstream: Option<Arc<dyn Upstream>>,
+        held: Option<Arc<dyn HeldSeries>>,
         models: Arc<dyn Models>,
         clock: Arc<dyn Clock>,
         anchors: Anchors,
@@ -236,6 +244,7 @@ impl Guard {
         let memory = Memory::new(settings.max_entries, settings.max_bytes);
         Self(Arc::new(Shared {
             upstream,
+            held,
             models,
             started_at: clock.now(),
             clock,
@@ -264,6 +273,7 @@ impl Guard {
     pub async fn query(&self, question: InstantQuery) -> Reply {
         let reply = self.0.answer(question).await;
         let outcome = match (reply.status, reply.age) {
+            (200, _) if reply.is_local => "local",
             (200, None) => "ok",
             (200, Some(_)) => "memory",
             _ if reply.reason.is_some() => "refused",
@@ -299,7 +309,15 @@ impl Shared {
             }
         };
         if query.of_past || question.time.is_some_and(|time| !self.is_within(NOW, time)) {
+            if self.upstream.is_none() {
+                return Self::without_server("it is about the past");
+            }
             return self.past(question).await;
+        }
+        match self.local(&query, &question).await {
+            Ok(reply) => return reply,
+            Err(NotLocal(why)) if self.upstream.is_none() => return Self::without_server(&why),
+            Err(_) => {}
         }
         let question = self.allowing_partial(question);
         let key = self.key(&query, &question);
@@ -399,6 +417,7 @@ impl Shared {
                 status: passed.status,
                 body: passed.body.clone(),
                 age: None,
+                is_local: false,
                 reason: None,
                 retry_after: None,
             },
@@ -470,7 +489,7 @@ fn late(within: Duration) -> Outcome {
 
 impl Reply {
     fn given(body: Bytes, age: Option<Duration>) -> Self {
-        Self { status: 200, body, age, reason: None, retry_after: None }
+        Self { status: 200, body, age, is_local: false, reason: None, retry_after: None }
     }
 
     fn refused(refusal: &Refusal) -> Self {
@@ -479,6 +498,7 @@ impl Reply {
             status,
             body: refusal.document().into(),
             age: None,
+            is_local: false,
             reason: Some(refusal.reason),
             retry_after: (status == 503).then_some(RETRY_AFTER),
         }

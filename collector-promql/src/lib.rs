@@ -6,6 +6,8 @@
 //! server does not respond, the last answer is returned with its age for [`Settings::max_stale`], and an error after
 //! that.
 //!
+//! Queries over series that the program holds itself need no server: see `local`, and [`HeldSeries`].
+//!
 //! `limits` rejects queries that are expensive to parse, `query` determines what an answer needs, `anchor` lists the
 //! series that prove that an exporter is up, `probe` writes and reads the probe, `verdict` decides, and `guard` does
 //! all of it for concurrent callers.
@@ -15,6 +17,7 @@ mod anchor;
 mod answer;
 mod guard;
 mod limits;
+mod local;
 mod memory;
 mod probe;
 mod query;
@@ -26,6 +29,7 @@ mod verdict;
 pub use anchor::{Anchors, Strength};
 pub use guard::{Empty, Found, Guard, InstantQuery, Models, Partial, Reply, Settings};
 pub use limits::Limits;
+pub use local::{Gap, Held, HeldSample, HeldSeries, KnownEmpty, Labels, Part, Wanted};
 pub use query::{Described, Kind, describe};
 pub use refusal::{Reason, Refusal};
 pub use upstream::{Passed, Request, Unanswered, Upstream};

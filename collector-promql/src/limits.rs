@@ -26,7 +26,7 @@ const REGEX_BYTES_MAX: usize = 1 << 10;
 /// repetitions exceed it within a millisecond.
 const COMPILED_BYTES_MAX: usize = 256 << 10;
 /// The maximum number of regular expressions in a query: each may take a millisecond.
-const REGEXES_MAX: usize = 16;
+pub(crate) const REGEXES_MAX: usize = 16;
 /// Operators that are words.
 const WORDS: [&str; 4] = ["and", "or", "unless", "atan2"];
 
@@ -133,7 +133,8 @@ fn unescaped(text: &str, quote: char) -> Result<String, String> {
     Ok(plain)
 }
 
-fn check_regex(regex: &str) -> Result<(), String> {
+/// Checks the size of a regular expression. The error names the limit that it exceeds.
+pub(crate) fn check_regex(regex: &str) -> Result<(), String> {
     let shown: String = regex.chars().take(40).collect();
     if regex.len() > REGEX_BYTES_MAX {
         return Err(format!(

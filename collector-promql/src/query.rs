@@ -15,6 +15,7 @@ use crate::selector::Selector;
 pub(crate) struct Query {
     /// The query as the parser formats it: the same text for all ways to write the query.
     pub(crate) text: String,
+    pub(crate) expression: Expr,
     /// Its selectors, each once.
     pub(crate) selectors: Vec<Selector>,
     pub(crate) need: Need,
@@ -69,6 +70,7 @@ impl Query {
             of_past: reader.of_past,
             forms: reader.forms,
             kind: kind(&expression),
+            expression,
         })
     }
 }

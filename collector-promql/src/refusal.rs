@@ -24,6 +24,8 @@ pub enum Reason {
     UnknownModel,
     /// The answer exceeds the limit.
     TooLarge,
+    /// Only a server could answer the query, and none is configured.
+    NoServer,
 }
 
 impl Reason {
@@ -38,6 +40,7 @@ impl Reason {
             Self::Starting => "starting",
             Self::UnknownModel => "unknown_model",
             Self::TooLarge => "too_large",
+            Self::NoServer => "no_server",
         }
     }
 

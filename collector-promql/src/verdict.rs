@@ -92,33 +92,39 @@ impl Probed {
         terms: Terms,
     ) -> Result<Verdict, Refusal> {
         let of = |index: usize| matched.get(&self.texts[index].text).cloned().unwrap_or_default();
-        match need {
-            Need::Nothing => Ok(Verdict::default()),
-            Need::Selector { index, has_default } => {
-                self.selectors[*index].judge(*has_default, &of, terms)
+        judge(need, &mut |index, has_default| self.selectors[index].judge(has_default, &of, terms))
+    }
+}
+
+/// Decides by the verdict on each selector, which gets its index and whether the query has a default for it.
+pub(crate) fn judge(
+    need: &Need,
+    of_selector: &mut dyn FnMut(usize, bool) -> Result<Verdict, Refusal>,
+) -> Result<Verdict, Refusal> {
+    match need {
+        Need::Nothing => Ok(Verdict::default()),
+        Need::Selector { index, has_default } => of_selector(*index, *has_default),
+        Need::All(needs) => {
+            let mut all = Verdict::default();
+            for need in needs {
+                all.add(judge(need, of_selector)?);
             }
-            Need::All(needs) => {
-                let mut all = Verdict::default();
-                for need in needs {
-                    all.add(self.judge(need, matched, terms)?);
+            Ok(all)
+        }
+        Need::Any(needs) => {
+            let mut refused = None;
+            let mut any: Option<Verdict> = None;
+            for need in needs {
+                match judge(need, of_selector) {
+                    Ok(verdict) => any.get_or_insert_default().add(verdict),
+                    // The other operand replaces missing series, and not those that are old or unknown.
+                    Err(refusal) if refusal.reason != Reason::Missing => return Err(refusal),
+                    Err(refusal) => refused = refused.or(Some(refusal)),
                 }
-                Ok(all)
             }
-            Need::Any(needs) => {
-                let mut refused = None;
-                let mut any: Option<Verdict> = None;
-                for need in needs {
-                    match self.judge(need, matched, terms) {
-                        Ok(verdict) => any.get_or_insert_default().add(verdict),
-                        // The server would answer with the old samples.
-                        Err(refusal) if refusal.reason == Reason::Stale => return Err(refusal),
-                        Err(refusal) => refused = refused.or(Some(refusal)),
-                    }
-                }
-                match (any, refused) {
-                    (None, Some(refusal)) => Err(refusal),
-                    (any, _) => Ok(any.unwrap_or_default()),
-                }
+            match (any, refused) {
+                (None, Some(refusal)) => Err(refusal),
+                (any, _) => Ok(any.unwrap_or_default()),
             }
         }
     }
@@ -178,11 +184,11 @@ impl Verdict {
     }
 }
 
-fn known_empty(warning: String) -> Verdict {
+pub(crate) fn known_empty(warning: String) -> Verdict {
     Verdict { is_known_empty: true, has_data: false, warnings: vec![warning] }
 }
 
-fn stale(text: &str, age: Duration, limit: Duration) -> String {
+pub(crate) fn stale(text: &str, age: Duration, limit: Duration) -> String {
     let whole = Duration::from_secs(age.as_secs());
     format!(
         "the newest sample of {text} is {} old; the limit is {} (promql.max_age)",
@@ -191,7 +197,7 @@ fn stale(text: &str, age: Duration, limit: Duration) -> String {
     )
 }
 
-fn missing(text: &str) -> String {
+pub(crate) fn missing(text: &str) -> String {
     format!(
         "no series match {text}, and missing is not 0. To take it for 0, ask with empty=zero (KEDA: queryParameters: \
          \"empty=zero\"); dashboards ask under /raw"

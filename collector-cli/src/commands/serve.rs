@@ -6,12 +6,18 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use collector_config::Loader;
+#[cfg(feature = "promql")]
+use collector_core::Backend;
+#[cfg(feature = "promql")]
+use collector_engine::CachingCollector;
 use collector_transport::server::Listener;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
 use super::files;
+#[cfg(feature = "promql")]
+use super::settings::url_of;
 use super::settings::{Settings, Verbosity, loader, with_origin};
 use crate::args::{GlobalArgs, ServeArgs};
 use crate::exit::{Exit, Failure};
@@ -65,7 +71,7 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
     let renewed =
         !cache.fetch_interval.is_zero() || backends.iter().any(|backend| backend.live().is_some());
     let refreshes = cache.enabled && renewed;
-    let collector = settings.collector_over(backends)?;
+    let collector = settings.collector_over(backends.clone())?;
     let listener = listen(settings).await?;
     let (lifecycle, watched) = watch::channel(Lifecycle::Serving);
     let stopping = || Lifecycle::Stopping.reached(watched.clone());
@@ -89,8 +95,7 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
         ready: AtomicBool::new(!refreshes),
         loaded: settings.loaded.clone(),
         #[cfg(feature = "promql")]
-        promql: Promql::new(&settings.loaded, Arc::clone(&collector), Arc::clone(&settings.clock))?
-            .map(Arc::new),
+        promql: promql(settings, &backends, &collector)?,
     });
     #[cfg(not(feature = "promql"))]
     if settings.loaded.config.promql.enabled {
@@ -112,8 +117,17 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
 
     #[cfg(feature = "promql")]
     if app.promql.is_some() {
-        let server = settings.place_of("prometheus");
-        tracing::info!(server, "PromQL queries are answered with the credentials for this server");
+        if let Some(url) = url_of(&settings.loaded, "prometheus") {
+            let server = format!("prometheus at {url}");
+            tracing::info!(
+                server,
+                "PromQL queries are answered with the credentials for this server"
+            );
+        } else {
+            tracing::info!(
+                "PromQL queries over readings and scraped pods are answered, and no others: prometheus.url is not set"
+            );
+        }
     }
 
     let queries = settings.loaded.config.promql.enabled;
@@ -151,6 +165,18 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
     }
     tracing::info!("Stopped");
     Ok(Exit::Success)
+}
+
+/// The PromQL API, if it is enabled.
+#[cfg(feature = "promql")]
+fn promql(
+    settings: &Settings,
+    backends: &[Arc<dyn Backend>],
+    collector: &Arc<CachingCollector>,
+) -> Result<Option<Arc<Promql>>, Failure> {
+    let clock = Arc::clone(&settings.clock);
+    let promql = Promql::new(&settings.loaded, backends, Arc::clone(collector), clock)?;
+    Ok(promql.map(Arc::new))
 }
 
 async fn listen(settings: &Settings) -> Result<Listener, Failure> {

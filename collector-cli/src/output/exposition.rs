@@ -107,6 +107,20 @@ impl fmt::Display for LabelValue<'_> {
     }
 }
 
+/// Returns a label's value as a server reads it from a page.
+#[cfg(feature = "promql")]
+pub(crate) fn label_value(text: &str) -> String {
+    let mut value = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) && c != '\n' {
+            value.extend(c.escape_unicode());
+        } else {
+            value.push(c);
+        }
+    }
+    value
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

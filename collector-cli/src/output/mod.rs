@@ -26,10 +26,14 @@ pub(crate) use columns::{aligned, shortened};
 pub(crate) use documents::document;
 pub(crate) use documents::{ConfigDocument, ConfigEntry, RemovedDocument};
 pub(crate) use explain::{ExplainDocument, ExplainedPace, Look, Looked, explain_table};
+#[cfg(feature = "promql")]
+pub(crate) use exposition::label_value;
 pub(crate) use exposition::{Exposition, Kind, Series, series};
 pub(crate) use json::{shown, to_json};
 pub(crate) use notes::{failed_fields, unknown_fields};
 pub(crate) use readings::{ALLOCATION_SERIES, REPLICA_SERIES, allocation_samples, replica_samples};
+#[cfg(feature = "promql")]
+pub(crate) use readings::{OfAllocation, OfReplica, allocation_labels, replica_labels};
 pub(crate) use table::{UNKNOWN, allocation_table, models_table, replicas_table};
 #[cfg(test)]
 pub(crate) use terminal::{ASCII, UNICODE};

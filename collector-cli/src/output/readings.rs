@@ -4,8 +4,8 @@ use collector_core::{Allocation, Reading, ReplicaMetrics, Replicas};
 
 use super::exposition::{Series, series};
 
-type OfReplica = fn(&Reading<Replicas>, &ReplicaMetrics) -> Option<f64>;
-type OfAllocation = fn(&Reading<Allocation>) -> Option<f64>;
+pub(crate) type OfReplica = fn(&Reading<Replicas>, &ReplicaMetrics) -> Option<f64>;
+pub(crate) type OfAllocation = fn(&Reading<Allocation>) -> Option<f64>;
 
 /// The series of each replica.
 pub(crate) const REPLICA_SERIES: &[Series<OfReplica>] = series! {
@@ -80,7 +80,8 @@ pub(crate) fn allocation_samples<'a>(
     readings.map(|reading| (allocation_labels(reading), (series.value)(reading)))
 }
 
-fn replica_labels<'a>(
+/// The labels of a replica's series.
+pub(crate) fn replica_labels<'a>(
     reading: &'a Reading<Replicas>,
     replica: &'a ReplicaMetrics,
 ) -> [(&'static str, &'a str); 5] {
@@ -94,7 +95,8 @@ fn replica_labels<'a>(
     ]
 }
 
-fn allocation_labels(reading: &Reading<Allocation>) -> [(&'static str, &str); 4] {
+/// The labels of an allocation's series.
+pub(crate) fn allocation_labels(reading: &Reading<Allocation>) -> [(&'static str, &str); 4] {
     let allocation = reading.value();
     [
         ("model_name", allocation.model.model.as_str()),

@@ -9,12 +9,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use collector_config::Loaded;
-use collector_core::{Clock, duration};
+use collector_core::{Backend, Clock, duration};
 use collector_engine::CachingCollector;
 use collector_promql::{Empty, Guard, InstantQuery};
 use http_body_util::{BodyExt as _, Limited};
 
-use self::guard::guard;
+use self::guard::{guard, server};
+use self::held::Series;
+use self::pods::Pods;
 use super::MAX_HEAD_BYTES;
 use crate::exit::Failure;
 
@@ -66,9 +68,11 @@ enum Route {
 }
 
 impl Promql {
-    /// Creates the API if the configuration enables it.
+    /// Creates the API if the configuration enables it. Call it before the backends are asked for anything: of pods that
+    /// were found before, no gauges are kept.
     pub(crate) fn new(
         loaded: &Loaded,
+        backends: &[Arc<dyn Backend>],
         collector: Arc<CachingCollector>,
         clock: Arc<dyn Clock>,
     ) -> Result<Option<Self>, Failure> {
@@ -90,7 +94,9 @@ impl Promql {
             }
         });
         let forward = forward.collect::<Result<_, _>>()?;
-        let guard = guard(loaded, collector, clock, config.answer_within)?;
+        let pods = Pods::new(backends, Arc::clone(&clock), server(loaded).is_some());
+        let held = Arc::new(Series { collector: Arc::clone(&collector), pods });
+        let guard = guard(loaded, collector, clock, config.answer_within, Some(held))?;
         Ok(Some(Self { guard, forward }))
     }
 
@@ -296,6 +302,9 @@ fn error(status: StatusCode, kind: &str, text: &str) -> Response {
 
 mod fleet;
 pub(crate) mod guard;
+mod held;
+mod pods;
+mod readings;
 #[cfg(feature = "epp")]
 mod targets;
 #[cfg(test)]

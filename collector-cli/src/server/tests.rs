@@ -23,6 +23,9 @@ use tower::ServiceExt as _;
 use super::app::Peer;
 use super::{Admin, App, Lifecycle, Recorder};
 
+#[cfg(feature = "promql")]
+mod promql;
+
 /// A server with its backend and the model `org/m` in `prod`, which has a variant.
 struct Fixture {
     backend: FakeBackend,
@@ -89,6 +92,12 @@ impl Fixture {
         let (lifecycle, watched) = watch::channel(Lifecycle::Serving);
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let loaded = Loader::new().env(env).read().unwrap();
+        #[cfg(feature = "promql")]
+        let backends = [Arc::new(backend.clone()) as Arc<dyn collector_core::Backend>];
+        #[cfg(feature = "promql")]
+        let promql =
+            super::Promql::new(&loaded, &backends, Arc::clone(&collector), Arc::clone(&clock))
+                .unwrap();
         let app = Arc::new(App {
             collector: Arc::clone(&collector),
             clock,
@@ -98,7 +107,7 @@ impl Fixture {
             ready: AtomicBool::new(false),
             loaded,
             #[cfg(feature = "promql")]
-            promql: None,
+            promql: promql.map(Arc::new),
         });
         Self { backend, collector, app, lifecycle }
     }

@@ -8,6 +8,7 @@ mod answers;
 mod endpoint_picker;
 mod fetch;
 mod fleet;
+mod gauges;
 mod live;
 mod pod;
 mod probe;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use collector_core::{
     Answers, Ask, Backend, BackendError, Clock, KnownModel, Limits, ListAsk, LiveContext,
-    LiveSource, ModelRef, Operation, Probe, ProbeAsk, Supports,
+    LiveSource, ModelRef, Operation, PageGauges, Probe, ProbeAsk, Supports,
 };
 use collector_transport::ConfigError;
 
@@ -137,6 +138,10 @@ impl Backend for EppBackend {
     }
 
     fn live(&self) -> Option<&dyn LiveSource> {
+        Some(self)
+    }
+
+    fn gauges(&self) -> Option<&dyn PageGauges> {
         Some(self)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use collector_core::{ErrorKind, ModelId, PodName, Tick};
+use collector_core::{ErrorKind, GaugePage, ModelId, PodName, Tick};
 use collector_engines::endpoint_picker::Routes;
 use collector_transport::Cause;
 use tokio::sync::Notify;
@@ -57,6 +57,8 @@ pub(crate) struct Seen {
     pub(crate) was: LastSeen,
     /// Its former models, and when it last served each.
     left: VecDeque<(ModelId, Tick)>,
+    /// The gauges of its last page, if they are kept, and when that was requested.
+    pub(crate) gauges: Option<(Arc<GaugePage>, Tick)>,
     /// By how many seconds its wall clock is ahead of ours.
     pub(crate) clock_ahead: Option<f64>,
 }
@@ -84,6 +86,8 @@ pub(crate) struct Good {
     /// Several processes answer at this address in turns.
     pub(crate) in_turns: bool,
     pub(crate) malformed: u64,
+    /// Its gauges as they are on the page, if they are kept.
+    gauges: Option<Arc<GaugePage>>,
 }
 
 /// What a target served when it last answered.
@@ -182,8 +186,10 @@ impl Pod {
         engines: &Engines,
         settings: &Settings,
         window: Duration,
+        keeps_gauges: bool,
     ) -> Self {
         let reader = Reader::of_target(engines, &target, settings.limits);
+        let reader = reader.map(|it| if keeps_gauges { it.with_gauges() } else { it });
         let is_picker = target.engine.as_ref().is_some_and(|it| it.as_str() == ENDPOINT_PICKER);
         let (was, credential) = if is_picker {
             (LastSeen::EndpointPicker(Routes::default()), Credential::EndpointPicker)
@@ -258,7 +264,7 @@ impl Pod {
         history: &mut History,
         time: ScrapeTime,
     ) -> Result<(Good, Summary, Option<f64>), Cause> {
-        let Scraped { mut page, summary, fetched } = scraped;
+        let Scraped { mut page, summary, fetched, gauges } = scraped;
         let Fetched { asked_at, arrived_at, clock_ahead, .. } = fetched;
         let is_first = !history.reaches(asked_at);
         let models = match &mut page {
@@ -285,7 +291,14 @@ impl Pod {
         };
         let malformed = summary.malformed_count;
         let in_turns = history.is_in_turns(asked_at);
-        let good = Good { asked_at, arrived_at, page, models, is_first, in_turns, malformed };
+        let gauges = gauges.map(|mut gauges| {
+            if in_turns {
+                gauges.incomplete = Some("several processes answer at its address in turns");
+            }
+            Arc::new(gauges)
+        });
+        let good =
+            Good { asked_at, arrived_at, page, models, is_first, in_turns, malformed, gauges };
         Ok((good, summary, clock_ahead))
     }
 
@@ -319,6 +332,7 @@ impl Pod {
                 seen.was = was;
                 seen.answered_at = Some(now);
                 seen.clock_ahead = clock_ahead;
+                seen.gauges = good.gauges.clone().map(|gauges| (gauges, good.asked_at));
                 seen.outcome = Outcome::Good(Arc::new(good));
                 changed
             }

@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     tracked: Mutex<Arc<HashSet<ModelRef>>>,
     /// Whether the live source runs.
     live: AtomicBool,
+    /// Whether pods that are found keep the gauges of their pages.
+    keeps_gauges: AtomicBool,
     /// The models whose answer changed since they were last pushed.
     changed: Mutex<HashSet<ModelRef>>,
     /// Notified when there are any.
@@ -55,6 +57,7 @@ impl Shared {
             engines,
             tracked: Mutex::default(),
             live: AtomicBool::new(false),
+            keeps_gauges: AtomicBool::new(false),
             changed: Mutex::default(),
             news: Notify::new(),
             progress: watch::Sender::new(()),
@@ -68,7 +71,9 @@ impl Shared {
 
     /// Applies the result of discovery.
     pub(crate) fn take(&self, found: Found) {
-        let make = |target| Pod::new(target, &self.engines, &self.settings, self.config.window);
+        let (window, keeps_gauges) =
+            (self.config.window, self.keeps_gauges.load(Ordering::Acquire));
+        let make = |target| Pod::new(target, &self.engines, &self.settings, window, keeps_gauges);
         let vanished = self.fleet.set(found, self.now(), make);
         self.tell(vanished);
         self.progress.send_replace(());
@@ -192,6 +197,10 @@ impl Shared {
 
     pub(crate) fn is_live(&self) -> bool {
         self.live.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn keep_gauges(&self) {
+        self.keeps_gauges.store(true, Ordering::Release);
     }
 
     pub(crate) fn set_live(&self, live: bool) {

@@ -46,6 +46,12 @@ impl Engines {
         &self.0.wanted
     }
 
+    /// Whether a sample name is that of a gauge of a model server.
+    pub(crate) fn has_gauge(&self, name: &str) -> bool {
+        let id = self.0.wanted.id_of(name);
+        id.is_some_and(|id| self.0.gauges[id.index()].is_some())
+    }
+
     /// The names of the engines, each once, and the endpoint picker's `epp`.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let engines = &self.0.engines;
@@ -198,6 +204,12 @@ impl Compiler {
                 set(id, Use::Router(router));
             }
         }
+        let mut gauges = vec![None; wanted.len()];
+        for slot in self.slots.iter().filter(|slot| slot.is_gauge) {
+            if let Some(name) = wanted.id_of(&slot.series.name) {
+                gauges[name.index()] = Some(Arc::from(wanted.name(name)));
+            }
+        }
         let endpoint_picker = endpoint_picker::Names::new(&wanted);
         endpoint_picker.ids().for_each(|name| set(name, Use::EndpointPicker));
         Table {
@@ -205,6 +217,7 @@ impl Compiler {
             slots_of,
             labels: self.labels,
             uses,
+            gauges,
             engines,
             endpoint_picker,
             wanted,

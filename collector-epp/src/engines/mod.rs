@@ -29,6 +29,7 @@ mod bits;
 mod cells;
 mod compile;
 mod exposition;
+mod gauges;
 mod lora;
 mod reader;
 mod rows;

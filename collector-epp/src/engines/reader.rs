@@ -7,13 +7,14 @@ use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use collector_core::{EngineName, ModelId};
+use collector_core::{EngineName, GaugePage, ModelId};
 use collector_engines::LabelMatcher;
 use foldhash::fast::RandomState;
 
 use super::bits::Bits;
 use super::cells::{NO_TIME, Reading};
 use super::exposition::Matched;
+use super::gauges::Gauges;
 use super::lora::LoraSeen;
 use super::rows::{RowId, Rows};
 use super::series::LastValues;
@@ -67,6 +68,8 @@ pub struct ExpositionReader {
     pub(super) choice: Option<Arc<Choice>>,
     /// The counters of the previous page, if increases are wanted.
     pub(super) last_values: Option<LastValues>,
+    /// The gauges of the page as they are on it, if they are kept.
+    gauges: Option<Gauges>,
     hasher: RandomState,
     order: u32,
 }
@@ -110,6 +113,7 @@ impl ExpositionReader {
             endpoint_picker: endpoint_picker::Reader::default(),
             choice: None,
             last_values: None,
+            gauges: None,
             hasher: RandomState::default(),
             order: 0,
         }
@@ -130,6 +134,25 @@ impl ExpositionReader {
         self
     }
 
+    /// The same with the gauges of each page, for [`take_gauges`](Self::take_gauges).
+    #[must_use]
+    pub(crate) fn with_gauges(mut self) -> Self {
+        self.gauges = Some(Gauges::default());
+        self
+    }
+
+    /// Returns the gauges of a page that has ended, before [`finish`](Self::finish); `None` if none are kept.
+    pub(crate) fn take_gauges(&mut self, summary: &Summary) -> Option<GaugePage> {
+        let mut gauges = self.gauges.take()?;
+        let shown = summary.malformed.len() as u64;
+        let is_gauge = |id: NameId| self.table.gauges[id.index()].is_some();
+        let has_unread_lines = summary.malformed_count > shown
+            || summary.malformed.iter().any(|malformed| is_gauge(malformed.name));
+        let page = gauges.finish(has_unread_lines);
+        self.gauges = Some(gauges);
+        Some(page)
+    }
+
     /// Sets the wall-clock time of the next page, to recognise times in the future. A clock that was never set is
     /// ignored.
     pub fn set_time(&mut self, now: SystemTime) {
@@ -146,6 +169,11 @@ impl ExpositionReader {
             Use::ProcessStart => self.process_start = Some(sample.value),
             Use::Router(router) => self.router = Some(router),
             Use::EndpointPicker => self.endpoint_picker.take(&self.table.endpoint_picker, sample),
+        }
+        if let Some(gauges) = &mut self.gauges
+            && let Some(name) = &self.table.gauges[sample.name.index()]
+        {
+            gauges.take(name, sample);
         }
         if self.order == 0 {
             self.readings.reserve(self.likely);
@@ -219,6 +247,9 @@ impl ExpositionReader {
         self.router = None;
         self.beyond_limit = 0;
         self.endpoint_picker = endpoint_picker::Reader::default();
+        if let Some(gauges) = &mut self.gauges {
+            *gauges = Gauges::default();
+        }
         self.order = 0;
     }
 

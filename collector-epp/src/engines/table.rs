@@ -20,6 +20,8 @@ pub(super) struct Table {
     pub(super) labels: Vec<RowLabels>,
     /// What each wanted name is besides the name of slots.
     pub(super) uses: Vec<Use>,
+    /// The wanted names that are gauges of model servers.
+    pub(super) gauges: Vec<Option<Arc<str>>>,
     /// In order of preference if a page fits several equally well: users' own first.
     pub(super) engines: Vec<Engine>,
     /// The series of endpoint pickers.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use collector_core::ErrorKind;
+use collector_core::{ErrorKind, GaugePage};
 use collector_transport::{Cause, quote};
 
 use super::client::{ExpositionSink, too_large};
@@ -23,6 +23,8 @@ pub(crate) struct Reader {
     /// The beginning of the page, to recognise what it is if it has no metrics.
     head: Vec<u8>,
     content_type: Option<String>,
+    /// The gauges of the last page, if they are kept.
+    gauges: Option<GaugePage>,
 }
 
 impl Reader {
@@ -34,6 +36,7 @@ impl Reader {
             format: Format::Text,
             head: Vec::new(),
             content_type: None,
+            gauges: None,
         }
     }
 
@@ -65,6 +68,18 @@ impl Reader {
         Ok(Self::new(engines, pages, limits))
     }
 
+    /// Keeps the gauges of each page, for [`take_gauges`](Self::take_gauges).
+    #[must_use]
+    pub(crate) fn with_gauges(mut self) -> Self {
+        self.pages = self.pages.with_gauges();
+        self
+    }
+
+    /// Returns the gauges of the page that was finished; `None` if none are kept.
+    pub(super) fn take_gauges(&mut self) -> Option<GaugePage> {
+        self.gauges.take()
+    }
+
     /// Sets the wall-clock time of the next scrape.
     pub(super) fn set_time(&mut self, now: SystemTime) {
         self.pages.set_time(now);
@@ -75,7 +90,7 @@ impl Reader {
         &mut self,
         end_is_known: bool,
     ) -> Result<(Exposition, Summary), ExpositionError> {
-        let Self { scanner, pages, format, .. } = self;
+        let Self { scanner, pages, format, gauges, .. } = self;
         let ended = if end_is_known { Ended::Complete } else { Ended::CutShort };
         let finished = scanner.finish(ended, |sample| pages.sample(sample));
         let summary = finished.map_err(ExpositionError::TooLarge)?;
@@ -87,6 +102,7 @@ impl Reader {
         if let Some(cut) = CutShort::of(*format, &summary, end_is_known) {
             return Err(ExpositionError::CutShort(cut));
         }
+        *gauges = pages.take_gauges(&summary);
         match pages.finish(&summary) {
             Ok(page) => Ok((page, summary)),
             Err(unknown) => Err(ExpositionError::Unknown(unknown, summary)),

@@ -1,5 +1,6 @@
 //! Scrapes one pod again and again.
 
+use collector_core::GaugePage;
 use collector_transport::Cause;
 use url::Url;
 
@@ -23,6 +24,8 @@ pub(crate) struct Scraped {
     pub(crate) page: Exposition,
     pub(crate) summary: Summary,
     pub(crate) fetched: Fetched,
+    /// The gauges of the page, if they are kept.
+    pub(crate) gauges: Option<GaugePage>,
 }
 
 impl Scraper {
@@ -43,6 +46,7 @@ impl Scraper {
         // The connection is kept if the page is refused here.
         let finished = reader.finish(fetched.end_is_known);
         let (page, summary) = finished.map_err(|error| error.cause(reader.content_type()))?;
-        Ok(Scraped { page, summary, fetched })
+        let gauges = reader.take_gauges();
+        Ok(Scraped { page, summary, fetched, gauges })
     }
 }

@@ -8,6 +8,7 @@ mod credentials;
 mod endpoint_picker;
 mod engine_pages;
 mod fake_pod;
+mod gauges;
 mod identity;
 mod live;
 mod look;

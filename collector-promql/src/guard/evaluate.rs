@@ -21,7 +21,7 @@ use crate::verdict::{Probed, Terms, Verdict};
 
 /// Parameters that make Thanos and VictoriaMetrics refuse partial answers, and VictoriaMetrics return the newest
 /// samples. Other servers ignore them.
-const COMPLETE: [(&str, &str); 3] =
+pub(super) const COMPLETE: [(&str, &str); 3] =
     [("partial_response", "false"), ("deny_partial_response", "1"), ("nocache", "1")];
 /// Models of a selector that other queries with it use too.
 const MODELS_KEPT: usize = 64;
@@ -217,7 +217,7 @@ impl Shared {
     }
 
     /// Returns a refusal if a selector without series names a model that no backend knows and that has no history.
-    async fn unknown_model(
+    pub(super) async fn unknown_model(
         &self,
         query: &Query,
         matched: &HashMap<String, Matched>,
@@ -242,8 +242,11 @@ impl Shared {
     }
 
     /// Returns whether the server had series of a model within the last week: a model that is scaled to zero has
-    /// none now, and is not misspelt. If the server does not respond, the answer is yes.
+    /// none now, and is not misspelt. If the server does not respond, the answer is yes; without a server it is no.
     async fn has_history(&self, model: &str, question: &InstantQuery) -> bool {
+        if self.upstream.is_none() {
+            return false;
+        }
         let key = self.scoped(model, question);
         let now = self.clock.now();
         if let Some(has_history) = lock(&self.histories).get(&key, now) {
@@ -262,6 +265,9 @@ impl Shared {
         request: Request,
         purpose: Purpose,
     ) -> Result<Passed, Unanswered> {
+        let Some(upstream) = &self.upstream else {
+            return Err(Unanswered::new("no PromQL server is configured: set prometheus.url"));
+        };
         let within = self.settings.timeout;
         let permits = match purpose {
             Purpose::Guarded => &self.permits.guarded,
@@ -271,7 +277,7 @@ impl Shared {
         let Ok(Ok(_permit)) = timeout(within, permits.acquire()).await else {
             return Err(Unanswered::new("too many requests are waiting for the server"));
         };
-        let answered = self.upstream.ask(request, within).await;
+        let answered = upstream.ask(request, within).await;
         if answered.is_ok() {
             self.has_responded.store(true, Ordering::Relaxed);
         }
@@ -329,7 +335,7 @@ fn with_warnings(body: Bytes, warnings: &[String]) -> Result<Bytes, Refusal> {
 }
 
 /// Returns the body that clients get, or why they get none although the verdict allows an answer.
-fn given(
+pub(super) fn given(
     query: &Query,
     verdict: &Verdict,
     body: &Bytes,

@@ -6,6 +6,8 @@ use collector_testkit::TokioClock;
 
 use super::*;
 
+mod local;
+
 const SUM: &str = r#"sum(vllm:num_requests_waiting{namespace="prod",model_name="m"})"#;
 const QUEUE: &str = r#"sum(llm_d_epp_flow_control_queue_size{namespace="prod",model_name="m"})"#;
 
@@ -135,7 +137,8 @@ impl World {
         let upstream = Arc::clone(&server);
         let clock = Arc::new(TokioClock::new());
         let guard = Guard::new(
-            upstream,
+            Some(upstream),
+            None,
             Arc::new(OneModel),
             clock,
             Anchors::built_in(),

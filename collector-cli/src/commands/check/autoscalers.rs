@@ -66,7 +66,7 @@ impl Autoscalers {
             scaled.iter().any(ScaledObject::has_queries) || hpas.iter().any(Hpa::has_queries);
         let guard = has_queries.then(|| {
             let clock = Arc::clone(&settings.clock);
-            guard(&settings.loaded, Arc::clone(&collector), clock, QUERY_TIMEOUT)
+            guard(&settings.loaded, Arc::clone(&collector), clock, QUERY_TIMEOUT, None)
         });
         let guard = guard.transpose()?;
         let names: Vec<String> = scaled.iter().map(|object| object.name.clone()).collect();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use collector_core::{
     Answer, Answers, Ask, Backend, BackendError, KnownModel, Limits, ListAsk, LiveSource, ModelRef,
-    Probe, ProbeAsk, Supports, TraceRow,
+    PageGauges, Probe, ProbeAsk, Supports, TraceRow,
 };
 
 use crate::output::{Look, Looked};
@@ -89,6 +89,10 @@ impl Backend for Tracer {
     }
 
     /// Only fetches are traced, so nothing may be pushed.
+    fn gauges(&self) -> Option<&dyn PageGauges> {
+        self.backend.gauges()
+    }
+
     fn live(&self) -> Option<&dyn LiveSource> {
         None
     }

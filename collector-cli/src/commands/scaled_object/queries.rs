@@ -71,7 +71,7 @@ impl Server {
         model: &ModelRef,
     ) -> Result<Self, Failure> {
         let clock = Arc::clone(&settings.clock);
-        let guard = guard(&settings.loaded, collector, clock, TIMEOUT)?;
+        let guard = guard(&settings.loaded, collector, clock, TIMEOUT, None)?;
         let config = settings.loaded.config.settings_of::<PrometheusConfig>();
         let config = config.cloned().unwrap_or_default();
         let engines = Engines::new(&settings.loaded.config.engines)

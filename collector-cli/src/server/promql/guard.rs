@@ -9,8 +9,8 @@ use collector_core::{Clock, ErrorKind, KnownModel, MetricsCollector as _, ModelR
 use collector_engine::CachingCollector;
 use collector_prometheus::{PassedRequest, PrometheusBackend, PrometheusConfig};
 use collector_promql::{
-    Anchors, Found, Guard, Limits, Models, Partial, Passed, Request, Settings, Strength,
-    Unanswered, Upstream,
+    Anchors, Found, Guard, HeldSeries, Limits, Models, Partial, Passed, Request, Settings,
+    Strength, Unanswered, Upstream,
 };
 
 use super::fleet::Fleet;
@@ -20,21 +20,31 @@ use crate::exit::Failure;
 const SUGGESTIONS: usize = 3;
 
 /// Creates a guard in front of the server of `[prometheus]`, with this time for callers.
+///
+/// Queries over `held` need no server. Without both there is nothing to ask.
 pub(crate) fn guard(
     loaded: &Loaded,
     collector: Arc<CachingCollector>,
     clock: Arc<dyn Clock>,
     answer_within: Duration,
+    held: Option<Arc<dyn HeldSeries>>,
 ) -> Result<Guard, Failure> {
     let config = &loaded.config.promql;
-    let server = loaded.config.settings_of::<PrometheusConfig>();
-    let Some(server) = server.filter(|server| !server.url.is_empty()) else {
+    let server = server(loaded);
+    if server.is_none() && held.is_none() {
         return Err(Failure::usage(
             "prometheus.url is not set: PromQL queries are sent to this server",
         ));
+    }
+    let upstream = match server {
+        Some(server) => {
+            let backend = PrometheusBackend::new(server.clone(), Arc::clone(&clock))
+                .map_err(|error| Failure::usage(error.to_string()))?;
+            Some(Arc::new(Server(backend)) as Arc<dyn Upstream>)
+        }
+        None => None,
     };
-    let backend = PrometheusBackend::new(server.clone(), Arc::clone(&clock))
-        .map_err(|error| Failure::usage(error.to_string()))?;
+    let defaults = Settings::default();
     let settings = Settings {
         ttl: config.ttl,
         answer_within,
@@ -45,7 +55,7 @@ pub(crate) fn guard(
             PartialAnswers::Warn => Partial::Warn,
         },
         vanished_after: config.vanished_after,
-        timeout: server.timeout,
+        timeout: server.map_or(defaults.timeout, |server| server.timeout),
         limits: limits(config),
         max_entries: config.max_entries,
         max_bytes: config.max_bytes,
@@ -53,8 +63,14 @@ pub(crate) fn guard(
     let configured = loaded.config.variants.iter().map(|variant| variant.model.to_string());
     let fleet = Fleet::new(loaded, Arc::clone(&collector))?;
     let models = KnownModels { collector, configured: configured.collect(), fleet };
-    let (upstream, models) = (Arc::new(Server(backend)), Arc::new(models));
-    Ok(Guard::new(upstream, models, clock, anchors(config)?, settings))
+    let anchors = anchors(config)?;
+    Ok(Guard::new(upstream, held, Arc::new(models), clock, anchors, settings))
+}
+
+/// Returns the server of `[prometheus]`, if one is set.
+pub(super) fn server(loaded: &Loaded) -> Option<&PrometheusConfig> {
+    let server = loaded.config.settings_of::<PrometheusConfig>();
+    server.filter(|server| !server.url.is_empty())
 }
 
 /// Returns the configured limits of a query.

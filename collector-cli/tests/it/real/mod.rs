@@ -6,6 +6,8 @@ mod autoscalers;
 mod both;
 mod discovery;
 mod fixture;
+#[cfg(all(feature = "epp", feature = "promql"))]
+mod local;
 mod outage;
 mod parity;
 #[cfg(all(feature = "epp", feature = "promql"))]

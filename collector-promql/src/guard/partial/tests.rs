@@ -149,7 +149,7 @@ impl World {
         }
         let (upstream, models) = (Arc::clone(&series), Arc::clone(&known));
         let clock = Arc::new(TokioClock::new());
-        let guard = Guard::new(upstream, models, clock, Anchors::built_in(), settings);
+        let guard = Guard::new(Some(upstream), None, models, clock, Anchors::built_in(), settings);
         Self { series, known, guard }
     }
 

@@ -1,0 +1,190 @@
+//! The readings of tracked models as series that PromQL queries select: those that `/metrics` shows.
+
+use collector_core::{
+    CollectError, Field, ModelRef, Reading, ReplicaMetrics, ReplicaState, Replicas, Tick,
+    TrackedModel,
+};
+use collector_promql::{Gap, Held, HeldSample, KnownEmpty, Labels, Part, Reason, Wanted};
+
+use crate::output::{
+    ALLOCATION_SERIES, OfAllocation, OfReplica, REPLICA_SERIES, Series, allocation_labels,
+    label_value, replica_labels,
+};
+
+/// The labels of [`REPLICA_SERIES`].
+const OF_REPLICAS: [&str; 5] =
+    ["model_name", "namespace", "pod", "variant_name", "accelerator_name"];
+/// The labels of [`ALLOCATION_SERIES`].
+const OF_ALLOCATIONS: [&str; 4] = ["model_name", "namespace", "variant_name", "accelerator_name"];
+
+/// A metric of readings.
+#[derive(Clone, Copy)]
+pub(super) enum Metric {
+    OfReplica(&'static Series<OfReplica>),
+    OfAllocation(&'static Series<OfAllocation>),
+}
+
+impl Metric {
+    pub(super) fn find(name: &str) -> Option<Self> {
+        let of_replica = REPLICA_SERIES.iter().find(|series| series.name == name);
+        let of_allocation = || ALLOCATION_SERIES.iter().find(|series| series.name == name);
+        of_replica.map(Self::OfReplica).or_else(|| of_allocation().map(Self::OfAllocation))
+    }
+
+    /// Returns the labels of its series.
+    pub(super) fn labels(self) -> Vec<String> {
+        let labels: &[&str] = match self {
+            Self::OfReplica(_) => &OF_REPLICAS,
+            Self::OfAllocation(_) => &OF_ALLOCATIONS,
+        };
+        labels.iter().map(|label| (*label).to_owned()).collect()
+    }
+
+    /// Returns what is held for a selector.
+    pub(super) fn held(self, wanted: &Wanted<'_>, tracked: &[TrackedModel]) -> Held {
+        let mut held = Held::default();
+        for model in tracked.iter().filter(|model| accepts(wanted, &model.model)) {
+            match self {
+                Self::OfReplica(series) => add_replicas(&mut held, model, series),
+                Self::OfAllocation(series) => add_allocations(&mut held, model, series),
+            }
+        }
+        held
+    }
+}
+
+/// Returns whether a selector may select series of a model.
+pub(super) fn accepts(wanted: &Wanted<'_>, model: &ModelRef) -> bool {
+    model_labels(model).iter().all(|(label, value)| wanted.accepts(label, value))
+}
+
+fn add_replicas(held: &mut Held, model: &TrackedModel, series: &Series<OfReplica>) {
+    let reading = match &model.replicas {
+        Ok(reading) => reading,
+        Err(error) => {
+            held.gaps.push(unavailable(part(model_labels(&model.model), error.to_string()), error));
+            return;
+        }
+    };
+    if reading.value().partial {
+        let text = format!("some pods of {} may be absent", model.model);
+        held.gaps
+            .push(Gap { part: part(model_labels(&model.model), text), reason: Reason::Partial });
+    } else {
+        add_known_empty(held, model, reading);
+    }
+    for replica in &reading.value().replicas {
+        let labels = replica_labels(reading, replica).map(|(name, text)| (name, label_value(text)));
+        match (series.value)(reading, replica) {
+            Some(value) => {
+                let age = reading.age_of(sampled_at(replica, series.name));
+                held.samples.push(HeldSample { labels: Labels::new(labels), value, age });
+            }
+            // It has no requests and no cache, which is not the same as not knowing them.
+            None if replica.state == ReplicaState::Sleeping => {}
+            None => {
+                let pod = replica.pod_name.as_str();
+                let failed = &reading.value().failed;
+                let why = fields_of(series.name)
+                    .iter()
+                    .find_map(|field| replica.reasons.get(*field).or_else(|| failed.get(*field)));
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                let text =
+                    format!("{} of pod {pod:?} of {} is unknown{why}", series.name, model.model);
+                held.gaps.push(not_measured(Labels::new(labels), text));
+            }
+        }
+    }
+}
+
+/// Adds the model if it has no pods, and else those of its variants that have none.
+fn add_known_empty(held: &mut Held, model: &TrackedModel, reading: &Reading<Replicas>) {
+    if reading.value().replicas.is_empty() {
+        let text = format!("{} has no pods", model.model);
+        let part = part(model_labels(&model.model), text);
+        held.empty.push(KnownEmpty { part, age: reading.age() });
+        return;
+    }
+    for (variant, _) in &model.allocations {
+        let replicas = &reading.value().replicas;
+        if !replicas.iter().any(|replica| replica.variant_name.as_ref() == Some(variant)) {
+            let text = format!("variant {:?} of {} has no pods", variant.as_str(), model.model);
+            let [name, namespace] = model_labels(&model.model);
+            let labels = [name, namespace, ("variant_name", label_value(variant.as_str()))];
+            held.empty.push(KnownEmpty { part: part(labels, text), age: reading.age() });
+        }
+    }
+}
+
+fn add_allocations(held: &mut Held, model: &TrackedModel, series: &Series<OfAllocation>) {
+    for (variant, reading) in &model.allocations {
+        let of_variant = |text| {
+            let [name, namespace] = model_labels(&model.model);
+            part([name, namespace, ("variant_name", label_value(variant.as_str()))], text)
+        };
+        let variant = format!("variant {:?} of {}", variant.as_str(), model.model);
+        let reading = match reading {
+            Ok(reading) => reading,
+            Err(error) => {
+                held.gaps.push(unavailable(of_variant(format!("{variant}: {error}")), error));
+                continue;
+            }
+        };
+        if reading.value().partial {
+            let text = format!("some pods of {variant} may be absent");
+            held.gaps.push(Gap { part: of_variant(text), reason: Reason::Partial });
+        }
+        let labels = allocation_labels(reading).map(|(name, text)| (name, label_value(text)));
+        let labels = Labels::new(labels);
+        if let Some(value) = (series.value)(reading) {
+            held.samples.push(HeldSample { labels, value, age: reading.age() });
+        } else {
+            let text = format!("{} of {variant} is unknown", series.name);
+            held.gaps.push(not_measured(labels, text));
+        }
+    }
+}
+
+/// Returns when the value of a series was sampled.
+fn sampled_at(replica: &ReplicaMetrics, series: &str) -> Tick {
+    let oldest = fields_of(series).iter().map(|field| replica.sampled_at(*field)).min();
+    oldest.unwrap_or(replica.sampled_at)
+}
+
+/// Returns the fields that the value of a replica's series comes from.
+fn fields_of(series: &str) -> &'static [Field] {
+    match series.trim_start_matches("collector_replica_") {
+        "kv_cache_usage" => &[Field::KvCacheUsage],
+        "queue_length" => &[Field::QueueLength],
+        "running_requests" => &[Field::RunningRequests],
+        "num_gpu_blocks" | "block_size" | "kv_capacity_tokens" => &[Field::CacheConfig],
+        "tokens_in_use" => &[Field::KvCacheUsage, Field::CacheConfig],
+        "avg_input_tokens" => &[Field::AvgInputTokens],
+        "avg_output_tokens" => &[Field::AvgOutputTokens],
+        "prefix_cache_hit_rate" => &[Field::PrefixCacheHitRate],
+        _ => &[],
+    }
+}
+
+fn model_labels(model: &ModelRef) -> [(&'static str, String); 2] {
+    let (name, namespace) = (model.model.as_str(), model.namespace.as_str());
+    [("model_name", label_value(name)), ("namespace", label_value(namespace))]
+}
+
+fn part<const COUNT: usize>(labels: [(&'static str, String); COUNT], text: String) -> Part {
+    Part { labels: Labels::new(labels), is_one_series: false, text }
+}
+
+fn not_measured(labels: Labels, text: String) -> Gap {
+    Gap { part: Part { labels, is_one_series: true, text }, reason: Reason::Missing }
+}
+
+fn unavailable(part: Part, error: &CollectError) -> Gap {
+    let reason = match error {
+        CollectError::Missing { .. } | CollectError::UnknownVariant { .. } => Reason::Missing,
+        CollectError::Unavailable { .. } => Reason::Stale,
+        CollectError::Pending { .. } => Reason::Starting,
+        _ => Reason::Backend,
+    };
+    Gap { part, reason }
+}

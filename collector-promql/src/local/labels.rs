@@ -1,0 +1,85 @@
+//! The labels of a series.
+
+use std::borrow::Cow;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+/// The label that holds the name of a metric.
+pub(super) const NAME: &str = "__name__";
+
+/// The labels of a series, sorted by name. A label without a value is the same as none.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Debug)]
+pub struct Labels(Vec<(Cow<'static, str>, String)>);
+
+impl Labels {
+    /// Creates labels. Of two labels with the same name, the last one counts.
+    pub fn new<N: Into<Cow<'static, str>>, V: Into<String>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        let mut labels = Self::default();
+        for (name, value) in pairs {
+            labels.set(name.into(), value.into());
+        }
+        labels
+    }
+
+    /// Returns the value of a label; empty if there is none.
+    pub fn get(&self, name: &str) -> &str {
+        match self.position(name) {
+            Ok(index) => &self.0[index].1,
+            Err(_) => "",
+        }
+    }
+
+    /// Returns the labels by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_str()))
+    }
+
+    /// Returns the number of bytes of its texts.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
+    pub(super) fn set(&mut self, name: Cow<'static, str>, value: String) {
+        match (self.position(&name), value.is_empty()) {
+            (Ok(index), true) => {
+                self.0.remove(index);
+            }
+            (Ok(index), false) => self.0[index].1 = value,
+            (Err(_), true) => {}
+            (Err(index), false) => self.0.insert(index, (name, value)),
+        }
+    }
+
+    /// Removes the name of the metric.
+    pub(super) fn drop_name(&mut self) {
+        self.0.retain(|(name, _)| name != NAME);
+    }
+
+    /// Returns these labels alone.
+    pub(super) fn only(&self, names: &[String]) -> Self {
+        let kept = self.0.iter().filter(|(name, _)| names.iter().any(|it| it == name));
+        Self(kept.cloned().collect())
+    }
+
+    /// Returns all labels except these and the name of the metric.
+    pub(super) fn without(&self, names: &[String]) -> Self {
+        let is_kept = |name: &str| name != NAME && !names.iter().any(|it| it == name);
+        Self(self.0.iter().filter(|(name, _)| is_kept(name)).cloned().collect())
+    }
+
+    fn position(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| known.as_ref().cmp(name))
+    }
+}
+
+impl Serialize for Labels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}

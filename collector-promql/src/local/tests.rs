@@ -1,0 +1,5 @@
+//! What is answered locally, and that the answers equal those of a Prometheus server.
+
+mod exact;
+mod fixture;
+mod rules;
