@@ -24,6 +24,7 @@ mod field;
 mod freshness;
 mod interval;
 mod key;
+mod latency;
 mod load;
 mod metrics;
 mod model;
@@ -55,6 +56,7 @@ pub use field::{Field, FieldReasons, FieldSet, Mark};
 pub use freshness::{Freshness, FreshnessThresholds, ThresholdsError};
 pub use interval::IntervalError;
 pub use key::{CacheKey, KeyKind, Scope, ScopeError};
+pub use latency::{Latencies, LatencyHistogram};
 pub use load::{Load, LoadRates, mean_over_window};
 pub use metrics::{Allocation, LoraAdapters, ReplicaMetrics, ReplicaState, Replicas};
 pub use model::{
