@@ -52,8 +52,14 @@ impl LatencyHistogram {
     /// `None` unless the bounds ascend from at least 0 to infinity, one of them is finite, and each has a count.
     pub fn new(bounds: Arc<[f64]>, counts: impl Into<Arc<[u64]>>) -> Option<Self> {
         let counts = counts.into();
-        let is_valid = are_bounds(&bounds) && counts.len() == bounds.len();
+        let is_valid = Self::are_bounds(&bounds) && counts.len() == bounds.len();
         is_valid.then_some(Self { bounds, counts })
+    }
+
+    /// Whether these can be the upper bounds of a histogram, as [`new`](Self::new) demands.
+    pub fn are_bounds(bounds: &[f64]) -> bool {
+        let [first, .., last] = bounds else { return false };
+        *first >= 0.0 && *last == f64::INFINITY && bounds.is_sorted_by(|one, next| one < next)
     }
 
     /// The upper bounds of the buckets in seconds; the last one is infinite.
@@ -131,12 +137,6 @@ impl LatencyHistogram {
     fn greatest_finite(&self) -> f64 {
         self.bounds[self.bounds.len() - 2]
     }
-}
-
-/// Whether these are upper bounds of a histogram.
-fn are_bounds(bounds: &[f64]) -> bool {
-    let [first, .., last] = bounds else { return false };
-    *first >= 0.0 && *last == f64::INFINITY && bounds.is_sorted_by(|one, next| one < next)
 }
 
 /// The bounds that all histograms have; `None` without the greatest that can be estimated by all.

@@ -232,7 +232,8 @@ impl Pod {
         }
         let began = Instant::now();
         let Work { scraper, history } = &mut *work;
-        let scraped = scraper.scrape(settings).await;
+        let has_buckets = history.is_due_for_buckets(settings.clock.now());
+        let scraped = scraper.scrape(settings, has_buckets).await;
         let took = began.elapsed();
         let wall = settings.clock.wall();
         let now = settings.clock.now();
@@ -278,7 +279,10 @@ impl Pod {
                     return Err(why_no_model(server, &NoModel::NoLabel));
                 }
                 // They are recorded in the history, and not kept twice.
-                server.rows.iter_mut().for_each(|row| row.increases = None);
+                for row in &mut server.rows {
+                    row.increases = None;
+                    row.buckets = Vec::new();
+                }
                 models
             }
             Exposition::EndpointPicker(_) => Vec::new(),

@@ -12,6 +12,7 @@ mod counters;
 mod engine;
 mod fields;
 mod history;
+mod latency;
 mod parts;
 mod peak;
 mod times;

@@ -2,6 +2,7 @@
 //! and on pods that do not.
 
 mod bad_input;
+mod buckets;
 mod captures;
 mod conformance;
 mod credentials;
@@ -9,6 +10,7 @@ mod endpoint_picker;
 mod engine_pages;
 mod fake_pod;
 mod identity;
+mod latencies;
 mod live;
 mod look;
 mod pages;
