@@ -112,9 +112,10 @@ impl History {
         let keep = self.window.max(window::PREFIX_CACHE_WINDOW);
         self.engines.retain(|engine| engine.seen_at.age(at) <= keep);
 
-        let mut models = Vec::new();
-        for group in groups(page) {
-            models.push(self.replica(page, &group, identity, time, in_turns));
+        let groups = groups(page);
+        let mut models = Vec::with_capacity(groups.len());
+        for group in &groups {
+            models.push(self.replica(page, group, identity, time, in_turns));
         }
         if self.engines.len() > ENGINES_MAX {
             self.engines.retain(|engine| engine.seen_at == at);
@@ -267,6 +268,10 @@ fn engine_of<'a>(
     };
     let place = engines.iter().position(is_it).unwrap_or_else(|| {
         let replica = group.replica.cloned();
+        if engines.is_empty() {
+            // Most pods have one engine, and a vector begins with room for four.
+            engines.reserve_exact(1);
+        }
         engines.push(Engine::new(group.model.clone(), replica, rank.cloned(), at));
         engines.len() - 1
     });

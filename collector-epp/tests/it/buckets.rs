@@ -230,3 +230,18 @@ fn every_capture_gives_the_buckets_that_it_has() {
         }
     }
 }
+
+#[test]
+fn a_scanner_looks_for_buckets_only_when_told_to() {
+    let engines = Engines::builtin();
+    let name = "vllm:time_to_first_token_seconds_bucket";
+    assert_eq!(engines.wanted().id_of(name), None);
+    assert!(engines.wanted_with_buckets().id_of(name).is_some());
+    // Buckets of other histograms are never read.
+    let other = "vllm:e2e_request_latency_seconds_bucket";
+    assert_eq!(engines.wanted_with_buckets().id_of(other), None);
+    // A reader takes samples of both.
+    let waiting = "vllm:num_requests_waiting";
+    let id = engines.wanted().id_of(waiting);
+    assert!(id.is_some() && id == engines.wanted_with_buckets().id_of(waiting));
+}

@@ -142,3 +142,18 @@ fn a_window_has_seven_pages_however_close_they_are() {
     assert_eq!(window.pages.len(), 7);
     assert_eq!(counts(&window), Some(vec![6, 0, 0]));
 }
+
+#[test]
+fn a_histogram_of_23_buckets_holds_less_than_1500_bytes() {
+    let bounds: Arc<[f64]> = (1..23).map(f64::from).chain([f64::INFINITY]).collect();
+    let page =
+        |count| Buckets { bounds: Arc::clone(&bounds), series: vec![(7, [count; 23].into())] };
+    let mut window = LatencyWindow::default();
+    let measured = allocation_counter::measure(|| {
+        for part in 0..50 {
+            window.record(at(part * 10), Some(&page(part)), WINDOW);
+        }
+    });
+    assert_eq!(window.pages.len(), 7);
+    assert!(measured.bytes_current < 1500, "{measured:?}");
+}
