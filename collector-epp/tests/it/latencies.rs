@@ -72,7 +72,7 @@ fn page(counts: [u64; 3]) -> String {
     vllm("m", 0.0, 0.0, 0.0) + &of_rank("0", counts)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn latencies_are_those_of_the_window() {
     let itl = |count| histogram("inter_token_latency", "0", "0.01 +Inf", &[count, 0]);
     let pod = FakePod::with_page(&(page([100, 20, 3]) + &itl(500))).await;
@@ -89,7 +89,7 @@ async fn latencies_are_those_of_the_window() {
     assert_eq!(world.ttft_after(40).await, Some(vec![0, 0, 0]));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn buckets_are_read_every_sixth_of_the_window() {
     let pod = FakePod::with_page(&page([0, 0, 0])).await;
     let world = World::new(vec![pod.target("m-0")]);
@@ -105,7 +105,7 @@ async fn buckets_are_read_every_sixth_of_the_window() {
     assert_eq!(world.ttft_after(1).await, Some(vec![9, 0, 0]));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_restart_counts_what_came_after_it() {
     let pod = FakePod::with_page(&page([100, 20, 3])).await;
     let world = World::new(vec![pod.target("m-0")]);
@@ -114,7 +114,7 @@ async fn a_restart_counts_what_came_after_it() {
     assert_eq!(world.ttft_after(30).await, Some(vec![2, 30, 3]));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn other_bounds_begin_the_window_again() {
     let pod = FakePod::with_page(&page([100, 20, 3])).await;
     let world = World::new(vec![pod.target("m-0")]);
@@ -129,7 +129,7 @@ async fn other_bounds_begin_the_window_again() {
     assert_eq!(world.ttft_after(20).await, Some(vec![0, 0, 1]));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn ranks_are_summed_and_one_that_is_unknown_makes_all_unknown() {
     let ranks = |counts: [[u64; 3]; 2]| {
         let [one, other] = counts;
@@ -156,7 +156,7 @@ async fn ranks_are_summed_and_one_that_is_unknown_makes_all_unknown() {
     assert_eq!(world.ttft_after(20).await, Some(vec![0, 0, 1]));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_new_pod_has_latencies_from_its_second_page_on() {
     let old = FakePod::with_page(&page([1, 0, 0])).await;
     let new = FakePod::start(Says::Raw(status("503 x", "", ""))).await;
@@ -172,7 +172,7 @@ async fn a_new_pod_has_latencies_from_its_second_page_on() {
     assert_eq!(told(&world.after(20).await), [Some(vec![0, 0, 0]), Some(vec![3, 0, 0])]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_fails_has_no_latencies_and_none_for_longer_than_the_window() {
     let pod = FakePod::with_page(&page([100, 0, 0])).await;
     let other = FakePod::with_page(&page([1, 0, 0])).await;
@@ -194,7 +194,7 @@ async fn a_pod_that_fails_has_no_latencies_and_none_for_longer_than_the_window()
     assert_eq!(ttft(world.after(20).await[0].as_ref().unwrap()), Some(vec![1, 0, 0]));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn servers_of_one_replica_are_summed() {
     let pods =
         [FakePod::with_page(&page([10, 0, 0])).await, FakePod::with_page(&page([0, 0, 10])).await];
@@ -210,7 +210,7 @@ async fn servers_of_one_replica_are_summed() {
     assert_eq!(world.ttft_after(20).await, Some(vec![2, 0, 3]));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_server_without_histograms_has_no_latencies() {
     let counts = "vllm:time_to_first_token_seconds_count{engine=\"0\",model_name=\"m\"} 9\n\
                   vllm:time_to_first_token_seconds_sum{engine=\"0\",model_name=\"m\"} 9\n";
@@ -260,11 +260,13 @@ async fn query(server: &PrometheusServer, query: &str, time: u64) -> Vec<(String
     .collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn quantiles_are_those_of_a_prometheus() {
     let now = SystemClock::new().wall().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let times = [now - 90, now - 60];
     let mut numbers = Numbers(1);
+    // Scrapes have deadlines that a busy machine would miss.
+    tokio::time::pause();
     let mut scraped: Vec<(String, LatencyHistogram)> = Vec::new();
     let mut history = String::new();
     for index in 0..PODS {
@@ -286,6 +288,7 @@ async fn quantiles_are_those_of_a_prometheus() {
         let latencies = world.after(30).await.remove(0).unwrap();
         scraped.push((name, latencies.ttft.clone().unwrap()));
     }
+    tokio::time::resume();
     let page = format!("{history}# EOF\n");
     let Some(server) = PrometheusServer::start_with_history_or_skip(&page).await else { return };
     let near = |one: f64, other: f64| (one - other).abs() <= 1e-12 * one.abs();
