@@ -231,7 +231,7 @@ impl<'a> Found<'a> {
         let histograms = std::mem::take(&mut reader.buckets).histograms(
             &homes,
             |slot| chosen.iter().any(|(_, alternative)| alternative.histogram == Some(slot)),
-            |name| reader.may_lack(reader.table.wanted.name(name), summary),
+            |name| reader.may_lack(reader.table.with_buckets.name(name), summary),
         );
         for reading in &mut readings {
             reading.row = homes[usize::from(reading.row)];

@@ -249,11 +249,9 @@ impl ExpositionReader {
 
     /// Whether samples of this name may be missing from the page.
     pub(super) fn may_lack(&self, name: &str, summary: &Summary) -> bool {
-        let shown = summary.malformed.len() as u64;
-        let of_name = |id: NameId| self.table.wanted.name(id) == name;
-        self.beyond_limit > 0
-            || summary.malformed_count > shown
-            || summary.malformed.iter().any(|malformed| of_name(malformed.name))
+        // Of each name the first malformed line is listed.
+        let of_name = |id: NameId| self.table.with_buckets.name(id) == name;
+        self.beyond_limit > 0 || summary.malformed.iter().any(|malformed| of_name(malformed.name))
     }
 }
 

@@ -163,7 +163,7 @@ fn an_engine_of_the_user_has_buckets_in_the_unit_of_its_sum_alone() {
     // The bounds may be of another unit, or of something else.
     assert_eq!(buckets(&format!("{sum} / 1000"), &count), None);
     assert_eq!(buckets(&sum, "acme_ttft_count"), None);
-    assert_eq!(buckets("acme_other_sum", &count), None);
+    assert_eq!(buckets(&format!("acme_other_sum{labels}"), &count), None);
 }
 
 /// What a page says about one bucket of a rank: the observations up to each bound.

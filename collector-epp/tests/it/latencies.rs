@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use collector_core::{Clock as _, Latencies, LatencyHistogram, ManualClock, SystemClock};
+use collector_core::{
+    Backend as _, Clock as _, Latencies, LatencyHistogram, ManualClock, ProbeAsk, SystemClock,
+};
 use collector_epp::discover::TargetSpec;
 use collector_epp::{EppBackend, EppConfig};
 use collector_testkit::PrometheusServer;
@@ -208,6 +210,28 @@ async fn servers_of_one_replica_are_summed() {
     pods[0].say(Says::Page(page([12, 0, 0])));
     pods[1].say(Says::Page(page([0, 0, 13])));
     assert_eq!(world.ttft_after(20).await, Some(vec![2, 0, 3]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn malformed_buckets_leave_the_other_numbers_as_they_are() {
+    let malformed = |counts: [u64; 3]| {
+        let requests = vllm("m", 3.0, 0.5, 10.0);
+        requests + &of_rank("0", counts).replace("_bucket{", "_bucket{{").repeat(20)
+    };
+    let pod = FakePod::with_page(&malformed([1, 0, 0])).await;
+    let world = World::new(vec![pod.target("m-0")]);
+    world.after(0).await;
+    for _ in 0..3 {
+        world.clock.advance(Duration::from_secs(7));
+        let sample = found(answer(&world.backend, "m").await);
+        assert_eq!(sample.replicas[0].latencies, None);
+        // Also of the pages whose buckets are read.
+        let rates = sample.load.pods()[0].1.rates;
+        assert_eq!((rates.requests, rates.ttft_count), (Some(0.0), Some(0.0)));
+        let probe = world.backend.probe(ProbeAsk::new(&*world.clock)).await.unwrap();
+        let check = probe.checks.into_iter().find(|check| check.id == "metrics.malformed");
+        assert!(check.unwrap().detail.starts_with("60 lines"));
+    }
 }
 
 #[tokio::test(start_paused = true)]
