@@ -13,6 +13,7 @@ use crate::scan::{NameId, Wanted};
 /// All engines, compiled.
 #[derive(Debug)]
 pub(super) struct Table {
+    /// Every name that is read; ids are of this list.
     pub(super) with_buckets: Arc<Wanted>,
     /// The same without the buckets of histograms, which are most of the lines.
     pub(super) wanted: Arc<Wanted>,
