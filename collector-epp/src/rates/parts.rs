@@ -28,7 +28,8 @@ pub(crate) struct Part {
     /// The hit rate of the prefix cache, if the server computes it.
     pub(crate) hit_rate: Option<f64>,
     pub(crate) rates: LoadRates,
-    /// Histograms by [`Quantity::LATENCY_COUNTS`]; absent if the number of observations is not on the page.
+    /// Histograms by [`LATENCY_COUNTS`](crate::engines::Quantity::LATENCY_COUNTS); absent if the number of observations
+    /// is not on the page.
     pub(crate) latencies: [Reported<LatencyHistogram>; 2],
     /// When the older of the windows of the latencies ended.
     pub(crate) latencies_at: Option<Tick>,
