@@ -25,6 +25,7 @@ mod freshness;
 mod gauges;
 mod interval;
 mod key;
+mod latency;
 mod load;
 mod metrics;
 mod model;
@@ -57,6 +58,7 @@ pub use freshness::{Freshness, FreshnessThresholds, ThresholdsError};
 pub use gauges::{GaugePage, GaugeSample, PageGauges, PodGauges, PodsGauges};
 pub use interval::IntervalError;
 pub use key::{CacheKey, KeyKind, Scope, ScopeError};
+pub use latency::{Latencies, LatencyHistogram};
 pub use load::{Load, LoadRates, mean_over_window};
 pub use metrics::{Allocation, LoraAdapters, ReplicaMetrics, ReplicaState, Replicas};
 pub use model::{

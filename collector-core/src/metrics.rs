@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::clock::Tick;
 use crate::endpoint_picker::EndpointPicker;
 use crate::field::{Field, FieldReasons, Mark};
+use crate::latency::Latencies;
 use crate::load::Load;
 use crate::model::{
     AcceleratorName, BackendName, EngineName, ModelRef, PodName, Role, VariantName,
@@ -66,6 +67,9 @@ pub struct ReplicaMetrics {
     pub servers: u32,
     /// The LoRA adapters at the last sample; `None` when the server has none or does not report them.
     pub lora_adapters: Option<Box<LoraAdapters>>,
+    /// Histograms of its latencies over the window; `None` where none is known. Only direct scraping has them, and
+    /// they do not survive a restart of the collector.
+    pub latencies: Option<Arc<Latencies>>,
     /// The variant the pod belongs to; `None` when no variant claims it. Set by the engine.
     pub variant_name: Option<VariantName>,
     /// The variant's accelerator. Set by the engine.
@@ -115,6 +119,7 @@ impl ReplicaMetrics {
             state: ReplicaState::Serving,
             servers: 1,
             lora_adapters: None,
+            latencies: None,
             variant_name: None,
             accelerator_name: None,
             cost: None,
@@ -294,7 +299,8 @@ impl Replicas {
 pub(crate) fn bytes_of_rows(rows: &[ReplicaMetrics]) -> usize {
     let behind = |row: &ReplicaMetrics| {
         let adapters = row.lora_adapters.as_ref().map_or(0, |_| size_of::<LoraAdapters>());
-        size_of_val(row.marks.as_slice()) + row.reasons.bytes() + adapters
+        let latencies = row.latencies.as_ref().map_or(0, |latencies| latencies.bytes());
+        size_of_val(row.marks.as_slice()) + row.reasons.bytes() + adapters + latencies
     };
     size_of_val(rows) + rows.iter().map(behind).sum::<usize>()
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use collector_core::{
-    Allocation, Field, FieldReasons, Mark, Part, Reading, ReplicaMetrics, Replicas,
+    Allocation, Field, FieldReasons, LatencyHistogram, Mark, Part, Reading, ReplicaMetrics,
+    Replicas,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -120,6 +121,15 @@ document! {
     avg_output_tokens: Option<f64> = replica.avg_output_tokens;
     /// 0.0 to 1.0.
     prefix_cache_hit_rate: Option<f64> = replica.prefix_cache_hit_rate;
+    /// Its latencies over the window, if the histograms of the server are read (direct scraping).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latencies: Option<LatenciesDocument> = replica.latencies.as_deref().map(|latencies| {
+        LatenciesDocument {
+            age_seconds: seconds(reading.age_of(latencies.sampled_at)),
+            ttft: latencies.ttft.as_ref().map(QuantilesDocument::new),
+            itl: latencies.itl.as_ref().map(QuantilesDocument::new),
+        }
+    });
     age_seconds: f64 = seconds(reading.age_of(replica.sampled_at));
     /// The fields that are older than their row or came from another backend.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -140,6 +150,34 @@ struct LoraDocument<'a> {
     waiting: &'a [Box<str>],
     /// How many adapters fit into one batch.
     max: Option<u64>,
+}
+
+/// The latencies of a replica.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+struct LatenciesDocument {
+    /// Age of the end of the window: histograms are read less often than other numbers.
+    age_seconds: f64,
+    /// Times to first token; null when they are not known.
+    ttft: Option<QuantilesDocument>,
+    /// Inter-token latencies; null when they are not known.
+    itl: Option<QuantilesDocument>,
+}
+
+document! {
+    /// Quantiles of a latency, which are null when nothing was observed. They are linear within a bucket of the server's
+    /// histogram, and never above its greatest finite bound.
+    QuantilesDocument of (histogram: &LatencyHistogram);
+    /// Observations in the window.
+    count: u64 = histogram.observations();
+    p50_ms: Option<f64> = quantile_ms(histogram, 0.5);
+    p90_ms: Option<f64> = quantile_ms(histogram, 0.9);
+    p99_ms: Option<f64> = quantile_ms(histogram, 0.99);
+}
+
+fn quantile_ms(histogram: &LatencyHistogram, q: f64) -> Option<f64> {
+    histogram.quantile(q).map(|seconds| seconds * 1000.0)
 }
 
 /// Where a field came from that does not share the source or the time of its row.
@@ -271,6 +309,18 @@ mod tests {
     use collector_core::Tick;
 
     use super::*;
+
+    #[test]
+    fn quantiles_are_in_milliseconds_and_null_of_nothing() {
+        let json = |counts: [u64; 3]| {
+            let histogram = LatencyHistogram::new([0.5, 1.0, f64::INFINITY].into(), counts);
+            serde_json::to_value(QuantilesDocument::new(&histogram.unwrap())).unwrap()
+        };
+        let some = serde_json::json!({"count": 10, "p50Ms": 500.0, "p90Ms": 900.0, "p99Ms": 990.0});
+        assert_eq!(json([5, 5, 0]), some);
+        let none = serde_json::json!({"count": 0, "p50Ms": null, "p90Ms": null, "p99Ms": null});
+        assert_eq!(json([0, 0, 0]), none);
+    }
 
     #[test]
     fn no_number_of_a_row_is_null_without_a_reason() {

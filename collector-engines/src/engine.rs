@@ -83,6 +83,23 @@ impl Engine {
         quantity.chosen_among(complete)
     }
 
+    /// Returns the series of the buckets that belong to a count of latencies in its alternative at this position.
+    ///
+    /// `None` unless that count and the sum at the same position are plain series of one histogram: then its bounds are
+    /// in the unit of the sum, and no part of it is missing.
+    pub fn buckets(&self, count: Quantity, index: usize) -> Option<Series> {
+        let plain = |quantity, suffix| match self.alternatives(quantity).get(index)? {
+            Expression::Series { series, .. } if series.number_in.is_none() => {
+                Some((series, series.name.strip_suffix(suffix)?))
+            }
+            _ => None,
+        };
+        let (of_count, name) = plain(count, "_count")?;
+        let (of_sum, name_of_sum) = plain(count.partner()?, "_sum")?;
+        let is_one = name == name_of_sum && of_count.matchers == of_sum.matchers;
+        is_one.then(|| Series { name: format!("{name}_bucket").into(), ..of_count.clone() })
+    }
+
     /// Whether a value of a model label names a model.
     pub fn names_model(&self, value: &str) -> bool {
         !value.is_empty() && !self.no_models.iter().any(|name| **name == *value)

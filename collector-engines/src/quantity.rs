@@ -117,6 +117,9 @@ impl Quantity {
         )
     }
 
+    /// The counts of latencies, whose histograms are read where the engine has them.
+    pub const LATENCY_COUNTS: [Self; 2] = [Self::TtftCount, Self::ItlCount];
+
     /// How the series of one row make its number.
     pub const fn fold(self) -> Fold {
         if self.is_counter() { Fold::Sum } else { Fold::Greatest }

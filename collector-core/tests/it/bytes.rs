@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use collector_core::raw::{Cold, SourceAnswer, SourceState};
 use collector_core::{
-    Absent, Allocation, Deadlines, Field, LoadRates, LoadRow, LoraAdapters, Mark, ModelId,
-    ModelRecord, ModelRef, ModelSample, ModelValue, Namespace, Nearest, Outcome, PodName,
-    ReplicaMetrics, Replicas, Tick, TraceRow,
+    Absent, Allocation, Deadlines, Field, Latencies, LatencyHistogram, LoadRates, LoadRow,
+    LoraAdapters, Mark, ModelId, ModelRecord, ModelRef, ModelSample, ModelValue, Namespace,
+    Nearest, Outcome, PodName, ReplicaMetrics, Replicas, Tick, TraceRow,
 };
 
 fn model() -> ModelRef {
@@ -72,7 +72,7 @@ fn a_record_without_a_value_counts_itself_and_what_is_known() {
 }
 
 #[test]
-fn rows_count_with_their_marks_their_adapters_and_their_pods_names() {
+fn rows_count_with_their_marks_adapters_latencies_and_pods_names() {
     let of = |rows| bytes(Some(value(rows, vec![])), Cold::default());
     let none = EMPTY + size_of::<ModelValue>();
     assert_eq!(of(vec![]), none);
@@ -82,7 +82,10 @@ fn rows_count_with_their_marks_their_adapters_and_their_pods_names() {
     let mut rich = row("pod-1");
     rich.marks = vec![mark(), mark()];
     rich.lora_adapters = Some(Box::default());
-    let more = 2 * size_of::<Mark>() + size_of::<LoraAdapters>();
+    let ttft = LatencyHistogram::new([1.0, f64::INFINITY].into(), [3, 0]);
+    rich.latencies = Some(Arc::new(Latencies::new(Tick::MIN, ttft, None)));
+    let latencies = size_of::<Latencies>() + 2 * (size_of::<f64>() + size_of::<u64>());
+    let more = 2 * size_of::<Mark>() + size_of::<LoraAdapters>() + latencies;
     assert_eq!(of(vec![rich, row("pod-2")]), none + 2 * one + more);
 }
 

@@ -4,6 +4,7 @@ mod answers;
 mod bytes;
 mod durations;
 mod keys;
+mod latencies;
 mod nearest;
 mod readings;
 mod records;

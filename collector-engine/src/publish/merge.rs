@@ -10,8 +10,8 @@ use std::sync::{Arc, LazyLock};
 
 use collector_core::raw::SourceAnswer;
 use collector_core::{
-    BackendName, EndpointPicker, Field, Freshness, FreshnessThresholds, LoadRates, LoadRow, Mark,
-    ModelRef, Outcome, PodName, ReplicaMetrics, Replicas, Tick,
+    BackendName, EndpointPicker, Field, Freshness, FreshnessThresholds, Latencies, LoadRates,
+    LoadRow, Mark, ModelRef, Outcome, PodName, ReplicaMetrics, Replicas, Tick,
 };
 
 pub(crate) use allocation::allocation;
@@ -195,7 +195,19 @@ impl Merger<'_> {
         for (_, other) in &offers {
             row.fill_identity(other);
         }
+        row.latencies = self.latencies(&offers);
         Some((base, row))
+    }
+
+    /// The latencies of a pod, which have a time of their own.
+    fn latencies(&self, offers: &[(Offer, &ReplicaMetrics)]) -> Option<Arc<Latencies>> {
+        let told = |(offer, row): &(Offer, &ReplicaMetrics)| {
+            Some(self.offer(offer.view, row.latencies.as_ref()?.sampled_at))
+        };
+        let usable = offers.iter().filter_map(told).filter(|offer| self.is_usable(offer));
+        let chosen = best(usable)?;
+        let (_, from) = offers.iter().find(|(offer, _)| offer.view == chosen)?;
+        from.latencies.clone()
     }
 
     /// A row that is not the leading source's: each of its fields says where it is from.

@@ -113,3 +113,37 @@ fn every_builtin_engine_reads_something_and_names_its_model() {
     }
     assert!(!builtin_engine("triton", 0).names_model("tensorrt_llm"));
 }
+
+#[test]
+fn every_builtin_latency_has_the_buckets_of_its_histogram() {
+    for engine in Engines::builtin().iter() {
+        for count in Quantity::LATENCY_COUNTS {
+            for (index, counted) in shown(engine, count).iter().enumerate() {
+                let buckets = engine.buckets(count, index).expect(counted);
+                let name = counted.strip_suffix("_count").unwrap();
+                assert_eq!(&*buckets.name, format!("{name}_bucket"), "{}", engine.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_latency_that_is_more_than_one_histogram_has_no_buckets() {
+    let buckets = |sum: &str, count: &str| {
+        let keys = format!("metrics.ttft_sum = '{sum}'\nmetrics.ttft_count = '{count}'");
+        let engine = user(&format!("name = \"acme\"\nmodel = \"m\"\n{keys}")).unwrap();
+        engine.buckets(Quantity::TtftCount, 0).map(|series| series.to_string())
+    };
+    let labelled = "x_bucket{a=b}".to_owned();
+    assert_eq!(buckets("x_sum{a=b}", "x_count{a=b}"), Some(labelled));
+    for (sum, count) in [
+        ("x_sum / 1000", "x_count"),
+        ("x_sum", "x_count + y_count"),
+        ("y_sum", "x_count"),
+        ("x_sum", "x_count{a=b}"),
+        ("x_sum", "x_total"),
+        ("x_sum", "x_count[le]"),
+    ] {
+        assert_eq!(buckets(sum, count), None, "{sum}, {count}");
+    }
+}

@@ -238,14 +238,15 @@ impl Pod {
         }
         let began = Instant::now();
         let Work { scraper, history } = &mut *work;
-        let scraped = scraper.scrape(settings).await;
+        let has_buckets = history.is_due_for_buckets(settings.clock.now());
+        let scraped = scraper.scrape(settings, has_buckets).await;
         let took = began.elapsed();
         let wall = settings.clock.wall();
         let now = settings.clock.now();
         let read = scraped.and_then(|scraped| {
             let Fetched { asked_at, clock_ahead, .. } = scraped.fetched;
             let time = ScrapeTime::new(asked_at, wall - asked_at.age(now), clock_ahead);
-            self.read(scraped, history, time)
+            self.read(scraped, history, time, has_buckets)
         });
         match &read {
             Ok((good, summary, _)) => {
@@ -263,6 +264,7 @@ impl Pod {
         scraped: Scraped,
         history: &mut History,
         time: ScrapeTime,
+        has_buckets: bool,
     ) -> Result<(Good, Summary, Option<f64>), Cause> {
         let Scraped { mut page, summary, fetched, gauges } = scraped;
         let Fetched { asked_at, arrived_at, clock_ahead, .. } = fetched;
@@ -284,12 +286,19 @@ impl Pod {
                     return Err(why_no_model(server, &NoModel::NoLabel));
                 }
                 // They are recorded in the history, and not kept twice.
-                server.rows.iter_mut().for_each(|row| row.increases = None);
+                for row in &mut server.rows {
+                    row.increases = None;
+                    row.buckets = Vec::new();
+                }
                 models
             }
             Exposition::EndpointPicker(_) => Vec::new(),
         };
-        let malformed = summary.malformed_count;
+        let malformed = match summary.malformed_count {
+            own if has_buckets => own,
+            // Those among the buckets are still there.
+            own => own.max(self.malformed()),
+        };
         let in_turns = history.is_in_turns(asked_at);
         let gauges = gauges.map(|mut gauges| {
             if in_turns {
@@ -352,12 +361,16 @@ impl Pod {
         }
     }
 
-    fn log_malformed(&self, good: &Good, summary: &Summary) {
-        let before = match &self.seen().outcome {
+    /// Malformed lines of the last page; 0 if the last scrape failed.
+    fn malformed(&self) -> u64 {
+        match &self.seen().outcome {
             Outcome::Good(before) => before.malformed,
             Outcome::Untried | Outcome::Failed(_) => 0,
-        };
-        if let (0, Some(first)) = (before, summary.malformed.first()) {
+        }
+    }
+
+    fn log_malformed(&self, good: &Good, summary: &Summary) {
+        if let (0, Some(first)) = (self.malformed(), summary.malformed.first()) {
             tracing::warn!(
                 url = %self.target.url, lines = good.malformed, line = first.line,
                 reason = %first.reason, "Some lines of a page cannot be read and are left out"

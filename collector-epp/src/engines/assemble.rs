@@ -1,5 +1,6 @@
 //! Recognises the engine of a metrics page, and makes rows of its samples.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use collector_core::{EngineName, ModelId};
@@ -8,7 +9,7 @@ use collector_engines::{ENDPOINT_PICKER, Expression, Fold, Quantity, Series};
 use super::bits::Bits;
 use super::cells::{Cells, Reading};
 use super::exposition::{
-    EngineRow, Exposition, Matched, NoModel, ServerExposition, UnknownExposition,
+    Buckets, EngineRow, Exposition, Matched, NoModel, ServerExposition, UnknownExposition,
 };
 use super::reader::{Choice, ExpositionReader};
 use super::rows::{RowId, Rows};
@@ -52,9 +53,9 @@ fn page(reader: &mut ExpositionReader, summary: &Summary) -> Result<Exposition, 
     let engine = &table.engines[index];
     let choice = choice(reader, engine, index);
     let matched = Arc::clone(&choice.matched);
-    let found = Found::new(reader, engine, &choice, summary);
+    let mut found = Found::new(reader, engine, &choice, summary);
     let (repeated, beyond_limit) = (found.cells.repeated, found.beyond_limit);
-    let rows = server_rows(&found, &table);
+    let rows = server_rows(&mut found, &table);
     let reasons = found.per_process();
     let no_model = found.no_model.clone();
     let lora = std::mem::take(&mut reader.lora);
@@ -67,6 +68,7 @@ fn page(reader: &mut ExpositionReader, summary: &Summary) -> Result<Exposition, 
         reasons,
         process_start: reader.process_start,
         lora: engine.lora.and_then(|name| lora.into_adapters(name)),
+        has_buckets: reader.has_buckets,
         matched,
         repeated,
         beyond_limit,
@@ -157,6 +159,8 @@ struct Found<'a> {
     /// The numbers on the page, each with the alternative that is used.
     chosen: Vec<(Quantity, &'a Alternative)>,
     cells: Cells,
+    /// The histograms of the page, by slot and row.
+    histograms: HashMap<(SlotId, RowId), Buckets>,
     /// The model of all rows.
     given: Option<ModelId>,
     no_model: Option<NoModel>,
@@ -182,7 +186,7 @@ fn choice(reader: &mut ExpositionReader, engine: &Engine, place: usize) -> Arc<C
     let mut matched = Vec::new();
     for (read, alternative) in &alternatives {
         let read = &engine.reads[*read];
-        let Alternative { spec, compiled } = &read.alternatives[*alternative];
+        let Alternative { spec, compiled, .. } = &read.alternatives[*alternative];
         matched.push(Matched { quantity: read.quantity, spec: Arc::clone(spec) });
         compiled.series().into_iter().for_each(|slot| counts.insert(*slot as usize));
     }
@@ -203,7 +207,8 @@ impl<'a> Found<'a> {
             let read = &engine.reads[*read];
             (read.quantity, &read.alternatives[*alternative])
         };
-        let chosen = choice.alternatives.iter().map(alternative).collect();
+        let chosen: Vec<(Quantity, &Alternative)> =
+            choice.alternatives.iter().map(alternative).collect();
         let mut readings = std::mem::take(&mut reader.readings);
         readings.retain(|reading| choice.counts.has(reading.slot as usize));
         // The model of a target overrides that of an engine, and both override the page.
@@ -223,6 +228,11 @@ impl<'a> Found<'a> {
             used[usize::from(reading.row)] = true;
         }
         let homes = reader.rows.homes(&used);
+        let histograms = std::mem::take(&mut reader.buckets).histograms(
+            &homes,
+            |slot| chosen.iter().any(|(_, alternative)| alternative.histogram == Some(slot)),
+            |name| reader.may_lack(reader.table.with_buckets.name(name), summary),
+        );
         for reading in &mut readings {
             reading.row = homes[usize::from(reading.row)];
         }
@@ -243,6 +253,7 @@ impl<'a> Found<'a> {
             engine,
             chosen,
             cells,
+            histograms,
             given: given.filter(|_| no_model.is_none()),
             no_model,
             with_increases,
@@ -331,8 +342,10 @@ fn keep_one_model(
     None
 }
 
-fn server_rows(found: &Found<'_>, table: &Table) -> Vec<EngineRow> {
+fn server_rows(found: &mut Found<'_>, table: &Table) -> Vec<EngineRow> {
     let has_times = found.cells.has_times();
+    let mut histograms = std::mem::take(&mut found.histograms);
+    let found = &*found;
     let rows = found.cells.rows().into_iter().map(|id| {
         let [model, rank, replica] = found.rows.key(id);
         let mut row = EngineRow {
@@ -348,6 +361,8 @@ fn server_rows(found: &Found<'_>, table: &Table) -> Vec<EngineRow> {
             if has_times && let Some(time) = found.cells.time(&alternative.compiled, id) {
                 row.times.push((*quantity, time));
             }
+            let buckets = alternative.histogram.and_then(|slot| histograms.remove(&(slot, id)));
+            row.buckets.extend(buckets.map(|buckets| (*quantity, buckets)));
         }
         row
     });
@@ -371,7 +386,7 @@ fn fill(
     found: &Found<'_>,
     table: &Table,
 ) {
-    let Alternative { spec, compiled } = alternative;
+    let Alternative { spec, compiled, .. } = alternative;
     let value = found.cells.value(compiled, id);
     if value.is_none()
         && let Some(reason) = why_unknown(spec, compiled, id, found, table)

@@ -1,12 +1,12 @@
 //! Compiles the description of every engine into the table that a reader looks into.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use collector_core::EngineName;
 use collector_engines::{
-    ENDPOINT_PICKER, EngineSpec, Engines as Described, Expression, Fold, LabelMatcher,
-    MatchOperator, Quantity, Series, SpecError,
+    ENDPOINT_PICKER, EngineSpec, Engines as Described, Expression, LabelMatcher, MatchOperator,
+    Quantity, Series, SpecError,
 };
 
 use super::bits::Bits;
@@ -52,6 +52,12 @@ impl Engines {
         id.is_some_and(|id| self.0.gauges[id.index()].is_some())
     }
 
+    /// Returns the same names and those of the buckets of histograms, for a reader that
+    /// [reads them](ExpositionReader::set_buckets).
+    pub fn wanted_with_buckets(&self) -> &Arc<Wanted> {
+        &self.0.with_buckets
+    }
+
     /// The names of the engines, each once, and the endpoint picker's `epp`.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let engines = &self.0.engines;
@@ -92,24 +98,54 @@ fn table(engines: &Described) -> Table {
         engine.sample_names().map(Box::from).chain(required.cloned())
     });
     let routers = Described::router_names().map(Box::from);
-    let mut names: Vec<Box<str>> = names
+    let names: BTreeSet<Box<str>> = names
         .chain(endpoint_picker::Names::all())
         .chain(routers)
         .chain([PROCESS_START.into()])
         .collect();
-    names.sort_unstable();
-    names.dedup();
-    let wanted = Arc::new(Wanted::new(names));
+    let buckets: BTreeSet<Box<str>> = engines.iter().flat_map(bucket_names).collect();
+    let with_buckets = Wanted::new(names.union(&buckets).cloned());
+    let wanted = with_buckets.only(|name| names.contains(name));
 
-    let mut compiler = Compiler { slots: Vec::new(), known: HashMap::new(), labels: Vec::new() };
-    let all = engines.iter().map(|engine| compiler.engine(engine, &wanted)).collect();
-    compiler.table(all, wanted)
+    let mut compiler = Compiler::default();
+    let all = engines.iter().map(|engine| compiler.engine(engine, &with_buckets)).collect();
+    compiler.table(all, Arc::new(with_buckets), Arc::new(wanted))
 }
 
+/// The names of the buckets of an engine's latencies.
+fn bucket_names(engine: &collector_engines::Engine) -> Vec<Box<str>> {
+    let of_count = |count| {
+        let indices = 0..engine.alternatives(count).len();
+        indices.filter_map(move |index| Some(engine.buckets(count, index)?.name))
+    };
+    Quantity::LATENCY_COUNTS.into_iter().flat_map(of_count).collect()
+}
+
+#[derive(Default)]
 struct Compiler {
-    slots: Vec<Slot>,
-    known: HashMap<Slot, SlotId>,
+    slots: Slots,
+    histograms: Slots,
     labels: Vec<RowLabels>,
+}
+
+/// Slots, each once.
+#[derive(Default)]
+struct Slots {
+    all: Vec<Slot>,
+    known: HashMap<Slot, SlotId>,
+}
+
+impl Slots {
+    fn id_of(&mut self, slot: Slot) -> SlotId {
+        if let Some(id) = self.known.get(&slot) {
+            return *id;
+        }
+        let id = SlotId::try_from(self.all.len());
+        let id = id.expect("engines, quantities and alternatives are limited to fewer");
+        self.all.push(slot.clone());
+        self.known.insert(slot, id);
+        id
+    }
 }
 
 impl Compiler {
@@ -120,9 +156,10 @@ impl Compiler {
             role: engine.role_label.clone(),
         });
         let reads = engine.metrics().map(|(quantity, alternatives)| {
-            let alternatives = alternatives.iter().map(|spec| {
-                let is_gauge = is_gauge(quantity);
-                self.alternative(spec, labels, quantity.fold(), is_gauge)
+            let alternatives = alternatives.iter().enumerate().map(|(index, spec)| {
+                let is_latency = Quantity::LATENCY_COUNTS.contains(&quantity);
+                let buckets = is_latency.then(|| engine.buckets(quantity, index)).flatten();
+                self.alternative(spec, labels, quantity, buckets)
             });
             Read { quantity, alternatives: alternatives.collect() }
         });
@@ -148,13 +185,14 @@ impl Compiler {
         &mut self,
         spec: &Expression,
         labels: LabelsId,
-        fold: Fold,
-        is_gauge: bool,
+        quantity: Quantity,
+        buckets: Option<Series>,
     ) -> Alternative {
-        let compiled = spec.map(&mut |series: &Series| {
-            self.slot(Slot { series: series.clone(), labels, fold, is_gauge })
-        });
-        Alternative { spec: Arc::new(without_absent_labels(spec)), compiled }
+        let (fold, is_gauge) = (quantity.fold(), is_gauge(quantity));
+        let slot = |series| Slot { series, labels, fold, is_gauge };
+        let compiled = spec.map(&mut |series: &Series| self.slots.id_of(slot(series.clone())));
+        let histogram = buckets.map(|series| self.histograms.id_of(slot(series)));
+        Alternative { spec: Arc::new(without_absent_labels(spec)), compiled, histogram }
     }
 
     fn labels(&mut self, labels: RowLabels) -> LabelsId {
@@ -166,60 +204,68 @@ impl Compiler {
         LabelsId::try_from(at).expect("there are fewer engines than ids")
     }
 
-    fn slot(&mut self, slot: Slot) -> SlotId {
-        if let Some(id) = self.known.get(&slot) {
-            return *id;
-        }
-        let id = SlotId::try_from(self.slots.len());
-        let id = id.expect("engines, quantities and alternatives are limited to fewer");
-        self.slots.push(slot.clone());
-        self.known.insert(slot, id);
-        id
-    }
-
-    fn table(self, mut engines: Vec<Engine>, wanted: Arc<Wanted>) -> Table {
+    fn table(
+        self,
+        mut engines: Vec<Engine>,
+        with_buckets: Arc<Wanted>,
+        wanted: Arc<Wanted>,
+    ) -> Table {
+        let (slots, histograms) = (self.slots.all, self.histograms.all);
         for engine in &mut engines {
-            engine.slots = Bits::none(self.slots.len());
+            engine.slots = Bits::none(slots.len());
             let expressions = engine.reads.iter().flat_map(|read| &read.alternatives);
             for slot in expressions.flat_map(|it| it.compiled.series()) {
                 engine.slots.insert(*slot as usize);
             }
         }
-        let mut slots_of = vec![Vec::new(); wanted.len()];
-        for (id, slot) in (0..).zip(&self.slots) {
-            if let Some(name) = wanted.id_of(&slot.series.name) {
+        let mut slots_of = vec![Vec::new(); with_buckets.len()];
+        for (id, slot) in (0..).zip(&slots) {
+            if let Some(name) = with_buckets.id_of(&slot.series.name) {
                 slots_of[name.index()].push(id);
             }
         }
-        for slots in &mut slots_of {
+        for of_name in &mut slots_of {
             // Consecutive slots with the same labels look up their row once.
-            slots.sort_by_key(|id: &SlotId| self.slots[*id as usize].labels);
+            of_name.sort_by_key(|id: &SlotId| slots[*id as usize].labels);
         }
-        let mut uses = vec![Use::None; wanted.len()];
+        let mut histograms_of: HashMap<NameId, Vec<SlotId>> = HashMap::new();
+        for (id, histogram) in (0..).zip(&histograms) {
+            if let Some(name) = with_buckets.id_of(&histogram.series.name) {
+                histograms_of.entry(name).or_default().push(id);
+            }
+        }
+        let mut uses = vec![Use::None; with_buckets.len()];
         let mut set = |name: NameId, what| uses[name.index()] = what;
+        for name in histograms_of.keys() {
+            set(*name, Use::Bucket);
+        }
         engines.iter().filter_map(|engine| engine.lora).for_each(|name| set(name, Use::Lora));
-        wanted.id_of(PROCESS_START).into_iter().for_each(|name| set(name, Use::ProcessStart));
+        with_buckets.id_of(PROCESS_START).into_iter().for_each(|name| set(name, Use::ProcessStart));
         for name in Described::router_names() {
-            if let (Some(id), Some(router)) = (wanted.id_of(name), Described::router_of(name)) {
+            if let (Some(id), Some(router)) = (with_buckets.id_of(name), Described::router_of(name))
+            {
                 set(id, Use::Router(router));
             }
         }
         let mut gauges = vec![None; wanted.len()];
-        for slot in self.slots.iter().filter(|slot| slot.is_gauge) {
+        for slot in slots.iter().filter(|slot| slot.is_gauge) {
             if let Some(name) = wanted.id_of(&slot.series.name) {
                 gauges[name.index()] = Some(Arc::from(wanted.name(name)));
             }
         }
-        let endpoint_picker = endpoint_picker::Names::new(&wanted);
+        let endpoint_picker = endpoint_picker::Names::new(&with_buckets);
         endpoint_picker.ids().for_each(|name| set(name, Use::EndpointPicker));
         Table {
-            slots: self.slots,
+            slots,
             slots_of,
+            histograms,
+            histograms_of,
             labels: self.labels,
             uses,
             gauges,
             engines,
             endpoint_picker,
+            with_buckets,
             wanted,
         }
     }

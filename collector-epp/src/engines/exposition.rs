@@ -49,6 +49,8 @@ pub struct ServerExposition {
     pub lora: Option<LoraAdapters>,
     /// The alternatives that were on the page.
     pub matched: Arc<[Matched]>,
+    /// Whether the buckets of histograms were read.
+    pub has_buckets: bool,
     /// Samples of a series that was on the page before. The first one counts, as in Prometheus.
     pub repeated: u64,
     /// Samples beyond the number of samples and rows that are read. Where there are any, sums are unknown.
@@ -96,10 +98,22 @@ pub struct EngineRow {
     /// Increase of each counter since the previous page, series by series; only for readers
     /// [with increases](super::ExpositionReader::with_increases).
     pub increases: Option<Box<Numbers>>,
+    /// The usable histograms of latencies, each by the [count](Quantity::LATENCY_COUNTS) of its observations; only if
+    /// [buckets were read](ServerExposition::has_buckets).
+    pub buckets: Vec<(Quantity, Buckets)>,
     /// Timestamps of quantities whose samples carry one, the oldest of each: milliseconds since 1970.
     pub times: Vec<(Quantity, i64)>,
     /// Why numbers are unknown though their series are there.
     pub reasons: Vec<(Quantity, Arc<str>)>,
+}
+
+/// The buckets of one histogram of a row.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Buckets {
+    /// The upper bounds in seconds, as [`LatencyHistogram`](collector_core::LatencyHistogram) has them.
+    pub bounds: Arc<[f64]>,
+    /// Each series, by a hash of its labels: the observations of each bucket alone, since its server started.
+    pub series: Vec<(u64, Box<[u64]>)>,
 }
 
 /// A number for each quantity. `None`: not on the page.

@@ -26,6 +26,7 @@
 
 mod assemble;
 mod bits;
+mod buckets;
 mod cells;
 mod compile;
 mod exposition;
@@ -41,7 +42,7 @@ pub use collector_engines::{
 };
 pub use compile::Engines;
 pub use exposition::{
-    EngineRow, Exposition, LoraAdapters, Matched, NoModel, Numbers, ServerExposition,
+    Buckets, EngineRow, Exposition, LoraAdapters, Matched, NoModel, Numbers, ServerExposition,
     UnknownExposition,
 };
 pub use reader::ExpositionReader;

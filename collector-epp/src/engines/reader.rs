@@ -12,6 +12,7 @@ use collector_engines::LabelMatcher;
 use foldhash::fast::RandomState;
 
 use super::bits::Bits;
+use super::buckets::{BOUND, BucketsSeen};
 use super::cells::{NO_TIME, Reading};
 use super::exposition::Matched;
 use super::gauges::Gauges;
@@ -59,6 +60,9 @@ pub struct ExpositionReader {
     /// The names that were seen.
     pub(super) seen: Bits,
     pub(super) lora: LoraSeen,
+    /// The buckets of the page are read.
+    pub(super) has_buckets: bool,
+    pub(super) buckets: BucketsSeen,
     pub(super) process_start: Option<f64>,
     /// The router that the page belongs to.
     pub(super) router: Option<&'static str>,
@@ -107,6 +111,8 @@ impl ExpositionReader {
             by_process: Vec::new(),
             seen: Bits::none(names),
             lora: LoraSeen::default(),
+            has_buckets: false,
+            buckets: BucketsSeen::default(),
             process_start: None,
             router: None,
             beyond_limit: 0,
@@ -160,15 +166,22 @@ impl ExpositionReader {
         self.now = since.map(|since| since.as_secs_f64()).filter(|now| *now >= CLOCK_IS_SET);
     }
 
+    /// Sets whether the buckets of the next pages are read, which a scanner must
+    /// [look for](super::Engines::wanted_with_buckets).
+    pub fn set_buckets(&mut self, has_buckets: bool) {
+        self.has_buckets = has_buckets;
+    }
+
     /// Takes the next sample, found by a scanner for [`Engines::wanted`](super::Engines::wanted).
     pub fn sample(&mut self, sample: &Sample<'_>) {
         self.seen.insert(sample.name.index());
         match self.table.uses[sample.name.index()] {
-            Use::None => {}
             Use::Lora => self.lora.take(sample, self.now),
             Use::ProcessStart => self.process_start = Some(sample.value),
             Use::Router(router) => self.router = Some(router),
+            Use::Bucket if self.has_buckets => self.bucket(sample),
             Use::EndpointPicker => self.endpoint_picker.take(&self.table.endpoint_picker, sample),
+            Use::None | Use::Bucket => {}
         }
         if let Some(gauges) = &mut self.gauges
             && let Some(name) = &self.table.gauges[sample.name.index()]
@@ -201,7 +214,7 @@ impl ExpositionReader {
             self.present.insert(*id as usize);
             let row = match row_before {
                 Some((labels, row)) if labels == slot.labels => row,
-                _ => self.row(table.labels(slot), &sample.labels),
+                _ => row(&mut self.rows, table.labels(slot), &sample.labels),
             };
             row_before = Some((slot.labels, row));
             let (Some(row), true) = (row, self.readings.len() < READINGS_MAX) else {
@@ -221,14 +234,19 @@ impl ExpositionReader {
         }
     }
 
-    /// Returns the row of a series with these labels; `None` if there are too many rows.
-    fn row(&mut self, names: &RowLabels, labels: &Labels<'_>) -> Option<RowId> {
-        let found = names.names.each_ref().map(|list| first(list, labels));
-        let row = self.rows.id_of(found.each_ref().map(Option::as_deref))?;
-        if let Some(role) = names.role.as_deref().and_then(|label| labels.get(label)) {
-            self.rows.note_role(row, &role);
-        }
-        Some(row)
+    /// Takes a bucket of a histogram.
+    fn bucket(&mut self, sample: &Sample<'_>) {
+        let hash = self.hash(&sample.labels, |label| label != BOUND);
+        let Self { table, rows, buckets, .. } = self;
+        buckets.take(sample, hash, || {
+            let all = table.histograms_of.get(&sample.name).into_iter().flatten();
+            let of_series = all.map(|id| (*id, &table.histograms[*id as usize]));
+            let of_series = of_series.filter(|(_, slot)| slot.is_of(&sample.labels));
+            let place = |(id, slot): (SlotId, &Slot)| {
+                Some((id, row(rows, table.labels(slot), &sample.labels)?))
+            };
+            of_series.map(place).collect()
+        });
     }
 
     /// Discards the samples of a page that could not be read to its end.
@@ -243,6 +261,7 @@ impl ExpositionReader {
         self.by_process.clear();
         self.seen.clear();
         self.lora = LoraSeen::default();
+        self.buckets = BucketsSeen::default();
         self.process_start = None;
         self.router = None;
         self.beyond_limit = 0;
@@ -261,12 +280,20 @@ impl ExpositionReader {
 
     /// Whether samples of this name may be missing from the page.
     pub(super) fn may_lack(&self, name: &str, summary: &Summary) -> bool {
-        let shown = summary.malformed.len() as u64;
-        let of_name = |id: NameId| self.table.wanted.name(id) == name;
-        self.beyond_limit > 0
-            || summary.malformed_count > shown
-            || summary.malformed.iter().any(|malformed| of_name(malformed.name))
+        // Of each name the first malformed line is listed.
+        let of_name = |id: NameId| self.table.with_buckets.name(id) == name;
+        self.beyond_limit > 0 || summary.malformed.iter().any(|malformed| of_name(malformed.name))
     }
+}
+
+/// Returns the row of a series with these labels; `None` if there are too many rows.
+fn row(rows: &mut Rows, names: &RowLabels, labels: &Labels<'_>) -> Option<RowId> {
+    let found = names.names.each_ref().map(|list| first(list, labels));
+    let row = rows.id_of(found.each_ref().map(Option::as_deref))?;
+    if let Some(role) = names.role.as_deref().and_then(|label| labels.get(label)) {
+        rows.note_role(row, &role);
+    }
+    Some(row)
 }
 
 /// Returns the value of the first of these labels that a series has. An empty label is absent, as in PromQL.

@@ -1,5 +1,6 @@
 //! The compiled table of engines: which numbers each sample name is read for.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use collector_core::{EngineName, ModelId};
@@ -12,10 +13,17 @@ use crate::scan::{NameId, Wanted};
 /// All engines, compiled.
 #[derive(Debug)]
 pub(super) struct Table {
+    /// Every name that is read; ids are of this list.
+    pub(super) with_buckets: Arc<Wanted>,
+    /// The same without the buckets of histograms, which are most of the lines.
     pub(super) wanted: Arc<Wanted>,
     pub(super) slots: Vec<Slot>,
     /// The slots of each wanted name.
     pub(super) slots_of: Vec<Vec<SlotId>>,
+    /// The slots of the buckets of histograms, which are no numbers of rows.
+    pub(super) histograms: Vec<Slot>,
+    /// The histograms of each name of buckets.
+    pub(super) histograms_of: HashMap<NameId, Vec<SlotId>>,
     /// How the rows of slots are named.
     pub(super) labels: Vec<RowLabels>,
     /// What each wanted name is besides the name of slots.
@@ -39,6 +47,8 @@ pub(super) enum Use {
     ProcessStart,
     /// Only the pages of this router have it.
     Router(&'static str),
+    /// It is a bucket of a histogram.
+    Bucket,
     /// It belongs to an endpoint picker.
     EndpointPicker,
 }
@@ -77,6 +87,8 @@ pub(super) struct Read {
 pub(super) struct Alternative {
     pub(super) spec: Arc<Expression>,
     pub(super) compiled: Expression<SlotId>,
+    /// The [histogram](Table::histograms) that the number counts the observations of.
+    pub(super) histogram: Option<SlotId>,
 }
 
 pub(super) type SlotId = u32;

@@ -7,6 +7,7 @@ use collector_core::{Field, ModelId, Tick, sanitize, window};
 
 use super::counters::Counters;
 use super::fields::field_of;
+use super::latency::LatencyWindow;
 use super::parts::{Part, Reported};
 use super::peak::Peak;
 use super::times::{self, ScrapeTime};
@@ -41,6 +42,8 @@ pub(super) struct Engine {
     kv_cache_usage: Peak,
     load: Counters<7>,
     prefix: Counters<2>,
+    /// By [`Quantity::LATENCY_COUNTS`].
+    latencies: [LatencyWindow; 2],
     /// Which alternative of each of the [`COUNTERS`] `load` and `prefix` were taken from.
     from: [Option<usize>; COUNTERS.len()],
     /// The [`COUNTERS`], each as the sum of the increases of its series.
@@ -63,6 +66,7 @@ impl Engine {
             kv_cache_usage: Peak::default(),
             load: Counters::default(),
             prefix: Counters::default(),
+            latencies: Default::default(),
             from: [None; COUNTERS.len()],
             totals: [0.0; COUNTERS.len()],
         }
@@ -72,6 +76,7 @@ impl Engine {
     pub(super) fn forget_counters(&mut self) {
         self.load = Counters::default();
         self.prefix = Counters::default();
+        self.latencies = Default::default();
     }
 
     /// Records its row of a page, and returns its state over the window.
@@ -85,6 +90,12 @@ impl Engine {
         let gauges_at = times::of(row, time, |quantity| !quantity.is_counter());
         let counters_at = times::of(row, time, Quantity::is_counter);
         self.count(row, counters_at, window);
+        if page.has_buckets {
+            for (latencies, count) in self.latencies.iter_mut().zip(Quantity::LATENCY_COUNTS) {
+                let buckets = row.buckets.iter().find(|(of, _)| *of == count);
+                latencies.record(counters_at, buckets.map(|(_, buckets)| buckets), window);
+            }
+        }
         let zero = |quantity| is_idle(row).then_some(0.0).filter(|_| can_be_zero(page, quantity));
         let waiting = row.numbers[Quantity::Waiting].or_else(|| zero(Quantity::Waiting));
         let running = row.numbers[Quantity::Running].or_else(|| zero(Quantity::Running));
@@ -121,6 +132,11 @@ impl Engine {
             prefix: self.prefix.rates(),
             hit_rate: row.numbers[Quantity::PrefixCacheHitRate],
             rates: self.load.rates().into(),
+            latencies: std::array::from_fn(|index| {
+                let is_counted = row.numbers[Quantity::LATENCY_COUNTS[index]].is_some();
+                Reported::of(is_counted, self.latencies[index].histogram())
+            }),
+            latencies_at: self.latencies.iter().filter_map(LatencyWindow::newest_at).min(),
             reasons: reasons.collect(),
         }
     }

@@ -9,6 +9,7 @@ use collector_core::{
 };
 
 use super::engine::Engine;
+use super::latency;
 use super::parts::{self, Part};
 use super::times::{ScrapeTime, Times};
 use super::why::{self, IN_TURNS};
@@ -31,6 +32,8 @@ pub(crate) struct History {
     process: Option<(f64, f64)>,
     /// When several processes last answered in turns.
     turned_at: Option<Tick>,
+    /// When the last page with buckets was asked for.
+    buckets_at: Option<Tick>,
 }
 
 /// One pod as a replica of one model.
@@ -60,12 +63,25 @@ pub(crate) struct PodIdentity<'a> {
 impl History {
     pub(crate) fn new(window: Duration) -> Self {
         let matched = [].into();
-        Self { window, engines: Vec::new(), matched, process: None, turned_at: None }
+        Self {
+            window,
+            engines: Vec::new(),
+            matched,
+            process: None,
+            turned_at: None,
+            buckets_at: None,
+        }
     }
 
     /// Whether a page is within the window before `at`, so that rates span the two.
     pub(crate) fn reaches(&self, at: Tick) -> bool {
         self.engines.iter().any(|engine| engine.seen_at.age(at) <= self.window)
+    }
+
+    /// Whether the buckets of histograms are to be read of the next page. They are most of its lines, and a window
+    /// takes a few pages that have them.
+    pub(crate) fn is_due_for_buckets(&self, now: Tick) -> bool {
+        self.buckets_at.is_none_or(|at| at.age(now) >= latency::part_of(self.window))
     }
 
     /// Whether several processes have answered in turns within the window, so that counters do not continue from one
@@ -90,12 +106,16 @@ impl History {
             }
         }
         self.matched = Arc::clone(&page.matched);
+        if page.has_buckets {
+            self.buckets_at = Some(at);
+        }
         let keep = self.window.max(window::PREFIX_CACHE_WINDOW);
         self.engines.retain(|engine| engine.seen_at.age(at) <= keep);
 
-        let mut models = Vec::new();
-        for group in groups(page) {
-            models.push(self.replica(page, &group, identity, time, in_turns));
+        let groups = groups(page);
+        let mut models = Vec::with_capacity(groups.len());
+        for group in &groups {
+            models.push(self.replica(page, group, identity, time, in_turns));
         }
         if self.engines.len() > ENGINES_MAX {
             self.engines.retain(|engine| engine.seen_at == at);
@@ -248,6 +268,10 @@ fn engine_of<'a>(
     };
     let place = engines.iter().position(is_it).unwrap_or_else(|| {
         let replica = group.replica.cloned();
+        if engines.is_empty() {
+            // Most pods have one engine, and a vector begins with room for four.
+            engines.reserve_exact(1);
+        }
         engines.push(Engine::new(group.model.clone(), replica, rank.cloned(), at));
         engines.len() - 1
     });

@@ -6,12 +6,14 @@
 //! - a rate covers between 14/15 of the window and all of it;
 //! - a peak may be kept for up to 1/15 of the window too long, and never too short.
 //!
-//! With fewer scrapes in a window than parts, both are exact.
+//! With fewer scrapes in a window than parts, both are exact. Histograms of latencies are kept of seven pages, whose
+//! buckets are read for that (`latency`).
 
 mod counters;
 mod engine;
 mod fields;
 mod history;
+mod latency;
 mod parts;
 mod peak;
 mod times;

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use collector_core::{Field, LoadRates, ReplicaMetrics, ReplicaState, mean_over_window, sanitize};
+use collector_core::{
+    Field, Latencies, LatencyHistogram, LoadRates, ReplicaMetrics, ReplicaState, Tick,
+    mean_over_window, sanitize,
+};
 
 use crate::selfmetrics;
 
@@ -25,6 +28,11 @@ pub(crate) struct Part {
     /// The hit rate of the prefix cache, if the server computes it.
     pub(crate) hit_rate: Option<f64>,
     pub(crate) rates: LoadRates,
+    /// Histograms by [`LATENCY_COUNTS`](crate::engines::Quantity::LATENCY_COUNTS); absent if the number of observations
+    /// is not on the page.
+    pub(crate) latencies: [Reported<LatencyHistogram>; 2],
+    /// When the older of the windows of the latencies ended.
+    pub(crate) latencies_at: Option<Tick>,
     /// Why fields are unknown though the engine reports them.
     pub(crate) reasons: Vec<(Field, Arc<str>)>,
 }
@@ -100,12 +108,28 @@ pub(crate) fn fill(replica: &mut ReplicaMetrics, parts: &[Part], name_of: NameOf
     {
         replica.state = ReplicaState::Sleeping;
     }
+    replica.latencies = latencies(parts);
     replica.prefix_cache_hit_rate = whole.hit_rate(replica.running_requests == Some(0));
     for (field, reason) in parts.iter().flat_map(|part| &part.reasons) {
         if !replica.is_known(*field) {
             replica.reasons.insert(*field, Arc::clone(reason));
         }
     }
+}
+
+/// The latencies of a replica. One part of which they are unknown makes them unknown: it may be the slow one.
+fn latencies(parts: &[Part]) -> Option<Arc<Latencies>> {
+    let [ttft, itl] = [0, 1].map(|index| {
+        let all = parts.iter().filter_map(|part| match &part.latencies[index] {
+            Reported::Absent => None,
+            Reported::Unusable => Some(None),
+            Reported::Value(histogram) => Some(Some(histogram)),
+        });
+        LatencyHistogram::merged(all.collect::<Option<Vec<_>>>()?)
+    });
+    let sampled_at = parts.iter().filter_map(|part| part.latencies_at).min()?;
+    let is_any = ttft.is_some() || itl.is_some();
+    is_any.then(|| Arc::new(Latencies::new(sampled_at, ttft, itl)))
 }
 
 /// The rates of a replica.

@@ -30,6 +30,10 @@ impl Lines {
         Self { wanted, limits, spans: Spans::new(), format, summary }
     }
 
+    pub(super) fn look_for(&mut self, wanted: Arc<Wanted>) {
+        self.wanted = wanted;
+    }
+
     pub(super) fn begin(&mut self, format: Format) {
         self.format = format;
         self.summary = Summary::default();

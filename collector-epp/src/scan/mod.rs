@@ -74,6 +74,7 @@ mod wanted;
 
 pub use labels::Labels;
 pub use names::NameId;
+pub(crate) use number::value as number_of;
 pub use sample::{Ended, Format, Limits, Sample};
 pub use scanner::Scanner;
 pub use summary::{MALFORMED_KEPT, Malformed, Reason, Summary, TooLarge};

@@ -9,7 +9,7 @@ use super::Reason;
 /// without a sign, `Inf` and `Infinity` with or without one, words in any case. A finite number beyond
 /// the greatest double is an error; one below the least is 0.
 #[inline]
-pub(super) fn value(token: &[u8]) -> Result<f64, Reason> {
+pub(crate) fn value(token: &[u8]) -> Result<f64, Reason> {
     match short_decimal(token) {
         Some(value) => Ok(value),
         None => any_value(token),

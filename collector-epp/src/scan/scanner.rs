@@ -29,6 +29,11 @@ impl Scanner {
         Self { partial: Vec::new(), passing_over: false, lines }
     }
 
+    /// Looks for other names in the pages that follow.
+    pub fn look_for(&mut self, wanted: Arc<Wanted>) {
+        self.lines.look_for(wanted);
+    }
+
     /// Begins a page, and discards an unfinished one.
     pub fn begin(&mut self, format: Format) {
         self.partial.clear();

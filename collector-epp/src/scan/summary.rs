@@ -12,7 +12,7 @@ pub struct Summary {
     pub samples: u64,
     /// Lines of wanted names that were refused.
     pub malformed_count: u64,
-    /// The first [`MALFORMED_KEPT`] of them.
+    /// The first [`MALFORMED_KEPT`] of them, and the first of each name that these do not have.
     pub malformed: Vec<Malformed>,
     /// The page did not end with a newline. [`Ended::Complete`](super::Ended::Complete) reads such a
     /// line, [`Ended::CutShort`](super::Ended::CutShort) drops it.
@@ -29,7 +29,8 @@ impl Summary {
     /// Counts the current line as malformed.
     pub(super) fn refuse(&mut self, name: NameId, reason: Reason) {
         self.malformed_count += 1;
-        if self.malformed.len() < MALFORMED_KEPT {
+        let is_new = || self.malformed.iter().all(|malformed| malformed.name != name);
+        if self.malformed.len() < MALFORMED_KEPT || is_new() {
             self.malformed.push(Malformed { line: self.lines + 1, name, reason });
         }
     }

@@ -23,6 +23,17 @@ impl Wanted {
         for (index, name) in names.iter().enumerate() {
             ids.entry(name.clone()).or_insert(NameId(index));
         }
+        Self::of(names, ids)
+    }
+
+    /// Those that `is_wanted`, with the same ids: a reader need not know which of the two a scanner was given.
+    #[must_use]
+    pub fn only(&self, is_wanted: impl Fn(&str) -> bool) -> Self {
+        let ids = self.ids.iter().filter(|(name, _)| is_wanted(name));
+        Self::of(self.names.clone(), ids.map(|(name, id)| (name.clone(), *id)).collect())
+    }
+
+    fn of(names: Box<[Box<str>]>, ids: HashMap<Box<str>, NameId>) -> Self {
         let bare = ids.iter().filter(|(name, _)| is_bare(name));
         let bare = Names::new(bare.map(|(name, id)| (name.clone(), *id)));
         Self { names, ids, bare }
@@ -48,7 +59,7 @@ impl Wanted {
 
     /// Whether nothing is wanted.
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
+        self.ids.is_empty()
     }
 
     /// Looks for wanted names that stand bare.

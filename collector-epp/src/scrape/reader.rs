@@ -17,6 +17,7 @@ const CONTENT_TYPE_BYTES_MAX: usize = 128;
 
 /// Reads one metrics page after the other.
 pub(crate) struct Reader {
+    engines: Engines,
     scanner: Scanner,
     pages: ExpositionReader,
     format: Format,
@@ -31,6 +32,7 @@ impl Reader {
     /// A reader that scans for the series of `engines` and gives them to `pages`.
     pub(super) fn new(engines: &Engines, pages: ExpositionReader, limits: Limits) -> Self {
         Self {
+            engines: engines.clone(),
             scanner: Scanner::new(Arc::clone(engines.wanted()), limits),
             pages,
             format: Format::Text,
@@ -80,8 +82,13 @@ impl Reader {
         self.gauges.take()
     }
 
-    /// Sets the wall-clock time of the next scrape.
-    pub(super) fn set_time(&mut self, now: SystemTime) {
+    /// Sets the wall-clock time of the next scrape, and whether it reads the buckets of histograms: several times as
+    /// many lines.
+    pub(super) fn prepare(&mut self, now: SystemTime, has_buckets: bool) {
+        let engines = &self.engines;
+        let wanted = if has_buckets { engines.wanted_with_buckets() } else { engines.wanted() };
+        self.scanner.look_for(Arc::clone(wanted));
+        self.pages.set_buckets(has_buckets);
         self.pages.set_time(now);
     }
 

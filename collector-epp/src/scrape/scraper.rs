@@ -38,10 +38,14 @@ impl Scraper {
         self.client.disconnect();
     }
 
-    /// Fetches and reads the page within the time-out.
-    pub(crate) async fn scrape(&mut self, settings: &Settings) -> Result<Scraped, Cause> {
+    /// Fetches and reads the page within the time-out, with the buckets of its histograms if they are asked for.
+    pub(crate) async fn scrape(
+        &mut self,
+        settings: &Settings,
+        has_buckets: bool,
+    ) -> Result<Scraped, Cause> {
         let reader = self.reader.as_mut().map_err(|cause| cause.clone())?;
-        reader.set_time(settings.clock.wall());
+        reader.prepare(settings.clock.wall(), has_buckets);
         let fetched = self.client.fetch(settings, settings.timeout, reader).await?;
         // The connection is kept if the page is refused here.
         let finished = reader.finish(fetched.end_is_known);

@@ -2,6 +2,7 @@
 //! and on pods that do not.
 
 mod bad_input;
+mod buckets;
 mod captures;
 mod conformance;
 mod credentials;
@@ -10,6 +11,7 @@ mod engine_pages;
 mod fake_pod;
 mod gauges;
 mod identity;
+mod latencies;
 mod live;
 mod look;
 mod pages;

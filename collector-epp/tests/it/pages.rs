@@ -81,12 +81,14 @@ fn a_sum_with_a_malformed_part_is_unknown() {
 }
 
 #[test]
-fn unlisted_malformed_lines_make_every_sum_unknown() {
+fn sums_are_unknown_after_however_many_malformed_lines_and_no_others() {
     let mut page = "vllm:num_requests_running{model_name=\"m\"} x\n".repeat(20);
     page += "vllm:request_success_total{model_name=\"m\",finished_reason=\"stop\"} 3\n\
-             vllm:request_success_total{model_name=\"m\",finished_reason=\"abort\"} x\n";
+             vllm:request_success_total{model_name=\"m\",finished_reason=\"abort\"} x\n\
+             vllm:prompt_tokens_total{model_name=\"m\"} 7\n";
     let page = server_of(&Engines::builtin(), &page);
     assert_eq!(page.rows[0].numbers[Quantity::RequestSuccessTotal], None);
+    assert_eq!(page.rows[0].numbers[Quantity::PromptTokensTotal], Some(7.0));
 }
 
 #[test]

@@ -95,6 +95,21 @@ fn a_field_that_no_source_has_lately_is_removed_with_its_mark_only() {
 }
 
 #[test]
+fn latencies_are_those_of_the_source_that_has_them_lately() {
+    let scraped = |seconds| {
+        let sampled_at = now() - Duration::from_secs(seconds);
+        let mut row = row("a", now());
+        row.latencies = Some(Arc::new(Latencies::new(sampled_at, None, None)));
+        (answer(vec![row.clone()]), row.latencies)
+    };
+    let without = answer(vec![row("a", now())]);
+    let ((new, new_ones), (old, _)) = (scraped(10), scraped(300));
+    assert_eq!(merged(&[&without, &new])[0].latencies, new_ones);
+    assert_eq!(merged(&[&old, &new])[0].latencies, new_ones);
+    assert_eq!(merged(&[&without, &old])[0].latencies, None, "unavailable by now");
+}
+
+#[test]
 fn averages_that_a_replica_knows_itself_stay_whatever_the_load_says() {
     let mut own = row("a", now());
     own.avg_input_tokens = Some(100.0);

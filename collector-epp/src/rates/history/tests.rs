@@ -41,6 +41,7 @@ fn page(rows: Vec<EngineRow>) -> ServerExposition {
         reasons: Vec::new(),
         process_start: None,
         lora: None,
+        has_buckets: false,
         matched: [].into(),
         repeated: 0,
         beyond_limit: 0,

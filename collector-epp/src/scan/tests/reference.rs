@@ -25,6 +25,18 @@ pub(crate) struct Exposition {
     pub(crate) eof_marker: bool,
 }
 
+impl Exposition {
+    /// The malformed lines that a summary lists: so many, and the first of each other name.
+    pub(crate) fn listed(&self, kept: usize) -> Vec<(u64, String)> {
+        let is_listed = |index: usize| {
+            let (before, name) = (&self.malformed[..index], &self.malformed[index].1);
+            index < kept || before.iter().all(|(_, other)| other != name)
+        };
+        let all = self.malformed.iter().enumerate();
+        all.filter(|(index, _)| is_listed(*index)).map(|(_, line)| line.clone()).collect()
+    }
+}
+
 /// How to read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct How<'a> {

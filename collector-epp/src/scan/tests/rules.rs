@@ -450,3 +450,11 @@ fn malformed_lines_are_all_counted_and_the_first_shown() {
     let first: Vec<_> = (1..=MALFORMED_KEPT as u64).collect();
     assert_eq!(lines, first);
 }
+
+#[test]
+fn of_each_name_a_malformed_line_is_shown() {
+    let page = "up x\n".repeat(100) + "{\"dotted.name\"} x\nup x\n{\"dotted.name\"} x\n";
+    let (_, summary) = read(page, Format::Text);
+    let lines: Vec<_> = summary.malformed.iter().map(|bad| bad.line).collect();
+    assert_eq!((lines.len(), lines.last()), (MALFORMED_KEPT + 1, Some(&101)));
+}
