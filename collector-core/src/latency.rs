@@ -108,14 +108,13 @@ impl LatencyHistogram {
     /// Histograms with different bounds have their common ones: the counts up to these are exact, so a quantile is
     /// within the right bucket, which is wider. If that lost the bound above which quantiles are not estimated, that
     /// is the least of their greatest finite bounds, the result is `None`: its quantiles would be too low.
-    pub fn merged<'a>(all: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
-        let mut all = all.into_iter();
-        let first = all.next()?;
-        let rest: Vec<&Self> = all.collect();
-        if rest.is_empty() {
+    pub fn merged<'a>(all: impl IntoIterator<Item = &'a Self, IntoIter: Clone>) -> Option<Self> {
+        let mut rest = all.into_iter();
+        let first = rest.next()?;
+        if rest.clone().next().is_none() {
             return Some(first.clone());
         }
-        let bounds = common_bounds(first, &rest)?;
+        let bounds = common_bounds(first, rest.clone())?;
         let mut counts = vec![0_u64; bounds.len()];
         for histogram in std::iter::once(first).chain(rest) {
             let mut index = 0;
@@ -140,16 +139,19 @@ impl LatencyHistogram {
 }
 
 /// The bounds that all histograms have; `None` without the greatest that can be estimated by all.
-fn common_bounds(first: &LatencyHistogram, rest: &[&LatencyHistogram]) -> Option<Arc<[f64]>> {
-    let is_same = |other: &&LatencyHistogram| {
+fn common_bounds<'a>(
+    first: &LatencyHistogram,
+    rest: impl Iterator<Item = &'a LatencyHistogram> + Clone,
+) -> Option<Arc<[f64]>> {
+    let is_same = |other: &LatencyHistogram| {
         Arc::ptr_eq(&first.bounds, &other.bounds) || first.bounds == other.bounds
     };
-    if rest.iter().all(is_same) {
+    if rest.clone().all(is_same) {
         return Some(Arc::clone(&first.bounds));
     }
-    let is_common = |bound: &f64| rest.iter().all(|other| other.bounds.contains(bound));
+    let is_common = |bound: &f64| rest.clone().all(|other| other.bounds.contains(bound));
     let common: Arc<[f64]> = first.bounds.iter().copied().filter(is_common).collect();
-    let greatest = rest.iter().map(|other| other.greatest_finite());
+    let greatest = rest.map(LatencyHistogram::greatest_finite);
     let least = greatest.fold(first.greatest_finite(), f64::min);
     common.contains(&least).then_some(common)
 }

@@ -22,4 +22,4 @@ pub use metadata::{Invalid, OnMissing, Spec, Subject, Trigger};
 pub use positive::Positive;
 pub use scaler::{LeftOut, Scaler, Settings};
 pub use server::serve;
-pub use signal::{Measured, Part, Signal, Unknown, View};
+pub use signal::{Latency, Measured, Part, Signal, Slo, Unknown, View};

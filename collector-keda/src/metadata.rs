@@ -7,7 +7,7 @@ use collector_core::{ModelRef, VariantName, duration};
 
 use crate::api::ScaledObjectRef;
 use crate::positive::{GREATEST, Positive};
-use crate::signal::{Part, Signal};
+use crate::signal::{Latency, Part, Signal, Slo};
 
 /// The longest model, in bytes: as in the HTTP API.
 const MODEL_BYTES_MAX: usize = 4096;
@@ -19,7 +19,7 @@ const VALUE_BYTES_MAX: usize = 1024;
 const PARTS_MAX: usize = 8;
 
 /// The keys that are read.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 13] = [
     "model",
     "modelNamespace",
     "variant",
@@ -30,6 +30,9 @@ const KEYS: [&str; 10] = [
     "maxAge",
     "onMissing",
     "peakPrefillThroughput",
+    "metric",
+    "quantile",
+    "slo",
 ];
 /// The keys that KEDA itself reads.
 const KEYS_OF_KEDA: [&str; 7] = [
@@ -177,6 +180,7 @@ fn signal(object: &ScaledObjectRef) -> Result<Signal, Invalid> {
     match value(object, "signal")? {
         None => Ok(Signal::Queue),
         Some(Signal::COMPOSITE) => composite(object).map(Signal::Composite),
+        Some(Signal::SLO_RATIO) => slo(object).map(Signal::SloRatio),
         Some(name) => plain(object, "signal", name),
     }
 }
@@ -200,12 +204,46 @@ fn plain(object: &ScaledObjectRef, key: &str, name: &str) -> Result<Signal, Inva
             };
             Ok(Signal::BacklogSeconds { peak_prefill_throughput: positive(key, text)? })
         }
+        Signal::COMPOSITE | Signal::SLO_RATIO => {
+            Err(Invalid(format!("{key}: {name} cannot be one of several signals")))
+        }
         _ => Err(Invalid(format!(
             "{key}: there is no signal \"{}\"; there are {}",
             quote(name),
             Signal::NAMES.join(", ")
         ))),
     }
+}
+
+/// The limit of `slo-ratio`.
+fn slo(object: &ScaledObjectRef) -> Result<Slo, Invalid> {
+    let needed = |key: &str, example: &str| {
+        let problem = || {
+            Invalid(format!("{key} is missing: signal slo-ratio needs it, for example {example}"))
+        };
+        value(object, key)?.ok_or_else(problem)
+    };
+    let latency = match needed("metric", "ttft")? {
+        "ttft" => Latency::Ttft,
+        "itl" => Latency::Itl,
+        other => {
+            return Err(Invalid(format!("metric: \"{}\" is neither ttft nor itl", quote(other))));
+        }
+    };
+    let limit = age("slo", needed("slo", "500ms")?)?;
+    let Some(limit) = Positive::new(limit.as_secs_f64()) else {
+        return Err(Invalid("slo: must be from 1ms to 1e12s".to_owned()));
+    };
+    let quantile = value(object, "quantile")?.unwrap_or("0.9");
+    let quantile = match quantile.parse().ok().and_then(Positive::new) {
+        Some(quantile) if quantile.get() < 1.0 => quantile,
+        _ => {
+            let problem =
+                format!("quantile: \"{}\" is not a number from 0.001 to below 1", quote(quantile));
+            return Err(Invalid(problem));
+        }
+    };
+    Ok(Slo { latency, quantile, limit })
 }
 
 /// The parts of a composite signal: `queue=5,kv-max=0.8`.

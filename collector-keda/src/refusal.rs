@@ -143,6 +143,7 @@ impl Refusal {
                     Signal::KvMax | Signal::Saturation | Signal::Composite(_) => {
                         "the greatest value may be another pod's"
                     }
+                    Signal::SloRatio(_) => "the slowest requests may be another pod's",
                     _ => "a sum of them would be too small",
                 };
                 let text = format!("{who}; {problem}");
@@ -176,6 +177,20 @@ impl Refusal {
             )),
             Unknown::PromptLength => Self::unknown(format!(
                 "requests wait for {model}, and how long their prompts are is unknown: none was processed lately"
+            )),
+            Unknown::Latency { pod, latency } => {
+                let (pod, latency) = (quoted(pod.as_str()), latency.name());
+                Self::unknown(format!(
+                    "the {latency} of pod {pod} of {model} is unknown: it takes direct scraping, two metrics pages within the \
+                     window, and a server that exports it as a histogram"
+                ))
+            }
+            Unknown::Buckets => Self::unknown(format!(
+                "the pods of {model} export histograms with different buckets, of which no quantile is known"
+            )),
+            Unknown::NothingEnded(latency) => Self::unknown(format!(
+                "requests run at {model}, and none had a {} within the window",
+                latency.name()
             )),
             Unknown::Impossible(value) => Self::unknown(format!(
                 "the {signal} of {model} would be {value}, which cannot be true"

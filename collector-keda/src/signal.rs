@@ -8,7 +8,10 @@ use collector_core::{
 };
 use collector_engines::{Engines, Quantity};
 
+pub use self::slo::{Latency, Slo};
 use crate::positive::{GREATEST, Positive, positive};
+
+mod slo;
 
 /// The KV-cache usage at which a pod is full, and the requests that wait at it then: those of the endpoint picker's
 /// own saturation.
@@ -38,6 +41,8 @@ pub enum Signal {
     WaitingCapacity,
     /// The greatest of several signals, each divided by its target.
     Composite(Vec<Part>),
+    /// A quantile of a latency, divided by its limit.
+    SloRatio(Slo),
 }
 
 /// A signal within a composite one.
@@ -52,9 +57,10 @@ pub struct Part {
 impl Signal {
     pub(crate) const BACKLOG_SECONDS: &str = "backlog-seconds";
     pub(crate) const COMPOSITE: &str = "composite";
+    pub(crate) const SLO_RATIO: &str = "slo-ratio";
 
     /// The names in metadata.
-    pub const NAMES: [&str; 8] = [
+    pub const NAMES: [&str; 9] = [
         "queue",
         "running",
         "kv-sum",
@@ -63,6 +69,7 @@ impl Signal {
         Self::BACKLOG_SECONDS,
         "waiting-capacity",
         Self::COMPOSITE,
+        Self::SLO_RATIO,
     ];
 
     /// The name in metadata.
@@ -76,6 +83,7 @@ impl Signal {
             Self::BacklogSeconds { .. } => Self::BACKLOG_SECONDS,
             Self::WaitingCapacity => "waiting-capacity",
             Self::Composite(_) => Self::COMPOSITE,
+            Self::SloRatio(_) => Self::SLO_RATIO,
         }
     }
 
@@ -87,7 +95,7 @@ impl Signal {
             Self::KvSum | Self::KvMax => const { positive(0.8) },
             Self::Saturation => const { positive(0.7) },
             Self::BacklogSeconds { .. } => const { positive(1.5) },
-            Self::Composite(_) => const { positive(1.0) },
+            Self::Composite(_) | Self::SloRatio(_) => const { positive(1.0) },
         }
     }
 }
@@ -141,6 +149,17 @@ pub enum Unknown {
     PickerQueue,
     /// Requests wait, and how long their prompts are is not known.
     PromptLength,
+    /// A pod has no histogram of the latency.
+    Latency {
+        /// The pod.
+        pod: PodName,
+        /// The latency.
+        latency: Latency,
+    },
+    /// The histograms of the pods have buckets that cannot be joined.
+    Buckets,
+    /// Requests run, and none ended within the window.
+    NothingEnded(Latency),
     /// The value cannot be true.
     Impossible(f64),
 }
@@ -181,6 +200,7 @@ impl<'a> View<'a> {
             Signal::KvSum => self.sum(Field::KvCacheUsage)?,
             Signal::KvMax => self.greatest(&[(Field::KvCacheUsage, 1.0)])?,
             Signal::Saturation => self.saturation()?,
+            Signal::SloRatio(slo) => self.slo_ratio(slo)?,
             Signal::BacklogSeconds { peak_prefill_throughput } => {
                 let tokens = self.backlog_tokens()?;
                 Measured { value: tokens.value / peak_prefill_throughput.get(), ..tokens }
@@ -204,7 +224,7 @@ impl<'a> View<'a> {
     }
 
     /// The pods of the variant, or of the model.
-    fn pods(self) -> impl Iterator<Item = &'a ReplicaMetrics> {
+    fn pods(self) -> impl Iterator<Item = &'a ReplicaMetrics> + Clone {
         let variant = self.variant;
         let pods = self.replicas.replicas.iter();
         pods.filter(move |pod| variant.is_none_or(|it| pod.variant_name.as_ref() == Some(it)))

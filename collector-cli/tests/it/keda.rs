@@ -55,7 +55,9 @@ async fn metric(channel: &Channel, metadata: &[(&str, &str)]) -> Result<f64, Sta
 async fn keda_reads_a_fleet_and_its_streams_end_with_ok_at_sigterm() {
     let pods = Pods::start().await;
     let config = pods.config("[keda]\nlisten = \"127.0.0.1:0\"");
-    let served = Served::start(collector().arg("--config").arg(config));
+    let mut command = collector();
+    let served =
+        Served::start(command.arg("--config").arg(config).env("COLLECTOR_EPP__WINDOW", "6s"));
     let channel = connect(&served).await;
 
     for _ in 0..2 {
@@ -72,6 +74,16 @@ async fn keda_reads_a_fleet_and_its_streams_end_with_ok_at_sigterm() {
         }
     };
     assert!(running > 0.0, "{running}");
+    // A quantile takes two pages of buckets within the window.
+    let slo = [("signal", "slo-ratio"), ("metric", "ttft"), ("slo", "10s"), ("quantile", "0.99")];
+    let ratio = loop {
+        match metric(&channel, &slo).await {
+            Ok(ratio) => break ratio,
+            Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+    assert!((0.0..1.0).contains(&ratio), "{ratio}");
     let active: IsActiveResponse =
         call(&channel, path::IS_ACTIVE, object(&[("signal", "running")])).await.unwrap();
     assert!(active.result);

@@ -76,11 +76,17 @@ fn every_signal_has_its_name_and_its_target() {
         ("backlog-seconds", 1.5),
         ("waiting-capacity", 5.0),
         ("composite", 1.0),
+        ("slo-ratio", 1.0),
     ];
     assert_eq!(targets.map(|(name, _)| name), Signal::NAMES);
     for (name, target) in targets {
-        let metadata =
-            [("signal", name), ("peakPrefillThroughput", "8000"), ("signals", "queue,kv-max=0.9")];
+        let metadata = [
+            ("signal", name),
+            ("peakPrefillThroughput", "8000"),
+            ("signals", "queue,kv-max=0.9"),
+            ("metric", "ttft"),
+            ("slo", "500ms"),
+        ];
         let trigger = with(&metadata).unwrap();
         assert_eq!((trigger.subject.signal.name(), trigger.target.get()), (name, target));
         let Spec { metric_name, target: of_spec } = Spec::of(&object(&metadata));
@@ -90,6 +96,9 @@ fn every_signal_has_its_name_and_its_target() {
     let part = |signal, target| Part { signal, target: number(target) };
     let parts_expected = vec![part(Signal::Queue, 5.0), part(Signal::KvMax, 0.9)];
     assert_eq!(parts.subject.signal, Signal::Composite(parts_expected));
+    let slo = [("signal", "slo-ratio"), ("metric", "itl"), ("slo", "50ms"), ("quantile", "0.99")];
+    let expected = Slo { latency: Latency::Itl, quantile: number(0.99), limit: number(0.05) };
+    assert_eq!(with(&slo).unwrap().subject.signal, Signal::SloRatio(expected));
 }
 
 #[test]
@@ -106,7 +115,18 @@ fn what_cannot_be_used_is_named() {
     refused(&[("signal", "composite")], "signals is missing");
     refused(&[("signal", "composite"), ("signals", "queue,")], "signals: there is no signal \"\"");
     let nested = [("signal", "composite"), ("signals", "composite=1")];
-    refused(&nested, "signals: there is no signal \"composite\"");
+    refused(&nested, "signals: composite cannot be one of several signals");
+    let slo = |more: &[(&str, &str)], says: &str| {
+        let all = [&[("signal", "slo-ratio")], more].concat();
+        refused(&all, says);
+    };
+    slo(&[], "metric is missing");
+    slo(&[("metric", "e2e")], "metric: \"e2e\" is neither ttft nor itl");
+    slo(&[("metric", "ttft")], "slo is missing");
+    slo(&[("metric", "ttft"), ("slo", "0.5")], "slo: ");
+    for quantile in ["1", "0", "90", "p90"] {
+        slo(&[("metric", "ttft"), ("slo", "1s"), ("quantile", quantile)], "quantile: ");
+    }
     let many = ["queue"; 9].join(",");
     refused(&[("signal", "composite"), ("signals", &many)], "more than 8 signals");
     for target in ["0", "-1", "NaN", "inf", "1e13", "0.0001", "five", "1,5"] {
@@ -145,15 +165,16 @@ fn only_keys_of_nobody_are_unknown() {
         ("tokenFromEnv", "T"),
         ("modell", "m"),
         ("slo", "500ms"),
+        ("sloo", "500ms"),
     ]);
-    assert_eq!(unknown_keys(&object).collect::<Vec<_>>(), ["modell", "slo"]);
+    assert_eq!(unknown_keys(&object).collect::<Vec<_>>(), ["modell", "sloo"]);
 }
 
 fn any_metadata() -> impl Strategy<Value = ScaledObjectRef> {
     let key = prop_oneof![prop::sample::select(KEYS.to_vec()).prop_map(str::to_owned), ".{0,8}"];
     let value = prop_oneof![
         prop::sample::select(Signal::NAMES.to_vec()).prop_map(str::to_owned),
-        prop::sample::select(vec!["1", "0.5", "hold=1m", "zero", "queue=1,kv-max", "30s", "1e99"])
+        prop::sample::select(vec!["1", "0.5", "hold=1m", "zero", "queue=1,kv-max", "30s", "ttft"])
             .prop_map(str::to_owned),
         "[0-9.eE+-]{1,8}",
         ".{0,12}",

@@ -121,9 +121,8 @@ async fn gauges_of_scraped_pods_are_answered_without_a_prometheus() {
     );
     assert_eq!(fixture.get("/raw/api/v1/query", WAITING).status, 503);
 
-    // The readings of the model, once it is tracked.
-    assert_eq!(fixture.served.get("/api/v1/replicas?model=org/m&namespace=prod").status, 200);
-    fixture.becomes("sum(collector_replica_running_requests)", "9").await;
+    // The readings of all models, which are discovered.
+    fixture.becomes("sum(collector_replica_running_requests)", "12").await;
 
     // A pod that does not answer is unknown, and not gone.
     let faults = Faults { status: Some(500), ..Faults::default() };
