@@ -80,9 +80,9 @@ pub(crate) async fn measure(program: &Path, quick: bool, report: &mut Report) ->
         costs.push(spent);
     };
     for (system, door, triggers) in [
-        ("directly", &direct, engine_triggers()),
-        ("PromQL API, engines' series", &guarded, engine_triggers()),
-        ("PromQL API, readings", &guarded, reading_triggers()),
+        ("directly", &direct, triggers(OF_ENGINES)),
+        ("PromQL API, engines' series", &guarded, triggers(OF_ENGINES)),
+        ("PromQL API, readings", &guarded, triggers(OF_READINGS)),
     ] {
         let (address, triggers) = (door.address, Arc::new(triggers));
         let ask = |index: usize| {
@@ -228,35 +228,22 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// The triggers that people write, on the series of engines.
-fn engine_triggers() -> Vec<String> {
-    let of_model = |model: ModelRef| {
-        let labels = format!(
-            "namespace=\"{}\",model_name=\"{}\"",
-            model.namespace.as_str(),
-            model.model.as_str()
-        );
-        [
-            format!("sum(vllm:num_requests_waiting{{{labels}}})"),
-            format!("max(vllm:kv_cache_usage_perc{{{labels}}})"),
-            format!("sum(vllm:num_requests_running{{{labels}}})"),
-        ]
-    };
-    models(OBJECTS).into_iter().flat_map(of_model).collect()
-}
+const OF_ENGINES: [&str; 3] =
+    ["vllm:num_requests_waiting", "vllm:kv_cache_usage_perc", "vllm:num_requests_running"];
+/// The same on the collector's readings.
+const OF_READINGS: [&str; 3] = [
+    "collector_replica_queue_length",
+    "collector_replica_kv_cache_usage",
+    "collector_replica_running_requests",
+];
 
-/// The same from the collector's readings.
-fn reading_triggers() -> Vec<String> {
+/// Three triggers for each model: a sum, a maximum and a sum.
+fn triggers([waiting, usage, running]: [&str; 3]) -> Vec<String> {
     let of_model = |model: ModelRef| {
-        let labels = format!(
-            "namespace=\"{}\",model_name=\"{}\"",
-            model.namespace.as_str(),
-            model.model.as_str()
-        );
-        [
-            format!("sum(collector_replica_queue_length{{{labels}}})"),
-            format!("max(collector_replica_kv_cache_usage{{{labels}}})"),
-            format!("sum(collector_replica_running_requests{{{labels}}})"),
-        ]
+        let (namespace, model) = (model.namespace.as_str(), model.model.as_str());
+        let labels = format!("namespace=\"{namespace}\",model_name=\"{model}\"");
+        [("sum", waiting), ("max", usage), ("sum", running)]
+            .map(|(aggregate, name)| format!("{aggregate}({name}{{{labels}}})"))
     };
     models(OBJECTS).into_iter().flat_map(of_model).collect()
 }
