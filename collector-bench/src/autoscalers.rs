@@ -63,6 +63,7 @@ pub(crate) async fn measure(program: &Path, quick: bool, report: &mut Report) ->
 
     wait_for_readings(&collector).await?;
     cached_answers(&guarded, folder.path(), quick, report).await?;
+    refusals(&guarded, report).await?;
     let scaler = Scaler::connect(scaler).await?;
     signals(&scaler, quick, report).await?;
 
@@ -125,6 +126,33 @@ async fn wait_for_readings(collector: &Serving) -> Result<()> {
         ensure!(began.elapsed() < PATIENCE, "the collector does not see all models");
         sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// The time to refuse queries that would keep a parser or a server busy.
+async fn refusals(door: &Door, report: &mut Report) -> Result<()> {
+    let queries = [
+        format!("up{}", " + up".repeat(3_200)),
+        format!("{}up{}", "(".repeat(8_000), ")".repeat(8_000)),
+        format!("up{}", " + up".repeat(257)),
+        "up{a=~\"((a{0,100}){0,100}){0,100}\"}".to_owned(),
+    ];
+    let mut slowest: f64 = 0.0;
+    for query in &queries {
+        let path = Door::path(query);
+        let mut best = f64::INFINITY;
+        for _ in 0..3 {
+            let mut connection = Connection::open(door.address, &path).await?;
+            let began = Instant::now();
+            let (status, _) = connection.ask().await?;
+            best = best.min(began.elapsed().as_secs_f64());
+            ensure!(status == 400, "status {status} for {}", &query[..20]);
+        }
+        slowest = slowest.max(best);
+    }
+    let figure = Figure { name: "slowest", value: slowest * 1e3, unit: "ms" };
+    report.row(SUITE, "queries that are refused", "collector", &[figure]);
+    report.goal("autoscalers.refusal_ms", 10.0, slowest * 1e3);
+    Ok(())
 }
 
 /// The pace of the external scaler.
