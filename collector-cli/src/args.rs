@@ -1,6 +1,6 @@
 //! The command line.
 
-#[cfg(feature = "promql")]
+#[cfg(all(feature = "keda", feature = "promql"))]
 mod scaled_object;
 
 use std::net::SocketAddr;
@@ -12,8 +12,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use collector_config::address;
 use collector_core::{ModelRef, duration};
 
-#[cfg(feature = "promql")]
-pub(crate) use self::scaled_object::{Door, ScaledObjectArgs, Signal};
+#[cfg(all(feature = "keda", feature = "promql"))]
+pub(crate) use self::scaled_object::{Door, ScaledObjectArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -112,7 +112,7 @@ pub(crate) enum Command {
     #[cfg(feature = "epp")]
     Scrape(ScrapeArgs),
     /// Write a ScaledObject of KEDA for a model
-    #[cfg(feature = "promql")]
+    #[cfg(all(feature = "keda", feature = "promql"))]
     ScaledObject(ScaledObjectArgs),
     /// Simulate the model servers of a described fleet, for tests of programs that read their metrics
     Sim(SimArgs),

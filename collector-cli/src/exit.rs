@@ -72,7 +72,7 @@ impl Failure {
     }
 
     /// The backend failed, with a document that says why.
-    #[cfg(feature = "promql")]
+    #[cfg(all(feature = "keda", feature = "promql"))]
     pub(crate) fn backend(document: ErrorDocument) -> Self {
         Self::with_document(Exit::Backend, document)
     }

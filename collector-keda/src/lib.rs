@@ -3,8 +3,8 @@
 //!
 //! KEDA reads errors as "nothing is known" and everything else as the truth, so an answer is a number only where there is
 //! one. [`Signal`]s are computed from a reading by [`View::measure`]; what is unknown, partial or missing has a reason
-//! ([`Unknown`]) and is an error, never 0. [`Trigger`] is the metadata of a trigger, [`Scaler`] answers calls, and
-//! [`serve`] runs the server. [`api`] has the messages.
+//! ([`Unknown`]) and is an error, never 0. [`Trigger`] is the metadata of a trigger, and [`Trigger::measure`] its value
+//! or the text of the error. [`Scaler`] answers calls, and [`serve`] runs the server. [`api`] has the messages.
 
 mod activity;
 pub mod api;
@@ -18,7 +18,7 @@ mod server;
 mod service;
 mod signal;
 
-pub use metadata::{Invalid, OnMissing, Spec, Subject, Trigger};
+pub use metadata::{Invalid, OnMissing, Spec, Subject, Trigger, known_keys, unknown_keys};
 pub use positive::Positive;
 pub use scaler::{LeftOut, Scaler, Settings};
 pub use server::serve;

@@ -133,12 +133,15 @@ impl Spec {
     }
 }
 
-/// The keys that neither the scaler nor KEDA reads: most likely misspelt.
-pub(crate) fn unknown_keys(object: &ScaledObjectRef) -> impl Iterator<Item = &str> {
+/// Returns the keys of metadata that the scaler or KEDA reads.
+pub fn known_keys() -> impl Iterator<Item = &'static str> {
+    KEYS.into_iter().chain(KEYS_OF_KEDA)
+}
+
+/// Returns the keys that neither the scaler nor KEDA reads: most likely misspelt.
+pub fn unknown_keys(object: &ScaledObjectRef) -> impl Iterator<Item = &str> {
     let keys = object.scaler_metadata.keys().map(String::as_str);
-    keys.filter(|key| {
-        !KEYS.contains(key) && !KEYS_OF_KEDA.contains(key) && !key.ends_with("FromEnv")
-    })
+    keys.filter(|key| !known_keys().any(|known| known == *key) && !key.ends_with("FromEnv"))
 }
 
 /// The value of a key, if it is set.
@@ -187,13 +190,10 @@ fn signal(object: &ScaledObjectRef) -> Result<Signal, Invalid> {
 
 /// A signal that is not composed of others.
 fn plain(object: &ScaledObjectRef, key: &str, name: &str) -> Result<Signal, Invalid> {
+    if let Some(signal) = Signal::plain(name) {
+        return Ok(signal);
+    }
     match name {
-        "queue" => Ok(Signal::Queue),
-        "running" => Ok(Signal::Running),
-        "kv-sum" => Ok(Signal::KvSum),
-        "kv-max" => Ok(Signal::KvMax),
-        "saturation" => Ok(Signal::Saturation),
-        "waiting-capacity" => Ok(Signal::WaitingCapacity),
         Signal::BACKLOG_SECONDS => {
             let key = "peakPrefillThroughput";
             let Some(text) = value(object, key)? else {

@@ -55,6 +55,61 @@ impl fmt::Debug for Settings {
     }
 }
 
+impl Trigger {
+    /// Returns the value in a reading: what KEDA gets at `now`, except where a last value or `onMissing` stands in for it.
+    ///
+    /// # Errors
+    /// Why there is none, in the words that KEDA gets.
+    pub fn measure(
+        &self,
+        reading: &Reading<Replicas>,
+        settings: &Settings,
+        now: Tick,
+    ) -> Result<Measured, String> {
+        self.measured(reading, settings, None, now).map_err(|refusal| refusal.text)
+    }
+
+    fn measured(
+        &self,
+        reading: &Reading<Replicas>,
+        settings: &Settings,
+        last: Option<Measured>,
+        now: Tick,
+    ) -> Result<Measured, Refusal> {
+        let subject = &self.subject;
+        if let Some(variant) = &subject.variant {
+            let mut known = reading.model().allocations.iter().map(|it| it.variant.as_str());
+            if !known.clone().any(|it| it == variant.as_str()) {
+                let variant = variant.as_str();
+                return Err(Refusal::no_variant(&subject.model, variant, &mut known));
+            }
+        }
+        let view = View {
+            replicas: reading.value(),
+            variant: subject.variant.as_ref(),
+            engines: &settings.engines,
+        };
+        let measured = view.measure(&subject.signal).map_err(|unknown| {
+            Refusal::no_signal(subject, &unknown, last.map(|last| last.pods), now)
+        })?;
+        let (limit, key) = self.age_limit(settings);
+        let age = measured.sampled_at.age(now);
+        if age > limit {
+            return Err(Refusal::old(&subject.model, age, limit, key));
+        }
+        Ok(measured)
+    }
+
+    /// The greatest age of a value, and the key that sets it.
+    fn age_limit(&self, settings: &Settings) -> (Duration, &'static str) {
+        let threshold = settings.unavailable_threshold;
+        match self.max_age {
+            Some(max_age) if max_age < threshold => (max_age, "maxAge"),
+            _ => (threshold, "cache.freshness.unavailable_threshold"),
+        }
+    }
+}
+
 /// Answers KEDA from the readings of a collector.
 pub struct Scaler {
     collector: Arc<CachingCollector>,
@@ -117,8 +172,8 @@ impl Scaler {
         let last = lock(&self.values).get(subject);
         let measured = reading
             .map_err(|no_reading| Refusal::no_reading(&subject.model, &no_reading))
-            .and_then(|reading| self.measure(trigger, &reading, last, now));
-        let (limit, _) = self.age_limit(trigger);
+            .and_then(|reading| trigger.measured(&reading, &self.settings, last, now));
+        let (limit, _) = trigger.age_limit(&self.settings);
         let refusal = match measured {
             Ok(measured) => {
                 lock(&self.values).put(subject, measured);
@@ -170,46 +225,6 @@ impl Scaler {
         }
         let silent = self.collector.state().backends.iter().all(|it| it.last_success.is_none());
         silent.then(|| self.started_at.age(self.clock.now()))
-    }
-
-    fn measure(
-        &self,
-        trigger: &Trigger,
-        reading: &Reading<Replicas>,
-        last: Option<Measured>,
-        now: Tick,
-    ) -> Result<Measured, Refusal> {
-        let subject = &trigger.subject;
-        if let Some(variant) = &subject.variant {
-            let mut known = reading.model().allocations.iter().map(|it| it.variant.as_str());
-            if !known.clone().any(|it| it == variant.as_str()) {
-                let variant = variant.as_str();
-                return Err(Refusal::no_variant(&subject.model, variant, &mut known));
-            }
-        }
-        let view = View {
-            replicas: reading.value(),
-            variant: subject.variant.as_ref(),
-            engines: &self.settings.engines,
-        };
-        let measured = view.measure(&subject.signal).map_err(|unknown| {
-            Refusal::no_signal(subject, &unknown, last.map(|last| last.pods), now)
-        })?;
-        let (limit, key) = self.age_limit(trigger);
-        let age = measured.sampled_at.age(now);
-        if age > limit {
-            return Err(Refusal::old(&subject.model, age, limit, key));
-        }
-        Ok(measured)
-    }
-
-    /// The greatest age of a value, and the key that sets it.
-    fn age_limit(&self, trigger: &Trigger) -> (Duration, &'static str) {
-        let threshold = self.settings.unavailable_threshold;
-        match trigger.max_age {
-            Some(max_age) if max_age < threshold => (max_age, "maxAge"),
-            _ => (threshold, "cache.freshness.unavailable_threshold"),
-        }
     }
 }
 

@@ -72,6 +72,21 @@ impl Signal {
         Self::SLO_RATIO,
     ];
 
+    /// The signals that need no other keys than their name.
+    pub const PLAIN: [Self; 6] = [
+        Self::Queue,
+        Self::Running,
+        Self::KvSum,
+        Self::KvMax,
+        Self::Saturation,
+        Self::WaitingCapacity,
+    ];
+
+    /// Returns the signal of a name, if it needs no other keys.
+    pub fn plain(name: &str) -> Option<Self> {
+        Self::PLAIN.into_iter().find(|signal| signal.name() == name)
+    }
+
     /// The name in metadata.
     pub fn name(&self) -> &'static str {
         match self {
@@ -96,6 +111,15 @@ impl Signal {
             Self::Saturation => const { positive(0.7) },
             Self::BacklogSeconds { .. } => const { positive(1.5) },
             Self::Composite(_) | Self::SloRatio(_) => const { positive(1.0) },
+        }
+    }
+
+    /// The `metricType` of a trigger: `AverageValue` for what grows with the replicas, so that an HPA divides it by them,
+    /// and `Value` for everything else.
+    pub fn metric_type(&self) -> &'static str {
+        match self {
+            Self::Queue | Self::Running | Self::KvSum | Self::WaitingCapacity => "AverageValue",
+            _ => "Value",
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The command line of `collector scaled-object`.
 
-use clap::builder::NonEmptyStringValueParser as NonEmpty;
+use clap::builder::{
+    NonEmptyStringValueParser as NonEmpty, PossibleValuesParser, TypedValueParser,
+};
 use clap::{Args, ValueEnum};
+use collector_keda::Signal;
 
 /// Which ScaledObject to write.
 #[derive(Args, Debug)]
@@ -30,8 +33,9 @@ pub(crate) struct ScaledObjectArgs {
     /// How KEDA reads: by queries to the PromQL API, or from the external scaler
     #[arg(long, value_enum, default_value_t = Door::Promql)]
     pub(crate) door: Door,
-    /// What to scale by; may be repeated, and the greatest demand counts. With --min 0, `running` is added
-    #[arg(long = "signal", value_name = "SIGNAL", value_enum)]
+    /// What to scale by; may be repeated, and the greatest demand counts. With --min 0, `running` is added. `collector docs
+    /// keda` says what each is; the external scaler has all of these, and queries the first four
+    #[arg(long = "signal", value_name = "SIGNAL", value_parser = signal())]
     signals: Vec<Signal>,
     /// Address of the collector for KEDA [default: http://collector.monitoring:9464, or collector.monitoring:9465 for
     /// the external scaler]
@@ -46,7 +50,7 @@ impl ScaledObjectArgs {
         let mut signals = Vec::new();
         let default = self.signals.is_empty().then_some(Signal::Queue);
         let running = (self.min == 0).then_some(Signal::Running);
-        for signal in self.signals.iter().copied().chain(default).chain(running) {
+        for signal in self.signals.iter().cloned().chain(default).chain(running) {
             if !signals.contains(&signal) {
                 signals.push(signal);
             }
@@ -64,51 +68,9 @@ pub(crate) enum Door {
     Keda,
 }
 
-/// What to scale by.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Signal {
-    /// Requests that wait
-    Queue,
-    /// Requests that run
-    Running,
-    /// KV-cache usage, summed over the pods
-    KvSum,
-    /// KV-cache usage of the fullest pod
-    KvMax,
-    /// How full the pool is; external scaler only
-    Saturation,
-    /// Requests that wait for cache; external scaler only
-    WaitingCapacity,
-}
-
-impl Signal {
-    /// Its name for the external scaler.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Queue => "queue",
-            Self::Running => "running",
-            Self::KvSum => "kv-sum",
-            Self::KvMax => "kv-max",
-            Self::Saturation => "saturation",
-            Self::WaitingCapacity => "waiting-capacity",
-        }
-    }
-
-    /// Its default target.
-    pub(crate) fn target(self) -> &'static str {
-        match self {
-            Self::Queue | Self::WaitingCapacity => "5",
-            Self::Running => "16",
-            Self::KvSum | Self::KvMax => "0.8",
-            Self::Saturation => "0.7",
-        }
-    }
-
-    /// The type of metric: sums are divided by the replicas, ratios are not.
-    pub(crate) fn metric_type(self) -> &'static str {
-        match self {
-            Self::Queue | Self::Running | Self::KvSum | Self::WaitingCapacity => "AverageValue",
-            Self::KvMax | Self::Saturation => "Value",
-        }
-    }
+/// Parses the name of a signal that needs no other keys.
+fn signal() -> impl TypedValueParser<Value = Signal> {
+    let names = Signal::PLAIN.map(|signal| signal.name());
+    let parser = PossibleValuesParser::new(names);
+    parser.map(|name| Signal::plain(&name).expect("a possible value is one of these names"))
 }

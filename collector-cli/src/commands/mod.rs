@@ -9,7 +9,7 @@ mod files;
 mod get;
 #[cfg(feature = "promql")]
 mod promql;
-#[cfg(feature = "promql")]
+#[cfg(all(feature = "keda", feature = "promql"))]
 mod scaled_object;
 #[cfg(feature = "epp")]
 mod scrape;
@@ -42,7 +42,7 @@ pub(crate) fn run(cli: &Cli, base: &Loader) -> Result<Exit, Failure> {
         Command::Serve(args) => serve::run(base, global, args),
         #[cfg(feature = "epp")]
         Command::Scrape(args) => scrape::run(base, global, args),
-        #[cfg(feature = "promql")]
+        #[cfg(all(feature = "keda", feature = "promql"))]
         Command::ScaledObject(args) => scaled_object::run(base, global, args),
         Command::Docs(args) => docs::run(global, args),
         Command::Sim(args) => sim::run(base, global, args),

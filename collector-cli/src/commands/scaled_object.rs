@@ -9,11 +9,12 @@ use std::sync::Arc;
 use collector_config::Loader;
 use collector_core::{EndpointPicker, KnownModel, MetricsCollector, ModelRef, Nearest, Replicas};
 use collector_engine::CachingCollector;
+use collector_keda::Signal;
 
 use self::document::{Document, Trigger};
 use self::queries::{PickerQueue, Server};
 use super::settings::{Settings, Verbosity};
-use crate::args::{Door, GlobalArgs, ScaledObjectArgs, Signal};
+use crate::args::{Door, GlobalArgs, ScaledObjectArgs};
 use crate::exit::{Exit, Failure};
 use crate::logging;
 use crate::output::{ErrorDocument, nearest_first, print, quoted};
@@ -137,11 +138,11 @@ async fn promql(
     if let Some(PickerQueue { query, pool }) = picker {
         let pool = pool.map_or_else(String::new, |pool| format!(" of pool {pool:?}"));
         logging::note(&format!("the endpoint picker{pool} is taken to route the model's requests"));
-        triggers.push(Trigger::query(&address, query, Signal::Queue, false));
+        triggers.push(Trigger::query(&address, query, &Signal::Queue, false));
     }
     for signal in args.signals() {
-        let query = server.query(signal, args.min)?;
-        triggers.push(Trigger::query(&address, query, signal, args.min == 0));
+        let query = server.query(&signal, args.min)?;
+        triggers.push(Trigger::query(&address, query, &signal, args.min == 0));
     }
     Ok(triggers)
 }
@@ -154,14 +155,14 @@ fn keda(
 ) -> Result<Vec<Trigger>, Failure> {
     if args.min == 0 && reading.endpoint_picker == EndpointPicker::None {
         return Err(Failure::usage(
-            "--min 0 needs an endpoint picker among the targets of direct scraping: while there are no pods, its queue is the \
-             only metric that shows requests",
+            "--min 0 needs an endpoint picker that a backend reads: while there are no pods, its queue is the only metric that \
+             shows requests",
         )
-        .with_hint("add it to the targets of [scrape], or use --min 1"));
+        .with_hint("let the Prometheus scrape it, add it to the targets of [scrape], or use --min 1"));
     }
     let address = address.unwrap_or_else(|| format!("collector.monitoring:{SCALER_PORT}"));
     let signals = args.signals().into_iter();
-    Ok(signals.map(|signal| Trigger::external(&address, &reading.model, signal)).collect())
+    Ok(signals.map(|signal| Trigger::external(&address, &reading.model, &signal)).collect())
 }
 
 /// The name that a Deployment of a model probably has: the last part of its id, as Kubernetes writes names.

@@ -36,16 +36,7 @@ impl Keda {
                 "cannot listen on {address}: {error}; choose another address with keda.listen"
             ))
         })?;
-        let mut settings = Settings::default();
-        settings.wait = config.wait;
-        settings.unavailable_threshold = loaded.config.cache.freshness.unavailable_threshold;
-        settings.engines = Engines::new(&loaded.config.engines)
-            .map_err(|error| Failure::usage(format!("engines: {error}")))?;
-        let loaded = loaded.clone();
-        settings.left_out = Box::new(move |namespace| {
-            let left_out = loaded.left_out(namespace)?;
-            Some(format!("{}; {}", left_out.message, left_out.remedy))
-        });
+        let settings = settings(loaded)?;
         let scaler = Scaler::new(collector, clock, settings);
         Ok(Some(Self { listener: Listener { socket, tls, read_timeout: None }, scaler }))
     }
@@ -70,4 +61,19 @@ impl Keda {
     pub(crate) async fn serve(self, stop: impl Future<Output = ()>) {
         collector_keda::serve(self.listener, self.scaler, stop).await;
     }
+}
+
+/// The settings of the scaler.
+pub(crate) fn settings(loaded: &Loaded) -> Result<Settings, Failure> {
+    let mut settings = Settings::default();
+    settings.wait = loaded.config.keda.wait;
+    settings.unavailable_threshold = loaded.config.cache.freshness.unavailable_threshold;
+    settings.engines = Engines::new(&loaded.config.engines)
+        .map_err(|error| Failure::usage(format!("engines: {error}")))?;
+    let loaded = loaded.clone();
+    settings.left_out = Box::new(move |namespace| {
+        let left_out = loaded.left_out(namespace)?;
+        Some(format!("{}; {}", left_out.message, left_out.remedy))
+    });
+    Ok(settings)
 }

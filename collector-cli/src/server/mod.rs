@@ -27,9 +27,11 @@ pub(crate) use connections::{MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, serve_un
 pub(crate) use health::{HealthDocument, ReadinessDocument};
 #[cfg(feature = "keda")]
 pub(crate) use keda::Keda;
+#[cfg(all(feature = "keda", feature = "promql"))]
+pub(crate) use keda::settings as keda_settings;
 #[cfg(feature = "promql")]
 pub(crate) use promql::Promql;
 #[cfg(feature = "promql")]
-pub(crate) use promql::guard::{guard, limits};
+pub(crate) use promql::guard::{guard, limits, server};
 pub(crate) use recorder::Recorder;
 pub(crate) use tls::{api_tls, keda_tls, load_tls};

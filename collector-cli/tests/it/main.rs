@@ -17,6 +17,8 @@ mod messages;
 mod pods;
 mod process;
 mod real;
+#[cfg(all(feature = "epp", feature = "keda", feature = "promql"))]
+mod scaled_objects;
 #[cfg(feature = "epp")]
 mod scrape;
 #[cfg(feature = "epp")]

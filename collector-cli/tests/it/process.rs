@@ -99,6 +99,7 @@ impl Served {
     }
 
     /// What was logged until it listened.
+    #[cfg_attr(not(all(feature = "epp", feature = "keda")), expect(dead_code))]
     pub(crate) fn log_so_far(&self) -> &str {
         &self.started
     }

@@ -102,6 +102,21 @@ fn every_signal_has_its_name_and_its_target() {
 }
 
 #[test]
+fn what_grows_with_the_replicas_is_an_average_and_nothing_else() {
+    let averages = ["queue", "running", "kv-sum", "waiting-capacity"];
+    for signal in Signal::PLAIN {
+        let is_average = averages.contains(&signal.name());
+        let expected = if is_average { "AverageValue" } else { "Value" };
+        assert_eq!(signal.metric_type(), expected, "{}", signal.name());
+        assert_eq!(Signal::plain(signal.name()), Some(signal));
+    }
+    let of = |metadata: &[(&str, &str)]| with(metadata).unwrap().subject.signal.metric_type();
+    assert_eq!(of(&[("signal", "backlog-seconds"), ("peakPrefillThroughput", "8000")]), "Value");
+    assert_eq!(of(&[("signal", "composite"), ("signals", "queue")]), "Value");
+    assert_eq!(Signal::plain("composite"), None);
+}
+
+#[test]
 fn what_cannot_be_used_is_named() {
     let Invalid(text) = Trigger::of(&object(&[])).unwrap_err();
     assert!(text.starts_with("model is missing"), "{text}");

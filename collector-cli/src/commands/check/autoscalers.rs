@@ -11,12 +11,14 @@ use super::fix::{self, Fixed};
 use super::hpa::Hpa;
 use super::objects::{self, File, Finding, Kind, Object, target_of};
 use super::report::Report;
+#[cfg(feature = "keda")]
+use super::scaled_object::Readings;
 use super::scaled_object::{Context, ScaledObject};
 use crate::args::CheckArgs;
 use crate::commands::settings::Settings;
 use crate::exit::Failure;
 use crate::output::print;
-use crate::server::{guard, limits};
+use crate::server::{guard, limits, server};
 
 /// The timeout of a query: people can wait longer than autoscalers.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -62,19 +64,26 @@ impl Autoscalers {
         let scaled: Vec<ScaledObject> =
             of(Kind::ScaledObject).map(|object| ScaledObject::of(&object.value)).collect();
         let hpas: Vec<Hpa> = of(Kind::Hpa).map(|object| Hpa::of(&object.value)).collect();
-        let has_queries =
-            scaled.iter().any(ScaledObject::has_queries) || hpas.iter().any(Hpa::has_queries);
-        let guard = has_queries.then(|| {
+        let has_server = server(&settings.loaded).is_some();
+        let asks_server = scaled.iter().any(|object| object.asks_server(has_server))
+            || hpas.iter().any(Hpa::has_queries);
+        let guard = asks_server.then(|| {
             let clock = Arc::clone(&settings.clock);
             guard(&settings.loaded, Arc::clone(&collector), clock, QUERY_TIMEOUT, None)
         });
         let guard = guard.transpose()?;
+        #[cfg(feature = "keda")]
+        let readings = Readings::new(settings, collector)?;
         let names: Vec<String> = scaled.iter().map(|object| object.name.clone()).collect();
         let place = settings.place_of("prometheus");
         for object in &scaled {
             report.add(object.rules(&self.context).into_iter().map(|finding| finding.check))?;
-            let values = object.values(guard.as_ref(), &self.context.limits, &*collector);
+            let values = object.values(guard.as_ref(), &self.context.limits);
             report.add(announced("the triggers' values", &place, values).await)?;
+            #[cfg(feature = "keda")]
+            report.add(
+                announced("the models", &readings.backends, object.signals(&readings)).await,
+            )?;
         }
         for hpa in &hpas {
             report.add(hpa.rules(&names).into_iter().map(|finding| finding.check))?;

@@ -1,6 +1,7 @@
 //! `check --scaled-object`: KEDA's ScaledObjects, checked by rules (`rules`, `trigger`, `external`) and by the present values of
 //! their triggers (`values`).
 
+#[cfg(feature = "keda")]
 mod external;
 mod rules;
 mod trigger;
@@ -11,6 +12,8 @@ use std::time::Duration;
 use collector_core::{Check, CheckStatus};
 use serde_json::{Map, Value};
 
+#[cfg(feature = "keda")]
+pub(super) use self::external::Readings;
 pub(super) use self::rules::Context;
 pub(super) use self::trigger::{ENGINES, MODEL};
 use super::objects::name_of;
@@ -120,9 +123,13 @@ impl ScaledObject {
         self.min == 0 || self.idle == Some(0)
     }
 
-    /// Returns whether a trigger needs the server of `[prometheus]` for its value.
-    pub(super) fn has_queries(&self) -> bool {
-        self.triggers.iter().any(|trigger| trigger.kind == "prometheus")
+    /// Returns whether a trigger has a query for the server of `[prometheus]`. Without a server, `serve` answers queries over
+    /// readings itself.
+    pub(super) fn asks_server(&self, has_server: bool) -> bool {
+        let asks = |trigger: &Trigger| {
+            trigger.kind == "prometheus" && (has_server || !trigger.is_of_readings())
+        };
+        self.triggers.iter().any(asks)
     }
 
     /// Creates a check about this object.

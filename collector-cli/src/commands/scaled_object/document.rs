@@ -1,9 +1,8 @@
 //! A ScaledObject as YAML.
 
 use collector_core::ModelRef;
+use collector_keda::Signal;
 use serde::Serialize;
-
-use crate::args::Signal;
 
 /// The longest time without metrics is `FAILURES` x `POLLING` seconds, which is less than `COOLDOWN`.
 const POLLING: u32 = 15;
@@ -69,7 +68,7 @@ enum TriggerMetadata {
     Query {
         server_address: String,
         query: String,
-        threshold: &'static str,
+        threshold: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         query_parameters: Option<&'static str>,
     },
@@ -79,30 +78,35 @@ enum TriggerMetadata {
         model: String,
         model_namespace: String,
         signal: &'static str,
-        target: &'static str,
+        target: String,
     },
 }
 
 impl Trigger {
     /// A trigger with a query for a signal. `zero_if_empty`: without pods its series are absent, and that is 0.
-    pub(super) fn query(address: &str, query: String, signal: Signal, zero_if_empty: bool) -> Self {
+    pub(super) fn query(
+        address: &str,
+        query: String,
+        signal: &Signal,
+        zero_if_empty: bool,
+    ) -> Self {
         let metadata = TriggerMetadata::Query {
             server_address: address.to_owned(),
             query,
-            threshold: signal.target(),
+            threshold: target(signal),
             query_parameters: zero_if_empty.then_some("empty=zero"),
         };
         Self { kind: "prometheus", metric_type: signal.metric_type(), metadata }
     }
 
     /// A trigger on the external scaler.
-    pub(super) fn external(address: &str, model: &ModelRef, signal: Signal) -> Self {
+    pub(super) fn external(address: &str, model: &ModelRef, signal: &Signal) -> Self {
         let metadata = TriggerMetadata::External {
             scaler_address: address.to_owned(),
             model: model.model.to_string(),
             model_namespace: model.namespace.to_string(),
             signal: signal.name(),
-            target: signal.target(),
+            target: target(signal),
         };
         Self { kind: "external", metric_type: signal.metric_type(), metadata }
     }
@@ -144,4 +148,9 @@ impl Document {
             .expect("it has only texts and numbers");
         text
     }
+}
+
+/// The default target of a signal. A target is not shown with an exponent, so it is a number for KEDA.
+fn target(signal: &Signal) -> String {
+    signal.default_target().get().to_string()
 }

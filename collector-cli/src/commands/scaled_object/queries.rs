@@ -8,11 +8,11 @@ use std::time::Duration;
 use collector_core::ModelRef;
 use collector_engine::CachingCollector;
 use collector_engines::{Engine, Engines, Expression, Operator, Quantity, Series};
+use collector_keda::Signal;
 use collector_prometheus::PrometheusConfig;
 use collector_promql::{Guard, InstantQuery, Request};
 use serde_json::Value;
 
-use crate::args::Signal;
 use crate::commands::promql::quoted;
 use crate::commands::settings::Settings;
 use crate::exit::Failure;
@@ -166,13 +166,13 @@ impl Server {
     }
 
     /// Returns the query of a signal: the sum over the engines that serve the model.
-    pub(super) fn query(&self, signal: Signal, min: u32) -> Result<String, Failure> {
+    pub(super) fn query(&self, signal: &Signal, min: u32) -> Result<String, Failure> {
         let (quantity, is_max) = match signal {
             Signal::Queue => (Quantity::Waiting, false),
             Signal::Running => (Quantity::Running, false),
             Signal::KvSum => (Quantity::KvCacheUsage, false),
             Signal::KvMax => (Quantity::KvCacheUsage, true),
-            Signal::Saturation | Signal::WaitingCapacity => {
+            _ => {
                 return Err(Failure::usage(format!(
                     "--signal {}: only the external scaler has it",
                     signal.name()

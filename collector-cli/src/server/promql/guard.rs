@@ -68,7 +68,7 @@ pub(crate) fn guard(
 }
 
 /// Returns the server of `[prometheus]`, if one is set.
-pub(super) fn server(loaded: &Loaded) -> Option<&PrometheusConfig> {
+pub(crate) fn server(loaded: &Loaded) -> Option<&PrometheusConfig> {
     let server = loaded.config.settings_of::<PrometheusConfig>();
     server.filter(|server| !server.url.is_empty())
 }

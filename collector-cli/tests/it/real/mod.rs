@@ -1,7 +1,7 @@
 //! The whole path against a real Prometheus that scrapes a simulated fleet: what the fleet knows of
 //! itself is what a reading must say.
 
-#[cfg(feature = "promql")]
+#[cfg(all(feature = "keda", feature = "promql"))]
 mod autoscalers;
 mod both;
 mod discovery;

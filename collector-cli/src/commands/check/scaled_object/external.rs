@@ -1,58 +1,111 @@
-//! The rules for triggers on the collector's external scaler, by the keys that it reads.
+//! The rules for triggers on the collector's external scaler, and their present values. The scaler itself reads the metadata and
+//! measures, so that what is found is what KEDA gets.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use collector_core::{Check, CheckStatus, duration};
+use collector_core::text::counted;
+use collector_core::{Check, CheckStatus, Clock, EndpointPicker, MetricsCollector};
+use collector_keda::api::ScaledObjectRef;
+use collector_keda::{Invalid, OnMissing, Settings as Scaler, Signal, known_keys, unknown_keys};
 use collector_promql::Kind;
+use serde_json::Value;
 
 use super::super::objects::Finding;
-use super::Trigger;
-use crate::output::nearest_first;
+use super::{ScaledObject, Trigger};
+use crate::commands::settings::Settings;
+use crate::exit::Failure;
+use crate::output::{ErrorDocument, nearest_first};
+use crate::server::keda_settings;
 
 /// The port of the scaler in the documentation.
 const PORT: &str = ":9465";
-/// A signal: its name, and how it depends on the number of replicas.
-const SIGNALS: [(&str, Kind); 9] = [
-    ("queue", Kind::Sum),
-    ("running", Kind::Sum),
-    ("kv-sum", Kind::Sum),
-    ("kv-max", Kind::Ratio),
-    ("saturation", Kind::Ratio),
-    ("backlog-seconds", Kind::Sum),
-    ("waiting-capacity", Kind::Sum),
-    ("composite", Kind::Ratio),
-    ("slo-ratio", Kind::Ratio),
-];
-/// The keys that the scaler or KEDA reads.
-const KEYS: [&str; 20] = [
-    "scalerAddress",
-    "model",
-    "modelNamespace",
-    "variant",
-    "signal",
-    "target",
-    "activation",
-    "maxAge",
-    "onMissing",
-    "peakPrefillThroughput",
-    "signals",
-    "metric",
-    "slo",
-    "quantile",
-    "enableTLS",
-    "unsafeSsl",
-    "caCert",
-    "tlsCertFile",
-    "tlsClientCert",
-    "tlsClientKey",
-];
 
-impl Trigger {
-    /// Returns whether it is a trigger on an external scaler.
-    pub(super) fn is_external(&self) -> bool {
-        self.kind == "external" || self.kind == "external-push"
+/// Where the values of signals come from.
+pub(in super::super) struct Readings {
+    collector: Arc<dyn MetricsCollector>,
+    clock: Arc<dyn Clock>,
+    scaler: Scaler,
+    /// The names of the backends.
+    pub(in super::super) backends: String,
+}
+
+impl Readings {
+    pub(in super::super) fn new(
+        settings: &Settings,
+        collector: Arc<dyn MetricsCollector>,
+    ) -> Result<Self, Failure> {
+        let config = &settings.loaded.config;
+        let backends = config.backend.iter().map(|name| settings.place_of(name));
+        Ok(Self {
+            collector,
+            clock: Arc::clone(&settings.clock),
+            scaler: keda_settings(&settings.loaded)?,
+            backends: backends.collect::<Vec<_>>().join(", "),
+        })
+    }
+}
+
+impl ScaledObject {
+    /// Reads the model of each trigger on the collector's external scaler, except invalid ones, which the rules report.
+    pub(in super::super) async fn signals(&self, readings: &Readings) -> Vec<Check> {
+        let mut checks = Vec::new();
+        for trigger in self.triggers.iter().filter(|trigger| trigger.is_of_collector()) {
+            let Ok(read) = trigger.read(self.namespace.as_deref().unwrap_or_default()) else {
+                continue;
+            };
+            let (status, detail) = if trigger.metadata.keys().any(|key| key.ends_with("FromEnv")) {
+                let detail = "not read, because a part of its metadata is in the environment of the pods (…FromEnv)";
+                (CheckStatus::Skip, detail.to_owned())
+            } else if read.subject.model.namespace.as_str().is_empty() {
+                let detail = "not read, because the object has no metadata.namespace and the trigger no modelNamespace";
+                (CheckStatus::Skip, detail.to_owned())
+            } else {
+                match self.signal(&read, readings).await {
+                    Ok(value) => (CheckStatus::Pass, value),
+                    Err(why) => (CheckStatus::Fail, why),
+                }
+            };
+            let detail = format!("trigger {}: {detail}", trigger.number());
+            checks.push(self.check("value", status, detail));
+        }
+        checks
     }
 
+    /// The value of a signal, or why there is none.
+    async fn signal(
+        &self,
+        trigger: &collector_keda::Trigger,
+        readings: &Readings,
+    ) -> Result<String, String> {
+        let model = &trigger.subject.model;
+        if let Some(why) = (readings.scaler.left_out)(model.namespace.as_str()) {
+            return Err(why);
+        }
+        let reading = readings.collector.collect_replica_metrics(model).await;
+        let reading = reading.map_err(|error| ErrorDocument::of(&error).message().to_owned())?;
+        let picker = &reading.value().endpoint_picker;
+        if self.needs_picker() && *picker == EndpointPicker::None {
+            return Err(format!(
+                "no endpoint picker of {model} is read, and nothing else shows requests while there are no pods, so nothing \
+                 starts the first replica"
+            ));
+        }
+        let measured = trigger.measure(&reading, &readings.scaler, readings.clock.now())?;
+        let pods = counted(measured.pods, "pod", "pods");
+        let picker = if picker.load().is_some() { " and an endpoint picker" } else { "" };
+        let signal = trigger.subject.signal.name();
+        Ok(format!("signal {signal} is {} now, in a reading of {pods}{picker}", measured.value))
+    }
+
+    /// Returns whether the endpoint picker's queue in a reading must start the first replica, because all triggers are on
+    /// readings or on metrics of pods.
+    fn needs_picker(&self) -> bool {
+        let of_pods = |trigger: &Trigger| trigger.is_of_collector() || trigger.is_of_engine();
+        self.to_zero() && self.triggers.iter().all(of_pods)
+    }
+}
+
+impl Trigger {
     /// Returns whether the scaler is a collector's: it has its port, or a model.
     pub(super) fn is_of_collector(&self) -> bool {
         self.is_external()
@@ -60,31 +113,71 @@ impl Trigger {
                 || self.text("scalerAddress").is_some_and(|address| address.ends_with(PORT)))
     }
 
-    pub(super) fn signal(&self) -> &str {
-        self.text("signal").unwrap_or("queue")
+    /// What KEDA sends to the scaler for an object in this namespace. Values must be texts; the rules report others.
+    fn object(&self, namespace: &str) -> ScaledObjectRef {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let metadata = self.metadata.iter().map(|(key, value)| (key.clone(), text(value)));
+        let mut object = ScaledObjectRef {
+            name: String::new(),
+            namespace: namespace.to_owned(),
+            scaler_metadata: metadata.collect(),
+        };
+        // KEDA replaces it by the value of the variable, which is not known here.
+        if let Some(variable) = object.scaler_metadata.get("modelFromEnv").cloned() {
+            object.scaler_metadata.entry("model".to_owned()).or_insert(variable);
+        }
+        object
+    }
+
+    /// Reads the metadata as the scaler does.
+    fn read(&self, namespace: &str) -> Result<collector_keda::Trigger, Invalid> {
+        collector_keda::Trigger::of(&self.object(namespace))
+    }
+
+    /// Returns whether it counts waiting requests alone.
+    pub(super) fn is_on_waiting(&self) -> bool {
+        let signal = self.read("").map(|trigger| trigger.subject.signal);
+        matches!(signal, Ok(Signal::Queue | Signal::WaitingCapacity))
     }
 
     pub(super) fn external_rules(&self) -> Vec<Finding> {
-        let check = |status, detail: String| Check::new("scaled-object.trigger", status, detail);
+        let check = |name: &str, status, detail: String| {
+            Check::new(format!("scaled-object.{name}"), status, detail)
+        };
         if !self.is_of_collector() {
             let detail = "the external scaler is not this collector's, and is not checked";
-            return vec![check(CheckStatus::Skip, detail.to_owned()).into()];
+            return vec![check("trigger", CheckStatus::Skip, detail.to_owned()).into()];
         }
         let mut findings = self.texts();
         findings.extend(self.address());
-        if self.text("model").is_none() && !self.metadata.contains_key("modelFromEnv") {
-            findings.push(check(CheckStatus::Fail, "metadata.model is missing".to_owned()).into());
+        let object = self.object("");
+        for key in unknown_keys(&object) {
+            let nearest = nearest_first(key, known_keys()).first().copied().unwrap_or_default();
+            let detail = format!(
+                "metadata.{key} is no key of the scaler, and is ignored; did you mean {nearest}?"
+            );
+            findings.push(check("trigger", CheckStatus::Warn, detail).into());
         }
-        findings.extend(self.number_rule("target", true));
-        findings.extend(self.number_rule("activation", false));
-        findings.extend(self.activation());
-        findings.extend(self.of_signal());
-        findings.extend(self.max_age());
-        findings.extend(self.on_missing());
-        findings.extend(self.unknown_keys());
+        let trigger = match collector_keda::Trigger::of(&object) {
+            Ok(trigger) => trigger,
+            Err(Invalid(text)) => {
+                findings.push(check("trigger", CheckStatus::Fail, text).into());
+                return findings;
+            }
+        };
+        let signal = &trigger.subject.signal;
+        let is_sum = signal.metric_type() == "AverageValue";
+        let kind = if is_sum { Kind::Sum } else { Kind::Ratio };
+        findings.extend(self.metric_type_rule(kind, "signal"));
+        if trigger.on_missing == OnMissing::Zero {
+            let detail =
+                "onMissing: zero scales a running model down while its metrics are missing";
+            let check = check("missing", CheckStatus::Warn, detail.to_owned());
+            findings.push(check.with_remedy("remove onMissing, or set it to hold=10m").into());
+        }
         if findings.is_empty() {
-            let detail = format!("signal {} follows the rules", self.signal());
-            findings.push(check(CheckStatus::Pass, detail).into());
+            let detail = format!("signal {} follows the rules", signal.name());
+            findings.push(check("trigger", CheckStatus::Pass, detail).into());
         }
         findings
     }
@@ -111,150 +204,15 @@ impl Trigger {
         }
         None
     }
-
-    fn activation(&self) -> Option<Finding> {
-        let activation = self.text("activation")?.parse::<f64>().ok()?;
-        let detail = format!(
-            "metadata.activation: {activation} is below 0, so the trigger is always active"
-        );
-        let check = Check::new("scaled-object.trigger", CheckStatus::Fail, detail);
-        (activation < 0.0).then(|| check.into())
-    }
-
-    fn of_signal(&self) -> Vec<Finding> {
-        let fail = |detail: String| {
-            Finding::from(Check::new("scaled-object.signal", CheckStatus::Fail, detail))
-        };
-        let signal = self.signal();
-        let Some(kind) = kind_of(signal) else {
-            return vec![fail(unknown("metadata.signal", signal, SIGNALS.map(|(name, _)| name)))];
-        };
-        let mut findings: Vec<Finding> = Vec::new();
-        match signal {
-            "backlog-seconds" => {
-                if self.text("peakPrefillThroughput").is_none() {
-                    findings.push(fail(
-                        "signal backlog-seconds needs peakPrefillThroughput (prompt tokens a second)".to_owned(),
-                    ));
-                }
-                findings.extend(self.number_rule("peakPrefillThroughput", true));
-            }
-            "composite" => match self.text("signals").map(composite) {
-                None => findings.push(fail(
-                    "signal composite needs signals, for example \"queue=5,kv-max=0.8\"".to_owned(),
-                )),
-                Some(Err(error)) => findings.push(fail(format!("metadata.signals: {error}"))),
-                Some(Ok(_)) => {}
-            },
-            "slo-ratio" => findings.extend(self.slo().into_iter().map(fail)),
-            _ => {}
-        }
-        findings.extend(self.metric_type_rule(kind, "signal"));
-        findings
-    }
-
-    /// What is wrong with the keys of `slo-ratio`.
-    fn slo(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
-        match self.text("metric") {
-            Some("ttft" | "itl") => {}
-            Some(other) => wrong.push(unknown("metadata.metric", other, ["ttft", "itl"])),
-            None => wrong.push("signal slo-ratio needs metric: ttft or itl".to_owned()),
-        }
-        match self.text("slo").map(positive) {
-            None => wrong.push("signal slo-ratio needs slo, for example 500ms".to_owned()),
-            Some(Err(error)) => wrong.push(format!("metadata.slo: {error}")),
-            Some(Ok(_)) => {}
-        }
-        if let Some(text) = self.text("quantile")
-            && !text.parse::<f64>().is_ok_and(|quantile| quantile > 0.0 && quantile < 1.0)
-        {
-            wrong.push(format!("metadata.quantile: {text:?} is not between 0 and 1"));
-        }
-        wrong
-    }
-
-    fn max_age(&self) -> Option<Finding> {
-        let error = positive(self.text("maxAge")?).err()?;
-        let detail = format!("metadata.maxAge: {error}");
-        Some(Check::new("scaled-object.trigger", CheckStatus::Fail, detail).into())
-    }
-
-    fn on_missing(&self) -> Option<Finding> {
-        let text = self.text("onMissing")?;
-        let check = |status, detail: String| Check::new("scaled-object.missing", status, detail);
-        match text.split_once('=') {
-            None if text == "error" => None,
-            None if text == "zero" => {
-                let detail =
-                    "onMissing: zero scales a running model down while its metrics are missing";
-                let check = check(CheckStatus::Warn, detail.to_owned());
-                Some(check.with_remedy("remove onMissing, or set it to hold=10m").into())
-            }
-            Some(("hold", age)) => {
-                let error = positive(age).err()?;
-                Some(check(CheckStatus::Fail, format!("metadata.onMissing: {error}")).into())
-            }
-            _ => {
-                let detail = unknown("metadata.onMissing", text, ["error", "zero", "hold=10m"]);
-                Some(check(CheckStatus::Fail, detail).into())
-            }
-        }
-    }
-
-    fn unknown_keys(&self) -> Vec<Finding> {
-        let is_known = |key: &str| KEYS.contains(&key.strip_suffix("FromEnv").unwrap_or(key));
-        let keys = self.metadata.keys().filter(|key| !is_known(key));
-        let findings = keys.map(|key| {
-            let nearest = nearest_first(key, KEYS).first().copied().unwrap_or_default();
-            let detail = format!(
-                "metadata.{key} is no key of the scaler, and is ignored; did you mean {nearest}?"
-            );
-            Check::new("scaled-object.trigger", CheckStatus::Warn, detail).into()
-        });
-        findings.collect()
-    }
-}
-
-fn kind_of(signal: &str) -> Option<Kind> {
-    SIGNALS.iter().find(|(name, _)| *name == signal).map(|(_, kind)| *kind)
-}
-
-/// Parses the parts of a composite signal: `queue=5,kv-max=0.8`.
-fn composite(text: &str) -> Result<Vec<(&str, f64)>, String> {
-    let parts = text.split(',').map(|part| {
-        let (signal, target) = part
-            .split_once('=')
-            .ok_or_else(|| format!("{:?} is not of the form signal=target", part.trim()))?;
-        let (signal, target) = (signal.trim(), target.trim());
-        if kind_of(signal).is_none() || ["composite", "slo-ratio"].contains(&signal) {
-            let names = SIGNALS.map(|(name, _)| name).into_iter().take(7);
-            return Err(unknown("a part", signal, names));
-        }
-        let number = target.parse().ok().filter(|target: &f64| *target > 0.0 && target.is_finite());
-        number.map(|target| (signal, target)).ok_or_else(|| {
-            format!("the target of {signal} is {target:?}, but must be a number greater than 0")
-        })
-    });
-    parts.collect()
-}
-
-fn positive(text: &str) -> Result<Duration, String> {
-    match duration::parse(text.trim()) {
-        Ok(duration) if duration.is_zero() => Err(format!("{text:?} must be greater than 0")),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn unknown<'a>(key: &str, value: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    let known: Vec<&str> = nearest_first(value, known);
-    format!("{key}: {value:?} is unknown; use {}", known.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
+    use collector_core::{
+        EndpointPickerLoad, ManualClock, ModelRef, ModelValue, ReplicaMetrics, Replicas,
+    };
     use collector_promql::Limits;
+    use collector_testkit::FakeCollector;
 
     use super::super::ScaledObject;
     use super::super::rules::Context;
@@ -292,9 +250,8 @@ mod tests {
                 "model: m, signal: kv-max, activation: \"0.1\", maxAge: 2m, onMissing: hold=10m",
                 "Value",
             ),
-            ("model: m, signal: backlog-seconds, peakPrefillThroughput: \"9000\"", "AverageValue"),
-            ("model: m, signal: composite, signals: \"queue=5, kv-max=0.8\"", "Value"),
-            ("model: m, signal: slo-ratio, metric: ttft, slo: 500ms, quantile: \"0.95\"", "Value"),
+            ("model: m, signal: backlog-seconds, peakPrefillThroughput: \"9000\"", "Value"),
+            ("model: m, signal: composite, signals: \"queue, kv-max=0.8\"", "Value"),
             ("modelFromEnv: M, onMissing: error", "AverageValue"),
         ] {
             assert_eq!(found(metadata, metric_type), [], "{metadata}");
@@ -305,32 +262,23 @@ mod tests {
     fn wrong_metadata_is_named() {
         use CheckStatus::{Fail, Warn};
         let average = "AverageValue";
-        check_found("signal: queue", average, Fail, "metadata.model is missing");
-        check_found("model: m, signal: quue", average, Fail, "\"quue\" is unknown; use queue");
-        check_found("model: m, target: \"0\"", average, Fail, "must be greater than 0");
+        check_found("signal: queue", average, Fail, "model is missing: set it");
+        check_found("model: m, signal: quue", average, Fail, "there is no signal \"quue\"");
+        check_found("model: m, target: \"0\"", average, Fail, "is not a number from 0.001");
         check_found("model: m, target: 5", average, Fail, "metadata.target is 5");
-        check_found("model: m, activation: \"-1\"", average, Fail, "always active");
-        check_found("model: m, maxAge: soon", average, Fail, "metadata.maxAge");
-        check_found("model: m, onMissing: hold", average, Fail, "use hold=10m");
-        check_found("model: m, onMissing: hold=0s", average, Fail, "must be greater than 0");
+        check_found("model: m, activation: \"-1\"", average, Fail, "is not a number from 0 to");
+        check_found("model: m, variant: \"\"", average, Fail, "variant is empty");
+        check_found("model: m, maxAge: soon", average, Fail, "maxAge: ");
+        check_found("model: m, onMissing: hold", average, Fail, "is none of error, zero and hold=");
         check_found("model: m, onMissing: zero", average, Warn, "scales a running model down");
         check_found("model: m, signal: kv-max", average, Warn, "a ratio must not be divided");
         check_found("model: m", "Value", Warn, "a sum must be divided");
-        check_found(
-            "model: m, signal: backlog-seconds",
-            average,
-            Fail,
-            "needs peakPrefillThroughput",
-        );
-        check_found("model: m, signal: composite", "Value", Fail, "needs signals");
-        let parts = |text: &str| format!("model: m, signal: composite, signals: \"{text}\"");
-        check_found(&parts("queue"), "Value", Fail, "not of the form");
-        check_found(&parts("queue=0"), "Value", Fail, "greater than 0");
-        check_found(&parts("slo-ratio=1"), "Value", Fail, "unknown");
-        check_found("model: m, signal: slo-ratio, metric: ttft", "Value", Fail, "needs slo");
-        let tail = "model: m, signal: slo-ratio, metric: ttft, slo: 1s, quantile: \"99\"";
-        check_found(tail, "Value", Fail, "not between 0 and 1");
-        check_found("model: m, threshold: \"5\"", average, Warn, "is no key of the scaler");
+        let backlog = "model: m, signal: backlog-seconds, peakPrefillThroughput: \"9000\"";
+        check_found(backlog, average, Warn, "metricType is AverageValue");
+        check_found("model: m, signal: composite", "Value", Fail, "signals is missing");
+        let says = "metadata.targget is no key of the scaler, and is ignored; did you mean target?";
+        check_found("model: m, targget: \"5\"", average, Warn, says);
+        check_found("model: m, enableTls: \"true\"", average, Warn, "did you mean enableTLS?");
     }
 
     #[test]
@@ -342,5 +290,83 @@ mod tests {
         let skipped =
             object.rules(&context).into_iter().filter(|it| it.check.status == CheckStatus::Skip);
         assert_eq!(skipped.count(), 1);
+    }
+
+    /// The values of a trigger on a model in `prod` with these keys, for these replicas.
+    async fn values(keys: &str, replicas: Replicas) -> Vec<(CheckStatus, String)> {
+        let clock = Arc::new(ManualClock::new());
+        let collector = FakeCollector::new(clock.clone());
+        collector.serve(ModelValue::new(replicas, Vec::new()));
+        let text = format!(
+            "metadata: {{name: m, namespace: prod}}\nspec:\n  minReplicaCount: 1\n  triggers:\n    - {{type: external, \
+             metadata: {{{keys}}}}}\n"
+        );
+        let object = ScaledObject::of(&serde_saphyr::from_str(&text).unwrap());
+        let scaler = Scaler::default();
+        let readings =
+            Readings { collector: Arc::new(collector), clock, scaler, backends: String::new() };
+        let checks = object.signals(&readings).await.into_iter();
+        checks.map(|check| (check.status, check.detail)).collect()
+    }
+
+    fn two(queue: Option<u64>) -> Replicas {
+        let pod = |name: &str, queue, usage| {
+            let mut pod = ReplicaMetrics::new(name, ManualClock::new().now());
+            (pod.queue_length, pod.kv_cache_usage) = (queue, Some(usage));
+            pod
+        };
+        let pods = vec![pod("m-0", queue, 0.5), pod("m-1", Some(3), 0.75)];
+        Replicas::new(ModelRef::new("m", "prod"), pods, "fake".into(), ManualClock::new().now())
+    }
+
+    #[tokio::test]
+    async fn a_trigger_has_the_value_that_keda_gets_or_its_error() {
+        for (keys, value) in [
+            ("model: m", "signal queue is 5 now, in a reading of 2 pods"),
+            ("model: m, signal: kv-sum", "kv-sum is 1.25 now"),
+            ("model: m, signal: waiting-capacity, modelNamespace: prod", "capacity is 5 now"),
+            ("model: m, signal: composite, signals: 'queue=2,kv-max'", "composite is 2.5 now"),
+        ] {
+            let [(status, detail)] = values(keys, two(Some(2))).await.try_into().unwrap();
+            assert_eq!(status, CheckStatus::Pass, "{detail}");
+            assert!(detail.contains("trigger 1: ") && detail.contains(value), "{detail}");
+        }
+        let mut partial = two(Some(2));
+        partial.partial = true;
+        for (keys, replicas, why) in [
+            (
+                "model: m",
+                two(None),
+                "the queue length of pod \"m-0\" of \"m\" in \"prod\" is unknown",
+            ),
+            ("model: m, signal: running", two(Some(2)), "the number of running requests of pod"),
+            ("model: m, signal: kv-max", partial, "the greatest value may be another pod's"),
+            ("model: m, variant: v", two(Some(2)), "has no variant \"v\""),
+        ] {
+            let [(status, detail)] = values(keys, replicas).await.try_into().unwrap();
+            assert_eq!(status, CheckStatus::Fail, "{detail}");
+            assert!(detail.contains(why), "{detail}");
+        }
+        assert_eq!(values("modelFromEnv: M", two(None)).await[0].0, CheckStatus::Skip);
+        assert_eq!(values("model: m, signal: other", two(None)).await, [], "the rules report it");
+    }
+
+    #[tokio::test]
+    async fn the_endpoint_pickers_queue_counts() {
+        let mut reading = two(None);
+        reading.replicas.clear();
+        let mut load = EndpointPickerLoad::new(ManualClock::new().now());
+        (load.flow_control, load.queued_requests) = (true, Some(4));
+        reading.endpoint_picker = EndpointPicker::Responding(Arc::new(load));
+        let [(status, detail)] = values("model: m", reading.clone()).await.try_into().unwrap();
+        assert_eq!(status, CheckStatus::Pass);
+        assert!(
+            detail.ends_with("is 4 now, in a reading of 0 pods and an endpoint picker"),
+            "{detail}"
+        );
+        reading.endpoint_picker = EndpointPicker::silent(None, "connection refused");
+        let [(status, detail)] = values("model: m", reading).await.try_into().unwrap();
+        assert_eq!(status, CheckStatus::Fail);
+        assert!(detail.contains("the picker that holds its queue does not answer"), "{detail}");
     }
 }

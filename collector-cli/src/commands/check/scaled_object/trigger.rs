@@ -7,7 +7,7 @@ use super::super::objects::Finding;
 use super::super::yaml::{Change, Step, To, steps};
 use super::Trigger;
 use super::rules::Context;
-
+use crate::output::{ALLOCATION_SERIES, REPLICA_SERIES};
 /// Labels that identify a namespace.
 const NAMESPACE: [&str; 4] =
     ["namespace", "exported_namespace", "k8s_namespace_name", "kubernetes_namespace"];
@@ -50,7 +50,13 @@ impl Trigger {
             Check::new(format!("scaled-object.{name}"), status, detail)
         };
         if self.is_external() {
+            #[cfg(feature = "keda")]
             return self.external_rules();
+            #[cfg(not(feature = "keda"))]
+            {
+                let detail = "this build has no external scaler, so its triggers are not checked (feature keda)";
+                return vec![check("trigger", CheckStatus::Skip, detail.to_owned()).into()];
+            }
         }
         if self.kind != "prometheus" {
             let detail = format!("triggers of type {:?} are not checked", self.kind);
@@ -207,6 +213,20 @@ impl Trigger {
         findings
     }
 
+    /// Returns whether it is a trigger on an external scaler.
+    pub(super) fn is_external(&self) -> bool {
+        self.kind == "external" || self.kind == "external-push"
+    }
+
+    /// Returns whether all series of its query are those of readings, which `serve` holds itself.
+    pub(super) fn is_of_readings(&self) -> bool {
+        self.all_selectors(|selector| {
+            let name = selector.split('{').next().unwrap_or_default();
+            REPLICA_SERIES.iter().any(|series| series.name == name)
+                || ALLOCATION_SERIES.iter().any(|series| series.name == name)
+        })
+    }
+
     /// Returns whether all series of its query are those of model servers.
     pub(super) fn is_of_engine(&self) -> bool {
         self.all_selectors(is_of_engine)
@@ -214,8 +234,9 @@ impl Trigger {
 
     /// Returns whether it is 0 while requests run and none waits.
     pub(super) fn counts_waiting_only(&self) -> bool {
+        #[cfg(feature = "keda")]
         if self.is_of_collector() {
-            return ["queue", "waiting-capacity"].contains(&self.signal());
+            return self.is_on_waiting();
         }
         self.all_selectors(|selector| {
             let name = selector.split('{').next().unwrap_or_default();
