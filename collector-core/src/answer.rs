@@ -164,6 +164,9 @@ pub struct ModelSample {
     pub failed: FieldReasons,
     /// The live pods that may be absent from [`replicas`](Self::replicas), and why.
     pub absent: Absent,
+    /// Whether the backend has a list of the pods that exist, so that no replica means no pod. Default false: there are no
+    /// series of pods, which may exist and not be scraped.
+    pub lists_pods: bool,
     /// The time over which peaks and rates were taken; `None` when the backend does not say.
     pub window: Option<Duration>,
     /// Warnings about a reading whose values are right, as in
@@ -184,6 +187,7 @@ impl ModelSample {
             load: LoadRows::None,
             failed: FieldReasons::NONE,
             absent: Absent::None,
+            lists_pods: false,
             window: None,
             warnings: Vec::new(),
             endpoint_picker: EndpointPicker::None,

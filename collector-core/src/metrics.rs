@@ -242,6 +242,9 @@ pub struct Replicas {
     pub oldest: Tick,
     /// Some replicas may be absent: the server said so, or a part of the fetch failed.
     pub partial: bool,
+    /// Whether no replica means no pod, as [`ModelSample::lists_pods`](crate::ModelSample::lists_pods) says. False: pods
+    /// without series may exist.
+    pub lists_pods: bool,
     /// The time over which peaks and rates were taken; `None` when the backend does not say.
     pub window: Option<Duration>,
     /// Fields whose query failed, with the reason.
@@ -269,6 +272,7 @@ impl Replicas {
             backend,
             oldest,
             partial: false,
+            lists_pods: false,
             window: None,
             failed: FieldReasons::NONE,
             warnings: Vec::new(),
@@ -287,6 +291,7 @@ impl Replicas {
         let mut narrowed =
             Self::new(self.model.clone(), of_variant, self.backend.clone(), self.oldest);
         narrowed.partial = self.partial;
+        narrowed.lists_pods = self.lists_pods;
         narrowed.window = self.window;
         narrowed.failed.clone_from(&self.failed);
         narrowed.warnings.clone_from(&self.warnings);

@@ -178,6 +178,21 @@ impl Refusal {
             Unknown::PromptLength => Self::unknown(format!(
                 "requests wait for {model}, and how long their prompts are is unknown: none was processed lately"
             )),
+            Unknown::NoPodSeen => Self::new(
+                Code::Unavailable,
+                Kind::Missing,
+                format!(
+                    "no series of a pod of {model} are seen, which does not prove that there is no pod; onMissing: zero takes it \
+                     for 0"
+                ),
+            ),
+            Unknown::PodsNotSeen { running } => {
+                let running =
+                    running.map_or("an unknown number of".to_owned(), |it| it.to_string());
+                Self::unknown(format!(
+                    "no series of a pod of {model} are seen, and its endpoint picker has {running} requests running"
+                ))
+            }
             Unknown::Latency { pod, latency } => {
                 let (pod, latency) = (quoted(pod.as_str()), latency.name());
                 Self::unknown(format!(

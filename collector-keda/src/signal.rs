@@ -173,6 +173,13 @@ pub enum Unknown {
     PickerQueue,
     /// Requests wait, and how long their prompts are is not known.
     PromptLength,
+    /// No pod is seen, and nothing says that there is none.
+    NoPodSeen,
+    /// No pod is seen, and the endpoint picker has requests running.
+    PodsNotSeen {
+        /// How many; `None` if it does not say.
+        running: Option<u64>,
+    },
     /// A pod has no histogram of the latency.
     Latency {
         /// The pod.
@@ -288,6 +295,9 @@ impl<'a> View<'a> {
             }
             folded.pods = folded.pods.max(pods);
         }
+        if self.pods().next().is_none() {
+            return self.without_pods();
+        }
         if folded.pods == 0 {
             return self.held_back();
         }
@@ -333,6 +343,22 @@ impl<'a> View<'a> {
         }
         let reason = pod.reasons.get(field).or_else(|| self.replicas.failed.get(field)).cloned();
         Unknown::Field { pod: pod.pod_name.clone(), field, reason }
+    }
+
+    /// What is known of a model of which no pod is seen: the requests that the endpoint picker holds back, if it also says
+    /// that none runs. Without it, a list of the pods must say that there is none.
+    fn without_pods(self) -> Result<Measured, Unknown> {
+        let held = self.held_back()?;
+        let has_others = !self.replicas.replicas.is_empty();
+        match self.replicas.endpoint_picker.load() {
+            // Other variants of the model may run its requests.
+            Some(load) if !has_others && load.running_requests != Some(0) => {
+                Err(Unknown::PodsNotSeen { running: load.running_requests })
+            }
+            Some(_) if !has_others => Ok(held),
+            _ if self.replicas.lists_pods => Ok(held),
+            _ => Err(Unknown::NoPodSeen),
+        }
     }
 
     /// The requests that the endpoint picker holds back for the model; 0 without one.
@@ -393,6 +419,9 @@ impl<'a> View<'a> {
     /// Prompt tokens of the requests that wait at pods.
     fn waiting_tokens(self) -> Result<Measured, Unknown> {
         self.complete()?;
+        if self.pods().next().is_none() {
+            self.without_pods()?;
+        }
         let mut tokens = Measured { value: 0.0, sampled_at: self.replicas.oldest, pods: 0 };
         for pod in self.pods() {
             let waiting = self.number(pod, Field::QueueLength)?;

@@ -1,7 +1,7 @@
 //! The endpoint pickers whose series a server has, and what they report about the requested models.
 //!
-//! Which generations of names there are is asked once an hour, and every five minutes while there is none. A server
-//! without endpoint pickers costs nothing else; otherwise each fetch sends one query, for all of them.
+//! Which generations of names there are, and in which namespaces, is asked each minute. A server without endpoint pickers
+//! costs nothing else; otherwise each fetch sends one more query, for all of them.
 
 mod text;
 
@@ -23,9 +23,8 @@ use crate::plan::{QueryKind, WHAT};
 use crate::server_clock::Moment;
 use crate::shape::DiscoverySettings;
 
-/// How long the generations of names are remembered.
-const PRESENT_LASTS: Duration = Duration::from_secs(60 * 60);
-const ABSENT_LASTS: Duration = Duration::from_secs(5 * 60);
+/// How long it is remembered what there is: until then a new endpoint picker is not seen.
+const PRESENCE_LASTS: Duration = Duration::from_secs(60);
 /// How long a pool whose endpoint picker is gone is remembered, and how many pools are.
 const GONE_LASTS: Duration = LOOK_BACK;
 const POOLS_MAX: usize = 10_000;
@@ -41,10 +40,17 @@ pub(crate) struct EndpointPickers {
 
 #[derive(Default, Debug)]
 struct Known {
-    /// The generations of names that the server has, and when that was asked. `None` if it was never answered.
-    generations: Option<(Vec<Generation>, Tick)>,
+    /// What the server has had lately, and when that was asked. `None` if it was never answered.
+    presence: Option<(Presence, Tick)>,
     /// The pools whose endpoint picker was there within [`GONE_LASTS`], with its routes and when it was last there.
     pools: HashMap<Pool, (Routes, Tick)>,
+}
+
+/// What a server has had within [`LOOK_BACK`].
+#[derive(Clone, Default, Debug)]
+struct Presence {
+    generations: Vec<Generation>,
+    namespaces: HashSet<Namespace>,
 }
 
 /// What one fetch found.
@@ -54,6 +60,8 @@ pub(crate) struct Found {
     here: Vec<(Namespace, Routes, EndpointPickerMetrics, Tick)>,
     /// The ones that were there before.
     gone: Vec<(Namespace, Routes, Tick)>,
+    /// The namespaces that had one within [`LOOK_BACK`].
+    namespaces: HashSet<Namespace>,
     /// Why it is unknown what there is, for every model without an endpoint picker above.
     unknown: Option<Arc<str>>,
 }
@@ -72,11 +80,11 @@ impl EndpointPickers {
     ) -> Found {
         let names = RowNames::new(&terms.labels);
         let asked = async {
-            let generations = self.generations(client, budget, terms, moment).await?;
-            if generations.is_empty() {
+            let presence = self.presence(client, budget, (terms, &names), moment).await?;
+            if presence.generations.is_empty() {
                 return Ok(Found::default());
             }
-            self.rows(client, budget, (&generations, terms, &names), moment).await
+            self.rows(client, budget, (presence, terms, &names), moment).await
         };
         asked.await.unwrap_or_else(|failure: Failure| Found {
             unknown: Some(format!("its series could not be queried: {}", failure.detail).into()),
@@ -89,30 +97,32 @@ impl EndpointPickers {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the generations of names that the server has had lately.
-    async fn generations(
+    /// Returns what the server has had lately.
+    async fn presence(
         &self,
         client: &Client,
         budget: RequestBudget<'_>,
-        terms: &DiscoverySettings,
+        (terms, names): (&DiscoverySettings, &RowNames),
         moment: Moment,
-    ) -> Result<Vec<Generation>, Failure> {
+    ) -> Result<Presence, Failure> {
         let now = budget.clock.now();
-        if let Some((known, asked_at)) = &self.lock().generations {
-            let lasts = if known.is_empty() { ABSENT_LASTS } else { PRESENT_LASTS };
-            if asked_at.age(now) < lasts {
-                return Ok(known.clone());
-            }
+        if let Some((known, asked_at)) = &self.lock().presence
+            && asked_at.age(now) < PRESENCE_LASTS
+        {
+            return Ok(known.clone());
         }
-        let text = text::presence(&terms.matchers);
+        let text = text::presence(names, &terms.matchers);
         let query =
             Query { kind: QueryKind::EndpointPickers, text: &text, time: Some(moment.time) };
-        let mut found = Vec::new();
+        let mut found = Presence::default();
         let mut take = |row: &crate::answer::Row<'_>| {
-            found.extend(row.labels.get(WHAT).and_then(Generation::numbered));
+            let generation = row.labels.get(WHAT).and_then(Generation::numbered);
+            let new = generation.filter(|it| !found.generations.contains(it));
+            found.generations.extend(new);
+            found.namespaces.extend(row.labels.first_of(&names.namespace).map(Namespace::from));
         };
         client.query(query, budget, &mut take).await?;
-        self.lock().generations = Some((found.clone(), now));
+        self.lock().presence = Some((found.clone(), now));
         Ok(found)
     }
 
@@ -120,11 +130,12 @@ impl EndpointPickers {
         &self,
         client: &Client,
         budget: RequestBudget<'_>,
-        (generations, terms, names): (&[Generation], &DiscoverySettings, &RowNames),
+        (presence, terms, names): (Presence, &DiscoverySettings, &RowNames),
         moment: Moment,
     ) -> Result<Found, Failure> {
         let all = Series::all();
-        let text = text::rows(&all, generations, names, &terms.matchers);
+        let Presence { generations, namespaces } = presence;
+        let text = text::rows(&all, &generations, names, &terms.matchers);
         let query =
             Query { kind: QueryKind::EndpointPickers, text: &text, time: Some(moment.time) };
         let mut pickers: HashMap<(Namespace, String), (Rows, Option<f64>)> = HashMap::new();
@@ -170,12 +181,7 @@ impl EndpointPickers {
              prometheus.labels.namespace"
                 .into()
         });
-        // After a restart nothing is known of what is gone but that it was there.
-        let unknown = unknown.or_else(|| {
-            (here.is_empty() && gone.is_empty())
-                .then(|| "an endpoint picker was on the server within the hour, and is gone".into())
-        });
-        Ok(Found { here, gone, unknown })
+        Ok(Found { here, gone, namespaces, unknown })
     }
 }
 
@@ -195,7 +201,12 @@ impl Known {
             }
         }
         self.pools.retain(|_, (_, last)| last.age(now) < GONE_LASTS);
-        let gone = self.pools.iter().filter(|(pool, _)| !current.contains(pool));
+        // Where a page names no pool, it may be any of the namespace.
+        let is_here = |(namespace, name): &Pool| {
+            let here = current.iter().filter(|(of, _)| of == namespace);
+            here.clone().any(|(_, here)| here == name || here.is_none() || name.is_none())
+        };
+        let gone = self.pools.iter().filter(|(pool, _)| !is_here(pool));
         gone.map(|((namespace, _), (routes, last))| (namespace.clone(), routes.clone(), *last))
             .collect()
     }
@@ -248,10 +259,12 @@ impl Found {
             }),
         });
         let scraped: Vec<Scraped<'_>> = here.chain(gone).collect();
-        match (of_model(model, pods, &scraped), &self.unknown) {
-            (EndpointPicker::None, Some(reason)) => {
-                EndpointPicker::silent(None, Arc::clone(reason))
-            }
+        // After a restart nothing is known of one that is gone but that it was there.
+        let was_here = scraped.is_empty() && self.namespaces.contains(namespace);
+        let gone = || "an endpoint picker was there within the hour, and is gone".into();
+        let unknown = self.unknown.clone().or_else(|| was_here.then(gone));
+        match (of_model(model, pods, &scraped), unknown) {
+            (EndpointPicker::None, Some(reason)) => EndpointPicker::silent(None, reason),
             (picker, _) => picker,
         }
     }
@@ -291,6 +304,10 @@ mod tests {
         assert!(matches!(of("m"), EndpointPicker::Silent { since: Some(at), .. } if at == start));
         assert!(found.names(&ModelRef::new("m", "prod")));
         assert!(!found.names(&ModelRef::new("m", "test")));
+        // A page that names no pool may be of this one.
+        let mut unnamed = picker("b", later);
+        unnamed.1 = Routes::default();
+        assert_eq!(known.remember(&[picker("a", later), unnamed], later).len(), 0);
         let much_later = start + GONE_LASTS;
         assert_eq!(known.remember(&[picker("a", much_later)], much_later).len(), 0);
     }

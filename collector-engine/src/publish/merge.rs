@@ -113,6 +113,8 @@ pub(crate) fn replicas(
         replicas.warnings.extend(new);
     }
     replicas.endpoint_picker = endpoint_picker(views);
+    replicas.lists_pods =
+        views.iter().any(|view| view.current && view.responsive && view.answer.sample.lists_pods);
     Some(replicas)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use collector_core::{EndpointPicker, EndpointPickerLoad, ModelId, PodName, Tick, sanitize};
 
-use super::{EndpointPickerMetrics, EndpointPickerModel};
+use super::{EndpointPickerEndpoint, EndpointPickerMetrics, EndpointPickerModel};
 
 /// One endpoint picker, or one replica of it.
 pub struct Scraped<'a> {
@@ -133,7 +133,7 @@ fn of_requests(
     pages: &[&EndpointPickerMetrics],
     key: &'static str,
 ) -> Option<u64> {
-    let mut sum = 0.0;
+    let (mut sum, mut others) = (0.0, 0.0);
     for page in pages {
         if page.unknown.contains(key) {
             return None;
@@ -142,8 +142,18 @@ fn of_requests(
         let mut endpoints = page.pools.iter().flat_map(|pool| &pool.per_pod_queue).peekable();
         let all = endpoints.peek().is_some()
             && endpoints.all(|(endpoint, _)| pods.contains(pod_of(endpoint.as_str())));
-        let rows = page.models.iter().filter(|row| all || row.is_for(model));
-        sum += rows.filter_map(|row| row.numbers.get(key)).sum::<f64>();
+        let of = |is_own: bool| {
+            let rows = page.models.iter().filter(move |row| (all || row.is_for(model)) == is_own);
+            rows.filter_map(|row| row.numbers.get(key)).sum::<f64>()
+        };
+        sum += of(true);
+        others += of(false);
+    }
+    // Where the pool has no pod, requests for other names may be for an adapter of the model.
+    let mut pools = pages.iter().flat_map(|page| &page.pools);
+    let is_empty = pods.is_empty() && pools.all(|pool| pool.per_pod_queue.is_empty());
+    if sum == 0.0 && others > 0.0 && is_empty {
+        return None;
     }
     count(sum)
 }
@@ -157,6 +167,11 @@ fn in_flight(
     let mut total = None;
     for page in pages {
         if page.unknown.contains(key) {
+            return None;
+        }
+        // Names of pods that are not those of the endpoints, such as addresses, show nothing.
+        let is_live = |endpoint: &EndpointPickerEndpoint| pods.contains(pod_of(&endpoint.name));
+        if !page.endpoints.is_empty() && !page.endpoints.iter().any(is_live) {
             return None;
         }
         let mut producers: HashMap<&Option<Arc<str>>, f64> = HashMap::new();

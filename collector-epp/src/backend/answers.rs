@@ -77,6 +77,8 @@ pub(crate) fn answers(fleet: &Fleet, models: &[ModelRef], wish: Wish<'_>, now: T
                     Some(error) => Answer::Failed(error),
                     None if fleet.served_lately(&state, &model, now) || room.is_requested(id) => {
                         let mut sample = ModelSample::new(as_of, Vec::new());
+                        // A model that only an endpoint picker knows may have pods that are no targets.
+                        sample.lists_pods = fleet.served_lately(&state, &model, now);
                         room.add_endpoint_picker(id, &mut sample, wish);
                         Answer::Found(sample)
                     }
@@ -198,6 +200,7 @@ fn answer(
         return Answer::Failed(error_of(&first.pod, &first.cause, Operation::Fetch));
     }
     let mut sample = ModelSample::new(as_of, Vec::new());
+    sample.lists_pods = true;
     sample.absent =
         if state.unknown.is_empty() { Absent::pods(unreached) } else { Absent::Unknown(None) };
     sample.window = Some(wish.window);

@@ -172,7 +172,22 @@ async fn a_model_without_pods_has_the_requests_that_wait_for_it() {
     let backend = backend(config(vec![picker_target(&picker, "epp-0")]));
     let sample = found(answer(&backend, "m").await);
     assert_eq!((sample.replicas.len(), sample.endpoint_picker.queued_requests()), (0, Some(3)));
+    assert!(!sample.lists_pods, "it may have pods that are no targets");
     assert!(matches!(answer(&backend, "misspelt").await, Answer::Missing { .. }));
+    // Of a pool without pods it is not known whose adapter they are for.
+    let other = [held("m", "a", 0), held("adapter", "a", 2)].concat();
+    picker.say(Says::Page(page("pool", &[], &other)));
+    assert_eq!(found(answer(&backend, "m").await).endpoint_picker.queued_requests(), None);
+    picker.say(Says::Page(page("pool", &["x-0"], &other)));
+    assert_eq!(found(answer(&backend, "m").await).endpoint_picker.queued_requests(), Some(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn load_in_flight_to_endpoints_of_other_names_is_unknown() {
+    let line =
+        "llm_d_epp_inflight_tokens{endpoint_name=\"x-0-rank-0\",producer_name=\"p\"} 60000\n";
+    let picker = of_m(&page("pool", &["x-0"], &[held("m", "a", 1), line.into()].concat())).await;
+    assert_eq!(load(&picker).in_flight_tokens, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -61,7 +61,7 @@ impl<'a> View<'a> {
     pub(super) fn slo_ratio(self, slo: &Slo) -> Result<Measured, Unknown> {
         self.complete()?;
         if self.pods().next().is_none() {
-            return self.held_back();
+            return self.without_pods();
         }
         let mut oldest: Option<Tick> = None;
         let mut pods = 0;
@@ -69,6 +69,10 @@ impl<'a> View<'a> {
             let latencies = pod.latencies.as_deref();
             let known = latencies.filter(|latencies| slo.latency.of(latencies).is_some());
             let Some(known) = known else {
+                // Some servers create the series with the first request.
+                if is_idle(pod) {
+                    continue;
+                }
                 return Err(Unknown::Latency { pod: pod.pod_name.clone(), latency: slo.latency });
             };
             let at = known.sampled_at;
@@ -80,7 +84,7 @@ impl<'a> View<'a> {
             .filter_map(|pod| slo.latency.of(pod.latencies.as_deref()?));
         let measured =
             |value| Measured { value, sampled_at: oldest.unwrap_or(self.replicas.oldest), pods };
-        // All pods sleep.
+        // All pods sleep, or none has had a request.
         if pods == 0 {
             return Ok(measured(0.0));
         }

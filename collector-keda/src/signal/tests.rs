@@ -30,8 +30,11 @@ pub(super) fn pod(name: &str, queue: u64, running: u64, kv: f64) -> ReplicaMetri
     pod
 }
 
+/// The pods, by a backend that has a list of them.
 pub(super) fn replicas(pods: Vec<ReplicaMetrics>) -> Replicas {
-    Replicas::new(ModelRef::new("m", "prod"), pods, "test".into(), at(NOW))
+    let mut replicas = Replicas::new(ModelRef::new("m", "prod"), pods, "test".into(), at(NOW));
+    replicas.lists_pods = true;
+    replicas
 }
 
 /// An endpoint picker with flow control.
@@ -39,6 +42,7 @@ fn picker(queued: Option<u64>) -> EndpointPickerLoad {
     let mut load = EndpointPickerLoad::new(at(NOW - 3));
     load.flow_control = true;
     load.queued_requests = queued;
+    load.running_requests = Some(0);
     load
 }
 
@@ -140,6 +144,24 @@ fn a_model_without_pods_has_the_load_that_the_picker_holds_back() {
     let mut load = picker(Some(0));
     load.saturation.effective = Some(1.0);
     assert_eq!(value(&behind(replicas(Vec::new()), load), &Signal::Saturation), 1.0);
+}
+
+#[test]
+fn pods_that_are_not_seen_are_no_zero_without_a_list_of_them_or_an_idle_picker() {
+    let mut unlisted = replicas(Vec::new());
+    unlisted.lists_pods = false;
+    for signal in all() {
+        assert_eq!(measure(&unlisted, &signal), Err(Unknown::NoPodSeen), "{}", signal.name());
+        let idle = behind(unlisted.clone(), picker(Some(0)));
+        assert_eq!(value(&idle, &signal), 0.0, "{}", signal.name());
+        for running in [Some(20), None] {
+            let mut busy = picker(Some(0));
+            busy.running_requests = running;
+            // Whatever a list says: requests run somewhere.
+            let measured = measure(&behind(replicas(Vec::new()), busy), &signal);
+            assert_eq!(measured, Err(Unknown::PodsNotSeen { running }), "{}", signal.name());
+        }
+    }
 }
 
 #[test]

@@ -117,6 +117,7 @@ pub(crate) fn held_back(queued: u64) -> impl Fn(Tick) -> ModelSample + Send + Sy
         let mut load = EndpointPickerLoad::new(as_of);
         load.flow_control = true;
         load.queued_requests = Some(queued);
+        load.running_requests = Some(0);
         let mut sample = ModelSample::new(as_of, Vec::new());
         sample.endpoint_picker = EndpointPicker::Responding(Arc::new(load));
         sample

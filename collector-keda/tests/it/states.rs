@@ -34,6 +34,16 @@ async fn fresh_and_stale_readings_have_a_value() {
 async fn known_zero_pods_are_zero_plus_the_pickers_queue() {
     let (fixture, client) = started().await;
     fixture.serve(|as_of| ModelSample::new(as_of, Vec::new()));
+    // Series that are gone are no proof.
+    let (code, text) = client.value(&[]).await.unwrap_err();
+    assert_eq!((code, text.contains("does not prove")), (Code::Unavailable, true), "{text}");
+    assert_eq!(client.value(&[("onMissing", "zero")]).await, Ok(0.0));
+    fixture.serve(|as_of| {
+        let mut sample = ModelSample::new(as_of, Vec::new());
+        sample.lists_pods = true;
+        sample
+    });
+    fixture.forget();
     for signal in ["queue", "running", "kv-sum", "kv-max"] {
         assert_eq!(client.value(&[("signal", signal)]).await, Ok(0.0), "{signal}");
     }

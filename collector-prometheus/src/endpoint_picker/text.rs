@@ -13,7 +13,8 @@ pub(super) const LOOK_BACK: Duration = Duration::from_secs(60 * 60);
 /// The value of the label `what` for the time of an endpoint picker's samples.
 pub(super) const AT: &str = "at";
 /// The numbers that readings have, by their keys, and those that show where requests are routed to.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
+    "ready",
     "requests_total",
     "running",
     "flow_control_queue_size",
@@ -69,11 +70,14 @@ impl RowNames {
     }
 }
 
-/// The query that shows which generations of names a server has had within [`LOOK_BACK`].
-pub(super) fn presence(filter: &Filter) -> String {
+/// The query that shows which generations of names each namespace has had within [`LOOK_BACK`].
+pub(super) fn presence(names: &RowNames, filter: &Filter) -> String {
+    let by: Vec<&str> = names.namespace.iter().map(|label| &**label).collect();
+    let by = by.join(",");
     let counts = GENERATIONS.iter().enumerate().map(|(number, generation)| {
         let Generation { always, .. } = generation;
-        let count = format!("count(count_over_time({always}{filter}{}))", Window(LOOK_BACK));
+        let count =
+            format!("count by ({by}) (count_over_time({always}{filter}{}))", Window(LOOK_BACK));
         numbered(&count, number)
     });
     counts.collect::<Vec<_>>().join(" or ")

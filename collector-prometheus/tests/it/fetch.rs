@@ -100,7 +100,8 @@ async fn slow_quantities_are_queried_each_minute_with_their_own_time() {
     fake.clock.advance(Duration::from_secs(30));
     fake.rows("timestamp(", &[(POD_0, NOW + 59.0)]);
     let sample = fake.sample().await;
-    assert_eq!(fake.asked().len(), 13);
+    // And whether there are endpoint pickers.
+    assert_eq!(fake.asked().len(), 1 + 13);
     assert!(sample.replicas[0].marks.is_empty());
 }
 

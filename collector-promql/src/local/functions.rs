@@ -97,6 +97,9 @@ fn absent(vector: &Vector, of: &Expr) -> Vector {
     Vector { samples, known: Known::All }
 }
 
+/// The most that a label_replace may write, in bytes.
+const REPLACED_BYTES_MAX: usize = 8 << 20;
+
 fn label_replace(
     mut vector: Vector,
     target: &str,
@@ -116,6 +119,7 @@ fn label_replace(
         vector.known.check(&[source.to_owned()])?;
     }
     let mut changes_all = true;
+    let mut bytes = 0;
     for (labels, _) in &mut vector.samples {
         let value = labels.get(source).to_owned();
         pattern::check_value(source, &value)?;
@@ -123,6 +127,11 @@ fn label_replace(
             changes_all = false;
             continue;
         };
+        // A value may hold each group as often as the replacement names it, and be replaced again.
+        bytes += replacement.len() + value.len() * replacement.matches('$').count();
+        if bytes > REPLACED_BYTES_MAX {
+            return Err(NotLocal::new("label_replace makes too long labels"));
+        }
         let mut replaced = String::new();
         captures.expand(replacement, &mut replaced);
         labels.set(Cow::Owned(target.to_owned()), replaced);

@@ -71,7 +71,7 @@ fn add_replicas(held: &mut Held, model: &TrackedModel, series: &Series<OfReplica
         held.gaps
             .push(Gap { part: part(model_labels(&model.model), text), reason: Reason::Partial });
     } else {
-        add_known_empty(held, model, reading);
+        add_without_pods(held, model, reading);
     }
     for replica in &reading.value().replicas {
         let labels = replica_labels(reading, replica).map(|(name, text)| (name, label_value(text)));
@@ -97,12 +97,19 @@ fn add_replicas(held: &mut Held, model: &TrackedModel, series: &Series<OfReplica
     }
 }
 
-/// Adds the model if it has no pods, and else those of its variants that have none.
-fn add_known_empty(held: &mut Held, model: &TrackedModel, reading: &Reading<Replicas>) {
+/// Adds the model if it has no pods, and else those of its variants that have none. Without a list of the pods, there may
+/// be some that are not scraped.
+fn add_without_pods(held: &mut Held, model: &TrackedModel, reading: &Reading<Replicas>) {
+    let mut add = |part: Part| {
+        if reading.value().lists_pods {
+            held.empty.push(KnownEmpty { part, age: reading.age() });
+        } else {
+            let text = format!("{}, or they are not scraped", part.text);
+            held.gaps.push(Gap { part: Part { text, ..part }, reason: Reason::Missing });
+        }
+    };
     if reading.value().replicas.is_empty() {
-        let text = format!("{} has no pods", model.model);
-        let part = part(model_labels(&model.model), text);
-        held.empty.push(KnownEmpty { part, age: reading.age() });
+        add(part(model_labels(&model.model), format!("{} has no pods", model.model)));
         return;
     }
     for (variant, _) in &model.allocations {
@@ -111,7 +118,7 @@ fn add_known_empty(held: &mut Held, model: &TrackedModel, reading: &Reading<Repl
             let text = format!("variant {:?} of {} has no pods", variant.as_str(), model.model);
             let [name, namespace] = model_labels(&model.model);
             let labels = [name, namespace, ("variant_name", label_value(variant.as_str()))];
-            held.empty.push(KnownEmpty { part: part(labels, text), age: reading.age() });
+            add(part(labels, text));
         }
     }
 }

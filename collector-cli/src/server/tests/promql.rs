@@ -34,6 +34,7 @@ impl Fixture {
                 replica
             });
             let mut sample = ModelSample::new(as_of, replicas.collect());
+            sample.lists_pods = true;
             sample.absent = absent.clone();
             sample
         });
@@ -237,6 +238,14 @@ async fn no_pods_are_zero_and_a_misspelt_model_is_not() {
     let _ =
         fixture.collector.collect_allocation(&model(), &VariantName::from("m-h100")).await.unwrap();
     assert_eq!(value(&fixture.query(replicas).await), "0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_without_series_are_no_proof_of_zero() {
+    let fixture = fixture();
+    fixture.backend.serve(&model(), |as_of| ModelSample::new(as_of, Vec::new()));
+    fixture.read("org/m").await;
+    check_refused(&fixture.query(QUEUE).await, UNAVAILABLE, "missing", "or they are not scraped");
 }
 
 #[tokio::test(start_paused = true)]

@@ -144,6 +144,15 @@ fn a_query_over_too_many_series_is_not_local() {
 }
 
 #[test]
+fn labels_that_grow_with_each_replacement_are_bounded() {
+    let replacement = "$1".repeat(100);
+    let nested = (0..6).fold("m:waiting".to_owned(), |query, _| {
+        format!(r#"label_replace({query}, "pod", "{replacement}", "pod", "(.*)")"#)
+    });
+    check_not_local(&nested, "too long labels");
+}
+
+#[test]
 fn regular_expressions_are_bounded() {
     let replaced = |pattern: &str, inner: &str| {
         format!(r#"label_replace({inner}, "engine", "x", "pod", "{pattern}")"#)

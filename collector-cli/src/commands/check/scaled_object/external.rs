@@ -357,6 +357,7 @@ mod tests {
         reading.replicas.clear();
         let mut load = EndpointPickerLoad::new(ManualClock::new().now());
         (load.flow_control, load.queued_requests) = (true, Some(4));
+        load.running_requests = Some(0);
         reading.endpoint_picker = EndpointPicker::Responding(Arc::new(load));
         let [(status, detail)] = values("model: m", reading.clone()).await.try_into().unwrap();
         assert_eq!(status, CheckStatus::Pass);
