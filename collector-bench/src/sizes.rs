@@ -40,7 +40,8 @@ pub(crate) async fn measure(program: &Path, quick: bool, report: &mut Report) ->
     if size / MEGABYTE > BINARY_MB {
         report.note(
             SUITE,
-            "size.binary_mb is missed: the parser of the PromQL API and its regular expressions take 2.2 MB",
+            "size.binary_mb is missed: the PromQL API with its parser and regular expressions, the external scaler with gRPC, and \
+             the checks of autoscalers' objects take 4 MB",
         );
     }
 
