@@ -1,5 +1,7 @@
 //! The command line.
 
+#[cfg(feature = "record")]
+mod recording;
 #[cfg(all(feature = "keda", feature = "promql"))]
 mod scaled_object;
 
@@ -12,6 +14,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use collector_config::address;
 use collector_core::{ModelRef, duration};
 
+#[cfg(feature = "record")]
+pub(crate) use self::recording::{RecordArgs, ReplayArgs};
 #[cfg(all(feature = "keda", feature = "promql"))]
 pub(crate) use self::scaled_object::{Door, ScaledObjectArgs};
 
@@ -108,6 +112,12 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Refresh in the background and answer over HTTP
     Serve(ServeArgs),
+    /// Record what the backends answer, for `collector replay`
+    #[cfg(feature = "record")]
+    Record(RecordArgs),
+    /// Serve a recording as if its backends answered now
+    #[cfg(feature = "record")]
+    Replay(ReplayArgs),
     /// Read one page of metrics and show what is taken from it
     #[cfg(feature = "epp")]
     Scrape(ScrapeArgs),
@@ -141,10 +151,10 @@ pub(crate) enum GetCommand {
 pub(crate) struct ModelArgs {
     /// Model id: the value of the label `model_name`
     #[arg(short, long, value_name = "MODEL", value_parser = NonEmpty::new())]
-    model: String,
+    pub(crate) model: String,
     /// Namespace its pods run in
     #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmpty::new())]
-    namespace: String,
+    pub(crate) namespace: String,
 }
 
 impl ModelArgs {

@@ -45,12 +45,18 @@ impl CollectorConfig {
             .collect();
         let mut backends = Vec::new();
         for settings in self.chosen() {
-            match settings.build(Arc::clone(&clock)) {
-                Ok(backend) => backends.push(backend),
+            match settings.build_all(Arc::clone(&clock)) {
+                Ok(built) => backends.extend(built),
                 Err(error) => errors.push(ConfigError::new(with_causes(&*error))),
             }
         }
         ConfigErrors::or(errors, backends)
+    }
+
+    /// The clock on which ages count, for [`build`](Self::build) and what shows readings: this one, unless a chosen
+    /// backend has a faster one.
+    pub fn clock(&self, machine: Arc<dyn Clock>) -> Arc<dyn Clock> {
+        self.chosen().fold(machine, |clock, settings| settings.clock(clock))
     }
 
     /// A builder with everything set: the chosen backends as one, the variants and the cache as they are

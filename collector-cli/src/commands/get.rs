@@ -39,16 +39,25 @@ pub(super) fn run(
     };
     let settings = Settings::load(base, global, Verbosity::OneShot)?;
     settings.warn();
+    print_result(&settings, command, format)
+}
+
+/// Reads and prints what `command` asks for.
+pub(super) fn print_result(
+    settings: &Settings,
+    command: &GetCommand,
+    format: Format,
+) -> Result<Exit, Failure> {
     let text = match command {
         GetCommand::Replicas(args) => {
-            let reading = replicas(&settings, &args.model())?;
-            show_replicas(&reading, format, &settings)
+            let reading = replicas(settings, &args.model())?;
+            show_replicas(&reading, format, settings)
         }
         GetCommand::Allocation(args) => {
-            let reading = allocation(&settings, args)?;
-            show_allocation(&reading, format, &settings)
+            let reading = allocation(settings, args)?;
+            show_allocation(&reading, format, settings)
         }
-        GetCommand::Models(args) => show_models(models(&settings, args)?, format),
+        GetCommand::Models(args) => show_models(models(settings, args)?, format),
     };
     print(&text)?;
     Ok(Exit::Success)

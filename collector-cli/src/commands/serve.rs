@@ -54,13 +54,17 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ServeArgs) -> Resul
     if let Some(listen) = &args.listen {
         loader = loader.flag("server.listen", listen, "--listen");
     }
-    let settings = Settings::of(loader, Verbosity::Daemon)?;
+    serve_settings(&Settings::of(loader, Verbosity::Daemon)?)
+}
+
+/// Serves what a configuration describes.
+pub(super) fn serve_settings(settings: &Settings) -> Result<Exit, Failure> {
     settings.warn();
     if let Some(problem) = files::snapshot_problem(&settings.loaded.config) {
         // It serves all the same, and a restart begins with nothing.
         tracing::warn!("{}", with_origin(&settings.loaded, &problem));
     }
-    super::block_on_many_threads(serve(&settings))
+    super::block_on_many_threads(serve(settings))
 }
 
 async fn serve(settings: &Settings) -> Result<Exit, Failure> {

@@ -49,7 +49,8 @@ impl Settings {
         }
         let loaded = ConfigErrors::or(errors, loaded)?;
         start_log(&loaded, verbosity)?;
-        Ok(Self { loaded, clock: Arc::new(SystemClock::new()) })
+        let clock = loaded.config.clock(Arc::new(SystemClock::new()));
+        Ok(Self { loaded, clock })
     }
 
     /// Logs the warnings of the configuration.
@@ -87,7 +88,7 @@ impl Settings {
         self.built(self.backends()?, Builder::at_once)
     }
 
-    fn built(
+    pub(super) fn built(
         &self,
         backends: Vec<Arc<dyn Backend>>,
         change: impl FnOnce(Builder) -> Builder,
