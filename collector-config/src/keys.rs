@@ -121,6 +121,9 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     /// (`/api/v1/query`), unguarded for dashboards (`/raw`). Queries over readings and scraped pods need no server. See
     /// promql-api.md.
     "promql.enabled": Bool = "false";
+    /// The server of PromQL queries, if it is not `prometheus.url`: a query frontend, for example. Credentials, TLS and timeout
+    /// are those of the section `[prometheus]`.
+    "promql.upstream": Url;
     /// How long an answer is returned again without a request to the server.
     "promql.ttl": Duration = "5s";
     /// How long a caller waits, less than 1.4 s. Then it gets the last answer or an error.
@@ -143,6 +146,8 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     "promql.max_entries": Positive = "10000";
     /// Approximate maximum size of remembered answers in bytes.
     "promql.max_bytes": Positive = "67108864";
+    /// Maximum size of one answer in bytes.
+    "promql.max_answer_bytes": Positive = "16777216";
     /// Headers of clients that are forwarded to the server, for example X-Scope-OrgID.
     "promql.forward_headers": Texts;
     /// Series that prove that an exporter is up, tried before the built-in ones: `name` (a regular expression for complete

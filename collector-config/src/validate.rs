@@ -11,7 +11,7 @@ use crate::keda::WAIT_MAX;
 use crate::keys::{COMMON_KEYS, ENGINES, OTHER_ENGINES};
 use crate::loaded::Loaded;
 use crate::origin::{Origin, Origins};
-use crate::promql::ANSWER_WITHIN_MAX;
+use crate::promql::{ANSWER_BYTES_MIN, ANSWER_WITHIN_MAX};
 use crate::schema::CollectorConfig;
 
 /// Adds mistakes to `errors`, and wasteful settings to the warnings.
@@ -111,6 +111,12 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
     if sound(&[within]) && config.promql.answer_within >= ANSWER_WITHIN_MAX {
         let message = "must be less than 1.4s: an adapter waits 3 s, for two tries";
         errors.push(error_at(within, message.to_owned(), origins));
+    }
+    let largest = "promql.max_answer_bytes";
+    if sound(&[largest]) && config.promql.max_answer_bytes < ANSWER_BYTES_MIN {
+        let message =
+            format!("must be at least {ANSWER_BYTES_MIN}, which one model's answer may take");
+        errors.push(error_at(largest, message, origins));
     }
     check_variants(&config.variants, origins, errors);
 }

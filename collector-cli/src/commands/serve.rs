@@ -16,9 +16,9 @@ use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
 use super::files;
-#[cfg(feature = "promql")]
-use super::settings::url_of;
 use super::settings::{Settings, Verbosity, loader, with_origin};
+#[cfg(feature = "promql")]
+use super::settings::{url_of, value_of};
 use crate::args::{GlobalArgs, ServeArgs};
 use crate::exit::{Exit, Failure};
 #[cfg(feature = "keda")]
@@ -117,7 +117,8 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
 
     #[cfg(feature = "promql")]
     if app.promql.is_some() {
-        if let Some(url) = url_of(&settings.loaded, "prometheus") {
+        let upstream = value_of(&settings.loaded, "promql.upstream");
+        if let Some(url) = upstream.or_else(|| url_of(&settings.loaded, "prometheus")) {
             let server = format!("prometheus at {url}");
             tracing::info!(
                 server,
@@ -125,7 +126,7 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
             );
         } else {
             tracing::info!(
-                "PromQL queries over readings and scraped pods are answered, and no others: prometheus.url is not set"
+                "PromQL queries over readings and scraped pods are answered, and no others: neither promql.upstream nor prometheus.url is set"
             );
         }
     }

@@ -116,9 +116,13 @@ impl Settings {
 
 /// The URL of a backend's server, as it may be shown.
 pub(super) fn url_of(loaded: &Loaded, backend: &str) -> Option<String> {
-    let key = format!("{backend}.url");
+    value_of(loaded, &format!("{backend}.url"))
+}
+
+/// Returns the value of a key as it may be shown, if it is set.
+pub(super) fn value_of(loaded: &Loaded, key: &str) -> Option<String> {
     let entry = loaded.entries().into_iter().find(|entry| entry.key == key)?;
-    Some(entry.value).filter(|url| !url.is_empty())
+    Some(entry.value).filter(|value| !value.is_empty())
 }
 
 /// A mistake in the configuration that was found when its parts were put together, behind the place

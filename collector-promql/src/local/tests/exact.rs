@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use collector_core::{Clock as _, ManualClock};
 use collector_testkit::PrometheusServer;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -12,8 +14,9 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use serde_json::Value as Json;
 
-use super::super::{NotLocal, Value};
+use super::super::{NotLocal, Selection, Value, evaluate};
 use super::fixture::{Fleet, LABELS, local};
+use crate::guard::whole::{Aged, Instant, query_of};
 use crate::limits::Limits;
 use crate::query::Query;
 
@@ -263,10 +266,15 @@ impl Fixture {
         answers
     }
 
+    /// Returns the server's document at a time; `None` if it rejects the query.
+    async fn get(&self, query: &str, at: f64) -> Option<String> {
+        let path = format!("/api/v1/query?query={}&time={:.3}", escaped(query), self.start + at);
+        self.server.get(&path).await.ok()
+    }
+
     /// Returns the server's answer at a time; `None` if it rejects the query.
     async fn instant(&self, query: &str, at: f64) -> Option<Answer> {
-        let path = format!("/api/v1/query?query={}&time={:.3}", escaped(query), self.start + at);
-        let document: Json = serde_json::from_str(&self.server.get(&path).await.ok()?).unwrap();
+        let document: Json = serde_json::from_str(&self.get(query, at).await?).unwrap();
         let data = &document["data"];
         if data["resultType"] == "scalar" {
             return Some(Answer::from([("scalar".to_owned(), number(&data["result"][1]))]));
@@ -334,6 +342,32 @@ async fn random_queries_have_the_answers_of_a_server() {
         }
     }
     assert!(equal > RANDOM / 2, "{equal} of {RANDOM} were local: {not_local:?}");
+}
+
+#[tokio::test]
+async fn queries_over_whole_metrics_have_the_answers_of_a_server() {
+    let Some(mut fixture) = Fixture::start().await else { return };
+    let metrics = ["m:waiting", "m:running", "m:kv", "m:odd", "m:limit", "m:gone"];
+    let metrics = metrics.map(str::to_owned);
+    let (mut equal, mut samples) = (0, 0);
+    for number in 0..RANDOM / 4 {
+        let at = (fixture.draw(&(60.0..COVERED)) * 500.0).round() / 500.0 + 0.001;
+        let whole = fixture.get(&query_of(&metrics), at).await.unwrap();
+        let instant = Instant::read(whole.as_bytes(), &metrics, ManualClock::new().now()).unwrap();
+        let series = Aged { instant: Arc::new(instant), since: Duration::ZERO };
+        let expressions = EXPRESSIONS.get(number).map(|it| (*it).to_owned());
+        for expression in expressions.into_iter().chain([fixture.draw(&expression())]) {
+            let Ok(query) = Query::parse(&expression, &Limits::default()) else { continue };
+            let selection = Selection::of(&query.expression, &series).unwrap();
+            let Ok(value) = evaluate(&query.expression, &selection) else { continue };
+            let (ours, theirs) = (ours(value), fixture.instant(&expression, at).await);
+            let theirs = theirs.unwrap_or_else(|| panic!("a server rejects {expression}"));
+            assert!(is_equal(&ours, &theirs), "{expression} at {at}:\n{ours:?}\n{theirs:?}");
+            samples += ours.len();
+            equal += 1;
+        }
+    }
+    assert!(equal > RANDOM / 8 && samples > equal, "{equal} queries with {samples} samples");
 }
 
 /// Expressions with a vector as their result.
