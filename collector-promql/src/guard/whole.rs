@@ -242,6 +242,9 @@ impl Instant {
     /// Reads the answer to [`query_of`] these metrics.
     pub(crate) fn read(body: &[u8], metrics: &[String], asked_at: Tick) -> Result<Self, String> {
         let unexpected = || "the answer has unexpected labels".to_owned();
+        if answer::has_warnings(body) {
+            return Err("the server warns of its answer".to_owned());
+        }
         let mut evaluated_at = None;
         let mut values = Vec::new();
         let mut times: HashMap<(usize, Labels), f64> = HashMap::new();
