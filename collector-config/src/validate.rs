@@ -30,7 +30,7 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
             || key.split_once('.').is_some_and(|(section, _)| broken.contains(section))
     };
     let sound = |keys: &[&str]| !keys.iter().any(|key| is_broken(key));
-    let Loaded { config, origins, warnings, keys: _ } = loaded;
+    let Loaded { config, origins, warnings, keys: _, values: _ } = loaded;
 
     if sound(&["backend"]) {
         errors.extend(
@@ -93,14 +93,33 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
             errors.push(error_at(set, message, origins));
         }
     }
-    let client_ca = "keda.tls_client_ca_path";
-    if sound(&[client_ca, "keda.tls_cert_path"])
-        && keda.tls_client_ca_path.is_some()
-        && keda.tls_cert_path.is_none()
+    let client_cas = [
+        (
+            ["server.tls_client_ca_path", "server.tls_cert_path"],
+            &server.tls_client_ca_path,
+            &server.tls_cert_path,
+        ),
+        (
+            ["keda.tls_client_ca_path", "keda.tls_cert_path"],
+            &keda.tls_client_ca_path,
+            &keda.tls_cert_path,
+        ),
+    ];
+    for (pair, client_ca, cert) in client_cas {
+        if sound(&pair) && client_ca.is_some() && cert.is_none() {
+            let message =
+                format!("set without {}: only a server with TLS can ask for certificates", pair[1]);
+            errors.push(error_at(pair[0], message, origins));
+        }
+    }
+    let hosts = "server.allowed_hosts";
+    if sound(&[hosts])
+        && let Some(host) = server.allowed_hosts.iter().find(|host| !is_host_name(host))
     {
-        let message =
-            "set without keda.tls_cert_path: only a server with TLS can ask for certificates";
-        errors.push(error_at(client_ca, message.to_owned(), origins));
+        let message = format!(
+            "{host:?} is not a name: write it as in the header Host, without scheme, port or wildcard"
+        );
+        errors.push(error_at(hosts, message, origins));
     }
     if sound(&["keda.wait"]) && (keda.wait.is_zero() || keda.wait > WAIT_MAX) {
         let message = "must be more than 0 and at most 1s: KEDA waits for ever, and a slow error can make it scale \
@@ -113,6 +132,13 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
         errors.push(error_at(within, message.to_owned(), origins));
     }
     check_variants(&config.variants, origins, errors);
+}
+
+/// Whether this can be the host of a request, without a port.
+fn is_host_name(host: &str) -> bool {
+    let is_address = host.parse::<std::net::IpAddr>().is_ok();
+    let is_name = |it: char| it.is_ascii_alphanumeric() || matches!(it, '.' | '-' | '_');
+    is_address || (!host.is_empty() && host.chars().all(is_name))
 }
 
 fn error_at(key: &str, message: String, origins: &Origins) -> ConfigError {

@@ -35,6 +35,7 @@ pub(crate) struct Breaker {
     longest_pause: Duration,
 }
 
+#[derive(Clone)]
 struct State {
     /// When the last fetches ended, oldest first, and whether they failed; since it was last closed.
     recent: VecDeque<(Tick, bool)>,
@@ -128,6 +129,17 @@ impl Breaker {
             }),
             longest_pause,
         }
+    }
+
+    /// Goes on from the state of another breaker of the same backend.
+    pub(crate) fn take_over(&self, former: &Self, now: Tick) {
+        let mut state = former.lock().clone();
+        if let Circuit::HalfOpen { .. } = state.circuit {
+            // The fetch that decides reports to the former breaker: this one needs another.
+            state.circuit = Circuit::Open { until: now };
+        }
+        state.pause = state.pause.min(self.longest_pause);
+        *self.lock() = state;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

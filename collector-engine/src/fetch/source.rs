@@ -98,6 +98,11 @@ impl Source {
         }
     }
 
+    /// What it counts, except what belongs to the fetches in flight.
+    pub(crate) fn counts(&self) -> [&AtomicU64; 5] {
+        [&self.cycles, &self.skipped_cycles, &self.pushes, &self.panics, &self.requests]
+    }
+
     /// A caller has begun to wait for a fetch in flight.
     pub(crate) fn hurry(&self) {
         self.hurried.notify_waiters();
