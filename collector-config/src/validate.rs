@@ -12,7 +12,7 @@ use crate::keys::{COMMON_KEYS, ENGINES, OTHER_ENGINES};
 use crate::loaded::Loaded;
 use crate::origin::{Origin, Origins};
 use crate::promql::ANSWER_WITHIN_MAX;
-use crate::schema::CollectorConfig;
+use crate::schema::{CollectorConfig, ServerConfig};
 
 /// Adds mistakes to `errors`, and wasteful settings to the warnings.
 ///
@@ -74,6 +74,29 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
     warnings.extend(config.cache.warnings());
 
     let (server, keda) = (&config.server, &config.keda);
+    check_tls(config, &sound, origins, errors);
+    check_hosts(server, &sound, origins, errors);
+    if sound(&["keda.wait"]) && (keda.wait.is_zero() || keda.wait > WAIT_MAX) {
+        let message = "must be more than 0 and at most 1s: KEDA waits for ever, and a slow error can make it scale \
+                       a running model to zero";
+        errors.push(error_at("keda.wait", message.to_owned(), origins));
+    }
+    let within = "promql.answer_within";
+    if sound(&[within]) && config.promql.answer_within >= ANSWER_WITHIN_MAX {
+        let message = "must be less than 1.4s: an adapter waits 3 s, for two tries";
+        errors.push(error_at(within, message.to_owned(), origins));
+    }
+    check_variants(&config.variants, origins, errors);
+}
+
+/// The files of TLS that go together.
+fn check_tls(
+    config: &CollectorConfig,
+    sound: &dyn Fn(&[&str]) -> bool,
+    origins: &Origins,
+    errors: &mut Vec<ConfigError>,
+) {
+    let (server, keda) = (&config.server, &config.keda);
     let pairs = [
         (
             ["server.tls_cert_path", "server.tls_key_path"],
@@ -112,6 +135,14 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
             errors.push(error_at(pair[0], message, origins));
         }
     }
+}
+
+fn check_hosts(
+    server: &ServerConfig,
+    sound: &dyn Fn(&[&str]) -> bool,
+    origins: &Origins,
+    errors: &mut Vec<ConfigError>,
+) {
     let hosts = "server.allowed_hosts";
     if sound(&[hosts])
         && let Some(host) = server.allowed_hosts.iter().find(|host| !is_host_name(host))
@@ -121,17 +152,6 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
         );
         errors.push(error_at(hosts, message, origins));
     }
-    if sound(&["keda.wait"]) && (keda.wait.is_zero() || keda.wait > WAIT_MAX) {
-        let message = "must be more than 0 and at most 1s: KEDA waits for ever, and a slow error can make it scale \
-                       a running model to zero";
-        errors.push(error_at("keda.wait", message.to_owned(), origins));
-    }
-    let within = "promql.answer_within";
-    if sound(&[within]) && config.promql.answer_within >= ANSWER_WITHIN_MAX {
-        let message = "must be less than 1.4s: an adapter waits 3 s, for two tries";
-        errors.push(error_at(within, message.to_owned(), origins));
-    }
-    check_variants(&config.variants, origins, errors);
 }
 
 /// Whether this can be the host of a request, without a port.

@@ -42,8 +42,8 @@ pub async fn serve(
     let ending = CancellationToken::new();
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status(api::SERVICE, ServingStatus::Serving).await;
-    let mut routes = Routes::new(ExternalScaler::new(scaler.into(), ending.clone()))
-        .add_service(health_service);
+    let mut routes =
+        Routes::new(ExternalScaler::new(scaler.into(), ending.clone())).add_service(health_service);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_file_descriptor_set(api::description())
         .build_v1();
