@@ -37,6 +37,8 @@ impl Engine {
             }
         }
         self.counters.take_over(&former.counters);
+        let ages = former.age_log().clone();
+        *self.age_log() = ages;
         if let Some(snapshot) = &self.snapshot {
             // What is in memory is newer than any file.
             snapshot.is_outdated();
@@ -96,7 +98,7 @@ impl Source {
         if self.is_same(former) {
             self.breaker.take_over(&former.breaker, now);
             self.known.take_over(&former.known);
-            self.refresh_failing.store(former.refresh_failing.load(Relaxed), Relaxed);
+            self.refresh_failures.store(former.refresh_failures.load(Relaxed), Relaxed);
         }
     }
 }
