@@ -17,6 +17,7 @@ mod messages;
 mod pods;
 mod process;
 mod real;
+mod reload;
 #[cfg(all(feature = "epp", feature = "keda", feature = "promql"))]
 mod scaled_objects;
 #[cfg(feature = "epp")]
