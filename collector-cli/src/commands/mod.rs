@@ -13,10 +13,13 @@ mod promql;
 mod scaled_object;
 #[cfg(feature = "epp")]
 mod scrape;
+mod select;
 mod serve;
 mod settings;
 mod sim;
+mod totals;
 mod validate;
+mod watch;
 
 #[cfg(all(test, feature = "epp"))]
 pub(crate) use scrape::{SamplesDocument, ScrapeDocument};
@@ -35,6 +38,7 @@ pub(crate) fn run(cli: &Cli, base: &Loader) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Demo(args) => demo::run(base, global, args),
         Command::Get(args) => get::run(base, global, args),
+        Command::Watch(args) => watch::run(base, global, &args.select, args.window, args.timeout),
         Command::Check(args) => check::run(base, global, args),
         Command::Explain(args) => explain::run(base, global, args),
         Command::Validate(args) => validate::run(base, global, args),

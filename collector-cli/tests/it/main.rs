@@ -8,6 +8,7 @@ mod explain;
 mod fake_prometheus;
 mod faults;
 mod get;
+mod get_forms;
 #[cfg(all(feature = "epp", feature = "keda"))]
 mod keda;
 #[cfg(feature = "promql")]
@@ -25,4 +26,6 @@ mod scrape;
 mod scrape_url;
 mod serve;
 mod sim;
+#[cfg(feature = "epp")]
+mod watch;
 mod ways_in;
