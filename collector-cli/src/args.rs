@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use collector_config::address;
 use collector_core::{ModelRef, duration};
 
@@ -118,6 +119,24 @@ pub(crate) enum Command {
     Sim(SimArgs),
     /// Print a page of the documentation
     Docs(DocsArgs),
+    /// Print the version, the commit and the features that it was built with
+    Version,
+    /// Print the script that completes command lines in a shell
+    #[command(
+        after_help = "Examples:\n  collector completions bash > /etc/bash_completion.d/collector\n  \
+                  collector completions zsh > \"${fpath[1]}/_collector\"\n  \
+                  collector completions fish > ~/.config/fish/completions/collector.fish"
+    )]
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL", value_enum)]
+        shell: Shell,
+    },
+    /// Print a manual page, in roff
+    #[command(
+        after_help = "Examples:\n  collector man | man -l -\n  collector man get replicas > collector-get-replicas.1"
+    )]
+    Man(ManArgs),
 }
 
 /// What to read.
@@ -317,6 +336,14 @@ pub(crate) struct DocsArgs {
     /// Heading of the section to print; without it the complete page
     #[arg(value_name = "SECTION", requires = "page", value_parser = NonEmpty::new())]
     pub(crate) section: Option<String>,
+}
+
+/// Whose manual page to print.
+#[derive(Args, Debug)]
+pub(crate) struct ManArgs {
+    /// Command; without it the page of the program
+    #[arg(value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
 }
 
 /// What to do with the configuration.

@@ -144,13 +144,12 @@ async fn replicas(
         let rows = Rows::of_replicas(iter::once(reading), wall());
         let document = ReplicasDocument::new(reading, wall());
         let text = view.text(rows, |rows| {
-            shown(view.form.format, &document, || match view.form.format {
-                Format::Prometheus => replica_page(iter::once(reading)),
-                _ => {
-                    let replicas: Vec<_> = rows.iter().map(|(_, replica)| *replica).collect();
-                    let (wide, rows) = (view.is(Format::Wide), replicas.into_iter());
-                    replicas_table(reading, rows, wide, no_headers)
+            shown(view.form.format, &document, || {
+                if view.is(Format::Prometheus) {
+                    return replica_page(&iter::once(reading));
                 }
+                let replicas: Vec<_> = rows.iter().map(|(_, replica)| *replica).collect();
+                replicas_table(reading, replicas.into_iter(), view.is(Format::Wide), no_headers)
             })
         })?;
         return printed(&text);
@@ -162,7 +161,7 @@ async fn replicas(
         readings.iter().map(|tracked| replicas_item(tracked, wall())).collect();
     let text = view.text(Rows::of_replicas(good(), wall()), |rows| {
         shown(view.form.format, &document, || match view.form.format {
-            Format::Prometheus => replica_page(good()),
+            Format::Prometheus => replica_page(&good()),
             _ => list_table(rows.iter().copied(), view.is(Format::Wide), no_headers),
         })
     })?;
@@ -214,31 +213,31 @@ async fn allocations(
 ) -> Result<Exit, Failure> {
     let selection = args.select.selection()?;
     let collector = settings.collector_at_once()?;
-    let models = match selection {
+    let models = match &selection {
         Selection::One(model) => {
             let variant = match (&args.which.variant, &args.which.accelerator) {
                 (Some(name), _) => Some(VariantName::new(name.as_str())),
-                (None, Some(accelerator)) => Some(variant_on(settings, &model, accelerator)?),
+                (None, Some(accelerator)) => Some(variant_on(settings, model, accelerator)?),
                 (None, None) => None,
             };
             settings.before_a_read(Some(&model.namespace)).await?;
             if let Some(variant) = variant {
-                let reading = collector.collect_allocation(&model, &variant).await?;
+                let reading = collector.collect_allocation(model, &variant).await?;
                 return show_allocation(&reading, settings, view);
             }
-            if variants_of(settings, &model).is_empty() {
+            if variants_of(settings, model).is_empty() {
                 // Whether the model exists at all comes first.
-                collector.collect_replica_metrics(&model).await?;
-                return Err(without_variants(&model));
+                collector.collect_replica_metrics(model).await?;
+                return Err(without_variants(model));
             }
-            vec![model]
+            vec![model.clone()]
         }
         Selection::Listed { .. }
             if args.which.variant.is_some() || args.which.accelerator.is_some() =>
         {
             return Err(Failure::usage("--variant and --accelerator are of one model: name it"));
         }
-        listing => listed(settings, &*collector, &listing).await?,
+        Selection::Listed { .. } => listed(settings, &*collector, &selection).await?,
     };
     let mut readings = read(&collector, models).await;
     for tracked in &mut readings {
@@ -261,7 +260,7 @@ async fn allocations(
         readings.iter().flat_map(|tracked| allocation_items(tracked, wall)).collect();
     let text = view.text(Rows::of_allocations(good(), wall), |rows| {
         shown(view.form.format, &document, || match view.form.format {
-            Format::Prometheus => allocation_page(good()),
+            Format::Prometheus => allocation_page(&good()),
             _ => allocations_table(rows.iter().copied(), view.rows.no_headers),
         })
     })?;
@@ -279,7 +278,7 @@ fn show_allocation(
     let rows = Rows::of_allocations(iter::once(reading), wall);
     printed(&view.text(rows, |_| {
         shown(view.form.format, &document, || match view.form.format {
-            Format::Prometheus => allocation_page(iter::once(reading)),
+            Format::Prometheus => allocation_page(&iter::once(reading)),
             _ => allocation_table(reading),
         })
     })?)
@@ -317,13 +316,15 @@ async fn models(settings: &Settings, args: &ModelsArgs, view: &View<'_>) -> Resu
     })?)
 }
 
-fn replica_page<'a>(readings: impl Iterator<Item = &'a Reading<Replicas>> + Clone) -> String {
+fn replica_page<'a>(readings: &(impl Iterator<Item = &'a Reading<Replicas>> + Clone)) -> String {
     page_of(REPLICA_SERIES, |series, page| {
         series.describe(page, replica_samples(series, readings.clone()));
     })
 }
 
-fn allocation_page<'a>(readings: impl Iterator<Item = &'a Reading<Allocation>> + Clone) -> String {
+fn allocation_page<'a>(
+    readings: &(impl Iterator<Item = &'a Reading<Allocation>> + Clone),
+) -> String {
     page_of(ALLOCATION_SERIES, |series, page| {
         series.describe(page, allocation_samples(series, readings.clone()));
     })

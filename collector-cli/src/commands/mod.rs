@@ -6,6 +6,7 @@ mod demo;
 mod docs;
 mod explain;
 mod files;
+mod generate;
 mod get;
 #[cfg(feature = "promql")]
 mod promql;
@@ -19,6 +20,7 @@ mod settings;
 mod sim;
 mod totals;
 mod validate;
+mod version;
 mod watch;
 
 #[cfg(all(test, feature = "epp"))]
@@ -48,6 +50,9 @@ pub(crate) fn run(cli: &Cli, base: &Loader) -> Result<Exit, Failure> {
         Command::Scrape(args) => scrape::run(base, global, args),
         #[cfg(all(feature = "keda", feature = "promql"))]
         Command::ScaledObject(args) => scaled_object::run(base, global, args),
+        Command::Version => version::run(global),
+        Command::Completions { shell } => generate::completions(global, *shell),
+        Command::Man(args) => generate::man(global, args),
         Command::Docs(args) => docs::run(global, args),
         Command::Sim(args) => sim::run(base, global, args),
     }

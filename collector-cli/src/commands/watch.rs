@@ -129,7 +129,7 @@ impl Models {
         collector: &dyn MetricsCollector,
         selection: &Selection,
     ) -> Result<(), Failure> {
-        let is_due = self.looks % LOOKS_PER_LIST == 0 || self.problem.is_some();
+        let is_due = self.looks.is_multiple_of(LOOKS_PER_LIST) || self.problem.is_some();
         self.looks = self.looks.wrapping_add(1);
         if !is_due {
             return Ok(());

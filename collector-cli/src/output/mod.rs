@@ -25,7 +25,7 @@ pub(crate) use collector_documents::{
 pub(crate) use columns::{aligned, shortened};
 #[cfg(feature = "epp")]
 pub(crate) use documents::document;
-pub(crate) use documents::{ConfigDocument, ConfigEntry, RemovedDocument};
+pub(crate) use documents::{ConfigDocument, ConfigEntry, RemovedDocument, VersionDocument};
 pub(crate) use explain::{ExplainDocument, ExplainedPace, Look, Looked, explain_table};
 #[cfg(feature = "promql")]
 pub(crate) use exposition::label_value;

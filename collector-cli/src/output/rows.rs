@@ -18,7 +18,7 @@ pub(crate) type ReplicaRow<'a> = (&'a Reading<Replicas>, &'a ReplicaMetrics);
 
 /// Rows of one kind, each with its document and with what it was made of.
 pub(crate) struct Rows<T> {
-    rows: Vec<(T, Value)>,
+    list: Vec<(T, Value)>,
     /// The fields in the order of columns, as JSON names them; those of a nested object behind a dot.
     fields: &'static [&'static str],
     /// The field that names a row.
@@ -42,7 +42,7 @@ impl<'a> Rows<ReplicaRow<'a>> {
                 ((reading, replica), row)
             })
         });
-        Self { rows: rows.collect(), fields: &REPLICA, name: "podName" }
+        Self { list: rows.collect(), fields: &REPLICA, name: "podName" }
     }
 }
 
@@ -54,7 +54,7 @@ impl<'a> Rows<&'a Reading<Allocation>> {
     ) -> Self {
         let rows =
             readings.map(|reading| (reading, value(&AllocationDocument::new(reading, wall))));
-        Self { rows: rows.collect(), fields: &ALLOCATION, name: "variant" }
+        Self { list: rows.collect(), fields: &ALLOCATION, name: "variant" }
     }
 }
 
@@ -62,14 +62,14 @@ impl<'a> Rows<&'a ModelItem> {
     /// Models that are known.
     pub(crate) fn of_models(models: &'a [ModelItem]) -> Self {
         let rows = models.iter().map(|model| (model, value(model)));
-        Self { rows: rows.collect(), fields: &["namespace", "model", "replicas"], name: "model" }
+        Self { list: rows.collect(), fields: &["namespace", "model", "replicas"], name: "model" }
     }
 }
 
 impl<T> Rows<T> {
     /// What the rows were made of, in their order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.rows.iter().map(|(of, _)| of)
+        self.list.iter().map(|(of, _)| of)
     }
 
     /// Orders the rows by a field; behind a `-` from the greatest value on. What was not measured comes last in
@@ -80,7 +80,7 @@ impl<T> Rows<T> {
             None => (field, false),
         };
         let field = self.known("--sort-by", field.strip_prefix('.').unwrap_or(field))?;
-        self.rows.sort_by(|(_, a), (_, b)| {
+        self.list.sort_by(|(_, a), (_, b)| {
             let (a, b) = (part(a, &field), part(b, &field));
             let order = ordered(a, b);
             let is_known = !a.is_null() && !b.is_null();
@@ -98,7 +98,7 @@ impl<T> Rows<T> {
         Ok(match form.format {
             Format::Name => {
                 let name = |(_, row): &(T, Value)| cell(part(row, self.name), UNKNOWN) + "\n";
-                self.rows.iter().map(name).collect()
+                self.list.iter().map(name).collect()
             }
             Format::Csv => {
                 let titles = (!no_headers).then(|| self.fields.join(",") + "\n");
@@ -106,12 +106,12 @@ impl<T> Rows<T> {
                     let cells = self.fields.iter().map(|field| quoted_cell(part(row, field)));
                     cells.collect::<Vec<_>>().join(",") + "\n"
                 };
-                titles.into_iter().chain(self.rows.iter().map(line)).collect()
+                titles.into_iter().chain(self.list.iter().map(line)).collect()
             }
             _ => {
                 let titles = columns.iter().map(|(title, _)| printable(title).to_string());
                 let titles = (!no_headers).then(|| titles.collect());
-                let cells = self.rows.iter().map(|(_, row)| {
+                let cells = self.list.iter().map(|(_, row)| {
                     columns.iter().map(|(_, field)| cell(part(row, field), UNKNOWN)).collect()
                 });
                 aligned_in_full(titles.into_iter().chain(cells).collect())
@@ -245,7 +245,7 @@ mod tests {
 
     fn rows(rows: Vec<Value>) -> Rows<usize> {
         let rows = rows.into_iter().enumerate().collect();
-        Rows { rows, fields: &["podName", "queueLength", "load.rate"], name: "podName" }
+        Rows { list: rows, fields: &["podName", "queueLength", "load.rate"], name: "podName" }
     }
 
     fn some() -> Rows<usize> {

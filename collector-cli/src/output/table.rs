@@ -63,7 +63,7 @@ pub(crate) fn replicas_table<'a>(
 ) -> String {
     let value = reading.value();
     let columns = columns(wide);
-    let header = columns.iter().map(|(title, _)| *title).chain(["AGE"]).collect();
+    let header: Vec<&str> = columns.iter().map(|(title, _)| *title).chain(["AGE"]).collect();
     let empty = replicas.len() == 0;
     let rows = replicas.map(|replica| cells(&columns, reading, replica).collect());
     if no_headers {
@@ -77,7 +77,7 @@ pub(crate) fn replicas_table<'a>(
         text.push_str(&notes::below(&value.failed, Vec::new(), &value.warnings));
         return text;
     }
-    text.push_str(&titled(header, rows, false));
+    text.push_str(&titled(&header, rows, false));
     text.extend(notes::endpoint_picker(reading));
     text.push_str(&notes::below(&value.failed, notes::unknown_fields(value), &value.warnings));
     text
@@ -97,8 +97,8 @@ fn cells(
 }
 
 /// Rows under their titles, from the most important columns on.
-fn titled(header: Vec<&str>, rows: impl Iterator<Item = Vec<String>>, no_headers: bool) -> String {
-    if no_headers { aligned([], rows) } else { aligned_by(&header, rows, &IMPORTANCE) }
+fn titled(header: &[&str], rows: impl Iterator<Item = Vec<String>>, no_headers: bool) -> String {
+    if no_headers { aligned([], rows) } else { aligned_by(header, rows, &IMPORTANCE) }
 }
 
 /// The replicas of several models, each in a row with its model.
@@ -116,7 +116,7 @@ pub(crate) fn list_table<'a>(
         let status = status(reading, reading.value().partial);
         of_model.into_iter().chain(cells(&columns, reading, replica)).chain([status]).collect()
     });
-    titled(header.collect(), rows, no_headers)
+    titled(&header.collect::<Vec<_>>(), rows, no_headers)
 }
 
 /// How far a reading can be relied on, in a word or two.
@@ -161,7 +161,7 @@ pub(crate) fn allocations_table<'a>(
             status(reading, value.partial),
         ]
     });
-    titled(header.to_vec(), rows, no_headers)
+    titled(&header, rows, no_headers)
 }
 
 /// A variant's allocation, a line each value.
@@ -201,7 +201,7 @@ pub(crate) fn models_table<'a>(
             whole(item.replicas.map(u64::from)),
         ]
     });
-    titled(vec!["NAMESPACE", "MODEL", "REPLICAS"], rows, no_headers)
+    titled(&["NAMESPACE", "MODEL", "REPLICAS"], rows, no_headers)
 }
 
 fn heading<T: Part>(reading: &Reading<T>, subject: &str, backend: &str, partial: bool) -> String {

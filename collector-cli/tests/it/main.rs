@@ -7,6 +7,7 @@ mod discovery;
 mod explain;
 mod fake_prometheus;
 mod faults;
+mod generated;
 mod get;
 mod get_forms;
 #[cfg(all(feature = "epp", feature = "keda"))]

@@ -13,8 +13,11 @@ use crate::output::{ErrorDocument, UNKNOWN, printable, signs};
 /// How many pods a line names.
 const NAMED: usize = 8;
 
+/// A value: its title, and how it is shown.
+type Shown = (&'static str, fn(&ReplicaMetrics) -> String);
+
 /// The values of a pod that a line is about, as they are shown.
-const VALUES: [(&str, fn(&ReplicaMetrics) -> String); 5] = [
+const VALUES: [Shown; 5] = [
     ("queue", |replica| whole(replica.queue_length)),
     ("KV", |replica| percent(replica.kv_cache_usage)),
     ("running", |replica| whole(replica.running_requests)),
@@ -179,9 +182,11 @@ mod tests {
 
     use super::*;
 
+    type Read = Result<Reading<Replicas>, CollectError>;
     type Pod = (&'static str, Option<u64>);
 
-    fn reading(pods: &[Pod], age: u64) -> Result<Reading<Replicas>, CollectError> {
+    #[expect(clippy::unnecessary_wraps, reason = "what is read may be an error")]
+    fn reading(pods: &[Pod], age: u64) -> Read {
         let read_at = Tick::from_nanos(1_000_000_000_000);
         let sampled = read_at - Duration::from_secs(age);
         let rows = pods.iter().map(|(name, queue)| {
@@ -194,12 +199,10 @@ mod tests {
         Ok(Reading::new(value, read_at, &FreshnessThresholds::default(), Source::Cache))
     }
 
-    fn missing() -> Result<Reading<Replicas>, CollectError> {
+    fn missing() -> Read {
         let nearest = Arc::new(Nearest::default());
         Err(CollectError::Missing { model: ModelRef::new("m", "n"), nearest })
     }
-
-    type Read = Result<Reading<Replicas>, CollectError>;
 
     #[track_caller]
     fn check(before: &Read, now: &Read, expected: Option<&str>) {
