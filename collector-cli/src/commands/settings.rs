@@ -3,9 +3,10 @@
 use std::env;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use collector_config::{ConfigErrors, Loaded, Loader, LogLevel, Origin};
-use collector_core::{Backend, Clock, Namespace, SystemClock};
+use collector_core::{Backend, Clock, Namespace, SystemClock, duration};
 use collector_engine::Builder;
 use collector_engine::CachingCollector;
 
@@ -39,6 +40,23 @@ impl Settings {
         verbosity: Verbosity,
     ) -> Result<Self, Failure> {
         Self::of(loader(base, global), verbosity)
+    }
+
+    /// Likewise, with the time over which every backend takes peaks and rates.
+    pub(super) fn load_with_window(
+        base: &Loader,
+        global: &GlobalArgs,
+        verbosity: Verbosity,
+        window: Option<Duration>,
+    ) -> Result<Self, Failure> {
+        let mut layers = loader(base, global);
+        if let Some(window) = window {
+            let windows = base.keys().filter(|key| key.path.ends_with(".window"));
+            for key in windows {
+                layers = layers.flag(key.path, duration::format(window), "--window");
+            }
+        }
+        Self::of(layers, verbosity)
     }
 
     /// Likewise, with what a command's own flags set.
@@ -91,6 +109,13 @@ impl Settings {
     /// The same for a command that reads once.
     pub(super) fn collector_at_once(&self) -> Result<Arc<CachingCollector>, Failure> {
         self.built(self.backends()?, Builder::at_once)
+    }
+
+    /// A collector that refreshes what is read of it, until the process ends.
+    pub(super) async fn collector_in_background(&self) -> Result<Arc<CachingCollector>, Failure> {
+        let collector = self.built(self.backends()?, |builder| builder)?;
+        collector.start_background_worker().await.map_err(Failure::other)?;
+        Ok(collector)
     }
 
     fn built(
@@ -212,7 +237,7 @@ fn word(format: Format) -> String {
 
 /// The form of the result, when the command has it.
 pub(super) fn format(global: &GlobalArgs, known: &[Format]) -> Result<Format, Failure> {
-    let format = global.output.unwrap_or(Format::Table);
+    let format = global.output.as_ref().map_or(Format::Table, |form| form.format);
     if known.contains(&format) {
         return Ok(format);
     }

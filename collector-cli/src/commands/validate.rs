@@ -13,7 +13,7 @@ use crate::args::{Format, GlobalArgs, ValidateArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{
     CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument, print, printable,
-    to_json,
+    printed_json,
 };
 use crate::server::{Access, api_tls, keda_tls, load_tls};
 
@@ -55,7 +55,7 @@ pub(super) fn run(
         wrong.extend(problems.into_iter().map(named));
     }
     if format == Format::Json && !good.is_empty() {
-        print(&(to_json(&ValidationDocument::of(&good)) + "\n"))?;
+        print(&printed_json(&ValidationDocument::of(&good)))?;
     }
     if wrong.is_empty() {
         return Ok(Exit::Success);

@@ -7,7 +7,9 @@ mod discovery;
 mod explain;
 mod fake_prometheus;
 mod faults;
+mod generated;
 mod get;
+mod get_forms;
 #[cfg(all(feature = "epp", feature = "keda"))]
 mod keda;
 #[cfg(feature = "promql")]
@@ -26,4 +28,6 @@ mod scrape;
 mod scrape_url;
 mod serve;
 mod sim;
+#[cfg(feature = "epp")]
+mod watch;
 mod ways_in;
