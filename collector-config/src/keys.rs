@@ -107,7 +107,8 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     "tracking.discover": Bool = "true";
     /// The only namespaces whose models are tracked without a read, by their exact names. Empty: all.
     "tracking.namespaces": Texts;
-    /// The address of `collector serve`. The default is loopback, because the API has no log-in.
+    /// The address of `collector serve`. The default is loopback, because the API has no log-in unless
+    /// `server.read_token_path` or `server.tls_client_ca_path` is set. A change takes effect after a restart.
     "server.listen": Address = "127.0.0.1:9464";
     /// The server's certificate chain (PEM); needs `server.tls_key_path`.
     "server.tls_cert_path": Path;

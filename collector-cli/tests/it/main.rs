@@ -1,5 +1,6 @@
 //! The real binary, against a server that answers as Prometheus does.
 
+mod access;
 mod command_line;
 mod configuration;
 mod demo;

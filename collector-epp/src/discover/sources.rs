@@ -204,12 +204,12 @@ impl Source {
                     tracing::info!(source, targets = targets.len(), "Targets are told again");
                 } else if let Some(before) = last.targets.as_ref().filter(|it| **it != targets) {
                     let gained = beyond(&targets, before);
-                    let lost = beyond(before, &targets);
+                    let absent = beyond(before, &targets);
                     tracing::info!(
                         source,
                         targets = targets.len(),
                         found = gained,
-                        lost,
+                        lost = absent,
                         "Targets have changed"
                     );
                 }
