@@ -57,7 +57,7 @@ fn only_clients_of_the_authority_are_served_and_a_new_certificate_is_used() {
     let daemon = Daemon::start(&mut command);
     let (client, stranger) = (authority.sign("client"), other.sign("client"));
     let ask = |identity| health(daemon.address, &authority, identity);
-    assert!(ask(Some(&client)).unwrap().starts_with("HTTP/1.1 200"));
+    assert!(ask(Some(&client)).unwrap().contains(" 200 OK"));
     assert!(ask(None).is_err(), "without a certificate");
     assert!(ask(Some(&stranger)).is_err(), "with that of another authority");
 
@@ -67,5 +67,5 @@ fn only_clients_of_the_authority_are_served_and_a_new_certificate_is_used() {
     authority.write("server.pem", &renewed.cert);
     assert!(ask(Some(&client)).is_err());
     let answer = health(daemon.address, &other, Some(&client)).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains(" 200 OK"), "{answer}");
 }
