@@ -214,10 +214,15 @@ pub trait BackendSettings: Any + fmt::Debug + Send + Sync {
         Ok(vec![self.build(clock)?])
     }
 
-    /// The clock on which ages count if this backend is chosen: a replay may be faster than the machine's. Default: the
-    /// machine's.
-    fn clock(&self, machine: Arc<dyn Clock>) -> Arc<dyn Clock> {
-        machine
+    /// How fast time passes for this backend: a recording can be replayed faster. Default: 1.
+    fn speed(&self) -> f64 {
+        1.0
+    }
+
+    /// Whether it replays a recording. That is chosen alone, because what was recorded is not merged with what is measured
+    /// now. Default: no.
+    fn is_recorded(&self) -> bool {
+        false
     }
 
     /// Everything because of which the backend cannot be built, found in the settings alone. Asked of a

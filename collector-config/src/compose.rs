@@ -32,11 +32,26 @@ impl CollectorConfig {
     /// # Errors
     /// When a backend is not registered, or what its settings name cannot be used, such as a
     /// certificate file that does not exist.
-    #[expect(clippy::needless_pass_by_value, reason = "the counterpart of `build`, which keeps it")]
     pub fn build_backends(
         &self,
         clock: Arc<dyn Clock>,
     ) -> Result<Vec<Arc<dyn Backend>>, ConfigErrors> {
+        let built = self.build_other_backends(clock, |_| Vec::new())?;
+        Ok(built.into_iter().map(|(_, backend)| backend).collect())
+    }
+
+    /// The chosen backends, each with the name by which it was chosen, of which `existing` has some by these names: a
+    /// reload keeps those whose settings are the same ([`Loaded::keeps_backend`](crate::Loaded::keeps_backend)), with what
+    /// they know.
+    ///
+    /// # Errors
+    /// As [`build_backends`](Self::build_backends).
+    #[expect(clippy::needless_pass_by_value, reason = "the counterpart of `build`, which keeps it")]
+    pub fn build_other_backends(
+        &self,
+        clock: Arc<dyn Clock>,
+        existing: impl Fn(&str) -> Vec<Arc<dyn Backend>>,
+    ) -> Result<Vec<(String, Arc<dyn Backend>)>, ConfigErrors> {
         let mut errors: Vec<ConfigError> = self
             .backends
             .check_chosen(&self.backend)
@@ -44,19 +59,39 @@ impl CollectorConfig {
             .map(|message| ConfigError::new(message).key("backend"))
             .collect();
         let mut backends = Vec::new();
-        for settings in self.chosen() {
-            match settings.build_all(Arc::clone(&clock)) {
-                Ok(built) => backends.extend(built),
-                Err(error) => errors.push(ConfigError::new(with_causes(&*error))),
+        for name in &self.backend {
+            let mut its = existing(name);
+            if its.is_empty()
+                && let Some(settings) = self.sections.get(name.as_str())
+            {
+                match settings.build_all(Arc::clone(&clock)) {
+                    Ok(built) => its = built,
+                    Err(error) => errors.push(ConfigError::new(with_causes(&*error))),
+                }
             }
+            backends.extend(its.into_iter().map(|backend| (name.clone(), backend)));
         }
         ConfigErrors::or(errors, backends)
     }
 
-    /// The clock on which ages count, for [`build`](Self::build) and what shows readings: this one, unless a chosen
-    /// backend has a faster one.
+    /// Whether readings are those of a recording, and not of a server.
+    pub fn is_recorded(&self) -> bool {
+        self.chosen().any(|settings| settings.is_recorded())
+    }
+
+    /// How fast time passes for the chosen backends: 1, unless a recording is replayed faster or slower.
+    pub fn speed(&self) -> f64 {
+        self.chosen().map(|settings| settings.speed()).find(|speed| *speed != 1.0).unwrap_or(1.0)
+    }
+
+    /// The clock at that [speed](Self::speed), for [`build`](Self::build) and for what shows ages: `machine` itself where
+    /// it is 1.
     pub fn clock(&self, machine: Arc<dyn Clock>) -> Arc<dyn Clock> {
-        self.chosen().fold(machine, |clock, settings| settings.clock(clock))
+        #[cfg(feature = "record")]
+        if self.speed() != 1.0 {
+            return Arc::new(collector_record::ReplayClock::new(machine, self.speed()));
+        }
+        machine
     }
 
     /// A builder with everything set: the chosen backends as one, the variants and the cache as they are

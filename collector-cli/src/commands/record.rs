@@ -53,7 +53,7 @@ async fn record(settings: &Settings, args: &RecordArgs) -> Result<Exit, Failure>
     let clock = Arc::clone(&settings.clock);
     let version = env!("CARGO_PKG_VERSION");
     let (recorder, backends) = Recorder::wrap(backends, clock, version, args.anonymize);
-    let model = args.model();
+    let model = args.model.optional_model()?;
     let discovery = Discovery { track: model.is_none(), ..Discovery::default() };
     let collector = settings.built(backends, |builder| builder.discover(discovery))?;
     collector.start_background_worker().await.map_err(Failure::other)?;

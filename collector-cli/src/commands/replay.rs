@@ -1,15 +1,13 @@
-//! `collector replay`: a recording, served as `serve` serves its backends, or one reading of it.
+//! `collector replay`: a recording, served as `serve` serves its backends, shown as the demo is, or read once.
 
 use std::path::Path;
-use std::time::Duration;
 
 use collector_config::Loader;
 use collector_core::duration;
-use collector_record::Recording;
 
-use super::settings::{Settings, Verbosity, format, loader};
-use super::{get, serve};
-use crate::args::{Format, GetCommand, GlobalArgs, ReplayArgs};
+use super::settings::{Settings, Verbosity, loader};
+use super::{demo, get, serve};
+use crate::args::{GlobalArgs, ReplayArgs};
 use crate::exit::{Exit, Failure};
 
 pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ReplayArgs) -> Result<Exit, Failure> {
@@ -18,46 +16,54 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ReplayArgs) -> Resu
             "--backend does not work with this command: it has the recording",
         ));
     }
-    let mut start = args.start;
-    if args.once && start.is_none() {
-        // The last moment that was recorded.
-        let recording = Recording::open(&args.file).map_err(Failure::usage)?;
-        start = Some(recording.length().saturating_sub(Duration::from_millis(100)));
+    let layers = layers(base, global, args)?;
+    if args.once {
+        return get::replicas_of(layers, global, &args.model.model()?);
     }
-    let path = absolute(&args.file)?;
-    let mut loader =
-        loader(base, global).flag("backend", "replay", "replay").flag("replay.path", path, "FILE");
-    if let Some(speed) = args.speed {
-        loader = loader.flag("replay.speed", speed.to_string(), "--speed");
-    }
-    if let Some(start) = start {
-        let start = Duration::from_millis(u64::try_from(start.as_millis()).unwrap_or(u64::MAX));
-        loader = loader.flag("replay.start", duration::format(start), "--start");
-    }
-    if args.repeat {
-        loader = loader.flag("replay.loop", "true", "--loop");
-    }
-    if let Some(listen) = &args.listen {
-        loader = loader.flag("server.listen", listen, "--listen");
-    }
-    if let Some(model) = args.model() {
-        let known = [Format::Table, Format::Wide, Format::Json, Format::Yaml, Format::Prometheus];
-        let format = format(global, &known)?;
-        let settings = settings(loader, Verbosity::OneShot)?;
-        settings.warn();
-        return get::print_result(&settings, &GetCommand::Replicas(model), format);
+    if args.model.is_named() {
+        return Err(Failure::usage("a model is named: add --once to print its reading"));
     }
     if global.output.is_some() {
-        return Err(Failure::usage("--output does not work with this command unless with --once"));
+        return Err(Failure::usage("--output does not work with this command without --once"));
     }
-    serve::serve_settings(&settings(loader, Verbosity::Daemon)?)
+    if args.watch {
+        return watch(layers, args);
+    }
+    serve::run_layers(layers, global.config.as_deref())
 }
 
-/// The configuration without the snapshot of the daemon: readings of a recording must not be restored there.
-fn settings(loader: Loader, verbosity: Verbosity) -> Result<Settings, Failure> {
-    let mut settings = Settings::of(loader, verbosity)?;
-    settings.loaded.config.cache.snapshot_path = None;
-    Ok(settings)
+/// The layers of every command, and the recording.
+fn layers(base: &Loader, global: &GlobalArgs, args: &ReplayArgs) -> Result<Loader, Failure> {
+    let path = absolute(&args.file)?;
+    let mut layers = loader(base, global)
+        .flag("backend", "replay", "replay")
+        .flag("replay.path", path, "FILE")
+        // That of the daemon: readings of a recording must not be restored there.
+        .flag("cache.snapshot_path", "", "replay");
+    let speed = if args.once { Some(0.0) } else { args.speed };
+    if let Some(speed) = speed {
+        layers = layers.flag("replay.speed", speed.to_string(), "--speed");
+    }
+    if let Some(start) = args.start {
+        layers = layers.flag("replay.start", duration::format(start), "--start");
+    }
+    if args.repeat {
+        layers = layers.flag("replay.loop", "true", "--loop");
+    }
+    if let Some(listen) = &args.listen {
+        layers = layers.flag("server.listen", listen, "--listen");
+    }
+    Ok(layers)
+}
+
+fn watch(layers: Loader, args: &ReplayArgs) -> Result<Exit, Failure> {
+    let settings = Settings::of(layers, Verbosity::OneShot)?;
+    let speed = settings.loaded.config.speed();
+    let title = format!("collector replay: {} at speed {speed}", args.file.display());
+    super::block_on_many_threads(async {
+        let collector = settings.collector_over(settings.backends()?)?;
+        demo::watch(&collector, &title).await
+    })
 }
 
 fn absolute(path: &Path) -> Result<String, Failure> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{Backend, Clock};
-use collector_record::{Recording, Replay, ReplayClock, Tail, replay};
+use collector_record::{Recording, Replay, Tail, replay};
 use serde::Deserialize;
 
 use super::{BackendFactory, BackendSettings, BoxError, Problem, Section};
@@ -20,10 +20,11 @@ const KEYS: &[Key] = keys! {
     "replay.";
     /// The recording, as `collector record` writes it. Required.
     "path": Path;
-    /// How fast time passes: at 10, ten minutes of the recording take one, and ages grow ten times as fast. Other backends
-    /// cannot be read at the same time unless it is 1.
+    /// How fast time passes, from 0.01 to 1000: at 10, ten minutes of the recording take one, and ages grow ten times as
+    /// fast. At 0 time stands still.
     "speed": Number = "1";
-    /// Where the replay begins, as the time since the recording began; default: at its first answer.
+    /// Where the replay begins, as the time since the recording began; default: at its first answer, and with the speed 0
+    /// at its end.
     "start": Duration;
     /// Begins again at the end. Without it each answer after the end is an error.
     "loop": Bool = "false";
@@ -58,11 +59,14 @@ impl ReplayConfig {
     fn backends(&self, clock: &Arc<dyn Clock>) -> Result<Vec<Arc<dyn Backend>>, BoxError> {
         let path = self.path.as_deref().ok_or("replay.path: names no recording")?;
         let recording = Recording::open(path).map_err(|error| format!("replay.path: {error}"))?;
-        let how = Replay { speed: self.speed, start: self.start, repeat: self.repeat };
-        if self.start.is_some_and(|start| start >= recording.length()) {
-            let length = collector_core::duration::format(recording.length());
+        let length = recording.length();
+        if self.start.is_some_and(|start| start > length) {
+            let length = collector_core::duration::format(length);
             return Err(format!("replay.start: the recording is {length} long").into());
         }
+        let stands_still = self.speed == 0.0;
+        let start = self.start.or_else(|| stands_still.then_some(length));
+        let how = Replay { speed: self.speed, start, repeat: self.repeat };
         let backends = replay(&Arc::new(recording), how, clock);
         Ok(backends.into_iter().map(|backend| Arc::new(backend) as Arc<dyn Backend>).collect())
     }
@@ -71,15 +75,20 @@ impl ReplayConfig {
 impl BackendSettings for ReplayConfig {
     /// The first source alone: [`build_all`](Self::build_all) has all of them.
     fn build(&self, clock: Arc<dyn Clock>) -> Result<Arc<dyn Backend>, BoxError> {
-        self.backends(&clock)?.into_iter().next().ok_or_else(|| "replay.path: no source".into())
+        let first = self.backends(&clock)?.into_iter().next();
+        first.ok_or_else(|| "replay.path: the recording has no backend".into())
     }
 
     fn build_all(&self, clock: Arc<dyn Clock>) -> Result<Vec<Arc<dyn Backend>>, BoxError> {
         self.backends(&clock)
     }
 
-    fn clock(&self, clock: Arc<dyn Clock>) -> Arc<dyn Clock> {
-        if self.speed == 1.0 { clock } else { Arc::new(ReplayClock::new(clock, self.speed)) }
+    fn speed(&self) -> f64 {
+        self.speed
+    }
+
+    fn is_recorded(&self) -> bool {
+        true
     }
 
     fn problems(&self) -> Vec<Problem> {
@@ -91,11 +100,14 @@ impl BackendSettings for ReplayConfig {
                     .to_owned(),
             });
         }
-        if !SPEEDS.contains(&self.speed) {
+        if self.speed != 0.0 && !SPEEDS.contains(&self.speed) {
             let (least, most) = (SPEEDS.start(), SPEEDS.end());
             problems.push(Problem {
                 keys: vec!["replay.speed"],
-                message: format!("{} is not a speed from {least} to {most}", self.speed),
+                message: format!(
+                    "{} is no speed: use one from {least} to {most}, or 0",
+                    self.speed
+                ),
             });
         }
         problems
