@@ -120,9 +120,13 @@ impl CollectorConfig {
         let Some(first) = backends.next() else {
             return Err(ConfigError::new("names no backend").key("backend").into());
         };
+        let mut cache = self.cache.clone();
+        if self.is_recorded() {
+            cache.snapshot_path = None;
+        }
         Ok(backends
             .fold(CachingCollector::builder(first), Builder::also)
-            .config(self.cache.clone())
+            .config(cache)
             .directory(Arc::new(directory))
             .max_tracked(self.server.max_tracked)
             .clock(clock))

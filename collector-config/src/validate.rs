@@ -58,7 +58,7 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
         }
         warnings.extend(settings.warnings());
     }
-    check_recorded(config, &sound, origins, errors);
+    check_recorded(config, &sound, origins, errors, warnings);
     let timeouts: Vec<_> = config.chosen().filter_map(|settings| settings.timeout()).collect();
     for error in config.cache.validate(&timeouts).err().unwrap_or_default() {
         let keys = keys_of(&error);
@@ -102,6 +102,7 @@ fn check_recorded(
     sound: &dyn Fn(&[&str]) -> bool,
     origins: &Origins,
     errors: &mut Vec<ConfigError>,
+    warnings: &mut Vec<String>,
 ) {
     let is_recorded = |name: &&String| {
         config.sections.get(name.as_str()).is_some_and(|settings| settings.is_recorded())
@@ -111,12 +112,11 @@ fn check_recorded(
         let message = format!("{name:?} cannot be merged with other backends: name it alone");
         errors.push(error_at("backend", message, origins));
     }
-    let snapshot = "cache.snapshot_path";
-    if sound(&[snapshot]) && config.cache.snapshot_path.is_some() {
-        let message = format!(
-            "readings of the backend {name:?} must not be restored as those of a server: unset it"
+    if config.cache.snapshot_path.is_some() {
+        warnings.push(
+            "cache.snapshot_path is not used: readings of a recording must not be restored as those of a server"
+                .to_owned(),
         );
-        errors.push(error_at(snapshot, message, origins));
     }
 }
 

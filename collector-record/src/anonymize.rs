@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use collector_core::ModelRef;
 use collector_core::raw::wire::{Marks, Reasons, SampleRecord};
+use collector_core::{BackendName, EngineName, ModelId, ModelRef, Namespace, PodName, Role};
+use collector_engines::Engines;
 
 use crate::entry::{AnswerRecord, ErrorRecord, ModelsRecord, removed};
 
@@ -13,13 +14,21 @@ const KNOWN_ROLES: &[&str] = &["prefill", "decode", "both"];
 const KNOWN_SOURCES: &[&str] = &["prometheus", "scrape", "epp"];
 
 /// The names that were replaced, each by the same one throughout a recording.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Anonymizer {
+    /// Engines that everyone knows.
+    engines: Vec<EngineName>,
     replaced: HashMap<(&'static str, Box<str>), Arc<str>>,
     numbers: HashMap<&'static str, usize>,
 }
 
 impl Anonymizer {
+    pub(crate) fn new() -> Self {
+        // That the built-in engines are valid is a test of theirs.
+        let engines = Engines::new(&[]).map(|engines| engines.names()).unwrap_or_default();
+        Self { engines, replaced: HashMap::new(), numbers: HashMap::new() }
+    }
+
     /// The name that stands for this one of its kind: `pod-1`, `pod-2` and so on.
     fn name(&mut self, kind: &'static str, name: &str) -> Arc<str> {
         if let Some(known) = self.replaced.get(&(kind, name.into())) {
@@ -44,10 +53,7 @@ impl Anonymizer {
     pub(crate) fn model(&mut self, model: &ModelRef) -> ModelRef {
         let namespace = self.name("namespace", model.namespace.as_str());
         let model = self.name("model", model.model.as_str());
-        ModelRef::new(
-            collector_core::ModelId::new(model),
-            collector_core::Namespace::new(namespace),
-        )
+        ModelRef::new(ModelId::new(model), Namespace::new(namespace))
     }
 
     pub(crate) fn answer(&mut self, answer: &mut AnswerRecord) {
@@ -77,7 +83,7 @@ impl Anonymizer {
             *warning = self.name("warning", warning);
         }
         for pod in &mut sample.unreached {
-            *pod = collector_core::PodName::new(self.name("pod", pod.as_str()));
+            *pod = PodName::new(self.name("pod", pod.as_str()));
         }
         if let Some(picker) = &mut sample.endpoint_picker
             && let Some(reason) = &mut picker.reason
@@ -85,14 +91,16 @@ impl Anonymizer {
             *reason = removed();
         }
         for row in &mut sample.replicas {
-            row.pod = collector_core::PodName::new(self.name("pod", row.pod.as_str()));
-            if let Some(engine) = &mut row.engine {
+            row.pod = PodName::new(self.name("pod", row.pod.as_str()));
+            if let Some(engine) = &mut row.engine
+                && !self.engines.contains(engine)
+            {
                 let name = self.name("engine", engine.as_str());
-                *engine = collector_core::EngineName::new(name);
+                *engine = EngineName::new(name);
             }
             if let Some(role) = &mut row.role {
                 let name = self.name_unless(KNOWN_ROLES, "role", role.as_str());
-                *role = collector_core::Role::new(name);
+                *role = Role::new(name);
             }
             if let Some(lora) = &mut row.lora {
                 for adapters in [&mut lora.running, &mut lora.waiting] {
@@ -107,7 +115,7 @@ impl Anonymizer {
         }
         for row in &mut sample.load {
             if let Some(pod) = &mut row.pod {
-                *pod = collector_core::PodName::new(self.name("pod", pod.as_str()));
+                *pod = PodName::new(self.name("pod", pod.as_str()));
             }
             reasons(&mut row.reasons);
         }
@@ -115,7 +123,7 @@ impl Anonymizer {
 
     fn marks(&mut self, marks: &mut Marks) {
         for (_, backend, _) in marks {
-            *backend = collector_core::BackendName::new(self.source(backend.as_str()));
+            *backend = BackendName::new(self.source(backend.as_str()));
         }
     }
 }

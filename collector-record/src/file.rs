@@ -1,4 +1,5 @@
-//! The file: a header line, and compressed blocks of entries, each checked and tied to the block before it.
+//! The file: a header line, and compressed blocks of entries. Each block and each entry has a checksum that continues the
+//! one before it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -20,14 +21,17 @@ const HEADER_BYTES: usize = MAGIC.len() + 2 + 16 + 1;
 /// The lengths of a block, compressed and not, the checksum of these, and that of the content.
 const BLOCK_HEADER_BYTES: usize = 16;
 
+/// The checksum of an entry before its line, as hex digits and a space.
+const ENTRY_CHECKSUM_BYTES: usize = 9;
+
 /// The longest entry: some 40 000 pods of one model.
 pub(crate) const MAX_ENTRY_BYTES: usize = 16 << 20;
 
 /// A block takes entries until it has this many bytes.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// The most bytes of the entries of a block, and compressed.
-const MAX_RAW_BYTES: usize = MAX_ENTRY_BYTES + BLOCK_BYTES + 1;
+/// The most bytes of the entries of a block with their checksums, and compressed.
+const MAX_RAW_BYTES: usize = MAX_ENTRY_BYTES + 2 * BLOCK_BYTES;
 const MAX_COMPRESSED_BYTES: usize = MAX_RAW_BYTES + (1 << 16);
 
 /// Why a file cannot be used.
@@ -65,9 +69,9 @@ pub enum RecordingError {
 pub enum Tail {
     /// Nothing.
     Complete,
-    /// A block whose end is missing: the process that wrote it was killed.
+    /// A block whose end is missing: the process that wrote it was killed. Its whole entries are used.
     Cut {
-        /// Where it begins, and how many bytes there are of it.
+        /// Where it begins.
         at: u64,
         /// How many bytes there are of it.
         bytes: u64,
@@ -87,7 +91,7 @@ impl std::fmt::Display for Tail {
             Self::Complete => f.write_str("it is complete"),
             Self::Cut { at, bytes } => write!(
                 f,
-                "it is cut in its last block: the last {bytes} bytes, from byte {at} on, are lost"
+                "its end is missing, in the {bytes} bytes from byte {at} on: the last entry is lost"
             ),
             Self::Damaged { at, bytes } => write!(
                 f,
@@ -103,10 +107,12 @@ pub(crate) struct End {
     pub(crate) offset: u64,
     checksum: u32,
     pub(crate) tail: Tail,
+    /// The whole entries of a block that is cut.
+    rest: Vec<u8>,
 }
 
 /// Calls `each` with the offset and the entries of each block, until the first that is not as it was written, or that
-/// `each` refuses.
+/// `each` refuses. Of a block that is cut, these are the whole entries.
 ///
 /// # Errors
 /// When the file cannot be read, or is no recording of this version.
@@ -123,35 +129,42 @@ pub(crate) fn scan(
         .map_err(failed)?
         .map_err(|why| RecordingError::Refused { path: path.to_owned(), why })?;
     let mut offset = HEADER_BYTES as u64;
+    let mut rest = Vec::new();
     let tail = loop {
-        let rest = length.saturating_sub(offset);
-        if rest == 0 {
+        let bytes = length.saturating_sub(offset);
+        if bytes == 0 {
             break Tail::Complete;
         }
         match read_block(&mut input, checksum).map_err(failed)? {
             Ok(block) => {
-                if each(offset, &block.raw).is_err() {
-                    break Tail::Damaged { at: offset, bytes: rest };
+                if each(offset, &block.entries).is_err() {
+                    break Tail::Damaged { at: offset, bytes };
                 }
                 checksum = block.checksum;
                 offset += (BLOCK_HEADER_BYTES + block.compressed_bytes) as u64;
             }
-            Err(Broken::Cut) => break Tail::Cut { at: offset, bytes: rest },
-            Err(Broken::Damaged) => break Tail::Damaged { at: offset, bytes: rest },
+            Err(Broken::Cut(entries)) => {
+                if !entries.is_empty() && each(offset, &entries).is_err() {
+                    break Tail::Damaged { at: offset, bytes };
+                }
+                rest = entries;
+                break Tail::Cut { at: offset, bytes };
+            }
+            Err(Broken::Damaged) => break Tail::Damaged { at: offset, bytes },
         }
     };
-    Ok(End { offset, checksum, tail })
+    Ok(End { offset, checksum, tail, rest })
 }
 
 /// Reads the entries of one block, given the checksum of the block before it.
 ///
 /// # Errors
 /// When the file cannot be read, or was changed since it was opened.
-pub(crate) fn block_at(file: &mut File, offset: u64, before: u32) -> io::Result<(Vec<u8>, u32)> {
+pub(crate) fn block_at(file: &mut File, offset: u64, before: u32) -> io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(offset))?;
     match read_block(file, before)? {
-        Ok(block) => Ok((block.raw, block.checksum)),
-        Err(_) => Err(io::Error::other("it was changed while it is replayed")),
+        Ok(Block { entries, .. }) | Err(Broken::Cut(entries)) => Ok(entries),
+        Err(Broken::Damaged) => Err(io::Error::other("it was changed while it is replayed")),
     }
 }
 
@@ -182,20 +195,21 @@ pub(crate) fn read_header(input: &mut impl Read) -> io::Result<Result<u32, Strin
 }
 
 struct Block {
-    raw: Vec<u8>,
+    entries: Vec<u8>,
     compressed_bytes: usize,
     checksum: u32,
 }
 
 enum Broken {
-    Cut,
+    /// With the whole entries before the cut.
+    Cut(Vec<u8>),
     Damaged,
 }
 
 fn read_block(input: &mut impl Read, before: u32) -> io::Result<Result<Block, Broken>> {
     let header = read_up_to(input, BLOCK_HEADER_BYTES)?;
     if header.len() < BLOCK_HEADER_BYTES {
-        return Ok(Err(Broken::Cut));
+        return Ok(Err(Broken::Cut(Vec::new())));
     }
     let word = |index: usize| {
         let bytes: [u8; 4] = header[index * 4..index * 4 + 4].try_into().unwrap_or_default();
@@ -209,19 +223,49 @@ fn read_block(input: &mut impl Read, before: u32) -> io::Result<Result<Block, Br
         return Ok(Err(Broken::Damaged));
     }
     let compressed = read_up_to(input, compressed_bytes)?;
-    if compressed.len() < compressed_bytes {
-        return Ok(Err(Broken::Cut));
-    }
+    let is_cut = compressed.len() < compressed_bytes;
     let checksum = crc(word(2), &compressed);
-    if checksum != word(3) {
+    if !is_cut && checksum != word(3) {
         return Ok(Err(Broken::Damaged));
     }
     let mut raw = Vec::new();
     let mut unpacked = ZlibDecoder::new(&compressed[..]).take(raw_bytes as u64 + 1);
-    if unpacked.read_to_end(&mut raw).is_err() || raw.len() != raw_bytes {
+    let is_unpacked = unpacked.read_to_end(&mut raw).is_ok() && raw.len() == raw_bytes;
+    let (entries, are_whole) = without_checksums(&raw, before);
+    if is_cut {
+        return Ok(Err(Broken::Cut(entries)));
+    }
+    if !is_unpacked || !are_whole {
         return Ok(Err(Broken::Damaged));
     }
-    Ok(Ok(Block { raw, compressed_bytes, checksum }))
+    Ok(Ok(Block { entries, compressed_bytes, checksum }))
+}
+
+/// The entries, each behind its checksum, which continues the one before it.
+fn with_checksums(entries: &[u8], mut before: u32) -> Vec<u8> {
+    let mut raw = Vec::with_capacity(entries.len() + entries.len() / 8);
+    for entry in entries.split_inclusive(|byte| *byte == b'\n') {
+        before = crc(before, entry);
+        raw.extend(format!("{before:08x} ").as_bytes());
+        raw.extend(entry);
+    }
+    raw
+}
+
+/// The entries up to the first one that is cut or was changed, and whether there is none.
+fn without_checksums(raw: &[u8], mut before: u32) -> (Vec<u8>, bool) {
+    let mut entries = Vec::with_capacity(raw.len());
+    for line in raw.split_inclusive(|byte| *byte == b'\n') {
+        let Some((checksum, entry)) = line.split_at_checked(ENTRY_CHECKSUM_BYTES) else {
+            return (entries, false);
+        };
+        before = crc(before, entry);
+        if !entry.ends_with(b"\n") || checksum != format!("{before:08x} ").as_bytes() {
+            return (entries, false);
+        }
+        entries.extend(entry);
+    }
+    (entries, true)
 }
 
 fn read_up_to(input: &mut impl Read, bytes: usize) -> io::Result<Vec<u8>> {
@@ -287,7 +331,10 @@ impl Writer {
             let id = u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX);
             let id = id.rotate_left(24) ^ u64::from(std::process::id());
             let header = format!("{MAGIC}{VERSION} {id:016x}\n");
-            file.write_all(header.as_bytes()).map_err(failed)?;
+            if let Err(error) = file.write_all(header.as_bytes()) {
+                let _ = file.set_len(0);
+                return Err(RecordingError::File { path, error });
+            }
             let checksum = crc(0, header.as_bytes());
             let offset = header.len() as u64;
             return Ok((Self { path, file, offset, checksum, max_bytes, continues: false }, tail));
@@ -317,8 +364,10 @@ impl Writer {
         }
         file.seek(SeekFrom::Start(end.offset)).map_err(failed)?;
         let (offset, checksum) = (end.offset, end.checksum);
-        let continues = offset > HEADER_BYTES as u64;
-        Ok((Self { path, file, offset, checksum, max_bytes, continues }, tail))
+        let mut writer = Self { path, file, offset, checksum, max_bytes, continues: false };
+        writer.write(&end.rest)?;
+        writer.continues = writer.offset > HEADER_BYTES as u64;
+        Ok((writer, tail))
     }
 
     /// Whether the file had entries before.
@@ -335,8 +384,8 @@ impl Writer {
     /// survives the end of the process.
     ///
     /// # Errors
-    /// When the disk is full or fails, or the limit is reached. A block that could not be written completely is removed
-    /// again; all blocks before it stay.
+    /// When the disk is full or fails, or the limit is reached. What was written stays; after an error, nothing more must be
+    /// written.
     pub fn write(&mut self, entries: &[u8]) -> Result<(), RecordingError> {
         let mut rest = entries;
         while !rest.is_empty() {
@@ -347,10 +396,11 @@ impl Writer {
         Ok(())
     }
 
-    fn write_block(&mut self, raw: &[u8]) -> Result<(), RecordingError> {
-        let compressed = compressed(raw).map_err(|error| self.failed(error))?;
+    fn write_block(&mut self, entries: &[u8]) -> Result<(), RecordingError> {
+        let raw = with_checksums(entries, self.checksum);
+        let compressed = compressed(&raw).map_err(|error| self.failed(error))?;
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
-        let mut block = [length(&compressed), length(raw)].concat();
+        let mut block = [length(&compressed), length(&raw)].concat();
         let of_header = crc(self.checksum, &block);
         let checksum = crc(of_header, &compressed);
         block.extend(of_header.to_le_bytes());
@@ -361,8 +411,7 @@ impl Writer {
             return Err(RecordingError::Full { path: self.path.clone(), limit: self.max_bytes });
         }
         if let Err(error) = self.file.write_all(&block) {
-            // A reader would skip what was written of it as well.
-            let _ = self.file.set_len(self.offset);
+            // What was written of it stays: a reader uses its whole entries.
             return Err(self.failed(error));
         }
         (self.offset, self.checksum) = (end, checksum);

@@ -39,7 +39,7 @@ impl Recorder {
         version: &str,
         anonymize: bool,
     ) -> (Arc<Self>, Vec<Arc<dyn Backend>>) {
-        let mut names = anonymize.then(Anonymizer::default);
+        let mut names = anonymize.then(Anonymizer::new);
         let sources = backends.iter().map(|backend| {
             let mut source = SourceRecord::new(backend.name(), backend.supports());
             if let Some(names) = &mut names {
@@ -82,7 +82,8 @@ impl Recorder {
 
     /// Ends the session: what is answered from now on is not recorded.
     pub fn end(&self) {
-        let (at, mut state) = self.now();
+        let (now, mut state) = self.now();
+        let at = self.at(now);
         state.add(&Entry::End { at });
         state.ended = true;
     }
@@ -93,8 +94,8 @@ impl Recorder {
     }
 
     pub(crate) fn answered(&self, source: u32, asked: &[ModelRef], answers: &Answers) {
-        let (at, mut state) = self.now();
-        let now = self.clock.now();
+        let (now, mut state) = self.now();
+        let at = self.at(now);
         for (model, answer) in answers.iter() {
             state.answer(at, source, model, AnswerRecord::new(answer, now));
         }
@@ -105,14 +106,16 @@ impl Recorder {
     }
 
     pub(crate) fn failed(&self, source: u32, asked: &[ModelRef], error: &BackendError) {
-        let (at, mut state) = self.now();
+        let (now, mut state) = self.now();
+        let at = self.at(now);
         for model in asked {
             state.answer(at, source, model, AnswerRecord::failed(error, true));
         }
     }
 
     pub(crate) fn listed(&self, source: u32, listed: &Result<Vec<KnownModel>, BackendError>) {
-        let (at, mut state) = self.now();
+        let (now, mut state) = self.now();
+        let at = self.at(now);
         let mut models = ModelsRecord::new(listed);
         if let Some(anonymizer) = &mut state.anonymizer {
             anonymizer.models(&mut models);
@@ -121,15 +124,20 @@ impl Recorder {
     }
 
     pub(crate) fn cycle_ended(&self, source: u32) {
-        let (at, mut state) = self.now();
+        let (now, mut state) = self.now();
+        let at = self.at(now);
         state.add(&Entry::Cycle { at, source });
     }
 
-    /// The time of an entry, and the state: locked first, so that entries are in the order of their times.
-    fn now(&self) -> (u64, MutexGuard<'_, State>) {
+    /// The time, and the state: locked first, so that entries are in the order of their times.
+    fn now(&self) -> (Tick, MutexGuard<'_, State>) {
         let state = self.state();
-        let at = self.began.age(self.clock.now());
-        (u64::try_from(at.as_nanos()).unwrap_or(u64::MAX), state)
+        (self.clock.now(), state)
+    }
+
+    /// The nanoseconds since the session began.
+    fn at(&self, now: Tick) -> u64 {
+        u64::try_from(self.began.age(now).as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -182,9 +190,9 @@ impl State {
         let written = serde_json::to_writer(&mut self.pending, entry).is_ok();
         let fits = written && self.pending.len() - before < MAX_ENTRY_BYTES;
         if fits {
-            self.pending.push(b'\n')
+            self.pending.push(b'\n');
         } else {
-            self.pending.truncate(before)
+            self.pending.truncate(before);
         }
         fits
     }

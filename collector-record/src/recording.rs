@@ -192,7 +192,7 @@ impl Recording {
             return Ok(Arc::clone(raw));
         }
         let BlockPlace { offset, before } = self.blocks[index as usize];
-        let (raw, _) = block_at(&mut blocks.file, offset, before)?;
+        let raw = block_at(&mut blocks.file, offset, before)?;
         let raw = Arc::new(raw);
         if blocks.kept.len() == KEPT_BLOCKS {
             blocks.kept.pop_front();
@@ -305,6 +305,9 @@ impl Index {
         self.sessions.push(Session { began, ended: began });
         self.numbers.clear();
         for source in session.sources {
+            if !is_name(source.name.as_str()) {
+                return Err("a source has a name that no backend has".to_owned());
+            }
             let known = self.sources.iter().position(|known| known.name == source.name);
             let index = known.unwrap_or(self.sources.len());
             if known.is_none() {
@@ -336,6 +339,12 @@ impl Index {
         session.ended = at;
         Ok(at)
     }
+}
+
+/// Whether a backend may have this name, which is shown as it is.
+fn is_name(name: &str) -> bool {
+    let is_allowed = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-';
+    (1..=32).contains(&name.len()) && name.bytes().all(is_allowed)
 }
 
 impl Source {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use collector_core::text::counted;
 use collector_core::{
     Answer, Answers, Ask, Backend, BackendError, Check, CheckStatus, Clock, ErrorKind, KnownModel,
     ListAsk, LiveContext, LiveSource, ModelRef, Operation, Probe, ProbeAsk, Supports, duration,
@@ -218,8 +219,8 @@ impl Backend for ReplayBackend {
     async fn probe(&self, _ask: ProbeAsk<'_>) -> Result<Probe, BackendError> {
         let recording = &self.recording;
         let length = duration::format(Duration::from_secs(recording.length().as_secs()));
-        let (path, answers) = (recording.path().display(), recording.answers());
-        let detail = format!("{path}: {answers} answers within {length}");
+        let answers = counted(recording.answers() as u64, "answer", "answers");
+        let detail = format!("{}: {answers} within {length}", recording.path().display());
         let check = match recording.tail() {
             Tail::Complete => Check::new("recording.read", CheckStatus::Pass, detail),
             tail @ (Tail::Cut { .. } | Tail::Damaged { .. }) => {

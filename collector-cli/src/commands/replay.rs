@@ -35,11 +35,8 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ReplayArgs) -> Resu
 /// The layers of every command, and the recording.
 fn layers(base: &Loader, global: &GlobalArgs, args: &ReplayArgs) -> Result<Loader, Failure> {
     let path = absolute(&args.file)?;
-    let mut layers = loader(base, global)
-        .flag("backend", "replay", "replay")
-        .flag("replay.path", path, "FILE")
-        // That of the daemon: readings of a recording must not be restored there.
-        .flag("cache.snapshot_path", "", "replay");
+    let mut layers =
+        loader(base, global).flag("backend", "replay", "replay").flag("replay.path", path, "FILE");
     let speed = if args.once { Some(0.0) } else { args.speed };
     if let Some(speed) = speed {
         layers = layers.flag("replay.speed", speed.to_string(), "--speed");
