@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use collector_core::raw::wire::{Marks, Reasons, SampleRecord};
+use collector_core::raw::wire::{Marks, SampleRecord};
 use collector_core::{BackendName, EngineName, ModelId, ModelRef, Namespace, PodName, Role};
 use collector_engines::Engines;
 
 use crate::entry::{AnswerRecord, ErrorRecord, ModelsRecord, removed};
+use crate::texts::change_texts;
 
 /// Roles and backends whose names say nothing about anyone.
 const KNOWN_ROLES: &[&str] = &["prefill", "decode", "both"];
@@ -76,19 +77,13 @@ impl Anonymizer {
     }
 
     fn sample(&mut self, sample: &mut SampleRecord) {
-        reasons(&mut sample.failed);
-        sample.warnings.iter_mut().for_each(|warning| *warning = removed());
+        change_texts(sample, |text| *text = removed());
         if let Some(warning) = &mut sample.absent_warning {
             // One and the same warning must stay one: the engine compares them.
             *warning = self.name("warning", warning);
         }
         for pod in &mut sample.unreached {
             *pod = PodName::new(self.name("pod", pod.as_str()));
-        }
-        if let Some(picker) = &mut sample.endpoint_picker
-            && let Some(reason) = &mut picker.reason
-        {
-            *reason = removed();
         }
         for row in &mut sample.replicas {
             row.pod = PodName::new(self.name("pod", row.pod.as_str()));
@@ -111,13 +106,11 @@ impl Anonymizer {
                 }
             }
             self.marks(&mut row.marks);
-            reasons(&mut row.reasons);
         }
         for row in &mut sample.load {
             if let Some(pod) = &mut row.pod {
                 *pod = PodName::new(self.name("pod", pod.as_str()));
             }
-            reasons(&mut row.reasons);
         }
     }
 
@@ -125,12 +118,6 @@ impl Anonymizer {
         for (_, backend, _) in marks {
             *backend = BackendName::new(self.source(backend.as_str()));
         }
-    }
-}
-
-fn reasons(reasons: &mut Reasons) {
-    for (_, reason) in reasons {
-        *reason = removed();
     }
 }
 

@@ -10,6 +10,8 @@ use collector_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::texts::{redact_error, redact_sample};
+
 /// One line of a block. Times are nanoseconds since the session began.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -92,7 +94,11 @@ pub(crate) struct ErrorRecord {
 impl AnswerRecord {
     pub(crate) fn new(answer: &Answer, now: Tick) -> Self {
         match answer {
-            Answer::Found(sample) => Self::Found(Box::new(SampleRecord::new(sample, now))),
+            Answer::Found(sample) => {
+                let mut sample = Box::new(SampleRecord::new(sample, now));
+                redact_sample(&mut sample);
+                Self::Found(sample)
+            }
             Answer::Missing { as_of, last_seen } => Self::Missing {
                 as_of: Age::of(*as_of, now),
                 last_seen: last_seen.map(|seen| Age::of(seen, now)),
@@ -139,7 +145,7 @@ impl ModelsRecord {
 
 impl ErrorRecord {
     fn new(error: &BackendError) -> Self {
-        Self {
+        let mut record = Self {
             kind: error.kind().as_str().to_owned(),
             subject: error.subject().to_owned(),
             detail: error.detail().to_owned(),
@@ -147,7 +153,9 @@ impl ErrorRecord {
             retry_after: error
                 .retry_after()
                 .map(|after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)),
-        }
+        };
+        redact_error(&mut record);
+        record
     }
 
     /// The same error. A kind that this version does not know is an unexpected response.

@@ -55,7 +55,7 @@ pub enum RecordingError {
         why: String,
     },
     /// It would be larger than its limit. What was written before is kept.
-    #[error("{}: it has reached its limit of {limit} bytes; what was recorded before is kept", path.display())]
+    #[error("{}: it has reached its limit of {limit} bytes", path.display())]
     Full {
         /// The file.
         path: PathBuf,
@@ -290,7 +290,7 @@ pub struct Writer {
     offset: u64,
     checksum: u32,
     max_bytes: u64,
-    /// The file had entries.
+    /// It had entries when it was opened.
     continues: bool,
 }
 

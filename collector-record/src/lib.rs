@@ -11,6 +11,7 @@ mod file;
 mod recorder;
 mod recording;
 mod replay;
+mod texts;
 mod timeline;
 mod wrapped;
 

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_config::Loader;
-use collector_core::text::counted;
+use collector_core::text::{counted, printable};
 use collector_core::{MetricsCollector as _, ModelRef, duration};
-use collector_engine::{CachingCollector, Discovery};
+use collector_engine::CachingCollector;
 use collector_record::{Recorder, RecordingError, Tail, Writer};
 use tokio::time::{Instant, interval, sleep_until, timeout};
 
 use super::settings::{Settings, Verbosity};
 use crate::args::{GlobalArgs, RecordArgs};
 use crate::exit::{Exit, Failure};
+use crate::logging;
 use crate::signals::StopSignals;
 
 /// How often what was answered is written: what a kill may cost.
@@ -49,12 +50,17 @@ async fn record(settings: &Settings, args: &RecordArgs) -> Result<Exit, Failure>
             "cache.fetch_interval or cache.enabled: nothing is asked in the background, so nothing would be recorded",
         ));
     }
+    let model = args.model.optional_model()?;
     let writer = open(args, settings)?;
+    match &model {
+        Some(model) => logging::note(&format!("Recording {}", printable(&model.to_string()))),
+        None => logging::note("Recording all models that the backends list"),
+    }
     let clock = Arc::clone(&settings.clock);
     let version = env!("CARGO_PKG_VERSION");
     let (recorder, backends) = Recorder::wrap(backends, clock, version, args.anonymize);
-    let model = args.model.optional_model()?;
-    let discovery = Discovery { track: model.is_none(), ..Discovery::default() };
+    let mut discovery = settings.loaded.config.tracking.discovery();
+    discovery.track = model.is_none();
     let collector = settings.built(backends, |builder| builder.discover(discovery))?;
     collector.start_background_worker().await.map_err(Failure::other)?;
 
@@ -83,21 +89,24 @@ async fn record(settings: &Settings, args: &RecordArgs) -> Result<Exit, Failure>
     Ok(Exit::Success)
 }
 
-/// Opens the file, and says what becomes of one that exists.
+/// Opens the file, and says what becomes of it.
 fn open(args: &RecordArgs, settings: &Settings) -> Result<Writer, Failure> {
-    let opened = Writer::open(&args.file, args.max_size << 20, &*settings.clock);
+    let (path, file) = (&args.file, args.file.display());
+    if args.anonymize && std::fs::metadata(path).is_ok_and(|known| known.len() > 0) {
+        return Err(Failure::usage(format!(
+            "{file}: a file that exists cannot be continued with --anonymize: record to another one"
+        )));
+    }
+    let opened = Writer::open(path, args.max_size << 20, &*settings.clock);
     let (writer, tail) = opened.map_err(|error| match error {
         RecordingError::Refused { .. } => Failure::usage(error),
         error => Failure::other(error),
     })?;
-    let file = args.file.display();
-    if args.anonymize && writer.continues() {
-        return Err(Failure::usage(format!(
-            "{file}: a recording that exists cannot be continued with --anonymize: record to another file"
-        )));
-    }
     if let Tail::Cut { .. } = tail {
-        tracing::warn!("{file}: {tail}; the recording is continued before that");
+        tracing::warn!("{file}: {tail}; the recording is continued behind the entry before it");
+    }
+    if writer.continues() {
+        logging::note(&format!("{file}: continues a recording"));
     }
     Ok(writer)
 }
@@ -154,11 +163,7 @@ async fn write(
             writing.await.map_err(|_panic| Failure::other("writing the recording panicked"))?;
         if let Err(error) = written {
             progress.end();
-            let kept = match &error {
-                RecordingError::File { .. } => "; what was recorded before is kept",
-                _ => "",
-            };
-            return Err(Failure::other(format!("{error}{kept}")));
+            return Err(Failure::other(format!("{error}; what was recorded before is kept")));
         }
         let length = duration::format(Duration::from_secs(began.elapsed().as_secs()));
         let answers = counted(recorder.answers(), "answer", "answers");
@@ -166,7 +171,7 @@ async fn write(
         progress.show(&state);
         if ends {
             progress.end();
-            tracing::info!("{}: {state}", file.display());
+            logging::note(&format!("{}: {state}", file.display()));
             return Ok(());
         }
     }

@@ -96,7 +96,7 @@ impl BackendSettings for ReplayConfig {
         if self.path.is_none() {
             problems.push(Problem {
                 keys: vec!["replay.path"],
-                message: "names no recording: set it to a file that `collector record` has written"
+                message: "replay.path: names no recording: set it to a file that `collector record` has written"
                     .to_owned(),
             });
         }
@@ -105,7 +105,7 @@ impl BackendSettings for ReplayConfig {
             problems.push(Problem {
                 keys: vec!["replay.speed"],
                 message: format!(
-                    "{} is no speed: use one from {least} to {most}, or 0",
+                    "replay.speed: {} is no speed: use one from {least} to {most}, or 0",
                     self.speed
                 ),
             });
