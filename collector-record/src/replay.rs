@@ -222,10 +222,10 @@ impl Backend for ReplayBackend {
         let answers = counted(recording.answers() as u64, "answer", "answers");
         let detail = format!("{}: {answers} within {length}", recording.path().display());
         let check = match recording.tail() {
-            Tail::Complete => Check::new("recording.read", CheckStatus::Pass, detail),
+            Tail::Complete => Check::new("connection.recording", CheckStatus::Pass, detail),
             tail @ (Tail::Cut { .. } | Tail::Damaged { .. }) => {
                 let detail = format!("{detail}; {tail}");
-                Check::new("recording.read", CheckStatus::Warn, detail)
+                Check::new("connection.recording", CheckStatus::Warn, detail)
             }
         };
         Ok(Probe::new(vec![check]))

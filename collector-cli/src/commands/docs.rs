@@ -13,7 +13,7 @@ macro_rules! pages {
     };
 }
 
-const PAGES: [Page; 14] = pages! {
+const PAGES: [Page; 15] = pages! {
     "getting-started": "from the demo to a daemon with a configuration";
     "configuration": "every key, its default and its variable";
     "prometheus": "a configuration for each kind of PromQL server";
@@ -27,6 +27,7 @@ const PAGES: [Page; 14] = pages! {
     "engines": "which series are read, and how";
     "metrics": "what is on /metrics";
     "adaptive-ttl": "models that move are refreshed sooner";
+    "record-and-replay": "an incident in a file, and every command on it";
     "simulator": "a fleet of model servers without a GPU";
 };
 

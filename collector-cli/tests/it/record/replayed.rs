@@ -105,7 +105,7 @@ fn every_command_reads_it_as_a_backend() {
     let ended = of(&[&["check"][..], &model].concat());
     assert_eq!(ended.exit, 0, "{}{}", ended.stdout, ended.stderr);
     assert!(
-        ended.stdout.contains("✓ read: ") && ended.stdout.contains("incident.rec"),
+        ended.stdout.contains("✓ recording: ") && ended.stdout.contains("incident.rec"),
         "{}",
         ended.stdout
     );
