@@ -214,9 +214,9 @@ pub trait BackendSettings: Any + fmt::Debug + Send + Sync {
         Ok(vec![self.build(clock)?])
     }
 
-    /// How fast time passes for this backend: a recording can be replayed faster. Default: 1.
-    fn speed(&self) -> f64 {
-        1.0
+    /// How much faster time passes for this backend, if it replays a recording at another speed. Default: none.
+    fn speed(&self) -> Option<f64> {
+        None
     }
 
     /// Whether it replays a recording. That is chosen alone, because what was recorded is not merged with what is measured

@@ -11,6 +11,9 @@ use crate::backend::BackendSettings;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::schema::CollectorConfig;
 
+/// A backend, and the name by which it was chosen: those of a recording have one name.
+pub type NamedBackend = (String, Arc<dyn Backend>);
+
 impl CollectorConfig {
     /// The settings of the chosen backends, in order of preference.
     pub(crate) fn chosen(&self) -> impl Iterator<Item = &Arc<dyn BackendSettings>> {
@@ -51,7 +54,7 @@ impl CollectorConfig {
         &self,
         clock: Arc<dyn Clock>,
         existing: impl Fn(&str) -> Vec<Arc<dyn Backend>>,
-    ) -> Result<Vec<(String, Arc<dyn Backend>)>, ConfigErrors> {
+    ) -> Result<Vec<NamedBackend>, ConfigErrors> {
         let mut errors: Vec<ConfigError> = self
             .backends
             .check_chosen(&self.backend)
@@ -79,17 +82,18 @@ impl CollectorConfig {
         self.chosen().any(|settings| settings.is_recorded())
     }
 
-    /// How fast time passes for the chosen backends: 1, unless a recording is replayed faster or slower.
-    pub fn speed(&self) -> f64 {
-        self.chosen().map(|settings| settings.speed()).find(|speed| *speed != 1.0).unwrap_or(1.0)
+    /// How much faster time passes for the chosen backends, if a recording is replayed faster or slower than it was
+    /// recorded.
+    pub fn speed(&self) -> Option<f64> {
+        self.chosen().find_map(|settings| settings.speed())
     }
 
-    /// The clock at that [speed](Self::speed), for [`build`](Self::build) and for what shows ages: `machine` itself where
-    /// it is 1.
+    /// The clock at that [speed](Self::speed), for [`build`](Self::build) and for what shows ages; otherwise `machine`
+    /// itself.
     pub fn clock(&self, machine: Arc<dyn Clock>) -> Arc<dyn Clock> {
         #[cfg(feature = "record")]
-        if self.speed() != 1.0 {
-            return Arc::new(collector_record::ReplayClock::new(machine, self.speed()));
+        if let Some(speed) = self.speed() {
+            return Arc::new(collector_record::ReplayClock::new(machine, speed));
         }
         machine
     }

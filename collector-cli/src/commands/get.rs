@@ -185,7 +185,7 @@ async fn one(
             replicas_table(reading, replicas.into_iter(), view.is(Format::Wide), no_headers)
         })
     })?;
-    return printed(&text);
+    printed(&text)
 }
 
 /// Prints the replicas of one model, as these layers configure it.

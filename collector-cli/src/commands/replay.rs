@@ -55,7 +55,7 @@ fn layers(base: &Loader, global: &GlobalArgs, args: &ReplayArgs) -> Result<Loade
 
 fn watch(layers: Loader, args: &ReplayArgs) -> Result<Exit, Failure> {
     let settings = Settings::of(layers, Verbosity::OneShot)?;
-    let speed = settings.loaded.config.speed();
+    let speed = settings.loaded.config.speed().unwrap_or(1.0);
     let title = format!("collector replay: {} at speed {speed}", args.file.display());
     super::block_on_many_threads(async {
         let collector = settings.collector_over(settings.backends()?)?;
@@ -66,8 +66,6 @@ fn watch(layers: Loader, args: &ReplayArgs) -> Result<Exit, Failure> {
 fn absolute(path: &Path) -> Result<String, Failure> {
     let absolute = std::path::absolute(path)
         .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-    absolute
-        .into_os_string()
-        .into_string()
-        .map_err(|path| Failure::usage(format!("{path:?}: the path is not UTF-8")))
+    let text = absolute.to_str().map(str::to_owned);
+    text.ok_or_else(|| Failure::usage(format!("{}: the path is not UTF-8", absolute.display())))
 }

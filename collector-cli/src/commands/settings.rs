@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_config::{ConfigErrors, Loaded, Loader, LogLevel, Origin};
+use collector_config::{ConfigErrors, Loaded, Loader, LogLevel, NamedBackend, Origin};
 use collector_core::{Backend, Clock, Namespace, SystemClock, duration};
 use collector_engine::Builder;
 use collector_engine::CachingCollector;
@@ -145,7 +145,7 @@ impl Settings {
     pub(super) fn backends_besides(
         &self,
         existing: impl Fn(&str) -> Vec<Arc<dyn Backend>>,
-    ) -> Result<Vec<(String, Arc<dyn Backend>)>, Failure> {
+    ) -> Result<Vec<NamedBackend>, Failure> {
         let backends = self.loaded.config.build_other_backends(Arc::clone(&self.clock), existing);
         backends.map_err(|errors| located(&self.loaded, &errors))
     }

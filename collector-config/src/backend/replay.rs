@@ -83,8 +83,8 @@ impl BackendSettings for ReplayConfig {
         self.backends(&clock)
     }
 
-    fn speed(&self) -> f64 {
-        self.speed
+    fn speed(&self) -> Option<f64> {
+        self.speed.total_cmp(&1.0).is_ne().then_some(self.speed)
     }
 
     fn is_recorded(&self) -> bool {

@@ -45,7 +45,7 @@ fn sample() -> impl Strategy<Value = String> {
             "avg_output_tokens":null,"prefix_cache_hit_rate":null,"marks":[],"reasons":[]}}],"load":[],
             "endpointPicker":null}}"#
         )
-        .replace("\n", "")
+        .replace('\n', "")
     })
 }
 

@@ -44,7 +44,7 @@ async fn incident() -> Arc<Recording> {
 /// A running collector over a replay at this speed.
 async fn collector(how: Replay) -> CachingCollector {
     let mut clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
-    if how.speed != 1.0 {
+    if how.speed.total_cmp(&1.0).is_ne() {
         clock = Arc::new(ReplayClock::new(clock, how.speed));
     }
     let recording = incident().await;
@@ -71,7 +71,7 @@ async fn check(speed: f64) {
     let mut at = Duration::ZERO;
     let mut pass = async |until: u64| {
         let until = SECOND * u32::try_from(until).unwrap();
-        sleep((until - at).div_f64(speed)).await;
+        sleep(until.saturating_sub(at).div_f64(speed)).await;
         at = until;
     };
     // A step of the clock under a wait of the replay may take one more second of the machine.

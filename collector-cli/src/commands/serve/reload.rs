@@ -117,7 +117,8 @@ impl Daemon {
             // All ages count on the clock of the start.
             return Err(Failure::usage(format!(
                 "time would pass at the speed {} instead of {}: only a restart can change that",
-                speeds[1], speeds[0]
+                speeds[1].unwrap_or(1.0),
+                speeds[0].unwrap_or(1.0)
             )));
         }
         let changed = settings.loaded.changed_keys(&self.running.settings.loaded);

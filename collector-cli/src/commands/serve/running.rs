@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use collector_config::NamedBackend;
 use collector_core::Backend;
 use collector_engine::CachingCollector;
 use tokio::sync::watch;
@@ -31,7 +32,7 @@ pub(super) struct Fixed {
 pub(super) struct Running {
     pub(super) settings: Settings,
     /// With the names of the key `backend`, in their order.
-    backends: Vec<(String, Arc<dyn Backend>)>,
+    backends: Vec<NamedBackend>,
     pub(super) collector: Arc<CachingCollector>,
     pub(super) app: Arc<App>,
 }
