@@ -168,11 +168,16 @@ impl Recording {
         Duration::from_nanos(self.sessions.last().map_or(0, |session| session.ended))
     }
 
-    /// When the first answer came: nothing can be replayed before.
-    pub fn first_answer(&self) -> Duration {
-        let is_answer = |event: &&Event| matches!(event.what, What::Answer(_));
-        let first = |source: &Source| source.events.iter().find(is_answer).map(|event| event.at);
-        Duration::from_nanos(self.sources.iter().filter_map(first).min().unwrap_or(0))
+    /// When there were an answer and a list of models for the first time: nothing is known of the fleet before.
+    pub fn beginning(&self) -> Duration {
+        let first = |is_it: fn(&What) -> bool| {
+            let of_source =
+                |source: &Source| source.events.iter().find(|it| is_it(&it.what)).copied();
+            self.sources.iter().filter_map(of_source).map(|event| event.at).min()
+        };
+        let (answer, list) =
+            (first(|it| matches!(it, What::Answer(_))), first(|it| *it == What::Models));
+        Duration::from_nanos(answer.max(list).unwrap_or(0))
     }
 
     /// Reads an entry again.

@@ -27,13 +27,13 @@ const MIN_WAIT: Duration = Duration::from_millis(5);
 pub struct Replay {
     /// How fast the clock is that the backends are given: that of a [`ReplayClock`](crate::ReplayClock), or 1.
     pub speed: f64,
-    /// Where the replay begins, as the time since the recording began. Default: at the first answer.
+    /// Where the replay begins, as the time since the recording began. Default: [`Recording::beginning`].
     pub start: Option<Duration>,
     /// Begins again at the end.
     pub repeat: bool,
 }
 
-/// From the first answer to the end, once, as fast as it was recorded.
+/// From its beginning to its end, once, as fast as it was recorded.
 impl Default for Replay {
     fn default() -> Self {
         Self { speed: 1.0, start: None, repeat: false }
@@ -46,7 +46,7 @@ pub fn replay(
     how: Replay,
     clock: &Arc<dyn Clock>,
 ) -> Vec<ReplayBackend> {
-    let start = how.start.unwrap_or_else(|| recording.first_answer());
+    let start = how.start.unwrap_or_else(|| recording.beginning());
     let end = how.repeat.then(|| recording.length());
     let timeline = Arc::new(Timeline::new(Arc::clone(clock), start, end));
     let backend = |source| ReplayBackend {
@@ -152,18 +152,6 @@ impl ReplayBackend {
     fn tracked_models(&self) -> Arc<HashSet<ModelRef>> {
         Arc::clone(&self.tracked.lock().unwrap_or_else(PoisonError::into_inner))
     }
-
-    /// The models that had an answer until then, where no list was recorded.
-    fn answered_models(&self, at: u64) -> Vec<KnownModel> {
-        let source = self.source();
-        let until_then = |model: &&ModelRef| {
-            let of_model = source.of_model.get(*model).map(Vec::as_slice).unwrap_or_default();
-            let newest = source.newest(of_model, at).map(|event| self.recording.read(event));
-            matches!(newest, Some(Ok(Entry::Answer { answer: AnswerRecord::Found(_), .. })))
-        };
-        let models = source.models.iter().filter(until_then);
-        models.map(|model| KnownModel::new(model.clone(), None)).collect()
-    }
 }
 
 #[async_trait]
@@ -202,7 +190,9 @@ impl Backend for ReplayBackend {
         }
         let source = self.source();
         let Some(list) = source.newest(&source.lists, at) else {
-            return Ok(self.answered_models(at));
+            // A part of the list could be wrong.
+            let why = "no list of the models was recorded until then";
+            return Err(self.not_recorded(operation, why.to_owned()));
         };
         match self.recording.read(list) {
             Ok(Entry::Models { models: ModelsRecord::Listed(models), .. }) => {

@@ -55,8 +55,8 @@ pub(crate) struct ReplayArgs {
     /// How fast time passes, 10x for example [default: 1x]
     #[arg(long, value_name = "FACTOR", value_parser = speed, conflicts_with = "once")]
     pub(crate) speed: Option<f64>,
-    /// Where to begin, as the time since the recording began; without it at the first answer, and with --once at the
-    /// end
+    /// Where to begin, as the time since the recording began; by default once it has an answer and a list of
+    /// models, and with --once at the end
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) start: Option<Duration>,
     /// Begin again at the end

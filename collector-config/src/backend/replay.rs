@@ -23,8 +23,8 @@ const KEYS: &[Key] = keys! {
     /// How fast time passes, from 0.01 to 1000: at 10, ten minutes of the recording take one, and ages grow ten times as
     /// fast. At 0 time stands still.
     "speed": Number = "1";
-    /// Where the replay begins, as the time since the recording began; default: at its first answer, and with the speed 0
-    /// at its end.
+    /// Where the replay begins, as the time since the recording began; default: once it has an answer and a list of
+    /// models, and with the speed 0 at its end.
     "start": Duration;
     /// Begins again at the end. Without it each answer after the end is an error.
     "loop": Bool = "false";
@@ -41,7 +41,7 @@ pub(super) struct ReplayConfig {
     pub path: Option<PathBuf>,
     /// How fast time passes. Default 1.
     pub speed: f64,
-    /// Where it begins. Default: at the first answer.
+    /// Where it begins. Default: once it has an answer and a list of models.
     #[serde(with = "collector_core::duration::option")]
     pub start: Option<Duration>,
     /// Begins again at the end. Default false.

@@ -102,6 +102,7 @@ async fn one_name_has_one_replacement_and_numbers_stay() {
     for _ in 0..2 {
         world.fetch(&[first.clone(), second.clone()]).await.unwrap();
     }
+    world.wrapped.list_models(ListAsk::new(&*world.clock)).await.unwrap();
     world.write();
     let replay = world.replay(Replay::default());
     let listed = replay.list_models(ListAsk::new(&*world.clock)).await.unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{
-    Backend, Clock, CollectError, ErrorKind, Freshness, MetricsCollector as _, ModelRef,
+    Backend, Clock, CollectError, ErrorKind, Freshness, ListAsk, MetricsCollector as _, ModelRef,
     ModelSample, ReplicaMetrics,
 };
 use collector_engine::{CachingCollector, Discovery};
@@ -34,6 +34,9 @@ async fn incident() -> Arc<Recording> {
             world.fake.restore();
         }
         let _ = world.fetch(std::slice::from_ref(&llama)).await;
+        if second == 0 {
+            world.wrapped.list_models(ListAsk::new(&*world.clock)).await.unwrap();
+        }
         world.clock.advance(SECOND * 5);
     }
     world.recorder.end();
@@ -166,10 +169,7 @@ async fn a_model_that_nobody_recorded_is_missing() {
     let collector = collector(Replay { start: Some(SECOND * 20), ..Replay::default() }).await;
     let absent = ModelRef::new("absent", "prod");
     let error = collector.collect_replica_metrics(&absent).await.unwrap_err();
-    assert!(
-        !matches!(error, CollectError::Missing { .. }),
-        "without a list, nothing proves it: {error}"
-    );
+    assert!(matches!(error, CollectError::Missing { .. }), "its backend did not list it: {error}");
     collector.stop_background_worker().await;
 }
 
@@ -200,7 +200,7 @@ async fn it_keeps_what_every_backend_promises() {
     world.fake.serve_pods(&model("llama"), &["llama-0", "llama-1"]);
     world.fake.serve_pods(&model("qwen"), &["qwen-0"]);
     let asked = [model("llama"), model("qwen")];
-    let listing = collector_core::ListAsk::new(&*world.clock);
+    let listing = ListAsk::new(&*world.clock);
     world.wrapped.list_models(listing).await.unwrap();
     for _ in 0..3 {
         world.fetch(&asked).await.unwrap();

@@ -179,6 +179,24 @@ async fn models_are_listed_as_they_were() {
 }
 
 #[tokio::test]
+async fn models_are_not_listed_from_answers_of_some() {
+    let world = World::new(false);
+    let llama = model("llama");
+    world.fake.serve_pods(&llama, &["llama-0"]);
+    world.fake.serve_pods(&model("qwen"), &["qwen-0"]);
+    world.fetch(std::slice::from_ref(&llama)).await.unwrap();
+    world.clock.advance(SECOND);
+    world.wrapped.list_models(ListAsk::new(&*world.clock)).await.unwrap();
+    world.write();
+    let begun = Replay { start: Some(Duration::ZERO), ..Replay::default() };
+    let error = world.replay(begun).list_models(ListAsk::new(&*world.clock)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotRecorded);
+    // By default it begins with the list.
+    let listed = world.replay(Replay::default()).list_models(ListAsk::new(&*world.clock)).await;
+    assert_eq!(listed.unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn a_fetch_that_the_caller_gave_up_is_recorded_as_a_timeout() {
     let world = World::new(false);
     let llama = model("llama");

@@ -152,3 +152,41 @@ fn nothing_is_recorded_where_nothing_is_refreshed() {
     assert!(ended.stderr.contains("cache.fetch_interval"), "{}", ended.stderr);
     assert!(!file.exists());
 }
+
+/// `script` of util-linux gives it a terminal; where that is not installed, nothing is tested.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_shows_how_far_it_is() {
+    let server = prometheus(&["m-0"]);
+    let (_folder, file) = place();
+    let program = env!("CARGO_BIN_EXE_collector");
+    let line = format!("exec {program} record {} --duration 1500ms", file.display());
+    let mut command = Command::new("script");
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("TERM", "xterm");
+    for (name, value) in recorder(&server).get_envs() {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    let Ok(output) = command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output()
+    else {
+        return;
+    };
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text:?}");
+    let progress = "\r\u{1b}[KRecording: ";
+    assert!(text.matches(progress).count() >= 2, "{text:?}");
+    let last = text.rsplit(progress).next().unwrap();
+    assert!(last.contains(" answers in 1s, ") && last.contains("incident.rec: "), "{last:?}");
+    assert_eq!(once(&file, &[]).exit, 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_recording_is_its_owners_alone() {
+    let server = prometheus(&["m-0"]);
+    let (_folder, file) = place();
+    record(&server, &file, &[]);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}

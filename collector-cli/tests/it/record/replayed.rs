@@ -157,10 +157,12 @@ fn a_daemon_serves_it_through_every_door_and_asks_no_server() {
     daemon.eventually("a reading", |daemon| daemon.reading().0 == 200);
     let (_, reading) = daemon.reading();
     assert_eq!(pods(&reading), ["m-0", "m-1"]);
-    let query = format!("collector_queue_length%7Bmodel%3D%22{MODEL}%22%7D");
-    let answer = daemon.get(&format!("/api/v1/query?query=sum({query})"));
-    assert!(answer.body.contains("\"6\"") || answer.status != 200, "{}", answer.body);
-    assert!(!answer.body.contains("\"9\""), "{}", answer.body);
+    let query = format!("sum(collector_replica_queue_length{{model_name=%22{MODEL}%22}})");
+    daemon.eventually("the sum of two queues of 3", |daemon| {
+        let answer = daemon.get(&format!("/api/v1/query?query={query}"));
+        assert!(!answer.body.contains("\"9\""), "three pods: {}", answer.body);
+        answer.status == 200 && answer.body.contains("\"6\"")
+    });
     assert!(server.asked().is_empty(), "the server of today has no part in it");
     assert!(daemon.log().contains("over readings of the recording"), "{}", daemon.log());
     assert_eq!(daemon.stop("-TERM").0, Some(0));
