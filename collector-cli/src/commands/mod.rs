@@ -2,6 +2,7 @@
 
 mod check;
 mod config_show;
+#[cfg(feature = "sim")]
 mod demo;
 mod docs;
 mod explain;
@@ -15,6 +16,7 @@ mod scaled_object;
 mod scrape;
 mod serve;
 mod settings;
+#[cfg(feature = "sim")]
 mod sim;
 mod validate;
 
@@ -33,6 +35,7 @@ use crate::exit::{Exit, Failure};
 pub(crate) fn run(cli: &Cli, base: &Loader) -> Result<Exit, Failure> {
     let global = &cli.global;
     match &cli.command {
+        #[cfg(feature = "sim")]
         Command::Demo(args) => demo::run(base, global, args),
         Command::Get(args) => get::run(base, global, args),
         Command::Check(args) => check::run(base, global, args),
@@ -45,7 +48,12 @@ pub(crate) fn run(cli: &Cli, base: &Loader) -> Result<Exit, Failure> {
         #[cfg(all(feature = "keda", feature = "promql"))]
         Command::ScaledObject(args) => scaled_object::run(base, global, args),
         Command::Docs(args) => docs::run(global, args),
+        #[cfg(feature = "sim")]
         Command::Sim(args) => sim::run(base, global, args),
+        #[cfg(not(feature = "sim"))]
+        Command::NoSimulator { .. } => Err(Failure::usage(
+            "this build has no simulator: the commands `demo` and `sim` need the cargo feature `sim`",
+        )),
     }
 }
 

@@ -21,7 +21,9 @@ pub(crate) use collector_documents::{
     PaceDocument, ReplicasDocument, SCHEMA_VERSION, allocation_items, model_items, replicas_item,
     variant_to_add,
 };
-pub(crate) use columns::{aligned, shortened};
+pub(crate) use columns::aligned;
+#[cfg(feature = "sim")]
+pub(crate) use columns::shortened;
 #[cfg(feature = "epp")]
 pub(crate) use documents::document;
 pub(crate) use documents::{ConfigDocument, ConfigEntry, RemovedDocument};
@@ -34,11 +36,17 @@ pub(crate) use notes::{failed_fields, unknown_fields};
 pub(crate) use readings::{ALLOCATION_SERIES, REPLICA_SERIES, allocation_samples, replica_samples};
 #[cfg(feature = "promql")]
 pub(crate) use readings::{OfAllocation, OfReplica, allocation_labels, replica_labels};
-pub(crate) use table::{UNKNOWN, allocation_table, models_table, replicas_table};
+#[cfg(any(feature = "epp", feature = "sim"))]
+pub(crate) use table::UNKNOWN;
+pub(crate) use table::{allocation_table, models_table, replicas_table};
+#[cfg(feature = "sim")]
+pub(crate) use terminal::Signs;
 #[cfg(test)]
 pub(crate) use terminal::{ASCII, UNICODE};
-pub(crate) use terminal::{Signs, colours, signs};
-pub(crate) use text::{print, print_on};
+pub(crate) use terminal::{colours, signs};
+pub(crate) use text::print;
+#[cfg(feature = "sim")]
+pub(crate) use text::print_on;
 pub(crate) use validation::{
     CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument,
 };
