@@ -9,7 +9,9 @@
 mod bench;
 mod ci;
 mod counts;
+mod dist;
 mod fuzz;
+mod headers;
 mod install;
 mod loom;
 mod miri;
@@ -43,12 +45,16 @@ enum Task {
     Bench(bench::Options),
     /// Count the instructions of hot code, and the memory over a simulated hour.
     Counts,
+    /// Make target/packages: an archive, a Debian package, a bill of materials and checksums, and verify them.
+    Dist(dist::Options),
     /// Feed random pages to the scanner, compared with a simple reader, and random queries to the checks of the PromQL API.
     Fuzz {
         /// Duration.
         #[arg(value_name = "SECONDS", default_value_t = 30)]
         seconds: u32,
     },
+    /// Put the licence into the first line of source files that lack it.
+    Headers,
     /// Run the engine's locks through every interleaving of their threads.
     Loom,
     /// Run the cache's tests under Miri, if a nightly toolchain has it.
@@ -59,6 +65,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Print the licences of everything that the binary contains.
+    Notices,
     /// Draw docs/demo.svg again: the demo in a terminal of 80x24.
     Picture,
     /// Make the crate of a new backend, which compiles and passes the conformance suite.
@@ -80,10 +88,13 @@ fn main() -> ExitCode {
         Task::Ci => ci::all(),
         Task::Bench(options) => bench::run(&options),
         Task::Counts => counts::all(),
+        Task::Dist(options) => dist::run(&options),
         Task::Fuzz { seconds } => fuzz::all(seconds),
+        Task::Headers => headers::add(),
         Task::Loom => loom::all(),
         Task::Miri => miri::all(),
         Task::Mutants { arguments } => mutants::all(&arguments),
+        Task::Notices => dist::print_notices(),
         Task::Picture => picture::draw(),
         Task::NewBackend { name, path, http } => {
             let template = if http { &new_backend::HTTP } else { &new_backend::FILE };

@@ -56,6 +56,15 @@ pub(crate) fn unpublished() -> Result<Vec<String>> {
     Ok(unpublished.filter_map(|package| package["name"].as_str().map(str::to_owned)).collect())
 }
 
+/// Returns the version of a package of the workspace.
+pub(crate) fn version(package: &str) -> Result<String> {
+    let metadata = metadata()?;
+    let mut packages = metadata["packages"].as_array().into_iter().flatten();
+    let found = packages.find(|found| found["name"] == package);
+    let version = found.and_then(|found| found["version"].as_str());
+    Ok(version.with_context(|| format!("there is no package {package}"))?.to_owned())
+}
+
 fn metadata() -> Result<Value> {
     let mut command = run::cargo(&["metadata", "--no-deps", "--format-version=1"]);
     let text = run::output(&mut command).context("cargo metadata failed")?;
