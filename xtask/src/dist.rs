@@ -27,18 +27,20 @@ const FILES: [(&str, &str); 9] = [
     ("CHANGELOG.md", "CHANGELOG.md"),
     ("SECURITY.md", "SECURITY.md"),
     ("deploy/systemd/collector.service", "systemd/collector.service"),
-    ("deploy/systemd/collector.toml", "examples/collector.toml"),
+    ("examples/collector.toml", "examples/collector.toml"),
     ("examples/direct-scraping.toml", "examples/direct-scraping.toml"),
     ("examples/fleet.toml", "examples/fleet.toml"),
 ];
 
-/// What the program writes about itself: its arguments, and where below `share` systems look for it.
-const WRITTEN: [(&[&str], &str); 4] = [
-    (&["man"], "man/man1/collector.1"),
-    (&["completions", "bash"], "bash-completion/completions/collector"),
-    (&["completions", "zsh"], "zsh/vendor-completions/_collector"),
-    (&["completions", "fish"], "fish/vendor_completions.d/collector.fish"),
+/// The shells that the program writes completions for, and where below `share` each looks for them.
+const COMPLETIONS: [(&str, &str); 3] = [
+    ("bash", "bash-completion/completions/collector"),
+    ("zsh", "zsh/vendor-completions/_collector"),
+    ("fish", "fish/vendor_completions.d/collector.fish"),
 ];
+
+/// Where below `share` manual pages are.
+const MANUAL: &str = "man/man1";
 
 /// What to do with the packages.
 #[derive(Args)]
@@ -46,11 +48,16 @@ pub(crate) struct Options {
     /// Only verify what is in target/packages.
     #[arg(long)]
     check: bool,
+    /// Pack a debug build: to try the packages, not to ship them.
+    #[arg(long)]
+    dev: bool,
 }
 
 /// What is packaged.
 struct Build {
     version: String,
+    /// The cargo profile that it is built with.
+    profile: &'static str,
     /// The target triple that it is built for.
     target: String,
     /// The version of Rust that built it.
@@ -63,7 +70,7 @@ struct Build {
 }
 
 impl Build {
-    fn new() -> Result<Self> {
+    fn new(profile: &'static str) -> Result<Self> {
         let rustc = output(Command::new("rustc").arg("-vV")).context("rustc -vV failed")?;
         let value = |key: &str| {
             let line = rustc.lines().find_map(|line| line.strip_prefix(key));
@@ -75,7 +82,8 @@ impl Build {
             target: value("host: ")?,
             rust: value("release: ")?,
             time: time()?,
-            program: target.join("dist/collector"),
+            program: target.join(if profile == "dev" { "debug" } else { profile }).join(NAME),
+            profile,
             packages: target.join("packages"),
         })
     }
@@ -118,7 +126,7 @@ pub(crate) fn print_notices() -> Result<()> {
 
 /// Builds the program, packs it and verifies the packages.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let build = Build::new()?;
+    let build = Build::new(if options.dev { "dev" } else { "dist" })?;
     if !options.check {
         make(&build)?;
     }
@@ -126,8 +134,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn make(build: &Build) -> Result<()> {
-    let deb = install::tool("cargo-deb")?;
-    step("build", &mut cargo(&["build", "--locked", "--profile=dist", "--package=collector-cli"]))?;
+    let deb = install::tool("cargo-deb", &[])?;
+    let mut compile = cargo(&["build", "--locked", "--package=collector-cli", "--profile"]);
+    step("build", compile.arg(build.profile))?;
     let packages = tree::packages()?;
     if fs::exists(&build.packages)? {
         fs::remove_dir_all(&build.packages)?;
@@ -141,22 +150,48 @@ fn make(build: &Build) -> Result<()> {
         fs::remove_dir_all(&share)?;
     }
     write(&share.join("doc/collector/THIRD-PARTY.txt"), notices::notices(&packages)?.as_bytes())?;
-    what_the_program_writes(build, &share)?;
+    completions(build, &share)?;
+    manual_pages(build, &[], &share.join(MANUAL))?;
     archive(build, &share)?;
     debian_package(build, &deb)?;
     sums(build)
 }
 
-/// Man page and completions, if this program has the commands for them.
-fn what_the_program_writes(build: &Build, share: &Path) -> Result<()> {
-    for (arguments, path) in WRITTEN {
-        let mut command = Command::new(&build.program);
-        match output(command.env_clear().args(arguments)) {
-            Some(text) => write(&share.join(path), text.as_bytes())?,
-            None => println!("   without {path}: there is no `collector {}`", arguments.join(" ")),
+/// What the program prints, in an empty environment.
+fn printed(build: &Build, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(&build.program);
+    let text = output(command.env_clear().args(arguments));
+    text.with_context(|| format!("`{NAME} {}` failed", arguments.join(" ")))
+}
+
+fn completions(build: &Build, share: &Path) -> Result<()> {
+    for (shell, path) in COMPLETIONS {
+        write(&share.join(path), printed(build, &["completions", shell])?.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The manual page of a command, and those of the commands that it lists.
+fn manual_pages(build: &Build, command: &[&str], folder: &Path) -> Result<()> {
+    let page = printed(build, &[&["man"], command].concat())?;
+    let name = [&[NAME], command].concat().join("-");
+    write(&folder.join(format!("{name}.1")), page.as_bytes())?;
+    for below in subcommands(&page, &name) {
+        if below != "help" {
+            manual_pages(build, &[command, &[&below]].concat(), folder)?;
         }
     }
     Ok(())
+}
+
+/// The commands that a manual page lists, each in a line like `collector\-get\-replicas(1)`.
+fn subcommands(page: &str, name: &str) -> Vec<String> {
+    let plain = page.lines().map(|line| line.replace('\\', ""));
+    let names = plain.filter_map(|line| {
+        let below = line.strip_suffix("(1)")?.strip_prefix(name)?.strip_prefix('-')?;
+        Some(below.to_owned())
+    });
+    names.collect()
 }
 
 fn archive(build: &Build, share: &Path) -> Result<()> {
@@ -170,10 +205,12 @@ fn archive(build: &Build, share: &Path) -> Result<()> {
         write(&top.join(to), &text)?;
     }
     fs::copy(share.join("doc/collector/THIRD-PARTY.txt"), top.join("THIRD-PARTY.txt"))?;
-    for (_, path) in WRITTEN {
-        if let Ok(text) = fs::read(share.join(path)) {
-            write(&top.join("share").join(path), &text)?;
-        }
+    for (_, path) in COMPLETIONS {
+        write(&top.join("share").join(path), &fs::read(share.join(path))?)?;
+    }
+    for page in files(&share.join(MANUAL))? {
+        let path = Path::new(MANUAL).join(page);
+        write(&top.join("share").join(&path), &fs::read(share.join(&path))?)?;
     }
     let mut tar = Command::new("tar");
     tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu"])
@@ -190,7 +227,8 @@ fn archive(build: &Build, share: &Path) -> Result<()> {
 fn debian_package(build: &Build, deb: &Path) -> Result<()> {
     let mut command = Command::new(deb);
     command
-        .args(["--no-build", "--no-strip", "--locked", "--profile=dist", "--package=collector-cli"])
+        .args(["--no-build", "--no-strip", "--locked", "--package=collector-cli", "--profile"])
+        .arg(build.profile)
         .arg("--output")
         .arg(&build.packages)
         .env("SOURCE_DATE_EPOCH", &build.time)
@@ -220,4 +258,63 @@ fn write(path: &Path, contents: &[u8]) -> Result<()> {
         fs::create_dir_all(folder)?;
     }
     fs::write(path, contents).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn commands_are_found_in_a_manual_page() {
+        let page =
+            ".TP\ncollector\\-get\\-replicas(1)\nThe replicas\n.TP\ncollector\\-get\\-help(1)\n";
+        assert_eq!(subcommands(page, "collector-get"), ["replicas", "help"]);
+        assert_eq!(subcommands(page, "collector-config"), [""; 0]);
+    }
+
+    /// What the program is made of follows from Cargo.lock: each crate that `cargo tree` names is in the bill and, if it
+    /// is not ours, in the notices.
+    #[test]
+    fn every_crate_is_in_the_bill_and_in_the_notices() {
+        let packages = tree::packages().unwrap();
+        let lines = tree::cargo_tree("none").unwrap();
+        let crates: BTreeSet<_> = lines.lines().map(|line| tree::id(line).unwrap()).collect();
+        assert!(crates.len() > 150 && crates.iter().eq(packages.keys()), "{}", crates.len());
+
+        let build = Build {
+            version: "0.0.0".to_owned(),
+            profile: "dist",
+            target: "here".to_owned(),
+            rust: "1.0.0".to_owned(),
+            time: "0".to_owned(),
+            program: PathBuf::new(),
+            packages: PathBuf::new(),
+        };
+        let bill = sbom::sbom(&build, &packages).unwrap();
+        check::bill_is_complete(&bill).unwrap();
+        let notices = notices::notices(&packages).unwrap();
+        let mut foreign = 0;
+        for ((name, version), package) in &packages {
+            let line = format!("\n{name} {version}: {}\n", package.license);
+            assert_eq!(notices.contains(&line), package.checksum.is_some(), "{name}");
+            foreign += usize::from(package.checksum.is_some());
+            assert!(!package.license.is_empty());
+        }
+        assert!(foreign > 130, "{foreign}");
+        // The line below a rule names the crates that come under a text.
+        let rule = "-".repeat(100);
+        let mut lines = notices.lines();
+        let mut users = BTreeSet::new();
+        while lines.any(|line| line == rule) {
+            users.extend(lines.next().unwrap().split(", "));
+        }
+        // And the standard library.
+        assert_eq!(users.len(), foreign + 1);
+
+        let mut lacking = bill;
+        lacking["components"].as_array_mut().unwrap().remove(0);
+        assert!(check::bill_is_complete(&lacking).is_err());
+    }
 }

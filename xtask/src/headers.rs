@@ -9,28 +9,26 @@ use crate::workspace;
 
 const HEADER: &str = "// SPDX-License-Identifier: Apache-2.0\n";
 
-/// Whether a file without the line fails [`check`].
-const REQUIRED: bool = false;
+/// Whether CI runs [`check`]. It will once all files have the line.
+pub(crate) const REQUIRED: bool = false;
 
 /// Fails if a source file does not begin with the line.
 pub(crate) fn check() -> Result<()> {
     println!("== licence in each source file");
     let without = without(workspace::root())?;
-    match without.first() {
-        Some(first) if REQUIRED => bail!(
-            "{} source files do not begin with {:?}, {} among them: run `cargo xtask headers`",
+    if let Some(first) = without.first() {
+        bail!(
+            "{} source files do not begin with {:?}, {} among them: run `cargo xtask headers --fix`",
             without.len(),
             HEADER.trim_end(),
             first.display()
-        ),
-        Some(_) => println!("   {} are without one", without.len()),
-        None => {}
+        );
     }
     Ok(())
 }
 
 /// Puts the line into the files that lack it.
-pub(crate) fn add() -> Result<()> {
+pub(crate) fn fix() -> Result<()> {
     for path in without(workspace::root())? {
         let text = read(&path)?;
         fs::write(&path, format!("{HEADER}{text}"))
@@ -39,26 +37,14 @@ pub(crate) fn add() -> Result<()> {
     Ok(())
 }
 
-/// The source files in a folder and below it that lack the line, without what is built or hidden.
+/// The source files in a folder and below it that lack the line.
 fn without(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let entries =
-        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    for entry in entries {
-        let entry = entry?;
-        let (path, name) = (entry.path(), entry.file_name());
-        // A link leads to a file that is visited anyway.
-        let kind = entry.file_type()?;
-        if kind.is_dir() && name != "target" && !name.to_string_lossy().starts_with('.') {
-            found.extend(without(&path)?);
-        } else if kind.is_file()
-            && path.extension().is_some_and(|end| end == "rs")
-            && !read(&path)?.starts_with(HEADER)
-        {
+    for path in workspace::files(folder, "rs")? {
+        if !read(&path)?.starts_with(HEADER) {
             found.push(path);
         }
     }
-    found.sort();
     Ok(found)
 }
 

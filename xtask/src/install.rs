@@ -49,13 +49,14 @@ pub(crate) fn valgrind() -> Result<()> {
     apt_install("valgrind")
 }
 
-/// Ensures that a program of the registry of crates is in target/tools, and returns its path.
-pub(crate) fn tool(name: &str) -> Result<PathBuf> {
+/// Ensures that a program of the registry of crates is in target/tools, and returns its path. A debug build takes a
+/// third of the time to compile.
+pub(crate) fn tool(name: &str, options: &[&str]) -> Result<PathBuf> {
     let root = workspace::target_folder()?.join("tools");
     let program = root.join("bin").join(name);
     if !program.is_file() {
-        let mut install = cargo(&["install", "--locked", name, "--root"]);
-        step(&format!("install {name}"), install.arg(&root))?;
+        let mut install = cargo(&["install", "--locked", "--debug", name, "--root"]);
+        step(&format!("install {name}"), install.arg(&root).args(options))?;
     }
     Ok(program)
 }

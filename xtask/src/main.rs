@@ -10,6 +10,7 @@ mod bench;
 mod ci;
 mod counts;
 mod dist;
+mod docs;
 mod fuzz;
 mod headers;
 mod install;
@@ -47,14 +48,26 @@ enum Task {
     Counts,
     /// Make target/packages: an archive, a Debian package, a bill of materials and checksums, and verify them.
     Dist(dist::Options),
+    /// Check the links of all pages, and make a book of docs/ in target/book, for which it installs mdbook.
+    Docs,
+    /// Used by mdbook: lead links that leave the book to the repository.
+    #[command(hide = true)]
+    BookLinks {
+        #[command(subcommand)]
+        question: Option<docs::Question>,
+    },
     /// Feed random pages to the scanner, compared with a simple reader, and random queries to the checks of the PromQL API.
     Fuzz {
         /// Duration.
         #[arg(value_name = "SECONDS", default_value_t = 30)]
         seconds: u32,
     },
-    /// Put the licence into the first line of source files that lack it.
-    Headers,
+    /// Check that each source file names the licence in its first line.
+    Headers {
+        /// Add the line where it is missing.
+        #[arg(long)]
+        fix: bool,
+    },
     /// Run the engine's locks through every interleaving of their threads.
     Loom,
     /// Run the cache's tests under Miri, if a nightly toolchain has it.
@@ -89,8 +102,12 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Counts => counts::all(),
         Task::Dist(options) => dist::run(&options),
+        Task::Docs => docs::make(),
+        Task::BookLinks { question: Some(docs::Question::Supports { .. }) } => Ok(()),
+        Task::BookLinks { question: None } => docs::lead_links_out(),
         Task::Fuzz { seconds } => fuzz::all(seconds),
-        Task::Headers => headers::add(),
+        Task::Headers { fix: true } => headers::fix(),
+        Task::Headers { fix: false } => headers::check(),
         Task::Loom => loom::all(),
         Task::Miri => miri::all(),
         Task::Mutants { arguments } => mutants::all(&arguments),

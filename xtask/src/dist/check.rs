@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{Build, FILES, NAME, WRITTEN, files, sbom, tree};
+use super::{Build, COMPLETIONS, FILES, MANUAL, NAME, files, sbom, tree};
 use crate::run::{output, step};
 
 /// Paths of the Debian package, other than what the program writes about itself.
@@ -49,11 +49,16 @@ pub(crate) fn all(build: &Build) -> Result<()> {
     Ok(())
 }
 
-/// Each crate that cargo names is in the bill, and each reference in it leads somewhere.
 fn bill(build: &Build) -> Result<()> {
     println!("== bill of materials");
     let bill = fs::read(build.packages.join(build.bill()))?;
-    let bill: Value = serde_json::from_slice(&bill).context("the bill is not JSON")?;
+    let crates = bill_is_complete(&serde_json::from_slice(&bill).context("the bill is not JSON")?)?;
+    println!("   {crates} crates");
+    Ok(())
+}
+
+/// Each crate that cargo names is in the bill, and each reference in it leads somewhere. Returns their number.
+pub(crate) fn bill_is_complete(bill: &Value) -> Result<usize> {
     ensure!(bill["bomFormat"] == "CycloneDX", "the bill is not CycloneDX");
     let list = |key: &str| bill[key].as_array().with_context(|| format!("the bill has no {key}"));
     let mut listed = BTreeSet::new();
@@ -78,10 +83,9 @@ fn bill(build: &Build) -> Result<()> {
         ensure!(listed.contains(reference.as_str()), "the bill lacks {reference}");
         crates.insert(reference);
     }
-    println!("   {} crates", crates.len());
     // And the standard library.
     ensure!(crates.len() + 1 == listed.len(), "the bill lists {}", listed.len());
-    Ok(())
+    Ok(crates.len())
 }
 
 fn archive(build: &Build) -> Result<()> {
@@ -146,15 +150,15 @@ fn install(deb: &Path, root: &Path) -> Result<()> {
     step("install", dpkg.arg(deb))
 }
 
-/// The program has the version of the package, and its man page and completions if it writes any.
+/// The program has the version of the package, and with manual pages and completions.
 fn program_runs(build: &Build, program: &Path, prefix: &Path) -> Result<()> {
     let version = output(Command::new(program).env_clear().arg("--version"));
     let version = version.with_context(|| format!("{} does not run", program.display()))?;
     ensure!(version.trim() == format!("{NAME} {}", build.version), "another version: {version}");
-    for (arguments, path) in WRITTEN {
-        if output(Command::new(program).env_clear().args(arguments)).is_some() {
-            has(&prefix.join("share"), path)?;
-        }
+    let manual = format!("{MANUAL}/{NAME}.1");
+    let of_a_command = format!("{MANUAL}/{NAME}-get-replicas.1");
+    for path in COMPLETIONS.map(|(_, path)| path).into_iter().chain([&*manual, &*of_a_command]) {
+        has(&prefix.join("share"), path)?;
     }
     Ok(())
 }
