@@ -18,6 +18,11 @@ fn available(program: &str) -> bool {
     command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
+#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
 /// The instructions of a Dockerfile with their arguments, without comments, on one line each.
 fn instructions() -> Vec<(&'static str, String)> {
     let mut found: Vec<(&str, String)> = Vec::new();
@@ -83,7 +88,7 @@ fn the_image_has_the_daemon_alone_and_an_unprivileged_user() {
 #[cfg(target_os = "linux")]
 fn the_program_runs_in_the_files_of_the_image() {
     if !Path::new("/etc/ssl/certs/ca-certificates.crt").exists() {
-        eprintln!("skipped: ca-certificates is not installed");
+        skipped("ca-certificates is not installed");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -110,7 +115,7 @@ fn the_program_runs_in_the_files_of_the_image() {
     let output = chroot.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     if stderr.contains("not permitted") {
-        eprintln!("skipped: only root may change the root folder");
+        skipped("only root may change the root folder");
         return;
     }
     assert!(output.status.success(), "{stderr}");
@@ -123,7 +128,7 @@ fn systemd_takes_the_unit_and_finds_it_confined() {
     let arguments: Vec<&str> = start.unwrap().split(' ').chain(["--help"]).collect();
     assert_eq!(run(&mut collector(), &arguments).exit, 0);
     if !available("systemd-analyze") {
-        eprintln!("skipped: systemd-analyze is not installed");
+        skipped("systemd-analyze is not installed");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -105,7 +105,7 @@ fn every_document_can_be_read() {
     for Block { place, text, .. } in all_blocks("yaml") {
         let read: Result<Vec<Value>, _> = serde_saphyr::from_multiple(&text);
         let documents = read.unwrap_or_else(|error| panic!("{place}: {error}"));
-        assert!(documents.iter().all(|document| document.is_object()), "{place}: {documents:?}");
+        assert!(documents.iter().all(Value::is_object), "{place}: {documents:?}");
     }
     for Block { place, text, .. } in all_blocks("json") {
         let read = serde_json::from_str::<Value>(&text);
@@ -122,7 +122,6 @@ fn commands(line: &str) -> Vec<Vec<String>> {
     while let Some(letter) = letters.next() {
         match (quote, letter) {
             (Some(open), _) if letter == open => quote = None,
-            (Some(_), _) => word.get_or_insert_default().push(letter),
             (None, '\'' | '"') => {
                 quote = Some(letter);
                 word.get_or_insert_default();
@@ -138,7 +137,7 @@ fn commands(line: &str) -> Vec<Vec<String>> {
                     while letters.next_if(|letter| !" |;&".contains(*letter)).is_some() {}
                 }
             }
-            (None, _) => word.get_or_insert_default().push(letter),
+            _ => word.get_or_insert_default().push(letter),
         }
     }
     assert!(quote.is_none(), "a quote has no end: {line}");

@@ -40,7 +40,7 @@ pub(crate) fn all(build: &Build) -> Result<()> {
     ensure!(unlisted.is_empty(), "SHA256SUMS does not list {unlisted:?}");
     bill(build)?;
     archive(build)?;
-    let deb = names.iter().find(|name| name.ends_with(".deb"));
+    let deb = names.iter().find(|name| Path::new(name).extension().is_some_and(|end| end == "deb"));
     debian_package(build, &build.packages.join(deb.context("there is no Debian package")?))?;
     for name in names {
         let size = fs::metadata(build.packages.join(&name))?.len();
