@@ -166,10 +166,13 @@ fn problems(root: &Path) -> Result<Vec<String>> {
                 continue;
             };
             let known = pages.get(&target).map(|page| &page.anchors);
-            if let (Some(anchor), Some(known)) = (anchor, known)
-                && !known.contains(anchor)
-            {
-                problems.push(format!("{}: {link} leads to no heading", path.display()));
+            if let (Some(anchor), Some(known)) = (anchor, known) {
+                if !known.contains(anchor) {
+                    problems.push(format!("{}: {link} leads to no heading", path.display()));
+                } else if anchor.contains("--") {
+                    let problem = "mdbook makes one hyphen of several: change the heading";
+                    problems.push(format!("{}: {link}: {problem}", path.display()));
+                }
             }
         }
     }
@@ -277,7 +280,7 @@ mod tests {
              [d](../README.md#top) [e](../../x.md) [f](gone.md) [g](https://example.org/#x) ![h](no.svg)\n\
              `[i](code.md)`\n",
         );
-        write("docs/two.md", "| a | b |\n|---|---|\n| [c](one.md#four) | |\n");
+        write("docs/two.md", "# A - b\n| a | b |\n|---|---|\n| [c](one.md#four) | [d](#a---b) |\n");
         write("docs/three.md", "");
         write("README.md", "# Top\n[docs](docs)\n");
         assert_eq!(
@@ -288,6 +291,7 @@ mod tests {
                 "docs/one.md: gone.md leads to no file",
                 "docs/one.md: no.svg leads to no file",
                 "docs/two.md: one.md#four leads to no heading",
+                "docs/two.md: #a---b: mdbook makes one hyphen of several: change the heading",
                 "docs/SUMMARY.md lists docs/three.md 0 times",
                 "docs/SUMMARY.md lists docs/two.md 2 times",
             ]
