@@ -113,6 +113,20 @@ fn every_document_can_be_read() {
     }
 }
 
+#[cfg(feature = "promql")]
+#[test]
+fn every_query_is_promql() {
+    let mut count = 0;
+    for Block { place, text, .. } in all_blocks("promql") {
+        for query in text.lines().filter(|line| !line.starts_with('#')) {
+            let described = collector_promql::describe(query, &collector_promql::Limits::default());
+            described.unwrap_or_else(|error| panic!("{place}: {query}: {error}"));
+            count += 1;
+        }
+    }
+    assert!(count > 10, "{count}");
+}
+
 /// Splits a command line as a shell does, as far as the pages need it: into commands, and these into words.
 fn commands(line: &str) -> Vec<Vec<String>> {
     let mut commands = vec![vec![]];
