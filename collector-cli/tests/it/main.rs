@@ -22,6 +22,8 @@ mod messages;
 mod pods;
 mod process;
 mod real;
+#[cfg(feature = "record")]
+mod record;
 mod reload;
 #[cfg(all(feature = "epp", feature = "keda", feature = "promql"))]
 mod scaled_objects;
