@@ -94,6 +94,7 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
         lifecycle: watched.clone(),
         ready: AtomicBool::new(!refreshes),
         loaded: settings.loaded.clone(),
+        configured_at: settings.clock.now(),
         #[cfg(feature = "promql")]
         promql: promql(settings, &backends, &collector)?,
     });

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::StatusCode;
 use collector_config::{LeftOut, Loaded};
-use collector_core::{Clock, CollectorState, ModelRef};
+use collector_core::{Clock, CollectorState, ModelRef, Tick};
 use collector_engine::CachingCollector;
 use tokio::sync::watch;
 
@@ -26,6 +26,8 @@ pub(crate) struct App {
     pub(crate) ready: AtomicBool,
     /// The configuration of the collector.
     pub(crate) loaded: Loaded,
+    /// When that was loaded.
+    pub(crate) configured_at: Tick,
     /// The PromQL API, where it is switched on.
     #[cfg(feature = "promql")]
     pub(crate) promql: Option<Arc<super::Promql>>,

@@ -18,6 +18,7 @@ use self::guard::{guard, server};
 use self::held::Series;
 use self::pods::Pods;
 use super::MAX_HEAD_BYTES;
+use super::metrics::http;
 use crate::exit::Failure;
 
 /// The maximum size of a form.
@@ -218,7 +219,12 @@ pub(super) async fn intercept(
     next: Next,
 ) -> Response {
     match (promql, route(request.uri().path())) {
-        (Some(promql), Some(route)) => promql.answer(route, request).await,
+        (Some(promql), Some(route)) => {
+            let counted = if route == Route::Guarded { "/api/v1/query" } else { "/raw/{path}" };
+            let mut response = promql.answer(route, request).await;
+            response.extensions_mut().insert(http::Route(counted));
+            response
+        }
         // The larger limit of the connection is for queries only.
         (Some(_), None) if head_bytes(&request) > MAX_HEAD_BYTES => {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;

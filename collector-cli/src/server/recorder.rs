@@ -2,6 +2,7 @@
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use super::metrics::http;
 use crate::exit::Failure;
 
 const DURATION: &str = "wva_metrics_collection_duration_seconds";
@@ -60,12 +61,14 @@ impl Recorder {
 
 fn builder() -> Result<PrometheusBuilder, BuildError> {
     PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &DURATION_BUCKETS)
+        .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &DURATION_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Full(http::DURATION.to_owned()), &DURATION_BUCKETS)
 }
 
 fn announce() {
     metrics::describe_counter!(MAPPING_MISSES, "Pods that could not be assigned to a variant.");
     announce_namespace("");
+    http::announce();
 }
 
 /// Shows a namespace's misses before there are any.

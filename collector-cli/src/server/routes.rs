@@ -34,7 +34,10 @@ impl App {
         #[cfg(feature = "promql")]
         let router = router
             .layer(middleware::from_fn_with_state(self.promql.clone(), super::promql::intercept));
-        router.layer(middleware::from_fn(harden)).with_state(self)
+        router
+            .layer(middleware::from_fn(harden))
+            .layer(middleware::from_fn(metrics::http::count))
+            .with_state(self)
     }
 }
 

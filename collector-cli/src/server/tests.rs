@@ -100,6 +100,7 @@ impl Fixture {
                 .unwrap();
         let app = Arc::new(App {
             collector: Arc::clone(&collector),
+            configured_at: clock.now(),
             clock,
             recorder: Recorder::detached(),
             admin,
