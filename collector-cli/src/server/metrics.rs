@@ -43,8 +43,9 @@ pub(super) async fn scrape(State(app): State<Arc<App>>) -> Response {
     namespaces.into_iter().for_each(announce_namespace);
     let mut page = Exposition::default();
     describe_state(&mut page, &app.collector.state());
-    describe_program(&mut page, &app);
+    describe_program(&mut page);
     describe_readings_up(&mut page, &tracked);
+    app.reloads.describe(&mut page);
     describe_pods(&mut page, &tracked);
     describe_freshness(&mut page, &tracked);
     describe_paces(&mut page, &app.collector, &tracked);
@@ -164,20 +165,13 @@ fn describe_state(page: &mut Exposition, state: &CollectorState) {
     }
 }
 
-/// The program and its configuration.
-fn describe_program(page: &mut Exposition, app: &App) {
+fn describe_program(page: &mut Exposition) {
     let mut family = page.family(
         "collector_build_info",
         Kind::Gauge,
         "Always 1; the label is the version of the program.",
     );
     family.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-    let mut family = page.family(
-        "collector_config_age_seconds",
-        Kind::Gauge,
-        "Time since the configuration in use was loaded.",
-    );
-    family.sample(&[], app.configured_at.age(app.clock.now()).as_secs_f64());
 }
 
 /// What is read from files at each scrape, outside of the threads that answer requests: a file may be on a network.

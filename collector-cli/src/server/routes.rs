@@ -34,7 +34,9 @@ impl App {
         #[cfg(feature = "promql")]
         let router = router
             .layer(middleware::from_fn_with_state(self.promql.clone(), super::promql::intercept));
+        let access = Arc::clone(&self.access);
         router
+            .layer(middleware::from_fn_with_state(access, super::access::check))
             .layer(middleware::from_fn(harden))
             .layer(middleware::from_fn(metrics::http::count))
             .with_state(self)
