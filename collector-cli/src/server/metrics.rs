@@ -22,6 +22,7 @@ use collector_core::{
     PaceReason, Part, Reading, TrackedModel,
 };
 use collector_engine::CachingCollector;
+use tokio::time::timeout;
 
 use self::expiry::Credentials;
 use super::app::App;
@@ -34,6 +35,9 @@ use crate::output::{
 
 /// Words of `collector_readings`; each has a series, at 0 where nothing has that status.
 const STATUSES: [&str; 4] = ["fresh", "stale", "missing", "unavailable"];
+
+/// How long a scrape waits for files.
+const FILES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The page that Prometheus scrapes.
 pub(super) async fn scrape(State(app): State<Arc<App>>) -> Response {
@@ -169,9 +173,11 @@ fn describe_program(page: &mut Exposition) {
     let mut family = page.family(
         "collector_build_info",
         Kind::Gauge,
-        "Always 1; the label is the version of the program.",
+        "Always 1; the labels are the version of the program and the commit it was built from.",
     );
-    family.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+    // A build of no known commit has an empty label, which is the same as none.
+    let labels = [("version", env!("CARGO_PKG_VERSION")), ("revision", env!("COLLECTOR_COMMIT"))];
+    family.sample(&labels, 1.0);
 }
 
 /// What is read from files at each scrape, outside of the threads that answer requests: a file may be on a network.
@@ -183,8 +189,17 @@ async fn describe_files(app: &Arc<App>) -> String {
         Credentials::of(&app.loaded.config).describe(&mut page);
         page.into_text()
     });
-    // A panic was logged. It costs these series and not the page.
-    described.await.unwrap_or_default()
+    match timeout(FILES_TIMEOUT, described).await {
+        Ok(Ok(page)) => page,
+        // A panic was logged. Neither costs more than these series.
+        Ok(Err(_)) => String::new(),
+        Err(_) => {
+            tracing::warn!(
+                "Certificates and tokens are not on /metrics: their files take too long to read"
+            );
+            String::new()
+        }
+    }
 }
 
 /// Whether each reading can be used, and its age. These stay when the series of its values are gone, so that an alert

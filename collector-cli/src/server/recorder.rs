@@ -37,9 +37,11 @@ impl Recorder {
         Self(recorder.handle())
     }
 
-    /// What was counted, in the text format.
+    /// What was counted, in the text format. A gauge cannot be removed, so one that has no value any more is NaN here,
+    /// and has no sample.
     pub(super) fn render(&self) -> String {
-        self.0.render()
+        let page = self.0.render();
+        page.split_inclusive('\n').filter(|line| !line.ends_with(" NaN\n")).collect()
     }
 
     /// Moves samples into their buckets; without it they would pile up between scrapes.

@@ -23,6 +23,7 @@ use tower::ServiceExt as _;
 use super::app::Peer;
 use super::{Access, App, Lifecycle, Recorder, Reloads};
 
+mod metrics;
 #[cfg(feature = "promql")]
 mod promql;
 

@@ -1,12 +1,11 @@
 //! Counts the requests to the HTTP API, by route and never by path: paths are what clients make up.
 
-use std::time::Instant;
-
 use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use tokio::time::Instant;
 
 const REQUESTS: &str = "collector_http_requests_total";
 pub(in crate::server) const DURATION: &str = "collector_http_request_duration_seconds";
@@ -20,7 +19,11 @@ pub(in crate::server) struct Route(pub(in crate::server) &'static str);
 
 /// Shows the families before there are any requests.
 pub(in crate::server) fn announce() {
-    describe_counter!(REQUESTS, Unit::Count, "Requests to the HTTP API, by route, method and status.");
+    describe_counter!(
+        REQUESTS,
+        Unit::Count,
+        "Requests to the HTTP API, by route, method and status."
+    );
     describe_histogram!(
         DURATION,
         Unit::Seconds,

@@ -6,6 +6,7 @@ use std::iter;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
+use super::ValueOf;
 use crate::output::{Exposition, Series, series};
 
 /// What is known of the process; `None` where the system does not say it.
@@ -20,7 +21,7 @@ struct Process {
     max_files: Option<f64>,
 }
 
-const PROCESS_SERIES: &[Series<fn(&Process) -> Option<f64>>] = series! {
+const PROCESS_SERIES: &[Series<ValueOf<Process>>] = series! {
     /// CPU time of the process, user and system.
     "process_cpu_seconds_total": Counter, |it| it.cpu_seconds;
     /// Memory of the process that is in RAM.
@@ -86,7 +87,8 @@ mod tests {
 
     #[test]
     fn fields_are_those_behind_the_programs_name_whatever_that_holds() {
-        let own = "7 (a ) 9 9 b) S 1 7 7 0 -1 4194304 1 2 3 4 250 50 0 0 20 0 12 0 500 4096 3 18446";
+        let own =
+            "7 (a ) 9 9 b) S 1 7 7 0 -1 4194304 1 2 3 4 250 50 0 0 20 0 12 0 500 4096 3 18446";
         let process = Process::parse(own, "cpu 1 2\nbtime 1000\nprocesses 5\n", 100.0, 4096.0);
         assert_eq!(process.cpu_seconds, Some(3.0));
         assert_eq!(process.threads, Some(12.0));
