@@ -48,6 +48,7 @@ pub(super) async fn scrape(State(app): State<Arc<App>>) -> Response {
     let mut page = Exposition::default();
     describe_state(&mut page, &app.collector.state());
     describe_program(&mut page);
+    process::describe(&mut page);
     describe_readings_up(&mut page, &tracked);
     app.reloads.describe(&mut page);
     describe_pods(&mut page, &tracked);
@@ -181,25 +182,26 @@ fn describe_program(page: &mut Exposition) {
 }
 
 /// What is read from files at each scrape, outside of the threads that answer requests: a file may be on a network.
+/// One scrape at a time reads them, so that files that hang hold one thread.
 async fn describe_files(app: &Arc<App>) -> String {
-    let app = Arc::clone(app);
-    let described = tokio::task::spawn_blocking(move || {
-        let mut page = Exposition::default();
-        process::describe(&mut page);
-        Credentials::of(&app.loaded.config).describe(&mut page);
-        page.into_text()
-    });
-    match timeout(FILES_TIMEOUT, described).await {
-        Ok(Ok(page)) => page,
-        // A panic was logged. Neither costs more than these series.
-        Ok(Err(_)) => String::new(),
-        Err(_) => {
-            tracing::warn!(
-                "Certificates and tokens are not on /metrics: their files take too long to read"
-            );
-            String::new()
-        }
-    }
+    let described = async {
+        let permit = Arc::clone(&app.files).acquire_owned().await;
+        let app = Arc::clone(app);
+        let described = tokio::task::spawn_blocking(move || {
+            let mut page = Exposition::default();
+            Credentials::of(&app.loaded.config).describe(&mut page);
+            drop(permit);
+            page.into_text()
+        });
+        // A panic was logged. It costs no more than these series.
+        described.await.unwrap_or_default()
+    };
+    timeout(FILES_TIMEOUT, described).await.unwrap_or_else(|_| {
+        tracing::warn!(
+            "Certificates and tokens are not on /metrics: their files take too long to read"
+        );
+        String::new()
+    })
 }
 
 /// Whether each reading can be used, and its age. These stay when the series of its values are gone, so that an alert

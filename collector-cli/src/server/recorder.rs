@@ -78,3 +78,20 @@ pub(super) fn announce_namespace(namespace: &str) {
     let labels = [("namespace", namespace.to_owned()), ("reason", "no_variant".to_owned())];
     metrics::counter!(MAPPING_MISSES, &labels).increment(0);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gauge_that_has_no_value_any_more_has_no_sample() {
+        let recorder = builder().unwrap().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            metrics::describe_gauge!("of_pool", "Help");
+            metrics::gauge!("of_pool", "pool" => "here").set(0.0);
+            metrics::gauge!("of_pool", "pool" => "gone NaN").set(f64::NAN);
+        });
+        let page = Recorder(recorder.handle()).render();
+        assert_eq!(page, "# HELP of_pool Help\n# TYPE of_pool gauge\nof_pool{pool=\"here\"} 0\n\n");
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use collector_core::Backend;
 use collector_engine::CachingCollector;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::commands::settings::Settings;
@@ -80,6 +80,7 @@ impl Running {
             ready: AtomicBool::new(!refreshes || was_ready),
             loaded: settings.loaded.clone(),
             reloads: Arc::clone(&fixed.reloads),
+            files: Arc::new(Semaphore::new(1)),
             #[cfg(feature = "promql")]
             promql,
         });

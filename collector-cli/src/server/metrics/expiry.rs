@@ -13,6 +13,10 @@ use serde::Deserialize;
 use crate::output::{Exposition, Kind};
 
 /// Where a token is.
+#[cfg_attr(
+    not(any(feature = "epp", feature = "prometheus")),
+    expect(dead_code, reason = "only backends have tokens")
+)]
 enum Token {
     Text(String, SecretString),
     File(NamedFile),

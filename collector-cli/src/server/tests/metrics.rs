@@ -137,3 +137,13 @@ async fn hostile_names_break_no_line_of_the_page() {
     let page = fixture.page("hostile names").await;
     assert!(!has(&page, "up"), "{page}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn files_that_hang_cost_their_series_and_not_the_page() {
+    let fixture = Fixture::new();
+    let expiry = "# TYPE collector_certificate_expiry_timestamp_seconds gauge";
+    assert!(fixture.page("files are read").await.contains(expiry));
+    let _hanging = fixture.app.files.acquire().await.unwrap();
+    let page = fixture.page("files hang").await;
+    assert!(!page.contains(expiry) && has(&page, "collector_reading_up"), "{page}");
+}
