@@ -72,6 +72,10 @@ async fn the_page_is_sound_after_reloads_and_follows_them() {
     assert!(page.contains("\ncollector_config_last_reload_successful 0\n"), "{page}");
 }
 
+/// A sum over a model's replicas.
+const QUERY: &str =
+    "sum(collector_replica_queue_length%7Bnamespace=%22prod%22,model_name=%22org/model%22%7D)";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_counted_by_route_and_never_by_what_clients_make_up() {
     let everything = Everything::start().await;
@@ -82,7 +86,7 @@ async fn requests_are_counted_by_route_and_never_by_what_clients_make_up() {
         format!("GET /api/v1/replicas?model={made_up}&namespace=prod HTTP/1.0\r\n\r\n"),
         "POST /readyz HTTP/1.0\r\n\r\n".to_owned(),
         format!("{} /readyz HTTP/1.0\r\n\r\n", made_up.to_uppercase()),
-        "GET /api/v1/query?query=up%7Bnamespace%3D%22prod%22%7D HTTP/1.0\r\n\r\n".to_owned(),
+        format!("GET /api/v1/query?query={QUERY} HTTP/1.0\r\n\r\n"),
         format!("GET /raw/{made_up} HTTP/1.0\r\n\r\n"),
     ] {
         daemon.send(request.as_bytes());
@@ -93,7 +97,7 @@ async fn requests_are_counted_by_route_and_never_by_what_clients_make_up() {
         "{route=\"/api/v1/replicas\",method=\"GET\",code=\"404\"} 1",
         "{route=\"/readyz\",method=\"POST\",code=\"405\"} 1",
         "{route=\"/readyz\",method=\"other\",code=\"405\"} 1",
-        "{route=\"/api/v1/query\",method=\"GET\",code=\"",
+        "{route=\"/api/v1/query\",method=\"GET\",code=\"200\"} 1",
         "{route=\"/raw/{path}\",method=\"GET\",code=\"404\"} 1",
     ] {
         let line = format!("collector_http_requests_total{counted}");
