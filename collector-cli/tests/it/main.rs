@@ -18,6 +18,8 @@ mod keda;
 #[cfg(feature = "promql")]
 mod keda_arithmetic;
 mod messages;
+#[cfg(all(feature = "epp", feature = "keda", feature = "promql"))]
+mod own_metrics;
 #[cfg(feature = "epp")]
 mod pods;
 mod process;

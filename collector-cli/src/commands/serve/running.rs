@@ -7,7 +7,7 @@ use std::time::Duration;
 use collector_config::NamedBackend;
 use collector_core::Backend;
 use collector_engine::CachingCollector;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::commands::settings::Settings;
@@ -85,6 +85,7 @@ impl Running {
             ready: AtomicBool::new(!refreshes || was_ready),
             loaded: settings.loaded.clone(),
             reloads: Arc::clone(&fixed.reloads),
+            files: Arc::new(Semaphore::new(1)),
             #[cfg(feature = "promql")]
             promql,
         });
