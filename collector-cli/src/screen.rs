@@ -40,17 +40,31 @@ impl Screen {
     /// Shows the alternate screen, and reads keys where stdin is a terminal too; `None` where stdout is no
     /// terminal that has such a screen.
     pub(crate) fn enter() -> Result<Option<(Self, Keys)>, Failure> {
+        let Some(screen) = Self::show()? else { return Ok(None) };
+        let shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_read = shown.as_ref().is_some_and(|before| before.input.is_some());
+        drop(shown);
+        Ok(Some((screen, Keys(is_read.then(keys)))))
+    }
+
+    /// The same for a caller who reads the keys.
+    pub(crate) fn show() -> Result<Option<Self>, Failure> {
         let is_dumb = env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
         if is_dumb || !io::stdout().is_terminal() {
             return Ok(None);
         }
         let input = if io::stdin().is_terminal() { read_keys_at_once() } else { None };
-        let keys = Keys(input.is_some().then(keys));
         *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(Before { input });
         // From here on the normal screen is restored in any case.
         let screen = Self(&SHOWN);
         print(ENTER)?;
-        Ok(Some((screen, keys)))
+        Ok(Some(screen))
+    }
+
+    /// Whether it has not been left, as it is after a panic elsewhere.
+    #[cfg(feature = "tui")]
+    pub(crate) fn is_shown(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Rows and columns, where the terminal says.

@@ -1,6 +1,8 @@
 //! From the command line to a configuration: the layers, the log and the collector.
 
 use std::env;
+#[cfg(feature = "tui")]
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,9 @@ pub(super) enum Verbosity {
     OneShot,
     /// The log is the only output.
     Daemon,
+    /// The command draws on the terminal, where log lines would be in its way unless they are asked for.
+    #[cfg(feature = "tui")]
+    Drawing,
 }
 
 /// A loaded configuration.
@@ -199,9 +204,16 @@ pub(super) fn log_flags(mut loader: Loader, global: &GlobalArgs) -> Loader {
 /// Starts the log as configured.
 pub(super) fn start_log(loaded: &Loaded, verbosity: Verbosity) -> Result<(), Failure> {
     let log = loaded.config.log;
-    let one_shot = verbosity == Verbosity::OneShot;
+    let one_shot = verbosity != Verbosity::Daemon;
     let unset = loaded.origins.of("log.level") == Origin::Default;
-    let level = if one_shot && unset { LogLevel::Warn } else { log.level };
+    let level = match verbosity {
+        Verbosity::OneShot if unset => LogLevel::Warn,
+        #[cfg(feature = "tui")]
+        Verbosity::Drawing if unset && io::stderr().is_terminal() => LogLevel::Off,
+        #[cfg(feature = "tui")]
+        Verbosity::Drawing if unset => LogLevel::Warn,
+        _ => log.level,
+    };
     logging::start(level, log.format, one_shot)
 }
 

@@ -27,6 +27,8 @@ mod scrape;
 mod scrape_url;
 mod serve;
 mod sim;
+#[cfg(all(feature = "tui", target_os = "linux"))]
+mod top;
 #[cfg(feature = "epp")]
 mod watch;
 mod ways_in;
