@@ -75,6 +75,12 @@ impl Settings {
         Ok(Self { loaded, clock: Arc::new(SystemClock::new()) })
     }
 
+    /// Reads the layers again while the log runs, for a daemon whose clock is this one.
+    pub(super) fn again(layers: Loader, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        let (loaded, errors) = layers.load_with_errors();
+        Ok(Self { loaded: ConfigErrors::or(errors, loaded)?, clock })
+    }
+
     /// Logs the warnings of the configuration.
     pub(super) fn warn(&self) {
         warn(&self.loaded);
@@ -131,8 +137,16 @@ impl Settings {
 
     /// The chosen backends.
     pub(super) fn backends(&self) -> Result<Vec<Arc<dyn Backend>>, Failure> {
-        let clock = Arc::clone(&self.clock);
-        self.loaded.config.build_backends(clock).map_err(|errors| located(&self.loaded, &errors))
+        self.backends_besides(|_| None)
+    }
+
+    /// The same, without building those that there are.
+    pub(super) fn backends_besides(
+        &self,
+        existing: impl Fn(&str) -> Option<Arc<dyn Backend>>,
+    ) -> Result<Vec<Arc<dyn Backend>>, Failure> {
+        let backends = self.loaded.config.build_other_backends(Arc::clone(&self.clock), existing);
+        backends.map_err(|errors| located(&self.loaded, &errors))
     }
 
     /// A backend by its name, with the URL of its server where it has one.
@@ -146,9 +160,13 @@ impl Settings {
 
 /// The URL of a backend's server, as it may be shown.
 pub(super) fn url_of(loaded: &Loaded, backend: &str) -> Option<String> {
-    let key = format!("{backend}.url");
+    value_of(loaded, &format!("{backend}.url"))
+}
+
+/// Returns the value of a key as it may be shown, if it is set.
+pub(super) fn value_of(loaded: &Loaded, key: &str) -> Option<String> {
     let entry = loaded.entries().into_iter().find(|entry| entry.key == key)?;
-    Some(entry.value).filter(|url| !url.is_empty())
+    Some(entry.value).filter(|value| !value.is_empty())
 }
 
 /// A mistake in the configuration that was found when its parts were put together, behind the place

@@ -15,7 +15,7 @@ use crate::output::{
     CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument, print, printable,
     printed_json,
 };
-use crate::server::{Admin, api_tls, keda_tls, load_tls};
+use crate::server::{Access, api_tls, keda_tls, load_tls};
 
 /// What a configuration may want that is not on this machine.
 const WITHOUT_FILES: &str = "if files that it names exist only where the collector is to run, \
@@ -92,7 +92,7 @@ fn check_files(loaded: &Loaded, builds: bool) -> Result<FileFindings, Failure> {
             problems.extend(failure.problems());
         }
     }
-    if let Err(failure) = Admin::new(server.admin_token_path.clone()) {
+    if let Err(failure) = Access::new(server) {
         problems.extend(failure.problems());
     }
     let problems = problems.iter().map(|problem| with_origin(loaded, problem)).collect();

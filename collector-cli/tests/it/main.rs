@@ -1,5 +1,6 @@
 //! The real binary, against a server that answers as Prometheus does.
 
+mod access;
 mod command_line;
 mod configuration;
 mod demo;
@@ -19,6 +20,7 @@ mod messages;
 mod pods;
 mod process;
 mod real;
+mod reload;
 #[cfg(all(feature = "epp", feature = "keda", feature = "promql"))]
 mod scaled_objects;
 #[cfg(feature = "epp")]
