@@ -15,6 +15,7 @@ mod exit;
 mod logging;
 mod open_files;
 mod output;
+mod progress;
 #[cfg(test)]
 mod schema;
 mod screen;

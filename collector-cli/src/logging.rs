@@ -15,6 +15,7 @@ use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::exit::Failure;
 use crate::output::colours;
+use crate::progress;
 
 /// Whether what is written to stderr is JSON.
 static JSON: AtomicBool = AtomicBool::new(false);
@@ -38,7 +39,7 @@ pub(crate) fn use_format(format: LogFormat) {
 /// or one JSON object in the form of the log.
 pub(crate) fn report_error(problem: &str, advice: &[String]) {
     let mut text = problem.to_owned();
-    if JSON.load(Ordering::Relaxed) {
+    if is_json() {
         for advice in advice {
             text.push_str("; ");
             text.push_str(advice);
@@ -57,8 +58,13 @@ pub(crate) fn note(text: &str) {
     write("INFO", "", text);
 }
 
+/// Whether what is written to stderr is JSON.
+pub(crate) fn is_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
+
 fn write(level: &str, prefix: &str, text: &str) {
-    let line = if JSON.load(Ordering::Relaxed) {
+    let line = if is_json() {
         let timestamp = jiff::Timestamp::try_from(SystemClock::new().wall()).unwrap_or_default();
         let timestamp = format!("{timestamp:.6}");
         json!({ "timestamp": timestamp, "level": level, "message": text, "target": "collector" })
@@ -66,6 +72,7 @@ fn write(level: &str, prefix: &str, text: &str) {
     } else {
         format!("{prefix}{text}")
     };
+    progress::clear();
     // A closed stderr leaves no place for an error.
     let _ = writeln!(io::stderr(), "{line}");
 }
@@ -92,7 +99,10 @@ pub(crate) fn start(level: LogLevel, format: LogFormat, one_shot: bool) -> Resul
         }
     };
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = fmt::layer().with_writer(|| {
+        progress::clear();
+        io::stderr()
+    });
     match format {
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
         LogFormat::Text => {

@@ -13,8 +13,9 @@ macro_rules! pages {
     };
 }
 
-const PAGES: [Page; 14] = pages! {
+const PAGES: [Page; 15] = pages! {
     "getting-started": "from the demo to a daemon with a configuration";
+    "terminal": "every command: read, watch, find what is wrong";
     "configuration": "every key, its default and its variable";
     "prometheus": "a configuration for each kind of PromQL server";
     "keda": "setup for KEDA, and what happens in an outage";

@@ -41,7 +41,7 @@ pub(crate) use table::{
 };
 #[cfg(test)]
 pub(crate) use terminal::{ASCII, UNICODE};
-pub(crate) use terminal::{Colour, Colours, Signs, colours, painted, signs};
+pub(crate) use terminal::{Colour, Colours, Signs, colours, painted, signs, width};
 pub(crate) use text::{print, print_on};
 pub(crate) use validation::{
     CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument,

@@ -11,11 +11,14 @@ mod faults;
 mod generated;
 mod get;
 mod get_forms;
+#[cfg(all(feature = "epp", feature = "keda", feature = "promql", feature = "tui"))]
+mod help;
 #[cfg(all(feature = "epp", feature = "keda"))]
 mod keda;
 #[cfg(feature = "promql")]
 mod keda_arithmetic;
 mod messages;
+mod on_a_terminal;
 #[cfg(feature = "epp")]
 mod pods;
 mod process;
@@ -29,7 +32,8 @@ mod scrape;
 mod scrape_url;
 mod serve;
 mod sim;
-#[cfg(all(feature = "tui", target_os = "linux"))]
+mod terminal;
+#[cfg(feature = "tui")]
 mod top;
 #[cfg(feature = "epp")]
 mod watch;

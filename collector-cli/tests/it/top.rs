@@ -1,109 +1,159 @@
-//! `top`, in a real pseudo-terminal: `script` of util-linux makes it.
+//! `top`, in a pseudo-terminal.
 
-use std::io::{Read as _, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use crate::fake_prometheus::{MODEL, with_one_model};
+use vt100::{Color, Screen};
+
+use crate::fake_prometheus::{MODEL, empty, with_one_model};
 use crate::process::{collector_of, run};
+use crate::terminal::Terminal;
 
-const ENTER: &str = "\u{1b}[?1049h";
-const LEAVE: &str = "\u{1b}[?1049l";
-
-struct Terminal {
-    script: Child,
-    stdin: ChildStdin,
-    stdout: ChildStdout,
-    text: String,
+/// Starts `top` in a terminal of this size.
+fn top(server: &str, size: (u16, u16), more: &[(&str, &str)]) -> Terminal {
+    let env = [
+        ("PROMETHEUS_BASE_URL", server),
+        ("PROMETHEUS_ALLOW_HTTP", "true"),
+        ("COLLECTOR_PROMETHEUS__TIMEOUT", "1s"),
+        ("LC_ALL", "C.UTF-8"),
+    ];
+    Terminal::start(env!("CARGO_BIN_EXE_collector"), &["top"], &[&env, more].concat(), size)
 }
 
-impl Terminal {
-    /// Starts `top` in a terminal of this size; `None` where there is no `script`.
-    fn start(server: &str, rows: u16, columns: u16) -> Option<Self> {
-        let program = env!("CARGO_BIN_EXE_collector");
-        let command =
-            format!("stty rows {rows} cols {columns}; echo pid $$; exec {program} top -A");
-        let mut script = Command::new("script")
-            .args(["-qec", &command, "/dev/null"])
-            .envs([("TERM", "xterm"), ("LC_ALL", "C.UTF-8"), ("PROMETHEUS_ALLOW_HTTP", "true")])
-            .env("PROMETHEUS_BASE_URL", server)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .ok()?;
-        let (stdin, stdout) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
-        Some(Self { script, stdin, stdout, text: String::new() })
-    }
+/// The words of a line of the screen.
+fn words(screen: &Screen, line: u16) -> Vec<String> {
+    let (_, columns) = screen.size();
+    let line = screen.rows(0, columns.get()).nth(line.into()).unwrap_or_default();
+    line.split_whitespace().map(str::to_owned).collect()
+}
 
-    /// Reads until the terminal was sent this.
-    #[track_caller]
-    fn wait_for(&mut self, part: &str) {
-        let mut some = [0; 4096];
-        while !self.text.contains(part) {
-            let read = self.stdout.read(&mut some).unwrap();
-            assert!(read > 0, "it ended without {part:?}: {:?}", self.text);
-            self.text.push_str(&String::from_utf8_lossy(&some[..read]));
-        }
-    }
-
-    fn press(&mut self, keys: &[u8]) {
-        self.stdin.write_all(keys).unwrap();
-    }
-
-    fn kill(&mut self, signal: &str) {
-        let id = self.text.split_whitespace().skip_while(|word| *word != "pid").nth(1).unwrap();
-        assert!(Command::new("kill").args([signal, id]).status().unwrap().success());
-    }
-
-    /// Waits for the end; what came after the alternate screen was left.
-    #[track_caller]
-    fn end(mut self) -> String {
-        self.stdout.read_to_string(&mut self.text).unwrap();
-        let ended = self.script.wait().unwrap();
-        assert!(ended.success(), "{ended}: {:?}", self.text);
-        assert_eq!(self.text.matches(ENTER).count(), 1, "{:?}", self.text);
-        let (_, after) = self.text.split_once(LEAVE).expect("it left the alternate screen");
-        after.to_owned()
-    }
+fn colours(screen: &Screen) -> Vec<Color> {
+    let (rows, columns) = screen.size();
+    let cells = (0..rows.get()).flat_map(|row| (0..columns.get()).map(move |column| (row, column)));
+    let of = cells.filter_map(|(row, column)| Some(screen.cell(row, column)?.fgcolor()));
+    of.filter(|colour| *colour != Color::Default).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_shows_models_and_pods_and_restores_the_terminal_on_q() {
+async fn enter_leads_from_a_model_to_the_series_of_a_field_and_q_restores_the_terminal() {
     let server = with_one_model(Duration::ZERO).await.uri();
-    for (rows, columns) in [(24, 80), (50, 160)] {
-        let Some(mut terminal) = Terminal::start(&server, rows, columns) else { return };
+    for size in [(24, 80), (50, 160)] {
+        let mut terminal = top(&server, size, &[]);
         terminal.wait_for(MODEL);
-        terminal.wait_for("fresh");
-        terminal.press(b"\r");
-        terminal.wait_for("m-1");
+        let screen = terminal.screen();
+        assert!(screen.alternate_screen() && screen.hide_cursor());
+        assert_eq!(words(screen, 2)[..2], [">", MODEL]);
+        assert!(screen.contents().contains("fresh"), "{}", screen.contents());
+        assert_eq!(words(screen, 1).contains(&"NAMESPACE".to_owned()), size.1 >= 100);
+        terminal.press("\r");
+        terminal.wait_for("> m-0");
         // An arrow is no Esc, and the pods stay.
-        terminal.press(b"\x1b[Bq");
-        assert_eq!(terminal.end(), "");
+        terminal.press("\u{1b}[B");
+        terminal.wait_for("> m-1");
+        terminal.press("\r");
+        terminal.wait_for("pod m-1");
+        terminal.wait_for("asked: ");
+        let text = terminal.text();
+        assert!(text.contains("> queueLength           3         prometheus"), "{text}");
+        assert!(text.contains("vllm:num_requests_waiting"), "{text}");
+        terminal.press("\u{1b}[D");
+        terminal.wait_for("> m-1");
+        terminal.press("q");
+        assert_eq!(terminal.end(), (0, String::new()));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ctrl_c_and_sigterm_restore_the_terminal_too() {
+async fn keys_sort_filter_pause_and_help() {
     let server = with_one_model(Duration::ZERO).await.uri();
-    for signal in [None, Some("-TERM"), Some("-INT")] {
-        let Some(mut terminal) = Terminal::start(&server, 24, 80) else { return };
+    let mut terminal = top(&server, (24, 80), &[]);
+    terminal.wait_for(MODEL);
+    terminal.press("?");
+    terminal.wait_for("reverse the order");
+    terminal.press("x\r");
+    terminal.wait_for("> m-0");
+    terminal.press("sr");
+    terminal.wait_for("by queue reversed");
+    terminal.press("/-1\r");
+    terminal.wait_for("/-1  (Esc shows all)");
+    terminal.wait_until(|screen| !screen.contents().contains("m-0"));
+    terminal.press("p");
+    terminal.wait_for("collector top PAUSED, values of ");
+    // Time goes on, and the values are those of the pause.
+    terminal.wait_for("values of 2s ago");
+    terminal.press("p");
+    terminal.wait_until(|screen| !screen.contents().contains("PAUSED"));
+    terminal.press("q");
+    assert_eq!(terminal.end(), (0, String::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_changes_its_size_is_drawn_anew() {
+    let server = with_one_model(Duration::ZERO).await.uri();
+    let mut terminal = top(&server, (24, 80), &[]);
+    terminal.wait_for("RUNNING");
+    terminal.resize(10, 40);
+    terminal.wait_until(|screen| {
+        let (columns, row) = (words(screen, 1), words(screen, 2));
+        columns == ["MODEL", "STATUS", "QUEUE", "KV"] && row.get(1).is_some_and(|it| it == MODEL)
+    });
+    terminal.resize(40, 200);
+    terminal.wait_until(|screen| words(screen, 1).contains(&"NAMESPACE".to_owned()));
+    terminal.wait_until(|screen| words(screen, 39).first().is_some_and(|word| word == "q"));
+    terminal.press("q");
+    assert_eq!(terminal.end(), (0, String::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_and_signals_restore_the_terminal() {
+    let server = with_one_model(Duration::ZERO).await.uri();
+    for signal in [None, Some("-TERM"), Some("-INT"), Some("-HUP")] {
+        let mut terminal = top(&server, (24, 80), &[]);
         terminal.wait_for(MODEL);
         match signal {
-            None => terminal.press(&[3]),
-            Some(signal) => terminal.kill(signal),
+            None => terminal.press("\u{3}"),
+            Some(signal) => terminal.signal(signal),
         }
-        assert_eq!(terminal.end(), "");
+        assert_eq!(terminal.end(), (0, String::new()), "{signal:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_ends_with_its_terminal() {
+    let server = with_one_model(Duration::ZERO).await.uri();
+    let mut terminal = top(&server, (24, 80), &[]);
+    terminal.wait_for(MODEL);
+    terminal.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stale_unavailable_and_missing_are_words_and_colours_are_not_needed() {
+    for (age, word) in [(90, "stale"), (3600, "unavailable")] {
+        let server = with_one_model(Duration::from_secs(age)).await.uri();
+        for (variables, has_colours) in [(&[][..], true), (&[("NO_COLOR", "1")], false)] {
+            let mut terminal = top(&server, (24, 80), variables);
+            terminal.wait_for(word);
+            assert_eq!(!colours(terminal.screen()).is_empty(), has_colours, "{}", terminal.text());
+            terminal.press("q");
+            assert_eq!(terminal.end(), (0, String::new()));
+        }
+    }
+    let server = empty().await.uri();
+    let named = [("COLLECTOR_MODEL", "org/none"), ("COLLECTOR_NAMESPACE", "prod")];
+    let mut terminal = top(&server, (24, 80), &named);
+    terminal.wait_for("missing");
+    assert!(terminal.text().contains("no metrics of model \"org/none\""), "{}", terminal.text());
+    terminal.press("q");
+    assert_eq!(terminal.end(), (0, String::new()));
 }
 
 #[test]
 fn it_shows_why_there_is_nothing_while_the_server_is_down() {
     // Port 9 of loopback is closed everywhere.
-    let Some(mut terminal) = Terminal::start("http://127.0.0.1:9", 24, 80) else { return };
+    let mut terminal = top("http://127.0.0.1:9", (24, 80), &[]);
     terminal.wait_for("0 models");
-    terminal.wait_for("connect");
-    terminal.press(b"q");
-    assert_eq!(terminal.end(), "");
+    terminal.wait_for("cannot connect");
+    terminal.press("q");
+    assert_eq!(terminal.end(), (0, String::new()));
 }
 
 #[test]

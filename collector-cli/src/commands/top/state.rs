@@ -2,10 +2,11 @@
 
 use std::cmp::Ordering;
 
-use collector_core::{CollectError, ModelRef, Reading, ReplicaMetrics, Replicas};
+use collector_core::{CollectError, ModelRef, PodName, Reading, ReplicaMetrics, Replicas, Tick};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use crate::commands::totals::{mean_usage, total_queue, total_running};
+use crate::output::Look;
 
 /// Longest filter that can be typed.
 const LONGEST_FILTER: usize = 100;
@@ -21,6 +22,10 @@ impl Row {
     pub(super) fn replicas(&self) -> &[ReplicaMetrics] {
         self.reading.as_ref().map_or(&[], |reading| &reading.value().replicas)
     }
+
+    pub(super) fn pod(&self, name: &PodName) -> Option<&ReplicaMetrics> {
+        self.replicas().iter().find(|pod| pod.pod_name == *name)
+    }
 }
 
 /// What was read in one round.
@@ -29,8 +34,14 @@ pub(super) struct Read {
     pub(super) rows: Vec<Row>,
     /// Why there is no list of models.
     pub(super) problem: Option<String>,
-    /// Whether there was a round.
-    pub(super) any: bool,
+    /// When; `None` before the first round.
+    pub(super) at: Option<Tick>,
+}
+
+/// The fetches behind the fields of a model, or why there are none.
+pub(super) struct Traced {
+    pub(super) model: ModelRef,
+    pub(super) looks: Result<Vec<Look>, String>,
 }
 
 /// What rows are ordered by.
@@ -66,6 +77,17 @@ impl Order {
     }
 }
 
+/// What keys stand for.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) enum Mode {
+    #[default]
+    Commands,
+    /// Text of the filter.
+    Filter,
+    /// The help is shown; any key ends it.
+    Help,
+}
+
 /// The state of the screen.
 #[derive(Default)]
 pub(super) struct State {
@@ -74,16 +96,19 @@ pub(super) struct State {
     /// What was read while nothing is to change.
     newest: Option<Read>,
     pub(super) paused: bool,
-    pub(super) help: bool,
+    pub(super) mode: Mode,
     pub(super) order: Order,
     pub(super) reversed: bool,
-    pub(super) filter: String,
-    /// Whether keys are part of the filter.
-    pub(super) typing: bool,
+    /// The text that names of models must have, and that of names of pods.
+    filters: [String; 2],
     /// The place of the marked row among those that are shown.
     pub(super) selected: usize,
     /// The model whose pods are shown.
-    pub(super) open: Option<ModelRef>,
+    pub(super) model: Option<ModelRef>,
+    /// Of this model, the pod whose fields are shown.
+    pub(super) pod: Option<PodName>,
+    /// What is known about their sources.
+    pub(super) traced: Option<Traced>,
 }
 
 impl State {
@@ -96,6 +121,11 @@ impl State {
         }
     }
 
+    /// The model whose fetches are to be traced, for the sources of the fields that are shown.
+    pub(super) fn traces(&self) -> Option<&ModelRef> {
+        self.pod.as_ref().and(self.model.as_ref())
+    }
+
     /// Does what a key stands for; true ends the program.
     pub(super) fn key(&mut self, key: KeyEvent) -> bool {
         if key.kind == KeyEventKind::Release {
@@ -104,29 +134,29 @@ impl State {
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             return key.code == KeyCode::Char('c');
         }
-        if self.typing {
-            self.type_filter(key.code);
-            return false;
-        }
-        if self.help {
-            self.help = false;
-            return key.code == KeyCode::Char('q');
+        match self.mode {
+            Mode::Commands => {}
+            Mode::Filter => {
+                self.type_filter(key.code);
+                return false;
+            }
+            Mode::Help => {
+                self.mode = Mode::Commands;
+                return key.code == KeyCode::Char('q');
+            }
         }
         match key.code {
             KeyCode::Char('q') => return true,
-            KeyCode::Char('?' | 'h') => self.help = true,
+            KeyCode::Char('?' | 'h') => self.mode = Mode::Help,
             KeyCode::Char('s') => self.order = self.order.next(),
             KeyCode::Char('r') => self.reversed = !self.reversed,
-            KeyCode::Char('/') => self.typing = true,
+            KeyCode::Char('/') if self.pod.is_none() => self.mode = Mode::Filter,
             KeyCode::Char('p' | ' ') => self.pause(),
             KeyCode::Up | KeyCode::Char('k') => self.selected = self.selected.saturating_sub(1),
-            KeyCode::Down | KeyCode::Char('j') => self.selected += 1,
+            KeyCode::Down | KeyCode::Char('j') => self.selected = self.selected.saturating_add(1),
             KeyCode::Home | KeyCode::Char('g') => self.selected = 0,
             KeyCode::End | KeyCode::Char('G') => self.selected = usize::MAX,
-            KeyCode::Enter | KeyCode::Right if self.open.is_none() => {
-                self.open = self.models().get(self.selected).map(|row| row.model.clone());
-                self.selected = 0;
-            }
+            KeyCode::Enter | KeyCode::Right => self.open(),
             KeyCode::Esc | KeyCode::Backspace | KeyCode::Left => self.back(),
             _ => {}
         }
@@ -135,11 +165,15 @@ impl State {
     }
 
     fn type_filter(&mut self, key: KeyCode) {
+        let filter = &mut self.filters[usize::from(self.model.is_some())];
         match key {
-            KeyCode::Enter => self.typing = false,
-            KeyCode::Esc => (self.typing, self.filter) = (false, String::new()),
-            KeyCode::Backspace => drop(self.filter.pop()),
-            KeyCode::Char(c) if self.filter.chars().count() < LONGEST_FILTER => self.filter.push(c),
+            KeyCode::Enter => self.mode = Mode::Commands,
+            KeyCode::Esc => {
+                filter.clear();
+                self.mode = Mode::Commands;
+            }
+            KeyCode::Backspace => drop(filter.pop()),
+            KeyCode::Char(c) if filter.chars().count() < LONGEST_FILTER => filter.push(c),
             _ => {}
         }
         self.mark();
@@ -154,20 +188,42 @@ impl State {
         }
     }
 
-    /// One step back: from the pods to the models, with that of the pods marked; else to all rows.
-    fn back(&mut self) {
-        match self.open.take() {
-            Some(model) => {
-                let place = self.models().iter().position(|row| row.model == model);
-                self.selected = place.unwrap_or(0);
+    /// Shows what the marked row is made of: the pods of a model, the fields of a pod.
+    fn open(&mut self) {
+        if self.model.is_none() {
+            self.model = self.models().get(self.selected).map(|row| row.model.clone());
+            self.selected = 0;
+        } else if self.pod.is_none() {
+            let pods = self.opened().map(|row| self.pods(row)).unwrap_or_default();
+            self.pod = pods.get(self.selected).map(|pod| pod.pod_name.clone());
+            if self.pod.is_some() {
+                self.selected = 0;
             }
-            None => self.filter.clear(),
         }
+    }
+
+    /// One step back: to all rows, where there is a filter; else to where this was opened, with it marked.
+    fn back(&mut self) {
+        let place = if let Some(name) = self.pod.take() {
+            self.traced = None;
+            let pods = self.opened().map(|row| self.pods(row)).unwrap_or_default();
+            pods.iter().position(|pod| pod.pod_name == name)
+        } else if !self.filter().is_empty() {
+            self.filters[usize::from(self.model.is_some())].clear();
+            return;
+        } else if let Some(model) = self.model.take() {
+            self.models().iter().position(|row| row.model == model)
+        } else {
+            return;
+        };
+        self.selected = place.unwrap_or(0);
     }
 
     /// Keeps the mark on a row.
     pub(super) fn mark(&mut self) {
         let rows = match self.opened() {
+            // What a pod lacks is shown too, so each has as many.
+            Some(_) if self.pod.is_some() => super::fields::FIELDS.len(),
             Some(row) => self.pods(row).len(),
             None => self.models().len(),
         };
@@ -176,20 +232,23 @@ impl State {
 
     /// The model whose pods are shown.
     pub(super) fn opened(&self) -> Option<&Row> {
-        let model = self.open.as_ref()?;
+        let model = self.model.as_ref()?;
         self.read.rows.iter().find(|row| row.model == *model)
     }
 
-    fn fits(&self, name: &str) -> bool {
-        name.to_lowercase().contains(&self.filter.to_lowercase())
+    /// The text that the names of shown rows have.
+    pub(super) fn filter(&self) -> &str {
+        if self.pod.is_some() { "" } else { &self.filters[usize::from(self.model.is_some())] }
     }
 
     /// The models that are shown, in their order.
     pub(super) fn models(&self) -> Vec<&Row> {
-        let fits = |row: &&Row| {
-            self.fits(row.model.model.as_str()) || self.fits(row.model.namespace.as_str())
+        let filter = &self.filters[0];
+        let has = |row: &&Row| {
+            contains(row.model.model.as_str(), filter)
+                || contains(row.model.namespace.as_str(), filter)
         };
-        let mut rows: Vec<&Row> = self.read.rows.iter().filter(fits).collect();
+        let mut rows: Vec<&Row> = self.read.rows.iter().filter(has).collect();
         let whole = |count: Option<u64>| count.map(|count| count as f64);
         self.arrange(&mut rows, |order, row| match order {
             Order::Name => None,
@@ -201,9 +260,10 @@ impl State {
         rows
     }
 
-    /// The pods of a model that are shown, in their order. A filter of models is none of pods.
+    /// The pods of a model that are shown, in their order.
     pub(super) fn pods<'a>(&self, row: &'a Row) -> Vec<&'a ReplicaMetrics> {
-        let mut pods: Vec<&ReplicaMetrics> = row.replicas().iter().collect();
+        let has = |pod: &&ReplicaMetrics| contains(pod.pod_name.as_str(), &self.filters[1]);
+        let mut pods: Vec<&ReplicaMetrics> = row.replicas().iter().filter(has).collect();
         let whole = |count: Option<u64>| count.map(|count| count as f64);
         self.arrange(&mut pods, |order, pod| match order {
             Order::Name => None,
@@ -234,4 +294,9 @@ impl State {
             (None, None) => Ordering::Equal,
         });
     }
+}
+
+/// Whether a name has a text, in letters of either case.
+fn contains(name: &str, text: &str) -> bool {
+    name.to_lowercase().contains(&text.to_lowercase())
 }
