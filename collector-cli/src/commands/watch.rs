@@ -32,7 +32,7 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let format = format(global, &[Format::Table, Format::Json])?;
     let selection = select.selection()?;
-    let settings = Settings::load_with_window(base, global, Verbosity::OneShot, window)?;
+    let settings = Settings::load_with_window(base, global, Verbosity::Lines, window)?;
     settings.warn();
     super::block_on(async {
         let mut signals = StopSignals::catch()?;

@@ -18,6 +18,8 @@ mod keda;
 #[cfg(feature = "promql")]
 mod keda_arithmetic;
 mod messages;
+#[cfg(feature = "epp")]
+mod messages_of_servers;
 mod on_a_terminal;
 #[cfg(feature = "epp")]
 mod pods;

@@ -10,6 +10,7 @@ use collector_core::{Check, CheckStatus, duration};
 use super::PAUSE;
 use crate::args::Format;
 use crate::exit::Failure;
+use crate::logging;
 use crate::output::{CheckDocument, Colour, painted, print, printable, printed_json, signs};
 
 /// Groups in the order in which they build on each other.
@@ -106,6 +107,8 @@ impl Report {
 
     /// Prints what has not been printed yet, and the verdict.
     pub(super) fn finish(mut self, format: Format, stopped: Option<&str>) -> Result<(), Failure> {
+        let details = self.checks.iter().map(|check| check.detail.as_str());
+        logging::release(&details.collect::<Vec<_>>().join("\n"));
         // Each source comes with its own groups.
         self.checks.sort_by_key(place);
         if format == Format::Json {
