@@ -95,18 +95,21 @@ impl Terminal {
         writer.flush().unwrap();
     }
 
+    #[cfg_attr(not(feature = "tui"), expect(dead_code))]
     pub(crate) fn resize(&mut self, rows: u16, columns: u16) {
         let (screen_rows, screen_columns) = size_of_screen(rows, columns);
         self.parser.screen_mut().set_size(screen_rows, screen_columns);
         self.master.as_ref().unwrap().resize(size(rows, columns)).unwrap();
     }
 
+    #[cfg_attr(not(feature = "tui"), expect(dead_code))]
     pub(crate) fn signal(&self, signal: &str) {
         let id = self.child.process_id().unwrap().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
     }
 
     /// Closes the terminal, as a window does; the exit code.
+    #[cfg_attr(not(feature = "tui"), expect(dead_code))]
     pub(crate) fn close(mut self) -> u32 {
         self.keys = None;
         self.master = None;

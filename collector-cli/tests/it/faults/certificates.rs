@@ -89,6 +89,7 @@ impl Pair {
     }
 
     /// One that has a name only where nobody looks any more.
+    #[cfg_attr(not(feature = "epp"), expect(dead_code))]
     pub(crate) fn of_common_name(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
