@@ -3,6 +3,9 @@
 use std::io::{Read, Write};
 use std::num::NonZero;
 use std::process::Command;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 use vt100::{Parser, Screen};
@@ -16,7 +19,12 @@ pub(crate) struct Terminal {
     parser: Parser,
     /// How the terminal was before the program started, as text.
     before: String,
+    /// While it is there, the program is not killed.
+    _in_time: Sender<()>,
 }
+
+/// A program that shows something else than a test waits for is killed after this time, so that the test fails.
+const LONGEST: Duration = Duration::from_secs(120);
 
 fn size(rows: u16, cols: u16) -> PtySize {
     PtySize { rows, cols, ..PtySize::default() }
@@ -45,7 +53,15 @@ impl Terminal {
         let (screen_rows, screen_columns) = size_of_screen(rows, columns);
         let before = settings(&*pair.master);
         let child = pair.slave.spawn_command(command).unwrap();
+        let (in_time, over) = channel();
+        let mut killer = child.clone_killer();
+        thread::spawn(move || {
+            if over.recv_timeout(LONGEST) == Err(RecvTimeoutError::Timeout) {
+                let _ = killer.kill();
+            }
+        });
         Self {
+            _in_time: in_time,
             child,
             output: pair.master.try_clone_reader().unwrap(),
             keys: Some(pair.master.take_writer().unwrap()),
