@@ -1,14 +1,16 @@
 //! What mistakes on the side of servers and pods are answered with.
 
+use std::fmt::Write as _;
 use std::fs;
 
+use collector_testkit::PrometheusServer;
 use tempfile::TempDir;
 
 use crate::fake_prometheus::{MODEL, NAMESPACE};
 use crate::faults::certificates::{Authority, Pair};
-use crate::faults::fleet::Fleet;
+use crate::faults::fleet::{Fleet, wall};
 use crate::faults::server::{Reply, Server};
-use crate::process::{Ended, collector, collector_of, run};
+use crate::process::{Ended, Served, collector, collector_of, run};
 
 const PAGE: &str = "vllm:num_requests_waiting{model_name=\"m\"} 3\n\
                     vllm:num_requests_running{model_name=\"m\"} 1\n\
@@ -238,4 +240,50 @@ fn a_certificate_with_a_common_name_alone_says_that_no_name_in_it_counts() {
     let ended = with_pods(&[&url], &known, &[&GET[..], &["n"]].concat());
     assert_eq!(ended.exit, 5, "{}", ended.stderr);
     assert!(ended.stderr.contains("subjectAltName"), "{}", ended.stderr);
+}
+
+/// A Prometheus that has scraped SGLang for two minutes.
+async fn prometheus_of_sglang() -> Option<PrometheusServer> {
+    let now = wall();
+    let names = [("num_queue_reqs", 3.0), ("num_running_reqs", 2.0), ("token_usage", 0.5)];
+    let mut page = String::new();
+    for (name, value) in names {
+        writeln!(page, "# TYPE sglang:{name} gauge").unwrap();
+        for ago in (0..=120).rev().step_by(15) {
+            let labels = r#"model_name="org/model",namespace="prod",pod="s-0""#;
+            writeln!(page, "sglang:{name}{{{labels}}} {value} {}", now - f64::from(ago)).unwrap();
+        }
+    }
+    PrometheusServer::start_with_history_or_skip(&(page + "# EOF\n")).await
+}
+
+#[tokio::test]
+async fn a_model_of_another_engine_than_vllm_is_found() {
+    let Some(server) = prometheus_of_sglang().await else { return };
+    let read = |args: &[&str]| run(&mut collector_of(&server.url()), args);
+    let found = read(&["get", "replicas", MODEL, "-n", NAMESPACE, "-o", "json"]);
+    assert_eq!(found.exit, 0, "{}", found.stderr);
+    let replica = &found.json()["replicas"][0];
+    assert_eq!((&replica["engine"], &replica["queueLength"]), (&"sglang".into(), &3.into()));
+    assert!(read(&["get", "models"]).stdout.contains(MODEL));
+    let checked = read(&["check", MODEL, "-n", NAMESPACE]).stdout;
+    assert!(checked.contains("available: MetricsFound"), "{checked}");
+    assert!(!checked.contains("does it scrape"), "{checked}");
+}
+
+#[test]
+fn a_misspelt_parameter_of_the_http_api_is_answered_with_those_there_are() {
+    let served = Served::start(&mut collector_of("http://127.0.0.1:9"));
+    for (path, says) in [
+        (
+            "/api/v1/replicas?modell=a",
+            "unknown parameter \"modell\": the parameters are model, namespace",
+        ),
+        ("/readyz?namespace=a", "unknown parameter \"namespace\": this path takes no parameters"),
+    ] {
+        let answer = served.get(path);
+        assert_eq!(answer.status, 400, "{path}: {}", answer.body);
+        let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.starts_with(says), "{message}");
+    }
 }
