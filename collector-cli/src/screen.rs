@@ -40,17 +40,31 @@ impl Screen {
     /// Shows the alternate screen, and reads keys where stdin is a terminal too; `None` where stdout is no
     /// terminal that has such a screen.
     pub(crate) fn enter() -> Result<Option<(Self, Keys)>, Failure> {
+        let Some(screen) = Self::show()? else { return Ok(None) };
+        let shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_read = shown.as_ref().is_some_and(|before| before.input.is_some());
+        drop(shown);
+        Ok(Some((screen, Keys(is_read.then(keys)))))
+    }
+
+    /// The same for a caller who reads the keys.
+    pub(crate) fn show() -> Result<Option<Self>, Failure> {
         let is_dumb = env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
         if is_dumb || !io::stdout().is_terminal() {
             return Ok(None);
         }
         let input = if io::stdin().is_terminal() { read_keys_at_once() } else { None };
-        let keys = Keys(input.is_some().then(keys));
         *SHOWN.lock().unwrap_or_else(PoisonError::into_inner) = Some(Before { input });
         // From here on the normal screen is restored in any case.
         let screen = Self(&SHOWN);
         print(ENTER)?;
-        Ok(Some((screen, keys)))
+        Ok(Some(screen))
+    }
+
+    /// Whether it has not been left, as it is after a panic elsewhere.
+    #[cfg(feature = "tui")]
+    pub(crate) fn is_shown(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Rows and columns, where the terminal says.
@@ -139,4 +153,50 @@ fn keys() -> mpsc::UnboundedReceiver<u8> {
         while matches!(io::stdin().read(&mut key), Ok(1)) && sender.send(key[0]).is_ok() {}
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic;
+
+    use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+
+    use super::*;
+
+    const TEST: &str = "screen::tests::a_panic_restores_the_terminal_before_it_is_reported";
+
+    /// Set for the program that runs in the test's terminal: the test again.
+    const INSIDE: &str = "COLLECTOR_TEST_IN_A_TERMINAL";
+
+    #[test]
+    fn a_panic_restores_the_terminal_before_it_is_reported() {
+        if env::var_os(INSIDE).is_some() {
+            panic::set_hook(Box::new(crate::report_panic));
+            let _screen = Screen::show().unwrap().expect("a terminal");
+            panic!("in the middle of drawing");
+        }
+        let terminal = native_pty_system().openpty(PtySize::default()).unwrap();
+        let settings = || {
+            let now = terminal.master.get_termios().unwrap();
+            format!("{:?} {:?}", now.local_flags, now.control_chars)
+        };
+        let before = settings();
+        let mut command = CommandBuilder::new(env::current_exe().unwrap());
+        command.args(["--exact", TEST, "--nocapture"]);
+        command.env(INSIDE, "1");
+        command.env("TERM", "xterm");
+        let mut child = terminal.slave.spawn_command(command).unwrap();
+        let mut output = terminal.master.try_clone_reader().unwrap();
+        let (mut text, mut some) = (Vec::new(), [0; 4096]);
+        while !String::from_utf8_lossy(&text).contains("screen.rs:") {
+            let read = output.read(&mut some).unwrap();
+            text.extend_from_slice(&some[..read]);
+        }
+        assert_ne!(child.wait().unwrap().exit_code(), 0);
+        let text = String::from_utf8(text).unwrap();
+        let (before_it, after) = text.split_once(LEAVE).expect("it left the alternate screen");
+        assert!(before_it.contains(ENTER), "{text:?}");
+        assert!(after.contains("internal error, please report it: in the middle of drawing"));
+        assert_eq!(settings(), before, "keys are left as the program needs them");
+    }
 }

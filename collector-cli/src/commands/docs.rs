@@ -16,6 +16,7 @@ macro_rules! pages {
 const PAGES: &[Page] = &pages! {
     "install": "packages, the container image and systemd";
     "getting-started": "from the demo to a daemon with a configuration";
+    "terminal": "every command: read, watch, find what is wrong";
     "concepts": "missing, zero and error; age; windows; a glossary";
     "fields": "every field of a reading, and its unit";
     "configuration": "every key, its default and its variable";
