@@ -1,0 +1,74 @@
+// Where the page's data comes from: the only place that asks the collector for readings.
+
+const INTERVAL = 2000;
+const LONGEST_PAUSE = 30000;
+const DEADLINE = 10000;
+
+/** Asks for JSON. An answer with an error status is an answer too: `/readyz` is 503 until it is ready. */
+export async function ask(path) {
+  const answer = await fetch(path, { signal: AbortSignal.timeout(DEADLINE), cache: "no-store" });
+  if (!answer.headers.get("content-type")?.startsWith("application/json")) {
+    throw new Error(path + " answers with status " + answer.status);
+  }
+  return answer.json();
+}
+
+/**
+ * Calls `onReadings({replicas, allocations, readiness})` with all readings, and `onError(error)` whenever they
+ * cannot be had. Asks every two seconds while the page is seen, more seldom when answers take long or fail.
+ */
+export function watch({ onReadings, onError }) {
+  let timer;
+  let failures = 0;
+  let busy = false;
+
+  async function poll() {
+    if (busy || document.hidden) return;
+    busy = true;
+    clearTimeout(timer);
+    const start = performance.now();
+    try {
+      const [replicas, allocations, readiness] =
+        await Promise.all(["api/v1/replicas", "api/v1/allocation", "readyz"].map(ask));
+      if (!Array.isArray(replicas.items) || !Array.isArray(allocations.items)) {
+        throw new Error("the answer is not a list");
+      }
+      failures = 0;
+      onReadings({ replicas: replicas.items, allocations: allocations.items, readiness });
+    } catch (error) {
+      failures += 1;
+      onError(error);
+    }
+    busy = false;
+    // Long answers are a burden to both sides: at most a fifth of the time goes into them.
+    const pause = Math.max(INTERVAL * 2 ** Math.min(failures, 4), 4 * (performance.now() - start));
+    timer = setTimeout(poll, Math.min(pause, LONGEST_PAUSE));
+  }
+
+  document.addEventListener("visibilitychange", poll);
+  poll();
+}
+
+/** The counters and gauges of the collector itself, by name and labels, up to where readings start. */
+export async function ownMetrics() {
+  const answer = await fetch("metrics", { signal: AbortSignal.timeout(DEADLINE), cache: "no-store" });
+  if (!answer.ok) throw new Error("metrics answers with status " + answer.status);
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    text += value;
+    // The readings are long, and the page has them already.
+    if (text.includes("\ncollector_replica_")) {
+      await reader.cancel();
+      break;
+    }
+  }
+  const metrics = new Map();
+  for (const line of text.split("\n")) {
+    const space = line.lastIndexOf(" ");
+    if (space > 0 && !line.startsWith("#")) metrics.set(line.slice(0, space), Number(line.slice(space + 1)));
+  }
+  return metrics;
+}
