@@ -14,6 +14,8 @@ mod keda;
 mod keda_arithmetic;
 mod messages;
 #[cfg(feature = "epp")]
+mod page;
+#[cfg(feature = "epp")]
 mod pods;
 mod process;
 mod real;
