@@ -11,7 +11,7 @@ use crate::commands::{SamplesDocument, ScrapeDocument};
 use crate::output::{
     AllocationDocument, CheckDocument, ConfigDocument, ErrorDocument, ExplainDocument,
     ListDocument, ModelItem, PaceDocument, ReadingItem, RemovedDocument, ReplicasDocument,
-    ValidationDocument,
+    ValidationDocument, VersionDocument,
 };
 use crate::server::{HealthDocument, ReadinessDocument};
 
@@ -42,6 +42,7 @@ fn the_published_schemas_are_up_to_date() {
         ("check", of::<CheckDocument<'static>>()),
         ("config", of::<ConfigDocument>()),
         ("validation", of::<ValidationDocument<'static>>()),
+        ("version", of::<VersionDocument<'static>>()),
         ("removed", of::<RemovedDocument>()),
         ("health", of::<HealthDocument>()),
         ("readiness", of::<ReadinessDocument>()),

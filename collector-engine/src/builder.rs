@@ -209,6 +209,7 @@ impl Builder {
             batch_window: self.batch_window,
             paces,
             counters: Counters::default(),
+            ages: std::sync::Mutex::default(),
             models: crate::state::Models::default(),
             // Read before the directory's variants are: a change in between is then followed.
             directory_generation: directory_generation.into(),

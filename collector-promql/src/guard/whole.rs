@@ -34,9 +34,9 @@ const SERIES_PER_QUERY: usize = 50;
 const DEMAND: Duration = Duration::from_secs(60);
 /// Metrics that are read, and queries of each that are counted.
 const METRICS_MAX: usize = 16;
-const QUERIES_MAX: usize = 10_000;
+const QUERIES_MAX: usize = 2_000;
 /// Metrics whose queries are counted.
-const COUNTED_MAX: usize = 1_000;
+const COUNTED_MAX: usize = 256;
 /// How long a metric is not read after a failure, or because it has too many series.
 const PAUSE: Duration = Duration::from_secs(300);
 /// Tells the samples of the answer apart: the index of the metric, and `v` for values or `t` for their times.
@@ -242,6 +242,9 @@ impl Instant {
     /// Reads the answer to [`query_of`] these metrics.
     pub(crate) fn read(body: &[u8], metrics: &[String], asked_at: Tick) -> Result<Self, String> {
         let unexpected = || "the answer has unexpected labels".to_owned();
+        if answer::has_warnings(body) {
+            return Err("the server warns of its answer".to_owned());
+        }
         let mut evaluated_at = None;
         let mut values = Vec::new();
         let mut times: HashMap<(usize, Labels), f64> = HashMap::new();

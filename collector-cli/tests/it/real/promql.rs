@@ -86,7 +86,7 @@ async fn missing_data_is_an_error_and_not_zero() {
     let form: String =
         url::form_urlencoded::Serializer::new(String::new()).append_pair("query", running).finish();
     let post = format!(
-        "POST /prometheus/api/v1/query HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+        "POST /prometheus/api/v1/query HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
         form.len()
     );

@@ -19,6 +19,7 @@ struct Fleet {
     /// The series of each model, instead of two.
     series: AtomicUsize,
     rejects_wholes: AtomicBool,
+    warns: AtomicBool,
     hangs: AtomicBool,
 }
 
@@ -54,6 +55,10 @@ impl Upstream for Fleet {
         if query.starts_with("label_replace(vector(time())") {
             self.wholes.fetch_add(1, Ordering::SeqCst);
             let rejects = self.rejects_wholes.load(Ordering::SeqCst);
+            if self.warns.load(Ordering::SeqCst) {
+                let body = answer::with_warnings(&self.whole().body, &["partial".to_owned()]);
+                return Ok(Passed::new(200, None, body.unwrap()));
+            }
             return if rejects { Err(Unanswered::too_large("16 MiB")) } else { Ok(self.whole()) };
         }
         if query.starts_with("label_replace(label_replace(count(") {
@@ -203,6 +208,15 @@ async fn a_metric_that_cannot_be_read_is_left_to_the_server() {
     pass(5).await;
     check_all(&ask_all(&guard).await);
     assert_eq!(fleet.asked(), (0, 30, 30), "it is not tried again at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_metric_that_the_server_warns_of_is_left_to_it() {
+    let fleet = Arc::new(Fleet::default());
+    fleet.warns.store(true, Ordering::SeqCst);
+    let guard = guard(&fleet);
+    ask_all(&guard).await;
+    assert_eq!(fleet.asked(), (1, 30, 30));
 }
 
 #[tokio::test(start_paused = true)]
