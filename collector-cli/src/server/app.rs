@@ -11,6 +11,7 @@ use collector_engine::CachingCollector;
 use tokio::sync::watch;
 
 use super::access::Access;
+use super::page::Changes;
 use super::recorder::Recorder;
 use super::reloads::Reloads;
 use super::respond::Refusal;
@@ -28,6 +29,8 @@ pub(crate) struct App {
     /// The configuration of the collector.
     pub(crate) loaded: Loaded,
     pub(crate) reloads: Arc<Reloads>,
+    /// What open pages show.
+    pub(crate) page: Changes,
     /// The PromQL API, where it is switched on.
     #[cfg(feature = "promql")]
     pub(crate) promql: Option<Arc<super::Promql>>,

@@ -1,5 +1,8 @@
 //! The live page: its own few files, and nothing from elsewhere.
 
+mod changes;
+mod row;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -7,6 +10,7 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 
+pub(crate) use self::changes::Changes;
 use super::app::App;
 
 /// Its own files, its own API, and nothing else; no script makes markup of text, so names stay text.
@@ -41,7 +45,10 @@ const FILES: [(&str, &str, &str); 10] = [
 
 /// The routes of the page.
 pub(super) fn routes() -> Router<Arc<App>> {
-    FILES.into_iter().fold(Router::new(), |router, (path, media_type, text)| {
+    let data = Router::new()
+        .route("/page/changes", get(changes::changes))
+        .route("/page/model", get(changes::model));
+    FILES.into_iter().fold(data, |router, (path, media_type, text)| {
         router.route(path, get(move || async move { file(media_type, text) }))
     })
 }

@@ -21,8 +21,9 @@ use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use super::app::Peer;
-use super::{Access, App, Lifecycle, Recorder, Reloads};
+use super::{Access, App, Changes, Lifecycle, Recorder, Reloads};
 
+mod page;
 #[cfg(feature = "promql")]
 mod promql;
 
@@ -113,6 +114,7 @@ impl Fixture {
             ready: AtomicBool::new(false),
             loaded,
             reloads: Arc::new(Reloads::new(Arc::clone(&reloads_clock))),
+            page: Changes::default(),
             #[cfg(feature = "promql")]
             promql: promql.map(Arc::new),
         });

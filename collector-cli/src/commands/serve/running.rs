@@ -14,7 +14,8 @@ use crate::exit::Failure;
 #[cfg(feature = "promql")]
 use crate::server::Promql;
 use crate::server::{
-    Access, App, Door, Lifecycle, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, Recorder, Reloads,
+    Access, App, Changes, Door, Lifecycle, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, Recorder,
+    Reloads,
 };
 
 /// How long the fetches of a former collector are waited for. Those that take longer go on and answer their callers.
@@ -80,6 +81,7 @@ impl Running {
             ready: AtomicBool::new(!refreshes || was_ready),
             loaded: settings.loaded.clone(),
             reloads: Arc::clone(&fixed.reloads),
+            page: Changes::default(),
             #[cfg(feature = "promql")]
             promql,
         });

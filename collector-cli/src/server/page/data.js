@@ -4,7 +4,7 @@ const INTERVAL = 2000;
 const LONGEST_PAUSE = 30000;
 const DEADLINE = 10000;
 
-/** Asks for JSON. An answer with an error status is an answer too: `/readyz` is 503 until it is ready. */
+/** Asks for JSON. An answer with an error status is an answer too: it says what is wrong. */
 export async function ask(path) {
   const answer = await fetch(path, { signal: AbortSignal.timeout(DEADLINE), cache: "no-store" });
   if (!answer.headers.get("content-type")?.startsWith("application/json")) {
@@ -14,11 +14,12 @@ export async function ask(path) {
 }
 
 /**
- * Calls `onReadings({replicas, allocations, readiness})` with all readings, and `onError(error)` whenever they
- * cannot be had. Asks every two seconds while the page is seen, more seldom when answers take long or fail.
+ * Calls `onChanges(answer)` with what has changed since the call before, and `onError(error)` whenever that cannot be
+ * had. Asks every two seconds while the page is seen, more seldom when answers take long or fail.
  */
-export function watch({ onReadings, onError }) {
+export function watch({ onChanges, onError }) {
   let timer;
+  let version = null;
   let failures = 0;
   let busy = false;
 
@@ -28,13 +29,11 @@ export function watch({ onReadings, onError }) {
     clearTimeout(timer);
     const start = performance.now();
     try {
-      const [replicas, allocations, readiness] =
-        await Promise.all(["api/v1/replicas", "api/v1/allocation", "readyz"].map(ask));
-      if (!Array.isArray(replicas.items) || !Array.isArray(allocations.items)) {
-        throw new Error("the answer is not a list");
-      }
+      const answer = await ask("page/changes" + (version === null ? "" : "?after=" + version));
+      if (!Array.isArray(answer.models)) throw new Error(answer.error?.message ?? "the answer has no models");
+      version = answer.version;
       failures = 0;
-      onReadings({ replicas: replicas.items, allocations: allocations.items, readiness });
+      onChanges(answer);
     } catch (error) {
       failures += 1;
       onError(error);

@@ -5,8 +5,6 @@ import { count, counted, duration, each, element, millis, missing, percent, safe
 
 /** So many replicas are shown; the others are counted. */
 const MOST_ROWS = 300;
-/** How long a refresh interval is taken for the present one. */
-const PACE_MS = 15000;
 
 /** Fields of a replica, with what they are. */
 const FIELDS = [
@@ -27,7 +25,9 @@ export class Detail {
   #models;
   #node;
   #key = null;
-  #pace = null;
+  /** `{replicas, allocations, pace}` of the opened model, when they were received, and why they are not newer. */
+  #received = null;
+  #failure = null;
   #parts;
 
   constructor(node, models, onClose) {
@@ -60,9 +60,11 @@ export class Detail {
 
   open(key) {
     this.#key = key;
-    this.#pace = null;
+    this.#received = null;
+    this.#failure = null;
     this.#node.hidden = false;
     this.update();
+    this.ask();
     this.#node.scrollTop = 0;
     this.#parts.title.focus({ preventScroll: true });
   }
@@ -72,27 +74,48 @@ export class Detail {
     this.#node.hidden = true;
   }
 
+  /** Asks for the opened model again. */
+  async ask() {
+    const key = this.#key;
+    const model = this.#models.all.get(key);
+    if (!model) return;
+    try {
+      const answer = await ask("page/model?id=" + model.id);
+      if (this.#key !== key) return;
+      const { replicas: item } = answer;
+      // An id of another process may be that of another model.
+      if (item?.model !== model.name || item.namespace !== model.namespace) return;
+      this.#received = { ...answer, at: performance.now() };
+      this.#failure = null;
+    } catch (error) {
+      if (this.#key !== key) return;
+      this.#failure = error.message;
+    }
+    this.update();
+  }
+
   update() {
     if (this.#key === null) return;
-    const model = this.#models.all.get(this.#key);
     const { title, under, notes, facts, variants, replicas, more, fields } = this.#parts;
-    if (!model) {
-      setText(under, "It is not tracked any more.");
-      for (const part of [notes, facts, variants, replicas, more, fields]) part.hidden = true;
+    const [namespace, name] = JSON.parse(this.#key);
+    setText(title, safe(name));
+    const gone = !this.#models.all.has(this.#key);
+    setText(under, "in namespace " + safe(namespace) + (gone ? "; it is not tracked any more" : ""));
+    if (!this.#received) {
+      list(notes, this.#failure === null || gone ? [] : ["it cannot be read: " + this.#failure]);
+      for (const part of [facts, variants, replicas, more, fields]) part.hidden = true;
       return;
     }
-    const { item } = model;
-    this.#askPace(item);
-    setText(title, safe(item.model));
-    setText(under, "in namespace " + safe(item.namespace));
-    facts.hidden = fields.hidden = false;
-    list(notes, remarks(item));
-    const pairs = this.#facts(item);
+    const { replicas: item, allocations, pace } = this.#received;
+    const before = this.#failure === null ? [] : ["what follows is from before: " + this.#failure];
+    list(notes, [...before, ...remarks(item)]);
+    facts.hidden = false;
+    const pairs = this.#facts(item, pace);
     each(facts, pairs, () => element("div", "", element("dt"), element("dd")), (pair, [name, value]) => {
       setText(pair.firstElementChild, name);
       show(pair.lastElementChild, value);
     });
-    this.#showVariants(variants, model.allocations);
+    this.#showVariants(variants, allocations);
     const rows = item.replicas ?? [];
     this.#showReplicas(replicas, item, rows.slice(0, MOST_ROWS));
     more.hidden = rows.length <= MOST_ROWS;
@@ -101,35 +124,21 @@ export class Detail {
     this.#showFields(fields, item, rows);
   }
 
-  async #askPace(item) {
-    const now = performance.now();
-    if (this.#pace && now - this.#pace.at < PACE_MS) return;
-    const asked = { at: now, answer: this.#pace?.answer };
-    this.#pace = asked;
-    const query = new URLSearchParams({ model: item.model, namespace: item.namespace });
-    try {
-      asked.answer = await ask("api/v1/pace?" + query);
-    } catch {
-      // That the collector does not answer is shown elsewhere.
-      return;
-    }
-    if (this.#pace === asked) this.update();
+  /** An age that was received, by now. */
+  #age(seconds) {
+    return typeof seconds === "number" ? seconds + (performance.now() - this.#received.at) / 1000 : null;
   }
 
-  #facts(item) {
-    const pace = this.#pace?.answer;
-    const ttl = pace?.ttlSeconds;
-    const interval = typeof ttl === "number"
-      ? { text: duration(ttl) + " (" + safe(pace.because) + ")" } : missing("not asked yet");
+  #facts(item, pace) {
+    const ttl = pace.ttlSeconds;
+    const interval = { text: duration(ttl) + " (" + safe(pace.because) + ")" };
     if (item.error) {
       return [
         ["Status", { text: "no reading: " + safe(item.error.reason) }],
         ["Refresh interval", interval],
       ];
     }
-    const age = this.#models.age(item.ageSeconds);
-    let next = missing("not known yet");
-    if (typeof ttl === "number") next = { text: age < ttl ? "within " + duration(ttl - age) : "due" };
+    const age = this.#age(item.ageSeconds);
     return [
       ["Status", { text: (this.#models.connected ? "" : "was ") + item.status + (item.partial ? ", partial" : "") }],
       ["Age", seconds(age)],
@@ -137,7 +146,7 @@ export class Detail {
       ["From", { text: safe(item.backend) + " (" + safe(item.source) + ")" }],
       ["Window", seconds(item.windowSeconds, "the backend does not report it")],
       ["Refresh interval", interval],
-      ["Next refresh", next],
+      ["Next refresh", { text: age < ttl ? "within " + duration(ttl - age) : "due" }],
     ];
   }
 
@@ -163,7 +172,7 @@ export class Detail {
         from("avgInputTokens", tenths(load.avgInputTokens, why("avgInputTokens"))),
         from("avgOutputTokens", tenths(load.avgOutputTokens, why("avgOutputTokens"))),
         count(item.maxBatch, "not configured"),
-        seconds(this.#models.age(item.ageSeconds)),
+        seconds(this.#age(item.ageSeconds)),
       ];
     });
   }
@@ -180,7 +189,7 @@ export class Detail {
         ...shown.map(([field, , , format]) =>
           withOrigin(format(row[field], why(item, row, field)), row.marks?.[field], item)),
         latency("ttft", "p50Ms"), latency("ttft", "p99Ms"), latency("itl", "p50Ms"), latency("itl", "p99Ms"),
-        seconds(this.#models.age(row.ageSeconds)),
+        seconds(this.#age(row.ageSeconds)),
       ];
     });
   }

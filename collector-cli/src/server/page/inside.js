@@ -2,7 +2,7 @@
 
 import { ownMetrics } from "./data.js";
 import { fill, table } from "./detail.js";
-import { count, each, element, missing, percent, safe, seconds, setText, show } from "./text.js";
+import { count, duration, each, element, missing, percent, safe, setText, show } from "./text.js";
 
 const INTERVAL = 5000;
 
@@ -41,20 +41,18 @@ export class Inside {
     if (!this.#node.hidden) this.#timer = setTimeout(() => this.#ask(), INTERVAL);
   }
 
-  /** Shows the backends of `/readyz`. */
-  update({ backends = [] }) {
-    if (this.#node.hidden && backends.length === 0) return;
+  /** Shows the backends. */
+  update(backends) {
     const columns = ["Backend", "State", "Circuit", "Fetches failed", "Last success", "Requests", "Last error"];
     fill(this.#backends, columns, backends, it => [
       { text: safe(it.name) },
       { text: it.state, className: it.state === "down" ? "bad" : "" },
       {
-        text: it.breaker + (it.retryInSeconds === null ? "" : ", tried again in " + seconds(it.retryInSeconds).text),
+        text: it.breaker + (it.retryInSeconds === null ? "" : ", tried again in " + duration(it.retryInSeconds)),
         className: it.breaker === "closed" ? "" : "bad",
       },
       { text: it.recentFailures + " of the last " + it.recentLooks },
-      seconds(it.lastSuccessAgeSeconds, "none yet").text === "–" ? missing("none yet")
-        : { text: seconds(it.lastSuccessAgeSeconds).text + " ago" },
+      it.lastSuccessAgeSeconds === null ? missing("none yet") : { text: duration(it.lastSuccessAgeSeconds) + " ago" },
       count(it.requests),
       { text: it.lastError === null ? "none" : safe(it.lastError), className: it.lastError === null ? "" : "bad" },
     ]);

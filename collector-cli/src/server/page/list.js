@@ -26,11 +26,11 @@ const COLUMNS = [
     label: "Model",
     order: model => model.searched,
     make: cell => cell.append(element("bdi", "name"), element("bdi", "under")),
-    fill(cell, { item }) {
+    fill(cell, model) {
       const [name, under] = cell.children;
-      setText(name, safe(item.model));
-      setText(under, safe(item.error ? item.namespace + ": " + item.error.message : item.namespace));
-      const title = safe(item.error?.message ?? item.model);
+      setText(name, safe(model.name));
+      setText(under, safe(model.namespace) + (model.error ? ": " + safe(model.error) : ""));
+      const title = safe(model.error ?? model.name);
       if (cell.title !== title) cell.title = title;
     },
   },
@@ -64,8 +64,8 @@ const COLUMNS = [
   {
     name: "age",
     label: "Age",
-    order: model => model.item.ageSeconds ?? null,
-    fill: (cell, { item }, models) => show(cell, seconds(models.age(item.ageSeconds), item.error?.message)),
+    order: (model, models) => models.age(model),
+    fill: (cell, model, models) => show(cell, seconds(models.age(model), model.error)),
   },
 ];
 
@@ -137,7 +137,7 @@ export class List {
     this.#shown = [...this.#models.all.values()]
       .filter(model => this.#status === null || model.cells.status === this.#status)
       .filter(model => words.every(word => model.searched.includes(word)))
-      .map(model => [column.order(model), model])
+      .map(model => [column.order(model, this.#models), model])
       .sort(([a, first], [b, second]) => {
         // What is not known is neither little nor much: it comes last either way.
         if ((a === null) !== (b === null)) return a === null ? 1 : -1;
@@ -232,7 +232,7 @@ export class List {
     if (row.dataset.key === model.key && row.version === version) return;
     row.dataset.key = model.key;
     row.version = version;
-    row.classList.toggle("error", model.item.error !== undefined);
+    row.classList.toggle("error", model.error !== undefined);
     COLUMNS.forEach((column, index) => {
       const cell = row.children[index];
       column.fill(column.make ? cell : cell.firstElementChild, model, this.#models);

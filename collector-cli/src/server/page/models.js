@@ -1,106 +1,82 @@
-// The models as the page knows them: a summary of each reading, and the last values of its queue.
+// The models as the page knows them: what was last received of each, and the last values of its queue.
 
 import { count, missing, percent, tenths } from "./text.js";
 
 /** So many values of each model's queue are kept. */
 export const HISTORY = 60;
+/** After a longer pause the line through these values is broken. */
+const PAUSE_MS = 15000;
 
 /** From the worst to the best. */
 export const STATUSES = ["failed", "missing", "unavailable", "stale", "pending", "fresh"];
 
-export const keyOf = item => JSON.stringify([item.namespace, item.model]);
-
-/**
- * A total of the replicas; unknown as soon as one of them is: a total without it would be a wrong number.
- */
-function total(item, replicas, field, add) {
-  const values = replicas.map(row => row[field]).filter(value => typeof value === "number");
-  if (replicas.length === 0) return missing("no live replica");
-  if (values.length < replicas.length) {
-    const without = replicas.find(row => typeof row[field] !== "number");
-    const reason = item.failed?.[field] ?? without.reasons?.[field];
-    return missing((replicas.length - values.length) + " of " + replicas.length + " replicas report none"
-      + (reason ? ": " + reason : ""));
-  }
-  return add(values);
-}
-
-const sum = values => values.reduce((so, value) => so + value, 0);
-
-function statusOf(item) {
-  if (!item.error) return item.status;
-  switch (item.error.reason) {
-    case "MetricsMissing": return "missing";
-    case "MetricsStale": return "unavailable";
-    case "MetricsPending": return "pending";
-    default: return "failed";
-  }
-}
-
-function arrivalRate(allocations) {
-  if (allocations.length === 0) return missing("no variant of the model is tracked, and rates are those of variants");
-  const without = allocations.find(item => typeof item.load?.arrivalRatePerMinute !== "number");
-  if (without) {
-    const why = without.error?.message ?? without.failed?.arrivalRatePerMinute
-      ?? without.reasons?.arrivalRatePerMinute;
-    return missing("unknown for a variant" + (why ? ": " + why : ""));
-  }
-  return tenths(sum(allocations.map(item => item.load.arrivalRatePerMinute)));
-}
-
-function summarise(item, allocations) {
-  const status = statusOf(item);
-  const cells = { status };
-  if (item.error) {
-    const none = missing(item.error.message);
-    return Object.assign(cells, { replicas: none, queue: none, kv: none, rate: none, partial: false });
-  }
-  const { replicas } = item;
-  const serving = replicas.filter(row => row.state !== "sleeping");
-  cells.partial = item.partial;
-  cells.replicas = count(replicas.length);
-  cells.queue = total(item, replicas, "queueLength", values => count(sum(values)));
-  cells.kv = total(item, serving, "kvCacheUsage", values => percent(sum(values) / values.length));
-  cells.rate = arrivalRate(allocations);
-  return cells;
+function cellsOf(row) {
+  const { status, partial, error, why = {} } = row;
+  const cell = (name, format) => format(row[name], error ?? why[name]);
+  return {
+    status,
+    partial,
+    replicas: cell("replicas", count),
+    queue: cell("queue", count),
+    kv: cell("kv", percent),
+    rate: cell("rate", tenths),
+  };
 }
 
 export class Models {
-  /** By key. */
+  /** By key, which is the name: ids are those of one process of the collector. */
   all = new Map();
-  receivedAt = 0;
   connected = false;
   /** Grows with each change of what is shown. */
   version = 0;
+  #byId = new Map();
+  #receivedAt = -Infinity;
 
-  /** Takes all readings; a model that is not among them is gone. */
-  take({ replicas, allocations }) {
-    const variants = Map.groupBy(allocations, keyOf);
+  /** Takes what has changed. */
+  take({ all, models, removed }) {
+    const now = performance.now();
     const before = this.all;
-    this.all = new Map();
-    this.receivedAt = performance.now();
+    if (all) {
+      this.all = new Map();
+      this.#byId = new Map();
+    }
+    for (const { id, age, model: name, namespace, row } of models) {
+      let model = this.#byId.get(id);
+      if (name !== undefined) {
+        const key = JSON.stringify([namespace, name]);
+        const searched = (name + "\n" + namespace).toLowerCase();
+        model = { key, id, name, namespace, searched, history: before.get(key)?.history ?? [] };
+        this.#byId.set(id, model);
+        this.all.set(key, model);
+      }
+      if (row !== undefined) Object.assign(model, { error: row.error, cells: cellsOf(row) });
+      Object.assign(model, { age, receivedAt: now });
+    }
+    for (const id of removed) {
+      const model = this.#byId.get(id);
+      this.#byId.delete(id);
+      if (this.all.get(model?.key) === model) this.all.delete(model?.key);
+    }
+    const paused = now - this.#receivedAt > PAUSE_MS;
+    for (const { history, cells } of this.all.values()) {
+      if (paused && history.length > 0) history.push(null);
+      history.push(cells.queue.value ?? null);
+      history.splice(0, history.length - HISTORY);
+    }
+    this.#receivedAt = now;
     this.connected = true;
     this.version += 1;
-    for (const item of replicas) {
-      const key = keyOf(item);
-      const ofModel = variants.get(key) ?? [];
-      const model = before.get(key) ?? { key, history: [], searched: (item.model + "\n" + item.namespace).toLowerCase() };
-      Object.assign(model, { item, allocations: ofModel, cells: summarise(item, ofModel) });
-      model.history.push(model.cells.queue.value ?? null);
-      if (model.history.length > HISTORY) model.history.shift();
-      this.all.set(key, model);
-    }
   }
 
-  /** No readings can be had: those there are from before. */
+  /** Nothing can be had: what there is is from before. */
   lose() {
     this.connected = false;
     this.version += 1;
   }
 
-  /** The age of a reading by now; it goes on while the collector is silent. */
-  age(seconds) {
-    return typeof seconds === "number" ? seconds + (performance.now() - this.receivedAt) / 1000 : null;
+  /** The age of the oldest sample of a model by now; it goes on while the collector is silent. */
+  age({ age, receivedAt }) {
+    return typeof age === "number" ? age + (performance.now() - receivedAt) / 1000 : null;
   }
 
   /** The sum of a cell over the models, and how many of them do not have it. */

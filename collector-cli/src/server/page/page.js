@@ -14,10 +14,12 @@ const models = new Models();
 const list = new List(byId("models"), models, open);
 const detail = new Detail(byId("detail"), models, close);
 const inside = new Inside(byId("inside-button"), byId("inside"));
-let readiness = null;
+/** How the collector is; null before the first answer. */
+let status = null;
 let lastHeard = null;
 let failure = null;
-let status = null;
+/** The status of the models that are shown; null for all. */
+let shown = null;
 
 function open(key) {
   detail.open(key);
@@ -31,12 +33,12 @@ function close() {
 }
 
 function knownModels() {
-  if (typeof readiness?.known === "number") return count(readiness.known);
-  return missing(readiness?.discovery?.message ?? "no backend has listed its models");
+  if (typeof status?.known === "number") return count(status.known);
+  return missing(status?.discovery?.message ?? "no backend has listed its models");
 }
 
 function untracked() {
-  const { known, discovery } = readiness ?? {};
+  const { known, discovery } = status ?? {};
   if (typeof known !== "number") return missing("it is not known which models there are");
   if (!discovery?.enabled) return missing("listed models are only tracked once they are read (tracking.discover)");
   return count(discovery.excluded + discovery.leftOut);
@@ -49,7 +51,7 @@ function summary() {
     return [name, format(value, "no model reports it"), note];
   };
   const rows = [
-    ["Models", count(models.all.size), readiness ? "tracked" : ""],
+    ["Models", count(models.all.size), status ? "tracked" : ""],
     sum("Replicas", "replicas", count),
     sum("Queue", "queue", count),
     sum("Requests/min", "rate", tenths),
@@ -72,18 +74,18 @@ function statuses() {
     const button = element("button", "", element("span", "dot"), element("span"));
     button.type = "button";
     button.addEventListener("click", () => {
-      status = status === button.dataset.status ? null : button.dataset.status;
-      list.filter(status);
+      shown = shown === button.dataset.status ? null : button.dataset.status;
+      list.filter(shown);
       statuses();
       nothing();
     });
     return button;
   };
-  const some = [...counts].filter(([name, number]) => number > 0 || name === "fresh" || name === status).reverse();
+  const some = [...counts].filter(([name, number]) => number > 0 || name === "fresh" || name === shown).reverse();
   each(byId("statuses"), some, make, (button, [name, number]) => {
     button.dataset.status = name;
     button.firstElementChild.className = "dot " + name;
-    button.setAttribute("aria-pressed", name === status);
+    button.setAttribute("aria-pressed", name === shown);
     setText(button.lastElementChild, count(number).text + " " + name);
   });
 }
@@ -96,15 +98,19 @@ function banners() {
     return [["bad", "Not connected to the collector " + since + " (" + failure + ")"]];
   }
   const found = [];
-  const { backends = [], discovery, configuration, notFresh, ready } = readiness;
-  if (configuration?.error) {
+  const { backends, discovery, configuration, ready } = status;
+  if (configuration.error) {
     found.push(["bad", "The configuration was not reloaded, the one before is in use: " + configuration.error]);
+  }
+  if (configuration.restartFor.length > 0) {
+    found.push(["warn", "Takes effect after a restart: " + configuration.restartFor.join(", ")]);
   }
   for (const { name, state, breaker, lastError } of backends) {
     if (state !== "down") continue;
     const circuit = breaker === "closed" ? "" : " (its circuit is " + breaker + ")";
     found.push(["bad", "The backend " + name + " is down" + circuit + ": " + lastError]);
   }
+  const notFresh = [...models.all.values()].filter(({ cells }) => cells.status !== "fresh").length;
   if (notFresh > 0) found.push(["warn", counted(notFresh, "model has", "models have") + " no fresh reading"]);
   if (!ready) found.push(["warn", "The collector is starting: not every backend has answered yet"]);
   if (discovery?.message) found.push(["warn", discovery.message]);
@@ -134,15 +140,16 @@ function showAll() {
   list.update();
   nothing();
   detail.update();
-  inside.update(readiness ?? {});
+  if (status) inside.update(status.backends);
 }
 
 watch({
-  onReadings(readings) {
+  onChanges(changes) {
     failure = null;
     lastHeard = new Date();
-    readiness = readings.readiness;
-    models.take(readings);
+    status = changes.status;
+    models.take(changes);
+    detail.ask();
     showAll();
   },
   onError(error) {

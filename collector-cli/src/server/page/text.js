@@ -15,7 +15,7 @@ const number = digits => new Intl.NumberFormat("en", { minimumFractionDigits: di
 const [whole, tenth] = [number(0), number(1)];
 
 /** What is shown of a value that was not measured, and why. */
-export const missing = why => ({ text: "–", why: why ?? "not measured", className: "missing" });
+export const missing = why => ({ text: "—", why: why ?? "not measured", className: "missing" });
 
 const known = (format, value, why) =>
   typeof value === "number" && Number.isFinite(value) ? { text: format(value), value } : missing(why);
