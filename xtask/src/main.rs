@@ -61,6 +61,8 @@ enum Task {
     },
     /// Draw docs/demo.svg again: the demo in a terminal of 80x24.
     Picture,
+    /// Take the pictures of docs/page.md again, in Chromium. Takes two minutes.
+    Screenshots,
     /// Make the crate of a new backend, which compiles and passes the conformance suite.
     NewBackend {
         /// Name of the crate, in lower case with hyphens: `acme-backend`.
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         Task::Miri => miri::all(),
         Task::Mutants { arguments } => mutants::all(&arguments),
         Task::Picture => picture::draw(),
+        Task::Screenshots => picture::screenshots(),
         Task::NewBackend { name, path, http } => {
             let template = if http { &new_backend::HTTP } else { &new_backend::FILE };
             new_backend::make_and_explain(template, &name, path)

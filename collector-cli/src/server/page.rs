@@ -43,6 +43,11 @@ const FILES: [(&str, &str, &str); 10] = [
     script!("inside.js"),
 ];
 
+/// Whether a path is one of these files. They are the same for everyone, so they need no token; the page asks for it.
+pub(super) fn is_file(path: &str) -> bool {
+    FILES.iter().any(|(file, ..)| *file == path)
+}
+
 /// The routes of the page.
 pub(super) fn routes() -> Router<Arc<App>> {
     let data = Router::new()

@@ -4,9 +4,21 @@ const INTERVAL = 2000;
 const LONGEST_PAUSE = 30000;
 const DEADLINE = 10000;
 
+/** The token that `server.read_token_path` asks for, for as long as the tab is open. */
+const TOKEN = "collector-token";
+
+export class Unauthorized extends Error {}
+
+function get(path) {
+  const token = sessionStorage.getItem(TOKEN);
+  const headers = token === null ? {} : { Authorization: "Bearer " + token };
+  return fetch(path, { headers, signal: AbortSignal.timeout(DEADLINE), cache: "no-store" });
+}
+
 /** Asks for JSON. An answer with an error status is an answer too: it says what is wrong. */
 export async function ask(path) {
-  const answer = await fetch(path, { signal: AbortSignal.timeout(DEADLINE), cache: "no-store" });
+  const answer = await get(path);
+  if (answer.status === 401) throw new Unauthorized("the collector asks for a token");
   if (!answer.headers.get("content-type")?.startsWith("application/json")) {
     throw new Error(path + " answers with status " + answer.status);
   }
@@ -15,7 +27,8 @@ export async function ask(path) {
 
 /**
  * Calls `onChanges(answer)` with what has changed since the call before, and `onError(error)` whenever that cannot be
- * had. Asks every two seconds while the page is seen, more seldom when answers take long or fail.
+ * had. Asks every two seconds while the page is seen, more seldom when answers take long or fail. Returns a function that
+ * takes a token and asks again at once.
  */
 export function watch({ onChanges, onError }) {
   let timer;
@@ -46,11 +59,15 @@ export function watch({ onChanges, onError }) {
 
   document.addEventListener("visibilitychange", poll);
   poll();
+  return token => {
+    sessionStorage.setItem(TOKEN, token);
+    poll();
+  };
 }
 
 /** The counters and gauges of the collector itself, by name and labels, up to where readings start. */
 export async function ownMetrics() {
-  const answer = await fetch("metrics", { signal: AbortSignal.timeout(DEADLINE), cache: "no-store" });
+  const answer = await get("metrics");
   if (!answer.ok) throw new Error("metrics answers with status " + answer.status);
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";

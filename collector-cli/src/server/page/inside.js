@@ -43,7 +43,8 @@ export class Inside {
 
   /** Shows the backends. */
   update(backends) {
-    const columns = ["Backend", "State", "Circuit", "Fetches failed", "Last success", "Requests", "Last error"];
+    const columns = ["Backend", "State", "Circuit", "Fetches failed", "Last success", "Requests", "In flight",
+      "Budget", "Last error"];
     fill(this.#backends, columns, backends, it => [
       { text: safe(it.name) },
       { text: it.state, className: it.state === "down" ? "bad" : "" },
@@ -54,6 +55,8 @@ export class Inside {
       { text: it.recentFailures + " of the last " + it.recentLooks },
       it.lastSuccessAgeSeconds === null ? missing("none yet") : { text: duration(it.lastSuccessAgeSeconds) + " ago" },
       count(it.requests),
+      { text: it.requestsInFlight + " of " + it.maxRequestsInFlight },
+      { text: it.requestsPerSecond === null ? "no limit" : it.burstLeft + " now, " + it.requestsPerSecond + " a second" },
       { text: it.lastError === null ? "none" : safe(it.lastError), className: it.lastError === null ? "" : "bad" },
     ]);
   }

@@ -1,6 +1,6 @@
 // Puts the page together: summary, banners, list and detail, from what `data.js` receives.
 
-import { watch } from "./data.js";
+import { Unauthorized, watch } from "./data.js";
 import { Detail } from "./detail.js";
 import { Inside } from "./inside.js";
 import { List } from "./list.js";
@@ -143,8 +143,9 @@ function showAll() {
   if (status) inside.update(status.backends);
 }
 
-watch({
+const useToken = watch({
   onChanges(changes) {
+    byId("access").hidden = true;
     failure = null;
     lastHeard = new Date();
     status = changes.status;
@@ -153,10 +154,17 @@ watch({
     showAll();
   },
   onError(error) {
+    byId("access").hidden = !(error instanceof Unauthorized);
     failure = error.message;
     models.lose();
     showAll();
   },
+});
+
+byId("access").addEventListener("submit", event => {
+  event.preventDefault();
+  useToken(byId("token").value.trim());
+  byId("token").value = "";
 });
 
 // Ages grow between readings.

@@ -4,7 +4,8 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::{env, fs};
+use std::time::Duration;
+use std::{env, fs, iter};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
@@ -156,17 +157,29 @@ impl Browser {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let length = body.len();
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(3 * PATIENCE_MS))).unwrap();
         write!(
             stream,
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
              Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
         )
         .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 200"), "{method} {path}: {body}");
-        serde_json::from_str::<Value>(body).unwrap()["value"].take()
+        let mut answer = BufReader::new(stream);
+        let mut line = || {
+            let mut line = String::new();
+            answer.read_line(&mut line).unwrap();
+            line.trim_end().to_ascii_lowercase()
+        };
+        let status = line();
+        let head: Vec<String> =
+            iter::repeat_with(line).take_while(|line| !line.is_empty()).collect();
+        // It does not close the connection, whatever it is asked for.
+        let length = head.iter().find_map(|line| line.strip_prefix("content-length:"));
+        let mut body = vec![0; length.unwrap().trim().parse().unwrap()];
+        answer.read_exact(&mut body).unwrap();
+        let mut body: Value = serde_json::from_slice(&body).unwrap();
+        assert!(status.starts_with("http/1.1 200"), "{method} {path}: {body}");
+        body["value"].take()
     }
 }
 
@@ -179,8 +192,9 @@ impl Drop for Browser {
             let path = &self.session;
             let end =
                 format!("DELETE {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
             let _ = stream.write_all(end.as_bytes());
-            let _ = stream.read_to_end(&mut Vec::new());
+            let _ = stream.read(&mut [0; 1000]);
         }
         let _ = self.driver.kill();
         let _ = self.driver.wait();
@@ -190,7 +204,7 @@ impl Drop for Browser {
 /// The accessibility checker axe, which `cargo xtask test` fetches; `None`, after saying so, without.
 pub(super) fn axe() -> Option<String> {
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let file = target.parent().unwrap().join("axe/package/axe.min.js");
+    let file = target.parent().unwrap().join("axe/node_modules/axe-core/axe.min.js");
     let script = fs::read_to_string(&file).ok();
     if script.is_none() {
         eprintln!("SKIPPED: axe-core is not there: `cargo xtask test` fetches it with npm");

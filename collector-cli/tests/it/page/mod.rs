@@ -16,7 +16,8 @@ use crate::faults::server::{Reply, Server};
 use crate::process::{Served, collector};
 
 /// Names that try to be markup, to turn the text around them, and to be two lines.
-const HOSTILE: [&str; 5] = [
+const HOSTILE: [&str; 6] = [
+    "\"quoted\" 'and' \\ `more` &amp; ${x}",
     "<img src=x onerror=document.title='hit'>",
     "</td></tr><script>document.title='hit'</script>",
     "abc\u{202e}fed\u{202c}\u{2066}",
@@ -59,7 +60,7 @@ async fn fleet() -> FleetServer {
 }
 
 /// `serve` on one pod for every 200 of these names, whose page tells of all of them.
-fn serve_names(names: &[String]) -> (Served, NamedTempFile) {
+fn serve_names(names: &[String], pod_name: &str) -> (Served, NamedTempFile) {
     let mut config = "backend = \"scrape\"\n[scrape]\ntargets = [\n".to_owned();
     for (index, names) in names.chunks(200).enumerate() {
         let mut page = String::new();
@@ -70,13 +71,14 @@ fn serve_names(names: &[String]) -> (Served, NamedTempFile) {
         ] {
             writeln!(page, "# TYPE vllm:{series} gauge").unwrap();
             for name in names {
-                writeln!(page, "vllm:{series}{{model_name={name:?}}} {value}").unwrap();
+                let name = name.replace('\\', "\\\\").replace('"', "\\\"");
+                writeln!(page, "vllm:{series}{{model_name=\"{name}\"}} {value}").unwrap();
             }
         }
         let pod = Server::start(move |_| {
             Reply::status(200, page.clone()).header("Content-Type", "text/plain; version=0.0.4")
         });
-        config += &target(&pod.url(), &format!("m-{index}"));
+        config += &target(&pod.url(), &format!("{pod_name}-{index}"));
     }
     serve(&(config + "]\n"))
 }
@@ -85,6 +87,9 @@ fn url(served: &Served) -> String {
     format!("http://{}/", served.address)
 }
 
+const ANSWERS: &str =
+    "performance.getEntriesByType('resource').filter(it => it.name.includes('page/changes'))";
+const FITS: &str = "return document.documentElement.scrollWidth <= innerWidth";
 const ROWS: &str = "[...document.querySelectorAll('#models tbody tr[id]')]";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,14 +130,85 @@ async fn it_shows_values_and_a_backend_that_stops_and_a_collector_that_is_gone()
 }
 
 #[test]
+fn banners_and_the_panel_say_what_is_wrong() {
+    let Some(browser) = Browser::start() else { return };
+    // Nothing listens there.
+    let config = "[prometheus]\nurl = \"http://127.0.0.1:9\"\nallow_http = true\ntimeout = \"200ms\"\n\
+                  [cache]\nfetch_interval = \"1s\"\n\
+                  [[variants]]\nname = \"m\"\nnamespace = \"prod\"\nmodel = \"org/model\"\npods = \"m-*\"\n";
+    let (served, file) = serve(config);
+    browser.open(&url(&served));
+    browser.wait_for(
+        "document.querySelector('#banners').textContent.includes('The backend prometheus is down')",
+    );
+    browser.wait_for("document.querySelector('td.status').textContent === 'failed'");
+    // Not measured is not 0, and says why.
+    for cell in ["replicas", "queue", "kv", "rate", "age"] {
+        assert!(browser.text(&format!("td.{cell}")).ends_with('—'), "{cell}");
+        let why = browser.run(&format!("return document.querySelector('td.{cell} [title]').title"));
+        assert!(why.as_str().unwrap().contains("cannot connect"), "{cell}: {why}");
+    }
+    browser
+        .wait_for("document.querySelector('#banners').textContent.includes('its circuit is open')");
+    browser.run("document.querySelector('#inside-button').click()");
+    browser.wait_for("document.querySelector('#inside .groups').textContent.includes('Hit rate')");
+    let panel = browser.text("#inside");
+    for part in ["open, tried again in", "of 8", "a second", "Doors", "Entries"] {
+        assert!(panel.contains(part), "no {part:?} in {panel}");
+    }
+
+    fs::write(file.path(), format!("{config}[cache.freshness]\nfresh_threshold = 3\n")).unwrap();
+    browser.wait_for("document.querySelector('#banners').textContent.includes('was not reloaded')");
+    assert!(browser.text("#banners").contains("fresh_threshold"), "{}", browser.text("#banners"));
+    fs::write(file.path(), config).unwrap();
+    browser
+        .wait_for("!document.querySelector('#banners').textContent.includes('was not reloaded')");
+}
+
+#[test]
+fn it_asks_for_the_token_of_reads() {
+    let Some(browser) = Browser::start() else { return };
+    let token = NamedTempFile::new().unwrap();
+    fs::write(token.path(), "r3ad").unwrap();
+    let (served, _config) = serve(&format!(
+        "[prometheus]\nurl = \"http://127.0.0.1:9\"\nallow_http = true\n\
+         [server]\nread_token_path = {:?}\n",
+        token.path()
+    ));
+    browser.open(&url(&served));
+    browser.wait_for("!document.querySelector('#access').hidden");
+    assert!(browser.text("#banners").contains("asks for a token"));
+    browser.run("document.querySelector('#token').focus()");
+    browser.keys("wrong\u{e007}");
+    browser.wait_for("document.querySelector('#token').value === ''");
+    browser.run("document.querySelector('#token').focus()");
+    browser.keys("r3ad\u{e007}");
+    browser.wait_for("document.querySelector('#connection').textContent === 'connected'");
+    browser.wait_for("document.querySelector('#access').hidden");
+    // As long as the tab is open.
+    browser.open(&url(&served));
+    browser.wait_for("document.querySelector('#connection').textContent === 'connected'");
+}
+
+#[test]
 fn hostile_names_stay_text() {
     let Some(browser) = Browser::start() else { return };
-    let (served, _config) = serve_names(&HOSTILE.map(str::to_owned));
+    let mut names = HOSTILE.map(str::to_owned).to_vec();
+    // The longest that is read.
+    names.push("long".repeat(256));
+    let (served, _config) = serve_names(&names, &"pod<b>".repeat(80));
     browser.open(&url(&served));
-    browser.wait_for(&format!("{ROWS}.length === {}", HOSTILE.len()));
-    let open = "for (const row of document.querySelectorAll('#models tbody tr[id]')) row.click();
-        return document.querySelectorAll('main img, main script, iframe').length";
-    assert_eq!(browser.run(open), 0);
+    browser.wait_for(&format!("{ROWS}.length === {}", names.len()));
+    for index in 0..names.len() {
+        browser.run(&format!("{ROWS}[{index}].click()"));
+        browser.wait_for(&format!(
+            "document.querySelector('#detail h2').textContent === {ROWS}[{index}].querySelector('.name').textContent
+                && document.querySelector('#detail').textContent.includes('pod<b>pod<b>')"
+        ));
+    }
+    let made = "return document.querySelectorAll('main img, main script, main b, iframe').length";
+    assert_eq!(browser.run(made), 0);
+    assert_eq!(browser.run(FITS), true);
     assert_eq!(browser.run("return document.title"), "collector");
     let names =
         browser.run(&format!("return {ROWS}.map(row => row.querySelector('.name').textContent)"));
@@ -142,6 +218,23 @@ fn hostile_names_stay_text() {
     {
         assert!(names.contains(&name), "no {name} in {names:?}");
     }
+    // The collector refuses names that are longer; the page would show their beginning.
+    browser.run(
+        "return fetch('page/changes').then(answer => answer.json()).then(answer => {
+            const row = {status: 'fresh', partial: false, replicas: 1, queue: null, kv: null, rate: null};
+            const [model, namespace] = ['<b>huge</b>', '\u{202e}\"'].map(it => it.repeat(10000));
+            const models = [{id: 0, age: 1, model, namespace, row}];
+            const text = JSON.stringify({...answer, all: true, removed: [], models});
+            window.fetch = async () => new Response(text, {headers: {'content-type': 'application/json'}});
+        })",
+    );
+    browser.wait_for(&format!(
+        "{ROWS}.length === 1 && document.querySelector('.name').textContent.length === 301"
+    ));
+    browser.run(&format!("{ROWS}[0].click()"));
+    browser.wait_for("document.querySelector('#detail h2').textContent.startsWith('<b>huge')");
+    assert_eq!(browser.run(made), 0);
+    assert_eq!(browser.run(FITS), true);
     // The policy of the page refused nothing, because nothing tried.
     assert_eq!(browser.console(), Value::Array(Vec::new()));
 }
@@ -150,7 +243,7 @@ fn hostile_names_stay_text() {
 fn of_a_thousand_models_only_those_seen_are_drawn() {
     let Some(browser) = Browser::start() else { return };
     let names: Vec<String> = (0..1000).map(|it| format!("org/model-{it:04}")).collect();
-    let (served, _config) = serve_names(&names);
+    let (served, _config) = serve_names(&names, "m");
     browser.open(&url(&served));
     browser.wait_for("document.querySelector('#models').getAttribute('aria-rowcount') === '1001'");
     // A second time, with everything tracked already.
@@ -173,13 +266,21 @@ fn of_a_thousand_models_only_those_seen_are_drawn() {
         })",
     );
     eprintln!("open after {opened} ms; while scrolling: {scrolled}");
+    // Everything once, and then what has changed: of values that stay the same, the ages.
+    browser.wait_for(&format!("{ANSWERS}.length > 5"));
+    let answers = browser.run(&format!("return {ANSWERS}.map(it => it.encodedBodySize)"));
+    let bytes: Vec<u64> = answers.as_array().unwrap().iter().filter_map(Value::as_u64).collect();
+    eprintln!("bytes of the answers: {bytes:?}");
+    assert!((100_000..300_000).contains(&bytes[0]), "{bytes:?}");
+    // The second may have rows of models that were fetched for the first time.
+    assert!(bytes[2..].iter().all(|bytes| *bytes < 30_000), "{bytes:?}");
     let most = scrolled["most"].as_u64().unwrap();
     assert!((10..60).contains(&most), "{scrolled}");
     let last = browser.run("scrollTo(0, document.body.scrollHeight)");
     assert!(last.is_null());
     browser.wait_for(&format!("{ROWS}.some(row => row.textContent.includes('model-0999'))"));
 
-    browser.keys("/MODEL 042");
+    browser.keys("/MODEL-042");
     browser.wait_for("document.querySelector('#models').getAttribute('aria-rowcount') === '11'");
     // Down into the list, to its third row, and open it.
     browser.keys("\u{e015}\u{e015}\u{e015}\u{e015}\u{e007}");
@@ -219,8 +320,7 @@ async fn axe_finds_nothing() {
         browser.run(&axe);
         browser.wait_for("document.querySelector('td.rate')?.textContent > '0'");
         check(&format!("the list, {colours}, {width}"));
-        let overflow = "return document.documentElement.scrollWidth - innerWidth";
-        assert_eq!(browser.run(overflow), 0, "nothing is wider than {width}");
+        assert_eq!(browser.run(FITS), true, "nothing is wider than {width}");
         browser.run("document.querySelector('#inside-button').click()");
         browser.wait_for("document.querySelector('.groups dd')");
         check(&format!("the inside, {colours}, {width}"));

@@ -1,4 +1,4 @@
-//! The pictures of the page in the docs: `cargo xtask picture` takes them.
+//! The pictures of the page in the docs: `cargo xtask screenshots` takes them.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -29,7 +29,7 @@ const ROWS: [Row; 9] = [
 
 /// A fleet with several loads, and one model whose pods do not answer any more.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "writes docs/page-light.png and docs/page-dark.png"]
+#[ignore = "writes docs/page-*.png"]
 async fn the_pictures_show_the_page_as_it_is() {
     let Some(browser) = Browser::start() else { return };
     let variants =
