@@ -13,7 +13,7 @@ macro_rules! pages {
     };
 }
 
-const PAGES: [Page; 14] = pages! {
+const PAGES: [Page; 15] = pages! {
     "getting-started": "from the demo to a daemon with a configuration";
     "configuration": "every key, its default and its variable";
     "prometheus": "a configuration for each kind of PromQL server";
@@ -23,6 +23,7 @@ const PAGES: [Page; 14] = pages! {
     "migration": "to KEDA, from other autoscalers and adapters";
     "checks": "what `collector check` checks";
     "daemon": "reload, access, systemd and the log of `collector serve`";
+    "page": "the live page of `collector serve`";
     "troubleshooting": "what each error means, and what to do";
     "engines": "which series are read, and how";
     "metrics": "what is on /metrics";

@@ -6,12 +6,15 @@ mod row;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 
 pub(crate) use self::changes::Changes;
 use super::app::App;
+use super::metrics;
+use crate::output::Exposition;
 
 /// Its own files, its own API, and nothing else; no script makes markup of text, so names stay text.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
@@ -40,7 +43,7 @@ const FILES: [(&str, &str, &str); 10] = [
     script!("models.js"),
     script!("list.js"),
     script!("detail.js"),
-    script!("inside.js"),
+    script!("internals.js"),
 ];
 
 /// Whether a path is one of these files. They are the same for everyone, so they need no token; the page asks for it.
@@ -52,10 +55,19 @@ pub(super) fn is_file(path: &str) -> bool {
 pub(super) fn routes() -> Router<Arc<App>> {
     let data = Router::new()
         .route("/page/changes", get(changes::changes))
-        .route("/page/model", get(changes::model));
+        .route("/page/model", get(changes::model))
+        .route("/page/internals", get(internals));
     FILES.into_iter().fold(data, |router, (path, media_type, text)| {
         router.route(path, get(move || async move { file(media_type, text) }))
     })
+}
+
+/// The counters and gauges of the collector itself, as on `/metrics`, without what is there for each model.
+async fn internals(State(app): State<Arc<App>>) -> Response {
+    let mut state = Exposition::default();
+    metrics::describe_state(&mut state, &app.collector.state());
+    let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (headers, app.recorder.render() + &state.into_text()).into_response()
 }
 
 fn file(media_type: &'static str, text: &'static str) -> Response {

@@ -221,8 +221,8 @@ impl Rows {
             (is_ours && (self.forgotten..=self.version).contains(&version)).then_some(version)
         });
         let known = after.unwrap_or(0);
-        let changed = self.models.values().filter(|it| it.changed.max(it.sampled) > known);
-        let changes = changed.map(|it| Change {
+        let newer = self.models.values().filter(|it| it.changed.max(it.sampled) > known);
+        let changes = newer.map(|it| Change {
             id: it.id,
             sampled_at: it.sampled_at,
             name: (it.appeared > known).then(|| Arc::clone(&it.name)),
@@ -291,7 +291,7 @@ mod tests {
     fn a_page_that_may_have_missed_a_removal_gets_all() {
         let changes = Changes::default();
         let mut rows = changes.rows();
-        update(&mut rows, 0..MAX_REMOVED + 1);
+        update(&mut rows, 0..=MAX_REMOVED);
         let before = rows.since(None).version;
         update(&mut rows, 0..1);
         assert!(!rows.since(Some(&before)).all);

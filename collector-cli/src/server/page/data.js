@@ -44,9 +44,11 @@ export function watch({ onChanges, onError }) {
     try {
       const answer = await ask("page/changes" + (version === null ? "" : "?after=" + version));
       if (!Array.isArray(answer.models)) throw new Error(answer.error?.message ?? "the answer has no models");
+      // Whoever fails to take a change gets everything the next time.
+      version = null;
+      onChanges(answer);
       version = answer.version;
       failures = 0;
-      onChanges(answer);
     } catch (error) {
       failures += 1;
       onError(error);
@@ -65,24 +67,12 @@ export function watch({ onChanges, onError }) {
   };
 }
 
-/** The counters and gauges of the collector itself, by name and labels, up to where readings start. */
+/** The counters and gauges of the collector itself, by name and labels. */
 export async function ownMetrics() {
-  const answer = await get("metrics");
-  if (!answer.ok) throw new Error("metrics answers with status " + answer.status);
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let text = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) break;
-    text += value;
-    // The readings are long, and the page has them already.
-    if (text.includes("\ncollector_replica_")) {
-      await reader.cancel();
-      break;
-    }
-  }
+  const answer = await get("page/internals");
+  if (!answer.ok) throw new Error("page/internals answers with status " + answer.status);
   const metrics = new Map();
-  for (const line of text.split("\n")) {
+  for (const line of (await answer.text()).split("\n")) {
     const space = line.lastIndexOf(" ");
     if (space > 0 && !line.startsWith("#")) metrics.set(line.slice(0, space), Number(line.slice(space + 1)));
   }

@@ -142,11 +142,11 @@ export class Detail {
     return [
       ["Status", { text: (this.#models.connected ? "" : "was ") + item.status + (item.partial ? ", partial" : "") }],
       ["Age", seconds(age)],
-      ["Sampled", { text: safe(item.collectedAt) }],
+      ["Sampled", { text: safe(item.collectedAt).replace("T", " ").replace("Z", " UTC") }],
       ["From", { text: safe(item.backend) + " (" + safe(item.source) + ")" }],
       ["Window", seconds(item.windowSeconds, "the backend does not report it")],
       ["Refresh interval", interval],
-      ["Next refresh", { text: age < ttl ? "within " + duration(ttl - age) : "due" }],
+      ["Next refresh", { text: age < ttl ? "in " + duration(ttl - age) + " at the latest" : "due" }],
     ];
   }
 

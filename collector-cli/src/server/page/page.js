@@ -2,7 +2,7 @@
 
 import { Unauthorized, watch } from "./data.js";
 import { Detail } from "./detail.js";
-import { Inside } from "./inside.js";
+import { Internals } from "./internals.js";
 import { List } from "./list.js";
 import { Models, STATUSES } from "./models.js";
 import { count, counted, each, element, missing, safe, setText, show, tenths } from "./text.js";
@@ -13,7 +13,7 @@ const time = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 const models = new Models();
 const list = new List(byId("models"), models, open);
 const detail = new Detail(byId("detail"), models, close);
-const inside = new Inside(byId("inside-button"), byId("inside"));
+const internals = new Internals(byId("internals-button"), byId("internals"));
 /** How the collector is; null before the first answer. */
 let status = null;
 let lastHeard = null;
@@ -140,7 +140,7 @@ function showAll() {
   list.update();
   nothing();
   detail.update();
-  if (status) inside.update(status.backends);
+  if (status) internals.update(status.backends);
 }
 
 const useToken = watch({

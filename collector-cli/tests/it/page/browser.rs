@@ -30,7 +30,7 @@ pub(super) struct Browser {
     driver: Child,
     port: u16,
     session: String,
-    _profile: TempDir,
+    profile: TempDir,
 }
 
 impl Browser {
@@ -54,13 +54,13 @@ impl Browser {
             .unwrap();
         let output = BufReader::new(driver.stdout.take().unwrap());
         // From here on it is killed if anything fails.
-        let mut browser = Self { driver, port: 0, session: String::new(), _profile: profile };
+        let mut browser = Self { driver, port: 0, session: String::new(), profile };
         let mut lines = output.lines().map_while(Result::ok);
         let port = lines.find_map(|line| {
             line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok()
         });
         browser.port = port.expect("chromedriver names its port");
-        let profile = format!("--user-data-dir={}", browser._profile.path().display());
+        let profile = format!("--user-data-dir={}", browser.profile.path().display());
         let args: Vec<&str> = FLAGS.into_iter().chain([profile.as_str()]).collect();
         let answer = browser.call(
             "POST",
@@ -94,6 +94,11 @@ impl Browser {
             {"name": "prefers-reduced-motion", "value": "reduce"},
         ]);
         self.devtools("Emulation.setEmulatedMedia", &json!({ "features": features }));
+    }
+
+    /// Hides scroll bars, as telephones do.
+    pub(super) fn hide_scroll_bars(&self) {
+        self.devtools("Emulation.setScrollbarsHidden", &json!({"hidden": true}));
     }
 
     fn devtools(&self, command: &str, params: &Value) {

@@ -1,5 +1,7 @@
 //! The live page, in a real Chromium.
 
+#![expect(clippy::print_stderr, reason = "tests say what they skip, and what they measured")]
+
 mod browser;
 mod pictures;
 
@@ -150,10 +152,11 @@ fn banners_and_the_panel_say_what_is_wrong() {
     }
     browser
         .wait_for("document.querySelector('#banners').textContent.includes('its circuit is open')");
-    browser.run("document.querySelector('#inside-button').click()");
-    browser.wait_for("document.querySelector('#inside .groups').textContent.includes('Hit rate')");
-    let panel = browser.text("#inside");
-    for part in ["open, tried again in", "of 8", "a second", "Doors", "Entries"] {
+    browser.run("document.querySelector('#internals-button').click()");
+    browser
+        .wait_for("document.querySelector('#internals .groups').textContent.includes('Hit rate')");
+    let panel = browser.text("#internals");
+    for part in ["open, tried again in", "of 8", "a second", "Autoscalers", "Entries"] {
         assert!(panel.contains(part), "no {part:?} in {panel}");
     }
 
@@ -270,7 +273,11 @@ fn of_a_thousand_models_only_those_seen_are_drawn() {
     browser.wait_for(&format!("{ANSWERS}.length > 5"));
     let answers = browser.run(&format!("return {ANSWERS}.map(it => it.encodedBodySize)"));
     let bytes: Vec<u64> = answers.as_array().unwrap().iter().filter_map(Value::as_u64).collect();
-    eprintln!("bytes of the answers: {bytes:?}");
+    let whole = browser.run(
+        "return Promise.all(['replicas', 'allocation'].map(async it =>
+            (await (await fetch('api/v1/' + it)).text()).length))",
+    );
+    eprintln!("bytes of the answers: {bytes:?}; of all readings: {whole}");
     assert!((100_000..300_000).contains(&bytes[0]), "{bytes:?}");
     // The second may have rows of models that were fetched for the first time.
     assert!(bytes[2..].iter().all(|bytes| *bytes < 30_000), "{bytes:?}");
@@ -321,9 +328,9 @@ async fn axe_finds_nothing() {
         browser.wait_for("document.querySelector('td.rate')?.textContent > '0'");
         check(&format!("the list, {colours}, {width}"));
         assert_eq!(browser.run(FITS), true, "nothing is wider than {width}");
-        browser.run("document.querySelector('#inside-button').click()");
+        browser.run("document.querySelector('#internals-button').click()");
         browser.wait_for("document.querySelector('.groups dd')");
-        check(&format!("the inside, {colours}, {width}"));
+        check(&format!("the internals, {colours}, {width}"));
         browser.run("document.querySelector('#models tbody tr[id]').click()");
         browser.wait_for("document.querySelector('.facts').textContent.includes('cache.ttl')");
         check(&format!("a model, {colours}, {width}"));

@@ -46,7 +46,7 @@ async fn the_pictures_show_the_page_as_it_is() {
                 variation: Variation::Spread,
                 ..Load::default()
             },
-            ..VariantSpec::new(*name, *model, *namespace)
+            ..VariantSpec::new(name, model, namespace)
         });
     let spec = FleetSpec {
         warm_up: Duration::from_secs(300),
@@ -74,24 +74,39 @@ async fn the_pictures_show_the_page_as_it_is() {
         .unwrap();
     }
     let (served, _config) = serve(&(config + "]\n"));
-    browser.size(1280, 720);
+    browser.hide_scroll_bars();
+    browser.size(1000, 600);
     browser.open(&url(&served));
-    // The lines take a minute to have a shape.
     browser.wait_for("document.querySelectorAll('#models tbody tr[id]').length === 8");
-    browser.wait_for("document.querySelector('.spark path').getAttribute('d').length > 180");
+    // The lines take a minute to have a shape.
+    for length in [180, 360] {
+        browser.wait_for(&format!(
+            "document.querySelector('.spark path').getAttribute('d').length > {length}"
+        ));
+    }
     for pod in 0..4 {
         let faults = Faults { vanish: true, ..Faults::default() };
         fleet.set_faults("research", &format!("deepseek-{pod}"), faults).await.unwrap();
     }
     browser.wait_for("document.querySelector('#banners').textContent.includes('no fresh reading')");
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    let row = "[...document.querySelectorAll('#models tbody tr[id]')].find(row => row.textContent.includes('Qwen3-32B'))";
-    for (colours, open) in [("light", false), ("dark", true)] {
-        browser.colours(colours);
-        if open {
-            browser.run(&format!("({row}).click()"));
-            browser.wait_for("document.querySelector('.facts').textContent.includes('cache.ttl')");
-        }
-        fs::write(docs.join(format!("page-{colours}.png")), browser.picture()).unwrap();
-    }
+    let take =
+        |name: &str| fs::write(docs.join(format!("page-{name}.png")), browser.picture()).unwrap();
+    browser.colours("light");
+    take("list");
+    browser.size(360, 600);
+    take("phone");
+    browser.size(900, 480);
+    browser.run("document.querySelector('#internals-button').click()");
+    browser.wait_for("document.querySelector('.groups dd')");
+    take("internals");
+    browser.run("document.querySelector('#internals-button').click()");
+    browser.size(1180, 740);
+    browser.colours("dark");
+    browser.run(
+        "[...document.querySelectorAll('#models tbody tr[id]')]
+            .find(row => row.textContent.includes('Qwen3-32B')).click()",
+    );
+    browser.wait_for("document.querySelector('.facts').textContent.includes('cache.ttl')");
+    take("model");
 }

@@ -1,4 +1,4 @@
-// The collector itself: its cache, its backends with their circuits, and the ways in.
+// The collector itself: its cache, its backends with their circuits, and the queries of autoscalers.
 
 import { ownMetrics } from "./data.js";
 import { fill, table } from "./detail.js";
@@ -6,7 +6,7 @@ import { count, duration, each, element, missing, percent, safe, setText, show }
 
 const INTERVAL = 5000;
 
-export class Inside {
+export class Internals {
   #button;
   #node;
   #backends = table("Backends");
@@ -35,7 +35,7 @@ export class Inside {
         this.#showMetrics(await ownMetrics());
         setText(this.#error, "");
       } catch (error) {
-        setText(this.#error, "cache and doors are from before: " + safe(error.message));
+        setText(this.#error, "the counters are from before: " + safe(error.message));
       }
     }
     if (!this.#node.hidden) this.#timer = setTimeout(() => this.#ask(), INTERVAL);
@@ -90,7 +90,7 @@ export class Inside {
         ["Updates pushed", count(sum("collector_backend_pushes_total"))],
         ["Panics caught", one("collector_panics_total")],
       ]],
-      ["Doors", [
+      ["Autoscalers", [
         ["PromQL queries", count(sum("collector_promql_requests_total"), unused)],
         ["of these refused", count(sum("collector_promql_requests_total", 'outcome="refused"'), unused)],
         ["of these failed", count(sum("collector_promql_requests_total", 'outcome="failed"'), unused)],
