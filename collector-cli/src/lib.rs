@@ -17,6 +17,7 @@ mod open_files;
 mod output;
 #[cfg(test)]
 mod schema;
+#[cfg(feature = "sim")]
 mod screen;
 mod server;
 mod signals;
@@ -68,6 +69,7 @@ fn report(failure: &Failure, format: Option<Format>) -> Exit {
 
 /// Reports a panic in one line, without a backtrace.
 fn report_panic(panic: &PanicHookInfo<'_>) {
+    #[cfg(feature = "sim")]
     screen::leave();
     let payload = panic.payload();
     let message = payload

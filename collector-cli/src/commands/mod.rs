@@ -2,6 +2,7 @@
 
 mod check;
 mod config_show;
+#[cfg(feature = "sim")]
 mod demo;
 mod docs;
 mod explain;
@@ -17,6 +18,7 @@ mod scrape;
 mod select;
 mod serve;
 mod settings;
+#[cfg(feature = "sim")]
 mod sim;
 mod totals;
 mod validate;
@@ -38,6 +40,7 @@ use crate::exit::{Exit, Failure};
 pub(crate) fn run(cli: &Cli, base: &Loader) -> Result<Exit, Failure> {
     let global = &cli.global;
     match &cli.command {
+        #[cfg(feature = "sim")]
         Command::Demo(args) => demo::run(base, global, args),
         Command::Get(args) => get::run(base, global, args),
         Command::Watch(args) => watch::run(base, global, &args.select, args.window, args.timeout),
@@ -54,7 +57,12 @@ pub(crate) fn run(cli: &Cli, base: &Loader) -> Result<Exit, Failure> {
         Command::Completions { shell } => generate::completions(global, *shell),
         Command::Man(args) => generate::man(global, args),
         Command::Docs(args) => docs::run(global, args),
+        #[cfg(feature = "sim")]
         Command::Sim(args) => sim::run(base, global, args),
+        #[cfg(not(feature = "sim"))]
+        Command::NoSimulator { .. } => Err(Failure::usage(
+            "this build has no simulator: the commands `demo` and `sim` need the cargo feature `sim`",
+        )),
     }
 }
 

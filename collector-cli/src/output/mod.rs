@@ -20,7 +20,9 @@ pub(crate) use collector_documents::{
     PaceDocument, ReadingItem, ReplicasDocument, SCHEMA_VERSION, allocation_items, model_items,
     replicas_item, variant_to_add,
 };
-pub(crate) use columns::{aligned, shortened};
+pub(crate) use columns::aligned;
+#[cfg(feature = "sim")]
+pub(crate) use columns::shortened;
 #[cfg(feature = "epp")]
 pub(crate) use documents::document;
 pub(crate) use documents::{ConfigDocument, ConfigEntry, RemovedDocument, VersionDocument};
@@ -37,9 +39,11 @@ pub(crate) use rows::Rows;
 pub(crate) use table::{
     UNKNOWN, allocation_table, allocations_table, list_table, models_table, replicas_table,
 };
+#[cfg(feature = "sim")]
+pub(crate) use terminal::Signs;
 #[cfg(test)]
 pub(crate) use terminal::{ASCII, UNICODE};
-pub(crate) use terminal::{Colour, Colours, Signs, colours, painted, signs};
+pub(crate) use terminal::{Colour, Colours, colours, painted, signs};
 pub(crate) use text::{print, print_on};
 pub(crate) use validation::{
     CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument,

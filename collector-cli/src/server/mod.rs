@@ -5,6 +5,7 @@ mod api;
 mod app;
 mod connections;
 mod discovery;
+mod front;
 mod health;
 #[cfg(feature = "keda")]
 mod keda;
@@ -24,6 +25,7 @@ mod tls;
 pub(crate) use access::Access;
 pub(crate) use app::{App, Lifecycle};
 pub(crate) use connections::{Door, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, serve_until};
+pub(crate) use front::Front;
 #[cfg(test)]
 pub(crate) use health::{HealthDocument, ReadinessDocument};
 #[cfg(feature = "keda")]

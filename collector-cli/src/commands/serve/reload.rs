@@ -76,6 +76,7 @@ impl Daemon {
     }
 
     /// Where the external scaler listens.
+    #[cfg_attr(not(feature = "keda"), expect(clippy::unused_self, reason = "there is none"))]
     pub(super) fn scaler_address(&self) -> Option<SocketAddr> {
         #[cfg(feature = "keda")]
         return self.scaler.address();
