@@ -26,6 +26,8 @@ mod on_a_terminal;
 #[cfg(all(feature = "epp", feature = "keda", feature = "promql"))]
 mod own_metrics;
 #[cfg(feature = "epp")]
+mod page;
+#[cfg(feature = "epp")]
 mod pods;
 mod process;
 mod real;
