@@ -2,6 +2,8 @@
 
 mod form;
 mod model;
+#[cfg(feature = "record")]
+mod recording;
 #[cfg(all(feature = "keda", feature = "promql"))]
 mod scaled_object;
 
@@ -24,6 +26,8 @@ use self::form::FormParser;
 pub(crate) use self::form::{Form, Format};
 pub(crate) use self::model::{ModelArgs, SelectArgs, Selection};
 use self::model::{NAMESPACE, given};
+#[cfg(feature = "record")]
+pub(crate) use self::recording::{RecordArgs, ReplayArgs};
 #[cfg(all(feature = "keda", feature = "promql"))]
 pub(crate) use self::scaled_object::{Door, ScaledObjectArgs};
 
@@ -115,6 +119,12 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Refresh in the background and answer over HTTP
     Serve(ServeArgs),
+    /// Record what the backends answer, for `collector replay`
+    #[cfg(feature = "record")]
+    Record(RecordArgs),
+    /// Serve a recording as if its backends answered now
+    #[cfg(feature = "record")]
+    Replay(ReplayArgs),
     /// Read one page of metrics and show what is taken from it
     #[cfg(feature = "epp")]
     Scrape(ScrapeArgs),
@@ -243,7 +253,7 @@ impl ModelsArgs {
 }
 
 /// How rows are printed.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct RowArgs {
     /// Print rows without the line of titles and what stands around them
     #[arg(long)]

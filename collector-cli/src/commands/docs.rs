@@ -31,6 +31,7 @@ const PAGES: &[Page] = &pages! {
     "engines": "which series are read, and how";
     "metrics": "what is on /metrics";
     "adaptive-ttl": "models that move are refreshed sooner";
+    "record-and-replay": "an incident in a file, and every command on it";
     "simulator": "a fleet of model servers without a GPU";
     "sizing": "what it costs, and how large it may get";
     "security": "the threat model, and what to set";

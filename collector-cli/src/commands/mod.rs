@@ -11,6 +11,10 @@ mod generate;
 mod get;
 #[cfg(feature = "promql")]
 mod promql;
+#[cfg(feature = "record")]
+mod record;
+#[cfg(feature = "record")]
+mod replay;
 #[cfg(all(feature = "keda", feature = "promql"))]
 mod scaled_object;
 #[cfg(feature = "epp")]
@@ -49,6 +53,10 @@ pub(crate) fn run(cli: &Cli, base: &Loader) -> Result<Exit, Failure> {
         Command::Validate(args) => validate::run(base, global, args),
         Command::Config(ConfigCommand::Show(args)) => config_show::run(base, global, args),
         Command::Serve(args) => serve::run(base, global, args),
+        #[cfg(feature = "record")]
+        Command::Record(args) => record::run(base, global, args),
+        #[cfg(feature = "record")]
+        Command::Replay(args) => replay::run(base, global, args),
         #[cfg(feature = "epp")]
         Command::Scrape(args) => scrape::run(base, global, args),
         #[cfg(all(feature = "keda", feature = "promql"))]

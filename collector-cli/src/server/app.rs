@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use collector_config::{LeftOut, Loaded};
 use collector_core::{Clock, CollectorState, ModelRef};
 use collector_engine::CachingCollector;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::access::Access;
 use super::recorder::Recorder;
@@ -28,6 +28,8 @@ pub(crate) struct App {
     /// The configuration of the collector.
     pub(crate) loaded: Loaded,
     pub(crate) reloads: Arc<Reloads>,
+    /// For who reads the files of credentials for `/metrics`.
+    pub(crate) files: Arc<Semaphore>,
     /// The PromQL API, where it is switched on.
     #[cfg(feature = "promql")]
     pub(crate) promql: Option<Arc<super::Promql>>,

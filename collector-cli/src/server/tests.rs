@@ -17,12 +17,13 @@ use collector_engine::{
 use collector_testkit::{FakeBackend, TokioClock};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
 use super::app::Peer;
 use super::{Access, App, Front, Lifecycle, Recorder, Reloads};
 
+mod metrics;
 #[cfg(feature = "promql")]
 mod promql;
 
@@ -113,6 +114,7 @@ impl Fixture {
             ready: AtomicBool::new(false),
             loaded,
             reloads: Arc::new(Reloads::new(Arc::clone(&reloads_clock))),
+            files: Arc::new(Semaphore::new(1)),
             #[cfg(feature = "promql")]
             promql: promql.map(Arc::new),
         });

@@ -18,10 +18,14 @@ mod keda;
 #[cfg(feature = "promql")]
 mod keda_arithmetic;
 mod messages;
+#[cfg(all(feature = "epp", feature = "keda", feature = "promql"))]
+mod own_metrics;
 #[cfg(feature = "epp")]
 mod pods;
 mod process;
 mod real;
+#[cfg(feature = "record")]
+mod record;
 mod reload;
 #[cfg(all(feature = "epp", feature = "keda", feature = "promql"))]
 mod scaled_objects;
