@@ -45,6 +45,7 @@ mod validate;
 
 pub use backend::{BackendFactory, BackendSettings, BoxError, Problem, Section, SectionError};
 pub use collector_engine::{CacheConfig, VariantSpec};
+pub use compose::NamedBackend;
 pub use error::{ConfigError, ConfigErrors};
 pub use keda::KedaConfig;
 pub use key::{Key, Kind, address};

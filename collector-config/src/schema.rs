@@ -62,7 +62,11 @@ impl Default for TrackingConfig {
 impl TrackingConfig {
     /// The same, for [`Builder::discover`](collector_engine::Builder::discover).
     pub fn discovery(&self) -> Discovery {
-        Discovery { track: self.discover, namespaces: self.namespaces.clone() }
+        Discovery {
+            track: self.discover,
+            namespaces: self.namespaces.clone(),
+            ..Discovery::default()
+        }
     }
 }
 

@@ -37,6 +37,7 @@ pub mod sanitize;
 pub mod text;
 mod trace;
 pub mod window;
+mod wire;
 
 pub use answer::{Absent, Answer, Answers, LoadRow, LoadRows, ModelSample};
 pub use ask::{Ask, ListAsk, Permit, Permits, ProbeAsk, Unlimited, Urgency};
@@ -77,4 +78,8 @@ pub mod raw {
     pub use crate::clock::simulate_suspend;
     pub use crate::reading::Label;
     pub use crate::record::{Cold, SourceAnswer, SourceState};
+    /// Answers in a form that outlives the process.
+    pub mod wire {
+        pub use crate::wire::*;
+    }
 }

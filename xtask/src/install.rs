@@ -1,11 +1,13 @@
 //! Installs the programs that tests and counts need.
 
 use std::env;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-use crate::run::{output, step};
+use crate::run::{cargo, output, step};
+use crate::workspace;
 
 /// Ensures that `prometheus` can be run.
 pub(crate) fn prometheus() -> Result<()> {
@@ -45,6 +47,18 @@ pub(crate) fn valgrind() -> Result<()> {
         );
     }
     apt_install("valgrind")
+}
+
+/// Ensures that a program of the registry of crates is in target/tools, and returns its path. A debug build takes a
+/// third of the time to compile.
+pub(crate) fn tool(name: &str, options: &[&str]) -> Result<PathBuf> {
+    let root = workspace::target_folder()?.join("tools");
+    let program = root.join("bin").join(name);
+    if !program.is_file() {
+        let mut install = cargo(&["install", "--locked", "--debug", name, "--root"]);
+        step(&format!("install {name}"), install.arg(&root).args(options))?;
+    }
+    Ok(program)
 }
 
 /// Stops the server that the package may have started: it would occupy the usual port, and tests start their

@@ -51,6 +51,12 @@ impl ModelArgs {
         self.model().map(Some)
     }
 
+    /// Whether an argument names a model or a namespace.
+    #[cfg(feature = "record")]
+    pub(crate) fn is_named(&self) -> bool {
+        self.positional.is_some() || self.model.is_some() || self.namespace.is_some()
+    }
+
     fn name(&self) -> Option<String> {
         given(self.positional.as_ref().or(self.model.as_ref()), MODEL)
     }

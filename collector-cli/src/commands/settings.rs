@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use collector_config::{ConfigErrors, Loaded, Loader, LogLevel, Origin};
+use collector_config::{ConfigErrors, Loaded, Loader, LogLevel, NamedBackend, Origin};
 use collector_core::{Backend, Clock, Namespace, SystemClock, duration};
 use collector_engine::Builder;
 use collector_engine::CachingCollector;
@@ -74,7 +74,8 @@ impl Settings {
         }
         let loaded = ConfigErrors::or(errors, loaded)?;
         start_log(&loaded, verbosity)?;
-        Ok(Self { loaded, clock: Arc::new(SystemClock::new()) })
+        let clock = loaded.config.clock(Arc::new(SystemClock::new()));
+        Ok(Self { loaded, clock })
     }
 
     /// Reads the layers again while the log runs, for a daemon whose clock is this one.
@@ -109,7 +110,11 @@ impl Settings {
         &self,
         backends: Vec<Arc<dyn Backend>>,
     ) -> Result<Arc<CachingCollector>, Failure> {
-        let discovery = self.loaded.config.tracking.discovery();
+        let mut discovery = self.loaded.config.tracking.discovery();
+        if self.loaded.config.is_recorded() {
+            // Models come and go as fast as the recording is replayed, and a list costs nothing.
+            discovery.interval = Some(Duration::from_secs(1));
+        }
         self.built(backends, |builder| builder.discover(discovery))
     }
 
@@ -125,7 +130,7 @@ impl Settings {
         Ok(collector)
     }
 
-    fn built(
+    pub(super) fn built(
         &self,
         backends: Vec<Arc<dyn Backend>>,
         change: impl FnOnce(Builder) -> Builder,
@@ -139,14 +144,15 @@ impl Settings {
 
     /// The chosen backends.
     pub(super) fn backends(&self) -> Result<Vec<Arc<dyn Backend>>, Failure> {
-        self.backends_besides(|_| None)
+        let built = self.backends_besides(|_| Vec::new())?;
+        Ok(built.into_iter().map(|(_, backend)| backend).collect())
     }
 
-    /// The same, without building those that there are.
+    /// The same with the names by which they are chosen, without building those that there are.
     pub(super) fn backends_besides(
         &self,
-        existing: impl Fn(&str) -> Option<Arc<dyn Backend>>,
-    ) -> Result<Vec<Arc<dyn Backend>>, Failure> {
+        existing: impl Fn(&str) -> Vec<Arc<dyn Backend>>,
+    ) -> Result<Vec<NamedBackend>, Failure> {
         let backends = self.loaded.config.build_other_backends(Arc::clone(&self.clock), existing);
         backends.map_err(|errors| located(&self.loaded, &errors))
     }

@@ -47,6 +47,7 @@ impl Recorder {
     }
 
     /// The sum over the series of a counter; `None` when there is none.
+    #[cfg(feature = "sim")]
     pub(crate) fn counter(&self, family: &str) -> Option<u64> {
         let page = self.0.render();
         let value = |line: &str| {

@@ -4,14 +4,16 @@ mod access;
 mod command_line;
 mod configuration;
 mod demo;
+mod deploy;
 mod discovery;
+mod docs;
 mod explain;
 mod fake_prometheus;
 mod faults;
 mod generated;
 mod get;
 mod get_forms;
-#[cfg(all(feature = "epp", feature = "keda", feature = "promql", feature = "tui"))]
+#[cfg(all(feature = "record", feature = "server", feature = "sim", feature = "tui"))]
 mod help;
 #[cfg(all(feature = "epp", feature = "keda"))]
 mod keda;
@@ -25,6 +27,8 @@ mod on_a_terminal;
 mod pods;
 mod process;
 mod real;
+#[cfg(feature = "record")]
+mod record;
 mod reload;
 #[cfg(all(feature = "epp", feature = "keda", feature = "promql"))]
 mod scaled_objects;
