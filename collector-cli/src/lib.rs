@@ -18,7 +18,7 @@ mod output;
 mod progress;
 #[cfg(test)]
 mod schema;
-#[cfg(feature = "sim")]
+#[cfg(any(feature = "sim", feature = "tui"))]
 mod screen;
 mod server;
 mod signals;
@@ -77,7 +77,7 @@ fn report(failure: &Failure, format: Option<Format>) -> Exit {
 
 /// Reports a panic in one line, without a backtrace.
 fn report_panic(panic: &PanicHookInfo<'_>) {
-    #[cfg(feature = "sim")]
+    #[cfg(any(feature = "sim", feature = "tui"))]
     screen::leave();
     let payload = panic.payload();
     let message = payload

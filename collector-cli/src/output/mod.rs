@@ -20,9 +20,7 @@ pub(crate) use collector_documents::{
     PaceDocument, ReadingItem, ReplicasDocument, SCHEMA_VERSION, allocation_items, model_items,
     replicas_item, variant_to_add,
 };
-pub(crate) use columns::aligned;
-#[cfg(any(feature = "sim", feature = "tui"))]
-pub(crate) use columns::shortened;
+pub(crate) use columns::{aligned, shortened};
 #[cfg(feature = "epp")]
 pub(crate) use documents::document;
 pub(crate) use documents::{ConfigDocument, ConfigEntry, RemovedDocument, VersionDocument};

@@ -13,7 +13,7 @@ mod faults;
 mod generated;
 mod get;
 mod get_forms;
-#[cfg(all(feature = "epp", feature = "keda", feature = "promql", feature = "tui"))]
+#[cfg(all(feature = "record", feature = "server", feature = "sim", feature = "tui"))]
 mod help;
 #[cfg(all(feature = "epp", feature = "keda"))]
 mod keda;

@@ -279,7 +279,10 @@ fn a_misspelt_parameter_of_the_http_api_is_answered_with_those_there_are() {
             "/api/v1/replicas?modell=a",
             "unknown parameter \"modell\": the parameters are model, namespace",
         ),
-        ("/readyz?namespace=a", "unknown parameter \"namespace\": this path takes no parameters"),
+        (
+            "/api/v1/models?namespace=a",
+            "unknown parameter \"namespace\": this path takes no parameters",
+        ),
     ] {
         let answer = served.get(path);
         assert_eq!(answer.status, 400, "{path}: {}", answer.body);
