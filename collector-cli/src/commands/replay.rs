@@ -59,7 +59,7 @@ fn layers(base: &Loader, global: &GlobalArgs, args: &ReplayArgs) -> Result<Loade
 
 #[cfg(feature = "sim")]
 fn watch(layers: Loader, args: &ReplayArgs) -> Result<Exit, Failure> {
-    let settings = Settings::of(layers, Verbosity::OneShot)?;
+    let settings = Settings::of(layers, Verbosity::Lines)?;
     let speed = settings.loaded.config.speed().unwrap_or(1.0);
     let title = format!("collector replay: {} at speed {speed}", args.file.display());
     super::block_on_many_threads(async {
