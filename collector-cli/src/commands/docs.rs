@@ -27,6 +27,7 @@ const PAGES: &[Page] = &pages! {
     "migration": "to KEDA, from other autoscalers and adapters";
     "checks": "what `collector check` checks";
     "daemon": "reload, access, systemd and the log of `collector serve`";
+    "page": "the live page of `collector serve`";
     "troubleshooting": "what each error means, and what to do";
     "faq": "why 503 and not 0, and other questions";
     "engines": "which series are read, and how";

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, StatusCode, Uri};
-use axum::middleware;
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::routing::{delete, get};
 
 use super::app::App;
@@ -16,7 +18,7 @@ impl App {
     /// The routes, without the PromQL API.
     pub(crate) fn router(self: Arc<Self>) -> Router {
         Router::new()
-            .route("/", get(page::show))
+            .merge(page::routes())
             .route("/healthz", get(health::alive))
             .route("/readyz", get(health::ready))
             .route("/metrics", get(metrics::scrape))
@@ -27,9 +29,19 @@ impl App {
             .route("/api/v1/cache", delete(api::drop_entries))
             .fallback(no_such_path)
             .method_not_allowed_fallback(no_such_method)
-            .layer(middleware::from_fn(limit_body))
+            .layer(middleware::from_fn(answer))
             .with_state(self)
     }
+}
+
+/// Adds to an answer the route that it was found by, for the counters.
+async fn answer(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = limit_body(request, next).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
 }
 
 async fn no_such_path(uri: Uri) -> Refusal {

@@ -23,6 +23,10 @@ mod messages;
 #[cfg(feature = "epp")]
 mod messages_of_servers;
 mod on_a_terminal;
+#[cfg(all(feature = "epp", feature = "keda", feature = "promql"))]
+mod own_metrics;
+#[cfg(feature = "epp")]
+mod page;
 #[cfg(feature = "epp")]
 mod pods;
 mod process;
