@@ -106,6 +106,9 @@ pub(crate) enum Command {
     Get(GetCommand),
     /// Print a line for each change of a model's readings
     Watch(WatchArgs),
+    /// Show models and their pods on the whole screen, and keep them current
+    #[cfg(feature = "tui")]
+    Top(TopArgs),
     /// Check the configuration, the backend and a model, each with cause and remedy
     Check(CheckArgs),
     /// Show for each value of a reading which backend and series it came from, and its age
@@ -291,6 +294,21 @@ pub(crate) struct WatchArgs {
     /// Exit with 0 after this time
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) timeout: Option<Duration>,
+}
+
+/// What to show.
+#[cfg(feature = "tui")]
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Without a model and a namespace it shows all there are. ? shows its keys.\n\n\
+                  Examples:\n  collector top\n  collector top -n prod"
+)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    /// Time over which peaks and rates are taken, instead of the configured window
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) window: Option<Duration>,
 }
 
 /// What to check.

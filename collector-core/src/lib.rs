@@ -48,8 +48,8 @@ pub use backend::{
 pub use cache::{CacheStats, MetricsCache};
 pub use clock::{Clock, ManualClock, SystemClock, Tick};
 pub use collector::{
-    Availability, AvailabilityReason, BackendState, BreakerState, CollectError, CollectorState,
-    DiscoveryState, ListingState, MetricsCollector, SnapshotState, TrackedModel,
+    Availability, AvailabilityReason, BackendState, BreakerState, BudgetState, CollectError,
+    CollectorState, DiscoveryState, ListingState, MetricsCollector, SnapshotState, TrackedModel,
 };
 pub use directory::{DEFAULT_COST, NoVariants, Variant, VariantDirectory};
 pub use endpoint_picker::{EndpointPicker, EndpointPickerLoad, Saturation};

@@ -96,7 +96,6 @@ pub struct ReplicaRecord {
     pub kv_tokens_in_use: Option<u64>,
     pub kv_cache_usage: Option<f64>,
     pub queue_length: Option<u64>,
-    /// [`ReplicaMetrics::waiting_for_capacity`].
     pub waiting_for_capacity: Option<u64>,
     pub running_requests: Option<u64>,
     pub num_gpu_blocks: Option<u64>,

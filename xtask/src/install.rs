@@ -9,6 +9,9 @@ use anyhow::{Result, bail};
 use crate::run::{cargo, output, step};
 use crate::workspace;
 
+/// The accessibility checker that the tests of the page run in the browser.
+const AXE: &str = "axe-core@4.14.1";
+
 /// Ensures that `prometheus` can be run.
 pub(crate) fn prometheus() -> Result<()> {
     server("prometheus", "Prometheus", "COLLECTOR_PROMETHEUS_BIN")
@@ -32,6 +35,38 @@ fn server(program: &str, name: &str, variable: &str) -> Result<()> {
     }
     apt_install(program)?;
     stop_service(program);
+    Ok(())
+}
+
+/// Ensures that Chromium can be run and driven.
+pub(crate) fn chromium() -> Result<()> {
+    for (program, package) in [("chromium", "chromium"), ("chromedriver", "chromium-driver")] {
+        if runs(program, "--version") {
+            continue;
+        }
+        if !can_install() {
+            bail!(
+                "the tests of the page need {program}: run `sudo apt-get install --no-install-recommends {package}` \
+                 (or your system's counterpart)"
+            );
+        }
+        apt_install(package)?;
+    }
+    Ok(())
+}
+
+/// Fetches axe into the target folder. Without npm or a registry its test skips itself.
+pub(crate) fn axe() -> Result<()> {
+    let folder = workspace::target_folder()?.join("axe");
+    if folder.join("node_modules/axe-core/axe.min.js").exists() {
+        return Ok(());
+    }
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]);
+    npm.arg(folder).arg(AXE).stdin(Stdio::null());
+    if let Err(error) = step("fetch axe-core", &mut npm) {
+        eprintln!("SKIPPED: the accessibility of the page is not checked: {error:#}");
+    }
     Ok(())
 }
 

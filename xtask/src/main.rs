@@ -82,6 +82,8 @@ enum Task {
     Notices,
     /// Draw docs/demo.svg again: the demo in a terminal of 80x24.
     Picture,
+    /// Take the pictures of docs/page.md again, in Chromium. Takes two minutes.
+    Screenshots,
     /// Make the crate of a new backend, which compiles and passes the conformance suite.
     NewBackend {
         /// Name of the crate, in lower case with hyphens: `acme-backend`.
@@ -113,6 +115,7 @@ fn main() -> ExitCode {
         Task::Mutants { arguments } => mutants::all(&arguments),
         Task::Notices => dist::print_notices(),
         Task::Picture => picture::draw(),
+        Task::Screenshots => picture::screenshots(),
         Task::NewBackend { name, path, http } => {
             let template = if http { &new_backend::HTTP } else { &new_backend::FILE };
             new_backend::make_and_explain(template, &name, path)

@@ -89,6 +89,15 @@ pub(crate) enum Selection {
 }
 
 impl SelectArgs {
+    /// What to read; all there is, if nothing is named.
+    #[cfg(feature = "tui")]
+    pub(crate) fn selection_or_all(&self) -> Result<Selection, Failure> {
+        if self.one.name().is_none() && self.one.namespace().is_none() {
+            return Ok(Selection::Listed { model: None, namespace: None });
+        }
+        self.selection()
+    }
+
     /// What to read.
     pub(crate) fn selection(&self) -> Result<Selection, Failure> {
         let model = self.one.name();

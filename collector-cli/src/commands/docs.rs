@@ -16,6 +16,7 @@ macro_rules! pages {
 const PAGES: &[Page] = &pages! {
     "install": "packages, the container image and systemd";
     "getting-started": "from the demo to a daemon with a configuration";
+    "terminal": "every command: read, watch, find what is wrong";
     "concepts": "missing, zero and error; age; windows; a glossary";
     "fields": "every field of a reading, and its unit";
     "configuration": "every key, its default and its variable";
@@ -26,6 +27,7 @@ const PAGES: &[Page] = &pages! {
     "migration": "to KEDA, from other autoscalers and adapters";
     "checks": "what `collector check` checks";
     "daemon": "reload, access, systemd and the log of `collector serve`";
+    "page": "the live page of `collector serve`";
     "troubleshooting": "what each error means, and what to do";
     "faq": "why 503 and not 0, and other questions";
     "engines": "which series are read, and how";

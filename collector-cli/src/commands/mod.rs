@@ -24,6 +24,8 @@ mod serve;
 mod settings;
 #[cfg(feature = "sim")]
 mod sim;
+#[cfg(feature = "tui")]
+mod top;
 mod totals;
 mod validate;
 mod version;
@@ -48,6 +50,8 @@ pub(crate) fn run(cli: &Cli, base: &Loader) -> Result<Exit, Failure> {
         Command::Demo(args) => demo::run(base, global, args),
         Command::Get(args) => get::run(base, global, args),
         Command::Watch(args) => watch::run(base, global, &args.select, args.window, args.timeout),
+        #[cfg(feature = "tui")]
+        Command::Top(args) => top::run(base, global, args),
         Command::Check(args) => check::run(base, global, args),
         Command::Explain(args) => explain::run(base, global, args),
         Command::Validate(args) => validate::run(base, global, args),

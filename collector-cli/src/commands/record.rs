@@ -33,7 +33,7 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &RecordArgs) -> Resu
             "--output does not work with this command: it prints no result",
         ));
     }
-    let mut settings = Settings::load(base, global, Verbosity::OneShot)?;
+    let mut settings = Settings::load(base, global, Verbosity::Lines)?;
     settings.warn();
     // The daemon's own file.
     settings.loaded.config.cache.snapshot_path = None;

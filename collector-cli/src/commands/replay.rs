@@ -5,8 +5,12 @@ use std::path::Path;
 use collector_config::Loader;
 use collector_core::duration;
 
-use super::settings::{Settings, Verbosity, loader};
-use super::{demo, get, serve};
+#[cfg(feature = "sim")]
+use super::demo;
+use super::settings::loader;
+#[cfg(feature = "sim")]
+use super::settings::{Settings, Verbosity};
+use super::{get, serve};
 use crate::args::{GlobalArgs, ReplayArgs};
 use crate::exit::{Exit, Failure};
 
@@ -53,14 +57,22 @@ fn layers(base: &Loader, global: &GlobalArgs, args: &ReplayArgs) -> Result<Loade
     Ok(layers)
 }
 
+#[cfg(feature = "sim")]
 fn watch(layers: Loader, args: &ReplayArgs) -> Result<Exit, Failure> {
-    let settings = Settings::of(layers, Verbosity::OneShot)?;
+    let settings = Settings::of(layers, Verbosity::Lines)?;
     let speed = settings.loaded.config.speed().unwrap_or(1.0);
     let title = format!("collector replay: {} at speed {speed}", args.file.display());
     super::block_on_many_threads(async {
         let collector = settings.collector_over(settings.backends()?)?;
         demo::watch(&collector, &title).await
     })
+}
+
+#[cfg(not(feature = "sim"))]
+fn watch(_: Loader, _: &ReplayArgs) -> Result<Exit, Failure> {
+    Err(Failure::usage(
+        "this build cannot show models in a terminal: --watch needs the cargo feature `sim`",
+    ))
 }
 
 fn absolute(path: &Path) -> Result<String, Failure> {

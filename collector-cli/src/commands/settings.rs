@@ -1,6 +1,8 @@
 //! From the command line to a configuration: the layers, the log and the collector.
 
 use std::env;
+#[cfg(feature = "tui")]
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +15,22 @@ use collector_engine::CachingCollector;
 use super::files;
 use crate::args::{Format, GlobalArgs};
 use crate::exit::Failure;
-use crate::logging;
+use crate::logging::{self, Style};
 use crate::output::ErrorDocument;
 use clap::ValueEnum as _;
 
 /// How much a command logs by default.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verbosity {
-    /// The command prints a result: only warnings and errors are logged.
+    /// The command prints a result at its end: only warnings and errors are logged.
     OneShot,
+    /// The command prints something until it is stopped: likewise.
+    Lines,
     /// The log is the only output.
     Daemon,
+    /// The command draws on the terminal, where log lines would be in its way unless they are asked for.
+    #[cfg(feature = "tui")]
+    Drawing,
 }
 
 /// A loaded configuration.
@@ -223,10 +230,22 @@ pub(super) fn log_flags(mut loader: Loader, global: &GlobalArgs) -> Loader {
 /// Starts the log as configured.
 pub(super) fn start_log(loaded: &Loaded, verbosity: Verbosity) -> Result<(), Failure> {
     let log = loaded.config.log;
-    let one_shot = verbosity == Verbosity::OneShot;
     let unset = loaded.origins.of("log.level") == Origin::Default;
-    let level = if one_shot && unset { LogLevel::Warn } else { log.level };
-    logging::start(level, log.format, one_shot)
+    let level = match verbosity {
+        Verbosity::OneShot | Verbosity::Lines if unset => LogLevel::Warn,
+        #[cfg(feature = "tui")]
+        Verbosity::Drawing if unset && io::stderr().is_terminal() => LogLevel::Off,
+        #[cfg(feature = "tui")]
+        Verbosity::Drawing if unset => LogLevel::Warn,
+        _ => log.level,
+    };
+    let style = match verbosity {
+        // Whoever asks for a level wants lines as they come.
+        Verbosity::OneShot if unset => Style::Result,
+        Verbosity::Daemon => Style::Full,
+        _ => Style::Plain,
+    };
+    logging::start(level, log.format, style)
 }
 
 /// The environment. A variable that is not UTF-8 is not ours, or its key's check reports it.

@@ -14,17 +14,13 @@ mod text;
 mod validation;
 
 pub(crate) use collector_core::text::printable;
-#[cfg(test)]
-pub(crate) use collector_documents::ReadingItem;
 pub(crate) use collector_documents::text::{nearest_first, quoted};
 pub(crate) use collector_documents::{
     AllocationDocument, BackendDocument, CheckDocument, ErrorDocument, ListDocument, ModelItem,
-    PaceDocument, ReplicasDocument, SCHEMA_VERSION, allocation_items, model_items, replicas_item,
-    variant_to_add,
+    PaceDocument, ReadingItem, ReplicasDocument, SCHEMA_VERSION, allocation_items, model_items,
+    replicas_item, variant_to_add,
 };
-pub(crate) use columns::aligned;
-#[cfg(feature = "sim")]
-pub(crate) use columns::shortened;
+pub(crate) use columns::{aligned, shortened};
 #[cfg(feature = "epp")]
 pub(crate) use documents::document;
 pub(crate) use documents::{ConfigDocument, ConfigEntry, RemovedDocument, VersionDocument};
@@ -41,11 +37,11 @@ pub(crate) use rows::Rows;
 pub(crate) use table::{
     UNKNOWN, allocation_table, allocations_table, list_table, models_table, replicas_table,
 };
-#[cfg(feature = "sim")]
+#[cfg(any(feature = "sim", feature = "tui"))]
 pub(crate) use terminal::Signs;
 #[cfg(test)]
 pub(crate) use terminal::{ASCII, UNICODE};
-pub(crate) use terminal::{Colour, Colours, colours, painted, signs};
+pub(crate) use terminal::{Colour, Colours, colours, painted, signs, width};
 pub(crate) use text::{print, print_on};
 pub(crate) use validation::{
     CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument,

@@ -11,6 +11,7 @@ use collector_engine::CachingCollector;
 use tokio::sync::{Semaphore, watch};
 
 use super::access::Access;
+use super::page::Changes;
 use super::recorder::Recorder;
 use super::reloads::Reloads;
 use super::respond::Refusal;
@@ -30,6 +31,8 @@ pub(crate) struct App {
     pub(crate) reloads: Arc<Reloads>,
     /// For who reads the files of credentials for `/metrics`.
     pub(crate) files: Arc<Semaphore>,
+    /// What open pages show.
+    pub(crate) page: Changes,
     /// The PromQL API, where it is switched on.
     #[cfg(feature = "promql")]
     pub(crate) promql: Option<Arc<super::Promql>>,

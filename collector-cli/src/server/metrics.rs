@@ -159,7 +159,7 @@ const BACKEND_SERIES: &[Series<ValueOf<BackendState>>] = series! {
     "collector_backend_list_age_seconds": Gauge, |it| Some(it.listing.age?.as_secs_f64());
 };
 
-fn describe_state(page: &mut Exposition, state: &CollectorState) {
+pub(super) fn describe_state(page: &mut Exposition, state: &CollectorState) {
     for series in COLLECTOR_SERIES {
         series.describe(page, iter::once(([], (series.value)(state))));
     }

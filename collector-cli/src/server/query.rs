@@ -41,6 +41,11 @@ impl Query {
         }
     }
 
+    /// The value of a parameter; `None` when it is absent.
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        self.take(name)
+    }
+
     fn take(&mut self, name: &str) -> Option<String> {
         let index = self.0.iter().position(|(known, _)| *known == name)?;
         Some(self.0.swap_remove(index).1)

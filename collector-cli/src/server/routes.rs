@@ -18,7 +18,7 @@ impl App {
     /// The routes, without the PromQL API.
     pub(crate) fn router(self: Arc<Self>) -> Router {
         Router::new()
-            .route("/", get(page::show))
+            .merge(page::routes())
             .route("/healthz", get(health::alive))
             .route("/readyz", get(health::ready))
             .route("/metrics", get(metrics::scrape))

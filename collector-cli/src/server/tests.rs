@@ -21,9 +21,10 @@ use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
 use super::app::Peer;
-use super::{Access, App, Front, Lifecycle, Recorder, Reloads};
+use super::{Access, App, Changes, Front, Lifecycle, Recorder, Reloads};
 
 mod metrics;
+mod page;
 #[cfg(feature = "promql")]
 mod promql;
 
@@ -115,6 +116,7 @@ impl Fixture {
             loaded,
             reloads: Arc::new(Reloads::new(Arc::clone(&reloads_clock))),
             files: Arc::new(Semaphore::new(1)),
+            page: Changes::default(),
             #[cfg(feature = "promql")]
             promql: promql.map(Arc::new),
         });
@@ -363,10 +365,17 @@ async fn with_a_read_token_everything_but_the_probes_needs_it() {
         };
         fixture.ask(request.body(Body::empty()).unwrap(), "127.0.0.1")
     };
-    for path in ["/healthz", "/readyz"] {
+    for path in ["/healthz", "/readyz", "/", "/page/page.js"] {
         assert_ne!(get(path, None).await.status, StatusCode::UNAUTHORIZED, "{path}");
     }
-    let paths = ["/", "/metrics", "/api/v1/replicas", "/api/v1/query?query=1", "/nowhere"];
+    let paths = [
+        "/page/changes",
+        "/page/model?id=0",
+        "/metrics",
+        "/api/v1/replicas",
+        "/api/v1/query?query=1",
+        "/nowhere",
+    ];
     for path in paths {
         let refused = get(path, None).await;
         assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{path}");

@@ -56,6 +56,25 @@ enum Damage {
     /// Bytes of the other recording in the place of ours.
     Splice(f64, f64),
     Insert(f64, Vec<u8>),
+    /// A whole block: gone, in the place of another one, or out of the other recording.
+    RemoveBlock(usize),
+    MoveBlock(usize, usize),
+    ForeignBlock(usize, usize),
+}
+
+/// Where the blocks of a recording are that nothing happened to yet; of others, those until then.
+fn blocks(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut blocks = Vec::new();
+    let mut start = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |it| it + 1);
+    while let Some(length) = bytes.get(start..start + 4) {
+        let end = start + 16 + u32::from_le_bytes(length.try_into().unwrap()) as usize;
+        if end > bytes.len() {
+            break;
+        }
+        blocks.push(start..end);
+        start = end;
+    }
+    blocks
 }
 
 fn damage() -> impl Strategy<Value = Damage> {
@@ -65,6 +84,9 @@ fn damage() -> impl Strategy<Value = Damage> {
         (0.0..1.0, 0.0..0.3).prop_map(|(at, length)| Damage::Remove(at, length)),
         (0.0..1.0, 0.0..0.5).prop_map(|(at, length)| Damage::Repeat(at, length)),
         (0.0..1.0, 0.0..1.0).prop_map(|(at, length)| Damage::Splice(at, length)),
+        (0_usize..6).prop_map(Damage::RemoveBlock),
+        (0_usize..6, 0_usize..6).prop_map(|(from, to)| Damage::MoveBlock(from, to)),
+        (0_usize..6, 0_usize..6).prop_map(|(from, to)| Damage::ForeignBlock(from, to)),
         (0.0..1.0, vec(any::<u8>(), 1..64)).prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
     ]
 }
@@ -82,7 +104,21 @@ impl Damage {
         if length == 0 {
             return;
         }
+        let places = blocks(bytes);
+        let block = |index: usize| places.get(index).cloned().unwrap_or_default();
         match self {
+            Self::RemoveBlock(index) => {
+                bytes.drain(block(*index));
+            }
+            Self::MoveBlock(from, to) => {
+                let moved = bytes[block(*from)].to_vec();
+                bytes.splice(block(*to), moved);
+            }
+            Self::ForeignBlock(from, to) => {
+                let foreign =
+                    blocks(other).get(*from).map_or(&[][..], |range| &other[range.clone()]);
+                bytes.splice(block(*to), foreign.iter().copied());
+            }
             Self::Cut(at) => bytes.truncate(place(*at)),
             Self::Flip(at, bits) => bytes[place(*at)] ^= bits,
             Self::Remove(at, part) => {

@@ -10,6 +10,8 @@ use proptest::prelude::*;
 
 use crate::{MAX_BYTES, World, model};
 
+const SESSION: &str = r#"{"session":{"began":5,"version":"1","anonymized":false,"sources":[{"name":"fake","load":true,"loadPerPod":false}]}}"#;
+
 const MODEL: &str = r#"{"model":"llama","namespace":"prod"}"#;
 
 fn number() -> impl Strategy<Value = String> {
@@ -78,11 +80,10 @@ proptest! {
 
     #[test]
     fn any_entries_are_read_or_refused(entries in vec(entry(), 0..12), one_block in any::<bool>()) {
-        let session = r#"{"session":{"began":5,"version":"1","anonymized":false,"sources":[{"name":"fake","load":true,"loadPerPod":false}]}}"#;
         let world = World::new(false);
         let (mut writer, _) = Writer::open(&world.path(), MAX_BYTES, &*world.clock).unwrap();
         let lines: Vec<String> =
-            std::iter::once(session.to_owned()).chain(entries).map(|line| line + "\n").collect();
+            std::iter::once(SESSION.to_owned()).chain(entries).map(|line| line + "\n").collect();
         if one_block {
             writer.write(lines.concat().as_bytes()).unwrap();
         } else {
@@ -93,6 +94,9 @@ proptest! {
         drop(writer);
         let Ok(recording) = Recording::open(&world.path()) else { return Ok(()) };
         let recording = Arc::new(recording);
+        for name in recording.sources() {
+            prop_assert_eq!(name.as_str(), "fake");
+        }
         let length = recording.length();
         let clock: Arc<dyn Clock> = world.clock.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -122,8 +126,8 @@ proptest! {
 fn a_block_is_not_unpacked_beyond_its_limit() {
     let world = World::new(false);
     let (mut writer, _) = Writer::open(&world.path(), MAX_BYTES, &*world.clock).unwrap();
-    // One line of 20 MiB, which no recorder writes.
-    let line = [vec![b' '; 20 << 20], vec![b'\n']].concat();
+    // A session in a line of 20 MiB, which no recorder writes.
+    let line = [SESSION.as_bytes(), &vec![b' '; 20 << 20], b"\n"].concat();
     writer.write(&line).unwrap();
     assert!(world.bytes().len() < 1 << 20);
     drop(writer);

@@ -63,7 +63,7 @@ fn replica(now: Tick) -> impl Strategy<Value = ReplicaMetrics> {
     let names = (name(), option::of(name()), option::of(name()), vec(name(), 0..3), any::<bool>());
     let numbers = (
         [number(), number(), number(), number()],
-        [count(), count(), count(), count(), count(), count()],
+        [count(), count(), count(), count(), count(), count(), count()],
     );
     (ago(now), names, numbers, option::of(latencies(now)), marks(now), reasons()).prop_map(
         |(at, names, (floats, counts), latencies, marks, reasons)| {
@@ -90,6 +90,7 @@ fn replica(now: Tick) -> impl Strategy<Value = ReplicaMetrics> {
             ] = floats;
             [
                 row.queue_length,
+                row.waiting_for_capacity,
                 row.running_requests,
                 row.kv_capacity_tokens,
                 row.kv_tokens_in_use,

@@ -67,7 +67,7 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &DemoArgs) -> Result
     }
     let way = way(base, global.backend.as_deref())?;
     let loaded = log_flags(base.clone(), global).read()?;
-    start_log(&loaded, Verbosity::OneShot)?;
+    start_log(&loaded, Verbosity::Lines)?;
     super::block_on_many_threads(demo(args, format, way))
 }
 

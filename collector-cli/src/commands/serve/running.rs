@@ -15,8 +15,8 @@ use crate::exit::Failure;
 #[cfg(feature = "promql")]
 use crate::server::Promql;
 use crate::server::{
-    Access, App, Door, Front, Lifecycle, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, Recorder,
-    Reloads,
+    Access, App, Changes, Door, Front, Lifecycle, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES,
+    Recorder, Reloads,
 };
 
 /// How long the fetches of a former collector are waited for. Those that take longer go on and answer their callers.
@@ -86,6 +86,7 @@ impl Running {
             loaded: settings.loaded.clone(),
             reloads: Arc::clone(&fixed.reloads),
             files: Arc::new(Semaphore::new(1)),
+            page: Changes::default(),
             #[cfg(feature = "promql")]
             promql,
         });
