@@ -22,8 +22,13 @@ struct ReadingHead<'a> {
     status: &'a str,
     /// Age of the oldest replica.
     age_seconds: f64,
-    /// When the oldest replica was sampled: RFC 3339, UTC.
+    /// When the oldest replica was sampled, by the wall clock of this answer: RFC 3339, UTC.
     collected_at: String,
+    /// Grows with each newer sample, over all models of a process; neither age nor status changes it. Null for a reading
+    /// that no collector has published.
+    generation: Option<u64>,
+    /// When the oldest replica was sampled: RFC 3339, UTC. The same in all answers of one generation.
+    sampled_at: String,
     /// `backend` (fetched for this read), `cache` (within its ttl) or `last-known-good` (past it).
     source: &'a str,
     /// The backend that supplied it.
@@ -48,6 +53,10 @@ macro_rules! head {
             status: $reading.freshness().as_str(),
             age_seconds: seconds($reading.age()),
             collected_at: rfc3339($reading.collected_at($wall)),
+            generation: $reading.generation(),
+            sampled_at: rfc3339(
+                $reading.sampled_at().unwrap_or_else(|| $reading.collected_at($wall)),
+            ),
             source: $reading.source().as_str(),
             backend: value.backend.as_str(),
             partial: value.partial,

@@ -211,6 +211,7 @@ impl Builder {
             counters: Counters::default(),
             models: crate::state::Models::default(),
             // Read before the directory's variants are: a change in between is then followed.
+            generations: 0.into(),
             directory_generation: directory_generation.into(),
             snapshot,
             tasks: std::sync::Mutex::default(),

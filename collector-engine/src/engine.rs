@@ -40,6 +40,8 @@ pub(crate) struct Engine {
     pub(crate) batch_window: Duration,
     pub(crate) paces: Paces,
     pub(crate) counters: Counters,
+    /// The last generation that was given to a value, or to an event.
+    pub(crate) generations: AtomicU64,
     /// The generation of the directory that records were published by.
     pub(crate) directory_generation: AtomicU64,
     /// The file that outlives the process, where there is one.

@@ -26,8 +26,8 @@ use crate::server::Keda;
 #[cfg(feature = "promql")]
 use crate::server::Promql;
 use crate::server::{
-    Admin, App, Lifecycle, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, Recorder, api_tls, load_tls,
-    serve_until,
+    Admin, App, Events, Lifecycle, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, Recorder, api_tls,
+    load_tls, serve_until,
 };
 use crate::signals::StopSignals;
 
@@ -90,6 +90,7 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
         collector: Arc::clone(&collector),
         clock: Arc::clone(&settings.clock),
         recorder: recorder.clone(),
+        events: Events::default(),
         admin: Admin::new(settings.loaded.config.server.admin_token_path.clone())?,
         lifecycle: watched.clone(),
         ready: AtomicBool::new(!refreshes),

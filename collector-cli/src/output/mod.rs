@@ -13,13 +13,11 @@ mod text;
 mod validation;
 
 pub(crate) use collector_core::text::printable;
-#[cfg(test)]
-pub(crate) use collector_documents::ReadingItem;
 pub(crate) use collector_documents::text::{nearest_first, quoted};
 pub(crate) use collector_documents::{
     AllocationDocument, BackendDocument, CheckDocument, ErrorDocument, ListDocument, ModelItem,
-    PaceDocument, ReplicasDocument, SCHEMA_VERSION, allocation_items, model_items, replicas_item,
-    variant_to_add,
+    PaceDocument, ReadingItem, ReplicasDocument, SCHEMA_VERSION, allocation_items, model_items,
+    replicas_item, variant_to_add,
 };
 pub(crate) use columns::{aligned, shortened};
 #[cfg(feature = "epp")]

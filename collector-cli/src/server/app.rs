@@ -11,6 +11,7 @@ use collector_engine::CachingCollector;
 use tokio::sync::watch;
 
 use super::admin::Admin;
+use super::events::Events;
 use super::recorder::Recorder;
 use super::respond::Refusal;
 use crate::output::ErrorDocument;
@@ -20,6 +21,7 @@ pub(crate) struct App {
     pub(crate) collector: Arc<CachingCollector>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) recorder: Recorder,
+    pub(crate) events: Events,
     pub(crate) admin: Admin,
     pub(crate) lifecycle: watch::Receiver<Lifecycle>,
     /// The server is ready: at first if there are no background cycles to wait for.

@@ -5,6 +5,7 @@ mod api;
 mod app;
 mod connections;
 mod discovery;
+mod events;
 mod health;
 #[cfg(feature = "keda")]
 mod keda;
@@ -23,6 +24,7 @@ mod tls;
 pub(crate) use admin::Admin;
 pub(crate) use app::{App, Lifecycle};
 pub(crate) use connections::{MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, serve_until};
+pub(crate) use events::Events;
 #[cfg(test)]
 pub(crate) use health::{HealthDocument, ReadinessDocument};
 #[cfg(feature = "keda")]

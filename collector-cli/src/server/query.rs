@@ -41,6 +41,15 @@ impl Query {
         }
     }
 
+    /// The whole number of a parameter; `None` when it is absent.
+    pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>, Refusal> {
+        let Some(text) = self.take(name) else { return Ok(None) };
+        let number = text.parse().map_err(|_| {
+            Refusal::bad_request(format!("parameter {name:?} is not a whole number"))
+        })?;
+        Ok(Some(number))
+    }
+
     fn take(&mut self, name: &str) -> Option<String> {
         let index = self.0.iter().position(|(known, _)| *known == name)?;
         Some(self.0.swap_remove(index).1)

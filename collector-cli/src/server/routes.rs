@@ -11,7 +11,7 @@ use axum::routing::{delete, get};
 
 use super::app::App;
 use super::respond::{Refusal, limit_body};
-use super::{api, health, metrics, page};
+use super::{api, events, health, metrics, page};
 use crate::output::ErrorDocument;
 
 impl App {
@@ -26,6 +26,7 @@ impl App {
             .route("/api/v1/allocation", get(api::allocation))
             .route("/api/v1/models", get(api::models))
             .route("/api/v1/pace", get(api::pace))
+            .route("/api/v1/events", get(events::listen))
             .route("/api/v1/cache", delete(api::drop_entries))
             .fallback(no_such_path)
             .method_not_allowed_fallback(no_such_method)
@@ -45,7 +46,7 @@ async fn no_such_path(uri: Uri) -> Refusal {
         StatusCode::NOT_FOUND,
         ErrorDocument::new("NotFound", format!("there is nothing at {path:?}")).with_hint(
             "there are /api/v1/replicas, /api/v1/allocation, /api/v1/models, /api/v1/pace, \
-             /healthz, /readyz and /metrics",
+             /api/v1/events, /healthz, /readyz and /metrics",
         ),
     )
 }

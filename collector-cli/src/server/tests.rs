@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use super::app::Peer;
-use super::{Admin, App, Lifecycle, Recorder};
+use super::{Admin, App, Events, Lifecycle, Recorder};
 
 #[cfg(feature = "promql")]
 mod promql;
@@ -102,6 +102,7 @@ impl Fixture {
             collector: Arc::clone(&collector),
             clock,
             recorder: Recorder::detached(),
+            events: Events::default(),
             admin,
             lifecycle: watched,
             ready: AtomicBool::new(false),

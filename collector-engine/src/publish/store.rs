@@ -3,8 +3,9 @@
 //! Everything here runs under the lock of the model's cell.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use collector_core::{ModelRecord, ModelRef, Outcome, Tick};
+use collector_core::{ModelRecord, ModelRef, Outcome, Published, Tick};
 
 use super::{Fetched, Publisher};
 use crate::engine::Engine;
@@ -61,6 +62,7 @@ impl Engine {
         if let Some(before) = before.as_deref().filter(|_| outcome != Outcome::Found) {
             record = record.still_without(before);
         }
+        self.number(&mut record, before.as_deref());
         let record = Arc::new(record);
         let tracked = cell.tracked.is_some();
         let wanted = may_store
@@ -116,6 +118,25 @@ impl Engine {
         }
     }
 
+    /// Gives a value that was just made its generation. One that repeats the value before it is that value: it keeps
+    /// its generation and its times.
+    pub(crate) fn number(&self, record: &mut ModelRecord, before: Option<&ModelRecord>) {
+        let Some(value) = &mut record.value else { return };
+        match before.and_then(|before| before.value.as_ref()) {
+            Some(former) if value.repeats(former) => *value = Arc::clone(former),
+            _ => {
+                let generation = self.next_generation();
+                let (at, wall) = (self.clock.now(), self.clock.wall());
+                Arc::make_mut(value).published = Some(Published { generation, at, wall });
+            }
+        }
+    }
+
+    /// The next number of the sequence that generations are from.
+    pub(crate) fn next_generation(&self) -> u64 {
+        self.generations.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// Makes the records of tracked models again, because pods may belong to other variants now: each in one step.
     pub(crate) fn publish_again(&self) {
         let now = self.clock.now();
@@ -125,7 +146,9 @@ impl Engine {
                     return;
                 };
                 let states = before.cold.sources.clone();
-                let record = self.publisher(cell, &model, now).record(states, before.last_read());
+                let mut record =
+                    self.publisher(cell, &model, now).record(states, before.last_read());
+                self.number(&mut record, Some(&before));
                 self.put(cell, &Arc::new(record.still_without(&before)), Some(&before));
             });
         }
