@@ -1,5 +1,7 @@
 //! The command line.
 
+mod form;
+mod model;
 #[cfg(all(feature = "keda", feature = "promql"))]
 mod scaled_object;
 
@@ -8,10 +10,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use collector_config::address;
 use collector_core::{ModelRef, duration};
 
+use crate::exit::Failure;
+use crate::output::Colours;
+
+use self::form::FormParser;
+pub(crate) use self::form::{Form, Format};
+pub(crate) use self::model::{ModelArgs, SelectArgs, Selection};
+use self::model::{NAMESPACE, given};
 #[cfg(all(feature = "keda", feature = "promql"))]
 pub(crate) use self::scaled_object::{Door, ScaledObjectArgs};
 
@@ -67,24 +77,13 @@ pub(crate) struct GlobalArgs {
     /// Form of the log on stderr
     #[arg(long, global = true, value_name = "FORMAT", value_parser = ["text", "json"])]
     pub(crate) log_format: Option<String>,
-    /// Form of the result on stdout
-    #[arg(short, long, global = true, value_name = "FORMAT")]
-    pub(crate) output: Option<Format>,
-}
-
-/// Forms of a result. Not every command has each of them.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Format {
-    /// Columns for people
-    Table,
-    /// More columns
-    Wide,
-    /// One document
-    Json,
-    /// The same document
-    Yaml,
-    /// Series in the Prometheus text format
-    Prometheus,
+    /// Form of the result on stdout. Not every command has each form; custom-columns takes titles and fields, as
+    /// JSON names them: custom-columns=POD:.podName,WAITING:.queueLength
+    #[arg(short, long, global = true, value_name = "FORMAT", value_parser = FormParser)]
+    pub(crate) output: Option<Form>,
+    /// Whether to print in colours: auto does on a terminal, unless `NO_COLOR` is set
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Colours::Auto)]
+    pub(crate) color: Colours,
 }
 
 /// What to do.
@@ -92,9 +91,11 @@ pub(crate) enum Format {
 pub(crate) enum Command {
     /// Simulate a fleet on this machine and collect from it: no cluster, no configuration
     Demo(DemoArgs),
-    /// Print one reading
+    /// Print readings
     #[command(subcommand)]
     Get(GetCommand),
+    /// Print a line for each change of a model's readings
+    Watch(WatchArgs),
     /// Check the configuration, the backend and a model, each with cause and remedy
     Check(CheckArgs),
     /// Show for each value of a reading which backend and series it came from, and its age
@@ -118,69 +119,154 @@ pub(crate) enum Command {
     Sim(SimArgs),
     /// Print a page of the documentation
     Docs(DocsArgs),
+    /// Print the version, the commit and the features that it was built with
+    Version,
+    /// Print the script that completes command lines in a shell
+    #[command(
+        after_help = "Examples:\n  collector completions bash > /etc/bash_completion.d/collector\n  \
+                  collector completions zsh > \"${fpath[1]}/_collector\"\n  \
+                  collector completions fish > ~/.config/fish/completions/collector.fish"
+    )]
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL", value_enum)]
+        shell: Shell,
+    },
+    /// Print a manual page, in roff
+    #[command(
+        after_help = "Examples:\n  collector man | man -l -\n  collector man get replicas > collector-get-replicas.1"
+    )]
+    Man(ManArgs),
 }
 
-/// What to print one reading of.
+/// What to read.
 #[derive(Subcommand, Debug)]
 pub(crate) enum GetCommand {
-    /// The replicas of one model
-    #[command(after_help = "Example:\n  collector get replicas -m org/model -n prod -o wide")]
-    Replicas(ModelArgs),
-    /// The allocation of one variant of a model
+    /// The replicas of one model, or of several
     #[command(
-        after_help = "Example:\n  collector get allocation -m org/model -n prod --variant model-h100"
+        visible_alias = "replica",
+        after_help = "Examples:\n  \
+                  collector get replicas org/model -n prod -o wide\n  \
+                  collector get replicas -A --sort-by=-queueLength\n  \
+                  collector get replicas org/model -n prod -o custom-columns=POD:.podName,WAITING:.queueLength\n  \
+                  collector get replicas org/model -n prod --watch"
+    )]
+    Replicas(ReplicasArgs),
+    /// The allocation of one variant of a model, or of all its variants
+    #[command(
+        visible_alias = "allocations",
+        after_help = "Examples:\n  collector get allocation org/model -n prod --variant model-h100\n  \
+                  collector get allocations -A -o csv"
     )]
     Allocation(AllocationArgs),
     /// The models that the backend knows
-    #[command(after_help = "Example:\n  collector get models -n prod -o json")]
+    #[command(
+        visible_alias = "model",
+        after_help = "Example:\n  collector get models -n prod -o json"
+    )]
     Models(ModelsArgs),
 }
 
-/// One model.
+/// Which replicas to print.
 #[derive(Args, Debug)]
-pub(crate) struct ModelArgs {
-    /// Model id: the value of the label `model_name`
-    #[arg(short, long, value_name = "MODEL", value_parser = NonEmpty::new())]
-    model: String,
-    /// Namespace its pods run in
-    #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmpty::new())]
-    namespace: String,
+pub(crate) struct ReplicasArgs {
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    #[command(flatten)]
+    pub(crate) rows: RowArgs,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    /// Print a line for each change until stopped, as `collector watch` does
+    #[arg(short, long, conflicts_with_all = ["sort_by", "no_headers"])]
+    pub(crate) watch: bool,
 }
 
-impl ModelArgs {
-    /// The model.
-    pub(crate) fn model(&self) -> ModelRef {
-        ModelRef::new(self.model.as_str(), self.namespace.as_str())
-    }
-}
-
-/// One variant of a model.
+/// Which allocations to print.
 #[derive(Args, Debug)]
 pub(crate) struct AllocationArgs {
     #[command(flatten)]
-    pub(crate) model: ModelArgs,
+    pub(crate) select: SelectArgs,
     #[command(flatten)]
     pub(crate) which: VariantArgs,
+    #[command(flatten)]
+    pub(crate) rows: RowArgs,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
 }
 
-/// A variant, by its name or by its accelerator.
+/// A variant, by its name or by its accelerator; without one, all of them.
 #[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(crate) struct VariantArgs {
     /// Name of the variant
-    #[arg(long, value_name = "NAME", value_parser = NonEmpty::new())]
+    #[arg(long, value_name = "NAME", conflicts_with = "all_namespaces", value_parser = NonEmpty::new())]
     pub(crate) variant: Option<String>,
     /// Accelerator of the variant, where only one variant of the model has it
-    #[arg(long, value_name = "ACCELERATOR", value_parser = NonEmpty::new())]
+    #[arg(long, value_name = "ACCELERATOR", conflicts_with = "all_namespaces", value_parser = NonEmpty::new())]
     pub(crate) accelerator: Option<String>,
 }
 
 /// Some of the models known.
 #[derive(Args, Debug)]
 pub(crate) struct ModelsArgs {
-    /// Only those of this namespace
+    /// Only those of this namespace [env: COLLECTOR_NAMESPACE=]
     #[arg(short, long, value_name = "NAMESPACE", value_parser = NonEmpty::new())]
-    pub(crate) namespace: Option<String>,
+    namespace: Option<String>,
+    /// Those of all namespaces, whatever -n and COLLECTOR_NAMESPACE say
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    #[command(flatten)]
+    pub(crate) rows: RowArgs,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+}
+
+impl ModelsArgs {
+    /// The only namespace that is wanted.
+    pub(crate) fn namespace(&self) -> Option<String> {
+        given(self.namespace.as_ref(), NAMESPACE).filter(|_| !self.all_namespaces)
+    }
+}
+
+/// How rows are printed.
+#[derive(Args, Debug)]
+pub(crate) struct RowArgs {
+    /// Print rows without the line of titles and what stands around them
+    #[arg(long)]
+    pub(crate) no_headers: bool,
+    /// Field to order rows by, as JSON names it: queueLength; -queueLength begins with the greatest. What
+    /// was not measured comes last
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true, value_parser = NonEmpty::new())]
+    pub(crate) sort_by: Option<String>,
+}
+
+/// How the backend is read.
+#[derive(Args, Debug)]
+pub(crate) struct ReadArgs {
+    /// Time over which peaks and rates are taken, instead of the configured window
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) window: Option<Duration>,
+    /// Longest time to wait for the result: if it is not there by then, the command exits with 5
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// What to watch.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "A line has the time, the namespace, the model, its status, and what changed. With -o json each \
+                  line is the\ndocument of `get replicas -o json`, and an error is a document too. It ends with 0 when it is stopped.\n\n\
+                  Examples:\n  collector watch org/model -n prod\n  collector watch -A -o json | jq -c .status"
+)]
+pub(crate) struct WatchArgs {
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+    /// Time over which peaks and rates are taken, instead of the configured window
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) window: Option<Duration>,
+    /// Exit with 0 after this time
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// What to check.
@@ -191,23 +277,19 @@ pub(crate) struct ModelsArgs {
                   collector check --hpa hpa.yaml --fix > fixed.yaml")]
 #[cfg_attr(feature = "promql", command(group = clap::ArgGroup::new("objects").multiple(true).args(["scaled_object", "hpa"])))]
 pub(crate) struct CheckArgs {
-    /// Model id to check for
-    #[arg(short, long, value_name = "MODEL", requires = "namespace", value_parser = NonEmpty::new())]
-    model: Option<String>,
-    /// Namespace its pods run in
-    #[arg(short, long, value_name = "NAMESPACE", requires = "model", value_parser = NonEmpty::new())]
-    namespace: Option<String>,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Repeat until nothing fails, at most for this time; stderr shows what failed
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) wait: Option<Duration>,
     /// Check the KEDA ScaledObjects in this YAML file (`-`: standard input), and run the queries of their triggers;
     /// may be repeated
     #[cfg(feature = "promql")]
-    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "positional"])]
     pub(crate) scaled_object: Vec<PathBuf>,
     /// Likewise for HorizontalPodAutoscalers, with metrics as prometheus-adapter would query them
     #[cfg(feature = "promql")]
-    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "positional"])]
     pub(crate) hpa: Vec<PathBuf>,
     /// Print the files with corrected objects on stdout, and the checks of these on stderr; what only you can know stays
     #[cfg(feature = "promql")]
@@ -216,10 +298,13 @@ pub(crate) struct CheckArgs {
 }
 
 impl CheckArgs {
-    /// The model to check for.
-    pub(crate) fn model(&self) -> Option<ModelRef> {
-        let (model, namespace) = (self.model.as_deref()?, self.namespace.as_deref()?);
-        Some(ModelRef::new(model, namespace))
+    /// The model to check for, if one is named.
+    pub(crate) fn model(&self) -> Result<Option<ModelRef>, Failure> {
+        #[cfg(feature = "promql")]
+        if !self.scaled_object.is_empty() || !self.hpa.is_empty() {
+            return Ok(None);
+        }
+        self.model.optional_model()
     }
 }
 
@@ -251,6 +336,14 @@ pub(crate) struct DocsArgs {
     /// Heading of the section to print; without it the complete page
     #[arg(value_name = "SECTION", requires = "page", value_parser = NonEmpty::new())]
     pub(crate) section: Option<String>,
+}
+
+/// Whose manual page to print.
+#[derive(Args, Debug)]
+pub(crate) struct ManArgs {
+    /// Command; without it the page of the program
+    #[arg(value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
 }
 
 /// What to do with the configuration.
@@ -375,7 +468,7 @@ mod tests {
             "collector get -o json models --backend prometheus",
         ] {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap();
-            assert_eq!(cli.global.output, Some(Format::Json), "{line}");
+            assert_eq!(cli.global.output.map(|form| form.format), Some(Format::Json), "{line}");
             assert_eq!(cli.global.backend.as_deref(), Some("prometheus"), "{line}");
         }
     }

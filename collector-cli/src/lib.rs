@@ -40,10 +40,11 @@ pub fn run(loader: Loader) -> ExitCode {
     panic::set_hook(Box::new(report_panic));
     let cli = Cli::parse();
     logging::expect_format(cli.global.log_format.as_deref());
+    cli.global.color.choose();
     open_files::make_room();
     let exit = match panic::catch_unwind(AssertUnwindSafe(|| commands::run(&cli, &loader))) {
         Ok(Ok(exit)) => exit,
-        Ok(Err(failure)) => report(&failure, cli.global.output),
+        Ok(Err(failure)) => report(&failure, cli.global.output.as_ref().map(|form| form.format)),
         // The hook has said why.
         Err(_) => Exit::Failure,
     };

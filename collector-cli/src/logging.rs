@@ -2,21 +2,25 @@
 
 use std::env;
 use std::io::{self, Write as _};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use collector_config::{LogFormat, LogLevel};
 use collector_core::{Clock as _, SystemClock};
 use serde_json::json;
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::exit::Failure;
 use crate::output::colours;
 
 /// Whether what is written to stderr is JSON.
 static JSON: AtomicBool = AtomicBool::new(false);
+
+/// What is logged of the running log, unless `RUST_LOG` says so.
+static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
 /// Sets the form of errors from before the configuration is read: as the flag says, else the variable.
 pub(crate) fn expect_format(flag: Option<&str>) {
@@ -73,13 +77,19 @@ pub(crate) fn start(level: LogLevel, format: LogFormat, one_shot: bool) -> Resul
     use_format(format);
     let filter = match env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => {
-            directives.parse::<Targets>().map_err(|error| {
+            let filter = directives.parse::<Targets>().map_err(|error| {
                 Failure::usage(format!(
                     "RUST_LOG: {error}; write for example info or collector_engine=debug"
                 ))
-            })?
+            })?;
+            reload::Layer::new(filter).0
         }
-        _ => of_level(level),
+        _ => {
+            let (filter, handle) = reload::Layer::new(of_level(level));
+            // The log is started once.
+            let _ = FILTER.set(handle);
+            filter
+        }
     };
     let registry = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(io::stderr);
@@ -95,6 +105,14 @@ pub(crate) fn start(level: LogLevel, format: LogFormat, one_shot: bool) -> Resul
         }
     }
     Ok(())
+}
+
+/// Logs from this level on, unless `RUST_LOG` takes precedence.
+pub(crate) fn set_level(level: LogLevel) {
+    if let Some(filter) = FILTER.get() {
+        // It fails only if the log is gone.
+        let _ = filter.reload(of_level(level));
+    }
 }
 
 fn of_level(level: LogLevel) -> Targets {

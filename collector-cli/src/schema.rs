@@ -11,9 +11,9 @@ use crate::commands::{SamplesDocument, ScrapeDocument};
 use crate::output::{
     AllocationDocument, CheckDocument, ConfigDocument, ErrorDocument, ExplainDocument,
     ListDocument, ModelItem, PaceDocument, ReadingItem, RemovedDocument, ReplicasDocument,
-    ValidationDocument,
+    ValidationDocument, VersionDocument,
 };
-use crate::server::{HealthDocument, ReadinessDocument};
+use crate::server::{HealthDocument, ModelEvent, ReadinessDocument, RemovedEvent, ResetEvent};
 
 /// Set it to write the schemas instead of comparing them.
 const UPDATE: &str = "UPDATE_SCHEMAS";
@@ -35,6 +35,9 @@ fn the_published_schemas_are_up_to_date() {
             "allocation-list",
             of::<ListDocument<ReadingItem<'static, AllocationDocument<'static>>>>(),
         ),
+        ("event-model", of::<ModelEvent<'static>>()),
+        ("event-removed", of::<RemovedEvent<'static>>()),
+        ("event-reset", of::<ResetEvent>()),
         ("models", of::<ListDocument<ModelItem>>()),
         ("error", of::<ErrorDocument>()),
         ("pace", of::<PaceDocument>()),
@@ -42,6 +45,7 @@ fn the_published_schemas_are_up_to_date() {
         ("check", of::<CheckDocument<'static>>()),
         ("config", of::<ConfigDocument>()),
         ("validation", of::<ValidationDocument<'static>>()),
+        ("version", of::<VersionDocument<'static>>()),
         ("removed", of::<RemovedDocument>()),
         ("health", of::<HealthDocument>()),
         ("readiness", of::<ReadinessDocument>()),

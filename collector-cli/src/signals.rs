@@ -1,4 +1,4 @@
-//! Signals that stop the process.
+//! Signals that stop the process, and the one that has it read its configuration again.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -26,6 +26,11 @@ impl StopSignals {
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
+}
+
+/// SIGHUP, caught from now on.
+pub(crate) fn hangups() -> Result<Signal, Failure> {
+    caught(SignalKind::hangup())
 }
 
 /// A signal, caught from now on.

@@ -32,10 +32,23 @@ impl CollectorConfig {
     /// # Errors
     /// When a backend is not registered, or what its settings name cannot be used, such as a
     /// certificate file that does not exist.
-    #[expect(clippy::needless_pass_by_value, reason = "the counterpart of `build`, which keeps it")]
     pub fn build_backends(
         &self,
         clock: Arc<dyn Clock>,
+    ) -> Result<Vec<Arc<dyn Backend>>, ConfigErrors> {
+        self.build_other_backends(clock, |_| None)
+    }
+
+    /// The chosen backends, of which `existing` has some by their names: a reload keeps those whose settings are the
+    /// same ([`Loaded::keeps_backend`](crate::Loaded::keeps_backend)), with what they know.
+    ///
+    /// # Errors
+    /// As [`build_backends`](Self::build_backends).
+    #[expect(clippy::needless_pass_by_value, reason = "the counterpart of `build`, which keeps it")]
+    pub fn build_other_backends(
+        &self,
+        clock: Arc<dyn Clock>,
+        existing: impl Fn(&str) -> Option<Arc<dyn Backend>>,
     ) -> Result<Vec<Arc<dyn Backend>>, ConfigErrors> {
         let mut errors: Vec<ConfigError> = self
             .backends
@@ -44,7 +57,12 @@ impl CollectorConfig {
             .map(|message| ConfigError::new(message).key("backend"))
             .collect();
         let mut backends = Vec::new();
-        for settings in self.chosen() {
+        for name in &self.backend {
+            if let Some(backend) = existing(name) {
+                backends.push(backend);
+                continue;
+            }
+            let Some(settings) = self.sections.get(name.as_str()) else { continue };
             match settings.build(Arc::clone(&clock)) {
                 Ok(backend) => backends.push(backend),
                 Err(error) => errors.push(ConfigError::new(with_causes(&*error))),

@@ -14,8 +14,8 @@ use crate::layer::Setting;
 use crate::origin::Origin;
 use crate::text::printable;
 
-/// Names the configuration file. Read by the program that makes the [`Loader`](crate::Loader).
-const FILE_VARIABLE: &str = "COLLECTOR_CONFIG";
+/// Names the configuration file, and what to read. Read by the program that makes the [`Loader`](crate::Loader).
+const OF_THE_PROGRAM: [&str; 3] = ["COLLECTOR_CONFIG", "COLLECTOR_MODEL", "COLLECTOR_NAMESPACE"];
 
 /// Variables of the cache's keys, read where direct scraping is the only backend.
 pub(crate) const EPP_ALIASES: [(&str, &str); 4] = [
@@ -41,7 +41,7 @@ pub(crate) fn own(
         let Some(rest) = name.strip_prefix("COLLECTOR_") else {
             continue;
         };
-        if name == FILE_VARIABLE || is_service_link(rest, text) {
+        if OF_THE_PROGRAM.contains(&name.as_str()) || is_service_link(rest, text) {
             continue;
         }
         let path = rest.replace("__", ".").to_lowercase();
@@ -67,7 +67,7 @@ pub(crate) fn misspelt(variables: &Variables, keys: &Keys) -> Vec<String> {
         .iter()
         .flat_map(|key| key.aliases.iter().map(|alias| (*alias).to_owned()).chain([key.variable()]))
         .chain(EPP_ALIASES.map(|(alias, _)| alias.to_owned()))
-        .chain([FILE_VARIABLE.to_owned()])
+        .chain(OF_THE_PROGRAM.map(str::to_owned))
         .collect();
     let right = |name: &String| {
         let upper = name.to_uppercase();

@@ -107,20 +107,33 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     "tracking.discover": Bool = "true";
     /// The only namespaces whose models are tracked without a read, by their exact names. Empty: all.
     "tracking.namespaces": Texts;
-    /// The address of `collector serve`. The default is loopback, because the API has no log-in.
+    /// The address of `collector serve`. The default is loopback, because the API has no log-in unless
+    /// `server.read_token_path` or `server.tls_client_ca_path` is set. A change takes effect after a restart.
     "server.listen": Address = "127.0.0.1:9464";
     /// The server's certificate chain (PEM); needs `server.tls_key_path`.
     "server.tls_cert_path": Path;
     /// The private key of the server's certificate (PEM).
     "server.tls_key_path": Path;
-    /// A file with the token that allows clients other than loopback to drop cache entries.
+    /// Certificates (PEM) of the authorities that sign the certificates of clients; needs `server.tls_cert_path`. Without a
+    /// certificate no client connects: probe the port (`tcpSocket`) instead of `/healthz`.
+    "server.tls_client_ca_path": Path;
+    /// A file with the token that clients need to read anything but `/healthz` and `/readyz`, as `Authorization: Bearer`.
+    /// The admin token is accepted as well. The file is read again when it changes.
+    "server.read_token_path": Path;
+    /// A file with the token that is needed to drop cache entries. Unset, only clients on loopback may.
     "server.admin_token_path": Path;
+    /// Names, besides `localhost` and addresses of loopback, that requests to a loopback address may have as their `Host`:
+    /// those of port-forwards and proxies. A name has no port; others are refused, because a web page could send them.
+    "server.allowed_hosts": Texts;
     /// Most tracked models.
     "server.max_tracked": Positive = "10000";
     /// True: `collector serve` has a PromQL API in front of `prometheus.url`, with its credentials: guarded for autoscalers
     /// (`/api/v1/query`), unguarded for dashboards (`/raw`). Queries over readings and scraped pods need no server. See
     /// promql-api.md.
     "promql.enabled": Bool = "false";
+    /// The server of PromQL queries, if it is not `prometheus.url`: a query frontend, for example. Credentials, TLS and timeout
+    /// are those of the section `[prometheus]`.
+    "promql.upstream": Url;
     /// How long an answer is returned again without a request to the server.
     "promql.ttl": Duration = "5s";
     /// How long a caller waits, less than 1.4 s. Then it gets the last answer or an error.
@@ -143,6 +156,8 @@ pub(crate) const COMMON_KEYS: &[Key] = keys! {
     "promql.max_entries": Positive = "10000";
     /// Approximate maximum size of remembered answers in bytes.
     "promql.max_bytes": Positive = "67108864";
+    /// Maximum size of one answer in bytes.
+    "promql.max_answer_bytes": Positive = "16777216";
     /// Headers of clients that are forwarded to the server, for example X-Scope-OrgID.
     "promql.forward_headers": Texts;
     /// Series that prove that an exporter is up, tried before the built-in ones: `name` (a regular expression for complete

@@ -22,6 +22,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backend;
+mod changes;
 mod compose;
 mod document;
 mod environment;

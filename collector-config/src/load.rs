@@ -7,6 +7,7 @@ use std::sync::Arc;
 use figment::Figment;
 
 use crate::backend::{BackendFactory, BackendSettings, Backends, SCRAPE};
+use crate::changes::Digest;
 use crate::environment::{self, Variables};
 use crate::error::{ConfigError, ConfigErrors};
 use crate::extract::{Extracted, extract};
@@ -153,6 +154,7 @@ impl Loader {
             origins.set(key.path, key.shown(value), origin.clone());
         }
         rename_engines(&mut settings, &keys, &mut errors);
+        let values = settings.iter().map(|it| (it.key.path, Digest::of(&it.value))).collect();
         let common =
             extract(settings.clone(), &mut errors, CommonSections::read).unwrap_or_default();
         let mut sections: BTreeMap<&'static str, Arc<dyn BackendSettings>> = BTreeMap::new();
@@ -190,7 +192,7 @@ impl Loader {
             sections,
             backends,
         };
-        let loaded = Loaded { config, origins, warnings, keys };
+        let loaded = Loaded { config, origins, warnings, keys, values };
         (loaded, errors)
     }
 }

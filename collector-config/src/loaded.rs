@@ -1,5 +1,8 @@
 //! A configuration that was loaded, and the namespaces that it reads.
 
+use std::collections::BTreeMap;
+
+use crate::changes::Digest;
 use crate::key::Key;
 use crate::keys::Keys;
 use crate::origin::{Entry, Origin, Origins};
@@ -16,6 +19,8 @@ pub struct Loaded {
     /// Settings that work and may be mistakes, in words, for the log.
     pub warnings: Vec<String>,
     pub(crate) keys: Keys,
+    /// What is set, to compare it with another configuration.
+    pub(crate) values: BTreeMap<&'static str, Digest>,
 }
 
 /// A namespace that the configuration does not let any backend read.

@@ -7,12 +7,17 @@ use serde::Deserialize;
 /// The upper bound of `answer_within`: within the 3 s of an adapter there must be time for two tries.
 pub(crate) const ANSWER_WITHIN_MAX: Duration = Duration::from_millis(1400);
 
+/// The lower bound of `max_answer_bytes`: an answer about one model fits.
+pub(crate) const ANSWER_BYTES_MIN: usize = 64 << 10;
+
 /// The PromQL API of `serve`, in front of the server of `[prometheus]`.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PromqlConfig {
     /// Default false, because every client of the API reads with the credentials of `[prometheus]`.
     pub enabled: bool,
+    /// The server's URL, if it is not that of `[prometheus]`, whose other keys apply to it.
+    pub upstream: Option<String>,
     /// How long an answer is returned again without a request. Default 5 s.
     #[serde(with = "collector_core::duration")]
     pub ttl: Duration,
@@ -40,6 +45,8 @@ pub struct PromqlConfig {
     pub max_entries: usize,
     /// The maximum size of remembered answers in bytes. Default 64 MiB.
     pub max_bytes: usize,
+    /// The maximum size of one answer in bytes. Default 16 MiB.
+    pub max_answer_bytes: usize,
     /// Headers of clients that are passed on.
     pub forward_headers: Vec<String>,
     /// Anchors that are tried before the built-in ones.
@@ -85,6 +92,7 @@ impl Default for PromqlConfig {
     fn default() -> Self {
         Self {
             enabled: false,
+            upstream: None,
             ttl: Duration::from_secs(5),
             answer_within: Duration::from_secs(1),
             max_age: Duration::from_secs(120),
@@ -96,6 +104,7 @@ impl Default for PromqlConfig {
             max_operators: 256,
             max_entries: 10_000,
             max_bytes: 64 << 20,
+            max_answer_bytes: 16 << 20,
             forward_headers: Vec::new(),
             anchors: Vec::new(),
         }

@@ -76,8 +76,14 @@ pub struct ServerConfig {
     pub tls_cert_path: Option<PathBuf>,
     /// The certificate's private key, PEM.
     pub tls_key_path: Option<PathBuf>,
-    /// The token that lets others than loopback drop cache entries.
+    /// Authorities that sign the certificates of clients, PEM. With it every client needs one.
+    pub tls_client_ca_path: Option<PathBuf>,
+    /// The token that clients need to read.
+    pub read_token_path: Option<PathBuf>,
+    /// The token that clients need to drop cache entries; without it only those on loopback may.
     pub admin_token_path: Option<PathBuf>,
+    /// Names besides those of loopback that requests to a loopback address may have as their host.
+    pub allowed_hosts: Vec<String>,
     /// How many models may be tracked. Default 10 000.
     pub max_tracked: usize,
 }
@@ -88,7 +94,10 @@ impl Default for ServerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
             tls_cert_path: None,
             tls_key_path: None,
+            tls_client_ca_path: None,
+            read_token_path: None,
             admin_token_path: None,
+            allowed_hosts: Vec::new(),
             max_tracked: 10_000,
         }
     }

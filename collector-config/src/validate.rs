@@ -11,8 +11,8 @@ use crate::keda::WAIT_MAX;
 use crate::keys::{COMMON_KEYS, ENGINES, OTHER_ENGINES};
 use crate::loaded::Loaded;
 use crate::origin::{Origin, Origins};
-use crate::promql::ANSWER_WITHIN_MAX;
-use crate::schema::CollectorConfig;
+use crate::promql::{ANSWER_BYTES_MIN, ANSWER_WITHIN_MAX};
+use crate::schema::{CollectorConfig, ServerConfig};
 
 /// Adds mistakes to `errors`, and wasteful settings to the warnings.
 ///
@@ -30,7 +30,7 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
             || key.split_once('.').is_some_and(|(section, _)| broken.contains(section))
     };
     let sound = |keys: &[&str]| !keys.iter().any(|key| is_broken(key));
-    let Loaded { config, origins, warnings, keys: _ } = loaded;
+    let Loaded { config, origins, warnings, keys: _, values: _ } = loaded;
 
     if sound(&["backend"]) {
         errors.extend(
@@ -74,6 +74,35 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
     warnings.extend(config.cache.warnings());
 
     let (server, keda) = (&config.server, &config.keda);
+    check_tls(config, &sound, origins, errors);
+    check_hosts(server, &sound, origins, errors);
+    if sound(&["keda.wait"]) && (keda.wait.is_zero() || keda.wait > WAIT_MAX) {
+        let message = "must be more than 0 and at most 1s: KEDA waits for ever, and a slow error can make it scale \
+                       a running model to zero";
+        errors.push(error_at("keda.wait", message.to_owned(), origins));
+    }
+    let within = "promql.answer_within";
+    if sound(&[within]) && config.promql.answer_within >= ANSWER_WITHIN_MAX {
+        let message = "must be less than 1.4s: an adapter waits 3 s, for two tries";
+        errors.push(error_at(within, message.to_owned(), origins));
+    }
+    let largest = "promql.max_answer_bytes";
+    if sound(&[largest]) && config.promql.max_answer_bytes < ANSWER_BYTES_MIN {
+        let message =
+            format!("must be at least {ANSWER_BYTES_MIN}, which one model's answer may take");
+        errors.push(error_at(largest, message, origins));
+    }
+    check_variants(&config.variants, origins, errors);
+}
+
+/// The files of TLS that go together.
+fn check_tls(
+    config: &CollectorConfig,
+    sound: &dyn Fn(&[&str]) -> bool,
+    origins: &Origins,
+    errors: &mut Vec<ConfigError>,
+) {
+    let (server, keda) = (&config.server, &config.keda);
     let pairs = [
         (
             ["server.tls_cert_path", "server.tls_key_path"],
@@ -93,26 +122,49 @@ pub(crate) fn validate(loaded: &mut Loaded, errors: &mut Vec<ConfigError>) {
             errors.push(error_at(set, message, origins));
         }
     }
-    let client_ca = "keda.tls_client_ca_path";
-    if sound(&[client_ca, "keda.tls_cert_path"])
-        && keda.tls_client_ca_path.is_some()
-        && keda.tls_cert_path.is_none()
+    let client_cas = [
+        (
+            ["server.tls_client_ca_path", "server.tls_cert_path"],
+            &server.tls_client_ca_path,
+            &server.tls_cert_path,
+        ),
+        (
+            ["keda.tls_client_ca_path", "keda.tls_cert_path"],
+            &keda.tls_client_ca_path,
+            &keda.tls_cert_path,
+        ),
+    ];
+    for (pair, client_ca, cert) in client_cas {
+        if sound(&pair) && client_ca.is_some() && cert.is_none() {
+            let message =
+                format!("set without {}: only a server with TLS can ask for certificates", pair[1]);
+            errors.push(error_at(pair[0], message, origins));
+        }
+    }
+}
+
+fn check_hosts(
+    server: &ServerConfig,
+    sound: &dyn Fn(&[&str]) -> bool,
+    origins: &Origins,
+    errors: &mut Vec<ConfigError>,
+) {
+    let hosts = "server.allowed_hosts";
+    if sound(&[hosts])
+        && let Some(host) = server.allowed_hosts.iter().find(|host| !is_host_name(host))
     {
-        let message =
-            "set without keda.tls_cert_path: only a server with TLS can ask for certificates";
-        errors.push(error_at(client_ca, message.to_owned(), origins));
+        let message = format!(
+            "{host:?} is not a name: write it as in the header Host, without scheme, port or wildcard"
+        );
+        errors.push(error_at(hosts, message, origins));
     }
-    if sound(&["keda.wait"]) && (keda.wait.is_zero() || keda.wait > WAIT_MAX) {
-        let message = "must be more than 0 and at most 1s: KEDA waits for ever, and a slow error can make it scale \
-                       a running model to zero";
-        errors.push(error_at("keda.wait", message.to_owned(), origins));
-    }
-    let within = "promql.answer_within";
-    if sound(&[within]) && config.promql.answer_within >= ANSWER_WITHIN_MAX {
-        let message = "must be less than 1.4s: an adapter waits 3 s, for two tries";
-        errors.push(error_at(within, message.to_owned(), origins));
-    }
-    check_variants(&config.variants, origins, errors);
+}
+
+/// Whether this can be the host of a request, without a port.
+fn is_host_name(host: &str) -> bool {
+    let is_address = host.parse::<std::net::IpAddr>().is_ok();
+    let is_name = |it: char| it.is_ascii_alphanumeric() || matches!(it, '.' | '-' | '_');
+    is_address || (!host.is_empty() && host.chars().all(is_name))
 }
 
 fn error_at(key: &str, message: String, origins: &Origins) -> ConfigError {

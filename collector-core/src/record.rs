@@ -31,7 +31,7 @@ pub struct ModelValue {
 /// The publication of a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Published {
-    /// Grows with each value that a collector publishes, of any model, and is never used twice in a process.
+    /// Grows with each value that is published in a process, of any model, and is never used twice.
     pub generation: u64,
     /// When it was published.
     pub at: Tick,

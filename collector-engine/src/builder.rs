@@ -209,9 +209,9 @@ impl Builder {
             batch_window: self.batch_window,
             paces,
             counters: Counters::default(),
+            ages: std::sync::Mutex::default(),
             models: crate::state::Models::default(),
             // Read before the directory's variants are: a change in between is then followed.
-            generations: 0.into(),
             directory_generation: directory_generation.into(),
             snapshot,
             tasks: std::sync::Mutex::default(),

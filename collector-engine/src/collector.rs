@@ -67,7 +67,7 @@ impl CachingCollector {
         if engine.cache.retains() {
             engine.track_variants();
             tracing::info!(
-                TTL = %duration::format(engine.config.ttl),
+                ttl = %duration::format(engine.config.ttl),
                 cleanupInterval = %duration::format(engine.config.cleanup_interval),
                 "Metrics cache enabled"
             );

@@ -16,6 +16,21 @@ pub(crate) struct Counters {
     pub(crate) panics: AtomicU64,
 }
 
+impl Counters {
+    /// Goes on from what another collector has counted.
+    pub(crate) fn take_over(&self, former: &Self) {
+        self.hits.add_many(former.hits.total());
+        self.stale_serves.add_many(former.stale_serves.total());
+        for (count, before) in self.singles().into_iter().zip(former.singles()) {
+            count.fetch_add(before.load(Relaxed), Relaxed);
+        }
+    }
+
+    fn singles(&self) -> [&AtomicU64; 4] {
+        [&self.misses, &self.coalesced_misses, &self.background_refreshes, &self.panics]
+    }
+}
+
 /// A thread counts in the lane that it was given, which it shares with every eighth thread.
 const LANES: usize = 8;
 
@@ -48,6 +63,11 @@ impl Counter {
     #[inline]
     pub(crate) fn add(&self) {
         self.0[lane() % LANES].0.fetch_add(1, Relaxed);
+    }
+
+    /// Counts `count` at once.
+    fn add_many(&self, count: u64) {
+        self.0[lane() % LANES].0.fetch_add(count, Relaxed);
     }
 
     /// What was counted so far.

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::CacheConfig;
 use crate::counters::Counters;
 use crate::fetch::{Fetch, Source};
-use crate::refresh::{Discoverer, Paces};
+use crate::refresh::{AgeLog, Discoverer, Paces};
 use crate::snapshot::Snapshot;
 use crate::state::{Models, State};
 
@@ -40,8 +40,8 @@ pub(crate) struct Engine {
     pub(crate) batch_window: Duration,
     pub(crate) paces: Paces,
     pub(crate) counters: Counters,
-    /// The last generation that was given to a value, or to an event.
-    pub(crate) generations: AtomicU64,
+    /// What the log says about the ages of readings.
+    pub(crate) ages: Mutex<AgeLog>,
     /// The generation of the directory that records were published by.
     pub(crate) directory_generation: AtomicU64,
     /// The file that outlives the process, where there is one.
@@ -212,7 +212,7 @@ impl Engine {
                 self.models.untrack(cell);
                 self.invalidate_model(cell, &model, &Scope::of_model(&model), now);
                 tracing::debug!(
-                    modelID = ?model.model, namespace = ?model.namespace,
+                    model = ?model.model, namespace = ?model.namespace,
                     "No longer tracked: nobody has read it"
                 );
             });
@@ -229,6 +229,10 @@ impl Engine {
     /// A cache or a directory has panicked, and was caught.
     pub(crate) fn panicked(&self) {
         self.counters.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn age_log(&self) -> MutexGuard<'_, AgeLog> {
+        self.ages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The present task scope.

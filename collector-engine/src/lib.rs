@@ -20,6 +20,7 @@ mod counters;
 mod directory;
 mod engine;
 mod fetch;
+mod handover;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod publish;

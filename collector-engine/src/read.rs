@@ -51,7 +51,7 @@ impl Engine {
             self.counters.stale_serves.add();
         } else {
             self.counters.hits.add();
-            tracing::debug!(modelID = ?model.model, namespace = ?model.namespace, "Cache hit");
+            tracing::debug!(model = ?model.model, namespace = ?model.namespace, "Cache hit");
         }
     }
 }

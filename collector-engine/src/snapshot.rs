@@ -73,6 +73,11 @@ impl Snapshot {
         }
     }
 
+    /// What is in memory is newer than the file, which is not read any more.
+    pub(crate) fn is_outdated(&self) {
+        self.restored.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn state(&self, now: Tick) -> SnapshotState {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         SnapshotState {

@@ -1,7 +1,7 @@
 //! The values of triggers: from the collector's memory where it has them, within a bounded time in any case.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use collector_core::text::quote;
@@ -112,18 +112,23 @@ impl Trigger {
 
 /// Answers KEDA from the readings of a collector.
 pub struct Scaler {
-    collector: Arc<CachingCollector>,
+    source: RwLock<Arc<Source>>,
     /// That of the collector.
     clock: Arc<dyn Clock>,
-    settings: Settings,
     started_at: Tick,
     values: Mutex<Values>,
     named: Mutex<Named>,
 }
 
+/// What a reload of the configuration replaces.
+struct Source {
+    collector: Arc<CachingCollector>,
+    settings: Settings,
+}
+
 impl fmt::Debug for Scaler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scaler").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Scaler").field("settings", &self.source().settings).finish_non_exhaustive()
     }
 }
 
@@ -136,12 +141,22 @@ impl Scaler {
     ) -> Self {
         Self {
             started_at: clock.now(),
-            collector,
+            source: RwLock::new(Arc::new(Source { collector, settings })),
             clock,
-            settings,
             values: Mutex::default(),
             named: Mutex::default(),
         }
+    }
+
+    /// Reads from another collector of the same clock, with other settings, from now on. Streams stay open, and the last
+    /// values are remembered.
+    pub fn replace(&self, collector: Arc<CachingCollector>, settings: Settings) {
+        let source = Arc::new(Source { collector, settings });
+        *self.source.write().unwrap_or_else(PoisonError::into_inner) = source;
+    }
+
+    fn source(&self) -> Arc<Source> {
+        Arc::clone(&self.source.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Names the unknown keys of a trigger's metadata in the log, each once. They are no error: KEDA may have new ones.
@@ -164,16 +179,18 @@ impl Scaler {
     /// It waits at most as long as configured.
     pub(crate) async fn value(&self, trigger: &Trigger) -> Result<f64, Refusal> {
         let subject = &trigger.subject;
-        if let Some(text) = (self.settings.left_out)(subject.model.namespace.as_str()) {
+        let source = self.source();
+        let settings = &source.settings;
+        if let Some(text) = (settings.left_out)(subject.model.namespace.as_str()) {
             return Err(Refusal::left_out(text));
         }
-        let reading = self.read(&subject.model).await;
+        let reading = self.read(&source, &subject.model).await;
         let now = self.clock.now();
         let last = lock(&self.values).get(subject);
         let measured = reading
             .map_err(|no_reading| Refusal::no_reading(&subject.model, &no_reading))
-            .and_then(|reading| trigger.measured(&reading, &self.settings, last, now));
-        let (limit, _) = trigger.age_limit(&self.settings);
+            .and_then(|reading| trigger.measured(&reading, settings, last, now));
+        let (limit, _) = trigger.age_limit(settings);
         let refusal = match measured {
             Ok(measured) => {
                 lock(&self.values).put(subject, measured);
@@ -205,25 +222,30 @@ impl Scaler {
     }
 
     /// The reading in memory, else the one that arrives in time.
-    async fn read(&self, model: &ModelRef) -> Result<Reading<Replicas>, NoReading> {
-        if let Some(reading) = self.collector.cached_replicas(model) {
+    async fn read(
+        &self,
+        source: &Source,
+        model: &ModelRef,
+    ) -> Result<Reading<Replicas>, NoReading> {
+        let collector = &source.collector;
+        if let Some(reading) = collector.cached_replicas(model) {
             return Ok(reading);
         }
-        let asked = self.collector.collect_replica_metrics(model);
-        let read = match timeout(self.settings.wait, asked).await {
+        let asked = collector.collect_replica_metrics(model);
+        let read = match timeout(source.settings.wait, asked).await {
             Ok(read) => read,
             // The fetch goes on. What is known by now says what is waited for.
-            Err(_) => self.collector.peek_replicas(model),
+            Err(_) => collector.peek_replicas(model),
         };
-        read.map_err(|error| NoReading { silent_for: self.silent_for(&error), error })
+        read.map_err(|error| NoReading { silent_for: self.silent_for(collector, &error), error })
     }
 
     /// The time since the start, if no backend has answered since. Only errors that it explains are looked into.
-    fn silent_for(&self, error: &CollectError) -> Option<Duration> {
+    fn silent_for(&self, collector: &CachingCollector, error: &CollectError) -> Option<Duration> {
         if !matches!(error, CollectError::Pending { .. } | CollectError::Backend(_)) {
             return None;
         }
-        let silent = self.collector.state().backends.iter().all(|it| it.last_success.is_none());
+        let silent = collector.state().backends.iter().all(|it| it.last_success.is_none());
         silent.then(|| self.started_at.age(self.clock.now()))
     }
 }

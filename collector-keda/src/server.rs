@@ -32,14 +32,18 @@ const SILENT_FOR: Duration = Duration::from_secs(60);
 /// answered. The caller bounds that: a client may keep a call open.
 ///
 /// With TLS the listener must offer HTTP/2 (`h2`), which KEDA insists on.
-pub async fn serve(mut listener: Listener, scaler: Scaler, stop: impl Future<Output = ()>) {
+pub async fn serve(
+    mut listener: Listener,
+    scaler: impl Into<Arc<Scaler>>,
+    stop: impl Future<Output = ()>,
+) {
     counters::announce();
     listener.read_timeout = Some(SILENT_FOR);
     let ending = CancellationToken::new();
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status(api::SERVICE, ServingStatus::Serving).await;
-    let mut routes = Routes::new(ExternalScaler::new(Arc::new(scaler), ending.clone()))
-        .add_service(health_service);
+    let mut routes =
+        Routes::new(ExternalScaler::new(scaler.into(), ending.clone())).add_service(health_service);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_file_descriptor_set(api::description())
         .build_v1();

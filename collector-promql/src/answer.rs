@@ -94,6 +94,11 @@ pub(crate) fn samples(body: &[u8]) -> Result<Vec<(Labels, f64)>, String> {
     samples.into_iter().map(number).collect()
 }
 
+/// Returns whether the server warns of its answer: samples may be missing.
+pub(crate) fn has_warnings(body: &[u8]) -> bool {
+    document(body).is_ok_and(|document| !document.warnings.is_empty())
+}
+
 /// Returns an answer with these warnings added.
 pub(crate) fn with_warnings(body: &[u8], warnings: &[String]) -> Result<Vec<u8>, String> {
     let mut document = document(body)?;

@@ -1,7 +1,7 @@
 //! A guard in front of one PromQL server: what callers get for a query, and how long they wait.
 //!
 //! `local` answers queries over held series. `evaluate` sends other queries to the server, once for all concurrent
-//! callers of the same query.
+//! callers of the same query, and `whole` reads a metric once for many queries.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -31,6 +31,7 @@ mod hint;
 mod local;
 mod partial;
 mod passed;
+pub(crate) mod whole;
 
 use evaluate::Purpose;
 
@@ -81,6 +82,9 @@ pub struct Settings {
     pub max_entries: usize,
     /// The maximum size of remembered answers in bytes. Default 64 MiB.
     pub max_bytes: usize,
+    /// The maximum size of an answer that the guard computes itself, in bytes. Default 16 MiB. The server's are limited by
+    /// [`Upstream`].
+    pub max_answer_bytes: usize,
 }
 
 impl Default for Settings {
@@ -96,6 +100,7 @@ impl Default for Settings {
             limits: Limits::default(),
             max_entries: 10_000,
             max_bytes: 64 << 20,
+            max_answer_bytes: 16 << 20,
         }
     }
 }
@@ -210,6 +215,8 @@ struct Shared {
     hints: Mutex<Facts<Option<String>>>,
     /// Whether the server had a model in the last week.
     histories: Mutex<Facts<bool>>,
+    /// The metrics that many queries select from.
+    whole: Mutex<whole::Metrics>,
     /// When selectors of several models last matched each of them.
     heard: Mutex<Facts<partial::Heard>>,
     hasher: RandomState,
@@ -253,6 +260,7 @@ impl Guard {
             matched: Mutex::new(Facts::new(settings.ttl, MATCHED_MAX)),
             hints: Mutex::new(Facts::new(HINT_TTL, HINTS_MAX)),
             histories: Mutex::new(Facts::new(HINT_TTL, HINTS_MAX)),
+            whole: Mutex::default(),
             heard: Mutex::new(Facts::new(settings.vanished_after * 2, partial::SELECTORS_MAX)),
             settings,
             hasher: RandomState::new(),

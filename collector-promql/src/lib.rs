@@ -29,7 +29,7 @@ mod verdict;
 pub use anchor::{Anchors, Strength};
 pub use guard::{Empty, Found, Guard, InstantQuery, Models, Partial, Reply, Settings};
 pub use limits::Limits;
-pub use local::{Gap, Held, HeldSample, HeldSeries, KnownEmpty, Labels, Part, Wanted};
+pub use local::{Gap, Held, HeldSample, HeldSeries, KnownEmpty, KnownLabels, Labels, Part, Wanted};
 pub use query::{Described, Kind, describe};
 pub use refusal::{Reason, Refusal};
 pub use upstream::{Passed, Request, Unanswered, Upstream};

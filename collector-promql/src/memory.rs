@@ -17,6 +17,8 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
     /// When the server was asked.
     pub(crate) asked_at: Tick,
+    /// When its ttl began: when it arrived or, if it was computed from whole metrics, when the server was asked.
+    pub(crate) fresh_from: Tick,
 }
 
 /// The result of one evaluation.
@@ -38,7 +40,7 @@ pub(crate) type InFlight = watch::Receiver<Option<Outcome>>;
 pub(crate) struct Entry {
     /// The last answer.
     pub(crate) answer: Option<Arc<Answer>>,
-    /// The last outcome, and when it was stored.
+    /// The last outcome, and when its ttl began.
     pub(crate) last: Option<(Outcome, Tick)>,
     pub(crate) in_flight: Option<InFlight>,
     last_used: Option<Tick>,
@@ -80,7 +82,8 @@ impl Memory {
             Outcome::Refused(_) | Outcome::Invalid(_) => entry.answer = None,
             Outcome::Failed(_) => {}
         }
-        entry.last = Some((outcome.clone(), now));
+        let at = if let Outcome::Answered(answer) = outcome { answer.fresh_from } else { now };
+        entry.last = Some((outcome.clone(), at));
         self.bytes = (self.bytes + entry.bytes()).saturating_sub(before);
         self.evict(key);
     }
@@ -167,7 +170,11 @@ mod tests {
     use super::*;
 
     fn answered(bytes: usize, asked_at: Tick) -> Outcome {
-        Outcome::Answered(Arc::new(Answer { body: vec![b'x'; bytes].into(), asked_at }))
+        Outcome::Answered(Arc::new(Answer {
+            body: vec![b'x'; bytes].into(),
+            asked_at,
+            fresh_from: asked_at,
+        }))
     }
 
     #[test]

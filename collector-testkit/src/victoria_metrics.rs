@@ -71,6 +71,17 @@ impl VictoriaMetricsServer {
         format!("http://{}", self.address)
     }
 
+    /// Returns the body of an answer with status 200.
+    ///
+    /// # Errors
+    /// When the server does not answer, or answers with another status.
+    pub async fn get(
+        &self,
+        path: &str,
+    ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+        get(self.address, path).await
+    }
+
     async fn take_in(&self, history: &History) -> Result<(), Anything> {
         let deadline = now() + READY_WITHIN;
         while let Err(error) = get(self.address, "/health").await {

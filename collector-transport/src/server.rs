@@ -3,5 +3,5 @@
 mod connections;
 mod tls;
 
-pub use connections::{Listener, Stream, serve_until};
+pub use connections::{Listener, Stream, local_address, serve_until};
 pub use tls::{ServerTls, ServerTlsSettings};

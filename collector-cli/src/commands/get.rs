@@ -1,138 +1,294 @@
-//! `collector get`: one reading, or the models known.
+//! `collector get`: one reading or several, or the models known.
 
+mod variants;
+
+use std::future::Future;
 use std::iter;
+use std::sync::Arc;
 
 use collector_config::Loader;
 use collector_core::text::shortened;
 use collector_core::{
-    Allocation, KnownModel, MetricsCollector as _, ModelRef, Namespace, Reading, Replicas,
-    VariantName,
+    Allocation, BackendError, CollectError, ErrorKind, MetricsCollector as _, ModelRef, Namespace,
+    Operation, Reading, Replicas, TrackedModel, VariantName, duration,
 };
+use collector_engine::CachingCollector;
 
+use self::variants::{variant_on, variants_of, without_variants};
+use super::select::{MISSING, listed, namespaces};
 use super::settings::{Settings, Verbosity, format};
-use crate::args::{AllocationArgs, Format, GetCommand, GlobalArgs, ModelsArgs};
+use super::watch;
+use crate::args::{
+    AllocationArgs, Form, Format, GetCommand, GlobalArgs, ModelsArgs, ReadArgs, ReplicasArgs,
+    RowArgs, Selection,
+};
 use crate::exit::{Exit, Failure};
+use crate::logging;
 use crate::output::{
-    ALLOCATION_SERIES, AllocationDocument, ErrorDocument, Exposition, ListDocument, ModelItem,
-    REPLICA_SERIES, ReplicasDocument, Series, allocation_samples, allocation_table, model_items,
-    models_table, nearest_first, print, quoted, replica_samples, replicas_table, shown,
-    variant_to_add,
+    ALLOCATION_SERIES, AllocationDocument, Exposition, ListDocument, ModelItem, REPLICA_SERIES,
+    ReplicasDocument, Rows, Series, allocation_items, allocation_samples, allocation_table,
+    allocations_table, list_table, model_items, models_table, print, printable, replica_samples,
+    replicas_item, replicas_table, shown,
 };
 
-/// The reason of what is not there, in error documents.
-const MISSING: &str = "MetricsMissing";
+/// Forms that all of these commands have.
+const DOCUMENTS: [Format; 3] = [Format::Table, Format::Json, Format::Yaml];
+const ROWS: [Format; 3] = [Format::Name, Format::Csv, Format::CustomColumns];
 
 pub(super) fn run(
     base: &Loader,
     global: &GlobalArgs,
     command: &GetCommand,
 ) -> Result<Exit, Failure> {
-    let format = match command {
-        GetCommand::Models(_) => format(global, &[Format::Table, Format::Json, Format::Yaml])?,
-        GetCommand::Replicas(_) => format(
-            global,
-            &[Format::Table, Format::Wide, Format::Json, Format::Yaml, Format::Prometheus],
-        )?,
-        GetCommand::Allocation(_) => {
-            format(global, &[Format::Table, Format::Json, Format::Yaml, Format::Prometheus])?
-        }
+    if let GetCommand::Replicas(ReplicasArgs { watch: true, select, read, .. }) = command {
+        return watch::run(base, global, select, read.window, read.timeout);
+    }
+    let more: &[Format] = match command {
+        GetCommand::Models(_) => &[],
+        GetCommand::Replicas(_) => &[Format::Wide, Format::Prometheus],
+        GetCommand::Allocation(_) => &[Format::Prometheus],
     };
-    let settings = Settings::load(base, global, Verbosity::OneShot)?;
+    let (rows, read) = match command {
+        GetCommand::Replicas(args) => (&args.rows, &args.read),
+        GetCommand::Allocation(args) => (&args.rows, &args.read),
+        GetCommand::Models(args) => (&args.rows, &args.read),
+    };
+    let view = View::new(global, rows, &[&DOCUMENTS[..], more, &ROWS].concat())?;
+    let settings = Settings::load_with_window(base, global, Verbosity::OneShot, read.window)?;
     settings.warn();
-    let text = match command {
-        GetCommand::Replicas(args) => {
-            let reading = replicas(&settings, &args.model())?;
-            show_replicas(&reading, format, &settings)
+    super::block_on(within(&settings, read, async {
+        match command {
+            GetCommand::Replicas(args) => replicas(&settings, args, &view).await,
+            GetCommand::Allocation(args) => allocations(&settings, args, &view).await,
+            GetCommand::Models(args) => models(&settings, args, &view).await,
         }
-        GetCommand::Allocation(args) => {
-            let reading = allocation(&settings, args)?;
-            show_allocation(&reading, format, &settings)
-        }
-        GetCommand::Models(args) => show_models(models(&settings, args)?, format),
+    }))
+}
+
+/// Ends what takes longer than `--timeout`.
+async fn within(
+    settings: &Settings,
+    read: &ReadArgs,
+    work: impl Future<Output = Result<Exit, Failure>>,
+) -> Result<Exit, Failure> {
+    let Some(timeout) = read.timeout else { return work.await };
+    let late = |_| {
+        let backends = settings.loaded.config.backend.join(", ");
+        let error = BackendError::new(
+            ErrorKind::Timeout,
+            backends.as_str().into(),
+            Operation::Fetch,
+            "the server",
+        )
+        .with_detail(format!("no answer within {}", duration::format(timeout)))
+        .with_remedy("--timeout gives it more time");
+        Err(CollectError::from(Arc::new(error)).into())
     };
+    tokio::time::timeout(timeout, work).await.unwrap_or_else(late)
+}
+
+/// How a result is printed.
+struct View<'a> {
+    form: Form,
+    rows: &'a RowArgs,
+}
+
+impl<'a> View<'a> {
+    fn new(global: &GlobalArgs, rows: &'a RowArgs, known: &[Format]) -> Result<Self, Failure> {
+        let format = format(global, known)?;
+        let is_document = [Format::Json, Format::Yaml, Format::Prometheus].contains(&format);
+        if is_document && rows.sort_by.is_some() {
+            return Err(Failure::usage(
+                "--sort-by orders rows, and this form of --output has its own order: use table, wide, name, csv \
+                 or custom-columns",
+            ));
+        }
+        let columns = global.output.as_ref().map(|form| form.columns.clone());
+        Ok(Self { form: Form { format, columns: columns.unwrap_or_default() }, rows })
+    }
+
+    /// The text of some rows: in the forms of all rows, else what `other` makes of them in their order.
+    fn text<T>(
+        &self,
+        mut rows: Rows<T>,
+        other: impl FnOnce(&Rows<T>) -> String,
+    ) -> Result<String, Failure> {
+        if let Some(field) = &self.rows.sort_by {
+            rows.sort_by(field)?;
+        }
+        match self.form.format {
+            Format::Name | Format::Csv | Format::CustomColumns => {
+                rows.shown(&self.form, self.rows.no_headers)
+            }
+            _ => Ok(other(&rows)),
+        }
+    }
+
+    fn is(&self, format: Format) -> bool {
+        self.form.format == format
+    }
+}
+
+async fn replicas(
+    settings: &Settings,
+    args: &ReplicasArgs,
+    view: &View<'_>,
+) -> Result<Exit, Failure> {
+    let selection = args.select.selection()?;
+    let collector = settings.collector_at_once()?;
+    let wall = || settings.clock.wall();
+    let no_headers = view.rows.no_headers;
+    if let Selection::One(model) = selection {
+        settings.before_a_read(Some(&model.namespace)).await?;
+        let reading = &collector.collect_replica_metrics(&model).await?;
+        let rows = Rows::of_replicas(iter::once(reading), wall());
+        let document = ReplicasDocument::new(reading, wall());
+        let text = view.text(rows, |rows| {
+            shown(view.form.format, &document, || {
+                if view.is(Format::Prometheus) {
+                    return replica_page(&iter::once(reading));
+                }
+                let replicas: Vec<_> = rows.iter().map(|(_, replica)| *replica).collect();
+                replicas_table(reading, replicas.into_iter(), view.is(Format::Wide), no_headers)
+            })
+        })?;
+        return printed(&text);
+    }
+    let models = listed(settings, &*collector, &selection).await?;
+    let readings = read(&collector, models).await;
+    let good = || readings.iter().filter_map(|tracked| tracked.replicas.as_ref().ok());
+    let document: ListDocument<_> =
+        readings.iter().map(|tracked| replicas_item(tracked, wall())).collect();
+    let text = view.text(Rows::of_replicas(good(), wall()), |rows| {
+        shown(view.form.format, &document, || match view.form.format {
+            Format::Prometheus => replica_page(&good()),
+            _ => list_table(rows.iter().copied(), view.is(Format::Wide), no_headers),
+        })
+    })?;
     print(&text)?;
+    // Rows of no replica are none, and silence about a model could mean anything.
+    if ![Format::Json, Format::Yaml].contains(&view.form.format) {
+        for reading in good().filter(|reading| reading.value().replicas.is_empty()) {
+            logging::note(&format!(
+                "{}: no live replicas",
+                printable(&reading.value().model.to_string())
+            ));
+        }
+    }
+    Ok(report(readings.iter().map(|tracked| tracked.replicas.as_ref().err())))
+}
+
+/// The replicas of all these models.
+async fn read(collector: &CachingCollector, models: Vec<ModelRef>) -> Vec<TrackedModel> {
+    let replicas = collector.collect_many(&models).await;
+    let read = models.into_iter().zip(replicas);
+    read.map(|(model, replicas)| TrackedModel { model, replicas, allocations: Vec::new() })
+        .collect()
+}
+
+/// Reports every error, and returns the exit code of the first.
+fn report<'a>(errors: impl Iterator<Item = Option<&'a CollectError>>) -> Exit {
+    let mut exit = Exit::Success;
+    for error in errors.flatten() {
+        let failure = Failure::from(error.clone());
+        for problem in failure.problems() {
+            logging::report_error(&problem, &failure.advice());
+        }
+        if exit == Exit::Success {
+            exit = failure.exit();
+        }
+    }
+    exit
+}
+
+fn printed(text: &str) -> Result<Exit, Failure> {
+    print(text)?;
     Ok(Exit::Success)
 }
 
-fn replicas(settings: &Settings, model: &ModelRef) -> Result<Reading<Replicas>, Failure> {
-    super::block_on(async {
-        let collector = settings.collector_at_once()?;
-        settings.before_a_read(Some(&model.namespace)).await?;
-        Ok(collector.collect_replica_metrics(model).await?)
-    })
-}
-
-fn allocation(settings: &Settings, args: &AllocationArgs) -> Result<Reading<Allocation>, Failure> {
-    let model = args.model.model();
-    let variant = match (&args.which.variant, &args.which.accelerator) {
-        (Some(name), _) => VariantName::new(name.as_str()),
-        (None, Some(accelerator)) => variant_on(settings, &model, accelerator)?,
-        (None, None) => unreachable!("the command line requires one of them"),
-    };
-    super::block_on(async {
-        let collector = settings.collector_at_once()?;
-        settings.before_a_read(Some(&model.namespace)).await?;
-        Ok(collector.collect_allocation(&model, &variant).await?)
-    })
-}
-
-/// The one variant of the model on this accelerator, whose name may differ in case.
-fn variant_on(
+async fn allocations(
     settings: &Settings,
-    model: &ModelRef,
-    accelerator: &str,
-) -> Result<VariantName, Failure> {
-    let of_model: Vec<(&VariantName, &str)> = settings
-        .loaded
-        .config
-        .variants
-        .iter()
-        .filter(|variant| variant.model == model.model && variant.namespace == model.namespace)
-        .filter_map(|variant| Some((&variant.name, variant.accelerator.as_ref()?.as_str())))
-        .collect();
-    let named = |fits: &dyn Fn(&str) -> bool| -> Vec<&VariantName> {
-        of_model.iter().filter(|(_, known)| fits(known)).map(|(name, _)| *name).collect()
+    args: &AllocationArgs,
+    view: &View<'_>,
+) -> Result<Exit, Failure> {
+    let selection = args.select.selection()?;
+    let collector = settings.collector_at_once()?;
+    let models = match &selection {
+        Selection::One(model) => {
+            let variant = match (&args.which.variant, &args.which.accelerator) {
+                (Some(name), _) => Some(VariantName::new(name.as_str())),
+                (None, Some(accelerator)) => Some(variant_on(settings, model, accelerator)?),
+                (None, None) => None,
+            };
+            settings.before_a_read(Some(&model.namespace)).await?;
+            if let Some(variant) = variant {
+                let reading = collector.collect_allocation(model, &variant).await?;
+                return show_allocation(&reading, settings, view);
+            }
+            if variants_of(settings, model).is_empty() {
+                // Whether the model exists at all comes first.
+                collector.collect_replica_metrics(model).await?;
+                return Err(without_variants(model));
+            }
+            vec![model.clone()]
+        }
+        Selection::Listed { .. }
+            if args.which.variant.is_some() || args.which.accelerator.is_some() =>
+        {
+            return Err(Failure::usage("--variant and --accelerator are of one model: name it"));
+        }
+        Selection::Listed { .. } => listed(settings, &*collector, &selection).await?,
     };
-    let mut fitting = named(&|known| known == accelerator);
-    if fitting.is_empty() {
-        fitting = named(&|known| known.eq_ignore_ascii_case(accelerator));
+    let mut readings = read(&collector, models).await;
+    for tracked in &mut readings {
+        for variant in variants_of(settings, &tracked.model) {
+            let reading = collector.collect_allocation(&tracked.model, &variant).await;
+            tracked.allocations.push((variant, reading));
+        }
+        if tracked.allocations.is_empty() {
+            logging::note(&format!(
+                "{}: no configured variant",
+                printable(&tracked.model.to_string())
+            ));
+        }
     }
-    match *fitting {
-        [one] => Ok(one.clone()),
-        [] => Err(no_such_accelerator(model, accelerator, &of_model)),
-        _ => Err(Failure::usage(format!(
-            "--accelerator {accelerator:?}: {} variants of {model} have it: {fitting:?}; use \
-             --variant",
-            fitting.len()
-        ))),
-    }
-}
-
-fn no_such_accelerator(
-    model: &ModelRef,
-    accelerator: &str,
-    of_model: &[(&VariantName, &str)],
-) -> Failure {
-    let shown = shortened(accelerator);
-    let message = format!("{model} has no variant on accelerator {shown:?}");
-    let known = nearest_first(accelerator, of_model.iter().map(|(_, known)| *known));
-    if known.is_empty() {
-        let message = format!("{message}: none of its variants is configured with an accelerator");
-        let hint = variant_to_add(model, "NAME", Some(accelerator));
-        return Failure::missing(ErrorDocument::new(MISSING, message).with_hint(hint));
-    }
-    let message = format!("{message}; its variants have {}", quoted(known.iter().copied()));
-    let known = known.into_iter().map(str::to_owned).collect();
-    Failure::missing(ErrorDocument::new(MISSING, message).with_suggestions(known))
-}
-
-fn models(settings: &Settings, args: &ModelsArgs) -> Result<Vec<ModelItem>, Failure> {
-    let namespace = args.namespace.as_deref().map(Namespace::from);
-    let mut known = super::block_on(async {
-        let collector = settings.collector_at_once()?;
-        settings.before_a_read(namespace.as_ref()).await?;
-        Ok(collector.list_models().await?)
+    let all =
+        || readings.iter().flat_map(|tracked| &tracked.allocations).map(|(_, reading)| reading);
+    let good = || all().filter_map(|reading| reading.as_ref().ok());
+    let wall = settings.clock.wall();
+    let document: ListDocument<_> =
+        readings.iter().flat_map(|tracked| allocation_items(tracked, wall)).collect();
+    let text = view.text(Rows::of_allocations(good(), wall), |rows| {
+        shown(view.form.format, &document, || match view.form.format {
+            Format::Prometheus => allocation_page(&good()),
+            _ => allocations_table(rows.iter().copied(), view.rows.no_headers),
+        })
     })?;
+    print(&text)?;
+    Ok(report(all().map(|reading| reading.as_ref().err())))
+}
+
+fn show_allocation(
+    reading: &Reading<Allocation>,
+    settings: &Settings,
+    view: &View<'_>,
+) -> Result<Exit, Failure> {
+    let wall = settings.clock.wall();
+    let document = AllocationDocument::new(reading, wall);
+    let rows = Rows::of_allocations(iter::once(reading), wall);
+    printed(&view.text(rows, |_| {
+        shown(view.form.format, &document, || match view.form.format {
+            Format::Prometheus => allocation_page(&iter::once(reading)),
+            _ => allocation_table(reading),
+        })
+    })?)
+}
+
+async fn models(settings: &Settings, args: &ModelsArgs, view: &View<'_>) -> Result<Exit, Failure> {
+    let namespace = args.namespace().as_deref().map(Namespace::from);
+    let collector = settings.collector_at_once()?;
+    settings.before_a_read(namespace.as_ref()).await?;
+    let mut known = collector.list_models().await?;
     if known.is_empty() {
         match settings.loaded.limited() {
             Some(limited) => tracing::warn!("The backend knows no model: {limited}"),
@@ -151,33 +307,26 @@ fn models(settings: &Settings, args: &ModelsArgs) -> Result<Vec<ModelItem>, Fail
         }
     }
     // A command that exits at once tracks nothing.
-    Ok(model_items(known, |_| false).collect())
+    let models: Vec<ModelItem> = model_items(known, |_| false).collect();
+    let document: ListDocument<_> = models.iter().collect();
+    printed(&view.text(Rows::of_models(&models), |rows| {
+        shown(view.form.format, &document, || {
+            models_table(rows.iter().copied(), view.rows.no_headers)
+        })
+    })?)
 }
 
-/// The namespaces that have models, from the nearest to `name` on.
-fn namespaces(known: &[KnownModel], name: &str) -> String {
-    let names = nearest_first(name, known.iter().map(|known| known.model.namespace.as_str()));
-    let has = if names.len() == 1 { "namespace with models" } else { "namespaces with models" };
-    format!("{has}: {}", quoted(names))
-}
-
-fn show_replicas(reading: &Reading<Replicas>, format: Format, settings: &Settings) -> String {
-    let document = ReplicasDocument::new(reading, settings.clock.wall());
-    shown(format, &document, || match format {
-        Format::Prometheus => page_of(REPLICA_SERIES, |series, page| {
-            series.describe(page, replica_samples(series, iter::once(reading)));
-        }),
-        _ => replicas_table(reading, format == Format::Wide),
+fn replica_page<'a>(readings: &(impl Iterator<Item = &'a Reading<Replicas>> + Clone)) -> String {
+    page_of(REPLICA_SERIES, |series, page| {
+        series.describe(page, replica_samples(series, readings.clone()));
     })
 }
 
-fn show_allocation(reading: &Reading<Allocation>, format: Format, settings: &Settings) -> String {
-    let document = AllocationDocument::new(reading, settings.clock.wall());
-    shown(format, &document, || match format {
-        Format::Prometheus => page_of(ALLOCATION_SERIES, |series, page| {
-            series.describe(page, allocation_samples(series, iter::once(reading)));
-        }),
-        _ => allocation_table(reading),
+fn allocation_page<'a>(
+    readings: &(impl Iterator<Item = &'a Reading<Allocation>> + Clone),
+) -> String {
+    page_of(ALLOCATION_SERIES, |series, page| {
+        series.describe(page, allocation_samples(series, readings.clone()));
     })
 }
 
@@ -188,9 +337,4 @@ fn page_of<F>(all: &[Series<F>], describe: impl Fn(&Series<F>, &mut Exposition))
         describe(series, &mut page);
     }
     page.into_text()
-}
-
-fn show_models(models: Vec<ModelItem>, format: Format) -> String {
-    let table = if format == Format::Table { models_table(&models) } else { String::new() };
-    shown(format, &models.into_iter().collect::<ListDocument<_>>(), || table)
 }

@@ -6,6 +6,7 @@ mod demo;
 mod docs;
 mod explain;
 mod files;
+mod generate;
 mod get;
 #[cfg(feature = "promql")]
 mod promql;
@@ -13,10 +14,14 @@ mod promql;
 mod scaled_object;
 #[cfg(feature = "epp")]
 mod scrape;
+mod select;
 mod serve;
 mod settings;
 mod sim;
+mod totals;
 mod validate;
+mod version;
+mod watch;
 
 #[cfg(all(test, feature = "epp"))]
 pub(crate) use scrape::{SamplesDocument, ScrapeDocument};
@@ -35,6 +40,7 @@ pub(crate) fn run(cli: &Cli, base: &Loader) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Demo(args) => demo::run(base, global, args),
         Command::Get(args) => get::run(base, global, args),
+        Command::Watch(args) => watch::run(base, global, &args.select, args.window, args.timeout),
         Command::Check(args) => check::run(base, global, args),
         Command::Explain(args) => explain::run(base, global, args),
         Command::Validate(args) => validate::run(base, global, args),
@@ -44,6 +50,9 @@ pub(crate) fn run(cli: &Cli, base: &Loader) -> Result<Exit, Failure> {
         Command::Scrape(args) => scrape::run(base, global, args),
         #[cfg(all(feature = "keda", feature = "promql"))]
         Command::ScaledObject(args) => scaled_object::run(base, global, args),
+        Command::Version => version::run(global),
+        Command::Completions { shell } => generate::completions(global, *shell),
+        Command::Man(args) => generate::man(global, args),
         Command::Docs(args) => docs::run(global, args),
         Command::Sim(args) => sim::run(base, global, args),
     }

@@ -1,35 +1,35 @@
 //! `collector serve`: background refresh, the HTTP API and the metrics, until a signal.
 
+mod config_file;
+mod reload;
+mod running;
+#[cfg(feature = "keda")]
+mod scaler;
+mod systemd;
+
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use collector_config::Loader;
-#[cfg(feature = "promql")]
-use collector_core::Backend;
-#[cfg(feature = "promql")]
-use collector_engine::CachingCollector;
+use collector_config::{Loaded, Loader};
 use collector_transport::server::Listener;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use self::config_file::ConfigFile;
+use self::reload::{Cause, Daemon};
+use self::running::{Fixed, Running};
+use self::systemd::Systemd;
 use super::files;
-#[cfg(feature = "promql")]
-use super::settings::url_of;
 use super::settings::{Settings, Verbosity, loader, with_origin};
+#[cfg(feature = "promql")]
+use super::settings::{url_of, value_of};
 use crate::args::{GlobalArgs, ServeArgs};
 use crate::exit::{Exit, Failure};
-#[cfg(feature = "keda")]
-use crate::server::Keda;
-#[cfg(feature = "promql")]
-use crate::server::Promql;
-use crate::server::{
-    Admin, App, Events, Lifecycle, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, Recorder, api_tls,
-    load_tls, serve_until,
-};
-use crate::signals::StopSignals;
+use crate::server::{Events, Lifecycle, Recorder, Reloads, api_tls, load_tls, serve_until};
+use crate::signals::{StopSignals, hangups};
 
 /// How long requests under way may take once a signal came.
 const GRACE: Duration = Duration::from_secs(3);
@@ -50,98 +50,41 @@ pub(super) fn run(base: &Loader, global: &GlobalArgs, args: &ServeArgs) -> Resul
             "--output does not work with this command: it prints no result",
         ));
     }
-    let mut loader = loader(base, global);
+    let mut layers = loader(base, global);
     if let Some(listen) = &args.listen {
-        loader = loader.flag("server.listen", listen, "--listen");
+        layers = layers.flag("server.listen", listen, "--listen");
     }
-    let settings = Settings::of(loader, Verbosity::Daemon)?;
-    settings.warn();
-    if let Some(problem) = files::snapshot_problem(&settings.loaded.config) {
-        // It serves all the same, and a restart begins with nothing.
-        tracing::warn!("{}", with_origin(&settings.loaded, &problem));
-    }
-    super::block_on_many_threads(serve(&settings))
+    super::block_on_many_threads(serve(layers, global.config.as_deref()))
 }
 
-async fn serve(settings: &Settings) -> Result<Exit, Failure> {
+async fn serve(layers: Loader, path: Option<&Path>) -> Result<Exit, Failure> {
+    // Whatever changes or is sent from here on is noticed.
+    let mut file = ConfigFile::new(path);
+    let settings = Settings::of(layers.clone(), Verbosity::Daemon)?;
     let mut signals = StopSignals::catch()?;
+    let mut hangups = hangups()?;
+    warn(&settings);
     let recorder = Recorder::install()?;
-    let backends = settings.backends()?;
-    let cache = &settings.loaded.config.cache;
-    let renewed =
-        !cache.fetch_interval.is_zero() || backends.iter().any(|backend| backend.live().is_some());
-    let refreshes = cache.enabled && renewed;
-    let collector = settings.collector_over(backends.clone())?;
-    let listener = listen(settings).await?;
     let (lifecycle, watched) = watch::channel(Lifecycle::Serving);
-    let stopping = || Lifecycle::Stopping.reached(watched.clone());
-    #[cfg(feature = "keda")]
-    let keda = {
-        let (collector, clock) = (Arc::clone(&collector), Arc::clone(&settings.clock));
-        Keda::listen(&settings.loaded, collector, clock).await?
-    };
-    #[cfg(not(feature = "keda"))]
-    if settings.loaded.config.keda.listen.is_some() {
-        return Err(Failure::usage(
-            "keda.listen: this build has no external scaler (cargo feature keda)",
-        ));
-    }
-    let app = Arc::new(App {
-        collector: Arc::clone(&collector),
-        clock: Arc::clone(&settings.clock),
+    let fixed = Fixed {
         recorder: recorder.clone(),
-        events: Events::default(),
-        admin: Admin::new(settings.loaded.config.server.admin_token_path.clone())?,
         lifecycle: watched.clone(),
-        ready: AtomicBool::new(!refreshes),
-        loaded: settings.loaded.clone(),
-        #[cfg(feature = "promql")]
-        promql: promql(settings, &backends, &collector)?,
-    });
-    #[cfg(not(feature = "promql"))]
-    if settings.loaded.config.promql.enabled {
-        return Err(Failure::usage(
-            "promql.enabled: this build has no PromQL API (cargo feature promql)",
-        ));
-    }
-    // KEDA is answered from the start: a restart must not look like a scaler that is gone.
-    #[cfg(feature = "keda")]
-    let keda = match keda {
-        None => None,
-        Some(keda) => {
-            keda.announce(&settings.loaded)?;
-            Some(tokio::spawn(keda.serve(stopping())))
-        }
+        reloads: Arc::new(Reloads::new(Arc::clone(&settings.clock))),
+        events: Events::new(Arc::clone(&settings.clock), watched.clone()),
     };
-    collector.start_background_worker().await.unwrap();
-    announce(&listener)?;
+    let running = Running::build(&fixed, settings, None)?;
+    let listener = listen(&running.settings).await?;
+    let (address, is_tls) = (address_of(&listener)?, listener.tls.is_some());
+    let (door, current_door) = watch::channel(running.door());
+    let mut daemon = Daemon::new(layers, fixed, running, door);
+    // KEDA is answered from the start: a restart must not look like a scaler that is gone.
+    daemon.open_scaler().await?;
+    daemon.running.start().await?;
+    announce(address, is_tls, &daemon.running.settings.loaded);
+    announce_start(&daemon, path, address, is_tls);
 
-    #[cfg(feature = "promql")]
-    if app.promql.is_some() {
-        if let Some(url) = url_of(&settings.loaded, "prometheus") {
-            let server = format!("prometheus at {url}");
-            tracing::info!(
-                server,
-                "PromQL queries are answered with the credentials for this server"
-            );
-        } else {
-            tracing::info!(
-                "PromQL queries over readings and scraped pods are answered, and no others: prometheus.url is not set"
-            );
-        }
-    }
-
-    let queries = settings.loaded.config.promql.enabled;
-    let max_head_bytes = if queries { MAX_HEAD_WITH_QUERY_BYTES } else { MAX_HEAD_BYTES };
-    let api = serve_until(listener, app.router(), max_head_bytes, stopping());
-    let mut servers = tokio::spawn(async {
-        api.await;
-        #[cfg(feature = "keda")]
-        if let Some(keda) = keda {
-            // A panic in it was logged, and ends it alone.
-            let _ = keda.await;
-        }
-    });
+    let stopping = Lifecycle::Stopping.reached(watched.clone());
+    let mut api = tokio::spawn(serve_until(listener, current_door, stopping));
     let upkeep = tokio::spawn(async move {
         let mut ticks = interval(UPKEEP_INTERVAL);
         loop {
@@ -149,10 +92,36 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
             recorder.upkeep();
         }
     });
+    let systemd = Systemd::from_env();
+    systemd.ready();
+    let mut watchdog = interval(systemd.watchdog().unwrap_or(UPKEEP_INTERVAL));
+    watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
-    let signal = signals.received().await;
+    let signal = loop {
+        let cause = tokio::select! {
+            biased;
+            signal = signals.received() => break signal,
+            _ = watchdog.tick() => {
+                systemd.alive();
+                continue;
+            }
+            _ = hangups.recv() => Cause::Signal,
+            () = file.changed() => Cause::File,
+        };
+        file.is_read();
+        systemd.reloading();
+        daemon.reload(cause).await;
+        systemd.ready();
+    };
+    systemd.stopping();
     tracing::info!(signal, "Stopping");
     lifecycle.send_replace(Lifecycle::Stopping);
+    let collector = Arc::clone(&daemon.running.collector);
+    let mut servers = tokio::spawn(async move {
+        // A panic in one was logged, and ends it alone.
+        let _ = (&mut api).await;
+        daemon.scaler_ended().await;
+    });
     if timeout(GRACE, &mut servers).await.is_err() {
         // Whoever still waits for a backend gets an error instead of a broken connection.
         lifecycle.send_replace(Lifecycle::Leaving);
@@ -168,16 +137,13 @@ async fn serve(settings: &Settings) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// The PromQL API, if it is enabled.
-#[cfg(feature = "promql")]
-fn promql(
-    settings: &Settings,
-    backends: &[Arc<dyn Backend>],
-    collector: &Arc<CachingCollector>,
-) -> Result<Option<Arc<Promql>>, Failure> {
-    let clock = Arc::clone(&settings.clock);
-    let promql = Promql::new(&settings.loaded, backends, Arc::clone(collector), clock)?;
-    Ok(promql.map(Arc::new))
+/// Logs what works and may be a mistake.
+fn warn(settings: &Settings) {
+    settings.warn();
+    if let Some(problem) = files::snapshot_problem(&settings.loaded.config) {
+        // It serves all the same, and a restart begins with nothing.
+        tracing::warn!("{}", with_origin(&settings.loaded, &problem));
+    }
 }
 
 async fn listen(settings: &Settings) -> Result<Listener, Failure> {
@@ -192,18 +158,59 @@ async fn listen(settings: &Settings) -> Result<Listener, Failure> {
     Ok(Listener { socket, tls, read_timeout: None })
 }
 
-fn announce(listener: &Listener) -> Result<(), Failure> {
-    let address: SocketAddr = listener
+fn address_of(listener: &Listener) -> Result<SocketAddr, Failure> {
+    listener
         .socket
         .local_addr()
-        .map_err(|error| Failure::other(format!("the listening socket is gone: {error}")))?;
-    let scheme = if listener.tls.is_some() { "https" } else { "http" };
+        .map_err(|error| Failure::other(format!("the listening socket is gone: {error}")))
+}
+
+fn announce(address: SocketAddr, is_tls: bool, loaded: &Loaded) {
+    let scheme = if is_tls { "https" } else { "http" };
     tracing::info!("listening on {scheme}://{address}");
-    if !address.ip().is_loopback() {
+    let server = &loaded.config.server;
+    let is_protected = server.read_token_path.is_some() || server.tls_client_ca_path.is_some();
+    if !address.ip().is_loopback() && !is_protected {
         tracing::warn!(
-            "Whoever reaches {address} can read everything: the API has no log-in, so let only a \
-             trusted network in"
+            %address,
+            "Whoever reaches this address can read everything: let only a trusted network in, or set \
+             server.read_token_path or server.tls_client_ca_path"
         );
     }
-    Ok(())
+    #[cfg(feature = "promql")]
+    if loaded.config.promql.enabled {
+        let upstream = value_of(loaded, "promql.upstream");
+        if let Some(url) = upstream.or_else(|| url_of(loaded, "prometheus")) {
+            let server = format!("prometheus at {url}");
+            tracing::info!(
+                server,
+                "PromQL queries are answered with the credentials for this server"
+            );
+        } else {
+            tracing::info!(
+                "PromQL queries over readings and scraped pods are answered, and no others: neither promql.upstream nor prometheus.url is set"
+            );
+        }
+    }
+}
+
+/// The line by which a start is found in a log.
+fn announce_start(daemon: &Daemon, path: Option<&Path>, address: SocketAddr, is_tls: bool) {
+    let settings = &daemon.running.settings;
+    let config = &settings.loaded.config;
+    let backends: Vec<String> = config.backend.iter().map(|name| settings.place_of(name)).collect();
+    let scheme = if is_tls { "https" } else { "http" };
+    let mut doors = vec![format!("{scheme}://{address}")];
+    if config.promql.enabled {
+        doors.push("promql".to_owned());
+    }
+    doors.extend(daemon.scaler_address().map(|address| format!("keda {address}")));
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        configuration = path.map(|path| path.display().to_string()),
+        backends = backends.join(", "),
+        variants = config.variants.len(),
+        doors = doors.join(", "),
+        "Started"
+    );
 }

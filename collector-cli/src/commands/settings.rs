@@ -3,9 +3,10 @@
 use std::env;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use collector_config::{ConfigErrors, Loaded, Loader, LogLevel, Origin};
-use collector_core::{Backend, Clock, Namespace, SystemClock};
+use collector_core::{Backend, Clock, Namespace, SystemClock, duration};
 use collector_engine::Builder;
 use collector_engine::CachingCollector;
 
@@ -41,6 +42,23 @@ impl Settings {
         Self::of(loader(base, global), verbosity)
     }
 
+    /// Likewise, with the time over which every backend takes peaks and rates.
+    pub(super) fn load_with_window(
+        base: &Loader,
+        global: &GlobalArgs,
+        verbosity: Verbosity,
+        window: Option<Duration>,
+    ) -> Result<Self, Failure> {
+        let mut layers = loader(base, global);
+        if let Some(window) = window {
+            let windows = base.keys().filter(|key| key.path.ends_with(".window"));
+            for key in windows {
+                layers = layers.flag(key.path, duration::format(window), "--window");
+            }
+        }
+        Self::of(layers, verbosity)
+    }
+
     /// Likewise, with what a command's own flags set.
     pub(super) fn of(layers: Loader, verbosity: Verbosity) -> Result<Self, Failure> {
         let (loaded, errors) = layers.load_with_errors();
@@ -50,6 +68,12 @@ impl Settings {
         let loaded = ConfigErrors::or(errors, loaded)?;
         start_log(&loaded, verbosity)?;
         Ok(Self { loaded, clock: Arc::new(SystemClock::new()) })
+    }
+
+    /// Reads the layers again while the log runs, for a daemon whose clock is this one.
+    pub(super) fn again(layers: Loader, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        let (loaded, errors) = layers.load_with_errors();
+        Ok(Self { loaded: ConfigErrors::or(errors, loaded)?, clock })
     }
 
     /// Logs the warnings of the configuration.
@@ -87,6 +111,13 @@ impl Settings {
         self.built(self.backends()?, Builder::at_once)
     }
 
+    /// A collector that refreshes what is read of it, until the process ends.
+    pub(super) async fn collector_in_background(&self) -> Result<Arc<CachingCollector>, Failure> {
+        let collector = self.built(self.backends()?, |builder| builder)?;
+        collector.start_background_worker().await.map_err(Failure::other)?;
+        Ok(collector)
+    }
+
     fn built(
         &self,
         backends: Vec<Arc<dyn Backend>>,
@@ -101,8 +132,16 @@ impl Settings {
 
     /// The chosen backends.
     pub(super) fn backends(&self) -> Result<Vec<Arc<dyn Backend>>, Failure> {
-        let clock = Arc::clone(&self.clock);
-        self.loaded.config.build_backends(clock).map_err(|errors| located(&self.loaded, &errors))
+        self.backends_besides(|_| None)
+    }
+
+    /// The same, without building those that there are.
+    pub(super) fn backends_besides(
+        &self,
+        existing: impl Fn(&str) -> Option<Arc<dyn Backend>>,
+    ) -> Result<Vec<Arc<dyn Backend>>, Failure> {
+        let backends = self.loaded.config.build_other_backends(Arc::clone(&self.clock), existing);
+        backends.map_err(|errors| located(&self.loaded, &errors))
     }
 
     /// A backend by its name, with the URL of its server where it has one.
@@ -116,9 +155,13 @@ impl Settings {
 
 /// The URL of a backend's server, as it may be shown.
 pub(super) fn url_of(loaded: &Loaded, backend: &str) -> Option<String> {
-    let key = format!("{backend}.url");
+    value_of(loaded, &format!("{backend}.url"))
+}
+
+/// Returns the value of a key as it may be shown, if it is set.
+pub(super) fn value_of(loaded: &Loaded, key: &str) -> Option<String> {
     let entry = loaded.entries().into_iter().find(|entry| entry.key == key)?;
-    Some(entry.value).filter(|url| !url.is_empty())
+    Some(entry.value).filter(|value| !value.is_empty())
 }
 
 /// A mistake in the configuration that was found when its parts were put together, behind the place
@@ -194,7 +237,7 @@ fn word(format: Format) -> String {
 
 /// The form of the result, when the command has it.
 pub(super) fn format(global: &GlobalArgs, known: &[Format]) -> Result<Format, Failure> {
-    let format = global.output.unwrap_or(Format::Table);
+    let format = global.output.as_ref().map_or(Format::Table, |form| form.format);
     if known.contains(&format) {
         return Ok(format);
     }

@@ -13,9 +13,9 @@ use crate::args::{Format, GlobalArgs, ValidateArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{
     CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument, print, printable,
-    to_json,
+    printed_json,
 };
-use crate::server::{Admin, api_tls, keda_tls, load_tls};
+use crate::server::{Access, api_tls, keda_tls, load_tls};
 
 /// What a configuration may want that is not on this machine.
 const WITHOUT_FILES: &str = "if files that it names exist only where the collector is to run, \
@@ -55,7 +55,7 @@ pub(super) fn run(
         wrong.extend(problems.into_iter().map(named));
     }
     if format == Format::Json && !good.is_empty() {
-        print(&(to_json(&ValidationDocument::of(&good)) + "\n"))?;
+        print(&printed_json(&ValidationDocument::of(&good)))?;
     }
     if wrong.is_empty() {
         return Ok(Exit::Success);
@@ -92,7 +92,7 @@ fn check_files(loaded: &Loaded, builds: bool) -> Result<FileFindings, Failure> {
             problems.extend(failure.problems());
         }
     }
-    if let Err(failure) = Admin::new(server.admin_token_path.clone()) {
+    if let Err(failure) = Access::new(server) {
         problems.extend(failure.problems());
     }
     let problems = problems.iter().map(|problem| with_origin(loaded, problem)).collect();

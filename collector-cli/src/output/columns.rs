@@ -39,6 +39,11 @@ pub(crate) fn aligned_by(
     }
 }
 
+/// The same for rows of which the first may be a header, and nothing is cut.
+pub(super) fn aligned_in_full(rows: Vec<Vec<String>>) -> String {
+    laid_out(&[], rows, GAP)
+}
+
 fn laid_out(header: &[&str], rows: Vec<Vec<String>>, gap: usize) -> String {
     let mut table = Table::new();
     table

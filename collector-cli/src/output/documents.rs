@@ -38,6 +38,19 @@ document! {
     pub(crate) entries: Vec<ConfigEntry> = entries;
 }
 
+document! {
+    /// What the program is.
+    pub(crate) VersionDocument<'a> of (commit: Option<&'a str>, features: Vec<&'a str>);
+    schema_version: u32 = SCHEMA_VERSION;
+    /// `version`.
+    kind: &'static str = "version";
+    pub(crate) version: &'a str = env!("CARGO_PKG_VERSION");
+    /// The commit that it was built from; null when that is unknown.
+    pub(crate) commit: Option<&'a str> = commit;
+    /// The cargo features that it was built with.
+    pub(crate) features: Vec<&'a str> = features;
+}
+
 /// One key of the configuration.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

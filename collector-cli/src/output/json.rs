@@ -1,6 +1,7 @@
 //! JSON as it is printed and sent, and YAML as it is printed.
 
 use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
 
 use serde::Serialize;
 
@@ -9,8 +10,11 @@ use crate::args::Format;
 /// The document on one line. Control characters beyond ASCII's first 32 are escaped too, which JSON
 /// does not ask for and terminals need.
 pub(crate) fn to_json(document: &impl Serialize) -> String {
-    let json = serde_json::to_string(document)
-        .expect("documents have text keys and no failing serializers");
+    escaped(serde_json::to_string(document))
+}
+
+fn escaped(json: serde_json::Result<String>) -> String {
+    let json = json.expect("documents have text keys and no failing serializers");
     if !json.contains(is_late_control) {
         return json;
     }
@@ -26,6 +30,14 @@ pub(crate) fn to_json(document: &impl Serialize) -> String {
     escaped
 }
 
+/// The document as it is printed: in lines on a terminal, else on one line.
+pub(crate) fn printed_json(document: &impl Serialize) -> String {
+    if !io::stdout().is_terminal() {
+        return to_json(document) + "\n";
+    }
+    escaped(serde_json::to_string_pretty(document)) + "\n"
+}
+
 /// The document as YAML.
 fn to_yaml(document: &impl Serialize) -> String {
     serde_saphyr::to_string(document).expect("documents have text keys and no failing serializers")
@@ -38,7 +50,7 @@ pub(crate) fn shown(
     table: impl FnOnce() -> String,
 ) -> String {
     match format {
-        Format::Json => to_json(document) + "\n",
+        Format::Json => printed_json(document),
         Format::Yaml => to_yaml(document),
         _ => table(),
     }

@@ -7,6 +7,7 @@ mod exposition;
 mod json;
 mod notes;
 mod readings;
+mod rows;
 mod table;
 mod terminal;
 mod text;
@@ -22,20 +23,23 @@ pub(crate) use collector_documents::{
 pub(crate) use columns::{aligned, shortened};
 #[cfg(feature = "epp")]
 pub(crate) use documents::document;
-pub(crate) use documents::{ConfigDocument, ConfigEntry, RemovedDocument};
+pub(crate) use documents::{ConfigDocument, ConfigEntry, RemovedDocument, VersionDocument};
 pub(crate) use explain::{ExplainDocument, ExplainedPace, Look, Looked, explain_table};
 #[cfg(feature = "promql")]
 pub(crate) use exposition::label_value;
 pub(crate) use exposition::{Exposition, Kind, Series, series};
-pub(crate) use json::{shown, to_json};
+pub(crate) use json::{printed_json, shown, to_json};
 pub(crate) use notes::{failed_fields, unknown_fields};
 pub(crate) use readings::{ALLOCATION_SERIES, REPLICA_SERIES, allocation_samples, replica_samples};
 #[cfg(feature = "promql")]
 pub(crate) use readings::{OfAllocation, OfReplica, allocation_labels, replica_labels};
-pub(crate) use table::{UNKNOWN, allocation_table, models_table, replicas_table};
+pub(crate) use rows::Rows;
+pub(crate) use table::{
+    UNKNOWN, allocation_table, allocations_table, list_table, models_table, replicas_table,
+};
 #[cfg(test)]
 pub(crate) use terminal::{ASCII, UNICODE};
-pub(crate) use terminal::{Signs, colours, signs};
+pub(crate) use terminal::{Colour, Colours, Signs, colours, painted, signs};
 pub(crate) use text::{print, print_on};
 pub(crate) use validation::{
     CheckedFile, Targets, ValidatedBackend, ValidatedFile, ValidationDocument,

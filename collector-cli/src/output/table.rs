@@ -1,13 +1,15 @@
 //! Tables for people, in the way of kubectl: aligned columns, no borders.
 
+use std::io;
 use std::time::Duration;
 
-use collector_core::{Allocation, Part, Reading, ReplicaMetrics, Replicas};
+use collector_core::{Allocation, Freshness, Part, Reading, ReplicaMetrics, Replicas};
 use collector_documents::ModelItem;
 
 use super::columns::{aligned, aligned_by};
 use super::notes;
 use super::printable;
+use super::terminal::{Colour, painted};
 
 /// What stands where nothing was measured.
 pub(crate) const UNKNOWN: &str = "-";
@@ -37,34 +39,129 @@ const WIDE_COLUMNS: [Column; 10] = [
 ];
 
 /// The columns from the most important on; those that are not listed are left out first.
-const IMPORTANCE: [&str; 8] =
-    ["POD", "QUEUE", "KV", "RUNNING", "AGE", "VARIANT", "ACCELERATOR", "ENGINE"];
+const IMPORTANCE: [&str; 12] = [
+    "POD",
+    "QUEUE",
+    "MODEL",
+    "VARIANT",
+    "REPLICAS",
+    "KV",
+    "RUNNING",
+    "STATUS",
+    "AGE",
+    "ACCELERATOR",
+    "NAMESPACE",
+    "ENGINE",
+];
 
-/// A model's replicas, under a line about the reading as a whole.
-pub(crate) fn replicas_table(reading: &Reading<Replicas>, wide: bool) -> String {
+/// A model's replicas in this order, under a line about the reading as a whole. Without headers, the rows alone.
+pub(crate) fn replicas_table<'a>(
+    reading: &Reading<Replicas>,
+    replicas: impl ExactSizeIterator<Item = &'a ReplicaMetrics>,
+    wide: bool,
+    no_headers: bool,
+) -> String {
     let value = reading.value();
-    let columns: Vec<Column> =
-        if wide { COLUMNS.into_iter().chain(WIDE_COLUMNS).collect() } else { COLUMNS.to_vec() };
+    let columns = columns(wide);
+    let header: Vec<&str> = columns.iter().map(|(title, _)| *title).chain(["AGE"]).collect();
+    let empty = replicas.len() == 0;
+    let rows = replicas.map(|replica| cells(&columns, reading, replica).collect());
+    if no_headers {
+        return aligned([], rows);
+    }
     let mut text =
         heading(reading, &value.model.to_string(), value.backend.as_str(), value.partial);
-    if value.replicas.is_empty() {
+    if empty {
         text.push_str("no live replicas\n");
         text.extend(notes::endpoint_picker(reading));
         text.push_str(&notes::below(&value.failed, Vec::new(), &value.warnings));
         return text;
     }
-    let header: Vec<&str> = columns.iter().map(|(title, _)| *title).chain(["AGE"]).collect();
-    let rows = value.replicas.iter().map(|replica| {
-        columns
-            .iter()
-            .map(|(_, show)| show(replica))
-            .chain([age(reading.age_of(replica.sampled_at))])
-            .collect()
-    });
-    text.push_str(&aligned_by(&header, rows, &IMPORTANCE));
+    text.push_str(&titled(&header, rows, false));
     text.extend(notes::endpoint_picker(reading));
     text.push_str(&notes::below(&value.failed, notes::unknown_fields(value), &value.warnings));
     text
+}
+
+fn columns(wide: bool) -> Vec<Column> {
+    if wide { COLUMNS.into_iter().chain(WIDE_COLUMNS).collect() } else { COLUMNS.to_vec() }
+}
+
+fn cells(
+    columns: &[Column],
+    reading: &Reading<Replicas>,
+    replica: &ReplicaMetrics,
+) -> impl Iterator<Item = String> {
+    let age = age(reading.age_of(replica.sampled_at));
+    columns.iter().map(|(_, show)| show(replica)).chain([age])
+}
+
+/// Rows under their titles, from the most important columns on.
+fn titled(header: &[&str], rows: impl Iterator<Item = Vec<String>>, no_headers: bool) -> String {
+    if no_headers { aligned([], rows) } else { aligned_by(header, rows, &IMPORTANCE) }
+}
+
+/// The replicas of several models, each in a row with its model.
+pub(crate) fn list_table<'a>(
+    rows: impl Iterator<Item = (&'a Reading<Replicas>, &'a ReplicaMetrics)>,
+    wide: bool,
+    no_headers: bool,
+) -> String {
+    let columns = columns(wide);
+    let header = ["NAMESPACE", "MODEL"].into_iter();
+    let header = header.chain(columns.iter().map(|(title, _)| *title)).chain(["AGE", "STATUS"]);
+    let rows = rows.map(|(reading, replica)| {
+        let model = &reading.value().model;
+        let of_model = [name(&model.namespace), name(&model.model)];
+        let status = status(reading, reading.value().partial);
+        of_model.into_iter().chain(cells(&columns, reading, replica)).chain([status]).collect()
+    });
+    titled(&header.collect::<Vec<_>>(), rows, no_headers)
+}
+
+/// How far a reading can be relied on, in a word or two.
+fn status<T: Part>(reading: &Reading<T>, partial: bool) -> String {
+    let freshness = reading.freshness();
+    if partial { format!("{freshness}, partial") } else { freshness.to_string() }
+}
+
+/// Several allocations, a row each.
+pub(crate) fn allocations_table<'a>(
+    readings: impl Iterator<Item = &'a Reading<Allocation>>,
+    no_headers: bool,
+) -> String {
+    let header = [
+        "NAMESPACE",
+        "MODEL",
+        "VARIANT",
+        "ACCELERATOR",
+        "REPLICAS",
+        "REQ/MIN",
+        "INPUT",
+        "OUTPUT",
+        "TTFT ms",
+        "ITL ms",
+        "AGE",
+        "STATUS",
+    ];
+    let rows = readings.map(|reading| {
+        let value = reading.value();
+        vec![
+            name(&value.model.namespace),
+            name(&value.model.model),
+            name(&value.variant),
+            optional(value.accelerator.as_ref()),
+            value.num_replicas.to_string(),
+            tenths(value.load.arrival_rate),
+            tenths(value.load.avg_input_tokens),
+            tenths(value.load.avg_output_tokens),
+            tenths(value.ttft_average),
+            tenths(value.itl_average),
+            age(reading.age()),
+            status(reading, value.partial),
+        ]
+    });
+    titled(&header, rows, no_headers)
 }
 
 /// A variant's allocation, a line each value.
@@ -93,22 +190,25 @@ pub(crate) fn allocation_table(reading: &Reading<Allocation>) -> String {
 }
 
 /// The models that are known.
-pub(crate) fn models_table(models: &[ModelItem]) -> String {
-    let rows = models.iter().map(|item| {
+pub(crate) fn models_table<'a>(
+    models: impl Iterator<Item = &'a ModelItem>,
+    no_headers: bool,
+) -> String {
+    let rows = models.map(|item| {
         vec![
             printable(&item.namespace).to_string(),
             printable(&item.model).to_string(),
             whole(item.replicas.map(u64::from)),
         ]
     });
-    aligned_by(&["NAMESPACE", "MODEL", "REPLICAS"], rows, &["MODEL", "NAMESPACE"])
+    titled(&["NAMESPACE", "MODEL", "REPLICAS"], rows, no_headers)
 }
 
 fn heading<T: Part>(reading: &Reading<T>, subject: &str, backend: &str, partial: bool) -> String {
     let mut line = format!(
         "{}: {}, {} old, from {} ({})",
         printable(subject),
-        reading.freshness(),
+        painted(reading.freshness().as_str(), freshness_colour(reading.freshness()), &io::stdout()),
         age(reading.age()),
         printable(backend),
         reading.source(),
@@ -118,6 +218,15 @@ fn heading<T: Part>(reading: &Reading<T>, subject: &str, backend: &str, partial:
     }
     line.push('\n');
     line
+}
+
+/// The colour of a freshness.
+pub(crate) fn freshness_colour(freshness: Freshness) -> Colour {
+    match freshness {
+        Freshness::Fresh => Colour::Green,
+        Freshness::Stale => Colour::Yellow,
+        Freshness::Unavailable => Colour::Red,
+    }
 }
 
 fn name(name: &impl AsRef<str>) -> String {

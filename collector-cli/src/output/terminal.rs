@@ -2,6 +2,9 @@
 
 use std::env;
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
+
+use clap::ValueEnum;
 
 use rustix::termios::tcgetwinsize;
 
@@ -17,10 +20,53 @@ pub(crate) fn width() -> Option<usize> {
     width.filter(|columns| *columns > 0)
 }
 
-/// Whether what is written to this stream may be in colours: <https://no-color.org>, where any value but the
+/// When to print in colours.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Colours {
+    /// On a terminal, unless `NO_COLOR` is set
+    Auto,
+    /// Into pipes and files too
+    Always,
+    /// Never
+    Never,
+}
+
+/// What the command line says; set once.
+static COLOURS: OnceLock<Colours> = OnceLock::new();
+
+impl Colours {
+    /// Chooses for the rest of the process.
+    pub(crate) fn choose(self) {
+        let _ = COLOURS.set(self);
+    }
+}
+
+/// Whether what is written to this stream is in colours: <https://no-color.org>, where any value but the
 /// empty one counts.
 pub(crate) fn colours(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    match COLOURS.get() {
+        Some(Colours::Always) => true,
+        Some(Colours::Never) => false,
+        _ => stream.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+    }
+}
+
+/// Colours of text, with the parameter of the terminal's escape sequence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Colour {
+    Faint = 2,
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+}
+
+/// The text in this colour, where the stream has colours.
+pub(crate) fn painted(text: &str, colour: Colour, stream: &impl IsTerminal) -> String {
+    if !colours(stream) {
+        return text.to_owned();
+    }
+    format!("\x1b[{}m{text}\x1b[0m", colour as u8)
 }
 
 /// The signs that are printed for people.

@@ -73,13 +73,13 @@ pub(super) async fn drop_entries(
     headers: HeaderMap,
     uri: Uri,
 ) -> Answered {
-    if !app.admin.allows(peer, &headers) {
+    if !app.access.may_change(peer, &headers) {
         return Err(Refusal::new(
             StatusCode::FORBIDDEN,
             ErrorDocument::new(
                 "Forbidden",
-                "this is for loopback, or with the header Authorization: Bearer and the token in \
-                 server.admin_token_path",
+                "this needs the header Authorization: Bearer with the token of \
+                 server.admin_token_path; without that key it is for loopback",
             ),
         ));
     }

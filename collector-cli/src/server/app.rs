@@ -10,9 +10,10 @@ use collector_core::{Clock, CollectorState, ModelRef};
 use collector_engine::CachingCollector;
 use tokio::sync::watch;
 
-use super::admin::Admin;
+use super::access::Access;
 use super::events::Events;
 use super::recorder::Recorder;
+use super::reloads::Reloads;
 use super::respond::Refusal;
 use crate::output::ErrorDocument;
 
@@ -21,13 +22,14 @@ pub(crate) struct App {
     pub(crate) collector: Arc<CachingCollector>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) recorder: Recorder,
-    pub(crate) events: Events,
-    pub(crate) admin: Admin,
+    pub(crate) events: Arc<Events>,
+    pub(crate) access: Arc<Access>,
     pub(crate) lifecycle: watch::Receiver<Lifecycle>,
     /// The server is ready: at first if there are no background cycles to wait for.
     pub(crate) ready: AtomicBool,
     /// The configuration of the collector.
     pub(crate) loaded: Loaded,
+    pub(crate) reloads: Arc<Reloads>,
     /// The PromQL API, where it is switched on.
     #[cfg(feature = "promql")]
     pub(crate) promql: Option<Arc<super::Promql>>,

@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use collector_transport::server::{Listener, Stream};
+use collector_transport::server::{Listener, Stream, local_address};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::sync::watch;
 
+use super::access::Local;
 use super::app::Peer;
 
 /// Request line and headers together.
@@ -23,20 +25,31 @@ pub(crate) const MAX_HEAD_WITH_QUERY_BYTES: usize = 80 * 1024;
 /// For a whole request head, from the first byte we wait for: this also ends idle connections.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What requests find.
+pub(crate) struct Door {
+    pub(crate) router: Router,
+    /// The limit of a request line and its headers on new connections.
+    pub(crate) max_head_bytes: usize,
+}
+
 /// Serves until `stop` resolves; then takes no connection any more, and resolves once the requests
-/// under way are answered. A request line and its headers may have `max_head_bytes`.
+/// under way are answered. Each request finds the door of the moment.
 pub(crate) async fn serve_until(
     listener: Listener,
-    router: Router,
-    max_head_bytes: usize,
+    door: watch::Receiver<Door>,
     stop: impl Future<Output = ()>,
 ) {
     let connect = move |stream: Stream, peer: SocketAddr| {
-        let router = TowerToHyperService::new(router.clone());
+        let max_head_bytes = door.borrow().max_head_bytes;
+        let door = door.clone();
         let peer = Peer(peer.ip());
+        let local = local_address(&stream).map(|address| Local(address.ip()));
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(peer);
-            router.call(request)
+            if let Some(local) = local {
+                request.extensions_mut().insert(local);
+            }
+            TowerToHyperService::new(door.borrow().router.clone()).call(request)
         });
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -82,9 +95,14 @@ mod tests {
         let address = socket.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let listener = Listener { socket, tls: None, read_timeout: None };
-        let server = tokio::spawn(serve_until(listener, router, MAX_HEAD_BYTES, async {
-            let _ = stopped.await;
-        }));
+        let (keep, door) = watch::channel(Door { router, max_head_bytes: MAX_HEAD_BYTES });
+        let server = tokio::spawn(async move {
+            let stop = async {
+                let _ = stopped.await;
+            };
+            serve_until(listener, door, stop).await;
+            drop(keep);
+        });
         Running { address, stop, server }
     }
 
@@ -107,7 +125,8 @@ mod tests {
         assert_eq!(begun.elapsed().as_secs(), HEAD_TIMEOUT.as_secs());
 
         let begun = Instant::now();
-        let answer = exchange(running.address, b"GET /small HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let answer =
+            exchange(running.address, b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         assert!(answer.ends_with("small"), "{answer}");
         assert_eq!(begun.elapsed().as_secs(), HEAD_TIMEOUT.as_secs());
     }
@@ -134,7 +153,7 @@ mod tests {
     async fn a_client_that_takes_nothing_of_its_answer_is_cut() {
         let running = start().await;
         let mut stream = TcpStream::connect(running.address).await.unwrap();
-        stream.write_all(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         sleep(Duration::from_secs(20)).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
@@ -144,8 +163,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_under_way_is_answered_before_the_end() {
         let running = start().await;
-        let client =
-            tokio::spawn(exchange(running.address, b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let client = tokio::spawn(exchange(
+            running.address,
+            b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        ));
         sleep(Duration::from_secs(1)).await;
         running.stop.send(()).unwrap();
         let answer = client.await.unwrap();

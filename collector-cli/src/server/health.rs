@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::app::App;
 use super::discovery::DiscoveryDocument;
+use super::reloads::ConfigurationDocument;
 use super::respond::json;
 use crate::output::{BackendDocument, SCHEMA_VERSION};
 
@@ -34,6 +35,8 @@ pub(crate) struct ReadinessDocument {
     /// The configuration is loaded, every backend was asked for its models, and the first cycle has ended, well or
     /// badly.
     ready: bool,
+    /// The configuration in use, and whether a newer one could not be.
+    configuration: ConfigurationDocument,
     backends: Vec<BackendDocument>,
     /// Models that the backends list, tracked or not; null when no backend has listed any yet, which is not 0.
     known: Option<usize>,
@@ -75,6 +78,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     let document = ReadinessDocument {
         schema_version: SCHEMA_VERSION,
         ready,
+        configuration: app.reloads.document(),
         backends: state.backends.iter().map(BackendDocument::new).collect(),
         known: state.discovery.and_then(|discovery| discovery.known),
         discovery: DiscoveryDocument::new(&state),

@@ -18,7 +18,7 @@ use crate::exit::Failure;
 /// The external scaler, listening.
 pub(crate) struct Keda {
     listener: Listener,
-    scaler: Scaler,
+    scaler: Arc<Scaler>,
 }
 
 impl Keda {
@@ -37,12 +37,17 @@ impl Keda {
             ))
         })?;
         let settings = settings(loaded)?;
-        let scaler = Scaler::new(collector, clock, settings);
+        let scaler = Arc::new(Scaler::new(collector, clock, settings));
         Ok(Some(Self { listener: Listener { socket, tls, read_timeout: None }, scaler }))
     }
 
-    /// Says where it listens, and who can read there.
-    pub(crate) fn announce(&self, loaded: &Loaded) -> Result<(), Failure> {
+    /// The scaler, to give it another collector later.
+    pub(crate) fn scaler(&self) -> Arc<Scaler> {
+        Arc::clone(&self.scaler)
+    }
+
+    /// Says where it listens, and who can read there; returns the address.
+    pub(crate) fn announce(&self, loaded: &Loaded) -> Result<SocketAddr, Failure> {
         let address: SocketAddr = self.listener.socket.local_addr().map_err(|error| {
             Failure::other(format!("the listening socket of the scaler is gone: {error}"))
         })?;
@@ -54,7 +59,7 @@ impl Keda {
                  no log-in, so let only KEDA in, or set keda.tls_client_ca_path"
             );
         }
-        Ok(())
+        Ok(address)
     }
 
     /// Serves until `stop` resolves; then ends streams, and resolves once the calls in flight are answered.

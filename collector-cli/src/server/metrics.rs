@@ -36,6 +36,7 @@ pub(super) async fn scrape(State(app): State<Arc<App>>) -> Response {
     }
     let mut page = Exposition::default();
     describe_state(&mut page, &app.collector.state());
+    app.reloads.describe(&mut page);
     describe_pods(&mut page, &tracked);
     describe_freshness(&mut page, &tracked);
     describe_paces(&mut page, &app.collector, &tracked);

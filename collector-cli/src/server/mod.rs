@@ -1,6 +1,6 @@
 //! The HTTP API: a collector's readings, its health and its own metrics.
 
-mod admin;
+mod access;
 mod api;
 mod app;
 mod connections;
@@ -15,25 +15,29 @@ mod page;
 mod promql;
 mod query;
 mod recorder;
+mod reloads;
 mod respond;
 mod routes;
 #[cfg(test)]
 mod tests;
 mod tls;
 
-pub(crate) use admin::Admin;
+pub(crate) use access::Access;
 pub(crate) use app::{App, Lifecycle};
-pub(crate) use connections::{MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, serve_until};
+pub(crate) use connections::{Door, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, serve_until};
 pub(crate) use events::Events;
+#[cfg(test)]
+pub(crate) use events::{ModelEvent, RemovedEvent, ResetEvent};
 #[cfg(test)]
 pub(crate) use health::{HealthDocument, ReadinessDocument};
 #[cfg(feature = "keda")]
 pub(crate) use keda::Keda;
-#[cfg(all(feature = "keda", feature = "promql"))]
+#[cfg(feature = "keda")]
 pub(crate) use keda::settings as keda_settings;
 #[cfg(feature = "promql")]
 pub(crate) use promql::Promql;
 #[cfg(feature = "promql")]
 pub(crate) use promql::guard::{guard, limits, server};
 pub(crate) use recorder::Recorder;
+pub(crate) use reloads::Reloads;
 pub(crate) use tls::{api_tls, keda_tls, load_tls};

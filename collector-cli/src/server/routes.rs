@@ -35,7 +35,11 @@ impl App {
         #[cfg(feature = "promql")]
         let router = router
             .layer(middleware::from_fn_with_state(self.promql.clone(), super::promql::intercept));
-        router.layer(middleware::from_fn(harden)).with_state(self)
+        let access = Arc::clone(&self.access);
+        router
+            .layer(middleware::from_fn_with_state(access, super::access::check))
+            .layer(middleware::from_fn(harden))
+            .with_state(self)
     }
 }
 

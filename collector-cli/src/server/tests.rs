@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
-use collector_config::Loader;
+use collector_config::{Loader, ServerConfig};
 use collector_core::{
     Clock, ErrorKind, MetricsCollector as _, ModelRef, ModelSample, ReplicaMetrics,
 };
@@ -21,8 +21,9 @@ use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use super::app::Peer;
-use super::{Admin, App, Events, Lifecycle, Recorder};
+use super::{Access, App, Events, Lifecycle, Recorder, Reloads};
 
+mod events;
 #[cfg(feature = "promql")]
 mod promql;
 
@@ -53,24 +54,29 @@ impl Answer {
     }
 }
 
+/// As the server is by default.
+fn open_access() -> Access {
+    Access::new(&ServerConfig::default()).unwrap()
+}
+
 fn model() -> ModelRef {
     ModelRef::new("org/m", "prod")
 }
 
 impl Fixture {
     fn new() -> Self {
-        Self::with(Admin::new(None).unwrap(), 10)
+        Self::with(open_access(), 10)
     }
 
-    fn with(admin: Admin, max_tracked: usize) -> Self {
-        Self::configured(admin, max_tracked, &[])
+    fn with(access: Access, max_tracked: usize) -> Self {
+        Self::configured(access, max_tracked, &[])
     }
 
-    fn configured(admin: Admin, max_tracked: usize, env: &[(&str, &str)]) -> Self {
-        Self::of(admin, env, |builder| builder.max_tracked(max_tracked))
+    fn configured(access: Access, max_tracked: usize, env: &[(&str, &str)]) -> Self {
+        Self::of(access, env, |builder| builder.max_tracked(max_tracked))
     }
 
-    fn of(admin: Admin, env: &[(&str, &str)], change: impl FnOnce(Builder) -> Builder) -> Self {
+    fn of(access: Access, env: &[(&str, &str)], change: impl FnOnce(Builder) -> Builder) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(TokioClock::new());
         let backend = FakeBackend::new(Arc::clone(&clock)).named("prometheus");
         backend.serve_pods(&model(), &["m-0", "m-1"]);
@@ -98,15 +104,19 @@ impl Fixture {
         let promql =
             super::Promql::new(&loaded, &backends, Arc::clone(&collector), Arc::clone(&clock))
                 .unwrap();
+        let reloads_clock = Arc::clone(&clock);
+        let events = Events::new(Arc::clone(&clock), watched.clone());
+        events.follow(&collector, loaded.config.cache.freshness);
         let app = Arc::new(App {
             collector: Arc::clone(&collector),
             clock,
             recorder: Recorder::detached(),
-            events: Events::default(),
-            admin,
+            events,
+            access: Arc::new(access),
             lifecycle: watched,
             ready: AtomicBool::new(false),
             loaded,
+            reloads: Arc::new(Reloads::new(Arc::clone(&reloads_clock))),
             #[cfg(feature = "promql")]
             promql: promql.map(Arc::new),
         });
@@ -230,7 +240,7 @@ async fn an_outage_goes_from_last_known_good_to_unavailable() {
 
 #[tokio::test(start_paused = true)]
 async fn one_model_too_many_is_429() {
-    let fixture = Fixture::with(Admin::new(None).unwrap(), 1);
+    let fixture = Fixture::with(open_access(), 1);
     fixture.backend.serve_pods(&ModelRef::new("org/other", "prod"), &["o-0"]);
     fixture.get("/api/v1/replicas?model=org/m&namespace=prod").await;
     let answer = fixture.get("/api/v1/replicas?model=org/other&namespace=prod").await;
@@ -296,11 +306,15 @@ async fn unknown_paths_and_methods_are_json_errors_and_bodies_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_loopback_or_the_token_drops_entries() {
+async fn entries_are_dropped_with_the_token_where_there_is_one_and_else_on_loopback() {
     let token = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(token.path(), "s3cret\n").unwrap();
-    let admin = Admin::new(Some(token.path().to_owned())).unwrap();
-    let fixture = Fixture::with(admin, 10);
+    let access = Access::new(&ServerConfig {
+        admin_token_path: Some(token.path().to_owned()),
+        ..ServerConfig::default()
+    })
+    .unwrap();
+    let fixture = Fixture::with(access, 10);
     let delete = |authorization: &str| {
         Request::delete("/api/v1/cache?model=org/m&namespace=prod")
             .header("authorization", authorization)
@@ -312,12 +326,73 @@ async fn only_loopback_or_the_token_drops_entries() {
         ("", "10.0.0.7", StatusCode::FORBIDDEN),
         ("Bearer s3cre", "10.0.0.7", StatusCode::FORBIDDEN),
         ("Bearer s3cret", "10.0.0.7", StatusCode::OK),
-        ("", "::ffff:127.0.0.1", StatusCode::OK),
+        ("", "::ffff:127.0.0.1", StatusCode::FORBIDDEN),
+        ("bearer s3cret", "127.0.0.1", StatusCode::OK),
     ] {
         let answer = fixture.ask(delete(authorization), peer).await;
         assert_eq!(answer.status, status, "{authorization:?} from {peer}");
     }
     assert_eq!(fixture.collector.cache_size(), 0);
+    let fixture = Fixture::new();
+    for (peer, status) in
+        [("10.0.0.7", StatusCode::FORBIDDEN), ("::ffff:127.0.0.1", StatusCode::OK)]
+    {
+        assert_eq!(fixture.ask(delete(""), peer).await.status, status, "from {peer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_read_token_everything_but_the_probes_needs_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, token: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, token).unwrap();
+        Some(path)
+    };
+    let access = Access::new(&ServerConfig {
+        read_token_path: file("read", "r3ad\n"),
+        admin_token_path: file("admin", "adm1n"),
+        ..ServerConfig::default()
+    })
+    .unwrap();
+    let env = [("COLLECTOR_PROMQL__ENABLED", "true"), ("COLLECTOR_BACKEND", "scrape")];
+    let fixture = Fixture::configured(access, 10, &env);
+    let get = |path: &str, authorization: Option<&str>| {
+        let request = Request::get(path);
+        let request = match authorization {
+            Some(value) => request.header("authorization", value),
+            None => request,
+        };
+        fixture.ask(request.body(Body::empty()).unwrap(), "127.0.0.1")
+    };
+    for path in ["/healthz", "/readyz"] {
+        assert_ne!(get(path, None).await.status, StatusCode::UNAUTHORIZED, "{path}");
+    }
+    let paths = ["/", "/metrics", "/api/v1/replicas", "/api/v1/query?query=1", "/nowhere"];
+    for path in paths {
+        let refused = get(path, None).await;
+        assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{path}");
+        assert_eq!(refused.headers["www-authenticate"], "Bearer realm=\"collector\"");
+        assert_eq!(refused.reason(), "Unauthorized");
+        for wrong in ["Bearer r3a", "Bearer ", "Basic r3ad", "r3ad", "Bearer r3adr3ad"] {
+            let refused = get(path, Some(wrong)).await;
+            assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{path} with {wrong:?}");
+            let challenge = refused.headers["www-authenticate"].to_str().unwrap();
+            assert!(challenge.contains("invalid_token"), "{challenge}");
+        }
+        for right in ["Bearer r3ad", "bearer r3ad", "Bearer adm1n"] {
+            let answer = get(path, Some(right)).await;
+            assert_ne!(answer.status, StatusCode::UNAUTHORIZED, "{path} with {right:?}");
+        }
+    }
+    // The token rotates.
+    file("read", "a-longer-one");
+    assert_eq!(get("/metrics", Some("Bearer r3ad")).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(get("/metrics", Some("Bearer a-longer-one")).await.status, StatusCode::OK);
+    let delete = Request::delete("/api/v1/cache?model=org/m&namespace=prod")
+        .header("authorization", "Bearer a-longer-one");
+    let refused = fixture.ask(delete.body(Body::empty()).unwrap(), "127.0.0.1").await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "a token for reads changes nothing");
 }
 
 #[tokio::test(start_paused = true)]
@@ -341,8 +416,8 @@ async fn ready_once_the_first_cycle_has_ended_and_then_for_good() {
 
 #[tokio::test(start_paused = true)]
 async fn readiness_and_metrics_count_what_is_known_and_an_unknown_number_is_not_0() {
-    let admin = Admin::new(None).unwrap();
-    let fixture = Fixture::of(admin, &[], |builder| builder.discover(Discovery::default()));
+    let access = open_access();
+    let fixture = Fixture::of(access, &[], |builder| builder.discover(Discovery::default()));
     fixture.backend.serve_pods(&ModelRef::new("<b>other</b>\"", "dev"), &["o-0"]);
     fixture.backend.fail(ErrorKind::Connect);
     fixture.collector.start_background_worker().await.unwrap();
@@ -492,8 +567,8 @@ async fn the_pace_of_a_model_is_shown_without_a_fetch() {
 
 #[tokio::test(start_paused = true)]
 async fn an_excluded_namespace_is_missing_and_its_key_is_named() {
-    let admin = Admin::new(None).unwrap();
-    let fixture = Fixture::configured(admin, 10, &[("WATCH_NAMESPACE", "staging")]);
+    let access = open_access();
+    let fixture = Fixture::configured(access, 10, &[("WATCH_NAMESPACE", "staging")]);
     for uri in [
         "/api/v1/replicas?model=org%2Fm&namespace=prod",
         "/api/v1/allocation?model=org%2Fm&namespace=prod&variant=m-h100",

@@ -44,7 +44,7 @@ pub(crate) fn api_tls(server: &ServerConfig) -> TlsFiles<'_> {
         section: "server",
         cert_path: server.tls_cert_path.as_ref(),
         key_path: server.tls_key_path.as_ref(),
-        client_ca_path: None,
+        client_ca_path: server.tls_client_ca_path.as_ref(),
         protocols: &[],
     }
 }

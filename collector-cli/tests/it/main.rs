@@ -1,5 +1,6 @@
 //! The real binary, against a server that answers as Prometheus does.
 
+mod access;
 mod command_line;
 mod configuration;
 mod demo;
@@ -7,7 +8,9 @@ mod discovery;
 mod explain;
 mod fake_prometheus;
 mod faults;
+mod generated;
 mod get;
+mod get_forms;
 #[cfg(all(feature = "epp", feature = "keda"))]
 mod keda;
 #[cfg(feature = "promql")]
@@ -17,6 +20,7 @@ mod messages;
 mod pods;
 mod process;
 mod real;
+mod reload;
 #[cfg(all(feature = "epp", feature = "keda", feature = "promql"))]
 mod scaled_objects;
 #[cfg(feature = "epp")]
@@ -25,4 +29,6 @@ mod scrape;
 mod scrape_url;
 mod serve;
 mod sim;
+#[cfg(feature = "epp")]
+mod watch;
 mod ways_in;

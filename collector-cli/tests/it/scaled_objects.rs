@@ -82,5 +82,5 @@ async fn only_queries_over_readings_need_no_prometheus() {
     assert_eq!(of(&ended, "scaled-object.value", "pass").len(), 2);
     let ended = check(&config, &with("sum(up)"));
     assert_eq!(ended.exit, 2, "{}", ended.stdout);
-    assert!(ended.stderr.contains("prometheus.url is not set"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("nor prometheus.url is set"), "{}", ended.stderr);
 }

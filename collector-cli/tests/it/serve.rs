@@ -78,7 +78,7 @@ async fn a_read_in_flight_is_answered_though_the_backend_hangs() {
     let client = std::thread::spawn(move || {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(address).unwrap();
-        let request = format!("GET {} HTTP/1.1\r\nHost: a\r\n\r\n", reading());
+        let request = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", reading());
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();

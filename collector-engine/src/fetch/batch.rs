@@ -236,7 +236,8 @@ impl Engine {
         };
         match result {
             Ok(answers) => {
-                admission.answered(self.clock.now());
+                let change = admission.answered(self.clock.now());
+                source.log_circuit(change.as_ref(), None);
                 Ok(answers)
             }
             // It waited for permits, not for the server: the breaker does not count it.
@@ -247,7 +248,8 @@ impl Engine {
             }
             Err(error) => {
                 let error = Arc::new(error);
-                admission.failed(&error, self.clock.now());
+                let change = admission.failed(&error, self.clock.now());
+                source.log_circuit(change.as_ref(), Some(&error));
                 if error.kind() == ErrorKind::CircuitOpen {
                     // Why the circuit is open says more than that it is.
                     return Err(source.breaker.last_error().unwrap_or(error));
@@ -376,13 +378,14 @@ impl Engine {
             return;
         }
         self.counters.background_refreshes.fetch_add(1, Ordering::Relaxed);
-        if source.refresh_failing.swap(false, Ordering::Relaxed) {
-            tracing::info!(backend = %source.name, "Background fetch works again");
+        let failures = source.refresh_failures.swap(0, Ordering::Relaxed);
+        if failures > 0 {
+            tracing::info!(backend = %source.name, failures, "Background fetch works again");
         }
         if let Some(value) = &record.value {
             let model = &record.model;
             tracing::debug!(
-                modelID = ?model.model, namespace = ?model.namespace,
+                model = ?model.model, namespace = ?model.namespace,
                 age = ?value.replicas.oldest.age(self.clock.now()), "Background fetch succeeded"
             );
         }
@@ -392,9 +395,10 @@ impl Engine {
 impl Batch<'_> {
     fn land_failed(&mut self, error: &Arc<BackendError>) {
         if self.pending.iter().any(|fetch| !fetch.is_awaited())
-            && !self.source().refresh_failing.swap(true, Ordering::Relaxed)
+            && self.source().refresh_failures.fetch_add(1, Ordering::Relaxed) == 0
         {
-            tracing::warn!(models = self.pending.len(), %error, "Background fetch failed");
+            let backend = &self.source().name;
+            tracing::warn!(%backend, models = self.pending.len(), %error, "Background fetch failed");
         }
         for fetch in std::mem::take(&mut self.pending) {
             self.land(&fetch, self.failed(Arc::clone(error)));

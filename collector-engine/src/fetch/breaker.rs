@@ -35,6 +35,7 @@ pub(crate) struct Breaker {
     longest_pause: Duration,
 }
 
+#[derive(Clone)]
 struct State {
     /// When the last fetches ended, oldest first, and whether they failed; since it was last closed.
     recent: VecDeque<(Tick, bool)>,
@@ -75,6 +76,17 @@ pub(crate) struct Report {
     pub(crate) last_error: Option<Arc<BackendError>>,
 }
 
+/// What has changed, for the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Change {
+    /// The backend has answered for the first time.
+    FirstAnswer,
+    /// The circuit has opened, after so many failures; a fetch is let through after the pause.
+    Opened { failures: usize, pause: Duration },
+    /// It has closed, after so long.
+    Closed { after: Duration },
+}
+
 /// A permit for one fetch, whose result must be reported. Dropped without one, as when the fetch is
 /// cancelled, it counts as neither answered nor failed.
 #[must_use = "report the result of the fetch"]
@@ -107,9 +119,19 @@ impl State {
         failures >= FAILURES_TO_OPEN && failures * 2 >= fetches
     }
 
-    fn open(&mut self, until: Tick, now: Tick) {
+    fn open(&mut self, until: Tick, now: Tick) -> Option<Change> {
         self.circuit = Circuit::Open { until };
-        self.opened_at.get_or_insert(now);
+        if self.opened_at.is_some() {
+            return None;
+        }
+        self.opened_at = Some(now);
+        let (_, failures) = self.recent(now);
+        Some(Change::Opened { failures, pause: until.until(now) })
+    }
+
+    fn note_answer(&mut self, now: Tick) -> Option<Change> {
+        self.last_error = None;
+        self.last_success.replace(now).is_none().then_some(Change::FirstAnswer)
     }
 }
 
@@ -128,6 +150,17 @@ impl Breaker {
             }),
             longest_pause,
         }
+    }
+
+    /// Goes on from the state of another breaker of the same backend.
+    pub(crate) fn take_over(&self, former: &Self, now: Tick) {
+        let mut state = former.lock().clone();
+        if let Circuit::HalfOpen { .. } = state.circuit {
+            // The fetch that decides reports to the former breaker: this one needs another.
+            state.circuit = Circuit::Open { until: now };
+        }
+        state.pause = state.pause.min(self.longest_pause);
+        *self.lock() = state;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -165,19 +198,20 @@ impl Breaker {
     }
 
     /// The backend has pushed something: it is there.
-    pub(crate) fn note_push(&self, now: Tick) {
+    pub(crate) fn note_push(&self, now: Tick) -> Option<Change> {
         let mut state = self.lock();
-        self.close(&mut state);
-        state.last_success = Some(now);
+        let closed = self.close(&mut state, now);
+        state.note_answer(now).or(closed)
     }
 
     /// Closes the circuit, and forgets what failed before.
-    fn close(&self, state: &mut State) {
+    fn close(&self, state: &mut State, now: Tick) -> Option<Change> {
         state.recent.clear();
         state.circuit = Circuit::Closed;
-        state.opened_at = None;
         state.pause = FIRST_PAUSE.min(self.longest_pause);
         state.last_error = None;
+        let opened_at = state.opened_at.take()?;
+        Some(Change::Closed { after: opened_at.age(now) })
     }
 
     /// Returns the state, for people and metrics.
@@ -208,22 +242,20 @@ impl Breaker {
 
 impl Admission<'_> {
     /// The backend answered. Whichever fetch reports it, a circuit that was open closes.
-    pub(crate) fn answered(mut self, now: Tick) {
+    pub(crate) fn answered(mut self, now: Tick) -> Option<Change> {
         self.trial = None;
         let mut state = self.breaker.lock();
-        if state.circuit != Circuit::Closed {
-            self.breaker.close(&mut state);
-        }
+        let is_closed = state.circuit == Circuit::Closed;
+        let closed = if is_closed { None } else { self.breaker.close(&mut state, now) };
         state.note(false, now);
-        state.last_error = None;
-        state.last_success = Some(now);
+        state.note_answer(now).or(closed)
     }
 
     /// The fetch failed as a whole. One that failed because this breaker is open is not counted. A server
     /// that names a pause gets it, from every caller.
-    pub(crate) fn failed(mut self, error: &Arc<BackendError>, now: Tick) {
+    pub(crate) fn failed(mut self, error: &Arc<BackendError>, now: Tick) -> Option<Change> {
         if error.kind() == ErrorKind::CircuitOpen {
-            return;
+            return None;
         }
         let trial = self.trial.take();
         let mut state = self.breaker.lock();
@@ -242,9 +274,7 @@ impl Admission<'_> {
         }
         let named = error.retry_after().unwrap_or_default().min(LONGEST_NAMED_PAUSE);
         until = until.max(now + named.saturating_sub(CLOCK_LAG));
-        if until > now {
-            state.open(until, now);
-        }
+        if until > now { state.open(until, now) } else { None }
     }
 }
 

@@ -83,6 +83,12 @@ impl Known {
         self.lock().clone()
     }
 
+    /// Goes on from what another collector was told by the same backend.
+    pub(crate) fn take_over(&self, former: &Self) {
+        let seen = former.last();
+        *self.lock() = seen;
+    }
+
     pub(crate) fn state(&self, now: Tick) -> ListingState {
         let LastListing { listed, error } = self.last();
         let mut state = ListingState::default();

@@ -1,13 +1,13 @@
 //! One backend with what the engine keeps for it: the next batch, its breaker, its budget of requests, its state.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use collector_core::{
     Backend, BackendError, BackendName, BackendState, Clock, ErrorKind, FieldReasons, Limits,
-    ModelRef, Operation, Permit, Permits, Tick,
+    ModelRef, Operation, Permit, Permits, Tick, duration,
 };
 
 use tokio::sync::Notify;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::Fetch;
 use super::next_batch::NextBatch;
-use crate::fetch::breaker::Breaker;
+use crate::fetch::breaker::{Breaker, Change};
 use crate::fetch::budget::{Budget, Priority};
 use crate::fetch::listing::Known;
 
@@ -39,8 +39,8 @@ pub(crate) struct Source {
     hurried: Notify,
     pub(crate) known: Known,
     pub(crate) breaker: Breaker,
-    /// The last background refresh failed, and the log says so already.
-    pub(crate) refresh_failing: AtomicBool,
+    /// How many background fetches have failed since the last that did not: the log names the first of them.
+    pub(crate) refresh_failures: AtomicU64,
     failed_fields: Mutex<Option<FailedFields>>,
     pub(crate) cycles: AtomicU64,
     /// Cycles that were left out because the one before them overran.
@@ -86,7 +86,7 @@ impl Source {
             hurried: Notify::new(),
             known: Known::default(),
             breaker: Breaker::new(longest_pause),
-            refresh_failing: AtomicBool::new(false),
+            refresh_failures: AtomicU64::new(0),
             failed_fields: Mutex::default(),
             cycles: AtomicU64::new(0),
             skipped_cycles: AtomicU64::new(0),
@@ -96,6 +96,31 @@ impl Source {
             budget: Budget::new(limits),
             requests: AtomicU64::new(0),
         }
+    }
+
+    /// Logs what has changed about the circuit; `error` is what opened it.
+    pub(crate) fn log_circuit(&self, change: Option<&Change>, error: Option<&BackendError>) {
+        let backend = &self.name;
+        match change {
+            None => {}
+            Some(Change::FirstAnswer) => tracing::info!(%backend, "The backend answers"),
+            Some(Change::Opened { failures, pause }) => {
+                let error = error.map(ToString::to_string);
+                tracing::warn!(
+                    %backend, failures, error, retryIn = %duration::format(*pause),
+                    "The circuit is open: the backend is asked less often until it answers"
+                );
+            }
+            Some(Change::Closed { after }) => {
+                let open_for = duration::format(Duration::from_secs(after.as_secs()));
+                tracing::info!(%backend, openFor = %open_for, "The circuit is closed: the backend answers again");
+            }
+        }
+    }
+
+    /// What it counts, except what belongs to the fetches in flight.
+    pub(crate) fn counts(&self) -> [&AtomicU64; 5] {
+        [&self.cycles, &self.skipped_cycles, &self.pushes, &self.panics, &self.requests]
     }
 
     /// A caller has begun to wait for a fetch in flight.

@@ -3,9 +3,8 @@
 //! Everything here runs under the lock of the model's cell.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use collector_core::{ModelRecord, ModelRef, Outcome, Published, Tick};
+use collector_core::{ModelRecord, ModelRef, Outcome, Tick};
 
 use super::{Fetched, Publisher};
 use crate::engine::Engine;
@@ -116,25 +115,6 @@ impl Engine {
             // Reads of the former record while this one was made count as well.
             record.touch(before.last_read());
         }
-    }
-
-    /// Gives a value that was just made its generation. One that repeats the value before it is that value: it keeps
-    /// its generation and its times.
-    pub(crate) fn number(&self, record: &mut ModelRecord, before: Option<&ModelRecord>) {
-        let Some(value) = &mut record.value else { return };
-        match before.and_then(|before| before.value.as_ref()) {
-            Some(former) if value.repeats(former) => *value = Arc::clone(former),
-            _ => {
-                let generation = self.next_generation();
-                let (at, wall) = (self.clock.now(), self.clock.wall());
-                Arc::make_mut(value).published = Some(Published { generation, at, wall });
-            }
-        }
-    }
-
-    /// The next number of the sequence that generations are from.
-    pub(crate) fn next_generation(&self) -> u64 {
-        self.generations.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Makes the records of tracked models again, because pods may belong to other variants now: each in one step.

@@ -149,7 +149,7 @@ impl Engine {
             result
         };
         let results = new.iter_mut().enumerate().map(join).collect();
-        tracing::debug!(modelID = ?model.model, namespace = ?model.namespace, "Cache miss");
+        tracing::debug!(model = ?model.model, namespace = ?model.namespace, "Cache miss");
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
         if !started {
             self.counters.coalesced_misses.fetch_add(1, Ordering::Relaxed);

@@ -257,7 +257,7 @@ impl Engine {
                 }
             });
             tracing::debug!(
-                modelID = ?model.model, namespace = ?model.namespace, "No backend lists the model any more"
+                model = ?model.model, namespace = ?model.namespace, "No backend lists the model any more"
             );
         }
     }
@@ -273,7 +273,7 @@ fn log_totals(
 ) {
     if now.left_out > 0 && now.left_out != before.left_out {
         tracing::warn!(
-            left_out = now.left_out,
+            leftOut = now.left_out,
             limit,
             "More models are listed than may be tracked, and those left out are refused: raise server.max_tracked, or \
              limit tracking.namespaces"

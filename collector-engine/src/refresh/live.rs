@@ -118,7 +118,8 @@ impl UpdateSink for Sink {
                 _ => continue,
             };
             if fetched.outcome() != Outcome::Failed {
-                self.source().breaker.note_push(now);
+                let change = self.source().breaker.note_push(now);
+                self.source().log_circuit(change.as_ref(), None);
             }
             // Outside code runs here, a cache and a directory: its panic over one model must not take
             // the others with it.

@@ -136,13 +136,12 @@ async fn housekeeping(engine: Arc<Engine>, stop: CancellationToken) {
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = tokio::time::interval_at(first + WATCH_INTERVAL, WATCH_INTERVAL);
     watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut warned = HashSet::new();
     let mut statistics = tokio::time::interval_at(first + STATISTICS_INTERVAL, STATISTICS_INTERVAL);
     loop {
         tokio::select! {
             _ = sweep.tick() => survive(&engine, "A sweep of the cache", || engine.sweep(UNTRACK_AFTER)),
             _ = watch.tick() => survive(&engine, "A check of the tracked models", || {
-                engine.watch(&mut warned);
+                engine.watch();
             }),
             _ = statistics.tick() => engine.log_statistics(),
             () = stop.cancelled() => return,
@@ -161,10 +160,10 @@ pub(super) fn survive(engine: &Engine, what: &str, run: impl FnOnce()) {
 impl Engine {
     /// Notices what must not wait for a cycle: a suspend, a directory that has changed, a reading that has
     /// grown old.
-    fn watch(&self, warned: &mut HashSet<ModelRef>) {
+    fn watch(&self) {
         self.catch_up();
         self.follow_directory();
-        self.warn_about_age(warned);
+        self.log_ages();
     }
 
     /// One refresh of everything tracked that is due at a source, if anything is.
@@ -222,27 +221,16 @@ impl Engine {
         }
     }
 
-    /// Warns once when a tracked model's reading reaches `stale_threshold`, until it is younger again.
-    fn warn_about_age(&self, warned: &mut HashSet<ModelRef>) {
-        let thresholds = &self.config.freshness;
+    /// Logs which readings have turned stale, unavailable or fresh again.
+    fn log_ages(&self) {
         let now = self.clock.now();
-        let tracked: HashSet<ModelRef> = self.models.tracked().into_iter().collect();
-        warned.retain(|model| tracked.contains(model));
-        for model in tracked {
-            let record = self.cache.get(&model);
-            let Some(value) = record.as_ref().and_then(|record| record.replicas()) else {
-                continue;
-            };
-            let age = value.replicas.oldest.age(now);
-            if !thresholds.warns(age) {
-                warned.remove(&model);
-            } else if warned.insert(model.clone()) {
-                tracing::warn!(
-                    modelID = ?model.model, namespace = ?model.namespace, age = ?age,
-                    threshold = %duration::format(thresholds.stale_threshold), "Metrics are stale"
-                );
-            }
-        }
+        let age_of = |model: ModelRef| {
+            let record = self.cache.get(&model)?;
+            let age = record.replicas()?.replicas.oldest.age(now);
+            Some((model, age))
+        };
+        let ages = self.models.tracked().into_iter().filter_map(age_of).collect();
+        self.age_log().update(&ages, &self.config.freshness, now);
     }
 
     fn log_statistics(&self) {

@@ -203,7 +203,7 @@ async fn beyond_the_limit_models_are_left_out_counted_and_tracked_once_there_is_
     assert_eq!((state.known, state.left_out), (Some(2), 1));
     let warned = logs.with("More models are listed than may be tracked");
     assert_eq!(warned.len(), 1, "{warned:?}");
-    assert!(warned[0].contains("left_out=1 limit=1"), "{warned:?}");
+    assert!(warned[0].contains("leftOut=1 limit=1"), "{warned:?}");
     setup.backend.remove(&qwen());
     pass(secs(600)).await;
     assert_eq!(tracked(&setup.collector), [llama()]);

@@ -112,21 +112,75 @@ async fn a_failed_read_is_reported_to_its_caller_and_not_logged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reading_that_grows_old_is_logged_once_until_it_is_younger_again() {
+async fn each_stage_of_a_reading_that_grows_old_is_logged_once_and_that_it_is_fresh_again() {
     let (logs, _guard) = Logs::capture();
     let setup = setup_with(variants(vec![variant("v", &llama(), "*")]));
     setup.backend.serve_pods(&llama(), &["llama-0"]);
     setup.collector.start_background_worker().await.unwrap();
     pass(secs(60)).await;
-    for times in 1..=2 {
+    let counts = || {
+        let of = |message: &str| logs.with(message).len();
+        [of("Metrics are stale"), of("Metrics are unavailable"), of("Metrics are fresh again")]
+    };
+    for times in 0..2 {
         setup.backend.fail(ErrorKind::Unauthorized);
-        pass(secs(80)).await;
-        assert_eq!(logs.with("Metrics are stale").len(), times - 1);
-        pass(secs(120)).await;
-        assert_eq!(logs.with("Metrics are stale").len(), times);
+        pass(secs(35)).await;
+        assert_eq!(counts(), [2 * times, times, times]);
+        // From fresh_threshold on it is stale, from stale_threshold on that is a warning.
+        for (seconds, stale, unavailable) in [(45, 1, 0), (70, 2, 0), (100, 2, 0), (100, 2, 1)] {
+            pass(secs(seconds)).await;
+            assert_eq!(counts(), [2 * times + stale, times + unavailable, times]);
+        }
         setup.backend.restore();
         pass(secs(60)).await;
+        assert_eq!(counts(), [2 * (times + 1), times + 1, times + 1]);
     }
+    let stale = logs.with("Metrics are stale");
+    for (line, threshold) in stale.iter().zip(["threshold=1m", "threshold=2m"]) {
+        assert!(line.contains(" model=\"llama\" namespace=\"prod\" age="), "{line}");
+        assert!(line.contains(threshold), "{line}");
+    }
+    assert!(logs.with("Metrics are fresh again")[0].contains("notFreshFor="));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_models_that_turn_stale_at_once_some_are_named_and_the_others_counted() {
+    let (logs, _guard) = Logs::capture();
+    let model = |index: usize| collector_core::ModelRef::new(format!("m{index:02}"), "prod");
+    let specs = (0..50).map(|index| variant(&format!("v{index}"), &model(index), "*"));
+    let setup = setup_with(variants(specs.collect()));
+    (0..50).for_each(|index| setup.backend.serve_pods(&model(index), &["pod"]));
+    setup.collector.start_background_worker().await.unwrap();
+    pass(secs(10)).await;
+    setup.backend.fail(ErrorKind::Unauthorized);
+    pass(secs(100)).await;
+    assert_eq!(logs.with("Metrics are stale").len(), 20);
+    let others = logs.with("Metrics of more models are stale");
+    assert_eq!(others, ["Metrics of more models are stale models=30"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_answer_and_each_change_of_the_circuit_are_logged() {
+    let (logs, _guard) = Logs::capture();
+    let setup = setup_with(variants(vec![variant("v", &llama(), "*")]));
+    setup.backend.serve_pods(&llama(), &["llama-0"]);
+    setup.collector.start_background_worker().await.unwrap();
+    pass(secs(70)).await;
+    assert_eq!(logs.with("The backend answers").len(), 1);
+    setup.backend.fail(ErrorKind::Connect);
+    pass(secs(200)).await;
+    let opened = logs.with("The circuit is open");
+    assert_eq!(opened.len(), 1, "{opened:?}");
+    assert!(opened[0].contains("failures=3 ") && opened[0].contains("retryIn="), "{opened:?}");
+    assert_eq!(logs.with("The circuit is closed").len(), 0);
+    setup.backend.restore();
+    pass(secs(60)).await;
+    let closed = logs.with("The circuit is closed");
+    assert_eq!(closed.len(), 1, "{closed:?}");
+    assert!(closed[0].contains("openFor="), "{closed:?}");
+    let again = logs.with("Background fetch works again");
+    assert!(again.len() == 1 && again[0].contains("failures="), "{again:?}");
+    assert_eq!(logs.with("The backend answers").len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ mod cached;
 mod directory;
 mod discovery;
 mod fetches;
+mod handover;
 mod invalidation;
 mod large;
 mod last_known_good;

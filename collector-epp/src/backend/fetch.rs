@@ -172,15 +172,19 @@ async fn discover(
     Ok(since)
 }
 
-/// Scrapes all pods. Those that were scraped for the first time are scraped again one interval later, or earlier if
-/// there is less time.
+/// Scrapes all pods. Those whose pages span less than an interval, because they were scraped for the first time now or
+/// just before by a listing, are scraped again one interval later, or earlier if there is less time.
 async fn scrape_twice(shared: &Shared, pods: &[Arc<Pod>], since: Tick, deadline: Instant) {
-    scrape_all(shared, pods, since, deadline).await;
-    let is_first = |pod: &&Arc<Pod>| match &pod.seen().outcome {
-        Outcome::Good(good) => good.is_first,
+    let is_first = |pod: &Pod, is_recent: &dyn Fn(Tick) -> bool| match &pod.seen().outcome {
+        Outcome::Good(good) => good.is_first && is_recent(good.asked_at),
         Outcome::Untried | Outcome::Failed(_) => false,
     };
-    let again: Vec<Arc<Pod>> = pods.iter().filter(is_first).cloned().collect();
+    let interval = shared.config.scrape_interval;
+    let is_recent = |asked_at: Tick| asked_at.age(since) < interval;
+    let was_first: Vec<bool> = pods.iter().map(|pod| is_first(pod, &is_recent)).collect();
+    scrape_all(shared, pods, since, deadline).await;
+    let again = pods.iter().zip(was_first).filter(|(pod, was)| *was || is_first(pod, &|_| true));
+    let again: Vec<Arc<Pod>> = again.map(|(pod, _)| Arc::clone(pod)).collect();
     let left = deadline.saturating_duration_since(Instant::now());
     let between = shared.config.scrape_interval.min(left.saturating_sub(shared.settings.timeout));
     if again.is_empty() || between < BETWEEN_MIN {

@@ -183,6 +183,12 @@ impl Sources {
     }
 }
 
+/// How many targets of the one list the other does not have.
+fn beyond(targets: &[Target], others: &[Target]) -> usize {
+    let others: HashSet<&str> = others.iter().map(|target| target.url.as_str()).collect();
+    targets.iter().filter(|target| !others.contains(target.url.as_str())).count()
+}
+
 impl Source {
     fn lock(&self) -> std::sync::MutexGuard<'_, Last> {
         // Each change is one assignment, so a panic elsewhere leaves nothing half done.
@@ -196,8 +202,16 @@ impl Source {
             Ok(targets) => {
                 if last.failing.is_some() {
                     tracing::info!(source, targets = targets.len(), "Targets are told again");
-                } else if last.targets.as_ref().is_some_and(|before| *before != targets) {
-                    tracing::info!(source, targets = targets.len(), "Targets have changed");
+                } else if let Some(before) = last.targets.as_ref().filter(|it| **it != targets) {
+                    let gained = beyond(&targets, before);
+                    let absent = beyond(before, &targets);
+                    tracing::info!(
+                        source,
+                        targets = targets.len(),
+                        found = gained,
+                        lost = absent,
+                        "Targets have changed"
+                    );
                 }
                 *last = Last { targets: Some(targets), failing: None };
             }

@@ -44,6 +44,20 @@ async fn a_first_look_scrapes_twice_so_that_it_has_rates() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_listing_just_before_does_not_shorten_the_time_that_rates_span() {
+    let pod = FakePod::with_page(&vllm("m", 3.0, 0.5, 10.0)).await;
+    let config = EppConfig {
+        scrape_interval: Duration::from_millis(200),
+        ..config(vec![pod.target("m-0")])
+    };
+    let backend = backend(config);
+    let clock = SystemClock::new();
+    assert_eq!(backend.list_models(ListAsk::new(&clock)).await.unwrap().len(), 1);
+    found(answer(&backend, "m").await);
+    assert_eq!(pod.requests().len(), 3, "one by the listing, and two an interval apart");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_model_is_missing_only_when_every_target_has_answered() {
     let pods = [FakePod::with_page(&vllm("m", 0.0, 0.0, 0.0)).await];
     let other = FakePod::start(Says::Raw(b"HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n".to_vec()));

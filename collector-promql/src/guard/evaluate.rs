@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use collector_core::Tick;
 use promql_parser::util::escape_string;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -66,11 +67,15 @@ impl Shared {
         question: &InstantQuery,
     ) -> Result<Outcome, Outcome> {
         let asked_at = self.clock.now();
-        let answered = |body| Outcome::Answered(Arc::new(Answer { body, asked_at }));
+        let answered = |body, computed_from: Option<Tick>| {
+            let asked_at = computed_from.unwrap_or(asked_at);
+            let fresh_from = computed_from.unwrap_or_else(|| self.clock.now());
+            Outcome::Answered(Arc::new(Answer { body, asked_at, fresh_from }))
+        };
         let request = request(question, &question.query);
         if question.empty == Empty::Pass || query.selectors.is_empty() {
             let (body, _) = self.instant(request, Purpose::Guarded).await?;
-            return Ok(answered(body));
+            return Ok(answered(body, None));
         }
         let probed = Probed::of(query, &self.anchors, |selector| self.selects_models(selector));
         let max_age = question.max_age.unwrap_or(self.settings.max_age);
@@ -79,11 +84,22 @@ impl Shared {
         // say the same twice.
         let mut is_repeated = false;
         loop {
-            let (instant, matched) = tokio::join!(
-                self.instant(request.clone(), Purpose::Guarded),
-                self.probe(&probed.texts, question, is_repeated)
-            );
-            let ((body, content), mut matched) = (instant?, matched?);
+            let computed = if is_repeated { None } else { self.computed(query, question).await };
+            let computed_from = computed.as_ref().map(|computed| computed.asked_at);
+            let (body, content, mut matched) = if let Some(computed) = computed {
+                let mut others = probed.texts.clone();
+                others.retain(|probe| !computed.matched.contains_key(&probe.text));
+                let mut matched = self.probe(&others, question, false).await?;
+                matched.extend(computed.matched);
+                (computed.body, computed.content, matched)
+            } else {
+                let (instant, matched) = tokio::join!(
+                    self.instant(request.clone(), Purpose::Guarded),
+                    self.probe(&probed.texts, question, is_repeated)
+                );
+                let (body, content) = instant?;
+                (body, content, matched?)
+            };
             self.find_known_empty(query, &mut matched).await;
             if let Some(refusal) = self.unknown_model(query, &matched, question).await {
                 return Ok(Outcome::Refused(Arc::new(refusal)));
@@ -104,7 +120,7 @@ impl Shared {
             };
             let given = given(query, &verdict, &body, content, self.wall());
             return Ok(match given.and_then(|body| with_warnings(body, &warnings)) {
-                Ok(body) => answered(body),
+                Ok(body) => answered(body, computed_from),
                 Err(refusal) => Outcome::Refused(Arc::new(refusal)),
             });
         }

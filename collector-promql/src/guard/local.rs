@@ -16,8 +16,17 @@ use crate::query::Query;
 use crate::refusal::{Reason, Refusal};
 use crate::verdict::Terms;
 
-/// The maximum size of an answer, as of one of a server.
-const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Returns a result as an answer of a server.
+pub(super) fn written(value: &Value, at: f64) -> Result<(Bytes, Content), NotLocal> {
+    let (body, content) = match value {
+        Value::Scalar(value) => (answer::of_scalar(at, *value), Content::Samples),
+        Value::Vector(vector) if vector.samples.is_empty() => {
+            (answer::of_vector(at, &vector.samples), Content::NoSamples)
+        }
+        Value::Vector(vector) => (answer::of_vector(at, &vector.samples), Content::Samples),
+    };
+    Ok((body.map_err(NotLocal)?.into(), content))
+}
 
 impl Shared {
     /// Answers a query from held series.
@@ -51,17 +60,13 @@ impl Shared {
         }
         let value = evaluate(&query.expression, &selection)?;
         let at = (self.wall() * 1000.0).round() / 1000.0;
-        let (body, content) = match &value {
-            Value::Scalar(value) => (answer::of_scalar(at, *value), Content::Samples),
-            Value::Vector(vector) if vector.samples.is_empty() => {
-                (answer::of_vector(at, &vector.samples), Content::NoSamples)
-            }
-            Value::Vector(vector) => (answer::of_vector(at, &vector.samples), Content::Samples),
-        };
-        let body = Bytes::from(body.map_err(NotLocal)?);
-        if body.len() > ANSWER_BYTES_MAX {
-            let text =
-                format!("the answer has {} bytes; the limit is {ANSWER_BYTES_MAX}", body.len());
+        let (body, content) = written(&value, at)?;
+        let limit = self.settings.max_answer_bytes;
+        if body.len() > limit {
+            let bytes = body.len();
+            let text = format!(
+                "the answer has {bytes} bytes; the limit is {limit} (promql.max_answer_bytes)"
+            );
             return Ok(Reply::refused(&Refusal::new(Reason::TooLarge, text)));
         }
         let answered = self.judged(query, question, &selection, &body, content, at).await;
@@ -102,7 +107,7 @@ impl Shared {
     /// Refuses a query that only a server could answer, where there is none.
     pub(super) fn without_server(why: &str) -> Reply {
         let text = format!(
-            "only a PromQL server could answer this query ({why}), and none is configured: set prometheus.url"
+            "only a PromQL server could answer this query ({why}), and none is configured: set prometheus.url or promql.upstream"
         );
         Reply::refused(&Refusal::new(Reason::NoServer, text))
     }

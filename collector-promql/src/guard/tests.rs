@@ -7,6 +7,7 @@ use collector_testkit::TokioClock;
 use super::*;
 
 mod local;
+mod whole;
 
 const SUM: &str = r#"sum(vllm:num_requests_waiting{namespace="prod",model_name="m"})"#;
 const QUEUE: &str = r#"sum(llm_d_epp_flow_control_queue_size{namespace="prod",model_name="m"})"#;

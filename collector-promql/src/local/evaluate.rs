@@ -8,9 +8,7 @@ use promql_parser::parser::token::{
 use promql_parser::parser::{AggregateExpr, BinaryExpr, Expr, LabelModifier};
 use regex::Regex;
 
-use super::labels::NAME;
-use super::selection::unknown_label;
-use super::{Labels, NotLocal, Selection, functions, matching, pattern};
+use super::{KnownLabels, Labels, NotLocal, Selection, functions, matching, pattern};
 use crate::limits::{REGEXES_MAX, check_regex};
 use crate::selector::Selector;
 
@@ -28,34 +26,7 @@ pub(crate) enum Value {
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Vector {
     pub(crate) samples: Vec<(Labels, f64)>,
-    pub(super) known: Known,
-}
-
-/// The labels whose values are known. A server may have others, which a scrape configuration adds.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) enum Known {
-    All,
-    Only(Vec<String>),
-}
-
-impl Known {
-    /// Checks that the values of labels are known, because the result depends on them.
-    pub(super) fn check(&self, labels: &[String]) -> Result<(), NotLocal> {
-        let Self::Only(known) = self else { return Ok(()) };
-        let unknown = labels.iter().find(|label| *label != NAME && !known.contains(label));
-        unknown.map_or(Ok(()), |label| Err(unknown_label(label, "what it selects")))
-    }
-
-    /// Returns the labels that are known of the results of `or`.
-    pub(super) fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::All, known) | (known, Self::All) => known,
-            (Self::Only(mut known), Self::Only(other)) => {
-                known.retain(|label| other.contains(label));
-                Self::Only(known)
-            }
-        }
-    }
+    pub(super) known: KnownLabels,
 }
 
 /// Evaluates an expression.
@@ -82,7 +53,7 @@ impl Evaluation<'_> {
             Expr::VectorSelector(selector) => {
                 let selected = self.selection.selected(Selector::new(selector).text())?;
                 let samples = selected.samples.iter().map(|it| (it.labels.clone(), it.value));
-                let known = Known::Only(selected.labels.clone());
+                let known = selected.labels.clone();
                 Value::Vector(Vector { samples: samples.collect(), known })
             }
             Expr::Unary(inner) => match self.value(&inner.expr)? {
@@ -194,7 +165,7 @@ impl Evaluation<'_> {
         let grouping = modifier.as_ref().map_or(&[][..], |modifier| &modifier.labels().labels);
         vector.known.check(grouping)?;
         let is_by = modifier.as_ref().is_none_or(LabelModifier::is_include);
-        let known = if is_by { Known::All } else { vector.known.clone() };
+        let known = if is_by { KnownLabels::All } else { vector.known.clone() };
         let mut order: Vec<(Labels, Group)> = Vec::new();
         let mut groups: HashMap<Labels, usize> = HashMap::new();
         for (labels, value) in &vector.samples {

@@ -6,10 +6,9 @@ use promql_parser::label::MatchOp;
 use promql_parser::parser::{Call, Expr};
 use regex::Regex;
 
-use super::evaluate::{Evaluation, Known, Value, Vector, not_evaluated};
+use super::evaluate::{Evaluation, Value, Vector, not_evaluated};
 use super::labels::NAME;
-use super::selection::unknown_label;
-use super::{Labels, NotLocal, pattern};
+use super::{KnownLabels, Labels, NotLocal, pattern};
 
 /// Evaluates a call.
 pub(super) fn call(evaluation: &mut Evaluation<'_>, call: &Call) -> Result<Value, NotLocal> {
@@ -25,7 +24,7 @@ pub(super) fn call(evaluation: &mut Evaluation<'_>, call: &Call) -> Result<Value
         }
         ("vector", [of]) => {
             let samples = vec![(Labels::default(), evaluation.scalar(of)?)];
-            Vector { samples, known: Known::All }
+            Vector { samples, known: KnownLabels::All }
         }
         ("abs", [of]) => evaluation.vector(of)?.map(f64::abs),
         ("ceil", [of]) => evaluation.vector(of)?.map(f64::ceil),
@@ -94,7 +93,7 @@ fn absent(vector: &Vector, of: &Expr) -> Vector {
         }
     }
     let samples = if vector.samples.is_empty() { vec![(labels, 1.0)] } else { Vec::new() };
-    Vector { samples, known: Known::All }
+    Vector { samples, known: KnownLabels::All }
 }
 
 /// The most that a label_replace may write, in bytes.
@@ -136,13 +135,13 @@ fn label_replace(
         captures.expand(replacement, &mut replaced);
         labels.set(Cow::Owned(target.to_owned()), replaced);
     }
-    if let Known::Only(known) = &mut vector.known
+    if !changes_all {
+        // A series that is not changed keeps the label that a scrape configuration may have given it.
+        vector.known.check_of(std::iter::once(target), "what it selects")?;
+    }
+    if let KnownLabels::Only(known) = &mut vector.known
         && !known.iter().any(|it| it == target)
     {
-        // A series that is not changed keeps the label that a scrape configuration may have given it.
-        if !changes_all {
-            return Err(unknown_label(target, "what it selects"));
-        }
         known.push(target.to_owned());
     }
     Ok(vector)

@@ -4,8 +4,52 @@ use std::borrow::Cow;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use super::NotLocal;
+
 /// The label that holds the name of a metric.
-pub(super) const NAME: &str = "__name__";
+pub(crate) const NAME: &str = "__name__";
+
+/// The labels whose values are known of a series. A server may have others, which a scrape configuration adds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum KnownLabels {
+    /// All of them.
+    All,
+    /// These, those without a value included.
+    Only(Vec<String>),
+}
+
+impl KnownLabels {
+    /// Checks that the values of labels are known, because the result depends on them.
+    pub(super) fn check(&self, labels: &[String]) -> Result<(), NotLocal> {
+        self.check_of(labels.iter().map(String::as_str), "what it selects")
+    }
+
+    /// Checks that the values of labels of something are known.
+    pub(super) fn check_of<'a>(
+        &self,
+        mut labels: impl Iterator<Item = &'a str>,
+        of: &str,
+    ) -> Result<(), NotLocal> {
+        let Self::Only(known) = self else { return Ok(()) };
+        let unknown = labels.find(|label| *label != NAME && !known.iter().any(|it| it == label));
+        unknown.map_or(Ok(()), |label| {
+            Err(NotLocal::new(format!(
+                "the collector does not know the label {label:?} of {of}: a scrape configuration may add it"
+            )))
+        })
+    }
+
+    /// Returns the labels that are known of the results of `or`.
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::All, known) | (known, Self::All) => known,
+            (Self::Only(mut known), Self::Only(other)) => {
+                known.retain(|label| other.contains(label));
+                Self::Only(known)
+            }
+        }
+    }
+}
 
 /// The labels of a series, sorted by name. A label without a value is the same as none.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Debug)]

@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use promql_parser::parser::token::{T_LAND, T_LOR, TokenType};
 use promql_parser::parser::{BinModifier, LabelModifier, VectorMatchCardinality};
 
-use super::evaluate::{Known, Vector, applied};
-use super::{Labels, NotLocal};
+use super::evaluate::{Vector, applied};
+use super::{KnownLabels, Labels, NotLocal};
 
 /// Applies a binary operator to two vectors.
 pub(super) fn combine(
@@ -74,8 +74,8 @@ pub(super) fn combine(
         }
         samples.push((labels, value));
     }
-    let mut known = if is_one_to_one && on { Known::All } else { many.known };
-    if let Known::Only(known) = &mut known {
+    let mut known = if is_one_to_one && on { KnownLabels::All } else { many.known };
+    if let KnownLabels::Only(known) = &mut known {
         known.extend(included.unwrap_or_default().iter().cloned());
     }
     Ok(Vector { samples, known })

@@ -28,15 +28,16 @@ mod tests;
 
 pub(crate) use evaluate::{Value, evaluate};
 pub(crate) use judge::judge;
-pub use labels::Labels;
+pub(crate) use labels::NAME;
+pub use labels::{KnownLabels, Labels};
 pub(crate) use pattern::check_text;
-pub(crate) use selection::Selection;
+pub(crate) use selection::{Selection, metrics_of};
 
 /// The series that the program holds itself.
 pub trait HeldSeries: Send + Sync + 'static {
-    /// Returns the labels that the series of a selector can have, those without a value included. `None` if a server
+    /// Returns the labels that are known of the series of a selector. `None` if a server
     /// may have series for it that the program does not hold.
-    fn labels(&self, wanted: &Wanted<'_>) -> Option<Vec<String>>;
+    fn labels(&self, wanted: &Wanted<'_>) -> Option<KnownLabels>;
 
     /// Returns what is held now for each of these selectors, in their order. Series that a selector does not match
     /// may be included.
@@ -64,6 +65,12 @@ impl Wanted<'_> {
     pub fn accepts(&self, label: &str, value: &str) -> bool {
         let matchers = self.selector.matchers.matchers.iter();
         matchers.filter(|matcher| matcher.name == label).all(|it| pattern::may_match(it, value))
+    }
+
+    /// Returns whether a series may have these labels.
+    pub(crate) fn accepts_all(&self, labels: &Labels) -> bool {
+        let mut matchers = self.selector.matchers.matchers.iter().filter(|it| it.name != NAME);
+        matchers.all(|it| pattern::may_match(it, labels.get(&it.name)))
     }
 }
 

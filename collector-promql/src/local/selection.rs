@@ -1,13 +1,17 @@
 //! The selectors of a query that may be local, and the series that are held for them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use collector_core::ModelRef;
 use promql_parser::label::Matcher;
 use promql_parser::parser::{Expr, VectorSelector};
 
 use super::labels::NAME;
-use super::{Gap, Held, HeldSeries, KnownEmpty, Labels, NotLocal, Part, Wanted, pattern};
+use super::{
+    Gap, Held, HeldSeries, KnownEmpty, KnownLabels, Labels, NotLocal, Part, Wanted, pattern,
+};
+use crate::probe::Matched;
 use crate::selector::Selector;
 
 /// The maximum number of different selectors: each is a pass over the held series.
@@ -24,10 +28,10 @@ pub(crate) struct Selection {
 }
 
 /// What is held for one selector.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Selected {
-    /// The labels that its series can have.
-    pub(super) labels: Vec<String>,
+    /// The labels that are known of its series.
+    pub(super) labels: KnownLabels,
     /// The selected samples, with the name of the metric among their labels.
     pub(super) samples: Vec<Sample>,
     /// Unknown series that it would select.
@@ -73,13 +77,10 @@ impl Selection {
                     "the collector does not hold all series that {text} may select"
                 )));
             };
-            for Matcher { name, .. } in &selector.matchers.matchers {
-                if name != NAME && !labels.contains(name) {
-                    return Err(unknown_label(name, metric));
-                }
-            }
+            let names = selector.matchers.matchers.iter().map(|matcher| matcher.name.as_str());
+            labels.check_of(names, metric)?;
             pattern::check(selector)?;
-            wanted.push((text, Selected { labels, decides, ..Selected::default() }, only));
+            wanted.push((text, Selected::new(labels, decides), only));
         }
         let only: Vec<Wanted<'_>> = wanted.iter().map(|(.., wanted)| *wanted).collect();
         let mut all = HashMap::new();
@@ -113,6 +114,23 @@ impl Selection {
         self.selected.get(text).is_some_and(is_known)
     }
 
+    /// Returns what a selector matches, as a probe does.
+    pub(crate) fn matched(&self, text: &str, by_model: bool) -> Option<Matched> {
+        let samples = &self.selected.get(text)?.samples;
+        let mut models: BTreeMap<ModelRef, Duration> = BTreeMap::new();
+        for sample in samples.iter().filter(|_| by_model) {
+            let [namespace, model] = MODEL.map(|label| sample.labels.get(label));
+            let newest = models.entry(ModelRef::new(model, namespace)).or_insert(sample.age);
+            *newest = sample.age.min(*newest);
+        }
+        Some(Matched {
+            series: samples.len() as u64,
+            age: samples.iter().map(|sample| sample.age).min(),
+            models: by_model.then(|| models.into_iter().collect()),
+            known_empty: None,
+        })
+    }
+
     /// Returns the age of the oldest selected data.
     pub(crate) fn oldest(&self) -> Option<Duration> {
         let ages = self.selected.values().flat_map(|selected| {
@@ -124,6 +142,17 @@ impl Selection {
 }
 
 impl Selected {
+    fn new(labels: KnownLabels, decides: bool) -> Self {
+        Self {
+            labels,
+            samples: Vec::new(),
+            gaps: Vec::new(),
+            empty: Vec::new(),
+            decides,
+            is_alive: false,
+        }
+    }
+
     /// Takes what a selector selects of what is held.
     fn take(&mut self, wanted: &Wanted<'_>, held: Held) -> Result<(), NotLocal> {
         let matchers = &wanted.selector.matchers.matchers;
@@ -215,6 +244,16 @@ fn selectors<'a>(
     }
 }
 
+/// Returns the metrics that an expression selects from.
+///
+/// # Errors
+/// When a selector does not name its metric, or does not select current samples.
+pub(crate) fn metrics_of(expression: &Expr) -> Result<BTreeSet<&str>, NotLocal> {
+    let mut found = Vec::new();
+    selectors(expression, true, &mut found)?;
+    found.into_iter().map(|(selector, _)| metric_of(selector)).collect()
+}
+
 /// Returns the one metric that a selector selects.
 fn metric_of(selector: &VectorSelector) -> Result<&str, NotLocal> {
     if !selector.matchers.or_matchers.is_empty() {
@@ -228,10 +267,4 @@ fn metric_of(selector: &VectorSelector) -> Result<&str, NotLocal> {
         .as_deref()
         .or(equal)
         .ok_or_else(|| NotLocal::new("a selector does not name its metric"))
-}
-
-pub(super) fn unknown_label(label: &str, of: &str) -> NotLocal {
-    NotLocal::new(format!(
-        "the collector does not know the label {label:?} of {of}: a scrape configuration may add it"
-    ))
 }

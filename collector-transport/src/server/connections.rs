@@ -41,6 +41,15 @@ pub struct Listener {
 /// A connection of a client, encrypted or not.
 pub type Stream = Pin<Box<TimeoutStream<Either<TcpStream, TlsStream<TcpStream>>>>>;
 
+/// Returns the address of ours that a client has connected to.
+pub fn local_address(stream: &Stream) -> Option<SocketAddr> {
+    let socket = match stream.get_ref() {
+        Either::Left(socket) => socket,
+        Either::Right(tls) => tls.get_ref().0,
+    };
+    socket.local_addr().ok()
+}
+
 /// Serves until `stop` resolves; then takes no connection any more, and resolves once the requests
 /// in flight are answered. `connect` speaks the protocol on a client's connection.
 pub async fn serve_until<C>(

@@ -52,6 +52,7 @@ async fn check(
     args: &CheckArgs,
     format: Format,
 ) -> Result<Exit, Failure> {
+    let model = args.model()?;
     let mut signals = StopSignals::catch()?;
     let backends = settings.backends()?;
     settings.before_a_read(None).await?;
@@ -76,7 +77,7 @@ async fn check(
                 report.add(groups::configuration(settings, file))?;
                 return files.check(settings, collector, &mut report).await;
             }
-            round(settings, file, &backends, &collector, args.model(), &mut report).await
+            round(settings, file, &backends, &collector, model.clone(), &mut report).await
         };
         let stopped = tokio::select! {
             biased;

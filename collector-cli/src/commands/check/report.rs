@@ -10,7 +10,7 @@ use collector_core::{Check, CheckStatus, duration};
 use super::PAUSE;
 use crate::args::Format;
 use crate::exit::Failure;
-use crate::output::{CheckDocument, print, printable, signs, to_json};
+use crate::output::{CheckDocument, Colour, painted, print, printable, printed_json, signs};
 
 /// Groups in the order in which they build on each other.
 const GROUPS: [&str; 7] =
@@ -109,7 +109,7 @@ impl Report {
         // Each source comes with its own groups.
         self.checks.sort_by_key(place);
         if format == Format::Json {
-            return self.print(&(to_json(&CheckDocument::new(&self.checks)) + "\n"));
+            return self.print(&printed_json(&CheckDocument::new(&self.checks)));
         }
         let mut text = String::new();
         if !self.at_once {
@@ -152,12 +152,13 @@ fn for_people(checks: &[Check], last_group: &mut String) -> String {
             let _ = writeln!(text, "{}", printable(group));
             group.clone_into(last_group);
         }
-        let sign = match check.status {
-            CheckStatus::Pass => signs.pass,
-            CheckStatus::Warn => signs.warn,
-            CheckStatus::Fail => signs.fail,
-            CheckStatus::Skip => signs.skip,
+        let (sign, colour) = match check.status {
+            CheckStatus::Pass => (signs.pass, Colour::Green),
+            CheckStatus::Warn => (signs.warn, Colour::Yellow),
+            CheckStatus::Fail => (signs.fail, Colour::Red),
+            CheckStatus::Skip => (signs.skip, Colour::Faint),
         };
+        let sign = painted(sign, colour, &io::stdout());
         let name = check.id.strip_prefix(group).unwrap_or(&check.id);
         let name = name.trim_start_matches('.');
         let _ = writeln!(text, "  {sign} {}: {}", printable(name), printable(&check.detail));

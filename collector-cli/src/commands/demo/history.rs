@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use collector_core::{ModelRef, PodName, ReplicaMetrics};
 
-use super::totals::{mean_usage, total_queue};
+use crate::commands::totals::{mean_usage, total_queue};
 
 /// How many values a line has.
 pub(super) const SAMPLES: usize = 24;

@@ -11,7 +11,6 @@ mod readers;
 mod report;
 mod shown;
 mod table;
-mod totals;
 
 use std::fs;
 use std::io;
@@ -37,7 +36,7 @@ use super::settings::{Verbosity, format, log_flags, start_log};
 use crate::args::{DemoArgs, Format, GlobalArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{
-    ListDocument, colours, print, print_on, replicas_item, replicas_table, signs, to_json,
+    ListDocument, colours, print, print_on, printed_json, replicas_item, replicas_table, signs,
 };
 use crate::screen::{Keys, Screen};
 use crate::server::Recorder;
@@ -184,11 +183,12 @@ async fn once(
     let mut text = String::new();
     if format == Format::Json {
         let items = tracked.iter().map(|tracked| replicas_item(tracked, clock.wall()));
-        text = to_json(&items.collect::<ListDocument<_>>()) + "\n";
+        text = printed_json(&items.collect::<ListDocument<_>>());
     } else {
         for tracked in &tracked {
             let reading = tracked.replicas.as_ref().map_err(Clone::clone)?;
-            text.push_str(&replicas_table(reading, format == Format::Wide));
+            let replicas = reading.value().replicas.iter();
+            text.push_str(&replicas_table(reading, replicas, format == Format::Wide, false));
             text.push('\n');
         }
     }

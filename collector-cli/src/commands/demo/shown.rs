@@ -6,7 +6,7 @@ use std::time::Duration;
 use collector_core::text::counted;
 use collector_core::{Allocation, CollectError, ModelRef, Reading, Replicas, TrackedModel};
 
-use super::totals::{mean_usage, total_queue, total_running};
+use crate::commands::totals::{mean_usage, total_queue, total_running};
 use crate::output::{ErrorDocument, UNKNOWN, printable};
 
 /// What is shown of one model.

@@ -11,7 +11,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::history::{History, SAMPLES, Trends};
 use super::line::{Line, Style};
 use super::shown::Shown;
-use super::totals::{mean_usage, total_queue, total_running};
+use crate::commands::totals::{mean_usage, total_queue, total_running};
 use crate::output::{ErrorDocument, Signs, UNKNOWN, printable, shortened};
 
 /// Columns of a name that the most important figures leave it, and more than which it never gets while

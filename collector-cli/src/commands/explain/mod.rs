@@ -48,7 +48,7 @@ async fn pace(
 
 async fn explain(settings: &Settings, args: &ModelArgs, format: Format) -> Result<Exit, Failure> {
     let (config, clock) = (&settings.loaded.config, Arc::clone(&settings.clock));
-    let model = args.model();
+    let model = args.model()?;
     let backends = settings.backends()?;
     settings.before_a_read(Some(&model.namespace)).await?;
     // The fetches that are explained are those that the reading is made of.

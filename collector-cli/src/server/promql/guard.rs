@@ -33,18 +33,19 @@ pub(crate) fn guard(
     let server = server(loaded);
     if server.is_none() && held.is_none() {
         return Err(Failure::usage(
-            "prometheus.url is not set: PromQL queries are sent to this server",
+            "neither promql.upstream nor prometheus.url is set: PromQL queries are sent to this server",
         ));
     }
+    let timeout = server.as_ref().map_or(Settings::default().timeout, |server| server.timeout);
     let upstream = match server {
         Some(server) => {
-            let backend = PrometheusBackend::new(server.clone(), Arc::clone(&clock))
+            let backend = PrometheusBackend::new(server, Arc::clone(&clock))
                 .map_err(|error| Failure::usage(error.to_string()))?;
-            Some(Arc::new(Server(backend)) as Arc<dyn Upstream>)
+            let max_answer_bytes = config.max_answer_bytes;
+            Some(Arc::new(Server { backend, max_answer_bytes }) as Arc<dyn Upstream>)
         }
         None => None,
     };
-    let defaults = Settings::default();
     let settings = Settings {
         ttl: config.ttl,
         answer_within,
@@ -55,10 +56,11 @@ pub(crate) fn guard(
             PartialAnswers::Warn => Partial::Warn,
         },
         vanished_after: config.vanished_after,
-        timeout: server.map_or(defaults.timeout, |server| server.timeout),
+        timeout,
         limits: limits(config),
         max_entries: config.max_entries,
         max_bytes: config.max_bytes,
+        max_answer_bytes: config.max_answer_bytes,
     };
     let configured = loaded.config.variants.iter().map(|variant| variant.model.to_string());
     let fleet = Fleet::new(loaded, Arc::clone(&collector))?;
@@ -67,10 +69,16 @@ pub(crate) fn guard(
     Ok(Guard::new(upstream, held, Arc::new(models), clock, anchors, settings))
 }
 
-/// Returns the server of `[prometheus]`, if one is set.
-pub(crate) fn server(loaded: &Loaded) -> Option<&PrometheusConfig> {
-    let server = loaded.config.settings_of::<PrometheusConfig>();
-    server.filter(|server| !server.url.is_empty())
+/// Returns the server of queries, if one is set: `promql.upstream`, or that of `[prometheus]`.
+pub(crate) fn server(loaded: &Loaded) -> Option<PrometheusConfig> {
+    let config = &loaded.config.promql;
+    let mut server = loaded.config.settings_of::<PrometheusConfig>()?.clone();
+    if let Some(upstream) = &config.upstream {
+        server.url.clone_from(upstream);
+        server.url_origin = Some("promql.upstream".to_owned());
+    }
+    server.max_response_bytes = config.max_answer_bytes;
+    Some(server).filter(|server| !server.url.is_empty())
 }
 
 /// Returns the configured limits of a query.
@@ -97,8 +105,11 @@ fn anchors(config: &PromqlConfig) -> Result<Anchors, Failure> {
     Ok(anchors)
 }
 
-/// The server of `[prometheus]`.
-struct Server(PrometheusBackend);
+/// The server of queries.
+struct Server {
+    backend: PrometheusBackend,
+    max_answer_bytes: usize,
+}
 
 #[async_trait]
 impl Upstream for Server {
@@ -108,10 +119,13 @@ impl Upstream for Server {
             parameters: &request.parameters,
             headers: &request.headers,
         };
-        match self.0.pass(passed, within).await {
+        match self.backend.pass(passed, within).await {
             Ok(answer) => Ok(Passed::new(answer.status, answer.content_type, answer.body)),
             Err(error) if error.kind() == ErrorKind::TooLarge => {
-                Err(Unanswered::too_large(error.to_string()))
+                let limit = self.max_answer_bytes;
+                Err(Unanswered::too_large(format!(
+                    "the server's answer has more than {limit} bytes (promql.max_answer_bytes)"
+                )))
             }
             Err(error) => Err(Unanswered::new(error.to_string())),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use collector_core::ModelRef;
 use collector_engine::CachingCollector;
-use collector_promql::{Held, HeldSeries, Wanted};
+use collector_promql::{Held, HeldSeries, KnownLabels, Wanted};
 
 use super::pods::Pods;
 use super::readings::{Metric, accepts};
@@ -17,9 +17,9 @@ pub(super) struct Series {
 }
 
 impl HeldSeries for Series {
-    fn labels(&self, wanted: &Wanted<'_>) -> Option<Vec<String>> {
+    fn labels(&self, wanted: &Wanted<'_>) -> Option<KnownLabels> {
         match Metric::find(wanted.metric) {
-            Some(metric) => Some(metric.labels()),
+            Some(metric) => Some(KnownLabels::Only(metric.labels())),
             None => self.pods.labels(wanted),
         }
     }

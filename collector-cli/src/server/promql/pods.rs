@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collector_core::{Backend, Clock, GaugeSample, Namespace, PageGauges, PodGauges, PodsGauges};
-use collector_promql::{Gap, Held, HeldSample, Labels, Part, Reason, Wanted};
+use collector_promql::{Gap, Held, HeldSample, KnownLabels, Labels, Part, Reason, Wanted};
 
 /// The labels that targets attest. As in Prometheus, a label of the page with such a name is renamed.
 const ATTESTED: [(&str, &str); 2] = [("namespace", "exported_namespace"), ("pod", "exported_pod")];
@@ -38,7 +38,7 @@ impl Pods {
     }
 
     /// Returns the labels that a selector's series can have; `None` if there may be series that are not held.
-    pub(super) fn labels(&self, wanted: &Wanted<'_>) -> Option<Vec<String>> {
+    pub(super) fn labels(&self, wanted: &Wanted<'_>) -> Option<KnownLabels> {
         if !self.sources().any(|source| source.looks_for(wanted.metric)) {
             return None;
         }
@@ -56,7 +56,7 @@ impl Pods {
             labels = labels_of(pages.flat_map(|(page, _)| &page.samples));
         }
         labels.extend(ATTESTED.map(|(label, _)| label));
-        Some(labels.into_iter().map(str::to_owned).collect())
+        Some(KnownLabels::Only(labels.into_iter().map(str::to_owned).collect()))
     }
 
     /// Returns what is held for a selector.

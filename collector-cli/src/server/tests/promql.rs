@@ -6,7 +6,7 @@ use super::*;
 
 fn fixture() -> Fixture {
     let env = [("COLLECTOR_PROMQL__ENABLED", "true"), ("COLLECTOR_BACKEND", "scrape")];
-    Fixture::configured(Admin::new(None).unwrap(), 10, &env)
+    Fixture::configured(super::open_access(), 10, &env)
 }
 
 impl Fixture {

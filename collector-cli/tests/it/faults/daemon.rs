@@ -38,7 +38,8 @@ impl Daemon {
         let reader = thread::spawn(move || {
             let mut line = String::new();
             while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
-                if let Some((_, address)) = line.split_once("listening on http://") {
+                if let Some((_, url)) = line.split_once("listening on http") {
+                    let address = url.trim_start_matches('s').trim_start_matches("://");
                     let _ = sender.send(address.trim().parse().unwrap());
                 }
                 copy.lock().unwrap().push_str(&line);

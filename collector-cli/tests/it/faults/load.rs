@@ -53,7 +53,9 @@ fn callers_that_hang_up_neither_repeat_the_plan_nor_harm_the_next() {
     let path = format!("/api/v1/replicas?model={MODEL}&namespace={NAMESPACE}");
     for _ in 0..100 {
         let mut stream = TcpStream::connect(daemon.address).unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())
+            .unwrap();
     }
     assert_eq!(daemon.replicas().status, 200);
     let asked = server.asked().len();

@@ -14,7 +14,7 @@ mod load;
 mod partial;
 mod reaching;
 mod restart;
-mod server;
+pub(crate) mod server;
 mod status;
 mod tls;
 mod verdict;

@@ -39,7 +39,7 @@ impl Serve {
     async fn get(&self, path: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
         let request =
-            format!("GET {path} HTTP/1.1\r\nHost: collector\r\nConnection: close\r\n\r\n");
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

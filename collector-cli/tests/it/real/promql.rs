@@ -86,7 +86,7 @@ async fn missing_data_is_an_error_and_not_zero() {
     let form: String =
         url::form_urlencoded::Serializer::new(String::new()).append_pair("query", running).finish();
     let post = format!(
-        "POST /prometheus/api/v1/query HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+        "POST /prometheus/api/v1/query HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
         form.len()
     );
@@ -266,4 +266,27 @@ spec:
     let ended = run(&mut piped, &[]);
     assert_eq!(ended.exit, 2, "{}", ended.stderr);
     assert!(ended.stderr.contains("nowhere.yaml"), "{}", ended.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_can_have_a_server_of_their_own() {
+    let Some(world) = World::start(vec![variant("llama", "org/llama")]).await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("collector.toml");
+    let toml = format!(
+        "[prometheus]\nurl = \"http://127.0.0.1:1\"\nallow_http = true\n\
+         [promql]\nenabled = true\nupstream = {:?}\nmax_answer_bytes = 65536\n",
+        world.prometheus.url()
+    );
+    std::fs::write(&config, toml).unwrap();
+    let mut command = collector();
+    command.arg("--config").arg(&config);
+    let served = Served::start(&mut command);
+    let fixture = Fixture { world, served, _folder: folder };
+    let running = r#"sum(vllm:num_requests_running{namespace="prod",model_name="org/llama"})"#;
+    eventually("there are series", Duration::from_secs(20), || async {
+        fixture.ask(running).status == 200
+    })
+    .await;
+    check_refused(&fixture.ask(r#"{__name__=~".+"}"#), 503, "too_large", "promql.max_answer_bytes");
 }

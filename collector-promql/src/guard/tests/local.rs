@@ -1,6 +1,8 @@
 //! Queries over series that the program holds itself, with and without a server.
 
-use crate::local::{Gap, Held, HeldSample, HeldSeries, KnownEmpty, Labels, Part, Wanted};
+use crate::local::{
+    Gap, Held, HeldSample, HeldSeries, KnownEmpty, KnownLabels, Labels, Part, Wanted,
+};
 
 use super::*;
 
@@ -10,8 +12,8 @@ const WAITING: &str = r#"sum(held:waiting{model_name="m"})"#;
 struct Waiting(Mutex<u64>);
 
 impl HeldSeries for Waiting {
-    fn labels(&self, wanted: &Wanted<'_>) -> Option<Vec<String>> {
-        (wanted.metric == "held:waiting").then(|| vec!["model_name".to_owned()])
+    fn labels(&self, wanted: &Wanted<'_>) -> Option<KnownLabels> {
+        (wanted.metric == "held:waiting").then(|| KnownLabels::Only(vec!["model_name".to_owned()]))
     }
 
     fn select(&self, wanted: &[Wanted<'_>]) -> Vec<Held> {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use collector_testkit::PrometheusServer;
+use collector_core::{Clock as _, ManualClock};
+use collector_testkit::{History, PrometheusServer, VictoriaMetricsServer};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -12,8 +14,9 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use serde_json::Value as Json;
 
-use super::super::{NotLocal, Value};
+use super::super::{NotLocal, Selection, Value, evaluate};
 use super::fixture::{Fleet, LABELS, local};
+use crate::guard::whole::{Aged, Instant, query_of};
 use crate::limits::Limits;
 use crate::query::Query;
 
@@ -263,17 +266,27 @@ impl Fixture {
         answers
     }
 
+    /// Returns the server's document at a time; `None` if it rejects the query.
+    async fn get(&self, query: &str, at: f64) -> Option<String> {
+        let path = format!("/api/v1/query?query={}&time={:.3}", escaped(query), self.start + at);
+        self.server.get(&path).await.ok()
+    }
+
     /// Returns the server's answer at a time; `None` if it rejects the query.
     async fn instant(&self, query: &str, at: f64) -> Option<Answer> {
-        let path = format!("/api/v1/query?query={}&time={:.3}", escaped(query), self.start + at);
-        let document: Json = serde_json::from_str(&self.server.get(&path).await.ok()?).unwrap();
-        let data = &document["data"];
-        if data["resultType"] == "scalar" {
-            return Some(Answer::from([("scalar".to_owned(), number(&data["result"][1]))]));
-        }
-        let series = data["result"].as_array().unwrap().iter();
-        Some(series.map(|it| (labels_of(it), number(&it["value"][1]))).collect())
+        Some(theirs(&self.get(query, at).await?))
     }
+}
+
+/// Reads a server's document.
+fn theirs(document: &str) -> Answer {
+    let document: Json = serde_json::from_str(document).unwrap();
+    let data = &document["data"];
+    if data["resultType"] == "scalar" {
+        return Answer::from([("scalar".to_owned(), number(&data["result"][1]))]);
+    }
+    let series = data["result"].as_array().unwrap().iter();
+    series.map(|it| (labels_of(it), number(&it["value"][1]))).collect()
 }
 
 fn escaped(query: &str) -> String {
@@ -334,6 +347,83 @@ async fn random_queries_have_the_answers_of_a_server() {
         }
     }
     assert!(equal > RANDOM / 2, "{equal} of {RANDOM} were local: {not_local:?}");
+}
+
+#[tokio::test]
+async fn queries_over_whole_metrics_have_the_answers_of_a_server() {
+    let Some(mut fixture) = Fixture::start().await else { return };
+    let metrics = ["m:waiting", "m:running", "m:kv", "m:odd", "m:limit", "m:gone"];
+    let metrics = metrics.map(str::to_owned);
+    let (mut equal, mut samples) = (0, 0);
+    for number in 0..RANDOM / 4 {
+        let at = (fixture.draw(&(60.0..COVERED)) * 500.0).round() / 500.0 + 0.001;
+        let whole = fixture.get(&query_of(&metrics), at).await.unwrap();
+        let instant = Instant::read(whole.as_bytes(), &metrics, ManualClock::new().now()).unwrap();
+        let series = Aged { instant: Arc::new(instant), since: Duration::ZERO };
+        let expressions = EXPRESSIONS.get(number).map(|it| (*it).to_owned());
+        for expression in expressions.into_iter().chain([fixture.draw(&expression())]) {
+            let Ok(query) = Query::parse(&expression, &Limits::default()) else { continue };
+            let selection = Selection::of(&query.expression, &series).unwrap();
+            let Ok(value) = evaluate(&query.expression, &selection) else { continue };
+            let (ours, theirs) = (ours(value), fixture.instant(&expression, at).await);
+            let theirs = theirs.unwrap_or_else(|| panic!("a server rejects {expression}"));
+            assert!(is_equal(&ours, &theirs), "{expression} at {at}:\n{ours:?}\n{theirs:?}");
+            samples += ours.len();
+            equal += 1;
+        }
+    }
+    assert!(equal > RANDOM / 8 && samples > equal, "{equal} queries with {samples} samples");
+}
+
+/// As autoscalers write them. VictoriaMetrics differs from Prometheus elsewhere: it keeps names of metrics, for example.
+const OF_AUTOSCALERS: &[&str] = &[
+    r#"sum(m:waiting{namespace="prod",model_name="org/a"})"#,
+    r#"sum(m:waiting{namespace="prod",model_name="org/a"}) or vector(0)"#,
+    r#"sum(m:gone{namespace="prod"}) or vector(0)"#,
+    r#"max(m:kv{namespace="prod",model_name=~"org/(a|b)",pod!~"b-.*"})"#,
+    r#"avg by (model_name) (m:kv{namespace="prod"}) * 100"#,
+    r#"sum by (pod) (m:waiting{namespace="dev"} + m:running{namespace="dev"})"#,
+    r#"sum(m:waiting{model_name="org/b"}) / count(m:running{model_name="org/b"})"#,
+    r#"sum(m:waiting{namespace="prod"}) > 5"#,
+    r#"sum(m:kv{namespace="prod",engine="0"}) or sum(m:kv{namespace="prod",engine=""})"#,
+    r#"clamp_min(sum(m:waiting{namespace="prod"}) - 3, 0)"#,
+];
+
+#[tokio::test]
+async fn queries_of_autoscalers_over_whole_metrics_have_the_answers_of_victoria_metrics() {
+    let history = history(&mut TestRunner::deterministic());
+    let mut written = History::new();
+    for (name, labels, samples) in &history {
+        let labels: Vec<(String, String)> =
+            labels.iter().map(|(label, value)| ((*label).to_owned(), value.clone())).collect();
+        for (at, value) in samples.iter().filter(|(_, value)| value.is_finite()) {
+            written.add(name, &labels, COVERED + 60.0 - at, *value);
+        }
+    }
+    let Some(server) = VictoriaMetricsServer::start_over_or_skip(&written).await else { return };
+    #[expect(clippy::disallowed_methods, reason = "a real server lives in real time")]
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let metrics = ["m:waiting", "m:running", "m:kv", "m:gone"].map(str::to_owned);
+    let mut samples = 0;
+    for step in 0..40 {
+        let time = now - 120.0 - f64::from(step) * 37.0;
+        let get = async |query: &str| {
+            let path = format!("/api/v1/query?nocache=1&query={}&time={time:.3}", escaped(query));
+            server.get(&path).await.unwrap()
+        };
+        let whole = get(&query_of(&metrics)).await;
+        let instant = Instant::read(whole.as_bytes(), &metrics, ManualClock::new().now()).unwrap();
+        let series = Aged { instant: Arc::new(instant), since: Duration::ZERO };
+        for expression in OF_AUTOSCALERS {
+            let query = Query::parse(expression, &Limits::default()).unwrap();
+            let selection = Selection::of(&query.expression, &series).unwrap();
+            let ours = ours(evaluate(&query.expression, &selection).unwrap());
+            let theirs = theirs(&get(expression).await);
+            assert!(is_equal(&ours, &theirs), "{expression} at {time}:\n{ours:?}\n{theirs:?}");
+            samples += theirs.len();
+        }
+    }
+    assert!(samples > 400, "{samples} samples are compared");
 }
 
 /// Expressions with a vector as their result.

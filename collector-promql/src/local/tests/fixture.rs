@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::{
-    Held, HeldSample, HeldSeries, Labels, NotLocal, Selection, Value, Wanted, evaluate,
+    Held, HeldSample, HeldSeries, KnownLabels, Labels, NotLocal, Selection, Value, Wanted, evaluate,
 };
 use crate::limits::Limits;
 use crate::query::Query;
@@ -41,8 +41,11 @@ impl Fleet {
 }
 
 impl HeldSeries for Fleet {
-    fn labels(&self, wanted: &Wanted<'_>) -> Option<Vec<String>> {
-        wanted.metric.starts_with("m:").then(|| LABELS.map(str::to_owned).to_vec())
+    fn labels(&self, wanted: &Wanted<'_>) -> Option<KnownLabels> {
+        wanted
+            .metric
+            .starts_with("m:")
+            .then(|| KnownLabels::Only(LABELS.map(str::to_owned).to_vec()))
     }
 
     fn select(&self, wanted: &[Wanted<'_>]) -> Vec<Held> {

@@ -3,17 +3,17 @@
 use collector_core::ReplicaMetrics;
 
 /// The requests that wait at all replicas; `None` where it is unknown of one of them, or there is none.
-pub(super) fn total_queue(replicas: &[ReplicaMetrics]) -> Option<u64> {
+pub(in crate::commands) fn total_queue(replicas: &[ReplicaMetrics]) -> Option<u64> {
     sum(replicas, |replica| replica.queue_length)
 }
 
 /// The requests that all replicas answer, likewise.
-pub(super) fn total_running(replicas: &[ReplicaMetrics]) -> Option<u64> {
+pub(in crate::commands) fn total_running(replicas: &[ReplicaMetrics]) -> Option<u64> {
     sum(replicas, |replica| replica.running_requests)
 }
 
 /// The mean share of the KV cache in use, likewise.
-pub(super) fn mean_usage(replicas: &[ReplicaMetrics]) -> Option<f64> {
+pub(in crate::commands) fn mean_usage(replicas: &[ReplicaMetrics]) -> Option<f64> {
     let sum = replicas.iter().map(|replica| replica.kv_cache_usage).sum::<Option<f64>>()?;
     (!replicas.is_empty()).then(|| sum / replicas.len() as f64)
 }
