@@ -193,6 +193,12 @@ impl CachingCollector {
         })
     }
 
+    /// The variants of a model, in the order of the directory.
+    pub fn variants_of(&self, model: &ModelRef) -> Vec<VariantName> {
+        let variants = self.engine.directory.variants_of(model);
+        variants.iter().map(|variant| variant.name.clone()).collect()
+    }
+
     /// The models whose record is replaced, or which are tracked or untracked, from now on. Most of these are no change
     /// of a value: compare [generations](Reading::generation). A receiver that lags behind by thousands of changes
     /// should look at all [tracked](Self::tracked) models.

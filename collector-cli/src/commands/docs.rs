@@ -13,7 +13,7 @@ macro_rules! pages {
     };
 }
 
-const PAGES: [Page; 14] = pages! {
+const PAGES: [Page; 15] = pages! {
     "getting-started": "from the demo to a daemon with a configuration";
     "configuration": "every key, its default and its variable";
     "prometheus": "a configuration for each kind of PromQL server";
@@ -22,6 +22,7 @@ const PAGES: [Page; 14] = pages! {
     "grafana": "dashboards through the collector";
     "migration": "to KEDA, from other autoscalers and adapters";
     "checks": "what `collector check` checks";
+    "http-api": "readings, events and errors, for controllers and pages";
     "daemon": "reload, access, systemd and the log of `collector serve`";
     "troubleshooting": "what each error means, and what to do";
     "engines": "which series are read, and how";

@@ -94,7 +94,7 @@ pub(super) async fn listen(State(app): State<Arc<App>>, headers: HeaderMap, uri:
     let Some(listener) = Listener::new(Arc::clone(&app.events), from) else {
         let message = format!("{MAX_LISTENERS} clients listen to events already");
         let document = ErrorDocument::new("TooManyListeners", message);
-        return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, document));
+        return Err(Refusal::later(StatusCode::TOO_MANY_REQUESTS, document));
     };
     let parts = stream::unfold(listener, |mut listener| async move {
         let part = listener.next().await?;

@@ -5,15 +5,21 @@ mod api;
 mod app;
 mod connections;
 mod discovery;
+mod etag;
 mod events;
+mod fields;
+mod gzip;
 mod health;
 #[cfg(feature = "keda")]
 mod keda;
+mod lists;
 mod metrics;
+mod openapi;
 mod page;
 #[cfg(feature = "promql")]
 mod promql;
 mod query;
+mod read;
 mod recorder;
 mod reloads;
 mod respond;

@@ -24,8 +24,10 @@ use super::app::Peer;
 use super::{Access, App, Events, Lifecycle, Recorder, Reloads};
 
 mod events;
+mod lists;
 #[cfg(feature = "promql")]
 mod promql;
+mod read;
 
 /// A server with its backend and the model `org/m` in `prod`, which has a variant.
 struct Fixture {
@@ -268,12 +270,17 @@ async fn wrong_parameters_are_400_and_never_another_question() {
     let fixture = Fixture::new();
     for uri in [
         "/api/v1/replicas?model=org/m",
-        "/api/v1/replicas?namespace=prod",
         "/api/v1/replicas?model=&namespace=prod",
         "/api/v1/replicas?model=a&model=b&namespace=prod",
         "/api/v1/replicas?modell=a&namespace=prod",
         "/api/v1/replicas?model=%ff&namespace=prod",
-        "/api/v1/allocation?model=org/m&namespace=prod",
+        "/api/v1/replicas?model=org/m&namespace=prod&limit=1",
+        "/api/v1/replicas?limit=0",
+        "/api/v1/replicas?limit=10001",
+        "/api/v1/replicas?continue=x",
+        "/api/v1/replicas?fields=modell",
+        "/api/v1/replicas?fields=replicas.podname",
+        "/api/v1/allocation?variant=m-h100&namespace=prod",
         "/api/v1/allocation?variant=m-h100",
         "/api/v1/models?namespace=prod",
     ] {
