@@ -4,6 +4,7 @@ mod access;
 mod command_line;
 mod configuration;
 mod demo;
+mod described;
 mod discovery;
 mod explain;
 mod fake_prometheus;

@@ -20,8 +20,8 @@ type AllocationItem = ReadingItem<'static, AllocationDocument<'static>>;
 /// Set it to write the document instead of comparing it.
 const UPDATE: &str = "UPDATE_SCHEMAS";
 
-/// What answers have in common, by name: a description, and whether they have `Retry-After`.
-const ERRORS: [(&str, &str, &str); 12] = [
+/// The errors: status, name, and description.
+const ERRORS: [(&str, &str, &str); 11] = [
     ("400", "BadRequest", "a parameter or the body is wrong; the message says which"),
     ("401", "Unauthorized", "`server.read_token_path` is set, and the token is missing or wrong"),
     ("403", "Forbidden", "the host is not a name of this machine, or the admin token is missing"),
@@ -39,7 +39,6 @@ const ERRORS: [(&str, &str, &str); 12] = [
         "TooMany",
         "too many models are tracked, or too many requests run; later it may succeed",
     ),
-    ("431", "HeadTooLarge", "the request line and headers are too large"),
     ("500", "Internal", "a defect of the collector"),
     (
         "503",
@@ -48,11 +47,33 @@ const ERRORS: [(&str, &str, &str); 12] = [
     ),
 ];
 
-struct Schemas(SchemaGenerator);
+struct Schemas {
+    /// Of what is written, where a field that is always there is required.
+    answers: SchemaGenerator,
+    /// Of what is read, where one that may be left out is not.
+    requests: SchemaGenerator,
+}
 
 impl Schemas {
+    fn new() -> Self {
+        let mut settings = SchemaSettings::draft2020_12();
+        settings.definitions_path = "/components/schemas".into();
+        let answers = settings.clone().for_serialize().into_generator();
+        Self { answers, requests: settings.into_generator() }
+    }
+
     fn of<T: JsonSchema>(&mut self) -> Value {
-        self.0.subschema_for::<T>().into()
+        self.answers.subschema_for::<T>().into()
+    }
+
+    fn of_request<T: JsonSchema>(&mut self) -> Value {
+        self.requests.subschema_for::<T>().into()
+    }
+
+    fn definitions(mut self) -> Map<String, Value> {
+        let mut all = self.answers.take_definitions(true);
+        all.append(&mut self.requests.take_definitions(true));
+        all
     }
 }
 
@@ -93,6 +114,12 @@ fn operation(id: &str, summary: &str, parameters: &[Value], ok: Value, errors: &
     if errors.contains(&"304") {
         let text = "there is no newer sample, and the status is the same: `If-None-Match` names this `ETag`";
         responses.insert("304".to_owned(), json!({"description": text}));
+    }
+    // The connection itself answers these, without a document.
+    for status in ["414", "431"] {
+        let text =
+            "the request line and headers have more than 16 KiB (80 KiB with `promql.enabled`)";
+        responses.insert(status.to_owned(), json!({"description": text}));
     }
     json!({"operationId": id, "summary": summary, "parameters": parameters, "responses": responses})
 }
@@ -167,7 +194,7 @@ fn paths(schemas: &mut Schemas) -> Value {
         &["408", "413", "415", "429", "503"],
     );
     read["requestBody"] = json!({
-        "required": true, "content": {"application/json": {"schema": schemas.of::<ReadRequest>()}},
+        "required": true, "content": {"application/json": {"schema": schemas.of_request::<ReadRequest>()}},
     });
     let page = ok("a page that shows the fleet", "text/html", &text());
     let metrics = ok("Prometheus' text format", "text/plain", &text());
@@ -218,9 +245,7 @@ const NAMES: [(&str, &str); 3] =
     [("DocumentItemList", "List"), ("ItemList", "List"), ("Document", "")];
 
 fn document() -> String {
-    let mut settings = SchemaSettings::draft2020_12().for_serialize();
-    settings.definitions_path = "/components/schemas".into();
-    let mut schemas = Schemas(settings.into_generator());
+    let mut schemas = Schemas::new();
     let paths = paths(&mut schemas);
     let error = schemas.of::<ErrorDocument>();
     schemas.of::<ModelEvent<'_>>();
@@ -252,7 +277,7 @@ fn document() -> String {
         "security": [{}, {"token": []}],
         "paths": paths,
         "components": {
-            "schemas": schemas.0.take_definitions(true),
+            "schemas": schemas.definitions(),
             "responses": responses,
             "securitySchemes": {"token": {
                 "type": "http", "scheme": "bearer",
