@@ -13,7 +13,8 @@ pub enum Field {
     /// [`ReplicaMetrics::kv_cache_usage`](crate::ReplicaMetrics::kv_cache_usage), and with it
     /// [`ReplicaMetrics::kv_tokens_in_use`](crate::ReplicaMetrics::kv_tokens_in_use).
     KvCacheUsage,
-    /// [`ReplicaMetrics::queue_length`](crate::ReplicaMetrics::queue_length).
+    /// [`ReplicaMetrics::queue_length`](crate::ReplicaMetrics::queue_length), and with it
+    /// [`ReplicaMetrics::waiting_for_capacity`](crate::ReplicaMetrics::waiting_for_capacity).
     QueueLength,
     /// [`ReplicaMetrics::running_requests`](crate::ReplicaMetrics::running_requests).
     RunningRequests,

@@ -82,6 +82,10 @@ pub struct ReplicaMetrics {
     pub kv_cache_usage: Option<f64>,
     /// Requests waiting: the peak over the window, summed over data-parallel engines.
     pub queue_length: Option<u64>,
+    /// Those of `queue_length` that wait for room in the batch and the KV cache, and not for something else, such as a
+    /// transfer: the peak over the window, summed over data-parallel engines, and as old as `queue_length`. `None` where the server does not report the reasons
+    /// for which requests wait.
+    pub waiting_for_capacity: Option<u64>,
     /// Requests in the running batch at the last sample, summed over data-parallel engines.
     pub running_requests: Option<u64>,
     /// Tokens the KV cache holds as the server reports them, summed over data-parallel engines. `None`
@@ -125,6 +129,7 @@ impl ReplicaMetrics {
             cost: None,
             kv_cache_usage: None,
             queue_length: None,
+            waiting_for_capacity: None,
             running_requests: None,
             kv_capacity_tokens: None,
             kv_tokens_in_use: None,
@@ -164,7 +169,10 @@ impl ReplicaMetrics {
                 self.kv_cache_usage = from.kv_cache_usage;
                 self.kv_tokens_in_use = from.kv_tokens_in_use;
             }
-            Field::QueueLength => self.queue_length = from.queue_length,
+            Field::QueueLength => {
+                self.queue_length = from.queue_length;
+                self.waiting_for_capacity = from.waiting_for_capacity;
+            }
             Field::RunningRequests => self.running_requests = from.running_requests,
             Field::CacheConfig => {
                 self.kv_capacity_tokens = from.kv_capacity_tokens;

@@ -9,6 +9,7 @@
 //! |---|---|---|---|---|
 //! | `kv_cache_usage` | [`peak`] over the window | the greatest | no sample of it | the gauge was 0 |
 //! | `queue_length` | [`peak`] over the window | the sum | no sample of it | the gauge was 0 |
+//! | `waiting_for_capacity` | [`peak`] over the window | the sum | an engine does not report it | the gauge was 0 |
 //! | `running_requests` | the latest sample | the sum | not on the last page | the gauge is 0 |
 //! | `num_gpu_blocks` | the latest | the sum | not on the last page, `None` | |
 //! | `block_size` | the latest | the same for all | likewise | |

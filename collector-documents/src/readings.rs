@@ -114,6 +114,9 @@ document! {
     kv_cache_usage: Option<f64> = replica.kv_cache_usage;
     /// Requests waiting: the peak over the window.
     queue_length: Option<u64> = replica.queue_length;
+    /// Those of them that wait for room in the batch and the KV cache, and not for something else, if the server reports why requests wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_for_capacity: Option<u64> = replica.waiting_for_capacity;
     /// Requests in the running batch.
     running_requests: Option<u64> = replica.running_requests;
     /// Cost of one replica per hour, in the unit of the configuration; null when no variant claims

@@ -55,6 +55,7 @@ pub(crate) const ENGINES: [Builtin; 21] = [
         lora: Some("vllm:lora_requests_info"),
         metrics: &[
             (Q::Waiting, &["vllm:num_requests_waiting"]),
+            (Q::WaitingForCapacity, &["vllm:num_requests_waiting_by_reason{reason=capacity}"]),
             (Q::Running, &["vllm:num_requests_running"]),
             // With several API servers, 0.9 to 0.11 write the new name once for each process, which
             // only the last writer has right.

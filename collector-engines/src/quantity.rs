@@ -31,6 +31,9 @@ macro_rules! quantities {
 quantities! {
     /// Requests waiting.
     Waiting "waiting",
+    /// Requests waiting for room in the batch and the KV cache; the others of [`Waiting`](Self::Waiting) wait for
+    /// something else, such as a transfer of their KV cache.
+    WaitingForCapacity "waiting_for_capacity",
     /// Requests in the running batch.
     Running "running",
     /// Share of the KV cache in use, 0.0 to 1.0.
@@ -107,6 +110,7 @@ impl Quantity {
         !matches!(
             self,
             Self::Waiting
+                | Self::WaitingForCapacity
                 | Self::Running
                 | Self::KvCacheUsage
                 | Self::KvCapacityTokens

@@ -226,7 +226,7 @@ impl<'a> View<'a> {
                     waiting.plus(self.held_back()?)
                 }
             }
-            Signal::WaitingCapacity => self.sum(Field::QueueLength)?,
+            Signal::WaitingCapacity => self.waiting_capacity()?,
             Signal::Running => self.sum(Field::RunningRequests)?,
             Signal::KvSum => self.sum(Field::KvCacheUsage)?,
             Signal::KvMax => self.greatest(&[(Field::KvCacheUsage, 1.0)])?,
@@ -270,6 +270,17 @@ impl<'a> View<'a> {
     /// The sum of a field over the pods.
     fn sum(self, field: Field) -> Result<Measured, Unknown> {
         self.over_pods(&[(field, 1.0)], |sum, number| sum + number)
+    }
+
+    /// The requests that wait for capacity: of a pod that does not report why requests wait, all that do.
+    fn waiting_capacity(self) -> Result<Measured, Unknown> {
+        let mut waiting = self.sum(Field::QueueLength)?;
+        for pod in self.pods_with(Field::QueueLength) {
+            if let (Some(all), Some(for_capacity)) = (pod.queue_length, pod.waiting_for_capacity) {
+                waiting.value -= all.saturating_sub(for_capacity) as f64;
+            }
+        }
+        Ok(waiting)
     }
 
     /// The greatest over the pods of several fields, each divided by its full value.

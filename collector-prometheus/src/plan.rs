@@ -188,13 +188,27 @@ impl Plan {
         [false, true].iter().any(|is_slow| self.quantities.contains_key(&(quantity, *is_slow)))
     }
 
+    /// Returns whether a gauge, which no long window is read of, reads such a leaf.
+    pub(crate) fn reads(&self, gauge: Quantity, mut is: impl FnMut(LeafId) -> bool) -> bool {
+        let alternatives = self.quantities.get(&(gauge, false)).into_iter().flatten();
+        alternatives.into_iter().any(|(_, it)| it.reads_any(|leaf| is(*leaf)))
+    }
+
     /// Returns the series of a query, for messages and `explain`; `None` for several names.
     pub(crate) fn series(&self, kind: QueryKind) -> Option<&str> {
         if kind == QueryKind::Liveness {
             return Some(&self.liveness.name);
         }
-        match self.leaves(kind) {
+        let leaves = self.leaves(kind);
+        let of_queue = |leaf: &&LeafId| self.reads(Quantity::Waiting, |read| read == **leaf);
+        let mut of_queue = leaves.iter().filter(of_queue);
+        match leaves {
             [only] => Some(&self.leaves[usize::from(*only)].series.name),
+            // The reasons for which requests wait are read beside the queue.
+            _ if kind == QueryKind::QueueLength => {
+                let first = of_queue.next()?;
+                of_queue.next().is_none().then(|| &*self.leaves[usize::from(*first)].series.name)
+            }
             _ if kind == QueryKind::CacheConfig => self.info.as_ref().map(|it| &*it.series.name),
             _ => None,
         }

@@ -132,6 +132,11 @@ pub(crate) fn row(replica: &Replica<'_>, units: &[Unit<'_>], engine: &str) -> Re
     let waiting =
         gauge(QueryKind::QueueLength, Quantity::Waiting, Field::QueueLength, &mut reasons);
     row.queue_length = waiting.sum().and_then(|sum| judged(QueryKind::QueueLength, sum));
+    if row.queue_length.is_some() {
+        let for_capacity = ranks.gauge(QueryKind::QueueLength, Quantity::WaitingForCapacity);
+        let sum = for_capacity.sum();
+        row.waiting_for_capacity = sum.and_then(|sum| judged(QueryKind::QueueLength, sum));
+    }
     let running =
         gauge(QueryKind::RunningRequests, Quantity::Running, Field::RunningRequests, &mut reasons);
     row.running_requests = running.sum().and_then(|sum| judged(QueryKind::RunningRequests, sum));
@@ -193,7 +198,7 @@ impl<'a, 'b> Ranks<'a, 'b> {
         let all = self.units.len() + self.silent.len();
         for unit in self.units {
             let value = plan.value(kind, quantity, &|leaf| unit.server.value(leaf));
-            match value.filter(|_| self.has_all(kind, unit)) {
+            match value.filter(|_| self.has_all(quantity, unit)) {
                 Some(value) if value.is_finite() => together.values.push(value),
                 _ if self.is_idle(&unit.server.rank) => together.values.push(0.0),
                 _ => {
@@ -212,14 +217,14 @@ impl<'a, 'b> Ranks<'a, 'b> {
         together
     }
 
-    /// Returns whether a server has every series of a query that another server of its replica has. They run
+    /// Returns whether a server has every series of a gauge that another server of its replica has. They run
     /// the same release, so a sum without it would be too small.
-    fn has_all(&self, kind: QueryKind, unit: &Unit<'_>) -> bool {
-        let leaves = self.replica.plan.leaves(kind);
-        leaves.iter().all(|leaf| {
-            let has = |unit: &Unit<'_>| unit.server.value(*leaf).is_some();
-            has(unit) || !self.units.iter().any(has)
-        })
+    fn has_all(&self, gauge: Quantity, unit: &Unit<'_>) -> bool {
+        let lacks = |leaf| {
+            let has = |unit: &Unit<'_>| unit.server.value(leaf).is_some();
+            !has(unit) && self.units.iter().any(has)
+        };
+        !self.replica.plan.reads(gauge, lacks)
     }
 
     fn is_idle(&self, rank: &str) -> bool {

@@ -32,11 +32,9 @@ struct Data<'a> {
 
 /// A sample of a vector. The value must be a JSON string: KEDA panics on a number.
 #[derive(Deserialize)]
-struct Sample<M> {
+struct Sample<M, T = IgnoredAny> {
     metric: M,
-    #[serde(default)]
-    value: Option<(IgnoredAny, String)>,
-    #[serde(default)]
+    value: Option<(T, String)>,
     histogram: Option<IgnoredAny>,
 }
 
@@ -78,18 +76,35 @@ pub(crate) fn content(body: &[u8]) -> Result<Content, String> {
 }
 
 /// The labels of a sample.
-type Labels = HashMap<String, String>;
+pub(crate) type Labels = HashMap<String, String>;
 
 /// Reads a vector of numbers.
 pub(crate) fn samples(body: &[u8]) -> Result<Vec<(Labels, f64)>, String> {
+    read(body, |labels, _: IgnoredAny, value| (labels, value))
+}
+
+/// Reads a vector of numbers and when it was evaluated, in Unix seconds; `None` if it is empty.
+pub(crate) fn samples_at(body: &[u8]) -> Result<Option<(f64, Vec<(Labels, f64)>)>, String> {
+    let mut at = None;
+    let samples = read(body, |labels, evaluated_at: f64, value| {
+        at = Some(evaluated_at);
+        (labels, value)
+    })?;
+    Ok(at.map(|at| (at, samples)))
+}
+
+fn read<'b, T: Deserialize<'b>, S>(
+    body: &'b [u8],
+    mut sample: impl FnMut(Labels, T, f64) -> S,
+) -> Result<Vec<S>, String> {
     let document = document(body)?;
     let Some(data) = document.data else { return Err("it has no data".to_owned()) };
-    let samples: Vec<Sample<Labels>> =
+    let samples: Vec<Sample<Labels, T>> =
         serde_json::from_str(data.result.get()).map_err(|error| error.to_string())?;
-    let number = |sample: Sample<Labels>| {
-        let (_, value) = sample.value.ok_or("a sample has no value")?;
+    let number = |it: Sample<Labels, T>| {
+        let (at, value) = it.value.ok_or("a sample has no value")?;
         let value = value.parse().map_err(|_| format!("{value:?} is not a number"))?;
-        Ok((sample.metric, value))
+        Ok(sample(it.metric, at, value))
     };
     samples.into_iter().map(number).collect()
 }

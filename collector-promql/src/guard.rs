@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -209,6 +209,9 @@ struct Shared {
     settings: Settings,
     anchors: Anchors,
     memory: Mutex<Memory>,
+    /// Answers of `memory` by the text of the query as clients write it, so that it is not parsed again while its answer is
+    /// current. `memory` alone keeps them.
+    current: Mutex<Facts<Weak<Answer>>>,
     /// What selectors and anchors last matched, for queries that share them.
     matched: Mutex<Facts<Matched>>,
     /// For selectors without series, which matcher is the cause; `None` while that is not known.
@@ -257,6 +260,7 @@ impl Guard {
             clock,
             anchors,
             memory: Mutex::new(memory),
+            current: Mutex::new(Facts::new(settings.ttl, settings.max_entries)),
             matched: Mutex::new(Facts::new(settings.ttl, MATCHED_MAX)),
             hints: Mutex::new(Facts::new(HINT_TTL, HINTS_MAX)),
             histories: Mutex::new(Facts::new(HINT_TTL, HINTS_MAX)),
@@ -309,6 +313,11 @@ impl Guard {
 
 impl Shared {
     async fn answer(self: &Arc<Self>, question: InstantQuery) -> Reply {
+        let is_now = question.time.is_none_or(|time| self.is_within(NOW, time));
+        let asked = self.asked(&question);
+        if is_now && let Some(reply) = self.current(&asked) {
+            return reply;
+        }
         let query = match Query::parse(&question.query, &self.settings.limits) {
             Ok(query) => query,
             Err(error) => {
@@ -316,7 +325,7 @@ impl Shared {
                 return Reply::refused(&Refusal::new(Reason::BadQuery, text));
             }
         };
-        if query.of_past || question.time.is_some_and(|time| !self.is_within(NOW, time)) {
+        if query.of_past || !is_now {
             if self.upstream.is_none() {
                 return Self::without_server("it is about the past");
             }
@@ -336,8 +345,12 @@ impl Shared {
             if let Some((outcome, stored_at)) = &entry.last
                 && stored_at.age(now) < self.ttl_of(outcome)
             {
-                let (outcome, answer) = (outcome.clone(), entry.answer.clone());
+                let (outcome, answer, stored_at) =
+                    (outcome.clone(), entry.answer.clone(), *stored_at);
                 drop(memory);
+                if let Outcome::Answered(answer) = &outcome {
+                    lock(&self.current).insert(asked, Arc::downgrade(answer), stored_at);
+                }
                 return self.reply(&outcome, answer.as_ref(), now);
             }
             match &entry.in_flight {
@@ -360,6 +373,13 @@ impl Shared {
         let now = self.clock.now();
         let answer = lock(&self.memory).entry(&key, now).answer.clone();
         self.reply(&outcome, answer.as_ref(), now)
+    }
+
+    /// Returns a current answer to the same question.
+    fn current(&self, asked: &Scoped) -> Option<Reply> {
+        let now = self.clock.now();
+        let answer = lock(&self.current).get(asked, now)?.upgrade()?;
+        Some(Self::given(&answer, now))
     }
 
     /// Allows partial answers of Thanos and VictoriaMetrics if these are only warned of.
@@ -417,10 +437,7 @@ impl Shared {
     /// Converts an outcome to a reply.
     fn reply(&self, outcome: &Outcome, last: Option<&Arc<Answer>>, now: Tick) -> Reply {
         match outcome {
-            Outcome::Answered(answer) => {
-                let age = answer.asked_at.age(now);
-                Reply::given(answer.body.clone(), (age >= Duration::from_secs(1)).then_some(age))
-            }
+            Outcome::Answered(answer) => Self::given(answer, now),
             Outcome::Invalid(passed) => Reply {
                 status: passed.status,
                 body: passed.body.clone(),
@@ -432,6 +449,12 @@ impl Shared {
             Outcome::Refused(refusal) => Reply::refused(refusal),
             Outcome::Failed(error) => self.last_answer(error, last, now),
         }
+    }
+
+    /// Returns an answer within its ttl.
+    fn given(answer: &Answer, now: Tick) -> Reply {
+        let age = answer.asked_at.age(now);
+        Reply::given(answer.body.clone(), (age >= Duration::from_secs(1)).then_some(age))
     }
 
     /// Returns the last answer while the server does not respond, unless it is too old.
@@ -471,6 +494,12 @@ impl Shared {
     fn key(&self, query: &Query, question: &InstantQuery) -> String {
         let scope = self.scope(question);
         format!("{}\n{:?}\n{:?}\n{scope}", query.text, question.empty, question.max_age)
+    }
+
+    /// Returns the key of a question as it was asked.
+    fn asked(&self, question: &InstantQuery) -> Scoped {
+        let terms = (self.scope(question), question.empty, question.max_age);
+        (self.hasher.hash_one(terms), question.query.clone())
     }
 
     /// Returns a fact's key.

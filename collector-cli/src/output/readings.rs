@@ -14,6 +14,9 @@ pub(crate) const REPLICA_SERIES: &[Series<OfReplica>] = series! {
     /// Requests waiting, the peak over the window.
     "collector_replica_queue_length": Gauge,
         |_, replica| replica.queue_length.map(|count| count as f64);
+    /// Requests waiting for room in the batch and the KV cache, the peak over the window.
+    "collector_replica_waiting_for_capacity": Gauge,
+        |_, replica| replica.waiting_for_capacity.map(|count| count as f64);
     /// Requests in the running batch.
     "collector_replica_running_requests": Gauge,
         |_, replica| replica.running_requests.map(|count| count as f64);

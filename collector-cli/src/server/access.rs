@@ -2,12 +2,10 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use collector_config::ServerConfig;
 use collector_core::text::quote;
@@ -62,7 +60,7 @@ impl Access {
     }
 
     /// Why a request is not served at all; `None` if it is.
-    fn refusal(&self, request: &Request) -> Option<Response> {
+    pub(super) fn refusal(&self, request: &Request) -> Option<Response> {
         let local = request.extensions().get::<Local>().map(|Local(address)| address);
         if local.is_some_and(|address| address.to_canonical().is_loopback())
             && let Some(host) = self.foreign_host(request.uri(), request.headers())
@@ -157,18 +155,6 @@ fn has_token(headers: &HeaderMap, token: &SecretString) -> bool {
         scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
     });
     given.is_some_and(|given| token.expose_secret().as_bytes().ct_eq(given).into())
-}
-
-/// Refuses requests that may not be served.
-pub(super) async fn check(
-    State(access): State<Arc<Access>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match access.refusal(&request) {
-        Some(refusal) => refusal,
-        None => next.run(request).await,
-    }
 }
 
 #[cfg(test)]

@@ -1,20 +1,23 @@
 //! HTTP/1 on the connections of clients, with limits.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
 use collector_transport::server::{Listener, Stream, local_address};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
+use tower::{Service, ServiceExt as _};
 
 use super::access::Local;
 use super::app::Peer;
+use super::front::Front;
 
 /// Request line and headers together.
 pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -26,19 +29,22 @@ pub(crate) const MAX_HEAD_WITH_QUERY_BYTES: usize = 80 * 1024;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What requests find.
-pub(crate) struct Door {
-    pub(crate) router: Router,
+pub(crate) struct Door<S = Front> {
+    pub(crate) service: S,
     /// The limit of a request line and its headers on new connections.
     pub(crate) max_head_bytes: usize,
 }
 
 /// Serves until `stop` resolves; then takes no connection any more, and resolves once the requests
 /// under way are answered. Each request finds the door of the moment.
-pub(crate) async fn serve_until(
+pub(crate) async fn serve_until<S>(
     listener: Listener,
-    door: watch::Receiver<Door>,
+    door: watch::Receiver<Door<S>>,
     stop: impl Future<Output = ()>,
-) {
+) where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
     let connect = move |stream: Stream, peer: SocketAddr| {
         let max_head_bytes = door.borrow().max_head_bytes;
         let door = door.clone();
@@ -49,7 +55,8 @@ pub(crate) async fn serve_until(
             if let Some(local) = local {
                 request.extensions_mut().insert(local);
             }
-            TowerToHyperService::new(door.borrow().router.clone()).call(request)
+            let service = door.borrow().service.clone();
+            service.oneshot(request.map(Body::new))
         });
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -62,6 +69,7 @@ pub(crate) async fn serve_until(
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
@@ -95,7 +103,7 @@ mod tests {
         let address = socket.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let listener = Listener { socket, tls: None, read_timeout: None };
-        let (keep, door) = watch::channel(Door { router, max_head_bytes: MAX_HEAD_BYTES });
+        let (keep, door) = watch::channel(Door { service: router, max_head_bytes: MAX_HEAD_BYTES });
         let server = tokio::spawn(async move {
             let stop = async {
                 let _ = stopped.await;

@@ -8,6 +8,7 @@ mod discovery;
 mod etag;
 mod events;
 mod fields;
+mod front;
 mod gzip;
 mod health;
 #[cfg(feature = "keda")]
@@ -34,6 +35,7 @@ pub(crate) use connections::{Door, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, se
 pub(crate) use events::Events;
 #[cfg(test)]
 pub(crate) use events::{ModelEvent, RemovedEvent, ResetEvent};
+pub(crate) use front::Front;
 #[cfg(test)]
 pub(crate) use health::{HealthDocument, ReadinessDocument};
 #[cfg(feature = "keda")]

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::body::{Body, Bytes, HttpBody as _};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use collector_config::Loaded;
 use collector_core::{Backend, Clock, duration};
@@ -100,7 +99,20 @@ impl Promql {
         Ok(Some(Self { guard, forward }))
     }
 
-    async fn answer(&self, route: Route, request: Request) -> Response {
+    /// Answers a request of the PromQL API, and returns any other.
+    pub(super) async fn answer(&self, request: Request) -> Result<Response, Request> {
+        match route(request.uri().path()) {
+            Some(route) => Ok(self.answer_to(route, request).await),
+            // The larger limit of the connection is for queries only.
+            None if head_bytes(&request) > MAX_HEAD_BYTES => {
+                let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                Ok(error(status, "bad_data", "the request line and its headers are too long"))
+            }
+            None => Err(request),
+        }
+    }
+
+    async fn answer_to(&self, route: Route, request: Request) -> Response {
         let method = request.method().clone();
         if matches!(method, Method::HEAD | Method::OPTIONS) {
             return StatusCode::OK.into_response();
@@ -211,23 +223,6 @@ fn question(
     })
 }
 
-/// Handles the requests of the PromQL API, and passes other requests to the next handler.
-pub(super) async fn intercept(
-    State(promql): State<Option<Arc<Promql>>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match (promql, route(request.uri().path())) {
-        (Some(promql), Some(route)) => promql.answer(route, request).await,
-        // The larger limit of the connection is for queries only.
-        (Some(_), None) if head_bytes(&request) > MAX_HEAD_BYTES => {
-            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            error(status, "bad_data", "the request line and its headers are too long")
-        }
-        _ => next.run(request).await,
-    }
-}
-
 fn head_bytes(request: &Request) -> usize {
     let headers = request.headers().iter();
     let headers = headers.map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
@@ -254,10 +249,13 @@ fn route(path: &str) -> Option<Route> {
     }
 }
 
-async fn form(body: Body) -> Result<Vec<u8>, String> {
+async fn form(body: Body) -> Result<Bytes, String> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
     let read = Limited::new(body, FORM_BYTES_MAX).collect();
     match tokio::time::timeout(FORM_WITHIN, read).await {
-        Ok(Ok(form)) => Ok(form.to_bytes().to_vec()),
+        Ok(Ok(form)) => Ok(form.to_bytes()),
         Ok(Err(_)) => Err(format!("the form is broken, or has more than {FORM_BYTES_MAX} bytes")),
         Err(_) => Err("the form did not arrive in time".to_owned()),
     }

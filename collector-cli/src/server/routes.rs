@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::app::App;
@@ -34,22 +32,14 @@ pub(super) fn routes() -> [(&'static str, MethodRouter<Arc<App>>); 13] {
 }
 
 impl App {
-    /// The routes.
+    /// The routes, without the PromQL API.
     pub(crate) fn router(self: Arc<Self>) -> Router {
-        let router = routes()
+        routes()
             .into_iter()
             .fold(Router::new(), |router, (path, method)| router.route(path, method))
             .fallback(no_such_path)
             .method_not_allowed_fallback(no_such_method)
-            .layer(middleware::from_fn(limit_body));
-        // Before the limit on bodies: a query may come as a form.
-        #[cfg(feature = "promql")]
-        let router = router
-            .layer(middleware::from_fn_with_state(self.promql.clone(), super::promql::intercept));
-        let access = Arc::clone(&self.access);
-        router
-            .layer(middleware::from_fn_with_state(access, super::access::check))
-            .layer(middleware::from_fn(harden))
+            .layer(middleware::from_fn(limit_body))
             .with_state(self)
     }
 }
@@ -76,14 +66,4 @@ async fn no_such_method(method: Method) -> Refusal {
             format!("{method} does not work here; the header Allow says what does"),
         ),
     )
-}
-
-/// No answer is taken for anything but what it says it is, nor kept by anybody on the way: its age
-/// changes.
-async fn harden(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

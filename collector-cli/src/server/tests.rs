@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use super::app::Peer;
-use super::{Access, App, Events, Lifecycle, Recorder, Reloads};
+use super::{Access, App, Events, Front, Lifecycle, Recorder, Reloads};
 
 mod events;
 mod lists;
@@ -131,7 +131,7 @@ impl Fixture {
 
     async fn ask(&self, mut request: Request<Body>, peer: &str) -> Answer {
         request.extensions_mut().insert(Peer(peer.parse::<IpAddr>().unwrap()));
-        let answer = Arc::clone(&self.app).router().oneshot(request).await.unwrap();
+        let answer = Front::new(Arc::clone(&self.app)).oneshot(request).await.unwrap();
         let (head, body) = answer.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         Answer {

@@ -321,7 +321,7 @@ fn raw_shows_samples_as_they_stand_on_any_page() {
 
     // Without names, what any engine has.
     let document = scrape_file("vllm_v1.txt", &["--raw", "-o", "json"]).json();
-    assert_eq!(document["samples"].as_array().unwrap().len(), 32);
+    assert_eq!(document["samples"].as_array().unwrap().len(), 34);
 }
 
 #[test]

@@ -15,17 +15,22 @@ static LAST: AtomicU64 = AtomicU64::new(0);
 
 impl Engine {
     /// Gives a value that was just made its generation. One that repeats the value before it is that value: it keeps
-    /// its generation and its times.
+    /// its generation and its times. One that differs in more than its sample, as after a reload, is still of that
+    /// sample, whose time is shown as before.
     pub(crate) fn number(&self, record: &mut ModelRecord, before: Option<&ModelRecord>) {
         let Some(value) = &mut record.value else { return };
-        match before.and_then(|before| before.value.as_ref()) {
-            Some(former) if value.repeats(former) => *value = Arc::clone(former),
-            _ => {
-                let (at, wall) = (self.clock.now(), self.clock.wall());
-                let generation = next(wall);
-                Arc::make_mut(value).published = Some(Published { generation, at, wall });
-            }
+        let former = before.and_then(|before| before.value.as_ref());
+        if let Some(former) = former.filter(|former| value.repeats(former)) {
+            *value = Arc::clone(former);
+            return;
         }
+        let (mut at, mut wall) = (self.clock.now(), self.clock.wall());
+        let generation = next(wall);
+        let same_sample = former.filter(|former| value.replicas.oldest == former.replicas.oldest);
+        if let Some(published) = same_sample.and_then(|former| former.published) {
+            (at, wall) = (published.at, published.wall);
+        }
+        Arc::make_mut(value).published = Some(Published { generation, at, wall });
     }
 
     /// The next number of the sequence that generations are from.

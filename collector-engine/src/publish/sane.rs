@@ -48,6 +48,7 @@ fn check_row(row: &mut ReplicaMetrics) {
     check(Field::AvgOutputTokens, &mut row.avg_output_tokens, sanitize::rate);
     for (field, count) in [
         (Field::QueueLength, &mut row.queue_length),
+        (Field::QueueLength, &mut row.waiting_for_capacity),
         (Field::RunningRequests, &mut row.running_requests),
         (Field::CacheConfig, &mut row.kv_capacity_tokens),
         (Field::CacheConfig, &mut row.num_gpu_blocks),

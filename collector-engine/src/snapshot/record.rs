@@ -95,6 +95,7 @@ struct ReplicaRecord {
     kv_tokens_in_use: Option<u64>,
     kv_cache_usage: Option<f64>,
     queue_length: Option<u64>,
+    waiting_for_capacity: Option<u64>,
     running_requests: Option<u64>,
     num_gpu_blocks: Option<u64>,
     block_size: Option<u64>,
@@ -318,6 +319,7 @@ impl ReplicaRecord {
             kv_tokens_in_use: row.kv_tokens_in_use,
             kv_cache_usage: row.kv_cache_usage,
             queue_length: row.queue_length,
+            waiting_for_capacity: row.waiting_for_capacity,
             running_requests: row.running_requests,
             num_gpu_blocks: row.num_gpu_blocks,
             block_size: row.block_size,
@@ -345,6 +347,7 @@ impl ReplicaRecord {
         row.kv_tokens_in_use = self.kv_tokens_in_use;
         row.kv_cache_usage = self.kv_cache_usage;
         row.queue_length = self.queue_length;
+        row.waiting_for_capacity = self.waiting_for_capacity;
         row.running_requests = self.running_requests;
         row.num_gpu_blocks = self.num_gpu_blocks;
         row.block_size = self.block_size;

@@ -39,6 +39,7 @@ pub(super) struct Engine {
     pub(super) rank: Option<Arc<str>>,
     pub(super) seen_at: Tick,
     waiting: Peak,
+    waiting_for_capacity: Peak,
     kv_cache_usage: Peak,
     load: Counters<7>,
     prefix: Counters<2>,
@@ -63,6 +64,7 @@ impl Engine {
             rank,
             seen_at,
             waiting: Peak::default(),
+            waiting_for_capacity: Peak::default(),
             kv_cache_usage: Peak::default(),
             load: Counters::default(),
             prefix: Counters::default(),
@@ -108,6 +110,14 @@ impl Engine {
         }
         let peak = self.waiting.get(gauges_at, window);
         let peak = peak.and_then(|peak| sanitize::count(peak).ok());
+        let for_capacity = row.numbers[Quantity::WaitingForCapacity];
+        if let Some(waiting) = for_capacity
+            && judged(Field::QueueLength, sanitize::count(waiting)).is_some()
+        {
+            self.waiting_for_capacity.record(gauges_at, waiting, window);
+        }
+        let peak_for_capacity = self.waiting_for_capacity.get(gauges_at, window);
+        let peak_for_capacity = peak_for_capacity.and_then(|peak| sanitize::count(peak).ok());
         if let Some(usage) = usage
             && let Some(usage) = judged(Field::KvCacheUsage, sanitize::ratio(usage))
         {
@@ -123,6 +133,7 @@ impl Engine {
         Part {
             rank: row.rank.clone(),
             waiting: Reported::of(waiting.is_some(), peak),
+            waiting_for_capacity: Reported::of(for_capacity.is_some(), peak_for_capacity),
             running: Reported::of(running.is_some(), running_judged),
             kv_cache_usage: Reported::of(usage.is_some(), fullest),
             capacity_tokens: configured(row, Quantity::KvCapacityTokens),

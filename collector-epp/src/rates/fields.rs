@@ -9,7 +9,7 @@ pub(crate) fn quantities_of(field: Field) -> &'static [Quantity] {
     use Quantity as Q;
     match field {
         Field::KvCacheUsage => &[Q::KvCacheUsage],
-        Field::QueueLength => &[Q::Waiting],
+        Field::QueueLength => &[Q::Waiting, Q::WaitingForCapacity],
         Field::RunningRequests => &[Q::Running],
         Field::CacheConfig => &[Q::KvCapacityTokens, Q::NumGpuBlocks, Q::BlockSize],
         Field::PrefixCacheHitRate => {

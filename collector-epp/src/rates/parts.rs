@@ -15,6 +15,7 @@ pub(crate) struct Part {
     /// The rank of the engine; `None` for numbers given per server.
     pub(crate) rank: Option<Arc<str>>,
     pub(crate) waiting: Reported<u64>,
+    pub(crate) waiting_for_capacity: Reported<u64>,
     pub(crate) running: Reported<u64>,
     pub(crate) kv_cache_usage: Reported<f64>,
     /// Tokens the KV cache holds, as the server reports them.
@@ -98,6 +99,9 @@ pub(crate) fn fill(replica: &mut ReplicaMetrics, parts: &[Part], name_of: NameOf
     replica.servers = u32::try_from(whole.ranks()).unwrap_or(u32::MAX).max(1);
     replica.queue_length =
         whole.of(replica, Field::QueueLength, |part| part.waiting, u64::saturating_add);
+    if replica.queue_length.is_some() {
+        replica.waiting_for_capacity = whole.waiting_for_capacity();
+    }
     replica.running_requests =
         whole.of(replica, Field::RunningRequests, |part| part.running, u64::saturating_add);
     replica.kv_cache_usage =
@@ -188,6 +192,13 @@ impl Whole<'_> {
             return None;
         }
         value
+    }
+
+    /// Returns how many requests wait for capacity; `None` if an engine with a queue does not report it.
+    fn waiting_for_capacity(&self) -> Option<u64> {
+        let with_queue = self.parts.iter().filter(|part| part.waiting.value().is_some());
+        let told = with_queue.map(|part| part.waiting_for_capacity.value());
+        told.reduce(|sum, told| Some(sum?.saturating_add(told?)))?
     }
 
     fn fill_capacity(&self, replica: &mut ReplicaMetrics) {

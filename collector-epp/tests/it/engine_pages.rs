@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use collector_core::{Answer, Clock, ErrorKind, ModelSample, ReplicaMetrics, Tick};
+use collector_core::{Answer, Clock, ErrorKind, Field, ModelSample, ReplicaMetrics, Tick};
 use collector_epp::discover::TargetSpec;
 use collector_epp::engines::{EngineRow, EngineSpec, Engines, Exposition};
 use collector_epp::{EppBackend, EppConfig};
@@ -216,6 +216,34 @@ async fn a_users_engine_is_taken_only_where_its_model_can_be_told() {
     assert_eq!((triton.engine.as_str(), triton.no_model), ("mine", None));
     let plain = server_of(&engines, &page("vllm-hybrid-cache.txt"));
     assert_eq!((plain.engine.as_str(), plain.no_model), ("vllm", None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_requests_wait_is_known_if_every_engine_reports_it() {
+    let waiting = |engine: u32, all: u32, for_capacity: Option<u32>| {
+        let labels = format!("engine=\"{engine}\",model_name=\"m\"");
+        let by_reason = for_capacity.map(|waiting| {
+            let name = "vllm:num_requests_waiting_by_reason";
+            let deferred = all - waiting;
+            format!(
+                "{name}{{{labels},reason=\"capacity\"}} {waiting}\n{name}{{{labels},reason=\"deferred\"}} {deferred}\n"
+            )
+        });
+        let by_reason = by_reason.unwrap_or_default();
+        format!("vllm:num_requests_waiting{{{labels}}} {all}\n{by_reason}")
+    };
+    for (page, queue, for_capacity) in [
+        (waiting(0, 7, Some(2)) + &waiting(1, 3, Some(3)), 10, Some(5)),
+        (waiting(0, 7, Some(0)), 7, Some(0)),
+        (waiting(0, 7, Some(2)) + &waiting(1, 3, None), 10, None),
+        (waiting(0, 7, None), 7, None),
+    ] {
+        let pod = FakePod::with_page(&page).await;
+        let sample = found(answer(&backend(config(vec![pod.target("m-0")])).0, "m").await);
+        let row = &sample.replicas[0];
+        assert_eq!((row.queue_length, row.waiting_for_capacity), (Some(queue), for_capacity));
+        assert!(!row.reasons.contains(Field::QueueLength), "{page}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

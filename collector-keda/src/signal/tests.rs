@@ -102,6 +102,22 @@ fn each_signal_is_computed_from_the_pods() {
 }
 
 #[test]
+fn of_pods_that_report_why_requests_wait_those_for_capacity_count() {
+    let told = |queue, for_capacity| {
+        let mut pod = pod("a", queue, 7, 0.4);
+        pod.waiting_for_capacity = for_capacity;
+        pod
+    };
+    let waiting = |pods| value(&replicas(pods), &Signal::WaitingCapacity);
+    assert_eq!(waiting(vec![told(9, Some(0))]), 0.0, "all of them wait for something else");
+    // Of the second pod the reasons are unknown.
+    assert_eq!(waiting(vec![told(9, Some(2)), told(3, None)]), 5.0);
+    let mut unknown = told(0, Some(2));
+    unknown.queue_length = None;
+    assert!(measure(&replicas(vec![unknown]), &Signal::WaitingCapacity).is_err());
+}
+
+#[test]
 fn the_picker_adds_its_queue_and_knows_the_saturation() {
     let pods = || replicas(vec![pod("a", 3, 7, 0.4), pod("b", 1, 2, 0.6)]);
     let mut load = picker(Some(10));

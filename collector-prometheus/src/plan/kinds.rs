@@ -119,7 +119,7 @@ impl QueryKind {
         use Quantity as Q;
         match self {
             Self::KvCache => &[&[Q::KvCacheUsage]],
-            Self::QueueLength => &[&[Q::Waiting]],
+            Self::QueueLength => &[&[Q::Waiting], &[Q::WaitingForCapacity]],
             Self::RunningRequests => &[&[Q::Running], &[Q::Sleeping], &[Q::PrefixCacheHitRate]],
             Self::RequestCount => {
                 &[&[Q::PromptTokensCount, Q::RequestsTotal, Q::RequestSuccessTotal]]

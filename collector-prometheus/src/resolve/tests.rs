@@ -200,6 +200,24 @@ fn a_living_rank_that_lacks_one_gauge_makes_that_field_unknown_and_no_other() {
 }
 
 #[test]
+fn why_requests_wait_is_known_if_every_rank_reports_it_and_changes_nothing_of_the_queue() {
+    let telling = |rank: &str, for_capacity: f64| {
+        let mut server = server(rank, "h:1", 0.0);
+        server.values.push((plan().leaves(QueryKind::QueueLength)[1], for_capacity));
+        server
+    };
+    let of = |servers: &[Server]| {
+        let row = row_of(servers, &Known::default());
+        assert!(row.reasons.is_empty(), "{:?}", row.reasons);
+        (row.queue_length, row.waiting_for_capacity)
+    };
+    assert_eq!(of(&[telling("0", 1.0), telling("1", 2.0)]), (Some(6), Some(3)));
+    assert_eq!(of(&[telling("0", 1.0), server("1", "h:1", 0.0)]), (Some(6), None));
+    assert_eq!(of(&[telling("0", f64::NAN)]), (Some(3), None));
+    assert_eq!(plan().series(QueryKind::QueueLength), Some("vllm:num_requests_waiting"));
+}
+
+#[test]
 fn a_gauge_that_cannot_be_true_is_no_zero() {
     let mut broken = server("", "h:1", 0.0);
     broken.values[0].1 = f64::NAN;

@@ -92,6 +92,8 @@ impl World {
         let truth = self.fleet.truth(namespace, pod).unwrap();
         assert_eq!(replica.running_requests, Some(u64::from(truth.running())), "{pod}");
         assert_eq!(replica.queue_length, Some(u64::from(truth.waiting())), "{pod}");
+        let for_capacity = replica.waiting_for_capacity;
+        assert_eq!(for_capacity, replica.queue_length, "{pod}: no request waits for anything else");
         let usage = replica.kv_cache_usage.unwrap();
         assert!((usage - truth.kv_cache_usage()).abs() < 1e-9, "{pod}: {usage}");
     }

@@ -3,9 +3,12 @@
 //! Autoscalers send a query for each model: hundreds that select from the same few metrics. Once enough queries do, the
 //! guard asks for all series of these metrics in one request, at one instant, and computes the queries as the server
 //! would. Everything else stays: anchors are probed, the verdict decides, and an empty result is confirmed by the server.
+//!
+//! The times of the samples take the server as long as the samples. They are asked for only now and then: the newest
+//! sample of a series that is still there is not older than it was, plus the time since. A query that needs it younger
+//! than that is the server's to evaluate.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt::Write as _;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,12 +40,10 @@ const METRICS_MAX: usize = 16;
 const QUERIES_MAX: usize = 2_000;
 /// Metrics whose queries are counted.
 const COUNTED_MAX: usize = 256;
-/// How long a metric is not read after a failure, or because it has too many series.
+/// How long a metric is not read after a failure, and how long its number of series is remembered.
 const PAUSE: Duration = Duration::from_secs(300);
-/// Tells the samples of the answer apart: the index of the metric, and `v` for values or `t` for their times.
-const PART: &str = "collector_part";
-/// The part that has the time of the evaluation.
-const EVALUATED_AT: &str = "at";
+/// Which part of the greatest age that queries accept may pass until the times of samples are asked for again.
+const TIMED_EVERY: u32 = 4;
 
 /// The metrics that many queries select from.
 #[derive(Default)]
@@ -51,6 +52,8 @@ pub(super) struct Metrics {
     demand: HashMap<String, HashMap<u64, Tick>>,
     /// Metrics that are not read, and since when.
     paused: HashMap<String, Tick>,
+    /// How many series a metric had when it was last read.
+    sizes: HashMap<String, (usize, Tick)>,
     last: Option<Arc<Instant>>,
     in_flight: Option<InFlight>,
 }
@@ -65,7 +68,16 @@ pub(crate) struct Instant {
     asked_at: Tick,
     /// The time of the evaluation, by the server's clock.
     at: f64,
+    /// When the server was last asked for the times of the samples.
+    timed_at: Tick,
+    /// No sample is older than it says.
     series: HashMap<String, Vec<HeldSample>>,
+}
+
+/// All series of some metrics at one instant, without the times of their samples.
+pub(crate) struct Untimed {
+    at: f64,
+    series: HashMap<String, Vec<(Labels, f64)>>,
 }
 
 /// The result of a query, computed from whole metrics.
@@ -93,6 +105,10 @@ impl Shared {
         let instant = self.instant_of(&metrics, self.hasher.hash_one(&query.text)).await?;
         let series = Aged { since: instant.asked_at.age(self.clock.now()), instant };
         let selection = Selection::of(&query.expression, &series).ok()?;
+        let max_age = question.max_age.unwrap_or(self.settings.max_age);
+        if selection.oldest().is_some_and(|age| age > max_age) {
+            return None;
+        }
         let value = evaluate(&query.expression, &selection).ok()?;
         let (body, content) = written(&value, series.instant.at).ok()?;
         let matched = query.selectors.iter().map(|selector| {
@@ -141,15 +157,39 @@ impl Shared {
         let (sender, in_flight) = watch::channel(None);
         let shared = Arc::clone(self);
         tokio::spawn(async move {
-            let plain = shared.allowing_partial(InstantQuery::default());
-            let request = request(&plain, &query_of(&metrics));
-            let answered = shared.instant(request, Purpose::Guarded).await.ok();
-            let read = answered.and_then(|(body, _)| Instant::read(&body, &metrics, now).ok());
-            let read = read.map(Arc::new);
+            let read = shared.read_at(&metrics, now).await.map(Arc::new);
             lock(&shared.whole).store(&metrics, read.clone(), shared.clock.now());
             sender.send_replace(Some(read));
         });
         in_flight
+    }
+
+    /// Reads metrics, and the times of their samples if these are needed.
+    async fn read_at(&self, metrics: &[String], now: Tick) -> Option<Instant> {
+        let body = self.whole_answer(&values_of(metrics), None).await?;
+        let read = Untimed::read(&body, metrics).ok()?;
+        let last = lock(&self.whole).last.clone();
+        let last = last.filter(|last| last.timed_at.age(now) < self.settings.max_age / TIMED_EVERY);
+        let read = match last {
+            Some(last) => match read.timed_by(&last, now) {
+                Ok(instant) => return Some(instant),
+                Err(untimed) => untimed,
+            },
+            None => read,
+        };
+        let mut times = HashMap::new();
+        for metric in metrics {
+            let body = self.whole_answer(&times_of(metric), Some(read.at)).await?;
+            times.insert(metric.clone(), body);
+        }
+        read.timed(&times, now).ok()
+    }
+
+    async fn whole_answer(&self, query: &str, at: Option<f64>) -> Option<Bytes> {
+        let mut request = request(&self.allowing_partial(InstantQuery::default()), query);
+        request.parameters.extend(at.map(|at| ("time".to_owned(), format!("{at:.3}"))));
+        let (body, _) = self.instant(request, Purpose::Guarded).await.ok()?;
+        Some(body).filter(|body| !answer::has_warnings(body))
     }
 }
 
@@ -182,17 +222,24 @@ impl Metrics {
             if queries.len() == QUERIES_MIN {
                 queries.retain(|_, at| at.age(now) < DEMAND);
             }
-            all &= queries.len() >= QUERIES_MIN && !self.paused.contains_key(metric);
+            all &= self.is_in_demand(metric);
         }
         all
+    }
+
+    /// Returns whether enough queries select from a metric for its number of series.
+    fn is_in_demand(&self, metric: &str) -> bool {
+        let queries = self.demand.get(metric).map_or(0, HashMap::len);
+        let series = self.sizes.get(metric).map_or(0, |(series, _)| *series);
+        queries >= QUERIES_MIN
+            && series <= queries * SERIES_PER_QUERY
+            && !self.paused.contains_key(metric)
     }
 
     /// Returns the metrics to read: these, and others that are in demand.
     fn wanted(&mut self, metrics: &BTreeSet<String>, now: Tick) -> Vec<String> {
         self.forget(now);
-        let others = self.demand.iter().filter(|(metric, queries)| {
-            queries.len() >= QUERIES_MIN && !self.paused.contains_key(*metric)
-        });
+        let others = self.demand.iter().filter(|(metric, _)| self.is_in_demand(metric));
         let mut others: Vec<(usize, &String)> = others
             .filter(|(metric, _)| !metrics.contains(*metric))
             .map(|(metric, queries)| (queries.len(), metric))
@@ -209,16 +256,16 @@ impl Metrics {
             !queries.is_empty()
         });
         self.paused.retain(|_, since| since.age(now) < PAUSE);
+        self.sizes.retain(|_, (_, read_at)| read_at.age(now) < PAUSE);
     }
 
-    /// Stores what was read, and pauses metrics that failed or have too many series for their queries.
+    /// Stores what was read, and pauses metrics that failed.
     fn store(&mut self, metrics: &[String], read: Option<Arc<Instant>>, now: Tick) {
         for metric in metrics {
-            let queries = self.demand.get(metric).map_or(0, HashMap::len);
-            let is_cheap = read.as_ref().is_some_and(|read| {
-                read.series.get(metric).map_or(0, Vec::len) <= queries * SERIES_PER_QUERY
-            });
-            if !is_cheap {
+            if let Some(read) = &read {
+                let series = read.series.get(metric).map_or(0, Vec::len);
+                self.sizes.insert(metric.clone(), (series, now));
+            } else {
                 self.paused.insert(metric.clone(), now);
             }
         }
@@ -226,57 +273,81 @@ impl Metrics {
     }
 }
 
-/// Returns the query for all series of metrics: their values, and the times of these.
-pub(crate) fn query_of(metrics: &[String]) -> String {
-    let mut query = format!(r#"label_replace(vector(time()), "{PART}", "{EVALUATED_AT}", "", "")"#);
-    for (index, metric) in metrics.iter().enumerate() {
-        let series = format!(r#"{{{NAME}="{}"}}"#, escape_string(metric));
-        for (kind, of) in [('v', series.clone()), ('t', format!("timestamp({series})"))] {
-            let _ = write!(query, r#" or label_replace({of}, "{PART}", "{index}{kind}", "", "")"#);
+/// Returns the query for all series of metrics.
+pub(crate) fn values_of(metrics: &[String]) -> String {
+    let names: Vec<String> = metrics.iter().map(|metric| regex::escape(metric)).collect();
+    format!(r#"{{{NAME}=~"{}"}}"#, escape_string(&names.join("|")))
+}
+
+/// Returns the query for the times of the samples of a metric.
+pub(crate) fn times_of(metric: &str) -> String {
+    format!(r#"timestamp({{{NAME}="{}"}})"#, escape_string(metric))
+}
+
+impl Untimed {
+    /// Reads the answer to [`values_of`] these metrics. An answer without any sample has no time either.
+    pub(crate) fn read(body: &[u8], metrics: &[String]) -> Result<Self, String> {
+        let (at, samples) = answer::samples_at(body)?.ok_or("the answer is empty")?;
+        let mut series: HashMap<String, Vec<(Labels, f64)>> =
+            metrics.iter().map(|metric| (metric.clone(), Vec::new())).collect();
+        for (mut labels, value) in samples {
+            let of_metric = labels.remove(NAME).and_then(|name| series.get_mut(&name));
+            of_metric.ok_or("the answer has another metric")?.push((Labels::new(labels), value));
         }
+        Ok(Self { at, series })
     }
-    query
+
+    /// Adds the ages that the samples have at most, by the last instant; `Err` if that one lacks a series.
+    pub(crate) fn timed_by(self, last: &Instant, asked_at: Tick) -> Result<Instant, Self> {
+        let since = last.asked_at.age(asked_at);
+        let ages = last.series.iter().map(|(metric, samples)| {
+            let ages = samples.iter().map(|sample| (&sample.labels, sample.age + since));
+            (metric.as_str(), ages.collect())
+        });
+        let ages: HashMap<&str, HashMap<&Labels, Duration>> = ages.collect();
+        let age_of = |metric: &str, labels: &Labels| ages.get(metric)?.get(labels).copied();
+        self.aged(age_of, asked_at, last.timed_at)
+    }
+
+    /// Adds the ages of the samples, given the answers to [`times_of`] each metric at the same instant.
+    pub(crate) fn timed(
+        self,
+        times: &HashMap<String, Bytes>,
+        asked_at: Tick,
+    ) -> Result<Instant, String> {
+        let mut ages: HashMap<&str, HashMap<Labels, Duration>> = HashMap::new();
+        for (metric, body) in times {
+            let of_metric = ages.entry(metric).or_default();
+            for (labels, time) in answer::samples(body)? {
+                let age = Duration::try_from_secs_f64((self.at - time).max(0.0));
+                of_metric.insert(Labels::new(labels), age.map_err(|error| error.to_string())?);
+            }
+        }
+        let age_of = |metric: &str, labels: &Labels| ages.get(metric)?.get(labels).copied();
+        self.aged(age_of, asked_at, asked_at).map_err(|_| "a sample has no time".to_owned())
+    }
+
+    /// Adds the ages of the samples; `Err` if one is unknown.
+    fn aged(
+        self,
+        age_of: impl Fn(&str, &Labels) -> Option<Duration>,
+        asked_at: Tick,
+        timed_at: Tick,
+    ) -> Result<Instant, Self> {
+        let mut series = HashMap::new();
+        for (metric, samples) in &self.series {
+            let aged = samples.iter().map(|(labels, value)| {
+                let age = age_of(metric, labels)?;
+                Some(HeldSample { labels: labels.clone(), value: *value, age })
+            });
+            let Some(aged) = aged.collect::<Option<Vec<_>>>() else { return Err(self) };
+            series.insert(metric.clone(), aged);
+        }
+        Ok(Instant { asked_at, at: self.at, timed_at, series })
+    }
 }
 
 impl Instant {
-    /// Reads the answer to [`query_of`] these metrics.
-    pub(crate) fn read(body: &[u8], metrics: &[String], asked_at: Tick) -> Result<Self, String> {
-        let unexpected = || "the answer has unexpected labels".to_owned();
-        if answer::has_warnings(body) {
-            return Err("the server warns of its answer".to_owned());
-        }
-        let mut evaluated_at = None;
-        let mut values = Vec::new();
-        let mut times: HashMap<(usize, Labels), f64> = HashMap::new();
-        for (mut labels, value) in answer::samples(body)? {
-            let part = labels.remove(PART).ok_or_else(unexpected)?;
-            if part == EVALUATED_AT {
-                evaluated_at = Some(value);
-                continue;
-            }
-            labels.remove(NAME);
-            let labels = Labels::new(labels);
-            let index = |kind| part.strip_suffix(kind).and_then(|index| index.parse().ok());
-            if let Some(index) = index('v') {
-                values.push(((index, labels), value));
-            } else {
-                times.insert((index('t').ok_or_else(unexpected)?, labels), value);
-            }
-        }
-        let at = evaluated_at.ok_or("the answer has no time")?;
-        let mut series: HashMap<String, Vec<HeldSample>> =
-            metrics.iter().map(|metric| (metric.clone(), Vec::new())).collect();
-        for (key, value) in values {
-            let time = times.remove(&key).ok_or("a sample has no time")?;
-            let age =
-                Duration::try_from_secs_f64((at - time).max(0.0)).map_err(|_| unexpected())?;
-            let (index, labels) = key;
-            let of_metric = metrics.get(index).and_then(|metric| series.get_mut(metric));
-            of_metric.ok_or_else(unexpected)?.push(HeldSample { labels, value, age });
-        }
-        Ok(Self { asked_at, at, series })
-    }
-
     fn has(&self, metrics: &BTreeSet<String>) -> bool {
         metrics.iter().all(|metric| self.series.contains_key(metric))
     }

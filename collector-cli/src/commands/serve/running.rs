@@ -14,8 +14,8 @@ use crate::exit::Failure;
 #[cfg(feature = "promql")]
 use crate::server::Promql;
 use crate::server::{
-    Access, App, Door, Events, Lifecycle, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES, Recorder,
-    Reloads,
+    Access, App, Door, Events, Front, Lifecycle, MAX_HEAD_BYTES, MAX_HEAD_WITH_QUERY_BYTES,
+    Recorder, Reloads,
 };
 
 /// How long the fetches of a former collector are waited for. Those that take longer go on and answer their callers.
@@ -121,7 +121,7 @@ impl Running {
     pub(super) fn door(&self) -> Door {
         let queries = self.settings.loaded.config.promql.enabled;
         Door {
-            router: Arc::clone(&self.app).router(),
+            service: Front::new(Arc::clone(&self.app)),
             max_head_bytes: if queries { MAX_HEAD_WITH_QUERY_BYTES } else { MAX_HEAD_BYTES },
         }
     }

@@ -162,7 +162,7 @@ fn sampled_at(replica: &ReplicaMetrics, series: &str) -> Tick {
 fn fields_of(series: &str) -> &'static [Field] {
     match series.trim_start_matches("collector_replica_") {
         "kv_cache_usage" => &[Field::KvCacheUsage],
-        "queue_length" => &[Field::QueueLength],
+        "queue_length" | "waiting_for_capacity" => &[Field::QueueLength],
         "running_requests" => &[Field::RunningRequests],
         "num_gpu_blocks" | "block_size" | "kv_capacity_tokens" => &[Field::CacheConfig],
         "tokens_in_use" => &[Field::KvCacheUsage, Field::CacheConfig],

@@ -14,6 +14,8 @@ fn queue_of(model: usize) -> String {
 struct Fleet {
     /// Reads of whole metrics, other queries, and probes.
     wholes: AtomicUsize,
+    /// Reads of the times of a metric's samples.
+    times: AtomicUsize,
     queries: AtomicUsize,
     probes: AtomicUsize,
     /// The series of each model, instead of two.
@@ -29,18 +31,29 @@ impl Fleet {
         (of(&self.wholes), of(&self.queries), of(&self.probes))
     }
 
-    fn whole(&self) -> Passed {
+    /// The labels of each series, with its model.
+    fn labels(&self) -> impl Iterator<Item = (usize, String)> {
         let series = self.series.load(Ordering::SeqCst).max(2);
-        let mut samples = vec![sample(r#""collector_part":"at""#, "1000")];
-        for (model, pod) in (0..MODELS).flat_map(|model| (0..series).map(move |pod| (model, pod))) {
+        let pods = (0..MODELS).flat_map(move |model| (0..series).map(move |pod| (model, pod)));
+        pods.map(|(model, pod)| {
             let labels =
                 format!(r#""namespace":"prod","model_name":"m-{model}","pod":"p-{model}-{pod}""#);
+            (model, labels)
+        })
+    }
+
+    fn whole(&self) -> Passed {
+        let values = self.labels().map(|(model, labels)| {
             let name = r#""__name__":"vllm:num_requests_waiting""#;
-            let value = format!(r#"{name},{labels},"collector_part":"0v""#);
-            samples.push(sample(&value, &model.to_string()));
-            samples.push(sample(&format!(r#"{labels},"collector_part":"0t""#), "997"));
-        }
-        vector(&samples.join(","))
+            sample(&format!("{name},{labels}"), &model.to_string())
+        });
+        vector(&values.collect::<Vec<_>>().join(","))
+    }
+
+    /// Samples are 3 s old.
+    fn times(&self) -> Passed {
+        let times = self.labels().map(|(_, labels)| sample(&labels, "-1.5"));
+        vector(&times.collect::<Vec<_>>().join(","))
     }
 }
 
@@ -52,7 +65,13 @@ impl Upstream for Fleet {
             return Err(Unanswered::new("no answer"));
         }
         let query = &request.parameters.iter().find(|(name, _)| name == "query").unwrap().1;
-        if query.starts_with("label_replace(vector(time())") {
+        if query.starts_with("timestamp(") {
+            self.times.fetch_add(1, Ordering::SeqCst);
+            let time = request.parameters.iter().find(|(name, _)| name == "time");
+            assert_eq!(time.unwrap().1, "1.500", "at the instant of the values");
+            return Ok(self.times());
+        }
+        if query.starts_with("{__name__=~") {
             self.wholes.fetch_add(1, Ordering::SeqCst);
             let rejects = self.rejects_wholes.load(Ordering::SeqCst);
             if self.warns.load(Ordering::SeqCst) {
@@ -127,6 +146,7 @@ async fn a_metric_is_read_once_per_ttl_for_all_queries() {
         check_all(&replies);
         assert_eq!(fleet.asked(), (1, 0, 0));
     }
+    assert_eq!(fleet.times.swap(0, Ordering::SeqCst), 1, "the series are known");
     // An HPA repeats its query after 15 s.
     pass(15).await;
     check_all(&ask_all(&guard).await);
@@ -149,15 +169,37 @@ async fn a_computed_answer_is_not_older_than_the_ttl() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn samples_age_after_they_were_read() {
+async fn a_query_that_needs_younger_samples_than_are_known_is_left_to_the_server() {
     let fleet = Arc::new(Fleet::default());
     let guard = guard(&fleet);
     ask_all(&guard).await;
-    pass(4).await;
-    let max_age = Some(Duration::from_secs(6));
-    let question = InstantQuery { query: queue_of(20), max_age, ..InstantQuery::default() };
-    let reply = guard.query(question).await;
-    check_refused(&reply, 503, Some(Reason::Stale), "7s old; the limit is 6s");
+    for (passed, max_age, asked) in [(4, 6, (0, 1, 1)), (1, 8, (1, 0, 0)), (5, 12, (1, 1, 1))] {
+        pass(passed).await;
+        fleet.asked();
+        let max_age = Some(Duration::from_secs(max_age));
+        let question = InstantQuery { query: queue_of(20), max_age, ..InstantQuery::default() };
+        check_value(&guard.query(question).await, "40");
+        assert_eq!(fleet.asked(), asked, "{max_age:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_times_of_samples_are_read_for_a_new_series_and_now_and_then() {
+    let fleet = Arc::new(Fleet::default());
+    let guard = guard(&fleet);
+    let mut times = Vec::new();
+    for step in 0..9 {
+        if step == 3 {
+            fleet.series.store(3, Ordering::SeqCst);
+        }
+        ask_all(&guard).await;
+        times.push(fleet.times.swap(0, Ordering::SeqCst));
+        pass(5).await;
+    }
+    // A quarter of the greatest age of 2 minutes is 30 s.
+    assert_eq!(times, [1, 0, 0, 1, 0, 0, 0, 0, 0]);
+    ask_all(&guard).await;
+    assert_eq!(fleet.times.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,15 +262,22 @@ async fn a_metric_that_the_server_warns_of_is_left_to_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_metric_with_many_series_for_few_queries_is_left_to_the_server() {
+async fn a_metric_with_many_series_is_read_once_enough_queries_select_from_it() {
     let fleet = Arc::new(Fleet::default());
-    fleet.series.store(100, Ordering::SeqCst);
+    fleet.series.store(40, Ordering::SeqCst);
     let guard = guard(&fleet);
-    ask_all(&guard).await;
-    fleet.asked();
+    for model in 0..20 {
+        ask(&guard, queue_of(model)).await;
+    }
+    let (wholes, queries, _) = fleet.asked();
+    assert_eq!((wholes, queries), (1, 19), "1200 series for 10 queries are many");
+    for model in 20..24 {
+        ask(&guard, queue_of(model)).await;
+    }
+    assert_eq!(fleet.asked(), (0, 3, 3), "the 24th query makes them worth it");
     pass(5).await;
     ask_all(&guard).await;
-    assert_eq!(fleet.asked(), (0, 30, 30));
+    assert_eq!(fleet.asked(), (1, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Local answers equal those of a Prometheus server that holds the same samples.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 
 use super::super::{NotLocal, Selection, Value, evaluate};
 use super::fixture::{Fleet, LABELS, local};
-use crate::guard::whole::{Aged, Instant, query_of};
+use crate::guard::whole::{Aged, Instant, Untimed, times_of, values_of};
 use crate::limits::Limits;
 use crate::query::Query;
 
@@ -349,6 +349,17 @@ async fn random_queries_have_the_answers_of_a_server() {
     assert!(equal > RANDOM / 2, "{equal} of {RANDOM} were local: {not_local:?}");
 }
 
+/// Reads whole metrics.
+async fn instant_of(metrics: &[String], get: impl AsyncFn(&str) -> String) -> Instant {
+    let values = get(&values_of(metrics)).await;
+    let untimed = Untimed::read(values.as_bytes(), metrics).unwrap();
+    let mut times = HashMap::new();
+    for metric in metrics {
+        times.insert(metric.clone(), get(&times_of(metric)).await.into());
+    }
+    untimed.timed(&times, ManualClock::new().now()).unwrap()
+}
+
 #[tokio::test]
 async fn queries_over_whole_metrics_have_the_answers_of_a_server() {
     let Some(mut fixture) = Fixture::start().await else { return };
@@ -357,8 +368,8 @@ async fn queries_over_whole_metrics_have_the_answers_of_a_server() {
     let (mut equal, mut samples) = (0, 0);
     for number in 0..RANDOM / 4 {
         let at = (fixture.draw(&(60.0..COVERED)) * 500.0).round() / 500.0 + 0.001;
-        let whole = fixture.get(&query_of(&metrics), at).await.unwrap();
-        let instant = Instant::read(whole.as_bytes(), &metrics, ManualClock::new().now()).unwrap();
+        let get = async |query: &str| fixture.get(query, at).await.unwrap();
+        let instant = instant_of(&metrics, get).await;
         let series = Aged { instant: Arc::new(instant), since: Duration::ZERO };
         let expressions = EXPRESSIONS.get(number).map(|it| (*it).to_owned());
         for expression in expressions.into_iter().chain([fixture.draw(&expression())]) {
@@ -411,8 +422,7 @@ async fn queries_of_autoscalers_over_whole_metrics_have_the_answers_of_victoria_
             let path = format!("/api/v1/query?nocache=1&query={}&time={time:.3}", escaped(query));
             server.get(&path).await.unwrap()
         };
-        let whole = get(&query_of(&metrics)).await;
-        let instant = Instant::read(whole.as_bytes(), &metrics, ManualClock::new().now()).unwrap();
+        let instant = instant_of(&metrics, get).await;
         let series = Aged { instant: Arc::new(instant), since: Duration::ZERO };
         for expression in OF_AUTOSCALERS {
             let query = Query::parse(expression, &Limits::default()).unwrap();

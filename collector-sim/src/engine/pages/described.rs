@@ -182,7 +182,7 @@ fn truth(quantity: Quantity, spec: &EngineSpec) -> Option<Truth> {
         Arc::new(move |view, engine| read(view.counters(Whose::Engine(engine))))
     };
     Some(match quantity {
-        Quantity::Waiting => Arc::new(PodView::waiting),
+        Quantity::Waiting | Quantity::WaitingForCapacity => Arc::new(PodView::waiting),
         Quantity::Running => Arc::new(PodView::running),
         Quantity::KvCacheUsage => Arc::new(PodView::kv_cache_usage),
         Quantity::KvCapacityTokens => Arc::new(move |_, _| size * blocks),

@@ -170,6 +170,7 @@ impl Suite<'_> {
             mean("avg_input_tokens", row.avg_input_tokens, expected.avg_input_tokens),
             mean("avg_output_tokens", row.avg_output_tokens, expected.avg_output_tokens),
             count("queue_length", row.queue_length, expected.queue_length),
+            count("waiting_for_capacity", row.waiting_for_capacity, expected.waiting_for_capacity),
             count("running_requests", row.running_requests, expected.running_requests),
             count("kv_capacity_tokens", row.kv_capacity_tokens, expected.kv_capacity_tokens),
             count("kv_tokens_in_use", row.kv_tokens_in_use, expected.kv_tokens_in_use),
@@ -371,7 +372,7 @@ fn kinds_of(breakage: &Breakage) -> &'static [ErrorKind] {
 fn attributes(field: Field) -> Vec<&'static str> {
     match field {
         Field::KvCacheUsage => vec!["kv_cache_usage", "kv_tokens_in_use"],
-        Field::QueueLength => vec!["queue_length"],
+        Field::QueueLength => vec!["queue_length", "waiting_for_capacity"],
         Field::RunningRequests => vec!["running_requests"],
         Field::CacheConfig => {
             vec!["kv_capacity_tokens", "num_gpu_blocks", "block_size", "kv_tokens_in_use"]
